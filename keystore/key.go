@@ -1,0 +1,157 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+// A Key verifies signatures of exactly one algorithm, so that a public key can
+// never serve as an HMAC secret. Make one with [NewSecret] or [NewPublic]; the
+// zero Key verifies nothing. A Key must not be copied, and is safe for
+// concurrent use.
+//
+// Key material is held in closures: no fmt verb, log handler or encoder reaches
+// it.
+type Key struct {
+	id    ID
+	alg   Algorithm
+	until atomic.Int64             // the end of its life in Unix nanoseconds, or noEnd, or withdrawn
+	mat   atomic.Pointer[material] // nil once withdrawn
+	owner atomic.Pointer[Static]   // the store that holds it
+}
+
+// material is what a key is made of, behind functions.
+type material struct {
+	verify      func(signed, sig []byte) bool
+	fingerprint func() [32]byte                 // equal for equal material, whatever the ID
+	public      func() (crypto.PublicKey, bool) // a fresh copy; false for a secret
+}
+
+const (
+	noEnd     = math.MaxInt64
+	withdrawn = math.MinInt64
+)
+
+// maxKID is the longest kid, in bytes, that a token may carry.
+const maxKID = 256
+
+func newKey(id ID, alg Algorithm, m material) *Key {
+	k := &Key{id: id, alg: alg}
+	k.mat.Store(&m)
+	k.until.Store(noEnd)
+	return k
+}
+
+// checkID refuses the IDs that no token could ever name.
+func checkID(id ID) error {
+	switch {
+	case len(id.KID) > maxKID:
+		return fmt.Errorf("keystore: a kid of %d bytes: at most %d are accepted in a token", len(id.KID), maxKID)
+	case !utf8.ValidString(id.KID):
+		return errors.New("keystore: the kid is not valid UTF-8, so no token can carry it")
+	}
+	return nil
+}
+
+// ID returns the tenant and kid of the key.
+func (k *Key) ID() ID { return k.id }
+
+// Algorithm returns the only algorithm that the key verifies.
+func (k *Key) Algorithm() Algorithm { return k.alg }
+
+// Verify reports whether sig is a signature of signed by this key. It takes
+// constant time for HS*, never panics, and returns false once the key has been
+// withdrawn. It does not look at the clock: see [Key.Usable].
+func (k *Key) Verify(signed, sig []byte) bool {
+	m := k.mat.Load()
+	return m != nil && m.verify(signed, sig)
+}
+
+// Usable reports whether the key still vouches for tokens at now: it has not
+// been withdrawn, and its end has not come. It costs one atomic load.
+func (k *Key) Usable(now time.Time) bool {
+	return unixNano(now) < k.until.Load()
+}
+
+// SetUntil moves the end of the key's life to t, earlier or later; from t on,
+// the key is not [Key.Usable]. It does nothing once the key has been withdrawn.
+// It is for stores. The zero Time is long past, as everywhere: it ends the key.
+func (k *Key) SetUntil(t time.Time) { k.setEnd(unixNano(t)) }
+
+func (k *Key) setEnd(end int64) {
+	for {
+		old := k.until.Load()
+		if old == withdrawn || k.until.CompareAndSwap(old, end) {
+			return
+		}
+	}
+}
+
+// Withdraw ends the key for good, and drops its material: it vouches for
+// nothing any more, tokens that were verified and cached earlier included. It
+// is for stores.
+func (k *Key) Withdraw() {
+	k.until.Store(withdrawn)
+	k.mat.Store(nil)
+}
+
+// Equal reports whether o has the same ID, algorithm and material as k, in
+// constant time with regard to the material. A withdrawn key has none, and
+// equals only itself.
+func (k *Key) Equal(o *Key) bool {
+	if k == o {
+		return true
+	}
+	if k == nil || o == nil || k.id != o.id || k.alg != o.alg {
+		return false
+	}
+	a, b := k.mat.Load(), o.mat.Load()
+	if a == nil || b == nil {
+		return false
+	}
+	x, y := a.fingerprint(), b.fingerprint()
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// Public returns the public key that the Key verifies with: a copy, of type
+// *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey. It returns false for
+// HS*, since a secret has no public form, and once the key has been withdrawn.
+func (k *Key) Public() (crypto.PublicKey, bool) {
+	m := k.mat.Load()
+	if m == nil {
+		return nil, false
+	}
+	return m.public()
+}
+
+// String names the key without its material, such as
+// `key "acme"/"2026-11" (ES256)`.
+func (k *Key) String() string {
+	if k == nil {
+		return "key <nil>"
+	}
+	return "key " + k.id.String() + " (" + string(k.alg) + ")"
+}
+
+// Format implements [fmt.Formatter]: every verb prints what [Key.String] does.
+func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
+
+// unixNano is t.UnixNano, clamped where that would overflow (before 1678 and
+// after 2262), and always strictly between withdrawn and noEnd.
+func unixNano(t time.Time) int64 {
+	const limit = math.MaxInt64 / int64(time.Second)
+	switch s := t.Unix(); {
+	case s >= limit:
+		return noEnd - 1
+	case s <= -limit:
+		return withdrawn + 1
+	}
+	return t.UnixNano()
+}

@@ -1,0 +1,223 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"hash"
+	"math/big"
+	"slices"
+)
+
+// NewPublic returns a key that verifies signatures of alg with pub: an
+// *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey, of which it
+// keeps a copy.
+//
+// It refuses an RSA key below 2048 bits (RFC 7518, section 3.3) or above 8192,
+// with an even modulus, or with an exponent other than 65537; an elliptic curve
+// key that is not on the curve of alg; and an Ed25519 key of the wrong length
+// or of small order, for which anyone can sign.
+func NewPublic(id ID, alg Algorithm, pub crypto.PublicKey) (*Key, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	m, err := newPublic(alg, pub)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, fmt.Errorf("keystore: unusable %T for %s", pub, alg)
+	}
+	sum := sha256.Sum256(der)
+	m.fingerprint = func() [32]byte { return sum }
+	return newKey(id, alg, m), nil
+}
+
+func newPublic(alg Algorithm, pub crypto.PublicKey) (material, error) {
+	switch alg {
+	case RS256, RS384, RS512, PS256, PS384, PS512:
+		if pub, ok := pub.(*rsa.PublicKey); ok && pub != nil {
+			return newRSA(alg, pub)
+		}
+		return material{}, wrongKeyType(alg, pub, "*rsa.PublicKey")
+	case ES256, ES384, ES512:
+		if pub, ok := pub.(*ecdsa.PublicKey); ok && pub != nil {
+			return newECDSA(alg, pub)
+		}
+		return material{}, wrongKeyType(alg, pub, "*ecdsa.PublicKey")
+	case EdDSA, Ed25519:
+		if pub, ok := pub.(ed25519.PublicKey); ok {
+			return newEd25519(alg, pub)
+		}
+		return material{}, wrongKeyType(alg, pub, "ed25519.PublicKey")
+	case HS256, HS384, HS512:
+		return material{}, fmt.Errorf("keystore: %s takes a secret, not a public key: use NewSecret", alg)
+	}
+	return material{}, unknownAlgorithm(alg)
+}
+
+func wrongKeyType(alg Algorithm, pub crypto.PublicKey, want string) error {
+	if _, private := pub.(crypto.Signer); private {
+		return fmt.Errorf("keystore: %T is a private key: pass its Public() for %s", pub, alg)
+	}
+	return fmt.Errorf("keystore: %T cannot verify %s: want %s", pub, alg, want)
+}
+
+// RSA keys: RFC 7518, sections 3.3 and 3.5.
+const (
+	minRSABits  = 2048
+	maxRSABits  = 8192
+	rsaExponent = 65537
+)
+
+func newRSA(alg Algorithm, pub *rsa.PublicKey) (material, error) {
+	if pub.N == nil {
+		return material{}, errors.New("keystore: an RSA key without modulus")
+	}
+	switch bits := pub.N.BitLen(); {
+	case pub.N.Sign() <= 0 || bits < minRSABits:
+		return material{}, fmt.Errorf("keystore: an RSA key of %d bits: want at least %d (RFC 7518, section 3.3)", bits, minRSABits)
+	case bits > maxRSABits:
+		return material{}, fmt.Errorf("keystore: an RSA key of %d bits: want at most %d", bits, maxRSABits)
+	case pub.N.Bit(0) == 0:
+		return material{}, errors.New("keystore: an RSA key with an even modulus")
+	case pub.E != rsaExponent:
+		return material{}, fmt.Errorf("keystore: an RSA key with exponent %d: want %d", pub.E, rsaExponent)
+	}
+	h, newHash := hashOf(alg)
+	own := &rsa.PublicKey{N: new(big.Int).Set(pub.N), E: pub.E}
+	m := material{public: func() (crypto.PublicKey, bool) {
+		return &rsa.PublicKey{N: new(big.Int).Set(own.N), E: own.E}, true
+	}}
+	switch alg {
+	case PS256, PS384, PS512:
+		// The salt is as long as the hash (RFC 7518, section 3.5).
+		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
+		m.verify = func(signed, sig []byte) bool {
+			return rsa.VerifyPSS(own, h, digest(newHash, signed), sig, opts) == nil
+		}
+	default:
+		m.verify = func(signed, sig []byte) bool {
+			return rsa.VerifyPKCS1v15(own, h, digest(newHash, signed), sig) == nil
+		}
+	}
+	return m, nil
+}
+
+func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
+	var curve elliptic.Curve
+	switch alg {
+	case ES256:
+		curve = elliptic.P256()
+	case ES384:
+		curve = elliptic.P384()
+	case ES512:
+		curve = elliptic.P521()
+	}
+	if pub.Curve != curve {
+		return material{}, fmt.Errorf("keystore: %s wants a key on %s (RFC 7518, section 3.4)", alg, curve.Params().Name)
+	}
+	if pub.X == nil || pub.Y == nil {
+		return material{}, errors.New("keystore: an elliptic curve key without coordinates")
+	}
+	point, err := pub.Bytes() // refuses a point that is not on the curve
+	if err != nil {
+		return material{}, fmt.Errorf("keystore: the key is not a point on %s", curve.Params().Name)
+	}
+	fresh := func() *ecdsa.PublicKey {
+		k, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+		if err != nil {
+			panic("keystore: a point that was valid is not: " + err.Error())
+		}
+		return k
+	}
+	own := fresh()
+	_, newHash := hashOf(alg)
+	size := (curve.Params().BitSize + 7) / 8
+	return material{
+		verify: func(signed, sig []byte) bool {
+			// R and S, each as long as the order of the curve (RFC 7518, section 3.4).
+			if len(sig) != 2*size {
+				return false
+			}
+			r, s := new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])
+			return ecdsa.Verify(own, digest(newHash, signed), r, s) // checks 0 < r, s < n
+		},
+		public: func() (crypto.PublicKey, bool) { return fresh(), true },
+	}, nil
+}
+
+func newEd25519(alg Algorithm, pub ed25519.PublicKey) (material, error) {
+	// ed25519.Verify panics on a key of another length.
+	if len(pub) != ed25519.PublicKeySize {
+		return material{}, fmt.Errorf("keystore: an Ed25519 key of %d bytes: %s wants %d", len(pub), alg, ed25519.PublicKeySize)
+	}
+	if smallOrder(pub) {
+		return material{}, errors.New("keystore: an Ed25519 key of small order, for which anyone can sign")
+	}
+	own := slices.Clone(pub)
+	return material{
+		verify: func(signed, sig []byte) bool {
+			return len(sig) == ed25519.SignatureSize && ed25519.Verify(own, signed, sig) // checks s < L
+		},
+		public: func() (crypto.PublicKey, bool) { return slices.Clone(own), true },
+	}, nil
+}
+
+// smallOrder reports whether pub is an encoding of a point of order 1, 2, 4 or
+// 8 (RFC 8032, section 5.1.7, does not ask for this; a signature of zero s then
+// verifies for a good part of all messages).
+func smallOrder(pub ed25519.PublicKey) bool {
+	var y [32]byte
+	copy(y[:], pub)
+	y[31] &= 0x7f // the sign of x
+	return slices.Contains(smallOrderY[:], y)
+}
+
+// smallOrderY are the y coordinates of the points of small order, those not
+// reduced modulo p = 2^255 - 19 included.
+var smallOrderY = [...][32]byte{
+	{},  // 0: order 4
+	{1}, // 1: the identity
+	{0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+		0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05}, // order 8
+	{0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+		0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a}, // order 8
+	belowTwo255(20), // p - 1: order 2
+	belowTwo255(19), // p, that is 0
+	belowTwo255(18), // p + 1, that is 1
+}
+
+// belowTwo255 returns 2^255 - n in little-endian order.
+func belowTwo255(n int) (y [32]byte) {
+	for i := range y {
+		y[i] = 0xff
+	}
+	y[0] = byte(256 - n)
+	y[31] = 0x7f
+	return y
+}
+
+func hashOf(alg Algorithm) (crypto.Hash, func() hash.Hash) {
+	switch alg {
+	case RS384, PS384, ES384:
+		return crypto.SHA384, sha512.New384
+	case RS512, PS512, ES512:
+		return crypto.SHA512, sha512.New
+	}
+	return crypto.SHA256, sha256.New
+}
+
+func digest(newHash func() hash.Hash, b []byte) []byte {
+	h := newHash()
+	h.Write(b)
+	return h.Sum(nil)
+}

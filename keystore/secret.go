@@ -1,0 +1,89 @@
+package keystore
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+)
+
+// NewSecret returns a key that verifies HMAC signatures of alg, which must be
+// HS256, HS384 or HS512. It keeps a copy of secret.
+//
+// It refuses a secret shorter than the hash (32, 48 and 64 bytes; RFC 7518,
+// section 3.2), one that is all zero, and one that is a PEM block: whoever has
+// the public key would be able to sign (RFC 8725, section 2.1).
+func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	newHash, size := hmacHash(alg)
+	switch {
+	case newHash == nil && alg.Known():
+		return nil, fmt.Errorf("keystore: %s is not an HMAC algorithm: use NewPublic", alg)
+	case newHash == nil:
+		return nil, unknownAlgorithm(alg)
+	case len(secret) < size:
+		return nil, fmt.Errorf("keystore: the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
+			alg, len(secret), size, size)
+	case allZero(secret):
+		return nil, errors.New("keystore: the secret is all zero bytes")
+	case bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN ")):
+		return nil, fmt.Errorf("keystore: the secret for %s is a PEM block: a public key must never serve as a secret (RFC 8725, section 2.1); use NewPublic", alg)
+	}
+	secret = bytes.Clone(secret)
+	sum := sha256.Sum256(secret)
+	pool := &sync.Pool{New: func() any { return &mac{h: hmac.New(newHash, secret)} }}
+	return newKey(id, alg, material{
+		verify: func(signed, sig []byte) bool {
+			m := pool.Get().(*mac)
+			m.h.Reset()
+			m.h.Write(signed)
+			ok := hmac.Equal(m.h.Sum(m.sum[:0]), sig)
+			pool.Put(m)
+			return ok
+		},
+		fingerprint: func() [32]byte { return sum },
+		public:      func() (crypto.PublicKey, bool) { return nil, false },
+	}), nil
+}
+
+// A mac is an HMAC state that has already hashed its key's pads, and room for
+// its result, so that verifying allocates nothing.
+type mac struct {
+	h   hash.Hash
+	sum [sha512.Size]byte
+}
+
+func hmacHash(alg Algorithm) (newHash func() hash.Hash, size int) {
+	switch alg {
+	case HS256:
+		return sha256.New, sha256.Size
+	case HS384:
+		return sha512.New384, sha512.Size384
+	case HS512:
+		return sha512.New, sha512.Size
+	}
+	return nil, 0
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func unknownAlgorithm(alg Algorithm) error {
+	if alg == "none" {
+		return errors.New(`keystore: "none" is not an algorithm: unsigned tokens are never accepted`)
+	}
+	return fmt.Errorf("keystore: unknown algorithm %q: want one of %v", string(alg), Algorithms())
+}
