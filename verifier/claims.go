@@ -1,0 +1,188 @@
+package verifier
+
+import (
+	"strings"
+	"time"
+)
+
+// checkClaims applies rules 12 to 16, all but the tenant's own Check, to the
+// claims of a token that names typ. It is a pure function of its arguments.
+func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
+	c := &p.claims
+	if err := r.checkTimes(c, now); err != nil {
+		return err
+	}
+	if err := r.checkIssuer(c); err != nil {
+		return err
+	}
+	if err := r.checkAudience(c); err != nil {
+		return err
+	}
+	if _, ok := stringOf(c.sub); c.sub != "" && !ok {
+		return refuseClaim(ErrClaim, "sub")
+	}
+	if _, ok := stringOf(c.jti); c.jti != "" && !ok {
+		return refuseClaim(ErrClaim, "jti")
+	}
+	if c.folds != "" {
+		return refuseClaim(errClaimFold, c.folds)
+	}
+	if !r.types.accept(p.typ, p.hasTyp) {
+		return refuse(ErrType)
+	}
+	if r.TenantClaim != "" {
+		if tenant, ok := stringOf(c.find(r.TenantClaim)); !ok || tenant != r.ID {
+			return refuseClaim(ErrTenantMismatch, r.TenantClaim)
+		}
+	}
+	for _, name := range r.Required {
+		if value := c.find(name); value == "" || value == "null" {
+			return refuseClaim(ErrMissingClaim, name)
+		}
+	}
+	return nil
+}
+
+var (
+	errClaimFold = detail(ErrClaim, "a name that differs from a registered one only by case")
+	errDate      = detail(ErrClaim, "not a number of seconds from 0 to 2^53")
+)
+
+// checkTimes is rule 12 (RFC 7519, sections 4.1.4 to 4.1.6). exp is exclusive
+// and nbf inclusive, each with the tenant's leeway.
+func (r *rules) checkTimes(c *claims, now time.Time) *Error {
+	if c.exp == "" && !r.AllowNoExpiry {
+		return refuseClaim(ErrMissingClaim, "exp")
+	}
+	exp, ok := optionalDate(c.exp)
+	if !ok {
+		return refuseClaim(errDate, "exp")
+	}
+	nbf, ok := optionalDate(c.nbf)
+	if !ok {
+		return refuseClaim(errDate, "nbf")
+	}
+	iat, ok := optionalDate(c.iat)
+	if !ok {
+		return refuseClaim(errDate, "iat")
+	}
+	if c.iat == "" && r.MaxAge > 0 {
+		return refuseClaim(ErrMissingClaim, "iat")
+	}
+	switch {
+	case c.exp != "" && !now.Before(exp.Add(r.leeway)):
+		return refuseClaim(ErrExpired, "exp")
+	case c.nbf != "" && now.Before(nbf.Add(-r.leeway)):
+		return refuseClaim(ErrNotYetValid, "nbf")
+	case c.iat != "" && now.Before(iat.Add(-r.leeway)):
+		return refuseClaim(ErrNotYetValid, "iat")
+	case r.MaxAge > 0 && now.After(iat.Add(r.MaxAge).Add(r.leeway)):
+		return refuseClaim(ErrTooOld, "iat")
+	}
+	return nil
+}
+
+func optionalDate(value string) (t time.Time, ok bool) {
+	if value == "" {
+		return time.Time{}, true
+	}
+	return date(value)
+}
+
+// checkIssuer is the first part of rule 13: a string, and byte for byte the
+// tenant's (RFC 7519, section 4.1.1).
+func (r *rules) checkIssuer(c *claims) *Error {
+	if c.iss == "" && r.AnyIssuer {
+		return nil
+	}
+	iss, ok := stringOf(c.iss)
+	if !ok || !r.AnyIssuer && iss != r.Issuer {
+		return refuseClaim(ErrIssuer, "iss")
+	}
+	return nil
+}
+
+// checkAudience is the second: a string or an array of strings, one of them the
+// tenant's (RFC 7519, section 4.1.3).
+func (r *rules) checkAudience(c *claims) *Error {
+	if c.aud == "" && r.AnyAudience {
+		return nil
+	}
+	ours := r.AnyAudience
+	ok := eachString(c.aud, func(aud string) {
+		for _, a := range r.Audiences {
+			ours = ours || a == aud
+		}
+	})
+	if !ok || !ours {
+		return refuseClaim(ErrAudience, "aud")
+	}
+	return nil
+}
+
+// types are the "typ" values that a tenant accepts.
+type types struct {
+	absent bool
+	names  []string // canonical
+}
+
+var defaultTypes = []string{"", "JWT", "at+jwt"}
+
+func newTypes(list []string) types {
+	if len(list) == 0 {
+		list = defaultTypes
+	}
+	var t types
+	for _, name := range list {
+		if name == "" {
+			t.absent = true
+			continue
+		}
+		t.names = append(t.names, canonicalType(name))
+	}
+	return t
+}
+
+func (t *types) accept(typ string, present bool) bool {
+	if !present {
+		return t.absent
+	}
+	typ = canonicalType(typ)
+	for _, name := range t.names {
+		if equalFoldASCII(name, typ) {
+			return true
+		}
+	}
+	return false
+}
+
+// canonicalType leaves "application/" out where no other slash follows, since it
+// is implied there (RFC 7515, section 4.1.9).
+func canonicalType(typ string) string {
+	const prefix = "application/"
+	if len(typ) > len(prefix) && equalFoldASCII(typ[:len(prefix)], prefix) && strings.IndexByte(typ[len(prefix):], '/') < 0 {
+		return typ[len(prefix):]
+	}
+	return typ
+}
+
+// equalFoldASCII compares as media types are compared (RFC 2045, section 5.1):
+// unlike strings.EqualFold, it takes no other letter for an ASCII one.
+func equalFoldASCII(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}

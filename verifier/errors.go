@@ -1,0 +1,162 @@
+package verifier
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// A Reason names why a token was refused, for programs: it is what the command
+// prints, and a label of metrics.
+type Reason string
+
+// The reasons. Each has a sentinel error of nearly the same name.
+const (
+	ReasonMalformed     Reason = "malformed"
+	ReasonTooLarge      Reason = "too_large"
+	ReasonType          Reason = "type"
+	ReasonCritical      Reason = "critical"
+	ReasonAlgorithm     Reason = "algorithm"
+	ReasonUnknownTenant Reason = "unknown_tenant"
+	ReasonSuspended     Reason = "suspended"
+	ReasonUnknownKey    Reason = "unknown_key"
+	ReasonSignature     Reason = "signature"
+	ReasonExpired       Reason = "expired"
+	ReasonNotYetValid   Reason = "not_yet_valid"
+	ReasonTooOld        Reason = "too_old"
+	ReasonIssuer        Reason = "issuer"
+	ReasonAudience      Reason = "audience"
+	ReasonTenant        Reason = "tenant"
+	ReasonMissingClaim  Reason = "missing_claim"
+	ReasonClaim         Reason = "claim"
+	ReasonRevoked       Reason = "revoked"
+	ReasonUnavailable   Reason = "unavailable"
+)
+
+// ErrInvalid is every error that says "this token is bad" (HTTP 401):
+// errors.Is(err, ErrInvalid). [ErrUnavailable] is not.
+var ErrInvalid error = &refusal{"invalid", "token refused"}
+
+// Why a token is bad. Each of them is [ErrInvalid]. Text sent to a client should
+// not say which one applied.
+var (
+	ErrMalformed      error = &refusal{ReasonMalformed, "malformed token"}
+	ErrTooLarge       error = &refusal{ReasonTooLarge, "token too large"}
+	ErrType           error = &refusal{ReasonType, "token type not accepted"}
+	ErrCritical       error = &refusal{ReasonCritical, "header asks for an extension that is not understood"}
+	ErrAlgorithm      error = &refusal{ReasonAlgorithm, "algorithm not allowed"}
+	ErrUnknownTenant  error = &refusal{ReasonUnknownTenant, "unknown tenant"}
+	ErrSuspended      error = &refusal{ReasonSuspended, "tenant suspended"}
+	ErrUnknownKey     error = &refusal{ReasonUnknownKey, "unknown key"}
+	ErrSignature      error = &refusal{ReasonSignature, "invalid signature"}
+	ErrExpired        error = &refusal{ReasonExpired, "token expired"}
+	ErrNotYetValid    error = &refusal{ReasonNotYetValid, "token not yet valid"}
+	ErrTooOld         error = &refusal{ReasonTooOld, "token too old"}
+	ErrIssuer         error = &refusal{ReasonIssuer, "wrong issuer"}
+	ErrAudience       error = &refusal{ReasonAudience, "wrong audience"}
+	ErrTenantMismatch error = &refusal{ReasonTenant, "token of another tenant"}
+	ErrMissingClaim   error = &refusal{ReasonMissingClaim, "claim missing"}
+	ErrClaim          error = &refusal{ReasonClaim, "claim not accepted"}
+	ErrRevoked        error = &refusal{ReasonRevoked, "token revoked"}
+)
+
+// ErrUnavailable reports that the verifier cannot tell now whether the token is
+// good: answer 503 with Retry-After, not 401. It is never [ErrInvalid].
+var ErrUnavailable = keystore.ErrUnavailable
+
+// A refusal is a sentinel for one reason, which is also ErrInvalid.
+type refusal struct {
+	reason Reason
+	text   string
+}
+
+func (r *refusal) Error() string        { return r.text }
+func (r *refusal) Is(target error) bool { return target == ErrInvalid }
+
+// A detailed refusal says more to the operator.
+type detailed struct {
+	*refusal
+	detail string
+}
+
+func (d *detailed) Error() string { return d.text + ": " + d.detail }
+func (d *detailed) Unwrap() error { return d.refusal }
+
+func detail(sentinel error, text string) error {
+	return &detailed{sentinel.(*refusal), text}
+}
+
+// An Error says why a token was refused, to the operator: it may be logged. It
+// holds the kid, quoted when printed, and the name of a claim, but never the
+// token, a claim's value or key material.
+//
+// A client should learn none of it: see package middleware.
+type Error struct {
+	Reason Reason
+	Tenant string      // empty unless it is a configured tenant
+	Key    keystore.ID // zero if the token was refused before its key was asked for
+	Claim  string      // the claim at fault, if it is one
+	Err    error       // wraps one of the errors above
+}
+
+// Error implements the error interface. It leaves out the text of the error of
+// a [Tenant]'s Check, which may quote a claim; [errors.As] still finds it.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("verifier: ")
+	switch {
+	case e.Key != (keystore.ID{}):
+		b.WriteString("key " + e.Key.String() + ": ")
+	case e.Tenant != "":
+		b.WriteString("tenant " + strconv.Quote(e.Tenant) + ": ")
+	}
+	if e.Err != nil {
+		b.WriteString(e.Err.Error())
+	}
+	if e.Claim != "" {
+		b.WriteString(": claim " + strconv.Quote(e.Claim))
+	}
+	return b.String()
+}
+
+// Unwrap returns e.Err, for [errors.Is] and [errors.As].
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is [ErrInvalid] and the token is bad.
+func (e *Error) Is(target error) bool {
+	return target == ErrInvalid && e.Reason != ReasonUnavailable
+}
+
+// refuse returns the Error for one of the refusals, or a detailed one.
+func refuse(err error) *Error { return refuseClaim(err, "") }
+
+func refuseClaim(err error, claim string) *Error {
+	e := &Error{Claim: claim, Err: err}
+	switch r := err.(type) {
+	case *refusal:
+		e.Reason = r.reason
+	case *detailed:
+		e.Reason = r.reason
+	}
+	return e
+}
+
+// cannotTell returns the Error for a cause that says nothing about the token.
+// It is ErrUnavailable and cause.
+func cannotTell(cause error) *Error {
+	return &Error{Reason: ReasonUnavailable, Err: &unavailable{cause}}
+}
+
+type unavailable struct{ cause error }
+
+func (u *unavailable) Error() string        { return "cannot tell now: " + u.cause.Error() }
+func (u *unavailable) Is(target error) bool { return target == ErrUnavailable }
+func (u *unavailable) Unwrap() error        { return u.cause }
+
+// checkFailed is ErrClaim, and the error of a tenant's Check, whose text it
+// keeps to itself.
+type checkFailed struct{ cause error }
+
+func (c *checkFailed) Error() string   { return "the tenant's own check refused the token" }
+func (c *checkFailed) Unwrap() []error { return []error{ErrClaim, c.cause} }

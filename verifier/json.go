@@ -1,0 +1,434 @@
+package verifier
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// maxDepth is how deep objects and arrays may nest, the outermost being 1.
+const maxDepth = 32
+
+// A member is one member of a JSON object: its name, unescaped, and the text of
+// its value, without white space around it.
+type member struct {
+	name  string
+	value string
+}
+
+// A scanner checks in one pass that a text is one strict JSON object (RFC 8259),
+// and splits it into members. Stricter than the RFC, it refuses a name that
+// occurs twice in an object at any depth (RFC 7519, section 4, lets a reader
+// choose; readers that choose differently can be played against each other),
+// a lone surrogate, a number that no float64 can hold, and more than maxDepth
+// levels. It decodes nothing that is not asked for. The package's fuzz test
+// holds it against another implementation.
+type scanner struct {
+	text    string
+	pos     int
+	members []member // of the outermost object
+	names   []string // of all objects now open, outermost first
+}
+
+// scan splits text into s.members, or returns false if it is not one strict
+// JSON object. The members share memory with text.
+func (s *scanner) scan(text string) bool {
+	s.text, s.pos = text, 0
+	s.members, s.names = s.members[:0], s.names[:0]
+	s.space()
+	if s.peek() != '{' || !s.object(1) {
+		return false
+	}
+	s.space()
+	return s.pos == len(text)
+}
+
+// forget drops what the scanner holds of the text, and keeps its room.
+func (s *scanner) forget() {
+	s.text = ""
+	clear(s.members[:cap(s.members)])
+	clear(s.names[:cap(s.names)])
+}
+
+// small reports whether the scanner's room is worth keeping: forget clears it
+// for every token.
+func (s *scanner) small() bool { return cap(s.members) <= 128 && cap(s.names) <= 128 }
+
+// peek returns the byte at pos, or 0 at the end: no JSON value begins with NUL.
+func (s *scanner) peek() byte {
+	if s.pos < len(s.text) {
+		return s.text[s.pos]
+	}
+	return 0
+}
+
+func (s *scanner) space() {
+	for s.pos < len(s.text) {
+		switch s.text[s.pos] {
+		case ' ', '\t', '\n', '\r':
+			s.pos++
+		default:
+			return
+		}
+	}
+}
+
+// value scans any value at the given depth of the object or array around it.
+func (s *scanner) value(depth int) bool {
+	switch c := s.peek(); c {
+	case '"':
+		_, ok := s.str()
+		return ok
+	case '{':
+		return s.object(depth + 1)
+	case '[':
+		return s.array(depth + 1)
+	case 't':
+		return s.literal("true")
+	case 'f':
+		return s.literal("false")
+	case 'n':
+		return s.literal("null")
+	default:
+		return s.number()
+	}
+}
+
+// object scans an object, whose opening brace is at pos.
+func (s *scanner) object(depth int) bool {
+	if depth > maxDepth {
+		return false
+	}
+	s.pos++
+	s.space()
+	if s.peek() == '}' {
+		s.pos++
+		return true
+	}
+	seen := nameSet{first: len(s.names)}
+	for {
+		if s.peek() != '"' {
+			return false
+		}
+		start := s.pos
+		escaped, ok := s.str()
+		if !ok {
+			return false
+		}
+		name := s.text[start+1 : s.pos-1]
+		if escaped {
+			name = unescape(name)
+		}
+		if !seen.add(s, name) {
+			return false
+		}
+		s.space()
+		if s.peek() != ':' {
+			return false
+		}
+		s.pos++
+		s.space()
+		start = s.pos
+		if !s.value(depth) {
+			return false
+		}
+		if depth == 1 {
+			s.members = append(s.members, member{name, s.text[start:s.pos]})
+		}
+		s.space()
+		switch s.peek() {
+		case ',':
+			s.pos++
+			s.space()
+		case '}':
+			s.pos++
+			s.names = s.names[:seen.first]
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// A nameSet holds the names of one open object: in s.names from first on, and
+// in a map once there are many, so that a hostile object costs no quadratic
+// time.
+type nameSet struct {
+	first  int
+	filter uint64 // a bit for each name's length and ends: most names need no comparing
+	many   map[string]struct{}
+}
+
+// add returns false if the object has the name already.
+func (n *nameSet) add(s *scanner, name string) bool {
+	const few = 32
+	bit := uint64(1)
+	if len(name) > 0 {
+		bit <<= (uint(len(name)) + 5*uint(name[0]) + 11*uint(name[len(name)-1])) & 63
+	}
+	names := s.names[n.first:]
+	switch {
+	case len(names) < few:
+		if n.filter&bit != 0 && slices.Contains(names, name) {
+			return false
+		}
+	default:
+		if n.many == nil {
+			n.many = make(map[string]struct{}, 2*few)
+			for _, o := range names {
+				n.many[o] = struct{}{}
+			}
+		}
+		if _, dup := n.many[name]; dup {
+			return false
+		}
+		n.many[name] = struct{}{}
+	}
+	n.filter |= bit
+	s.names = append(s.names, name)
+	return true
+}
+
+// array scans an array, whose opening bracket is at pos.
+func (s *scanner) array(depth int) bool {
+	if depth > maxDepth {
+		return false
+	}
+	s.pos++
+	s.space()
+	if s.peek() == ']' {
+		s.pos++
+		return true
+	}
+	for {
+		if !s.value(depth) {
+			return false
+		}
+		s.space()
+		switch s.peek() {
+		case ',':
+			s.pos++
+			s.space()
+		case ']':
+			s.pos++
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+func (s *scanner) literal(want string) bool {
+	if !strings.HasPrefix(s.text[s.pos:], want) {
+		return false
+	}
+	s.pos += len(want)
+	return true
+}
+
+// number scans a number (RFC 8259, section 6).
+func (s *scanner) number() bool {
+	start := s.pos
+	if s.peek() == '-' {
+		s.pos++
+	}
+	whole := s.digits()
+	if whole == 0 || whole > 1 && s.text[s.pos-whole] == '0' {
+		return false
+	}
+	// Below 10^308 everything fits: the largest float64 is 1.8e308.
+	mayOverflow := whole > 308
+	if s.peek() == '.' {
+		s.pos++
+		if s.digits() == 0 {
+			return false
+		}
+	}
+	if c := s.peek(); c == 'e' || c == 'E' {
+		s.pos++
+		if c := s.peek(); c == '+' || c == '-' {
+			s.pos++
+		}
+		if s.digits() == 0 {
+			return false
+		}
+		mayOverflow = true
+	}
+	if mayOverflow {
+		_, err := strconv.ParseFloat(s.text[start:s.pos], 64)
+		return err == nil
+	}
+	return true
+}
+
+// digits skips decimal digits and returns how many there were.
+func (s *scanner) digits() int {
+	start := s.pos
+	for s.pos < len(s.text) && '0' <= s.text[s.pos] && s.text[s.pos] <= '9' {
+		s.pos++
+	}
+	return s.pos - start
+}
+
+// str scans a string, whose opening quote is at pos, and reports whether it
+// holds an escape.
+func (s *scanner) str() (escaped, ok bool) {
+	text := s.text
+	for i := s.pos + 1; i < len(text); {
+		switch c := text[i]; {
+		case c == '"':
+			s.pos = i + 1
+			return escaped, true
+		case c == '\\':
+			_, n := escape(text[i:])
+			if n == 0 {
+				return false, false
+			}
+			escaped = true
+			i += n
+		case c < ' ':
+			return false, false
+		case c < utf8.RuneSelf:
+			i++
+		default:
+			r, n := utf8.DecodeRuneInString(text[i:])
+			if r == utf8.RuneError && n == 1 {
+				return false, false
+			}
+			i += n
+		}
+	}
+	return false, false
+}
+
+// escape decodes the escape that text begins with, and returns its length in
+// bytes, which is 0 if it is not one. A surrogate must be half of a pair.
+func escape(text string) (r rune, n int) {
+	if len(text) < 2 {
+		return 0, 0
+	}
+	switch c := text[1]; c {
+	case '"', '\\', '/':
+		return rune(c), 2
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u':
+		r, ok := hex4(text[2:])
+		if !ok {
+			return 0, 0
+		}
+		if !utf16.IsSurrogate(r) {
+			return r, 6
+		}
+		if len(text) < 12 || text[6] != '\\' || text[7] != 'u' {
+			return 0, 0
+		}
+		low, ok := hex4(text[8:])
+		if r = utf16.DecodeRune(r, low); !ok || r == utf8.RuneError {
+			return 0, 0
+		}
+		return r, 12
+	}
+	return 0, 0
+}
+
+func hex4(text string) (r rune, ok bool) {
+	if len(text) < 4 {
+		return 0, false
+	}
+	for _, c := range []byte(text[:4]) {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		r = r<<4 | rune(c)
+	}
+	return r, true
+}
+
+// unescape decodes the inside of a string that has been scanned.
+func unescape(inside string) string {
+	var b strings.Builder
+	b.Grow(len(inside))
+	for {
+		i := strings.IndexByte(inside, '\\')
+		if i < 0 {
+			b.WriteString(inside)
+			return b.String()
+		}
+		b.WriteString(inside[:i])
+		r, n := escape(inside[i:])
+		b.WriteRune(r)
+		inside = inside[i+n:]
+	}
+}
+
+// The functions below read values that have been scanned.
+
+// stringOf returns the string that value is, or false if it is none.
+func stringOf(value string) (string, bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", false
+	}
+	inside := value[1 : len(value)-1]
+	if strings.IndexByte(inside, '\\') >= 0 {
+		inside = unescape(inside)
+	}
+	return inside, true
+}
+
+// eachString calls yield with each string of value, which is a string or an
+// array of strings. It returns false if it is neither, perhaps after some calls.
+func eachString(value string, yield func(string)) bool {
+	if value == "" || value[0] != '[' {
+		one, ok := stringOf(value)
+		if ok {
+			yield(one)
+		}
+		return ok
+	}
+	for i := 1; ; i++ { // i stands before an element, or at the end
+		i = skipSpace(value, i)
+		switch value[i] {
+		case ']':
+			return true
+		case '"':
+		default:
+			return false
+		}
+		start := i
+		for i++; value[i] != '"'; i++ {
+			if value[i] == '\\' {
+				i++
+			}
+		}
+		one, _ := stringOf(value[start : i+1])
+		yield(one)
+		if i = skipSpace(value, i+1); value[i] == ']' {
+			return true
+		}
+	}
+}
+
+func skipSpace(text string, i int) int {
+	for text[i] == ' ' || text[i] == '\t' || text[i] == '\n' || text[i] == '\r' {
+		i++
+	}
+	return i
+}
