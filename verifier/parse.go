@@ -89,10 +89,16 @@ func (s *scratch) parse(token string, maxBytes int) (*parsed, *Error) {
 	}
 
 	s.buf = append(slices.Grow(s.buf[:0], 2*len(token)), token...)
-	header, ok1 := s.decode(s.buf[:first])
-	payload, ok2 := s.decode(s.buf[first+1 : second])
-	sig, ok3 := s.decode(s.buf[second+1 : len(token)])
-	if !ok1 || !ok2 || !ok3 {
+	header, ok := s.decode(s.buf[:first])
+	if !ok {
+		return nil, refuse(errBase64)
+	}
+	payload, ok := s.decode(s.buf[first+1 : second])
+	if !ok {
+		return nil, refuse(errBase64)
+	}
+	sig, ok := s.decode(s.buf[second+1 : len(token)])
+	if !ok {
 		return nil, refuse(errBase64)
 	}
 	p := &s.parsed

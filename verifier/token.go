@@ -109,6 +109,9 @@ func (t *Token) HasScope(scope string) bool {
 }
 
 func (t *Token) eachScope(yield func(string)) {
+	if !eachString(t.scopes, func(string) {}) {
+		return // one element of another kind spoils the list
+	}
 	eachString(t.scopes, func(list string) {
 		for s := range strings.SplitSeq(list, " ") {
 			if s != "" {

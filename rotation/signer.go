@@ -1,0 +1,206 @@
+package rotation
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// SignerConfig says what a [Signer] puts into tokens. The zero value is useful.
+type SignerConfig struct {
+	// TTL is how long a token lives whose claims do not say: 0 means 15m. At
+	// least 1s.
+	TTL time.Duration
+
+	// Issuer returns a tenant's "iss", or "" for none. The default gives none.
+	// It must be safe for concurrent use, as must Audience.
+	Issuer func(tenant string) string
+
+	// Audience returns a tenant's "aud", or nothing for none. The default gives
+	// none.
+	Audience func(tenant string) []string
+
+	// Type is the "typ" header: the default is "JWT". Access tokens in the form
+	// of RFC 9068 have "at+jwt".
+	Type string
+
+	// Now reports the wall clock's time. The default is [time.Now].
+	Now func() time.Time
+}
+
+const defaultTTL = 15 * time.Minute
+
+// A Signer makes tokens. It is safe for concurrent use.
+type Signer struct {
+	key *signingKey
+	cfg SignerConfig
+}
+
+// NewStaticSigner returns a Signer for id.Tenant that signs with one key: a
+// []byte for HS*, else a [crypto.Signer] such as *rsa.PrivateKey,
+// *ecdsa.PrivateKey or ed25519.PrivateKey. It refuses keys that
+// [keystore.NewSecret] and [keystore.NewPublic] refuse, so that what it signs
+// can be verified. A token carries id.KID as its kid, or none if that is empty.
+func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg SignerConfig) (*Signer, error) {
+	switch {
+	case cfg.TTL == 0:
+		cfg.TTL = defaultTTL
+	case cfg.TTL < time.Second:
+		return nil, fmt.Errorf("rotation: SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)
+	}
+	if cfg.Type == "" {
+		cfg.Type = "JWT"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	k, err := newSigningKey(id, alg, key, cfg.Type)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{key: k, cfg: cfg}, nil
+}
+
+// Sign returns a token of tenant with claims: a struct, a map, a
+// [jsontext.Value] or whatever else encodes to a JSON object under the rules of
+// encoding/json/v2; nil for none. Where the claims do not say, it sets iat to
+// now, exp to now and the TTL, jti to 128 random bits, and iss and aud to the
+// tenant's.
+//
+// It reports an error that wraps [keystore.ErrNotFound] if there is no key for
+// tenant, and one that names the claim if a registered claim is not of its type
+// (RFC 7519, section 4.1), since nobody would accept the token. Errors hold no
+// claim's value.
+func (s *Signer) Sign(ctx context.Context, tenant string, claims any) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if tenant != s.key.id.Tenant {
+		return "", fmt.Errorf("rotation: no key to sign with for tenant %q: %w", tenant, keystore.ErrNotFound)
+	}
+	b := buffers.Get().(*buffer)
+	defer b.release()
+	if err := b.setClaims(claims); err != nil {
+		return "", err
+	}
+	b.addDefaults(s.cfg, tenant, s.cfg.Now())
+
+	b.token = append(b.token[:0], s.key.header...)
+	b.token = append(b.token, '.')
+	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
+	sig, err := s.key.sign(b.token)
+	if err != nil {
+		return "", fmt.Errorf("rotation: the key of %v cannot sign: %w", s.key.id, err)
+	}
+	b.token = append(b.token, '.')
+	b.token = base64.RawURLEncoding.AppendEncode(b.token, sig)
+	return string(b.token), nil
+}
+
+// A buffer is the room that making a token takes.
+type buffer struct {
+	payload []byte // a JSON object
+	token   []byte
+	has     claimSet
+}
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+const maxKept = 64 << 10 // bytes of a buffer that waits for another token
+
+func (b *buffer) release() {
+	clear(b.payload)
+	clear(b.token)
+	if cap(b.payload)+cap(b.token) <= maxKept {
+		buffers.Put(b)
+	}
+}
+
+// setClaims encodes claims as the payload, and notes which it has.
+func (b *buffer) setClaims(claims any) error {
+	b.has = 0
+	if claims == nil {
+		b.payload = append(b.payload[:0], "{}"...)
+		return nil
+	}
+	// The encoder's own text may quote values.
+	encoded, err := json.Marshal(claims)
+	if err != nil {
+		return fmt.Errorf("rotation: the claims, a %T, cannot be encoded as JSON", claims)
+	}
+	if b.has, err = readClaims(encoded); err != nil {
+		return fmt.Errorf("rotation: the claims, a %T: %w", claims, err)
+	}
+	b.payload = append(b.payload[:0], encoded...)
+	return nil
+}
+
+// addDefaults adds to the payload what the claims do not have.
+func (b *buffer) addDefaults(cfg SignerConfig, tenant string, now time.Time) {
+	p := b.payload[:len(b.payload)-1] // without the closing brace
+	name := func(n string) {
+		if p[len(p)-1] != '{' {
+			p = append(p, ',')
+		}
+		p = append(append(append(p, '"'), n...), `":`...)
+	}
+	if !b.has.contains("iat") {
+		name("iat")
+		p = strconv.AppendInt(p, now.Unix(), 10)
+	}
+	if !b.has.contains("exp") {
+		name("exp")
+		p = strconv.AppendInt(p, now.Unix()+int64(cfg.TTL/time.Second), 10)
+	}
+	if !b.has.contains("jti") {
+		name("jti")
+		var id [16]byte
+		rand.Read(id[:]) // never fails
+		p = append(p, '"')
+		p = base64.RawURLEncoding.AppendEncode(p, id[:])
+		p = append(p, '"')
+	}
+	if !b.has.contains("iss") && cfg.Issuer != nil {
+		if iss := cfg.Issuer(tenant); iss != "" {
+			name("iss")
+			p = quote(p, iss)
+		}
+	}
+	if !b.has.contains("aud") && cfg.Audience != nil {
+		switch aud := cfg.Audience(tenant); len(aud) {
+		case 0:
+		case 1:
+			name("aud")
+			p = quote(p, aud[0])
+		default:
+			name("aud")
+			p = append(p, '[')
+			for i, a := range aud {
+				if i > 0 {
+					p = append(p, ',')
+				}
+				p = quote(p, a)
+			}
+			p = append(p, ']')
+		}
+	}
+	b.payload = append(p, '}')
+}
+
+// quote appends s as a JSON string. What is not valid UTF-8 becomes U+FFFD.
+func quote(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}
+
+var errNotObject = errors.New("want a JSON object")
