@@ -125,6 +125,7 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 	if pub.Curve != curve {
 		return material{}, fmt.Errorf("keystore: %s wants a key on %s (RFC 7518, section 3.4)", alg, curve.Params().Name)
 	}
+	//lint:ignore SA1019 Bytes panics on nil coordinates
 	if pub.X == nil || pub.Y == nil {
 		return material{}, errors.New("keystore: an elliptic curve key without coordinates")
 	}

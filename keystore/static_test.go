@@ -1,0 +1,339 @@
+package keystore_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/keystoretest"
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func static(t *testing.T, keys ...*keystore.Key) *keystore.Static {
+	t.Helper()
+	s, err := keystore.NewStatic(keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// found checks that the store answers with exactly these keys, by identity.
+func found(t *testing.T, s *keystore.Static, tenant, kid string, want ...*keystore.Key) {
+	t.Helper()
+	keys, err := s.Lookup(keystore.ID{Tenant: tenant, KID: kid}, keystore.HS256)
+	if !slices.Equal(keys, want) {
+		t.Errorf("Lookup(%q, %q) = %v, want %v", tenant, kid, keys, want)
+	}
+	if missing := len(want) == 0; missing != errors.Is(err, keystore.ErrNotFound) || !missing && err != nil {
+		t.Errorf("Lookup(%q, %q) error = %v", tenant, kid, err)
+	}
+}
+
+// usable checks which of the keys still vouch for tokens at noon.
+func usable(t *testing.T, want bool, keys ...*keystore.Key) {
+	t.Helper()
+	for _, k := range keys {
+		if got := k.Usable(noon); got != want {
+			t.Errorf("Usable of %v = %v, want %v", k, got, want)
+		}
+	}
+}
+
+func TestStaticContract(t *testing.T) {
+	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
+		store := static(t)
+		seeds := make(map[keystore.ID]string) // what a file would hold
+		load := func(t *testing.T) {
+			t.Helper()
+			var keys []*keystore.Key
+			for id, seed := range seeds {
+				keys = append(keys, hs256(t, id.Tenant, id.KID, seed))
+			}
+			if err := store.Replace(keys...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		added := 0
+		return keystoretest.Subject{
+			Store:  store,
+			Tenant: "acme",
+			Add: func(t *testing.T) keystoretest.Signing {
+				added++
+				id := keystore.ID{Tenant: "acme", KID: fmt.Sprint("k", added)}
+				seed := fmt.Sprint("seed ", added)
+				seeds[id] = seed
+				load(t)
+				return keystoretest.Signing{ID: id, Algorithm: keystore.HS256, Sign: func(msg []byte) []byte {
+					mac := hmac.New(sha256.New, []byte(seed + strings.Repeat(".", 32))[:32])
+					mac.Write(msg)
+					return mac.Sum(nil)
+				}}
+			},
+			Reload: load,
+			Remove: func(t *testing.T, id keystore.ID) {
+				delete(seeds, id)
+				load(t)
+			},
+		}
+	})
+}
+
+func TestLookupIsExact(t *testing.T) {
+	a, g := hs256(t, "acme", "1", "a"), hs256(t, "globex", "1", "g")
+	s := static(t, a, g)
+	found(t, s, "acme", "1", a)
+	found(t, s, "globex", "1", g)
+	for _, id := range []keystore.ID{{}, {Tenant: "acme", KID: "2"}, {Tenant: "Acme", KID: "1"}, {Tenant: "acme", KID: "1 "}, {KID: "1"}, {Tenant: "acme/1"}} {
+		found(t, s, id.Tenant, id.KID)
+	}
+	for _, alg := range []keystore.Algorithm{keystore.HS384, keystore.RS256, "", "none", "hs256"} {
+		if keys, err := s.Lookup(a.ID(), alg); keys != nil || !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("Lookup(%v, %q) = %v, %v", a.ID(), alg, keys, err)
+		}
+	}
+}
+
+func TestStaticTellsAlgorithmsApart(t *testing.T) {
+	rs := publicKey(keystore.RS256, &rsaKey().PublicKey)(t, acme1)
+	ed := publicKey(keystore.EdDSA, ed25519Key().Public())(t, acme1)
+	s := static(t, rs, ed)
+	for _, k := range []*keystore.Key{rs, ed} {
+		for _, kid := range []string{"1", ""} {
+			keys, err := s.Lookup(keystore.ID{Tenant: "acme", KID: kid}, k.Algorithm())
+			if err != nil || !slices.Equal(keys, []*keystore.Key{k}) {
+				t.Errorf("Lookup of kid %q with %s = %v, %v", kid, k.Algorithm(), keys, err)
+			}
+		}
+	}
+}
+
+func TestReplaceKeepsEqualKeys(t *testing.T) {
+	stays, goes := hs256(t, "acme", "1", "a"), hs256(t, "acme", "2", "b")
+	s := static(t, stays, goes)
+	again, comes := hs256(t, "acme", "1", "a"), hs256(t, "acme", "3", "c")
+	if err := s.Replace(comes, again); err != nil {
+		t.Fatal(err)
+	}
+	found(t, s, "acme", "1", stays)
+	found(t, s, "acme", "2")
+	found(t, s, "acme", "3", comes)
+	usable(t, true, stays, comes)
+	usable(t, false, goes)
+	if goes.Verify(nil, nil) || goes.Equal(hs256(t, "acme", "2", "b")) {
+		t.Error("a key that went still has its material")
+	}
+}
+
+func TestReplaceWithdrawsNewMaterialUnderAnOldName(t *testing.T) {
+	before, after := hs256(t, "acme", "1", "a"), hs256(t, "acme", "1", "b")
+	s := static(t, before)
+	if err := s.Replace(after); err != nil {
+		t.Fatal(err)
+	}
+	found(t, s, "acme", "1", after)
+	usable(t, false, before)
+}
+
+func TestReplaceMovesTheEnd(t *testing.T) {
+	held := hs256(t, "acme", "1", "a")
+	s := static(t, held)
+	for _, tt := range []struct {
+		end  time.Time
+		want bool
+	}{
+		{noon.Add(time.Minute), true},
+		{noon.Add(-time.Minute), false},
+		{noon.Add(time.Hour), true}, // later again: the key was not withdrawn
+		{noon, false},
+	} {
+		next := hs256(t, "acme", "1", "a")
+		next.SetUntil(tt.end)
+		if err := s.Replace(next); err != nil {
+			t.Fatal(err)
+		}
+		found(t, s, "acme", "1", held)
+		usable(t, tt.want, held)
+	}
+	if err := s.Replace(hs256(t, "acme", "1", "a")); err != nil {
+		t.Fatal(err)
+	}
+	usable(t, true, held) // a key without an end takes the old one away
+}
+
+func TestReplaceWithTheKeysItHolds(t *testing.T) {
+	k := hs256(t, "acme", "1", "a")
+	k.SetUntil(noon.Add(time.Minute))
+	s := static(t, k)
+	for range 2 {
+		if err := s.Replace(k, k, hs256(t, "acme", "1", "a")); err != nil {
+			t.Fatal(err)
+		}
+		found(t, s, "acme", "1", k)
+	}
+}
+
+func TestAKeyTwiceCountsOnce(t *testing.T) {
+	k := hs256(t, "acme", "1", "a")
+	keys := []*keystore.Key{k, k, k, k, k, hs256(t, "acme", "1", "a")}
+	s := static(t, keys...)
+	found(t, s, "acme", "1", k)
+	found(t, s, "acme", "", k)
+}
+
+func TestReplaceWithNothing(t *testing.T) {
+	k := hs256(t, "acme", "1", "a")
+	s := static(t, k)
+	if err := s.Replace(); err != nil {
+		t.Fatal(err)
+	}
+	found(t, s, "acme", "1")
+	found(t, s, "acme", "")
+	usable(t, false, k)
+}
+
+func TestOverlap(t *testing.T) {
+	var keys []*keystore.Key
+	for _, seed := range []string{"a", "b", "c", "d"} {
+		keys = append(keys, hs256(t, "acme", "1", seed))
+	}
+	s := static(t, keys...)
+	found(t, s, "acme", "1", keys...)
+	found(t, s, "acme", "", keys...)
+}
+
+// An error changes nothing: not what the store holds, not an end, and not which
+// store a key belongs to.
+func TestReplaceAllOrNothing(t *testing.T) {
+	withdrawn := hs256(t, "acme", "9", "w")
+	withdrawn.Withdraw()
+	foreign := hs256(t, "acme", "8", "f")
+	static(t, foreign)
+	var five []*keystore.Key
+	for _, seed := range []string{"a", "b", "c", "d", "e"} {
+		five = append(five, hs256(t, "acme", "5", seed))
+	}
+	var fiveWithout []*keystore.Key
+	for _, seed := range []string{"a", "b", "c", "d", "e"} {
+		fiveWithout = append(fiveWithout, hs256(t, "acme", "", seed))
+	}
+	tests := []struct {
+		name string
+		bad  []*keystore.Key
+		want string
+	}{
+		{"a nil key", []*keystore.Key{nil}, "nil Key"},
+		{"a withdrawn key", []*keystore.Key{withdrawn}, "was withdrawn"},
+		{"a key of another store", []*keystore.Key{foreign}, "another store"},
+		{"more than four of one name", five, "more than 4"},
+		{"more than four without kid", fiveWithout, "more than 4"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			held, goes := hs256(t, "acme", "1", "a"), hs256(t, "acme", "2", "b")
+			s := static(t, held, goes)
+			again, comes := hs256(t, "acme", "1", "a"), hs256(t, "acme", "3", "c")
+			again.SetUntil(time.Time{})
+
+			err := s.Replace(append([]*keystore.Key{again, comes}, tt.bad...)...)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Replace error = %v, want one with %q", err, tt.want)
+			}
+			found(t, s, "acme", "1", held)
+			found(t, s, "acme", "2", goes)
+			found(t, s, "acme", "3")
+			usable(t, true, held, goes, comes)
+			if !s.Serves("acme") {
+				t.Error("Serves(acme) = false after an error")
+			}
+			// comes and the held keys belong to whom they did.
+			static(t, comes)
+			if _, err := keystore.NewStatic(held); err == nil {
+				t.Error("another store took a key that this one holds")
+			}
+			if s, err := keystore.NewStatic(tt.bad...); err == nil || s != nil {
+				t.Errorf("NewStatic = %v, %v, want an error", s, err)
+			}
+		})
+	}
+}
+
+func TestAKeyBelongsToOneStore(t *testing.T) {
+	k := hs256(t, "acme", "1", "a")
+	s := static(t, k)
+	if _, err := keystore.NewStatic(k); err == nil {
+		t.Error("a second store took the key: the first would withdraw it there")
+	}
+	// An equal key is another Key.
+	other := hs256(t, "acme", "1", "a")
+	static(t, other)
+	if err := s.Replace(); err != nil {
+		t.Fatal(err)
+	}
+	usable(t, true, other)
+	if err := s.Replace(k); err == nil {
+		t.Error("the store took back a key that it had withdrawn")
+	}
+}
+
+func TestTokensWithoutKID(t *testing.T) {
+	var four []*keystore.Key
+	for _, kid := range []string{"1", "2", "", "4"} {
+		four = append(four, hs256(t, "acme", kid, "seed "+kid))
+	}
+	fifth, other := hs256(t, "acme", "5", "e"), hs256(t, "globex", "1", "g")
+	s := static(t, append(four, other)...)
+	found(t, s, "acme", "", four...)
+	found(t, s, "globex", "", other)
+	found(t, s, "initech", "")
+
+	if err := s.Replace(append(four, other, fifth)...); err != nil {
+		t.Fatal(err)
+	}
+	found(t, s, "acme", "") // five: none, rather than some
+	found(t, s, "globex", "", other)
+	found(t, s, "acme", "5", fifth)
+	found(t, s, "acme", "1", four[0])
+	usable(t, true, four...)
+
+	if err := s.Replace(four[1:]...); err != nil {
+		t.Fatal(err)
+	}
+	found(t, s, "acme", "", four[1:]...)
+}
+
+func TestAKeyWithoutKIDServesOnlyTokensWithoutKID(t *testing.T) {
+	k := hs256(t, "acme", "", "a")
+	s := static(t, k)
+	found(t, s, "acme", "", k)
+	found(t, s, "acme", "1")
+	found(t, s, "globex", "")
+}
+
+func TestServes(t *testing.T) {
+	s := static(t)
+	if !s.Serves("acme") || !s.Serves("") {
+		t.Error("a store that is still empty serves any tenant")
+	}
+	if err := s.Replace(hs256(t, "acme", "1", "a")); err != nil {
+		t.Fatal(err)
+	}
+	for tenant, want := range map[string]bool{"acme": true, "Acme": false, "acme ": false, "globex": false, "": false} {
+		if got := s.Serves(tenant); got != want {
+			t.Errorf("Serves(%q) = %v, want %v", tenant, got, want)
+		}
+	}
+	if err := s.Replace(hs256(t, "globex", "1", "a")); err != nil {
+		t.Fatal(err)
+	}
+	if s.Serves("acme") {
+		t.Error("Serves of a tenant whose keys went = true")
+	}
+}
