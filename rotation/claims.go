@@ -2,9 +2,7 @@ package rotation
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,43 +19,84 @@ func (c claimSet) contains(name string) bool {
 	return c&(1<<slices.Index(registered, name)) != 0
 }
 
-// readClaims returns the registered claims of object, a JSON text, each of which
-// must be of its type.
+// readClaims returns the registered claims of object, each of which must be of
+// its type. object is a JSON text as an encoder makes it: valid, without white
+// space, and with no name twice.
 func readClaims(object []byte) (claimSet, error) {
-	var has claimSet
-	d := jsontext.NewDecoder(bytes.NewBuffer(object))
-	if d.PeekKind() != '{' {
+	if len(object) == 0 || object[0] != '{' {
 		return 0, errNotObject
 	}
-	d.ReadToken()
-	for d.PeekKind() == '"' {
-		t, err := d.ReadToken()
-		if err != nil {
-			return 0, errNotObject
+	var has claimSet
+	for rest := object[1:]; rest[0] == '"'; {
+		quoted := rest[:valueLen(rest)]
+		rest = rest[len(quoted)+1:] // behind the colon
+		value := jsontext.Value(rest[:valueLen(rest)])
+		if rest = rest[len(value):]; rest[0] == ',' {
+			rest = rest[1:]
 		}
-		name := t.String()
-		value, err := d.ReadValue()
-		if err != nil {
-			return 0, errNotObject
-		}
-		i := slices.IndexFunc(registered, func(r string) bool { return strings.EqualFold(r, name) })
+		i, exact := registeredName(quoted)
 		switch {
 		case i < 0:
 			continue
-		case name != registered[i]:
-			return 0, fmt.Errorf("claim %q differs from %q only by case, and no keyturn verifier accepts that", name, registered[i])
-		case !fits(name, value):
-			return 0, fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", name, wantOf(name))
+		case !exact:
+			return 0, fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quoted, registered[i])
+		case !fits(registered[i], value):
+			return 0, fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
 		}
 		has |= 1 << i
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return 0, errNotObject
-	}
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return 0, errNotObject
-	}
 	return has, nil
+}
+
+// registeredName returns the index of the registered claim that a name folds to,
+// or -1, and whether it is that claim.
+func registeredName(quoted []byte) (i int, exact bool) {
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name, _ = jsontext.AppendUnquote(nil, quoted)
+	}
+	for i, r := range registered {
+		if string(name) == r {
+			return i, true
+		}
+		if len(name) <= 5 && strings.EqualFold(string(name), r) {
+			return i, false
+		}
+	}
+	return -1, false
+}
+
+// valueLen returns the length of the value that text begins with.
+func valueLen(text []byte) int {
+	depth := 0
+	for i := 0; ; i++ {
+		switch text[i] {
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			if depth == 0 {
+				return i // behind a number or literal
+			}
+			depth--
+		case ',', ':':
+			if depth == 0 {
+				return i
+			}
+			continue
+		default:
+			continue
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
 }
 
 func wantOf(name string) string {

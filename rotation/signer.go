@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -134,14 +135,15 @@ func (b *buffer) setClaims(claims any) error {
 		return nil
 	}
 	// The encoder's own text may quote values.
-	encoded, err := json.Marshal(claims)
+	w := bytes.NewBuffer(b.payload[:0])
+	err := json.MarshalWrite(w, claims)
+	b.payload = w.Bytes()
 	if err != nil {
 		return fmt.Errorf("rotation: the claims, a %T, cannot be encoded as JSON", claims)
 	}
-	if b.has, err = readClaims(encoded); err != nil {
+	if b.has, err = readClaims(b.payload); err != nil {
 		return fmt.Errorf("rotation: the claims, a %T: %w", claims, err)
 	}
-	b.payload = append(b.payload[:0], encoded...)
 	return nil
 }
 
