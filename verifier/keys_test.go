@@ -46,9 +46,9 @@ func (s *scripted) Refresh(ctx context.Context, _ keystore.ID) error {
 type onlyLookup struct{ keystore.KeyStore }
 
 var (
-	notFound    = fmt.Errorf("store: %w", keystore.ErrNotFound)
-	unavailable = fmt.Errorf("store: %w", keystore.ErrUnavailable)
-	odd         = errors.New("odd error of a store")
+	errNotFound    = fmt.Errorf("store: %w", keystore.ErrNotFound)
+	errUnavailable = fmt.Errorf("store: %w", keystore.ErrUnavailable)
+	errOdd         = errors.New("odd error of a store")
 )
 
 // TestUnknownKey pins rules 9 and 10: who asks for news, and whether the verdict
@@ -85,25 +85,25 @@ func TestUnknownKey(t *testing.T) {
 		{name: "none of several", store: scripted{before: list(key(t, "acme", "1", secretOf("x")))}, want: verifier.ErrSignature},
 		{name: "the fifth candidate is not tried", store: scripted{before: list(key(t, "acme", "1", secretOf("x")), key(t, "acme", "1", secretOf("x")),
 			key(t, "acme", "1", secretOf("x")), key(t, "acme", "1", secretOf("x")), good)}, want: verifier.ErrSignature},
-		{name: "not found, no refresher", plain: true, store: scripted{lookupErr: notFound}, want: verifier.ErrUnknownKey},
-		{name: "unavailable, no refresher", plain: true, store: scripted{lookupErr: unavailable}, want: verifier.ErrUnavailable},
-		{name: "an odd error, no refresher", plain: true, store: scripted{lookupErr: odd}, want: verifier.ErrUnavailable},
-		{name: "an odd error is wrapped", plain: true, store: scripted{lookupErr: odd}, want: odd},
-		{name: "learned", store: scripted{lookupErr: notFound, after: list(good)}, asked: 1},
-		{name: "learned while unavailable", store: scripted{lookupErr: unavailable, after: list(good)}, asked: 1},
-		{name: "learned by another, though the budget is spent", store: scripted{lookupErr: notFound, refresh: notFound, after: list(good)}, asked: 1},
-		{name: "nothing new", store: scripted{lookupErr: notFound, refresh: notFound}, asked: 1, want: verifier.ErrUnknownKey},
-		{name: "asked, still not found", store: scripted{lookupErr: notFound}, asked: 1, want: verifier.ErrUnknownKey},
-		{name: "asked, still unavailable", store: scripted{lookupErr: unavailable}, asked: 1, want: verifier.ErrUnavailable},
-		{name: "cannot ask", store: scripted{lookupErr: notFound, refresh: unavailable}, asked: 1, want: verifier.ErrUnavailable},
-		{name: "an odd error in asking", store: scripted{lookupErr: notFound, refresh: odd}, asked: 1, want: verifier.ErrUnavailable},
-		{name: "the caller leaves", cancel: true, store: scripted{lookupErr: notFound, refresh: unavailable}, asked: 1, want: context.Canceled},
-		{name: "the caller leaves: cannot tell", cancel: true, store: scripted{lookupErr: notFound, refresh: context.Canceled}, asked: 1, want: verifier.ErrUnavailable},
+		{name: "not found, no refresher", plain: true, store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
+		{name: "unavailable, no refresher", plain: true, store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnavailable},
+		{name: "an odd error, no refresher", plain: true, store: scripted{lookupErr: errOdd}, want: verifier.ErrUnavailable},
+		{name: "an odd error is wrapped", plain: true, store: scripted{lookupErr: errOdd}, want: errOdd},
+		{name: "learned", store: scripted{lookupErr: errNotFound, after: list(good)}, asked: 1},
+		{name: "learned while unavailable", store: scripted{lookupErr: errUnavailable, after: list(good)}, asked: 1},
+		{name: "learned by another, though the budget is spent", store: scripted{lookupErr: errNotFound, refresh: errNotFound, after: list(good)}, asked: 1},
+		{name: "nothing new", store: scripted{lookupErr: errNotFound, refresh: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
+		{name: "asked, still not found", store: scripted{lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
+		{name: "asked, still unavailable", store: scripted{lookupErr: errUnavailable}, asked: 1, want: verifier.ErrUnavailable},
+		{name: "cannot ask", store: scripted{lookupErr: errNotFound, refresh: errUnavailable}, asked: 1, want: verifier.ErrUnavailable},
+		{name: "an odd error in asking", store: scripted{lookupErr: errNotFound, refresh: errOdd}, asked: 1, want: verifier.ErrUnavailable},
+		{name: "the caller leaves", cancel: true, store: scripted{lookupErr: errNotFound, refresh: errUnavailable}, asked: 1, want: context.Canceled},
+		{name: "the caller leaves: cannot tell", cancel: true, store: scripted{lookupErr: errNotFound, refresh: context.Canceled}, asked: 1, want: verifier.ErrUnavailable},
 
-		{name: "withdrawn", store: scripted{before: list(withdrawn), refresh: notFound, lookupErr: notFound}, asked: 1, want: verifier.ErrUnknownKey},
-		{name: "at its end", store: scripted{before: list(ended), refresh: notFound, lookupErr: notFound}, asked: 1, want: verifier.ErrUnknownKey},
+		{name: "withdrawn", store: scripted{before: list(withdrawn), refresh: errNotFound, lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
+		{name: "at its end", store: scripted{before: list(ended), refresh: errNotFound, lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
 		{name: "just before its end", store: scripted{before: list(ends)}},
-		{name: "at its end, store out of step", store: scripted{before: list(ended), after: list(ended), refresh: unavailable}, asked: 1, want: verifier.ErrUnavailable},
+		{name: "at its end, store out of step", store: scripted{before: list(ended), after: list(ended), refresh: errUnavailable}, asked: 1, want: verifier.ErrUnavailable},
 		{name: "a store that hands out another tenant's key", plain: true, store: scripted{before: list(key(t, "globex", "1", secret))}, want: verifier.ErrUnknownKey},
 		{name: "a store that hands out another kid", plain: true, store: scripted{before: list(key(t, "acme", "2", secret))}, want: verifier.ErrUnknownKey},
 		{name: "a store that hands out another algorithm", plain: true, store: scripted{before: list(rs)}, want: verifier.ErrUnknownKey},
@@ -111,12 +111,12 @@ func TestUnknownKey(t *testing.T) {
 		{name: "a store that hands out nothing", plain: true, store: scripted{before: list()}, want: verifier.ErrUnknownKey},
 
 		// What never costs a Refresh, whether the key is unknown or cannot be told.
-		{name: "expired", token: sign(goodHeader, with(`"exp":1`)), store: scripted{lookupErr: unavailable}, want: verifier.ErrUnknownKey},
-		{name: "another audience", token: sign(goodHeader, with(`"aud":"x"`)), store: scripted{lookupErr: unavailable}, want: verifier.ErrUnknownKey},
-		{name: "another issuer", token: sign(goodHeader, with(`"iss":"x"`)), store: scripted{lookupErr: notFound}, want: verifier.ErrUnknownKey},
-		{name: "another typ", token: sign(`{"alg":"HS256","kid":"1","typ":"x"}`, goodPayload), store: scripted{lookupErr: notFound}, want: verifier.ErrUnknownKey},
-		{name: "another alg", token: sign(`{"alg":"HS512","kid":"1"}`, goodPayload), store: scripted{lookupErr: notFound}, want: verifier.ErrAlgorithm},
-		{name: "not yet valid", token: sign(goodHeader, with(`"nbf":1800000001`)), store: scripted{lookupErr: notFound}, want: verifier.ErrUnknownKey},
+		{name: "expired", token: sign(goodHeader, with(`"exp":1`)), store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnknownKey},
+		{name: "another audience", token: sign(goodHeader, with(`"aud":"x"`)), store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnknownKey},
+		{name: "another issuer", token: sign(goodHeader, with(`"iss":"x"`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
+		{name: "another typ", token: sign(`{"alg":"HS256","kid":"1","typ":"x"}`, goodPayload), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
+		{name: "another alg", token: sign(`{"alg":"HS512","kid":"1"}`, goodPayload), store: scripted{lookupErr: errNotFound}, want: verifier.ErrAlgorithm},
+		{name: "not yet valid", token: sign(goodHeader, with(`"nbf":1800000001`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestUnknownKey(t *testing.T) {
 // TestStoresOwnDeadline: a store that ran out of its own time is an outage.
 func TestStoresOwnDeadline(t *testing.T) {
 	r := acme(t)
-	r.Keys = &scripted{lookupErr: notFound, refresh: context.DeadlineExceeded}
+	r.Keys = &scripted{lookupErr: errNotFound, refresh: context.DeadlineExceeded}
 	var seen verifier.Event
 	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{r}, Now: at(nowUnix),
 		Observe: func(_ context.Context, e verifier.Event) { seen = e }})
@@ -190,7 +190,7 @@ func TestRevocations(t *testing.T) {
 	}{
 		{"not revoked", revocations{}, sign(goodHeader, goodPayload), true, nil},
 		{"revoked", revocations{revoked: true}, sign(goodHeader, goodPayload), true, verifier.ErrRevoked},
-		{"cannot tell", revocations{err: odd}, sign(goodHeader, goodPayload), true, verifier.ErrUnavailable},
+		{"cannot tell", revocations{err: errOdd}, sign(goodHeader, goodPayload), true, verifier.ErrUnavailable},
 		{"expired is not asked", revocations{revoked: true}, sign(goodHeader, with(`"exp":1`)), false, verifier.ErrExpired},
 	} {
 		v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme(t)}, Now: at(nowUnix), Revocations: &tt.list})
