@@ -1,0 +1,58 @@
+# What can be done here. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 60s
+
+# Every module of the tree, the root first.
+MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirname {} ';' | sort)
+
+# The race detector needs a C compiler.
+race = $(if $(shell command -v $$(go env CC)),-race)
+
+# $(call each,COMMAND) runs COMMAND in every module, and names the module.
+each = for module in $(MODULES); do echo "== $$module: $(1)"; (cd "$$module" && $(1)) || exit 1; done
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: ## fetch what the tests need: system packages (Debian, root), Go modules, npm packages
+	@.ci/setup
+
+.PHONY: lint
+lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module
+	@echo "== gofmt -l"
+	@unformatted=$$(find . -name '*.go' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
+		if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
+	@$(call each,go mod tidy -diff)
+	@$(call each,go vet ./...)
+	@$(call each,go run $(STATICCHECK) ./...)
+
+.PHONY: test
+test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
+	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
+	@$(call each,go test -vet=off $(race) -shuffle=on -timeout 5m ./...)
+	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
+	@GOEXPERIMENT=jsonv2 go test -vet=off -run 'Vector|Fuzz|JSON|Alloc' -timeout 5m ./...
+
+.PHONY: bench
+bench: ## our benchmarks, and those against other libraries
+	go test -bench . -run '^$$' ./bench
+	cd bench/compare && go test -bench . -run '^$$' ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
+	@for module in $(MODULES); do cd "$(CURDIR)/$$module"; for package in $$(go list ./...); do \
+		for target in $$(go test -vet=off -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; \
+			go test -vet=off -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+		done; done; done
+
+.PHONY: demo
+demo: ## the main job: go run ./cmd/keyturn serve
+	go run ./cmd/keyturn serve
