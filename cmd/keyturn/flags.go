@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// An option is the value of a flag that may be given once. Its errors never
+// repeat what was given, since that may be a token or a secret in the wrong
+// place. It implements [pflag.Value].
+type option[T any] struct {
+	value T
+	given bool
+	kind  string // what the help calls the value
+	shown string // the default, as the help shows it
+	parse func(string) (T, error)
+}
+
+// Set implements [pflag.Value].
+func (o *option[T]) Set(s string) error {
+	if o.given {
+		return errors.New("given twice")
+	}
+	v, err := o.parse(s)
+	if err != nil {
+		return err
+	}
+	o.value, o.given = v, true
+	return nil
+}
+
+// String implements [pflag.Value].
+func (o *option[T]) String() string { return o.shown }
+
+// Type implements [pflag.Value].
+func (o *option[T]) Type() string { return o.kind }
+
+// A list is the value of a flag that may be given several times.
+type list[T any] struct {
+	values []T
+	kind   string
+	parse  func(string) (T, error)
+}
+
+// Set implements [pflag.Value].
+func (l *list[T]) Set(s string) error {
+	v, err := l.parse(s)
+	if err != nil {
+		return err
+	}
+	l.values = append(l.values, v)
+	return nil
+}
+
+// String implements [pflag.Value].
+func (l *list[T]) String() string { return "" }
+
+// Type implements [pflag.Value].
+func (l *list[T]) Type() string { return l.kind }
+
+func newText(kind, standard string) *option[string] {
+	return &option[string]{value: standard, kind: kind, shown: standard, parse: parseText}
+}
+
+func newTenant() *option[string] {
+	o := newText("TENANT", defaultTenant)
+	o.shown = strconv.Quote(defaultTenant)
+	return o
+}
+
+func newTexts(kind string) *list[string] { return &list[string]{kind: kind, parse: parseText} }
+
+// parseText refuses the empty text, which is most often a variable of the shell
+// that is not set, and what no token can hold.
+func parseText(s string) (string, error) {
+	switch {
+	case s == "":
+		return "", errors.New("is empty")
+	case !utf8.ValidString(s):
+		return "", errors.New("is not valid UTF-8")
+	}
+	return s, nil
+}
+
+func newPath() *option[string] {
+	return &option[string]{kind: "FILE", parse: func(s string) (string, error) {
+		if s == "" {
+			return "", errors.New("is empty")
+		}
+		return s, nil
+	}}
+}
+
+// newDuration returns a flag for a duration from least to most.
+func newDuration(least, most, standard time.Duration, shown string) *option[time.Duration] {
+	parse := func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		switch {
+		case err != nil:
+			return 0, errors.New("want a duration such as 5s, 15m or 1h30m")
+		case d < least:
+			return 0, fmt.Errorf("want at least %v", least)
+		case d > most:
+			return 0, fmt.Errorf("want at most %v", most)
+		}
+		return d, nil
+	}
+	return &option[time.Duration]{value: standard, kind: "DURATION", shown: shown, parse: parse}
+}
+
+// newUnix returns a flag for a moment in seconds since 1970.
+func newUnix() *option[time.Time] {
+	return &option[time.Time]{kind: "UNIX", parse: func(s string) (time.Time, error) {
+		t, ok := time.Time{}, false
+		if strings.Trim(s, "0123456789.") == "" {
+			t, ok = unixTime(s)
+		}
+		if !ok {
+			return t, errors.New("want seconds since 1970, such as 1800000000")
+		}
+		return t, nil
+	}}
+}
+
+// unixTime reads a number of seconds since 1970, from 0 to 2^53, as in a claim.
+func unixTime(number string) (t time.Time, ok bool) {
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || !(0 <= f && f < 1<<53) {
+		return time.Time{}, false
+	}
+	whole := int64(f)
+	return time.Unix(whole, int64((f-float64(whole))*1e9)), true
+}
+
+// newAlgorithms returns a flag for a list of algorithms with commas.
+func newAlgorithms() *option[[]keystore.Algorithm] {
+	return &option[[]keystore.Algorithm]{kind: "ALG[,ALG]", parse: func(s string) (algs []keystore.Algorithm, err error) {
+		for name := range strings.SplitSeq(s, ",") {
+			alg, err := parseAlgorithm(name)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(algs, alg) {
+				algs = append(algs, alg)
+			}
+		}
+		return algs, nil
+	}}
+}
+
+func parseAlgorithm(name string) (keystore.Algorithm, error) {
+	alg := keystore.Algorithm(name)
+	switch {
+	case alg.Known():
+		return alg, nil
+	case name == "":
+		return "", fmt.Errorf("is empty: want some of %s", algorithmNames())
+	case strings.EqualFold(name, "none"):
+		return "", errors.New(`"none" is not an algorithm: unsigned tokens are never accepted`)
+	}
+	return "", fmt.Errorf("holds an unknown algorithm: want some of %s, spelled like this and with commas between them", algorithmNames())
+}
+
+func algorithmNames() string {
+	var names []string
+	for _, alg := range keystore.Algorithms() {
+		names = append(names, string(alg))
+	}
+	return strings.Join(names, ", ")
+}
+
+// flagError says in one line what is wrong with the command line, without what
+// was given.
+func flagError(cmd *cobra.Command, err error) error {
+	help := fmt.Sprintf("see %q", cmd.CommandPath()+" --help")
+	switch e := err.(type) {
+	case *pflag.InvalidValueError:
+		if e.GetFlag().Value.Type() == "bool" {
+			return usagef("--%s takes no value; %s", e.GetFlag().Name, help)
+		}
+		return usagef("--%s: %v; %s", e.GetFlag().Name, e.Unwrap(), help)
+	case *pflag.ValueRequiredError:
+		return usagef("--%s needs a value; %s", e.GetFlag().Name, help)
+	case *pflag.NotExistError:
+		if name := e.GetSpecifiedName(); e.GetSpecifiedShortnames() == "" && isWord(name) {
+			return usagef("unknown flag --%s; %s", name, help)
+		}
+	}
+	return usagef(`unknown flag: flags are long, such as --secret-file, and a TOKEN that begins with a dash goes after "--"; %s`, help)
+}
+
+// wantToken is the [cobra.PositionalArgs] of the commands that take a token.
+func wantToken(cmd *cobra.Command, args []string) error {
+	switch len(args) {
+	case 1:
+		return nil
+	case 0:
+		return usagef("give a TOKEN, or - to read one from standard input; see %q", cmd.CommandPath()+" --help")
+	}
+	return usagef("%d arguments where one TOKEN is wanted: is there a space in it, or a flag without its dashes? See %q", len(args), cmd.CommandPath()+" --help")
+}
+
+// wantNothing is the [cobra.PositionalArgs] of the commands that take flags
+// only.
+func wantNothing(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("an argument that is no flag, where none is wanted; see %q", cmd.CommandPath()+" --help")
+	}
+	return nil
+}

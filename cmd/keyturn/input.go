@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// maxFileBytes is the largest file read: a secret, or a JWK Set.
+const maxFileBytes = 1 << 20
+
+// readFile reads the file that a flag names, one byte more than maxFileBytes at
+// most. The error does not repeat the path: by mistake it may be the secret
+// itself, or the text of the set.
+func readFile(flag, path, what string) ([]byte, error) {
+	fail := func(err error) ([]byte, error) {
+		if p := (*fs.PathError)(nil); errors.As(err, &p) {
+			err = p.Err
+		}
+		return nil, usagef("cannot read the file of %s: %v; it takes the path of a file that holds %s", flag, err, what)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fail(err)
+	}
+	defer f.Close()
+	doc, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return fail(err)
+	}
+	return doc, nil
+}
+
+// dropLineEnd takes one trailing line end away.
+func dropLineEnd(b []byte) []byte {
+	if rest, ok := bytes.CutSuffix(b, []byte("\n")); ok {
+		return bytes.TrimSuffix(rest, []byte("\r"))
+	}
+	return b
+}
+
+const (
+	envSecret       = "KEYTURN_SECRET"
+	envMastraSecret = "MASTRA_JWT_SECRET" // the name in the guide of MastraJwtAuth
+)
+
+// A secret is a shared secret, behind a function so that no formatting reaches
+// it, and where it came from.
+type secret struct {
+	bytes  func() []byte
+	source string
+}
+
+// secret reads the shared secret from the file, or without one from the
+// environment. It returns nil if there is none.
+func (w *world) secret(file *option[string]) (*secret, error) {
+	if file.given {
+		doc, err := readFile("--secret-file", file.value, "the secret")
+		if err != nil {
+			return nil, err
+		}
+		if len(doc) > maxFileBytes {
+			return nil, usagef("the file of --secret-file is larger than 1 MiB: is it the right one?")
+		}
+		return newSecret(dropLineEnd(doc), "--secret-file"), nil
+	}
+	own, hasOwn := w.env(envSecret)
+	theirs, hasTheirs := w.env(envMastraSecret)
+	switch {
+	case hasOwn && own == "":
+		return nil, usagef("%s is set, but empty: set it to the secret, or unset it", envSecret)
+	case hasTheirs && theirs == "":
+		return nil, usagef("%s is set, but empty: set it to the secret, or unset it", envMastraSecret)
+	case hasOwn && hasTheirs && own != theirs:
+		return nil, usagef("%s and %s are both set, and differ: unset one of them", envSecret, envMastraSecret)
+	case hasOwn:
+		return newSecret([]byte(own), envSecret), nil
+	case hasTheirs:
+		return newSecret([]byte(theirs), envMastraSecret), nil
+	}
+	return nil, nil
+}
+
+func newSecret(b []byte, source string) *secret {
+	return &secret{bytes: func() []byte { return b }, source: source}
+}
+
+// key returns the secret as a key, with an error that says where the secret
+// came from.
+func (s *secret) key(id keystore.ID, alg keystore.Algorithm) (*keystore.Key, error) {
+	k, err := keystore.NewSecret(id, alg, s.bytes())
+	if err != nil {
+		return nil, usagef("%s: %s", s.source, plain(err))
+	}
+	return k, nil
+}
+
+// plain returns an error's text without the package that it comes from.
+func plain(err error) string {
+	text := err.Error()
+	for _, p := range []string{"keystore: ", "jwks: ", "verifier: ", "rotation: "} {
+		text = strings.TrimPrefix(text, p)
+	}
+	return text
+}
+
+// maxInputBytes is how much of standard input is ever read.
+const maxInputBytes = 1 << 20
+
+// token returns the TOKEN argument byte for byte, or for "-" one token from
+// standard input without its line end. Of a token longer than most it returns
+// more than most, which is all that matters, since it is refused.
+func (w *world) token(arg string, most int) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	const lineEnd = 2
+	text, err := io.ReadAll(io.LimitReader(w.stdin, int64(most+lineEnd+1)))
+	if err != nil {
+		return "", usagef("cannot read the token from standard input")
+	}
+	if len(text) > most+lineEnd {
+		// Whoever is writing should be able to finish.
+		io.CopyN(io.Discard, w.stdin, int64(max(0, maxInputBytes-len(text))))
+	}
+	return string(dropLineEnd(text)), nil
+}

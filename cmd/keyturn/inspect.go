@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+const inspectLong = `inspect shows what is inside a token, and says its times in words. It does NOT
+verify it: anyone can write a token that says anything. It warns about what a
+verifier would refuse, or a reader should know.
+
+It exits with 0 if it could decode the token, and with 1 if not.`
+
+const inspectExample = `  keyturn inspect TOKEN
+  echo "$TOKEN" | keyturn inspect -`
+
+func newInspect(w *world) *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:     "inspect (TOKEN | -)",
+		Short:   "Show what is inside a token, without verifying it",
+		Long:    inspectLong,
+		Example: inspectExample,
+		Args:    wantToken,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := w.token(args[0], maxInputBytes)
+			if err != nil {
+				return err
+			}
+			i := inspect(cmd.Context(), text, w.now())
+			if asJSON {
+				err = w.print(i.json())
+			} else {
+				err = w.print(i.text(w.now()))
+			}
+			if err == nil && i.broken != "" {
+				err = failf(exitNo, "not a token that can be decoded: %s", i.broken)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in one line of JSON")
+	return cmd
+}
+
+// An inspection is what a token says of itself.
+type inspection struct {
+	header, payload part
+	signature       int // bytes
+	times           []moment
+	warnings        []string
+	broken          string // why it cannot be decoded, if it cannot
+}
+
+// A part is the header or the payload of a token.
+type part struct {
+	text    string
+	value   jsontext.Value            // nil if the text is not strict JSON
+	members map[string]jsontext.Value // nil if it is not a strict JSON object
+}
+
+// A moment is a claim that holds a time.
+type moment struct {
+	claim string
+	at    time.Time
+	words string
+}
+
+// inspect decodes a token as far as it can. It is a pure function of its
+// arguments.
+func inspect(ctx context.Context, token string, now time.Time) *inspection {
+	i := new(inspection)
+	if len(token) > maxInputBytes {
+		i.broken = "it is longer than 1 MiB"
+		return i
+	}
+	i.judgeForm(ctx, token)
+	if trimmed := strings.TrimSpace(token); trimmed != token {
+		i.warn("there is white space around the token, which is not part of it")
+		token = trimmed
+	}
+	if bare, ok := cutBearer(token); ok {
+		i.warn(`it begins with "Bearer", which belongs to the Authorization header and not to the token`)
+		token = bare
+	}
+	i.decode(token)
+	i.readHeader()
+	i.readClaims()
+	i.readTimes(now)
+	return i
+}
+
+func (i *inspection) warn(format string, args ...any) {
+	i.warnings = append(i.warnings, fmt.Sprintf(format, args...))
+}
+
+// fail says why the token cannot be decoded, if nothing has been said yet.
+func (i *inspection) fail(format string, args ...any) {
+	if i.broken == "" {
+		i.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+func cutBearer(token string) (bare string, ok bool) {
+	const scheme = "bearer "
+	if len(token) < len(scheme) || !strings.EqualFold(token[:len(scheme)], scheme) {
+		return token, false
+	}
+	return strings.TrimSpace(token[len(scheme):]), true
+}
+
+// judgeForm asks a verifier that knows no key: any refusal but for the key is
+// one for the form, from which no key could save the token.
+func (i *inspection) judgeForm(ctx context.Context, token string) {
+	keys, err := keystore.NewStatic()
+	if err != nil {
+		return
+	}
+	v, err := verifier.New(verifier.Config{
+		Tenants: []verifier.Tenant{{
+			ID: defaultTenant, Keys: keys, Algorithms: keystore.Algorithms(),
+			AnyIssuer: true, AnyAudience: true, AllowNoExpiry: true, MixedFamilies: true,
+		}},
+		CacheTTL: -1,
+	})
+	if err != nil {
+		return
+	}
+	if _, err := v.Verify(ctx, token); reasonOf(err) != verifier.ReasonUnknownKey {
+		i.warn("every verifier here refuses it: %s", formOf(err))
+	}
+}
+
+// formOf is the text of a refusal without the tenant, which is made up.
+func formOf(err error) string {
+	if e, ok := err.(*verifier.Error); ok {
+		err = e.Err
+	}
+	return plain(err)
+}
+
+func reasonOf(err error) verifier.Reason {
+	if e, ok := err.(*verifier.Error); ok {
+		return e.Reason
+	}
+	return ""
+}
+
+// decode splits the token (RFC 7515, section 3.1; RFC 7516, section 3.1 for five
+// parts).
+func (i *inspection) decode(token string) {
+	if n := strings.Count(token, "."); n != 2 && n != 4 {
+		i.fail("it has %d parts, where a signed token has three with dots between them", n+1)
+		if n > 4 {
+			return
+		}
+	}
+	parts := strings.Split(token, ".")
+	i.header = i.decodePart("header", parts[0])
+	switch len(parts) {
+	case 5:
+		i.warn("it has five parts: it is encrypted (JWE), and nobody without the key can read what it says")
+		return
+	case 1:
+		return
+	}
+	i.payload = i.decodePart("payload", parts[1])
+	if len(parts) > 2 {
+		sig, ok := i.decodeBase64("signature", parts[2])
+		if !ok {
+			i.fail("the signature is not base64url")
+		}
+		i.signature = len(sig)
+		if len(sig) == 0 {
+			i.warn("it has no signature: nobody vouches for what it says")
+		}
+	}
+}
+
+func (i *inspection) decodePart(name, encoded string) (p part) {
+	decoded, ok := i.decodeBase64(name, encoded)
+	if !ok {
+		i.fail("the %s is not base64url", name)
+		return p
+	}
+	p.text = string(decoded)
+	value := jsontext.Value(decoded)
+	switch {
+	case value.IsValid():
+		p.value = value
+	case value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)):
+		i.warn("the %s is not strict JSON: it has a name twice, or is not UTF-8, and readers may differ about what it says", name)
+		return p
+	default:
+		i.fail("the %s is not JSON", name)
+		return p
+	}
+	if value.Kind() != '{' {
+		i.fail("the %s is not a JSON object", name)
+		return p
+	}
+	if json.Unmarshal(value, &p.members) != nil {
+		p.members = nil
+	}
+	return p
+}
+
+// decodeBase64 takes any common spelling, and warns about those that are not
+// the one of RFC 7515, section 2.
+func (i *inspection) decodeBase64(name, encoded string) (decoded []byte, ok bool) {
+	decoded, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err == nil && !strings.ContainsAny(encoded, "\r\n") {
+		return decoded, true
+	}
+	urlSafe := strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(encoded)
+	decoded, err = base64.RawURLEncoding.DecodeString(urlSafe)
+	if err != nil {
+		return nil, false
+	}
+	i.warn("the %s is not spelled as base64url without padding must be", name)
+	return decoded, true
+}
+
+// readHeader warns about what a header says that matters (RFC 7515, section 4.1;
+// RFC 8725).
+func (i *inspection) readHeader() {
+	header := i.header.members
+	if header == nil {
+		return
+	}
+	if alg, ok := textOf(header["alg"]); ok && strings.EqualFold(alg, "none") {
+		i.warn(`alg is "none": the token is not signed, and must never be accepted`)
+	}
+	if _, ok := header["crit"]; ok {
+		i.warn("the header has crit: it asks for extensions, and no verifier here understands any")
+	}
+	for _, name := range []string{"jwk", "jku", "x5u", "x5c"} {
+		if _, ok := header[name]; ok {
+			i.warn("the header brings its own key along (%s): a verifier must not use it, and those here never read it", name)
+		}
+	}
+}
+
+// readClaims warns about claims that are missing, or that readers may take for
+// others.
+func (i *inspection) readClaims() {
+	claims := i.payload.members
+	if claims == nil {
+		return
+	}
+	if _, ok := claims["exp"]; !ok {
+		i.warn("it has no exp: it would never end, and verifiers here refuse it unless told otherwise")
+	}
+	for _, registered := range []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"} {
+		for name := range claims {
+			if name != registered && strings.EqualFold(name, registered) {
+				i.warn("the name of claim %q differs from %q only by case: verifiers here refuse it", name, registered)
+			}
+		}
+	}
+}
+
+// readTimes says the dates of the payload in words.
+func (i *inspection) readTimes(now time.Time) {
+	for _, claim := range []string{"iat", "nbf", "exp"} {
+		value, ok := i.payload.members[claim]
+		if !ok {
+			continue
+		}
+		at, ok := time.Time{}, false
+		if value.Kind() == '0' {
+			at, ok = unixTime(string(value))
+		}
+		if !ok {
+			i.warn("%s is not a time: want a number of seconds since 1970, below 2^53", claim)
+			continue
+		}
+		i.times = append(i.times, moment{claim, at, inWords(claim, at, now)})
+		if at.Year() > 5000 {
+			i.warn("%s is in the year %d: is it in milliseconds? It must be in seconds", claim, at.Year())
+		}
+	}
+}
+
+func inWords(claim string, at, now time.Time) string {
+	words := since(at, now)
+	switch {
+	case claim == "exp" && !now.Before(at):
+		return "expired " + words
+	case claim == "nbf" && now.Before(at):
+		return words + ": not yet valid"
+	case claim == "iat" && now.Before(at):
+		return words + ": issued in the future"
+	}
+	return words
+}
+
+func textOf(v jsontext.Value) (s string, ok bool) {
+	return s, v.Kind() == '"' && json.Unmarshal(v, &s) == nil
+}

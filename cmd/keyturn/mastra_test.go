@@ -1,0 +1,317 @@
+package main_test
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What the guide says that this project began with, on another port.
+const (
+	guideSecret = "supersecretdevkeythatishs256safe!"
+	guideCurl   = `curl -X POST http://localhost:4111/api/agents/weatherAgent/generate \
+  -H "Content-Type: application/json" \
+  -H "Authorization: Bearer <your-jwt>" \
+  -d '{
+    "messages": "Weather in London"
+  }'`
+
+	clientFolder = "../../middleware/testdata/mastra"
+)
+
+// A guideCase is a token and whether the guide's reader gets an answer with it.
+type guideCase struct {
+	name  string
+	token string // "": no Authorization header
+	good  bool
+}
+
+func guideCases() []guideCase {
+	now := time.Now()
+	live := fmt.Sprintf(`{"sub":"ann","iat":%d,"exp":%d}`, now.Unix(), now.Add(time.Hour).Unix())
+	dead := fmt.Sprintf(`{"sub":"ann","iat":%d,"exp":%d}`, now.Add(-2*time.Hour).Unix(), now.Add(-time.Hour).Unix())
+	return []guideCase{
+		{"good", handmade(guideSecret, live), true},
+		{"no token", "", false},
+		{"expired", handmade(guideSecret, dead), false},
+		{"another secret", handmade("another"+guideSecret, live), false},
+	}
+}
+
+// handmade returns an HS256 token as jwt.io makes it. It uses nothing of ours, so that the command
+// and its test cannot share a mistake.
+func handmade(secret, claims string) string {
+	b64 := base64.RawURLEncoding.EncodeToString
+	signed := b64([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + b64([]byte(claims))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	return signed + "." + b64(mac.Sum(nil))
+}
+
+// TestGuide walks through the guide, with the command in the place of its Mastra server.
+func TestGuide(t *testing.T) {
+	keyturn := filepath.Join(t.TempDir(), "keyturn")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", keyturn, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	t.Run("MastraClient", func(t *testing.T) { testMastraClient(t, keyturn) })
+	t.Run("curl", func(t *testing.T) { testGuideCurl(t, keyturn) })
+	t.Run("no exp", func(t *testing.T) { testGuideNoExpiry(t, keyturn) })
+}
+
+func testMastraClient(t *testing.T, keyturn string) {
+	needNode(t)
+	s := startServe(t, keyturn)
+	for _, tt := range guideCases() {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "node", "client.mjs")
+			cmd.Dir = clientFolder
+			cmd.Env = append(os.Environ(), "MASTRA_BASE_URL="+s.url, "MASTRA_JWT_TOKEN="+tt.token)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("client.mjs: %v", err)
+			}
+			var got struct {
+				OK     bool
+				Status int
+				Result json.RawMessage
+				Body   json.RawMessage
+			}
+			if err := json.Unmarshal(out, &got); err != nil {
+				t.Fatalf("client.mjs printed %q: %v", out, err)
+			}
+			switch {
+			case got.OK != tt.good:
+				t.Errorf("MastraClient says %s", out)
+			case tt.good:
+				checkAnswer(t, got.Result)
+			case got.Status != 401:
+				t.Errorf("status = %d, want 401", got.Status)
+			default:
+				checkRefusal(t, got.Body)
+			}
+		})
+	}
+}
+
+func testGuideCurl(t *testing.T, keyturn string) {
+	need(t, "curl")
+	s := startServe(t, keyturn)
+	port := s.url[strings.LastIndexByte(s.url, ':')+1:]
+	for _, tt := range guideCases() {
+		t.Run(tt.name, func(t *testing.T) {
+			line := strings.NewReplacer(":4111", ":"+port, "<your-jwt>", tt.token).Replace(guideCurl)
+			if tt.token == "" {
+				line = strings.Replace(line, `  -H "Authorization: Bearer " \`+"\n", "", 1)
+			}
+			out, err := exec.CommandContext(t.Context(), "sh", "-c", line+` -sS -w '\n%{http_code}'`).CombinedOutput()
+			if err != nil {
+				t.Fatalf("curl: %v\n%s", err, out)
+			}
+			if tt.good {
+				checkAnswer(t, cutStatus(t, out, 200))
+			} else {
+				checkRefusal(t, cutStatus(t, out, 401))
+			}
+		})
+	}
+}
+
+// jwt.io's "Generate example" has no exp. Such a token is good for ever, so it is refused; the log
+// says what to do about it, and the client is not told.
+func testGuideNoExpiry(t *testing.T, keyturn string) {
+	need(t, "curl")
+	token := handmade(guideSecret, `{"sub":"ann","name":"John Doe","admin":true,"iat":1516239022}`)
+	ask := func(t *testing.T, s *guideServer) []byte {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "curl", "-sS", "-X", "POST", s.url+"/api/agents/weatherAgent/generate",
+			"-H", "Content-Type: application/json", "-H", "Authorization: Bearer "+token, "-d", `{"messages":"Weather in London"}`,
+			"-w", "\n%{http_code}").CombinedOutput()
+		if err != nil {
+			t.Fatalf("curl: %v\n%s", err, out)
+		}
+		return out
+	}
+
+	t.Run("refused", func(t *testing.T) {
+		s := startServe(t, keyturn)
+		checkRefusal(t, cutStatus(t, ask(t, s), 401))
+		s.waitFor(t, "allow-no-exp")
+		if log := s.output.String(); strings.Contains(log, token) || strings.Contains(log, guideSecret) {
+			t.Error("the token or the secret is in the log")
+		}
+	})
+	t.Run("allowed", func(t *testing.T) {
+		checkAnswer(t, cutStatus(t, ask(t, startServe(t, keyturn, "--allow-no-exp")), 200))
+	})
+}
+
+// Some @mastra packages of June 2026 brought malware with them. This version did not, and nothing
+// but this version is installed: one exact number, and a lock file with a hash for each package.
+func TestMastraLockFile(t *testing.T) {
+	manifest, err := os.ReadFile(filepath.Join(clientFolder, "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(manifest, []byte(`"@mastra/client-js": "1.47.0"`)) {
+		t.Error("package.json does not pin @mastra/client-js 1.47.0")
+	}
+	text, err := os.ReadFile(filepath.Join(clientFolder, "package-lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(text, []byte("easy-day")) {
+		t.Error("package-lock.json has easy-day-js, which is malware")
+	}
+	var lock struct {
+		Packages map[string]struct{ Version, Integrity string }
+	}
+	if err := json.Unmarshal(text, &lock); err != nil {
+		t.Fatal(err)
+	}
+	if v := lock.Packages["node_modules/@mastra/client-js"].Version; v != "1.47.0" {
+		t.Errorf("package-lock.json has @mastra/client-js %q, want 1.47.0", v)
+	}
+	for name, p := range lock.Packages {
+		if name != "" && !strings.HasPrefix(p.Integrity, "sha512-") {
+			t.Errorf("package-lock.json has no sha512 for %s", name)
+		}
+	}
+}
+
+// cutStatus returns what curl printed before the status, which must be want.
+func cutStatus(t *testing.T, out []byte, want int) []byte {
+	t.Helper()
+	i := bytes.LastIndexByte(out, '\n')
+	if i < 0 || string(out[i+1:]) != strconv.Itoa(want) {
+		t.Fatalf("curl printed %s, want status %d", out, want)
+	}
+	return out[:i]
+}
+
+// checkAnswer checks the demo API's answer to a token of ann's.
+func checkAnswer(t *testing.T, body []byte) {
+	t.Helper()
+	var got struct {
+		Text                  *string
+		Tenant, Subject, Path string
+	}
+	if err := json.Unmarshal(body, &got); err != nil {
+		t.Fatalf("answer %s: %v", body, err)
+	}
+	if got.Text == nil || got.Tenant != "default" || got.Subject != "ann" || got.Path != "/api/agents/weatherAgent/generate" {
+		t.Errorf("answer = %s", body)
+	}
+}
+
+// checkRefusal checks that body is the guide's, with nothing more in it.
+func checkRefusal(t *testing.T, body []byte) {
+	t.Helper()
+	if got := strings.TrimSpace(string(body)); got != `{"error":"Invalid or expired token"}` {
+		t.Errorf("body = %s", got)
+	}
+}
+
+// A guideServer is a running `keyturn serve` in shared-secret mode.
+type guideServer struct {
+	url    string
+	output *output
+}
+
+// startServe starts the command, and stops it with Ctrl-C when the test ends.
+func startServe(t *testing.T, keyturn string, flags ...string) *guideServer {
+	t.Helper()
+	s := &guideServer{output: new(output)}
+	cmd := exec.Command(keyturn, append([]string{"serve", "--addr", "127.0.0.1:0"}, flags...)...)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "KEYTURN_")
+	}), "MASTRA_JWT_SECRET="+guideSecret)
+	cmd.Stdout, cmd.Stderr = s.output, s.output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("serve after Ctrl-C: %v\n%s", err, s.output)
+			}
+		case <-time.After(10 * time.Second):
+			cmd.Process.Kill()
+			t.Errorf("serve does not end after Ctrl-C\n%s", s.output)
+		}
+	})
+	s.url = s.waitFor(t, `http://127\.0\.0\.1:[1-9][0-9]*`)
+	return s
+}
+
+// waitFor waits until the command has printed what pattern matches, and returns that.
+func (s *guideServer) waitFor(t *testing.T, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	for range 1000 {
+		if match := re.FindString(s.output.String()); match != "" {
+			return match
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("serve has not printed %s, but\n%s", pattern, s.output)
+	return ""
+}
+
+// An output holds what a process prints while a test reads it.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// needNode skips the test if Node or the client's packages are missing: in CI, that fails it.
+func needNode(t *testing.T) {
+	t.Helper()
+	need(t, "node")
+	if _, err := os.Stat(filepath.Join(clientFolder, "node_modules")); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("MastraClient is not installed (make setup does that): %v", err)
+	}
+}
+
+// need skips the test if a program is missing: in CI, that fails it.
+func need(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("%s is missing (make setup brings it): %v", program, err)
+	}
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// printable returns text with everything escaped, as in a JSON string, that a
+// terminal might obey rather than show: control characters, characters that
+// turn the direction of writing, and those that cannot be seen. Spaces stay,
+// and so do line feeds if lines is true. A byte that is not UTF-8 becomes \x80
+// and the like.
+//
+// Outside of strings, a JSON text has nothing to escape, so that escaping it
+// whole gives the same value in another spelling.
+func printable(text string, lines bool) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !shown(r, lines) }) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD"):
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case shown(r, lines):
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			r1, r2 := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, r1, r2)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func shown(r rune, lines bool) bool {
+	return unicode.IsPrint(r) || lines && r == '\n'
+}
+
+// quoteJSON returns s as a JSON string that is safe to print.
+func quoteJSON(s string) string {
+	q, _ := jsontext.AppendQuote(nil, s) // what is not UTF-8 becomes U+FFFD
+	return printable(string(q), false)
+}
+
+// compactJSON returns a valid JSON value on one line, safe to print. Numbers
+// and strings keep their spelling, but for characters that cannot be shown.
+func compactJSON(v jsontext.Value) string {
+	c := v.Clone()
+	if c.Compact() != nil {
+		return "null"
+	}
+	return printable(string(c), false)
+}

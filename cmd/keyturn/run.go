@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// What the command exits with.
+const (
+	exitYes        = 0
+	exitNo         = 1 // a bad token, or what was asked for is refused
+	exitUsage      = 2 // the command line, a file or the environment is not right
+	exitCannotTell = 3
+)
+
+// A world is all that a command touches outside of its flags and files.
+type world struct {
+	env            func(string) (string, bool) // such as [os.LookupEnv]
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+}
+
+// A failure is an error with an exit code. Without text, all has been said.
+type failure struct {
+	code int
+	text string
+}
+
+func (f *failure) Error() string { return f.text }
+
+func failf(code int, format string, args ...any) error {
+	return &failure{code, fmt.Sprintf(format, args...)}
+}
+
+func usagef(format string, args ...any) error { return failf(exitUsage, format, args...) }
+
+// run is the whole command: it never exits and never reads a global, so that a
+// test can call it. It returns the exit code.
+func run(ctx context.Context, args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
+	w := &world{env: env, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
+	root := newRoot(w)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitYes
+	}
+	f := new(failure)
+	if !errors.As(err, &f) {
+		f = &failure{exitUsage, err.Error()}
+	}
+	if f.text != "" {
+		fmt.Fprintln(stderr, "keyturn: "+f.text)
+	}
+	return f.code
+}
+
+// note tells the user something that is not an error.
+func (w *world) note(format string, args ...any) {
+	fmt.Fprintf(w.stderr, "keyturn: note: "+format+"\n", args...)
+}
+
+// print writes the answer, all at once.
+func (w *world) print(text string) error {
+	if _, err := io.WriteString(w.stdout, text); err != nil {
+		return failf(exitCannotTell, "cannot write the answer to standard output")
+	}
+	return nil
+}
+
+const rootLong = `keyturn makes and checks JSON Web Tokens (JWTs): short signed texts by which one
+program proves to another who is asking.
+
+  sign     makes a token from a secret
+  verify   says whether a token is good, and by its exit code too
+  inspect  shows what is inside a token, without checking it
+  serve    starts a small API on port 4111 that only a good token opens
+
+Exit codes: 0 yes, 1 no (a bad token), 2 the command line or a file is not
+right, 3 it cannot be told now. Secrets come from a file or the environment
+(KEYTURN_SECRET, or MASTRA_JWT_SECRET), never from a flag, where other users of
+the machine could read them.
+
+In a clone of the project, "go run ./cmd/keyturn" stands for "keyturn".`
+
+const rootExample = `  keyturn serve
+  openssl rand -base64 32 > secret
+  keyturn sign --secret-file secret --claim sub=ann
+  keyturn verify --secret-file secret --alg HS256 TOKEN`
+
+func newRoot(w *world) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "keyturn",
+		Short:         "Make, check and look into JSON Web Tokens",
+		Long:          rootLong,
+		Example:       rootExample,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs, // so that an unknown command comes to RunE
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return usagef(`say what to do: sign, verify, inspect or serve; see "keyturn --help"`)
+		},
+	}
+	root.SetIn(w.stdin)
+	root.SetOut(w.stdout)
+	root.SetErr(w.stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(newHelp(root))
+	root.SuggestionsMinimumDistance = 2
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.Flags().Bool("version", false, "print the version")
+	root.AddCommand(newSign(w), newVerify(w), newInspect(w), newServe(w))
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Flags().SortFlags = false
+		cmd.Flags().BoolP("help", "h", false, "show this help")
+	}
+	return root
+}
+
+// newHelp replaces cobra's help command, which prints whatever it does not know:
+// that may be a token.
+func newHelp(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Short:  "Show the help of a command",
+		Hidden: true,
+		Args:   cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return root.Help()
+			}
+			for _, cmd := range root.Commands() {
+				if cmd.Name() == args[0] {
+					return cmd.Help()
+				}
+			}
+			return unknownCommand(root, args[0])
+		},
+	}
+}
+
+func unknownCommand(root *cobra.Command, arg string) error {
+	what := "unknown command"
+	if isWord(arg) {
+		what += fmt.Sprintf(" %q", arg)
+	}
+	if s := root.SuggestionsFor(arg); len(s) > 0 {
+		return usagef("%s: did you mean %q?", what, s[0])
+	}
+	return usagef(`%s: want sign, verify, inspect or serve; see "keyturn --help"`, what)
+}
+
+// isWord reports whether s looks like the name of a flag or command, and so
+// may be printed. A token or secret in the wrong place does not.
+func isWord(s string) bool {
+	return len(s) <= 20 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-") == ""
+}
+
+// version returns the version that the go command recorded.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

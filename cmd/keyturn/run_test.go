@@ -1,0 +1,257 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// testSecret is the one that the guide in the seed uses.
+const testSecret = "supersecretdevkeythatishs256safe!"
+
+// A result is what a run of the command left behind.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// A call is a run of the command in this process, with nothing in its
+// environment but what the test puts there.
+type call struct {
+	env   map[string]string
+	stdin io.Reader
+}
+
+func (c call) run(t testing.TB, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	stdin := c.stdin
+	if stdin == nil {
+		stdin = strings.NewReader("")
+	}
+	env := func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }
+	code := run(t.Context(), args, env, stdin, &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func keyturn(t testing.TB, args ...string) result { t.Helper(); return call{}.run(t, args...) }
+
+// binary builds the command once for all tests, into a folder that TestMain
+// removes.
+var binary = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaryDir(), "keyturn")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+var binaryDir = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "keyturn-test-")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binaryDir())
+	os.Exit(code)
+}
+
+func builtBinary(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// cleanEnv is the test's environment without secrets.
+func cleanEnv(more ...string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
+		return strings.HasPrefix(s, envSecret+"=") || strings.HasPrefix(s, envMastraSecret+"=")
+	})
+	return append(env, more...)
+}
+
+// process runs the built command.
+func process(t testing.TB, stdin string, args ...string) result {
+	t.Helper()
+	cmd := exec.Command(builtBinary(t), args...)
+	cmd.Env = cleanEnv()
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if e := (*exec.ExitError)(nil); err != nil && !errors.As(err, &e) {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// file writes a file for a flag to name.
+func file(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// hs256 makes a token without the packages under test, so that the two cannot
+// agree on the same mistake.
+func hs256(secret, header, payload string) string {
+	b64 := base64.RawURLEncoding.EncodeToString
+	signed := b64([]byte(header)) + "." + b64([]byte(payload))
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	return signed + "." + b64(mac.Sum(nil))
+}
+
+const plainHeader = `{"alg":"HS256","typ":"JWT"}`
+
+// wantUsage checks that a run ended with exit code 2, one line on stderr that
+// holds the phrases, and nothing on stdout.
+func (r result) wantUsage(t *testing.T, phrases ...string) {
+	t.Helper()
+	if r.code != exitUsage {
+		t.Errorf("exit code = %d, want %d; stderr: %s", r.code, exitUsage, r.stderr)
+	}
+	if r.stdout != "" {
+		t.Errorf("stdout = %q, want nothing", r.stdout)
+	}
+	if strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "keyturn: ") {
+		t.Errorf("stderr = %q, want one line", r.stderr)
+	}
+	for _, p := range phrases {
+		if !strings.Contains(r.stderr, p) {
+			t.Errorf("stderr = %q, want it to say %q", r.stderr, p)
+		}
+	}
+}
+
+func (r result) want(t *testing.T, code int, stdout string) {
+	t.Helper()
+	if r.code != code || r.stdout != stdout {
+		t.Errorf("exit code = %d, stdout = %q; want %d, %q; stderr: %s", r.code, r.stdout, code, stdout, r.stderr)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{}, {"sign"}, {"verify"}, {"inspect"}, {"serve"}} {
+		r := keyturn(t, append(args, "--help")...)
+		if r.code != exitYes || r.stderr != "" {
+			t.Errorf("%v --help: exit code = %d, stderr = %q", args, r.code, r.stderr)
+		}
+		for _, want := range []string{"Usage:", "Examples:\n  ", "Flags:"} {
+			if !strings.Contains(r.stdout, want) {
+				t.Errorf("%v --help has no %q:\n%s", args, want, r.stdout)
+			}
+		}
+		for line := range strings.Lines(r.stdout) {
+			if len(line) > 120 {
+				t.Errorf("%v --help has a line of %d bytes: %s", args, len(line), line)
+			}
+		}
+		if h := keyturn(t, append([]string{"help"}, args...)...); h != r {
+			t.Errorf("help %v differs from %v --help", args, args)
+		}
+	}
+	if r := keyturn(t, "--version"); r.code != exitYes || !strings.HasPrefix(r.stdout, "keyturn version ") {
+		t.Errorf("--version = %+v", r)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	keyturn(t).wantUsage(t, "sign, verify, inspect or serve")
+	keyturn(t, "").wantUsage(t, "unknown command")
+	keyturn(t, "verfy").wantUsage(t, `unknown command "verfy"`, `did you mean "verify"?`)
+	keyturn(t, "help", "verfy").wantUsage(t, `did you mean "verify"?`)
+	keyturn(t, "completion", "bash").wantUsage(t, "unknown command")
+	keyturn(t, "--json").wantUsage(t, "unknown flag --json")
+	keyturn(t, "sign", "ann").wantUsage(t, "no flag", "keyturn sign --help")
+	keyturn(t, "serve", "now").wantUsage(t, "no flag", "keyturn serve --help")
+	keyturn(t, "verify", "--redis", "x").wantUsage(t, "unknown flag --redis")
+	keyturn(t, "verify", "--jwks").wantUsage(t, "--jwks needs a value")
+	keyturn(t, "verify", "--json=maybe", "t").wantUsage(t, "--json takes no value")
+	keyturn(t, "verify", "--=x", "t").wantUsage(t, "unknown flag")
+	keyturn(t, "verify", "-x", "t").wantUsage(t, "flags are long")
+	keyturn(t, "verify").wantUsage(t, "give a TOKEN, or -")
+	keyturn(t, "verify", "a", "b").wantUsage(t, "2 arguments")
+	keyturn(t, "inspect").wantUsage(t, "give a TOKEN, or -")
+}
+
+// A token or a secret in the wrong place is a common mistake, and no reason to
+// print it.
+func TestMisplacedValuesAreNotPrinted(t *testing.T) {
+	token := hs256(testSecret, plainHeader, `{"sub":"hush","exp":1}`)
+	secretPath := file(t, testSecret)
+	dashed := "-" + token
+	for _, args := range [][]string{
+		{token}, {dashed}, {"--" + token}, {"help", token}, {"completion", token}, {testSecret},
+		{"verify", dashed}, {"verify", "--" + token}, {"verify", token, token}, {"verify", token},
+		{"verify", "--alg", token, "x"}, {"verify", "--alg=" + token, "x"}, {"verify", "--now", token, "x"},
+		{"verify", "--leeway", token, "x"}, {"verify", "--json=" + token, "x"},
+		{"verify", "--alg", "HS256", "--jwks", token, token},
+		{"verify", "--alg", "HS256", "--jwks", secretPath, token},
+		{"verify", "--alg", "HS256", "--secret-file", testSecret, token},
+		{"verify", "--alg", "HS256", "--secret-file", secretPath, "--kid", strings.Repeat(testSecret, 9), token},
+		{"verify", "--alg", "HS256", "--secret-file", secretPath, token},
+		{"verify", "--alg", "HS256", "--secret-file", secretPath, "--json", token},
+		{"verify", "--alg", "HS256", "--secret-file", secretPath, "--iss", testSecret, token},
+		{"verify", "--alg", "HS256", "--secret-file", file(t, testSecret[:31]), token},
+		{"sign", "--secret", testSecret}, {"sign", "--secret-file", testSecret}, {"sign", testSecret},
+		{"sign", "--secret-file", secretPath, "--claim", testSecret},
+		{"sign", "--secret-file", secretPath, "--claim-json", "a=" + testSecret},
+		{"sign", "--secret-file", secretPath, "--claim", "exp=" + testSecret},
+		{"sign", "--secret-file", secretPath, "--alg", testSecret},
+		{"sign", "--secret-file", secretPath, "--ttl", testSecret},
+		{"serve", token}, {"serve", "--secret-file", testSecret}, {"serve", "--addr", testSecret},
+		{"serve", "--secret-file", file(t, testSecret[:31])},
+	} {
+		r := keyturn(t, args...)
+		if r.code == exitYes {
+			t.Errorf("%.40q: exit code 0", args)
+		}
+		for _, hush := range []string{token, token[:30], testSecret[:31], "hush"} {
+			if strings.Contains(r.stdout+r.stderr, hush) {
+				t.Errorf("%.40q prints a token or secret: %s%s", args, r.stdout, r.stderr)
+			}
+		}
+	}
+}
+
+func TestUnwritableOutput(t *testing.T) {
+	secret := file(t, testSecret)
+	env := func(string) (string, bool) { return "", false }
+	for _, args := range [][]string{
+		{"sign", "--secret-file", secret},
+		{"verify", "--secret-file", secret, "--alg", "HS256", "--json", "x"},
+		{"inspect", hs256(testSecret, plainHeader, `{}`)},
+	} {
+		if code := run(context.Background(), args, env, strings.NewReader(""), brokenWriter{}, io.Discard); code != exitCannotTell {
+			t.Errorf("%s: exit code = %d, want %d", args[0], code, exitCannotTell)
+		}
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }

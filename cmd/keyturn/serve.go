@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+const serveLong = `serve starts a small API, of which everything under /api/ wants a good token in
+the request's Authorization header. It calls nobody, and answers with what it
+knows of the caller.
+
+Without a secret it makes two tenants, acme and globex, with keys of their own,
+and prints a token for each, and the curl command to paste.
+
+With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
+--secret-file, it accepts the HS256 tokens of whoever has the secret, with the
+answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
+bytes; make one with: openssl rand -base64 32
+
+Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
+second Ctrl-C at once.`
+
+const serveExample = `  keyturn serve
+  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080`
+
+// A serveCommand holds the flags of "keyturn serve".
+type serveCommand struct {
+	*world
+	addr, secretFile *option[string]
+	allowNoExp       bool
+	grace            time.Duration // for the requests in flight, at the end
+}
+
+func newServe(w *world) *cobra.Command {
+	s := &serveCommand{world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), grace: 10 * time.Second}
+	cmd := &cobra.Command{
+		Use:     "serve [--addr ADDRESS]",
+		Short:   "Start a small API that only a good token opens",
+		Long:    serveLong,
+		Example: serveExample,
+		Args:    wantNothing,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
+	}
+	f := cmd.Flags()
+	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address of this machine")
+	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret; a line end after it is dropped")
+	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "accept tokens without exp, which never end")
+	return cmd
+}
+
+// A service is what serve offers: whose tokens are good, and what the user is
+// told about it.
+type service struct {
+	verifier *verifier.Verifier
+	warnings []string
+	intro    func(base string) (string, error) // base is the URL of the server
+	hint     func(*verifier.Error) string      // what to do about a refusal, for the log
+}
+
+func (s *serveCommand) run(ctx context.Context) error {
+	secret, err := s.secret(s.secretFile)
+	if err != nil {
+		return err
+	}
+	var offered *service
+	if secret != nil {
+		offered, err = s.sharedSecret(secret)
+	} else {
+		offered, err = s.demo(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, s.addr.value)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	intro, err := offered.intro(baseURL(l.Addr()))
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, l, offered, intro)
+}
+
+// sharedSecret is the mode in which whoever has the secret makes the tokens.
+func (s *serveCommand) sharedSecret(secret *secret) (*service, error) {
+	key, err := secret.key(keystore.ID{Tenant: defaultTenant}, keystore.HS256)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := newStatic(key)
+	if err != nil {
+		return nil, err
+	}
+	v, err := verifier.New(verifier.Config{
+		Tenants: []verifier.Tenant{{
+			ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
+			AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp,
+		}},
+		MaxTokenBytes: maxTokenBytes,
+		Now:           s.now,
+	})
+	if err != nil {
+		return nil, usagef("%s", plain(err))
+	}
+	o := &service{verifier: v, hint: sharedSecretHint, warnings: []string{
+		"iss and aud are not checked: a token that was made with this secret for anything else opens this API too",
+	}}
+	if s.allowNoExp {
+		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")
+	}
+	sign := "keyturn sign --claim sub=ann"
+	if s.secretFile.given {
+		sign = "keyturn sign --secret-file FILE --claim sub=ann"
+	}
+	o.intro = func(base string) (string, error) {
+		return fmt.Sprintf("keyturn serve: tokens signed with the secret of %s (HS256) open the API\n", secret.source) +
+			addresses(base) +
+			"\nmake a token with jwt.io's encoder (add an exp), or, where the same secret is set, with:\n" + sign + "\n" +
+			"\ntry it, with the token in place of <your-jwt>:\n" + curl(base, "<your-jwt>") + "\n", nil
+	}
+	return o, nil
+}
+
+// sharedSecretHint says what to do about the refusals that a user meets who
+// comes from another maker of tokens.
+func sharedSecretHint(bad *verifier.Error) string {
+	if bad.Reason == verifier.ReasonUnknownKey && bad.Key.KID != "" {
+		return "in shared-secret mode the secret has no name: make tokens without kid"
+	}
+	return noExpHint(bad)
+}
+
+func noExpHint(bad *verifier.Error) string {
+	if bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp" {
+		return "the token has no exp and would never end; to accept such tokens, start serve with --allow-no-exp"
+	}
+	return ""
+}
+
+// addresses tells where the server listens.
+func addresses(base string) string {
+	return "listening on " + base + "\n" +
+		"  " + base + "/api/...   everything here wants a token\n" +
+		"  " + base + "/healthz   200 while the server runs\n"
+}
+
+// curl is the command of the guide that keyturn's wish began with, for this
+// server and token.
+func curl(base, token string) string {
+	return "curl -X POST " + base + `/api/agents/weatherAgent/generate` +
+		` -H "Content-Type: application/json" -H "Authorization: Bearer ` + token + `"` +
+		` -d '{"messages": "Weather in London"}'`
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, usagef("--addr: want HOST:PORT or :PORT, such as :4111 or 127.0.0.1:4111")
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, usagef("port %s is in use: end the program that has it, or choose another with --addr, such as --addr :%s", port, another(port))
+	case errors.Is(err, syscall.EACCES):
+		return nil, usagef("not allowed to listen on port %s: choose one above 1023 with --addr, such as --addr :4111", port)
+	}
+	if e := (*net.OpError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return nil, usagef("--addr: cannot listen there: %v", err)
+}
+
+// another names a port beside one that is in use.
+func another(port string) string {
+	if n, err := strconv.Atoi(port); err == nil && n < 65535 {
+		return strconv.Itoa(n + 1)
+	}
+	return "4112"
+}
+
+// baseURL is the URL by which a program on this machine reaches the listener.
+func baseURL(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		return "http://localhost:" + port
+	}
+	return "http://" + a.String()
+}
+
+// maxHeaderBytes has room for a token of 8 KiB and what else a proxy sends.
+const maxHeaderBytes = 32 << 10
+
+// serve answers requests until ctx ends or the process is told to. It waits for
+// the requests in flight.
+func (s *serveCommand) serve(ctx context.Context, l net.Listener, offered *service, intro string) error {
+	// Whoever reads the output may go away: that must not end the server.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	log := slog.New(slog.NewTextHandler(s.stderr, nil))
+	srv := &http.Server{
+		Handler:           newHandler(offered, log),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	for _, warning := range offered.warnings {
+		log.Warn(warning)
+	}
+	fmt.Fprint(s.stdout, intro+"\nCtrl-C ends it\n")
+
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case err := <-ended:
+		return failf(exitNo, "the server ended: %v", err)
+	case <-ctx.Done():
+	}
+	stop() // from here on, a signal ends the process at once
+	fmt.Fprintf(s.stdout, "shutting down: waiting up to %v for requests in flight; Ctrl-C again ends at once\n", s.grace)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
+	defer cancel()
+	if srv.Shutdown(grace) != nil {
+		log.Warn("requests in flight were cut off")
+		srv.Close()
+	}
+	<-ended
+	fmt.Fprintln(s.stdout, "stopped")
+	return nil
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+const signLong = `sign prints a token, and nothing else, on standard output.
+
+The secret comes from --secret-file, or from KEYTURN_SECRET or MASTRA_JWT_SECRET
+in the environment. It must be as long as the algorithm's hash: 32 bytes for
+HS256. Make one with: openssl rand -base64 32 > secret
+
+Each --claim adds a claim whose value is a string, each --claim-json one whose
+value is written in JSON: a number, true, a list. Where you do not set them, the
+token gets iat (now), exp (now and --ttl) and jti (random).`
+
+const signExample = `  keyturn sign --secret-file secret --claim sub=ann --ttl 15m
+  keyturn sign --secret-file secret --iss https://acme.example --aud api --kid 2026-11 \
+    --claim sub=ann --claim scope="read write" --claim-json roles='["admin"]' --claim-json level=3`
+
+// A signCommand holds the flags of "keyturn sign".
+type signCommand struct {
+	*world
+	secretFile  *option[string]
+	alg         *option[keystore.Algorithm]
+	kid, tenant *option[string]
+	ttl         *option[time.Duration]
+	iss, typ    *option[string]
+	aud         *list[string]
+	claims      claimFlags
+}
+
+func newSign(w *world) *cobra.Command {
+	s := &signCommand{
+		world:      w,
+		secretFile: newPath(),
+		alg:        &option[keystore.Algorithm]{value: keystore.HS256, kind: "ALG", shown: "HS256", parse: parseSigningAlgorithm},
+		kid:        newText("KID", ""),
+		tenant:     newTenant(),
+		ttl:        newDuration(time.Second, math.MaxInt64, 15*time.Minute, "15m"),
+		iss:        newText("ISSUER", ""),
+		typ:        newText("TYPE", "JWT"),
+		aud:        newTexts("AUDIENCE"),
+	}
+	cmd := &cobra.Command{
+		Use:     "sign [--secret-file FILE] [--claim NAME=VALUE]...",
+		Short:   "Make a token",
+		Long:    signLong,
+		Example: signExample,
+		Args:    wantNothing,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
+	}
+	f := cmd.Flags()
+	f.Var(s.secretFile, "secret-file", "the file that holds the secret; a line end after it is dropped")
+	f.Var(stringClaim{&s.claims}, "claim", "a claim whose value is a string; may be given several times")
+	f.Var(jsonClaim{&s.claims}, "claim-json", "a claim whose value is JSON; may be given several times")
+	f.Var(s.ttl, "ttl", "how long the token is good")
+	f.Var(s.iss, "iss", "the issuer: who makes the token")
+	f.Var(s.aud, "aud", "the audience: whom the token is for; may be given several times")
+	f.Var(s.alg, "alg", "HS256, HS384 or HS512")
+	f.Var(s.kid, "kid", "the name of the secret, for verifiers that know several")
+	f.Var(s.typ, "typ", "the type in the token's header")
+	f.Var(s.tenant, "tenant", "the tenant whose secret it is")
+	return cmd
+}
+
+func parseSigningAlgorithm(s string) (keystore.Algorithm, error) {
+	alg, err := parseAlgorithm(s)
+	if err != nil || !alg.Symmetric() {
+		return "", errors.New("want HS256, HS384 or HS512: a secret signs with no other; for private keys there is package rotation")
+	}
+	return alg, nil
+}
+
+func (s *signCommand) run(ctx context.Context) error {
+	if err := s.claims.contradicts(s); err != nil {
+		return err
+	}
+	secret, err := s.secret(s.secretFile)
+	if err != nil {
+		return err
+	}
+	if secret == nil {
+		return usagef("no secret to sign with: give --secret-file, or set %s", envSecret)
+	}
+	id := keystore.ID{Tenant: s.tenant.value, KID: s.kid.value}
+	key, err := secret.key(id, s.alg.value)
+	if err != nil {
+		return err
+	}
+	token, err := s.sign(ctx, id, secret)
+	if err != nil {
+		return err
+	}
+	if err := s.check(ctx, key, token); err != nil {
+		return err
+	}
+	return s.print(token + "\n")
+}
+
+func (s *signCommand) sign(ctx context.Context, id keystore.ID, secret *secret) (string, error) {
+	signer, err := rotation.NewStaticSigner(id, s.alg.value, secret.bytes(), rotation.SignerConfig{
+		TTL:      s.ttl.value,
+		Issuer:   func(string) string { return s.iss.value },
+		Audience: func(string) []string { return s.aud.values },
+		Type:     s.typ.value,
+		Now:      s.now,
+	})
+	if err != nil {
+		return "", usagef("%s", plain(err))
+	}
+	token, err := signer.Sign(ctx, id.Tenant, s.claims.object())
+	if err != nil {
+		// The Go type of the claims means nothing here.
+		text := strings.ReplaceAll(plain(err), fmt.Sprintf(", a %T", s.claims.object()), "")
+		return "", usagef("%s; --claim makes strings, --claim-json all else", text)
+	}
+	return token, nil
+}
+
+// check refuses to hand out a token whose form or claims no keyturn verifier
+// accepts, whatever it expects. A token that has ended, or is not good yet, may
+// be what is wanted.
+func (s *signCommand) check(ctx context.Context, key *keystore.Key, token string) error {
+	keys, err := keystore.NewStatic(key)
+	if err != nil {
+		return usagef("%s", plain(err))
+	}
+	v, err := verifier.New(verifier.Config{
+		Tenants: []verifier.Tenant{{
+			ID: s.tenant.value, Keys: keys, Algorithms: []keystore.Algorithm{s.alg.value},
+			Types: []string{s.typ.value}, AnyIssuer: true, AnyAudience: true,
+		}},
+		MaxTokenBytes: math.MaxInt32,
+		CacheTTL:      -1,
+		Now:           s.now,
+	})
+	if err != nil {
+		return usagef("%s", plain(err))
+	}
+	_, err = v.Verify(ctx, token)
+	if err == nil || errors.Is(err, verifier.ErrExpired) || errors.Is(err, verifier.ErrNotYetValid) {
+		return nil
+	}
+	return usagef("no verifier would accept a token with these claims: %s", plain(err))
+}
+
+// claimFlags are the claims given one by one.
+type claimFlags struct {
+	names  []string
+	values []jsontext.Value
+}
+
+func (c *claimFlags) add(name string, value jsontext.Value) error {
+	if name == "" {
+		return errors.New("want NAME=VALUE, and there is no NAME")
+	}
+	if slices.Contains(c.names, name) {
+		return fmt.Errorf("claim %s is given twice", quoteJSON(name))
+	}
+	c.names = append(c.names, name)
+	c.values = append(c.values, value)
+	return nil
+}
+
+// contradicts reports a claim that is set in two ways.
+func (c *claimFlags) contradicts(s *signCommand) error {
+	for _, other := range []struct {
+		claim, flag string
+		given       bool
+	}{
+		{"iss", "--iss", s.iss.given},
+		{"aud", "--aud", len(s.aud.values) > 0},
+		{"exp", "--ttl", s.ttl.given},
+	} {
+		if other.given && slices.Contains(c.names, other.claim) {
+			return usagef("claim %q is given twice: once by %s", other.claim, other.flag)
+		}
+	}
+	return nil
+}
+
+// object returns the claims as a JSON object, in the order given.
+func (c *claimFlags) object() jsontext.Value {
+	b := jsontext.Value("{")
+	for i, name := range c.names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b, _ = jsontext.AppendQuote(b, name) // is valid UTF-8
+		b = append(append(b, ':'), c.values[i]...)
+	}
+	return append(b, '}')
+}
+
+// splitClaim splits what --claim and --claim-json take.
+func splitClaim(s string) (name, value string, err error) {
+	name, value, ok := strings.Cut(s, "=")
+	if !ok {
+		return "", "", errors.New("want NAME=VALUE, such as sub=ann")
+	}
+	if _, err := parseText(s); err != nil {
+		return "", "", err
+	}
+	return name, value, nil
+}
+
+// A stringClaim is the [pflag.Value] of --claim.
+type stringClaim struct{ claims *claimFlags }
+
+// Set implements [pflag.Value].
+func (c stringClaim) Set(s string) error {
+	name, value, err := splitClaim(s)
+	if err != nil {
+		return err
+	}
+	quoted, err := jsontext.AppendQuote(nil, value)
+	if err != nil {
+		return err
+	}
+	return c.claims.add(name, quoted)
+}
+
+// String implements [pflag.Value].
+func (c stringClaim) String() string { return "" }
+
+// Type implements [pflag.Value].
+func (c stringClaim) Type() string { return "NAME=VALUE" }
+
+// A jsonClaim is the [pflag.Value] of --claim-json.
+type jsonClaim struct{ claims *claimFlags }
+
+// Set implements [pflag.Value].
+func (c jsonClaim) Set(s string) error {
+	name, value, err := splitClaim(s)
+	if err != nil {
+		return err
+	}
+	v := jsontext.Value(value)
+	if !v.IsValid() {
+		return errors.New(`the value is not strict JSON: a text wants --claim, or quotes of its own, as in name='"text"'`)
+	}
+	return c.claims.add(name, v)
+}
+
+// String implements [pflag.Value].
+func (c jsonClaim) String() string { return "" }
+
+// Type implements [pflag.Value].
+func (c jsonClaim) Type() string { return "NAME=JSON" }

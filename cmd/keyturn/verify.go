@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// defaultTenant is the tenant where --tenant does not name one.
+const defaultTenant = "default"
+
+// maxTokenBytes is the longest token that verify and serve accept.
+const maxTokenBytes = 8 << 10
+
+const verifyLong = `verify says whether a token is good: by its exit code (0 good, 1 bad), and in
+words or, with --json, in one line of JSON on standard output.
+
+The keys come from a JWK Set on file (--jwks), or from a shared secret: a file
+(--secret-file), or KEYTURN_SECRET or MASTRA_JWT_SECRET in the environment. --alg
+lists the algorithms that you expect; a token's own word is never taken for it.
+Without --iss and --aud, those claims are not checked.
+
+TOKEN is taken as it is; - reads one from standard input, where a line end after
+it is dropped. A TOKEN that begins with a dash goes after "--".`
+
+const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --iss https://acme.example --aud api TOKEN
+  echo "$TOKEN" | keyturn verify --jwks keys.json --alg ES256,RS256 --leeway 5s --json -`
+
+// A verifyCommand holds the flags of "keyturn verify".
+type verifyCommand struct {
+	*world
+	jwks, secretFile *option[string]
+	kid, tenant      *option[string]
+	algs             *option[[]keystore.Algorithm]
+	iss, typ         *option[string]
+	aud              *list[string]
+	leeway           *option[time.Duration]
+	at               *option[time.Time]
+	allowNoExp, json bool
+}
+
+func newVerify(w *world) *cobra.Command {
+	v := &verifyCommand{
+		world:      w,
+		jwks:       newPath(),
+		secretFile: newPath(),
+		kid:        newText("KID", ""),
+		tenant:     newTenant(),
+		algs:       newAlgorithms(),
+		iss:        newText("ISSUER", ""),
+		aud:        newTexts("AUDIENCE"),
+		leeway:     newDuration(0, 5*time.Minute, 0, "none"),
+		typ:        newText("TYPE", ""),
+		at:         newUnix(),
+	}
+	cmd := &cobra.Command{
+		Use:     "verify (--jwks FILE | --secret-file FILE) --alg ALG[,ALG] (TOKEN | -)",
+		Short:   "Say whether a token is good",
+		Long:    verifyLong,
+		Example: verifyExample,
+		Args:    wantToken,
+		RunE:    func(cmd *cobra.Command, args []string) error { return v.run(cmd.Context(), args[0]) },
+	}
+	f := cmd.Flags()
+	f.Var(v.jwks, "jwks", "the file that holds the keys: a JWK Set")
+	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret; a line end after it is dropped")
+	f.Var(v.kid, "kid", "the name of the secret: a token that names its key must name this one")
+	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
+	f.Var(v.iss, "iss", "the issuer that the token must have")
+	f.Var(v.aud, "aud", "the audience that the token must be for; if given several times, one of them")
+	f.Var(v.leeway, "leeway", "how far clocks may disagree, at most 5m")
+	f.Var(v.typ, "typ", `the type that the token's header must have (default: absent, "JWT" or "at+jwt")`)
+	f.Var(v.at, "now", "the moment to judge the token at, in seconds since 1970 (default: the clock's)")
+	f.BoolVar(&v.allowNoExp, "allow-no-exp", false, "accept a token without exp, which never ends")
+	f.Var(v.tenant, "tenant", "the tenant whose keys they are")
+	f.BoolVar(&v.json, "json", false, "answer in one line of JSON")
+	return cmd
+}
+
+func (c *verifyCommand) run(ctx context.Context, arg string) error {
+	if !c.algs.given {
+		return usagef("--alg is missing: list the algorithms that you expect, such as --alg HS256")
+	}
+	keys, err := c.keys()
+	if err != nil {
+		return err
+	}
+	v, err := c.verifier(keys)
+	if err != nil {
+		return usagef("%s", plain(err))
+	}
+	if !c.iss.given {
+		c.note("iss is not checked: --iss says which issuer to expect")
+	}
+	if len(c.aud.values) == 0 {
+		c.note("aud is not checked: --aud says which audience to expect")
+	}
+	text, err := c.token(arg, maxTokenBytes)
+	if err != nil {
+		return err
+	}
+	token, err := v.Verify(ctx, text)
+	if err != nil {
+		return c.refused(err)
+	}
+	return c.accepted(token)
+}
+
+func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, error) {
+	t := verifier.Tenant{
+		ID:            c.tenant.value,
+		Keys:          keys,
+		Algorithms:    c.algs.value,
+		Issuer:        c.iss.value,
+		Audiences:     c.aud.values,
+		Leeway:        c.leeway.value,
+		AnyIssuer:     !c.iss.given,
+		AnyAudience:   len(c.aud.values) == 0,
+		AllowNoExpiry: c.allowNoExp,
+		MixedFamilies: true, // whoever lists both has seen both
+	}
+	if t.Leeway == 0 {
+		t.Leeway = -1 // none: 0 stands for the default
+	}
+	if c.typ.given {
+		t.Types = []string{c.typ.value}
+	}
+	return verifier.New(verifier.Config{
+		Tenants:       []verifier.Tenant{t},
+		MaxTokenBytes: maxTokenBytes,
+		CacheTTL:      -1,
+		Now:           c.clock(),
+	})
+}
+
+// clock returns the clock that --now stops.
+func (c *verifyCommand) clock() func() time.Time {
+	if c.at.given {
+		return func() time.Time { return c.at.value }
+	}
+	return c.now
+}
+
+// keys returns what the token may be signed with.
+func (c *verifyCommand) keys() (*keystore.Static, error) {
+	switch {
+	case c.jwks.given && c.secretFile.given:
+		return nil, usagef("--jwks and --secret-file: give one of them")
+	case c.jwks.given && c.kid.given:
+		return nil, usagef("--kid names a shared secret; the keys of --jwks have their own names")
+	case c.jwks.given:
+		return c.setKeys()
+	}
+	secret, err := c.secret(c.secretFile)
+	if err != nil {
+		return nil, err
+	}
+	if secret == nil {
+		return nil, usagef("no key to verify with: give --jwks or --secret-file, or set %s", envSecret)
+	}
+	return c.secretKeys(secret)
+}
+
+// setKeys reads the JWK Set. One without a usable key is no error: it makes
+// every token's key unknown.
+func (c *verifyCommand) setKeys() (*keystore.Static, error) {
+	doc, err := readFile("--jwks", c.jwks.value, "a JWK Set")
+	if err != nil {
+		return nil, err
+	}
+	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, doc)
+	if err != nil {
+		return nil, usagef("the file of --jwks: %s", plain(err))
+	}
+	for _, s := range skipped {
+		c.note("skipped %s", printable(s.String(), false))
+	}
+	if len(keys) == 0 {
+		c.note("no key of the set is usable")
+	}
+	return newStatic(keys...)
+}
+
+// secretKeys makes a key for each HS* algorithm that the secret is long enough
+// for.
+func (c *verifyCommand) secretKeys(s *secret) (*keystore.Static, error) {
+	var keys []*keystore.Key
+	var failed []error
+	id := keystore.ID{Tenant: c.tenant.value, KID: c.kid.value}
+	for _, alg := range c.algs.value {
+		if !alg.Symmetric() {
+			continue
+		}
+		k, err := s.key(id, alg)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		keys = append(keys, k)
+	}
+	switch {
+	case len(keys) == 0 && len(failed) == 0:
+		return nil, usagef("a shared secret verifies HS256, HS384 and HS512 only: put one of them in --alg, or give --jwks")
+	case len(keys) == 0:
+		return nil, failed[0]
+	}
+	for _, err := range failed {
+		c.note("%v", err)
+	}
+	return newStatic(keys...)
+}
+
+func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
+	s, err := keystore.NewStatic(keys...)
+	if err != nil {
+		return nil, usagef("%s", plain(err))
+	}
+	return s, nil
+}
+
+func (c *verifyCommand) accepted(t *verifier.Token) error {
+	claims, err := verifier.Claims[jsontext.Value](t)
+	if err != nil {
+		return failf(exitCannotTell, "%s", plain(err))
+	}
+	if c.json {
+		return c.print(fmt.Sprintf(`{"ok":true,"tenant":%s,"kid":%s,"alg":%s,"claims":%s}`+"\n",
+			quoteJSON(t.Tenant()), quoteJSON(t.KeyID()), quoteJSON(string(t.Algorithm())), compactJSON(claims)))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "ok: the token is good\n")
+	fmt.Fprintf(&b, "  tenant   %s\n", strconv.Quote(t.Tenant()))
+	if t.KeyID() != "" {
+		fmt.Fprintf(&b, "  kid      %s\n", strconv.Quote(t.KeyID()))
+	}
+	fmt.Fprintf(&b, "  alg      %s\n", t.Algorithm())
+	expires := "never"
+	if exp := t.Expires(); !exp.IsZero() {
+		expires = since(exp, c.clock()()) + " (" + stamp(exp) + ")"
+	}
+	fmt.Fprintf(&b, "  expires  %s\n", expires)
+	fmt.Fprintf(&b, "  claims   %s\n", compactJSON(claims))
+	return c.print(b.String())
+}
+
+// refused says why a token is not good. Neither the text nor the hint holds
+// anything of the token but its kid and the name of a claim, quoted.
+func (c *verifyCommand) refused(err error) error {
+	code := exitNo
+	if errors.Is(err, verifier.ErrUnavailable) {
+		code = exitCannotTell
+	}
+	bad := new(verifier.Error)
+	errors.As(err, &bad)
+	if hint := c.hint(bad); hint != "" {
+		c.note("%s", hint)
+	}
+	if !c.json {
+		return failf(code, "refused (%s): %s", bad.Reason, plain(err))
+	}
+	line := fmt.Sprintf(`{"ok":false,"reason":%s,"error":%s}`+"\n", quoteJSON(string(bad.Reason)), quoteJSON(plain(err)))
+	if err := c.print(line); err != nil {
+		return err
+	}
+	return &failure{code: code}
+}
+
+// hint says what to do about a refusal that is often no fault of the token.
+func (c *verifyCommand) hint(bad *verifier.Error) string {
+	switch {
+	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
+		return fmt.Sprintf("the token names the kid %q: if that is this secret's, say so with --kid", bad.Key.KID)
+	case bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp":
+		return "a token without exp never ends; --allow-no-exp accepts it"
+	}
+	return ""
+}

@@ -1,0 +1,158 @@
+package middleware
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// A kind is what an error means to the client.
+type kind int
+
+const (
+	unavailable kind = iota // and all that is not a verdict
+	noToken
+	badRequest
+	invalid
+	noScope
+)
+
+// kindOf judges by the verifier's own verdict first: the error of a tenant's
+// Check, which it wraps, may be anything.
+func kindOf(err error) kind {
+	if e := (*verifier.Error)(nil); errors.As(err, &e) {
+		if e.Reason == verifier.ReasonUnavailable {
+			return unavailable
+		}
+		return invalid
+	}
+	switch {
+	case errors.Is(err, verifier.ErrUnavailable):
+		return unavailable
+	case errors.Is(err, verifier.ErrInvalid):
+		return invalid
+	case errors.Is(err, ErrNoToken):
+		return noToken
+	case errors.Is(err, ErrRequest):
+		return badRequest
+	case errors.Is(err, ErrScope):
+		return noScope
+	}
+	return unavailable
+}
+
+func (k kind) status() int {
+	switch k {
+	case noToken, invalid:
+		return http.StatusUnauthorized
+	case badRequest:
+		return http.StatusBadRequest
+	case noScope:
+		return http.StatusForbidden
+	}
+	return http.StatusServiceUnavailable
+}
+
+// Status returns the HTTP status that answers err, for error handlers: 400 for
+// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for
+// [ErrScope], and 503 for [verifier.ErrUnavailable] and all else, since only a
+// verdict may make a client throw its token away.
+func Status(err error) int { return kindOf(err).status() }
+
+// retryAfter is in seconds. What makes a verifier unable to tell is mostly over
+// in a moment, and asking again costs it little.
+const retryAfter = "1"
+
+// refuse answers a request that may not pass.
+func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	k := kindOf(err)
+	code, description := g.describe(k, err)
+	h := w.Header()
+	h.Del("Content-Length")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if k == unavailable {
+		h.Set("Retry-After", retryAfter)
+	} else {
+		h.Set("WWW-Authenticate", g.challenge(k, err, code, description))
+	}
+	if g.handler != nil {
+		g.handler(w, r, err)
+		return
+	}
+	// Neither text needs escaping: see plain.
+	writeJSON(w, k.status(), `{"error":"`+code+`","error_description":"`+description+`"}`+"\n")
+}
+
+// describe returns the error and error_description of RFC 6750, section 3.
+func (g *guard) describe(k kind, err error) (code, description string) {
+	switch k {
+	case noToken:
+		return "unauthorized", "a bearer token is required"
+	case badRequest:
+		if e := (*requestError)(nil); errors.As(err, &e) {
+			return "invalid_request", e.text
+		}
+		return "invalid_request", "the request is malformed"
+	case noScope:
+		return "insufficient_scope", "the token lacks a scope that is needed here"
+	case invalid:
+		const text = "the token is not accepted"
+		if e := (*verifier.Error)(nil); g.detail && errors.As(err, &e) && plain(string(e.Reason)) {
+			return "invalid_token", text + ": " + string(e.Reason)
+		}
+		return "invalid_token", text
+	}
+	return "temporarily_unavailable", "the token cannot be checked now"
+}
+
+// challenge returns the WWW-Authenticate of RFC 6750, section 3. A request
+// without a token is told no error (section 3.1).
+func (g *guard) challenge(k kind, err error, code, description string) string {
+	c := "Bearer realm=" + quote(g.realm)
+	if k == noToken {
+		return c
+	}
+	c += `, error="` + code + `", error_description="` + description + `"`
+	if e := (*scopeError)(nil); errors.As(err, &e) {
+		c += `, scope="` + e.wanted + `"`
+	}
+	return c
+}
+
+// plain reports whether text is of the characters that an error_description may
+// have (RFC 6750, section 3): neither a quoted-string nor JSON escapes them.
+func plain(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
+}
+
+// quote returns text, which is printable ASCII, as a quoted-string (RFC 9110,
+// section 5.6.4).
+func quote(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+}
+
+func writeJSON(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	io.WriteString(w, body) // net/http leaves it out of the answer to HEAD
+}
+
+// MastraErrors is an error handler, for [WithErrorHandler], with the bodies of
+// the guide to MastraJwtAuth: "Invalid or expired token" for 401 and 400,
+// "Access denied" for 403, and "Authorization error" where it cannot be told
+// now, which is 503 here and 500 there. Status and headers are those of the
+// default.
+func MastraErrors(w http.ResponseWriter, r *http.Request, err error) {
+	text := "Authorization error"
+	switch Status(err) {
+	case http.StatusBadRequest, http.StatusUnauthorized:
+		text = "Invalid or expired token"
+	case http.StatusForbidden:
+		text = "Access denied"
+	}
+	writeJSON(w, Status(err), `{"error":"`+text+`"}`)
+}

@@ -1,0 +1,162 @@
+package middleware
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// A requestError is ErrRequest, with a text that a client may read: fixed, and
+// without the characters that a quoted-string would have to escape.
+type requestError struct{ text string }
+
+func (e *requestError) Error() string { return ErrRequest.Error() + ": " + e.text }
+func (e *requestError) Unwrap() error { return ErrRequest }
+
+var (
+	errHeaders   = &requestError{"more than one Authorization header"}
+	errHeader    = &requestError{"the Authorization header is not the word Bearer, one space and a token"}
+	errCookies   = &requestError{"more than one cookie with a token"}
+	errCookie    = &requestError{"the cookie does not hold a token"}
+	errQueries   = &requestError{"more than one query parameter with a token"}
+	errQuery     = &requestError{"the query parameter does not hold a token"}
+	errTwoPlaces = &requestError{"a token in more than one place"}
+)
+
+// A credential is the one token of a request, of which nothing is known yet.
+type credential struct {
+	token   string
+	inQuery bool
+}
+
+// find returns the token that r carries. The error is ErrNoToken itself if there
+// is none, and ErrRequest if there is one that is malformed or there are two: a
+// client must not use more than one method (RFC 6750, section 2), and if we
+// picked one, something before us might have picked the other.
+func (g *guard) find(r *http.Request) (credential, error) {
+	c, err := fromHeader(r.Header["Authorization"])
+	if err != nil && err != ErrNoToken {
+		return credential{}, err
+	}
+	if g.cookie != "" {
+		token, err := fromCookies(r.Header["Cookie"], g.cookie)
+		if err := c.add(credential{token: token}, err); err != nil {
+			return credential{}, err
+		}
+	}
+	if g.query != "" {
+		token, err := fromQuery(r.URL, g.query)
+		if err := c.add(credential{token, true}, err); err != nil {
+			return credential{}, err
+		}
+	}
+	if c.token == "" {
+		return credential{}, ErrNoToken
+	}
+	return c, nil
+}
+
+// add takes in what another place holds.
+func (c *credential) add(other credential, err error) error {
+	switch {
+	case err == ErrNoToken:
+		return nil
+	case err != nil:
+		return err
+	case c.token != "":
+		return errTwoPlaces
+	}
+	*c = other
+	return nil
+}
+
+func fromHeader(values []string) (credential, error) {
+	switch len(values) {
+	case 0:
+		return credential{}, ErrNoToken
+	case 1:
+		token, err := bearer(values[0])
+		return credential{token: token}, err
+	}
+	return credential{}, errHeaders // Header.Get would hide the second
+}
+
+// bearer takes the token out of the value of an Authorization header (RFC 6750,
+// section 2.1). The scheme is compared without regard to case (RFC 9110, section
+// 11.1). Another scheme is no token for us; Bearer with anything but one space
+// and one token after it is malformed.
+func bearer(value string) (string, error) {
+	const scheme = "bearer"
+	n := 0
+	for n < len(value) && n <= len(scheme) && isTokenChar(value[n]) {
+		n++
+	}
+	if n != len(scheme) || lowerASCII(value[:n]) != scheme {
+		return "", ErrNoToken
+	}
+	token, ok := strings.CutPrefix(value[n:], " ")
+	if !ok || !isB64Token(token) {
+		return "", errHeader
+	}
+	return token, nil
+}
+
+// fromCookies reads the Cookie headers itself: net/http leaves out the pairs that
+// it finds malformed, and would hide that there are two of a name.
+func fromCookies(lines []string, name string) (string, error) {
+	value, n := "", 0
+	for _, line := range lines {
+		for pair := range strings.SplitSeq(line, ";") {
+			if key, v, _ := strings.Cut(strings.Trim(pair, " \t"), "="); strings.TrimRight(key, " \t") == name {
+				value = v
+				n++
+			}
+		}
+	}
+	switch {
+	case n > 1:
+		return "", errCookies
+	case value == "":
+		return "", ErrNoToken // signing out leaves an empty one behind
+	case !isB64Token(value):
+		return "", errCookie
+	}
+	return value, nil
+}
+
+func fromQuery(u *url.URL, name string) (string, error) {
+	switch values := u.Query()[name]; {
+	case len(values) == 0:
+		return "", ErrNoToken
+	case len(values) > 1:
+		return "", errQueries
+	case !isB64Token(values[0]):
+		return "", errQuery
+	default:
+		return values[0], nil
+	}
+}
+
+// isB64Token reports whether s is a b64token (RFC 6750, section 2.1), the
+// token68 of RFC 9110, section 11.2.
+func isB64Token(s string) bool {
+	s = strings.TrimRight(s, "=")
+	for i := range len(s) {
+		switch c := s[i]; {
+		case isAlphaNum(c), c == '-', c == '.', c == '_', c == '~', c == '+', c == '/':
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isTokenChar reports whether c is a tchar (RFC 9110, section 5.6.2), of which
+// the name of a scheme is made.
+func isTokenChar(c byte) bool {
+	return isAlphaNum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}
+
+func isAlphaNum(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
