@@ -31,10 +31,11 @@ func Example() {
 		token, _ := middleware.TokenFrom(r.Context())
 		fmt.Fprintf(w, "hello %s of %s\n", token.Subject(), token.Tenant())
 	})
-	http.Handle("/hello", middleware.Require(v)(hello))
+	mux := http.NewServeMux()
+	mux.Handle("/hello", middleware.Require(v)(hello))
 
 	w := httptest.NewRecorder()
-	http.DefaultServeMux.ServeHTTP(w, httptest.NewRequest("GET", "/hello", nil))
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/hello", nil))
 	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
 	// Output: 401 Bearer realm="api"
 }

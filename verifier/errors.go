@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -148,15 +149,29 @@ func cannotTell(cause error) *Error {
 	return &Error{Reason: ReasonUnavailable, Err: &unavailable{cause}}
 }
 
+// unavailable is ErrUnavailable and its cause, which is no verdict even if it
+// wraps one: a store may itself ask a verifier.
 type unavailable struct{ cause error }
 
-func (u *unavailable) Error() string        { return "cannot tell now: " + u.cause.Error() }
-func (u *unavailable) Is(target error) bool { return target == ErrUnavailable }
-func (u *unavailable) Unwrap() error        { return u.cause }
+func (u *unavailable) Error() string { return "cannot tell now: " + u.cause.Error() }
 
-// checkFailed is ErrClaim, and the error of a tenant's Check, whose text it
-// keeps to itself.
+func (u *unavailable) Is(target error) bool {
+	if _, verdict := target.(*refusal); verdict {
+		return false
+	}
+	return target == ErrUnavailable || errors.Is(u.cause, target)
+}
+
+func (u *unavailable) As(target any) bool { return errors.As(u.cause, target) }
+
+// checkFailed is ErrClaim and the error of a tenant's Check, whose text it keeps
+// to itself. It is a verdict, even if that error wraps ErrUnavailable.
 type checkFailed struct{ cause error }
 
-func (c *checkFailed) Error() string   { return "the tenant's own check refused the token" }
-func (c *checkFailed) Unwrap() []error { return []error{ErrClaim, c.cause} }
+func (c *checkFailed) Error() string { return "the tenant's own check refused the token" }
+
+func (c *checkFailed) Is(target error) bool {
+	return target == ErrClaim || target != ErrUnavailable && errors.Is(c.cause, target)
+}
+
+func (c *checkFailed) As(target any) bool { return errors.As(c.cause, target) }

@@ -230,3 +230,24 @@ func TestObserve(t *testing.T) {
 		t.Errorf("observed %+v\nwant     %+v", seen, want)
 	}
 }
+
+// TestVerdictsDoNotMix: what a store or a Check wraps in its error does not turn
+// "cannot tell" into a verdict, or a verdict into "cannot tell".
+func TestVerdictsDoNotMix(t *testing.T) {
+	token := sign(goodHeader, goodPayload)
+	r := acme(t)
+	r.Check = func(*verifier.Token) error { return fmt.Errorf("%w: %w", verifier.ErrUnavailable, errOdd) }
+	tok, err := newVerifier(t, r).Verify(t.Context(), token)
+	check(t, "a Check that cannot tell", tok, err, verifier.ErrClaim)
+	check(t, "its own error", tok, err, errOdd)
+
+	r = acme(t)
+	refusal := &verifier.Error{Reason: verifier.ReasonExpired, Err: verifier.ErrExpired}
+	r.Keys = onlyLookup{&scripted{lookupErr: fmt.Errorf("%w: %w", errOdd, refusal)}}
+	tok, err = newVerifier(t, r).Verify(t.Context(), token)
+	check(t, "a store that wraps a verdict", tok, err, verifier.ErrUnavailable)
+	check(t, "its own error", tok, err, errOdd)
+	if errors.Is(err, verifier.ErrExpired) {
+		t.Errorf("%v is a verdict", err)
+	}
+}

@@ -3,6 +3,7 @@ package verifier
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -85,6 +86,8 @@ func compile(t Tenant) (*rules, error) {
 		return nil, errors.New("verifier: a Tenant has no ID")
 	case t.Keys == nil:
 		return fail("Keys is nil")
+	case isNilPointer(t.Keys):
+		return fail("Keys is a nil %T: was the error of its constructor dropped?", t.Keys)
 	case len(t.Algorithms) == 0:
 		return fail("Algorithms is empty: list what its tokens are signed with")
 	case t.Issuer == "" && !t.AnyIssuer:
@@ -130,6 +133,11 @@ func compile(t Tenant) (*rules, error) {
 		}
 	}
 	return r, nil
+}
+
+func isNilPointer(v any) bool {
+	r := reflect.ValueOf(v)
+	return r.Kind() == reflect.Pointer && r.IsNil()
 }
 
 func checkAlgorithms(algs []keystore.Algorithm, mixed bool) error {

@@ -22,6 +22,7 @@ func TestNewRefuses(t *testing.T) {
 		{"nothing wrong", func(*verifier.Config, *verifier.Tenant) {}, ""},
 		{"no ID", func(_ *verifier.Config, r *verifier.Tenant) { r.ID = "" }, "no ID"},
 		{"no keys", func(_ *verifier.Config, r *verifier.Tenant) { r.Keys = nil }, "Keys is nil"},
+		{"a nil store in an interface", func(_ *verifier.Config, r *verifier.Tenant) { r.Keys = (*keystore.Static)(nil) }, "nil *keystore.Static"},
 		{"no algorithms", func(_ *verifier.Config, r *verifier.Tenant) { r.Algorithms = nil }, "Algorithms is empty"},
 		{"none", func(_ *verifier.Config, r *verifier.Tenant) { r.Algorithms = []keystore.Algorithm{"none"} }, `"none"`},
 		{"unknown algorithm", func(_ *verifier.Config, r *verifier.Tenant) { r.Algorithms = []keystore.Algorithm{"hs256"} }, `"hs256"`},

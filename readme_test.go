@@ -1,0 +1,37 @@
+package keyturn_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestReadme: the program of the README is the Example of package middleware,
+// and it names the two commands.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile("middleware/example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(readme), "```go\n")
+	program, _, ok := strings.Cut(program, "```")
+	if !ok || strings.Count(program, "\n") < 10 {
+		t.Fatal("the README has no program")
+	}
+	indented := "\t" + strings.ReplaceAll(strings.TrimSpace(program), "\n", "\n\t")
+	if !strings.Contains(string(example), indented) {
+		t.Errorf("the README's program is not in middleware/example_test.go:\n%s", program)
+	}
+	for _, command := range []string{"go run ./cmd/keyturn serve", "make test"} {
+		if !strings.Contains(string(readme), command) {
+			t.Errorf("the README lacks %q", command)
+		}
+	}
+	if n := strings.Count(string(readme), "\n"); n > 150 {
+		t.Errorf("the README has %d lines, want at most 150", n)
+	}
+}
