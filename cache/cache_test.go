@@ -1,0 +1,337 @@
+package cache_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyturn/keyturn/cache"
+)
+
+func newCache(tb testing.TB, entries int, bytes int64) *cache.Cache[string] {
+	tb.Helper()
+	c, err := cache.New[string](cache.Config{Entries: entries, Bytes: bytes})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+func entry(value string) *cache.Entry[string] { return &cache.Entry[string]{Value: value} }
+
+func always(*string) bool { return true }
+
+// get reports whether text is there, and holds the value to what put added.
+func get(tb testing.TB, c *cache.Cache[string], text string) bool {
+	v, _ := c.Get(0, text, always)
+	if v != nil && *v != "value of "+text {
+		tb.Errorf("the value for %q is %q", text, *v)
+	}
+	return v != nil
+}
+
+func put(c *cache.Cache[string], group, text string, size int) {
+	_, k := c.Get(0, text, func(*string) bool { return false })
+	c.Add(k, group, entry("value of "+text), size, nil)
+}
+
+func TestGetAfterAdd(t *testing.T) {
+	c := newCache(t, 100, 1<<20)
+	v, k := c.Get(1, "a", always)
+	if v != nil {
+		t.Fatal("a value from nowhere")
+	}
+	c.Add(k, "g", entry("A"), 1, nil)
+	for _, tt := range []struct {
+		domain uint64
+		text   string
+		good   func(*string) bool
+		want   bool
+	}{
+		{1, "a", always, true},
+		{1, "a", func(*string) bool { return false }, false},
+		{1, "a", always, true}, // what is no good now may be later
+		{0, "a", always, false}, {2, "a", always, false},
+		{1, "", always, false}, {1, "a\x00", always, false}, {1, "\x00a", always, false}, {1, "A", always, false},
+		{1, strings.Repeat("a", 1<<20), always, false},
+	} {
+		if v, _ := c.Get(tt.domain, tt.text, tt.good); (v != nil) != tt.want {
+			t.Errorf("Get(%d, %.10q) = %v, want %v", tt.domain, tt.text, v != nil, tt.want)
+		}
+	}
+	if s := c.Stats(); s.Hits != 2 || s.Misses != 9 || s.Entries != 1 || s.Evictions != 0 {
+		t.Errorf("%+v", s)
+	}
+	c.Add(k, "h", entry("B"), 1, nil)
+	if v, _ := c.Get(1, "a", always); v == nil || *v != "B" {
+		t.Error("a replaced value stays")
+	}
+	if s := c.Stats(); s.Entries != 1 || s.Evictions != 0 {
+		t.Errorf("replaced: %+v", s)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, cfg := range []cache.Config{{}, {Entries: 1}, {Bytes: 1}, {Entries: -1, Bytes: 1}, {Entries: 1, Bytes: -1}} {
+		if c, err := cache.New[string](cfg); err == nil || c != nil {
+			t.Errorf("New(%+v) = %v", cfg, err)
+		}
+	}
+}
+
+// TestBoundsHold adds entries of all sizes, and looks at the bounds each time.
+func TestBoundsHold(t *testing.T) {
+	for _, cfg := range []cache.Config{{Entries: 1, Bytes: 1 << 10}, {Entries: 3, Bytes: 1 << 10}, {Entries: 100, Bytes: 1 << 20}, {Entries: 1000, Bytes: 64 << 10}, {Entries: 64 << 10, Bytes: 1 << 20}} {
+		c := newCache(t, cfg.Entries, cfg.Bytes)
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for i := range 2000 {
+			size := rnd.IntN(2000)
+			if i%50 == 0 {
+				size = rnd.IntN(1 << 20)
+			}
+			put(c, fmt.Sprint("g", i%7), fmt.Sprint(rnd.IntN(4000)), size)
+			if s := c.Stats(); s.Entries > cfg.Entries || s.Bytes > cfg.Bytes || s.Entries < 0 || s.Bytes < 0 {
+				t.Fatalf("%+v after %d: %+v", cfg, i, s)
+			}
+		}
+		if s := c.Stats(); cfg.Entries > 1 && (s.Entries < 2 || s.Evictions == 0) {
+			t.Errorf("%+v: %+v", cfg, s)
+		}
+	}
+}
+
+func TestTooLargeIsNotAdmitted(t *testing.T) {
+	c := newCache(t, 1000, 1<<20)
+	put(c, "g", "large", 1<<16)
+	put(c, "g", "negative", -1)
+	put(c, "g", "fits", 1<<15)
+	if get(t, c, "large") || get(t, c, "negative") || !get(t, c, "fits") {
+		t.Error("a text of more than a sixteenth of all bytes, or one that fits")
+	}
+}
+
+// TestFillsUp: what fits is kept, but for the few whose buckets are crowded.
+func TestFillsUp(t *testing.T) {
+	const n = 10_000
+	c := newCache(t, n, n<<10)
+	for i := range n {
+		put(c, "g", fmt.Sprint(i), 100)
+	}
+	there := 0
+	for i := range n {
+		if get(t, c, fmt.Sprint(i)) {
+			there++
+		}
+	}
+	if there < n*97/100 {
+		t.Errorf("%d of %d are there", there, n)
+	}
+}
+
+// TestOneShotsDoNotFlush streams texts that come once through a cache in which
+// others come again and again.
+func TestOneShotsDoNotFlush(t *testing.T) {
+	const entries = 2 << 10
+	for _, working := range []int{100, 1000, entries / 4, entries / 2} {
+		t.Run(fmt.Sprint(working), func(t *testing.T) {
+			c := newCache(t, entries, entries<<10)
+			hits, rounds := 0, 0
+			for i := range 16 * entries {
+				text := fmt.Sprint("w", i%working)
+				hit := get(t, c, text)
+				if !hit {
+					put(c, "g", text, 400)
+				}
+				if i >= 4*working {
+					rounds++
+					if hit {
+						hits++
+					}
+				}
+				put(c, "g", fmt.Sprint("once", i), 400)
+			}
+			if hits*100 < rounds*90 {
+				t.Errorf("working set of %d: %d hits of %d", working, hits, rounds)
+			}
+			if s := c.Stats(); s.Entries > entries || s.Entries < entries*9/10 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestWorkingSetMoves: a cache full of entries in use takes others in once those
+// are used no more.
+func TestWorkingSetMoves(t *testing.T) {
+	const n = 1 << 10
+	c := newCache(t, n, n<<10)
+	round := func(prefix string) (hits int) {
+		for i := range n * 9 / 10 {
+			text := fmt.Sprint(prefix, i)
+			if get(t, c, text) {
+				hits++
+			} else {
+				put(c, "g", text, 100)
+			}
+		}
+		return hits
+	}
+	for range 6 {
+		round("old")
+	}
+	if hits := round("old"); hits < n*8/10 {
+		t.Errorf("%d hits in the old set", hits)
+	}
+	for i := range 10 {
+		if hits := round("new"); hits > n*8/10 {
+			t.Logf("moved after %d rounds", i)
+			return
+		}
+	}
+	t.Error("the new set does not get in")
+}
+
+// TestFairShares: a group that floods turns over its own entries, and leaves the
+// others theirs.
+func TestFairShares(t *testing.T) {
+	const entries, share = 2 << 10, 1 << 10
+	for _, repeat := range []bool{false, true} {
+		c := newCache(t, entries, entries<<10)
+		flood := func(n int) {
+			for i := range n {
+				text := fmt.Sprint("flood", i)
+				put(c, "flood", text, 400)
+				if repeat {
+					get(t, c, text)
+				}
+			}
+		}
+		flood(3 * entries) // has it all
+		quiet := func() (hits int) {
+			for i := range share * 9 / 10 {
+				text := fmt.Sprint("quiet", i)
+				if get(t, c, text) {
+					hits++
+				} else {
+					put(c, "quiet", text, 400)
+				}
+			}
+			return hits
+		}
+		quiet()
+		quiet()
+		flood(10 * entries)
+		if hits := quiet(); hits < share/2 {
+			t.Errorf("repeat %v: %d hits after the flood, want half of the share, %d", repeat, hits, share/2)
+		}
+		// The flood's own tokens still come and go.
+		put(c, "flood", "last", 400)
+		put(c, "flood", "last", 400)
+		if !repeat && !get(t, c, "last") {
+			t.Error("a group above its share gets nothing in")
+		}
+	}
+}
+
+// TestGroupsInBalance: two groups that have each their share, no more, still
+// turn over their own entries.
+func TestGroupsInBalance(t *testing.T) {
+	const entries = 1 << 10
+	c := newCache(t, entries, entries<<10)
+	for i := range 4 * entries {
+		put(c, "a", fmt.Sprint("a", i), 400)
+		put(c, "b", fmt.Sprint("b", i), 400)
+	}
+	in := 0
+	for i := range 100 {
+		text := fmt.Sprint("late", i)
+		put(c, "a", text, 400)
+		if get(t, c, text) {
+			in++
+		}
+	}
+	if in < 90 {
+		t.Errorf("%d of 100 late ones got in", in)
+	}
+}
+
+// TestDeadGoFirst: an entry that will never be good again makes room, used or
+// not.
+func TestDeadGoFirst(t *testing.T) {
+	const n = 2 << 10
+	c := newCache(t, n, n<<10)
+	for i := range n {
+		text := fmt.Sprint("old", i)
+		put(c, "g", text, 100)
+		for range 5 {
+			get(t, c, text)
+		}
+	}
+	dead := func(v *string) bool { return strings.HasPrefix(*v, "value of old") }
+	there := 0
+	for i := range n / 4 {
+		text := fmt.Sprint("new", i)
+		_, k := c.Get(0, text, always)
+		c.Add(k, "g", entry("value of "+text), 100, dead)
+		if get(t, c, text) {
+			there++
+		}
+	}
+	if there < n/4*95/100 {
+		t.Errorf("%d of %d got in", there, n/4)
+	}
+}
+
+// TestGroupsAreForgotten: tenants that come and go leave nothing behind.
+func TestGroupsAreForgotten(t *testing.T) {
+	c := newCache(t, 100, 100<<10)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 20_000 {
+		put(c, fmt.Sprint("group of a tenant that comes and goes", i), fmt.Sprint(i), 10)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<20 {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+}
+
+func TestConcurrent(t *testing.T) {
+	c := newCache(t, 500, 500<<10)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(g), 0))
+			for range 1000 {
+				text := fmt.Sprint(rnd.IntN(1500))
+				if !get(t, c, text) {
+					put(c, fmt.Sprint("g", g%3), text, rnd.IntN(2000))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if s := c.Stats(); s.Entries > 500 || s.Bytes > 500<<10 || s.Hits == 0 || s.Evictions == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestOneGroupOneEntry: a group whose only entry makes room for its next.
+func TestOneGroupOneEntry(t *testing.T) {
+	c := newCache(t, 1, 1<<20)
+	for i := range 10 {
+		text := fmt.Sprint(i)
+		put(c, "g", text, 10)
+		if s := c.Stats(); s.Entries != 1 || s.Evictions != uint64(i) {
+			t.Fatalf("%d: %+v", i, s)
+		}
+	}
+	if !get(t, c, "9") {
+		t.Error("the last one is not there")
+	}
+}
