@@ -18,10 +18,10 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 	if err := r.checkAudience(c); err != nil {
 		return err
 	}
-	if _, ok := stringOf(c.sub); c.sub != "" && !ok {
+	if _, ok := stringOf(c.sub.text); c.sub.text != "" && !ok {
 		return refuseClaim(ErrClaim, "sub")
 	}
-	if _, ok := stringOf(c.jti); c.jti != "" && !ok {
+	if _, ok := stringOf(c.jti.text); c.jti.text != "" && !ok {
 		return refuseClaim(ErrClaim, "jti")
 	}
 	if c.folds != "" {
@@ -51,30 +51,30 @@ var (
 // checkTimes is rule 12 (RFC 7519, sections 4.1.4 to 4.1.6). exp is exclusive
 // and nbf inclusive, each with the tenant's leeway.
 func (r *rules) checkTimes(c *claims, now time.Time) *Error {
-	if c.exp == "" && !r.AllowNoExpiry {
+	if c.exp.text == "" && !r.AllowNoExpiry {
 		return refuseClaim(ErrMissingClaim, "exp")
 	}
-	exp, ok := optionalDate(c.exp)
+	exp, ok := optionalDate(c.exp.text)
 	if !ok {
 		return refuseClaim(errDate, "exp")
 	}
-	nbf, ok := optionalDate(c.nbf)
+	nbf, ok := optionalDate(c.nbf.text)
 	if !ok {
 		return refuseClaim(errDate, "nbf")
 	}
-	iat, ok := optionalDate(c.iat)
+	iat, ok := optionalDate(c.iat.text)
 	if !ok {
 		return refuseClaim(errDate, "iat")
 	}
-	if c.iat == "" && r.MaxAge > 0 {
+	if c.iat.text == "" && r.MaxAge > 0 {
 		return refuseClaim(ErrMissingClaim, "iat")
 	}
 	switch {
-	case c.exp != "" && !now.Before(exp.Add(r.leeway)):
+	case c.exp.text != "" && !now.Before(exp.Add(r.leeway)):
 		return refuseClaim(ErrExpired, "exp")
-	case c.nbf != "" && now.Before(nbf.Add(-r.leeway)):
+	case c.nbf.text != "" && now.Before(nbf.Add(-r.leeway)):
 		return refuseClaim(ErrNotYetValid, "nbf")
-	case c.iat != "" && now.Before(iat.Add(-r.leeway)):
+	case c.iat.text != "" && now.Before(iat.Add(-r.leeway)):
 		return refuseClaim(ErrNotYetValid, "iat")
 	case r.MaxAge > 0 && now.After(iat.Add(r.MaxAge).Add(r.leeway)):
 		return refuseClaim(ErrTooOld, "iat")
@@ -92,10 +92,10 @@ func optionalDate(value string) (t time.Time, ok bool) {
 // checkIssuer is the first part of rule 13: a string, and byte for byte the
 // tenant's (RFC 7519, section 4.1.1).
 func (r *rules) checkIssuer(c *claims) *Error {
-	if c.iss == "" && r.AnyIssuer {
+	if c.iss.text == "" && r.AnyIssuer {
 		return nil
 	}
-	iss, ok := stringOf(c.iss)
+	iss, ok := stringOf(c.iss.text)
 	if !ok || !r.AnyIssuer && iss != r.Issuer {
 		return refuseClaim(ErrIssuer, "iss")
 	}
@@ -105,11 +105,11 @@ func (r *rules) checkIssuer(c *claims) *Error {
 // checkAudience is the second: a string or an array of strings, one of them the
 // tenant's (RFC 7519, section 4.1.3).
 func (r *rules) checkAudience(c *claims) *Error {
-	if c.aud == "" && r.AnyAudience {
+	if c.aud.text == "" && r.AnyAudience {
 		return nil
 	}
 	ours := r.AnyAudience
-	ok := eachString(c.aud, func(aud string) {
+	ok := eachString(c.aud.text, func(aud string) {
 		for _, a := range r.Audiences {
 			ours = ours || a == aud
 		}

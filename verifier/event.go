@@ -29,7 +29,7 @@ type Event struct {
 
 func newEvent(ctx context.Context, t *Token, bad *Error, d time.Duration) Event {
 	if bad == nil {
-		return Event{Tenant: t.tenant, Outcome: Accepted, Cached: t.cached, Duration: d}
+		return Event{Tenant: t.Tenant(), Outcome: Accepted, Cached: t.Cached(), Duration: d}
 	}
 	e := Event{Tenant: bad.Tenant, Outcome: Refused, Reason: bad.Reason, Duration: d}
 	if bad.Reason == ReasonUnavailable {

@@ -16,6 +16,7 @@ const maxDepth = 32
 type member struct {
 	name  string
 	value string
+	at    int // where value begins in the text
 }
 
 // A scanner checks in one pass that a text is one strict JSON object (RFC 8259),
@@ -135,7 +136,7 @@ func (s *scanner) object(depth int) bool {
 			return false
 		}
 		if depth == 1 {
-			s.members = append(s.members, member{name, s.text[start:s.pos]})
+			s.members = append(s.members, member{name, s.text[start:s.pos], start})
 		}
 		s.space()
 		switch s.peek() {

@@ -31,13 +31,20 @@ type parsed struct {
 	sig    []byte
 }
 
-// claims are the texts of the values that have a rule, "" where there is none.
+// claims are the values that have a rule, each with an empty text where there is
+// none.
 type claims struct {
 	payload                           string
-	iss, sub, aud, exp, nbf, iat, jti string
+	iss, sub, aud, exp, nbf, iat, jti claim
+	scope, scp                        claim
 	folds                             string // a name that folds to a registered one
-	scope, scp                        string
 	all                               []member
+}
+
+// A claim is the text of a value, and where it lies in the payload.
+type claim struct {
+	text string
+	at   int
 }
 
 // A scratch is the room that reading a token takes, reused for the next.
@@ -177,23 +184,23 @@ func (c *claims) read(payload string, members []member) {
 	for _, m := range members {
 		switch m.name {
 		case "iss":
-			c.iss = m.value
+			c.iss = claim{m.value, m.at}
 		case "sub":
-			c.sub = m.value
+			c.sub = claim{m.value, m.at}
 		case "aud":
-			c.aud = m.value
+			c.aud = claim{m.value, m.at}
 		case "exp":
-			c.exp = m.value
+			c.exp = claim{m.value, m.at}
 		case "nbf":
-			c.nbf = m.value
+			c.nbf = claim{m.value, m.at}
 		case "iat":
-			c.iat = m.value
+			c.iat = claim{m.value, m.at}
 		case "jti":
-			c.jti = m.value
+			c.jti = claim{m.value, m.at}
 		case "scope":
-			c.scope = m.value
+			c.scope = claim{m.value, m.at}
 		case "scp":
-			c.scp = m.value
+			c.scp = claim{m.value, m.at}
 		default:
 			if c.folds == "" && foldsTo(m.name, claimNames) {
 				c.folds = m.name

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -66,13 +67,22 @@ const (
 	maxLeeway     = 5 * time.Minute
 )
 
-// rules are a tenant, validated and compiled. They never change: a change to the
-// tenant makes new ones.
+// rules are a tenant, validated and compiled. They never change, but for live: a
+// change to the tenant, or to which tokens are its, makes new ones and retires
+// these.
 type rules struct {
 	Tenant
 	leeway    time.Duration
 	types     types
 	suspended bool
+
+	serial uint64      // unlike that of any other rules of the verifier; 0 is nobody's
+	live   atomic.Bool // false from when they are retired: then no cached token is theirs
+}
+
+// renewed returns new rules that say the same.
+func (r *rules) renewed() *rules {
+	return &rules{Tenant: r.Tenant, leeway: r.leeway, types: r.types, suspended: r.suspended}
 }
 
 // compile validates t by itself, and returns rules that share nothing with it
@@ -204,13 +214,19 @@ func sharedIssuer(a, b *rules) error {
 	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then each needs a TenantClaim to tell their tokens apart", a.ID, b.ID, a.Issuer)
 }
 
+// reached says how tokens without a hint reach r: as the only tenant's, and by
+// its issuer.
+func (t *tenants) reached(r *rules) (alone, byIssuer bool) {
+	return t.sole == r, r.Issuer != "" && t.byIssuer[r.Issuer] == r
+}
+
 // ofToken picks the tenant of a token that came without a hint, by its iss,
 // which proves nothing yet (rule 6).
 func (t *tenants) ofToken(c *claims) (*rules, *Error) {
 	if t.sole != nil {
 		return t.sole, nil // rule 13 judges its iss
 	}
-	iss, _ := stringOf(c.iss)
+	iss, _ := stringOf(c.iss.text)
 	if r := t.byIssuer[iss]; r != nil {
 		return r, nil
 	}
@@ -227,7 +243,7 @@ func (t *tenants) ofHint(hint string, c *claims) (*rules, *Error) {
 	if r.AnyIssuer {
 		return r, nil
 	}
-	if iss, ok := stringOf(c.iss); !ok || iss != r.Issuer {
+	if iss, ok := stringOf(c.iss.text); !ok || iss != r.Issuer {
 		return r, refuseClaim(ErrIssuer, "iss")
 	}
 	return r, nil

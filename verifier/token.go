@@ -19,77 +19,86 @@ import (
 // caller's to change.
 //
 // A Token prints as its tenant and key, never as its claims.
-type Token struct {
-	tenant  string
-	kid     string
-	alg     keystore.Algorithm
+type Token struct{ v *verified }
+
+// A verified is what is kept of a good token: all that its Tokens tell, and what
+// has to be looked at again when it is presented again. It never changes.
+type verified struct {
+	rules   *rules        // of the tenant whose it is
+	key     *keystore.Key // that signed it
+	hasKID  bool
 	payload string
 
-	iss, sub, jti string
-	exp, iat      time.Time // zero where the claim is absent
-	aud, scopes   string    // JSON texts, "" where absent
+	iss, sub, aud, exp, iat, jti, scopes span // of the payload
 
-	cached bool
+	// In Unix nanoseconds, clamped. It is good from notBefore on, and from when
+	// it was verified, until before notAfter.
+	notBefore, verifiedAt, notAfter int64
+
+	fresh, cached Token // for who had it verified, and for those after
 }
 
-// newToken returns the Token of what has been found good for r.
-func newToken(r *rules, p *parsed) *Token {
-	c := &p.claims
-	t := &Token{tenant: r.ID, kid: p.kid, alg: p.alg, payload: c.payload, aud: c.aud, scopes: c.scp}
-	t.iss, _ = stringOf(c.iss)
-	t.sub, _ = stringOf(c.sub)
-	t.jti, _ = stringOf(c.jti)
-	if c.exp != "" {
-		t.exp, _ = date(c.exp)
-	}
-	if c.iat != "" {
-		t.iat, _ = date(c.iat)
-	}
-	if c.scope != "" {
-		t.scopes = c.scope
-	}
+// A span is where a claim's text lies in the payload: nowhere if it is empty.
+type span struct{ at, end uint32 }
+
+func (c claim) span() span { return span{uint32(c.at), uint32(c.at + len(c.text))} }
+
+func (v *verified) text(s span) string { return v.payload[s.at:s.end] }
+
+func (v *verified) str(s span) string {
+	text, _ := stringOf(v.text(s))
+	return text
+}
+
+func (v *verified) date(s span) time.Time {
+	t, _ := optionalDate(v.text(s))
 	return t
 }
 
 // Tenant returns the ID of the tenant whose token it is.
-func (t *Token) Tenant() string { return t.tenant }
+func (t *Token) Tenant() string { return t.v.rules.ID }
 
 // Issuer returns "iss", or "".
-func (t *Token) Issuer() string { return t.iss }
+func (t *Token) Issuer() string { return t.v.str(t.v.iss) }
 
 // Subject returns "sub", or "". It names somebody only within the tenant.
-func (t *Token) Subject() string { return t.sub }
+func (t *Token) Subject() string { return t.v.str(t.v.sub) }
 
 // ID returns "jti", or "".
-func (t *Token) ID() string { return t.jti }
+func (t *Token) ID() string { return t.v.str(t.v.jti) }
 
 // KeyID returns the "kid" of the header, or "".
-func (t *Token) KeyID() string { return t.kid }
+func (t *Token) KeyID() string {
+	if !t.v.hasKID {
+		return ""
+	}
+	return t.v.key.ID().KID
+}
 
 // Algorithm returns the algorithm that the token is signed with.
-func (t *Token) Algorithm() keystore.Algorithm { return t.alg }
+func (t *Token) Algorithm() keystore.Algorithm { return t.v.key.Algorithm() }
 
 // Expires returns "exp", or the zero Time for a token without. The token is
 // accepted until then, and for the tenant's leeway beyond.
-func (t *Token) Expires() time.Time { return t.exp }
+func (t *Token) Expires() time.Time { return t.v.date(t.v.exp) }
 
 // IssuedAt returns "iat", or the zero Time.
-func (t *Token) IssuedAt() time.Time { return t.iat }
+func (t *Token) IssuedAt() time.Time { return t.v.date(t.v.iat) }
 
 // Cached reports whether this verification was answered from memory.
-func (t *Token) Cached() bool { return t.cached }
+func (t *Token) Cached() bool { return t == &t.v.cached }
 
 // Audience returns the values of "aud".
 func (t *Token) Audience() []string {
 	var list []string
-	eachString(t.aud, func(s string) { list = append(list, s) })
+	eachString(t.v.text(t.v.aud), func(s string) { list = append(list, s) })
 	return list
 }
 
 // HasAudience reports whether aud is one of the values of "aud".
 func (t *Token) HasAudience(aud string) bool {
 	found := false
-	eachString(t.aud, func(s string) { found = found || s == aud })
+	eachString(t.v.text(t.v.aud), func(s string) { found = found || s == aud })
 	return found
 }
 
@@ -109,10 +118,11 @@ func (t *Token) HasScope(scope string) bool {
 }
 
 func (t *Token) eachScope(yield func(string)) {
-	if !eachString(t.scopes, func(string) {}) {
+	scopes := t.v.text(t.v.scopes)
+	if !eachString(scopes, func(string) {}) {
 		return // one element of another kind spoils the list
 	}
-	eachString(t.scopes, func(list string) {
+	eachString(scopes, func(list string) {
 		for s := range strings.SplitSeq(list, " ") {
 			if s != "" {
 				yield(s)
@@ -124,10 +134,10 @@ func (t *Token) eachScope(yield func(string)) {
 // String names the token's tenant and key, such as
 // `token of "acme", key "2026-11" (ES256)`.
 func (t *Token) String() string {
-	if t == nil {
+	if t == nil || t.v == nil {
 		return "token <nil>"
 	}
-	return "token of " + strconv.Quote(t.tenant) + ", key " + strconv.Quote(t.kid) + " (" + string(t.alg) + ")"
+	return "token of " + strconv.Quote(t.Tenant()) + ", key " + strconv.Quote(t.KeyID()) + " (" + string(t.Algorithm()) + ")"
 }
 
 // Format implements [fmt.Formatter]: every verb prints what [Token.String] does.
@@ -144,7 +154,7 @@ func Claims[C any](t *Token) (C, error) {
 	if t == nil {
 		return c, errors.New("verifier: no token to take claims from")
 	}
-	err := json.Unmarshal([]byte(t.payload), &c)
+	err := json.Unmarshal([]byte(t.v.payload), &c)
 	if err == nil {
 		return c, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -31,7 +32,8 @@ type Config struct {
 	// MaxTokenBytes is the longest token accepted: 0 means 8 KiB.
 	MaxTokenBytes int
 
-	// Revocations, if it is not nil, is asked about every token.
+	// Revocations, if it is not nil, is asked about every token, remembered ones
+	// included. [RevocationList] is one.
 	Revocations Revocations
 
 	// Now reports the wall clock's time. The default is [time.Now].
@@ -72,8 +74,12 @@ type Verifier struct {
 	now           func() time.Time
 	observe       func(context.Context, Event)
 
+	cache    *cache.Cache[verified] // nil if it is off
+	cacheTTL time.Duration
+
 	tenants atomic.Pointer[tenants]
 	mu      sync.Mutex // held while tenants is replaced
+	serials uint64     // the last one given to rules
 }
 
 // New returns a Verifier. It reports an error that names the rule if one is
@@ -94,6 +100,9 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	if v.now == nil {
 		v.now = time.Now
+	}
+	if err := v.openCache(cfg); err != nil {
+		return nil, err
 	}
 	v.tenants.Store(&tenants{})
 	if err := v.Put(cfg.Tenants...); err != nil {
@@ -141,9 +150,9 @@ func (v *Verifier) Resume(id string) error { return v.setSuspended(id, false) }
 
 func (v *Verifier) setSuspended(id string, suspended bool) error {
 	return v.changeOne(id, func(byID map[string]*rules) {
-		r := *byID[id]
+		r := byID[id].renewed()
 		r.suspended = suspended
-		byID[id] = &r
+		byID[id] = r
 	})
 }
 
@@ -168,12 +177,47 @@ func (v *Verifier) change(edit func(byID map[string]*rules) error) error {
 	if err := edit(byID); err != nil {
 		return err
 	}
+	old := v.tenants.Load()
 	next, err := newTenants(byID)
 	if err != nil {
 		return err
 	}
+	if renewMoved(old, next) {
+		if next, err = newTenants(byID); err != nil {
+			return err
+		}
+	}
+	for _, r := range byID {
+		if r.serial == 0 {
+			v.serials++
+			r.serial = v.serials
+			r.live.Store(true)
+		}
+	}
 	v.tenants.Store(next)
+	for id, r := range old.byID {
+		if byID[id] != r {
+			r.live.Store(false)
+		}
+	}
 	return nil
+}
+
+// renewMoved gives new rules to the tenants that stay as they were, but are
+// reached by other tokens without hint than before, and reports whether there
+// are any. So a token that was cached for such a tenant is judged afresh.
+func renewMoved(old, next *tenants) (moved bool) {
+	for id, r := range next.byID {
+		if old.byID[id] != r {
+			continue
+		}
+		alone, byIssuer := old.reached(r)
+		if a, b := next.reached(r); a != alone || b != byIssuer {
+			next.byID[id] = r.renewed()
+			moved = true
+		}
+	}
+	return moved
 }
 
 // Verify decides whether token is good, for the tenant whose Issuer is the
@@ -196,7 +240,12 @@ func (v *Verifier) VerifyTenant(ctx context.Context, tenant, token string) (*Tok
 
 func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Token, error) {
 	now := v.now() // the only reading: every rule judges the same moment
-	t, bad := v.check(ctx, hint, token, now)
+	tenants := v.tenants.Load()
+	t, key := v.cached(tenants, hint, token, now)
+	var bad *Error
+	if t == nil {
+		t, bad = v.check(ctx, tenants, hint, token, key, now)
+	}
 	if v.observe != nil {
 		v.observe(ctx, newEvent(ctx, t, bad, v.now().Sub(now)))
 	}
@@ -206,26 +255,30 @@ func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Tok
 	return t, nil
 }
 
-// check applies the rules in their order: the first that fails decides.
-func (v *Verifier) check(ctx context.Context, hint *string, token string, now time.Time) (*Token, *Error) {
+// check applies the rules in their order: the first that fails decides. A good
+// token is remembered under key.
+func (v *Verifier) check(ctx context.Context, tenants *tenants, hint *string, token string, key cache.Key, now time.Time) (*Token, *Error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	p, bad := s.parse(token, v.maxTokenBytes) // 1 to 5
 	if bad != nil {
 		return nil, bad
 	}
-	r, bad := v.pick(hint, &p.claims) // 6
-	if bad == nil {
-		bad = v.judge(ctx, r, p, now) // 7 to 16
-	}
+	r, bad := tenants.pick(hint, &p.claims) // 6
 	if bad != nil {
 		return nil, bad.of(r)
 	}
-	t := newToken(r, p)
+	k, bad := r.judge(ctx, p, now) // 7 to 16
+	if bad != nil {
+		return nil, bad.of(r)
+	}
+	e := newEntry(r, k, p, now, v.cacheTTL)
+	t := &e.Value.fresh
 	if bad := v.lastRules(r, t); bad != nil { // 16 and 17
 		bad.Key = keystore.ID{Tenant: r.ID, KID: p.kid}
 		return nil, bad.of(r)
 	}
+	v.remember(key, e, now)
 	return t, nil
 }
 
@@ -237,33 +290,37 @@ func (e *Error) of(r *rules) *Error {
 	return e
 }
 
-func (v *Verifier) pick(hint *string, c *claims) (*rules, *Error) {
+func (t *tenants) pick(hint *string, c *claims) (*rules, *Error) {
 	if hint != nil {
-		return v.tenants.Load().ofHint(*hint, c)
+		return t.ofHint(*hint, c)
 	}
-	return v.tenants.Load().ofToken(c)
+	return t.ofToken(c)
 }
 
-// judge applies rules 7 to 16, but for the tenant's own Check.
-func (v *Verifier) judge(ctx context.Context, r *rules, p *parsed, now time.Time) *Error {
+// judge applies rules 7 to 16, but for the tenant's own Check, and returns the
+// key that signed the token.
+func (r *rules) judge(ctx context.Context, p *parsed, now time.Time) (*keystore.Key, *Error) {
 	if r.suspended {
-		return refuse(ErrSuspended)
+		return nil, refuse(ErrSuspended)
 	}
 	if !slices.Contains(r.Algorithms, p.alg) {
-		return refuse(ErrAlgorithm)
+		return nil, refuse(ErrAlgorithm)
 	}
 	w := wanted{keystore.ID{Tenant: r.ID, KID: p.kid}, p.alg, now}
 	keys, bad := r.keys(ctx, w, p)
-	if bad == nil && !w.signed(keys, p) {
-		bad = refuse(ErrSignature)
-	}
+	var key *keystore.Key
 	if bad == nil {
-		bad = r.checkClaims(p, now)
+		if key = w.signer(keys, p); key == nil {
+			bad = refuse(ErrSignature)
+		} else {
+			bad = r.checkClaims(p, now)
+		}
 	}
 	if bad != nil {
 		bad.Key = w.id
+		return nil, bad
 	}
-	return bad
+	return key, nil
 }
 
 // keys returns the keys that may have signed the token (rules 9 and 10). Only a
@@ -332,14 +389,14 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 // maxCandidates is how many keys are tried, whatever a store returns.
 const maxCandidates = 4
 
-// signed reports whether one of keys signed the token (rule 11).
-func (w *wanted) signed(keys []*keystore.Key, p *parsed) bool {
+// signer returns the one of keys that signed the token, or nil (rule 11).
+func (w *wanted) signer(keys []*keystore.Key, p *parsed) *keystore.Key {
 	for _, k := range keys[:min(len(keys), maxCandidates)] {
 		if w.fits(k) && k.Verify(p.signed, p.sig) {
-			return true
+			return k
 		}
 	}
-	return false
+	return nil
 }
 
 // lastRules applies the rules that are not ours to write: the tenant's own

@@ -1,0 +1,144 @@
+package verifier
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/keystore"
+)
+
+const (
+	defaultCacheEntries = 64 << 10
+	defaultCacheBytes   = 64 << 20
+	defaultCacheTTL     = 5 * time.Minute
+)
+
+// openCache makes the cache of verified tokens, unless cfg turns it off.
+func (v *Verifier) openCache(cfg Config) error {
+	if cfg.CacheTTL < 0 {
+		return nil
+	}
+	v.cacheTTL = cfg.CacheTTL
+	if v.cacheTTL == 0 {
+		v.cacheTTL = defaultCacheTTL
+	}
+	bounds := cache.Config{Entries: cfg.CacheEntries, Bytes: cfg.CacheBytes}
+	if bounds.Entries == 0 {
+		bounds.Entries = defaultCacheEntries
+	}
+	if bounds.Bytes == 0 {
+		bounds.Bytes = defaultCacheBytes
+	}
+	var err error
+	if v.cache, err = cache.New[verified](bounds); err != nil {
+		return fmt.Errorf("verifier: %w", err)
+	}
+	return nil
+}
+
+// CacheStats returns what the cache of verified tokens has done and holds: all
+// zero if it is off.
+func (v *Verifier) CacheStats() cache.Stats {
+	if v.cache == nil {
+		return cache.Stats{}
+	}
+	return v.cache.Stats()
+}
+
+// cached returns the token if it was verified before, and nothing that the
+// verdict relied on has changed since. Otherwise that is no verdict: the full
+// check decides, and key is for what it finds.
+//
+// Tokens that come with a hint are kept apart by the rules of the tenant, the
+// others have a place of their own.
+func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time.Time) (t *Token, key cache.Key) {
+	if v.cache == nil || len(token) > v.maxTokenBytes {
+		return nil, key
+	}
+	var domain uint64
+	if hint != nil {
+		r := tenants.byID[*hint]
+		if r == nil {
+			return nil, key
+		}
+		domain = r.serial
+	}
+	at := nanos(now)
+	found, key := v.cache.Get(domain, token, func(e *verified) bool {
+		return max(e.notBefore, e.verifiedAt) <= at && at < e.notAfter &&
+			e.rules.live.Load() && e.key.Usable(now) && !v.revoked(&e.cached)
+	})
+	if found == nil {
+		return nil, key
+	}
+	return &found.cached, key
+}
+
+// revoked reports whether t was revoked, or that cannot be told: then the full
+// check asks again, and names the reason.
+func (v *Verifier) revoked(t *Token) bool {
+	if v.revocations == nil {
+		return false
+	}
+	revoked, err := v.revocations.Revoked(t)
+	return revoked || err != nil
+}
+
+// newEntry returns what is kept of a token that was found good for r, and signed
+// by key, at now.
+func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Duration) *cache.Entry[verified] {
+	e := new(cache.Entry[verified])
+	c, v := &p.claims, &e.Value
+	v.rules, v.key, v.hasKID, v.payload = r, key, p.kid != "", c.payload
+	v.iss, v.sub, v.aud, v.exp, v.iat, v.jti = c.iss.span(), c.sub.span(), c.aud.span(), c.exp.span(), c.iat.span(), c.jti.span()
+	v.scopes = c.scp.span()
+	if c.scope.text != "" {
+		v.scopes = c.scope.span()
+	}
+	v.fresh.v, v.cached.v = v, v
+
+	v.verifiedAt = nanos(now)
+	v.notBefore = math.MinInt64
+	for _, from := range []claim{c.nbf, c.iat} {
+		if at, ok := date(from.text); ok {
+			v.notBefore = max(v.notBefore, nanos(at.Add(-r.leeway)))
+		}
+	}
+	v.notAfter = nanos(now.Add(ttl))
+	if exp, ok := date(c.exp.text); ok {
+		v.notAfter = min(v.notAfter, nanos(exp.Add(r.leeway)))
+	}
+	if iat, ok := date(c.iat.text); ok && r.MaxAge > 0 {
+		v.notAfter = min(v.notAfter, nanos(iat.Add(r.MaxAge).Add(r.leeway)))
+	}
+	return e
+}
+
+// verifiedBytes is what a verified takes, without the payload.
+const verifiedBytes = 136
+
+// remember keeps a good token. An entry that can serve no more makes room first.
+func (v *Verifier) remember(key cache.Key, e *cache.Entry[verified], now time.Time) {
+	if v.cache == nil || key == (cache.Key{}) {
+		return
+	}
+	at := nanos(now)
+	v.cache.Add(key, e.Value.rules.ID, e, verifiedBytes+len(e.Value.payload), func(o *verified) bool {
+		return at >= o.notAfter || !o.rules.live.Load() || !o.key.Usable(now)
+	})
+}
+
+// nanos is t in Unix nanoseconds, clamped where that would overflow: before 1678
+// and after 2262. Of clamped times, none is before another.
+func nanos(t time.Time) int64 {
+	const limit = math.MaxInt64 / int64(time.Second)
+	switch s := t.Unix(); {
+	case s >= limit:
+		return math.MaxInt64
+	case s <= -limit:
+		return math.MinInt64
+	}
+	return t.UnixNano()
+}
