@@ -53,6 +53,10 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 			go test -vet=off -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 		done; done; done
 
+.PHONY: soak
+soak: ## ten million verifications while keys and tenants come and go, at most two minutes
+	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
+
 .PHONY: demo
 demo: ## the main job: go run ./cmd/keyturn serve
 	go run ./cmd/keyturn serve

@@ -1,7 +1,6 @@
 package middleware_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/middleware"
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -62,22 +62,22 @@ func ExampleRequireScope() {
 }
 
 func ExampleTransport() {
-	v, token := exampleVerifier()
+	v, _ := exampleVerifier()
 	server := httptest.NewServer(middleware.Require(v)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := middleware.TokenFrom(r.Context())
 		fmt.Fprintf(w, "hello %s", token.Subject())
 	})))
 	defer server.Close()
 
-	client := &http.Client{Transport: &middleware.Transport{
-		Source: middleware.TokenSourceFunc(func(ctx context.Context) (string, time.Time, error) {
-			return token, time.Now().Add(15 * time.Minute), nil // most often from a rotation.Signer
-		}),
-	}}
+	signer := must(rotation.NewStaticSigner(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS256, secretOf("acme"), rotation.SignerConfig{
+		Issuer:   func(tenant string) string { return "https://" + tenant + ".example" },
+		Audience: func(string) []string { return []string{"api"} },
+	}))
+	client := &http.Client{Transport: &middleware.Transport{Source: signer.Source("acme", map[string]any{"sub": "orders-service"})}}
 	resp := must(client.Get(server.URL))
 	defer resp.Body.Close()
 	fmt.Println(resp.StatusCode, string(must(io.ReadAll(resp.Body))))
-	// Output: 200 hello ann
+	// Output: 200 hello orders-service
 }
 
 // exampleVerifier returns a verifier, and a token that is good for it.

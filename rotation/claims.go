@@ -10,23 +10,27 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A claimSet says which registered claims there are (RFC 7519, section 4.1).
-type claimSet uint8
+// found is which registered claims there are (RFC 7519, section 4.1), and what
+// the one is that we need.
+type found struct {
+	set uint8
+	exp int64 // in whole seconds, rounded down
+}
 
 var registered = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
 
-func (c claimSet) contains(name string) bool {
-	return c&(1<<slices.Index(registered, name)) != 0
+func (f found) contains(name string) bool {
+	return f.set&(1<<slices.Index(registered, name)) != 0
 }
 
 // readClaims returns the registered claims of object, each of which must be of
 // its type. object is a JSON text as an encoder makes it: valid, without white
 // space, and with no name twice.
-func readClaims(object []byte) (claimSet, error) {
+func readClaims(object []byte) (found, error) {
 	if len(object) == 0 || object[0] != '{' {
-		return 0, errNotObject
+		return found{}, errNotObject
 	}
-	var has claimSet
+	var has found
 	for rest := object[1:]; rest[0] == '"'; {
 		quoted := rest[:valueLen(rest)]
 		rest = rest[len(quoted)+1:] // behind the colon
@@ -39,11 +43,15 @@ func readClaims(object []byte) (claimSet, error) {
 		case i < 0:
 			continue
 		case !exact:
-			return 0, fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quoted, registered[i])
+			return found{}, fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quoted, registered[i])
 		case !fits(registered[i], value):
-			return 0, fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
+			return found{}, fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
 		}
-		has |= 1 << i
+		has.set |= 1 << i
+		if registered[i] == "exp" {
+			exp, _ := strconv.ParseFloat(string(value), 64)
+			has.exp = int64(exp)
+		}
 	}
 	return has, nil
 }
@@ -102,7 +110,7 @@ func valueLen(text []byte) int {
 func wantOf(name string) string {
 	switch name {
 	case "exp", "nbf", "iat":
-		return "a number of seconds from 0 to 2^53"
+		return "a number of seconds from 0 to 2^53, as time.Time.Unix returns it"
 	case "aud":
 		return "a string or an array of strings"
 	}

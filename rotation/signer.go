@@ -83,16 +83,22 @@ func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg Signer
 // (RFC 7519, section 4.1), since nobody would accept the token. Errors hold no
 // claim's value.
 func (s *Signer) Sign(ctx context.Context, tenant string, claims any) (string, error) {
+	token, _, err := s.sign(ctx, tenant, claims)
+	return token, err
+}
+
+// sign is Sign, and returns the token's exp.
+func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token string, exp time.Time, err error) {
 	if err := ctx.Err(); err != nil {
-		return "", err
+		return "", exp, err
 	}
 	if tenant != s.key.id.Tenant {
-		return "", fmt.Errorf("rotation: no key to sign with for tenant %q: %w", tenant, keystore.ErrNotFound)
+		return "", exp, fmt.Errorf("rotation: no key to sign with for tenant %q: %w", tenant, keystore.ErrNotFound)
 	}
 	b := buffers.Get().(*buffer)
 	defer b.release()
 	if err := b.setClaims(claims); err != nil {
-		return "", err
+		return "", exp, err
 	}
 	b.addDefaults(s.cfg, tenant, s.cfg.Now())
 
@@ -101,18 +107,38 @@ func (s *Signer) Sign(ctx context.Context, tenant string, claims any) (string, e
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
 	sig, err := s.key.sign(b.token)
 	if err != nil {
-		return "", fmt.Errorf("rotation: the key of %v cannot sign: %w", s.key.id, err)
+		return "", exp, fmt.Errorf("rotation: the key of %v cannot sign: %w", s.key.id, err)
 	}
 	b.token = append(b.token, '.')
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, sig)
-	return string(b.token), nil
+	return string(b.token), time.Unix(b.has.exp, 0), nil
+}
+
+// A Source makes tokens of one tenant with the same claims, for a client that
+// needs a live one at all times: it is a middleware.TokenSource. It is safe for
+// concurrent use.
+type Source struct {
+	signer *Signer
+	tenant string
+	claims any
+}
+
+// Source returns a Source of tokens as [Signer.Sign] makes them. claims must not
+// be changed afterwards.
+func (s *Signer) Source(tenant string, claims any) *Source {
+	return &Source{signer: s, tenant: tenant, claims: claims}
+}
+
+// Token returns a new token, and its exp.
+func (s *Source) Token(ctx context.Context) (token string, expires time.Time, err error) {
+	return s.signer.sign(ctx, s.tenant, s.claims)
 }
 
 // A buffer is the room that making a token takes.
 type buffer struct {
 	payload []byte // a JSON object
 	token   []byte
-	has     claimSet
+	has     found
 }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
@@ -129,7 +155,7 @@ func (b *buffer) release() {
 
 // setClaims encodes claims as the payload, and notes which it has.
 func (b *buffer) setClaims(claims any) error {
-	b.has = 0
+	b.has = found{}
 	if claims == nil {
 		b.payload = append(b.payload[:0], "{}"...)
 		return nil
@@ -162,7 +188,8 @@ func (b *buffer) addDefaults(cfg SignerConfig, tenant string, now time.Time) {
 	}
 	if !b.has.contains("exp") {
 		name("exp")
-		p = strconv.AppendInt(p, now.Unix()+int64(cfg.TTL/time.Second), 10)
+		b.has.exp = now.Unix() + int64(cfg.TTL/time.Second)
+		p = strconv.AppendInt(p, b.has.exp, 10)
 	}
 	if !b.has.contains("jti") {
 		name("jti")

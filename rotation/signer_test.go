@@ -261,7 +261,7 @@ func TestNewStaticSignerRefuses(t *testing.T) {
 		{"a small RSA key", "RS256", small, 0, "1024 bits"},
 		{"the wrong curve", "ES256", p384, 0, "P-256"},
 		{"a private key as secret", "HS256", ed, 0, "HS256"},
-		{"a secret for an asymmetric algorithm", "RS256", secret, 0, "RS256"},
+		{"a secret for an asymmetric algorithm", "RS256", secret, 0, "want a crypto.Signer"},
 		{"a public key", "RS256", small.Public(), 0, "crypto.Signer"},
 		{"a string", "HS256", string(secret), 0, "[]byte"},
 		{"nothing", "HS256", nil, 0, "[]byte"},
@@ -370,5 +370,26 @@ func TestSignerDoesNotLeak(t *testing.T) {
 		if strings.Contains(out, p) {
 			t.Errorf("%s", out)
 		}
+	}
+}
+
+func TestSource(t *testing.T) {
+	s, err := rotation.NewStaticSigner(id, keystore.HS256, secret, config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		claims any
+		want   int64
+	}{{nil, 1800000900}, {map[string]any{"exp": 1800000005}, 1800000005}, {map[string]any{"exp": 1800000005.9}, 1800000005}} {
+		source := s.Source("acme", tt.claims)
+		first, expires, err := source.Token(t.Context())
+		second, _, err2 := source.Token(t.Context())
+		if err != nil || err2 != nil || first == second || !expires.Equal(time.Unix(tt.want, 0)) {
+			t.Errorf("%v: expires %v, %v", tt.claims, expires, errors.Join(err, err2))
+		}
+	}
+	if token, _, err := s.Source("globex", nil).Token(t.Context()); err == nil || token != "" {
+		t.Errorf("another tenant: %v", err)
 	}
 }

@@ -47,6 +47,9 @@ func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]b
 		}
 		return signWith(alg, k), nil
 	case []byte:
+		if alg.Known() && !alg.Symmetric() {
+			break
+		}
 		if _, err := keystore.NewSecret(id, alg, k); err != nil {
 			return nil, err
 		}

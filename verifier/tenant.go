@@ -32,7 +32,7 @@ type Tenant struct {
 
 	// Types are the "typ" headers accepted, "" standing for none. They are
 	// compared as RFC 7515, section 4.1.9, says: without regard to case and with
-	// "application/" implied. The default is "", "JWT" and "at+jwt".
+	// "application/" implied. An empty list means "", "JWT" and "at+jwt".
 	Types []string
 
 	// TenantClaim names a claim that must equal ID, such as "tid" or "org_id".
@@ -56,7 +56,7 @@ type Tenant struct {
 	Check func(*Token) error
 
 	// Waivers. Each weakens the check that it names.
-	AnyIssuer     bool // "iss" may be anything, or absent
+	AnyIssuer     bool // "iss" may be anything, or absent; beside other tenants, reached by VerifyTenant alone
 	AnyAudience   bool // "aud" may be anything, or absent
 	AllowNoExpiry bool // "exp" may be absent
 	MixedFamilies bool // HS* beside asymmetric algorithms, as during a migration

@@ -16,7 +16,7 @@ import (
 
 // Config configures a [Verifier]. The zero value of each field is safe.
 type Config struct {
-	// Tenants are those to begin with; [Verifier.Put] adds more.
+	// Tenants are those to begin with, or none: [Verifier.Put] adds more.
 	Tenants []Tenant
 
 	// CacheEntries bounds how many verified tokens are remembered: 0 means 64 Ki.
@@ -112,8 +112,10 @@ func New(cfg Config) (*Verifier, error) {
 }
 
 // Put adds tenants, or replaces those of the same ID: all of them, or none and
-// an error. A tenant that is suspended stays so. A call costs time in
-// proportion to the number of all tenants, so put many at once.
+// an error. A tenant that is suspended stays so. Beside a second tenant, the
+// first is not found by being the only one any more, but by its Issuer or by
+// [Verifier.VerifyTenant]. A call costs time in proportion to the number of all
+// tenants, so put many at once.
 func (v *Verifier) Put(list ...Tenant) error {
 	return v.change(func(byID map[string]*rules) error {
 		put := make(map[string]bool, len(list))
