@@ -60,7 +60,7 @@ type KeyStore interface {
 	//
 	// The error wraps [ErrNotFound] if there is no such key, and
 	// [ErrUnavailable] if the store cannot tell now. A verifier takes any other
-	// error for the latter.
+	// error for the latter, and one that wraps both.
 	Lookup(id ID, alg Algorithm) ([]*Key, error)
 }
 

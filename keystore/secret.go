@@ -16,8 +16,9 @@ import (
 // HS256, HS384 or HS512. It keeps a copy of secret.
 //
 // It refuses a secret shorter than the hash (32, 48 and 64 bytes; RFC 7518,
-// section 3.2), one that is all zero, and one that is a PEM block: whoever has
-// the public key would be able to sign (RFC 8725, section 2.1).
+// section 3.2), one that is all zero, and one that is the text of a key or
+// certificate (PEM, SSH or JWK): whoever has the public key would be able to sign
+// (RFC 8725, section 2.1).
 func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -33,8 +34,9 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 			alg, len(secret), size, size)
 	case allZero(secret):
 		return nil, errors.New("keystore: the secret is all zero bytes")
-	case bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN ")):
-		return nil, fmt.Errorf("keystore: the secret for %s is a PEM block: a public key must never serve as a secret (RFC 8725, section 2.1); use NewPublic", alg)
+	case looksLikeKey(secret):
+		return nil, fmt.Errorf("keystore: the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
+			"a public key must never serve as a secret (RFC 8725, section 2.1); use NewPublic, or package jwks", alg)
 	}
 	secret = bytes.Clone(secret)
 	sum := sha256.Sum256(secret)
@@ -70,6 +72,15 @@ func hmacHash(alg Algorithm) (newHash func() hash.Hash, size int) {
 		return sha512.New, sha512.Size
 	}
 	return nil, 0
+}
+
+// looksLikeKey reports whether a secret is the text of a key, with or without
+// something before it, as in what openssl prints.
+func looksLikeKey(secret []byte) bool {
+	text := bytes.TrimSpace(secret)
+	return bytes.Contains(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("---- BEGIN SSH2 ")) ||
+		bytes.HasPrefix(text, []byte("ssh-")) || bytes.HasPrefix(text, []byte("ecdsa-sha2-")) ||
+		bytes.HasPrefix(text, []byte("{")) && bytes.Contains(text, []byte(`"kty"`))
 }
 
 func allZero(b []byte) bool {

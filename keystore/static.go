@@ -13,8 +13,8 @@ const maxCandidates = 4
 
 // Static is a [KeyStore] whose keys change only by [Static.Replace]: shared
 // secrets and fixed public keys. Up to four keys may share an ID and algorithm,
-// which is how an old and a new secret overlap. Static is safe for concurrent
-// use, starts no goroutines and needs no closing.
+// which is how an old and a new secret overlap. The zero Static is empty. Static
+// is safe for concurrent use, starts no goroutines and needs no closing.
 type Static struct {
 	keys atomic.Pointer[staticKeys] // replaced whole, never modified
 	mu   sync.Mutex                 // held while keys is replaced
@@ -24,8 +24,17 @@ var _ KeyStore = (*Static)(nil)
 
 type staticKeys struct {
 	all     []*Key
-	by      map[lookup][]*Key
+	by      map[lookup][]*Key // by their own IDs
+	offered map[lookup][]*Key // what Lookup answers
 	tenants map[string]bool
+}
+
+// load returns the keys, none for the zero Static.
+func (s *Static) load() *staticKeys {
+	if keys := s.keys.Load(); keys != nil {
+		return keys
+	}
+	return new(staticKeys)
 }
 
 type lookup struct {
@@ -37,7 +46,6 @@ type lookup struct {
 // errors.
 func NewStatic(keys ...*Key) (*Static, error) {
 	s := new(Static)
-	s.keys.Store(&staticKeys{})
 	if err := s.Replace(keys...); err != nil {
 		return nil, err
 	}
@@ -46,7 +54,7 @@ func NewStatic(keys ...*Key) (*Static, error) {
 
 // Lookup implements [KeyStore].
 func (s *Static) Lookup(id ID, alg Algorithm) ([]*Key, error) {
-	if keys := s.keys.Load().by[lookup{id, alg}]; keys != nil {
+	if keys := s.load().offered[lookup{id, alg}]; keys != nil {
 		return keys, nil
 	}
 	return nil, ErrNotFound
@@ -55,7 +63,7 @@ func (s *Static) Lookup(id ID, alg Algorithm) ([]*Key, error) {
 // Serves reports whether the store has keys of tenant. A store that is still
 // empty serves any.
 func (s *Static) Serves(tenant string) bool {
-	now := s.keys.Load()
+	now := s.load()
 	return len(now.all) == 0 || now.tenants[tenant]
 }
 
@@ -71,7 +79,7 @@ func (s *Static) Serves(tenant string) bool {
 func (s *Static) Replace(keys ...*Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.keys.Load()
+	old := s.load()
 
 	next := &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)}
 	ends := make(map[*Key]int64) // where the held keys that stay will end
@@ -110,7 +118,7 @@ func (s *Static) Replace(keys ...*Key) error {
 		next.by[at] = append(next.by[at], k)
 		next.tenants[k.id.Tenant] = true
 	}
-	next.offerWithoutKID()
+	next.offer()
 
 	for k, end := range ends {
 		k.setEnd(end)
@@ -138,19 +146,23 @@ func equalIn(keys []*Key, k *Key) *Key {
 	return nil
 }
 
-// offerWithoutKID makes a token without kid find all keys of its tenant and
-// algorithm, or none where there are too many to try.
-func (s *staticKeys) offerWithoutKID() {
-	offers := make(map[lookup][]*Key)
+// offer sets what Lookup answers: each key under its own ID and, to tokens without
+// kid, all keys of a tenant and algorithm, or none where there are too many to
+// try.
+func (s *staticKeys) offer() {
+	s.offered = make(map[lookup][]*Key, 2*len(s.by))
 	for _, k := range s.all {
 		at := lookup{ID{Tenant: k.id.Tenant}, k.alg}
-		offers[at] = append(offers[at], k)
+		s.offered[at] = append(s.offered[at], k)
 	}
-	for at, keys := range offers {
-		if len(keys) <= maxCandidates {
-			s.by[at] = keys
-		} else {
-			delete(s.by, at)
+	for at, keys := range s.offered {
+		if len(keys) > maxCandidates {
+			delete(s.offered, at)
+		}
+	}
+	for at, keys := range s.by {
+		if at.id.KID != "" {
+			s.offered[at] = keys
 		}
 	}
 }

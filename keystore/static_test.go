@@ -337,3 +337,48 @@ func TestServes(t *testing.T) {
 		t.Error("Serves of a tenant whose keys went = true")
 	}
 }
+
+// TestZeroStatic: the zero Static is an empty store.
+func TestZeroStatic(t *testing.T) {
+	s := new(keystore.Static)
+	if keys, err := s.Lookup(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS256); !errors.Is(err, keystore.ErrNotFound) || keys != nil {
+		t.Errorf("Lookup = %v, %v", keys, err)
+	}
+	if !s.Serves("acme") {
+		t.Error("an empty store does not serve whom it may serve later")
+	}
+	if err := s.Replace(hs256(t, "acme", "1", "a")); err != nil {
+		t.Error(err)
+	}
+	if keys, err := s.Lookup(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS256); err != nil || len(keys) != 1 {
+		t.Errorf("Lookup = %v, %v", keys, err)
+	}
+}
+
+// TestKeyWithoutKIDStays: a key without kid is held on to even where there are
+// too many keys to offer it to tokens without kid.
+func TestKeyWithoutKIDStays(t *testing.T) {
+	fresh := func() []*keystore.Key {
+		var keys []*keystore.Key
+		for _, kid := range []string{"", "b", "c", "d", "e"} {
+			keys = append(keys, hs256(t, "acme", kid, "a"))
+		}
+		return keys
+	}
+	first := fresh()
+	s, err := keystore.NewStatic(first...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Lookup(keystore.ID{Tenant: "acme"}, keystore.HS256); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("five keys are offered: %v", err)
+	}
+	if err := s.Replace(fresh()...); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range first {
+		if !k.Usable(time.Now()) {
+			t.Errorf("%v was withdrawn", k)
+		}
+	}
+}

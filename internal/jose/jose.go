@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,8 @@ import (
 const (
 	MaxSetBytes = 1 << 20 // of the whole document
 	MaxKeys     = 256     // elements of its "keys" array, usable or not
+	maxMembers  = 100     // of the document or of one key: none has a fifth of it
+	maxKeyOps   = 32      // elements of a "key_ops" array
 )
 
 // A JWK is one element of a JWK Set. Its fields are what the sender wrote, and
@@ -55,6 +58,9 @@ type JWK struct {
 	// Private reports a member that only a private key has, whatever its value:
 	// if the document is public, that key is burnt.
 	Private bool
+
+	// HasSecret reports a member "k", which holds a secret, whatever the kty.
+	HasSecret bool
 
 	// Err says why this element cannot be read as a JWK. The fields above then
 	// hold what could be read.
@@ -115,6 +121,9 @@ func splitSet(doc []byte) (map[string]jsontext.Value, error) {
 	}
 	set := make(map[string]jsontext.Value)
 	for dec.PeekKind() == '"' {
+		if len(set) == maxMembers {
+			return nil, fmt.Errorf("not a JWK Set: an object of more than %d members", maxMembers)
+		}
 		quoted, err := dec.ReadValue()
 		if err != nil || !quoted.IsValid() {
 			return nil, malformed()
@@ -166,6 +175,11 @@ func parseKey(raw jsontext.Value) (k JWK) {
 		k.Err = errors.New("not a JSON object")
 		return k
 	}
+	// What leaks a key must be heard even where it cannot be read.
+	if !k.lookOver(raw) {
+		k.Err = fmt.Errorf("an object of more than %d members", maxMembers)
+		return k
+	}
 	var members map[string]jsontext.Value
 	if json.Unmarshal(raw, &members) != nil {
 		k.Err = errors.New("it has a member name twice, or text that is not UTF-8")
@@ -174,11 +188,6 @@ func parseKey(raw jsontext.Value) (k JWK) {
 	k.member = func(name string) (jsontext.Value, bool) {
 		v, ok := members[name]
 		return v, ok
-	}
-	for _, name := range privateMembers {
-		if _, ok := members[name]; ok {
-			k.Private = true
-		}
 	}
 
 	var errs [6]error
@@ -198,6 +207,27 @@ func parseKey(raw jsontext.Value) (k JWK) {
 		k.Err = errors.New(`it has no "kty"`)
 	}
 	return k
+}
+
+// lookOver looks at the names of a JSON object for what others must not read, and
+// returns false if there are too many to go on.
+func (k *JWK) lookOver(object jsontext.Value) bool {
+	dec := jsontext.NewDecoder(bytes.NewReader(object), lenient)
+	if _, err := dec.ReadToken(); err != nil { // the opening brace
+		return false
+	}
+	for n := 0; dec.PeekKind() == '"'; n++ {
+		name, err := dec.ReadToken()
+		if err != nil || n == maxMembers {
+			return false
+		}
+		k.Private = k.Private || slices.Contains(privateMembers[:], name.String())
+		k.HasSecret = k.HasSecret || name.String() == "k"
+		if dec.SkipValue() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // text returns a member that must be a string if it is there.
@@ -231,6 +261,9 @@ func (k *JWK) texts(name string) (list []string, ok bool, err error) {
 			return nil, true, wrongType
 		}
 		s := tok.String()
+		if len(list) == maxKeyOps {
+			return nil, true, fmt.Errorf("%q has more than %d values", name, maxKeyOps)
+		}
 		if seen[s] {
 			return nil, true, fmt.Errorf("%q has a value twice", name)
 		}

@@ -134,7 +134,7 @@ func parse(tenant string, set []byte, secrets bool) ([]*keystore.Key, []Skipped,
 // do.
 func refuse(k *jose.JWK, secrets bool) (reason string, exposed bool) {
 	switch {
-	case k.Type == jose.TypeOct && !secrets:
+	case (k.Type == jose.TypeOct || k.HasSecret) && !secrets:
 		return "ALARM: holds a shared secret, with which whoever reads the set can sign", true
 	case k.Private && k.Type != jose.TypeOct:
 		return "ALARM: holds a private key, with which whoever reads the set can sign", true

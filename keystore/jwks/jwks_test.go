@@ -488,3 +488,41 @@ func TestOneOddKeyIsSkippedAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestAlarmIsAlwaysHeard: a key that leaks is reported as such even where it
+// cannot be read.
+func TestAlarmIsAlwaysHeard(t *testing.T) {
+	for _, leak := range []string{
+		`{"kty":"RSA","d":"AQAB","n":"AQAB","e":"AQAB","n":"AQAB"}`, `{"kty":"oct","kty":"oct","k":"c2VjcmV0"}`,
+		"{\"kty\":\"EC\",\"d\":\"AQAB\",\"note\":\"\xff\"}", `{"k":"c2VjcmV0"}`, `{"kty":"OCT","k":"c2VjcmV0"}`, `{"\u0064":1}`, `{"kty":7,"oth":[]}`,
+	} {
+		_, skipped, err := jwks.Parse("acme", []byte(`{"keys":[`+leak+`]}`))
+		if err != nil || len(skipped) != 1 || !skipped[0].Exposed {
+			t.Errorf("%s: %v, %v", leak, skipped, err)
+		}
+	}
+}
+
+// TestManyMembers: what nobody needs is not read on.
+func TestManyMembers(t *testing.T) {
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"m%d":0`, i)
+		}
+		return b.String()
+	}
+	const ed = `"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"`
+	for _, tt := range []struct {
+		set  string
+		keys int
+	}{
+		{`{"keys":[{` + ed + many(96) + `}]}`, 2}, {`{"keys":[{` + ed + many(97) + `}]}`, 0}, {`{"keys":[{` + ed + many(60_000) + `}]}`, 0},
+		{`{"keys":[{` + ed + `}]` + many(99) + `}`, 2}, {`{"keys":[{` + ed + `}]` + many(100) + `}`, 0},
+		{`{"keys":[{` + ed + `,"key_ops":["verify"` + strings.Repeat(`,"x"`, 200_000) + `]}]}`, 0},
+	} {
+		if keys, _, _ := jwks.Parse("acme", []byte(tt.set)); len(keys) != tt.keys {
+			t.Errorf("%.80s...: %d keys, want %d", tt.set, len(keys), tt.keys)
+		}
+	}
+}
