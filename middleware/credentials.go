@@ -124,17 +124,32 @@ func fromCookies(lines []string, name string) (string, error) {
 	return value, nil
 }
 
+// fromQuery reads the query itself: net/url leaves out the pairs that it finds
+// malformed, and would hide that there are two of a name. Something before us may
+// split at semicolons, as HTML 4 advised, so we do too.
 func fromQuery(u *url.URL, name string) (string, error) {
-	switch values := u.Query()[name]; {
-	case len(values) == 0:
-		return "", ErrNoToken
-	case len(values) > 1:
-		return "", errQueries
-	case !isB64Token(values[0]):
-		return "", errQuery
-	default:
-		return values[0], nil
+	value, n := "", 0
+	for pair := range strings.FieldsFuncSeq(u.RawQuery, func(r rune) bool { return r == '&' || r == ';' }) {
+		key, v, _ := strings.Cut(pair, "=")
+		if unescaped, err := url.QueryUnescape(key); err == nil {
+			key = unescaped
+		}
+		if key == name {
+			value = v
+			n++
+		}
 	}
+	if n == 0 {
+		return "", ErrNoToken
+	}
+	if n > 1 {
+		return "", errQueries
+	}
+	token, err := url.QueryUnescape(value)
+	if err != nil || !isB64Token(token) {
+		return "", errQuery
+	}
+	return token, nil
 }
 
 // isB64Token reports whether s is a b64token (RFC 6750, section 2.1), the

@@ -748,3 +748,59 @@ func TestLongHeaderIsCheap(t *testing.T) {
 		}
 	}
 }
+
+// TestQueriesInDisguise: a second token, or a malformed one, does not hide behind
+// what net/url leaves out.
+func TestQueriesInDisguise(t *testing.T) {
+	v, good := exampleVerifier()
+	for _, tt := range []struct {
+		query, header string
+		want          int // 200 as Require and Optional, or the status of both
+	}{
+		{query: "access_token=" + good, want: 200},
+		{query: "a=b&access_token=" + good + "&c=%zz", want: 200},
+		{query: "access%5Ftoken=" + good, want: 200},
+		{query: "access_token=" + good + "&access_token=x%zz", want: 400},
+		{query: "access_token=" + good + "&access_token=other;a=b", want: 400},
+		{query: "a;access_token=other&access_token=" + good, want: 400},
+		{query: "access_token=" + good + "&access%5ftoken=x", want: 400},
+		{query: "access_token=bad%zz", want: 400},
+		{query: "access_token=", want: 400},
+		{query: "access_token", want: 400},
+		{query: "access_token=x%zz", header: "Bearer " + good, want: 400},
+	} {
+		for _, guard := range []func(*verifier.Verifier, ...middleware.Option) func(http.Handler) http.Handler{middleware.Require, middleware.Optional} {
+			h := guard(v, middleware.FromQuery("access_token"))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, ok := middleware.TokenFrom(r.Context()); !ok {
+					t.Errorf("%s: served without identity", tt.query)
+				}
+			}))
+			r := httptest.NewRequest("GET", "/", nil)
+			r.URL.RawQuery = tt.query
+			if tt.header != "" {
+				r.Header.Set("Authorization", tt.header)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != tt.want {
+				t.Errorf("%s: %d, want %d", tt.query, w.Code, tt.want)
+			}
+		}
+	}
+}
+
+// TestHostInBrackets: brackets are for IPv6 addresses, not for names.
+func TestHostInBrackets(t *testing.T) {
+	v, good := exampleVerifier()
+	h := middleware.Require(v, middleware.TenantFromHost(map[string]string{"acme.example": "acme", "[::1]": "acme"}))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for host, want := range map[string]int{"acme.example": 200, "ACME.example:80": 200, "[acme.example]": 401, "[acme.example]:80": 401, "[::1]:80": 200, "[::1]": 200, "": 401} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Host = host
+		r.Header.Set("Authorization", "Bearer "+good)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
+		}
+	}
+}

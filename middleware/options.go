@@ -152,7 +152,11 @@ func WithDetail() Option { return func(g *guard) { g.detail = true } }
 // hostName returns the name in a Host header: in lower case, without port,
 // brackets and final dot. One that is malformed stays what it is.
 func hostName(hostport string) string {
-	return strings.TrimSuffix(lowerASCII((&url.URL{Host: hostport}).Hostname()), ".")
+	host := (&url.URL{Host: hostport}).Hostname()
+	if strings.HasPrefix(hostport, "[") && !strings.Contains(host, ":") {
+		return "" // brackets are for IPv6 addresses
+	}
+	return strings.TrimSuffix(lowerASCII(host), ".")
 }
 
 // lowerASCII is strings.ToLower but for letters outside ASCII, some of which

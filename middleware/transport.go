@@ -254,6 +254,9 @@ func (h *heldToken) due(now time.Time) bool {
 	return !h.renewAt.IsZero() && !now.Before(h.renewAt)
 }
 
+// errEnded keeps a live token from being replaced by a dead one.
+var errEnded = errors.New("middleware: the token source returned a token that has ended")
+
 // fetch asks Source on behalf of all who wait for f. Those give up on their own
 // when their contexts end; if the caller's ends, one of them asks instead.
 func (t *Transport) fetch(ctx context.Context, f *flight, now time.Time) {
@@ -261,6 +264,9 @@ func (t *Transport) fetch(ctx context.Context, f *flight, now time.Time) {
 	defer func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		if f.err == nil && !f.got.usable(now, "") && t.held.usable(now, "") {
+			f.err = errEnded
+		}
 		switch {
 		case f.err == nil:
 			t.held = f.got

@@ -174,6 +174,26 @@ func TestTransportRenews(t *testing.T) {
 			t.Errorf("sent %s, want %s", got, want)
 		}
 	})
+	t.Run("a live token is not replaced by one that has ended", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			base, n := new(fakeBase), 0
+			tr := &middleware.Transport{Base: base, Source: middleware.TokenSourceFunc(func(context.Context) (string, time.Time, error) {
+				if n++; n == 1 {
+					return "live", time.Now().Add(100 * time.Second), nil
+				}
+				return "dead", time.Now().Add(-time.Hour), nil
+			})}
+			get(t, tr)
+			time.Sleep(95 * time.Second)
+			get(t, tr)
+			get(t, tr)
+			time.Sleep(5 * time.Second)
+			get(t, tr)
+			if got, want := base.log(), "http://a.example/ live, http://a.example/ live, http://a.example/ live, http://a.example/ dead"; got != want {
+				t.Errorf("sent %s, want %s", got, want)
+			}
+		})
+	})
 	t.Run("by its own clock", func(t *testing.T) {
 		at := time.Now()
 		source := &fakeSource{life: time.Hour}
