@@ -95,31 +95,56 @@ func vectors(tb testing.TB) []vector {
 	return file.Cases
 }
 
+// TestVectors runs the vectors with the cache of tokens and without, each twice:
+// the verdict is the vector's, and the words are the same each time.
 func TestVectors(t *testing.T) {
 	for _, c := range vectors(t) {
 		t.Run(c.ID, func(t *testing.T) {
-			tenant, err := c.tenant()
-			if err == nil {
-				var v *verifier.Verifier
-				v, err = verifier.New(verifier.Config{
-					Tenants: []verifier.Tenant{tenant},
-					Now:     func() time.Time { return time.Unix(c.Now, 0) },
-				})
-				if err == nil {
-					_, err = v.Verify(t.Context(), c.token())
-					if err != nil && !errors.Is(err, verifier.ErrInvalid) {
-						t.Errorf("error %v is not ErrInvalid", err)
+			var first error
+			for i, ttl := range []time.Duration{-1, 0} {
+				for range 2 {
+					err := c.verify(t, ttl)
+					if (err == nil) != c.accept() {
+						t.Fatalf("%s: got error %v, want accept = %v", c.Why, err, c.accept())
+					}
+					if i == 0 {
+						first = err
+					} else if fmt.Sprint(err) != fmt.Sprint(first) {
+						t.Fatalf("with the cache %v, without %v", err, first)
 					}
 				}
 			}
-			if (err == nil) != c.accept() {
-				t.Errorf("%s: got error %v, want accept = %v", c.Why, err, c.accept())
-			}
-			if err != nil && len(c.Token) > 40 && strings.Contains(err.Error(), c.Token[20:40]) {
-				t.Errorf("the error holds the token: %v", err)
+			if first != nil && len(c.Token) > 40 && strings.Contains(first.Error(), c.Token[20:40]) {
+				t.Errorf("the error holds the token: %v", first)
 			}
 		})
 	}
+}
+
+// verify verifies the vector's token three times with one verifier.
+func (c *vector) verify(t *testing.T, ttl time.Duration) error {
+	tenant, err := c.tenant()
+	if err != nil {
+		return err
+	}
+	v, err := verifier.New(verifier.Config{
+		Tenants: []verifier.Tenant{tenant}, CacheTTL: ttl,
+		Now: func() time.Time { return time.Unix(c.Now, 0) },
+	})
+	if err != nil {
+		return err
+	}
+	for i := range 3 {
+		var tok *verifier.Token
+		tok, err = v.Verify(t.Context(), c.token())
+		if err != nil && !errors.Is(err, verifier.ErrInvalid) {
+			t.Errorf("error %v is not ErrInvalid", err)
+		}
+		if err == nil && tok.Cached() != (i > 0 && ttl == 0) {
+			t.Errorf("time %d with TTL %v: cached %v", i, ttl, tok.Cached())
+		}
+	}
+	return err
 }
 
 // sign returns an HS256 token. It is written without the packages under test, so

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"hash"
 	"math/big"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -42,6 +44,9 @@ func newSigningKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) 
 func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]byte, error), error) {
 	switch k := key.(type) {
 	case crypto.Signer: // before []byte, which an ed25519.PrivateKey also is
+		if hollow(k) {
+			return nil, fmt.Errorf("rotation: an empty or cut %T", k)
+		}
 		if _, err := keystore.NewPublic(id, alg, k.Public()); err != nil {
 			return nil, err
 		}
@@ -59,6 +64,15 @@ func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]b
 		return nil, fmt.Errorf("rotation: %T cannot sign %s: want a []byte", key, alg)
 	}
 	return nil, fmt.Errorf("rotation: %T cannot sign %s: want a crypto.Signer, such as a private key", key, alg)
+}
+
+// hollow reports whether the Public method of a private key would panic.
+func hollow(key crypto.Signer) bool {
+	if ed, ok := key.(ed25519.PrivateKey); ok {
+		return len(ed) != ed25519.PrivateKeySize
+	}
+	v := reflect.ValueOf(key)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 func hashOf(alg keystore.Algorithm) (crypto.Hash, func() hash.Hash) {

@@ -97,7 +97,7 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 	if c.scope.text != "" {
 		v.scopes = c.scope.span()
 	}
-	v.fresh.v, v.cached.v = v, v
+	v.handle.of, v.fresh.h, v.cached.h = v, &v.handle, &v.handle
 
 	v.verifiedAt = nanos(now)
 	v.notBefore = math.MinInt64
@@ -117,7 +117,7 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 }
 
 // verifiedBytes is what a verified takes, without the payload.
-const verifiedBytes = 136
+const verifiedBytes = 144
 
 // remember keeps a good token. An entry that can serve no more makes room first.
 func (v *Verifier) remember(key cache.Key, e *cache.Entry[verified], now time.Time) {

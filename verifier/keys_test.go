@@ -88,6 +88,8 @@ func TestUnknownKey(t *testing.T) {
 		{name: "not found, no refresher", plain: true, store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
 		{name: "unavailable, no refresher", plain: true, store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnavailable},
 		{name: "an odd error, no refresher", plain: true, store: scripted{lookupErr: errOdd}, want: verifier.ErrUnavailable},
+		{name: "not found in one store, unavailable in another", plain: true, store: scripted{lookupErr: errors.Join(errNotFound, errUnavailable)}, want: verifier.ErrUnavailable},
+		{name: "news: not found in one store, unavailable in another", store: scripted{lookupErr: errNotFound, refresh: errors.Join(errNotFound, errUnavailable)}, asked: 1, want: verifier.ErrUnavailable},
 		{name: "an odd error is wrapped", plain: true, store: scripted{lookupErr: errOdd}, want: errOdd},
 		{name: "learned", store: scripted{lookupErr: errNotFound, after: list(good)}, asked: 1},
 		{name: "learned while unavailable", store: scripted{lookupErr: errUnavailable, after: list(good)}, asked: 1},

@@ -99,6 +99,12 @@ func (l *RevocationList) Len() int {
 	return l.lenLocked()
 }
 
+// Format implements [fmt.Formatter]: every verb prints how many entries there are,
+// and none of them.
+func (l *RevocationList) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "revocation list of %d", l.Len())
+}
+
 func (l *RevocationList) lenLocked() int { return len(l.tokens) + len(l.subjects) + len(l.tenants) }
 
 // set moves what is in m under key to t, never back. Its caller holds l.mu.

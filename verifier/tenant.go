@@ -36,7 +36,8 @@ type Tenant struct {
 	Types []string
 
 	// TenantClaim names a claim that must equal ID, such as "tid" or "org_id".
-	// The default, "", asks for none.
+	// The default, "", asks for none. Tenants that share an Issuer, or set
+	// AnyIssuer, need one, and the same.
 	TenantClaim string
 
 	// Required names claims that must be there and not null.
@@ -194,7 +195,8 @@ func newTenants(byID map[string]*rules) (*tenants, error) {
 		if r.Issuer != "" {
 			t.byIssuer[r.Issuer] = nil
 		}
-		if r.TenantClaim == "" || other.TenantClaim == "" {
+		// With two claims, one token could name a tenant in each.
+		if r.TenantClaim == "" || r.TenantClaim != other.TenantClaim {
 			return nil, sharedIssuer(r, other)
 		}
 	}
@@ -209,9 +211,9 @@ func sharedIssuer(a, b *rules) error {
 		a, b = b, a // the same words each time
 	}
 	if a.Issuer == "" {
-		return fmt.Errorf("verifier: tenants %q and %q both set AnyIssuer: then each needs a TenantClaim to tell their tokens apart", a.ID, b.ID)
+		return fmt.Errorf("verifier: tenants %q and %q both set AnyIssuer: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID)
 	}
-	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then each needs a TenantClaim to tell their tokens apart", a.ID, b.ID, a.Issuer)
+	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID, a.Issuer)
 }
 
 // reached says how tokens without a hint reach r: as the only tenant's, and by

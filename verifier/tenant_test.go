@@ -150,7 +150,8 @@ func TestWhoseToken(t *testing.T) {
 func TestSharedIssuersNeedTenantClaims(t *testing.T) {
 	claim := func(r *verifier.Tenant) { r.TenantClaim = "tid" }
 	for _, issuer := range []string{"https://shared", ""} {
-		for _, edits := range [][2]func(*verifier.Tenant){{nil, nil}, {claim, nil}, {nil, claim}} {
+		other := func(r *verifier.Tenant) { r.TenantClaim = "org_id" }
+		for _, edits := range [][2]func(*verifier.Tenant){{nil, nil}, {claim, nil}, {nil, claim}, {claim, other}} {
 			v := newVerifier(t, tenant(t, "a", issuer, edits[0]))
 			err := v.Put(tenant(t, "b", issuer, edits[1]))
 			if err == nil || !strings.Contains(err.Error(), "TenantClaim") {

@@ -19,7 +19,14 @@ import (
 // caller's to change.
 //
 // A Token prints as its tenant and key, never as its claims.
-type Token struct{ v *verified }
+type Token struct{ h *handle }
+
+// A handle leads to what is kept. Package fmt follows one pointer of an
+// unexported field, where it can call no method, if the verb is a wrong one, as
+// %s is: it then finds another pointer here, and prints its address.
+type handle struct{ of *verified }
+
+func (t *Token) v() *verified { return t.h.of }
 
 // A verified is what is kept of a good token: all that its Tokens tell, and what
 // has to be looked at again when it is presented again. It never changes.
@@ -35,6 +42,7 @@ type verified struct {
 	// it was verified, until before notAfter.
 	notBefore, verifiedAt, notAfter int64
 
+	handle        handle
 	fresh, cached Token // for who had it verified, and for those after
 }
 
@@ -56,49 +64,49 @@ func (v *verified) date(s span) time.Time {
 }
 
 // Tenant returns the ID of the tenant whose token it is.
-func (t *Token) Tenant() string { return t.v.rules.ID }
+func (t *Token) Tenant() string { return t.v().rules.ID }
 
 // Issuer returns "iss", or "".
-func (t *Token) Issuer() string { return t.v.str(t.v.iss) }
+func (t *Token) Issuer() string { return t.v().str(t.v().iss) }
 
 // Subject returns "sub", or "". It names somebody only within the tenant.
-func (t *Token) Subject() string { return t.v.str(t.v.sub) }
+func (t *Token) Subject() string { return t.v().str(t.v().sub) }
 
 // ID returns "jti", or "".
-func (t *Token) ID() string { return t.v.str(t.v.jti) }
+func (t *Token) ID() string { return t.v().str(t.v().jti) }
 
 // KeyID returns the "kid" of the header, or "".
 func (t *Token) KeyID() string {
-	if !t.v.hasKID {
+	if !t.v().hasKID {
 		return ""
 	}
-	return t.v.key.ID().KID
+	return t.v().key.ID().KID
 }
 
 // Algorithm returns the algorithm that the token is signed with.
-func (t *Token) Algorithm() keystore.Algorithm { return t.v.key.Algorithm() }
+func (t *Token) Algorithm() keystore.Algorithm { return t.v().key.Algorithm() }
 
 // Expires returns "exp", or the zero Time for a token without. The token is
 // accepted until then, and for the tenant's leeway beyond.
-func (t *Token) Expires() time.Time { return t.v.date(t.v.exp) }
+func (t *Token) Expires() time.Time { return t.v().date(t.v().exp) }
 
 // IssuedAt returns "iat", or the zero Time.
-func (t *Token) IssuedAt() time.Time { return t.v.date(t.v.iat) }
+func (t *Token) IssuedAt() time.Time { return t.v().date(t.v().iat) }
 
 // Cached reports whether this verification was answered from memory.
-func (t *Token) Cached() bool { return t == &t.v.cached }
+func (t *Token) Cached() bool { return t == &t.v().cached }
 
 // Audience returns the values of "aud".
 func (t *Token) Audience() []string {
 	var list []string
-	eachString(t.v.text(t.v.aud), func(s string) { list = append(list, s) })
+	eachString(t.v().text(t.v().aud), func(s string) { list = append(list, s) })
 	return list
 }
 
 // HasAudience reports whether aud is one of the values of "aud".
 func (t *Token) HasAudience(aud string) bool {
 	found := false
-	eachString(t.v.text(t.v.aud), func(s string) { found = found || s == aud })
+	eachString(t.v().text(t.v().aud), func(s string) { found = found || s == aud })
 	return found
 }
 
@@ -118,7 +126,7 @@ func (t *Token) HasScope(scope string) bool {
 }
 
 func (t *Token) eachScope(yield func(string)) {
-	scopes := t.v.text(t.v.scopes)
+	scopes := t.v().text(t.v().scopes)
 	if !eachString(scopes, func(string) {}) {
 		return // one element of another kind spoils the list
 	}
@@ -134,7 +142,7 @@ func (t *Token) eachScope(yield func(string)) {
 // String names the token's tenant and key, such as
 // `token of "acme", key "2026-11" (ES256)`.
 func (t *Token) String() string {
-	if t == nil || t.v == nil {
+	if t == nil || t.h == nil {
 		return "token <nil>"
 	}
 	return "token of " + strconv.Quote(t.Tenant()) + ", key " + strconv.Quote(t.KeyID()) + " (" + string(t.Algorithm()) + ")"
@@ -154,7 +162,7 @@ func Claims[C any](t *Token) (C, error) {
 	if t == nil {
 		return c, errors.New("verifier: no token to take claims from")
 	}
-	err := json.Unmarshal([]byte(t.v.payload), &c)
+	err := json.Unmarshal([]byte(t.v().payload), &c)
 	if err == nil {
 		return c, nil
 	}

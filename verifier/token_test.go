@@ -172,11 +172,18 @@ func TestNothingLeaks(t *testing.T) {
 		tok, err := v.Verify(t.Context(), token)
 		var b bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-			fmt.Fprintf(&b, verb+verb+verb, tok, err, struct {
+			fmt.Fprintf(&b, verb+verb+verb+verb, tok, err, struct {
 				T *verifier.Token
 				E error
 				V *verifier.Verifier
+			}{tok, err, v}, struct {
+				t *verifier.Token
+				e error
+				v *verifier.Verifier
 			}{tok, err, v})
+			if tok != nil {
+				fmt.Fprintf(&b, verb+verb, *tok, []verifier.Token{*tok})
+			}
 		}
 		for _, h := range []slog.Handler{slog.NewJSONHandler(&b, nil), slog.NewTextHandler(&b, nil)} {
 			slog.New(h).InfoContext(context.Background(), "x", "token", tok, "err", err, "both", []any{tok, err})

@@ -66,8 +66,8 @@ type Revocations interface {
 	Revoked(t *Token) (bool, error)
 }
 
-// A Verifier decides whether tokens are good. It is safe for concurrent use,
-// starts no goroutines and needs no closing.
+// A Verifier decides whether tokens are good: make one with [New]. It is safe for
+// concurrent use, starts no goroutines and needs no closing.
 type Verifier struct {
 	maxTokenBytes int
 	revocations   Revocations
@@ -343,7 +343,7 @@ func (r *rules) keys(ctx context.Context, w wanted, p *parsed) ([]*keystore.Key,
 	if keys, err = w.lookup(store); err == nil {
 		return keys, nil
 	}
-	if news == nil || errors.Is(news, keystore.ErrNotFound) {
+	if news == nil || isMiss(news) {
 		return nil, noKey(err)
 	}
 	if ctx.Err() != nil && !errors.Is(news, ctx.Err()) {
@@ -355,10 +355,16 @@ func (r *rules) keys(ctx context.Context, w wanted, p *parsed) ([]*keystore.Key,
 // noKey turns a store's error into the verdict: anything but ErrNotFound means
 // that it cannot tell.
 func noKey(err error) *Error {
-	if errors.Is(err, keystore.ErrNotFound) {
+	if isMiss(err) {
 		return refuse(ErrUnknownKey)
 	}
 	return cannotTell(err)
+}
+
+// isMiss reports whether a store is sure that there is no key: one that joins the
+// errors of several stores is not, if one of them cannot tell.
+func isMiss(err error) bool {
+	return errors.Is(err, keystore.ErrNotFound) && !errors.Is(err, keystore.ErrUnavailable)
 }
 
 // wanted is what a key must be to have signed a token.
