@@ -46,15 +46,15 @@ func (s *serveCommand) demo(ctx context.Context) (*service, error) {
 	for _, t := range tenants {
 		cfg.Tenants = append(cfg.Tenants, verifier.Tenant{
 			ID: t.id, Keys: keys, Algorithms: []keystore.Algorithm{t.alg}, Issuer: t.issuer(),
-			Audiences: []string{demoAudience}, AllowNoExpiry: s.allowNoExp,
+			Audiences: []string{demoAudience},
 		})
 	}
 	v, err := verifier.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &service{verifier: v, hint: noExpHint, intro: func(base string) (string, error) {
-		return demoIntro(ctx, base, tenants)
+	return &service{verifier: v, hint: demoHint, intro: func(at endpoint) (string, error) {
+		return demoIntro(ctx, at, tenants)
 	}}, nil
 }
 
@@ -99,10 +99,20 @@ func (s *serveCommand) newDemoTenant(user string, key *keystore.Key, private any
 	return t, nil
 }
 
-func demoIntro(ctx context.Context, base string, tenants []*demoTenant) (string, error) {
+// demoHint is for a user who comes with the token of another run, or one of
+// another maker.
+func demoHint(bad *verifier.Error) string {
+	switch bad.Reason {
+	case verifier.ReasonUnknownTenant, verifier.ReasonUnknownKey, verifier.ReasonSignature:
+		return "the demo accepts only the tokens that it printed when it started; for tokens of your own, set " + envSecrets
+	}
+	return ""
+}
+
+func demoIntro(ctx context.Context, at endpoint, tenants []*demoTenant) (string, error) {
 	var b strings.Builder
 	b.WriteString("keyturn serve: a demo with two tenants, whose keys were made just now\n")
-	b.WriteString(addresses(base))
+	b.WriteString(at.addresses())
 	var first string
 	for _, t := range tenants {
 		token, err := t.signer.Sign(ctx, t.id, map[string]any{"sub": t.user})
@@ -114,7 +124,7 @@ func demoIntro(ctx context.Context, base string, tenants []*demoTenant) (string,
 		}
 		fmt.Fprintf(&b, "\na token of tenant %s (%s), good for 15 minutes:\n%s\n", t.id, t.alg, token)
 	}
-	fmt.Fprintf(&b, "\ntry it:\n%s\n", curl(base, first))
-	b.WriteString("\nstart again for new tokens; with a secret in KEYTURN_SECRET you make them yourself: see keyturn serve --help\n")
+	fmt.Fprintf(&b, "\ntry it:\n%s\n", at.curl(first))
+	fmt.Fprintf(&b, "\nstart again for new tokens; with a secret in %s you make them yourself:\n%s\n", envSecrets, fromClone("serve --help"))
 	return b.String(), nil
 }

@@ -94,8 +94,11 @@ func parseText(s string) (string, error) {
 
 func newPath() *option[string] {
 	return &option[string]{kind: "FILE", parse: func(s string) (string, error) {
-		if s == "" {
+		switch s {
+		case "":
 			return "", errors.New("is empty")
+		case "-":
+			return "", errors.New("- is not standard input here: use /dev/stdin, or ./- for a file of that name")
 		}
 		return s, nil
 	}}
@@ -164,16 +167,20 @@ func parseAlgorithm(name string) (keystore.Algorithm, error) {
 	case alg.Known():
 		return alg, nil
 	case name == "":
-		return "", fmt.Errorf("is empty: want some of %s", algorithmNames())
+		return "", fmt.Errorf("is empty: want some of %s, with commas without spaces between them", algorithmNames())
+	case strings.ContainsAny(name, " \t\r\n"):
+		return "", errors.New("holds white space: put commas without spaces between the names, as in HS256,HS384")
 	case strings.EqualFold(name, "none"):
 		return "", errors.New(`"none" is not an algorithm: unsigned tokens are never accepted`)
 	}
 	return "", fmt.Errorf("holds an unknown algorithm: want some of %s, spelled like this and with commas between them", algorithmNames())
 }
 
-func algorithmNames() string {
+func algorithmNames() string { return joinAlgorithms(keystore.Algorithms()) }
+
+func joinAlgorithms(algs []keystore.Algorithm) string {
 	var names []string
-	for _, alg := range keystore.Algorithms() {
+	for _, alg := range algs {
 		names = append(names, string(alg))
 	}
 	return strings.Join(names, ", ")
@@ -182,7 +189,7 @@ func algorithmNames() string {
 // flagError says in one line what is wrong with the command line, without what
 // was given.
 func flagError(cmd *cobra.Command, err error) error {
-	help := fmt.Sprintf("see %q", cmd.CommandPath()+" --help")
+	help := seeHelp(cmd)
 	switch e := err.(type) {
 	case *pflag.InvalidValueError:
 		if e.GetFlag().Value.Type() == "bool" {
@@ -192,11 +199,34 @@ func flagError(cmd *cobra.Command, err error) error {
 	case *pflag.ValueRequiredError:
 		return usagef("--%s needs a value; %s", e.GetFlag().Name, help)
 	case *pflag.NotExistError:
-		if name := e.GetSpecifiedName(); e.GetSpecifiedShortnames() == "" && isWord(name) {
-			return usagef("unknown flag --%s; %s", name, help)
+		if err := unknownFlag(cmd, e, help); err != nil {
+			return err
 		}
 	}
 	return usagef(`unknown flag: flags are long, such as --secret-file, and a TOKEN that begins with a dash goes after "--"; %s`, help)
+}
+
+// unknownFlag says which flag was probably meant, and names the one given if it
+// looks like a flag. It returns nil if it can do neither.
+func unknownFlag(cmd *cobra.Command, e *pflag.NotExistError, help string) error {
+	name, shorts := e.GetSpecifiedName(), e.GetSpecifiedShortnames()
+	if name == "secret" && cmd.Flags().Lookup("secret-file") != nil {
+		return usagef("a secret is never given as a flag: --secret-file takes the path of a file that holds it, or set %s; %s", envSecrets, help)
+	}
+	what := "unknown flag"
+	if shorts == "" && isWord(name) {
+		what += " --" + name
+	}
+	if shorts != "" {
+		name = shorts // -adr
+	}
+	if near := nearestFlag(cmd, name); near != "" {
+		return usagef("%s: did you mean --%s? %s", what, near, help)
+	}
+	if what == "unknown flag" {
+		return nil
+	}
+	return usagef("%s; %s", what, help)
 }
 
 // wantToken is the [cobra.PositionalArgs] of the commands that take a token.
@@ -205,16 +235,22 @@ func wantToken(cmd *cobra.Command, args []string) error {
 	case 1:
 		return nil
 	case 0:
-		return usagef("give a TOKEN, or - to read one from standard input; see %q", cmd.CommandPath()+" --help")
+		return usagef("give a TOKEN, or - to read one from standard input; %s", seeHelp(cmd))
 	}
-	return usagef("%d arguments where one TOKEN is wanted: is there a space in it, or a flag without its dashes? See %q", len(args), cmd.CommandPath()+" --help")
+	return usagef("%d arguments where one TOKEN is wanted: is there a space in it, or a flag without its dashes? %s", len(args), seeHelp(cmd))
 }
 
-// wantNothing is the [cobra.PositionalArgs] of the commands that take flags
-// only.
-func wantNothing(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("an argument that is no flag, where none is wanted; see %q", cmd.CommandPath()+" --help")
+// wantNothing returns the [cobra.PositionalArgs] of a command that takes flags
+// only. hint says which flag an argument was probably meant for, or "".
+func wantNothing(hint func(arg string) string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		more := ""
+		if h := hint(args[0]); h != "" {
+			more = ": " + h
+		}
+		return usagef("an argument that is no flag, where none is wanted%s; %s", more, seeHelp(cmd))
 	}
-	return nil
 }

@@ -54,17 +54,30 @@ func isAPI(p string) bool {
 }
 
 // logRefusal tells the operator what the client does not learn. Nothing that the
-// client wrote gets into the log but a kid and the name of a claim, quoted: a
-// path or a method may hold a token.
+// client wrote gets into the log but a method that is a word, and a kid and the
+// name of a claim, quoted: a path may hold a token.
 func logRefusal(log *slog.Logger, r *http.Request, err error, hint func(*verifier.Error) string) {
-	attrs := []any{"remote", r.RemoteAddr}
+	attrs := []any{"remote", r.RemoteAddr, "method", methodOf(r)}
+	text := ""
 	if bad := (*verifier.Error)(nil); errors.As(err, &bad) {
 		attrs = append(attrs, "reason", string(bad.Reason))
-		if h := hint(bad); h != "" {
-			attrs = append(attrs, "hint", h)
-		}
+		text = hint(bad)
+	} else if errors.Is(err, middleware.ErrNoToken) && len(r.Header["Authorization"]) > 0 {
+		text = "there is an Authorization header, but it does not begin with Bearer"
+	}
+	if text != "" {
+		attrs = append(attrs, "hint", text)
 	}
 	log.WarnContext(r.Context(), "request refused", append(attrs, "err", err)...)
+}
+
+// methodOf names the method of a request, if it looks like one: the syntax
+// allows a whole token (RFC 9110, section 5.6.2).
+func methodOf(r *http.Request) string {
+	if m := r.Method; len(m) <= 20 && strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == "" {
+		return m
+	}
+	return "(none known)"
 }
 
 // serveAPI is the demo API: it answers any request of a verified caller, and

@@ -47,7 +47,12 @@ func dropLineEnd(b []byte) []byte {
 const (
 	envSecret       = "KEYTURN_SECRET"
 	envMastraSecret = "MASTRA_JWT_SECRET" // the name in the guide of MastraJwtAuth
+	envSecrets      = envSecret + " or " + envMastraSecret
 )
+
+// secretForm is what the help says of a secret.
+const secretForm = `A secret is used as it is: base64 is not decoded; one line end at the end of a
+file is dropped.`
 
 // A secret is a shared secret, behind a function so that no formatting reaches
 // it, and where it came from.
@@ -67,7 +72,11 @@ func (w *world) secret(file *option[string]) (*secret, error) {
 		if len(doc) > maxFileBytes {
 			return nil, usagef("the file of --secret-file is larger than 1 MiB: is it the right one?")
 		}
-		return newSecret(dropLineEnd(doc), "--secret-file"), nil
+		doc = dropLineEnd(doc)
+		if len(bytes.TrimRight(doc, " \t\r\n\v\f")) < len(doc) {
+			w.note("the secret in the file of --secret-file ends in white space, which counts as part of it")
+		}
+		return newSecret(doc, "--secret-file"), nil
 	}
 	own, hasOwn := w.env(envSecret)
 	theirs, hasTheirs := w.env(envMastraSecret)
@@ -95,7 +104,12 @@ func newSecret(b []byte, source string) *secret {
 func (s *secret) key(id keystore.ID, alg keystore.Algorithm) (*keystore.Key, error) {
 	k, err := keystore.NewSecret(id, alg, s.bytes())
 	if err != nil {
-		return nil, usagef("%s: %s", s.source, plain(err))
+		// The Go names in the error's advice mean nothing here.
+		text, _, found := strings.Cut(plain(err), "; use NewPublic")
+		if found {
+			text += "; to verify, give public keys with --jwks, as a JWK Set"
+		}
+		return nil, usagef("%s: %s", s.source, text)
 	}
 	return k, nil
 }
@@ -107,6 +121,42 @@ func plain(err error) string {
 		text = strings.TrimPrefix(text, p)
 	}
 	return text
+}
+
+// stripToken takes off what is no part of a token, but often comes along with
+// one, and says what it was.
+func stripToken(text string) (token string, found []string) {
+	token = strings.TrimSpace(text)
+	if token != text && token != "" {
+		found = append(found, "there is white space around the token, which is not part of it")
+	}
+	if bare, ok := cutBearer(token); ok {
+		found = append(found, `it begins with "Bearer", which belongs to the Authorization header and not to the token`)
+		token = bare
+	}
+	return token, found
+}
+
+// cutBearer takes off the scheme of an Authorization header. Without a token
+// after it, there is nothing left.
+func cutBearer(token string) (bare string, ok bool) {
+	const scheme = "bearer"
+	if len(token) < len(scheme) || !strings.EqualFold(token[:len(scheme)], scheme) {
+		return token, false
+	}
+	rest := token[len(scheme):]
+	bare = strings.TrimSpace(rest)
+	if bare != "" && bare == rest {
+		return token, false // a token that happens to begin like this
+	}
+	return bare, true
+}
+
+// noteIfEmpty tells the user that there is no token in text.
+func (w *world) noteIfEmpty(text string) {
+	if token, _ := stripToken(text); token == "" {
+		w.note("the TOKEN is empty: is the variable set?")
+	}
 }
 
 // maxInputBytes is how much of standard input is ever read.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -37,6 +39,7 @@ func newInspect(w *world) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			w.noteIfEmpty(text)
 			i := inspect(cmd.Context(), text, w.now())
 			if asJSON {
 				err = w.print(i.json())
@@ -85,15 +88,9 @@ func inspect(ctx context.Context, token string, now time.Time) *inspection {
 		return i
 	}
 	i.judgeForm(ctx, token)
-	if trimmed := strings.TrimSpace(token); trimmed != token {
-		i.warn("there is white space around the token, which is not part of it")
-		token = trimmed
-	}
-	if bare, ok := cutBearer(token); ok {
-		i.warn(`it begins with "Bearer", which belongs to the Authorization header and not to the token`)
-		token = bare
-	}
-	i.decode(token)
+	bare, found := stripToken(token)
+	i.warnings = append(i.warnings, found...)
+	i.decode(bare)
 	i.readHeader()
 	i.readClaims()
 	i.readTimes(now)
@@ -104,19 +101,14 @@ func (i *inspection) warn(format string, args ...any) {
 	i.warnings = append(i.warnings, fmt.Sprintf(format, args...))
 }
 
-// fail says why the token cannot be decoded, if nothing has been said yet.
+// fail says why the token cannot be decoded. What is wrong beside the first is
+// a warning.
 func (i *inspection) fail(format string, args ...any) {
 	if i.broken == "" {
 		i.broken = fmt.Sprintf(format, args...)
+		return
 	}
-}
-
-func cutBearer(token string) (bare string, ok bool) {
-	const scheme = "bearer "
-	if len(token) < len(scheme) || !strings.EqualFold(token[:len(scheme)], scheme) {
-		return token, false
-	}
-	return strings.TrimSpace(token[len(scheme):]), true
+	i.warn(format, args...)
 }
 
 // judgeForm asks a verifier that knows no key: any refusal but for the key is
@@ -160,8 +152,8 @@ func reasonOf(err error) verifier.Reason {
 // parts).
 func (i *inspection) decode(token string) {
 	if n := strings.Count(token, "."); n != 2 && n != 4 {
-		i.fail("it has %d parts, where a signed token has three with dots between them", n+1)
-		if n > 4 {
+		i.fail("it has %s, where a signed token has three with dots between them", countParts(n+1))
+		if n > 4 || token == "" {
 			return
 		}
 	}
@@ -177,14 +169,21 @@ func (i *inspection) decode(token string) {
 	i.payload = i.decodePart("payload", parts[1])
 	if len(parts) > 2 {
 		sig, ok := i.decodeBase64("signature", parts[2])
-		if !ok {
-			i.fail("the signature is not base64url")
-		}
 		i.signature = len(sig)
-		if len(sig) == 0 {
+		switch {
+		case !ok:
+			i.fail("the signature is not base64url")
+		case len(sig) == 0:
 			i.warn("it has no signature: nobody vouches for what it says")
 		}
 	}
+}
+
+func countParts(n int) string {
+	if n == 1 {
+		return "1 part"
+	}
+	return fmt.Sprintf("%d parts", n)
 }
 
 func (i *inspection) decodePart(name, encoded string) (p part) {
@@ -193,15 +192,18 @@ func (i *inspection) decodePart(name, encoded string) (p part) {
 		i.fail("the %s is not base64url", name)
 		return p
 	}
-	p.text = string(decoded)
 	value := jsontext.Value(decoded)
 	switch {
 	case value.IsValid():
-		p.value = value
+		p.text, p.value = string(decoded), value
 	case value.IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)):
+		p.text = string(decoded)
 		i.warn("the %s is not strict JSON: it has a name twice, or is not UTF-8, and readers may differ about what it says", name)
 		return p
 	default:
+		if looksLikeJSON(decoded) {
+			p.text = string(decoded) // all else would be noise
+		}
 		i.fail("the %s is not JSON", name)
 		return p
 	}
@@ -213,6 +215,20 @@ func (i *inspection) decodePart(name, encoded string) (p part) {
 		p.members = nil
 	}
 	return p
+}
+
+// looksLikeJSON reports whether a text that is not JSON seems to have been meant
+// as an object or a list.
+func looksLikeJSON(text []byte) bool {
+	trimmed := bytes.TrimLeft(text, " \t\r\n")
+	return utf8.Valid(text) && len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[')
+}
+
+// unverifiedHeader returns what a token's header says of itself, or nil if it
+// cannot be read.
+func unverifiedHeader(token string) map[string]jsontext.Value {
+	encoded, _, _ := strings.Cut(token, ".")
+	return new(inspection).decodePart("header", encoded).members
 }
 
 // decodeBase64 takes any common spelling, and warns about those that are not

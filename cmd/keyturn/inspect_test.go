@@ -59,7 +59,7 @@ func TestInspectJSON(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	r := keyturn(t, "inspect", "--json", "nonsense")
-	if r.code != exitNo || !json.Valid([]byte(r.stdout)) || !strings.Contains(r.stdout, `"error":"it has 1 parts`) {
+	if r.code != exitNo || !json.Valid([]byte(r.stdout)) || !strings.Contains(r.stdout, `"error":"it has 1 part,`) {
 		t.Errorf("malformed: %+v", r)
 	}
 }
@@ -114,7 +114,9 @@ func TestInspectWarnings(t *testing.T) {
 		{"JWE", good + ".x.x", "it is encrypted (JWE)", exitYes},
 		{"two parts", good[:strings.LastIndexByte(good, '.')], "it has 2 parts", exitNo},
 		{"six parts", good + ".x.x.x", "it has 6 parts", exitNo},
-		{"empty", "", "it has 1 parts", exitNo},
+		{"empty", "", "it has 1 part,", exitNo},
+		{"signature that is not base64url", good[:strings.LastIndexByte(good, '.')] + ".c", "the signature is not base64url", exitNo},
+		{"three parts of noise", "a.b.c", "  - the signature is not base64url", exitNo},
 		{"not base64", "a*." + good, "it has 4 parts", exitNo},
 		{"header not base64", "a*.e30.", "the header is not base64url", exitNo},
 		{"payload not base64", "e30.*.", "the payload is not base64url", exitNo},
@@ -133,6 +135,40 @@ func TestInspectWarnings(t *testing.T) {
 			}
 			wantPrintable(t, r.stdout+r.stderr)
 		})
+	}
+}
+
+// A signature that cannot be read is no missing one, and what is no JSON is
+// noise.
+func TestInspectNoise(t *testing.T) {
+	b64 := base64.RawURLEncoding.EncodeToString
+	for _, token := range []string{"a.b.c", "e30.e30.*"} {
+		if r := keyturn(t, "inspect", token); strings.Contains(r.stdout, "no signature") {
+			t.Errorf("inspect %s says that there is no signature:\n%s", token, r.stdout)
+		}
+	}
+	for _, token := range []string{"abc", "abc.abc.abc", b64([]byte("plain text")) + ".e30.", b64([]byte("{\xff")) + ".e30."} {
+		for _, flag := range []string{"--json=false", "--json"} {
+			r := keyturn(t, "inspect", flag, token)
+			if r.code != exitNo || strings.Contains(r.stdout, "\nheader\n") || strings.Contains(r.stdout, `"header`) {
+				t.Errorf("inspect %s %s = %+v, want no header", flag, token, r)
+			}
+		}
+	}
+	if r := keyturn(t, "inspect", b64([]byte(` {"alg":HS256}`))+".e30."); !strings.Contains(r.stdout, `{"alg":HS256}`) {
+		t.Errorf("a header with a slip in it is not shown:\n%s", r.stdout)
+	}
+}
+
+func TestInspectEmpty(t *testing.T) {
+	for _, text := range []string{"", " \n", "Bearer ", "bearer"} {
+		r := keyturn(t, "inspect", text)
+		if r.code != exitNo || !strings.Contains(r.stderr, "note: the TOKEN is empty: is the variable set?\n") {
+			t.Errorf("inspect %q = %+v", text, r)
+		}
+	}
+	if r := keyturn(t, "inspect", "bearerish"); strings.Contains(r.stdout+r.stderr, "Authorization") || strings.Contains(r.stderr, "empty") {
+		t.Errorf("a word that only begins with the scheme: %+v", r)
 	}
 }
 

@@ -109,7 +109,7 @@ func newRoot(w *world) *cobra.Command {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
 			}
-			return usagef(`say what to do: sign, verify, inspect or serve; see "keyturn --help"`)
+			return usagef("say what to do: sign, verify, inspect or serve; %s", seeHelp(cmd))
 		},
 	}
 	root.SetIn(w.stdin)
@@ -158,7 +158,7 @@ func unknownCommand(root *cobra.Command, arg string) error {
 	if s := root.SuggestionsFor(arg); len(s) > 0 {
 		return usagef("%s: did you mean %q?", what, s[0])
 	}
-	return usagef(`%s: want sign, verify, inspect or serve; see "keyturn --help"`, what)
+	return usagef("%s: want sign, verify, inspect or serve; %s", what, seeHelp(root))
 }
 
 // isWord reports whether s looks like the name of a flag or command, and so

@@ -196,6 +196,77 @@ func TestCommandLine(t *testing.T) {
 	keyturn(t, "verify").wantUsage(t, "give a TOKEN, or -")
 	keyturn(t, "verify", "a", "b").wantUsage(t, "2 arguments")
 	keyturn(t, "inspect").wantUsage(t, "give a TOKEN, or -")
+	keyturn(t).wantUsage(t, `see "keyturn --help" (from a clone: go run ./cmd/keyturn --help)`)
+	keyturn(t, "verify").wantUsage(t, `see "keyturn verify --help" (from a clone: go run ./cmd/keyturn verify --help)`)
+}
+
+func TestSuggestions(t *testing.T) {
+	for _, tt := range []struct {
+		args   []string
+		phrase string
+	}{
+		{[]string{"serve", "--adr", ":4112"}, "unknown flag --adr: did you mean --addr?"},
+		{[]string{"serve", "-adr", ":4112"}, "unknown flag: did you mean --addr?"},
+		{[]string{"serve", "--allow"}, "did you mean --allow-no-exp?"},
+		{[]string{"verify", "--issuer", "i"}, "did you mean --iss?"},
+		{[]string{"verify", "--secret-fil", "x"}, "did you mean --secret-file?"},
+		{[]string{"verify", "--ALG", "x"}, "unknown flag: did you mean --alg?"},
+		{[]string{"verify", "--lewway=5s"}, "did you mean --leeway?"},
+		{[]string{"verify", "--secret", testSecret}, "a secret is never given as a flag: --secret-file"},
+		{[]string{"sign", "--secret=" + testSecret}, "a secret is never given as a flag: --secret-file"},
+		{[]string{"serve", "--secret", testSecret}, "KEYTURN_SECRET or MASTRA_JWT_SECRET"},
+		{[]string{"serve", "4112"}, "--addr :4112"},
+		{[]string{"serve", ":4112"}, "--addr :4112"},
+		{[]string{"sign", "sub=ann"}, "--claim sub=ann"},
+		{[]string{"sign", "sub=hush"}, "--claim sub=ann"},
+	} {
+		r := keyturn(t, tt.args...)
+		r.wantUsage(t, tt.phrase)
+		if strings.Contains(r.stderr, "hush") || strings.Contains(r.stderr, testSecret) {
+			t.Errorf("%q: stderr = %q", tt.args, r.stderr)
+		}
+	}
+	for _, args := range [][]string{
+		{"verify", "--redis", "x"}, {"verify", "--issuer-url", "x"}, {"inspect", "--secret", "x"}, {"verify", "-x", "t"},
+		{"serve", "70000"}, {"serve", "localhost"}, {"sign", "ann"},
+	} {
+		r := keyturn(t, args...)
+		r.wantUsage(t)
+		if strings.Contains(r.stderr, "did you mean") || strings.Contains(r.stderr, "such as --addr") || strings.Contains(r.stderr, "such as --claim") {
+			t.Errorf("%q: stderr = %q, want no suggestion", args, r.stderr)
+		}
+	}
+}
+
+func TestDistance(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"", "ab", 2}, {"ab", "", 2}, {"adr", "addr", 1}, {"addr", "adr", 1}, {"kid", "kit", 1},
+		{"aud", "iss", 3}, {"kitten", "sitting", 3},
+	} {
+		if got := distance(tt.a, tt.b); got != tt.want {
+			t.Errorf("distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+// What the help must say.
+func TestHelpTexts(t *testing.T) {
+	const secret = "base64 is not decoded; one line end at the end of a\nfile is dropped"
+	for command, phrases := range map[string][]string{
+		"sign":   {secret, "not put in the token"},
+		"verify": {secret, "not put in the token", "with --json too, standard output is empty"},
+		"serve":  {secret, "There is no CORS", ":4111"},
+	} {
+		r := keyturn(t, command, "--help")
+		for _, p := range phrases {
+			if !strings.Contains(r.stdout, p) {
+				t.Errorf("%s --help does not say %q:\n%s", command, p, r.stdout)
+			}
+		}
+	}
 }
 
 // A token or a secret in the wrong place is a common mistake, and no reason to

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,6 +31,10 @@ With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
 --secret-file, it accepts the HS256 tokens of whoever has the secret, with the
 answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
 bytes; make one with: openssl rand -base64 32
+` + secretForm + `
+
+There is no CORS: it is for curl and for other servers. For pages in a browser,
+put a proxy in front that adds it.
 
 Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
 second Ctrl-C at once.`
@@ -52,13 +57,13 @@ func newServe(w *world) *cobra.Command {
 		Short:   "Start a small API that only a good token opens",
 		Long:    serveLong,
 		Example: serveExample,
-		Args:    wantNothing,
+		Args:    wantNothing(addrHint),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
 	}
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address of this machine")
-	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret; a line end after it is dropped")
-	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "accept tokens without exp, which never end")
+	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
+	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
 	return cmd
 }
 
@@ -67,8 +72,8 @@ func newServe(w *world) *cobra.Command {
 type service struct {
 	verifier *verifier.Verifier
 	warnings []string
-	intro    func(base string) (string, error) // base is the URL of the server
-	hint     func(*verifier.Error) string      // what to do about a refusal, for the log
+	intro    func(endpoint) (string, error)
+	hint     func(*verifier.Error) string // what to do about a refusal, for the log
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
@@ -77,9 +82,12 @@ func (s *serveCommand) run(ctx context.Context) error {
 		return err
 	}
 	var offered *service
-	if secret != nil {
+	switch {
+	case secret != nil:
 		offered, err = s.sharedSecret(secret)
-	} else {
+	case s.allowNoExp:
+		return usagef("--allow-no-exp goes with a secret: give --secret-file, or set %s; the demo's own tokens all have exp", envSecrets)
+	default:
 		offered, err = s.demo(ctx)
 	}
 	if err != nil {
@@ -90,7 +98,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer l.Close()
-	intro, err := offered.intro(baseURL(l.Addr()))
+	intro, err := offered.intro(endpointOf(l.Addr()))
 	if err != nil {
 		return err
 	}
@@ -124,17 +132,23 @@ func (s *serveCommand) sharedSecret(secret *secret) (*service, error) {
 	if s.allowNoExp {
 		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")
 	}
-	sign := "keyturn sign --claim sub=ann"
-	if s.secretFile.given {
-		sign = "keyturn sign --secret-file FILE --claim sub=ann"
-	}
-	o.intro = func(base string) (string, error) {
-		return fmt.Sprintf("keyturn serve: tokens signed with the secret of %s (HS256) open the API\n", secret.source) +
-			addresses(base) +
-			"\nmake a token with jwt.io's encoder (add an exp), or, where the same secret is set, with:\n" + sign + "\n" +
-			"\ntry it, with the token in place of <your-jwt>:\n" + curl(base, "<your-jwt>") + "\n", nil
-	}
+	o.intro = func(at endpoint) (string, error) { return s.sharedSecretIntro(at, secret.source), nil }
 	return o, nil
+}
+
+func (s *serveCommand) sharedSecretIntro(at endpoint, source string) string {
+	exp := " (add an exp, or start serve with --allow-no-exp)"
+	if s.allowNoExp {
+		exp = ""
+	}
+	where, sign := "in a terminal where "+source+" is set to the same secret too", "sign --claim sub=ann"
+	if s.secretFile.given {
+		where, sign = "with the path of that file", "sign --secret-file FILE --claim sub=ann"
+	}
+	return fmt.Sprintf("keyturn serve: tokens signed with the secret of %s (HS256) open the API\n", source) +
+		at.addresses() +
+		"\nmake a token with jwt.io's encoder" + exp + ",\nor " + where + ":\n" + fromClone(sign) + "\n" +
+		"\ntry it, with the token in place of <your-jwt>:\n" + at.curl("<your-jwt>") + "\n"
 }
 
 // sharedSecretHint says what to do about the refusals that a user meets who
@@ -143,29 +157,54 @@ func sharedSecretHint(bad *verifier.Error) string {
 	if bad.Reason == verifier.ReasonUnknownKey && bad.Key.KID != "" {
 		return "in shared-secret mode the secret has no name: make tokens without kid"
 	}
-	return noExpHint(bad)
-}
-
-func noExpHint(bad *verifier.Error) string {
 	if bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp" {
 		return "the token has no exp and would never end; to accept such tokens, start serve with --allow-no-exp"
 	}
 	return ""
 }
 
-// addresses tells where the server listens.
-func addresses(base string) string {
-	return "listening on " + base + "\n" +
-		"  " + base + "/api/...   everything here wants a token\n" +
-		"  " + base + "/healthz   200 while the server runs\n"
+// An endpoint is where the server listens.
+type endpoint struct {
+	url  string // by which a program on this machine reaches it
+	open bool   // on all addresses of the machine
+}
+
+func endpointOf(a net.Addr) endpoint {
+	host, port, err := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		return endpoint{"http://localhost:" + port, true}
+	}
+	return endpoint{"http://" + a.String(), false}
+}
+
+// addresses tells where the server listens, and for whom.
+func (e endpoint) addresses() string {
+	text := "listening on " + e.url + "\n"
+	if e.open {
+		port := e.url[strings.LastIndexByte(e.url, ':'):]
+		text += "  on all addresses of this machine; for this machine alone: --addr 127.0.0.1" + port + "\n"
+	}
+	return text +
+		"  " + e.url + "/api/...   everything here wants a token\n" +
+		"  " + e.url + "/healthz   200 while the server runs\n" +
+		"  there is no CORS: it is for curl and servers; for browsers, put a proxy in front\n"
 }
 
 // curl is the command of the guide that keyturn's wish began with, for this
 // server and token.
-func curl(base, token string) string {
-	return "curl -X POST " + base + `/api/agents/weatherAgent/generate` +
+func (e endpoint) curl(token string) string {
+	return "curl -X POST " + e.url + `/api/agents/weatherAgent/generate` +
 		` -H "Content-Type: application/json" -H "Authorization: Bearer ` + token + `"` +
 		` -d '{"messages": "Weather in London"}'`
+}
+
+// addrHint is for an argument that was probably meant as a port.
+func addrHint(arg string) string {
+	n, err := strconv.ParseUint(strings.TrimPrefix(arg, ":"), 10, 16)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("a port goes after --addr, such as --addr :%d", n)
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {
@@ -194,15 +233,6 @@ func another(port string) string {
 		return strconv.Itoa(n + 1)
 	}
 	return "4112"
-}
-
-// baseURL is the URL by which a program on this machine reaches the listener.
-func baseURL(a net.Addr) string {
-	host, port, err := net.SplitHostPort(a.String())
-	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
-		return "http://localhost:" + port
-	}
-	return "http://" + a.String()
 }
 
 // maxHeaderBytes has room for a token of 8 KiB and what else a proxy sends.

@@ -203,6 +203,91 @@ func TestServeSharedSecret(t *testing.T) {
 	}
 }
 
+// What serve prints works for those who have keyturn, and those who have a clone.
+func TestServeBanner(t *testing.T) {
+	banner := func(env map[string]string, flags ...string) string {
+		s := startServe(t, env, flags...)
+		s.stop()
+		wait(t, func() bool { return strings.HasSuffix(s.out.String(), "\nstopped\n") })
+		return s.out.String()
+	}
+	check := func(banner string, phrases ...string) {
+		t.Helper()
+		for _, p := range append(phrases, "there is no CORS") {
+			if !strings.Contains(banner, p) {
+				t.Errorf("the banner does not say %q:\n%s", p, banner)
+			}
+		}
+	}
+	shared := map[string]string{envMastraSecret: testSecret}
+	check(banner(shared), "add an exp, or start serve with --allow-no-exp", "where MASTRA_JWT_SECRET is set to the same secret too",
+		"keyturn sign --claim sub=ann   (from a clone: go run ./cmd/keyturn sign --claim sub=ann)")
+	if b := banner(shared, "--allow-no-exp"); strings.Contains(b, "add an exp") || strings.Contains(b, "all addresses") {
+		t.Errorf("the banner = %s", b)
+	}
+	check(banner(nil, "--secret-file", file(t, testSecret)), "go run ./cmd/keyturn sign --secret-file FILE")
+	check(banner(nil), "KEYTURN_SECRET or MASTRA_JWT_SECRET", "go run ./cmd/keyturn serve --help")
+}
+
+func TestEndpoint(t *testing.T) {
+	for ip, want := range map[string]endpoint{
+		"0.0.0.0":   {"http://localhost:4111", true},
+		"::":        {"http://localhost:4111", true},
+		"127.0.0.1": {"http://127.0.0.1:4111", false},
+		"::1":       {"http://[::1]:4111", false},
+	} {
+		got := endpointOf(&net.TCPAddr{IP: net.ParseIP(ip), Port: 4111})
+		if got != want {
+			t.Errorf("endpointOf(%s) = %v, want %v", ip, got, want)
+		}
+		if strings.Contains(got.addresses(), "on all addresses of this machine; for this machine alone: --addr 127.0.0.1:4111\n") != want.open {
+			t.Errorf("on %s: %s", ip, got.addresses())
+		}
+	}
+}
+
+// The log tells what was wrong with a request, and nothing that may be a token.
+func TestServeLogHints(t *testing.T) {
+	s := startServe(t, nil)
+	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
+	send := func(method, authorization string) answered {
+		t.Helper()
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "%s /api/hush HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n", method, authorization)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answered{res.StatusCode, res.Header, string(body)}
+	}
+	const noBearer = "there is an Authorization header, but it does not begin with Bearer"
+	send("GET", "").wantRefused(t)
+	if log := s.log.String(); !strings.Contains(log, "method=GET") || strings.Contains(log, noBearer) {
+		t.Errorf("log = %s", log)
+	}
+	send("DELETE", "Authorization: "+token+"\r\n").wantRefused(t)
+	if log := s.log.String(); !strings.Contains(log, "method=DELETE") || !strings.Contains(log, noBearer) {
+		t.Errorf("log = %s", log)
+	}
+	send(token, "Authorization: Bearer "+token+"\r\n").wantRefused(t)
+	if log := s.log.String(); !strings.Contains(log, `method="(none known)"`) || !strings.Contains(log, "the demo accepts only the tokens that it printed") {
+		t.Errorf("log = %s", log)
+	}
+	if log := s.log.String(); strings.Contains(log, token[:20]) || strings.Contains(log, "hush") {
+		t.Errorf("a token or a path is in the log: %s", log)
+	}
+}
+
 func TestServeAllowNoExp(t *testing.T) {
 	s := startServe(t, map[string]string{envSecret: testSecret}, "--allow-no-exp")
 	s.ask(t, "GET", "/api/", hs256(testSecret, plainHeader, `{"sub":"ann"}`)).wantOK(t, "default", "ann", "/api/")
@@ -366,6 +451,7 @@ func TestServeUsage(t *testing.T) {
 	for _, addr := range []string{"4111", "localhost", "http://localhost:4111", "::1"} {
 		keyturn(t, "serve", "--addr", addr).wantUsage(t, "want HOST:PORT")
 	}
+	keyturn(t, "serve", "--allow-no-exp").wantUsage(t, "--allow-no-exp goes with a secret", "--secret-file", "KEYTURN_SECRET or MASTRA_JWT_SECRET")
 	keyturn(t, "serve", "--addr", "127.0.0.1:99999").wantUsage(t, "--addr: cannot listen there")
 	keyturn(t, "serve", "--addr", "192.0.2.1:4111").wantUsage(t, "--addr: cannot listen there")
 }

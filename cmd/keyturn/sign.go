@@ -22,6 +22,7 @@ const signLong = `sign prints a token, and nothing else, on standard output.
 The secret comes from --secret-file, or from KEYTURN_SECRET or MASTRA_JWT_SECRET
 in the environment. It must be as long as the algorithm's hash: 32 bytes for
 HS256. Make one with: openssl rand -base64 32 > secret
+` + secretForm + `
 
 Each --claim adds a claim whose value is a string, each --claim-json one whose
 value is written in JSON: a number, true, a list. Where you do not set them, the
@@ -60,11 +61,11 @@ func newSign(w *world) *cobra.Command {
 		Short:   "Make a token",
 		Long:    signLong,
 		Example: signExample,
-		Args:    wantNothing,
+		Args:    wantNothing(claimHint),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
 	}
 	f := cmd.Flags()
-	f.Var(s.secretFile, "secret-file", "the file that holds the secret; a line end after it is dropped")
+	f.Var(s.secretFile, "secret-file", "the file that holds the secret")
 	f.Var(stringClaim{&s.claims}, "claim", "a claim whose value is a string; may be given several times")
 	f.Var(jsonClaim{&s.claims}, "claim-json", "a claim whose value is JSON; may be given several times")
 	f.Var(s.ttl, "ttl", "how long the token is good")
@@ -73,8 +74,16 @@ func newSign(w *world) *cobra.Command {
 	f.Var(s.alg, "alg", "HS256, HS384 or HS512")
 	f.Var(s.kid, "kid", "the name of the secret, for verifiers that know several")
 	f.Var(s.typ, "typ", "the type in the token's header")
-	f.Var(s.tenant, "tenant", "the tenant whose secret it is")
+	f.Var(s.tenant, "tenant", "the key's owner, a name for messages: it is not put in the token")
 	return cmd
+}
+
+// claimHint is for an argument that was probably meant as a claim.
+func claimHint(arg string) string {
+	if !strings.Contains(arg, "=") {
+		return ""
+	}
+	return "a claim goes after --claim, such as --claim sub=ann"
 }
 
 func parseSigningAlgorithm(s string) (keystore.Algorithm, error) {
@@ -94,7 +103,7 @@ func (s *signCommand) run(ctx context.Context) error {
 		return err
 	}
 	if secret == nil {
-		return usagef("no secret to sign with: give --secret-file, or set %s", envSecret)
+		return usagef("no secret to sign with: give --secret-file, or set %s", envSecrets)
 	}
 	id := keystore.ID{Tenant: s.tenant.value, KID: s.kid.value}
 	key, err := secret.key(id, s.alg.value)
@@ -126,7 +135,10 @@ func (s *signCommand) sign(ctx context.Context, id keystore.ID, secret *secret) 
 	if err != nil {
 		// The Go type of the claims means nothing here.
 		text := strings.ReplaceAll(plain(err), fmt.Sprintf(", a %T", s.claims.object()), "")
-		return "", usagef("%s; --claim makes strings, --claim-json all else", text)
+		if strings.Contains(text, " must be ") {
+			text += "; --claim makes strings, --claim-json all else"
+		}
+		return "", usagef("%s", text)
 	}
 	return token, nil
 }

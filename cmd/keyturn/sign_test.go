@@ -120,15 +120,30 @@ func TestSignTokensOfOtherTimes(t *testing.T) {
 	sign(t, "--secret-file", secret, "--claim", "big="+strings.Repeat("x", 10<<10)) // a verifier may allow that
 }
 
+// The hint about strings and JSON is for values of the wrong kind only.
+func TestSignHints(t *testing.T) {
+	const hint = "--claim makes strings, --claim-json all else"
+	secret := file(t, testSecret)
+	for claim, want := range map[string]bool{"exp=5": true, "SUB=5": false} {
+		r := keyturn(t, "sign", "--secret-file", secret, "--claim", claim)
+		if r.code != exitUsage || strings.Contains(r.stderr, hint) != want {
+			t.Errorf("--claim %s: %+v, want the hint: %v", claim, r, want)
+		}
+	}
+	if r := keyturn(t, "sign", "--secret-file", file(t, "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ\n-----END")); strings.Contains(r.stderr, "NewPublic") || strings.Contains(r.stderr, "package") {
+		t.Errorf("stderr gives a Go programmer's advice: %s", r.stderr)
+	}
+}
+
 func TestSignUsage(t *testing.T) {
 	base := []string{"sign", "--secret-file", file(t, testSecret)}
 	for _, tt := range []struct {
 		args   []string
 		phrase string
 	}{
-		{[]string{"sign"}, "no secret to sign with: give --secret-file, or set KEYTURN_SECRET"},
+		{[]string{"sign"}, "no secret to sign with: give --secret-file, or set KEYTURN_SECRET or MASTRA_JWT_SECRET"},
 		{[]string{"sign", "--secret-file", file(t, testSecret[:31])}, "is 31 bytes, want at least 32"},
-		{[]string{"sign", "--secret-file", file(t, "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ\n-----END")}, "PEM"},
+		{[]string{"sign", "--secret-file", file(t, "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ\n-----END")}, "give public keys with --jwks"},
 		{append(base, "--alg", "HS384"), "is 33 bytes, want at least 48"},
 		{append(base, "--alg", "ES256"), "want HS256, HS384 or HS512"},
 		{append(base, "--alg", "none"), "want HS256, HS384 or HS512"},

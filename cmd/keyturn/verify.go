@@ -29,9 +29,13 @@ The keys come from a JWK Set on file (--jwks), or from a shared secret: a file
 (--secret-file), or KEYTURN_SECRET or MASTRA_JWT_SECRET in the environment. --alg
 lists the algorithms that you expect; a token's own word is never taken for it.
 Without --iss and --aud, those claims are not checked.
+` + secretForm + `
 
 TOKEN is taken as it is; - reads one from standard input, where a line end after
-it is dropped. A TOKEN that begins with a dash goes after "--".`
+it is dropped. A TOKEN that begins with a dash goes after "--".
+
+Exit code 2 means that the command line, a file or the environment is not right,
+and says nothing of the token: then, with --json too, standard output is empty.`
 
 const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --iss https://acme.example --aud api TOKEN
   echo "$TOKEN" | keyturn verify --jwks keys.json --alg ES256,RS256 --leeway 5s --json -`
@@ -73,7 +77,7 @@ func newVerify(w *world) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(v.jwks, "jwks", "the file that holds the keys: a JWK Set")
-	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret; a line end after it is dropped")
+	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret")
 	f.Var(v.kid, "kid", "the name of the secret: a token that names its key must name this one")
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
 	f.Var(v.iss, "iss", "the issuer that the token must have")
@@ -82,7 +86,7 @@ func newVerify(w *world) *cobra.Command {
 	f.Var(v.typ, "typ", `the type that the token's header must have (default: absent, "JWT" or "at+jwt")`)
 	f.Var(v.at, "now", "the moment to judge the token at, in seconds since 1970 (default: the clock's)")
 	f.BoolVar(&v.allowNoExp, "allow-no-exp", false, "accept a token without exp, which never ends")
-	f.Var(v.tenant, "tenant", "the tenant whose keys they are")
+	f.Var(v.tenant, "tenant", "the keys' owner, a name for the output: it is not put in the token")
 	f.BoolVar(&v.json, "json", false, "answer in one line of JSON")
 	return cmd
 }
@@ -109,9 +113,10 @@ func (c *verifyCommand) run(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
+	c.noteIfEmpty(text)
 	token, err := v.Verify(ctx, text)
 	if err != nil {
-		return c.refused(err)
+		return c.refused(text, err)
 	}
 	return c.accepted(token)
 }
@@ -166,7 +171,7 @@ func (c *verifyCommand) keys() (*keystore.Static, error) {
 		return nil, err
 	}
 	if secret == nil {
-		return nil, usagef("no key to verify with: give --jwks or --secret-file, or set %s", envSecret)
+		return nil, usagef("no key to verify with: give --jwks or --secret-file, or set %s", envSecrets)
 	}
 	return c.secretKeys(secret)
 }
@@ -253,20 +258,20 @@ func (c *verifyCommand) accepted(t *verifier.Token) error {
 	return c.print(b.String())
 }
 
-// refused says why a token is not good. Neither the text nor the hint holds
-// anything of the token but its kid and the name of a claim, quoted.
-func (c *verifyCommand) refused(err error) error {
+// refused says why a token is not good. The answer holds nothing of the token but
+// its kid and the name of a claim, quoted; a note may name its alg or typ.
+func (c *verifyCommand) refused(token string, err error) error {
 	code := exitNo
 	if errors.Is(err, verifier.ErrUnavailable) {
 		code = exitCannotTell
 	}
 	bad := new(verifier.Error)
 	errors.As(err, &bad)
-	if hint := c.hint(bad); hint != "" {
+	for _, hint := range c.hints(token, bad) {
 		c.note("%s", hint)
 	}
 	if !c.json {
-		return failf(code, "refused (%s): %s", bad.Reason, plain(err))
+		return failf(code, "refused (%s): %s", bad.Reason, c.brief(bad))
 	}
 	line := fmt.Sprintf(`{"ok":false,"reason":%s,"error":%s}`+"\n", quoteJSON(string(bad.Reason)), quoteJSON(plain(err)))
 	if err := c.print(line); err != nil {
@@ -275,13 +280,63 @@ func (c *verifyCommand) refused(err error) error {
 	return &failure{code: code}
 }
 
-// hint says what to do about a refusal that is often no fault of the token.
-func (c *verifyCommand) hint(bad *verifier.Error) string {
-	switch {
-	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
-		return fmt.Sprintf("the token names the kid %q: if that is this secret's, say so with --kid", bad.Key.KID)
-	case bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp":
-		return "a token without exp never ends; --allow-no-exp accepts it"
+// brief is the text of a refusal for people: without the key's name, where
+// neither the user nor the token gave it one.
+func (c *verifyCommand) brief(bad *verifier.Error) string {
+	short := *bad
+	if !c.tenant.given && !c.kid.given && bad.Key.KID == "" {
+		short.Tenant, short.Key = "", keystore.ID{}
 	}
-	return ""
+	return plain(&short)
+}
+
+// hints say what to do about a refusal, or more of what it is about.
+func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
+	switch {
+	case bad.Reason == verifier.ReasonMalformed:
+		_, found := stripToken(token)
+		return found
+	case bad.Reason == verifier.ReasonAlgorithm:
+		return []string{headerSays(token, "alg") + "; --alg lists " + joinAlgorithms(c.algs.value)}
+	case bad.Reason == verifier.ReasonType:
+		return c.typeHints(token)
+	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
+		return []string{fmt.Sprintf("the token names the kid %q: if that is this secret's, say so with --kid", bad.Key.KID)}
+	case bad.Reason == verifier.ReasonSignature && c.jwks.given:
+		return []string{"the token was made with another key, or changed since"}
+	case bad.Reason == verifier.ReasonSignature:
+		return []string{"the token was made with another secret, or changed since"}
+	case bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp":
+		return []string{"a token without exp never ends; --allow-no-exp accepts it"}
+	}
+	return nil
+}
+
+func (c *verifyCommand) typeHints(token string) []string {
+	if _, nested := unverifiedHeader(token)["cty"]; nested {
+		return nil // it is about that, and says so
+	}
+	want := `without --typ, none, "JWT" or "at+jwt" is accepted`
+	if c.typ.given {
+		want = "--typ wants " + quoteShort(c.typ.value)
+	}
+	return []string{headerSays(token, "typ") + "; " + want}
+}
+
+// headerSays tells what a parameter of the token's header is, if it is a text.
+func headerSays(token, name string) string {
+	value, ok := textOf(unverifiedHeader(token)[name])
+	if !ok {
+		return "the token's header (not verified) has no " + name
+	}
+	return fmt.Sprintf("the token's header (not verified) has %s %s", name, quoteShort(value))
+}
+
+// quoteShort quotes a text, of which it shows no more than a name needs.
+func quoteShort(s string) string {
+	const most = 40
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "..."
+	}
+	return strconv.QuoteToASCII(s)
 }

@@ -81,7 +81,7 @@ func TestVerifyText(t *testing.T) {
 
 	r = keyturn(t, verifyArgs(t, hs256(testSecret, plainHeader, `{"exp":1}`))...)
 	r.want(t, exitNo, "")
-	if !strings.HasSuffix(r.stderr, "keyturn: refused (expired): key \"default\"/\"\": token expired: claim \"exp\"\n") {
+	if !strings.HasSuffix(r.stderr, "keyturn: refused (expired): token expired: claim \"exp\"\n") {
 		t.Errorf("stderr = %q", r.stderr)
 	}
 }
@@ -94,6 +94,80 @@ func TestVerifyHints(t *testing.T) {
 	r = keyturn(t, verifyArgs(t, hs256(testSecret, plainHeader, `{}`))...)
 	if !strings.Contains(r.stderr, "--allow-no-exp") {
 		t.Errorf("no exp: stderr = %q", r.stderr)
+	}
+}
+
+// What a user gets told beside the refusal, which stays as it is.
+func TestVerifyNotes(t *testing.T) {
+	good := hs256(testSecret, plainHeader, goodPayload)
+	header := func(h string) string { return hs256(testSecret, h, goodPayload) }
+	long := strings.Repeat("x", 41)
+	for _, tt := range []struct {
+		name, token string
+		flags       []string
+		reason      string
+		notes       []string
+	}{
+		{"empty", "", nil, "malformed", []string{"the TOKEN is empty: is the variable set?"}},
+		{"only white space", "\n", nil, "malformed", []string{"the TOKEN is empty: is the variable set?"}},
+		{"only Bearer", "Bearer", nil, "malformed", []string{`it begins with "Bearer"`, "the TOKEN is empty"}},
+		{"Bearer", "bearer " + good, nil, "malformed", []string{`it begins with "Bearer"`}},
+		{"white space", good + " ", nil, "malformed", []string{"there is white space around the token"}},
+		{"line end", good + "\n", nil, "malformed", []string{"there is white space around the token"}},
+		{"alg", header(`{"alg":"HS384"}`), nil, "algorithm", []string{`the token's header (not verified) has alg "HS384"; --alg lists HS256` + "\n"}},
+		{"no alg", header(`{"alg":"none"}`), nil, "algorithm", []string{`has alg "none"; --alg lists HS256`}},
+		{"long alg", header(`{"alg":"` + long + `"}`), nil, "algorithm", []string{`has alg "` + long[:40] + `"...; --alg lists`}},
+		{"hostile alg", header(`{"alg":"\u001b[2J\u202e"}`), nil, "algorithm", []string{`has alg "\x1b[2J\u202e"; --alg lists`}},
+		{"typ", header(`{"alg":"HS256","typ":"dpop+jwt"}`), nil, "type", []string{`the token's header (not verified) has typ "dpop+jwt"; without --typ, none, "JWT" or "at+jwt" is accepted`}},
+		{"another typ", good, []string{"--typ", "at+jwt"}, "type", []string{`has typ "JWT"; --typ wants "at+jwt"`}},
+		{"no typ", header(`{"alg":"HS256"}`), []string{"--typ", "JWT"}, "type", []string{`has no typ; --typ wants "JWT"`}},
+		{"nested", header(`{"alg":"HS256","cty":"JWT"}`), nil, "type", nil},
+		{"another secret", hs256("another"+testSecret, plainHeader, goodPayload), nil, "signature", []string{"made with another secret, or changed since"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := keyturn(t, verifyArgs(t, append(tt.flags, "--json", tt.token)...)...)
+			if r.code != exitNo || !strings.Contains(r.stdout, `"reason":"`+tt.reason+`"`) {
+				t.Fatalf("verify = %+v, want reason %s", r, tt.reason)
+			}
+			for _, note := range tt.notes {
+				if !strings.Contains(r.stderr, note) {
+					t.Errorf("stderr = %q, want %q in it", r.stderr, note)
+				}
+			}
+			const always = 2 // iss and aud are not checked
+			if n := strings.Count(r.stderr, "\n") - always; n != len(tt.notes) {
+				t.Errorf("stderr = %q, want %d notes", r.stderr, len(tt.notes))
+			}
+			wantPrintable(t, r.stderr)
+		})
+	}
+	r := call{stdin: strings.NewReader(good + "\n\n")}.run(t, verifyArgs(t, "-")...)
+	if r.code != exitNo || !strings.Contains(r.stderr, "white space around the token") {
+		t.Errorf("two line ends on standard input: %+v", r)
+	}
+	if r := keyturn(t, verifyArgs(t, good)...); strings.Contains(r.stderr, "header") || strings.Contains(r.stderr, "white space") {
+		t.Errorf("a good token: %+v", r)
+	}
+}
+
+// A key's name is told where somebody gave it one.
+func TestVerifyNamesTheKey(t *testing.T) {
+	bad := hs256("another"+testSecret, plainHeader, goodPayload)
+	for _, tt := range []struct {
+		token string
+		flags []string
+		want  string
+	}{
+		{bad, nil, `refused (signature): invalid signature`},
+		{bad, []string{"--tenant", "acme"}, `refused (signature): key "acme"/"": invalid signature`},
+		{bad, []string{"--kid", "k1"}, `refused (signature): key "default"/"": invalid signature`},
+		{hs256(testSecret, `{"alg":"HS256","kid":"k1"}`, goodPayload), nil, `refused (unknown_key): key "default"/"k1": unknown key`},
+		{hs256(testSecret, `{"alg":"none"}`, goodPayload), nil, `refused (algorithm): algorithm not allowed`},
+	} {
+		r := keyturn(t, verifyArgs(t, append(tt.flags, tt.token)...)...)
+		if r.code != exitNo || r.stdout != "" || !strings.HasSuffix(r.stderr, "keyturn: "+tt.want+"\n") {
+			t.Errorf("%q: %+v, want %s", tt.flags, r, tt.want)
+		}
 	}
 }
 
@@ -154,7 +228,11 @@ func TestVerifyUsage(t *testing.T) {
 		{[]string{"verify", "--secret-file", secret, "--alg", "HS256,None"}, "unsigned tokens are never accepted"},
 		{[]string{"verify", "--secret-file", secret, "--alg", "HS256,HS1"}, "unknown algorithm"},
 		{[]string{"verify", "--secret-file", secret, "--alg", "hs256"}, "unknown algorithm"},
-		{[]string{"verify", "--secret-file", secret, "--alg", "HS256, HS384"}, "unknown algorithm"},
+		{[]string{"verify", "--secret-file", secret, "--alg", "HS256, HS384"}, "commas without spaces"},
+		{[]string{"verify", "--secret-file", secret, "--alg", "HS256 HS384"}, "commas without spaces"},
+		{[]string{"verify", "--secret-file", secret, "--alg", "HS256,", "HS384"}, "commas without spaces"},
+		{[]string{"verify", "--secret-file", "-", "--alg", "HS256"}, "--secret-file: - is not standard input here: use /dev/stdin"},
+		{[]string{"verify", "--jwks", "-", "--alg", "HS256"}, "--jwks: - is not standard input here: use /dev/stdin"},
 		{[]string{"verify", "--secret-file", secret, "--alg", "ES256"}, "--jwks"},
 		{[]string{"verify", "--secret-file", secret, "--alg", "HS512"}, "want at least 64"},
 		{[]string{"verify", "--secret-file", file(t, ""), "--alg", "HS256"}, "openssl rand"},
@@ -163,7 +241,7 @@ func TestVerifyUsage(t *testing.T) {
 		{[]string{"verify", "--secret-file", t.TempDir(), "--alg", "HS256"}, "is a directory"},
 		{[]string{"verify", "--secret-file", file(t, strings.Repeat("x", 1<<20+1)), "--alg", "HS256"}, "larger than 1 MiB"},
 		{[]string{"verify", "--secret-file", "", "--alg", "HS256"}, "--secret-file: is empty"},
-		{[]string{"verify", "--alg", "HS256"}, "give --jwks or --secret-file, or set KEYTURN_SECRET"},
+		{[]string{"verify", "--alg", "HS256"}, "give --jwks or --secret-file, or set KEYTURN_SECRET or MASTRA_JWT_SECRET"},
 		{append(base, "--jwks", secret), "give one of them"},
 		{[]string{"verify", "--jwks", secret, "--kid", "k", "--alg", "HS256"}, "--kid names a shared secret"},
 		{[]string{"verify", "--jwks", secret + "/no", "--alg", "HS256"}, "cannot read the file of --jwks"},
@@ -221,6 +299,18 @@ func TestVerifySecretForms(t *testing.T) {
 		r := keyturn(t, "verify", "--secret-file", file(t, text), "--alg", "HS256", "--now", now, good)
 		if r.code != code {
 			t.Errorf("secret file ending in %q: exit code = %d, want %d", text[len(text)-2:], r.code, code)
+		}
+	}
+}
+
+func TestSecretFileEndsInWhiteSpace(t *testing.T) {
+	for text, noted := range map[string]bool{
+		testSecret: false, testSecret + "\n": false, testSecret + "\r\n": false, " " + testSecret: false,
+		testSecret + "\n\n": true, testSecret + "\r": true, testSecret + " \n": true, testSecret + "\t": true,
+	} {
+		r := keyturn(t, "sign", "--secret-file", file(t, text))
+		if r.code != exitYes || strings.Contains(r.stderr, "ends in white space, which counts as part of it") != noted {
+			t.Errorf("a secret file ending in %q: code = %d, stderr = %q", text[len(text)-2:], r.code, r.stderr)
 		}
 	}
 }

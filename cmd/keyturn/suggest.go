@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// fromClone is how to type the command that ends in args, for those who have it
+// installed and for those who have a clone of the project.
+func fromClone(args string) string {
+	return "keyturn " + args + "   (from a clone: go run ./cmd/keyturn " + args + ")"
+}
+
+// seeHelp says where a command's help is.
+func seeHelp(cmd *cobra.Command) string {
+	args := strings.TrimPrefix(cmd.CommandPath()+" --help", "keyturn ")
+	return fmt.Sprintf(`see "keyturn %s" (from a clone: go run ./cmd/keyturn %[1]s)`, args)
+}
+
+// nearestFlag returns the flag of cmd that was probably meant, or "". Its name is
+// ours, so that it may be printed whatever was typed.
+func nearestFlag(cmd *cobra.Command, typed string) (name string) {
+	typed = strings.ToLower(typed)
+	if len(typed) < 2 || len(typed) > 20 {
+		return ""
+	}
+	least := 3
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		d := distance(typed, f.Name)
+		if 2*d > max(len(typed), len(f.Name)) {
+			d = least
+		}
+		// An abbreviation, or the whole word: --allow, --issuer.
+		short, long := typed, f.Name
+		if len(short) > len(long) {
+			short, long = long, short
+		}
+		if len(short) >= 3 && strings.HasPrefix(long, short) && !strings.Contains(typed, "-") {
+			d = min(d, 2)
+		}
+		if d < least {
+			least, name = d, f.Name
+		}
+	})
+	return name
+}
+
+// distance is how many bytes must be added, left out or changed to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1) // from a[:i] to each b[:j]
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := diagonal
+			if a[i] != b[j] {
+				changed++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(changed, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
