@@ -21,6 +21,10 @@ const maxBodyBytes = 10 << 20
 func newHandler(offered *service, log *slog.Logger) http.Handler {
 	refuse := func(w http.ResponseWriter, r *http.Request, err error) {
 		logRefusal(log, r, err, offered.hint)
+		if r.ContentLength != 0 {
+			// Else net/http waits for the body before it answers.
+			w.Header().Set("Connection", "close")
+		}
 		middleware.MastraErrors(w, r, err)
 	}
 	api := middleware.Require(offered.verifier, middleware.WithErrorHandler(refuse))(http.HandlerFunc(serveAPI))

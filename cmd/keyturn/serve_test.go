@@ -443,6 +443,23 @@ func TestServeBodyIsBounded(t *testing.T) {
 	}
 }
 
+// TestServeRefusesBeforeTheBody: who has no token does not make the server wait
+// for a body that never comes.
+func TestServeRefusesBeforeTheBody(t *testing.T) {
+	s := startServe(t, map[string]string{envSecret: testSecret})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second)) // well below the server's own limit
+	fmt.Fprint(conn, "POST /api/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("answer = %v, %v", res, err)
+	}
+}
+
 func TestServeUsage(t *testing.T) {
 	short := map[string]string{envMastraSecret: testSecret[:31]}
 	call{env: short}.run(t, "serve", "--addr", "127.0.0.1:0").wantUsage(t, "MASTRA_JWT_SECRET", "31 bytes, want at least 32", "openssl rand -base64 32")
