@@ -1,0 +1,164 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// A Policy says how the keys of a ring are timed. A zero field takes the default
+// that its comment gives, which follows from Every; see [Policy.WithDefaults].
+//
+// Every record carries the policy that it was minted under, and the policy of a
+// ring is that of its newest record: changing it means minting the next key
+// under another one.
+type Policy struct {
+	// Algorithm is what keys sign with. The default is HS256.
+	Algorithm keystore.Algorithm
+
+	// Every is how long one key signs (T). The default is 30 days.
+	Every time.Duration
+
+	// Propagation is how long before it signs a key is published (P). It is also
+	// how long any partition may last without two instances disagreeing on a
+	// scheduled key. The default is half of Every, at most 15 days.
+	Propagation time.Duration
+
+	// MaxTokenTTL is the longest that a token may live (L). The default is 15m.
+	MaxTokenTTL time.Duration
+
+	// Leeway is the most that verifiers forgive (leeway): a key is kept so much
+	// longer, and no tenant's own leeway may be more. The default is 30s.
+	Leeway time.Duration
+
+	// ClockSkew is the most that an instance's clock and the store's differ (S).
+	// The default is a sixteenth of Propagation, at most 5s.
+	ClockSkew time.Duration
+
+	// Freshness is how old an instance's last good sync may be for it to be fresh
+	// (F). The default is three eighths of Propagation, at most 60s.
+	Freshness time.Duration
+
+	// Dwell is how long an acknowledged write may still be lost, as at a failover
+	// (D). The default is an eighth of Propagation, at most 60s.
+	Dwell time.Duration
+
+	// SignFor is how long an instance signs after its last good sync. The default
+	// is Propagation less Dwell and ClockSkew, at most 24h.
+	SignFor time.Duration
+
+	// ReaderStaleness is how old a JWK Set may be that others read the ring's
+	// public keys from (V). The default is 1h for asymmetric keys, less if
+	// Propagation leaves less, and 0 for HS*, which nobody else reads.
+	ReaderStaleness time.Duration
+}
+
+// maxPublished is how many public keys a ring may publish at once.
+const maxPublished = 10
+
+// WithDefaults returns p with its zero fields filled in.
+func (p Policy) WithDefaults() Policy {
+	if p.Algorithm == "" {
+		p.Algorithm = keystore.HS256
+	}
+	fill(&p.Every, 30*24*time.Hour)
+	fill(&p.Propagation, min(15*24*time.Hour, p.Every/2))
+	fill(&p.Dwell, min(time.Minute, p.Propagation/8))
+	fill(&p.ClockSkew, min(5*time.Second, p.Propagation/16))
+	fill(&p.Freshness, min(time.Minute, 3*p.Propagation/8))
+	fill(&p.SignFor, min(24*time.Hour, p.Propagation-p.Dwell-p.ClockSkew))
+	if !p.Algorithm.Symmetric() {
+		fill(&p.ReaderStaleness, min(time.Hour, p.Propagation-p.Freshness-p.ClockSkew))
+	}
+	fill(&p.MaxTokenTTL, 15*time.Minute)
+	fill(&p.Leeway, 30*time.Second)
+	return p
+}
+
+func fill(d *time.Duration, to time.Duration) {
+	if *d == 0 {
+		*d = to.Truncate(time.Millisecond)
+	}
+}
+
+// Validate reports whether the policy, with its defaults filled in, keeps the
+// promises of the protocol: it names the inequality that does not hold, with
+// both sides. docs/rotation.md says what each is for.
+func (p Policy) Validate() error {
+	p = p.WithDefaults()
+	if !p.Algorithm.Known() {
+		return fmt.Errorf("rotation: Policy.Algorithm is %q: want one of %v", string(p.Algorithm), keystore.Algorithms())
+	}
+	for _, f := range p.fields() {
+		switch {
+		case f.value < f.least:
+			return fmt.Errorf("rotation: Policy.%s is %v, want at least %v", f.name, f.value, f.least)
+		case f.value > maxDuration:
+			return fmt.Errorf("rotation: Policy.%s is %v, want at most %v", f.name, f.value, maxDuration)
+		case f.value%time.Millisecond != 0:
+			return fmt.Errorf("rotation: Policy.%s is %v, want whole milliseconds", f.name, f.value)
+		}
+	}
+	if p.Algorithm.Symmetric() && p.ReaderStaleness != 0 {
+		return fmt.Errorf("rotation: Policy.ReaderStaleness is %v, want 0: secrets of %s are never published", p.ReaderStaleness, p.Algorithm)
+	}
+	for _, i := range p.inequalities() {
+		if i.left < i.right {
+			return fmt.Errorf("rotation: the policy does not hold %s: %v is less than %v", i.text, i.left, i.right)
+		}
+	}
+	if !p.Algorithm.Symmetric() {
+		if n := p.published(); n > maxPublished {
+			return fmt.Errorf("rotation: the policy does not hold 2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= %d: "+
+				"it would publish %d keys at once", maxPublished, n)
+		}
+	}
+	return nil
+}
+
+// maxDuration keeps every sum of durations and times far from overflow.
+const maxDuration = 10 * 365 * 24 * time.Hour
+
+type field struct {
+	name         string
+	value, least time.Duration
+}
+
+func (p Policy) fields() []field {
+	const ms = time.Millisecond
+	return []field{
+		{"Every", p.Every, ms}, {"Propagation", p.Propagation, ms}, {"MaxTokenTTL", p.MaxTokenTTL, time.Second},
+		{"Leeway", p.Leeway, 0}, {"ClockSkew", p.ClockSkew, ms}, {"Freshness", p.Freshness, ms}, {"Dwell", p.Dwell, ms},
+		{"SignFor", p.SignFor, ms}, {"ReaderStaleness", p.ReaderStaleness, 0},
+	}
+}
+
+type inequality struct {
+	text        string
+	left, right time.Duration
+}
+
+// inequalities are what the proof of the protocol rests on.
+func (p Policy) inequalities() []inequality {
+	return []inequality{
+		{"Propagation >= Freshness + ClockSkew", p.Propagation, p.Freshness + p.ClockSkew},
+		{"Propagation >= SignFor + Dwell + ClockSkew", p.Propagation, p.SignFor + p.Dwell + p.ClockSkew},
+		{"Propagation >= ReaderStaleness + Freshness + ClockSkew", p.Propagation, p.ReaderStaleness + p.Freshness + p.ClockSkew},
+		{"SignFor >= Freshness", p.SignFor, p.Freshness},
+		{"Leeway >= 2 ClockSkew", p.Leeway, 2 * p.ClockSkew},
+		{"Every >= Propagation", p.Every, p.Propagation},
+		{"MaxTokenTTL + Leeway >= Freshness + ClockSkew", p.MaxTokenTTL + p.Leeway, p.Freshness + p.ClockSkew},
+	}
+}
+
+// published is how many keys an asymmetric ring publishes at most: the one that
+// signs, the next, and those whose tokens live still.
+func (p Policy) published() int {
+	live := p.MaxTokenTTL + p.Leeway + 2*p.ClockSkew
+	return 2 + int((live+p.Every-1)/p.Every)
+}
+
+// announceFor is how long before it may be promoted by hand a key must have been
+// published.
+func (p Policy) announceFor() time.Duration { return p.Freshness + p.ClockSkew + p.ReaderStaleness }
