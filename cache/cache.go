@@ -30,6 +30,7 @@ package cache
 
 import (
 	"errors"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 )
@@ -57,24 +58,37 @@ type Cache[V any] struct {
 	additions uint64
 	evictions uint64
 	hand      int // the bucket whose uses are forgotten next
+	owed      int // of forgetting, in parts of a bucket
 }
 
-const ways = 8
+const ways = 7
 
-// A bucket holds entries whose keys lie near each other.
+// A bucket holds entries whose keys lie near each other. It fills a cache line,
+// so that a look-up reads one line of the table and, mostly, one entry.
 type bucket[V any] struct {
-	tags  [ways]atomic.Uint32 // 0 for a free slot; saves looking at entries in vain
+	tags  atomic.Uint64 // a byte for each slot, 0 for a free one; saves looking at entries in vain
 	slots [ways]atomic.Pointer[Entry[V]]
+}
+
+// bytesOf is a word with a byte in each place.
+func bytesOf(b uint8) uint64 { return uint64(b) * 0x0101010101010101 }
+
+// matches returns a word in which the top bit of each byte is set where that byte
+// of tags is tag, and perhaps of some above one that is.
+func matches(tags uint64, tag uint8) uint64 {
+	x := tags ^ bytesOf(tag)
+	return (x - bytesOf(1)) &^ x & bytesOf(0x80)
 }
 
 // An Entry is a value to remember, allocated by the caller, who may keep using
 // it. Once it has been added, it must not be changed.
 type Entry[V any] struct {
-	Value V
+	key  Key
+	uses atomic.Uint32 // at most about maxUses: since it was made, less what was forgotten
 
-	key   Key
-	uses  atomic.Uint32 // at most about maxUses: since it was made, less what was forgotten
-	born  uint64        // which addition it was
+	Value V // what a hit looks at in it had better come first: it shares a cache line with key
+
+	born  uint64 // which addition it was
 	bytes int64
 	group *group
 }
@@ -98,8 +112,8 @@ type counts struct {
 
 const shards = 32
 
-// New returns a Cache. Its table has twice as many slots as there may be
-// entries, 12 bytes each, allocated at once.
+// New returns a Cache. Its table has twice as many slots as there may be entries
+// at least, of 9 bytes each, allocated at once.
 func New[V any](cfg Config) (*Cache[V], error) {
 	if cfg.Entries < 1 || cfg.Bytes < 1 {
 		return nil, errors.New("cache: Entries and Bytes must be at least 1")
@@ -139,10 +153,11 @@ func (c *Cache[V]) Get(domain uint64, text string, good func(*V) bool) (*V, Key)
 
 func (c *Cache[V]) find(k *Key) *Entry[V] {
 	h := c.digester.spread(k)
-	b, tag := c.bucket(h), tagOf(h)
-	for i := range b.tags {
-		if b.tags[i].Load() == tag {
-			if e := b.slots[i].Load(); e != nil && e.key == *k {
+	b := &c.table[c.bucketOf(h)]
+	for m := matches(b.tags.Load(), tagOf(h)); m != 0; m &= m - 1 {
+		slot := bits.TrailingZeros64(m) / 8
+		if slot < ways {
+			if e := b.slots[slot].Load(); e != nil && e.key == *k {
 				return e
 			}
 		}
@@ -150,14 +165,14 @@ func (c *Cache[V]) find(k *Key) *Entry[V] {
 	return nil
 }
 
-func (c *Cache[V]) bucket(h uint64) *bucket[V] { return &c.table[h&uint64(len(c.table)-1)] }
+func (c *Cache[V]) bucketOf(h uint64) int { return int(h & uint64(len(c.table)-1)) }
 
 // tagOf returns a tag that is not 0, of bits that do not choose the bucket.
-func tagOf(h uint64) uint32 { return uint32(h>>32) | 1 }
+func tagOf(h uint64) uint8 { return max(uint8(h>>56), 1) }
 
 // overhead is what an entry takes besides what Add is told, in bytes: itself
-// without its value, and two slots of the table.
-const overhead = 64 + 2*12
+// without its value, and what falls to it of the table.
+const overhead = 48 + 3*9
 
 // tooLarge is the part of all bytes that one entry may not exceed.
 const tooLarge = 16
@@ -175,7 +190,7 @@ func (c *Cache[V]) Add(k Key, group string, e *Entry[V], size int, dead func(*V)
 		return
 	}
 	h := c.digester.spread(&k)
-	at := int(h & uint64(len(c.table)-1))
+	at := c.bucketOf(h)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -235,10 +250,10 @@ func (c *Cache[V]) freeSlot(at int) int {
 
 // put fills a free slot. A reader that sees the tag may not see the entry yet:
 // for it, that is a miss.
-func (c *Cache[V]) put(at, slot int, tag uint32, e *Entry[V]) {
+func (c *Cache[V]) put(at, slot int, tag uint8, e *Entry[V]) {
 	b := &c.table[at]
 	b.slots[slot].Store(e)
-	b.tags[slot].Store(tag)
+	b.tags.Store(b.tags.Load() | uint64(tag)<<(8*slot))
 	e.group.entries++
 	e.group.weight += c.weightOf(e)
 	c.entries++
@@ -251,7 +266,7 @@ func (c *Cache[V]) put(at, slot int, tag uint32, e *Entry[V]) {
 func (c *Cache[V]) remove(at, slot int, joining *group) {
 	b := &c.table[at]
 	e := b.slots[slot].Load()
-	b.tags[slot].Store(0)
+	b.tags.Store(b.tags.Load() &^ (0xff << (8 * slot)))
 	b.slots[slot].Store(nil)
 	e.group.entries--
 	e.group.weight -= c.weightOf(e)
@@ -266,13 +281,15 @@ func (c *Cache[V]) remove(at, slot int, joining *group) {
 // makeRoom evicts until e fits into the cache, and into a slot of its bucket,
 // which it returns; or -1 if e is not admitted.
 func (c *Cache[V]) makeRoom(at int, e *Entry[V], dead func(*V) bool) int {
-	for {
+	for again := false; ; again = true {
 		slot := c.freeSlot(at)
 		full := c.weight+c.weightOf(e) > c.cfg.Bytes
 		if slot >= 0 && !full {
 			return slot
 		}
-		c.forget()
+		if !again {
+			c.forget()
+		}
 		atVictim, victim := c.victim(at, slot < 0, e, dead)
 		if victim < 0 {
 			return -1
@@ -282,25 +299,25 @@ func (c *Cache[V]) makeRoom(at int, e *Entry[V], dead func(*V) bool) int {
 	}
 }
 
-// forgetEvery is how many times room is made until the uses of another bucket
-// are forgotten by one: with half of the slots free, and one eviction each time,
-// every entry's are once while the cache is filled anew.
-const forgetEvery = 4
-
+// forget takes one use from the entries of the next buckets: from every entry
+// once, while as many are added as there may be.
 func (c *Cache[V]) forget() {
-	if c.additions%forgetEvery != 0 {
-		return
-	}
-	for i := range ways {
-		if e := c.table[c.hand].slots[i].Load(); e != nil && e.uses.Load() > 0 {
-			e.uses.Add(^uint32(0))
+	for c.owed += len(c.table); c.owed >= c.cfg.Entries; c.owed -= c.cfg.Entries {
+		for i := range ways {
+			if e := c.table[c.hand].slots[i].Load(); e != nil && e.uses.Load() > 0 {
+				e.uses.Add(^uint32(0))
+			}
 		}
+		c.hand = (c.hand + 1) % len(c.table)
 	}
-	c.hand = (c.hand + 1) % len(c.table)
 }
 
-// enough entries make a sample.
-const enough = ways
+// enough entries make a sample, since each may cost a wait for memory; atMost so
+// many are looked at where none of those may go.
+const (
+	enough = 4
+	atMost = 16
+)
 
 // victim returns the place of the entry that must go for e, or a negative slot.
 // It looks into the bucket at, and on from there unless only is set.
@@ -324,7 +341,7 @@ func (c *Cache[V]) victim(at int, only bool, e *Entry[V], dead func(*V) bool) (b
 				bucket, slot, best, oldest = b, i, r, o.born
 			}
 		}
-		if only || seen >= enough && step > 0 {
+		if only || seen >= atMost || seen >= enough && best < worst {
 			break
 		}
 	}

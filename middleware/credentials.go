@@ -25,8 +25,9 @@ var (
 
 // A credential is the one token of a request, of which nothing is known yet.
 type credential struct {
-	token   string
-	inQuery bool
+	token    string
+	inHeader bool
+	inQuery  bool
 }
 
 // find returns the token that r carries. The error is ErrNoToken itself if there
@@ -46,7 +47,7 @@ func (g *guard) find(r *http.Request) (credential, error) {
 	}
 	if g.query != "" {
 		token, err := fromQuery(r.URL, g.query)
-		if err := c.add(credential{token, true}, err); err != nil {
+		if err := c.add(credential{token: token, inQuery: true}, err); err != nil {
 			return credential{}, err
 		}
 	}
@@ -76,7 +77,7 @@ func fromHeader(values []string) (credential, error) {
 		return credential{}, ErrNoToken
 	case 1:
 		token, err := bearer(values[0])
-		return credential{token: token}, err
+		return credential{token: token, inHeader: true}, err
 	}
 	return credential{}, errHeaders // Header.Get would hide the second
 }
@@ -84,7 +85,9 @@ func fromHeader(values []string) (credential, error) {
 // bearer takes the token out of the value of an Authorization header (RFC 6750,
 // section 2.1). The scheme is compared without regard to case (RFC 9110, section
 // 11.1). Another scheme is no token for us; Bearer with anything but one space
-// and one token after it is malformed.
+// and one token after it is malformed. Whether what follows has the characters of
+// a token is asked only once it has been refused (see credential.refused): a good
+// token has, and looking at each would cost more than finding it in the cache.
 func bearer(value string) (string, error) {
 	const scheme = "bearer"
 	n := 0
@@ -95,7 +98,7 @@ func bearer(value string) (string, error) {
 		return "", ErrNoToken
 	}
 	token, ok := strings.CutPrefix(value[n:], " ")
-	if !ok || !isB64Token(token) {
+	if !ok || token == "" {
 		return "", errHeader
 	}
 	return token, nil
@@ -150,6 +153,15 @@ func fromQuery(u *url.URL, name string) (string, error) {
 		return "", errQuery
 	}
 	return token, nil
+}
+
+// refused returns the error for a token that did not pass: a header that holds
+// what can be no token is malformed.
+func (c credential) refused(err error) error {
+	if c.inHeader && !isB64Token(c.token) {
+		return errHeader
+	}
+	return err
 }
 
 // isB64Token reports whether s is a b64token (RFC 6750, section 2.1), the

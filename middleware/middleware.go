@@ -104,7 +104,7 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 		}
 		t, err := g.verify(r, cred.token)
 		if err != nil {
-			g.refuse(w, r, err)
+			g.refuse(w, r, cred.refused(err))
 			return
 		}
 		if cred.inQuery {

@@ -2,10 +2,12 @@ package rotation
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -21,6 +23,15 @@ var registered = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
 
 func (f found) contains(name string) bool {
 	return f.set&(1<<slices.Index(registered, name)) != 0
+}
+
+// add notes the i-th of the registered claims.
+func (f *found) add(i int, value []byte) {
+	f.set |= 1 << i
+	if registered[i] == "exp" {
+		exp, _ := strconv.ParseFloat(string(value), 64)
+		f.exp = int64(exp)
+	}
 }
 
 // readClaims returns the registered claims of object, each of which must be of
@@ -47,13 +58,74 @@ func readClaims(object []byte) (found, error) {
 		case !fits(registered[i], value):
 			return found{}, fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
 		}
-		has.set |= 1 << i
-		if registered[i] == "exp" {
-			exp, _ := strconv.ParseFloat(string(value), 64)
-			has.exp = int64(exp)
-		}
+		has.add(i, value)
 	}
 	return has, nil
+}
+
+// setPlain encodes claims whose values are of the types that most have, without
+// the library that knows all types: that takes twice as long. It returns false,
+// and has done nothing that counts, if it meets another type, or anything odd
+// that the library had better name.
+func (b *buffer) setPlain(claims map[string]any) bool {
+	b.has = found{}
+	p := append(b.payload[:0], '{')
+	for name, value := range claims {
+		if len(p) > 1 {
+			p = append(p, ',')
+		}
+		start := len(p)
+		var err error
+		if p, err = jsontext.AppendQuote(p, name); err != nil {
+			return false
+		}
+		i, exact := registeredName(p[start:])
+		p = append(p, ':')
+		start = len(p)
+		if p, err = appendPlain(p, value); err != nil {
+			return false
+		}
+		if i >= 0 {
+			if !exact || !fits(registered[i], jsontext.Value(p[start:])) {
+				return false
+			}
+			b.has.add(i, p[start:])
+		}
+	}
+	b.payload = append(p, '}')
+	return true
+}
+
+var errNotPlain = errors.New("not plain")
+
+func appendPlain(dst []byte, value any) ([]byte, error) {
+	switch v := value.(type) {
+	case string:
+		return jsontext.AppendQuote(dst, v)
+	case bool:
+		return strconv.AppendBool(dst, v), nil
+	case int:
+		return strconv.AppendInt(dst, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(dst, v, 10), nil
+	case float64:
+		if whole := int64(v); float64(whole) == v && -1<<53 < whole && whole < 1<<53 {
+			return strconv.AppendInt(dst, whole, 10), nil
+		}
+	case []string:
+		dst = append(dst, '[')
+		for i, s := range v {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			var err error
+			if dst, err = jsontext.AppendQuote(dst, s); err != nil {
+				return dst, err
+			}
+		}
+		return append(dst, ']'), nil
+	}
+	return dst, errNotPlain
 }
 
 // registeredName returns the index of the registered claim that a name folds to,
@@ -63,16 +135,17 @@ func registeredName(quoted []byte) (i int, exact bool) {
 	if bytes.IndexByte(name, '\\') >= 0 {
 		name, _ = jsontext.AppendUnquote(nil, quoted)
 	}
-	for i, r := range registered {
-		if string(name) == r {
-			return i, true
-		}
-		if len(name) <= 5 && strings.EqualFold(string(name), r) {
-			return i, false
-		}
+	if i := slices.Index(registered, string(name)); i >= 0 {
+		return i, true
 	}
-	return -1, false
+	if len(name) < 3 || len(name) > 5 || !bytes.ContainsFunc(name, notLower) {
+		return -1, false
+	}
+	return slices.IndexFunc(registered, func(r string) bool { return strings.EqualFold(r, string(name)) }), false
 }
+
+// notLower reports whether r might fold to a lower case letter without being one.
+func notLower(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf }
 
 // valueLen returns the length of the value that text begins with.
 func valueLen(text []byte) int {

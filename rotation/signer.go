@@ -160,6 +160,9 @@ func (b *buffer) setClaims(claims any) error {
 		b.payload = append(b.payload[:0], "{}"...)
 		return nil
 	}
+	if m, ok := claims.(map[string]any); ok && b.setPlain(m) {
+		return nil
+	}
 	// The encoder's own text may quote values.
 	w := bytes.NewBuffer(b.payload[:0])
 	err := json.MarshalWrite(w, claims)

@@ -33,12 +33,17 @@ func newSigningKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) 
 	if err != nil {
 		return nil, err
 	}
+	return &signingKey{id: id, header: tokenHeader(id, alg, typ), sign: sign}, nil
+}
+
+// tokenHeader returns the header of every token, in base64url.
+func tokenHeader(id keystore.ID, alg keystore.Algorithm, typ string) []byte {
 	h := append([]byte(`{"alg":`), quote(nil, string(alg))...)
 	if id.KID != "" {
 		h = quote(append(h, `,"kid":`...), id.KID)
 	}
 	h = append(quote(append(h, `,"typ":`...), typ), '}')
-	return &signingKey{id: id, header: base64.RawURLEncoding.AppendEncode(nil, h), sign: sign}, nil
+	return base64.RawURLEncoding.AppendEncode(nil, h)
 }
 
 func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]byte, error), error) {

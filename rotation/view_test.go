@@ -230,7 +230,7 @@ func TestRetention(t *testing.T) {
 		}
 		signer := ring.Keys[ring.Signer]
 		p := signer.Timing
-		until := now.Add(time.Duration(rapid.Int64Range(0, (p.MaxTokenTTL + p.Leeway - time.Millisecond).Milliseconds()).Draw(t, "age")) * time.Millisecond)
+		until := now.Add(time.Duration(rapid.Int64Range(0, (p.MaxTokenTTL+p.Leeway-time.Millisecond).Milliseconds()).Draw(t, "age")) * time.Millisecond)
 		later := rotation.View(records, f, until)
 		i := slices.IndexFunc(later.Keys, func(k rotation.RingKey) bool { return k.KID == signer.KID })
 		if !later.Keys[i].Verifies() {

@@ -158,7 +158,11 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		var s scratch
-		p, bad := s.parse(token, 4<<10)
+		var p *parsed
+		first, second, bad := parts(token, 4<<10)
+		if bad == nil {
+			p, bad = s.parse(token, first, second)
+		}
 		if bad != nil {
 			if p != nil {
 				t.Error("parse returned a value along with an error")

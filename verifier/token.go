@@ -31,12 +31,9 @@ func (t *Token) v() *verified { return t.h.of }
 // A verified is what is kept of a good token: all that its Tokens tell, and what
 // has to be looked at again when it is presented again. It never changes.
 type verified struct {
-	rules   *rules        // of the tenant whose it is
-	key     *keystore.Key // that signed it
-	hasKID  bool
-	payload string
-
-	iss, sub, aud, exp, iat, jti, scopes span // of the payload
+	// What a hit looks at comes first.
+	rules *rules        // of the tenant whose it is
+	key   *keystore.Key // that signed it
 
 	// In Unix nanoseconds, clamped. It is good from notBefore on, and from when
 	// it was verified, until before notAfter.
@@ -44,6 +41,10 @@ type verified struct {
 
 	handle        handle
 	fresh, cached Token // for who had it verified, and for those after
+
+	payload                              string
+	iss, sub, aud, exp, iat, jti, scopes span // of the payload
+	hasKID                               bool
 }
 
 // A span is where a claim's text lies in the payload: nowhere if it is empty.

@@ -242,12 +242,7 @@ func (v *Verifier) VerifyTenant(ctx context.Context, tenant, token string) (*Tok
 
 func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Token, error) {
 	now := v.now() // the only reading: every rule judges the same moment
-	tenants := v.tenants.Load()
-	t, key := v.cached(tenants, hint, token, now)
-	var bad *Error
-	if t == nil {
-		t, bad = v.check(ctx, tenants, hint, token, key, now)
-	}
+	t, bad := v.decide(ctx, hint, token, now)
 	if v.observe != nil {
 		v.observe(ctx, newEvent(ctx, t, bad, v.now().Sub(now)))
 	}
@@ -257,12 +252,21 @@ func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Tok
 	return t, nil
 }
 
-// check applies the rules in their order: the first that fails decides. A good
-// token is remembered under key.
-func (v *Verifier) check(ctx context.Context, tenants *tenants, hint *string, token string, key cache.Key, now time.Time) (*Token, *Error) {
+// decide applies the rules in their order: the first that fails decides. A token
+// that was found good before is looked for once it has the form of one.
+func (v *Verifier) decide(ctx context.Context, hint *string, token string, now time.Time) (*Token, *Error) {
+	first, second, bad := parts(token, v.maxTokenBytes) // 1, and the beginning of 2
+	if bad != nil {
+		return nil, bad
+	}
+	tenants := v.tenants.Load()
+	t, key := v.cached(tenants, hint, token, now)
+	if t != nil {
+		return t, nil
+	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
-	p, bad := s.parse(token, v.maxTokenBytes) // 1 to 5
+	p, bad := s.parse(token, first, second) // 2 to 5
 	if bad != nil {
 		return nil, bad
 	}
@@ -275,12 +279,12 @@ func (v *Verifier) check(ctx context.Context, tenants *tenants, hint *string, to
 		return nil, bad.of(r)
 	}
 	e := newEntry(r, k, p, now, v.cacheTTL)
-	t := &e.Value.fresh
+	t = &e.Value.fresh
 	if bad := v.lastRules(r, t); bad != nil { // 16 and 17
 		bad.Key = keystore.ID{Tenant: r.ID, KID: p.kid}
 		return nil, bad.of(r)
 	}
-	v.remember(key, e, now)
+	v.remember(key, e, now) // a good token only
 	return t, nil
 }
 

@@ -1,0 +1,440 @@
+package rotation
+
+import (
+	"bytes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+const tenantKeySize = 32
+
+// A tenantKey seals the material of a tenant's records, and is itself wrapped by
+// a KEK: so a new KEK rewraps one small blob a tenant, and no record changes. It is
+// in a closure, and not expanded, since thousands may be at rest.
+type tenantKey struct {
+	id   string // 16 hexadecimal digits, at random
+	aead func() (cipher.AEAD, error)
+	wrap func(under *kek, tenant string) ([]byte, error)
+}
+
+// newTenantKey makes a tenant key, and returns it with what to store of it.
+func newTenantKey(keks *KEKs, tenant string) (*tenantKey, []byte, error) {
+	if !isText(tenant, 1, maxTenant) {
+		return nil, nil, fmt.Errorf("rotation: a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)
+	}
+	primary, err := keks.primary()
+	if err != nil {
+		return nil, nil, err
+	}
+	var id [tenantKeyIDSize]byte
+	var key [tenantKeySize]byte
+	rand.Read(id[:]) // never fails
+	rand.Read(key[:])
+	tk := makeTenantKey(hex.EncodeToString(id[:]), key)
+	blob, err := tk.wrap(primary, tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tk, blob, nil
+}
+
+func makeTenantKey(id string, key [tenantKeySize]byte) *tenantKey {
+	return &tenantKey{
+		id:   id,
+		aead: func() (cipher.AEAD, error) { return newAEAD(key[:]) },
+		wrap: func(under *kek, tenant string) ([]byte, error) {
+			aead, err := under.aead()
+			if err != nil {
+				return nil, err
+			}
+			open := sealedKey{tenant: tenant, id: id, kek: under.name()}.append(nil)
+			return append(open, aead.Seal(nil, nil, key[:], open)...), nil
+		},
+	}
+}
+
+// openTenantKey opens what the store has under the id for tenant.
+func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, error) {
+	sealed, n, err := readSealedKey(blob)
+	if err != nil {
+		return nil, err
+	}
+	if sealed.tenant != tenant || sealed.id != id {
+		return nil, fmt.Errorf("%w: it is a tenant key from elsewhere", ErrTampered)
+	}
+	kek, err := keks.named(sealed.kek)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := kek.aead()
+	if err != nil {
+		return nil, err
+	}
+	key, err := aead.Open(nil, nil, blob[n:], blob[:n])
+	if err != nil || len(key) != tenantKeySize {
+		return nil, fmt.Errorf("%w: the tenant key was changed", ErrTampered)
+	}
+	return makeTenantKey(id, [tenantKeySize]byte(key)), nil
+}
+
+// rewrapTenantKey returns what to store of a tenant key under the primary KEK. It
+// is blob itself if that is what it is under.
+func rewrapTenantKey(keks *KEKs, tenant, id string, blob []byte) ([]byte, error) {
+	tk, err := openTenantKey(keks, tenant, id, blob)
+	if err != nil {
+		return nil, err
+	}
+	primary, err := keks.primary()
+	if err != nil {
+		return nil, err
+	}
+	if sealed, _, err := readSealedKey(blob); err != nil || sealed.kek == primary.name() {
+		return blob, err
+	}
+	return tk.wrap(primary, tenant)
+}
+
+// sealRecord returns what to store of a record that is being minted. Its policy
+// must be complete and hold, and the material must be that of its algorithm, and
+// for a generated key of its kid.
+func sealRecord(tk *tenantKey, r Record, m *material) ([]byte, error) {
+	if err := checkRecord(r); err != nil {
+		return nil, err
+	}
+	if r.Timing != r.Timing.WithDefaults() {
+		return nil, errors.New("rotation: a record whose Timing is not complete")
+	}
+	if err := r.Timing.Validate(); err != nil {
+		return nil, err
+	}
+	if m == nil || m.alg != r.Algorithm {
+		return nil, fmt.Errorf("rotation: no material for %s", r.Algorithm)
+	}
+	h := header{Record: r, tenantKey: tk.id, public: m.public}
+	secret := m.secret()
+	if len(secret) > maxMaterial || len(m.public) > maxPublic {
+		return nil, fmt.Errorf("rotation: a key of %d bytes: want at most %d", len(secret), maxMaterial)
+	}
+	// Whatever could not be opened is not sealed.
+	if _, _, err := openMaterial(h, secret); err != nil {
+		return nil, err
+	}
+	aead, err := tk.aead()
+	if err != nil {
+		return nil, err
+	}
+	open := h.append(nil)
+	return append(open, aead.Seal(nil, nil, secret, open)...), nil
+}
+
+// An openedRecord is a record that has been authenticated, with its key. It
+// holds no material but in closures.
+type openedRecord struct {
+	Record
+	tenantKey string // the id of the one that it is sealed under
+	public    []byte
+
+	key  *keystore.Key // its ID has the record's kid, even if its tokens have none
+	sign func(signed []byte) ([]byte, error)
+}
+
+// signingKey returns what signs with the record's key, for tokens of type typ.
+func (r *openedRecord) signingKey(typ string) *signingKey {
+	id := keystore.ID{Tenant: r.Tenant, KID: r.KID}
+	if r.NoKID {
+		id.KID = ""
+	}
+	return &signingKey{id: id, header: tokenHeader(id, r.Algorithm, typ), sign: r.sign}
+}
+
+// openRecord opens what the store has for tenant and kid.
+func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*openedRecord, error) {
+	h, n, err := readHeader(blob)
+	if err != nil {
+		return nil, err
+	}
+	if h.Tenant != tenant || h.KID != kid {
+		return nil, fmt.Errorf("%w: it is a record from elsewhere", ErrTampered)
+	}
+	if size := len(blob) - n - sealOverhead; size < 0 || size > maxMaterial {
+		return nil, fmt.Errorf("%w: %d bytes of key", ErrMalformed, size)
+	}
+	tk, ok := keys[h.tenantKey]
+	if !ok {
+		return nil, fmt.Errorf("%w: its tenant key %s is not there", ErrTampered, h.tenantKey)
+	}
+	aead, err := tk.aead()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := aead.Open(nil, nil, blob[n:], blob[:n])
+	if err != nil {
+		return nil, fmt.Errorf("%w: the record was changed", ErrTampered)
+	}
+	r := &openedRecord{Record: h.Record, tenantKey: h.tenantKey, public: bytes.Clone(h.public)}
+	if r.key, r.sign, err = openMaterial(h, secret); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// factDead is the kind of the fact that a ring was destroyed. It has no kid.
+const factDead FactKind = 'd'
+
+// sealFact returns what to store of a fact. That is not secret, and so in the
+// open; its MAC is under a key from the KEK, since it has to outlive the tenant
+// keys.
+func sealFact(keks *KEKs, tenant string, kind FactKind, kid string, at time.Time) ([]byte, error) {
+	if err := checkFact(tenant, kind, kid); err != nil {
+		return nil, err
+	}
+	if err := checkDate(at); err != nil {
+		return nil, err
+	}
+	primary, err := keks.primary()
+	if err != nil {
+		return nil, err
+	}
+	f := sealedFact{at: at, kek: primary.name()}
+	return append(f.append(nil), primary.mac(f.authenticated(tenant, kind, kid))...), nil
+}
+
+// openFact returns when what the store has for that fact of tenant says that it
+// happened.
+func openFact(keks *KEKs, tenant string, kind FactKind, kid string, blob []byte) (time.Time, error) {
+	if err := checkFact(tenant, kind, kid); err != nil {
+		return time.Time{}, err
+	}
+	f, mac, err := readSealedFact(blob)
+	if err != nil {
+		return time.Time{}, err
+	}
+	kek, err := keks.named(f.kek)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {
+		return time.Time{}, fmt.Errorf("%w: the fact was changed, moved or forged", ErrTampered)
+	}
+	return f.at, nil
+}
+
+func checkFact(tenant string, kind FactKind, kid string) error {
+	switch {
+	case !isText(tenant, 1, maxTenant):
+		return fmt.Errorf("%w: a fact of a tenant of %d bytes", ErrMalformed, len(tenant))
+	case kind == factDead && kid == "":
+		return nil
+	case !kind.known():
+		return fmt.Errorf("%w: a fact of no known kind", ErrMalformed)
+	case !isText(kid, 1, maxKID):
+		return fmt.Errorf("%w: a fact about a kid of %d bytes", ErrMalformed, len(kid))
+	}
+	return nil
+}
+
+// Names of fields in the hash of a ring. A fact has its kind for a prefix.
+const (
+	fieldHead      = "head"
+	fieldDead      = "dead"
+	prefixRecord   = "k:"
+	prefixKey      = "tk:"
+	prefixPublish  = "p:" // when a record was published, in the open: not for us
+	prefixOptional = "_"  // what newer ones may add, and older ones may ignore
+)
+
+// factField returns the name of the field that holds a fact.
+func factField(kind FactKind, kid string) string {
+	if kind == factDead {
+		return fieldDead
+	}
+	return string(rune(kind)) + ":" + kid
+}
+
+// An openedRing is all of a tenant's hash that is authentic.
+type openedRing struct {
+	head       int            // the newest seq, unauthenticated; 0 if there is none
+	records    []openedRecord // by kid
+	facts      Facts
+	tenantKeys map[string]*tenantKey // by id
+}
+
+// all returns the records without their keys, as [View] takes them.
+func (r *openedRing) all() []Record {
+	records := make([]Record, len(r.records))
+	for i := range r.records {
+		records[i] = r.records[i].Record
+	}
+	return records
+}
+
+// openRing opens the fields of tenant's hash.
+//
+// If any of them cannot be opened it returns a *ringError beside the ring. The
+// ring then holds what is authentic, and that is news: a revocation in it counts,
+// and whoever garbles another field cannot hold it back. But it is not the state
+// of the store: what could not be opened may be the revocation of a key that
+// could. So the caller joins it with the copy that it holds, takes the read for
+// no good sync, mints nothing, and finds no key missing.
+//
+// Missing fields are not noticed here: that takes a copy to compare with.
+func openRing(keks *KEKs, tenant string, fields map[string][]byte) (*openedRing, error) {
+	o := ringOpener{
+		keks: keks, tenant: tenant, fields: fields,
+		ring:   &openedRing{tenantKeys: make(map[string]*tenantKey)},
+		failed: make(map[string]error),
+	}
+	names := slices.Sorted(maps.Keys(fields))
+	for _, name := range names {
+		if strings.HasPrefix(name, prefixKey) || name == fieldDead {
+			o.note(name, o.open(name)) // the records need them
+		}
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, prefixKey) && name != fieldDead {
+			o.note(name, o.open(name))
+		}
+	}
+	if len(o.failed) == 0 {
+		return o.ring, nil
+	}
+	return o.ring, &ringError{tenant: tenant, fields: len(fields), failed: o.failed}
+}
+
+// A ringOpener is an openRing under way.
+type ringOpener struct {
+	keks   *KEKs
+	tenant string
+	fields map[string][]byte
+	ring   *openedRing
+	failed map[string]error
+}
+
+func (o *ringOpener) note(field string, err error) {
+	if err != nil {
+		o.failed[field] = err
+	}
+}
+
+func (o *ringOpener) open(field string) error {
+	value := o.fields[field]
+	prefix, name, cut := strings.Cut(field, ":")
+	switch {
+	case strings.HasPrefix(field, prefixOptional), strings.HasPrefix(field, prefixPublish):
+		return nil
+	case field == fieldHead:
+		return o.openHead(value)
+	case field == fieldDead:
+		at, err := openFact(o.keks, o.tenant, factDead, "", value)
+		if err == nil {
+			o.ring.facts.Kill(at)
+		}
+		return err
+	case cut && prefix+":" == prefixKey:
+		return o.openTenantKey(name, value)
+	case cut && prefix+":" == prefixRecord:
+		return o.openRecord(name, value)
+	case cut && len(prefix) == 1 && FactKind(prefix[0]).known():
+		return o.openFact(FactKind(prefix[0]), name, value)
+	}
+	// It may be a kind of revocation that we do not know.
+	return fmt.Errorf("%w: a field of an unknown kind", ErrNewer)
+}
+
+func (o *ringOpener) openHead(value []byte) error {
+	head, err := strconv.Atoi(string(value))
+	if err != nil || head < 1 || head > maxSeq || strconv.Itoa(head) != string(value) {
+		return fmt.Errorf("%w: no seq", ErrMalformed)
+	}
+	o.ring.head = head
+	return nil
+}
+
+func (o *ringOpener) openTenantKey(id string, value []byte) error {
+	if !isTenantKeyID(id) {
+		return fmt.Errorf("%w: no id of a tenant key", ErrMalformed)
+	}
+	tk, err := openTenantKey(o.keks, o.tenant, id, value)
+	if err != nil {
+		return err
+	}
+	o.ring.tenantKeys[id] = tk
+	return nil
+}
+
+func (o *ringOpener) openRecord(kid string, value []byte) error {
+	r, err := openRecord(o.ring.tenantKeys, o.tenant, kid, value)
+	if err == nil {
+		o.ring.records = append(o.ring.records, *r)
+		return nil
+	}
+	h, _, malformed := readHeader(value)
+	if malformed != nil {
+		return err
+	}
+	field := prefixKey + h.tenantKey
+	if cause, ok := o.failed[field]; ok {
+		return fmt.Errorf("its tenant key cannot be opened: %w", cause)
+	}
+	if _, ok := o.fields[field]; !ok && !o.ring.facts.Dead.IsZero() {
+		return nil // shredded: its tenant key was destroyed with the ring
+	}
+	return err
+}
+
+func (o *ringOpener) openFact(kind FactKind, kid string, value []byte) error {
+	at, err := openFact(o.keks, o.tenant, kind, kid, value)
+	if err == nil {
+		o.ring.facts.Add(kind, kid, at)
+	}
+	return err
+}
+
+// A ringError says which fields of a ring could not be opened, and why: each wraps
+// [ErrWrongKEK], [ErrTampered], [ErrNewer] or [ErrMalformed], and so does the whole.
+type ringError struct {
+	tenant string
+	fields int              // that the ring has
+	failed map[string]error // by name of the field
+}
+
+// Error names the first few.
+func (e *ringError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "rotation: %d of %d fields of tenant %q cannot be opened", len(e.failed), e.fields, e.tenant)
+	for i, name := range slices.Sorted(maps.Keys(e.failed)) {
+		if i == 3 {
+			b.WriteString("; and so on")
+			break
+		}
+		fmt.Fprintf(&b, "; %.300q: %v", name, e.failed[name])
+	}
+	return b.String()
+}
+
+// Unwrap returns the reasons.
+func (e *ringError) Unwrap() []error { return slices.Collect(maps.Values(e.failed)) }
+
+// replaceable returns the fields that nobody with a KEK has written as they are: a
+// holder of an authentic one may put it in their place. Those under another KEK, or
+// of a newer keyturn, are somebody's.
+func (e *ringError) replaceable() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(e.failed)) {
+		if err := e.failed[name]; errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
