@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -278,6 +279,12 @@ func (s *scanner) digits() int {
 func (s *scanner) str() (escaped, ok bool) {
 	text := s.text
 	for i := s.pos + 1; i < len(text); {
+		if i+8 <= len(text) {
+			if n := plain(word(text[i : i+8])); n > 0 {
+				i += n
+				continue
+			}
+		}
 		switch c := text[i]; {
 		case c == '"':
 			s.pos = i + 1
@@ -302,6 +309,21 @@ func (s *scanner) str() (escaped, ok bool) {
 		}
 	}
 	return false, false
+}
+
+// plain returns how many of the eight bytes in w, from its lowest, are ASCII and
+// neither a quote, a backslash nor a control character.
+func plain(w uint64) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	odd := w | (w - ' '*ones) | (w ^ '"'*ones - ones) | (w ^ '\\'*ones - ones)
+	return bits.TrailingZeros64(odd&tops) / 8 // 8 of none: a borrow disturbs only what lies above an odd byte
+}
+
+// word returns eight bytes as a number, the first one lowest.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // escape decodes the escape that text begins with, and returns its length in
