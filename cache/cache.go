@@ -18,18 +18,22 @@
 // order,
 //
 //   - one that the caller calls dead;
-//   - the oldest unused one of a group that has more than its share, the new
-//     one's own included;
-//   - if the new one's group has less than its share: the oldest unused one, or
-//     else the oldest used one of a group that has more.
+//   - the oldest unused one of a group that has more than its share; or, if the
+//     new one's own group has its share, of a group that has no less;
+//   - if the new one's group has less than its share: the oldest used one of a
+//     group that has more, or else the oldest unused one of all.
 //
 // Otherwise the new entry is not admitted. So a stream of texts that come once
 // does not flush those that come again and again, and one group's flood turns
-// over its own entries. Uses are forgotten bit by bit as new entries come.
+// over its own entries. Uses are forgotten bit by bit as new entries come: what
+// comes again only after as many others as there may be entries is not told from
+// what comes once. Each new entry also looks at one slot for a dead one, all
+// around the table.
 package cache
 
 import (
 	"errors"
+	"fmt"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -59,6 +63,7 @@ type Cache[V any] struct {
 	evictions uint64
 	hand      int // the bucket whose uses are forgotten next
 	owed      int // of forgetting, in parts of a bucket
+	broom     int // the slot that is swept next
 }
 
 const ways = 7
@@ -112,14 +117,20 @@ type counts struct {
 
 const shards = 32
 
+const maxEntries = 1 << 30
+
 // New returns a Cache. Its table has twice as many slots as there may be entries
 // at least, of 9 bytes each, allocated at once.
 func New[V any](cfg Config) (*Cache[V], error) {
-	if cfg.Entries < 1 || cfg.Bytes < 1 {
+	switch {
+	case cfg.Entries < 1 || cfg.Bytes < 1:
 		return nil, errors.New("cache: Entries and Bytes must be at least 1")
+	case cfg.Entries > maxEntries:
+		return nil, fmt.Errorf("cache: Entries must be at most %d", maxEntries)
 	}
-	buckets := 2 // the second is the first one's neighbour
-	for buckets*ways < 2*cfg.Entries {
+	most := min(int64(cfg.Entries), cfg.Bytes/overhead) // so many can there be
+	buckets := 1
+	for int64(buckets*ways) < 2*most {
 		buckets *= 2
 	}
 	c := &Cache[V]{
@@ -185,10 +196,10 @@ const tooLarge = 16
 // dead, if it is not nil, tells whether an entry will never be good again. It is
 // called with a lock held, and must not call the cache.
 func (c *Cache[V]) Add(k Key, group string, e *Entry[V], size int, dead func(*V) bool) {
-	e.key, e.bytes = k, int64(size)+overhead
-	if size < 0 || e.bytes > max(c.cfg.Bytes/tooLarge, c.unit()) {
+	if size < 0 || int64(size) > max(c.cfg.Bytes/tooLarge, c.unit())-overhead {
 		return
 	}
+	e.key, e.bytes = k, int64(size)+overhead
 	h := c.digester.spread(&k)
 	at := c.bucketOf(h)
 
@@ -200,6 +211,7 @@ func (c *Cache[V]) Add(k Key, group string, e *Entry[V], size int, dead func(*V)
 	if slot := c.slotOf(at, &k); slot >= 0 {
 		c.remove(at, slot, e.group)
 	}
+	c.sweep(e.group, dead)
 	if slot := c.makeRoom(at, e, dead); slot >= 0 {
 		c.put(at, slot, tagOf(h), e)
 	}
@@ -208,8 +220,7 @@ func (c *Cache[V]) Add(k Key, group string, e *Entry[V], size int, dead func(*V)
 
 // unit is the part of all bytes that falls to one entry.
 func (c *Cache[V]) unit() int64 {
-	n := int64(c.cfg.Entries)
-	return (c.cfg.Bytes + n - 1) / n
+	return (c.cfg.Bytes-1)/int64(c.cfg.Entries) + 1
 }
 
 func (c *Cache[V]) weightOf(e *Entry[V]) int64 { return max(e.bytes, c.unit()) }
@@ -283,7 +294,7 @@ func (c *Cache[V]) remove(at, slot int, joining *group) {
 func (c *Cache[V]) makeRoom(at int, e *Entry[V], dead func(*V) bool) int {
 	for again := false; ; again = true {
 		slot := c.freeSlot(at)
-		full := c.weight+c.weightOf(e) > c.cfg.Bytes
+		full := c.weightOf(e) > c.cfg.Bytes-c.weight
 		if slot >= 0 && !full {
 			return slot
 		}
@@ -312,22 +323,34 @@ func (c *Cache[V]) forget() {
 	}
 }
 
+// sweep removes the entry of the next slot of the table if it is dead: it holds on
+// to memory that nobody counts.
+func (c *Cache[V]) sweep(joining *group, dead func(*V) bool) {
+	at, slot := c.broom/ways, c.broom%ways
+	if e := c.table[at].slots[slot].Load(); e != nil && dead != nil && dead(&e.Value) {
+		c.remove(at, slot, joining)
+		c.evictions++
+	}
+	c.broom = (c.broom + 1) % (len(c.table) * ways)
+}
+
 // enough entries make a sample, since each may cost a wait for memory; atMost so
 // many are looked at where none of those may go.
 const (
-	enough = 4
-	atMost = 16
+	enough   = 4
+	atMost   = 16
+	maxSteps = 64 // buckets, of a table that large entries leave nearly empty
 )
 
 // victim returns the place of the entry that must go for e, or a negative slot.
 // It looks into the bucket at, and on from there unless only is set.
 func (c *Cache[V]) victim(at int, only bool, e *Entry[V], dead func(*V) bool) (bucket, slot int) {
 	share := c.cfg.Bytes / int64(len(c.groups))
-	entitled := e.group.weight+c.weightOf(e) <= share
+	entitled := e.group.weight <= share-c.weightOf(e)
 
 	slot, best, seen := -1, worst, 0
 	var oldest uint64
-	for step := range len(c.table) {
+	for step := range min(len(c.table), maxSteps) {
 		b := (at + step) % len(c.table)
 		for i := range ways {
 			o := c.table[b].slots[i].Load()
@@ -335,7 +358,7 @@ func (c *Cache[V]) victim(at int, only bool, e *Entry[V], dead func(*V) bool) (b
 				continue
 			}
 			seen++
-			above := o.group.weight > share || o.group == e.group && !entitled
+			above := o.group.weight > share || !entitled && o.group.weight >= e.group.weight
 			r := rankOf(dead != nil && dead(&o.Value), above, o.uses.Load() > 0, entitled)
 			if r < best || r == best && r < worst && o.born < oldest {
 				bucket, slot, best, oldest = b, i, r, o.born
@@ -352,8 +375,8 @@ func (c *Cache[V]) victim(at int, only bool, e *Entry[V], dead func(*V) bool) (b
 const (
 	isDead = iota
 	unusedAboveShare
-	unused
 	usedAboveShare
+	unused
 	worst // stays
 )
 
@@ -365,10 +388,10 @@ func rankOf(dead, aboveShare, used, entitled bool) int {
 		return isDead
 	case aboveShare && !used:
 		return unusedAboveShare
-	case entitled && !used:
-		return unused
 	case entitled && aboveShare:
 		return usedAboveShare
+	case entitled && !used:
+		return unused
 	}
 	return worst
 }

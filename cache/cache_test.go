@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -75,7 +76,7 @@ func TestGetAfterAdd(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for _, cfg := range []cache.Config{{}, {Entries: 1}, {Bytes: 1}, {Entries: -1, Bytes: 1}, {Entries: 1, Bytes: -1}} {
+	for _, cfg := range []cache.Config{{}, {Entries: 1}, {Bytes: 1}, {Entries: -1, Bytes: 1}, {Entries: 1, Bytes: -1}, {Entries: math.MaxInt, Bytes: 1}, {Entries: math.MaxInt / 2, Bytes: 1 << 40}} {
 		if c, err := cache.New[string](cfg); err == nil || c != nil {
 			t.Errorf("New(%+v) = %v", cfg, err)
 		}
@@ -84,7 +85,7 @@ func TestNewRefuses(t *testing.T) {
 
 // TestBoundsHold adds entries of all sizes, and looks at the bounds each time.
 func TestBoundsHold(t *testing.T) {
-	for _, cfg := range []cache.Config{{Entries: 1, Bytes: 1 << 10}, {Entries: 3, Bytes: 1 << 10}, {Entries: 100, Bytes: 1 << 20}, {Entries: 1000, Bytes: 64 << 10}, {Entries: 64 << 10, Bytes: 1 << 20}} {
+	for _, cfg := range []cache.Config{{Entries: 1, Bytes: 1 << 10}, {Entries: 3, Bytes: 1 << 10}, {Entries: 100, Bytes: 1 << 20}, {Entries: 1000, Bytes: 64 << 10}, {Entries: 64 << 10, Bytes: 1 << 20}, {Entries: 100, Bytes: math.MaxInt64}, {Entries: 50, Bytes: 40}, {Entries: 1 << 20, Bytes: 4 << 10}} {
 		c := newCache(t, cfg.Entries, cfg.Bytes)
 		rnd := rand.New(rand.NewPCG(1, 2))
 		for i := range 2000 {
@@ -97,7 +98,7 @@ func TestBoundsHold(t *testing.T) {
 				t.Fatalf("%+v after %d: %+v", cfg, i, s)
 			}
 		}
-		if s := c.Stats(); cfg.Entries > 1 && (s.Entries < 2 || s.Evictions == 0) {
+		if s := c.Stats(); cfg.Entries > 1 && cfg.Bytes > 1<<10 && (s.Entries < 2 || s.Evictions == 0) {
 			t.Errorf("%+v: %+v", cfg, s)
 		}
 	}
@@ -107,8 +108,9 @@ func TestTooLargeIsNotAdmitted(t *testing.T) {
 	c := newCache(t, 1000, 1<<20)
 	put(c, "g", "large", 1<<16)
 	put(c, "g", "negative", -1)
+	put(c, "g", "overflow", math.MaxInt)
 	put(c, "g", "fits", 1<<15)
-	if get(t, c, "large") || get(t, c, "negative") || !get(t, c, "fits") {
+	if get(t, c, "large") || get(t, c, "negative") || get(t, c, "overflow") || !get(t, c, "fits") {
 		t.Error("a text of more than a sixteenth of all bytes, or one that fits")
 	}
 }
@@ -339,5 +341,95 @@ func TestOneGroupOneEntry(t *testing.T) {
 	}
 	if !get(t, c, "9") {
 		t.Error("the last one is not there")
+	}
+}
+
+// TestSmallGroupsClimb: groups that use less than their share get it, though one
+// with the rest uses all that it has.
+func TestSmallGroupsClimb(t *testing.T) {
+	const entries = 4096
+	for _, small := range []int{3, 15, 199} {
+		c := newCache(t, entries, entries<<10)
+		use := func(group, text string) bool {
+			if get(t, c, text) {
+				return true
+			}
+			put(c, group, text, 400)
+			return false
+		}
+		n := 0
+		hog := func() {
+			use("hog", fmt.Sprint("hog", n%entries))
+			n++
+		}
+		for range 4 * entries {
+			hog()
+		}
+		share := entries / (small + 1)
+		hits, uses := 0, 0
+		for round := range 20 {
+			for i := range share * 9 / 10 {
+				for g := range small {
+					hit := use(fmt.Sprint("g", g), fmt.Sprint("g", g, " ", i))
+					if round >= 10 {
+						uses++
+						if hit {
+							hits++
+						}
+					}
+					for range 2 {
+						hog()
+					}
+				}
+			}
+		}
+		if hits*100 < uses*80 {
+			t.Errorf("%d small groups: %d hits of %d", small, hits, uses)
+		}
+	}
+}
+
+// TestBalanceDoesNotFreeze: where every group has exactly its share, what is used
+// still gets in for what is not.
+func TestBalanceDoesNotFreeze(t *testing.T) {
+	const entries = 2048
+	for _, groups := range []int{1, 2, 16, 64, 256} {
+		c := newCache(t, entries, entries<<10)
+		for i := range 2 * entries {
+			put(c, fmt.Sprint("g", i%groups), fmt.Sprint("once", i), 100)
+		}
+		hits := 0
+		const hot, rounds = 200, 20
+		for range rounds {
+			for i := range hot {
+				text := fmt.Sprint("hot", i)
+				if get(t, c, text) {
+					hits++
+				} else {
+					put(c, fmt.Sprint("g", i%groups), text, 100)
+				}
+			}
+		}
+		if hits*100 < hot*rounds*80 {
+			t.Errorf("%d groups: %d hits of %d", groups, hits, hot*rounds)
+		}
+	}
+}
+
+// TestDeadAreSwept: what will never be good again goes even while there is room.
+func TestDeadAreSwept(t *testing.T) {
+	const n = 512
+	c := newCache(t, 4*n, 4*n<<10)
+	for i := range n {
+		put(c, fmt.Sprint("gone", i), fmt.Sprint("old", i), 100)
+	}
+	dead := func(v *string) bool { return strings.HasPrefix(*v, "value of old") }
+	for i := range 64 * n {
+		text := fmt.Sprint("new", i%16)
+		_, k := c.Get(0, text, always)
+		c.Add(k, "g", entry("value of "+text), 100, dead)
+	}
+	if s := c.Stats(); s.Entries != 16 {
+		t.Errorf("%+v", s)
 	}
 }

@@ -3,6 +3,7 @@ package verifier
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
@@ -67,13 +68,20 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	}
 	at := nanos(now)
 	found, key := v.cache.Get(domain, token, func(e *verified) bool {
-		return max(e.notBefore, e.verifiedAt) <= at && at < e.notAfter &&
-			e.rules.live.Load() && e.key.Usable(now) && !v.revoked(&e.cached)
+		return e.verifiedAt <= at && at < e.notAfter && e.rules.live.Load() &&
+			e.key.Usable(now) && (e.hasKID || e.offered()) && !v.revoked(&e.cached)
 	})
 	if found == nil {
 		return nil, key
 	}
 	return &found.cached, key
+}
+
+// offered reports whether the store still offers the key to tokens without kid: it
+// may hold it, and offer none because there are too many.
+func (v *verified) offered() bool {
+	keys, err := v.rules.Keys.Lookup(keystore.ID{Tenant: v.rules.ID}, v.key.Algorithm())
+	return err == nil && slices.Contains(keys[:min(len(keys), maxCandidates)], v.key)
 }
 
 // revoked reports whether t was revoked, or that cannot be told: then the full
@@ -100,12 +108,6 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 	v.handle.of, v.fresh.h, v.cached.h = v, &v.handle, &v.handle
 
 	v.verifiedAt = nanos(now)
-	v.notBefore = math.MinInt64
-	for _, from := range []claim{c.nbf, c.iat} {
-		if at, ok := date(from.text); ok {
-			v.notBefore = max(v.notBefore, nanos(at.Add(-r.leeway)))
-		}
-	}
 	v.notAfter = nanos(now.Add(ttl))
 	if exp, ok := date(c.exp.text); ok {
 		v.notAfter = min(v.notAfter, nanos(exp.Add(r.leeway)))
@@ -117,7 +119,7 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 }
 
 // verifiedBytes is what a verified takes, without the payload.
-const verifiedBytes = 144
+const verifiedBytes = 136
 
 // remember keeps a good token. An entry that can serve no more makes room first.
 func (v *Verifier) remember(key cache.Key, e *cache.Entry[verified], now time.Time) {

@@ -236,6 +236,16 @@ func TestCacheAndKeys(t *testing.T) {
 	replace(key(t, "acme", "1", secret), key(t, "acme", "2", secretOf("2")))
 	w.hit("key back", one)
 
+	w.hit("no kid", noKID)
+	five := []*keystore.Key{key(t, "acme", "1", secret)}
+	for _, kid := range []string{"2", "3", "4", "5"} {
+		five = append(five, key(t, "acme", kid, secretOf(kid)))
+	}
+	replace(five...)
+	w.verify("too many keys to offer to a token without kid", noKID, verifier.ErrUnknownKey)
+	w.hit("one with a kid", one)
+	replace(key(t, "acme", "1", secret), key(t, "acme", "2", secretOf("2")))
+
 	ends := key(t, "acme", "1", secret)
 	ends.SetUntil(w.now.Add(time.Second))
 	replace(ends)
@@ -424,6 +434,8 @@ func TestCacheAndRevocations(t *testing.T) {
 	w.verify("a watermark does not go back", old, verifier.ErrRevoked)
 	w.hit("another subject", two)
 
+	must(w.revocations.RevokeTenant("acme", time.Time{}))
+	w.verify("not dated, before any time", undated, verifier.ErrRevoked)
 	must(w.revocations.RevokeTenant("acme", time.Unix(1, 0)))
 	w.hit("issued after the tenant's watermark", two)
 	w.verify("not dated", undated, verifier.ErrRevoked)
@@ -581,7 +593,12 @@ func TestHitAllocatesNothing(t *testing.T) {
 	token, ctx := sign(goodHeader, with(`"jti":"7"`)), t.Context()
 	v.Verify(ctx, token)
 	v.VerifyTenant(ctx, "acme", token)
+	noKID := sign(`{"alg":"HS256"}`, goodPayload)
+	v.Verify(ctx, noKID)
 	if n := testing.AllocsPerRun(1000, func() {
+		if tok, err := v.Verify(ctx, noKID); err != nil || !tok.Cached() {
+			t.Error(err)
+		}
 		if tok, err := v.Verify(ctx, token); err != nil || !tok.Cached() {
 			t.Error(err)
 		}

@@ -13,6 +13,9 @@ import (
 // and hardly costs anything while it is empty. It is safe for concurrent use,
 // starts no goroutines and needs no closing.
 //
+// It forgets tokens some time after their end by [time.Now]: where a verifier has
+// another clock, make the list large enough not to have to.
+//
 // It holds for this process alone: to spread revocations between instances, and
 // to bring them back after a restart, is the caller's part.
 type RevocationList struct {
@@ -26,6 +29,7 @@ type RevocationList struct {
 	tokens   map[within]time.Time
 	subjects map[within]time.Time
 	tenants  map[string]time.Time
+	earliest time.Time // none of tokens ends before
 }
 
 // within names a jti or sub of one tenant.
@@ -45,6 +49,7 @@ func NewRevocationList(maxEntries int) *RevocationList {
 		tokens:   make(map[within]time.Time),
 		subjects: make(map[within]time.Time),
 		tenants:  make(map[string]time.Time),
+		earliest: forGood,
 	}
 }
 
@@ -66,13 +71,16 @@ func (l *RevocationList) RevokeToken(tenant, jti string, until time.Time) error 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if until.Before(l.earliest) {
+		l.earliest = until.Round(0)
+	}
 	return set(l, l.tokens, within{tenant, jti}, until)
 }
 
 // RevokeSubject revokes the tokens of a subject that were issued strictly before
 // a time, and those that do not say when. A later time replaces an earlier one,
-// and never the reverse. iat is most often in whole seconds: a token issued in
-// the same second as before stays good.
+// and never the reverse. iat is most often in whole seconds, rounded down: give
+// before in whole seconds, too, if tokens issued in that second are to stay good.
 //
 // It is an error if the subject is empty, or the list is full.
 func (l *RevocationList) RevokeSubject(tenant, sub string, before time.Time) error {
@@ -109,6 +117,7 @@ func (l *RevocationList) lenLocked() int { return len(l.tokens) + len(l.subjects
 
 // set moves what is in m under key to t, never back. Its caller holds l.mu.
 func set[K comparable](l *RevocationList, m map[K]time.Time, key K, t time.Time) error {
+	t = t.Round(0) // by the wall clock: a monotonic reading would outlive a step of it
 	old, ok := m[key]
 	if ok && !t.After(old) {
 		return nil
@@ -125,10 +134,22 @@ func set[K comparable](l *RevocationList, m map[K]time.Time, key K, t time.Time)
 }
 
 // forgetLocked drops the tokens that have ended by themselves, for any tenant's
-// leeway.
+// leeway. It looks at them all, so it waits until there is one to drop.
 func (l *RevocationList) forgetLocked() {
-	ended := l.now().Add(-maxLeeway)
-	maps.DeleteFunc(l.tokens, func(_ within, until time.Time) bool { return until.Before(ended) })
+	ended := l.now().Round(0).Add(-maxLeeway)
+	if !l.earliest.Before(ended) {
+		return
+	}
+	l.earliest = forGood
+	maps.DeleteFunc(l.tokens, func(_ within, until time.Time) bool {
+		if until.Before(ended) {
+			return true
+		}
+		if until.Before(l.earliest) {
+			l.earliest = until
+		}
+		return false
+	})
 	l.countLocked()
 }
 
@@ -179,4 +200,7 @@ func (l *RevocationList) tenantRevoked(t *Token) bool {
 
 // issuedBefore reports whether t was issued strictly before a time. A token
 // without iat counts as issued before any.
-func issuedBefore(t *Token, before time.Time) bool { return t.IssuedAt().Before(before) }
+func issuedBefore(t *Token, before time.Time) bool {
+	iat := t.IssuedAt()
+	return iat.IsZero() || iat.Before(before)
+}

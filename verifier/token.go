@@ -35,9 +35,9 @@ type verified struct {
 	rules *rules        // of the tenant whose it is
 	key   *keystore.Key // that signed it
 
-	// In Unix nanoseconds, clamped. It is good from notBefore on, and from when
-	// it was verified, until before notAfter.
-	notBefore, verifiedAt, notAfter int64
+	// In Unix nanoseconds, clamped. It is good from verifiedAt until before
+	// notAfter; an earlier moment is for the full check to judge.
+	verifiedAt, notAfter int64
 
 	handle        handle
 	fresh, cached Token // for who had it verified, and for those after

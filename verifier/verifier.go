@@ -20,6 +20,8 @@ type Config struct {
 	Tenants []Tenant
 
 	// CacheEntries bounds how many verified tokens are remembered: 0 means 64 Ki.
+	// A token is told from those that come once if it comes again before so many
+	// others have come.
 	CacheEntries int
 
 	// CacheBytes bounds the memory that they take, in bytes: 0 means 64 MiB.
@@ -54,6 +56,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("verifier: Config.CacheBytes is %d, want 0 or more; a negative CacheTTL turns the cache off", c.CacheBytes)
 	case c.MaxTokenBytes < 0:
 		return fmt.Errorf("verifier: Config.MaxTokenBytes is %d, want 0 or more", c.MaxTokenBytes)
+	case isNilPointer(c.Revocations):
+		return fmt.Errorf("verifier: Config.Revocations is a nil %T", c.Revocations)
 	}
 	return nil
 }
