@@ -6,6 +6,8 @@ SHELL := bash
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 60s
+BENCHCOUNT  ?= 5
+BENCHTIME   ?= 500ms
 
 # Every module of the tree, the root first.
 MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirname {} ';' | sort)
@@ -38,12 +40,11 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
 	@$(call each,go test -vet=off $(race) -shuffle=on -timeout 5m ./...)
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
-	@GOEXPERIMENT=jsonv2 go test -vet=off -run 'Vector|Fuzz|JSON|Alloc' -timeout 5m ./...
+	@GOEXPERIMENT=jsonv2 go test -vet=off -run 'Vector|Fuzz|JSON|Alloc|Million' -timeout 5m ./...
 
 .PHONY: bench
-bench: ## our benchmarks, and those against other libraries
-	go test -bench . -run '^$$' ./bench
-	cd bench/compare && go test -bench . -run '^$$' ./...
+bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)
+	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)

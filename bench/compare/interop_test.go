@@ -24,6 +24,11 @@ func TestLibrariesAcceptEachOther(t *testing.T) {
 				continue
 			}
 			token, err := maker.signer(t, k)()
+			if err == nil && maker.structSigner != nil {
+				var other string
+				other, err = maker.structSigner(t, k)()
+				checkClaims(t, k, maker.name+" with a struct", other)
+			}
 			if err != nil {
 				t.Errorf("%s: %s cannot sign: %v", alg, maker.name, err)
 				continue

@@ -33,6 +33,9 @@ type library struct {
 	// signer returns a function that signs claims(), with kid and typ in the header.
 	signer func(testing.TB, key) func() (string, error)
 
+	// structSigner is signer for the same claims in a struct, nil if the library takes none.
+	structSigner func(testing.TB, key) func() (string, error)
+
 	// lacks are algorithms that the library does not know.
 	lacks []string
 }
@@ -55,6 +58,14 @@ var libraries = []library{
 			ctx, claims := tb.Context(), claims()
 			return func() (string, error) { return s.Sign(ctx, tenant, claims) }
 		},
+		structSigner: func(tb testing.TB, k key) func() (string, error) {
+			s, err := rotation.NewStaticSigner(id, keystore.Algorithm(k.alg), k.private, rotation.SignerConfig{})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			ctx, claims := tb.Context(), newClaimsStruct()
+			return func() (string, error) { return s.Sign(ctx, tenant, claims) }
+		},
 	},
 	{
 		name:  "golang-jwt",
@@ -74,6 +85,22 @@ var libraries = []library{
 			method, claims := golangjwt.GetSigningMethod(k.alg), claims()
 			return func() (string, error) {
 				token := golangjwt.NewWithClaims(method, golangjwt.MapClaims(claims))
+				token.Header["kid"] = kid
+				return token.SignedString(k.private)
+			}
+		},
+		structSigner: func(_ testing.TB, k key) func() (string, error) {
+			at := golangjwt.NewNumericDate(time.Unix(issued, 0))
+			method, claims := golangjwt.GetSigningMethod(k.alg), golangJWTClaims{
+				RegisteredClaims: golangjwt.RegisteredClaims{
+					Issuer: issuer, Subject: "user-31415", Audience: golangjwt.ClaimStrings{audience},
+					ExpiresAt: golangjwt.NewNumericDate(time.Unix(expires, 0)), NotBefore: at, IssuedAt: at,
+					ID: "3f0d8c1e-6b7a-4c52-9e1f-2a8b5d7c9e04",
+				},
+				Scope: "orders:read orders:write", TID: tenant,
+			}
+			return func() (string, error) {
+				token := golangjwt.NewWithClaims(method, claims)
 				token.Header["kid"] = kid
 				return token.SignedString(k.private)
 			}
@@ -135,7 +162,53 @@ var libraries = []library{
 			claims := claims()
 			return func() (string, error) { return josejwt.Signed(s).Claims(claims).Serialize() }
 		},
+		structSigner: func(tb testing.TB, k key) func() (string, error) {
+			s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.alg), Key: k.private},
+				(&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", kid))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			claims := newClaimsStruct()
+			return func() (string, error) { return josejwt.Signed(s).Claims(claims).Serialize() }
+		},
 	},
+}
+
+// claimsStruct are claims() for whoever signs any struct.
+type claimsStruct struct {
+	Issuer   string `json:"iss"`
+	Subject  string `json:"sub"`
+	Audience string `json:"aud"`
+	Expires  int64  `json:"exp"`
+	From     int64  `json:"nbf"`
+	Issued   int64  `json:"iat"`
+	ID       string `json:"jti"`
+	Scope    string `json:"scope"`
+	TID      string `json:"tid"`
+}
+
+func newClaimsStruct() claimsStruct {
+	return claimsStruct{issuer, "user-31415", audience, expires, issued, issued,
+		"3f0d8c1e-6b7a-4c52-9e1f-2a8b5d7c9e04", "orders:read orders:write", tenant}
+}
+
+// golangJWTClaims are they as golang-jwt wants them.
+type golangJWTClaims struct {
+	Scope string `json:"scope"`
+	TID   string `json:"tid"`
+	golangjwt.RegisteredClaims
+}
+
+// libraryNamed returns one of libraries.
+func libraryNamed(tb testing.TB, name string) library {
+	tb.Helper()
+	for _, l := range libraries {
+		if l.name == name {
+			return l
+		}
+	}
+	tb.Fatalf("no library %q", name)
+	return library{}
 }
 
 // knows reports whether the library has alg.

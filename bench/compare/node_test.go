@@ -19,7 +19,7 @@ var nodeLibraries = map[string][]string{
 
 // What Node's libraries make is good here.
 func TestVerifierAcceptsNodeTokens(t *testing.T) {
-	n := startNode(t)
+	n := startNode(t, "peer.mjs")
 	for lib, algs := range nodeLibraries {
 		for _, alg := range algs {
 			k := newKey(t, alg)
@@ -35,7 +35,7 @@ func TestVerifierAcceptsNodeTokens(t *testing.T) {
 
 // What our signer makes is good there.
 func TestNodeAcceptsOurTokens(t *testing.T) {
-	n := startNode(t)
+	n := startNode(t, "peer.mjs")
 	for lib, algs := range nodeLibraries {
 		for _, alg := range algs {
 			k := newKey(t, alg)
@@ -115,13 +115,13 @@ func (k key) request(tb testing.TB, r request) request {
 	return r
 }
 
-// A node is a running peer.mjs.
+// A node is a running script of testdata/node.
 type node struct {
 	in  io.Writer
 	out *bufio.Reader
 }
 
-func startNode(t *testing.T) *node {
+func startNode(t testing.TB, script string) *node {
 	t.Helper()
 	_, err := exec.LookPath("node")
 	if err == nil {
@@ -133,7 +133,7 @@ func startNode(t *testing.T) *node {
 		}
 		t.Skipf("Node or its packages are missing (make setup brings them): %v", err)
 	}
-	cmd := exec.Command("node", "peer.mjs") // ends with its input
+	cmd := exec.Command("node", script) // ends with its input
 	cmd.Dir = "testdata/node"
 	cmd.Stderr = os.Stderr
 	in, err1 := cmd.StdinPipe()
@@ -152,21 +152,27 @@ func startNode(t *testing.T) *node {
 	return &node{in: in, out: bufio.NewReader(out)}
 }
 
-func (n *node) ask(t *testing.T, r request) answer {
-	t.Helper()
-	line, err := json.Marshal(r)
+func (n *node) ask(tb testing.TB, r request) answer {
+	tb.Helper()
+	var a answer
+	n.exchange(tb, r, &a)
+	return a
+}
+
+// exchange sends one line, and reads another.
+func (n *node) exchange(tb testing.TB, request, answer any) {
+	tb.Helper()
+	line, err := json.Marshal(request)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := n.in.Write(append(line, '\n')); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	var a answer
 	if line, err = n.out.ReadBytes('\n'); err != nil {
-		t.Fatalf("no answer: %v", err)
+		tb.Fatalf("no answer: %v", err)
 	}
-	if err := json.Unmarshal(line, &a); err != nil {
-		t.Fatalf("answer %q: %v", line, err)
+	if err := json.Unmarshal(line, answer); err != nil {
+		tb.Fatalf("answer %q: %v", line, err)
 	}
-	return a
 }

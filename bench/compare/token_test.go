@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"strings"
 	"sync"
 	"testing"
 
@@ -109,6 +110,17 @@ func (k key) token(tb testing.TB, payload string) string {
 	return signed + "." + b64(k.sign(tb, signed))
 }
 
+// distinct returns n tokens of equal length that differ in jti.
+func (k key) distinct(tb testing.TB, n int) []string {
+	tb.Helper()
+	const jtiEnd = "2a8b5d7c9e04"
+	tokens := make([]string, n)
+	for i := range tokens {
+		tokens[i] = k.token(tb, strings.Replace(payload, jtiEnd, fmt.Sprintf("%0*x", len(jtiEnd), i), 1))
+	}
+	return tokens
+}
+
 // sign returns the signature of RFC 7518, section 3.
 func (k key) sign(tb testing.TB, signed string) []byte {
 	tb.Helper()
@@ -171,6 +183,12 @@ var id = keystore.ID{Tenant: tenant, KID: kid}
 // keyturn returns our verifier of tokens of k: no cache, so that every call is a full check.
 func (k key) keyturn(tb testing.TB) *verifier.Verifier {
 	tb.Helper()
+	return k.keyturnWith(tb, verifier.Config{CacheTTL: -1})
+}
+
+// keyturnWith returns our verifier of tokens of k, for the tenant and otherwise as cfg says.
+func (k key) keyturnWith(tb testing.TB, cfg verifier.Config) *verifier.Verifier {
+	tb.Helper()
 	var verifying *keystore.Key
 	var err error
 	if secret, ok := k.public.([]byte); ok {
@@ -185,16 +203,14 @@ func (k key) keyturn(tb testing.TB) *verifier.Verifier {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	v, err := verifier.New(verifier.Config{
-		CacheTTL: -1,
-		Tenants: []verifier.Tenant{{
-			ID:         tenant,
-			Keys:       keys,
-			Algorithms: []keystore.Algorithm{keystore.Algorithm(k.alg)},
-			Issuer:     issuer,
-			Audiences:  []string{audience},
-		}},
-	})
+	cfg.Tenants = []verifier.Tenant{{
+		ID:         tenant,
+		Keys:       keys,
+		Algorithms: []keystore.Algorithm{keystore.Algorithm(k.alg)},
+		Issuer:     issuer,
+		Audiences:  []string{audience},
+	}}
+	v, err := verifier.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -218,7 +234,13 @@ func (k key) pem(tb testing.TB, private bool) string {
 }
 
 func TestTokenIsTheOneMeasured(t *testing.T) {
-	if n := len(newKey(t, "HS256").token(t, payload)); n != 413 {
-		t.Errorf("the HS256 token has %d bytes, want 413", n)
+	k := newKey(t, "HS256")
+	tokens := append(k.distinct(t, 3), k.token(t, payload))
+	seen := make(map[string]bool)
+	for _, token := range tokens {
+		if len(token) != 413 || seen[token] {
+			t.Errorf("a token has %d bytes, want 413; seen before: %t", len(token), seen[token])
+		}
+		seen[token] = true
 	}
 }

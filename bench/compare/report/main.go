@@ -1,0 +1,43 @@
+// Command report turns the output of one run of make bench, on its standard
+// input, into docs/benchmarks.md and docs/benchmarks.svg. It takes numbers from
+// nowhere else.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+)
+
+func main() {
+	md := flag.String("md", "benchmarks.md", "the `file` for the tables")
+	svg := flag.String("svg", "benchmarks.svg", "the `file` for the chart")
+	flag.Parse()
+	if err := write(*md, *svg); err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(1)
+	}
+}
+
+func write(md, svg string) error {
+	r, err := parse(os.Stdin)
+	if err != nil {
+		return err
+	}
+	var text, chart bytes.Buffer
+	writeMarkdown(&text, r)
+	writeChart(&chart, r)
+	if err := os.WriteFile(svg, chart.Bytes(), 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(md, text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	for _, row := range goals {
+		if m := row.measure(r); m.verdict(row.bounds) != "yes" {
+			fmt.Printf("report: %s: %s, want %s\n", row.what, m, row.leastText())
+		}
+	}
+	return nil
+}
