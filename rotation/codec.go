@@ -34,9 +34,17 @@ var (
 )
 
 // The layout of everything here is in docs/formats.md. Numbers are big-endian.
-const formatVersion = 1
+const (
+	formatMagic   = "kt" // so that rubbish does not pass for a newer version
+	formatVersion = 1
+)
 
-// The kinds of sealed things, each in the second byte.
+// appendStart appends what every sealed thing begins with.
+func appendStart(b []byte, kind byte) []byte {
+	return append(append(b, formatMagic...), formatVersion, kind)
+}
+
+// The kinds of sealed things.
 const (
 	blobTenantKey = 'K'
 	blobRecord    = 'R'
@@ -80,7 +88,7 @@ func durations(p *Policy) []*time.Duration {
 
 // append appends the header as it is written.
 func (h header) append(b []byte) []byte {
-	b = append(b, formatVersion, blobRecord)
+	b = appendStart(b, blobRecord)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Seq))
 	b = appendDate(b, h.Created)
 	b = appendDate(b, h.ActivateAt)
@@ -134,7 +142,7 @@ type sealedKey struct {
 }
 
 func (k sealedKey) append(b []byte) []byte {
-	b = append(b, formatVersion, blobTenantKey)
+	b = appendStart(b, blobTenantKey)
 	b = append(b, mustHex(k.id)...)
 	b = k.kek.append(b)
 	return appendText(b, k.tenant)
@@ -164,7 +172,7 @@ type sealedFact struct {
 // append appends the fact without its MAC. The time is at a fixed place, so that
 // a script can compare two without a key.
 func (f sealedFact) append(b []byte) []byte {
-	return f.kek.append(appendDate(append(b, formatVersion, blobFact), f.at))
+	return f.kek.append(appendDate(appendStart(b, blobFact), f.at))
 }
 
 // authenticated returns what the MAC of a fact is over.
@@ -276,9 +284,12 @@ func (r *reader) fail(format string, args ...any) {
 	r.rest = nil
 }
 
-// start reads version and kind. What comes after the version of a newer keyturn
-// is not ours to judge.
+// start reads how every sealed thing begins. What comes after the version of a
+// newer keyturn is not ours to judge.
 func (r *reader) start(kind byte) {
+	if magic := r.take(len(formatMagic)); r.err == nil && string(magic) != formatMagic {
+		r.fail("not of keyturn")
+	}
 	switch version := r.number(1, 0, math.MaxUint8); {
 	case r.err != nil:
 	case version > formatVersion:

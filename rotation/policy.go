@@ -158,7 +158,3 @@ func (p Policy) published() int {
 	live := p.MaxTokenTTL + p.Leeway + 2*p.ClockSkew
 	return 2 + int((live+p.Every-1)/p.Every)
 }
-
-// announceFor is how long before it may be promoted by hand a key must have been
-// published.
-func (p Policy) announceFor() time.Duration { return p.Freshness + p.ClockSkew + p.ReaderStaleness }

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
@@ -295,15 +296,21 @@ func openRing(keks *KEKs, tenant string, fields map[string][]byte) (*openedRing,
 		ring:   &openedRing{tenantKeys: make(map[string]*tenantKey)},
 		failed: make(map[string]error),
 	}
-	names := slices.Sorted(maps.Keys(fields))
-	for _, name := range names {
-		if strings.HasPrefix(name, prefixKey) || name == fieldDead {
-			o.note(name, o.open(name)) // the records need them
+	// What the others depend on comes first.
+	turn := func(field string) int {
+		switch {
+		case field == fieldDead:
+			return 0
+		case strings.HasPrefix(field, prefixKey):
+			return 1
 		}
+		return 2
 	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, prefixKey) && name != fieldDead {
-			o.note(name, o.open(name))
+	for _, field := range slices.SortedFunc(maps.Keys(fields), func(a, b string) int {
+		return cmp.Or(turn(a)-turn(b), strings.Compare(a, b))
+	}) {
+		if err := o.open(field); err != nil {
+			o.failed[field] = err
 		}
 	}
 	if len(o.failed) == 0 {
@@ -321,12 +328,6 @@ type ringOpener struct {
 	failed map[string]error
 }
 
-func (o *ringOpener) note(field string, err error) {
-	if err != nil {
-		o.failed[field] = err
-	}
-}
-
 func (o *ringOpener) open(field string) error {
 	value := o.fields[field]
 	prefix, name, cut := strings.Cut(field, ":")
@@ -341,6 +342,8 @@ func (o *ringOpener) open(field string) error {
 			o.ring.facts.Kill(at)
 		}
 		return err
+	case !o.ring.facts.Dead.IsZero() && (prefix+":" == prefixKey || prefix+":" == prefixRecord):
+		return nil // nothing is left of a ring that was destroyed, but its facts
 	case cut && prefix+":" == prefixKey:
 		return o.openTenantKey(name, value)
 	case cut && prefix+":" == prefixRecord:
@@ -383,12 +386,8 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 	if malformed != nil {
 		return err
 	}
-	field := prefixKey + h.tenantKey
-	if cause, ok := o.failed[field]; ok {
+	if cause, ok := o.failed[prefixKey+h.tenantKey]; ok {
 		return fmt.Errorf("its tenant key cannot be opened: %w", cause)
-	}
-	if _, ok := o.fields[field]; !ok && !o.ring.facts.Dead.IsZero() {
-		return nil // shredded: its tenant key was destroyed with the ring
 	}
 	return err
 }
@@ -426,15 +425,16 @@ func (e *ringError) Error() string {
 // Unwrap returns the reasons.
 func (e *ringError) Unwrap() []error { return slices.Collect(maps.Values(e.failed)) }
 
-// replaceable returns the fields that nobody with a KEK has written as they are: a
-// holder of an authentic one may put it in their place. Those under another KEK, or
-// of a newer keyturn, are somebody's.
+// replaceable returns the fields that whoever holds an authentic one may put back.
+// A record never changes, so that goes for all of them. Of the rest, what is under
+// another KEK or of a newer keyturn may be somebody's later word.
 func (e *ringError) replaceable() []string {
-	var names []string
-	for _, name := range slices.Sorted(maps.Keys(e.failed)) {
-		if err := e.failed[name]; errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
-			names = append(names, name)
+	var fields []string
+	for _, field := range slices.Sorted(maps.Keys(e.failed)) {
+		err := e.failed[field]
+		if strings.HasPrefix(field, prefixRecord) || errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
+			fields = append(fields, field)
 		}
 	}
-	return names
+	return fields
 }

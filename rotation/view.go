@@ -71,9 +71,7 @@ func View(records []Record, facts Facts, now time.Time) Ring {
 			ring.Signer = i
 		}
 	}
-	for _, k := range v.left {
-		ring.Keys = append(ring.Keys, k)
-	}
+	ring.Keys = append(ring.Keys, v.left...)
 	return ring
 }
 
