@@ -21,9 +21,28 @@ type found struct {
 
 var registered = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
 
-func (f found) contains(name string) bool {
-	return f.set&(1<<slices.Index(registered, name)) != 0
+// indexOf returns the index of name in registered, or -1.
+func indexOf(name string) int {
+	switch name {
+	case "iss":
+		return 0
+	case "sub":
+		return 1
+	case "aud":
+		return 2
+	case "exp":
+		return 3
+	case "nbf":
+		return 4
+	case "iat":
+		return 5
+	case "jti":
+		return 6
+	}
+	return -1
 }
+
+func (f found) contains(name string) bool { return f.set&(1<<indexOf(name)) != 0 }
 
 // add notes the i-th of the registered claims.
 func (f *found) add(i int, value []byte) {
@@ -135,7 +154,7 @@ func registeredName(quoted []byte) (i int, exact bool) {
 	if bytes.IndexByte(name, '\\') >= 0 {
 		name, _ = jsontext.AppendUnquote(nil, quoted)
 	}
-	if i := slices.Index(registered, string(name)); i >= 0 {
+	if i := indexOf(string(name)); i >= 0 {
 		return i, true
 	}
 	if len(name) < 3 || len(name) > 5 || !bytes.ContainsFunc(name, notLower) {
@@ -147,17 +166,27 @@ func registeredName(quoted []byte) (i int, exact bool) {
 // notLower reports whether r might fold to a lower case letter without being one.
 func notLower(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf }
 
+// stringLen returns the length of the string that text begins with.
+func stringLen(text []byte) int {
+	for i := 1; ; i++ {
+		i += bytes.IndexByte(text[i:], '"')
+		escapes := 0
+		for text[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return i + 1
+		}
+	}
+}
+
 // valueLen returns the length of the value that text begins with.
 func valueLen(text []byte) int {
 	depth := 0
 	for i := 0; ; i++ {
 		switch text[i] {
 		case '"':
-			for i++; text[i] != '"'; i++ {
-				if text[i] == '\\' {
-					i++
-				}
-			}
+			i += stringLen(text[i:]) - 1
 		case '{', '[':
 			depth++
 			continue

@@ -161,7 +161,7 @@ func FuzzParse(f *testing.F) {
 		var p *parsed
 		first, second, bad := parts(token, 4<<10)
 		if bad == nil {
-			p, bad = s.parse(token, first, second)
+			p, bad = s.parse(token, first, second, nil)
 		}
 		if bad != nil {
 			if p != nil {

@@ -22,14 +22,19 @@ const maxKID = 256
 
 // A parsed token is well formed (rules 1 to 5): nothing else is known of it.
 type parsed struct {
-	alg    keystore.Algorithm
-	kid    string // "" if there is none: an empty one is malformed
-	typ    string
-	hasTyp bool
+	header
 	claims claims
 
 	signed []byte // the bytes that the signature is over, as received
 	sig    []byte
+}
+
+// A header is what the rules need of a header.
+type header struct {
+	alg    keystore.Algorithm
+	kid    string // "" if there is none: an empty one is malformed
+	typ    string
+	hasTyp bool
 }
 
 // claims are the values that have a rule, each with an empty text where there is
@@ -99,13 +104,16 @@ func parts(token string, maxBytes int) (first, second int, bad *Error) {
 }
 
 // parse reads a token whose dots are at first and second (rules 2 to 5 of the
-// package comment). What it returns is valid until s is released, but for
-// strings, which are the caller's.
-func (s *scratch) parse(token string, first, second int) (*parsed, *Error) {
+// package comment). known is what its header says, if that is known. What it
+// returns is valid until s is released, but for strings, which are the caller's.
+func (s *scratch) parse(token string, first, second int, known *header) (*parsed, *Error) {
 	s.buf = append(slices.Grow(s.buf[:0], 2*len(token)), token...)
-	header, ok := s.decode(s.buf[:first])
-	if !ok {
-		return nil, refuse(errBase64)
+	var head []byte
+	if known == nil {
+		var ok bool
+		if head, ok = s.decode(s.buf[:first]); !ok {
+			return nil, refuse(errBase64)
+		}
 	}
 	payload, ok := s.decode(s.buf[first+1 : second])
 	if !ok {
@@ -118,11 +126,10 @@ func (s *scratch) parse(token string, first, second int) (*parsed, *Error) {
 	p := &s.parsed
 	p.signed, p.sig = s.buf[:second], sig
 
-	if !s.header.scan(string(header)) {
-		return nil, refuse(errHeaderJSON)
-	}
-	if err := p.readHeader(s.header.members); err != nil {
-		return nil, refuse(err)
+	if known != nil {
+		p.header = *known
+	} else if bad := s.parseHeader(string(head)); bad != nil {
+		return nil, bad
 	}
 	text := string(payload)
 	if !s.claims.scan(text) {
@@ -130,6 +137,16 @@ func (s *scratch) parse(token string, first, second int) (*parsed, *Error) {
 	}
 	p.claims.read(text, s.claims.members)
 	return p, nil
+}
+
+func (s *scratch) parseHeader(text string) *Error {
+	if !s.header.scan(text) {
+		return refuse(errHeaderJSON)
+	}
+	if err := s.parsed.readHeader(s.header.members); err != nil {
+		return refuse(err)
+	}
+	return nil
 }
 
 // decode appends to the buffer, which has room, what part stands for.
@@ -144,21 +161,21 @@ func (s *scratch) decode(part []byte) (decoded []byte, ok bool) {
 
 // readHeader takes what it knows from the header (RFC 7515, section 4.1; rule 3).
 // Parameters that bring a key along (jwk, jku, x5u, x5c, x5t) are never read.
-func (p *parsed) readHeader(members []member) error {
+func (h *header) readHeader(members []member) error {
 	var alg, kid, crit, cty, folds bool
 	for _, m := range members {
 		switch m.name {
 		case "alg":
 			var text string
 			text, alg = stringOf(m.value)
-			p.alg = keystore.Algorithm(text)
+			h.alg = keystore.Algorithm(text)
 		case "kid":
 			kid = true
-			p.kid, _ = stringOf(m.value)
+			h.kid, _ = stringOf(m.value)
 		case "typ":
-			p.hasTyp = true
+			h.hasTyp = true
 			var ok bool
-			if p.typ, ok = stringOf(m.value); !ok {
+			if h.typ, ok = stringOf(m.value); !ok {
 				return errHeaderTyp
 			}
 		case "crit", "b64", "zip":
@@ -173,7 +190,7 @@ func (p *parsed) readHeader(members []member) error {
 	switch {
 	case !alg:
 		return errHeaderAlg
-	case kid && (p.kid == "" || len(p.kid) > maxKID):
+	case kid && (h.kid == "" || len(h.kid) > maxKID):
 		return errHeaderKID
 	case folds:
 		return errHeaderFold

@@ -78,6 +78,7 @@ type Verifier struct {
 	now           func() time.Time
 	observe       func(context.Context, Event)
 
+	headers  *headers
 	cache    *cache.Cache[verified] // nil if it is off
 	cacheTTL time.Duration
 
@@ -98,6 +99,7 @@ func New(cfg Config) (*Verifier, error) {
 		revocations:   cfg.Revocations,
 		now:           cfg.Now,
 		observe:       cfg.Observe,
+		headers:       newHeaders(),
 	}
 	if v.maxTokenBytes == 0 {
 		v.maxTokenBytes = defaultMaxTokenBytes
@@ -270,7 +272,8 @@ func (v *Verifier) decide(ctx context.Context, hint *string, token string, now t
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
-	p, bad := s.parse(token, first, second) // 2 to 5
+	known := v.headers.find(token[:first])
+	p, bad := s.parse(token, first, second, known) // 2 to 5
 	if bad != nil {
 		return nil, bad
 	}
@@ -288,7 +291,10 @@ func (v *Verifier) decide(ctx context.Context, hint *string, token string, now t
 		bad.Key = keystore.ID{Tenant: r.ID, KID: p.kid}
 		return nil, bad.of(r)
 	}
-	v.remember(key, e, now) // a good token only
+	if known == nil {
+		v.headers.remember(token[:first], p.header) // of a good token only, as what follows
+	}
+	v.remember(key, e, now)
 	return t, nil
 }
 
