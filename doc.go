@@ -5,6 +5,7 @@
 //   - [github.com/keyturn/keyturn/verifier] decides whether a token is good
 //   - [github.com/keyturn/keyturn/keystore] holds the keys it decides with;
 //     [github.com/keyturn/keyturn/keystore/jwks] reads them from a JWK Set
+//   - [github.com/keyturn/keyturn/cache] remembers verified tokens for it
 //   - [github.com/keyturn/keyturn/rotation] signs tokens
 //   - [github.com/keyturn/keyturn/middleware] puts the verifier before an
 //     http.Handler, and a live token on an http.Client's requests

@@ -40,6 +40,12 @@
 //
 // # Cost
 //
+// A token that was found good is remembered, for [Config.CacheTTL] at most, and
+// costs about as much as a map look-up when it comes again. Then the time, the
+// key, the tenant's rules and the revocations are looked at again: if anything
+// has changed, that is no verdict, and the full check decides. A cached token
+// gets the verdict that an uncached one gets. Refusals are never remembered.
+//
 // Verifying does no I/O, and waits for nothing, but where a token that is
 // otherwise plausible names a key that the store does not hold, and the store
 // can ask for it: see [keystore.Refresher].

@@ -89,12 +89,8 @@ var (
 	errHeaderNested = detail(ErrType, `the header has "cty": nested tokens are not accepted`)
 )
 
-// parts finds where a token of at most maxBytes falls into its three parts: at
-// its two dots. It costs next to nothing, and is asked before anything else.
-func parts(token string, maxBytes int) (first, second int, bad *Error) {
-	if len(token) > maxBytes {
-		return 0, 0, refuse(ErrTooLarge)
-	}
+// parts finds where a token falls into its three parts: at its two dots.
+func parts(token string) (first, second int, bad *Error) {
 	first = strings.IndexByte(token, '.')
 	second = first + 1 + strings.IndexByte(token[first+1:], '.')
 	if first < 0 || second == first || strings.IndexByte(token[second+1:], '.') >= 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -259,16 +260,23 @@ func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Tok
 }
 
 // decide applies the rules in their order: the first that fails decides. A token
-// that was found good before is looked for once it has the form of one.
+// is looked for among those that were found good before, if it may be one: what
+// is plain rubbish costs no digest.
 func (v *Verifier) decide(ctx context.Context, hint *string, token string, now time.Time) (*Token, *Error) {
-	first, second, bad := parts(token, v.maxTokenBytes) // 1, and the beginning of 2
-	if bad != nil {
-		return nil, bad
+	if len(token) > v.maxTokenBytes { // 1
+		return nil, refuse(ErrTooLarge)
+	}
+	if strings.IndexByte(token, '.') < 0 {
+		return nil, refuse(errParts)
 	}
 	tenants := v.tenants.Load()
 	t, key := v.cached(tenants, hint, token, now)
 	if t != nil {
 		return t, nil
+	}
+	first, second, bad := parts(token) // the beginning of 2
+	if bad != nil {
+		return nil, bad
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
