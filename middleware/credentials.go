@@ -94,7 +94,8 @@ func bearer(value string) (string, error) {
 	for n < len(value) && n <= len(scheme) && isTokenChar(value[n]) {
 		n++
 	}
-	if n != len(scheme) || lowerASCII(value[:n]) != scheme {
+	// Of ASCII letters, as they are, EqualFold takes no other for one of scheme's.
+	if n != len(scheme) || !strings.EqualFold(value[:n], scheme) {
 		return "", ErrNoToken
 	}
 	token, ok := strings.CutPrefix(value[n:], " ")

@@ -48,9 +48,25 @@ func (f found) contains(name string) bool { return f.set&(1<<indexOf(name)) != 0
 func (f *found) add(i int, value []byte) {
 	f.set |= 1 << i
 	if registered[i] == "exp" {
-		exp, _ := strconv.ParseFloat(string(value), 64)
-		f.exp = int64(exp)
+		f.exp, _ = seconds(value)
 	}
+}
+
+// seconds reads a date that is a number, rounding down, and reports whether it is
+// one that a verifier takes.
+func seconds(number []byte) (s int64, ok bool) {
+	if len(number) <= 15 { // below 2^53
+		for i, c := range number {
+			if c < '0' || c > '9' {
+				break
+			}
+			if s = 10*s + int64(c-'0'); i == len(number)-1 {
+				return s, true
+			}
+		}
+	}
+	f, err := strconv.ParseFloat(string(number), 64)
+	return int64(f), err == nil && 0 <= f && f < 1<<53
 }
 
 // readClaims returns the registered claims of object, each of which must be of
@@ -226,8 +242,8 @@ func fits(name string, value jsontext.Value) bool {
 		if value.Kind() != '0' {
 			return false
 		}
-		f, err := strconv.ParseFloat(string(value), 64)
-		return err == nil && 0 <= f && f < 1<<53
+		_, ok := seconds(value)
+		return ok
 	case "aud":
 		return value.Kind() == '"' || value.Kind() == '[' && onlyStrings(value)
 	}

@@ -136,7 +136,8 @@ func (s *Source) Token(ctx context.Context) (token string, expires time.Time, er
 
 // A buffer is the room that making a token takes.
 type buffer struct {
-	payload []byte // a JSON object
+	payload []byte       // a JSON object
+	encoded bytes.Buffer // what the library made of the claims
 	token   []byte
 	has     found
 }
@@ -147,8 +148,9 @@ const maxKept = 64 << 10 // bytes of a buffer that waits for another token
 
 func (b *buffer) release() {
 	clear(b.payload)
+	clear(b.encoded.Bytes())
 	clear(b.token)
-	if cap(b.payload)+cap(b.token) <= maxKept {
+	if cap(b.payload)+b.encoded.Cap()+cap(b.token) <= maxKept {
 		buffers.Put(b)
 	}
 }
@@ -164,9 +166,9 @@ func (b *buffer) setClaims(claims any) error {
 		return nil
 	}
 	// The encoder's own text may quote values.
-	w := bytes.NewBuffer(b.payload[:0])
-	err := json.MarshalWrite(w, claims)
-	b.payload = w.Bytes()
+	b.encoded.Reset()
+	err := json.MarshalWrite(&b.encoded, claims)
+	b.payload = append(b.payload[:0], b.encoded.Bytes()...)
 	if err != nil {
 		return fmt.Errorf("rotation: the claims, a %T, cannot be encoded as JSON", claims)
 	}
