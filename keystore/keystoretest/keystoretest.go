@@ -69,8 +69,9 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 }
 
 func (s Subject) now() time.Time {
-	if s.Now != nil {
-		return s.Now()
+	now := s.Now
+	if now == nil {
+		now = time.Now
 	}
-	return time.Now()
+	return now()
 }
