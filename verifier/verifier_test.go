@@ -172,6 +172,8 @@ func TestRules(t *testing.T) {
 		{name: "typ a number", header: `{"alg":"HS256","kid":"1","typ":1}`, want: verifier.ErrMalformed},
 		{name: "a folded parameter", header: `{"alg":"HS256","kid":"1","Crit":["x"]}`, want: verifier.ErrMalformed},
 		{name: "a parameter folded with the Kelvin sign", header: `{"alg":"HS256","kid":"1","` + "\u212a" + `id":"2"}`, want: verifier.ErrMalformed},
+		{name: "a folded parameter in lower case", header: `{"alg":"HS256","kid":"1","x5t#s256":"x"}`, want: verifier.ErrMalformed},
+		{name: "a parameter as it is", header: `{"alg":"HS256","kid":"1","x5t#S256":"x"}`},
 		{name: "a folded name before crit", header: `{"alg":"HS256","kid":"1","crit":["x"],"ALG":"x"}`, want: verifier.ErrMalformed},
 		{name: "an unknown parameter", header: `{"alg":"HS256","kid":"1","foo":{"a":[1]}}`},
 		{name: "duplicate names deep in the header", header: `{"alg":"HS256","kid":"1","foo":{"a":1,"a":1}}`, want: verifier.ErrMalformed},
