@@ -15,8 +15,9 @@ import (
 // found is which registered claims there are (RFC 7519, section 4.1), and what
 // the one is that we need.
 type found struct {
-	set uint8
-	exp int64 // in whole seconds, rounded down
+	set      uint8
+	exp      int64 // in whole seconds, rounded down
+	fraction bool  // exp may have been more
 }
 
 var registered = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
@@ -49,6 +50,7 @@ func (f *found) add(i int, value []byte) {
 	f.set |= 1 << i
 	if registered[i] == "exp" {
 		f.exp, _ = seconds(value)
+		f.fraction = bytes.ContainsAny(value, ".eE")
 	}
 }
 

@@ -60,6 +60,21 @@ func (f Facts) Join(g Facts) Facts {
 	return j
 }
 
+// of returns the facts without those that no record needs: what was revoked is
+// never forgotten, the rest goes with its record.
+func (f Facts) of(kept func(kid string) bool) Facts {
+	g := Facts{Dead: f.Dead}
+	for id, at := range f.All {
+		if id.Kind == FactRevoked || kept(id.KID) {
+			g.Add(id.Kind, id.KID, at)
+		}
+	}
+	return g
+}
+
+// forget removes a fact: only what nobody else can have heard of.
+func (f *Facts) forget(kind FactKind, kid string) { delete(f.at[kind], kid) }
+
 // Clone returns a copy that shares nothing.
 func (f Facts) Clone() Facts {
 	c := Facts{Dead: f.Dead}

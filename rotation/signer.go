@@ -19,8 +19,8 @@ import (
 
 // SignerConfig says what a [Signer] puts into tokens. The zero value is useful.
 type SignerConfig struct {
-	// TTL is how long a token lives whose claims do not say: 0 means 15m. At
-	// least 1s.
+	// TTL is how long a token lives whose claims do not say: 0 means 15m, or the
+	// ring's MaxTokenTTL if that is less. At least 1s.
 	TTL time.Duration
 
 	// Issuer returns a tenant's "iss", or "" for none. The default gives none.
@@ -35,7 +35,8 @@ type SignerConfig struct {
 	// of RFC 9068 have "at+jwt".
 	Type string
 
-	// Now reports the wall clock's time. The default is [time.Now].
+	// Now reports the wall clock's time. The default is [time.Now], or for
+	// [NewSigner] the keyring's.
 	Now func() time.Time
 }
 
@@ -43,8 +44,52 @@ const defaultTTL = 15 * time.Minute
 
 // A Signer makes tokens. It is safe for concurrent use.
 type Signer struct {
-	key *signingKey
-	cfg SignerConfig
+	cfg  SignerConfig
+	key  *signingKey // of one tenant, or nil:
+	ring *Keyring
+
+	headed *sync.Map // tenant -> headed: the key that signed last
+}
+
+// headed is a ring's key with the header of its tokens.
+type headed struct {
+	record *heldRecord
+	key    *signingKey
+}
+
+// NewSigner returns a Signer for the tenants whose rings k holds, which signs with
+// whatever key a ring says. Beside what Sign reports of claims, it reports an error
+// that wraps [ErrFenced] when k has been out of step for longer than SignFor, and
+// [ErrNoSigner] when the ring has no key that signs now: then others cannot be relied
+// on to take a token. Neither says that its caller did wrong: answer 503.
+func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
+	if k == nil {
+		return nil, errors.New("rotation: NewSigner needs a Keyring")
+	}
+	if cfg.Now == nil {
+		cfg.Now = k.cfg.Now
+	}
+	cfg, err := cfg.withDefaults(0)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{ring: k, cfg: cfg, headed: new(sync.Map)}, nil
+}
+
+func (cfg SignerConfig) withDefaults(ttl time.Duration) (SignerConfig, error) {
+	switch {
+	case cfg.TTL == 0:
+		cfg.TTL = ttl
+	case cfg.TTL < time.Second:
+		return cfg, fmt.Errorf("rotation: SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)
+	}
+	if cfg.Type == "" {
+		cfg.Type = "JWT"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return cfg, nil
 }
 
 // NewStaticSigner returns a Signer for id.Tenant that signs with one key: a
@@ -53,17 +98,9 @@ type Signer struct {
 // [keystore.NewSecret] and [keystore.NewPublic] refuse, so that what it signs
 // can be verified. A token carries id.KID as its kid, or none if that is empty.
 func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg SignerConfig) (*Signer, error) {
-	switch {
-	case cfg.TTL == 0:
-		cfg.TTL = defaultTTL
-	case cfg.TTL < time.Second:
-		return nil, fmt.Errorf("rotation: SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)
-	}
-	if cfg.Type == "" {
-		cfg.Type = "JWT"
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	cfg, err := cfg.withDefaults(defaultTTL)
+	if err != nil {
+		return nil, err
 	}
 	k, err := newSigningKey(id, alg, key, cfg.Type)
 	if err != nil {
@@ -92,26 +129,77 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token str
 	if err := ctx.Err(); err != nil {
 		return "", exp, err
 	}
-	if tenant != s.key.id.Tenant {
-		return "", exp, fmt.Errorf("rotation: no key to sign with for tenant %q: %w", tenant, keystore.ErrNotFound)
+	// One reading of the clock decides everything, so that no pause can come
+	// between what was looked at and what is signed.
+	now := s.cfg.Now()
+	key, ttl, most, err := s.at(tenant, now)
+	if err != nil {
+		return "", exp, err
 	}
 	b := buffers.Get().(*buffer)
 	defer b.release()
 	if err := b.setClaims(claims); err != nil {
 		return "", exp, err
 	}
-	b.addDefaults(s.cfg, tenant, s.cfg.Now())
+	b.addDefaults(s.cfg, tenant, now, ttl)
+	if err := b.checkExp(tenant, now, most); err != nil {
+		return "", exp, err
+	}
 
-	b.token = append(b.token[:0], s.key.header...)
+	b.token = append(b.token[:0], key.header...)
 	b.token = append(b.token, '.')
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
-	sig, err := s.key.sign(b.token)
+	sig, err := key.sign(b.token)
 	if err != nil {
-		return "", exp, fmt.Errorf("rotation: the key of %v cannot sign: %w", s.key.id, err)
+		return "", exp, fmt.Errorf("rotation: the key of %v cannot sign: %w", key.id, err)
 	}
 	b.token = append(b.token, '.')
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, sig)
 	return string(b.token), time.Unix(b.has.exp, 0), nil
+}
+
+// at returns what signs for tenant at now, how long a token lives, and may live at
+// most: 0 for as long as its caller likes.
+func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most time.Duration, err error) {
+	if s.ring == nil {
+		if tenant != s.key.id.Tenant {
+			return nil, 0, 0, fmt.Errorf("rotation: no key to sign with for tenant %q: %w", tenant, keystore.ErrNotFound)
+		}
+		return s.key, s.cfg.TTL, 0, nil
+	}
+	r, err := s.ring.signingKey(tenant, now)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	most = r.Timing.MaxTokenTTL
+	ttl = s.cfg.TTL
+	if ttl == 0 {
+		ttl = min(defaultTTL, most)
+	}
+	return s.withHeader(tenant, r), ttl, most, nil
+}
+
+// withHeader returns r's key with the header of its tokens, made once.
+func (s *Signer) withHeader(tenant string, r *heldRecord) *signingKey {
+	if last, ok := s.headed.Load(tenant); ok && last.(*headed).record == r {
+		return last.(*headed).key
+	}
+	key := r.signingKey(s.cfg.Type)
+	s.headed.Store(tenant, &headed{r, key})
+	return key
+}
+
+// checkExp refuses a token that would outlive its key (RFC 7519 has no such rule: a
+// key is kept for its MaxTokenTTL after it has retired, and no longer).
+func (b *buffer) checkExp(tenant string, now time.Time, most time.Duration) error {
+	exp := b.has.exp
+	if b.has.fraction {
+		exp++
+	}
+	if most == 0 || !time.Unix(exp, 0).After(now.Add(most)) {
+		return nil
+	}
+	return &RefusedError{Tenant: tenant, Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
 }
 
 // A Source makes tokens of one tenant with the same claims, for a client that
@@ -179,7 +267,7 @@ func (b *buffer) setClaims(claims any) error {
 }
 
 // addDefaults adds to the payload what the claims do not have.
-func (b *buffer) addDefaults(cfg SignerConfig, tenant string, now time.Time) {
+func (b *buffer) addDefaults(cfg SignerConfig, tenant string, now time.Time, ttl time.Duration) {
 	p := b.payload[:len(b.payload)-1] // without the closing brace
 	name := func(n string) {
 		if p[len(p)-1] != '{' {
@@ -193,7 +281,7 @@ func (b *buffer) addDefaults(cfg SignerConfig, tenant string, now time.Time) {
 	}
 	if !b.has.contains("exp") {
 		name("exp")
-		b.has.exp = now.Unix() + int64(cfg.TTL/time.Second)
+		b.has.exp = now.Unix() + int64(ttl/time.Second)
 		p = strconv.AppendInt(p, b.has.exp, 10)
 	}
 	if !b.has.contains("jti") {

@@ -58,60 +58,82 @@ func (k RingKey) Verifies() bool { return k.State != Dropped && k.State != Revok
 // ended: a cut-off instance signs on for SignFor after its last good sync, and
 // may have missed a promotion or a merge for so long.
 func View(records []Record, facts Facts, now time.Time) Ring {
-	v := viewer{facts: facts, now: now, past: later(now, facts.latest(FactPromoted, FactRevoked))}
-	if !facts.Dead.IsZero() {
-		return Ring{Signer: -1}
+	of := make([]*Record, len(records))
+	for i := range records {
+		of[i] = &records[i]
 	}
-	v.order(records)
-	ring := Ring{Signer: -1}
-	current := v.current()
-	for i := range v.inOrder {
-		ring.Keys = append(ring.Keys, v.key(i, current))
-		if ring.Keys[i].State == Signing {
-			ring.Signer = i
-		}
-	}
-	ring.Keys = append(ring.Keys, v.left...)
-	return ring
+	return newPlan(of, facts).at(now)
 }
 
-// A viewer is a View under way.
-type viewer struct {
-	facts     Facts
-	now, past time.Time // past: a known fact has happened, whatever our clock says
-	inOrder   []RingKey
-	left      []RingKey // revoked before they took effect
+// A plan is all of [View] that does not depend on the time.
+type plan struct {
+	dead bool
+
+	// past: what is known has happened, whatever our clock says.
+	past time.Time
+
+	inOrder []planned // by when they take effect
+	left    []planned // revoked before they took effect
+}
+
+// A planned is a record in a plan. Times are zero where they are not known.
+type planned struct {
+	*Record
+	first       bool // of the whole ring
+	activatesAt time.Time
+	retiresAt   time.Time
+	droppedAt   time.Time
+	revokedAt   time.Time
+}
+
+func newPlan(records []*Record, facts Facts) *plan {
+	if !facts.Dead.IsZero() {
+		return &plan{dead: true}
+	}
+	p := &plan{past: facts.latest(FactPromoted, FactRevoked)}
+	p.order(records, facts)
+	for i := range p.inOrder {
+		if k := &p.inOrder[i]; i+1 < len(p.inOrder) {
+			next := &p.inOrder[i+1]
+			k.retiresAt, k.droppedAt = next.activatesAt, keep(k, next, facts)
+		}
+	}
+	for i := range p.left {
+		k := &p.left[i]
+		after := func(n planned) bool { return byEffect(n, *k) > 0 }
+		if n := slices.IndexFunc(p.inOrder, after); n >= 0 {
+			k.droppedAt = keep(k, &p.inOrder[n], facts)
+		}
+	}
+	return p
 }
 
 // order sorts the records by when they take effect.
-func (v *viewer) order(records []Record) {
+func (p *plan) order(records []*Record, facts Facts) {
 	for _, r := range records {
-		k := RingKey{Record: r, ActivatesAt: v.effective(r, records)}
-		revoked, ok := v.facts.At(FactRevoked, r.KID)
-		if ok {
-			k.RevokedAt = revoked
-		}
-		if ok && revoked.Before(k.ActivatesAt) {
-			k.State = Revoked
-			v.left = append(v.left, k)
+		k := planned{Record: r, first: isFirst(r, records), activatesAt: effective(r, records, facts)}
+		k.revokedAt, _ = facts.At(FactRevoked, r.KID)
+		if !k.revokedAt.IsZero() && k.revokedAt.Before(k.activatesAt) {
+			p.left = append(p.left, k)
 		} else {
-			v.inOrder = append(v.inOrder, k)
+			p.inOrder = append(p.inOrder, k)
 		}
 	}
-	byEffect := func(a, b RingKey) int {
-		return cmp.Or(a.ActivatesAt.Compare(b.ActivatesAt), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.KID, b.KID))
-	}
-	slices.SortFunc(v.inOrder, byEffect)
-	slices.SortFunc(v.left, byEffect)
+	slices.SortFunc(p.inOrder, byEffect)
+	slices.SortFunc(p.left, byEffect)
+}
+
+func byEffect(a, b planned) int {
+	return cmp.Or(a.activatesAt.Compare(b.activatesAt), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.KID, b.KID))
 }
 
 // effective returns when a record takes effect.
-func (v *viewer) effective(r Record, all []Record) time.Time {
+func effective(r *Record, all []*Record, facts Facts) time.Time {
 	at := r.ActivateAt
-	if again, ok := v.facts.At(FactRepublished, r.KID); ok && !isFirst(r, all) {
+	if again, ok := facts.At(FactRepublished, r.KID); ok && !isFirst(r, all) {
 		at = later(at, again.Add(r.Timing.Propagation))
 	}
-	if promoted, ok := v.facts.At(FactPromoted, r.KID); ok && promoted.Before(at) {
+	if promoted, ok := facts.At(FactPromoted, r.KID); ok && promoted.Before(at) {
 		at = promoted
 	}
 	return at
@@ -119,54 +141,86 @@ func (v *viewer) effective(r Record, all []Record) time.Time {
 
 // isFirst reports whether r is the first of its ring: there is no key to sign
 // with before it, so it never waits.
-func isFirst(r Record, all []Record) bool {
-	return r.Seq == 1 && !slices.ContainsFunc(all, func(o Record) bool { return o.Created.Before(r.Created) })
-}
-
-// current returns the index of the last that has taken effect, or -1.
-func (v *viewer) current() int {
-	current := -1
-	for i, k := range v.inOrder {
-		if !k.ActivatesAt.After(v.past) {
-			current = i
-		}
-	}
-	return current
-}
-
-// key returns the i-th in order, complete.
-func (v *viewer) key(i, current int) RingKey {
-	k := v.inOrder[i]
-	if i+1 < len(v.inOrder) {
-		next := v.inOrder[i+1]
-		k.RetiresAt = next.ActivatesAt
-		k.DroppedAt = v.keep(k, next)
-	}
-	switch {
-	case !k.RevokedAt.IsZero():
-		k.State = Revoked
-	case !k.DroppedAt.IsZero() && !v.past.Before(k.DroppedAt):
-		k.State = Dropped
-	case i > current:
-		k.State = Pending
-	case i == current && v.now.Before(k.SignUntil):
-		k.State = Signing
-	default:
-		k.State = Retired
-	}
-	return k
+func isFirst(r *Record, all []*Record) bool {
+	return r.Seq == 1 && !slices.ContainsFunc(all, func(o *Record) bool { return o.Created.Before(r.Created) })
 }
 
 // keep returns until when k verifies, next being the next in order.
-func (v *viewer) keep(k, next RingKey) time.Time {
-	p := k.Timing
-	end := next.ActivatesAt
+func keep(k, next *planned, facts Facts) time.Time {
+	p := &k.Timing
+	end := next.activatesAt
 	for _, kid := range []string{k.KID, next.KID} {
-		if announced, ok := v.facts.At(FactAnnounced, kid); ok {
+		if announced, ok := facts.At(FactAnnounced, kid); ok {
 			end = later(end, announced.Add(p.SignFor+p.ClockSkew))
 		}
 	}
 	return end.Add(p.MaxTokenTTL + p.Leeway)
+}
+
+// current returns the index in order of the last that has taken effect, or -1.
+func (p *plan) current(now time.Time) int {
+	now = later(now, p.past)
+	for i := len(p.inOrder) - 1; i >= 0; i-- {
+		if !p.inOrder[i].activatesAt.After(now) {
+			return i
+		}
+	}
+	return -1
+}
+
+// signer returns what signs, or nil.
+func (p *plan) signer(now time.Time) *planned {
+	if i := p.current(now); i >= 0 && p.state(i, i, now) == Signing {
+		return &p.inOrder[i]
+	}
+	return nil
+}
+
+// pending returns those in order that have not taken effect, the next first.
+func (p *plan) pending(now time.Time) []planned { return p.inOrder[p.current(now)+1:] }
+
+// dropped reports whether k verifies nothing any more. For one that left the
+// order: whether it would not, had it stayed.
+func (p *plan) dropped(k *planned, now time.Time) bool {
+	return !k.droppedAt.IsZero() && !later(now, p.past).Before(k.droppedAt)
+}
+
+// state returns the state of the i-th in order.
+func (p *plan) state(i, current int, now time.Time) State {
+	k := &p.inOrder[i]
+	switch {
+	case !k.revokedAt.IsZero():
+		return Revoked
+	case p.dropped(k, now):
+		return Dropped
+	case i > current:
+		return Pending
+	case i == current && now.Before(k.SignUntil):
+		return Signing
+	}
+	return Retired
+}
+
+// at returns the ring at one moment.
+func (p *plan) at(now time.Time) Ring {
+	ring := Ring{Signer: -1}
+	current := p.current(now)
+	for i, k := range p.inOrder {
+		state := p.state(i, current, now)
+		if state == Signing {
+			ring.Signer = i
+		}
+		ring.Keys = append(ring.Keys, k.in(state))
+	}
+	for _, k := range p.left {
+		k.droppedAt = time.Time{} // it never signed
+		ring.Keys = append(ring.Keys, k.in(Revoked))
+	}
+	return ring
+}
+
+func (k planned) in(state State) RingKey {
+	return RingKey{Record: *k.Record, State: state, ActivatesAt: k.activatesAt, RetiresAt: k.retiresAt, DroppedAt: k.droppedAt, RevokedAt: k.revokedAt}
 }
 
 func later(a, b time.Time) time.Time {

@@ -1,0 +1,368 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// ErrRefused reports that a change was not made since it would cost tokens, or
+// makes no sense. Nothing is wrong with the store. See [RefusedError].
+var ErrRefused = errors.New("rotation: refused")
+
+// A RefusedError says why a change was refused, and from when on it would not be.
+type RefusedError struct {
+	Tenant, KID string
+	Reason      string
+	From        time.Time // by the store's clock; zero if waiting does not help
+}
+
+// Error says so in words.
+func (e *RefusedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v: tenant %q", ErrRefused, e.Tenant)
+	if e.KID != "" {
+		fmt.Fprintf(&b, ", key %q", e.KID)
+	}
+	fmt.Fprintf(&b, ": %s", e.Reason)
+	if !e.From.IsZero() {
+		fmt.Fprintf(&b, "; it may be from %s on", e.From.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+	}
+	return b.String()
+}
+
+// Is reports whether target is [ErrRefused].
+func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
+
+// A scene is a ring as the store had it at one moment: what a change is decided on.
+type scene struct {
+	tenant   string
+	digest   string // "" if there is no ring
+	now      time.Time
+	deadline time.Duration
+	held     *held // complete, and authentic
+}
+
+// A minting is a record that is to be sealed.
+type minting struct {
+	Record
+	material *material
+}
+
+// A proposal is a change before it is sealed.
+type proposal struct {
+	op         Op
+	kid        string
+	seq        int
+	head       int           // 0: as it is
+	minted     []minting     // to seal
+	merged     []*heldRecord // sealed already
+	tenantKeys []sealedTenantKey
+	facts      []proposedFact
+	bounds     []Bound  // besides those of the facts
+	remove     []string // kids: all but their revocation
+}
+
+// A proposedFact is to lie from from to to after the time of the store.
+type proposedFact struct {
+	FactID
+	at       time.Time
+	from, to time.Duration
+}
+
+func (s *scene) refuse(kid, reason string, from time.Time) error {
+	return &RefusedError{Tenant: s.tenant, KID: kid, Reason: reason, From: from}
+}
+
+// policy is the timing of the newest record.
+func (s *scene) policy() *Policy { return &s.held.newest().Timing }
+
+// ring reports an error if there is no ring to change.
+func (s *scene) ring() error {
+	switch {
+	case s.held.plan.dead:
+		return s.refuse("", "its ring was destroyed", time.Time{})
+	case s.held.newest() == nil:
+		return fmt.Errorf("rotation: tenant %q has no ring in the store: create one: %w", s.tenant, keystore.ErrNotFound)
+	}
+	return nil
+}
+
+// past is a time for a fact that has just happened. It lies within the bounds of
+// the store until it gets there, and not before anything that is known.
+func (s *scene) past() time.Time { return later(s.now, s.held.plan.past) }
+
+// soon is a time for what others have to hear of: not before the store has it.
+func (s *scene) soon(p *Policy) time.Time { return s.now.Add(p.window(s.deadline) / 2) }
+
+func (s *scene) happened(p *proposal, kind FactKind, kid string, timing *Policy) {
+	p.facts = append(p.facts, proposedFact{FactID{kind, kid}, s.past(), -timing.window(s.deadline), 0})
+}
+
+func (s *scene) announced(p *proposal, kid string, timing *Policy) {
+	p.facts = append(p.facts, proposedFact{FactID{FactAnnounced, kid}, s.soon(timing), 0, timing.window(s.deadline)})
+}
+
+// create decides about the first ring of a tenant: one key that signs now, and one
+// that is pending.
+func (s *scene) create(policy Policy, made func() (*material, error)) (*proposal, error) {
+	if s.digest != "" {
+		return nil, s.refuse("", "it has a ring already", time.Time{})
+	}
+	p := &proposal{op: OpCreate}
+	next := later(s.now.Add(policy.Every), s.now.Add(policy.Propagation+2*policy.ClockSkew))
+	for i, activate := range []time.Time{s.now, next} {
+		if err := s.mint(p, policy, i+1, activate, made); err != nil {
+			return nil, err
+		}
+	}
+	p.kid, p.seq = p.minted[0].KID, 1
+	window := policy.window(s.deadline)
+	p.bounds = append(p.bounds, Bound{At: s.now, From: -window, To: window})
+	return p, nil
+}
+
+// signPeriods is for how many periods a key signs if nobody mints another. Then the
+// tenant stops signing, rather than never to turn its keys again without a word.
+const signPeriods = 3
+
+// mint adds a new key to p.
+func (s *scene) mint(p *proposal, policy Policy, seq int, activate time.Time, made func() (*material, error)) error {
+	m, err := made()
+	if err != nil {
+		return err
+	}
+	if m.alg != policy.Algorithm {
+		return fmt.Errorf("rotation: material for %s, the policy has %s", m.alg, policy.Algorithm)
+	}
+	r := Record{Tenant: s.tenant, KID: m.kid, Seq: seq, Algorithm: policy.Algorithm, Created: s.now, ActivateAt: activate,
+		SignUntil: activate.Add(signPeriods * policy.Every), Origin: Generated, Timing: policy}
+	p.minted = append(p.minted, minting{r, m})
+	p.kid, p.seq, p.head = r.KID, seq, seq
+	s.announced(p, r.KID, &policy)
+	return nil
+}
+
+// due reports whether the ring has no key pending: a standby has to be there nearly
+// always, to be promoted.
+func (h *held) due(now time.Time) bool {
+	return h.newest() != nil && !h.plan.dead && len(h.plan.pending(now)) == 0
+}
+
+// mintNext decides about the next key: under policy, to sign after last, or, if
+// that is nil, as soon as it may.
+func (s *scene) mintNext(p *proposal, policy Policy, last *planned, made func() (*material, error)) error {
+	if from := s.mintFrom(); s.now.Before(from) {
+		return s.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
+	}
+	propagation := max(policy.Propagation, s.policy().Propagation)
+	soonest := s.now.Add(propagation + 2*policy.ClockSkew)
+	activate, latest := soonest, s.now
+	if last != nil {
+		turn := last.activatesAt.Add(last.Timing.Every)
+		if last.SignUntil.Before(turn) {
+			turn = last.SignUntil
+		}
+		activate, latest = later(soonest, turn), later(s.now, last.activatesAt)
+	}
+	every := policy.Every
+	if last != nil {
+		every = max(every, last.Timing.Every)
+	}
+	p.bounds = append(p.bounds, Bound{At: activate, From: propagation, To: latest.Sub(s.now) + every + propagation + policy.window(s.deadline)})
+	return s.mint(p, policy, s.held.maxSeq()+1, activate, made)
+}
+
+// mintFrom is when the next may be minted: two at a time would not become known one
+// by one.
+func (s *scene) mintFrom() time.Time {
+	n := s.held.newest()
+	return n.Created.Add(n.Timing.Freshness + n.Timing.ClockSkew)
+}
+
+// mintDue is what a rotator does by itself. It is nil if there is nothing to do.
+func (s *scene) mintDue(made func() (*material, error)) (*proposal, error) {
+	if !s.held.due(s.now) || s.now.Before(s.mintFrom()) {
+		return nil, nil
+	}
+	p := &proposal{op: OpMint}
+	return p, s.mintNext(p, *s.policy(), s.lastInOrder(), made)
+}
+
+func (s *scene) lastInOrder() *planned {
+	if n := len(s.held.plan.inOrder); n > 0 {
+		return &s.held.plan.inOrder[n-1]
+	}
+	return nil
+}
+
+// setPolicy mints the next key under another policy, whether or not one is pending.
+func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*proposal, error) {
+	if err := s.ring(); err != nil {
+		return nil, err
+	}
+	p := &proposal{op: OpMint}
+	return p, s.mintNext(p, policy, s.lastInOrder(), made)
+}
+
+// usableFrom returns when every fresh instance knows k, and every reader of the
+// JWK Set: from then on it may sign.
+func (s *scene) usableFrom(k *planned) time.Time {
+	t := &k.Timing
+	published := s.held.publishedAt(k.KID)
+	for _, kind := range []FactKind{FactAnnounced, FactRepublished} {
+		if at, ok := s.held.facts.At(kind, k.KID); ok {
+			published = later(published, at)
+		}
+	}
+	return later(published, k.Created).Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)
+}
+
+// promote decides about making kid sign now.
+func (s *scene) promote(kid string, force bool) (*proposal, error) {
+	if err := s.ring(); err != nil {
+		return nil, err
+	}
+	k, first, err := s.pendingKey(kid)
+	if err != nil {
+		return nil, err
+	}
+	if !force && !first {
+		return nil, s.refuse(kid, "another key is pending before it", time.Time{})
+	}
+	if from := s.usableFrom(k); !force && s.now.Before(from) {
+		return nil, s.tooFresh(k)
+	}
+	p := &proposal{op: OpPromote}
+	s.makeSign(p, k, force)
+	return p, nil
+}
+
+func (s *scene) tooFresh(k *planned) error {
+	return s.refuse(k.KID, "it has not been published for long enough: instances that have not heard of it would refuse its tokens", s.usableFrom(k))
+}
+
+func (s *scene) pendingKey(kid string) (k *planned, first bool, err error) {
+	r := s.held.find(kid)
+	if r == nil {
+		return nil, false, fmt.Errorf("rotation: tenant %q has no key %q: %w", s.tenant, kid, keystore.ErrNotFound)
+	}
+	pending := s.held.plan.pending(s.now)
+	for i := range pending {
+		if pending[i].KID == kid {
+			return &pending[i], i == 0, nil
+		}
+	}
+	state := Retired
+	for _, k := range s.held.plan.at(s.now).Keys {
+		if k.KID == kid {
+			state = k.State
+		}
+	}
+	return nil, false, s.refuse(kid, fmt.Sprintf("it is %s: only a pending key can be promoted", state), time.Time{})
+}
+
+// makeSign adds to p that k signs from now on.
+func (s *scene) makeSign(p *proposal, k *planned, force bool) {
+	s.happened(p, FactPromoted, k.KID, &k.Timing)
+	if force {
+		s.happened(p, FactForced, k.KID, &k.Timing)
+	}
+	s.announced(p, k.KID, &k.Timing)
+	p.kid, p.seq = k.KID, k.Seq
+}
+
+// rotate decides about making the next pending key sign now, and minting another.
+// Without one that is pending it mints.
+func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, error) {
+	if err := s.ring(); err != nil {
+		return nil, err
+	}
+	pending := s.held.plan.pending(s.now)
+	if len(pending) == 0 {
+		p := &proposal{op: OpMint}
+		return p, s.mintNext(p, *s.policy(), s.lastInOrder(), made)
+	}
+	next := &pending[0]
+	if from := s.usableFrom(next); !force && s.now.Before(from) {
+		return nil, s.tooFresh(next)
+	}
+	p := &proposal{op: OpRotate}
+	if promoted := *next; len(pending) == 1 && !s.now.Before(s.mintFrom()) {
+		promoted.activatesAt = s.past()
+		if err := s.mintNext(p, *s.policy(), &promoted, made); err != nil {
+			return nil, err
+		}
+	}
+	s.makeSign(p, next, force)
+	return p, nil
+}
+
+// revoke decides about kid's revocation. It returns nil if it was revoked already.
+func (s *scene) revoke(kid string, force bool, made func() (*material, error)) (*proposal, error) {
+	if err := s.ring(); err != nil {
+		return nil, err
+	}
+	r := s.held.find(kid)
+	if r == nil {
+		return nil, fmt.Errorf("rotation: tenant %q has no key %q: %w", s.tenant, kid, keystore.ErrNotFound)
+	}
+	if _, revoked := s.held.facts.At(FactRevoked, kid); revoked {
+		return nil, nil
+	}
+	p := &proposal{op: OpRevoke}
+	s.happened(p, FactRevoked, kid, &r.Timing)
+	if current := s.held.plan.current(s.now); current >= 0 && s.held.plan.inOrder[current].KID == kid {
+		if err := s.succeed(p, kid, force, made); err != nil {
+			return nil, err
+		}
+	}
+	p.kid, p.seq = kid, r.Seq
+	return p, nil
+}
+
+// succeed adds to p who signs after kid, which is being revoked.
+func (s *scene) succeed(p *proposal, kid string, force bool, made func() (*material, error)) error {
+	pending := s.held.plan.pending(s.now)
+	switch {
+	case len(pending) > 0 && !s.now.Before(s.usableFrom(&pending[0])):
+		s.makeSign(p, &pending[0], false)
+		return nil
+	case !force && len(pending) > 0:
+		return s.refuse(kid, fmt.Sprintf("it signs, and the next key, %q, has not been published for long enough to take over; "+
+			"force it, and the tenant has no key to sign with for a while", pending[0].KID), s.usableFrom(&pending[0]))
+	case !force:
+		return s.refuse(kid, "it signs, and no key is pending that could take over; force it, and the tenant has no key to sign with for a while", time.Time{})
+	}
+	t := s.policy()
+	return s.mint(p, *t, s.held.maxSeq()+1, s.now.Add(t.Freshness+t.ClockSkew+t.ReaderStaleness), made)
+}
+
+// collect decides about removing what verifies nothing any more: nil if there is
+// nothing to do.
+func (s *scene) collect() *proposal {
+	p := &proposal{op: OpCollect}
+	gone := func(k *planned) bool {
+		return s.held.plan.dropped(k, s.now.Add(-k.Timing.Freshness-k.Timing.ClockSkew))
+	}
+	for i := range s.held.plan.inOrder {
+		k := &s.held.plan.inOrder[i]
+		if !gone(k) {
+			break // a prefix only: order is what the rest is kept by
+		}
+		p.remove = append(p.remove, k.KID)
+	}
+	for i := range s.held.plan.left {
+		if k := &s.held.plan.left[i]; gone(k) {
+			p.remove = append(p.remove, k.KID)
+		}
+	}
+	if len(p.remove) == 0 {
+		return nil
+	}
+	p.kid = p.remove[0]
+	return p
+}

@@ -1,0 +1,250 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// A loop keeps a keyring in step: it polls, and syncs what it is nudged or asked to,
+// one pass at a time.
+type loop struct {
+	k      *Keyring
+	jitter *rand.Rand
+
+	nudges [Buckets]atomic.Bool
+	woken  chan struct{} // holds one: there are nudges
+
+	mu    sync.Mutex
+	asks  []*ask
+	asked chan struct{} // holds one: there are asks
+	next  chan struct{} // closed when a pass has ended
+}
+
+// An ask is somebody's wish for a sync of a tenant's bucket.
+type ask struct {
+	tenant  string
+	learned Facts // to be held from now on, whether the store still has it or not
+	done    chan struct{}
+	err     error // after done: why the ring is not in step
+	end     func()
+}
+
+func (l *loop) init(k *Keyring) {
+	h := fnv.New64a()
+	h.Write([]byte(k.cfg.Instance))
+	l.k = k
+	l.jitter = rand.New(rand.NewPCG(h.Sum64(), 0)) // spreads instances; not a secret
+	l.woken, l.asked, l.next = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+}
+
+func (l *loop) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if !l.k.cfg.OneShot {
+		wg.Go(func() { l.listen(ctx) })
+	}
+	poll, doubt := time.NewTimer(l.wait()), time.NewTimer(l.doubtEnds())
+	defer poll.Stop()
+	defer doubt.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+			l.pass(ctx, l.k.buckets, nil)
+			poll.Reset(l.wait())
+		case <-doubt.C:
+			l.pass(ctx, l.doubtEnded(), nil)
+		case <-l.woken:
+			l.nudged(ctx)
+		case <-l.asked:
+			l.answer(ctx)
+		}
+		doubt.Reset(l.doubtEnds())
+	}
+}
+
+// wait returns how long to wait for the next poll.
+func (l *loop) wait() time.Duration {
+	poll := l.k.times.Load().poll
+	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
+}
+
+// doubtEnds returns how long it is until the doubt about a bucket may end.
+func (l *loop) doubtEnds() time.Duration {
+	now, least := l.k.cfg.Now(), time.Hour
+	for _, b := range l.k.buckets {
+		if left := b.trust.until.Sub(now); b.trust.doubt && left > 0 {
+			least = min(least, left)
+		}
+	}
+	return least
+}
+
+func (l *loop) doubtEnded() []*bucket {
+	now := l.k.cfg.Now()
+	var ended []*bucket
+	for _, b := range l.k.buckets {
+		if b.trust.doubt && !now.Before(b.trust.until) {
+			ended = append(ended, b)
+		}
+	}
+	return ended
+}
+
+func (l *loop) pass(ctx context.Context, buckets []*bucket, compare map[string]bool) {
+	if len(buckets) == 0 {
+		return
+	}
+	(&pass{k: l.k, ctx: ctx, buckets: buckets, compare: compare}).run()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.next)
+	l.next = make(chan struct{})
+}
+
+// moved returns a channel that is closed when the next pass has ended.
+func (l *loop) moved() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// listen hears of changes. It is a hint: the poll is the guarantee.
+func (l *loop) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := l.k.store.Listen(ctx, l.nudge)
+		if ctx.Err() != nil {
+			return
+		}
+		l.k.cfg.Logger.Warn("changes are not heard of at once, but with the next poll", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(l.k.times.Load().poll):
+		}
+	}
+}
+
+func (l *loop) nudge(bucket int) {
+	if bucket < 0 || bucket >= Buckets || l.k.byIndex[bucket] == nil {
+		return
+	}
+	l.nudges[bucket].Store(true)
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// nudged syncs the buckets that have changed. The pause before the next keeps
+// forged nudges cheap.
+func (l *loop) nudged(ctx context.Context) {
+	var buckets []*bucket
+	for _, b := range l.k.buckets {
+		if l.nudges[b.index].Swap(false) {
+			buckets = append(buckets, b)
+		}
+	}
+	l.pass(ctx, buckets, nil)
+	select {
+	case <-ctx.Done():
+	case <-time.After(nudgeGap):
+	}
+}
+
+// ask adds a wish. end, if any, is called before done is closed.
+func (l *loop) ask(tenant string, learned Facts, end func()) *ask {
+	a := &ask{tenant: tenant, learned: learned, done: make(chan struct{}), end: end}
+	l.mu.Lock()
+	l.asks = append(l.asks, a)
+	l.mu.Unlock()
+	select {
+	case l.asked <- struct{}{}:
+	default:
+	}
+	return a
+}
+
+// answer makes one pass for all who have asked.
+func (l *loop) answer(ctx context.Context) {
+	l.mu.Lock()
+	asks := l.asks
+	l.asks = nil
+	l.mu.Unlock()
+	compare := make(map[string]bool)
+	var buckets []*bucket
+	seen := make(map[*bucket]bool)
+	for _, a := range asks {
+		l.learn(a)
+		b := l.k.byIndex[BucketOf(a.tenant)]
+		compare[a.tenant] = true
+		if b != nil && !seen[b] {
+			seen[b], buckets = true, append(buckets, b)
+		}
+	}
+	l.pass(ctx, buckets, compare)
+	for _, a := range asks {
+		a.err = l.result(a.tenant)
+		if a.end != nil {
+			a.end()
+		}
+		close(a.done)
+	}
+}
+
+// learn holds what this process has just written: it is known, even if the store
+// loses it before anybody has read it.
+func (l *loop) learn(a *ask) {
+	r := l.k.ring(a.tenant)
+	if r == nil || a.learned.Equal(Facts{}) {
+		return
+	}
+	old := r.state.Load()
+	if old == nil {
+		return
+	}
+	h := &held{head: old.head, records: slices.Clone(old.records), tenantKeys: old.tenantKeys, published: old.published}
+	h.facts = old.facts.Join(a.learned).of(func(kid string) bool { return old.find(kid) != nil })
+	r.state.Store(h.planned())
+	h.settle(old, r.step.Load().complete)
+	r.dirty = true
+}
+
+// result returns why a tenant's ring is not in step.
+func (l *loop) result(tenant string) error {
+	if b := l.k.byIndex[BucketOf(tenant)]; b != nil && b.err != nil {
+		return b.err
+	}
+	if r := l.k.ring(tenant); r != nil {
+		return r.step.Load().err
+	}
+	return nil
+}
+
+var errClosed = errors.New("rotation: the keyring is closed")
+
+// sync asks for a sync of tenant's bucket, and waits for it. The error wraps
+// [keystore.ErrUnavailable].
+func (k *Keyring) sync(ctx context.Context, tenant string, learned Facts) error {
+	return k.await(ctx, k.loop.ask(tenant, learned, nil))
+}
+
+func (k *Keyring) await(ctx context.Context, a *ask) error {
+	select {
+	case <-a.done:
+		return a.err
+	case <-k.done:
+		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, errClosed)
+	case <-ctx.Done():
+		return fmt.Errorf("rotation: the store has not answered yet: %w: %w", keystore.ErrUnavailable, ctx.Err())
+	}
+}

@@ -1,0 +1,237 @@
+package rotation
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// A merger brings together what an instance holds of a ring and what the store has.
+// It decides; it calls nobody.
+type merger struct {
+	tenant string
+	mine   *held      // nil: nothing
+	theirs *held      // what is authentic in the store
+	failed *ringError // nil: all of it is
+	now    time.Time
+
+	good     time.Time // of mine: the last good sync, by the instance's clock
+	local    time.Time // now, by the instance's clock
+	deadline time.Duration
+
+	union     *held // what both know, and nothing else
+	news      Facts // what is to be said besides: times that are proposed
+	forgotten map[FactID]bool
+}
+
+// A merge is what a merger came to.
+type merge struct {
+	// union is what both know: to be held if nothing was written.
+	union *held
+
+	// healed is what the store has once change is made, and what to hold then.
+	// change is nil if the store lacks nothing.
+	healed *held
+	change *proposal
+}
+
+// merge joins what the instance and the store hold. What the store lacks is written
+// back: any holder can do that, and each comes to the same.
+func (m *merger) merge() merge {
+	m.union = m.join()
+	if m.union.plan.dead || m.mine == nil {
+		return merge{union: m.union, healed: m.union}
+	}
+	missing := m.missing()
+	m.forgotten = make(map[FactID]bool)
+	m.news = Facts{}
+	for _, r := range missing {
+		m.republish(r)
+	}
+	m.assert()
+	m.announcePromotions()
+	healed := &held{head: m.union.head, records: slices.Clone(m.union.records), tenantKeys: m.union.tenantKeys, published: m.union.published}
+	healed.facts = m.healedFacts()
+	healed.planned()
+	p := m.proposal(healed, missing)
+	if p == nil {
+		return merge{union: m.union, healed: m.union}
+	}
+	return merge{union: m.union, healed: healed, change: p}
+}
+
+// join returns what either knows. What the store lacks and the plan has dropped was
+// collected, and goes.
+func (m *merger) join() *held {
+	u := &held{head: m.theirs.head, facts: m.theirs.facts, records: slices.Clone(m.theirs.records),
+		tenantKeys: slices.Clone(m.theirs.tenantKeys), published: m.theirs.published}
+	if m.mine == nil {
+		return u.planned()
+	}
+	u.facts = u.facts.Join(m.mine.facts)
+	if !u.facts.Dead.IsZero() {
+		return (&held{head: u.head, facts: u.facts}).planned()
+	}
+	for _, r := range m.mine.records {
+		if m.theirs.find(r.KID) == nil {
+			u.records = append(u.records, r)
+		}
+	}
+	u.planned()
+	collected := func(r *heldRecord) bool { return m.theirs.find(r.KID) == nil && u.plan.dropped(u.planOf(r), m.now) }
+	u.records = slices.DeleteFunc(u.records, collected)
+	u.facts = u.facts.of(func(kid string) bool { return u.find(kid) != nil })
+	u.planned()
+	for _, tk := range m.mine.tenantKeys {
+		used := func(r *heldRecord) bool { return r.tenantKey == tk.id }
+		if u.tenantKey(tk.id) == nil && slices.ContainsFunc(u.records, used) {
+			u.tenantKeys = append(u.tenantKeys, tk)
+		}
+	}
+	return u
+}
+
+// missing returns the records that the store lacks.
+func (m *merger) missing() []*heldRecord {
+	var missing []*heldRecord
+	for _, r := range m.union.records {
+		if m.theirs.find(r.KID) == nil {
+			missing = append(missing, r)
+		}
+	}
+	return missing
+}
+
+// republish decides about a record that the store lacked. Who has synced meanwhile
+// does not know it: one that has not taken effect becomes known anew. So does one
+// that has, if we have been away for so long that we cannot have been signing with
+// it, and the store has others sign: then nobody may know it but us, and by our
+// promotion of it nobody has been bound.
+func (m *merger) republish(r *heldRecord) {
+	m.news.Add(FactAnnounced, r.KID, m.soon())
+	if _, revoked := m.union.facts.At(FactRevoked, r.KID); revoked {
+		return
+	}
+	pending := m.union.planOf(r).activatesAt.After(m.now)
+	if pending {
+		m.news.Add(FactRepublished, r.KID, m.soon())
+		return
+	}
+	confirmed := !m.good.IsZero() && m.good.After(r.Created.Add(r.Timing.Dwell))
+	away := m.good.IsZero() || age(m.local, m.good) > r.Timing.SignFor
+	if (away || !confirmed) && m.theirs.plan.signer(m.now) != nil {
+		m.news.Add(FactRepublished, r.KID, m.soon())
+		if _, theirs := m.theirs.facts.At(FactPromoted, r.KID); !theirs {
+			m.forgotten[FactID{FactPromoted, r.KID}] = true
+		}
+	}
+}
+
+// assert tells of keys that we have been signing with when others, who did not know,
+// published them anew: they must not wait.
+func (m *merger) assert() {
+	for _, r := range m.union.records {
+		old := m.mine.find(r.KID)
+		if old == nil || m.good.IsZero() || age(m.local, m.good) > r.Timing.SignFor {
+			continue
+		}
+		again, ok := m.theirs.facts.At(FactRepublished, r.KID)
+		before, had := m.mine.facts.At(FactRepublished, r.KID)
+		if !ok || had && !again.After(before) {
+			continue
+		}
+		_, revoked := m.union.facts.At(FactRevoked, r.KID)
+		was := m.mine.planOf(old).activatesAt
+		if !revoked && !was.After(m.now) && m.union.planOf(r).activatesAt.After(was) {
+			m.news.Add(FactPromoted, r.KID, was)
+		}
+	}
+}
+
+// announcePromotions: who has not heard of a promotion that the store lacked signs
+// with the one before.
+func (m *merger) announcePromotions() {
+	for _, r := range m.union.records {
+		id := FactID{FactPromoted, r.KID}
+		at, ok := m.union.facts.Join(m.news).At(FactPromoted, r.KID)
+		theirs, known := m.theirs.facts.At(FactPromoted, r.KID)
+		if ok && !m.forgotten[id] && (!known || at.Before(theirs)) {
+			m.news.Add(FactAnnounced, r.KID, m.soon())
+		}
+	}
+}
+
+// soon is a time that lies within the bounds of the store when it gets there.
+func (m *merger) soon() time.Time {
+	return m.now.Add(m.timing().window(m.deadline) / 2)
+}
+
+func (m *merger) timing() *Policy { return &m.union.newest().Timing }
+
+func (m *merger) healedFacts() Facts {
+	facts := m.union.facts.Join(m.news)
+	for id := range m.forgotten {
+		facts.forget(id.Kind, id.KID)
+	}
+	return facts
+}
+
+// proposal returns what the store lacks of healed, or nil.
+func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
+	p := &proposal{op: OpMerge, merged: missing}
+	for _, r := range missing {
+		if r.Seq > m.theirs.head && r.Seq > p.head {
+			p.head = r.Seq
+		}
+	}
+	if m.garbled(fieldHead) {
+		p.head = max(p.head, healed.maxSeq())
+	}
+	for _, tk := range healed.tenantKeys {
+		if field := prefixKey + tk.id; m.theirs.tenantKey(tk.id) == nil && (!m.garbled(field) || m.replaceable(field)) {
+			p.tenantKeys = append(p.tenantKeys, tk)
+		}
+	}
+	for id, at := range healed.facts.All {
+		if theirs, ok := m.theirs.facts.At(id.Kind, id.KID); ok && theirs.Equal(at) {
+			continue
+		}
+		if field := factField(id.Kind, id.KID); !m.garbled(field) || m.replaceable(field) {
+			p.facts = append(p.facts, m.bounded(id, at))
+		}
+	}
+	if p.head+len(p.merged)+len(p.tenantKeys)+len(p.facts) == 0 {
+		return nil
+	}
+	if len(missing) > 0 {
+		p.kid, p.seq = missing[0].KID, missing[0].Seq
+	}
+	return p
+}
+
+// bounded holds what is new to the present, and what is merged to the past.
+func (m *merger) bounded(id FactID, at time.Time) proposedFact {
+	if fresh, ok := m.news.At(id.Kind, id.KID); ok && id.Kind != FactPromoted && fresh.Equal(at) {
+		return proposedFact{FactID: id, at: at, from: 0, to: m.window()}
+	}
+	return proposedFact{FactID: id, at: at, from: -forever, to: m.window()}
+}
+
+func (m *merger) garbled(field string) bool { return m.failed != nil && m.failed.failed[field] != nil }
+
+// replaceable reports whether we may write over a garbled field. What is under another
+// KEK, or of a newer keyturn, may be somebody's later word.
+func (m *merger) replaceable(field string) bool {
+	return slices.Contains(m.failed.replaceable(), field)
+}
+
+func (m *merger) window() time.Duration {
+	if m.union.newest() == nil {
+		return 0
+	}
+	return m.timing().window(m.deadline)
+}
+
+const forever = 250 * 365 * 24 * time.Hour
+
+func decimal(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }

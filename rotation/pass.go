@@ -1,0 +1,390 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// A pass is one sync of some buckets, from the request to the repair. Only the loop
+// makes passes, one at a time.
+type pass struct {
+	k       *Keyring
+	ctx     context.Context
+	buckets []*bucket
+	compare map[string]bool // tenants whose rings are to be compared in any case
+	changed bool            // some ring is another than before
+}
+
+func (p *pass) run() {
+	p.k.counts.syncs.Add(1)
+	again := p.buckets
+	for range syncRounds {
+		if again = p.round(again); len(again) == 0 {
+			break
+		}
+	}
+}
+
+// round syncs buckets once, and returns those of which there is more.
+func (p *pass) round(buckets []*bucket) (more []*bucket) {
+	sent := p.k.cfg.Now()
+	replies := p.sync(buckets)
+	received := p.k.cfg.Now()
+	p.list(buckets, replies)
+	p.load(p.stale(buckets, replies))
+	if p.changed {
+		p.k.retime()
+	}
+	failed := false
+	for i, b := range buckets {
+		switch reply := &replies[i]; {
+		case reply.Err != nil:
+			failed = true
+			p.fail(b, reply.Err)
+		case reply.More:
+			b.place, b.stillSince = reply.Place, sent
+			more = append(more, b)
+		default:
+			p.settle(b, reply, sent, received)
+		}
+	}
+	if failed {
+		p.k.counts.failures.Add(1)
+	}
+	return more
+}
+
+// call returns the context of one call of the store.
+func (p *pass) call() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(p.ctx, p.k.times.Load().deadline)
+}
+
+func (p *pass) sync(buckets []*bucket) []SyncReply {
+	w := p.k.times.Load().w()
+	requests := make([]SyncRequest, len(buckets))
+	for i, b := range buckets {
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
+		if b.trust.complete.IsZero() {
+			requests[i].VouchWithin, requests[i].VouchFor = w, 2*w
+		}
+	}
+	instance := p.k.cfg.Instance
+	if p.k.cfg.OneShot {
+		instance = ""
+	}
+	ctx, cancel := p.call()
+	defer cancel()
+	return p.k.store.Sync(ctx, instance, requests)
+}
+
+// digests returns the tenants of b whose turn it is to be compared, in the order of
+// the bucket.
+func (p *pass) digests(b *bucket) []string {
+	var tenants []string
+	for i, r := range b.rings {
+		if i%digestSlices == b.turn%digestSlices || p.compare[r.tenant] {
+			tenants = append(tenants, r.tenant)
+		}
+	}
+	return tenants
+}
+
+// list learns of the tenants of the buckets in which anything may have changed.
+func (p *pass) list(buckets []*bucket, replies []SyncReply) {
+	if !p.k.holdsAll() {
+		return
+	}
+	var indexes, at []int
+	for i, b := range buckets {
+		if replies[i].Err == nil && replies[i].Resync {
+			indexes, at = append(indexes, b.index), append(at, i)
+		}
+	}
+	if len(indexes) == 0 {
+		return
+	}
+	ctx, cancel := p.call()
+	defer cancel()
+	tenants, err := p.k.store.Tenants(ctx, indexes)
+	for i := range indexes {
+		if err != nil {
+			replies[at[i]].Err = err
+			continue
+		}
+		replies[at[i]].Changed = tenants[i]
+	}
+}
+
+// stale returns the rings that have to be read.
+func (p *pass) stale(buckets []*bucket, replies []SyncReply) []*ring {
+	var stale []*ring
+	for i, b := range buckets {
+		reply := &replies[i]
+		if reply.Err != nil {
+			continue
+		}
+		if reply.Resync {
+			p.k.counts.resyncs.Add(1)
+		}
+		p.mark(b, reply)
+		for _, r := range b.rings {
+			if r.dirty || reply.Resync {
+				stale = append(stale, r)
+			}
+		}
+	}
+	return stale
+}
+
+// mark makes dirty what the reply says has changed.
+func (p *pass) mark(b *bucket, reply *SyncReply) {
+	for i, tenant := range p.digests(b) {
+		if r := p.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+			r.dirty = true
+		}
+	}
+	for _, tenant := range reply.Changed {
+		r := p.k.ring(tenant)
+		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isText(tenant, 1, maxTenant) {
+			r = p.k.add(tenant)
+		}
+		if r != nil {
+			r.dirty = true
+		}
+	}
+	b.turn++
+}
+
+// load reads rings, and brings together what they say and what is held.
+func (p *pass) load(stale []*ring) {
+	for len(stale) > 0 {
+		n := min(len(stale), loadAtOnce)
+		some := stale[:n]
+		stale = stale[n:]
+		tenants := make([]string, n)
+		for i, r := range some {
+			tenants[i] = r.tenant
+		}
+		ctx, cancel := p.call()
+		snapshots := p.k.store.Load(ctx, tenants)
+		cancel()
+		p.absorbAll(some, snapshots)
+	}
+}
+
+// absorbers is how many rings are opened, and merged back, at once.
+const absorbers = 8
+
+func (p *pass) absorbAll(rings []*ring, snapshots []Snapshot) {
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(absorbers, len(rings)) {
+		wg.Go(func() {
+			for i := range next {
+				p.absorbed(rings[i], p.absorb(rings[i], snapshots[i]))
+			}
+		})
+	}
+	for i, r := range rings {
+		if snapshots[i].Err == nil && (snapshots[i].Digest != r.digest || r.dirty) {
+			p.changed = true
+		}
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// absorbed notes whether a ring is what the store has.
+func (p *pass) absorbed(r *ring, err error) {
+	r.dirty = err != nil
+	old := r.step.Load()
+	if err == nil {
+		return // settle follows
+	}
+	if old.err == nil {
+		p.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
+	}
+	out := *old
+	out.err, out.bad = cannotTell(err), true
+	r.step.Store(&out)
+}
+
+// maxMerges bounds how often a merge is tried again that somebody came before.
+const maxMerges = 4
+
+// absorb brings together what the store has and what is held, and merges back what
+// the store lacks. The error says why the ring is not in step.
+func (p *pass) absorb(r *ring, s Snapshot) error {
+	for range maxMerges {
+		if s.Err != nil {
+			return s.Err
+		}
+		m, failed := p.merger(r, s)
+		result := m.merge()
+		if result.change == nil || p.k.cfg.OneShot {
+			p.install(r, result.union, s.Digest)
+			return p.judge(r, failed)
+		}
+		p.install(r, result.union, s.Digest)
+		done, err := p.write(r, result, s.Digest)
+		if err != nil {
+			return fmt.Errorf("rotation: what the store lacks could not be put back: %w", err)
+		}
+		if done && failed == nil {
+			return p.judge(r, nil)
+		}
+		s = p.loadOne(r.tenant)
+	}
+	return errors.New("rotation: the ring changes faster than it can be merged")
+}
+
+// merger opens what the store has. A part of it that is not authentic is not news,
+// and not an absence either.
+func (p *pass) merger(r *ring, s Snapshot) (*merger, *ringError) {
+	opened, err := openRing(p.k.cfg.KEKs, r.tenant, s.Fields)
+	var failed *ringError
+	errors.As(err, &failed)
+	old := r.state.Load()
+	return &merger{tenant: r.tenant, mine: old, theirs: newHeld(old, s.Fields, opened), failed: failed, now: s.Now,
+		good: r.step.Load().good, local: p.k.cfg.Now(), deadline: p.k.times.Load().deadline}, failed
+}
+
+// judge says whether a ring that has been read is in step.
+func (p *pass) judge(r *ring, failed *ringError) error {
+	if failed != nil {
+		return failed
+	}
+	if n := r.state.Load().newest(); n != nil && p.k.cfg.Poll+p.k.cfg.Deadline > 0 {
+		if t := p.k.times.Load(); n.Timing.Freshness < 3*t.w() {
+			return fmt.Errorf("rotation: Freshness >= 3 (1.2 Poll + Deadline) does not hold for its policy: %v is less than %v; lower Config.Poll and Config.Deadline",
+				n.Timing.Freshness, 3*t.w())
+		}
+	}
+	return nil
+}
+
+func (p *pass) install(r *ring, h *held, digest string) {
+	r.digest = digest
+	old := r.state.Load()
+	if old == nil && len(h.records) == 0 && h.facts.Equal(Facts{}) {
+		return
+	}
+	r.state.Store(h)
+	h.settle(old, r.step.Load().complete)
+}
+
+// write makes the repair. It reports false if the ring has to be read again.
+func (p *pass) write(r *ring, m merge, digest string) (bool, error) {
+	c, err := m.change.seal(p.k.cfg.KEKs, r.tenant, digest, m.union, p.k.cfg.Instance)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := p.call()
+	defer cancel()
+	result, err := p.k.store.Write(ctx, c)
+	if err != nil || result.Code != Committed {
+		return false, err
+	}
+	p.k.counts.repairs.Add(1)
+	p.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.change.merged), "facts", len(m.change.facts))
+	p.install(r, m.healed, result.Digest)
+	return true, nil
+}
+
+func (p *pass) loadOne(tenant string) Snapshot {
+	ctx, cancel := p.call()
+	defer cancel()
+	return p.k.store.Load(ctx, []string{tenant})[0]
+}
+
+// fail notes that a bucket could not be synced: nothing moves.
+func (p *pass) fail(b *bucket, err error) {
+	if b.err == nil {
+		p.k.cfg.Logger.Warn("the store cannot be reached", "bucket", b.index, "error", err)
+	}
+	b.err = cannotTell(err)
+	for _, r := range b.rings {
+		if old := r.step.Load(); !old.bad {
+			out := *old
+			out.err = b.err
+			r.step.Store(&out)
+		}
+	}
+}
+
+// settle moves the freshness of a bucket that is completely in.
+func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
+	t := p.k.times.Load()
+	wasDoubt := b.trust.doubt
+	switch b.err = p.checkClock(b, reply.Now, sent, received); {
+	case b.err == nil:
+		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead || reply.Vouched},
+			waits{fresh: t.fresh, doubt: 2 * t.w()})
+		if reply.Place != b.place || b.stillSince.IsZero() {
+			b.place, b.stillSince = reply.Place, sent
+		}
+	case !b.trust.complete.IsZero():
+		b.trust.complete = sent
+	}
+	if b.trust.doubt != wasDoubt && len(b.rings) > 0 {
+		p.k.cfg.Logger.Info("doubt about the store", "bucket", b.index, slog.Bool("begins", b.trust.doubt))
+	}
+	good := b.err == nil && !b.trust.doubt
+	step := &inStep{trust: b.trust, still: b.stillSince, err: b.err}
+	for _, r := range b.rings {
+		if r.dirty {
+			good = false
+			continue
+		}
+		r.step.Store(step)
+		if h := r.state.Load(); h != nil {
+			h.settle(nil, b.trust.complete)
+		}
+	}
+	switch {
+	case !good:
+		b.goodSince = time.Time{}
+	case b.goodSince.IsZero():
+		b.goodSince = reply.Now
+	}
+}
+
+// errClock reports that our clock, or the store's, is off.
+var errClock = errors.New("rotation: this clock and the store's differ by more than ClockSkew")
+
+// checkClock holds the store's clock to ours. What was proposed by a clock that is off
+// would not be what everybody thinks.
+func (p *pass) checkClock(b *bucket, now, sent, received time.Time) error {
+	least := time.Duration(-1)
+	for _, r := range b.rings {
+		if n := r.state.Load().newest(); n != nil && (least < 0 || n.Timing.ClockSkew < least) {
+			least = n.Timing.ClockSkew
+		}
+	}
+	// The store's times are whole milliseconds.
+	if least < 0 || !now.Before(sent.Add(-least-time.Millisecond)) && !now.After(received.Add(least)) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
+		now.UTC().Format(time.RFC3339Nano), sent.UTC().Format(time.RFC3339Nano), received.UTC().Format(time.RFC3339Nano), least)
+}
+
+// retime takes the times from the policies of the rings that are held now.
+func (k *Keyring) retime() {
+	fresh := time.Duration(0)
+	for _, r := range k.all() {
+		if n := r.state.Load().newest(); n != nil && (fresh == 0 || n.Timing.Freshness < fresh) {
+			fresh = n.Timing.Freshness
+		}
+	}
+	if fresh > 0 {
+		k.setTimes(fresh)
+	}
+}

@@ -1,0 +1,152 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+const (
+	refreshWait   = 2 * time.Second // the most that a request waits for the store
+	refreshRate   = 1.0             // a second and tenant
+	refreshBurst  = 3
+	unknownFor    = 5 * time.Second
+	maxUnknown    = 1000 // kids that are remembered as unknown
+	maxUnknownKID = 256  // bytes: what is longer is nobody's kid
+)
+
+// asking is what unknown kids may cost.
+type asking struct {
+	mu        sync.Mutex
+	flights   map[string]*ask // by tenant
+	unknown   map[keystore.ID]unknownKID
+	order     []keystore.ID // of unknown, the oldest first
+	strangers spent         // the budget of tenants that are not held
+}
+
+// An unknownKID was not there. That holds until the store may be another one.
+type unknownKID struct {
+	at      time.Time
+	resyncs uint64
+}
+
+func (a *asking) init() {
+	a.flights = make(map[string]*ask)
+	a.unknown = make(map[keystore.ID]unknownKID)
+}
+
+// spent is a budget of refreshRate, of which up to refreshBurst can be saved. The
+// zero value is full. It is guarded by asking.mu.
+type spent struct {
+	tokens float64 // that are missing
+	at     time.Time
+}
+
+func (s *spent) take(now time.Time) bool {
+	if s.tokens > 0 {
+		s.tokens = max(0, s.tokens-refreshRate*max(0, now.Sub(s.at).Seconds()))
+	}
+	s.at = now
+	if s.tokens+1 > refreshBurst {
+		return false
+	}
+	s.tokens++
+	return true
+}
+
+// Refresh implements keystore.Refresher: it syncs the tenant's ring, at most once
+// for all who wait, three times in a row and then once a second, and remembers for
+// 5s that a kid was not there. It waits for 2s at most.
+func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("rotation: %v: %w: %w", id, keystore.ErrUnavailable, err)
+	}
+	r := k.ring(id.Tenant)
+	if r == nil && !k.holdsAll() || len(id.KID) > maxUnknownKID || len(id.Tenant) > maxTenant {
+		return fmt.Errorf("rotation: %v: %w", id, keystore.ErrNotFound)
+	}
+	now := k.cfg.Now()
+	if k.holds(r, id, now) {
+		return nil
+	}
+	a := k.asking.join(k, r, id, now)
+	if a == nil {
+		return k.absent(r, id, now)
+	}
+	if err := k.awaitRefresh(ctx, a); err != nil {
+		return fmt.Errorf("rotation: %v: %w", id, cannotTell(err))
+	}
+	r = k.ring(id.Tenant)
+	if k.holds(r, id, k.cfg.Now()) {
+		return nil
+	}
+	k.asking.remember(k, id, k.cfg.Now())
+	return k.absent(r, id, k.cfg.Now())
+}
+
+func (k *Keyring) awaitRefresh(ctx context.Context, a *ask) error {
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
+	return k.await(ctx, a)
+}
+
+// holds reports whether there is a key to look up.
+func (k *Keyring) holds(r *ring, id keystore.ID, now time.Time) bool {
+	if r == nil {
+		return false
+	}
+	rec := r.state.Load().find(id.KID)
+	return rec != nil && rec.key.Usable(now)
+}
+
+// absent says what it means that the key is not there.
+func (k *Keyring) absent(r *ring, id keystore.ID, now time.Time) error {
+	if r == nil || r.state.Load() == nil {
+		return k.missingRing(id.Tenant)
+	}
+	return k.missing(id, r.step.Load(), now)
+}
+
+// join returns the sync that is under way for the tenant, or a new one, or nil if
+// there is nothing to ask, or nothing left of the budget.
+func (a *asking) join(k *Keyring, r *ring, id keystore.ID, now time.Time) *ask {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u, ok := a.unknown[id]; ok && u.resyncs == k.counts.resyncs.Load() && age(now, u.at) < unknownFor && !now.Before(u.at) {
+		return nil
+	}
+	if flight := a.flights[id.Tenant]; flight != nil {
+		return flight
+	}
+	budget := &a.strangers
+	if r != nil {
+		budget = &r.spent
+	}
+	if !budget.take(now) {
+		return nil
+	}
+	k.counts.refreshes.Add(1)
+	flight := k.loop.ask(id.Tenant, Facts{}, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.flights, id.Tenant)
+	})
+	a.flights[id.Tenant] = flight
+	return flight
+}
+
+func (a *asking) remember(k *Keyring, id keystore.ID, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.unknown[id]; !ok {
+		a.order = append(a.order, id)
+	}
+	a.unknown[id] = unknownKID{at: now, resyncs: k.counts.resyncs.Load()}
+	for len(a.order) > maxUnknown {
+		delete(a.unknown, a.order[0])
+		a.order = a.order[1:]
+	}
+}

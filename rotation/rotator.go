@@ -1,0 +1,445 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// A Rotator turns keys: by itself, in Run, and when it is told to. Any number of
+// them may work on the same store: each decides on the ring as the store has it,
+// and whoever comes second finds the work done. It is safe for concurrent use.
+//
+// Its methods return, besides what each says, errors that wrap
+// [keystore.ErrUnavailable] when the store cannot be reached, is in doubt, or holds
+// what cannot be opened: then nothing was changed, unless the error says that this
+// is not known. [ErrRefused] means that a change would cost tokens.
+type Rotator struct{ k *Keyring }
+
+// NewRotator returns a Rotator of the rings that k holds.
+func NewRotator(k *Keyring) (*Rotator, error) {
+	if k == nil {
+		return nil, errors.New("rotation: NewRotator needs a Keyring")
+	}
+	return &Rotator{k: k}, nil
+}
+
+// An Option changes how a Rotator does what it is told.
+type Option func(*options)
+
+type options struct{ force bool }
+
+// Force makes a change that would be refused. Instances that have not heard of the
+// key that signs then refuse its tokens, or cannot tell, until they have.
+func Force(o *options) { o.force = true }
+
+func optionsOf(opts []Option) (o options) {
+	for _, set := range opts {
+		set(&o)
+	}
+	return o
+}
+
+// A Receipt says what a change was. Times are the store's. Fields that do not apply
+// are zero.
+type Receipt struct {
+	Tenant   string
+	Revoked  string // the kid that was revoked
+	Promoted string // the kid that signs from now on
+	Minted   string // the kid that was minted
+
+	RevokedAt time.Time // for good: it may have been revoked before
+	SignsFrom time.Time // when Minted takes effect, if nothing comes between
+
+	// NoSignerUntil is when the tenant has a key to sign with again, if a forced
+	// revocation has left it without.
+	NoSignerUntil time.Time
+
+	// WorstCase is until when an instance that hears of nothing accepts what the
+	// revoked key signed: SignFor + MaxTokenTTL + Leeway later.
+	WorstCase time.Time
+
+	CommittedAt time.Time // zero: there was nothing to change
+	Place       Place     // in the log of the tenant's bucket; see [Rotator.Acks]
+}
+
+// maxAttempts bounds how often a change is decided anew since others came before.
+const maxAttempts = 12
+
+// A decision decides about a change on a ring as the store has it. A nil proposal
+// is nothing to do.
+type decision func(*scene) (*proposal, error)
+
+// apply makes the change that decide decides on. The proposal is nil if there was
+// nothing to do.
+func (r *Rotator) apply(ctx context.Context, tenant string, anew bool, decide decision) (*proposal, Result, error) {
+	for attempt := range maxAttempts {
+		if attempt > 0 {
+			if err := pause(ctx, time.Duration(1+rand.IntN(4<<min(attempt, 6)))*time.Millisecond); err != nil {
+				return nil, Result{}, err
+			}
+		}
+		s, err := r.scene(ctx, tenant, anew)
+		if err != nil {
+			return nil, Result{}, err
+		}
+		p, err := decide(s)
+		if err != nil || p == nil {
+			return nil, Result{}, err
+		}
+		result, err := r.write(ctx, s, p)
+		if err != nil {
+			return nil, Result{}, err
+		}
+		if result.Code == Committed {
+			r.settle(ctx, tenant, p)
+			return p, result, nil
+		}
+	}
+	return nil, Result{}, fmt.Errorf("rotation: the ring of tenant %q changes all the time: %w", tenant, keystore.ErrUnavailable)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("rotation: %w: %w", keystore.ErrUnavailable, ctx.Err())
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// scene reads the ring as the store has it. It is not one to decide on if it cannot be
+// opened, lacks what we hold, or may have lost something; anew says that there is to be
+// none, and then only what we hold speaks against it.
+func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, error) {
+	ring := r.k.ring(tenant)
+	if ring == nil && !(anew && r.k.holdsAll()) {
+		return nil, r.k.missingRing(tenant)
+	}
+	var mine *held
+	var step *inStep
+	if ring != nil {
+		mine, step = ring.state.Load(), ring.step.Load()
+		if !anew && step.doubt {
+			return nil, fmt.Errorf("rotation: tenant %q: %w: in doubt: the store may have lost something, and others get the time to put it back", tenant, keystore.ErrUnavailable)
+		}
+	}
+	t := r.k.times.Load()
+	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
+	defer cancel()
+	snap := r.k.store.Load(callCtx, []string{tenant})[0]
+	if snap.Err != nil {
+		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, cannotTell(snap.Err))
+	}
+	opened, err := openRing(r.k.cfg.KEKs, tenant, snap.Fields)
+	if err != nil {
+		return nil, cannotTell(err)
+	}
+	s := &scene{tenant: tenant, digest: snap.Digest, now: snap.Now.UTC().Truncate(time.Millisecond), deadline: t.deadline, held: newHeld(mine, snap.Fields, opened)}
+	if mine != nil {
+		m := merger{tenant: tenant, mine: mine, theirs: s.held, now: s.now, good: step.good, local: r.k.cfg.Now(), deadline: t.deadline}
+		if m.merge().change != nil {
+			return nil, fmt.Errorf("rotation: tenant %q: %w: the store lacks what this instance holds; it is being put back", tenant, keystore.ErrUnavailable)
+		}
+	}
+	return s, r.checkClock(tenant, s)
+}
+
+// checkClock refuses to decide by a clock that is off.
+func (r *Rotator) checkClock(tenant string, s *scene) error {
+	n := s.held.newest()
+	if n == nil {
+		return nil
+	}
+	slack := n.Timing.ClockSkew + s.deadline
+	if off := r.k.cfg.Now().Sub(s.now); off > slack || off < -slack {
+		return fmt.Errorf("rotation: tenant %q: %w: %w by %v", tenant, keystore.ErrUnavailable, errClock, off.Round(time.Millisecond))
+	}
+	return nil
+}
+
+func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {
+	c, err := p.seal(r.k.cfg.KEKs, s.tenant, s.digest, s.held, r.k.cfg.Instance)
+	if err != nil {
+		return Result{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.deadline)
+	defer cancel()
+	result, err := r.k.store.Write(ctx, c)
+	if err != nil {
+		return Result{}, fmt.Errorf("rotation: tenant %q: it is not known whether the change was made: %w", s.tenant, cannotTell(err))
+	}
+	return result, nil
+}
+
+// settle makes this process know what it has written. The change is made whether or
+// not that succeeds now.
+func (r *Rotator) settle(ctx context.Context, tenant string, p *proposal) {
+	var learned Facts
+	for _, f := range p.facts {
+		learned.Add(f.Kind, f.KID, f.at)
+	}
+	if err := r.k.sync(ctx, tenant, learned); err != nil {
+		r.k.cfg.Logger.Warn("changed, and not read again yet", "tenant", tenant, "op", string(p.op), "error", err)
+	}
+}
+
+// once makes the material of new keys, and keeps it: a change may be decided
+// several times, and an RSA key takes a second to make.
+func once(alg func() keystore.Algorithm) func() func() (*material, error) {
+	var kept []*material
+	return func() func() (*material, error) {
+		next := 0
+		return func() (*material, error) {
+			want := alg()
+			if next < len(kept) && kept[next].alg == want {
+				next++
+				return kept[next-1], nil
+			}
+			m, err := newMaterial(want)
+			if err == nil {
+				kept = append(kept[:next], m)
+				next++
+			}
+			return m, err
+		}
+	}
+}
+
+// Create makes the first ring of a tenant: one key that signs now, and one that is
+// pending. It refuses if there is one, and does not wait for doubt to end: that there
+// is to be none is the caller's word.
+func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) error {
+	if !isText(tenant, 1, maxTenant) {
+		return fmt.Errorf("rotation: a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)
+	}
+	if err := policy.Validate(); err != nil {
+		return err
+	}
+	policy = policy.WithDefaults()
+	made := once(func() keystore.Algorithm { return policy.Algorithm })
+	_, _, err := r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) { return s.create(policy, made()) })
+	return err
+}
+
+// SetPolicy mints the next key of a tenant under another policy, which takes effect
+// with that key, after what is pending already.
+func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy Policy) error {
+	if err := policy.Validate(); err != nil {
+		return err
+	}
+	policy = policy.WithDefaults()
+	made := once(func() keystore.Algorithm { return policy.Algorithm })
+	_, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) { return s.setPolicy(policy, made()) })
+	return err
+}
+
+// minting returns the material of keys under the ring's own policy.
+func (r *Rotator) minting() (note func(*scene), made func() func() (*material, error)) {
+	var alg keystore.Algorithm
+	note = func(s *scene) {
+		if n := s.held.newest(); n != nil {
+			alg = n.Timing.Algorithm
+		}
+	}
+	return note, once(func() keystore.Algorithm { return alg })
+}
+
+// Rotate makes the pending key sign now, and mints the next. It is refused before
+// the pending key has been published for Freshness and ClockSkew, and
+// ReaderStaleness if others read it. If no key is pending one is minted, and the
+// refusal says from when on it may sign.
+func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
+	o := optionsOf(opts)
+	note, made := r.minting()
+	p, result, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
+		note(s)
+		return s.rotate(o.force, made())
+	})
+	if err != nil {
+		return Receipt{}, err
+	}
+	receipt := p.receipt(tenant, result)
+	if p.op == OpMint {
+		t := &p.minted[0].Timing
+		return receipt, &RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
+			From: p.facts[len(p.facts)-1].at.Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)}
+	}
+	return receipt, nil
+}
+
+// Promote makes a pending key sign now, under the same conditions as Rotate. Forced,
+// it need not be the next.
+func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
+	o := optionsOf(opts)
+	p, result, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) { return s.promote(kid, o.force) })
+	if err != nil {
+		return Receipt{}, err
+	}
+	return p.receipt(tenant, result), nil
+}
+
+// Revoke ends a key: no token that it signed is good any more, at every instance that
+// is nudged or polls. If it signs, the pending key takes over in the same step; it is
+// refused if none can, and if it is forced all the same, a key is minted, and nobody
+// signs until that one is known: see [Receipt]. To revoke a key again changes nothing.
+func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
+	o := optionsOf(opts)
+	note, made := r.minting()
+	var before Receipt
+	p, result, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
+		note(s)
+		p, err := s.revoke(kid, o.force, made())
+		if err == nil && p == nil {
+			at, _ := s.held.facts.At(FactRevoked, kid)
+			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
+		}
+		if rec := s.held.find(kid); rec != nil {
+			before.WorstCase = s.now.Add(rec.Timing.SignFor + rec.Timing.MaxTokenTTL + rec.Timing.Leeway)
+		}
+		return p, err
+	})
+	if err != nil || p == nil {
+		return before, err
+	}
+	receipt := p.receipt(tenant, result)
+	receipt.Revoked, receipt.WorstCase = kid, before.WorstCase
+	if receipt.Minted != "" {
+		receipt.NoSignerUntil = receipt.SignsFrom
+	}
+	return receipt, nil
+}
+
+func (p *proposal) receipt(tenant string, result Result) Receipt {
+	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place}
+	for _, f := range p.facts {
+		switch f.Kind {
+		case FactPromoted:
+			receipt.Promoted = f.KID
+		case FactRevoked:
+			receipt.RevokedAt = f.at
+		}
+	}
+	if len(p.minted) > 0 {
+		receipt.Minted, receipt.SignsFrom = p.minted[0].KID, p.minted[0].ActivateAt
+	}
+	return receipt
+}
+
+// Acks returns which instances have told the store that they have heard of the change,
+// and which have not. An instance that has not told anything for a while is gone, or
+// cut off.
+func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.k.times.Load().deadline)
+	defer cancel()
+	acks, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant), receipt.Place)
+	if err != nil {
+		return nil, fmt.Errorf("rotation: tenant %q: %w", receipt.Tenant, cannotTell(err))
+	}
+	return acks, nil
+}
+
+// rotateAtOnce is how many rings Run works on at once.
+const rotateAtOnce = 4
+
+// Run mints, for every tenant, the next key whenever none is pending, removes what
+// verifies nothing any more, and makes the first rings if [Config.AllowBootstrap] is
+// set. It does so only where the keyring is in step. What fails is logged, and done
+// later. It returns nil when ctx ends or the keyring is closed.
+//
+// Let it run in several instances: they do not get in each other's way.
+func (r *Rotator) Run(ctx context.Context) error {
+	for {
+		moved := r.k.loop.moved()
+		r.sweep(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.k.done:
+			return nil
+		case <-moved:
+		}
+	}
+}
+
+// sweep does what is due.
+func (r *Rotator) sweep(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	free := make(chan struct{}, rotateAtOnce)
+	for _, ring := range r.k.all() {
+		work := r.due(ring)
+		if work == nil || ctx.Err() != nil {
+			continue
+		}
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			if err := work(ctx); err != nil && ctx.Err() == nil {
+				r.k.cfg.Logger.Warn("a ring could not be turned; it will be tried again", "tenant", ring.tenant, "error", err)
+			}
+		})
+	}
+}
+
+// due returns what there is to do for a ring, or nil.
+func (r *Rotator) due(ring *ring) func(context.Context) error {
+	now := r.k.cfg.Now()
+	h, step, t := ring.state.Load(), ring.step.Load(), r.k.times.Load()
+	if step.err != nil || !step.fresh(now, t.fresh) {
+		return nil
+	}
+	if h.newest() == nil {
+		if h == nil && r.k.cfg.AllowBootstrap && r.stoodStill(step, now, t) {
+			return func(ctx context.Context) error { return r.bootstrap(ctx, ring.tenant) }
+		}
+		return nil
+	}
+	s := scene{tenant: ring.tenant, now: now, held: h}
+	switch {
+	case h.due(now) && !now.Before(s.mintFrom()):
+		return func(ctx context.Context) error { return r.mint(ctx, ring.tenant) }
+	case s.collect() != nil:
+		return func(ctx context.Context) error { return r.collect(ctx, ring.tenant) }
+	}
+	return nil
+}
+
+// stoodStill reports whether the store has been empty for so long that whoever holds
+// what it has lost would have put it back.
+func (r *Rotator) stoodStill(step *inStep, now time.Time, t *times) bool {
+	p := r.k.cfg.Policy
+	return age(now, step.still) >= max(2*t.w(), p.Freshness+p.ClockSkew)
+}
+
+func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
+	err := r.Create(ctx, tenant, r.k.cfg.Policy)
+	if errors.Is(err, ErrRefused) {
+		return nil // somebody was first
+	}
+	return err
+}
+
+func (r *Rotator) mint(ctx context.Context, tenant string) error {
+	note, made := r.minting()
+	p, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
+		note(s)
+		return s.mintDue(made())
+	})
+	if p != nil {
+		r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.seq)
+	}
+	return err
+}
+
+func (r *Rotator) collect(ctx context.Context, tenant string) error {
+	_, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
+		return s.collect(), s.ring()
+	})
+	return err
+}
