@@ -225,7 +225,7 @@ func (k *Keyring) opened(ctx context.Context) error {
 		return fmt.Errorf("rotation: the keyring was not opened: %w: %w", keystore.ErrUnavailable, err)
 	}
 	for _, b := range k.buckets {
-		if b.err != nil {
+		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) { // a clock may be put right
 			return fmt.Errorf("rotation: the keyring cannot be opened: %w", b.err)
 		}
 	}
@@ -286,6 +286,13 @@ func (k *Keyring) Close(ctx context.Context) error {
 		return fmt.Errorf("rotation: closed, but the acknowledgements of %q stay in the store: %w", k.cfg.Instance, err)
 	}
 	return nil
+}
+
+// Format implements [fmt.Formatter]: every verb says how many rings there are.
+func (k *Keyring) Format(f fmt.State, _ rune) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	fmt.Fprintf(f, "keyring of %d tenants", len(k.rings))
 }
 
 // add returns the ring of tenant, and makes one if there is none.
