@@ -19,7 +19,11 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
-	rec := r.k.ring(tenant).state.Load().find(p.kid)
+	h := r.k.ring(tenant).state.Load()
+	rec, err := h.opened(r.k.cfg.KEKs, h.find(p.kid))
+	if err != nil {
+		return keystore.ID{}, nil, err
+	}
 	return keystore.ID{Tenant: tenant, KID: p.kid}, func(msg []byte) []byte {
 		sig, err := rec.sign(msg)
 		if err != nil {

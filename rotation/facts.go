@@ -1,7 +1,9 @@
 package rotation
 
 import (
-	"maps"
+	"cmp"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -11,32 +13,43 @@ import (
 //
 // The zero Facts hold nothing. A Facts must not be changed while others read it.
 type Facts struct {
-	at map[FactKind]map[string]time.Time
+	at []dated // by kind and kid: a handful, of which thousands of rings are at rest
 
 	// Dead is when the ring was destroyed, or zero: the earliest counts.
 	Dead time.Time
 }
 
+// A dated fact is one with its time.
+type dated struct {
+	FactID
+	at time.Time
+}
+
+func (f Facts) find(kind FactKind, kid string) (int, bool) {
+	return slices.BinarySearchFunc(f.at, FactID{kind, kid}, func(d dated, id FactID) int {
+		return cmp.Or(cmp.Compare(d.Kind, id.Kind), strings.Compare(d.KID, id.KID))
+	})
+}
+
 // At returns when the fact of that kind happened to the record, and whether it
 // did.
 func (f Facts) At(kind FactKind, kid string) (time.Time, bool) {
-	t, ok := f.at[kind][kid]
-	return t, ok
+	i, ok := f.find(kind, kid)
+	if !ok {
+		return time.Time{}, false
+	}
+	return f.at[i].at, true
 }
 
 // Add learns a fact. Of two for one record the kind decides which counts.
 func (f *Facts) Add(kind FactKind, kid string, at time.Time) {
-	old, ok := f.At(kind, kid)
-	if ok && at.Before(old) != kind.earliest() || ok && at.Equal(old) {
-		return
+	i, ok := f.find(kind, kid)
+	switch {
+	case !ok:
+		f.at = slices.Insert(f.at, i, dated{FactID{kind, kid}, at})
+	case at.Before(f.at[i].at) == kind.earliest() && !at.Equal(f.at[i].at):
+		f.at[i].at = at
 	}
-	if f.at == nil {
-		f.at = make(map[FactKind]map[string]time.Time)
-	}
-	if f.at[kind] == nil {
-		f.at[kind] = make(map[string]time.Time)
-	}
-	f.at[kind][kid] = at
 }
 
 // Kill learns that the ring was destroyed.
@@ -49,10 +62,8 @@ func (f *Facts) Kill(at time.Time) {
 // Join returns what is known to either.
 func (f Facts) Join(g Facts) Facts {
 	j := f.Clone()
-	for kind, all := range g.at {
-		for kid, at := range all {
-			j.Add(kind, kid, at)
-		}
+	for _, d := range g.at {
+		j.Add(d.Kind, d.KID, d.at)
 	}
 	if !g.Dead.IsZero() {
 		j.Kill(g.Dead)
@@ -73,31 +84,19 @@ func (f Facts) of(kept func(kid string) bool) Facts {
 }
 
 // forget removes a fact: only what nobody else can have heard of.
-func (f *Facts) forget(kind FactKind, kid string) { delete(f.at[kind], kid) }
+func (f *Facts) forget(kind FactKind, kid string) {
+	if i, ok := f.find(kind, kid); ok {
+		f.at = slices.Delete(f.at, i, i+1)
+	}
+}
 
 // Clone returns a copy that shares nothing.
-func (f Facts) Clone() Facts {
-	c := Facts{Dead: f.Dead}
-	if f.at != nil {
-		c.at = make(map[FactKind]map[string]time.Time, len(f.at))
-		for kind, all := range f.at {
-			c.at[kind] = maps.Clone(all)
-		}
-	}
-	return c
-}
+func (f Facts) Clone() Facts { return Facts{at: slices.Clip(slices.Clone(f.at)), Dead: f.Dead} }
 
 // Equal reports whether both hold the same.
 func (f Facts) Equal(g Facts) bool {
-	if !f.Dead.Equal(g.Dead) {
-		return false
-	}
-	for _, kind := range kinds {
-		if !maps.EqualFunc(f.at[kind], g.at[kind], time.Time.Equal) {
-			return false
-		}
-	}
-	return true
+	same := func(a, b dated) bool { return a.FactID == b.FactID && a.at.Equal(b.at) }
+	return f.Dead.Equal(g.Dead) && slices.EqualFunc(f.at, g.at, same)
 }
 
 // A FactID names a fact.
@@ -106,25 +105,21 @@ type FactID struct {
 	KID  string
 }
 
-// All calls yield with each fact, in no order, until it returns false: an
+// All calls yield with each fact, by kind and kid, until it returns false: an
 // [iter.Seq2].
 func (f Facts) All(yield func(id FactID, at time.Time) bool) {
-	for kind, all := range f.at {
-		for kid, at := range all {
-			if !yield(FactID{kind, kid}, at) {
-				return
-			}
+	for _, d := range f.at {
+		if !yield(d.FactID, d.at) {
+			return
 		}
 	}
 }
 
 // latest returns the latest of the facts of the kinds, or zero.
 func (f Facts) latest(of ...FactKind) (t time.Time) {
-	for _, kind := range of {
-		for _, at := range f.at[kind] {
-			if at.After(t) {
-				t = at
-			}
+	for _, d := range f.at {
+		if slices.Contains(of, d.Kind) {
+			t = later(t, d.at)
 		}
 	}
 	return t

@@ -64,7 +64,7 @@ func newHeld(old *held, fields map[string][]byte, ring *openedRing) *held {
 		known := old.find(r.KID)
 		if known == nil {
 			known = &heldRecord{openedRecord: r, blob: bytes.Clone(blob), only: []*keystore.Key{r.key}}
-			known.public = nil // it is in the blob
+			known.public, known.sign = nil, nil // they are in the blob: see opened
 		}
 		h.records = append(h.records, known)
 	}
@@ -135,6 +135,16 @@ func (h *held) publishedAt(kid string) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// opened opens a record again, for what signs with it. Few instances sign for all
+// tenants whose tokens they verify: so that is not held for each key.
+func (h *held) opened(keks *KEKs, r *heldRecord) (*openedRecord, error) {
+	tk, err := openTenantKey(keks, r.Tenant, r.tenantKey, h.tenantKey(r.tenantKey))
+	if err != nil {
+		return nil, err
+	}
+	return openRecord(map[string]*tenantKey{r.tenantKey: tk}, r.Tenant, r.KID, r.blob)
 }
 
 // newest returns the newest record: its timing is the policy of the ring. It is

@@ -435,24 +435,24 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	return least
 }
 
-// signingKey returns what signs for tenant at t.
-func (k *Keyring) signingKey(tenant string, t time.Time) (*heldRecord, error) {
+// signingKey returns what signs for tenant at t, and what it is held in.
+func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
-		return nil, fmt.Errorf("rotation: this keyring holds no ring of tenant %q: %w", tenant, keystore.ErrNotFound)
+		return nil, nil, fmt.Errorf("rotation: this keyring holds no ring of tenant %q: %w", tenant, keystore.ErrNotFound)
 	}
 	h, step := r.state.Load(), r.step.Load()
 	if h.newest() == nil {
-		return nil, fmt.Errorf("rotation: tenant %q: %w: no ring is known", tenant, ErrNoSigner)
+		return nil, nil, fmt.Errorf("rotation: tenant %q: %w: no ring is known", tenant, ErrNoSigner)
 	}
 	rec, err := h.signing(t, step.good, k.times.Load().deadline)
 	if err != nil && step.err != nil {
-		return nil, fmt.Errorf("rotation: tenant %q: %w (%w)", tenant, err, step.err)
+		return nil, nil, fmt.Errorf("rotation: tenant %q: %w (%w)", tenant, err, step.err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)
+		return nil, nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)
 	}
-	return rec, nil
+	return h, rec, nil
 }
 
 // PublicKeys returns the public keys of tenant's ring, those that are pending

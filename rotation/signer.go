@@ -167,26 +167,34 @@ func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most ti
 		}
 		return s.key, s.cfg.TTL, 0, nil
 	}
-	r, err := s.ring.signingKey(tenant, now)
+	h, r, err := s.ring.signingKey(tenant, now)
 	if err != nil {
 		return nil, 0, 0, err
+	}
+	if key, err = s.withHeader(tenant, h, r); err != nil {
+		return nil, 0, 0, fmt.Errorf("rotation: tenant %q: the key that signs now cannot be opened: %w", tenant, err)
 	}
 	most = r.Timing.MaxTokenTTL
 	ttl = s.cfg.TTL
 	if ttl == 0 {
 		ttl = min(defaultTTL, most)
 	}
-	return s.withHeader(tenant, r), ttl, most, nil
+	return key, ttl, most, nil
 }
 
-// withHeader returns r's key with the header of its tokens, made once.
-func (s *Signer) withHeader(tenant string, r *heldRecord) *signingKey {
+// withHeader returns r's key with the header of its tokens, opened once for as long
+// as it signs.
+func (s *Signer) withHeader(tenant string, h *held, r *heldRecord) (*signingKey, error) {
 	if last, ok := s.headed.Load(tenant); ok && last.(*headed).record == r {
-		return last.(*headed).key
+		return last.(*headed).key, nil
 	}
-	key := r.signingKey(s.cfg.Type)
+	opened, err := h.opened(s.ring.cfg.KEKs, r)
+	if err != nil {
+		return nil, err
+	}
+	key := opened.signingKey(s.cfg.Type)
 	s.headed.Store(tenant, &headed{r, key})
-	return key
+	return key, nil
 }
 
 // checkExp refuses a token that would outlive its key (RFC 7519 has no such rule: a
