@@ -58,6 +58,10 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 soak: ## ten million verifications while keys and tenants come and go, at most two minutes
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 
+.PHONY: mutants
+mutants: ## the protocol with one mistake at a time: each must be found by a test (MUTANT=TEXT: those whose name has it)
+	go run ./internal/mutants -only "$(MUTANT)"
+
 .PHONY: demo
 demo: ## the main job: go run ./cmd/keyturn serve
 	go run ./cmd/keyturn serve

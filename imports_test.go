@@ -37,6 +37,8 @@ var allowed = map[string][]string{
 	"middleware":             {"verifier", "keystore", "internal/jose"},
 	"middleware/grpcauth":    {"verifier"},
 	"internal/jose":          {},
+	"internal/mutants":       {},
+	"internal/redistest":     {},
 	"cmd/keyturn":            {everything},
 	"bench":                  {everything},
 	"bench/compare":          {everything},

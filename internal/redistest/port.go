@@ -1,0 +1,33 @@
+package redistest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+)
+
+// A Cluster's nodes talk on a port of their own.
+const busOffset = 10_000
+
+// freePort returns a port that is free now, and busOffset above it another.
+// Neither is one that the system gives to outgoing connections: those come and go.
+func freePort() (int, error) {
+	for range 200 {
+		port := 10_000 + rand.IntN(32_768-10_000-busOffset)
+		if isFree(port) && isFree(port+busOffset) {
+			return port, nil
+		}
+	}
+	return 0, errors.New("redistest: no free port")
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp", address(port))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

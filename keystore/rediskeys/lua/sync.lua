@@ -1,0 +1,71 @@
+-- KEYS: log, ack, then the rings whose digests are wanted.
+-- ARGV: id and nonce of the place; instance; since when it is good, or 0; the age below which an
+-- acknowledgement vouches, or 0, and how long it must have been good; a nonce for the first entry of
+-- an empty log; how many entries to return. All times in milliseconds.
+local log, ack = KEYS[1], KEYS[2]
+local id, nonce, me, since = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local within, good = tonumber(ARGV[5]), tonumber(ARGV[6])
+local cap = tonumber(ARGV[8])
+
+local refusal = replica(ack)
+if refusal then
+  return refusal
+end
+
+local digests = {}
+for i = 3, #KEYS do
+  local d, err = digest(KEYS[i])
+  if err and not string.find(err.err, 'WRONGTYPE', 1, true) then
+    return err
+  end
+  digests[i - 2] = d or '!wrongtype' -- equals no digest: the Load that follows has the error
+end
+
+-- One command proves the place and reads what came after it.
+local entries = {}
+if id ~= '' then
+  entries = redis.call('XRANGE', log, id, '+', 'COUNT', cap + 2)
+end
+local proved = entries[1] and entries[1][1] == id and field(entries[1], 'nonce') == nonce
+local more = proved and #entries > cap + 1
+
+local last, changed, seen = nil, {}, {}
+if proved then
+  last = entries[math.min(#entries, cap + 1)]
+  for i = 2, math.min(#entries, cap + 1) do
+    local tenant = field(entries[i], 'tenant')
+    if tenant ~= '' and not seen[tenant] then
+      seen[tenant] = true
+      changed[#changed + 1] = tenant
+    end
+  end
+else
+  last = newest(log)
+  if not last then
+    local first = redis.call('XADD', log, '*', 'op', 'begin', 'tenant', '', 'kid', '', 'seq', '0', 'actor', '', 'nonce', ARGV[7])
+    redis.call('DEL', ack) -- what was acknowledged in a former life says nothing about this one
+    last = {first, {'nonce', ARGV[7]}}
+  end
+end
+
+local now = clock(more and newest(log) or last)
+
+local vouched = '0'
+if within > 0 then
+  local flat = redis.call('HGETALL', ack)
+  for i = 1, #flat, 2 do
+    local from, at = parse(flat[i + 1])
+    if at and flat[i] ~= me and now - at < within and from > 0 and now - from >= good then
+      vouched = '1'
+    end
+  end
+  if me ~= '' then
+    prune(ack, flat, now)
+  end
+end
+
+if proved and me ~= '' then
+  redis.call('HSET', ack, me, id .. ' ' .. nonce .. ' ' .. since .. ' ' .. decimal(now))
+end
+
+return {proved and 'ok' or 'resync', last[1], field(last, 'nonce'), more and '1' or '0', decimal(now), vouched, changed, digests}

@@ -1,0 +1,6 @@
+-- KEYS: tenants, ack.
+local refusal = replica(KEYS[2])
+if refusal then
+  return refusal
+end
+return redis.call('SMEMBERS', KEYS[1])

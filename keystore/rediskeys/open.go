@@ -1,0 +1,200 @@
+package rediskeys
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// How long Redis may take if the context does not say: it is to end a call that
+// nobody watches, and not to be met.
+const (
+	dialTimeout = 2 * time.Second
+	callTimeout = 3 * time.Second
+)
+
+// Open returns a client for a URL:
+//
+//	redis://user:password@host:6379/0
+//	redis-sentinel://user:password@host:26379,host:26379/mastername/0
+//	redis-cluster://user:password@host:6379,host:6379
+//
+// and rediss, rediss-sentinel and rediss-cluster, the same over TLS 1.2 or later,
+// with the system's certificate authorities. What may be left out is user and
+// password, the port and the number of the database. Special characters in user,
+// password and mastername are percent-encoded. The user and the password are for
+// Redis; for Sentinels with a password of their own there are the parameters
+// sentinel_username and sentinel_password.
+//
+// Open does not connect. A call that the client makes ends with its context, and
+// after 3 s at the latest. An error never shows the URL, or any part that may be
+// a password. The caller closes the client.
+func Open(rawURL string) (redis.UniversalClient, error) {
+	a, err := parseURL(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("rediskeys: the URL of Redis: %w", err)
+	}
+	o := &redis.UniversalOptions{
+		Addrs: a.hosts, Username: a.user, Password: a.password, DB: a.db,
+		MasterName: a.master, SentinelUsername: a.sentinelUser, SentinelPassword: a.sentinelPassword,
+		IsClusterMode: a.kind == kindCluster,
+
+		ContextTimeoutEnabled: true,
+		DialTimeout:           dialTimeout,
+		ReadTimeout:           callTimeout,
+		WriteTimeout:          callTimeout,
+		PoolTimeout:           callTimeout,
+		DialerRetries:         1, // the calls are repeated
+		MaxRetries:            2,
+		MaxRetryBackoff:       100 * time.Millisecond,
+
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if a.tls {
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the name is that of each host
+	}
+	return redis.NewUniversalClient(o), nil
+}
+
+const (
+	kindServer   = ""
+	kindSentinel = "sentinel"
+	kindCluster  = "cluster"
+)
+
+// An address is what a URL says.
+type address struct {
+	kind                           string
+	tls                            bool
+	user, password                 string
+	hosts                          []string
+	master                         string
+	db                             int
+	sentinelUser, sentinelPassword string
+}
+
+var (
+	errScheme   = errors.New("want redis://, redis-sentinel:// or redis-cluster://, or rediss for TLS")
+	errEncoding = errors.New("special characters in user, password and names have to be percent-encoded")
+)
+
+// parseURL does not use [url.Parse], whose errors have the password in them, and
+// which takes one host.
+func parseURL(raw string) (address, error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return address{}, errScheme
+	}
+	var a address
+	base, kind, _ := strings.Cut(strings.ToLower(scheme), "-")
+	a.kind, a.tls = kind, base == "rediss"
+	if base != "redis" && base != "rediss" || !slices.Contains([]string{kindServer, kindSentinel, kindCluster}, kind) || strings.HasSuffix(scheme, "-") {
+		return address{}, errScheme
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	authority, path, _ := strings.Cut(rest, "/")
+	if strings.Contains(path+query, "@") { // what stands before it may be a password, and no host
+		return address{}, errEncoding
+	}
+	err := errors.Join(a.readAuthority(authority), a.readPath(path), a.readQuery(query))
+	return a, err
+}
+
+func (a *address) readAuthority(authority string) error {
+	hosts := authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		hosts = authority[i+1:]
+		user, password, _ := strings.Cut(authority[:i], ":")
+		var err1, err2 error
+		a.user, err1 = url.PathUnescape(user)
+		a.password, err2 = url.PathUnescape(password)
+		if err1 != nil || err2 != nil {
+			return errEncoding
+		}
+	}
+	port := "6379"
+	if a.kind == kindSentinel {
+		port = "26379"
+	}
+	for host := range strings.SplitSeq(hosts, ",") {
+		addr, err := hostPort(host, port)
+		if err != nil {
+			return err
+		}
+		a.hosts = append(a.hosts, addr)
+	}
+	if a.kind == kindServer && len(a.hosts) > 1 {
+		return errors.New("there are several hosts: want redis-sentinel:// or redis-cluster://")
+	}
+	return nil
+}
+
+// hostPort does not show what it cannot read: a password with a slash or an @ in
+// it may be taken for a host.
+func hostPort(text, port string) (string, error) {
+	host := text
+	if h, p, err := net.SplitHostPort(text); err == nil {
+		host, port = h, p
+	} else {
+		host = strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	bad := strings.ContainsAny(host, "[]@/ ") || strings.Contains(host, ":") && net.ParseIP(host) == nil
+	if err != nil || n == 0 || host == "" || bad {
+		return "", errors.New("a host is not host:port; special characters in a password have to be percent-encoded")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func (a *address) readPath(path string) error {
+	parts := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	if a.kind == kindSentinel {
+		master, err := url.PathUnescape(parts[0])
+		if err != nil || master == "" {
+			return errors.New("the name that the Sentinels know the primary by is missing: redis-sentinel://host:port/mastername")
+		}
+		a.master, parts = master, parts[1:]
+	}
+	switch {
+	case len(parts) == 0 || len(parts) == 1 && parts[0] == "":
+		return nil
+	case len(parts) > 1:
+		return errors.New("the path has too many parts")
+	case a.kind == kindCluster && parts[0] != "0":
+		return errors.New("a Cluster has database 0 alone")
+	}
+	db, err := strconv.ParseUint(parts[0], 10, 16)
+	if err != nil {
+		return errors.New("the number of the database is not a number")
+	}
+	a.db = int(db)
+	return nil
+}
+
+func (a *address) readQuery(query string) error {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return errEncoding
+	}
+	for name, all := range values {
+		switch {
+		case a.kind == kindSentinel && name == "sentinel_username" && len(all) == 1:
+			a.sentinelUser = all[0]
+		case a.kind == kindSentinel && name == "sentinel_password" && len(all) == 1:
+			a.sentinelPassword = all[0]
+		default:
+			return errors.New("unknown parameter: there are sentinel_username and sentinel_password, of redis-sentinel://")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package rotationtest_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// number reads a variable of the environment.
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TestHistories runs seeded histories and applies all invariants to each.
+// KEYTURN_HISTORIES says how many, and KEYTURN_SEED is the first seed:
+// KEYTURN_SEED=7 KEYTURN_HISTORIES=1 replays one.
+func TestHistories(t *testing.T) {
+	const shards = 16
+	n, first := number(t, "KEYTURN_HISTORIES", 5000), number(t, "KEYTURN_SEED", 1)
+	var c coverage
+	t.Cleanup(func() { t.Log(c.report()) })
+	for shard := range uint64(shards) {
+		t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Parallel()
+			for seed := first + shard; seed < first+n; seed += shards {
+				h := simulate(t, seed)
+				c.add(h)
+				if reportViolations(t, h); c.tooMany() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// reportViolations reports the first of each rule, with what led to it.
+func reportViolations(t *testing.T, h *history) {
+	t.Helper()
+	seen := make(map[string]bool)
+	for _, v := range check(h) {
+		if !seen[v.rule] {
+			seen[v.rule] = true
+			t.Errorf("seed %d: %s: %s\n%s", h.seed, v.rule, v.text, h.around(v, 60))
+		}
+	}
+	if len(seen) > 0 && os.Getenv("KEYTURN_TRACE") != "" {
+		for _, e := range h.events {
+			fmt.Println(h.line(e))
+		}
+	}
+}
+
+// coverage counts what has happened in all histories.
+type coverage struct {
+	mu     sync.Mutex
+	counts map[string]int
+	bad    int
+}
+
+func (c *coverage) add(h *history) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counts == nil {
+		c.counts = make(map[string]int)
+	}
+	c.counts["history"]++
+	c.counts["token"] += len(h.tokens)
+	c.counts["instance"] += len(h.instances)
+	if len(check(h)) > 0 {
+		c.bad++
+		c.counts["history with a violation"]++
+	}
+	for _, e := range h.events {
+		what := kindNames[e.kind]
+		switch {
+		case e.kind == evFault && strings.HasPrefix(e.note, "on "), strings.HasSuffix(e.note, " ends"):
+			continue
+		case e.kind == evFault:
+			what += " " + e.note
+		case e.commit != nil:
+			what += " " + string(e.commit.Op)
+		case e.kind == evOp:
+			first, _, _ := strings.Cut(e.note, " ")
+			what += " " + first
+			if strings.Contains(e.note, "forced") {
+				what += " forced"
+			}
+		}
+		c.counts[strings.TrimSpace(what+" "+string(e.result))]++
+	}
+}
+
+func (c *coverage) tooMany() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bad > 20
+}
+
+func (c *coverage) report() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	for _, what := range keysOf(c.counts) {
+		fmt.Fprintf(&b, "%9d %s\n", c.counts[what], what)
+	}
+	return b.String()
+}

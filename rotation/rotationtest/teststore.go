@@ -1,0 +1,273 @@
+package rotationtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// TestStore checks that a store keeps the contract of [rotation.Store]. open
+// returns one that is empty, and may register cleanups with t; it is called once
+// for each subtest. What the contract leaves open is not asked for, and of clocks
+// only that they do not go back.
+func TestStore(t *testing.T, open func(t *testing.T) rotation.Store) {
+	for _, c := range storeChecks {
+		t.Run(c.name, func(t *testing.T) {
+			for _, err := range runCheck(t, c.run, open(t)) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// runCheck returns what a store does wrong.
+func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
+	c := &storeCheck{s: s, ctx: t.Context()}
+	check(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.errs
+}
+
+// patience is how long a call may take that ends with its context, and how long
+// we wait for what ought to come at once, on a busy machine.
+const patience = 5 * time.Second
+
+// maxErrors is how many are reported of one check.
+const maxErrors = 20
+
+// A storeCheck calls a store, and checks all that holds for any answer. It is
+// safe for concurrent use.
+type storeCheck struct {
+	s   rotation.Store
+	ctx context.Context
+
+	mu   sync.Mutex
+	errs []error
+	last [rotation.Buckets]time.Time // that the store's clock has shown
+}
+
+func (c *storeCheck) errorf(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.errs) < maxErrors {
+		c.errs = append(c.errs, fmt.Errorf(format, args...))
+	}
+}
+
+// clock checks that a bucket's clock does not go back between calls that follow
+// each other: before is what it had shown when the call began.
+func (c *storeCheck) clock(bucket int, before, now time.Time, call string) {
+	if now.Before(before) {
+		c.errorf("%s: the store's clock went back, from %v to %v", call, before, now)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.After(c.last[bucket]) {
+		c.last[bucket] = now
+	}
+}
+
+func (c *storeCheck) shown(bucket int) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last[bucket]
+}
+
+// syncAll returns as many replies as there are requests.
+func (c *storeCheck) syncAll(instance string, requests ...rotation.SyncRequest) []rotation.SyncReply {
+	before := make([]time.Time, len(requests))
+	for i, q := range requests {
+		before[i] = c.shown(q.Bucket)
+	}
+	replies := c.s.Sync(c.ctx, instance, requests)
+	if len(replies) != len(requests) {
+		c.errorf("Sync returned %d replies to %d requests", len(replies), len(requests))
+		return make([]rotation.SyncReply, len(requests))
+	}
+	for i, r := range replies {
+		c.checkReply(requests[i], r, before[i])
+	}
+	return replies
+}
+
+func (c *storeCheck) checkReply(q rotation.SyncRequest, r rotation.SyncReply, before time.Time) {
+	if r.Err != nil {
+		c.errorf("Sync: %v", r.Err)
+		return
+	}
+	c.clock(q.Bucket, before, r.Now, "Sync")
+	if r.Place.ID == "" || r.Place.Nonce == "" {
+		c.errorf("Sync: the place %+v in a reply: want an ID and a nonce: there always is one", r.Place)
+	}
+	if len(r.Digests) != len(q.Digests) {
+		c.errorf("Sync returned %d digests, %d were requested", len(r.Digests), len(q.Digests))
+	}
+	seen := make(map[string]bool)
+	for _, tenant := range r.Changed {
+		if tenant == "" || seen[tenant] || r.Resync {
+			c.errorf("Sync: Changed is %q, Resync %v: want each tenant once, and none with Resync", r.Changed, r.Resync)
+			return
+		}
+		seen[tenant] = true
+	}
+}
+
+// sync asks for one bucket.
+func (c *storeCheck) sync(instance string, q rotation.SyncRequest) rotation.SyncReply {
+	return c.syncAll(instance, q)[0]
+}
+
+// start returns the newest place of a bucket.
+func (c *storeCheck) start(bucket int) rotation.Place {
+	r := c.sync("", rotation.SyncRequest{Bucket: bucket})
+	if !r.Resync {
+		c.errorf("Sync: from the zero place: Resync is not set")
+	}
+	return r.Place
+}
+
+// news returns all tenants that changed after a place, and the newest place.
+func (c *storeCheck) news(bucket int, from rotation.Place) (map[string]bool, rotation.Place) {
+	all := make(map[string]bool)
+	for range 1000 {
+		r := c.sync("", rotation.SyncRequest{Bucket: bucket, Place: from})
+		if r.Resync {
+			c.errorf("Sync: Resync at the place %+v, which is in the log", from)
+			return all, from
+		}
+		for _, tenant := range r.Changed {
+			all[tenant] = true
+		}
+		if r.More && r.Place == from {
+			c.errorf("Sync: there is more, and the place %+v stays", from)
+			return all, from
+		}
+		if from = r.Place; !r.More {
+			return all, from
+		}
+	}
+	c.errorf("Sync: always more")
+	return all, from
+}
+
+// wantNews checks what changed after a place, and returns the newest.
+func (c *storeCheck) wantNews(bucket int, from rotation.Place, tenants ...string) rotation.Place {
+	got, newest := c.news(bucket, from)
+	want := make(map[string]bool)
+	for _, tenant := range tenants {
+		want[tenant] = true
+	}
+	if !maps.Equal(got, want) {
+		c.errorf("Sync: changed since then: %v, want %q", got, tenants)
+	}
+	return newest
+}
+
+// load reads one ring.
+func (c *storeCheck) load(tenant string) rotation.Snapshot {
+	bucket := rotation.BucketOf(tenant)
+	before := c.shown(bucket)
+	all := c.s.Load(c.ctx, []string{tenant})
+	switch {
+	case len(all) != 1:
+		c.errorf("Load returned %d snapshots of one tenant", len(all))
+		return rotation.Snapshot{}
+	case all[0].Err != nil:
+		c.errorf("Load of %q: %v", tenant, all[0].Err)
+		return all[0]
+	case (all[0].Digest == "") != (len(all[0].Fields) == 0):
+		c.errorf("Load of %q: the digest %q of %d fields: only no ring has none", tenant, all[0].Digest, len(all[0].Fields))
+	}
+	c.clock(bucket, before, all[0].Now, "Load")
+	return all[0]
+}
+
+// wantFields checks what the fields of a ring are, and returns its digest.
+func (c *storeCheck) wantFields(tenant string, want map[string][]byte) string {
+	s := c.load(tenant)
+	if !maps.EqualFunc(s.Fields, want, bytes.Equal) {
+		c.errorf("Load of %q: the fields are %q, want %q", tenant, s.Fields, want)
+	}
+	return s.Digest
+}
+
+// write makes a change, and checks all that holds for any result.
+func (c *storeCheck) write(change rotation.Change) rotation.Result {
+	bucket := rotation.BucketOf(change.Tenant)
+	before := c.shown(bucket)
+	if change.Op == "" {
+		change.Op, change.KID, change.Seq, change.Actor = rotation.OpMint, "kid", 1, "rotationtest"
+	}
+	r, err := c.s.Write(c.ctx, change)
+	if err != nil {
+		c.errorf("Write of %q: %v", change.Tenant, err)
+		return r
+	}
+	c.clock(bucket, before, r.Now, "Write")
+	if r.Code < rotation.Committed || r.Code > rotation.OutOfBounds {
+		c.errorf("Write of %q: the code is %d", change.Tenant, r.Code)
+	}
+	if r.Code == rotation.Committed && (r.Place.ID == "" || r.Place.Nonce == "") {
+		c.errorf("Write of %q: committed at the place %+v: want an ID and a nonce", change.Tenant, r.Place)
+	}
+	return r
+}
+
+// want makes a change, and checks the code.
+func (c *storeCheck) want(code rotation.Code, change rotation.Change) rotation.Result {
+	r := c.write(change)
+	if r.Code != code {
+		c.errorf("Write of %q, If %q: the code is %d, want %d", change.Tenant, change.If, r.Code, code)
+	}
+	return r
+}
+
+// set sets one field of a ring, whatever it is, and returns the result.
+func (c *storeCheck) set(tenant, field, value string) rotation.Result {
+	return c.want(rotation.Committed, rotation.Change{
+		Tenant: tenant, If: c.load(tenant).Digest, Set: fields(field, value),
+	})
+}
+
+// fields returns fields of names and values in turn.
+func fields(pairs ...string) map[string][]byte {
+	f := make(map[string][]byte)
+	for i := 0; i < len(pairs); i += 2 {
+		f[pairs[i]] = []byte(pairs[i+1])
+	}
+	return f
+}
+
+// acks returns the acknowledgements in a bucket by instance.
+func (c *storeCheck) acks(bucket int, place rotation.Place) map[string]rotation.Ack {
+	all, err := c.s.Acks(c.ctx, bucket, place)
+	if err != nil {
+		c.errorf("Acks: %v", err)
+	}
+	by := make(map[string]rotation.Ack)
+	for _, a := range all {
+		if _, twice := by[a.Instance]; twice {
+			c.errorf("Acks: %q is there twice", a.Instance)
+		}
+		by[a.Instance] = a
+	}
+	return by
+}
+
+// sameBucket returns n tenants of one bucket.
+func sameBucket(n int) (bucket int, tenants []string) {
+	bucket = rotation.BucketOf("tenant")
+	for i := 0; len(tenants) < n; i++ {
+		if name := fmt.Sprintf("tenant%d", i); rotation.BucketOf(name) == bucket {
+			tenants = append(tenants, name)
+		}
+	}
+	return bucket, tenants
+}

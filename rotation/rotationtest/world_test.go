@@ -1,0 +1,589 @@
+package rotationtest_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+)
+
+// fast meets every inequality in seconds: the fast tests of the design.
+var fast = rotation.Policy{
+	Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second,
+	Leeway: time.Second, ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 3 * time.Second,
+}
+
+const (
+	poll     = 250 * time.Millisecond
+	deadline = 450 * time.Millisecond
+	pollFor  = poll + poll/5 + deadline // W
+)
+
+// A world is a simulated cluster with its instances. It is used in a bubble of
+// testing/synctest.
+type world struct {
+	t       *testing.T
+	h       *history
+	cluster *rotationtest.Cluster
+	keks    *rotation.KEKs
+	policy  rotation.Policy
+	ctx     context.Context
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+	bases   rotationtest.Faults // of a connection without faults
+
+	instances []*instance // all that there ever were
+	tenants   []string
+	bootstrap bool
+	all       bool // instances hold all tenants that there are
+
+	mu       sync.Mutex
+	came     map[string]time.Duration // kid -> when it came into the store
+	lastLoss time.Duration
+	edits    map[string]time.Duration // tenant -> when its ring was last edited behind our back
+}
+
+// An instance is one life of a process.
+type instance struct {
+	w       *world
+	id      int
+	name    string
+	conn    *rotationtest.Conn
+	offset  atomic.Int64 // of its clock
+	rotates bool
+
+	k     atomic.Pointer[rotation.Keyring]
+	s     atomic.Pointer[rotation.Signer]
+	r     atomic.Pointer[rotation.Rotator]
+	stop  context.CancelFunc
+	done  chan struct{}
+	ended atomic.Bool
+
+	mu     sync.Mutex
+	faults []*fault
+	away   int           // how many things keep it from the right primary
+	since  time.Duration // when it was last in reach again; negative: it is not
+}
+
+// A fault changes what a connection does.
+type fault struct {
+	change  func(*rotationtest.Faults)
+	harmles bool // a promise is kept all the same: nudges only
+}
+
+func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...string) *world {
+	ctx, stop := context.WithCancel(t.Context())
+	keks, err := rotation.NewKEKs([]byte("a key encryption key of 32 bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: keks, tenants: tenants,
+		came: make(map[string]time.Duration), edits: make(map[string]time.Duration), lastLoss: -time.Hour}
+	w.h = &history{seed: seed, policy: w.policy, start: time.Now(), timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}}
+	w.bases = rotationtest.Faults{Before: time.Millisecond, After: time.Millisecond, Spread: time.Millisecond}
+	w.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Seed: seed, Page: 3 + int(seed%5), Committed: w.committed})
+	return w
+}
+
+func (w *world) now() time.Duration { return time.Since(w.h.start) }
+
+// close ends the world, and waits for all that goes on in it.
+func (w *world) close() {
+	for _, i := range w.everyone() {
+		i.close()
+	}
+	w.stop()
+	w.wg.Wait()
+}
+
+// committed notes a change. The cluster calls it.
+func (w *world) committed(c rotationtest.Commit) {
+	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[rotation.FactKind][]string)}
+	for _, field := range keysOf(c.Set) {
+		kind, kid, ok := strings.Cut(field, ":")
+		switch {
+		case !ok || len(kind) != 1:
+		case kind == "k":
+			e.keys[kid] = int(binary.BigEndian.Uint32(c.Set[field][4:]))
+		default:
+			e.facts[rotation.FactKind(kind[0])] = append(e.facts[rotation.FactKind(kind[0])], kid)
+		}
+	}
+	for _, field := range c.Delete {
+		if kid, ok := strings.CutPrefix(field, "k:"); ok {
+			e.gone = append(e.gone, kid)
+		}
+	}
+	w.mu.Lock()
+	for kid := range e.keys {
+		w.came[kid] = w.now()
+	}
+	w.mu.Unlock()
+	inst := -1
+	for _, i := range w.everyone() {
+		if i.name == c.Instance {
+			inst = i.id
+			if k := i.k.Load(); k != nil {
+				st, _ := k.Tenant(c.Tenant)
+				e.doubt = st.InDoubt
+			}
+		}
+	}
+	if c.Op == rotation.OpCreate {
+		e.holder = w.holder(c.Tenant, "", 2*pollFor+w.h.timing.latency)
+	}
+	w.h.add(event{kind: evCommit, inst: inst, tenant: c.Tenant, token: -1, commit: e})
+}
+
+// connect adds an instance that is not open yet.
+func (w *world) connect(name string, offset time.Duration) *instance {
+	i := &instance{w: w, name: name, rotates: true, done: make(chan struct{})}
+	i.offset.Store(int64(offset))
+	i.id = w.h.addInstance(name)
+	i.conn = w.cluster.Connect(name)
+	i.conn.SetFaults(w.bases)
+	i.since = w.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.instances = append(w.instances, i)
+	return i
+}
+
+// open starts an instance, and tries until it can. It does not wait for that.
+func (i *instance) open() {
+	ctx, stop := context.WithCancel(i.w.ctx)
+	i.stop = stop
+	i.w.wg.Go(func() {
+		defer close(i.done)
+		k := i.tryOpen(ctx)
+		if k == nil {
+			return
+		}
+		r, err1 := rotation.NewRotator(k)
+		s, err2 := rotation.NewSigner(k, rotation.SignerConfig{TTL: i.w.policy.MaxTokenTTL})
+		if err := errors.Join(err1, err2); err != nil {
+			panic(err)
+		}
+		i.r.Store(r)
+		i.s.Store(s)
+		i.k.Store(k)
+		i.w.h.add(event{kind: evOpen, inst: i.id, token: -1})
+		if i.rotates {
+			r.Run(ctx)
+		}
+		<-ctx.Done()
+		k.Close(context.WithoutCancel(ctx))
+	})
+}
+
+func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
+	cfg := rotation.Config{KEKs: i.w.keks, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
+	if i.w.bootstrap {
+		cfg.Policy = i.w.policy
+	}
+	if !i.w.all {
+		cfg.Tenants = i.w.tenants
+	}
+	for ctx.Err() == nil {
+		k, err := rotation.Open(ctx, i.conn, cfg)
+		if err == nil {
+			return k
+		}
+		i.w.h.add(event{kind: evOpen, inst: i.id, token: -1, result: failed, err: err})
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// close ends an instance, and waits for it.
+func (i *instance) close() {
+	if i.ended.Swap(true) {
+		return
+	}
+	i.k.Store(nil)
+	if i.stop != nil {
+		i.stop()
+		<-i.done
+	}
+	i.conn.Disconnect()
+	i.w.h.add(event{kind: evClose, inst: i.id, token: -1})
+}
+
+// opened waits until the instance is open.
+func (i *instance) opened() *rotation.Keyring {
+	for range 1000 {
+		if k := i.k.Load(); k != nil {
+			return k
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	i.w.t.Fatal("an instance cannot be opened")
+	return nil
+}
+
+// now is the instance's clock.
+func (i *instance) now() time.Time { return time.Now().Add(time.Duration(i.offset.Load())) }
+
+// begin makes a fault count; end ends it.
+func (i *instance) begin(f *fault) (end func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.faults = append(i.faults, f)
+	i.apply()
+	return func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		for n, other := range i.faults {
+			if other == f {
+				i.faults = append(i.faults[:n:n], i.faults[n+1:]...)
+				break
+			}
+		}
+		i.apply()
+	}
+}
+
+// leave notes that the instance cannot reach the right primary, or can again.
+func (i *instance) leave(by int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.away += by
+	i.apply()
+}
+
+func (i *instance) apply() {
+	f, bad := i.w.bases, i.away > 0
+	for _, fault := range i.faults {
+		fault.change(&f)
+		bad = bad || !fault.harmles
+	}
+	i.conn.SetFaults(f)
+	switch {
+	case bad:
+		i.since = -1
+	case i.since < 0:
+		i.since = i.w.now()
+	}
+}
+
+// reach returns for how long the instance has been in reach, or a negative number.
+func (i *instance) reach() time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.since < 0 {
+		return -1
+	}
+	return i.w.now() - i.since
+}
+
+func (w *world) everyone() []*instance {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.instances[:len(w.instances):len(w.instances)]
+}
+
+// holder returns who has a key, or any of the ring's if kid is empty, and has been
+// in reach of the store for some time: or "".
+func (w *world) holder(tenant, kid string, reach time.Duration) string {
+	for _, i := range w.alive() {
+		k := i.k.Load()
+		if k == nil || i.reach() < reach {
+			continue
+		}
+		st, _ := k.Tenant(tenant)
+		for _, key := range st.Ring.Keys {
+			if (kid == "" || key.KID == kid) && key.Verifies() {
+				return i.name
+			}
+		}
+	}
+	return ""
+}
+
+// alive returns the instances that are open.
+func (w *world) alive() []*instance {
+	var alive []*instance
+	for _, i := range w.everyone() {
+		if i.k.Load() != nil {
+			alive = append(alive, i)
+		}
+	}
+	return alive
+}
+
+// status fills in how the ring of e stands at i.
+func (i *instance) status(e *event) {
+	if k := i.k.Load(); k != nil {
+		st, _ := k.Tenant(e.tenant)
+		e.fresh, e.doubt = st.Fresh, st.InDoubt
+	}
+	e.reach = i.reach()
+}
+
+// sign signs a token, and returns its index, or -1.
+func (i *instance) sign(tenant string) int {
+	s := i.s.Load()
+	e := event{kind: evSign, inst: i.id, tenant: tenant, token: -1, result: ok}
+	now := i.now()
+	text, err := s.Sign(i.w.ctx, tenant, nil)
+	if err != nil {
+		e.err, e.result = err, failed
+		switch {
+		case errors.Is(err, rotation.ErrFenced):
+			e.result = fenced
+		case errors.Is(err, rotation.ErrNoSigner):
+			e.result = noSigner
+		}
+		i.status(&e)
+		i.w.h.add(e)
+		return -1
+	}
+	t := parse(text)
+	t.tenant, t.signer, t.issued = tenant, i.id, now
+	e.token = i.w.h.addToken(t)
+	i.w.h.add(e)
+	return e.token
+}
+
+// parse reads a token that we have signed.
+func parse(text string) (t token) {
+	dot := strings.LastIndexByte(text, '.')
+	head, payload, _ := strings.Cut(text[:dot], ".")
+	var header struct{ KID string }
+	var claims struct{ Exp int64 }
+	if err := errors.Join(json.Unmarshal(decode(head), &header), json.Unmarshal(decode(payload), &claims)); err != nil {
+		panic(err)
+	}
+	return token{kid: header.KID, exp: time.Unix(claims.Exp, 0), signed: []byte(text[:dot]), sig: decode(text[dot+1:])}
+}
+
+func decode(s string) []byte {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// live reports whether a token has not expired by i's clock.
+func (i *instance) live(t token) bool { return i.now().Before(t.exp.Add(i.w.policy.Leeway)) }
+
+// lookup judges a token as a verifier does, but for asking the store for news.
+func (i *instance) lookup(k *rotation.Keyring, tenant string, t token, now time.Time) (outcome, error) {
+	keys, err := k.Lookup(keystore.ID{Tenant: tenant, KID: t.kid}, i.w.policy.Algorithm)
+	if err != nil {
+		return outcomeOf(err), err
+	}
+	for _, key := range keys {
+		if key.ID().Tenant == tenant && key.Usable(now) && key.Verify(t.signed, t.sig) {
+			return ok, nil
+		}
+	}
+	return badSig, nil
+}
+
+func outcomeOf(err error) outcome {
+	switch {
+	case err == nil:
+		return ok
+	case errors.Is(err, keystore.ErrUnavailable):
+		return unavailable
+	case errors.Is(err, keystore.ErrNotFound):
+		return notFound
+	}
+	return failed
+}
+
+// verify judges a live token as a verifier does, and notes the verdict. It may ask the
+// store, in the background.
+func (i *instance) verify(n int) {
+	k := i.k.Load()
+	t := i.w.h.tokens[n]
+	if k == nil || !i.live(t) {
+		return
+	}
+	e := event{kind: evVerify, inst: i.id, tenant: t.tenant, token: n}
+	now := i.now()
+	if e.result, e.err = i.lookup(k, t.tenant, t, now); e.result == ok || e.result == badSig {
+		e.reach = i.reach()
+		i.w.h.add(e)
+		return
+	}
+	i.status(&e)
+	i.w.wg.Go(func() {
+		news := k.Refresh(i.w.ctx, keystore.ID{Tenant: t.tenant, KID: t.kid})
+		if i.ended.Load() || i.w.ctx.Err() != nil {
+			return
+		}
+		after := e
+		i.status(&after)
+		e.fresh, e.doubt, e.reach = e.fresh && after.fresh, e.doubt || after.doubt, after.reach
+		e.result, e.err = i.lookup(k, t.tenant, t, now)
+		if e.result != ok && e.result != badSig && news != nil && outcomeOf(news) != notFound {
+			e.result, e.err = unavailable, news
+		}
+		if e.result != ok {
+			i.stored(&e, t)
+			if st, err := k.Tenant(t.tenant); err == nil {
+				for _, key := range st.Ring.Keys {
+					e.note += fmt.Sprintf(" %s#%d:%s(%s..%s)", short(key.KID), key.Seq, key.State, key.ActivatesAt.Format("05.000"), key.DroppedAt.Format("05.000"))
+				}
+			}
+		}
+		i.w.h.add(e)
+	})
+}
+
+// stored fills in who else has the key of t.
+func (i *instance) stored(e *event, t token) {
+	e.stored = i.conn.Ring(t.tenant)["k:"+t.kid] != nil
+	e.holder = i.w.holder(t.tenant, t.kid, pollFor+i.w.h.timing.latency)
+}
+
+// knows notes whether i could verify a token without asking the store.
+func (i *instance) knows(n int) {
+	k := i.k.Load()
+	t := i.w.h.tokens[n]
+	if k == nil || !i.live(t) {
+		return
+	}
+	e := event{kind: evKnows, inst: i.id, tenant: t.tenant, token: n}
+	if e.result, e.err = i.lookup(k, t.tenant, t, i.now()); e.result != ok {
+		i.status(&e)
+		i.stored(&e, t)
+	}
+	i.w.h.add(e)
+}
+
+// confuse shows a token to another tenant.
+func (i *instance) confuse(n int, tenant string) {
+	k := i.k.Load()
+	t := i.w.h.tokens[n]
+	if k == nil || tenant == t.tenant {
+		return
+	}
+	e := event{kind: evVerify, inst: i.id, tenant: tenant, token: n}
+	e.result, e.err = i.lookup(k, tenant, t, i.now())
+	i.w.h.add(e)
+}
+
+// audit notes what i and the store hold of a ring.
+func (i *instance) audit(tenant string) {
+	k := i.k.Load()
+	if k == nil || i.reach() < 0 {
+		return
+	}
+	st, err := k.Tenant(tenant)
+	if err != nil {
+		return
+	}
+	e := event{kind: evAudit, inst: i.id, tenant: tenant, token: -1, fresh: st.Fresh, doubt: st.InDoubt, err: st.Err, reach: i.reach()}
+	e.audit = &audit{keys: st.Ring.Keys, fields: make(map[string]bool), sinceEdit: time.Hour}
+	for field := range i.w.cluster.Ring(tenant) {
+		e.audit.fields[field] = true
+	}
+	i.w.mu.Lock()
+	e.audit.sinceLoss = i.w.now() - i.w.lastLoss
+	if at, ok := i.w.edits[tenant]; ok {
+		e.audit.sinceEdit = i.w.now() - at
+	}
+	i.w.mu.Unlock()
+	i.w.h.add(e)
+}
+
+// lose makes the store lose or split by f, and notes what is gone. tenant is whose
+// ring it is about, if it is one's.
+func (w *world) lose(note, tenant string, f func()) {
+	before := w.holdings()
+	f()
+	after := w.holdings()
+	l := &loss{keys: make(map[string]time.Duration)}
+	w.mu.Lock()
+	for _, field := range keysOf(before) {
+		if kid, ok := strings.CutPrefix(field, "k:"); ok && !after[field] {
+			l.keys[kid] = w.came[kid]
+		}
+		if kid, ok := strings.CutPrefix(field, "x:"); ok && !after[field] {
+			l.revoked = append(l.revoked, kid)
+		}
+	}
+	if tenant == "" {
+		w.lastLoss = w.now()
+	}
+	w.mu.Unlock()
+	w.h.add(event{kind: evLoss, inst: -1, tenant: tenant, token: -1, note: note, loss: l})
+}
+
+// holdings returns the fields of all rings that any server has whom an instance
+// reaches, but of servers that are about to be discarded only those.
+func (w *world) holdings() map[string]bool {
+	all := make(map[string]bool)
+	for _, tenant := range w.tenants {
+		rings := []map[string][]byte{w.cluster.Ring(tenant)}
+		for _, i := range w.alive() {
+			rings = append(rings, i.conn.Ring(tenant))
+		}
+		for _, ring := range rings {
+			for field := range ring {
+				all[field] = true
+			}
+		}
+	}
+	return all
+}
+
+// edit changes a ring behind everyone's back.
+func (w *world) edit(tenant, note string, change func(fields map[string][]byte)) {
+	w.mu.Lock()
+	w.edits[tenant] = w.now()
+	w.mu.Unlock()
+	w.lose(note, tenant, func() { w.cluster.EditRing(tenant, change) })
+}
+
+// create makes the rings of all tenants at i.
+func (i *instance) create() {
+	i.opened()
+	for _, tenant := range i.w.tenants {
+		if err := i.r.Load().Create(i.w.ctx, tenant, i.w.policy); err != nil {
+			i.w.t.Errorf("create %s: %v", tenant, err)
+		}
+	}
+}
+
+// op runs an operator's command in the background.
+func (i *instance) op(what, tenant string, f func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error)) {
+	r := i.r.Load()
+	if r == nil {
+		return
+	}
+	i.w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(i.w.ctx, 2*time.Second)
+		defer cancel()
+		receipt, err := f(ctx, r)
+		e := event{kind: evOp, inst: i.id, tenant: tenant, token: -1, note: what, result: ok, err: err}
+		if err != nil {
+			e.result = failed
+		}
+		if !receipt.NoSignerUntil.IsZero() {
+			e.note += " leaves no signer"
+		}
+		i.w.h.add(e)
+	})
+}
+
+func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }
