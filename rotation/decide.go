@@ -163,8 +163,8 @@ func (s *scene) mintNext(p *proposal, policy Policy, last *planned, made func() 
 	activate, latest := soonest, s.now
 	if last != nil {
 		turn := last.activatesAt.Add(last.Timing.Every)
-		if last.SignUntil.Before(turn) {
-			turn = last.SignUntil
+		if ends := last.SignUntil.Add(max(0, last.activatesAt.Sub(last.ActivateAt))); ends.Before(turn) {
+			turn = ends
 		}
 		activate, latest = later(soonest, turn), later(s.now, last.activatesAt)
 	}
@@ -192,6 +192,20 @@ func (s *scene) mintDue(made func() (*material, error)) (*proposal, error) {
 	return p, s.mintNext(p, *s.policy(), s.lastInOrder(), made)
 }
 
+// takeOver is what a rotator does by itself if nobody signs, and the key that did was
+// revoked: the next does not wait for its schedule. It is nil if there is nothing to do,
+// or not yet.
+func (s *scene) takeOver() *proposal {
+	pending := s.held.plan.pending(s.now)
+	current := s.held.plan.current(s.now)
+	if s.held.plan.dead || len(pending) == 0 || current < 0 || s.held.plan.inOrder[current].revokedAt.IsZero() || s.now.Before(s.usableFrom(&pending[0])) {
+		return nil
+	}
+	p := &proposal{op: OpPromote}
+	s.makeSign(p, &pending[0], false)
+	return p
+}
+
 func (s *scene) lastInOrder() *planned {
 	if n := len(s.held.plan.inOrder); n > 0 {
 		return &s.held.plan.inOrder[n-1]
@@ -213,6 +227,9 @@ func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*propo
 func (s *scene) usableFrom(k *planned) time.Time {
 	t := &k.Timing
 	published := s.held.publishedAt(k.KID)
+	if published.After(s.now) {
+		published = time.Time{} // anyone can write it; it is not to hold a revocation up
+	}
 	for _, kind := range []FactKind{FactAnnounced, FactRepublished} {
 		if at, ok := s.held.facts.At(kind, k.KID); ok {
 			published = later(published, at)

@@ -37,3 +37,25 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 func (k *Keyring) Reload(ctx context.Context, tenant string) error {
 	return k.sync(ctx, tenant, Facts{})
 }
+
+// Rewrap rewraps the tenant keys among fields.
+func Rewrap(keks *KEKs, tenant string, fields map[string][]byte) {
+	for f, v := range fields {
+		if len(f) > 3 && f[:3] == "tk:" {
+			b, err := rewrapTenantKey(keks, tenant, f[3:], v)
+			if err != nil {
+				panic(err)
+			}
+			fields[f] = b
+		}
+	}
+}
+
+// SealDead seals that a ring was destroyed.
+func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
+	b, err := sealFact(keks, tenant, factDead, "", at)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

@@ -68,6 +68,13 @@ func newHeld(old *held, fields map[string][]byte, ring *openedRing) *held {
 		}
 		h.records = append(h.records, known)
 	}
+	// What is byte for byte as it was is there, though its tenant key be lost or
+	// under another KEK.
+	for _, r := range old.all() {
+		if h.find(r.KID) == nil && h.facts.Dead.IsZero() && bytes.Equal(fields[prefixRecord+r.KID], r.blob) {
+			h.records = append(h.records, r)
+		}
+	}
 	for id := range ring.tenantKeys {
 		h.tenantKeys = append(h.tenantKeys, sealedTenantKey{id, bytes.Clone(fields[prefixKey+id])})
 	}
@@ -103,6 +110,13 @@ func (h *held) plain() []*Record {
 		records[i] = &r.Record
 	}
 	return records
+}
+
+func (h *held) all() []*heldRecord {
+	if h == nil {
+		return nil
+	}
+	return h.records
 }
 
 // find returns the record of that kid, or nil. h may be nil.

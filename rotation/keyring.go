@@ -180,6 +180,8 @@ type bucket struct {
 	goodSince  time.Time // by the store's clock; zero while it is not good
 	turn       int       // of the digests
 	err        error
+
+	step atomic.Pointer[inStep] // for anyone; never nil
 }
 
 // Open returns a Keyring after the first complete read of the store. The instance
@@ -229,38 +231,48 @@ func (k *Keyring) opened(ctx context.Context) error {
 			return fmt.Errorf("rotation: the keyring cannot be opened: %w", b.err)
 		}
 	}
-	var wrong error
-	for _, r := range k.rings {
-		if r.state.Load().newest() != nil {
-			wrong = nil
-			break
-		}
-		if err := r.step.Load().err; errors.Is(err, ErrWrongKEK) {
-			wrong = err
-		}
+	if err := k.openedNone(); err != nil {
+		return fmt.Errorf("rotation: the keyring cannot be opened: %w", err)
 	}
-	if wrong != nil {
-		return fmt.Errorf("rotation: the keyring cannot be opened: %w", wrong)
-	}
-	return k.checkTimes()
+	return k.checkTimes(k.times.Load().fresh)
 }
 
-// checkTimes holds a Config's own times to the policies.
-func (k *Keyring) checkTimes() error {
-	t := k.times.Load()
-	if w := t.w(); t.fresh < 3*w {
+// openedNone returns why not one ring could be read: the wrong KEK, or a store that
+// answers, and does not give them away. One of many that cannot be read is not ready,
+// and the others are.
+func (k *Keyring) openedNone() error {
+	var why error
+	for _, r := range k.rings {
+		step := r.step.Load()
+		ring := (*ringError)(nil)
+		if !step.bad || errors.As(step.err, &ring) && !errors.Is(step.err, ErrWrongKEK) || r.state.Load().newest() != nil {
+			return nil
+		}
+		why = step.err
+	}
+	return why
+}
+
+// checkTimes holds a Config's own times to a policy. Those that follow from it keep it.
+func (k *Keyring) checkTimes(fresh time.Duration) error {
+	if k.cfg.Poll+k.cfg.Deadline == 0 {
+		return nil
+	}
+	if w := k.times.Load().w(); fresh < 3*w {
 		return fmt.Errorf("rotation: Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
-			"lower Config.Poll and Config.Deadline, or leave them 0", t.fresh, 3*w)
+			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)
 	}
 	return nil
 }
 
 // setTimes takes the shortest Freshness of the rings.
 func (k *Keyring) setTimes(fresh time.Duration) {
+	fresh = max(fresh, minFreshness)
+	deadline := cmp.Or(k.cfg.Deadline, min(maxDeadline, fresh/30))
 	k.times.Store(&times{
 		fresh:    fresh,
 		poll:     cmp.Or(k.cfg.Poll, min(maxPoll, fresh/4)),
-		deadline: cmp.Or(k.cfg.Deadline, min(maxDeadline, fresh/30)),
+		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)), // dates are proposed by it
 	})
 }
 
@@ -310,9 +322,29 @@ func (k *Keyring) add(tenant string) *ring {
 	return r
 }
 
+// drop lets go of tenants that have no ring, and were only named: anyone can write
+// names.
+func (k *Keyring) drop(buckets []*bucket) {
+	if !k.holdsAll() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, b := range buckets {
+		b.rings = slices.DeleteFunc(b.rings, func(r *ring) bool {
+			empty := !r.dirty && r.state.Load() == nil
+			if empty {
+				delete(k.rings, r.tenant)
+			}
+			return empty
+		})
+	}
+}
+
 func (k *Keyring) bucketAt(index int) *bucket {
 	if k.byIndex[index] == nil {
 		k.byIndex[index] = &bucket{index: index}
+		k.byIndex[index].step.Store(&inStep{})
 		k.buckets = append(k.buckets, k.byIndex[index])
 	}
 	return k.byIndex[index]
@@ -349,7 +381,10 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(step.err))
 	}
 	if id.KID == "" {
-		return h.withoutKID(alg, now)
+		if keys := h.withoutKID(alg, now); len(keys) > 0 {
+			return keys, nil
+		}
+		return nil, k.missing(id, step, now)
 	}
 	rec := h.find(id.KID)
 	if rec == nil {
@@ -368,17 +403,17 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 }
 
 // withoutKID returns the keys whose tokens have no kid.
-func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) ([]*keystore.Key, error) {
+func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
 	for _, r := range h.records {
 		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
 			keys = append(keys, r.key)
 		}
 	}
-	if len(keys) == 0 || len(keys) > 4 {
-		return nil, fmt.Errorf("rotation: no key for tokens without kid: %w", keystore.ErrNotFound)
+	if len(keys) > 4 {
+		return nil
 	}
-	return keys, nil
+	return keys
 }
 
 // missing says what it means that a key is not there.
@@ -536,9 +571,17 @@ func (k *Keyring) Status() Status {
 	now := k.cfg.Now()
 	rings := k.all()
 	slices.SortFunc(rings, func(a, b *ring) int { return cmp.Compare(a.tenant, b.tenant) })
+	var named string              // in s.Err
+	for _, b := range k.buckets { // those without rings, too: there may be some
+		step := b.step.Load()
+		s.Ready, s.Fresh = s.Ready && !step.good.IsZero(), s.Fresh && step.fresh(now, k.times.Load().fresh)
+		if s.Err == nil && !s.Fresh {
+			s.Err = cannotTell(step.err)
+		}
+	}
 	for _, r := range rings {
 		t := k.status(r, now)
-		if !t.exists && k.holdsAll() {
+		if empty := !t.exists && !r.step.Load().bad; empty && k.holdsAll() {
 			continue
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
@@ -546,7 +589,8 @@ func (k *Keyring) Status() Status {
 		}
 		s.Tenants++
 		s.Ready, s.Fresh = s.Ready && t.Ready, s.Fresh && t.Fresh
-		if s.Err == nil && t.Err != nil {
+		if t.Err != nil && (s.Err == nil || len(named) == 0) {
+			named = r.tenant
 			s.Err = fmt.Errorf("tenant %q: %w", r.tenant, t.Err)
 		}
 	}

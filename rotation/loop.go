@@ -34,16 +34,20 @@ type ask struct {
 	tenant  string
 	learned Facts // to be held from now on, whether the store still has it or not
 	done    chan struct{}
-	err     error // after done: why the ring is not in step
-	end     func()
+	err     error  // after done: why the ring is not in step
+	end     func() // called when the sync begins
 }
 
 func (l *loop) init(k *Keyring) {
-	h := fnv.New64a()
-	h.Write([]byte(k.cfg.Instance))
-	l.k = k
-	l.jitter = rand.New(rand.NewPCG(h.Sum64(), 0)) // spreads instances; not a secret
+	l.k, l.jitter = k, newJitter(k.cfg.Instance, 0)
 	l.woken, l.asked, l.next = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+}
+
+// newJitter returns what spreads instances: not a secret, and the same each time.
+func newJitter(instance string, use uint64) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(instance))
+	return rand.New(rand.NewPCG(h.Sum64(), use))
 }
 
 func (l *loop) run(ctx context.Context) {
@@ -55,22 +59,49 @@ func (l *loop) run(ctx context.Context) {
 	poll, doubt := time.NewTimer(l.wait()), time.NewTimer(l.doubtEnds())
 	defer poll.Stop()
 	defer doubt.Stop()
+	every := l.k.times.Load().poll
+	woken, gap := l.woken, time.NewTimer(time.Hour)
+	defer gap.Stop()
 	for {
+		// The poll is the guarantee: nothing else comes before it for ever.
+		select {
+		case <-poll.C:
+			l.poll(ctx)
+			poll.Reset(l.wait())
+		default:
+		}
+		if now := l.k.times.Load().poll; now < every {
+			poll.Reset(l.wait()) // a ring is in a greater hurry than those before
+			every = now
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-poll.C:
-			l.pass(ctx, l.k.buckets, nil)
+			l.poll(ctx)
 			poll.Reset(l.wait())
+			every = l.k.times.Load().poll
 		case <-doubt.C:
 			l.pass(ctx, l.doubtEnded(), nil)
-		case <-l.woken:
+		case <-woken:
 			l.nudged(ctx)
+			woken = nil // for a while: forged nudges are to be cheap
+			gap.Reset(nudgeGap)
+		case <-gap.C:
+			woken = l.woken
 		case <-l.asked:
 			l.answer(ctx)
 		}
 		doubt.Reset(l.doubtEnds())
 	}
+}
+
+// poll syncs everything.
+func (l *loop) poll(ctx context.Context) {
+	for i := range l.nudges {
+		l.nudges[i].Store(false)
+	}
+	l.pass(ctx, l.k.buckets, nil)
 }
 
 // wait returns how long to wait for the next poll.
@@ -145,8 +176,7 @@ func (l *loop) nudge(bucket int) {
 	}
 }
 
-// nudged syncs the buckets that have changed. The pause before the next keeps
-// forged nudges cheap.
+// nudged syncs the buckets that have changed.
 func (l *loop) nudged(ctx context.Context) {
 	var buckets []*bucket
 	for _, b := range l.k.buckets {
@@ -155,13 +185,9 @@ func (l *loop) nudged(ctx context.Context) {
 		}
 	}
 	l.pass(ctx, buckets, nil)
-	select {
-	case <-ctx.Done():
-	case <-time.After(nudgeGap):
-	}
 }
 
-// ask adds a wish. end, if any, is called before done is closed.
+// ask adds a wish.
 func (l *loop) ask(tenant string, learned Facts, end func()) *ask {
 	a := &ask{tenant: tenant, learned: learned, done: make(chan struct{}), end: end}
 	l.mu.Lock()
@@ -184,6 +210,9 @@ func (l *loop) answer(ctx context.Context) {
 	var buckets []*bucket
 	seen := make(map[*bucket]bool)
 	for _, a := range asks {
+		if a.end != nil {
+			a.end() // whoever comes from now on may ask for what is not there yet
+		}
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
 		compare[a.tenant] = true
@@ -194,9 +223,6 @@ func (l *loop) answer(ctx context.Context) {
 	l.pass(ctx, buckets, compare)
 	for _, a := range asks {
 		a.err = l.result(a.tenant)
-		if a.end != nil {
-			a.end()
-		}
 		close(a.done)
 	}
 }

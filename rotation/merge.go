@@ -18,6 +18,7 @@ type merger struct {
 	good     time.Time // of mine: the last good sync, by the instance's clock
 	local    time.Time // now, by the instance's clock
 	deadline time.Duration
+	off      error // the store's clock is not to be decided by: nothing is written, or dropped
 
 	union     *held // what both know, and nothing else
 	news      Facts // what is to be said besides: times that are proposed
@@ -39,16 +40,19 @@ type merge struct {
 // back: any holder can do that, and each comes to the same.
 func (m *merger) merge() merge {
 	m.union = m.join()
-	if m.union.plan.dead || m.mine == nil {
+	switch {
+	case m.mine == nil || m.off != nil:
 		return merge{union: m.union, healed: m.union}
+	case m.union.plan.dead:
+		return merge{union: m.union, healed: m.union, change: m.destroyed()}
 	}
+	m.assert()
 	missing := m.missing()
 	m.forgotten = make(map[FactID]bool)
 	m.news = Facts{}
 	for _, r := range missing {
 		m.republish(r)
 	}
-	m.assert()
 	m.announcePromotions()
 	healed := &held{head: m.union.head, records: slices.Clone(m.union.records), tenantKeys: m.union.tenantKeys, published: m.union.published}
 	healed.facts = m.healedFacts()
@@ -78,7 +82,14 @@ func (m *merger) join() *held {
 		}
 	}
 	u.planned()
-	collected := func(r *heldRecord) bool { return m.theirs.find(r.KID) == nil && u.plan.dropped(u.planOf(r), m.now) }
+	// By our clock, too: it is not to be dropped while we would still take its tokens.
+	now := m.now
+	if m.local.Before(now) {
+		now = m.local
+	}
+	collected := func(r *heldRecord) bool {
+		return m.off == nil && m.theirs.find(r.KID) == nil && u.plan.dropped(u.planOf(r), now)
+	}
 	u.records = slices.DeleteFunc(u.records, collected)
 	u.facts = u.facts.of(func(kid string) bool { return u.find(kid) != nil })
 	u.planned()
@@ -95,11 +106,20 @@ func (m *merger) join() *held {
 func (m *merger) missing() []*heldRecord {
 	var missing []*heldRecord
 	for _, r := range m.union.records {
-		if m.theirs.find(r.KID) == nil {
+		field := prefixRecord + r.KID
+		if m.theirs.find(r.KID) == nil && (!m.garbled(field) || m.replaceable(field)) {
 			missing = append(missing, r)
 		}
 	}
 	return missing
+}
+
+// destroyed tells the store that the ring was destroyed, if it has lost that.
+func (m *merger) destroyed() *proposal {
+	if !m.theirs.facts.Dead.IsZero() {
+		return nil
+	}
+	return &proposal{op: OpMerge, facts: []proposedFact{{FactID{Kind: factDead}, m.union.facts.Dead, -forever, forever}}}
 }
 
 // republish decides about a record that the store lacked. Who has synced meanwhile
@@ -128,8 +148,10 @@ func (m *merger) republish(r *heldRecord) {
 }
 
 // assert tells of keys that we have been signing with when others, who did not know,
-// published them anew: they must not wait.
+// published them anew: they must not wait. That is what we know from then on, whether
+// or not it can be written now.
 func (m *merger) assert() {
+	asserted := Facts{}
 	for _, r := range m.union.records {
 		old := m.mine.find(r.KID)
 		if old == nil || m.good.IsZero() || age(m.local, m.good) > r.Timing.SignFor {
@@ -143,8 +165,12 @@ func (m *merger) assert() {
 		_, revoked := m.union.facts.At(FactRevoked, r.KID)
 		was := m.mine.planOf(old).activatesAt
 		if !revoked && !was.After(m.now) && m.union.planOf(r).activatesAt.After(was) {
-			m.news.Add(FactPromoted, r.KID, was)
+			asserted.Add(FactPromoted, r.KID, was)
 		}
+	}
+	if !asserted.Equal(Facts{}) {
+		m.union.facts = m.union.facts.Join(asserted)
+		m.union.planned()
 	}
 }
 
@@ -153,7 +179,7 @@ func (m *merger) assert() {
 func (m *merger) announcePromotions() {
 	for _, r := range m.union.records {
 		id := FactID{FactPromoted, r.KID}
-		at, ok := m.union.facts.Join(m.news).At(FactPromoted, r.KID)
+		at, ok := m.union.facts.At(FactPromoted, r.KID)
 		theirs, known := m.theirs.facts.At(FactPromoted, r.KID)
 		if ok && !m.forgotten[id] && (!known || at.Before(theirs)) {
 			m.news.Add(FactAnnounced, r.KID, m.soon())
@@ -211,10 +237,11 @@ func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
 
 // bounded holds what is new to the present, and what is merged to the past.
 func (m *merger) bounded(id FactID, at time.Time) proposedFact {
-	if fresh, ok := m.news.At(id.Kind, id.KID); ok && id.Kind != FactPromoted && fresh.Equal(at) {
+	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
 		return proposedFact{FactID: id, at: at, from: 0, to: m.window()}
 	}
-	return proposedFact{FactID: id, at: at, from: -forever, to: m.window()}
+	// It lay within the window of a store whose clock may have been ahead of this one's.
+	return proposedFact{FactID: id, at: at, from: -forever, to: m.window() + 2*m.skew()}
 }
 
 func (m *merger) garbled(field string) bool { return m.failed != nil && m.failed.failed[field] != nil }
@@ -230,6 +257,13 @@ func (m *merger) window() time.Duration {
 		return 0
 	}
 	return m.timing().window(m.deadline)
+}
+
+func (m *merger) skew() time.Duration {
+	if m.union.newest() == nil {
+		return 0
+	}
+	return m.timing().ClockSkew
 }
 
 const forever = 250 * 365 * 24 * time.Hour

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -19,10 +20,13 @@ type pass struct {
 	buckets []*bucket
 	compare map[string]bool // tenants whose rings are to be compared in any case
 	changed bool            // some ring is another than before
+	times   times           // when the pass began, by which the wait for it was measured
+	asked   times           // when the round began
 }
 
 func (p *pass) run() {
 	p.k.counts.syncs.Add(1)
+	p.times = *p.k.times.Load()
 	again := p.buckets
 	for range syncRounds {
 		if again = p.round(again); len(again) == 0 {
@@ -34,10 +38,12 @@ func (p *pass) run() {
 // round syncs buckets once, and returns those of which there is more.
 func (p *pass) round(buckets []*bucket) (more []*bucket) {
 	sent := p.k.cfg.Now()
-	replies := p.sync(buckets)
+	p.asked = *p.k.times.Load()
+	replies := p.sync(buckets, sent)
 	received := p.k.cfg.Now()
 	p.list(buckets, replies)
 	p.load(p.stale(buckets, replies))
+	p.k.drop(buckets)
 	if p.changed {
 		p.k.retime()
 	}
@@ -50,6 +56,8 @@ func (p *pass) round(buckets []*bucket) (more []*bucket) {
 		case reply.More:
 			b.place, b.stillSince = reply.Place, sent
 			more = append(more, b)
+		case b.trust.complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
+			more = append(more, b) // others vouch for as long as W says, which we know only now
 		default:
 			p.settle(b, reply, sent, received)
 		}
@@ -65,10 +73,13 @@ func (p *pass) call() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(p.ctx, p.k.times.Load().deadline)
 }
 
-func (p *pass) sync(buckets []*bucket) []SyncReply {
-	w := p.k.times.Load().w()
+func (p *pass) sync(buckets []*bucket, now time.Time) []SyncReply {
+	w := p.asked.w()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
+		if b.trust.doubt || age(now, b.trust.complete) > p.times.fresh {
+			b.goodSince = time.Time{} // we have no say for others
+		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
 		if b.trust.complete.IsZero() {
 			requests[i].VouchWithin, requests[i].VouchFor = w, 2*w
@@ -171,17 +182,33 @@ func (p *pass) load(stale []*ring) {
 		for i, r := range some {
 			tenants[i] = r.tenant
 		}
-		ctx, cancel := p.call()
-		snapshots := p.k.store.Load(ctx, tenants)
-		cancel()
-		p.absorbAll(some, snapshots)
+		p.absorbAll(some, p.read(tenants))
 	}
+}
+
+// A snapshot is one with our clock's time before and after it was read.
+type snapshot struct {
+	Snapshot
+	sent, received time.Time
+}
+
+func (p *pass) read(tenants []string) []snapshot {
+	ctx, cancel := p.call()
+	defer cancel()
+	sent := p.k.cfg.Now()
+	loaded := p.k.store.Load(ctx, tenants)
+	received := p.k.cfg.Now()
+	snapshots := make([]snapshot, len(loaded))
+	for i := range loaded {
+		snapshots[i] = snapshot{loaded[i], sent, received}
+	}
+	return snapshots
 }
 
 // absorbers is how many rings are opened, and merged back, at once.
 const absorbers = 8
 
-func (p *pass) absorbAll(rings []*ring, snapshots []Snapshot) {
+func (p *pass) absorbAll(rings []*ring, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(absorbers, len(rings)) {
@@ -221,18 +248,21 @@ const maxMerges = 4
 
 // absorb brings together what the store has and what is held, and merges back what
 // the store lacks. The error says why the ring is not in step.
-func (p *pass) absorb(r *ring, s Snapshot) error {
+func (p *pass) absorb(r *ring, s snapshot) error {
+	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
 			return s.Err
 		}
 		m, failed := p.merger(r, s)
 		result := m.merge()
-		if result.change == nil || p.k.cfg.OneShot {
-			p.install(r, result.union, s.Digest)
+		p.install(r, result.union, s.Digest)
+		switch {
+		case m.off != nil:
+			return m.off
+		case result.change == nil, p.k.cfg.OneShot, wrote:
 			return p.judge(r, failed)
 		}
-		p.install(r, result.union, s.Digest)
 		done, err := p.write(r, result, s.Digest)
 		if err != nil {
 			return fmt.Errorf("rotation: what the store lacks could not be put back: %w", err)
@@ -240,20 +270,23 @@ func (p *pass) absorb(r *ring, s Snapshot) error {
 		if done && failed == nil {
 			return p.judge(r, nil)
 		}
-		s = p.loadOne(r.tenant)
+		wrote = done
+		s = p.read([]string{r.tenant})[0]
 	}
 	return errors.New("rotation: the ring changes faster than it can be merged")
 }
 
 // merger opens what the store has. A part of it that is not authentic is not news,
 // and not an absence either.
-func (p *pass) merger(r *ring, s Snapshot) (*merger, *ringError) {
+func (p *pass) merger(r *ring, s snapshot) (*merger, *ringError) {
 	opened, err := openRing(p.k.cfg.KEKs, r.tenant, s.Fields)
 	var failed *ringError
 	errors.As(err, &failed)
 	old := r.state.Load()
-	return &merger{tenant: r.tenant, mine: old, theirs: newHeld(old, s.Fields, opened), failed: failed, now: s.Now,
-		good: r.step.Load().good, local: p.k.cfg.Now(), deadline: p.k.times.Load().deadline}, failed
+	theirs := newHeld(old, s.Fields, opened)
+	off := checkClock(s.Now, s.sent, s.received, min(old.skew(), theirs.skew()))
+	return &merger{tenant: r.tenant, mine: old, theirs: theirs, failed: failed, now: s.Now, off: off,
+		good: r.step.Load().good, local: s.received, deadline: p.k.times.Load().deadline}, failed
 }
 
 // judge says whether a ring that has been read is in step.
@@ -261,11 +294,8 @@ func (p *pass) judge(r *ring, failed *ringError) error {
 	if failed != nil {
 		return failed
 	}
-	if n := r.state.Load().newest(); n != nil && p.k.cfg.Poll+p.k.cfg.Deadline > 0 {
-		if t := p.k.times.Load(); n.Timing.Freshness < 3*t.w() {
-			return fmt.Errorf("rotation: Freshness >= 3 (1.2 Poll + Deadline) does not hold for its policy: %v is less than %v; lower Config.Poll and Config.Deadline",
-				n.Timing.Freshness, 3*t.w())
-		}
+	if n := r.state.Load().newest(); n != nil {
+		return p.k.checkTimes(n.Timing.Freshness)
 	}
 	return nil
 }
@@ -298,18 +328,15 @@ func (p *pass) write(r *ring, m merge, digest string) (bool, error) {
 	return true, nil
 }
 
-func (p *pass) loadOne(tenant string) Snapshot {
-	ctx, cancel := p.call()
-	defer cancel()
-	return p.k.store.Load(ctx, []string{tenant})[0]
-}
-
 // fail notes that a bucket could not be synced: nothing moves.
 func (p *pass) fail(b *bucket, err error) {
 	if b.err == nil {
 		p.k.cfg.Logger.Warn("the store cannot be reached", "bucket", b.index, "error", err)
 	}
 	b.err = cannotTell(err)
+	out := *b.step.Load()
+	out.err = b.err
+	b.step.Store(&out)
 	for _, r := range b.rings {
 		if old := r.step.Load(); !old.bad {
 			out := *old
@@ -323,10 +350,10 @@ func (p *pass) fail(b *bucket, err error) {
 func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := p.k.times.Load()
 	wasDoubt := b.trust.doubt
-	switch b.err = p.checkClock(b, reply.Now, sent, received); {
+	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
 		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead || reply.Vouched},
-			waits{fresh: t.fresh, doubt: 2 * t.w()})
+			waits{fresh: max(t.fresh, p.times.fresh), doubt: 2 * t.w()})
 		if reply.Place != b.place || b.stillSince.IsZero() {
 			b.place, b.stillSince = reply.Place, sent
 		}
@@ -338,6 +365,7 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	}
 	good := b.err == nil && !b.trust.doubt
 	step := &inStep{trust: b.trust, still: b.stillSince, err: b.err}
+	b.step.Store(step)
 	for _, r := range b.rings {
 		if r.dirty {
 			good = false
@@ -359,21 +387,33 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 // errClock reports that our clock, or the store's, is off.
 var errClock = errors.New("rotation: this clock and the store's differ by more than ClockSkew")
 
-// checkClock holds the store's clock to ours. What was proposed by a clock that is off
-// would not be what everybody thinks.
-func (p *pass) checkClock(b *bucket, now, sent, received time.Time) error {
-	least := time.Duration(-1)
-	for _, r := range b.rings {
-		if n := r.state.Load().newest(); n != nil && (least < 0 || n.Timing.ClockSkew < least) {
-			least = n.Timing.ClockSkew
-		}
-	}
+// checkClock holds the store's clock to ours, to within skew. What is decided by one
+// that is off would not be what everybody thinks.
+func checkClock(now, sent, received time.Time, skew time.Duration) error {
 	// The store's times are whole milliseconds.
-	if least < 0 || !now.Before(sent.Add(-least-time.Millisecond)) && !now.After(received.Add(least)) {
+	if skew == anySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
 		return nil
 	}
 	return fmt.Errorf("%w: %w: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
-		now.UTC().Format(time.RFC3339Nano), sent.UTC().Format(time.RFC3339Nano), received.UTC().Format(time.RFC3339Nano), least)
+		now.UTC().Format(time.RFC3339Nano), sent.UTC().Format(time.RFC3339Nano), received.UTC().Format(time.RFC3339Nano), skew)
+}
+
+// anySkew is that of no policy.
+const anySkew time.Duration = math.MaxInt64
+
+func (b *bucket) skew() time.Duration {
+	least := anySkew
+	for _, r := range b.rings {
+		least = min(least, r.state.Load().skew())
+	}
+	return least
+}
+
+func (h *held) skew() time.Duration {
+	if n := h.newest(); n != nil {
+		return n.Timing.ClockSkew
+	}
+	return anySkew
 }
 
 // retime takes the times from the policies of the rings that are held now.

@@ -37,7 +37,7 @@ type Policy struct {
 	ClockSkew time.Duration
 
 	// Freshness is how old an instance's last good sync may be for it to be fresh
-	// (F). The default is three eighths of Propagation, at most 60s.
+	// (F), at least 1s. The default is three eighths of Propagation, at most 60s.
 	Freshness time.Duration
 
 	// Dwell is how long an acknowledged write may still be lost, as at a failover
@@ -129,7 +129,7 @@ func (p Policy) fields() []field {
 	const ms = time.Millisecond
 	return []field{
 		{"Every", p.Every, ms}, {"Propagation", p.Propagation, ms}, {"MaxTokenTTL", p.MaxTokenTTL, time.Second},
-		{"Leeway", p.Leeway, 0}, {"ClockSkew", p.ClockSkew, ms}, {"Freshness", p.Freshness, ms}, {"Dwell", p.Dwell, ms},
+		{"Leeway", p.Leeway, 0}, {"ClockSkew", p.ClockSkew, ms}, {"Freshness", p.Freshness, minFreshness}, {"Dwell", p.Dwell, ms},
 		{"SignFor", p.SignFor, ms}, {"ReaderStaleness", p.ReaderStaleness, 0},
 	}
 }
@@ -138,6 +138,9 @@ type inequality struct {
 	text        string
 	left, right time.Duration
 }
+
+// minFreshness is the least that leaves a poll and its deadline room on a network.
+const minFreshness = time.Second
 
 // inequalities are what the proof of the protocol rests on.
 func (p Policy) inequalities() []inequality {

@@ -26,7 +26,7 @@ type Record struct {
 	Algorithm  keystore.Algorithm
 	Created    time.Time
 	ActivateAt time.Time // when it is to sign, if nothing comes between
-	SignUntil  time.Time // when it stops, whether there is another or not
+	SignUntil  time.Time // when it stops, if there is no other
 	Origin     Origin
 	NoKID      bool   // its tokens carry no kid
 	Timing     Policy // that it was minted under, complete

@@ -104,8 +104,11 @@ func (k *Keyring) holds(r *ring, id keystore.ID, now time.Time) bool {
 
 // absent says what it means that the key is not there.
 func (k *Keyring) absent(r *ring, id keystore.ID, now time.Time) error {
-	if r == nil || r.state.Load() == nil {
+	if r == nil {
 		return k.missingRing(id.Tenant)
+	}
+	if r.state.Load() == nil {
+		return fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(r.step.Load().err))
 	}
 	return k.missing(id, r.step.Load(), now)
 }

@@ -19,14 +19,19 @@ import (
 // [keystore.ErrUnavailable] when the store cannot be reached, is in doubt, or holds
 // what cannot be opened: then nothing was changed, unless the error says that this
 // is not known. [ErrRefused] means that a change would cost tokens.
-type Rotator struct{ k *Keyring }
+type Rotator struct {
+	k *Keyring
+
+	mu     sync.Mutex
+	jitter *rand.Rand // spreads those who decide anew
+}
 
 // NewRotator returns a Rotator of the rings that k holds.
 func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
 		return nil, errors.New("rotation: NewRotator needs a Keyring")
 	}
-	return &Rotator{k: k}, nil
+	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
 }
 
 // An Option changes how a Rotator does what it is told.
@@ -78,9 +83,10 @@ type decision func(*scene) (*proposal, error)
 // apply makes the change that decide decides on. The proposal is nil if there was
 // nothing to do.
 func (r *Rotator) apply(ctx context.Context, tenant string, anew bool, decide decision) (*proposal, Result, error) {
+	r.catchUp(ctx, tenant)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
-			if err := pause(ctx, time.Duration(1+rand.IntN(4<<min(attempt, 6)))*time.Millisecond); err != nil {
+			if err := r.pause(ctx, attempt); err != nil {
 				return nil, Result{}, err
 			}
 		}
@@ -104,11 +110,26 @@ func (r *Rotator) apply(ctx context.Context, tenant string, anew bool, decide de
 	return nil, Result{}, fmt.Errorf("rotation: the ring of tenant %q changes all the time: %w", tenant, keystore.ErrUnavailable)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// catchUp syncs a ring that is only out of date: what is decided on must not be older
+// than what others have decided.
+func (r *Rotator) catchUp(ctx context.Context, tenant string) {
+	ring := r.k.ring(tenant)
+	if ring == nil || ring.step.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
+		return
+	}
+	if err := r.k.sync(ctx, tenant, Facts{}); err != nil {
+		r.k.cfg.Logger.Warn("out of step, and to be changed", "tenant", tenant, "error", err)
+	}
+}
+
+func (r *Rotator) pause(ctx context.Context, attempt int) error {
+	r.mu.Lock()
+	d := 1 + r.jitter.IntN(4<<min(attempt, 6))
+	r.mu.Unlock()
 	select {
 	case <-ctx.Done():
 		return fmt.Errorf("rotation: %w: %w", keystore.ErrUnavailable, ctx.Err())
-	case <-time.After(d):
+	case <-time.After(time.Duration(d) * time.Millisecond):
 		return nil
 	}
 }
@@ -125,14 +146,17 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	var step *inStep
 	if ring != nil {
 		mine, step = ring.state.Load(), ring.step.Load()
-		if !anew && step.doubt {
-			return nil, fmt.Errorf("rotation: tenant %q: %w: in doubt: the store may have lost something, and others get the time to put it back", tenant, keystore.ErrUnavailable)
-		}
 	}
 	t := r.k.times.Load()
+	if now := r.k.cfg.Now(); !anew && !step.fresh(now, t.fresh) {
+		s := r.k.status(ring, now)
+		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, cannotTell(s.Err))
+	}
 	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
 	defer cancel()
+	sent := r.k.cfg.Now()
 	snap := r.k.store.Load(callCtx, []string{tenant})[0]
+	received := r.k.cfg.Now()
 	if snap.Err != nil {
 		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, cannotTell(snap.Err))
 	}
@@ -147,20 +171,10 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 			return nil, fmt.Errorf("rotation: tenant %q: %w: the store lacks what this instance holds; it is being put back", tenant, keystore.ErrUnavailable)
 		}
 	}
-	return s, r.checkClock(tenant, s)
-}
-
-// checkClock refuses to decide by a clock that is off.
-func (r *Rotator) checkClock(tenant string, s *scene) error {
-	n := s.held.newest()
-	if n == nil {
-		return nil
+	if err := checkClock(snap.Now, sent, received, s.held.skew()); err != nil {
+		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)
 	}
-	slack := n.Timing.ClockSkew + s.deadline
-	if off := r.k.cfg.Now().Sub(s.now); off > slack || off < -slack {
-		return fmt.Errorf("rotation: tenant %q: %w: %w by %v", tenant, keystore.ErrUnavailable, errClock, off.Round(time.Millisecond))
-	}
-	return nil
+	return s, nil
 }
 
 func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {
@@ -218,24 +232,33 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) erro
 	if !isText(tenant, 1, maxTenant) {
 		return fmt.Errorf("rotation: a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)
 	}
-	if err := policy.Validate(); err != nil {
+	policy, err := r.policy(policy)
+	if err != nil {
 		return err
 	}
-	policy = policy.WithDefaults()
 	made := once(func() keystore.Algorithm { return policy.Algorithm })
-	_, _, err := r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) { return s.create(policy, made()) })
+	_, _, err = r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) { return s.create(policy, made()) })
 	return err
+}
+
+// policy returns p with its defaults, if it holds, and this instance can keep it.
+func (r *Rotator) policy(p Policy) (Policy, error) {
+	if err := p.Validate(); err != nil {
+		return p, err
+	}
+	p = p.WithDefaults()
+	return p, r.k.checkTimes(p.Freshness)
 }
 
 // SetPolicy mints the next key of a tenant under another policy, which takes effect
 // with that key, after what is pending already.
 func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy Policy) error {
-	if err := policy.Validate(); err != nil {
+	policy, err := r.policy(policy)
+	if err != nil {
 		return err
 	}
-	policy = policy.WithDefaults()
 	made := once(func() keystore.Algorithm { return policy.Algorithm })
-	_, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) { return s.setPolicy(policy, made()) })
+	_, _, err = r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) { return s.setPolicy(policy, made()) })
 	return err
 }
 
@@ -402,6 +425,8 @@ func (r *Rotator) due(ring *ring) func(context.Context) error {
 	}
 	s := scene{tenant: ring.tenant, now: now, held: h}
 	switch {
+	case s.takeOver() != nil:
+		return func(ctx context.Context) error { return r.takeOver(ctx, ring.tenant) }
 	case h.due(now) && !now.Before(s.mintFrom()):
 		return func(ctx context.Context) error { return r.mint(ctx, ring.tenant) }
 	case s.collect() != nil:
@@ -434,6 +459,13 @@ func (r *Rotator) mint(ctx context.Context, tenant string) error {
 	if p != nil {
 		r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.seq)
 	}
+	return err
+}
+
+func (r *Rotator) takeOver(ctx context.Context, tenant string) error {
+	_, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
+		return s.takeOver(), s.ring()
+	})
 	return err
 }
 

@@ -426,13 +426,13 @@ func (e *ringError) Error() string {
 func (e *ringError) Unwrap() []error { return slices.Collect(maps.Values(e.failed)) }
 
 // replaceable returns the fields that whoever holds an authentic one may put back.
-// A record never changes, so that goes for all of them. Of the rest, what is under
-// another KEK or of a newer keyturn may be somebody's later word.
+// What is under another KEK, or of a newer keyturn, may be somebody's later word, and
+// undecryptable is not absent.
 func (e *ringError) replaceable() []string {
 	var fields []string
 	for _, field := range slices.Sorted(maps.Keys(e.failed)) {
 		err := e.failed[field]
-		if strings.HasPrefix(field, prefixRecord) || errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
+		if errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
 			fields = append(fields, field)
 		}
 	}

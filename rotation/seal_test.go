@@ -564,8 +564,8 @@ func TestNewer(t *testing.T) {
 			if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "newer keyturn") {
 				t.Errorf("%q of a newer version: %v", field, err)
 			}
-			// A newer keyturn may have had more to say; but not of a record, which never changes.
-			if errors.As(err, &bad); slices.Contains(bad.replaceable(), field) != strings.HasPrefix(field, prefixRecord) {
+			// A newer keyturn may have had more to say.
+			if errors.As(err, &bad); slices.Contains(bad.replaceable(), field) {
 				t.Errorf("%q of a newer version: replaceable are %q", field, bad.replaceable())
 			}
 		}
@@ -584,7 +584,7 @@ func TestWrongKEK(t *testing.T) {
 		t.Errorf("%q does not say %q", err, want)
 	}
 	bad := new(ringError)
-	if errors.As(err, &bad); slices.ContainsFunc(bad.replaceable(), func(f string) bool { return f[0] != 'k' }) || len(ring.records) > 0 {
+	if errors.As(err, &bad); len(bad.replaceable()) > 0 || len(ring.records) > 0 {
 		t.Errorf("replaceable: %q; %d records", bad.replaceable(), len(ring.records))
 	}
 

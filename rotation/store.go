@@ -103,7 +103,7 @@ type SyncReply struct {
 	Changed []string // the tenants that entries after the place name, each once
 	More    bool     // there is more after Place: ask again
 
-	Digests []string  // as requested; "" if there is no ring
+	Digests []string  // as requested; "" if there is no ring, and what equals no digest if it cannot be read
 	Now     time.Time // by the store's clock
 	Vouched bool
 }

@@ -54,6 +54,9 @@ func (k RingKey) Verifies() bool { return k.State != Dropped && k.State != Revok
 // else does: there is no falling back to an earlier one, whose retirement others
 // may have counted on.
 //
+// A key signs until the next takes effect. SignUntil ends it if there is no next, so
+// much later as it took effect itself.
+//
 // A key verifies until the last token that anyone may have signed with it has
 // ended: a cut-off instance signs on for SignFor after its last good sync, and
 // may have missed a promotion or a merge for so long.
@@ -81,6 +84,7 @@ type planned struct {
 	*Record
 	first       bool // of the whole ring
 	activatesAt time.Time
+	signsUntil  time.Time
 	retiresAt   time.Time
 	droppedAt   time.Time
 	revokedAt   time.Time
@@ -93,9 +97,12 @@ func newPlan(records []*Record, facts Facts) *plan {
 	p := &plan{past: facts.latest(FactPromoted, FactRevoked)}
 	p.order(records, facts)
 	for i := range p.inOrder {
-		if k := &p.inOrder[i]; i+1 < len(p.inOrder) {
+		k := &p.inOrder[i]
+		k.signsUntil = k.SignUntil.Add(max(0, k.activatesAt.Sub(k.ActivateAt)))
+		if i+1 < len(p.inOrder) {
 			next := &p.inOrder[i+1]
 			k.retiresAt, k.droppedAt = next.activatesAt, keep(k, next, facts)
+			k.signsUntil = later(k.signsUntil, next.activatesAt)
 		}
 	}
 	for i := range p.left {
@@ -195,7 +202,7 @@ func (p *plan) state(i, current int, now time.Time) State {
 		return Dropped
 	case i > current:
 		return Pending
-	case i == current && now.Before(k.SignUntil):
+	case i == current && now.Before(k.signsUntil):
 		return Signing
 	}
 	return Retired
