@@ -176,9 +176,10 @@ type bucket struct {
 	rings      []*ring
 	trust      trust
 	place      Place
-	stillSince time.Time // since when the place has not moved
-	goodSince  time.Time // by the store's clock; zero while it is not good
-	turn       int       // of the digests
+	stillSince time.Time     // since when the place has not moved
+	goodSince  time.Time     // by the store's clock; zero while it is not good
+	fresh      time.Duration // F when it was synced last: by it the gap since then is judged
+	turn       int           // of the digests
 	err        error
 
 	step atomic.Pointer[inStep] // for anyone; never nil
@@ -258,7 +259,7 @@ func (k *Keyring) checkTimes(fresh time.Duration) error {
 	if k.cfg.Poll+k.cfg.Deadline == 0 {
 		return nil
 	}
-	if w := k.times.Load().w(); fresh < 3*w {
+	if w := k.timesOf(fresh).w(); fresh < 3*w {
 		return fmt.Errorf("rotation: Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
 			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)
 	}
@@ -267,13 +268,17 @@ func (k *Keyring) checkTimes(fresh time.Duration) error {
 
 // setTimes takes the shortest Freshness of the rings.
 func (k *Keyring) setTimes(fresh time.Duration) {
-	fresh = max(fresh, minFreshness)
+	t := k.timesOf(max(fresh, minFreshness))
+	k.times.Store(&t)
+}
+
+func (k *Keyring) timesOf(fresh time.Duration) times {
 	deadline := cmp.Or(k.cfg.Deadline, min(maxDeadline, fresh/30))
-	k.times.Store(&times{
+	return times{
 		fresh:    fresh,
 		poll:     cmp.Or(k.cfg.Poll, min(maxPoll, fresh/4)),
 		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)), // dates are proposed by it
-	})
+	}
 }
 
 // Close ends the syncing and waits for it, and takes back what this instance has

@@ -116,7 +116,7 @@ func (m *merger) missing() []*heldRecord {
 
 // destroyed tells the store that the ring was destroyed, if it has lost that.
 func (m *merger) destroyed() *proposal {
-	if !m.theirs.facts.Dead.IsZero() {
+	if !m.theirs.facts.Dead.IsZero() || m.garbled(fieldDead) && !m.replaceable(fieldDead) {
 		return nil
 	}
 	return &proposal{op: OpMerge, facts: []proposedFact{{FactID{Kind: factDead}, m.union.facts.Dead, -forever, forever}}}

@@ -20,13 +20,11 @@ type pass struct {
 	buckets []*bucket
 	compare map[string]bool // tenants whose rings are to be compared in any case
 	changed bool            // some ring is another than before
-	times   times           // when the pass began, by which the wait for it was measured
 	asked   times           // when the round began
 }
 
 func (p *pass) run() {
 	p.k.counts.syncs.Add(1)
-	p.times = *p.k.times.Load()
 	again := p.buckets
 	for range syncRounds {
 		if again = p.round(again); len(again) == 0 {
@@ -77,7 +75,7 @@ func (p *pass) sync(buckets []*bucket, now time.Time) []SyncReply {
 	w := p.asked.w()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.trust.doubt || age(now, b.trust.complete) > p.times.fresh {
+		if b.trust.doubt || age(now, b.trust.complete) > max(p.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // we have no say for others
 		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
@@ -353,7 +351,8 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
 		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead || reply.Vouched},
-			waits{fresh: max(t.fresh, p.times.fresh), doubt: 2 * t.w()})
+			waits{fresh: max(t.fresh, b.fresh), doubt: 2 * t.w()})
+		b.fresh = t.fresh
 		if reply.Place != b.place || b.stillSince.IsZero() {
 			b.place, b.stillSince = reply.Place, sent
 		}

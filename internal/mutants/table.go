@@ -16,7 +16,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/pass.go", "if result.change == nil || p.k.cfg.OneShot {", "if true {"}},
+		edits: []edit{{"rotation/pass.go", "case result.change == nil, p.k.cfg.OneShot, wrote:", "case true:"}},
 		pkg:   simulator, run: "TestTimeline|TestHistories",
 	},
 	{

@@ -50,12 +50,14 @@ func check(h *history) []violation {
 // A checker knows of a history what the rules have in common.
 type checker struct {
 	*history
-	revoked  map[string]time.Duration // kid -> when the store first had its revocation
-	known    map[string]spans         // kid -> when the store has had its revocation
-	weak     map[string]bool          // kids whose first tokens others may have to ask the store about
-	lost     map[string]spans         // kid -> when the store had lost it for good, but for its holders
-	restless []time.Duration          // of each tenant's changes but mints: see calm
-	by       map[string][]time.Duration
+	revoked  map[string]time.Duration   // kid -> when the store first had its revocation
+	known    map[string]spans           // kid -> when the store has had its revocation
+	weak     map[string]bool            // kids whose first tokens others may have to ask the store about
+	lost     map[string]spans           // kid -> when the store had lost it for good, but for its holders
+	restless []time.Duration            // when the store lost something
+	by       map[string][]time.Duration // tenant -> when its ring was changed, other than by a mint
+	edited   map[string][]time.Duration // tenant -> when its ring was edited behind everyone's back
+	opened   map[int]time.Duration      // instance -> when it was open
 }
 
 // spans are times from which and until which something holds.
@@ -88,9 +90,12 @@ func (s spans) close(t time.Duration) spans {
 
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), known: make(map[string]spans),
-		weak: make(map[string]bool), lost: make(map[string]spans), by: make(map[string][]time.Duration)}
+		weak: make(map[string]bool), lost: make(map[string]spans), by: make(map[string][]time.Duration),
+		edited: make(map[string][]time.Duration), opened: make(map[int]time.Duration)}
 	for _, e := range h.events {
 		switch {
+		case e.kind == evOpen && e.result == "":
+			c.opened[e.inst] = e.at
 		case e.commit != nil:
 			c.committed(e)
 		case e.loss != nil:
@@ -133,6 +138,9 @@ func (c *checker) losses(e event) {
 		c.known[kid] = c.known[kid].close(e.at)
 	}
 	c.restless = append(c.restless, e.at)
+	if e.tenant != "" {
+		c.edited[e.tenant] = append(c.edited[e.tenant], e.at)
+	}
 }
 
 // bad reports whether a verdict on a live token is a false reject that the limits of
@@ -145,12 +153,15 @@ func (c *checker) bad(e event) bool {
 	if _, lost := c.lost[t.kid].at(e.at); lost && e.holder == "" {
 		return false
 	}
-	for _, w := range c.unsafe {
-		if w.has(e.at) || w.has(t.at) {
-			return false
-		}
-	}
-	return true
+	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at) && !c.vouchedFor(e)
+}
+
+// vouchedFor reports whether an instance has come by a ring that somebody had edited
+// just before: who vouches for the log has not compared the ring yet.
+func (c *checker) vouchedFor(e event) bool {
+	return slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool {
+		return at <= c.opened[e.inst] && c.opened[e.inst] <= at+c.policy.Freshness && e.at <= at+2*c.policy.Freshness
+	})
 }
 
 // noFalseReject: an unexpired token of an unrevoked key verifies on every fresh
@@ -215,7 +226,7 @@ func (c *checker) retention(report func(int, string, ...any)) {
 		if at, is := c.revoked[t.kid]; is && at <= e.at || e.tenant != t.tenant {
 			continue
 		}
-		if t.signer == e.inst {
+		if t.signer == e.inst && !c.isUnsafe(e.at) && !c.isUnsafe(t.at) {
 			report(n, "its own live token: %s", e.result)
 		}
 	}
@@ -230,6 +241,11 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 	}
 	first := make(map[string]map[string]time.Duration) // tenant, kid -> when it first signed
 	for n, e := range c.events {
+		if e.commit != nil {
+			for _, kid := range e.commit.facts[rotation.FactRepublished] {
+				delete(first[e.tenant], kid) // it takes effect anew
+			}
+		}
 		if e.kind != evSign || e.result != ok || c.isUnsafe(e.at) {
 			continue
 		}
@@ -243,7 +259,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			continue
 		}
 		for other, at := range first[e.tenant] {
-			if at <= mine || e.at-at <= c.policy.ClockSkew {
+			if at <= mine || e.at-at <= c.policy.ClockSkew || c.neverMeant(other, at, e.at) {
 				continue
 			}
 			since, disturbed := c.disturbed(e.tenant, e.at)
@@ -253,6 +269,16 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			}
 		}
 	}
+}
+
+// neverMeant reports whether a key that began to sign is none any more at t: it was
+// revoked just before it took effect, and a clock was ahead; or the store has lost it.
+func (c *checker) neverMeant(kid string, began, t time.Duration) bool {
+	if at, is := c.revoked[kid]; is && at <= t && at-began <= c.policy.ClockSkew {
+		return true
+	}
+	_, lost := c.lost[kid].at(t)
+	return lost
 }
 
 // disturbed returns when a tenant's ring was last changed other than by a mint, or
@@ -368,7 +394,7 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		switch {
 		case e.commit == nil || !mints(e.commit):
-		case e.commit.Op == rotation.OpCreate && e.commit.holder != "":
+		case e.commit.Op == rotation.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
 			report(n, "a ring is created, and %s has one, and is in reach", e.commit.holder)
 		case e.commit.Op != rotation.OpCreate && e.commit.doubt:
 			report(n, "minted in doubt")
@@ -389,6 +415,9 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		if e.commit != nil && e.commit.Op == rotation.OpRevoke && mints(e.commit) {
 			waits[e.tenant] = e.at + p.Freshness + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
 		}
+		if e.commit != nil && len(e.commit.facts[rotation.FactRepublished]) > 0 && e.at <= waits[e.tenant] {
+			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
+		}
 		if e.commit != nil && e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
 			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline)
 		}
@@ -398,10 +427,24 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		switch {
 		case e.at <= waits[e.tenant]:
 		case e.result == fenced && e.at <= unsure[e.tenant]:
+		case e.result == noSigner && c.expired(e):
 		default:
 			report(n, "a fresh instance cannot sign: %v", e.err)
 		}
 	}
+}
+
+// expired reports whether the last key of a ring has come to its end, and nobody
+// turns keys, or some key was lost meanwhile and has waited to become known again.
+func (c *checker) expired(e event) bool {
+	end, slid := false, false
+	for _, k := range e.audit.keys {
+		if k.State == rotation.Retired {
+			end = !c.start.Add(e.at + c.policy.ClockSkew).Before(k.SignUntil)
+		}
+		slid = slid || k.ActivatesAt.After(k.ActivateAt)
+	}
+	return end && (slid || e.holder == "")
 }
 
 // editsNoticed: what somebody without the KEK has deleted, or replaced by what there

@@ -222,7 +222,7 @@ func (c *Cluster) SetWrongType(tenant string, wrong bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.primary.bucket(rotation.BucketOf(tenant)).rings[tenant]
-	if r == nil && !wrong {
+	if r == nil && !wrong || r != nil && r.wrongType == wrong {
 		return
 	}
 	set := ring{wrongType: wrong}

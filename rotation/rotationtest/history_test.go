@@ -90,7 +90,7 @@ type event struct {
 	fresh, doubt bool          // of the ring at inst
 	reach        time.Duration // for how long inst has been in reach of the store; negative: it is not
 	stored       bool          // evVerify, evKnows, not ok: the server of inst has the key
-	holder       string        // likewise: who has it, and has been in reach for long enough to put it back
+	holder       string        // likewise: who has it, and has been in reach for long enough to put it back; evSign, not ok: who turns keys
 
 	commit *commit
 	audit  *audit
@@ -171,7 +171,7 @@ func (h *history) line(e event) string {
 	if e.loss != nil {
 		fmt.Fprintf(&b, " lost keys %v, revocations %v", shorts(keysOf(e.loss.keys)), shorts(e.loss.revoked))
 	}
-	if e.audit != nil {
+	if e.audit != nil && e.kind == evAudit {
 		b.WriteString(e.audit.line())
 	}
 	if e.note != "" {

@@ -211,10 +211,11 @@ func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.S
 	}
 	for _, tenant := range q.Digests {
 		r := b.rings[tenant]
+		sum := r.sum()
 		if r != nil && r.wrongType {
-			return rotation.SyncReply{Err: errWrongType}
+			sum = "!wrongtype" // equals no digest: the Load that follows has the error
 		}
-		reply.Digests = append(reply.Digests, r.sum())
+		reply.Digests = append(reply.Digests, sum)
 	}
 	reply.Vouched = b.vouched(instance, reply.Now, q)
 	return reply

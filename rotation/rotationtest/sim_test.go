@@ -56,14 +56,14 @@ func newSim(t *testing.T, seed uint64) *sim {
 		// The shortest that is allowed.
 		policy.MaxTokenTTL, policy.Leeway = 2*time.Second, 500*time.Millisecond
 	}
-	s := &sim{rng: rng, length: seconds(rng, 12, 28), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
+	s := &sim{rng: rng, length: seconds(rng, 10, 24), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
 	tenants := 1
-	switch n := rng.IntN(64); {
+	switch n := rng.IntN(128); {
 	case n == 0:
 		s.most, s.length, tenants = 12, seconds(rng, 30, 60), 1+rng.IntN(50)
-	case n < 6:
+	case n < 10:
 		s.most, s.length, tenants = 4+rng.IntN(5), seconds(rng, 20, 60), 1+rng.IntN(5)
-	case n < 26:
+	case n < 40:
 		tenants = 2
 	}
 	var names []string
@@ -263,7 +263,7 @@ func (s *sim) command() {
 		i.op("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Rotate(ctx, tenant, opts...)
 		})
-	case n < 6:
+	case n < 10:
 		kid := keys[len(keys)-1].KID
 		if st.Ring.Signer >= 0 && st.Ring.Signer+1 < len(keys) {
 			kid = keys[st.Ring.Signer+1].KID
@@ -410,18 +410,23 @@ var faultKinds = []faultKind{
 			return nil, false
 		}
 		some := s.some()
+		if len(some) == 0 {
+			return nil, false
+		}
 		s.split = true
 		for _, i := range some {
 			i.leave(1)
 			i.conn.SelectDatabase(1)
 		}
+		s.h.unsafe = append(s.h.unsafe, window{s.now(), forever}) // two stores that take writes
 		return func() {
 			s.split = false
 			for _, i := range some {
 				i.conn.SelectDatabase(0)
 				i.leave(-1)
 			}
-		}, len(some) > 0
+			s.h.unsafe[len(s.h.unsafe)-1].to = s.now() + s.policy.Freshness + 4*pollFor
+		}, true
 	}},
 	{"failover within D", onServers(func(s *sim) {
 		lag := s.draw(s.policy.Dwell)
@@ -446,12 +451,12 @@ var faultKinds = []faultKind{
 			return nil, false
 		}
 		s.split = true
-		s.everyoneLeaves(1)
+		s.outage(1)
 		s.cluster.SetReadOnly(true)
 		return func() {
 			s.split = false
 			s.cluster.SetReadOnly(false)
-			s.everyoneLeaves(-1)
+			s.outage(-1)
 		}, true
 	}},
 	{"ring deleted", onServers(func(s *sim) { s.edit(pick(s.rng, s.tenants), "edit: delete", func(f map[string][]byte) { clear(f) }) })},
@@ -475,12 +480,12 @@ var faultKinds = []faultKind{
 		}
 		tenant := pick(s.rng, s.tenants)
 		s.split = true
-		s.everyoneLeaves(1)
+		s.outage(1)
 		s.cluster.SetWrongType(tenant, true)
 		return func() {
 			s.split = false
 			s.cluster.SetWrongType(tenant, false)
-			s.everyoneLeaves(-1)
+			s.outage(-1)
 		}, true
 	}},
 	{"log trimmed", onServers(func(s *sim) {
@@ -509,12 +514,6 @@ var faultKinds = []faultKind{
 		s.cluster.Advance(d)
 		return func() { s.cluster.Advance(-d) }, true
 	}},
-}
-
-func (s *sim) everyoneLeaves(by int) {
-	for _, i := range s.everyone() {
-		i.leave(by)
-	}
 }
 
 // splits leaves some with the old primary.

@@ -46,6 +46,7 @@ type world struct {
 
 	instances []*instance // all that there ever were
 	tenants   []string
+	out       atomic.Int32 // why nobody can use the store, how often
 	bootstrap bool
 	all       bool // instances hold all tenants that there are
 
@@ -153,8 +154,8 @@ func (w *world) connect(name string, offset time.Duration) *instance {
 	i.offset.Store(int64(offset))
 	i.id = w.h.addInstance(name)
 	i.conn = w.cluster.Connect(name)
-	i.conn.SetFaults(w.bases)
 	i.since = w.now()
+	i.apply()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.instances = append(w.instances, i)
@@ -266,8 +267,17 @@ func (i *instance) leave(by int) {
 	i.apply()
 }
 
+// outage notes that nobody can use the store, not even who is still to come, or that
+// everybody can again.
+func (w *world) outage(by int32) {
+	w.out.Add(by)
+	for _, i := range w.everyone() {
+		i.leave(0)
+	}
+}
+
 func (i *instance) apply() {
-	f, bad := i.w.bases, i.away > 0
+	f, bad := i.w.bases, i.away > 0 || i.w.out.Load() > 0
 	for _, fault := range i.faults {
 		fault.change(&f)
 		bad = bad || !fault.harmles
@@ -315,6 +325,16 @@ func (w *world) holder(tenant, kid string, reach time.Duration) string {
 	return ""
 }
 
+// rotator returns who turns keys, and has been in reach for some time: or "".
+func (w *world) rotator(reach time.Duration) string {
+	for _, i := range w.alive() {
+		if i.rotates && i.reach() >= reach {
+			return i.name
+		}
+	}
+	return ""
+}
+
 // alive returns the instances that are open.
 func (w *world) alive() []*instance {
 	var alive []*instance
@@ -350,6 +370,10 @@ func (i *instance) sign(tenant string) int {
 			e.result = noSigner
 		}
 		i.status(&e)
+		if st, err := i.k.Load().Tenant(tenant); err == nil {
+			e.audit = &audit{keys: st.Ring.Keys}
+		}
+		e.holder = i.w.rotator(2 * i.w.policy.Propagation)
 		i.w.h.add(e)
 		return -1
 	}
@@ -511,6 +535,11 @@ func (i *instance) audit(tenant string) {
 func (w *world) lose(note, tenant string, f func()) {
 	before := w.holdings()
 	f()
+	if tenant == "" { // what it was before may have been of the wrong type
+		for _, tenant := range w.tenants {
+			w.cluster.SetWrongType(tenant, false)
+		}
+	}
 	after := w.holdings()
 	l := &loss{keys: make(map[string]time.Duration)}
 	w.mu.Lock()
