@@ -226,16 +226,25 @@ func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*propo
 // JWK Set: from then on it may sign.
 func (s *scene) usableFrom(k *planned) time.Time {
 	t := &k.Timing
-	published := s.held.publishedAt(k.KID)
-	if published.After(s.now) {
-		published = time.Time{} // anyone can write it; it is not to hold a revocation up
+	return s.publishedAt(k).Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)
+}
+
+// publishedAt returns when k became known, anew if it was merged back. Only the store
+// knows that exactly, and anyone can write what it says: so it is believed within what
+// is authentic, which was proposed just before, and for some time just after.
+func (s *scene) publishedAt(k *planned) time.Time {
+	earliest, latest := k.Created, k.Created
+	if announced, ok := s.held.facts.At(FactAnnounced, k.KID); ok {
+		latest = later(latest, announced)
 	}
-	for _, kind := range []FactKind{FactAnnounced, FactRepublished} {
-		if at, ok := s.held.facts.At(kind, k.KID); ok {
-			published = later(published, at)
-		}
+	if again, ok := s.held.facts.At(FactRepublished, k.KID); ok {
+		earliest = later(earliest, again.Add(-k.Timing.window(s.deadline)))
+		latest = later(latest, again)
 	}
-	return later(published, k.Created).Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)
+	if said := s.held.publishedAt(k.KID); !said.Before(earliest) && !said.After(latest) {
+		return said
+	}
+	return latest
 }
 
 // promote decides about making kid sign now.

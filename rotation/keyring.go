@@ -518,7 +518,8 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	for i := range h.plan.inOrder {
 		planned := &h.plan.inOrder[i]
 		rec := h.recordOf(planned)
-		if _, public := rec.key.Public(); public && rec.key.Usable(now) && !h.plan.dropped(planned, now) {
+		// Readers' clocks may be behind: what they still take tokens of has to be there.
+		if _, public := rec.key.Public(); public && !h.plan.dropped(planned, now.Add(-2*rec.Timing.ClockSkew)) {
 			keys = append(keys, rec.key)
 		}
 	}
@@ -528,13 +529,14 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	return keys, h.cacheFor(age(now, step.good)), nil
 }
 
-// cacheFor returns how long a reader may keep the set: a key is published for
-// V + F + S before it signs, of which S is the clocks', and F ours.
+// cacheFor returns how long a reader may keep the set: a quarter of V, so that one that
+// fails to read it thrice is not behind yet. A key is published for V + F + S before it
+// signs, of which S is the clocks', and F ours.
 func (h *held) cacheFor(old time.Duration) time.Duration {
 	least := time.Duration(-1)
 	for _, r := range h.records {
 		t := &r.Timing
-		if v := t.ReaderStaleness - max(0, old-t.Freshness); least < 0 || v < least {
+		if v := max(0, t.ReaderStaleness-max(0, old-t.Freshness)) / 4; least < 0 || v < least {
 			least = v
 		}
 	}

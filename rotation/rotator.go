@@ -291,7 +291,7 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 	if p.op == OpMint {
 		t := &p.minted[0].Timing
 		return receipt, &RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
-			From: p.facts[len(p.facts)-1].at.Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)}
+			From: result.Now.Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)}
 	}
 	return receipt, nil
 }

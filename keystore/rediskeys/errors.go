@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -46,7 +47,7 @@ func kindOf(err error) error {
 		return nil
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &ne) && ne.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return ErrTimeout
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)), errors.As(err, new(syscall.Errno)):
 		return ErrUnreachable
 	}
 	return nil
@@ -73,6 +74,7 @@ func kindOfReply(text string) error {
 		{"NOAUTH", ErrNoAuth},
 		{"WRONGPASS", ErrNoAuth},
 		{"AUTH failed", ErrNoAuth},
+		{"unauthenticated", ErrNoAuth}, // said of a command with many arguments
 		{"WRONGTYPE", ErrWrongType},
 		{"MOVED", ErrClusterDown},
 		{"ASK", ErrClusterDown},

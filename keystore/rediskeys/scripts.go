@@ -137,10 +137,27 @@ func (s *Store) pipeline(ctx context.Context, calls []call, group []int, name, s
 		cmds[n] = calls[i].command(ctx, name, script)
 		_ = pipe.Process(ctx, cmds[n]) // queues it
 	}
-	_, _ = pipe.Exec(ctx) // the error is the first command's that has one
+	_, err := pipe.Exec(ctx)
 	for n, i := range group {
-		replies[i].value, replies[i].err = cmds[n].Result()
+		replies[i] = readReply(cmds[n], err)
 	}
+}
+
+// readReply returns a command's reply, given the error of all that was done with
+// it. If a new connection is refused with an error of Redis' own, such as for a
+// wrong password, that is all that the client tells: the command has neither an
+// error nor a value. No script returns nothing.
+func readReply(cmd *redis.Cmd, err error) reply {
+	value, own := cmd.Result()
+	switch {
+	case own != nil:
+		return reply{err: own}
+	case value != nil:
+		return reply{value: value}
+	case err != nil:
+		return reply{err: err}
+	}
+	return reply{err: errUnexpected}
 }
 
 // runOnce runs a script, and never twice: if the connection breaks, nobody knows
@@ -151,9 +168,9 @@ func (s *Store) runOnce(ctx context.Context, sc script, c call) reply {
 			return reply{err: err}
 		}
 		cmd := c.command(ctx, as[0], as[1])
-		_ = s.client.Process(ctx, once{cmd})
-		if value, err := cmd.Result(); !redis.HasErrorPrefix(err, "NOSCRIPT") {
-			return reply{value, err}
+		r := readReply(cmd, s.client.Process(ctx, once{cmd}))
+		if !redis.HasErrorPrefix(r.err, "NOSCRIPT") {
+			return r
 		}
 	}
 	return reply{err: redis.ErrNoScript}

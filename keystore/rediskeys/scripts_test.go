@@ -140,7 +140,7 @@ func rawLog(t *testing.T, server *redistest.Server) [][]string {
 	return all
 }
 
-// The digest is part of the format. These were computed by hand: see docs/formats.md.
+// The digest is part of the format. These were computed by hand, and are in docs/formats.md.
 func TestDigestVector(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()

@@ -33,6 +33,8 @@ end
 
 -- The error of a server that is a replica, else nil. A replica would answer reads, with what was
 -- true some time ago; but not even a write that changes nothing. There is never a field ''.
+-- A script that is going to write must not ask: it has its answer from the first write, and after any
+-- write, be it this one, Redis does not look any more whether it is full.
 local function replica(ack)
   local r = redis.pcall('HDEL', ack, '')
   if type(r) == 'table' and r.err and string.find(r.err, 'READONLY', 1, true) then

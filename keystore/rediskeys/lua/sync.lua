@@ -7,11 +7,6 @@ local id, nonce, me, since = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local within, good = tonumber(ARGV[5]), tonumber(ARGV[6])
 local cap = tonumber(ARGV[8])
 
-local refusal = replica(ack)
-if refusal then
-  return refusal
-end
-
 local digests = {}
 for i = 3, #KEYS do
   local d, err = digest(KEYS[i])
@@ -29,7 +24,7 @@ end
 local proved = entries[1] and entries[1][1] == id and field(entries[1], 'nonce') == nonce
 local more = proved and #entries > cap + 1
 
-local last, changed, seen = nil, {}, {}
+local last, begun, changed, seen = nil, false, {}, {}
 if proved then
   last = entries[math.min(#entries, cap + 1)]
   for i = 2, math.min(#entries, cap + 1) do
@@ -43,6 +38,7 @@ else
   last = newest(log)
   if not last then
     local first = redis.call('XADD', log, '*', 'op', 'begin', 'tenant', '', 'kid', '', 'seq', '0', 'actor', '', 'nonce', ARGV[7])
+    begun = true
     redis.call('DEL', ack) -- what was acknowledged in a former life says nothing about this one
     last = {first, {'nonce', ARGV[7]}}
   end
@@ -50,22 +46,26 @@ end
 
 local now = clock(more and newest(log) or last)
 
+local flat = {}
 local vouched = '0'
 if within > 0 then
-  local flat = redis.call('HGETALL', ack)
+  flat = redis.call('HGETALL', ack)
   for i = 1, #flat, 2 do
     local from, at = parse(flat[i + 1])
     if at and flat[i] ~= me and now - at < within and from > 0 and now - from >= good then
       vouched = '1'
     end
   end
-  if me ~= '' then
-    prune(ack, flat, now)
-  end
 end
 
 if proved and me ~= '' then
   redis.call('HSET', ack, me, id .. ' ' .. nonce .. ' ' .. since .. ' ' .. decimal(now))
+  prune(ack, flat, now)
+elseif not begun then
+  local refusal = replica(ack)
+  if refusal then
+    return refusal
+  end
 end
 
 return {proved and 'ok' or 'resync', last[1], field(last, 'nonce'), more and '1' or '0', decimal(now), vouched, changed, digests}

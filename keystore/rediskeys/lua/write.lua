@@ -17,11 +17,6 @@ local function list(width)
 end
 local bounds, set, delete, published = list(3), list(2), list(1), list(1)
 
-local refusal = replica(KEYS[4])
-if refusal then
-  return refusal
-end
-
 local known = redis.call('SISMEMBER', tenants, tenant) == 1 -- an error if it is no set
 local now = clock(newest(log))
 local is, err = digest(ring)
@@ -29,12 +24,12 @@ if err then
   return err
 end
 if is ~= ARGV[2] then
-  return {'conflict', decimal(now)}
+  return replica(KEYS[4]) or {'conflict', decimal(now)}
 end
 for i = 1, #bounds, 3 do
   local after = tonumber(bounds[i]) - now * 1000
   if after < tonumber(bounds[i + 1]) or after > tonumber(bounds[i + 2]) then
-    return {'bounds', decimal(now)}
+    return replica(KEYS[4]) or {'bounds', decimal(now)}
   end
 end
 

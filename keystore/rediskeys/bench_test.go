@@ -1,0 +1,66 @@
+package rediskeys_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/keystore/rediskeys"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// Without redis-server there is nothing to measure but miniredis.
+func eachRedis(b *testing.B, run func(b *testing.B, s *rediskeys.Store)) {
+	b.Run("miniredis", func(b *testing.B) { run(b, open(b, "redis://"+miniredis.RunT(b).Addr())) })
+	if redistest.Missing() == nil {
+		b.Run("redis", func(b *testing.B) {
+			run(b, open(b, "redis://"+redistest.Run(b, redistest.Options{}).Addr()))
+		})
+	}
+}
+
+// A poll of all buckets in which nothing has changed.
+func BenchmarkSyncIdle(b *testing.B) {
+	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
+		requests := allBuckets()
+		place(b, requests, s.Sync(b.Context(), "me", requests))
+		for b.Loop() {
+			place(b, requests, s.Sync(b.Context(), "me", requests))
+		}
+	})
+}
+
+// All rings of a store, as a process reads them that starts: each of two keys and
+// a fact, 1.3 KB.
+func BenchmarkLoad10000(b *testing.B) {
+	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
+		tenants := make([]string, 10_000)
+		for i := range tenants {
+			tenants[i] = fmt.Sprint("tenant-", i)
+			write(b, s, rotation.Change{Tenant: tenants[i], Publish: []string{"a", "b"}, Set: map[string][]byte{
+				"k:a": make([]byte, 500), "k:b": make([]byte, 500), "x:a": make([]byte, 80), "tk:0123456789abcdef": make([]byte, 120), "head": []byte("2"),
+			}})
+		}
+		for b.Loop() {
+			for part := range slices.Chunk(tenants, 1000) {
+				for _, snapshot := range s.Load(b.Context(), part) {
+					if snapshot.Err != nil || len(snapshot.Fields) != 7 {
+						b.Fatal(snapshot.Err)
+					}
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkWrite(b *testing.B) {
+	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
+		digest := ""
+		for b.Loop() {
+			digest = write(b, s, rotation.Change{Tenant: tenant, If: digest, Set: map[string][]byte{"k:a": make([]byte, 500)}}).Digest
+		}
+	})
+}
