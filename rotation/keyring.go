@@ -423,7 +423,7 @@ func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key
 
 // missing says what it means that a key is not there.
 func (k *Keyring) missing(id keystore.ID, step *inStep, now time.Time) error {
-	if step.fresh(now, k.times.Load().fresh) {
+	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.certain) {
 		return fmt.Errorf("rotation: %v: %w", id, keystore.ErrNotFound)
 	}
 	return fmt.Errorf("rotation: %v: %w", id, cannotTell(step.err))

@@ -350,7 +350,7 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	wasDoubt := b.trust.doubt
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead || reply.Vouched},
+		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead, vouched: reply.Vouched},
 			waits{fresh: max(t.fresh, b.fresh), doubt: 2 * t.w()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.stillSince.IsZero() {

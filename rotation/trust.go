@@ -14,13 +14,18 @@ type trust struct {
 	good     time.Time // when the last one that was not in doubt was sent
 	doubt    bool
 	until    time.Time // when doubt ends, with a sync
+
+	// certain is from when on what is not there does not exist. A peer vouches for
+	// the log, and finds a ring that was edited behind its back only within F.
+	certain time.Time
 }
 
 // A reading is one complete sync of a bucket.
 type reading struct {
 	sent    time.Time
 	resync  bool // its place could not be proved
-	trusted bool // if it is the first, it counts: this process has just made the store, or a peer vouches
+	trusted bool // if it is the first, it counts: this process has just made the store
+	vouched bool // the same: a peer vouches for it
 }
 
 // waits are the two times that decide about doubt.
@@ -33,7 +38,10 @@ type waits struct {
 func (t trust) after(r reading, w waits) trust {
 	switch {
 	case t.complete.IsZero():
-		t.doubt, t.until = !r.trusted, r.sent.Add(w.doubt)
+		t.doubt, t.until = !r.trusted && !r.vouched, r.sent.Add(w.doubt)
+		if r.vouched && !r.trusted {
+			t.certain = r.sent.Add(w.fresh)
+		}
 	case r.resync, age(r.sent, t.complete) > w.fresh:
 		t.doubt, t.until = true, r.sent.Add(w.doubt)
 	case t.doubt && !r.sent.Before(t.until):

@@ -19,7 +19,7 @@ func TestTrust(t *testing.T) {
 		syncs []sync
 	}{
 		{"a cold start is in doubt for 2W", []sync{{0, true, false, true, -1}, {2, false, false, true, -1}, {3.9, false, false, true, -1}, {4, false, false, false, 4}, {5, false, false, false, 5}}},
-		{"somebody vouches", []sync{{0, true, true, false, 0}, {2, false, false, false, 2}}},
+		{"this process has made the store", []sync{{0, true, true, false, 0}, {2, false, false, false, 2}}},
 		{"a place that is gone", []sync{{0, true, true, false, 0}, {2, true, false, true, 0}, {4, false, false, true, 0}, {6, false, false, false, 6}}},
 		{"a peer's word does not help against that", []sync{{0, true, true, false, 0}, {2, true, true, true, 0}}},
 		{"gone again, in doubt: from the beginning", []sync{{0, true, false, true, -1}, {3, true, false, true, -1}, {6, false, false, true, -1}, {7, false, false, false, 7}}},
@@ -38,6 +38,17 @@ func TestTrust(t *testing.T) {
 				t.Errorf("%s: after sync %d: doubt %v, good %v, want %v, %v", tt.name, i, got.doubt, got.good, s.doubt, good)
 			}
 		}
+	}
+}
+
+func TestAVouchedReadIsNotCertainOfAbsence(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := waits{fresh: 6 * time.Second, doubt: 4 * time.Second}
+	if got := (trust{}).after(reading{sent: start, resync: true, vouched: true}, w); got.doubt || !got.good.Equal(start) || !got.certain.Equal(start.Add(w.fresh)) {
+		t.Errorf("vouched: %+v", got)
+	}
+	if got := (trust{}).after(reading{sent: start, resync: true, trusted: true}, w); got.doubt || !got.certain.IsZero() {
+		t.Errorf("trusted: %+v", got)
 	}
 }
 

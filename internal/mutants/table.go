@@ -65,7 +65,7 @@ var mutants = []mutant{
 	{
 		name: "no doubt",
 		edits: []edit{
-			{"rotation/trust.go", "t.doubt, t.until = !r.trusted, r.sent.Add(w.doubt)", "t.doubt, t.until = false, r.sent.Add(w.doubt)"},
+			{"rotation/trust.go", "t.doubt, t.until = !r.trusted && !r.vouched, r.sent.Add(w.doubt)", "t.doubt, t.until = false, r.sent.Add(w.doubt)"},
 			{"rotation/trust.go", "t.doubt, t.until = true, r.sent.Add(w.doubt)", "t.doubt, t.until = false, r.sent.Add(w.doubt)"},
 		},
 		pkg: simulator, run: "TestTimeline(H|K)",
