@@ -1,10 +1,14 @@
 package jwks_test
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 func Example() {
@@ -30,4 +34,60 @@ func Example() {
 	// skipped key 1 ("ecdh"): unsupported crv "X25519": only Ed25519 of the OKP curves
 	// skipped key 2 ("oops"): ALARM: holds a shared secret, with which whoever reads the set can sign
 	// [key "acme"/"2026-11" (ES256)] <nil>
+}
+
+// A tenant whose tokens an OpenID Connect issuer signs.
+func ExampleClient_Discover() {
+	issuer := jwkstest.Start() // stands in for https://login.example.com
+	defer issuer.Close()
+	key := jwkstest.NewKey("2026-11", "ES256")
+	issuer.Publish(key)
+
+	client := jwks.New(jwks.Config{ // jwks.Config{} where the issuer is a real one
+		TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext,
+	})
+	defer client.Close(context.Background())
+	source, err := client.Discover("acme", issuer.Issuer(), jwks.SourceConfig{})
+	if err != nil {
+		panic(err)
+	}
+	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{
+		ID: "acme", Keys: source, Issuer: issuer.Issuer(), Audiences: []string{"orders"},
+		Algorithms: []keystore.Algorithm{keystore.ES256},
+	}}})
+	if err != nil {
+		panic(err)
+	}
+
+	// Nobody needs to wait for the first fetch: the first token does.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	token, err := v.Verify(ctx, key.Token(map[string]any{
+		"iss": issuer.Issuer(), "aud": "orders", "sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
+	}))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(token.Subject(), source.Status().State, source.HasKey("2026-11"), source.HasKey("2026-12"))
+	// Output: ann fresh true false
+}
+
+// Keys of a URL that may be down when the service starts.
+func ExampleClient_Open() {
+	issuer := jwkstest.Start()
+	defer issuer.Close()
+	issuer.Misbehave(jwkstest.CertificateExpired())
+
+	client := jwks.New(jwks.Config{TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext})
+	defer client.Close(context.Background())
+	source, err := client.Open("acme", issuer.URL(), jwks.SourceConfig{StaleIfError: time.Hour})
+	if err != nil {
+		panic(err) // the URL or a setting is wrong: no issuer was asked
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	if err := source.WaitReady(ctx); err != nil {
+		fmt.Println(source.Status().State, source.Status().LastError)
+	}
+	// Output: cold jwks: tls: the certificate has expired, or is not valid yet
 }

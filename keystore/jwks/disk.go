@@ -1,0 +1,145 @@
+package jwks
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// A saved is the last good answer, on disk. It holds no validator: the first
+// request after a restart asks for all of it, so that a file that was tampered
+// with lives until the issuer answers, and not for ever.
+type saved struct {
+	Version int       `json:"version"`
+	Source  string    `json:"source"` // file's own name: a copy under another one is not taken
+	Fetched time.Time `json:"fetched"`
+	Set     []byte    `json:"set"`
+}
+
+const (
+	savedVersion = 1
+	maxSaved     = 2 * maxBody // base64 and the rest
+)
+
+// fileName names the file of an endpoint, without what its URL says.
+func (e *endpoint) fileName() string {
+	kind := "url "
+	if e.issuer != "" {
+		kind = "issuer "
+	}
+	sum := sha256.Sum256([]byte(kind + e.url.String()))
+	return hex.EncodeToString(sum[:]) + ".jwks"
+}
+
+// save writes the last good answer, and reports whether it did. After a 304 it is
+// the one that is there.
+func (e *endpoint) save(body []byte, fetched time.Time) bool {
+	err := e.write(body, fetched)
+	if err != nil {
+		e.c.logger.Warn("jwks: the last good set was not saved", "tenant", e.tenant, "error", err)
+	}
+	return err == nil
+}
+
+func (e *endpoint) write(body []byte, fetched time.Time) error {
+	name := e.fileName()
+	if body == nil {
+		old, err := readSaved(e.c.cfg.Dir, name)
+		if err != nil {
+			return err
+		}
+		body = old.Set
+	}
+	doc, err := json.Marshal(saved{savedVersion, name, fetched.UTC(), body})
+	if err != nil {
+		return errors.New("cannot be written as JSON")
+	}
+	if err := os.MkdirAll(e.c.cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(e.c.cfg.Dir, name+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(doc)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), filepath.Join(e.c.cfg.Dir, name))
+	}
+	if err != nil {
+		os.Remove(file.Name())
+	}
+	return err
+}
+
+// readSaved reads a file that only its owner can have written.
+func readSaved(dir, name string) (*saved, error) {
+	path := filepath.Join(dir, name)
+	at, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	is, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !at.Mode().IsRegular() || !os.SameFile(at, is):
+		return nil, errors.New("not a regular file")
+	case is.Mode().Perm()&0o022 != 0 && runtime.GOOS != "windows":
+		return nil, errors.New("others may write the file, and so choose the keys: want mode 0600")
+	}
+	doc, err := io.ReadAll(io.LimitReader(file, maxSaved+1))
+	if err != nil {
+		return nil, err
+	}
+	s := new(saved)
+	if len(doc) > maxSaved || json.Unmarshal(doc, s) != nil || s.Version != savedVersion || s.Source != name {
+		return nil, errors.New("not a file that this version wrote")
+	}
+	return s, nil
+}
+
+// restore takes the last good answer from disk, if it can still be trusted. It is
+// called before anybody else has the endpoint.
+func (e *endpoint) restore() {
+	if e.c.cfg.Dir == "" {
+		return
+	}
+	s, err := readSaved(e.c.cfg.Dir, e.fileName())
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	now, got := e.c.now(), &fetched{generation: 1}
+	if err == nil {
+		switch m := e.m.restored(s.Fetched, now); {
+		case s.Fetched.After(now):
+			err = errors.New("it was fetched in the future")
+		case m.state(now) == Expired:
+			err = errors.New("it is too old")
+		default:
+			if failed := e.parse(s.Set, got); failed != nil {
+				err = failed
+			}
+		}
+	}
+	if err != nil {
+		e.c.logger.Warn("jwks: the last good set on disk is not used", "tenant", e.tenant, "error", err)
+		return
+	}
+	got.sum = sha256.Sum256(s.Set)
+	e.m = e.m.restored(s.Fetched, now)
+	e.set, e.restored = newSet(got), got.keys
+	e.known.sum, e.known.generation = got.sum, got.generation
+	e.publishLocked()
+}

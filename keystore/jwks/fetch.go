@@ -1,0 +1,232 @@
+package jwks
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds on one attempt.
+const (
+	fetchTimeout = 5 * time.Second // discovery, redirects and body included
+	maxBody      = 256 << 10       // bytes, after decoding
+	maxHeader    = 64 << 10        // bytes
+	maxRedirects = 2
+
+	// The body comes with that many bytes a second at least, once a second has
+	// passed since the header.
+	minRate     = 1 << 10
+	gracePeriod = time.Second
+)
+
+// An answer is a response that may be of use.
+type answer struct {
+	header   http.Header
+	body     []byte
+	modified bool // false: 304, to a conditional request
+}
+
+// A getter asks for documents, over connections of its own: what one source's
+// guard lets pass must not serve another's.
+type getter struct {
+	dialer    dialer
+	tls       *tls.Config
+	proxy     *url.URL
+	redirects bool
+	now       func() time.Time
+
+	step atomic.Value // the Step that is under way
+}
+
+// get asks for one document. onDemand asks past caches (RFC 9111, section
+// 5.2.1.4); otherwise v makes the request conditional.
+func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool) (*answer, *Error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	transport := g.transport(ctx, u)
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, CheckRedirect: g.follow}
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, failf(StepURL, "no request can be made of it")
+	}
+	req.Header.Set("User-Agent", "keyturn")
+	req.Header.Set("Accept", "application/jwk-set+json, application/json;q=0.9")
+	conditional := false
+	if onDemand {
+		req.Header.Set("Cache-Control", "no-cache")
+	} else {
+		conditional = v.set(req.Header)
+	}
+	g.step.Store(StepConnect)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, g.broken(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified && conditional {
+		return &answer{header: resp.Header}, nil
+	}
+	if failed := checkStatus(resp, g.now()); failed != nil {
+		return nil, failed
+	}
+	body, failed := g.readBody(ctx, cancel, resp.Body)
+	if failed != nil {
+		return nil, failed
+	}
+	return &answer{header: resp.Header, body: body, modified: true}, nil
+}
+
+// checkStatus refuses every status but 200.
+func checkStatus(resp *http.Response, now time.Time) *Error {
+	failed := failf(StepStatus, "status %d", resp.StatusCode)
+	switch status := resp.StatusCode; {
+	case status == http.StatusOK:
+		return nil
+	case status == http.StatusNotModified:
+		failed.text = "status 304, though nothing was held to compare with"
+	case status >= 300 && status < 400:
+		failed = failf(StepRedirect, "status %d: redirects are not followed (give the URL that it points to)", status)
+	}
+	failed.Status = resp.StatusCode
+	failed.wait = retryAfter(resp.Header, now)
+	return failed
+}
+
+// transport returns one that speaks HTTP/1.1 for one request, and nothing past
+// the end of ctx.
+func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
+	d := g.dialer
+	d.plain = u.Scheme == "http"
+	t := &http.Transport{
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: maxHeader,
+		TLSClientConfig:        g.tls,
+		TLSHandshakeTimeout:    fetchTimeout,
+		// A dial may outlive the request that wanted it; ctx does not.
+		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+			conn, err := d.connect(ctx, addr)
+			g.step.Store(StepResponse)
+			return conn, err
+		},
+	}
+	if g.proxy != nil && u.Scheme == "https" { // loopback is this machine's, not the proxy's
+		t.Proxy = http.ProxyURL(g.proxy)
+		return t
+	}
+	t.DialTLSContext = func(_ context.Context, _, addr string) (net.Conn, error) {
+		conn, err := d.connect(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		g.step.Store(StepTLS)
+		return g.handshake(ctx, conn, addr)
+	}
+	return t
+}
+
+func (g *getter) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
+	config := g.tls.Clone()
+	config.ServerName, _, _ = net.SplitHostPort(addr)
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, asError(err, StepTLS, tlsWords(err))
+	}
+	g.step.Store(StepResponse)
+	return secure, nil
+}
+
+// tlsWords says why a handshake failed, without what the certificate says.
+func tlsWords(err error) string {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the certificate has expired, or is not valid yet"
+	case errors.As(err, new(x509.HostnameError)):
+		return "the certificate is for another host"
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "the certificate is signed by an unknown authority"
+	case errors.As(err, &invalid):
+		return "the certificate is not valid"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no handshake in time"
+	}
+	return "the handshake failed"
+}
+
+// follow decides about a redirect.
+func (g *getter) follow(req *http.Request, via []*http.Request) error {
+	if !g.redirects {
+		return http.ErrUseLastResponse
+	}
+	first := via[0].URL
+	switch {
+	case len(via) > maxRedirects:
+		return failf(StepRedirect, "more than %d redirects", maxRedirects)
+	case req.URL.Scheme != first.Scheme || hostOf(req.URL) != hostOf(first):
+		return failf(StepRedirect, "a redirect to another host or scheme")
+	}
+	if _, failed := g.dialer.guard.parseURL(req.URL.String()); failed != nil {
+		return failf(StepRedirect, "a redirect to a URL that is refused: %s", failed.text)
+	}
+	return nil
+}
+
+// broken says why a request got no answer.
+func (g *getter) broken(err error) *Error {
+	step, _ := g.step.Load().(Step)
+	words := "the connection broke off, or the answer is not HTTP"
+	if errors.Is(err, context.DeadlineExceeded) {
+		words = "no answer in time"
+	}
+	return asError(err, step, words)
+}
+
+var errSlow = failf(StepBody, "less than %d bytes a second", minRate)
+
+// readBody reads at most [maxBody] bytes that come fast enough.
+func (g *getter) readBody(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader) ([]byte, *Error) {
+	watch := &paced{r: body, now: g.now, start: g.now()}
+	watch.timer = time.AfterFunc(gracePeriod, func() { cancel(errSlow) })
+	defer watch.timer.Stop()
+	all, err := io.ReadAll(io.LimitReader(watch, maxBody+1))
+	switch cause := context.Cause(ctx); {
+	case cause != nil: // though the body may have ended all the same
+		return nil, asError(cause, StepBody, "no whole answer in time")
+	case err != nil:
+		return nil, asError(err, StepBody, "broken off, or not decodable")
+	case len(all) > maxBody:
+		return nil, failf(StepBody, "more than %d bytes", maxBody)
+	}
+	return all, nil
+}
+
+// A paced reader gives its timer more time for what it reads.
+type paced struct {
+	r     io.Reader
+	timer *time.Timer
+	now   func() time.Time
+	start time.Time
+	read  int
+}
+
+// Read lets the timer run out once less than [minRate] was read, on average, since
+// the first second was over.
+func (p *paced) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.read += n
+	left := gracePeriod + time.Duration(p.read)*time.Second/minRate - p.now().Sub(p.start)
+	if p.timer.Stop() {
+		p.timer.Reset(left)
+	}
+	return n, err
+}

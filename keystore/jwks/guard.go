@@ -1,0 +1,236 @@
+package jwks
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// connectTimeout bounds the name's resolution and the connection together.
+const connectTimeout = 2 * time.Second
+
+// maxURL is the longest URL, in bytes.
+const maxURL = 2048
+
+// A guard says where a source may connect to.
+type guard struct {
+	loopback bool
+	allowed  []netip.Prefix
+}
+
+// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment;
+// or http on a loopback host, if that is allowed by name. Its errors do not quote
+// it.
+func (g guard) parseURL(raw string) (*url.URL, *Error) {
+	u, err := url.Parse(raw)
+	switch {
+	case len(raw) > maxURL:
+		return nil, failf(StepURL, "a URL of %d bytes: at most %d", len(raw), maxURL)
+	case err != nil || u.Opaque != "" || u.Hostname() == "":
+		return nil, failf(StepURL, "want an absolute https URL, such as https://issuer.example/jwks.json")
+	case u.User != nil:
+		return nil, failf(StepURL, "user or password in the URL: they end up in logs")
+	case strings.Contains(raw, "#"):
+		return nil, failf(StepURL, "the URL has a fragment, which is never sent")
+	case u.Scheme == "https":
+	case u.Scheme != "http":
+		return nil, failf(StepURL, "scheme %q: want https", u.Scheme)
+	case !g.loopback:
+		return nil, failf(StepURL, "scheme http: want https (AllowLoopback allows http on this machine, for tests)")
+	case !isLoopback(u.Hostname()):
+		return nil, failf(StepURL, "scheme http: allowed on a loopback host only")
+	}
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil {
+		if addr.Is4In6() {
+			return nil, failf(StepAddress, "an IPv4 address written as IPv6")
+		}
+		if refused := g.check(addr); refused != nil {
+			return nil, refused
+		}
+	}
+	return u, nil
+}
+
+// isLoopback reports whether host names this machine, whatever a resolver says
+// (RFC 6761, section 6.3).
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// display returns u without what may be secret.
+func display(u *url.URL) string {
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	return shown.String()
+}
+
+// hostOf returns what a host's share is counted by.
+func hostOf(u *url.URL) string { return strings.ToLower(u.Host) }
+
+// refused are the addresses that no public issuer has, of the IANA registries of
+// special-purpose addresses: what is reached there is ours.
+var refused = func() (all []netip.Prefix) {
+	for _, p := range []string{
+		"0.0.0.0/8",       // this network (RFC 791, section 3.2)
+		"10.0.0.0/8",      // private (RFC 1918)
+		"100.64.0.0/10",   // shared by a carrier's NAT (RFC 6598)
+		"127.0.0.0/8",     // loopback (RFC 1122, section 3.2.1.3)
+		"169.254.0.0/16",  // link-local, a cloud's metadata among them (RFC 3927)
+		"172.16.0.0/12",   // private (RFC 1918)
+		"192.0.0.0/24",    // protocol assignments (RFC 6890)
+		"192.88.99.0/24",  // 6to4 relays (RFC 7526)
+		"192.168.0.0/16",  // private (RFC 1918)
+		"198.18.0.0/15",   // benchmarks of networks (RFC 2544)
+		"224.0.0.0/4",     // multicast (RFC 5771)
+		"240.0.0.0/4",     // reserved, broadcast among them (RFC 1112)
+		"2001::/32",       // Teredo: an IPv4 address within (RFC 4380)
+		"2001:db8::/32",   // documentation (RFC 3849)
+		"2002::/16",       // 6to4: an IPv4 address within (RFC 3056)
+		"64:ff9b::/96",    // NAT64: an IPv4 address within (RFC 6052)
+		"64:ff9b:1::/48",  // NAT64, local (RFC 8215)
+		"fc00::/7",        // unique local (RFC 4193)
+		"fe80::/10",       // link-local (RFC 4291)
+		"fec0::/10",       // site-local, deprecated (RFC 3879)
+		"ff00::/8",        // multicast (RFC 4291)
+		"::/96",           // unspecified, loopback, IPv4-compatible (RFC 4291)
+		"::ffff:0:0:0/96", // IPv4-translated (RFC 2765)
+	} {
+		all = append(all, netip.MustParsePrefix(p))
+	}
+	return all
+}()
+
+// global is all of IPv6 that is unicast and assigned (RFC 4291, section 2.4).
+var global = netip.MustParsePrefix("2000::/3")
+
+// check refuses an address, unless it is a public one or allowed by name. An
+// address of one family within one of the other is judged as what it is.
+func (g guard) check(addr netip.Addr) *Error {
+	addr = addr.Unmap().WithZone("")
+	switch {
+	case !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast():
+		return failf(StepAddress, "address %v: refused", addr)
+	case addr.IsLoopback() && g.loopback:
+		return nil
+	case slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }):
+		return nil
+	case slices.ContainsFunc(refused, func(p netip.Prefix) bool { return p.Contains(addr) }),
+		addr.Is6() && !global.Contains(addr):
+		return failf(StepAddress, "address %v is not a public one: refused (AllowCIDR allows it by name)", addr)
+	}
+	return nil
+}
+
+// A dialer connects to what the guard lets pass.
+type dialer struct {
+	guard  guard
+	plain  bool   // http: loopback only
+	direct string // host:port of the proxy, which the operator chose
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// connect resolves host:port and connects to the first address that the guard
+// lets pass and that answers. What is judged is the address that is dialled: a
+// name may resolve to another one each time (DNS rebinding).
+func (d *dialer) connect(ctx context.Context, hostport string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	host, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, failf(StepURL, "no host and port")
+	}
+	addrs, failed := d.resolve(ctx, host)
+	if failed != nil {
+		return nil, failed
+	}
+	if hostport != d.direct {
+		if addrs, failed = d.pass(addrs); failed != nil {
+			return nil, failed
+		}
+	}
+	failed = failf(StepDNS, "%s has no address", host)
+	for _, addr := range addrs {
+		conn, err := d.one(ctx, net.JoinHostPort(addr.String(), port), len(addrs))
+		if err == nil {
+			return conn, nil
+		}
+		failed = asError(err, StepConnect, "no connection to "+addr.String()+": "+dialWords(err))
+	}
+	return nil, failed
+}
+
+// maxAddresses is how many addresses of a name are tried.
+const maxAddresses = 8
+
+func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, *Error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	addrs, err := d.lookup(ctx, "ip", host)
+	if err != nil {
+		words := "cannot be resolved now"
+		if dns := new(net.DNSError); errors.As(err, &dns) && dns.IsNotFound {
+			words = "no such host"
+		} else if ctx.Err() != nil {
+			words = "no answer of the resolver in time"
+		}
+		return nil, asError(err, StepDNS, host+": "+words)
+	}
+	addrs = slices.Clone(addrs[:min(len(addrs), maxAddresses)])
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap() // resolvers write IPv4 either way
+	}
+	return addrs, nil
+}
+
+// pass returns the addresses that may be dialled.
+func (d *dialer) pass(addrs []netip.Addr) ([]netip.Addr, *Error) {
+	var passed []netip.Addr
+	var last *Error
+	for _, addr := range addrs {
+		refused := d.guard.check(addr)
+		if refused == nil && d.plain && !addr.IsLoopback() {
+			refused = failf(StepAddress, "address %v: http is for loopback only", addr)
+		}
+		if refused != nil {
+			last = refused
+			continue
+		}
+		passed = append(passed, addr)
+	}
+	if passed == nil && last != nil {
+		return nil, last
+	}
+	return passed, nil
+}
+
+// one dials one of so many addresses, within its share of the time.
+func (d *dialer) one(ctx context.Context, addr string, of int) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout/time.Duration(of))
+	defer cancel()
+	return d.dial(ctx, "tcp", addr)
+}
+
+// dialWords says why a connection failed.
+func dialWords(err error) string {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "unreachable"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	}
+	return "failed"
+}

@@ -1,0 +1,300 @@
+package jwks
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Numbers of the state machine. docs/jwks.md says why each is what it is.
+const (
+	minFresh     = time.Minute
+	maxFresh     = time.Hour
+	defaultFresh = 10 * time.Minute // where the answer does not say
+
+	defaultStaleIfError = 4 * time.Hour
+	maxStaleIfError     = 24 * time.Hour
+
+	firstBackoff   = time.Second
+	maxBackoff     = 5 * time.Minute
+	maxColdBackoff = 15 * time.Second
+	maxRetryAfter  = 10 * time.Minute
+
+	// wakeWait is how long a source that slept past its TTL answers nothing while
+	// it asks what it missed.
+	wakeWait = 2 * time.Second
+
+	// minIdle is how long nobody asks before a source sleeps, or its TTL if that is
+	// longer: above the five minutes for which a verifier trusts a cached token.
+	minIdle = 10 * time.Minute
+
+	// The bucket from which attempts on demand are drawn: that many at once, and
+	// one back every so often.
+	demandBurst = 3
+	demandEvery = 10 * time.Second
+
+	// missingFor is how long a kid that a good answer did not have is not asked
+	// for again.
+	missingFor = 10 * time.Second
+	maxMissing = 256
+)
+
+// A State says how much a [Source] knows, and so what it answers.
+type State int
+
+// The states of a [Source], from its first to its last.
+const (
+	// Cold: no good answer yet. Every Lookup is unavailable.
+	Cold State = iota
+
+	// Fresh: the keys are those of an answer within four fifths of its TTL.
+	Fresh
+
+	// Aging: they are within their TTL, and are being refreshed.
+	Aging
+
+	// Stale: they are past their TTL, and no refresh has gone well. Known kids
+	// are still served; whether an unknown kid is new cannot be told.
+	Stale
+
+	// Expired: they are too old to be trusted. Every Lookup is unavailable.
+	Expired
+)
+
+// String returns the name of the state, such as "fresh".
+func (s State) String() string {
+	switch s {
+	case Cold:
+		return "cold"
+	case Fresh:
+		return "fresh"
+	case Aging:
+		return "aging"
+	case Stale:
+		return "stale"
+	case Expired:
+		return "expired"
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// A mode says whether anybody is asking.
+type mode int
+
+const (
+	awake  mode = iota
+	asleep      // nobody asks: no fetch is due
+	waking      // somebody asks again, past the TTL: silent until a fetch has ended, or until wakeEnd
+)
+
+// A machine is what decides: values alone, which its methods take and return
+// along with the time. A random number r is in [0, 1).
+type machine struct {
+	keep time.Duration // stale-if-error
+
+	good     time.Time     // when the last good answer was asked for; zero: there was none
+	ttl      time.Duration // for how long it is fresh; 0 for one that was read from disk
+	failures int           // attempts since that did not end well
+
+	next time.Time // when the schedule asks
+	hold time.Time // before this nobody asks: the issuer wants it so (RFC 9110, section 10.2.3)
+
+	mode    mode
+	wakeEnd time.Time // when waking ends at the latest
+	slept   time.Time // when it fell asleep
+}
+
+// state returns the state at now. A clock that went back makes no answer fresh
+// for longer.
+func (m machine) state(now time.Time) State {
+	age := now.Sub(m.good)
+	switch {
+	case m.good.IsZero():
+		return Cold
+	case !now.Before(m.expiry()):
+		return Expired
+	case age >= m.ttl:
+		return Stale
+	case age < 0 || age >= m.ttl/5*4:
+		return Aging
+	}
+	return Fresh
+}
+
+// expiry returns when the keys are too old to be trusted.
+func (m machine) expiry() time.Time {
+	if m.good.IsZero() {
+		return time.Time{}
+	}
+	return m.good.Add(max(m.keep, m.ttl))
+}
+
+// serves reports whether known kids are answered at now.
+func (m machine) serves(now time.Time) bool {
+	if m.silent(now) {
+		return false
+	}
+	state := m.state(now)
+	return state != Cold && state != Expired
+}
+
+// silent reports whether nothing is answered since a source woke too late to know
+// what has changed.
+func (m machine) silent(now time.Time) bool {
+	return m.mode == asleep || m.mode == waking && now.Before(m.wakeEnd)
+}
+
+// inStep reports whether the keys are, as far as anybody can tell, those of the
+// issuer: then a kid that is not among them is bad.
+func (m machine) inStep(now time.Time) bool {
+	state := m.state(now)
+	return m.mode == awake && m.failures == 0 && (state == Fresh || state == Aging)
+}
+
+// keysEnd returns until when each key vouches for tokens that were verified
+// earlier. While asleep it is over, so that a verifier asks again.
+func (m machine) keysEnd() time.Time {
+	if m.mode == awake {
+		return m.expiry()
+	}
+	return m.slept
+}
+
+// due reports whether the schedule asks at now.
+func (m machine) due(now time.Time) bool {
+	if m.held(now) {
+		return false
+	}
+	return !now.Before(m.next) || now.Before(m.good)
+}
+
+// held reports whether the issuer asked to be left alone until later.
+func (m machine) held(now time.Time) bool {
+	return now.Before(m.hold) && m.hold.Sub(now) <= maxRetryAfter
+}
+
+// idle reports whether nobody has asked for so long that it sleeps.
+func (m machine) idle(now, asked time.Time) bool {
+	return now.Sub(asked) >= max(minIdle, m.ttl)
+}
+
+// succeeded returns the machine after a good answer that was asked for at start.
+// It asks again at four fifths of the TTL, a tenth earlier or later, so that
+// sources that were opened together do not ask together for ever.
+func (m machine) succeeded(start time.Time, ttl time.Duration, r float64) machine {
+	m.good, m.ttl = start, ttl
+	m.failures, m.hold, m.mode = 0, time.Time{}, awake
+	m.next = start.Add(time.Duration(float64(ttl) * 0.8 * (0.9 + 0.2*r)))
+	return m
+}
+
+// failed returns the machine after an attempt that brought nothing: with full
+// jitter, but never at once, and not before the issuer said.
+func (m machine) failed(now time.Time, retryAfter time.Duration, r float64) machine {
+	most := maxBackoff
+	if m.good.IsZero() {
+		most = maxColdBackoff
+	}
+	wait := min(most, firstBackoff<<min(m.failures, 20))
+	wait = max(firstBackoff, time.Duration(r*float64(wait)))
+	m.hold = time.Time{}
+	if retryAfter > 0 {
+		m.hold = now.Add(min(retryAfter, maxRetryAfter))
+	}
+	if m.failures < math.MaxInt32 {
+		m.failures++
+	}
+	m.mode = awake
+	m.next = now.Add(wait)
+	if m.next.Before(m.hold) {
+		m.next = m.hold
+	}
+	return m
+}
+
+// failedOnDemand is failed for an attempt that the schedule did not make, and which
+// must not delay it.
+func (m machine) failedOnDemand(now time.Time, retryAfter time.Duration, r float64) machine {
+	after := m.failed(now, retryAfter, r)
+	after.failures = max(m.failures, 1)
+	if m.next.Before(after.next) && !after.held(now) {
+		after.next = m.next
+	}
+	return after
+}
+
+// restored returns the machine of keys that were read from disk: stale, whatever
+// their age, and due at once.
+func (m machine) restored(good, now time.Time) machine {
+	m.good, m.ttl, m.next = good, 0, now
+	return m
+}
+
+// doze returns the machine asleep.
+func (m machine) doze(now time.Time) machine {
+	m.mode, m.slept = asleep, now
+	return m
+}
+
+// roused returns the machine after somebody asked: due at once if it slept.
+func (m machine) roused(now time.Time) machine {
+	switch {
+	case m.mode == asleep:
+		m.mode, m.next = awake, now
+		if state := m.state(now); state == Stale || state == Expired {
+			m.mode, m.wakeEnd = waking, now.Add(wakeWait)
+		}
+	case m.mode == waking && !now.Before(m.wakeEnd):
+		m.mode = awake
+	}
+	return m
+}
+
+// A bucket bounds the attempts on demand. The zero bucket is full.
+type bucket struct {
+	full time.Time // when all that was drawn will be back
+}
+
+// take draws one attempt, and reports whether there was one.
+func (b *bucket) take(now time.Time) bool {
+	const most = demandBurst * demandEvery
+	debt := max(b.full.Sub(now), 0)
+	if debt > most { // the clock went back
+		debt = most
+		b.full = now.Add(debt)
+	}
+	if debt > most-demandEvery {
+		return false
+	}
+	b.full = now.Add(debt + demandEvery)
+	return true
+}
+
+// A missing remembers kids that a good answer did not have. The zero missing is
+// empty.
+type missing struct {
+	until map[string]time.Time
+}
+
+// add remembers kid until then, and forgets what is over. Among too many it is
+// not remembered: the bucket bounds the attempts, this only spares them.
+func (s *missing) add(kid string, until, now time.Time) {
+	if s.until == nil {
+		s.until = make(map[string]time.Time)
+	}
+	if len(s.until) >= maxMissing {
+		for old, end := range s.until {
+			if !now.Before(end) || end.Sub(now) > missingFor {
+				delete(s.until, old)
+			}
+		}
+	}
+	if len(s.until) < maxMissing {
+		s.until[kid] = until
+	}
+}
+
+func (s *missing) has(kid string, now time.Time) bool {
+	end, ok := s.until[kid]
+	return ok && now.Before(end) && end.Sub(now) <= missingFor
+}

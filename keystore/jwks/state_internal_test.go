@@ -1,0 +1,400 @@
+package jwks
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func TestMachineStates(t *testing.T) {
+	m := machine{keep: 4 * time.Hour}.succeeded(epoch, 10*time.Minute, 0.5)
+	short := machine{}.succeeded(epoch, 10*time.Minute, 0.5)
+	disk := machine{keep: 4 * time.Hour}.restored(epoch.Add(-time.Hour), epoch)
+	tests := []struct {
+		name string
+		m    machine
+		age  time.Duration
+		want State
+	}{
+		{"never", machine{keep: time.Hour}, 0, Cold},
+		{"just now", m, 0, Fresh},
+		{"below four fifths", m, 8*time.Minute - 1, Fresh},
+		{"four fifths", m, 8 * time.Minute, Aging},
+		{"below the TTL", m, 10*time.Minute - 1, Aging},
+		{"the TTL", m, 10 * time.Minute, Stale},
+		{"below stale-if-error", m, 4*time.Hour - 1, Stale},
+		{"stale-if-error", m, 4 * time.Hour, Expired},
+		{"not kept, below the TTL", short, 10*time.Minute - 1, Aging},
+		{"not kept, the TTL", short, 10 * time.Minute, Expired},
+		{"the clock went back", m, -time.Second, Aging},
+		{"from disk", disk, 0, Stale},
+		{"from disk, below stale-if-error", disk, 3*time.Hour - 1, Stale},
+		{"from disk, stale-if-error", disk, 3 * time.Hour, Expired},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			now := epoch.Add(tt.age)
+			if got := tt.m.state(now); got != tt.want {
+				t.Errorf("state = %v, want %v", got, tt.want)
+			}
+			if got, want := tt.m.serves(now), tt.want != Cold && tt.want != Expired; got != want {
+				t.Errorf("serves = %v, want %v", got, want)
+			}
+			if got, want := tt.m.inStep(now), tt.want == Fresh || tt.want == Aging; got != want {
+				t.Errorf("inStep = %v, want %v", got, want)
+			}
+			if got, want := now.Before(tt.m.keysEnd()), tt.want != Cold && tt.want != Expired; got != want {
+				t.Errorf("keys are usable: %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+func TestMachineSchedule(t *testing.T) {
+	cold := machine{keep: time.Hour}
+	good := cold.succeeded(epoch, 10*time.Minute, 0)
+	for _, r := range []float64{0, 0.5, 0.999} {
+		next := cold.succeeded(epoch, 10*time.Minute, r).next.Sub(epoch)
+		if next < 432*time.Second || next > 528*time.Second {
+			t.Errorf("r = %v: refreshed after %v, want 80 %% of the TTL, a tenth more or less", r, next)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		m    machine
+		most time.Duration
+	}{{"cold", cold, 15 * time.Second}, {"once good", good, 5 * time.Minute}} {
+		m := tt.m
+		for n := range 1000 {
+			low, high := m.failed(epoch, 0, 0), m.failed(epoch, 0, 0.9999)
+			most := min(tt.most, time.Second<<min(n, 20))
+			if got := low.next.Sub(epoch); got != time.Second {
+				t.Fatalf("%s: attempt %d at the earliest after %v", tt.name, n, got)
+			}
+			if got := high.next.Sub(epoch); got > most || got < most*9/10 {
+				t.Fatalf("%s: attempt %d at the latest after %v, want %v", tt.name, n, got, most)
+			}
+			m = high
+		}
+		if m.good != tt.m.good || m.ttl != tt.m.ttl {
+			t.Errorf("%s: a failure changed what was good", tt.name)
+		}
+	}
+	held := good.failed(epoch, 10*time.Hour, 0)
+	if got := held.next.Sub(epoch); got != 10*time.Minute {
+		t.Errorf("Retry-After of 10 h: next after %v, want 10m", got)
+	}
+	if now := epoch.Add(10*time.Minute - 1); held.due(now) || !held.held(now) || !held.due(now.Add(1)) {
+		t.Error("Retry-After is not kept to the moment")
+	}
+	// What is asked on demand does not delay the schedule, however often it fails.
+	demanded := good.failed(epoch, 0, 0.9999)
+	for range 100 {
+		if next := demanded.failedOnDemand(epoch, 0, 0.9999); next.next.After(demanded.next) || next.failures != 1 {
+			t.Fatalf("on demand: next %v, %d failures", next.next, next.failures)
+		}
+	}
+	if got := good.failedOnDemand(epoch, time.Minute, 0).next.Sub(epoch); got != time.Minute {
+		t.Errorf("on demand, Retry-After of a minute: next after %v", got)
+	}
+	if !good.due(epoch.Add(-time.Second)) {
+		t.Error("not due after the clock went back")
+	}
+}
+
+func TestMachineSleep(t *testing.T) {
+	m := machine{keep: 4 * time.Hour}.succeeded(epoch, 20*time.Minute, 0)
+	if m.idle(epoch.Add(20*time.Minute-1), epoch) || !m.idle(epoch.Add(20*time.Minute), epoch) {
+		t.Error("idle: want from the TTL on")
+	}
+	slept := m.doze(epoch.Add(16 * time.Minute))
+	at := slept.slept
+	if slept.serves(at) || slept.inStep(at) || slept.keysEnd() != at {
+		t.Error("asleep, and it answers")
+	}
+	if woken := slept.roused(at.Add(time.Minute)); woken.mode != awake || !woken.serves(at) || woken.keysEnd() != m.expiry() {
+		t.Errorf("roused within the TTL: %+v", woken)
+	}
+	late := epoch.Add(time.Hour)
+	woken := slept.roused(late)
+	if woken.serves(late) || woken.serves(late.Add(wakeWait-1)) || woken.inStep(late) || !woken.due(late) {
+		t.Errorf("roused past the TTL: %+v", woken)
+	}
+	if again := woken.roused(late.Add(wakeWait)); again.mode != awake || !again.serves(late.Add(wakeWait)) {
+		t.Errorf("two seconds later: %+v", again)
+	}
+	if m.roused(epoch) != m {
+		t.Error("rousing what is awake changed it")
+	}
+}
+
+func TestBucket(t *testing.T) {
+	var b bucket
+	drawn := 0
+	for at := time.Duration(0); at < time.Minute; at += 10 * time.Millisecond {
+		if b.take(epoch.Add(at)) {
+			drawn++
+		}
+	}
+	if drawn != 3+5 { // 3 at once, one at 10 s, 20 s, ... 50 s
+		t.Errorf("drawn %d times in a minute, want 8", drawn)
+	}
+	for n := range 4 {
+		if got := b.take(epoch.Add(time.Hour)); got != (n < 3) {
+			t.Errorf("after an hour, attempt %d: %v", n, got)
+		}
+	}
+	if b.take(epoch) || !b.take(epoch.Add(10*time.Second)) {
+		t.Error("after the clock went back an hour: want none, and one ten seconds later")
+	}
+}
+
+func TestFreshness(t *testing.T) {
+	tests := []struct {
+		control, age string
+		want         time.Duration
+		said         bool
+	}{
+		{"", "", 10 * time.Minute, false},
+		{"public", "", 10 * time.Minute, false},
+		{"max-age=600", "", 10 * time.Minute, true},
+		{"public, max-age=900, must-revalidate", "", 15 * time.Minute, true},
+		{"Max-Age=900", "", 15 * time.Minute, true},
+		{`max-age="900"`, "", 15 * time.Minute, true},
+		{"max-age=59", "", time.Minute, true},
+		{"max-age=61", "", 61 * time.Second, true},
+		{"max-age=3599", "", 3599 * time.Second, true},
+		{"max-age=3601", "", time.Hour, true},
+		{"max-age=0", "", time.Minute, true},
+		{"max-age=-1", "", time.Minute, true},
+		{"max-age", "", time.Minute, true},
+		{"max-age=1e9", "", time.Minute, true},
+		{"max-age=315360000", "", time.Hour, true},
+		{"max-age=99999999999999999999999", "", time.Hour, true},
+		{"max-age=900, max-age=300", "", 5 * time.Minute, true},
+		{"no-store", "", time.Minute, true},
+		{"no-cache, max-age=900", "", time.Minute, true},
+		{"s-maxage=900", "", 10 * time.Minute, false},
+		{"max-age=900", "300", 10 * time.Minute, true},
+		{"max-age=900", "9999", time.Minute, true},
+		{"max-age=900", "-5", 15 * time.Minute, true},
+		{"", "300", 10 * time.Minute, false},
+	}
+	for _, tt := range tests {
+		h := http.Header{"Cache-Control": {tt.control}, "Age": {tt.age}}
+		if got, said := freshness(h); got != tt.want || said != tt.said {
+			t.Errorf("freshness(%q, Age %q) = %v, %v, want %v, %v", tt.control, tt.age, got, said, tt.want, tt.said)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"": 0, "0": 0, "-5": 0, "soon": 0, "1.5": 0, "30": 30 * time.Second, "600": 10 * time.Minute, "601": 10 * time.Minute,
+		"99999999999999999999":            10 * time.Minute,
+		"Fri, 02 Jan 2026 03:05:05 GMT":   time.Minute,
+		"Fri, 02 Jan 2026 03:03:05 GMT":   0,
+		"Fri, 31 Dec 2999 23:59:59 GMT":   10 * time.Minute,
+		"Friday, 02-Jan-26 03:05:05 GMT":  time.Minute,
+		"Fri Jan  2 03:05:05 2026":        time.Minute,
+		"Fri, 02 Jan 2026 03:05:05 +0500": 0,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {value}}, epoch); got != want {
+			t.Errorf("retryAfter(%q) = %v, want %v", value, got, want)
+		}
+	}
+}
+
+// Whatever an issuer writes, what comes of it is within the bounds.
+func FuzzHeaders(f *testing.F) {
+	f.Add("max-age=60, public", "5", "30", `"etag"`)
+	f.Add("max-age=-1,,=,no-store", "", "Fri, 31 Dec 2999 23:59:59 GMT", "W/\"x\"")
+	f.Add("MAX-AGE=\"18446744073709551616\"", "9223372036854775807", "9223372036854775807", "\x00\r\n")
+	f.Fuzz(func(t *testing.T, control, age, retry, etag string) {
+		h := http.Header{"Cache-Control": {control, control}, "Age": {age}, "Retry-After": {retry}, "Etag": {etag}}
+		ttl, said := freshness(h)
+		if ttl < minFresh || ttl > maxFresh || !said && ttl != defaultFresh {
+			t.Errorf("freshness(%q) = %v, %v", control, ttl, said)
+		}
+		wait := retryAfter(h, epoch)
+		if wait < 0 || wait > maxRetryAfter {
+			t.Errorf("retryAfter(%q) = %v", retry, wait)
+		}
+		m := machine{keep: defaultStaleIfError}.succeeded(epoch, ttl, 0.5)
+		if end := m.expiry().Sub(epoch); end != defaultStaleIfError || !m.next.Before(epoch.Add(ttl)) {
+			t.Errorf("expiry %v, next %v", end, m.next)
+		}
+		if next := m.failed(epoch, wait, 0.5).next.Sub(epoch); next < firstBackoff || next > maxRetryAfter {
+			t.Errorf("next after %v", next)
+		}
+		if got := newValidator(h).etag; got != "" && (got != etag || strings.ContainsAny(got, "\r\n\x00") || len(got) > maxValidator) {
+			t.Errorf("the validator of %q is %q", etag, got)
+		}
+	})
+}
+
+// Whatever an issuer's metadata says, the keys are asked for where the guard lets
+// them be, and for that issuer only.
+func FuzzMetadata(f *testing.F) {
+	const issuer = "https://issuer.example"
+	for _, doc := range []string{
+		`{"issuer":"https://issuer.example","jwks_uri":"https://issuer.example/keys"}`,
+		`{"issuer":"https://issuer.example/","jwks_uri":"https://issuer.example/keys"}`,
+		`{"Issuer":"https://issuer.example","jwks_uri":"https://issuer.example/keys"}`,
+		`{"issuer":"https://issuer.example","issuer":"x","jwks_uri":"https://issuer.example/keys"}`,
+		`{"issuer":"https://issuer.example","jwks_uri":"http://127.0.0.1/keys"}`,
+		`{"issuer":"https://issuer.example","jwks_uri":7}`, `null`, `[]`, ``,
+	} {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		u, failed := guard{}.jwksURI(doc, issuer)
+		if (u == nil) == (failed == nil) {
+			t.Fatalf("jwksURI = %v, %v", u, failed)
+		}
+		if u != nil && (u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "") {
+			t.Errorf("keys at %q", u)
+		}
+		if u != nil && !strings.Contains(string(doc), "issuer") {
+			t.Errorf("no issuer, and keys at %q", u)
+		}
+	})
+}
+
+func TestQueue(t *testing.T) {
+	start := func(q *queue) (all []*ticket) {
+		for k := q.next(); k != nil; k = q.next() {
+			all = append(all, k)
+		}
+		return all
+	}
+	names := func(all []*ticket) (s string) {
+		for _, k := range all {
+			s += k.tenant + "@" + k.host + " "
+		}
+		return strings.TrimSpace(s)
+	}
+	t.Run("two a host", func(t *testing.T) {
+		q := new(queue)
+		for i := range 5 {
+			q.add(&ticket{tenant: fmt.Sprint(i), host: "h", lane: scheduled})
+		}
+		q.add(&ticket{tenant: "x", host: "other", lane: scheduled})
+		running := start(q)
+		if got := names(running); got != "0@h 1@h x@other" {
+			t.Fatalf("started %s", got)
+		}
+		q.done(running[2])
+		if got := names(start(q)); got != "" {
+			t.Fatalf("started %s", got)
+		}
+		for _, want := range []string{"2@h", "3@h", "4@h"} {
+			q.done(running[0])
+			next := start(q)
+			if names(next) != want {
+				t.Fatalf("started %s, want %s", names(next), want)
+			}
+			running[0] = next[0]
+		}
+	})
+	t.Run("in turns between tenants", func(t *testing.T) {
+		q := new(queue)
+		for i := range 40 {
+			q.add(&ticket{tenant: "big", host: fmt.Sprint(i), lane: scheduled})
+		}
+		q.add(&ticket{tenant: "small", host: "s", lane: scheduled})
+		running := start(q)
+		if len(running) != maxFetches || running[1].tenant != "small" {
+			t.Errorf("started %s", names(running))
+		}
+	})
+	t.Run("who is waited for goes first", func(t *testing.T) {
+		q := new(queue)
+		var all []*ticket
+		for i := range 20 {
+			all = append(all, &ticket{tenant: fmt.Sprint(i), host: fmt.Sprint(i), lane: scheduled})
+			q.add(all[i])
+		}
+		q.hurry(all[19])
+		q.hurry(all[19])
+		q.cancel(all[0])
+		running := start(q)
+		if len(running) != maxFetches || running[0] != all[19] || running[1] != all[1] {
+			t.Errorf("started %s", names(running))
+		}
+	})
+	t.Run("what fails leaves room", func(t *testing.T) {
+		q := new(queue)
+		for i := range 30 {
+			q.add(&ticket{tenant: fmt.Sprint(i), host: fmt.Sprint(i), failing: true, lane: urgent})
+		}
+		for i := range 30 {
+			q.add(&ticket{tenant: fmt.Sprint("good", i), host: fmt.Sprint("good", i), lane: scheduled})
+		}
+		failing := 0
+		for _, k := range start(q) {
+			if k.failing {
+				failing++
+			}
+		}
+		if failing != maxFailing || q.running != maxFetches {
+			t.Errorf("%d of %d fail", failing, q.running)
+		}
+	})
+	// Whatever comes and goes, everything starts once, within the bounds.
+	t.Run("nothing is lost", func(t *testing.T) {
+		for seed := range 50 {
+			q, started, want := new(queue), map[*ticket]int{}, 0
+			var running, waiting []*ticket
+			r := uint32(seed + 1)
+			next := func(n uint32) uint32 { r = r*1664525 + 1013904223; return r >> 8 % n }
+			for step := range 2000 {
+				switch {
+				case step < 1000 && next(3) > 0:
+					k := &ticket{tenant: fmt.Sprint(next(5)), host: fmt.Sprint(next(12)), failing: next(2) == 0, lane: lane(next(2))}
+					q.add(k)
+					waiting = append(waiting, k)
+					want++
+				case len(waiting) > 0 && next(5) == 0:
+					q.hurry(waiting[next(uint32(len(waiting)))])
+				case len(running) > 0:
+					i := int(next(uint32(len(running))))
+					q.done(running[i])
+					running = append(running[:i], running[i+1:]...)
+				}
+				for _, k := range start(q) {
+					started[k]++
+					running = append(running, k)
+				}
+				hosts, failing := map[string]int{}, 0
+				for _, k := range running {
+					if hosts[k.host]++; k.failing {
+						failing++
+					}
+					if hosts[k.host] > maxPerHost || failing > maxFailing || len(running) > maxFetches {
+						t.Fatalf("seed %d: over a bound: %s", seed, names(running))
+					}
+				}
+			}
+			for len(running) > 0 {
+				q.done(running[0])
+				running = append(running[1:], start(q)...)
+				for _, k := range running {
+					started[k] = 1
+				}
+			}
+			if len(started) != want || q.running != 0 || len(q.hosts) != 0 || q.failing.running != 0 {
+				t.Fatalf("seed %d: %d of %d started, %d hosts left", seed, len(started), want, len(q.hosts))
+			}
+			for k, n := range started {
+				if n != 1 {
+					t.Fatalf("seed %d: %s started %d times", seed, k.tenant, n)
+				}
+			}
+		}
+	})
+}
