@@ -158,6 +158,11 @@ func (s *scene) mintNext(p *proposal, policy Policy, last *planned, made func() 
 	if from := s.mintFrom(); s.now.Before(from) {
 		return s.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
 	}
+	return s.mintAfter(p, policy, last, made)
+}
+
+// mintAfter is mintNext, however soon after the last.
+func (s *scene) mintAfter(p *proposal, policy Policy, last *planned, made func() (*material, error)) error {
 	propagation := max(policy.Propagation, s.policy().Propagation)
 	soonest := s.now.Add(propagation + 2*policy.ClockSkew)
 	activate, latest := soonest, s.now
@@ -317,9 +322,9 @@ func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, e
 		return nil, s.tooFresh(next)
 	}
 	p := &proposal{op: OpRotate}
-	if promoted := *next; len(pending) == 1 && !s.now.Before(s.mintFrom()) {
+	if promoted := *next; len(pending) == 1 {
 		promoted.activatesAt = s.past()
-		if err := s.mintNext(p, *s.policy(), &promoted, made); err != nil {
+		if err := s.mintAfter(p, *s.policy(), &promoted, made); err != nil {
 			return nil, err
 		}
 	}

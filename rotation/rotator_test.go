@@ -134,10 +134,10 @@ func TestForcedRotation(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		receipt, err := f.rotator.Rotate(t.Context(), "acme", rotation.Force)
-		if err != nil || receipt.Promoted != f.kid(2) || receipt.Minted != "" {
+		if err != nil || receipt.Promoted != f.kid(2) || receipt.Minted != f.kid(3) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
-		wantRing(t, f.member, "1=retired 2=signing*")
+		wantRing(t, f.member, "1=retired 2=signing* 3=pending")
 		// The key is not signed with before a good sync later than its minting and the
 		// dwell has confirmed it: this instance made it, and nobody else may have it.
 		if _, err := f.signer.Sign(t.Context(), "acme", nil); !errors.Is(err, rotation.ErrFenced) {

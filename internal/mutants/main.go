@@ -42,8 +42,9 @@ func main() {
 		began := time.Now()
 		caught, err := m.test(ctx, ".")
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "mutants: %s: %v\n", m.name, err)
-			os.Exit(2)
+			survivors++
+			fmt.Printf("%-36s CANNOT TELL: %v\n", m.name, err)
+			continue
 		}
 		took := time.Since(began).Round(time.Second / 10)
 		if len(caught) == 0 {
@@ -54,7 +55,7 @@ func main() {
 		fmt.Printf("%-36s caught by %s (%v)\n", m.name, strings.Join(caught, ", "), took)
 	}
 	if survivors > 0 {
-		fmt.Printf("%d survived\n", survivors)
+		fmt.Printf("%d were not caught\n", survivors)
 		os.Exit(1)
 	}
 }

@@ -16,7 +16,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/pass.go", "case result.change == nil, p.k.cfg.OneShot, wrote:", "case true:"}},
+		edits: []edit{{"rotation/pass.go", "case result.change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		pkg:   simulator, run: "TestTimeline|TestHistories",
 	},
 	{
@@ -72,7 +72,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/rotator.go", "max(2*t.w(), p.Freshness+p.ClockSkew)", "2*t.poll"}},
+		edits: []edit{{"rotation/rotator.go", "max(2*t.w(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
 		pkg:   simulator, run: "TestTimeline|TestHistories|TestBootstrap",
 	},
 	{
@@ -93,7 +93,7 @@ var mutants = []mutant{
 	{
 		name:  "a TTL on the ring",
 		edits: []edit{{"keystore/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
-		pkg:   "./keystore/rediskeys", run: "TTL",
+		pkg:   "./keystore/rediskeys", run: "TestFormat",
 	},
 	{
 		name:  "an unauthenticated promotion",
