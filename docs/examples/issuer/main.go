@@ -1,0 +1,123 @@
+// The command issuer is the one service that signs: it has the KEK, turns the keys of
+// an ES256 ring, and publishes their public halves. The command reader verifies what it
+// signs, and has neither the KEK nor Redis.
+//
+//	openssl rand -base64 32 > kek
+//	keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek --alg ES256
+//	go run ./docs/examples/issuer -redis redis://localhost:6379 -kek kek -addr 127.0.0.1:8083
+//	go run ./docs/examples/reader -keys http://127.0.0.1:8083/.well-known/jwks.json -addr :8084
+//	curl -H "Authorization: Bearer $(curl -s -X POST localhost:8083/login)" localhost:8084/hello
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore/rediskeys"
+	"github.com/keyturn/keyturn/middleware"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+const tenant, issuer, audience = "acme", "https://acme.example", "api"
+
+func main() {
+	redis := flag.String("redis", "redis://localhost:6379", "where the rings are, as a `URL`")
+	kek := flag.String("kek", "kek", "the `FILE` of the key-encryption key")
+	addr := flag.String("addr", "127.0.0.1:8083", "the `ADDRESS` to listen on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *redis, *kek, *addr); err != nil {
+		slog.Error("the service ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, redis, kekFile, addr string) error {
+	keys, err := open(ctx, redis, kekFile)
+	if err != nil {
+		return err
+	}
+	defer keys.Close(context.WithoutCancel(ctx))
+	rotator, err := rotation.NewRotator(keys)
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	turning, stopTurning := context.WithCancel(ctx)
+	defer stopTurning()
+	running.Go(func() { rotator.Run(turning) })
+
+	signer, err := rotation.NewSigner(keys, rotation.SignerConfig{
+		Issuer:   func(string) string { return issuer },
+		Audience: func(string) []string { return []string{audience} },
+	})
+	if err != nil {
+		return err
+	}
+	if err := keys.WaitReady(ctx); err != nil {
+		return err
+	}
+	return serve(ctx, addr, routes(keys, signer))
+}
+
+func open(ctx context.Context, redis, kekFile string) (*rotation.Keyring, error) {
+	text, err := os.ReadFile(kekFile)
+	if err != nil {
+		return nil, err
+	}
+	keks, err := rotation.ParseKEKs(text)
+	if err != nil {
+		return nil, err
+	}
+	client, err := rediskeys.Open(redis)
+	if err != nil {
+		return nil, err
+	}
+	store, err := rediskeys.New(client, rediskeys.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return rotation.Open(ctx, store, rotation.Config{KEKs: keks, Tenants: []string{tenant}, Logger: slog.Default()})
+}
+
+func routes(keys *rotation.Keyring, signer *rotation.Signer) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		token, err := signer.Sign(r.Context(), tenant, map[string]any{"sub": "ann"}) // after you have asked who it is
+		if err != nil {
+			slog.Error("cannot sign", "error", err)
+			http.Error(w, "cannot sign now", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, token)
+	})
+	mux.Handle("/.well-known/jwks.json", middleware.JWKS(keys, middleware.OneTenant(tenant)))
+	return mux
+}
+
+// serve serves until ctx ends.
+func serve(ctx context.Context, addr string, handler http.Handler) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("listening on http://%s\n", listener.Addr())
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	ended := context.AfterFunc(ctx, func() { server.Shutdown(context.WithoutCancel(ctx)) })
+	defer ended()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+// The command reader verifies what the command issuer signs. All that it has is the URL
+// of the public keys: it cannot sign, and needs neither the KEK nor Redis. It follows
+// every rotation and revocation by itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/middleware"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+const tenant, issuer, audience = "acme", "https://acme.example", "api"
+
+func main() {
+	keys := flag.String("keys", "http://127.0.0.1:8083/.well-known/jwks.json", "where the issuer publishes its keys, as a `URL`")
+	addr := flag.String("addr", ":8084", "the `ADDRESS` to listen on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *keys, *addr); err != nil {
+		slog.Error("the service ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, url, addr string) error {
+	client := jwks.New(jwks.Config{Logger: slog.Default()})
+	defer client.Close(context.WithoutCancel(ctx))
+	// Loopback and http are for this example; leave that out.
+	source, err := client.Open(tenant, url, jwks.SourceConfig{AllowLoopback: true})
+	if err != nil {
+		return err
+	}
+	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{
+		ID: tenant, Keys: source, Algorithms: []keystore.Algorithm{keystore.ES256}, Issuer: issuer, Audiences: []string{audience},
+	}}})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /hello", middleware.Require(v)(http.HandlerFunc(hello)))
+	return serve(ctx, addr, mux)
+}
+
+func hello(w http.ResponseWriter, r *http.Request) {
+	token, _ := middleware.TokenFrom(r.Context())
+	fmt.Fprintf(w, "hello %s of %s\n", token.Subject(), token.Tenant())
+}
+
+// serve serves until ctx ends.
+func serve(ctx context.Context, addr string, handler http.Handler) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("listening on http://%s\n", listener.Addr())
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	ended := context.AfterFunc(ctx, func() { server.Shutdown(context.WithoutCancel(ctx)) })
+	defer ended()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
