@@ -5,7 +5,8 @@
 // handler finds with [TokenFrom] or [ClaimsFrom]; [RequireScope] and
 // [RequireAudience] ask for more. [Optional] also serves those who carry none.
 // [Transport] is the other side: it gives each request of a client a token that
-// has not ended.
+// has not ended. [JWKS] publishes the keys that verify tokens, for services that
+// are not to have any other.
 //
 // # What is protected
 //

@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
@@ -16,115 +17,159 @@ import (
 // demoAudience is the "aud" of the demo's tokens.
 const demoAudience = "demo"
 
-// A demoTenant is a tenant whose keys live as long as the process.
+// A demoTenant is a tenant of the demo, and who its tokens are for.
 type demoTenant struct {
 	id, user string
 	alg      keystore.Algorithm
-	key      *keystore.Key
-	signer   *rotation.Signer
 }
 
-func (t *demoTenant) issuer() string { return "https://" + t.id + ".example" }
+var demoTenants = []demoTenant{{"acme", "ann", keystore.HS256}, {"globex", "bob", keystore.ES256}}
+
+func demoIssuer(tenant string) string { return "https://" + tenant + ".example" }
+
+// demoPoll and demoDeadline are for a Freshness of 6s.
+const (
+	demoPoll     = time.Second
+	demoDeadline = 800 * time.Millisecond
+)
+
+// demoPolicy turns keys while one watches.
+func demoPolicy(alg keystore.Algorithm) rotation.Policy {
+	p := rotation.Policy{
+		Algorithm: alg, Every: 30 * time.Second, Propagation: 15 * time.Second, MaxTokenTTL: 2 * time.Minute, Leeway: 30 * time.Second,
+		ClockSkew: time.Second, Freshness: 6 * time.Second, Dwell: 2 * time.Second, SignFor: 12 * time.Second,
+	}
+	if !alg.Symmetric() {
+		p.ReaderStaleness = 8 * time.Second
+	}
+	return p
+}
 
 // demo is the mode without a secret: two tenants that trust nobody's tokens but
-// their own.
-func (s *serveCommand) demo(ctx context.Context) (*service, error) {
-	acme, err := s.newSecretTenant("acme", "ann")
+// their own, with rings on a Redis that lives in this process.
+func (s *serveCommand) demo(ctx context.Context) (_ *service, err error) {
+	r := &rings{log: s.log, now: s.now}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if err := r.embed(); err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails
+	keks, err := rotation.NewKEKs(secret)
 	if err != nil {
 		return nil, err
 	}
-	globex, err := s.newECTenant("globex", "bob")
-	if err != nil {
-		return nil, err
+	for _, t := range demoTenants {
+		r.tenants = append(r.tenants, t.id)
 	}
-	tenants := []*demoTenant{acme, globex}
-	keys, err := newStatic(acme.key, globex.key)
-	if err != nil {
+	if err := r.open(ctx, rotation.Config{KEKs: keks, TrustFirstRead: true, Poll: demoPoll, Deadline: demoDeadline}); err != nil {
 		return nil, err
 	}
 	cfg := verifier.Config{MaxTokenBytes: maxTokenBytes, Now: s.now}
-	for _, t := range tenants {
+	for _, t := range demoTenants {
+		if err := r.rotator.Create(ctx, t.id, demoPolicy(t.alg)); err != nil {
+			return nil, ringError(err)
+		}
 		cfg.Tenants = append(cfg.Tenants, verifier.Tenant{
-			ID: t.id, Keys: keys, Algorithms: []keystore.Algorithm{t.alg}, Issuer: t.issuer(),
-			Audiences: []string{demoAudience},
+			ID: t.id, Keys: r.keyring, Algorithms: []keystore.Algorithm{t.alg}, Issuer: demoIssuer(t.id), Audiences: []string{demoAudience},
 		})
 	}
 	v, err := verifier.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &service{verifier: v, hint: demoHint, intro: func(at endpoint) (string, error) {
-		return demoIntro(ctx, at, tenants)
-	}}, nil
-}
-
-// newSecretTenant makes a tenant with a shared secret (HS256).
-func (s *serveCommand) newSecretTenant(id, user string) (*demoTenant, error) {
-	secret := make([]byte, 32)
-	rand.Read(secret) // never fails
-	kid := keystore.ID{Tenant: id, KID: id + "-1"}
-	key, err := keystore.NewSecret(kid, keystore.HS256, secret)
+	signer, err := rotation.NewSigner(r.keyring, rotation.SignerConfig{Issuer: demoIssuer, Audience: func(string) []string { return []string{demoAudience} }})
 	if err != nil {
 		return nil, err
 	}
-	return s.newDemoTenant(user, key, secret)
+	d := &demonstration{serveCommand: s, signer: signer}
+	o := &service{verifier: v, hint: demoHint, rings: r, intro: func(at endpoint) (string, error) { return d.intro(ctx, at) }}
+	o.background = []func(context.Context){r.turn, r.watch, d.freshTokens}
+	return o, nil
 }
 
-// newECTenant makes a tenant with a key pair (ES256).
-func (s *serveCommand) newECTenant(id, user string) (*demoTenant, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
+// embed starts a Redis in this process, on a loopback port. It is as good as the
+// process lives, and enough for a demo.
+func (r *rings) embed() error {
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		return failf(exitCannotTell, "the demo's Redis cannot listen on a loopback port: %v", err)
 	}
-	kid := keystore.ID{Tenant: id, KID: id + "-1"}
-	key, err := keystore.NewPublic(kid, keystore.ES256, private.Public())
+	r.closers = append(r.closers, func() error { m.Close(); return nil })
+	st, err := openStore("redis://" + m.Addr())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return s.newDemoTenant(user, key, private)
+	r.store = st
+	r.closers = append(r.closers, st.close)
+	return nil
 }
 
-// newDemoTenant makes a tenant that verifies with key, and signs with private.
-func (s *serveCommand) newDemoTenant(user string, key *keystore.Key, private any) (*demoTenant, error) {
-	t := &demoTenant{id: key.ID().Tenant, user: user, alg: key.Algorithm(), key: key}
-	signer, err := rotation.NewStaticSigner(key.ID(), t.alg, private, rotation.SignerConfig{
-		Issuer:   func(string) string { return t.issuer() },
-		Audience: func(string) []string { return []string{demoAudience} },
-		Now:      s.now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	t.signer = signer
-	return t, nil
-}
-
-// demoHint is for a user who comes with the token of another run, or one of
-// another maker.
+// demoHint is for a user who comes with the token of another run, one of another
+// maker, or one that has ended.
 func demoHint(bad *verifier.Error) string {
 	switch bad.Reason {
 	case verifier.ReasonUnknownTenant, verifier.ReasonUnknownKey, verifier.ReasonSignature:
-		return "the demo accepts only the tokens that it printed when it started; for tokens of your own, set " + envSecrets
+		return "the demo accepts only the tokens that it printed since it started; for tokens of your own, set " + envSecrets
+	case verifier.ReasonExpired:
+		return "the demo's tokens are good for 2 minutes: take the newest that it has printed"
 	}
 	return ""
 }
 
-func demoIntro(ctx context.Context, at endpoint, tenants []*demoTenant) (string, error) {
+// A demonstration tells a user what to try.
+type demonstration struct {
+	*serveCommand
+	signer *rotation.Signer
+	at     endpoint
+}
+
+func (d *demonstration) token(ctx context.Context, t demoTenant) (string, error) {
+	return d.signer.Sign(ctx, t.id, map[string]any{"sub": t.user})
+}
+
+func (d *demonstration) intro(ctx context.Context, at endpoint) (string, error) {
+	d.at = at
 	var b strings.Builder
-	b.WriteString("keyturn serve: a demo with two tenants, whose keys were made just now\n")
+	b.WriteString("keyturn serve: a demo with two tenants, whose keys turn every 30 seconds\n")
 	b.WriteString(at.addresses())
+	fmt.Fprintf(&b, "  %s/globex%s   the public keys of globex; acme has none\n", at.url, jwksPath)
 	var first string
-	for _, t := range tenants {
-		token, err := t.signer.Sign(ctx, t.id, map[string]any{"sub": t.user})
+	for _, t := range demoTenants {
+		token, err := d.token(ctx, t)
 		if err != nil {
-			return "", err
+			return "", ringError(err)
 		}
 		if first == "" {
 			first = token
 		}
-		fmt.Fprintf(&b, "\na token of tenant %s (%s), good for 15 minutes:\n%s\n", t.id, t.alg, token)
+		fmt.Fprintf(&b, "\na token of tenant %s (%s), good for 2 minutes:\n%s\n", t.id, t.alg, token)
 	}
 	fmt.Fprintf(&b, "\ntry it:\n%s\n", at.curl(first))
-	fmt.Fprintf(&b, "\nstart again for new tokens; with a secret in %s you make them yourself:\n%s\n", envSecrets, fromClone("serve --help"))
+	fmt.Fprintf(&b, "\nthe lines below tell when a key turns; with a secret in %s you make tokens yourself:\n%s\n",
+		envSecrets, fromClone("serve --help"))
 	return b.String(), nil
+}
+
+// freshEvery is shorter than a token of the demo lives.
+const freshEvery = 90 * time.Second
+
+// freshTokens keeps a command that works on the screen.
+func (d *demonstration) freshTokens(ctx context.Context) {
+	tick := time.NewTicker(freshEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if token, err := d.token(ctx, demoTenants[0]); err == nil {
+			fmt.Fprintf(d.stdout, "\nthe same with a fresh token:\n%s\n", d.at.curl(token))
+		}
+	}
 }

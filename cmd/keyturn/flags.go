@@ -203,7 +203,7 @@ func flagError(cmd *cobra.Command, err error) error {
 			return err
 		}
 	}
-	return usagef(`unknown flag: flags are long, such as --secret-file, and a TOKEN that begins with a dash goes after "--"; %s`, help)
+	return usagef(`unknown flag: flags are long, such as --secret-file, and a TOKEN that begins with a dash goes after "--", as does a KID; %s`, help)
 }
 
 // unknownFlag says which flag was probably meant, and names the one given if it

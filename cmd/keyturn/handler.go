@@ -28,6 +28,10 @@ func newHandler(offered *service, log *slog.Logger) http.Handler {
 		middleware.MastraErrors(w, r, err)
 	}
 	api := middleware.Require(offered.verifier, middleware.WithErrorHandler(refuse))(http.HandlerFunc(serveAPI))
+	jwks := http.NotFoundHandler()
+	if offered.rings != nil {
+		jwks = middleware.JWKS(offered.rings.keyring, offered.rings.publisher)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
@@ -39,6 +43,10 @@ func newHandler(offered *service, log *slog.Logger) http.Handler {
 			api.ServeHTTP(w, r)
 		case r.URL.Path == "/healthz":
 			serveHealth(w, r)
+		case r.URL.Path == "/readyz":
+			serveReady(w, r, offered.rings)
+		case offered.rings != nil && strings.HasSuffix(r.URL.Path, jwksPath):
+			jwks.ServeHTTP(w, r)
 		default:
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
@@ -110,15 +118,42 @@ func serveAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 func serveHealth(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		answer(w, http.StatusMethodNotAllowed, map[string]string{"error": "Method not allowed"})
-		return
+	if onlyRead(w, r) {
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
 	}
-	answer(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-func answer(w http.ResponseWriter, status int, object map[string]string) {
+// serveReady says whether tokens can be verified: without rings, always.
+func serveReady(w http.ResponseWriter, r *http.Request, held *rings) {
+	if !onlyRead(w, r) {
+		return
+	}
+	if held == nil {
+		answer(w, http.StatusOK, map[string]string{"status": stateReady})
+		return
+	}
+	status := http.StatusOK
+	all, each := held.ready()
+	if all == stateNotReady {
+		status = http.StatusServiceUnavailable
+	}
+	answer(w, status, struct {
+		Status  string                 `json:"status"`
+		Tenants map[string]tenantReady `json:"tenants"`
+	}{all, each})
+}
+
+// onlyRead answers what is neither GET nor HEAD.
+func onlyRead(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	answer(w, http.StatusMethodNotAllowed, map[string]string{"error": "Method not allowed"})
+	return false
+}
+
+func answer(w http.ResponseWriter, status int, object any) {
 	body, err := json.Marshal(object) // of strings: cannot fail
 	if err != nil {
 		status = http.StatusInternalServerError

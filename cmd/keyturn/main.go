@@ -1,5 +1,6 @@
-// Command keyturn signs JSON Web Tokens, verifies and inspects them, and serves
-// a small API that only a good token opens. "keyturn --help" says how.
+// Command keyturn signs JSON Web Tokens, verifies and inspects them, makes and
+// turns the keys that sign them, and serves a small API that only a good token
+// opens. "keyturn --help" says how.
 package main
 
 import (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,10 @@ func usagef(format string, args ...any) error { return failf(exitUsage, format, 
 // run is the whole command: it never exits and never reads a global, so that a
 // test can call it. It returns the exit code.
 func run(ctx context.Context, args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
-	w := &world{env: env, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
+	return (&world{env: env, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}).run(ctx, args)
+}
+
+func (w *world) run(ctx context.Context, args []string) int {
 	root := newRoot(w)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -57,7 +61,7 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), st
 		f = &failure{exitUsage, err.Error()}
 	}
 	if f.text != "" {
-		fmt.Fprintln(stderr, "keyturn: "+f.text)
+		fmt.Fprintln(w.stderr, "keyturn: "+f.text)
 	}
 	return f.code
 }
@@ -78,22 +82,25 @@ func (w *world) print(text string) error {
 const rootLong = `keyturn makes and checks JSON Web Tokens (JWTs): short signed texts by which one
 program proves to another who is asking.
 
-  sign     makes a token from a secret
+  keys     makes and turns the keys of a ring on Redis
+  sign     makes a token, from a secret or with a ring
   verify   says whether a token is good, and by its exit code too
   inspect  shows what is inside a token, without checking it
   serve    starts a small API on port 4111 that only a good token opens
 
-Exit codes: 0 yes, 1 no (a bad token), 2 the command line or a file is not
-right, 3 it cannot be told now. Secrets come from a file or the environment
-(KEYTURN_SECRET, or MASTRA_JWT_SECRET), never from a flag, where other users of
-the machine could read them.
+Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the command
+line or a file is not right, 3 it cannot be told now, as Redis cannot be reached.
+Secrets come from a file or the environment (KEYTURN_SECRET or MASTRA_JWT_SECRET,
+KEYTURN_KEK, KEYTURN_REDIS_PASSWORD), never from a flag, where other users of the
+machine could read them.
 
 In a clone of the project, "go run ./cmd/keyturn" stands for "keyturn".`
 
 const rootExample = `  keyturn serve
   openssl rand -base64 32 > secret
   keyturn sign --secret-file secret --claim sub=ann
-  keyturn verify --secret-file secret --alg HS256 TOKEN`
+  keyturn verify --secret-file secret --alg HS256 TOKEN
+  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek`
 
 func newRoot(w *world) *cobra.Command {
 	root := &cobra.Command{
@@ -109,7 +116,7 @@ func newRoot(w *world) *cobra.Command {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
 			}
-			return usagef("say what to do: sign, verify, inspect or serve; %s", seeHelp(cmd))
+			return usagef("say what to do: %s; %s", commandNames(cmd), seeHelp(cmd))
 		},
 	}
 	root.SetIn(w.stdin)
@@ -120,12 +127,26 @@ func newRoot(w *world) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newSign(w), newVerify(w), newInspect(w), newServe(w))
-	for _, cmd := range append(root.Commands(), root) {
-		cmd.Flags().SortFlags = false
-		cmd.Flags().BoolP("help", "h", false, "show this help")
-	}
+	root.AddCommand(newKeys(w), newSign(w), newVerify(w), newInspect(w), newServe(w))
+	addHelp(root)
 	return root
+}
+
+// addHelp adds the flag to a command and to all below it.
+func addHelp(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	cmd.Flags().BoolP("help", "h", false, "show this help")
+	for _, sub := range cmd.Commands() {
+		addHelp(sub)
+	}
+}
+
+// commandNames lists the commands below cmd in words, in the order of a day's work.
+func commandNames(cmd *cobra.Command) string {
+	if cmd.HasParent() {
+		return "create, list, rotate, promote or revoke"
+	}
+	return "keys, sign, verify, inspect or serve"
 }
 
 // newHelp replaces cobra's help command, which prints whatever it does not know:
@@ -137,28 +158,28 @@ func newHelp(root *cobra.Command) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return root.Help()
-			}
-			for _, cmd := range root.Commands() {
-				if cmd.Name() == args[0] {
-					return cmd.Help()
+			cmd := root
+			for _, name := range args {
+				i := slices.IndexFunc(cmd.Commands(), func(sub *cobra.Command) bool { return sub.Name() == name })
+				if i < 0 {
+					return unknownCommand(cmd, name)
 				}
+				cmd = cmd.Commands()[i]
 			}
-			return unknownCommand(root, args[0])
+			return cmd.Help()
 		},
 	}
 }
 
-func unknownCommand(root *cobra.Command, arg string) error {
+func unknownCommand(parent *cobra.Command, arg string) error {
 	what := "unknown command"
 	if isWord(arg) {
 		what += fmt.Sprintf(" %q", arg)
 	}
-	if s := root.SuggestionsFor(arg); len(s) > 0 {
+	if s := parent.SuggestionsFor(arg); len(s) > 0 {
 		return usagef("%s: did you mean %q?", what, s[0])
 	}
-	return usagef("%s: want sign, verify, inspect or serve; %s", what, seeHelp(root))
+	return usagef("%s: want %s; %s", what, commandNames(parent), seeHelp(parent))
 }
 
 // isWord reports whether s looks like the name of a flag or command, and so

@@ -155,7 +155,10 @@ func (r result) want(t *testing.T, code int, stdout string) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{}, {"sign"}, {"verify"}, {"inspect"}, {"serve"}} {
+	for _, args := range [][]string{
+		{}, {"sign"}, {"verify"}, {"inspect"}, {"serve"},
+		{"keys"}, {"keys", "create"}, {"keys", "list"}, {"keys", "rotate"}, {"keys", "promote"}, {"keys", "revoke"},
+	} {
 		r := keyturn(t, append(args, "--help")...)
 		if r.code != exitYes || r.stderr != "" {
 			t.Errorf("%v --help: exit code = %d, stderr = %q", args, r.code, r.stderr)
@@ -184,11 +187,12 @@ func TestCommandLine(t *testing.T) {
 	keyturn(t, "").wantUsage(t, "unknown command")
 	keyturn(t, "verfy").wantUsage(t, `unknown command "verfy"`, `did you mean "verify"?`)
 	keyturn(t, "help", "verfy").wantUsage(t, `did you mean "verify"?`)
+	keyturn(t, "help", "keys", "lst").wantUsage(t, `did you mean "list"?`)
 	keyturn(t, "completion", "bash").wantUsage(t, "unknown command")
 	keyturn(t, "--json").wantUsage(t, "unknown flag --json")
 	keyturn(t, "sign", "ann").wantUsage(t, "no flag", "keyturn sign --help")
 	keyturn(t, "serve", "now").wantUsage(t, "no flag", "keyturn serve --help")
-	keyturn(t, "verify", "--redis", "x").wantUsage(t, "unknown flag --redis")
+	keyturn(t, "verify", "--database", "x").wantUsage(t, "unknown flag --database")
 	keyturn(t, "verify", "--jwks").wantUsage(t, "--jwks needs a value")
 	keyturn(t, "verify", "--json=maybe", "t").wantUsage(t, "--json takes no value")
 	keyturn(t, "verify", "--=x", "t").wantUsage(t, "unknown flag")
@@ -258,7 +262,8 @@ func TestHelpTexts(t *testing.T) {
 	for command, phrases := range map[string][]string{
 		"sign":   {secret, "not put in the token"},
 		"verify": {secret, "not put in the token", "with --json too, standard output is empty"},
-		"serve":  {secret, "There is no CORS", ":4111"},
+		"serve":  {secret, "There is no CORS", ":4111", "/.well-known/jwks.json", "openssl rand -base64 32 > kek"},
+		"keys":   {"KEYTURN_KEK", "Exit codes: 0 done, 1 refused"},
 	} {
 		r := keyturn(t, command, "--help")
 		for _, p := range phrases {
@@ -296,6 +301,11 @@ func TestMisplacedValuesAreNotPrinted(t *testing.T) {
 		{"sign", "--secret-file", secretPath, "--ttl", testSecret},
 		{"serve", token}, {"serve", "--secret-file", testSecret}, {"serve", "--addr", testSecret},
 		{"serve", "--secret-file", file(t, testSecret[:31])},
+		{"keys", token}, {"keys", "revoke", token}, {"keys", "list", testSecret}, {"keys", "create", "--every", testSecret},
+		{"keys", "list", "--redis", "redis://" + testSecret + "@x:y", "--kek-file", secretPath}, {"keys", "list", "--redis", testSecret},
+		{"keys", "list", "--redis", "redis://x", "--kek-file", testSecret}, {"keys", "list", "--redis", "redis://x", "--kek-file", secretPath},
+		{"sign", "--redis", "redis://" + testSecret + ":y", "--kek-file", file(t, newKEK())}, {"serve", "--redis", "://" + testSecret},
+		{"serve", "--redis", "http://" + testSecret + "@x", "--kek-file", file(t, newKEK())},
 	} {
 		r := keyturn(t, args...)
 		if r.code == exitYes {

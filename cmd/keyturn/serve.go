@@ -24,14 +24,26 @@ const serveLong = `serve starts a small API, of which everything under /api/ wan
 the request's Authorization header. It calls nobody, and answers with what it
 knows of the caller.
 
-Without a secret it makes two tenants, acme and globex, with keys of their own,
-and prints a token for each, and the curl command to paste.
+Without flags it is a demo: two tenants, acme and globex, whose keys turn every 30
+seconds, on a Redis that lives and ends with it. It prints a token for each, and the
+curl command to paste.
 
 With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
 --secret-file, it accepts the HS256 tokens of whoever has the secret, with the
 answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
 bytes; make one with: openssl rand -base64 32
 ` + secretForm + `
+
+With --redis it accepts the tokens of the rings of --tenant, and turns their keys: let
+it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
+create" does. With several tenants, --iss must name one by {tenant}; without --iss, a
+token's iss is its tenant's name.
+` + ringForm + `
+
+/healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
+and says of each tenant why not. /TENANT/.well-known/jwks.json has a tenant's public
+keys, if it signs with any but HS*; /.well-known/jwks.json has those of the only
+tenant with such.
 
 There is no CORS: it is for curl and for other servers. For pages in a browser,
 put a proxy in front that adds it.
@@ -40,20 +52,37 @@ Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
 second Ctrl-C at once.`
 
 const serveExample = `  keyturn serve
-  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080`
+  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
+  keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
+    --iss https://{tenant}.example --aud api --bootstrap`
 
 // A serveCommand holds the flags of "keyturn serve".
 type serveCommand struct {
 	*world
 	addr, secretFile *option[string]
 	allowNoExp       bool
+	ring             ringFlags
+	tenants, aud     *list[string]
+	iss              *option[string]
+	bootstrap        bool
+	policy           policyFlags
 	grace            time.Duration // for the requests in flight, at the end
+	poll, deadline   time.Duration // of the rings' store; 0: as their policies say
+	log              *slog.Logger
+}
+
+func newServeCommand(w *world) *serveCommand {
+	return &serveCommand{
+		world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(),
+		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
+		policy: newPolicyFlags(), grace: 10 * time.Second, log: slog.New(slog.NewTextHandler(w.stderr, nil)),
+	}
 }
 
 func newServe(w *world) *cobra.Command {
-	s := &serveCommand{world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), grace: 10 * time.Second}
+	s := newServeCommand(w)
 	cmd := &cobra.Command{
-		Use:     "serve [--addr ADDRESS]",
+		Use:     "serve [--addr ADDRESS] [--secret-file FILE | --redis URL]",
 		Short:   "Start a small API that only a good token opens",
 		Long:    serveLong,
 		Example: serveExample,
@@ -61,37 +90,36 @@ func newServe(w *world) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context()) },
 	}
 	f := cmd.Flags()
-	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address of this machine")
+	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
+	s.ring.register(cmd, "the Redis that has the rings")
+	f.Var(s.tenants, "tenant", `with --redis: whose ring is served; may be given several times (default "default")`)
+	f.Var(s.iss, "iss", "with --redis: the issuer that tokens must have; {tenant} in it is the tenant's name")
+	f.Var(s.aud, "aud", "with --redis: the audience of tokens; if given several times, one of them")
+	f.BoolVar(&s.bootstrap, "bootstrap", false, "with --redis: make the rings that are not there, with the policy that follows")
+	s.policy.register(cmd)
 	return cmd
 }
 
 // A service is what serve offers: whose tokens are good, and what the user is
 // told about it.
 type service struct {
-	verifier *verifier.Verifier
-	warnings []string
-	intro    func(endpoint) (string, error)
-	hint     func(*verifier.Error) string // what to do about a refusal, for the log
+	verifier   *verifier.Verifier
+	rings      *rings // nil if there are none
+	warnings   []string
+	intro      func(endpoint) (string, error)
+	hint       func(*verifier.Error) string // what to do about a refusal, for the log
+	background []func(context.Context)      // run while it serves
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
-	secret, err := s.secret(s.secretFile)
+	offered, err := s.offer(ctx)
 	if err != nil {
 		return err
 	}
-	var offered *service
-	switch {
-	case secret != nil:
-		offered, err = s.sharedSecret(secret)
-	case s.allowNoExp:
-		return usagef("--allow-no-exp goes with a secret: give --secret-file, or set %s; the demo's own tokens all have exp", envSecrets)
-	default:
-		offered, err = s.demo(ctx)
-	}
-	if err != nil {
-		return err
+	if offered.rings != nil {
+		defer offered.rings.close()
 	}
 	l, err := listen(ctx, s.addr.value)
 	if err != nil {
@@ -103,6 +131,62 @@ func (s *serveCommand) run(ctx context.Context) error {
 		return err
 	}
 	return s.serve(ctx, l, offered, intro)
+}
+
+// offer finds out which of its modes is wanted.
+func (s *serveCommand) offer(ctx context.Context) (*service, error) {
+	if s.ring.redis.given {
+		if err := s.checkTenants(); err != nil {
+			return nil, err
+		}
+		return s.onRedis(ctx)
+	}
+	if flag := s.ringFlag(); flag != "" {
+		return nil, usagef("--%s goes with --redis, which says where the rings are", flag)
+	}
+	secret, err := s.secret(s.secretFile)
+	switch {
+	case err != nil:
+		return nil, err
+	case secret != nil:
+		return s.sharedSecret(secret)
+	case s.allowNoExp:
+		return nil, usagef("--allow-no-exp goes with a secret: give --secret-file, or set %s; the demo's own tokens all have exp", envSecrets)
+	}
+	return s.demo(ctx)
+}
+
+// ringFlag names a flag that was given and means nothing without --redis, or "".
+func (s *serveCommand) ringFlag() string {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"kek-file", s.ring.kekFile.given}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap},
+	} {
+		if f.given {
+			return f.name
+		}
+	}
+	return s.policy.given()
+}
+
+// checkTenants refuses what could not tell whose a token is.
+func (s *serveCommand) checkTenants() error {
+	seen := make(map[string]bool)
+	for _, tenant := range s.tenants.values {
+		if seen[tenant] {
+			return usagef("--tenant %s is given twice", quoteShort(tenant))
+		}
+		seen[tenant] = true
+	}
+	switch {
+	case s.allowNoExp:
+		return usagef("--allow-no-exp goes with a secret: a ring's key ends, and its tokens before it")
+	case len(seen) > 1 && s.iss.given && !strings.Contains(s.iss.value, tenantMark):
+		return usagef("--iss: with several tenants it must hold %s, as in https://%s.example: a token's iss says whose it is", tenantMark, tenantMark)
+	}
+	return nil
 }
 
 // sharedSecret is the mode in which whoever has the secret makes the tokens.
@@ -187,6 +271,7 @@ func (e endpoint) addresses() string {
 	return text +
 		"  " + e.url + "/api/...   everything here wants a token\n" +
 		"  " + e.url + "/healthz   200 while the server runs\n" +
+		"  " + e.url + "/readyz   200 while it can verify tokens\n" +
 		"  there is no CORS: it is for curl and servers; for browsers, put a proxy in front\n"
 }
 
@@ -246,7 +331,8 @@ func (s *serveCommand) serve(ctx context.Context, l net.Listener, offered *servi
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	log := slog.New(slog.NewTextHandler(s.stderr, nil))
+	log := s.log
+	defer background(ctx, offered.background)()
 	srv := &http.Server{
 		Handler:           newHandler(offered, log),
 		ReadHeaderTimeout: 5 * time.Second,

@@ -586,10 +586,8 @@ func TestServeGraceEnds(t *testing.T) {
 	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
 	stdout, w := io.Pipe()
 	env := func(name string) (string, bool) { return testSecret, name == envSecret }
-	cmd := &serveCommand{
-		world: &world{env: env, stdout: w, stderr: s.log, now: time.Now},
-		addr:  newText("ADDRESS", "127.0.0.1:0"), secretFile: newPath(), grace: 50 * time.Millisecond,
-	}
+	cmd := newServeCommand(&world{env: env, stdout: w, stderr: s.log, now: time.Now})
+	cmd.addr, cmd.grace = newText("ADDRESS", "127.0.0.1:0"), 50*time.Millisecond
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.run(ctx); w.Close() }()
 	s.url = waitURL(t, stdout, s.out)

@@ -19,6 +19,10 @@ import (
 
 const signLong = `sign prints a token, and nothing else, on standard output.
 
+It signs with a shared secret or, with --redis, with the key of a tenant's ring that
+signs now; then it exits with 1 if none does, or if --ttl is above the ring's
+longest, and with 3 if Redis cannot be reached.
+
 The secret comes from --secret-file, or from KEYTURN_SECRET or MASTRA_JWT_SECRET
 in the environment. It must be as long as the algorithm's hash: 32 bytes for
 HS256. Make one with: openssl rand -base64 32 > secret
@@ -26,16 +30,20 @@ HS256. Make one with: openssl rand -base64 32 > secret
 
 Each --claim adds a claim whose value is a string, each --claim-json one whose
 value is written in JSON: a number, true, a list. Where you do not set them, the
-token gets iat (now), exp (now and --ttl) and jti (random).`
+token gets iat (now), exp (now and --ttl) and jti (random).
+
+` + ringForm
 
 const signExample = `  keyturn sign --secret-file secret --claim sub=ann --ttl 15m
   keyturn sign --secret-file secret --iss https://acme.example --aud api --kid 2026-11 \
-    --claim sub=ann --claim scope="read write" --claim-json roles='["admin"]' --claim-json level=3`
+    --claim sub=ann --claim scope="read write" --claim-json roles='["admin"]' --claim-json level=3
+  keyturn sign --redis redis://localhost:6379 --tenant acme --kek-file kek --claim sub=ann`
 
 // A signCommand holds the flags of "keyturn sign".
 type signCommand struct {
 	*world
 	secretFile  *option[string]
+	ring        ringFlags
 	alg         *option[keystore.Algorithm]
 	kid, tenant *option[string]
 	ttl         *option[time.Duration]
@@ -48,16 +56,17 @@ func newSign(w *world) *cobra.Command {
 	s := &signCommand{
 		world:      w,
 		secretFile: newPath(),
+		ring:       newRingFlags(),
 		alg:        &option[keystore.Algorithm]{value: keystore.HS256, kind: "ALG", shown: "HS256", parse: parseSigningAlgorithm},
 		kid:        newText("KID", ""),
-		tenant:     newTenant(),
-		ttl:        newDuration(time.Second, math.MaxInt64, 15*time.Minute, "15m"),
+		tenant:     newRingTenant(),
+		ttl:        newDuration(time.Second, math.MaxInt64, 15*time.Minute, "15m, or the ring's longest if shorter"),
 		iss:        newText("ISSUER", ""),
 		typ:        newText("TYPE", "JWT"),
 		aud:        newTexts("AUDIENCE"),
 	}
 	cmd := &cobra.Command{
-		Use:     "sign [--secret-file FILE] [--claim NAME=VALUE]...",
+		Use:     "sign [--secret-file FILE | --redis URL] [--claim NAME=VALUE]...",
 		Short:   "Make a token",
 		Long:    signLong,
 		Example: signExample,
@@ -66,6 +75,7 @@ func newSign(w *world) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(s.secretFile, "secret-file", "the file that holds the secret")
+	s.ring.register(cmd, "the Redis that has the ring to sign with")
 	f.Var(stringClaim{&s.claims}, "claim", "a claim whose value is a string; may be given several times")
 	f.Var(jsonClaim{&s.claims}, "claim-json", "a claim whose value is JSON; may be given several times")
 	f.Var(s.ttl, "ttl", "how long the token is good")
@@ -74,7 +84,7 @@ func newSign(w *world) *cobra.Command {
 	f.Var(s.alg, "alg", "HS256, HS384 or HS512")
 	f.Var(s.kid, "kid", "the name of the secret, for verifiers that know several")
 	f.Var(s.typ, "typ", "the type in the token's header")
-	f.Var(s.tenant, "tenant", "the key's owner, a name for messages: it is not put in the token")
+	f.Var(s.tenant, "tenant", "the owner of the secret or ring: it is not put in the token")
 	return cmd
 }
 
@@ -98,63 +108,115 @@ func (s *signCommand) run(ctx context.Context) error {
 	if err := s.claims.contradicts(s); err != nil {
 		return err
 	}
+	if s.ring.redis.given {
+		return s.runRing(ctx)
+	}
+	if s.ring.kekFile.given {
+		return usagef("--kek-file goes with --redis, which says where the ring is")
+	}
 	secret, err := s.secret(s.secretFile)
 	if err != nil {
 		return err
 	}
 	if secret == nil {
-		return usagef("no secret to sign with: give --secret-file, or set %s", envSecrets)
+		return usagef("no secret to sign with: give --secret-file, or set %s; or --redis, to sign with a ring", envSecrets)
 	}
 	id := keystore.ID{Tenant: s.tenant.value, KID: s.kid.value}
 	key, err := secret.key(id, s.alg.value)
 	if err != nil {
 		return err
 	}
-	token, err := s.sign(ctx, id, secret)
+	signer, err := rotation.NewStaticSigner(id, s.alg.value, secret.bytes(), s.config(s.ttl.value))
 	if err != nil {
-		return err
+		return usagef("%s", plain(err))
 	}
-	if err := s.check(ctx, key, token); err != nil {
+	keys, err := keystore.NewStatic(key)
+	if err != nil {
+		return usagef("%s", plain(err))
+	}
+	return s.sign(ctx, signer, keys, []keystore.Algorithm{s.alg.value})
+}
+
+// runRing signs with the key of a ring.
+func (s *signCommand) runRing(ctx context.Context) error {
+	for flag, given := range map[string]bool{"--secret-file": s.secretFile.given, "--alg": s.alg.given, "--kid": s.kid.given} {
+		if given {
+			return usagef("%s goes with a secret: the ring of --redis says what signs", flag)
+		}
+	}
+	return s.withRing(ctx, &s.ring, s.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
+		status, err := ringOf(k, s.tenant.value)
+		if err != nil {
+			return err
+		}
+		ttl := time.Duration(0) // the default, or the ring's longest
+		if s.ttl.given {
+			ttl = s.ttl.value
+		}
+		signer, err := rotation.NewSigner(k, s.config(ttl))
+		if err != nil {
+			return usagef("%s", plain(err))
+		}
+		return s.sign(ctx, signer, k, algorithmsOf(status.Ring))
+	})
+}
+
+// algorithmsOf lists what the keys of a ring verify.
+func algorithmsOf(ring rotation.Ring) []keystore.Algorithm {
+	var algs []keystore.Algorithm
+	for _, k := range ring.Keys {
+		if !slices.Contains(algs, k.Algorithm) {
+			algs = append(algs, k.Algorithm)
+		}
+	}
+	return algs
+}
+
+func (s *signCommand) config(ttl time.Duration) rotation.SignerConfig {
+	return rotation.SignerConfig{
+		TTL:      ttl,
+		Issuer:   func(string) string { return s.iss.value },
+		Audience: func(string) []string { return s.aud.values },
+		Type:     s.typ.value,
+		Now:      s.now,
+	}
+}
+
+// sign makes a token, and prints it if the keys verify it.
+func (s *signCommand) sign(ctx context.Context, signer *rotation.Signer, keys keystore.KeyStore, algs []keystore.Algorithm) error {
+	token, err := signer.Sign(ctx, s.tenant.value, s.claims.object())
+	if err != nil {
+		return s.refused(err)
+	}
+	if err := s.check(ctx, keys, algs, token); err != nil {
 		return err
 	}
 	return s.print(token + "\n")
 }
 
-func (s *signCommand) sign(ctx context.Context, id keystore.ID, secret *secret) (string, error) {
-	signer, err := rotation.NewStaticSigner(id, s.alg.value, secret.bytes(), rotation.SignerConfig{
-		TTL:      s.ttl.value,
-		Issuer:   func(string) string { return s.iss.value },
-		Audience: func(string) []string { return s.aud.values },
-		Type:     s.typ.value,
-		Now:      s.now,
-	})
-	if err != nil {
-		return "", usagef("%s", plain(err))
+func (s *signCommand) refused(err error) error {
+	f := new(failure)
+	if errors.As(ringError(err), &f) && f.code != exitUsage {
+		// What the flag is called here.
+		f.text = strings.ReplaceAll(f.text, "shorten its exp, or SignerConfig.TTL", "shorten --ttl, or its exp")
+		return f
 	}
-	token, err := signer.Sign(ctx, id.Tenant, s.claims.object())
-	if err != nil {
-		// The Go type of the claims means nothing here.
-		text := strings.ReplaceAll(plain(err), fmt.Sprintf(", a %T", s.claims.object()), "")
-		if strings.Contains(text, " must be ") {
-			text += "; --claim makes strings, --claim-json all else"
-		}
-		return "", usagef("%s", text)
+	// The Go type of the claims means nothing here.
+	text := strings.ReplaceAll(plain(err), fmt.Sprintf(", a %T", s.claims.object()), "")
+	if strings.Contains(text, " must be ") {
+		text += "; --claim makes strings, --claim-json all else"
 	}
-	return token, nil
+	return usagef("%s", text)
 }
 
 // check refuses to hand out a token whose form or claims no keyturn verifier
 // accepts, whatever it expects. A token that has ended, or is not good yet, may
 // be what is wanted.
-func (s *signCommand) check(ctx context.Context, key *keystore.Key, token string) error {
-	keys, err := keystore.NewStatic(key)
-	if err != nil {
-		return usagef("%s", plain(err))
-	}
+func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []keystore.Algorithm, token string) error {
 	v, err := verifier.New(verifier.Config{
 		Tenants: []verifier.Tenant{{
-			ID: s.tenant.value, Keys: keys, Algorithms: []keystore.Algorithm{s.alg.value},
-			Types: []string{s.typ.value}, AnyIssuer: true, AnyAudience: true,
+			ID: s.tenant.value, Keys: keys, Algorithms: algs, MixedFamilies: true,
+			Types: []string{s.typ.value}, AnyIssuer: true, AnyAudience: true, Leeway: -1,
 		}},
 		MaxTokenBytes: math.MaxInt32,
 		CacheTTL:      -1,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -26,24 +27,32 @@ const verifyLong = `verify says whether a token is good: by its exit code (0 goo
 words or, with --json, in one line of JSON on standard output.
 
 The keys come from a JWK Set on file (--jwks), or from a shared secret: a file
-(--secret-file), or KEYTURN_SECRET or MASTRA_JWT_SECRET in the environment. --alg
-lists the algorithms that you expect; a token's own word is never taken for it.
-Without --iss and --aud, those claims are not checked.
+(--secret-file), or KEYTURN_SECRET or MASTRA_JWT_SECRET in the environment; or they
+are those of a tenant's ring (--redis). --alg lists the algorithms that you expect; a
+token's own word is never taken for it. Without --iss and --aud, those claims are not
+checked.
 ` + secretForm + `
+
+` + ringForm + `
 
 TOKEN is taken as it is; - reads one from standard input, where a line end after
 it is dropped. A TOKEN that begins with a dash goes after "--".
+
+Exit code 3 means that it cannot be told now: Redis cannot be reached, or what it
+holds cannot be opened.
 
 Exit code 2 means that the command line, a file or the environment is not right,
 and says nothing of the token: then, with --json too, standard output is empty.`
 
 const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --iss https://acme.example --aud api TOKEN
-  echo "$TOKEN" | keyturn verify --jwks keys.json --alg ES256,RS256 --leeway 5s --json -`
+  echo "$TOKEN" | keyturn verify --jwks keys.json --alg ES256,RS256 --leeway 5s --json -
+  keyturn verify --redis redis://localhost:6379 --tenant acme --kek-file kek --alg HS256 TOKEN`
 
 // A verifyCommand holds the flags of "keyturn verify".
 type verifyCommand struct {
 	*world
 	jwks, secretFile *option[string]
+	ring             ringFlags
 	kid, tenant      *option[string]
 	algs             *option[[]keystore.Algorithm]
 	iss, typ         *option[string]
@@ -58,6 +67,7 @@ func newVerify(w *world) *cobra.Command {
 		world:      w,
 		jwks:       newPath(),
 		secretFile: newPath(),
+		ring:       newRingFlags(),
 		kid:        newText("KID", ""),
 		tenant:     newTenant(),
 		algs:       newAlgorithms(),
@@ -68,7 +78,7 @@ func newVerify(w *world) *cobra.Command {
 		at:         newUnix(),
 	}
 	cmd := &cobra.Command{
-		Use:     "verify (--jwks FILE | --secret-file FILE) --alg ALG[,ALG] (TOKEN | -)",
+		Use:     "verify (--jwks FILE | --secret-file FILE | --redis URL) --alg ALG[,ALG] (TOKEN | -)",
 		Short:   "Say whether a token is good",
 		Long:    verifyLong,
 		Example: verifyExample,
@@ -78,6 +88,7 @@ func newVerify(w *world) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(v.jwks, "jwks", "the file that holds the keys: a JWK Set")
 	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret")
+	v.ring.register(cmd, "the Redis that has the tenant's ring")
 	f.Var(v.kid, "kid", "the name of the secret: a token that names its key must name this one")
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
 	f.Var(v.iss, "iss", "the issuer that the token must have")
@@ -86,7 +97,7 @@ func newVerify(w *world) *cobra.Command {
 	f.Var(v.typ, "typ", `the type that the token's header must have (default: absent, "JWT" or "at+jwt")`)
 	f.Var(v.at, "now", "the moment to judge the token at, in seconds since 1970 (default: the clock's)")
 	f.BoolVar(&v.allowNoExp, "allow-no-exp", false, "accept a token without exp, which never ends")
-	f.Var(v.tenant, "tenant", "the keys' owner, a name for the output: it is not put in the token")
+	f.Var(v.tenant, "tenant", "the owner of the keys or ring: it is not put in the token")
 	f.BoolVar(&v.json, "json", false, "answer in one line of JSON")
 	return cmd
 }
@@ -95,10 +106,44 @@ func (c *verifyCommand) run(ctx context.Context, arg string) error {
 	if !c.algs.given {
 		return usagef("--alg is missing: list the algorithms that you expect, such as --alg HS256")
 	}
+	if c.ring.redis.given {
+		return c.runRing(ctx, arg)
+	}
+	if c.ring.kekFile.given {
+		return usagef("--kek-file goes with --redis, which says where the ring is")
+	}
 	keys, err := c.keys()
 	if err != nil {
 		return err
 	}
+	return c.judge(ctx, keys, arg)
+}
+
+// runRing judges a token by the keys of a ring. Where the ring cannot be read, that
+// is an answer about the token too.
+func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
+	switch {
+	case c.jwks.given, c.secretFile.given:
+		return usagef("--redis, --jwks and --secret-file: give one of them")
+	case c.kid.given:
+		return usagef("--kid names a shared secret; the keys of a ring have their own names")
+	}
+	err := c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
+		if _, err := ringOf(k, c.tenant.value); err != nil {
+			c.note("%v", err)
+		}
+		return c.judge(ctx, k, arg)
+	})
+	f := new(failure)
+	if !errors.As(err, &f) || f.code != exitCannotTell || f.text == "" || !c.json {
+		return err
+	}
+	c.note("%s", f.text)
+	return c.answer(exitCannotTell, verifier.ReasonUnavailable, f.text)
+}
+
+// judge says whether the token is good.
+func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg string) error {
 	v, err := c.verifier(keys)
 	if err != nil {
 		return usagef("%s", plain(err))
@@ -273,7 +318,12 @@ func (c *verifyCommand) refused(token string, err error) error {
 	if !c.json {
 		return failf(code, "refused (%s): %s", bad.Reason, c.brief(bad))
 	}
-	line := fmt.Sprintf(`{"ok":false,"reason":%s,"error":%s}`+"\n", quoteJSON(string(bad.Reason)), quoteJSON(plain(err)))
+	return c.answer(code, bad.Reason, plain(err))
+}
+
+// answer prints in JSON why the token is not good.
+func (c *verifyCommand) answer(code int, reason verifier.Reason, text string) error {
+	line := fmt.Sprintf(`{"ok":false,"reason":%s,"error":%s}`+"\n", quoteJSON(string(reason)), quoteJSON(text))
 	if err := c.print(line); err != nil {
 		return err
 	}
@@ -300,9 +350,11 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 		return []string{headerSays(token, "alg") + "; --alg lists " + joinAlgorithms(c.algs.value)}
 	case bad.Reason == verifier.ReasonType:
 		return c.typeHints(token)
+	case bad.Reason == verifier.ReasonUnknownKey && c.ring.redis.given:
+		return []string{"the ring has no such key for this algorithm: it was revoked, its tokens have ended, or it is another tenant's"}
 	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
 		return []string{fmt.Sprintf("the token names the kid %q: if that is this secret's, say so with --kid", bad.Key.KID)}
-	case bad.Reason == verifier.ReasonSignature && c.jwks.given:
+	case bad.Reason == verifier.ReasonSignature && (c.jwks.given || c.ring.redis.given):
 		return []string{"the token was made with another key, or changed since"}
 	case bad.Reason == verifier.ReasonSignature:
 		return []string{"the token was made with another secret, or changed since"}

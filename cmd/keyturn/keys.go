@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+const keysLong = `keys makes and turns the keys of a tenant's ring on Redis. A ring always has a key
+that signs, and nearly always the next one, which is pending: published, so that
+all who verify know it before it signs. "keyturn serve", or a service that runs a
+rotator, turns them by itself; these commands are for the first ring, for a look,
+and for the day on which a key has leaked.
+
+` + ringForm + `
+
+Exit codes: 0 done, 1 refused (stderr says why and, where waiting helps, from when
+on it is not), or no such ring or key, 2 the command line is not right, 3 Redis
+cannot be reached, or what it holds cannot be opened: then nothing was changed,
+unless stderr says that this is not known.`
+
+// A keysCommand holds the flags of the commands under "keyturn keys".
+type keysCommand struct {
+	*world
+	ring                ringFlags
+	tenant              *option[string]
+	policy              policyFlags
+	json, force, noWait bool
+}
+
+func newKeys(w *world) *cobra.Command {
+	keys := &cobra.Command{
+		Use:     "keys (create | list | rotate | promote | revoke) --redis URL [--tenant TENANT] [KID]",
+		Short:   "Make and turn the keys of a ring on Redis",
+		Long:    keysLong,
+		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return usagef("say what to do with the keys: %s; %s", commandNames(cmd), seeHelp(cmd))
+		},
+	}
+	keys.SuggestionsMinimumDistance = 2
+	keys.AddCommand(newKeysCreate(w), newKeysList(w), newKeysRotate(w), newKeysPromote(w), newKeysRevoke(w))
+	return keys
+}
+
+// newKeysCommand returns a command under "keyturn keys" with the flags of all.
+func newKeysCommand(w *world, use, short, long, example string) (*keysCommand, *cobra.Command) {
+	c := &keysCommand{world: w, ring: newRingFlags(), tenant: newRingTenant()}
+	cmd := &cobra.Command{Use: use, Short: short, Long: long + "\n\n" + ringForm, Example: example, Args: wantNothing(kidHint)}
+	c.ring.register(cmd, "the Redis that has the ring; required")
+	cmd.Flags().Var(c.tenant, "tenant", "the tenant whose ring it is")
+	cmd.Flags().BoolVar(&c.json, "json", false, "answer in one line of JSON")
+	return c, cmd
+}
+
+func kidHint(string) string { return "only promote and revoke take a KID" }
+
+func newKeysCreate(w *world) *cobra.Command {
+	c, cmd := newKeysCommand(w, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
+		`create makes a tenant's first ring: one key that signs now, and one that is
+pending. If there is a ring already, it is refused (exit code 1).
+
+The policy is fixed with the ring. The defaults follow from --every; a policy that
+would cost tokens is refused, with the inequality that does not hold.`,
+		`  keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek
+  keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
+	c.policy = newPolicyFlags()
+	c.policy.register(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.create(cmd.Context()) }
+	return cmd
+}
+
+func newKeysList(w *world) *cobra.Command {
+	c, cmd := newKeysCommand(w, "list --redis URL [--tenant TENANT]", "Show a tenant's keys, each with its life as a line",
+		`list shows the keys of a tenant's ring, and the life of each as a line: when it is
+published, when it signs, and until when what it has signed is good. Keys whose
+last token has ended are left out. It changes nothing.
+
+With --json it prints an array of {"kid","alg","state","seq","activates_at",
+"retires_at","dropped_at","published_at"}. Times are in RFC 3339, and null where
+they are not known; states are pending, signing, retired and revoked.`,
+		`  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
+  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek --json`)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.list(cmd.Context()) }
+	return cmd
+}
+
+const forceUsage = "do it all the same, and say who may reject tokens meanwhile"
+
+func newKeysRotate(w *world) *cobra.Command {
+	c, cmd := newKeysCommand(w, "rotate --redis URL [--tenant TENANT] [--force]", "Make the pending key sign now, and mint the next",
+		`rotate makes the pending key sign now, and mints the next. It is refused (exit
+code 1, with the time from which it may be) before that key has been published for
+long enough: whoever had not heard of it would reject its tokens. So of two in a
+row the second is refused.`,
+		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
+	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
+	c.waitFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
+			return r.Rotate(ctx, c.tenant.value, opts...)
+		})
+	}
+	return cmd
+}
+
+func newKeysPromote(w *world) *cobra.Command {
+	c, cmd := newKeysCommand(w, "promote --redis URL [--tenant TENANT] [--force] KID", "Make one pending key sign now",
+		`promote makes the pending key of that name sign now, and mints none. It is refused
+(exit code 1) under the same conditions as rotate, and if another key is pending
+before it. A KID that begins with a dash goes after "--".`,
+		`  keyturn keys promote --redis redis://localhost:6379 --tenant acme --kek-file kek KID`)
+	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
+	c.waitFlag(cmd)
+	cmd.Args = wantKID
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
+			return r.Promote(ctx, c.tenant.value, args[0], opts...)
+		})
+	}
+	return cmd
+}
+
+func newKeysRevoke(w *world) *cobra.Command {
+	c, cmd := newKeysCommand(w, "revoke --redis URL [--tenant TENANT] [--force] KID", "End a key: no token that it signed is good any more",
+		`revoke ends a key for good: all who can be reached reject its tokens in seconds. If
+the key signs, the pending one takes over in the same step; if none can yet, it is
+refused (exit code 1). With --force a key is minted then, and the tenant has none to
+sign with until that one is known everywhere.
+
+It prints a receipt: when it was committed, who signs now, until when the unluckiest
+instance may accept the key's tokens, and which instances have said that they have
+applied it. For those that live it waits for two of their polls; --no-wait does not.
+A KID that begins with a dash goes after "--".`,
+		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
+  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --json --no-wait KID`)
+	cmd.Flags().BoolVar(&c.force, "force", false, "revoke the key that signs though no other can take over")
+	c.waitFlag(cmd)
+	cmd.Args = wantKID
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return c.change(cmd.Context(), args[0], func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
+			return r.Revoke(ctx, c.tenant.value, args[0], opts...)
+		})
+	}
+	return cmd
+}
+
+func (c *keysCommand) waitFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.noWait, "no-wait", false, "do not wait until the instances have said that they applied it")
+}
+
+// maxKID is more than any kid has, in bytes.
+const maxKID = 256
+
+// wantKID is the [cobra.PositionalArgs] of the commands that take a kid.
+func wantKID(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return usagef(`give a KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+	case len(args) > 1:
+		return usagef("%d arguments where one KID is wanted; %s", len(args), seeHelp(cmd))
+	case strings.Count(args[0], ".") == 2 && len(args[0]) > 40:
+		return usagef(`that looks like a token, where a KID is wanted: "keyturn inspect" shows a token's kid; %s`, seeHelp(cmd))
+	case args[0] == "" || len(args[0]) > maxKID:
+		return usagef(`that is no KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+	}
+	return nil
+}
+
+// withRotator is withRing for what changes the ring.
+func (c *keysCommand) withRotator(ctx context.Context, use func(context.Context, *rotation.Keyring, *rotation.Rotator) error) error {
+	return c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
+		r, err := rotation.NewRotator(k)
+		if err != nil {
+			return ringError(err)
+		}
+		return use(ctx, k, r)
+	})
+}
+
+func (c *keysCommand) create(ctx context.Context) error {
+	policy, err := c.policy.policy()
+	if err != nil {
+		return err
+	}
+	err = c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
+		ctx, cancel := context.WithTimeout(ctx, ringTime)
+		defer cancel()
+		if err := r.Create(ctx, c.tenant.value, policy); err != nil {
+			return err
+		}
+		status, err := ringOf(k, c.tenant.value)
+		if err != nil {
+			return failf(exitCannotTell, `the ring was made, but cannot be read back; see "keyturn keys list" (%v)`, err)
+		}
+		if c.json {
+			return c.print(listJSON(status))
+		}
+		return c.print(fmt.Sprintf("made a ring for tenant %s\n\n", quoteShort(c.tenant.value)) + listText(c.tenant.value, status, c.now()))
+	})
+	return c.answer(err)
+}
+
+func (c *keysCommand) list(ctx context.Context) error {
+	return c.withRing(ctx, &c.ring, c.tenant.value, func(_ context.Context, k *rotation.Keyring) error {
+		status, err := ringOf(k, c.tenant.value)
+		if err != nil {
+			return err
+		}
+		if c.json {
+			return c.print(listJSON(status))
+		}
+		return c.print(listText(c.tenant.value, status, c.now()))
+	})
+}
+
+// A changing is one of the methods of a Rotator.
+type changing func(context.Context, *rotation.Rotator, ...rotation.Option) (rotation.Receipt, error)
+
+// change makes a change, forces it if that is wanted and needed, and prints its
+// receipt. revoking is the kid that it ends, or "".
+func (c *keysCommand) change(ctx context.Context, revoking string, do changing) error {
+	err := c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
+		before, err := ringOf(k, c.tenant.value)
+		if err != nil {
+			return err
+		}
+		receipt, forced, err := c.decide(ctx, r, do)
+		if errors.Is(err, keystore.ErrNotFound) {
+			return failf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
+		}
+		if err != nil {
+			return err
+		}
+		p := &receiptPrinter{keysCommand: c, rotator: r, receipt: receipt, timing: newestTiming(before.Ring), revoking: revoking != ""}
+		if forced != nil && !p.revoking {
+			p.sayForced(forced)
+		}
+		return p.print(ctx, forced != nil || p.revoking)
+	})
+	return c.answer(err)
+}
+
+// decide makes the change. forced is why it had to be forced, if it had to.
+func (c *keysCommand) decide(ctx context.Context, r *rotation.Rotator, do changing) (_ rotation.Receipt, forced *rotation.RefusedError, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	receipt, err := do(ctx, r)
+	if !c.force || !errors.As(err, &forced) || receipt.Minted != "" {
+		// What was minted a moment ago, nobody knows: nobody could sign with it either.
+		return receipt, nil, err
+	}
+	receipt, err = do(ctx, r, rotation.Force)
+	return receipt, forced, err
+}
+
+// newestTiming returns the policy of a ring that has keys.
+func newestTiming(ring rotation.Ring) rotation.Policy {
+	newest := ring.Keys[0]
+	for _, k := range ring.Keys {
+		if k.Seq > newest.Seq {
+			newest = k
+		}
+	}
+	return newest.Timing
+}
+
+// answer turns an error into the exit code and the words for it, and with --json
+// into an object on standard output too.
+func (c *keysCommand) answer(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := new(failure)
+	if !errors.As(err, &f) {
+		errors.As(ringError(err), &f)
+	}
+	from := time.Time{}
+	if refused := (*rotation.RefusedError)(nil); errors.As(err, &refused) && !refused.From.IsZero() {
+		from = refused.From
+		f.text += " (" + since(from.Add(time.Second-1), c.now()) + ")"
+	}
+	if c.json && f.code != exitUsage {
+		if err := c.print(toJSON(refusalJSON{Error: f.text, From: when(from)})); err != nil {
+			return err
+		}
+	}
+	return f
+}

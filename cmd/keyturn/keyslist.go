@@ -1,0 +1,241 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// milliseconds is RFC 3339 with as much of a second as a ring knows.
+const milliseconds = "2006-01-02T15:04:05.000Z07:00"
+
+// when writes a moment for programs, or null if there is none.
+func when(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	text := t.UTC().Format(milliseconds)
+	return &text
+}
+
+// toJSON returns v as one line. v holds texts and numbers.
+func toJSON(v any) string {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return "null\n"
+	}
+	return printable(string(doc), false) + "\n"
+}
+
+// A keyJSON is a key in the array of "keys list --json".
+type keyJSON struct {
+	KID         string  `json:"kid"`
+	Algorithm   string  `json:"alg"`
+	State       string  `json:"state"`
+	Seq         int     `json:"seq"`
+	ActivatesAt *string `json:"activates_at"`
+	RetiresAt   *string `json:"retires_at"`
+	DroppedAt   *string `json:"dropped_at"`
+	PublishedAt *string `json:"published_at"`
+}
+
+func listJSON(status rotation.TenantStatus) string {
+	list := []keyJSON{}
+	for _, k := range shownKeys(status) {
+		list = append(list, keyJSON{
+			KID: k.KID, Algorithm: string(k.Algorithm), State: string(k.State), Seq: k.Seq,
+			ActivatesAt: when(k.ActivatesAt), RetiresAt: when(k.RetiresAt), DroppedAt: when(k.DroppedAt),
+			PublishedAt: when(status.Published[k.KID]),
+		})
+	}
+	return toJSON(list)
+}
+
+// A shownKey is a key with when its life begins.
+type shownKey struct {
+	rotation.RingKey
+	begins time.Time
+}
+
+// shownKeys are those of a ring that still matter to somebody.
+func shownKeys(status rotation.TenantStatus) []shownKey {
+	var keys []shownKey
+	for _, k := range status.Ring.Keys {
+		if k.State == rotation.Dropped {
+			continue
+		}
+		begins := k.Created
+		if published, ok := status.Published[k.KID]; ok {
+			begins = published
+		}
+		keys = append(keys, shownKey{k, begins})
+	}
+	return keys
+}
+
+// listText is for people, on a terminal of 80 columns without colour.
+func listText(tenant string, status rotation.TenantStatus, now time.Time) string {
+	var b strings.Builder
+	timing := newestTiming(status.Ring)
+	fmt.Fprintf(&b, "tenant %s at %s\n", quoteShort(tenant), stamp(now))
+	fmt.Fprintf(&b, "%s; a new key every %s, published %s before; tokens live up to %s\n",
+		timing.Algorithm, short(timing.Every), short(timing.Propagation), short(timing.MaxTokenTTL))
+	keys := shownKeys(status)
+	if status.Ring.Signer < 0 {
+		b.WriteString("\nNO KEY SIGNS NOW" + nextSigner(keys, now) + "\n")
+	}
+	l := newLifeline(keys, now)
+	b.WriteString("\n" + lifeIndent + l.header() + "\n")
+	for _, k := range keys {
+		fmt.Fprintf(&b, "%3d  %-7s  %s\n", k.Seq, k.State, printable(k.KID, false))
+		b.WriteString(lifeIndent + l.draw(k) + "\n")
+		b.WriteString(lifeIndent + k.words(now) + "\n\n")
+	}
+	b.WriteString(lifeIndent + l.footer() + "\n")
+	b.WriteString(lifeIndent + ". published   = signs   - verifies only   x revoked   | now\n")
+	return b.String()
+}
+
+// nextSigner says when there is a key to sign with again.
+func nextSigner(keys []shownKey, now time.Time) string {
+	for _, k := range keys {
+		if k.State == rotation.Pending {
+			return ": the next one does " + since(k.ActivatesAt, now) + " (" + stamp(k.ActivatesAt) + ")"
+		}
+	}
+	return `, and none is pending: "keyturn keys rotate" mints one`
+}
+
+// words says where a key stands.
+func (k *shownKey) words(now time.Time) string {
+	switch k.State {
+	case rotation.Pending:
+		return fmt.Sprintf("signs %s (%s); published %s", since(k.ActivatesAt, now), stamp(k.ActivatesAt), since(k.begins, now))
+	case rotation.Signing:
+		if k.RetiresAt.IsZero() {
+			return fmt.Sprintf("signs since %s (%s); no key follows it yet", ago(k.ActivatesAt, now), stamp(k.ActivatesAt))
+		}
+		return fmt.Sprintf("signs for another %s (until %s)", left(k.RetiresAt, now), stamp(k.RetiresAt))
+	case rotation.Retired:
+		if k.DroppedAt.IsZero() {
+			return fmt.Sprintf("signed until %s, and no key follows it", since(k.SignUntil, now))
+		}
+		return fmt.Sprintf("verifies for another %s (until %s)", left(k.DroppedAt, now), stamp(k.DroppedAt))
+	}
+	return fmt.Sprintf("revoked %s (%s)", since(k.RevokedAt, now), stamp(k.RevokedAt))
+}
+
+// ago is since for what has begun.
+func ago(t, now time.Time) string {
+	if s := since(t, now); s != "now" {
+		return s
+	}
+	return "just now"
+}
+
+// left says how long it is until t.
+func left(t, now time.Time) string { return howLong(max(1, t.Unix()-now.Unix())) }
+
+// short writes a duration as a flag takes it: 30d, 15m.
+func short(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+const (
+	lifeIndent = "     "
+	lifeWidth  = 74
+)
+
+// A lifeline is the scale on which the lives of keys are drawn.
+type lifeline struct {
+	from time.Time
+	span time.Duration
+	now  int // the column
+}
+
+func newLifeline(keys []shownKey, now time.Time) lifeline {
+	from, to := now, now
+	for _, k := range keys {
+		for _, t := range []time.Time{k.begins, k.ActivatesAt, k.RetiresAt, k.DroppedAt} {
+			if t.IsZero() || k.State == rotation.Revoked && t.After(now) {
+				continue
+			}
+			if t.Before(from) {
+				from = t
+			}
+			if t.After(to) {
+				to = t
+			}
+		}
+	}
+	span := to.Sub(from)
+	l := lifeline{from: from, span: max(span+span/12, time.Second)}
+	l.now = l.column(now)
+	return l
+}
+
+func (l lifeline) column(t time.Time) int {
+	part := float64(t.Sub(l.from)) / float64(l.span)
+	return min(max(0, int(part*lifeWidth)), lifeWidth-1)
+}
+
+// at returns the moment in the middle of a column.
+func (l lifeline) at(column int) time.Time {
+	return l.from.Add(time.Duration((float64(column) + 0.5) / lifeWidth * float64(l.span)))
+}
+
+// draw returns the line of one key. A phase that is too short for a column of its
+// own has one all the same: where it begins.
+func (l lifeline) draw(k shownKey) string {
+	line := []byte(strings.Repeat(" ", lifeWidth))
+	for i := range line {
+		line[i] = k.phase(l.at(i))
+	}
+	for _, t := range []time.Time{k.begins, k.ActivatesAt, k.RetiresAt, k.RevokedAt} {
+		if !t.IsZero() && (k.RevokedAt.IsZero() || !t.After(k.RevokedAt)) {
+			line[l.column(t)] = k.phase(t)
+		}
+	}
+	if !k.RevokedAt.IsZero() {
+		line[l.column(k.RevokedAt)] = 'x'
+	}
+	line[l.now] = '|'
+	return strings.TrimRight(string(line), " ")
+}
+
+// phase returns how a key is drawn at t.
+func (k *shownKey) phase(t time.Time) byte {
+	switch {
+	case t.Before(k.begins), !k.RevokedAt.IsZero() && !t.Before(k.RevokedAt), !k.DroppedAt.IsZero() && !t.Before(k.DroppedAt):
+		return ' '
+	case t.Before(k.ActivatesAt):
+		return '.'
+	case !k.RetiresAt.IsZero() && !t.Before(k.RetiresAt), !t.Before(k.SignUntil):
+		return '-'
+	}
+	return '='
+}
+
+func (l lifeline) header() string {
+	return strings.Repeat(" ", min(max(0, l.now-1), lifeWidth-len("now"))) + "now"
+}
+
+func (l lifeline) footer() string {
+	from, to := stamp(l.from), stamp(l.from.Add(l.span))
+	return from + strings.Repeat(" ", max(1, lifeWidth-len(from)-len(to))) + to
+}

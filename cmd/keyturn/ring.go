@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/rediskeys"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+const (
+	envKEK           = "KEYTURN_KEK"
+	envRedisPassword = "KEYTURN_REDIS_PASSWORD"
+)
+
+// ringForm is what the help says of the KEK and the URL.
+const ringForm = `The keys in Redis are sealed with a key-encryption key (KEK), 32 bytes in base64,
+from the file of --kek-file or from KEYTURN_KEK. All instances of a service share
+it. Make one with: openssl rand -base64 32 > kek
+
+--redis takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
+redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
+KEYTURN_REDIS_PASSWORD; one that is in the URL can be read by other users of the
+machine.`
+
+// ringTime is how long a command works on a ring: with a Redis that answers, a
+// moment; with one that hangs, each call ends sooner by itself.
+const ringTime = 10 * time.Second
+
+// ringFlags say where rings are, and what opens them.
+type ringFlags struct {
+	redis, kekFile *option[string]
+}
+
+func newRingFlags() ringFlags {
+	return ringFlags{
+		redis:   &option[string]{kind: "URL", parse: parseText},
+		kekFile: newPath(),
+	}
+}
+
+func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
+	f := cmd.Flags()
+	f.Var(r.redis, "redis", redisUsage)
+	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEK+")")
+}
+
+// newRingTenant returns a flag for the tenant whose ring it is.
+func newRingTenant() *option[string] {
+	o := newTenant()
+	o.parse = parseTenant
+	return o
+}
+
+// maxTenant is what package rotation takes, in bytes.
+const maxTenant = 256
+
+func parseTenant(s string) (string, error) {
+	s, err := parseText(s)
+	if err == nil && len(s) > maxTenant {
+		err = fmt.Errorf("has %d bytes: want at most %d", len(s), maxTenant)
+	}
+	return s, err
+}
+
+// keks reads the KEK. Nothing of it is in an error.
+func (w *world) keks(flags *ringFlags) (*rotation.KEKs, error) {
+	text, source := "", "the file of --kek-file"
+	if flags.kekFile.given {
+		doc, err := readFile("--kek-file", flags.kekFile.value, "the KEK")
+		if err != nil {
+			return nil, err
+		}
+		if len(doc) > maxFileBytes {
+			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
+		}
+		text = string(doc)
+	} else {
+		var ok bool
+		source = envKEK
+		if text, ok = w.env(envKEK); !ok {
+			return nil, usagef("no KEK to open the ring with: give --kek-file, or set %s", envKEK)
+		}
+	}
+	keks, err := rotation.ParseKEKs([]byte(text))
+	if err != nil {
+		return nil, usagef("%s: %s", source, plain(err))
+	}
+	return keks, nil
+}
+
+// withPassword puts the password of the environment into a URL that has none.
+func withPassword(rawURL, password string) (string, error) {
+	scheme, rest, ok := strings.Cut(rawURL, "://")
+	if !ok {
+		return rawURL, nil // refused by whoever reads it
+	}
+	authority, path := rest, ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	user, hosts := "", authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		user, hosts = authority[:i], authority[i+1:]
+	}
+	if strings.Contains(user, ":") {
+		return "", usagef("the password of Redis is in --redis and in %s: give one", envRedisPassword)
+	}
+	escaped := strings.ReplaceAll(url.QueryEscape(password), "+", "%20")
+	return scheme + "://" + user + ":" + escaped + "@" + hosts + path, nil
+}
+
+// A store is where rings are, with its connections.
+type store struct {
+	rotation.Store
+	close func() error
+}
+
+// store returns the store that --redis names. It does not connect yet.
+func (w *world) store(flags *ringFlags) (*store, error) {
+	rawURL := flags.redis.value
+	if password, ok := w.env(envRedisPassword); ok {
+		var err error
+		if rawURL, err = withPassword(rawURL, password); err != nil {
+			return nil, err
+		}
+	}
+	return openStore(rawURL)
+}
+
+func openStore(rawURL string) (*store, error) {
+	logging.Disable() // what matters comes as an error; the client's own lines go to stderr
+	client, err := rediskeys.Open(rawURL)
+	if err != nil {
+		return nil, usagef("--redis: %s", ringText(err))
+	}
+	s, err := rediskeys.New(client, rediskeys.Config{})
+	if err != nil {
+		client.Close()
+		return nil, usagef("--redis: %s", ringText(err))
+	}
+	return &store{Store: s, close: client.Close}, nil
+}
+
+// withRing calls use with a keyring that holds the tenant's ring as the store has
+// it now, and leaves nothing behind.
+func (w *world) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
+	if !flags.redis.given {
+		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
+	}
+	keks, err := w.keks(flags)
+	if err != nil {
+		return err
+	}
+	s, err := w.store(flags)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	opening, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: w.now})
+	if err != nil {
+		return ringError(err)
+	}
+	defer k.Close(context.WithoutCancel(ctx))
+	return use(ctx, k)
+}
+
+// ringError gives an error of the packages below its exit code. What is none of
+// theirs is a mistake in what they were given.
+func ringError(err error) error {
+	text := ringText(err)
+	switch {
+	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):
+		return failf(exitNo, "%s", text)
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), isSealError(err):
+		return failf(exitCannotTell, "%s", text)
+	case errors.Is(err, keystore.ErrNotFound):
+		return failf(exitNo, "%s", text)
+	}
+	return usagef("%s", plain(err))
+}
+
+// ringText is an error in words, without the packages that it came through, and
+// with what to do.
+func ringText(err error) string {
+	text := strings.NewReplacer("keystore: unavailable: ", "", "rotation: ", "", "rediskeys: ", "").Replace(err.Error())
+	if errors.Is(err, rotation.ErrWrongKEK) {
+		// It says so of each part of the ring: once is enough.
+		if _, first, ok := strings.Cut(text, "wrong KEK: "); ok {
+			first, _, _ = strings.Cut(first, ";")
+			text = "wrong KEK: " + first
+		}
+	}
+	return printable(text, false) + advice(err)
+}
+
+func isSealError(err error) bool {
+	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {
+		if errors.Is(err, sealed) {
+			return true
+		}
+	}
+	return false
+}
+
+// advice says what to do where the error does not.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, rotation.ErrWrongKEK):
+		return "; give the KEK that the service has, with --kek-file or " + envKEK
+	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):
+		return "; somebody without the KEK has written to this Redis, or a backup is broken: an instance that holds the ring puts it right"
+	case errors.Is(err, rotation.ErrNoSigner):
+		return `; "keyturn keys list" shows from when on one does`
+	case errors.Is(err, rotation.ErrNewer):
+		return "; use the version of keyturn that the service has"
+	}
+	return ""
+}
+
+// noRing says that the tenant has none, once it is known.
+func noRing(tenant string) error {
+	return failf(exitNo, `tenant %s has no ring in this Redis: is the name right? "keyturn keys create" makes one`, quoteShort(tenant))
+}
+
+// ringOf returns how the tenant's ring stands.
+func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
+	status, err := k.Tenant(tenant)
+	switch {
+	case err != nil:
+		return status, ringError(err)
+	case len(status.Ring.Keys) > 0:
+		return status, nil
+	case isSealError(status.Err) || errors.Is(status.Err, keystore.ErrUnavailable):
+		return status, ringError(status.Err)
+	}
+	return status, noRing(tenant)
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"go.uber.org/goleak"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+)
+
+// readiness is what /readyz answers.
+func (s *server) readiness(t *testing.T) (status int, all string, each map[string]tenantReady) {
+	t.Helper()
+	a := s.ask(t, "GET", "/readyz", "")
+	var got struct {
+		Status  string
+		Tenants map[string]tenantReady
+	}
+	if err := json.Unmarshal([]byte(a.body), &got); err != nil {
+		t.Fatalf("/readyz = %s, %v", a.body, err)
+	}
+	return a.status, got.Status, got.Tenants
+}
+
+// The demo publishes what others may have, says when it can verify, and leaves nothing running.
+func TestServeDemoRings(t *testing.T) {
+	running := goleak.IgnoreCurrent()
+	s := startServe(t, nil)
+	for _, path := range []string{"/globex/.well-known/jwks.json", "/.well-known/jwks.json"} {
+		a := s.ask(t, "GET", path, "")
+		if a.status != http.StatusOK || a.header.Get("Content-Type") != "application/jwk-set+json" || strings.Count(a.body, `"alg":"ES256"`) != 2 {
+			t.Errorf("GET %s = %d %v %s", path, a.status, a.header, a.body)
+		}
+		if !regexp.MustCompile(`^public, max-age=[1-8]$`).MatchString(a.header.Get("Cache-Control")) || strings.Contains(a.body, `"d"`) || strings.Contains(a.body, `"k"`) {
+			t.Errorf("GET %s = %v %s", path, a.header, a.body)
+		}
+	}
+	for _, path := range []string{"/acme/.well-known/jwks.json", "/nobody/.well-known/jwks.json", "/globex/.well-known/jwks.json/", "/api.well-known/jwks.json"} {
+		if a := s.ask(t, "GET", path, ""); a.status != http.StatusNotFound {
+			t.Errorf("GET %s = %d %s", path, a.status, a.body)
+		}
+	}
+	s.ask(t, "GET", "/api/.well-known/jwks.json", "").wantRefused(t)
+	if status, all, each := s.readiness(t); status != http.StatusOK || all != "ready" || len(each) != 2 || each["acme"].Status != "ready" {
+		t.Errorf("/readyz = %d %s %v", status, all, each)
+	}
+	if code := s.stop(); code != exitYes {
+		t.Errorf("exit code = %d; log: %s", code, s.log)
+	}
+	wait(t, func() bool { return strings.HasSuffix(s.out.String(), "\nstopped\n") })
+	http.DefaultClient.CloseIdleConnections()
+	goleak.VerifyNone(t, running)
+}
+
+// In shared-secret mode there is nothing to wait for, and nothing to publish.
+func TestServeSecretIsReady(t *testing.T) {
+	s := startServe(t, map[string]string{envSecret: testSecret})
+	if status, all, _ := s.readiness(t); status != http.StatusOK || all != "ready" {
+		t.Errorf("/readyz = %d %s", status, all)
+	}
+	if a := s.ask(t, "GET", "/.well-known/jwks.json", ""); a.status != http.StatusNotFound {
+		t.Errorf("a JWK Set: %d %s", a.status, a.body)
+	}
+	if a := s.ask(t, "POST", "/readyz", ""); a.status != http.StatusMethodNotAllowed {
+		t.Errorf("POST /readyz = %d", a.status)
+	}
+}
+
+func TestServeOnRedis(t *testing.T) {
+	redistest.Need(t)
+	redis := redistest.Run(t, redistest.Options{})
+	c := newRingCLI(t, redis.Addr())
+	quick := []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s"} // polls after 0.75s: ready in two seconds
+	c.run(append([]string{"keys", "create", "--tenant", "acme"}, quick...)...).wantCode(t, exitYes)
+	c.run(append([]string{"keys", "create", "--tenant", "globex", "--alg", "ES256"}, quick...)...).wantCode(t, exitYes)
+	s := startServe(t, map[string]string{envKEK: c.kek, envSecret: testSecret}, "--redis", c.url,
+		"--tenant", "acme", "--tenant", "globex", "--iss", "https://{tenant}.example")
+	wait(t, func() bool { return strings.Contains(s.log.String(), "ready: all rings are in step") })
+	if status, all, each := s.readiness(t); status != http.StatusOK || all != "ready" || each["globex"].Status != "ready" {
+		t.Errorf("/readyz = %d %s %v", status, all, each)
+	}
+	sign := func(tenant, iss string) string {
+		t.Helper()
+		return strings.TrimSpace(c.run("sign", "--tenant", tenant, "--claim", "sub=ann", "--iss", iss).wantCode(t, exitYes).stdout)
+	}
+	acme := sign("acme", "https://acme.example")
+	s.ask(t, "GET", "/api/x", acme).wantOK(t, "acme", "ann", "/api/x")
+	s.ask(t, "GET", "/api/x", sign("globex", "https://globex.example")).wantOK(t, "globex", "ann", "/api/x")
+	s.ask(t, "GET", "/api/x", sign("globex", "https://acme.example")).wantRefused(t)
+	s.ask(t, "GET", "/api/x", sign("acme", "https://other.example")).wantRefused(t)
+	s.ask(t, "GET", "/api/x", hs256(testSecret, plainHeader, in(time.Hour, ""))).wantRefused(t)
+	if !strings.Contains(s.log.String(), "KEYTURN_SECRET is not used") || !strings.Contains(s.log.String(), "aud is not checked") {
+		t.Errorf("log = %s", s.log)
+	}
+
+	// A revoked key dies here too, and the server's log says who signs now.
+	_, keys := c.list("--tenant", "acme")
+	r := c.run("keys", "revoke", "--tenant", "acme", "--force", "--json", "--", keys["signing"].KID).wantCode(t, exitYes)
+	if strings.Count(r.stdout, `"applied":true`) != 1 {
+		t.Errorf("receipt = %s; stderr = %s", r.stdout, r.stderr)
+	}
+	s.ask(t, "GET", "/api/x", acme).wantRefused(t)
+
+	// Redis away: not fresh, but able for longer than this test.
+	if err := redis.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { _, all, _ := s.readiness(t); return all == "degraded" })
+	if err := redis.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.stop(); code != exitYes {
+		t.Errorf("exit code = %d", code)
+	}
+	if out := s.log.String() + s.out.String(); strings.Contains(out, c.kek) || strings.Contains(out, acme[:60]) {
+		t.Error("the KEK or a token is in the output")
+	}
+}
+
+// Without --bootstrap a ring that is not there is waited for, and not made.
+func TestServeWithoutRing(t *testing.T) {
+	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
+	status, all, each := s.readiness(t)
+	if status != http.StatusServiceUnavailable || all != "not ready" || each["default"].Reason == "" {
+		t.Errorf("/readyz = %d %s %v", status, all, each)
+	}
+	if a := s.ask(t, "GET", "/api/x", hs256(testSecret, `{"alg":"HS256","kid":"x"}`, in(time.Hour, ""))); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a token: %d %s", a.status, a.body)
+	}
+	if a := s.ask(t, "GET", "/.well-known/jwks.json", ""); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+		t.Errorf("the JWK Set: %d %s", a.status, a.body)
+	}
+	c.run("keys", "list").wantCode(t, exitNo)
+	if a := s.ask(t, "GET", "/healthz", ""); a.status != http.StatusOK {
+		t.Errorf("/healthz = %d", a.status)
+	}
+}
+
+// With --bootstrap the ring is made, once Redis has stood still for long enough.
+func TestServeBootstrap(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
+	env := func(name string) (string, bool) { return c.kek, name == envKEK }
+	cmd := newServeCommand(&world{env: env, stdout: s.out, stderr: s.log, now: time.Now})
+	cmd.addr, cmd.bootstrap, cmd.poll, cmd.deadline = newText("ADDRESS", "127.0.0.1:0"), true, 100*time.Millisecond, 400*time.Millisecond
+	cmd.ring.redis.Set(c.url)
+	for i := range cmd.policy.times {
+		if f := &cmd.policy.times[i]; f.name == "freshness" {
+			f.value.Set("2s")
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.run(ctx) }()
+	for end := time.Now().Add(time.Minute); !strings.Contains(s.log.String(), "ready: all rings are in step"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not ready; log: %s", s.log)
+		}
+	}
+	c.wantStates("signing", "pending")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run = %v; log: %s", err, s.log)
+	}
+}
+
+// What /readyz says is for anyone to read: no address, no name of a KEK.
+func TestReadyzSaysNoSecrets(t *testing.T) {
+	redistest.Need(t)
+	redis := redistest.Run(t, redistest.Options{})
+	c := newRingCLI(t, redis.Addr())
+	c.run("keys", "create", "--freshness", "1s", "--skew", "100ms", "--dwell", "1s").wantCode(t, exitYes)
+	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
+	redis.Kill()
+	wait(t, func() bool { return strings.Contains(s.log.String(), "Redis cannot be reached") })
+	a := s.ask(t, "GET", "/readyz", "")
+	if strings.Contains(a.body, "127.0.0.1") || !strings.Contains(a.body, `"reason":"`) {
+		t.Errorf("/readyz = %s", a.body)
+	}
+}
