@@ -543,6 +543,19 @@ func (h *held) cacheFor(old time.Duration) time.Duration {
 	return max(0, least).Truncate(time.Second)
 }
 
+// Tenants returns the tenants that the keyring was told to hold, or those that have a
+// ring in the store, sorted.
+func (k *Keyring) Tenants() []string {
+	var tenants []string
+	for _, r := range k.all() {
+		if !k.holdsAll() || r.state.Load() != nil {
+			tenants = append(tenants, r.tenant)
+		}
+	}
+	slices.Sort(tenants)
+	return tenants
+}
+
 // A Status says how a keyring stands.
 type Status struct {
 	// Ready reports whether every ring is known and in step within its SignFor:

@@ -184,7 +184,23 @@ func (l *loop) nudged(ctx context.Context) {
 			buckets = append(buckets, b)
 		}
 	}
-	l.pass(ctx, buckets, nil)
+	l.passAndAck(ctx, buckets, nil)
+}
+
+// passAndAck syncs buckets, and those in which something was new once more, soon: a
+// sync acknowledges what was applied before it, and somebody may be waiting to hear who
+// has applied a revocation.
+func (l *loop) passAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
+	before := make([]Place, len(buckets))
+	for i, b := range buckets {
+		before[i] = b.place
+	}
+	l.pass(ctx, buckets, compare)
+	for i, b := range buckets {
+		if b.place != before[i] {
+			l.nudge(b.index)
+		}
+	}
 }
 
 // ask adds a wish.
@@ -220,7 +236,7 @@ func (l *loop) answer(ctx context.Context) {
 			seen[b], buckets = true, append(buckets, b)
 		}
 	}
-	l.pass(ctx, buckets, compare)
+	l.passAndAck(ctx, buckets, compare)
 	for _, a := range asks {
 		a.err = l.result(a.tenant)
 		close(a.done)
