@@ -52,12 +52,12 @@ type checker struct {
 	*history
 	revoked  map[string]time.Duration   // kid -> when the store first had its revocation
 	known    map[string]spans           // kid -> when the store has had its revocation
+	seq      map[string]int             // by kid
 	weak     map[string]bool            // kids whose first tokens others may have to ask the store about
 	lost     map[string]spans           // kid -> when the store had lost it for good, but for its holders
 	restless []time.Duration            // when the store lost something
 	by       map[string][]time.Duration // tenant -> when its ring was changed, other than by a mint
 	edited   map[string][]time.Duration // tenant -> when its ring was edited behind everyone's back
-	opened   map[int]time.Duration      // instance -> when it was open
 }
 
 // spans are times from which and until which something holds.
@@ -89,13 +89,11 @@ func (s spans) close(t time.Duration) spans {
 }
 
 func newChecker(h *history) *checker {
-	c := &checker{history: h, revoked: make(map[string]time.Duration), known: make(map[string]spans),
+	c := &checker{history: h, revoked: make(map[string]time.Duration), known: make(map[string]spans), seq: make(map[string]int),
 		weak: make(map[string]bool), lost: make(map[string]spans), by: make(map[string][]time.Duration),
-		edited: make(map[string][]time.Duration), opened: make(map[int]time.Duration)}
+		edited: make(map[string][]time.Duration)}
 	for _, e := range h.events {
 		switch {
-		case e.kind == evOpen && e.result == "":
-			c.opened[e.inst] = e.at
 		case e.commit != nil:
 			c.committed(e)
 		case e.loss != nil:
@@ -107,7 +105,7 @@ func newChecker(h *history) *checker {
 
 func (c *checker) committed(e event) {
 	for kid, seq := range e.commit.keys {
-		if seq == 1 || e.commit.Op == rotation.OpRevoke {
+		if c.seq[kid] = seq; seq == 1 || e.commit.Op == rotation.OpRevoke {
 			c.weak[kid] = true
 		}
 		c.lost[kid] = c.lost[kid].close(e.at + c.timing.w + c.timing.latency)
@@ -153,15 +151,7 @@ func (c *checker) bad(e event) bool {
 	if _, lost := c.lost[t.kid].at(e.at); lost && e.holder == "" {
 		return false
 	}
-	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at) && !c.vouchedFor(e)
-}
-
-// vouchedFor reports whether an instance has come by a ring that somebody had edited
-// just before: who vouches for the log has not compared the ring yet.
-func (c *checker) vouchedFor(e event) bool {
-	return slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool {
-		return at <= c.opened[e.inst] && c.opened[e.inst] <= at+c.policy.Freshness && e.at <= at+2*c.policy.Freshness
-	})
+	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at)
 }
 
 // noFalseReject: an unexpired token of an unrevoked key verifies on every fresh
@@ -226,6 +216,9 @@ func (c *checker) retention(report func(int, string, ...any)) {
 		if at, is := c.revoked[t.kid]; is && at <= e.at || e.tenant != t.tenant {
 			continue
 		}
+		if c.beyondS && !c.start.Add(e.at).Before(t.exp.Add(c.policy.Leeway)) {
+			continue // its clock was set back: the token had expired
+		}
 		if t.signer == e.inst && !c.isUnsafe(e.at) && !c.isUnsafe(t.at) {
 			report(n, "its own live token: %s", e.result)
 		}
@@ -259,7 +252,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			continue
 		}
 		for other, at := range first[e.tenant] {
-			if at <= mine || e.at-at <= c.policy.ClockSkew || c.neverMeant(other, at, e.at) {
+			if at <= mine || c.seq[other] < c.seq[kid] || e.at-at <= c.policy.ClockSkew || c.neverMeant(other, at, e.at) {
 				continue
 			}
 			since, disturbed := c.disturbed(e.tenant, e.at)
@@ -434,17 +427,17 @@ func (c *checker) progress(report func(int, string, ...any)) {
 	}
 }
 
-// expired reports whether the last key of a ring has come to its end, and nobody
-// turns keys, or some key was lost meanwhile and has waited to become known again.
+// expired reports whether the last key of a ring has come to its end, and nobody could
+// have turned the keys: who does was not in reach, or somebody had spoilt the ring.
 func (c *checker) expired(e event) bool {
-	end, slid := false, false
+	end := false
 	for _, k := range e.audit.keys {
 		if k.State == rotation.Retired {
 			end = !c.start.Add(e.at + c.policy.ClockSkew).Before(k.SignUntil)
 		}
-		slid = slid || k.ActivatesAt.After(k.ActivateAt)
 	}
-	return end && (slid || e.holder == "")
+	spoilt := slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool { return at <= e.at })
+	return end && (spoilt || e.holder == "")
 }
 
 // editsNoticed: what somebody without the KEK has deleted, or replaced by what there

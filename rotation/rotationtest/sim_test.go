@@ -56,7 +56,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		// The shortest that is allowed.
 		policy.MaxTokenTTL, policy.Leeway = 2*time.Second, 500*time.Millisecond
 	}
-	s := &sim{rng: rng, length: seconds(rng, 10, 24), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
+	s := &sim{rng: rng, length: seconds(rng, 8, 20), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
 	tenants := 1
 	switch n := rng.IntN(128); {
 	case n == 0:
@@ -99,7 +99,7 @@ func (s *sim) run() {
 	defer s.close()
 	s.begin()
 	for s.now() < s.length {
-		s.sleep(time.Duration(s.rng.ExpFloat64() * float64(60*time.Millisecond)))
+		s.sleep(time.Duration(s.rng.ExpFloat64() * float64(80*time.Millisecond)))
 		s.step()
 	}
 	s.calm()
@@ -122,7 +122,7 @@ func (s *sim) calm() {
 		s.sleep(s.pending[0].at - s.now())
 	}
 	s.sleep(s.policy.Freshness + 3*pollFor)
-	for range 40 {
+	for range 25 {
 		s.sleep(time.Duration(s.rng.ExpFloat64() * float64(30*time.Millisecond)))
 		s.use()
 	}
