@@ -444,3 +444,42 @@ func TestAcksTellWhoHasHeard(t *testing.T) {
 }
 
 func errorOf(_ rotation.Receipt, err error) error { return err }
+
+// Undecryptable is not absent: error, wrong type or wrong KEK never lead to a key.
+func TestNoKeyIsMintedWhereOneCannotBeOpened(t *testing.T) {
+	other, err := rotation.NewKEKs([]byte("another KEK, another KEK, anothe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(c *rotationtest.Cluster){
+		"another KEK":  func(*rotationtest.Cluster) {},
+		"a wrong type": func(c *rotationtest.Cluster) { c.SetWrongType("acme", true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				f.leave()
+				spoil(f.cluster)
+				m := join(t, f.cluster, "stranger", func(c *rotation.Config) {
+					c.KEKs, c.Tenants, c.AllowBootstrap, c.Policy, c.TrustFirstRead = other, []string{"acme", "globex"}, true, fast, true
+				})
+				defer m.leave()
+				defer m.run()()
+				time.Sleep(time.Minute)
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				for _, c := range f.commits {
+					if c.Tenant == "acme" && c.Instance == "stranger" {
+						t.Errorf("it made a %s of acme", c.Op)
+					}
+				}
+				if s, _ := m.Tenant("globex"); s.Ring.Signer < 0 || !s.Fresh {
+					t.Errorf("the tenant beside it: %+v", s)
+				}
+				if s, _ := m.Tenant("acme"); s.Fresh || s.Err == nil {
+					t.Errorf("acme: %+v", s)
+				}
+			})
+		})
+	}
+}

@@ -187,9 +187,10 @@ func (p *plan) signer(now time.Time) *planned {
 func (p *plan) pending(now time.Time) []planned { return p.inOrder[p.current(now)+1:] }
 
 // dropped reports whether k verifies nothing any more. For one that left the
-// order: whether it would not, had it stayed.
+// order: whether it would not, had it stayed. That is by our clock alone, which is
+// also what its tokens end by.
 func (p *plan) dropped(k *planned, now time.Time) bool {
-	return !k.droppedAt.IsZero() && !later(now, p.past).Before(k.droppedAt)
+	return !k.droppedAt.IsZero() && !now.Before(k.droppedAt)
 }
 
 // state returns the state of the i-th in order.

@@ -83,7 +83,7 @@ func (m mutant) test(ctx context.Context, root string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-timeout", "10m", "-overlay", overlay, "-run", m.run, m.pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-timeout", "2m", "-overlay", overlay, "-run", m.run, m.pkg)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), m.env()...)
 	out, err := cmd.CombinedOutput()
@@ -142,13 +142,14 @@ func (m mutant) overlay(root, dir string) (string, error) {
 	return overlay, errors.Join(err, os.WriteFile(overlay, b, 0o600))
 }
 
-var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+// A mistake may also make a test run for ever.
+var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^\t+(Test\S+) \([0-9hms]+\)$`)
 
 // failed returns the tests of the output that failed, or that panicked.
 func failed(out []byte) []string {
 	var names []string
 	for _, match := range failure.FindAllSubmatch(out, -1) {
-		name, _, _ := strings.Cut(string(match[1]), "/")
+		name, _, _ := strings.Cut(string(match[1])+string(match[2]), "/")
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}

@@ -26,4 +26,8 @@ func TestFailedNamesTests(t *testing.T) {
 	if got := failed(out); len(got) != 2 || got[0] != "TestA" || got[1] != "TestB" {
 		t.Errorf("%q", got)
 	}
+	out = []byte("panic: test timed out after 2m0s\n\trunning tests:\n\t\tTestC/x (1m59s)\n")
+	if got := failed(out); len(got) != 1 || got[0] != "TestC" {
+		t.Errorf("%q", got)
+	}
 }

@@ -36,10 +36,12 @@ var mutants = []mutant{
 	{
 		name: "mint on a decrypt error",
 		edits: []edit{
-			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\ts := &scene", "s := &scene"},
+			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\ts := &scene", "_ = err\n\ts := &scene"},
 			{"rotation/rotator.go", "if step.err != nil || !step.fresh(now, t.fresh) {", "if step.doubt {"},
+			{"rotation/keyring.go", "return !s.bad && !s.doubt", "return !s.doubt"},
+			{"rotation/decide.go", "if s.digest != \"\" {", "if s.held.newest() != nil {"},
 		},
-		pkg: simulator, run: "TestTimeline|TestHistories|TestMintOnDecryptError",
+		pkg: here, run: "TestNoKeyIsMinted",
 	},
 	{
 		name:  "retention a second short",
