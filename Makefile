@@ -8,6 +8,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
+RACED       ?= 1000
+HISTORIES   ?= 50000
 
 # Every module of the tree, the root first.
 MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirname {} ';' | sort)
@@ -38,7 +40,9 @@ lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module
 .PHONY: test
 test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
-	@$(call each,go test -vet=off $(race) -shuffle=on -timeout 5m ./...)
+	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m ./...)
+	@echo "== 5000 histories of rings under faults, without the race detector"
+	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
 	@GOEXPERIMENT=jsonv2 go test -vet=off -run 'Vector|Fuzz|JSON|Alloc|Million' -timeout 5m ./...
 
@@ -55,12 +59,17 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 		done; done; done
 
 .PHONY: soak
-soak: ## ten million verifications while keys and tenants come and go, at most two minutes
+soak: ## ten million verifications while keys and tenants come and go, and 50 000 histories of rings under faults (HISTORIES=): half an hour
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
+	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants
 mutants: ## the protocol with one mistake at a time: each must be found by a test (MUTANT=TEXT: those whose name has it)
 	go run ./internal/mutants -only "$(MUTANT)"
+
+.PHONY: faults
+faults: ## break real Redis servers under a fleet, and write docs/faults.md: about ten minutes
+	go run ./bench/faults
 
 .PHONY: demo
 demo: ## the main job: go run ./cmd/keyturn serve

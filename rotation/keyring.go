@@ -487,7 +487,7 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, er
 	}
 	rec, err := h.signing(t, step.good, k.times.Load().deadline)
 	if err != nil && step.err != nil {
-		return nil, nil, fmt.Errorf("rotation: tenant %q: %w (%w)", tenant, err, step.err)
+		return nil, nil, fmt.Errorf("rotation: tenant %q: %w (%v)", tenant, err, step.err)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)

@@ -87,8 +87,13 @@ func (m *merger) join() *held {
 	if m.local.Before(now) {
 		now = m.local
 	}
+	// What we have dropped stays so, though the union would keep it for longer, since its
+	// successor has just become known anew.
 	collected := func(r *heldRecord) bool {
-		return m.off == nil && m.theirs.find(r.KID) == nil && u.plan.dropped(u.planOf(r), now)
+		if m.off != nil || m.theirs.find(r.KID) != nil {
+			return false
+		}
+		return u.plan.dropped(u.planOf(r), now) || m.mine.plan.dropped(m.mine.planOf(r), now)
 	}
 	u.records = slices.DeleteFunc(u.records, collected)
 	u.facts = u.facts.of(func(kid string) bool { return u.find(kid) != nil })
@@ -139,12 +144,23 @@ func (m *merger) republish(r *heldRecord) {
 	}
 	confirmed := !m.good.IsZero() && m.good.After(r.Created.Add(r.Timing.Dwell))
 	away := m.good.IsZero() || age(m.local, m.good) > r.Timing.SignFor
-	if (away || !confirmed) && m.theirs.plan.signer(m.now) != nil {
+	if (away || !confirmed) && m.supplants(r) {
 		m.news.Add(FactRepublished, r.KID, m.soon())
 		if _, theirs := m.theirs.facts.At(FactPromoted, r.KID); !theirs {
 			m.forgotten[FactID{FactPromoted, r.KID}] = true
 		}
 	}
+}
+
+// supplants reports whether r would sign in the place of the key that does in the store.
+// One that comes before that in order has retired, and is merely put back.
+func (m *merger) supplants(r *heldRecord) bool {
+	signer := m.theirs.plan.signer(m.now)
+	if signer == nil {
+		return false
+	}
+	theirs := m.union.planOf(m.union.find(signer.KID))
+	return byEffect(*m.union.planOf(r), *theirs) > 0
 }
 
 // assert tells of keys that we have been signing with when others, who did not know,

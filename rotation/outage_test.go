@@ -457,3 +457,39 @@ func TestKeyringKeepsTheContract(t *testing.T) {
 		}
 	})
 }
+
+// Keys that have retired, or were dropped, while everybody was cut off do not come back as
+// keys that are to sign, whoever puts back first what an emptied store has lost.
+func TestARetiredKeyDoesNotReturn(t *testing.T) {
+	for away := 4 * time.Second; away < 16*time.Second; away += time.Second {
+		t.Run(away.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				stop := f.run()
+				two := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead = true })
+				time.Sleep(13 * time.Second)
+				before, _ := f.Tenant("acme")
+				f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+				two.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+				time.Sleep(away)
+				f.cluster.Wipe()
+				f.conn.SetFaults(rotationtest.Faults{})
+				two.conn.SetFaults(rotationtest.Faults{})
+				time.Sleep(3 * time.Second)
+				for _, m := range []*member{f.member, two} {
+					after, _ := m.Tenant("acme")
+					for _, k := range after.Ring.Keys {
+						for _, old := range before.Ring.Keys {
+							if k.KID == old.KID && old.State == rotation.Retired && (k.State == rotation.Pending || k.State == rotation.Signing) {
+								t.Errorf("key %d was retired, and is %s: %s", k.Seq, k.State, m.ring())
+							}
+						}
+					}
+				}
+				stop()
+				two.leave()
+				f.leave()
+			})
+		})
+	}
+}

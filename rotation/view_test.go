@@ -57,6 +57,9 @@ func TestView(t *testing.T) {
 	three := []rotation.Record{rec("k1", 1, 0), rec("k2", 2, 30), rec("k3", 3, 60)}
 	ended := rec("k2", 2, 30)
 	ended.SignUntil = at(50)
+	late := []rotation.Record{rec("k1", 1, 0), rec("k2", 2, 60)}
+	late[0].SignUntil = at(50)
+	slid := []rotation.Record{rec("k1", 1, 0), ended}
 	tests := []struct {
 		name    string
 		records []rotation.Record
@@ -73,6 +76,13 @@ func TestView(t *testing.T) {
 		{"and dropped", three, facts(), 180, "k1=dropped k2=retired k3=signing*"},
 		{"the last is kept for ever", three, facts(), 1e5, "k1=dropped k2=dropped k3=signing*"},
 		{"beyond sign_until nobody signs, not even the one before", []rotation.Record{rec("k1", 1, 0), ended}, facts(), 50, "k1=retired k2=retired"},
+		{"sign_until does not end one before its successor takes effect", late, facts(), 59.999, "k1=signing* k2=pending"},
+		{"and then the successor signs", late, facts(), 60, "k1=retired k2=signing*"},
+		{"a successor that was revoked before does not keep it signing", late, facts(fact{x, "k2", 40}), 50, "k1=retired k2=revoked"},
+		{"sign_until slides with a republication", slid, facts(fact{r, "k2", 45}), 79.999, "k1=retired k2=signing*"},
+		{"by as much, and no more", slid, facts(fact{r, "k2", 45}), 80, "k1=retired k2=retired"},
+		{"sign_until does not come sooner with a promotion", slid, facts(fact{a, "k2", 10}), 49.999, "k1=retired k2=signing*"},
+		{"nor later", slid, facts(fact{a, "k2", 10}), 50, "k1=retired k2=retired"},
 		{"order does not depend on the order given", []rotation.Record{three[2], three[0], three[1]}, facts(), 30, "k1=retired k2=signing* k3=pending"},
 
 		{"promoted", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 10, "k1=retired k2=signing* k3=pending"},

@@ -84,7 +84,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stale merger does not republish",
-		edits: []edit{{"rotation/merge.go", "if (away || !confirmed) && m.theirs.plan.signer(m.now) != nil {", "if (away || !confirmed) && false {"}},
+		edits: []edit{{"rotation/merge.go", "if (away || !confirmed) && m.supplants(r) {", "if (away || !confirmed) && false {"}},
 		pkg:   simulator, run: "TestTimelineH",
 	},
 	{

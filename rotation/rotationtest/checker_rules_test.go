@@ -13,7 +13,7 @@ import (
 // A checker that finds nothing proves nothing: each rule is shown a history that breaks
 // it, and one that just does not.
 
-const s = time.Second
+const sec = time.Second
 
 // a script writes a history by hand: of one tenant, and two instances.
 type script struct{ *history }
@@ -74,125 +74,125 @@ func TestRules(t *testing.T) {
 		want string // the rule, or "" for none
 		play func(h script)
 	}{
-		{"a fresh instance refuses", "I1", func(h script) { h.note(8*s, evVerify, 1, h.sign(7*s, 0, "two"), notFound) }},
-		{"a fresh instance cannot tell", "I1", func(h script) { h.note(8*s, evVerify, 1, h.sign(7*s, 0, "two"), unavailable) }},
-		{"a stale instance refuses", "I1", func(h script) { h.note(8*s, evVerify, 1, h.sign(7*s, 0, "two"), notFound).fresh = false }},
-		{"a stale instance cannot tell", "", func(h script) { h.note(8*s, evVerify, 1, h.sign(7*s, 0, "two"), unavailable).fresh = false }},
-		{"the first key, and the store is out of reach", "", func(h script) { h.note(2*s, evVerify, 1, h.sign(1*s, 0, "one"), unavailable).reach = -1 }},
-		{"the first key, and the store is in reach", "I1", func(h script) { h.note(3*s, evVerify, 1, h.sign(1*s, 0, "one"), unavailable) }},
+		{"a fresh instance refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound) }},
+		{"a fresh instance cannot tell", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable) }},
+		{"a stale instance refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound).fresh = false }},
+		{"a stale instance cannot tell", "", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
+		{"the first key, and the store is out of reach", "", func(h script) { h.note(2*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable).reach = -1 }},
+		{"the first key, and the store is in reach", "I1", func(h script) { h.note(3*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable) }},
 		{"the key is revoked", "", func(h script) {
-			n := h.sign(7*s, 0, "two")
+			n := h.sign(7*sec, 0, "two")
 			h.commit(7500*ms, rotation.OpRevoke, "x:two")
-			h.note(8*s, evVerify, 1, n, notFound)
+			h.note(8*sec, evVerify, 1, n, notFound)
 		}},
 		{"a forced key, out of reach", "", func(h script) {
-			h.commit(1*s, rotation.OpPromote, "a:two", "f:two")
-			h.note(2*s, evVerify, 1, h.sign(1500*ms, 0, "two"), unavailable).reach = -1
+			h.commit(1*sec, rotation.OpPromote, "a:two", "f:two")
+			h.note(2*sec, evVerify, 1, h.sign(1500*ms, 0, "two"), unavailable).reach = -1
 		}},
 		{"a key that the store has lost beyond D, and no holder is in reach", "", func(h script) {
-			n := h.sign(7*s, 0, "two")
+			n := h.sign(7*sec, 0, "two")
 			h.note(7500*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"two": 0}}
-			h.note(8*s, evVerify, 1, n, notFound)
+			h.note(8*sec, evVerify, 1, n, notFound)
 		}},
 		{"a key that the store has lost beyond D, and a holder is in reach", "I1", func(h script) {
-			n := h.sign(7*s, 0, "two")
+			n := h.sign(7*sec, 0, "two")
 			h.note(7500*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"two": 0}}
-			h.note(8*s, evVerify, 1, n, notFound).holder = "i0"
+			h.note(8*sec, evVerify, 1, n, notFound).holder = "i0"
 		}},
 		{"a key that the store has lost within D", "I1", func(h script) {
 			h.commit(6500*ms, rotation.OpMint, "three#3")
-			n := h.sign(7*s, 0, "three")
+			n := h.sign(7*sec, 0, "three")
 			h.note(7400*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"three": 6500 * ms}}
-			h.note(8*s, evVerify, 1, n, notFound)
+			h.note(8*sec, evVerify, 1, n, notFound)
 		}},
-		{"a fresh instance does not know the signing key", "I2", func(h script) { h.note(7*s, evKnows, 1, h.sign(7*s, 0, "two"), unavailable) }},
-		{"a stale one does not", "", func(h script) { h.note(7*s, evKnows, 1, h.sign(7*s, 0, "two"), unavailable).fresh = false }},
+		{"a fresh instance does not know the signing key", "I2", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable) }},
+		{"a stale one does not", "", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
 		{"revoked, and accepted after a poll", "I3", func(h script) {
-			n := h.sign(6*s, 0, "two")
-			h.commit(7*s, rotation.OpRevoke, "x:two")
+			n := h.sign(6*sec, 0, "two")
+			h.commit(7*sec, rotation.OpRevoke, "x:two")
 			h.note(7900*ms, evVerify, 1, n, ok)
 		}},
 		{"revoked, and accepted within a poll", "", func(h script) {
-			n := h.sign(6*s, 0, "two")
-			h.commit(7*s, rotation.OpRevoke, "x:two")
+			n := h.sign(6*sec, 0, "two")
+			h.commit(7*sec, rotation.OpRevoke, "x:two")
 			h.note(7800*ms, evVerify, 1, n, ok)
 		}},
 		{"revoked, and accepted for too long out of reach", "I3", func(h script) {
-			h.commit(7*s, rotation.OpRevoke, "x:two")
-			h.note(7*s+7600*ms, evVerify, 1, h.sign(13*s, 1, "two"), ok).reach = -1
+			h.commit(7*sec, rotation.OpRevoke, "x:two")
+			h.note(7*sec+7600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
 		}},
 		{"revoked, and accepted out of reach", "", func(h script) {
-			h.commit(7*s, rotation.OpRevoke, "x:two")
-			h.note(7*s+7400*ms, evVerify, 1, h.sign(9900*ms, 1, "two"), ok).reach = -1
+			h.commit(7*sec, rotation.OpRevoke, "x:two")
+			h.note(7*sec+7400*ms, evVerify, 1, h.sign(9900*ms, 1, "two"), ok).reach = -1
 		}},
 		{"its own token, while stale and beyond S", "I4", func(h script) {
 			h.beyondS = true
-			h.note(8*s, evVerify, 0, h.sign(7*s, 0, "two"), unavailable).fresh = false
+			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
 		}},
 		{"two signers for longer than S", "I5", func(h script) {
-			h.sign(5*s, 1, "one")
-			h.sign(6*s, 0, "two")
-			h.sign(6*s+251*ms, 1, "one")
+			h.sign(5*sec, 1, "one")
+			h.sign(6*sec, 0, "two")
+			h.sign(6*sec+251*ms, 1, "one")
 		}},
 		{"two signers for S", "", func(h script) {
-			h.sign(5*s, 1, "one")
-			h.sign(6*s, 0, "two")
-			h.sign(6*s+250*ms, 1, "one")
+			h.sign(5*sec, 1, "one")
+			h.sign(6*sec, 0, "two")
+			h.sign(6*sec+250*ms, 1, "one")
 		}},
 		{"two signers for SignFor after a promotion", "", func(h script) {
-			h.sign(2*s, 1, "one")
-			h.commit(3*s, rotation.OpPromote, "a:two")
-			h.sign(3*s, 0, "two")
-			h.sign(6*s, 1, "one")
+			h.sign(2*sec, 1, "one")
+			h.commit(3*sec, rotation.OpPromote, "a:two")
+			h.sign(3*sec, 0, "two")
+			h.sign(6*sec, 1, "one")
 		}},
 		{"two signers for longer after a promotion", "I5", func(h script) {
-			h.sign(2*s, 1, "one")
-			h.commit(3*s, rotation.OpPromote, "a:two")
-			h.sign(3*s, 0, "two")
+			h.sign(2*sec, 1, "one")
+			h.commit(3*sec, rotation.OpPromote, "a:two")
+			h.sign(3*sec, 0, "two")
 			h.sign(7100*ms, 1, "one")
 		}},
 		{"a seq twice", "I6", func(h script) {
-			h.commit(6*s, rotation.OpMint, "three#3")
-			h.commit(7*s, rotation.OpMint, "other#3")
+			h.commit(6*sec, rotation.OpMint, "three#3")
+			h.commit(7*sec, rotation.OpMint, "other#3")
 		}},
 		{"a seq twice, in two lives", "", func(h script) {
-			h.commit(6*s, rotation.OpMint, "three#3")
-			h.commit(7*s, rotation.OpMint, "other#3").Life = 1
+			h.commit(6*sec, rotation.OpMint, "three#3")
+			h.commit(7*sec, rotation.OpMint, "other#3").Life = 1
 		}},
 		{"a seq twice, by a merge", "", func(h script) {
-			h.commit(6*s, rotation.OpMint, "three#3")
-			h.commit(7*s, rotation.OpMerge, "other#3")
+			h.commit(6*sec, rotation.OpMint, "three#3")
+			h.commit(7*sec, rotation.OpMerge, "other#3")
 		}},
-		{"an orphan", "I7", func(h script) { h.audit(9*s, 1, rotation.Pending, "k:one") }},
-		{"an orphan just after a loss", "", func(h script) { h.audit(9*s, 1, rotation.Pending, "k:one").audit.sinceLoss = s }},
-		{"an orphan out of reach", "", func(h script) { h.audit(9*s, 1, rotation.Pending, "k:one").reach = s }},
-		{"a dropped key", "", func(h script) { h.audit(9*s, 1, rotation.Dropped, "k:one") }},
-		{"a revocation that the store lacks", "I8", func(h script) { h.audit(9*s, 1, rotation.Revoked, "k:two") }},
-		{"a revocation that the store has", "", func(h script) { h.audit(9*s, 1, rotation.Revoked, "x:two") }},
+		{"an orphan", "I7", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one") }},
+		{"an orphan just after a loss", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").audit.sinceLoss = sec }},
+		{"an orphan out of reach", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").reach = sec }},
+		{"a dropped key", "", func(h script) { h.audit(9*sec, 1, rotation.Dropped, "k:one") }},
+		{"a revocation that the store lacks", "I8", func(h script) { h.audit(9*sec, 1, rotation.Revoked, "k:two") }},
+		{"a revocation that the store has", "", func(h script) { h.audit(9*sec, 1, rotation.Revoked, "x:two") }},
 		{"a revocation that is forgotten", "I8", func(h script) {
-			h.audit(6*s, 1, rotation.Revoked, "x:two")
-			h.note(6100*ms, evVerify, 1, h.sign(6*s, 0, "two"), ok)
+			h.audit(6*sec, 1, rotation.Revoked, "x:two")
+			h.note(6100*ms, evVerify, 1, h.sign(6*sec, 0, "two"), ok)
 		}},
-		{"another tenant accepts", "I9", func(h script) { h.note(7*s, evVerify, 1, h.sign(6*s, 0, "two"), ok).tenant = "other" }},
-		{"another tenant refuses", "", func(h script) { h.note(7*s, evVerify, 1, h.sign(6*s, 0, "two"), notFound).tenant = "other" }},
-		{"a mint in doubt", "I10", func(h script) { h.commit(6*s, rotation.OpMint, "three#3").doubt = true }},
-		{"a merge in doubt", "", func(h script) { h.commit(6*s, rotation.OpMerge, "three#3").doubt = true }},
+		{"another tenant accepts", "I9", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), ok).tenant = "other" }},
+		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
+		{"a mint in doubt", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").doubt = true }},
+		{"a merge in doubt", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").doubt = true }},
 		{"a ring made beside one that is held", "I10", func(h script) {
-			c := h.commit(6*s, rotation.OpCreate, "new#1")
+			c := h.commit(6*sec, rotation.OpCreate, "new#1")
 			c.Life, c.holder = 1, "i1"
 		}},
-		{"a fresh instance cannot sign", "I11", func(h script) { h.note(6*s, evSign, 1, -1, noSigner).audit = &audit{} }},
-		{"a stale one cannot", "", func(h script) { h.note(6*s, evSign, 1, -1, fenced).fresh = false }},
+		{"a fresh instance cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
+		{"a stale one cannot", "", func(h script) { h.note(6*sec, evSign, 1, -1, fenced).fresh = false }},
 		{"a forced revocation waits", "", func(h script) {
-			h.commit(5*s, rotation.OpRevoke, "x:one", "three#3")
-			h.note(7*s, evSign, 1, -1, noSigner).audit = &audit{}
+			h.commit(5*sec, rotation.OpRevoke, "x:one", "three#3")
+			h.note(7*sec, evSign, 1, -1, noSigner).audit = &audit{}
 		}},
 		{"a forced revocation waits for too long", "I11", func(h script) {
-			h.commit(1*s, rotation.OpRevoke, "x:one", "three#3")
-			h.note(6*s, evSign, 1, -1, noSigner).audit = &audit{}
+			h.commit(1*sec, rotation.OpRevoke, "x:one", "three#3")
+			h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{}
 		}},
-		{"a deleted ring stays deleted", "I12", func(h script) { h.audit(9*s, 1, rotation.Pending).audit.sinceEdit = 4 * s }},
-		{"a ring was deleted just now", "", func(h script) { h.audit(9*s, 1, rotation.Pending).audit.sinceEdit = 3 * s }},
+		{"a deleted ring stays deleted", "I12", func(h script) { h.audit(9*sec, 1, rotation.Pending).audit.sinceEdit = 4 * sec }},
+		{"a ring was deleted just now", "", func(h script) { h.audit(9*sec, 1, rotation.Pending).audit.sinceEdit = 3 * sec }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newScript()

@@ -54,6 +54,7 @@ type checker struct {
 	known    map[string]spans           // kid -> when the store has had its revocation
 	seq      map[string]int             // by kid
 	weak     map[string]bool            // kids whose first tokens others may have to ask the store about
+	again    map[string][]time.Duration // kid -> when it was published again
 	lost     map[string]spans           // kid -> when the store had lost it for good, but for its holders
 	restless []time.Duration            // when the store lost something
 	by       map[string][]time.Duration // tenant -> when its ring was changed, other than by a mint
@@ -91,7 +92,7 @@ func (s spans) close(t time.Duration) spans {
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), known: make(map[string]spans), seq: make(map[string]int),
 		weak: make(map[string]bool), lost: make(map[string]spans), by: make(map[string][]time.Duration),
-		edited: make(map[string][]time.Duration)}
+		again: make(map[string][]time.Duration), edited: make(map[string][]time.Duration)}
 	for _, e := range h.events {
 		switch {
 		case e.commit != nil:
@@ -112,6 +113,9 @@ func (c *checker) committed(e event) {
 	}
 	for _, kid := range slices.Concat(e.commit.facts[rotation.FactForced], e.commit.facts[rotation.FactRepublished]) {
 		c.weak[kid] = true
+	}
+	for _, kid := range e.commit.facts[rotation.FactRepublished] {
+		c.again[kid] = append(c.again[kid], e.at)
 	}
 	for _, kid := range e.commit.facts[rotation.FactRevoked] {
 		if _, ok := c.revoked[kid]; !ok {
@@ -151,7 +155,15 @@ func (c *checker) bad(e event) bool {
 	if _, lost := c.lost[t.kid].at(e.at); lost && e.holder == "" {
 		return false
 	}
-	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at)
+	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at) && !(e.result == unavailable && c.justEdited(e))
+}
+
+// justEdited reports whether somebody has edited a ring that may not be noticed yet: who
+// is vouched for when it comes takes it for what the others have, but for what is missing.
+func (c *checker) justEdited(e event) bool {
+	return slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool {
+		return at <= e.at && e.at <= at+2*c.policy.Freshness
+	})
 }
 
 // noFalseReject: an unexpired token of an unrevoked key verifies on every fresh
@@ -264,14 +276,16 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 	}
 }
 
-// neverMeant reports whether a key that began to sign is none any more at t: it was
-// revoked just before it took effect, and a clock was ahead; or the store has lost it.
+// neverMeant reports whether a key that began to sign is not meant to at t: it was revoked
+// just before it took effect, and a clock was ahead; or it was published again, and who
+// began with it had not heard of that; or the store has lost it.
 func (c *checker) neverMeant(kid string, began, t time.Duration) bool {
 	if at, is := c.revoked[kid]; is && at <= t && at-began <= c.policy.ClockSkew {
 		return true
 	}
+	slid := func(at time.Duration) bool { return at <= t && began < at+c.policy.Propagation }
 	_, lost := c.lost[kid].at(t)
-	return lost
+	return lost || slices.ContainsFunc(c.again[kid], slid)
 }
 
 // disturbed returns when a tenant's ring was last changed other than by a mint, or

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,10 +30,15 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 func TestHistories(t *testing.T) {
 	const shards = 16
 	n, first := number(t, "KEYTURN_HISTORIES", 5000), number(t, "KEYTURN_SEED", 1)
-	before := debug.SetGCPercent(400) // it takes an eighth of the time
+	before := debug.SetGCPercent(200) // it takes an eighth of the time
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	var c coverage
-	t.Cleanup(func() { t.Log(c.report()) })
+	t.Cleanup(func() {
+		t.Log(c.report())
+		if missing := c.missing(); n >= 2000 && len(missing) > 0 {
+			t.Errorf("in %d histories these have never happened: %q", n, missing)
+		}
+	})
 	for shard := range uint64(shards) {
 		t.Run(fmt.Sprint(shard), func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +94,7 @@ func (c *coverage) add(h *history, bad bool) {
 	for _, e := range h.events {
 		what := kindNames[e.kind]
 		switch {
-		case e.kind == evFault && strings.HasPrefix(e.note, "on "), strings.HasSuffix(e.note, " ends"):
+		case e.kind == evFault && (e.note == "on" || strings.HasPrefix(e.note, "on ")), strings.HasSuffix(e.note, " ends"):
 			continue
 		case e.kind == evFault:
 			what += " " + e.note
@@ -103,6 +109,19 @@ func (c *coverage) add(h *history, bad bool) {
 		}
 		c.counts[strings.TrimSpace(what+" "+string(e.result))]++
 	}
+}
+
+// missing returns what ought to have happened, and has not.
+func (c *coverage) missing() []string {
+	want := []string{"op rotate ok", "op rotate forced ok", "op promote ok", "op promote forced ok", "op revoke ok", "op revoke forced ok", "op set ok",
+		"commit create", "commit mint", "commit promote", "commit rotate", "commit revoke", "commit merge", "commit collect",
+		"sign ok", "sign fenced", "verify ok", "verify not found", "verify unavailable", "knows ok", "loss"}
+	for _, f := range faultKinds {
+		want = append(want, "fault "+f.name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(want, func(what string) bool { return c.counts[what] > 0 })
 }
 
 func (c *coverage) tooMany() bool {

@@ -58,12 +58,12 @@ func newSim(t *testing.T, seed uint64) *sim {
 	}
 	s := &sim{rng: rng, length: seconds(rng, 8, 20), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
 	tenants := 1
-	switch n := rng.IntN(128); {
+	switch n := rng.IntN(512); {
 	case n == 0:
-		s.most, s.length, tenants = 12, seconds(rng, 30, 60), 1+rng.IntN(50)
-	case n < 10:
-		s.most, s.length, tenants = 4+rng.IntN(5), seconds(rng, 20, 60), 1+rng.IntN(5)
-	case n < 40:
+		s.most, s.length, tenants = 12, seconds(rng, 20, 40), 1+rng.IntN(50)
+	case n < 28:
+		s.most, s.length, tenants = 4+rng.IntN(7), seconds(rng, 15, 40), 1+rng.IntN(5)
+	case n < 160:
 		tenants = 2
 	}
 	var names []string
@@ -263,7 +263,7 @@ func (s *sim) command() {
 		i.op("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Rotate(ctx, tenant, opts...)
 		})
-	case n < 10:
+	case n < 6:
 		kid := keys[len(keys)-1].KID
 		if st.Ring.Signer >= 0 && st.Ring.Signer+1 < len(keys) {
 			kid = keys[st.Ring.Signer+1].KID
@@ -333,7 +333,7 @@ func (s *sim) some() []*instance {
 // onSome is a fault of the connections of some instances.
 func onSome(harmless bool, make func(s *sim) func(*rotationtest.Faults)) func(*sim) (func(), bool) {
 	return func(s *sim) (func(), bool) {
-		f := &fault{change: make(s), harmles: harmless}
+		f := &fault{change: make(s), harmless: harmless}
 		var ends []func()
 		note := ""
 		for _, i := range s.some() {

@@ -80,8 +80,8 @@ type instance struct {
 
 // A fault changes what a connection does.
 type fault struct {
-	change  func(*rotationtest.Faults)
-	harmles bool // a promise is kept all the same: nudges only
+	change   func(*rotationtest.Faults)
+	harmless bool // a promise is kept all the same: nudges only
 }
 
 func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...string) *world {
@@ -280,7 +280,7 @@ func (i *instance) apply() {
 	f, bad := i.w.bases, i.away > 0 || i.w.out.Load() > 0
 	for _, fault := range i.faults {
 		fault.change(&f)
-		bad = bad || !fault.harmles
+		bad = bad || !fault.harmless
 	}
 	i.conn.SetFaults(f)
 	switch {

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{})
+	if what := os.Getenv(raceVariable); what != "" {
+		exitOn(asRacer(what))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func testOptions() options {
+	return options{seed: 1, tokens: 500, rate: 150, short: true, log: slog.New(slog.DiscardHandler)}
+}
+
+// Every fault strikes once. The verdicts do not depend on how fast the machine is.
+func TestFaults(t *testing.T) {
+	redistest.Need(t)
+	rows := make([]row, len(scenarios))
+	for i := range rows {
+		rows[i].scenario = &scenarios[i]
+	}
+	runRows(t.Context(), rows, testOptions(), 6, func(*row) {}) // they wait more than they work
+	for i := range rows {
+		t.Run(rows[i].scenario.name, func(t *testing.T) { checkRow(t, &rows[i]) })
+	}
+}
+
+func checkRow(t *testing.T, x *row) {
+	t.Log(x.line(0))
+	if err := x.broken(); err != nil {
+		t.Error(err)
+	}
+	c := &x.count
+	if c.Strikes == 0 || c.Signed < 500 || c.Verified < 1500 {
+		t.Errorf("%d strikes, %d tokens, %d verifications: that proves nothing", c.Strikes, c.Signed, c.Verified)
+	}
+	if c.Rejected > 0 {
+		t.Errorf("%d false rejects by instances that were not fresh: they can only say 503", c.Rejected)
+	}
+	switch x.scenario.name {
+	case "kill":
+		if c.LostMints == 0 {
+			t.Error("no mint was lost")
+		}
+	case "empty", "cold":
+		if c.Repairs == 0 {
+			t.Error("nothing was merged back")
+		}
+	case "none", "deaf":
+		if len(c.Revoked) == 0 {
+			t.Error("nothing was revoked")
+		}
+	}
+}
+
+func TestRace(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	r, err := race(t.Context(), 2)
+	if err != nil || r.Rounds != 2 || r.Mints < 2 || r.Twice > 0 {
+		t.Errorf("%+v, error %v", r, err)
+	}
+}
+
+// What counts must be able to count: here the promise is broken on purpose.
+func TestABrokenPromiseIsSeen(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	s, err := startSingle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	f, err := newFleet(t.Context(), s, testOptions(), t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.stop()
+	end := f.begin(t.Context())
+	t.Run("a key that others lack", func(t *testing.T) { forceAlone(t, f) })
+	t.Run("a key that is gone", func(t *testing.T) { revokeInSecret(t, f) })
+	end()
+}
+
+// forceAlone makes one instance sign with keys that the others have not heard of.
+func forceAlone(t *testing.T, f *fleet) {
+	all, of := f.all(), tenants[0]
+	isolate(all[1:], (*redistest.Proxy).Blackhole)
+	defer isolate(all[1:], (*redistest.Proxy).Heal)
+	for stop := time.Now().Add(timing.Freshness); time.Now().Before(stop); time.Sleep(10 * time.Millisecond) { // until they know that they are cut off
+		_, _ = all[0].rotator.Rotate(t.Context(), of.name, rotation.Force) // refused while the last mint is too young
+		f.issue(all[0], of, 0)
+	}
+	if c, _ := f.tally.result(); c.Lacking == 0 {
+		t.Error("no fresh instance lacked a key")
+	}
+}
+
+// revokeInSecret revokes a key, and does not tell the count.
+func revokeInSecret(t *testing.T, f *fleet) {
+	if err := f.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	by, m := f.all()[0], f.all()[1]
+	token, _, err := f.revokeSigning(t.Context(), tenants[1], by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.tally.revoking(token.kid, false)
+	if _, err := m.refuses(t.Context(), token, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	f.verify(m, token)
+	if c, _ := f.tally.result(); c.RejectedFresh == 0 {
+		t.Errorf("no false reject was counted: %+v", c)
+	}
+}
+
+func BenchmarkVerifyBlackholed(b *testing.B) {
+	if err := redistest.Missing(); err != nil {
+		b.Fatal(err)
+	}
+	bench, err := newAwayBench(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer bench.stop()
+	for _, cached := range []bool{false, true} {
+		b.Run(fmt.Sprintf("cached=%v", cached), func(b *testing.B) {
+			r, err := bench.measure(b.Context(), cached, b.Loop)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(0, "ns/op") // of a turn: says nothing
+			for name, q := range map[string]quantiles{"up": r.Up, "away": r.Away} {
+				b.ReportMetric(float64(q.p50), "p50-ns-"+name)
+				b.ReportMetric(float64(q.p99), "p99-ns-"+name)
+			}
+			b.ReportMetric(r.p99Ratio(), "p99-ratio")
+		})
+	}
+}
+
+// Whatever the machine does meanwhile: nobody who verifies waits for a poll that hangs.
+func TestVerifyDoesNotWaitForRedis(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	results, err := measureAway(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		t.Logf("%+v", r)
+		if r.Failures == 0 || r.Away.n == 0 {
+			t.Errorf("%+v: Redis was not away", r)
+		}
+		if r.Away.p50 > 20*time.Millisecond { // a poll hangs for 400 ms
+			t.Errorf("%+v: it waits", r)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	r := report{command: "go run ./bench/faults", race: &raceResult{Rounds: 1, Mints: 1}, away: []awayResult{{Cached: true}}}
+	for i := range scenarios {
+		r.rows = append(r.rows, row{scenario: &scenarios[i], count: count{RejectedFresh: i, Revoked: []time.Duration{time.Duration(i)}}})
+	}
+	var b strings.Builder
+	r.write(&b)
+	for _, s := range scenarios {
+		if strings.Count(b.String(), "| "+s.title+" |") != 3 || !strings.Contains(b.String(), "(`"+s.name+"`). "+s.text) {
+			t.Errorf("%s is not in all tables", s.name)
+		}
+	}
+	if !strings.Contains(b.String(), "| **1** |") {
+		t.Error("a broken promise does not stand out")
+	}
+}
+
+func TestRound(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "0 s", 999: "999 ns", 1234: "1.23 µs", 5_474_230: "5.47 ms", 1_777_533_618: "1.78 s"} {
+		if got := round(d); got != want {
+			t.Errorf("%d: %q, want %q", d, got, want)
+		}
+	}
+}
+
+// The page is of this program, and of all its faults.
+func TestPageIsCurrent(t *testing.T) {
+	page, err := os.ReadFile("../../docs/faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scenarios {
+		if !strings.Contains(string(page), s.title) || !strings.Contains(string(page), s.text) {
+			t.Errorf("docs/faults.md lacks %s, or what is expected of it: make faults", s.name)
+		}
+	}
+}

@@ -1,0 +1,421 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/rediskeys"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// timing is the fast policy of docs/rotation.md: a key signs for six seconds.
+var timing = rotation.Policy{
+	Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second, Leeway: time.Second,
+	ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 3 * time.Second,
+}
+
+const (
+	poll     = 250 * time.Millisecond
+	deadline = 450 * time.Millisecond
+
+	// onePoll is within how long of a change everybody reachable has read it.
+	onePoll = poll + poll/5 + deadline
+)
+
+// offsets are what the instances' clocks are off by: all within ClockSkew.
+var offsets = []time.Duration{-200 * time.Millisecond, -120 * time.Millisecond, -40 * time.Millisecond, 40 * time.Millisecond, 120 * time.Millisecond, 200 * time.Millisecond}
+
+// A tenant is one whose tokens are signed.
+type tenant struct {
+	name string
+	alg  keystore.Algorithm
+}
+
+// tenants lie in buckets that a Cluster of three spreads over all its servers.
+var tenants = []tenant{{"globex", keystore.HS256}, {"acme", keystore.HS256}, {"initech", keystore.HS256}, {"umbrella", keystore.HS256}, {"hooli", keystore.ES256}}
+
+func tenantNames() []string {
+	var names []string
+	for _, t := range tenants {
+		names = append(names, t.name)
+	}
+	return names
+}
+
+func (t tenant) policy() rotation.Policy {
+	p := timing
+	if p.Algorithm = t.alg; !t.alg.Symmetric() {
+		p.ReaderStaleness = 1500 * time.Millisecond
+	}
+	return p
+}
+
+func newKEKs() *rotation.KEKs {
+	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		panic(err) // it is 32 bytes
+	}
+	return keks
+}
+
+// A fleet is six instances on one Redis, with what is known of them.
+type fleet struct {
+	servers servers
+	tally   *tally
+	rate    int // tokens a second
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	rng     *rand.Rand
+	members []*instance
+	gone    rotation.Counts // of those that have left
+	joined  int
+
+	later sync.WaitGroup // verifications to come
+}
+
+// An instance is one service process, but for the process.
+type instance struct {
+	name      string
+	offset    time.Duration
+	link      *link
+	ears      *link // what it hears of changes by
+	clients   []redis.UniversalClient
+	keys      *rotation.Keyring
+	rotator   *rotation.Rotator
+	signer    *rotation.Signer
+	verifiers [2]*verifier.Verifier // without a cache, and with one
+	stop      context.CancelFunc
+	stopped   chan struct{}
+}
+
+// now is the instance's clock.
+func (m *instance) now() time.Time { return time.Now().Add(m.offset) }
+
+func (m *instance) fresh(tenant string) bool {
+	s, err := m.keys.Tenant(tenant)
+	return err == nil && s.Fresh
+}
+
+// hearing is a store whose pub/sub has a connection of its own, that can be broken
+// alone.
+type hearing struct {
+	rotation.Store
+	ears rotation.Store
+}
+
+func (h hearing) Listen(ctx context.Context, changed func(bucket int)) error {
+	return h.ears.Listen(ctx, changed)
+}
+
+// newFleet makes the rings, and starts the instances, which returns when all of them
+// are in step.
+func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, error) {
+	seed := o.seed
+	for _, b := range []byte(name) {
+		seed = seed*31 + uint64(b)
+	}
+	f := &fleet{servers: s, tally: newTally(), rate: o.rate, log: o.log, rng: rand.New(rand.NewPCG(o.seed, seed))}
+	if err := f.create(ctx); err != nil {
+		return nil, err
+	}
+	order := f.rng.Perm(len(offsets))
+	members := make([]*instance, len(offsets))
+	err := atOnce(len(offsets), func(i int) (err error) {
+		members[i], err = f.start(ctx, string(rune('a'+i)), offsets[order[i]])
+		return err
+	})
+	f.members = slices.DeleteFunc(members, func(m *instance) bool { return m == nil })
+	if err == nil {
+		err = f.ready(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.stop())
+	}
+	return f, nil
+}
+
+// create makes the rings, not all at once, so that not all turn at once.
+func (f *fleet) create(ctx context.Context) error {
+	l := newLink(f.servers.resolve)
+	client := l.client(f.servers.address())
+	defer l.stop()
+	defer client.Close()
+	store, err := rediskeys.New(client, rediskeys.Config{})
+	if err != nil {
+		return err
+	}
+	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: tenantNames(), Poll: poll, Deadline: deadline, OneShot: true})
+	if err != nil {
+		return err
+	}
+	defer k.Close(ctx)
+	r, err := rotation.NewRotator(k)
+	for _, t := range tenants {
+		if err == nil {
+			err = makeRing(ctx, r, t)
+		}
+		if err == nil {
+			err = sleep(ctx, 150*time.Millisecond)
+		}
+	}
+	return err
+}
+
+// makeRing is Create, again and again while Redis does not answer in time.
+func makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
+	return await(ctx, "the ring of "+t.name, func() bool {
+		err := r.Create(ctx, t.name, t.policy())
+		return err == nil || errors.Is(err, rotation.ErrRefused) // there is one
+	})
+}
+
+// open is rotation.Open, again and again while Redis does not answer in time, as of a
+// process that somebody starts again.
+func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *rotation.Keyring, err error) {
+	for stop := time.Now().Add(patience); ; {
+		k, err = rotation.Open(ctx, store, cfg)
+		if err == nil || !errors.Is(err, keystore.ErrUnavailable) || time.Now().After(stop) || sleep(ctx, deadline) != nil {
+			return k, err
+		}
+	}
+}
+
+// start starts an instance, which is not in step yet.
+func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*instance, error) {
+	m := &instance{name: name, offset: offset, link: newLink(f.servers.resolve), ears: newLink(f.servers.resolve), stopped: make(chan struct{})}
+	store, err := m.store(f.servers.address())
+	if err == nil {
+		m.keys, err = open(ctx, store, rotation.Config{
+			KEKs: newKEKs(), Tenants: tenantNames(), Instance: name, Poll: poll, Deadline: deadline,
+			AllowBootstrap: true, Policy: timing, // the store must never look empty to it for long enough
+			Now: m.now, Logger: f.log.With("instance", name),
+		})
+	}
+	if err == nil {
+		err = m.equip()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("instance %s: %w", name, err), m.close())
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.stop = cancel
+	go func() {
+		defer close(m.stopped)
+		_ = m.rotator.Run(run) // nil
+	}()
+	return m, nil
+}
+
+func (m *instance) store(at address) (rotation.Store, error) {
+	var stores []rotation.Store
+	for _, l := range []*link{m.link, m.ears} {
+		client := l.client(at)
+		m.clients = append(m.clients, client)
+		s, err := rediskeys.New(client, rediskeys.Config{})
+		if err != nil {
+			return nil, err
+		}
+		stores = append(stores, s)
+	}
+	return hearing{Store: stores[0], ears: stores[1]}, nil
+}
+
+func issuer(tenant string) string { return "https://" + tenant + ".example" }
+
+func (m *instance) equip() (err error) {
+	if m.rotator, err = rotation.NewRotator(m.keys); err != nil {
+		return err
+	}
+	if m.signer, err = rotation.NewSigner(m.keys, rotation.SignerConfig{Issuer: issuer}); err != nil {
+		return err
+	}
+	for i, ttl := range []time.Duration{-1, 0} {
+		cfg := verifier.Config{CacheTTL: ttl, Now: m.now}
+		for _, t := range tenants {
+			cfg.Tenants = append(cfg.Tenants, verifier.Tenant{ID: t.name, Keys: m.keys, Algorithms: []keystore.Algorithm{t.alg},
+				Issuer: issuer(t.name), AnyAudience: true, Leeway: timing.Leeway})
+		}
+		if m.verifiers[i], err = verifier.New(cfg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends an instance, with its network as it is.
+func (m *instance) close() error {
+	var errs []error
+	if m.stop != nil {
+		m.stop()
+		<-m.stopped
+	}
+	if m.keys != nil {
+		_ = m.keys.Close(context.Background()) // it cannot tell a store that is away
+	}
+	for _, c := range m.clients {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(append(errs, m.link.stop(), m.ears.stop())...)
+}
+
+// join adds a newcomer.
+func (f *fleet) join(ctx context.Context) (*instance, error) {
+	f.mu.Lock()
+	f.joined++
+	name := fmt.Sprintf("joiner-%d", f.joined)
+	offset := offsets[f.rng.IntN(len(offsets))]
+	f.mu.Unlock()
+	m, err := f.start(ctx, name, offset)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.members = append(slices.Clone(f.members), m)
+	return m, nil
+}
+
+// leave takes an instance out.
+func (f *fleet) leave(m *instance) error {
+	f.mu.Lock()
+	f.members = slices.DeleteFunc(slices.Clone(f.members), func(other *instance) bool { return other == m })
+	f.gone = sum(f.gone, m.keys.Status().Counts)
+	f.mu.Unlock()
+	return m.close()
+}
+
+func sum(a, b rotation.Counts) rotation.Counts {
+	return rotation.Counts{Syncs: a.Syncs + b.Syncs, Failures: a.Failures + b.Failures, Repairs: a.Repairs + b.Repairs,
+		Resyncs: a.Resyncs + b.Resyncs, Refreshes: a.Refreshes + b.Refreshes}
+}
+
+// all returns the members now. It must not be changed.
+func (f *fleet) all() []*instance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.members
+}
+
+func (f *fleet) counts() rotation.Counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.gone
+	for _, m := range f.members {
+		c = sum(c, m.keys.Status().Counts)
+	}
+	return c
+}
+
+func (f *fleet) intN(n int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rng.IntN(n)
+}
+
+// between returns a random duration.
+func (f *fleet) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(f.intN(max(1, int((most-least)/time.Millisecond))))*time.Millisecond
+}
+
+// some returns n members.
+func (f *fleet) some(n int) []*instance {
+	all := slices.Clone(f.all())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(n, len(all))]
+}
+
+// ready waits until every instance is fresh.
+func (f *fleet) ready(ctx context.Context) error {
+	var late string
+	err := await(ctx, "the fleet to be fresh", func() bool {
+		for _, m := range f.all() {
+			if s := m.keys.Status(); !s.Fresh {
+				late = fmt.Sprintf("%s is not: %v", m.name, s.Err)
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, late)
+	}
+	return nil
+}
+
+// agree waits until all instances see the same rings.
+func (f *fleet) agree(ctx context.Context) error {
+	return await(ctx, "the fleet to agree", func() bool {
+		all := f.all()
+		for _, t := range tenants {
+			for _, m := range all[1:] {
+				if keysOf(m, t.name) != keysOf(all[0], t.name) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// keysOf names the keys that a ring has not dropped, in order.
+func keysOf(m *instance, tenant string) string {
+	s, err := m.keys.Tenant(tenant)
+	if err != nil {
+		return err.Error()
+	}
+	var names []string
+	for _, k := range s.Ring.Keys {
+		if k.State == rotation.Pending || k.State == rotation.Signing {
+			names = append(names, k.KID)
+		}
+	}
+	return fmt.Sprint(names)
+}
+
+// stop ends all instances.
+func (f *fleet) stop() error {
+	all := f.all()
+	return atOnce(len(all), func(i int) error { return all[i].close() })
+}
+
+// nextSwitch returns when the next key of any tenant takes effect, as scheduled.
+func (f *fleet) nextSwitch() time.Time {
+	var next time.Time
+	for _, t := range tenants {
+		s, err := f.all()[0].keys.Tenant(t.name)
+		if err != nil {
+			continue
+		}
+		for _, k := range s.Ring.Keys {
+			if k.State == rotation.Pending && (next.IsZero() || k.ActivatesAt.Before(next)) {
+				next = k.ActivatesAt
+			}
+		}
+	}
+	return cmp.Or(next, time.Now())
+}
+
+// atOnce calls f with 0 to n-1, and waits for all.
+func atOnce(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = f(i) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

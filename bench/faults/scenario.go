@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+)
+
+// A scenario is one fault, and on what Redis it strikes.
+type scenario struct {
+	name  string // for -only, and the names of tests
+	title string // for the table
+	start func() (servers, error)
+
+	// strike is the fault once, from its beginning to its end.
+	strike func(ctx context.Context, f *fleet, o options) error
+
+	text string // what is expected of it, and why
+}
+
+// options say how much a run does.
+type options struct {
+	seed   uint64
+	tokens int  // at least so many are signed
+	rate   int  // a second
+	short  bool // one strike, as short as it can be
+	log    *slog.Logger
+}
+
+// pick returns a random duration of a fault: in a short run the middle.
+func (o options) pick(f *fleet, least, most time.Duration) time.Duration {
+	if o.short {
+		return (least + most) / 2
+	}
+	return f.between(least, most)
+}
+
+var scenarios = []scenario{
+	{name: "none", title: "no fault", start: startSingle, strike: strikeNothing, text: textNone},
+	{name: "kill", title: "primary killed, a replica without the last mint promoted", start: startPair, strike: strikeKill, text: textKill},
+	{name: "empty", title: "restart empty, warm peers", start: startSingle, strike: strikeEmpty, text: textEmpty},
+	{name: "cold", title: "restart empty, a cold joiner first", start: startSingle, strike: strikeCold, text: textCold},
+	{name: "cut-one", title: "partition of one instance", start: startSingle, strike: partition(1), text: textPartition},
+	{name: "cut-half", title: "partition of half", start: startSingle, strike: partition(len(offsets) / 2), text: textHalf},
+	{name: "cut-all", title: "partition of all", start: startSingle, strike: partition(len(offsets)), text: textAll},
+	{name: "slow", title: "slow by 50 ms", start: startSingle, strike: slow(50 * time.Millisecond), text: textSlow},
+	{name: "too-slow", title: "slow by more than the deadline", start: startSingle, strike: slow(600 * time.Millisecond), text: textTooSlow},
+	{name: "sentinel", title: "Sentinel failover", start: startSentinel, strike: strikeSentinel, text: textSentinel},
+	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", start: startClusterReplica, strike: strikeCluster, text: textCluster},
+	{name: "cluster-away", title: "Cluster: a primary away, and back", start: startCluster, strike: strikeClusterAway, text: textClusterAway},
+	{name: "deaf", title: "pub/sub lost", start: startSingle, strike: strikeDeaf, text: textDeaf},
+}
+
+// strikeNothing revokes a key.
+func strikeNothing(ctx context.Context, f *fleet, _ options) error { return f.revoke(ctx) }
+
+// strikeKill kills the primary right after a mint that its replica has not got, and
+// promotes the replica. What is lost is younger than Dwell.
+func strikeKill(ctx context.Context, f *fleet, o options) error {
+	p := f.servers.(*pair)
+	if f.intN(2) == 0 { // one instance alone hears of the mint
+		deaf := f.some(len(f.all()) - 1)
+		defer isolate(deaf, (*redistest.Proxy).Heal)
+		err := f.holdMint(ctx, p, func() { isolate(deaf, (*redistest.Proxy).Blackhole) }, func() { isolate(deaf, (*redistest.Proxy).Heal) })
+		if err != nil {
+			return err
+		}
+	} else if err := f.holdMint(ctx, p, func() {}, func() {}); err != nil {
+		return err
+	}
+	p.between.Cut()
+	p.primary.Kill()
+	f.tally.newLife()
+	if err := sleep(ctx, o.pick(f, 0, 2*time.Second)); err != nil {
+		return err
+	}
+	return errors.Join(p.promote(ctx), p.follow(ctx))
+}
+
+// holdMint waits for a switch and the mint after it, which it holds back from the
+// replica. Around that it calls begin, and again if there was no mint in time.
+func (f *fleet) holdMint(ctx context.Context, p *pair, begin, again func()) error {
+	for range 10 {
+		if err := sleep(ctx, time.Until(f.nextSwitch().Add(-100*time.Millisecond))); err != nil {
+			return err
+		}
+		known := make(map[string]int)
+		for _, t := range tenants {
+			known[t.name], _ = f.tally.newest(t.name)
+		}
+		p.between.Blackhole()
+		begin()
+		for stop := time.Now().Add(timing.Dwell * 7 / 10); time.Now().Before(stop); time.Sleep(time.Millisecond) {
+			if n := f.unreplicated(ctx, p, known); n > 0 {
+				f.tally.do(func(c *count) { c.LostMints += n })
+				return nil
+			}
+		}
+		p.between.Heal()
+		again()
+	}
+	return errors.New("no key was minted")
+}
+
+// unreplicated returns how many keys were minted beyond those that are known, and are
+// not on the replica.
+func (f *fleet) unreplicated(ctx context.Context, p *pair, known map[string]int) (n int) {
+	for _, t := range tenants {
+		seq, kid := f.tally.newest(t.name)
+		if seq <= known[t.name] {
+			continue
+		}
+		if has, err := p.replica.Client().HExists(ctx, ringKey(t.name), "k:"+kid).Result(); err == nil && !has {
+			n++
+		}
+	}
+	return n
+}
+
+// strikeEmpty restarts the server without what it had.
+func strikeEmpty(_ context.Context, f *fleet, _ options) error {
+	defer f.tally.newLife()
+	return f.servers.(single).RestartEmpty()
+}
+
+// strikeCold restarts the server empty while nobody reaches it but a newcomer, which
+// may make the first ring of a store that stays empty.
+func strikeCold(ctx context.Context, f *fleet, o options) error {
+	holders := f.all()
+	isolate(holders, (*redistest.Proxy).Cut)
+	defer isolate(holders, (*redistest.Proxy).Heal)
+	if err := strikeEmpty(ctx, f, o); err != nil {
+		return err
+	}
+	newcomer, err := f.join(ctx)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, o.pick(f, 100*time.Millisecond, 700*time.Millisecond)); err != nil {
+		return err
+	}
+	isolate(holders, (*redistest.Proxy).Heal)
+	if err := f.ready(ctx); err != nil {
+		return err
+	}
+	if err := sleep(ctx, o.pick(f, time.Second, 5*time.Second)); err != nil {
+		return err
+	}
+	return f.leave(newcomer)
+}
+
+func isolate(members []*instance, how fault) {
+	for _, m := range members {
+		m.link.set(how)
+		m.ears.set(how)
+	}
+}
+
+// partition cuts n instances off: connections break, or hang.
+func partition(n int) func(context.Context, *fleet, options) error {
+	return func(ctx context.Context, f *fleet, o options) error {
+		how := []fault{(*redistest.Proxy).Cut, (*redistest.Proxy).Blackhole}[f.intN(2)]
+		away := f.some(n)
+		isolate(away, how)
+		defer isolate(away, (*redistest.Proxy).Heal)
+		return sleep(ctx, o.pick(f, time.Second, 10*time.Second))
+	}
+}
+
+// slow delays all that is asked of Redis.
+func slow(by time.Duration) func(context.Context, *fleet, options) error {
+	return func(ctx context.Context, f *fleet, o options) error {
+		isolate(f.all(), delay(by))
+		defer isolate(f.all(), (*redistest.Proxy).Heal)
+		return sleep(ctx, o.pick(f, 2*time.Second, 9*time.Second))
+	}
+}
+
+func strikeSentinel(ctx context.Context, f *fleet, _ options) error {
+	s := f.servers.(sentinel)
+	s.Primary.Kill()
+	f.tally.newLife()
+	if err := s.Failover(); err != nil {
+		return err
+	}
+	if err := s.Primary.Restart(); err != nil {
+		return err
+	}
+	// On a busy machine they may change their mind once more.
+	return await(ctx, "the Sentinels to have a primary and a replica", func() bool {
+		addr, err := s.Current(ctx)
+		if err == nil && addr != s.Primary.Addr() {
+			s.Primary, s.Replica = s.Replica, s.Primary
+			f.tally.newLife()
+		}
+		return err == nil && isPrimary(ctx, s.Primary) && isReplica(ctx, s.Replica)
+	})
+}
+
+func strikeCluster(ctx context.Context, f *fleet, _ options) error {
+	c := f.servers.(*cluster)
+	c.master.Kill()
+	f.tally.newLife()
+	if err := await(ctx, "the replica to take over", func() bool { return isPrimary(ctx, c.replica) }); err != nil {
+		return err
+	}
+	c.master, c.replica = c.replica, c.master
+	if err := c.replica.Restart(); err != nil {
+		return err
+	}
+	return await(ctx, "the old primary to be a replica", func() bool { return isReplica(ctx, c.replica) })
+}
+
+func strikeClusterAway(ctx context.Context, f *fleet, o options) error {
+	c := f.servers.(*cluster)
+	c.master.Kill()
+	if err := sleep(ctx, o.pick(f, time.Second, 9*time.Second)); err != nil {
+		return err
+	}
+	return c.master.Restart()
+}
+
+// strikeDeaf revokes a key while nobody hears of changes.
+func strikeDeaf(ctx context.Context, f *fleet, _ options) error {
+	all := f.all()
+	for _, m := range all {
+		m.ears.set((*redistest.Proxy).Blackhole)
+	}
+	return f.revoke(ctx)
+}
+
+// run runs a scenario: it strikes again and again until enough tokens are signed, and
+// lets the last of them end.
+func (s *scenario) run(ctx context.Context, o options) (c count, said []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	all, err := s.start()
+	if err != nil {
+		return c, nil, err
+	}
+	defer func() { err = errors.Join(err, all.Stop()) }()
+	f, err := newFleet(ctx, all, o, s.name)
+	if err != nil {
+		return c, nil, err
+	}
+	defer func() { err = errors.Join(err, f.stop()) }()
+	before := f.counts()
+	quiet := f.begin(ctx)
+	err = s.strikes(ctx, f, o)
+	quiet()
+	if err == nil {
+		err = f.agree(ctx)
+	}
+	c, said = f.tally.result()
+	counts := f.counts()
+	c.Repairs, c.Resyncs = counts.Repairs-before.Repairs, counts.Resyncs-before.Resyncs
+	return c, said, err
+}
+
+// begin starts the traffic, and whatever goes on beside it. What it returns ends it,
+// and waits for the end of the last token.
+func (f *fleet) begin(ctx context.Context) (end func()) {
+	traffic, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		jobs := []func(context.Context){f.traffic, f.watch, f.operate}
+		done <- atOnce(len(jobs), func(i int) error { jobs[i](traffic); return nil })
+	}()
+	return func() {
+		cancel()
+		<-done
+		f.later.Wait()
+	}
+}
+
+// strikes lets the fault strike.
+func (s *scenario) strikes(ctx context.Context, f *fleet, o options) error {
+	for {
+		if err := sleep(ctx, o.pick(f, 200*time.Millisecond, 8*time.Second)); err != nil {
+			return err
+		}
+		if err := s.strike(ctx, f, o); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		ended := time.Now()
+		if err := f.ready(ctx); err != nil {
+			return fmt.Errorf("%s: after the fault: %w", s.name, err)
+		}
+		enough := false
+		f.tally.do(func(c *count) {
+			c.Strikes++
+			c.Healed = max(c.Healed, time.Since(ended))
+			enough = c.Signed >= o.tokens
+		})
+		if enough {
+			return sleep(ctx, time.Second)
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// A token is one that was signed, with what its bearer can read in it.
+type token struct {
+	raw    string
+	tenant tenant
+	kid    string
+	exp    time.Time
+	cached int // 1: verified by the verifiers with a cache
+	by     string
+	signed time.Time
+}
+
+// end is until when a verifier has to accept the token, by the verifier's own clock: its
+// exp, and the leeway but for ClockSkew. A rotation by hand is in the past for whoever has
+// heard of it; to a clock behind the store's, it takes that much of an older key's time.
+func (t token) end() time.Time { return t.lateEnd().Add(-timing.ClockSkew) }
+
+// lateEnd is until when a verifier accepts the token if its key is there.
+func (t token) lateEnd() time.Time { return t.exp.Add(timing.Leeway) }
+
+func readToken(raw string, of tenant) (token, error) {
+	t := token{raw: raw, tenant: of, signed: time.Now()}
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return t, errors.New("a token has three parts")
+	}
+	var header struct {
+		KID string `json:"kid"`
+	}
+	var claims struct {
+		Exp int64 `json:"exp"`
+	}
+	err := errors.Join(readPart(parts[0], &header), readPart(parts[1], &claims))
+	t.kid, t.exp = header.KID, time.Unix(claims.Exp, 0)
+	return t, err
+}
+
+func readPart(part string, into any) error {
+	text, err := base64.RawURLEncoding.DecodeString(part)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// traffic signs tokens at the fleet's rate until ctx ends, and has each verified
+// several times until its end.
+func (f *fleet) traffic(ctx context.Context) {
+	began := time.Now()
+	for i := 0; ; i++ {
+		due := began.Add(time.Duration(i) * time.Second / time.Duration(f.rate))
+		if sleep(ctx, time.Until(due)) != nil {
+			return
+		}
+		f.issue(f.some(1)[0], tenants[f.intN(len(tenants))], i%2)
+	}
+}
+
+// issue signs a token at an instance, to be verified without a cache (0) or with one (1).
+func (f *fleet) issue(from *instance, of tenant, cached int) {
+	before := from.fresh(of.name)
+	raw, err := from.signer.Sign(context.Background(), of.name, nil)
+	f.tally.signing(err, before && err != nil && from.fresh(of.name))
+	if err != nil {
+		return
+	}
+	t, err := readToken(raw, of)
+	if err != nil {
+		f.tally.violation("%s signed what is no token: %v", from.name, err)
+		return
+	}
+	t.cached, t.by = cached, from.name
+	f.tally.used(of.name, t.kid)
+	others := slices.DeleteFunc(f.some(len(offsets)+1), func(m *instance) bool { return m == from })
+	for _, m := range others {
+		f.lacks(m, t)
+	}
+	f.schedule(t)
+}
+
+// lacks checks that a fresh instance has the key that a token was just signed with.
+func (f *fleet) lacks(m *instance, t token) {
+	before := m.fresh(t.tenant.name)
+	_, err := m.keys.Lookup(keystore.ID{Tenant: t.tenant.name, KID: t.kid}, t.tenant.alg)
+	fresh := before && m.fresh(t.tenant.name)
+	if err == nil || !fresh || !m.now().Before(t.end()) || f.tally.isRevoked(t.kid) {
+		return
+	}
+	f.tally.lacking("%s lacks key %s of %s, which %s has just signed with: %v", m.name, t.kid, t.tenant.name, t.by, err)
+}
+
+// schedule has a token verified at once, twice while it lives, just before its end, and
+// after that.
+func (f *fleet) schedule(t token) {
+	life := max(0, time.Until(t.exp))
+	f.after(0, t, f.some(1)[0])
+	f.after(f.between(0, life), t, nil)
+	f.after(f.between(0, life), t, nil)
+	for _, end := range []time.Time{t.end(), t.lateEnd()} {
+		m := f.some(1)[0]
+		f.after(end.Sub(m.now())-f.between(5*time.Millisecond, timing.ClockSkew), t, m)
+	}
+}
+
+// after verifies t in a while, at m or any instance that is there then.
+func (f *fleet) after(d time.Duration, t token, m *instance) {
+	f.later.Add(1)
+	time.AfterFunc(d, func() {
+		defer f.later.Done()
+		if m == nil {
+			m = f.some(1)[0]
+		}
+		f.verify(m, t)
+	})
+}
+
+func (f *fleet) verify(m *instance, t token) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	before := m.fresh(t.tenant.name)
+	_, err := m.verifiers[t.cached].VerifyTenant(ctx, t.tenant.name, t.raw)
+	fresh := before && m.fresh(t.tenant.name)
+	now := m.now()
+	switch {
+	case err != nil && f.tally.isRevoked(t.kid):
+		return // it has to be refused
+	case now.Before(t.end()):
+		f.tally.verdict(err, fresh)
+	case now.Before(t.lateEnd()):
+		f.tally.late(err)
+		return
+	default:
+		return // it may be refused
+	}
+	if errors.Is(err, verifier.ErrInvalid) {
+		f.tally.say("%s refuses, fresh %v, cache %d, a token of %s that %s signed %v ago with key %s, and that ends in %v: %v", m.name, fresh,
+			t.cached, t.tenant.name, t.by, time.Since(t.signed), t.kid, t.end().Sub(now), err)
+	}
+}
+
+// watch notes what is minted, until ctx ends.
+func (f *fleet) watch(ctx context.Context) {
+	for sleep(ctx, 20*time.Millisecond) == nil {
+		for _, m := range f.all() {
+			for _, t := range tenants {
+				if s, err := m.keys.Tenant(t.name); err == nil {
+					f.tally.minted(t.name, s.Ring)
+				}
+			}
+		}
+	}
+}
+
+// operate turns a tenant's keys by hand now and then, until ctx ends.
+func (f *fleet) operate(ctx context.Context) {
+	for sleep(ctx, f.between(time.Second, 3*time.Second)) == nil {
+		t := tenants[f.intN(len(tenants))]
+		_, err := f.some(1)[0].rotator.Rotate(ctx, t.name)
+		f.tally.turned(err)
+	}
+}
+
+// revoke revokes the key that signs for a random tenant, while all instances remember
+// one of its tokens, and waits until all refuse it.
+func (f *fleet) revoke(ctx context.Context) error {
+	t, receipt, err := f.revokeSigning(ctx, tenants[f.intN(len(tenants))], f.some(1)[0])
+	if err != nil {
+		return fmt.Errorf("revoke: %w", err)
+	}
+	all := f.all()
+	took := make([]time.Duration, len(all))
+	err = atOnce(len(all), func(i int) (err error) {
+		took[i], err = all[i].refuses(ctx, t, receipt.CommittedAt)
+		return err
+	})
+	f.tally.revoked(took)
+	return err
+}
+
+// revokeSigning revokes the key that signs, as soon as another can take over, and
+// returns a token of it. On a busy machine an attempt may fail: then that key may be
+// revoked, and it goes on with the one that signs then.
+func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (token, rotation.Receipt, error) {
+	for {
+		t, err := f.remembered(of, by)
+		var receipt rotation.Receipt
+		if err == nil {
+			f.tally.revoking(t.kid, true)
+			receipt, err = by.rotator.Revoke(ctx, of.name, t.kid)
+		}
+		if err == nil && !receipt.CommittedAt.IsZero() {
+			return t, receipt, nil
+		}
+		wait := 100 * time.Millisecond
+		if refused := new(rotation.RefusedError); errors.As(err, &refused) {
+			f.tally.revoking(t.kid, false)
+			wait = max(wait, time.Until(refused.From))
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return t, receipt, err
+		}
+	}
+}
+
+// remembered returns a token that every instance has in its cache.
+func (f *fleet) remembered(of tenant, by *instance) (token, error) {
+	raw, err := by.signer.Sign(context.Background(), of.name, nil)
+	if err != nil {
+		return token{}, err
+	}
+	t, err := readToken(raw, of)
+	for _, m := range f.all() {
+		for range 3 {
+			_, _ = m.verifiers[1].VerifyTenant(context.Background(), of.name, raw)
+		}
+	}
+	return t, err
+}
+
+// refuses returns how long after a time the instance began to refuse the token.
+func (m *instance) refuses(ctx context.Context, t token, since time.Time) (time.Duration, error) {
+	for {
+		at := time.Now()
+		_, err := m.verifiers[1].VerifyTenant(ctx, t.tenant.name, t.raw)
+		if errors.Is(err, verifier.ErrInvalid) {
+			if errors.Is(err, verifier.ErrExpired) {
+				return 0, fmt.Errorf("instance %s accepted a token of a revoked key to its end", m.name)
+			}
+			return max(0, at.Sub(since)), nil
+		}
+		if err := sleep(ctx, time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+}

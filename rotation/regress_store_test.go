@@ -1,0 +1,399 @@
+package rotation_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+)
+
+// A faultyStore is a Store one of whose calls can be made to fail, or preceded by
+// something.
+type faultyStore struct {
+	rotation.Store
+	write func()
+	load  func(tenant string) error
+}
+
+func (s *faultyStore) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
+	if s.write != nil {
+		s.write()
+	}
+	return s.Store.Write(ctx, c)
+}
+
+func (s *faultyStore) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
+	snapshots := s.Store.Load(ctx, tenants)
+	for i, tenant := range tenants {
+		if s.load != nil && s.load(tenant) != nil {
+			snapshots[i] = rotation.Snapshot{Err: s.load(tenant)}
+		}
+	}
+	return snapshots
+}
+
+// openStore opens a keyring "x" of a Store.
+func openStore(t *testing.T, s rotation.Store, change ...func(*rotation.Config)) *rotation.Keyring {
+	t.Helper()
+	cfg := rotation.Config{KEKs: testKEK, Tenants: []string{"acme"}, Instance: "x", Poll: fastPoll, Deadline: fastDeadline}
+	for _, f := range change {
+		f(&cfg)
+	}
+	k, err := rotation.Open(t.Context(), s, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// An instance that was away itself has no say about what the store may have lost
+// meanwhile.
+func TestWhoWasAwayVouchesForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		b := join(t, f.cluster, "b", trusting)
+		defer b.leave()
+		time.Sleep(3 * time.Second)
+		b.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		time.Sleep(3 * time.Second)
+		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil { // b does not hear of it
+			t.Fatal(err)
+		}
+		third := f.kid(3)
+		f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		f.cluster.Failover(time.Second) // and that is lost, but for f
+		time.Sleep(fastDeadline)
+		b.conn.SetFaults(rotationtest.Faults{})
+		for s, _ := b.Tenant("acme"); !s.InDoubt; s, _ = b.Tenant("acme") {
+			time.Sleep(5 * time.Millisecond)
+		}
+		cold := join(t, f.cluster, "cold")
+		defer cold.leave()
+		if s, _ := cold.Tenant("acme"); !s.InDoubt || cold.finds(third) != "unavailable" {
+			t.Errorf("in doubt: %v; the lost key is %s", s.InDoubt, cold.finds(third))
+		}
+		f.conn.SetFaults(rotationtest.Faults{})
+		f.leave()
+	})
+}
+
+// For how long an acknowledgement vouches follows from the rings that are read, which
+// are not known when it is asked for.
+func TestAnOldAcknowledgementDoesNotVouchForAShortFreshness(t *testing.T) {
+	const w = 2250*time.Millisecond/4*6/5 + 75*time.Millisecond // derived from fast
+	for _, tt := range []struct {
+		name  string
+		old   time.Duration
+		doubt bool
+	}{
+		{"within W", w - time.Millisecond, false},
+		{"beyond W", w, true},
+		{"within the W of no ring", 15 * time.Second, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newDerivedFleet(t, fast)
+				time.Sleep(10 * time.Second)
+				if err := f.Reload(t.Context(), "acme"); err != nil {
+					t.Fatal(err)
+				}
+				dump := f.cluster.Dump()
+				f.conn.Disconnect()
+				defer f.Close(t.Context())
+				time.Sleep(tt.old)
+				f.cluster.Restore(dump)
+				cold := join(t, f.cluster, "cold", func(c *rotation.Config) { c.Poll, c.Deadline = 0, 0 })
+				defer cold.leave()
+				if s, _ := cold.Tenant("acme"); s.InDoubt != tt.doubt {
+					t.Errorf("an acknowledgement %v old: in doubt %v", tt.old, s.InDoubt)
+				}
+			})
+		})
+	}
+}
+
+// The key that an instance signs with goes on signing, though others who did not know
+// have published it anew, and though the word cannot be given at the first try.
+func TestWhatAHolderSignsWithIsAsserted(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		back func(f *fleet, b *member, store *faultyStore, conn *rotationtest.Conn)
+	}{
+		{"at once", func(_ *fleet, _ *member, _ *faultyStore, conn *rotationtest.Conn) {
+			conn.SetFaults(rotationtest.Faults{})
+		}},
+		{"after a write that failed", func(_ *fleet, _ *member, _ *faultyStore, conn *rotationtest.Conn) {
+			conn.SetFaults(rotationtest.Faults{ReadOnly: true})
+			time.Sleep(400 * time.Millisecond)
+			conn.SetFaults(rotationtest.Faults{})
+		}},
+		{"after somebody came before", func(f *fleet, b *member, store *faultyStore, conn *rotationtest.Conn) {
+			store.write = func() {
+				store.write = nil
+				if err := b.rotator.SetPolicy(f.t.Context(), "acme", fast); err != nil {
+					f.t.Error(err)
+				}
+			}
+			conn.SetFaults(rotationtest.Faults{})
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				b := join(t, f.cluster, "b", trusting)
+				defer b.leave()
+				conn := f.cluster.Connect("x")
+				store := &faultyStore{Store: conn}
+				x := &member{t: t, Keyring: openStore(t, store, trusting), conn: conn}
+				defer x.leave()
+				f.leave()
+				time.Sleep(4 * time.Second)
+				conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+				time.Sleep(600 * time.Millisecond)
+				f.cluster.Wipe() // b puts the second back as pending, due later than at 6
+				time.Sleep(1900 * time.Millisecond)
+				wantRing(t, x, "1=retired 2=signing*") // within SignFor
+				wantRing(t, b, "1=signing* 2=pending")
+				tt.back(f, b, store, conn)
+				time.Sleep(time.Second)
+				for _, m := range []*member{x, b} {
+					if !strings.HasPrefix(m.ring(), "1=retired 2=signing*") {
+						t.Errorf("then: %s", m.ring())
+					}
+				}
+			})
+		})
+	}
+}
+
+// By a clock that is off nothing is dropped, nothing is written, and nothing takes
+// effect or ceases to.
+func TestAStoreWhoseClockIsOffDecidesNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		off  time.Duration
+		at   time.Duration // of the wipe, after Create
+		keep bool          // within ClockSkew: it does decide
+	}{
+		{"an hour ahead", time.Hour, 7 * time.Second, false},
+		{"two seconds behind", -2 * time.Second, 7 * time.Second, false},
+		{"ahead by less than ClockSkew", 200 * time.Millisecond, 9850 * time.Millisecond, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				defer f.leave()
+				time.Sleep(tt.at)
+				one, two, before := f.kid(1), f.kid(2), f.ops()
+				wantRing(t, f.member, "1=retired 2=signing*")
+				f.cluster.Advance(tt.off)
+				f.cluster.Wipe()
+				f.Reload(t.Context(), "acme") // by such a clock it is not good
+				if f.finds(one) != "found" || f.finds(two) != "found" {
+					t.Errorf("the retired key is %s, the signing one %s: %s", f.finds(one), f.finds(two), f.ring())
+				}
+				if err := f.signs(); err != nil {
+					t.Error(err)
+				}
+				if wrote := f.ops() != before; wrote != tt.keep {
+					t.Errorf("it did: %s", f.ops())
+				}
+				f.cluster.Advance(-tt.off)
+				f.cluster.Wipe()
+				time.Sleep(fastPoll*6/5 + fastDeadline)
+				if token, err := f.signer.Sign(t.Context(), "acme", nil); err != nil || kidOf(t, token) != two {
+					t.Errorf("once it is right again: %v, %s", err, f.ring())
+				}
+			})
+		})
+	}
+}
+
+// What was dated by a store whose clock was ahead can be merged into one whose clock is
+// behind, if both are within ClockSkew.
+func TestAFailoverAcrossTheWholeClockSkew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newDerivedFleet(t, rotation.Policy{MaxTokenTTL: time.Minute})
+		defer f.leave()
+		f.cluster.Advance(4900 * time.Millisecond) // of 5 s
+		time.Sleep(100 * time.Second)
+		receipt, err := f.rotator.Rotate(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.cluster.Failover(500 * time.Millisecond)
+		f.cluster.Advance(-9800 * time.Millisecond)
+		if err := f.Reload(t.Context(), "acme"); err != nil {
+			t.Errorf("it cannot be merged: %v", err)
+		}
+		if _, ok := f.cluster.Ring("acme")["a:"+receipt.Promoted]; !ok {
+			t.Errorf("the promotion is not put back: %v", slices.Sorted(maps.Keys(f.cluster.Ring("acme"))))
+		}
+	})
+}
+
+// Undecryptable is not absent: who lacks a KEK takes nothing for lost, and writes
+// nothing over it.
+func TestWhoLacksTheKEKWritesNothing(t *testing.T) {
+	newer, err := rotation.NewKEKs([]byte("another KEK, another KEK, anothe"), []byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		edit func(fields map[string][]byte)
+		want string
+	}{
+		{"the tenant keys are rewrapped", func(fields map[string][]byte) { rotation.Rewrap(newer, "acme", fields) }, "1=retired 2=signing*"},
+		{"the ring is destroyed, again", func(fields map[string][]byte) {
+			fields["dead"] = rotation.SealDead(newer, "acme", time.Now())
+		}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				defer f.leave()
+				b := join(t, f.cluster, "b", trusting, func(c *rotation.Config) { c.KEKs = newer })
+				defer b.leave()
+				time.Sleep(time.Second)
+				if tt.want == "" {
+					f.cluster.EditRing("acme", func(fields map[string][]byte) {
+						clear(fields)
+						fields["dead"] = rotation.SealDead(testKEK, "acme", time.Now())
+					})
+					time.Sleep(fast.Freshness)
+				}
+				before := f.ops()
+				f.cluster.EditRing("acme", tt.edit)
+				time.Sleep(5 * time.Second)
+				wantRing(t, b, tt.want)
+				if after := f.ops(); after != before {
+					t.Errorf("it wrote %d times", strings.Count(after, " ")-strings.Count(before, " "))
+				}
+			})
+		})
+	}
+}
+
+// A destruction that the store has lost is put back like any other fact.
+func TestADestructionIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		one, old := f.kid(1), f.cluster.Dump()
+		f.cluster.EditRing("acme", func(fields map[string][]byte) {
+			clear(fields)
+			fields["dead"] = rotation.SealDead(testKEK, "acme", time.Now())
+		})
+		time.Sleep(fast.Freshness)
+		f.cluster.Restore(old)
+		time.Sleep(fast.Freshness)
+		later := join(t, f.cluster, "later", func(c *rotation.Config) { c.OneShot = true })
+		defer later.leave()
+		for _, m := range []*member{f.member, later} {
+			if got := m.finds(one); got != "not found" || m.ring() != "" {
+				t.Errorf("its key is %s, the ring %q", got, m.ring())
+			}
+		}
+	})
+}
+
+// A ring that cannot be read is bad, and its neighbours in the bucket are not.
+func TestARingThatIsNoneHarmsNoNeighbour(t *testing.T) {
+	neighbour := ""
+	for i := 0; rotation.BucketOf(neighbour) != rotation.BucketOf("acme"); i++ {
+		neighbour = fmt.Sprint("tenant-", i)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		m := join(t, cluster, "a", trusting, of("acme", neighbour))
+		defer m.leave()
+		for _, tenant := range []string{"acme", neighbour} {
+			if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		cluster.SetWrongType(neighbour, true)
+		time.Sleep(2 * fast.SignFor)
+		if s, _ := m.Tenant("acme"); !s.Fresh || m.signs() != nil {
+			t.Errorf("the neighbour: %v, %v", s.Err, m.signs())
+		}
+		if s, _ := m.Tenant(neighbour); s.Ready || s.Fresh || s.Err == nil {
+			t.Errorf("the ring itself: %+v", s)
+		}
+		cluster.SetWrongType(neighbour, false)
+		time.Sleep(fast.Freshness)
+		if s, _ := m.Tenant(neighbour); !s.Fresh {
+			t.Errorf("afterwards: %v", s.Err)
+		}
+	})
+}
+
+// Whoever can write mixes what fields have been, and drops some: holders keep what they
+// know, and the store comes to the same.
+func TestOldAndNewFieldsAreMixed(t *testing.T) {
+	for seed := range uint64(12) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			f := newFleet(t, fast)
+			defer f.leave()
+			defer f.run()()
+			b := join(t, f.cluster, "b", trusting)
+			defer b.leave()
+			var history []map[string][]byte
+			for range 8 {
+				time.Sleep(time.Duration(500+rng.IntN(3000)) * time.Millisecond)
+				s, _ := f.Tenant("acme")
+				switch rng.IntN(4) { // refused or not
+				case 0:
+					f.rotator.Rotate(t.Context(), "acme")
+				case 1:
+					f.rotator.Revoke(t.Context(), "acme", s.Ring.Keys[rng.IntN(len(s.Ring.Keys))].KID)
+				}
+				history = append(history, f.cluster.Ring("acme"))
+			}
+			before, _ := f.Tenant("acme")
+			f.cluster.EditRing("acme", func(fields map[string][]byte) { mix(rng, fields, history) })
+			time.Sleep(fast.Freshness)
+			once := join(t, f.cluster, "once", func(c *rotation.Config) { c.OneShot = true })
+			defer once.leave()
+			if !f.Status().Fresh || !b.Status().Fresh || f.ring() != b.ring() || f.ring() != once.ring() {
+				t.Errorf("seed %d: %s (%v), %s (%v); the store has %s", seed, f.ring(), f.Status().Err, b.ring(), b.Status().Err, once.ring())
+			}
+			for _, k := range before.Ring.Keys {
+				for _, m := range []*member{f.member, b, once} {
+					got := m.finds(k.KID)
+					if k.State == rotation.Revoked && got != "not found" || k.State == rotation.Signing && got != "found" {
+						t.Errorf("seed %d: key %d was %s, and is %s", seed, k.Seq, k.State, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// mix puts a third of what fields have been into them, and takes a third of them away.
+func mix(rng *rand.Rand, fields map[string][]byte, history []map[string][]byte) {
+	for _, old := range history {
+		for _, name := range slices.Sorted(maps.Keys(old)) {
+			if rng.IntN(3) == 0 {
+				fields[name] = bytes.Clone(old[name])
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if rng.IntN(3) == 0 {
+			delete(fields, name)
+		}
+	}
+}
