@@ -131,6 +131,7 @@ type Keyring struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	loop   loop
+	down   bool // the last pass did not reach all of the store; the loop's
 
 	asking asking // for unknown kids
 	counts counts

@@ -121,6 +121,16 @@ func (l *loop) doubtEnds() time.Duration {
 	return least
 }
 
+// doubted returns how many rings are in doubt.
+func (l *loop) doubted() (n int) {
+	for _, b := range l.k.buckets {
+		if b.trust.doubt {
+			n += len(b.rings)
+		}
+	}
+	return n
+}
+
 func (l *loop) doubtEnded() []*bucket {
 	now := l.k.cfg.Now()
 	var ended []*bucket

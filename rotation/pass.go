@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -45,11 +44,11 @@ func (p *pass) round(buckets []*bucket) (more []*bucket) {
 	if p.changed {
 		p.k.retime()
 	}
-	failed := false
+	failed, unreached, doubted := 0, error(nil), p.k.loop.doubted()
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
-			failed = true
+			failed, unreached = failed+1, reply.Err
 			p.fail(b, reply.Err)
 		case reply.More:
 			b.place, b.stillSince = reply.Place, sent
@@ -60,9 +59,7 @@ func (p *pass) round(buckets []*bucket) (more []*bucket) {
 			p.settle(b, reply, sent, received)
 		}
 	}
-	if failed {
-		p.k.counts.failures.Add(1)
-	}
+	p.note(failed, unreached, doubted)
 	return more
 }
 
@@ -326,11 +323,29 @@ func (p *pass) write(r *ring, m merge, digest string) (bool, error) {
 	return true, nil
 }
 
+// note logs what has changed with this round, in few lines: there are many buckets.
+func (p *pass) note(failed int, err error, doubted int) {
+	log, down := p.k.cfg.Logger, p.k.down
+	p.k.down = failed > 0
+	switch {
+	case failed > 0:
+		p.k.counts.failures.Add(1)
+		if !down {
+			log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", failed, "error", err)
+		}
+	case down:
+		log.Info("the store is reached again")
+	}
+	switch now := p.k.loop.doubted(); {
+	case now > doubted:
+		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
+	case now == 0 && doubted > 0:
+		log.Info("in step with the store")
+	}
+}
+
 // fail notes that a bucket could not be synced: nothing moves.
 func (p *pass) fail(b *bucket, err error) {
-	if b.err == nil {
-		p.k.cfg.Logger.Warn("the store cannot be reached", "bucket", b.index, "error", err)
-	}
 	b.err = cannotTell(err)
 	out := *b.step.Load()
 	out.err = b.err
@@ -347,7 +362,6 @@ func (p *pass) fail(b *bucket, err error) {
 // settle moves the freshness of a bucket that is completely in.
 func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := p.k.times.Load()
-	wasDoubt := b.trust.doubt
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
 		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead, vouched: reply.Vouched},
@@ -358,9 +372,6 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 		}
 	case !b.trust.complete.IsZero():
 		b.trust.complete = sent
-	}
-	if b.trust.doubt != wasDoubt && len(b.rings) > 0 {
-		p.k.cfg.Logger.Info("doubt about the store", "bucket", b.index, slog.Bool("begins", b.trust.doubt))
 	}
 	good := b.err == nil && !b.trust.doubt
 	step := &inStep{trust: b.trust, still: b.stillSince, err: b.err}

@@ -218,11 +218,26 @@ func (c *keysCommand) list(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		text := listText(c.tenant.value, status, c.now())
 		if c.json {
-			return c.print(listJSON(status))
+			text = listJSON(status)
 		}
-		return c.print(listText(c.tenant.value, status, c.now()))
+		if err := c.print(text); err != nil {
+			return err
+		}
+		return unreadPart(status)
 	})
+}
+
+// unreadPart reports a part of the ring that could not be opened: what was printed is
+// not the whole of it, and the part may be a revocation.
+func unreadPart(status rotation.TenantStatus) error {
+	if status.Err == nil || status.Fresh {
+		return nil
+	}
+	f := new(failure)
+	errors.As(ringError(status.Err), &f)
+	return failf(exitCannotTell, "THIS IS NOT THE WHOLE RING, and states may be wrong: %s", f.text)
 }
 
 // A changing is one of the methods of a Rotator.

@@ -520,3 +520,19 @@ func TestRingProcess(t *testing.T) {
 		t.Errorf("with a Redis that hangs: %v", d)
 	}
 }
+
+// A part of a ring that cannot be opened may be a revocation: what is left is not an answer.
+func TestKeysOfARingThatIsGarbled(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	c.run("keys", "create").wantCode(t, exitYes)
+	keys := c.wantStates("signing", "pending")
+	ring := fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default"))
+	m.HSet(ring, "x:"+keys["pending"].KID, "rubbish")
+	c.run("keys", "list").wantCode(t, exitCannotTell, "NOT THE WHOLE RING", "pending  ")
+	c.run("keys", "list", "--json").wantCode(t, exitCannotTell, "NOT THE WHOLE RING")
+	c.run("sign").wantCode(t, exitCannotTell, "malformed")
+	c.run("keys", "rotate", "--force").wantCode(t, exitCannotTell, "malformed")
+	m.HDel(ring, "x:"+keys["pending"].KID)
+	c.run("sign").wantCode(t, exitYes)
+}

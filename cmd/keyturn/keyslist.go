@@ -82,7 +82,7 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 	var b strings.Builder
 	timing := newestTiming(status.Ring)
 	fmt.Fprintf(&b, "tenant %s at %s\n", quoteShort(tenant), stamp(now))
-	fmt.Fprintf(&b, "%s; a new key every %s, published %s before; tokens live up to %s\n",
+	fmt.Fprintf(&b, "%s; a new key every %s, published at least %s before; tokens live up to %s\n",
 		timing.Algorithm, short(timing.Every), short(timing.Propagation), short(timing.MaxTokenTTL))
 	keys := shownKeys(status)
 	if status.Ring.Signer < 0 {

@@ -219,7 +219,7 @@ func advice(err error) string {
 	case errors.Is(err, rotation.ErrWrongKEK):
 		return "; give the KEK that the service has, with --kek-file or " + envKEK
 	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):
-		return "; somebody without the KEK has written to this Redis, or a backup is broken: an instance that holds the ring puts it right"
+		return "; somebody without the KEK has written to this Redis, or a backup is broken: an instance that holds the ring puts back what it has; if it stays, docs/operations.md says how to remove it"
 	case errors.Is(err, rotation.ErrNoSigner):
 		return `; "keyturn keys list" shows from when on one does`
 	case errors.Is(err, rotation.ErrNewer):
@@ -230,7 +230,7 @@ func advice(err error) string {
 
 // noRing says that the tenant has none, once it is known.
 func noRing(tenant string) error {
-	return failf(exitNo, `tenant %s has no ring in this Redis: is the name right? "keyturn keys create" makes one`, quoteShort(tenant))
+	return failf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
 // ringOf returns how the tenant's ring stands.

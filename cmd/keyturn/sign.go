@@ -149,6 +149,9 @@ func (s *signCommand) runRing(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if status.Err != nil && !status.Fresh {
+			return ringError(status.Err) // part of it cannot be opened: that may be a revocation
+		}
 		ttl := time.Duration(0) // the default, or the ring's longest
 		if s.ttl.given {
 			ttl = s.ttl.value

@@ -132,7 +132,7 @@ func (c *checker) committed(e event) {
 
 func (c *checker) losses(e event) {
 	for kid, came := range e.loss.keys {
-		if came < e.at-c.policy.Dwell {
+		if came < e.at-c.policy.Dwell || c.seq[kid] == 1 { // the first signs before it is confirmed
 			c.lost[kid] = c.lost[kid].open(e.at)
 		}
 	}
@@ -264,7 +264,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			continue
 		}
 		for other, at := range first[e.tenant] {
-			if at <= mine || c.seq[other] < c.seq[kid] || e.at-at <= c.policy.ClockSkew || c.neverMeant(other, at, e.at) {
+			if at <= mine || c.seq[other] <= c.seq[kid] || e.at-at <= c.policy.ClockSkew || c.neverMeant(other, at, e.at) {
 				continue
 			}
 			since, disturbed := c.disturbed(e.tenant, e.at)

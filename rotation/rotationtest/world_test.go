@@ -137,8 +137,9 @@ func (w *world) committed(c rotationtest.Commit) {
 		if i.name == c.Instance {
 			inst = i.id
 			if k := i.k.Load(); k != nil {
+				// It may have begun after the change was decided on.
 				st, _ := k.Tenant(c.Tenant)
-				e.doubt = st.InDoubt
+				e.doubt = st.InDoubt && i.now().Sub(st.LastGood) > 2*deadline
 			}
 		}
 	}
@@ -533,7 +534,7 @@ func (i *instance) audit(tenant string) {
 // lose makes the store lose or split by f, and notes what is gone. tenant is whose
 // ring it is about, if it is one's.
 func (w *world) lose(note, tenant string, f func()) {
-	before := w.holdings()
+	before := w.holdings(w.alive()...)
 	f()
 	if tenant == "" { // what it was before may have been of the wrong type
 		for _, tenant := range w.tenants {
@@ -558,13 +559,13 @@ func (w *world) lose(note, tenant string, f func()) {
 	w.h.add(event{kind: evLoss, inst: -1, tenant: tenant, token: -1, note: note, loss: l})
 }
 
-// holdings returns the fields of all rings that any server has whom an instance
-// reaches, but of servers that are about to be discarded only those.
-func (w *world) holdings() map[string]bool {
+// holdings returns the fields of all rings that the primary has, or the servers of some
+// instances.
+func (w *world) holdings(of ...*instance) map[string]bool {
 	all := make(map[string]bool)
 	for _, tenant := range w.tenants {
 		rings := []map[string][]byte{w.cluster.Ring(tenant)}
-		for _, i := range w.alive() {
+		for _, i := range of {
 			rings = append(rings, i.conn.Ring(tenant))
 		}
 		for _, ring := range rings {
