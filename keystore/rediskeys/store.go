@@ -127,15 +127,20 @@ func readLoad(r reply, tenants []string, part []int, snapshots []rotation.Snapsh
 	}
 	for n, i := range part {
 		if r.err != nil {
-			snapshots[i].Err = explain("load of tenant "+strconv.Quote(tenants[i]), r.err)
+			snapshots[i].Err = explain(loadOf(tenants[i]), r.err)
 			continue
 		}
 		snapshots[i] = readRing(list[1+n], tenants[i], now)
 	}
 }
 
+// loadOf names what was read so that its key can be typed.
+func loadOf(tenant string) string {
+	return fmt.Sprintf("load of tenant %q (bucket %d)", tenant, rotation.BucketOf(tenant))
+}
+
 func readRing(value any, tenant string, now time.Time) rotation.Snapshot {
-	what := "load of tenant " + strconv.Quote(tenant)
+	what := loadOf(tenant)
 	if text, ok := value.(string); ok {
 		return rotation.Snapshot{Err: explain(what, serverError(text))}
 	}
