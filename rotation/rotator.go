@@ -148,9 +148,8 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 		mine, step = ring.state.Load(), ring.step.Load()
 	}
 	t := r.k.times.Load()
-	if now := r.k.cfg.Now(); !anew && !step.fresh(now, t.fresh) {
-		s := r.k.status(ring, now)
-		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, cannotTell(s.Err))
+	if err := r.outOfStep(ring, anew); err != nil {
+		return nil, err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
 	defer cancel()
@@ -174,7 +173,17 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if err := checkClock(snap.Now, sent, received, s.held.skew()); err != nil {
 		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)
 	}
-	return s, nil
+	return s, r.outOfStep(ring, anew) // a sync may have found something meanwhile
+}
+
+// outOfStep returns why nothing is to be decided here, or nil.
+func (r *Rotator) outOfStep(ring *ring, anew bool) error {
+	now := r.k.cfg.Now()
+	if anew || ring.step.Load().fresh(now, r.k.times.Load().fresh) {
+		return nil
+	}
+	s := r.k.status(ring, now)
+	return fmt.Errorf("rotation: tenant %q: %w", ring.tenant, cannotTell(s.Err))
 }
 
 func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {

@@ -422,7 +422,8 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		if e.commit != nil && e.commit.Op == rotation.OpRevoke && mints(e.commit) {
 			waits[e.tenant] = e.at + p.Freshness + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && len(e.commit.facts[rotation.FactRepublished]) > 0 && e.at <= waits[e.tenant] {
+		if e.commit != nil && len(e.commit.facts[rotation.FactRepublished]) > 0 &&
+			(e.at <= waits[e.tenant] || len(e.commit.facts[rotation.FactRevoked]) > 0) { // what is to take over was lost with it
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
 		if e.commit != nil && e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {

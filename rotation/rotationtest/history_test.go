@@ -118,7 +118,6 @@ type audit struct {
 	keys                 []rotation.RingKey
 	fields               map[string]bool // of the ring in the store
 	sinceLoss, sinceEdit time.Duration   // since the store last lost something, the ring was edited
-	dead                 bool
 }
 
 func (h *history) add(e event) {
