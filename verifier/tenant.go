@@ -140,7 +140,7 @@ func compile(t Tenant) (*rules, error) {
 		MaxLeeway(tenant string) time.Duration
 	}); ok {
 		if most := s.MaxLeeway(t.ID); r.leeway > most {
-			return fail("Leeway is %v, and its key store keeps retired keys for a leeway of %v at most", r.leeway, most)
+			return fail("Leeway is %v, and its key store keeps retired keys for a leeway of %v at most; set Leeway to no more than that", r.leeway, most)
 		}
 	}
 	return r, nil
