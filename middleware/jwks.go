@@ -56,7 +56,7 @@ func JWKS(src PublicKeySource, tenant func(*http.Request) (string, error)) http.
 	if src == nil || tenant == nil {
 		panic("middleware: JWKS: nil source or tenant func")
 	}
-	return &publisher{src: src, tenant: tenant}
+	return &publisher{src: src, tenant: tenant, marshal: marshalSet, mediaType: "application/jwk-set+json"} // RFC 7517, section 8.5
 }
 
 // OneTenant returns a function for [JWKS] that always says id. It panics if id is
@@ -68,10 +68,15 @@ func OneTenant(id string) func(*http.Request) (string, error) {
 	return func(*http.Request) (string, error) { return id, nil }
 }
 
+// A publisher makes a document of a tenant's public keys.
 type publisher struct {
-	src    PublicKeySource
-	tenant func(*http.Request) (string, error)
+	src       PublicKeySource
+	tenant    func(*http.Request) (string, error)
+	marshal   func(tenant string, keys []jose.PublicJWK) ([]byte, error)
+	mediaType string
 }
+
+func marshalSet(_ string, keys []jose.PublicJWK) ([]byte, error) { return jose.MarshalSet(keys...) }
 
 // retryKeysAfter is in seconds. A service that has no keys to publish has mostly
 // just started.
@@ -87,10 +92,10 @@ func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusMethodNotAllowed, `{"error":"method_not_allowed"}`+"\n")
 		return
 	}
-	set, maxAge, err := p.set(r)
+	doc, maxAge, err := p.document(r)
 	switch {
 	case err == nil:
-		serveSet(w, r, set, maxAge)
+		p.serve(w, r, doc, maxAge)
 	case isUnknown(err):
 		writeJSON(w, http.StatusNotFound, `{"error":"not_found","error_description":"there are no public keys here"}`+"\n")
 	default:
@@ -104,8 +109,8 @@ func isUnknown(err error) bool {
 	return (errors.Is(err, keystore.ErrNotFound) || errors.Is(err, verifier.ErrUnknownTenant)) && !errors.Is(err, keystore.ErrUnavailable)
 }
 
-// set returns the JWK Set that a request asks for.
-func (p *publisher) set(r *http.Request) (doc []byte, maxAge time.Duration, err error) {
+// document returns what a request asks for.
+func (p *publisher) document(r *http.Request) (doc []byte, maxAge time.Duration, err error) {
 	tenant, err := p.tenant(r)
 	if err != nil {
 		return nil, 0, err
@@ -121,7 +126,7 @@ func (p *publisher) set(r *http.Request) (doc []byte, maxAge time.Duration, err 
 	if len(public) == 0 {
 		return nil, 0, fmt.Errorf("middleware: no key to publish: %w", keystore.ErrUnavailable)
 	}
-	doc, err = jose.MarshalSet(public...)
+	doc, err = p.marshal(tenant, public)
 	return doc, maxAge, err
 }
 
@@ -140,10 +145,10 @@ func publishable(tenant string, keys []*keystore.Key) []jose.PublicJWK {
 	return all
 }
 
-func serveSet(w http.ResponseWriter, r *http.Request, doc []byte, maxAge time.Duration) {
+func (p *publisher) serve(w http.ResponseWriter, r *http.Request, doc []byte, maxAge time.Duration) {
 	sum := sha256.Sum256(doc)
 	h := w.Header()
-	h.Set("Content-Type", "application/jwk-set+json") // RFC 7517, section 8.5
+	h.Set("Content-Type", p.mediaType)
 	h.Set("Cache-Control", "public, max-age="+strconv.FormatInt(int64(max(0, maxAge)/time.Second), 10))
 	h.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
 	// It answers conditional requests, and HEAD (RFC 9110, section 13).

@@ -25,8 +25,6 @@ type demoTenant struct {
 
 var demoTenants = []demoTenant{{"acme", "ann", keystore.HS256}, {"globex", "bob", keystore.ES256}}
 
-func demoIssuer(tenant string) string { return "https://" + tenant + ".example" }
-
 // demoPoll and demoDeadline are for a Freshness of 6s.
 const (
 	demoPoll     = time.Second
@@ -69,25 +67,22 @@ func (s *serveCommand) demo(ctx context.Context) (_ *service, err error) {
 	if err := r.open(ctx, rotation.Config{KEKs: keks, TrustFirstRead: true, Poll: demoPoll, Deadline: demoDeadline}); err != nil {
 		return nil, err
 	}
-	cfg := verifier.Config{MaxTokenBytes: maxTokenBytes, Now: s.now}
 	for _, t := range demoTenants {
 		if err := r.rotator.Create(ctx, t.id, demoPolicy(t.alg)); err != nil {
 			return nil, ringError(err)
 		}
-		cfg.Tenants = append(cfg.Tenants, verifier.Tenant{
-			ID: t.id, Keys: r.keyring, Algorithms: []keystore.Algorithm{t.alg}, Issuer: demoIssuer(t.id), Audiences: []string{demoAudience},
-		})
 	}
-	v, err := verifier.New(cfg)
+	d := &demonstration{serveCommand: s, rings: r}
+	r.issuer = d.issuer
+	d.verifier, err = verifier.New(verifier.Config{MaxTokenBytes: maxTokenBytes, Now: s.now})
 	if err != nil {
 		return nil, err
 	}
-	signer, err := rotation.NewSigner(r.keyring, rotation.SignerConfig{Issuer: demoIssuer, Audience: func(string) []string { return []string{demoAudience} }})
+	d.signer, err = rotation.NewSigner(r.keyring, rotation.SignerConfig{Issuer: d.issuer, Audience: func(string) []string { return []string{demoAudience} }})
 	if err != nil {
 		return nil, err
 	}
-	d := &demonstration{serveCommand: s, signer: signer}
-	o := &service{verifier: v, hint: demoHint, rings: r, intro: func(at endpoint) (string, error) { return d.intro(ctx, at) }}
+	o := &service{verifier: d.verifier, hint: demoHint, rings: r, ready: r.ready, close: r.close, intro: func(at endpoint) (string, error) { return d.intro(ctx, at) }}
 	o.background = []func(context.Context){r.turn, r.watch, d.freshTokens}
 	return o, nil
 }
@@ -124,8 +119,25 @@ func demoHint(bad *verifier.Error) string {
 // A demonstration tells a user what to try.
 type demonstration struct {
 	*serveCommand
-	signer *rotation.Signer
-	at     endpoint
+	rings    *rings
+	verifier *verifier.Verifier
+	signer   *rotation.Signer
+	at       endpoint
+}
+
+// issuer is the URL by which a program on this machine finds a tenant's keys. It is
+// known once the server listens.
+func (d *demonstration) issuer(tenant string) string { return d.at.url + "/" + tenant }
+
+// admit gives the verifier the tenants.
+func (d *demonstration) admit() error {
+	var tenants []verifier.Tenant
+	for _, t := range demoTenants {
+		tenants = append(tenants, verifier.Tenant{
+			ID: t.id, Keys: d.rings.keyring, Algorithms: []keystore.Algorithm{t.alg}, Issuer: d.issuer(t.id), Audiences: []string{demoAudience},
+		})
+	}
+	return d.verifier.Put(tenants...)
 }
 
 func (d *demonstration) token(ctx context.Context, t demoTenant) (string, error) {
@@ -134,10 +146,14 @@ func (d *demonstration) token(ctx context.Context, t demoTenant) (string, error)
 
 func (d *demonstration) intro(ctx context.Context, at endpoint) (string, error) {
 	d.at = at
+	if err := d.admit(); err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	b.WriteString("keyturn serve: a demo with two tenants, whose keys turn every 30 seconds\n")
 	b.WriteString(at.addresses())
 	fmt.Fprintf(&b, "  %s/globex%s   the public keys of globex; acme has none\n", at.url, jwksPath)
+	fmt.Fprintf(&b, "  %s   the issuer of globex, by which readers find those keys\n", d.issuer("globex"))
 	var first string
 	for _, t := range demoTenants {
 		token, err := d.token(ctx, t)
@@ -150,6 +166,8 @@ func (d *demonstration) intro(ctx context.Context, at endpoint) (string, error) 
 		fmt.Fprintf(&b, "\na token of tenant %s (%s), good for 2 minutes:\n%s\n", t.id, t.alg, token)
 	}
 	fmt.Fprintf(&b, "\ntry it:\n%s\n", at.curl(first))
+	fmt.Fprintf(&b, "\na token of globex as others check it:\n%s\n",
+		fromClone("verify --allow-loopback --alg ES256 --issuer-url "+d.issuer("globex")+" TOKEN"))
 	fmt.Fprintf(&b, "\nthe lines below tell when a key turns; with a secret in %s you make tokens yourself:\n%s\n",
 		envSecrets, fromClone("serve --help"))
 	return b.String(), nil

@@ -28,9 +28,9 @@ func newHandler(offered *service, log *slog.Logger) http.Handler {
 		middleware.MastraErrors(w, r, err)
 	}
 	api := middleware.Require(offered.verifier, middleware.WithErrorHandler(refuse))(http.HandlerFunc(serveAPI))
-	jwks := http.NotFoundHandler()
+	var publishers map[string]http.Handler
 	if offered.rings != nil {
-		jwks = middleware.JWKS(offered.rings.keyring, offered.rings.publisher)
+		publishers = offered.rings.publishers()
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -44,10 +44,14 @@ func newHandler(offered *service, log *slog.Logger) http.Handler {
 		case r.URL.Path == "/healthz":
 			serveHealth(w, r)
 		case r.URL.Path == "/readyz":
-			serveReady(w, r, offered.rings)
-		case offered.rings != nil && strings.HasSuffix(r.URL.Path, jwksPath):
-			jwks.ServeHTTP(w, r)
+			serveReady(w, r, offered.ready)
 		default:
+			for path, publisher := range publishers {
+				if strings.HasSuffix(r.URL.Path, path) {
+					publisher.ServeHTTP(w, r)
+					return
+				}
+			}
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
 	})
@@ -123,17 +127,17 @@ func serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveReady says whether tokens can be verified: without rings, always.
-func serveReady(w http.ResponseWriter, r *http.Request, held *rings) {
+// serveReady says whether tokens can be verified: with nothing to wait for, always.
+func serveReady(w http.ResponseWriter, r *http.Request, ready func() (string, map[string]tenantReady)) {
 	if !onlyRead(w, r) {
 		return
 	}
-	if held == nil {
+	if ready == nil {
 		answer(w, http.StatusOK, map[string]string{"status": stateReady})
 		return
 	}
 	status := http.StatusOK
-	all, each := held.ready()
+	all, each := ready()
 	if all == stateNotReady {
 		status = http.StatusServiceUnavailable
 	}

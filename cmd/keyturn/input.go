@@ -65,18 +65,7 @@ type secret struct {
 // environment. It returns nil if there is none.
 func (w *world) secret(file *option[string]) (*secret, error) {
 	if file.given {
-		doc, err := readFile("--secret-file", file.value, "the secret")
-		if err != nil {
-			return nil, err
-		}
-		if len(doc) > maxFileBytes {
-			return nil, usagef("the file of --secret-file is larger than 1 MiB: is it the right one?")
-		}
-		doc = dropLineEnd(doc)
-		if len(bytes.TrimRight(doc, " \t\r\n\v\f")) < len(doc) {
-			w.note("the secret in the file of --secret-file ends in white space, which counts as part of it")
-		}
-		return newSecret(doc, "--secret-file"), nil
+		return w.fileSecret("--secret-file", file.value)
 	}
 	own, hasOwn := w.env(envSecret)
 	theirs, hasTheirs := w.env(envMastraSecret)
@@ -93,6 +82,22 @@ func (w *world) secret(file *option[string]) (*secret, error) {
 		return newSecret([]byte(theirs), envMastraSecret), nil
 	}
 	return nil, nil
+}
+
+// fileSecret reads a secret from the file that a flag names.
+func (w *world) fileSecret(flag, path string) (*secret, error) {
+	doc, err := readFile(flag, path, "the secret")
+	if err != nil {
+		return nil, err
+	}
+	if len(doc) > maxFileBytes {
+		return nil, usagef("the file of %s is larger than 1 MiB: is it the right one?", flag)
+	}
+	doc = dropLineEnd(doc)
+	if len(bytes.TrimRight(doc, " \t\r\n\v\f")) < len(doc) {
+		w.note("the secret in the file of %s ends in white space, which counts as part of it", flag)
+	}
+	return newSecret(doc, flag), nil
 }
 
 func newSecret(b []byte, source string) *secret {

@@ -61,6 +61,25 @@ func (p *policyFlags) register(cmd *cobra.Command) {
 	}
 }
 
+// set gives the flag of that name a value.
+func (p *policyFlags) set(name, value string) error {
+	if name == "alg" {
+		if err := p.alg.Set(value); err != nil {
+			return fmt.Errorf("alg: %w", err)
+		}
+		return nil
+	}
+	for _, t := range p.times {
+		if t.name == name {
+			if err := t.value.Set(value); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown field %s: want the names of the flags of serve, such as every", quoteShort(name))
+}
+
 // given names a flag that was given, or "".
 func (p *policyFlags) given() string {
 	if p.alg.given {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -22,6 +23,7 @@ type rings struct {
 	keyring *rotation.Keyring
 	rotator *rotation.Rotator
 	tenants []string
+	issuer  func(tenant string) string // an https URL, or http on loopback; "" if there is none to publish
 	log     *slog.Logger
 	now     func() time.Time
 	closers []func() error // called from the last to the first
@@ -183,13 +185,30 @@ type tenantReady struct {
 // jwksPath is where a tenant's public keys are, after /TENANT.
 const jwksPath = "/.well-known/jwks.json"
 
-// publisher says whose public keys a request asks for: those of the tenant in the
-// path or, if there is none, of the only one that has any.
-func (r *rings) publisher(req *http.Request) (string, error) {
-	prefix := strings.TrimSuffix(req.URL.Path, jwksPath)
-	if tenant := strings.TrimPrefix(prefix, "/"); tenant != "" {
-		return tenant, nil
+// discoveryPath is where readers that know an issuer look for where its keys are.
+const discoveryPath = "/.well-known/openid-configuration"
+
+// publishers returns what publishes the public keys of the rings, by the end of the path.
+func (r *rings) publishers() map[string]http.Handler {
+	return map[string]http.Handler{
+		jwksPath:      middleware.JWKS(r.keyring, r.publisher(jwksPath)),
+		discoveryPath: middleware.Discovery(r.keyring, r.publisher(discoveryPath), r.issuer),
 	}
+}
+
+// publisher says whose public keys a request for TENANT and path asks for.
+func (r *rings) publisher(path string) func(*http.Request) (string, error) {
+	return func(req *http.Request) (string, error) {
+		prefix := strings.TrimSuffix(req.URL.Path, path)
+		if tenant := strings.TrimPrefix(prefix, "/"); tenant != "" {
+			return tenant, nil
+		}
+		return r.onlyPublisher(req)
+	}
+}
+
+// onlyPublisher is the only tenant that has public keys.
+func (r *rings) onlyPublisher(req *http.Request) (string, error) {
 	only := ""
 	for _, tenant := range r.tenants {
 		_, _, err := r.keyring.PublicKeys(req.Context(), tenant)
@@ -208,6 +227,28 @@ func (r *rings) publisher(req *http.Request) (string, error) {
 
 // onRedis is the mode in which rings on a Redis of the user's open the API.
 func (s *serveCommand) onRedis(ctx context.Context) (_ *service, err error) {
+	r, err := s.openRings(ctx, s.publicIssuer)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	v, err := verifier.New(verifier.Config{Tenants: s.ringTenants(r), MaxTokenBytes: maxTokenBytes, Now: s.now})
+	if err != nil {
+		return nil, usagef("%s", plain(err))
+	}
+	o := &service{verifier: v, hint: func(*verifier.Error) string { return "" }, rings: r, ready: r.ready, close: r.close, warnings: s.ringWarnings()}
+	put := func() error { return v.Put(s.ringTenants(r)...) }
+	o.intro = func(at endpoint) (string, error) { return s.ringIntro(at, r), nil }
+	o.background = []func(context.Context){r.turn, r.watch, func(ctx context.Context) { s.awaitReady(ctx, r, put) }}
+	return o, nil
+}
+
+// openRings opens the rings that the flags name.
+func (s *serveCommand) openRings(ctx context.Context, issuer func(tenant string) string) (*rings, error) {
 	cfg, err := s.ringConfig()
 	if err != nil {
 		return nil, err
@@ -216,23 +257,12 @@ func (s *serveCommand) onRedis(ctx context.Context) (_ *service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rings{store: st, tenants: s.tenantNames(), log: s.log, now: s.now, closers: []func() error{st.close}}
-	defer func() {
-		if err != nil {
-			r.close()
-		}
-	}()
+	r := &rings{store: st, tenants: s.tenantNames(), issuer: issuer, log: s.log, now: s.now, closers: []func() error{st.close}}
 	if err := r.open(ctx, cfg); err != nil {
+		r.close()
 		return nil, err
 	}
-	v, err := verifier.New(verifier.Config{Tenants: s.ringTenants(r), MaxTokenBytes: maxTokenBytes, Now: s.now})
-	if err != nil {
-		return nil, usagef("%s", plain(err))
-	}
-	o := &service{verifier: v, hint: func(*verifier.Error) string { return "" }, rings: r, warnings: s.ringWarnings()}
-	o.intro = func(at endpoint) (string, error) { return s.ringIntro(at, r), nil }
-	o.background = []func(context.Context){r.turn, r.watch, func(ctx context.Context) { s.awaitReady(ctx, r, v) }}
-	return o, nil
+	return r, nil
 }
 
 // ringConfig returns what the flags say of the rings.
@@ -276,6 +306,14 @@ func (s *serveCommand) issuerOf(tenant string) string {
 	return strings.ReplaceAll(s.iss.value, tenantMark, tenant)
 }
 
+// publicIssuer returns the issuer of a tenant if readers can find its keys by it.
+func (s *serveCommand) publicIssuer(tenant string) string {
+	if iss := s.issuerOf(tenant); isWebURL(iss) {
+		return iss
+	}
+	return ""
+}
+
 // verifierLeeway is what verifiers forgive, if their ring does.
 const verifierLeeway = 30 * time.Second
 
@@ -284,19 +322,27 @@ func (s *serveCommand) ringTenants(r *rings) []verifier.Tenant {
 	var tenants []verifier.Tenant
 	for _, id := range r.tenants {
 		t := verifier.Tenant{
-			ID: id, Keys: r.keyring, Issuer: s.issuerOf(id), Audiences: s.aud.values,
+			ID: id, Issuer: s.issuerOf(id), Audiences: s.aud.values,
 			AnyIssuer: s.issuerOf(id) == "", AnyAudience: len(s.aud.values) == 0,
-			Leeway: min(verifierLeeway, r.keyring.MaxLeeway(id)),
-			// A ring's key verifies one algorithm and no other, whatever stands here, and
-			// a ring may move to another one while this runs.
-			Algorithms: keystore.Algorithms(), MixedFamilies: true,
 		}
-		if t.Leeway == 0 {
-			t.Leeway = -1 // none: 0 stands for the default
-		}
+		r.rules(&t)
 		tenants = append(tenants, t)
 	}
 	return tenants
+}
+
+// rules adds to a tenant's rules what its ring says.
+func (r *rings) rules(t *verifier.Tenant) {
+	t.Keys = r.keyring
+	if t.Leeway == 0 {
+		t.Leeway = verifierLeeway
+	}
+	if t.Leeway = min(t.Leeway, r.keyring.MaxLeeway(t.ID)); t.Leeway == 0 {
+		t.Leeway = -1 // none: 0 stands for the default
+	}
+	// A ring's key verifies one algorithm and no other, whatever stands here, and
+	// a ring may move to another one while this runs.
+	t.Algorithms, t.MixedFamilies = keystore.Algorithms(), true
 }
 
 func (s *serveCommand) ringWarnings() []string {
@@ -344,9 +390,9 @@ func countRings(n int) string {
 // progressEvery is how often it is said that something is waited for.
 const progressEvery = 5 * time.Second
 
-// awaitReady says what is waited for until all rings are in step. Then it gives the
+// awaitReady says what is waited for until all rings are in step. Then put gives the
 // verifier the rules again: those for a ring that was not there could not be known.
-func (s *serveCommand) awaitReady(ctx context.Context, r *rings, v *verifier.Verifier) {
+func (s *serveCommand) awaitReady(ctx context.Context, r *rings, put func() error) {
 	for ctx.Err() == nil {
 		waiting, cancel := context.WithTimeout(ctx, progressEvery)
 		err := r.keyring.WaitReady(waiting)
@@ -359,7 +405,7 @@ func (s *serveCommand) awaitReady(ctx context.Context, r *rings, v *verifier.Ver
 		}
 		s.sayWaiting(r)
 	}
-	if err := v.Put(s.ringTenants(r)...); err != nil {
+	if err := put(); err != nil {
 		s.log.Error("the rules for the rings' tokens do not fit them", "err", err)
 	}
 	s.log.Info("ready: all rings are in step")

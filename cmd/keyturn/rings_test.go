@@ -90,6 +90,9 @@ func TestServeOnRedis(t *testing.T) {
 		t.Helper()
 		return strings.TrimSpace(c.run("sign", "--tenant", tenant, "--claim", "sub=ann", "--iss", iss).wantCode(t, exitYes).stdout)
 	}
+	if a := s.ask(t, "GET", "/globex"+discoveryPath, ""); a.status != http.StatusOK || !strings.HasPrefix(a.body, `{"issuer":"https://globex.example","jwks_uri":"https://globex.example/.well-known/jwks.json",`) {
+		t.Errorf("metadata of globex: %d %s", a.status, a.body)
+	}
 	acme := sign("acme", "https://acme.example")
 	s.ask(t, "GET", "/api/x", acme).wantOK(t, "acme", "ann", "/api/x")
 	s.ask(t, "GET", "/api/x", sign("globex", "https://globex.example")).wantOK(t, "globex", "ann", "/api/x")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
 )
 
 // What the command exits with.
@@ -27,6 +29,7 @@ type world struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
+	network        jwks.Config // how issuers are reached: as it comes
 }
 
 // A failure is an error with an exit code. Without text, all has been said.
@@ -89,7 +92,8 @@ program proves to another who is asking.
   serve    starts a small API on port 4111 that only a good token opens
 
 Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the command
-line or a file is not right, 3 it cannot be told now, as Redis cannot be reached.
+line or a file is not right, 3 it cannot be told now, as Redis or an issuer
+cannot be reached.
 Secrets come from a file or the environment (KEYTURN_SECRET or MASTRA_JWT_SECRET,
 KEYTURN_KEK, KEYTURN_REDIS_PASSWORD), never from a flag, where other users of the
 machine could read them.

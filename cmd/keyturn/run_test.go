@@ -261,8 +261,8 @@ func TestHelpTexts(t *testing.T) {
 	const secret = "base64 is not decoded; one line end at the end of a\nfile is dropped"
 	for command, phrases := range map[string][]string{
 		"sign":   {secret, "not put in the token"},
-		"verify": {secret, "not put in the token", "with --json too, standard output is empty"},
-		"serve":  {secret, "There is no CORS", ":4111", "/.well-known/jwks.json", "openssl rand -base64 32 > kek"},
+		"verify": {secret, "not put in the token", "with --json too, standard output is empty", "--issuer-url asks", "10 seconds at most"},
+		"serve":  {secret, "There is no CORS", ":4111", "/.well-known/jwks.json", "openssl rand -base64 32 > kek", "kind: jwks, issuer_url", "openid-configuration"},
 		"keys":   {"KEYTURN_KEK", "Exit codes: 0 done, 1 refused"},
 	} {
 		r := keyturn(t, command, "--help")

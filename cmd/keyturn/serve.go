@@ -40,10 +40,13 @@ create" does. With several tenants, --iss must name one by {tenant}; without --i
 token's iss is its tenant's name.
 ` + ringForm + `
 
+` + configForm + `
+
 /healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
 and says of each tenant why not. /TENANT/.well-known/jwks.json has a tenant's public
-keys, if it signs with any but HS*; /.well-known/jwks.json has those of the only
-tenant with such.
+keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tells
+readers of them, if --iss is the URL under which they reach /TENANT, such as
+https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
 
 There is no CORS: it is for curl and for other servers. For pages in a browser,
 put a proxy in front that adds it.
@@ -52,6 +55,7 @@ Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
 second Ctrl-C at once.`
 
 const serveExample = `  keyturn serve
+  keyturn serve --config keyturn.yaml
   MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
   keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
     --iss https://{tenant}.example --aud api --bootstrap`
@@ -60,6 +64,7 @@ const serveExample = `  keyturn serve
 type serveCommand struct {
 	*world
 	addr, secretFile *option[string]
+	config           *option[string]
 	allowNoExp       bool
 	ring             ringFlags
 	tenants, aud     *list[string]
@@ -73,7 +78,7 @@ type serveCommand struct {
 
 func newServeCommand(w *world) *serveCommand {
 	return &serveCommand{
-		world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(),
+		world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), config: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
 		policy: newPolicyFlags(), grace: 10 * time.Second, log: slog.New(slog.NewTextHandler(w.stderr, nil)),
 	}
@@ -82,7 +87,7 @@ func newServeCommand(w *world) *serveCommand {
 func newServe(w *world) *cobra.Command {
 	s := newServeCommand(w)
 	cmd := &cobra.Command{
-		Use:     "serve [--addr ADDRESS] [--secret-file FILE | --redis URL]",
+		Use:     "serve [--addr ADDRESS] [--config FILE | --secret-file FILE | --redis URL]",
 		Short:   "Start a small API that only a good token opens",
 		Long:    serveLong,
 		Example: serveExample,
@@ -91,6 +96,7 @@ func newServe(w *world) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
+	f.Var(s.config, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
 	s.ring.register(cmd, "the Redis that has the rings")
@@ -106,7 +112,9 @@ func newServe(w *world) *cobra.Command {
 // told about it.
 type service struct {
 	verifier   *verifier.Verifier
-	rings      *rings // nil if there are none
+	rings      *rings                                           // nil if there are none
+	ready      func() (all string, each map[string]tenantReady) // nil: always
+	close      func()                                           // nil if nothing was opened
 	warnings   []string
 	intro      func(endpoint) (string, error)
 	hint       func(*verifier.Error) string // what to do about a refusal, for the log
@@ -118,8 +126,8 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if offered.rings != nil {
-		defer offered.rings.close()
+	if offered.close != nil {
+		defer offered.close()
 	}
 	l, err := listen(ctx, s.addr.value)
 	if err != nil {
@@ -135,6 +143,9 @@ func (s *serveCommand) run(ctx context.Context) error {
 
 // offer finds out which of its modes is wanted.
 func (s *serveCommand) offer(ctx context.Context) (*service, error) {
+	if s.config.given {
+		return s.onConfig(ctx)
+	}
 	if s.ring.redis.given {
 		if err := s.checkTenants(); err != nil {
 			return nil, err

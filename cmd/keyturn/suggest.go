@@ -27,11 +27,12 @@ func nearestFlag(cmd *cobra.Command, typed string) (name string) {
 	if len(typed) < 2 || len(typed) > 20 {
 		return ""
 	}
-	least := 3
+	const far = 3
+	least := far
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		d := distance(typed, f.Name)
 		if 2*d > max(len(typed), len(f.Name)) {
-			d = least
+			d = far
 		}
 		// An abbreviation, or the whole word: --allow, --issuer.
 		short, long := typed, f.Name
@@ -41,7 +42,7 @@ func nearestFlag(cmd *cobra.Command, typed string) (name string) {
 		if len(short) >= 3 && strings.HasPrefix(long, short) && !strings.Contains(typed, "-") {
 			d = min(d, 2)
 		}
-		if d < least {
+		if d < least || d == least && len(f.Name) < len(name) {
 			least, name = d, f.Name
 		}
 	})

@@ -27,31 +27,36 @@ const verifyLong = `verify says whether a token is good: by its exit code (0 goo
 words or, with --json, in one line of JSON on standard output.
 
 The keys come from a JWK Set on file (--jwks), or from a shared secret: a file
-(--secret-file), or KEYTURN_SECRET or MASTRA_JWT_SECRET in the environment; or they
-are those of a tenant's ring (--redis). --alg lists the algorithms that you expect; a
-token's own word is never taken for it. Without --iss and --aud, those claims are not
-checked.
+(--secret-file), or KEYTURN_SECRET or MASTRA_JWT_SECRET in the environment; from an
+issuer (--issuer-url) or a JWK Set (--jwks-url) over HTTP; or they are those of a
+tenant's ring (--redis). --alg lists the algorithms that you expect; a token's own word
+is never taken for it. Without --iss and --aud, those claims are not checked.
 ` + secretForm + `
+
+` + issuerForm + `
 
 ` + ringForm + `
 
 TOKEN is taken as it is; - reads one from standard input, where a line end after
 it is dropped. A TOKEN that begins with a dash goes after "--".
 
-Exit code 3 means that it cannot be told now: Redis cannot be reached, or what it
-holds cannot be opened.
+Exit code 3 means that it cannot be told now: the issuer or Redis cannot be reached,
+or what they hold cannot be used.
 
 Exit code 2 means that the command line, a file or the environment is not right,
 and says nothing of the token: then, with --json too, standard output is empty.`
 
 const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --iss https://acme.example --aud api TOKEN
   echo "$TOKEN" | keyturn verify --jwks keys.json --alg ES256,RS256 --leeway 5s --json -
+  keyturn verify --issuer-url https://login.example --iss https://login.example --alg RS256 TOKEN
   keyturn verify --redis redis://localhost:6379 --tenant acme --kek-file kek --alg HS256 TOKEN`
 
 // A verifyCommand holds the flags of "keyturn verify".
 type verifyCommand struct {
 	*world
 	jwks, secretFile *option[string]
+	issuer           issuerFlags
+	source           *jwks.Source // of issuer, once it has keys
 	ring             ringFlags
 	kid, tenant      *option[string]
 	algs             *option[[]keystore.Algorithm]
@@ -67,6 +72,7 @@ func newVerify(w *world) *cobra.Command {
 		world:      w,
 		jwks:       newPath(),
 		secretFile: newPath(),
+		issuer:     newIssuerFlags(),
 		ring:       newRingFlags(),
 		kid:        newText("KID", ""),
 		tenant:     newTenant(),
@@ -78,7 +84,7 @@ func newVerify(w *world) *cobra.Command {
 		at:         newUnix(),
 	}
 	cmd := &cobra.Command{
-		Use:     "verify (--jwks FILE | --secret-file FILE | --redis URL) --alg ALG[,ALG] (TOKEN | -)",
+		Use:     "verify (--jwks FILE | --secret-file FILE | --issuer-url URL | ...) --alg ALG[,ALG] (TOKEN | -)",
 		Short:   "Say whether a token is good",
 		Long:    verifyLong,
 		Example: verifyExample,
@@ -88,6 +94,7 @@ func newVerify(w *world) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(v.jwks, "jwks", "the file that holds the keys: a JWK Set")
 	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret")
+	v.issuer.register(cmd)
 	v.ring.register(cmd, "the Redis that has the tenant's ring")
 	f.Var(v.kid, "kid", "the name of the secret: a token that names its key must name this one")
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
@@ -106,11 +113,14 @@ func (c *verifyCommand) run(ctx context.Context, arg string) error {
 	if !c.algs.given {
 		return usagef("--alg is missing: list the algorithms that you expect, such as --alg HS256")
 	}
-	if c.ring.redis.given {
-		return c.runRing(ctx, arg)
+	if err := c.oneSource(); err != nil {
+		return err
 	}
-	if c.ring.kekFile.given {
-		return usagef("--kek-file goes with --redis, which says where the ring is")
+	switch {
+	case c.ring.redis.given:
+		return c.runRing(ctx, arg)
+	case c.issuer.given():
+		return c.runIssuer(ctx, arg)
 	}
 	keys, err := c.keys()
 	if err != nil {
@@ -119,13 +129,36 @@ func (c *verifyCommand) run(ctx context.Context, arg string) error {
 	return c.judge(ctx, keys, arg)
 }
 
+// oneSource refuses a command line with several sources of keys, or with a flag of
+// a source that is not there.
+func (c *verifyCommand) oneSource() error {
+	var given []string
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"--jwks", c.jwks.given}, {"--secret-file", c.secretFile.given}, {"--jwks-url", c.issuer.jwksURL.given},
+		{"--issuer-url", c.issuer.issuerURL.given}, {"--redis", c.ring.redis.given},
+	} {
+		if f.given {
+			given = append(given, f.name)
+		}
+	}
+	switch {
+	case len(given) > 1:
+		return usagef("%s: give one of them", strings.Join(given, " and "))
+	case c.ring.kekFile.given && !c.ring.redis.given:
+		return usagef("--kek-file goes with --redis, which says where the ring is")
+	case c.issuer.allowLoopback && !c.issuer.given():
+		return usagef("--allow-loopback goes with --issuer-url or --jwks-url: the others do not look at the address")
+	}
+	return nil
+}
+
 // runRing judges a token by the keys of a ring. Where the ring cannot be read, that
 // is an answer about the token too.
 func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
-	switch {
-	case c.jwks.given, c.secretFile.given:
-		return usagef("--redis, --jwks and --secret-file: give one of them")
-	case c.kid.given:
+	if c.kid.given {
 		return usagef("--kid names a shared secret; the keys of a ring have their own names")
 	}
 	err := c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
@@ -135,11 +168,10 @@ func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
 		return c.judge(ctx, k, arg)
 	})
 	f := new(failure)
-	if !errors.As(err, &f) || f.code != exitCannotTell || f.text == "" || !c.json {
+	if !errors.As(err, &f) || f.code != exitCannotTell || f.text == "" {
 		return err
 	}
-	c.note("%s", f.text)
-	return c.answer(exitCannotTell, verifier.ReasonUnavailable, f.text)
+	return c.cannotTell(f.text)
 }
 
 // judge says whether the token is good.
@@ -163,6 +195,7 @@ func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg s
 	if err != nil {
 		return c.refused(text, err)
 	}
+	c.noteIssuer(token)
 	return c.accepted(token)
 }
 
@@ -204,8 +237,6 @@ func (c *verifyCommand) clock() func() time.Time {
 // keys returns what the token may be signed with.
 func (c *verifyCommand) keys() (*keystore.Static, error) {
 	switch {
-	case c.jwks.given && c.secretFile.given:
-		return nil, usagef("--jwks and --secret-file: give one of them")
 	case c.jwks.given && c.kid.given:
 		return nil, usagef("--kid names a shared secret; the keys of --jwks have their own names")
 	case c.jwks.given:
@@ -216,7 +247,7 @@ func (c *verifyCommand) keys() (*keystore.Static, error) {
 		return nil, err
 	}
 	if secret == nil {
-		return nil, usagef("no key to verify with: give --jwks or --secret-file, or set %s", envSecrets)
+		return nil, usagef("no key to verify with: give --jwks or --secret-file, or set %s; or name an issuer with --issuer-url", envSecrets)
 	}
 	return c.secretKeys(secret)
 }
@@ -352,9 +383,13 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 		return c.typeHints(token)
 	case bad.Reason == verifier.ReasonUnknownKey && c.ring.redis.given:
 		return []string{"the ring has no such key for this algorithm: it was revoked, its tokens have ended, or it is another tenant's"}
+	case bad.Reason == verifier.ReasonUnknownKey && c.source != nil:
+		return []string{"the issuer has no such key for this algorithm: has it turned its keys, or is the token another issuer's? It has " + heldKeys(c.source.Status())}
+	case bad.Reason == verifier.ReasonUnavailable && c.source != nil:
+		return c.failedAgain()
 	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
 		return []string{fmt.Sprintf("the token names the kid %q: if that is this secret's, say so with --kid", bad.Key.KID)}
-	case bad.Reason == verifier.ReasonSignature && (c.jwks.given || c.ring.redis.given):
+	case bad.Reason == verifier.ReasonSignature && (c.jwks.given || c.source != nil || c.ring.redis.given):
 		return []string{"the token was made with another key, or changed since"}
 	case bad.Reason == verifier.ReasonSignature:
 		return []string{"the token was made with another secret, or changed since"}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// issuerForm is what the help says of keys over HTTP.
+const issuerForm = `--issuer-url asks an OpenID Connect issuer where its keys are (the issuer that it
+names must be that URL, byte for byte), --jwks-url reads a JWK Set. Both must be https,
+without a redirect, and lead to a public address; --allow-loopback allows this machine,
+and http there. Proxies of the environment are not used; SSL_CERT_FILE names authorities
+of your own. It takes 10 seconds at most.`
+
+// issuerTime is how long the keys of an issuer are waited for. One attempt ends in
+// half of it, by itself.
+const issuerTime = 10 * time.Second
+
+// issuerFlags say where keys are read over HTTP.
+type issuerFlags struct {
+	jwksURL, issuerURL *option[string]
+	allowLoopback      bool
+}
+
+func newIssuerFlags() issuerFlags {
+	newURL := func() *option[string] { return &option[string]{kind: "URL", parse: parseText} }
+	return issuerFlags{jwksURL: newURL(), issuerURL: newURL()}
+}
+
+func (i *issuerFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(i.jwksURL, "jwks-url", "the URL of a JWK Set that has the keys")
+	f.Var(i.issuerURL, "issuer-url", "the OpenID Connect issuer that has the keys; --iss says to check iss")
+	f.BoolVar(&i.allowLoopback, "allow-loopback", false, "with --jwks-url or --issuer-url: allow this machine, and http there")
+}
+
+func (i *issuerFlags) given() bool { return i.jwksURL.given || i.issuerURL.given }
+
+// flag names the one that was given.
+func (i *issuerFlags) flag() string {
+	if i.issuerURL.given {
+		return "--issuer-url"
+	}
+	return "--jwks-url"
+}
+
+// open returns the source that the flags name. It does not connect yet.
+func (i *issuerFlags) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
+	cfg := jwks.SourceConfig{AllowLoopback: i.allowLoopback}
+	if i.issuerURL.given {
+		return client.Discover(tenant, i.issuerURL.value, cfg)
+	}
+	return client.Open(tenant, i.jwksURL.value, cfg)
+}
+
+// runIssuer judges a token by the keys of an issuer. Where they cannot be read, that
+// is an answer about the token too.
+func (c *verifyCommand) runIssuer(ctx context.Context, arg string) error {
+	if c.kid.given {
+		return usagef("--kid names a shared secret; the keys of %s have their own names", c.issuer.flag())
+	}
+	client := jwks.New(c.clientConfig())
+	ctx, cancel := context.WithTimeout(ctx, issuerTime)
+	defer cancel()
+	defer client.Close(ctx) // calls off what is under way
+
+	source, err := c.issuer.open(client, c.tenant.value)
+	if err == nil {
+		err = firstAttempt(ctx, source)
+	}
+	if err != nil {
+		return c.noIssuer(err)
+	}
+	c.source = source
+	for _, s := range source.Status().Skipped {
+		c.note("skipped %s", printable(s.String(), false))
+	}
+	return c.judge(ctx, source, arg)
+}
+
+// clientConfig is how the issuer is reached. Whatever --now says, it is a peer of
+// today, with a certificate of today.
+func (c *verifyCommand) clientConfig() jwks.Config {
+	cfg := c.network
+	cfg.Now = c.runningClock()
+	secure := new(tls.Config)
+	if cfg.TLS != nil {
+		secure = cfg.TLS.Clone()
+	}
+	secure.Time = c.now
+	cfg.TLS = secure
+	return cfg
+}
+
+// runningClock returns a clock that goes on from --now: the keys of a source end,
+// and so must be of the same time as the token.
+func (c *verifyCommand) runningClock() func() time.Time {
+	if !c.at.given {
+		return c.now
+	}
+	begun := c.now()
+	return func() time.Time { return c.at.value.Add(c.now().Sub(begun)) }
+}
+
+// lookEvery is how often it is looked whether the first attempt has failed.
+const lookEvery = 10 * time.Millisecond
+
+// firstAttempt waits until source has its keys, or has failed to get them once: who
+// waits at a terminal learns more from why than from a second attempt.
+func firstAttempt(ctx context.Context, source *jwks.Source) error {
+	for {
+		waiting, cancel := context.WithTimeout(ctx, lookEvery)
+		err := source.WaitReady(waiting)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if status := source.Status(); status.Failures > 0 {
+			return status.LastError
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// noIssuer says why the keys could not be had. A URL that none can be had from is a
+// mistake of the command line.
+func (c *verifyCommand) noIssuer(err error) error {
+	e := new(jwks.Error)
+	if !errors.As(err, &e) {
+		return c.cannotTell(fmt.Sprintf("no keys from %s within %v", c.issuer.flag(), issuerTime))
+	}
+	text := printable(issuerText(e), false)
+	if e.Step == jwks.StepURL {
+		return usagef("%s: %s", c.issuer.flag(), text)
+	}
+	if advice := c.issuer.advice(e); advice != "" {
+		c.note("%s", advice)
+	}
+	return c.cannotTell(fmt.Sprintf("no keys from %s: %s: %s", c.issuer.flag(), stepName(e.Step), text))
+}
+
+// cannotTell answers that a token can be called neither good nor bad.
+func (c *verifyCommand) cannotTell(text string) error {
+	if !c.json {
+		return failf(exitCannotTell, "%s", text)
+	}
+	c.note("%s", text)
+	return c.answer(exitCannotTell, verifier.ReasonUnavailable, text)
+}
+
+// issuerText is what an error says beside its step, with the names of our flags.
+func issuerText(e *jwks.Error) string {
+	text := strings.TrimPrefix(e.Error(), "jwks: "+string(e.Step)+": ")
+	return strings.NewReplacer(
+		"AllowLoopback allows", "--allow-loopback allows",
+		": refused (AllowCIDR allows it by name)", ": refused",
+		": the old ones stay (AcceptEmpty takes it for a withdrawal)", "",
+	).Replace(text)
+}
+
+// stepName says in words at which step it failed.
+func stepName(s jwks.Step) string {
+	switch s {
+	case jwks.StepDNS:
+		return "DNS"
+	case jwks.StepAddress:
+		return "address refused"
+	case jwks.StepTLS:
+		return "TLS"
+	case jwks.StepDiscovery:
+		return "discovery mismatch"
+	}
+	return string(s)
+}
+
+// advice says what to try, where an attempt failed.
+func (i *issuerFlags) advice(e *jwks.Error) string {
+	switch e.Step {
+	case jwks.StepDNS:
+		return "is the host's name right, and does this machine resolve names?"
+	case jwks.StepAddress:
+		return "keys are read from public addresses only; --allow-loopback allows this machine, and a file of --jwks needs no network"
+	case jwks.StepConnect:
+		return "is the port right, is something listening there, and does a firewall let it through? Proxies of the environment are not used"
+	case jwks.StepTLS:
+		return "is it https that listens there? Its certificate must be in date, for that host, and of an authority that this machine trusts: SSL_CERT_FILE names others"
+	case jwks.StepResponse, jwks.StepBody:
+		return "something answers there, but not as a web server should: try it with curl"
+	case jwks.StepRedirect:
+		return "give the URL that it leads to in the end: curl -I shows the next one"
+	case jwks.StepStatus:
+		return i.statusAdvice(e)
+	case jwks.StepDiscovery:
+		return "--issuer-url must be the issuer as it calls itself, a slash at the end included, with a jwks_uri that is https; if you know where the keys are, --jwks-url"
+	case jwks.StepSet:
+		return i.setAdvice()
+	}
+	return ""
+}
+
+func (i *issuerFlags) statusAdvice(e *jwks.Error) string {
+	switch {
+	case e.Status >= 500 || e.Status == 429:
+		return "it is there, but does not serve now: try again later"
+	case i.issuerURL.given:
+		return "is the URL right? An issuer answers at its URL with /.well-known/openid-configuration after it"
+	}
+	return "is the URL right? It must answer a plain GET with the JWK Set; for an issuer, --issuer-url finds it"
+}
+
+func (i *issuerFlags) setAdvice() string {
+	if i.issuerURL.given {
+		return "the issuer's jwks_uri does not lead to a JWK Set of public keys: only who runs it can mend that"
+	}
+	return `the URL must lead to a JWK Set, {"keys":[...]}, of public keys; for an issuer, --issuer-url finds it`
+}
+
+// heldKeys names the keys of a source for whoever wonders why one is not there.
+func heldKeys(status jwks.Status) string {
+	const most = 10
+	var names []string
+	for _, k := range status.Keys {
+		name := quoteShort(k.KID)
+		if len(names) == 0 || names[len(names)-1] != name {
+			names = append(names, name)
+		}
+	}
+	if len(names) > most {
+		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
+	}
+	return strings.Join(names, ", ")
+}
+
+// noteIssuer tells of a good token that its iss, which nobody asked to check, is
+// not the issuer that the keys are of.
+func (c *verifyCommand) noteIssuer(t *verifier.Token) {
+	if c.issuer.issuerURL.given && !c.iss.given && t.Issuer() != c.issuer.issuerURL.value {
+		c.note("the token's iss is %s, which is not --issuer-url: with --iss, the token would be refused", quoteShort(t.Issuer()))
+	}
+}
+
+// failedAgain says why the issuer, which had keys, did not answer about this one.
+func (c *verifyCommand) failedAgain() []string {
+	e := new(jwks.Error)
+	if !errors.As(c.source.Status().LastError, &e) {
+		return nil
+	}
+	return []string{"the issuer has keys, but could not be asked about this one: " + stepName(e.Step) + ": " + printable(issuerText(e), false)}
+}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
+)
+
+// atIssuer runs the command where the network leads to issuer and nowhere else.
+func atIssuer(t *testing.T, issuer *jwkstest.Server, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	w := &world{
+		env: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: time.Now,
+		network: jwks.Config{TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext},
+	}
+	code := w.run(t.Context(), args)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// reason is why a refusal in JSON says no.
+func (r result) reason(t *testing.T) string {
+	t.Helper()
+	var got struct {
+		OK            bool
+		Reason, Error string
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || got.OK || got.Error == "" || strings.Count(r.stdout, "\n") != 1 {
+		t.Fatalf("stdout = %q, want a refusal; stderr: %s", r.stdout, r.stderr)
+	}
+	return got.Reason
+}
+
+func liveClaims(more string) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"sub":"ann","exp":%d%s}`, time.Now().Add(time.Hour).Unix(), more))
+}
+
+func TestVerifyIssuer(t *testing.T) {
+	issuer := jwkstest.New(t)
+	held, other := jwkstest.NewKey("2026-11", "ES256"), jwkstest.NewKey("other", "ES256")
+	issuer.Publish(held)
+	good := held.Token(liveClaims(`,"iss":"` + issuer.Issuer() + `"`))
+	forged := jwkstest.NewKey("2026-11", "ES256").Token(liveClaims(""))
+	for _, tt := range []struct {
+		name, token string
+		flags       []string
+		code        int
+		reason      string
+		says        string
+	}{
+		{"good", good, nil, exitYes, "", "iss is not checked"},
+		{"iss", good, []string{"--iss", issuer.Issuer()}, exitYes, "", ""},
+		{"another iss", good, []string{"--iss", issuer.Issuer() + "/"}, exitNo, "issuer", ""},
+		{"no such key", other.Token(liveClaims("")), nil, exitNo, "unknown_key", `the issuer has no such key for this algorithm: has it turned its keys, or is the token another issuer's? It has "2026-11"`},
+		{"another algorithm", good, []string{"--alg", "RS256"}, exitNo, "algorithm", "--alg lists RS256"},
+		{"forged", forged, nil, exitNo, "signature", "another key"},
+		{"malformed", "x", nil, exitNo, "malformed", ""},
+		{"expired", held.Token(json.RawMessage(`{"exp":1}`)), nil, exitNo, "expired", ""},
+		{"long ago", held.Token(json.RawMessage(`{"exp":2}`)), []string{"--now", "1"}, exitYes, "", ""},
+		{"in the far future", held.Token(json.RawMessage(`{"exp":8000000001}`)), []string{"--now", "8000000000"}, exitYes, "", ""},
+	} {
+		for flag, url := range map[string]string{"--issuer-url": issuer.Issuer(), "--jwks-url": issuer.URL()} {
+			t.Run(tt.name+" "+flag, func(t *testing.T) {
+				args := []string{"verify", "--json", flag, url}
+				if !strings.Contains(strings.Join(tt.flags, " "), "--alg") {
+					args = append(args, "--alg", "ES256")
+				}
+				r := atIssuer(t, issuer, append(append(args, tt.flags...), tt.token)...)
+				if r.code != tt.code || !strings.Contains(r.stderr, tt.says) {
+					t.Errorf("exit code = %d, stderr = %s; want %d, %q", r.code, r.stderr, tt.code, tt.says)
+				}
+				if tt.code == exitYes {
+					if !strings.HasPrefix(r.stdout, `{"ok":true,"tenant":"default","kid":"2026-11","alg":"ES256","claims":{`) {
+						t.Errorf("stdout = %s", r.stdout)
+					}
+				} else if got := r.reason(t); got != tt.reason {
+					t.Errorf("reason = %s, want %s", got, tt.reason)
+				}
+			})
+		}
+	}
+}
+
+// Without --iss, iss is not checked; but whoever names the issuer hears that it is another one.
+func TestVerifyIssuerNotesAnotherIss(t *testing.T) {
+	issuer := jwkstest.New(t)
+	key := jwkstest.NewKey("1", "ES256")
+	issuer.Publish(key)
+	r := atIssuer(t, issuer, "verify", "--issuer-url", issuer.Issuer(), "--alg", "ES256", key.Token(liveClaims(`,"iss":"https://other.example"`)))
+	if r.code != exitYes || !strings.Contains(r.stderr, `the token's iss is "https://other.example", which is not --issuer-url`) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Whatever keeps the keys away makes the token neither good nor bad, and it is said at which step.
+func TestVerifyIssuerFaults(t *testing.T) {
+	key := jwkstest.NewKey("1", "ES256")
+	token := key.Token(liveClaims(""))
+	for _, tt := range []struct {
+		fault        jwkstest.Fault
+		step, advice string
+	}{
+		{jwkstest.NoSuchHost(), "DNS: " + jwkstest.Host, "is the host's name right"},
+		{jwkstest.Refused(), "connect: ", "is the port right"},
+		{jwkstest.CertificateExpired(), "TLS: the certificate has expired", "SSL_CERT_FILE"},
+		{jwkstest.CertificateOfAnotherHost(), "TLS: the certificate is for another host", "for that host"},
+		{jwkstest.CertificateUnknown(), "TLS: the certificate is signed by an unknown authority", "SSL_CERT_FILE"},
+		{jwkstest.Status(404), "status: ", "is the URL right?"},
+		{jwkstest.Status(500), "status: ", "try again later"},
+		{jwkstest.RetryAfter(503, "60"), "status: ", "try again later"},
+		{jwkstest.RedirectLoop(), "redirect: ", "curl -I"},
+		{jwkstest.ResetBody(), "body: ", "curl"},
+		{jwkstest.GzipBomb(), "body: ", "curl"},
+		{jwkstest.HangBody(), "body: ", "curl"},
+	} {
+		t.Run(tt.fault.Name, func(t *testing.T) {
+			t.Parallel()
+			issuer := jwkstest.New(t)
+			issuer.Publish(key)
+			issuer.Misbehave(tt.fault)
+			for flag, url := range map[string]string{"--issuer-url": issuer.Issuer(), "--jwks-url": issuer.URL()} {
+				wantUnavailable(t, issuer, flag, url, token, tt.step, tt.advice)
+			}
+		})
+	}
+}
+
+// What answers, but with no keys, is as good as away.
+func TestVerifyIssuerNonsense(t *testing.T) {
+	token := jwkstest.NewKey("1", "ES256").Token(liveClaims(""))
+	for name, body := range map[string]string{
+		"HTML": "<html>", "null": "null", "no keys": "{}", "empty": `{"keys":[]}`, "one that does not serve": `{"keys":[{"kty":"oct","kid":"s","k":"aGk"}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			issuer := jwkstest.New(t)
+			issuer.PublishBody(body)
+			wantUnavailable(t, issuer, "--jwks-url", issuer.URL(), token, "set: ", "the URL must lead to a JWK Set")
+			wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "set: ", "jwks_uri")
+		})
+	}
+	issuer := jwkstest.New(t)
+	issuer.ClaimIssuer(issuer.Issuer() + "/")
+	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "byte for byte")
+	issuer.Misbehave(jwkstest.Body("not metadata", "[]"))
+	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "a slash at the end")
+}
+
+func wantUnavailable(t *testing.T, issuer *jwkstest.Server, flag, url, token, step, advice string) {
+	t.Helper()
+	r := atIssuer(t, issuer, "verify", flag, url, "--alg", "ES256", token)
+	r.want(t, exitCannotTell, "")
+	said := "keyturn: no keys from " + flag + ": " + step
+	told := strings.Replace(r.stderr, ": discovery: ", ": ", 1) // where it was the metadata that did not come
+	if !strings.Contains(told, said) || !strings.Contains(told, advice) {
+		t.Errorf("stderr = %q, want %q and %q", r.stderr, said, advice)
+	}
+	r = atIssuer(t, issuer, "verify", flag, url, "--alg", "ES256", "--json", token)
+	if got := r.reason(t); r.code != exitCannotTell || got != "unavailable" || !strings.Contains(r.stderr, step[:strings.Index(step, ":")]) {
+		t.Errorf("exit code = %d, reason = %s, stderr = %s", r.code, got, r.stderr)
+	}
+}
+
+// A key that does not serve is named, and the others serve.
+func TestVerifyIssuerSkips(t *testing.T) {
+	issuer := jwkstest.New(t)
+	key := jwkstest.NewKey("1", "ES256")
+	issuer.Publish(key)
+	issuer.Misbehave(jwkstest.Among("a secret", `{"kty":"oct","kid":"leaked","k":"aGk"}`))
+	r := atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", key.Token(liveClaims("")))
+	if r.code != exitYes || !strings.Contains(r.stderr, `skipped key 0 ("leaked")`) || strings.Contains(r.stderr, "aGk") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// An issuer that has keys, but fails when it is asked about one that it did not have.
+func TestVerifyIssuerFailsAgain(t *testing.T) {
+	issuer := jwkstest.New(t)
+	issuer.Publish(jwkstest.NewKey("1", "ES256"))
+	flapping := jwkstest.Flapping() // 500 first
+	issuer.Misbehave(flapping)
+	token := jwkstest.NewKey("2", "ES256").Token(liveClaims(""))
+	atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", token)
+	r := atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", "--json", token)
+	if got := r.reason(t); r.code != exitCannotTell || got != "unavailable" || !strings.Contains(r.stderr, "could not be asked about this one: status: status 500") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestVerifyIssuerUsage(t *testing.T) {
+	set, secret := file(t, `{"keys":[]}`), file(t, testSecret)
+	const url = "https://issuer.example"
+	for _, tt := range []struct {
+		args   []string
+		phrase string
+	}{
+		{[]string{"--issuer-url", url, "--jwks-url", url}, "--jwks-url and --issuer-url: give one of them"},
+		{[]string{"--issuer-url", url, "--jwks", set}, "--jwks and --issuer-url: give one of them"},
+		{[]string{"--jwks-url", url, "--secret-file", secret}, "--secret-file and --jwks-url: give one of them"},
+		{[]string{"--jwks-url", url, "--redis", "redis://x"}, "--jwks-url and --redis: give one of them"},
+		{[]string{"--jwks-url", url, "--kid", "k"}, "have their own names"},
+		{[]string{"--jwks", set, "--allow-loopback"}, "--allow-loopback goes with"},
+		{[]string{"--issuer-url", "http://issuer.example"}, "--issuer-url: scheme http: want https (--allow-loopback"},
+		{[]string{"--issuer-url", "http://127.0.0.1:1"}, "--issuer-url: scheme http: want https (--allow-loopback"},
+		{[]string{"--issuer-url", "http://issuer.example", "--allow-loopback"}, "--issuer-url: scheme http: allowed on a loopback host only"},
+		{[]string{"--jwks-url", "issuer.example"}, "--jwks-url: want an absolute https URL"},
+		{[]string{"--jwks-url", "https://a:hush@issuer.example"}, "--jwks-url: user or password"},
+		{[]string{"--issuer-url", url + "?x=hush"}, "--issuer-url: an issuer has no query"},
+		{[]string{"--jwks-url", ""}, "--jwks-url: is empty"},
+	} {
+		r := keyturn(t, append(append([]string{"verify", "--alg", "ES256"}, tt.args...), "x")...)
+		r.wantUsage(t, tt.phrase)
+		if strings.Contains(r.stderr, "hush") {
+			t.Errorf("%q: stderr = %s", tt.args, r.stderr)
+		}
+	}
+}
+
+// The built command, with nothing put in the place of the network: what is on this machine is
+// reached if that is allowed by name, and what the certificate's authority is counts.
+func TestVerifyIssuerProcess(t *testing.T) {
+	issuer := jwkstest.New(t)
+	key := jwkstest.NewKey("1", "ES256")
+	issuer.Publish(key)
+	token := key.Token(liveClaims(""))
+	url := "https://" + issuer.Addr() + strings.TrimPrefix(issuer.URL(), issuer.Issuer())
+	says := func(r result, code int, phrase string) {
+		t.Helper()
+		if r.code != code || !strings.Contains(r.stderr, phrase) {
+			t.Errorf("exit code = %d, stderr = %s; want %d, %q", r.code, r.stderr, code, phrase)
+		}
+	}
+	verify := []string{"verify", "--alg", "ES256", "--jwks-url"}
+	says(process(t, "", append(verify, url, token)...), exitCannotTell, "address refused: address 127.0.0.1 is not a public one")
+	says(process(t, "", append(verify, url, "--allow-loopback", token)...), exitCannotTell, "TLS: the certificate is signed by an unknown authority")
+	says(process(t, "", append(verify, "http://"+closedPort(t)+"/jwks", "--allow-loopback", token)...), exitCannotTell, "connect: no connection to 127.0.0.1")
+}
+
+// closedPort returns a loopback address where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A plainIssuer is an issuer over http on loopback, as one may run beside a service.
+type plainIssuer struct {
+	url   string
+	set   string
+	close func()
+}
+
+func startPlainIssuer(t *testing.T, keys ...*jwkstest.Key) *plainIssuer {
+	t.Helper()
+	p := &plainIssuer{set: jwkstest.Set(keys...)}
+	mux := http.NewServeMux()
+	srv := httptest.NewServer(mux)
+	p.url, p.close = srv.URL, srv.Close
+	t.Cleanup(srv.Close)
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, p.url, p.url+"/jwks")
+	})
+	mux.HandleFunc("/jwks", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, p.set) })
+	return p
+}

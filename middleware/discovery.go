@@ -1,0 +1,69 @@
+package middleware
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyturn/keyturn/internal/jose"
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// Discovery returns a handler that tells where the public keys of a tenant are: the
+// metadata that readers look for when they are given nothing but an issuer
+// (OpenID Connect Discovery 1.0, section 4). It goes with [JWKS], which takes the
+// same src and tenant.
+//
+// issuer returns the "iss" of a tenant's tokens; it must be safe for concurrent use.
+// The metadata names that issuer, whatever host a request was for, and readers compare
+// it byte for byte with the one that they were given, so these must be the URLs by
+// which readers reach the two handlers:
+//
+//	Discovery   issuer + "/.well-known/openid-configuration"
+//	JWKS        issuer + "/.well-known/jwks.json"
+//
+// where a slash at the end of the issuer is not doubled. An issuer is an https URL,
+// without query and fragment; http is for a reader's tests on loopback.
+//
+// The metadata says which algorithms the tenant's keys have. It names no endpoint for
+// logging in: whoever issues the tokens may have none.
+//
+// It answers as JWKS does, with 404 for a tenant that has no issuer either: one for
+// which issuer returns "". It panics if src, tenant or issuer is nil.
+func Discovery(src PublicKeySource, tenant func(*http.Request) (string, error), issuer func(tenant string) string) http.Handler {
+	if src == nil || tenant == nil || issuer == nil {
+		panic("middleware: Discovery: nil source, tenant func or issuer func")
+	}
+	return &publisher{src: src, tenant: tenant, mediaType: "application/json", marshal: func(tenant string, keys []jose.PublicJWK) ([]byte, error) {
+		return marshalMetadata(issuer(tenant), keys)
+	}}
+}
+
+// metadata is what readers ask for. Those of OpenID Connect that are required of any
+// provider are there, but for authorization_endpoint.
+type metadata struct {
+	Issuer        string   `json:"issuer"`
+	JWKSURI       string   `json:"jwks_uri"`
+	ResponseTypes []string `json:"response_types_supported"`
+	SubjectTypes  []string `json:"subject_types_supported"`
+	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
+}
+
+func marshalMetadata(issuer string, keys []jose.PublicJWK) ([]byte, error) {
+	if issuer == "" {
+		return nil, fmt.Errorf("middleware: the tenant has no issuer: %w", keystore.ErrNotFound)
+	}
+	m := metadata{
+		Issuer: issuer, JWKSURI: strings.TrimSuffix(issuer, "/") + "/.well-known/jwks.json",
+		ResponseTypes: []string{"id_token"}, SubjectTypes: []string{"public"},
+	}
+	for _, k := range keys {
+		m.Algorithms = append(m.Algorithms, k.Algorithm)
+	}
+	slices.Sort(m.Algorithms)
+	m.Algorithms = slices.Compact(m.Algorithms)
+	return json.Marshal(m)
+}
