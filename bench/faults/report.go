@@ -56,8 +56,8 @@ are published 4.5 s before; tokens live for 3 s, and one more of leeway; an inst
 450 ms, is fresh for 2.25 s after a good sync, and signs for 3 s. A fault strikes again and again, at random times, until
 enough tokens are signed, while keys are also turned by hand. A token is signed by a random instance, and verified by random
 instances at once, at two random ages, and in the last quarter of a second in which the verifier has to accept it: until its
-exp and the leeway, less ClockSkew, by the verifier's own clock. Every other token is verified with a cache. An instance counts
-as fresh if it says so right before and right after.
+exp and the leeway, by the verifier's own clock. Every other token is verified with a cache. An instance counts as fresh if it
+says so right before and right after.
 
 `
 
@@ -73,17 +73,7 @@ func (r *report) zero(w io.Writer) {
 		fmt.Fprintf(w, "| %s | %d | %d | %d | %s | %s | %s | %d |\n", x.scenario.title, c.Strikes, c.Signed, c.Verified,
 			zero(c.RejectedFresh), zero(c.Lacking), zero(c.TwiceInLife), c.Rejected)
 	}
-	fmt.Fprint(w, "\nEach token is verified once more in the last 250 ms (ClockSkew) of its leeway, more than half a second after its exp by the\n",
-		"store's clock. There a verifier whose clock is behind the store's may have dropped its key, if a later key was promoted by hand\n",
-		"just then; Leeway >= 2 ClockSkew keeps this away from exp. ", lateRefusals(r.rows), "\n\n")
-}
-
-func lateRefusals(rows []row) string {
-	var late, refused int
-	for _, x := range rows {
-		late, refused = late+x.count.Late, refused+x.count.LateRefused
-	}
-	return fmt.Sprintf("Of %d such verifications, in all rows, %d were refused.", late, refused)
+	fmt.Fprintln(w)
 }
 
 func zero(n int) string {
@@ -96,10 +86,10 @@ func zero(n int) string {
 // cost has what the faults cost.
 func (r *report) cost(w io.Writer) {
 	fmt.Fprint(w, "## What it costs\n\n",
-		"*503*: unexpired tokens of which an instance could not tell. *Fenced*, *no signer*: refusals to sign, ErrFenced and ErrNoSigner. *Rotations*: keys that\n",
-		"took over, of them by hand. *Lost mints*: keys that the store had, and lost. *Other life*: places for which another life of the\n",
+		"*503*: unexpired tokens of which an instance could not tell. *Fenced*, *no signer*: refusals to sign, ErrFenced\n",
+		"and ErrNoSigner. *Rotations*: keys that took over, of them by hand. *Lost mints*: keys that the store had, and lost. *Other life*: places for which another life of the\n",
 		"store has another key. *Repairs*: rings into which something was merged back. *Resyncs*: buckets that were read again as a whole.\n",
-		"*Fresh again*: the longest from a fault's end until all instances were fresh.\n\n",
+		"*Fresh again*: the longest from a fault's end until all instances were fresh; microseconds where none had noticed yet, or all had recovered.\n\n",
 		"| fault | 503, fresh | 503, not fresh | fenced | no signer | of both, fresh | rotations | by hand | lost mints | other life | repairs | resyncs | fresh again |\n",
 		"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, x := range r.rows {

@@ -18,7 +18,6 @@ type count struct {
 
 	Signed, Verified          int
 	RejectedFresh, Rejected   int // unexpired tokens of unrevoked keys that were refused: by fresh instances, by others
-	Late, LateRefused         int // verifications in the last ClockSkew of the leeway, and those that were refused
 	Lacking                   int // tokens signed by a key that a fresh instance lacked
 	UnavailFresh, Unavailable int // 503: from fresh instances, from others
 	Fenced, NoSigner, Unsure  int // why nothing was signed; Unsure is anything else
@@ -102,15 +101,6 @@ func (t *tally) verdict(err error, fresh bool) {
 			t.sayLocked("503 of a fresh instance: %v", err)
 		default:
 			c.Unavailable++
-		}
-	})
-}
-
-func (t *tally) late(err error) {
-	t.do(func(c *count) {
-		c.Late++
-		if errors.Is(err, verifier.ErrInvalid) {
-			c.LateRefused++
 		}
 	})
 }

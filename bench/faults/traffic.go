@@ -26,13 +26,8 @@ type token struct {
 	signed time.Time
 }
 
-// end is until when a verifier has to accept the token, by the verifier's own clock: its
-// exp, and the leeway but for ClockSkew. A rotation by hand is in the past for whoever has
-// heard of it; to a clock behind the store's, it takes that much of an older key's time.
-func (t token) end() time.Time { return t.lateEnd().Add(-timing.ClockSkew) }
-
-// lateEnd is until when a verifier accepts the token if its key is there.
-func (t token) lateEnd() time.Time { return t.exp.Add(timing.Leeway) }
+// end is until when a verifier has to accept the token, by the verifier's own clock.
+func (t token) end() time.Time { return t.exp.Add(timing.Leeway) }
 
 func readToken(raw string, of tenant) (token, error) {
 	t := token{raw: raw, tenant: of, signed: time.Now()}
@@ -105,17 +100,14 @@ func (f *fleet) lacks(m *instance, t token) {
 	f.tally.lacking("%s lacks key %s of %s, which %s has just signed with: %v", m.name, t.kid, t.tenant.name, t.by, err)
 }
 
-// schedule has a token verified at once, twice while it lives, just before its end, and
-// after that.
+// schedule has a token verified at once, twice while it lives, and just before its end.
 func (f *fleet) schedule(t token) {
 	life := max(0, time.Until(t.exp))
 	f.after(0, t, f.some(1)[0])
 	f.after(f.between(0, life), t, nil)
 	f.after(f.between(0, life), t, nil)
-	for _, end := range []time.Time{t.end(), t.lateEnd()} {
-		m := f.some(1)[0]
-		f.after(end.Sub(m.now())-f.between(5*time.Millisecond, timing.ClockSkew), t, m)
-	}
+	last := f.some(1)[0]
+	f.after(t.end().Sub(last.now())-f.between(5*time.Millisecond, timing.ClockSkew), t, last)
 }
 
 // after verifies t in a while, at m or any instance that is there then.
@@ -137,17 +129,10 @@ func (f *fleet) verify(m *instance, t token) {
 	_, err := m.verifiers[t.cached].VerifyTenant(ctx, t.tenant.name, t.raw)
 	fresh := before && m.fresh(t.tenant.name)
 	now := m.now()
-	switch {
-	case err != nil && f.tally.isRevoked(t.kid):
-		return // it has to be refused
-	case now.Before(t.end()):
-		f.tally.verdict(err, fresh)
-	case now.Before(t.lateEnd()):
-		f.tally.late(err)
-		return
-	default:
-		return // it may be refused
+	if !now.Before(t.end()) || err != nil && f.tally.isRevoked(t.kid) {
+		return // it may be refused, or has to be
 	}
+	f.tally.verdict(err, fresh)
 	if errors.Is(err, verifier.ErrInvalid) {
 		f.tally.say("%s refuses, fresh %v, cache %d, a token of %s that %s signed %v ago with key %s, and that ends in %v: %v", m.name, fresh,
 			t.cached, t.tenant.name, t.by, time.Since(t.signed), t.kid, t.end().Sub(now), err)
