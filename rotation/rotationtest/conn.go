@@ -134,6 +134,9 @@ func (c *Conn) fate(what string) fate {
 	defer c.cluster.mu.Unlock()
 	c.calls++
 	f := fate{Faults: c.faults, before: c.faults.Before, after: c.faults.After}
+	if f.Spread == 0 && f.LoseRequest == 0 && f.LoseReply == 0 {
+		return f
+	}
 	rng := c.chance(what)
 	if f.Spread > 0 {
 		f.before += draw(rng, f.Spread)

@@ -56,7 +56,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		// The shortest that is allowed.
 		policy.MaxTokenTTL, policy.Leeway = 2*time.Second, 500*time.Millisecond
 	}
-	s := &sim{rng: rng, length: seconds(rng, 8, 20), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
+	s := &sim{rng: rng, length: seconds(rng, 7, 16), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
 	tenants := 1
 	switch n := rng.IntN(512); {
 	case n == 0:
@@ -121,7 +121,7 @@ func (s *sim) calm() {
 	for len(s.pending) > 0 {
 		s.sleep(s.pending[0].at - s.now())
 	}
-	s.sleep(s.policy.Freshness + 3*pollFor)
+	s.sleep(s.policy.Freshness + 2*pollFor)
 	for range 25 {
 		s.sleep(time.Duration(s.rng.ExpFloat64() * float64(30*time.Millisecond)))
 		s.use()
@@ -131,7 +131,7 @@ func (s *sim) calm() {
 			i.audit(tenant)
 		}
 	}
-	s.sleep(2 * time.Second) // what is under way ends
+	s.sleep(500 * time.Millisecond) // what is under way ends
 }
 
 // after makes f happen in a while. It happens in the driver's goroutine.

@@ -93,7 +93,7 @@ func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...stri
 	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: keks, tenants: tenants,
 		came: make(map[string]time.Duration), edits: make(map[string]time.Duration), lastLoss: -time.Hour}
 	w.h = &history{seed: seed, policy: w.policy, start: time.Now(), timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}}
-	w.bases = rotationtest.Faults{Before: time.Millisecond, After: time.Millisecond, Spread: time.Millisecond}
+	w.bases = rotationtest.Faults{Before: 2 * time.Millisecond} // what comes after costs as much time again, ours
 	w.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Seed: seed, Page: 3 + int(seed%5), Committed: w.committed})
 	return w
 }
