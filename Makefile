@@ -22,7 +22,7 @@ each = for module in $(MODULES); do echo "== $$module: $(1)"; (cd "$$module" && 
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: ## fetch what the tests need: system packages (Debian, root), Go modules, npm packages
@@ -49,6 +49,10 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 .PHONY: bench
 bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)
 	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
+
+.PHONY: jwks-table
+jwks-table: ## hostile issuers, read by us and by other libraries: writes the table of docs/jwks.md
+	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^TestHostileIssuers$$' .
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
