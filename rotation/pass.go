@@ -230,7 +230,7 @@ func (p *pass) absorbed(r *ring, err error) {
 	if err == nil {
 		return // settle follows
 	}
-	if old.err == nil {
+	if old.err == nil && p.ctx.Err() == nil {
 		p.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
 	}
 	out := *old
@@ -323,8 +323,12 @@ func (p *pass) write(r *ring, m merge, digest string) (bool, error) {
 	return true, nil
 }
 
-// note logs what has changed with this round, in few lines: there are many buckets.
+// note logs what has changed with this round, in few lines: there are many buckets. That
+// a pass was called off says nothing of the store.
 func (p *pass) note(failed int, err error, doubted int) {
+	if p.ctx.Err() != nil {
+		return
+	}
 	log, down := p.k.cfg.Logger, p.k.down
 	p.k.down = failed > 0
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -488,6 +489,27 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 			goleak.VerifyNone(t, running)
 		})
 	}
+}
+
+// A poll that Close calls off says nothing of the store, and is not logged as an outage.
+func TestClosingIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		m := join(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), "a", func(c *rotation.Config) {
+			c.TrustFirstRead, c.Logger = true, slog.New(slog.NewTextHandler(&out, nil))
+		})
+		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+			t.Fatal(err)
+		}
+		m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})
+		time.Sleep(310 * time.Millisecond) // a poll has begun, and has some of its deadline left
+		if err := m.Close(t.Context()); err == nil {
+			t.Error("Close: the acknowledgements cannot have been removed")
+		}
+		if out.String() != "" {
+			t.Errorf("logged: %s", out.String())
+		}
+	})
 }
 
 // within returns what comes from ends.
