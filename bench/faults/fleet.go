@@ -19,19 +19,31 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// timing is the fast policy of docs/rotation.md: a key signs for six seconds.
-var timing = rotation.Policy{
-	Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second, Leeway: time.Second,
-	ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 3 * time.Second,
+// A pace is how fast keys turn and instances poll.
+type pace struct {
+	rotation.Policy // of HS*
+	poll, deadline  time.Duration
 }
 
-const (
-	poll     = 250 * time.Millisecond
-	deadline = 450 * time.Millisecond
+// fast is the fast policy of docs/rotation.md: a key signs for six seconds.
+var fast = pace{
+	Policy: rotation.Policy{
+		Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second, Leeway: time.Second,
+		ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 3 * time.Second,
+	},
+	poll: 250 * time.Millisecond, deadline: 450 * time.Millisecond,
+}
 
-	// onePoll is within how long of a change everybody reachable has read it.
-	onePoll = poll + poll/5 + deadline
-)
+// slower is p with everything n times as long: a busy machine keeps up with it.
+func (p pace) slower(n time.Duration) pace {
+	for _, d := range []*time.Duration{&p.Every, &p.Propagation, &p.MaxTokenTTL, &p.Leeway, &p.ClockSkew, &p.Freshness, &p.Dwell, &p.SignFor, &p.poll, &p.deadline} {
+		*d *= n
+	}
+	return p
+}
+
+// onePoll is within how long of a change everybody reachable has read it.
+func (p pace) onePoll() time.Duration { return p.poll + p.poll/5 + p.deadline }
 
 // offsets are what the instances' clocks are off by: all within ClockSkew.
 var offsets = []time.Duration{-200 * time.Millisecond, -120 * time.Millisecond, -40 * time.Millisecond, 40 * time.Millisecond, 120 * time.Millisecond, 200 * time.Millisecond}
@@ -53,12 +65,12 @@ func tenantNames() []string {
 	return names
 }
 
-func (t tenant) policy() rotation.Policy {
-	p := timing
-	if p.Algorithm = t.alg; !t.alg.Symmetric() {
-		p.ReaderStaleness = 1500 * time.Millisecond
+func (p pace) policy(t tenant) rotation.Policy {
+	policy := p.Policy
+	if policy.Algorithm = t.alg; !t.alg.Symmetric() {
+		policy.ReaderStaleness = p.MaxTokenTTL / 2
 	}
-	return p
+	return policy
 }
 
 func newKEKs() *rotation.KEKs {
@@ -74,6 +86,7 @@ type fleet struct {
 	servers servers
 	tally   *tally
 	rate    int // tokens a second
+	pace    pace
 	log     *slog.Logger
 
 	mu      sync.Mutex
@@ -88,6 +101,7 @@ type fleet struct {
 // An instance is one service process, but for the process.
 type instance struct {
 	name      string
+	pace      pace
 	offset    time.Duration
 	link      *link
 	ears      *link // what it hears of changes by
@@ -126,7 +140,7 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 	for _, b := range []byte(name) {
 		seed = seed*31 + uint64(b)
 	}
-	f := &fleet{servers: s, tally: newTally(), rate: o.rate, log: o.log, rng: rand.New(rand.NewPCG(o.seed, seed))}
+	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, rng: rand.New(rand.NewPCG(o.seed, seed))}
 	if err := f.create(ctx); err != nil {
 		return nil, err
 	}
@@ -156,7 +170,7 @@ func (f *fleet) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: tenantNames(), Poll: poll, Deadline: deadline, OneShot: true})
+	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: tenantNames(), Poll: f.pace.poll, Deadline: f.pace.deadline, OneShot: true})
 	if err != nil {
 		return err
 	}
@@ -164,7 +178,7 @@ func (f *fleet) create(ctx context.Context) error {
 	r, err := rotation.NewRotator(k)
 	for _, t := range tenants {
 		if err == nil {
-			err = makeRing(ctx, r, t)
+			err = f.pace.makeRing(ctx, r, t)
 		}
 		if err == nil {
 			err = sleep(ctx, 150*time.Millisecond)
@@ -174,9 +188,9 @@ func (f *fleet) create(ctx context.Context) error {
 }
 
 // makeRing is Create, again and again while Redis does not answer in time.
-func makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
+func (p pace) makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
 	return await(ctx, "the ring of "+t.name, func() bool {
-		err := r.Create(ctx, t.name, t.policy())
+		err := r.Create(ctx, t.name, p.policy(t))
 		return err == nil || errors.Is(err, rotation.ErrRefused) // there is one
 	})
 }
@@ -186,7 +200,7 @@ func makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
 func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *rotation.Keyring, err error) {
 	for stop := time.Now().Add(patience); ; {
 		k, err = rotation.Open(ctx, store, cfg)
-		if err == nil || !errors.Is(err, keystore.ErrUnavailable) || time.Now().After(stop) || sleep(ctx, deadline) != nil {
+		if err == nil || !errors.Is(err, keystore.ErrUnavailable) || time.Now().After(stop) || sleep(ctx, fast.deadline) != nil {
 			return k, err
 		}
 	}
@@ -194,12 +208,12 @@ func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *ro
 
 // start starts an instance, which is not in step yet.
 func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*instance, error) {
-	m := &instance{name: name, offset: offset, link: newLink(f.servers.resolve), ears: newLink(f.servers.resolve), stopped: make(chan struct{})}
+	m := &instance{name: name, pace: f.pace, offset: offset, link: newLink(f.servers.resolve), ears: newLink(f.servers.resolve), stopped: make(chan struct{})}
 	store, err := m.store(f.servers.address())
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
-			KEKs: newKEKs(), Tenants: tenantNames(), Instance: name, Poll: poll, Deadline: deadline,
-			AllowBootstrap: true, Policy: timing, // the store must never look empty to it for long enough
+			KEKs: newKEKs(), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
+			AllowBootstrap: true, Policy: f.pace.Policy, // the store must never look empty to it for long enough
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
 	}
@@ -245,7 +259,7 @@ func (m *instance) equip() (err error) {
 		cfg := verifier.Config{CacheTTL: ttl, Now: m.now}
 		for _, t := range tenants {
 			cfg.Tenants = append(cfg.Tenants, verifier.Tenant{ID: t.name, Keys: m.keys, Algorithms: []keystore.Algorithm{t.alg},
-				Issuer: issuer(t.name), AnyAudience: true, Leeway: timing.Leeway})
+				Issuer: issuer(t.name), AnyAudience: true, Leeway: m.pace.Leeway})
 		}
 		if m.verifiers[i], err = verifier.New(cfg); err != nil {
 			return err

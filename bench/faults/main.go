@@ -41,7 +41,7 @@ func main() {
 	out := flag.String("out", "docs/faults.md", "the `file` to write")
 	atOnce := flag.Int("parallel", 3, "how many faults run at once")
 	verbose := flag.Bool("v", false, "show what the instances log")
-	o := options{log: slog.New(slog.DiscardHandler)}
+	o := options{pace: fast, log: slog.New(slog.DiscardHandler)}
 	flag.Uint64Var(&o.seed, "seed", 1, "chooses who is struck, and for how long")
 	flag.IntVar(&o.tokens, "tokens", 25_000, "how many tokens are signed under each fault, at least")
 	flag.IntVar(&o.rate, "rate", 500, "how many a second")

@@ -48,7 +48,7 @@ func race(ctx context.Context, rounds int) (r raceResult, err error) {
 	}
 	defer stop()
 	t := tenants[0]
-	if err := makeRing(ctx, starter.Rotator, t); err != nil {
+	if err := fast.makeRing(ctx, starter.Rotator, t); err != nil {
 		return r, err
 	}
 	end, err := startRacers(ctx, server.Addr())
@@ -82,7 +82,7 @@ func startRacer(ctx context.Context, addr, name string, trust bool) (*racer, fun
 		return nil, nil, errors.Join(err, client.Close())
 	}
 	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: []string{tenants[0].name}, Instance: name,
-		Poll: poll, Deadline: deadline, TrustFirstRead: trust})
+		Poll: fast.poll, Deadline: fast.deadline, TrustFirstRead: trust})
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
@@ -103,7 +103,7 @@ func (r *racer) makeDue(ctx context.Context, tenant string) error {
 			return false
 		}
 		newest = newestOf(s.Ring)
-		ripe := newest.Created.Add(timing.Freshness + timing.ClockSkew)
+		ripe := newest.Created.Add(fast.Freshness + fast.ClockSkew)
 		return s.Fresh && newest.State == rotation.Pending && time.Now().After(ripe) && time.Until(newest.ActivatesAt) > time.Second
 	})
 	if err != nil {

@@ -25,18 +25,20 @@ type scenario struct {
 // options say how much a run does.
 type options struct {
 	seed   uint64
-	tokens int  // at least so many are signed
-	rate   int  // a second
+	tokens int // at least so many are signed
+	rate   int // a second
+	pace   pace
 	short  bool // one strike, as short as it can be
 	log    *slog.Logger
 }
 
-// pick returns a random duration of a fault: in a short run the middle.
+// pick returns a random duration of a fault, at the run's pace: in a short run the middle.
 func (o options) pick(f *fleet, least, most time.Duration) time.Duration {
+	slower := o.pace.poll / fast.poll
 	if o.short {
-		return (least + most) / 2
+		return slower * (least + most) / 2
 	}
-	return f.between(least, most)
+	return slower * f.between(least, most)
 }
 
 var scenarios = []scenario{
@@ -48,7 +50,7 @@ var scenarios = []scenario{
 	{name: "cut-half", title: "partition of half", start: startSingle, strike: partition(len(offsets) / 2), text: textHalf},
 	{name: "cut-all", title: "partition of all", start: startSingle, strike: partition(len(offsets)), text: textAll},
 	{name: "slow", title: "slow by 50 ms", start: startSingle, strike: slow(50 * time.Millisecond), text: textSlow},
-	{name: "too-slow", title: "slow by more than the deadline", start: startSingle, strike: slow(600 * time.Millisecond), text: textTooSlow},
+	{name: "too-slow", title: "slow by more than the deadline", start: startSingle, strike: tooSlow, text: textTooSlow},
 	{name: "sentinel", title: "Sentinel failover", start: startSentinel, strike: strikeSentinel, text: textSentinel},
 	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", start: startClusterReplica, strike: strikeCluster, text: textCluster},
 	{name: "cluster-away", title: "Cluster: a primary away, and back", start: startCluster, strike: strikeClusterAway, text: textClusterAway},
@@ -94,7 +96,7 @@ func (f *fleet) holdMint(ctx context.Context, p *pair, begin, again func()) erro
 		}
 		p.between.Blackhole()
 		begin()
-		for stop := time.Now().Add(timing.Dwell * 7 / 10); time.Now().Before(stop); time.Sleep(time.Millisecond) {
+		for stop := time.Now().Add(f.pace.Dwell * 7 / 10); time.Now().Before(stop); time.Sleep(time.Millisecond) {
 			if n := f.unreplicated(ctx, p, known); n > 0 {
 				f.tally.do(func(c *count) { c.LostMints += n })
 				return nil
@@ -178,6 +180,11 @@ func slow(by time.Duration) func(context.Context, *fleet, options) error {
 		defer isolate(f.all(), (*redistest.Proxy).Heal)
 		return sleep(ctx, o.pick(f, 2*time.Second, 9*time.Second))
 	}
+}
+
+// tooSlow delays it for longer than the deadline.
+func tooSlow(ctx context.Context, f *fleet, o options) error {
+	return slow(f.pace.deadline*4/3)(ctx, f, o)
 }
 
 func strikeSentinel(ctx context.Context, f *fleet, _ options) error {

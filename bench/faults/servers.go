@@ -221,7 +221,7 @@ func info(ctx context.Context, s *redistest.Server, says string) bool {
 }
 
 // patience is how long something may take that has to happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // await asks done until it says yes.
 func await(ctx context.Context, what string, done func() bool) error {

@@ -24,13 +24,14 @@ type token struct {
 	cached int // 1: verified by the verifiers with a cache
 	by     string
 	signed time.Time
+	leeway time.Duration // of its verifiers
 }
 
 // end is until when a verifier has to accept the token, by the verifier's own clock.
-func (t token) end() time.Time { return t.exp.Add(timing.Leeway) }
+func (t token) end() time.Time { return t.exp.Add(t.leeway) }
 
-func readToken(raw string, of tenant) (token, error) {
-	t := token{raw: raw, tenant: of, signed: time.Now()}
+func (p pace) readToken(raw string, of tenant) (token, error) {
+	t := token{raw: raw, tenant: of, signed: time.Now(), leeway: p.Leeway}
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
 		return t, errors.New("a token has three parts")
@@ -75,7 +76,7 @@ func (f *fleet) issue(from *instance, of tenant, cached int) {
 	if err != nil {
 		return
 	}
-	t, err := readToken(raw, of)
+	t, err := f.pace.readToken(raw, of)
 	if err != nil {
 		f.tally.violation("%s signed what is no token: %v", from.name, err)
 		return
@@ -107,7 +108,7 @@ func (f *fleet) schedule(t token) {
 	f.after(f.between(0, life), t, nil)
 	f.after(f.between(0, life), t, nil)
 	last := f.some(1)[0]
-	f.after(t.end().Sub(last.now())-f.between(5*time.Millisecond, timing.ClockSkew), t, last)
+	f.after(t.end().Sub(last.now())-f.between(5*time.Millisecond, f.pace.ClockSkew), t, last)
 }
 
 // after verifies t in a while, at m or any instance that is there then.
@@ -209,7 +210,7 @@ func (f *fleet) remembered(of tenant, by *instance) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	t, err := readToken(raw, of)
+	t, err := f.pace.readToken(raw, of)
 	for _, m := range f.all() {
 		for range 3 {
 			_, _ = m.verifiers[1].VerifyTenant(context.Background(), of.name, raw)
