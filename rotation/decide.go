@@ -3,6 +3,7 @@ package rotation
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,12 +139,25 @@ func (s *scene) mint(p *proposal, policy Policy, seq int, activate time.Time, ma
 	if m.alg != policy.Algorithm {
 		return fmt.Errorf("rotation: material for %s, the policy has %s", m.alg, policy.Algorithm)
 	}
-	r := Record{Tenant: s.tenant, KID: m.kid, Seq: seq, Algorithm: policy.Algorithm, Created: s.now, ActivateAt: activate,
+	r := Record{Tenant: s.tenant, KID: m.kid, Seq: seq, Algorithm: policy.Algorithm, Created: s.created(p), ActivateAt: activate,
 		SignUntil: activate.Add(signPeriods * policy.Every), Origin: Generated, Timing: policy}
 	p.minted = append(p.minted, minting{r, m})
 	p.kid, p.seq, p.head = r.KID, seq, seq
 	s.announced(p, r.KID, &policy)
 	return nil
+}
+
+// created is when the next record of p is created: after all others, by which those that
+// are gone are told.
+func (s *scene) created(p *proposal) time.Time {
+	last := s.held.facts.Gone
+	for _, r := range s.held.records {
+		last = later(last, r.Created)
+	}
+	for i := range p.minted {
+		last = later(last, p.minted[i].Created)
+	}
+	return later(s.now, last.Add(time.Millisecond))
 }
 
 // due reports whether the ring has no key pending: a standby has to be there nearly
@@ -238,7 +252,7 @@ func (s *scene) usableFrom(k *planned) time.Time {
 // knows that exactly, and anyone can write what it says: so it is believed within what
 // is authentic, which was proposed just before, and for some time just after.
 func (s *scene) publishedAt(k *planned) time.Time {
-	earliest, latest := k.Created, k.Created
+	earliest, latest := k.Created.Add(-time.Millisecond), k.Created // see created
 	if announced, ok := s.held.facts.At(FactAnnounced, k.KID); ok {
 		latest = later(latest, announced)
 	}
@@ -373,26 +387,41 @@ func (s *scene) succeed(p *proposal, kid string, force bool, made func() (*mater
 }
 
 // collect decides about removing what verifies nothing any more: nil if there is
-// nothing to do.
+// nothing to do. What was removed is gone, whoever puts its record back: its place in the
+// order went with facts that are removed, too. So what is removed was created before all
+// that stays, but for what was revoked before it took effect, which stays revoked.
 func (s *scene) collect() *proposal {
-	p := &proposal{op: OpCollect}
-	gone := func(k *planned) bool {
+	over := func(k *planned) bool {
 		return s.held.plan.dropped(k, s.now.Add(-k.Timing.Freshness-k.Timing.ClockSkew))
 	}
-	for i := range s.held.plan.inOrder {
-		k := &s.held.plan.inOrder[i]
-		if !gone(k) {
-			break // a prefix only: order is what the rest is kept by
-		}
-		p.remove = append(p.remove, k.KID)
+	inOrder, left := s.held.plan.inOrder, s.held.plan.left
+	n := slices.IndexFunc(inOrder, func(k planned) bool { return !over(&k) })
+	if n < 0 {
+		n = len(inOrder)
 	}
-	for i := range s.held.plan.left {
-		if k := &s.held.plan.left[i]; gone(k) {
-			p.remove = append(p.remove, k.KID)
+	p := &proposal{op: OpCollect, remove: slices.Clone(s.held.litter)}
+	stays := time.Time{} // when the first of those that stay was created
+	for i := range inOrder[n:] {
+		if at := inOrder[n+i].Created; stays.IsZero() || at.Before(stays) {
+			stays = at
+		}
+	}
+	gone := s.held.facts.Gone
+	for i := range inOrder[:n] {
+		if k := &inOrder[i]; stays.IsZero() || k.Created.Before(stays) {
+			p.remove, gone = append(p.remove, k.KID), later(gone, k.Created)
+		}
+	}
+	for i := range left {
+		if over(&left[i]) {
+			p.remove = append(p.remove, left[i].KID)
 		}
 	}
 	if len(p.remove) == 0 {
 		return nil
+	}
+	if gone.After(s.held.facts.Gone) {
+		p.facts = append(p.facts, proposedFact{FactID{Kind: factGone}, gone, -forever, 0})
 	}
 	p.kid = p.remove[0]
 	return p

@@ -17,6 +17,10 @@ type Facts struct {
 
 	// Dead is when the ring was destroyed, or zero: the earliest counts.
 	Dead time.Time
+
+	// Gone is up to when the records were created that have been collected, or zero:
+	// whoever puts one back, it is nothing any more. The latest counts.
+	Gone time.Time
 }
 
 // A dated fact is one with its time.
@@ -59,6 +63,12 @@ func (f *Facts) Kill(at time.Time) {
 	}
 }
 
+// Collect learns that what was created until then has been collected.
+func (f *Facts) Collect(until time.Time) { f.Gone = later(f.Gone, until) }
+
+// gone reports whether the record has been collected.
+func (f Facts) gone(r *Record) bool { return !r.Created.After(f.Gone) }
+
 // Join returns what is known to either.
 func (f Facts) Join(g Facts) Facts {
 	j := f.Clone()
@@ -68,13 +78,14 @@ func (f Facts) Join(g Facts) Facts {
 	if !g.Dead.IsZero() {
 		j.Kill(g.Dead)
 	}
+	j.Collect(g.Gone)
 	return j
 }
 
 // of returns the facts without those that no record needs: what was revoked is
 // never forgotten, the rest goes with its record.
 func (f Facts) of(kept func(kid string) bool) Facts {
-	g := Facts{Dead: f.Dead}
+	g := Facts{Dead: f.Dead, Gone: f.Gone}
 	for id, at := range f.All {
 		if id.Kind == FactRevoked || kept(id.KID) {
 			g.Add(id.Kind, id.KID, at)
@@ -91,12 +102,14 @@ func (f *Facts) forget(kind FactKind, kid string) {
 }
 
 // Clone returns a copy that shares nothing.
-func (f Facts) Clone() Facts { return Facts{at: slices.Clip(slices.Clone(f.at)), Dead: f.Dead} }
+func (f Facts) Clone() Facts {
+	return Facts{at: slices.Clip(slices.Clone(f.at)), Dead: f.Dead, Gone: f.Gone}
+}
 
 // Equal reports whether both hold the same.
 func (f Facts) Equal(g Facts) bool {
 	same := func(a, b dated) bool { return a.FactID == b.FactID && a.at.Equal(b.at) }
-	return f.Dead.Equal(g.Dead) && slices.EqualFunc(f.at, g.at, same)
+	return f.Dead.Equal(g.Dead) && f.Gone.Equal(g.Gone) && slices.EqualFunc(f.at, g.at, same)
 }
 
 // A FactID names a fact.

@@ -33,6 +33,7 @@ type held struct {
 	facts      Facts
 	tenantKeys []sealedTenantKey
 	published  []publication
+	litter     []string // kids that are gone, and in the store again
 	plan       *plan
 }
 
@@ -96,8 +97,15 @@ func publications(fields map[string][]byte) []publication {
 	return all
 }
 
-// planned makes the plan of h, and returns h.
+// planned makes the plan of h, without what is gone, and returns h.
 func (h *held) planned() *held {
+	h.records = slices.DeleteFunc(h.records, func(r *heldRecord) bool {
+		gone := h.facts.gone(&r.Record)
+		if gone {
+			h.litter = append(slices.Clip(h.litter), r.KID)
+		}
+		return gone
+	})
 	slices.SortFunc(h.records, func(a, b *heldRecord) int { return strings.Compare(a.KID, b.KID) })
 	h.plan = newPlan(h.plain(), h.facts)
 	return h

@@ -264,7 +264,7 @@ func (l *loop) learn(a *ask) {
 	if old == nil {
 		return
 	}
-	h := &held{head: old.head, records: slices.Clone(old.records), tenantKeys: old.tenantKeys, published: old.published}
+	h := &held{head: old.head, records: slices.Clone(old.records), tenantKeys: old.tenantKeys, published: old.published, litter: old.litter}
 	h.facts = old.facts.Join(a.learned).of(func(kid string) bool { return old.find(kid) != nil })
 	r.state.Store(h.planned())
 	h.settle(old, r.step.Load().complete)

@@ -54,7 +54,8 @@ func (m *merger) merge() merge {
 		m.republish(r)
 	}
 	m.announcePromotions()
-	healed := &held{head: m.union.head, records: slices.Clone(m.union.records), tenantKeys: m.union.tenantKeys, published: m.union.published}
+	healed := &held{head: m.union.head, records: slices.Clone(m.union.records), tenantKeys: m.union.tenantKeys, published: m.union.published,
+		litter: m.union.litter}
 	healed.facts = m.healedFacts()
 	healed.planned()
 	p := m.proposal(healed, missing)
@@ -68,16 +69,20 @@ func (m *merger) merge() merge {
 // collected, and goes.
 func (m *merger) join() *held {
 	u := &held{head: m.theirs.head, facts: m.theirs.facts, records: slices.Clone(m.theirs.records),
-		tenantKeys: slices.Clone(m.theirs.tenantKeys), published: m.theirs.published}
+		tenantKeys: slices.Clone(m.theirs.tenantKeys), published: m.theirs.published, litter: m.theirs.litter}
 	if m.mine == nil {
 		return u.planned()
 	}
-	u.facts = u.facts.Join(m.mine.facts)
+	mine := m.mine.facts
+	if m.superseded() {
+		mine.Gone = time.Time{}
+	}
+	u.facts = u.facts.Join(mine)
 	if !u.facts.Dead.IsZero() {
 		return (&held{head: u.head, facts: u.facts}).planned()
 	}
 	for _, r := range m.mine.records {
-		if m.theirs.find(r.KID) == nil {
+		if m.theirs.find(r.KID) == nil && !u.facts.gone(&r.Record) {
 			u.records = append(u.records, r)
 		}
 	}
@@ -106,6 +111,17 @@ func (m *merger) join() *held {
 	}
 	return u
 }
+
+// superseded reports whether the store was rolled back to before what we know to be gone,
+// while we were away for so long that others have had to take it for the truth: they sign
+// with what is gone to us.
+func (m *merger) superseded() bool {
+	newest, signer := m.mine.newest(), m.theirs.plan.signer(m.now)
+	return newest != nil && m.away(&newest.Timing) && signer != nil && m.mine.facts.gone(signer.Record)
+}
+
+// away reports whether we cannot have been signing for some time.
+func (m *merger) away(p *Policy) bool { return m.good.IsZero() || age(m.local, m.good) > p.SignFor }
 
 // missing returns the records that the store lacks.
 func (m *merger) missing() []*heldRecord {
@@ -143,8 +159,7 @@ func (m *merger) republish(r *heldRecord) {
 		return
 	}
 	confirmed := !m.good.IsZero() && m.good.After(r.Created.Add(r.Timing.Dwell))
-	away := m.good.IsZero() || age(m.local, m.good) > r.Timing.SignFor
-	if (away || !confirmed) && m.supplants(r) {
+	if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {
 		m.news.Add(FactRepublished, r.KID, m.soon())
 		if _, theirs := m.theirs.facts.At(FactPromoted, r.KID); !theirs {
 			m.forgotten[FactID{FactPromoted, r.KID}] = true
@@ -156,7 +171,7 @@ func (m *merger) republish(r *heldRecord) {
 // One that comes before that in order has retired, and is merely put back.
 func (m *merger) supplants(r *heldRecord) bool {
 	signer := m.theirs.plan.signer(m.now)
-	if signer == nil {
+	if signer == nil || m.union.facts.gone(signer.Record) {
 		return false
 	}
 	theirs := m.union.planOf(m.union.find(signer.KID))
@@ -170,7 +185,7 @@ func (m *merger) assert() {
 	asserted := Facts{}
 	for _, r := range m.union.records {
 		old := m.mine.find(r.KID)
-		if old == nil || m.good.IsZero() || age(m.local, m.good) > r.Timing.SignFor {
+		if old == nil || m.away(&r.Timing) {
 			continue
 		}
 		again, ok := m.theirs.facts.At(FactRepublished, r.KID)
@@ -241,6 +256,9 @@ func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
 		if field := factField(id.Kind, id.KID); !m.garbled(field) || m.replaceable(field) {
 			p.facts = append(p.facts, m.bounded(id, at))
 		}
+	}
+	if gone := healed.facts.Gone; gone.After(m.theirs.facts.Gone) && (!m.garbled(fieldGone) || m.replaceable(fieldGone)) {
+		p.facts = append(p.facts, m.bounded(FactID{Kind: factGone}, gone))
 	}
 	if p.head+len(p.merged)+len(p.tenantKeys)+len(p.facts) == 0 {
 		return nil

@@ -190,8 +190,11 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 	return r, nil
 }
 
-// factDead is the kind of the fact that a ring was destroyed. It has no kid.
-const factDead FactKind = 'd'
+// Facts about a ring, and not about one of its records, have no kid.
+const (
+	factDead FactKind = 'd' // it was destroyed
+	factGone FactKind = 'g' // up to when the records were created that have been collected
+)
 
 // sealFact returns what to store of a fact. That is not secret, and so in the
 // open; its MAC is under a key from the KEK, since it has to outlive the tenant
@@ -235,7 +238,7 @@ func checkFact(tenant string, kind FactKind, kid string) error {
 	switch {
 	case !isText(tenant, 1, maxTenant):
 		return fmt.Errorf("%w: a fact of a tenant of %d bytes", ErrMalformed, len(tenant))
-	case kind == factDead && kid == "":
+	case (kind == factDead || kind == factGone) && kid == "":
 		return nil
 	case !kind.known():
 		return fmt.Errorf("%w: a fact of no known kind", ErrMalformed)
@@ -249,6 +252,7 @@ func checkFact(tenant string, kind FactKind, kid string) error {
 const (
 	fieldHead      = "head"
 	fieldDead      = "dead"
+	fieldGone      = "gone"
 	prefixRecord   = "k:"
 	prefixKey      = "tk:"
 	prefixPublish  = "p:" // when a record was published, in the open: not for us
@@ -257,8 +261,11 @@ const (
 
 // factField returns the name of the field that holds a fact.
 func factField(kind FactKind, kid string) string {
-	if kind == factDead {
+	switch kind {
+	case factDead:
 		return fieldDead
+	case factGone:
+		return fieldGone
 	}
 	return string(rune(kind)) + ":" + kid
 }
@@ -340,6 +347,12 @@ func (o *ringOpener) open(field string) error {
 		at, err := openFact(o.keks, o.tenant, factDead, "", value)
 		if err == nil {
 			o.ring.facts.Kill(at)
+		}
+		return err
+	case field == fieldGone:
+		at, err := openFact(o.keks, o.tenant, factGone, "", value)
+		if err == nil {
+			o.ring.facts.Collect(at)
 		}
 		return err
 	case !o.ring.facts.Dead.IsZero() && (prefix+":" == prefixKey || prefix+":" == prefixRecord):

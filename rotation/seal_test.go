@@ -400,8 +400,12 @@ func TestFlipEveryByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gone, err := sealFact(keks, "acme", factGone, "", sealedAt)
+	if err != nil {
+		t.Fatal(err)
+	}
 	values := maps.Clone(s.fields)
-	values[fieldDead] = dead
+	values[fieldDead], values[fieldGone] = dead, gone
 	for field, value := range values {
 		if !sealed(field) {
 			continue
@@ -448,6 +452,8 @@ func in(ring *openedRing, field string) bool {
 	switch {
 	case field == fieldDead:
 		return !ring.facts.Dead.IsZero()
+	case field == fieldGone:
+		return !ring.facts.Gone.IsZero()
 	case prefix == "tk":
 		return ring.tenantKeys[name] != nil
 	case prefix == "k":
@@ -692,7 +698,7 @@ func TestSealFactRefuses(t *testing.T) {
 		at     time.Time
 	}{
 		{"", FactRevoked, "k", sealedAt}, {"\xff", FactRevoked, "k", sealedAt}, {"acme", 0, "k", sealedAt}, {"acme", 'k', "k", sealedAt},
-		{"acme", FactRevoked, "", sealedAt}, {"acme", factDead, "k", sealedAt}, {"acme", FactRevoked, "\xff", sealedAt},
+		{"acme", FactRevoked, "", sealedAt}, {"acme", factDead, "k", sealedAt}, {"acme", factGone, "k", sealedAt}, {"acme", FactRevoked, "\xff", sealedAt},
 		{"acme", FactRevoked, "k", time.Time{}}, {"acme", FactRevoked, "k", sealedAt.Add(1)}, {"acme", FactRevoked, "k", maxDate},
 	} {
 		if blob, err := sealFact(keks, tt.tenant, tt.kind, tt.kid, tt.at); err == nil || blob != nil {

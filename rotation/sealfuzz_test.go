@@ -117,7 +117,7 @@ func FuzzOpenFact(f *testing.F) {
 		if again, err := sealFact(keks, tenant, kind, kid, at); err != nil || sealed.kek.id == v.KEK.ID && !bytes.Equal(again, blob) {
 			t.Errorf("%x is sealed again as %x, %v", blob, again, err)
 		}
-		for _, other := range append(slices.Clone(kinds), factDead) {
+		for _, other := range append(slices.Clone(kinds), factDead, factGone) {
 			if _, err := openFact(keks, tenant, other, kid, blob); err == nil && other != kind {
 				t.Errorf("a fact of kind %c opens as %c", kind, other)
 			}
@@ -190,6 +190,9 @@ func FuzzOpenRing(f *testing.F) {
 		}
 		if !got.facts.Dead.IsZero() {
 			t.Error("destroyed")
+		}
+		if !got.facts.Gone.IsZero() && !got.facts.Gone.Equal(ring.facts.Gone) {
+			t.Errorf("gone until %v", got.facts.Gone)
 		}
 		if err == nil {
 			for field := range fields {

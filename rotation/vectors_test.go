@@ -155,8 +155,11 @@ func (v *vectors) sealFact(t testing.TB, tenant string, f vectorFact) []byte {
 }
 
 func (f vectorFact) field() string {
-	if f.Kind == "d" {
+	switch f.Kind {
+	case "d":
 		return "dead"
+	case "g":
+		return "gone"
 	}
 	return f.Kind + ":" + f.KID
 }
@@ -224,6 +227,7 @@ func newVectors(t testing.TB) *vectors {
 	for i, kind := range []string{"x", "a", "f", "r", "w"} {
 		v.Facts = append(v.Facts, vectorFact{Kind: kind, KID: v.Records[i%4].KID, At: 1_800_000_001_000 + uint64(i)})
 	}
+	v.Facts = append(v.Facts, vectorFact{Kind: "g", At: base.Created - 1})
 	v.Fields["tk:"+v.Key.ID] = hex.EncodeToString(v.sealKey(t))
 	for _, r := range v.Records {
 		v.Fields["k:"+r.KID] = hex.EncodeToString(v.sealRecord(t, r))
@@ -275,6 +279,9 @@ func (v *vectors) refuse(t testing.TB) {
 	refuse("tampered", "a revocation made a promotion", "a:"+hs.KID, unhex(t, v.Fields["x:"+hs.KID]))
 	refuse("tampered", "a revocation of another tenant", "x:"+es.KID, v.sealFact(t, "globex", vectorFact{Kind: "x", KID: es.KID, At: 1_800_000_001_000}))
 	refuse("tampered", "a revocation made dead", "dead", unhex(t, v.Fields["x:"+hs.KID]))
+	refuse("tampered", "what is gone made dead", "dead", unhex(t, v.Fields["gone"]))
+	refuse("tampered", "a revocation made what is gone", "gone", unhex(t, v.Fields["x:"+hs.KID]))
+	refuse("tampered", "more gone than is", "gone", edit("gone", set(11, 0xff)))
 	refuse("tampered", "a revocation at another time", "x:"+hs.KID, edit("x:"+hs.KID, set(11, 0)))
 	refuse("tampered", "a tenant key under another id", "tk:0011223344556678", unhex(t, v.Fields[key]))
 	refuse("wrong_kek", "a tenant key with another check value", key, edit(key, set(12+1+16, 0xee)))
@@ -439,6 +446,10 @@ func TestVectors(t *testing.T) {
 	}
 	var facts Facts
 	for _, f := range v.Facts {
+		if f.Kind == "g" {
+			facts.Collect(ms(f.At))
+			continue
+		}
 		facts.Add(FactKind(f.Kind[0]), f.KID, ms(f.At))
 	}
 	if !ring.facts.Equal(facts) {

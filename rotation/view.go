@@ -60,10 +60,15 @@ func (k RingKey) Verifies() bool { return k.State != Dropped && k.State != Revok
 // A key verifies until the last token that anyone may have signed with it has
 // ended: a cut-off instance signs on for SignFor after its last good sync, and
 // may have missed a promotion or a merge for so long.
+//
+// What was created until [Facts.Gone] is not part of the ring any more: it ended long
+// ago, and its place in the order with the facts that it depended on.
 func View(records []Record, facts Facts, now time.Time) Ring {
-	of := make([]*Record, len(records))
+	of := make([]*Record, 0, len(records))
 	for i := range records {
-		of[i] = &records[i]
+		if !facts.gone(&records[i]) {
+			of = append(of, &records[i])
+		}
 	}
 	return newPlan(of, facts).at(now)
 }
@@ -90,6 +95,7 @@ type planned struct {
 	revokedAt   time.Time
 }
 
+// newPlan takes records of which none is gone.
 func newPlan(records []*Record, facts Facts) *plan {
 	if !facts.Dead.IsZero() {
 		return &plan{dead: true}

@@ -161,6 +161,9 @@ func TestJoin(t *testing.T) {
 			if rapid.Bool().Draw(t, "dead") {
 				f.Kill(someTime(t, time.Hour))
 			}
+			if rapid.Bool().Draw(t, "gone") {
+				f.Collect(someTime(t, time.Hour))
+			}
 			return f
 		}
 		a, b, c := draw(), draw(), draw()

@@ -113,6 +113,11 @@ var mutants = []mutant{
 		pkg:   simulator, run: "TestTimelineL|TestHistories",
 	},
 	{
+		name:  "what was collected returns",
+		edits: []edit{{"rotation/decide.go", "if gone.After(s.held.facts.Gone) {", "if false {"}},
+		pkg:   here, run: "TestACollectedKey",
+	},
+	{
 		name:  "a holder does not assert",
 		edits: []edit{{"rotation/merge.go", "\tm.assert()\n", ""}},
 		pkg:   simulator, run: "TestTimelineD|TestHistories",
