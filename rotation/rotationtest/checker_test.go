@@ -422,12 +422,15 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		if e.commit != nil && e.commit.Op == rotation.OpRevoke && mints(e.commit) {
 			waits[e.tenant] = e.at + p.Freshness + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
 		}
+		if e.commit != nil && e.commit.Op == rotation.OpMerge && len(e.commit.facts[rotation.FactRevoked]) > 0 { // it may sign here, which there it did not
+			waits[e.tenant] = max(waits[e.tenant], e.at+p.Freshness+p.ReaderStaleness+3*(p.ClockSkew+c.timing.deadline))
+		}
 		if e.commit != nil && len(e.commit.facts[rotation.FactRepublished]) > 0 &&
 			(e.at <= waits[e.tenant] || len(e.commit.facts[rotation.FactRevoked]) > 0) { // what is to take over was lost with it
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
 		if e.commit != nil && e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
-			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline)
+			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + c.timing.latency
 		}
 		if e.kind != evSign || e.result == ok || !e.fresh || c.beyondS {
 			continue
@@ -435,7 +438,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		switch {
 		case e.at <= waits[e.tenant]:
 		case e.result == fenced && e.at <= unsure[e.tenant]:
-		case e.result == noSigner && c.expired(e):
+		case e.result == noSigner && (c.expired(e) || c.forgotten(e)):
 		default:
 			report(n, "a fresh instance cannot sign: %v", e.err)
 		}
@@ -453,6 +456,13 @@ func (c *checker) expired(e event) bool {
 	}
 	spoilt := slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool { return at <= e.at })
 	return end && (spoilt || e.holder == "")
+}
+
+// forgotten reports whether all that is left of a ring that was edited takes effect later:
+// who held the rest is gone.
+func (c *checker) forgotten(e event) bool {
+	effective := func(k rotation.RingKey) bool { return !k.ActivatesAt.After(c.start.Add(e.at)) }
+	return len(c.edited[e.tenant]) > 0 && c.edited[e.tenant][0] <= e.at && !slices.ContainsFunc(e.audit.keys, effective)
 }
 
 // editsNoticed: what somebody without the KEK has deleted, or replaced by what there

@@ -87,6 +87,16 @@ func (c *coverage) add(h *history, bad bool) {
 	c.counts["history"]++
 	c.counts["token"] += len(h.tokens)
 	c.counts["instance"] += len(h.instances)
+	if len(h.instances) >= 12 {
+		c.counts["history with 12 instances or more"]++
+	}
+	tenants := make(map[string]bool)
+	for _, t := range h.tokens {
+		tenants[t.tenant] = true
+	}
+	if len(tenants) >= 20 {
+		c.counts["history with 20 tenants or more"]++
+	}
 	if bad {
 		c.bad++
 		c.counts["history with a violation"]++
@@ -115,7 +125,7 @@ func (c *coverage) add(h *history, bad bool) {
 func (c *coverage) missing() []string {
 	want := []string{"op rotate ok", "op rotate forced ok", "op promote ok", "op promote forced ok", "op revoke ok", "op revoke forced ok", "op set ok",
 		"commit create", "commit mint", "commit promote", "commit rotate", "commit revoke", "commit merge", "commit collect",
-		"sign ok", "sign fenced", "verify ok", "verify not found", "verify unavailable", "knows ok", "loss"}
+		"history with 12 instances or more", "history with 20 tenants or more", "sign ok", "sign fenced", "verify ok", "verify not found", "verify unavailable", "knows ok", "loss"}
 	for _, f := range faultKinds {
 		want = append(want, "fault "+f.name)
 	}

@@ -56,14 +56,17 @@ func newSim(t *testing.T, seed uint64) *sim {
 		// The shortest that is allowed.
 		policy.MaxTokenTTL, policy.Leeway = 2*time.Second, 500*time.Millisecond
 	}
+	if rng.IntN(3) == 0 { // so that a manual change is not overtaken by the next scheduled one
+		policy.Every = seconds(rng, 6, 25).Truncate(time.Millisecond)
+	}
 	s := &sim{rng: rng, length: seconds(rng, 7, 16), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
 	tenants := 1
 	switch n := rng.IntN(512); {
-	case n == 0:
+	case n < 4:
 		s.most, s.length, tenants = 12, seconds(rng, 20, 40), 1+rng.IntN(50)
-	case n < 28:
+	case n < 64:
 		s.most, s.length, tenants = 4+rng.IntN(7), seconds(rng, 15, 40), 1+rng.IntN(5)
-	case n < 160:
+	case n < 192:
 		tenants = 2
 	}
 	var names []string
@@ -473,6 +476,15 @@ var faultKinds = []faultKind{
 				f[name] = value
 			}
 		})
+	})},
+	{"old field put back", onServers(func(s *sim) {
+		tenant := s.tenants[0]
+		if len(s.copies[tenant]) == 0 {
+			return
+		}
+		old := pick(s.rng, s.copies[tenant])
+		field := pick(s.rng, keysOf(old))
+		s.edit(tenant, "edit: put back "+field[:min(7, len(field))], func(f map[string][]byte) { f[field] = old[field] })
 	})},
 	{"wrong type", func(s *sim) (func(), bool) {
 		if s.split {
