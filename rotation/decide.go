@@ -45,6 +45,8 @@ type scene struct {
 	now      time.Time
 	deadline time.Duration
 	held     *held // complete, and authentic
+
+	sent, received time.Time // around now, by our clock
 }
 
 // A minting is a record that is to be sealed.
@@ -63,8 +65,9 @@ type proposal struct {
 	merged     []*heldRecord // sealed already
 	tenantKeys []sealedTenantKey
 	facts      []proposedFact
-	bounds     []Bound  // besides those of the facts
-	remove     []string // kids: all but their revocation
+	bounds     []Bound       // besides those of the facts
+	remove     []string      // kids: all but their revocation
+	known      time.Duration // how long after it was published what was minted may sign, at the earliest
 }
 
 // A proposedFact is to lie from from to to after the time of the store.
@@ -110,7 +113,7 @@ func (s *scene) announced(p *proposal, kid string, timing *Policy) {
 // create decides about the first ring of a tenant: one key that signs now, and one
 // that is pending.
 func (s *scene) create(policy Policy, made func() (*material, error)) (*proposal, error) {
-	if s.digest != "" {
+	if h := s.held; len(h.records)+len(h.tenantKeys) > 0 || !h.facts.Equal(Facts{}) {
 		return nil, s.refuse("", "it has a ring already", time.Time{})
 	}
 	p := &proposal{op: OpCreate}
@@ -144,6 +147,7 @@ func (s *scene) mint(p *proposal, policy Policy, seq int, activate time.Time, ma
 	p.minted = append(p.minted, minting{r, m})
 	p.kid, p.seq, p.head = r.KID, seq, seq
 	s.announced(p, r.KID, &policy)
+	p.known = s.known(&policy)
 	return nil
 }
 
@@ -237,6 +241,9 @@ func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*propo
 	if err := s.ring(); err != nil {
 		return nil, err
 	}
+	if err := s.room(true); err != nil {
+		return nil, err
+	}
 	p := &proposal{op: OpMint}
 	return p, s.mintNext(p, policy, s.lastInOrder(), made)
 }
@@ -244,8 +251,17 @@ func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*propo
 // usableFrom returns when every fresh instance knows k, and every reader of the
 // JWK Set: from then on it may sign.
 func (s *scene) usableFrom(k *planned) time.Time {
-	t := &k.Timing
-	return s.publishedAt(k).Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)
+	return s.publishedAt(k).Add(s.known(&k.Timing))
+}
+
+// known is how long after it was published a key of that policy is known. Who has not
+// heard of the policy calls itself fresh, and reads the JWK Set, by another one of the ring.
+func (s *scene) known(p *Policy) time.Duration {
+	t := p.Freshness + p.ClockSkew + p.ReaderStaleness
+	for _, r := range s.held.records {
+		t = max(t, r.Timing.Freshness+r.Timing.ClockSkew+r.Timing.ReaderStaleness)
+	}
+	return t
 }
 
 // publishedAt returns when k became known, anew if it was merged back. Only the store
@@ -281,9 +297,39 @@ func (s *scene) promote(kid string, force bool) (*proposal, error) {
 	if from := s.usableFrom(k); !force && s.now.Before(from) {
 		return nil, s.tooFresh(k)
 	}
+	if err := s.room(len(s.held.plan.pending(s.now)) == 1); err != nil {
+		return nil, err
+	}
 	p := &proposal{op: OpPromote}
 	s.makeSign(p, k, force)
 	return p, nil
+}
+
+// room refuses to have a key retire, or another minted, if the JWK Set would get too
+// large: its readers bound it. By schedule it does not, as the policy sees to that.
+func (s *scene) room(another bool) error {
+	var drops []time.Time // when those that are published drop out
+	n := 0
+	for i := range s.held.plan.inOrder {
+		k := &s.held.plan.inOrder[i]
+		_, public := s.held.recordOf(k).key.Public()
+		if !public || !k.published(s.now) {
+			continue
+		}
+		n++
+		if !k.droppedAt.IsZero() {
+			drops = append(drops, k.droppedAt.Add(2*k.Timing.ClockSkew))
+		}
+	}
+	if another {
+		n++
+	}
+	if n <= maxPublished || len(drops) == 0 {
+		return nil
+	}
+	slices.SortFunc(drops, time.Time.Compare)
+	return s.refuse("", fmt.Sprintf("it would publish %d keys at once, of which readers take %d: revoke one, or wait until the tokens of another have ended", n, maxPublished),
+		drops[min(n-maxPublished, len(drops))-1])
 }
 
 func (s *scene) tooFresh(k *planned) error {
@@ -335,6 +381,9 @@ func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, e
 	if from := s.usableFrom(next); !force && s.now.Before(from) {
 		return nil, s.tooFresh(next)
 	}
+	if err := s.room(len(pending) == 1); err != nil {
+		return nil, err
+	}
 	p := &proposal{op: OpRotate}
 	if promoted := *next; len(pending) == 1 {
 		promoted.activatesAt = s.past()
@@ -383,7 +432,7 @@ func (s *scene) succeed(p *proposal, kid string, force bool, made func() (*mater
 		return s.refuse(kid, "it signs, and no key is pending that could take over; force it, and the tenant has no key to sign with for a while", time.Time{})
 	}
 	t := s.policy()
-	return s.mint(p, *t, s.held.maxSeq()+1, s.now.Add(t.Freshness+t.ClockSkew+t.ReaderStaleness), made)
+	return s.mint(p, *t, s.held.maxSeq()+1, s.now.Add(s.known(t)), made)
 }
 
 // collect decides about removing what verifies nothing any more: nil if there is

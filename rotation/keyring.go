@@ -22,7 +22,8 @@ type Config struct {
 	KEKs *KEKs
 
 	// Tenants are those whose rings are held. None means all that the store has,
-	// and will have.
+	// and will have: then whoever can write it can name one whose ring cannot be
+	// read, and the keyring is not ready.
 	Tenants []string
 
 	// Instance names this process in the store, for whoever asks who has heard
@@ -190,8 +191,10 @@ type bucket struct {
 // then is in doubt for a while, if no other one vouches for what it read: see
 // [Keyring.WaitReady]. ctx bounds Open alone.
 //
-// It reports an error that wraps [keystore.ErrUnavailable] if the store cannot be
-// read, and one that wraps [ErrWrongKEK] if no ring can be opened for that.
+// It reports an error that wraps [keystore.ErrUnavailable] if nothing of the store can
+// be read, and one that wraps [ErrWrongKEK] if no ring can be opened for that. What else
+// cannot be read, such as one server of a Cluster, is tried again with each poll:
+// [Keyring.Status] says so, and [Keyring.WaitReady] waits for it.
 func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -228,15 +231,34 @@ func (k *Keyring) opened(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("rotation: the keyring was not opened: %w: %w", keystore.ErrUnavailable, err)
 	}
+	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
 		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) { // a clock may be put right
-			return fmt.Errorf("rotation: the keyring cannot be opened: %w", b.err)
+			failed, why = failed+1, b.err
 		}
+	}
+	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets)) {
+		return fmt.Errorf("rotation: the keyring cannot be opened: %w", why)
 	}
 	if err := k.openedNone(); err != nil {
 		return fmt.Errorf("rotation: the keyring cannot be opened: %w", err)
 	}
-	return k.checkTimes(k.times.Load().fresh)
+	if err := k.checkTimes(k.times.Load().fresh); err != nil {
+		return err
+	}
+	return k.refusedTimes()
+}
+
+// refusedTimes returns why the Config's own times do for no ring, or nil.
+func (k *Keyring) refusedTimes() (err error) {
+	for _, r := range k.rings {
+		if n := r.state.Load().newest(); n != nil {
+			if err = k.checkTimes(n.Timing.Freshness); err == nil {
+				return nil
+			}
+		}
+	}
+	return err
 }
 
 // openedNone returns why not one ring could be read: the wrong KEK, or a store that
@@ -382,7 +404,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	h, step := r.state.Load(), r.step.Load()
+	step, h := r.step.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
 	if h == nil || len(h.records) == 0 && !h.plan.dead {
 		return nil, fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(step.err))
 	}
@@ -482,7 +504,7 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, er
 	if r == nil {
 		return nil, nil, fmt.Errorf("rotation: this keyring holds no ring of tenant %q: %w", tenant, keystore.ErrNotFound)
 	}
-	h, step := r.state.Load(), r.step.Load()
+	step, h := r.step.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
 	if h.newest() == nil {
 		return nil, nil, fmt.Errorf("rotation: tenant %q: %w: no ring is known", tenant, ErrNoSigner)
 	}
@@ -508,7 +530,7 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	if r == nil {
 		return nil, 0, k.missingRing(tenant)
 	}
-	h, step := r.state.Load(), r.step.Load()
+	step, h := r.step.Load(), r.state.Load()
 	newest := h.newest()
 	switch {
 	case newest == nil:
@@ -519,8 +541,7 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	for i := range h.plan.inOrder {
 		planned := &h.plan.inOrder[i]
 		rec := h.recordOf(planned)
-		// Readers' clocks may be behind: what they still take tokens of has to be there.
-		if _, public := rec.key.Public(); public && !h.plan.dropped(planned, now.Add(-2*rec.Timing.ClockSkew)) {
+		if _, public := rec.key.Public(); public && planned.published(now) {
 			keys = append(keys, rec.key)
 		}
 	}
@@ -559,8 +580,8 @@ func (k *Keyring) Tenants() []string {
 
 // A Status says how a keyring stands.
 type Status struct {
-	// Ready reports whether every ring is known and in step within its SignFor:
-	// tokens can be signed and verified.
+	// Ready reports whether every ring is known, in step within its SignFor, and this
+	// clock and the store's agree: tokens can be signed and verified.
 	Ready bool
 
 	// Fresh reports whether every ring is also in step within its Freshness, and
@@ -595,7 +616,8 @@ func (k *Keyring) Status() Status {
 	var named string              // in s.Err
 	for _, b := range k.buckets { // those without rings, too: there may be some
 		step := b.step.Load()
-		s.Ready, s.Fresh = s.Ready && !step.good.IsZero(), s.Fresh && step.fresh(now, k.times.Load().fresh)
+		s.Ready = s.Ready && !step.good.IsZero() && !errors.Is(step.err, errClock)
+		s.Fresh = s.Fresh && step.fresh(now, k.times.Load().fresh)
 		if s.Err == nil && !s.Fresh {
 			s.Err = cannotTell(step.err)
 		}
@@ -651,12 +673,12 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 }
 
 func (k *Keyring) status(r *ring, now time.Time) TenantStatus {
-	h, step := r.state.Load(), r.step.Load()
+	step, h := r.step.Load(), r.state.Load()
 	s := TenantStatus{InDoubt: step.doubt || step.complete.IsZero(), Err: step.err, LastGood: step.good, exists: h.newest() != nil}
 	s.Fresh = s.exists && step.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !step.good.IsZero() && age(now, step.good) <= h.newest().Timing.SignFor
+		s.Ready = !step.good.IsZero() && age(now, step.good) <= h.newest().Timing.SignFor && !errors.Is(step.err, errClock)
 	case h != nil && h.plan.dead:
 		s.Ready, s.Fresh = true, step.fresh(now, k.times.Load().fresh)
 	}

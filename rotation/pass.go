@@ -385,8 +385,16 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 			good = false
 			continue
 		}
-		r.step.Store(step)
-		if h := r.state.Load(); h != nil {
+		h := r.state.Load()
+		if off := checkClock(reply.Now, sent, received, h.skew()); off != nil {
+			good = false
+			out := *r.step.Load()
+			out.complete, out.err = b.trust.complete, off
+			r.step.Store(&out)
+		} else {
+			r.step.Store(step)
+		}
+		if h != nil {
 			h.settle(nil, b.trust.complete)
 		}
 	}
@@ -415,12 +423,19 @@ func checkClock(now, sent, received time.Time, skew time.Duration) error {
 // anySkew is that of no policy.
 const anySkew time.Duration = math.MaxInt64
 
+// skew is the most that any ring of b allows: a clock that one of them does not is off
+// for that ring alone.
 func (b *bucket) skew() time.Duration {
-	least := anySkew
+	most := time.Duration(-1)
 	for _, r := range b.rings {
-		least = min(least, r.state.Load().skew())
+		if skew := r.state.Load().skew(); skew != anySkew {
+			most = max(most, skew)
+		}
 	}
-	return least
+	if most < 0 {
+		return anySkew
+	}
+	return most
 }
 
 func (h *held) skew() time.Duration {
@@ -430,11 +445,13 @@ func (h *held) skew() time.Duration {
 	return anySkew
 }
 
-// retime takes the times from the policies of the rings that are held now.
+// retime takes the times from the policies of the rings that are held now, but for those
+// that the Config's own times do not do for: they are out of step, and no others.
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
 	for _, r := range k.all() {
-		if n := r.state.Load().newest(); n != nil && (fresh == 0 || n.Timing.Freshness < fresh) {
+		n := r.state.Load().newest()
+		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.checkTimes(n.Timing.Freshness) == nil {
 			fresh = n.Timing.Freshness
 		}
 	}

@@ -163,7 +163,8 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if err != nil {
 		return nil, cannotTell(err)
 	}
-	s := &scene{tenant: tenant, digest: snap.Digest, now: snap.Now.UTC().Truncate(time.Millisecond), deadline: t.deadline, held: newHeld(mine, snap.Fields, opened)}
+	s := &scene{tenant: tenant, digest: snap.Digest, now: snap.Now.UTC().Truncate(time.Millisecond), deadline: t.deadline,
+		sent: sent, received: received, held: newHeld(mine, snap.Fields, opened)}
 	if mine != nil {
 		m := merger{tenant: tenant, mine: mine, theirs: s.held, now: s.now, good: step.good, local: r.k.cfg.Now(), deadline: t.deadline}
 		if m.merge().change != nil {
@@ -246,7 +247,12 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) erro
 		return err
 	}
 	made := once(func() keystore.Algorithm { return policy.Algorithm })
-	_, _, err = r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) { return s.create(policy, made()) })
+	_, _, err = r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) {
+		if err := checkClock(s.now, s.sent, s.received, policy.ClockSkew); err != nil {
+			return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err) // nobody else would hold it to the policy
+		}
+		return s.create(policy, made())
+	})
 	return err
 }
 
@@ -298,9 +304,8 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 	}
 	receipt := p.receipt(tenant, result)
 	if p.op == OpMint {
-		t := &p.minted[0].Timing
 		return receipt, &RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
-			From: result.Now.Add(t.Freshness + t.ClockSkew + t.ReaderStaleness)}
+			From: result.Now.Add(p.known)}
 	}
 	return receipt, nil
 }

@@ -40,6 +40,10 @@ type Store interface {
 	// after. If it has not, or the place is zero, the reply is Resync, with the
 	// newest place: if the log is empty it gets a first entry, so that there
 	// always is one.
+	//
+	// A tenant whose digest is asked for, and that has a ring but is not among
+	// Tenants any more, is listed again, and the log says so; unless instance is
+	// empty.
 	Sync(ctx context.Context, instance string, requests []SyncRequest) []SyncReply
 
 	// Load reads the rings of tenants, each at one moment, and always returns as

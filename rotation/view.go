@@ -199,6 +199,12 @@ func (p *plan) dropped(k *planned, now time.Time) bool {
 	return !k.droppedAt.IsZero() && !now.Before(k.droppedAt)
 }
 
+// published reports whether readers of the JWK Set need k: longer than it verifies here, as
+// their clocks may be behind.
+func (k *planned) published(now time.Time) bool {
+	return k.revokedAt.IsZero() && (k.droppedAt.IsZero() || now.Add(-2*k.Timing.ClockSkew).Before(k.droppedAt))
+}
+
 // state returns the state of the i-th in order.
 func (p *plan) state(i, current int, now time.Time) State {
 	k := &p.inOrder[i]

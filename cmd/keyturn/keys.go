@@ -213,7 +213,8 @@ func (c *keysCommand) create(ctx context.Context) error {
 }
 
 func (c *keysCommand) list(ctx context.Context) error {
-	return c.withRing(ctx, &c.ring, c.tenant.value, func(_ context.Context, k *rotation.Keyring) error {
+	printed := false
+	err := c.withRing(ctx, &c.ring, c.tenant.value, func(_ context.Context, k *rotation.Keyring) error {
 		status, err := ringOf(k, c.tenant.value)
 		if err != nil {
 			return err
@@ -225,8 +226,13 @@ func (c *keysCommand) list(ctx context.Context) error {
 		if err := c.print(text); err != nil {
 			return err
 		}
+		printed = true
 		return unreadPart(status)
 	})
+	if printed {
+		return err
+	}
+	return c.answer(err)
 }
 
 // unreadPart reports a part of the ring that could not be opened: what was printed is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -402,4 +403,72 @@ func TestNothingConnectsBeforeItHasTo(t *testing.T) {
 	l.Close()
 	s := open(t, "redis://"+l.Addr().String())
 	wantErr(t, "Load", s.Load(deadline(t, 5*time.Second), []string{tenant})[0].Err, rediskeys.ErrUnreachable)
+}
+
+// A ring that is not among the tenants any more, whoever starts later does not find:
+// whoever knows it lists it again.
+func TestALostTenantIsListedAgain(t *testing.T) {
+	server, s := running(t)
+	place := begin(t, s)
+	write(t, s, rotation.Change{Tenant: tenant, Set: map[string][]byte{"f": []byte("1")}, Op: rotation.OpMint})
+	q := rotation.SyncRequest{Bucket: bucket, Place: place, Digests: []string{tenant}}
+	q.Place = sync1(t, s, "i", q).Place
+	if err := server.Client().SRem(t.Context(), key("tenants"), tenant).Err(); err != nil {
+		t.Fatal(err)
+	}
+	listed := func() bool {
+		all, err := s.Tenants(deadline(t, 10*time.Second), []int{bucket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(all[0], tenant)
+	}
+	sync1(t, s, "", q) // a command that only looks changes nothing
+	if listed() {
+		t.Error("listed again by nobody")
+	}
+	sync1(t, s, "i", q)
+	if !listed() {
+		t.Error("not listed again")
+	}
+	if r := sync1(t, s, "other", q); !slices.Contains(r.Changed, tenant) {
+		t.Errorf("the log does not say so: %+v", r)
+	}
+	// A set of another type is in nobody's way here.
+	for _, command := range [][]any{{"DEL", key("tenants")}, {"SET", key("tenants"), "x"}} {
+		if err := server.Do(t.Context(), command...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sync1(t, s, "i", q)
+}
+
+// An acknowledgement from the future was made by a clock that was wrong, or by nobody: it
+// vouches for nothing, and is not shown.
+func TestAcknowledgementsOfTheFuture(t *testing.T) {
+	server, s := running(t)
+	place := begin(t, s)
+	ahead := time.Now().Add(time.Hour).UnixMilli()
+	forge := func() {
+		for name, at := range map[string]int64{"hour": ahead, "ever": 1<<63 - 1} {
+			value := fmt.Sprintf("%s %s 1 %d", place.ID, place.Nonce, at)
+			if err := server.Client().HSet(t.Context(), key("ack"), name, value).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	forge()
+	r := sync1(t, s, "", rotation.SyncRequest{Bucket: bucket, VouchWithin: 2 * time.Hour, VouchFor: time.Second})
+	if r.Vouched {
+		t.Error("it vouches")
+	}
+	acks, err := s.Acks(deadline(t, 10*time.Second), bucket, place)
+	if err != nil || len(acks) > 0 {
+		t.Errorf("%+v, %v", acks, err)
+	}
+	forge()
+	sync1(t, s, "i", rotation.SyncRequest{Bucket: bucket, Place: place, VouchWithin: time.Second})
+	if n, err := server.Client().HLen(t.Context(), key("ack")).Result(); n != 1 || err != nil {
+		t.Errorf("%d acknowledgements are left, %v", n, err)
+	}
 }

@@ -50,7 +50,7 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		return call{}, fmt.Errorf("rediskeys: sync: there is no bucket %d", r.Bucket)
 	}
 	k := s.buckets[r.Bucket]
-	names := []string{k.log, k.ack}
+	names := []string{k.log, k.ack, k.tenants}
 	for _, tenant := range r.Digests {
 		if rotation.BucketOf(tenant) != r.Bucket {
 			return call{}, fmt.Errorf("rediskeys: sync: tenant %q is not of bucket %d", tenant, r.Bucket)
@@ -58,12 +58,12 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		names = append(names, k.ofRing(tenant))
 	}
 	id, placeNonce := spell(r.Place)
-	return call{keys: names, args: []string{
+	return call{keys: names, args: append([]string{
 		id, placeNonce, instance, ms(r.GoodSince),
 		strconv.FormatInt(r.VouchWithin.Milliseconds(), 10),
 		strconv.FormatInt(ceil(r.VouchFor, time.Millisecond), 10),
 		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(maxEntries),
-	}}, nil
+	}, r.Digests...)}, nil
 }
 
 func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {
@@ -303,7 +303,7 @@ func readAcks(value any, id string) ([]rotation.Ack, bool) {
 	var acks []rotation.Ack
 	for i := 0; i < len(flat); i += 2 {
 		ack, at, ok := readAck(flat[i+1])
-		if !ok || now.Sub(ack.At) > 24*time.Hour {
+		if !ok || now.Sub(ack.At) > 24*time.Hour || ack.At.Sub(now) > time.Minute {
 			continue
 		}
 		ack.Instance = flat[i]

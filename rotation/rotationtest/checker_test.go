@@ -56,6 +56,7 @@ type checker struct {
 	weak     map[string]bool            // kids whose first tokens others may have to ask the store about
 	again    map[string][]time.Duration // kid -> when it was published again
 	lost     map[string]spans           // kid -> when the store had lost it for good, but for its holders
+	demoted  map[string]spans           // kid -> when the store had lost its promotion
 	restless []time.Duration            // when the store lost something
 	by       map[string][]time.Duration // tenant -> when its ring was changed, other than by a mint
 	edited   map[string][]time.Duration // tenant -> when its ring was edited behind everyone's back
@@ -91,7 +92,7 @@ func (s spans) close(t time.Duration) spans {
 
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), known: make(map[string]spans), seq: make(map[string]int),
-		weak: make(map[string]bool), lost: make(map[string]spans), by: make(map[string][]time.Duration),
+		weak: make(map[string]bool), demoted: make(map[string]spans), lost: make(map[string]spans), by: make(map[string][]time.Duration),
 		again: make(map[string][]time.Duration), edited: make(map[string][]time.Duration)}
 	for _, e := range h.events {
 		switch {
@@ -114,6 +115,9 @@ func (c *checker) committed(e event) {
 	for _, kid := range slices.Concat(e.commit.facts[rotation.FactForced], e.commit.facts[rotation.FactRepublished]) {
 		c.weak[kid] = true
 	}
+	for _, kid := range e.commit.facts[rotation.FactPromoted] {
+		c.demoted[kid] = c.demoted[kid].close(e.at + c.timing.w + c.timing.latency)
+	}
 	for _, kid := range e.commit.facts[rotation.FactRepublished] {
 		c.again[kid] = append(c.again[kid], e.at)
 	}
@@ -135,6 +139,9 @@ func (c *checker) losses(e event) {
 		if came < e.at-c.policy.Dwell || c.seq[kid] == 1 { // the first signs before it is confirmed
 			c.lost[kid] = c.lost[kid].open(e.at)
 		}
+	}
+	for _, kid := range e.loss.promoted {
+		c.demoted[kid] = c.demoted[kid].open(e.at)
 	}
 	for _, kid := range e.loss.revoked {
 		c.known[kid] = c.known[kid].close(e.at)
@@ -278,14 +285,15 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 
 // neverMeant reports whether a key that began to sign is not meant to at t: it was revoked
 // just before it took effect, and a clock was ahead; or it was published again, and who
-// began with it had not heard of that; or the store has lost it.
+// began with it had not heard of that; or the store has lost it, or that it was promoted.
 func (c *checker) neverMeant(kid string, began, t time.Duration) bool {
 	if at, is := c.revoked[kid]; is && at <= t && at-began <= c.policy.ClockSkew {
 		return true
 	}
 	slid := func(at time.Duration) bool { return at <= t && began < at+c.policy.Propagation }
 	_, lost := c.lost[kid].at(t)
-	return lost || slices.ContainsFunc(c.again[kid], slid)
+	_, demoted := c.demoted[kid].at(t)
+	return lost || demoted || slices.ContainsFunc(c.again[kid], slid)
 }
 
 // disturbed returns when a tenant's ring was last changed other than by a mint, or

@@ -109,8 +109,9 @@ type commit struct {
 
 // A loss is what the store has lost.
 type loss struct {
-	keys    map[string]time.Duration // kids, with when they came into the store
-	revoked []string                 // kids whose revocation was lost
+	keys     map[string]time.Duration // kids, with when they came into the store
+	revoked  []string                 // kids whose revocation was lost
+	promoted []string                 // kids whose promotion was lost
 }
 
 // An audit compares what an instance holds and what the store has.

@@ -216,6 +216,10 @@ func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.S
 			sum = "!wrongtype" // equals no digest: the Load that follows has the error
 		}
 		reply.Digests = append(reply.Digests, sum)
+		if instance != "" && !s.readOnly && r != nil && !r.wrongType && !b.tenants[tenant] {
+			b.tenants[tenant] = true
+			s.append(q.Bucket, now, tenant)
+		}
 	}
 	reply.Vouched = b.vouched(instance, reply.Now, q)
 	return reply
@@ -246,7 +250,7 @@ func (b *bucket) after(at, page int) (place rotation.Place, changed []string, mo
 
 func (b *bucket) vouched(instance string, now time.Time, q rotation.SyncRequest) bool {
 	for name, a := range b.acks {
-		if name != instance && now.Sub(a.at) < q.VouchWithin && !a.goodSince.IsZero() && now.Sub(a.goodSince) >= q.VouchFor {
+		if name != instance && !a.at.After(now) && now.Sub(a.at) < q.VouchWithin && !a.goodSince.IsZero() && now.Sub(a.goodSince) >= q.VouchFor {
 			return true
 		}
 	}

@@ -551,6 +551,9 @@ func (w *world) lose(note, tenant string, f func()) {
 		if kid, ok := strings.CutPrefix(field, "x:"); ok && !after[field] {
 			l.revoked = append(l.revoked, kid)
 		}
+		if kid, ok := strings.CutPrefix(field, "a:"); ok && !after[field] {
+			l.promoted = append(l.promoted, kid)
+		}
 	}
 	if tenant == "" {
 		w.lastLoss = w.now()

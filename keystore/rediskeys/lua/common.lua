@@ -1,7 +1,7 @@
 -- What all scripts begin with. Redis runs a script alone, and undoes nothing if it fails: so all
 -- that may be refused is asked before the first write.
 
-local day = 86400000
+local day, minute = 86400000, 60000
 
 local function decimal(n)
   return string.format('%.0f', n)
@@ -67,12 +67,13 @@ local function parse(value)
   return tonumber(since), tonumber(at)
 end
 
--- Takes those from a day ago out of the acknowledgements. That this may fail does not matter.
+-- Takes those from a day ago out of the acknowledgements, and those that are ahead of the clock, which
+-- may have been wrong for a while. That this may fail does not matter.
 local function prune(ack, flat, now)
   local old = {}
   for i = 1, #flat, 2 do
     local _, at = parse(flat[i + 1])
-    if (not at or now - at > day) and #old < 1000 then
+    if (not at or now - at > day or at - now > minute) and #old < 1000 then
       old[#old + 1] = flat[i]
     end
   end

@@ -1,19 +1,23 @@
--- KEYS: log, ack, then the rings whose digests are wanted.
+-- KEYS: log, ack, tenants, then the rings whose digests are wanted.
 -- ARGV: id and nonce of the place; instance; since when it is good, or 0; the age below which an
 -- acknowledgement vouches, or 0, and how long it must have been good; a nonce for the first entry of
--- an empty log; how many entries to return. All times in milliseconds.
-local log, ack = KEYS[1], KEYS[2]
+-- an empty log; how many entries to return; then the tenants of the rings. All times in milliseconds.
+local log, ack, tenants = KEYS[1], KEYS[2], KEYS[3]
 local id, nonce, me, since = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local within, good = tonumber(ARGV[5]), tonumber(ARGV[6])
 local cap = tonumber(ARGV[8])
 
-local digests = {}
-for i = 3, #KEYS do
+local digests, unlisted = {}, {}
+for i = 4, #KEYS do
   local d, err = digest(KEYS[i])
   if err and not string.find(err.err, 'WRONGTYPE', 1, true) then
     return err
   end
-  digests[i - 2] = d or '!wrongtype' -- equals no digest: the Load that follows has the error
+  digests[i - 3] = d or '!wrongtype' -- equals no digest: the Load that follows has the error
+  local tenant = ARGV[8 + i - 3]
+  if d and d ~= '' and redis.pcall('SISMEMBER', tenants, tenant) == 0 then
+    unlisted[#unlisted + 1] = tenant
+  end
 end
 
 -- One command proves the place and reads what came after it.
@@ -52,7 +56,7 @@ if within > 0 then
   flat = redis.call('HGETALL', ack)
   for i = 1, #flat, 2 do
     local from, at = parse(flat[i + 1])
-    if at and flat[i] ~= me and now - at < within and from > 0 and now - from >= good then
+    if at and flat[i] ~= me and at <= now and now - at < within and from > 0 and now - from >= good then
       vouched = '1'
     end
   end
@@ -65,6 +69,15 @@ elseif not begun then
   local refusal = replica(ack)
   if refusal then
     return refusal
+  end
+end
+
+-- A ring that is not listed any more, nobody finds who does not know of it. Whoever knows the rest of
+-- the bucket learns of it by the log.
+if me ~= '' then
+  for _, tenant in ipairs(unlisted) do
+    redis.call('XADD', log, '*', 'op', 'list', 'tenant', tenant, 'kid', '', 'seq', '0', 'actor', me, 'nonce', ARGV[7] .. '/' .. tenant)
+    redis.call('SADD', tenants, tenant)
   end
 end
 
