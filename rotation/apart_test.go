@@ -3,6 +3,7 @@ package rotation_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -288,5 +289,63 @@ func TestReadersOfTheJWKSetAreWaitedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		near("Revoke, forced", receipt.NoSignerUntil, wait)
+	})
+}
+
+// A key that was minted a moment ago may be lost with the next failover: forced to sign, it
+// does not do so before Dwell has passed, and neither does any other. The receipt, and who
+// is asked to sign, say until when.
+func TestAForcedPromotionSaysUntilWhenNobodySigns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := fast
+		policy.Dwell, policy.SignFor = 1200*time.Millisecond, 2500*time.Millisecond
+		f := newFleet(t, policy)
+		defer f.leave()
+		time.Sleep(200 * time.Millisecond)
+		receipt, err := f.rotator.Promote(t.Context(), "acme", f.kid(2), rotation.Force)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until := receipt.NoSignerUntil.UTC().Format("15:04:05.000")
+		if err := f.signs(); !errors.Is(err, rotation.ErrFenced) || !strings.Contains(err.Error(), until) {
+			t.Errorf("Sign: %v; the receipt says until %s", err, until)
+		}
+		time.Sleep(time.Until(receipt.NoSignerUntil) + fastPoll + fastPoll/5 + fastDeadline)
+		if err := f.signs(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Where an acknowledged write may be lost for longer than instances stay fresh, a manual
+// change waits for that.
+func TestDwellIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		policy := rotation.Policy{Dwell: time.Hour}
+		f := newDerivedFleet(t, policy)
+		defer f.leave()
+		made := time.Now()
+		_, err := f.rotator.Rotate(t.Context(), "acme")
+		if from := wantRefused(t, err).From.Sub(made); from < time.Hour || from > time.Hour+time.Minute {
+			t.Errorf("refused until %v after it was published, want Dwell", from)
+		}
+	})
+}
+
+// Who waits for a ring that nobody has made is told so, once.
+func TestAMissingRingIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		m := join(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), "a", func(c *rotation.Config) {
+			c.Logger = slog.New(slog.NewTextHandler(&out, nil))
+		})
+		defer m.leave()
+		if err := m.Status().Err; err == nil || !strings.Contains(err.Error(), "in doubt for another 2s") {
+			t.Errorf("Status: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if n := strings.Count(out.String(), "no ring of the tenant"); n != 1 {
+			t.Errorf("said %d times:\n%s", n, out.String())
+		}
 	})
 }

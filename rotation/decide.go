@@ -30,10 +30,13 @@ func (e *RefusedError) Error() string {
 	}
 	fmt.Fprintf(&b, ": %s", e.Reason)
 	if !e.From.IsZero() {
-		fmt.Fprintf(&b, "; it may be from %s on", e.From.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+		fmt.Fprintf(&b, "; it may be from %s on", moment(e.From))
 	}
 	return b.String()
 }
+
+// moment writes a time of the store.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // Is reports whether target is [ErrRefused].
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
@@ -68,6 +71,7 @@ type proposal struct {
 	bounds     []Bound       // besides those of the facts
 	remove     []string      // kids: all but their revocation
 	known      time.Duration // how long after it was published what was minted may sign, at the earliest
+	unsigned   time.Time     // until when nobody signs with what was promoted; zero if somebody does
 }
 
 // A proposedFact is to lie from from to to after the time of the store.
@@ -254,10 +258,11 @@ func (s *scene) usableFrom(k *planned) time.Time {
 	return s.publishedAt(k).Add(s.known(&k.Timing))
 }
 
-// known is how long after it was published a key of that policy is known. Who has not
-// heard of the policy calls itself fresh, and reads the JWK Set, by another one of the ring.
+// known is how long after it was published a key of that policy is known, and cannot be
+// lost any more: before that nobody signs with it. Who has not heard of the policy calls
+// itself fresh, and reads the JWK Set, by another one of the ring.
 func (s *scene) known(p *Policy) time.Duration {
-	t := p.Freshness + p.ClockSkew + p.ReaderStaleness
+	t := max(p.Dwell, p.Freshness+p.ClockSkew+p.ReaderStaleness)
 	for _, r := range s.held.records {
 		t = max(t, r.Timing.Freshness+r.Timing.ClockSkew+r.Timing.ReaderStaleness)
 	}
@@ -291,10 +296,13 @@ func (s *scene) promote(kid string, force bool) (*proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !force && !first {
+	switch fresh := s.now.Before(s.usableFrom(k)); {
+	case force:
+	case !first && fresh:
+		return nil, s.refuse(kid, "another key is pending before it, and "+tooFresh, s.usableFrom(k))
+	case !first:
 		return nil, s.refuse(kid, "another key is pending before it", time.Time{})
-	}
-	if from := s.usableFrom(k); !force && s.now.Before(from) {
+	case fresh:
 		return nil, s.tooFresh(k)
 	}
 	if err := s.room(len(s.held.plan.pending(s.now)) == 1); err != nil {
@@ -333,8 +341,10 @@ func (s *scene) room(another bool) error {
 }
 
 func (s *scene) tooFresh(k *planned) error {
-	return s.refuse(k.KID, "it has not been published for long enough: instances that have not heard of it would refuse its tokens", s.usableFrom(k))
+	return s.refuse(k.KID, tooFresh, s.usableFrom(k))
 }
+
+const tooFresh = "it has not been published for long enough: instances that have not heard of it would refuse its tokens"
 
 func (s *scene) pendingKey(kid string) (k *planned, first bool, err error) {
 	r := s.held.find(kid)
@@ -364,6 +374,9 @@ func (s *scene) makeSign(p *proposal, k *planned, force bool) {
 	}
 	s.announced(p, k.KID, &k.Timing)
 	p.kid, p.seq = k.KID, k.Seq
+	if from := k.Created.Add(k.Timing.Dwell); !k.first && s.now.Before(from) {
+		p.unsigned = from
+	}
 }
 
 // rotate decides about making the next pending key sign now, and minting another.
@@ -420,18 +433,18 @@ func (s *scene) revoke(kid string, force bool, made func() (*material, error)) (
 
 // succeed adds to p who signs after kid, which is being revoked.
 func (s *scene) succeed(p *proposal, kid string, force bool, made func() (*material, error)) error {
-	pending := s.held.plan.pending(s.now)
+	pending, t := s.held.plan.pending(s.now), s.policy()
+	until := moment(s.now.Add(s.known(t)))
 	switch {
 	case len(pending) > 0 && !s.now.Before(s.usableFrom(&pending[0])):
 		s.makeSign(p, &pending[0], false)
 		return nil
 	case !force && len(pending) > 0:
 		return s.refuse(kid, fmt.Sprintf("it signs, and the next key, %q, has not been published for long enough to take over; "+
-			"force it, and the tenant has no key to sign with for a while", pending[0].KID), s.usableFrom(&pending[0]))
+			"force it, and the tenant has no key to sign with until %s", pending[0].KID, until), s.usableFrom(&pending[0]))
 	case !force:
-		return s.refuse(kid, "it signs, and no key is pending that could take over; force it, and the tenant has no key to sign with for a while", time.Time{})
+		return s.refuse(kid, "it signs, and no key is pending that could take over; force it, and the tenant has no key to sign with until "+until, time.Time{})
 	}
-	t := s.policy()
 	return s.mint(p, *t, s.held.maxSeq()+1, s.now.Add(s.known(t)), made)
 }
 

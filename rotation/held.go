@@ -232,14 +232,14 @@ func (h *held) signing(t, good time.Time, deadline time.Duration) (*heldRecord, 
 		return nil, fmt.Errorf("%w: the last good sync was %v ago, SignFor is %v", ErrFenced, a.Round(time.Millisecond), s.Timing.SignFor)
 	}
 	if !s.first && !good.After(s.Created.Add(s.Timing.Dwell)) {
-		return nil, fmt.Errorf("%w: no good sync has confirmed key %q yet", ErrFenced, s.KID)
+		return nil, fmt.Errorf("%w: no good sync has confirmed key %q yet; it signs with the first after %s", ErrFenced, s.KID, moment(s.Created.Add(s.Timing.Dwell)))
 	}
 	now := later(t, h.plan.past)
 	for i := range h.plan.left {
 		k := &h.plan.left[i]
 		wouldSign := !k.activatesAt.After(now) && byEffect(*k, *s) > 0
-		if wouldSign && !good.After(k.revokedAt.Add(k.Timing.Dwell+k.Timing.window(deadline))) {
-			return nil, fmt.Errorf("%w: no good sync has confirmed the revocation of key %q yet", ErrFenced, k.KID)
+		if from := k.revokedAt.Add(k.Timing.Dwell + k.Timing.window(deadline)); wouldSign && !good.After(from) {
+			return nil, fmt.Errorf("%w: no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", ErrFenced, k.KID, moment(from))
 		}
 	}
 	return h.recordOf(s), nil

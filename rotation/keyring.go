@@ -54,7 +54,7 @@ type Config struct {
 	// Policy, once the store has stood still for long enough. Else only
 	// [Rotator.Create] makes rings.
 	AllowBootstrap bool
-	Policy         Policy
+	Policy         Policy // of the rings that are made; its defaults are those of the zero Policy
 
 	// Logger hears what no caller is told: rings that cannot be read, repairs,
 	// doubt. The default discards it. It never hears a secret.
@@ -154,8 +154,9 @@ type ring struct {
 	step  atomic.Pointer[inStep] // how far it is in step; never nil
 	spent spent                  // the budget for unknown kids
 
-	digest string // of what was read last
-	dirty  bool   // it has to be read again
+	digest  string // of what was read last
+	dirty   bool   // it has to be read again
+	without int    // syncs in a row that found none in the store
 }
 
 // inStep says how far a ring is in step with the store. It is immutable. Times are
@@ -642,12 +643,13 @@ func (k *Keyring) Status() Status {
 
 // A TenantStatus says how one ring stands.
 type TenantStatus struct {
-	Ready, Fresh bool
-	InDoubt      bool
-	Err          error                // why it is not fresh, or nil
-	LastGood     time.Time            // the last good sync; zero before the first
-	Ring         Ring                 // as this instance sees it now
-	Published    map[string]time.Time // when each kid was published, as the store has it: not authenticated
+	Ready     bool                 // as in Status, of this ring
+	Fresh     bool                 // likewise
+	InDoubt   bool                 // whether the store has what it had cannot be told yet
+	Err       error                // why it is not fresh, or nil
+	LastGood  time.Time            // the last good sync; zero before the first
+	Ring      Ring                 // as this instance sees it now
+	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool
 }
@@ -683,13 +685,15 @@ func (k *Keyring) status(r *ring, now time.Time) TenantStatus {
 		s.Ready, s.Fresh = true, step.fresh(now, k.times.Load().fresh)
 	}
 	if s.Err == nil && !s.Fresh {
-		s.Err = s.reason(now)
+		s.Err = s.reason(now, step)
 	}
 	return s
 }
 
-func (s *TenantStatus) reason(now time.Time) error {
+func (s *TenantStatus) reason(now time.Time, step *inStep) error {
 	switch {
+	case s.InDoubt && step.doubt && step.until.After(now):
+		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", step.until.Sub(now).Round(time.Second))
 	case s.InDoubt:
 		return errors.New("in doubt: the store may have lost something, and others get the time to put it back")
 	case !s.exists:

@@ -393,6 +393,7 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 			r.step.Store(&out)
 		} else {
 			r.step.Store(step)
+			p.sayNoRing(r, good && h == nil)
 		}
 		if h != nil {
 			h.settle(nil, b.trust.complete)
@@ -403,6 +404,18 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 		b.goodSince = time.Time{}
 	case b.goodSince.IsZero():
 		b.goodSince = reply.Now
+	}
+}
+
+// sayNoRing logs, once, that a tenant whose ring is to be held has none. Whoever opens a
+// keyring to make a ring gets a poll's time to do so.
+func (p *pass) sayNoRing(r *ring, none bool) {
+	if !none {
+		r.without = 0
+		return
+	}
+	if r.without++; r.without == 2 && !p.k.holdsAll() && !p.k.cfg.AllowBootstrap && !p.k.cfg.OneShot {
+		p.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
 	}
 }
 

@@ -40,7 +40,9 @@ type Option func(*options)
 type options struct{ force bool }
 
 // Force makes a change that would be refused. Instances that have not heard of the
-// key that signs then refuse its tokens, or cannot tell, until they have.
+// key that signs then refuse its tokens, or cannot tell, until they have; and with one
+// that was minted less than Dwell ago nobody signs yet, see [Receipt]. What would make
+// the JWK Set too large for its readers is refused all the same.
 func Force(o *options) { o.force = true }
 
 func optionsOf(opts []Option) (o options) {
@@ -53,7 +55,7 @@ func optionsOf(opts []Option) (o options) {
 // A Receipt says what a change was. Times are the store's. Fields that do not apply
 // are zero.
 type Receipt struct {
-	Tenant   string
+	Tenant   string // whose ring it is
 	Revoked  string // the kid that was revoked
 	Promoted string // the kid that signs from now on
 	Minted   string // the kid that was minted
@@ -62,12 +64,17 @@ type Receipt struct {
 	SignsFrom time.Time // when Minted takes effect, if nothing comes between
 
 	// NoSignerUntil is when the tenant has a key to sign with again, if a forced
-	// revocation has left it without.
+	// revocation has left it without, or a key was forced to sign that a failover
+	// may still lose: until Dwell after it was minted nobody signs with that.
 	NoSignerUntil time.Time
 
 	// WorstCase is until when an instance that hears of nothing accepts what the
 	// revoked key signed: SignFor + MaxTokenTTL + Leeway later.
 	WorstCase time.Time
+
+	// ReadersUntil is until when readers of the JWK Set, which keep it for
+	// ReaderStaleness, accept what the revoked key signed; zero if nobody reads it.
+	ReadersUntil time.Time
 
 	CommittedAt time.Time // zero: there was nothing to change
 	Place       Place     // in the log of the tenant's bucket; see [Rotator.Acks]
@@ -338,6 +345,9 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		}
 		if rec := s.held.find(kid); rec != nil {
 			before.WorstCase = s.now.Add(rec.Timing.SignFor + rec.Timing.MaxTokenTTL + rec.Timing.Leeway)
+			if v := rec.Timing.ReaderStaleness; v > 0 {
+				before.ReadersUntil = s.now.Add(v)
+			}
 		}
 		return p, err
 	})
@@ -345,7 +355,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		return before, err
 	}
 	receipt := p.receipt(tenant, result)
-	receipt.Revoked, receipt.WorstCase = kid, before.WorstCase
+	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	if receipt.Minted != "" {
 		receipt.NoSignerUntil = receipt.SignsFrom
 	}
@@ -353,7 +363,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 }
 
 func (p *proposal) receipt(tenant string, result Result) Receipt {
-	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place}
+	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.unsigned}
 	for _, f := range p.facts {
 		switch f.Kind {
 		case FactPromoted:

@@ -265,6 +265,15 @@ func TestKeysPromote(t *testing.T) {
 	c.run("keys", "promote", "--json", "nokid").wantCode(t, exitNo, `{"ok":false,"error":"tenant \"default\" has no such key`)
 }
 
+// TestKeysRevokeOfAPublicKey: who reads the JWK Set does not hear of it.
+func TestKeysRevokeOfAPublicKey(t *testing.T) {
+	c := oldRing(t, "--alg", "ES256")
+	keys := c.wantStates("signing", "pending")
+	c.run("keys", "revoke", "--json", "--force", "--", keys["pending"].KID).wantCode(t, exitYes, `"readers_until":"20`)
+	c.run("keys", "revoke", "--force", "--no-wait", "--", keys["signing"].KID).wantCode(t, exitYes, "readers      of the JWK Set accept them until they read it again: until ")
+	c.run("keys", "list", "--json", "--tenant", "nobody").wantCode(t, exitNo, `{"ok":false,"error":`)
+}
+
 // TestKeysRevoke has the shape of the receipt.
 func TestKeysRevoke(t *testing.T) {
 	c := oldRing(t)

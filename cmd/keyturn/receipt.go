@@ -31,6 +31,7 @@ type receiptJSON struct {
 	SignsFrom     *string    `json:"signs_from"`
 	NoSignerUntil *string    `json:"no_signer_until"`
 	WorstCase     *string    `json:"worst_case"`
+	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
 	Acks          *[]ackJSON `json:"acks"`
 }
 
@@ -95,7 +96,7 @@ func (p *receiptPrinter) object(acks []rotation.Ack, asked bool) string {
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
-		NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase),
+		NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 	}
 	if asked {
 		roster := []ackJSON{}
@@ -144,6 +145,10 @@ func (p *receiptPrinter) text() string {
 	if !r.WorstCase.IsZero() {
 		line("worst case", "until %s: an instance that is cut off and hears", stamp(r.WorstCase))
 		line("", "of nothing may accept the key's tokens until then")
+	}
+	if !r.ReadersUntil.IsZero() {
+		line("readers", "of the JWK Set accept them until they read it again: until %s", stamp(r.ReadersUntil))
+		line("", "where they can, and later where they cannot")
 	}
 	return b.String()
 }
