@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// What docs/operations.md says under "A key leaked", where the pending key is too fresh to
+// take over: published for longer than Dwell, and not yet for V + F + S.
+func TestRunbookLeakedKey(t *testing.T) {
+	c := oldRing(t, "--alg", "ES256")
+	before := c.wantStates("signing", "pending")
+	leaked, next := before["signing"].KID, before["pending"].KID
+	c.run("keys", "revoke", "--", leaked).wantCode(t, exitNo, "it signs, and the next key", "has not been published for long enough to take over")
+	c.run("keys", "promote", "--force", "--", next).wantCode(t, exitYes, "signs now", "may reject its tokens")
+	c.run("keys", "revoke", "--", leaked).wantCode(t, exitYes, "is revoked")
+	c.wantStates("revoked", "signing")
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+}
+
+// A forced revocation mints a key that comes first: to rotate does not help, to promote
+// the older one does.
+func TestRunbookNoSigner(t *testing.T) {
+	c := oldRing(t, "--alg", "ES256")
+	before := c.wantStates("signing", "pending")
+	c.run("keys", "revoke", "--force", "--", before["signing"].KID).wantCode(t, exitYes, "NO SIGNER")
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no key signs now")
+	c.run("keys", "rotate").wantCode(t, exitNo, "it has not been published for long enough")
+	c.run("keys", "promote", "--", before["pending"].KID).wantCode(t, exitNo, "another key is pending before it")
+	c.run("keys", "promote", "--force", "--", before["pending"].KID).wantCode(t, exitYes, "signs now")
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+}
+
+// A key that is younger than Dwell signs for nobody, however it was forced.
+func TestRunbookDwell(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	now := time.Now()
+	at := func(d time.Duration) {
+		m.SetTime(now.Add(d))
+		c.now = func() time.Time { return now.Add(d) }
+	}
+	at(0)
+	c.run("keys", "create").wantCode(t, exitYes)
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+	c.run("keys", "rotate", "--force").wantCode(t, exitYes)
+	at(59 * time.Second)
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no good sync has confirmed key")
+	at(61 * time.Second)
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+}
+
+// What it says under "A ring is the mistake".
+func TestRunbookRemoveARing(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	c.run("keys", "create").wantCode(t, exitYes)
+	token := strings.TrimSpace(c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	bucket := fmt.Sprintf("kt:{%d}:", rotation.BucketOf("default"))
+	if keys := m.Keys(); !strings.Contains(strings.Join(keys, " "), bucket+"ring:default") {
+		t.Fatalf("keys = %q", keys)
+	}
+	m.Del(bucket + "ring:default")
+	if _, err := m.SRem(bucket+"tenants", "default"); err != nil {
+		t.Fatal(err)
+	}
+	c.run("keys", "list").wantCode(t, exitNo, "has no ring")
+	c.run("keys", "create", "--alg", "ES256").wantCode(t, exitYes)
+	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+	c.run("verify", "--alg", "HS256,ES256", token).wantCode(t, exitNo, "unknown_key")
+}
