@@ -376,8 +376,38 @@ func (s *serveCommand) ringIntro(at endpoint, r *rings) string {
 		}
 		fmt.Fprintf(&b, "  tenant %s, of %s\n", quoteShort(tenant), iss)
 	}
-	fmt.Fprintf(&b, "\nmake a token where the KEK is:\n%s\n", fromClone("sign --redis URL --tenant TENANT --claim sub=ann"))
+	b.WriteString("\nmake a token where the KEK is (from a clone: go run ./cmd/keyturn for keyturn):\n")
+	for _, tenant := range r.tenants {
+		b.WriteString("keyturn " + s.signArgs(tenant) + "\n")
+	}
 	return b.String()
+}
+
+// signArgs is how to type the command that makes a token that is good here.
+func (s *serveCommand) signArgs(tenant string) string {
+	words := []string{"sign", "--redis", s.shownRedis(), "--tenant", tenant}
+	if s.ring.kekFile.given {
+		words = append(words, "--kek-file", s.ring.kekFile.value)
+	}
+	if iss := s.issuerOf(tenant); iss != "" {
+		words = append(words, "--iss", iss)
+	}
+	if len(s.aud.values) > 0 {
+		words = append(words, "--aud", s.aud.values[0])
+	}
+	words = append(words, "--claim", "sub=ann")
+	for i, word := range words {
+		words[i] = shellWord(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// shownRedis is the URL of --redis if there can be no password in it.
+func (s *serveCommand) shownRedis() string {
+	if strings.ContainsAny(s.ring.redis.value, "@?") {
+		return "URL"
+	}
+	return s.ring.redis.value
 }
 
 func countRings(n int) string {

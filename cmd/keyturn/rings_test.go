@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -144,6 +145,44 @@ func TestServeWithoutRing(t *testing.T) {
 	c.run("keys", "list").wantCode(t, exitNo)
 	if a := s.ask(t, "GET", "/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("/healthz = %d", a.status)
+	}
+}
+
+// The commands that serve prints make tokens that it accepts, and show no password.
+func TestServePrintsHowToSign(t *testing.T) {
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	quick := []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s"}
+	tenants := []string{"acme", "it's globex"}
+	for _, tenant := range tenants {
+		c.run(append([]string{"keys", "create", "--tenant", tenant}, quick...)...).wantCode(t, exitYes)
+	}
+	kek := file(t, c.kek)
+	s := startServe(t, nil, "--redis", c.url, "--kek-file", kek, "--tenant", tenants[0], "--tenant", tenants[1],
+		"--iss", "https://auth.example/{tenant}", "--aud", "the api", "--aud", "other")
+	wait(t, func() bool { return strings.Contains(s.log.String(), "ready: all rings are in step") })
+	commands := regexp.MustCompile(`(?m)^keyturn sign .*$`).FindAllString(s.out.String(), -1)
+	if len(commands) != len(tenants) {
+		t.Fatalf("commands = %q; output: %s", commands, s.out)
+	}
+	for i, command := range commands {
+		shell := exec.CommandContext(t.Context(), "sh", "-c", `keyturn() { "$KEYTURN" "$@"; }; `+command)
+		shell.Env = cleanEnv("KEYTURN=" + builtBinary(t))
+		token, err := shell.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", command, err)
+		}
+		s.ask(t, "GET", "/api/x", strings.TrimSpace(string(token))).wantOK(t, tenants[i], "ann", "/api/x")
+	}
+
+	for url, want := range map[string]string{
+		"redis://h:1/2": "redis://h:1/2", "redis://u:hush@h": "URL", "redis-sentinel://h/n?sentinel_password=hush": "URL",
+	} {
+		cmd := newServeCommand(&world{})
+		cmd.ring.redis.Set(url)
+		if got := cmd.signArgs("acme"); got != "sign --redis "+want+" --tenant acme --claim sub=ann" {
+			t.Errorf("signArgs = %s", got)
+		}
 	}
 }
 

@@ -14,6 +14,15 @@ func fromClone(args string) string {
 	return "keyturn " + args + "   (from a clone: go run ./cmd/keyturn " + args + ")"
 }
 
+// shellWord spells a word so that a shell takes it for that one, and a terminal shows it.
+func shellWord(word string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,+@%"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(printable(word, false), "'", `'\''`) + "'"
+}
+
 // seeHelp says where a command's help is.
 func seeHelp(cmd *cobra.Command) string {
 	args := strings.TrimPrefix(cmd.CommandPath()+" --help", "keyturn ")
