@@ -35,3 +35,30 @@ func TestReadme(t *testing.T) {
 		t.Errorf("the README has %d lines, want at most 150", n)
 	}
 }
+
+// TestSecretsAreTheirOwners: whoever types what the documentation and the help say makes a
+// file that nobody else can read.
+func TestSecretsAreTheirOwners(t *testing.T) {
+	said := 0
+	walk(t, ".", func(file string) {
+		if strings.HasSuffix(file, "_test.go") || !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".md") {
+			return
+		}
+		doc, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(doc)) {
+			before, after, ok := strings.Cut(line, "openssl rand")
+			if !ok || !strings.Contains(after, " > ") {
+				continue
+			}
+			if said++; !strings.HasSuffix(before, "(umask 077; ") {
+				t.Errorf("%s: a secret in a file that all can read: %s", file, line)
+			}
+		}
+	})
+	if said < 5 {
+		t.Errorf("only %d lines that make a secret were found", said)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -34,6 +35,15 @@ func readFile(flag, path, what string) ([]byte, error) {
 		return fail(err)
 	}
 	return doc, nil
+}
+
+// noteIfShared tells the user that others can read the file of a secret. A pipe has no
+// mode that says so, and on Windows no file has.
+func (w *world) noteIfShared(flag, path string) {
+	const others = 0o044
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&others != 0 && runtime.GOOS != "windows" {
+		w.note("the file of %s is readable by group or others (mode %04o): chmod 600 makes it yours alone", flag, info.Mode().Perm())
+	}
 }
 
 // dropLineEnd takes one trailing line end away.
@@ -93,6 +103,7 @@ func (w *world) fileSecret(flag, path string) (*secret, error) {
 	if len(doc) > maxFileBytes {
 		return nil, usagef("the file of %s is larger than 1 MiB: is it the right one?", flag)
 	}
+	w.noteIfShared(flag, path)
 	doc = dropLineEnd(doc)
 	if len(bytes.TrimRight(doc, " \t\r\n\v\f")) < len(doc) {
 		w.note("the secret in the file of %s ends in white space, which counts as part of it", flag)

@@ -24,7 +24,7 @@ const (
 // ringForm is what the help says of the KEK and the URL.
 const ringForm = `The keys in Redis are sealed with a key-encryption key (KEK), 32 bytes in base64,
 from the file of --kek-file or from KEYTURN_KEK. All instances of a service share
-it. Make one with: openssl rand -base64 32 > kek
+it. Make one with: (umask 077; openssl rand -base64 32 > kek)
 
 --redis takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
 redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
@@ -82,6 +82,7 @@ func (w *world) keks(flags *ringFlags) (*rotation.KEKs, error) {
 		if len(doc) > maxFileBytes {
 			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
 		}
+		w.noteIfShared("--kek-file", flags.kekFile.value)
 		text = string(doc)
 	} else {
 		var ok bool

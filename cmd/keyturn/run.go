@@ -101,7 +101,7 @@ machine could read them.
 In a clone of the project, "go run ./cmd/keyturn" stands for "keyturn".`
 
 const rootExample = `  keyturn serve
-  openssl rand -base64 32 > secret
+  (umask 077; openssl rand -base64 32 > secret)
   keyturn sign --secret-file secret --claim sub=ann
   keyturn verify --secret-file secret --alg HS256 TOKEN
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek`

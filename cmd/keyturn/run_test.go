@@ -262,7 +262,7 @@ func TestHelpTexts(t *testing.T) {
 	for command, phrases := range map[string][]string{
 		"sign":   {secret, "not put in the token"},
 		"verify": {secret, "not put in the token", "with --json too, standard output is empty", "--issuer-url asks", "10 seconds at most"},
-		"serve":  {secret, "There is no CORS", ":4111", "/.well-known/jwks.json", "openssl rand -base64 32 > kek", "kind: jwks, issuer_url", "openid-configuration"},
+		"serve":  {secret, "There is no CORS", ":4111", "/.well-known/jwks.json", "(umask 077; openssl rand -base64 32 > kek)", "kind: jwks, issuer_url", "openid-configuration"},
 		"keys":   {"KEYTURN_KEK", "Exit codes: 0 done, 1 refused"},
 	} {
 		r := keyturn(t, command, "--help")

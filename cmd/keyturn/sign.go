@@ -25,7 +25,7 @@ longest, and with 3 if Redis cannot be reached.
 
 The secret comes from --secret-file, or from KEYTURN_SECRET or MASTRA_JWT_SECRET
 in the environment. It must be as long as the algorithm's hash: 32 bytes for
-HS256. Make one with: openssl rand -base64 32 > secret
+HS256. Make one with: (umask 077; openssl rand -base64 32 > secret)
 ` + secretForm + `
 
 Each --claim adds a claim whose value is a string, each --claim-json one whose

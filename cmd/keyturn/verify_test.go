@@ -7,9 +7,12 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
 )
 
 // now is the moment of these tests: 2027-01-15T08:00:00Z.
@@ -299,6 +302,30 @@ func TestVerifySecretForms(t *testing.T) {
 		r := keyturn(t, "verify", "--secret-file", file(t, text), "--alg", "HS256", "--now", now, good)
 		if r.code != code {
 			t.Errorf("secret file ending in %q: exit code = %d, want %d", text[len(text)-2:], r.code, code)
+		}
+	}
+}
+
+// Whoever can read the file can sign. Standard output, which a program may read, has
+// none of the note.
+func TestSecretFilesThatOthersCanRead(t *testing.T) {
+	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
+	secret, kek := file(t, testSecret), file(t, newKEK())
+	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	for mode, noted := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o620: false, 0o640: true, 0o604: true, 0o644: true} {
+		for _, path := range []string{secret, kek} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for flag, r := range map[string]result{
+			"--secret-file": keyturn(t, "verify", "--json", "--alg", "HS256", "--secret-file", secret, token),
+			"--kek-file":    keyturn(t, "keys", "list", "--json", "--redis", c.url, "--kek-file", kek),
+		} {
+			note := fmt.Sprintf("the file of %s is readable by group or others (mode %04o): chmod 600", flag, mode)
+			if strings.Contains(r.stderr, note) != noted || strings.Contains(r.stdout, "readable") || !strings.HasPrefix(r.stdout, `{"ok":`) {
+				t.Errorf("mode %04o: stdout: %s; stderr: %s", mode, r.stdout, r.stderr)
+			}
 		}
 	}
 }

@@ -2,7 +2,7 @@
 // has the KEK, signs, verifies, and turns the keys. Who can verify can also sign; see
 // the commands issuer and reader for services that must not.
 //
-//	openssl rand -base64 32 > kek
+//	(umask 077; openssl rand -base64 32 > kek)
 //	keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek
 //	go run ./docs/examples/fleet -redis redis://localhost:6379 -kek kek -addr :8081
 //	go run ./docs/examples/fleet -redis redis://localhost:6379 -kek kek -addr :8082

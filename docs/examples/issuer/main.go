@@ -2,7 +2,7 @@
 // an ES256 ring, and publishes their public halves. The command reader verifies what it
 // signs, and has neither the KEK nor Redis.
 //
-//	openssl rand -base64 32 > kek
+//	(umask 077; openssl rand -base64 32 > kek)
 //	keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek --alg ES256
 //	go run ./docs/examples/issuer -redis redis://localhost:6379 -kek kek -addr 127.0.0.1:8083
 //	go run ./docs/examples/reader -keys http://127.0.0.1:8083/.well-known/jwks.json -addr :8084
