@@ -17,17 +17,18 @@ import (
 
 const kek = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=\n"
 
-// A site is a Redis and the programs that are built.
+// A site is a Redis, the programs that are built, and whose ring they use.
 type site struct {
 	t               *testing.T
 	dir, redis, kek string
+	tenant          string
 }
 
-func newSite(t *testing.T, programs ...string) *site {
+func newSite(t *testing.T, tenant string, programs ...string) *site {
 	t.Helper()
 	redistest.Need(t)
 	t.Parallel()
-	s := &site{t: t, dir: t.TempDir(), redis: "redis://" + redistest.Run(t, redistest.Options{}).Addr()}
+	s := &site{t: t, dir: t.TempDir(), redis: "redis://" + redistest.Run(t, redistest.Options{}).Addr(), tenant: tenant}
 	s.kek = filepath.Join(s.dir, "kek")
 	if err := os.WriteFile(s.kek, []byte(kek), 0o600); err != nil {
 		t.Fatal(err)
@@ -44,7 +45,7 @@ func newSite(t *testing.T, programs ...string) *site {
 // keyturn runs the command.
 func (s *site) keyturn(args ...string) {
 	s.t.Helper()
-	args = append(args, "--redis", s.redis, "--tenant", "acme", "--kek-file", s.kek)
+	args = append(args, "--redis", s.redis, "--tenant", s.tenant, "--kek-file", s.kek)
 	if out, err := exec.Command(filepath.Join(s.dir, "keyturn"), args...).CombinedOutput(); err != nil {
 		s.t.Fatalf("keyturn %v: %v\n%s", args, err, out)
 	}
@@ -109,7 +110,7 @@ func (s *site) login(url string) string {
 
 func (s *site) wantHello(url, token string, want int) {
 	s.t.Helper()
-	if status, body := s.ask("GET", url+"/hello", token); status != want || want == http.StatusOK && body != "hello ann of acme\n" {
+	if status, body := s.ask("GET", url+"/hello", token); status != want || want == http.StatusOK && body != "hello ann of "+s.tenant+"\n" {
 		s.t.Errorf("%d %q, want %d", status, body, want)
 	}
 }
@@ -118,7 +119,7 @@ func (s *site) wantHello(url, token string, want int) {
 var quick = []string{"--every", "10s", "--max-ttl", "30s"}
 
 func TestAFleetOnHMAC(t *testing.T) {
-	s := newSite(t, "./fleet")
+	s := newSite(t, "acme", "./fleet")
 	s.keyturn(append([]string{"keys", "create"}, quick...)...)
 	one := s.start("fleet", "-redis", s.redis, "-kek", s.kek)
 	two := s.start("fleet", "-redis", s.redis, "-kek", s.kek)
@@ -132,7 +133,7 @@ func TestAFleetOnHMAC(t *testing.T) {
 }
 
 func TestOneThatSignsAndOneThatReads(t *testing.T) {
-	s := newSite(t, "./issuer", "./reader")
+	s := newSite(t, "globex", "./issuer", "./reader")
 	s.keyturn(append([]string{"keys", "create", "--alg", "ES256"}, quick...)...)
 	issuer := s.start("issuer", "-redis", s.redis, "-kek", s.kek)
 	reader := s.start("reader", "-keys", issuer+"/.well-known/jwks.json")
@@ -147,4 +148,14 @@ func TestOneThatSignsAndOneThatReads(t *testing.T) {
 	}
 	s.wantHello(reader, before, http.StatusOK)
 	s.wantHello(reader, after, http.StatusOK)
+}
+
+// One that would publish secrets says so, and ends.
+func TestTheIssuerWantsPublicKeys(t *testing.T) {
+	s := newSite(t, "globex", "./issuer")
+	s.keyturn(append([]string{"keys", "create"}, quick...)...)
+	out, err := exec.CommandContext(t.Context(), filepath.Join(s.dir, "issuer"), "-redis", s.redis, "-kek", s.kek, "-addr", "127.0.0.1:0").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "needs a ring with public keys") || !strings.Contains(string(out), "HS256") {
+		t.Errorf("%v: %s", err, out)
+	}
 }

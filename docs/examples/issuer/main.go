@@ -1,9 +1,10 @@
 // The command issuer is the one service that signs: it has the KEK, turns the keys of
 // an ES256 ring, and publishes their public halves. The command reader verifies what it
-// signs, and has neither the KEK nor Redis.
+// signs, and has neither the KEK nor Redis. The tenant is not the one of the command
+// fleet, whose ring is of HS256.
 //
 //	(umask 077; openssl rand -base64 32 > kek)
-//	keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek --alg ES256
+//	keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256
 //	go run ./docs/examples/issuer -redis redis://localhost:6379 -kek kek -addr 127.0.0.1:8083
 //	go run ./docs/examples/reader -keys http://127.0.0.1:8083/.well-known/jwks.json -addr :8084
 //	curl -H "Authorization: Bearer $(curl -s -X POST localhost:8083/login)" localhost:8084/hello
@@ -27,7 +28,7 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-const tenant, issuer, audience = "acme", "https://acme.example", "api"
+const tenant, issuer, audience = "globex", "https://globex.example", "api"
 
 func main() {
 	redis := flag.String("redis", "redis://localhost:6379", "where the rings are, as a `URL`")
@@ -67,6 +68,10 @@ func run(ctx context.Context, redis, kekFile, addr string) error {
 	}
 	if err := keys.WaitReady(ctx); err != nil {
 		return err
+	}
+	// Whoever verifies with a secret can sign: such a ring has nothing to publish.
+	if _, _, err := keys.PublicKeys(ctx, tenant); err != nil {
+		return fmt.Errorf("the issuer needs a ring with public keys, as keyturn keys create --alg ES256 makes for a tenant that has none: %w", err)
 	}
 	return serve(ctx, addr, routes(keys, signer))
 }

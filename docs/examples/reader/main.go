@@ -21,7 +21,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-const tenant, issuer, audience = "acme", "https://acme.example", "api"
+const tenant, issuer, audience = "globex", "https://globex.example", "api"
 
 func main() {
 	keys := flag.String("keys", "http://127.0.0.1:8083/.well-known/jwks.json", "where the issuer publishes its keys, as a `URL`")
