@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -18,8 +19,8 @@ import (
 const issuerForm = `--issuer-url asks an OpenID Connect issuer where its keys are (the issuer that it
 names must be that URL, byte for byte), --jwks-url reads a JWK Set. Both must be https,
 without a redirect, and lead to a public address; --allow-loopback allows this machine,
-and http there. Proxies of the environment are not used; SSL_CERT_FILE names authorities
-of your own. It takes 10 seconds at most.`
+and http there, --allow-cidr a network of your own. Proxies of the environment are not
+used; SSL_CERT_FILE names authorities of your own. It takes 10 seconds at most.`
 
 // issuerTime is how long the keys of an issuer are waited for. One attempt ends in
 // half of it, by itself.
@@ -29,11 +30,12 @@ const issuerTime = 10 * time.Second
 type issuerFlags struct {
 	jwksURL, issuerURL *option[string]
 	allowLoopback      bool
+	allowCIDR          *list[netip.Prefix]
 }
 
 func newIssuerFlags() issuerFlags {
 	newURL := func() *option[string] { return &option[string]{kind: "URL", parse: parseText} }
-	return issuerFlags{jwksURL: newURL(), issuerURL: newURL()}
+	return issuerFlags{jwksURL: newURL(), issuerURL: newURL(), allowCIDR: &list[netip.Prefix]{kind: "CIDR", parse: parseCIDR}}
 }
 
 func (i *issuerFlags) register(cmd *cobra.Command) {
@@ -41,6 +43,15 @@ func (i *issuerFlags) register(cmd *cobra.Command) {
 	f.Var(i.jwksURL, "jwks-url", "the URL of a JWK Set that has the keys")
 	f.Var(i.issuerURL, "issuer-url", "the OpenID Connect issuer that has the keys; --iss says to check iss")
 	f.BoolVar(&i.allowLoopback, "allow-loopback", false, "with --jwks-url or --issuer-url: allow this machine, and http there")
+	f.Var(i.allowCIDR, "allow-cidr", "the same: allow a private network, such as 10.0.0.0/8; may be repeated")
+}
+
+func parseCIDR(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, errors.New("want a network such as 10.0.0.0/8, 192.168.1.7/32 or fd00::/8")
+	}
+	return p, nil
 }
 
 func (i *issuerFlags) given() bool { return i.jwksURL.given || i.issuerURL.given }
@@ -55,7 +66,7 @@ func (i *issuerFlags) flag() string {
 
 // open returns the source that the flags name. It does not connect yet.
 func (i *issuerFlags) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
-	cfg := jwks.SourceConfig{AllowLoopback: i.allowLoopback}
+	cfg := jwks.SourceConfig{AllowLoopback: i.allowLoopback, AllowCIDR: i.allowCIDR.values}
 	if i.issuerURL.given {
 		return client.Discover(tenant, i.issuerURL.value, cfg)
 	}
@@ -190,7 +201,7 @@ func (i *issuerFlags) advice(e *jwks.Error) string {
 	case jwks.StepDNS:
 		return "is the host's name right, and does this machine resolve names?"
 	case jwks.StepAddress:
-		return "keys are read from public addresses only; --allow-loopback allows this machine, and a file of --jwks needs no network"
+		return "keys are read from public addresses only; --allow-cidr allows the network of an issuer of your own, such as --allow-cidr 10.0.0.0/8, --allow-loopback this machine, and a file of --jwks needs no network"
 	case jwks.StepConnect:
 		return "is the port right, is something listening there, and does a firewall let it through? Proxies of the environment are not used"
 	case jwks.StepTLS:

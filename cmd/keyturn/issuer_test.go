@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +136,40 @@ func TestVerifyIssuerFaults(t *testing.T) {
 	}
 }
 
+// An issuer in a network of our own is reached if that is allowed by name, and no other is.
+func TestVerifyIssuerOfOurOwn(t *testing.T) {
+	issuer := jwkstest.New(t)
+	key := jwkstest.NewKey("1", "ES256")
+	issuer.Publish(key)
+	for _, tt := range []struct {
+		addr  string
+		flags []string
+		code  int
+		says  string
+	}{
+		{"10.1.2.3", nil, exitCannotTell, "address refused: address 10.1.2.3 is not a public one"},
+		{"10.1.2.3", nil, exitCannotTell, "--allow-cidr allows the network of an issuer of your own"},
+		{"10.1.2.3", []string{"--allow-cidr", "10.0.0.0/8"}, exitYes, ""},
+		{"10.1.2.3", []string{"--allow-cidr", "192.168.0.0/16", "--allow-cidr", "10.1.2.3/32"}, exitYes, ""},
+		{"10.1.2.3", []string{"--allow-cidr", "10.1.2.4/32"}, exitCannotTell, "address refused"},
+		{"fd00::1", []string{"--allow-cidr", "fd00::/8"}, exitYes, ""},
+		{"127.0.0.1", []string{"--allow-cidr", "10.0.0.0/8"}, exitCannotTell, "address refused"},
+	} {
+		lookup := func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(tt.addr)}, ctx.Err()
+		}
+		var stdout, stderr bytes.Buffer
+		w := &world{
+			env: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: time.Now,
+			network: jwks.Config{TLS: issuer.TLS(), LookupNetIP: lookup, DialContext: issuer.DialContext},
+		}
+		args := append([]string{"verify", "--jwks-url", issuer.URL(), "--alg", "ES256"}, tt.flags...)
+		if code := w.run(t.Context(), append(args, key.Token(liveClaims("")))); code != tt.code || !strings.Contains(stderr.String(), tt.says) {
+			t.Errorf("%s %q: exit code = %d, stdout = %s, stderr = %s", tt.addr, tt.flags, code, stdout.String(), stderr.String())
+		}
+	}
+}
+
 // What answers, but with no keys, is as good as away.
 func TestVerifyIssuerNonsense(t *testing.T) {
 	token := jwkstest.NewKey("1", "ES256").Token(liveClaims(""))
@@ -208,6 +244,8 @@ func TestVerifyIssuerUsage(t *testing.T) {
 		{[]string{"--jwks-url", url, "--redis", "redis://x"}, "--jwks-url and --redis: give one of them"},
 		{[]string{"--jwks-url", url, "--kid", "k"}, "have their own names"},
 		{[]string{"--jwks", set, "--allow-loopback"}, "--allow-loopback goes with"},
+		{[]string{"--jwks", set, "--allow-cidr", "10.0.0.0/8"}, "--allow-cidr goes with"},
+		{[]string{"--issuer-url", url, "--allow-cidr", "10.0.0.1"}, "--allow-cidr: want a network such as 10.0.0.0/8"},
 		{[]string{"--issuer-url", "http://issuer.example"}, "--issuer-url: scheme http: want https (--allow-loopback"},
 		{[]string{"--issuer-url", "http://127.0.0.1:1"}, "--issuer-url: scheme http: want https (--allow-loopback"},
 		{[]string{"--issuer-url", "http://issuer.example", "--allow-loopback"}, "--issuer-url: scheme http: allowed on a loopback host only"},
