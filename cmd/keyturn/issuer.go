@@ -242,7 +242,7 @@ func heldKeys(status jwks.Status) string {
 	const most = 10
 	var names []string
 	for _, k := range status.Keys {
-		name := quoteShort(k.KID)
+		name := quoteKID(k.KID)
 		if len(names) == 0 || names[len(names)-1] != name {
 			names = append(names, name)
 		}

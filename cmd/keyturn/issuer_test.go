@@ -170,6 +170,17 @@ func TestVerifyIssuerOfOurOwn(t *testing.T) {
 	}
 }
 
+// A kid that is a thumbprint is shown whole.
+func TestVerifyIssuerShowsThumbprints(t *testing.T) {
+	issuer := jwkstest.New(t)
+	kid := strings.Repeat("k", 42) + "z"
+	issuer.Publish(jwkstest.NewKey(kid, "ES256"))
+	r := atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", jwkstest.NewKey("other", "ES256").Token(liveClaims("")))
+	if r.code != exitNo || !strings.Contains(r.stderr, `It has "`+kid+`"`) {
+		t.Errorf("%+v", r)
+	}
+}
+
 // What answers, but with no keys, is as good as away.
 func TestVerifyIssuerNonsense(t *testing.T) {
 	token := jwkstest.NewKey("1", "ES256").Token(liveClaims(""))

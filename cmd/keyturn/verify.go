@@ -422,8 +422,12 @@ func headerSays(token, name string) string {
 }
 
 // quoteShort quotes a text, of which it shows no more than a name needs.
-func quoteShort(s string) string {
-	const most = 40
+func quoteShort(s string) string { return quoteCut(s, 40) }
+
+// quoteKID quotes a kid of the issuer's: a thumbprint (RFC 7638) has 43 characters.
+func quoteKID(s string) string { return quoteCut(s, 64) }
+
+func quoteCut(s string, most int) string {
 	if len(s) > most {
 		return strconv.QuoteToASCII(s[:most]) + "..."
 	}
