@@ -413,7 +413,7 @@ func TestRingExitCodes(t *testing.T) {
 
 	// 3: nobody there.
 	c.url = "redis://127.0.0.1:1"
-	c.run("keys", "create").wantCode(t, exitCannotTell, "Redis cannot be reached")
+	c.run("keys", "create").wantCode(t, exitCannotTell, "keyturn: Redis cannot be reached: check its address and that it runs (dial tcp 127.0.0.1:1: ")
 	c.run("verify", "--alg", "HS256", "--json", token).wantCode(t, exitCannotTell, `{"ok":false,"reason":"unavailable",`)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -202,8 +203,15 @@ func ringText(err error) string {
 			text = "wrong KEK: " + first
 		}
 	}
+	if !errors.Is(err, rediskeys.ErrWrongType) { // what is wrong there is one key, whose name has the bucket
+		text = inside.ReplaceAllString(text, "")
+	}
 	return printable(text, false) + advice(err)
 }
+
+// inside is what a user of the command cannot know: how rings lie in Redis, and what holds
+// them here.
+var inside = regexp.MustCompile(`the keyring (cannot be|was not) opened: |(sync|tenants|acknowledgements) of bucket \d+: |load of tenant "([^"\\]|\\.)*" \(bucket \d+\): `)
 
 func isSealError(err error) bool {
 	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,27 @@ import (
 
 	"github.com/keyturn/keyturn/rotation"
 )
+
+// An error is about Redis, in words of whoever typed the command; where one key is garbled,
+// it says which.
+func TestRingTextIsForUsers(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	m.RequireAuth("other")
+	c.run("keys", "list").wantCode(t, exitCannotTell, "keyturn: Redis does not accept the user or the password")
+	m.RequireAuth("")
+	m.Set(fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default")), "a string")
+	c.run("keys", "list").wantCode(t, exitCannotTell, fmt.Sprintf(`load of tenant "default" (bucket %d): a key holds something`, rotation.BucketOf("default")))
+	for raw, want := range map[string]string{
+		`rotation: the keyring cannot be opened: keystore: unavailable: rediskeys: sync of bucket 175: Redis is full`:                             "Redis is full",
+		`rotation: tenant "a": keystore: unavailable: rediskeys: load of tenant "x\" (bucket 7): y" (bucket 9): Redis is full`:                    `tenant "a": Redis is full`,
+		`rotation: tenant "a": it is not known whether the change was made: keystore: unavailable: rediskeys: write of tenant "a": Redis is full`: `tenant "a": it is not known whether the change was made: write of tenant "a": Redis is full`,
+	} {
+		if got := ringText(errors.New(raw)); got != want {
+			t.Errorf("ringText(%s) = %s, want %s", raw, got, want)
+		}
+	}
+}
 
 // What docs/operations.md says under "A key leaked", where the pending key is too fresh to
 // take over: published for longer than Dwell, and not yet for V + F + S.
