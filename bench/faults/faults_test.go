@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,5 +210,83 @@ func TestPageIsCurrent(t *testing.T) {
 		if !strings.Contains(string(page), s.title) || !strings.Contains(string(page), s.text) {
 			t.Errorf("docs/faults.md lacks %s, or what is expected of it: make faults", s.name)
 		}
+	}
+	for _, wrong := range wrongInTable(string(page)) {
+		t.Errorf("docs/faults.md: %s: make faults", wrong)
+	}
+}
+
+// leastTokens is how many tokens have to be signed under a fault before a zero says
+// something.
+const leastTokens = 20_000
+
+// wrongInTable returns what a page's table of what must be zero does not have, or should
+// not: each fault with enough tokens, and none that was refused.
+func wrongInTable(page string) (wrong []string) {
+	_, table, _ := strings.Cut(page, "## What must be zero")
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := make(map[string][]string)
+	var names []string
+	for line := range strings.Lines(table) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if names == nil {
+			names = cells
+			continue
+		}
+		rows[cells[0]] = cells
+	}
+	column := func(name string) int { return slices.Index(names, name) }
+	tokens := column("tokens")
+	for _, s := range scenarios {
+		row := rows[s.title]
+		if len(row) != len(names) || tokens < 0 {
+			wrong = append(wrong, "no row of "+s.title)
+			continue
+		}
+		if n, err := strconv.Atoi(row[tokens]); err != nil || n < leastTokens {
+			wrong = append(wrong, fmt.Sprintf("%s: %s tokens, want %d", s.title, row[tokens], leastTokens))
+		}
+		for _, name := range []string{"false rejects, fresh", "unknown key", "minted twice"} {
+			if i := column(name); i < 0 || row[i] != "0" {
+				wrong = append(wrong, s.title+": "+name+" is not 0")
+			}
+		}
+	}
+	return wrong
+}
+
+// A page that is not as it has to be is found.
+func TestWrongInTable(t *testing.T) {
+	written := func(change func(c *count)) string {
+		var r report
+		for i := range scenarios {
+			r.rows = append(r.rows, row{scenario: &scenarios[i], count: count{Strikes: 5, Signed: leastTokens, Verified: 4 * leastTokens}})
+		}
+		change(&r.rows[1].count)
+		var b strings.Builder
+		r.write(&b)
+		return b.String()
+	}
+	for name, tt := range map[string]struct {
+		change func(*count)
+		wrong  string
+	}{
+		"as it has to be": {func(*count) {}, ""},
+		"too few":         {func(c *count) { c.Signed-- }, "tokens, want 20000"},
+		"a false reject":  {func(c *count) { c.RejectedFresh = 1 }, "false rejects, fresh is not 0"},
+		"an unknown key":  {func(c *count) { c.Lacking = 2 }, "unknown key is not 0"},
+		"minted twice":    {func(c *count) { c.TwiceInLife = 1 }, "minted twice is not 0"},
+	} {
+		got := wrongInTable(written(tt.change))
+		found := len(got) == 1 && strings.HasPrefix(got[0], scenarios[1].title) && strings.HasSuffix(got[0], tt.wrong)
+		if tt.wrong == "" && len(got) > 0 || tt.wrong != "" && !found {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if got := wrongInTable("## What must be zero\n"); len(got) != len(scenarios) {
+		t.Errorf("of no table: %q", got)
 	}
 }
