@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,35 @@ func TestRingTextIsForUsers(t *testing.T) {
 	} {
 		if got := ringText(errors.New(raw)); got != want {
 			t.Errorf("ringText(%s) = %s, want %s", raw, got, want)
+		}
+	}
+}
+
+// The Redis client's own lines, which go to standard error past every logger, are not among
+// the command's: one error is one line.
+func TestRedisClientIsSilent(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() { // one that hangs up on everybody
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	kek := file(t, newKEK())
+	for _, addr := range []string{"127.0.0.1:1", l.Addr().String()} {
+		for _, url := range []string{"redis://" + addr, "redis-sentinel://" + addr + "/mymaster", "redis-cluster://" + addr} {
+			r := process(t, "", "keys", "list", "--redis", url, "--kek-file", kek)
+			if r.code != exitCannotTell || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "keyturn: ") {
+				t.Errorf("%s: exit code = %d, stderr = %s", url, r.code, r.stderr)
+			}
 		}
 	}
 }

@@ -17,6 +17,12 @@
 // min-replicas-to-write 1 a primary that was cut off refuses writes, and, as an
 // acknowledgement is one, instances that see only it learn that they are stale.
 //
+// # Logging
+//
+// The client has a logger of its own, one for the whole process, which writes to
+// standard error past [rotation.Config.Logger]: [redis.SetLogger] replaces it. What
+// matters is in the errors of this package.
+//
 // # Primaries only
 //
 // A replica answers with what was true some time ago. Each script asks its
