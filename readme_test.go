@@ -2,6 +2,7 @@ package keyturn_test
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -33,6 +34,27 @@ func TestReadme(t *testing.T) {
 	}
 	if n := strings.Count(string(readme), "\n"); n > 150 {
 		t.Errorf("the README has %d lines, want at most 150", n)
+	}
+}
+
+// TestContributing: every target of the Makefile that has a description is named.
+func TestContributing(t *testing.T) {
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("docs/CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(string(makefile), -1)
+	if len(targets) < 10 {
+		t.Fatalf("targets = %q", targets)
+	}
+	for _, target := range targets {
+		if name := target[1]; name != "help" && !strings.Contains(string(page), "\n    make "+name+" ") {
+			t.Errorf("docs/CONTRIBUTING.md lacks make %s", name)
+		}
 	}
 }
 
