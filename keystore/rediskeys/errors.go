@@ -13,21 +13,59 @@ import (
 )
 
 // What can be wrong with Redis, and what to do. Whatever it is, nothing is known
-// of the keys; none says that something is absent.
+// of the keys; none says that something is absent. docs/operations.md has what to
+// type.
 var (
-	ErrReplica      = errors.New("this Redis is a replica, whose answers are old: use the address of the primary, or Sentinel")
-	ErrNoReplicas   = errors.New("this Redis has fewer replicas in reach than min-replicas-to-write, so it may be cut off: bring its replicas back, or let another take over")
-	ErrLoading      = errors.New("Redis has started and still loads its data: wait")
-	ErrBusy         = errors.New("Redis is busy with a script: wait, or end it with SCRIPT KILL")
-	ErrFull         = errors.New("Redis is full: raise its maxmemory, and never let it evict")
-	ErrNotSaved     = errors.New("Redis cannot save to its disk and refuses writes: see its log")
+	// ErrReplica reports that what answers is a replica (READONLY), or one that has
+	// lost its primary (MASTERDOWN): a wrong address, or a primary that was demoted.
+	ErrReplica = errors.New("this Redis is a replica, whose answers are old: use the address of the primary, or Sentinel")
+
+	// ErrNoReplicas reports that the primary refuses writes, as it sees fewer
+	// replicas than min-replicas-to-write (NOREPLICAS): another may be primary by now.
+	ErrNoReplicas = errors.New("this Redis has fewer replicas in reach than min-replicas-to-write, so it may be cut off: bring its replicas back, or let another take over")
+
+	// ErrLoading reports that the server has started, and reads its dump (LOADING).
+	ErrLoading = errors.New("Redis has started and still loads its data: wait")
+
+	// ErrBusy reports that somebody's script runs for longer than the server's
+	// busy-reply-threshold (BUSY).
+	ErrBusy = errors.New("Redis is busy with a script: wait, or end it with SCRIPT KILL")
+
+	// ErrFull reports that maxmemory is reached (OOM).
+	ErrFull = errors.New("Redis is full: raise its maxmemory, and never let it evict")
+
+	// ErrNotSaved reports that the server could not write its last dump, and takes
+	// no writes before it can (MISCONF).
+	ErrNotSaved = errors.New("Redis cannot save to its disk and refuses writes: see its log")
+
+	// ErrNoPermission reports that the user's ACL lacks a command, a key or a
+	// channel (NOPERM): the package comment has those that are needed.
 	ErrNoPermission = errors.New("the Redis user may not do this: give it the commands, keys and channels that the documentation of rediskeys names")
-	ErrNoAuth       = errors.New("Redis does not accept the user or the password: check them")
-	ErrWrongType    = errors.New("a key holds something that keyturn did not write: look at it, and delete it or restore a backup")
-	ErrClusterDown  = errors.New("the Redis Cluster does not serve this key now: see CLUSTER INFO, and use the cluster form of the URL")
-	ErrUnsupported  = errors.New("this server lacks what keyturn needs: use Redis 6.0 or later")
-	ErrTimeout      = errors.New("Redis did not answer in time: check the network and its load")
-	ErrUnreachable  = errors.New("Redis cannot be reached: check its address and that it runs")
+
+	// ErrNoAuth reports that the user or the password is missing or wrong (NOAUTH,
+	// WRONGPASS).
+	ErrNoAuth = errors.New("Redis does not accept the user or the password: check them")
+
+	// ErrWrongType reports that one of our keys is of another type than we make it
+	// (WRONGTYPE): something else writes there.
+	ErrWrongType = errors.New("a key holds something that keyturn did not write: look at it, and delete it or restore a backup")
+
+	// ErrClusterDown reports that no server of the Cluster serves this key now
+	// (CLUSTERDOWN), that its slot is being moved (ASK, TRYAGAIN), or that the URL
+	// is not one of a Cluster (MOVED, CROSSSLOT).
+	ErrClusterDown = errors.New("the Redis Cluster does not serve this key now: see CLUSTER INFO, and use the cluster form of the URL")
+
+	// ErrUnsupported reports that the server does not know a command: it is too old,
+	// or the command was renamed or turned off.
+	ErrUnsupported = errors.New("this server lacks what keyturn needs: use Redis 6.0 or later")
+
+	// ErrTimeout reports that no answer came within the deadline of the call or of
+	// the client. Whether a change was made is not known.
+	ErrTimeout = errors.New("Redis did not answer in time: check the network and its load")
+
+	// ErrUnreachable reports that there is no connection: nothing listens, the name
+	// does not resolve, or it broke off. Whether a change was made is not known.
+	ErrUnreachable = errors.New("Redis cannot be reached: check its address and that it runs")
 )
 
 // explain returns err with what was done, and what to do.
