@@ -119,6 +119,16 @@ func spokenTexts(t *testing.T) []spoken {
 // Redis answers with.
 func texts(f *ast.File, visit func(name, value string, pos token.Pos)) {
 	var name string
+	consts := make(map[string]string)
+	text := func(e ast.Expr) string { return literal(e, consts) }
+	ast.Inspect(f, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == len(spec.Names) {
+			for i, name := range spec.Names {
+				consts[name.Name] = literal(spec.Values[i], nil)
+			}
+		}
+		return true
+	})
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.FuncDecl:
@@ -126,22 +136,22 @@ func texts(f *ast.File, visit func(name, value string, pos token.Pos)) {
 		case *ast.ValueSpec:
 			name = n.Names[0].Name
 			if id, ok := n.Type.(*ast.Ident); ok && id.Name == "Step" {
-				visit("Step", literal(n.Values[0]), n.Pos())
+				visit("Step", text(n.Values[0]), n.Pos())
 			}
 		case *ast.CompositeLit:
 			if len(n.Elts) == 2 && strings.HasPrefix(identifier(n.Elts[1]), "Err") {
-				visit("code", literal(n.Elts[0]), n.Pos())
+				visit("code", text(n.Elts[0]), n.Pos())
 			}
 		case *ast.KeyValueExpr:
 			if identifier(n.Key) == "Reason" {
-				visit("", literal(n.Value), n.Pos())
+				visit("", text(n.Value), n.Pos())
 			}
 		case *ast.CallExpr:
 			switch callee := selector(n); {
 			case callee == "errors.New", callee == "fmt.Errorf":
-				visit(name, literal(n.Args[0]), n.Pos())
+				visit(name, text(n.Args[0]), n.Pos())
 			case strings.HasSuffix(callee, ".refuse") && len(n.Args) == 3:
-				visit("", literal(n.Args[1]), n.Pos())
+				visit("", text(n.Args[1]), n.Pos())
 			}
 		}
 		return true
@@ -155,18 +165,20 @@ func identifier(e ast.Expr) string {
 	return ""
 }
 
-// literal returns the text of an expression: what is in quotes, added up, or the format of
-// a call of Sprintf.
-func literal(e ast.Expr) string {
+// literal returns the text of an expression: what is in quotes or one of consts, added up, or
+// the format of a call of Sprintf.
+func literal(e ast.Expr, consts map[string]string) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		text, _ := strconv.Unquote(e.Value)
 		return text
+	case *ast.Ident:
+		return consts[e.Name]
 	case *ast.BinaryExpr:
-		return literal(e.X) + literal(e.Y)
+		return literal(e.X, consts) + literal(e.Y, consts)
 	case *ast.CallExpr:
 		if selector(e) == "fmt.Sprintf" {
-			return literal(e.Args[0])
+			return literal(e.Args[0], consts)
 		}
 	}
 	return ""
