@@ -16,9 +16,10 @@ var ErrRefused = errors.New("rotation: refused")
 
 // A RefusedError says why a change was refused, and from when on it would not be.
 type RefusedError struct {
-	Tenant, KID string
-	Reason      string
-	From        time.Time // by the store's clock; zero if waiting does not help
+	Tenant string    // whose ring it is
+	KID    string    // the key that it is about, or ""
+	Reason string    // in words, without a secret; docs/operations.md has them all
+	From   time.Time // by the store's clock; zero if waiting does not help
 }
 
 // Error says so in words.

@@ -44,7 +44,7 @@ const (
 	maxKEKs   = 16
 
 	insecureID = "insecure"
-	howToKEK   = "make one with: openssl rand -base64 32"
+	howToKEK   = "make one with: (umask 077; openssl rand -base64 32 > kek)"
 )
 
 // insecureKey is published in docs/formats.md. It protects nothing.

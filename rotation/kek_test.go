@@ -56,7 +56,7 @@ func TestParseKEKs(t *testing.T) {
 		{name: "with ids", text: "2026-11:" + a + "\nold_1.x:" + b, want: []string{"2026-11", "old_1.x"}},
 		{name: "some with ids", text: "new:" + a + "\n" + b, want: []string{"new", derived[1]}},
 		{name: "the longest id", text: strings.Repeat("a", 64) + ":" + a, want: []string{strings.Repeat("a", 64)}},
-		{name: "nothing", text: "\n", wantError: "no KEK; make one with: openssl rand -base64 32"},
+		{name: "nothing", text: "\n", wantError: "no KEK; make one with: (umask 077; openssl rand -base64 32 > kek)"},
 		{name: "31 bytes", text: b64(testKEK(1)[:31]), wantError: "line 1: not base64 of 32 bytes; make one with"},
 		{name: "33 bytes", text: b64(append(testKEK(1), 1)), wantError: "line 1: not base64"},
 		{name: "not base64", text: a + "\nhello", wantError: "line 2: not base64"},

@@ -54,7 +54,10 @@ type Config struct {
 	// Policy, once the store has stood still for long enough. Else only
 	// [Rotator.Create] makes rings.
 	AllowBootstrap bool
-	Policy         Policy // of the rings that are made; its defaults are those of the zero Policy
+
+	// Policy is that of the rings that AllowBootstrap makes. Zero fields take their
+	// defaults; it is not looked at otherwise.
+	Policy Policy
 
 	// Logger hears what no caller is told: rings that cannot be read, repairs,
 	// doubt. The default discards it. It never hears a secret.

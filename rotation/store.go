@@ -179,7 +179,7 @@ type Result struct {
 
 // An Ack is an instance's acknowledgement in one bucket.
 type Ack struct {
-	Instance  string
+	Instance  string    // Config.Instance of whoever acknowledged
 	At        time.Time // by the store's clock
 	GoodSince time.Time // zero: it is in doubt
 	Applied   bool      // the place that was asked for, or a later one

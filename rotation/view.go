@@ -32,12 +32,12 @@ type Ring struct {
 // A RingKey is one key of a Ring. Times are zero where they are not known yet.
 type RingKey struct {
 	Record
-	State State
+	State State // at the moment that was asked for
 
 	ActivatesAt time.Time // when it takes effect, or would have
 	RetiresAt   time.Time // when the next takes effect
 	DroppedAt   time.Time // until when it verifies; zero while there is no next
-	RevokedAt   time.Time
+	RevokedAt   time.Time // when it was revoked
 }
 
 // Verifies reports whether tokens of the key are good.

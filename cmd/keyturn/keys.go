@@ -72,7 +72,10 @@ func newKeysCreate(w *world) *cobra.Command {
 pending. If there is a ring already, it is refused (exit code 1).
 
 The policy is fixed with the ring. The defaults follow from --every; a policy that
-would cost tokens is refused, with the inequality that does not hold.`,
+would cost tokens is refused, with the inequality that does not hold.
+
+With --json it prints the array that "keyturn keys list --help" describes: the key
+that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`,
 		`  keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()
@@ -96,14 +99,22 @@ they are not known; states are pending, signing, retired and revoked.`,
 	return cmd
 }
 
-const forceUsage = "do it all the same, and say who may reject tokens meanwhile"
+const forceUsage = "do it all the same, and say who may reject tokens meanwhile; a key younger than --dwell signs for nobody until then"
 
 func newKeysRotate(w *world) *cobra.Command {
 	c, cmd := newKeysCommand(w, "rotate --redis URL [--tenant TENANT] [--force]", "Make the pending key sign now, and mint the next",
 		`rotate makes the pending key sign now, and mints the next. It is refused (exit
 code 1, with the time from which it may be) before that key has been published for
 long enough: whoever had not heard of it would reject its tokens. So of two in a
-row the second is refused.`,
+row the second is refused.
+
+That is --freshness + --skew after its publication (--reader-staleness more if others
+read the JWK Set; --dwell at least): 65 seconds by default, an hour more for public
+keys. It is sooner than the schedule, by which a key is published for --propagation
+before it signs: by hand it is enough that all in reach have heard of it.
+
+With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
+is null unless the change had to be forced.`,
 		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
 	c.waitFlag(cmd)
@@ -119,7 +130,10 @@ func newKeysPromote(w *world) *cobra.Command {
 	c, cmd := newKeysCommand(w, "promote --redis URL [--tenant TENANT] [--force] KID", "Make one pending key sign now",
 		`promote makes the pending key of that name sign now, and mints none. It is refused
 (exit code 1) under the same conditions as rotate, and if another key is pending
-before it. A KID that begins with a dash goes after "--".`,
+before it. A KID that begins with a dash goes after "--".
+
+With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
+is null unless the change had to be forced.`,
 		`  keyturn keys promote --redis redis://localhost:6379 --tenant acme --kek-file kek KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
 	c.waitFlag(cmd)
@@ -142,7 +156,18 @@ sign with until that one is known everywhere.
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
 applied it. For those that live it waits for two of their polls; --no-wait does not.
-A KID that begins with a dash goes after "--".`,
+A KID that begins with a dash goes after "--".
+
+With --json it prints {"tenant","revoked","promoted","minted","committed_at",
+"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks"}:
+"promoted" is the kid that signs now, "minted" one that was made, to sign from
+"signs_from" on. Until "no_signer_until" nobody can sign for the tenant; until
+"worst_case" an instance that hears of nothing accepts the key's tokens, and until
+"readers_until" so do readers of the JWK Set (only where there are public keys).
+"acks" is an array of {"instance","applied","heard_at"}, or null if nobody was asked.
+Times are in RFC 3339. What does not apply is null; "committed_at" is null if there
+was nothing to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
+where "from" is when it may be made, or null.`,
 		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
   keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --json --no-wait KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, "revoke the key that signs though no other can take over")
