@@ -99,7 +99,7 @@ they are not known; states are pending, signing, retired and revoked.`,
 	return cmd
 }
 
-const forceUsage = "do it all the same, and say who may reject tokens meanwhile; a key younger than --dwell signs for nobody until then"
+const forceUsage = "do it all the same, and say who may reject tokens meanwhile"
 
 func newKeysRotate(w *world) *cobra.Command {
 	c, cmd := newKeysCommand(w, "rotate --redis URL [--tenant TENANT] [--force]", "Make the pending key sign now, and mint the next",
@@ -112,6 +112,8 @@ That is --freshness + --skew after its publication (--reader-staleness more if o
 read the JWK Set; --dwell at least): 65 seconds by default, an hour more for public
 keys. It is sooner than the schedule, by which a key is published for --propagation
 before it signs: by hand it is enough that all in reach have heard of it.
+
+With --force a key younger than --dwell signs for nobody until then.
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
 is null unless the change had to be forced.`,
@@ -131,6 +133,8 @@ func newKeysPromote(w *world) *cobra.Command {
 		`promote makes the pending key of that name sign now, and mints none. It is refused
 (exit code 1) under the same conditions as rotate, and if another key is pending
 before it. A KID that begins with a dash goes after "--".
+
+With --force a key younger than --dwell signs for nobody until then.
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
 is null unless the change had to be forced.`,
