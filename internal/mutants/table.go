@@ -39,7 +39,7 @@ var mutants = []mutant{
 			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\ts := &scene", "_ = err\n\ts := &scene"},
 			{"rotation/rotator.go", "if step.err != nil || !step.fresh(now, t.fresh) {", "if step.doubt {"},
 			{"rotation/keyring.go", "return !s.bad && !s.doubt", "return !s.doubt"},
-			{"rotation/decide.go", "if s.digest != \"\" {", "if s.held.newest() != nil {"},
+			{"rotation/decide.go", "if h := s.held; len(h.records)+len(h.tenantKeys) > 0 || !h.facts.Equal(Facts{}) {", "if s.held.newest() != nil {"},
 		},
 		pkg: here, run: "TestNoKeyIsMinted",
 	},
@@ -52,6 +52,11 @@ var mutants = []mutant{
 		name:  "no longer retention after a promotion",
 		edits: []edit{{"rotation/view.go", "end = later(end, announced.Add(p.SignFor+p.ClockSkew))", "_ = announced"}},
 		pkg:   simulator, run: "TestTimelineB",
+	},
+	{
+		name:  "a merge does not announce promotions",
+		edits: []edit{{"rotation/merge.go", "\tm.announcePromotions()\n", ""}},
+		pkg:   simulator, run: "TestTimelineC",
 	},
 	{
 		name: "fall back to an earlier key",
@@ -84,12 +89,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stale merger does not republish",
-		edits: []edit{{"rotation/merge.go", "if (away || !confirmed) && m.supplants(r) {", "if (away || !confirmed) && false {"}},
+		edits: []edit{{"rotation/merge.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
 		pkg:   simulator, run: "TestTimelineH",
 	},
 	{
 		name:  "promotion of one that is not first",
-		edits: []edit{{"rotation/decide.go", "if !force && !first {", "if false && !first {"}},
+		edits: []edit{{"rotation/decide.go", "return &pending[i], i == 0, nil", "return &pending[i], true, nil"}},
 		pkg:   simulator, run: "TestTimelineE",
 	},
 	{
@@ -109,7 +114,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revocation of a pending key is not waited for",
-		edits: []edit{{"rotation/held.go", "if wouldSign && ", "if false && wouldSign && "}},
+		edits: []edit{{"rotation/held.go", "wouldSign := ", "wouldSign := false && "}},
 		pkg:   simulator, run: "TestTimelineL|TestHistories",
 	},
 	{

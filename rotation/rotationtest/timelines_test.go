@@ -227,29 +227,42 @@ func TestTimelineB(t *testing.T) {
 // cut off; then the promotion is merged back. Retention counts from there: the one that
 // is cut off signs with the first key for SignFor.
 func TestTimelineC(t *testing.T) {
-	direct(t, fast, func(l *timeline) {
-		f := l.fleet("promoter", "cut", "fleet")
-		promoter, victim, third := f[0], f[1], f[2]
-		l.until(3100 * time.Millisecond)
-		back := victim.cut()
-		l.until(3300 * time.Millisecond)
-		l.must(promoter.r.Load().Promote(l.ctx, tenant, l.key(promoter, 2).KID))
-		l.pass(100 * time.Millisecond)
-		back1, back3 := promoter.cut(), third.cut()
-		l.failover(500 * time.Millisecond)
-		back()
-		l.pass(900 * time.Millisecond)
-		l.wantSigner(1, victim)
-		victimBack := victim.cut()
-		back1()
-		back3()
-		l.pass(pollFor)
-		l.wantSigner(2, promoter, third)
-		l.wantSigner(1, victim) // it cannot know
-		l.pass(5 * time.Second)
-		victimBack()
-		l.pass(6 * time.Second)
-	})
+	seldom := fast
+	seldom.Every = 20 * time.Second // no scheduled switch keeps the first key for longer
+	for _, tt := range []struct {
+		name   string
+		policy rotation.Policy
+		reach  time.Duration // of the new primary
+	}{
+		{"for a moment", fast, 900 * time.Millisecond},
+		{"beyond what the promotion itself announced", seldom, 2*pollFor + 600*time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			direct(t, tt.policy, func(l *timeline) {
+				f := l.fleet("promoter", "cut", "fleet")
+				promoter, victim, third := f[0], f[1], f[2]
+				l.until(3100 * time.Millisecond)
+				back := victim.cut()
+				l.until(3300 * time.Millisecond)
+				l.must(promoter.r.Load().Promote(l.ctx, tenant, l.key(promoter, 2).KID))
+				l.pass(100 * time.Millisecond)
+				back1, back3 := promoter.cut(), third.cut()
+				l.failover(500 * time.Millisecond)
+				back()
+				l.pass(tt.reach)
+				l.wantSigner(1, victim)
+				victimBack := victim.cut()
+				back1()
+				back3()
+				l.pass(pollFor)
+				l.wantSigner(2, promoter, third)
+				l.wantSigner(1, victim) // it cannot know
+				l.pass(5 * time.Second)
+				victimBack()
+				l.pass(6 * time.Second)
+			})
+		})
+	}
 }
 
 // D: an instance that was away and has not heard of a promotion is the first to find
