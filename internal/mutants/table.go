@@ -93,6 +93,11 @@ var mutants = []mutant{
 		pkg:   simulator, run: "TestTimelineH",
 	},
 	{
+		name:  "a stale merger keeps its promotion",
+		edits: []edit{{"rotation/merge.go", "m.forgotten[FactID{FactPromoted, r.KID}] = true", "_ = m.forgotten"}},
+		pkg:   simulator, run: "TestTimelineH",
+	},
+	{
 		name:  "promotion of one that is not first",
 		edits: []edit{{"rotation/decide.go", "return &pending[i], i == 0, nil", "return &pending[i], true, nil"}},
 		pkg:   simulator, run: "TestTimelineE",

@@ -411,6 +411,45 @@ func TestTimelineH(t *testing.T) {
 	})
 }
 
+// H again: the key that nobody else has had been promoted, too. By that nobody is bound:
+// whoever promoted it cannot have been signing, and who signs has never heard of it.
+func TestTimelineHPromoted(t *testing.T) {
+	seldom := fast
+	seldom.Every = 20 * time.Second // or the others' next key would come after it, and supplant it
+	direct(t, seldom, func(l *timeline) {
+		f := l.fleet("away", "one", "two")
+		away := f[0]
+		l.until(3 * time.Second)
+		back1, back2 := f[1].cut(), f[2].cut()
+		if err := away.r.Load().SetPolicy(l.ctx, tenant, seldom); err != nil {
+			t.Fatal(err)
+		}
+		alone := l.key(away, 3).KID
+		l.must(away.r.Load().Promote(l.ctx, tenant, alone, rotation.Force))
+		awayBack := away.cut()
+		l.failover(500 * time.Millisecond)
+		back1()
+		back2()
+		l.until(7 * time.Second)
+		l.wantState(3, rotation.Signing, away)
+		l.wantSigner(0, away) // fenced
+		back1, back2 = f[1].cut(), f[2].cut()
+		l.failover(200 * time.Millisecond)
+		awayBack()
+		l.pass(pollFor)
+		l.wantState(3, rotation.Pending, away)
+		l.wantState(1, rotation.Signing, away)
+		l.pass(pollFor + 100*time.Millisecond) // it is in doubt no more, and they call themselves fresh
+		l.wantSigner(1, f...)
+		back1()
+		back2()
+		l.pass(3 * time.Second)
+		l.wantSigner(1, f...)
+		l.pass(6 * time.Second)
+		l.neverSigned(alone, 0)
+	})
+}
+
 // K: FLUSHALL, and a cold joiner comes before any holder polls. It makes no ring,
 // although it may, and gets the one there was.
 func TestTimelineK(t *testing.T) {
