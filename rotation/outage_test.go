@@ -259,6 +259,39 @@ func TestAnOldRingIsReplayed(t *testing.T) {
 	})
 }
 
+// Freshness moves to when a sync was asked for: what is written while the reply is under
+// way is not in it.
+func TestFreshnessIsThatOfTheRequest(t *testing.T) {
+	const slow = fastDeadline - time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		time.Sleep(time.Second)
+		f.conn.SetFaults(rotationtest.Faults{After: slow})
+		for n := f.conn.Calls(); f.conn.Calls() == n; {
+			time.Sleep(time.Millisecond)
+		}
+		f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused}) // from the next call on
+		defer f.conn.SetFaults(rotationtest.Faults{})
+		asked := time.Now()
+		time.Sleep(slow)
+		s, _ := f.Tenant("acme")
+		if before := asked.Sub(s.LastGood); before < 0 || before > time.Millisecond {
+			t.Errorf("the last good sync was %v ago, asked for %v ago", time.Since(s.LastGood), time.Since(asked))
+		}
+		for _, tt := range []struct {
+			after        time.Duration
+			fresh, signs bool
+		}{{fast.Freshness, true, true}, {fast.Freshness + 1, false, true}, {fast.SignFor, false, true}, {fast.SignFor + 1, false, false}} {
+			time.Sleep(time.Until(s.LastGood.Add(tt.after)))
+			now, _ := f.Tenant("acme")
+			if err := f.signs(); now.Fresh != tt.fresh || (err == nil) != tt.signs || !tt.signs && !errors.Is(err, rotation.ErrFenced) {
+				t.Errorf("%v later: fresh %v; Sign: %v", tt.after, now.Fresh, err)
+			}
+		}
+	})
+}
+
 func TestUnknownKidsCostLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
