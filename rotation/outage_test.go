@@ -323,6 +323,58 @@ func TestUnknownKidsCostLittle(t *testing.T) {
 	})
 }
 
+// Once the budget is spent nobody asks for a kid, and what that means depends on whether
+// this instance can tell.
+func TestAnUnknownKidBeyondTheBudget(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*rotation.Config)
+		want   error
+	}{{"in step", trusting, keystore.ErrNotFound}, {"in doubt", func(*rotation.Config) {}, keystore.ErrUnavailable}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				f.leave()
+				m := join(t, f.cluster, "b", tt.change)
+				defer m.leave()
+				for n := range 10 {
+					err := m.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: fmt.Sprint("unknown-", n)})
+					if !errors.Is(err, tt.want) || errors.Is(err, keystore.ErrNotFound) != (tt.want == keystore.ErrNotFound) {
+						t.Errorf("%d: %v, want %v", n, err, tt.want)
+					}
+				}
+				if n := m.Status().Counts.Refreshes; n != 3 {
+					t.Errorf("%d of 10 were asked for, want 3", n)
+				}
+			})
+		})
+	}
+}
+
+// That a kid was not there says nothing of another life of the store.
+func TestAnUnknownKidIsAskedForAgainAfterALoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		ask := func(want uint64) {
+			t.Helper()
+			f.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "unknown"})
+			if n := f.Status().Counts.Refreshes; n != want {
+				t.Errorf("it was asked for %d times, want %d", n, want)
+			}
+		}
+		time.Sleep(time.Second)
+		ask(1)
+		ask(1)
+		time.Sleep(2 * fastPoll)
+		ask(1)
+		f.cluster.Wipe()
+		time.Sleep(2 * fastPoll)
+		ask(2)
+		ask(2)
+	})
+}
+
 func TestAnUnknownKidIsLearned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
