@@ -176,6 +176,8 @@ func TestRules(t *testing.T) {
 		{"another tenant accepts", "I9", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), ok).tenant = "other" }},
 		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
 		{"a mint in doubt", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").doubt = true }},
+		{"a mint beside what cannot be opened", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").spoilt = true }},
+		{"a merge over what cannot be opened", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").spoilt = true }},
 		{"a merge in doubt", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").doubt = true }},
 		{"a ring made beside one that is held", "I10", func(h script) {
 			c := h.commit(6*sec, rotation.OpCreate, "new#1")

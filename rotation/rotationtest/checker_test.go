@@ -409,6 +409,8 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		switch {
 		case e.commit == nil || !mints(e.commit):
+		case e.commit.spoilt:
+			report(n, "minted where a key or a fact cannot be opened")
 		case e.commit.Op == rotation.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
 			report(n, "a ring is created, and %s has one, and is in reach", e.commit.holder)
 		case e.commit.Op != rotation.OpCreate && e.commit.doubt:

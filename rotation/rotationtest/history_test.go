@@ -104,6 +104,7 @@ type commit struct {
 	facts  map[rotation.FactKind][]string // kids, by kind
 	gone   []string                       // kids
 	doubt  bool                           // of the writer's ring, at the write
+	spoilt bool                           // the ring that it was decided on cannot be opened
 	holder string                         // of a ring that is being created: who has one, and is in reach
 }
 

@@ -570,11 +570,9 @@ func (s *sim) tamper() {
 		return
 	}
 	spoil, at := s.rng.IntN(2) == 0, s.rng.IntN(1<<16)
-	s.edit(tenant, "edit: "+map[bool]string{true: "spoil ", false: "remove "}[spoil]+field[:min(7, len(field))], func(f map[string][]byte) {
-		if spoil && len(f[field]) > 0 {
-			f[field][at%len(f[field])] ^= 1 << (at % 8)
-		} else {
-			delete(f, field)
-		}
-	})
+	if spoil {
+		s.spoil(tenant, field, at)
+		return
+	}
+	s.edit(tenant, "edit: remove "+field[:min(7, len(field))], func(f map[string][]byte) { delete(f, field) })
 }

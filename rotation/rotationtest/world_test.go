@@ -43,6 +43,7 @@ type world struct {
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 	bases   rotationtest.Faults // of a connection without faults
+	auditor *rotationtest.Conn  // reads what the primary has
 
 	instances []*instance // all that there ever were
 	tenants   []string
@@ -54,6 +55,7 @@ type world struct {
 	came     map[string]time.Duration // kid -> when it came into the store
 	lastLoss time.Duration
 	edits    map[string]time.Duration // tenant -> when its ring was last edited behind our back
+	spoilt   map[string]bool          // digests of rings that cannot be opened
 }
 
 // An instance is one life of a process.
@@ -91,10 +93,11 @@ func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...stri
 		t.Fatal(err)
 	}
 	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: keks, tenants: tenants,
-		came: make(map[string]time.Duration), edits: make(map[string]time.Duration), lastLoss: -time.Hour}
+		came: make(map[string]time.Duration), edits: make(map[string]time.Duration), spoilt: make(map[string]bool), lastLoss: -time.Hour}
 	w.h = &history{seed: seed, policy: w.policy, start: time.Now(), timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}}
 	w.bases = rotationtest.Faults{Before: 2 * time.Millisecond} // what comes after costs as much time again, ours
 	w.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Seed: seed, Page: 3 + int(seed%5), Committed: w.committed})
+	w.auditor = w.cluster.Connect("auditor")
 	return w
 }
 
@@ -128,6 +131,7 @@ func (w *world) committed(c rotationtest.Commit) {
 		}
 	}
 	w.mu.Lock()
+	e.spoilt = w.spoilt[c.If]
 	for kid := range e.keys {
 		w.came[kid] = w.now()
 	}
@@ -586,6 +590,23 @@ func (w *world) edit(tenant, note string, change func(fields map[string][]byte))
 	w.edits[tenant] = w.now()
 	w.mu.Unlock()
 	w.lose(note, tenant, func() { w.cluster.EditRing(tenant, change) })
+}
+
+// spoil changes a bit of a field, so that it cannot be opened any more.
+func (w *world) spoil(tenant, field string, bit int) {
+	w.edit(tenant, "edit: spoil "+field[:min(7, len(field))], func(fields map[string][]byte) {
+		if value := fields[field]; len(value) > 0 {
+			value[bit/8%len(value)] ^= 1 << (bit % 8)
+		}
+	})
+	if field == "head" || strings.HasPrefix(field, "p:") {
+		return // anyone may write these
+	}
+	if now := w.auditor.Load(w.ctx, []string{tenant})[0]; now.Err == nil && now.Digest != "" {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.spoilt[now.Digest] = true
+	}
 }
 
 // create makes the rings of all tenants at i.
