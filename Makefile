@@ -68,7 +68,7 @@ soak: ## ten million verifications while keys and tenants come and go, and 50 00
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants
-mutants: ## the protocol with one mistake at a time: each must be found by a test (MUTANT=TEXT: those whose name has it)
+mutants: ## the protocol with one mistake at a time: each must be found by what names it, in two minutes (MUTANT=TEXT: those whose name has it)
 	go run ./internal/mutants -only "$(MUTANT)"
 
 .PHONY: faults

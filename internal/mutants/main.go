@@ -1,6 +1,7 @@
 // The command mutants proves the checker: it builds the protocol with one mistake at a
-// time, and runs the tests that are to find it. A mistake that nothing finds is a hole
-// in the tests, and ends the command with 1.
+// time, and runs the tests that are to find it. A mistake that they do not find, or find
+// by something else than what names it, is a hole in the tests, and ends the command
+// with 1. So does a test that fails without any mistake.
 //
 //	go run ./internal/mutants          # all of them
 //	go run ./internal/mutants -only w  # those whose name contains "w"
@@ -14,6 +15,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -30,80 +32,146 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	survivors := 0
+	var chosen []mutant
 	for _, m := range mutants {
-		if !strings.Contains(m.name, *only) {
-			continue
+		if strings.Contains(m.name, *only) {
+			chosen = append(chosen, m)
 		}
-		if *list {
-			fmt.Printf("%-36s %s %s\n", m.name, m.pkg, m.run)
-			continue
-		}
-		began := time.Now()
-		caught, err := m.test(ctx, ".")
-		if err != nil {
-			survivors++
-			fmt.Printf("%-36s CANNOT TELL: %v\n", m.name, err)
-			continue
-		}
-		took := time.Since(began).Round(time.Second / 10)
-		if len(caught) == 0 {
-			survivors++
-			fmt.Printf("%-36s SURVIVED %s -run '%s' (%v)\n", m.name, m.pkg, m.run, took)
-			continue
-		}
-		fmt.Printf("%-36s caught by %s (%v)\n", m.name, strings.Join(caught, ", "), took)
 	}
-	if survivors > 0 {
-		fmt.Printf("%d were not caught\n", survivors)
+	if *list {
+		for _, m := range chosen {
+			fmt.Printf("%-46s %-24s %s -run '%s'\n", m.name, m.want, m.pkg, m.names)
+		}
+		return
+	}
+	if len(chosen) == 0 {
+		fmt.Printf("no mutant's name has %q\n", *only)
 		os.Exit(1)
 	}
+	if !baselines(ctx, chosen) || !caught(ctx, chosen) {
+		os.Exit(1)
+	}
+}
+
+// baselines runs the tests without a mistake, once, and reports whether they pass: what
+// fails anyway finds nothing.
+func baselines(ctx context.Context, chosen []mutant) bool {
+	names := make(map[string][]string) // by package
+	for _, m := range chosen {
+		if !slices.Contains(names[m.pkg], m.names) {
+			names[m.pkg] = append(names[m.pkg], m.names)
+		}
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(names)) {
+		began, all := time.Now(), tests{pkg, strings.Join(names[pkg], "|")}
+		if out, err := all.run(ctx, ".", ""); err != nil {
+			fmt.Printf("without a mistake %s fails: %v\n%s", all, err, out)
+			return false
+		}
+		fmt.Printf("%-46s %s passes (%v)\n", "without a mistake", pkg, time.Since(began).Round(time.Second/10))
+	}
+	return true
+}
+
+func caught(ctx context.Context, chosen []mutant) bool {
+	survivors := 0
+	for _, m := range chosen {
+		began := time.Now()
+		by, err := m.test(ctx, ".")
+		took := time.Since(began).Round(time.Second / 10)
+		if err != nil {
+			survivors++
+			fmt.Printf("%-46s NOT CAUGHT (%v): %v\n", m.name, took, err)
+			continue
+		}
+		fmt.Printf("%-46s caught by %s (%v): %.110s\n", m.name, m.want, took, by)
+	}
+	if survivors > 0 {
+		fmt.Printf("%d of %d were not caught\n", survivors, len(chosen))
+	}
+	return survivors == 0
 }
 
 // An edit replaces a text that a file has once.
 type edit struct{ file, old, new string }
 
+// Tests are some of a package.
+type tests struct {
+	pkg   string
+	names string // a regular expression
+}
+
+func (t tests) String() string { return fmt.Sprintf("%s -run '%s'", t.pkg, t.names) }
+
 // A mutant is the code with a mistake, and the tests that are to find it.
 type mutant struct {
 	name  string
 	edits []edit
-	pkg   string
-	run   string // a regular expression of tests' names
+	tests
+	want string // an invariant, or a test: a word of what is reported
 }
 
-// test returns the names of the tests that fail with the mistake. root is the root of
-// the module.
-func (m mutant) test(ctx context.Context, root string) ([]string, error) {
+// test returns the line by which the mistake was caught, or an error that says how it
+// was not.
+func (m mutant) test(ctx context.Context, root string) (string, error) {
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer os.RemoveAll(dir)
 	overlay, err := m.overlay(root, dir)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-timeout", "2m", "-overlay", overlay, "-run", m.run, m.pkg)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), m.env()...)
-	out, err := cmd.CombinedOutput()
+	out, err := m.tests.run(ctx, root, overlay)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return "", ctx.Err()
 	}
-	if err == nil {
-		if bytes.Contains(out, []byte("no tests to run")) {
-			return nil, fmt.Errorf("no test is called %s", m.run)
-		}
-		return nil, nil
-	}
-	if caught := failed(out); len(caught) > 0 {
-		return caught, nil
-	}
-	return nil, fmt.Errorf("it does not build, or nothing ran: %w\n%s", err, out)
+	return m.verdict(out, err)
 }
 
-// env makes random histories find the mistake soon.
-func (m mutant) env() []string { return []string{"KEYTURN_HISTORIES=400"} }
+// run runs the tests, with an overlay or without.
+func (t tests) run(ctx context.Context, root, overlay string) ([]byte, error) {
+	args := []string{"test", "-vet=off", "-count=1", "-timeout", "90s", "-run", t.names}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, t.pkg)...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "KEYTURN_HISTORIES=400") // enough to find a mistake soon
+	out, err := cmd.CombinedOutput()
+	if err == nil && bytes.Contains(out, []byte("no tests to run")) {
+		err = errors.New("there is no such test")
+	}
+	return out, err
+}
+
+var (
+	brief  = regexp.MustCompile(`(?m)^\s*--- FAIL: .*$|^\s+\w+_test\.go:\d+: .*$`)
+	broken = regexp.MustCompile(`(?m)^panic: .*$|^fatal error: .*$|\[build failed\]|\[setup failed\]`)
+)
+
+// verdict judges what the tests said, and how they ended. A mutant that cannot be built,
+// panics or runs for ever is not one that they have found.
+func (m mutant) verdict(out []byte, err error) (string, error) {
+	if err == nil {
+		return "", fmt.Errorf("it survives %s", m.tests)
+	}
+	if line := broken.Find(out); line != nil {
+		return "", fmt.Errorf("it is no mistake that a test could find: %s\n%.2000s", line, out)
+	}
+	want := regexp.MustCompile(`\b` + regexp.QuoteMeta(m.want) + `\b`)
+	lines := brief.FindAll(out, -1)
+	for _, line := range lines {
+		if want.Match(line) {
+			return string(bytes.TrimSpace(line)), nil
+		}
+	}
+	if len(lines) == 0 {
+		return "", fmt.Errorf("%w\n%.2000s", err, out)
+	}
+	return "", fmt.Errorf("want %s of %s, which fails otherwise:\n%.2000s", m.want, m.tests, bytes.Join(lines, []byte("\n")))
+}
 
 // overlay writes the changed files into dir, and what tells the go command of them.
 func (m mutant) overlay(root, dir string) (string, error) {
@@ -140,19 +208,4 @@ func (m mutant) overlay(root, dir string) (string, error) {
 	}
 	overlay := filepath.Join(dir, "overlay.json")
 	return overlay, errors.Join(err, os.WriteFile(overlay, b, 0o600))
-}
-
-// A mistake may also make a test run for ever.
-var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^\t+(Test\S+) \([0-9hms]+\)$`)
-
-// failed returns the tests of the output that failed, or that panicked.
-func failed(out []byte) []string {
-	var names []string
-	for _, match := range failure.FindAllSubmatch(out, -1) {
-		name, _, _ := strings.Cut(string(match[1])+string(match[2]), "/")
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -12,8 +14,8 @@ func TestMutantsApply(t *testing.T) {
 		if _, err := m.overlay("../..", t.TempDir()); err != nil {
 			t.Errorf("%s: %v", m.name, err)
 		}
-		if _, err := regexp.Compile(m.run); err != nil {
-			t.Errorf("%s: %v", m.name, err)
+		if _, err := regexp.Compile(m.names); err != nil || m.want == "" {
+			t.Errorf("%s: want %q of %s, %v", m.name, m.want, m.tests, err)
 		}
 		if _, err := os.Stat("../../" + m.pkg); err != nil {
 			t.Errorf("%s: %v", m.name, err)
@@ -21,13 +23,31 @@ func TestMutantsApply(t *testing.T) {
 	}
 }
 
-func TestFailedNamesTests(t *testing.T) {
-	out := []byte("ok\n--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/x (0.1s)\n--- FAIL: TestB (0s)\nFAIL\n")
-	if got := failed(out); len(got) != 2 || got[0] != "TestA" || got[1] != "TestB" {
-		t.Errorf("%q", got)
+// A mistake is caught by what names it, and by nothing else.
+func TestVerdict(t *testing.T) {
+	m := mutant{tests: tests{"./x", "TestA"}, want: "I1"}
+	failed := errors.New("exit status 1")
+	for _, tt := range []struct {
+		name, out string
+		err       error
+		caught    bool
+	}{
+		{"by its rule", "--- FAIL: TestA (0s)\n    --- FAIL: TestA/x (0s)\n        a_test.go:1: seed 3: I1 no false reject: a token\nFAIL\n", failed, true},
+		{"by another one", "--- FAIL: TestA (0s)\n        a_test.go:1: seed 3: I11 progress: I am stuck\nFAIL\n", failed, false},
+		{"by what only led to it", "--- FAIL: TestA (0s)\n        a_test.go:1: seed 3: I11 progress\n   0.1s I1 sign\nFAIL\n", failed, false},
+		{"not at all", "ok  \tx\t0.1s\n", nil, false},
+		{"it does not build", "# x\nx.go:1:1: I1\nFAIL\tx [build failed]\n", failed, false},
+		{"it panics", "--- FAIL: TestA (0s)\n        a_test.go:1: I1\npanic: nil map\n", failed, false},
+		{"it runs for ever", "--- FAIL: TestA (0s)\n        a_test.go:1: I1\npanic: test timed out after 2m0s\n\trunning tests:\n\t\tTestA/x (1m59s)\n", failed, false},
+		{"the go command fails", "go: cannot find main module\n", failed, false},
+	} {
+		by, err := m.verdict([]byte(tt.out), tt.err)
+		if (err == nil) != tt.caught || tt.caught && !strings.HasPrefix(by, "a_test.go:1: seed 3: I1 ") {
+			t.Errorf("%s: %q, %v", tt.name, by, err)
+		}
 	}
-	out = []byte("panic: test timed out after 2m0s\n\trunning tests:\n\t\tTestC/x (1m59s)\n")
-	if got := failed(out); len(got) != 1 || got[0] != "TestC" {
-		t.Errorf("%q", got)
+	m.want = "TestA"
+	if by, err := m.verdict([]byte("--- FAIL: TestAB (0s)\n--- FAIL: TestA/x (0s)\n"), failed); by != "--- FAIL: TestA/x (0s)" || err != nil {
+		t.Errorf("by a test's name: %q, %v", by, err)
 	}
 }
