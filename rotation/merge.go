@@ -114,10 +114,14 @@ func (m *merger) join() *held {
 
 // superseded reports whether the store was rolled back to before what we know to be gone,
 // while we were away for so long that others have had to take it for the truth: they sign
-// with what is gone to us.
+// with what is gone to us. In any past that there was, that came before all that we have:
+// what comes after something is a record put back without what gave it its place.
 func (m *merger) superseded() bool {
 	newest, signer := m.mine.newest(), m.theirs.plan.signer(m.now)
-	return newest != nil && m.away(&newest.Timing) && signer != nil && m.mine.facts.gone(signer.Record)
+	if newest == nil || !m.away(&newest.Timing) || signer == nil || !m.mine.facts.gone(signer.Record) {
+		return false
+	}
+	return !slices.ContainsFunc(m.mine.plan.inOrder, func(k planned) bool { return byEffect(k, *signer) < 0 })
 }
 
 // away reports whether we cannot have been signing for some time.

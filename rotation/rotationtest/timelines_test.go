@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -698,4 +699,44 @@ func TestTimelineGoneIsAsserted(t *testing.T) {
 			t.Errorf("the store has what is gone: %v; its record: %v", l.has("gone"), l.has("k:"+first))
 		}
 	})
+}
+
+// Whoever can write the store, and no more, puts back the record of a key that was promoted
+// and collected, without its promotion, while everybody is cut off for longer than SignFor.
+// By its own date it comes after the key that signs, in whose place it would be.
+func TestTimelineGoneIsNotRevived(t *testing.T) {
+	for _, name := range []string{"beside the others", "alone"} {
+		t.Run(name, func(t *testing.T) {
+			direct(t, seldom(), func(l *timeline) {
+				f := l.fleet("one", "two")
+				l.until(3 * time.Second)
+				second := l.key(f[0], 2).KID
+				record := l.cluster.Ring(tenant)["k:"+second]
+				l.rotate(f[0])
+				l.until(8 * time.Second)
+				l.rotate(f[0])
+				l.until(21 * time.Second) // the date of the second was 20s
+				if l.has("k:" + second) {
+					t.Fatal("the second key has not been collected")
+				}
+				back1, back2 := f[0].cut(), f[1].cut()
+				l.edit(tenant, "edit: put back the second", func(fields map[string][]byte) {
+					for field := range fields {
+						if field == "gone" || name == "alone" && !strings.HasPrefix(field, "tk:") {
+							delete(fields, field)
+						}
+					}
+					fields["k:"+second] = record
+				})
+				l.pass(l.policy.SignFor + 300*time.Millisecond)
+				l.wantSigner(0, f...)
+				back1()
+				back2()
+				l.pass(3 * pollFor)
+				l.wantSigner(3, f...)
+				l.pass(6 * time.Second)
+				l.neverSigned(second, 9*time.Second)
+			})
+		})
+	}
 }
