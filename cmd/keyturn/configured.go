@@ -305,7 +305,7 @@ func (c *configured) ready() (all string, each map[string]tenantReady) {
 func sourceReady(status jwks.Status) tenantReady {
 	one := tenantReady{Status: stateReady}
 	switch {
-	case status.Asleep && status.Failures == 0:
+	case status.Asleep: // and its last attempt went well
 		one.Reason = "asleep: the issuer is asked with the next token"
 		return one
 	case status.State == jwks.Fresh, status.State == jwks.Aging:

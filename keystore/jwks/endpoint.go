@@ -186,7 +186,7 @@ func (e *endpoint) tick(now time.Time) {
 	defer e.mu.Unlock()
 	switch {
 	case e.closed || e.flight != nil:
-	case e.m.idle(now, time.Unix(0, e.asked.Load())):
+	case e.m.idle(now, e.lastAsked()):
 		e.m = e.m.doze(now)
 		e.endKeysLocked()
 		e.publishLocked()
@@ -211,6 +211,8 @@ func (e *endpoint) touch(now time.Time) *view {
 	e.rouseLocked(now)
 	return e.view.Load()
 }
+
+func (e *endpoint) lastAsked() time.Time { return time.Unix(0, e.asked.Load()) }
 
 // rouseLocked wakes an endpoint that slept.
 func (e *endpoint) rouseLocked(now time.Time) {
@@ -371,7 +373,7 @@ func (e *endpoint) land(f *flight, got *fetched) (good bool) {
 		if f.onDemand {
 			failed = e.m.failedOnDemand
 		}
-		e.m = failed(now, got.failed.wait, rand.Float64())
+		e.m = failed(now, e.lastAsked(), got.failed.wait, rand.Float64())
 		e.c.logger.Warn("jwks: fetch failed", "tenant", e.tenant, "url", display(e.url),
 			"error", got.failed.Error(), "failures", e.m.failures, "state", e.m.state(now).String(), "next", e.m.next)
 	} else {

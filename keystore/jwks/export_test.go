@@ -58,4 +58,4 @@ const (
 )
 
 // Asked returns when somebody asked the source last.
-func Asked(s *Source) time.Time { return time.Unix(0, s.e.asked.Load()) }
+func Asked(s *Source) time.Time { return s.e.lastAsked() }

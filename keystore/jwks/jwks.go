@@ -33,7 +33,9 @@
 // to sleep: it costs no fetch, no goroutine and no timer. Its keys then end for
 // tokens that were verified earlier, so that the next one asks and wakes it; within
 // the TTL that costs nothing, past it nothing is answered until a fetch has ended,
-// or for two seconds.
+// or for two seconds. One whose last attempt failed, or that has never had an
+// answer, stays awake, so that its state, and whatever readiness is made of it,
+// comes back by itself.
 //
 // # Bounds
 //

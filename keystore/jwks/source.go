@@ -160,7 +160,7 @@ type KeyInfo struct {
 // A Status is what a [Source] knows of itself, at one moment.
 type Status struct {
 	State  State
-	Asleep bool   // nobody asks, so nothing is fetched
+	Asleep bool   // nobody asks, so nothing is fetched; the last attempt went well
 	URL    string // of the set, or the issuer; without its query
 
 	Fetched time.Time     // when the last good answer was asked for; zero: there was none
@@ -177,7 +177,8 @@ type Status struct {
 	Fetches   uint64    // attempts so far, those of others that share the URL included
 }
 
-// Status returns what the source knows of itself. It asks nobody.
+// Status returns what the source knows of itself. It asks nobody. For readiness,
+// take one that is asleep for ready: the next token wakes it, whatever its State.
 func (s *Source) Status() Status {
 	e, now := s.e, s.e.c.now()
 	e.mu.Lock()

@@ -17,7 +17,7 @@ const (
 
 	firstBackoff   = time.Second
 	maxBackoff     = 5 * time.Minute
-	maxColdBackoff = 15 * time.Second
+	maxColdBackoff = 15 * time.Second // while somebody asks
 	maxRetryAfter  = 10 * time.Minute
 
 	// wakeWait is how long a source that slept past its TTL answers nothing while
@@ -173,9 +173,15 @@ func (m machine) held(now time.Time) bool {
 	return now.Before(m.hold) && m.hold.Sub(now) <= maxRetryAfter
 }
 
-// idle reports whether nobody has asked for so long that it sleeps.
-func (m machine) idle(now, asked time.Time) bool {
+// unasked reports whether nobody has asked for so long that it may sleep.
+func (m machine) unasked(now, asked time.Time) bool {
 	return now.Sub(asked) >= max(minIdle, m.ttl)
+}
+
+// idle reports whether it sleeps. After a failure it goes on trying: who is told
+// that it is not ready sends nobody that could wake it.
+func (m machine) idle(now, asked time.Time) bool {
+	return m.unasked(now, asked) && m.failures == 0 && !m.good.IsZero()
 }
 
 // succeeded returns the machine after a good answer that was asked for at start.
@@ -189,10 +195,11 @@ func (m machine) succeeded(start time.Time, ttl time.Duration, r float64) machin
 }
 
 // failed returns the machine after an attempt that brought nothing: with full
-// jitter, but never at once, and not before the issuer said.
-func (m machine) failed(now time.Time, retryAfter time.Duration, r float64) machine {
+// jitter, but never at once, and not before the issuer said. asked is when somebody
+// asked last.
+func (m machine) failed(now, asked time.Time, retryAfter time.Duration, r float64) machine {
 	most := maxBackoff
-	if m.good.IsZero() {
+	if m.good.IsZero() && !m.unasked(now, asked) {
 		most = maxColdBackoff
 	}
 	wait := min(most, firstBackoff<<min(m.failures, 20))
@@ -214,8 +221,8 @@ func (m machine) failed(now time.Time, retryAfter time.Duration, r float64) mach
 
 // failedOnDemand is failed for an attempt that the schedule did not make, and which
 // must not delay it.
-func (m machine) failedOnDemand(now time.Time, retryAfter time.Duration, r float64) machine {
-	after := m.failed(now, retryAfter, r)
+func (m machine) failedOnDemand(now, asked time.Time, retryAfter time.Duration, r float64) machine {
+	after := m.failed(now, asked, retryAfter, r)
 	after.failures = max(m.failures, 1)
 	if m.next.Before(after.next) && !after.held(now) {
 		after.next = m.next

@@ -70,7 +70,7 @@ func TestMachineSchedule(t *testing.T) {
 	}{{"cold", cold, 15 * time.Second}, {"once good", good, 5 * time.Minute}} {
 		m := tt.m
 		for n := range 1000 {
-			low, high := m.failed(epoch, 0, 0), m.failed(epoch, 0, 0.9999)
+			low, high := m.failed(epoch, epoch, 0, 0), m.failed(epoch, epoch, 0, 0.9999)
 			most := min(tt.most, time.Second<<min(n, 20))
 			if got := low.next.Sub(epoch); got != time.Second {
 				t.Fatalf("%s: attempt %d at the earliest after %v", tt.name, n, got)
@@ -84,7 +84,14 @@ func TestMachineSchedule(t *testing.T) {
 			t.Errorf("%s: a failure changed what was good", tt.name)
 		}
 	}
-	held := good.failed(epoch, 10*time.Hour, 0)
+	unasked := cold
+	for range 20 {
+		unasked = unasked.failed(epoch, epoch.Add(-minIdle), 0, 0.9999)
+	}
+	if got := unasked.next.Sub(epoch); got < 4*time.Minute {
+		t.Errorf("cold, and nobody asks: at the latest after %v, want 5m", got)
+	}
+	held := good.failed(epoch, epoch, 10*time.Hour, 0)
 	if got := held.next.Sub(epoch); got != 10*time.Minute {
 		t.Errorf("Retry-After of 10 h: next after %v, want 10m", got)
 	}
@@ -92,13 +99,13 @@ func TestMachineSchedule(t *testing.T) {
 		t.Error("Retry-After is not kept to the moment")
 	}
 	// What is asked on demand does not delay the schedule, however often it fails.
-	demanded := good.failed(epoch, 0, 0.9999)
+	demanded := good.failed(epoch, epoch, 0, 0.9999)
 	for range 100 {
-		if next := demanded.failedOnDemand(epoch, 0, 0.9999); next.next.After(demanded.next) || next.failures != 1 {
+		if next := demanded.failedOnDemand(epoch, epoch, 0, 0.9999); next.next.After(demanded.next) || next.failures != 1 {
 			t.Fatalf("on demand: next %v, %d failures", next.next, next.failures)
 		}
 	}
-	if got := good.failedOnDemand(epoch, time.Minute, 0).next.Sub(epoch); got != time.Minute {
+	if got := good.failedOnDemand(epoch, epoch, time.Minute, 0).next.Sub(epoch); got != time.Minute {
 		t.Errorf("on demand, Retry-After of a minute: next after %v", got)
 	}
 	if !good.due(epoch.Add(-time.Second)) {
@@ -108,6 +115,10 @@ func TestMachineSchedule(t *testing.T) {
 
 func TestMachineSleep(t *testing.T) {
 	m := machine{keep: 4 * time.Hour}.succeeded(epoch, 20*time.Minute, 0)
+	late := epoch.Add(time.Hour)
+	if (machine{}).idle(late, epoch) || m.failed(epoch, epoch, 0, 0).idle(late, epoch) {
+		t.Error("idle before a good answer, or after a failure")
+	}
 	if m.idle(epoch.Add(20*time.Minute-1), epoch) || !m.idle(epoch.Add(20*time.Minute), epoch) {
 		t.Error("idle: want from the TTL on")
 	}
@@ -119,7 +130,6 @@ func TestMachineSleep(t *testing.T) {
 	if woken := slept.roused(at.Add(time.Minute)); woken.mode != awake || !woken.serves(at) || woken.keysEnd() != m.expiry() {
 		t.Errorf("roused within the TTL: %+v", woken)
 	}
-	late := epoch.Add(time.Hour)
 	woken := slept.roused(late)
 	if woken.serves(late) || woken.serves(late.Add(wakeWait-1)) || woken.inStep(late) || !woken.due(late) {
 		t.Errorf("roused past the TTL: %+v", woken)
@@ -228,7 +238,7 @@ func FuzzHeaders(f *testing.F) {
 		if end := m.expiry().Sub(epoch); end != defaultStaleIfError || !m.next.Before(epoch.Add(ttl)) {
 			t.Errorf("expiry %v, next %v", end, m.next)
 		}
-		if next := m.failed(epoch, wait, 0.5).next.Sub(epoch); next < firstBackoff || next > maxRetryAfter {
+		if next := m.failed(epoch, epoch, wait, 0.5).next.Sub(epoch); next < firstBackoff || next > maxRetryAfter {
 			t.Errorf("next after %v", next)
 		}
 		if got := newValidator(h).etag; got != "" && (got != etag || strings.ContainsAny(got, "\r\n\x00") || len(got) > maxValidator) {

@@ -1,0 +1,57 @@
+package jwks_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
+)
+
+// A service that is not ready is sent no tokens, and Status asks nobody: a source
+// that slept through an outage would never learn that it is over.
+func TestOutageEndsByItself(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		cold   bool
+		quiet  time.Duration // before the outage
+		outage time.Duration
+		want   jwks.State // at its end
+	}{
+		{"from the start", true, 0, 5 * time.Hour, jwks.Cold},
+		{"longer than stale-if-error", false, 0, 5 * time.Hour, jwks.Expired},
+		{"a blip as the night begins", false, 7 * time.Minute, 10 * time.Minute, jwks.Stale},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				if tt.cold {
+					w.issuer.Misbehave(jwkstest.Status(503))
+				}
+				s := w.open(jwks.SourceConfig{})
+				synctest.Wait()
+				time.Sleep(tt.quiet)
+				w.issuer.Misbehave(jwkstest.Status(503))
+				time.Sleep(tt.outage)
+				synctest.Wait()
+				if st := s.Status(); st.State != tt.want || st.Asleep {
+					t.Fatalf("after the outage: state %v, asleep %v", st.State, st.Asleep)
+				}
+				before := len(w.issuer.Requests())
+				if most := 50 + int(tt.outage/time.Minute); before > most {
+					t.Errorf("%d requests in %v, though nobody asked", before, tt.outage)
+				}
+
+				w.issuer.Behave()
+				time.Sleep(5*time.Minute + jwks.FetchTimeout)
+				if st := s.Status(); st.State != jwks.Fresh || st.Failures != 0 {
+					t.Errorf("the issuer is well, and %+v", st)
+				}
+				time.Sleep(24 * time.Hour)
+				if got := len(w.issuer.Requests()) - before; !s.Status().Asleep || got > 3 {
+					t.Errorf("a day later, nobody asks: asleep %v, %d requests", s.Status().Asleep, got)
+				}
+			})
+		})
+	}
+}
