@@ -360,8 +360,11 @@ func (e *endpoint) land(f *flight, got *fetched) (good bool) {
 		f.err = errClosed
 		return false
 	}
-	if got.jwksURI != nil {
-		e.known.jwksURI, e.known.discovered = got.jwksURI, got.discovered
+	if to := got.jwksURI; to != nil {
+		if was := e.known.jwksURI; was == nil || *was != *to {
+			e.known.validator = validator{} // it is of another place, however the rest ended
+		}
+		e.known.jwksURI, e.known.discovered = to, got.discovered
 	}
 	was := e.m.failures
 	e.last, f.err = got.failed, got.failed

@@ -55,3 +55,37 @@ func TestOutageEndsByItself(t *testing.T) {
 		})
 	}
 }
+
+// What validated an answer says nothing of another place: an older file there, whose
+// date is before it, would be "not modified".
+func TestValidatorStaysWhereItWas(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.discover(jwks.SourceConfig{})
+		synctest.Wait()
+		w.busy(s, w.a, 12*time.Hour)
+		w.issuer.MoveSet("/moved") // and still at the old place, so that the metadata is not asked for at once
+		w.issuer.AlsoAt("/jwks.json")
+		w.issuer.Misbehave(jwkstest.RedirectFrom("/moved", "/")) // the first answers there are failures
+		w.busy(s, w.a, 13*time.Hour)
+		well := time.Now()
+		w.issuer.Behave()
+		w.busy(s, w.a, time.Hour)
+		failures, answered := 0, 0
+		for _, r := range w.issuer.Requests() {
+			if r.Path != "/moved" {
+				continue
+			}
+			if conditional := r.Header.Get("If-None-Match") != ""; conditional != (answered > 0) {
+				t.Errorf("after %d failures and %d answers at the new place: If-None-Match %q", failures, answered, r.Header.Get("If-None-Match"))
+			}
+			if r.Time.Before(well) {
+				failures++
+			} else {
+				answered++
+			}
+		}
+		if failures < 2 || answered < 2 {
+			t.Errorf("%d failures and %d answers at the new place", failures, answered)
+		}
+	})
+}
