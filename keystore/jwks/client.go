@@ -290,6 +290,7 @@ func (c *Client) forget(e *endpoint) {
 func (c *Client) schedule(e *endpoint, at time.Time) {
 	c.mu.Lock()
 	c.agenda.set(e, at)
+	e.since = c.now()
 	first := c.agenda[0] == e
 	c.mu.Unlock()
 	if first {
@@ -322,7 +323,11 @@ func (c *Client) run() {
 	}
 }
 
-// turn ticks what is due, and returns how long nothing else is.
+// lookAgain is how often run looks at the clock while anything is scheduled: a timer
+// sees neither that the machine is suspended nor that its clock is put right.
+const lookAgain = time.Minute
+
+// turn ticks what is due, and returns for how long nothing else is to be looked at.
 func (c *Client) turn() time.Duration {
 	now := c.now()
 	var due []*endpoint
@@ -330,8 +335,8 @@ func (c *Client) turn() time.Duration {
 	c.mu.Lock()
 	for len(c.agenda) > 0 {
 		e := c.agenda[0]
-		if wait = e.due.Sub(now); wait > 0 && wait <= 2*maxFresh {
-			wait = max(wait, time.Millisecond)
+		if wait = e.due.Sub(now); wait > 0 && !now.Before(e.since) {
+			wait = min(max(wait, time.Millisecond), lookAgain)
 			break
 		}
 		// It is due, or the clock went back: then it decides for itself.

@@ -40,8 +40,9 @@ type endpoint struct {
 	asked atomic.Int64         // when somebody asked, in Unix nanoseconds
 	view  atomic.Pointer[view] // what lookups read; replaced whole
 
-	due   time.Time // c.mu guards it
-	place int       // in c.agenda, or -1; c.mu guards it
+	due   time.Time // c.mu guards it, and the next two
+	since time.Time // when due was decided
+	place int       // in c.agenda, or -1
 
 	mu       sync.Mutex // guards all below
 	m        machine
@@ -125,7 +126,7 @@ func (e *endpoint) attach(s *Source) bool {
 	e.sources[s] = true
 	e.asked.Store(now.UnixNano())
 	if first {
-		e.m.next = now
+		e.m.next, e.m.since = now, now
 		e.installLocked()
 		e.launchLocked(scheduled, false)
 	} else {
@@ -190,6 +191,9 @@ func (e *endpoint) tick(now time.Time) {
 		e.m = e.m.doze(now)
 		e.endKeysLocked()
 		e.publishLocked()
+	case e.m.overslept(now):
+		e.m = e.m.doze(now)
+		e.rouseLocked(now)
 	case !e.m.due(now):
 		e.c.schedule(e, e.m.next)
 	default:
@@ -203,11 +207,14 @@ func (e *endpoint) touch(now time.Time) *view {
 		e.asked.Store(at)
 	}
 	v := e.view.Load()
-	if v.mode == awake {
+	if v.mode == awake && !v.overslept(now) {
 		return v
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if !e.closed && e.flight == nil && e.m.overslept(now) {
+		e.m = e.m.doze(now)
+	}
 	e.rouseLocked(now)
 	return e.view.Load()
 }

@@ -24,6 +24,10 @@ const (
 	// it asks what it missed.
 	wakeWait = 2 * time.Second
 
+	// lateBy is how long after its time the schedule has not asked only if time went
+	// by that no timer saw.
+	lateBy = time.Minute
+
 	// minIdle is how long nobody asks before a source sleeps, or its TTL if that is
 	// longer: above the five minutes for which a verifier trusts a cached token.
 	minIdle = 10 * time.Minute
@@ -96,8 +100,9 @@ type machine struct {
 	ttl      time.Duration // for how long it is fresh; 0 for one that was read from disk
 	failures int           // attempts since that did not end well
 
-	next time.Time // when the schedule asks
-	hold time.Time // before this nobody asks: the issuer wants it so (RFC 9110, section 10.2.3)
+	next  time.Time // when the schedule asks
+	since time.Time // when that was decided, or before
+	hold  time.Time // before this nobody asks: the issuer wants it so (RFC 9110, section 10.2.3)
 
 	mode    mode
 	wakeEnd time.Time // when waking ends at the latest
@@ -160,12 +165,19 @@ func (m machine) keysEnd() time.Time {
 	return m.slept
 }
 
-// due reports whether the schedule asks at now.
+// due reports whether the schedule asks at now. A clock that went back, to before
+// the wait began, makes none longer.
 func (m machine) due(now time.Time) bool {
 	if m.held(now) {
 		return false
 	}
-	return !now.Before(m.next) || now.Before(m.good)
+	return !now.Before(m.next) || now.Before(m.since)
+}
+
+// overslept reports whether the schedule is so late that the machine was suspended,
+// or its clock was put forward: nobody knows what was missed.
+func (m machine) overslept(now time.Time) bool {
+	return m.mode == awake && now.Sub(m.next) >= lateBy
 }
 
 // held reports whether the issuer asked to be left alone until later.
@@ -190,7 +202,7 @@ func (m machine) idle(now, asked time.Time) bool {
 func (m machine) succeeded(start time.Time, ttl time.Duration, r float64) machine {
 	m.good, m.ttl = start, ttl
 	m.failures, m.hold, m.mode = 0, time.Time{}, awake
-	m.next = start.Add(time.Duration(float64(ttl) * 0.8 * (0.9 + 0.2*r)))
+	m.since, m.next = start, start.Add(time.Duration(float64(ttl)*0.8*(0.9+0.2*r)))
 	return m
 }
 
@@ -212,7 +224,7 @@ func (m machine) failed(now, asked time.Time, retryAfter time.Duration, r float6
 		m.failures++
 	}
 	m.mode = awake
-	m.next = now.Add(wait)
+	m.since, m.next = now, now.Add(wait)
 	if m.next.Before(m.hold) {
 		m.next = m.hold
 	}
@@ -225,7 +237,7 @@ func (m machine) failedOnDemand(now, asked time.Time, retryAfter time.Duration, 
 	after := m.failed(now, asked, retryAfter, r)
 	after.failures = max(m.failures, 1)
 	if m.next.Before(after.next) && !after.held(now) {
-		after.next = m.next
+		after.since, after.next = m.since, m.next
 	}
 	return after
 }
@@ -233,7 +245,7 @@ func (m machine) failedOnDemand(now, asked time.Time, retryAfter time.Duration, 
 // restored returns the machine of keys that were read from disk: stale, whatever
 // their age, and due at once.
 func (m machine) restored(good, now time.Time) machine {
-	m.good, m.ttl, m.next = good, 0, now
+	m.good, m.ttl, m.since, m.next = good, 0, now, now
 	return m
 }
 
@@ -247,7 +259,7 @@ func (m machine) doze(now time.Time) machine {
 func (m machine) roused(now time.Time) machine {
 	switch {
 	case m.mode == asleep:
-		m.mode, m.next = awake, now
+		m.mode, m.since, m.next = awake, now, now
 		if state := m.state(now); state == Stale || state == Expired {
 			m.mode, m.wakeEnd = waking, now.Add(wakeWait)
 		}

@@ -108,8 +108,17 @@ func TestMachineSchedule(t *testing.T) {
 	if got := good.failedOnDemand(epoch, epoch, time.Minute, 0).next.Sub(epoch); got != time.Minute {
 		t.Errorf("on demand, Retry-After of a minute: next after %v", got)
 	}
-	if !good.due(epoch.Add(-time.Second)) {
-		t.Error("not due after the clock went back")
+	for name, m := range map[string]machine{
+		"good": good, "failed": good.failed(epoch, epoch, 0, 0.9999), "cold": cold.failed(epoch, epoch, 0, 0.9999),
+	} {
+		for _, back := range []time.Duration{time.Second, time.Hour, 1000 * time.Hour} {
+			if !m.due(epoch.Add(-back)) {
+				t.Errorf("%s: not due after the clock went back %v", name, back)
+			}
+		}
+		if m.due(epoch) || m.overslept(m.next.Add(lateBy-1)) || !m.overslept(m.next.Add(lateBy)) {
+			t.Errorf("%s: due too early, or suspended too early or too late: %+v", name, m)
+		}
 	}
 }
 
