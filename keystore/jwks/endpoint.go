@@ -315,7 +315,9 @@ func (e *endpoint) leave(f *flight, kid string, ended bool) error {
 	case f.err != nil:
 		return unavailable(f.err)
 	}
-	e.missing.add(kid, f.start.Add(missingFor), now)
+	if f.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
+		e.missing.add(kid, f.start.Add(missingFor), now)
+	}
 	return keystore.ErrNotFound
 }
 

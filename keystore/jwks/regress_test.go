@@ -1,7 +1,13 @@
 package jwks_test
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -213,4 +219,116 @@ func TestSuspended(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A network is one in memory, where every address answers with the set that it is
+// said to have.
+type network struct {
+	set func(addr string, r *http.Request) string
+
+	mu    sync.Mutex
+	times map[string][]time.Time // of requests, by address
+}
+
+func (n *network) dial(_ context.Context, _, addr string) (net.Conn, error) {
+	client, server := net.Pipe()
+	go func() {
+		defer server.Close()
+		r, err := http.ReadRequest(bufio.NewReader(server))
+		if err != nil {
+			return
+		}
+		n.mu.Lock()
+		if n.times == nil {
+			n.times = make(map[string][]time.Time)
+		}
+		n.times[addr] = append(n.times[addr], time.Now())
+		n.mu.Unlock()
+		body := n.set(addr, r)
+		fmt.Fprintf(server, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+	}()
+	return client, nil
+}
+
+// requests returns when an address was asked.
+func (n *network) requests(addr string) []time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.times[addr])
+}
+
+// open returns a source of what host answers, and waits for its first set.
+func (n *network) open(t *testing.T, client *jwks.Client, tenant, host string) *jwks.Source {
+	t.Helper()
+	s, err := client.Open(tenant, "http://"+host+"/jwks.json", jwks.SourceConfig{AllowLoopback: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A fetch of the schedule may be answered by a cache that does not have the newest
+// key yet: that is no reason to refuse its tokens.
+func TestKidThatACacheLacks(t *testing.T) {
+	a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
+	for _, tt := range []struct {
+		name string
+		test func(t *testing.T, s *jwks.Source) (requests int)
+	}{
+		{"is asked for past it, once for all", func(t *testing.T, s *jwks.Source) int {
+			var callers sync.WaitGroup
+			for range 100 {
+				callers.Go(func() {
+					if err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "c"}); err != nil {
+						t.Errorf("Refresh = %v", err)
+					}
+				})
+			}
+			callers.Wait()
+			return 2
+		}},
+		{"is not remembered as missing", func(t *testing.T, s *jwks.Source) int {
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Millisecond)
+			defer cancel() // 10 ms after the cache has answered
+			wantOnly(t, "Refresh", s.Refresh(ctx, keystore.ID{Tenant: "acme", KID: "c"}), keystore.ErrUnavailable)
+			if got := jwks.Missing(s); got != 0 {
+				t.Errorf("%d kids are remembered", got)
+			}
+			return 2
+		}},
+		{"is refused if the issuer lacks it, too", func(t *testing.T, s *jwks.Source) int {
+			for range 10 {
+				err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "unknown"})
+				wantOnly(t, "Refresh", err, keystore.ErrNotFound)
+			}
+			return 2
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := &network{set: func(_ string, r *http.Request) string {
+					time.Sleep(100 * time.Millisecond)
+					if r.Header.Get("Cache-Control") == "no-cache" {
+						return jwkstest.Set(a, c)
+					}
+					return jwkstest.Set(a) // from a cache
+				}}
+				client := jwks.New(jwks.Config{DialContext: network.dial})
+				defer client.Close(t.Context())
+				s := network.open(t, client, "acme", "127.9.0.1")
+				time.Sleep(time.Until(s.Status().NextFetch) + 50*time.Millisecond)
+				if !s.Status().NextFetch.IsZero() {
+					t.Fatal("no fetch is under way")
+				}
+				want := tt.test(t, s)
+				time.Sleep(time.Second)
+				if got := len(network.requests("127.9.0.1:80")) - 1; got != want {
+					t.Errorf("%d requests, want %d", got, want)
+				}
+			})
+		})
+	}
 }

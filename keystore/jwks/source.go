@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,8 +61,9 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 // Refresh implements [keystore.Refresher]: it asks the issuer for news of a kid
 // that Lookup did not find, if the budget of the endpoint allows: three attempts,
 // and one more every ten seconds, whatever comes of them. It joins an attempt that
-// is under way, and waits two seconds at most. The attempt goes on when its callers
-// have left.
+// is under way, and waits two seconds at most; if that was one of the schedule, which a
+// cache may have answered, and did not bring the kid, it asks again. The attempt goes
+// on when its callers have left.
 //
 // A kid that the source holds costs nothing, so that a forged signature does not
 // either; nor does one that a good answer did not have within the last ten seconds,
@@ -76,24 +78,30 @@ func (s *Source) Refresh(ctx context.Context, id keystore.ID) error {
 	if s.closed.Load() {
 		return unavailable(errClosed)
 	}
-	now := s.e.c.now()
-	s.e.touch(now)
-	f, err := s.e.ask(id.KID, now)
-	if f == nil {
-		return err
-	}
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
-	select {
-	case <-f.done:
-		return s.e.leave(f, id.KID, true)
-	case <-timer.C:
-		return s.e.leave(f, id.KID, false)
-	case <-ctx.Done():
-		if s.e.leave(f, id.KID, false) == nil {
-			return nil
+	for {
+		now := s.e.c.now()
+		s.e.touch(now)
+		f, err := s.e.ask(id.KID, now)
+		if f == nil {
+			return err
 		}
-		return unavailable(ctx.Err())
+		select {
+		case <-f.done:
+			err := s.e.leave(f, id.KID, true)
+			if f.onDemand || !errors.Is(err, keystore.ErrNotFound) {
+				return err
+			}
+			// It was the schedule's, and a cache may have answered: ask past it.
+		case <-timer.C:
+			return s.e.leave(f, id.KID, false)
+		case <-ctx.Done():
+			if s.e.leave(f, id.KID, false) == nil {
+				return nil
+			}
+			return unavailable(ctx.Err())
+		}
 	}
 }
 
