@@ -10,6 +10,10 @@ const (
 	// maxFailing is how many of them may be for endpoints whose last attempt
 	// failed: however many hang, there is room for those that do not.
 	maxFailing = 12
+
+	// fairTurn is every how many starts the schedule has the first choice: however
+	// many ask on demand, refreshes go on.
+	fairTurn = 4
 )
 
 // A lane says who waits for a fetch.
@@ -21,11 +25,13 @@ const (
 	lanes
 )
 
-// A queue decides which flight goes next: those that somebody waits for first,
-// and otherwise tenant by tenant, so that nobody waits for all of another's. It is
+// A queue decides which flight goes next: those that somebody waits for first, but
+// for every fourth, and otherwise tenant by tenant, so that nobody waits for all of
+// another's. It is
 // not safe for concurrent use. Every step takes constant time, on average.
 type queue struct {
 	lanes   [lanes]rota
+	started int
 	running int
 	hosts   map[string]*gate // those with something running
 	failing gate
@@ -73,9 +79,13 @@ func (q *queue) next() *ticket {
 	if q.running == maxFetches {
 		return nil
 	}
-	for l := range q.lanes {
+	order := [lanes]lane{urgent, scheduled}
+	if q.started%fairTurn == fairTurn-1 {
+		order = [lanes]lane{scheduled, urgent}
+	}
+	for _, l := range order {
 		for t := q.lanes[l].pop(); t != nil; t = q.lanes[l].pop() {
-			if t.waiting && q.pass(t) {
+			if t.waiting && t.lane == l && q.pass(t) {
 				return t
 			}
 		}
@@ -102,6 +112,7 @@ func (q *queue) pass(t *ticket) bool {
 		return false
 	}
 	t.waiting = false
+	q.started++
 	q.running++
 	host.running++
 	q.hosts[t.host] = host

@@ -226,13 +226,15 @@ func TestSuspended(t *testing.T) {
 type network struct {
 	set func(addr string, r *http.Request) string
 
+	answering sync.WaitGroup
+
 	mu    sync.Mutex
 	times map[string][]time.Time // of requests, by address
 }
 
 func (n *network) dial(_ context.Context, _, addr string) (net.Conn, error) {
 	client, server := net.Pipe()
-	go func() {
+	n.answering.Go(func() {
 		defer server.Close()
 		r, err := http.ReadRequest(bufio.NewReader(server))
 		if err != nil {
@@ -246,7 +248,7 @@ func (n *network) dial(_ context.Context, _, addr string) (net.Conn, error) {
 		n.mu.Unlock()
 		body := n.set(addr, r)
 		fmt.Fprintf(server, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
-	}()
+	})
 	return client, nil
 }
 
@@ -316,6 +318,7 @@ func TestKidThatACacheLacks(t *testing.T) {
 					}
 					return jwkstest.Set(a) // from a cache
 				}}
+				defer network.answering.Wait()
 				client := jwks.New(jwks.Config{DialContext: network.dial})
 				defer client.Close(t.Context())
 				s := network.open(t, client, "acme", "127.9.0.1")
@@ -331,4 +334,46 @@ func TestKidThatACacheLacks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Unknown kids of many tenants with slow issuers take turns with the schedule of the
+// others.
+func TestFloodsLeaveTheScheduleAlone(t *testing.T) {
+	const quietHost = "127.9.0.1"
+	synctest.Test(t, func(t *testing.T) {
+		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
+		network := &network{set: func(addr string, _ *http.Request) string {
+			if addr != quietHost+":80" {
+				time.Sleep(1900 * time.Millisecond)
+			}
+			return set
+		}}
+		defer network.answering.Wait()
+		client := jwks.New(jwks.Config{DialContext: network.dial})
+		defer client.Close(t.Context())
+		var flood sync.WaitGroup
+		defer flood.Wait()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		for i := range 120 {
+			tenant := fmt.Sprint("flooded-", i)
+			s := network.open(t, client, tenant, fmt.Sprintf("127.1.%d.1", i))
+			flood.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					_ = s.Refresh(ctx, keystore.ID{Tenant: tenant, KID: fmt.Sprint("unknown-", n)})
+					time.Sleep(200 * time.Millisecond)
+				}
+			})
+		}
+		s := network.open(t, client, "acme", quietHost)
+		for range 600 {
+			if _, err := get(s, "a"); err != nil {
+				t.Fatal(err)
+			}
+			if st := s.Status(); st.State == jwks.Stale {
+				t.Fatalf("its set is %v old, with a TTL of %v", st.Age, st.TTL)
+			}
+			time.Sleep(time.Second)
+		}
+	})
 }

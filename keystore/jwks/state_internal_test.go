@@ -346,6 +346,25 @@ func TestQueue(t *testing.T) {
 			t.Errorf("started %s", names(running))
 		}
 	})
+	t.Run("the schedule has every fourth start", func(t *testing.T) {
+		q := new(queue)
+		for i := range 100 {
+			q.add(&ticket{tenant: fmt.Sprint(i), host: fmt.Sprint(i), lane: urgent})
+		}
+		for i := range 10 {
+			q.add(&ticket{tenant: fmt.Sprint("quiet", i), host: fmt.Sprint("quiet", i), lane: scheduled})
+		}
+		running := start(q)
+		for len(running) < 48 {
+			q.done(running[len(running)-maxFetches])
+			running = append(running, start(q)...)
+		}
+		for i, k := range running {
+			if got, want := k.lane == scheduled, i%4 == 3 && i < 40; got != want {
+				t.Errorf("start %d, of %s: scheduled %v, want %v", i, k.tenant, got, want)
+			}
+		}
+	})
 	t.Run("what fails leaves room", func(t *testing.T) {
 		q := new(queue)
 		for i := range 30 {
