@@ -248,7 +248,7 @@ func (e *endpoint) launchLocked(l lane, onDemand bool) {
 	}
 	f := &flight{onDemand: onDemand, done: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancel(e.c.ctx)
-	f.ticket = &ticket{tenant: e.tenant, host: hostOf(host), failing: e.m.failures > 0, lane: l, start: func() { e.fly(f) }}
+	f.ticket = &ticket{tenant: e.tenant, host: hostOf(host), standing: e.m.standing(), lane: l, start: func() { e.fly(f) }}
 	e.flight = f
 	e.c.unschedule(e)
 	if !e.c.enqueue(f.ticket) {

@@ -7,9 +7,12 @@ const (
 	maxFetches = 16
 	maxPerHost = 2
 
-	// maxFailing is how many of them may be for endpoints whose last attempt
-	// failed: however many hang, there is room for those that do not.
-	maxFailing = 12
+	// maxUnproven is how many of them may be for endpoints that have not been asked
+	// yet, or did not answer the last time: however many hang, there is room for
+	// those that do not. Where maxFailing of them run already, none whose last attempt failed
+	// starts, so that there is room for new ones, too.
+	maxUnproven = 14
+	maxFailing  = 12
 
 	// fairTurn is every how many starts the schedule has the first choice: however
 	// many ask on demand, refreshes go on.
@@ -25,6 +28,16 @@ const (
 	lanes
 )
 
+// A standing is what is known of an endpoint.
+type standing int
+
+const (
+	proven  standing = iota
+	untried          // it has not been asked yet
+	failing          // its last attempt failed
+	standings
+)
+
 // A queue decides which flight goes next: those that somebody waits for first, but
 // for every fourth, and otherwise tenant by tenant, so that nobody waits for all of
 // another's. It is
@@ -34,17 +47,19 @@ type queue struct {
 	started int
 	running int
 	hosts   map[string]*gate // those with something running
-	failing gate
+
+	unproven int                  // of those that run
+	shut     [standings][]*ticket // those that may not start beside these
 }
 
 // A ticket is a flight's place in the queue.
 type ticket struct {
-	tenant  string
-	host    string
-	failing bool
-	lane    lane
-	waiting bool
-	start   func() // by [queue.next]'s caller
+	tenant   string
+	host     string
+	standing standing
+	lane     lane
+	waiting  bool
+	start    func() // by [queue.next]'s caller
 }
 
 // A gate is passed by so many at once. Who finds it shut is parked.
@@ -106,9 +121,9 @@ func (q *queue) pass(t *ticket) bool {
 		host.parked = append(host.parked, t)
 		return false
 	}
-	if t.failing && q.failing.running == maxFailing {
-		q.failing.parked = append(q.failing.parked, t)
-		q.unpark(host) // the place that t did not take
+	if !q.admits(t.standing) {
+		q.shut[t.standing] = append(q.shut[t.standing], t)
+		q.unpark(&host.parked) // the place that t did not take
 		return false
 	}
 	t.waiting = false
@@ -116,8 +131,19 @@ func (q *queue) pass(t *ticket) bool {
 	q.running++
 	host.running++
 	q.hosts[t.host] = host
-	if t.failing {
-		q.failing.running++
+	if t.standing != proven {
+		q.unproven++
+	}
+	return true
+}
+
+// admits reports whether one of that standing may start beside those that run.
+func (q *queue) admits(s standing) bool {
+	switch s {
+	case untried:
+		return q.unproven < maxUnproven
+	case failing:
+		return q.unproven < maxFailing
 	}
 	return true
 }
@@ -127,7 +153,7 @@ func (q *queue) done(t *ticket) {
 	q.running--
 	host := q.hosts[t.host]
 	host.running--
-	q.unpark(host)
+	q.unpark(&host.parked)
 	if host.running == 0 {
 		// What is still parked here was unparked one by one, and is parked
 		// elsewhere now, or starts again from its lane.
@@ -136,18 +162,23 @@ func (q *queue) done(t *ticket) {
 		}
 		delete(q.hosts, t.host)
 	}
-	if t.failing {
-		q.failing.running--
-		q.unpark(&q.failing)
+	if t.standing == proven {
+		return
+	}
+	q.unproven--
+	for _, s := range []standing{untried, failing} {
+		if q.admits(s) {
+			q.unpark(&q.shut[s])
+		}
 	}
 }
 
-// unpark lets the first that waits at a gate try again.
-func (q *queue) unpark(g *gate) {
-	for len(g.parked) > 0 {
-		t := g.parked[0]
-		g.parked[0] = nil
-		g.parked = g.parked[1:]
+// unpark lets the first of those that were parked try again.
+func (q *queue) unpark(parked *[]*ticket) {
+	for len(*parked) > 0 {
+		t := (*parked)[0]
+		(*parked)[0] = nil
+		*parked = (*parked)[1:]
 		if t.waiting {
 			q.lanes[t.lane].unshift(t)
 			return

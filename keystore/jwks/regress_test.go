@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -375,5 +376,40 @@ func TestFloodsLeaveTheScheduleAlone(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
+	})
+}
+
+// However many issuers hang from the start, before any has failed, another tenant's
+// new key is learned at once.
+func TestNewTenantsStallNobody(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.client.Close(t.Context())
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if strings.HasPrefix(addr, "11.") {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return w.issuer.DialContext(ctx, network, addr)
+		}
+		w.client = jwks.New(jwks.Config{TLS: w.issuer.TLS(), LookupNetIP: w.issuer.LookupNetIP, DialContext: dial})
+		s := w.ready(jwks.SourceConfig{})
+		var callers sync.WaitGroup
+		for i := range 200 {
+			tenant := fmt.Sprint("new-", i)
+			s, err := w.client.Open(tenant, fmt.Sprintf("https://11.0.0.%d/", i), jwks.SourceConfig{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			callers.Go(func() { _ = s.Refresh(t.Context(), keystore.ID{Tenant: tenant, KID: "x"}) })
+		}
+		synctest.Wait()
+		c := jwkstest.NewKey("c", "ES256")
+		w.issuer.Publish(w.a, w.b, c)
+		start := time.Now()
+		if err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "c"}); err != nil || time.Since(start) > 100*time.Millisecond {
+			t.Errorf("Refresh = %v after %v", err, time.Since(start))
+		}
+		w.wantKey(s, c)
+		callers.Wait()
 	})
 }

@@ -165,6 +165,17 @@ func (m machine) keysEnd() time.Time {
 	return m.slept
 }
 
+// standing returns what its next attempt is to be taken for.
+func (m machine) standing() standing {
+	switch {
+	case m.failures > 0:
+		return failing
+	case m.ttl == 0: // no answer but one from disk, if any
+		return untried
+	}
+	return proven
+}
+
 // due reports whether the schedule asks at now. A clock that went back, to before
 // the wait began, makes none longer.
 func (m machine) due(now time.Time) bool {

@@ -3,6 +3,7 @@ package jwks
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,26 @@ func TestMachineStates(t *testing.T) {
 				t.Errorf("keys are usable: %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+func TestMachineStanding(t *testing.T) {
+	good := machine{keep: time.Hour}.succeeded(epoch, time.Minute, 0)
+	for _, tt := range []struct {
+		name string
+		m    machine
+		want standing
+	}{
+		{"new", machine{}, untried},
+		{"from disk", machine{keep: time.Hour}.restored(epoch, epoch), untried},
+		{"answered", good, proven},
+		{"failed", good.failed(epoch, epoch, 0, 0), failing},
+		{"failed from the start", machine{}.failed(epoch, epoch, 0, 0), failing},
+		{"answered again", good.failed(epoch, epoch, 0, 0).succeeded(epoch, time.Minute, 0), proven},
+	} {
+		if got := tt.m.standing(); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }
 
@@ -365,22 +386,40 @@ func TestQueue(t *testing.T) {
 			}
 		}
 	})
-	t.Run("what fails leaves room", func(t *testing.T) {
+	t.Run("what fails leaves room for what is new, and both for what works", func(t *testing.T) {
 		q := new(queue)
-		for i := range 30 {
-			q.add(&ticket{tenant: fmt.Sprint(i), host: fmt.Sprint(i), failing: true, lane: urgent})
-		}
-		for i := range 30 {
-			q.add(&ticket{tenant: fmt.Sprint("good", i), host: fmt.Sprint("good", i), lane: scheduled})
-		}
-		failing := 0
-		for _, k := range start(q) {
-			if k.failing {
-				failing++
+		add := func(n int, name string, s standing, l lane) {
+			for i := range n {
+				q.add(&ticket{tenant: fmt.Sprint(name, i), host: fmt.Sprint(name, i), standing: s, lane: l})
 			}
 		}
-		if failing != maxFailing || q.running != maxFetches {
-			t.Errorf("%d of %d fail", failing, q.running)
+		want := func(running []*ticket, want ...int) {
+			t.Helper()
+			got := make([]int, standings)
+			for _, k := range running {
+				got[k.standing]++
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v started, want %v", got, want)
+			}
+		}
+		add(30, "failing", failing, urgent)
+		want(start(q), 0, 0, maxFailing)
+		add(30, "untried", untried, urgent)
+		want(start(q), 0, maxUnproven-maxFailing, 0)
+		add(30, "proven", proven, scheduled)
+		want(start(q), maxFetches-maxUnproven, 0, 0)
+
+		// And the other way round: new ones may take the places of those that fail.
+		q = new(queue)
+		add(30, "untried", untried, urgent)
+		running := start(q)
+		want(running, 0, maxUnproven, 0)
+		add(30, "failing", failing, urgent)
+		want(start(q), 0, 0, 0)
+		for _, k := range running {
+			q.done(k)
+			want(start(q), 0, 1, 0)
 		}
 	})
 	// Whatever comes and goes, everything starts once, within the bounds.
@@ -393,7 +432,7 @@ func TestQueue(t *testing.T) {
 			for step := range 2000 {
 				switch {
 				case step < 1000 && next(3) > 0:
-					k := &ticket{tenant: fmt.Sprint(next(5)), host: fmt.Sprint(next(12)), failing: next(2) == 0, lane: lane(next(2))}
+					k := &ticket{tenant: fmt.Sprint(next(5)), host: fmt.Sprint(next(12)), standing: standing(next(uint32(standings))), lane: lane(next(2))}
 					q.add(k)
 					waiting = append(waiting, k)
 					want++
@@ -408,12 +447,11 @@ func TestQueue(t *testing.T) {
 					started[k]++
 					running = append(running, k)
 				}
-				hosts, failing := map[string]int{}, 0
+				hosts, of := map[string]int{}, make([]int, standings)
 				for _, k := range running {
-					if hosts[k.host]++; k.failing {
-						failing++
-					}
-					if hosts[k.host] > maxPerHost || failing > maxFailing || len(running) > maxFetches {
+					hosts[k.host]++
+					of[k.standing]++
+					if hosts[k.host] > maxPerHost || of[failing] > maxFailing || of[failing]+of[untried] > maxUnproven || len(running) > maxFetches {
 						t.Fatalf("seed %d: over a bound: %s", seed, names(running))
 					}
 				}
@@ -425,7 +463,7 @@ func TestQueue(t *testing.T) {
 					started[k] = 1
 				}
 			}
-			if len(started) != want || q.running != 0 || len(q.hosts) != 0 || q.failing.running != 0 {
+			if len(started) != want || q.running != 0 || len(q.hosts) != 0 || q.unproven != 0 {
 				t.Fatalf("seed %d: %d of %d started, %d hosts left", seed, len(started), want, len(q.hosts))
 			}
 			for k, n := range started {
