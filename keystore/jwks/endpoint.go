@@ -352,7 +352,7 @@ func (e *endpoint) spread(got *fetched, start time.Time) {
 		all = append(all, s)
 	}
 	e.mu.Unlock()
-	end := machine{keep: e.m.keep}.succeeded(start, got.ttl, 0).expiry()
+	end := machine{keep: e.cfg.keep()}.succeeded(start, got.ttl, 0).expiry()
 	for _, s := range all {
 		s.install(got.keys, got.generation, end)
 	}

@@ -3,8 +3,10 @@ package jwks
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -473,4 +475,24 @@ func TestQueue(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A new set is spread without the endpoint's lock, while callers wake it.
+func TestSpreadBesideCallers(t *testing.T) {
+	e := newEndpoint(New(Config{}), "acme", new(url.URL), SourceConfig{})
+	e.flight = new(flight) // which has the set
+	got := &fetched{generation: 1, ttl: time.Minute}
+	var callers sync.WaitGroup
+	callers.Go(func() {
+		for range 1000 {
+			e.mu.Lock()
+			e.m = e.m.doze(epoch)
+			e.rouseLocked(epoch)
+			e.mu.Unlock()
+		}
+	})
+	for range 1000 {
+		e.spread(got, epoch)
+	}
+	callers.Wait()
 }
