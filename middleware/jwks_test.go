@@ -138,6 +138,36 @@ func TestJWKSConditionalRequests(t *testing.T) {
 	}
 }
 
+// A set comes whole or not at all, and with 200, 304 or an error of its own: what
+// caches and readers make of parts, and of other preconditions, they need not find out.
+func TestJWKSComesWhole(t *testing.T) {
+	src := &published{keys: []*keystore.Key{publicKey(t, "acme", "1", keystore.ES256)}, maxAge: time.Minute}
+	h := middleware.JWKS(src, middleware.OneTenant("acme"))
+	whole := askSet(t, h, "GET")
+	tag := whole.Header().Get("ETag")
+	for _, headers := range [][]string{
+		{"Range", "bytes=0-9"}, {"Range", "bytes=0-0,5-6"}, {"Range", "bytes=100000-"}, {"Range", "bytes=5-9", "If-Range", tag},
+		{"If-Match", `"other"`}, {"If-Match", ""}, {"If-Unmodified-Since", "Fri, 31 Dec 1999 00:00:00 GMT"},
+		{"If-Modified-Since", "Fri, 31 Dec 2999 00:00:00 GMT"}, {"If-None-Match", ""}, {"If-None-Match", "garbage"},
+		{"If-None-Match", `"other", "` + tag[2:]}, {"If-None-Match", strings.Trim(tag, `"`)},
+	} {
+		w := askSet(t, h, "GET", headers...)
+		if w.Code != http.StatusOK || w.Body.String() != whole.Body.String() || w.Header().Get("ETag") != tag || w.Header().Get("Accept-Ranges") != "" {
+			t.Errorf("%q: %d %v %s", headers, w.Code, w.Header(), w.Body)
+		}
+	}
+	for _, headers := range [][]string{
+		{"If-None-Match", `"other"`, "If-None-Match", tag}, {"If-None-Match", `"a,b",W/` + tag}, {"If-None-Match", tag, "Range", "bytes=0-9"},
+	} {
+		if w := askSet(t, h, "GET", headers...); w.Code != http.StatusNotModified || w.Body.Len() > 0 || w.Header().Get("Content-Type") != "" {
+			t.Errorf("%q: %d %v %s", headers, w.Code, w.Header(), w.Body)
+		}
+	}
+	if w := askSet(t, h, "HEAD", "Range", "bytes=0-9"); w.Code != http.StatusOK || w.Header().Get("Content-Length") != fmt.Sprint(whole.Body.Len()) {
+		t.Errorf("HEAD = %d %v", w.Code, w.Header())
+	}
+}
+
 // What is no set is no answer that a reader may keep, and never an empty one.
 func TestJWKSWithoutKeys(t *testing.T) {
 	secret := secretKey(t, "acme", "s")
