@@ -21,8 +21,8 @@ type Config struct {
 	// Dir is a folder for the last good answer of each source, so that a restart
 	// during an outage of the issuer comes up with the keys of before it: stale,
 	// with their true age. Whoever can write there chooses the keys: it is made
-	// with mode 0700, its files with 0600, and a file that others may write is not
-	// read. "" keeps nothing on disk.
+	// with mode 0700, its files with 0600, and where another user owns or may write
+	// either, it is not used. "" keeps nothing on disk.
 	Dir string
 
 	// TLS is for private certificate authorities (RootCAs) and client certificates

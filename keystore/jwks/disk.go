@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -64,6 +63,9 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 	if err := os.MkdirAll(e.c.cfg.Dir, 0o700); err != nil {
 		return err
 	}
+	if err := checkFolder(e.c.cfg.Dir); err != nil {
+		return err // which readSaved would not read
+	}
 	file, err := os.CreateTemp(e.c.cfg.Dir, name+".*.tmp") // mode 0600
 	if err != nil {
 		return err
@@ -78,14 +80,21 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 	return err
 }
 
-// readSaved reads a file that only its owner can have written.
+// readSaved reads a file that nobody else can have written, and waits for nobody: a
+// pipe would have a writer.
 func readSaved(dir, name string) (*saved, error) {
+	if err := checkFolder(dir); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(dir, name)
 	at, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(path)
+	if !at.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|openFlags, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -94,10 +103,10 @@ func readSaved(dir, name string) (*saved, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !at.Mode().IsRegular() || !os.SameFile(at, is):
-		return nil, errors.New("not a regular file")
-	case is.Mode().Perm()&0o022 != 0 && runtime.GOOS != "windows":
-		return nil, errors.New("others may write the file, and so choose the keys: want mode 0600")
+	case !os.SameFile(at, is):
+		return nil, errors.New("another file than a moment ago")
+	case !onlyOurs(is):
+		return nil, errors.New("others own the file or may write it, and so choose the keys: want mode 0600")
 	}
 	doc, err := io.ReadAll(io.LimitReader(file, maxSaved+1))
 	if err != nil {
@@ -108,6 +117,18 @@ func readSaved(dir, name string) (*saved, error) {
 		return nil, errors.New("not a file that this version wrote")
 	}
 	return s, nil
+}
+
+// checkFolder refuses a folder where others can put a file of their own.
+func checkFolder(dir string) error {
+	is, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !onlyOurs(is):
+		return errors.New("others own the folder or may write there, and so choose the keys: want mode 0700")
+	}
+	return nil
 }
 
 // restore takes the last good answer from disk, if it can still be trusted. It is
