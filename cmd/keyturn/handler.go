@@ -39,7 +39,7 @@ func newHandler(offered *service, log *slog.Logger) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
 		switch {
-		case isAPI(r.URL.Path):
+		case isAPI(r.URL.Path) && !offered.rings.publishAt(r.URL.Path):
 			api.ServeHTTP(w, r)
 		case r.URL.Path == "/healthz":
 			serveHealth(w, r)

@@ -196,6 +196,21 @@ func (r *rings) publishers() map[string]http.Handler {
 	}
 }
 
+// publishAt reports whether path is that of a document of one of the tenants: one may
+// be called api.
+func (r *rings) publishAt(path string) bool {
+	if r == nil {
+		return false
+	}
+	for _, end := range []string{jwksPath, discoveryPath} {
+		name, ok := strings.CutSuffix(path, end)
+		if tenant, rooted := strings.CutPrefix(name, "/"); ok && rooted && slices.Contains(r.tenants, tenant) {
+			return true
+		}
+	}
+	return false
+}
+
 // publisher says whose public keys a request for TENANT and path asks for.
 func (r *rings) publisher(path string) func(*http.Request) (string, error) {
 	return func(req *http.Request) (string, error) {

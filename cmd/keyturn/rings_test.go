@@ -74,6 +74,25 @@ func TestServeSecretIsReady(t *testing.T) {
 	}
 }
 
+// A tenant may be called as the API is: its public keys are public, and no more of
+// the API for that.
+func TestServeTenantNamedLikeTheAPI(t *testing.T) {
+	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c.run("keys", "create", "--tenant", "api", "--alg", "ES256", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
+	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url, "--tenant", "api", "--iss", "https://auth.example/{tenant}")
+	wait(t, func() bool { return strings.Contains(s.log.String(), "ready: all rings are in step") })
+	for _, path := range []string{"/api" + jwksPath, "/api" + discoveryPath} {
+		if a := s.ask(t, "GET", path, ""); a.status != http.StatusOK {
+			t.Errorf("GET %s = %d %s", path, a.status, a.body)
+		}
+	}
+	for _, path := range []string{
+		"/api/x", "/api/x" + jwksPath, "/API" + jwksPath, "//api" + jwksPath, "/api/api" + jwksPath, "/x/../api" + jwksPath, "/api" + jwksPath + "/", "/api//.well-known/jwks.json",
+	} {
+		s.ask(t, "GET", path, "").wantRefused(t)
+	}
+}
+
 func TestServeOnRedis(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
