@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,13 +111,35 @@ func parseConfig(doc []byte) (*config, error) {
 	var lines struct {
 		Tenants []yaml.Node `yaml:"tenants"`
 	}
-	if err := yaml.Unmarshal(doc, &lines); err != nil {
+	var root yaml.Node
+	if err := errors.Join(yaml.Unmarshal(doc, &lines), yaml.Unmarshal(doc, &root)); err != nil {
 		return nil, usagef("the file of --config: %s", yamlText(err))
+	}
+	if line := emptyElement(&root); line > 0 {
+		return nil, usagef("the file of --config: line %d: an element of a list is empty", line)
 	}
 	for i := range c.Tenants {
 		c.Tenants[i].line = lines.Tenants[i].Line
 	}
 	return c, c.check()
+}
+
+// emptyElement returns the line of an element of a list that holds nothing, or 0. To
+// decode it would leave it out in silence.
+func emptyElement(n *yaml.Node) int {
+	for _, child := range n.Content {
+		element := child
+		if child.Kind == yaml.AliasNode {
+			element = child.Alias
+		}
+		if n.Kind == yaml.SequenceNode && element.ShortTag() == "!!null" {
+			return child.Line
+		}
+		if line := emptyElement(child); line > 0 {
+			return line
+		}
+	}
+	return 0
 }
 
 var (
@@ -178,7 +201,7 @@ func (c *config) check() error {
 	if len(c.Tenants) == 0 {
 		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
 	}
-	lines, rings := make(map[string]int), 0
+	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
 		if err := t.check(len(c.Tenants) == 1); err != nil {
@@ -188,6 +211,10 @@ func (c *config) check() error {
 			return t.failf("the same id is on line %d", line)
 		}
 		lines[t.ID] = t.line
+		if line, ok := issuers[t.Issuer]; ok {
+			return t.failf("line %d has the same issuer: a token's iss says whose it is", line)
+		}
+		issuers[t.Issuer] = t.line
 		if t.Kind == kindRing {
 			rings++
 		}
@@ -290,6 +317,8 @@ func (t *tenantConfig) checkSource() error {
 		switch {
 		case len(t.Algorithms) == 0:
 			return t.failf("algorithms are missing: list those that you expect, such as [RS256]")
+		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
+			return t.failf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
 		case t.AllowLoopback && t.JWKSFile != "":
 			return t.failf("allow_loopback goes with jwks_url or issuer_url")
 		}
@@ -301,6 +330,12 @@ func (t *tenantConfig) checkSource() error {
 		return nil
 	}
 	return t.failf("kind: want static, jwks or ring")
+}
+
+// symmetric reports whether an algorithm is one of shared secrets.
+func symmetric(name string) bool {
+	alg, err := parseAlgorithm(name)
+	return err == nil && alg.Symmetric()
 }
 
 func (t *tenantConfig) wantOne(n int, names string) error {
