@@ -96,6 +96,17 @@ func TestAddressGuard(t *testing.T) {
 		{"172.31.255.255", jwks.SourceConfig{}, false},
 		{"172.32.0.0", jwks.SourceConfig{}, true},
 		{"192.0.0.8", jwks.SourceConfig{}, false},
+		{"192.0.2.1", jwks.SourceConfig{}, false},
+		{"192.0.1.255", jwks.SourceConfig{}, true},
+		{"192.31.196.1", jwks.SourceConfig{}, false},
+		{"192.52.193.1", jwks.SourceConfig{}, false},
+		{"192.175.48.1", jwks.SourceConfig{}, false},
+		{"198.51.100.1", jwks.SourceConfig{}, false},
+		{"203.0.113.7", jwks.SourceConfig{}, false},
+		{"203.0.114.0", jwks.SourceConfig{}, true},
+		{"168.63.129.15", jwks.SourceConfig{}, true},
+		{"168.63.129.16", jwks.SourceConfig{}, false},
+		{"168.63.129.17", jwks.SourceConfig{}, true},
 		{"192.168.1.1", jwks.SourceConfig{}, false},
 		{"192.169.0.0", jwks.SourceConfig{}, true},
 		{"198.18.0.1", jwks.SourceConfig{}, false},
@@ -113,6 +124,13 @@ func TestAddressGuard(t *testing.T) {
 		{"64:ff9b::a9fe:a9fe", jwks.SourceConfig{}, false},
 		{"64:ff9b:1::1", jwks.SourceConfig{}, false},
 		{"2001:0:1::1", jwks.SourceConfig{}, false},
+		{"2001:1::1", jwks.SourceConfig{}, false},
+		{"2001:20::1", jwks.SourceConfig{}, false},
+		{"2001:1ff:ffff::1", jwks.SourceConfig{}, false},
+		{"2001:200::1", jwks.SourceConfig{}, true},
+		{"2620:4f:8000::1", jwks.SourceConfig{}, false},
+		{"3fff::1", jwks.SourceConfig{}, false},
+		{"3fff:fff:ffff::1", jwks.SourceConfig{}, false},
 		{"2002:a9fe:a9fe::1", jwks.SourceConfig{}, false},
 		{"2001:db8::1", jwks.SourceConfig{}, false},
 		{"fc00::1", jwks.SourceConfig{}, false},
@@ -163,7 +181,7 @@ func TestDNSRebinding(t *testing.T) {
 		issuer := jwkstest.NewInMemory(t)
 		key := jwkstest.NewKey("a", "ES256")
 		issuer.Publish(key)
-		r := &recorder{issuer: issuer, addrs: [][]string{{"203.0.113.7"}, {"169.254.169.254"}, {"127.0.0.1", "10.0.0.1"}}}
+		r := &recorder{issuer: issuer, addrs: [][]string{{"2d00::7"}, {"169.254.169.254"}, {"127.0.0.1", "10.0.0.1"}}}
 		client := jwks.New(jwks.Config{TLS: issuer.TLS(), LookupNetIP: r.lookup, DialContext: r.dial})
 		defer client.Close(t.Context())
 		s, err := client.Open("acme", issuer.URL(), jwks.SourceConfig{})
@@ -179,7 +197,7 @@ func TestDNSRebinding(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := r.all(); !slices.Equal(got, []string{"203.0.113.7:443"}) {
+		if got := r.all(); !slices.Equal(got, []string{"[2d00::7]:443"}) {
 			t.Errorf("dialled %v", got)
 		}
 		wantOnly(t, "Refresh", s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "new"}), keystore.ErrUnavailable)
@@ -189,14 +207,14 @@ func TestDNSRebinding(t *testing.T) {
 // Of several addresses, those that are refused are passed over.
 func TestAddressesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{addrs: [][]string{{"10.0.0.1", "203.0.113.8", "::1", "203.0.113.9"}}}
+		r := &recorder{addrs: [][]string{{"10.0.0.1", "8.8.8.8", "::1", "8.8.4.4"}}}
 		client := jwks.New(jwks.Config{LookupNetIP: r.lookup, DialContext: r.dial})
 		defer client.Close(t.Context())
 		if _, err := client.Open("acme", "https://issuer.example/", jwks.SourceConfig{}); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if got := r.all(); !slices.Equal(got, []string{"203.0.113.8:443", "203.0.113.9:443"}) {
+		if got := r.all(); !slices.Equal(got, []string{"8.8.8.8:443", "8.8.4.4:443"}) {
 			t.Errorf("dialled %v", got)
 		}
 	})
@@ -205,7 +223,7 @@ func TestAddressesInTurn(t *testing.T) {
 // http is for this machine, whatever its name resolves to and AllowCIDR says.
 func TestPlainHTTPStaysOnLoopback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{addrs: [][]string{{"203.0.113.8", "10.0.0.1"}}}
+		r := &recorder{addrs: [][]string{{"8.8.8.8", "10.0.0.1"}}}
 		client := jwks.New(jwks.Config{LookupNetIP: r.lookup, DialContext: r.dial})
 		defer client.Close(t.Context())
 		cfg := jwks.SourceConfig{AllowLoopback: true, AllowCIDR: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}

@@ -326,7 +326,7 @@ func TestBrokenTenantsStallNobody(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.client.Close(t.Context())
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-			if addr == "203.0.113.7:443" {
+			if addr == "[2d00::7]:443" {
 				return w.issuer.DialContext(ctx, network, addr)
 			}
 			<-ctx.Done()

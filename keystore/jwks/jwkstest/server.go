@@ -45,8 +45,10 @@ import (
 // Host is the name of every [Server]. It resolves only by [Server.LookupNetIP].
 const Host = "issuer.test"
 
-// address is what Host resolves to: it is nobody's (RFC 5737), but public.
-var address = netip.MustParseAddr("203.0.113.7")
+// address is what Host resolves to. It passes for a public one, and is nobody's: IANA
+// has given that part of the global unicast addresses to no registry. Those that are
+// meant for examples (RFC 5737, RFC 9637) are refused by careful readers.
+var address = netip.MustParseAddr("2d00::7")
 
 // A Request is one that a [Server] got, and read the header of.
 type Request struct {
