@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -226,6 +227,29 @@ func TestOpenRefuses(t *testing.T) {
 		{name: "private", url: "https://10.0.0.1/", want: "refused"},
 		{name: "IPv6 loopback", url: "https://[::1]/", want: "refused"},
 		{name: "mapped", url: "https://[::ffff:8.8.8.8]/", want: "written as IPv6"},
+		{name: "fullwidth digits", url: "https://①⑥⑨.254.169.254/", want: "beyond ASCII"},
+		{name: "fullwidth digits, escaped", url: "https://%EF%BC%91%EF%BC%92%EF%BC%97.0.0.1/", want: "beyond ASCII"},
+		{name: "a host in its own letters", url: "https://bücher.example/", want: "xn--"},
+		{name: "a host in the letters of DNS", url: "https://xn--bcher-kva.example/"},
+		{name: "a decimal number", url: "https://2852039166/", want: "is a number"},
+		{name: "a hexadecimal number", url: "https://0xA9FEA9FE/", want: "is a number"},
+		{name: "0x alone", url: "https://127.0x/", want: "is a number"},
+		{name: "octal parts", url: "https://0251.0376.0251.0376/", want: "is a number"},
+		{name: "two parts", url: "https://127.1/", want: "is a number"},
+		{name: "a number at the end", url: "https://issuer.example.1/", want: "is a number"},
+		{name: "a number at the end, and a dot", url: "https://127.1./", want: "is a number"},
+		{name: "a dot at the end of an address", url: "https://169.254.169.254./", want: "refused"},
+		{name: "two dots at the end of an address", url: "https://169.254.169.254../", want: "is a number"},
+		{name: "a dot at the end of a name", url: "https://issuer.example./"},
+		{name: "a name that begins with a number", url: "https://4.issuer.example/"},
+		{name: "a name that is nearly a number", url: "https://issuer.0xg/"},
+		{name: "localhost", url: "https://localhost/", want: "refused"},
+		{name: "localhost in capitals, and a dot", url: "https://LocalHost./", want: "refused"},
+		{name: "below localhost", url: "https://x.localhost/", want: "refused"},
+		{name: "localhost, allowed", url: "https://localhost/", cfg: loopback},
+		{name: "localhost, allowed by its address", url: "https://localhost/", cfg: jwks.SourceConfig{AllowCIDR: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}},
+		{name: "what ends like localhost", url: "https://notlocalhost/"},
+		{name: "a zone", url: "https://[fe80::1%25eth0]/", want: "refused"},
 		{name: "a kept time that is too long", url: "https://issuer.example/", cfg: jwks.SourceConfig{StaleIfError: 25 * time.Hour}, want: "at most 24h"},
 	}
 	client := jwks.New(jwks.Config{DialContext: noDial(t), LookupNetIP: jwkstest.New(t).LookupNetIP})

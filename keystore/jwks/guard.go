@@ -46,25 +46,55 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	case !isLoopback(u.Hostname()):
 		return nil, failf(StepURL, "scheme http: allowed on a loopback host only")
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil {
-		if addr.Is4In6() {
-			return nil, failf(StepAddress, "an IPv4 address written as IPv6")
-		}
-		if refused := g.check(addr); refused != nil {
-			return nil, refused
-		}
+	if refused := g.checkHost(u.Hostname()); refused != nil {
+		return nil, refused
 	}
 	return u, nil
 }
 
-// isLoopback reports whether host names this machine, whatever a resolver says
-// (RFC 6761, section 6.3).
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
+// checkHost refuses a host that is an address which the guard refuses, or may be one
+// for whoever resolves it: a proxy decides that without us. What looks like a number
+// to a browser or to inet_aton is an address in its plain form, or nothing.
+func (g guard) checkHost(host string) *Error {
+	if strings.ContainsFunc(host, func(r rune) bool { return r < '!' || r > '~' }) {
+		return failf(StepURL, "the host has letters beyond ASCII: want it as it is in DNS, xn--...")
 	}
+	host = strings.TrimSuffix(host, ".")
 	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
+	switch {
+	case err == nil && addr.Is4In6():
+		return failf(StepAddress, "an IPv4 address written as IPv6")
+	case err == nil:
+		return g.check(addr)
+	case strings.Contains(host, ":") || endsInNumber(host):
+		return failf(StepAddress, "a host that is a number, but not an address in its plain form")
+	case isLocalhost(host) && g.check(netip.AddrFrom4([4]byte{127, 0, 0, 1})) != nil:
+		return failf(StepAddress, "localhost is this machine: refused (AllowLoopback allows it, for tests)")
+	}
+	return nil
+}
+
+// endsInNumber reports whether a host is taken for an IPv4 address by some program
+// (WHATWG URL, section 3.5): 2130706433, 0x7f.1, 127.0.0.01.
+func endsInNumber(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if hex, ok := strings.CutPrefix(strings.ToLower(last), "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return strings.Trim(last, "0123456789") == ""
+}
+
+// isLocalhost reports whether a name is this machine's, whatever a resolver says
+// (RFC 6761, section 6.3).
+func isLocalhost(host string) bool {
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// isLoopback reports whether host is this machine.
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return isLocalhost(host) || err == nil && addr.IsLoopback()
 }
 
 // display returns u without what may be secret.
