@@ -55,6 +55,7 @@ const (
 	MaxWait      = maxWait
 	FetchTimeout = fetchTimeout
 	MaxBody      = maxBody
+	MaxRaw       = maxRaw
 )
 
 // Asked returns when somebody asked the source last.

@@ -17,6 +17,7 @@ import (
 const (
 	fetchTimeout = 5 * time.Second // discovery, redirects and body included
 	maxBody      = 256 << 10       // bytes, after decoding
+	maxRaw       = 1 << 20         // bytes, on the connection: what they decode to may be nothing
 	maxHeader    = 64 << 10        // bytes
 	maxRedirects = 2
 
@@ -115,7 +116,10 @@ func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
 			conn, err := d.connect(ctx, addr)
 			g.step.Store(StepResponse)
-			return conn, err
+			if err != nil {
+				return nil, err
+			}
+			return &capped{conn, maxRaw}, nil
 		},
 	}
 	if g.proxy != nil && u.Scheme == "https" { // loopback is this machine's, not the proxy's
@@ -128,7 +132,7 @@ func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 			return nil, err
 		}
 		g.step.Store(StepTLS)
-		return g.handshake(ctx, conn, addr)
+		return g.handshake(ctx, &capped{conn, maxRaw}, addr)
 	}
 	return t
 }
@@ -208,6 +212,24 @@ func (g *getter) readBody(ctx context.Context, cancel context.CancelCauseFunc, b
 		return nil, failf(StepBody, "more than %d bytes", maxBody)
 	}
 	return all, nil
+}
+
+var errRaw = failf(StepBody, "more than %d bytes on the connection", maxRaw)
+
+// A capped connection brings so many bytes more, and then an error.
+type capped struct {
+	net.Conn
+	left int
+}
+
+// Read implements [net.Conn].
+func (c *capped) Read(b []byte) (int, error) {
+	if c.left == 0 {
+		return 0, errRaw
+	}
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
 }
 
 // A paced reader gives its timer more time for what it reads.

@@ -2,7 +2,10 @@ package jwks_test
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -411,5 +414,48 @@ func TestNewTenantsStallNobody(t *testing.T) {
 		}
 		w.wantKey(s, c)
 		callers.Wait()
+	})
+}
+
+// What decodes to nothing is bounded as it comes.
+func TestGzipOfNothing(t *testing.T) {
+	var empty bytes.Buffer
+	if err := gzip.NewWriter(&empty).Close(); err != nil {
+		t.Fatal(err)
+	}
+	members := bytes.Repeat(empty.Bytes(), 1000)
+	synctest.Test(t, func(t *testing.T) {
+		sent := make(chan int, 1)
+		dial := func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() {
+				defer server.Close()
+				_, err := http.ReadRequest(bufio.NewReader(server))
+				total := 0
+				if err == nil {
+					total, err = fmt.Fprint(server, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+				}
+				for n := 0; err == nil && total < 64*jwks.MaxRaw; total += n {
+					n, err = server.Write(members)
+				}
+				sent <- total
+			}()
+			return client, nil
+		}
+		client := jwks.New(jwks.Config{DialContext: dial})
+		defer client.Close(t.Context())
+		s, err := client.Open("acme", "http://127.9.0.1/jwks.json", jwks.SourceConfig{AllowLoopback: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-sent; got > jwks.MaxRaw {
+			t.Errorf("%d bytes were taken, want at most %d", got, jwks.MaxRaw)
+		}
+		synctest.Wait()
+		e := new(jwks.Error)
+		if err := s.Status().LastError; !errors.As(err, &e) || e.Step != jwks.StepBody || !strings.Contains(e.Error(), "on the connection") {
+			t.Errorf("%v, want step body", err)
+		}
+		client.Close(t.Context()) // before it tries again
 	})
 }
