@@ -172,7 +172,8 @@ func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
 // Discover is Open for an OpenID Connect issuer, whose metadata says where its
 // keys are (OpenID Connect Discovery 1.0, section 4). The metadata must name the
 // issuer byte for byte; it is asked for once a day, and when the keys are gone
-// from where they were (404 or 410).
+// from where they were (404 or 410). While it cannot be had the keys are read where
+// they were.
 func (c *Client) Discover(tenant, issuer string, cfg SourceConfig) (*Source, error) {
 	return c.open(tenant, issuer, true, cfg)
 }

@@ -475,32 +475,49 @@ type fetched struct {
 func (e *endpoint) fetch(ctx context.Context, known known, onDemand bool) *fetched {
 	g := e.c.getter(e.guard, e.cfg.AllowRedirects)
 	got := new(fetched)
-	from := e.url
+	from, asked := e.url, true
 	if e.issuer != "" {
-		from = known.jwksURI
-		if from == nil || e.c.now().Sub(known.discovered).Abs() >= discoveryTTL {
-			if from, got.failed = e.discover(ctx, g, got); got.failed != nil {
-				return got
-			}
-			if known.jwksURI == nil || *from != *known.jwksURI {
-				known.validator = validator{} // of another place
-			}
+		from, asked, got.failed = e.locate(ctx, g, known, got)
+		if got.failed != nil {
+			return got
+		}
+		if known.jwksURI == nil || *from != *known.jwksURI {
+			known.validator = validator{} // of another place
 		}
 	}
 	a, failed := g.get(ctx, from, known.validator, onDemand)
-	if e.issuer != "" && got.jwksURI == nil && gone(failed) {
+	if !asked && gone(failed) {
 		moved, undiscovered := e.discover(ctx, g, got)
-		switch {
-		case undiscovered != nil:
-			got.lost = true
-		case *moved != *from:
+		if undiscovered == nil && *moved != *from {
 			a, failed = g.get(ctx, moved, validator{}, true)
 		}
 	}
+	got.lost = e.issuer != "" && got.jwksURI == nil && gone(failed)
 	if got.failed = failed; failed == nil {
 		got.failed = e.judge(a, known, got)
 	}
 	return got
+}
+
+// locate returns where the keys are, and whether the issuer was asked for that in
+// this attempt. If its metadata is old and cannot be had anew, the keys are where
+// they were: whether they are is theirs to say.
+func (e *endpoint) locate(ctx context.Context, g *getter, known known, got *fetched) (from *url.URL, asked bool, failed *Error) {
+	switch {
+	case known.jwksURI == nil:
+		from, failed = e.discover(ctx, g, got)
+		return from, true, failed
+	case e.c.now().Sub(known.discovered).Abs() < discoveryTTL:
+		return known.jwksURI, false, nil
+	}
+	half, cancel := context.WithTimeout(ctx, fetchTimeout/2) // the rest is for the keys
+	defer cancel()
+	from, failed = e.discover(half, g, got)
+	if failed == nil || failed.Step == StepDiscovery { // the issuer has spoken
+		return from, true, failed
+	}
+	e.c.logger.Warn("jwks: old metadata could not be had anew", "tenant", e.tenant, "url", display(e.url), "error", failed.Error())
+	return known.jwksURI, true, nil
 }
 
 // gone reports whether the keys are not there any more.

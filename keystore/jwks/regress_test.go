@@ -459,3 +459,77 @@ func TestGzipOfNothing(t *testing.T) {
 		client.Close(t.Context()) // before it tries again
 	})
 }
+
+// Metadata that is a day old is asked for anew, but the keys decide whether they are
+// still where it said.
+func TestOldMetadata(t *testing.T) {
+	const host, issuer = "127.9.0.1", "http://127.9.0.1"
+	metadata := func(issuer, path string) string {
+		return fmt.Sprintf(`{"issuer":%q,"jwks_uri":"http://%s%s"}`, issuer, host, path)
+	}
+	for _, tt := range []struct {
+		name   string
+		hangs  bool
+		answer string // when it is a day old
+		want   bool   // whether the keys stay in step
+	}{
+		{name: "hangs", hangs: true, answer: metadata(issuer, "/v2"), want: true},
+		{name: "names another issuer", answer: metadata("http://127.9.0.2", "/v1")},
+		{name: "names another place", answer: metadata(issuer, "/v2"), want: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var old, well atomic.Bool
+				var asked, moved atomic.Int64
+				network := &network{set: func(_ string, r *http.Request) string {
+					switch {
+					case r.URL.Path == "/v2":
+						moved.Add(1)
+						fallthrough
+					case r.URL.Path == "/v1":
+						return jwkstest.Set(jwkstest.NewKey("a", "ES256")) // another one each time
+					case old.Load():
+						asked.Add(1)
+						if tt.hangs && !well.Load() {
+							time.Sleep(10 * time.Second)
+						}
+						return tt.answer
+					}
+					return metadata(issuer, "/v1")
+				}}
+				defer network.answering.Wait()
+				client := jwks.New(jwks.Config{DialContext: network.dial})
+				defer client.Close(t.Context())
+				s, err := client.Discover("acme", issuer, jwks.SourceConfig{AllowLoopback: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				busy := func(d time.Duration) {
+					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+						_, _ = get(s, "a")
+					}
+				}
+				busy(time.Hour)
+				old.Store(true)
+				busy(25 * time.Hour)
+				if got := inStep(s); got != tt.want || asked.Load() == 0 {
+					t.Errorf("in step: %v, want %v; asked %d times; %v", got, tt.want, asked.Load(), s.Status().LastError)
+				}
+				if !tt.hangs {
+					return
+				}
+				// It is asked for with each attempt, until it answers.
+				before := asked.Load()
+				busy(10 * time.Minute)
+				if got := asked.Load() - before; got < 10 {
+					t.Errorf("asked %d times in ten minutes, want each time", got)
+				}
+				well.Store(true)
+				busy(time.Minute)
+				if moved.Load() == 0 {
+					t.Error("what it says was not heard")
+				}
+			})
+		})
+	}
+}
