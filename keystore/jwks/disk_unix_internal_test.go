@@ -1,0 +1,42 @@
+//go:build unix
+
+package jwks
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+	"testing"
+)
+
+// A fileOf is a file of some user.
+type fileOf struct {
+	fs.FileInfo
+	mode fs.FileMode
+	uid  int
+}
+
+func (f fileOf) Mode() fs.FileMode { return f.mode }
+func (f fileOf) Sys() any          { return &syscall.Stat_t{Uid: uint32(f.uid)} }
+
+func TestOnlyOurs(t *testing.T) {
+	own := os.Geteuid()
+	for _, tt := range []struct {
+		name string
+		is   fs.FileInfo
+		want bool
+	}{
+		{"a file", fileOf{mode: 0o600, uid: own}, true},
+		{"one that all may read", fileOf{mode: 0o644, uid: own}, true},
+		{"a folder", fileOf{mode: fs.ModeDir | 0o700, uid: own}, true},
+		{"the group may write", fileOf{mode: 0o620, uid: own}, false},
+		{"others may write", fileOf{mode: 0o602, uid: own}, false},
+		{"a folder of all", fileOf{mode: fs.ModeDir | fs.ModeSticky | 0o777, uid: own}, false},
+		{"another's", fileOf{mode: 0o600, uid: own + 1}, false},
+		{"another's folder", fileOf{mode: fs.ModeDir | 0o755, uid: own + 1}, false},
+	} {
+		if got := onlyOurs(tt.is); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
