@@ -440,7 +440,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
 		if e.commit != nil && e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
-			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + c.timing.latency
+			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + p.ClockSkew + c.timing.latency
 		}
 		if e.kind != evSign || e.result == ok || !e.fresh || c.beyondS {
 			continue
