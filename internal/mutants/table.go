@@ -131,4 +131,14 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/merge.go", "\tm.assert()\n", ""}},
 		tests: tests{simulator, "TestTimelineD"}, want: "TestTimelineDScheduled",
 	},
+	{
+		name:  "a collected key is revived",
+		edits: []edit{{"rotation/merge.go", "return byEffect(k, *signer) < 0 })", "return false })"}},
+		tests: tests{simulator, "TestTimelineGone"}, want: "TestTimelineGoneIsNotRevived",
+	},
+	{
+		name:  "what is gone is asserted by whoever was away",
+		edits: []edit{{"rotation/merge.go", "if m.superseded() {", "if false {"}},
+		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
+	},
 }

@@ -49,11 +49,14 @@ func direct(t *testing.T, policy rotation.Policy, play func(l *timeline)) {
 
 // fleet opens instances at once, the first of which makes the ring and alone turns its
 // keys, and waits until they are in step.
-func (l *timeline) fleet(names ...string) []*instance {
+func (l *timeline) fleet(names ...string) []*instance { return l.fleetOf(false, names...) }
+
+// fleetOf is fleet, and all of them may turn the keys.
+func (l *timeline) fleetOf(rotators bool, names ...string) []*instance {
 	var all []*instance
 	for n, name := range names {
 		i := l.connect(name, 0)
-		if i.rotates = n == 0; n == 0 {
+		if i.rotates = rotators || n == 0; n == 0 {
 			i.open()
 			i.create()
 		} else {
@@ -644,6 +647,37 @@ func (l *timeline) rotate(i *instance) {
 
 // has reports whether the primary has a field of the ring.
 func (l *timeline) has(field string) bool { return l.cluster.Ring(tenant)[field] != nil }
+
+// A split without min-replicas, which both sides write to, for less than P - SignFor - S:
+// without commands, scheduled keys hold. No token is refused, nor is it that anybody cannot
+// tell, wherever the switch comes, and whichever side loses what it has written.
+func TestTimelineSplit(t *testing.T) {
+	length := fast.Propagation - fast.SignFor - fast.ClockSkew - 50*time.Millisecond
+	for begins := 4700 * time.Millisecond; begins < 7*time.Second; begins += 400 * time.Millisecond {
+		for _, oldWins := range []bool{false, true} {
+			t.Run(fmt.Sprintf("at %v, the old primary wins %v", begins, oldWins), func(t *testing.T) {
+				direct(t, fast, func(l *timeline) {
+					f := l.fleetOf(true, "one", "two", "three", "four")
+					l.until(begins)
+					l.lose("split", "", func() { l.cluster.Split(begins%time.Second, false, f[0].conn, f[1].conn) })
+					l.pass(length)
+					l.lose("heal", "", func() {
+						if oldWins {
+							l.cluster.HealTo(f[0].conn)
+						}
+						l.cluster.Heal()
+					})
+					l.until(16 * time.Second)
+					for _, e := range l.h.events {
+						if (e.kind == evVerify || e.kind == evKnows || e.kind == evSign) && e.result != ok && e.at > 2*time.Second {
+							t.Fatal(l.h.line(e))
+						}
+					}
+				})
+			})
+		}
+	}
+}
 
 // Gone: the store is rolled back to before a key was collected, and who comes then takes it
 // for the truth, and signs with that key. A holder that was away for longer than SignFor
