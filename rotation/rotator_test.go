@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,119 @@ func wantRefused(t *testing.T, err error) *rotation.RefusedError {
 		t.Fatalf("%v, want a RefusedError", err)
 	}
 	return refused
+}
+
+// last returns the last change.
+func (f *fleet) last() rotationtest.Commit {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.commits[len(f.commits)-1]
+}
+
+// bounds renders what the last change demanded of its times: each, after the store's, and
+// from when to when it has to lie.
+func (f *fleet) bounds() string {
+	last := f.last()
+	var all []string
+	for _, b := range last.Bounds {
+		from := b.From.String()
+		if b.From < -100*365*24*time.Hour {
+			from = "ever"
+		}
+		all = append(all, fmt.Sprintf("%v(%s..%v)", b.At.Sub(last.Result.Now), from, b.To))
+	}
+	slices.Sort(all)
+	return string(last.Op) + ": " + strings.Join(all, " ")
+}
+
+// Every time that is proposed is held to a window around the store's clock, of 1.4s, and
+// when a key is to sign to what is not too soon, and not too late.
+func TestEveryChangeIsHeldToTheClockOfTheStore(t *testing.T) {
+	const announced, happened = "700ms(0s..1.4s)", "0s(-1.4s..0s)"
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		want := func(want string) {
+			t.Helper()
+			if got := f.bounds(); got != want {
+				t.Errorf("%s\nwant %s", got, want)
+			}
+		}
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		want("create: 0s(-1.4s..1.4s) " + announced + " " + announced)
+		time.Sleep(3 * time.Second)
+		// P, and T and P and the window after the one before, which is to sign in 3s.
+		must(f.rotator.SetPolicy(t.Context(), "acme", fast))
+		want("mint: " + announced + " 9s(4.5s..14.9s)")
+		must(errorOf(f.rotator.Promote(t.Context(), "acme", f.kid(2))))
+		want("promote: " + happened + " " + announced)
+		time.Sleep(3 * time.Second)
+		must(errorOf(f.rotator.Rotate(t.Context(), "acme")))
+		want("rotate: " + happened + " 6s(4.5s..11.9s) " + announced + " " + announced)
+		must(errorOf(f.rotator.Promote(t.Context(), "acme", f.kid(4), rotation.Force)))
+		want("promote: " + happened + " " + happened + " " + announced)
+		must(errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(1))))
+		want("revoke: " + happened)
+		must(errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(4), rotation.Force)))
+		want("revoke: " + happened + " " + announced) // the one that is minted signs in F + S
+	})
+}
+
+// What is put back was held to that clock before, which may have been ahead; what is news
+// with it, as anything new.
+func TestAMergeIsHeldToTheClockOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		time.Sleep(3 * time.Second)
+		if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.rotator.Revoke(t.Context(), "acme", f.kid(1)); err != nil {
+			t.Fatal(err)
+		}
+		changed := time.Now()
+		f.cluster.Wipe()
+		time.Sleep(fastPoll * 6 / 5)
+		ago := changed.Sub(f.last().Result.Now)
+		news, merged := "700ms(0s..1.4s)", ago.String()+"(ever..1.9s)" // and 2S
+		// Three are announced, and the pending one is published anew; the second was
+		// promoted, and the first revoked.
+		want := []string{news, news, news, news, merged, merged}
+		slices.Sort(want)
+		if got := f.bounds(); got != "merge: "+strings.Join(want, " ") {
+			t.Errorf("%s\nwant %q", got, want)
+		}
+	})
+}
+
+// That a key was made to sign by force is in the ring, for who asks why its tokens were
+// refused.
+func TestAForcedPromotionIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		forced := func() bool { return f.cluster.Ring("acme")["f:"+f.kid(2)] != nil }
+		if _, err := f.rotator.Rotate(t.Context(), "acme", rotation.Force); err != nil || !forced() {
+			t.Errorf("Rotate by force: recorded %v, %v", forced(), err)
+		}
+	})
+	for _, opts := range [][]rotation.Option{{rotation.Force}, nil} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, fast)
+			defer f.leave()
+			time.Sleep(3 * time.Second) // it need not be forced any more
+			_, err := f.rotator.Promote(t.Context(), "acme", f.kid(2), opts...)
+			if forced := f.cluster.Ring("acme")["f:"+f.kid(2)] != nil; err != nil || forced != (opts != nil) {
+				t.Errorf("Promote by force %v: recorded %v, %v", opts != nil, forced, err)
+			}
+		})
+	}
 }
 
 func TestCreateIsRefusedIfThereIsARing(t *testing.T) {
