@@ -284,6 +284,52 @@ func TestWhoLacksTheKEKWritesNothing(t *testing.T) {
 	}
 }
 
+// With records their numbers come back: no seq is given twice. A higher one that the store
+// has stays.
+func TestHeadComesBackWithTheRecords(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		lose func(f *fleet)
+		want string
+	}{
+		{"all is lost", func(f *fleet) { f.cluster.Wipe() }, "3"},
+		{"the newest is lost", func(f *fleet) {
+			third := f.kid(3)
+			f.cluster.EditRing("acme", func(fields map[string][]byte) {
+				delete(fields, "k:"+third)
+				fields["head"] = []byte("2")
+			})
+		}, "3"},
+		{"others have given more", func(f *fleet) {
+			third := f.kid(3)
+			f.cluster.EditRing("acme", func(fields map[string][]byte) {
+				delete(fields, "k:"+third)
+				fields["head"] = []byte("7")
+			})
+		}, "7"},
+		{"it is no number", func(f *fleet) {
+			f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["head"] = []byte("x") })
+		}, "3"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				defer f.leave()
+				time.Sleep(3 * time.Second)
+				if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				tt.lose(f)
+				time.Sleep(fast.Freshness)
+				if got := string(f.cluster.Ring("acme")["head"]); got != tt.want {
+					t.Errorf("head is %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
 // A destruction that the store has lost is put back like any other fact.
 func TestADestructionIsNotForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
