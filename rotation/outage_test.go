@@ -543,8 +543,9 @@ func TestKeyringKeepsTheContract(t *testing.T) {
 	})
 }
 
-// Keys that have retired, or were dropped, while everybody was cut off do not come back as
-// keys that are to sign, whoever puts back first what an emptied store has lost.
+// Keys that have retired, or were dropped or collected, do not come back as keys that are
+// to sign, nor at all once they are gone, whoever puts back first what a store has lost that
+// was emptied while everybody was cut off.
 func TestARetiredKeyDoesNotReturn(t *testing.T) {
 	for away := 4 * time.Second; away < 16*time.Second; away += time.Second {
 		t.Run(away.String(), func(t *testing.T) {
@@ -552,22 +553,41 @@ func TestARetiredKeyDoesNotReturn(t *testing.T) {
 				f := newFleet(t, fast)
 				stop := f.run()
 				two := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead = true })
-				time.Sleep(13 * time.Second)
+				first := f.kid(1)
+				time.Sleep(10500 * time.Millisecond)
 				before, _ := f.Tenant("acme")
+				if before.Ring.Keys[0].State != rotation.Dropped {
+					t.Fatalf("the first is not dropped: %s", f.ring())
+				}
+				time.Sleep(2500 * time.Millisecond)
+				retired := map[string]rotation.State{first: "collected"}
+				for before, _ := f.Tenant("acme"); len(before.Ring.Keys) > 0; before.Ring.Keys = before.Ring.Keys[1:] {
+					if k := before.Ring.Keys[0]; k.KID == first || k.State == rotation.Retired || k.State == rotation.Dropped {
+						retired[k.KID] = k.State
+					}
+				}
+				if retired[first] != "collected" {
+					t.Fatalf("the first is not collected: %s", f.ring())
+				}
 				f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
 				two.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
 				time.Sleep(away)
+				held, _ := f.Tenant("acme")
 				f.cluster.Wipe()
 				f.conn.SetFaults(rotationtest.Faults{})
 				two.conn.SetFaults(rotationtest.Faults{})
-				time.Sleep(3 * time.Second)
+				time.Sleep(time.Second) // it is put back, and they are in doubt: nothing is collected
+				for _, k := range held.Ring.Keys {
+					if there := f.cluster.Ring("acme")["k:"+k.KID] != nil; there != (k.State != rotation.Dropped) {
+						t.Errorf("key %d was %s, and is put back: %v", k.Seq, k.State, there)
+					}
+				}
+				time.Sleep(2 * time.Second)
 				for _, m := range []*member{f.member, two} {
 					after, _ := m.Tenant("acme")
 					for _, k := range after.Ring.Keys {
-						for _, old := range before.Ring.Keys {
-							if k.KID == old.KID && old.State == rotation.Retired && (k.State == rotation.Pending || k.State == rotation.Signing) {
-								t.Errorf("key %d was retired, and is %s: %s", k.Seq, k.State, m.ring())
-							}
+						if was, is := retired[k.KID]; is && (k.State == rotation.Pending || k.State == rotation.Signing || was == "collected") {
+							t.Errorf("key %d was %s, and is %s: %s", k.Seq, was, k.State, m.ring())
 						}
 					}
 				}

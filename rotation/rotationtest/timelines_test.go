@@ -325,6 +325,39 @@ func TestTimelineDScheduled(t *testing.T) {
 	})
 }
 
+// D again: the one that was away holds a key, by its lights the one that signs, that all
+// others have dropped and collected. That does not return.
+func TestTimelineDCollected(t *testing.T) {
+	direct(t, seldom(), func(l *timeline) {
+		f := l.fleet("promoter", "absent", "fleet")
+		promoter, absent, third := f[0], f[1], f[2]
+		l.until(3 * time.Second)
+		absentBack := absent.cut()
+		first := l.key(promoter, 1).KID
+		l.rotate(promoter)
+		l.until(15 * time.Second)
+		if l.has("k:" + first) {
+			t.Fatal("the first key has not been collected")
+		}
+		back1, back3 := promoter.cut(), third.cut()
+		l.wipe()
+		absentBack()
+		l.pass(pollFor)
+		if !l.has("k:" + first) {
+			t.Fatal("the one that was away has not put its keys back")
+		}
+		back1()
+		back3()
+		l.pass(2 * pollFor)
+		l.wantSigner(2, f...)
+		l.pass(6 * time.Second)
+		l.neverSigned(first, 7*time.Second)
+		if l.has("k:" + first) {
+			t.Error("the store has the first key again")
+		}
+	})
+}
+
 // E: two keys are pending. The second is not promoted past the first: an instance that
 // is cut off would go from the one to the other when all others have retired it. Forced,
 // it is.
