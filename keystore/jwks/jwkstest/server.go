@@ -319,9 +319,19 @@ func (g *gate) Accept() (net.Conn, error) {
 		if err != nil || !g.s.current().mute {
 			return conn, err
 		}
-		g.s.mu.Lock()
-		g.s.open[conn] = true
-		g.s.mu.Unlock()
+		g.s.hold(conn)
+	}
+}
+
+// hold keeps a connection open until the end of the server, which may be over.
+func (s *Server) hold(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		conn.Close()
+	default:
+		s.open[conn] = true
 	}
 }
 
