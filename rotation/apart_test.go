@@ -108,6 +108,12 @@ func TestAClockThatGoesWrong(t *testing.T) {
 				if m.Status().Ready || s.Ready || err != nil || s.Err == nil || !strings.Contains(s.Err.Error(), "differ by more than ClockSkew") {
 					t.Errorf("wrong: %+v, %v", s, err)
 				}
+				m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+				time.Sleep(time.Minute)
+				if m.Status().Ready {
+					t.Errorf("wrong, and the store is away: %+v", m.Status())
+				}
+				m.conn.SetFaults(rotationtest.Faults{})
 				offset.Store(0)
 				time.Sleep(2 * time.Minute)
 				if s := m.Status(); !s.Ready || !s.Fresh {
@@ -237,6 +243,9 @@ func TestTheJWKSetStaysSmall(t *testing.T) {
 		}
 		if err := f.rotator.SetPolicy(t.Context(), "acme", rotation.Policy{Algorithm: keystore.ES256}); err == nil {
 			t.Error("SetPolicy is not refused")
+		}
+		if err := f.rotator.SetPolicy(t.Context(), "acme", rotation.Policy{Algorithm: keystore.HS256}); err != nil && strings.Contains(err.Error(), "publish") {
+			t.Errorf("SetPolicy to what is not published: %v", err)
 		}
 		if _, err := f.rotator.Revoke(t.Context(), "acme", f.signer1(t)); err != nil {
 			t.Errorf("a revocation: %v", err)

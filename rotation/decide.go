@@ -118,7 +118,8 @@ func (s *scene) announced(p *proposal, kid string, timing *Policy) {
 // create decides about the first ring of a tenant: one key that signs now, and one
 // that is pending.
 func (s *scene) create(policy Policy, made func() (*material, error)) (*proposal, error) {
-	if h := s.held; len(h.records)+len(h.tenantKeys) > 0 || !h.facts.Equal(Facts{}) {
+	h := s.held
+	if none := h.facts.Gone.IsZero() && len(h.tenantKeys) == 0 && h.facts.Equal(Facts{}); len(h.records) > 0 || h.plan.dead || h.facts.Gone.IsZero() && !none {
 		return nil, s.refuse("", "it has a ring already", time.Time{})
 	}
 	p := &proposal{op: OpCreate}
@@ -220,13 +221,13 @@ func (s *scene) mintDue(made func() (*material, error)) (*proposal, error) {
 	return p, s.mintNext(p, *s.policy(), s.lastInOrder(), made)
 }
 
-// takeOver is what a rotator does by itself if nobody signs, and the key that did was
-// revoked: the next does not wait for its schedule. It is nil if there is nothing to do,
-// or not yet.
+// takeOver is what a rotator does by itself if nobody signs, since the key that did was
+// revoked, or is there no more: the next does not wait for its schedule. It is nil if there
+// is nothing to do, or not yet.
 func (s *scene) takeOver() *proposal {
 	pending := s.held.plan.pending(s.now)
 	current := s.held.plan.current(s.now)
-	if s.held.plan.dead || len(pending) == 0 || current < 0 || s.held.plan.inOrder[current].revokedAt.IsZero() || s.now.Before(s.usableFrom(&pending[0])) {
+	if s.held.plan.dead || len(pending) == 0 || current >= 0 && s.held.plan.inOrder[current].revokedAt.IsZero() || s.now.Before(s.usableFrom(&pending[0])) {
 		return nil
 	}
 	p := &proposal{op: OpPromote}
@@ -246,7 +247,7 @@ func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*propo
 	if err := s.ring(); err != nil {
 		return nil, err
 	}
-	if err := s.room(true); err != nil {
+	if err := s.room(!policy.Algorithm.Symmetric()); err != nil {
 		return nil, err
 	}
 	p := &proposal{op: OpMint}
@@ -306,7 +307,7 @@ func (s *scene) promote(kid string, force bool) (*proposal, error) {
 	case fresh:
 		return nil, s.tooFresh(k)
 	}
-	if err := s.room(len(s.held.plan.pending(s.now)) == 1); err != nil {
+	if err := s.room(len(s.held.plan.pending(s.now)) == 1 && !s.policy().Algorithm.Symmetric()); err != nil {
 		return nil, err
 	}
 	p := &proposal{op: OpPromote}
@@ -314,8 +315,9 @@ func (s *scene) promote(kid string, force bool) (*proposal, error) {
 	return p, nil
 }
 
-// room refuses to have a key retire, or another minted, if the JWK Set would get too
-// large: its readers bound it. By schedule it does not, as the policy sees to that.
+// room refuses to have a key retire, or another minted by hand, if the JWK Set would get
+// too large: its readers bound it. What comes by schedule afterwards is not refused: it adds
+// at most what the policy allows in the time that tokens live.
 func (s *scene) room(another bool) error {
 	var drops []time.Time // when those that are published drop out
 	n := 0
@@ -333,7 +335,7 @@ func (s *scene) room(another bool) error {
 	if another {
 		n++
 	}
-	if n <= maxPublished || len(drops) == 0 {
+	if n <= maxPublished || len(drops) == 0 { // those without end are few
 		return nil
 	}
 	slices.SortFunc(drops, time.Time.Compare)
@@ -395,7 +397,7 @@ func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, e
 	if from := s.usableFrom(next); !force && s.now.Before(from) {
 		return nil, s.tooFresh(next)
 	}
-	if err := s.room(len(pending) == 1); err != nil {
+	if err := s.room(len(pending) == 1 && !s.policy().Algorithm.Symmetric()); err != nil {
 		return nil, err
 	}
 	p := &proposal{op: OpRotate}
@@ -466,6 +468,11 @@ func (s *scene) collect() *proposal {
 	stays := time.Time{} // when the first of those that stay was created
 	for i := range inOrder[n:] {
 		if at := inOrder[n+i].Created; stays.IsZero() || at.Before(stays) {
+			stays = at
+		}
+	}
+	for i := range left { // signing has to know of a revocation that is not confirmed yet
+		if at := left[i].Created; !over(&left[i]) && (stays.IsZero() || at.Before(stays)) {
 			stays = at
 		}
 	}

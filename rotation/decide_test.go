@@ -184,3 +184,21 @@ func TestACollectionLeavesRevocations(t *testing.T) {
 		t.Errorf("it sets %d fields, gone among them: %v; if %q", len(c.Set), ok, c.If)
 	}
 }
+
+// A key that was passed over is revoked while it is pending, and one that passed it is
+// over. To collect that would make the revoked one gone, too, and with it the reason not to
+// sign before its revocation is confirmed.
+func TestARevocationStaysUntilItIsConfirmed(t *testing.T) {
+	facts := []factAt{{FactPromoted, "k3", 50}, {FactAnnounced, "k3", 50}, {FactPromoted, "k4", 100}, {FactAnnounced, "k4", 100}, {FactRevoked, "k2", 240}}
+	records := []Record{key("k1", 1, -100, 0), key("k2", 2, -99, 250), key("k3", 3, 20, 350), key("k4", 4, 55, 450), key("k5", 5, 150, 550)}
+	h := ringOf(facts, records...)
+	if p := sceneOf(h, 241).collect(); p != nil {
+		for _, f := range p.facts {
+			h.facts.Collect(f.at)
+		}
+		h.planned()
+	}
+	if r, err := h.signing(sec(255), sec(245), roundDeadline); err == nil {
+		t.Errorf("it signs with %s; %d keys have left the order", r.KID, len(h.plan.left))
+	}
+}

@@ -212,3 +212,97 @@ func TestCreatedDiffers(t *testing.T) {
 		}
 	})
 }
+
+// The fleet had to take an old dump for the truth while all were away, and has signed with
+// what is gone to everybody. One that comes back later still, when the fleet has just gone
+// on to its next key, gives in as well: the key before has live tokens.
+func TestWhoComesBackLastGivesIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, other, leave := warm(t)
+		defer leave()
+		last := join(t, f.cluster, "last", func(c *rotation.Config) { c.TrustFirstRead, c.Poll, c.Deadline = true, 0, 0 })
+		defer last.leave()
+		dump := f.cluster.Dump()
+		f.rotated(2)
+		time.Sleep(40 * day)
+		for _, m := range []*member{f.member, other, last} {
+			m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		}
+		time.Sleep(25 * time.Hour)
+		f.cluster.Restore(dump)
+		f.conn.SetFaults(rotationtest.Faults{})
+		other.conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(15*day - time.Minute)
+		before := f.signer1(t)
+		for n := 0; f.signer1(t) == before; n++ {
+			if time.Sleep(10 * time.Second); n > 1000 {
+				t.Fatalf("it never goes on: %s", f.ring())
+			}
+		}
+		last.conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(2 * time.Minute)
+		if got := other.finds(before); got != "found" {
+			t.Errorf("the key that signed 2 minutes ago is %s: %s", got, other.ring())
+		}
+	})
+}
+
+// Then somebody puts back what said that the key is gone which the fleet has come to sign
+// with. That key is lost; the tenant does not wait for its next one's schedule.
+func TestWhatIsGoneAgainHasASuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, other, leave := warm(t)
+		defer leave()
+		dump := f.cluster.Dump()
+		f.rotated(2)
+		time.Sleep(40 * day)
+		gone := f.cluster.Ring("acme")["gone"]
+		for _, m := range []*member{f.member, other} {
+			m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		}
+		time.Sleep(25 * time.Hour)
+		f.cluster.Restore(dump)
+		for _, m := range []*member{f.member, other} {
+			m.conn.SetFaults(rotationtest.Faults{})
+		}
+		time.Sleep(10 * time.Minute)
+		if err := f.signs(); err != nil {
+			t.Fatal(err)
+		}
+		f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["gone"] = gone })
+		time.Sleep(10 * time.Minute)
+		if err := f.signs(); err != nil {
+			t.Errorf("%v: %s", err, f.ring())
+		}
+	})
+}
+
+// Another store's, under the same KEK: no key of this one is left. A ring can be made anew.
+func TestCreateWhereAllIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _, leave := warm(t)
+		defer leave()
+		elsewhere := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
+		elsewhere.member = join(t, elsewhere.cluster, "s", derived)
+		time.Sleep(time.Minute)
+		if err := elsewhere.rotator.Create(t.Context(), "acme", rotation.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		stop := elsewhere.run()
+		time.Sleep(time.Hour)
+		stop()
+		gone := elsewhere.cluster.Ring("acme")["gone"]
+		elsewhere.leave()
+		f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["gone"] = gone })
+		time.Sleep(2 * time.Minute)
+		if f.signs() == nil {
+			t.Fatal("it signs on")
+		}
+		if err := f.rotator.Create(t.Context(), "acme", rotation.Policy{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.signs(); err != nil {
+			t.Errorf("%v: %s", err, f.ring())
+		}
+	})
+}

@@ -113,15 +113,19 @@ func (m *merger) join() *held {
 }
 
 // superseded reports whether the store was rolled back to before what we know to be gone,
-// while we were away for so long that others have had to take it for the truth: they sign
-// with what is gone to us. In any past that there was, that came before all that we have:
-// what comes after something is a record put back without what gave it its place.
+// while we were away for so long that others have had to take it for the truth: what is
+// gone to us has tokens there that live. In any past that there was, that came before all
+// that we have: what comes after something is a record put back without what gave it its
+// place.
 func (m *merger) superseded() bool {
-	newest, signer := m.mine.newest(), m.theirs.plan.signer(m.now)
-	if newest == nil || !m.away(&newest.Timing) || signer == nil || !m.mine.facts.gone(signer.Record) {
+	newest := m.mine.newest()
+	if newest == nil || m.off != nil || !m.away(&newest.Timing) {
 		return false
 	}
-	return !slices.ContainsFunc(m.mine.plan.inOrder, func(k planned) bool { return byEffect(k, *signer) < 0 })
+	return slices.ContainsFunc(m.theirs.plan.inOrder, func(k planned) bool {
+		return m.mine.facts.gone(k.Record) && k.revokedAt.IsZero() && !m.theirs.plan.dropped(&k, m.now) &&
+			!slices.ContainsFunc(m.mine.plan.inOrder, func(mine planned) bool { return byEffect(mine, k) < 0 })
+	})
 }
 
 // away reports whether we cannot have been signing for some time.

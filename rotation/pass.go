@@ -352,15 +352,24 @@ func (p *pass) note(failed int, err error, doubted int) {
 func (p *pass) fail(b *bucket, err error) {
 	b.err = cannotTell(err)
 	out := *b.step.Load()
-	out.err = b.err
+	out.err = withClock(out.err, b.err)
 	b.step.Store(&out)
 	for _, r := range b.rings {
 		if old := r.step.Load(); !old.bad {
 			out := *old
-			out.err = b.err
+			out.err = withClock(out.err, b.err)
 			r.step.Store(&out)
 		}
 	}
+}
+
+// withClock returns err, with what is known of the clocks: that the store cannot be
+// reached does not put one right.
+func withClock(known, err error) error {
+	if off := (*clockError)(nil); errors.As(known, &off) {
+		return fmt.Errorf("%w; before that: %w", err, off)
+	}
+	return err
 }
 
 // settle moves the freshness of a bucket that is completely in.
@@ -429,9 +438,24 @@ func checkClock(now, sent, received time.Time, skew time.Duration) error {
 	if skew == anySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
 		return nil
 	}
-	return fmt.Errorf("%w: %w: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
-		now.UTC().Format(time.RFC3339Nano), sent.UTC().Format(time.RFC3339Nano), received.UTC().Format(time.RFC3339Nano), skew)
+	return &clockError{now, sent, received, skew}
 }
+
+// A clockError is errClock with what was seen.
+type clockError struct {
+	now, sent, received time.Time
+	skew                time.Duration
+}
+
+// Error says what each clock says.
+func (e *clockError) Error() string {
+	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+	return fmt.Sprintf("%v: %v: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
+		at(e.now), at(e.sent), at(e.received), e.skew)
+}
+
+// Unwrap returns both reasons.
+func (e *clockError) Unwrap() []error { return []error{keystore.ErrUnavailable, errClock} }
 
 // anySkew is that of no policy.
 const anySkew time.Duration = math.MaxInt64

@@ -68,23 +68,33 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if r == nil && !k.holdsAll() || len(id.KID) > maxUnknownKID || len(id.Tenant) > maxTenant {
 		return fmt.Errorf("rotation: %v: %w", id, keystore.ErrNotFound)
 	}
-	now := k.cfg.Now()
+	now, step := k.cfg.Now(), r.known()
 	if k.holds(r, id, now) {
 		return nil
 	}
 	a := k.asking.join(k, r, id, now)
 	if a == nil {
-		return k.absent(r, id, now)
+		return k.absent(r, step, id, now)
 	}
 	if err := k.awaitRefresh(ctx, a); err != nil {
 		return fmt.Errorf("rotation: %v: %w", id, cannotTell(err))
 	}
 	r = k.ring(id.Tenant)
+	step = r.known()
 	if k.holds(r, id, k.cfg.Now()) {
 		return nil
 	}
 	k.asking.remember(k, id, k.cfg.Now())
-	return k.absent(r, id, k.cfg.Now())
+	return k.absent(r, step, id, k.cfg.Now())
+}
+
+// known returns how far the ring is in step: to be asked before what it holds, which then
+// is not older. r may be nil.
+func (r *ring) known() *inStep {
+	if r == nil {
+		return nil
+	}
+	return r.step.Load()
 }
 
 func (k *Keyring) awaitRefresh(ctx context.Context, a *ask) error {
@@ -103,14 +113,14 @@ func (k *Keyring) holds(r *ring, id keystore.ID, now time.Time) bool {
 }
 
 // absent says what it means that the key is not there.
-func (k *Keyring) absent(r *ring, id keystore.ID, now time.Time) error {
+func (k *Keyring) absent(r *ring, step *inStep, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)
 	}
 	if r.state.Load() == nil {
-		return fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(r.step.Load().err))
+		return fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(step.err))
 	}
-	return k.missing(id, r.step.Load(), now)
+	return k.missing(id, step, now)
 }
 
 // join returns the sync that is under way for the tenant, or a new one, or nil if

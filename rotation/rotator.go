@@ -65,7 +65,8 @@ type Receipt struct {
 
 	// NoSignerUntil is when the tenant has a key to sign with again, if a forced
 	// revocation has left it without, or a key was forced to sign that a failover
-	// may still lose: until Dwell after it was minted nobody signs with that.
+	// may still lose: until Dwell after it was minted nobody signs with that. Who has
+	// polled since then signs.
 	NoSignerUntil time.Time
 
 	// WorstCase is until when an instance that hears of nothing accepts what the
@@ -152,7 +153,7 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	var mine *held
 	var step *inStep
 	if ring != nil {
-		mine, step = ring.state.Load(), ring.step.Load()
+		step, mine = ring.step.Load(), ring.state.Load()
 	}
 	t := r.k.times.Load()
 	if err := r.outOfStep(ring, anew); err != nil {
@@ -437,7 +438,7 @@ func (r *Rotator) sweep(ctx context.Context) {
 // due returns what there is to do for a ring, or nil.
 func (r *Rotator) due(ring *ring) func(context.Context) error {
 	now := r.k.cfg.Now()
-	h, step, t := ring.state.Load(), ring.step.Load(), r.k.times.Load()
+	step, h, t := ring.step.Load(), ring.state.Load(), r.k.times.Load()
 	if step.err != nil || !step.fresh(now, t.fresh) {
 		return nil
 	}

@@ -472,3 +472,29 @@ func TestAcknowledgementsOfTheFuture(t *testing.T) {
 		t.Errorf("%d acknowledgements are left, %v", n, err)
 	}
 }
+
+// Who may not list a ring leaves no trace of that in the log, however often it polls.
+func TestListingLeavesNothingHalfDone(t *testing.T) {
+	server, admin := running(t)
+	set(t, admin, tenant, "f", "1")
+	for _, command := range [][]any{{"SREM", key("tenants"), tenant}, append(append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...), "-sadd")} {
+		if err := server.Do(t.Context(), command...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, "redis://keyturn:right@"+server.Addr())
+	length := func() int64 {
+		n, err := server.Client().XLen(t.Context(), key("log")).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := length()
+	for range 10 {
+		sync1(t, s, "i", rotation.SyncRequest{Bucket: bucket, Digests: []string{tenant}})
+	}
+	if after := length(); after != before {
+		t.Errorf("the log had %d entries, and has %d", before, after)
+	}
+}

@@ -62,7 +62,7 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		id, placeNonce, instance, ms(r.GoodSince),
 		strconv.FormatInt(r.VouchWithin.Milliseconds(), 10),
 		strconv.FormatInt(ceil(r.VouchFor, time.Millisecond), 10),
-		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(maxEntries),
+		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(maxEntries), s.logLength,
 	}, r.Digests...)}, nil
 }
 

@@ -1,7 +1,8 @@
 -- KEYS: log, ack, tenants, then the rings whose digests are wanted.
 -- ARGV: id and nonce of the place; instance; since when it is good, or 0; the age below which an
 -- acknowledgement vouches, or 0, and how long it must have been good; a nonce for the first entry of
--- an empty log; how many entries to return; then the tenants of the rings. All times in milliseconds.
+-- an empty log; how many entries to return; the log's length; then the tenants of the rings. All times
+-- in milliseconds.
 local log, ack, tenants = KEYS[1], KEYS[2], KEYS[3]
 local id, nonce, me, since = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local within, good = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -14,7 +15,7 @@ for i = 4, #KEYS do
     return err
   end
   digests[i - 3] = d or '!wrongtype' -- equals no digest: the Load that follows has the error
-  local tenant = ARGV[8 + i - 3]
+  local tenant = ARGV[9 + i - 3]
   if d and d ~= '' and redis.pcall('SISMEMBER', tenants, tenant) == 0 then
     unlisted[#unlisted + 1] = tenant
   end
@@ -64,7 +65,6 @@ end
 
 if proved and me ~= '' then
   redis.call('HSET', ack, me, id .. ' ' .. nonce .. ' ' .. since .. ' ' .. decimal(now))
-  prune(ack, flat, now)
 elseif not begun then
   local refusal = replica(ack)
   if refusal then
@@ -75,9 +75,12 @@ end
 -- A ring that is not listed any more, nobody finds who does not know of it. Whoever knows the rest of
 -- the bucket learns of it by the log.
 if me ~= '' then
+  prune(ack, flat, now)
   for _, tenant in ipairs(unlisted) do
-    redis.call('XADD', log, '*', 'op', 'list', 'tenant', tenant, 'kid', '', 'seq', '0', 'actor', me, 'nonce', ARGV[7] .. '/' .. tenant)
-    redis.call('SADD', tenants, tenant)
+    if redis.pcall('SADD', tenants, tenant) == 1 then
+      redis.pcall('XADD', log, 'MAXLEN', '~', ARGV[9], '*',
+        'op', 'list', 'tenant', tenant, 'kid', '', 'seq', '0', 'actor', me, 'nonce', ARGV[7] .. '/' .. tenant)
+    end
   end
 end
 
