@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
-RACED       ?= 1000
+RACED       ?= 500
 HISTORIES   ?= 50000
 
 # Every module of the tree, the root first.
@@ -16,6 +16,9 @@ MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirna
 
 # The race detector needs a C compiler.
 race = $(if $(shell command -v $$(go env CC)),-race)
+
+# All packages of a module but those whose tests keep to real time, and are run alone.
+inTime = `go list ./... | grep -v /bench/faults`
 
 # $(call each,COMMAND) runs COMMAND in every module, and names the module.
 each = for module in $(MODULES); do echo "== $$module: $(1)"; (cd "$$module" && $(1)) || exit 1; done
@@ -40,7 +43,9 @@ lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module
 .PHONY: test
 test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
-	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m ./...)
+	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
+	@echo "== ./bench/faults alone, as it keeps to real time"
+	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
 	@echo "== 5000 histories of rings under faults, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
