@@ -47,6 +47,7 @@ func (m *merger) merge() merge {
 		return merge{union: m.union, healed: m.union, change: m.destroyed()}
 	}
 	m.assert()
+	m.postpone()
 	missing := m.missing()
 	m.forgotten = make(map[FactID]bool)
 	m.news = Facts{}
@@ -209,6 +210,33 @@ func (m *merger) assert() {
 	}
 	if !asserted.Equal(Facts{}) {
 		m.union.facts = m.union.facts.Join(asserted)
+		m.union.planned()
+	}
+}
+
+// postpone publishes keys anew that the store has in force, and that we, who have been in
+// step within SignFor, have never heard of. They were published P before, which is longer:
+// so the store had lost them, and whoever put them back found it empty, and knew of nobody
+// who signs with another. Nobody may have them but that one. A key that was promoted, or
+// minted to sign sooner, may be news to us, though it is to nobody else.
+func (m *merger) postpone() {
+	signer := m.mine.plan.signer(m.now)
+	if signer == nil || m.union.find(signer.KID) == nil {
+		return
+	}
+	strange := Facts{}
+	for _, r := range m.theirs.records {
+		k := m.union.planOf(r)
+		_, promoted := m.union.facts.At(FactPromoted, r.KID)
+		switch {
+		case m.mine.find(r.KID) != nil, m.away(&r.Timing), promoted, !k.revokedAt.IsZero():
+		case k.activatesAt.After(m.now), r.ActivateAt.Sub(r.Created) < r.Timing.Propagation:
+		case byEffect(*k, *m.union.planOf(m.union.find(signer.KID))) > 0:
+			strange.Add(FactRepublished, r.KID, m.soon())
+		}
+	}
+	if !strange.Equal(Facts{}) {
+		m.union.facts = m.union.facts.Join(strange)
 		m.union.planned()
 	}
 }

@@ -60,3 +60,48 @@ func TestAPromotionThatTheStoreKnowsIsNotForgotten(t *testing.T) {
 		t.Error("it is forgotten")
 	}
 }
+
+// A key that the store has in force, and that an instance in step has never heard of although
+// it has to have been published for longer than that, was lost and put back: it waits anew.
+func TestAStrangeKeyWaits(t *testing.T) {
+	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 0, 100)
+	for _, tt := range []struct {
+		name      string
+		k3        Record
+		facts     []factAt // of the store
+		known     bool
+		mine      []factAt
+		good      float64
+		postponed bool
+	}{
+		{name: "published P before it took effect", k3: key("k3", 3, 100, 160), good: 199, postponed: true},
+		{name: "just now", k3: key("k3", 3, 140, 200), good: 199, postponed: true},
+		{name: "published anew P before", k3: key("k3", 3, 0, 110), facts: []factAt{{FactRepublished, "k3", 140}}, good: 199, postponed: true},
+		{name: "known to the instance", k3: key("k3", 3, 100, 160), known: true, good: 199},
+		{name: "pending", k3: key("k3", 3, 100, 200.001), good: 199},
+		{name: "minted to sign sooner, when another was revoked", k3: key("k3", 3, 189, 200), good: 189},
+		{name: "promoted", k3: key("k3", 3, 180, 280), facts: []factAt{{FactPromoted, "k3", 199}}, good: 180},
+		{name: "revoked", k3: key("k3", 3, 100, 160), facts: []factAt{{FactRevoked, "k3", 170}}, good: 199},
+		{name: "before what signs", k3: key("k3", 3, 0, 90), good: 199},
+		{name: "in step until SignFor ago", k3: key("k3", 3, 100, 160), good: 170, postponed: true},
+		{name: "away for longer", k3: key("k3", 3, 100, 160), good: 169.999},
+		{name: "nobody else signs", k3: key("k3", 3, 100, 160), mine: []factAt{{FactRevoked, "k2", 150}}, good: 199},
+	} {
+		have := []Record{k1, k2}
+		if tt.known {
+			have = append(have, tt.k3)
+		}
+		m := merging(ringOf(tt.mine, have...), ringOf(tt.facts, k1, k2, tt.k3), 200, tt.good)
+		result := m.merge()
+		before, _ := m.theirs.facts.At(FactRepublished, "k3")
+		for what, h := range map[string]*held{"union": result.union, "healed": result.healed} {
+			again, _ := h.facts.At(FactRepublished, "k3")
+			if postponed := again.After(before); postponed != tt.postponed || postponed && !again.Equal(m.soon()) {
+				t.Errorf("%s: postponed %v, to P after %v, in the %s", tt.name, postponed, again, what)
+			}
+		}
+		if tt.postponed && (result.change == nil || result.healed.plan.signer(m.now).KID != "k2") {
+			t.Errorf("%s: the store is not told, or %v signs", tt.name, result.healed.plan.signer(m.now))
+		}
+	}
+}

@@ -141,4 +141,9 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/merge.go", "if m.superseded() {", "if false {"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
 	},
+	{
+		name:  "a strange key does not wait",
+		edits: []edit{{"rotation/merge.go", "\tm.postpone()\n", ""}},
+		tests: tests{simulator, "TestTimelineH"}, want: "I2",
+	},
 }

@@ -452,6 +452,46 @@ func TestTimelineH(t *testing.T) {
 	})
 }
 
+// H again: the store was emptied. It is in doubt, and does not mint; and the key that nobody
+// else has waits for P from when the others, who have never heard of it, are back.
+func TestTimelineHEmptied(t *testing.T) {
+	direct(t, fast, func(l *timeline) {
+		f := l.fleet("away", "one", "two")
+		away := f[0]
+		l.until(5950 * time.Millisecond)
+		back1, back2 := f[1].cut(), f[2].cut()
+		l.until(6450 * time.Millisecond)
+		alone := l.key(away, 3).KID
+		awayBack := away.cut()
+		l.failover(900 * time.Millisecond)
+		back1()
+		back2()
+		l.until(12500 * time.Millisecond)
+		l.wantState(3, rotation.Signing, away)
+		l.wantSigner(0, away) // fenced
+		back1, back2 = f[1].cut(), f[2].cut()
+		l.wipe()
+		awayBack()
+		l.pass(pollFor)
+		st, _ := away.k.Load().Tenant(tenant)
+		if st.Fresh || !st.InDoubt {
+			t.Errorf("the instance that was away: fresh %v, in doubt %v", st.Fresh, st.InDoubt)
+		}
+		l.wantSigner(0, away)
+		back1()
+		back2()
+		l.pass(2 * time.Second)
+		l.wantSigner(2, f[1], f[2])
+		l.neverSigned(alone, 0)
+		for _, e := range l.h.events {
+			if e.commit != nil && mints(e.commit) && e.commit.Instance == "away" && e.at > 12500*time.Millisecond && e.at < 14*time.Second {
+				t.Errorf("it mints at %v", e.at)
+			}
+		}
+		l.pass(10 * time.Second)
+	})
+}
+
 // H again: the key that nobody else has had been promoted, too. By that nobody is bound:
 // whoever promoted it cannot have been signing, and who signs has never heard of it.
 func TestTimelineHPromoted(t *testing.T) {
