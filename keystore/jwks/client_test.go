@@ -29,7 +29,7 @@ type world struct {
 	issuer *jwkstest.Server
 	client *jwks.Client
 	a, b   *jwkstest.Key
-	log    *bytes.Buffer
+	log    *locked
 }
 
 // bubble runs test in virtual time, with an issuer in memory.
@@ -43,12 +43,12 @@ func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 
 func newWorld(t *testing.T, issuer *jwkstest.Server, cfg jwks.Config) *world {
 	w := &world{
-		t: t, issuer: issuer, log: new(bytes.Buffer),
+		t: t, issuer: issuer, log: new(locked),
 		a: jwkstest.NewKey("a", "ES256"), b: jwkstest.NewKey("b", "ES256"),
 	}
 	issuer.Publish(w.a, w.b)
 	cfg.TLS, cfg.LookupNetIP, cfg.DialContext = issuer.TLS(), issuer.LookupNetIP, issuer.DialContext
-	cfg.Logger = slog.New(slog.NewTextHandler(&locked{w: w.log}, nil))
+	cfg.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	w.client = jwks.New(cfg)
 	t.Cleanup(func() {
 		if err := w.client.Close(context.Background()); err != nil {
@@ -58,16 +58,22 @@ func newWorld(t *testing.T, issuer *jwkstest.Server, cfg jwks.Config) *world {
 	return w
 }
 
-// locked lets several goroutines write.
+// locked lets several goroutines write, and read.
 type locked struct {
 	mu sync.Mutex
-	w  *bytes.Buffer
+	w  bytes.Buffer
 }
 
 func (l *locked) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w.Write(b)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.String()
 }
 
 func (w *world) open(cfg jwks.SourceConfig) *jwks.Source { return w.openFor("acme", cfg) }
