@@ -293,17 +293,18 @@ func (a *answer) good(w http.ResponseWriter, r *http.Request) {
 // hang waits for the client to leave, or for the end of the server.
 func (a *answer) hang(r *http.Request) { a.sleep(r, 1000*time.Hour) }
 
-// sleep reports whether the client is still there after d.
-func (a *answer) sleep(r *http.Request, d time.Duration) bool {
+// sleep waits for d. If the client leaves meanwhile it does not return: one that leaves
+// slowly would still get what a handler that returns has not said, such as status 200.
+func (a *answer) sleep(r *http.Request, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-r.Context().Done():
+		panic(http.ErrAbortHandler)
 	case <-a.server.done:
+		panic(http.ErrAbortHandler)
 	}
-	return false
 }
 
 // A gate holds connections before TLS, while the fault says so.
