@@ -218,7 +218,7 @@ func (c *checker) revocation(report func(int, string, ...any)) {
 		case !there:
 		case e.at-known.from > soon && e.reach > soon && !c.beyondS:
 			report(n, "key %s was revoked at %v, the instance is in reach", short(kid), known.from)
-		case e.at-known.from > late && len(c.known[kid]) == 1:
+		case e.at-known.from > late && len(c.known[kid]) == 1 && !c.isUnsafe(e.at): // who is in step with the losing side of a split hears of nothing
 			report(n, "key %s was revoked at %v, longer than SignFor + L + leeway ago", short(kid), known.from)
 		}
 	}
