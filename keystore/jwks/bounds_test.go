@@ -403,6 +403,59 @@ func TestQueuedFetchIsHurried(t *testing.T) {
 	})
 }
 
+// Also where none has been asked yet, as after a restart.
+func TestColdFetchIsHurried(t *testing.T) {
+	token := func(ctx context.Context, s *jwks.Source) error {
+		return s.Refresh(ctx, keystore.ID{Tenant: "acme", KID: "a"})
+	}
+	ready := func(ctx context.Context, s *jwks.Source) error { return s.WaitReady(ctx) }
+	own := func(i int) string { return fmt.Sprintf("127.1.%d.1", i) }
+	for _, tt := range []struct {
+		name string
+		host func(i int) string
+		one  bool // tenant has all the others
+		wait func(ctx context.Context, s *jwks.Source) error
+	}{
+		{"by a token", own, false, token},
+		{"by WaitReady", own, false, ready},
+		{"by a token, behind a tenant of many issuers", own, true, token},
+		{"by WaitReady, behind a tenant of many issuers", own, true, ready},
+		{"by a token, at a host that all use", func(int) string { return "127.9.0.1" }, false, token},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
+				network := &network{set: func(string, *http.Request) string {
+					time.Sleep(500 * time.Millisecond)
+					return set
+				}}
+				defer network.answering.Wait()
+				client := jwks.New(jwks.Config{DialContext: network.dial})
+				defer client.Close(t.Context())
+				open := func(tenant, host, path string) *jwks.Source {
+					s, err := client.Open(tenant, "http://"+host+path, jwks.SourceConfig{AllowLoopback: true})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return s
+				}
+				for i := range 200 { // fourteen at once: seven seconds
+					tenant := fmt.Sprint("other-", i)
+					if tt.one {
+						tenant = "big"
+					}
+					open(tenant, tt.host(i), fmt.Sprint("/", i))
+				}
+				s := open("acme", "127.9.0.1", "/jwks.json")
+				start := time.Now()
+				if err := tt.wait(t.Context(), s); err != nil || time.Since(start) > 1100*time.Millisecond {
+					t.Errorf("%v after %v", err, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
 // A 304 that does not say for how long it is fresh is as long as what it confirms
 // (RFC 9111, section 4.3.4).
 func TestBare304KeepsTheTTL(t *testing.T) {

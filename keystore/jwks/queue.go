@@ -14,8 +14,8 @@ const (
 	maxUnproven = 14
 	maxFailing  = 12
 
-	// fairTurn is every how many starts the schedule has the first choice: however
-	// many ask on demand, refreshes go on.
+	// fairTurn is every how many the schedule has the first choice: however many ask
+	// on demand, refreshes go on.
 	fairTurn = 4
 )
 
@@ -40,16 +40,15 @@ const (
 
 // A queue decides which flight goes next: those that somebody waits for first, but
 // for every fourth, and otherwise tenant by tenant, so that nobody waits for all of
-// another's. It is
-// not safe for concurrent use. Every step takes constant time, on average.
+// another's. Where one may not start, the next one that may does. It is not safe for
+// concurrent use. Every step takes constant time, on average.
 type queue struct {
-	lanes   [lanes]rota
-	started int
-	running int
-	hosts   map[string]*gate // those with something running
-
-	unproven int                  // of those that run
-	shut     [standings][]*ticket // those that may not start beside these
+	waiting  [lanes][standings]rota
+	urgents  streak
+	ticks    int64
+	running  int
+	unproven int              // of those that run
+	hosts    map[string]*gate // those with something running or parked
 }
 
 // A ticket is a flight's place in the queue.
@@ -62,23 +61,25 @@ type ticket struct {
 	start    func() // by [queue.next]'s caller
 }
 
-// A gate is passed by so many at once. Who finds it shut is parked.
+// A gate is passed by so many at once. Who finds it shut is parked. While it is open,
+// one at least of each standing that has some parked waits in the queue itself.
 type gate struct {
 	running int
-	parked  []*ticket
+	parked  [standings][lanes]rota
+	urgents [standings]streak
 }
 
 // add puts t in its lane.
 func (q *queue) add(t *ticket) {
 	t.waiting = true
-	q.lanes[t.lane].push(t)
+	q.waiting[t.lane][t.standing].push(t, q.tick())
 }
 
-// hurry moves t to the urgent lane. It leaves its old place, which next skips.
+// hurry moves t to the urgent lane. It leaves its old place, which pop skips.
 func (q *queue) hurry(t *ticket) {
 	if t.waiting && t.lane != urgent {
 		t.lane = urgent
-		q.lanes[urgent].push(t)
+		q.waiting[urgent][t.standing].push(t, q.tick())
 	}
 }
 
@@ -86,6 +87,9 @@ func (q *queue) hurry(t *ticket) {
 func (q *queue) cancel(t *ticket) bool {
 	was := t.waiting
 	t.waiting = false
+	if was {
+		q.unpark(t.host, t.standing)
+	}
 	return was
 }
 
@@ -94,13 +98,9 @@ func (q *queue) next() *ticket {
 	if q.running == maxFetches {
 		return nil
 	}
-	order := [lanes]lane{urgent, scheduled}
-	if q.started%fairTurn == fairTurn-1 {
-		order = [lanes]lane{scheduled, urgent}
-	}
-	for _, l := range order {
-		for t := q.lanes[l].pop(); t != nil; t = q.lanes[l].pop() {
-			if t.waiting && t.lane == l && q.pass(t) {
+	for _, l := range q.urgents.order() {
+		for t := q.pop(l); t != nil; t = q.pop(l) {
+			if q.pass(t) {
 				return t
 			}
 		}
@@ -108,32 +108,47 @@ func (q *queue) next() *ticket {
 	return nil
 }
 
-// pass starts t, or parks it where it cannot pass.
-func (q *queue) pass(t *ticket) bool {
-	if q.hosts == nil {
-		q.hosts = make(map[string]*gate)
+// pop takes the first ticket of a lane whose standing is admitted, or returns nil.
+func (q *queue) pop(l lane) *ticket {
+	for {
+		var first *rota
+		for s := range standings {
+			r := &q.waiting[l][s]
+			if !r.empty() && q.admits(s) && (first == nil || r.since() < first.since()) {
+				first = r
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		if t := first.pop(l, q.tick()); t != nil {
+			return t
+		}
 	}
+}
+
+// pass starts t, or parks it where its host has no room.
+func (q *queue) pass(t *ticket) bool {
 	host := q.hosts[t.host]
 	if host == nil {
+		if q.hosts == nil {
+			q.hosts = make(map[string]*gate)
+		}
 		host = new(gate)
+		q.hosts[t.host] = host
 	}
 	if host.running == maxPerHost {
-		host.parked = append(host.parked, t)
-		return false
-	}
-	if !q.admits(t.standing) {
-		q.shut[t.standing] = append(q.shut[t.standing], t)
-		q.unpark(&host.parked) // the place that t did not take
+		host.parked[t.standing][t.lane].push(t, q.tick())
 		return false
 	}
 	t.waiting = false
-	q.started++
+	q.urgents.count(t.lane)
 	q.running++
 	host.running++
-	q.hosts[t.host] = host
 	if t.standing != proven {
 		q.unproven++
 	}
+	q.unpark(t.host, t.standing)
 	return true
 }
 
@@ -151,39 +166,67 @@ func (q *queue) admits(s standing) bool {
 // done ends what next started.
 func (q *queue) done(t *ticket) {
 	q.running--
-	host := q.hosts[t.host]
-	host.running--
-	q.unpark(&host.parked)
-	if host.running == 0 {
-		// What is still parked here was unparked one by one, and is parked
-		// elsewhere now, or starts again from its lane.
-		for _, p := range host.parked {
-			q.lanes[p.lane].unshift(p)
-		}
-		delete(q.hosts, t.host)
+	if t.standing != proven {
+		q.unproven--
 	}
-	if t.standing == proven {
-		return
-	}
-	q.unproven--
-	for _, s := range []standing{untried, failing} {
-		if q.admits(s) {
-			q.unpark(&q.shut[s])
-		}
+	q.hosts[t.host].running--
+	for s := range standings {
+		q.unpark(t.host, s)
 	}
 }
 
-// unpark lets the first of those that were parked try again.
-func (q *queue) unpark(parked *[]*ticket) {
-	for len(*parked) > 0 {
-		t := (*parked)[0]
-		(*parked)[0] = nil
-		*parked = (*parked)[1:]
-		if t.waiting {
-			q.lanes[t.lane].unshift(t)
-			return
+// unpark lets the next one of that standing that is parked at a host try again, if
+// there is room.
+func (q *queue) unpark(name string, s standing) {
+	host := q.hosts[name]
+	if host == nil || host.running == maxPerHost {
+		return
+	}
+	for _, l := range host.urgents[s].order() {
+		if t := host.parked[s][l].pop(l, q.tick()); t != nil {
+			host.urgents[s].count(l)
+			q.waiting[l][s].pushAlone(t, q.tick())
+			break
 		}
 	}
+	if host.unused() {
+		delete(q.hosts, name)
+	}
+}
+
+func (g *gate) unused() bool {
+	for s := range standings {
+		for l := range lanes {
+			if !g.parked[s][l].empty() {
+				return false
+			}
+		}
+	}
+	return g.running == 0
+}
+
+// tick returns a number that is greater each time.
+func (q *queue) tick() int64 {
+	q.ticks++
+	return q.ticks
+}
+
+// A streak is how many urgent ones went since the last one of the schedule.
+type streak int
+
+func (s *streak) count(l lane) {
+	*s++
+	if l == scheduled {
+		*s = 0
+	}
+}
+
+// order returns the lanes, the one with the first choice first.
+func (s streak) order() [lanes]lane {
+	if s >= fairTurn-1 {
+		return [lanes]lane{scheduled, urgent}
+	}
+	return [lanes]lane{urgent, scheduled}
 }
 
 // A rota takes turns between tenants.
@@ -194,49 +237,57 @@ type rota struct {
 
 type turn struct {
 	tenant  string
-	tickets []*ticket
+	since   int64     // the tick of its last turn
+	tickets list.List // of *ticket
 }
 
-// of returns the turn of a tenant, made as the last one if there is none.
-func (r *rota) of(tenant string) *list.Element {
+// push makes t the last of its tenant.
+func (r *rota) push(t *ticket, tick int64) {
 	if r.by == nil {
 		r.by = make(map[string]*list.Element)
 	}
-	e := r.by[tenant]
+	e := r.by[t.tenant]
 	if e == nil {
-		e = r.turns.PushBack(&turn{tenant: tenant})
-		r.by[tenant] = e
+		r.by[t.tenant] = r.pushAlone(t, tick)
+		return
 	}
-	return e
+	e.Value.(*turn).tickets.PushBack(t)
 }
 
-func (r *rota) push(t *ticket) {
-	of := r.of(t.tenant).Value.(*turn)
-	of.tickets = append(of.tickets, t)
+// pushAlone gives t a turn of its own, the last one: others may wait for its host
+// behind it, and are not to wait for the rest of its tenant's.
+func (r *rota) pushAlone(t *ticket, tick int64) *list.Element {
+	of := &turn{tenant: t.tenant, since: tick}
+	of.tickets.PushBack(t)
+	return r.turns.PushBack(of)
 }
 
-// unshift makes t the first.
-func (r *rota) unshift(t *ticket) {
-	e := r.of(t.tenant)
-	of := e.Value.(*turn)
-	of.tickets = append([]*ticket{t}, of.tickets...)
-	r.turns.MoveToFront(e)
-}
+func (r *rota) empty() bool { return r.turns.Len() == 0 }
 
-// pop returns the first ticket of the tenant whose turn it is, or nil.
-func (r *rota) pop() *ticket {
-	e := r.turns.Front()
-	if e == nil {
-		return nil
+// since returns since when the tenant whose turn it is has had none.
+func (r *rota) since() int64 { return r.turns.Front().Value.(*turn).since }
+
+// pop returns the first ticket of the tenant whose turn it is, or nil. Those that do
+// not wait in that lane any more are dropped.
+func (r *rota) pop(l lane, tick int64) *ticket {
+	for !r.empty() {
+		e := r.turns.Front()
+		of := e.Value.(*turn)
+		t := of.tickets.Remove(of.tickets.Front()).(*ticket)
+		waits := t.waiting && t.lane == l
+		switch {
+		case of.tickets.Len() == 0:
+			r.turns.Remove(e)
+			if r.by[of.tenant] == e {
+				delete(r.by, of.tenant)
+			}
+		case waits:
+			of.since = tick
+			r.turns.MoveToBack(e)
+		}
+		if waits {
+			return t
+		}
 	}
-	of := e.Value.(*turn)
-	t := of.tickets[0]
-	of.tickets[0] = nil
-	if of.tickets = of.tickets[1:]; len(of.tickets) > 0 {
-		r.turns.MoveToBack(e)
-	} else {
-		r.turns.Remove(e)
-		delete(r.by, of.tenant)
-	}
-	return t
+	return nil
 }

@@ -424,7 +424,151 @@ func TestQueue(t *testing.T) {
 			want(start(q), 0, 1, 0)
 		}
 	})
-	// Whatever comes and goes, everything starts once, within the bounds.
+	// Those that wait for others of their standing, or of their host, wait in the same
+	// order as all others.
+	blocked := map[string]func(i int) *ticket{
+		"untried":                   func(i int) *ticket { return &ticket{host: fmt.Sprint(i), standing: untried} },
+		"failing":                   func(i int) *ticket { return &ticket{host: fmt.Sprint(i), standing: failing} },
+		"a host":                    func(int) *ticket { return &ticket{host: "h"} },
+		"a host of failing issuers": func(int) *ticket { return &ticket{host: "h", standing: failing} },
+	}
+	for name, make := range blocked {
+		add := func(q *queue, n, i int, tenant string, l lane) (all []*ticket) {
+			for ; n > 0; n-- {
+				k := make(i + n)
+				k.tenant, k.lane = tenant, l
+				q.add(k)
+				all = append(all, k)
+			}
+			return all
+		}
+		// successors are those that start as one after another is done.
+		successors := func(q *queue, running []*ticket, n int) (all []*ticket) {
+			for range n {
+				q.done(running[0])
+				next := start(q)
+				running, all = append(running[1:], next...), append(all, next...)
+			}
+			return all
+		}
+		t.Run(name+": who is waited for goes first", func(t *testing.T) {
+			q := new(queue)
+			all := add(q, 40, 0, "big", scheduled)
+			running := start(q)
+			q.hurry(all[38])
+			q.hurry(all[39])
+			q.cancel(all[38])
+			start(q)
+			late := add(q, 1, 100, "small", urgent)[0]
+			start(q)
+			if got := successors(q, running, 2); !slices.Equal(got, []*ticket{all[39], late}) {
+				t.Errorf("started %s", names(got))
+			}
+		})
+		t.Run(name+": in turns between tenants", func(t *testing.T) {
+			for l := range lanes {
+				q := new(queue)
+				add(q, 40, 0, "big", l)
+				running := start(q)
+				add(q, 3, 100, "small", l)
+				small := 0
+				for _, k := range successors(q, running, 6) {
+					if k.tenant == "small" {
+						small++
+					}
+				}
+				if small != 3 {
+					t.Errorf("%d of the first six are of the small tenant, want 3", small)
+				}
+			}
+		})
+		t.Run(name+": the schedule has every fourth start", func(t *testing.T) {
+			q := new(queue)
+			add(q, 40, 0, "asked", urgent)
+			add(q, 40, 100, "quiet", scheduled)
+			running := start(q)
+			got := 0
+			for _, k := range successors(q, running, 24) {
+				if k.lane == scheduled {
+					got++
+				}
+			}
+			if got != 6 {
+				t.Errorf("%d of 24 are of the schedule, want 6", got)
+			}
+		})
+	}
+	t.Run("in turns between tenants, whatever their standing", func(t *testing.T) {
+		q := new(queue)
+		for i := range 100 {
+			q.add(&ticket{tenant: fmt.Sprint(i), host: fmt.Sprint(i)})
+		}
+		running := start(q)
+		for i := range 100 {
+			q.add(&ticket{tenant: "broken", host: fmt.Sprint("broken", i), standing: failing})
+		}
+		broken := 0
+		for range 80 {
+			q.done(running[0])
+			next := start(q)
+			if running = append(running[1:], next...); next[0].tenant == "broken" {
+				broken++
+			}
+		}
+		if broken > 1 {
+			t.Errorf("%d of 80 starts are of one tenant among 85", broken)
+		}
+	})
+	// One that waits for its host, and then for its turn, keeps nobody of that host
+	// waiting for the rest of its tenant's.
+	t.Run("nobody waits for all of another's at a host that both use", func(t *testing.T) {
+		q := new(queue)
+		for range 3 {
+			q.add(&ticket{tenant: "big", host: "h"})
+		}
+		q.add(&ticket{tenant: "small", host: "h"})
+		running := start(q)
+		for i := range 100 {
+			q.add(&ticket{tenant: "big", host: fmt.Sprint(i)})
+		}
+		for n := 1; ; n++ {
+			running = append(running, start(q)...)
+			if slices.ContainsFunc(running, func(k *ticket) bool { return k.tenant == "small" }) {
+				break
+			}
+			if n == 10 {
+				t.Fatalf("not among %s", names(running))
+			}
+			q.done(running[0])
+			running = running[1:]
+		}
+	})
+	// Of ten thousand that wait, each step looks at a few.
+	t.Run("a step takes constant time", func(t *testing.T) {
+		for name, make := range blocked {
+			q, all := new(queue), []*ticket(nil)
+			for i := range 10_000 {
+				k := make(i)
+				k.tenant, k.lane = fmt.Sprint(i%100), scheduled
+				q.add(k)
+				all = append(all, k)
+			}
+			running := start(q)
+			for _, k := range all {
+				q.hurry(k)
+				start(q)
+			}
+			for len(running) > 0 {
+				q.done(running[0])
+				running = append(running[1:], start(q)...)
+			}
+			if most := int64(20 * len(all)); q.ticks > most {
+				t.Errorf("%s: %d steps for %d flights", name, q.ticks, len(all))
+			}
+		}
+	})
+	// Whatever comes and goes, everything starts once, within the bounds, and as soon
+	// as they allow.
 	t.Run("nothing is lost", func(t *testing.T) {
 		for seed := range 50 {
 			q, started, want := new(queue), map[*ticket]int{}, 0
@@ -440,6 +584,10 @@ func TestQueue(t *testing.T) {
 					want++
 				case len(waiting) > 0 && next(5) == 0:
 					q.hurry(waiting[next(uint32(len(waiting)))])
+				case len(waiting) > 0 && next(9) == 0:
+					if q.cancel(waiting[next(uint32(len(waiting)))]) {
+						want--
+					}
 				case len(running) > 0:
 					i := int(next(uint32(len(running))))
 					q.done(running[i])
@@ -455,6 +603,12 @@ func TestQueue(t *testing.T) {
 					of[k.standing]++
 					if hosts[k.host] > maxPerHost || of[failing] > maxFailing || of[failing]+of[untried] > maxUnproven || len(running) > maxFetches {
 						t.Fatalf("seed %d: over a bound: %s", seed, names(running))
+					}
+				}
+				waiting = slices.DeleteFunc(waiting, func(k *ticket) bool { return !k.waiting })
+				for _, k := range waiting {
+					if len(running) < maxFetches && hosts[k.host] < maxPerHost && q.admits(k.standing) {
+						t.Fatalf("seed %d: %s@%s could run beside %s", seed, k.tenant, k.host, names(running))
 					}
 				}
 			}
