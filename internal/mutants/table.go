@@ -133,7 +133,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a collected key is revived",
-		edits: []edit{{"rotation/merge.go", "return byEffect(k, *signer) < 0 })", "return false })"}},
+		edits: []edit{{"rotation/merge.go", "return byEffect(mine, k) < 0 })", "return false })"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "TestTimelineGoneIsNotRevived",
 	},
 	{
