@@ -15,16 +15,23 @@ import (
 
 const day = 24 * time.Hour
 
-// warm opens two instances of the default policy, with their own polls, of which the
-// first turns the keys.
+// seldom is the default policy but for that it lets instances poll every ten minutes: weeks
+// go by in these tests.
+var seldom = rotation.Policy{Freshness: time.Hour, MaxTokenTTL: 2 * time.Hour}
+
+func seldomPolls(c *rotation.Config) {
+	c.TrustFirstRead, c.Poll, c.Deadline = true, 10*time.Minute, time.Second
+}
+
+// settled is when all have polled, and been in doubt, and polled again.
+const settled = 90 * time.Minute
+
+// warm opens two instances, of which the first turns the keys.
 func warm(t *testing.T) (f *fleet, other *member, leave func()) {
-	slow := func(c *rotation.Config) { c.TrustFirstRead, c.Poll, c.Deadline = true, 0, 0 }
 	f = &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
-	f.member = join(t, f.cluster, "a", slow)
-	if err := f.rotator.Create(t.Context(), "acme", rotation.Policy{}); err != nil {
-		t.Fatal(err)
-	}
-	other = join(t, f.cluster, "b", slow)
+	create(t, f.cluster, "acme", seldom)
+	f.member = join(t, f.cluster, "a", seldomPolls)
+	other = join(t, f.cluster, "b", seldomPolls)
 	stop := f.run()
 	return f, other, func() {
 		stop()
@@ -69,8 +76,8 @@ func TestACollectedKeyDoesNotReturn(t *testing.T) {
 					} else {
 						f.cluster.Restore(dump)
 					}
-					for range 60 {
-						time.Sleep(time.Second)
+					for range 90 {
+						time.Sleep(settled / 90)
 						for _, m := range []*member{f.member, other} {
 							if m.finds(signer) != "found" || m.finds(two) == "found" {
 								t.Fatalf("the key that signs is %s, the collected one %s: %s", m.finds(signer), m.finds(two), m.ring())
@@ -109,7 +116,7 @@ func TestACollectedKeyIsNotKeptAgain(t *testing.T) {
 				fields["k:"+one] = old["k:"+one]
 				delete(fields, "k:"+two)
 			})
-			time.Sleep(time.Minute)
+			time.Sleep(settled)
 			for _, m := range []*member{f.member, other} {
 				if m.finds(one) != "not found" || m.finds(two) != "found" {
 					t.Errorf("the collected key is %s, the one that signs %s: %s", m.finds(one), m.finds(two), m.ring())
@@ -183,7 +190,7 @@ func TestWhatIsGoneIsAuthenticated(t *testing.T) {
 			fields["gone"] = slices.Clone(gone)
 			fields["gone"][11]++ // the last byte of its time
 		})
-		time.Sleep(time.Minute)
+		time.Sleep(settled)
 		if got := f.finds(two); got != "found" {
 			t.Errorf("a forged one: the key that signs is %s", got)
 		}
@@ -191,7 +198,7 @@ func TestWhatIsGoneIsAuthenticated(t *testing.T) {
 			t.Error("it was not put back")
 		}
 		f.cluster.EditRing("acme", func(fields map[string][]byte) { delete(fields, "gone") })
-		time.Sleep(time.Minute)
+		time.Sleep(settled)
 		if !slices.Equal(f.cluster.Ring("acme")["gone"], gone) {
 			t.Error("one that was deleted was not put back")
 		}
@@ -220,7 +227,7 @@ func TestWhoComesBackLastGivesIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
-		last := join(t, f.cluster, "last", func(c *rotation.Config) { c.TrustFirstRead, c.Poll, c.Deadline = true, 0, 0 })
+		last := join(t, f.cluster, "last", seldomPolls)
 		defer last.leave()
 		dump := f.cluster.Dump()
 		f.rotated(2)
@@ -240,9 +247,9 @@ func TestWhoComesBackLastGivesIn(t *testing.T) {
 			}
 		}
 		last.conn.SetFaults(rotationtest.Faults{})
-		time.Sleep(2 * time.Minute)
+		time.Sleep(settled)
 		if got := other.finds(before); got != "found" {
-			t.Errorf("the key that signed 2 minutes ago is %s: %s", got, other.ring())
+			t.Errorf("the key that signed less than two hours ago is %s: %s", got, other.ring())
 		}
 	})
 }
@@ -265,12 +272,12 @@ func TestWhatIsGoneAgainHasASuccessor(t *testing.T) {
 		for _, m := range []*member{f.member, other} {
 			m.conn.SetFaults(rotationtest.Faults{})
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(settled)
 		if err := f.signs(); err != nil {
 			t.Fatal(err)
 		}
 		f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["gone"] = gone })
-		time.Sleep(10 * time.Minute)
+		time.Sleep(settled)
 		if err := f.signs(); err != nil {
 			t.Errorf("%v: %s", err, f.ring())
 		}
@@ -294,11 +301,11 @@ func TestCreateWhereAllIsGone(t *testing.T) {
 		gone := elsewhere.cluster.Ring("acme")["gone"]
 		elsewhere.leave()
 		f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["gone"] = gone })
-		time.Sleep(2 * time.Minute)
+		time.Sleep(settled)
 		if f.signs() == nil {
 			t.Fatal("it signs on")
 		}
-		if err := f.rotator.Create(t.Context(), "acme", rotation.Policy{}); err != nil {
+		if err := f.rotator.Create(t.Context(), "acme", seldom); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.signs(); err != nil {
