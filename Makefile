@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
-RACED       ?= 500
+RACED       ?= 300
 HISTORIES   ?= 50000
 
 # Every module of the tree, the root first.
