@@ -21,7 +21,7 @@ race = $(if $(shell command -v $$(go env CC)),-race)
 inTime = `go list ./... | grep -v /bench/faults`
 
 # $(call each,COMMAND) runs COMMAND in every module, and names the module.
-each = for module in $(MODULES); do echo "== $$module: $(1)"; (cd "$$module" && $(1)) || exit 1; done
+each = for module in $(MODULES); do echo "== $$module:" '$(1)'; (cd "$$module" && $(1)) || exit 1; done
 
 .PHONY: help
 help: ## list the targets

@@ -118,8 +118,7 @@ func (s *scene) announced(p *proposal, kid string, timing *Policy) {
 // create decides about the first ring of a tenant: one key that signs now, and one
 // that is pending.
 func (s *scene) create(policy Policy, made func() (*material, error)) (*proposal, error) {
-	h := s.held
-	if none := h.facts.Gone.IsZero() && len(h.tenantKeys) == 0 && h.facts.Equal(Facts{}); len(h.records) > 0 || h.plan.dead || h.facts.Gone.IsZero() && !none {
+	if !s.held.vacant() {
 		return nil, s.refuse("", "it has a ring already", time.Time{})
 	}
 	p := &proposal{op: OpCreate}
@@ -247,7 +246,7 @@ func (s *scene) setPolicy(policy Policy, made func() (*material, error)) (*propo
 	if err := s.ring(); err != nil {
 		return nil, err
 	}
-	if err := s.room(!policy.Algorithm.Symmetric()); err != nil {
+	if err := s.room(&policy); err != nil {
 		return nil, err
 	}
 	p := &proposal{op: OpMint}
@@ -298,16 +297,16 @@ func (s *scene) promote(kid string, force bool) (*proposal, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch fresh := s.now.Before(s.usableFrom(k)); {
+	switch early := s.now.Before(s.usableFrom(k)); {
 	case force:
-	case !first && fresh:
+	case !first && early:
 		return nil, s.refuse(kid, "another key is pending before it, and "+tooFresh, s.usableFrom(k))
 	case !first:
 		return nil, s.refuse(kid, "another key is pending before it", time.Time{})
-	case fresh:
+	case early:
 		return nil, s.tooFresh(k)
 	}
-	if err := s.room(len(s.held.plan.pending(s.now)) == 1 && !s.policy().Algorithm.Symmetric()); err != nil {
+	if err := s.room(s.standby()); err != nil {
 		return nil, err
 	}
 	p := &proposal{op: OpPromote}
@@ -315,10 +314,19 @@ func (s *scene) promote(kid string, force bool) (*proposal, error) {
 	return p, nil
 }
 
-// room refuses to have a key retire, or another minted by hand, if the JWK Set would get
-// too large: its readers bound it. What comes by schedule afterwards is not refused: it adds
-// at most what the policy allows in the time that tokens live.
-func (s *scene) room(another bool) error {
+// standby is the policy of the key that has to be minted when the next one pending is made
+// to sign, or nil if another is pending.
+func (s *scene) standby() *Policy {
+	if len(s.held.plan.pending(s.now)) > 1 {
+		return nil
+	}
+	return s.policy()
+}
+
+// room refuses to have a key retire, or one of a policy minted besides, by hand, if the JWK
+// Set would get too large: its readers bound it. What comes by schedule afterwards is not
+// refused: it adds at most what the policy allows in the time that tokens live.
+func (s *scene) room(minted *Policy) error {
 	var drops []time.Time // when those that are published drop out
 	n := 0
 	for i := range s.held.plan.inOrder {
@@ -332,10 +340,10 @@ func (s *scene) room(another bool) error {
 			drops = append(drops, k.droppedAt.Add(2*k.Timing.ClockSkew))
 		}
 	}
-	if another {
+	if minted != nil && !minted.Algorithm.Symmetric() {
 		n++
 	}
-	if n <= maxPublished || len(drops) == 0 { // those without end are few
+	if n <= maxPublished || len(drops) == 0 { // to wait is of use only for those that end
 		return nil
 	}
 	slices.SortFunc(drops, time.Time.Compare)
@@ -397,7 +405,7 @@ func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, e
 	if from := s.usableFrom(next); !force && s.now.Before(from) {
 		return nil, s.tooFresh(next)
 	}
-	if err := s.room(len(pending) == 1 && !s.policy().Algorithm.Symmetric()); err != nil {
+	if err := s.room(s.standby()); err != nil {
 		return nil, err
 	}
 	p := &proposal{op: OpRotate}

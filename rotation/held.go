@@ -120,6 +120,13 @@ func (h *held) plain() []*Record {
 	return records
 }
 
+// vacant reports whether a ring can be made here: there is nothing, or all that there was is
+// gone. A ring that has lost its records, and nothing says that they are gone, is not.
+func (h *held) vacant() bool {
+	nothing := len(h.tenantKeys) == 0 && h.facts.Equal(Facts{})
+	return !h.plan.dead && len(h.records) == 0 && (nothing || !h.facts.Gone.IsZero())
+}
+
 func (h *held) all() []*heldRecord {
 	if h == nil {
 		return nil
