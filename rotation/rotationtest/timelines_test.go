@@ -411,57 +411,28 @@ func TestTimelineG(t *testing.T) {
 }
 
 // H: an instance that was away for longer than SignFor is the first to reach a store
-// that was rolled back. It is in doubt, it does not mint, and a key that nobody else has
+// that was rolled back, or emptied. It is in doubt, it does not mint, and a key that nobody else has
 // waits for P although by its own clock it is in force.
 func TestTimelineH(t *testing.T) {
-	direct(t, fast, func(l *timeline) {
-		f := l.fleet("away", "one", "two")
-		away := f[0]
-		l.until(5950 * time.Millisecond)
-		back1, back2 := f[1].cut(), f[2].cut()
-		l.until(6450 * time.Millisecond)
-		alone := l.key(away, 3).KID
-		awayBack := away.cut()
-		l.failover(900 * time.Millisecond)
-		back1()
-		back2()
-		l.until(12500 * time.Millisecond)
-		l.wantState(3, rotation.Signing, away)
-		l.wantSigner(0, away) // fenced
-		back1, back2 = f[1].cut(), f[2].cut()
-		l.failover(800 * time.Millisecond)
-		awayBack()
-		l.pass(pollFor)
-		st, _ := away.k.Load().Tenant(tenant)
-		if st.Fresh || !st.InDoubt {
-			t.Errorf("the instance that was away: fresh %v, in doubt %v", st.Fresh, st.InDoubt)
-		}
-		l.wantState(3, rotation.Pending, away)
-		l.wantSigner(0, away)
-		back1()
-		back2()
-		l.pass(2 * time.Second)
-		l.wantSigner(2, f[1], f[2])
-		l.neverSigned(alone, 0)
-		for _, e := range l.h.events {
-			if e.commit != nil && mints(e.commit) && e.commit.Instance == "away" && e.at > 12500*time.Millisecond && e.at < 14*time.Second {
-				t.Errorf("it mints at %v", e.at)
-			}
-		}
-		l.pass(10 * time.Second)
+	t.Run("rolled back", func(t *testing.T) {
+		timelineH(t, func(l *timeline) { l.failover(800 * time.Millisecond) }, rotation.Pending)
 	})
+	// There is nobody there who signs: it waits from when the others are back, who have never
+	// heard of it.
+	t.Run("emptied", func(t *testing.T) { timelineH(t, (*timeline).wipe, rotation.Signing) })
 }
 
-// H again: the store was emptied. It is in doubt, and does not mint; and the key that nobody
-// else has waits for P from when the others, who have never heard of it, are back.
-func TestTimelineHEmptied(t *testing.T) {
+// timelineH is H with what the store loses, and how the key that nobody else has stands at
+// the one that was away, as long as it is alone.
+func timelineH(t *testing.T, lose func(*timeline), alone rotation.State) {
+	t.Helper()
 	direct(t, fast, func(l *timeline) {
 		f := l.fleet("away", "one", "two")
 		away := f[0]
 		l.until(5950 * time.Millisecond)
 		back1, back2 := f[1].cut(), f[2].cut()
 		l.until(6450 * time.Millisecond)
-		alone := l.key(away, 3).KID
+		third := l.key(away, 3).KID
 		awayBack := away.cut()
 		l.failover(900 * time.Millisecond)
 		back1()
@@ -470,19 +441,20 @@ func TestTimelineHEmptied(t *testing.T) {
 		l.wantState(3, rotation.Signing, away)
 		l.wantSigner(0, away) // fenced
 		back1, back2 = f[1].cut(), f[2].cut()
-		l.wipe()
+		lose(l)
 		awayBack()
 		l.pass(pollFor)
 		st, _ := away.k.Load().Tenant(tenant)
 		if st.Fresh || !st.InDoubt {
 			t.Errorf("the instance that was away: fresh %v, in doubt %v", st.Fresh, st.InDoubt)
 		}
+		l.wantState(3, alone, away)
 		l.wantSigner(0, away)
 		back1()
 		back2()
 		l.pass(2 * time.Second)
 		l.wantSigner(2, f[1], f[2])
-		l.neverSigned(alone, 0)
+		l.neverSigned(third, 0)
 		for _, e := range l.h.events {
 			if e.commit != nil && mints(e.commit) && e.commit.Instance == "away" && e.at > 12500*time.Millisecond && e.at < 14*time.Second {
 				t.Errorf("it mints at %v", e.at)
