@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"keystore/keystoretest":  {"keystore"},
 	"keystore/jwks":          {"keystore", "internal/jose"},
 	"keystore/jwks/jwkstest": {},
-	"keystore/rediskeys":     {"rotation"},
+	"rotation/rediskeys":     {"rotation"},
 	"cache":                  {},
 	"verifier":               {"keystore", "cache"},
 	"verifier/verifiertest":  {"verifier", "keystore", "rotation"},

@@ -76,7 +76,7 @@ func spokenTexts(t *testing.T) []spoken {
 			all = append(all, spoken{f, at.String()})
 		}
 	}
-	for _, dir := range []string{"rotation", "keystore/rediskeys", "keystore", "keystore/jwks"} {
+	for _, dir := range []string{"rotation", "rotation/rediskeys", "keystore", "keystore/jwks"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +95,7 @@ func spokenTexts(t *testing.T) []spoken {
 				switch {
 				case dir == "keystore/jwks" && name != "Step",
 					dir == "keystore" && !exported,
-					dir == "keystore/rediskeys" && !exported && name != "errUnexpected" && name != "code",
+					dir == "rotation/rediskeys" && !exported && name != "errUnexpected" && name != "code",
 					dir == "rotation" && !exported && slices.Contains(wrapped, filepath.Base(file)):
 				case name == "Step":
 					all = append(all, spoken{[]string{"`jwks: " + value + ": "}, set.Position(pos).String()})

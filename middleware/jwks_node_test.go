@@ -16,9 +16,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/keystore/rediskeys"
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // A nodeReaders is a process with other people's readers of a JWK Set.

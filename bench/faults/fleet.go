@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/keystore/rediskeys"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/verifier"
 )
 

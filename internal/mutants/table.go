@@ -103,8 +103,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a TTL on the ring",
-		edits: []edit{{"keystore/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
-		tests: tests{"./keystore/rediskeys", "TestFormat"}, want: "TestFormat",
+		edits: []edit{{"rotation/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
+		tests: tests{"./rotation/rediskeys", "TestFormat"}, want: "TestFormat",
 	},
 	{
 		name:  "an unauthenticated promotion",

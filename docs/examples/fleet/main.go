@@ -23,9 +23,9 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/keystore/rediskeys"
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/verifier"
 )
 

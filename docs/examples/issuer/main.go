@@ -23,9 +23,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/keyturn/keyturn/keystore/rediskeys"
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 const tenant, issuer, audience = "globex", "https://globex.example", "api"

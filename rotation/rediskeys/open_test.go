@@ -7,7 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/keyturn/keyturn/keystore/rediskeys"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 func TestOpenServer(t *testing.T) {

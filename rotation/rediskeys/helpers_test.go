@@ -6,7 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyturn/keyturn/internal/redistest"
-	"github.com/keyturn/keyturn/keystore/rediskeys"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // connect returns a client that is closed when the test ends.

@@ -8,8 +8,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/keyturn/keyturn/internal/redistest"
-	"github.com/keyturn/keyturn/keystore/rediskeys"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // Without redis-server there is nothing to measure but miniredis.
