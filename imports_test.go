@@ -32,11 +32,12 @@ var allowed = map[string][]string{
 	"cache":                  {},
 	"verifier":               {"keystore", "cache"},
 	"verifier/verifiertest":  {"verifier", "keystore", "rotation"},
-	"rotation":               {"keystore", "internal/jose"},
+	"rotation":               {"keystore", "internal/jwk"},
 	"rotation/rotationtest":  {"rotation"},
-	"middleware":             {"verifier", "keystore", "internal/jose"},
+	"middleware":             {"verifier", "keystore", "internal/jwk"},
 	"middleware/grpcauth":    {"verifier"},
 	"internal/jose":          {},
+	"internal/jwk":           {},
 	"internal/mutants":       {},
 	"docs/examples":          {},
 	"docs/examples/fleet":    {everything},
@@ -97,8 +98,8 @@ func TestKeystoreImportsOnlyTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// jwx is for reading and writing JWKs, in one place, so that leaving it is one package's work.
-// Its verdict on tokens is for bench/compare to look at.
+// jwx reads JWKs, in one place, so that leaving it is one package's work. bench/compare imports it
+// to compare its verdicts on tokens with ours.
 func TestOnlyJoseImportsJWX(t *testing.T) {
 	for _, p := range packages(t) {
 		if name := short(p.ImportPath); name == "internal/jose" || name == "bench/compare" {
@@ -117,6 +118,17 @@ func TestVerifierReaches(t *testing.T) {
 		for _, not := range unreachable {
 			if strings.HasPrefix(dep+"/", not+"/") {
 				t.Errorf("verifier reaches %s", dep)
+			}
+		}
+	}
+}
+
+// A service that verifies, publishes or rotates keys links no module that is deprecated upstream.
+func TestOnlyJWKSReachesJWX(t *testing.T) {
+	for _, pkg := range []string{"verifier", "middleware", "rotation"} {
+		for _, dep := range strings.Fields(string(run(t, ".", "go", "list", "-deps", "./"+pkg))) {
+			if strings.HasPrefix(dep, "github.com/lestrrat-go/") {
+				t.Errorf("%s reaches %s", pkg, dep)
 			}
 		}
 	}

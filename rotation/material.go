@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/keyturn/keyturn/internal/jose"
+	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -94,7 +94,7 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*material, error) {
 	if err != nil {
 		return nil, &Error{Text: fmt.Sprintf("unusable %T", pub)}
 	}
-	kid, err := jose.Thumbprint(pub)
+	kid, err := jwk.Thumbprint(pub)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func checkKID(h header, pub crypto.PublicKey) error {
 		}
 		return nil
 	}
-	if thumbprint, err := jose.Thumbprint(pub); err != nil || thumbprint != h.KID {
+	if thumbprint, err := jwk.Thumbprint(pub); err != nil || thumbprint != h.KID {
 		return &Error{Kind: ErrMalformed, Text: "its kid is not the thumbprint of its key (RFC 7638)"}
 	}
 	return nil
