@@ -76,7 +76,7 @@ func spokenTexts(t *testing.T) []spoken {
 			all = append(all, spoken{f, at.String()})
 		}
 	}
-	for _, dir := range []string{"rotation", "rotation/rediskeys", "keystore", "keystore/jwks"} {
+	for _, dir := range []string{"rotation", "rotation/ring", "rotation/rediskeys", "keystore", "keystore/jwks"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

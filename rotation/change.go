@@ -1,6 +1,10 @@
 package rotation
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
 
 // seal turns a proposal into a change of the ring with that digest. have are the
 // tenant keys and records of that ring.
@@ -25,12 +29,12 @@ func (p *proposal) seal(keks *KEKs, tenant, digest string, have *held, actor str
 			return Change{}, err
 		}
 		c.Set[factField(f.Kind, f.KID)] = blob
-		c.Bounds = append(c.Bounds, Bound{At: f.at, From: f.from, To: f.to})
+		c.Bounds = append(c.Bounds, ring.Bound{At: f.at, From: f.from, To: f.to})
 	}
 	for _, kid := range p.remove {
 		c.Delete = append(c.Delete, prefixRecord+kid, prefixPublish+kid)
-		for _, kind := range kinds {
-			if kind != FactRevoked {
+		for _, kind := range ring.FactKinds() {
+			if kind != ring.FactRevoked {
 				c.Delete = append(c.Delete, factField(kind, kid))
 			}
 		}
@@ -49,7 +53,7 @@ func (p *proposal) sealMinted(keks *KEKs, c *Change, have *held) error {
 	for _, m := range p.minted {
 		blob, err := sealRecord(tk, m.Record, m.material)
 		if err != nil {
-			return &Error{Text: fmt.Sprintf("key %q cannot be sealed", m.KID), Err: err}
+			return &ring.Error{Text: fmt.Sprintf("key %q cannot be sealed", m.KID), Err: err}
 		}
 		c.Set[prefixRecord+m.KID] = blob
 		c.Publish = append(c.Publish, m.KID)

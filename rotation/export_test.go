@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // AddKey mints a key that is pending, however soon after the last, and returns it
@@ -13,7 +14,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	note, made := r.minting()
 	p, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
 		note(s)
-		p := &proposal{op: OpMint}
+		p := &proposal{op: ring.OpMint}
 		return p, s.mint(p, *s.policy(), s.held.maxSeq()+1, s.now.Add(time.Hour), made())
 	})
 	if err != nil {
@@ -35,7 +36,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 
 // Reload reads a ring again.
 func (k *Keyring) Reload(ctx context.Context, tenant string) error {
-	return k.sync(ctx, tenant, Facts{})
+	return k.sync(ctx, tenant, ring.Facts{})
 }
 
 // Rewrap rewraps the tenant keys among fields.
@@ -53,7 +54,7 @@ func Rewrap(keks *KEKs, tenant string, fields map[string][]byte) {
 
 // SealDead seals that a ring was destroyed.
 func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
-	b, err := sealFact(keks, tenant, factDead, "", at)
+	b, err := sealFact(keks, tenant, ring.FactDestroyed, "", at)
 	if err != nil {
 		panic(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 var (
@@ -30,11 +31,11 @@ var (
 type held struct {
 	head       int
 	records    []*heldRecord // by kid
-	facts      Facts
+	facts      ring.Facts
 	tenantKeys []sealedTenantKey
 	published  []publication
 	litter     []string // kids that are gone, and in the store again
-	plan       *plan
+	plan       *ring.Plan
 }
 
 // A heldRecord is a record with its key, and as it was sealed. One is made for a
@@ -58,9 +59,9 @@ type publication struct {
 
 // newHeld returns the fields of a ring as they were opened. Records that old holds
 // too are old's.
-func newHeld(old *held, fields map[string][]byte, ring *openedRing) *held {
-	h := &held{head: ring.head, facts: ring.facts}
-	for _, r := range ring.records {
+func newHeld(old *held, fields map[string][]byte, opened *openedRing) *held {
+	h := &held{head: opened.head, facts: opened.facts}
+	for _, r := range opened.records {
 		blob := fields[prefixRecord+r.KID]
 		known := old.find(r.KID)
 		if known == nil {
@@ -76,7 +77,7 @@ func newHeld(old *held, fields map[string][]byte, ring *openedRing) *held {
 			h.records = append(h.records, r)
 		}
 	}
-	for id := range ring.tenantKeys {
+	for id := range opened.tenantKeys {
 		h.tenantKeys = append(h.tenantKeys, sealedTenantKey{id, bytes.Clone(fields[prefixKey+id])})
 	}
 	slices.SortFunc(h.tenantKeys, func(a, b sealedTenantKey) int { return strings.Compare(a.id, b.id) })
@@ -100,20 +101,20 @@ func publications(fields map[string][]byte) []publication {
 // planned makes the plan of h, without what is gone, and returns h.
 func (h *held) planned() *held {
 	h.records = slices.DeleteFunc(h.records, func(r *heldRecord) bool {
-		gone := h.facts.gone(&r.Record)
+		gone := h.facts.Collected(&r.Record)
 		if gone {
 			h.litter = append(slices.Clip(h.litter), r.KID)
 		}
 		return gone
 	})
 	slices.SortFunc(h.records, func(a, b *heldRecord) int { return strings.Compare(a.KID, b.KID) })
-	h.plan = newPlan(h.plain(), h.facts)
+	h.plan = ring.NewPlan(h.plain(), h.facts)
 	return h
 }
 
 // plain returns the records without their keys.
-func (h *held) plain() []*Record {
-	records := make([]*Record, len(h.records))
+func (h *held) plain() []*ring.Record {
+	records := make([]*ring.Record, len(h.records))
 	for i, r := range h.records {
 		records[i] = &r.Record
 	}
@@ -123,8 +124,8 @@ func (h *held) plain() []*Record {
 // vacant reports whether a ring can be made here: there is nothing, or all that there was is
 // gone. A ring that has lost its records, and nothing says that they are gone, is not.
 func (h *held) vacant() bool {
-	nothing := len(h.tenantKeys) == 0 && h.facts.Equal(Facts{})
-	return !h.plan.dead && len(h.records) == 0 && (nothing || !h.facts.Gone.IsZero())
+	nothing := len(h.tenantKeys) == 0 && h.facts.Equal(ring.Facts{})
+	return !h.plan.Dead && len(h.records) == 0 && (nothing || !h.facts.CollectedUntil.IsZero())
 }
 
 func (h *held) all() []*heldRecord {
@@ -204,19 +205,19 @@ func (h *held) maxSeq() int {
 const maxHeadAhead = 1 << 16
 
 // planOf returns where the plan has r.
-func (h *held) planOf(r *heldRecord) *planned {
-	for _, list := range [][]planned{h.plan.inOrder, h.plan.left} {
+func (h *held) planOf(r *heldRecord) *ring.PlannedKey {
+	for _, list := range [][]ring.PlannedKey{h.plan.InOrder, h.plan.NeverActive} {
 		for i := range list {
 			if list[i].Record == &r.Record {
 				return &list[i]
 			}
 		}
 	}
-	return &planned{Record: &r.Record} // of a ring that was destroyed
+	return &ring.PlannedKey{Record: &r.Record} // of a ring that was destroyed
 }
 
 // recordOf is the other way.
-func (h *held) recordOf(k *planned) *heldRecord { return h.find(k.KID) }
+func (h *held) recordOf(k *ring.PlannedKey) *heldRecord { return h.find(k.KID) }
 
 // signing returns the record that signs at t, on an instance whose last good sync
 // was at good, by the same clock. window is how far apart the store and whoever
@@ -228,39 +229,36 @@ func (h *held) recordOf(k *planned) *heldRecord { return h.find(k.KID) }
 // scheduled keys that); and a revocation of a pending key that may be lost
 // likewise, for then others sign with that one.
 func (h *held) signing(t, good time.Time, deadline time.Duration) (*heldRecord, error) {
-	s := h.plan.signer(t)
+	s := h.plan.Signer(t)
 	if s == nil {
 		return nil, ErrNoSigner
 	}
 	if good.IsZero() {
-		return nil, &Error{Kind: ErrFenced, Text: "no good sync yet"}
+		return nil, &ring.Error{Kind: ErrFenced, Text: "no good sync yet"}
 	}
 	if a := age(t, good); a > s.Timing.SignFor {
-		return nil, &Error{Kind: ErrFenced, Text: fmt.Sprintf("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)}
+		return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)}
 	}
-	if !s.first && !good.After(s.Created.Add(s.Timing.Dwell)) {
-		return nil, &Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))}
+	if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {
+		return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))}
 	}
-	now := later(t, h.plan.past)
-	for i := range h.plan.left {
-		k := &h.plan.left[i]
-		wouldSign := !k.activatesAt.After(now) && byEffect(*k, *s) > 0
-		if from := k.revokedAt.Add(k.Timing.Dwell + k.Timing.window(deadline)); wouldSign && !good.After(from) {
-			return nil, &Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))}
+	now := later(t, h.plan.Past)
+	for i := range h.plan.NeverActive {
+		k := &h.plan.NeverActive[i]
+		wouldSign := !k.ActivatesAt.After(now) && ring.ByEffect(*k, *s) > 0
+		if from := k.RevokedAt.Add(k.Timing.Dwell + k.Timing.Window(deadline)); wouldSign && !good.After(from) {
+			return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))}
 		}
 	}
 	return h.recordOf(s), nil
 }
-
-// window is how far a proposed time may be from the store's: 2(S + deadline).
-func (p *Policy) window(deadline time.Duration) time.Duration { return 2 * (p.ClockSkew + deadline) }
 
 // keyEnd returns when r's key ends for an instance whose last complete read was at
 // complete: when the plan drops it, or when nothing can live that it knows of.
 func (h *held) keyEnd(r *heldRecord, complete time.Time) time.Time {
 	t := &r.Timing
 	end := complete.Add(t.SignFor + t.MaxTokenTTL + t.Leeway)
-	if dropped := h.planOf(r).droppedAt; !dropped.IsZero() && dropped.Before(end) {
+	if dropped := h.planOf(r).DroppedAt; !dropped.IsZero() && dropped.Before(end) {
 		end = dropped
 	}
 	return end
@@ -270,8 +268,8 @@ func (h *held) keyEnd(r *heldRecord, complete time.Time) time.Time {
 // more: revoked, or held no longer.
 func (h *held) settle(old *held, complete time.Time) {
 	for _, r := range h.records {
-		switch _, revoked := h.facts.At(FactRevoked, r.KID); {
-		case revoked || h.plan.dead:
+		switch _, revoked := h.facts.At(ring.FactRevoked, r.KID); {
+		case revoked || h.plan.Dead:
 			r.key.Withdraw()
 		default:
 			r.key.SetUntil(h.keyEnd(r, complete))
@@ -286,3 +284,13 @@ func (h *held) settle(old *held, complete time.Time) {
 		}
 	}
 }
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// moment writes a time of the store.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // testKEK returns the n-th of some keys that are not weak.
@@ -141,7 +143,7 @@ func TestNoKEKSealsNothing(t *testing.T) {
 		if _, _, err := newTenantKey(ks, "acme"); err == nil {
 			t.Error("newTenantKey without a KEK")
 		}
-		if _, err := sealFact(ks, "acme", FactRevoked, "k", minDate); err == nil {
+		if _, err := sealFact(ks, "acme", ring.FactRevoked, "k", minDate); err == nil {
 			t.Error("sealFact without a KEK")
 		}
 		if got := fmt.Sprint(ks); got != "no KEK" {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // rsaBits is the size of the RSA keys that we make. 3072 bits are worth 128 bits
@@ -71,7 +72,7 @@ func generate(alg keystore.Algorithm) (any, error) {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
 	}
-	return nil, &Error{Text: fmt.Sprintf("unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())}
+	return nil, &ring.Error{Text: fmt.Sprintf("unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())}
 }
 
 // newMaterialOf returns the material of a key that exists: a []byte for HS*, else
@@ -87,12 +88,12 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*material, error) {
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, &Error{Text: fmt.Sprintf("a %T does not give its private key away: it cannot be sealed", key)}
+		return nil, &ring.Error{Text: fmt.Sprintf("a %T does not give its private key away: it cannot be sealed", key)}
 	}
 	pub := key.(crypto.Signer).Public() // newSign has seen to it
 	public, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
-		return nil, &Error{Text: fmt.Sprintf("unusable %T", pub)}
+		return nil, &ring.Error{Text: fmt.Sprintf("unusable %T", pub)}
 	}
 	kid, err := jwk.Thumbprint(pub)
 	if err != nil {
@@ -115,18 +116,18 @@ func randomKID() string {
 // the RFC 7638 thumbprint of its public part, or 128 bits for HS*; others have
 // whatever their tokens say.
 func checkKID(h header, pub crypto.PublicKey) error {
-	if h.Origin != Generated {
+	if h.Origin != ring.Generated {
 		return nil
 	}
 	if pub == nil {
 		b, err := base64.RawURLEncoding.Strict().DecodeString(h.KID)
 		if err != nil || len(b) != kidSize || base64.RawURLEncoding.EncodeToString(b) != h.KID {
-			return &Error{Kind: ErrMalformed, Text: "its kid is not 128 bits in base64url"}
+			return &ring.Error{Kind: ErrMalformed, Text: "its kid is not 128 bits in base64url"}
 		}
 		return nil
 	}
 	if thumbprint, err := jwk.Thumbprint(pub); err != nil || thumbprint != h.KID {
-		return &Error{Kind: ErrMalformed, Text: "its kid is not the thumbprint of its key (RFC 7638)"}
+		return &ring.Error{Kind: ErrMalformed, Text: "its kid is not the thumbprint of its key (RFC 7638)"}
 	}
 	return nil
 }
@@ -142,7 +143,7 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, sign func([]byte)
 	var private any = secret
 	if h.Algorithm.Symmetric() {
 		if len(h.public) > 0 {
-			return nil, nil, &Error{Kind: ErrMalformed, Text: "a secret with a public part"}
+			return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
 		}
 		key, err = keystore.NewSecret(id, h.Algorithm, secret)
 	} else {
@@ -170,7 +171,7 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 		return nil, nil, errMaterial
 	}
 	if again, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(again, public) {
-		return nil, nil, &Error{Kind: ErrMalformed, Text: "its public part is not in its one spelling"}
+		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is not in its one spelling"}
 	}
 	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
@@ -182,7 +183,7 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 	}
 	own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !own.Equal(pub) {
-		return nil, nil, &Error{Kind: ErrMalformed, Text: "its public part is another key's"}
+		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is another key's"}
 	}
 	return pub, signer, nil
 }

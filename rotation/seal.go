@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 const tenantKeySize = 32
@@ -31,8 +32,8 @@ type tenantKey struct {
 
 // newTenantKey makes a tenant key, and returns it with what to store of it.
 func newTenantKey(keks *KEKs, tenant string) (*tenantKey, []byte, error) {
-	if !isText(tenant, 1, maxTenant) {
-		return nil, nil, &Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)}
+	if !isText(tenant, 1, ring.MaxTenantBytes) {
+		return nil, nil, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
 	primary, err := keks.primary()
 	if err != nil {
@@ -72,7 +73,7 @@ func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, erro
 		return nil, err
 	}
 	if sealed.tenant != tenant || sealed.id != id {
-		return nil, &Error{Kind: ErrTampered, Text: "it is a tenant key from elsewhere"}
+		return nil, &ring.Error{Kind: ErrTampered, Text: "it is a tenant key from elsewhere"}
 	}
 	kek, err := keks.named(sealed.kek)
 	if err != nil {
@@ -84,7 +85,7 @@ func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, erro
 	}
 	key, err := aead.Open(nil, nil, blob[n:], blob[:n])
 	if err != nil || len(key) != tenantKeySize {
-		return nil, &Error{Kind: ErrTampered, Text: "the tenant key was changed"}
+		return nil, &ring.Error{Kind: ErrTampered, Text: "the tenant key was changed"}
 	}
 	return makeTenantKey(id, [tenantKeySize]byte(key)), nil
 }
@@ -109,23 +110,23 @@ func rewrapTenantKey(keks *KEKs, tenant, id string, blob []byte) ([]byte, error)
 // sealRecord returns what to store of a record that is being minted. Its policy
 // must be complete and hold, and the material must be that of its algorithm, and
 // for a generated key of its kid.
-func sealRecord(tk *tenantKey, r Record, m *material) ([]byte, error) {
+func sealRecord(tk *tenantKey, r ring.Record, m *material) ([]byte, error) {
 	if err := checkRecord(r); err != nil {
 		return nil, err
 	}
 	if r.Timing != r.Timing.WithDefaults() {
-		return nil, &Error{Text: "a record whose Timing is not complete"}
+		return nil, &ring.Error{Text: "a record whose Timing is not complete"}
 	}
 	if err := r.Timing.Validate(); err != nil {
 		return nil, err
 	}
 	if m == nil || m.alg != r.Algorithm {
-		return nil, &Error{Text: fmt.Sprintf("no material for %s", r.Algorithm)}
+		return nil, &ring.Error{Text: fmt.Sprintf("no material for %s", r.Algorithm)}
 	}
 	h := header{Record: r, tenantKey: tk.id, public: m.public}
 	secret := m.secret()
 	if len(secret) > maxMaterial || len(m.public) > maxPublic {
-		return nil, &Error{Text: fmt.Sprintf("a key of %d bytes: want at most %d", len(secret), maxMaterial)}
+		return nil, &ring.Error{Text: fmt.Sprintf("a key of %d bytes: want at most %d", len(secret), maxMaterial)}
 	}
 	// Whatever could not be opened is not sealed.
 	if _, _, err := openMaterial(h, secret); err != nil {
@@ -142,7 +143,7 @@ func sealRecord(tk *tenantKey, r Record, m *material) ([]byte, error) {
 // An openedRecord is a record that has been authenticated, with its key. It
 // holds no material but in closures.
 type openedRecord struct {
-	Record
+	ring.Record
 	tenantKey string // the id of the one that it is sealed under
 	public    []byte
 
@@ -166,14 +167,14 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 		return nil, err
 	}
 	if h.Tenant != tenant || h.KID != kid {
-		return nil, &Error{Kind: ErrTampered, Text: "it is a record from elsewhere"}
+		return nil, &ring.Error{Kind: ErrTampered, Text: "it is a record from elsewhere"}
 	}
 	if size := len(blob) - n - sealOverhead; size < 0 || size > maxMaterial {
-		return nil, &Error{Kind: ErrMalformed, Text: fmt.Sprintf("%d bytes of key", size)}
+		return nil, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("%d bytes of key", size)}
 	}
 	tk, ok := keys[h.tenantKey]
 	if !ok {
-		return nil, &Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is not there", h.tenantKey)}
+		return nil, &ring.Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is not there", h.tenantKey)}
 	}
 	aead, err := tk.aead()
 	if err != nil {
@@ -181,7 +182,7 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 	}
 	secret, err := aead.Open(nil, nil, blob[n:], blob[:n])
 	if err != nil {
-		return nil, &Error{Kind: ErrTampered, Text: "the record was changed"}
+		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed"}
 	}
 	r := &openedRecord{Record: h.Record, tenantKey: h.tenantKey, public: bytes.Clone(h.public)}
 	if r.key, r.sign, err = openMaterial(h, secret); err != nil {
@@ -190,16 +191,10 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 	return r, nil
 }
 
-// Facts about a ring, and not about one of its records, have no kid.
-const (
-	factDead FactKind = 'd' // it was destroyed
-	factGone FactKind = 'g' // up to when the records were created that have been collected
-)
-
 // sealFact returns what to store of a fact. That is not secret, and so in the
 // open; its MAC is under a key from the KEK, since it has to outlive the tenant
 // keys.
-func sealFact(keks *KEKs, tenant string, kind FactKind, kid string, at time.Time) ([]byte, error) {
+func sealFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, at time.Time) ([]byte, error) {
 	if err := checkFact(tenant, kind, kid); err != nil {
 		return nil, err
 	}
@@ -216,7 +211,7 @@ func sealFact(keks *KEKs, tenant string, kind FactKind, kid string, at time.Time
 
 // openFact returns when what the store has for that fact of tenant says that it
 // happened.
-func openFact(keks *KEKs, tenant string, kind FactKind, kid string, blob []byte) (time.Time, error) {
+func openFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, blob []byte) (time.Time, error) {
 	if err := checkFact(tenant, kind, kid); err != nil {
 		return time.Time{}, err
 	}
@@ -229,21 +224,21 @@ func openFact(keks *KEKs, tenant string, kind FactKind, kid string, blob []byte)
 		return time.Time{}, err
 	}
 	if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {
-		return time.Time{}, &Error{Kind: ErrTampered, Text: "the fact was changed, moved or forged"}
+		return time.Time{}, &ring.Error{Kind: ErrTampered, Text: "the fact was changed, moved or forged"}
 	}
 	return f.at, nil
 }
 
-func checkFact(tenant string, kind FactKind, kid string) error {
+func checkFact(tenant string, kind ring.FactKind, kid string) error {
 	switch {
-	case !isText(tenant, 1, maxTenant):
-		return &Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact of a tenant of %d bytes", len(tenant))}
-	case (kind == factDead || kind == factGone) && kid == "":
+	case !isText(tenant, 1, ring.MaxTenantBytes):
+		return &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact of a tenant of %d bytes", len(tenant))}
+	case (kind == ring.FactDestroyed || kind == ring.FactCollected) && kid == "":
 		return nil
-	case !kind.known():
-		return &Error{Kind: ErrMalformed, Text: "a fact of no known kind"}
-	case !isText(kid, 1, maxKID):
-		return &Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact about a kid of %d bytes", len(kid))}
+	case !kind.Known():
+		return &ring.Error{Kind: ErrMalformed, Text: "a fact of no known kind"}
+	case !isText(kid, 1, keystore.MaxKIDBytes):
+		return &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact about a kid of %d bytes", len(kid))}
 	}
 	return nil
 }
@@ -260,11 +255,11 @@ const (
 )
 
 // factField returns the name of the field that holds a fact.
-func factField(kind FactKind, kid string) string {
+func factField(kind ring.FactKind, kid string) string {
 	switch kind {
-	case factDead:
+	case ring.FactDestroyed:
 		return fieldDead
-	case factGone:
+	case ring.FactCollected:
 		return fieldGone
 	}
 	return string(rune(kind)) + ":" + kid
@@ -274,13 +269,13 @@ func factField(kind FactKind, kid string) string {
 type openedRing struct {
 	head       int            // the newest seq, unauthenticated; 0 if there is none
 	records    []openedRecord // by kid
-	facts      Facts
+	facts      ring.Facts
 	tenantKeys map[string]*tenantKey // by id
 }
 
 // all returns the records without their keys, as [View] takes them.
-func (r *openedRing) all() []Record {
-	records := make([]Record, len(r.records))
+func (r *openedRing) all() []ring.Record {
+	records := make([]ring.Record, len(r.records))
 	for i := range r.records {
 		records[i] = r.records[i].Record
 	}
@@ -300,7 +295,7 @@ func (r *openedRing) all() []Record {
 func openRing(keks *KEKs, tenant string, fields map[string][]byte) (*openedRing, error) {
 	o := ringOpener{
 		keks: keks, tenant: tenant, fields: fields,
-		ring:   &openedRing{tenantKeys: make(map[string]*tenantKey)},
+		opened: &openedRing{tenantKeys: make(map[string]*tenantKey)},
 		failed: make(map[string]error),
 	}
 	// What the others depend on comes first.
@@ -321,9 +316,9 @@ func openRing(keks *KEKs, tenant string, fields map[string][]byte) (*openedRing,
 		}
 	}
 	if len(o.failed) == 0 {
-		return o.ring, nil
+		return o.opened, nil
 	}
-	return o.ring, &RingError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
+	return o.opened, &ring.UnreadableError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
 }
 
 // A ringOpener is an openRing under way.
@@ -331,7 +326,7 @@ type ringOpener struct {
 	keks   *KEKs
 	tenant string
 	fields map[string][]byte
-	ring   *openedRing
+	opened *openedRing
 	failed map[string]error
 }
 
@@ -344,55 +339,55 @@ func (o *ringOpener) open(field string) error {
 	case field == fieldHead:
 		return o.openHead(value)
 	case field == fieldDead:
-		at, err := openFact(o.keks, o.tenant, factDead, "", value)
+		at, err := openFact(o.keks, o.tenant, ring.FactDestroyed, "", value)
 		if err == nil {
-			o.ring.facts.Kill(at)
+			o.opened.facts.Kill(at)
 		}
 		return err
 	case field == fieldGone:
-		at, err := openFact(o.keks, o.tenant, factGone, "", value)
+		at, err := openFact(o.keks, o.tenant, ring.FactCollected, "", value)
 		if err == nil {
-			o.ring.facts.Collect(at)
+			o.opened.facts.Collect(at)
 		}
 		return err
-	case !o.ring.facts.Dead.IsZero() && (prefix+":" == prefixKey || prefix+":" == prefixRecord):
+	case !o.opened.facts.Dead.IsZero() && (prefix+":" == prefixKey || prefix+":" == prefixRecord):
 		return nil // nothing is left of a ring that was destroyed, but its facts
 	case cut && prefix+":" == prefixKey:
 		return o.openTenantKey(name, value)
 	case cut && prefix+":" == prefixRecord:
 		return o.openRecord(name, value)
-	case cut && len(prefix) == 1 && FactKind(prefix[0]).known():
-		return o.openFact(FactKind(prefix[0]), name, value)
+	case cut && len(prefix) == 1 && ring.FactKind(prefix[0]).Known():
+		return o.openFact(ring.FactKind(prefix[0]), name, value)
 	}
 	// It may be a kind of revocation that we do not know.
-	return &Error{Kind: ErrNewer, Text: "a field of an unknown kind"}
+	return &ring.Error{Kind: ErrNewer, Text: "a field of an unknown kind"}
 }
 
 func (o *ringOpener) openHead(value []byte) error {
 	head, err := strconv.Atoi(string(value))
 	if err != nil || head < 1 || head > maxSeq || strconv.Itoa(head) != string(value) {
-		return &Error{Kind: ErrMalformed, Text: "no seq"}
+		return &ring.Error{Kind: ErrMalformed, Text: "no seq"}
 	}
-	o.ring.head = head
+	o.opened.head = head
 	return nil
 }
 
 func (o *ringOpener) openTenantKey(id string, value []byte) error {
 	if !isTenantKeyID(id) {
-		return &Error{Kind: ErrMalformed, Text: "no id of a tenant key"}
+		return &ring.Error{Kind: ErrMalformed, Text: "no id of a tenant key"}
 	}
 	tk, err := openTenantKey(o.keks, o.tenant, id, value)
 	if err != nil {
 		return err
 	}
-	o.ring.tenantKeys[id] = tk
+	o.opened.tenantKeys[id] = tk
 	return nil
 }
 
 func (o *ringOpener) openRecord(kid string, value []byte) error {
-	r, err := openRecord(o.ring.tenantKeys, o.tenant, kid, value)
+	r, err := openRecord(o.opened.tenantKeys, o.tenant, kid, value)
 	if err == nil {
-		o.ring.records = append(o.ring.records, *r)
+		o.opened.records = append(o.opened.records, *r)
 		return nil
 	}
 	h, _, malformed := readHeader(value)
@@ -405,10 +400,10 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 	return err
 }
 
-func (o *ringOpener) openFact(kind FactKind, kid string, value []byte) error {
+func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) error {
 	at, err := openFact(o.keks, o.tenant, kind, kid, value)
 	if err == nil {
-		o.ring.facts.Add(kind, kid, at)
+		o.opened.facts.Add(kind, kid, at)
 	}
 	return err
 }
@@ -416,7 +411,7 @@ func (o *ringOpener) openFact(kind FactKind, kid string, value []byte) error {
 // replaceable returns the fields that whoever holds an authentic one may put back.
 // What is under another KEK, or of a newer keyturn, may be somebody's later word, and
 // undecryptable is not absent.
-func (e *RingError) replaceable() []string {
+func replaceable(e *ring.UnreadableError) []string {
 	var fields []string
 	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {
 		err := e.Failed[field]

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 var testRSA = sync.OnceValue(func() *rsa.PrivateKey {
@@ -37,12 +38,12 @@ var testRSA = sync.OnceValue(func() *rsa.PrivateKey {
 var sealedAt = time.Date(2026, 11, 22, 10, 0, 0, 123e6, time.UTC)
 
 // testRecord returns a record of m, as a rotator would make it.
-func testRecord(tenant string, seq int, m *material) Record {
-	p := Policy{Algorithm: m.alg}.WithDefaults()
-	return Record{
+func testRecord(tenant string, seq int, m *material) ring.Record {
+	p := ring.Policy{Algorithm: m.alg}.WithDefaults()
+	return ring.Record{
 		Tenant: tenant, KID: m.kid, Seq: seq, Algorithm: m.alg,
 		Created: sealedAt, ActivateAt: sealedAt.Add(p.Every), SignUntil: sealedAt.Add(2 * p.Every),
-		Origin: Generated, Timing: p,
+		Origin: ring.Generated, Timing: p,
 	}
 }
 
@@ -55,7 +56,7 @@ func mustMaterial(t testing.TB, alg keystore.Algorithm) *material {
 	return m
 }
 
-func mustSeal(t testing.TB, tk *tenantKey, r Record, m *material) []byte {
+func mustSeal(t testing.TB, tk *tenantKey, r ring.Record, m *material) []byte {
 	t.Helper()
 	blob, err := sealRecord(tk, r, m)
 	if err != nil {
@@ -68,18 +69,18 @@ func mustSeal(t testing.TB, tk *tenantKey, r Record, m *material) []byte {
 type sealedRing struct {
 	tenant  string
 	fields  map[string][]byte
-	records []Record
-	facts   Facts
+	records []ring.Record
+	facts   ring.Facts
 	key     *tenantKey
 }
 
-func (s *sealedRing) add(t testing.TB, r Record, m *material) {
+func (s *sealedRing) add(t testing.TB, r ring.Record, m *material) {
 	t.Helper()
 	s.fields[prefixRecord+r.KID] = mustSeal(t, s.key, r, m)
 	s.records = append(s.records, r)
 }
 
-func (s *sealedRing) learn(t testing.TB, keks *KEKs, kind FactKind, kid string, at time.Time) {
+func (s *sealedRing) learn(t testing.TB, keks *KEKs, kind ring.FactKind, kid string, at time.Time) {
 	t.Helper()
 	blob, err := sealFact(keks, s.tenant, kind, kid, at)
 	if err != nil {
@@ -104,7 +105,7 @@ func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
 		m := mustMaterial(t, alg)
 		s.add(t, testRecord(tenant, i+1, m), m)
 	}
-	for i, kind := range kinds {
+	for i, kind := range ring.FactKinds() {
 		s.learn(t, keks, kind, s.records[i%2].KID, sealedAt.Add(time.Duration(i)*time.Second))
 	}
 	s.fields[fieldHead] = []byte("2")
@@ -140,11 +141,11 @@ func TestRoundTripOfEveryAlgorithm(t *testing.T) {
 			}
 			r := testRecord("acme", 7, m)
 			blob := mustSeal(t, tk, r, m)
-			ring, err := openRing(keks, "acme", map[string][]byte{"k:" + m.kid: blob, "tk:" + tk.id: wrapped})
+			opened, err := openRing(keks, "acme", map[string][]byte{"k:" + m.kid: blob, "tk:" + tk.id: wrapped})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := ring.records[0]
+			got := opened.records[0]
 			if !reflect.DeepEqual(got.Record, r) {
 				t.Errorf("opened %+v\nsealed %+v", got.Record, r)
 			}
@@ -230,7 +231,7 @@ func TestNewMaterialOfRefuses(t *testing.T) {
 func TestCodecHasEveryField(t *testing.T) {
 	m := mustMaterial(t, keystore.HS256)
 	base := header{Record: testRecord("acme", 1, m), tenantKey: "0123456789abcdef"}
-	base.Timing = Policy{Algorithm: keystore.HS256}
+	base.Timing = ring.Policy{Algorithm: keystore.HS256}
 	spelled := base.append(nil)
 	check := func(name string, h header) {
 		got := h.append(nil)
@@ -256,24 +257,24 @@ func TestCodecHasEveryField(t *testing.T) {
 			v.SetInt(int64(f + time.Millisecond))
 		case keystore.Algorithm:
 			v.SetString(string(keystore.HS512))
-		case Origin:
-			v.SetString(string(Legacy))
+		case ring.Origin:
+			v.SetString(string(ring.Legacy))
 		default:
 			t.Fatalf("%s is a %T, which this test does not know", name, f)
 		}
 		check(name, *h)
 	}
-	for i := range reflect.TypeFor[Record]().NumField() {
-		name := reflect.TypeFor[Record]().Field(i).Name
+	for i := range reflect.TypeFor[ring.Record]().NumField() {
+		name := reflect.TypeFor[ring.Record]().Field(i).Name
 		if name == "Timing" {
 			continue
 		}
 		h := base
 		set(reflect.ValueOf(&h.Record).Elem().Field(i), name, &h)
 	}
-	for i := range reflect.TypeFor[Policy]().NumField() {
+	for i := range reflect.TypeFor[ring.Policy]().NumField() {
 		h := base
-		set(reflect.ValueOf(&h.Timing).Elem().Field(i), "Timing."+reflect.TypeFor[Policy]().Field(i).Name, &h)
+		set(reflect.ValueOf(&h.Timing).Elem().Field(i), "Timing."+reflect.TypeFor[ring.Policy]().Field(i).Name, &h)
 	}
 }
 
@@ -286,31 +287,31 @@ func TestSealRecordRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		m    *material
-		edit func(*Record)
+		edit func(*ring.Record)
 	}{
-		{"no tenant", hs, func(r *Record) { r.Tenant = "" }},
-		{"a long tenant", hs, func(r *Record) { r.Tenant = strings.Repeat("a", 257) }},
-		{"a tenant that is not UTF-8", hs, func(r *Record) { r.Tenant = "\xff" }},
-		{"no kid", hs, func(r *Record) { r.KID, r.Origin = "", Imported }},
-		{"a long kid", hs, func(r *Record) { r.KID, r.Origin = strings.Repeat("a", 257), Imported }},
-		{"a kid that is not UTF-8", hs, func(r *Record) { r.KID, r.Origin = "\xff", Imported }},
-		{"a kid of 15 bytes", hs, func(r *Record) { r.KID = base64.RawURLEncoding.EncodeToString(make([]byte, 15)) }},
-		{"a kid in another spelling", hs, func(r *Record) { r.KID = strings.Repeat("A", 21) + "B" }},
-		{"a kid that is no thumbprint", es, func(r *Record) { r.KID = hs.kid }},
-		{"seq 0", hs, func(r *Record) { r.Seq = 0 }},
-		{"a huge seq", hs, func(r *Record) { r.Seq = maxSeq + 1 }},
-		{"no algorithm", hs, func(r *Record) { r.Algorithm = "" }},
-		{"another algorithm", hs, func(r *Record) { r.Algorithm = keystore.HS512 }},
-		{"material of another kind", es, func(r *Record) { r.Algorithm = keystore.HS256 }},
-		{"no material", nil, func(r *Record) {}},
-		{"an unknown origin", hs, func(r *Record) { r.Origin = "found" }},
-		{"no origin", hs, func(r *Record) { r.Origin = "" }},
-		{"microseconds", hs, func(r *Record) { r.Created = r.Created.Add(time.Microsecond) }},
-		{"no date", hs, func(r *Record) { r.Created = time.Time{} }},
-		{"the year 2200", hs, func(r *Record) { r.SignUntil = maxDate }},
-		{"an end before the start", hs, func(r *Record) { r.SignUntil = r.ActivateAt }},
-		{"an incomplete policy", hs, func(r *Record) { r.Timing.Dwell = 0 }},
-		{"a policy that does not hold", hs, func(r *Record) { r.Timing.SignFor = r.Timing.Propagation }},
+		{"no tenant", hs, func(r *ring.Record) { r.Tenant = "" }},
+		{"a long tenant", hs, func(r *ring.Record) { r.Tenant = strings.Repeat("a", 257) }},
+		{"a tenant that is not UTF-8", hs, func(r *ring.Record) { r.Tenant = "\xff" }},
+		{"no kid", hs, func(r *ring.Record) { r.KID, r.Origin = "", ring.Imported }},
+		{"a long kid", hs, func(r *ring.Record) { r.KID, r.Origin = strings.Repeat("a", 257), ring.Imported }},
+		{"a kid that is not UTF-8", hs, func(r *ring.Record) { r.KID, r.Origin = "\xff", ring.Imported }},
+		{"a kid of 15 bytes", hs, func(r *ring.Record) { r.KID = base64.RawURLEncoding.EncodeToString(make([]byte, 15)) }},
+		{"a kid in another spelling", hs, func(r *ring.Record) { r.KID = strings.Repeat("A", 21) + "B" }},
+		{"a kid that is no thumbprint", es, func(r *ring.Record) { r.KID = hs.kid }},
+		{"seq 0", hs, func(r *ring.Record) { r.Seq = 0 }},
+		{"a huge seq", hs, func(r *ring.Record) { r.Seq = maxSeq + 1 }},
+		{"no algorithm", hs, func(r *ring.Record) { r.Algorithm = "" }},
+		{"another algorithm", hs, func(r *ring.Record) { r.Algorithm = keystore.HS512 }},
+		{"material of another kind", es, func(r *ring.Record) { r.Algorithm = keystore.HS256 }},
+		{"no material", nil, func(r *ring.Record) {}},
+		{"an unknown origin", hs, func(r *ring.Record) { r.Origin = "found" }},
+		{"no origin", hs, func(r *ring.Record) { r.Origin = "" }},
+		{"microseconds", hs, func(r *ring.Record) { r.Created = r.Created.Add(time.Microsecond) }},
+		{"no date", hs, func(r *ring.Record) { r.Created = time.Time{} }},
+		{"the year 2200", hs, func(r *ring.Record) { r.SignUntil = maxDate }},
+		{"an end before the start", hs, func(r *ring.Record) { r.SignUntil = r.ActivateAt }},
+		{"an incomplete policy", hs, func(r *ring.Record) { r.Timing.Dwell = 0 }},
+		{"a policy that does not hold", hs, func(r *ring.Record) { r.Timing.SignFor = r.Timing.Propagation }},
 	} {
 		m := tt.m
 		if m == nil {
@@ -336,19 +337,19 @@ func TestFreeKIDs(t *testing.T) {
 		s := newSealedRing(t, keks, "acme")
 		m := mustMaterial(t, keystore.HS256)
 		r := testRecord("acme", 1, m)
-		r.KID, r.Origin, r.NoKID = kid, Legacy, true
+		r.KID, r.Origin, r.NoKID = kid, ring.Legacy, true
 		s.add(t, r, m)
-		s.learn(t, keks, FactRevoked, kid, sealedAt)
-		ring, err := openRing(keks, "acme", s.fields)
+		s.learn(t, keks, ring.FactRevoked, kid, sealedAt)
+		opened, err := openRing(keks, "acme", s.fields)
 		if err != nil {
 			t.Errorf("%q: %v", kid, err)
 			continue
 		}
-		if _, ok := ring.facts.At(FactRevoked, kid); !ok {
+		if _, ok := opened.facts.At(ring.FactRevoked, kid); !ok {
 			t.Errorf("%q: its revocation is lost", kid)
 		}
-		i := slices.IndexFunc(ring.records, func(o openedRecord) bool { return o.KID == kid })
-		sk := ring.records[i].signingKey("JWT")
+		i := slices.IndexFunc(opened.records, func(o openedRecord) bool { return o.KID == kid })
+		sk := opened.records[i].signingKey("JWT")
 		header, _ := base64.RawURLEncoding.DecodeString(string(sk.header))
 		if want := `{"alg":"HS256","typ":"JWT"}`; string(header) != want {
 			t.Errorf("%q: its tokens have the header %s, want %s", kid, header, want)
@@ -359,15 +360,15 @@ func TestFreeKIDs(t *testing.T) {
 func TestOpenRing(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")
-	ring, err := openRing(keks, "acme", s.fields)
+	opened, err := openRing(keks, "acme", s.fields)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ring.facts.Equal(s.facts) || ring.head != 2 || len(ring.tenantKeys) != 1 {
-		t.Errorf("facts %v, want %v; head %d; %d tenant keys", ring.facts, s.facts, ring.head, len(ring.tenantKeys))
+	if !opened.facts.Equal(s.facts) || opened.head != 2 || len(opened.tenantKeys) != 1 {
+		t.Errorf("facts %v, want %v; head %d; %d tenant keys", opened.facts, s.facts, opened.head, len(opened.tenantKeys))
 	}
-	got := ring.all()
-	slices.SortFunc(got, func(a, b Record) int { return a.Seq - b.Seq })
+	got := opened.all()
+	slices.SortFunc(got, func(a, b ring.Record) int { return a.Seq - b.Seq })
 	if !reflect.DeepEqual(got, s.records) {
 		t.Errorf("records %+v, want %+v", got, s.records)
 	}
@@ -382,9 +383,9 @@ func TestTwoLineages(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	a, b := newSealedRing(t, keks, "acme"), newSealedRing(t, keks, "acme")
 	maps.Copy(a.fields, b.fields)
-	ring, err := openRing(keks, "acme", a.fields)
-	if err != nil || len(ring.records) != 4 || len(ring.tenantKeys) != 2 {
-		t.Errorf("merged: %d records, %d tenant keys, %v", len(ring.records), len(ring.tenantKeys), err)
+	opened, err := openRing(keks, "acme", a.fields)
+	if err != nil || len(opened.records) != 4 || len(opened.tenantKeys) != 2 {
+		t.Errorf("merged: %d records, %d tenant keys, %v", len(opened.records), len(opened.tenantKeys), err)
 	}
 }
 
@@ -396,11 +397,11 @@ func sealed(field string) bool { return field != fieldHead && !strings.HasPrefix
 func TestFlipEveryByte(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")
-	dead, err := sealFact(keks, "acme", factDead, "", sealedAt)
+	dead, err := sealFact(keks, "acme", ring.FactDestroyed, "", sealedAt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone, err := sealFact(keks, "acme", factGone, "", sealedAt)
+	gone, err := sealFact(keks, "acme", ring.FactCollected, "", sealedAt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,8 +415,8 @@ func TestFlipEveryByte(t *testing.T) {
 			for _, bit := range []byte{1, 0x80} {
 				changed := bytes.Clone(value)
 				changed[i] ^= bit
-				ring, err := openRing(keks, "acme", s.with(field, changed))
-				refused(t, fmt.Sprintf("%q, byte %d ^ %#x", field, i, bit), field, ring, err)
+				opened, err := openRing(keks, "acme", s.with(field, changed))
+				refused(t, fmt.Sprintf("%q, byte %d ^ %#x", field, i, bit), field, opened, err)
 			}
 		}
 	}
@@ -423,10 +424,10 @@ func TestFlipEveryByte(t *testing.T) {
 
 // refused reports whether the ring was refused because of the field, which is not
 // in it.
-func refused(t *testing.T, what, field string, ring *openedRing, err error) {
+func refused(t *testing.T, what, field string, opened *openedRing, err error) {
 	t.Helper()
-	bad := new(RingError)
-	if !errors.As(err, &bad) || bad.Failed[field] == nil || ring == nil {
+	bad := new(ring.UnreadableError)
+	if !errors.As(err, &bad) || bad.Failed[field] == nil || opened == nil {
 		t.Errorf("%s: %v, want it refused", what, err)
 		return
 	}
@@ -441,27 +442,27 @@ func refused(t *testing.T, what, field string, ring *openedRing, err error) {
 			t.Errorf("%s: %v has %d reasons", what, cause, n)
 		}
 	}
-	if in(ring, field) {
+	if in(opened, field) {
 		t.Errorf("%s: refused, and yet there", what)
 	}
 }
 
 // in reports whether what a field holds is in the ring.
-func in(ring *openedRing, field string) bool {
+func in(opened *openedRing, field string) bool {
 	prefix, name, _ := strings.Cut(field, ":")
 	switch {
 	case field == fieldDead:
-		return !ring.facts.Dead.IsZero()
+		return !opened.facts.Dead.IsZero()
 	case field == fieldGone:
-		return !ring.facts.Gone.IsZero()
+		return !opened.facts.CollectedUntil.IsZero()
 	case prefix == "tk":
-		return ring.tenantKeys[name] != nil
+		return opened.tenantKeys[name] != nil
 	case prefix == "k":
-		return slices.ContainsFunc(ring.records, func(r openedRecord) bool { return r.KID == name })
+		return slices.ContainsFunc(opened.records, func(r openedRecord) bool { return r.KID == name })
 	case len(prefix) != 1:
 		return false
 	}
-	_, ok := ring.facts.At(FactKind(prefix[0]), name)
+	_, ok := opened.facts.At(ring.FactKind(prefix[0]), name)
 	return ok
 }
 
@@ -473,12 +474,12 @@ func TestCutAndExtended(t *testing.T) {
 			continue
 		}
 		for n := range value {
-			ring, err := openRing(keks, "acme", s.with(field, value[:n]))
-			refused(t, fmt.Sprintf("%q cut at %d", field, n), field, ring, err)
+			opened, err := openRing(keks, "acme", s.with(field, value[:n]))
+			refused(t, fmt.Sprintf("%q cut at %d", field, n), field, opened, err)
 		}
 		for _, more := range [][]byte{{0}, {1}, value, make([]byte, 1<<16)} {
-			ring, err := openRing(keks, "acme", s.with(field, slices.Concat(value, more)))
-			refused(t, fmt.Sprintf("%q with %d more", field, len(more)), field, ring, err)
+			opened, err := openRing(keks, "acme", s.with(field, slices.Concat(value, more)))
+			refused(t, fmt.Sprintf("%q with %d more", field, len(more)), field, opened, err)
 		}
 	}
 }
@@ -493,29 +494,29 @@ func TestSwap(t *testing.T) {
 		}
 		for to := range s.fields {
 			if to != from && sealed(to) {
-				ring, err := openRing(keks, "acme", s.with(to, value))
-				refused(t, fmt.Sprintf("%q as %q", from, to), to, ring, err)
+				opened, err := openRing(keks, "acme", s.with(to, value))
+				refused(t, fmt.Sprintf("%q as %q", from, to), to, opened, err)
 			}
 		}
-		ring, err := openRing(keks, "globex", other.with(from, value))
-		refused(t, fmt.Sprintf("%q in another tenant's ring", from), from, ring, err)
-		if len(ring.records) != 2 {
+		opened, err := openRing(keks, "globex", other.with(from, value))
+		refused(t, fmt.Sprintf("%q in another tenant's ring", from), from, opened, err)
+		if len(opened.records) != 2 {
 			t.Errorf("%q in another tenant's ring takes its records along", from)
 		}
 	}
 	// A whole ring moved, with the keys of the tenant that it came from.
-	ring, err := openRing(keks, "globex", s.fields)
+	opened, err := openRing(keks, "globex", s.fields)
 	for field := range s.fields {
 		if sealed(field) {
-			refused(t, "a whole ring moved", field, ring, err)
+			refused(t, "a whole ring moved", field, opened, err)
 		}
 	}
-	if !errors.Is(err, ErrTampered) || len(ring.records)+len(ring.tenantKeys) > 0 || !ring.facts.Equal(Facts{}) {
+	if !errors.Is(err, ErrTampered) || len(opened.records)+len(opened.tenantKeys) > 0 || !opened.facts.Equal(ring.Facts{}) {
 		t.Errorf("a whole ring moved: %v", err)
 	}
 	// A fact made dead, and the other way.
-	ring, err = openRing(keks, "acme", s.with(fieldDead, s.fields[factField(FactRevoked, s.records[0].KID)]))
-	refused(t, "a revocation as dead", fieldDead, ring, err)
+	opened, err = openRing(keks, "acme", s.with(fieldDead, s.fields[factField(ring.FactRevoked, s.records[0].KID)]))
+	refused(t, "a revocation as dead", fieldDead, opened, err)
 }
 
 // TestGarbledFieldHoldsNoRevocationBack: what is authentic is news, whatever
@@ -524,14 +525,14 @@ func TestGarbledFieldHoldsNoRevocationBack(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")
 	field := prefixRecord + s.records[1].KID
-	ring, err := openRing(keks, "acme", s.with(field, []byte("rubbish")))
-	refused(t, "rubbish", field, ring, err)
-	if !ring.facts.Equal(s.facts) || len(ring.records) != 1 {
-		t.Errorf("facts %v, want %v; %d records", ring.facts, s.facts, len(ring.records))
+	opened, err := openRing(keks, "acme", s.with(field, []byte("rubbish")))
+	refused(t, "rubbish", field, opened, err)
+	if !opened.facts.Equal(s.facts) || len(opened.records) != 1 {
+		t.Errorf("facts %v, want %v; %d records", opened.facts, s.facts, len(opened.records))
 	}
-	bad := new(RingError)
-	if !errors.As(err, &bad) || !slices.Equal(bad.replaceable(), []string{field}) {
-		t.Errorf("replaceable: %q", bad.replaceable())
+	bad := new(ring.UnreadableError)
+	if !errors.As(err, &bad) || !slices.Equal(replaceable(bad), []string{field}) {
+		t.Errorf("replaceable: %q", replaceable(bad))
 	}
 }
 
@@ -564,15 +565,15 @@ func TestNewer(t *testing.T) {
 			continue
 		}
 		for _, newer := range [][]byte{[]byte("kt\x02"), []byte("kt\xff\x01"), append([]byte("kt\x02"), value[3:]...)} {
-			ring, err := openRing(keks, "acme", s.with(field, newer))
-			refused(t, field, field, ring, err)
-			bad := new(RingError)
+			opened, err := openRing(keks, "acme", s.with(field, newer))
+			refused(t, field, field, opened, err)
+			bad := new(ring.UnreadableError)
 			if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "newer keyturn") {
 				t.Errorf("%q of a newer version: %v", field, err)
 			}
 			// A newer keyturn may have had more to say.
-			if errors.As(err, &bad); slices.Contains(bad.replaceable(), field) {
-				t.Errorf("%q of a newer version: replaceable are %q", field, bad.replaceable())
+			if errors.As(err, &bad); slices.Contains(replaceable(bad), field) {
+				t.Errorf("%q of a newer version: replaceable are %q", field, replaceable(bad))
 			}
 		}
 	}
@@ -581,7 +582,7 @@ func TestNewer(t *testing.T) {
 func TestWrongKEK(t *testing.T) {
 	ours, theirs := mustKEKs(t, 1), mustKEKs(t, 2)
 	s := newSealedRing(t, theirs, "acme")
-	ring, err := openRing(ours, "acme", s.fields)
+	opened, err := openRing(ours, "acme", s.fields)
 	if !errors.Is(err, ErrWrongKEK) || errors.Is(err, ErrTampered) {
 		t.Fatalf("under another KEK: %v", err)
 	}
@@ -589,9 +590,9 @@ func TestWrongKEK(t *testing.T) {
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("%q does not say %q", err, want)
 	}
-	bad := new(RingError)
-	if errors.As(err, &bad); len(bad.replaceable()) > 0 || len(ring.records) > 0 {
-		t.Errorf("replaceable: %q; %d records", bad.replaceable(), len(ring.records))
+	bad := new(ring.UnreadableError)
+	if errors.As(err, &bad); len(replaceable(bad)) > 0 || len(opened.records) > 0 {
+		t.Errorf("replaceable: %q; %d records", replaceable(bad), len(opened.records))
 	}
 
 	named := func(key []byte) *KEKs {
@@ -638,13 +639,13 @@ func TestKEKChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	fields := s.with(field, wrapped)
-	ring, err := openRing(both, "acme", fields)
-	if err != nil || len(ring.records) != 2 || !ring.facts.Equal(s.facts) {
+	opened, err := openRing(both, "acme", fields)
+	if err != nil || len(opened.records) != 2 || !opened.facts.Equal(s.facts) {
 		t.Fatalf("old facts and records under both KEKs: %v", err)
 	}
 	// Facts that nobody sealed anew are doubt once the old KEK is gone, and records are not.
-	ring, err = openRing(after, "acme", fields)
-	if !errors.Is(err, ErrWrongKEK) || len(ring.records) != 2 {
+	opened, err = openRing(after, "acme", fields)
+	if !errors.Is(err, ErrWrongKEK) || len(opened.records) != 2 {
 		t.Errorf("old facts without the old KEK: %v", err)
 	}
 	for id, at := range s.facts.All {
@@ -652,8 +653,8 @@ func TestKEKChange(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ring, err = openRing(after, "acme", fields)
-	if err != nil || !ring.facts.Equal(s.facts) {
+	opened, err = openRing(after, "acme", fields)
+	if err != nil || !opened.facts.Equal(s.facts) {
 		t.Errorf("after the change: %v", err)
 	}
 	if _, err := rewrapTenantKey(after, "acme", s.key.id, s.fields[field]); !errors.Is(err, ErrWrongKEK) {
@@ -674,17 +675,17 @@ func TestDestroyed(t *testing.T) {
 	if !errors.Is(err, ErrTampered) || !strings.Contains(err.Error(), s.key.id) {
 		t.Errorf("its tenant key gone: %v", err)
 	}
-	dead, err := sealFact(keks, "acme", factDead, "", sealedAt)
+	dead, err := sealFact(keks, "acme", ring.FactDestroyed, "", sealedAt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.fields[fieldDead] = dead
 	s.fields["k:x"] = []byte("rubbish")
-	ring, err := openRing(keks, "acme", s.fields)
-	if err != nil || !ring.facts.Dead.Equal(sealedAt) || len(ring.records) != 0 {
-		t.Errorf("destroyed: %+v, %v", ring, err)
+	opened, err := openRing(keks, "acme", s.fields)
+	if err != nil || !opened.facts.Dead.Equal(sealedAt) || len(opened.records) != 0 {
+		t.Errorf("destroyed: %+v, %v", opened, err)
 	}
-	if _, ok := ring.facts.At(FactRevoked, s.records[0].KID); !ok {
+	if _, ok := opened.facts.At(ring.FactRevoked, s.records[0].KID); !ok {
 		t.Error("destroyed: its revocations are lost")
 	}
 }
@@ -693,13 +694,13 @@ func TestSealFactRefuses(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	for _, tt := range []struct {
 		tenant string
-		kind   FactKind
+		kind   ring.FactKind
 		kid    string
 		at     time.Time
 	}{
-		{"", FactRevoked, "k", sealedAt}, {"\xff", FactRevoked, "k", sealedAt}, {"acme", 0, "k", sealedAt}, {"acme", 'k', "k", sealedAt},
-		{"acme", FactRevoked, "", sealedAt}, {"acme", factDead, "k", sealedAt}, {"acme", factGone, "k", sealedAt}, {"acme", FactRevoked, "\xff", sealedAt},
-		{"acme", FactRevoked, "k", time.Time{}}, {"acme", FactRevoked, "k", sealedAt.Add(1)}, {"acme", FactRevoked, "k", maxDate},
+		{"", ring.FactRevoked, "k", sealedAt}, {"\xff", ring.FactRevoked, "k", sealedAt}, {"acme", 0, "k", sealedAt}, {"acme", 'k', "k", sealedAt},
+		{"acme", ring.FactRevoked, "", sealedAt}, {"acme", ring.FactDestroyed, "k", sealedAt}, {"acme", ring.FactCollected, "k", sealedAt}, {"acme", ring.FactRevoked, "\xff", sealedAt},
+		{"acme", ring.FactRevoked, "k", time.Time{}}, {"acme", ring.FactRevoked, "k", sealedAt.Add(1)}, {"acme", ring.FactRevoked, "k", maxDate},
 	} {
 		if blob, err := sealFact(keks, tt.tenant, tt.kind, tt.kid, tt.at); err == nil || blob != nil {
 			t.Errorf("sealFact(%+v): sealed", tt)
@@ -762,7 +763,7 @@ func TestNothingLeaksFromTheSeal(t *testing.T) {
 	for i, m := range []*material{hs, es} {
 		s.add(t, testRecord("acme", i+3, m), m)
 	}
-	ring, err := openRing(keks, "acme", s.fields)
+	opened, err := openRing(keks, "acme", s.fields)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -799,8 +800,8 @@ func TestNothingLeaksFromTheSeal(t *testing.T) {
 	}
 	secrets := map[string][]byte{"KEK": testKEK(1), "tenant key": tenantKey, "secret": hs.secret(), "private key": scalar}
 	var out strings.Builder
-	for _, v := range []any{keks, *keks, keks.list[0], *keks.list[0], s.key, *s.key, ring, *ring, ring.records, ring.records[0], hs, *es, errs,
-		errGarbled, errOther, errMaterial, ring.records[0].signingKey("JWT")} {
+	for _, v := range []any{keks, *keks, keks.list[0], *keks.list[0], s.key, *s.key, opened, *opened, opened.records, opened.records[0], hs, *es, errs,
+		errGarbled, errOther, errMaterial, opened.records[0].signingKey("JWT")} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%q", "%d"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
@@ -824,7 +825,7 @@ func TestNothingLeaksFromTheSeal(t *testing.T) {
 func TestSealConcurrently(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")
-	ring, err := openRing(keks, "acme", s.fields)
+	opened, err := openRing(keks, "acme", s.fields)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -837,13 +838,13 @@ func TestSealConcurrently(t *testing.T) {
 					t.Error(err)
 				}
 				r := testRecord("acme", 20*i+j+1, m)
-				if _, err := sealRecord(ring.tenantKeys[s.key.id], r, m); err != nil {
+				if _, err := sealRecord(opened.tenantKeys[s.key.id], r, m); err != nil {
 					t.Error(err)
 				}
-				if _, err := sealFact(keks, "acme", FactRevoked, m.kid, sealedAt); err != nil {
+				if _, err := sealFact(keks, "acme", ring.FactRevoked, m.kid, sealedAt); err != nil {
 					t.Error(err)
 				}
-				for _, r := range ring.records {
+				for _, r := range opened.records {
 					if sig, err := r.sign([]byte("x")); err != nil || !r.key.Verify([]byte("x"), sig) {
 						t.Errorf("it does not verify what it signs: %v", err)
 					}
@@ -891,7 +892,7 @@ func BenchmarkOpenRing(b *testing.B) {
 			for i := range 2 {
 				m := mustMaterial(b, alg)
 				s.add(b, testRecord("acme", i+1, m), m)
-				s.learn(b, keks, FactAnnounced, m.kid, sealedAt)
+				s.learn(b, keks, ring.FactAnnounced, m.kid, sealedAt)
 			}
 			b.ReportAllocs()
 			for b.Loop() {

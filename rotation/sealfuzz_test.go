@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // oneReason reports whether err is one of those that mean doubt, and no other.
@@ -84,7 +86,7 @@ func checkRecordBlob(t *testing.T, keys map[string]*tenantKey, tenant, kid strin
 	if sig, err := r.sign([]byte("x")); err != nil || !r.key.Verify([]byte("x"), sig) {
 		t.Errorf("it does not verify what it signs: %v", err)
 	}
-	View([]Record{r.Record}, Facts{}, r.ActivateAt)
+	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
 }
 
 // FuzzOpenFact: whatever opens is in its one spelling, and opens nowhere else. The
@@ -101,7 +103,7 @@ func FuzzOpenFact(f *testing.F) {
 	renamed := sealedFact{at: sealedAt, kek: kekName{id: "main", check: keks.list[0].check}}
 	f.Add(v.Tenant, byte('x'), "k", append(renamed.append(nil), make([]byte, macSize)...))
 	f.Add(v.Tenant, byte('d'), "", v.sealFact(f, v.Tenant, vectorFact{Kind: "d", At: 1_800_000_000_000}))
-	check := func(t *testing.T, tenant string, kind FactKind, kid string, blob []byte) {
+	check := func(t *testing.T, tenant string, kind ring.FactKind, kid string, blob []byte) {
 		at, err := openFact(keks, tenant, kind, kid, blob)
 		if err != nil {
 			if !at.IsZero() || !oneReason(err) {
@@ -117,7 +119,7 @@ func FuzzOpenFact(f *testing.F) {
 		if again, err := sealFact(keks, tenant, kind, kid, at); err != nil || sealed.kek.id == v.KEK.ID && !bytes.Equal(again, blob) {
 			t.Errorf("%x is sealed again as %x, %v", blob, again, err)
 		}
-		for _, other := range append(slices.Clone(kinds), factDead, factGone) {
+		for _, other := range append(slices.Clone(ring.FactKinds()), ring.FactDestroyed, ring.FactCollected) {
 			if _, err := openFact(keks, tenant, other, kid, blob); err == nil && other != kind {
 				t.Errorf("a fact of kind %c opens as %c", kind, other)
 			}
@@ -129,13 +131,13 @@ func FuzzOpenFact(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, tenant string, kind byte, kid string, blob []byte) {
-		check(t, tenant, FactKind(kind), kid, blob)
+		check(t, tenant, ring.FactKind(kind), kid, blob)
 		if len(blob) < macSize {
 			return
 		}
 		open := blob[:len(blob)-macSize]
 		mac := keks.list[0].mac(slices.Concat(open, []byte{kind}, str(tenant[:min(len(tenant), 0xffff)]), str(kid[:min(len(kid), 0xffff)])))
-		check(t, tenant, FactKind(kind), kid, slices.Concat(open, mac))
+		check(t, tenant, ring.FactKind(kind), kid, slices.Concat(open, mac))
 	})
 }
 
@@ -148,7 +150,7 @@ func FuzzOpenRing(f *testing.F) {
 		f.Fatal(err)
 	}
 	whole := v.ring(f)
-	ring, err := openRing(keks, v.Tenant, whole)
+	opened, err := openRing(keks, v.Tenant, whole)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -165,7 +167,7 @@ func FuzzOpenRing(f *testing.F) {
 		fields[field1], fields[field2] = value1, value2
 
 		got, err := openRing(keks, v.Tenant, fields)
-		bad := new(RingError)
+		bad := new(ring.UnreadableError)
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("openRing = %v", err)
 		}
@@ -178,21 +180,21 @@ func FuzzOpenRing(f *testing.F) {
 			}
 		}
 		for _, r := range got.records {
-			i := slices.IndexFunc(ring.records, func(o openedRecord) bool { return o.KID == r.KID })
-			if i < 0 || r.Record != ring.records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
+			i := slices.IndexFunc(opened.records, func(o openedRecord) bool { return o.KID == r.KID })
+			if i < 0 || r.Record != opened.records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
 				t.Errorf("a record that was not there: %+v", r.Record)
 			}
 		}
 		for id, at := range got.facts.All {
-			if want, ok := ring.facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
+			if want, ok := opened.facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
 				t.Errorf("a fact that was not there: %c of %q at %v", id.Kind, id.KID, at)
 			}
 		}
 		if !got.facts.Dead.IsZero() {
 			t.Error("destroyed")
 		}
-		if !got.facts.Gone.IsZero() && !got.facts.Gone.Equal(ring.facts.Gone) {
-			t.Errorf("gone until %v", got.facts.Gone)
+		if !got.facts.CollectedUntil.IsZero() && !got.facts.CollectedUntil.Equal(opened.facts.CollectedUntil) {
+			t.Errorf("gone until %v", got.facts.CollectedUntil)
 		}
 		if err == nil {
 			for field := range fields {
@@ -201,10 +203,10 @@ func FuzzOpenRing(f *testing.F) {
 				}
 			}
 		}
-		View(got.all(), got.facts, time.UnixMilli(1_800_000_000_123))
+		ring.View(got.all(), got.facts, time.UnixMilli(1_800_000_000_123))
 
 		other, err := openRing(keks, v.Tenant+"x", fields)
-		if len(other.records)+len(other.tenantKeys) > 0 || !other.facts.Equal(Facts{}) || err == nil {
+		if len(other.records)+len(other.tenantKeys) > 0 || !other.facts.Equal(ring.Facts{}) || err == nil {
 			t.Errorf("opens under another tenant: %v", err)
 		}
 	})

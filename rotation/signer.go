@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // SignerConfig says what a [Signer] puts into tokens. The zero value is useful.
@@ -64,7 +65,7 @@ type headed struct {
 // on to take a token. Neither says that its caller did wrong: answer 503.
 func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if k == nil {
-		return nil, &Error{Text: "NewSigner needs a Keyring"}
+		return nil, &ring.Error{Text: "NewSigner needs a Keyring"}
 	}
 	if cfg.Now == nil {
 		cfg.Now = k.cfg.Now
@@ -81,7 +82,7 @@ func (cfg SignerConfig) withDefaults(ttl time.Duration) (SignerConfig, error) {
 	case cfg.TTL == 0:
 		cfg.TTL = ttl
 	case cfg.TTL < time.Second:
-		return cfg, &Error{Text: fmt.Sprintf("SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)}
+		return cfg, &ring.Error{Text: fmt.Sprintf("SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)}
 	}
 	if cfg.Type == "" {
 		cfg.Type = "JWT"
@@ -151,7 +152,7 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token str
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
 	sig, err := key.sign(b.token)
 	if err != nil {
-		return "", exp, &Error{Text: fmt.Sprintf("the key of %v cannot sign", key.id), Err: err}
+		return "", exp, &ring.Error{Text: fmt.Sprintf("the key of %v cannot sign", key.id), Err: err}
 	}
 	b.token = append(b.token, '.')
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, sig)
@@ -163,7 +164,7 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token str
 func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most time.Duration, err error) {
 	if s.ring == nil {
 		if tenant != s.key.id.Tenant {
-			return nil, 0, 0, &Error{Text: fmt.Sprintf("no key to sign with for tenant %q", tenant), Err: keystore.ErrNotFound}
+			return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("no key to sign with for tenant %q", tenant), Err: keystore.ErrNotFound}
 		}
 		return s.key, s.cfg.TTL, 0, nil
 	}
@@ -172,7 +173,7 @@ func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most ti
 		return nil, 0, 0, err
 	}
 	if key, err = s.withHeader(tenant, h, r); err != nil {
-		return nil, 0, 0, &Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
+		return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
 	}
 	most = r.Timing.MaxTokenTTL
 	ttl = s.cfg.TTL
@@ -207,7 +208,7 @@ func (b *buffer) checkExp(tenant string, now time.Time, most time.Duration) erro
 	if most == 0 || !time.Unix(exp, 0).After(now.Add(most)) {
 		return nil
 	}
-	return &RefusedError{Tenant: tenant, MaxTokenTTL: most, Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
+	return &ring.RefusedError{Tenant: tenant, MaxTokenTTL: most, Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
 }
 
 // A Source makes tokens of one tenant with the same claims, for a client that
