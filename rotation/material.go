@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/token"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -56,9 +57,8 @@ func newMaterial(alg keystore.Algorithm) (*material, error) {
 func generate(alg keystore.Algorithm) (any, error) {
 	switch alg {
 	case keystore.HS256, keystore.HS384, keystore.HS512:
-		hash, _ := hashOf(alg)
-		secret := make([]byte, hash.Size()) // RFC 7518, section 3.2
-		rand.Read(secret)                   // never fails
+		secret := make([]byte, alg.Hash().Size()) // RFC 7518, section 3.2
+		rand.Read(secret)                         // never fails
 		return secret, nil
 	case keystore.RS256, keystore.RS384, keystore.RS512, keystore.PS256, keystore.PS384, keystore.PS512:
 		return rsa.GenerateKey(rand.Reader, rsaBits)
@@ -79,7 +79,7 @@ func generate(alg keystore.Algorithm) (any, error) {
 // an *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey. It refuses what
 // [NewStaticSigner] refuses.
 func newMaterialOf(alg keystore.Algorithm, key any) (*material, error) {
-	if _, err := newSign(keystore.ID{}, alg, key); err != nil {
+	if _, err := token.NewSign(keystore.ID{}, alg, key); err != nil {
 		return nil, err
 	}
 	if secret, ok := key.([]byte); ok {
@@ -155,7 +155,7 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, sign func([]byte)
 	if err != nil {
 		return nil, nil, errMaterial
 	}
-	if sign, err = newSign(id, h.Algorithm, private); err != nil {
+	if sign, err = token.NewSign(id, h.Algorithm, private); err != nil {
 		return nil, nil, errMaterial
 	}
 	if err := checkKID(h, pub); err != nil {

@@ -151,15 +151,6 @@ type openedRecord struct {
 	sign func(signed []byte) ([]byte, error)
 }
 
-// signingKey returns what signs with the record's key, for tokens of type typ.
-func (r *openedRecord) signingKey(typ string) *signingKey {
-	id := keystore.ID{Tenant: r.Tenant, KID: r.KID}
-	if r.NoKID {
-		id.KID = ""
-	}
-	return &signingKey{id: id, header: tokenHeader(id, r.Algorithm, typ), sign: r.sign}
-}
-
 // openRecord opens what the store has for tenant and kid.
 func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*openedRecord, error) {
 	h, n, err := readHeader(blob)

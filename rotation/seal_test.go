@@ -349,10 +349,8 @@ func TestFreeKIDs(t *testing.T) {
 			t.Errorf("%q: its revocation is lost", kid)
 		}
 		i := slices.IndexFunc(opened.records, func(o openedRecord) bool { return o.KID == kid })
-		sk := opened.records[i].signingKey("JWT")
-		header, _ := base64.RawURLEncoding.DecodeString(string(sk.header))
-		if want := `{"alg":"HS256","typ":"JWT"}`; string(header) != want {
-			t.Errorf("%q: its tokens have the header %s, want %s", kid, header, want)
+		if id := opened.records[i].TokenID(); id.KID != "" || id.Tenant != "acme" {
+			t.Errorf("%q: its tokens have the ID %v, want no kid", kid, id)
 		}
 	}
 }
@@ -801,7 +799,7 @@ func TestNothingLeaksFromTheSeal(t *testing.T) {
 	secrets := map[string][]byte{"KEK": testKEK(1), "tenant key": tenantKey, "secret": hs.secret(), "private key": scalar}
 	var out strings.Builder
 	for _, v := range []any{keks, *keks, keks.list[0], *keks.list[0], s.key, *s.key, opened, *opened, opened.records, opened.records[0], hs, *es, errs,
-		errGarbled, errOther, errMaterial, opened.records[0].signingKey("JWT")} {
+		errGarbled, errOther, errMaterial, opened.records[0].sign} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%q", "%d"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}

@@ -35,6 +35,14 @@ type Record struct {
 	Timing     Policy // the policy that it was minted under, complete
 }
 
+// TokenID returns the ID by which tokens of the record name their key. It has no kid if NoKID.
+func (r *Record) TokenID() keystore.ID {
+	if r.NoKID {
+		return keystore.ID{Tenant: r.Tenant}
+	}
+	return keystore.ID{Tenant: r.Tenant, KID: r.KID}
+}
+
 // A FactKind is a kind of event in the life of a record, or of a ring.
 type FactKind byte
 

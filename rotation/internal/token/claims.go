@@ -1,4 +1,4 @@
-package rotation
+package token
 
 import (
 	"bytes"
@@ -103,7 +103,7 @@ func readClaims(object []byte) (has found, claim string, err error) {
 // the library that knows all types: that takes twice as long. It returns false,
 // and has done nothing that counts, if it meets another type, or anything odd
 // that the library had better name.
-func (b *buffer) setPlain(claims map[string]any) bool {
+func (b *Buffer) setPlain(claims map[string]any) bool {
 	b.has = found{}
 	p := append(b.payload[:0], '{')
 	for name, value := range claims {
