@@ -39,9 +39,6 @@ const (
 	withdrawn = math.MinInt64
 )
 
-// maxKID is the longest kid, in bytes, that a token may carry.
-const maxKID = 256
-
 func newKey(id ID, alg Algorithm, m material) *Key {
 	k := &Key{id: id, alg: alg}
 	k.mat.Store(&m)
@@ -52,8 +49,8 @@ func newKey(id ID, alg Algorithm, m material) *Key {
 // checkID refuses the IDs that no token could ever name.
 func checkID(id ID) error {
 	switch {
-	case len(id.KID) > maxKID:
-		return fmt.Errorf("keystore: a kid of %d bytes: at most %d are accepted in a token", len(id.KID), maxKID)
+	case len(id.KID) > MaxKIDBytes:
+		return fmt.Errorf("keystore: a kid of %d bytes: at most %d are accepted in a token", len(id.KID), MaxKIDBytes)
 	case !utf8.ValidString(id.KID):
 		return errors.New("keystore: the kid is not valid UTF-8, so no token can carry it")
 	}
@@ -77,13 +74,13 @@ func (k *Key) Verify(signed, sig []byte) bool {
 // Usable reports whether the key still vouches for tokens at now: it has not
 // been withdrawn, and its end has not come. It costs one atomic load.
 func (k *Key) Usable(now time.Time) bool {
-	return unixNano(now) < k.until.Load()
+	return UnixNano(now) < k.until.Load()
 }
 
 // SetUntil moves the end of the key's life to t, earlier or later; from t on,
 // the key is not [Key.Usable]. It does nothing once the key has been withdrawn.
 // It is for stores. The zero Time is long past, as everywhere: it ends the key.
-func (k *Key) SetUntil(t time.Time) { k.setEnd(unixNano(t)) }
+func (k *Key) SetUntil(t time.Time) { k.setEnd(UnixNano(t)) }
 
 func (k *Key) setEnd(end int64) {
 	for {
@@ -143,9 +140,11 @@ func (k *Key) String() string {
 // Format implements [fmt.Formatter]: every verb prints what [Key.String] does.
 func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
 
-// unixNano is t.UnixNano, clamped where that would overflow (before 1678 and
-// after 2262), and always strictly between withdrawn and noEnd.
-func unixNano(t time.Time) int64 {
+// UnixNano returns t in nanoseconds since 1970 without overflow: every time before
+// 1678 gives the same very small value, and every time after 2262 the same very
+// large one. If UnixNano(a) < UnixNano(b), then a is before b. [Key.Usable]
+// compares times in this form. A cache of its answers should do the same.
+func UnixNano(t time.Time) int64 {
 	const limit = math.MaxInt64 / int64(time.Second)
 	switch s := t.Unix(); {
 	case s >= limit:

@@ -22,6 +22,16 @@ var ErrNotFound = errors.New("keystore: key not found")
 // key. The token may be good: answer 503, not 401.
 var ErrUnavailable = errors.New("keystore: unavailable")
 
+// Bounds that hold for every key store, so that a token's cost has a limit.
+const (
+	// MaxKIDBytes is the longest kid, in bytes, that a token may carry.
+	MaxKIDBytes = 256
+
+	// MaxCandidates is how many keys one [KeyStore.Lookup] may return, and so how
+	// many signature checks one token may cost.
+	MaxCandidates = 4
+)
+
 // An ID names a key of one tenant. IDs are comparable.
 //
 // A key whose KID is empty serves only tokens without a kid.
@@ -51,11 +61,11 @@ func (id ID) String() string {
 // that outlives the tenant's keys.
 type KeyStore interface {
 	// Lookup returns the keys that may have signed a token of id.Tenant with
-	// this kid and algorithm: at most four. It answers from memory, without I/O
+	// this kid and algorithm: at most [MaxCandidates]. It answers from memory, without I/O
 	// and without waiting. The caller must not change the slice.
 	//
 	// For an empty id.KID, a token without kid, it returns the tenant's keys of
-	// that algorithm, or none if there are more than four. A kid that names
+	// that algorithm, or none if there are more than that. A kid that names
 	// nothing never falls back to another key.
 	//
 	// The error wraps [ErrNotFound] if there is no such key, and

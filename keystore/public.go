@@ -91,7 +91,7 @@ func newRSA(alg Algorithm, pub *rsa.PublicKey) (material, error) {
 	case pub.E != rsaExponent:
 		return material{}, fmt.Errorf("keystore: an RSA key with exponent %d: want %d", pub.E, rsaExponent)
 	}
-	h, digest := hashOf(alg)
+	h := alg.Hash()
 	own := &rsa.PublicKey{N: new(big.Int).Set(pub.N), E: pub.E}
 	m := material{public: func() (crypto.PublicKey, bool) {
 		return &rsa.PublicKey{N: new(big.Int).Set(own.N), E: own.E}, true
@@ -101,11 +101,11 @@ func newRSA(alg Algorithm, pub *rsa.PublicKey) (material, error) {
 		// The salt is as long as the hash (RFC 7518, section 3.5).
 		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
 		m.verify = func(signed, sig []byte) bool {
-			return rsa.VerifyPSS(own, h, digest(signed), sig, opts) == nil
+			return rsa.VerifyPSS(own, h, digest(h, signed), sig, opts) == nil
 		}
 	default:
 		m.verify = func(signed, sig []byte) bool {
-			return rsa.VerifyPKCS1v15(own, h, digest(signed), sig) == nil
+			return rsa.VerifyPKCS1v15(own, h, digest(h, signed), sig) == nil
 		}
 	}
 	return m, nil
@@ -140,7 +140,7 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 		return k
 	}
 	own := fresh()
-	_, digest := hashOf(alg)
+	h := alg.Hash()
 	size := (curve.Params().BitSize + 7) / 8
 	return material{
 		verify: func(signed, sig []byte) bool {
@@ -149,7 +149,7 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 				return false
 			}
 			r, s := new(big.Int).SetBytes(sig[:size]), new(big.Int).SetBytes(sig[size:])
-			return ecdsa.Verify(own, digest(signed), r, s) // checks 0 < r, s < n
+			return ecdsa.Verify(own, digest(h, signed), r, s) // checks 0 < r, s < n
 		},
 		public: func() (crypto.PublicKey, bool) { return fresh(), true },
 	}, nil
@@ -206,13 +206,16 @@ func belowTwo255(n int) (y [32]byte) {
 	return y
 }
 
-// hashOf returns the hash of an algorithm, and what computes it.
-func hashOf(alg Algorithm) (crypto.Hash, func([]byte) []byte) {
-	switch alg {
-	case RS384, PS384, ES384:
-		return crypto.SHA384, func(b []byte) []byte { sum := sha512.Sum384(b); return sum[:] }
-	case RS512, PS512, ES512:
-		return crypto.SHA512, func(b []byte) []byte { sum := sha512.Sum512(b); return sum[:] }
+// digest returns the hash of b. It allocates less than h.New.
+func digest(h crypto.Hash, b []byte) []byte {
+	switch h {
+	case crypto.SHA384:
+		sum := sha512.Sum384(b)
+		return sum[:]
+	case crypto.SHA512:
+		sum := sha512.Sum512(b)
+		return sum[:]
 	}
-	return crypto.SHA256, func(b []byte) []byte { sum := sha256.Sum256(b); return sum[:] }
+	sum := sha256.Sum256(b)
+	return sum[:]
 }

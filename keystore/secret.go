@@ -23,12 +23,14 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
-	newHash, size := hmacHash(alg)
-	switch {
-	case newHash == nil && alg.Known():
-		return nil, fmt.Errorf("keystore: %s is not an HMAC algorithm: use NewPublic", alg)
-	case newHash == nil:
+	if !alg.Symmetric() {
+		if alg.Known() {
+			return nil, fmt.Errorf("keystore: %s is not an HMAC algorithm: use NewPublic", alg)
+		}
 		return nil, unknownAlgorithm(alg)
+	}
+	h := alg.Hash()
+	switch size := h.Size(); {
 	case len(secret) < size:
 		return nil, fmt.Errorf("keystore: the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
 			alg, len(secret), size, size)
@@ -40,7 +42,7 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	}
 	secret = bytes.Clone(secret)
 	sum := sha256.Sum256(secret)
-	pool := &sync.Pool{New: func() any { return &mac{h: hmac.New(newHash, secret)} }}
+	pool := &sync.Pool{New: func() any { return &mac{h: hmac.New(h.New, secret)} }}
 	return newKey(id, alg, material{
 		verify: func(signed, sig []byte) bool {
 			m := pool.Get().(*mac)
@@ -60,18 +62,6 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 type mac struct {
 	h   hash.Hash
 	sum [sha512.Size]byte
-}
-
-func hmacHash(alg Algorithm) (newHash func() hash.Hash, size int) {
-	switch alg {
-	case HS256:
-		return sha256.New, sha256.Size
-	case HS384:
-		return sha512.New384, sha512.Size384
-	case HS512:
-		return sha512.New, sha512.Size
-	}
-	return nil, 0
 }
 
 // looksLikeKey reports whether a secret is the text of a key, with or without

@@ -7,12 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// maxCandidates is how many keys may answer one Lookup: a token must not cost
-// any number of signature checks.
-const maxCandidates = 4
-
 // Static is a [KeyStore] whose keys change only by [Static.Replace]: shared
-// secrets and fixed public keys. Up to four keys may share an ID and algorithm,
+// secrets and fixed public keys. Up to [MaxCandidates] keys may share an ID and algorithm,
 // which is how an old and a new secret overlap. The zero Static is empty. Static
 // is safe for concurrent use, starts no goroutines and needs no closing.
 type Static struct {
@@ -74,7 +70,7 @@ func (s *Static) Serves(tenant string) bool {
 // them.
 //
 // It reports an error, and changes nothing, if a key is nil, was withdrawn, or
-// belongs to another store, or if more than four keys share an ID and algorithm.
+// belongs to another store, or if more than [MaxCandidates] keys share an ID and algorithm.
 // A key given twice counts once.
 func (s *Static) Replace(keys ...*Key) error {
 	s.mu.Lock()
@@ -106,8 +102,8 @@ func (s *Static) Replace(keys ...*Key) error {
 		if equalIn(next.by[at], k) != nil {
 			continue
 		}
-		if len(next.by[at]) == maxCandidates {
-			return fail(fmt.Errorf("keystore: more than %d keys share %v and %s: take the oldest out", maxCandidates, k.id, k.alg))
+		if len(next.by[at]) == MaxCandidates {
+			return fail(fmt.Errorf("keystore: more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg))
 		}
 		if k.owner.CompareAndSwap(nil, s) {
 			claimed = append(claimed, k)
@@ -156,7 +152,7 @@ func (s *staticKeys) offer() {
 		s.offered[at] = append(s.offered[at], k)
 	}
 	for at, keys := range s.offered {
-		if len(keys) > maxCandidates {
+		if len(keys) > MaxCandidates {
 			delete(s.offered, at)
 		}
 	}

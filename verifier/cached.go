@@ -2,7 +2,6 @@ package verifier
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -66,7 +65,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 		}
 		domain = r.serial
 	}
-	at := nanos(now)
+	at := keystore.UnixNano(now)
 	found, key := v.cache.Get(domain, token, func(e *verified) bool {
 		return e.verifiedAt <= at && at < e.notAfter && e.rules.live.Load() &&
 			e.key.Usable(now) && (e.hasKID || e.offered()) && !v.revoked(&e.cached)
@@ -81,7 +80,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 // may hold it, and offer none because there are too many.
 func (v *verified) offered() bool {
 	keys, err := v.rules.Keys.Lookup(keystore.ID{Tenant: v.rules.ID}, v.key.Algorithm())
-	return err == nil && slices.Contains(keys[:min(len(keys), maxCandidates)], v.key)
+	return err == nil && slices.Contains(keys[:min(len(keys), keystore.MaxCandidates)], v.key)
 }
 
 // revoked reports whether t was revoked, or that cannot be told: then the full
@@ -107,13 +106,13 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 	}
 	v.handle.of, v.fresh.h, v.cached.h = v, &v.handle, &v.handle
 
-	v.verifiedAt = nanos(now)
-	v.notAfter = nanos(now.Add(ttl))
+	v.verifiedAt = keystore.UnixNano(now)
+	v.notAfter = keystore.UnixNano(now.Add(ttl))
 	if exp, ok := date(c.exp.text); ok {
-		v.notAfter = min(v.notAfter, nanos(exp.Add(r.leeway)))
+		v.notAfter = min(v.notAfter, keystore.UnixNano(exp.Add(r.leeway)))
 	}
 	if iat, ok := date(c.iat.text); ok && r.MaxAge > 0 {
-		v.notAfter = min(v.notAfter, nanos(iat.Add(r.MaxAge).Add(r.leeway)))
+		v.notAfter = min(v.notAfter, keystore.UnixNano(iat.Add(r.MaxAge).Add(r.leeway)))
 	}
 	return e
 }
@@ -126,21 +125,8 @@ func (v *Verifier) remember(key cache.Key, e *cache.Entry[verified], now time.Ti
 	if v.cache == nil || key == (cache.Key{}) {
 		return
 	}
-	at := nanos(now)
+	at := keystore.UnixNano(now)
 	v.cache.Add(key, e.Value.rules.ID, e, verifiedBytes+len(e.Value.payload), func(o *verified) bool {
 		return at >= o.notAfter || !o.rules.live.Load() || !o.key.Usable(now)
 	})
-}
-
-// nanos is t in Unix nanoseconds, clamped where that would overflow: before 1678
-// and after 2262. Of clamped times, none is before another.
-func nanos(t time.Time) int64 {
-	const limit = math.MaxInt64 / int64(time.Second)
-	switch s := t.Unix(); {
-	case s >= limit:
-		return math.MaxInt64
-	case s <= -limit:
-		return math.MinInt64
-	}
-	return t.UnixNano()
 }

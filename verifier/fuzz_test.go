@@ -8,6 +8,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyturn/keyturn/keystore"
 )
 
 // jsonSeeds are texts on both sides of each rule of the scanner.
@@ -178,7 +180,7 @@ func FuzzParse(f *testing.F) {
 		if again := string(p.signed) + "." + base64url.EncodeToString(p.sig); again != token {
 			t.Errorf("%q has another spelling: %q", token, again)
 		}
-		if len(p.kid) > maxKID || !utf8.ValidString(p.kid) {
+		if len(p.kid) > keystore.MaxKIDBytes || !utf8.ValidString(p.kid) {
 			t.Errorf("kid %q", p.kid)
 		}
 		if strings.Count(token, ".") != 2 {

@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"encoding/base64"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -16,9 +17,6 @@ import (
 // base64url is the alphabet of RFC 7515, section 2: no padding, and no bits set
 // that belong to no byte, so that a token has one spelling.
 var base64url = base64.RawURLEncoding.Strict()
-
-// maxKID is the longest kid accepted, in bytes.
-const maxKID = 256
 
 // A parsed token is well formed (rules 1 to 5): nothing else is known of it.
 type parsed struct {
@@ -83,7 +81,7 @@ var (
 	errHeaderJSON   = detail(ErrMalformed, "the header is not one strict JSON object")
 	errPayloadJSON  = detail(ErrMalformed, "the payload is not one strict JSON object")
 	errHeaderAlg    = detail(ErrMalformed, `the header has no string "alg"`)
-	errHeaderKID    = detail(ErrMalformed, `the header's "kid" is not a string of 1 to 256 bytes`)
+	errHeaderKID    = detail(ErrMalformed, fmt.Sprintf(`the header's "kid" is not a string of 1 to %d bytes`, keystore.MaxKIDBytes))
 	errHeaderTyp    = detail(ErrMalformed, `the header's "typ" is not a string`)
 	errHeaderFold   = detail(ErrMalformed, "the header has a parameter that differs from a standard one only by case")
 	errHeaderNested = detail(ErrType, `the header has "cty": nested tokens are not accepted`)
@@ -186,7 +184,7 @@ func (h *header) readHeader(members []member) error {
 	switch {
 	case !alg:
 		return errHeaderAlg
-	case kid && (h.kid == "" || len(h.kid) > maxKID):
+	case kid && (h.kid == "" || len(h.kid) > keystore.MaxKIDBytes):
 		return errHeaderKID
 	case folds:
 		return errHeaderFold

@@ -416,12 +416,9 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 	return keys, nil
 }
 
-// maxCandidates is how many keys are tried, whatever a store returns.
-const maxCandidates = 4
-
 // signer returns the one of keys that signed the token, or nil (rule 11).
 func (w *wanted) signer(keys []*keystore.Key, p *parsed) *keystore.Key {
-	for _, k := range keys[:min(len(keys), maxCandidates)] {
+	for _, k := range keys[:min(len(keys), keystore.MaxCandidates)] {
 		if w.fits(k) && k.Verify(p.signed, p.sig) {
 			return k
 		}

@@ -15,9 +15,6 @@ import (
 )
 
 const (
-	// maxCandidates is how many keys may answer one Lookup.
-	maxCandidates = 4
-
 	// maxFailures is how many are reported of one check: what loops may find the
 	// same one for ever.
 	maxFailures = 20
@@ -76,8 +73,8 @@ func (f *failures) lookup(s Subject, id keystore.ID, alg keystore.Algorithm) []*
 		}
 		return nil
 	}
-	if len(keys) < 1 || len(keys) > maxCandidates {
-		f.addf("Lookup(%v, %q) returned %d keys and no error, want 1 to %d keys", id, alg, len(keys), maxCandidates)
+	if len(keys) < 1 || len(keys) > keystore.MaxCandidates {
+		f.addf("Lookup(%v, %q) returned %d keys and no error, want 1 to %d keys", id, alg, len(keys), keystore.MaxCandidates)
 	}
 	for _, k := range keys {
 		switch {
@@ -192,7 +189,7 @@ func checkTenants(t *testing.T, s Subject) []error {
 func checkWithoutKID(t *testing.T, s Subject) []error {
 	var f failures
 	none := keystore.ID{Tenant: s.Tenant}
-	for range maxCandidates + 2 {
+	for range keystore.MaxCandidates + 2 {
 		key := s.Add(t)
 		f.lookup(s, none, key.Algorithm)
 		f.verifying(s, key)
