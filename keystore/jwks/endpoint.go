@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -550,15 +549,16 @@ func (e *endpoint) judge(a *answer, known known, got *fetched) *Error {
 // parse reads a set into got. A set of which nothing serves is refused: the
 // issuer's mistake must not end all its tokens.
 func (e *endpoint) parse(body []byte, got *fetched) *Error {
-	var err error
-	got.keys, got.skipped, err = Parse("", body)
+	var failed *Error
+	got.keys, got.skipped, failed = parse("", body, false)
 	switch {
-	case err != nil:
-		return failf(StepSet, "%s", strings.TrimPrefix(err.Error(), "jwks: "))
+	case failed != nil:
+		failed.Step = StepSet
+		return failed
 	case len(got.keys) > 0 || e.cfg.AcceptEmpty:
 		return nil
 	case len(got.skipped) == 0:
-		return failf(StepSet, "it has no keys: the old ones stay (AcceptEmpty takes it for a withdrawal)")
+		return failf(StepSet, "it has no keys: the old ones stay").allowedBy(SettingAcceptEmpty, "takes it for a withdrawal")
 	}
 	return failf(StepSet, "none of its %d keys serves: %s", len(got.skipped), got.skipped[0])
 }
