@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -108,10 +109,10 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 
 	v.verifiedAt = keystore.UnixNano(now)
 	v.notAfter = keystore.UnixNano(now.Add(ttl))
-	if exp, ok := date(c.exp.text); ok {
+	if exp, ok := jwt.NumericDate(c.exp.text); ok {
 		v.notAfter = min(v.notAfter, keystore.UnixNano(exp.Add(r.leeway)))
 	}
-	if iat, ok := date(c.iat.text); ok && r.MaxAge > 0 {
+	if iat, ok := jwt.NumericDate(c.iat.text); ok && r.MaxAge > 0 {
 		v.notAfter = min(v.notAfter, keystore.UnixNano(iat.Add(r.MaxAge).Add(r.leeway)))
 	}
 	return e

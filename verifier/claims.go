@@ -3,6 +3,8 @@ package verifier
 import (
 	"strings"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/jwt"
 )
 
 // checkClaims applies rules 12 to 16, all but the tenant's own Check, to the
@@ -18,10 +20,10 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 	if err := r.checkAudience(c); err != nil {
 		return err
 	}
-	if _, ok := stringOf(c.sub.text); c.sub.text != "" && !ok {
+	if _, ok := jwt.String(c.sub.text); c.sub.text != "" && !ok {
 		return refuseClaim(ErrClaim, "sub")
 	}
-	if _, ok := stringOf(c.jti.text); c.jti.text != "" && !ok {
+	if _, ok := jwt.String(c.jti.text); c.jti.text != "" && !ok {
 		return refuseClaim(ErrClaim, "jti")
 	}
 	if c.folds != "" {
@@ -31,7 +33,7 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 		return refuse(ErrType)
 	}
 	if r.TenantClaim != "" {
-		if tenant, ok := stringOf(c.find(r.TenantClaim)); !ok || tenant != r.ID {
+		if tenant, ok := jwt.String(c.find(r.TenantClaim)); !ok || tenant != r.ID {
 			return refuseClaim(ErrTenantMismatch, r.TenantClaim)
 		}
 	}
@@ -86,7 +88,7 @@ func optionalDate(value string) (t time.Time, ok bool) {
 	if value == "" {
 		return time.Time{}, true
 	}
-	return date(value)
+	return jwt.NumericDate(value)
 }
 
 // checkIssuer is the first part of rule 13: a string, and byte for byte the
@@ -95,7 +97,7 @@ func (r *rules) checkIssuer(c *claims) *Error {
 	if c.iss.text == "" && r.AnyIssuer {
 		return nil
 	}
-	iss, ok := stringOf(c.iss.text)
+	iss, ok := jwt.String(c.iss.text)
 	if !ok || !r.AnyIssuer && iss != r.Issuer {
 		return refuseClaim(ErrIssuer, "iss")
 	}
@@ -109,7 +111,7 @@ func (r *rules) checkAudience(c *claims) *Error {
 		return nil
 	}
 	ours := r.AnyAudience
-	ok := eachString(c.aud.text, func(aud string) {
+	ok := jwt.EachString(c.aud.text, func(aud string) {
 		for _, a := range r.Audiences {
 			ours = ours || a == aud
 		}

@@ -3,14 +3,11 @@ package verifier
 import (
 	"encoding/base64"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
-	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -42,7 +39,7 @@ type claims struct {
 	iss, sub, aud, exp, nbf, iat, jti claim
 	scope, scp                        claim
 	folds                             string // a name that folds to a registered one
-	all                               []member
+	all                               []jwt.Member
 }
 
 // A claim is the text of a value, and where it lies in the payload.
@@ -54,7 +51,7 @@ type claim struct {
 // A scratch is the room that reading a token takes, reused for the next.
 type scratch struct {
 	buf            []byte // a copy of the token, then its parts decoded
-	header, claims scanner
+	header, claims jwt.Scanner
 	parsed         parsed
 }
 
@@ -66,10 +63,10 @@ const maxKeptBytes = 64 << 10
 // release makes the scratch forget the token and gives its room back.
 func (s *scratch) release() {
 	clear(s.buf)
-	s.header.forget()
-	s.claims.forget()
+	s.header.Forget()
+	s.claims.Forget()
 	s.parsed = parsed{}
-	if cap(s.buf) <= maxKeptBytes && s.header.small() && s.claims.small() {
+	if cap(s.buf) <= maxKeptBytes && s.header.Small() && s.claims.Small() {
 		scratches.Put(s)
 	}
 }
@@ -126,18 +123,18 @@ func (s *scratch) parse(token string, first, second int, known *header) (*parsed
 		return nil, bad
 	}
 	text := string(payload)
-	if !s.claims.scan(text) {
+	if !s.claims.Scan(text) {
 		return nil, refuse(errPayloadJSON)
 	}
-	p.claims.read(text, s.claims.members)
+	p.claims.read(text, s.claims.Members)
 	return p, nil
 }
 
 func (s *scratch) parseHeader(text string) *Error {
-	if !s.header.scan(text) {
+	if !s.header.Scan(text) {
 		return refuse(errHeaderJSON)
 	}
-	if err := s.parsed.readHeader(s.header.members); err != nil {
+	if err := s.parsed.readHeader(s.header.Members); err != nil {
 		return refuse(err)
 	}
 	return nil
@@ -155,21 +152,21 @@ func (s *scratch) decode(part []byte) (decoded []byte, ok bool) {
 
 // readHeader takes what it knows from the header (RFC 7515, section 4.1; rule 3).
 // Parameters that bring a key along (jwk, jku, x5u, x5c, x5t) are never read.
-func (h *header) readHeader(members []member) error {
+func (h *header) readHeader(members []jwt.Member) error {
 	var alg, kid, crit, cty, folds bool
 	for _, m := range members {
-		switch m.name {
+		switch m.Name {
 		case "alg":
 			var text string
-			text, alg = stringOf(m.value)
+			text, alg = jwt.String(m.Value)
 			h.alg = keystore.Algorithm(text)
 		case "kid":
 			kid = true
-			h.kid, _ = stringOf(m.value)
+			h.kid, _ = jwt.String(m.Value)
 		case "typ":
 			h.hasTyp = true
 			var ok bool
-			if h.typ, ok = stringOf(m.value); !ok {
+			if h.typ, ok = jwt.String(m.Value); !ok {
 				return errHeaderTyp
 			}
 		case "crit", "b64", "zip":
@@ -178,7 +175,7 @@ func (h *header) readHeader(members []member) error {
 			cty = true
 		case "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256":
 		default:
-			folds = folds || foldsTo(m.name, headerNames)
+			folds = folds || jwt.FoldsToHeader(m.Name)
 		}
 	}
 	switch {
@@ -197,31 +194,31 @@ func (h *header) readHeader(members []member) error {
 }
 
 // read takes the members that have a rule.
-func (c *claims) read(payload string, members []member) {
+func (c *claims) read(payload string, members []jwt.Member) {
 	c.payload, c.all = payload, members
 	for _, m := range members {
-		switch m.name {
+		switch m.Name {
 		case "iss":
-			c.iss = claim{m.value, m.at}
+			c.iss = claim{m.Value, m.At}
 		case "sub":
-			c.sub = claim{m.value, m.at}
+			c.sub = claim{m.Value, m.At}
 		case "aud":
-			c.aud = claim{m.value, m.at}
+			c.aud = claim{m.Value, m.At}
 		case "exp":
-			c.exp = claim{m.value, m.at}
+			c.exp = claim{m.Value, m.At}
 		case "nbf":
-			c.nbf = claim{m.value, m.at}
+			c.nbf = claim{m.Value, m.At}
 		case "iat":
-			c.iat = claim{m.value, m.at}
+			c.iat = claim{m.Value, m.At}
 		case "jti":
-			c.jti = claim{m.value, m.at}
+			c.jti = claim{m.Value, m.At}
 		case "scope":
-			c.scope = claim{m.value, m.at}
+			c.scope = claim{m.Value, m.At}
 		case "scp":
-			c.scp = claim{m.value, m.at}
+			c.scp = claim{m.Value, m.At}
 		default:
-			if c.folds == "" && foldsTo(m.name, claimNames) {
-				c.folds = m.name
+			if c.folds == "" && jwt.FoldsToClaim(m.Name) != jwt.Unregistered {
+				c.folds = m.Name
 			}
 		}
 	}
@@ -230,66 +227,9 @@ func (c *claims) read(payload string, members []member) {
 // find returns the text of the named member's value, or "".
 func (c *claims) find(name string) string {
 	for _, m := range c.all {
-		if m.name == name {
-			return m.value
+		if m.Name == name {
+			return m.Value
 		}
 	}
 	return ""
-}
-
-// Names that must not come in another spelling: a reader that folds case, as
-// encoding/json does, would take EXP for exp.
-var (
-	headerNames = []string{"alg", "jku", "jwk", "kid", "x5u", "x5c", "x5t", "x5t#S256", "typ", "cty", "crit", "b64", "zip"}
-	claimNames  = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"} // RFC 7519, section 4.1
-)
-
-// foldsTo reports whether name, which is none of names, equals one of them under
-// Unicode's simple case folding: ſ is an s, and the Kelvin sign a k.
-func foldsTo(name string, names []string) bool {
-	if len(name) < 3 || len(name) > 10 || !strings.ContainsFunc(name, mayFold) {
-		return false
-	}
-	for _, n := range names {
-		if strings.EqualFold(name, n) {
-			return true
-		}
-	}
-	return false
-}
-
-// mayFold reports whether a name with r may fold to a name that it is not: those
-// of claims have nothing but lower case letters, and one parameter has a #.
-func mayFold(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf || r == '#' }
-
-// maxDate is 2^53: from there on, float64 has no odd numbers.
-const maxDate = 1 << 53
-
-// date reads a NumericDate (RFC 7519, section 2): a JSON number of seconds since
-// 1970, with or without a fraction, at least 0 and below 2^53.
-func date(value string) (t time.Time, ok bool) {
-	if len(value) <= 15 {
-		var s int64
-		plain := true
-		for i := range len(value) {
-			d := value[i] - '0'
-			if d > 9 {
-				plain = false
-				break
-			}
-			s = 10*s + int64(d)
-		}
-		if plain {
-			return time.Unix(s, 0), value != ""
-		}
-	}
-	if c := value[0]; c != '-' && (c < '0' || c > '9') {
-		return time.Time{}, false
-	}
-	f, err := strconv.ParseFloat(value, 64)
-	if err != nil || f < 0 || f >= maxDate {
-		return time.Time{}, false
-	}
-	whole, frac := math.Modf(f)
-	return time.Unix(int64(whole), int64(frac*1e9)), true
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -228,7 +229,7 @@ func (t *tenants) ofToken(c *claims) (*rules, *Error) {
 	if t.sole != nil {
 		return t.sole, nil // rule 13 judges its iss
 	}
-	iss, _ := stringOf(c.iss.text)
+	iss, _ := jwt.String(c.iss.text)
 	if r := t.byIssuer[iss]; r != nil {
 		return r, nil
 	}
@@ -245,7 +246,7 @@ func (t *tenants) ofHint(hint string, c *claims) (*rules, *Error) {
 	if r.AnyIssuer {
 		return r, nil
 	}
-	if iss, ok := stringOf(c.iss.text); !ok || iss != r.Issuer {
+	if iss, ok := jwt.String(c.iss.text); !ok || iss != r.Issuer {
 		return r, refuseClaim(ErrIssuer, "iss")
 	}
 	return r, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -55,7 +56,7 @@ func (c claim) span() span { return span{uint32(c.at), uint32(c.at + len(c.text)
 func (v *verified) text(s span) string { return v.payload[s.at:s.end] }
 
 func (v *verified) str(s span) string {
-	text, _ := stringOf(v.text(s))
+	text, _ := jwt.String(v.text(s))
 	return text
 }
 
@@ -100,14 +101,14 @@ func (t *Token) Cached() bool { return t == &t.v().cached }
 // Audience returns the values of "aud".
 func (t *Token) Audience() []string {
 	var list []string
-	eachString(t.v().text(t.v().aud), func(s string) { list = append(list, s) })
+	jwt.EachString(t.v().text(t.v().aud), func(s string) { list = append(list, s) })
 	return list
 }
 
 // HasAudience reports whether aud is one of the values of "aud".
 func (t *Token) HasAudience(aud string) bool {
 	found := false
-	eachString(t.v().text(t.v().aud), func(s string) { found = found || s == aud })
+	jwt.EachString(t.v().text(t.v().aud), func(s string) { found = found || s == aud })
 	return found
 }
 
@@ -128,10 +129,10 @@ func (t *Token) HasScope(scope string) bool {
 
 func (t *Token) eachScope(yield func(string)) {
 	scopes := t.v().text(t.v().scopes)
-	if !eachString(scopes, func(string) {}) {
+	if !jwt.EachString(scopes, func(string) {}) {
 		return // one element of another kind spoils the list
 	}
-	eachString(scopes, func(list string) {
+	jwt.EachString(scopes, func(list string) {
 		for s := range strings.SplitSeq(list, " ") {
 			if s != "" {
 				yield(s)
