@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"docs/examples/issuer":   {everything},
 	"docs/examples/reader":   {everything},
 	"internal/redistest":     {},
+	"internal/words":         {},
 	"cmd/keyturn":            {everything},
 	"bench":                  {everything},
 	"bench/compare":          {everything},
