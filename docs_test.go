@@ -53,8 +53,8 @@ func TestGlossaryIsLinked(t *testing.T) {
 		switch {
 		case path.Dir(page) != "docs", page == "docs/glossary.md":
 			continue
-		case slices.Contains([]string{"docs/benchmarks.md", "docs/CONTRIBUTING.md", "docs/SECURITY.md", "docs/CHANGELOG.md"}, page):
-			continue // about the project, and not about keys
+		case slices.Contains([]string{"docs/benchmarks.md", "docs/faults.md", "docs/CONTRIBUTING.md", "docs/SECURITY.md", "docs/CHANGELOG.md"}, page):
+			continue // measurements, and pages about the project
 		}
 		if !strings.Contains(proseOf(t, page), "](glossary.md") {
 			t.Errorf("%s does not link docs/glossary.md", page)
@@ -99,8 +99,7 @@ func proseOf(t *testing.T, page string) string {
 	return prose.String()
 }
 
-// anchors returns the fragments by which the headings of a page are reached, as the usual hosts
-// make them: in lower case, without punctuation, with hyphens for spaces.
+// anchors returns the fragments by which the headings of a page are reached.
 func anchors(t *testing.T, page string) []string {
 	t.Helper()
 	var all []string
@@ -109,16 +108,22 @@ func anchors(t *testing.T, page string) []string {
 		if heading == line {
 			continue
 		}
-		var a strings.Builder
-		for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
-			switch {
-			case r == ' ':
-				a.WriteByte('-')
-			case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
-				a.WriteRune(r)
-			}
-		}
-		all = append(all, a.String())
+		all = append(all, anchor(heading))
 	}
 	return all
+}
+
+// anchor returns the fragment by which a heading is reached, as the usual hosts make it: in lower
+// case, without punctuation, with hyphens for spaces.
+func anchor(heading string) string {
+	var a strings.Builder
+	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
+		switch {
+		case r == ' ':
+			a.WriteByte('-')
+		case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+			a.WriteRune(r)
+		}
+	}
+	return a.String()
 }
