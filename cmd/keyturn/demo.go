@@ -92,7 +92,7 @@ func (s *serveCommand) demo(ctx context.Context) (_ *service, err error) {
 func (r *rings) embed() error {
 	m := miniredis.NewMiniRedis()
 	if err := m.Start(); err != nil {
-		return failf(exitCannotTell, "the demo's Redis cannot listen on a loopback port: %v", err)
+		return exitf(exitCannotTell, "the demo's Redis cannot listen on a loopback port: %v", err)
 	}
 	r.closers = append(r.closers, func() error { m.Close(); return nil })
 	st, err := openStore("redis://" + m.Addr())

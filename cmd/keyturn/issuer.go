@@ -164,7 +164,7 @@ func (c *verifyCommand) noIssuer(err error) error {
 // cannotTell answers that a token can be called neither good nor bad.
 func (c *verifyCommand) cannotTell(text string) error {
 	if !c.json {
-		return failf(exitCannotTell, "%s", text)
+		return exitf(exitCannotTell, "%s", text)
 	}
 	c.note("%s", text)
 	return c.answer(exitCannotTell, verifier.ReasonUnavailable, text)

@@ -73,7 +73,7 @@ func parseTenant(s string) (string, error) {
 }
 
 // keks reads the KEK. Nothing of it is in an error.
-func (w *world) keks(flags *ringFlags) (*rotation.KEKs, error) {
+func (a *app) keks(flags *ringFlags) (*rotation.KEKs, error) {
 	text, source := "", "the file of --kek-file"
 	if flags.kekFile.given {
 		doc, err := readFile("--kek-file", flags.kekFile.value, "the KEK")
@@ -83,12 +83,12 @@ func (w *world) keks(flags *ringFlags) (*rotation.KEKs, error) {
 		if len(doc) > maxFileBytes {
 			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
 		}
-		w.noteIfShared("--kek-file", flags.kekFile.value)
+		a.noteIfShared("--kek-file", flags.kekFile.value)
 		text = string(doc)
 	} else {
 		var ok bool
 		source = envKEK
-		if text, ok = w.env(envKEK); !ok {
+		if text, ok = a.env(envKEK); !ok {
 			return nil, usagef("no KEK to open the ring with: give --kek-file, or set %s", envKEK)
 		}
 	}
@@ -127,9 +127,9 @@ type store struct {
 }
 
 // store returns the store that --redis names. It does not connect yet.
-func (w *world) store(flags *ringFlags) (*store, error) {
+func (a *app) store(flags *ringFlags) (*store, error) {
 	rawURL := flags.redis.value
-	if password, ok := w.env(envRedisPassword); ok {
+	if password, ok := a.env(envRedisPassword); ok {
 		var err error
 		if rawURL, err = withPassword(rawURL, password); err != nil {
 			return nil, err
@@ -154,22 +154,22 @@ func openStore(rawURL string) (*store, error) {
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has
 // it now, and leaves nothing behind.
-func (w *world) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
+func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
 	if !flags.redis.given {
 		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
 	}
-	keks, err := w.keks(flags)
+	keks, err := a.keks(flags)
 	if err != nil {
 		return err
 	}
-	s, err := w.store(flags)
+	s, err := a.store(flags)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	opening, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: w.now})
+	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: a.now})
 	if err != nil {
 		return ringError(err)
 	}
@@ -183,11 +183,11 @@ func ringError(err error) error {
 	text := ringText(err)
 	switch {
 	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):
-		return failf(exitNo, "%s", text)
+		return exitf(exitNo, "%s", text)
 	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), isSealError(err):
-		return failf(exitCannotTell, "%s", text)
+		return exitf(exitCannotTell, "%s", text)
 	case errors.Is(err, keystore.ErrNotFound):
-		return failf(exitNo, "%s", text)
+		return exitf(exitNo, "%s", text)
 	}
 	return usagef("%s", plain(err))
 }
@@ -239,7 +239,7 @@ func advice(err error) string {
 
 // noRing says that the tenant has none, once it is known.
 func noRing(tenant string) error {
-	return failf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
+	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
 // ringOf returns how the tenant's ring stands.

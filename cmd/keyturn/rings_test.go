@@ -197,7 +197,7 @@ func TestServePrintsHowToSign(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://h:1/2": "redis://h:1/2", "redis://u:hush@h": "URL", "redis-sentinel://h/n?sentinel_password=hush": "URL",
 	} {
-		cmd := newServeCommand(&world{})
+		cmd := newServeCommand(&app{})
 		cmd.ring.redis.Set(url)
 		if got := cmd.signArgs("acme"); got != "sign --redis "+want+" --tenant acme --claim sub=ann" {
 			t.Errorf("signArgs = %s", got)
@@ -213,7 +213,7 @@ func TestServeBootstrap(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
 	env := func(name string) (string, bool) { return c.kek, name == envKEK }
-	cmd := newServeCommand(&world{env: env, stdout: s.out, stderr: s.log, now: time.Now})
+	cmd := newServeCommand(&app{env: env, stdout: s.out, stderr: s.log, now: time.Now})
 	cmd.addr, cmd.bootstrap, cmd.poll, cmd.deadline = newText("ADDRESS", "127.0.0.1:0"), true, 100*time.Millisecond, 400*time.Millisecond
 	cmd.ring.redis.Set(c.url)
 	for i := range cmd.policy.times {

@@ -62,7 +62,7 @@ const serveExample = `  keyturn serve
 
 // A serveCommand holds the flags of "keyturn serve".
 type serveCommand struct {
-	*world
+	*app
 	addr, secretFile *option[string]
 	config           *option[string]
 	allowNoExp       bool
@@ -76,16 +76,16 @@ type serveCommand struct {
 	log              *slog.Logger
 }
 
-func newServeCommand(w *world) *serveCommand {
+func newServeCommand(a *app) *serveCommand {
 	return &serveCommand{
-		world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), config: newPath(),
+		app: a, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), config: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), grace: 10 * time.Second, log: slog.New(slog.NewTextHandler(w.stderr, nil)),
+		policy: newPolicyFlags(), grace: 10 * time.Second, log: slog.New(slog.NewTextHandler(a.stderr, nil)),
 	}
 }
 
-func newServe(w *world) *cobra.Command {
-	s := newServeCommand(w)
+func newServe(a *app) *cobra.Command {
+	s := newServeCommand(a)
 	cmd := &cobra.Command{
 		Use:     "serve [--addr ADDRESS] [--config FILE | --secret-file FILE | --redis URL]",
 		Short:   "Start a small API that only a good token opens",
@@ -362,7 +362,7 @@ func (s *serveCommand) serve(ctx context.Context, l net.Listener, offered *servi
 	go func() { ended <- srv.Serve(l) }()
 	select {
 	case err := <-ended:
-		return failf(exitNo, "the server ended: %v", err)
+		return exitf(exitNo, "the server ended: %v", err)
 	case <-ctx.Done():
 	}
 	stop() // from here on, a signal ends the process at once

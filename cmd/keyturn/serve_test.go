@@ -586,7 +586,7 @@ func TestServeGraceEnds(t *testing.T) {
 	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
 	stdout, w := io.Pipe()
 	env := func(name string) (string, bool) { return testSecret, name == envSecret }
-	cmd := newServeCommand(&world{env: env, stdout: w, stderr: s.log, now: time.Now})
+	cmd := newServeCommand(&app{env: env, stdout: w, stderr: s.log, now: time.Now})
 	cmd.addr, cmd.grace = newText("ADDRESS", "127.0.0.1:0"), 50*time.Millisecond
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.run(ctx); w.Close() }()
