@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/internal/unknown"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -49,8 +50,8 @@ type endpoint struct {
 	closed   bool
 	flight   *flight // the one that is queued or under way
 	waiters  int
-	bucket   bucket
-	missing  missing
+	budget   unknown.Budget         // of attempts on demand
+	missing  unknown.Memory[string] // kids that the set of this generation lacks
 	set      set
 	restored []*keystore.Key // of a set from disk, until there is a source
 	known    known
@@ -68,7 +69,7 @@ type view struct {
 
 // A set is what a good answer held.
 type set struct {
-	generation int // 0: none yet
+	generation uint64 // 0: none yet
 	sum        [sha256.Size]byte
 	kids       map[string]bool
 	keys       []KeyInfo
@@ -82,7 +83,7 @@ type known struct {
 	jwksURI    *url.URL  // by discovery
 	discovered time.Time // when
 	sum        [sha256.Size]byte
-	generation int
+	generation uint64
 }
 
 // A flight is one attempt, from when it is queued.
@@ -102,6 +103,8 @@ func newEndpoint(c *Client, tenant string, u *url.URL, cfg SourceConfig) *endpoi
 		c: c, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
 		place: -1, m: machine{keep: cfg.keep()}, sources: make(map[*Source]bool),
 		last: errFirst, changed: make(chan struct{}),
+		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},
+		missing: unknown.Memory[string]{Most: maxMissing, For: missingFor},
 	}
 	e.publishLocked() // nobody else has it yet
 	return e
@@ -271,7 +274,7 @@ func (e *endpoint) ask(kid string, now time.Time) (*flight, error) {
 		return nil, nil
 	}
 	inStep := e.m.inStep(now)
-	if inStep && e.missing.has(kid, now) {
+	if inStep && e.missing.Has(kid, now, e.set.generation) {
 		return nil, keystore.ErrNotFound
 	}
 	if e.waiters == maxWaiters {
@@ -281,7 +284,7 @@ func (e *endpoint) ask(kid string, now time.Time) (*flight, error) {
 		if e.m.held(now) {
 			return nil, unavailable(errHeld)
 		}
-		if !e.bucket.take(now) {
+		if !e.budget.Take(now) {
 			if inStep {
 				return nil, keystore.ErrNotFound
 			}
@@ -315,7 +318,7 @@ func (e *endpoint) leave(f *flight, kid string, ended bool) error {
 		return unavailable(f.err)
 	}
 	if f.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
-		e.missing.add(kid, f.start.Add(missingFor), now)
+		e.missing.Add(kid, f.start, e.set.generation)
 	}
 	return keystore.ErrNotFound
 }
@@ -412,7 +415,6 @@ func (e *endpoint) takeLocked(got *fetched) {
 	}
 	e.set = newSet(got)
 	e.known.sum, e.known.generation = got.sum, got.generation
-	e.missing = missing{}
 	for _, s := range e.set.skipped {
 		if s.Exposed {
 			e.c.logger.Error("jwks: a private key or secret is published", "tenant", e.tenant, "url", display(e.url), "key", s.String())
@@ -461,7 +463,7 @@ type fetched struct {
 
 	// Of a set that differs from the one held:
 	fresh      bool
-	generation int
+	generation uint64
 	sum        [sha256.Size]byte
 	keys       []*keystore.Key // of no tenant: patterns
 	skipped    []Skipped
