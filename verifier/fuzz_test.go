@@ -18,7 +18,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		var s scratch
 		var p *parsed
-		first, second, bad := parts(token)
+		first, second, bad := findDots(token)
 		if bad == nil {
 			p, bad = s.parse(token, first, second, nil)
 		}

@@ -11,11 +11,11 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// base64url is the alphabet of RFC 7515, section 2: no padding, and no bits set
-// that belong to no byte, so that a token has one spelling.
+// base64url is the encoding of RFC 7515, section 2. It refuses padding, and
+// trailing bits that are not zero, so that a token has one spelling.
 var base64url = base64.RawURLEncoding.Strict()
 
-// A parsed token is well formed (rules 1 to 5): nothing else is known of it.
+// A parsed token is well formed. No other rule has been applied to it.
 type parsed struct {
 	header
 	claims claims
@@ -24,43 +24,43 @@ type parsed struct {
 	sig    []byte
 }
 
-// A header is what the rules need of a header.
+// A header holds the parameters that have a rule.
 type header struct {
 	alg    keystore.Algorithm
-	kid    string // "" if there is none: an empty one is malformed
+	kid    string // "" if it is missing: an empty one is malformed
 	typ    string
 	hasTyp bool
 }
 
-// claims are the values that have a rule, each with an empty text where there is
-// none.
+// claims are the claims that have a rule. The text of a missing one is empty.
 type claims struct {
 	payload                           string
 	iss, sub, aud, exp, nbf, iat, jti claim
 	scope, scp                        claim
-	folds                             string // a name that folds to a registered one
+	misspelt                          string // the first name that differs from a registered one only by case
 	all                               []jwt.Member
 }
 
-// A claim is the text of a value, and where it lies in the payload.
+// A claim is the text of a value, and its place in the payload.
 type claim struct {
 	text string
 	at   int
 }
 
-// A scratch is the room that reading a token takes, reused for the next.
+// A scratch is the working memory for reading one token. A pool reuses it.
 type scratch struct {
-	buf            []byte // a copy of the token, then its parts decoded
+	buf            []byte // a copy of the token, followed by its decoded parts
 	header, claims jwt.Scanner
 	parsed         parsed
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// maxKeptBytes is the largest buffer that waits for another token.
+// maxKeptBytes is the largest buffer that goes back to the pool.
 const maxKeptBytes = 64 << 10
 
-// release makes the scratch forget the token and gives its room back.
+// release erases the token from the scratch, and gives the scratch back to the
+// pool.
 func (s *scratch) release() {
 	clear(s.buf)
 	s.header.Forget()
@@ -71,7 +71,7 @@ func (s *scratch) release() {
 	}
 }
 
-// What is wrong with the form of a token.
+// The ways in which a token is not well formed.
 var (
 	errParts        = detail(ErrMalformed, "want three parts with two dots between them")
 	errBase64       = detail(ErrMalformed, "a part is not base64url without padding")
@@ -84,8 +84,8 @@ var (
 	errHeaderNested = detail(ErrType, `the header has "cty": nested tokens are not accepted`)
 )
 
-// parts finds where a token falls into its three parts: at its two dots.
-func parts(token string) (first, second int, bad *Error) {
+// findDots returns the places of the two dots between the three parts of a token.
+func findDots(token string) (first, second int, bad *Error) {
 	first = strings.IndexByte(token, '.')
 	second = first + 1 + strings.IndexByte(token[first+1:], '.')
 	if first < 0 || second == first || strings.IndexByte(token[second+1:], '.') >= 0 {
@@ -94,9 +94,9 @@ func parts(token string) (first, second int, bad *Error) {
 	return first, second, nil
 }
 
-// parse reads a token whose dots are at first and second (rules 2 to 5 of the
-// package comment). known is what its header says, if that is known. What it
-// returns is valid until s is released, but for strings, which are the caller's.
+// parse reads a token whose dots are at first and second. known is its parsed
+// header if an earlier token had the same, or nil. The result is valid until s is
+// released. Its strings stay valid.
 func (s *scratch) parse(token string, first, second int, known *header) (*parsed, *Error) {
 	s.buf = append(slices.Grow(s.buf[:0], 2*len(token)), token...)
 	var head []byte
@@ -140,20 +140,20 @@ func (s *scratch) parseHeader(text string) *Error {
 	return nil
 }
 
-// decode appends to the buffer, which has room, what part stands for.
+// decode appends the decoded part to the buffer, which has room for it.
 func (s *scratch) decode(part []byte) (decoded []byte, ok bool) {
 	start := len(s.buf)
 	s.buf = s.buf[:start+base64url.DecodedLen(len(part))]
 	decoded = s.buf[start:]
 	n, err := base64url.Decode(decoded, part)
-	// The decoder skips line ends, strict or not: then it decodes fewer bytes.
+	// Even the strict decoder skips line ends. Then it decodes fewer bytes.
 	return decoded, err == nil && n == len(decoded) && len(part)%4 != 1
 }
 
-// readHeader takes what it knows from the header (RFC 7515, section 4.1; rule 3).
-// Parameters that bring a key along (jwk, jku, x5u, x5c, x5t) are never read.
+// readHeader reads the parameters that have a rule (RFC 7515, section 4.1). It never
+// reads the values of those that bring a key along: jwk, jku, x5u, x5c and x5t.
 func (h *header) readHeader(members []jwt.Member) error {
-	var alg, kid, crit, cty, folds bool
+	var alg, kid, crit, cty, misspelt bool
 	for _, m := range members {
 		switch m.Name {
 		case "alg":
@@ -175,7 +175,7 @@ func (h *header) readHeader(members []jwt.Member) error {
 			cty = true
 		case "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256":
 		default:
-			folds = folds || jwt.FoldsToHeader(m.Name)
+			misspelt = misspelt || jwt.FoldsToHeader(m.Name)
 		}
 	}
 	switch {
@@ -183,7 +183,7 @@ func (h *header) readHeader(members []jwt.Member) error {
 		return errHeaderAlg
 	case kid && (h.kid == "" || len(h.kid) > keystore.MaxKIDBytes):
 		return errHeaderKID
-	case folds:
+	case misspelt:
 		return errHeaderFold
 	case crit:
 		return ErrCritical
@@ -193,7 +193,7 @@ func (h *header) readHeader(members []jwt.Member) error {
 	return nil
 }
 
-// read takes the members that have a rule.
+// read picks the members that have a rule.
 func (c *claims) read(payload string, members []jwt.Member) {
 	c.payload, c.all = payload, members
 	for _, m := range members {
@@ -217,14 +217,14 @@ func (c *claims) read(payload string, members []jwt.Member) {
 		case "scp":
 			c.scp = claim{m.Value, m.At}
 		default:
-			if c.folds == "" && jwt.FoldsToClaim(m.Name) != jwt.Unregistered {
-				c.folds = m.Name
+			if c.misspelt == "" && jwt.FoldsToClaim(m.Name) != jwt.Unregistered {
+				c.misspelt = m.Name
 			}
 		}
 	}
 }
 
-// find returns the text of the named member's value, or "".
+// find returns the text of the value of the member with this name, or "".
 func (c *claims) find(name string) string {
 	for _, m := range c.all {
 		if m.Name == name {
