@@ -72,18 +72,19 @@ func parseTenant(s string) (string, error) {
 	return s, err
 }
 
-// keks reads the KEK. Nothing of it is in an error.
-func (a *app) keks(flags *ringFlags) (*rotation.KEKs, error) {
+// keks reads the KEK from a file or, if path is empty, from the environment. Nothing of it is in an
+// error.
+func (a *app) keks(path string) (*rotation.KEKs, error) {
 	text, source := "", "the file of --kek-file"
-	if flags.kekFile.given {
-		doc, err := readFile("--kek-file", flags.kekFile.value, "the KEK")
+	if path != "" {
+		doc, err := readFile("--kek-file", path, "the KEK")
 		if err != nil {
 			return nil, err
 		}
 		if len(doc) > maxFileBytes {
 			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
 		}
-		a.noteIfShared("--kek-file", flags.kekFile.value)
+		a.noteIfShared("--kek-file", path)
 		text = string(doc)
 	} else {
 		var ok bool
@@ -126,31 +127,31 @@ type store struct {
 	close func() error
 }
 
-// store returns the store that --redis names. It does not connect yet.
-func (a *app) store(flags *ringFlags) (*store, error) {
-	rawURL := flags.redis.value
+// redisURL returns the URL of a Redis with the password of the environment in it.
+func (a *app) redisURL(rawURL string) (string, error) {
 	if password, ok := a.env(envRedisPassword); ok {
-		var err error
-		if rawURL, err = withPassword(rawURL, password); err != nil {
-			return nil, err
-		}
+		return withPassword(rawURL, password)
 	}
-	return openStore(rawURL)
+	return rawURL, nil
 }
 
+// openStore returns the store that a URL names. It does not connect yet.
 func openStore(rawURL string) (*store, error) {
-	logging.Disable() // what matters comes as an error; the client's own lines go to stderr
+	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
 	client, err := rediskeys.Open(rawURL)
 	if err != nil {
-		return nil, usagef("--redis: %s", ringText(err))
+		return nil, storeError(err)
 	}
 	s, err := rediskeys.New(client, rediskeys.Config{})
 	if err != nil {
 		client.Close()
-		return nil, usagef("--redis: %s", ringText(err))
+		return nil, storeError(err)
 	}
 	return &store{Store: s, close: client.Close}, nil
 }
+
+// storeError returns the words for a URL that names no store.
+func storeError(err error) error { return usagef("--redis: %s", ringText(err)) }
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has
 // it now, and leaves nothing behind.
@@ -158,11 +159,15 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 	if !flags.redis.given {
 		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
 	}
-	keks, err := a.keks(flags)
+	keks, err := a.keks(flags.kekFile.value)
 	if err != nil {
 		return err
 	}
-	s, err := a.store(flags)
+	rawURL, err := a.redisURL(flags.redis.value)
+	if err != nil {
+		return err
+	}
+	s, err := openStore(rawURL)
 	if err != nil {
 		return err
 	}

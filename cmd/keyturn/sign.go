@@ -54,7 +54,7 @@ type signCommand struct {
 
 func newSign(a *app) *cobra.Command {
 	s := &signCommand{
-		app: a,
+		app:        a,
 		secretFile: newPath(),
 		ring:       newRingFlags(),
 		alg:        &option[keystore.Algorithm]{value: keystore.HS256, kind: "ALG", shown: "HS256", parse: parseSigningAlgorithm},

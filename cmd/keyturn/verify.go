@@ -69,7 +69,7 @@ type verifyCommand struct {
 
 func newVerify(a *app) *cobra.Command {
 	v := &verifyCommand{
-		app: a,
+		app:        a,
 		jwks:       newPath(),
 		secretFile: newPath(),
 		issuer:     newIssuerFlags(),
