@@ -140,10 +140,10 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (signed st
 		return "", exp, err
 	}
 	d := token.Defaults{Now: now, TTL: ttl}
-	if s.cfg.Issuer != nil && !b.Contains("iss") {
+	if s.cfg.Issuer != nil && !b.HasIssuer() {
 		d.Issuer = s.cfg.Issuer(tenant)
 	}
-	if s.cfg.Audience != nil && !b.Contains("aud") {
+	if s.cfg.Audience != nil && !b.HasAudience() {
 		d.Audience = s.cfg.Audience(tenant)
 	}
 	b.AddDefaults(d)

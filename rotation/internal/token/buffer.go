@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyturn/keyturn/internal/jwt"
 )
 
 // A Buffer is the memory in which one token is made. It is not safe for concurrent use.
@@ -64,18 +66,21 @@ func (b *Buffer) SetClaims(claims any) (claim string, err error) {
 	return claim, err
 }
 
-// Contains reports whether the claims have the registered claim of that name.
-func (b *Buffer) Contains(name string) bool { return b.has.contains(name) }
+// HasIssuer reports whether the claims have an iss.
+func (b *Buffer) HasIssuer() bool { return b.has.contains(jwt.Iss) }
+
+// HasAudience reports whether the claims have an aud.
+func (b *Buffer) HasAudience() bool { return b.has.contains(jwt.Aud) }
 
 // Exp returns the exp of the token.
-func (b *Buffer) Exp() time.Time { return time.Unix(b.has.exp, 0) }
+func (b *Buffer) Exp() time.Time { return b.has.exp }
 
 // LastSecond returns the second in which the token ends: its exp, rounded up.
 func (b *Buffer) LastSecond() time.Time {
 	if b.has.fraction {
-		return time.Unix(b.has.exp+1, 0)
+		return b.has.exp.Add(time.Second)
 	}
-	return time.Unix(b.has.exp, 0)
+	return b.has.exp
 }
 
 // Defaults are what a token gets where its claims do not say.
@@ -95,16 +100,16 @@ func (b *Buffer) AddDefaults(d Defaults) {
 		}
 		p = append(append(append(p, '"'), n...), `":`...)
 	}
-	if !b.has.contains("iat") {
+	if !b.has.contains(jwt.Iat) {
 		name("iat")
 		p = strconv.AppendInt(p, d.Now.Unix(), 10)
 	}
-	if !b.has.contains("exp") {
+	if !b.has.contains(jwt.Exp) {
 		name("exp")
-		b.has.exp = d.Now.Unix() + int64(d.TTL/time.Second)
-		p = strconv.AppendInt(p, b.has.exp, 10)
+		b.has.exp = time.Unix(d.Now.Unix()+int64(d.TTL/time.Second), 0)
+		p = strconv.AppendInt(p, b.has.exp.Unix(), 10)
 	}
-	if !b.has.contains("jti") {
+	if !b.has.contains(jwt.Jti) {
 		name("jti")
 		var id [16]byte
 		rand.Read(id[:]) // never fails
@@ -112,11 +117,11 @@ func (b *Buffer) AddDefaults(d Defaults) {
 		p = base64.RawURLEncoding.AppendEncode(p, id[:])
 		p = append(p, '"')
 	}
-	if !b.has.contains("iss") && d.Issuer != "" {
+	if !b.has.contains(jwt.Iss) && d.Issuer != "" {
 		name("iss")
 		p = quote(p, d.Issuer)
 	}
-	if !b.has.contains("aud") && len(d.Audience) > 0 {
+	if !b.has.contains(jwt.Aud) && len(d.Audience) > 0 {
 		name("aud")
 		p = appendAudience(p, d.Audience)
 	}
@@ -157,5 +162,3 @@ func quote(dst []byte, s string) []byte {
 	dst, _ = jsontext.AppendQuote(dst, s)
 	return dst
 }
-
-var errNotObject = errors.New("want a JSON object")

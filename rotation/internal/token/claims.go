@@ -4,105 +4,59 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyturn/keyturn/internal/jwt"
 )
 
-// found is which registered claims there are (RFC 7519, section 4.1), and what
-// the one is that we need.
+// found is the set of registered claims that a payload has (RFC 7519, section 4.1), and its exp.
 type found struct {
-	set      uint8
-	exp      int64 // in whole seconds, rounded down
-	fraction bool  // exp may have been more
+	set      uint8     // 1 << c for each claim c
+	exp      time.Time // in whole seconds, rounded down
+	fraction bool      // exp may have been more
 }
 
-var registered = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
+func (f found) contains(c jwt.Claim) bool { return f.set&(1<<c) != 0 }
 
-// indexOf returns the index of name in registered, or -1.
-func indexOf(name string) int {
-	switch name {
-	case "iss":
-		return 0
-	case "sub":
-		return 1
-	case "aud":
-		return 2
-	case "exp":
-		return 3
-	case "nbf":
-		return 4
-	case "iat":
-		return 5
-	case "jti":
-		return 6
-	}
-	return -1
-}
-
-func (f found) contains(name string) bool { return f.set&(1<<indexOf(name)) != 0 }
-
-// add notes the i-th of the registered claims.
-func (f *found) add(i int, value []byte) {
-	f.set |= 1 << i
-	if registered[i] == "exp" {
-		f.exp, _ = seconds(value)
+// add notes a claim. The value is one that the claim accepts.
+func (f *found) add(c jwt.Claim, value []byte) {
+	f.set |= 1 << c
+	if c == jwt.Exp {
+		f.exp, _ = jwt.NumericDate(string(value))
+		f.exp = f.exp.Truncate(time.Second)
 		f.fraction = bytes.ContainsAny(value, ".eE")
 	}
 }
 
-// seconds reads a date that is a number, rounding down, and reports whether it is
-// one that a verifier takes.
-func seconds(number []byte) (s int64, ok bool) {
-	if len(number) <= 15 { // below 2^53
-		for i, c := range number {
-			if c < '0' || c > '9' {
-				break
-			}
-			if s = 10*s + int64(c-'0'); i == len(number)-1 {
-				return s, true
-			}
-		}
-	}
-	f, err := strconv.ParseFloat(string(number), 64)
-	return int64(f), err == nil && 0 <= f && f < 1<<53
-}
+var errNotObject = errors.New("want a JSON object")
 
-// readClaims returns the registered claims of object, each of which must be of
-// its type, and the one that is not. object is a JSON text as an encoder makes it: valid, without white
-// space, and with no name twice.
+// readClaims returns the registered claims of object, each of which must be of its type. claim is the
+// one that is not. object is a JSON text as an encoder writes it: see [jwt.Members].
 func readClaims(object []byte) (has found, claim string, err error) {
 	if len(object) == 0 || object[0] != '{' {
 		return found{}, "", errNotObject
 	}
-	for rest := object[1:]; rest[0] == '"'; {
-		quoted := rest[:valueLen(rest)]
-		rest = rest[len(quoted)+1:] // behind the colon
-		value := jsontext.Value(rest[:valueLen(rest)])
-		if rest = rest[len(value):]; rest[0] == ',' {
-			rest = rest[1:]
+	for name, value := range jwt.Members(object) {
+		if c := jwt.FoldsToClaim(string(name)); c != jwt.Unregistered {
+			return found{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quote(nil, string(name)), c)
 		}
-		i, exact := registeredName(quoted)
-		switch {
-		case i < 0:
-			continue
-		case !exact:
-			return found{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quoted, registered[i])
-		case !fits(registered[i], value):
-			return found{}, registered[i], fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
+		c := jwt.ClaimNamed(string(name))
+		if !c.Accepts(value) {
+			return found{}, c.String(), fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", c, wantOf(c))
 		}
-		has.add(i, value)
+		if c != jwt.Unregistered {
+			has.add(c, value)
+		}
 	}
 	return has, "", nil
 }
 
-// setPlain encodes claims whose values are of the types that most have, without
-// the library that knows all types: that takes twice as long. It returns false,
-// and has done nothing that counts, if it meets another type, or anything odd
-// that the library had better name.
+// setPlain encodes claims whose values are of the types that most have, without the library that
+// knows all types: that takes twice as long. It returns false, and has done nothing that counts, if
+// it meets another type, or a mistake that readClaims explains.
 func (b *Buffer) setPlain(claims map[string]any) bool {
 	b.has = found{}
 	p := append(b.payload[:0], '{')
@@ -110,22 +64,21 @@ func (b *Buffer) setPlain(claims map[string]any) bool {
 		if len(p) > 1 {
 			p = append(p, ',')
 		}
-		start := len(p)
 		var err error
 		if p, err = jsontext.AppendQuote(p, name); err != nil {
 			return false
 		}
-		i, exact := registeredName(p[start:])
 		p = append(p, ':')
-		start = len(p)
+		start := len(p)
 		if p, err = appendPlain(p, value); err != nil {
 			return false
 		}
-		if i >= 0 {
-			if !exact || !fits(registered[i], jsontext.Value(p[start:])) {
-				return false
-			}
-			b.has.add(i, p[start:])
+		c := jwt.ClaimNamed(name)
+		if !c.Accepts(p[start:]) || jwt.FoldsToClaim(name) != jwt.Unregistered {
+			return false
+		}
+		if c != jwt.Unregistered {
+			b.has.add(c, p[start:])
 		}
 	}
 	b.payload = append(p, '}')
@@ -164,98 +117,13 @@ func appendPlain(dst []byte, value any) ([]byte, error) {
 	return dst, errNotPlain
 }
 
-// registeredName returns the index of the registered claim that a name folds to,
-// or -1, and whether it is that claim.
-func registeredName(quoted []byte) (i int, exact bool) {
-	name := quoted[1 : len(quoted)-1]
-	if bytes.IndexByte(name, '\\') >= 0 {
-		name, _ = jsontext.AppendUnquote(nil, quoted)
-	}
-	if i := indexOf(string(name)); i >= 0 {
-		return i, true
-	}
-	if len(name) < 3 || len(name) > 5 || !bytes.ContainsFunc(name, notLower) {
-		return -1, false
-	}
-	return slices.IndexFunc(registered, func(r string) bool { return strings.EqualFold(r, string(name)) }), false
-}
-
-// notLower reports whether r might fold to a lower case letter without being one.
-func notLower(r rune) bool { return 'A' <= r && r <= 'Z' || r >= utf8.RuneSelf }
-
-// stringLen returns the length of the string that text begins with.
-func stringLen(text []byte) int {
-	for i := 1; ; i++ {
-		i += bytes.IndexByte(text[i:], '"')
-		escapes := 0
-		for text[i-1-escapes] == '\\' {
-			escapes++
-		}
-		if escapes%2 == 0 {
-			return i + 1
-		}
-	}
-}
-
-// valueLen returns the length of the value that text begins with.
-func valueLen(text []byte) int {
-	depth := 0
-	for i := 0; ; i++ {
-		switch text[i] {
-		case '"':
-			i += stringLen(text[i:]) - 1
-		case '{', '[':
-			depth++
-			continue
-		case '}', ']':
-			if depth == 0 {
-				return i // behind a number or literal
-			}
-			depth--
-		case ',', ':':
-			if depth == 0 {
-				return i
-			}
-			continue
-		default:
-			continue
-		}
-		if depth == 0 {
-			return i + 1
-		}
-	}
-}
-
-func wantOf(name string) string {
-	switch name {
-	case "exp", "nbf", "iat":
+// wantOf says which values claim c accepts.
+func wantOf(c jwt.Claim) string {
+	switch c {
+	case jwt.Exp, jwt.Nbf, jwt.Iat:
 		return "a number of seconds from 0 to 2^53, as time.Time.Unix returns it"
-	case "aud":
+	case jwt.Aud:
 		return "a string or an array of strings"
 	}
 	return "a string"
-}
-
-// fits reports whether value is of the type that the claim must have.
-func fits(name string, value jsontext.Value) bool {
-	switch name {
-	case "exp", "nbf", "iat":
-		if value.Kind() != '0' {
-			return false
-		}
-		_, ok := seconds(value)
-		return ok
-	case "aud":
-		return value.Kind() == '"' || value.Kind() == '[' && onlyStrings(value)
-	}
-	return value.Kind() == '"'
-}
-
-func onlyStrings(array jsontext.Value) bool {
-	d := jsontext.NewDecoder(bytes.NewReader(array))
-	d.ReadToken()
-	for d.PeekKind() == '"' {
-		d.ReadToken()
-	}
-	return d.PeekKind() == ']'
 }
