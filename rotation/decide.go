@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -23,7 +24,7 @@ type scene struct {
 // A minting is a record that is to be sealed.
 type minting struct {
 	ring.Record
-	material *material
+	material *seal.Material
 }
 
 // A proposal is a change before it is sealed.
@@ -84,7 +85,7 @@ func (s *scene) announced(p *proposal, kid string, timing *ring.Policy) {
 
 // create decides about the first ring of a tenant: one key that signs now, and one
 // that is pending.
-func (s *scene) create(policy ring.Policy, made func() (*material, error)) (*proposal, error) {
+func (s *scene) create(policy ring.Policy, made func() (*seal.Material, error)) (*proposal, error) {
 	if !s.held.vacant() {
 		return nil, s.refuse("", "it has a ring already", time.Time{})
 	}
@@ -106,15 +107,15 @@ func (s *scene) create(policy ring.Policy, made func() (*material, error)) (*pro
 const signPeriods = 3
 
 // mint adds a new key to p.
-func (s *scene) mint(p *proposal, policy ring.Policy, seq int, activate time.Time, made func() (*material, error)) error {
+func (s *scene) mint(p *proposal, policy ring.Policy, seq int, activate time.Time, made func() (*seal.Material, error)) error {
 	m, err := made()
 	if err != nil {
 		return err
 	}
-	if m.alg != policy.Algorithm {
-		return &ring.Error{Text: fmt.Sprintf("material for %s, the policy has %s", m.alg, policy.Algorithm)}
+	if m.Algorithm != policy.Algorithm {
+		return &ring.Error{Text: fmt.Sprintf("material for %s, the policy has %s", m.Algorithm, policy.Algorithm)}
 	}
-	r := ring.Record{Tenant: s.tenant, KID: m.kid, Seq: seq, Algorithm: policy.Algorithm, Created: s.created(p), ActivateAt: activate,
+	r := ring.Record{Tenant: s.tenant, KID: m.KID, Seq: seq, Algorithm: policy.Algorithm, Created: s.created(p), ActivateAt: activate,
 		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Timing: policy}
 	p.minted = append(p.minted, minting{r, m})
 	p.kid, p.seq, p.head = r.KID, seq, seq
@@ -144,7 +145,7 @@ func (h *held) due(now time.Time) bool {
 
 // mintNext decides about the next key: under policy, to sign after last, or, if
 // that is nil, as soon as it may.
-func (s *scene) mintNext(p *proposal, policy ring.Policy, last *ring.PlannedKey, made func() (*material, error)) error {
+func (s *scene) mintNext(p *proposal, policy ring.Policy, last *ring.PlannedKey, made func() (*seal.Material, error)) error {
 	if from := s.mintFrom(); s.now.Before(from) {
 		return s.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
 	}
@@ -152,7 +153,7 @@ func (s *scene) mintNext(p *proposal, policy ring.Policy, last *ring.PlannedKey,
 }
 
 // mintAfter is mintNext, however soon after the last.
-func (s *scene) mintAfter(p *proposal, policy ring.Policy, last *ring.PlannedKey, made func() (*material, error)) error {
+func (s *scene) mintAfter(p *proposal, policy ring.Policy, last *ring.PlannedKey, made func() (*seal.Material, error)) error {
 	propagation := max(policy.Propagation, s.policy().Propagation)
 	soonest := s.now.Add(propagation + 2*policy.ClockSkew)
 	activate, latest := soonest, s.now
@@ -179,7 +180,7 @@ func (s *scene) mintFrom() time.Time {
 }
 
 // mintDue is what a rotator does by itself. It is nil if there is nothing to do.
-func (s *scene) mintDue(made func() (*material, error)) (*proposal, error) {
+func (s *scene) mintDue(made func() (*seal.Material, error)) (*proposal, error) {
 	if !s.held.due(s.now) || s.now.Before(s.mintFrom()) {
 		return nil, nil
 	}
@@ -209,7 +210,7 @@ func (s *scene) lastInOrder() *ring.PlannedKey {
 }
 
 // setPolicy mints the next key under another policy, whether or not one is pending.
-func (s *scene) setPolicy(policy ring.Policy, made func() (*material, error)) (*proposal, error) {
+func (s *scene) setPolicy(policy ring.Policy, made func() (*seal.Material, error)) (*proposal, error) {
 	if err := s.ring(); err != nil {
 		return nil, err
 	}
@@ -298,7 +299,7 @@ func (s *scene) room(minted *ring.Policy) error {
 	n := 0
 	for i := range s.held.plan.InOrder {
 		k := &s.held.plan.InOrder[i]
-		_, public := s.held.recordOf(k).key.Public()
+		_, public := s.held.recordOf(k).Key.Public()
 		if !public || !k.Published(s.now) {
 			continue
 		}
@@ -359,7 +360,7 @@ func (s *scene) makeSign(p *proposal, k *ring.PlannedKey, force bool) {
 
 // rotate decides about making the next pending key sign now, and minting another.
 // Without one that is pending it mints.
-func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, error) {
+func (s *scene) rotate(force bool, made func() (*seal.Material, error)) (*proposal, error) {
 	if err := s.ring(); err != nil {
 		return nil, err
 	}
@@ -387,7 +388,7 @@ func (s *scene) rotate(force bool, made func() (*material, error)) (*proposal, e
 }
 
 // revoke decides about kid's revocation. It returns nil if it was revoked already.
-func (s *scene) revoke(kid string, force bool, made func() (*material, error)) (*proposal, error) {
+func (s *scene) revoke(kid string, force bool, made func() (*seal.Material, error)) (*proposal, error) {
 	if err := s.ring(); err != nil {
 		return nil, err
 	}
@@ -410,7 +411,7 @@ func (s *scene) revoke(kid string, force bool, made func() (*material, error)) (
 }
 
 // succeed adds to p who signs after kid, which is being revoked.
-func (s *scene) succeed(p *proposal, kid string, force bool, made func() (*material, error)) error {
+func (s *scene) succeed(p *proposal, kid string, force bool, made func() (*seal.Material, error)) error {
 	pending, t := s.held.plan.Pending(s.now), s.policy()
 	until := moment(s.now.Add(s.known(t)))
 	switch {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -42,7 +43,7 @@ func ringOf(facts []factAt, records ...ring.Record) *held {
 		h.facts.Add(f.kind, f.kid, sec(f.at))
 	}
 	for _, r := range records {
-		h.records = append(h.records, &heldRecord{openedRecord: openedRecord{Record: r}})
+		h.records = append(h.records, &heldRecord{OpenedRecord: seal.OpenedRecord{Record: r}})
 	}
 	return h.planned()
 }
@@ -93,7 +94,7 @@ func sceneOf(h *held, now float64) *scene {
 	return &scene{tenant: "acme", now: sec(now), deadline: roundDeadline, held: h}
 }
 
-func newSecret() (*material, error) { return newMaterial(keystore.HS256) }
+func newSecret() (*seal.Material, error) { return seal.NewMaterial(keystore.HS256) }
 
 // No key is minted sooner than F + S, 11s, after the last: they become known one by one.
 func TestMintIsNotTooEarly(t *testing.T) {
@@ -171,7 +172,7 @@ func TestWhatIsCollected(t *testing.T) {
 
 // With a key goes all that is known of it, but that it was revoked.
 func TestACollectionLeavesRevocations(t *testing.T) {
-	keks, err := NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	keks, err := seal.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func TestACollectionLeavesRevocations(t *testing.T) {
 	if slices.Sort(c.Delete); err != nil || !slices.Equal(c.Delete, want) {
 		t.Errorf("it deletes %q, want %q: %v", c.Delete, want, err)
 	}
-	if _, ok := c.Set[fieldGone]; !ok || len(c.Set) != 1 || c.If != "digest" {
+	if _, ok := c.Set[seal.FieldGone]; !ok || len(c.Set) != 1 || c.If != "digest" {
 		t.Errorf("it sets %d fields, gone among them: %v; if %q", len(c.Set), ok, c.If)
 	}
 }

@@ -2,9 +2,12 @@ package rotation
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/internal/token"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -21,12 +24,16 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 		return keystore.ID{}, nil, err
 	}
 	h := r.k.ring(tenant).state.Load()
-	rec, err := h.opened(r.k.cfg.KEKs, h.find(p.kid))
+	rec, err := h.opened(r.k.cfg.KEKs.sealing(), h.find(p.kid))
+	if err != nil {
+		return keystore.ID{}, nil, err
+	}
+	key, err := token.NewKey(rec.TokenID(), rec.Algorithm, rec.Private(), "JWT")
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
 	return keystore.ID{Tenant: tenant, KID: p.kid}, func(msg []byte) []byte {
-		sig, err := rec.sign(msg)
+		sig, err := key.Sign(msg)
 		if err != nil {
 			panic(err)
 		}
@@ -42,19 +49,23 @@ func (k *Keyring) Reload(ctx context.Context, tenant string) error {
 // Rewrap rewraps the tenant keys among fields.
 func Rewrap(keks *KEKs, tenant string, fields map[string][]byte) {
 	for f, v := range fields {
-		if len(f) > 3 && f[:3] == "tk:" {
-			b, err := rewrapTenantKey(keks, tenant, f[3:], v)
-			if err != nil {
-				panic(err)
-			}
-			fields[f] = b
+		id, ok := strings.CutPrefix(f, seal.PrefixKey)
+		if !ok {
+			continue
+		}
+		tk, err := seal.OpenTenantKey(keks.sealing(), tenant, id, v)
+		if err != nil {
+			panic(err)
+		}
+		if fields[f], err = tk.Seal(keks.sealing(), tenant); err != nil {
+			panic(err)
 		}
 	}
 }
 
 // SealDead seals that a ring was destroyed.
 func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
-	b, err := sealFact(keks, tenant, ring.FactDestroyed, "", at)
+	b, err := seal.SealFact(keks.sealing(), tenant, ring.FactDestroyed, "", at)
 	if err != nil {
 		panic(err)
 	}

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -33,7 +33,7 @@ type held struct {
 	records    []*heldRecord // by kid
 	facts      ring.Facts
 	tenantKeys []sealedTenantKey
-	published  []publication
+	published  []seal.Publication
 	litter     []string // kids that are gone, and in the store again
 	plan       *ring.Plan
 }
@@ -41,7 +41,7 @@ type held struct {
 // A heldRecord is a record with its key, and as it was sealed. One is made for a
 // record once, so that its key stays the same.
 type heldRecord struct {
-	openedRecord
+	seal.OpenedRecord
 	blob []byte
 	only []*keystore.Key // for Lookup
 }
@@ -51,51 +51,32 @@ type sealedTenantKey struct {
 	blob []byte
 }
 
-// A publication is a "p:" field: not authenticated.
-type publication struct {
-	kid string
-	at  time.Time
-}
-
 // newHeld returns the fields of a ring as they were opened. Records that old holds
 // too are old's.
-func newHeld(old *held, fields map[string][]byte, opened *openedRing) *held {
-	h := &held{head: opened.head, facts: opened.facts}
-	for _, r := range opened.records {
-		blob := fields[prefixRecord+r.KID]
+func newHeld(old *held, fields map[string][]byte, opened *seal.OpenedRing) *held {
+	h := &held{head: opened.Head, facts: opened.Facts}
+	for _, r := range opened.Records {
+		blob := fields[seal.PrefixRecord+r.KID]
 		known := old.find(r.KID)
 		if known == nil {
-			known = &heldRecord{openedRecord: r, blob: bytes.Clone(blob), only: []*keystore.Key{r.key}}
-			known.public, known.sign = nil, nil // they are in the blob: see opened
+			known = &heldRecord{OpenedRecord: r, blob: bytes.Clone(blob), only: []*keystore.Key{r.Key}}
+			known.Public, known.Private = nil, nil // they are in the blob: see opened
 		}
 		h.records = append(h.records, known)
 	}
 	// What is byte for byte as it was is there, though its tenant key be lost or
 	// under another KEK.
 	for _, r := range old.all() {
-		if h.find(r.KID) == nil && h.facts.Dead.IsZero() && bytes.Equal(fields[prefixRecord+r.KID], r.blob) {
+		if h.find(r.KID) == nil && h.facts.Dead.IsZero() && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
 			h.records = append(h.records, r)
 		}
 	}
-	for id := range opened.tenantKeys {
-		h.tenantKeys = append(h.tenantKeys, sealedTenantKey{id, bytes.Clone(fields[prefixKey+id])})
+	for id := range opened.TenantKeys {
+		h.tenantKeys = append(h.tenantKeys, sealedTenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
 	}
 	slices.SortFunc(h.tenantKeys, func(a, b sealedTenantKey) int { return strings.Compare(a.id, b.id) })
-	h.published = publications(fields)
+	h.published = seal.Publications(fields)
 	return h.planned()
-}
-
-func publications(fields map[string][]byte) []publication {
-	var all []publication
-	for field, value := range fields {
-		kid, ok := strings.CutPrefix(field, prefixPublish)
-		ms, err := strconv.ParseInt(string(value), 10, 64)
-		if ok && err == nil && ms > 0 && ms < maxDate.UnixMilli() {
-			all = append(all, publication{kid, time.UnixMilli(ms).UTC()})
-		}
-	}
-	slices.SortFunc(all, func(a, b publication) int { return strings.Compare(a.kid, b.kid) })
-	return all
 }
 
 // planned makes the plan of h, without what is gone, and returns h.
@@ -160,8 +141,8 @@ func (h *held) tenantKey(id string) []byte {
 // publishedAt returns when the store says that kid was published, or zero.
 func (h *held) publishedAt(kid string) time.Time {
 	for _, p := range h.published {
-		if p.kid == kid {
-			return p.at
+		if p.KID == kid {
+			return p.At
 		}
 	}
 	return time.Time{}
@@ -169,12 +150,12 @@ func (h *held) publishedAt(kid string) time.Time {
 
 // opened opens a record again, for what signs with it. Few instances sign for all
 // tenants whose tokens they verify: so that is not held for each key.
-func (h *held) opened(keks *KEKs, r *heldRecord) (*openedRecord, error) {
-	tk, err := openTenantKey(keks, r.Tenant, r.tenantKey, h.tenantKey(r.tenantKey))
+func (h *held) opened(keks *seal.KEKs, r *heldRecord) (*seal.OpenedRecord, error) {
+	tk, err := seal.OpenTenantKey(keks, r.Tenant, r.TenantKey, h.tenantKey(r.TenantKey))
 	if err != nil {
 		return nil, err
 	}
-	return openRecord(map[string]*tenantKey{r.tenantKey: tk}, r.Tenant, r.KID, r.blob)
+	return seal.OpenRecord(map[string]*seal.TenantKey{r.TenantKey: tk}, r.Tenant, r.KID, r.blob)
 }
 
 // newest returns the newest record: its timing is the policy of the ring. It is
@@ -270,9 +251,9 @@ func (h *held) settle(old *held, complete time.Time) {
 	for _, r := range h.records {
 		switch _, revoked := h.facts.At(ring.FactRevoked, r.KID); {
 		case revoked || h.plan.Dead:
-			r.key.Withdraw()
+			r.Key.Withdraw()
 		default:
-			r.key.SetUntil(h.keyEnd(r, complete))
+			r.Key.SetUntil(h.keyEnd(r, complete))
 		}
 	}
 	if old == nil {
@@ -280,7 +261,7 @@ func (h *held) settle(old *held, complete time.Time) {
 	}
 	for _, r := range old.records {
 		if h.find(r.KID) != r {
-			r.key.Withdraw()
+			r.Key.Withdraw()
 		}
 	}
 }

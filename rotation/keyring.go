@@ -12,8 +12,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -94,7 +96,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
 	}
 	for _, tenant := range c.Tenants {
-		if !isText(tenant, 1, ring.MaxTenantBytes) {
+		if !isTenant(tenant) {
 			return c, &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 		}
 	}
@@ -274,7 +276,7 @@ func (k *Keyring) openedNone() error {
 	for _, r := range k.rings {
 		step := r.step.Load()
 		parts := (*ring.UnreadableError)(nil)
-		if !step.bad || errors.As(step.err, &parts) && !errors.Is(step.err, ErrWrongKEK) || r.state.Load().newest() != nil {
+		if !step.bad || errors.As(step.err, &parts) && !errors.Is(step.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
 			return nil
 		}
 		why = step.err
@@ -429,7 +431,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case h.plan.Dropped(planned, now):
 		return nil, k.missing(id, step, now)
-	case !rec.key.Usable(now):
+	case !rec.Key.Usable(now):
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
 	}
 	return rec.only, nil
@@ -439,8 +441,8 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
 	for _, r := range h.records {
-		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
-			keys = append(keys, r.key)
+		if r.NoKID && r.Algorithm == alg && r.Key.Usable(now) {
+			keys = append(keys, r.Key)
 		}
 	}
 	if len(keys) > keystore.MaxCandidates {
@@ -543,8 +545,8 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	for i := range h.plan.InOrder {
 		planned := &h.plan.InOrder[i]
 		rec := h.recordOf(planned)
-		if _, public := rec.key.Public(); public && planned.Published(now) {
-			keys = append(keys, rec.key)
+		if _, public := rec.Key.Public(); public && planned.Published(now) {
+			keys = append(keys, rec.Key)
 		}
 	}
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
@@ -669,7 +671,7 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 		t.Ring = h.plan.At(now)
 		t.Published = make(map[string]time.Time, len(h.published))
 		for _, p := range h.published {
-			t.Published[p.kid] = p.at
+			t.Published[p.KID] = p.At
 		}
 	}
 	return t, nil
@@ -722,4 +724,9 @@ func (k *Keyring) WaitReady(ctx context.Context) error {
 			return fmt.Errorf("rotation: not ready: %w (%w)", cannotTell(s.Err), ctx.Err())
 		}
 	}
+}
+
+// isTenant reports whether a tenant may have that name.
+func isTenant(name string) bool {
+	return name != "" && len(name) <= ring.MaxTenantBytes && utf8.ValidString(name)
 }

@@ -2,9 +2,9 @@ package rotation
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -107,7 +107,7 @@ func (m *merger) join() *held {
 	u.facts = u.facts.Prune(func(kid string) bool { return u.find(kid) != nil })
 	u.planned()
 	for _, tk := range m.mine.tenantKeys {
-		used := func(r *heldRecord) bool { return r.tenantKey == tk.id }
+		used := func(r *heldRecord) bool { return r.TenantKey == tk.id }
 		if u.tenantKey(tk.id) == nil && slices.ContainsFunc(u.records, used) {
 			u.tenantKeys = append(u.tenantKeys, tk)
 		}
@@ -140,7 +140,7 @@ func (m *merger) away(p *ring.Policy) bool {
 func (m *merger) missing() []*heldRecord {
 	var missing []*heldRecord
 	for _, r := range m.union.records {
-		field := prefixRecord + r.KID
+		field := seal.PrefixRecord + r.KID
 		if m.theirs.find(r.KID) == nil && (!m.garbled(field) || m.replaceable(field)) {
 			missing = append(missing, r)
 		}
@@ -150,7 +150,7 @@ func (m *merger) missing() []*heldRecord {
 
 // destroyed tells the store that the ring was destroyed, if it has lost that.
 func (m *merger) destroyed() *proposal {
-	if !m.theirs.facts.Dead.IsZero() || m.garbled(fieldDead) && !m.replaceable(fieldDead) {
+	if !m.theirs.facts.Dead.IsZero() || m.garbled(seal.FieldDead) && !m.replaceable(seal.FieldDead) {
 		return nil
 	}
 	return &proposal{op: ring.OpMerge, facts: []proposedFact{{ring.FactID{Kind: ring.FactDestroyed}, m.union.facts.Dead, -forever, forever}}}
@@ -281,11 +281,11 @@ func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
 			p.head = r.Seq
 		}
 	}
-	if m.garbled(fieldHead) {
+	if m.garbled(seal.FieldHead) {
 		p.head = max(p.head, healed.maxSeq())
 	}
 	for _, tk := range healed.tenantKeys {
-		if field := prefixKey + tk.id; m.theirs.tenantKey(tk.id) == nil && (!m.garbled(field) || m.replaceable(field)) {
+		if field := seal.PrefixKey + tk.id; m.theirs.tenantKey(tk.id) == nil && (!m.garbled(field) || m.replaceable(field)) {
 			p.tenantKeys = append(p.tenantKeys, tk)
 		}
 	}
@@ -293,11 +293,11 @@ func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
 		if theirs, ok := m.theirs.facts.At(id.Kind, id.KID); ok && theirs.Equal(at) {
 			continue
 		}
-		if field := factField(id.Kind, id.KID); !m.garbled(field) || m.replaceable(field) {
+		if field := seal.FactField(id.Kind, id.KID); !m.garbled(field) || m.replaceable(field) {
 			p.facts = append(p.facts, m.bounded(id, at))
 		}
 	}
-	if gone := healed.facts.CollectedUntil; gone.After(m.theirs.facts.CollectedUntil) && (!m.garbled(fieldGone) || m.replaceable(fieldGone)) {
+	if gone := healed.facts.CollectedUntil; gone.After(m.theirs.facts.CollectedUntil) && (!m.garbled(seal.FieldGone) || m.replaceable(seal.FieldGone)) {
 		p.facts = append(p.facts, m.bounded(ring.FactID{Kind: ring.FactCollected}, gone))
 	}
 	if p.head+len(p.merged)+len(p.tenantKeys)+len(p.facts) == 0 {
@@ -323,7 +323,7 @@ func (m *merger) garbled(field string) bool { return m.failed != nil && m.failed
 // replaceable reports whether we may write over a garbled field. What is under another
 // KEK, or of a newer keyturn, may be somebody's later word.
 func (m *merger) replaceable(field string) bool {
-	return slices.Contains(replaceable(m.failed), field)
+	return slices.Contains(seal.Replaceable(m.failed), field)
 }
 
 func (m *merger) window() time.Duration {
@@ -341,5 +341,3 @@ func (m *merger) skew() time.Duration {
 }
 
 const forever = 250 * 365 * 24 * time.Hour
-
-func decimal(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }

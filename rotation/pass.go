@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -156,7 +157,7 @@ func (p *pass) mark(b *bucket, reply *SyncReply) {
 	}
 	for _, tenant := range reply.Changed {
 		r := p.k.ring(tenant)
-		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isText(tenant, 1, ring.MaxTenantBytes) {
+		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
 			r = p.k.add(tenant)
 		}
 		if r != nil {
@@ -273,7 +274,7 @@ func (p *pass) absorb(r *tenantRing, s snapshot) error {
 // merger opens what the store has. A part of it that is not authentic is not news,
 // and not an absence either.
 func (p *pass) merger(r *tenantRing, s snapshot) (*merger, *ring.UnreadableError) {
-	opened, err := openRing(p.k.cfg.KEKs, r.tenant, s.Fields)
+	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	old := r.state.Load()
@@ -306,7 +307,7 @@ func (p *pass) install(r *tenantRing, h *held, digest string) {
 
 // write makes the repair. It reports false if the ring has to be read again.
 func (p *pass) write(r *tenantRing, m merge, digest string) (bool, error) {
-	c, err := m.change.seal(p.k.cfg.KEKs, r.tenant, digest, m.union, p.k.cfg.Instance)
+	c, err := m.change.seal(p.k.cfg.KEKs.sealing(), r.tenant, digest, m.union, p.k.cfg.Instance)
 	if err != nil {
 		return false, err
 	}

@@ -109,7 +109,7 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 		return false
 	}
 	rec := r.state.Load().find(id.KID)
-	return rec != nil && rec.key.Usable(now)
+	return rec != nil && rec.Key.Usable(now)
 }
 
 // absent says what it means that the key is not there.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -168,7 +169,7 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if snap.Err != nil {
 		return nil, inTenant(tenant, cannotTell(snap.Err))
 	}
-	opened, err := openRing(r.k.cfg.KEKs, tenant, snap.Fields)
+	opened, err := seal.OpenRing(r.k.cfg.KEKs.sealing(), tenant, snap.Fields)
 	if err != nil {
 		return nil, cannotTell(err)
 	}
@@ -197,7 +198,7 @@ func (r *Rotator) outOfStep(tr *tenantRing, anew bool) error {
 }
 
 func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {
-	c, err := p.seal(r.k.cfg.KEKs, s.tenant, s.digest, s.held, r.k.cfg.Instance)
+	c, err := p.seal(r.k.cfg.KEKs.sealing(), s.tenant, s.digest, s.held, r.k.cfg.Instance)
 	if err != nil {
 		return Result{}, err
 	}
@@ -224,17 +225,17 @@ func (r *Rotator) settle(ctx context.Context, tenant string, p *proposal) {
 
 // once makes the material of new keys, and keeps it: a change may be decided
 // several times, and an RSA key takes a second to make.
-func once(alg func() keystore.Algorithm) func() func() (*material, error) {
-	var kept []*material
-	return func() func() (*material, error) {
+func once(alg func() keystore.Algorithm) func() func() (*seal.Material, error) {
+	var kept []*seal.Material
+	return func() func() (*seal.Material, error) {
 		next := 0
-		return func() (*material, error) {
+		return func() (*seal.Material, error) {
 			want := alg()
-			if next < len(kept) && kept[next].alg == want {
+			if next < len(kept) && kept[next].Algorithm == want {
 				next++
 				return kept[next-1], nil
 			}
-			m, err := newMaterial(want)
+			m, err := seal.NewMaterial(want)
 			if err == nil {
 				kept = append(kept[:next], m)
 				next++
@@ -248,7 +249,7 @@ func once(alg func() keystore.Algorithm) func() func() (*material, error) {
 // pending. It refuses if there is one, and does not wait for doubt to end: that there
 // is to be none is the caller's word.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
-	if !isText(tenant, 1, ring.MaxTenantBytes) {
+	if !isTenant(tenant) {
 		return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
 	policy, err := r.policy(policy)
@@ -287,7 +288,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 }
 
 // minting returns the material of keys under the ring's own policy.
-func (r *Rotator) minting() (note func(*scene), made func() func() (*material, error)) {
+func (r *Rotator) minting() (note func(*scene), made func() func() (*seal.Material, error)) {
 	var alg keystore.Algorithm
 	note = func(s *scene) {
 		if n := s.held.newest(); n != nil {

@@ -198,11 +198,14 @@ func (s *Signer) withHeader(tenant string, h *held, r *heldRecord) (*token.Key, 
 	if last, ok := s.headed.Load(tenant); ok && last.(*headed).record == r {
 		return last.(*headed).key, nil
 	}
-	opened, err := h.opened(s.ring.cfg.KEKs, r)
+	opened, err := h.opened(s.ring.cfg.KEKs.sealing(), r)
 	if err != nil {
 		return nil, err
 	}
-	key := token.KeyOf(r.TokenID(), r.Algorithm, opened.sign, s.cfg.Type)
+	key, err := token.NewKey(r.TokenID(), r.Algorithm, opened.Private(), s.cfg.Type)
+	if err != nil {
+		return nil, err
+	}
 	s.headed.Store(tenant, &headed{r, key})
 	return key, nil
 }

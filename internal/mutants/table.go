@@ -108,8 +108,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/seal.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
-		tests: tests{here, "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
+		edits: []edit{{"rotation/internal/seal/seal.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
 		name:  "a key signs before it is confirmed",

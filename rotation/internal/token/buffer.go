@@ -148,7 +148,7 @@ func (b *Buffer) Sign(key *Key) (string, error) {
 	b.token = append(b.token[:0], key.header...)
 	b.token = append(b.token, '.')
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
-	sig, err := key.sign(b.token)
+	sig, err := key.Sign(b.token)
 	if err != nil {
 		return "", err
 	}

@@ -35,17 +35,15 @@ type Key struct {
 // NewKey returns a signing key whose tokens carry id.KID, or no kid if that is empty, and the
 // type typ. key is a []byte for HS*, else a [crypto.Signer].
 func NewKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*Key, error) {
-	sign, err := NewSign(id, alg, key)
+	sign, err := newSign(id, alg, key)
 	if err != nil {
 		return nil, err
 	}
-	return KeyOf(id, alg, sign, typ), nil
+	return &Key{ID: id, header: tokenHeader(id, alg, typ), sign: sign}, nil
 }
 
-// KeyOf returns a signing key of which sign signs alg.
-func KeyOf(id keystore.ID, alg keystore.Algorithm, sign func([]byte) ([]byte, error), typ string) *Key {
-	return &Key{ID: id, header: tokenHeader(id, alg, typ), sign: sign}
-}
+// Sign returns the signature of signed, as a JWS has it (RFC 7518, section 3).
+func (k *Key) Sign(signed []byte) ([]byte, error) { return k.sign(signed) }
 
 // tokenHeader returns the header of every token, in base64url.
 func tokenHeader(id keystore.ID, alg keystore.Algorithm, typ string) []byte {
@@ -57,8 +55,8 @@ func tokenHeader(id keystore.ID, alg keystore.Algorithm, typ string) []byte {
 	return base64.RawURLEncoding.AppendEncode(nil, h)
 }
 
-// NewSign returns what signs alg with key, which has to fit.
-func NewSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]byte, error), error) {
+// newSign returns what signs alg with key, which has to fit.
+func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]byte, error), error) {
 	switch k := key.(type) {
 	case crypto.Signer: // before []byte, which an ed25519.PrivateKey also is
 		if hollow(k) {

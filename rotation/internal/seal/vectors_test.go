@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -412,35 +412,35 @@ func TestVectors(t *testing.T) {
 	if err != nil || keks.IDs()[0] != v.KEK.ID {
 		t.Fatalf("KEK %v, %v", keks, err)
 	}
-	opened, err := openRing(keks, v.Tenant, v.ring(t))
+	opened, err := OpenRing(keks, v.Tenant, v.ring(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opened.head != 3 || len(opened.records) != len(v.Records) {
-		t.Errorf("head %d, %d records", opened.head, len(opened.records))
+	if opened.Head != 3 || len(opened.Records) != len(v.Records) {
+		t.Errorf("head %d, %d records", opened.Head, len(opened.Records))
 	}
 	ms := func(n uint64) time.Time { return time.UnixMilli(int64(n)).UTC() }
 	for _, want := range v.Records {
-		i := slices.IndexFunc(opened.records, func(r openedRecord) bool { return r.KID == want.KID })
+		i := slices.IndexFunc(opened.Records, func(r OpenedRecord) bool { return r.KID == want.KID })
 		if i < 0 {
 			t.Errorf("no record %q", want.KID)
 			continue
 		}
-		r := opened.records[i]
+		r := opened.Records[i]
 		d := func(i int) time.Duration { return time.Duration(want.Durations[i]) * time.Millisecond }
 		timing := ring.Policy{Algorithm: keystore.Algorithm(want.PolicyAlg), Every: d(0), Propagation: d(1), MaxTokenTTL: d(2), Leeway: d(3), ClockSkew: d(4),
 			Freshness: d(5), Dwell: d(6), SignFor: d(7), ReaderStaleness: d(8)}
 		wantRecord := ring.Record{Tenant: v.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
 			ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
-		if r.Record != wantRecord || hex.EncodeToString(r.public) != want.Public || r.tenantKey != v.Key.ID {
+		if r.Record != wantRecord || hex.EncodeToString(r.Public) != want.Public || r.TenantKey != v.Key.ID {
 			t.Errorf("record %+v\nwant   %+v", r.Record, wantRecord)
 		}
 		if err := timing.Validate(); err != nil {
 			t.Errorf("record %q: %v", want.KID, err)
 		}
 		if want.SignedText != "" {
-			sig, err := r.sign([]byte(want.SignedText))
-			if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !r.key.Verify([]byte(want.SignedText), sig) {
+			sig, err := signWith(&r, []byte(want.SignedText))
+			if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !r.Key.Verify([]byte(want.SignedText), sig) {
 				t.Errorf("record %q signs %x, %v, want %s", want.KID, sig, err, want.SignedBytes)
 			}
 		}
@@ -453,8 +453,8 @@ func TestVectors(t *testing.T) {
 		}
 		facts.Add(ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
 	}
-	if !opened.facts.Equal(facts) {
-		t.Errorf("facts %v, want %v", opened.facts, facts)
+	if !opened.Facts.Equal(facts) {
+		t.Errorf("facts %v, want %v", opened.Facts, facts)
 	}
 }
 
@@ -468,7 +468,7 @@ func TestVectorsRefused(t *testing.T) {
 	for _, tt := range v.Refused {
 		fields := v.ring(t)
 		fields[tt.Field] = unhex(t, tt.Value)
-		_, err := openRing(keks, v.Tenant, fields)
+		_, err := OpenRing(keks, v.Tenant, fields)
 		bad := new(ring.UnreadableError)
 		if !errors.As(err, &bad) || !errors.Is(bad.Failed[tt.Field], reasons[tt.Why]) || reasons[tt.Why] == nil {
 			t.Errorf("%s: %v, want %q refused as %s", tt.Name, err, tt.Field, tt.Why)
@@ -494,26 +494,26 @@ func TestVectorsAreWhatIsWritten(t *testing.T) {
 	}
 	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(t, v.Key.Key)))
 	resealed := make(map[string][]byte)
-	if resealed["tk:"+tk.id], err = tk.wrap(keks.list[0], v.Tenant); err != nil {
+	if resealed["tk:"+tk.ID], err = tk.wrap(keks.list[0], v.Tenant); err != nil {
 		t.Fatal(err)
 	}
-	opened, err := openRing(keks, v.Tenant, file)
+	opened, err := OpenRing(keks, v.Tenant, file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, r := range v.Records {
-		j := slices.IndexFunc(opened.records, func(o openedRecord) bool { return o.KID == r.KID })
-		m := &material{alg: keystore.Algorithm(r.Algorithm), kid: r.KID, secret: func() []byte { return unhex(t, r.Material) }}
+		j := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == r.KID })
+		m := &Material{Algorithm: keystore.Algorithm(r.Algorithm), KID: r.KID, secret: func() []byte { return unhex(t, r.Material) }}
 		if r.Public != "" {
 			m.public = unhex(t, r.Public)
 		}
-		blob := mustSeal(t, tk, opened.records[j].Record, m)
+		blob := mustSeal(t, tk, opened.Records[j].Record, m)
 		n := len(blob) - len(unhex(t, r.Material)) - 28
 		v.Records[i].Nonce = hex.EncodeToString(blob[n : n+12])
 		resealed["k:"+r.KID] = blob
 	}
 	for _, f := range v.Facts {
-		blob, err := sealFact(keks, v.Tenant, ring.FactKind(f.Kind[0]), f.KID, time.UnixMilli(int64(f.At)))
+		blob, err := SealFact(keks, v.Tenant, ring.FactKind(f.Kind[0]), f.KID, time.UnixMilli(int64(f.At)))
 		if err != nil {
 			t.Fatal(err)
 		}

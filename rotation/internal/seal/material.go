@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -16,7 +16,6 @@ import (
 
 	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/rotation/internal/token"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -26,18 +25,18 @@ import (
 // to make one, long before it signs.
 const rsaBits = 3072
 
-// A material is what a key is made of, before it is sealed. The secret part is in
+// A Material is what a key is made of, before it is sealed. The secret part is in
 // a closure.
-type material struct {
-	alg    keystore.Algorithm
-	kid    string        // what a generated key is called
-	public []byte        // SubjectPublicKeyInfo in DER; none for HS*
-	secret func() []byte // the secret of HS*, else PKCS #8 (RFC 5958) in DER
+type Material struct {
+	Algorithm keystore.Algorithm
+	KID       string        // what a generated key is called
+	public    []byte        // SubjectPublicKeyInfo in DER; none for HS*
+	secret    func() []byte // the secret of HS*, else PKCS #8 (RFC 5958) in DER
 }
 
-// newMaterial makes the material of a new key for alg: as many random bytes as the
+// NewMaterial makes the material of a new key for alg: as many random bytes as the
 // hash has for HS*, an RSA key of 3072 bits, or a key on the curve of alg.
-func newMaterial(alg keystore.Algorithm) (*material, error) {
+func NewMaterial(alg keystore.Algorithm) (*Material, error) {
 	for {
 		key, err := generate(alg)
 		if err != nil {
@@ -48,7 +47,7 @@ func newMaterial(alg keystore.Algorithm) (*material, error) {
 			return nil, err
 		}
 		// Every sixty-fourth kid would look like a flag where it is typed.
-		if !strings.HasPrefix(m.kid, "-") {
+		if !strings.HasPrefix(m.KID, "-") {
 			return m, nil
 		}
 	}
@@ -75,22 +74,29 @@ func generate(alg keystore.Algorithm) (any, error) {
 	return nil, &ring.Error{Text: fmt.Sprintf("unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())}
 }
 
-// newMaterialOf returns the material of a key that exists: a []byte for HS*, else
-// an *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey. It refuses what
-// [NewStaticSigner] refuses.
-func newMaterialOf(alg keystore.Algorithm, key any) (*material, error) {
-	if _, err := token.NewSign(keystore.ID{}, alg, key); err != nil {
-		return nil, err
-	}
+// newMaterialOf returns the material of a key that exists: a []byte for HS*, else an
+// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey that is not nil. It refuses keys that
+// [keystore.NewSecret] and [keystore.NewPublic] refuse.
+func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
 	if secret, ok := key.([]byte); ok {
+		if _, err := keystore.NewSecret(keystore.ID{}, alg, secret); err != nil {
+			return nil, err
+		}
 		secret = slices.Clone(secret)
-		return &material{alg: alg, kid: randomKID(), secret: func() []byte { return secret }}, nil
+		return &Material{Algorithm: alg, KID: randomKID(), secret: func() []byte { return secret }}, nil
+	}
+	signer, ok := key.(crypto.Signer)
+	if ed, is := key.(ed25519.PrivateKey); !ok || is && len(ed) != ed25519.PrivateKeySize {
+		return nil, &ring.Error{Text: fmt.Sprintf("a %T is not a private key for %s", key, alg)}
+	}
+	if _, err := keystore.NewPublic(keystore.ID{}, alg, signer.Public()); err != nil {
+		return nil, err
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, &ring.Error{Text: fmt.Sprintf("a %T does not give its private key away: it cannot be sealed", key)}
 	}
-	pub := key.(crypto.Signer).Public() // newSign has seen to it
+	pub := signer.Public()
 	public, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
 		return nil, &ring.Error{Text: fmt.Sprintf("unusable %T", pub)}
@@ -99,7 +105,7 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &material{alg: alg, kid: kid, public: public, secret: func() []byte { return private }}, nil
+	return &Material{Algorithm: alg, KID: kid, public: public, secret: func() []byte { return private }}, nil
 }
 
 // kidSize is the length of a random kid: 128 bits. It is never a hash of the
@@ -135,12 +141,12 @@ func checkKID(h header, pub crypto.PublicKey) error {
 // errMaterial says no more than that: what a parser says may quote what it read.
 var errMaterial = fmt.Errorf("%w: its key is not one for its algorithm", ErrMalformed)
 
-// openMaterial returns the key of a record, to verify and to sign with. The
-// record has been authenticated.
-func openMaterial(h header, secret []byte) (key *keystore.Key, sign func([]byte) ([]byte, error), err error) {
+// openMaterial returns the key of a record to verify with, and what signs: a []byte for HS*, else a
+// [crypto.Signer]. The record has been authenticated.
+func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err error) {
 	id := keystore.ID{Tenant: h.Tenant, KID: h.KID}
 	var pub crypto.PublicKey
-	var private any = secret
+	private = secret
 	if h.Algorithm.Symmetric() {
 		if len(h.public) > 0 {
 			return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
@@ -155,13 +161,10 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, sign func([]byte)
 	if err != nil {
 		return nil, nil, errMaterial
 	}
-	if sign, err = token.NewSign(id, h.Algorithm, private); err != nil {
-		return nil, nil, errMaterial
-	}
 	if err := checkKID(h, pub); err != nil {
 		return nil, nil, err
 	}
-	return key, sign, nil
+	return key, private, nil
 }
 
 // parsePair reads a key's two parts, which belong together.

@@ -1,8 +1,7 @@
-package rotation
+package seal
 
 import (
 	"bytes"
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -101,29 +100,6 @@ func NewKEKs(keys ...[]byte) (*KEKs, error) {
 		return nil, &ring.Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
-}
-
-// An Unwrapper opens KEKs that are kept sealed: a key management service, or an
-// HSM. It is asked when a process starts, and never again, so that whoever can
-// reach the store goes on while the service is away.
-type Unwrapper interface {
-	// Unwrap returns the 32 bytes of a KEK that wrapped holds. Any error is
-	// final: the process must not start without its KEKs.
-	Unwrap(ctx context.Context, wrapped []byte) ([]byte, error)
-}
-
-// UnwrapKEKs returns the KEKs that u finds in wrapped, the primary first. Its
-// error wraps that of u.
-func UnwrapKEKs(ctx context.Context, u Unwrapper, wrapped ...[]byte) (*KEKs, error) {
-	keys := make([][]byte, len(wrapped))
-	for i, w := range wrapped {
-		key, err := u.Unwrap(ctx, w)
-		if err != nil {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK %d cannot be unwrapped", i+1), Err: err}
-		}
-		keys[i] = key
-	}
-	return NewKEKs(keys...)
 }
 
 // InsecurePlaintext returns KEKs whose only key is published in docs/formats.md:

@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -21,39 +21,44 @@ import (
 
 const tenantKeySize = 32
 
-// A tenantKey seals the material of a tenant's records, and is itself wrapped by
+// A TenantKey seals the material of a tenant's records, and is itself wrapped by
 // a KEK: so a new KEK rewraps one small blob a tenant, and no record changes. It is
 // in a closure, and not expanded, since thousands may be at rest.
-type tenantKey struct {
-	id   string // 16 hexadecimal digits, at random
+type TenantKey struct {
+	ID   string // 16 hexadecimal digits, at random
 	aead func() (cipher.AEAD, error)
 	wrap func(under *kek, tenant string) ([]byte, error)
 }
 
-// newTenantKey makes a tenant key, and returns it with what to store of it.
-func newTenantKey(keks *KEKs, tenant string) (*tenantKey, []byte, error) {
+// NewTenantKey makes a tenant key, and returns it with what to store of it.
+func NewTenantKey(keks *KEKs, tenant string) (*TenantKey, []byte, error) {
 	if !isText(tenant, 1, ring.MaxTenantBytes) {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
-	}
-	primary, err := keks.primary()
-	if err != nil {
-		return nil, nil, err
 	}
 	var id [tenantKeyIDSize]byte
 	var key [tenantKeySize]byte
 	rand.Read(id[:]) // never fails
 	rand.Read(key[:])
 	tk := makeTenantKey(hex.EncodeToString(id[:]), key)
-	blob, err := tk.wrap(primary, tenant)
+	blob, err := tk.Seal(keks, tenant)
 	if err != nil {
 		return nil, nil, err
 	}
 	return tk, blob, nil
 }
 
-func makeTenantKey(id string, key [tenantKeySize]byte) *tenantKey {
-	return &tenantKey{
-		id:   id,
+// Seal returns what to store of the key for tenant, under the primary KEK.
+func (tk *TenantKey) Seal(keks *KEKs, tenant string) ([]byte, error) {
+	primary, err := keks.primary()
+	if err != nil {
+		return nil, err
+	}
+	return tk.wrap(primary, tenant)
+}
+
+func makeTenantKey(id string, key [tenantKeySize]byte) *TenantKey {
+	return &TenantKey{
+		ID:   id,
 		aead: func() (cipher.AEAD, error) { return newAEAD(key[:]) },
 		wrap: func(under *kek, tenant string) ([]byte, error) {
 			aead, err := under.aead()
@@ -66,8 +71,8 @@ func makeTenantKey(id string, key [tenantKeySize]byte) *tenantKey {
 	}
 }
 
-// openTenantKey opens what the store has under the id for tenant.
-func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, error) {
+// OpenTenantKey opens what the store has under the id for tenant.
+func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, error) {
 	sealed, n, err := readSealedKey(blob)
 	if err != nil {
 		return nil, err
@@ -90,27 +95,10 @@ func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, erro
 	return makeTenantKey(id, [tenantKeySize]byte(key)), nil
 }
 
-// rewrapTenantKey returns what to store of a tenant key under the primary KEK. It
-// is blob itself if that is what it is under.
-func rewrapTenantKey(keks *KEKs, tenant, id string, blob []byte) ([]byte, error) {
-	tk, err := openTenantKey(keks, tenant, id, blob)
-	if err != nil {
-		return nil, err
-	}
-	primary, err := keks.primary()
-	if err != nil {
-		return nil, err
-	}
-	if sealed, _, err := readSealedKey(blob); err != nil || sealed.kek == primary.name() {
-		return blob, err
-	}
-	return tk.wrap(primary, tenant)
-}
-
-// sealRecord returns what to store of a record that is being minted. Its policy
+// SealRecord returns what to store of a record that is being minted. Its policy
 // must be complete and hold, and the material must be that of its algorithm, and
 // for a generated key of its kid.
-func sealRecord(tk *tenantKey, r ring.Record, m *material) ([]byte, error) {
+func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
 	if err := checkRecord(r); err != nil {
 		return nil, err
 	}
@@ -120,10 +108,10 @@ func sealRecord(tk *tenantKey, r ring.Record, m *material) ([]byte, error) {
 	if err := r.Timing.Validate(); err != nil {
 		return nil, err
 	}
-	if m == nil || m.alg != r.Algorithm {
+	if m == nil || m.Algorithm != r.Algorithm {
 		return nil, &ring.Error{Text: fmt.Sprintf("no material for %s", r.Algorithm)}
 	}
-	h := header{Record: r, tenantKey: tk.id, public: m.public}
+	h := header{Record: r, tenantKey: tk.ID, public: m.public}
 	secret := m.secret()
 	if len(secret) > maxMaterial || len(m.public) > maxPublic {
 		return nil, &ring.Error{Text: fmt.Sprintf("a key of %d bytes: want at most %d", len(secret), maxMaterial)}
@@ -140,19 +128,20 @@ func sealRecord(tk *tenantKey, r ring.Record, m *material) ([]byte, error) {
 	return append(open, aead.Seal(nil, nil, secret, open)...), nil
 }
 
-// An openedRecord is a record that has been authenticated, with its key. It
+// An OpenedRecord is a record that has been authenticated, with its key. It
 // holds no material but in closures.
-type openedRecord struct {
+type OpenedRecord struct {
 	ring.Record
-	tenantKey string // the id of the one that it is sealed under
-	public    []byte
+	TenantKey string // the id of the one that it is sealed under
+	Public    []byte
 
-	key  *keystore.Key // its ID has the record's kid, even if its tokens have none
-	sign func(signed []byte) ([]byte, error)
+	Key *keystore.Key // its ID has the record's kid, even if its tokens have none
+	// Private returns what signs: a []byte for HS*, else a [crypto.Signer].
+	Private func() any
 }
 
-// openRecord opens what the store has for tenant and kid.
-func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*openedRecord, error) {
+// OpenRecord opens what the store has for tenant and kid.
+func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*OpenedRecord, error) {
 	h, n, err := readHeader(blob)
 	if err != nil {
 		return nil, err
@@ -175,17 +164,19 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 	if err != nil {
 		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed"}
 	}
-	r := &openedRecord{Record: h.Record, tenantKey: h.tenantKey, public: bytes.Clone(h.public)}
-	if r.key, r.sign, err = openMaterial(h, secret); err != nil {
+	r := &OpenedRecord{Record: h.Record, TenantKey: h.tenantKey, Public: bytes.Clone(h.public)}
+	key, private, err := openMaterial(h, secret)
+	if err != nil {
 		return nil, err
 	}
+	r.Key, r.Private = key, func() any { return private }
 	return r, nil
 }
 
-// sealFact returns what to store of a fact. That is not secret, and so in the
+// SealFact returns what to store of a fact. That is not secret, and so in the
 // open; its MAC is under a key from the KEK, since it has to outlive the tenant
 // keys.
-func sealFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, at time.Time) ([]byte, error) {
+func SealFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, at time.Time) ([]byte, error) {
 	if err := checkFact(tenant, kind, kid); err != nil {
 		return nil, err
 	}
@@ -236,44 +227,44 @@ func checkFact(tenant string, kind ring.FactKind, kid string) error {
 
 // Names of fields in the hash of a ring. A fact has its kind for a prefix.
 const (
-	fieldHead      = "head"
-	fieldDead      = "dead"
-	fieldGone      = "gone"
-	prefixRecord   = "k:"
-	prefixKey      = "tk:"
-	prefixPublish  = "p:" // when a record was published, in the open: not for us
+	FieldHead      = "head"
+	FieldDead      = "dead"
+	FieldGone      = "gone"
+	PrefixRecord   = "k:"
+	PrefixKey      = "tk:"
+	PrefixPublish  = "p:" // when a record was published, in the open: not for us
 	prefixOptional = "_"  // what newer ones may add, and older ones may ignore
 )
 
-// factField returns the name of the field that holds a fact.
-func factField(kind ring.FactKind, kid string) string {
+// FactField returns the name of the field that holds a fact.
+func FactField(kind ring.FactKind, kid string) string {
 	switch kind {
 	case ring.FactDestroyed:
-		return fieldDead
+		return FieldDead
 	case ring.FactCollected:
-		return fieldGone
+		return FieldGone
 	}
 	return string(rune(kind)) + ":" + kid
 }
 
-// An openedRing is all of a tenant's hash that is authentic.
-type openedRing struct {
-	head       int            // the newest seq, unauthenticated; 0 if there is none
-	records    []openedRecord // by kid
-	facts      ring.Facts
-	tenantKeys map[string]*tenantKey // by id
+// An OpenedRing is all of a tenant's hash that is authentic.
+type OpenedRing struct {
+	Head       int            // the newest seq, unauthenticated; 0 if there is none
+	Records    []OpenedRecord // by kid
+	Facts      ring.Facts
+	TenantKeys map[string]*TenantKey // by id
 }
 
 // all returns the records without their keys, as [View] takes them.
-func (r *openedRing) all() []ring.Record {
-	records := make([]ring.Record, len(r.records))
-	for i := range r.records {
-		records[i] = r.records[i].Record
+func (r *OpenedRing) all() []ring.Record {
+	records := make([]ring.Record, len(r.Records))
+	for i := range r.Records {
+		records[i] = r.Records[i].Record
 	}
 	return records
 }
 
-// openRing opens the fields of tenant's hash.
+// OpenRing opens the fields of tenant's hash.
 //
 // If any of them cannot be opened it returns a *RingError beside the ring. The
 // ring then holds what is authentic, and that is news: a revocation in it counts,
@@ -283,18 +274,18 @@ func (r *openedRing) all() []ring.Record {
 // no good sync, mints nothing, and finds no key missing.
 //
 // Missing fields are not noticed here: that takes a copy to compare with.
-func openRing(keks *KEKs, tenant string, fields map[string][]byte) (*openedRing, error) {
+func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing, error) {
 	o := ringOpener{
 		keks: keks, tenant: tenant, fields: fields,
-		opened: &openedRing{tenantKeys: make(map[string]*tenantKey)},
+		opened: &OpenedRing{TenantKeys: make(map[string]*TenantKey)},
 		failed: make(map[string]error),
 	}
 	// What the others depend on comes first.
 	turn := func(field string) int {
 		switch {
-		case field == fieldDead:
+		case field == FieldDead:
 			return 0
-		case strings.HasPrefix(field, prefixKey):
+		case strings.HasPrefix(field, PrefixKey):
 			return 1
 		}
 		return 2
@@ -317,7 +308,7 @@ type ringOpener struct {
 	keks   *KEKs
 	tenant string
 	fields map[string][]byte
-	opened *openedRing
+	opened *OpenedRing
 	failed map[string]error
 }
 
@@ -325,27 +316,27 @@ func (o *ringOpener) open(field string) error {
 	value := o.fields[field]
 	prefix, name, cut := strings.Cut(field, ":")
 	switch {
-	case strings.HasPrefix(field, prefixOptional), strings.HasPrefix(field, prefixPublish):
+	case strings.HasPrefix(field, prefixOptional), strings.HasPrefix(field, PrefixPublish):
 		return nil
-	case field == fieldHead:
+	case field == FieldHead:
 		return o.openHead(value)
-	case field == fieldDead:
+	case field == FieldDead:
 		at, err := openFact(o.keks, o.tenant, ring.FactDestroyed, "", value)
 		if err == nil {
-			o.opened.facts.Kill(at)
+			o.opened.Facts.Kill(at)
 		}
 		return err
-	case field == fieldGone:
+	case field == FieldGone:
 		at, err := openFact(o.keks, o.tenant, ring.FactCollected, "", value)
 		if err == nil {
-			o.opened.facts.Collect(at)
+			o.opened.Facts.Collect(at)
 		}
 		return err
-	case !o.opened.facts.Dead.IsZero() && (prefix+":" == prefixKey || prefix+":" == prefixRecord):
+	case !o.opened.Facts.Dead.IsZero() && (prefix+":" == PrefixKey || prefix+":" == PrefixRecord):
 		return nil // nothing is left of a ring that was destroyed, but its facts
-	case cut && prefix+":" == prefixKey:
+	case cut && prefix+":" == PrefixKey:
 		return o.openTenantKey(name, value)
-	case cut && prefix+":" == prefixRecord:
+	case cut && prefix+":" == PrefixRecord:
 		return o.openRecord(name, value)
 	case cut && len(prefix) == 1 && ring.FactKind(prefix[0]).Known():
 		return o.openFact(ring.FactKind(prefix[0]), name, value)
@@ -359,7 +350,7 @@ func (o *ringOpener) openHead(value []byte) error {
 	if err != nil || head < 1 || head > maxSeq || strconv.Itoa(head) != string(value) {
 		return &ring.Error{Kind: ErrMalformed, Text: "no seq"}
 	}
-	o.opened.head = head
+	o.opened.Head = head
 	return nil
 }
 
@@ -367,25 +358,25 @@ func (o *ringOpener) openTenantKey(id string, value []byte) error {
 	if !isTenantKeyID(id) {
 		return &ring.Error{Kind: ErrMalformed, Text: "no id of a tenant key"}
 	}
-	tk, err := openTenantKey(o.keks, o.tenant, id, value)
+	tk, err := OpenTenantKey(o.keks, o.tenant, id, value)
 	if err != nil {
 		return err
 	}
-	o.opened.tenantKeys[id] = tk
+	o.opened.TenantKeys[id] = tk
 	return nil
 }
 
 func (o *ringOpener) openRecord(kid string, value []byte) error {
-	r, err := openRecord(o.opened.tenantKeys, o.tenant, kid, value)
+	r, err := OpenRecord(o.opened.TenantKeys, o.tenant, kid, value)
 	if err == nil {
-		o.opened.records = append(o.opened.records, *r)
+		o.opened.Records = append(o.opened.Records, *r)
 		return nil
 	}
 	h, _, malformed := readHeader(value)
 	if malformed != nil {
 		return err
 	}
-	if cause, ok := o.failed[prefixKey+h.tenantKey]; ok {
+	if cause, ok := o.failed[PrefixKey+h.tenantKey]; ok {
 		return fmt.Errorf("its tenant key cannot be opened: %w", cause)
 	}
 	return err
@@ -394,15 +385,15 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) error {
 	at, err := openFact(o.keks, o.tenant, kind, kid, value)
 	if err == nil {
-		o.opened.facts.Add(kind, kid, at)
+		o.opened.Facts.Add(kind, kid, at)
 	}
 	return err
 }
 
-// replaceable returns the fields that whoever holds an authentic one may put back.
+// Replaceable returns the fields that whoever holds an authentic one may put back.
 // What is under another KEK, or of a newer keyturn, may be somebody's later word, and
 // undecryptable is not absent.
-func replaceable(e *ring.UnreadableError) []string {
+func Replaceable(e *ring.UnreadableError) []string {
 	var fields []string
 	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {
 		err := e.Failed[field]
@@ -412,3 +403,6 @@ func replaceable(e *ring.UnreadableError) []string {
 	}
 	return fields
 }
+
+// SealHead returns what to store of the newest seq: in the open.
+func SealHead(seq int) []byte { return strconv.AppendInt(nil, int64(seq), 10) }

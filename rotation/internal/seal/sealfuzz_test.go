@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ func oneReason(err error) bool {
 func FuzzOpenRecord(f *testing.F) {
 	v := readVectors(f)
 	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(f, v.Key.Key)))
-	keys := map[string]*tenantKey{tk.id: tk}
+	keys := map[string]*TenantKey{tk.ID: tk}
 	for _, r := range v.Records {
 		blob := v.ring(f)["k:"+r.KID]
 		material := unhex(f, r.Material)
@@ -51,7 +51,7 @@ func FuzzOpenRecord(f *testing.F) {
 		if !bytes.Equal(h.append(nil), blob[:n]) {
 			t.Errorf("read from %x, written as %x", blob[:n], h.append(nil))
 		}
-		if h.tenantKey != tk.id {
+		if h.tenantKey != tk.ID {
 			return
 		}
 		aead, err := tk.aead()
@@ -62,16 +62,16 @@ func FuzzOpenRecord(f *testing.F) {
 	})
 }
 
-func checkRecordBlob(t *testing.T, keys map[string]*tenantKey, tenant, kid string, blob []byte) {
+func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid string, blob []byte) {
 	t.Helper()
-	r, err := openRecord(keys, tenant, kid, blob)
+	r, err := OpenRecord(keys, tenant, kid, blob)
 	if err != nil {
 		if r != nil || !oneReason(err) {
 			t.Errorf("openRecord = %v, %v", r, err)
 		}
 		return
 	}
-	h := header{Record: r.Record, tenantKey: r.tenantKey, public: r.public}
+	h := header{Record: r.Record, tenantKey: r.TenantKey, public: r.Public}
 	if !bytes.HasPrefix(blob, h.append(nil)) || r.Tenant != tenant || r.KID != kid {
 		t.Errorf("opened %+v from %x", r.Record, blob)
 	}
@@ -79,11 +79,11 @@ func checkRecordBlob(t *testing.T, keys map[string]*tenantKey, tenant, kid strin
 		if elsewhere == [2]string{tenant, kid} {
 			continue
 		}
-		if _, err := openRecord(keys, elsewhere[0], elsewhere[1], blob); !errors.Is(err, ErrTampered) {
+		if _, err := OpenRecord(keys, elsewhere[0], elsewhere[1], blob); !errors.Is(err, ErrTampered) {
 			t.Errorf("%q opens as %q: %v", [2]string{tenant, kid}, elsewhere, err)
 		}
 	}
-	if sig, err := r.sign([]byte("x")); err != nil || !r.key.Verify([]byte("x"), sig) {
+	if sig, err := signWith(r, []byte("x")); err != nil || !r.Key.Verify([]byte("x"), sig) {
 		t.Errorf("it does not verify what it signs: %v", err)
 	}
 	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
@@ -116,7 +116,7 @@ func FuzzOpenFact(f *testing.F) {
 		if err != nil || !sealed.at.Equal(at) || !bytes.Equal(slices.Concat(sealed.append(nil), mac), blob) {
 			t.Errorf("%x is read as %+v, %v", blob, sealed, err)
 		}
-		if again, err := sealFact(keks, tenant, kind, kid, at); err != nil || sealed.kek.id == v.KEK.ID && !bytes.Equal(again, blob) {
+		if again, err := SealFact(keks, tenant, kind, kid, at); err != nil || sealed.kek.id == v.KEK.ID && !bytes.Equal(again, blob) {
 			t.Errorf("%x is sealed again as %x, %v", blob, again, err)
 		}
 		for _, other := range append(slices.Clone(ring.FactKinds()), ring.FactDestroyed, ring.FactCollected) {
@@ -150,7 +150,7 @@ func FuzzOpenRing(f *testing.F) {
 		f.Fatal(err)
 	}
 	whole := v.ring(f)
-	opened, err := openRing(keks, v.Tenant, whole)
+	opened, err := OpenRing(keks, v.Tenant, whole)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func FuzzOpenRing(f *testing.F) {
 		delete(fields, names[int(remove)%len(names)])
 		fields[field1], fields[field2] = value1, value2
 
-		got, err := openRing(keks, v.Tenant, fields)
+		got, err := OpenRing(keks, v.Tenant, fields)
 		bad := new(ring.UnreadableError)
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("openRing = %v", err)
@@ -175,26 +175,26 @@ func FuzzOpenRing(f *testing.F) {
 			if !oneReason(cause) {
 				t.Errorf("%q: %v", field, cause)
 			}
-			if in(got, field) && field != fieldHead {
+			if in(got, field) && field != FieldHead {
 				t.Errorf("%q is refused, and there", field)
 			}
 		}
-		for _, r := range got.records {
-			i := slices.IndexFunc(opened.records, func(o openedRecord) bool { return o.KID == r.KID })
-			if i < 0 || r.Record != opened.records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
+		for _, r := range got.Records {
+			i := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == r.KID })
+			if i < 0 || r.Record != opened.Records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
 				t.Errorf("a record that was not there: %+v", r.Record)
 			}
 		}
-		for id, at := range got.facts.All {
-			if want, ok := opened.facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
+		for id, at := range got.Facts.All {
+			if want, ok := opened.Facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
 				t.Errorf("a fact that was not there: %c of %q at %v", id.Kind, id.KID, at)
 			}
 		}
-		if !got.facts.Dead.IsZero() {
+		if !got.Facts.Dead.IsZero() {
 			t.Error("destroyed")
 		}
-		if !got.facts.CollectedUntil.IsZero() && !got.facts.CollectedUntil.Equal(opened.facts.CollectedUntil) {
-			t.Errorf("gone until %v", got.facts.CollectedUntil)
+		if !got.Facts.CollectedUntil.IsZero() && !got.Facts.CollectedUntil.Equal(opened.Facts.CollectedUntil) {
+			t.Errorf("gone until %v", got.Facts.CollectedUntil)
 		}
 		if err == nil {
 			for field := range fields {
@@ -203,10 +203,10 @@ func FuzzOpenRing(f *testing.F) {
 				}
 			}
 		}
-		ring.View(got.all(), got.facts, time.UnixMilli(1_800_000_000_123))
+		ring.View(got.all(), got.Facts, time.UnixMilli(1_800_000_000_123))
 
-		other, err := openRing(keks, v.Tenant+"x", fields)
-		if len(other.records)+len(other.tenantKeys) > 0 || !other.facts.Equal(ring.Facts{}) || err == nil {
+		other, err := OpenRing(keks, v.Tenant+"x", fields)
+		if len(other.Records)+len(other.TenantKeys) > 0 || !other.Facts.Equal(ring.Facts{}) || err == nil {
 			t.Errorf("opens under another tenant: %v", err)
 		}
 	})
@@ -214,5 +214,5 @@ func FuzzOpenRing(f *testing.F) {
 
 // known reports whether the field holds something sealed.
 func known(field string) bool {
-	return field != fieldHead && field != "" && field[0] != '_' && !bytes.HasPrefix([]byte(field), []byte(prefixPublish))
+	return field != FieldHead && field != "" && field[0] != '_' && !bytes.HasPrefix([]byte(field), []byte(PrefixPublish))
 }
