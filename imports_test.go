@@ -23,32 +23,39 @@ const module = "github.com/keyturn/keyturn"
 // allowed is the map: which packages of ours each package may import outside its tests. A
 // package that is not here yet needs a row, so that a change to the graph is an edit to see.
 var allowed = map[string][]string{
-	".":                      {},
-	"keystore":               {},
-	"keystore/keystoretest":  {"keystore"},
-	"keystore/jwks":          {"keystore", "internal/jose"},
-	"keystore/jwks/jwkstest": {},
-	"rotation/rediskeys":     {"rotation"},
-	"cache":                  {},
-	"verifier":               {"keystore", "cache", "internal/jwt"},
-	"verifier/verifiertest":  {"verifier", "keystore", "rotation"},
-	"rotation":               {"keystore", "internal/jose"},
-	"rotation/rotationtest":  {"rotation"},
-	"middleware":             {"verifier", "keystore", "internal/jose"},
-	"middleware/grpcauth":    {"verifier"},
-	"internal/jose":          {},
-	"internal/jwt":           {},
-	"internal/mutants":       {},
-	"docs/examples":          {},
-	"docs/examples/fleet":    {everything},
-	"docs/examples/issuer":   {everything},
-	"docs/examples/reader":   {everything},
-	"internal/redistest":     {},
-	"cmd/keyturn":            {everything},
-	"bench":                  {everything},
-	"bench/compare":          {everything},
-	"bench/compare/report":   {},
-	"bench/faults":           {everything},
+	".":                           {},
+	"keystore":                    {},
+	"keystore/keystoretest":       {"keystore"},
+	"keystore/jwks":               {"keystore", "internal/jose", "internal/unknown"},
+	"keystore/jwks/jwkstest":      {},
+	"cache":                       {},
+	"verifier":                    {"keystore", "cache", "internal/jwt"},
+	"verifier/verifiertest":       {"verifier", "keystore", "rotation"},
+	"rotation":                    {"keystore", "rotation/ring", "rotation/internal/protocol", "rotation/internal/seal", "rotation/internal/token", "internal/unknown", "internal/jwk"},
+	"rotation/ring":               {"keystore"},
+	"rotation/internal/protocol":  {"rotation/ring"},
+	"rotation/internal/seal":      {"rotation/ring", "keystore", "internal/jwk"},
+	"rotation/internal/token":     {"keystore", "internal/jwt"},
+	"rotation/rediskeys":          {"rotation", "rotation/ring"},
+	"rotation/rotationtest":       {"rotation", "rotation/ring"},
+	"middleware":                  {"verifier", "keystore", "internal/jwk"},
+	"internal/jose":               {},
+	"internal/jwk":                {"keystore"},
+	"internal/jwt":                {},
+	"internal/unknown":            {},
+	"internal/mutants":            {},
+	"internal/redistest":          {},
+	"internal/words":              {},
+	"docs/examples":               {},
+	"docs/examples/fleet":         {everything},
+	"docs/examples/issuer":        {everything},
+	"docs/examples/reader":        {everything},
+	"cmd/keyturn":                 {everything},
+	"cmd/keyturn/internal/server": {everything},
+	"bench":                       {everything},
+	"bench/compare":               {everything},
+	"bench/compare/report":        {},
+	"bench/faults":                {everything},
 }
 
 const everything = "everything of ours"
@@ -98,8 +105,8 @@ func TestKeystoreImportsOnlyTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// jwx is for reading and writing JWKs, in one place, so that leaving it is one package's work.
-// Its verdict on tokens is for bench/compare to look at.
+// jwx reads JWKs, in one place, so that leaving it is one package's work. bench/compare imports it
+// to compare its verdicts on tokens with ours.
 func TestOnlyJoseImportsJWX(t *testing.T) {
 	for _, p := range packages(t) {
 		if name := short(p.ImportPath); name == "internal/jose" || name == "bench/compare" {
@@ -118,6 +125,17 @@ func TestVerifierReaches(t *testing.T) {
 		for _, not := range unreachable {
 			if strings.HasPrefix(dep+"/", not+"/") {
 				t.Errorf("verifier reaches %s", dep)
+			}
+		}
+	}
+}
+
+// A service that verifies, publishes or rotates keys links no module that is deprecated upstream.
+func TestOnlyJWKSReachesJWX(t *testing.T) {
+	for _, pkg := range []string{"verifier", "middleware", "rotation"} {
+		for _, dep := range strings.Fields(string(run(t, ".", "go", "list", "-deps", "./"+pkg))) {
+			if strings.HasPrefix(dep, "github.com/lestrrat-go/") {
+				t.Errorf("%s reaches %s", pkg, dep)
 			}
 		}
 	}

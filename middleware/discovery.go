@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/keyturn/keyturn/internal/jose"
+	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -37,7 +37,7 @@ func Discovery(src PublicKeySource, tenant func(*http.Request) (string, error), 
 	if src == nil || tenant == nil || issuer == nil {
 		panic("middleware: Discovery: nil source, tenant func or issuer func")
 	}
-	return &publisher{src: src, tenant: tenant, mediaType: "application/json", marshal: func(tenant string, keys []jose.PublicJWK) ([]byte, error) {
+	return &publisher{src: src, tenant: tenant, mediaType: "application/json", marshal: func(tenant string, keys []jwk.Public) ([]byte, error) {
 		return marshalMetadata(issuer(tenant), keys)
 	}}
 }
@@ -52,7 +52,7 @@ type metadata struct {
 	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
 }
 
-func marshalMetadata(issuer string, keys []jose.PublicJWK) ([]byte, error) {
+func marshalMetadata(issuer string, keys []jwk.Public) ([]byte, error) {
 	if issuer == "" {
 		return nil, fmt.Errorf("middleware: the tenant has no issuer: %w", keystore.ErrNotFound)
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyturn/keyturn/internal/jose"
+	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -73,11 +73,11 @@ func OneTenant(id string) func(*http.Request) (string, error) {
 type publisher struct {
 	src       PublicKeySource
 	tenant    func(*http.Request) (string, error)
-	marshal   func(tenant string, keys []jose.PublicJWK) ([]byte, error)
+	marshal   func(tenant string, keys []jwk.Public) ([]byte, error)
 	mediaType string
 }
 
-func marshalSet(_ string, keys []jose.PublicJWK) ([]byte, error) { return jose.MarshalSet(keys...) }
+func marshalSet(_ string, keys []jwk.Public) ([]byte, error) { return jwk.MarshalSet(keys...) }
 
 // retryKeysAfter is in seconds. In most cases a service without keys to publish has
 // just started.
@@ -133,15 +133,15 @@ func (p *publisher) document(r *http.Request) (doc []byte, maxAge time.Duration,
 
 // publishable returns those of keys that may be published for tenant, in an order
 // that does not depend on the source.
-func publishable(tenant string, keys []*keystore.Key) []jose.PublicJWK {
-	var all []jose.PublicJWK
+func publishable(tenant string, keys []*keystore.Key) []jwk.Public {
+	var all []jwk.Public
 	for _, k := range keys {
 		id := k.ID()
 		if pub, ok := k.Public(); ok && id.KID != "" && id.Tenant == tenant {
-			all = append(all, jose.PublicJWK{KID: id.KID, Algorithm: string(k.Algorithm()), Key: pub})
+			all = append(all, jwk.Public{KID: id.KID, Algorithm: string(k.Algorithm()), Key: pub})
 		}
 	}
-	slices.SortFunc(all, func(a, b jose.PublicJWK) int {
+	slices.SortFunc(all, func(a, b jwk.Public) int {
 		return cmp.Or(cmp.Compare(a.KID, b.KID), cmp.Compare(a.Algorithm, b.Algorithm))
 	})
 	return all

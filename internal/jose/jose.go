@@ -1,7 +1,6 @@
-// Package jose reads JWK Sets and writes public JWKs (RFC 7517; RFC 7518,
-// section 6; RFC 8037, section 2), and computes thumbprints (RFC 7638). It
-// decides what a document says, not whether a key is good enough: sizes, small
-// orders and the like are package keystore's.
+// Package jose reads JWK Sets (RFC 7517; RFC 7518, section 6; RFC 8037, section
+// 2). It decides what a document says, not whether a key is good enough: sizes,
+// small orders and the like are package keystore's.
 //
 // It is the only package that imports github.com/lestrrat-go/jwx. Version 2 of
 // that module is deprecated upstream, and it is lenient where a verifier must
@@ -13,7 +12,7 @@
 // what comes back with what it read. A move to a later major version of jwx is
 // a change to this package alone.
 //
-// Of jwx it uses ParseKey, Key.Raw, FromRaw and Thumbprint, and nothing else
+// Of jwx it uses ParseKey and Key.Raw, and nothing else
 // may be.
 package jose
 

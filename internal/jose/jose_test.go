@@ -2,9 +2,7 @@ package jose
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -397,106 +395,6 @@ func TestJWKIsNotPrinted(t *testing.T) {
 				t.Errorf("%s prints the secret", verb)
 			}
 		}
-	}
-}
-
-func TestMarshalSetRoundTrip(t *testing.T) {
-	var keys []PublicJWK
-	for _, c := range curves {
-		k, err := ecdsa.GenerateKey(c, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, PublicJWK{KID: c.Params().Name, Algorithm: "ES", Key: &k.PublicKey})
-	}
-	x, _ := base64.RawURLEncoding.DecodeString(edX)
-	keys = append(keys,
-		PublicJWK{KID: "a\"b\n<é>", Algorithm: "EdDSA", Key: ed25519.PublicKey(x)},
-		PublicJWK{KID: "r", Algorithm: "RS256", Key: &rsa.PublicKey{N: odd2048, E: 65537}},
-	)
-	doc, err := MarshalSet(keys...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	read, err := ParseSet(doc)
-	if err != nil || len(read) != len(keys) {
-		t.Fatalf("ParseSet = %d keys, %v", len(read), err)
-	}
-	for i, k := range read {
-		pub, err := k.Public()
-		if want := keys[i].Key.(interface{ Equal(crypto.PublicKey) bool }); err != nil || !want.Equal(pub) {
-			t.Errorf("key %d: Public = %v, %v", i, pub, err)
-		}
-		if k.KID != keys[i].KID || k.Algorithm != keys[i].Algorithm || k.Use != "sig" || k.HasKeyOps || k.Private {
-			t.Errorf("key %d: read %+v", i, k)
-		}
-	}
-}
-
-func TestMarshalSet(t *testing.T) {
-	if doc, err := MarshalSet(); err != nil || string(doc) != `{"keys":[]}` {
-		t.Errorf("MarshalSet of nothing = %s, %v", doc, err)
-	}
-	x, _ := base64.RawURLEncoding.DecodeString(edX)
-	doc, err := MarshalSet(PublicJWK{KID: "1", Algorithm: "EdDSA", Key: ed25519.PublicKey(x)})
-	if want := `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + edX + `","kid":"1","use":"sig","alg":"EdDSA"}]}`; err != nil || string(doc) != want {
-		t.Errorf("MarshalSet = %s, %v, want %s", doc, err, want)
-	}
-}
-
-func TestOnlyPublicKeysAreWritten(t *testing.T) {
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	//lint:ignore SA1019 a key that the standard library would not make
-	off := &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}
-	for _, key := range []crypto.PublicKey{
-		nil, ec, ed, &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: odd2048, E: 65537}, D: big.NewInt(3)}, []byte("secret"), "secret",
-		&p224.PublicKey, off, (*ecdsa.PublicKey)(nil), &ecdsa.PublicKey{}, &ecdsa.PublicKey{Curve: elliptic.P256()}, *off,
-		(*rsa.PublicKey)(nil), &rsa.PublicKey{}, &rsa.PublicKey{N: odd2048}, &rsa.PublicKey{N: new(big.Int), E: 3}, rsa.PublicKey{N: odd2048, E: 3},
-		ed25519.PublicKey(nil), ed25519.PublicKey(make([]byte, 31)),
-	} {
-		if doc, err := MarshalSet(PublicJWK{KID: "1", Key: key}); err == nil || doc != nil {
-			t.Errorf("MarshalSet of a %T = %s", key, doc)
-		}
-		if print, err := Thumbprint(key); err == nil || print != "" {
-			t.Errorf("Thumbprint of a %T = %s", key, print)
-		}
-	}
-	if _, err := MarshalSet(PublicJWK{KID: "\xff", Key: ed.Public()}); err == nil {
-		t.Error("MarshalSet wrote a kid that is not UTF-8")
-	}
-}
-
-func TestThumbprint(t *testing.T) {
-	const rfc7638N = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMs" +
-		"tn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
-	tests := []struct {
-		name, key, want string
-	}{
-		{"RFC 7638, section 3.1", `{"kty":"RSA","n":"` + rfc7638N + `","e":"AQAB","alg":"RS256","kid":"2011-04-29"}`, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"},
-		{"RFC 8037, A.3", `{"kty":"OKP","crv":"Ed25519","x":"` + edX + `"}`, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			k := parseOne(t, tt.key)
-			pub, err := k.Public()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := Thumbprint(pub); err != nil || got != tt.want {
-				t.Errorf("Thumbprint = %s, %v, want %s", got, err, tt.want)
-			}
-		})
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -29,15 +28,12 @@ const (
 // wire is a JWK with the members that a public key needs, and no others: a
 // private member cannot be written by accident.
 type wire struct {
-	Type      string `json:"kty"`
-	Curve     string `json:"crv,omitzero"`
-	N         string `json:"n,omitzero"`
-	E         string `json:"e,omitzero"`
-	X         string `json:"x,omitzero"`
-	Y         string `json:"y,omitzero"`
-	KID       string `json:"kid,omitzero"`
-	Use       string `json:"use,omitzero"`
-	Algorithm string `json:"alg,omitzero"`
+	Type  string `json:"kty"`
+	Curve string `json:"crv,omitzero"`
+	N     string `json:"n,omitzero"`
+	E     string `json:"e,omitzero"`
+	X     string `json:"x,omitzero"`
+	Y     string `json:"y,omitzero"`
 }
 
 // errDisagree reports that jwx made another key of the members than we read.
@@ -185,91 +181,4 @@ func materialize(w wire, key any) error {
 		return errDisagree
 	}
 	return nil
-}
-
-// A PublicJWK is a signature key to publish.
-type PublicJWK struct {
-	KID       string
-	Algorithm string           // "alg"
-	Key       crypto.PublicKey // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
-}
-
-// MarshalSet writes a JWK Set of keys, in this order, each with its kid, its
-// alg and the use "sig". For no keys it writes an empty set.
-func MarshalSet(keys ...PublicJWK) ([]byte, error) {
-	set := struct {
-		Keys []wire `json:"keys"`
-	}{Keys: make([]wire, 0, len(keys))}
-	for _, k := range keys {
-		w, err := newWire(k.Key)
-		if err != nil {
-			return nil, fmt.Errorf("jose: key %s: %w", Quote(k.KID), err)
-		}
-		w.KID, w.Use, w.Algorithm = k.KID, "sig", k.Algorithm
-		set.Keys = append(set.Keys, w)
-	}
-	doc, err := json.Marshal(set)
-	if err != nil {
-		return nil, errors.New("jose: a kid or alg is not valid UTF-8")
-	}
-	return doc, nil
-}
-
-func newWire(pub crypto.PublicKey) (w wire, err error) {
-	key, err := fromRaw(pub)
-	if err != nil {
-		return wire{}, err
-	}
-	doc, err := json.Marshal(key)
-	if err != nil {
-		return wire{}, fmt.Errorf("cannot write a %T", pub)
-	}
-	if json.Unmarshal(doc, &w) != nil {
-		return wire{}, fmt.Errorf("cannot write a %T", pub)
-	}
-	return w, nil
-}
-
-// Thumbprint returns the SHA-256 thumbprint of a public key (RFC 7638), in
-// base64url: the usual kid.
-func Thumbprint(pub crypto.PublicKey) (string, error) {
-	key, err := fromRaw(pub)
-	if err != nil {
-		return "", fmt.Errorf("jose: %w", err)
-	}
-	sum, err := key.Thumbprint(crypto.SHA256)
-	if err != nil {
-		return "", fmt.Errorf("jose: no thumbprint of a %T", pub)
-	}
-	return base64.RawURLEncoding.EncodeToString(sum), nil
-}
-
-// fromRaw hands jwx a public key that it can take: it panics on a nil curve, and
-// would write a private key, or an Ed25519 key of any length.
-func fromRaw(pub crypto.PublicKey) (jwk.Key, error) {
-	switch pub := pub.(type) {
-	case *rsa.PublicKey:
-		if pub == nil || pub.N == nil || pub.N.Sign() <= 0 || pub.E <= 0 {
-			return nil, errors.New("an RSA key without modulus or exponent")
-		}
-	case *ecdsa.PublicKey:
-		//lint:ignore SA1019 Bytes panics on nil coordinates
-		if pub == nil || !slices.Contains(curves[:], pub.Curve) || pub.X == nil || pub.Y == nil {
-			return nil, errors.New("an elliptic curve key that is not on P-256, P-384 or P-521")
-		}
-		if _, err := pub.Bytes(); err != nil {
-			return nil, errors.New("an elliptic curve key that is not on its curve")
-		}
-	case ed25519.PublicKey:
-		if len(pub) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("an Ed25519 key of %d bytes: want %d", len(pub), ed25519.PublicKeySize)
-		}
-	default:
-		return nil, fmt.Errorf("%T is not a public key that can be written", pub)
-	}
-	key, err := jwk.FromRaw(pub)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write a %T", pub)
-	}
-	return key, nil
 }

@@ -106,16 +106,25 @@ func (s Skipped) String() string {
 // algorithm, none serves with it.
 //
 // The error says that the document is not a JWK Set, or too large: above 1 MiB,
-// 256 keys, or 64 that serve. A set of which nothing serves is no error.
+// 256 keys, or 64 that serve. It is an [*Error]. A set of which nothing serves is no
+// error.
 func Parse(tenant string, set []byte) ([]*keystore.Key, []Skipped, error) {
-	return parse(tenant, set, false)
+	keys, skipped, failed := parse(tenant, set, false)
+	if failed != nil {
+		return nil, nil, failed
+	}
+	return keys, skipped, nil
 }
 
 // ParseWithSecrets is [Parse] for a file that you trust: secrets ("oct") that
 // [keystore.NewSecret] takes serve too, with their alg, or else with each HS*
 // for which they are long enough. Private keys are still skipped.
 func ParseWithSecrets(tenant string, set []byte) ([]*keystore.Key, []Skipped, error) {
-	return parse(tenant, set, true)
+	keys, skipped, failed := parse(tenant, set, true)
+	if failed != nil {
+		return nil, nil, failed
+	}
+	return keys, skipped, nil
 }
 
 // An entry is one JWK that can serve, with what is left of its keys.
@@ -125,10 +134,10 @@ type entry struct {
 	keys  []*keystore.Key
 }
 
-func parse(tenant string, set []byte, secrets bool) ([]*keystore.Key, []Skipped, error) {
+func parse(tenant string, set []byte, secrets bool) ([]*keystore.Key, []Skipped, *Error) {
 	elements, err := jose.ParseSet(set)
 	if err != nil {
-		return nil, nil, fmt.Errorf("jwks: %w", err)
+		return nil, nil, failf("", "%s", err)
 	}
 	var entries []*entry
 	var skipped []Skipped
@@ -159,7 +168,7 @@ func parse(tenant string, set []byte, secrets bool) ([]*keystore.Key, []Skipped,
 		keys = append(keys, e.keys...)
 	}
 	if usable > maxUsable {
-		return nil, nil, fmt.Errorf("jwks: a JWK Set of %d usable keys: at most %d are taken", usable, maxUsable)
+		return nil, nil, failf("", "a JWK Set of %d usable keys: at most %d are taken", usable, maxUsable)
 	}
 	return keys, skipped, nil
 }
