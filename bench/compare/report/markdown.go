@@ -191,7 +191,7 @@ func writeAll(w io.Writer, r *run) {
 	}
 }
 
-// others are the units that have no column, by name.
+// others writes the units that have no column, by name.
 func others(r *run, result *result) string {
 	var list []string
 	for _, unit := range result.units() {
@@ -207,7 +207,7 @@ func others(r *run, result *result) string {
 	return strings.Join(list, ", ")
 }
 
-// duration is the median time of a benchmark.
+// duration writes the median time of a benchmark.
 func duration(r *run, name string) string {
 	m := measured(r.values(name, "ns/op"))
 	if len(m) == 0 {
