@@ -1,8 +1,6 @@
 package keystore
 
 import (
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -88,12 +86,12 @@ func (s *Static) Replace(keys ...*Key) error {
 	}
 	for _, k := range keys {
 		if k == nil {
-			return fail(errors.New("keystore: a nil Key"))
+			return fail(failf("a nil Key"))
 		}
 		at := lookup{k.id, k.alg}
 		end := k.until.Load()
 		if end == withdrawn {
-			return fail(fmt.Errorf("keystore: %v was withdrawn, which is final: make a new Key", k))
+			return fail(failf("%v was withdrawn, which is final: make a new Key", k))
 		}
 		if held := equalIn(old.by[at], k); held != nil {
 			ends[held] = end
@@ -103,12 +101,12 @@ func (s *Static) Replace(keys ...*Key) error {
 			continue
 		}
 		if len(next.by[at]) == MaxCandidates {
-			return fail(fmt.Errorf("keystore: more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg))
+			return fail(failf("more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg))
 		}
 		if k.owner.CompareAndSwap(nil, s) {
 			claimed = append(claimed, k)
 		} else if k.owner.Load() != s {
-			return fail(fmt.Errorf("keystore: %v belongs to another store: make a Key for each store", k))
+			return fail(failf("%v belongs to another store: make a Key for each store", k))
 		}
 		next.all = append(next.all, k)
 		next.by[at] = append(next.by[at], k)
