@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // The vectors are written and read here by docs/formats.md, with the standard
@@ -350,9 +351,9 @@ func TestVectorsByHand(t *testing.T) {
 }
 
 // readByHand checks that the ring holds the records and facts of v.
-func readByHand(t *testing.T, v *vectors, ring map[string][]byte) {
+func readByHand(t *testing.T, v *vectors, opened map[string][]byte) {
 	t.Helper()
-	wrapped := ring["tk:"+v.Key.ID]
+	wrapped := opened["tk:"+v.Key.ID]
 	n := len(wrapped) - 12 - 32 - 16
 	if want := slices.Concat([]byte("kt\x01K"), unhex(t, v.Key.ID), v.KEK.name(t), str(v.Tenant)); !bytes.Equal(wrapped[:n], want) {
 		t.Errorf("tenant key: header %x, want %x", wrapped[:n], want)
@@ -362,7 +363,7 @@ func readByHand(t *testing.T, v *vectors, ring map[string][]byte) {
 		t.Fatalf("tenant key: %x, %v", key, err)
 	}
 	for _, r := range v.Records {
-		blob := ring["k:"+r.KID]
+		blob := opened["k:"+r.KID]
 		material := unhex(t, r.Material)
 		n := len(blob) - 12 - len(material) - 16
 		fixed := 4 + 4 + 3*8 + 2 + 9*8 + 8
@@ -394,7 +395,7 @@ func readByHand(t *testing.T, v *vectors, ring map[string][]byte) {
 		}
 	}
 	for _, f := range v.Facts {
-		blob := ring[f.field()]
+		blob := opened[f.field()]
 		open := blob[:len(blob)-32]
 		mac := hmac.New(sha256.New, unhex(t, v.KEK.Facts))
 		mac.Write(slices.Concat(open, []byte(f.Kind), str(v.Tenant), str(f.KID)))
@@ -411,49 +412,49 @@ func TestVectors(t *testing.T) {
 	if err != nil || keks.IDs()[0] != v.KEK.ID {
 		t.Fatalf("KEK %v, %v", keks, err)
 	}
-	ring, err := openRing(keks, v.Tenant, v.ring(t))
+	opened, err := OpenRing(keks, v.Tenant, v.ring(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ring.head != 3 || len(ring.records) != len(v.Records) {
-		t.Errorf("head %d, %d records", ring.head, len(ring.records))
+	if opened.Head != 3 || len(opened.Records) != len(v.Records) {
+		t.Errorf("head %d, %d records", opened.Head, len(opened.Records))
 	}
 	ms := func(n uint64) time.Time { return time.UnixMilli(int64(n)).UTC() }
 	for _, want := range v.Records {
-		i := slices.IndexFunc(ring.records, func(r openedRecord) bool { return r.KID == want.KID })
+		i := slices.IndexFunc(opened.Records, func(r OpenedRecord) bool { return r.KID == want.KID })
 		if i < 0 {
 			t.Errorf("no record %q", want.KID)
 			continue
 		}
-		r := ring.records[i]
+		r := opened.Records[i]
 		d := func(i int) time.Duration { return time.Duration(want.Durations[i]) * time.Millisecond }
-		timing := Policy{Algorithm: keystore.Algorithm(want.PolicyAlg), Every: d(0), Propagation: d(1), MaxTokenTTL: d(2), Leeway: d(3), ClockSkew: d(4),
+		timing := ring.Policy{Algorithm: keystore.Algorithm(want.PolicyAlg), Every: d(0), Propagation: d(1), MaxTokenTTL: d(2), Leeway: d(3), ClockSkew: d(4),
 			Freshness: d(5), Dwell: d(6), SignFor: d(7), ReaderStaleness: d(8)}
-		wantRecord := Record{Tenant: v.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
-			ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
-		if r.Record != wantRecord || hex.EncodeToString(r.public) != want.Public || r.tenantKey != v.Key.ID {
+		wantRecord := ring.Record{Tenant: v.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
+			ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
+		if r.Record != wantRecord || hex.EncodeToString(r.Public) != want.Public || r.TenantKey != v.Key.ID {
 			t.Errorf("record %+v\nwant   %+v", r.Record, wantRecord)
 		}
 		if err := timing.Validate(); err != nil {
 			t.Errorf("record %q: %v", want.KID, err)
 		}
 		if want.SignedText != "" {
-			sig, err := r.sign([]byte(want.SignedText))
-			if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !r.key.Verify([]byte(want.SignedText), sig) {
+			sig, err := signWith(&r, []byte(want.SignedText))
+			if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !r.Key.Verify([]byte(want.SignedText), sig) {
 				t.Errorf("record %q signs %x, %v, want %s", want.KID, sig, err, want.SignedBytes)
 			}
 		}
 	}
-	var facts Facts
+	var facts ring.Facts
 	for _, f := range v.Facts {
 		if f.Kind == "g" {
 			facts.Collect(ms(f.At))
 			continue
 		}
-		facts.Add(FactKind(f.Kind[0]), f.KID, ms(f.At))
+		facts.Add(ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
 	}
-	if !ring.facts.Equal(facts) {
-		t.Errorf("facts %v, want %v", ring.facts, facts)
+	if !opened.Facts.Equal(facts) {
+		t.Errorf("facts %v, want %v", opened.Facts, facts)
 	}
 }
 
@@ -467,8 +468,8 @@ func TestVectorsRefused(t *testing.T) {
 	for _, tt := range v.Refused {
 		fields := v.ring(t)
 		fields[tt.Field] = unhex(t, tt.Value)
-		_, err := openRing(keks, v.Tenant, fields)
-		bad := new(RingError)
+		_, err := OpenRing(keks, v.Tenant, fields)
+		bad := new(ring.UnreadableError)
 		if !errors.As(err, &bad) || !errors.Is(bad.Failed[tt.Field], reasons[tt.Why]) || reasons[tt.Why] == nil {
 			t.Errorf("%s: %v, want %q refused as %s", tt.Name, err, tt.Field, tt.Why)
 		}
@@ -492,34 +493,34 @@ func TestVectorsAreWhatIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(t, v.Key.Key)))
-	ring := make(map[string][]byte)
-	if ring["tk:"+tk.id], err = tk.wrap(keks.list[0], v.Tenant); err != nil {
+	resealed := make(map[string][]byte)
+	if resealed["tk:"+tk.ID], err = tk.wrap(keks.list[0], v.Tenant); err != nil {
 		t.Fatal(err)
 	}
-	opened, err := openRing(keks, v.Tenant, file)
+	opened, err := OpenRing(keks, v.Tenant, file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, r := range v.Records {
-		j := slices.IndexFunc(opened.records, func(o openedRecord) bool { return o.KID == r.KID })
-		m := &material{alg: keystore.Algorithm(r.Algorithm), kid: r.KID, secret: func() []byte { return unhex(t, r.Material) }}
+		j := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == r.KID })
+		m := &Material{Algorithm: keystore.Algorithm(r.Algorithm), KID: r.KID, secret: func() []byte { return unhex(t, r.Material) }}
 		if r.Public != "" {
 			m.public = unhex(t, r.Public)
 		}
-		blob := mustSeal(t, tk, opened.records[j].Record, m)
+		blob := mustSeal(t, tk, opened.Records[j].Record, m)
 		n := len(blob) - len(unhex(t, r.Material)) - 28
 		v.Records[i].Nonce = hex.EncodeToString(blob[n : n+12])
-		ring["k:"+r.KID] = blob
+		resealed["k:"+r.KID] = blob
 	}
 	for _, f := range v.Facts {
-		blob, err := sealFact(keks, v.Tenant, FactKind(f.Kind[0]), f.KID, time.UnixMilli(int64(f.At)))
+		blob, err := SealFact(keks, v.Tenant, ring.FactKind(f.Kind[0]), f.KID, time.UnixMilli(int64(f.At)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(blob, file[f.field()]) {
 			t.Errorf("fact %+v: %x, want %x", f, blob, file[f.field()])
 		}
-		ring[f.field()] = blob
+		resealed[f.field()] = blob
 	}
-	readByHand(t, v, ring)
+	readByHand(t, v, resealed)
 }

@@ -1,4 +1,4 @@
-package rotation
+package ring
 
 import (
 	"fmt"
@@ -17,34 +17,37 @@ import (
 // ring is that of its newest record: changing it means minting the next key
 // under another one.
 type Policy struct {
+	// Every is how long one key signs. The default is 30 days.
+	Every time.Duration
+
+	// MaxTokenTTL is the longest that a token may live. The default is 15m.
+	MaxTokenTTL time.Duration
+
 	// Algorithm is what keys sign with. The default is HS256.
 	Algorithm keystore.Algorithm
 
-	// Every is how long one key signs (T). The default is 30 days.
-	Every time.Duration
+	// Advanced: the defaults of the fields below follow from those above.
 
-	// Propagation is how long before it signs a key is published (P). It is also
-	// how long any partition may last without two instances disagreeing on a
-	// scheduled key. The default is half of Every, at most 15 days.
+	// Propagation is how long a key is published before it signs. It is also how
+	// long a partition may last before two instances disagree on a scheduled key.
+	// The default is half of Every, at most 15 days.
 	Propagation time.Duration
 
-	// MaxTokenTTL is the longest that a token may live (L). The default is 15m.
-	MaxTokenTTL time.Duration
-
-	// Leeway is the most that verifiers forgive (leeway): a key is kept so much
+	// Leeway is the most that verifiers forgive. A key is kept for that much
 	// longer, and no tenant's own leeway may be more. The default is 30s.
 	Leeway time.Duration
 
-	// ClockSkew is the most that an instance's clock and the store's differ (S).
-	// The default is a sixteenth of Propagation, at most 5s.
+	// ClockSkew is the most that an instance's clock and the store's differ. The
+	// default is a sixteenth of Propagation, at most 5s.
 	ClockSkew time.Duration
 
-	// Freshness is how old an instance's last good sync may be for it to be fresh
-	// (F), at least 1s. The default is three eighths of Propagation, at most 60s.
+	// Freshness is how old an instance's last good sync may be while the instance
+	// counts as in sync, at least 1s. The default is three eighths of
+	// Propagation, at most 60s.
 	Freshness time.Duration
 
-	// Dwell is how long an acknowledged write may still be lost, as at a failover
-	// (D). The default is an eighth of Propagation, at most 60s.
+	// Dwell is how long an acknowledged write may still be lost, as at a failover.
+	// The default is an eighth of Propagation, at most 60s.
 	Dwell time.Duration
 
 	// SignFor is how long an instance signs after its last good sync. The default
@@ -52,13 +55,13 @@ type Policy struct {
 	SignFor time.Duration
 
 	// ReaderStaleness is how old a JWK Set may be that others read the ring's
-	// public keys from (V). The default is 1h for asymmetric keys, less if
-	// Propagation leaves less, and 0 for HS*, which nobody else reads.
+	// public keys from. The default is 1h for asymmetric keys, less if
+	// Propagation leaves less, and 0 for HS*, whose secrets are never published.
 	ReaderStaleness time.Duration
 }
 
-// maxPublished is how many public keys a ring may publish at once.
-const maxPublished = 10
+// MaxPublished is how many public keys a ring may publish at once.
+const MaxPublished = 10
 
 // WithDefaults returns p with its zero fields filled in.
 func (p Policy) WithDefaults() Policy {
@@ -97,8 +100,8 @@ func (p Policy) Validate() error {
 		switch {
 		case f.value < f.least:
 			return &PolicyError{Field: f.name, Left: f.value, Right: f.least, Reason: fmt.Sprintf("is %v, want at least %v", f.value, f.least)}
-		case f.value > maxDuration:
-			return &PolicyError{Field: f.name, Left: f.value, Right: maxDuration, Reason: fmt.Sprintf("is %v, want at most %v", f.value, maxDuration)}
+		case f.value > MaxDuration:
+			return &PolicyError{Field: f.name, Left: f.value, Right: MaxDuration, Reason: fmt.Sprintf("is %v, want at most %v", f.value, MaxDuration)}
 		case f.value%time.Millisecond != 0:
 			return &PolicyError{Field: f.name, Left: f.value, Right: time.Millisecond, Reason: fmt.Sprintf("is %v, want whole milliseconds", f.value)}
 		}
@@ -113,8 +116,8 @@ func (p Policy) Validate() error {
 		}
 	}
 	if !p.Algorithm.Symmetric() {
-		if n := p.published(); n > maxPublished {
-			return &PolicyError{Inequality: fmt.Sprintf("2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= %d", maxPublished),
+		if n := p.published(); n > MaxPublished {
+			return &PolicyError{Inequality: fmt.Sprintf("2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= %d", MaxPublished),
 				Reason: fmt.Sprintf("it would publish %d keys at once", n)}
 		}
 	}
@@ -164,8 +167,8 @@ func (e *PolicyError) Text(name func(field string) string) string {
 	return fmt.Sprintf("the policy does not hold %s: %s", strings.TrimSpace(text), e.Reason)
 }
 
-// maxDuration keeps every sum of durations and times far from overflow.
-const maxDuration = 10 * 365 * 24 * time.Hour
+// MaxDuration is the longest duration in a policy. It keeps every sum of durations and times far from overflow.
+const MaxDuration = 10 * 365 * 24 * time.Hour
 
 type field struct {
 	name         string
@@ -176,7 +179,7 @@ func (p Policy) fields() []field {
 	const ms = time.Millisecond
 	return []field{
 		{"Every", p.Every, ms}, {"Propagation", p.Propagation, ms}, {"MaxTokenTTL", p.MaxTokenTTL, time.Second},
-		{"Leeway", p.Leeway, 0}, {"ClockSkew", p.ClockSkew, ms}, {"Freshness", p.Freshness, minFreshness}, {"Dwell", p.Dwell, ms},
+		{"Leeway", p.Leeway, 0}, {"ClockSkew", p.ClockSkew, ms}, {"Freshness", p.Freshness, MinFreshness}, {"Dwell", p.Dwell, ms},
 		{"SignFor", p.SignFor, ms}, {"ReaderStaleness", p.ReaderStaleness, 0},
 	}
 }
@@ -186,8 +189,8 @@ type inequality struct {
 	left, right time.Duration
 }
 
-// minFreshness is the least that leaves a poll and its deadline room on a network.
-const minFreshness = time.Second
+// MinFreshness is the least Freshness: the least that leaves a poll and its deadline room on a network.
+const MinFreshness = time.Second
 
 // inequalities are what the proof of the protocol rests on.
 func (p Policy) inequalities() []inequality {
@@ -202,9 +205,13 @@ func (p Policy) inequalities() []inequality {
 	}
 }
 
-// published is how many keys an asymmetric ring publishes at most: the one that
-// signs, the next, and those whose tokens live still.
+// published is how many keys an asymmetric ring publishes at most: the signing key,
+// the next one, and those whose tokens may still be alive.
 func (p Policy) published() int {
 	live := p.MaxTokenTTL + p.Leeway + 2*p.ClockSkew
 	return 2 + int((live+p.Every-1)/p.Every)
 }
+
+// Window is how far the time of a proposed fact may be from the store's when it arrives:
+// twice ClockSkew and the deadline of the call together.
+func (p *Policy) Window(deadline time.Duration) time.Duration { return 2 * (p.ClockSkew + deadline) }

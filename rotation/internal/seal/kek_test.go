@@ -1,15 +1,15 @@
-package rotation
+package seal
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // testKEK returns the n-th of some keys that are not weak.
@@ -108,40 +108,12 @@ func TestKEKIDFollowsFromTheKey(t *testing.T) {
 	}
 }
 
-type fakeKMS struct{ err error }
-
-func (k fakeKMS) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return testKEK(int(wrapped[0])), k.err
-}
-
-func TestUnwrapKEKs(t *testing.T) {
-	ks, err := UnwrapKEKs(t.Context(), fakeKMS{}, []byte{1}, []byte{2})
-	if err != nil || !slices.Equal(ks.IDs(), mustKEKs(t, 1, 2).IDs()) {
-		t.Errorf("UnwrapKEKs = %v, %v", ks, err)
-	}
-	denied := errors.New("denied")
-	if ks, err := UnwrapKEKs(t.Context(), fakeKMS{denied}, []byte{1}); ks != nil || !errors.Is(err, denied) {
-		t.Errorf("UnwrapKEKs of a KMS that refuses = %v, %v", ks, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := UnwrapKEKs(ctx, fakeKMS{}, []byte{1}); !errors.Is(err, context.Canceled) {
-		t.Errorf("UnwrapKEKs after its end = %v", err)
-	}
-	if ks, err := UnwrapKEKs(t.Context(), fakeKMS{}); ks != nil || err == nil {
-		t.Errorf("UnwrapKEKs of nothing = %v, %v", ks, err)
-	}
-}
-
 func TestNoKEKSealsNothing(t *testing.T) {
 	for _, ks := range []*KEKs{nil, {}} {
-		if _, _, err := newTenantKey(ks, "acme"); err == nil {
+		if _, _, err := NewTenantKey(ks, "acme"); err == nil {
 			t.Error("newTenantKey without a KEK")
 		}
-		if _, err := sealFact(ks, "acme", FactRevoked, "k", minDate); err == nil {
+		if _, err := SealFact(ks, "acme", ring.FactRevoked, "k", minDate); err == nil {
 			t.Error("sealFact without a KEK")
 		}
 		if got := fmt.Sprint(ks); got != "no KEK" {

@@ -1,4 +1,4 @@
-package rotation_test
+package ring_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 var t0 = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -16,18 +16,18 @@ var t0 = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 func at(s float64) time.Time { return t0.Add(time.Duration(s * float64(time.Second))) }
 
 // rec returns a record of the demo policy that is to sign from a second on.
-func rec(kid string, seq int, activate float64) rotation.Record {
-	return rotation.Record{Tenant: "acme", KID: kid, Seq: seq, Algorithm: demoPolicy.Algorithm, Created: at(activate - 20), ActivateAt: at(activate),
-		SignUntil: at(activate + 1e6), Origin: rotation.Generated, Timing: demoPolicy}
+func rec(kid string, seq int, activate float64) ring.Record {
+	return ring.Record{Tenant: "acme", KID: kid, Seq: seq, Algorithm: demoPolicy.Algorithm, Created: at(activate - 20), ActivateAt: at(activate),
+		SignUntil: at(activate + 1e6), Origin: ring.Generated, Timing: demoPolicy}
 }
 
 type fact struct {
-	kind rotation.FactKind
+	kind ring.FactKind
 	kid  string
 	at   float64
 }
 
-func facts(list ...fact) (f rotation.Facts) {
+func facts(list ...fact) (f ring.Facts) {
 	for _, x := range list {
 		f.Add(x.kind, x.kid, at(x.at))
 	}
@@ -35,7 +35,7 @@ func facts(list ...fact) (f rotation.Facts) {
 }
 
 // states renders a ring as kid=state, in order, with the signer marked.
-func states(r rotation.Ring) string {
+func states(r ring.Ring) string {
 	var b []byte
 	for i, k := range r.Keys {
 		if i > 0 {
@@ -51,19 +51,19 @@ func states(r rotation.Ring) string {
 
 func TestView(t *testing.T) {
 	const (
-		x, a, r, w = rotation.FactRevoked, rotation.FactPromoted, rotation.FactRepublished, rotation.FactAnnounced
+		x, a, r, w = ring.FactRevoked, ring.FactPromoted, ring.FactRepublished, ring.FactAnnounced
 	)
 	// Of the demo policy: P 15, SignFor 12, S 1, L 120, leeway 30.
-	three := []rotation.Record{rec("k1", 1, 0), rec("k2", 2, 30), rec("k3", 3, 60)}
+	three := []ring.Record{rec("k1", 1, 0), rec("k2", 2, 30), rec("k3", 3, 60)}
 	ended := rec("k2", 2, 30)
 	ended.SignUntil = at(50)
-	late := []rotation.Record{rec("k1", 1, 0), rec("k2", 2, 60)}
+	late := []ring.Record{rec("k1", 1, 0), rec("k2", 2, 60)}
 	late[0].SignUntil = at(50)
-	slid := []rotation.Record{rec("k1", 1, 0), ended}
+	slid := []ring.Record{rec("k1", 1, 0), ended}
 	tests := []struct {
 		name    string
-		records []rotation.Record
-		facts   rotation.Facts
+		records []ring.Record
+		facts   ring.Facts
 		now     float64
 		want    string
 	}{
@@ -75,7 +75,7 @@ func TestView(t *testing.T) {
 		{"the first is kept for L and leeway", three, facts(), 179.999, "k1=retired k2=retired k3=signing*"},
 		{"and dropped", three, facts(), 180, "k1=dropped k2=retired k3=signing*"},
 		{"the last is kept for ever", three, facts(), 1e5, "k1=dropped k2=dropped k3=signing*"},
-		{"beyond sign_until nobody signs, not even the one before", []rotation.Record{rec("k1", 1, 0), ended}, facts(), 50, "k1=retired k2=retired"},
+		{"beyond sign_until nobody signs, not even the one before", []ring.Record{rec("k1", 1, 0), ended}, facts(), 50, "k1=retired k2=retired"},
 		{"sign_until does not end one before its successor takes effect", late, facts(), 59.999, "k1=signing* k2=pending"},
 		{"and then the successor signs", late, facts(), 60, "k1=retired k2=signing*"},
 		{"a successor that was revoked before does not keep it signing", late, facts(fact{x, "k2", 40}), 50, "k1=retired k2=revoked"},
@@ -83,7 +83,7 @@ func TestView(t *testing.T) {
 		{"by as much, and no more", slid, facts(fact{r, "k2", 45}), 80, "k1=retired k2=retired"},
 		{"sign_until does not come sooner with a promotion", slid, facts(fact{a, "k2", 10}), 49.999, "k1=retired k2=signing*"},
 		{"nor later", slid, facts(fact{a, "k2", 10}), 50, "k1=retired k2=retired"},
-		{"order does not depend on the order given", []rotation.Record{three[2], three[0], three[1]}, facts(), 30, "k1=retired k2=signing* k3=pending"},
+		{"order does not depend on the order given", []ring.Record{three[2], three[0], three[1]}, facts(), 30, "k1=retired k2=signing* k3=pending"},
 
 		{"promoted", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 10, "k1=retired k2=signing* k3=pending"},
 		{"a promotion is in the past, whatever our clock says", three, facts(fact{a, "k2", 10}), 9, "k1=retired k2=signing* k3=pending"},
@@ -105,13 +105,13 @@ func TestView(t *testing.T) {
 		{"republished and promoted", three, facts(fact{r, "k2", 25}, fact{a, "k2", 20}), 25, "k1=retired k2=signing* k3=pending"},
 		{"republished past the next: they change places", three, facts(fact{r, "k2", 50}), 60, "k1=retired k3=signing* k2=pending"},
 		{"the first never slides", three, facts(fact{r, "k1", 5}), 5, "k1=signing* k2=pending k3=pending"},
-		{"a second lineage's first does slide", []rotation.Record{rec("k1", 1, 0), rec("m1", 1, 100)}, facts(fact{r, "m1", 100}), 110, "k1=signing* m1=pending"},
+		{"a second lineage's first does slide", []ring.Record{rec("k1", 1, 0), rec("m1", 1, 100)}, facts(fact{r, "m1", 100}), 110, "k1=signing* m1=pending"},
 		{"facts about nobody", three, facts(fact{r, "zz", 5}), 30, "k1=retired k2=signing* k3=pending"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			before := slices.Clone(tt.records)
-			if got := states(rotation.View(tt.records, tt.facts, at(tt.now))); got != tt.want {
+			if got := states(ring.View(tt.records, tt.facts, at(tt.now))); got != tt.want {
 				t.Errorf("at %v: %s\nwant %s", tt.now, got, tt.want)
 			}
 			if !slices.Equal(before, tt.records) {
@@ -121,26 +121,26 @@ func TestView(t *testing.T) {
 	}
 	dead := facts()
 	dead.Kill(at(5))
-	if ring := rotation.View(three, dead, at(6)); ring.Signer != -1 || len(ring.Keys) != 0 {
-		t.Errorf("a dead ring: %s", states(ring))
+	if got := ring.View(three, dead, at(6)); got.Signer != -1 || len(got.Keys) != 0 {
+		t.Errorf("a dead ring: %s", states(got))
 	}
 }
 
 // aRing draws a ring as a rotator may have left it, and what may be known of it.
-func aRing(t *rapid.T) ([]rotation.Record, rotation.Facts) {
-	p := rapid.SampledFrom([]rotation.Policy{demoPolicy, fastPolicy}).Draw(t, "policy")
-	var records []rotation.Record
+func aRing(t *rapid.T) ([]ring.Record, ring.Facts) {
+	p := rapid.SampledFrom([]ring.Policy{demoPolicy, fastPolicy}).Draw(t, "policy")
+	var records []ring.Record
 	activate := t0
 	for i := range rapid.IntRange(1, 6).Draw(t, "records") {
-		records = append(records, rotation.Record{Tenant: "acme", KID: fmt.Sprint("k", i+1), Seq: i + 1, Created: activate.Add(-p.Propagation), ActivateAt: activate,
+		records = append(records, ring.Record{Tenant: "acme", KID: fmt.Sprint("k", i+1), Seq: i + 1, Created: activate.Add(-p.Propagation), ActivateAt: activate,
 			SignUntil: activate.Add(2*p.Every + p.Propagation), Timing: p})
 		activate = activate.Add(p.Every + time.Duration(rapid.Int64Range(0, p.Every.Milliseconds()).Draw(t, "late"))*time.Millisecond)
 	}
 	return records, someFacts(t, records, activate.Sub(t0))
 }
 
-func someFacts(t *rapid.T, records []rotation.Record, span time.Duration) (f rotation.Facts) {
-	kinds := []rotation.FactKind{rotation.FactRevoked, rotation.FactPromoted, rotation.FactForced, rotation.FactRepublished, rotation.FactAnnounced}
+func someFacts(t *rapid.T, records []ring.Record, span time.Duration) (f ring.Facts) {
+	kinds := []ring.FactKind{ring.FactRevoked, ring.FactPromoted, ring.FactForced, ring.FactRepublished, ring.FactAnnounced}
 	for range rapid.IntRange(0, 6).Draw(t, "facts") {
 		kid := rapid.SampledFrom(records).Draw(t, "of").KID
 		f.Add(rapid.SampledFrom(kinds).Draw(t, "kind"), kid, someTime(t, span))
@@ -156,7 +156,7 @@ func someTime(t *rapid.T, span time.Duration) time.Time {
 func TestJoin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		records, _ := aRing(t)
-		draw := func() rotation.Facts {
+		draw := func() ring.Facts {
 			f := someFacts(t, records, time.Hour)
 			if rapid.Bool().Draw(t, "dead") {
 				f.Kill(someTime(t, time.Hour))
@@ -183,7 +183,7 @@ func TestJoin(t *testing.T) {
 		for id, at := range a.All {
 			kind, kid := id.Kind, id.KID
 			got, ok := a.Join(b).At(kind, kid)
-			earliest := kind == rotation.FactRevoked || kind == rotation.FactPromoted || kind == rotation.FactForced
+			earliest := kind == ring.FactRevoked || kind == ring.FactPromoted || kind == ring.FactForced
 			if !ok || earliest && got.After(at) || !earliest && got.Before(at) {
 				t.Fatalf("fact %c of %s at %v became %v", kind, kid, at, got)
 			}
@@ -196,23 +196,23 @@ func TestViewInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		records, f := aRing(t)
 		now := someTime(t, 10*time.Minute)
-		ring := rotation.View(records, f, now)
+		got := ring.View(records, f, now)
 
-		if len(ring.Keys) != len(records) {
-			t.Fatalf("%d keys of %d records", len(ring.Keys), len(records))
+		if len(got.Keys) != len(records) {
+			t.Fatalf("%d keys of %d records", len(got.Keys), len(records))
 		}
 		signing := 0
-		for i, k := range ring.Keys {
-			if k.State == rotation.Signing {
+		for i, k := range got.Keys {
+			if k.State == ring.Signing {
 				signing++
-				if i != ring.Signer {
-					t.Fatalf("%s signs and is not the signer: %s", k.KID, states(ring))
+				if i != got.Signer {
+					t.Fatalf("%s signs and is not the signer: %s", k.KID, states(got))
 				}
 			}
-			if _, revoked := f.At(rotation.FactRevoked, k.KID); revoked != (k.State == rotation.Revoked) {
+			if _, revoked := f.At(ring.FactRevoked, k.KID); revoked != (k.State == ring.Revoked) {
 				t.Fatalf("%s is %s, revoked %v", k.KID, k.State, revoked)
 			}
-			if k.State == rotation.Revoked && k.Verifies() {
+			if k.State == ring.Revoked && k.Verifies() {
 				t.Fatal("a revoked key verifies")
 			}
 			if !k.RetiresAt.IsZero() && k.DroppedAt.Before(k.RetiresAt.Add(k.Timing.MaxTokenTTL+k.Timing.Leeway)) {
@@ -220,13 +220,13 @@ func TestViewInvariants(t *testing.T) {
 			}
 		}
 		if signing > 1 {
-			t.Fatalf("two sign: %s", states(ring))
+			t.Fatalf("two sign: %s", states(got))
 		}
 
 		// Whatever the order of the records.
 		again := rapid.Permutation(records).Draw(t, "order")
-		if got := states(rotation.View(again, f, now)); got != states(ring) {
-			t.Fatalf("%s in another order: %s", states(ring), got)
+		if other := states(ring.View(again, f, now)); other != states(got) {
+			t.Fatalf("%s in another order: %s", states(got), other)
 		}
 	})
 }
@@ -237,15 +237,15 @@ func TestRetention(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		records, f := aRing(t)
 		now := someTime(t, 10*time.Minute)
-		ring := rotation.View(records, f, now)
-		if ring.Signer < 0 {
+		got := ring.View(records, f, now)
+		if got.Signer < 0 {
 			return
 		}
-		signer := ring.Keys[ring.Signer]
+		signer := got.Keys[got.Signer]
 		p := signer.Timing
 		until := now.Add(time.Duration(rapid.Int64Range(0, (p.MaxTokenTTL+p.Leeway-time.Millisecond).Milliseconds()).Draw(t, "age")) * time.Millisecond)
-		later := rotation.View(records, f, until)
-		i := slices.IndexFunc(later.Keys, func(k rotation.RingKey) bool { return k.KID == signer.KID })
+		later := ring.View(records, f, until)
+		i := slices.IndexFunc(later.Keys, func(k ring.Key) bool { return k.KID == signer.KID })
 		if !later.Keys[i].Verifies() {
 			t.Fatalf("%s signed at %v and is %s at %v", signer.KID, now.Sub(t0), later.Keys[i].State, until.Sub(t0))
 		}
@@ -259,7 +259,7 @@ func TestNoFallingBack(t *testing.T) {
 		records, f := aRing(t)
 		a := someTime(t, 10*time.Minute)
 		b := a.Add(time.Duration(rapid.Int64Range(0, 600_000).Draw(t, "later")) * time.Millisecond)
-		first, second := rotation.View(records, f, a), rotation.View(records, f, b)
+		first, second := ring.View(records, f, a), ring.View(records, f, b)
 		if first.Signer >= 0 && second.Signer >= 0 && second.Signer < first.Signer {
 			t.Fatalf("%s at %v, then %s at %v", states(first), a.Sub(t0), states(second), b.Sub(t0))
 		}
@@ -271,27 +271,43 @@ func TestNoFallingBack(t *testing.T) {
 // keeps that key for the tokens it makes meanwhile.
 func TestLateHearing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := rapid.SampledFrom([]rotation.Policy{demoPolicy, fastPolicy}).Draw(t, "policy")
-		records := []rotation.Record{
+		p := rapid.SampledFrom([]ring.Policy{demoPolicy, fastPolicy}).Draw(t, "policy")
+		records := []ring.Record{
 			{KID: "k1", Seq: 1, Created: t0, ActivateAt: t0, SignUntil: t0.Add(time.Hour), Timing: p},
 			{KID: "k2", Seq: 2, Created: t0, ActivateAt: t0.Add(p.Every), SignUntil: t0.Add(time.Hour), Timing: p},
 		}
 		promoted := t0.Add(time.Duration(rapid.Int64Range(0, p.Every.Milliseconds()).Draw(t, "promoted")) * time.Millisecond)
-		var known rotation.Facts
-		known.Add(rotation.FactPromoted, "k2", promoted)
-		known.Add(rotation.FactAnnounced, "k2", promoted)
+		var known ring.Facts
+		known.Add(ring.FactPromoted, "k2", promoted)
+		known.Add(ring.FactAnnounced, "k2", promoted)
 
 		// Cut off just before the promotion, with a clock that is S behind.
 		signs := promoted.Add(time.Duration(rapid.Int64Range(0, p.SignFor.Milliseconds()).Draw(t, "signs")) * time.Millisecond)
-		deaf := rotation.View(records, rotation.Facts{}, signs.Add(-p.ClockSkew))
+		deaf := ring.View(records, ring.Facts{}, signs.Add(-p.ClockSkew))
 		if deaf.Signer < 0 || deaf.Keys[deaf.Signer].KID != "k1" {
 			return
 		}
 		end := signs.Add(p.MaxTokenTTL)
 		for _, skew := range []time.Duration{-p.ClockSkew, 0, p.ClockSkew} {
-			if ring := rotation.View(records, known, end.Add(skew-time.Millisecond)); !ring.Keys[0].Verifies() {
+			if got := ring.View(records, known, end.Add(skew-time.Millisecond)); !got.Keys[0].Verifies() {
 				t.Fatalf("a token of k1 made at %v is refused at %v", signs.Sub(t0), end.Add(skew).Sub(t0))
 			}
+		}
+	})
+}
+
+// TestViewOfCollected: a collected record is as if it had never been.
+func TestViewOfCollected(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		records, f := aRing(t)
+		gone := someTime(t, time.Hour)
+		stay := slices.DeleteFunc(slices.Clone(records), func(r ring.Record) bool { return !r.Created.After(gone) })
+		now := someTime(t, 10*time.Minute)
+		want := ring.View(stay, f, now)
+		f.Collect(gone)
+		got := ring.View(records, f, now)
+		if !slices.Equal(got.Keys, want.Keys) || got.Signer != want.Signer {
+			t.Fatalf("%s, want %s", states(got), states(want))
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package rotation
+package ring
 
 import (
 	"cmp"
@@ -7,20 +7,21 @@ import (
 	"time"
 )
 
-// Facts are what is known about the records of a ring, by kid. They only grow:
-// [Facts.Join] is commutative, associative and idempotent, so that copies that
-// have diverged meet again in whatever order they hear of each other.
+// Facts are the events in the life of a ring, by kind and kid. They only grow:
+// [Facts.Join] is commutative, associative and idempotent, so copies that have
+// diverged become equal in whatever order they hear of each other.
 //
-// The zero Facts hold nothing. A Facts must not be changed while others read it.
+// The zero Facts are empty. A Facts must not be changed while others read it.
 type Facts struct {
-	at []dated // by kind and kid: a handful, of which thousands of rings are at rest
+	at []dated // by kind and kid: a few, in a slice since thousands of rings are at rest
 
 	// Dead is when the ring was destroyed, or zero: the earliest counts.
 	Dead time.Time
 
-	// Gone is up to when the records were created that have been collected, or zero:
-	// whoever puts one back, it is nothing any more. The latest counts.
-	Gone time.Time
+	// CollectedUntil is the creation time of the newest collected record, or zero.
+	// Records created at or before it are ignored, even if they reappear in the
+	// store. The latest counts.
+	CollectedUntil time.Time
 }
 
 // A dated fact is one with its time.
@@ -63,13 +64,13 @@ func (f *Facts) Kill(at time.Time) {
 	}
 }
 
-// Collect learns that what was created until then has been collected.
-func (f *Facts) Collect(until time.Time) { f.Gone = later(f.Gone, until) }
+// Collect learns that the records created at or before until were collected.
+func (f *Facts) Collect(until time.Time) { f.CollectedUntil = later(f.CollectedUntil, until) }
 
-// gone reports whether the record has been collected.
-func (f Facts) gone(r *Record) bool { return !r.Created.After(f.Gone) }
+// Collected reports whether the record has been collected.
+func (f Facts) Collected(r *Record) bool { return !r.Created.After(f.CollectedUntil) }
 
-// Join returns what is known to either.
+// Join returns the facts of f and of g.
 func (f Facts) Join(g Facts) Facts {
 	j := f.Clone()
 	for _, d := range g.at {
@@ -78,14 +79,14 @@ func (f Facts) Join(g Facts) Facts {
 	if !g.Dead.IsZero() {
 		j.Kill(g.Dead)
 	}
-	j.Collect(g.Gone)
+	j.Collect(g.CollectedUntil)
 	return j
 }
 
-// of returns the facts without those that no record needs: what was revoked is
-// never forgotten, the rest goes with its record.
-func (f Facts) of(kept func(kid string) bool) Facts {
-	g := Facts{Dead: f.Dead, Gone: f.Gone}
+// Prune returns the facts about the records that are kept. A revocation is never forgotten; the
+// other facts go with their record.
+func (f Facts) Prune(kept func(kid string) bool) Facts {
+	g := Facts{Dead: f.Dead, CollectedUntil: f.CollectedUntil}
 	for id, at := range f.All {
 		if id.Kind == FactRevoked || kept(id.KID) {
 			g.Add(id.Kind, id.KID, at)
@@ -94,8 +95,9 @@ func (f Facts) of(kept func(kid string) bool) Facts {
 	return g
 }
 
-// forget removes a fact: only what nobody else can have heard of.
-func (f *Facts) forget(kind FactKind, kid string) {
+// Forget removes a fact. It breaks the rule that facts only grow, so it is only for a fact that no
+// other instance can have heard of.
+func (f *Facts) Forget(kind FactKind, kid string) {
 	if i, ok := f.find(kind, kid); ok {
 		f.at = slices.Delete(f.at, i, i+1)
 	}
@@ -103,13 +105,13 @@ func (f *Facts) forget(kind FactKind, kid string) {
 
 // Clone returns a copy that shares nothing.
 func (f Facts) Clone() Facts {
-	return Facts{at: slices.Clip(slices.Clone(f.at)), Dead: f.Dead, Gone: f.Gone}
+	return Facts{at: slices.Clip(slices.Clone(f.at)), Dead: f.Dead, CollectedUntil: f.CollectedUntil}
 }
 
 // Equal reports whether both hold the same.
 func (f Facts) Equal(g Facts) bool {
 	same := func(a, b dated) bool { return a.FactID == b.FactID && a.at.Equal(b.at) }
-	return f.Dead.Equal(g.Dead) && f.Gone.Equal(g.Gone) && slices.EqualFunc(f.at, g.at, same)
+	return f.Dead.Equal(g.Dead) && f.CollectedUntil.Equal(g.CollectedUntil) && slices.EqualFunc(f.at, g.at, same)
 }
 
 // A FactID names a fact.

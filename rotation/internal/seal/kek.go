@@ -1,8 +1,7 @@
-package rotation
+package seal
 
 import (
 	"bytes"
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -15,6 +14,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): the
@@ -70,18 +71,18 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		if !named {
 			id, encoded = "", line
 		} else if err := checkKEKID(id); err != nil {
-			return nil, &Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
+			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
-			return nil, &Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
+			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
 		}
 		if err := ks.add(id, key); err != nil {
-			return nil, &Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
+			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 	}
 	if len(ks.list) == 0 {
-		return nil, &Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
+		return nil, &ring.Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
 }
@@ -92,36 +93,13 @@ func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	ks := new(KEKs)
 	for i, key := range keys {
 		if err := ks.add("", key); err != nil {
-			return nil, &Error{Text: fmt.Sprintf("KEK %d", i+1), Err: err}
+			return nil, &ring.Error{Text: fmt.Sprintf("KEK %d", i+1), Err: err}
 		}
 	}
 	if len(ks.list) == 0 {
-		return nil, &Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
+		return nil, &ring.Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
-}
-
-// An Unwrapper opens KEKs that are kept sealed: a key management service, or an
-// HSM. It is asked when a process starts, and never again, so that whoever can
-// reach the store goes on while the service is away.
-type Unwrapper interface {
-	// Unwrap returns the 32 bytes of a KEK that wrapped holds. Any error is
-	// final: the process must not start without its KEKs.
-	Unwrap(ctx context.Context, wrapped []byte) ([]byte, error)
-}
-
-// UnwrapKEKs returns the KEKs that u finds in wrapped, the primary first. Its
-// error wraps that of u.
-func UnwrapKEKs(ctx context.Context, u Unwrapper, wrapped ...[]byte) (*KEKs, error) {
-	keys := make([][]byte, len(wrapped))
-	for i, w := range wrapped {
-		key, err := u.Unwrap(ctx, w)
-		if err != nil {
-			return nil, &Error{Text: fmt.Sprintf("KEK %d cannot be unwrapped", i+1), Err: err}
-		}
-		keys[i] = key
-	}
-	return NewKEKs(keys...)
 }
 
 // InsecurePlaintext returns KEKs whose only key is published in docs/formats.md:
@@ -178,7 +156,7 @@ func (ks *KEKs) all() []*kek {
 // primary returns the one that seals.
 func (ks *KEKs) primary() (*kek, error) {
 	if len(ks.all()) == 0 {
-		return nil, &Error{Text: fmt.Sprintf("no KEK to seal with; %s", howToKEK)}
+		return nil, &ring.Error{Text: fmt.Sprintf("no KEK to seal with; %s", howToKEK)}
 	}
 	return ks.list[0], nil
 }
@@ -192,9 +170,9 @@ func (ks *KEKs) named(n kekName) (*kek, error) {
 		}
 	}
 	if slices.Contains(ks.IDs(), n.id) {
-		return nil, &Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another key that is called %q, too (check value %x)", n.id, n.check)}
+		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another key that is called %q, too (check value %x)", n.id, n.check)}
 	}
-	return nil, &Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under KEK %q, this process has %v", n.id, ks)}
+	return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under KEK %q, this process has %v", n.id, ks)}
 }
 
 func (ks *KEKs) add(id string, key []byte) error {

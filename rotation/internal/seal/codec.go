@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // Why something that the store holds cannot be opened. Each of them is doubt:
@@ -52,8 +53,6 @@ const (
 )
 
 const (
-	maxTenant   = 256 // bytes
-	maxKID      = 256 // bytes, as in a token
 	maxPublic   = 2 << 10
 	maxMaterial = 8 << 10
 	maxSeq      = math.MaxInt32
@@ -71,18 +70,18 @@ var (
 )
 
 // origins are the codes of where a key came from.
-var origins = map[byte]Origin{'g': Generated, 'i': Imported, 'l': Legacy}
+var origins = map[byte]ring.Origin{'g': ring.Generated, 'i': ring.Imported, 'l': ring.Legacy}
 
 // A header is what a record says openly: all of it is authenticated.
 type header struct {
-	Record
+	ring.Record
 	tenantKey string // 16 hexadecimal digits
 	public    []byte // SubjectPublicKeyInfo in DER (RFC 5280); none for HS*
 }
 
 // durations are the fields of a Policy that are times, in the order in which they
 // are written.
-func durations(p *Policy) []*time.Duration {
+func durations(p *ring.Policy) []*time.Duration {
 	return []*time.Duration{&p.Every, &p.Propagation, &p.MaxTokenTTL, &p.Leeway, &p.ClockSkew, &p.Freshness, &p.Dwell, &p.SignFor, &p.ReaderStaleness}
 }
 
@@ -116,11 +115,11 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	h.Origin = r.origin()
 	h.NoKID = r.number(1, 0, 1) == 1
 	for _, d := range durations(&h.Timing) {
-		*d = time.Duration(r.number(8, 0, uint64(maxDuration.Milliseconds()))) * time.Millisecond
+		*d = time.Duration(r.number(8, 0, uint64(ring.MaxDuration.Milliseconds()))) * time.Millisecond
 	}
 	h.tenantKey = hex.EncodeToString(r.take(tenantKeyIDSize))
-	h.Tenant = r.text(1, maxTenant)
-	h.KID = r.text(1, maxKID)
+	h.Tenant = r.text(1, ring.MaxTenantBytes)
+	h.KID = r.text(1, keystore.MaxKIDBytes)
 	h.Algorithm = r.algorithm()
 	h.Timing.Algorithm = r.algorithm()
 	h.public = r.bytes(0, maxPublic)
@@ -129,7 +128,7 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	}
 	n = len(blob) - len(r.rest)
 	if !bytes.Equal(h.append(nil), blob[:n]) {
-		return header{}, 0, &Error{Kind: ErrMalformed, Text: "not in its one spelling"}
+		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in its one spelling"}
 	}
 	return h, n, nil
 }
@@ -155,7 +154,7 @@ func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 	r.start(blobTenantKey)
 	k.id = hex.EncodeToString(r.take(tenantKeyIDSize))
 	k.kek = r.kekName()
-	k.tenant = r.text(1, maxTenant)
+	k.tenant = r.text(1, ring.MaxTenantBytes)
 	if r.err == nil && len(r.rest) != tenantKeySize+sealOverhead {
 		r.fail("%d bytes of tenant key", len(r.rest))
 	}
@@ -176,7 +175,7 @@ func (f sealedFact) append(b []byte) []byte {
 }
 
 // authenticated returns what the MAC of a fact is over.
-func (f sealedFact) authenticated(tenant string, kind FactKind, kid string) []byte {
+func (f sealedFact) authenticated(tenant string, kind ring.FactKind, kid string) []byte {
 	return appendText(appendText(append(f.append(nil), byte(kind)), tenant), kid)
 }
 
@@ -198,20 +197,20 @@ func (n kekName) append(b []byte) []byte {
 }
 
 // checkRecord reports what readHeader would refuse.
-func checkRecord(r Record) error {
+func checkRecord(r ring.Record) error {
 	switch {
 	case r.Seq < 1 || r.Seq > maxSeq:
-		return &Error{Text: fmt.Sprintf("a record with seq %d", r.Seq)}
-	case !isText(r.Tenant, 1, maxTenant):
-		return &Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(r.Tenant), maxTenant)}
-	case !isText(r.KID, 1, maxKID):
-		return &Error{Text: fmt.Sprintf("a kid of %d bytes: want 1 to %d, in UTF-8", len(r.KID), maxKID)}
+		return &ring.Error{Text: fmt.Sprintf("a record with seq %d", r.Seq)}
+	case !isText(r.Tenant, 1, ring.MaxTenantBytes):
+		return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(r.Tenant), ring.MaxTenantBytes)}
+	case !isText(r.KID, 1, keystore.MaxKIDBytes):
+		return &ring.Error{Text: fmt.Sprintf("a kid of %d bytes: want 1 to %d, in UTF-8", len(r.KID), keystore.MaxKIDBytes)}
 	case !r.Algorithm.Known():
-		return &Error{Text: fmt.Sprintf("a record for the unknown algorithm %q", string(r.Algorithm))}
+		return &ring.Error{Text: fmt.Sprintf("a record for the unknown algorithm %q", string(r.Algorithm))}
 	case originCode(r.Origin) == 0:
-		return &Error{Text: fmt.Sprintf("a record of unknown origin %q", string(r.Origin))}
+		return &ring.Error{Text: fmt.Sprintf("a record of unknown origin %q", string(r.Origin))}
 	case !r.SignUntil.After(r.ActivateAt):
-		return &Error{Text: "a record whose SignUntil is not after its ActivateAt"}
+		return &ring.Error{Text: "a record whose SignUntil is not after its ActivateAt"}
 	}
 	for _, t := range []time.Time{r.Created, r.ActivateAt, r.SignUntil} {
 		if err := checkDate(t); err != nil {
@@ -223,7 +222,7 @@ func checkRecord(r Record) error {
 
 func checkDate(t time.Time) error {
 	if t.Before(minDate) || !t.Before(maxDate) || t.Nanosecond()%int(time.Millisecond) != 0 {
-		return &Error{Text: fmt.Sprintf("the date %v: want whole milliseconds from 1970 to 2199", t)}
+		return &ring.Error{Text: fmt.Sprintf("the date %v: want whole milliseconds from 1970 to 2199", t)}
 	}
 	return nil
 }
@@ -240,7 +239,7 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-func originCode(o Origin) byte {
+func originCode(o ring.Origin) byte {
 	for code, origin := range origins {
 		if o == origin {
 			return code
@@ -279,7 +278,7 @@ type reader struct {
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = &Error{Kind: ErrMalformed, Text: fmt.Sprintf("%s", fmt.Sprintf(format, args...))}
+		r.err = &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("%s", fmt.Sprintf(format, args...))}
 	}
 	r.rest = nil
 }
@@ -293,7 +292,7 @@ func (r *reader) start(kind byte) {
 	switch version := r.number(1, 0, math.MaxUint8); {
 	case r.err != nil:
 	case version > formatVersion:
-		r.err, r.rest = &Error{Kind: ErrNewer, Text: fmt.Sprintf("version %d, this one knows %d", version, formatVersion)}, nil
+		r.err, r.rest = &ring.Error{Kind: ErrNewer, Text: fmt.Sprintf("version %d, this one knows %d", version, formatVersion)}, nil
 	case version < 1:
 		r.fail("version 0")
 	}
@@ -355,7 +354,7 @@ func (r *reader) algorithm() keystore.Algorithm {
 	return alg
 }
 
-func (r *reader) origin() Origin {
+func (r *reader) origin() ring.Origin {
 	origin, ok := origins[r.take(1)[0]]
 	if r.err == nil && !ok {
 		r.fail("an unknown origin")

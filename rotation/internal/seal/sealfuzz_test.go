@@ -1,4 +1,4 @@
-package rotation
+package seal
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // oneReason reports whether err is one of those that mean doubt, and no other.
@@ -26,7 +28,7 @@ func oneReason(err error) bool {
 func FuzzOpenRecord(f *testing.F) {
 	v := readVectors(f)
 	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(f, v.Key.Key)))
-	keys := map[string]*tenantKey{tk.id: tk}
+	keys := map[string]*TenantKey{tk.ID: tk}
 	for _, r := range v.Records {
 		blob := v.ring(f)["k:"+r.KID]
 		material := unhex(f, r.Material)
@@ -49,7 +51,7 @@ func FuzzOpenRecord(f *testing.F) {
 		if !bytes.Equal(h.append(nil), blob[:n]) {
 			t.Errorf("read from %x, written as %x", blob[:n], h.append(nil))
 		}
-		if h.tenantKey != tk.id {
+		if h.tenantKey != tk.ID {
 			return
 		}
 		aead, err := tk.aead()
@@ -60,16 +62,16 @@ func FuzzOpenRecord(f *testing.F) {
 	})
 }
 
-func checkRecordBlob(t *testing.T, keys map[string]*tenantKey, tenant, kid string, blob []byte) {
+func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid string, blob []byte) {
 	t.Helper()
-	r, err := openRecord(keys, tenant, kid, blob)
+	r, err := OpenRecord(keys, tenant, kid, blob)
 	if err != nil {
 		if r != nil || !oneReason(err) {
 			t.Errorf("openRecord = %v, %v", r, err)
 		}
 		return
 	}
-	h := header{Record: r.Record, tenantKey: r.tenantKey, public: r.public}
+	h := header{Record: r.Record, tenantKey: r.TenantKey, public: r.Public}
 	if !bytes.HasPrefix(blob, h.append(nil)) || r.Tenant != tenant || r.KID != kid {
 		t.Errorf("opened %+v from %x", r.Record, blob)
 	}
@@ -77,14 +79,14 @@ func checkRecordBlob(t *testing.T, keys map[string]*tenantKey, tenant, kid strin
 		if elsewhere == [2]string{tenant, kid} {
 			continue
 		}
-		if _, err := openRecord(keys, elsewhere[0], elsewhere[1], blob); !errors.Is(err, ErrTampered) {
+		if _, err := OpenRecord(keys, elsewhere[0], elsewhere[1], blob); !errors.Is(err, ErrTampered) {
 			t.Errorf("%q opens as %q: %v", [2]string{tenant, kid}, elsewhere, err)
 		}
 	}
-	if sig, err := r.sign([]byte("x")); err != nil || !r.key.Verify([]byte("x"), sig) {
+	if sig, err := signWith(r, []byte("x")); err != nil || !r.Key.Verify([]byte("x"), sig) {
 		t.Errorf("it does not verify what it signs: %v", err)
 	}
-	View([]Record{r.Record}, Facts{}, r.ActivateAt)
+	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
 }
 
 // FuzzOpenFact: whatever opens is in its one spelling, and opens nowhere else. The
@@ -101,7 +103,7 @@ func FuzzOpenFact(f *testing.F) {
 	renamed := sealedFact{at: sealedAt, kek: kekName{id: "main", check: keks.list[0].check}}
 	f.Add(v.Tenant, byte('x'), "k", append(renamed.append(nil), make([]byte, macSize)...))
 	f.Add(v.Tenant, byte('d'), "", v.sealFact(f, v.Tenant, vectorFact{Kind: "d", At: 1_800_000_000_000}))
-	check := func(t *testing.T, tenant string, kind FactKind, kid string, blob []byte) {
+	check := func(t *testing.T, tenant string, kind ring.FactKind, kid string, blob []byte) {
 		at, err := openFact(keks, tenant, kind, kid, blob)
 		if err != nil {
 			if !at.IsZero() || !oneReason(err) {
@@ -114,10 +116,10 @@ func FuzzOpenFact(f *testing.F) {
 		if err != nil || !sealed.at.Equal(at) || !bytes.Equal(slices.Concat(sealed.append(nil), mac), blob) {
 			t.Errorf("%x is read as %+v, %v", blob, sealed, err)
 		}
-		if again, err := sealFact(keks, tenant, kind, kid, at); err != nil || sealed.kek.id == v.KEK.ID && !bytes.Equal(again, blob) {
+		if again, err := SealFact(keks, tenant, kind, kid, at); err != nil || sealed.kek.id == v.KEK.ID && !bytes.Equal(again, blob) {
 			t.Errorf("%x is sealed again as %x, %v", blob, again, err)
 		}
-		for _, other := range append(slices.Clone(kinds), factDead, factGone) {
+		for _, other := range append(slices.Clone(ring.FactKinds()), ring.FactDestroyed, ring.FactCollected) {
 			if _, err := openFact(keks, tenant, other, kid, blob); err == nil && other != kind {
 				t.Errorf("a fact of kind %c opens as %c", kind, other)
 			}
@@ -129,13 +131,13 @@ func FuzzOpenFact(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, tenant string, kind byte, kid string, blob []byte) {
-		check(t, tenant, FactKind(kind), kid, blob)
+		check(t, tenant, ring.FactKind(kind), kid, blob)
 		if len(blob) < macSize {
 			return
 		}
 		open := blob[:len(blob)-macSize]
 		mac := keks.list[0].mac(slices.Concat(open, []byte{kind}, str(tenant[:min(len(tenant), 0xffff)]), str(kid[:min(len(kid), 0xffff)])))
-		check(t, tenant, FactKind(kind), kid, slices.Concat(open, mac))
+		check(t, tenant, ring.FactKind(kind), kid, slices.Concat(open, mac))
 	})
 }
 
@@ -148,7 +150,7 @@ func FuzzOpenRing(f *testing.F) {
 		f.Fatal(err)
 	}
 	whole := v.ring(f)
-	ring, err := openRing(keks, v.Tenant, whole)
+	opened, err := OpenRing(keks, v.Tenant, whole)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -164,8 +166,8 @@ func FuzzOpenRing(f *testing.F) {
 		delete(fields, names[int(remove)%len(names)])
 		fields[field1], fields[field2] = value1, value2
 
-		got, err := openRing(keks, v.Tenant, fields)
-		bad := new(RingError)
+		got, err := OpenRing(keks, v.Tenant, fields)
+		bad := new(ring.UnreadableError)
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("openRing = %v", err)
 		}
@@ -173,26 +175,26 @@ func FuzzOpenRing(f *testing.F) {
 			if !oneReason(cause) {
 				t.Errorf("%q: %v", field, cause)
 			}
-			if in(got, field) && field != fieldHead {
+			if in(got, field) && field != FieldHead {
 				t.Errorf("%q is refused, and there", field)
 			}
 		}
-		for _, r := range got.records {
-			i := slices.IndexFunc(ring.records, func(o openedRecord) bool { return o.KID == r.KID })
-			if i < 0 || r.Record != ring.records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
+		for _, r := range got.Records {
+			i := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == r.KID })
+			if i < 0 || r.Record != opened.Records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
 				t.Errorf("a record that was not there: %+v", r.Record)
 			}
 		}
-		for id, at := range got.facts.All {
-			if want, ok := ring.facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
+		for id, at := range got.Facts.All {
+			if want, ok := opened.Facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
 				t.Errorf("a fact that was not there: %c of %q at %v", id.Kind, id.KID, at)
 			}
 		}
-		if !got.facts.Dead.IsZero() {
+		if !got.Facts.Dead.IsZero() {
 			t.Error("destroyed")
 		}
-		if !got.facts.Gone.IsZero() && !got.facts.Gone.Equal(ring.facts.Gone) {
-			t.Errorf("gone until %v", got.facts.Gone)
+		if !got.Facts.CollectedUntil.IsZero() && !got.Facts.CollectedUntil.Equal(opened.Facts.CollectedUntil) {
+			t.Errorf("gone until %v", got.Facts.CollectedUntil)
 		}
 		if err == nil {
 			for field := range fields {
@@ -201,10 +203,10 @@ func FuzzOpenRing(f *testing.F) {
 				}
 			}
 		}
-		View(got.all(), got.facts, time.UnixMilli(1_800_000_000_123))
+		ring.View(got.all(), got.Facts, time.UnixMilli(1_800_000_000_123))
 
-		other, err := openRing(keks, v.Tenant+"x", fields)
-		if len(other.records)+len(other.tenantKeys) > 0 || !other.facts.Equal(Facts{}) || err == nil {
+		other, err := OpenRing(keks, v.Tenant+"x", fields)
+		if len(other.Records)+len(other.TenantKeys) > 0 || !other.Facts.Equal(ring.Facts{}) || err == nil {
 			t.Errorf("opens under another tenant: %v", err)
 		}
 	})
@@ -212,5 +214,5 @@ func FuzzOpenRing(f *testing.F) {
 
 // known reports whether the field holds something sealed.
 func known(field string) bool {
-	return field != fieldHead && field != "" && field[0] != '_' && !bytes.HasPrefix([]byte(field), []byte(prefixPublish))
+	return field != FieldHead && field != "" && field[0] != '_' && !bytes.HasPrefix([]byte(field), []byte(PrefixPublish))
 }

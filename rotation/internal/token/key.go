@@ -1,4 +1,4 @@
-package rotation
+package token
 
 import (
 	"crypto"
@@ -6,8 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/asn1"
 	"encoding/base64"
 	"errors"
@@ -21,20 +19,31 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// A signingKey signs with one algorithm. Material sits in the closure.
-type signingKey struct {
-	id     keystore.ID
+// An UnfitError says why a key cannot sign. Its text is about types, never about a value.
+type UnfitError struct{ Text string }
+
+// Error names package rotation, whose caller gave the key.
+func (e *UnfitError) Error() string { return "rotation: " + e.Text }
+
+// A Key signs with one algorithm. Its material is in the closure.
+type Key struct {
+	ID     keystore.ID
 	header []byte // of every token, in base64url
 	sign   func(signed []byte) ([]byte, error)
 }
 
-func newSigningKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*signingKey, error) {
+// NewKey returns a signing key whose tokens carry id.KID, or no kid if that is empty, and the
+// type typ. key is a []byte for HS*, else a [crypto.Signer].
+func NewKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*Key, error) {
 	sign, err := newSign(id, alg, key)
 	if err != nil {
 		return nil, err
 	}
-	return &signingKey{id: id, header: tokenHeader(id, alg, typ), sign: sign}, nil
+	return &Key{ID: id, header: tokenHeader(id, alg, typ), sign: sign}, nil
 }
+
+// Sign returns the signature of signed, as a JWS has it (RFC 7518, section 3).
+func (k *Key) Sign(signed []byte) ([]byte, error) { return k.sign(signed) }
 
 // tokenHeader returns the header of every token, in base64url.
 func tokenHeader(id keystore.ID, alg keystore.Algorithm, typ string) []byte {
@@ -46,11 +55,12 @@ func tokenHeader(id keystore.ID, alg keystore.Algorithm, typ string) []byte {
 	return base64.RawURLEncoding.AppendEncode(nil, h)
 }
 
+// newSign returns what signs alg with key, which has to fit.
 func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]byte, error), error) {
 	switch k := key.(type) {
 	case crypto.Signer: // before []byte, which an ed25519.PrivateKey also is
 		if hollow(k) {
-			return nil, &Error{Text: fmt.Sprintf("an empty or cut %T", k)}
+			return nil, &UnfitError{fmt.Sprintf("an empty or cut %T", k)}
 		}
 		if _, err := keystore.NewPublic(id, alg, k.Public()); err != nil {
 			return nil, err
@@ -66,9 +76,9 @@ func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]b
 		return signHMAC(alg, slices.Clone(k)), nil
 	}
 	if alg.Symmetric() {
-		return nil, &Error{Text: fmt.Sprintf("%T cannot sign %s: want a []byte", key, alg)}
+		return nil, &UnfitError{fmt.Sprintf("%T cannot sign %s: want a []byte", key, alg)}
 	}
-	return nil, &Error{Text: fmt.Sprintf("%T cannot sign %s: want a crypto.Signer, such as a private key", key, alg)}
+	return nil, &UnfitError{fmt.Sprintf("%T cannot sign %s: want a crypto.Signer, such as a private key", key, alg)}
 }
 
 // hollow reports whether the Public method of a private key would panic.
@@ -80,19 +90,8 @@ func hollow(key crypto.Signer) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-func hashOf(alg keystore.Algorithm) (crypto.Hash, func() hash.Hash) {
-	switch alg {
-	case keystore.HS384, keystore.RS384, keystore.PS384, keystore.ES384:
-		return crypto.SHA384, sha512.New384
-	case keystore.HS512, keystore.RS512, keystore.PS512, keystore.ES512:
-		return crypto.SHA512, sha512.New
-	}
-	return crypto.SHA256, sha256.New
-}
-
 func signHMAC(alg keystore.Algorithm, secret []byte) func([]byte) ([]byte, error) {
-	_, newHash := hashOf(alg)
-	pool := &sync.Pool{New: func() any { return hmac.New(newHash, secret) }}
+	pool := &sync.Pool{New: func() any { return hmac.New(alg.Hash().New, secret) }}
 	return func(signed []byte) ([]byte, error) {
 		h := pool.Get().(hash.Hash)
 		defer pool.Put(h)
@@ -104,9 +103,9 @@ func signHMAC(alg keystore.Algorithm, secret []byte) func([]byte) ([]byte, error
 
 // signWith returns what signs alg with key, which fits it.
 func signWith(alg keystore.Algorithm, key crypto.Signer) func([]byte) ([]byte, error) {
-	h, newHash := hashOf(alg)
+	h := alg.Hash()
 	digest := func(b []byte) []byte {
-		d := newHash()
+		d := h.New()
 		d.Write(b)
 		return d.Sum(nil)
 	}
@@ -131,7 +130,7 @@ func signWith(alg keystore.Algorithm, key crypto.Signer) func([]byte) ([]byte, e
 		}
 	}
 	return func(signed []byte) ([]byte, error) {
-		return key.Sign(rand.Reader, signed, crypto.Hash(0))
+		return key.Sign(rand.Reader, signed, h)
 	}
 }
 
