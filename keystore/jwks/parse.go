@@ -112,13 +112,17 @@ var (
 	errPrivate = errors.New("ALARM: holds a private key, with which whoever reads the set can sign")
 )
 
-// newSkipped reports that a JWK does not serve. A reason of package keystore is given without its
-// prefix, which says nothing to readers of a set.
+// newSkipped reports that a JWK does not serve.
 func newSkipped(index int, kid string, reason error) Skipped {
-	return Skipped{
-		Index: index, KID: kid, Reason: strings.TrimPrefix(reason.Error(), "keystore: "),
-		Exposed: reason == errSecret || reason == errPrivate,
+	s := Skipped{Index: index, KID: kid, Reason: reason.Error()}
+	s.Exposed = reason == errSecret || reason == errPrivate
+	if e := new(keystore.Error); errors.As(reason, &e) { // without the name of that package
+		s.Reason = e.Detail
+		if e.Hint != "" {
+			s.Reason += "; " + e.Hint
+		}
 	}
+	return s
 }
 
 // judge returns the keys of a JWK, at least one, or the reason why it does not serve. The members
