@@ -208,8 +208,8 @@ func (e *endpoint) read(a *answer, prev previous, got *outcome) *Error {
 	return e.readSet(a.body, got)
 }
 
-// readSet reads a set into got. A set without a key that serves is refused: an issuer's mistake must
-// not end all its tokens.
+// readSet reads a set into got. A set without a key that serves is refused: an issuer's mistake
+// must not end all its tokens.
 func (e *endpoint) readSet(body []byte, got *outcome) *Error {
 	var failed *Error
 	got.keys, got.skipped, failed = parse("", body, false)

@@ -20,27 +20,27 @@ import (
 // A Config is what the sources of a [Client] share. The zero Config is safe.
 type Config struct {
 	// Dir is a folder for the last good answer of each source. After a restart during an outage of
-	// the issuer, the source serves those keys: stale, with their true age. A process that can write
-	// there chooses the keys. So the folder is made with mode 0700 and its files with 0600, and where
-	// another user owns or may write either, it is not used. "" keeps nothing on disk.
+	// the issuer, the source serves those keys: stale, with their true age. A process that can
+	// write there chooses the keys. So the folder is made with mode 0700 and its files with 0600,
+	// and where another user owns or may write either, it is not used. "" keeps nothing on disk.
 	Dir string
 
-	// TLS is for private certificate authorities (RootCAs) and client certificates (Certificates). The
-	// host is always verified: InsecureSkipVerify is an error of Open. Nil means the system's
+	// TLS is for private certificate authorities (RootCAs) and client certificates (Certificates).
+	// The host is always verified: InsecureSkipVerify is an error of Open. Nil means the system's
 	// authorities.
 	TLS *tls.Config
 
-	// Proxy is an http or https proxy through which everything goes. It resolves the names, so it must
-	// guard the addresses; here only addresses in the URL itself are checked. Nil means none: the
-	// environment's proxy variables are not read.
+	// Proxy is an http or https proxy through which everything goes. It resolves the names, so it
+	// must guard the addresses; here only addresses in the URL itself are checked. Nil means none:
+	// the environment's proxy variables are not read.
 	Proxy *url.URL
 
 	// LookupNetIP resolves a host, as [net.Resolver.LookupNetIP] does. Nil means
 	// [net.DefaultResolver].
 	LookupNetIP func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-	// DialContext connects to addr, an address and port that the guard permitted. It must return when
-	// ctx ends. Nil means a [net.Dialer].
+	// DialContext connects to addr, an address and port that the guard permitted. It must return
+	// when ctx ends. Nil means a [net.Dialer].
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Logger gets what no caller sees: failed fetches in the background, secrets found in a set,
@@ -70,8 +70,8 @@ type SourceConfig struct {
 	// attacker who blocks our way to the issuer keeps a revoked key alive for that long.
 	StaleIfError time.Duration
 
-	// AllowLoopback allows loopback addresses, and http there. It is for tests, and for issuers that
-	// run beside the service.
+	// AllowLoopback allows loopback addresses, and http there. It is for tests, and for issuers
+	// that run beside the service.
 	AllowLoopback bool
 
 	// AllowCIDR are networks that the source may connect to although they are not public: those of
@@ -81,8 +81,8 @@ type SourceConfig struct {
 	// AllowRedirects follows up to two redirects, on the same host and scheme.
 	AllowRedirects bool
 
-	// AcceptEmpty takes a set without a usable key for a withdrawal of all keys. Otherwise it counts as
-	// a mistake of the issuer, and the old keys stay.
+	// AcceptEmpty takes a set without a usable key for a withdrawal of all keys. Otherwise it
+	// counts as a mistake of the issuer, and the old keys stay.
 	AcceptEmpty bool
 }
 
@@ -110,15 +110,15 @@ func (c SourceConfig) key(kind, url string) string {
 	return fmt.Sprint(kind, " ", url, " ", c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
 }
 
-// A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two per
-// host, and tenants take turns. Its sources share those limits. Sources that name the same URL share
-// the fetch, but never a key.
+// A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
+// per host, and tenants take turns. Its sources share those limits. Sources that name the same URL
+// share the fetch, but never a key.
 //
-// It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine and
-// no timer. The caller must call [Client.Close]. A Client is safe for concurrent use.
+// It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine
+// and no timer. The caller must call [Client.Close]. A Client is safe for concurrent use.
 type Client struct {
 	cfg    Config
-	broken *Error // what is wrong with cfg, or nil
+	broken *Error // the mistake in cfg, or nil
 	logger *slog.Logger
 	clock  func() time.Time
 
@@ -156,21 +156,22 @@ func New(cfg Config) *Client {
 // suspended machine does not stop it.
 func (c *Client) now() time.Time { return c.clock().Round(0) }
 
-// Open returns a source of the keys that tenant publishes at url, and starts to fetch them. It never
-// waits for the network: see [Source.WaitReady]. It reads the set that Config.Dir holds.
+// Open returns a source of the keys that tenant publishes at url, and starts to fetch them. It
+// never waits for the network: see [Source.WaitReady]. It reads the set that Config.Dir holds.
 //
-// The URL must be https, without userinfo and fragment, or http on a loopback host that cfg allows. It
-// must come from the operator: never make a URL from the claims or header of a token. The error is an
-// [*Error]. Without quoting the URL it says what is wrong with it, with cfg, or with the Config of the
-// Client, or that the Client was closed.
+// The URL must be https, without userinfo and fragment, or http on a loopback host that cfg allows.
+// It must come from the operator: never make a URL from the claims or header of a token. The error,
+// an
+// [*Error], says which of the URL, cfg and the Config of the Client is wrong and why, or that the
+// Client was closed. It does not quote the URL.
 func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
 	return c.open(tenant, url, false, cfg)
 }
 
-// Discover is [Client.Open] for an OpenID Connect issuer, whose metadata says where its keys are (OpenID
-// Connect Discovery 1.0, section 4). The metadata must name the issuer byte for byte. It is fetched
-// once a day, and when the keys are gone from their URL (404 or 410). While it cannot be fetched, the
-// keys are read from the last URL.
+// Discover is [Client.Open] for an OpenID Connect issuer, whose metadata says where its keys are
+// (OpenID Connect Discovery 1.0, section 4). The metadata must name the issuer byte for byte. It is
+// fetched once a day, and when the keys are gone from their URL (404 or 410). While it cannot be
+// fetched, the keys are read from the last URL.
 func (c *Client) Discover(tenant, issuer string, cfg SourceConfig) (*Source, error) {
 	return c.open(tenant, issuer, true, cfg)
 }
@@ -216,7 +217,7 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 	}
 }
 
-// endpoint returns the endpoint of that key. It makes one if there is none.
+// endpoint returns the endpoint of that key. It makes a missing one.
 func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) {
 	c.mu.Lock()
 	e, closed := c.endpoints[key], c.closed
@@ -243,8 +244,8 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 	return fresh, nil
 }
 
-// Close closes all sources, withdraws their keys, and waits until their fetches have returned or ctx
-// ends: then it returns ctx.Err(). It may be called more than once.
+// Close closes all sources, withdraws their keys, and waits until their fetches have returned or
+// ctx ends: then it returns ctx.Err(). It may be called more than once.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	first := !c.closed
@@ -320,8 +321,8 @@ func (c *Client) run() {
 	}
 }
 
-// clockCheck is how often run reads the clock while an endpoint is scheduled. A timer notices neither
-// that the machine was suspended nor that its clock was set.
+// clockCheck is how often run reads the clock while an endpoint is scheduled. A timer notices
+// neither that the machine was suspended nor that its clock was set.
 const clockCheck = time.Minute
 
 // tickDue ticks the endpoints that are due, and returns how long run may wait.

@@ -13,15 +13,15 @@ import (
 // discoveryTTL is how long an issuer's metadata is used.
 const discoveryTTL = 24 * time.Hour
 
-// metadata is what is read of an issuer's metadata (OpenID Connect Discovery 1.0, section 3). Names
-// are compared byte for byte, and none may be there twice.
+// metadata is the part of an issuer's metadata that is read (OpenID Connect Discovery 1.0, section
+// 3). Member names are compared byte for byte, and a name that is there twice is an error.
 type metadata struct {
 	Issuer  string `json:"issuer"`
 	JWKSURI string `json:"jwks_uri"`
 }
 
-// locate returns where the keys are, and whether the issuer was asked for that in this attempt. If its
-// metadata is old and cannot be fetched again, the keys are asked for where they were.
+// locate returns where the keys are, and whether the issuer was asked for that in this attempt. If
+// its metadata is old and cannot be fetched again, the keys are asked for where they were.
 func (e *endpoint) locate(ctx context.Context, g *getter, prev previous, got *outcome) (from *url.URL, asked bool, failed *Error) {
 	switch {
 	case prev.jwksURI == nil:
@@ -58,9 +58,9 @@ func (e *endpoint) discover(ctx context.Context, g *getter, got *outcome) (*url.
 	return uri, nil
 }
 
-// jwksURI returns where the keys of issuer are, according to its metadata. The issuer is compared byte
-// for byte: metadata that names another issuer does not count (OpenID Connect Discovery 1.0, section
-// 4.3).
+// jwksURI returns where the keys of issuer are, according to its metadata. The issuer is compared
+// byte for byte: metadata that names another issuer does not count (OpenID Connect Discovery 1.0,
+// section 4.3).
 func (g guard) jwksURI(doc []byte, issuer string) (*url.URL, *Error) {
 	var m metadata
 	if json.Unmarshal(doc, &m) != nil {

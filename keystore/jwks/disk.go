@@ -13,7 +13,8 @@ import (
 )
 
 // A savedSet is the last good answer, on disk. It holds no validator, so the first request after a
-// restart asks for the whole set: a file that was tampered with counts only until the issuer answers.
+// restart asks for the whole set: a file that was tampered with counts only until the issuer
+// answers.
 type savedSet struct {
 	Version int       `json:"version"`
 	Source  string    `json:"source"` // the file's name: a copy under another name is not taken
@@ -36,8 +37,8 @@ func (e *endpoint) fileName() string {
 	return hex.EncodeToString(sum[:]) + ".jwks"
 }
 
-// save writes the last good answer, and reports whether it did. body is nil after a 304: then the set
-// that the file holds gets a new time.
+// save writes the last good answer, and reports whether it did. body is nil after a 304: then the
+// set that the file holds gets a new time.
 func (e *endpoint) save(body []byte, fetched time.Time) bool {
 	err := e.write(body, fetched)
 	if err != nil {
@@ -79,8 +80,8 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 	return err
 }
 
-// readSaved reads a file that no other user can have written. It never waits: a pipe, which might have
-// no writer, is refused.
+// readSaved reads a file that no other user can have written. It never waits: a pipe, which might
+// have no writer, is refused.
 func readSaved(dir, name string) (*savedSet, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, err

@@ -20,15 +20,17 @@ const (
 	// maxWaiters is how many callers wait for one endpoint.
 	maxWaiters = 4096
 
-	// useStep is how exactly the time of the last use is known, so that lookups rarely write to shared
-	// memory.
+	// useStep is how exactly the time of the last use is known, so that lookups rarely write to
+	// shared memory.
 	useStep = time.Second
 )
 
-// An endpoint fetches one URL for all sources that name it, and holds what was fetched.
+// An endpoint fetches one URL for all sources that name it, and holds the keys of the last good
+// answer.
 //
-// Three locks meet here. An endpoint's mu is taken first; the Client's and a Source's are taken under
-// it, and never one under the other. No lock is held while keys are fetched or a file is written.
+// Three locks meet here. An endpoint's mu is taken first; the Client's and a Source's are taken
+// under it, and never one under the other. No lock is held while keys are fetched or a file is
+// written.
 type endpoint struct {
 	c      *Client
 	key    string // in c.endpoints
@@ -231,8 +233,9 @@ func (e *endpoint) wakeLocked(now time.Time) {
 	}
 }
 
-// startWaiting returns the attempt that a caller must wait for, for news of kid. If there is nothing
-// to wait for, it returns no attempt but the answer. The caller of an attempt must call stopWaiting.
+// startWaiting returns the attempt that a caller must wait for, for news of kid. If there is
+// nothing to wait for, it returns no attempt but the answer. The caller of an attempt must call
+// stopWaiting.
 func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -271,8 +274,8 @@ func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
 	return e.attempt, nil
 }
 
-// stopWaiting ends the wait of a caller of startWaiting, and returns the answer. ended says that the
-// attempt has ended; otherwise the caller's time has.
+// stopWaiting ends the wait of a caller of startWaiting, and returns the answer. ended says that
+// the attempt has ended; otherwise the caller's time has.
 func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
 	now := e.c.now()
 	e.mu.Lock()

@@ -38,8 +38,9 @@ const (
 	SettingAcceptEmpty   Setting = "AcceptEmpty"
 )
 
-// An Error says what failed while keys were read. Its text is for operators. It holds no userinfo and no
-// query of a URL and nothing of a request. Of the text that an issuer sent, it holds only the reasons of
+// An Error says what failed while keys were read. Its text is for operators. It holds no userinfo
+// and no query of a URL and nothing of a request. Of the text that an issuer sent, it holds only
+// the reasons of
 // [Skipped].
 //
 // Its fields are the parts of that text, for a program that has its own names for our settings.
@@ -100,8 +101,8 @@ func (e *Error) within(step Step, where string) *Error {
 	return &outer
 }
 
-// asError returns the Error that err wraps, or else one at step with the given text. The text of err
-// itself may quote what was sent, and is not used.
+// asError returns the Error that err wraps, or else one at step with the given text. The text of
+// err itself may quote what was sent, and is not used.
 func asError(err error, step Step, text string) *Error {
 	if e := new(Error); errors.As(err, &e) {
 		return e

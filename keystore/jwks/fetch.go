@@ -45,8 +45,8 @@ type getter struct {
 	step atomic.Value // the current Step
 }
 
-// get asks for one document. onDemand asks past caches (RFC 9111, section 5.2.1.4). Otherwise v makes
-// the request conditional.
+// get asks for one document. onDemand asks past caches (RFC 9111, section 5.2.1.4). Otherwise v
+// makes the request conditional.
 func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool) (*answer, *Error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

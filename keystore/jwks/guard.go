@@ -24,8 +24,8 @@ type guard struct {
 	allowed  []netip.Prefix
 }
 
-// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http on a loopback
-// host, if loopback is allowed. The error does not quote the URL.
+// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http on a
+// loopback host, if loopback is allowed. The error does not quote the URL.
 func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -52,9 +52,9 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	return u, nil
 }
 
-// checkHost refuses a host that is an address which the guard refuses, or that a resolver may take for
-// one: behind a proxy, this check is the only one. A host that a browser or inet_aton reads as a number
-// must be an address in its plain form.
+// checkHost refuses a host that is an address which the guard refuses, or that a resolver may take
+// for one: behind a proxy, this check is the only one. A host that a browser or inet_aton reads as
+// a number must be an address in its plain form.
 func (g guard) checkHost(host string) *Error {
 	if strings.ContainsFunc(host, func(r rune) bool { return r < '!' || r > '~' }) {
 		return failf(StepURL, "the host has letters beyond ASCII: want it as it is in DNS, xn--...")
@@ -74,8 +74,8 @@ func (g guard) checkHost(host string) *Error {
 	return nil
 }
 
-// endsInNumber reports whether some programs take a host for an IPv4 address (WHATWG URL, section 3.5):
-// 2130706433, 0x7f.1, 127.0.0.01.
+// endsInNumber reports whether some programs take a host for an IPv4 address (WHATWG URL, section
+// 3.5): 2130706433, 0x7f.1, 127.0.0.01.
 func endsInNumber(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if hex, ok := strings.CutPrefix(strings.ToLower(last), "0x"); ok {
@@ -84,8 +84,8 @@ func endsInNumber(host string) bool {
 	return strings.Trim(last, "0123456789") == ""
 }
 
-// isLocalhost reports whether a name means this machine, whatever a resolver says (RFC 6761, section
-// 6.3).
+// isLocalhost reports whether a name means this machine, whatever a resolver says (RFC 6761,
+// section 6.3).
 func isLocalhost(host string) bool {
 	host = strings.ToLower(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
@@ -151,8 +151,8 @@ var refused = func() (all []netip.Prefix) {
 // global is all of IPv6 that is unicast and assigned (RFC 4291, section 2.4).
 var global = netip.MustParsePrefix("2000::/3")
 
-// check refuses an address, unless it is public or allowed by name. An IPv4 address that is written as
-// IPv6 is judged as IPv4.
+// check refuses an address, unless it is public or allowed by name. An IPv4 address that is written
+// as IPv6 is judged as IPv4.
 func (g guard) check(addr netip.Addr) *Error {
 	addr = addr.Unmap().WithZone("")
 	switch {
@@ -178,9 +178,9 @@ type dialer struct {
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// connect resolves host:port and connects to the first address that the guard permits and that answers.
-// The guard judges the address that is dialled, since a name may resolve to another one each time (DNS
-// rebinding).
+// connect resolves host:port and connects to the first address that the guard permits and that
+// answers. The guard judges the address that is dialled, since a name may resolve to another one
+// each time (DNS rebinding).
 func (d *dialer) connect(ctx context.Context, hostport string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

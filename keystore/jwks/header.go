@@ -10,10 +10,10 @@ import (
 // maxSeconds is longer than any useful value of a header, and fits a [time.Duration].
 const maxSeconds = 1 << 31
 
-// freshness returns for how long an answer is fresh, clamped, and whether it says so (RFC 9111, section
-// 4.2). That is its max-age, less the time that it has spent in caches. Of several the shortest counts.
-// A max-age that makes no sense is 0 (RFC 9111, section 4.2.1), and so is that of an answer that must
-// not be stored.
+// freshness returns for how long an answer is fresh, clamped, and whether it says so (RFC 9111,
+// section 4.2). That is its max-age, less the time that it has spent in caches. Of several the
+// shortest counts. A max-age that makes no sense is 0 (RFC 9111, section 4.2.1), and so is that of
+// an answer that must not be stored.
 func freshness(h http.Header) (ttl time.Duration, said bool) {
 	seconds := int64(maxSeconds)
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
@@ -34,8 +34,8 @@ func freshness(h http.Header) (ttl time.Duration, said bool) {
 	return min(max(time.Duration(seconds)*time.Second, minFresh), maxFresh), true
 }
 
-// deltaSeconds reads a number of seconds (RFC 9111, section 1.2.2), quoted or not. A number that is too
-// large is cut, and other text is 0.
+// deltaSeconds reads a number of seconds (RFC 9111, section 1.2.2), quoted or not. A number that is
+// too large is cut, and other text is 0.
 func deltaSeconds(s string) int64 {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = s[1 : len(s)-1]
@@ -64,8 +64,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // maxValidator is the longest ETag or Last-Modified that is sent back, in bytes.
 const maxValidator = 256
 
-// A validator names the answer that is held, in a conditional request (RFC 9110, section 13.1). The zero
-// validator makes a request unconditional.
+// A validator names the answer that is held, in a conditional request (RFC 9110, section 13.1). The
+// zero validator makes a request unconditional.
 type validator struct {
 	etag     string
 	modified string

@@ -22,15 +22,15 @@ const (
 	maxColdBackoff = 15 * time.Second // while the source is in use
 	maxRetryAfter  = 10 * time.Minute
 
-	// wakeWait is how long a source that slept past its TTL answers nothing while it fetches what it
-	// missed.
+	// wakeWait is how long a source that slept past its TTL answers nothing while it fetches what
+	// it missed.
 	wakeWait = 2 * time.Second
 
 	// lateBy is how late the schedule must be to prove that time went by which no timer saw.
 	lateBy = time.Minute
 
-	// minIdle is for how long a source must be unused before it sleeps, or its TTL if that is longer.
-	// It is above the five minutes for which a verifier trusts a cached token.
+	// minIdle is for how long a source must be unused before it sleeps, or its TTL if that is
+	// longer. It is above the five minutes for which a verifier trusts a cached token.
 	minIdle = 10 * time.Minute
 
 	// Attempts on demand: that many at once, and one more every ten seconds.
@@ -57,8 +57,8 @@ const (
 	// Aging: the keys are within their TTL, and are being refreshed.
 	Aging
 
-	// Stale: the keys are past their TTL, and no refresh has succeeded. Known kids are still served.
-	// Whether an unknown kid is new cannot be told.
+	// Stale: the keys are past their TTL, and no refresh has succeeded. Known kids are still
+	// served. Whether an unknown kid is new cannot be told.
 	Stale
 
 	// Expired: the keys are too old to be trusted. Every Lookup is unavailable.
@@ -143,14 +143,14 @@ func (m machine) serves(now time.Time) bool {
 	return state != Cold && state != Expired
 }
 
-// silent reports whether nothing is answered, because the source woke too late to know what has
-// changed.
+// silent reports whether nothing is answered, because the source woke so late that its keys may
+// have changed.
 func (m machine) silent(now time.Time) bool {
 	return m.mode == asleep || m.mode == waking && now.Before(m.wakeEnd)
 }
 
-// inSync reports whether the keys are those of the issuer, as far as can be told. Then a kid that is
-// not among them is bad.
+// inSync reports whether the keys are those of the issuer, as far as can be told. Then a kid that
+// is not among them is bad.
 func (m machine) inSync(now time.Time) bool {
 	state := m.state(now)
 	return m.mode == awake && m.failures == 0 && (state == Fresh || state == Aging)
@@ -185,8 +185,8 @@ func (m machine) due(now time.Time) bool {
 	return !now.Before(m.next) || now.Before(m.since)
 }
 
-// overslept reports whether the schedule is so late that the machine must have been suspended, or its
-// clock set forward. Then it is unknown what was missed.
+// overslept reports whether the schedule is so late that the machine must have been suspended, or
+// its clock set forward. Then its keys may have changed meanwhile.
 func (m machine) overslept(now time.Time) bool {
 	return m.mode == awake && now.Sub(m.next) >= lateBy
 }
@@ -201,15 +201,15 @@ func (m machine) unused(now, lastUse time.Time) bool {
 	return now.Sub(lastUse) >= max(minIdle, m.ttl)
 }
 
-// maySleep reports whether the source should sleep. After a failure it goes on trying: a service that
-// is not ready gets no token that could wake it.
+// maySleep reports whether the source should sleep. After a failure it goes on trying: a service
+// that is not ready gets no token that could wake it.
 func (m machine) maySleep(now, lastUse time.Time) bool {
 	return m.unused(now, lastUse) && m.failures == 0 && !m.lastGood.IsZero()
 }
 
 // succeeded returns the machine after a good answer that was asked for at start. It asks again at
-// four fifths of the TTL, up to a tenth earlier or later, so that sources that were opened together do
-// not ask together forever.
+// four fifths of the TTL, up to a tenth earlier or later, so that sources that were opened together
+// do not ask together forever.
 func (m machine) succeeded(start time.Time, ttl time.Duration, r float64) machine {
 	m.lastGood, m.ttl = start, ttl
 	m.failures, m.holdUntil, m.mode = 0, time.Time{}, awake
@@ -217,8 +217,8 @@ func (m machine) succeeded(start time.Time, ttl time.Duration, r float64) machin
 	return m
 }
 
-// failed returns the machine after a failed attempt of the schedule. The backoff has full jitter, but
-// never less than a second, and ends no earlier than the issuer asked.
+// failed returns the machine after a failed attempt of the schedule. The backoff has full jitter,
+// but never less than a second, and ends no earlier than the issuer asked.
 func (m machine) failed(now, lastUse time.Time, retryAfter time.Duration, r float64) machine {
 	most := maxBackoff
 	if m.lastGood.IsZero() && !m.unused(now, lastUse) {
@@ -252,8 +252,8 @@ func (m machine) failedOnDemand(now, lastUse time.Time, retryAfter time.Duration
 	return after
 }
 
-// restored returns the machine of keys that were read from disk: stale, whatever their age, and due at
-// once.
+// restored returns the machine of keys that were read from disk: stale, whatever their age, and due
+// at once.
 func (m machine) restored(lastGood, now time.Time) machine {
 	m.lastGood, m.ttl, m.since, m.next = lastGood, 0, now, now
 	return m

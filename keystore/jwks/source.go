@@ -14,8 +14,8 @@ import (
 
 // A Source is the [keystore.Refresher] of one tenant's keys at a URL. Lookup answers from memory.
 // Refresh asks the issuer for a kid that is not known. See the package comment for what it answers
-// when. The caller must call [Source.Close], or that of the [Client]. A Source is safe for concurrent
-// use.
+// when. The caller must call [Source.Close], or that of the [Client]. A Source is safe for
+// concurrent use.
 type Source struct {
 	tenant string
 	e      *endpoint
@@ -59,13 +59,13 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 	return keys, err
 }
 
-// Refresh implements [keystore.Refresher]. It asks the issuer for a kid that Lookup did not find, if
-// the budget of the endpoint allows: three attempts at once, and one more every ten seconds, however
-// they end.
+// Refresh implements [keystore.Refresher]. It asks the issuer for a kid that Lookup did not find,
+// if the budget of the endpoint allows: three attempts at once, and one more every ten seconds,
+// however they end.
 //
 // If an attempt is under way, Refresh waits for that one. If that was an attempt of the schedule,
-// which a cache may have answered, and did not bring the kid, Refresh asks once more, past caches. It
-// waits for two seconds at most. The attempt goes on when its callers have left.
+// which a cache may have answered, and did not bring the kid, Refresh asks once more, past caches.
+// It waits for two seconds at most. The attempt goes on when its callers have left.
 //
 // Three kinds of kid cost nothing: one that the source holds, so that a forged signature costs no
 // fetch; one that was missing from a good answer within the last ten seconds; and one of another
@@ -172,8 +172,8 @@ type Status struct {
 	Fetches   uint64    // attempts so far, those of others that share the URL included
 }
 
-// Status returns what the source knows of itself. It asks nothing of the issuer. For readiness, count a
-// source that is asleep as ready: the next token wakes it, whatever its State.
+// Status returns what the source knows of itself. It asks nothing of the issuer. For readiness,
+// count a source that is asleep as ready: the next token wakes it, whatever its State.
 func (s *Source) Status() Status {
 	e, now := s.e, s.e.c.now()
 	e.mu.Lock()
@@ -196,9 +196,9 @@ func (s *Source) Status() Status {
 	return st
 }
 
-// Close ends the source. Its keys are withdrawn, and so are the tokens that they vouched for; from then
-// on Lookup is unavailable. If no other source shares its fetch, Close cancels that, and waits until it
-// has returned or ctx ends: then Close returns ctx.Err(). It may be called more than once.
+// Close ends the source. Its keys are withdrawn, and so are the tokens that they vouched for; from
+// then on Lookup is unavailable. If no other source shares its fetch, Close cancels that, and waits
+// until it has returned or ctx ends: then Close returns ctx.Err(). It may be called more than once.
 func (s *Source) Close(ctx context.Context) error {
 	a := s.e.detach(s)
 	if a == nil {

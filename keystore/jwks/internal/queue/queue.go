@@ -16,8 +16,8 @@
 // any: however many callers ask on demand, refreshes go on.
 //
 // Health keeps room for what works. Fetches that hang take their full timeout, so at most 14 of the
-// 16 may be for endpoints that did not answer the last time or have not been asked yet. Where 12 of
-// those run, no more failing ones start, so that new endpoints find room too.
+// 16 may be for endpoints that did not answer the last time or have not been asked yet. While 12 of
+// those run, failing ones wait, so that new endpoints find room too.
 package queue
 
 import "container/list"
@@ -65,8 +65,8 @@ type Ticket struct {
 	waiting bool
 }
 
-// A Queue holds tickets until they may start. The zero Queue is empty. It is not safe for concurrent
-// use. Every method takes constant time, on average.
+// A Queue holds tickets until they may start. The zero Queue is empty. It is not safe for
+// concurrent use. Every method takes constant time, on average.
 type Queue struct {
 	waiting  [priorities][healths]roundRobin
 	urgent   urgentRun
@@ -76,8 +76,8 @@ type Queue struct {
 	hosts    map[string]*hostLimit // of the hosts with a ticket that runs or is parked
 }
 
-// A hostLimit counts what runs at a host, and parks the tickets for which it has no room. While it has
-// room, at least one ticket of each health that has some parked is in the queue itself.
+// A hostLimit counts what runs at a host, and parks the tickets for which it has no room. While it
+// has room, at least one ticket of each health that has some parked is in the queue itself.
 type hostLimit struct {
 	running int
 	parked  [healths][priorities]roundRobin

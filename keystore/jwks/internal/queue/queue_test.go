@@ -245,8 +245,8 @@ func TestTenantsTakeTurnsWhateverTheirHealth(t *testing.T) {
 	}
 }
 
-// A ticket that waits for its host, and then for its turn, keeps no other ticket of that host waiting
-// for the rest of its tenant's.
+// A ticket that waits for its host, and then for its turn, keeps no other ticket of that host
+// waiting for the rest of its tenant's.
 func TestBacklogDoesNotBlockSharedHost(t *testing.T) {
 	q := new(Queue)
 	for range 3 {
