@@ -3,7 +3,6 @@ package keystore
 import (
 	"crypto"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -49,9 +48,9 @@ func newKey(id ID, alg Algorithm, m material) *Key {
 func checkID(id ID) error {
 	switch {
 	case len(id.KID) > MaxKIDBytes:
-		return fmt.Errorf("keystore: a kid of %d bytes: at most %d are accepted in a token", len(id.KID), MaxKIDBytes)
+		return failf("a kid of %d bytes: at most %d are accepted in a token", len(id.KID), MaxKIDBytes)
 	case !utf8.ValidString(id.KID):
-		return errors.New("keystore: the kid is not valid UTF-8, so no token can carry it")
+		return failf("the kid is not valid UTF-8, so no token can carry it")
 	}
 	return nil
 }

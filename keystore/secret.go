@@ -6,8 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
-	"errors"
-	"fmt"
 	"hash"
 	"sync"
 )
@@ -27,20 +25,20 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	}
 	if !alg.Symmetric() {
 		if alg.Known() {
-			return nil, fmt.Errorf("keystore: %s is not an HMAC algorithm: use NewPublic", alg)
+			return nil, failf("%s is not an HMAC algorithm: use NewPublic", alg)
 		}
 		return nil, unknownAlgorithm(alg)
 	}
 	h := alg.Hash()
 	switch size := h.Size(); {
 	case len(secret) < size:
-		return nil, fmt.Errorf("keystore: the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
+		return nil, failf("the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
 			alg, len(secret), size, size)
 	case allZero(secret):
-		return nil, errors.New("keystore: the secret is all zero bytes")
+		return nil, failf("the secret is all zero bytes")
 	case looksLikeKey(secret):
-		return nil, fmt.Errorf("keystore: the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
-			"a public key must never serve as a secret (RFC 8725, section 2.1); use NewPublic, or package jwks", alg)
+		return nil, failf("the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
+			"a public key must never serve as a secret (RFC 8725, section 2.1)", alg).hint("use NewPublic, or package jwks")
 	}
 	secret = bytes.Clone(secret)
 	sum := sha256.Sum256(secret)
@@ -86,7 +84,7 @@ func allZero(b []byte) bool {
 
 func unknownAlgorithm(alg Algorithm) error {
 	if alg == "none" {
-		return errors.New(`keystore: "none" is not an algorithm: unsigned tokens are never accepted`)
+		return failf(`"none" is not an algorithm: unsigned tokens are never accepted`)
 	}
-	return fmt.Errorf("keystore: unknown algorithm %q: want one of %v", string(alg), Algorithms())
+	return failf("unknown algorithm %q: want one of %v", string(alg), Algorithms())
 }

@@ -1,8 +1,6 @@
 package keystore
 
 import (
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -104,12 +102,12 @@ type replacement struct {
 // add adds k to the next keys, or the equal key that the store holds.
 func (r *replacement) add(k *Key) error {
 	if k == nil {
-		return errors.New("keystore: a nil Key")
+		return failf("a nil Key")
 	}
 	at := lookup{k.id, k.alg}
 	end := k.until.Load()
 	if end == withdrawn {
-		return fmt.Errorf("keystore: %v was withdrawn, which is final: make a new Key", k)
+		return failf("%v was withdrawn, which is final: make a new Key", k)
 	}
 	if held := equalIn(r.old.by[at], k); held != nil {
 		r.ends[held] = end
@@ -119,12 +117,12 @@ func (r *replacement) add(k *Key) error {
 		return nil
 	}
 	if len(r.next.by[at]) == MaxCandidates {
-		return fmt.Errorf("keystore: more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg)
+		return failf("more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg)
 	}
 	if k.owner.CompareAndSwap(nil, r.store) {
 		r.claimed = append(r.claimed, k)
 	} else if k.owner.Load() != r.store {
-		return fmt.Errorf("keystore: %v belongs to another store: make a Key for each store", k)
+		return failf("%v belongs to another store: make a Key for each store", k)
 	}
 	r.next.all = append(r.next.all, k)
 	r.next.by[at] = append(r.next.by[at], k)
