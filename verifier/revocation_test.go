@@ -112,3 +112,40 @@ func TestRevocationListPrintsNothing(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+type revocations struct {
+	revoked bool
+	err     error
+	asked   *verifier.Token
+}
+
+func (r *revocations) Revoked(t *verifier.Token) (bool, error) {
+	r.asked = t
+	return r.revoked, r.err
+}
+
+// TestRevocations pins rule 17: asked last, and only of good tokens.
+func TestRevocations(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		list  revocations
+		token string
+		asked bool
+		want  error
+	}{
+		{"not revoked", revocations{}, sign(goodHeader, goodPayload), true, nil},
+		{"revoked", revocations{revoked: true}, sign(goodHeader, goodPayload), true, verifier.ErrRevoked},
+		{"cannot tell", revocations{err: errOdd}, sign(goodHeader, goodPayload), true, verifier.ErrUnavailable},
+		{"expired is not asked", revocations{revoked: true}, sign(goodHeader, with(`"exp":1`)), false, verifier.ErrExpired},
+	} {
+		v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme(t)}, Now: at(nowUnix), Revocations: &tt.list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := v.Verify(t.Context(), tt.token)
+		check(t, tt.name, tok, err, tt.want)
+		if (tt.list.asked != nil) != tt.asked {
+			t.Errorf("%s: asked %v", tt.name, tt.list.asked)
+		}
+	}
+}

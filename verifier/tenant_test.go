@@ -71,26 +71,6 @@ type shortLeeway struct{ keystore.KeyStore }
 
 func (shortLeeway) MaxLeeway(string) time.Duration { return time.Second }
 
-// tenant returns a tenant with a secret of its own under kid "1".
-func tenant(tb testing.TB, id, issuer string, edit func(*verifier.Tenant)) verifier.Tenant {
-	r := verifier.Tenant{
-		ID: id, Keys: static(tb, key(tb, id, "1", secretOf(id))),
-		Algorithms: []keystore.Algorithm{keystore.HS256},
-		Issuer:     issuer, AnyIssuer: issuer == "", AnyAudience: true, Leeway: -1,
-	}
-	if edit != nil {
-		edit(&r)
-	}
-	return r
-}
-
-func secretOf(id string) []byte { return []byte(strings.Repeat("secret of "+id, 4)) }
-
-// tokenOf returns a token that id signed, with claims on top of exp.
-func tokenOf(id, claims string) string {
-	return signWith(secretOf(id), goodHeader, strings.TrimSuffix(`{"exp":1800003600,`+claims, ",")+"}")
-}
-
 // TestWhoseToken pins rules 6 and 7.
 func TestWhoseToken(t *testing.T) {
 	claim := func(r *verifier.Tenant) { r.TenantClaim = "tid" }

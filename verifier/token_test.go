@@ -16,15 +16,6 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-func verified(t *testing.T, claims string) *verifier.Token {
-	t.Helper()
-	tok, err := newVerifier(t, acme(t)).Verify(t.Context(), sign(goodHeader, claims))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tok
-}
-
 func TestToken(t *testing.T) {
 	tok := verified(t, with(`"jti":"j\u00e9"`))
 	if tok.Tenant() != "acme" || tok.Issuer() != "https://acme.example" || tok.Subject() != "ann" || tok.ID() != "jé" ||
