@@ -12,33 +12,6 @@ import (
 	"github.com/keyturn/keyturn/cache"
 )
 
-func newCache(tb testing.TB, entries int, bytes int64) *cache.Cache[string] {
-	tb.Helper()
-	c, err := cache.New[string](cache.Config{Entries: entries, Bytes: bytes})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return c
-}
-
-func entry(value string) *cache.Entry[string] { return &cache.Entry[string]{Value: value} }
-
-func always(*string) bool { return true }
-
-// get reports whether text is there, and holds the value to what put added.
-func get(tb testing.TB, c *cache.Cache[string], text string) bool {
-	v, _ := c.Get(0, text, always)
-	if v != nil && *v != "value of "+text {
-		tb.Errorf("the value for %q is %q", text, *v)
-	}
-	return v != nil
-}
-
-func put(c *cache.Cache[string], group, text string, size int) {
-	_, k := c.Get(0, text, func(*string) bool { return false })
-	c.Add(k, group, entry("value of "+text), size, nil)
-}
-
 func TestGetAfterAdd(t *testing.T) {
 	c := newCache(t, 100, 1<<20)
 	v, k := c.Get(1, "a", always)

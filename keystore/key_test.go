@@ -16,8 +16,6 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-var acme1 = keystore.ID{Tenant: "acme", KID: "1"}
-
 func TestEveryAlgorithmVerifies(t *testing.T) {
 	all := signers()
 	if got, want := len(all), len(keystore.Algorithms()); got != want {

@@ -67,20 +67,6 @@ func TestNewSecret(t *testing.T) {
 	}
 }
 
-// checkError checks what a constructor returned against part of an error's
-// text, or "" for none.
-func checkError(t *testing.T, k *keystore.Key, err error, want string) {
-	t.Helper()
-	switch {
-	case want == "" && (err != nil || k == nil):
-		t.Errorf("got %v, %v, want a key", k, err)
-	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-		t.Errorf("error = %v, want one with %q", err, want)
-	case want != "" && k != nil:
-		t.Errorf("got %v along with an error", k)
-	}
-}
-
 func TestSecretIsCopied(t *testing.T) {
 	secret := bytes.Clone(secret64)
 	k, err := keystore.NewSecret(acme1, keystore.HS256, secret)

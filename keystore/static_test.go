@@ -14,39 +14,6 @@ import (
 	"github.com/keyturn/keyturn/keystore/keystoretest"
 )
 
-var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-
-func static(t *testing.T, keys ...*keystore.Key) *keystore.Static {
-	t.Helper()
-	s, err := keystore.NewStatic(keys...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// found checks that the store answers with exactly these keys, by identity.
-func found(t *testing.T, s *keystore.Static, tenant, kid string, want ...*keystore.Key) {
-	t.Helper()
-	keys, err := s.Lookup(keystore.ID{Tenant: tenant, KID: kid}, keystore.HS256)
-	if !slices.Equal(keys, want) {
-		t.Errorf("Lookup(%q, %q) = %v, want %v", tenant, kid, keys, want)
-	}
-	if missing := len(want) == 0; missing != errors.Is(err, keystore.ErrNotFound) || !missing && err != nil {
-		t.Errorf("Lookup(%q, %q) error = %v", tenant, kid, err)
-	}
-}
-
-// usable checks which of the keys still vouch for tokens at noon.
-func usable(t *testing.T, want bool, keys ...*keystore.Key) {
-	t.Helper()
-	for _, k := range keys {
-		if got := k.Usable(noon); got != want {
-			t.Errorf("Usable of %v = %v, want %v", k, got, want)
-		}
-	}
-}
-
 func TestStaticContract(t *testing.T) {
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
 		store := static(t)

@@ -11,8 +11,6 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 )
 
-func issuerIs(issuer string) func(string) string { return func(string) string { return issuer } }
-
 // The metadata has what readers ask for, and the issuer byte for byte.
 func TestDiscovery(t *testing.T) {
 	src := &published{maxAge: time.Minute, keys: []*keystore.Key{
