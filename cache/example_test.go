@@ -7,14 +7,14 @@ import (
 	"github.com/keyturn/keyturn/cache"
 )
 
-// A session is a value that is costly to make, and ends.
+// A session is a value that is costly to load, and expires.
 type session struct {
 	user string
 	ends time.Time
 }
 
-// The cache stands before a function that is costly. A hit judges the value again: here,
-// whether it has ended.
+// The cache saves calls of load, which is costly. Each hit checks the value again: here,
+// whether it has expired.
 func Example() {
 	sessions, err := cache.New[session](cache.Config{Entries: 10_000, Bytes: 1 << 20})
 	if err != nil {

@@ -19,7 +19,8 @@ func entry(value string) *cache.Entry[string] { return &cache.Entry[string]{Valu
 
 func always(*string) bool { return true }
 
-// get reports whether text is there, and holds the value to what put added.
+// get reports whether the cache has text, and checks that the value is the one that put
+// added.
 func get(tb testing.TB, c *cache.Cache[string], text string) bool {
 	v, _ := c.Get(0, text, always)
 	if v != nil && *v != "value of "+text {

@@ -56,7 +56,7 @@ func onCurve(c elliptic.Curve) func() *ecdsa.PrivateKey {
 // secret64 is long enough for every HS*.
 var secret64 = []byte(strings.Repeat("0123456789abcdef", 4))
 
-// A signer is a key of the tests, with the means to sign.
+// A signer is a key of the tests with its signing half.
 type signer struct {
 	alg  keystore.Algorithm
 	key  func(t *testing.T, id keystore.ID) *keystore.Key
@@ -154,14 +154,14 @@ func hs256(t *testing.T, tenant, kid, seed string) *keystore.Key {
 
 var acme1 = keystore.ID{Tenant: "acme", KID: "1"}
 
-// modulus returns an odd number of that many bits. It is no product of two
-// primes, and need not be: nobody signs with it.
+// modulus returns an odd number of that many bits. It is not the product of two primes,
+// which matters only for signing.
 func modulus(bits uint) *big.Int {
 	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
 	return n.Add(n, big.NewInt(12345))
 }
 
-// coordinates returns those of a point, read from its uncompressed encoding.
+// coordinates returns the coordinates of a point, read from its uncompressed encoding.
 func coordinates(pub *ecdsa.PublicKey) (x, y *big.Int) {
 	point, err := pub.Bytes()
 	if err != nil {
@@ -179,9 +179,8 @@ func hashOf(alg keystore.Algorithm) crypto.Hash {
 	return map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[string(alg)[2:]]
 }
 
-// forge reports whether the signature R = identity, s = 0 of some message
-// verifies: that is so where the hash of R, key and message is a multiple of the
-// order of the key.
+// forge reports whether the signature R = identity, s = 0 verifies for some message. It
+// does if the hash of R, key and message is a multiple of the order of the key.
 func forge(pub ed25519.PublicKey) bool {
 	sig := make([]byte, ed25519.SignatureSize)
 	sig[0] = 1
@@ -193,8 +192,8 @@ func forge(pub ed25519.PublicKey) bool {
 	return false
 }
 
-// checkError checks what a constructor returned against part of an error's
-// text, or "" for none.
+// checkError checks the results of a constructor. want is a part of the text of the
+// error, or "" for no error.
 func checkError(t *testing.T, k *keystore.Key, err error, want string) {
 	t.Helper()
 	switch {
@@ -230,7 +229,7 @@ func found(t *testing.T, s *keystore.Static, tenant, kid string, want ...*keysto
 	}
 }
 
-// usable checks which of the keys still vouch for tokens at noon.
+// usable checks that each of the keys is usable at noon, or that none of them is.
 func usable(t *testing.T, want bool, keys ...*keystore.Key) {
 	t.Helper()
 	for _, k := range keys {

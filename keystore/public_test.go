@@ -196,10 +196,9 @@ func TestNewPublicEd25519(t *testing.T) {
 	}
 }
 
-// Every encoding of the eight points of small order, those that are not reduced
-// and those with a sign that has no meaning included, is refused. It has to be:
-// for each, this test makes a signature without any private key, and the
-// standard library takes it.
+// Every encoding of the eight points of small order is refused, including those that are
+// not reduced and those with a meaningless sign. For each of them, this test makes a
+// signature without any private key, and the standard library accepts it.
 func TestEd25519SmallOrder(t *testing.T) {
 	ys := []string{
 		"0000000000000000000000000000000000000000000000000000000000000000", // 0
@@ -291,8 +290,8 @@ func TestNewPublicTakesOnlyPublicKeys(t *testing.T) {
 	}
 }
 
-// Neither the key that was passed in nor the one that Public hands out is the
-// one that verifies.
+// A later change to the key that was passed in, or to the one that Public returns, has no
+// effect.
 func TestPublicKeysAreCopies(t *testing.T) {
 	spoil := func(pub crypto.PublicKey) {
 		switch pub := pub.(type) {

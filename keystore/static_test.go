@@ -17,7 +17,7 @@ import (
 func TestStaticContract(t *testing.T) {
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
 		store := static(t)
-		seeds := make(map[keystore.ID]string) // what a file would hold
+		seeds := make(map[keystore.ID]string) // as in a file
 		load := func(t *testing.T) {
 			t.Helper()
 			var keys []*keystore.Key
@@ -99,7 +99,7 @@ func TestReplaceKeepsEqualKeys(t *testing.T) {
 	}
 }
 
-func TestReplaceWithdrawsNewMaterialUnderAnOldName(t *testing.T) {
+func TestReplaceWithdrawsNewMaterialUnderOldName(t *testing.T) {
 	before, after := hs256(t, "acme", "1", "a"), hs256(t, "acme", "1", "b")
 	s := static(t, before)
 	if err := s.Replace(after); err != nil {
@@ -109,7 +109,7 @@ func TestReplaceWithdrawsNewMaterialUnderAnOldName(t *testing.T) {
 	usable(t, false, before)
 }
 
-func TestReplaceMovesTheEnd(t *testing.T) {
+func TestReplaceMovesEnd(t *testing.T) {
 	held := hs256(t, "acme", "1", "a")
 	s := static(t, held)
 	for _, tt := range []struct {
@@ -132,10 +132,10 @@ func TestReplaceMovesTheEnd(t *testing.T) {
 	if err := s.Replace(hs256(t, "acme", "1", "a")); err != nil {
 		t.Fatal(err)
 	}
-	usable(t, true, held) // a key without an end takes the old one away
+	usable(t, true, held) // a new key without an end removes the old end
 }
 
-func TestReplaceWithTheKeysItHolds(t *testing.T) {
+func TestReplaceWithHeldKeys(t *testing.T) {
 	k := hs256(t, "acme", "1", "a")
 	k.SetUntil(noon.Add(time.Minute))
 	s := static(t, k)
@@ -147,7 +147,7 @@ func TestReplaceWithTheKeysItHolds(t *testing.T) {
 	}
 }
 
-func TestAKeyTwiceCountsOnce(t *testing.T) {
+func TestKeyTwiceCountsOnce(t *testing.T) {
 	k := hs256(t, "acme", "1", "a")
 	keys := []*keystore.Key{k, k, k, k, k, hs256(t, "acme", "1", "a")}
 	s := static(t, keys...)
@@ -176,8 +176,8 @@ func TestOverlap(t *testing.T) {
 	found(t, s, "acme", "", keys...)
 }
 
-// An error changes nothing: not what the store holds, not an end, and not which
-// store a key belongs to.
+// An error changes nothing: not the keys of the store, not an end, and not the store that
+// a key belongs to.
 func TestReplaceAllOrNothing(t *testing.T) {
 	withdrawn := hs256(t, "acme", "9", "w")
 	withdrawn.Withdraw()
@@ -232,7 +232,7 @@ func TestReplaceAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestAKeyBelongsToOneStore(t *testing.T) {
+func TestKeyBelongsToOneStore(t *testing.T) {
 	k := hs256(t, "acme", "1", "a")
 	s := static(t, k)
 	if _, err := keystore.NewStatic(k); err == nil {
@@ -264,7 +264,7 @@ func TestTokensWithoutKID(t *testing.T) {
 	if err := s.Replace(append(four, other, fifth)...); err != nil {
 		t.Fatal(err)
 	}
-	found(t, s, "acme", "") // five: none, rather than some
+	found(t, s, "acme", "") // five are too many, so none is offered
 	found(t, s, "globex", "", other)
 	found(t, s, "acme", "5", fifth)
 	found(t, s, "acme", "1", four[0])
@@ -276,7 +276,7 @@ func TestTokensWithoutKID(t *testing.T) {
 	found(t, s, "acme", "", four[1:]...)
 }
 
-func TestAKeyWithoutKIDServesOnlyTokensWithoutKID(t *testing.T) {
+func TestKeyWithoutKIDServesOnlyTokensWithoutKID(t *testing.T) {
 	k := hs256(t, "acme", "", "a")
 	s := static(t, k)
 	found(t, s, "acme", "", k)
@@ -322,8 +322,8 @@ func TestZeroStatic(t *testing.T) {
 	}
 }
 
-// TestKeyWithoutKIDStays: a key without kid is held on to even where there are
-// too many keys to offer it to tokens without kid.
+// TestKeyWithoutKIDStays: the store keeps a key without kid even while it has too many
+// keys to offer it to tokens without kid.
 func TestKeyWithoutKIDStays(t *testing.T) {
 	fresh := func() []*keystore.Key {
 		var keys []*keystore.Key

@@ -17,7 +17,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// Whatever is wrong with a token, a client that tries them cannot tell.
+// All bad tokens get the same answer, so that a client which tries tokens learns nothing.
 func TestSameAnswerForEveryBadToken(t *testing.T) {
 	v := newVerifier(t, "acme")
 	server := httptest.NewServer(middleware.Require(v)(whoami))
@@ -134,7 +134,7 @@ func TestErrorHandler(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	// The error of a tenant's Check may be anything, and is no verdict of ours.
+	// The error of a tenant's Check may be any error. It does not decide the answer.
 	check := &verifier.Error{Reason: verifier.ReasonClaim, Err: errors.Join(verifier.ErrClaim, middleware.ErrScope, verifier.ErrUnavailable)}
 	for _, tt := range []struct {
 		err  error

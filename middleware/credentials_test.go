@@ -109,8 +109,8 @@ func TestLongHeaderIsCheap(t *testing.T) {
 	}
 }
 
-// TestQueriesInDisguise: a second token, or a malformed one, does not hide behind
-// what net/url leaves out.
+// TestQueriesInDisguise: a second or malformed token is found even in a pair that net/url
+// skips.
 func TestQueriesInDisguise(t *testing.T) {
 	v, good := exampleVerifier()
 	for _, tt := range []struct {

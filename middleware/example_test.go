@@ -56,7 +56,8 @@ func Example() {
 	// 200 hello ann of acme
 }
 
-// A page that greets its users by name, and strangers as well. A bad token is refused.
+// A page greets users by name, and visitors without a token as strangers. A bad token is
+// refused.
 func ExampleOptional() {
 	v, token := exampleVerifier()
 	page := middleware.Optional(v)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

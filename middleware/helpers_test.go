@@ -31,7 +31,7 @@ const now = 1_800_000_000
 func secretOf(tenant string) []byte { return []byte(strings.Repeat(tenant[:1], 32)) }
 
 // claims of a good token of the tenant, with changes: an even number of names and
-// values, of which nil takes the claim out.
+// values, where nil removes the claim.
 func claimsOf(tenant string, changes ...any) map[string]any {
 	c := map[string]any{"iss": "https://" + tenant + ".example", "sub": "ann", "aud": "api", "exp": now + 600}
 	for i := 0; i < len(changes); i += 2 {
@@ -59,7 +59,7 @@ func good(tenant string, changes ...any) string {
 	return sign(secretOf(tenant), "kid-"+tenant, claimsOf(tenant, changes...))
 }
 
-// badSignature returns token with another signature, as well formed.
+// badSignature returns token with another well-formed signature.
 func badSignature(token string) string {
 	i := strings.LastIndexByte(token, '.') + 1
 	return token[:i] + strings.Repeat("A", len(token)-i)
@@ -147,7 +147,7 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
-// capture is an error handler that keeps the error, and answers its status.
+// capture is an error handler that keeps the error, and answers with its status.
 type capture struct{ err error }
 
 func (c *capture) handle(w http.ResponseWriter, _ *http.Request, err error) {
@@ -157,7 +157,7 @@ func (c *capture) handle(w http.ResponseWriter, _ *http.Request, err error) {
 
 func issuerIs(issuer string) func(string) string { return func(string) string { return issuer } }
 
-// published is a source with one answer, and the tenant that was asked for.
+// published is a source with one answer. It keeps the tenant that it was asked for.
 type published struct {
 	keys   []*keystore.Key
 	maxAge time.Duration
@@ -207,7 +207,7 @@ func askSet(t *testing.T, h http.Handler, method string, headers ...string) *htt
 type fakeSource struct {
 	mu    sync.Mutex
 	n     int
-	life  time.Duration // 0: the end is not known
+	life  time.Duration // 0 if the expiry is not known
 	err   error
 	delay time.Duration
 }
@@ -244,11 +244,11 @@ func (s *fakeSource) calls() int {
 	return s.n
 }
 
-// A fakeBase records what it is asked, and answers with respond, or 200.
+// A fakeBase records the requests, and answers with respond, or 200.
 type fakeBase struct {
 	mu      sync.Mutex
 	sent    []string // "URL token body"
-	opened  int      // response bodies given out, less those closed
+	opened  int      // response bodies that are not closed yet
 	respond func(r *http.Request) (status int, err error)
 }
 
@@ -311,8 +311,8 @@ func get(t *testing.T, tr http.RoundTripper) int {
 	return resp.StatusCode
 }
 
-// A redirector answers with one redirect after the other, then 200, and like
-// some fakes does not say which request an answer is for.
+// A redirector answers with one redirect after the other, then 200. Like some fakes it
+// leaves Response.Request nil.
 type redirector struct {
 	hops, sent []string
 }

@@ -85,8 +85,8 @@ func TestJWKSConditionalRequests(t *testing.T) {
 	}
 }
 
-// A set comes whole or not at all, and with 200, 304 or an error of its own: what
-// caches and readers make of parts, and of other preconditions, they need not find out.
+// The answer is a whole set, 304 or an error. Ranges and other preconditions do not change
+// it, since caches and readers differ about them.
 func TestJWKSComesWhole(t *testing.T) {
 	src := &published{keys: []*keystore.Key{publicKey(t, "acme", "1", keystore.ES256)}, maxAge: time.Minute}
 	h := middleware.JWKS(src, middleware.OneTenant("acme"))
@@ -115,7 +115,7 @@ func TestJWKSComesWhole(t *testing.T) {
 	}
 }
 
-// What is no set is no answer that a reader may keep, and never an empty one.
+// An answer without a set may not be cached, and no answer has an empty set.
 func TestJWKSWithoutKeys(t *testing.T) {
 	secret := secretKey(t, "acme", "s")
 	good := []*keystore.Key{publicKey(t, "acme", "1", keystore.ES256)}

@@ -10,7 +10,7 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 )
 
-// Nothing that is written holds the token; the kid is in errors alone, quoted.
+// No output holds any part of a token. Errors alone hold the kid, quoted.
 func TestNothingLeaks(t *testing.T) {
 	v := newVerifier(t, "acme", "globex")
 	const kid = "evil-kid\r\n\"X: y"

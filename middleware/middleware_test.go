@@ -105,7 +105,7 @@ func TestOptional(t *testing.T) {
 	}
 	t.Run("hides the identity around it", func(t *testing.T) {
 		h := middleware.Require(globex)(middleware.Optional(acme, middleware.FromCookie("session"))(whoami))
-		// The outer one takes the header, at which the inner one looks too.
+		// The outer one uses the header, and the inner one sees the header too.
 		if w := serve(h, request("GET", "/", bearer(good("globex"))...)); w.Code != 401 {
 			t.Errorf("got %d %s, want 401: the token is not good for the inner one", w.Code, w.Body)
 		}
@@ -122,7 +122,7 @@ func TestOptional(t *testing.T) {
 	})
 }
 
-// The innermost Require says who the caller is.
+// The token of the innermost Require counts.
 func TestNested(t *testing.T) {
 	acme, globex := newVerifier(t, "acme"), newVerifier(t, "globex")
 	h := middleware.Require(acme)(middleware.Require(globex, middleware.Realm("inner"))(whoami))
@@ -154,7 +154,7 @@ func TestClaimsFrom(t *testing.T) {
 	}
 }
 
-// Where auth by a list of paths or by trust in the request goes wrong.
+// Requests that pass a middleware which trusts a list of paths, or the request itself.
 func TestTraps(t *testing.T) {
 	v := newVerifier(t, "acme", "globex")
 	guarded := middleware.Require(v)(whoami)
@@ -171,7 +171,7 @@ func TestTraps(t *testing.T) {
 				if w.Code == 200 || strings.Contains(w.Body.String(), "nobody") {
 					t.Errorf("%s %s: got %d %s", method, target, w.Code, w.Body)
 				}
-				// And with the handler itself, however a router gets there.
+				// Also with the bare handler, as another router would call it.
 				if w := serve(guarded, request(method, target)); w.Code != 401 {
 					t.Errorf("%s %s, unrouted: got %d", method, target, w.Code)
 				}
@@ -192,7 +192,7 @@ func TestTraps(t *testing.T) {
 		}
 	})
 	t.Run("one tenant's denial is final", func(t *testing.T) {
-		// Good for acme, whose iss it has; asked for as globex.
+		// The token is good for acme, and the request is for globex.
 		if w := serve(mux, request("GET", "/t/globex/x", bearer(good("acme"))...)); w.Code != 401 {
 			t.Errorf("got %d %s, want 401", w.Code, w.Body)
 		}

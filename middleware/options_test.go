@@ -23,7 +23,7 @@ func TestTenant(t *testing.T) {
 	tests := []struct {
 		name   string
 		opt    middleware.Option
-		target string // its host is what is asked
+		target string // its host is that of the request
 		token  string
 		status int
 		err    error

@@ -118,7 +118,7 @@ func TestTransportOutlivesItsSource(t *testing.T) {
 		if got := source.calls(); got != 2 {
 			t.Errorf("%d calls, want 2", got)
 		}
-		time.Sleep(5 * time.Second) // the token has ended
+		time.Sleep(5 * time.Second) // now the token has expired
 		body := &closer{Reader: strings.NewReader("x"), done: func() {}}
 		closed := false
 		body.done = func() { closed = true }
@@ -145,7 +145,7 @@ func TestTransportAsksOnce(t *testing.T) {
 		if got := source.calls(); got != 1 {
 			t.Errorf("%d calls for 50 requests, want 1", got)
 		}
-		// Those who come while it is renewed have a token that lives.
+		// Requests during the renewal get the old token, which is still live.
 		time.Sleep(time.Hour - 20*time.Second)
 		wg.Go(func() { get(t, tr) })
 		synctest.Wait()
@@ -241,7 +241,7 @@ func TestTransportSourcePanics(t *testing.T) {
 }
 
 func TestTransportRetries401(t *testing.T) {
-	// The server takes t2 and later.
+	// The server accepts t2 and later tokens.
 	refuseFirst := func(r *http.Request) (int, error) {
 		if r.Header.Get("Authorization") == "Bearer t1" {
 			return 401, nil
@@ -340,8 +340,8 @@ func TestTransportLeavesAuthorizationAlone(t *testing.T) {
 func TestTransportRedirects(t *testing.T) {
 	tests := []struct {
 		name string
-		hops []string // the first is what the caller asks for
-		host string   // a Host header of the caller's
+		hops []string // the first is the caller's request
+		host string   // the caller's Host header
 		sent string
 	}{
 		{"to the same place", []string{"https://a.example/1", "https://a.example/2", "/3"}, "",
@@ -383,7 +383,7 @@ func TestTransportRedirects(t *testing.T) {
 	}
 }
 
-// A redirect that does not say where it comes from may come from anywhere.
+// A redirect of unknown origin may come from any host, and gets no token.
 func TestTransportUnknownRedirect(t *testing.T) {
 	base := new(fakeBase)
 	r := mustRequest(t, "GET", "http://a.example/", nil)
@@ -393,7 +393,7 @@ func TestTransportUnknownRedirect(t *testing.T) {
 	}
 }
 
-// The two halves of this package, over a real connection.
+// A Transport and a Require work together over a real connection.
 func TestTransportMeetsRequire(t *testing.T) {
 	v := newVerifier(t, "acme")
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -455,7 +455,7 @@ func TestTransportRefusesToSend(t *testing.T) {
 func TestTransportDoesNotPrintTokens(t *testing.T) {
 	tr := &middleware.Transport{Base: new(fakeBase), Source: middleware.StaticToken("secret-token")}
 	get(t, tr)
-	tr.Base = nil // the fake remembers it
+	tr.Base = nil // the fake records the token
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
 		if text := fmt.Sprintf(format, tr); strings.Contains(text, "secret-token") {
 			t.Errorf("%s prints %s", format, text)

@@ -9,8 +9,8 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// TestHitAllocatesNothing pins the cost of a hit, with and without a hint, and
-// with a revocation list in use.
+// TestHitAllocatesNothing counts the allocations of a hit with a hint, without one, and
+// without a kid, while a revocation list is in use.
 func TestHitAllocatesNothing(t *testing.T) {
 	list := verifier.NewRevocationList(10)
 	if err := errors.Join(list.RevokeToken("acme", "x", time.Time{}), list.RevokeSubject("acme", "x", time.Unix(1, 0)), list.RevokeTenant("x", time.Unix(1, 0))); err != nil {

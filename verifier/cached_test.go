@@ -68,7 +68,7 @@ func TestCacheTTL(t *testing.T) {
 	}
 }
 
-// TestTwinsOnRules runs every rule with a cache that has seen the token.
+// TestCacheAndTime moves the clock over each edge of the life of a cached token.
 func TestCacheAndTime(t *testing.T) {
 	short := acme(t)
 	short.MaxAge = time.Hour
@@ -218,8 +218,8 @@ func TestCacheAndTenants(t *testing.T) {
 	w.verify("nobody left", other, verifier.ErrUnknownTenant)
 }
 
-// TestCacheAndWhoseToken: a change elsewhere that alters whose an un-hinted
-// token is.
+// TestCacheAndWhoseToken changes other tenants so that a token without a hint reaches
+// another tenant than before.
 func TestCacheAndWhoseToken(t *testing.T) {
 	claim := func(r *verifier.Tenant) { r.TenantClaim = "tid" }
 	w := newTwin(t, tenant(t, "any", "", nil))
@@ -249,7 +249,7 @@ func TestCacheAndWhoseToken(t *testing.T) {
 	w.hit("its issuer alone again", shared)
 }
 
-// TestCacheAndEqualKIDs: two tenants with one kid, in both orders.
+// TestCacheAndEqualKIDs has two tenants with the same kid, in both orders.
 func TestCacheAndEqualKIDs(t *testing.T) {
 	a, b := tokenOf("a", `"iss":"https://a"`), tokenOf("b", `"iss":"https://b"`)
 	forged := tokenOf("a", `"iss":"https://b"`)
@@ -281,7 +281,7 @@ func TestCacheAndLeeways(t *testing.T) {
 	w.verify("leeway over", lax, verifier.ErrExpired)
 }
 
-// TestCacheAndForgeries: what resembles a cached token is not it.
+// TestCacheAndForgeries: a text that resembles a cached token gets no hit.
 func TestCacheAndForgeries(t *testing.T) {
 	w := newTwin(t, acme(t))
 	one, two := sign(goodHeader, with(`"sub":"ann"`)), sign(goodHeader, with(`"sub":"bob"`))
@@ -358,7 +358,7 @@ func TestCacheAndRevocations(t *testing.T) {
 	w.verify("issued before the tenant's watermark", two, verifier.ErrRevoked)
 }
 
-// TestCacheAndUnsureRevocations: a list that cannot tell is asked on hits too.
+// TestCacheAndUnsureRevocations: a hit is no hit if the revocations cannot tell.
 func TestCacheAndUnsureRevocations(t *testing.T) {
 	list := &revocations{}
 	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme(t)}, Now: at(nowUnix), Revocations: list})
@@ -376,8 +376,8 @@ func TestCacheAndUnsureRevocations(t *testing.T) {
 	}
 }
 
-// TestCachedClaimsAreNotShared: what one request does to the claims it got, no
-// other sees.
+// TestCachedClaimsAreNotShared: if one request changes the claims that it got, no other
+// request sees the change.
 func TestCachedClaimsAreNotShared(t *testing.T) {
 	v := newVerifier(t, acme(t))
 	token := sign(goodHeader, with(`"roles":["admin"],"scope":"read"`))
@@ -395,8 +395,8 @@ func TestCachedClaimsAreNotShared(t *testing.T) {
 	}
 }
 
-// TestBadTokensLeaveNoTrace: 100 000 refusals are not remembered, and the good
-// entries stay.
+// TestBadTokensLeaveNoTrace: 100 000 bad tokens take no memory, and the good entries
+// stay.
 func TestBadTokensLeaveNoTrace(t *testing.T) {
 	v := newVerifier(t, acme(t))
 	good := make([]string, 100)

@@ -8,8 +8,8 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// TestVerdictsDoNotMix: what a store or a Check wraps in its error does not turn
-// "cannot tell" into a verdict, or a verdict into "cannot tell".
+// TestVerdictsDoNotMix: the errors that a store or a Check wraps never turn "cannot
+// tell" into a verdict, or a verdict into "cannot tell".
 func TestVerdictsDoNotMix(t *testing.T) {
 	token := sign(goodHeader, goodPayload)
 	r := acme(t)
@@ -29,7 +29,7 @@ func TestVerdictsDoNotMix(t *testing.T) {
 	}
 }
 
-func TestErrorTellsTheOperator(t *testing.T) {
+func TestErrorTellsOperator(t *testing.T) {
 	v := newVerifier(t, acme(t))
 	_, err := v.Verify(t.Context(), sign(`{"alg":"HS256","kid":"x\"\r\ny"}`, goodPayload))
 	e := new(verifier.Error)

@@ -43,7 +43,7 @@ func signText(secret []byte, signed string) string {
 
 func sign(header, payload string) string { return signWith(secret, header, payload) }
 
-// with returns goodPayload with a member put in, or replaced.
+// with returns goodPayload with a member added or replaced.
 func with(member string) string {
 	name := member[:strings.Index(member, ":")+1]
 	var kept []string
@@ -102,8 +102,8 @@ func newVerifier(tb testing.TB, tenants ...verifier.Tenant) *verifier.Verifier {
 	return v
 }
 
-// check fails the test unless err is want, nil for a good token. It holds every
-// refusal to the promises of Error.
+// check fails the test unless err is want, which is nil for a good token. It also checks
+// every refusal against the contract of Error.
 func check(tb testing.TB, what string, tok *verifier.Token, err, want error) {
 	tb.Helper()
 	if !errors.Is(err, want) || (want == nil) != (err == nil) {
@@ -138,7 +138,7 @@ func padTo(n int) string {
 	panic("no token of that length")
 }
 
-// tenant returns a tenant with a secret of its own under kid "1".
+// tenant returns a tenant whose own secret has kid "1".
 func tenant(tb testing.TB, id, issuer string, edit func(*verifier.Tenant)) verifier.Tenant {
 	r := verifier.Tenant{
 		ID: id, Keys: static(tb, key(tb, id, "1", secretOf(id))),
@@ -153,7 +153,7 @@ func tenant(tb testing.TB, id, issuer string, edit func(*verifier.Tenant)) verif
 
 func secretOf(id string) []byte { return []byte(strings.Repeat("secret of "+id, 4)) }
 
-// tokenOf returns a token that id signed, with claims on top of exp.
+// tokenOf returns a token that id signed, with exp and claims.
 func tokenOf(id, claims string) string {
 	return signWith(secretOf(id), goodHeader, strings.TrimSuffix(`{"exp":1800003600,`+claims, ",")+"}")
 }
@@ -167,8 +167,7 @@ func verified(t *testing.T, claims string) *verifier.Token {
 	return tok
 }
 
-// A twin is two verifiers that differ in the cache alone: whatever happens, they
-// must agree.
+// A twin is two verifiers that differ only in the cache. They must always agree.
 type twin struct {
 	t           *testing.T
 	now         time.Time
@@ -193,7 +192,7 @@ func newTwin(t *testing.T, tenants ...verifier.Tenant) *twin {
 	return w
 }
 
-// do changes both.
+// do changes both verifiers.
 func (w *twin) do(change func(v *verifier.Verifier) error) {
 	w.t.Helper()
 	if err := errors.Join(change(w.on), change(w.off)); err != nil {
@@ -201,8 +200,8 @@ func (w *twin) do(change func(v *verifier.Verifier) error) {
 	}
 }
 
-// verify verifies token twice with both, and wants the same each time. hint is
-// none if it is absent.
+// verify verifies token with both, several times with the cache, and wants the same
+// verdict each time. hint is the hint, if any.
 func (w *twin) verify(what, token string, want error, hint ...string) {
 	w.t.Helper()
 	w.verifyN(what, token, want, 3, hint...)
@@ -254,8 +253,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// scripted is a store whose answers a test gives: Lookup those of before, and
-// after a Refresh those of after.
+// scripted is a store with the answers of a test: Lookup returns before, and after a
+// Refresh it returns after.
 type scripted struct {
 	before, after   []*keystore.Key
 	lookupErr       error // of Lookup, where there are no keys

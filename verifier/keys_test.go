@@ -130,7 +130,7 @@ var implausibleTests = []keyTest{
 	{name: "not yet valid", token: sign(goodHeader, with(`"nbf":1800000001`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
 }
 
-// TestStoresOwnDeadline: a store that ran out of its own time is an outage.
+// TestStoresOwnDeadline: a timeout of the store's own is an outage.
 func TestStoresOwnDeadline(t *testing.T) {
 	r := acme(t)
 	r.Keys = &scripted{lookupErr: errNotFound, refresh: context.DeadlineExceeded}
@@ -147,7 +147,7 @@ func TestStoresOwnDeadline(t *testing.T) {
 	}
 }
 
-// TestEndedContext: a token whose key is at hand is judged, whoever waits.
+// TestEndedContext: if the store has the key, an ended context does not matter.
 func TestEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -199,8 +199,8 @@ var oracleSeeds = []struct{ header, payload string }{
 	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000000.9,"nbf":1800000000.1}`},
 }
 
-// FuzzVerify holds the verifier against the oracle: same verdict, same reason,
-// for tokens that are signed (so that every rule is reached) and that are not.
+// FuzzVerify compares the verifier with the oracle: they must agree on the verdict and the
+// reason. Some tokens are signed, so that every rule is reached, and some are not.
 func FuzzVerify(f *testing.F) {
 	for _, s := range oracleSeeds {
 		f.Add(s.header, s.payload, "")

@@ -39,8 +39,8 @@ func TestRevocationListRefuses(t *testing.T) {
 	}
 }
 
-// TestRevocationListForgets: a full list drops what has ended by itself, for
-// the longest leeway there is, and nothing else.
+// TestRevocationListForgets: a full list drops the tokens that have expired for the longest
+// leeway, and nothing else.
 func TestRevocationListForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := verifier.NewRevocationList(3)
@@ -103,7 +103,7 @@ func TestRevocationListConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRevocationListPrintsNothing: neither a jti nor a subject.
+// TestRevocationListPrintsNothing: a list prints neither a jti nor a subject.
 func TestRevocationListPrintsNothing(t *testing.T) {
 	l := verifier.NewRevocationList(10)
 	l.RevokeToken("acme", "jti-of-ann", time.Time{})
@@ -124,7 +124,7 @@ func (r *revocations) Revoked(t *verifier.Token) (bool, error) {
 	return r.revoked, r.err
 }
 
-// TestRevocations pins rule 17: asked last, and only of good tokens.
+// TestRevocations pins rule 17: the revocations come last, and only for good tokens.
 func TestRevocations(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

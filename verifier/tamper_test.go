@@ -8,8 +8,8 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// TestOneBit: any change of a good token is refused: each bit of it flipped,
-// each byte dropped, doubled, or put in.
+// TestOneBit flips each bit of a good token, drops and doubles each byte, and inserts
+// bytes at each place. Every result is refused.
 func TestOneBit(t *testing.T) {
 	v := newVerifier(t, acme(t))
 	good := sign(goodHeader, goodPayload)
