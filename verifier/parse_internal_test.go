@@ -9,8 +9,8 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// FuzzParse asserts what every other rule relies on: what is checked is what was
-// sent, and a refusal hands out nothing.
+// FuzzParse checks two properties that every rule relies on: the parsed parts are those of
+// the token, byte for byte, and a malformed token gives no parts.
 func FuzzParse(f *testing.F) {
 	for _, s := range tokenSeeds() {
 		f.Add(s)
