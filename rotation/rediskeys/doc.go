@@ -39,7 +39,7 @@
 //	1-0 e    (emptied, a log that began again)     2-0 b            resync
 //
 // If the log still has that entry with that nonce, the instance and the log agree on everything
-// before it, and the entries after it are all that is new. Otherwise Redis lost or replaced part of
+// before it, and only the entries after it are new. Otherwise Redis lost or replaced part of
 // its log, and the instance reads the bucket from the start. A counter could not tell these cases
 // apart: after a failover the same ID may name another change.
 //
@@ -66,6 +66,6 @@
 // # Logging
 //
 // The Redis client has its own logger, one for the whole process. It writes to standard error, not
-// to [rotation.Config.Logger]; replace it with [redis.SetLogger]. Everything that matters is also in
-// the errors of this package.
+// to [rotation.Config.Logger]; replace it with [redis.SetLogger]. Everything that matters is also
+// in the errors of this package.
 package rediskeys

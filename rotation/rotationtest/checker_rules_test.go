@@ -10,8 +10,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A checker that finds nothing may be blind. These tests show each rule a history that breaks it, and
-// a history that just keeps it.
+// A checker that finds nothing may be blind. These tests show each rule a history that breaks it,
+// and a history that just keeps it.
 
 const sec = time.Second
 
