@@ -40,6 +40,10 @@ lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module
 	@$(call each,go vet ./...)
 	@$(call each,go run $(STATICCHECK) ./...)
 
+.PHONY: words
+words: ## how the comments and pages are written: fails above one listed phrase in 1000 words, and lists them
+	@go run ./internal/words
+
 .PHONY: test
 test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,48 +14,121 @@ import (
 	"testing"
 )
 
-// TestOperations: whatever the packages that keep keys in step can say has a row in
-// docs/operations.md, with what happened and what to do.
+// TestOperations checks that each error of the packages that keep keys in sync is quoted by a section
+// of docs/operations.md.
 func TestOperations(t *testing.T) {
-	said := seen(t, "docs/operations.md")
+	var said strings.Builder
+	for _, s := range sections(t) {
+		said.WriteString(s.quotes + "\n")
+	}
 	for _, text := range spokenTexts(t) {
-		if !slices.ContainsFunc(text.fragments, func(f string) bool { return strings.Contains(said, f) }) {
-			t.Errorf("%s: no row of docs/operations.md begins with one of %q", text.at, text.fragments)
+		if !slices.ContainsFunc(text.fragments, func(f string) bool { return strings.Contains(said.String(), f) }) {
+			t.Errorf("%s: no section of docs/operations.md quotes one of %q", text.at, text.fragments)
 		}
 	}
 }
 
-// seen returns the first cells of all rows of a page's tables that have three. It is an
-// error if one of the others is empty.
-func seen(t *testing.T, page string) string {
-	t.Helper()
-	doc, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var said strings.Builder
-	for line := range strings.Lines(string(doc)) {
-		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "| ") {
+// TestOperationsSections checks that each section that quotes an error says what happened, has a
+// command to paste, and is reached from the index by symptom.
+func TestOperationsSections(t *testing.T) {
+	page := read(t, "docs/operations.md")
+	quoting := 0
+	for _, s := range sections(t) {
+		if s.quotes == "" {
 			continue
 		}
-		cells := strings.Split(strings.Trim(line, "|"), "|")
-		if len(cells) != 3 || slices.ContainsFunc(cells, func(c string) bool { return strings.TrimSpace(c) == "" }) {
-			t.Errorf("%s: not what you see, what happened and what to do: %s", page, line)
+		quoting++
+		if len(strings.Fields(s.prose)) < 8 {
+			t.Errorf("the section %q does not say what happened", s.heading)
 		}
-		said.WriteString(cells[0] + "\n")
+		if len(s.commands) == 0 {
+			t.Errorf("the section %q has no command", s.heading)
+		}
+		index := s.within // a chapter that the index names as a whole, or the section itself
+		if !strings.Contains(page, "](#"+anchor(s.heading)+") |") && !strings.Contains(page, "](#"+anchor(index)+") |") {
+			t.Errorf("the index by symptom leads neither to %q nor to %q", s.heading, index)
+		}
 	}
-	return said.String()
+	if quoting < 30 {
+		t.Errorf("only %d sections quote an error", quoting)
+	}
 }
 
-// A spoken text is one that the code can say, by what is always the same in it, and where.
+// TestOperationsCommands checks that the command understands each line of docs/operations.md that
+// calls it. No Redis listens, so it may well say that it cannot tell.
+func TestOperationsCommands(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "keyturn")
+	run(t, ".", "go", "build", "-o", program, "./cmd/keyturn")
+	vars := strings.NewReplacer("$REDIS", "redis://127.0.0.1:1", "$TOKEN", "a.b.c", "$T", "acme", "$PENDING_KID", "one", "$KID", "two",
+		"https://login.acme.example", "https://127.0.0.1:1", "--allow-cidr", "--allow-loopback --allow-cidr", `"`, "")
+	lines := 0
+	for _, s := range sections(t) {
+		for _, line := range s.commands {
+			line, _, _ = strings.Cut(line, " #")
+			args := strings.Fields(vars.Replace(line))
+			if len(args) == 0 || args[0] != "keyturn" {
+				continue
+			}
+			lines++
+			cmd := exec.CommandContext(t.Context(), program, args[1:]...)
+			cmd.Env = append(os.Environ(), "KEYTURN_KEK=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=")
+			if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() == 2 {
+				t.Errorf("docs/operations.md: %s: %s", line, out)
+			}
+		}
+	}
+	if lines < 20 {
+		t.Errorf("only %d lines call the command", lines)
+	}
+}
+
+// A section is a heading of docs/operations.md and what follows, up to the next one.
+type section struct {
+	heading, within string // within: the chapter it is in
+	quotes          string // the errors, on lines that begin with >, as one line
+	prose           string
+	commands        []string // of its blocks of code
+}
+
+func sections(t *testing.T) []section {
+	t.Helper()
+	var all []section
+	chapter, inCode := "", false
+	for line := range strings.Lines(read(t, "docs/operations.md")) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "```") {
+			inCode = !inCode
+			continue
+		}
+		if heading := strings.TrimLeft(line, "#"); !inCode && heading != line {
+			heading = strings.TrimSpace(heading)
+			if strings.HasPrefix(line, "## ") {
+				chapter = heading
+			}
+			all = append(all, section{heading: heading, within: chapter})
+			continue
+		}
+		s := &all[len(all)-1]
+		switch quote, isQuote := strings.CutPrefix(line, "> "); {
+		case inCode:
+			s.commands = append(s.commands, line)
+		case isQuote:
+			s.quotes += quote + " "
+		default:
+			s.prose += line + "\n"
+		}
+	}
+	return all
+}
+
+// A spoken text is one that the code can say: its constant parts, and where it stands.
 type spoken struct {
 	fragments []string
 	at        string
 }
 
-// unspoken are the texts that need no row, by how they begin: they come up while a program
-// is written, or a command line, and say themselves what to change.
+// unspoken are the texts that need no section, by how they begin. They come up while a program or a
+// command line is written, and say themselves what to change.
 var unspoken = []string{
 	"Config.", "SignerConfig.", "NewSigner needs", "NewRotator needs", "the claims, a", "want a JSON object",
 	"a tenant of %d bytes", "material for", "not plain",
@@ -114,8 +188,22 @@ func spokenTexts(t *testing.T) []spoken {
 	return all
 }
 
-// texts calls visit with each text that a file gives to errors.New, fmt.Errorf, refuse or a
-// RefusedError. A package's variable gives its name; so does a [jwks.Step], and a code that
+// policyText returns the text of a PolicyError: its Reason is said of a field, or of the policy.
+func policyText(n *ast.CompositeLit, text func(ast.Expr) string) string {
+	parts := make(map[string]string)
+	for _, e := range n.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			parts[identifier(kv.Key)] = text(kv.Value)
+		}
+	}
+	if _, between := parts["Inequality"]; between {
+		return "the policy does not hold %s: " + parts["Reason"]
+	}
+	return "Policy." + parts["Field"] + " " + parts["Reason"]
+}
+
+// texts calls visit with each text that a file gives to errors.New, fmt.Errorf, refuse, an Error
+// or a RefusedError. A package's variable gives its name; so does a [jwks.Step], and a code that
 // Redis answers with.
 func texts(f *ast.File, visit func(name, value string, pos token.Pos)) {
 	var name string
@@ -139,11 +227,15 @@ func texts(f *ast.File, visit func(name, value string, pos token.Pos)) {
 				visit("Step", text(n.Values[0]), n.Pos())
 			}
 		case *ast.CompositeLit:
+			if identifier(n.Type) == "PolicyError" {
+				visit("", policyText(n, text), n.Pos())
+				return false
+			}
 			if len(n.Elts) == 2 && strings.HasPrefix(identifier(n.Elts[1]), "Err") {
 				visit("code", text(n.Elts[0]), n.Pos())
 			}
 		case *ast.KeyValueExpr:
-			if identifier(n.Key) == "Reason" {
+			if key := identifier(n.Key); key == "Reason" || key == "Text" {
 				visit("", text(n.Value), n.Pos())
 			}
 		case *ast.CallExpr:

@@ -7,59 +7,67 @@ import (
 	"testing"
 )
 
-// TestReadme: the program of the README is the Example of package middleware,
-// and it names the two commands.
+// TestReadme holds the README to what runs and to what was measured: each program of it stands in
+// readme_example_test.go, and each figure of its table in docs/benchmarks.md.
 func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
+	readme := read(t, "README.md")
+	programs := read(t, "readme_example_test.go")
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readme, -1)
+	if len(blocks) != 4 {
+		t.Errorf("the README has %d programs, want 4", len(blocks))
 	}
-	example, err := os.ReadFile("middleware/example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, program, _ := strings.Cut(string(readme), "```go\n")
-	program, _, ok := strings.Cut(program, "```")
-	if !ok || strings.Count(program, "\n") < 10 {
-		t.Fatal("the README has no program")
-	}
-	indented := "\t" + strings.ReplaceAll(strings.TrimSpace(program), "\n", "\n\t")
-	if !strings.Contains(string(example), indented) {
-		t.Errorf("the README's program is not in middleware/example_test.go:\n%s", program)
+	for _, block := range blocks {
+		program := strings.TrimSpace(block[1])
+		indented := "\t" + strings.ReplaceAll(program, "\n", "\n\t")
+		if !strings.Contains(programs, program) && !strings.Contains(programs, indented) {
+			t.Errorf("readme_example_test.go lacks this program of the README:\n%s", program)
+		}
 	}
 	for _, command := range []string{"go run ./cmd/keyturn serve", "make test"} {
-		if !strings.Contains(string(readme), command) {
+		if !strings.Contains(readme, command) {
 			t.Errorf("the README lacks %q", command)
 		}
 	}
-	if n := strings.Count(string(readme), "\n"); n > 150 {
-		t.Errorf("the README has %d lines, want at most 150", n)
+	benchmarks := read(t, "docs/benchmarks.md")
+	figures := regexp.MustCompile(`[0-9.]+ (ns|µs)`).FindAllString(readme, -1)
+	if len(figures) < 4 {
+		t.Errorf("the README's figures are %q, want at least 4", figures)
+	}
+	for _, figure := range figures {
+		if !strings.Contains(benchmarks, " "+figure+" ") {
+			t.Errorf("docs/benchmarks.md lacks %s, a figure of the README", figure)
+		}
+	}
+	if n := strings.Count(readme, "\n"); n >= 120 {
+		t.Errorf("the README has %d lines, want less than 120", n)
 	}
 }
 
-// TestContributing: every target of the Makefile that has a description is named.
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestContributing: docs/CONTRIBUTING.md names every target of the Makefile that has a description.
 func TestContributing(t *testing.T) {
-	makefile, err := os.ReadFile("Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile("docs/CONTRIBUTING.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	targets := regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(string(makefile), -1)
+	page := read(t, "docs/CONTRIBUTING.md")
+	targets := regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(read(t, "Makefile"), -1)
 	if len(targets) < 10 {
 		t.Fatalf("targets = %q", targets)
 	}
 	for _, target := range targets {
-		if name := target[1]; name != "help" && !strings.Contains(string(page), "\n    make "+name+" ") {
+		if name := target[1]; name != "help" && !strings.Contains(page, "\n    make "+name+" ") {
 			t.Errorf("docs/CONTRIBUTING.md lacks make %s", name)
 		}
 	}
 }
 
-// TestSecretsAreTheirOwners: whoever types what the documentation and the help say makes a
-// file that nobody else can read.
+// TestSecretsAreTheirOwners: each command of the documentation and the help that writes a secret to
+// a file makes one that other users cannot read.
 func TestSecretsAreTheirOwners(t *testing.T) {
 	said := 0
 	walk(t, ".", func(file string) {

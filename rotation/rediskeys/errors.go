@@ -70,13 +70,39 @@ var (
 	ErrUnreachable = errors.New("Redis cannot be reached: check its address and that it runs")
 )
 
+// An Error says which call failed, and why. Its text is "rediskeys: Call: Kind (Err)", of which a
+// missing Kind is left out. It wraps Kind and Err.
+type Error struct {
+	// Call is what failed, such as "sync of bucket 175" or "the URL of Redis".
+	Call string
+
+	// Kind is one of the errors above, which says what to do, or nil if the cause is another.
+	Kind error
+
+	// Err is what Redis answered, or what the client says.
+	Err error
+}
+
+// Error returns the parts as one text.
+func (e *Error) Error() string {
+	if e.Kind != nil {
+		return fmt.Sprintf("rediskeys: %s: %v (%v)", e.Call, e.Kind, e.Err)
+	}
+	return fmt.Sprintf("rediskeys: %s: %v", e.Call, e.Err)
+}
+
+// Unwrap returns Kind and Err.
+func (e *Error) Unwrap() []error {
+	if e.Kind != nil {
+		return []error{e.Kind, e.Err}
+	}
+	return []error{e.Err}
+}
+
 // explain wraps err with the call that failed and, if the cause is known, the package's
 // error for it, which says what to do.
-func explain(what string, err error) error {
-	if kind := kindOf(err); kind != nil {
-		return fmt.Errorf("rediskeys: %s: %w (%w)", what, kind, err)
-	}
-	return fmt.Errorf("rediskeys: %s: %w", what, err)
+func explain(call string, err error) error {
+	return &Error{Call: call, Kind: kindOf(err), Err: err}
 }
 
 func kindOf(err error) error {

@@ -1,0 +1,129 @@
+package keyturn_test
+
+import (
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// link finds the target of a Markdown link. Code is taken out before.
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+var inlineCode = regexp.MustCompile("`[^`]*`")
+
+// TestLinks checks that each relative link of each page leads to a file, and its fragment to a
+// heading of that file.
+func TestLinks(t *testing.T) {
+	links := 0
+	for _, page := range pages(t) {
+		for _, target := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(proseOf(t, page), ""), -1) {
+			u, err := url.Parse(target[1])
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if u.Scheme != "" {
+				continue
+			}
+			links++
+			to := page
+			if u.Path != "" {
+				to = path.Join(path.Dir(page), u.Path)
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s: the link %s leads nowhere: %v", page, target[1], err)
+			} else if u.Fragment != "" && !slices.Contains(anchors(t, to), u.Fragment) {
+				t.Errorf("%s: the link %s names no heading of %s; those are %q", page, target[1], to, anchors(t, to))
+			}
+		}
+	}
+	if links < 40 {
+		t.Errorf("only %d links were found", links)
+	}
+}
+
+// TestGlossaryIsLinked checks that each page in docs that uses the glossary's words links it.
+func TestGlossaryIsLinked(t *testing.T) {
+	for _, page := range pages(t) {
+		switch {
+		case path.Dir(page) != "docs", page == "docs/glossary.md":
+			continue
+		case slices.Contains([]string{"docs/benchmarks.md", "docs/faults.md", "docs/CONTRIBUTING.md", "docs/SECURITY.md", "docs/CHANGELOG.md"}, page):
+			continue // measurements, and pages about the project
+		}
+		if !strings.Contains(proseOf(t, page), "](glossary.md") {
+			t.Errorf("%s does not link docs/glossary.md", page)
+		}
+	}
+}
+
+// TestIndex checks that docs/README.md links every other page in docs.
+func TestIndex(t *testing.T) {
+	index := proseOf(t, "docs/README.md")
+	for _, page := range pages(t) {
+		if path.Dir(page) == "docs" && page != "docs/README.md" && !strings.Contains(index, "]("+path.Base(page)) {
+			t.Errorf("docs/README.md does not link %s", page)
+		}
+	}
+}
+
+// pages returns all Markdown files that are neither test data nor another project's.
+func pages(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	walk(t, ".", func(file string) {
+		if path.Ext(file) == ".md" && !strings.Contains(file, "testdata/") {
+			all = append(all, file)
+		}
+	})
+	return all
+}
+
+// proseOf returns a page without its blocks of code.
+func proseOf(t *testing.T, page string) string {
+	t.Helper()
+	var prose strings.Builder
+	inCode := false
+	for line := range strings.Lines(read(t, page)) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			inCode = !inCode
+		} else if !inCode {
+			prose.WriteString(line)
+		}
+	}
+	return prose.String()
+}
+
+// anchors returns the fragments by which the headings of a page are reached.
+func anchors(t *testing.T, page string) []string {
+	t.Helper()
+	var all []string
+	for line := range strings.Lines(proseOf(t, page)) {
+		heading := strings.TrimLeft(line, "#")
+		if heading == line {
+			continue
+		}
+		all = append(all, anchor(heading))
+	}
+	return all
+}
+
+// anchor returns the fragment by which a heading is reached, as the usual hosts make it: in lower
+// case, without punctuation, with hyphens for spaces.
+func anchor(heading string) string {
+	var a strings.Builder
+	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
+		switch {
+		case r == ' ':
+			a.WriteByte('-')
+		case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+			a.WriteRune(r)
+		}
+	}
+	return a.String()
+}
