@@ -15,11 +15,11 @@
 //	kt:{<bucket>}:log            stream  one entry for each change
 //	kt:{<bucket>}:ack            hash    for each instance, the position it has applied
 //
-// The fields of a ring are its sealed records (k:<kid>), its events (x:<kid> revoked, a:<kid>
-// promoted, and so on), its wrapped tenant keys (tk:<id>) and a few helper fields. The store does
-// not open or check any of them. No key has a time to live. The braces put all keys of a bucket
-// into one slot of a Cluster, so that one script may use them all. docs/formats.md defines every
-// key, field and value.
+// The fields of a ring are its sealed records (k:<kid>), the facts about them (x:<kid> revoked,
+// a:<kid> promoted, and so on), its wrapped tenant keys (tk:<id>) and a few helper fields. The
+// store does not open or check any of them. No key has a time to live. The braces put all keys of a
+// bucket into one slot of a Cluster, so that one script may use them all. docs/formats.md defines
+// every key, field and value.
 //
 // # How a write stays atomic
 //
