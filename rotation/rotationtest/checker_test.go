@@ -52,7 +52,7 @@ type checker struct {
 	*history
 	revoked          map[string]time.Duration   // kid -> when its revocation was first stored
 	revocationStored map[string]spans           // kid -> while the store had its revocation
-	seq              map[string]int             // by kid
+	seq              map[string]int             // kid -> its seq
 	mayBeUnknown     map[string]bool            // kids that may sign before every instance in sync knows them: an instance may have to ask the store
 	republished      map[string][]time.Duration // kid -> when it was republished
 	lost             map[string]spans           // kid -> while the store had lost it, and only its holders could restore it

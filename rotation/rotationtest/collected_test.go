@@ -79,7 +79,7 @@ func TestTimelineGoneIsNotRevived(t *testing.T) {
 				l.rotate(f[0])
 				l.runUntil(8 * time.Second)
 				l.rotate(f[0])
-				l.runUntil(21 * time.Second) // the date of the second was 20s
+				l.runUntil(21 * time.Second) // the second key was scheduled for 20 s
 				if l.has("k:" + second) {
 					t.Fatal("the second key has not been collected")
 				}
