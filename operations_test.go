@@ -188,8 +188,22 @@ func spokenTexts(t *testing.T) []spoken {
 	return all
 }
 
-// texts calls visit with each text that a file gives to errors.New, fmt.Errorf, refuse or a
-// RefusedError. A package's variable gives its name; so does a [jwks.Step], and a code that
+// policyText returns the text of a PolicyError: its Reason is said of a field, or of the policy.
+func policyText(n *ast.CompositeLit, text func(ast.Expr) string) string {
+	parts := make(map[string]string)
+	for _, e := range n.Elts {
+		if kv, ok := e.(*ast.KeyValueExpr); ok {
+			parts[identifier(kv.Key)] = text(kv.Value)
+		}
+	}
+	if _, between := parts["Inequality"]; between {
+		return "the policy does not hold %s: " + parts["Reason"]
+	}
+	return "Policy." + parts["Field"] + " " + parts["Reason"]
+}
+
+// texts calls visit with each text that a file gives to errors.New, fmt.Errorf, refuse, an Error
+// or a RefusedError. A package's variable gives its name; so does a [jwks.Step], and a code that
 // Redis answers with.
 func texts(f *ast.File, visit func(name, value string, pos token.Pos)) {
 	var name string
@@ -213,11 +227,15 @@ func texts(f *ast.File, visit func(name, value string, pos token.Pos)) {
 				visit("Step", text(n.Values[0]), n.Pos())
 			}
 		case *ast.CompositeLit:
+			if identifier(n.Type) == "PolicyError" {
+				visit("", policyText(n, text), n.Pos())
+				return false
+			}
 			if len(n.Elts) == 2 && strings.HasPrefix(identifier(n.Elts[1]), "Err") {
 				visit("code", text(n.Elts[0]), n.Pos())
 			}
 		case *ast.KeyValueExpr:
-			if identifier(n.Key) == "Reason" {
+			if key := identifier(n.Key); key == "Reason" || key == "Text" {
 				visit("", text(n.Value), n.Pos())
 			}
 		case *ast.CallExpr:

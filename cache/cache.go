@@ -1,34 +1,58 @@
-// Package cache remembers values by the texts that they were made of: bounded in
-// entries and bytes, shared fairly by groups, and without keeping the texts.
+// Package cache is a set-associative table with CLOCK aging and fair-share
+// admission: it caches values by the texts that they were made from, within bounds
+// for entries and bytes, and without keeping the texts.
 //
-// It is made for verified tokens, of which it knows nothing. A hit costs a keyed
-// digest of the text and one look into a table, takes no lock, allocates nothing
-// and, once an entry is known to be in use, writes nothing. What a hit is worth
-// is the caller's to judge each time, by a function that [Cache.Get] is given: an
-// entry leaves by eviction, not by a clock.
+// It serves package verifier for verified tokens, and knows nothing about tokens. A
+// hit costs a keyed digest of the text and one look into the table. It takes no
+// lock and allocates nothing. An entry does not expire by itself: the caller passes
+// [Cache.Get] a function that decides whether the value still serves.
+//
+// # The table
+//
+// A digest chooses one bucket of the table, and an entry stands in one of the seven
+// slots of its bucket:
+//
+//	slot         0    1    2    3    4    5    6
+//	bucket 0  [ A3 | B0 |    |    | A1 |    |    ]       letter: the group
+//	bucket 1  [    | A0 |    | C2 |    |    |    ]       digit: the uses, 0 to 3
+//	bucket 2  [ A2 | A0 | B1 | A0 | C0 | A1 | A0 ]  <--  digest of a new text of B
+//	bucket 3  [ B0 |    |    |    |    | B3 |    ]
+//
+// A hit adds one use to its entry, up to three. The clock hand takes one use from each
+// entry that it passes. It moves when a new entry needs room, and goes once around
+// the table for Entries of them. An entry with no uses is unused: it was never hit,
+// or not lately.
 //
 // # Who is evicted
 //
-// An entry weighs its bytes, or the part of all bytes that falls to one entry if
-// that is more, so that one bound holds both entries and bytes. A group's share
-// is all of the weight divided by the groups there are.
+// Each entry belongs to a group, which is a tenant for package verifier. The weight
+// of an entry is its size in bytes, or Bytes divided by Entries if that is more, so
+// that one bound on the weight holds both bounds. A group's fair share is the bound
+// divided by the number of groups.
 //
-// Where an entry must go, some are looked at: those in the new one's bucket of
-// the table and, as long as these are few, in the next. Of them goes, in this
-// order,
+// A new entry needs a free slot in its bucket, and room for its weight. If either is
+// missing, the cache looks at the entries of the bucket, and of the next buckets if
+// it needs only weight and has seen few entries. It evicts one of these, the first
+// that exists in this order, and the oldest of equals:
 //
-//   - one that the caller calls dead;
-//   - the oldest unused one of a group that has more than its share; or, if the
-//     new one's own group has its share, of a group that has no less;
-//   - if the new one's group has less than its share: the oldest used one of a
-//     group that has more, or else the oldest unused one of all.
+//  1. An entry that the caller calls dead.
+//  2. An unused entry of a group above its share. If the new entry's group has no
+//     share left, also an unused entry of any group that weighs at least as much as
+//     that group, its own included.
+//  3. If the new entry's group has share left: a used entry of a group above its
+//     share.
+//  4. If the new entry's group has share left: an unused entry of any group.
 //
-// Otherwise the new entry is not admitted. So a stream of texts that come once
-// does not flush those that come again and again, and one group's flood turns
-// over its own entries. Uses are forgotten bit by bit as new entries come: what
-// comes again only after as many others as there may be entries is not told from
-// what comes once. Each new entry also looks at one slot for a dead one, all
-// around the table.
+// If there is none, the new entry is not admitted. In the picture, if B has share
+// left and A is above its share, the oldest A0 of bucket 2 goes.
+//
+// So a stream of texts that each come once does not flush the texts that come again
+// and again, and a flood of one group only replaces its own entries. The limit: a
+// text that comes again only after as many other texts as there may be entries
+// looks like a text that comes once.
+//
+// Each call of [Cache.Add] also looks at one more slot, going around the whole
+// table, and removes the entry there if it is dead.
 package cache
 
 import (
@@ -42,74 +66,80 @@ import (
 // Config bounds a [Cache]. Both bounds hold at all times.
 type Config struct {
 	Entries int   // at least 1
-	Bytes   int64 // of what [Cache.Add] is told, and our own for each entry
+	Bytes   int64 // at least 1: the sizes that [Cache.Add] gets, and 75 bytes of our own for each entry
 }
 
-// A Cache remembers values of type V. It is safe for concurrent use, starts no
-// goroutines and needs no closing.
+// A Cache holds values of type V. It is safe for concurrent use, starts no goroutines
+// and needs no closing. Make one with [New].
 type Cache[V any] struct {
 	cfg      Config
 	digester *digester
-	table    []bucket[V] // a power of two of them
+	table    []bucket[V] // a power of two of them; read without a lock
+	counts   []counts    // sharded, so that processors do not wait for each other
 
-	counts []counts // sharded, for processors not to wait for each other
-
-	mu        sync.Mutex // guards what follows, and every change of the table
-	groups    map[string]*group
+	// mu guards the fields below, and every write to the table except to
+	// Entry.uses. It is the only lock of the package. The caller's function dead
+	// runs under it.
+	mu        sync.Mutex
+	groups    map[string]*group // those with entries
 	entries   int
 	bytes     int64
 	weight    int64
-	additions uint64
+	additions uint64 // calls of Add so far; an entry's age
 	evictions uint64
-	hand      int // the bucket whose uses are forgotten next
-	owed      int // of forgetting, in parts of a bucket
-	broom     int // the slot that is swept next
+	clockHand int // the bucket that ages next
+	agingDebt int // how far the hand lags behind, in buckets times Config.Entries
+	sweepAt   int // the slot that the sweep looks at next
 }
 
 const ways = 7
 
-// A bucket holds entries whose keys lie near each other. It fills a cache line,
-// so that a look-up reads one line of the table and, mostly, one entry.
+// A bucket has the slots for the keys of one place of the table. It fills a cache
+// line of the processor, so that a look-up reads one line of the table and, in most
+// cases, one entry.
 type bucket[V any] struct {
-	tags  atomic.Uint64 // a byte for each slot, 0 for a free one; saves looking at entries in vain
+	tags  atomic.Uint64 // a byte of the key's hash for each slot, 0 for a free one: most other entries need no look
 	slots [ways]atomic.Pointer[Entry[V]]
 }
 
-// bytesOf is a word with a byte in each place.
+// bytesOf returns a word with b in each of its eight bytes.
 func bytesOf(b uint8) uint64 { return uint64(b) * 0x0101010101010101 }
 
-// matches returns a word in which the top bit of each byte is set where that byte
-// of tags is tag, and perhaps of some above one that is.
+// matches returns a word with the top bit set in each byte where tags has tag. The
+// subtraction may borrow, so it may also set the bit in a byte above a match.
 func matches(tags uint64, tag uint8) uint64 {
 	x := tags ^ bytesOf(tag)
 	return (x - bytesOf(1)) &^ x & bytesOf(0x80)
 }
 
-// An Entry is a value to remember, allocated by the caller, who may keep using
-// it. Once it has been added, it must not be changed.
+// An Entry is a value to cache. The caller allocates it, and may read it after
+// [Cache.Add], but must not change it any more.
 type Entry[V any] struct {
 	key  Key
-	uses atomic.Uint32 // at most about maxUses: since it was made, less what was forgotten
+	uses atomic.Uint32 // hits, less one for each pass of the clock hand; at most about maxUses
 
-	Value V // what a hit looks at in it had better come first: it shares a cache line with key
+	// Value is the caller's. The fields that a hit reads should come first in it,
+	// since they share a cache line of the processor with key.
+	Value V
 
-	born  uint64 // which addition it was
+	born  uint64 // the value of Cache.additions when it was added
 	bytes int64
 	group *group
 }
 
-// A group is what one of them holds. It is guarded by Cache.mu.
+// A group counts the entries of one group. Cache.mu guards it.
 type group struct {
 	name    string
 	entries int
 	weight  int64
 }
 
-// maxUses bounds how long an entry that is used no more stays: it is looked at
-// so many times before it goes. From there on, a hit writes nothing.
+// maxUses is the number of passes of the clock hand that an entry survives after its
+// last hit. An entry with so many uses is in use, and further hits write nothing
+// to it.
 const maxUses = 3
 
-// counts are of one shard. They fill a cache line of their own.
+// counts are those of one shard. They fill a cache line of their own.
 type counts struct {
 	hits, misses atomic.Uint64
 	_            [128 - 16]byte
@@ -119,8 +149,8 @@ const shards = 32
 
 const maxEntries = 1 << 30
 
-// New returns a Cache. Its table has twice as many slots as there may be entries
-// at least, of 9 bytes each, allocated at once.
+// New returns a Cache. It allocates the whole table at once: at least twice as many
+// slots as there may be entries, of 9 bytes each.
 func New[V any](cfg Config) (*Cache[V], error) {
 	switch {
 	case cfg.Entries < 1 || cfg.Bytes < 1:
@@ -128,7 +158,7 @@ func New[V any](cfg Config) (*Cache[V], error) {
 	case cfg.Entries > maxEntries:
 		return nil, fmt.Errorf("cache: Entries must be at most %d", maxEntries)
 	}
-	most := min(int64(cfg.Entries), cfg.Bytes/overhead) // so many can there be
+	most := min(int64(cfg.Entries), cfg.Bytes/overhead) // entries
 	buckets := 1
 	for int64(buckets*ways) < 2*most {
 		buckets *= 2
@@ -143,18 +173,18 @@ func New[V any](cfg Config) (*Cache[V], error) {
 	return c, nil
 }
 
-// Get returns the value that was added for text in domain, to be read and not
-// changed, if there is one and good says that it still serves; otherwise nil, and
-// the key to add it with. It counts a hit or a miss.
+// Get returns the value that was added for text in domain, if there is one and good
+// accepts it. Otherwise it returns nil. The key is for [Cache.Add]. Get counts a hit
+// or a miss.
 //
-// good is called at most once, and must not call the cache. A domain keeps equal
-// texts apart.
+// Equal texts in different domains are different. The caller must not change the
+// value. Get calls good at most once; good must not call the cache.
 func (c *Cache[V]) Get(domain uint64, text string, good func(*V) bool) (*V, Key) {
 	k, counts := c.digester.key(domain, text)
 	if e := c.find(&k); e != nil && good(&e.Value) {
 		counts.hits.Add(1)
 		if e.uses.Load() < maxUses {
-			e.uses.Add(1) // two at once may exceed maxUses: no harm
+			e.uses.Add(1) // two hits at once may exceed maxUses, which does no harm
 		}
 		return &e.Value, k
 	}
@@ -178,25 +208,26 @@ func (c *Cache[V]) find(k *Key) *Entry[V] {
 
 func (c *Cache[V]) bucketOf(h uint64) int { return int(h & uint64(len(c.table)-1)) }
 
-// tagOf returns a tag that is not 0, of bits that do not choose the bucket.
+// tagOf returns a tag, which is never 0, from bits that do not choose the bucket.
 func tagOf(h uint64) uint8 { return max(uint8(h>>56), 1) }
 
-// overhead is what an entry takes besides what Add is told, in bytes: itself
-// without its value, and what falls to it of the table.
+// overhead is the memory of an entry beside the size that Add gets, in bytes: its
+// fields without the value, and its part of the table.
 const overhead = 48 + 3*9
 
-// tooLarge is the part of all bytes that one entry may not exceed.
-const tooLarge = 16
+// maxFraction limits one entry to Config.Bytes / maxFraction.
+const maxFraction = 16
 
-// Add remembers e under k, which [Cache.Get] returned, for group. size is how
-// many bytes e.Value takes, with what it alone points to. e is not admitted if it
-// takes more than a sixteenth of all bytes, and see the package comment. What is
-// there for k already is replaced. An entry is added once, to one cache.
+// Add adds e to the group under k, which [Cache.Get] returned, and replaces the entry
+// that is there. size is the memory of e.Value in bytes, with all that only it points
+// to: a negative size, and one above a sixteenth of Config.Bytes, is not admitted.
+// The package comment says which other entries are not. An entry may be added once,
+// to one cache.
 //
-// dead, if it is not nil, tells whether an entry will never be good again. It is
-// called with a lock held, and must not call the cache.
+// dead, if it is not nil, reports whether a value will never be good again. Add calls
+// it with a lock held, so it must not call the cache.
 func (c *Cache[V]) Add(k Key, group string, e *Entry[V], size int, dead func(*V) bool) {
-	if size < 0 || int64(size) > max(c.cfg.Bytes/tooLarge, c.unit())-overhead {
+	if size < 0 || int64(size) > max(c.cfg.Bytes/maxFraction, c.minWeight())-overhead {
 		return
 	}
 	e.key, e.bytes = k, int64(size)+overhead
@@ -218,14 +249,15 @@ func (c *Cache[V]) Add(k Key, group string, e *Entry[V], size int, dead func(*V)
 	c.leave(e.group)
 }
 
-// unit is the part of all bytes that falls to one entry.
-func (c *Cache[V]) unit() int64 {
+// minWeight is the least weight of an entry: the part of Config.Bytes for each of
+// Config.Entries. So a table of the greatest weight has not too many entries.
+func (c *Cache[V]) minWeight() int64 {
 	return (c.cfg.Bytes-1)/int64(c.cfg.Entries) + 1
 }
 
-func (c *Cache[V]) weightOf(e *Entry[V]) int64 { return max(e.bytes, c.unit()) }
+func (c *Cache[V]) weightOf(e *Entry[V]) int64 { return max(e.bytes, c.minWeight()) }
 
-// join returns the group of that name; leave forgets it if it has no entries.
+// join returns the group of that name, and makes it if there is none.
 func (c *Cache[V]) join(name string) *group {
 	g := c.groups[name]
 	if g == nil {
@@ -235,12 +267,14 @@ func (c *Cache[V]) join(name string) *group {
 	return g
 }
 
+// leave removes the group if it has no entries.
 func (c *Cache[V]) leave(g *group) {
 	if g.entries == 0 {
 		delete(c.groups, g.name)
 	}
 }
 
+// slotOf returns the slot of the entry with key k in the bucket at, or -1.
 func (c *Cache[V]) slotOf(at int, k *Key) int {
 	for i := range ways {
 		if e := c.table[at].slots[i].Load(); e != nil && e.key == *k {
@@ -250,6 +284,7 @@ func (c *Cache[V]) slotOf(at int, k *Key) int {
 	return -1
 }
 
+// freeSlot returns a free slot of the bucket at, or -1.
 func (c *Cache[V]) freeSlot(at int) int {
 	for i := range ways {
 		if c.table[at].slots[i].Load() == nil {
@@ -259,8 +294,8 @@ func (c *Cache[V]) freeSlot(at int) int {
 	return -1
 }
 
-// put fills a free slot. A reader that sees the tag may not see the entry yet:
-// for it, that is a miss.
+// put fills a free slot: first the entry, then its tag. A reader that does not see
+// both has a miss.
 func (c *Cache[V]) put(at, slot int, tag uint8, e *Entry[V]) {
 	b := &c.table[at]
 	b.slots[slot].Store(e)
@@ -272,8 +307,8 @@ func (c *Cache[V]) put(at, slot int, tag uint8, e *Entry[V]) {
 	c.weight += c.weightOf(e)
 }
 
-// remove empties a slot. A group that is left without entries is forgotten,
-// unless it is joining.
+// remove empties a slot. It also removes a group that has no entries left, unless
+// that is the group of the new entry.
 func (c *Cache[V]) remove(at, slot int, joining *group) {
 	b := &c.table[at]
 	e := b.slots[slot].Load()
@@ -289,8 +324,8 @@ func (c *Cache[V]) remove(at, slot int, joining *group) {
 	}
 }
 
-// makeRoom evicts until e fits into the cache, and into a slot of its bucket,
-// which it returns; or -1 if e is not admitted.
+// makeRoom evicts entries until e fits into the cache and into its bucket. It
+// returns a free slot of the bucket, or -1 if e is not admitted.
 func (c *Cache[V]) makeRoom(at int, e *Entry[V], dead func(*V) bool) int {
 	for again := false; ; again = true {
 		slot := c.freeSlot(at)
@@ -299,7 +334,7 @@ func (c *Cache[V]) makeRoom(at int, e *Entry[V], dead func(*V) bool) int {
 			return slot
 		}
 		if !again {
-			c.forget()
+			c.age()
 		}
 		atVictim, victim := c.victim(at, slot < 0, e, dead)
 		if victim < 0 {
@@ -310,45 +345,46 @@ func (c *Cache[V]) makeRoom(at int, e *Entry[V], dead func(*V) bool) int {
 	}
 }
 
-// forget takes one use from the entries of the next buckets: from every entry
-// once, while as many are added as there may be.
-func (c *Cache[V]) forget() {
-	for c.owed += len(c.table); c.owed >= c.cfg.Entries; c.owed -= c.cfg.Entries {
+// age moves the clock hand by len(table) / Config.Entries buckets, and takes one use
+// from each entry that it passes. The debt carries the fraction over to the next
+// call, so that the hand goes around once in Config.Entries calls.
+func (c *Cache[V]) age() {
+	for c.agingDebt += len(c.table); c.agingDebt >= c.cfg.Entries; c.agingDebt -= c.cfg.Entries {
 		for i := range ways {
-			if e := c.table[c.hand].slots[i].Load(); e != nil && e.uses.Load() > 0 {
-				e.uses.Add(^uint32(0))
+			if e := c.table[c.clockHand].slots[i].Load(); e != nil && e.uses.Load() > 0 {
+				e.uses.Add(^uint32(0)) // less one
 			}
 		}
-		c.hand = (c.hand + 1) % len(c.table)
+		c.clockHand = (c.clockHand + 1) % len(c.table)
 	}
 }
 
-// sweep removes the entry of the next slot of the table if it is dead: it holds on
-// to memory that nobody counts.
+// sweep removes the entry of the next slot of the table if it is dead. Such an entry
+// may keep memory alive that its size does not count, such as a retired key.
 func (c *Cache[V]) sweep(joining *group, dead func(*V) bool) {
-	at, slot := c.broom/ways, c.broom%ways
+	at, slot := c.sweepAt/ways, c.sweepAt%ways
 	if e := c.table[at].slots[slot].Load(); e != nil && dead != nil && dead(&e.Value) {
 		c.remove(at, slot, joining)
 		c.evictions++
 	}
-	c.broom = (c.broom + 1) % (len(c.table) * ways)
+	c.sweepAt = (c.sweepAt + 1) % (len(c.table) * ways)
 }
 
-// enough entries make a sample, since each may cost a wait for memory; atMost so
-// many are looked at where none of those may go.
+// The size of the sample that victim looks at. Each entry of it may cost a wait for
+// memory.
 const (
-	enough   = 4
-	atMost   = 16
-	maxSteps = 64 // buckets, of a table that large entries leave nearly empty
+	enough   = 4  // entries, if one of them may go
+	atMost   = 16 // entries, if none of them may go
+	maxSteps = 64 // buckets: large entries leave a table nearly empty
 )
 
-// victim returns the place of the entry that must go for e, or a negative slot.
-// It looks into the bucket at, and on from there unless only is set.
+// victim returns the place of the entry that goes for e, or a negative slot if none
+// may go. It looks into the bucket at and, unless only is set, into those after it.
 func (c *Cache[V]) victim(at int, only bool, e *Entry[V], dead func(*V) bool) (bucket, slot int) {
 	share := c.cfg.Bytes / int64(len(c.groups))
 	entitled := e.group.weight <= share-c.weightOf(e)
 
-	slot, best, seen := -1, worst, 0
+	slot, best, seen := -1, stays, 0
 	var oldest uint64
 	for step := range min(len(c.table), maxSteps) {
 		b := (at + step) % len(c.table)
@@ -360,28 +396,28 @@ func (c *Cache[V]) victim(at int, only bool, e *Entry[V], dead func(*V) bool) (b
 			seen++
 			above := o.group.weight > share || !entitled && o.group.weight >= e.group.weight
 			r := rankOf(dead != nil && dead(&o.Value), above, o.uses.Load() > 0, entitled)
-			if r < best || r == best && r < worst && o.born < oldest {
+			if r < best || r == best && r < stays && o.born < oldest {
 				bucket, slot, best, oldest = b, i, r, o.born
 			}
 		}
-		if only || seen >= atMost || seen >= enough && best < worst {
+		if only || seen >= atMost || seen >= enough && best < stays {
 			break
 		}
 	}
 	return bucket, slot
 }
 
-// Ranks, of which the least goes first.
+// The ranks of entries, in the order in which they go.
 const (
 	isDead = iota
 	unusedAboveShare
 	usedAboveShare
 	unused
-	worst // stays
+	stays // never goes
 )
 
-// rankOf decides on one entry, where the group of the new one is entitled to more
-// or is not.
+// rankOf returns the rank of one entry. entitled says that the group of the new
+// entry has share left.
 func rankOf(dead, aboveShare, used, entitled bool) int {
 	switch {
 	case dead:
@@ -393,18 +429,19 @@ func rankOf(dead, aboveShare, used, entitled bool) int {
 	case entitled && !used:
 		return unused
 	}
-	return worst
+	return stays
 }
 
-// Stats is what a [Cache] has done and holds.
+// Stats are the counters and the size of a [Cache].
 type Stats struct {
 	Hits, Misses uint64 // of Get
-	Evictions    uint64 // entries that went for others
+	Evictions    uint64 // entries that were removed for others, or because they were dead
 	Entries      int
 	Bytes        int64 // at most Config.Bytes
 }
 
-// Stats returns the numbers up to now. Those of a call under way may be missing.
+// Stats returns the numbers up to now. A call that runs at the same time may not be
+// counted yet.
 func (c *Cache[V]) Stats() Stats {
 	c.mu.Lock()
 	s := Stats{Evictions: c.evictions, Entries: c.entries, Bytes: c.bytes}

@@ -13,42 +13,45 @@ import (
 	"sync/atomic"
 )
 
-// A Key stands for a text within a domain. It tells nothing of the text without
-// the secret of the [Cache] that made it, and is good for that cache only.
+// A Key stands for a text in a domain. It tells nothing about the text without the
+// secret of the [Cache] that made it, and serves only that cache.
 type Key struct {
 	digest [16]byte
 	length uint32
 }
 
-// A digester makes keys. Two texts of one domain, or one text in two domains,
-// give one key with probability at most (n/16 + 2) / 2^128 for texts of n bytes,
-// whoever chose them, for as long as no digest is shown to anybody.
+// A digester makes keys. Two texts of n bytes in one domain, or one text in two
+// domains, have the same key with probability at most (n/16 + 2) / 2^128. That
+// holds even for texts that an attacker chose, as long as no digest leaves the
+// process.
 //
-// It is GHASH, a universal hash, as package cipher has it: the tag of AES-GCM
-// over the text as additional data, with the domain as nonce and a random key.
-// GCM must not be used with one nonce twice where tags are shown, since two tags
-// disclose the hash key; here none leaves the process. GHASH is linear, so the
-// table is indexed by another keyed hash of the digest: which entry was evicted
-// tells nothing of it.
+// The digest is GHASH, a universal hash. Package cipher offers it as the tag of
+// AES-GCM: the text is the additional data, the domain is the nonce, and the key is
+// random. Two tags under one nonce would disclose the hash key to a reader of both,
+// so GCM forbids a repeated nonce. Here the tags stay in the process.
+//
+// GHASH is linear: related texts have related digests. So another keyed hash of the
+// digest chooses the bucket, and which entry was evicted tells nothing about the
+// digest.
 type digester struct {
 	pool sync.Pool // of *state
 	seed maphash.Seed
 }
 
-// A state is the room that a digest takes. The interface of package cipher makes
-// what it is handed escape, so it is kept, and the text copied in. It has the room
-// for most texts in itself: two small allocations side by side would share a cache
-// line, and two processors fight for it.
+// A state is the working memory of one digest. Arguments to the interfaces of package
+// cipher escape to the heap, so a pool keeps the states, and key copies the text
+// into one. The room for most texts is a part of the state: two small allocations
+// could share a cache line, and two processors would then wait for each other.
 type state struct {
-	tag    func(s *state) // from nonce and text to sum
+	tag    func(s *state) // computes sum from nonce and text
 	nonce  [12]byte
 	text   []byte
 	sum    [sha256.Size]byte
-	counts *counts // of the processor that mostly uses this state
+	counts *counts // a pool gives a processor mostly the same states, and so the same shard
 	room   [1024]byte
 }
 
-// maxKept is the largest text, in bytes, whose room waits for another.
+// maxKept is the longest text, in bytes, whose state goes back to the pool.
 const maxKept = 64 << 10
 
 func newDigester(shards []counts) *digester {
@@ -65,10 +68,9 @@ func newDigester(shards []counts) *digester {
 	return d
 }
 
-// tagger returns what makes the tag functions of states. Where only approved
-// algorithms may be used (GODEBUG=fips140=only), GCM with a nonce of the
-// caller's is none: HMAC-SHA-256, cut to 128 bits, serves as well and takes
-// about three times as long.
+// tagger returns the function that makes the tag function of a state. Under
+// GODEBUG=fips140=only, GCM with a nonce of the caller's is not allowed. Then the
+// tag is HMAC-SHA-256, cut to 128 bits: as safe, and about three times as slow.
 func tagger(secret []byte) func() func(*state) {
 	if block, err := aes.NewCipher(secret[:16]); err == nil {
 		if gcm, err := cipher.NewGCM(block); err == nil {
@@ -105,5 +107,5 @@ func (d *digester) key(domain uint64, text string) (Key, *counts) {
 	return k, counts
 }
 
-// spread returns where a key lies in the table.
+// spread returns the hash of a key that chooses its bucket and its tag.
 func (d *digester) spread(k *Key) uint64 { return maphash.Bytes(d.seed, k.digest[:]) }

@@ -1,5 +1,11 @@
 package keystore
 
+import (
+	"crypto"
+	_ "crypto/sha256" // Hash returns hashes that can be used
+	_ "crypto/sha512"
+)
+
 // An Algorithm is a JWS "alg" value for signatures and MACs (RFC 7518, section
 // 3.1; RFC 8037; RFC 9864). "none" is not one of them.
 type Algorithm string
@@ -38,8 +44,23 @@ func (a Algorithm) Known() bool {
 	return false
 }
 
-// Symmetric reports whether a is one of HS256, HS384 and HS512, where whoever
-// can verify can also sign.
+// Symmetric reports whether a is one of HS256, HS384 and HS512: the secret that
+// verifies can also sign.
 func (a Algorithm) Symmetric() bool {
 	return a == HS256 || a == HS384 || a == HS512
+}
+
+// Hash returns the hash function that a is built on (RFC 7518, section 3.1). It
+// is 0 for EdDSA and Ed25519, which sign the message and not its hash, and for an
+// unknown algorithm; a [crypto.Signer] takes it as it is.
+func (a Algorithm) Hash() crypto.Hash {
+	switch a {
+	case HS256, RS256, PS256, ES256:
+		return crypto.SHA256
+	case HS384, RS384, PS384, ES384:
+		return crypto.SHA384
+	case HS512, RS512, PS512, ES512:
+		return crypto.SHA512
+	}
+	return 0
 }

@@ -354,3 +354,28 @@ func TestKeysAreNotPrinted(t *testing.T) {
 		t.Error("what was printed does not name the key")
 	}
 }
+
+func TestUnixNano(t *testing.T) {
+	first, last := time.Unix(-1<<40, 0), time.Unix(1<<40, 0)
+	for _, tt := range []struct {
+		name string
+		a, b time.Time
+		less bool
+	}{
+		{"a nanosecond apart", time.Unix(1, 0), time.Unix(1, 1), true},
+		{"equal", time.Unix(1, 1), time.Unix(1, 1), false},
+		{"before the range and in it", first, time.Unix(0, 0), true},
+		{"in the range and after it", time.Unix(0, 0), last, true},
+		{"both before the range", first, first.Add(time.Hour), false},
+		{"both after the range", last, last.Add(time.Hour), false},
+		{"the zero Time and 1970", time.Time{}, time.Unix(0, 0), true},
+	} {
+		a, b := keystore.UnixNano(tt.a), keystore.UnixNano(tt.b)
+		if a > b || (a < b) != tt.less {
+			t.Errorf("%s: UnixNano = %d and %d, want less: %v", tt.name, a, b, tt.less)
+		}
+	}
+	if moment := time.Unix(1700000000, 123456789); keystore.UnixNano(moment) != moment.UnixNano() {
+		t.Errorf("UnixNano(%v) = %d, want %d", moment, keystore.UnixNano(moment), moment.UnixNano())
+	}
+}

@@ -49,7 +49,7 @@ func (p *proposal) sealMinted(keks *KEKs, c *Change, have *held) error {
 	for _, m := range p.minted {
 		blob, err := sealRecord(tk, m.Record, m.material)
 		if err != nil {
-			return fmt.Errorf("rotation: key %q cannot be sealed: %w", m.KID, err)
+			return &Error{Text: fmt.Sprintf("key %q cannot be sealed", m.KID), Err: err}
 		}
 		c.Set[prefixRecord+m.KID] = blob
 		c.Publish = append(c.Publish, m.KID)

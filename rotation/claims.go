@@ -72,13 +72,12 @@ func seconds(number []byte) (s int64, ok bool) {
 }
 
 // readClaims returns the registered claims of object, each of which must be of
-// its type. object is a JSON text as an encoder makes it: valid, without white
+// its type, and the one that is not. object is a JSON text as an encoder makes it: valid, without white
 // space, and with no name twice.
-func readClaims(object []byte) (found, error) {
+func readClaims(object []byte) (has found, claim string, err error) {
 	if len(object) == 0 || object[0] != '{' {
-		return found{}, errNotObject
+		return found{}, "", errNotObject
 	}
-	var has found
 	for rest := object[1:]; rest[0] == '"'; {
 		quoted := rest[:valueLen(rest)]
 		rest = rest[len(quoted)+1:] // behind the colon
@@ -91,13 +90,13 @@ func readClaims(object []byte) (found, error) {
 		case i < 0:
 			continue
 		case !exact:
-			return found{}, fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quoted, registered[i])
+			return found{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quoted, registered[i])
 		case !fits(registered[i], value):
-			return found{}, fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
+			return found{}, registered[i], fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", registered[i], wantOf(registered[i]))
 		}
 		has.add(i, value)
 	}
-	return has, nil
+	return has, "", nil
 }
 
 // setPlain encodes claims whose values are of the types that most have, without

@@ -129,7 +129,7 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	}
 	n = len(blob) - len(r.rest)
 	if !bytes.Equal(h.append(nil), blob[:n]) {
-		return header{}, 0, fmt.Errorf("%w: not in its one spelling", ErrMalformed)
+		return header{}, 0, &Error{Kind: ErrMalformed, Text: "not in its one spelling"}
 	}
 	return h, n, nil
 }
@@ -201,17 +201,17 @@ func (n kekName) append(b []byte) []byte {
 func checkRecord(r Record) error {
 	switch {
 	case r.Seq < 1 || r.Seq > maxSeq:
-		return fmt.Errorf("rotation: a record with seq %d", r.Seq)
+		return &Error{Text: fmt.Sprintf("a record with seq %d", r.Seq)}
 	case !isText(r.Tenant, 1, maxTenant):
-		return fmt.Errorf("rotation: a tenant of %d bytes: want 1 to %d, in UTF-8", len(r.Tenant), maxTenant)
+		return &Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(r.Tenant), maxTenant)}
 	case !isText(r.KID, 1, maxKID):
-		return fmt.Errorf("rotation: a kid of %d bytes: want 1 to %d, in UTF-8", len(r.KID), maxKID)
+		return &Error{Text: fmt.Sprintf("a kid of %d bytes: want 1 to %d, in UTF-8", len(r.KID), maxKID)}
 	case !r.Algorithm.Known():
-		return fmt.Errorf("rotation: a record for the unknown algorithm %q", string(r.Algorithm))
+		return &Error{Text: fmt.Sprintf("a record for the unknown algorithm %q", string(r.Algorithm))}
 	case originCode(r.Origin) == 0:
-		return fmt.Errorf("rotation: a record of unknown origin %q", string(r.Origin))
+		return &Error{Text: fmt.Sprintf("a record of unknown origin %q", string(r.Origin))}
 	case !r.SignUntil.After(r.ActivateAt):
-		return errors.New("rotation: a record whose SignUntil is not after its ActivateAt")
+		return &Error{Text: "a record whose SignUntil is not after its ActivateAt"}
 	}
 	for _, t := range []time.Time{r.Created, r.ActivateAt, r.SignUntil} {
 		if err := checkDate(t); err != nil {
@@ -223,7 +223,7 @@ func checkRecord(r Record) error {
 
 func checkDate(t time.Time) error {
 	if t.Before(minDate) || !t.Before(maxDate) || t.Nanosecond()%int(time.Millisecond) != 0 {
-		return fmt.Errorf("rotation: the date %v: want whole milliseconds from 1970 to 2199", t)
+		return &Error{Text: fmt.Sprintf("the date %v: want whole milliseconds from 1970 to 2199", t)}
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ type reader struct {
 
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+		r.err = &Error{Kind: ErrMalformed, Text: fmt.Sprintf("%s", fmt.Sprintf(format, args...))}
 	}
 	r.rest = nil
 }
@@ -293,7 +293,7 @@ func (r *reader) start(kind byte) {
 	switch version := r.number(1, 0, math.MaxUint8); {
 	case r.err != nil:
 	case version > formatVersion:
-		r.err, r.rest = fmt.Errorf("%w: version %d, this one knows %d", ErrNewer, version, formatVersion), nil
+		r.err, r.rest = &Error{Kind: ErrNewer, Text: fmt.Sprintf("version %d, this one knows %d", version, formatVersion)}, nil
 	case version < 1:
 		r.fail("version 0")
 	}

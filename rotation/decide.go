@@ -20,6 +20,10 @@ type RefusedError struct {
 	KID    string    // the key that it is about, or ""
 	Reason string    // in words, without a secret; docs/operations.md has them all
 	From   time.Time // by the store's clock; zero if waiting does not help
+
+	// MaxTokenTTL is the bound of the ring that a token would outlive, if that is the reason:
+	// its exp, or [SignerConfig.TTL], is too long. Else it is zero.
+	MaxTokenTTL time.Duration
 }
 
 // Error says so in words.
@@ -95,7 +99,7 @@ func (s *scene) ring() error {
 	case s.held.plan.dead:
 		return s.refuse("", "its ring was destroyed", time.Time{})
 	case s.held.newest() == nil:
-		return fmt.Errorf("rotation: tenant %q has no ring in the store: create one: %w", s.tenant, keystore.ErrNotFound)
+		return &Error{Text: fmt.Sprintf("tenant %q has no ring in the store: create one", s.tenant), Err: keystore.ErrNotFound}
 	}
 	return nil
 }
@@ -145,7 +149,7 @@ func (s *scene) mint(p *proposal, policy Policy, seq int, activate time.Time, ma
 		return err
 	}
 	if m.alg != policy.Algorithm {
-		return fmt.Errorf("rotation: material for %s, the policy has %s", m.alg, policy.Algorithm)
+		return &Error{Text: fmt.Sprintf("material for %s, the policy has %s", m.alg, policy.Algorithm)}
 	}
 	r := Record{Tenant: s.tenant, KID: m.kid, Seq: seq, Algorithm: policy.Algorithm, Created: s.created(p), ActivateAt: activate,
 		SignUntil: activate.Add(signPeriods * policy.Every), Origin: Generated, Timing: policy}
@@ -360,7 +364,7 @@ const tooFresh = "it has not been published for long enough: instances that have
 func (s *scene) pendingKey(kid string) (k *planned, first bool, err error) {
 	r := s.held.find(kid)
 	if r == nil {
-		return nil, false, fmt.Errorf("rotation: tenant %q has no key %q: %w", s.tenant, kid, keystore.ErrNotFound)
+		return nil, false, &Error{Text: fmt.Sprintf("tenant %q has no key %q", s.tenant, kid), Err: keystore.ErrNotFound}
 	}
 	pending := s.held.plan.pending(s.now)
 	for i := range pending {
@@ -426,7 +430,7 @@ func (s *scene) revoke(kid string, force bool, made func() (*material, error)) (
 	}
 	r := s.held.find(kid)
 	if r == nil {
-		return nil, fmt.Errorf("rotation: tenant %q has no key %q: %w", s.tenant, kid, keystore.ErrNotFound)
+		return nil, &Error{Text: fmt.Sprintf("tenant %q has no key %q", s.tenant, kid), Err: keystore.ErrNotFound}
 	}
 	if _, revoked := s.held.facts.At(FactRevoked, kid); revoked {
 		return nil, nil

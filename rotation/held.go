@@ -233,20 +233,20 @@ func (h *held) signing(t, good time.Time, deadline time.Duration) (*heldRecord, 
 		return nil, ErrNoSigner
 	}
 	if good.IsZero() {
-		return nil, fmt.Errorf("%w: no good sync yet", ErrFenced)
+		return nil, &Error{Kind: ErrFenced, Text: "no good sync yet"}
 	}
 	if a := age(t, good); a > s.Timing.SignFor {
-		return nil, fmt.Errorf("%w: the last good sync was %v ago, SignFor is %v", ErrFenced, a.Round(time.Millisecond), s.Timing.SignFor)
+		return nil, &Error{Kind: ErrFenced, Text: fmt.Sprintf("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)}
 	}
 	if !s.first && !good.After(s.Created.Add(s.Timing.Dwell)) {
-		return nil, fmt.Errorf("%w: no good sync has confirmed key %q yet; it signs with the first after %s", ErrFenced, s.KID, moment(s.Created.Add(s.Timing.Dwell)))
+		return nil, &Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))}
 	}
 	now := later(t, h.plan.past)
 	for i := range h.plan.left {
 		k := &h.plan.left[i]
 		wouldSign := !k.activatesAt.After(now) && byEffect(*k, *s) > 0
 		if from := k.revokedAt.Add(k.Timing.Dwell + k.Timing.window(deadline)); wouldSign && !good.After(from) {
-			return nil, fmt.Errorf("%w: no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", ErrFenced, k.KID, moment(from))
+			return nil, &Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))}
 		}
 	}
 	return h.recordOf(s), nil

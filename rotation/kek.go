@@ -70,18 +70,18 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		if !named {
 			id, encoded = "", line
 		} else if err := checkKEKID(id); err != nil {
-			return nil, fmt.Errorf("rotation: KEK, line %d: %w", i+1, err)
+			return nil, &Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
-			return nil, fmt.Errorf("rotation: KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)
+			return nil, &Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
 		}
 		if err := ks.add(id, key); err != nil {
-			return nil, fmt.Errorf("rotation: KEK, line %d: %w", i+1, err)
+			return nil, &Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 	}
 	if len(ks.list) == 0 {
-		return nil, fmt.Errorf("rotation: no KEK; %s", howToKEK)
+		return nil, &Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
 }
@@ -92,11 +92,11 @@ func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	ks := new(KEKs)
 	for i, key := range keys {
 		if err := ks.add("", key); err != nil {
-			return nil, fmt.Errorf("rotation: KEK %d: %w", i+1, err)
+			return nil, &Error{Text: fmt.Sprintf("KEK %d", i+1), Err: err}
 		}
 	}
 	if len(ks.list) == 0 {
-		return nil, fmt.Errorf("rotation: no KEK; %s", howToKEK)
+		return nil, &Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
 }
@@ -117,7 +117,7 @@ func UnwrapKEKs(ctx context.Context, u Unwrapper, wrapped ...[]byte) (*KEKs, err
 	for i, w := range wrapped {
 		key, err := u.Unwrap(ctx, w)
 		if err != nil {
-			return nil, fmt.Errorf("rotation: KEK %d cannot be unwrapped: %w", i+1, err)
+			return nil, &Error{Text: fmt.Sprintf("KEK %d cannot be unwrapped", i+1), Err: err}
 		}
 		keys[i] = key
 	}
@@ -178,7 +178,7 @@ func (ks *KEKs) all() []*kek {
 // primary returns the one that seals.
 func (ks *KEKs) primary() (*kek, error) {
 	if len(ks.all()) == 0 {
-		return nil, fmt.Errorf("rotation: no KEK to seal with; %s", howToKEK)
+		return nil, &Error{Text: fmt.Sprintf("no KEK to seal with; %s", howToKEK)}
 	}
 	return ks.list[0], nil
 }
@@ -192,9 +192,9 @@ func (ks *KEKs) named(n kekName) (*kek, error) {
 		}
 	}
 	if slices.Contains(ks.IDs(), n.id) {
-		return nil, fmt.Errorf("%w: it is sealed under another key that is called %q, too (check value %x)", ErrWrongKEK, n.id, n.check)
+		return nil, &Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another key that is called %q, too (check value %x)", n.id, n.check)}
 	}
-	return nil, fmt.Errorf("%w: it is sealed under KEK %q, this process has %v", ErrWrongKEK, n.id, ks)
+	return nil, &Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under KEK %q, this process has %v", n.id, ks)}
 }
 
 func (ks *KEKs) add(id string, key []byte) error {

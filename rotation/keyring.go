@@ -86,15 +86,15 @@ const (
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.KEKs == nil:
-		return c, errors.New("rotation: Config.KEKs is missing: the rings are sealed with them; see ParseKEKs")
+		return c, &Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
 	case c.Poll < 0 || c.Deadline < 0:
-		return c, errors.New("rotation: Config.Poll and Config.Deadline must not be negative")
+		return c, &Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:
-		return c, errors.New("rotation: Config.AllowBootstrap needs Config.Tenants: whose rings are to be made")
+		return c, &Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
 	}
 	for _, tenant := range c.Tenants {
 		if !isText(tenant, 1, maxTenant) {
-			return c, fmt.Errorf("rotation: Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)
+			return c, &Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)}
 		}
 	}
 	if c.AllowBootstrap {
@@ -233,7 +233,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 // opened reports why the first read does not do.
 func (k *Keyring) opened(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("rotation: the keyring was not opened: %w: %w", keystore.ErrUnavailable, err)
+		return &Error{Text: "the keyring was not opened", Err: cannotTell(err)}
 	}
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
@@ -242,10 +242,10 @@ func (k *Keyring) opened(ctx context.Context) error {
 		}
 	}
 	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets)) {
-		return fmt.Errorf("rotation: the keyring cannot be opened: %w", why)
+		return &Error{Text: "the keyring cannot be opened", Err: why}
 	}
 	if err := k.openedNone(); err != nil {
-		return fmt.Errorf("rotation: the keyring cannot be opened: %w", err)
+		return &Error{Text: "the keyring cannot be opened", Err: err}
 	}
 	if err := k.checkTimes(k.times.Load().fresh); err != nil {
 		return err
@@ -272,7 +272,7 @@ func (k *Keyring) openedNone() error {
 	var why error
 	for _, r := range k.rings {
 		step := r.step.Load()
-		ring := (*ringError)(nil)
+		ring := (*RingError)(nil)
 		if !step.bad || errors.As(step.err, &ring) && !errors.Is(step.err, ErrWrongKEK) || r.state.Load().newest() != nil {
 			return nil
 		}
@@ -287,8 +287,8 @@ func (k *Keyring) checkTimes(fresh time.Duration) error {
 		return nil
 	}
 	if w := k.timesOf(fresh).w(); fresh < 3*w {
-		return fmt.Errorf("rotation: Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
-			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)
+		return &Error{Text: fmt.Sprintf("Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
+			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)}
 	}
 	return nil
 }
@@ -315,7 +315,7 @@ func (k *Keyring) Close(ctx context.Context) error {
 	select {
 	case <-k.done:
 	case <-ctx.Done():
-		return fmt.Errorf("rotation: the keyring is still closing: %w", ctx.Err())
+		return &Error{Text: "the keyring is still closing", Err: ctx.Err()}
 	}
 	if k.cfg.OneShot {
 		return nil
@@ -327,7 +327,7 @@ func (k *Keyring) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.times.Load().deadline)
 	defer cancel()
 	if err := k.store.Forget(ctx, k.cfg.Instance, indexes); err != nil {
-		return fmt.Errorf("rotation: closed, but the acknowledgements of %q stay in the store: %w", k.cfg.Instance, err)
+		return &Error{Text: fmt.Sprintf("closed, but the acknowledgements of %q stay in the store", k.cfg.Instance), Err: err}
 	}
 	return nil
 }
@@ -410,7 +410,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	}
 	step, h := r.step.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
 	if h == nil || len(h.records) == 0 && !h.plan.dead {
-		return nil, fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(step.err))
+		return nil, &Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
 	}
 	if id.KID == "" {
 		if keys := h.withoutKID(alg, now); len(keys) > 0 {
@@ -425,11 +425,11 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	planned := h.planOf(rec)
 	switch {
 	case rec.Algorithm != alg, !planned.revokedAt.IsZero():
-		return nil, fmt.Errorf("rotation: %v: %w", id, keystore.ErrNotFound)
+		return nil, &Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case h.plan.dropped(planned, now):
 		return nil, k.missing(id, step, now)
 	case !rec.key.Usable(now):
-		return nil, fmt.Errorf("rotation: %v: out of step for longer than its tokens live: %w", id, cannotTell(step.err))
+		return nil, &Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
 	}
 	return rec.only, nil
 }
@@ -451,16 +451,16 @@ func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key
 // missing says what it means that a key is not there.
 func (k *Keyring) missing(id keystore.ID, step *inStep, now time.Time) error {
 	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.certain) {
-		return fmt.Errorf("rotation: %v: %w", id, keystore.ErrNotFound)
+		return &Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	return fmt.Errorf("rotation: %v: %w", id, cannotTell(step.err))
+	return &Error{Text: id.String(), Err: cannotTell(step.err)}
 }
 
 func (k *Keyring) missingRing(tenant string) error {
 	if k.holdsAll() {
-		return fmt.Errorf("rotation: no ring of tenant %q is known: %w", tenant, keystore.ErrUnavailable)
+		return &Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: keystore.ErrUnavailable}
 	}
-	return fmt.Errorf("rotation: this keyring does not hold tenant %q: %w", tenant, keystore.ErrNotFound)
+	return &Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
 // errDoubt is the reason that there is no other.
@@ -474,7 +474,7 @@ func cannotTell(reason error) error {
 	if errors.Is(reason, keystore.ErrUnavailable) {
 		return reason
 	}
-	return fmt.Errorf("%w: %w", keystore.ErrUnavailable, reason)
+	return &Error{Kind: keystore.ErrUnavailable, Err: reason}
 }
 
 // Serves reports whether the keyring holds a ring of tenant, or was told to.
@@ -506,18 +506,15 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
-		return nil, nil, fmt.Errorf("rotation: this keyring holds no ring of tenant %q: %w", tenant, keystore.ErrNotFound)
+		return nil, nil, &Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
 	step, h := r.step.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
 	if h.newest() == nil {
-		return nil, nil, fmt.Errorf("rotation: tenant %q: %w: no ring is known", tenant, ErrNoSigner)
+		return nil, nil, inTenant(tenant, &Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
 	rec, err := h.signing(t, step.good, k.times.Load().deadline)
-	if err != nil && step.err != nil {
-		return nil, nil, fmt.Errorf("rotation: tenant %q: %w (%v)", tenant, err, step.err)
-	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)
+		return nil, nil, &Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: step.err}
 	}
 	return h, rec, nil
 }
@@ -538,9 +535,9 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	newest := h.newest()
 	switch {
 	case newest == nil:
-		return nil, 0, fmt.Errorf("rotation: no ring of tenant %q is known: %w", tenant, cannotTell(step.err))
+		return nil, 0, &Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: cannotTell(step.err)}
 	case step.good.IsZero() || age(now, step.good) > newest.Timing.SignFor:
-		return nil, 0, fmt.Errorf("rotation: the ring of tenant %q is out of step: %w", tenant, cannotTell(step.err))
+		return nil, 0, &Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: cannotTell(step.err)}
 	}
 	for i := range h.plan.inOrder {
 		planned := &h.plan.inOrder[i]
@@ -550,7 +547,7 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 		}
 	}
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
-		return nil, 0, fmt.Errorf("rotation: tenant %q signs with %s: a secret is not published: %w", tenant, newest.Algorithm, keystore.ErrNotFound)
+		return nil, 0, &Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}
 	return keys, h.cacheFor(age(now, step.good)), nil
 }
@@ -662,7 +659,7 @@ type TenantStatus struct {
 func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	r := k.ring(tenant)
 	if r == nil {
-		return TenantStatus{}, fmt.Errorf("rotation: this keyring holds no ring of tenant %q: %w", tenant, keystore.ErrNotFound)
+		return TenantStatus{}, &Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
 	now := k.cfg.Now()
 	t := k.status(r, now)
@@ -719,7 +716,7 @@ func (k *Keyring) WaitReady(ctx context.Context) error {
 		select {
 		case <-moved:
 		case <-k.done:
-			return errors.New("rotation: the keyring is closed")
+			return &Error{Text: "the keyring is closed"}
 		case <-ctx.Done():
 			return fmt.Errorf("rotation: not ready: %w (%w)", cannotTell(s.Err), ctx.Err())
 		}

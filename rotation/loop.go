@@ -3,15 +3,12 @@ package rotation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/keyturn/keyturn/keystore"
 )
 
 // A loop keeps a keyring in step: it polls, and syncs what it is nudged or asked to,
@@ -295,8 +292,8 @@ func (k *Keyring) await(ctx context.Context, a *ask) error {
 	case <-a.done:
 		return a.err
 	case <-k.done:
-		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, errClosed)
+		return cannotTell(errClosed)
 	case <-ctx.Done():
-		return fmt.Errorf("rotation: the store has not answered yet: %w: %w", keystore.ErrUnavailable, ctx.Err())
+		return &Error{Text: "the store has not answered yet", Err: cannotTell(ctx.Err())}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/keyturn/keyturn/internal/jose"
+	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -71,7 +71,7 @@ func generate(alg keystore.Algorithm) (any, error) {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
 	}
-	return nil, fmt.Errorf("rotation: unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())
+	return nil, &Error{Text: fmt.Sprintf("unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())}
 }
 
 // newMaterialOf returns the material of a key that exists: a []byte for HS*, else
@@ -87,14 +87,14 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*material, error) {
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("rotation: a %T does not give its private key away: it cannot be sealed", key)
+		return nil, &Error{Text: fmt.Sprintf("a %T does not give its private key away: it cannot be sealed", key)}
 	}
 	pub := key.(crypto.Signer).Public() // newSign has seen to it
 	public, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
-		return nil, fmt.Errorf("rotation: unusable %T", pub)
+		return nil, &Error{Text: fmt.Sprintf("unusable %T", pub)}
 	}
-	kid, err := jose.Thumbprint(pub)
+	kid, err := jwk.Thumbprint(pub)
 	if err != nil {
 		return nil, err
 	}
@@ -121,12 +121,12 @@ func checkKID(h header, pub crypto.PublicKey) error {
 	if pub == nil {
 		b, err := base64.RawURLEncoding.Strict().DecodeString(h.KID)
 		if err != nil || len(b) != kidSize || base64.RawURLEncoding.EncodeToString(b) != h.KID {
-			return fmt.Errorf("%w: its kid is not 128 bits in base64url", ErrMalformed)
+			return &Error{Kind: ErrMalformed, Text: "its kid is not 128 bits in base64url"}
 		}
 		return nil
 	}
-	if thumbprint, err := jose.Thumbprint(pub); err != nil || thumbprint != h.KID {
-		return fmt.Errorf("%w: its kid is not the thumbprint of its key (RFC 7638)", ErrMalformed)
+	if thumbprint, err := jwk.Thumbprint(pub); err != nil || thumbprint != h.KID {
+		return &Error{Kind: ErrMalformed, Text: "its kid is not the thumbprint of its key (RFC 7638)"}
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, sign func([]byte)
 	var private any = secret
 	if h.Algorithm.Symmetric() {
 		if len(h.public) > 0 {
-			return nil, nil, fmt.Errorf("%w: a secret with a public part", ErrMalformed)
+			return nil, nil, &Error{Kind: ErrMalformed, Text: "a secret with a public part"}
 		}
 		key, err = keystore.NewSecret(id, h.Algorithm, secret)
 	} else {
@@ -170,7 +170,7 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 		return nil, nil, errMaterial
 	}
 	if again, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(again, public) {
-		return nil, nil, fmt.Errorf("%w: its public part is not in its one spelling", ErrMalformed)
+		return nil, nil, &Error{Kind: ErrMalformed, Text: "its public part is not in its one spelling"}
 	}
 	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
@@ -182,7 +182,7 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 	}
 	own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !own.Equal(pub) {
-		return nil, nil, fmt.Errorf("%w: its public part is another key's", ErrMalformed)
+		return nil, nil, &Error{Kind: ErrMalformed, Text: "its public part is another key's"}
 	}
 	return pub, signer, nil
 }

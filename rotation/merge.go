@@ -12,7 +12,7 @@ type merger struct {
 	tenant string
 	mine   *held      // nil: nothing
 	theirs *held      // what is authentic in the store
-	failed *ringError // nil: all of it is
+	failed *RingError // nil: all of it is
 	now    time.Time
 
 	good     time.Time // of mine: the last good sync, by the instance's clock
@@ -314,7 +314,7 @@ func (m *merger) bounded(id FactID, at time.Time) proposedFact {
 	return proposedFact{FactID: id, at: at, from: -forever, to: m.window() + 2*m.skew()}
 }
 
-func (m *merger) garbled(field string) bool { return m.failed != nil && m.failed.failed[field] != nil }
+func (m *merger) garbled(field string) bool { return m.failed != nil && m.failed.Failed[field] != nil }
 
 // replaceable reports whether we may write over a garbled field. What is under another
 // KEK, or of a newer keyturn, may be somebody's later word.

@@ -3,12 +3,9 @@ package rotation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"sync"
 	"time"
-
-	"github.com/keyturn/keyturn/keystore"
 )
 
 // A pass is one sync of some buckets, from the request to the repair. Only the loop
@@ -260,7 +257,7 @@ func (p *pass) absorb(r *ring, s snapshot) error {
 		}
 		done, err := p.write(r, result, s.Digest)
 		if err != nil {
-			return fmt.Errorf("rotation: what the store lacks could not be put back: %w", err)
+			return &Error{Text: "what the store lacks could not be put back", Err: err}
 		}
 		if done && failed == nil {
 			return p.judge(r, nil)
@@ -268,14 +265,14 @@ func (p *pass) absorb(r *ring, s snapshot) error {
 		wrote = done
 		s = p.read([]string{r.tenant})[0]
 	}
-	return errors.New("rotation: the ring changes faster than it can be merged")
+	return &Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // merger opens what the store has. A part of it that is not authentic is not news,
 // and not an absence either.
-func (p *pass) merger(r *ring, s snapshot) (*merger, *ringError) {
+func (p *pass) merger(r *ring, s snapshot) (*merger, *RingError) {
 	opened, err := openRing(p.k.cfg.KEKs, r.tenant, s.Fields)
-	var failed *ringError
+	var failed *RingError
 	errors.As(err, &failed)
 	old := r.state.Load()
 	theirs := newHeld(old, s.Fields, opened)
@@ -285,7 +282,7 @@ func (p *pass) merger(r *ring, s snapshot) (*merger, *ringError) {
 }
 
 // judge says whether a ring that has been read is in step.
-func (p *pass) judge(r *ring, failed *ringError) error {
+func (p *pass) judge(r *ring, failed *RingError) error {
 	if failed != nil {
 		return failed
 	}
@@ -366,8 +363,10 @@ func (p *pass) fail(b *bucket, err error) {
 // withClock returns err, with what is known of the clocks: that the store cannot be
 // reached does not put one right.
 func withClock(known, err error) error {
-	if off := (*clockError)(nil); errors.As(known, &off) {
-		return fmt.Errorf("%w; before that: %w", err, off)
+	if off := (*ClockError)(nil); errors.As(known, &off) {
+		since := *off
+		since.Since = err
+		return &since
 	}
 	return err
 }
@@ -438,24 +437,8 @@ func checkClock(now, sent, received time.Time, skew time.Duration) error {
 	if skew == anySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
 		return nil
 	}
-	return &clockError{now, sent, received, skew}
+	return &ClockError{Store: now, Sent: sent, Received: received, ClockSkew: skew}
 }
-
-// A clockError is errClock with what was seen.
-type clockError struct {
-	now, sent, received time.Time
-	skew                time.Duration
-}
-
-// Error says what each clock says.
-func (e *clockError) Error() string {
-	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
-	return fmt.Sprintf("%v: %v: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
-		at(e.now), at(e.sent), at(e.received), e.skew)
-}
-
-// Unwrap returns both reasons.
-func (e *clockError) Unwrap() []error { return []error{keystore.ErrUnavailable, errClock} }
 
 // anySkew is that of no policy.
 const anySkew time.Duration = math.MaxInt64

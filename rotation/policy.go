@@ -2,7 +2,10 @@ package rotation
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/keyturn/keyturn/keystore"
 )
@@ -83,38 +86,82 @@ func fill(d *time.Duration, to time.Duration) {
 }
 
 // Validate reports whether the policy, with its defaults filled in, keeps the
-// promises of the protocol: it names the inequality that does not hold, with
-// both sides. docs/rotation.md says what each is for.
+// promises of the protocol. The error is a [*PolicyError], which names the inequality that does
+// not hold, with both sides. docs/rotation.md says what each is for.
 func (p Policy) Validate() error {
 	p = p.WithDefaults()
 	if !p.Algorithm.Known() {
-		return fmt.Errorf("rotation: Policy.Algorithm is %q: want one of %v", string(p.Algorithm), keystore.Algorithms())
+		return &PolicyError{Field: "Algorithm", Reason: fmt.Sprintf("is %q: want one of %v", string(p.Algorithm), keystore.Algorithms())}
 	}
 	for _, f := range p.fields() {
 		switch {
 		case f.value < f.least:
-			return fmt.Errorf("rotation: Policy.%s is %v, want at least %v", f.name, f.value, f.least)
+			return &PolicyError{Field: f.name, Left: f.value, Right: f.least, Reason: fmt.Sprintf("is %v, want at least %v", f.value, f.least)}
 		case f.value > maxDuration:
-			return fmt.Errorf("rotation: Policy.%s is %v, want at most %v", f.name, f.value, maxDuration)
+			return &PolicyError{Field: f.name, Left: f.value, Right: maxDuration, Reason: fmt.Sprintf("is %v, want at most %v", f.value, maxDuration)}
 		case f.value%time.Millisecond != 0:
-			return fmt.Errorf("rotation: Policy.%s is %v, want whole milliseconds", f.name, f.value)
+			return &PolicyError{Field: f.name, Left: f.value, Right: time.Millisecond, Reason: fmt.Sprintf("is %v, want whole milliseconds", f.value)}
 		}
 	}
 	if p.Algorithm.Symmetric() && p.ReaderStaleness != 0 {
-		return fmt.Errorf("rotation: Policy.ReaderStaleness is %v, want 0: secrets of %s are never published", p.ReaderStaleness, p.Algorithm)
+		return &PolicyError{Field: "ReaderStaleness", Left: p.ReaderStaleness,
+			Reason: fmt.Sprintf("is %v, want 0: secrets of %s are never published", p.ReaderStaleness, p.Algorithm)}
 	}
 	for _, i := range p.inequalities() {
 		if i.left < i.right {
-			return fmt.Errorf("rotation: the policy does not hold %s: %v is less than %v", i.text, i.left, i.right)
+			return &PolicyError{Inequality: i.text, Left: i.left, Right: i.right, Reason: fmt.Sprintf("%v is less than %v", i.left, i.right)}
 		}
 	}
 	if !p.Algorithm.Symmetric() {
 		if n := p.published(); n > maxPublished {
-			return fmt.Errorf("rotation: the policy does not hold 2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= %d: "+
-				"it would publish %d keys at once", maxPublished, n)
+			return &PolicyError{Inequality: fmt.Sprintf("2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= %d", maxPublished),
+				Reason: fmt.Sprintf("it would publish %d keys at once", n)}
 		}
 	}
 	return nil
+}
+
+// A PolicyError says what is wrong with a [Policy]: the value of one Field, or an Inequality
+// between several.
+type PolicyError struct {
+	Field      string // of Policy, or "" if an inequality does not hold
+	Inequality string // between fields of Policy, or ""
+
+	// Left and Right are the two sides of Inequality, or the value of Field and the bound that it
+	// breaks. Both are zero where the error is not about durations.
+	Left, Right time.Duration
+
+	Reason string // in words, without the name of a field
+}
+
+// Error names the fields as they are in [Policy].
+func (e *PolicyError) Error() string {
+	return "rotation: " + e.Text(func(field string) string {
+		if e.Field != "" {
+			return "Policy." + field
+		}
+		return field
+	})
+}
+
+// Text says what is wrong, and names each field of [Policy] as name does: a program may call
+// them by its flags.
+func (e *PolicyError) Text(name func(field string) string) string {
+	if e.Field != "" {
+		return name(e.Field) + " " + e.Reason
+	}
+	text, word := "", ""
+	for _, r := range e.Inequality + " " {
+		if unicode.IsLetter(r) {
+			word += string(r)
+			continue
+		}
+		if slices.ContainsFunc(Policy{}.fields(), func(f field) bool { return f.name == word }) {
+			word = name(word)
+		}
+		text, word = text+word+string(r), ""
+	}
+	return fmt.Sprintf("the policy does not hold %s: %s", strings.TrimSpace(text), e.Reason)
 }
 
 // maxDuration keeps every sum of durations and times far from overflow.

@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,41 @@ func TestPolicyRefuses(t *testing.T) {
 		tt.edit(&p)
 		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v, want an error with %q", err, tt.want)
+		}
+	}
+}
+
+// TestPolicyErrorParts: a caller gets the parts of an error, and its text under the names that
+// it has for the fields.
+func TestPolicyErrorParts(t *testing.T) {
+	flag := func(field string) string { return "--" + strings.ToLower(field) }
+	for _, tt := range []struct {
+		edit func(*rotation.Policy)
+		want rotation.PolicyError
+		text string
+	}{
+		{func(p *rotation.Policy) { p.Every = -sec },
+			rotation.PolicyError{Field: "Every", Left: -sec, Right: time.Millisecond, Reason: "is -1s, want at least 1ms"},
+			"--every is -1s, want at least 1ms"},
+		{func(p *rotation.Policy) { p.SignFor = sec },
+			rotation.PolicyError{Inequality: "SignFor >= Freshness", Left: sec, Right: 6 * sec, Reason: "1s is less than 6s"},
+			"the policy does not hold --signfor >= --freshness: 1s is less than 6s"},
+		{func(p *rotation.Policy) { p.MaxTokenTTL = time.Hour },
+			rotation.PolicyError{Inequality: "2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= 10", Reason: "it would publish 124 keys at once"},
+			"the policy does not hold 2 + ceil((--maxtokenttl + --leeway + 2 --clockskew) / --every) <= 10: it would publish 124 keys at once"},
+	} {
+		p := demoPolicy
+		tt.edit(&p)
+		e := new(rotation.PolicyError)
+		if err := p.Validate(); !errors.As(err, &e) {
+			t.Errorf("%v, want a PolicyError", err)
+			continue
+		}
+		if *e != tt.want {
+			t.Errorf("%+v\nwant %+v", *e, tt.want)
+		}
+		if got := e.Text(flag); got != tt.text {
+			t.Errorf("Text = %q\nwant %q", got, tt.text)
 		}
 	}
 }

@@ -62,11 +62,11 @@ func (s *spent) take(now time.Time) bool {
 // 5s that a kid was not there. It waits for 2s at most.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("rotation: %v: %w: %w", id, keystore.ErrUnavailable, err)
+		return &Error{Text: id.String(), Err: cannotTell(err)}
 	}
 	r := k.ring(id.Tenant)
 	if r == nil && !k.holdsAll() || len(id.KID) > maxUnknownKID || len(id.Tenant) > maxTenant {
-		return fmt.Errorf("rotation: %v: %w", id, keystore.ErrNotFound)
+		return &Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	now, step := k.cfg.Now(), r.known()
 	if k.holds(r, id, now) {
@@ -77,7 +77,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 		return k.absent(r, step, id, now)
 	}
 	if err := k.awaitRefresh(ctx, a); err != nil {
-		return fmt.Errorf("rotation: %v: %w", id, cannotTell(err))
+		return &Error{Text: id.String(), Err: cannotTell(err)}
 	}
 	r = k.ring(id.Tenant)
 	step = r.known()
@@ -118,7 +118,7 @@ func (k *Keyring) absent(r *ring, step *inStep, id keystore.ID, now time.Time) e
 		return k.missingRing(id.Tenant)
 	}
 	if r.state.Load() == nil {
-		return fmt.Errorf("rotation: no ring of tenant %q is known: %w", id.Tenant, cannotTell(step.err))
+		return &Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
 	}
 	return k.missing(id, step, now)
 }

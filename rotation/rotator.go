@@ -29,7 +29,7 @@ type Rotator struct {
 // NewRotator returns a Rotator of the rings that k holds.
 func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
-		return nil, errors.New("rotation: NewRotator needs a Keyring")
+		return nil, &Error{Text: "NewRotator needs a Keyring"}
 	}
 	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
 }
@@ -115,7 +115,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, anew bool, decide de
 			return p, result, nil
 		}
 	}
-	return nil, Result{}, fmt.Errorf("rotation: the ring of tenant %q changes all the time: %w", tenant, keystore.ErrUnavailable)
+	return nil, Result{}, &Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
 // catchUp syncs a ring that is only out of date: what is decided on must not be older
@@ -136,7 +136,7 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 	r.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("rotation: %w: %w", keystore.ErrUnavailable, ctx.Err())
+		return &Error{Err: cannotTell(ctx.Err())}
 	case <-time.After(time.Duration(d) * time.Millisecond):
 		return nil
 	}
@@ -165,7 +165,7 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	snap := r.k.store.Load(callCtx, []string{tenant})[0]
 	received := r.k.cfg.Now()
 	if snap.Err != nil {
-		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, cannotTell(snap.Err))
+		return nil, inTenant(tenant, cannotTell(snap.Err))
 	}
 	opened, err := openRing(r.k.cfg.KEKs, tenant, snap.Fields)
 	if err != nil {
@@ -176,11 +176,11 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if mine != nil {
 		m := merger{tenant: tenant, mine: mine, theirs: s.held, now: s.now, good: step.good, local: r.k.cfg.Now(), deadline: t.deadline}
 		if m.merge().change != nil {
-			return nil, fmt.Errorf("rotation: tenant %q: %w: the store lacks what this instance holds; it is being put back", tenant, keystore.ErrUnavailable)
+			return nil, inTenant(tenant, &Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 		}
 	}
 	if err := checkClock(snap.Now, sent, received, s.held.skew()); err != nil {
-		return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err)
+		return nil, inTenant(tenant, err)
 	}
 	return s, r.outOfStep(ring, anew) // a sync may have found something meanwhile
 }
@@ -192,7 +192,7 @@ func (r *Rotator) outOfStep(ring *ring, anew bool) error {
 		return nil
 	}
 	s := r.k.status(ring, now)
-	return fmt.Errorf("rotation: tenant %q: %w", ring.tenant, cannotTell(s.Err))
+	return inTenant(ring.tenant, cannotTell(s.Err))
 }
 
 func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {
@@ -204,7 +204,7 @@ func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, err
 	defer cancel()
 	result, err := r.k.store.Write(ctx, c)
 	if err != nil {
-		return Result{}, fmt.Errorf("rotation: tenant %q: it is not known whether the change was made: %w", s.tenant, cannotTell(err))
+		return Result{}, &Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", s.tenant), Err: cannotTell(err)}
 	}
 	return result, nil
 }
@@ -248,7 +248,7 @@ func once(alg func() keystore.Algorithm) func() func() (*material, error) {
 // is to be none is the caller's word.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) error {
 	if !isText(tenant, 1, maxTenant) {
-		return fmt.Errorf("rotation: a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)
+		return &Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)}
 	}
 	policy, err := r.policy(policy)
 	if err != nil {
@@ -257,7 +257,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) erro
 	made := once(func() keystore.Algorithm { return policy.Algorithm })
 	_, _, err = r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) {
 		if err := checkClock(s.now, s.sent, s.received, policy.ClockSkew); err != nil {
-			return nil, fmt.Errorf("rotation: tenant %q: %w", tenant, err) // nobody else would hold it to the policy
+			return nil, inTenant(tenant, err) // nobody else would hold it to the policy
 		}
 		return s.create(policy, made())
 	})
@@ -387,7 +387,7 @@ func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	defer cancel()
 	acks, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant), receipt.Place)
 	if err != nil {
-		return nil, fmt.Errorf("rotation: tenant %q: %w", receipt.Tenant, cannotTell(err))
+		return nil, inTenant(receipt.Tenant, cannotTell(err))
 	}
 	return acks, nil
 }

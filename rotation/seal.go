@@ -32,7 +32,7 @@ type tenantKey struct {
 // newTenantKey makes a tenant key, and returns it with what to store of it.
 func newTenantKey(keks *KEKs, tenant string) (*tenantKey, []byte, error) {
 	if !isText(tenant, 1, maxTenant) {
-		return nil, nil, fmt.Errorf("rotation: a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)
+		return nil, nil, &Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)}
 	}
 	primary, err := keks.primary()
 	if err != nil {
@@ -72,7 +72,7 @@ func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, erro
 		return nil, err
 	}
 	if sealed.tenant != tenant || sealed.id != id {
-		return nil, fmt.Errorf("%w: it is a tenant key from elsewhere", ErrTampered)
+		return nil, &Error{Kind: ErrTampered, Text: "it is a tenant key from elsewhere"}
 	}
 	kek, err := keks.named(sealed.kek)
 	if err != nil {
@@ -84,7 +84,7 @@ func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*tenantKey, erro
 	}
 	key, err := aead.Open(nil, nil, blob[n:], blob[:n])
 	if err != nil || len(key) != tenantKeySize {
-		return nil, fmt.Errorf("%w: the tenant key was changed", ErrTampered)
+		return nil, &Error{Kind: ErrTampered, Text: "the tenant key was changed"}
 	}
 	return makeTenantKey(id, [tenantKeySize]byte(key)), nil
 }
@@ -114,18 +114,18 @@ func sealRecord(tk *tenantKey, r Record, m *material) ([]byte, error) {
 		return nil, err
 	}
 	if r.Timing != r.Timing.WithDefaults() {
-		return nil, errors.New("rotation: a record whose Timing is not complete")
+		return nil, &Error{Text: "a record whose Timing is not complete"}
 	}
 	if err := r.Timing.Validate(); err != nil {
 		return nil, err
 	}
 	if m == nil || m.alg != r.Algorithm {
-		return nil, fmt.Errorf("rotation: no material for %s", r.Algorithm)
+		return nil, &Error{Text: fmt.Sprintf("no material for %s", r.Algorithm)}
 	}
 	h := header{Record: r, tenantKey: tk.id, public: m.public}
 	secret := m.secret()
 	if len(secret) > maxMaterial || len(m.public) > maxPublic {
-		return nil, fmt.Errorf("rotation: a key of %d bytes: want at most %d", len(secret), maxMaterial)
+		return nil, &Error{Text: fmt.Sprintf("a key of %d bytes: want at most %d", len(secret), maxMaterial)}
 	}
 	// Whatever could not be opened is not sealed.
 	if _, _, err := openMaterial(h, secret); err != nil {
@@ -166,14 +166,14 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 		return nil, err
 	}
 	if h.Tenant != tenant || h.KID != kid {
-		return nil, fmt.Errorf("%w: it is a record from elsewhere", ErrTampered)
+		return nil, &Error{Kind: ErrTampered, Text: "it is a record from elsewhere"}
 	}
 	if size := len(blob) - n - sealOverhead; size < 0 || size > maxMaterial {
-		return nil, fmt.Errorf("%w: %d bytes of key", ErrMalformed, size)
+		return nil, &Error{Kind: ErrMalformed, Text: fmt.Sprintf("%d bytes of key", size)}
 	}
 	tk, ok := keys[h.tenantKey]
 	if !ok {
-		return nil, fmt.Errorf("%w: its tenant key %s is not there", ErrTampered, h.tenantKey)
+		return nil, &Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is not there", h.tenantKey)}
 	}
 	aead, err := tk.aead()
 	if err != nil {
@@ -181,7 +181,7 @@ func openRecord(keys map[string]*tenantKey, tenant, kid string, blob []byte) (*o
 	}
 	secret, err := aead.Open(nil, nil, blob[n:], blob[:n])
 	if err != nil {
-		return nil, fmt.Errorf("%w: the record was changed", ErrTampered)
+		return nil, &Error{Kind: ErrTampered, Text: "the record was changed"}
 	}
 	r := &openedRecord{Record: h.Record, tenantKey: h.tenantKey, public: bytes.Clone(h.public)}
 	if r.key, r.sign, err = openMaterial(h, secret); err != nil {
@@ -229,7 +229,7 @@ func openFact(keks *KEKs, tenant string, kind FactKind, kid string, blob []byte)
 		return time.Time{}, err
 	}
 	if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {
-		return time.Time{}, fmt.Errorf("%w: the fact was changed, moved or forged", ErrTampered)
+		return time.Time{}, &Error{Kind: ErrTampered, Text: "the fact was changed, moved or forged"}
 	}
 	return f.at, nil
 }
@@ -237,13 +237,13 @@ func openFact(keks *KEKs, tenant string, kind FactKind, kid string, blob []byte)
 func checkFact(tenant string, kind FactKind, kid string) error {
 	switch {
 	case !isText(tenant, 1, maxTenant):
-		return fmt.Errorf("%w: a fact of a tenant of %d bytes", ErrMalformed, len(tenant))
+		return &Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact of a tenant of %d bytes", len(tenant))}
 	case (kind == factDead || kind == factGone) && kid == "":
 		return nil
 	case !kind.known():
-		return fmt.Errorf("%w: a fact of no known kind", ErrMalformed)
+		return &Error{Kind: ErrMalformed, Text: "a fact of no known kind"}
 	case !isText(kid, 1, maxKID):
-		return fmt.Errorf("%w: a fact about a kid of %d bytes", ErrMalformed, len(kid))
+		return &Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact about a kid of %d bytes", len(kid))}
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func (r *openedRing) all() []Record {
 
 // openRing opens the fields of tenant's hash.
 //
-// If any of them cannot be opened it returns a *ringError beside the ring. The
+// If any of them cannot be opened it returns a *RingError beside the ring. The
 // ring then holds what is authentic, and that is news: a revocation in it counts,
 // and whoever garbles another field cannot hold it back. But it is not the state
 // of the store: what could not be opened may be the revocation of a key that
@@ -323,7 +323,7 @@ func openRing(keks *KEKs, tenant string, fields map[string][]byte) (*openedRing,
 	if len(o.failed) == 0 {
 		return o.ring, nil
 	}
-	return o.ring, &ringError{tenant: tenant, fields: len(fields), failed: o.failed}
+	return o.ring, &RingError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
 }
 
 // A ringOpener is an openRing under way.
@@ -365,13 +365,13 @@ func (o *ringOpener) open(field string) error {
 		return o.openFact(FactKind(prefix[0]), name, value)
 	}
 	// It may be a kind of revocation that we do not know.
-	return fmt.Errorf("%w: a field of an unknown kind", ErrNewer)
+	return &Error{Kind: ErrNewer, Text: "a field of an unknown kind"}
 }
 
 func (o *ringOpener) openHead(value []byte) error {
 	head, err := strconv.Atoi(string(value))
 	if err != nil || head < 1 || head > maxSeq || strconv.Itoa(head) != string(value) {
-		return fmt.Errorf("%w: no seq", ErrMalformed)
+		return &Error{Kind: ErrMalformed, Text: "no seq"}
 	}
 	o.ring.head = head
 	return nil
@@ -379,7 +379,7 @@ func (o *ringOpener) openHead(value []byte) error {
 
 func (o *ringOpener) openTenantKey(id string, value []byte) error {
 	if !isTenantKeyID(id) {
-		return fmt.Errorf("%w: no id of a tenant key", ErrMalformed)
+		return &Error{Kind: ErrMalformed, Text: "no id of a tenant key"}
 	}
 	tk, err := openTenantKey(o.keks, o.tenant, id, value)
 	if err != nil {
@@ -413,38 +413,13 @@ func (o *ringOpener) openFact(kind FactKind, kid string, value []byte) error {
 	return err
 }
 
-// A ringError says which fields of a ring could not be opened, and why: each wraps
-// [ErrWrongKEK], [ErrTampered], [ErrNewer] or [ErrMalformed], and so does the whole.
-type ringError struct {
-	tenant string
-	fields int              // that the ring has
-	failed map[string]error // by name of the field
-}
-
-// Error names the first few.
-func (e *ringError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "rotation: %d of %d fields of tenant %q cannot be opened", len(e.failed), e.fields, e.tenant)
-	for i, name := range slices.Sorted(maps.Keys(e.failed)) {
-		if i == 3 {
-			b.WriteString("; and so on")
-			break
-		}
-		fmt.Fprintf(&b, "; %.300q: %v", name, e.failed[name])
-	}
-	return b.String()
-}
-
-// Unwrap returns the reasons.
-func (e *ringError) Unwrap() []error { return slices.Collect(maps.Values(e.failed)) }
-
 // replaceable returns the fields that whoever holds an authentic one may put back.
 // What is under another KEK, or of a newer keyturn, may be somebody's later word, and
 // undecryptable is not absent.
-func (e *ringError) replaceable() []string {
+func (e *RingError) replaceable() []string {
 	var fields []string
-	for _, field := range slices.Sorted(maps.Keys(e.failed)) {
-		err := e.failed[field]
+	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {
+		err := e.Failed[field]
 		if errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
 			fields = append(fields, field)
 		}

@@ -425,12 +425,12 @@ func TestFlipEveryByte(t *testing.T) {
 // in it.
 func refused(t *testing.T, what, field string, ring *openedRing, err error) {
 	t.Helper()
-	bad := new(ringError)
-	if !errors.As(err, &bad) || bad.failed[field] == nil || ring == nil {
+	bad := new(RingError)
+	if !errors.As(err, &bad) || bad.Failed[field] == nil || ring == nil {
 		t.Errorf("%s: %v, want it refused", what, err)
 		return
 	}
-	for _, cause := range bad.failed {
+	for _, cause := range bad.Failed {
 		n := 0
 		for _, reason := range []error{ErrWrongKEK, ErrTampered, ErrNewer, ErrMalformed} {
 			if errors.Is(cause, reason) {
@@ -529,7 +529,7 @@ func TestGarbledFieldHoldsNoRevocationBack(t *testing.T) {
 	if !ring.facts.Equal(s.facts) || len(ring.records) != 1 {
 		t.Errorf("facts %v, want %v; %d records", ring.facts, s.facts, len(ring.records))
 	}
-	bad := new(ringError)
+	bad := new(RingError)
 	if !errors.As(err, &bad) || !slices.Equal(bad.replaceable(), []string{field}) {
 		t.Errorf("replaceable: %q", bad.replaceable())
 	}
@@ -566,7 +566,7 @@ func TestNewer(t *testing.T) {
 		for _, newer := range [][]byte{[]byte("kt\x02"), []byte("kt\xff\x01"), append([]byte("kt\x02"), value[3:]...)} {
 			ring, err := openRing(keks, "acme", s.with(field, newer))
 			refused(t, field, field, ring, err)
-			bad := new(ringError)
+			bad := new(RingError)
 			if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "newer keyturn") {
 				t.Errorf("%q of a newer version: %v", field, err)
 			}
@@ -589,7 +589,7 @@ func TestWrongKEK(t *testing.T) {
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("%q does not say %q", err, want)
 	}
-	bad := new(ringError)
+	bad := new(RingError)
 	if errors.As(err, &bad); len(bad.replaceable()) > 0 || len(ring.records) > 0 {
 		t.Errorf("replaceable: %q; %d records", bad.replaceable(), len(ring.records))
 	}

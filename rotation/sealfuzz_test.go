@@ -165,11 +165,11 @@ func FuzzOpenRing(f *testing.F) {
 		fields[field1], fields[field2] = value1, value2
 
 		got, err := openRing(keks, v.Tenant, fields)
-		bad := new(ringError)
+		bad := new(RingError)
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("openRing = %v", err)
 		}
-		for field, cause := range bad.failed {
+		for field, cause := range bad.Failed {
 			if !oneReason(cause) {
 				t.Errorf("%q: %v", field, cause)
 			}

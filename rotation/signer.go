@@ -64,7 +64,7 @@ type headed struct {
 // on to take a token. Neither says that its caller did wrong: answer 503.
 func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if k == nil {
-		return nil, errors.New("rotation: NewSigner needs a Keyring")
+		return nil, &Error{Text: "NewSigner needs a Keyring"}
 	}
 	if cfg.Now == nil {
 		cfg.Now = k.cfg.Now
@@ -81,7 +81,7 @@ func (cfg SignerConfig) withDefaults(ttl time.Duration) (SignerConfig, error) {
 	case cfg.TTL == 0:
 		cfg.TTL = ttl
 	case cfg.TTL < time.Second:
-		return cfg, fmt.Errorf("rotation: SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)
+		return cfg, &Error{Text: fmt.Sprintf("SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)}
 	}
 	if cfg.Type == "" {
 		cfg.Type = "JWT"
@@ -151,7 +151,7 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token str
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
 	sig, err := key.sign(b.token)
 	if err != nil {
-		return "", exp, fmt.Errorf("rotation: the key of %v cannot sign: %w", key.id, err)
+		return "", exp, &Error{Text: fmt.Sprintf("the key of %v cannot sign", key.id), Err: err}
 	}
 	b.token = append(b.token, '.')
 	b.token = base64.RawURLEncoding.AppendEncode(b.token, sig)
@@ -163,7 +163,7 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token str
 func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most time.Duration, err error) {
 	if s.ring == nil {
 		if tenant != s.key.id.Tenant {
-			return nil, 0, 0, fmt.Errorf("rotation: no key to sign with for tenant %q: %w", tenant, keystore.ErrNotFound)
+			return nil, 0, 0, &Error{Text: fmt.Sprintf("no key to sign with for tenant %q", tenant), Err: keystore.ErrNotFound}
 		}
 		return s.key, s.cfg.TTL, 0, nil
 	}
@@ -172,7 +172,7 @@ func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most ti
 		return nil, 0, 0, err
 	}
 	if key, err = s.withHeader(tenant, h, r); err != nil {
-		return nil, 0, 0, fmt.Errorf("rotation: tenant %q: the key that signs now cannot be opened: %w", tenant, err)
+		return nil, 0, 0, &Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
 	}
 	most = r.Timing.MaxTokenTTL
 	ttl = s.cfg.TTL
@@ -207,7 +207,7 @@ func (b *buffer) checkExp(tenant string, now time.Time, most time.Duration) erro
 	if most == 0 || !time.Unix(exp, 0).After(now.Add(most)) {
 		return nil
 	}
-	return &RefusedError{Tenant: tenant, Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
+	return &RefusedError{Tenant: tenant, MaxTokenTTL: most, Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
 }
 
 // A Source makes tokens of one tenant with the same claims, for a client that
@@ -266,10 +266,11 @@ func (b *buffer) setClaims(claims any) error {
 	err := json.MarshalWrite(&b.encoded, claims)
 	b.payload = append(b.payload[:0], b.encoded.Bytes()...)
 	if err != nil {
-		return fmt.Errorf("rotation: the claims, a %T, cannot be encoded as JSON", claims)
+		return &ClaimsError{Type: fmt.Sprintf("%T", claims)}
 	}
-	if b.has, err = readClaims(b.payload); err != nil {
-		return fmt.Errorf("rotation: the claims, a %T: %w", claims, err)
+	var claim string
+	if b.has, claim, err = readClaims(b.payload); err != nil {
+		return &ClaimsError{Type: fmt.Sprintf("%T", claims), Claim: claim, Err: err}
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]b
 	switch k := key.(type) {
 	case crypto.Signer: // before []byte, which an ed25519.PrivateKey also is
 		if hollow(k) {
-			return nil, fmt.Errorf("rotation: an empty or cut %T", k)
+			return nil, &Error{Text: fmt.Sprintf("an empty or cut %T", k)}
 		}
 		if _, err := keystore.NewPublic(id, alg, k.Public()); err != nil {
 			return nil, err
@@ -66,9 +66,9 @@ func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]b
 		return signHMAC(alg, slices.Clone(k)), nil
 	}
 	if alg.Symmetric() {
-		return nil, fmt.Errorf("rotation: %T cannot sign %s: want a []byte", key, alg)
+		return nil, &Error{Text: fmt.Sprintf("%T cannot sign %s: want a []byte", key, alg)}
 	}
-	return nil, fmt.Errorf("rotation: %T cannot sign %s: want a crypto.Signer, such as a private key", key, alg)
+	return nil, &Error{Text: fmt.Sprintf("%T cannot sign %s: want a crypto.Signer, such as a private key", key, alg)}
 }
 
 // hollow reports whether the Public method of a private key would panic.

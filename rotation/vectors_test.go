@@ -468,12 +468,12 @@ func TestVectorsRefused(t *testing.T) {
 		fields := v.ring(t)
 		fields[tt.Field] = unhex(t, tt.Value)
 		_, err := openRing(keks, v.Tenant, fields)
-		bad := new(ringError)
-		if !errors.As(err, &bad) || !errors.Is(bad.failed[tt.Field], reasons[tt.Why]) || reasons[tt.Why] == nil {
+		bad := new(RingError)
+		if !errors.As(err, &bad) || !errors.Is(bad.Failed[tt.Field], reasons[tt.Why]) || reasons[tt.Why] == nil {
 			t.Errorf("%s: %v, want %q refused as %s", tt.Name, err, tt.Field, tt.Why)
 		}
-		if len(bad.failed) > 1 && !strings.HasPrefix(tt.Field, "tk:") {
-			t.Errorf("%s: %d fields refused: %v", tt.Name, len(bad.failed), err)
+		if len(bad.Failed) > 1 && !strings.HasPrefix(tt.Field, "tk:") {
+			t.Errorf("%s: %d fields refused: %v", tt.Name, len(bad.Failed), err)
 		}
 	}
 }

@@ -2,11 +2,11 @@ package verifier
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -39,8 +39,8 @@ func (v *Verifier) openCache(cfg Config) error {
 	return nil
 }
 
-// CacheStats returns what the cache of verified tokens has done and holds: all
-// zero if it is off.
+// CacheStats returns the counters and the size of the cache of verified tokens. All
+// are zero if the cache is off.
 func (v *Verifier) CacheStats() cache.Stats {
 	if v.cache == nil {
 		return cache.Stats{}
@@ -48,12 +48,12 @@ func (v *Verifier) CacheStats() cache.Stats {
 	return v.cache.Stats()
 }
 
-// cached returns the token if it was verified before, and nothing that the
-// verdict relied on has changed since. Otherwise that is no verdict: the full
-// check decides, and key is for what it finds.
+// cached returns the token if it was verified before and everything that the
+// verdict relied on still holds. Otherwise it returns nil, which is no verdict:
+// the full check decides, and remember stores its result under key.
 //
-// Tokens that come with a hint are kept apart by the rules of the tenant, the
-// others have a place of their own.
+// The serial of the hinted tenant's rules is part of the key, and 0 if there is no
+// hint. So a token that is good without a hint is not thereby good with one.
 func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time.Time) (t *Token, key cache.Key) {
 	if v.cache == nil {
 		return nil, key
@@ -66,7 +66,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 		}
 		domain = r.serial
 	}
-	at := nanos(now)
+	at := keystore.UnixNano(now)
 	found, key := v.cache.Get(domain, token, func(e *verified) bool {
 		return e.verifiedAt <= at && at < e.notAfter && e.rules.live.Load() &&
 			e.key.Usable(now) && (e.hasKID || e.offered()) && !v.revoked(&e.cached)
@@ -77,15 +77,15 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	return &found.cached, key
 }
 
-// offered reports whether the store still offers the key to tokens without kid: it
-// may hold it, and offer none because there are too many.
+// offered reports whether the store still offers the key to tokens without kid. A
+// store that holds too many keys to try offers none of them.
 func (v *verified) offered() bool {
 	keys, err := v.rules.Keys.Lookup(keystore.ID{Tenant: v.rules.ID}, v.key.Algorithm())
-	return err == nil && slices.Contains(keys[:min(len(keys), maxCandidates)], v.key)
+	return err == nil && slices.Contains(keys[:min(len(keys), keystore.MaxCandidates)], v.key)
 }
 
-// revoked reports whether t was revoked, or that cannot be told: then the full
-// check asks again, and names the reason.
+// revoked reports whether t was revoked or the revocations cannot tell. In both
+// cases the full check asks again, and names the reason.
 func (v *Verifier) revoked(t *Token) bool {
 	if v.revocations == nil {
 		return false
@@ -94,10 +94,13 @@ func (v *Verifier) revoked(t *Token) bool {
 	return revoked || err != nil
 }
 
-// newEntry returns what is kept of a token that was found good for r, and signed
-// by key, at now.
-func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Duration) *cache.Entry[verified] {
-	e := new(cache.Entry[verified])
+// An entry of the cache holds a verified token.
+type entry = cache.Entry[verified]
+
+// newEntry returns the entry for a token that passed the rules r at now, and that
+// key signed.
+func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Duration) *entry {
+	e := new(entry)
 	c, v := &p.claims, &e.Value
 	v.rules, v.key, v.hasKID, v.payload = r, key, p.kid != "", c.payload
 	v.iss, v.sub, v.aud, v.exp, v.iat, v.jti = c.iss.span(), c.sub.span(), c.aud.span(), c.exp.span(), c.iat.span(), c.jti.span()
@@ -107,40 +110,28 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 	}
 	v.handle.of, v.fresh.h, v.cached.h = v, &v.handle, &v.handle
 
-	v.verifiedAt = nanos(now)
-	v.notAfter = nanos(now.Add(ttl))
-	if exp, ok := date(c.exp.text); ok {
-		v.notAfter = min(v.notAfter, nanos(exp.Add(r.leeway)))
+	v.verifiedAt = keystore.UnixNano(now)
+	v.notAfter = keystore.UnixNano(now.Add(ttl))
+	if exp, ok := jwt.NumericDate(c.exp.text); ok {
+		v.notAfter = min(v.notAfter, keystore.UnixNano(exp.Add(r.leeway)))
 	}
-	if iat, ok := date(c.iat.text); ok && r.MaxAge > 0 {
-		v.notAfter = min(v.notAfter, nanos(iat.Add(r.MaxAge).Add(r.leeway)))
+	if iat, ok := jwt.NumericDate(c.iat.text); ok && r.MaxAge > 0 {
+		v.notAfter = min(v.notAfter, keystore.UnixNano(iat.Add(r.MaxAge).Add(r.leeway)))
 	}
 	return e
 }
 
-// verifiedBytes is what a verified takes, without the payload.
+// verifiedBytes is the size of a verified in bytes, without the payload.
 const verifiedBytes = 136
 
-// remember keeps a good token. An entry that can serve no more makes room first.
-func (v *Verifier) remember(key cache.Key, e *cache.Entry[verified], now time.Time) {
+// remember adds a good token to the cache. Entries that can never serve again make
+// room first.
+func (v *Verifier) remember(key cache.Key, e *entry, now time.Time) {
 	if v.cache == nil || key == (cache.Key{}) {
 		return
 	}
-	at := nanos(now)
+	at := keystore.UnixNano(now)
 	v.cache.Add(key, e.Value.rules.ID, e, verifiedBytes+len(e.Value.payload), func(o *verified) bool {
 		return at >= o.notAfter || !o.rules.live.Load() || !o.key.Usable(now)
 	})
-}
-
-// nanos is t in Unix nanoseconds, clamped where that would overflow: before 1678
-// and after 2262. Of clamped times, none is before another.
-func nanos(t time.Time) int64 {
-	const limit = math.MaxInt64 / int64(time.Second)
-	switch s := t.Unix(); {
-	case s >= limit:
-		return math.MaxInt64
-	case s <= -limit:
-		return math.MinInt64
-	}
-	return t.UnixNano()
 }

@@ -3,44 +3,37 @@ package verifier
 import (
 	"strings"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/jwt"
 )
 
-// checkClaims applies rules 12 to 16, all but the tenant's own Check, to the
-// claims of a token that names typ. It is a pure function of its arguments.
+// checkClaims applies the rules for the times, the registered claims, the spelling
+// of names, typ, and the claims that the tenant demands, in this order. It is a
+// pure function of its arguments.
 func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 	c := &p.claims
-	if err := r.checkTimes(c, now); err != nil {
-		return err
+	if bad := r.checkTimes(c, now); bad != nil {
+		return bad
 	}
-	if err := r.checkIssuer(c); err != nil {
-		return err
+	if bad := r.checkIssuer(c); bad != nil {
+		return bad
 	}
-	if err := r.checkAudience(c); err != nil {
-		return err
+	if bad := r.checkAudience(c); bad != nil {
+		return bad
 	}
-	if _, ok := stringOf(c.sub.text); c.sub.text != "" && !ok {
+	if _, ok := jwt.String(c.sub.text); c.sub.text != "" && !ok {
 		return refuseClaim(ErrClaim, "sub")
 	}
-	if _, ok := stringOf(c.jti.text); c.jti.text != "" && !ok {
+	if _, ok := jwt.String(c.jti.text); c.jti.text != "" && !ok {
 		return refuseClaim(ErrClaim, "jti")
 	}
-	if c.folds != "" {
-		return refuseClaim(errClaimFold, c.folds)
+	if c.misspelt != "" {
+		return refuseClaim(errClaimFold, c.misspelt)
 	}
 	if !r.types.accept(p.typ, p.hasTyp) {
 		return refuse(ErrType)
 	}
-	if r.TenantClaim != "" {
-		if tenant, ok := stringOf(c.find(r.TenantClaim)); !ok || tenant != r.ID {
-			return refuseClaim(ErrTenantMismatch, r.TenantClaim)
-		}
-	}
-	for _, name := range r.Required {
-		if value := c.find(name); value == "" || value == "null" {
-			return refuseClaim(ErrMissingClaim, name)
-		}
-	}
-	return nil
+	return r.checkDemanded(c)
 }
 
 var (
@@ -48,8 +41,8 @@ var (
 	errDate      = detail(ErrClaim, "not a number of seconds from 0 to 2^53")
 )
 
-// checkTimes is rule 12 (RFC 7519, sections 4.1.4 to 4.1.6). exp is exclusive
-// and nbf inclusive, each with the tenant's leeway.
+// checkTimes checks exp, nbf, iat and the tenant's MaxAge (RFC 7519, sections 4.1.4
+// to 4.1.6). exp is exclusive and nbf inclusive, each with the tenant's leeway.
 func (r *rules) checkTimes(c *claims, now time.Time) *Error {
 	if c.exp.text == "" && !r.AllowNoExpiry {
 		return refuseClaim(ErrMissingClaim, "exp")
@@ -82,34 +75,35 @@ func (r *rules) checkTimes(c *claims, now time.Time) *Error {
 	return nil
 }
 
+// optionalDate returns the zero Time for a missing date.
 func optionalDate(value string) (t time.Time, ok bool) {
 	if value == "" {
 		return time.Time{}, true
 	}
-	return date(value)
+	return jwt.NumericDate(value)
 }
 
-// checkIssuer is the first part of rule 13: a string, and byte for byte the
-// tenant's (RFC 7519, section 4.1.1).
+// checkIssuer demands that iss is a string and equals the tenant's Issuer byte for
+// byte (RFC 7519, section 4.1.1).
 func (r *rules) checkIssuer(c *claims) *Error {
 	if c.iss.text == "" && r.AnyIssuer {
 		return nil
 	}
-	iss, ok := stringOf(c.iss.text)
+	iss, ok := jwt.String(c.iss.text)
 	if !ok || !r.AnyIssuer && iss != r.Issuer {
 		return refuseClaim(ErrIssuer, "iss")
 	}
 	return nil
 }
 
-// checkAudience is the second: a string or an array of strings, one of them the
-// tenant's (RFC 7519, section 4.1.3).
+// checkAudience demands that aud is a string or an array of strings, and holds one
+// of the tenant's Audiences (RFC 7519, section 4.1.3).
 func (r *rules) checkAudience(c *claims) *Error {
 	if c.aud.text == "" && r.AnyAudience {
 		return nil
 	}
 	ours := r.AnyAudience
-	ok := eachString(c.aud.text, func(aud string) {
+	ok := jwt.EachString(c.aud.text, func(aud string) {
 		for _, a := range r.Audiences {
 			ours = ours || a == aud
 		}
@@ -120,10 +114,25 @@ func (r *rules) checkAudience(c *claims) *Error {
 	return nil
 }
 
+// checkDemanded applies the tenant's TenantClaim and Required.
+func (r *rules) checkDemanded(c *claims) *Error {
+	if r.TenantClaim != "" {
+		if tenant, ok := jwt.String(c.find(r.TenantClaim)); !ok || tenant != r.ID {
+			return refuseClaim(ErrTenantMismatch, r.TenantClaim)
+		}
+	}
+	for _, name := range r.Required {
+		if value := c.find(name); value == "" || value == "null" {
+			return refuseClaim(ErrMissingClaim, name)
+		}
+	}
+	return nil
+}
+
 // types are the "typ" values that a tenant accepts.
 type types struct {
-	absent bool
-	names  []string // canonical
+	missing bool     // a header without typ is accepted
+	names   []string // in the form of canonicalType
 }
 
 var defaultTypes = []string{"", "JWT", "at+jwt"}
@@ -135,7 +144,7 @@ func newTypes(list []string) types {
 	var t types
 	for _, name := range list {
 		if name == "" {
-			t.absent = true
+			t.missing = true
 			continue
 		}
 		t.names = append(t.names, canonicalType(name))
@@ -145,7 +154,7 @@ func newTypes(list []string) types {
 
 func (t *types) accept(typ string, present bool) bool {
 	if !present {
-		return t.absent
+		return t.missing
 	}
 	typ = canonicalType(typ)
 	for _, name := range t.names {
@@ -156,8 +165,8 @@ func (t *types) accept(typ string, present bool) bool {
 	return false
 }
 
-// canonicalType leaves "application/" out where no other slash follows, since it
-// is implied there (RFC 7515, section 4.1.9).
+// canonicalType removes "application/", which a typ may leave out. It keeps it if
+// another slash follows (RFC 7515, section 4.1.9).
 func canonicalType(typ string) string {
 	const prefix = "application/"
 	if len(typ) > len(prefix) && equalFoldASCII(typ[:len(prefix)], prefix) && strings.IndexByte(typ[len(prefix):], '/') < 0 {
@@ -166,8 +175,9 @@ func canonicalType(typ string) string {
 	return typ
 }
 
-// equalFoldASCII compares as media types are compared (RFC 2045, section 5.1):
-// unlike strings.EqualFold, it takes no other letter for an ASCII one.
+// equalFoldASCII compares as media types are compared (RFC 2045, section 5.1).
+// Unlike strings.EqualFold, it never equates an ASCII letter with another letter,
+// such as s with ſ.
 func equalFoldASCII(a, b string) bool {
 	if len(a) != len(b) {
 		return false

@@ -1,54 +1,60 @@
-// Package verifier decides whether a JSON Web Token is good, and whose it is.
+// Package verifier decides whether a JSON Web Token is good, and which tenant it
+// belongs to.
 //
 // [New] builds a [Verifier] from the rules of its [Tenant]s, each of which has a
-// [keystore.KeyStore]; [Verifier.Verify] decides one token, and
-// [Verifier.VerifyTenant] one that must be of a tenant known beforehand. Tenants
-// come and go at run time.
+// [keystore.KeyStore]. [Verifier.Verify] decides one token, and
+// [Verifier.VerifyTenant] decides one that must belong to a tenant known from
+// elsewhere, such as the host of the request. [Claims] decodes the claims of a good
+// [Token]. Tenants may come and go at run time: [Verifier.Put], [Verifier.Remove].
+//
+// Answer 401 to a token whose error is [ErrInvalid], and 503 to [ErrUnavailable],
+// which says nothing about the token.
 //
 // # The rules
 //
-// They apply in this order, and the first that fails decides the error. The
-// order is part of the contract: an expired token with a bad signature has a bad
-// signature.
+// The rules apply in this order, and the first one that fails decides the error.
+// The order is part of the contract: an expired token with a bad signature has a
+// bad signature.
 //
-//  1. At most [Config.MaxTokenBytes] long ([ErrTooLarge]).
-//  2. Three parts of base64url, in their only spelling ([ErrMalformed]).
-//  3. The header one strict JSON object with alg, kid and typ of their types;
-//     no crit, b64 or zip ([ErrCritical]), no cty ([ErrType]). Keys that a
-//     header brings along are never read.
-//  4. The payload one strict JSON object ([ErrMalformed]).
-//  5. No other serialization, no encryption.
-//  6. The tenant: by the hint, or by iss, compared byte for byte
+//  1. Size: the token is at most [Config.MaxTokenBytes] long ([ErrTooLarge]).
+//  2. Parts: it has three parts of base64url, each in its only spelling
+//     ([ErrMalformed]).
+//  3. Header: it is one strict JSON object with alg, kid and typ of their types. It
+//     has no crit, b64 or zip ([ErrCritical]) and no cty ([ErrType]). Keys in a
+//     header are never read.
+//  4. Payload: it is one strict JSON object ([ErrMalformed]).
+//  5. Serialization: any other form, and an encrypted token, is malformed.
+//  6. Tenant: the hint or iss names a tenant, compared byte for byte
 //     ([ErrUnknownTenant], [ErrIssuer]).
-//  7. The tenant is not suspended ([ErrSuspended]).
-//  8. alg is on the tenant's list ([ErrAlgorithm]).
-//  9. Only a token that passes 12 to 16 makes the store ask for an unknown key.
-//  10. A key of that tenant, kid and algorithm ([ErrUnknownKey], or
-//     [ErrUnavailable] if the store cannot tell).
-//  11. The signature, over the bytes received ([ErrSignature]).
-//  12. exp, nbf, iat and MaxAge ([ErrMissingClaim], [ErrClaim], [ErrExpired],
-//     [ErrNotYetValid], [ErrTooOld]).
-//  13. iss, aud, sub and jti ([ErrIssuer], [ErrAudience], [ErrClaim]).
-//  14. No claim whose name differs from a registered one by case ([ErrClaim]).
-//  15. typ is on the tenant's list ([ErrType]).
-//  16. The tenant's own: TenantClaim, Required, Check ([ErrTenantMismatch],
-//     [ErrMissingClaim], [ErrClaim]).
-//  17. Not revoked ([ErrRevoked]).
-//
-// Every one of these errors is [ErrInvalid] but [ErrUnavailable], which says
-// nothing about the token: answer 401 to the former and 503 to the latter.
+//  7. Suspension: the tenant is not suspended ([ErrSuspended]).
+//  8. Algorithm: alg is on the tenant's list ([ErrAlgorithm]).
+//  9. Plausibility: the store asks its source for an unknown key only if the token
+//     would pass rules 12 to 16. Otherwise the key stays unknown ([ErrUnknownKey]).
+//  10. Key: the store has a key of that tenant, kid and algorithm
+//     ([ErrUnknownKey], or [ErrUnavailable] if the store cannot tell).
+//  11. Signature: a key verifies it over the bytes received ([ErrSignature]).
+//  12. Times: exp, nbf, iat and MaxAge ([ErrMissingClaim], [ErrClaim],
+//     [ErrExpired], [ErrNotYetValid], [ErrTooOld]).
+//  13. Registered claims: iss, aud, sub and jti ([ErrIssuer], [ErrAudience],
+//     [ErrClaim]).
+//  14. Spelling: no claim's name differs from a registered one only by case
+//     ([ErrClaim]).
+//  15. Type: typ is on the tenant's list ([ErrType]).
+//  16. The tenant's own rules: TenantClaim, Required, then Check
+//     ([ErrTenantMismatch], [ErrMissingClaim], [ErrClaim]).
+//  17. Revocation: the token is not revoked ([ErrRevoked]).
 //
 // # Cost
 //
-// A token that was found good is remembered, for [Config.CacheTTL] at most, and
-// costs about as much as a map look-up when it comes again. Then the time, the
-// key, the tenant's rules and the revocations are looked at again: if anything
-// has changed, that is no verdict, and the full check decides. A cached token
-// gets the verdict that an uncached one gets. Refusals are never remembered.
+// The verifier caches good tokens, for [Config.CacheTTL] at most. A cached token
+// costs about as much as a map look-up. Each hit checks the time, the key, the
+// tenant's rules and the revocations again. If any of them has changed, the full
+// check decides. So a cached token gets the same verdict as an uncached one. Bad
+// tokens are never cached.
 //
-// Verifying does no I/O, and waits for nothing, but where a token that is
-// otherwise plausible names a key that the store does not hold, and the store
-// can ask for it: see [keystore.Refresher].
+// Verifying does no I/O and does not wait, with one exception: a plausible token
+// names a key that the store does not hold, and the store can ask its source for
+// it. See [keystore.Refresher].
 //
 // # Specifications
 //

@@ -8,8 +8,8 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// A Reason names why a token was refused, for programs: it is what the command
-// prints, and a label of metrics.
+// A Reason says why a token was refused, in a form for programs: the command prints
+// it, and metrics use it as a label.
 type Reason string
 
 // The reasons. Each has a sentinel error of nearly the same name.
@@ -35,12 +35,12 @@ const (
 	ReasonUnavailable   Reason = "unavailable"
 )
 
-// ErrInvalid is every error that says "this token is bad" (HTTP 401):
-// errors.Is(err, ErrInvalid). [ErrUnavailable] is not.
+// ErrInvalid matches every error which says that the token is bad (HTTP 401):
+// errors.Is(err, ErrInvalid) is true for them, and false for [ErrUnavailable].
 var ErrInvalid error = &refusal{"invalid", "token refused"}
 
-// Why a token is bad. Each of them is [ErrInvalid]. Text sent to a client should
-// not say which one applied.
+// The errors for bad tokens. Each of them is [ErrInvalid]. A response to a client
+// should not say which one it was.
 var (
 	ErrMalformed      error = &refusal{ReasonMalformed, "malformed token"}
 	ErrTooLarge       error = &refusal{ReasonTooLarge, "token too large"}
@@ -63,10 +63,10 @@ var (
 )
 
 // ErrUnavailable reports that the verifier cannot tell now whether the token is
-// good: answer 503 with Retry-After, not 401. It is never [ErrInvalid].
+// good. Answer 503 with Retry-After, not 401. It is never [ErrInvalid].
 var ErrUnavailable = keystore.ErrUnavailable
 
-// A refusal is a sentinel for one reason, which is also ErrInvalid.
+// A refusal is the sentinel error for one reason. It is also ErrInvalid.
 type refusal struct {
 	reason Reason
 	text   string
@@ -75,7 +75,7 @@ type refusal struct {
 func (r *refusal) Error() string        { return r.text }
 func (r *refusal) Is(target error) bool { return target == ErrInvalid }
 
-// A detailed refusal says more to the operator.
+// A detailed refusal tells the operator more.
 type detailed struct {
 	*refusal
 	detail string
@@ -88,21 +88,22 @@ func detail(sentinel error, text string) error {
 	return &detailed{sentinel.(*refusal), text}
 }
 
-// An Error says why a token was refused, to the operator: it may be logged. It
-// holds the kid, quoted when printed, and the name of a claim, but never the
-// token, a claim's value or key material.
+// An Error tells the operator why a token was refused. It may be logged: it holds
+// the kid, quoted when printed, and the name of a claim, but never the token, a
+// claim's value or key material.
 //
 // A client should learn none of it: see package middleware.
 type Error struct {
 	Reason Reason
 	Tenant string      // empty unless it is a configured tenant
-	Key    keystore.ID // zero if the token was refused before its key was asked for
-	Claim  string      // the claim at fault, if it is one
+	Key    keystore.ID // zero if the token was refused before its key was looked up
+	Claim  string      // the name of the claim at fault; empty if it was none
 	Err    error       // wraps one of the errors above
 }
 
-// Error implements the error interface. It leaves out the text of the error of
-// a [Tenant]'s Check, which may quote a claim; [errors.As] still finds it.
+// Error implements the error interface. It leaves out the text of an error of the
+// [Tenant]'s Check, since that may quote a claim. [errors.As] still finds that
+// error.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("verifier: ")
@@ -129,9 +130,24 @@ func (e *Error) Is(target error) bool {
 	return target == ErrInvalid && e.Reason != ReasonUnavailable
 }
 
-// refuse returns the Error for one of the refusals, or a detailed one.
+// withTenant sets the tenant, if r is not nil, and returns e.
+func (e *Error) withTenant(r *rules) *Error {
+	if r != nil {
+		e.Tenant = r.ID
+	}
+	return e
+}
+
+// withKey sets the key and returns e.
+func (e *Error) withKey(id keystore.ID) *Error {
+	e.Key = id
+	return e
+}
+
+// refuse returns the Error for a refusal or a detailed one.
 func refuse(err error) *Error { return refuseClaim(err, "") }
 
+// refuseClaim is refuse for a claim at fault.
 func refuseClaim(err error, claim string) *Error {
 	e := &Error{Claim: claim, Err: err}
 	switch r := err.(type) {
@@ -143,14 +159,15 @@ func refuseClaim(err error, claim string) *Error {
 	return e
 }
 
-// cannotTell returns the Error for a cause that says nothing about the token.
-// It is ErrUnavailable and cause.
+// cannotTell returns the Error for a failure that says nothing about the token. It is
+// both ErrUnavailable and cause.
 func cannotTell(cause error) *Error {
 	return &Error{Reason: ReasonUnavailable, Err: &unavailable{cause}}
 }
 
-// unavailable is ErrUnavailable and its cause, which is no verdict even if it
-// wraps one: a store may itself ask a verifier.
+// unavailable is ErrUnavailable with its cause. It is never ErrInvalid, even if the
+// cause is: a store may call another verifier, whose verdict is about another
+// token.
 type unavailable struct{ cause error }
 
 func (u *unavailable) Error() string { return "cannot tell now: " + u.cause.Error() }
@@ -164,8 +181,8 @@ func (u *unavailable) Is(target error) bool {
 
 func (u *unavailable) As(target any) bool { return errors.As(u.cause, target) }
 
-// checkFailed is ErrClaim and the error of a tenant's Check, whose text it keeps
-// to itself. It is a verdict, even if that error wraps ErrUnavailable.
+// checkFailed is ErrClaim with the error of a tenant's Check, whose text it does not
+// print. It is never ErrUnavailable, even if that error is.
 type checkFailed struct{ cause error }
 
 func (c *checkFailed) Error() string { return "the tenant's own check refused the token" }

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// An Outcome is how a verification ended.
+// An Outcome says how a verification ended.
 type Outcome string
 
 // The outcomes.
 const (
 	Accepted    Outcome = "accepted"
 	Refused     Outcome = "refused"     // the token is bad
-	Unavailable Outcome = "unavailable" // it cannot be told now: an outage
-	Canceled    Outcome = "canceled"    // the caller's context ended first: no outage
+	Unavailable Outcome = "unavailable" // the verifier cannot tell now: an outage
+	Canceled    Outcome = "canceled"    // the caller's context ended first: not an outage
 )
 
-// An Event tells of one verification. It is a flat value without anything that
-// the token's sender chose freely: never a kid, sub or jti.
+// An Event describes one verification. It is a flat value, and holds nothing that the
+// sender of the token can choose freely: never a kid, sub or jti.
 type Event struct {
 	Tenant   string // empty unless it is a configured tenant
 	Outcome  Outcome
 	Reason   Reason // empty if the token is good
-	Cached   bool   // answered from memory
+	Cached   bool   // answered from the cache
 	Duration time.Duration
 }
 

@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// headers remember what the headers of good tokens say, by their base64url text:
-// an issuer has but a handful, and each of its tokens begins with one of them.
-// Only a token that was found good leaves its header, in the one place that its
-// text has; whatever else was there gives way.
+// headers is a table of the parsed headers of good tokens, by their base64url text.
+// An issuer uses a handful of headers, and each of its tokens begins with one of
+// them. A text has one slot, where a new header replaces the old one. Only good
+// tokens enter their headers, so that an attacker cannot flush the table.
 type headers struct {
 	seed  maphash.Seed
 	slots [128]atomic.Pointer[knownHeader]
@@ -20,7 +20,7 @@ type knownHeader struct {
 	header
 }
 
-// maxHeaderText is the longest text that is remembered, in bytes.
+// maxHeaderText is the length of the longest text in the table, in bytes.
 const maxHeaderText = 512
 
 func newHeaders() *headers { return &headers{seed: maphash.MakeSeed()} }
@@ -29,7 +29,7 @@ func (h *headers) slot(text string) *atomic.Pointer[knownHeader] {
 	return &h.slots[maphash.String(h.seed, text)%uint64(len(h.slots))]
 }
 
-// find returns what a header says, or nil if that is not known.
+// find returns the parsed header, or nil if the table does not have it.
 func (h *headers) find(text string) *header {
 	if k := h.slot(text).Load(); k != nil && k.text == text {
 		return &k.header
@@ -37,10 +37,10 @@ func (h *headers) find(text string) *header {
 	return nil
 }
 
-// remember keeps what the header of a good token says.
-func (h *headers) remember(text string, said header) {
+// remember enters the parsed header of a good token.
+func (h *headers) remember(text string, parsed header) {
 	if len(text) <= maxHeaderText {
-		// Not the token's own memory, nor that of its claims.
-		h.slot(text).Store(&knownHeader{strings.Clone(text), said})
+		// text is a part of the token, and would keep all of it in memory.
+		h.slot(text).Store(&knownHeader{strings.Clone(text), parsed})
 	}
 }

@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// A RevocationList is a [Revocations] in memory. It is asked in constant time,
-// and hardly costs anything while it is empty. It is safe for concurrent use,
+// A RevocationList is a [Revocations] in memory. A look-up takes constant time, and
+// next to none while the list is empty. The list is safe for concurrent use,
 // starts no goroutines and needs no closing.
 //
-// It forgets tokens some time after their end by [time.Now]: where a verifier has
-// another clock, make the list large enough not to have to.
+// When the list is full, it drops tokens that have expired by [time.Now]. If the
+// verifier has another clock, make the list large enough that this never happens.
 //
-// It holds for this process alone: to spread revocations between instances, and
-// to bring them back after a restart, is the caller's part.
+// The list belongs to one process. The caller has to spread revocations to other
+// instances, and to restore them after a restart.
 type RevocationList struct {
 	max int
 	now func() time.Time
 
-	// How many of each there are, so that a kind that nobody uses costs one load.
+	// The sizes of the maps, so that an empty map costs one load and no lock.
 	tokenCount, subjectCount, tenantCount atomic.Int64
 
 	mu       sync.RWMutex // guards the maps
 	tokens   map[within]time.Time
 	subjects map[within]time.Time
 	tenants  map[string]time.Time
-	earliest time.Time // none of tokens ends before
+	earliest time.Time // not later than the end of any of the tokens
 }
 
 // within names a jti or sub of one tenant.
@@ -37,11 +37,11 @@ type within struct{ tenant, name string }
 
 var _ Revocations = (*RevocationList)(nil)
 
-// forGood is when an entry ends that has no end.
-var forGood = time.Unix(1<<53, 0)
+// farFuture is the end of a token without exp.
+var farFuture = time.Unix(1<<53, 0)
 
-// NewRevocationList returns a list of at most maxEntries tokens, subjects and
-// tenants together; at least one.
+// NewRevocationList returns a list with room for maxEntries tokens, subjects and
+// tenants together, and for one if maxEntries is less than that.
 func NewRevocationList(maxEntries int) *RevocationList {
 	return &RevocationList{
 		max:      max(maxEntries, 1),
@@ -49,25 +49,25 @@ func NewRevocationList(maxEntries int) *RevocationList {
 		tokens:   make(map[within]time.Time),
 		subjects: make(map[within]time.Time),
 		tenants:  make(map[string]time.Time),
-		earliest: forGood,
+		earliest: farFuture,
 	}
 }
 
-// errFull is wrapped where there is no room.
+// errFull is the error of a revocation that the list has no room for.
 var errFull = errors.New("verifier: the revocation list is full")
 
 // RevokeToken revokes the token with this jti. until is the token's exp, after
-// which the list may forget it; the zero Time stands for a token without exp,
-// which is kept for good.
+// which the list may drop the revocation. The zero Time stands for a token without
+// exp, whose revocation the list never drops.
 //
-// It is an error if the jti is empty, since no token's is, or if the list is
+// It is an error if the jti is empty, since that names no token, or if the list is
 // full: then revoke the subject or the tenant, or make the list larger.
 func (l *RevocationList) RevokeToken(tenant, jti string, until time.Time) error {
 	if jti == "" {
 		return errors.New("verifier: no jti to revoke: revoke the subject instead")
 	}
 	if until.IsZero() {
-		until = forGood
+		until = farFuture
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,10 +77,12 @@ func (l *RevocationList) RevokeToken(tenant, jti string, until time.Time) error 
 	return set(l, l.tokens, within{tenant, jti}, until)
 }
 
-// RevokeSubject revokes the tokens of a subject that were issued strictly before
-// a time, and those that do not say when. A later time replaces an earlier one,
-// and never the reverse. iat is most often in whole seconds, rounded down: give
-// before in whole seconds, too, if tokens issued in that second are to stay good.
+// RevokeSubject revokes the tokens of a subject whose iat is strictly earlier than
+// before, and those without iat. A later time replaces an earlier one, and never
+// the reverse.
+//
+// Most issuers round iat down to a whole second. Round before down as well if
+// tokens that are issued in the same second should stay good.
 //
 // It is an error if the subject is empty, or the list is full.
 func (l *RevocationList) RevokeSubject(tenant, sub string, before time.Time) error {
@@ -92,38 +94,39 @@ func (l *RevocationList) RevokeSubject(tenant, sub string, before time.Time) err
 	return set(l, l.subjects, within{tenant, sub}, before)
 }
 
-// RevokeTenant is [RevocationList.RevokeSubject] for all tokens of a tenant.
+// RevokeTenant is [RevocationList.RevokeSubject] for all tokens of a tenant. It is an
+// error if the list is full.
 func (l *RevocationList) RevokeTenant(tenant string, before time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return set(l, l.tenants, tenant, before)
 }
 
-// Len returns how many tokens, subjects and tenants are on the list, those that
-// it may forget included.
+// Len returns the number of tokens, subjects and tenants on the list, including
+// expired tokens that it has not dropped yet.
 func (l *RevocationList) Len() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.lenLocked()
 }
 
-// Format implements [fmt.Formatter]: every verb prints how many entries there are,
-// and none of them.
+// Format implements [fmt.Formatter]: every verb prints the number of entries, and
+// none of the entries.
 func (l *RevocationList) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "revocation list of %d", l.Len())
 }
 
 func (l *RevocationList) lenLocked() int { return len(l.tokens) + len(l.subjects) + len(l.tenants) }
 
-// set moves what is in m under key to t, never back. Its caller holds l.mu.
+// set sets m[key] to t if t is later than the present value. Its caller holds l.mu.
 func set[K comparable](l *RevocationList, m map[K]time.Time, key K, t time.Time) error {
-	t = t.Round(0) // by the wall clock: a monotonic reading would outlive a step of it
+	t = t.Round(0) // without the monotonic reading, which would ignore a step of the wall clock
 	old, ok := m[key]
 	if ok && !t.After(old) {
 		return nil
 	}
 	if !ok && l.lenLocked() >= l.max {
-		l.forgetLocked()
+		l.dropExpiredLocked()
 		if l.lenLocked() >= l.max {
 			return fmt.Errorf("%w: it holds %d entries", errFull, l.max)
 		}
@@ -133,14 +136,14 @@ func set[K comparable](l *RevocationList, m map[K]time.Time, key K, t time.Time)
 	return nil
 }
 
-// forgetLocked drops the tokens that have ended by themselves, for any tenant's
-// leeway. It looks at them all, so it waits until there is one to drop.
-func (l *RevocationList) forgetLocked() {
+// dropExpiredLocked drops the tokens that no verifier accepts any longer, whatever
+// its leeway. It scans all tokens, so it returns at once while none has expired.
+func (l *RevocationList) dropExpiredLocked() {
 	ended := l.now().Round(0).Add(-maxLeeway)
 	if !l.earliest.Before(ended) {
 		return
 	}
-	l.earliest = forGood
+	l.earliest = farFuture
 	maps.DeleteFunc(l.tokens, func(_ within, until time.Time) bool {
 		if until.Before(ended) {
 			return true
@@ -198,8 +201,8 @@ func (l *RevocationList) tenantRevoked(t *Token) bool {
 	return ok && issuedBefore(t, before)
 }
 
-// issuedBefore reports whether t was issued strictly before a time. A token
-// without iat counts as issued before any.
+// issuedBefore reports whether t was issued strictly before a time. A token without
+// iat counts as issued before every time.
 func issuedBefore(t *Token, before time.Time) bool {
 	iat := t.IssuedAt()
 	return iat.IsZero() || iat.Before(before)

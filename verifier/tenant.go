@@ -8,59 +8,61 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// A Tenant says whose tokens are good, and when. Fields without a stated
-// default are required, unless their waiver is set.
+// A Tenant holds the rules for the tokens of one issuer. A field without a stated
+// default is required, unless its waiver is set.
 type Tenant struct {
-	// ID is the tenant's name, here and in its key store.
+	// ID is the tenant's name, in the verifier and in its key store.
 	ID string
 
 	// Keys finds the tenant's keys. Tenants may share a store.
 	Keys keystore.KeyStore
 
-	// Algorithms are the only ones accepted (RFC 8725, section 3.1). HS* beside
-	// asymmetric ones is an error unless MixedFamilies is set.
+	// Algorithms are the only ones accepted (RFC 8725, section 3.1). A list with
+	// HS* and asymmetric algorithms is an error unless MixedFamilies is set.
 	Algorithms []keystore.Algorithm
 
-	// Issuer is what "iss" must be, byte for byte.
+	// Issuer must equal "iss" byte for byte.
 	Issuer string
 
-	// Audiences are the values of which "aud" must hold at least one.
+	// Audiences are accepted values of "aud". A token must have at least one of
+	// them.
 	Audiences []string
 
-	// Types are the "typ" headers accepted, "" standing for none. They are
-	// compared as RFC 7515, section 4.1.9, says: without regard to case and with
-	// "application/" implied. An empty list means "", "JWT" and "at+jwt".
+	// Types are the "typ" headers accepted. "" stands for a header without typ.
+	// Values are compared as in RFC 7515, section 4.1.9: without regard to case,
+	// and with "application/" implied. An empty list means "", "JWT" and "at+jwt".
 	Types []string
 
-	// TenantClaim names a claim that must equal ID, such as "tid" or "org_id".
-	// The default, "", asks for none. Tenants that share an Issuer, or set
-	// AnyIssuer, need one, and the same.
+	// TenantClaim names a claim that must equal ID, such as "tid" or "org_id". The
+	// default, "", demands none. Tenants that share an Issuer, and several tenants
+	// that set AnyIssuer, must all name the same claim.
 	TenantClaim string
 
-	// Required names claims that must be there and not null.
+	// Required names claims that must be present and not null.
 	Required []string
 
-	// Leeway is how far clocks may disagree when exp, nbf and iat are checked:
-	// 0 means 30s, a negative value none. At most 5m.
+	// Leeway is how far clocks may disagree when exp, nbf and iat are checked: 0
+	// means 30s, and a negative value means none. It is at most 5m.
 	Leeway time.Duration
 
 	// MaxAge, if it is not 0, is how long after its iat a token is accepted.
 	MaxAge time.Duration
 
-	// Check, if it is not nil, is the last rule. It must depend on the token
-	// alone, since its yes may be remembered for the token, and be safe for
-	// concurrent use. Its error becomes [ErrClaim]; [errors.Is] finds it, and
-	// [Error] does not print it.
+	// Check, if it is not nil, is the last rule for the claims. It must depend on
+	// the token alone, since a nil may be cached with the token, and be safe for
+	// concurrent use. Its error becomes [ErrClaim]. [errors.Is] finds the error
+	// itself, and [Error.Error] does not print it.
 	Check func(*Token) error
 
 	// Waivers. Each weakens the check that it names.
-	AnyIssuer     bool // "iss" may be anything, or absent; beside other tenants, reached by VerifyTenant alone
-	AnyAudience   bool // "aud" may be anything, or absent
-	AllowNoExpiry bool // "exp" may be absent
-	MixedFamilies bool // HS* beside asymmetric algorithms, as during a migration
+	AnyIssuer     bool // "iss" may be anything or missing; among several tenants, only VerifyTenant reaches this one
+	AnyAudience   bool // "aud" may be anything or missing
+	AllowNoExpiry bool // "exp" may be missing
+	MixedFamilies bool // Algorithms may hold HS* and asymmetric ones, as during a migration
 }
 
 const (
@@ -68,26 +70,26 @@ const (
 	maxLeeway     = 5 * time.Minute
 )
 
-// rules are a tenant, validated and compiled. They never change, but for live: a
-// change to the tenant, or to which tokens are its, makes new ones and retires
-// these.
+// rules are a tenant, validated and compiled. They are immutable except for live.
+// Any change to a tenant, or to how tokens reach it, creates new rules and clears
+// live on the old ones, which invalidates their cached tokens.
 type rules struct {
 	Tenant
 	leeway    time.Duration
 	types     types
 	suspended bool
 
-	serial uint64      // unlike that of any other rules of the verifier; 0 is nobody's
-	live   atomic.Bool // false from when they are retired: then no cached token is theirs
+	serial uint64      // unique among the rules of the verifier; 0 until they are installed
+	live   atomic.Bool // true while they are installed
 }
 
-// renewed returns new rules that say the same.
+// renewed returns new rules with the same content.
 func (r *rules) renewed() *rules {
 	return &rules{Tenant: r.Tenant, leeway: r.leeway, types: r.types, suspended: r.suspended}
 }
 
-// compile validates t by itself, and returns rules that share nothing with it
-// but its store.
+// compile validates t on its own. It returns rules that share only the store
+// with t.
 func compile(t Tenant) (*rules, error) {
 	fail := func(format string, args ...any) (*rules, error) {
 		return nil, fmt.Errorf("verifier: tenant %q: %w", t.ID, fmt.Errorf(format, args...))
@@ -170,18 +172,19 @@ func checkAlgorithms(algs []keystore.Algorithm, mixed bool) error {
 	return nil
 }
 
-// tenants are all the tenants of a verifier at one time: replaced whole, never
-// modified.
+// tenants are all the tenants of a verifier at one time. The value is immutable: a
+// change replaces it as a whole.
 type tenants struct {
 	byID     map[string]*rules
-	byIssuer map[string]*rules // nil for an issuer that tenants share
-	sole     *rules            // the only tenant, if there is one
+	byIssuer map[string]*rules // maps an issuer that several tenants share to nil
+	sole     *rules            // the only tenant; nil if there are none or several
 }
 
-// newTenants validates the tenants beside each other, and indexes them.
+// newTenants checks that the tenants do not contradict each other, and indexes
+// them.
 func newTenants(byID map[string]*rules) (*tenants, error) {
 	t := &tenants{byID: byID, byIssuer: make(map[string]*rules, len(byID))}
-	first := make(map[string]*rules, len(byID)) // the first met of each issuer, "" for any
+	first := make(map[string]*rules, len(byID)) // the first one seen of each issuer, with "" for AnyIssuer
 	for _, r := range byID {
 		t.sole = r
 		other, shared := first[r.Issuer]
@@ -195,7 +198,7 @@ func newTenants(byID map[string]*rules) (*tenants, error) {
 		if r.Issuer != "" {
 			t.byIssuer[r.Issuer] = nil
 		}
-		// With two claims, one token could name a tenant in each.
+		// If they named two claims, one token could belong to both tenants.
 		if r.TenantClaim == "" || r.TenantClaim != other.TenantClaim {
 			return nil, sharedIssuer(r, other)
 		}
@@ -208,7 +211,7 @@ func newTenants(byID map[string]*rules) (*tenants, error) {
 
 func sharedIssuer(a, b *rules) error {
 	if a.ID > b.ID {
-		a, b = b, a // the same words each time
+		a, b = b, a // the same text in every run, whatever the order of the map
 	}
 	if a.Issuer == "" {
 		return fmt.Errorf("verifier: tenants %q and %q both set AnyIssuer: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID)
@@ -216,28 +219,37 @@ func sharedIssuer(a, b *rules) error {
 	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID, a.Issuer)
 }
 
-// reached says how tokens without a hint reach r: as the only tenant's, and by
-// its issuer.
-func (t *tenants) reached(r *rules) (alone, byIssuer bool) {
+// routes returns the ways in which tokens without a hint reach r: because it is
+// the only tenant, and by its issuer.
+func (t *tenants) routes(r *rules) (sole, byIssuer bool) {
 	return t.sole == r, r.Issuer != "" && t.byIssuer[r.Issuer] == r
 }
 
-// ofToken picks the tenant of a token that came without a hint, by its iss,
-// which proves nothing yet (rule 6).
-func (t *tenants) ofToken(c *claims) (*rules, *Error) {
-	if t.sole != nil {
-		return t.sole, nil // rule 13 judges its iss
+// pick returns the tenant whose rules judge the token. It returns rules along with
+// an error if the tenant is known and the token is not one of its own.
+func (t *tenants) pick(hint *string, c *claims) (*rules, *Error) {
+	if hint != nil {
+		return t.byHint(*hint, c)
 	}
-	iss, _ := stringOf(c.iss.text)
+	return t.byToken(c)
+}
+
+// byToken picks the tenant of a token that came without a hint, by its iss. The
+// signature is not checked yet: iss selects a tenant and proves nothing.
+func (t *tenants) byToken(c *claims) (*rules, *Error) {
+	if t.sole != nil {
+		return t.sole, nil // checkIssuer judges its iss
+	}
+	iss, _ := jwt.String(c.iss.text)
 	if r := t.byIssuer[iss]; r != nil {
 		return r, nil
 	}
 	return nil, refuseClaim(ErrUnknownTenant, "iss")
 }
 
-// ofHint picks the tenant that a trusted hint names, whose issuer must be the
-// token's (rule 6).
-func (t *tenants) ofHint(hint string, c *claims) (*rules, *Error) {
+// byHint picks the tenant that a trusted hint names. Its issuer must be the
+// token's.
+func (t *tenants) byHint(hint string, c *claims) (*rules, *Error) {
 	r := t.byID[hint]
 	if r == nil {
 		return nil, refuse(ErrUnknownTenant)
@@ -245,7 +257,7 @@ func (t *tenants) ofHint(hint string, c *claims) (*rules, *Error) {
 	if r.AnyIssuer {
 		return r, nil
 	}
-	if iss, ok := stringOf(c.iss.text); !ok || iss != r.Issuer {
+	if iss, ok := jwt.String(c.iss.text); !ok || iss != r.Issuer {
 		return r, refuseClaim(ErrIssuer, "iss")
 	}
 	return r, nil

@@ -11,43 +11,46 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// A Token is a token that was found good; only a [Verifier] makes one. It is
-// immutable, and safe for concurrent use. What its methods return is the
-// caller's to change.
+// A Token is a good token. Only a [Verifier] makes one. It is immutable and safe
+// for concurrent use. Its methods return copies, which the caller may change.
 //
-// A Token prints as its tenant and key, never as its claims.
+// [Claims] decodes all claims into a type of the caller's. A Token prints as its
+// tenant and key, never as its claims.
 type Token struct{ h *handle }
 
-// A handle leads to what is kept. Package fmt follows one pointer of an
-// unexported field, where it can call no method, if the verb is a wrong one, as
-// %s is: it then finds another pointer here, and prints its address.
+// A handle hides a verified from package fmt. A struct that holds a Token in an
+// unexported field prints without the Token's Format method, and a wrong verb such
+// as %s makes fmt follow one pointer. It then finds the handle, and prints the
+// address in it instead of the claims.
 type handle struct{ of *verified }
 
 func (t *Token) v() *verified { return t.h.of }
 
-// A verified is what is kept of a good token: all that its Tokens tell, and what
-// has to be looked at again when it is presented again. It never changes.
+// A verified holds a good token: the claims that its Tokens return, and the facts
+// that a cache hit checks again. It is immutable.
 type verified struct {
-	// What a hit looks at comes first.
-	rules *rules        // of the tenant whose it is
-	key   *keystore.Key // that signed it
+	// The fields that a cache hit reads come first.
+	rules *rules        // of the token's tenant
+	key   *keystore.Key // the key that signed the token
 
-	// In Unix nanoseconds, clamped. It is good from verifiedAt until before
-	// notAfter; an earlier moment is for the full check to judge.
+	// A hit needs verifiedAt <= now < notAfter, in the form of
+	// [keystore.UnixNano]. If the clock steps back, the full check decides.
 	verifiedAt, notAfter int64
 
 	handle        handle
-	fresh, cached Token // for who had it verified, and for those after
+	fresh, cached Token // for the caller that had it verified, and for the callers of hits
 
 	payload                              string
 	iss, sub, aud, exp, iat, jti, scopes span // of the payload
 	hasKID                               bool
 }
 
-// A span is where a claim's text lies in the payload: nowhere if it is empty.
+// A span is the place of a claim's text in the payload. It is empty for a missing
+// claim.
 type span struct{ at, end uint32 }
 
 func (c claim) span() span { return span{uint32(c.at), uint32(c.at + len(c.text))} }
@@ -55,7 +58,7 @@ func (c claim) span() span { return span{uint32(c.at), uint32(c.at + len(c.text)
 func (v *verified) text(s span) string { return v.payload[s.at:s.end] }
 
 func (v *verified) str(s span) string {
-	text, _ := stringOf(v.text(s))
+	text, _ := jwt.String(v.text(s))
 	return text
 }
 
@@ -64,13 +67,14 @@ func (v *verified) date(s span) time.Time {
 	return t
 }
 
-// Tenant returns the ID of the tenant whose token it is.
+// Tenant returns the ID of the token's tenant.
 func (t *Token) Tenant() string { return t.v().rules.ID }
 
 // Issuer returns "iss", or "".
 func (t *Token) Issuer() string { return t.v().str(t.v().iss) }
 
-// Subject returns "sub", or "". It names somebody only within the tenant.
+// Subject returns "sub", or "". Subjects of different tenants may have the same
+// name.
 func (t *Token) Subject() string { return t.v().str(t.v().sub) }
 
 // ID returns "jti", or "".
@@ -84,35 +88,36 @@ func (t *Token) KeyID() string {
 	return t.v().key.ID().KID
 }
 
-// Algorithm returns the algorithm that the token is signed with.
+// Algorithm returns the algorithm of the token's signature.
 func (t *Token) Algorithm() keystore.Algorithm { return t.v().key.Algorithm() }
 
-// Expires returns "exp", or the zero Time for a token without. The token is
-// accepted until then, and for the tenant's leeway beyond.
+// Expires returns "exp", or the zero Time if it is missing. The verifier accepts the
+// token until then, and for the tenant's leeway after it.
 func (t *Token) Expires() time.Time { return t.v().date(t.v().exp) }
 
-// IssuedAt returns "iat", or the zero Time.
+// IssuedAt returns "iat", or the zero Time if it is missing.
 func (t *Token) IssuedAt() time.Time { return t.v().date(t.v().iat) }
 
-// Cached reports whether this verification was answered from memory.
+// Cached reports whether this verification was answered from the cache.
 func (t *Token) Cached() bool { return t == &t.v().cached }
 
 // Audience returns the values of "aud".
 func (t *Token) Audience() []string {
 	var list []string
-	eachString(t.v().text(t.v().aud), func(s string) { list = append(list, s) })
+	jwt.EachString(t.v().text(t.v().aud), func(s string) { list = append(list, s) })
 	return list
 }
 
 // HasAudience reports whether aud is one of the values of "aud".
 func (t *Token) HasAudience(aud string) bool {
 	found := false
-	eachString(t.v().text(t.v().aud), func(s string) { found = found || s == aud })
+	jwt.EachString(t.v().text(t.v().aud), func(s string) { found = found || s == aud })
 	return found
 }
 
-// Scopes returns the values of "scope", a string with spaces between them (RFC
-// 8693, section 4.2), or of "scp" if there is no "scope": the like, or an array.
+// Scopes returns the values of "scope", or of "scp" if "scope" is missing. The claim
+// is a string of values with spaces between them (RFC 8693, section 4.2), or an
+// array of such strings.
 func (t *Token) Scopes() []string {
 	var list []string
 	t.eachScope(func(s string) { list = append(list, s) })
@@ -128,10 +133,10 @@ func (t *Token) HasScope(scope string) bool {
 
 func (t *Token) eachScope(yield func(string)) {
 	scopes := t.v().text(t.v().scopes)
-	if !eachString(scopes, func(string) {}) {
-		return // one element of another kind spoils the list
+	if !jwt.EachString(scopes, func(string) {}) {
+		return // an array with an element of another type has no scopes
 	}
-	eachString(scopes, func(list string) {
+	jwt.EachString(scopes, func(list string) {
 		for s := range strings.SplitSeq(list, " ") {
 			if s != "" {
 				yield(s)
@@ -152,10 +157,10 @@ func (t *Token) String() string {
 // Format implements [fmt.Formatter]: every verb prints what [Token.String] does.
 func (t *Token) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 
-// Claims decodes the payload of t into a C, afresh at each call, so that what
-// one caller does to it no other sees. C is most often a struct with json tags;
-// names are compared byte for byte, and claims that C does not name are
-// ignored. The rules are those of encoding/json/v2.
+// Claims decodes the payload of t into a C, which is most often a struct with json
+// tags. Names are compared byte for byte, and claims that C does not name are
+// ignored: the rules are those of encoding/json/v2. Each call decodes again, so
+// callers do not share memory.
 //
 // The error names the claim that does not fit, and never its value.
 func Claims[C any](t *Token) (C, error) {
@@ -186,7 +191,7 @@ func NewContext(ctx context.Context, t *Token) context.Context {
 	return context.WithValue(ctx, contextKey{}, t)
 }
 
-// FromContext returns the token that ctx carries, and whether there is one.
+// FromContext returns the token that ctx carries, and whether it carries one.
 func FromContext(ctx context.Context) (*Token, bool) {
 	t, _ := ctx.Value(contextKey{}).(*Token)
 	return t, t != nil

@@ -1,346 +1,193 @@
 package main
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
-	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
-	"time"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/verifier"
 )
 
-// configForm is what the help says of the file of --config.
-const configForm = `With --config a YAML file says whose tokens are good, and nothing is assumed. It holds
-no secret, only the names of files (seen from its own folder) and of variables:
-
-    rings:                             # for tenants of kind ring
-      redis: redis://localhost:6379
-      kek_file: kek                    # or KEYTURN_KEK
-      bootstrap: true                  # make the rings that are not there, with this policy
-      policy: {alg: ES256, every: 30d, max-ttl: 15m}
-    tenants:
-      - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
-      - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
-      - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
-
-A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
-[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
-and may have allow_loopback; its issuer is issuer_url unless it says otherwise. Each may
-have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp.`
-
-// A config is the file of --config.
-type config struct {
-	Rings   *ringsConfig   `yaml:"rings"`
-	Tenants []tenantConfig `yaml:"tenants"`
-}
-
-type ringsConfig struct {
-	Redis     string               `yaml:"redis"`
-	KEKFile   string               `yaml:"kek_file"`
-	Bootstrap bool                 `yaml:"bootstrap"`
-	Policy    map[string]yaml.Node `yaml:"policy"` // by the names of the flags
-}
-
-type tenantConfig struct {
-	ID            string   `yaml:"id"`
-	Kind          string   `yaml:"kind"`
-	SecretFile    string   `yaml:"secret_file"`
-	SecretEnv     string   `yaml:"secret_env"`
-	KID           string   `yaml:"kid"`
-	JWKSFile      string   `yaml:"jwks_file"`
-	JWKSURL       string   `yaml:"jwks_url"`
-	IssuerURL     string   `yaml:"issuer_url"`
-	AllowLoopback bool     `yaml:"allow_loopback"`
-	Algorithms    []string `yaml:"algorithms"`
-	Issuer        string   `yaml:"issuer"`
-	Audiences     []string `yaml:"audiences"`
-	Leeway        string   `yaml:"leeway"`
-	AnyIssuer     bool     `yaml:"any_issuer"`
-	AnyAudience   bool     `yaml:"any_audience"`
-	AllowNoExp    bool     `yaml:"allow_no_exp"`
-
-	line   int
-	algs   []keystore.Algorithm
-	leeway time.Duration
-}
-
-// The kinds of tenants.
-const (
-	kindStatic = "static"
-	kindJWKS   = "jwks"
-	kindRing   = "ring"
-)
-
-// readConfig reads the file, and refuses what it does not know.
-func readConfig(path string) (*config, error) {
-	doc, err := readFile("--config", path, "the configuration, as YAML")
+// offerFile offers the mode of --config: one server for tenants of all kinds.
+func (s *serveCommand) offerFile() (*offer, error) {
+	if flag := s.flagBesideConfig(); flag != "" {
+		return nil, usagef("--config and --%s: the file says all of that; only --addr goes with it", flag)
+	}
+	file, err := readConfig(s.configFile.value)
 	if err != nil {
 		return nil, err
 	}
-	if len(doc) > maxFileBytes {
-		return nil, usagef("the file of --config is larger than 1 MiB: is it the right one?")
-	}
-	c, err := parseConfig(doc)
-	if err != nil {
-		return nil, err
-	}
-	c.resolve(filepath.Dir(path))
-	return c, nil
-}
-
-func parseConfig(doc []byte) (*config, error) {
-	c := new(config)
-	d := yaml.NewDecoder(bytes.NewReader(doc))
-	d.KnownFields(true)
-	switch err := d.Decode(c); {
-	case errors.Is(err, io.EOF):
-		return nil, usagef("the file of --config is empty: it needs tenants; see keyturn serve --help for an example")
-	case err != nil:
-		return nil, usagef("the file of --config: %s", yamlText(err))
-	}
-	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, usagef("the file of --config has more than one document")
-	}
-	var lines struct {
-		Tenants []yaml.Node `yaml:"tenants"`
-	}
-	var root yaml.Node
-	if err := errors.Join(yaml.Unmarshal(doc, &lines), yaml.Unmarshal(doc, &root)); err != nil {
-		return nil, usagef("the file of --config: %s", yamlText(err))
-	}
-	if line := emptyElement(&root); line > 0 {
-		return nil, usagef("the file of --config: line %d: an element of a list is empty", line)
-	}
-	for i := range c.Tenants {
-		c.Tenants[i].line = lines.Tenants[i].Line
-	}
-	return c, c.check()
-}
-
-// emptyElement returns the line of an element of a list that holds nothing, or 0. To
-// decode it would leave it out in silence.
-func emptyElement(n *yaml.Node) int {
-	for _, child := range n.Content {
-		element := child
-		if child.Kind == yaml.AliasNode {
-			element = child.Alias
-		}
-		if n.Kind == yaml.SequenceNode && element.ShortTag() == "!!null" {
-			return child.Line
-		}
-		if line := emptyElement(child); line > 0 {
-			return line
-		}
-	}
-	return 0
-}
-
-var (
-	yamlUnknown = regexp.MustCompile(`^line ([0-9]+): field (\S+) not found in type`)
-	yamlTwice   = regexp.MustCompile(`^line ([0-9]+): mapping key ("\S+") already defined`)
-	yamlLine    = regexp.MustCompile(`line ([0-9]+): `)
-)
-
-// yamlText says what is wrong and where, without the values, which may be secrets in
-// the wrong place.
-func yamlText(err error) string {
-	text := err.Error()
-	if e := new(yaml.TypeError); errors.As(err, &e) && len(e.Errors) > 0 {
-		text = e.Errors[0]
-	}
-	if m := yamlUnknown.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("line %s: unknown field %s", m[1], quoteShort(m[2]))
-	}
-	if m := yamlTwice.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("line %s: %s is there twice", m[1], m[2])
-	}
-	where := ""
-	if m := yamlLine.FindStringSubmatch(text); m != nil {
-		where = "line " + m[1] + ": "
-	}
-	if e := new(yaml.TypeError); errors.As(err, &e) {
-		return where + "the value is of the wrong type: see keyturn serve --help for an example"
-	}
-	return where + "this is not YAML"
-}
-
-// failf is an error about a tenant.
-func (t *tenantConfig) failf(format string, args ...any) error {
-	name := ""
-	if t.ID != "" {
-		name = " (tenant " + quoteShort(t.ID) + ")"
-	}
-	return usagef("the file of --config: line %d%s: %s", t.line, name, fmt.Sprintf(format, args...))
-}
-
-// resolve makes the paths of files those from the folder of the configuration.
-func (c *config) resolve(folder string) {
-	paths := []*string{}
-	if c.Rings != nil {
-		paths = append(paths, &c.Rings.KEKFile)
-	}
-	for i := range c.Tenants {
-		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile)
-	}
-	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(folder, *p)
-		}
-	}
-}
-
-// check refuses what contradicts itself, and completes the rest.
-func (c *config) check() error {
-	if len(c.Tenants) == 0 {
-		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
-	}
-	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
-	for i := range c.Tenants {
-		t := &c.Tenants[i]
-		if err := t.check(len(c.Tenants) == 1); err != nil {
-			return err
-		}
-		if line, ok := lines[t.ID]; ok {
-			return t.failf("the same id is on line %d", line)
-		}
-		lines[t.ID] = t.line
-		if line, ok := issuers[t.Issuer]; ok {
-			return t.failf("line %d has the same issuer: a token's iss says whose it is", line)
-		}
-		issuers[t.Issuer] = t.line
-		if t.Kind == kindRing {
-			rings++
-		}
-	}
-	switch {
-	case rings > 0 && (c.Rings == nil || c.Rings.Redis == ""):
-		return usagef("the file of --config: tenants of kind ring need rings.redis, the URL of the Redis that has them")
-	case rings == 0 && c.Rings != nil:
-		return usagef("the file of --config: there is rings, but no tenant of kind ring")
-	case c.Rings != nil && hasPassword(c.Rings.Redis):
-		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
-	}
-	return nil
-}
-
-// hasPassword reports whether a URL has one, or something like it.
-func hasPassword(rawURL string) bool {
-	_, rest, _ := strings.Cut(rawURL, "://")
-	user, _, ok := strings.Cut(rest, "@")
-	return ok && strings.Contains(user, ":")
-}
-
-func (t *tenantConfig) check(alone bool) error {
-	if _, err := parseTenant(t.ID); err != nil {
-		return t.failf("id %v", err)
-	}
-	if err := t.checkSource(); err != nil {
-		return err
-	}
-	if err := t.parse(); err != nil {
-		return err
-	}
-	if t.Issuer == "" && !t.AnyIssuer {
-		t.Issuer = t.IssuerURL
-	}
-	switch {
-	case t.AnyIssuer && !alone:
-		return t.failf("any_issuer is for a tenant that is alone: a token's iss says whose it is")
-	case t.AnyIssuer && t.Issuer != "":
-		return t.failf("issuer and any_issuer: give one of them")
-	case t.Issuer == "" && !t.AnyIssuer:
-		return t.failf("issuer is missing: the iss of its tokens (a tenant that is alone may say any_issuer: true)")
-	case len(t.Audiences) > 0 && t.AnyAudience:
-		return t.failf("audiences and any_audience: give one of them")
-	case len(t.Audiences) == 0 && !t.AnyAudience:
-		return t.failf("audiences are missing: who its tokens are for (or any_audience: true)")
-	case t.AllowNoExp && t.Kind == kindRing:
-		return t.failf("allow_no_exp is not for rings: a ring's key ends, and its tokens before it")
-	}
-	return nil
-}
-
-// parse reads the algorithms and the leeway.
-func (t *tenantConfig) parse() error {
-	for _, name := range t.Algorithms {
-		alg, err := parseAlgorithm(name)
+	o := &offer{file: file, server: server.Config{Issuers: s.network}, warnings: s.fileWarnings(file)}
+	for i := range file.Tenants {
+		t, err := s.fileTenant(&file.Tenants[i])
 		if err != nil {
-			return t.failf("algorithms: one %v", err)
+			return nil, err
 		}
-		t.algs = append(t.algs, alg)
+		o.server.Tenants = append(o.server.Tenants, t)
 	}
-	if t.Leeway != "" {
-		leeway := newDuration(0, 5*time.Minute, 0, "")
-		if err := leeway.Set(t.Leeway); err != nil {
-			return t.failf("leeway: %v", err)
-		}
-		if t.leeway = leeway.value; t.leeway == 0 {
-			t.leeway = -1 // none: 0 stands for the default
+	if file.Rings != nil {
+		if o.server.Rings, err = s.fileRings(file.Rings); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	o.intro = func(srv *server.Server) string { return fileIntro(endpoint(srv.Endpoint()), file) }
+	return o, nil
 }
 
-// checkSource wants what the kind needs, and nothing else.
-func (t *tenantConfig) checkSource() error {
-	fields := []struct {
-		name, kind string
-		given      bool
-	}{
-		{"secret_file", kindStatic, t.SecretFile != ""}, {"secret_env", kindStatic, t.SecretEnv != ""}, {"kid", kindStatic, t.KID != ""},
-		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"issuer_url", kindJWKS, t.IssuerURL != ""},
-		{"allow_loopback", kindJWKS, t.AllowLoopback},
+// flagBesideConfig returns the name of a flag that was given and does not go with --config, or "".
+func (s *serveCommand) flagBesideConfig() string {
+	switch {
+	case s.ring.redis.given:
+		return "redis"
+	case s.secretFile.given:
+		return "secret-file"
+	case s.allowNoExp:
+		return "allow-no-exp"
 	}
-	sources := 0
-	for _, f := range fields {
-		if !f.given {
-			continue
-		}
-		if f.kind != t.Kind && t.Kind != "" {
-			return t.failf("%s is for tenants of kind %s", f.name, f.kind)
-		}
-		if f.name != "kid" && f.name != "allow_loopback" {
-			sources++
-		}
-	}
-	switch t.Kind {
-	case kindStatic:
-		return t.wantOne(sources, "secret_file or secret_env")
-	case kindJWKS:
-		switch {
-		case len(t.Algorithms) == 0:
-			return t.failf("algorithms are missing: list those that you expect, such as [RS256]")
-		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
-			return t.failf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
-		case t.AllowLoopback && t.JWKSFile != "":
-			return t.failf("allow_loopback goes with jwks_url or issuer_url")
-		}
-		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
-	case kindRing:
-		if len(t.Algorithms) > 0 {
-			return t.failf("algorithms are not for rings: each key of a ring has its own")
-		}
-		return nil
-	}
-	return t.failf("kind: want static, jwks or ring")
+	return s.ringFlag()
 }
 
-// symmetric reports whether an algorithm is one of shared secrets.
-func symmetric(name string) bool {
-	alg, err := parseAlgorithm(name)
-	return err == nil && alg.Symmetric()
+func (s *serveCommand) fileWarnings(file *configFile) []string {
+	var warnings, used []string
+	for _, t := range file.Tenants {
+		if t.AnyIssuer || t.AnyAudience || t.AllowNoExp {
+			warnings = append(warnings, "tenant "+quoteShort(t.ID)+" has waivers: "+t.waivers())
+		}
+		used = append(used, t.SecretEnv)
+	}
+	return append(warnings, s.unusedSecrets("with --config, only what the file names opens the API", used...)...)
 }
 
-func (t *tenantConfig) wantOne(n int, names string) error {
-	if n != 1 {
-		return t.failf("kind %s: want one of %s", t.Kind, names)
+// waivers lists the rules that a tenant waives.
+func (t *tenantConfig) waivers() string {
+	var all []string
+	for _, w := range []struct {
+		name  string
+		given bool
+	}{{"any_issuer", t.AnyIssuer}, {"any_audience", t.AnyAudience}, {"allow_no_exp", t.AllowNoExp}} {
+		if w.given {
+			all = append(all, w.name)
+		}
 	}
-	return nil
+	return strings.Join(all, ", ")
+}
+
+// fileTenant returns a tenant of the file as the server takes it.
+func (s *serveCommand) fileTenant(t *tenantConfig) (server.Tenant, error) {
+	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
+		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
+		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
+	}}
+	var err error
+	switch {
+	case t.Kind == kindStatic:
+		if len(t.algs) == 0 {
+			tenant.Rules.Algorithms = []keystore.Algorithm{keystore.HS256}
+		}
+		tenant.Rules.Keys, err = s.secretKeys(t, tenant.Rules.Algorithms)
+	case t.JWKSFile != "":
+		tenant.Rules.Keys, err = s.fileKeys(t)
+	case t.Kind == kindJWKS:
+		tenant.Source = &server.Source{
+			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: jwks.SourceConfig{AllowLoopback: t.AllowLoopback},
+		}
+	}
+	return tenant, err
+}
+
+// secretKeys returns the shared secret of a tenant as a key for each algorithm.
+func (s *serveCommand) secretKeys(t *tenantConfig, algs []keystore.Algorithm) (keystore.KeyStore, error) {
+	secret, err := s.fileTenantSecret(t)
+	if err != nil {
+		return nil, err
+	}
+	var keys []*keystore.Key
+	for _, alg := range algs {
+		if !alg.Symmetric() {
+			return nil, t.errorf("algorithms: a shared secret verifies HS256, HS384 and HS512 only")
+		}
+		k, err := secret.key(keystore.ID{Tenant: t.ID, KID: t.KID}, alg)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return newStatic(keys...)
+}
+
+func (s *serveCommand) fileTenantSecret(t *tenantConfig) (*secret, error) {
+	if t.SecretFile != "" {
+		return s.fileSecret(t.name("secret_file"), t.SecretFile)
+	}
+	text, ok := s.env(t.SecretEnv)
+	if !ok || text == "" {
+		return nil, t.errorf("secret_env: there is no such variable in the environment, or it is empty")
+	}
+	return newSecret([]byte(text), t.name("secret_env")), nil
+}
+
+// fileKeys returns the keys of a tenant's jwks_file.
+func (s *serveCommand) fileKeys(t *tenantConfig) (keystore.KeyStore, error) {
+	doc, err := readFile(t.name("jwks_file"), t.JWKSFile, "a JWK Set")
+	if err != nil {
+		return nil, err
+	}
+	keys, skipped, err := jwks.ParseWithSecrets(t.ID, doc)
+	switch {
+	case err != nil:
+		return nil, t.errorf("jwks_file: %s", plain(err))
+	case len(keys) == 0:
+		return nil, t.errorf("jwks_file: no key of the set is usable")
+	}
+	for _, k := range skipped {
+		s.log.Warn("a key is skipped", "tenant", t.ID, "key", k.String())
+	}
+	return newStatic(keys...)
+}
+
+// fileRings returns where the file says that the rings are.
+func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
+	policy, err := filePolicy(c.Policy)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(c.Policy) > 0 && !c.Bootstrap:
+		return nil, usagef("the file of --config: rings.policy is for the rings that bootstrap makes; those that are there have their own")
+	}
+	rings := &server.Rings{Hint: noRingHint(c.Bootstrap)}
+	if rings.KEKs, err = s.keks(c.KEKFile); err != nil {
+		return nil, err
+	}
+	if c.Bootstrap {
+		if err := checkPolicy(policy); err != nil {
+			return nil, err
+		}
+		rings.Bootstrap = &policy
+	}
+	rings.URL, err = s.redisURL(c.Redis)
+	return rings, err
+}
+
+// sourceError returns the words for a URL of a tenant that no keys can be read from.
+func (c *configFile) sourceError(tenant string, err error) error {
+	for i := range c.Tenants {
+		if t := &c.Tenants[i]; t.ID == tenant {
+			return t.sourceError(err)
+		}
+	}
+	return err
+}
+
+func (t *tenantConfig) sourceError(err error) error {
+	field := "jwks_url"
+	if t.IssuerURL != "" {
+		field = "issuer_url"
+	}
+	text := plain(err)
+	if e := new(jwks.Error); errors.As(err, &e) {
+		text = strings.ReplaceAll(issuerText(e), "--allow-loopback", "allow_loopback: true")
+	}
+	return t.errorf("%s: %s", field, text)
 }

@@ -39,10 +39,10 @@ func readFile(flag, path, what string) ([]byte, error) {
 
 // noteIfShared tells the user that others can read the file of a secret. A pipe has no
 // mode that says so, and on Windows no file has.
-func (w *world) noteIfShared(flag, path string) {
+func (a *app) noteIfShared(flag, path string) {
 	const others = 0o044
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&others != 0 && runtime.GOOS != "windows" {
-		w.note("the file of %s is readable by group or others (mode %04o): chmod 600 makes it yours alone", flag, info.Mode().Perm())
+		a.note("the file of %s is readable by group or others (mode %04o): chmod 600 makes it yours alone", flag, info.Mode().Perm())
 	}
 }
 
@@ -73,12 +73,12 @@ type secret struct {
 
 // secret reads the shared secret from the file, or without one from the
 // environment. It returns nil if there is none.
-func (w *world) secret(file *option[string]) (*secret, error) {
+func (a *app) secret(file *option[string]) (*secret, error) {
 	if file.given {
-		return w.fileSecret("--secret-file", file.value)
+		return a.fileSecret("--secret-file", file.value)
 	}
-	own, hasOwn := w.env(envSecret)
-	theirs, hasTheirs := w.env(envMastraSecret)
+	own, hasOwn := a.env(envSecret)
+	theirs, hasTheirs := a.env(envMastraSecret)
 	switch {
 	case hasOwn && own == "":
 		return nil, usagef("%s is set, but empty: set it to the secret, or unset it", envSecret)
@@ -95,7 +95,7 @@ func (w *world) secret(file *option[string]) (*secret, error) {
 }
 
 // fileSecret reads a secret from the file that a flag names.
-func (w *world) fileSecret(flag, path string) (*secret, error) {
+func (a *app) fileSecret(flag, path string) (*secret, error) {
 	doc, err := readFile(flag, path, "the secret")
 	if err != nil {
 		return nil, err
@@ -103,10 +103,10 @@ func (w *world) fileSecret(flag, path string) (*secret, error) {
 	if len(doc) > maxFileBytes {
 		return nil, usagef("the file of %s is larger than 1 MiB: is it the right one?", flag)
 	}
-	w.noteIfShared(flag, path)
+	a.noteIfShared(flag, path)
 	doc = dropLineEnd(doc)
 	if len(bytes.TrimRight(doc, " \t\r\n\v\f")) < len(doc) {
-		w.note("the secret in the file of %s ends in white space, which counts as part of it", flag)
+		a.note("the secret in the file of %s ends in white space, which counts as part of it", flag)
 	}
 	return newSecret(doc, flag), nil
 }
@@ -169,9 +169,9 @@ func cutBearer(token string) (bare string, ok bool) {
 }
 
 // noteIfEmpty tells the user that there is no token in text.
-func (w *world) noteIfEmpty(text string) {
+func (a *app) noteIfEmpty(text string) {
 	if token, _ := stripToken(text); token == "" {
-		w.note("the TOKEN is empty: is the variable set?")
+		a.note("the TOKEN is empty: is the variable set?")
 	}
 }
 
@@ -181,18 +181,18 @@ const maxInputBytes = 1 << 20
 // token returns the TOKEN argument byte for byte, or for "-" one token from
 // standard input without its line end. Of a token longer than most it returns
 // more than most, which is all that matters, since it is refused.
-func (w *world) token(arg string, most int) (string, error) {
+func (a *app) token(arg string, most int) (string, error) {
 	if arg != "-" {
 		return arg, nil
 	}
 	const lineEnd = 2
-	text, err := io.ReadAll(io.LimitReader(w.stdin, int64(most+lineEnd+1)))
+	text, err := io.ReadAll(io.LimitReader(a.stdin, int64(most+lineEnd+1)))
 	if err != nil {
 		return "", usagef("cannot read the token from standard input")
 	}
 	if len(text) > most+lineEnd {
 		// Whoever is writing should be able to finish.
-		io.CopyN(io.Discard, w.stdin, int64(max(0, maxInputBytes-len(text))))
+		io.CopyN(io.Discard, a.stdin, int64(max(0, maxInputBytes-len(text))))
 	}
 	return string(dropLineEnd(text)), nil
 }

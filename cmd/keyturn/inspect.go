@@ -26,7 +26,7 @@ It exits with 0 if it could decode the token, and with 1 if not.`
 const inspectExample = `  keyturn inspect TOKEN
   echo "$TOKEN" | keyturn inspect -`
 
-func newInspect(w *world) *cobra.Command {
+func newInspect(a *app) *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:     "inspect (TOKEN | -)",
@@ -35,19 +35,19 @@ func newInspect(w *world) *cobra.Command {
 		Example: inspectExample,
 		Args:    wantToken,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			text, err := w.token(args[0], maxInputBytes)
+			text, err := a.token(args[0], maxInputBytes)
 			if err != nil {
 				return err
 			}
-			w.noteIfEmpty(text)
-			i := inspect(cmd.Context(), text, w.now())
+			a.noteIfEmpty(text)
+			i := inspect(cmd.Context(), text, a.now())
 			if asJSON {
-				err = w.print(i.json())
+				err = a.print(i.json())
 			} else {
-				err = w.print(i.text(w.now()))
+				err = a.print(i.text(a.now()))
 			}
 			if err == nil && i.broken != "" {
-				err = failf(exitNo, "not a token that can be decoded: %s", i.broken)
+				err = exitf(exitNo, "not a token that can be decoded: %s", i.broken)
 			}
 			return err
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -158,13 +159,13 @@ func (c *verifyCommand) noIssuer(err error) error {
 	if advice := c.issuer.advice(e); advice != "" {
 		c.note("%s", advice)
 	}
-	return c.cannotTell(fmt.Sprintf("no keys from %s: %s: %s", c.issuer.flag(), stepName(e.Step), text))
+	return c.cannotTell(fmt.Sprintf("no keys from %s: %s: %s", c.issuer.flag(), server.StepName(e.Step), text))
 }
 
 // cannotTell answers that a token can be called neither good nor bad.
 func (c *verifyCommand) cannotTell(text string) error {
 	if !c.json {
-		return failf(exitCannotTell, "%s", text)
+		return exitf(exitCannotTell, "%s", text)
 	}
 	c.note("%s", text)
 	return c.answer(exitCannotTell, verifier.ReasonUnavailable, text)
@@ -178,21 +179,6 @@ func issuerText(e *jwks.Error) string {
 		": refused (AllowCIDR allows it by name)", ": refused",
 		": the old ones stay (AcceptEmpty takes it for a withdrawal)", "",
 	).Replace(text)
-}
-
-// stepName says in words at which step it failed.
-func stepName(s jwks.Step) string {
-	switch s {
-	case jwks.StepDNS:
-		return "DNS"
-	case jwks.StepAddress:
-		return "address refused"
-	case jwks.StepTLS:
-		return "TLS"
-	case jwks.StepDiscovery:
-		return "discovery mismatch"
-	}
-	return string(s)
 }
 
 // advice says what to try, where an attempt failed.
@@ -267,5 +253,5 @@ func (c *verifyCommand) failedAgain() []string {
 	if !errors.As(c.source.Status().LastError, &e) {
 		return nil
 	}
-	return []string{"the issuer has keys, but could not be asked about this one: " + stepName(e.Step) + ": " + printable(issuerText(e), false)}
+	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e), false)}
 }

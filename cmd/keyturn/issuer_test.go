@@ -21,7 +21,7 @@ import (
 func atIssuer(t *testing.T, issuer *jwkstest.Server, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	w := &world{
+	w := &app{
 		env: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: time.Now,
 		network: jwks.Config{TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext},
 	}
@@ -159,7 +159,7 @@ func TestVerifyIssuerOfOurOwn(t *testing.T) {
 			return []netip.Addr{netip.MustParseAddr(tt.addr)}, ctx.Err()
 		}
 		var stdout, stderr bytes.Buffer
-		w := &world{
+		w := &app{
 			env: func(string) (string, bool) { return "", false }, stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: time.Now,
 			network: jwks.Config{TLS: issuer.TLS(), LookupNetIP: lookup, DialContext: issuer.DialContext},
 		}

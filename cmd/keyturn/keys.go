@@ -28,14 +28,14 @@ unless stderr says that this is not known.`
 
 // A keysCommand holds the flags of the commands under "keyturn keys".
 type keysCommand struct {
-	*world
+	*app
 	ring                ringFlags
 	tenant              *option[string]
 	policy              policyFlags
 	json, force, noWait bool
 }
 
-func newKeys(w *world) *cobra.Command {
+func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
 		Use:     "keys (create | list | rotate | promote | revoke) --redis URL [--tenant TENANT] [KID]",
 		Short:   "Make and turn the keys of a ring on Redis",
@@ -50,13 +50,13 @@ func newKeys(w *world) *cobra.Command {
 		},
 	}
 	keys.SuggestionsMinimumDistance = 2
-	keys.AddCommand(newKeysCreate(w), newKeysList(w), newKeysRotate(w), newKeysPromote(w), newKeysRevoke(w))
+	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a))
 	return keys
 }
 
 // newKeysCommand returns a command under "keyturn keys" with the flags of all.
-func newKeysCommand(w *world, use, short, long, example string) (*keysCommand, *cobra.Command) {
-	c := &keysCommand{world: w, ring: newRingFlags(), tenant: newRingTenant()}
+func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *cobra.Command) {
+	c := &keysCommand{app: a, ring: newRingFlags(), tenant: newRingTenant()}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long + "\n\n" + ringForm, Example: example, Args: wantNothing(kidHint)}
 	c.ring.register(cmd, "the Redis that has the ring; required")
 	cmd.Flags().Var(c.tenant, "tenant", "the tenant whose ring it is")
@@ -66,8 +66,8 @@ func newKeysCommand(w *world, use, short, long, example string) (*keysCommand, *
 
 func kidHint(string) string { return "only promote and revoke take a KID" }
 
-func newKeysCreate(w *world) *cobra.Command {
-	c, cmd := newKeysCommand(w, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
+func newKeysCreate(a *app) *cobra.Command {
+	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
 		`create makes a tenant's first ring: one key that signs now, and one that is
 pending. If there is a ring already, it is refused (exit code 1).
 
@@ -84,8 +84,8 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
 	return cmd
 }
 
-func newKeysList(w *world) *cobra.Command {
-	c, cmd := newKeysCommand(w, "list --redis URL [--tenant TENANT]", "Show a tenant's keys, each with its life as a line",
+func newKeysList(a *app) *cobra.Command {
+	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show a tenant's keys, each with its life as a line",
 		`list shows the keys of a tenant's ring, and the life of each as a line: when it is
 published, when it signs, and until when what it has signed is good. Keys whose
 last token has ended are left out. It changes nothing.
@@ -101,8 +101,8 @@ they are not known; states are pending, signing, retired and revoked.`,
 
 const forceUsage = "do it all the same, and say who may reject tokens meanwhile"
 
-func newKeysRotate(w *world) *cobra.Command {
-	c, cmd := newKeysCommand(w, "rotate --redis URL [--tenant TENANT] [--force]", "Make the pending key sign now, and mint the next",
+func newKeysRotate(a *app) *cobra.Command {
+	c, cmd := newKeysCommand(a, "rotate --redis URL [--tenant TENANT] [--force]", "Make the pending key sign now, and mint the next",
 		`rotate makes the pending key sign now, and mints the next. It is refused (exit
 code 1, with the time from which it may be) before that key has been published for
 long enough: whoever had not heard of it would reject its tokens. So of two in a
@@ -128,8 +128,8 @@ is null unless the change had to be forced.`,
 	return cmd
 }
 
-func newKeysPromote(w *world) *cobra.Command {
-	c, cmd := newKeysCommand(w, "promote --redis URL [--tenant TENANT] [--force] KID", "Make one pending key sign now",
+func newKeysPromote(a *app) *cobra.Command {
+	c, cmd := newKeysCommand(a, "promote --redis URL [--tenant TENANT] [--force] KID", "Make one pending key sign now",
 		`promote makes the pending key of that name sign now, and mints none. It is refused
 (exit code 1) under the same conditions as rotate, and if another key is pending
 before it. A KID that begins with a dash goes after "--".
@@ -150,8 +150,8 @@ is null unless the change had to be forced.`,
 	return cmd
 }
 
-func newKeysRevoke(w *world) *cobra.Command {
-	c, cmd := newKeysCommand(w, "revoke --redis URL [--tenant TENANT] [--force] KID", "End a key: no token that it signed is good any more",
+func newKeysRevoke(a *app) *cobra.Command {
+	c, cmd := newKeysCommand(a, "revoke --redis URL [--tenant TENANT] [--force] KID", "End a key: no token that it signed is good any more",
 		`revoke ends a key for good: all who can be reached reject its tokens in seconds. If
 the key signs, the pending one takes over in the same step; if none can yet, it is
 refused (exit code 1). With --force a key is minted then, and the tenant has none to
@@ -231,7 +231,7 @@ func (c *keysCommand) create(ctx context.Context) error {
 		}
 		status, err := ringOf(k, c.tenant.value)
 		if err != nil {
-			return failf(exitCannotTell, `the ring was made, but cannot be read back; see "keyturn keys list" (%v)`, err)
+			return exitf(exitCannotTell, `the ring was made, but cannot be read back; see "keyturn keys list" (%v)`, err)
 		}
 		if c.json {
 			return c.print(listJSON(status))
@@ -270,9 +270,9 @@ func unreadPart(status rotation.TenantStatus) error {
 	if status.Err == nil || status.Fresh {
 		return nil
 	}
-	f := new(failure)
+	f := new(exitError)
 	errors.As(ringError(status.Err), &f)
-	return failf(exitCannotTell, "THIS IS NOT THE WHOLE RING, and states may be wrong: %s", f.text)
+	return exitf(exitCannotTell, "THIS IS NOT THE WHOLE RING, and states may be wrong: %s", f.text)
 }
 
 // A changing is one of the methods of a Rotator.
@@ -288,7 +288,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do changing) 
 		}
 		receipt, forced, err := c.decide(ctx, r, do)
 		if errors.Is(err, keystore.ErrNotFound) {
-			return failf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
+			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
 		}
 		if err != nil {
 			return err
@@ -332,7 +332,7 @@ func (c *keysCommand) answer(err error) error {
 	if err == nil {
 		return nil
 	}
-	f := new(failure)
+	f := new(exitError)
 	if !errors.As(err, &f) {
 		errors.As(ringError(err), &f)
 	}

@@ -53,7 +53,7 @@ func (c *ringCLI) run(args ...string) result {
 	c.t.Helper()
 	var stdout, stderr bytes.Buffer
 	env := map[string]string{envKEK: c.kek}
-	w := &world{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: c.now}
+	w := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: c.now}
 	w.env = func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 	at := 1 // after the name of the command
 	if args[0] == "keys" {

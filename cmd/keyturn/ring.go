@@ -72,23 +72,24 @@ func parseTenant(s string) (string, error) {
 	return s, err
 }
 
-// keks reads the KEK. Nothing of it is in an error.
-func (w *world) keks(flags *ringFlags) (*rotation.KEKs, error) {
+// keks reads the KEK from a file or, if path is empty, from the environment. Nothing of it is in an
+// error.
+func (a *app) keks(path string) (*rotation.KEKs, error) {
 	text, source := "", "the file of --kek-file"
-	if flags.kekFile.given {
-		doc, err := readFile("--kek-file", flags.kekFile.value, "the KEK")
+	if path != "" {
+		doc, err := readFile("--kek-file", path, "the KEK")
 		if err != nil {
 			return nil, err
 		}
 		if len(doc) > maxFileBytes {
 			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
 		}
-		w.noteIfShared("--kek-file", flags.kekFile.value)
+		a.noteIfShared("--kek-file", path)
 		text = string(doc)
 	} else {
 		var ok bool
 		source = envKEK
-		if text, ok = w.env(envKEK); !ok {
+		if text, ok = a.env(envKEK); !ok {
 			return nil, usagef("no KEK to open the ring with: give --kek-file, or set %s", envKEK)
 		}
 	}
@@ -126,50 +127,54 @@ type store struct {
 	close func() error
 }
 
-// store returns the store that --redis names. It does not connect yet.
-func (w *world) store(flags *ringFlags) (*store, error) {
-	rawURL := flags.redis.value
-	if password, ok := w.env(envRedisPassword); ok {
-		var err error
-		if rawURL, err = withPassword(rawURL, password); err != nil {
-			return nil, err
-		}
+// redisURL returns the URL of a Redis with the password of the environment in it.
+func (a *app) redisURL(rawURL string) (string, error) {
+	if password, ok := a.env(envRedisPassword); ok {
+		return withPassword(rawURL, password)
 	}
-	return openStore(rawURL)
+	return rawURL, nil
 }
 
+// openStore returns the store that a URL names. It does not connect yet.
 func openStore(rawURL string) (*store, error) {
-	logging.Disable() // what matters comes as an error; the client's own lines go to stderr
+	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
 	client, err := rediskeys.Open(rawURL)
 	if err != nil {
-		return nil, usagef("--redis: %s", ringText(err))
+		return nil, storeError(err)
 	}
 	s, err := rediskeys.New(client, rediskeys.Config{})
 	if err != nil {
 		client.Close()
-		return nil, usagef("--redis: %s", ringText(err))
+		return nil, storeError(err)
 	}
 	return &store{Store: s, close: client.Close}, nil
 }
 
+// storeError returns the words for a URL that names no store.
+func storeError(err error) error { return usagef("--redis: %s", ringText(err)) }
+
 // withRing calls use with a keyring that holds the tenant's ring as the store has
 // it now, and leaves nothing behind.
-func (w *world) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
+func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
 	if !flags.redis.given {
 		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
 	}
-	keks, err := w.keks(flags)
+	keks, err := a.keks(flags.kekFile.value)
 	if err != nil {
 		return err
 	}
-	s, err := w.store(flags)
+	rawURL, err := a.redisURL(flags.redis.value)
+	if err != nil {
+		return err
+	}
+	s, err := openStore(rawURL)
 	if err != nil {
 		return err
 	}
 	defer s.close()
 	opening, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: w.now})
+	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: a.now})
 	if err != nil {
 		return ringError(err)
 	}
@@ -183,11 +188,11 @@ func ringError(err error) error {
 	text := ringText(err)
 	switch {
 	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):
-		return failf(exitNo, "%s", text)
+		return exitf(exitNo, "%s", text)
 	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), isSealError(err):
-		return failf(exitCannotTell, "%s", text)
+		return exitf(exitCannotTell, "%s", text)
 	case errors.Is(err, keystore.ErrNotFound):
-		return failf(exitNo, "%s", text)
+		return exitf(exitNo, "%s", text)
 	}
 	return usagef("%s", plain(err))
 }
@@ -239,7 +244,7 @@ func advice(err error) string {
 
 // noRing says that the tenant has none, once it is known.
 func noRing(tenant string) error {
-	return failf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
+	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
 // ringOf returns how the tenant's ring stands.

@@ -17,7 +17,7 @@ import (
 )
 
 // readiness is what /readyz answers.
-func (s *server) readiness(t *testing.T) (status int, all string, each map[string]tenantReady) {
+func (s *served) readiness(t *testing.T) (status int, all string, each map[string]tenantReady) {
 	t.Helper()
 	a := s.ask(t, "GET", "/readyz", "")
 	var got struct {
@@ -197,7 +197,7 @@ func TestServePrintsHowToSign(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://h:1/2": "redis://h:1/2", "redis://u:hush@h": "URL", "redis-sentinel://h/n?sentinel_password=hush": "URL",
 	} {
-		cmd := newServeCommand(&world{})
+		cmd := newServeCommand(&app{})
 		cmd.ring.redis.Set(url)
 		if got := cmd.signArgs("acme"); got != "sign --redis "+want+" --tenant acme --claim sub=ann" {
 			t.Errorf("signArgs = %s", got)
@@ -211,18 +211,20 @@ func TestServeBootstrap(t *testing.T) {
 	redistest.Need(t)
 	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
+	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	env := func(name string) (string, bool) { return c.kek, name == envKEK }
-	cmd := newServeCommand(&world{env: env, stdout: s.out, stderr: s.log, now: time.Now})
-	cmd.addr, cmd.bootstrap, cmd.poll, cmd.deadline = newText("ADDRESS", "127.0.0.1:0"), true, 100*time.Millisecond, 400*time.Millisecond
+	cmd := newServeCommand(&app{env: env, stdout: s.out, stderr: s.log, now: time.Now})
+	cmd.bootstrap = true
 	cmd.ring.redis.Set(c.url)
-	for i := range cmd.policy.times {
-		if f := &cmd.policy.times[i]; f.name == "freshness" {
-			f.value.Set("2s")
-		}
+	o, err := cmd.offer()
+	if err != nil {
+		t.Fatal(err)
 	}
+	o.server.Addr = "127.0.0.1:0"
+	o.server.Rings.Bootstrap.Freshness = 2 * time.Second
+	o.server.Rings.Poll, o.server.Rings.Deadline = 100*time.Millisecond, 400*time.Millisecond
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.run(ctx) }()
+	go func() { ended <- cmd.serve(ctx, o) }()
 	for end := time.Now().Add(time.Minute); !strings.Contains(s.log.String(), "ready: all rings are in step"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not ready; log: %s", s.log)

@@ -24,7 +24,7 @@ const (
 )
 
 // A world is all that a command touches outside of its flags and files.
-type world struct {
+type app struct {
 	env            func(string) (string, bool) // such as [os.LookupEnv]
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -33,51 +33,51 @@ type world struct {
 }
 
 // A failure is an error with an exit code. Without text, all has been said.
-type failure struct {
+type exitError struct {
 	code int
 	text string
 }
 
-func (f *failure) Error() string { return f.text }
+func (f *exitError) Error() string { return f.text }
 
-func failf(code int, format string, args ...any) error {
-	return &failure{code, fmt.Sprintf(format, args...)}
+func exitf(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Sprintf(format, args...)}
 }
 
-func usagef(format string, args ...any) error { return failf(exitUsage, format, args...) }
+func usagef(format string, args ...any) error { return exitf(exitUsage, format, args...) }
 
 // run is the whole command: it never exits and never reads a global, so that a
 // test can call it. It returns the exit code.
 func run(ctx context.Context, args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
-	return (&world{env: env, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}).run(ctx, args)
+	return (&app{env: env, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}).run(ctx, args)
 }
 
-func (w *world) run(ctx context.Context, args []string) int {
-	root := newRoot(w)
+func (a *app) run(ctx context.Context, args []string) int {
+	root := newRoot(a)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitYes
 	}
-	f := new(failure)
+	f := new(exitError)
 	if !errors.As(err, &f) {
-		f = &failure{exitUsage, err.Error()}
+		f = &exitError{exitUsage, err.Error()}
 	}
 	if f.text != "" {
-		fmt.Fprintln(w.stderr, "keyturn: "+f.text)
+		fmt.Fprintln(a.stderr, "keyturn: "+f.text)
 	}
 	return f.code
 }
 
 // note tells the user something that is not an error.
-func (w *world) note(format string, args ...any) {
-	fmt.Fprintf(w.stderr, "keyturn: note: "+format+"\n", args...)
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "keyturn: note: "+format+"\n", args...)
 }
 
 // print writes the answer, all at once.
-func (w *world) print(text string) error {
-	if _, err := io.WriteString(w.stdout, text); err != nil {
-		return failf(exitCannotTell, "cannot write the answer to standard output")
+func (a *app) print(text string) error {
+	if _, err := io.WriteString(a.stdout, text); err != nil {
+		return exitf(exitCannotTell, "cannot write the answer to standard output")
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ const rootExample = `  keyturn serve
   keyturn verify --secret-file secret --alg HS256 TOKEN
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek`
 
-func newRoot(w *world) *cobra.Command {
+func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "keyturn",
 		Short:         "Make, check and look into JSON Web Tokens",
@@ -123,15 +123,15 @@ func newRoot(w *world) *cobra.Command {
 			return usagef("say what to do: %s; %s", commandNames(cmd), seeHelp(cmd))
 		},
 	}
-	root.SetIn(w.stdin)
-	root.SetOut(w.stdout)
-	root.SetErr(w.stderr)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(newHelp(root))
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newKeys(w), newSign(w), newVerify(w), newInspect(w), newServe(w))
+	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a))
 	addHelp(root)
 	return root
 }

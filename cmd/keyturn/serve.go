@@ -2,90 +2,46 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
+	"slices"
 	"strings"
 	"syscall"
-	"time"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 )
 
-const serveLong = `serve starts a small API, of which everything under /api/ wants a good token in
-the request's Authorization header. It calls nobody, and answers with what it
-knows of the caller.
-
-Without flags it is a demo: two tenants, acme and globex, whose keys turn every 30
-seconds, on a Redis that lives and ends with it. It prints a token for each, and the
-curl command to paste.
-
-With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
---secret-file, it accepts the HS256 tokens of whoever has the secret, with the
-answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
-bytes; make one with: openssl rand -base64 32
-` + secretForm + `
-
-With --redis it accepts the tokens of the rings of --tenant, and turns their keys: let
-it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
-create" does. With several tenants, --iss must name one by {tenant}; without --iss, a
-token's iss is its tenant's name.
-` + ringForm + `
-
-` + configForm + `
-
-/healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
-and says of each tenant why not. /TENANT/.well-known/jwks.json has a tenant's public
-keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tells
-readers of them, if --iss is the URL under which they reach /TENANT, such as
-https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
-
-There is no CORS: it is for curl and for other servers. For pages in a browser,
-put a proxy in front that adds it.
-
-Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
-second Ctrl-C at once.`
-
-const serveExample = `  keyturn serve
-  keyturn serve --config keyturn.yaml
-  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
-  keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
-    --iss https://{tenant}.example --aud api --bootstrap`
-
 // A serveCommand holds the flags of "keyturn serve".
 type serveCommand struct {
-	*world
+	*app
 	addr, secretFile *option[string]
-	config           *option[string]
+	configFile       *option[string]
 	allowNoExp       bool
 	ring             ringFlags
 	tenants, aud     *list[string]
 	iss              *option[string]
 	bootstrap        bool
 	policy           policyFlags
-	grace            time.Duration // for the requests in flight, at the end
-	poll, deadline   time.Duration // of the rings' store; 0: as their policies say
 	log              *slog.Logger
 }
 
-func newServeCommand(w *world) *serveCommand {
+func newServeCommand(a *app) *serveCommand {
 	return &serveCommand{
-		world: w, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), config: newPath(),
+		app: a, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), configFile: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), grace: 10 * time.Second, log: slog.New(slog.NewTextHandler(w.stderr, nil)),
+		policy: newPolicyFlags(), log: slog.New(slog.NewTextHandler(a.stderr, nil)),
 	}
 }
 
-func newServe(w *world) *cobra.Command {
-	s := newServeCommand(w)
+func newServe(a *app) *cobra.Command {
+	s := newServeCommand(a)
 	cmd := &cobra.Command{
 		Use:     "serve [--addr ADDRESS] [--config FILE | --secret-file FILE | --redis URL]",
 		Short:   "Start a small API that only a good token opens",
@@ -96,7 +52,7 @@ func newServe(w *world) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
-	f.Var(s.config, "config", "the YAML file that says whose tokens are good")
+	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
 	s.ring.register(cmd, "the Redis that has the rings")
@@ -108,49 +64,39 @@ func newServe(w *world) *cobra.Command {
 	return cmd
 }
 
-// A service is what serve offers: whose tokens are good, and what the user is
-// told about it.
-type service struct {
-	verifier   *verifier.Verifier
-	rings      *rings                                           // nil if there are none
-	ready      func() (all string, each map[string]tenantReady) // nil: always
-	close      func()                                           // nil if nothing was opened
-	warnings   []string
-	intro      func(endpoint) (string, error)
-	hint       func(*verifier.Error) string // what to do about a refusal, for the log
-	background []func(context.Context)      // run while it serves
+// An offer is what serve is about to do: the server's configuration, and the words for it.
+type offer struct {
+	server   server.Config
+	warnings []string
+	intro    func(*server.Server) string
+	file     *configFile // of --config; nil without it
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
-	offered, err := s.offer(ctx)
+	o, err := s.offer()
 	if err != nil {
 		return err
 	}
-	if offered.close != nil {
-		defer offered.close()
-	}
-	l, err := listen(ctx, s.addr.value)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	intro, err := offered.intro(endpointOf(l.Addr()))
-	if err != nil {
-		return err
-	}
-	return s.serve(ctx, l, offered, intro)
+	return s.serve(ctx, o)
 }
 
-// offer finds out which of its modes is wanted.
-func (s *serveCommand) offer(ctx context.Context) (*service, error) {
-	if s.config.given {
-		return s.onConfig(ctx)
+// offer returns what the command line asks for.
+func (s *serveCommand) offer() (*offer, error) {
+	o, err := s.mode()
+	if err != nil {
+		return nil, err
+	}
+	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
+	return o, nil
+}
+
+// mode chooses the mode of the server by the flags and the environment.
+func (s *serveCommand) mode() (*offer, error) {
+	if s.configFile.given {
+		return s.offerFile()
 	}
 	if s.ring.redis.given {
-		if err := s.checkTenants(); err != nil {
-			return nil, err
-		}
-		return s.onRedis(ctx)
+		return s.offerRings()
 	}
 	if flag := s.ringFlag(); flag != "" {
 		return nil, usagef("--%s goes with --redis, which says where the rings are", flag)
@@ -160,14 +106,14 @@ func (s *serveCommand) offer(ctx context.Context) (*service, error) {
 	case err != nil:
 		return nil, err
 	case secret != nil:
-		return s.sharedSecret(secret)
+		return s.offerSecret(secret)
 	case s.allowNoExp:
 		return nil, usagef("--allow-no-exp goes with a secret: give --secret-file, or set %s; the demo's own tokens all have exp", envSecrets)
 	}
-	return s.demo(ctx)
+	return s.offerDemo()
 }
 
-// ringFlag names a flag that was given and means nothing without --redis, or "".
+// ringFlag returns the name of a flag that was given and means nothing without --redis, or "".
 func (s *serveCommand) ringFlag() string {
 	for _, f := range []struct {
 		name  string
@@ -182,7 +128,77 @@ func (s *serveCommand) ringFlag() string {
 	return s.policy.given()
 }
 
-// checkTenants refuses what could not tell whose a token is.
+// serve runs the server that o describes, until ctx ends or the process receives a signal.
+func (s *serveCommand) serve(ctx context.Context, o *offer) error {
+	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
+	stop := func() {}
+	o.server.Notify = func(e server.Event) {
+		if _, ending := e.(server.Draining); ending {
+			stop() // from here on, a signal ends the process at once
+		}
+		fmt.Fprint(s.stdout, eventText(e))
+	}
+	srv, err := server.New(ctx, o.server)
+	if err != nil {
+		return s.openError(o, err)
+	}
+	for _, warning := range o.warnings {
+		s.log.Warn(warning)
+	}
+	signal.Ignore(syscall.SIGPIPE) // the reader of the output may go away: that must not end the server
+	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fmt.Fprint(s.stdout, o.intro(srv)+"\nCtrl-C ends it\n")
+	if err := srv.Run(ctx); err != nil {
+		return exitf(exitNo, "the server ended: %v", err)
+	}
+	return nil
+}
+
+// offerSecret offers the mode with a shared secret: everyone who has the secret makes good tokens.
+func (s *serveCommand) offerSecret(secret *secret) (*offer, error) {
+	key, err := secret.key(keystore.ID{Tenant: defaultTenant}, keystore.HS256)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := newStatic(key)
+	if err != nil {
+		return nil, err
+	}
+	tenant := server.Tenant{Rules: verifier.Tenant{
+		ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
+		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp,
+	}}
+	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, HideTenants: true, Hint: sharedSecretHint}}
+	o.warnings = []string{"iss and aud are not checked: a token that was made with this secret for anything else opens this API too"}
+	if s.allowNoExp {
+		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")
+	}
+	o.intro = func(srv *server.Server) string { return s.sharedSecretIntro(endpoint(srv.Endpoint()), secret.source) }
+	return o, nil
+}
+
+// offerRings offers the mode with the rings of --redis.
+func (s *serveCommand) offerRings() (*offer, error) {
+	if err := s.checkTenants(); err != nil {
+		return nil, err
+	}
+	rings, err := s.flagRings()
+	if err != nil {
+		return nil, err
+	}
+	o := &offer{server: server.Config{Rings: rings}, warnings: s.ringWarnings()}
+	for _, id := range s.tenantNames() {
+		o.server.Tenants = append(o.server.Tenants, server.Tenant{Ring: true, Rules: verifier.Tenant{
+			ID: id, Issuer: s.issuerOf(id), Audiences: s.aud.values,
+			AnyIssuer: s.issuerOf(id) == "", AnyAudience: len(s.aud.values) == 0,
+		}})
+	}
+	o.intro = func(srv *server.Server) string { return s.ringIntro(endpoint(srv.Endpoint()), o.server.Tenants) }
+	return o, nil
+}
+
+// checkTenants refuses tenants whose tokens could not be told apart.
 func (s *serveCommand) checkTenants() error {
 	seen := make(map[string]bool)
 	for _, tenant := range s.tenants.values {
@@ -200,180 +216,68 @@ func (s *serveCommand) checkTenants() error {
 	return nil
 }
 
-// sharedSecret is the mode in which whoever has the secret makes the tokens.
-func (s *serveCommand) sharedSecret(secret *secret) (*service, error) {
-	key, err := secret.key(keystore.ID{Tenant: defaultTenant}, keystore.HS256)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := newStatic(key)
-	if err != nil {
-		return nil, err
-	}
-	v, err := verifier.New(verifier.Config{
-		Tenants: []verifier.Tenant{{
-			ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
-			AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp,
-		}},
-		MaxTokenBytes: maxTokenBytes,
-		Now:           s.now,
-	})
-	if err != nil {
-		return nil, usagef("%s", plain(err))
-	}
-	o := &service{verifier: v, hint: sharedSecretHint, warnings: []string{
-		"iss and aud are not checked: a token that was made with this secret for anything else opens this API too",
-	}}
-	if s.allowNoExp {
-		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")
-	}
-	o.intro = func(at endpoint) (string, error) { return s.sharedSecretIntro(at, secret.source), nil }
-	return o, nil
-}
-
-func (s *serveCommand) sharedSecretIntro(at endpoint, source string) string {
-	exp := " (add an exp, or start serve with --allow-no-exp)"
-	if s.allowNoExp {
-		exp = ""
-	}
-	where, sign := "in a terminal where "+source+" is set to the same secret too", "sign --claim sub=ann"
+// flagRings returns where the flags say that the rings are.
+func (s *serveCommand) flagRings() (*server.Rings, error) {
 	if s.secretFile.given {
-		where, sign = "with the path of that file", "sign --secret-file FILE --claim sub=ann"
+		return nil, usagef("--redis and --secret-file: give one of them")
 	}
-	return fmt.Sprintf("keyturn serve: tokens signed with the secret of %s (HS256) open the API\n", source) +
-		at.addresses() +
-		"\nmake a token with jwt.io's encoder" + exp + ",\nor " + where + ":\n" + fromClone(sign) + "\n" +
-		"\ntry it, with the token in place of <your-jwt>:\n" + at.curl("<your-jwt>") + "\n"
-}
-
-// sharedSecretHint says what to do about the refusals that a user meets who
-// comes from another maker of tokens.
-func sharedSecretHint(bad *verifier.Error) string {
-	if bad.Reason == verifier.ReasonUnknownKey && bad.Key.KID != "" {
-		return "in shared-secret mode the secret has no name: make tokens without kid"
-	}
-	if bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp" {
-		return "the token has no exp and would never end; to accept such tokens, start serve with --allow-no-exp"
-	}
-	return ""
-}
-
-// An endpoint is where the server listens.
-type endpoint struct {
-	url  string // by which a program on this machine reaches it
-	open bool   // on all addresses of the machine
-}
-
-func endpointOf(a net.Addr) endpoint {
-	host, port, err := net.SplitHostPort(a.String())
-	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
-		return endpoint{"http://localhost:" + port, true}
-	}
-	return endpoint{"http://" + a.String(), false}
-}
-
-// addresses tells where the server listens, and for whom.
-func (e endpoint) addresses() string {
-	text := "listening on " + e.url + "\n"
-	if e.open {
-		port := e.url[strings.LastIndexByte(e.url, ':'):]
-		text += "  on all addresses of this machine; for this machine alone: --addr 127.0.0.1" + port + "\n"
-	}
-	return text +
-		"  " + e.url + "/api/...   everything here wants a token\n" +
-		"  " + e.url + "/healthz   200 while the server runs\n" +
-		"  " + e.url + "/readyz   200 while it can verify tokens\n" +
-		"  there is no CORS: it is for curl and servers; for browsers, put a proxy in front\n"
-}
-
-// curl is the command of the guide that keyturn's wish began with, for this
-// server and token.
-func (e endpoint) curl(token string) string {
-	return "curl -X POST " + e.url + `/api/agents/weatherAgent/generate` +
-		` -H "Content-Type: application/json" -H "Authorization: Bearer ` + token + `"` +
-		` -d '{"messages": "Weather in London"}'`
-}
-
-// addrHint is for an argument that was probably meant as a port.
-func addrHint(arg string) string {
-	n, err := strconv.ParseUint(strings.TrimPrefix(arg, ":"), 10, 16)
+	keks, err := s.keks(s.ring.kekFile.value)
 	if err != nil {
-		return ""
+		return nil, err
 	}
-	return fmt.Sprintf("a port goes after --addr, such as --addr :%d", n)
+	rings := &server.Rings{KEKs: keks, Hint: noRingHint(s.bootstrap)}
+	if name := s.policy.given(); name != "" && !s.bootstrap {
+		return nil, usagef("--%s is for the rings that --bootstrap makes; those that are there have their own policy", name)
+	}
+	if s.bootstrap {
+		policy, err := s.policy.policy()
+		if err != nil {
+			return nil, err
+		}
+		rings.Bootstrap = &policy
+	}
+	rings.URL, err = s.redisURL(s.ring.redis.value)
+	return rings, err
 }
 
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, usagef("--addr: want HOST:PORT or :PORT, such as :4111 or 127.0.0.1:4111")
+// tenantNames returns the tenants whose rings are served.
+func (s *serveCommand) tenantNames() []string {
+	if len(s.tenants.values) == 0 {
+		return []string{defaultTenant}
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	switch {
-	case err == nil:
-		return l, nil
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, usagef("port %s is in use: end the program that has it, or choose another with --addr, such as --addr :%s", port, another(port))
-	case errors.Is(err, syscall.EACCES):
-		return nil, usagef("not allowed to listen on port %s: choose one above 1023 with --addr, such as --addr :4111", port)
-	}
-	if e := (*net.OpError)(nil); errors.As(err, &e) {
-		err = e.Err
-	}
-	return nil, usagef("--addr: cannot listen there: %v", err)
+	return s.tenants.values
 }
 
-// another names a port beside one that is in use.
-func another(port string) string {
-	if n, err := strconv.Atoi(port); err == nil && n < 65535 {
-		return strconv.Itoa(n + 1)
+// tenantMark stands for the tenant's name in --iss.
+const tenantMark = "{tenant}"
+
+// issuerOf returns the iss that a tenant's tokens must have, or "" if every iss will do. Several
+// tenants are told apart by it, so that then each has one.
+func (s *serveCommand) issuerOf(tenant string) string {
+	if !s.iss.given && len(s.tenantNames()) > 1 {
+		return tenant
 	}
-	return "4112"
+	return strings.ReplaceAll(s.iss.value, tenantMark, tenant)
 }
 
-// maxHeaderBytes has room for a token of 8 KiB and what else a proxy sends.
-const maxHeaderBytes = 32 << 10
+func (s *serveCommand) ringWarnings() []string {
+	var warnings []string
+	if !s.iss.given && len(s.tenantNames()) == 1 {
+		warnings = append(warnings, "iss is not checked: --iss says which issuer to expect")
+	}
+	if len(s.aud.values) == 0 {
+		warnings = append(warnings, "aud is not checked: --aud says which audience to expect")
+	}
+	return append(warnings, s.unusedSecrets("with --redis, only the rings open the API")...)
+}
 
-// serve answers requests until ctx ends or the process is told to. It waits for
-// the requests in flight.
-func (s *serveCommand) serve(ctx context.Context, l net.Listener, offered *service, intro string) error {
-	// Whoever reads the output may go away: that must not end the server.
-	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-
-	log := s.log
-	defer background(ctx, offered.background)()
-	srv := &http.Server{
-		Handler:           newHandler(offered, log),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+// unusedSecrets returns a warning for each variable with a secret that serve does not use, and why.
+func (s *serveCommand) unusedSecrets(why string, used ...string) []string {
+	var warnings []string
+	for _, name := range []string{envSecret, envMastraSecret} {
+		if _, ok := s.env(name); ok && !slices.Contains(used, name) {
+			warnings = append(warnings, name+" is not used: "+why)
+		}
 	}
-	for _, warning := range offered.warnings {
-		log.Warn(warning)
-	}
-	fmt.Fprint(s.stdout, intro+"\nCtrl-C ends it\n")
-
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
-	select {
-	case err := <-ended:
-		return failf(exitNo, "the server ended: %v", err)
-	case <-ctx.Done():
-	}
-	stop() // from here on, a signal ends the process at once
-	fmt.Fprintf(s.stdout, "shutting down: waiting up to %v for requests in flight; Ctrl-C again ends at once\n", s.grace)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
-	defer cancel()
-	if srv.Shutdown(grace) != nil {
-		log.Warn("requests in flight were cut off")
-		srv.Close()
-	}
-	<-ended
-	fmt.Fprintln(s.stdout, "stopped")
-	return nil
+	return warnings
 }

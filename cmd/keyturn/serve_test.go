@@ -37,8 +37,8 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// A server is "keyturn serve", on a port of its own.
-type server struct {
+// A served is a running "keyturn serve", on a port of its own.
+type served struct {
 	url  string
 	log  *syncBuffer
 	out  *syncBuffer // all of stdout
@@ -73,10 +73,10 @@ func waitURL(t *testing.T, stdout io.Reader, out *syncBuffer) string {
 }
 
 // startServe runs serve in this process.
-func startServe(t *testing.T, env map[string]string, flags ...string) *server {
+func startServe(t *testing.T, env map[string]string, flags ...string) *served {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
+	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	stdout, w := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
@@ -100,7 +100,7 @@ type answered struct {
 
 // ask sends a request with a token, or without if it is empty. A path may have
 // any spelling.
-func (s *server) ask(t *testing.T, method, path, token string) answered {
+func (s *served) ask(t *testing.T, method, path, token string) answered {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
@@ -153,10 +153,10 @@ func in(d time.Duration, claims string) string {
 
 func TestServeSharedSecret(t *testing.T) {
 	const path = "/api/agents/weatherAgent/generate"
-	for name, start := range map[string]func() *server{
-		envSecret:       func() *server { return startServe(t, map[string]string{envSecret: testSecret}) },
-		envMastraSecret: func() *server { return startServe(t, map[string]string{envMastraSecret: testSecret}) },
-		"--secret-file": func() *server { return startServe(t, nil, "--secret-file", file(t, testSecret+"\n")) },
+	for name, start := range map[string]func() *served{
+		envSecret:       func() *served { return startServe(t, map[string]string{envSecret: testSecret}) },
+		envMastraSecret: func() *served { return startServe(t, map[string]string{envMastraSecret: testSecret}) },
+		"--secret-file": func() *served { return startServe(t, nil, "--secret-file", file(t, testSecret+"\n")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start()
@@ -229,19 +229,11 @@ func TestServeBanner(t *testing.T) {
 	check(banner(nil), "KEYTURN_SECRET or MASTRA_JWT_SECRET", "go run ./cmd/keyturn serve --help")
 }
 
-func TestEndpoint(t *testing.T) {
-	for ip, want := range map[string]endpoint{
-		"0.0.0.0":   {"http://localhost:4111", true},
-		"::":        {"http://localhost:4111", true},
-		"127.0.0.1": {"http://127.0.0.1:4111", false},
-		"::1":       {"http://[::1]:4111", false},
-	} {
-		got := endpointOf(&net.TCPAddr{IP: net.ParseIP(ip), Port: 4111})
-		if got != want {
-			t.Errorf("endpointOf(%s) = %v, want %v", ip, got, want)
-		}
-		if strings.Contains(got.addresses(), "on all addresses of this machine; for this machine alone: --addr 127.0.0.1:4111\n") != want.open {
-			t.Errorf("on %s: %s", ip, got.addresses())
+func TestAddresses(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		at := endpoint{URL: "http://localhost:4111", Open: open}
+		if strings.Contains(at.addresses(), "on all addresses of this machine; for this machine alone: --addr 127.0.0.1:4111\n") != open {
+			t.Errorf("%v: %s", at, at.addresses())
 		}
 	}
 }
@@ -426,7 +418,7 @@ func TestServeIdentity(t *testing.T) {
 func TestServeBodyIsBounded(t *testing.T) {
 	s := startServe(t, map[string]string{envSecret: testSecret})
 	good := hs256(testSecret, plainHeader, in(time.Hour, ""))
-	for size, want := range map[int]int{maxBodyBytes: http.StatusOK, maxBodyBytes + 1: http.StatusRequestEntityTooLarge} {
+	for size, want := range map[int]int{10 << 20: http.StatusOK, 10<<20 + 1: http.StatusRequestEntityTooLarge} {
 		req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+"/api/x", bytes.NewReader(make([]byte, size)))
 		if err != nil {
 			t.Fatal(err)
@@ -487,9 +479,9 @@ func TestServePortInUse(t *testing.T) {
 }
 
 // startProcess runs the built command's serve.
-func startProcess(t *testing.T) (*server, *exec.Cmd) {
+func startProcess(t *testing.T) (*served, *exec.Cmd) {
 	t.Helper()
-	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
+	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	cmd := exec.Command(builtBinary(t), "serve", "--addr", "127.0.0.1:0")
 	cmd.Env = cleanEnv(envSecret + "=" + testSecret)
 	cmd.Stderr = s.log
@@ -523,7 +515,7 @@ func TestServeSignals(t *testing.T) {
 }
 
 // half sends the beginning of a request, and returns when the handler has it.
-func half(t *testing.T, s *server) net.Conn {
+func half(t *testing.T, s *served) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
@@ -583,13 +575,17 @@ func TestServeSecondSignal(t *testing.T) {
 func TestServeGraceEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := &server{log: new(syncBuffer), out: new(syncBuffer)}
+	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	stdout, w := io.Pipe()
 	env := func(name string) (string, bool) { return testSecret, name == envSecret }
-	cmd := newServeCommand(&world{env: env, stdout: w, stderr: s.log, now: time.Now})
-	cmd.addr, cmd.grace = newText("ADDRESS", "127.0.0.1:0"), 50*time.Millisecond
+	cmd := newServeCommand(&app{env: env, stdout: w, stderr: s.log, now: time.Now})
+	o, err := cmd.offer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.server.Addr, o.server.Drain = "127.0.0.1:0", 50*time.Millisecond
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.run(ctx); w.Close() }()
+	go func() { ended <- cmd.serve(ctx, o); w.Close() }()
 	s.url = waitURL(t, stdout, s.out)
 	conn := half(t, s)
 	cancel()
@@ -628,7 +624,7 @@ func TestServeOutlivesItsReader(t *testing.T) {
 	}
 	stdout.Close()
 	stderr.Close()
-	s := &server{url: string(m[1])}
+	s := &served{url: string(m[1])}
 	s.ask(t, "GET", "/api/", "").wantRefused(t)
 	s.ask(t, "GET", "/api/", "").wantRefused(t)
 	cmd.Process.Signal(syscall.SIGTERM)

@@ -41,7 +41,7 @@ const signExample = `  keyturn sign --secret-file secret --claim sub=ann --ttl 1
 
 // A signCommand holds the flags of "keyturn sign".
 type signCommand struct {
-	*world
+	*app
 	secretFile  *option[string]
 	ring        ringFlags
 	alg         *option[keystore.Algorithm]
@@ -52,9 +52,9 @@ type signCommand struct {
 	claims      claimFlags
 }
 
-func newSign(w *world) *cobra.Command {
+func newSign(a *app) *cobra.Command {
 	s := &signCommand{
-		world:      w,
+		app:        a,
 		secretFile: newPath(),
 		ring:       newRingFlags(),
 		alg:        &option[keystore.Algorithm]{value: keystore.HS256, kind: "ALG", shown: "HS256", parse: parseSigningAlgorithm},
@@ -198,7 +198,7 @@ func (s *signCommand) sign(ctx context.Context, signer *rotation.Signer, keys ke
 }
 
 func (s *signCommand) refused(err error) error {
-	f := new(failure)
+	f := new(exitError)
 	if errors.As(ringError(err), &f) && f.code != exitUsage {
 		// What the flag is called here.
 		f.text = strings.ReplaceAll(f.text, "shorten its exp, or SignerConfig.TTL", "shorten --ttl, or its exp")

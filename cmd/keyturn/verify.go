@@ -53,7 +53,7 @@ const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --iss h
 
 // A verifyCommand holds the flags of "keyturn verify".
 type verifyCommand struct {
-	*world
+	*app
 	jwks, secretFile *option[string]
 	issuer           issuerFlags
 	source           *jwks.Source // of issuer, once it has keys
@@ -67,9 +67,9 @@ type verifyCommand struct {
 	allowNoExp, json bool
 }
 
-func newVerify(w *world) *cobra.Command {
+func newVerify(a *app) *cobra.Command {
 	v := &verifyCommand{
-		world:      w,
+		app:        a,
 		jwks:       newPath(),
 		secretFile: newPath(),
 		issuer:     newIssuerFlags(),
@@ -169,7 +169,7 @@ func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
 		}
 		return c.judge(ctx, k, arg)
 	})
-	f := new(failure)
+	f := new(exitError)
 	if !errors.As(err, &f) || f.code != exitCannotTell || f.text == "" {
 		return err
 	}
@@ -314,7 +314,7 @@ func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
 func (c *verifyCommand) accepted(t *verifier.Token) error {
 	claims, err := verifier.Claims[jsontext.Value](t)
 	if err != nil {
-		return failf(exitCannotTell, "%s", plain(err))
+		return exitf(exitCannotTell, "%s", plain(err))
 	}
 	if c.json {
 		return c.print(fmt.Sprintf(`{"ok":true,"tenant":%s,"kid":%s,"alg":%s,"claims":%s}`+"\n",
@@ -349,7 +349,7 @@ func (c *verifyCommand) refused(token string, err error) error {
 		c.note("%s", hint)
 	}
 	if !c.json {
-		return failf(code, "refused (%s): %s", bad.Reason, c.brief(bad))
+		return exitf(code, "refused (%s): %s", bad.Reason, c.brief(bad))
 	}
 	return c.answer(code, bad.Reason, plain(err))
 }
@@ -360,7 +360,7 @@ func (c *verifyCommand) answer(code int, reason verifier.Reason, text string) er
 	if err := c.print(line); err != nil {
 		return err
 	}
-	return &failure{code: code}
+	return &exitError{code: code}
 }
 
 // brief is the text of a refusal for people: without the key's name, where

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -51,12 +50,13 @@ type Config struct {
 	Now func() time.Time
 }
 
-func (c Config) validate() error {
+func (c Config) validate() *Error {
 	switch {
 	case c.TLS != nil && c.TLS.InsecureSkipVerify:
-		return errors.New("jwks: Config.TLS has InsecureSkipVerify: whoever is on the way could choose the keys (RootCAs trusts an authority of your own)")
+		return failf("", "Config.TLS has InsecureSkipVerify: whoever is on the way could choose the keys").
+			hint("RootCAs trusts an authority of your own")
 	case c.Proxy != nil && (c.Proxy.Scheme != "http" && c.Proxy.Scheme != "https" || c.Proxy.Host == ""):
-		return errors.New("jwks: Config.Proxy: want http or https, and a host")
+		return failf("", "Config.Proxy: want http or https, and a host")
 	}
 	return nil
 }
@@ -86,13 +86,13 @@ type SourceConfig struct {
 	AcceptEmpty bool
 }
 
-func (c SourceConfig) validate() error {
+func (c SourceConfig) validate() *Error {
 	if c.StaleIfError > maxStaleIfError {
-		return fmt.Errorf("jwks: SourceConfig.StaleIfError is %v, want at most %v", c.StaleIfError, maxStaleIfError)
+		return failf("", "SourceConfig.StaleIfError is %v, want at most %v", c.StaleIfError, maxStaleIfError)
 	}
 	for _, p := range c.AllowCIDR {
 		if !p.IsValid() {
-			return errors.New("jwks: SourceConfig.AllowCIDR has a prefix that is not valid")
+			return failf("", "SourceConfig.AllowCIDR has a prefix that is not valid")
 		}
 	}
 	return nil
@@ -119,7 +119,7 @@ func (c SourceConfig) key(kind, url string) string {
 // for concurrent use.
 type Client struct {
 	cfg    Config
-	broken error // of cfg
+	broken *Error // what is wrong with cfg, or nil
 	logger *slog.Logger
 	clock  func() time.Time
 
@@ -183,10 +183,10 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 		return nil, c.broken
 	}
 	if tenant == "" {
-		return nil, errors.New("jwks: the tenant is empty")
+		return nil, failf("", "the tenant is empty")
 	}
-	if err := cfg.validate(); err != nil {
-		return nil, err
+	if failed := cfg.validate(); failed != nil {
+		return nil, failed
 	}
 	cfg.AllowCIDR = slices.Clone(cfg.AllowCIDR)
 	u, failed := guard{cfg.AllowLoopback, cfg.AllowCIDR}.parseURL(raw)

@@ -27,7 +27,7 @@ func (e *endpoint) discover(ctx context.Context, g *getter, got *fetched) (*url.
 	}
 	a, failed := g.get(ctx, at, validator{}, true)
 	if failed != nil {
-		return nil, discoveryFailed(failed)
+		return nil, failed.within(failed.Step, "discovery")
 	}
 	uri, failed := e.guard.jwksURI(a.body, e.issuer)
 	if failed != nil {
@@ -45,18 +45,12 @@ func (g guard) jwksURI(doc []byte, issuer string) (*url.URL, *Error) {
 		return nil, failf(StepDiscovery, "the metadata is not a JSON object of strings")
 	}
 	if m.Issuer != issuer {
-		return nil, failf(StepDiscovery, "the metadata is of another issuer: it must be the same byte for byte (look for a slash at the end)")
+		return nil, failf(StepDiscovery, "the metadata is of another issuer: it must be the same byte for byte").
+			hint("look for a slash at the end")
 	}
 	u, failed := g.parseURL(m.JWKSURI)
 	if failed != nil {
-		return nil, failf(StepDiscovery, "jwks_uri: %s", failed.text)
+		return nil, failed.within(StepDiscovery, "jwks_uri")
 	}
 	return u, nil
-}
-
-// discoveryFailed says of an error that it was the metadata's.
-func discoveryFailed(failed *Error) *Error {
-	told := *failed
-	told.text = "discovery: " + failed.text
-	return &told
 }

@@ -6,11 +6,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/internal/unknown"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -50,8 +50,8 @@ type endpoint struct {
 	closed   bool
 	flight   *flight // the one that is queued or under way
 	waiters  int
-	bucket   bucket
-	missing  missing
+	budget   unknown.Budget         // of attempts on demand
+	missing  unknown.Memory[string] // kids that the set of this generation lacks
 	set      set
 	restored []*keystore.Key // of a set from disk, until there is a source
 	known    known
@@ -69,7 +69,7 @@ type view struct {
 
 // A set is what a good answer held.
 type set struct {
-	generation int // 0: none yet
+	generation uint64 // 0: none yet
 	sum        [sha256.Size]byte
 	kids       map[string]bool
 	keys       []KeyInfo
@@ -83,7 +83,7 @@ type known struct {
 	jwksURI    *url.URL  // by discovery
 	discovered time.Time // when
 	sum        [sha256.Size]byte
-	generation int
+	generation uint64
 }
 
 // A flight is one attempt, from when it is queued.
@@ -103,6 +103,8 @@ func newEndpoint(c *Client, tenant string, u *url.URL, cfg SourceConfig) *endpoi
 		c: c, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
 		place: -1, m: machine{keep: cfg.keep()}, sources: make(map[*Source]bool),
 		last: errFirst, changed: make(chan struct{}),
+		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},
+		missing: unknown.Memory[string]{Most: maxMissing, For: missingFor},
 	}
 	e.publishLocked() // nobody else has it yet
 	return e
@@ -272,7 +274,7 @@ func (e *endpoint) ask(kid string, now time.Time) (*flight, error) {
 		return nil, nil
 	}
 	inStep := e.m.inStep(now)
-	if inStep && e.missing.has(kid, now) {
+	if inStep && e.missing.Has(kid, now, e.set.generation) {
 		return nil, keystore.ErrNotFound
 	}
 	if e.waiters == maxWaiters {
@@ -282,7 +284,7 @@ func (e *endpoint) ask(kid string, now time.Time) (*flight, error) {
 		if e.m.held(now) {
 			return nil, unavailable(errHeld)
 		}
-		if !e.bucket.take(now) {
+		if !e.budget.Take(now) {
 			if inStep {
 				return nil, keystore.ErrNotFound
 			}
@@ -316,7 +318,7 @@ func (e *endpoint) leave(f *flight, kid string, ended bool) error {
 		return unavailable(f.err)
 	}
 	if f.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
-		e.missing.add(kid, f.start.Add(missingFor), now)
+		e.missing.Add(kid, f.start, e.set.generation)
 	}
 	return keystore.ErrNotFound
 }
@@ -413,7 +415,6 @@ func (e *endpoint) takeLocked(got *fetched) {
 	}
 	e.set = newSet(got)
 	e.known.sum, e.known.generation = got.sum, got.generation
-	e.missing = missing{}
 	for _, s := range e.set.skipped {
 		if s.Exposed {
 			e.c.logger.Error("jwks: a private key or secret is published", "tenant", e.tenant, "url", display(e.url), "key", s.String())
@@ -462,7 +463,7 @@ type fetched struct {
 
 	// Of a set that differs from the one held:
 	fresh      bool
-	generation int
+	generation uint64
 	sum        [sha256.Size]byte
 	keys       []*keystore.Key // of no tenant: patterns
 	skipped    []Skipped
@@ -550,15 +551,16 @@ func (e *endpoint) judge(a *answer, known known, got *fetched) *Error {
 // parse reads a set into got. A set of which nothing serves is refused: the
 // issuer's mistake must not end all its tokens.
 func (e *endpoint) parse(body []byte, got *fetched) *Error {
-	var err error
-	got.keys, got.skipped, err = Parse("", body)
+	var failed *Error
+	got.keys, got.skipped, failed = parse("", body, false)
 	switch {
-	case err != nil:
-		return failf(StepSet, "%s", strings.TrimPrefix(err.Error(), "jwks: "))
+	case failed != nil:
+		failed.Step = StepSet
+		return failed
 	case len(got.keys) > 0 || e.cfg.AcceptEmpty:
 		return nil
 	case len(got.skipped) == 0:
-		return failf(StepSet, "it has no keys: the old ones stay (AcceptEmpty takes it for a withdrawal)")
+		return failf(StepSet, "it has no keys: the old ones stay").allowedBy(SettingAcceptEmpty, "takes it for a withdrawal")
 	}
 	return failf(StepSet, "none of its %d keys serves: %s", len(got.skipped), got.skipped[0])
 }

@@ -28,26 +28,78 @@ const (
 	StepClosed    Step = "closed"    // the Source or Client was closed
 )
 
-// An Error says at which step an attempt to read keys failed. Its text is for
-// operators: it holds no userinfo and no query of a URL, nothing of a request,
-// and nothing that the issuer sent but reasons of [Skipped].
+// A Setting is the name of a field of [SourceConfig].
+type Setting string
+
+// The settings that allow what is refused without them.
+const (
+	SettingAllowLoopback Setting = "AllowLoopback"
+	SettingAllowCIDR     Setting = "AllowCIDR"
+	SettingAcceptEmpty   Setting = "AcceptEmpty"
+)
+
+// An Error says what failed while keys were read. Its text is for operators: it
+// holds no userinfo and no query of a URL, nothing of a request, and nothing that
+// the issuer sent but reasons of [Skipped].
+//
+// Its fields are the parts of that text, for a program that names things in its
+// own words.
 type Error struct {
-	Step   Step
-	Status int // the HTTP status, at StepStatus and StepRedirect
-	text   string
-	wait   time.Duration // Retry-After
-	cause  error
+	Step    Step    // "" for an argument that is wrong, or a document given to [Parse]
+	Status  int     // the HTTP status, at StepStatus and StepRedirect; 0 at other steps
+	Detail  string  // what failed, such as "scheme http: want https"
+	Setting Setting // what would allow it, or ""
+	Hint    string  // what Setting does, or without one what to do; often ""
+
+	wait  time.Duration // Retry-After
+	cause error
 }
 
 // Error implements the error interface.
-func (e *Error) Error() string { return "jwks: " + string(e.Step) + ": " + e.text }
+func (e *Error) Error() string {
+	text := "jwks: "
+	if e.Step != "" {
+		text += string(e.Step) + ": "
+	}
+	return text + e.explain()
+}
+
+// explain returns the text of e without its step.
+func (e *Error) explain() string {
+	switch {
+	case e.Setting != "":
+		return fmt.Sprintf("%s (%s %s)", e.Detail, e.Setting, e.Hint)
+	case e.Hint != "":
+		return fmt.Sprintf("%s (%s)", e.Detail, e.Hint)
+	}
+	return e.Detail
+}
 
 // Unwrap returns what ended the attempt from our side, such as
 // [context.DeadlineExceeded], or nil.
 func (e *Error) Unwrap() error { return e.cause }
 
 func failf(step Step, format string, args ...any) *Error {
-	return &Error{Step: step, text: fmt.Sprintf(format, args...)}
+	return &Error{Step: step, Detail: fmt.Sprintf(format, args...)}
+}
+
+// hint says what to do about e.
+func (e *Error) hint(text string) *Error {
+	e.Hint = text
+	return e
+}
+
+// allowedBy says which setting would allow what e refuses, and what it does.
+func (e *Error) allowedBy(setting Setting, effect string) *Error {
+	e.Setting, e.Hint = setting, effect
+	return e
+}
+
+// within returns e as an error at another step, which says first where.
+func (e *Error) within(step Step, where string) *Error {
+	outer := *e
+	outer.Step, outer.Detail = step, where+": "+e.Detail
+	return &outer
 }
 
 // asError returns the Error that err wraps, or else one at step in our own words:

@@ -35,7 +35,7 @@ func Reload(ctx context.Context, s *Source) error {
 func Missing(s *Source) int {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	return len(s.e.missing.until)
+	return s.e.missing.Len(s.e.set.generation)
 }
 
 // Scheduled returns how many sources the Client will tick.

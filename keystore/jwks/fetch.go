@@ -93,9 +93,9 @@ func checkStatus(resp *http.Response, now time.Time) *Error {
 	case status == http.StatusOK:
 		return nil
 	case status == http.StatusNotModified:
-		failed.text = "status 304, though nothing was held to compare with"
+		failed.Detail = "status 304, though nothing was held to compare with"
 	case status >= 300 && status < 400:
-		failed = failf(StepRedirect, "status %d: redirects are not followed (give the URL that it points to)", status)
+		failed = failf(StepRedirect, "status %d: redirects are not followed", status).hint("give the URL that it points to")
 	}
 	failed.Status = resp.StatusCode
 	failed.wait = retryAfter(resp.Header, now)
@@ -180,7 +180,7 @@ func (g *getter) follow(req *http.Request, via []*http.Request) error {
 		return failf(StepRedirect, "a redirect to another host or scheme")
 	}
 	if _, failed := g.dialer.guard.parseURL(req.URL.String()); failed != nil {
-		return failf(StepRedirect, "a redirect to a URL that is refused: %s", failed.text)
+		return failed.within(StepRedirect, "a redirect to a URL that is refused")
 	}
 	return nil
 }

@@ -42,7 +42,8 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	case u.Scheme != "http":
 		return nil, failf(StepURL, "scheme %q: want https", u.Scheme)
 	case !g.loopback:
-		return nil, failf(StepURL, "scheme http: want https (AllowLoopback allows http on this machine, for tests)")
+		return nil, failf(StepURL, "scheme http: want https").
+			allowedBy(SettingAllowLoopback, "allows http on this machine, for tests")
 	case !isLoopback(u.Hostname()):
 		return nil, failf(StepURL, "scheme http: allowed on a loopback host only")
 	}
@@ -69,7 +70,7 @@ func (g guard) checkHost(host string) *Error {
 	case strings.Contains(host, ":") || endsInNumber(host):
 		return failf(StepAddress, "a host that is a number, but not an address in its plain form")
 	case isLocalhost(host) && g.check(netip.AddrFrom4([4]byte{127, 0, 0, 1})) != nil:
-		return failf(StepAddress, "localhost is this machine: refused (AllowLoopback allows it, for tests)")
+		return failf(StepAddress, "localhost is this machine: refused").allowedBy(SettingAllowLoopback, "allows it, for tests")
 	}
 	return nil
 }
@@ -164,7 +165,7 @@ func (g guard) check(addr netip.Addr) *Error {
 		return nil
 	case slices.ContainsFunc(refused, func(p netip.Prefix) bool { return p.Contains(addr) }),
 		addr.Is6() && !global.Contains(addr):
-		return failf(StepAddress, "address %v is not a public one: refused (AllowCIDR allows it by name)", addr)
+		return failf(StepAddress, "address %v is not a public one: refused", addr).allowedBy(SettingAllowCIDR, "allows it by name")
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ type Source struct {
 
 	mu   sync.Mutex // taken after that of the endpoint
 	held []*keystore.Key
-	set  int // generation of the set that held is of
+	set  uint64 // generation of the set that held is of
 }
 
 var _ keystore.Refresher = (*Source)(nil)
@@ -69,7 +69,7 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 // either; nor does one that a good answer did not have within the last ten seconds,
 // nor another tenant's.
 func (s *Source) Refresh(ctx context.Context, id keystore.ID) error {
-	if id.Tenant != s.tenant || len(id.KID) > maxKID {
+	if id.Tenant != s.tenant || len(id.KID) > keystore.MaxKIDBytes {
 		return keystore.ErrNotFound
 	}
 	if err := ctx.Err(); err != nil {
@@ -227,7 +227,7 @@ func (s *Source) Close(ctx context.Context) error {
 }
 
 // install makes the source hold keys made after patterns, which end at end.
-func (s *Source) install(patterns []*keystore.Key, set int, end time.Time) {
+func (s *Source) install(patterns []*keystore.Key, set uint64, end time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
@@ -283,7 +283,7 @@ func (s *Source) copyFrom(other *Source, end time.Time) {
 	s.install(patterns, set, end)
 }
 
-func (s *Source) generation() int {
+func (s *Source) generation() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.set
@@ -315,7 +315,7 @@ func newSet(got *fetched) set {
 	}
 	for i, skip := range s.skipped {
 		// A long kid must not stay in memory for what it was sent for.
-		s.skipped[i].KID = strings.Clone(skip.KID[:min(len(skip.KID), maxKID)])
+		s.skipped[i].KID = strings.Clone(skip.KID[:min(len(skip.KID), keystore.MaxKIDBytes)])
 	}
 	return s
 }

@@ -32,13 +32,12 @@ const (
 	// longer: above the five minutes for which a verifier trusts a cached token.
 	minIdle = 10 * time.Minute
 
-	// The bucket from which attempts on demand are drawn: that many at once, and
-	// one back every so often.
+	// Attempts on demand: that many at once, and one more every ten seconds.
 	demandBurst = 3
 	demandEvery = 10 * time.Second
 
 	// missingFor is how long a kid that a good answer did not have is not asked
-	// for again.
+	// for again, and maxMissing how many such kids are remembered.
 	missingFor = 10 * time.Second
 	maxMissing = 256
 )
@@ -278,53 +277,4 @@ func (m machine) roused(now time.Time) machine {
 		m.mode = awake
 	}
 	return m
-}
-
-// A bucket bounds the attempts on demand. The zero bucket is full.
-type bucket struct {
-	full time.Time // when all that was drawn will be back
-}
-
-// take draws one attempt, and reports whether there was one.
-func (b *bucket) take(now time.Time) bool {
-	const most = demandBurst * demandEvery
-	debt := max(b.full.Sub(now), 0)
-	if debt > most { // the clock went back
-		debt = most
-		b.full = now.Add(debt)
-	}
-	if debt > most-demandEvery {
-		return false
-	}
-	b.full = now.Add(debt + demandEvery)
-	return true
-}
-
-// A missing remembers kids that a good answer did not have. The zero missing is
-// empty.
-type missing struct {
-	until map[string]time.Time
-}
-
-// add remembers kid until then, and forgets what is over. Among too many it is
-// not remembered: the bucket bounds the attempts, this only spares them.
-func (s *missing) add(kid string, until, now time.Time) {
-	if s.until == nil {
-		s.until = make(map[string]time.Time)
-	}
-	if len(s.until) >= maxMissing {
-		for old, end := range s.until {
-			if !now.Before(end) || end.Sub(now) > missingFor {
-				delete(s.until, old)
-			}
-		}
-	}
-	if len(s.until) < maxMissing {
-		s.until[kid] = until
-	}
-}
-
-func (s *missing) has(kid string, now time.Time) bool {
-	end, ok := s.until[kid]
-	return ok && now.Before(end) && end.Sub(now) <= missingFor
 }

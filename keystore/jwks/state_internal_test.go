@@ -174,27 +174,6 @@ func TestMachineSleep(t *testing.T) {
 	}
 }
 
-func TestBucket(t *testing.T) {
-	var b bucket
-	drawn := 0
-	for at := time.Duration(0); at < time.Minute; at += 10 * time.Millisecond {
-		if b.take(epoch.Add(at)) {
-			drawn++
-		}
-	}
-	if drawn != 3+5 { // 3 at once, one at 10 s, 20 s, ... 50 s
-		t.Errorf("drawn %d times in a minute, want 8", drawn)
-	}
-	for n := range 4 {
-		if got := b.take(epoch.Add(time.Hour)); got != (n < 3) {
-			t.Errorf("after an hour, attempt %d: %v", n, got)
-		}
-	}
-	if b.take(epoch) || !b.take(epoch.Add(10*time.Second)) {
-		t.Error("after the clock went back an hour: want none, and one ten seconds later")
-	}
-}
-
 func TestFreshness(t *testing.T) {
 	tests := []struct {
 		control, age string

@@ -15,21 +15,17 @@ import (
 )
 
 const (
-	// maxCandidates is how many keys may answer one Lookup.
-	maxCandidates = 4
-
-	// maxFailures is how many are reported of one check: what loops may find the
-	// same one for ever.
+	// maxFailures is how many failures of one check are reported. A check with a
+	// loop may find the same failure over and over.
 	maxFailures = 20
 
-	// atOnce is how long a Refresh with a context that has ended may take, on a
-	// busy machine.
+	// atOnce is how long a Refresh may take after its context has ended. It is
+	// long enough for a busy machine.
 	atOnce = 2 * time.Second
 )
 
-// checks are the parts of Run. Each returns what the store does wrong, so that
-// the test of this package can watch them fail; t is for the Subject's own
-// functions.
+// checks are the parts of Run. Each returns the faults of the store as errors, so
+// that a test of this package can expect them. t is for the Subject's functions.
 var checks = []struct {
 	name string
 	run  func(t *testing.T, s Subject) []error
@@ -44,9 +40,9 @@ var checks = []struct {
 	{"concurrent use", checkConcurrent},
 }
 
-// failures collects what is wrong. It is safe for concurrent use.
+// failures collects the faults of a store. It is safe for concurrent use.
 type failures struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards errs
 	errs []error
 }
 
@@ -64,7 +60,7 @@ func (f *failures) all() []error {
 	return slices.Clone(f.errs)
 }
 
-// lookup asks the store, and checks all that holds for any answer.
+// lookup asks the store, and checks the rules that hold for every answer.
 func (f *failures) lookup(s Subject, id keystore.ID, alg keystore.Algorithm) []*keystore.Key {
 	keys, err := s.Store.Lookup(id, alg)
 	if err != nil {
@@ -76,8 +72,8 @@ func (f *failures) lookup(s Subject, id keystore.ID, alg keystore.Algorithm) []*
 		}
 		return nil
 	}
-	if len(keys) < 1 || len(keys) > maxCandidates {
-		f.addf("Lookup(%v, %q) returned %d keys and no error, want 1 to %d keys", id, alg, len(keys), maxCandidates)
+	if len(keys) < 1 || len(keys) > keystore.MaxCandidates {
+		f.addf("Lookup(%v, %q) returned %d keys and no error, want 1 to %d keys", id, alg, len(keys), keystore.MaxCandidates)
 	}
 	for _, k := range keys {
 		switch {
@@ -102,7 +98,7 @@ func (f *failures) miss(s Subject, id keystore.ID, alg keystore.Algorithm) {
 	}
 }
 
-// verifying returns the candidate that verifies what key signs, and checks that
+// verifying returns the store's key that verifies signatures of key, and checks that
 // it verifies nothing else.
 func (f *failures) verifying(s Subject, key Signing) *keystore.Key {
 	msg := []byte("a message of " + key.ID.KID)
@@ -163,8 +159,8 @@ func checkMiss(t *testing.T, s Subject) []error {
 	} {
 		f.miss(s, keystore.ID{Tenant: s.Tenant, KID: kid}, key.Algorithm)
 	}
-	// A public key may serve several algorithms, but no more than are known, and
-	// never as a secret.
+	// A public key may serve several algorithms. All of them are known, and none is
+	// symmetric.
 	for _, alg := range []keystore.Algorithm{"", "none", "None", "RSA-OAEP", key.Algorithm + " "} {
 		f.miss(s, key.ID, alg)
 	}
@@ -192,7 +188,7 @@ func checkTenants(t *testing.T, s Subject) []error {
 func checkWithoutKID(t *testing.T, s Subject) []error {
 	var f failures
 	none := keystore.ID{Tenant: s.Tenant}
-	for range maxCandidates + 2 {
+	for range keystore.MaxCandidates + 2 {
 		key := s.Add(t)
 		f.lookup(s, none, key.Algorithm)
 		f.verifying(s, key)
@@ -316,7 +312,7 @@ func checkConcurrent(t *testing.T, s Subject) []error {
 		close(stop)
 		readers.Wait()
 	})
-	defer end() // the Subject's functions may end the test
+	defer end() // the Subject's functions may call t.FailNow
 	for range 4 {
 		readers.Go(func() {
 			for {
@@ -340,7 +336,7 @@ func checkConcurrent(t *testing.T, s Subject) []error {
 		s.Reload(t)
 		s.Remove(t, key.ID)
 		f.miss(s, key.ID, key.Algorithm)
-		// Without this wait the changes may be over before a reader has begun.
+		// Without this wait, all changes may be over before a reader starts.
 		for until := rounds.Load() + 100; rounds.Load() < until; {
 			runtime.Gosched()
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
-// Without redis-server there is nothing to measure but miniredis.
+// eachRedis runs a benchmark on miniredis and, if it is installed, on redis-server.
 func eachRedis(b *testing.B, run func(b *testing.B, s *rediskeys.Store)) {
 	b.Run("miniredis", func(b *testing.B) { run(b, open(b, "redis://"+miniredis.RunT(b).Addr())) })
 	if redistest.Missing() == nil {
@@ -22,7 +22,7 @@ func eachRedis(b *testing.B, run func(b *testing.B, s *rediskeys.Store)) {
 	}
 }
 
-// A poll of all buckets in which nothing has changed.
+// BenchmarkSyncIdle measures a poll of all buckets that finds nothing new.
 func BenchmarkSyncIdle(b *testing.B) {
 	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
 		requests := allBuckets()
@@ -33,8 +33,8 @@ func BenchmarkSyncIdle(b *testing.B) {
 	})
 }
 
-// All rings of a store, as a process reads them that starts: each of two keys and
-// a fact, 1.3 KB.
+// BenchmarkLoad10000 measures how an instance reads all rings when it starts. Each ring has two
+// keys and one event, 1.3 KB.
 func BenchmarkLoad10000(b *testing.B) {
 	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
 		tenants := make([]string, 10_000)

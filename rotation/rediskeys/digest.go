@@ -7,10 +7,12 @@ import (
 	"strconv"
 )
 
-// digest returns what the script of that name does: the SHA-1 of the sorted
-// SHA-1s of all fields, in hexadecimal. Lengths keep name and value apart.
-// SHA-1 is what Lua in Redis has; whoever can make two rings of one digest can
-// write to Redis, and what they write is sealed.
+// digest computes what the function of that name in common.lua does: the SHA-1 of
+// the sorted SHA-1 sums of all fields, in hexadecimal. The lengths keep a name and
+// its value apart. The digest of a ring without fields is "".
+//
+// SHA-1 is the only hash that Lua in Redis has. A collision does no harm: to use
+// one an attacker must be able to write to Redis, and the fields are sealed.
 func digest(fields map[string][]byte) string {
 	if len(fields) == 0 {
 		return ""

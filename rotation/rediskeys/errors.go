@@ -12,68 +12,97 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What can be wrong with Redis, and what to do. Whatever it is, nothing is known
-// of the keys; none says that something is absent. docs/operations.md has what to
-// type.
+// The known causes of a failed call. After each of them the caller knows nothing about
+// the keys; none of them means that something is missing. docs/operations.md has the
+// remedies.
 var (
-	// ErrReplica reports that what answers is a replica (READONLY), or one that has
-	// lost its primary (MASTERDOWN): a wrong address, or a primary that was demoted.
+	// ErrReplica reports that the server is a replica (READONLY), or a replica that has
+	// lost its primary (MASTERDOWN). The address is wrong, or the primary was demoted.
 	ErrReplica = errors.New("this Redis is a replica, whose answers are old: use the address of the primary, or Sentinel")
 
-	// ErrNoReplicas reports that the primary refuses writes, as it sees fewer
-	// replicas than min-replicas-to-write (NOREPLICAS): another may be primary by now.
+	// ErrNoReplicas reports that the primary refuses writes because it sees fewer
+	// replicas than min-replicas-to-write (NOREPLICAS). Another server may be primary
+	// by now.
 	ErrNoReplicas = errors.New("this Redis has fewer replicas in reach than min-replicas-to-write, so it may be cut off: bring its replicas back, or let another take over")
 
-	// ErrLoading reports that the server has started, and reads its dump (LOADING).
+	// ErrLoading reports that the server has started and still reads its dump (LOADING).
 	ErrLoading = errors.New("Redis has started and still loads its data: wait")
 
-	// ErrBusy reports that somebody's script runs for longer than the server's
+	// ErrBusy reports that a client's script runs for longer than the server's
 	// busy-reply-threshold (BUSY).
 	ErrBusy = errors.New("Redis is busy with a script: wait, or end it with SCRIPT KILL")
 
 	// ErrFull reports that maxmemory is reached (OOM).
 	ErrFull = errors.New("Redis is full: raise its maxmemory, and never let it evict")
 
-	// ErrNotSaved reports that the server could not write its last dump, and takes
-	// no writes before it can (MISCONF).
+	// ErrNotSaved reports that the server could not write its last dump and refuses
+	// writes until it can (MISCONF).
 	ErrNotSaved = errors.New("Redis cannot save to its disk and refuses writes: see its log")
 
 	// ErrNoPermission reports that the user's ACL lacks a command, a key or a
-	// channel (NOPERM): the package comment has those that are needed.
+	// channel (NOPERM). The package comment lists those that are needed.
 	ErrNoPermission = errors.New("the Redis user may not do this: give it the commands, keys and channels that the documentation of rediskeys names")
 
 	// ErrNoAuth reports that the user or the password is missing or wrong (NOAUTH,
 	// WRONGPASS).
 	ErrNoAuth = errors.New("Redis does not accept the user or the password: check them")
 
-	// ErrWrongType reports that one of our keys is of another type than we make it
-	// (WRONGTYPE): something else writes there.
+	// ErrWrongType reports that one of the store's keys has another type than the
+	// store gives it (WRONGTYPE): another program writes to it.
 	ErrWrongType = errors.New("a key holds something that keyturn did not write: look at it, and delete it or restore a backup")
 
 	// ErrClusterDown reports that no server of the Cluster serves this key now
-	// (CLUSTERDOWN), that its slot is being moved (ASK, TRYAGAIN), or that the URL
-	// is not one of a Cluster (MOVED, CROSSSLOT).
+	// (CLUSTERDOWN), that its slot is being moved (ASK, TRYAGAIN), or that the server
+	// belongs to a Cluster and the URL does not say so (MOVED, CROSSSLOT).
 	ErrClusterDown = errors.New("the Redis Cluster does not serve this key now: see CLUSTER INFO, and use the cluster form of the URL")
 
-	// ErrUnsupported reports that the server does not know a command: it is too old,
-	// or the command was renamed or turned off.
+	// ErrUnsupported reports that the server does not know a command: the server is too
+	// old, or the command was renamed or turned off.
 	ErrUnsupported = errors.New("this server lacks what keyturn needs: use Redis 6.0 or later")
 
 	// ErrTimeout reports that no answer came within the deadline of the call or of
-	// the client. Whether a change was made is not known.
+	// the client. If the call was a change, it may have been made.
 	ErrTimeout = errors.New("Redis did not answer in time: check the network and its load")
 
 	// ErrUnreachable reports that there is no connection: nothing listens, the name
-	// does not resolve, or it broke off. Whether a change was made is not known.
+	// does not resolve, or the connection broke. If the call was a change, it may have
+	// been made.
 	ErrUnreachable = errors.New("Redis cannot be reached: check its address and that it runs")
 )
 
-// explain returns err with what was done, and what to do.
-func explain(what string, err error) error {
-	if kind := kindOf(err); kind != nil {
-		return fmt.Errorf("rediskeys: %s: %w (%w)", what, kind, err)
+// An Error says which call failed, and why. Its text is "rediskeys: Call: Kind (Err)", of which a
+// missing Kind is left out. It wraps Kind and Err.
+type Error struct {
+	// Call is what failed, such as "sync of bucket 175" or "the URL of Redis".
+	Call string
+
+	// Kind is one of the errors above, which says what to do, or nil if the cause is another.
+	Kind error
+
+	// Err is what Redis answered, or what the client says.
+	Err error
+}
+
+// Error returns the parts as one text.
+func (e *Error) Error() string {
+	if e.Kind != nil {
+		return fmt.Sprintf("rediskeys: %s: %v (%v)", e.Call, e.Kind, e.Err)
 	}
-	return fmt.Errorf("rediskeys: %s: %w", what, err)
+	return fmt.Sprintf("rediskeys: %s: %v", e.Call, e.Err)
+}
+
+// Unwrap returns Kind and Err.
+func (e *Error) Unwrap() []error {
+	if e.Kind != nil {
+		return []error{e.Kind, e.Err}
+	}
+	return []error{e.Err}
+}
+
+// explain wraps err with the call that failed and, if the cause is known, the package's
+// error for it, which says what to do.
+func explain(call string, err error) error {
+	return &Error{Call: call, Kind: kindOf(err), Err: err}
 }
 
 func kindOf(err error) error {
@@ -91,8 +120,8 @@ func kindOf(err error) error {
 	return nil
 }
 
-// kindOfReply finds the code anywhere in the text: what a command said within a
-// script is quoted after other words by some versions.
+// kindOfReply looks for an error code anywhere in the text of a reply. If a command
+// fails within a script, some versions of Redis put other words before its code.
 func kindOfReply(text string) error {
 	words := " " + strings.ReplaceAll(text, "-", " ") + " "
 	for _, k := range []struct {
@@ -107,12 +136,12 @@ func kindOfReply(text string) error {
 		{"OOM", ErrFull},
 		{"MISCONF", ErrNotSaved},
 		{"NOPERM", ErrNoPermission},
-		{"can't run this command or subcommand", ErrNoPermission}, // of an ACL, in a script, by Redis 6
+		{"can't run this command or subcommand", ErrNoPermission}, // from an ACL, in a script, by Redis 6
 		{"No permissions to access a key", ErrNoPermission},
 		{"NOAUTH", ErrNoAuth},
 		{"WRONGPASS", ErrNoAuth},
 		{"AUTH failed", ErrNoAuth},
-		{"unauthenticated", ErrNoAuth}, // said of a command with many arguments
+		{"unauthenticated", ErrNoAuth}, // for a command with many arguments
 		{"WRONGTYPE", ErrWrongType},
 		{"MOVED", ErrClusterDown},
 		{"ASK", ErrClusterDown},

@@ -12,13 +12,13 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// silence is after how much of it Listen asks whether the server is still there,
-// and, after as much again, takes it that it is not.
-const silence = 10 * time.Second
+// pingAfter is how long Listen hears nothing before it sends a PING. If the server
+// stays silent for as long again, the connection is taken to be broken.
+const pingAfter = 10 * time.Second
 
-// Listen implements [rotation.Store]. It returns the context's error, or what is
-// wrong with the connection: it does not connect again by itself. What is
-// published by others and names no bucket is ignored.
+// Listen implements [rotation.Store]. It returns the context's error, or the error
+// of the connection; it does not reconnect. A message that names no bucket is
+// ignored: other clients may publish on the channel too.
 func (s *Store) Listen(ctx context.Context, changed func(bucket int)) error {
 	sub := s.client.Subscribe(ctx) // connects with the first channel
 	closed := make(chan struct{})
@@ -34,7 +34,7 @@ func (s *Store) Listen(ctx context.Context, changed func(bucket int)) error {
 	}()
 	err := sub.Subscribe(ctx, s.channel)
 	if err == nil {
-		err = hear(ctx, sub, changed)
+		err = receive(ctx, sub, changed)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -42,15 +42,16 @@ func (s *Store) Listen(ctx context.Context, changed func(bucket int)) error {
 	return explain("listen", err)
 }
 
-func hear(ctx context.Context, sub *redis.PubSub, changed func(bucket int)) error {
-	asked := false
+// receive calls changed for each message until the connection fails.
+func receive(ctx context.Context, sub *redis.PubSub, changed func(bucket int)) error {
+	pinged := false
 	for {
-		message, err := sub.ReceiveTimeout(ctx, silence)
+		message, err := sub.ReceiveTimeout(ctx, pingAfter)
 		switch ne := net.Error(nil); {
 		case err == nil:
-			asked = false
-		case ctx.Err() == nil && !asked && errors.As(err, &ne) && ne.Timeout():
-			asked = true
+			pinged = false
+		case ctx.Err() == nil && !pinged && errors.As(err, &ne) && ne.Timeout():
+			pinged = true
 			if err := sub.Ping(ctx); err != nil {
 				return err
 			}

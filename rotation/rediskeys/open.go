@@ -3,7 +3,6 @@ package rediskeys
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -15,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// How long Redis may take if the context does not say: it is to end a call that
-// nobody watches, and not to be met.
+// The timeouts of a client without a shorter context. They only end calls that would
+// otherwise hang forever; a keyring's own deadlines are shorter.
 const (
 	dialTimeout = 2 * time.Second
 	callTimeout = 3 * time.Second
@@ -28,20 +27,19 @@ const (
 //	redis-sentinel://user:password@host:26379,host:26379/mastername/0
 //	redis-cluster://user:password@host:6379,host:6379
 //
-// and rediss, rediss-sentinel and rediss-cluster, the same over TLS 1.2 or later,
-// with the system's certificate authorities. What may be left out is user and
-// password, the port and the number of the database. Special characters in user,
-// password and mastername are percent-encoded. The user and the password are for
-// Redis; for Sentinels with a password of their own there are the parameters
-// sentinel_username and sentinel_password.
+// The schemes rediss, rediss-sentinel and rediss-cluster do the same over TLS 1.2 or
+// later, with the system's certificate authorities. User, password, port and database
+// number are optional. Percent-encode special characters in user, password and
+// mastername. User and password are for Redis. If the Sentinels have a password of
+// their own, add the parameters sentinel_username and sentinel_password.
 //
-// Open does not connect. A call that the client makes ends with its context, and
-// after 3 s at the latest. An error never shows the URL, or any part that may be
-// a password. The caller closes the client.
+// Open does not connect. Each call of the client ends with its context, and after 3 s
+// at the latest. Errors never show the URL, nor any part that may be a password. The
+// caller closes the client.
 func Open(rawURL string) (redis.UniversalClient, error) {
 	a, err := parseURL(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("rediskeys: the URL of Redis: %w", err)
+		return nil, &Error{Call: "the URL of Redis", Err: err}
 	}
 	o := &redis.UniversalOptions{
 		Addrs: a.hosts, Username: a.user, Password: a.password, DB: a.db,
@@ -53,7 +51,7 @@ func Open(rawURL string) (redis.UniversalClient, error) {
 		ReadTimeout:           callTimeout,
 		WriteTimeout:          callTimeout,
 		PoolTimeout:           callTimeout,
-		DialerRetries:         1, // the calls are repeated
+		DialerRetries:         1, // the client repeats the whole call
 		MaxRetries:            2,
 		MaxRetryBackoff:       100 * time.Millisecond,
 
@@ -61,7 +59,7 @@ func Open(rawURL string) (redis.UniversalClient, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	if a.tls {
-		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the name is that of each host
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the client sets each host's name
 	}
 	return redis.NewUniversalClient(o), nil
 }
@@ -72,7 +70,7 @@ const (
 	kindCluster  = "cluster"
 )
 
-// An address is what a URL says.
+// An address is a parsed URL.
 type address struct {
 	kind                           string
 	tls                            bool
@@ -88,8 +86,8 @@ var (
 	errEncoding = errors.New("special characters in user, password and names have to be percent-encoded")
 )
 
-// parseURL does not use [url.Parse], whose errors have the password in them, and
-// which takes one host.
+// parseURL parses the URL without [url.Parse], which accepts only one host and quotes
+// the password in its errors.
 func parseURL(raw string) (address, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
@@ -103,7 +101,7 @@ func parseURL(raw string) (address, error) {
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
-	if strings.Contains(path+query, "@") { // what stands before it may be a password, and no host
+	if strings.Contains(path+query, "@") { // a password with a slash or a question mark in it
 		return address{}, errEncoding
 	}
 	err := errors.Join(a.readAuthority(authority), a.readPath(path), a.readQuery(query))
@@ -139,8 +137,8 @@ func (a *address) readAuthority(authority string) error {
 	return nil
 }
 
-// hostPort does not show what it cannot read: a password with a slash or an @ in
-// it may be taken for a host.
+// hostPort adds the default port if text has none. Its errors do not quote text, which
+// may be part of a password that has a slash or an @ in it.
 func hostPort(text, port string) (string, error) {
 	host := text
 	if h, p, err := net.SplitHostPort(text); err == nil {

@@ -71,8 +71,8 @@ func TestOpenSentinel(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a URL, its error goes to logs and terminals.
-func TestOpenNeverShowsThePassword(t *testing.T) {
+// The error of a bad URL may go to a log or a terminal, so it must not show the password.
+func TestOpenNeverShowsPassword(t *testing.T) {
 	const secret = "s3cr3t"
 	for _, url := range []string{
 		"",
@@ -132,7 +132,7 @@ func TestNewRefuses(t *testing.T) {
 		"a long prefix":                   {redis.NewClient(&good), rediskeys.Config{Prefix: strings.Repeat("a", 65)}, "Config.Prefix"},
 		"a short log":                     {redis.NewClient(&good), rediskeys.Config{LogLength: 99}, "Config.LogLength"},
 		"a negative log":                  {redis.NewClusterClient(&cluster), rediskeys.Config{LogLength: -1}, "Config.LogLength"},
-		"what is right":                   {redis.NewClusterClient(&cluster), rediskeys.Config{LogLength: 100, Prefix: strings.Repeat("a", 64)}, ""},
+		"a good configuration":            {redis.NewClusterClient(&cluster), rediskeys.Config{LogLength: 100, Prefix: strings.Repeat("a", 64)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tt.client != nil {

@@ -40,7 +40,8 @@ func newScripts() scripts {
 	}
 }
 
-// A script is known to a server by its SHA-1, once it has run there.
+// A script runs in Redis alone and whole. A server that has run it once knows it by
+// its SHA-1, until the server restarts or its scripts are flushed.
 type script struct{ text, sha string }
 
 func newScript(text string) script {
@@ -48,7 +49,7 @@ func newScript(text string) script {
 	return script{text, hex.EncodeToString(sum[:])}
 }
 
-// A call is one run of a script. All its keys are of one bucket.
+// A call is one run of a script. All its keys belong to one bucket.
 type call struct {
 	keys []string
 	args []string
@@ -65,29 +66,32 @@ func (c call) command(ctx context.Context, name, script string) *redis.Cmd {
 	}
 	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
-	cmd.SetStepCount(1) // else a Cluster's client asks a server for it, with COMMAND
+	cmd.SetStepCount(1) // otherwise the client of a Cluster sends COMMAND to find it out
 	return cmd
 }
 
-// A reply is what became of a call.
+// A reply is the result of a call, or its error.
 type reply struct {
 	value any
 	err   error
 }
 
-// run runs a script once for each of the calls, in one round trip to each server,
-// and returns as many replies. A call may run more than once, if a connection
-// breaks: not for what may not.
+// run runs a script once for each call and returns as many replies, in the order of
+// the calls. It takes one round trip to each server, and another one if that server
+// does not know the script.
+//
+// If a connection breaks, the client may send a call again, and the script may run
+// twice. Use [Store.runOnce] for a script that must not.
 func (s *Store) run(ctx context.Context, sc script, calls []call) []reply {
 	replies := make([]reply, len(calls))
-	if err := ctx.Err(); err != nil { // the client looks at deadlines alone
+	if err := ctx.Err(); err != nil { // the client itself looks only at deadlines
 		for i := range replies {
 			replies[i].err = err
 		}
 		return replies
 	}
 	var wg sync.WaitGroup
-	for _, group := range s.byServer(ctx, calls) {
+	for _, group := range s.groupByServer(ctx, calls) {
 		wg.Go(func() {
 			s.pipeline(ctx, calls, group, "evalsha", sc.sha, replies)
 			var unknown []int
@@ -103,11 +107,11 @@ func (s *Store) run(ctx context.Context, sc script, calls []call) []reply {
 	return replies
 }
 
-// byServer returns the indexes of the calls by the server that each will go to.
-// A Cluster's client would do that too; but when its pipeline meets the end of
-// the context while it waits for one server, it takes the others' replies for
-// lost too.
-func (s *Store) byServer(ctx context.Context, calls []call) [][]int {
+// groupByServer returns the indexes of the calls, grouped by the server that each
+// goes to. The client of a Cluster could group them too. But if the context ends
+// while its pipeline waits for one server, it reports the replies of the other
+// servers as lost as well.
+func (s *Store) groupByServer(ctx context.Context, calls []call) [][]int {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	groups := make(map[*redis.Client][]int)
 	for i, c := range calls {
@@ -115,7 +119,7 @@ func (s *Store) byServer(ctx context.Context, calls []call) [][]int {
 		if ok {
 			var err error
 			if server, err = cluster.MasterForKey(ctx, c.keys[0]); err != nil {
-				ok = false // the client knows no server yet: it will say so
+				ok = false // no server is known yet: the pipeline returns that error
 			}
 		}
 		groups[server] = append(groups[server], i)
@@ -127,6 +131,7 @@ func (s *Store) byServer(ctx context.Context, calls []call) [][]int {
 	return list
 }
 
+// pipeline runs the calls of one group in one round trip and stores their replies.
 func (s *Store) pipeline(ctx context.Context, calls []call, group []int, name, script string, replies []reply) {
 	if len(group) == 0 {
 		return
@@ -139,19 +144,19 @@ func (s *Store) pipeline(ctx context.Context, calls []call, group []int, name, s
 	}
 	_, err := pipe.Exec(ctx)
 	for n, i := range group {
-		replies[i] = readReply(cmds[n], err)
+		replies[i] = replyTo(cmds[n], err)
 	}
 }
 
-// readReply returns a command's reply, given the error of all that was done with
-// it. If a new connection is refused with an error of Redis' own, such as for a
-// wrong password, that is all that the client tells: the command has neither an
-// error nor a value. No script returns nothing.
-func readReply(cmd *redis.Cmd, err error) reply {
-	value, own := cmd.Result()
+// replyTo returns the reply to a command. err is the error of the whole pipeline.
+// The client returns only err if Redis refuses a new connection, for example
+// because of a wrong password: then the command has neither an error nor a value.
+// Every script returns a value.
+func replyTo(cmd *redis.Cmd, err error) reply {
+	value, cmdErr := cmd.Result()
 	switch {
-	case own != nil:
-		return reply{err: own}
+	case cmdErr != nil:
+		return reply{err: cmdErr}
 	case value != nil:
 		return reply{value: value}
 	case err != nil:
@@ -160,15 +165,15 @@ func readReply(cmd *redis.Cmd, err error) reply {
 	return reply{err: errUnexpected}
 }
 
-// runOnce runs a script, and never twice: if the connection breaks, nobody knows
-// whether it ran.
+// runOnce runs a script at most once. If the connection breaks, the caller does not
+// know whether it ran.
 func (s *Store) runOnce(ctx context.Context, sc script, c call) reply {
 	for _, as := range [][2]string{{"evalsha", sc.sha}, {"eval", sc.text}} {
 		if err := ctx.Err(); err != nil {
 			return reply{err: err}
 		}
 		cmd := c.command(ctx, as[0], as[1])
-		r := readReply(cmd, s.client.Process(ctx, once{cmd}))
+		r := replyTo(cmd, s.client.Process(ctx, unrepeatedCmd{cmd}))
 		if !redis.HasErrorPrefix(r.err, "NOSCRIPT") {
 			return r
 		}
@@ -176,8 +181,9 @@ func (s *Store) runOnce(ctx context.Context, sc script, c call) reply {
 	return reply{err: redis.ErrNoScript}
 }
 
-// once is a command that the client does not send again when a connection breaks.
-// It does go on to the right server of a Cluster, as the wrong one has not run it.
-type once struct{ *redis.Cmd }
+// An unrepeatedCmd is a command that the client does not send again after a
+// connection broke. The client still follows a Cluster's redirection, because the
+// server that redirects has not run the command.
+type unrepeatedCmd struct{ *redis.Cmd }
 
-func (once) NoRetry() bool { return true }
+func (unrepeatedCmd) NoRetry() bool { return true }

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// maxEntries is how much of a log one reply covers.
-	maxEntries = 500
+	// pageSize is how many log entries one reply covers at most.
+	pageSize = 500
 
-	// maxRings is how many rings one script reads: Redis does nothing else
-	// meanwhile.
+	// maxRings is how many rings one script reads at most. Redis does nothing else
+	// while a script runs.
 	maxRings = 32
 )
 
 var errUnexpected = errors.New("the reply is not what the script returns")
 
-// Sync implements [rotation.Store]. A poll of all buckets with nothing new is one
-// command for each.
+// Sync implements [rotation.Store]. If nothing is new, a poll costs one command for
+// each bucket.
 func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.SyncRequest) []rotation.SyncReply {
 	replies := make([]rotation.SyncReply, len(requests))
 	calls := make([]call, 0, len(requests))
-	asked := make([]int, 0, len(requests))
+	requestOf := make([]int, 0, len(requests)) // the index of each call's request
 	nonce := newNonce()
 	for i, r := range requests {
 		c, err := s.syncCall(instance, r, nonce)
@@ -36,10 +36,10 @@ func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.S
 			replies[i].Err = err
 			continue
 		}
-		calls, asked = append(calls, c), append(asked, i)
+		calls, requestOf = append(calls, c), append(requestOf, i)
 	}
 	for n, r := range s.run(ctx, s.scripts.sync, calls) {
-		i := asked[n]
+		i := requestOf[n]
 		replies[i] = readSync(r, requests[i])
 	}
 	return replies
@@ -55,14 +55,14 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		if rotation.BucketOf(tenant) != r.Bucket {
 			return call{}, fmt.Errorf("rediskeys: sync: tenant %q is not of bucket %d", tenant, r.Bucket)
 		}
-		names = append(names, k.ofRing(tenant))
+		names = append(names, k.ring(tenant))
 	}
-	id, placeNonce := spell(r.Place)
+	id, placeNonce := placeArgs(r.Place)
 	return call{keys: names, args: append([]string{
-		id, placeNonce, instance, ms(r.GoodSince),
+		id, placeNonce, instance, formatMillis(r.GoodSince),
 		strconv.FormatInt(r.VouchWithin.Milliseconds(), 10),
 		strconv.FormatInt(ceil(r.VouchFor, time.Millisecond), 10),
-		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(maxEntries), s.logLength,
+		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(pageSize), s.logLength,
 	}, r.Digests...)}, nil
 }
 
@@ -71,17 +71,17 @@ func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {
 	if r.err != nil {
 		return rotation.SyncReply{Err: explain(what, r.err)}
 	}
-	v := values{list: r.value}
+	in := replyReader{items: r.value}
 	out := rotation.SyncReply{
-		Resync:  v.text() == "resync",
-		Place:   rotation.Place{ID: v.text(), Nonce: v.text()},
-		More:    v.text() == "1",
-		Now:     v.time(),
-		Vouched: v.text() == "1",
-		Changed: v.texts(),
-		Digests: v.texts(),
+		Resync:  in.text() == "resync",
+		Place:   rotation.Place{ID: in.text(), Nonce: in.text()},
+		More:    in.flag(),
+		Now:     in.time(),
+		Vouched: in.flag(),
+		Changed: in.texts(),
+		Digests: in.texts(),
 	}
-	if v.bad || len(out.Digests) != len(q.Digests) {
+	if in.bad || len(out.Digests) != len(q.Digests) {
 		return rotation.SyncReply{Err: explain(what, errUnexpected)}
 	}
 	return out
@@ -97,7 +97,8 @@ func (s *Store) Load(ctx context.Context, tenants []string) []rotation.Snapshot 
 	return snapshots
 }
 
-// loadCalls returns calls, and for each the indexes of the tenants in it.
+// loadCalls returns the calls that load the tenants' rings, and for each call the
+// indexes of its tenants.
 func (s *Store) loadCalls(tenants []string) (calls []call, parts [][]int) {
 	var byBucket [rotation.Buckets][]int
 	for i, tenant := range tenants {
@@ -110,7 +111,7 @@ func (s *Store) loadCalls(tenants []string) (calls []call, parts [][]int) {
 			names := make([]string, 0, 2+len(part))
 			names = append(names, k.log, k.ack)
 			for _, i := range part {
-				names = append(names, k.ofRing(tenants[i]))
+				names = append(names, k.ring(tenants[i]))
 			}
 			calls, parts = append(calls, call{keys: names}), append(parts, part)
 		}
@@ -118,55 +119,55 @@ func (s *Store) loadCalls(tenants []string) (calls []call, parts [][]int) {
 	return calls, parts
 }
 
+// readLoad stores the snapshots that one reply has: those of the tenants in part.
 func readLoad(r reply, tenants []string, part []int, snapshots []rotation.Snapshot) {
-	list, _ := r.value.([]any)
-	v := values{list: r.value}
-	now := v.time()
-	if r.err == nil && (v.bad || len(list) != 1+len(part)) {
+	in := replyReader{items: r.value}
+	now := in.time()
+	if r.err == nil && (in.bad || in.remaining() != len(part)) {
 		r.err = errUnexpected
 	}
-	for n, i := range part {
+	for _, i := range part {
 		if r.err != nil {
 			snapshots[i].Err = explain(loadOf(tenants[i]), r.err)
 			continue
 		}
-		snapshots[i] = readRing(list[1+n], tenants[i], now)
+		snapshots[i] = readRing(in.item(), tenants[i], now)
 	}
 }
 
-// loadOf names what was read so that its key can be typed.
+// loadOf names a load in an error. With the bucket an operator can type the key.
 func loadOf(tenant string) string {
 	return fmt.Sprintf("load of tenant %q (bucket %d)", tenant, rotation.BucketOf(tenant))
 }
 
-func readRing(value any, tenant string, now time.Time) rotation.Snapshot {
+func readRing(item any, tenant string, now time.Time) rotation.Snapshot {
 	what := loadOf(tenant)
-	if text, ok := value.(string); ok {
+	if text, ok := item.(string); ok {
 		return rotation.Snapshot{Err: explain(what, serverError(text))}
 	}
-	v := values{list: value}
-	fields := make(map[string][]byte, v.left()/2)
-	for v.left() > 0 {
-		name := v.text()
-		fields[name] = []byte(v.text())
+	in := replyReader{items: item}
+	fields := make(map[string][]byte, in.remaining()/2)
+	for in.remaining() > 0 {
+		name := in.text()
+		fields[name] = []byte(in.text())
 	}
-	if v.bad {
+	if in.bad {
 		return rotation.Snapshot{Err: explain(what, errUnexpected)}
 	}
 	return rotation.Snapshot{Fields: fields, Digest: digest(fields), Now: now}
 }
 
-// A serverError is an error of Redis' that came within a reply.
+// A serverError is an error of a Redis command that a script returned as text.
 type serverError string
 
 func (e serverError) Error() string { return string(e) }
 
-// RedisError says what it is, as the client's own do.
+// RedisError makes it a [redis.Error], like the client's own.
 func (serverError) RedisError() {}
 
-// Tenants implements [rotation.Store]. Each bucket's are sorted.
+// Tenants implements [rotation.Store]. The tenants of each bucket are sorted.
 func (s *Store) Tenants(ctx context.Context, buckets []int) ([][]string, error) {
-	calls, err := s.eachBucket(buckets, func(k keys) call { return call{keys: []string{k.tenants, k.ack}} })
+	calls, err := s.callBuckets(buckets, func(k bucketKeys) call { return call{keys: []string{k.tenants, k.ack}} })
 	if err != nil {
 		return nil, err
 	}
@@ -175,8 +176,8 @@ func (s *Store) Tenants(ctx context.Context, buckets []int) ([][]string, error) 
 		if r.err != nil {
 			return nil, explain("tenants of bucket "+strconv.Itoa(buckets[i]), r.err)
 		}
-		v := values{list: []any{r.value}}
-		if all[i] = v.texts(); v.bad {
+		in := replyReader{items: []any{r.value}}
+		if all[i] = in.texts(); in.bad {
 			return nil, explain("tenants of bucket "+strconv.Itoa(buckets[i]), errUnexpected)
 		}
 		slices.Sort(all[i])
@@ -184,7 +185,8 @@ func (s *Store) Tenants(ctx context.Context, buckets []int) ([][]string, error) 
 	return all, nil
 }
 
-func (s *Store) eachBucket(buckets []int, f func(keys) call) ([]call, error) {
+// callBuckets returns a call for each of the buckets.
+func (s *Store) callBuckets(buckets []int, f func(bucketKeys) call) ([]call, error) {
 	calls := make([]call, 0, len(buckets))
 	for _, b := range buckets {
 		if b < 0 || b >= rotation.Buckets {
@@ -195,12 +197,12 @@ func (s *Store) eachBucket(buckets []int, f func(keys) call) ([]call, error) {
 	return calls, nil
 }
 
-// Write implements [rotation.Store]. The client sends it once: if a connection
-// breaks, it is not known whether the change was made. Had it been sent again
-// after it was made, the answer would be [rotation.Conflict], and say the
-// opposite. Whoever loads the ring sees what became of it.
+// Write implements [rotation.Store]. The client sends a change only once. If the
+// connection breaks, Write returns an error, and the change may have been made: load
+// the ring to find out. If the client sent a committed change again, the answer would
+// be [rotation.Conflict], as if it had not been made.
 //
-// What a change sets and deletes, it sets.
+// If a field is in both Set and Delete, or is deleted and published, it is set.
 func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	bucket := rotation.BucketOf(c.Tenant)
 	k := s.buckets[bucket]
@@ -209,8 +211,8 @@ func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, 
 		c.Tenant, c.If, string(c.Op), c.KID, strconv.Itoa(c.Seq), c.Actor, nonce, s.logLength,
 		s.channel, strconv.Itoa(bucket),
 	}
-	args = append(args, writeLists(c)...)
-	r := s.runOnce(ctx, s.scripts.write, call{keys: []string{k.ofRing(c.Tenant), k.log, k.tenants, k.ack}, args: args})
+	args = append(args, listArgs(c)...)
+	r := s.runOnce(ctx, s.scripts.write, call{keys: []string{k.ring(c.Tenant), k.log, k.tenants, k.ack}, args: args})
 	what := "write of tenant " + strconv.Quote(c.Tenant)
 	if r.err != nil {
 		return rotation.Result{}, explain(what, r.err)
@@ -222,10 +224,11 @@ func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, 
 	return result, nil
 }
 
-// writeLists spells the parts of a change that are many. Bounds are in
-// microseconds, as Lua's numbers hold no nanoseconds of this century; what is
-// below that makes them narrower.
-func writeLists(c rotation.Change) []string {
+// listArgs returns the lists of a change, each after its length, as write.lua reads
+// them. Bounds are in microseconds, because a number in Lua is a float64 and too
+// coarse for the nanoseconds of today's dates. Fractions are rounded so that a bound
+// gets narrower.
+func listArgs(c rotation.Change) []string {
 	args := []string{strconv.Itoa(len(c.Bounds))}
 	for _, b := range c.Bounds {
 		args = append(args,
@@ -237,28 +240,30 @@ func writeLists(c rotation.Change) []string {
 	for name, value := range c.Set {
 		args = append(args, name, string(value))
 	}
-	gone := slices.DeleteFunc(slices.Clone(c.Delete), func(name string) bool { return sets(c, name) })
-	args = append(args, strconv.Itoa(len(gone)))
-	args = append(args, gone...)
+	deleted := slices.DeleteFunc(slices.Clone(c.Delete), func(name string) bool { return setsField(c, name) })
+	args = append(args, strconv.Itoa(len(deleted)))
+	args = append(args, deleted...)
 	args = append(args, strconv.Itoa(len(c.Publish)))
 	return append(args, c.Publish...)
 }
 
-func sets(c rotation.Change, name string) bool {
+// setsField reports whether a change sets a field, or publishes the key whose "p:"
+// field it is.
+func setsField(c rotation.Change, name string) bool {
 	_, ok := c.Set[name]
 	kid, published := strings.CutPrefix(name, "p:")
 	return ok || published && slices.Contains(c.Publish, kid)
 }
 
 func readWrite(value any, nonce string) (rotation.Result, bool) {
-	v := values{list: value}
-	code := v.text()
-	result := rotation.Result{Now: v.time()}
+	in := replyReader{items: value}
+	code := in.text()
+	result := rotation.Result{Now: in.time()}
 	switch code {
 	case "ok":
 		result.Code = rotation.Committed
-		result.Place = rotation.Place{ID: v.text(), Nonce: nonce}
-		result.Digest = v.text()
+		result.Place = rotation.Place{ID: in.text(), Nonce: nonce}
+		result.Digest = in.text()
 	case "conflict":
 		result.Code = rotation.Conflict
 	case "bounds":
@@ -266,15 +271,15 @@ func readWrite(value any, nonce string) (rotation.Result, bool) {
 	default:
 		return rotation.Result{}, false
 	}
-	return result, !v.bad
+	return result, !in.bad
 }
 
-// Acks implements [rotation.Store]. Of a place that the log does not have, any
-// more or at all, nobody is known to have applied it: it may have been lost with
-// a server. They are sorted by instance; those older than a day are not kept.
+// Acks implements [rotation.Store]. The acknowledgements are sorted by instance;
+// those older than a day are removed. If the log does not have the place, Applied is
+// false for all: the entry was trimmed, or lost with a server.
 func (s *Store) Acks(ctx context.Context, bucket int, place rotation.Place) ([]rotation.Ack, error) {
-	id, nonce := spell(place)
-	calls, err := s.eachBucket([]int{bucket}, func(k keys) call {
+	id, nonce := placeArgs(place)
+	calls, err := s.callBuckets([]int{bucket}, func(k bucketKeys) call {
 		return call{keys: []string{k.log, k.ack}, args: []string{id, nonce}}
 	})
 	if err != nil {
@@ -292,30 +297,34 @@ func (s *Store) Acks(ctx context.Context, bucket int, place rotation.Place) ([]r
 	return acks, nil
 }
 
+// readAcks reads acknowledgements. It leaves out those that are malformed, older
+// than a day, or more than a minute ahead of Redis' clock. id is that of the place
+// that the caller asked for.
 func readAcks(value any, id string) ([]rotation.Ack, bool) {
-	v := values{list: value}
-	proved := v.text() == "1"
-	now := v.time()
-	flat := v.texts()
-	if v.bad || len(flat)%2 != 0 {
+	in := replyReader{items: value}
+	proved := in.flag()
+	now := in.time()
+	pairs := in.texts()
+	if in.bad || len(pairs)%2 != 0 {
 		return nil, false
 	}
 	var acks []rotation.Ack
-	for i := 0; i < len(flat); i += 2 {
-		ack, at, ok := readAck(flat[i+1])
+	for i := 0; i < len(pairs); i += 2 {
+		ack, appliedID, ok := parseAck(pairs[i+1])
 		if !ok || now.Sub(ack.At) > 24*time.Hour || ack.At.Sub(now) > time.Minute {
 			continue
 		}
-		ack.Instance = flat[i]
-		ack.Applied = proved && compareIDs(at, id) >= 0
+		ack.Instance = pairs[i]
+		ack.Applied = proved && compareIDs(appliedID, id) >= 0
 		acks = append(acks, ack)
 	}
 	slices.SortFunc(acks, func(a, b rotation.Ack) int { return strings.Compare(a.Instance, b.Instance) })
 	return acks, true
 }
 
-// readAck reads "<id> <nonce> <good since> <at>". A time of 0 is none.
-func readAck(text string) (ack rotation.Ack, id string, ok bool) {
+// parseAck reads "<id> <nonce> <good since> <at>". A good since of 0 is the zero
+// time: the instance is recovering.
+func parseAck(text string) (ack rotation.Ack, id string, ok bool) {
 	parts := strings.Split(text, " ")
 	if len(parts) != 4 {
 		return ack, "", false
@@ -323,16 +332,16 @@ func readAck(text string) (ack rotation.Ack, id string, ok bool) {
 	_, _, isID := parseID(parts[0])
 	since, err1 := strconv.ParseInt(parts[2], 10, 64)
 	at, err2 := strconv.ParseInt(parts[3], 10, 64)
-	ack.At = date(at)
+	ack.At = fromMillis(at)
 	if since > 0 {
-		ack.GoodSince = date(since)
+		ack.GoodSince = fromMillis(since)
 	}
 	return ack, parts[0], isID && err1 == nil && err2 == nil
 }
 
 // Forget implements [rotation.Store].
 func (s *Store) Forget(ctx context.Context, instance string, buckets []int) error {
-	calls, err := s.eachBucket(buckets, func(k keys) call { return call{keys: []string{k.ack}, args: []string{instance}} })
+	calls, err := s.callBuckets(buckets, func(k bucketKeys) call { return call{keys: []string{k.ack}, args: []string{instance}} })
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package rediskeys_test
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,20 +23,20 @@ func TestStoreOnCluster(t *testing.T) {
 	})
 }
 
-// A slot that has moved is found, and a change made where it is now, once.
-func TestClusterMovesASlot(t *testing.T) {
+// If a slot has moved to another server, the change is made once, on that server.
+func TestClusterMovesSlot(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	c := redistest.RunCluster(t, redistest.Options{})
 	s := open(t, "redis-cluster://"+strings.Join(c.Addrs(), ","))
 	begin(t, s)
 	flush(t, c.Servers...)
-	from, err := c.Owner(t.Context(), keyOf(bucket))
+	from, err := c.Owner(t.Context(), logKey(bucket))
 	if err != nil {
 		t.Fatal(err)
 	}
 	to := (from + 1) % len(c.Servers)
-	slot := c.Servers[0].Client().ClusterKeySlot(t.Context(), keyOf(bucket)).Val()
+	slot := c.Servers[0].Client().ClusterKeySlot(t.Context(), logKey(bucket)).Val()
 	id := c.Servers[to].Client().Do(t.Context(), "CLUSTER", "MYID").Val()
 	for _, server := range []int{to, from} {
 		do(t, c.Servers[server], "CLUSTER", "SETSLOT", slot, "NODE", id)
@@ -51,7 +50,7 @@ func TestClusterMovesASlot(t *testing.T) {
 	}
 }
 
-// One server that is away, in whichever way, is no reason to doubt the others.
+// If one server of a Cluster hangs or is dead, only the calls to its buckets fail.
 func TestClusterLosesOneServer(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
@@ -76,7 +75,7 @@ func TestClusterLosesOneServer(t *testing.T) {
 		}
 		failed := 0
 		for i, r := range replies {
-			owner, err := c.Owner(t.Context(), keyOf(i))
+			owner, err := c.Owner(t.Context(), logKey(i))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +94,7 @@ func TestClusterLosesOneServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("hangs", time.Second)
-	check("hangs, again", time.Second) // with connections that are new
+	check("hangs, again", time.Second) // with new connections
 	if err := c.Servers[2].Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +104,7 @@ func TestClusterLosesOneServer(t *testing.T) {
 	if err := c.Servers[2].Restart(); err != nil {
 		t.Fatal(err)
 	}
-	for ctx := deadline(t, 15*time.Second); ; time.Sleep(50 * time.Millisecond) { // for other processes
+	for ctx := deadline(t, 15*time.Second); ; time.Sleep(50 * time.Millisecond) { // waits for other processes
 		bad := 0
 		for _, r := range s.Sync(ctx, "me", requests) {
 			if r.Err != nil {
@@ -120,8 +119,6 @@ func TestClusterLosesOneServer(t *testing.T) {
 		}
 	}
 }
-
-func keyOf(bucket int) string { return "kt:{" + strconv.Itoa(bucket) + "}:log" }
 
 func TestStoreOnSentinel(t *testing.T) {
 	redistest.Need(t)
@@ -149,7 +146,7 @@ func TestStoreOnSentinel(t *testing.T) {
 	if err := three.Failover(); err != nil {
 		t.Fatal(err)
 	}
-	for ctx := deadline(t, 15*time.Second); ; time.Sleep(20 * time.Millisecond) { // for other processes
+	for ctx := deadline(t, 15*time.Second); ; time.Sleep(20 * time.Millisecond) { // waits for other processes
 		r := s.Sync(ctx, "me", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0]
 		if r.Err == nil && !r.Resync && r.Place == ring.Place {
 			break
@@ -161,7 +158,7 @@ func TestStoreOnSentinel(t *testing.T) {
 	set(t, s, tenant, "f", "2")
 }
 
-// The demoted primary comes back as a replica, to which old connections lead.
+// A demoted primary is a replica, but connections that were open before still reach it.
 func TestOldConnectionToDemotedPrimary(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()

@@ -11,40 +11,40 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// ClusterConfig configures a [Cluster]. The zero value is useful.
+// ClusterConfig configures a [Cluster]. The zero value is ready to use.
 type ClusterConfig struct {
-	// Seed is what nonces, delays and losses are drawn from.
+	// Seed seeds the nonces, the delays and the losses.
 	Seed uint64
 
-	// Page is how many entries of a log one reply covers at most: 0 means 100.
+	// Page is how many log entries one reply covers at most. 0 means 100.
 	Page int
 
-	// History is how far back a replica may lag: 0 means one minute. More may be
-	// remembered.
+	// History is how far back a replica can lag at most. 0 means one minute. It is
+	// a lower bound: the Cluster may remember more.
 	History time.Duration
 
-	// Committed, if not nil, is called with each change that was made, in order.
-	// It must not call the Cluster.
+	// Committed, if not nil, is called with each committed change, in order. It
+	// must not call the Cluster.
 	Committed func(Commit)
 }
 
-// A Commit is a change that a server has made.
+// A Commit is a change that a server committed.
 type Commit struct {
 	rotation.Change
-	Instance string // that asked for it
+	Instance string // the one that asked for the change
 	At       time.Time
-	Life     int // how often the store had lost something, or split, before
-	Primary  bool
+	Life     int  // counts the losses and splits of the store before this change
+	Primary  bool // false: committed by a server that a split or SelectDatabase left behind
 	Result   rotation.Result
 }
 
-// A Cluster is a store in memory: the truth, as the servers have it. Instances
-// reach it through connections, see [Cluster.Connect]. Its methods are what can
-// happen to servers; what can happen to a connection are [Faults].
+// A Cluster is a simulated store in memory. Instances use it through connections,
+// see [Cluster.Connect]. The methods of Cluster do to its servers what can happen
+// to Redis servers; [Faults] do it to one connection.
 //
-// It has the clock of [time.Now], so that it is deterministic in a bubble of
-// testing/synctest, as long as no two things happen at the same instant. It is
-// safe for concurrent use.
+// Its time is that of [time.Now]. In a bubble of testing/synctest it is
+// deterministic, as long as no two events happen at the same instant. It is safe
+// for concurrent use.
 type Cluster struct {
 	page      int
 	history   time.Duration
@@ -77,7 +77,7 @@ func NewCluster(cfg ClusterConfig) *Cluster {
 	return c
 }
 
-// nonce returns a nonce that no life of the store has had.
+// nonce returns a nonce that was never used before, not even before a failover.
 func (c *Cluster) nonce() string {
 	c.nonces++
 	return strconv.FormatUint(c.rng.Uint64(), 36) + "." + strconv.FormatUint(c.nonces, 36)
@@ -93,7 +93,7 @@ func (c *Cluster) Connect(instance string) *Conn {
 	return conn
 }
 
-// replacePrimary makes s the primary of everyone who had the old one.
+// replacePrimary makes s the primary, also for the connections to the old one.
 func (c *Cluster) replacePrimary(s *server) {
 	old := c.primary
 	c.life++
@@ -105,8 +105,8 @@ func (c *Cluster) replacePrimary(s *server) {
 	}
 }
 
-// Failover promotes a replica that lags: what was written within lag is lost,
-// acknowledged or not, log and acknowledgements with it.
+// Failover promotes a replica that lags: everything that was written within lag is
+// lost, including log entries and acknowledgements.
 func (c *Cluster) Failover(lag time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +115,7 @@ func (c *Cluster) Failover(lag time.Duration) {
 	c.replacePrimary(s)
 }
 
-// Wipe restarts the primary empty.
+// Wipe restarts the primary without any data.
 func (c *Cluster) Wipe() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,17 +124,17 @@ func (c *Cluster) Wipe() {
 	c.replacePrimary(s)
 }
 
-// A Dump is a copy of all that a primary held.
+// A Dump is a copy of a primary's data.
 type Dump struct{ server *server }
 
-// Dump copies what the primary holds.
+// Dump copies the primary's data.
 func (c *Cluster) Dump() Dump {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Dump{c.primary.clone()}
 }
 
-// Restore restarts the primary with a dump.
+// Restore restarts the primary with the data of a dump.
 func (c *Cluster) Restore(d Dump) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,9 +143,9 @@ func (c *Cluster) Restore(d Dump) {
 	c.replacePrimary(s)
 }
 
-// Split leaves the connections with the old primary that are named, and promotes
-// a replica for the others, lagging by lag. With minReplicas the old primary
-// takes no writes any more (min-replicas-to-write 1).
+// Split promotes a replica that lags by lag. The connections in stay keep the old
+// primary, all others get the new one. With minReplicas the old primary refuses
+// writes from then on (min-replicas-to-write 1).
 func (c *Cluster) Split(lag time.Duration, minReplicas bool, stay ...*Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,8 +159,8 @@ func (c *Cluster) Split(lag time.Duration, minReplicas bool, stay ...*Conn) {
 	old.readOnly = minReplicas
 }
 
-// Heal brings all connections back to the primary. What others have written since
-// a [Cluster.Split] is discarded.
+// Heal connects all connections to the primary. Writes to other servers since a
+// [Cluster.Split] are lost.
 func (c *Cluster) Heal() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,7 +170,7 @@ func (c *Cluster) Heal() {
 	}
 }
 
-// HealTo is Heal, but it is the server of conn that becomes the primary.
+// HealTo is Heal, but the server of conn becomes the primary first.
 func (c *Cluster) HealTo(conn *Conn) {
 	c.mu.Lock()
 	if conn.server != c.primary {
@@ -180,29 +180,28 @@ func (c *Cluster) HealTo(conn *Conn) {
 	c.Heal()
 }
 
-// SetReadOnly says whether the primary refuses writes, as one without enough
-// replicas does. Loading works.
+// SetReadOnly says whether the primary refuses writes, as one with too few replicas
+// does. Reads still work.
 func (c *Cluster) SetReadOnly(readOnly bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.primary.readOnly = readOnly
 }
 
-// Advance moves the clock of the primary, relative to the true time: forward, or
-// back if d is negative.
+// Advance moves the primary's clock forward by d, or back if d is negative.
 func (c *Cluster) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.primary.ahead += d
 }
 
-// DeleteRing deletes a ring, as an eviction does: nothing is logged.
+// DeleteRing deletes a ring without a log entry, as an eviction does.
 func (c *Cluster) DeleteRing(tenant string) {
 	c.EditRing(tenant, func(f map[string][]byte) { clear(f) })
 }
 
-// EditRing changes the fields of a ring, as somebody with a shell does: nothing is
-// logged. It reports whether there was a ring to edit.
+// EditRing changes the fields of a ring without a log entry, as an operator with
+// redis-cli may do. It reports whether the ring existed.
 func (c *Cluster) EditRing(tenant string, edit func(fields map[string][]byte)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -216,8 +215,8 @@ func (c *Cluster) EditRing(tenant string, edit func(fields map[string][]byte)) b
 	return true
 }
 
-// SetWrongType says whether something that is not a ring is in the place of the
-// tenant's. The ring comes back with false.
+// SetWrongType says whether the key of the tenant's ring holds a value of another
+// type. Setting it to false brings the ring back.
 func (c *Cluster) SetWrongType(tenant string, wrong bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,23 +236,23 @@ func (c *Cluster) SetWrongType(tenant string, wrong bool) {
 	c.primary.replace(tenant, &set)
 }
 
-// Trim shortens the log of a bucket to its newest entries.
+// Trim shortens the log of a bucket to the newest keep entries.
 func (c *Cluster) Trim(bucket, keep int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.primary.bucket(bucket)
 	b.log = slices.Clone(b.log[max(0, len(b.log)-keep):])
-	c.primary.undo = nil // there is no going back behind it
+	c.primary.undo = nil // an undo would need the entries that are removed
 }
 
-// Ring returns a copy of a tenant's fields, as the primary has them.
+// Ring returns a copy of the fields of a tenant's ring on the primary.
 func (c *Cluster) Ring(tenant string) map[string][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.primary.bucket(rotation.BucketOf(tenant)).rings[tenant].copy()
 }
 
-// Tenants returns all tenants that the primary has a ring of, sorted.
+// Tenants returns the tenants that have a ring on the primary, sorted.
 func (c *Cluster) Tenants() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,13 +13,13 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// What a call ends with whose connection fails.
+// The errors of calls whose connection fails.
 var (
 	errRefused = errors.New("rotationtest: connection refused")
 	errLost    = errors.New("rotationtest: the connection broke before the reply came")
 )
 
-// A Cut says how a connection is cut.
+// A Cut says whether and how a connection is cut.
 type Cut int
 
 // The cuts.
@@ -29,30 +29,30 @@ const (
 	BlackHole     // calls hang until their context ends
 )
 
-// Faults are what is wrong with a connection. The zero value is a perfect one,
-// whose calls take no time.
+// Faults are the faults of a connection. The zero value is a connection without
+// faults, whose calls take no time.
 type Faults struct {
 	Cut Cut
 
-	// LostBuckets, if not nil, reports the buckets whose server does not answer,
-	// as when one of several is away.
+	// LostBuckets, if not nil, reports the buckets whose server does not answer, as
+	// when one server of a Cluster is unreachable.
 	LostBuckets func(bucket int) bool
 
 	// ReadOnly refuses this connection's writes and acknowledgements.
 	ReadOnly bool
 
-	// Before and After are how long a call takes before and after its effect,
-	// each and up to Spread more. A call that is under way has its effect even
-	// if its caller does not wait for it: it comes late.
+	// Before and After are how long a call takes before and after its effect. A
+	// random duration below Spread is added to each. If the caller stops waiting,
+	// a call that has begun still has its effect, but late.
 	Before, After, Spread time.Duration
 
-	// LoseRequest and LoseReply are how probable it is that a call has no effect,
-	// or an effect and an error. Both fail at once.
+	// LoseRequest is the probability that a call fails without an effect, LoseReply
+	// that it fails after its effect. Both fail at once.
 	LoseRequest, LoseReply float64
 
-	// LoseNudge and DoubleNudge are how probable it is that [Conn.Listen] misses
-	// a change, or hears of it twice; each time after up to DelayNudge, so that
-	// they overtake each other.
+	// LoseNudge is the probability that [Conn.Listen] misses a change, DoubleNudge
+	// that it hears of it twice. Each nudge arrives after a random duration below
+	// DelayNudge, so one may overtake another.
 	LoseNudge, DoubleNudge float64
 	DelayNudge             time.Duration
 }
@@ -72,7 +72,7 @@ type Conn struct {
 
 var _ rotation.Store = (*Conn)(nil)
 
-// SetFaults says what is wrong with the connection from now on.
+// SetFaults replaces the connection's faults, from the next call on.
 func (c *Conn) SetFaults(f Faults) {
 	c.cluster.mu.Lock()
 	defer c.cluster.mu.Unlock()
@@ -82,8 +82,8 @@ func (c *Conn) SetFaults(f Faults) {
 	}
 }
 
-// SelectDatabase connects to the n-th database of the store, 0 being the right
-// one. The others are empty at first.
+// SelectDatabase connects to the database of that number. 0 is the primary's own;
+// the others begin without data.
 func (c *Conn) SelectDatabase(n int) {
 	c.cluster.mu.Lock()
 	defer c.cluster.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *Conn) SelectDatabase(n int) {
 	c.server = c.cluster.databases[n]
 }
 
-// Disconnect ends what Listen does and makes all further calls fail.
+// Disconnect ends Listen and makes all later calls fail.
 func (c *Conn) Disconnect() {
 	c.SetFaults(Faults{Cut: Refused})
 	c.cluster.mu.Lock()
@@ -105,30 +105,31 @@ func (c *Conn) Disconnect() {
 	c.cluster.conns = slices.DeleteFunc(c.cluster.conns, func(o *Conn) bool { return o == c })
 }
 
-// Ring returns a copy of a tenant's fields, as the server of this connection has
-// them now.
+// Ring returns a copy of the fields of a tenant's ring on the server of this
+// connection.
 func (c *Conn) Ring(tenant string) map[string][]byte {
 	c.cluster.mu.Lock()
 	defer c.cluster.mu.Unlock()
 	return c.server.bucket(rotation.BucketOf(tenant)).rings[tenant].copy()
 }
 
-// Calls returns how many calls were made.
+// Calls returns how many calls the connection has made.
 func (c *Conn) Calls() int {
 	c.cluster.mu.Lock()
 	defer c.cluster.mu.Unlock()
 	return c.calls
 }
 
-// A fate is what becomes of one call.
+// A fate decides what happens to one call.
 type fate struct {
 	Faults
 	loseRequest, loseReply bool
 	before, after          time.Duration
 }
 
-// fate depends on what is called and when, and not on what was called before, so
-// that goroutines which call at the same time do not change each other's.
+// fate draws the fate of a call. It depends only on the call and the time, not on
+// earlier calls. So goroutines that call at the same time do not change each
+// other's fate, whatever their order.
 func (c *Conn) fate(what string) fate {
 	c.cluster.mu.Lock()
 	defer c.cluster.mu.Unlock()
@@ -147,7 +148,7 @@ func (c *Conn) fate(what string) fate {
 	return f
 }
 
-// chance returns what decides about something at this moment.
+// chance returns a source of random numbers for one decision at this moment.
 func (c *Conn) chance(what string) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(what))
@@ -158,8 +159,8 @@ func (c *Conn) chance(what string) *rand.Rand {
 // draw returns a duration below d.
 func draw(rng *rand.Rand, d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
 
-// do makes a call whose effect is on a server, and its result. what tells calls of
-// one moment from each other.
+// do makes a call: it runs effect on the connection's server and returns its result,
+// as the faults have it. what distinguishes calls at the same moment.
 func do[T any](ctx context.Context, c *Conn, what string, effect func(s *server, f fate) T) (result T, err error) {
 	if err := ctx.Err(); err != nil {
 		return result, err
@@ -195,7 +196,7 @@ func onServer[T any](c *Conn, f fate, effect func(s *server, f fate) T) T {
 	return effect(c.server, f)
 }
 
-// sleep returns nil after d, or the error of ctx if that ends before.
+// sleep returns nil after d, or the error of ctx if that ends first.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
@@ -210,7 +211,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// bucketErr returns why a call cannot do anything in a bucket.
+// bucketErr returns the error of a call to a bucket whose server is lost, or nil.
 func (f Faults) bucketErr(bucket int) error {
 	if f.LostBuckets != nil && f.LostBuckets(bucket) {
 		return errRefused
@@ -312,8 +313,7 @@ func (c *Conn) Write(ctx context.Context, change rotation.Change) (rotation.Resu
 	})
 }
 
-// announce tells those who listen to s, and the one who keeps the history, of a
-// change.
+// announce nudges the listeners on s, and calls [ClusterConfig.Committed].
 func (c *Cluster) announce(s *server, instance string, change rotation.Change, result rotation.Result) {
 	for _, conn := range c.conns {
 		if conn.server == s {
@@ -352,9 +352,9 @@ func (c *Conn) Forget(ctx context.Context, instance string, buckets []int) error
 	return err
 }
 
-// A listener is one call of Listen. The cluster's mutex guards it.
+// A listener is one running call of Listen. The cluster's mutex guards it.
 type listener struct {
-	woken   chan struct{} // has room for one
+	woken   chan struct{} // holds at most one
 	waiting []nudge
 }
 
@@ -370,7 +370,8 @@ func (l *listener) wake() {
 	}
 }
 
-// due removes and returns what is to be heard by now, and when the next is.
+// due removes and returns the nudges that have arrived by now, and returns when the
+// next one arrives.
 func (l *listener) due(now time.Time) (buckets []int, next time.Time) {
 	l.waiting = slices.DeleteFunc(l.waiting, func(n nudge) bool {
 		due := !n.at.After(now)
@@ -384,7 +385,7 @@ func (l *listener) due(now time.Time) (buckets []int, next time.Time) {
 	return buckets, next
 }
 
-// nudge lets those who listen hear of a change, or not.
+// nudge sends a change to the connection's listeners, as its faults allow.
 func (c *Conn) nudge(bucket int) {
 	f := c.faults
 	if len(c.listeners) == 0 || f.Cut != Connected || f.bucketErr(bucket) != nil {
@@ -412,7 +413,7 @@ func (c *Conn) hear(n nudge) {
 	}
 }
 
-// Forge lets those who listen hear of a change that there was not.
+// Forge nudges the connection's listeners without a change.
 func (c *Conn) Forge(bucket int) {
 	c.cluster.mu.Lock()
 	defer c.cluster.mu.Unlock()
@@ -455,7 +456,7 @@ func (c *Conn) heard(l *listener) (buckets []int, next time.Time, err error) {
 	return buckets, next, nil
 }
 
-// wait returns at next, if that is not zero, or when there is something new.
+// wait returns at next, unless that is zero, or when the listener is woken.
 func (l *listener) wait(ctx context.Context, next time.Time) error {
 	var due <-chan time.Time
 	if !next.IsZero() {

@@ -15,22 +15,22 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// What a server answers that cannot do what it is asked.
+// The errors of a server.
 var (
 	errNoReplicas = errors.New("rotationtest: NOREPLICAS not enough good replicas to write")
 	errWrongType  = errors.New("rotationtest: WRONGTYPE operation against a key holding the wrong kind of value")
 )
 
-// A server is one primary with what it holds. Its cluster's mutex guards it.
+// A server is one Redis server with its data. The cluster's mutex guards it.
 type server struct {
 	cluster  *Cluster
-	buckets  [rotation.Buckets]*bucket // nil: nothing
-	ahead    time.Duration             // of the true time
+	buckets  [rotation.Buckets]*bucket // nil: no data
+	ahead    time.Duration             // how far its clock is ahead of true time
 	readOnly bool
-	undo     []undo // the oldest first
+	undo     []undo // the oldest change first
 }
 
-// A bucket is what one slot of the store holds.
+// A bucket is the data of one bucket of the store.
 type bucket struct {
 	rings   map[string]*ring
 	tenants map[string]bool
@@ -38,18 +38,18 @@ type bucket struct {
 	acks    map[string]ack
 }
 
-// A ring is never changed, only replaced.
+// A ring is immutable: a change replaces it.
 type ring struct {
 	fields    map[string][]byte
 	digest    string
 	wrongType bool
 }
 
-// An entry of a bucket's log. The first of a log is of no tenant.
+// An entry of a bucket's log. The first entry of a log has no tenant.
 type entry struct {
 	place  rotation.Place
 	ms     int64
-	n      int // of those in one millisecond
+	n      int // counts the entries of one millisecond
 	tenant string
 }
 
@@ -65,15 +65,15 @@ type ack struct {
 	at, goodSince time.Time
 }
 
-// An undo is what a change has replaced, so that a replica which lags can be
-// promoted.
+// An undo is the data that a write replaced. With it a server can be rolled back to
+// the state of a replica that lags.
 type undo struct {
-	at      time.Time // true
+	at      time.Time // true time
 	bucket  int
 	name    string // of a tenant or instance
 	what    undoKind
 	ring    *ring
-	tenants bool // the tenant was new to the bucket
+	tenants bool // the tenant was new in the bucket
 	ack     ack
 	had     bool
 }
@@ -81,14 +81,14 @@ type undo struct {
 type undoKind byte
 
 const (
-	undoRing  undoKind = iota // of a tenant
-	undoEntry                 // in the log
+	undoRing  undoKind = iota // a tenant's ring
+	undoEntry                 // the newest log entry
 	undoAck
 )
 
 func newServer(c *Cluster) *server { return &server{cluster: c} }
 
-// clone returns a replica with nothing missing.
+// clone returns a replica that does not lag.
 func (s *server) clone() *server {
 	c := *s
 	c.undo = slices.Clone(s.undo)
@@ -100,7 +100,7 @@ func (s *server) clone() *server {
 	return &c
 }
 
-// rollback undoes everything since t.
+// rollback undoes all writes after t.
 func (s *server) rollback(t time.Time) {
 	for len(s.undo) > 0 && s.undo[len(s.undo)-1].at.After(t) {
 		u := s.undo[len(s.undo)-1]
@@ -127,7 +127,8 @@ func (b *bucket) revert(u undo) {
 	}
 }
 
-// maxUndo is about how many changes are remembered at least.
+// maxUndo is the length of the undo list from which on entries older than
+// [ClusterConfig.History] are removed.
 const maxUndo = 4096
 
 func (s *server) remember(u undo) {
@@ -156,7 +157,7 @@ func (s *server) now(b *bucket) int64 {
 
 func date(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// append logs a change, and returns its place.
+// append adds an entry to the log of a bucket and returns its place.
 func (s *server) append(i int, ms int64, tenant string) rotation.Place {
 	b := s.bucket(i)
 	e := entry{ms: ms, tenant: tenant}
@@ -169,7 +170,7 @@ func (s *server) append(i int, ms int64, tenant string) rotation.Place {
 	return e.place
 }
 
-// find returns the index in the log of the place, and whether it is there.
+// find returns the index of a place in the log, and whether the log has it.
 func (b *bucket) find(p rotation.Place) (int, bool) {
 	if n := len(b.log); n > 0 && b.log[n-1].place == p {
 		return n - 1, true
@@ -213,7 +214,7 @@ func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.S
 		r := b.rings[tenant]
 		sum := r.sum()
 		if r != nil && r.wrongType {
-			sum = "!wrongtype" // equals no digest: the Load that follows has the error
+			sum = "!wrongtype" // equals no digest, so the instance loads the ring and gets the error
 		}
 		reply.Digests = append(reply.Digests, sum)
 		if instance != "" && !s.readOnly && r != nil && !r.wrongType && !b.tenants[tenant] {
@@ -232,7 +233,8 @@ func (s *server) acknowledge(i int, instance string, a ack) {
 	b.acks[instance] = a
 }
 
-// after returns which tenants the entries after the at-th name.
+// after returns the tenants that changed after the entry at an index. It reads at most
+// page entries and returns the place of the last.
 func (b *bucket) after(at, page int) (place rotation.Place, changed []string, more bool) {
 	rest := b.log[at+1:]
 	if more = len(rest) > page; more {
@@ -298,7 +300,7 @@ func holds(b rotation.Bound, now time.Time) bool {
 	return b.From <= d && d <= b.To
 }
 
-// replace puts a ring into the place of another. It logs nothing.
+// replace replaces a tenant's ring without a log entry.
 func (s *server) replace(tenant string, r *ring) {
 	i := rotation.BucketOf(tenant)
 	b := s.bucket(i)
@@ -345,8 +347,8 @@ func (s *server) forget(instance string, i int) {
 	}
 }
 
-// newRing returns a ring of fields, or nil for none, as a hash without fields
-// does not exist.
+// newRing returns a ring with these fields, or nil without fields: in Redis a hash
+// without fields does not exist.
 func newRing(fields map[string][]byte) *ring {
 	if len(fields) == 0 {
 		return nil
@@ -379,7 +381,7 @@ func (r *ring) copy() map[string][]byte {
 	return fields
 }
 
-// changed returns what the fields are after c.
+// changed returns the fields after the change c.
 func (r *ring) changed(c rotation.Change, ms int64) map[string][]byte {
 	fields := make(map[string][]byte)
 	if r != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// TestStore checks that a store keeps the contract of [rotation.Store]. open
-// returns one that is empty, and may register cleanups with t; it is called once
-// for each subtest. What the contract leaves open is not asked for, and of clocks
-// only that they do not go back.
+// TestStore checks that a store keeps the contract of [rotation.Store]. It calls open
+// once for each subtest; open returns a store without data, and may register cleanups
+// with t. TestStore checks only what the contract promises. About the store's clock
+// that is only that it does not go back.
 func TestStore(t *testing.T, open func(t *testing.T) rotation.Store) {
 	for _, c := range storeChecks {
 		t.Run(c.name, func(t *testing.T) {
@@ -26,7 +26,7 @@ func TestStore(t *testing.T, open func(t *testing.T) rotation.Store) {
 	}
 }
 
-// runCheck returns what a store does wrong.
+// runCheck runs one check on a store and returns what the store did wrong.
 func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
 	c := &storeCheck{s: s, ctx: t.Context()}
 	check(c)
@@ -35,22 +35,22 @@ func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
 	return c.errs
 }
 
-// patience is how long a call may take that ends with its context, and how long
-// we wait for what ought to come at once, on a busy machine.
+// patience is how long a call may go on after its context has ended, and how long a
+// check waits for an event that should come at once. It allows for a busy machine.
 const patience = 5 * time.Second
 
-// maxErrors is how many are reported of one check.
+// maxErrors is how many errors one check reports at most.
 const maxErrors = 20
 
-// A storeCheck calls a store, and checks all that holds for any answer. It is
-// safe for concurrent use.
+// A storeCheck calls a store and checks the rules that hold for every answer. It is safe
+// for concurrent use.
 type storeCheck struct {
 	s   rotation.Store
 	ctx context.Context
 
 	mu   sync.Mutex
 	errs []error
-	last [rotation.Buckets]time.Time // that the store's clock has shown
+	last [rotation.Buckets]time.Time // the latest time that each bucket's clock has shown
 }
 
 func (c *storeCheck) errorf(format string, args ...any) {
@@ -61,8 +61,8 @@ func (c *storeCheck) errorf(format string, args ...any) {
 	}
 }
 
-// clock checks that a bucket's clock does not go back between calls that follow
-// each other: before is what it had shown when the call began.
+// clock checks that a bucket's clock does not go back. before is the latest time that
+// it had shown when the call began.
 func (c *storeCheck) clock(bucket int, before, now time.Time, call string) {
 	if now.Before(before) {
 		c.errorf("%s: the store's clock went back, from %v to %v", call, before, now)
@@ -80,7 +80,8 @@ func (c *storeCheck) shown(bucket int) time.Time {
 	return c.last[bucket]
 }
 
-// syncAll returns as many replies as there are requests.
+// syncAll calls Sync and checks each reply. It always returns as many replies as there
+// are requests.
 func (c *storeCheck) syncAll(instance string, requests ...rotation.SyncRequest) []rotation.SyncReply {
 	before := make([]time.Time, len(requests))
 	for i, q := range requests {
@@ -124,7 +125,7 @@ func (c *storeCheck) sync(instance string, q rotation.SyncRequest) rotation.Sync
 	return c.syncAll(instance, q)[0]
 }
 
-// start returns the newest place of a bucket.
+// start returns the newest place of a bucket, from where a check starts.
 func (c *storeCheck) start(bucket int) rotation.Place {
 	r := c.sync("", rotation.SyncRequest{Bucket: bucket})
 	if !r.Resync {
@@ -157,7 +158,7 @@ func (c *storeCheck) news(bucket int, from rotation.Place) (map[string]bool, rot
 	return all, from
 }
 
-// wantNews checks what changed after a place, and returns the newest.
+// wantNews checks which tenants changed after a place, and returns the newest place.
 func (c *storeCheck) wantNews(bucket int, from rotation.Place, tenants ...string) rotation.Place {
 	got, newest := c.news(bucket, from)
 	want := make(map[string]bool)
@@ -189,7 +190,7 @@ func (c *storeCheck) load(tenant string) rotation.Snapshot {
 	return all[0]
 }
 
-// wantFields checks what the fields of a ring are, and returns its digest.
+// wantFields checks the fields of a ring and returns its digest.
 func (c *storeCheck) wantFields(tenant string, want map[string][]byte) string {
 	s := c.load(tenant)
 	if !maps.EqualFunc(s.Fields, want, bytes.Equal) {
@@ -198,7 +199,7 @@ func (c *storeCheck) wantFields(tenant string, want map[string][]byte) string {
 	return s.Digest
 }
 
-// write makes a change, and checks all that holds for any result.
+// write makes a change and checks the rules that hold for every result.
 func (c *storeCheck) write(change rotation.Change) rotation.Result {
 	bucket := rotation.BucketOf(change.Tenant)
 	before := c.shown(bucket)
@@ -220,7 +221,7 @@ func (c *storeCheck) write(change rotation.Change) rotation.Result {
 	return r
 }
 
-// want makes a change, and checks the code.
+// want makes a change and checks the code of the result.
 func (c *storeCheck) want(code rotation.Code, change rotation.Change) rotation.Result {
 	r := c.write(change)
 	if r.Code != code {
@@ -229,14 +230,14 @@ func (c *storeCheck) want(code rotation.Code, change rotation.Change) rotation.R
 	return r
 }
 
-// set sets one field of a ring, whatever it is, and returns the result.
+// set sets one field of a ring, whether or not the ring exists.
 func (c *storeCheck) set(tenant, field, value string) rotation.Result {
 	return c.want(rotation.Committed, rotation.Change{
 		Tenant: tenant, If: c.load(tenant).Digest, Set: fields(field, value),
 	})
 }
 
-// fields returns fields of names and values in turn.
+// fields returns the fields whose names and values pairs has in turn.
 func fields(pairs ...string) map[string][]byte {
 	f := make(map[string][]byte)
 	for i := 0; i < len(pairs); i += 2 {
@@ -245,7 +246,7 @@ func fields(pairs ...string) map[string][]byte {
 	return f
 }
 
-// acks returns the acknowledgements in a bucket by instance.
+// acks returns the acknowledgements in a bucket, by instance.
 func (c *storeCheck) acks(bucket int, place rotation.Place) map[string]rotation.Ack {
 	all, err := c.s.Acks(c.ctx, bucket, place)
 	if err != nil {
@@ -261,7 +262,7 @@ func (c *storeCheck) acks(bucket int, place rotation.Place) map[string]rotation.
 	return by
 }
 
-// sameBucket returns n tenants of one bucket.
+// sameBucket returns a bucket and n tenants in it.
 func sameBucket(n int) (bucket int, tenants []string) {
 	bucket = rotation.BucketOf("tenant")
 	for i := 0; len(tenants) < n; i++ {

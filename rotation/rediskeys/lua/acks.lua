@@ -1,5 +1,9 @@
--- KEYS: log, ack. ARGV: id and nonce of a place.
+-- Reads the acknowledgements of a bucket.
+-- KEYS: log, ack.
+-- ARGV: ID and nonce of a place.
+-- Reply: '1' if the log has that place; the time; the acknowledgements, name and value in turn.
 local log, ack = KEYS[1], KEYS[2]
+local id, nonce = ARGV[1], ARGV[2]
 
 local refusal = replica(ack)
 if refusal then
@@ -7,10 +11,10 @@ if refusal then
 end
 
 local entry
-if ARGV[1] ~= '' then
-  entry = redis.call('XRANGE', log, ARGV[1], ARGV[1])[1]
+if id ~= '' then
+  entry = redis.call('XRANGE', log, id, id)[1]
 end
-local proved = entry and field(entry, 'nonce') == ARGV[2]
+local proved = entry and field(entry, 'nonce') == nonce
 
 local flat = redis.call('HGETALL', ack)
 local now = clock(newest(log))

@@ -1,7 +1,8 @@
--- What all scripts begin with. Redis runs a script alone, and undoes nothing if it fails: so all
--- that may be refused is asked before the first write.
+-- The beginning of every script but forget.lua. Redis runs a script alone. If it fails half way,
+-- Redis does not undo what it wrote. So a script makes every check that may fail before its first
+-- write.
 
-local day, minute = 86400000, 60000
+local day, minute = 86400000, 60000 -- in milliseconds
 
 local function decimal(n)
   return string.format('%.0f', n)
@@ -11,7 +12,8 @@ local function newest(log)
   return redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 end
 
--- The time in milliseconds: never before that of the newest entry of the log.
+-- The store's time in milliseconds: Redis' clock, or the time in the ID of the newest log entry if
+-- that is later. So it does not go back when a replica with another clock takes over.
 local function clock(entry)
   local t = redis.call('TIME')
   local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -21,7 +23,7 @@ local function clock(entry)
   return now
 end
 
--- A field of an entry of the log, '' if it has none.
+-- The value of a field of a log entry, '' if the entry does not have it.
 local function field(entry, name)
   for i = 1, #entry[2], 2 do
     if entry[2][i] == name then
@@ -31,10 +33,10 @@ local function field(entry, name)
   return ''
 end
 
--- The error of a server that is a replica, else nil. A replica would answer reads, with what was
--- true some time ago; but not even a write that changes nothing. There is never a field ''.
--- A script that is going to write must not ask: it has its answer from the first write, and after any
--- write, be it this one, Redis does not look any more whether it is full.
+-- The error of a server that is a replica, else nil. A replica answers reads with old data, but it
+-- refuses even a write that changes nothing, such as this one: there is never a field ''.
+-- A script that is going to write must not call this. Its own first write fails on a replica. And
+-- after any write, this one included, Redis no longer checks whether its memory is full.
 local function replica(ack)
   local r = redis.pcall('HDEL', ack, '')
   if type(r) == 'table' and r.err and string.find(r.err, 'READONLY', 1, true) then
@@ -42,8 +44,9 @@ local function replica(ack)
   end
 end
 
--- The digest of a ring, '' if there is none; else nil and the error. Digests are sorted, and not
--- names: Lua in Redis compares strings by the server's locale, and all agree on hexadecimal digits.
+-- The digest of a ring, '' if the ring has no fields; nil and an error if it cannot be read. The
+-- digests of the fields are sorted, not their names: Lua in Redis compares strings by the server's
+-- locale, and every locale orders hexadecimal digits alike.
 local function digest(ring)
   local flat = redis.pcall('HGETALL', ring)
   if flat.err then
@@ -61,14 +64,15 @@ local function digest(ring)
   return redis.sha1hex(table.concat(sums))
 end
 
--- An acknowledgement: since when it is good, and of when it is; nil if it is none.
+-- The two times of an acknowledgement: since when its instance has been in sync, and when it was
+-- stored. Both are nil if it is malformed.
 local function parse(value)
   local since, at = string.match(value, ' (%d+) (%d+)$')
   return tonumber(since), tonumber(at)
 end
 
--- Takes those from a day ago out of the acknowledgements, and those that are ahead of the clock, which
--- may have been wrong for a while. That this may fail does not matter.
+-- Removes acknowledgements that are malformed or older than a day. Also those ahead of the clock:
+-- the clock that they were stored by was wrong. If the removal fails, a later call repeats it.
 local function prune(ack, flat, now)
   local old = {}
   for i = 1, #flat, 2 do

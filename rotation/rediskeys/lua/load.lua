@@ -1,5 +1,6 @@
--- KEYS: log, ack, then the rings. The reply has, for each, its fields and values in turn, or the text
--- of an error.
+-- Reads rings of one bucket at one moment.
+-- KEYS: log, ack, then the rings.
+-- Reply: the time; then for each ring its fields, name and value in turn, or the text of an error.
 local refusal = replica(KEYS[2])
 if refusal then
   return refusal

@@ -1,3 +1,4 @@
+-- Reads the tenants of a bucket.
 -- KEYS: tenants, ack.
 local refusal = replica(KEYS[2])
 if refusal then

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"testing"
@@ -8,6 +8,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // Who is not ready gets no request from a load balancer, and so has to find out by
@@ -29,13 +30,14 @@ func TestReadyAgainWithoutARequest(t *testing.T) {
 				}
 				synctest.Wait()
 				issuer.Misbehave(jwkstest.Status(503))
-				c := &configured{
-					config: &config{Tenants: []tenantConfig{{ID: "acme", Kind: kindJWKS}}}, sources: map[string]*jwks.Source{"acme": s},
+				one := &tenants{
+					all:     []Tenant{{Rules: verifier.Tenant{ID: "acme"}, Source: &Source{JWKSURL: issuer.URL()}}},
+					sources: map[string]*jwks.Source{"acme": s},
 				}
 				// look asks /readyz for so long, and the API while that is ready.
 				look := func(d time.Duration) (all string) {
 					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
-						if all, _ = c.ready(); all != stateNotReady {
+						if all = one.ready().Status; all != stateNotReady {
 							_, _ = s.Lookup(keystore.ID{Tenant: "acme", KID: "a"}, keystore.ES256)
 						}
 					}

@@ -1,4 +1,4 @@
-package verifier
+package jwt
 
 import (
 	"math/bits"
@@ -12,33 +12,41 @@ import (
 // maxDepth is how deep objects and arrays may nest, the outermost being 1.
 const maxDepth = 32
 
-// A member is one member of a JSON object: its name, unescaped, and the text of
-// its value, without white space around it.
-type member struct {
-	name  string
-	value string
-	at    int // where value begins in the text
+// A Member is one member of a JSON object. Both texts may share memory with the
+// scanned text.
+type Member struct {
+	Name  string // without quotes and escapes
+	Value string // the text of the value, without white space around it
+	At    int    // where Value begins in the scanned text
 }
 
-// A scanner checks in one pass that a text is one strict JSON object (RFC 8259),
-// and splits it into members. Stricter than the RFC, it refuses a name that
-// occurs twice in an object at any depth (RFC 7519, section 4, lets a reader
-// choose; readers that choose differently can be played against each other),
-// a lone surrogate, a number that no float64 can hold, and more than maxDepth
-// levels. It decodes nothing that is not asked for. The package's fuzz test
-// holds it against another implementation.
-type scanner struct {
-	text    string
-	pos     int
-	members []member // of the outermost object
-	names   []string // of all objects now open, outermost first
+// A Scanner checks in one pass that a text is one strict JSON object (RFC 8259),
+// and splits it into members. It is stricter than the RFC. It refuses
+//
+//   - a name that occurs twice in an object, at any depth: RFC 7519, section 4,
+//     leaves the choice to the reader, and an attacker can play readers that
+//     choose differently against each other;
+//   - a lone surrogate, and text that is not UTF-8;
+//   - a number that no float64 can hold;
+//   - more than 32 levels of objects and arrays.
+//
+// It decodes a value only when a caller asks for it: see [String]. The zero
+// Scanner is ready for use. A Scanner serves one goroutine at a time.
+type Scanner struct {
+	// Members are those of the outermost object. They are valid until the next
+	// call of Scan or Forget.
+	Members []Member
+
+	text  string
+	pos   int
+	names []string // of all objects that are open at pos, outermost first
 }
 
-// scan splits text into s.members, or returns false if it is not one strict
-// JSON object. The members share memory with text.
-func (s *scanner) scan(text string) bool {
+// Scan splits text into s.Members. It returns false, and leaves Members
+// meaningless, if text is not one strict JSON object.
+func (s *Scanner) Scan(text string) bool {
 	s.text, s.pos = text, 0
-	s.members, s.names = s.members[:0], s.names[:0]
+	s.Members, s.names = s.Members[:0], s.names[:0]
 	s.space()
 	if s.peek() != '{' || !s.object(1) {
 		return false
@@ -47,26 +55,27 @@ func (s *scanner) scan(text string) bool {
 	return s.pos == len(text)
 }
 
-// forget drops what the scanner holds of the text, and keeps its room.
-func (s *scanner) forget() {
+// Forget clears every reference to the scanned text, and keeps the memory for the
+// next text.
+func (s *Scanner) Forget() {
 	s.text = ""
-	clear(s.members[:cap(s.members)])
+	clear(s.Members[:cap(s.Members)])
 	clear(s.names[:cap(s.names)])
 }
 
-// small reports whether the scanner's room is worth keeping: forget clears it
-// for every token.
-func (s *scanner) small() bool { return cap(s.members) <= 128 && cap(s.names) <= 128 }
+// Small reports whether the memory of s is worth keeping. Forget clears all of it
+// for every token, so a large one would cost more than it saves.
+func (s *Scanner) Small() bool { return cap(s.Members) <= 128 && cap(s.names) <= 128 }
 
 // peek returns the byte at pos, or 0 at the end: no JSON value begins with NUL.
-func (s *scanner) peek() byte {
+func (s *Scanner) peek() byte {
 	if s.pos < len(s.text) {
 		return s.text[s.pos]
 	}
 	return 0
 }
 
-func (s *scanner) space() {
+func (s *Scanner) space() {
 	for s.pos < len(s.text) {
 		switch s.text[s.pos] {
 		case ' ', '\t', '\n', '\r':
@@ -78,7 +87,7 @@ func (s *scanner) space() {
 }
 
 // value scans any value at the given depth of the object or array around it.
-func (s *scanner) value(depth int) bool {
+func (s *Scanner) value(depth int) bool {
 	switch c := s.peek(); c {
 	case '"':
 		_, ok := s.str()
@@ -99,7 +108,7 @@ func (s *scanner) value(depth int) bool {
 }
 
 // object scans an object, whose opening brace is at pos.
-func (s *scanner) object(depth int) bool {
+func (s *Scanner) object(depth int) bool {
 	if depth > maxDepth {
 		return false
 	}
@@ -137,7 +146,7 @@ func (s *scanner) object(depth int) bool {
 			return false
 		}
 		if depth == 1 {
-			s.members = append(s.members, member{name, s.text[start:s.pos], start})
+			s.Members = append(s.Members, Member{name, s.text[start:s.pos], start})
 		}
 		s.space()
 		switch s.peek() {
@@ -154,17 +163,17 @@ func (s *scanner) object(depth int) bool {
 	}
 }
 
-// A nameSet holds the names of one open object: in s.names from first on, and
-// in a map once there are many, so that a hostile object costs no quadratic
-// time.
+// A nameSet holds the names of one open object. They stand in Scanner.names from
+// first on. A map joins them once there are many, so that a hostile object does
+// not cost quadratic time.
 type nameSet struct {
 	first  int
-	filter uint64 // a bit for each name's length and ends: most names need no comparing
+	filter uint64 // a bit for each name's length and ends, so that most names need no comparison
 	many   map[string]struct{}
 }
 
 // add returns false if the object has the name already.
-func (n *nameSet) add(s *scanner, name string) bool {
+func (n *nameSet) add(s *Scanner, name string) bool {
 	const few = 32
 	bit := uint64(1)
 	if len(name) > 0 {
@@ -194,7 +203,7 @@ func (n *nameSet) add(s *scanner, name string) bool {
 }
 
 // array scans an array, whose opening bracket is at pos.
-func (s *scanner) array(depth int) bool {
+func (s *Scanner) array(depth int) bool {
 	if depth > maxDepth {
 		return false
 	}
@@ -222,7 +231,7 @@ func (s *scanner) array(depth int) bool {
 	}
 }
 
-func (s *scanner) literal(want string) bool {
+func (s *Scanner) literal(want string) bool {
 	if !strings.HasPrefix(s.text[s.pos:], want) {
 		return false
 	}
@@ -231,7 +240,7 @@ func (s *scanner) literal(want string) bool {
 }
 
 // number scans a number (RFC 8259, section 6).
-func (s *scanner) number() bool {
+func (s *Scanner) number() bool {
 	start := s.pos
 	if s.peek() == '-' {
 		s.pos++
@@ -266,7 +275,7 @@ func (s *scanner) number() bool {
 }
 
 // digits skips decimal digits and returns how many there were.
-func (s *scanner) digits() int {
+func (s *Scanner) digits() int {
 	start := s.pos
 	for s.pos < len(s.text) && '0' <= s.text[s.pos] && s.text[s.pos] <= '9' {
 		s.pos++
@@ -276,7 +285,7 @@ func (s *scanner) digits() int {
 
 // str scans a string, whose opening quote is at pos, and reports whether it
 // holds an escape.
-func (s *scanner) str() (escaped, ok bool) {
+func (s *Scanner) str() (escaped, ok bool) {
 	text := s.text
 	for i := s.pos + 1; i < len(text); {
 		if i+8 <= len(text) {
@@ -316,7 +325,9 @@ func (s *scanner) str() (escaped, ok bool) {
 func plain(w uint64) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	odd := w | (w - ' '*ones) | (w ^ '"'*ones - ones) | (w ^ '\\'*ones - ones)
-	return bits.TrailingZeros64(odd&tops) / 8 // 8 of none: a borrow disturbs only what lies above an odd byte
+	// All eight are plain if no bit is set. The subtractions may borrow from a
+	// higher byte, but only from bytes above the first odd one.
+	return bits.TrailingZeros64(odd&tops) / 8
 }
 
 // word returns eight bytes as a number, the first one lowest.
@@ -326,8 +337,9 @@ func word(s string) uint64 {
 		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
-// escape decodes the escape that text begins with, and returns its length in
-// bytes, which is 0 if it is not one. A surrogate must be half of a pair.
+// escape decodes the escape sequence that text begins with, and returns its
+// length in bytes. The length is 0 if the sequence is invalid. A surrogate must
+// be half of a pair.
 func escape(text string) (r rune, n int) {
 	if len(text) < 2 {
 		return 0, 0
@@ -400,58 +412,4 @@ func unescape(inside string) string {
 		b.WriteRune(r)
 		inside = inside[i+n:]
 	}
-}
-
-// The functions below read values that have been scanned.
-
-// stringOf returns the string that value is, or false if it is none.
-func stringOf(value string) (string, bool) {
-	if len(value) < 2 || value[0] != '"' {
-		return "", false
-	}
-	inside := value[1 : len(value)-1]
-	if strings.IndexByte(inside, '\\') >= 0 {
-		inside = unescape(inside)
-	}
-	return inside, true
-}
-
-// eachString calls yield with each string of value, which is a string or an
-// array of strings. It returns false if it is neither, perhaps after some calls.
-func eachString(value string, yield func(string)) bool {
-	if value == "" || value[0] != '[' {
-		one, ok := stringOf(value)
-		if ok {
-			yield(one)
-		}
-		return ok
-	}
-	for i := 1; ; i++ { // i stands before an element, or at the end
-		i = skipSpace(value, i)
-		switch value[i] {
-		case ']':
-			return true
-		case '"':
-		default:
-			return false
-		}
-		start := i
-		for i++; value[i] != '"'; i++ {
-			if value[i] == '\\' {
-				i++
-			}
-		}
-		one, _ := stringOf(value[start : i+1])
-		yield(one)
-		if i = skipSpace(value, i+1); value[i] == ']' {
-			return true
-		}
-	}
-}
-
-func skipSpace(text string, i int) int {
-	for text[i] == ' ' || text[i] == '\t' || text[i] == '\n' || text[i] == '\r' {
-		i++
-	}
-	return i
 }

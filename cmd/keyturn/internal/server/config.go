@@ -1,0 +1,189 @@
+// Package server is the HTTP server behind "keyturn serve". A [Config] says whose tokens are good,
+// [New] opens what the Config names, and [Server.Run] serves until its context ends.
+//
+// The package knows no flag and no file, and prints nothing. It logs, it returns an [Error] that
+// says which part could not be opened, and it reports an [Event] that an operator should see.
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// A Config says what a [Server] serves. The command's flags, its file and its demo each make one.
+type Config struct {
+	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine.
+	Addr string
+
+	// Drain is how long the server waits at its end for requests in flight. Zero means 10 s.
+	Drain time.Duration
+
+	// Tenants are those whose tokens open the API.
+	Tenants []Tenant
+
+	// Rings says where the rings are. It is nil if no tenant has Ring.
+	Rings *Rings
+
+	// Demo makes the server a demo, which needs nothing outside its process. It may be nil.
+	Demo *Demo
+
+	// Issuers says how the issuers of tenants with a Source are reached. Its Now and its Logger
+	// are replaced by those below.
+	Issuers jwks.Config
+
+	// HideTenants has /readyz answer with the state of the whole, without its tenants.
+	HideTenants bool
+
+	// Hint returns advice about a refused token for the log, or "". It may be nil.
+	Hint func(*verifier.Error) string
+
+	// Notify receives the events. It is called by several goroutines, and may be nil.
+	Notify func(Event)
+
+	// Logger receives what happens while the server runs. It may be nil: then nothing is logged.
+	Logger *slog.Logger
+
+	// Now is the clock. Nil means [time.Now].
+	Now func() time.Time
+}
+
+// A Tenant is the rules for one tenant's tokens and the source of its keys, which is one of
+// Rules.Keys, Source and Ring.
+type Tenant struct {
+	// Rules say which tokens are good. If Ring is set and Rules.Algorithms is empty, every key of
+	// the ring verifies the algorithm that it was made for.
+	Rules verifier.Tenant
+
+	// Source is where an issuer publishes the keys. It may be nil.
+	Source *Source
+
+	// Ring says that the keys are those of the tenant's ring.
+	Ring bool
+}
+
+// A Source is where an issuer publishes its keys: one of the two URLs is set.
+type Source struct {
+	IssuerURL string // of the issuer, whose metadata names the JWK Set
+	JWKSURL   string // of the JWK Set
+	Config    jwks.SourceConfig
+}
+
+// Rings say where the rings are, and how the server treats them.
+type Rings struct {
+	// URL is the Redis that has the rings, with its password. A demo has its own.
+	URL string
+
+	// KEKs open the rings.
+	KEKs *rotation.KEKs
+
+	// Bootstrap is the policy of the rings that the server makes for tenants without one. If it
+	// is nil, the server waits until another program has made them.
+	Bootstrap *rotation.Policy
+
+	// Poll and Deadline are how often the store is read, and how long one call may take. Zero
+	// means as the policies of the rings say.
+	Poll, Deadline time.Duration
+
+	// Hint is advice for the log while a tenant has no ring.
+	Hint string
+}
+
+// A Demo is what a server adds that tries itself out: a Redis that lives and ends with it, new
+// rings, and tokens. Each tenant's issuer is the URL of the server with the tenant's ID after it.
+type Demo struct {
+	Rings      []DemoRing
+	FreshEvery time.Duration // between two events with a fresh token of the first ring
+}
+
+// A DemoRing is the ring of a demo's tenant.
+type DemoRing struct {
+	Tenant string
+	User   string // the sub of its tokens
+	Policy rotation.Policy
+}
+
+const (
+	defaultDrain = 10 * time.Second
+
+	// maxTokenBytes is the longest token that the API accepts.
+	maxTokenBytes = 8 << 10
+)
+
+// withDefaults returns c with its zero fields filled in, and with tenants of its own.
+func (c Config) withDefaults() Config {
+	c.Tenants = slices.Clone(c.Tenants)
+	if c.Drain == 0 {
+		c.Drain = defaultDrain
+	}
+	if c.Hint == nil {
+		c.Hint = func(*verifier.Error) string { return "" }
+	}
+	if c.Notify == nil {
+		c.Notify = func(Event) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Issuers.Now, c.Issuers.Logger = c.Now, c.Logger
+	return c
+}
+
+// A Part is a part of a server that [New] opens.
+type Part string
+
+// The parts, in the order in which New opens them.
+const (
+	PartSource   Part = "source"   // of an Error.Tenant: its URL cannot be used
+	PartRedis    Part = "redis"    // the demo's own
+	PartStore    Part = "store"    // the Redis of the rings: its URL cannot be used
+	PartRings    Part = "rings"    // they cannot be read or made
+	PartListener Part = "listener" // Config.Addr cannot be listened on
+	PartRules    Part = "rules"    // the rules of the tenants contradict each other
+)
+
+// An Error says which part of a server could not be opened.
+type Error struct {
+	Part   Part
+	Tenant string // whose part it is, if it is one tenant's
+	Err    error
+}
+
+// Error implements the error interface.
+func (e *Error) Error() string {
+	if e.Tenant != "" {
+		return fmt.Sprintf("server: %s of tenant %q: %v", e.Part, e.Tenant, e.Err)
+	}
+	return fmt.Sprintf("server: %s: %v", e.Part, e.Err)
+}
+
+// Unwrap returns e.Err, for [errors.Is] and [errors.As].
+func (e *Error) Unwrap() error { return e.Err }
+
+// An Event is something that an operator at a terminal should see: a [FreshToken], [Draining] or
+// [Stopped].
+type Event interface{ event() }
+
+// A FreshToken is a token of a demo that replaces one which expires soon.
+type FreshToken struct {
+	DemoToken
+	At Endpoint // of the server
+}
+
+// Draining reports that the server takes no new connections, and waits for requests in flight.
+type Draining struct{ Limit time.Duration }
+
+// Stopped reports that the server has answered its last request.
+type Stopped struct{}
+
+func (FreshToken) event() {}
+func (Draining) event()   {}
+func (Stopped) event()    {}

@@ -1,0 +1,112 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/middleware"
+)
+
+// JWKSPath is where a tenant's public keys are, after /TENANT.
+const JWKSPath = "/.well-known/jwks.json"
+
+// discoveryPath is where a reader that knows an issuer finds where its keys are, after /TENANT.
+const discoveryPath = "/.well-known/openid-configuration"
+
+// A publisher serves the public keys of rings, and the metadata that leads to them.
+type publisher struct {
+	rings  *rings
+	byPath map[string]http.Handler // by the end of the path
+}
+
+// newPublisher returns the publisher of a server's rings, or nil if it has none.
+func newPublisher(t *tenants) *publisher {
+	if t.rings == nil {
+		return nil
+	}
+	p := &publisher{rings: t.rings}
+	p.byPath = map[string]http.Handler{
+		JWKSPath:      middleware.JWKS(t.rings.keyring, p.tenantOf(JWKSPath)),
+		discoveryPath: middleware.Discovery(t.rings.keyring, p.tenantOf(discoveryPath), t.publicIssuer),
+	}
+	return p
+}
+
+// handler returns what serves a path, or nil.
+func (p *publisher) handler(path string) http.Handler {
+	if p == nil {
+		return nil
+	}
+	for end, h := range p.byPath {
+		if strings.HasSuffix(path, end) {
+			return h
+		}
+	}
+	return nil
+}
+
+// owns reports whether path is exactly that of one tenant's document, even if the tenant is called
+// api.
+func (p *publisher) owns(path string) bool {
+	if p == nil {
+		return false
+	}
+	for end := range p.byPath {
+		name, ok := strings.CutSuffix(path, end)
+		if tenant, rooted := strings.CutPrefix(name, "/"); ok && rooted && slices.Contains(p.rings.tenants, tenant) {
+			return true
+		}
+	}
+	return false
+}
+
+// tenantOf returns a function that tells which tenant's document a request for TENANT and end
+// wants.
+func (p *publisher) tenantOf(end string) func(*http.Request) (string, error) {
+	return func(r *http.Request) (string, error) {
+		prefix := strings.TrimSuffix(r.URL.Path, end)
+		if tenant := strings.TrimPrefix(prefix, "/"); tenant != "" {
+			return tenant, nil
+		}
+		return p.onlyTenant(r)
+	}
+}
+
+// onlyTenant returns the only tenant that has public keys, or "".
+func (p *publisher) onlyTenant(r *http.Request) (string, error) {
+	only := ""
+	for _, tenant := range p.rings.tenants {
+		_, _, err := p.rings.keyring.PublicKeys(r.Context(), tenant)
+		switch {
+		case err != nil && errors.Is(err, keystore.ErrNotFound) && !errors.Is(err, keystore.ErrUnavailable):
+		case err != nil:
+			return "", err
+		case only != "":
+			return "", fmt.Errorf("several tenants have public keys: %w", keystore.ErrNotFound)
+		default:
+			only = tenant
+		}
+	}
+	return only, nil
+}
+
+// publicIssuer returns a tenant's issuer if it is a URL by which readers find its keys, or "".
+func (t *tenants) publicIssuer(tenant string) string {
+	for _, one := range t.all {
+		if one.Rules.ID == tenant && isWebURL(one.Rules.Issuer) {
+			return one.Rules.Issuer
+		}
+	}
+	return ""
+}
+
+// isWebURL reports whether metadata can be read under an issuer.
+func isWebURL(issuer string) bool {
+	u, err := url.Parse(issuer)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && !strings.ContainsAny(issuer, "?#")
+}

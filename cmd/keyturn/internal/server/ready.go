@@ -1,0 +1,170 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// What /readyz says of a tenant, and of the server as a whole.
+const (
+	stateReady    = "ready"
+	stateDegraded = "degraded" // its tokens are verified, but the server may not have heard of everything
+	stateNotReady = "not ready"
+)
+
+// A readiness is what /readyz answers.
+type readiness struct {
+	Status  string                 `json:"status"`
+	Tenants map[string]tenantReady `json:"tenants,omitempty"`
+}
+
+// A tenantReady is what /readyz says of a tenant.
+type tenantReady struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// ready returns whether the tokens of each tenant can be verified, and says so of the whole:
+//
+//   - It is as ready as the least ready of the rings.
+//   - An issuer that does not answer only degrades it: the tokens of other tenants can be verified.
+//   - It is not ready if no tenant is.
+func (t *tenants) ready() readiness {
+	all := readiness{Status: stateReady, Tenants: make(map[string]tenantReady)}
+	some := false
+	for _, tenant := range t.all {
+		one := t.readyOf(&tenant)
+		all.Tenants[tenant.Rules.ID] = one
+		some = some || one.Status != stateNotReady
+		switch {
+		case one.Status == stateReady:
+		case one.Status == stateNotReady && tenant.Ring:
+			all.Status = stateNotReady
+		case all.Status == stateReady:
+			all.Status = stateDegraded
+		}
+	}
+	if !some {
+		all.Status = stateNotReady
+	}
+	return all
+}
+
+func (t *tenants) readyOf(tenant *Tenant) tenantReady {
+	switch {
+	case tenant.Source != nil:
+		return sourceReady(t.sources[tenant.Rules.ID].Status())
+	case tenant.Ring:
+		return t.rings.ready(tenant.Rules.ID)
+	}
+	return tenantReady{Status: stateReady}
+}
+
+// ready returns the state of a tenant's ring.
+func (r *rings) ready(tenant string) tenantReady {
+	status, err := r.keyring.Tenant(tenant)
+	if err != nil {
+		status = rotation.TenantStatus{Err: err}
+	}
+	state, reason := ringState(&status)
+	return tenantReady{Status: state, Reason: reason}
+}
+
+// ringState returns the state of a ring, and the reason in words that anyone may read.
+func ringState(status *rotation.TenantStatus) (state, reason string) {
+	switch {
+	case status.Fresh:
+		return stateReady, ""
+	case status.Ready:
+		state = stateDegraded
+	default:
+		state = stateNotReady
+	}
+	switch {
+	case isSealError(status.Err):
+		reason = "what Redis holds cannot be opened"
+	case errors.Is(status.Err, keystore.ErrUnavailable):
+		reason = "out of step with Redis"
+	case status.InDoubt:
+		reason = "in doubt: Redis may have lost something, and others get the time to put it back"
+	case len(status.Ring.Keys) == 0:
+		reason = "there is no ring in Redis"
+	default:
+		reason = "out of step with Redis"
+	}
+	return state, reason
+}
+
+// isSealError reports whether a part of a ring cannot be opened.
+func isSealError(err error) bool {
+	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {
+		if errors.Is(err, sealed) {
+			return true
+		}
+	}
+	return false
+}
+
+// sourceReady returns the state of an issuer's keys, with the reason in words that anyone may read.
+func sourceReady(status jwks.Status) tenantReady {
+	one := tenantReady{Status: stateReady}
+	switch {
+	case status.Asleep: // and its last attempt went well
+		one.Reason = "asleep: the issuer is asked with the next token"
+		return one
+	case status.State == jwks.Fresh, status.State == jwks.Aging:
+		return one
+	case status.State == jwks.Stale:
+		one.Status, one.Reason = stateDegraded, "the issuer's keys are stale"
+	case status.State == jwks.Cold:
+		one.Status, one.Reason = stateNotReady, "the issuer has not answered yet"
+	default:
+		one.Status, one.Reason = stateNotReady, "the issuer's keys are too old"
+	}
+	if e := new(jwks.Error); status.Failures > 0 && errors.As(status.LastError, &e) {
+		one.Reason += "; last failure: " + StepName(e.Step)
+	}
+	return one
+}
+
+// StepName returns the step of a failed attempt to read an issuer's keys, in words.
+func StepName(s jwks.Step) string {
+	switch s {
+	case jwks.StepDNS:
+		return "DNS"
+	case jwks.StepAddress:
+		return "address refused"
+	case jwks.StepTLS:
+		return "TLS"
+	case jwks.StepDiscovery:
+		return "discovery mismatch"
+	}
+	return string(s)
+}
+
+// serveHealth answers that the server runs.
+func serveHealth(w http.ResponseWriter, r *http.Request) {
+	if onlyRead(w, r) {
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	}
+}
+
+// serveReady answers whether tokens can be verified.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	if !onlyRead(w, r) {
+		return
+	}
+	all := s.tenants.ready()
+	if s.cfg.HideTenants {
+		all.Tenants = nil
+	}
+	status := http.StatusOK
+	if all.Status == stateNotReady {
+		status = http.StatusServiceUnavailable
+	}
+	answer(w, status, all)
+}

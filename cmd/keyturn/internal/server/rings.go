@@ -1,0 +1,220 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// rings are the rings that a server reads, rotates and publishes.
+type rings struct {
+	tenants []string
+	client  redis.UniversalClient
+	keyring *rotation.Keyring
+	rotator *rotation.Rotator
+	hint    string // advice while a ring is missing
+	log     *slog.Logger
+}
+
+// ringTime is how long the rings are waited for, at the start and at the end.
+const ringTime = 10 * time.Second
+
+// openRings reads the rings of the tenants that have one.
+func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
+	r := &rings{hint: cfg.Rings.Hint, log: cfg.Logger}
+	defer func() {
+		if err != nil {
+			r.close(ctx)
+		}
+	}()
+	for _, t := range cfg.Tenants {
+		if t.Ring {
+			r.tenants = append(r.tenants, t.Rules.ID)
+		}
+	}
+	if r.client, err = rediskeys.Open(cfg.Rings.URL); err != nil {
+		return nil, &Error{Part: PartStore, Err: err}
+	}
+	store, err := rediskeys.New(r.client, rediskeys.Config{})
+	if err != nil {
+		return nil, &Error{Part: PartStore, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	if r.keyring, err = rotation.Open(ctx, store, r.config(cfg)); err != nil {
+		return nil, &Error{Part: PartRings, Err: err}
+	}
+	if r.rotator, err = rotation.NewRotator(r.keyring); err != nil {
+		return nil, &Error{Part: PartRings, Err: err}
+	}
+	return r, nil
+}
+
+func (r *rings) config(cfg *Config) rotation.Config {
+	c := rotation.Config{
+		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
+		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
+		Logger:         cfg.Logger, Now: cfg.Now,
+	}
+	if cfg.Rings.Bootstrap != nil {
+		c.AllowBootstrap, c.Policy = true, *cfg.Rings.Bootstrap
+	}
+	return c
+}
+
+// close ends what openRings has opened, the last first.
+func (r *rings) close(ctx context.Context) {
+	if r.keyring != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
+		defer cancel()
+		r.logUnclosed(r.keyring.Close(ctx))
+	}
+	if r.client != nil {
+		r.logUnclosed(r.client.Close())
+	}
+}
+
+func (r *rings) logUnclosed(err error) {
+	if err != nil {
+		r.log.Warn("not everything was put away", "err", err)
+	}
+}
+
+// leeway is what verifiers forgive if the ring does.
+const leeway = 30 * time.Second
+
+// complete adds to a tenant's rules what its ring says.
+func (r *rings) complete(t *verifier.Tenant) {
+	t.Keys = r.keyring
+	if t.Leeway == 0 {
+		t.Leeway = leeway
+	}
+	if t.Leeway = min(t.Leeway, r.keyring.MaxLeeway(t.ID)); t.Leeway == 0 {
+		t.Leeway = -1 // none: 0 stands for the default
+	}
+	if len(t.Algorithms) == 0 {
+		// A key of a ring verifies one algorithm and no other, and a ring may move to another
+		// algorithm while the server runs.
+		t.Algorithms, t.MixedFamilies = keystore.Algorithms(), true
+	}
+}
+
+// rotate rotates the keys until ctx ends.
+func (r *rings) rotate(ctx context.Context) {
+	if err := r.rotator.Run(ctx); err != nil {
+		r.log.Error("keys do not turn any more", "err", err)
+	}
+}
+
+// watchEvery is how often the rings are compared with what they were.
+const watchEvery = time.Second
+
+// watch logs when another key signs, and when a ring falls out of sync or comes back.
+func (r *rings) watch(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	seen := make(map[string]ringGlimpse)
+	for {
+		for _, tenant := range r.tenants {
+			status, err := r.keyring.Tenant(tenant)
+			if err != nil {
+				continue
+			}
+			now := glimpseOf(&status)
+			if before, ok := seen[tenant]; ok {
+				r.logSigner(tenant, before, now, &status)
+				r.logState(tenant, before, now, &status)
+			}
+			seen[tenant] = now
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// A ringGlimpse is what watch compares of a ring.
+type ringGlimpse struct{ signer, state, reason string }
+
+func glimpseOf(status *rotation.TenantStatus) ringGlimpse {
+	g := ringGlimpse{}
+	g.state, g.reason = ringState(status)
+	if i := status.Ring.Signer; i >= 0 {
+		g.signer = status.Ring.Keys[i].KID
+	}
+	return g
+}
+
+// logSigner logs that another key signs now, or none.
+func (r *rings) logSigner(tenant string, before, now ringGlimpse, status *rotation.TenantStatus) {
+	switch {
+	case now.signer == before.signer:
+	case now.signer == "":
+		r.log.Warn("no key signs", "tenant", tenant, "before", before.signer)
+	default:
+		attrs := []any{"tenant", tenant, "signs", now.signer, "before", before.signer}
+		if until := status.Ring.Keys[status.Ring.Signer].RetiresAt; !until.IsZero() {
+			attrs = append(attrs, "until", until.UTC().Format(time.RFC3339))
+		}
+		r.log.Info("a key turned", attrs...)
+	}
+}
+
+// logState logs that a ring fell out of sync, or is in sync again.
+func (r *rings) logState(tenant string, before, now ringGlimpse, status *rotation.TenantStatus) {
+	switch {
+	case now.state == before.state:
+	case now.state == stateReady:
+		r.log.Info("in step again", "tenant", tenant)
+	default:
+		r.log.Warn(now.state, "tenant", tenant, "reason", now.reason, "err", status.Err)
+	}
+}
+
+// progressEvery is how often the log says that a ring is still waited for.
+const progressEvery = 5 * time.Second
+
+// awaitReady waits until all rings are in sync, and logs which are not meanwhile. It reports
+// whether they are: if not, ctx has ended.
+func (r *rings) awaitReady(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		waiting, cancel := context.WithTimeout(ctx, progressEvery)
+		err := r.keyring.WaitReady(waiting)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			r.logWaiting()
+		}
+	}
+	return false
+}
+
+// logWaiting logs which rings are not ready.
+func (r *rings) logWaiting() {
+	for _, tenant := range r.tenants {
+		status, err := r.keyring.Tenant(tenant)
+		if err != nil {
+			status = rotation.TenantStatus{Err: err}
+		}
+		state, reason := ringState(&status)
+		if state != stateNotReady {
+			continue
+		}
+		attrs := []any{"tenant", tenant, "reason", reason}
+		if err == nil && !status.InDoubt && len(status.Ring.Keys) == 0 && status.Err != nil {
+			attrs = append(attrs, "hint", r.hint)
+		}
+		r.log.Warn("waiting for a ring", attrs...)
+	}
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/keyturn/keyturn/middleware"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// routes returns the handler of all requests. The only way to the API leads through
+// [middleware.Require].
+func (s *Server) routes() http.Handler {
+	api := middleware.Require(s.verifier, middleware.WithErrorHandler(s.refuse))(http.HandlerFunc(serveAPI))
+	published := newPublisher(s.tenants)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setHeaders(w.Header())
+		switch {
+		case isAPI(r.URL.Path) && !published.owns(r.URL.Path):
+			api.ServeHTTP(w, r)
+		case r.URL.Path == "/healthz":
+			serveHealth(w, r)
+		case r.URL.Path == "/readyz":
+			s.serveReady(w, r)
+		default:
+			if h := published.handler(r.URL.Path); h != nil {
+				h.ServeHTTP(w, r)
+				return
+			}
+			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
+		}
+	})
+}
+
+// setHeaders sets the headers of every answer.
+func setHeaders(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// isAPI reports whether a path is under /api, in any spelling that some program
+// on the way may take for it. Too wide does no harm: such a path wants a token.
+func isAPI(p string) bool {
+	for _, p := range []string{p, path.Clean("/" + p)} {
+		p = strings.ToLower(p)
+		if p == "/api" || strings.HasPrefix(p, "/api/") {
+			return true
+		}
+	}
+	return false
+}
+
+// refuse answers a request whose token is missing or bad, or cannot be judged now.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	logRefusal(s.cfg.Logger, r, err, s.cfg.Hint)
+	if r.ContentLength != 0 {
+		// Otherwise net/http waits for the body before it answers.
+		w.Header().Set("Connection", "close")
+	}
+	middleware.MastraErrors(w, r, err)
+}
+
+// logRefusal tells the operator what the client does not learn. A path may hold a token, so that
+// nothing which the client wrote gets into the log, with three exceptions: a method that is a word,
+// and a kid and the name of a claim, quoted.
+func logRefusal(log *slog.Logger, r *http.Request, err error, hint func(*verifier.Error) string) {
+	attrs := []any{"remote", r.RemoteAddr, "method", methodOf(r)}
+	text := ""
+	if bad := (*verifier.Error)(nil); errors.As(err, &bad) {
+		attrs = append(attrs, "reason", string(bad.Reason))
+		text = hint(bad)
+	} else if errors.Is(err, middleware.ErrNoToken) && len(r.Header["Authorization"]) > 0 {
+		text = "there is an Authorization header, but it does not begin with Bearer"
+	}
+	if text != "" {
+		attrs = append(attrs, "hint", text)
+	}
+	log.WarnContext(r.Context(), "request refused", append(attrs, "err", err)...)
+}
+
+// methodOf returns the method of a request if it looks like one: the syntax allows a whole token
+// (RFC 9110, section 5.6.2).
+func methodOf(r *http.Request) string {
+	if m := r.Method; len(m) <= 20 && strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == "" {
+		return m
+	}
+	return "(none known)"
+}
+
+// onlyRead answers requests that are neither GET nor HEAD, and reports whether r is one of those.
+func onlyRead(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	answer(w, http.StatusMethodNotAllowed, map[string]string{"error": "Method not allowed"})
+	return false
+}
+
+// answer writes an object of strings as JSON.
+func answer(w http.ResponseWriter, status int, object any) {
+	body, err := json.Marshal(object) // cannot fail
+	if err != nil {
+		status = http.StatusInternalServerError
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// A Server serves an API that only good tokens open. [New] opens one, and [Server.Run] closes it.
+type Server struct {
+	cfg      Config
+	demo     *demo // nil if the server is none
+	tenants  *tenants
+	listener net.Listener
+	verifier *verifier.Verifier
+}
+
+// New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
+// error is an [Error]; then nothing stays open.
+func New(ctx context.Context, cfg Config) (_ *Server, err error) {
+	s := &Server{cfg: cfg.withDefaults()}
+	defer func() {
+		if err != nil {
+			s.close(ctx)
+		}
+	}()
+	if s.cfg.Demo != nil {
+		if s.demo, err = startDemo(&s.cfg); err != nil {
+			return nil, err
+		}
+	}
+	if s.tenants, err = openTenants(ctx, &s.cfg); err != nil {
+		return nil, err
+	}
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+		return nil, &Error{Part: PartListener, Err: err}
+	}
+	if s.demo != nil {
+		if err = s.demo.open(ctx, s.tenants, s.Endpoint()); err != nil {
+			return nil, err
+		}
+	}
+	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: maxTokenBytes, Now: s.cfg.Now})
+	if err != nil {
+		return nil, &Error{Part: PartRules, Err: err}
+	}
+	return s, nil
+}
+
+// An Endpoint is where a server listens.
+type Endpoint struct {
+	URL  string // by which a program on this machine reaches it
+	Open bool   // whether it listens on all addresses of the machine
+}
+
+// Endpoint returns where s listens.
+func (s *Server) Endpoint() Endpoint { return endpointOf(s.listener.Addr()) }
+
+func endpointOf(a net.Addr) Endpoint {
+	host, port, err := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		return Endpoint{"http://localhost:" + port, true}
+	}
+	return Endpoint{"http://" + a.String(), false}
+}
+
+// maxHeaderBytes has room for a token of 8 KiB and the other headers that a proxy sends.
+const maxHeaderBytes = 32 << 10
+
+// Run answers requests until ctx ends. Then it waits for those in flight, and closes s. It returns
+// an error if the server could not go on before ctx ended.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.close(ctx)
+	defer s.startBackground(ctx)()
+	log := s.cfg.Logger
+	srv := &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(s.listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	s.cfg.Notify(Draining{Limit: s.cfg.Drain})
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	if srv.Shutdown(drain) != nil {
+		log.Warn("requests in flight were cut off")
+		srv.Close()
+	}
+	<-ended
+	s.cfg.Notify(Stopped{})
+	return nil
+}
+
+// startBackground starts the work beside the requests. It goes on while requests in flight end, so
+// it does not end with ctx but when stop is called, which waits for it.
+func (s *Server) startBackground(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var work []func(context.Context)
+	if r := s.tenants.rings; r != nil {
+		work = append(work, r.rotate, r.watch)
+	}
+	switch {
+	case s.demo != nil:
+		work = append(work, s.demo.announceTokens)
+	case s.tenants.rings != nil:
+		work = append(work, s.completeRules)
+	}
+	var wg sync.WaitGroup
+	for _, f := range work {
+		wg.Go(func() { f(ctx) })
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// completeRules waits until all rings are in sync. Then it gives the verifier the rules again: a
+// ring that was missing before could not say how much leeway it allows.
+func (s *Server) completeRules(ctx context.Context) {
+	if !s.tenants.rings.awaitReady(ctx) {
+		return
+	}
+	if err := s.verifier.Put(s.tenants.rules()...); err != nil {
+		s.cfg.Logger.Error("the rules for the rings' tokens do not fit them", "err", err)
+	}
+	s.cfg.Logger.Info("ready: all rings are in step")
+}
+
+// close ends what New has opened, the last first.
+func (s *Server) close(ctx context.Context) {
+	if s.listener != nil {
+		s.listener.Close()
+	}
+	if s.tenants != nil {
+		s.tenants.close(ctx)
+	}
+	if s.demo != nil {
+		s.demo.close()
+	}
+}

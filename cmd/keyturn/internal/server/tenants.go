@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// tenants are the tenants of a server with what reads their keys.
+type tenants struct {
+	all     []Tenant
+	sources map[string]*jwks.Source // of the tenants with a Source
+	client  *jwks.Client            // of sources; nil if there are none
+	rings   *rings                  // nil if no tenant has a ring
+	log     *slog.Logger
+}
+
+// openTenants opens the sources and the rings of a server's tenants.
+func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
+	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), log: cfg.Logger}
+	defer func() {
+		if err != nil {
+			t.close(ctx)
+		}
+	}()
+	if err := t.openSources(cfg.Issuers); err != nil {
+		return nil, err
+	}
+	if cfg.Rings != nil {
+		if t.rings, err = openRings(ctx, cfg); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// openSources begins to read the keys of issuers. It waits for none of them.
+func (t *tenants) openSources(cfg jwks.Config) error {
+	for _, tenant := range t.all {
+		if tenant.Source == nil {
+			continue
+		}
+		if t.client == nil {
+			t.client = jwks.New(cfg)
+		}
+		source, err := tenant.Source.open(t.client, tenant.Rules.ID)
+		if err != nil {
+			return &Error{Part: PartSource, Tenant: tenant.Rules.ID, Err: err}
+		}
+		t.sources[tenant.Rules.ID] = source
+	}
+	return nil
+}
+
+func (s *Source) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
+	if s.IssuerURL != "" {
+		return client.Discover(tenant, s.IssuerURL, s.Config)
+	}
+	return client.Open(tenant, s.JWKSURL, s.Config)
+}
+
+// rules returns the rules of all tenants, with what their rings say now.
+func (t *tenants) rules() []verifier.Tenant {
+	var all []verifier.Tenant
+	for _, tenant := range t.all {
+		rules := tenant.Rules
+		switch {
+		case tenant.Source != nil:
+			rules.Keys = t.sources[rules.ID]
+		case tenant.Ring:
+			t.rings.complete(&rules)
+		}
+		all = append(all, rules)
+	}
+	return all
+}
+
+// closeTime is how long the fetches of issuers' keys may take to end.
+const closeTime = 10 * time.Second
+
+// close ends what reads keys, the last first.
+func (t *tenants) close(ctx context.Context) {
+	if t.rings != nil {
+		t.rings.close(ctx)
+	}
+	if t.client == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	if err := t.client.Close(ctx); err != nil {
+		t.log.Warn("not all fetches of keys have ended", "err", err)
+	}
+}

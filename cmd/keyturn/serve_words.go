@@ -1,0 +1,279 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+const serveLong = `serve starts a small API, of which everything under /api/ wants a good token in
+the request's Authorization header. It calls nobody, and answers with what it
+knows of the caller.
+
+Without flags it is a demo: two tenants, acme and globex, whose keys turn every 30
+seconds, on a Redis that lives and ends with it. It prints a token for each, and the
+curl command to paste.
+
+With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
+--secret-file, it accepts the HS256 tokens of whoever has the secret, with the
+answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
+bytes; make one with: openssl rand -base64 32
+` + secretForm + `
+
+With --redis it accepts the tokens of the rings of --tenant, and turns their keys: let
+it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
+create" does. With several tenants, --iss must name one by {tenant}; without --iss, a
+token's iss is its tenant's name.
+` + ringForm + `
+
+` + configForm + `
+
+/healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
+and says of each tenant why not. /TENANT/.well-known/jwks.json has a tenant's public
+keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tells
+readers of them, if --iss is the URL under which they reach /TENANT, such as
+https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
+
+There is no CORS: it is for curl and for other servers. For pages in a browser,
+put a proxy in front that adds it.
+
+Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
+second Ctrl-C at once.`
+
+const serveExample = `  keyturn serve
+  keyturn serve --config keyturn.yaml
+  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
+  keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
+    --iss https://{tenant}.example --aud api --bootstrap`
+
+// An endpoint is where the server listens.
+type endpoint server.Endpoint
+
+// addresses tells where the server listens, and for whom.
+func (e endpoint) addresses() string {
+	text := "listening on " + e.URL + "\n"
+	if e.Open {
+		port := e.URL[strings.LastIndexByte(e.URL, ':'):]
+		text += "  on all addresses of this machine; for this machine alone: --addr 127.0.0.1" + port + "\n"
+	}
+	return text +
+		"  " + e.URL + "/api/...   everything here wants a token\n" +
+		"  " + e.URL + "/healthz   200 while the server runs\n" +
+		"  " + e.URL + "/readyz   200 while it can verify tokens\n" +
+		"  there is no CORS: it is for curl and servers; for browsers, put a proxy in front\n"
+}
+
+// curl returns the command that tries a token on this server: the one of the guide to
+// MastraJwtAuth.
+func (e endpoint) curl(token string) string {
+	return "curl -X POST " + e.URL + `/api/agents/weatherAgent/generate` +
+		` -H "Content-Type: application/json" -H "Authorization: Bearer ` + token + `"` +
+		` -d '{"messages": "Weather in London"}'`
+}
+
+// eventText returns what an event of the server prints.
+func eventText(e server.Event) string {
+	switch e := e.(type) {
+	case server.FreshToken:
+		return fmt.Sprintf("\nthe same with a fresh token:\n%s\n", endpoint(e.At).curl(e.Text))
+	case server.Draining:
+		return fmt.Sprintf("shutting down: waiting up to %v for requests in flight; Ctrl-C again ends at once\n", e.Limit)
+	case server.Stopped:
+		return "stopped\n"
+	}
+	return ""
+}
+
+func (s *serveCommand) sharedSecretIntro(at endpoint, source string) string {
+	exp := " (add an exp, or start serve with --allow-no-exp)"
+	if s.allowNoExp {
+		exp = ""
+	}
+	where, sign := "in a terminal where "+source+" is set to the same secret too", "sign --claim sub=ann"
+	if s.secretFile.given {
+		where, sign = "with the path of that file", "sign --secret-file FILE --claim sub=ann"
+	}
+	return fmt.Sprintf("keyturn serve: tokens signed with the secret of %s (HS256) open the API\n", source) +
+		at.addresses() +
+		"\nmake a token with jwt.io's encoder" + exp + ",\nor " + where + ":\n" + fromClone(sign) + "\n" +
+		"\ntry it, with the token in place of <your-jwt>:\n" + at.curl("<your-jwt>") + "\n"
+}
+
+func (s *serveCommand) ringIntro(at endpoint, tenants []server.Tenant) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "keyturn serve: tokens of %s on Redis open the API\n", countRings(len(tenants)))
+	b.WriteString(at.addresses())
+	fmt.Fprintf(&b, "  %s/TENANT%s   a tenant's public keys, if it has any\n", at.URL, server.JWKSPath)
+	for _, t := range tenants {
+		fmt.Fprintf(&b, "  tenant %s, of %s\n", quoteShort(t.Rules.ID), issuerWords(t.Rules.Issuer))
+	}
+	b.WriteString("\nmake a token where the KEK is (from a clone: go run ./cmd/keyturn for keyturn):\n")
+	for _, t := range tenants {
+		b.WriteString("keyturn " + s.signArgs(t.Rules.ID) + "\n")
+	}
+	return b.String()
+}
+
+func countRings(n int) string {
+	if n == 1 {
+		return "one ring"
+	}
+	return fmt.Sprintf("%d rings", n)
+}
+
+func issuerWords(iss string) string {
+	if iss == "" {
+		return "any issuer"
+	}
+	return "the issuer " + quoteShort(iss)
+}
+
+// signArgs returns the arguments of the command that makes a good token for this server.
+func (s *serveCommand) signArgs(tenant string) string {
+	words := []string{"sign", "--redis", s.shownRedis(), "--tenant", tenant}
+	if s.ring.kekFile.given {
+		words = append(words, "--kek-file", s.ring.kekFile.value)
+	}
+	if iss := s.issuerOf(tenant); iss != "" {
+		words = append(words, "--iss", iss)
+	}
+	if len(s.aud.values) > 0 {
+		words = append(words, "--aud", s.aud.values[0])
+	}
+	words = append(words, "--claim", "sub=ann")
+	for i, word := range words {
+		words[i] = shellWord(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// shownRedis returns the URL of --redis if no password can be in it, or else a word for it.
+func (s *serveCommand) shownRedis() string {
+	if strings.ContainsAny(s.ring.redis.value, "@?") {
+		return "URL"
+	}
+	return s.ring.redis.value
+}
+
+func fileIntro(at endpoint, file *configFile) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "keyturn serve: tokens of %d tenants open the API\n", len(file.Tenants))
+	b.WriteString(at.addresses())
+	for _, t := range file.Tenants {
+		fmt.Fprintf(&b, "  tenant %s (%s), of %s\n", quoteShort(t.ID), t.Kind, issuerWords(t.Issuer))
+	}
+	return b.String()
+}
+
+func demoIntro(at endpoint, tokens []server.DemoToken) string {
+	var b strings.Builder
+	published := tokens[len(tokens)-1] // of globex, whose keys are public
+	b.WriteString("keyturn serve: a demo with two tenants, whose keys turn every 30 seconds\n")
+	b.WriteString(at.addresses())
+	fmt.Fprintf(&b, "  %s%s   the public keys of globex; acme has none\n", published.Issuer, server.JWKSPath)
+	fmt.Fprintf(&b, "  %s   the issuer of globex, by which readers find those keys\n", published.Issuer)
+	for _, t := range tokens {
+		fmt.Fprintf(&b, "\na token of tenant %s (%s), good for 2 minutes:\n%s\n", t.Tenant, t.Algorithm, t.Text)
+	}
+	fmt.Fprintf(&b, "\ntry it:\n%s\n", at.curl(tokens[0].Text))
+	fmt.Fprintf(&b, "\na token of globex as others check it:\n%s\n",
+		fromClone("verify --allow-loopback --alg ES256 --issuer-url "+published.Issuer+" TOKEN"))
+	fmt.Fprintf(&b, "\nthe lines below tell when a key turns; with a secret in %s you make tokens yourself:\n%s\n",
+		envSecrets, fromClone("serve --help"))
+	return b.String()
+}
+
+// sharedSecretHint returns advice for users whose tokens come from another program.
+func sharedSecretHint(bad *verifier.Error) string {
+	if bad.Reason == verifier.ReasonUnknownKey && bad.Key.KID != "" {
+		return "in shared-secret mode the secret has no name: make tokens without kid"
+	}
+	if bad.Reason == verifier.ReasonMissingClaim && bad.Claim == "exp" {
+		return "the token has no exp and would never end; to accept such tokens, start serve with --allow-no-exp"
+	}
+	return ""
+}
+
+// demoHint returns advice for users with a token of another run or another program, or with an
+// expired one.
+func demoHint(bad *verifier.Error) string {
+	switch bad.Reason {
+	case verifier.ReasonUnknownTenant, verifier.ReasonUnknownKey, verifier.ReasonSignature:
+		return "the demo accepts only the tokens that it printed since it started; for tokens of your own, set " + envSecrets
+	case verifier.ReasonExpired:
+		return "the demo's tokens are good for 2 minutes: take the newest that it has printed"
+	}
+	return ""
+}
+
+// noRingHint returns advice while a ring is missing.
+func noRingHint(bootstrap bool) string {
+	if bootstrap {
+		return "it will be made when Redis has stood still for a while"
+	}
+	return `"keyturn keys create" makes one; so does --bootstrap, here`
+}
+
+// openError returns the words and the exit code for an error of [server.New].
+func (s *serveCommand) openError(o *offer, err error) error {
+	e := new(server.Error)
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Part {
+	case server.PartListener:
+		return listenError(o.server.Addr, e.Err)
+	case server.PartRedis:
+		return exitf(exitCannotTell, "the demo's Redis cannot listen on a loopback port: %v", e.Err)
+	case server.PartStore:
+		return storeError(e.Err)
+	case server.PartRings:
+		return ringError(e.Err)
+	case server.PartSource:
+		return o.file.sourceError(e.Tenant, e.Err)
+	}
+	if o.file != nil {
+		return usagef("the file of --config: %s", plain(e.Err))
+	}
+	return usagef("%s", plain(e.Err))
+}
+
+// listenError returns the words for an address that cannot be listened on.
+func listenError(addr string, err error) error {
+	_, port, splitErr := net.SplitHostPort(addr)
+	switch {
+	case splitErr != nil:
+		return usagef("--addr: want HOST:PORT or :PORT, such as :4111 or 127.0.0.1:4111")
+	case errors.Is(err, syscall.EADDRINUSE):
+		return usagef("port %s is in use: end the program that has it, or choose another with --addr, such as --addr :%s", port, portBeside(port))
+	case errors.Is(err, syscall.EACCES):
+		return usagef("not allowed to listen on port %s: choose one above 1023 with --addr, such as --addr :4111", port)
+	}
+	if e := (*net.OpError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return usagef("--addr: cannot listen there: %v", err)
+}
+
+// portBeside returns a port beside one that is in use.
+func portBeside(port string) string {
+	if n, err := strconv.Atoi(port); err == nil && n < 65535 {
+		return strconv.Itoa(n + 1)
+	}
+	return "4112"
+}
+
+// addrHint returns advice about an argument that was probably meant as a port.
+func addrHint(arg string) string {
+	n, err := strconv.ParseUint(strings.TrimPrefix(arg, ":"), 10, 16)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("a port goes after --addr, such as --addr :%d", n)
+}

@@ -1,0 +1,119 @@
+package rediskeys
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// A replyReader reads the items of a script's reply one after the other. An item
+// that is missing or has another type reads as zero and sets bad.
+type replyReader struct {
+	items any // []any
+	next  int
+	bad   bool
+}
+
+func (r *replyReader) remaining() int {
+	items, _ := r.items.([]any)
+	return len(items) - r.next
+}
+
+func (r *replyReader) item() any {
+	if r.remaining() <= 0 {
+		r.bad = true
+		return nil
+	}
+	r.next++
+	return r.items.([]any)[r.next-1]
+}
+
+func (r *replyReader) text() string {
+	s, ok := r.item().(string)
+	r.bad = r.bad || !ok
+	return s
+}
+
+func (r *replyReader) flag() bool { return r.text() == "1" }
+
+func (r *replyReader) time() time.Time {
+	ms, err := strconv.ParseInt(r.text(), 10, 64)
+	r.bad = r.bad || err != nil
+	return fromMillis(ms)
+}
+
+// texts reads a list. It returns nil for an empty one.
+func (r *replyReader) texts() []string {
+	items, ok := r.item().([]any)
+	in := replyReader{items: items}
+	var all []string
+	for in.remaining() > 0 {
+		all = append(all, in.text())
+	}
+	r.bad = r.bad || !ok || in.bad
+	return all
+}
+
+func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+// formatMillis writes a time as the scripts do: in milliseconds since 1970, and 0
+// for the zero time.
+func formatMillis(t time.Time) string {
+	if t.IsZero() {
+		return "0"
+	}
+	return strconv.FormatInt(max(t.UnixMilli(), 0), 10)
+}
+
+// ceil returns d in units, rounded up.
+func ceil(d, unit time.Duration) int64 {
+	n := floor(d, unit)
+	if time.Duration(n)*unit != d {
+		n++
+	}
+	return n
+}
+
+// floor returns d in units, rounded down.
+func floor(d, unit time.Duration) int64 {
+	n := d / unit
+	if d%unit < 0 {
+		n--
+	}
+	return int64(n)
+}
+
+// placeArgs returns a place as the scripts take it. If Redis cannot have made its
+// ID, no log has that entry, and Redis would refuse to look for it: then both are
+// empty, which the scripts treat as a place that is not proved.
+func placeArgs(p rotation.Place) (id, nonce string) {
+	if _, _, ok := parseID(p.ID); !ok {
+		return "", ""
+	}
+	return p.ID, p.Nonce
+}
+
+// parseID reads the ID of a log entry: milliseconds, a hyphen and a number, both
+// without leading zeros.
+func parseID(id string) (ms, n uint64, ok bool) {
+	left, right, _ := strings.Cut(id, "-")
+	ms, err1 := strconv.ParseUint(left, 10, 64)
+	n, err2 := strconv.ParseUint(right, 10, 64)
+	ok = err1 == nil && err2 == nil && id == strconv.FormatUint(ms, 10)+"-"+strconv.FormatUint(n, 10)
+	return ms, n, ok
+}
+
+// compareIDs returns -1, 0 or 1, as a comes before b in a log, is b, or comes after it.
+func compareIDs(a, b string) int {
+	ams, an, _ := parseID(a)
+	bms, bn, _ := parseID(b)
+	switch {
+	case ams < bms || ams == bms && an < bn:
+		return -1
+	case ams == bms && an == bn:
+		return 0
+	}
+	return 1
+}

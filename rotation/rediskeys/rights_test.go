@@ -1,0 +1,61 @@
+package rediskeys_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+)
+
+func TestPassword(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, _ := running(t)
+	do(t, server, "ACL", "SETUSER", "default", "on", ">right", "allkeys", "allchannels", "allcommands")
+	for _, url := range []string{"redis://", "redis://:s3cr3t@", "redis://nobody:s3cr3t@"} {
+		for name, call := range calls(t.Context(), open(t, url+server.Addr()), rotation.Place{}) {
+			err := call()
+			wantErr(t, url+": "+name, err, rediskeys.ErrNoAuth)
+			if err != nil && strings.Contains(err.Error(), "s3cr3t") {
+				t.Errorf("the error shows the password: %v", err)
+			}
+		}
+	}
+	begin(t, open(t, "redis://:right@"+server.Addr()))
+}
+
+func TestDocumentedRightsAreEnough(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, _ := running(t)
+	do(t, server, append([]any{"ACL", "SETUSER", "keyturn", "on", ">right"}, documented...)...)
+	rotationtest.TestStore(t, func(t *testing.T) rotation.Store {
+		flush(t, server)
+		return open(t, "redis://keyturn:right@"+server.Addr())
+	})
+}
+
+// Redis does not undo a script that fails half way. So if the ACL allows only a part of a change,
+// none of it is made.
+func TestMissingRights(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, admin := running(t)
+	ring := set(t, admin, tenant, "f", "1")
+	for _, missing := range []string{"xadd", "hset", "hdel", "sadd", "srem", "hgetall", "time", "evalsha"} {
+		args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
+		do(t, server, append(args, "-"+missing)...)
+		s := open(t, "redis://keyturn:right@"+server.Addr())
+		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"g": nil}, Delete: []string{"f"}})
+		wantErr(t, "Write without "+missing, err, rediskeys.ErrNoPermission)
+		if got := admin.Load(t.Context(), []string{tenant})[0]; got.Err != nil || got.Digest != ring.Digest {
+			t.Fatalf("without %s: half of a change was made: %+v", missing, got)
+		}
+	}
+	args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
+	do(t, server, append(args, "-publish")...)
+	set(t, open(t, "redis://keyturn:right@"+server.Addr()), tenant, "f", "without a nudge")
+}

@@ -1,0 +1,228 @@
+package verifier
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
+
+// Verify decides whether token is good. Its tenant is the verifier's only one, or
+// the one whose Issuer equals the token's iss byte for byte.
+//
+// The error is an [*Error]. It is [ErrInvalid] if the token is bad, and
+// [ErrUnavailable] if the verifier cannot tell now.
+//
+// Verify waits in one case only: the key store asks its source for a key that it
+// does not hold. If ctx ends meanwhile, the error also wraps ctx.Err().
+func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
+	return v.verify(ctx, nil, token)
+}
+
+// VerifyTenant is [Verifier.Verify] for the tenant that a trusted hint names, such
+// as the host of the request. A token of another tenant is refused. An empty
+// tenant is an unknown one, and never means that there is no hint.
+func (v *Verifier) VerifyTenant(ctx context.Context, tenant, token string) (*Token, error) {
+	return v.verify(ctx, &tenant, token)
+}
+
+func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Token, error) {
+	now := v.now() // the only reading: every rule judges the same moment
+	t, bad := v.decide(ctx, hint, token, now)
+	if v.observe != nil {
+		v.observe(ctx, newEvent(ctx, t, bad, v.now().Sub(now)))
+	}
+	if bad != nil {
+		return nil, bad
+	}
+	return t, nil
+}
+
+// decide applies the rules of the package comment in their order. The first rule
+// that fails decides. The cache stands before the parser, but after the checks
+// that refuse plain garbage without the cost of a digest.
+func (v *Verifier) decide(ctx context.Context, hint *string, token string, now time.Time) (*Token, *Error) {
+	if len(token) > v.maxTokenBytes {
+		return nil, refuse(ErrTooLarge)
+	}
+	if strings.IndexByte(token, '.') < 0 {
+		return nil, refuse(errParts)
+	}
+	tenants := v.tenants.Load()
+	t, cacheKey := v.cached(tenants, hint, token, now)
+	if t != nil {
+		return t, nil
+	}
+	first, second, bad := findDots(token)
+	if bad != nil {
+		return nil, bad
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	knownHeader := v.headers.find(token[:first])
+	p, bad := s.parse(token, first, second, knownHeader)
+	if bad != nil {
+		return nil, bad
+	}
+	r, bad := tenants.pick(hint, &p.claims)
+	if bad != nil {
+		return nil, bad.withTenant(r)
+	}
+	e, bad := v.judge(ctx, r, p, now)
+	if bad != nil {
+		return nil, bad.withTenant(r)
+	}
+	// Only a good token leaves a trace.
+	if knownHeader == nil {
+		v.headers.remember(token[:first], p.header)
+	}
+	v.remember(cacheKey, e, now)
+	return &e.Value.fresh, nil
+}
+
+// judge applies the rules of one tenant to a token that is well formed: the rules
+// from "not suspended" on. It returns what the cache keeps of a good token.
+func (v *Verifier) judge(ctx context.Context, r *rules, p *parsed, now time.Time) (*entry, *Error) {
+	if r.suspended {
+		return nil, refuse(ErrSuspended)
+	}
+	if !slices.Contains(r.Algorithms, p.alg) {
+		return nil, refuse(ErrAlgorithm)
+	}
+	w := wanted{keystore.ID{Tenant: r.ID, KID: p.kid}, p.alg, now}
+	keys, bad := r.findKeys(ctx, w, p)
+	if bad != nil {
+		return nil, bad.withKey(w.id)
+	}
+	key := w.signer(keys, p)
+	if key == nil {
+		return nil, refuse(ErrSignature).withKey(w.id)
+	}
+	if bad := r.checkClaims(p, now); bad != nil {
+		return nil, bad.withKey(w.id)
+	}
+	e := newEntry(r, key, p, now, v.cacheTTL)
+	if bad := r.checkOwn(&e.Value.fresh); bad != nil {
+		return nil, bad.withKey(w.id)
+	}
+	if bad := v.checkRevoked(&e.Value.fresh); bad != nil {
+		return nil, bad.withKey(w.id)
+	}
+	return e, nil
+}
+
+// findKeys returns the keys that may have signed the token. If the store holds
+// none, findKeys asks it for news, but only for a plausible token.
+func (r *rules) findKeys(ctx context.Context, w wanted, p *parsed) ([]*keystore.Key, *Error) {
+	keys, err := w.lookup(r.Keys)
+	if err == nil {
+		return keys, nil
+	}
+	if !r.plausible(p, w.now) {
+		return nil, refuse(ErrUnknownKey)
+	}
+	store, ok := r.Keys.(keystore.Refresher)
+	if !ok {
+		return nil, noKey(err)
+	}
+	news := store.Refresh(ctx, w.id)
+	if keys, err = w.lookup(store); err == nil {
+		return keys, nil
+	}
+	if news == nil || isMiss(news) {
+		return nil, noKey(err)
+	}
+	if ctx.Err() != nil && !errors.Is(news, ctx.Err()) {
+		news = errors.Join(news, ctx.Err())
+	}
+	return nil, cannotTell(news)
+}
+
+// plausible reports whether the token would be good if a key had signed it. An
+// unknown kid costs the store a question to its source, and anyone can write one:
+// so findKeys applies the rules for claims ahead of their turn, and a token that
+// fails them costs nothing. What they say stays out of the verdict, since the key
+// comes first in the order of the rules.
+func (r *rules) plausible(p *parsed, now time.Time) bool { return r.checkClaims(p, now) == nil }
+
+// noKey turns the error of a store into the verdict. Any error but ErrNotFound
+// means that the store cannot tell.
+func noKey(err error) *Error {
+	if isMiss(err) {
+		return refuse(ErrUnknownKey)
+	}
+	return cannotTell(err)
+}
+
+// isMiss reports whether a store is sure that there is no such key. An error that
+// joins those of several stores is no miss if one of them cannot tell.
+func isMiss(err error) bool {
+	return errors.Is(err, keystore.ErrNotFound) && !errors.Is(err, keystore.ErrUnavailable)
+}
+
+// wanted says which keys may have signed the token.
+type wanted struct {
+	id  keystore.ID
+	alg keystore.Algorithm
+	now time.Time
+}
+
+// fits reports whether k may have signed the token, and is still usable. A store
+// that keeps its contract returns no key of another tenant, kid or algorithm; fits
+// does not rely on it.
+func (w *wanted) fits(k *keystore.Key) bool {
+	return k != nil && k.Algorithm() == w.alg && k.ID().Tenant == w.id.Tenant &&
+		(w.id.KID == "" || k.ID().KID == w.id.KID) && k.Usable(w.now)
+}
+
+// lookup returns the keys of the store, of which at least one fits.
+func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
+	keys, err := store.Lookup(w.id, w.alg)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(keys, w.fits) {
+		return nil, keystore.ErrNotFound
+	}
+	return keys, nil
+}
+
+// signer returns the key that signed the token, or nil. It tries no more keys
+// than a store may return.
+func (w *wanted) signer(keys []*keystore.Key, p *parsed) *keystore.Key {
+	for _, k := range keys[:min(len(keys), keystore.MaxCandidates)] {
+		if w.fits(k) && k.Verify(p.signed, p.sig) {
+			return k
+		}
+	}
+	return nil
+}
+
+// checkOwn applies the tenant's own Check.
+func (r *rules) checkOwn(t *Token) *Error {
+	if r.Check == nil {
+		return nil
+	}
+	if err := r.Check(t); err != nil {
+		return &Error{Reason: ReasonClaim, Err: &checkFailed{err}}
+	}
+	return nil
+}
+
+// checkRevoked asks the revocations, the last rule.
+func (v *Verifier) checkRevoked(t *Token) *Error {
+	if v.revocations == nil {
+		return nil
+	}
+	revoked, err := v.revocations.Revoked(t)
+	switch {
+	case err != nil:
+		return cannotTell(err)
+	case revoked:
+		return refuse(ErrRevoked)
+	}
+	return nil
+}
