@@ -72,6 +72,35 @@ func TestIndex(t *testing.T) {
 	}
 }
 
+// TestProtocolPage checks that docs/protocol.md has each invariant of the checker, and each timeline.
+func TestProtocolPage(t *testing.T) {
+	page := strings.ToLower(read(t, "docs/protocol.md"))
+	invariant := regexp.MustCompile(`\{"(I\d+) ([^"]+)", `)
+	timeline := regexp.MustCompile(`func TestTimeline([A-Z][a-z]*)`)
+	var invariants, timelines int
+	for _, file := range goFiles(t, "rotation/rotationtest") {
+		if !strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text := read(t, file)
+		for _, found := range invariant.FindAllStringSubmatch(text, -1) {
+			invariants++
+			if row := strings.ToLower("| " + found[1] + " | **" + found[2]); !strings.Contains(page, row) {
+				t.Errorf("docs/protocol.md has no row that begins with %q", row)
+			}
+		}
+		for _, found := range timeline.FindAllStringSubmatch(text, -1) {
+			timelines++
+			if row := strings.ToLower("| " + found[1] + " |"); !strings.Contains(page, row) {
+				t.Errorf("docs/protocol.md has no row that begins with %q", row)
+			}
+		}
+	}
+	if invariants < 12 || timelines < 12 {
+		t.Errorf("only %d invariants and %d timelines were found", invariants, timelines)
+	}
+}
+
 // pages returns all Markdown files that are neither test data nor another project's.
 func pages(t *testing.T) []string {
 	t.Helper()
