@@ -120,23 +120,13 @@ func newSecret(b []byte, source string) *secret {
 func (s *secret) key(id keystore.ID, alg keystore.Algorithm) (*keystore.Key, error) {
 	k, err := keystore.NewSecret(id, alg, s.bytes())
 	if err != nil {
-		// The Go names in the error's advice mean nothing here.
-		text, _, found := strings.Cut(plain(err), "; use NewPublic")
-		if found {
+		text := errorText(err)
+		if e := new(keystore.Error); errors.As(err, &e) && e.Hint != "" { // it is a public key
 			text += "; to verify, give public keys with --jwks, as a JWK Set"
 		}
 		return nil, usagef("%s: %s", s.source, text)
 	}
 	return k, nil
-}
-
-// plain returns an error's text without the package that it comes from.
-func plain(err error) string {
-	text := err.Error()
-	for _, p := range []string{"keystore: ", "jwks: ", "verifier: ", "rotation: "} {
-		text = strings.TrimPrefix(text, p)
-	}
-	return text
 }
 
 // stripToken takes off what is no part of a token, but often comes along with

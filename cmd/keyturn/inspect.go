@@ -133,12 +133,12 @@ func (i *inspection) judgeForm(ctx context.Context, token string) {
 	}
 }
 
-// formOf is the text of a refusal without the tenant, which is made up.
+// formOf returns the words for a refusal without the tenant, which is made up.
 func formOf(err error) string {
 	if e, ok := err.(*verifier.Error); ok {
 		err = e.Err
 	}
-	return plain(err)
+	return err.Error()
 }
 
 func reasonOf(err error) verifier.Reason {

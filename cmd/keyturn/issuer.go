@@ -152,7 +152,7 @@ func (c *verifyCommand) noIssuer(err error) error {
 	if !errors.As(err, &e) {
 		return c.cannotTell(fmt.Sprintf("no keys from %s within %v", c.issuer.flag(), issuerTime))
 	}
-	text := printable(issuerText(e), false)
+	text := printable(issuerText(e, "--allow-loopback"), false)
 	if e.Step == jwks.StepURL {
 		return usagef("%s: %s", c.issuer.flag(), text)
 	}
@@ -171,14 +171,16 @@ func (c *verifyCommand) cannotTell(text string) error {
 	return c.answer(exitCannotTell, verifier.ReasonUnavailable, text)
 }
 
-// issuerText is what an error says beside its step, with the names of our flags.
-func issuerText(e *jwks.Error) string {
-	text := strings.TrimPrefix(e.Error(), "jwks: "+string(e.Step)+": ")
-	return strings.NewReplacer(
-		"AllowLoopback allows", "--allow-loopback allows",
-		": refused (AllowCIDR allows it by name)", ": refused",
-		": the old ones stay (AcceptEmpty takes it for a withdrawal)", "",
-	).Replace(text)
+// issuerText returns the words for an error beside its step. allowLoopback is what the setting of
+// that name is called here; other settings are not offered.
+func issuerText(e *jwks.Error, allowLoopback string) string {
+	switch {
+	case e.Setting == jwks.SettingAllowLoopback:
+		return fmt.Sprintf("%s (%s %s)", e.Detail, allowLoopback, e.Hint)
+	case e.Setting == "" && e.Hint != "":
+		return fmt.Sprintf("%s (%s)", e.Detail, e.Hint)
+	}
+	return e.Detail
 }
 
 // advice says what to try, where an attempt failed.
@@ -253,5 +255,5 @@ func (c *verifyCommand) failedAgain() []string {
 	if !errors.As(c.source.Status().LastError, &e) {
 		return nil
 	}
-	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e), false)}
+	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e, "--allow-loopback"), false)}
 }

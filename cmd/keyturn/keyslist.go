@@ -13,6 +13,9 @@ import (
 // milliseconds is RFC 3339 with as much of a second as a ring knows.
 const milliseconds = "2006-01-02T15:04:05.000Z07:00"
 
+// stampNano writes a moment with all that is known of it.
+func stampNano(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
 // when writes a moment for programs, or null if there is none.
 func when(t time.Time) *string {
 	if t.IsZero() {

@@ -78,7 +78,7 @@ func (p *receiptPrinter) print(ctx context.Context, asking bool) error {
 	if asking {
 		var err error
 		if acks, err = p.roster(ctx); err != nil {
-			p.note("the change is made, but it is not known who has applied it: %s", plain(err))
+			p.note("the change is made, but it is not known who has applied it: %s", errorText(err))
 			asking = false
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -95,7 +94,7 @@ func (a *app) keks(path string) (*rotation.KEKs, error) {
 	}
 	keks, err := rotation.ParseKEKs([]byte(text))
 	if err != nil {
-		return nil, usagef("%s: %s", source, plain(err))
+		return nil, usagef("%s: %s", source, errorText(err))
 	}
 	return keks, nil
 }
@@ -150,9 +149,6 @@ func openStore(rawURL string) (*store, error) {
 	return &store{Store: s, close: client.Close}, nil
 }
 
-// storeError returns the words for a URL that names no store.
-func storeError(err error) error { return usagef("--redis: %s", ringText(err)) }
-
 // withRing calls use with a keyring that holds the tenant's ring as the store has
 // it now, and leaves nothing behind.
 func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
@@ -176,70 +172,10 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 	defer cancel()
 	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: a.now})
 	if err != nil {
-		return ringError(err)
+		return openingError(err)
 	}
 	defer k.Close(context.WithoutCancel(ctx))
 	return use(ctx, k)
-}
-
-// ringError gives an error of the packages below its exit code. What is none of
-// theirs is a mistake in what they were given.
-func ringError(err error) error {
-	text := ringText(err)
-	switch {
-	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):
-		return exitf(exitNo, "%s", text)
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), isSealError(err):
-		return exitf(exitCannotTell, "%s", text)
-	case errors.Is(err, keystore.ErrNotFound):
-		return exitf(exitNo, "%s", text)
-	}
-	return usagef("%s", plain(err))
-}
-
-// ringText is an error in words, without the packages that it came through, and
-// with what to do.
-func ringText(err error) string {
-	text := strings.NewReplacer("keystore: unavailable: ", "", "rotation: ", "", "rediskeys: ", "").Replace(err.Error())
-	if errors.Is(err, rotation.ErrWrongKEK) {
-		// It says so of each part of the ring: once is enough.
-		if _, first, ok := strings.Cut(text, "wrong KEK: "); ok {
-			first, _, _ = strings.Cut(first, ";")
-			text = "wrong KEK: " + first
-		}
-	}
-	if !errors.Is(err, rediskeys.ErrWrongType) { // what is wrong there is one key, whose name has the bucket
-		text = inside.ReplaceAllString(text, "")
-	}
-	return printable(text, false) + advice(err)
-}
-
-// inside is what a user of the command cannot know: how rings lie in Redis, and what holds
-// them here.
-var inside = regexp.MustCompile(`the keyring (cannot be|was not) opened: |(sync|tenants|acknowledgements) of bucket \d+: |load of tenant "([^"\\]|\\.)*" \(bucket \d+\): `)
-
-func isSealError(err error) bool {
-	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {
-		if errors.Is(err, sealed) {
-			return true
-		}
-	}
-	return false
-}
-
-// advice says what to do where the error does not.
-func advice(err error) string {
-	switch {
-	case errors.Is(err, rotation.ErrWrongKEK):
-		return "; give the KEK that the service has, with --kek-file or " + envKEK
-	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):
-		return "; somebody without the KEK has written to this Redis, or a backup is broken: an instance that holds the ring puts back what it has; if it stays, docs/operations.md says how to remove it"
-	case errors.Is(err, rotation.ErrNoSigner):
-		return `; "keyturn keys list" shows from when on one does`
-	case errors.Is(err, rotation.ErrNewer):
-		return "; use the version of keyturn that the service has"
-	}
-	return ""
 }
 
 // noRing says that the tenant has none, once it is known.

@@ -32,20 +32,6 @@ type app struct {
 	network        jwks.Config // how issuers are reached: as it comes
 }
 
-// A failure is an error with an exit code. Without text, all has been said.
-type exitError struct {
-	code int
-	text string
-}
-
-func (f *exitError) Error() string { return f.text }
-
-func exitf(code int, format string, args ...any) error {
-	return &exitError{code, fmt.Sprintf(format, args...)}
-}
-
-func usagef(format string, args ...any) error { return exitf(exitUsage, format, args...) }
-
 // run is the whole command: it never exits and never reads a global, so that a
 // test can call it. It returns the exit code.
 func run(ctx context.Context, args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {

@@ -234,14 +234,14 @@ func (s *serveCommand) openError(o *offer, err error) error {
 	case server.PartStore:
 		return storeError(e.Err)
 	case server.PartRings:
-		return ringError(e.Err)
+		return openingError(e.Err)
 	case server.PartSource:
 		return o.file.sourceError(e.Tenant, e.Err)
 	}
 	if o.file != nil {
-		return usagef("the file of --config: %s", plain(e.Err))
+		return usagef("the file of --config: %s", errorText(e.Err))
 	}
-	return usagef("%s", plain(e.Err))
+	return usagef("%s", errorText(e.Err))
 }
 
 // listenError returns the words for an address that cannot be listened on.

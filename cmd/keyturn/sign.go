@@ -128,11 +128,11 @@ func (s *signCommand) run(ctx context.Context) error {
 	}
 	signer, err := rotation.NewStaticSigner(id, s.alg.value, secret.bytes(), s.config(s.ttl.value))
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	keys, err := keystore.NewStatic(key)
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	return s.sign(ctx, signer, keys, []keystore.Algorithm{s.alg.value})
 }
@@ -158,7 +158,7 @@ func (s *signCommand) runRing(ctx context.Context) error {
 		}
 		signer, err := rotation.NewSigner(k, s.config(ttl))
 		if err != nil {
-			return usagef("%s", plain(err))
+			return usagef("%s", errorText(err))
 		}
 		return s.sign(ctx, signer, k, algorithmsOf(status.Ring))
 	})
@@ -189,27 +189,12 @@ func (s *signCommand) config(ttl time.Duration) rotation.SignerConfig {
 func (s *signCommand) sign(ctx context.Context, signer *rotation.Signer, keys keystore.KeyStore, algs []keystore.Algorithm) error {
 	token, err := signer.Sign(ctx, s.tenant.value, s.claims.object())
 	if err != nil {
-		return s.refused(err)
+		return ringError(err)
 	}
 	if err := s.check(ctx, keys, algs, token); err != nil {
 		return err
 	}
 	return s.print(token + "\n")
-}
-
-func (s *signCommand) refused(err error) error {
-	f := new(exitError)
-	if errors.As(ringError(err), &f) && f.code != exitUsage {
-		// What the flag is called here.
-		f.text = strings.ReplaceAll(f.text, "shorten its exp, or SignerConfig.TTL", "shorten --ttl, or its exp")
-		return f
-	}
-	// The Go type of the claims means nothing here.
-	text := strings.ReplaceAll(plain(err), fmt.Sprintf(", a %T", s.claims.object()), "")
-	if strings.Contains(text, " must be ") {
-		text += "; --claim makes strings, --claim-json all else"
-	}
-	return usagef("%s", text)
 }
 
 // check refuses to hand out a token whose form or claims no keyturn verifier
@@ -226,13 +211,13 @@ func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []
 		Now:           s.now,
 	})
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	_, err = v.Verify(ctx, token)
 	if err == nil || errors.Is(err, verifier.ErrExpired) || errors.Is(err, verifier.ErrNotYetValid) {
 		return nil
 	}
-	return usagef("no verifier would accept a token with these claims: %s", plain(err))
+	return usagef("no verifier would accept a token with these claims: %s", errorText(err))
 }
 
 // claimFlags are the claims given one by one.

@@ -180,7 +180,7 @@ func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
 func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg string) error {
 	v, err := c.verifier(keys)
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	if !c.iss.given {
 		c.note("iss is not checked: --iss says which issuer to expect")
@@ -263,7 +263,7 @@ func (c *verifyCommand) setKeys() (*keystore.Static, error) {
 	}
 	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, doc)
 	if err != nil {
-		return nil, usagef("the file of --jwks: %s", plain(err))
+		return nil, usagef("the file of --jwks: %s", errorText(err))
 	}
 	for _, s := range skipped {
 		c.note("skipped %s", printable(s.String(), false))
@@ -306,7 +306,7 @@ func (c *verifyCommand) secretKeys(s *secret) (*keystore.Static, error) {
 func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
 	s, err := keystore.NewStatic(keys...)
 	if err != nil {
-		return nil, usagef("%s", plain(err))
+		return nil, usagef("%s", errorText(err))
 	}
 	return s, nil
 }
@@ -314,7 +314,7 @@ func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
 func (c *verifyCommand) accepted(t *verifier.Token) error {
 	claims, err := verifier.Claims[jsontext.Value](t)
 	if err != nil {
-		return exitf(exitCannotTell, "%s", plain(err))
+		return exitf(exitCannotTell, "%s", errorText(err))
 	}
 	if c.json {
 		return c.print(fmt.Sprintf(`{"ok":true,"tenant":%s,"kid":%s,"alg":%s,"claims":%s}`+"\n",
@@ -351,7 +351,7 @@ func (c *verifyCommand) refused(token string, err error) error {
 	if !c.json {
 		return exitf(code, "refused (%s): %s", bad.Reason, c.brief(bad))
 	}
-	return c.answer(code, bad.Reason, plain(err))
+	return c.answer(code, bad.Reason, errorText(err))
 }
 
 // answer prints in JSON why the token is not good.
@@ -370,7 +370,7 @@ func (c *verifyCommand) brief(bad *verifier.Error) string {
 	if !c.tenant.given && !c.kid.given && bad.Key.KID == "" {
 		short.Tenant, short.Key = "", keystore.ID{}
 	}
-	return plain(&short)
+	return errorText(&short)
 }
 
 // hints say what to do about a refusal, or more of what it is about.
