@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -126,23 +127,13 @@ func newUnix() *option[time.Time] {
 	return &option[time.Time]{kind: "UNIX", parse: func(s string) (time.Time, error) {
 		t, ok := time.Time{}, false
 		if strings.Trim(s, "0123456789.") == "" {
-			t, ok = unixTime(s)
+			t, ok = jwt.NumericDate(s)
 		}
 		if !ok {
 			return t, errors.New("want seconds since 1970, such as 1800000000")
 		}
 		return t, nil
 	}}
-}
-
-// unixTime reads a number of seconds since 1970, from 0 to 2^53, as in a claim.
-func unixTime(number string) (t time.Time, ok bool) {
-	f, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(0 <= f && f < 1<<53) {
-		return time.Time{}, false
-	}
-	whole := int64(f)
-	return time.Unix(whole, int64((f-float64(whole))*1e9)), true
 }
 
 // newAlgorithms returns a flag for a list of algorithms with commas.

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -293,10 +294,7 @@ func (i *inspection) readTimes(now time.Time) {
 		if !ok {
 			continue
 		}
-		at, ok := time.Time{}, false
-		if value.Kind() == '0' {
-			at, ok = unixTime(string(value))
-		}
+		at, ok := jwt.NumericDate(string(value))
 		if !ok {
 			i.warn("%s is not a time: want a number of seconds since 1970, below 2^53", claim)
 			continue
