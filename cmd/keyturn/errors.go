@@ -174,8 +174,8 @@ func claimsText(e *rotation.ClaimsError) string {
 	return fmt.Sprintf("the claims: %v", e.Err)
 }
 
-// redisText says what is wrong with Redis. Which call failed matters only where one key is at fault:
-// the call has its name.
+// redisText says why a call to Redis failed. It names the call only if a single key in Redis is
+// wrong: then the call names that key.
 func redisText(e *rediskeys.Error) string {
 	text := e.Err.Error()
 	if e.Kind != nil {

@@ -31,11 +31,11 @@ redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
 KEYTURN_REDIS_PASSWORD; one that is in the URL can be read by other users of the
 machine.`
 
-// ringTime is how long a command works on a ring: with a Redis that answers, a
-// moment; with one that hangs, each call ends sooner by itself.
+// ringTime is how long a command works on a ring at most. If Redis answers, it takes a moment; if Redis
+// hangs, each call times out sooner.
 const ringTime = 10 * time.Second
 
-// ringFlags say where rings are, and what opens them.
+// ringFlags say where the rings are, and which KEK opens them.
 type ringFlags struct {
 	redis, kekFile *option[string]
 }
@@ -53,7 +53,7 @@ func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEK+")")
 }
 
-// newRingTenant returns a flag for the tenant whose ring it is.
+// newRingTenant returns a flag for the tenant of a ring.
 func newRingTenant() *option[string] {
 	o := newTenant()
 	o.parse = parseTenant
@@ -71,8 +71,8 @@ func parseTenant(s string) (string, error) {
 	return s, err
 }
 
-// keks reads the KEK from a file or, if path is empty, from the environment. Nothing of it is in an
-// error.
+// keks reads the KEK from a file or, if path is empty, from the environment. Errors hold nothing of
+// the KEK.
 func (a *app) keks(path string) (*rotation.KEKs, error) {
 	text, source := "", "the file of --kek-file"
 	if path != "" {
@@ -103,7 +103,7 @@ func (a *app) keks(path string) (*rotation.KEKs, error) {
 func withPassword(rawURL, password string) (string, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {
-		return rawURL, nil // refused by whoever reads it
+		return rawURL, nil // refused by rediskeys.Open
 	}
 	authority, path := rest, ""
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -120,7 +120,7 @@ func withPassword(rawURL, password string) (string, error) {
 	return scheme + "://" + user + ":" + escaped + "@" + hosts + path, nil
 }
 
-// A store is where rings are, with its connections.
+// A store is a store of rings and its connections.
 type store struct {
 	rotation.Store
 	close func() error
@@ -149,8 +149,8 @@ func openStore(rawURL string) (*store, error) {
 	return &store{Store: s, close: client.Close}, nil
 }
 
-// withRing calls use with a keyring that holds the tenant's ring as the store has
-// it now, and leaves nothing behind.
+// withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards
+// nothing stays open.
 func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
 	if !flags.redis.given {
 		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
@@ -178,12 +178,12 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 	return use(ctx, k)
 }
 
-// noRing says that the tenant has none, once it is known.
+// noRing returns an error for a tenant that is known to have no ring.
 func noRing(tenant string) error {
 	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
-// ringOf returns how the tenant's ring stands.
+// ringOf returns the state of the tenant's ring.
 func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
 	status, err := k.Tenant(tenant)
 	switch {

@@ -13,21 +13,21 @@ import (
 )
 
 const serveLong = `serve starts a small API, of which everything under /api/ wants a good token in
-the request's Authorization header. It calls nobody, and answers with what it
+the request's Authorization header. It calls no other service, and answers with what it
 knows of the caller.
 
-Without flags it is a demo: two tenants, acme and globex, whose keys turn every 30
+Without flags it is a demo: two tenants, acme and globex, whose keys rotate every 30
 seconds, on a Redis that lives and ends with it. It prints a token for each, and the
 curl command to paste.
 
 With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
---secret-file, it accepts the HS256 tokens of whoever has the secret, with the
-answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
+--secret-file, it accepts the HS256 tokens of everyone who has the secret, with
+the answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
 bytes; make one with: openssl rand -base64 32
 ` + secretForm + `
 
-With --redis it accepts the tokens of the rings of --tenant, and turns their keys: let
-it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
+With --redis it accepts the tokens of the rings of --tenant, and rotates their keys:
+let it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
 create" does. With several tenants, --iss must name one by {tenant}; without --iss, a
 token's iss is its tenant's name.
 ` + ringForm + `

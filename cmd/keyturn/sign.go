@@ -88,7 +88,7 @@ func newSign(a *app) *cobra.Command {
 	return cmd
 }
 
-// claimHint is for an argument that was probably meant as a claim.
+// claimHint returns advice about an argument that was probably meant as a claim.
 func claimHint(arg string) string {
 	if !strings.Contains(arg, "=") {
 		return ""
@@ -150,7 +150,7 @@ func (s *signCommand) runRing(ctx context.Context) error {
 			return err
 		}
 		if status.Err != nil && !status.Fresh {
-			return ringError(status.Err) // part of it cannot be opened: that may be a revocation
+			return ringError(status.Err) // a part cannot be opened, and may be a revocation
 		}
 		ttl := time.Duration(0) // the default, or the ring's longest
 		if s.ttl.given {
@@ -164,7 +164,7 @@ func (s *signCommand) runRing(ctx context.Context) error {
 	})
 }
 
-// algorithmsOf lists what the keys of a ring verify.
+// algorithmsOf returns the algorithms of the keys of a ring.
 func algorithmsOf(ring rotation.Ring) []keystore.Algorithm {
 	var algs []keystore.Algorithm
 	for _, k := range ring.Keys {
@@ -197,9 +197,8 @@ func (s *signCommand) sign(ctx context.Context, signer *rotation.Signer, keys ke
 	return s.print(token + "\n")
 }
 
-// check refuses to hand out a token whose form or claims no keyturn verifier
-// accepts, whatever it expects. A token that has ended, or is not good yet, may
-// be what is wanted.
+// check returns an error if no keyturn verifier would accept the token's form or claims, however it
+// is configured. An expired token, or one that is not yet valid, may be just what the user wants.
 func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []keystore.Algorithm, token string) error {
 	v, err := verifier.New(verifier.Config{
 		Tenants: []verifier.Tenant{{
@@ -220,7 +219,7 @@ func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []
 	return usagef("no verifier would accept a token with these claims: %s", errorText(err))
 }
 
-// claimFlags are the claims given one by one.
+// claimFlags are the claims of --claim and --claim-json.
 type claimFlags struct {
 	names  []string
 	values []jsontext.Value
@@ -238,7 +237,7 @@ func (c *claimFlags) add(name string, value jsontext.Value) error {
 	return nil
 }
 
-// contradicts reports a claim that is set in two ways.
+// contradicts returns an error if a claim is set in two ways.
 func (c *claimFlags) contradicts(s *signCommand) error {
 	for _, other := range []struct {
 		claim, flag string
@@ -255,7 +254,7 @@ func (c *claimFlags) contradicts(s *signCommand) error {
 	return nil
 }
 
-// object returns the claims as a JSON object, in the order given.
+// object returns the claims as a JSON object, in the order of the command line.
 func (c *claimFlags) object() jsontext.Value {
 	b := jsontext.Value("{")
 	for i, name := range c.names {
@@ -268,7 +267,7 @@ func (c *claimFlags) object() jsontext.Value {
 	return append(b, '}')
 }
 
-// splitClaim splits what --claim and --claim-json take.
+// splitClaim splits the value of --claim or --claim-json.
 func splitClaim(s string) (name, value string, err error) {
 	name, value, ok := strings.Cut(s, "=")
 	if !ok {
