@@ -174,7 +174,7 @@ func fileIntro(at endpoint, file *configFile) string {
 func demoIntro(at endpoint, tokens []server.DemoToken) string {
 	var b strings.Builder
 	published := tokens[len(tokens)-1] // of globex, whose keys are public
-	b.WriteString("keyturn serve: a demo with two tenants, whose keys turn every 30 seconds\n")
+	b.WriteString("keyturn serve: a demo with two tenants, whose keys rotate every 30 seconds\n")
 	b.WriteString(at.addresses())
 	fmt.Fprintf(&b, "  %s%s   the public keys of globex; acme has none\n", published.Issuer, server.JWKSPath)
 	fmt.Fprintf(&b, "  %s   the issuer of globex, by which readers find those keys\n", published.Issuer)
@@ -184,7 +184,7 @@ func demoIntro(at endpoint, tokens []server.DemoToken) string {
 	fmt.Fprintf(&b, "\ntry it:\n%s\n", at.curl(tokens[0].Text))
 	fmt.Fprintf(&b, "\na token of globex as others check it:\n%s\n",
 		fromClone("verify --allow-loopback --alg ES256 --issuer-url "+published.Issuer+" TOKEN"))
-	fmt.Fprintf(&b, "\nthe lines below tell when a key turns; with a secret in %s you make tokens yourself:\n%s\n",
+	fmt.Fprintf(&b, "\nthe lines below tell when a key rotates; with a secret in %s you make tokens yourself:\n%s\n",
 		envSecrets, fromClone("serve --help"))
 	return b.String()
 }

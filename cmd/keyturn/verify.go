@@ -385,7 +385,7 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 	case bad.Reason == verifier.ReasonUnknownKey && c.ring.redis.given:
 		return []string{"the ring has no such key for this algorithm: it was revoked, its tokens have ended, or it is another tenant's"}
 	case bad.Reason == verifier.ReasonUnknownKey && c.source != nil:
-		return []string{"the issuer has no such key for this algorithm: has it turned its keys, or is the token another issuer's? It has " + heldKeys(c.source.Status())}
+		return []string{"the issuer has no such key for this algorithm: has it rotated its keys, or is the token another issuer's? It has " + heldKeys(c.source.Status())}
 	case bad.Reason == verifier.ReasonUnavailable && c.source != nil:
 		return c.failedAgain()
 	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
