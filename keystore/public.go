@@ -13,14 +13,16 @@ import (
 	"slices"
 )
 
-// NewPublic returns a key that verifies signatures of alg with pub: an
-// *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey, of which it
-// keeps a copy.
+// NewPublic returns a key that verifies signatures of alg with pub, which must be an
+// *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey. It keeps a copy.
 //
-// It refuses an RSA key below 2048 bits (RFC 7518, section 3.3) or above 8192,
-// with an even modulus, or with an exponent other than 65537; an elliptic curve
-// key that is not on the curve of alg; and an Ed25519 key of the wrong length
-// or of small order, for which anyone can sign.
+// NewPublic returns an error for
+//
+//   - an RSA key of less than 2048 bits (RFC 7518, section 3.3) or more than 8192,
+//     with an even modulus, or with an exponent other than 65537;
+//   - an elliptic curve key that is not a point on the curve of alg;
+//   - an Ed25519 key of the wrong length, or of small order: anyone can sign for
+//     such a key.
 func NewPublic(id ID, alg Algorithm, pub crypto.PublicKey) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -68,7 +70,7 @@ func wrongKeyType(alg Algorithm, pub crypto.PublicKey, want string) error {
 	return failf("%T cannot verify %s: want %s", pub, alg, want)
 }
 
-// RSA keys: RFC 7518, sections 3.3 and 3.5.
+// The bounds of RSA keys (RFC 7518, sections 3.3 and 3.5).
 const (
 	minRSABits  = 2048
 	maxRSABits  = 8192
@@ -142,7 +144,7 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 	size := (curve.Params().BitSize + 7) / 8
 	return material{
 		verify: func(signed, sig []byte) bool {
-			// R and S, each as long as the order of the curve (RFC 7518, section 3.4).
+			// sig is R and S, each as long as the order of the curve (RFC 7518, section 3.4).
 			if len(sig) != 2*size {
 				return false
 			}
@@ -170,9 +172,9 @@ func newEd25519(alg Algorithm, pub ed25519.PublicKey) (material, error) {
 	}, nil
 }
 
-// smallOrder reports whether pub is an encoding of a point of order 1, 2, 4 or
-// 8 (RFC 8032, section 5.1.7, does not ask for this; a signature of zero s then
-// verifies for a good part of all messages).
+// smallOrder reports whether pub encodes a point of order 1, 2, 4 or 8. RFC 8032,
+// section 5.1.7, does not demand this check. But for such a key, a signature whose s
+// is zero verifies for a large part of all messages.
 func smallOrder(pub ed25519.PublicKey) bool {
 	var y [32]byte
 	copy(y[:], pub)
@@ -180,8 +182,8 @@ func smallOrder(pub ed25519.PublicKey) bool {
 	return slices.Contains(smallOrderY[:], y)
 }
 
-// smallOrderY are the y coordinates of the points of small order, those not
-// reduced modulo p = 2^255 - 19 included.
+// smallOrderY are the y coordinates of the points of small order. They include the
+// encodings that are not reduced modulo p = 2^255 - 19.
 var smallOrderY = [...][32]byte{
 	{},  // 0: order 4
 	{1}, // 1: the identity

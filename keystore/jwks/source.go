@@ -69,7 +69,7 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 // either; nor does one that a good answer did not have within the last ten seconds,
 // nor another tenant's.
 func (s *Source) Refresh(ctx context.Context, id keystore.ID) error {
-	if id.Tenant != s.tenant || len(id.KID) > maxKID {
+	if id.Tenant != s.tenant || len(id.KID) > keystore.MaxKIDBytes {
 		return keystore.ErrNotFound
 	}
 	if err := ctx.Err(); err != nil {
@@ -315,7 +315,7 @@ func newSet(got *fetched) set {
 	}
 	for i, skip := range s.skipped {
 		// A long kid must not stay in memory for what it was sent for.
-		s.skipped[i].KID = strings.Clone(skip.KID[:min(len(skip.KID), maxKID)])
+		s.skipped[i].KID = strings.Clone(skip.KID[:min(len(skip.KID), keystore.MaxKIDBytes)])
 	}
 	return s
 }
