@@ -1,18 +1,13 @@
 package jwks_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"math/big"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -21,67 +16,20 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks"
 )
 
-var b64 = base64.RawURLEncoding.EncodeToString
-
-// rsaMembers returns n and e of an RSA key of that many bits. Its modulus is no
-// product of two primes, and need not be: nobody signs with it.
-func rsaMembers(bits uint, seed int64) string {
-	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
-	n.Add(n, big.NewInt(2*seed+1))
-	return `"kty":"RSA","n":"` + b64(n.Bytes()) + `","e":"AQAB"`
+// A parseCase is one JWK, which is parsed beside a good one.
+type parseCase struct {
+	name    string
+	key     string
+	want    string // keys, as kid:alg
+	skipped string // part of the reason
 }
 
-func ecMembers(c elliptic.Curve) string {
-	k, err := ecdsa.GenerateKey(c, rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	point, err := k.PublicKey.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	size := (len(point) - 1) / 2
-	return `"kty":"EC","crv":"` + c.Params().Name + `","x":"` + b64(point[1:1+size]) + `","y":"` + b64(point[1+size:]) + `"`
-}
-
-// edMembers returns a key that is the same for the same seed.
-func edMembers(seed byte) string {
-	key := ed25519.NewKeyFromSeed(append(make([]byte, 31), seed))
-	return `"kty":"OKP","crv":"Ed25519","x":"` + b64(key.Public().(ed25519.PublicKey)) + `"`
-}
-
-func octMembers(size int) string {
-	return `"kty":"oct","k":"` + b64([]byte(strings.Repeat("s", size))) + `"`
-}
-
-// set returns a JWK Set of keys, each given by its members.
-func set(keys ...string) []byte {
-	for i := range keys {
-		keys[i] = "{" + keys[i] + "}"
-	}
-	return []byte(`{"keys":[` + strings.Join(keys, ",") + `]}`)
-}
-
-// names returns kid and alg of each key, in order.
-func names(keys []*keystore.Key) string {
-	var all []string
-	for _, k := range keys {
-		all = append(all, k.ID().KID+":"+string(k.Algorithm()))
-	}
-	return strings.Join(all, " ")
-}
-
-func TestParse(t *testing.T) {
+func parseCases() []parseCase {
 	const allRSA = "a:RS256 a:RS384 a:RS512 a:PS256 a:PS384 a:PS512"
 	kid := `"kid":"a",`
 	rsa2048 := rsaMembers(2048, 1)
 	p256 := ecMembers(elliptic.P256())
-	tests := []struct {
-		name    string
-		key     string
-		want    string // keys, as kid:alg
-		skipped string // part of the reason
-	}{
+	return []parseCase{
 		// What a key is for, by its type and curve where it has no alg.
 		{name: "RSA", key: kid + rsa2048, want: allRSA},
 		{name: "RSA with alg", key: kid + `"alg":"PS384",` + rsa2048, want: "a:PS384"},
@@ -149,7 +97,10 @@ func TestParse(t *testing.T) {
 		{name: "Ed448", key: kid + `"kty":"OKP","crv":"Ed448","x":"` + b64(make([]byte, 57)) + `"`, skipped: `"Ed448"`},
 		{name: "P-256 under another crv", key: kid + strings.Replace(p256, "P-256", "P-384", 1), skipped: "P-384 wants 48"},
 	}
-	for _, tt := range tests {
+}
+
+func TestParse(t *testing.T) {
+	for _, tt := range parseCases() {
 		t.Run(tt.name, func(t *testing.T) {
 			// Whatever is wrong with one key, its neighbour serves.
 			keys, skipped, err := jwks.Parse("acme", set(tt.key, `"kid":"neighbour","alg":"EdDSA",`+edMembers(99)))
@@ -439,20 +390,6 @@ func TestParseRealKey(t *testing.T) {
 	if pub, ok := keys[0].Public(); !ok || !key.PublicKey.Equal(pub) {
 		t.Errorf("Public = %v", pub)
 	}
-}
-
-// vectorSets returns the sets of the project's token vectors by the ID of their
-// first case.
-func vectorSets(tb testing.TB) map[string]json.RawMessage {
-	doc, err := os.ReadFile("testdata/sets.json")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var sets map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &sets); err != nil {
-		tb.Fatal(err)
-	}
-	return sets
 }
 
 func TestVectorSets(t *testing.T) {
