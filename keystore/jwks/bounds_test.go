@@ -26,7 +26,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// What decodes to nothing is bounded as it comes.
+// A body that decodes to nothing is bounded on the connection.
 func TestGzipOfNothing(t *testing.T) {
 	var empty bytes.Buffer
 	if err := gzip.NewWriter(&empty).Close(); err != nil {
@@ -69,7 +69,7 @@ func TestGzipOfNothing(t *testing.T) {
 	})
 }
 
-func TestBodyOfExactlyTheLimit(t *testing.T) {
+func TestBodyOfExactLimit(t *testing.T) {
 	const limit = 256 << 10
 	zip := func(body string) string {
 		var b bytes.Buffer
@@ -108,7 +108,7 @@ func TestBodyOfExactlyTheLimit(t *testing.T) {
 	}
 }
 
-// Who asked to be left alone is, by callers with unknown kids too.
+// An issuer that sent Retry-After is left alone, by callers with unknown kids too.
 func TestRetryAfterHoldsOnDemand(t *testing.T) {
 	const wait = time.Minute
 	bubble(t, func(t *testing.T, w *world) {
@@ -118,7 +118,7 @@ func TestRetryAfterHoldsOnDemand(t *testing.T) {
 		told := time.Now()
 		w.issuer.Behave()
 		w.issuer.Publish(w.a, w.b, jwkstest.NewKey("c", "ES256"))
-		for i := range 3 { // the bucket has one less, and gets one back meanwhile
+		for i := range 3 { // the budget has one less, and gets one back meanwhile
 			start := time.Now()
 			w.wantRefresh(s, fmt.Sprint("c", i), keystore.ErrUnavailable)
 			if time.Since(start) != 0 {
@@ -137,8 +137,8 @@ func TestRetryAfterHoldsOnDemand(t *testing.T) {
 	})
 }
 
-// A name that does not resolve, or an address that does not answer, ends the attempt
-// after two seconds, before its five are over.
+// If the name does not resolve, or no address answers, the attempt ends after two seconds and not
+// after its five.
 func TestConnectingTakesTwoSeconds(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	addresses := func(all ...string) func(context.Context, string, string) ([]netip.Addr, error) {
@@ -184,12 +184,11 @@ func TestConnectingTakesTwoSeconds(t *testing.T) {
 	}
 }
 
-// A body that begins when the first second is over must bring a KiB in each that
-// follows.
+// A body that begins after the first second must bring a KiB in each second that follows.
 func TestBodyThatDrips(t *testing.T) {
 	const each = 50 * time.Millisecond
 	for _, tt := range []struct {
-		rate float64 // of a KiB in a second
+		rate float64 // in KiB per second
 		good bool
 	}{{0.9, false}, {1.1, true}} {
 		t.Run(fmt.Sprint(tt.rate, " KiB/s"), func(t *testing.T) {
@@ -225,7 +224,7 @@ func TestBodyThatDrips(t *testing.T) {
 	}
 }
 
-func TestHeaderOfTheIssuer(t *testing.T) {
+func TestIssuerHeader(t *testing.T) {
 	for _, tt := range []struct {
 		size int
 		good bool
@@ -245,9 +244,9 @@ func TestHeaderOfTheIssuer(t *testing.T) {
 	}
 }
 
-// A 304 that does not say for how long it is fresh is as long as what it confirms
-// (RFC 9111, section 4.3.4).
-func TestBare304KeepsTheTTL(t *testing.T) {
+// A 304 that does not say for how long it is fresh is fresh for as long as the answer that it
+// confirms (RFC 9111, section 4.3.4).
+func TestBare304KeepsTTL(t *testing.T) {
 	const said = 20 * time.Minute
 	synctest.Test(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
@@ -273,7 +272,7 @@ func TestBare304KeepsTheTTL(t *testing.T) {
 	})
 }
 
-// TLS before 1.2 is refused (RFC 8996), even where Config.TLS would take it.
+// TLS before 1.2 is refused (RFC 8996), even if Config.TLS allows it.
 func TestOldTLS(t *testing.T) {
 	for version, good := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// A fetch of the schedule may be answered by a cache that does not have the newest
-// key yet: that is no reason to refuse its tokens.
-func TestKidThatACacheLacks(t *testing.T) {
+// A scheduled fetch may be answered by a cache that does not have the newest key yet. That must not
+// make its tokens bad.
+func TestKidMissingFromCache(t *testing.T) {
 	a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
 	for _, tt := range []struct {
 		name string

@@ -19,7 +19,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/keystoretest"
 )
 
-func TestSourceKeepsTheContract(t *testing.T) {
+func TestSourceContract(t *testing.T) {
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
 		w := newWorld(t, jwkstest.New(t), jwks.Config{})
 		s := w.ready(jwks.SourceConfig{AcceptEmpty: true})
@@ -160,20 +160,20 @@ func TestCallersLeave(t *testing.T) {
 		wantOnly(t, "Refresh", s.Refresh(ended, keystore.ID{Tenant: "acme", KID: "d"}), keystore.ErrUnavailable)
 		w.wantFetches(2)
 
-		// A leader that was cancelled has poisoned nobody.
+		// A leader that was cancelled did not harm the others.
 		w.issuer.Behave()
 		time.Sleep(jwks.FetchTimeout)
 		w.wantRefresh(s, "c", keystore.ErrNotFound)
 	})
 }
 
-// An answer that comes after its time is over does not undo a newer one.
+// An answer that comes after its timeout does not replace a newer one.
 func TestOlderAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
 		w.issuer.Misbehave(jwkstest.Older())
-		w.wantRefresh(s, "c", keystore.ErrUnavailable) // asked, and to be answered in 6 s
-		time.Sleep(3*time.Second + time.Millisecond)   // given up
+		w.wantRefresh(s, "c", keystore.ErrUnavailable) // asked; the answer comes after 6 s
+		time.Sleep(3*time.Second + time.Millisecond)   // the attempt has timed out
 		w.issuer.Behave()
 		c := jwkstest.NewKey("c", "ES256")
 		w.issuer.Publish(c)
@@ -210,8 +210,8 @@ func TestConditionalRequests(t *testing.T) {
 	})
 }
 
-// Tenants that name the same URL share the fetch, never a key.
-func TestTenantsShareTheFetch(t *testing.T) {
+// Tenants that name the same URL share the fetch, but never a key.
+func TestTenantsShareFetch(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		acme, globex := w.ready(jwks.SourceConfig{}), w.openFor("globex", jwks.SourceConfig{})
 		own, err := globex.Lookup(keystore.ID{Tenant: "globex", KID: "a"}, keystore.ES256)
@@ -313,8 +313,8 @@ func TestCloseLeaksNothing(t *testing.T) {
 	}
 }
 
-// Nothing that a URL may hold in secret is in an error, a log or a Status.
-func TestNothingLeaks(t *testing.T) {
+// The secret parts of a URL are in no error, log or Status.
+func TestSecretsDoNotLeak(t *testing.T) {
 	for _, fault := range jwkstest.Faults() {
 		if fault.Usable {
 			continue

@@ -12,14 +12,14 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// A jumpy clock can be put forward and back; timers do not notice, as on a machine
-// that was suspended.
+// A jumpy clock can be set forward and back. Timers do not notice, as on a machine that was
+// suspended.
 type jumpy struct{ ahead atomic.Int64 }
 
 func (j *jumpy) now() time.Time       { return time.Now().Add(time.Duration(j.ahead.Load())) }
 func (j *jumpy) jump(d time.Duration) { j.ahead.Add(int64(d)) }
 
-// jumping is bubble with such a clock.
+// jumping is bubble with a jumpy clock.
 func jumping(t *testing.T, test func(t *testing.T, w *world, clock *jumpy)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -28,8 +28,8 @@ func jumping(t *testing.T, test func(t *testing.T, w *world, clock *jumpy)) {
 	})
 }
 
-// However far the clock goes back, the schedule waits no longer than it would have,
-// and turns no faster.
+// However far the clock is set back, the schedule waits no longer than otherwise, and does not
+// fetch more often.
 func TestClockGoesBack(t *testing.T) {
 	for _, back := range []time.Duration{time.Second, 20 * time.Second, 20 * time.Minute, 3 * time.Hour, 1000 * time.Hour} {
 		for _, cold := range []bool{true, false} {
@@ -66,8 +66,8 @@ func TestClockGoesBack(t *testing.T) {
 	}
 }
 
-// Keys past their TTL are served where a refresh went wrong, not where none was
-// tried, since the machine was suspended.
+// Keys past their TTL are served if a refresh failed. They are not served if none was tried,
+// because the machine was suspended.
 func TestSuspended(t *testing.T) {
 	t.Run("a key that was removed meanwhile", func(t *testing.T) {
 		jumping(t, func(t *testing.T, w *world, clock *jumpy) {
@@ -116,7 +116,7 @@ func TestSuspended(t *testing.T) {
 			}
 		})
 	})
-	t.Run("nobody asks", func(t *testing.T) {
+	t.Run("unused", func(t *testing.T) {
 		jumping(t, func(t *testing.T, w *world, clock *jumpy) {
 			w.issuer.SetHeader("Cache-Control", "max-age=3600")
 			s := w.ready(jwks.SourceConfig{})

@@ -109,8 +109,8 @@ func TestMetadataIsMissing(t *testing.T) {
 	})
 }
 
-// Metadata that is a day old is asked for anew, but the keys decide whether they are
-// still where it said.
+// Metadata that is a day old is fetched again. If that fails, the keys are read from their last
+// URL.
 func TestOldMetadata(t *testing.T) {
 	const host, issuer = "127.9.0.1", "http://127.9.0.1"
 	metadata := func(issuer, path string) string {
@@ -119,8 +119,8 @@ func TestOldMetadata(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		hangs  bool
-		answer string // when it is a day old
-		want   bool   // whether the keys stay in step
+		answer string // once the metadata is a day old
+		want   bool   // whether the keys stay in sync
 	}{
 		{name: "hangs", hangs: true, answer: metadata(issuer, "/v2"), want: true},
 		{name: "names another issuer", answer: metadata("http://127.9.0.2", "/v1")},
@@ -183,8 +183,8 @@ func TestOldMetadata(t *testing.T) {
 	}
 }
 
-// Keys that are gone from where they were, by either of the statuses that say so,
-// make the issuer's metadata be asked for again, in the same attempt. Others do not.
+// Status 404 or 410 for the keys makes the same attempt fetch the issuer's metadata again. Other
+// statuses do not.
 func TestGoneMeansMoved(t *testing.T) {
 	for _, tt := range []struct {
 		status int

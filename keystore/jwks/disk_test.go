@@ -137,7 +137,7 @@ func TestSavedSetThatIsNotUsed(t *testing.T) {
 	})
 }
 
-// A folder that cannot be written costs nothing but the file.
+// If the folder cannot be written, only the file is missing: keys are served.
 func TestNoFolder(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // However many issuers hang, another tenant's key is fetched at once.
-func TestBrokenTenantsStallNobody(t *testing.T) {
+func TestBrokenTenantsDoNotStallOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.client.Close(t.Context())
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -35,7 +35,7 @@ func TestBrokenTenantsStallNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(time.Minute) // each has failed once at least
+		time.Sleep(time.Minute) // each has failed at least once
 		s, err := client.Open("acme", w.issuer.URL(), jwks.SourceConfig{})
 		if err != nil {
 			t.Fatal(err)
@@ -47,8 +47,8 @@ func TestBrokenTenantsStallNobody(t *testing.T) {
 	})
 }
 
-// A flood on one tenant delays nothing of another's.
-func TestFloodLeavesOthersAlone(t *testing.T) {
+// A flood on one tenant does not delay another tenant.
+func TestFloodDoesNotDelayOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		flooded, err := w.client.Open("globex", w.issuer.URL()+"?other", jwks.SourceConfig{})
 		if err != nil {
@@ -84,9 +84,8 @@ func TestFloodLeavesOthersAlone(t *testing.T) {
 	})
 }
 
-// Unknown kids of many tenants with slow issuers take turns with the schedule of the
-// others.
-func TestFloodsLeaveTheScheduleAlone(t *testing.T) {
+// Unknown kids of many tenants with slow issuers take turns with the schedule of other tenants.
+func TestFloodsDoNotDelaySchedule(t *testing.T) {
 	const quietHost = "127.9.0.1"
 	synctest.Test(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
@@ -126,9 +125,9 @@ func TestFloodsLeaveTheScheduleAlone(t *testing.T) {
 	})
 }
 
-// However many issuers hang from the start, before any has failed, another tenant's
-// new key is learned at once.
-func TestNewTenantsStallNobody(t *testing.T) {
+// However many issuers hang from the start, even before one has failed, another tenant's new key is
+// fetched at once.
+func TestNewTenantsDoNotStallOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.client.Close(t.Context())
 		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -161,7 +160,7 @@ func TestNewTenantsStallNobody(t *testing.T) {
 	})
 }
 
-// A fetch that somebody waits for goes before those that nobody does.
+// A fetch that a caller waits for goes first.
 func TestQueuedFetchIsHurried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
@@ -195,7 +194,7 @@ func TestQueuedFetchIsHurried(t *testing.T) {
 	})
 }
 
-// Also where none has been asked yet, as after a restart.
+// That holds for endpoints that have not been asked yet, too, as after a restart.
 func TestColdFetchIsHurried(t *testing.T) {
 	token := func(ctx context.Context, s *jwks.Source) error {
 		return s.Refresh(ctx, keystore.ID{Tenant: "acme", KID: "a"})
@@ -205,7 +204,7 @@ func TestColdFetchIsHurried(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		host func(i int) string
-		one  bool // tenant has all the others
+		one  bool // one tenant has all the other sources
 		wait func(ctx context.Context, s *jwks.Source) error
 	}{
 		{"by a token", own, false, token},

@@ -15,8 +15,21 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// A known kid goes on through every fault; what an unknown one is told, and how
-// often the issuer is asked, is bounded; and nothing but what was published serves.
+// steps has the step that each fault is reported at.
+var steps = map[string]jwks.Step{
+	"DNS failure": jwks.StepDNS, "refused": jwks.StepConnect, "accept then silence": jwks.StepTLS,
+	"TLS expired": jwks.StepTLS, "TLS wrong host": jwks.StepTLS, "TLS unknown CA": jwks.StepTLS,
+	"request then silence": jwks.StepResponse, "headers then silence": jwks.StepBody, "1 byte/s": jwks.StepBody,
+	"reset in the body": jwks.StepBody, "truncated JSON": jwks.StepSet, "endless chunked body": jwks.StepBody,
+	"gzip bomb": jwks.StepBody, "redirect loop": jwks.StepRedirect, "status 500": jwks.StepStatus,
+	"status 304": jwks.StepStatus, "status 204": jwks.StepStatus, "HTML with 200": jwks.StepSet, "null": jwks.StepSet, "[]": jwks.StepSet,
+	"{}": jwks.StepSet, "keys null": jwks.StepSet, "keys an object": jwks.StepSet, "no keys": jwks.StepSet, "nothing": jwks.StepSet,
+	"trailing garbage": jwks.StepSet, "duplicate members": jwks.StepSet, "depth 10k": jwks.StepSet, "10k keys": jwks.StepSet,
+	"a kid of 1 MB": jwks.StepBody, "an older answer after a newer one": jwks.StepResponse,
+}
+
+// Through every fault, known kids are served. An unknown kid gets a correct answer, the number of
+// requests is bounded, and only published keys serve.
 func TestFaultsWhileBusy(t *testing.T) {
 	for _, fault := range jwkstest.Faults() {
 		t.Run(fault.Name, func(t *testing.T) {
@@ -41,7 +54,7 @@ func TestFaultsWhileBusy(t *testing.T) {
 					t.Error("the key lost its pointer")
 				}
 				w.wantLookup(s, "bad", map[bool]error{true: keystore.ErrNotFound, false: keystore.ErrUnavailable}[inSync(s)])
-				if fault.Name == "status 304" { // good, where there is something to compare with
+				if fault.Name == "status 304" { // a good answer, once a set is held
 					w.wantRefresh(s, "unknown", keystore.ErrUnavailable)
 					return
 				}
@@ -82,8 +95,8 @@ func inSync(s *jwks.Source) bool {
 	return st.Failures == 0 && (st.State == jwks.Fresh || st.State == jwks.Aging)
 }
 
-// From a cold start a fault is unavailable, never not found, and says where it
-// went wrong; a fault that a careful reader can live with brings the keys.
+// From a cold start, a fault means unavailable, never not found, and the error names the step. A
+// fault that is usable brings the keys.
 func TestFaultsFromCold(t *testing.T) {
 	for _, fault := range jwkstest.Faults() {
 		t.Run(fault.Name, func(t *testing.T) {
@@ -113,8 +126,8 @@ func TestFaultsFromCold(t *testing.T) {
 				if want, ok := steps[fault.Name]; ok && (!errors.As(s.Status().LastError, &e) || e.Step != want) {
 					t.Errorf("step %q, want %q: %v", e.Step, want, s.Status().LastError)
 				}
-				// At most 15 s between attempts, but what takes its 5 s takes them; or
-				// as long as the issuer asked for.
+				// At most 15 s between attempts, and 5 s for an attempt that times out; or as
+				// long as the issuer asked for.
 				if got := s.Status().Fetches; got < 1 || got > 60 {
 					t.Errorf("%d fetches in two minutes", got)
 				}
@@ -126,7 +139,7 @@ func TestFaultsFromCold(t *testing.T) {
 	}
 }
 
-// The transport's faults, once more, over sockets.
+// The faults of the transport again, over sockets.
 func TestFaultsOverSockets(t *testing.T) {
 	for _, fault := range []jwkstest.Fault{
 		jwkstest.Refused(), jwkstest.Mute(), jwkstest.CertificateExpired(), jwkstest.CertificateOfAnotherHost(),
@@ -194,8 +207,8 @@ func (c *metered) Close() error {
 	return c.Conn.Close()
 }
 
-// Whatever an issuer sends, a fetch takes no more than its body may have, and what
-// TLS and the header add, over one connection, which it closes.
+// A fetch of any fault reads at most one body, with TLS and a header, over one connection, and
+// closes that.
 func TestFaultsCostFewBytes(t *testing.T) {
 	const most = (256 + 64) << 10
 	for _, fault := range jwkstest.Faults() {

@@ -16,7 +16,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// noDial is a dialer for what must not be dialled.
+// noDial is a dialer that must not be called.
 func noDial(t *testing.T) func(context.Context, string, string) (net.Conn, error) {
 	return func(_ context.Context, _, addr string) (net.Conn, error) {
 		if host, _, _ := net.SplitHostPort(addr); !netip.MustParseAddr(host).IsLoopback() {
@@ -26,8 +26,8 @@ func noDial(t *testing.T) func(context.Context, string, string) (net.Conn, error
 	}
 }
 
-// A recorder stands in for the network: names resolve to what it is told, in turn,
-// and it notes what is dialled.
+// A recorder stands in for the network. Each lookup returns its next addresses, and it notes the
+// addresses that are dialled.
 type recorder struct {
 	mu     sync.Mutex
 	addrs  [][]string
@@ -179,8 +179,8 @@ func TestAddressGuard(t *testing.T) {
 	}
 }
 
-// A name that resolves to a public address once, and to another one the next time,
-// is judged each time.
+// A name may resolve to a public address once and to a private one the next time. Each time is
+// judged.
 func TestDNSRebinding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer := jwkstest.NewInMemory(t)
@@ -209,7 +209,7 @@ func TestDNSRebinding(t *testing.T) {
 	})
 }
 
-// Of several addresses, those that are refused are passed over.
+// Of several addresses, the refused ones are skipped.
 func TestAddressesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{addrs: [][]string{{"10.0.0.1", "8.8.8.8", "::1", "8.8.4.4"}}}
@@ -225,7 +225,7 @@ func TestAddressesInTurn(t *testing.T) {
 	})
 }
 
-// http is for this machine, whatever its name resolves to and AllowCIDR says.
+// http is for this machine only, whatever the name resolves to and AllowCIDR allows.
 func TestPlainHTTPStaysOnLoopback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{addrs: [][]string{{"8.8.8.8", "10.0.0.1"}}}

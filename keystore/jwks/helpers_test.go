@@ -64,7 +64,7 @@ func newWorld(t *testing.T, issuer *jwkstest.Server, cfg jwks.Config) *world {
 	return w
 }
 
-// locked lets several goroutines write, and read.
+// locked is a buffer for several goroutines.
 type locked struct {
 	mu sync.Mutex
 	w  bytes.Buffer
@@ -139,7 +139,7 @@ func (w *world) wantRefresh(s *jwks.Source, kid string, want error) {
 	wantOnly(w.t, "Refresh("+kid+")", s.Refresh(w.t.Context(), keystore.ID{Tenant: "acme", KID: kid}), want)
 }
 
-// wantOnly checks that an error is one verdict, and not the other.
+// wantOnly checks that an error wraps one verdict, and not the other one.
 func wantOnly(t *testing.T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -167,7 +167,7 @@ func (w *world) wantFetches(most int) {
 	}
 }
 
-// busy lets d pass while a source is asked for key all the time.
+// busy lets d pass while callers ask a source for key all the time.
 func (w *world) busy(s *jwks.Source, key *jwkstest.Key, d time.Duration) {
 	w.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
@@ -185,7 +185,7 @@ func (w *world) discover(cfg jwks.SourceConfig) *jwks.Source {
 	return s
 }
 
-// paths returns what was asked for, in order.
+// paths returns the paths of all requests, in order.
 func (w *world) paths() (all []string) {
 	for _, r := range w.issuer.Requests() {
 		all = append(all, r.Path)
@@ -230,8 +230,7 @@ func (c *crowd) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return client, nil
 }
 
-// A network is one in memory, where every address answers with the set that it is
-// said to have.
+// A network is in memory. Each address answers with the set of that address.
 type network struct {
 	set func(addr string, r *http.Request) string
 
@@ -261,14 +260,14 @@ func (n *network) dial(_ context.Context, _, addr string) (net.Conn, error) {
 	return client, nil
 }
 
-// requests returns when an address was asked.
+// requests returns the times of an address's requests.
 func (n *network) requests(addr string) []time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.times[addr])
 }
 
-// open returns a source of what host answers, and waits for its first set.
+// open returns a source of the set that host has, and waits for the first answer.
 func (n *network) open(t *testing.T, client *jwks.Client, tenant, host string) *jwks.Source {
 	t.Helper()
 	s, err := client.Open(tenant, "http://"+host+"/jwks.json", jwks.SourceConfig{AllowLoopback: true})
@@ -329,23 +328,10 @@ func openRaw(t *testing.T, answer func(conn net.Conn, r *http.Request)) *jwks.So
 	return s
 }
 
-// steps says what a fault is reported as.
-var steps = map[string]jwks.Step{
-	"DNS failure": jwks.StepDNS, "refused": jwks.StepConnect, "accept then silence": jwks.StepTLS,
-	"TLS expired": jwks.StepTLS, "TLS wrong host": jwks.StepTLS, "TLS unknown CA": jwks.StepTLS,
-	"request then silence": jwks.StepResponse, "headers then silence": jwks.StepBody, "1 byte/s": jwks.StepBody,
-	"reset in the body": jwks.StepBody, "truncated JSON": jwks.StepSet, "endless chunked body": jwks.StepBody,
-	"gzip bomb": jwks.StepBody, "redirect loop": jwks.StepRedirect, "status 500": jwks.StepStatus,
-	"status 304": jwks.StepStatus, "status 204": jwks.StepStatus, "HTML with 200": jwks.StepSet, "null": jwks.StepSet, "[]": jwks.StepSet,
-	"{}": jwks.StepSet, "keys null": jwks.StepSet, "keys an object": jwks.StepSet, "no keys": jwks.StepSet, "nothing": jwks.StepSet,
-	"trailing garbage": jwks.StepSet, "duplicate members": jwks.StepSet, "depth 10k": jwks.StepSet, "10k keys": jwks.StepSet,
-	"a kid of 1 MB": jwks.StepBody, "an older answer after a newer one": jwks.StepResponse,
-}
-
 var b64 = base64.RawURLEncoding.EncodeToString
 
-// rsaMembers returns n and e of an RSA key of that many bits. Its modulus is no
-// product of two primes, and need not be: nobody signs with it.
+// rsaMembers returns n and e of an RSA key of that many bits. Its modulus is not a product of two
+// primes, since no test signs with it.
 func rsaMembers(bits uint, seed int64) string {
 	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
 	n.Add(n, big.NewInt(2*seed+1))

@@ -30,7 +30,7 @@ func parseCases() []parseCase {
 	rsa2048 := rsaMembers(2048, 1)
 	p256 := ecMembers(elliptic.P256())
 	return []parseCase{
-		// What a key is for, by its type and curve where it has no alg.
+		// The algorithms of a key, by its type and curve if it has no alg.
 		{name: "RSA", key: kid + rsa2048, want: allRSA},
 		{name: "RSA with alg", key: kid + `"alg":"PS384",` + rsa2048, want: "a:PS384"},
 		{name: "P-256", key: kid + p256, want: "a:ES256"},
@@ -40,7 +40,7 @@ func parseCases() []parseCase {
 		{name: "Ed25519", key: kid + edMembers(1), want: "a:EdDSA a:Ed25519"},
 		{name: "Ed25519 with the older alg", key: kid + `"alg":"EdDSA",` + edMembers(1), want: "a:EdDSA"},
 		{name: "Ed25519 with the newer alg", key: kid + `"alg":"Ed25519",` + edMembers(1), want: "a:Ed25519"},
-		{name: "members that nobody knows", key: kid + `"x5c":[1],"x5t":null,"K":"x","ext":true,` + edMembers(1), want: "a:EdDSA a:Ed25519"},
+		{name: "unknown members", key: kid + `"x5c":[1],"x5t":null,"K":"x","ext":true,` + edMembers(1), want: "a:EdDSA a:Ed25519"},
 
 		// alg.
 		{name: "alg of encryption", key: kid + `"alg":"RSA-OAEP",` + rsa2048, skipped: `its alg is "RSA-OAEP"`},
@@ -50,7 +50,7 @@ func parseCases() []parseCase {
 		{name: "alg of another type", key: kid + `"alg":"ES256",` + rsa2048, skipped: "does not fit"},
 		{name: "alg of another curve", key: kid + `"alg":"ES384",` + p256, skipped: "does not fit"},
 		{name: "alg of a secret", key: kid + `"alg":"HS256",` + rsa2048, skipped: "does not fit"},
-		{name: "EdDSA of a curve that is none of its", key: kid + `"alg":"EdDSA",` + p256, skipped: "does not fit"},
+		{name: "EdDSA of a curve that it does not have", key: kid + `"alg":"EdDSA",` + p256, skipped: "does not fit"},
 		{name: "alg null", key: kid + `"alg":null,` + rsa2048, skipped: `"alg" is not a string`},
 
 		// use and key_ops.
@@ -80,7 +80,7 @@ func parseCases() []parseCase {
 		{name: "kid null", key: `"kid":null,` + p256, skipped: `"kid" is not a string`},
 		{name: "KID is not kid", key: `"KID":"b","alg":"ES256",` + p256, want: ":ES256"},
 
-		// What it is made of.
+		// Material.
 		{name: "unknown kty", key: kid + `"kty":"AKP","alg":"ML-DSA-44","pub":"AAAA"`, skipped: `unknown kty "AKP"`},
 		{name: "kty of another case", key: kid + `"kty":"rsa","n":"AQAB","e":"AQAB"`, skipped: `unknown kty "rsa"`},
 		{name: "no kty", key: kid + `"alg":"RS256"`, skipped: `no "kty"`},
@@ -102,7 +102,7 @@ func parseCases() []parseCase {
 func TestParse(t *testing.T) {
 	for _, tt := range parseCases() {
 		t.Run(tt.name, func(t *testing.T) {
-			// Whatever is wrong with one key, its neighbour serves.
+			// If one key is bad, its neighbour serves.
 			keys, skipped, err := jwks.Parse("acme", set(tt.key, `"kid":"neighbour","alg":"EdDSA",`+edMembers(99)))
 			if err != nil {
 				t.Fatal(err)
@@ -164,7 +164,7 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("skipped %v, want a reason with %q", skipped, tt.skipped)
 			}
 
-			// The same in public: never, whatever it is, and heard.
+			// In a set that others can read, no secret serves, and each raises an alarm.
 			keys, skipped, err = jwks.Parse("acme", set(tt.key))
 			if err != nil || len(keys) > 0 || len(skipped) != 1 || !skipped[0].Exposed || !strings.HasPrefix(skipped[0].Reason, "ALARM: holds a shared secret") {
 				t.Errorf("Parse = %v, %+v, %v, want an alarm", keys, skipped, err)
@@ -185,9 +185,9 @@ func TestSecretVerifies(t *testing.T) {
 	}
 }
 
-// A private key in a file or on the net is burnt: it is never used, not even its
-// public part, and the reason sounds an alarm whatever else is wrong.
-func TestPrivateKeysSoundAnAlarm(t *testing.T) {
+// A private key in a file or on the net is burnt. Not even its public part is used, and the reason
+// is an alarm even if another rule refuses the key too.
+func TestPrivateKeysRaiseAlarm(t *testing.T) {
 	for _, parse := range []func(string, []byte) ([]*keystore.Key, []jwks.Skipped, error){jwks.Parse, jwks.ParseWithSecrets} {
 		for _, key := range []string{
 			`"kid":"a","d":"AQAB",` + rsaMembers(2048, 1),
@@ -234,7 +234,7 @@ func TestSameKID(t *testing.T) {
 		{name: "other alg, other material", keys: []string{rs("a", "RS256", one), rs("a", "PS256", two)}, want: "a:RS256 a:PS256"},
 		{name: "other kty", keys: []string{rs("a", "RS256", one), `"kid":"a","alg":"EdDSA",` + edMembers(1)}, want: "a:RS256 a:EdDSA"},
 		{name: "other case of kid", keys: []string{rs("a", "RS256", one), rs("A", "RS256", two)}, want: "a:RS256 A:RS256"},
-		{name: "a key that cannot serve is in nobody's way", keys: []string{rs("a", "RS256", one), `"use":"enc",` + rs("a", "RS256", two)}, want: "a:RS256",
+		{name: "a key that cannot serve does not conflict", keys: []string{rs("a", "RS256", one), `"use":"enc",` + rs("a", "RS256", two)}, want: "a:RS256",
 			skipped: []string{`1 its use is "enc", not "sig"`}},
 		{name: "without alg, they meet where they overlap", keys: []string{`"kid":"a",` + one, rs("a", "RS384", two)},
 			want: "a:RS256 a:RS512 a:PS256 a:PS384 a:PS512", skipped: []string{"0 " + other + ": RS384", "1 " + other + ": RS384"}},
@@ -277,7 +277,7 @@ func TestKeysWithoutKID(t *testing.T) {
 		t.Errorf("a token without kid finds %v, %v, want all four", found, err)
 	}
 
-	// The fifth: none with that alg, and each is reported; others serve.
+	// With the fifth, no key of that alg serves, and each is reported. Others serve.
 	keys = append(keys, edMembers(9), `"kid":"a","alg":"EdDSA",`+edMembers(10))
 	got, skipped, err = jwks.Parse("acme", set(slices.Clone(keys)...))
 	if err != nil || names(got) != ":Ed25519 a:EdDSA" || len(skipped) != 5 {
@@ -335,7 +335,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestDocumentsThatAreNoSet(t *testing.T) {
+func TestDocumentsThatAreNotSets(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"keys":[]}`:              "",
 		`{"keys":[null,1,{},"x"]}`: "",
@@ -393,7 +393,7 @@ func TestParseRealKey(t *testing.T) {
 }
 
 func TestVectorSets(t *testing.T) {
-	refused := map[string]bool{ // no key of theirs serves
+	refused := map[string]bool{ // sets without a key that serves
 		"jwks-empty": true, "jwks-dupkid-samealg": true, "conf-keyalg-enc": true, "alg-EdDSA-ed448": true,
 		"key-ec-crv-mismatch": true, "key-rsa-e-0": true, "key-use-enc": true, "key-keyops-encrypt": true,
 		"key-keyops-sign-only": true, "key-use-sig-keyops-enc": true, "key-use-number": true,
@@ -411,8 +411,7 @@ func TestVectorSets(t *testing.T) {
 	}
 }
 
-// TestOneOddKeyIsSkippedAlone: what makes one key unreadable costs its
-// neighbours nothing.
+// A key that cannot be read does not affect its neighbours.
 func TestOneOddKeyIsSkippedAlone(t *testing.T) {
 	const good = `{"kty":"OKP","crv":"Ed25519","kid":"good","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`
 	for _, odd := range []string{
@@ -426,9 +425,8 @@ func TestOneOddKeyIsSkippedAlone(t *testing.T) {
 	}
 }
 
-// TestAlarmIsAlwaysHeard: a key that leaks is reported as such even where it
-// cannot be read.
-func TestAlarmIsAlwaysHeard(t *testing.T) {
+// A leaked key raises the alarm even if it cannot be read.
+func TestAlarmIsAlwaysRaised(t *testing.T) {
 	for _, leak := range []string{
 		`{"kty":"RSA","d":"AQAB","n":"AQAB","e":"AQAB","n":"AQAB"}`, `{"kty":"oct","kty":"oct","k":"c2VjcmV0"}`,
 		"{\"kty\":\"EC\",\"d\":\"AQAB\",\"note\":\"\xff\"}", `{"k":"c2VjcmV0"}`, `{"kty":"OCT","k":"c2VjcmV0"}`, `{"\u0064":1}`, `{"kty":7,"oth":[]}`,
@@ -440,7 +438,7 @@ func TestAlarmIsAlwaysHeard(t *testing.T) {
 	}
 }
 
-// TestManyMembers: what nobody needs is not read on.
+// An object of too many members is not read to its end.
 func TestManyMembers(t *testing.T) {
 	many := func(n int) string {
 		var b strings.Builder

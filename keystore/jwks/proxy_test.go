@@ -15,7 +15,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// A proxy is used if it is given, and then it alone is dialled.
+// A proxy is used if one is given, and then only the proxy is dialled.
 func TestProxy(t *testing.T) {
 	issuer := jwkstest.New(t)
 	key := jwkstest.NewKey("a", "ES256")

@@ -9,8 +9,8 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// A service that is not ready is sent no tokens, and Status asks nobody: a source
-// that slept through an outage would never learn that it is over.
+// A service that is not ready gets no tokens, and Status asks nothing of the issuer. So a source
+// must not sleep through an outage: it would never notice that the outage is over.
 func TestOutageEndsByItself(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -39,7 +39,7 @@ func TestOutageEndsByItself(t *testing.T) {
 				}
 				before := len(w.issuer.Requests())
 				if most := 50 + int(tt.outage/time.Minute); before > most {
-					t.Errorf("%d requests in %v, though nobody asked", before, tt.outage)
+					t.Errorf("%d requests in %v, though it was unused", before, tt.outage)
 				}
 
 				w.issuer.Behave()
@@ -49,21 +49,21 @@ func TestOutageEndsByItself(t *testing.T) {
 				}
 				time.Sleep(24 * time.Hour)
 				if got := len(w.issuer.Requests()) - before; !s.Status().Asleep || got > 3 {
-					t.Errorf("a day later, nobody asks: asleep %v, %d requests", s.Status().Asleep, got)
+					t.Errorf("a day later, unused: asleep %v, %d requests", s.Status().Asleep, got)
 				}
 			})
 		})
 	}
 }
 
-// What validated an answer says nothing of another heapIndex: an older file there, whose
-// date is before it, would be "not modified".
+// The validator of one URL must not be sent to another: an older file there, whose date is before
+// it, would be "not modified".
 func TestValidatorStaysWhereItWas(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.discover(jwks.SourceConfig{})
 		synctest.Wait()
 		w.busy(s, w.a, 12*time.Hour)
-		w.issuer.MoveSet("/moved") // and still at the old place, so that the metadata is not asked for at once
+		w.issuer.MoveSet("/moved") // and still at the old path, so that the metadata is not fetched again at once
 		w.issuer.AlsoAt("/jwks.json")
 		w.issuer.Misbehave(jwkstest.RedirectFrom("/moved", "/")) // the first answers there are failures
 		w.busy(s, w.a, 13*time.Hour)

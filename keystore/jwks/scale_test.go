@@ -46,7 +46,7 @@ func TestTenThousandSources(t *testing.T) {
 			t.Errorf("%d goroutines for %d sources", more, sources)
 		}
 
-		// They expire together, and are spread over a sixth of their TTL at least.
+		// They expire together, and their fetches are spread over at least a sixth of the TTL.
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		times, most := c.stats()
@@ -57,7 +57,7 @@ func TestTenThousandSources(t *testing.T) {
 		if spread := second[len(second)-1].Sub(second[0]); spread < 9*time.Minute {
 			t.Errorf("refreshed within %v", spread)
 		}
-		// Nobody asks any more: they sleep, and are not even on the agenda.
+		// They are unused: they sleep, and are not even on the agenda.
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if n := jwks.Scheduled(client); n != 0 {
@@ -69,12 +69,12 @@ func TestTenThousandSources(t *testing.T) {
 	})
 }
 
-// Known keys are found as fast as ever, whatever the issuer does. Both are measured in
-// turns, in the same run: the metric is the ratio. Fetches are under way all the time,
-// as many as the callers that wait can cause and more, of a good issuer or of the other.
+// Known keys are found equally fast with a good issuer and a bad one. Both are measured in turns,
+// in the same run, and the metric is the ratio. Fetches are under way all the time, more than
+// waiting callers can cause.
 func BenchmarkLookupUnderFault(b *testing.B) {
 	for _, fault := range []jwkstest.Fault{
-		{Name: "none"}, // how much the ratio says by itself
+		{Name: "none"}, // the noise of the ratio
 		jwkstest.HangHeader(), jwkstest.Status(http.StatusInternalServerError), jwkstest.ResetBody(),
 		jwkstest.Endless(), jwkstest.RedirectLoop(),
 	} {
@@ -114,7 +114,7 @@ func benchmarkUnderFault(b *testing.B, fault jwkstest.Fault) {
 				s := sources[turn.Load()]
 				ctx, done := context.WithTimeout(ended, 20*time.Millisecond)
 				if i == 0 {
-					_ = jwks.Reload(ctx, s) // past the budget of the others
+					_ = jwks.Reload(ctx, s) // beyond the budget of callers
 				} else {
 					_ = s.Refresh(ctx, keystore.ID{Tenant: "acme", KID: fmt.Sprint(i, "-", n)})
 				}
@@ -128,7 +128,7 @@ func benchmarkUnderFault(b *testing.B, fault jwkstest.Fault) {
 	for b.Loop() {
 		for i, s := range sources {
 			turn.Store(int32(i))
-			time.Sleep(25 * time.Millisecond) // until the callers have turned
+			time.Sleep(25 * time.Millisecond) // until the callers use the other source
 			for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
 				for range 20 {
 					start := time.Now()
@@ -139,7 +139,7 @@ func benchmarkUnderFault(b *testing.B, fault jwkstest.Fault) {
 					}
 					samples[i] = append(samples[i], time.Since(start))
 				}
-				time.Sleep(time.Millisecond) // or the system takes its turn amid a hundred
+				time.Sleep(time.Millisecond) // or the scheduler interrupts amid a hundred
 			}
 		}
 	}
@@ -147,7 +147,7 @@ func benchmarkUnderFault(b *testing.B, fault jwkstest.Fault) {
 		slices.Sort(samples[i])
 		return float64(samples[i][(len(samples[i])-1)*percent/100]) / 100
 	}
-	b.ReportMetric(0, "ns/op") // of a turn: says nothing
+	b.ReportMetric(0, "ns/op") // of a turn, which means nothing
 	b.ReportMetric(at(0, 99), "p99-ns/good")
 	b.ReportMetric(at(1, 99), "p99-ns/fault")
 	b.ReportMetric(at(1, 50)/at(0, 50), "p50-ratio")
@@ -155,7 +155,7 @@ func benchmarkUnderFault(b *testing.B, fault jwkstest.Fault) {
 	b.ReportMetric(float64(bad.Status().Fetches), "fetches")
 }
 
-// At most 4096 callers wait for a URL; one more is told at once.
+// At most 4096 callers wait for a URL. One more gets its answer at once.
 func TestCrowdOfWaiters(t *testing.T) {
 	const most = 4096
 	bubble(t, func(t *testing.T, w *world) {
@@ -185,7 +185,7 @@ func TestCrowdOfWaiters(t *testing.T) {
 	})
 }
 
-func TestColdStartOfAThousandCallers(t *testing.T) {
+func TestColdStartOfThousandCallers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.open(jwks.SourceConfig{})
 		var callers sync.WaitGroup

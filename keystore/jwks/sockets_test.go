@@ -49,8 +49,7 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// What a connection in memory cannot do: the kernel refuses it, or resets it, at every
-// step.
+// A connection in memory cannot be refused or reset by the kernel. Sockets can, at every step.
 func TestSocketsThatBreak(t *testing.T) {
 	set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 	for _, tt := range []struct {
@@ -60,7 +59,7 @@ func TestSocketsThatBreak(t *testing.T) {
 		step jwks.Step
 		text string
 	}{
-		{name: "nobody listens", step: jwks.StepConnect, text: "refused", url: func(t *testing.T) string {
+		{name: "closed port", step: jwks.StepConnect, text: "refused", url: func(t *testing.T) string {
 			l := listen(t)
 			l.Close()
 			return "https://" + l.Addr().String()
@@ -117,8 +116,8 @@ func TestSocketsThatBreak(t *testing.T) {
 	}
 }
 
-// An issuer that takes the request and is silent, over sockets: it costs the five
-// seconds of an attempt, and known kids nothing.
+// An issuer that takes the request and is silent, over sockets, costs an attempt its five seconds,
+// and does not affect known kids.
 func TestSilenceOverSockets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, jwkstest.New(t), jwks.Config{})

@@ -13,8 +13,8 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// What was missing from one set may be in the next.
-func TestChangeOfTheSetClearsWhatIsMissing(t *testing.T) {
+// A kid that is missing from one set may be in the next.
+func TestNewSetClearsMissingKids(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
 		for range 2 {
@@ -66,7 +66,7 @@ func TestUnknownKidFlood(t *testing.T) {
 		}
 		w.wantKey(s, w.a)
 
-		// A key that is really new is learned within 10 s, flood or not.
+		// A key that is really new is fetched within 10 s, even during a flood.
 		c := jwkstest.NewKey("c", "ES256")
 		w.issuer.Publish(w.a, w.b, c)
 		published := time.Now()
@@ -82,8 +82,8 @@ func TestUnknownKidFlood(t *testing.T) {
 	})
 }
 
-// The same unknown kid costs one fetch in ten seconds, and one of another tenant
-// or of an impossible length none.
+// The same unknown kid costs one fetch in ten seconds. A kid of another tenant or of an impossible
+// length costs none.
 func TestUnknownKidIsRemembered(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
@@ -106,7 +106,7 @@ func TestUnknownKidIsRemembered(t *testing.T) {
 	})
 }
 
-// A forged signature makes the verifier ask for nothing: the kid is known.
+// A forged signature causes no fetch: the kid is known.
 func TestKnownKidCostsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
@@ -119,8 +119,7 @@ func TestKnownKidCostsNothing(t *testing.T) {
 	})
 }
 
-// While the issuer is down, a flood is told that nobody can tell, and the
-// schedule goes on as without it.
+// While the issuer is down, a flood gets unavailable, and the schedule goes on as without it.
 func TestFloodDuringOutage(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
