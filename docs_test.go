@@ -158,6 +158,20 @@ func TestPolicyTable(t *testing.T) {
 	}
 }
 
+// TestContributing: docs/CONTRIBUTING.md names every target of the Makefile that has a description.
+func TestContributing(t *testing.T) {
+	page := read(t, "docs/CONTRIBUTING.md")
+	targets := regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(read(t, "Makefile"), -1)
+	if len(targets) < 10 {
+		t.Fatalf("targets = %q", targets)
+	}
+	for _, target := range targets {
+		if name := target[1]; name != "help" && !strings.Contains(page, "\n    make "+name+" ") {
+			t.Errorf("docs/CONTRIBUTING.md lacks make %s", name)
+		}
+	}
+}
+
 // pages returns all Markdown files that are neither test data nor another project's.
 func pages(t *testing.T) []string {
 	t.Helper()
