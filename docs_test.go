@@ -79,7 +79,8 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// TestProtocolPage checks that docs/protocol.md has each invariant of the checker, and each timeline.
+// TestProtocolPage checks that docs/protocol.md has each invariant of the checker, and each
+// timeline.
 func TestProtocolPage(t *testing.T) {
 	page := strings.ToLower(read(t, "docs/protocol.md"))
 	invariant := regexp.MustCompile(`\{"(I\d+) ([^"]+)", `)
@@ -162,8 +163,8 @@ func TestPolicyTable(t *testing.T) {
 	}
 }
 
-// TestMovedNamesExist checks that each name that docs/CHANGELOG.md says to type instead of an old one
-// exists, and that each old name that stays does.
+// TestMovedNamesExist checks that each name that docs/CHANGELOG.md says to type instead of an old
+// one exists, and that each old name that stays does.
 func TestMovedNamesExist(t *testing.T) {
 	_, table, _ := strings.Cut(read(t, "docs/CHANGELOG.md"), "### Moved")
 	table, _, _ = strings.Cut(table, "###")
