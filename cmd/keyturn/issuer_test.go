@@ -62,7 +62,7 @@ func TestVerifyIssuer(t *testing.T) {
 		{"good", good, nil, exitYes, "", "iss is not checked"},
 		{"iss", good, []string{"--iss", issuer.Issuer()}, exitYes, "", ""},
 		{"another iss", good, []string{"--iss", issuer.Issuer() + "/"}, exitNo, "issuer", ""},
-		{"no such key", other.Token(liveClaims("")), nil, exitNo, "unknown_key", `the issuer has no such key for this algorithm: has it turned its keys, or is the token another issuer's? It has "2026-11"`},
+		{"no such key", other.Token(liveClaims("")), nil, exitNo, "unknown_key", `the issuer has no such key for this algorithm: has it rotated its keys, or is the token another issuer's? It has "2026-11"`},
 		{"another algorithm", good, []string{"--alg", "RS256"}, exitNo, "algorithm", "--alg lists RS256"},
 		{"forged", forged, nil, exitNo, "signature", "another key"},
 		{"malformed", "x", nil, exitNo, "malformed", ""},

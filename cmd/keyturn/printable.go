@@ -10,14 +10,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// printable returns text with everything escaped, as in a JSON string, that a
-// terminal might obey rather than show: control characters, characters that
-// turn the direction of writing, and those that cannot be seen. Spaces stay,
-// and so do line feeds if lines is true. A byte that is not UTF-8 becomes \x80
-// and the like.
+// printable escapes the characters of text that a terminal might obey rather than show, as a JSON
+// string does: control characters, characters that change the direction of writing, and invisible
+// ones. Spaces stay, and so do line feeds if lines is true. A byte that is not UTF-8 becomes \x80 and
+// the like.
 //
-// Outside of strings, a JSON text has nothing to escape, so that escaping it
-// whole gives the same value in another spelling.
+// A JSON text has such characters only within its strings. So an escaped JSON text has the same value
+// in another spelling.
 func printable(text string, lines bool) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !shown(r, lines) }) {
 		return text
@@ -45,12 +44,12 @@ func shown(r rune, lines bool) bool {
 
 // quoteJSON returns s as a JSON string that is safe to print.
 func quoteJSON(s string) string {
-	q, _ := jsontext.AppendQuote(nil, s) // what is not UTF-8 becomes U+FFFD
+	q, _ := jsontext.AppendQuote(nil, s) // bytes that are not UTF-8 become U+FFFD
 	return printable(string(q), false)
 }
 
-// compactJSON returns a valid JSON value on one line, safe to print. Numbers
-// and strings keep their spelling, but for characters that cannot be shown.
+// compactJSON returns a valid JSON value on one line, safe to print. Numbers and strings keep their
+// spelling, except for characters that printable escapes.
 func compactJSON(v jsontext.Value) string {
 	c := v.Clone()
 	if c.Compact() != nil {

@@ -10,7 +10,9 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // An error is about Redis, in words of whoever typed the command; where one key is garbled,
@@ -23,13 +25,20 @@ func TestRingTextIsForUsers(t *testing.T) {
 	m.RequireAuth("")
 	m.Set(fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default")), "a string")
 	c.run("keys", "list").wantCode(t, exitCannotTell, fmt.Sprintf(`load of tenant "default" (bucket %d): a key holds something`, rotation.BucketOf("default")))
-	for raw, want := range map[string]string{
-		`rotation: the keyring cannot be opened: keystore: unavailable: rediskeys: sync of bucket 175: Redis is full`:                             "Redis is full",
-		`rotation: tenant "a": keystore: unavailable: rediskeys: load of tenant "x\" (bucket 7): y" (bucket 9): Redis is full`:                    `tenant "a": Redis is full`,
-		`rotation: tenant "a": it is not known whether the change was made: keystore: unavailable: rediskeys: write of tenant "a": Redis is full`: `tenant "a": it is not known whether the change was made: write of tenant "a": Redis is full`,
+	full := func(call string) error {
+		return &rediskeys.Error{Call: call, Kind: rediskeys.ErrFull, Err: errors.New("OOM")}
+	}
+	away := func(err error) error { return &rotation.Error{Kind: keystore.ErrUnavailable, Err: err} }
+	for want, err := range map[string]error{
+		"Redis is full":             openingError(&rotation.Error{Text: "the keyring cannot be opened", Err: away(full("sync of bucket 175"))}),
+		`tenant "a": Redis is full`: ringError(&rotation.Error{Text: `tenant "a"`, Err: away(full(`load of tenant "a" (bucket 9)`))}),
+		`tenant "a": it is not known whether the change was made: Redis is full`: ringError(&rotation.Error{
+			Text: `tenant "a": it is not known whether the change was made`, Err: away(full(`write of tenant "a"`)),
+		}),
 	} {
-		if got := ringText(errors.New(raw)); got != want {
-			t.Errorf("ringText(%s) = %s, want %s", raw, got, want)
+		e := new(exitError)
+		if !errors.As(err, &e) || e.code != exitCannotTell || !strings.HasPrefix(e.text, want+": ") {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
