@@ -75,3 +75,26 @@ func asksForCI(fn *ast.FuncDecl) bool {
 	})
 	return found
 }
+
+// TestSecretFilesArePrivate: each command of the documentation and the help that writes a secret to
+// a file makes one that other users cannot read.
+func TestSecretFilesArePrivate(t *testing.T) {
+	said := 0
+	walk(t, ".", func(file string) {
+		if strings.HasSuffix(file, "_test.go") || !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".md") {
+			return
+		}
+		for line := range strings.Lines(read(t, file)) {
+			before, after, ok := strings.Cut(line, "openssl rand")
+			if !ok || !strings.Contains(after, " > ") {
+				continue
+			}
+			if said++; !strings.HasSuffix(before, "(umask 077; ") {
+				t.Errorf("%s: a secret in a file that all can read: %s", file, line)
+			}
+		}
+	})
+	if said < 5 {
+		t.Errorf("only %d lines that make a secret were found", said)
+	}
+}
