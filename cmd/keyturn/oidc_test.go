@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -32,20 +31,6 @@ type oidcProvider struct {
 
 // oidcFolder has the programs that run on node, and their packages.
 const oidcFolder = "testdata/oidc"
-
-func needNode(t *testing.T) {
-	t.Helper()
-	_, err := exec.LookPath("node")
-	if err == nil {
-		_, err = os.Stat(oidcFolder + "/node_modules")
-	}
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skipf("node or its packages are missing (make setup brings them): %v", err)
-	}
-}
 
 func startProvider(t *testing.T, keys ...json.RawMessage) *oidcProvider {
 	t.Helper()

@@ -2,34 +2,12 @@ package main
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
 	"testing"
 	"time"
 )
-
-// sign returns the token that "keyturn sign" prints, alone on its line.
-func sign(t *testing.T, args ...string) string {
-	t.Helper()
-	r := keyturn(t, append([]string{"sign"}, args...)...)
-	token, ok := strings.CutSuffix(r.stdout, "\n")
-	if r.code != exitYes || !ok || strings.Contains(token, "\n") || r.stderr != "" {
-		t.Fatalf("sign %q = %+v", args, r)
-	}
-	return token
-}
-
-// partOf decodes the header (0) or payload (1) of a token.
-func partOf(t *testing.T, token string, n int) (object map[string]any) {
-	t.Helper()
-	b, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[n])
-	if err != nil || json.Unmarshal(b, &object) != nil {
-		t.Fatalf("part %d of the token cannot be read", n)
-	}
-	return object
-}
 
 func TestSign(t *testing.T) {
 	secret := file(t, testSecret+"\n")

@@ -13,7 +13,7 @@ import (
 
 // Who is not ready gets no request from a load balancer, and so has to find out by
 // itself that the issuer is well again.
-func TestReadyAgainWithoutARequest(t *testing.T) {
+func TestReadyAgainWithoutRequest(t *testing.T) {
 	for name, hadKeys := range map[string]bool{"from the start": false, "with keys that are too old": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
