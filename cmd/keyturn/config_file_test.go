@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What the file may not say is named by line and field, and no value of it is printed.
+// An error names the line and the field of the file. It does not print a value.
 func TestConfigUsage(t *testing.T) {
 	ring := "  - {id: r, kind: ring, issuer: i, any_audience: true}\n"
 	jwks := func(more string) string { return "tenants:\n  - {id: j, kind: jwks, " + more + "}\n" }
@@ -74,7 +74,7 @@ func TestConfigUsage(t *testing.T) {
 	}
 }
 
-// The examples in the help and in the guide are ones that are taken.
+// The examples in the help and in the guide are valid.
 func TestConfigExamples(t *testing.T) {
 	guide, err := os.ReadFile("../../docs/guide.md")
 	if err != nil {

@@ -24,8 +24,8 @@ func TestConfigAndFlags(t *testing.T) {
 	keyturn(t, "serve", "--config", path+"x").wantUsage(t, "cannot read the file of --config")
 }
 
-// Tenants of three kinds beside each other: each one's tokens open the API and no other's do. An
-// issuer that is away is its own tenant's trouble.
+// Tenants of three kinds stand beside each other. Only each tenant's own tokens open the API for it. An
+// issuer that does not answer affects its own tenant alone.
 func TestServeConfig(t *testing.T) {
 	running := goleak.IgnoreCurrent()
 	key, filed := jwkstest.NewKey("1", "ES256"), jwkstest.NewKey("f", "ES256")

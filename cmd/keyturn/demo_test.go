@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The demo publishes what others may have, says when it can verify, and leaves nothing running.
+// The demo publishes public keys, reports when it is ready, and leaves no goroutine running.
 func TestServeDemoRings(t *testing.T) {
 	running := goleak.IgnoreCurrent()
 	s := startServe(t, nil)
@@ -44,11 +44,11 @@ func TestServeDemoRings(t *testing.T) {
 // and the curl command to paste.
 func TestServeDemo(t *testing.T) {
 	s := startServe(t, nil)
-	s.stop() // so that all of the output is there
+	s.stop() // so that the output is complete
 	first := s.out.String()
 
 	s = startServe(t, nil)
-	s.ask(t, "GET", "/healthz", "") // by now, all has been printed
+	s.ask(t, "GET", "/healthz", "") // a server that answers has printed everything
 	wait(t, func() bool { return strings.Contains(s.out.String(), "Ctrl-C") })
 	tokens := regexp.MustCompile(`(?m)^(eyJ\S+)$`).FindAllString(s.out.String(), -1)
 	if len(tokens) != 2 {
@@ -60,7 +60,7 @@ func TestServeDemo(t *testing.T) {
 	if strings.Contains(first, tokens[0]) {
 		t.Error("two runs print the same token")
 	}
-	// Neither a token of the run before, nor one that swaps the tenant.
+	// A token of the previous run is refused, and one with the payload of another tenant.
 	for _, old := range regexp.MustCompile(`(?m)^(eyJ\S+)$`).FindAllString(first, -1) {
 		s.ask(t, "GET", "/api/", old).wantRefused(t)
 	}

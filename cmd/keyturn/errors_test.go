@@ -13,8 +13,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
-// An error is about Redis, in words of whoever typed the command; where one key is garbled,
-// it says which.
+// An error about Redis uses the words of the command's user. If a single key is garbled, the error
+// names it.
 func TestErrorsNameNoInternals(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
@@ -41,8 +41,8 @@ func TestErrorsNameNoInternals(t *testing.T) {
 	}
 }
 
-// The Redis client's own lines, which go to standard error past every logger, are not among
-// the command's: one error is one line.
+// One error is one line. The Redis client writes lines of its own to standard error, past every
+// logger: they must not appear.
 func TestRedisClientIsSilent(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,7 +50,7 @@ func TestRedisClientIsSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() { // one that hangs up on everybody
+	go func() { // a server that closes every connection
 		for {
 			c, err := l.Accept()
 			if err != nil {

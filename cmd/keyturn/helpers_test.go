@@ -31,17 +31,16 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// testSecret is the one that the guide in the seed uses.
+// testSecret is the secret that the guide to MastraJwtAuth uses.
 const testSecret = "supersecretdevkeythatishs256safe!"
 
-// A result is what a run of the command left behind.
+// A result is the outcome of a run of the command.
 type result struct {
 	code           int
 	stdout, stderr string
 }
 
-// A call is a run of the command in this process, with nothing in its
-// environment but what the test puts there.
+// A call is a run of the command in this process. Its environment holds only the test's variables.
 type call struct {
 	env   map[string]string
 	stdin io.Reader
@@ -61,8 +60,7 @@ func (c call) run(t testing.TB, args ...string) result {
 
 func keyturn(t testing.TB, args ...string) result { t.Helper(); return call{}.run(t, args...) }
 
-// binary builds the command once for all tests, into a folder that TestMain
-// removes.
+// binary builds the command once for all tests. TestMain removes the folder.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(binaryDir(), "keyturn")
 	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
@@ -95,7 +93,7 @@ func builtBinary(t testing.TB) string {
 	return path
 }
 
-// cleanEnv is the test's environment without secrets.
+// cleanEnv returns the environment of the test without secrets, and more.
 func cleanEnv(more ...string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
 		return strings.HasPrefix(s, envSecret+"=") || strings.HasPrefix(s, envMastraSecret+"=")
@@ -118,7 +116,7 @@ func process(t testing.TB, stdin string, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// file writes a file for a flag to name.
+// file writes a file, and returns its path.
 func file(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
@@ -190,12 +188,12 @@ type served struct {
 	url  string
 	log  *syncBuffer
 	out  *syncBuffer // all of stdout
-	stop func() int  // ends it, and returns the exit code
+	stop func() int  // ends the server, and returns the exit code
 }
 
 var listening = regexp.MustCompile(`(?m)^listening on (http://127\.0\.0\.1:[0-9]+)$`)
 
-// waitURL reads stdout until it names the address, and goes on copying it.
+// waitURL copies stdout to out, and returns the address once serve has printed it.
 func waitURL(t *testing.T, stdout io.Reader, out *syncBuffer) string {
 	t.Helper()
 	found := make(chan string, 1)
@@ -246,8 +244,7 @@ type answered struct {
 	body   string
 }
 
-// ask sends a request with a token, or without if it is empty. A path may have
-// any spelling.
+// ask sends a request, with a token unless it is empty. A path may have any spelling.
 func (s *served) ask(t *testing.T, method, path, token string) answered {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -294,12 +291,12 @@ func (a answered) wantOK(t *testing.T, tenant, subject, path string) {
 	}
 }
 
-// in returns claims that end after d.
+// in returns claims that expire after d.
 func in(d time.Duration, claims string) string {
 	return fmt.Sprintf(`{"exp":%d%s}`, time.Now().Add(d).Unix(), claims)
 }
 
-// wait waits for what another goroutine is about to do.
+// wait waits until done, for something that another goroutine does.
 func wait(t *testing.T, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
@@ -332,7 +329,7 @@ func startProcess(t *testing.T) (*served, *exec.Cmd) {
 	return s, cmd
 }
 
-// half sends the beginning of a request, and returns when the handler has it.
+// half sends the beginning of a request. It returns once the handler waits for the body.
 func half(t *testing.T, s *served) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -351,7 +348,7 @@ func half(t *testing.T, s *served) net.Conn {
 	return conn
 }
 
-// What serve answers with, spelled here as clients do.
+// The paths and states of serve, spelled as clients spell them.
 const (
 	jwksPath      = "/.well-known/jwks.json"
 	discoveryPath = "/.well-known/openid-configuration"
@@ -384,7 +381,7 @@ func newKEK() string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// A ringCLI runs the command against one Redis, and keeps all that it printed.
+// A ringCLI runs the command against one Redis, and keeps everything that it prints.
 type ringCLI struct {
 	t    *testing.T
 	url  string
@@ -469,7 +466,7 @@ func (c *ringCLI) wantStates(states ...string) map[string]listed {
 	return keys
 }
 
-// eachRedis runs a test on the one in memory and on a real one.
+// eachRedis runs a test on a Redis in memory and on a real one.
 func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
 	t.Run("miniredis", func(t *testing.T) { test(t, newRingCLI(t, miniredis.RunT(t).Addr())) })
 	t.Run("Redis", func(t *testing.T) {
@@ -478,7 +475,7 @@ func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
 	})
 }
 
-// oldRing makes a ring a minute ago, so that the pending key may sign already.
+// oldRing makes a ring that is a minute old, so that its pending key may sign already.
 func oldRing(t *testing.T, flags ...string) *ringCLI {
 	t.Helper()
 	m := miniredis.RunT(t)
@@ -516,11 +513,10 @@ func partOf(t *testing.T, token string, n int) (object map[string]any) {
 // now is the moment of these tests: 2027-01-15T08:00:00Z.
 const now = "1800000000"
 
-// goodPayload ends 14 minutes after now. Its number has more digits than a
-// float64 holds.
+// goodPayload expires 14 minutes after now. Its number has more digits than a float64 holds.
 const goodPayload = `{"sub":"ann","n":12345678901234567890.10,"exp":1800000840}`
 
-// verifyArgs is the beginning of most command lines here.
+// verifyArgs returns a command line that verifies with the test's secret, with more arguments.
 func verifyArgs(t testing.TB, more ...string) []string {
 	t.Helper()
 	return append([]string{"verify", "--secret-file", file(t, testSecret), "--alg", "HS256", "--now", now}, more...)
@@ -548,7 +544,7 @@ func configFolder(t *testing.T, config string, files map[string]string) string {
 
 const acmeTenant = "  - {id: acme, kind: static, secret_file: s, issuer: https://acme.example, audiences: [api]}\n"
 
-// atIssuer runs the command where the network leads to issuer and nowhere else.
+// atIssuer runs the command in a network that has only the issuer.
 func atIssuer(t *testing.T, issuer *jwkstest.Server, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -560,7 +556,7 @@ func atIssuer(t *testing.T, issuer *jwkstest.Server, args ...string) result {
 	return result{code, stdout.String(), stderr.String()}
 }
 
-// reason is why a refusal in JSON says no.
+// reason returns the reason of a refusal in JSON.
 func (r result) reason(t *testing.T) string {
 	t.Helper()
 	var got struct {
@@ -582,7 +578,7 @@ func wantUnavailable(t *testing.T, issuer *jwkstest.Server, flag, url, token, st
 	r := atIssuer(t, issuer, "verify", flag, url, "--alg", "ES256", token)
 	r.want(t, exitCannotTell, "")
 	said := "keyturn: no keys from " + flag + ": " + step
-	told := strings.Replace(r.stderr, ": discovery: ", ": ", 1) // where it was the metadata that did not come
+	told := strings.Replace(r.stderr, ": discovery: ", ": ", 1) // if reading the metadata failed
 	if !strings.Contains(told, said) || !strings.Contains(told, advice) {
 		t.Errorf("stderr = %q, want %q and %q", r.stderr, said, advice)
 	}
@@ -592,7 +588,7 @@ func wantUnavailable(t *testing.T, issuer *jwkstest.Server, flag, url, token, st
 	}
 }
 
-// closedPort returns a loopback address where nobody listens.
+// closedPort returns a loopback address on which no program listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,7 +17,7 @@ func TestVerifySecretForms(t *testing.T) {
 		testSecret:            exitYes,
 		testSecret + "\n":     exitYes,
 		testSecret + "\r\n":   exitYes,
-		testSecret + "\n\n":   exitNo, // only one line end is not the secret's
+		testSecret + "\n\n":   exitNo, // only one line end is dropped
 		testSecret + "\r":     exitNo,
 		testSecret + " ":      exitNo,
 		"\ufeff" + testSecret: exitNo,
@@ -29,8 +29,8 @@ func TestVerifySecretForms(t *testing.T) {
 	}
 }
 
-// Whoever can read the file can sign. Standard output, which a program may read, has
-// none of the note.
+// A user who can read the file can sign. The note about it does not go to standard output, which
+// programs read.
 func TestSecretFileModes(t *testing.T) {
 	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
 	secret, kek := file(t, testSecret), file(t, newKEK())
@@ -128,7 +128,7 @@ func TestVerifyStandardInput(t *testing.T) {
 	}
 }
 
-// endless is a standard input that never ends. It counts what was read.
+// endless is a standard input that never ends. It counts the bytes that were read.
 type endless struct{ n int }
 
 func (e *endless) Read(b []byte) (int, error) {

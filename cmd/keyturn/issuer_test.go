@@ -59,7 +59,7 @@ func TestVerifyIssuer(t *testing.T) {
 	}
 }
 
-// Without --iss, iss is not checked; but whoever names the issuer hears that it is another one.
+// Without --iss, iss is not checked. With --issuer-url the user still learns that the iss is another.
 func TestVerifyIssuerOtherIss(t *testing.T) {
 	issuer := jwkstest.New(t)
 	key := jwkstest.NewKey("1", "ES256")
@@ -70,7 +70,7 @@ func TestVerifyIssuerOtherIss(t *testing.T) {
 	}
 }
 
-// Whatever keeps the keys away makes the token neither good nor bad, and it is said at which step.
+// If the keys cannot be read, the token is neither good nor bad. The answer names the failed step.
 func TestVerifyIssuerFaults(t *testing.T) {
 	key := jwkstest.NewKey("1", "ES256")
 	token := key.Token(liveClaims(""))
@@ -103,7 +103,7 @@ func TestVerifyIssuerFaults(t *testing.T) {
 	}
 }
 
-// An issuer in a network of our own is reached if that is allowed by name, and no other is.
+// An issuer in a private network is read only if a flag allows that network.
 func TestVerifyOwnIssuer(t *testing.T) {
 	issuer := jwkstest.New(t)
 	key := jwkstest.NewKey("1", "ES256")
@@ -137,7 +137,7 @@ func TestVerifyOwnIssuer(t *testing.T) {
 	}
 }
 
-// A kid that is a thumbprint is shown whole.
+// A kid that is a thumbprint is not cut.
 func TestVerifyIssuerShowsThumbprints(t *testing.T) {
 	issuer := jwkstest.New(t)
 	kid := strings.Repeat("k", 42) + "z"
@@ -148,7 +148,7 @@ func TestVerifyIssuerShowsThumbprints(t *testing.T) {
 	}
 }
 
-// What answers, but with no keys, is as good as away.
+// A server that answers without keys counts as unavailable.
 func TestVerifyIssuerNonsense(t *testing.T) {
 	token := jwkstest.NewKey("1", "ES256").Token(liveClaims(""))
 	for name, body := range map[string]string{
@@ -168,7 +168,7 @@ func TestVerifyIssuerNonsense(t *testing.T) {
 	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "a slash at the end")
 }
 
-// A key that does not serve is named, and the others serve.
+// An unusable key is named, and the other keys are used.
 func TestVerifyIssuerSkips(t *testing.T) {
 	issuer := jwkstest.New(t)
 	key := jwkstest.NewKey("1", "ES256")
@@ -180,7 +180,7 @@ func TestVerifyIssuerSkips(t *testing.T) {
 	}
 }
 
-// An issuer that has keys, but fails when it is asked about one that it did not have.
+// An issuer has answered with its keys, but fails when it is asked about another kid.
 func TestVerifyIssuerFailsAgain(t *testing.T) {
 	issuer := jwkstest.New(t)
 	issuer.Publish(jwkstest.NewKey("1", "ES256"))
@@ -225,8 +225,8 @@ func TestVerifyIssuerUsage(t *testing.T) {
 	}
 }
 
-// The built command, with nothing put in the place of the network: what is on this machine is
-// reached if that is allowed by name, and what the certificate's authority is counts.
+// The built command uses the real network. It reads from this machine only if a flag allows that, and
+// checks the authority of the certificate.
 func TestVerifyIssuerProcess(t *testing.T) {
 	issuer := jwkstest.New(t)
 	key := jwkstest.NewKey("1", "ES256")

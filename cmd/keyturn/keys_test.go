@@ -39,7 +39,7 @@ func TestKeysCreate(t *testing.T) {
 	})
 }
 
-// What a terminal of 80 columns shows.
+// The list fits a terminal of 80 columns.
 func TestKeysListText(t *testing.T) {
 	c := oldRing(t)
 	c.run("keys", "rotate").wantCode(t, exitYes)
@@ -140,7 +140,7 @@ func TestKeysPromote(t *testing.T) {
 	c.run("keys", "promote", "--json", "nokid").wantCode(t, exitNo, `{"ok":false,"error":"tenant \"default\" has no such key`)
 }
 
-// TestKeysRevokePublicKey: who reads the JWK Set does not hear of it.
+// TestKeysRevokePublicKey: the receipt says until when readers of the JWK Set accept the key.
 func TestKeysRevokePublicKey(t *testing.T) {
 	c := oldRing(t, "--alg", "ES256")
 	keys := c.wantStates("signing", "pending")
@@ -149,7 +149,7 @@ func TestKeysRevokePublicKey(t *testing.T) {
 	c.run("keys", "list", "--json", "--tenant", "nobody").wantCode(t, exitNo, `{"ok":false,"error":`)
 }
 
-// TestKeysRevoke has the shape of the receipt.
+// TestKeysRevoke checks every field of the receipt.
 func TestKeysRevoke(t *testing.T) {
 	c := oldRing(t)
 	before := c.wantStates("signing", "pending")
@@ -179,7 +179,7 @@ func TestKeysRevoke(t *testing.T) {
 	keys := c.wantStates("revoked", "signing")
 	c.run("keys", "revoke", "--", before["signing"].KID).wantCode(t, exitYes, "it was revoked already")
 
-	// The one that signs now has no successor.
+	// The key that signs now has no successor.
 	signing := keys["signing"].KID
 	c.run("keys", "revoke", "--", signing).wantCode(t, exitNo, "no key is pending that could take over", "force it")
 	r = c.run("keys", "revoke", "--force", "--", signing).wantCode(t, exitYes, "NO SIGNER", "minted", "worst case", "none holds this ring now")
@@ -187,7 +187,7 @@ func TestKeysRevoke(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no key signs now")
 }
 
-// Who holds the ring is named, and waited for.
+// The receipt names the instances that hold the ring, and the command waits for them.
 func TestKeysRevokeRoster(t *testing.T) {
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run("keys", "create", "--freshness", "6s", "--skew", "1s").wantCode(t, exitYes)
@@ -217,7 +217,7 @@ func TestKeysRevokeRoster(t *testing.T) {
 	})
 }
 
-// A one-shot command leaves no trace of itself.
+// A command does not acknowledge changes as an instance would.
 func TestKeysLeaveNoAck(t *testing.T) {
 	c := oldRing(t)
 	token := strings.TrimSpace(c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes).stdout)

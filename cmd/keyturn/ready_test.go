@@ -8,7 +8,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 )
 
-// A tenant whose only source is away makes a service that can verify nothing.
+// If the only source does not answer, the service cannot verify any token.
 func TestServeConfigNotReady(t *testing.T) {
 	path := configFolder(t, "tenants:\n  - {id: away, kind: jwks, jwks_url: 'http://"+closedPort(t)+"/jwks', allow_loopback: true, algorithms: [ES256], any_issuer: true, any_audience: true}\n", nil)
 	s := startServe(t, nil, "--config", path)
@@ -17,7 +17,7 @@ func TestServeConfigNotReady(t *testing.T) {
 	}
 }
 
-// In shared-secret mode there is nothing to wait for, and nothing to publish.
+// In shared-secret mode the server is ready at once, and publishes nothing.
 func TestServeSecretReady(t *testing.T) {
 	s := startServe(t, map[string]string{envSecret: testSecret})
 	if status, all, _ := s.readiness(t); status != http.StatusOK || all != "ready" {
@@ -31,7 +31,7 @@ func TestServeSecretReady(t *testing.T) {
 	}
 }
 
-// What /readyz says is for anyone to read: no address, no name of a KEK.
+// Everyone can read /readyz: it shows no address and no name of a KEK.
 func TestReadyzHidesAddresses(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})

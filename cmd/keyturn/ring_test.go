@@ -37,7 +37,7 @@ func TestSignVerifyRing(t *testing.T) {
 			}
 			c.run("sign", "--tenant", alg, "--ttl", "10m1s").wantCode(t, exitNo, "MaxTokenTTL", "--ttl")
 			c.run("sign", "--tenant", alg, "--claim", "exp=1").wantCode(t, exitUsage)
-			// Another tenant's ring, or a ring that has turned its back on the key.
+			// The ring of another tenant, or one that has revoked the key.
 			c.run("keys", "revoke", "--tenant", alg, "--force", "--no-wait", "--", keys["signing"].KID).wantCode(t, exitYes)
 			c.run("verify", "--tenant", alg, "--alg", alg, "--json", token).wantCode(t, exitNo, `"reason":"unknown_key"`)
 		}
@@ -56,13 +56,13 @@ func TestRingExitCodes(t *testing.T) {
 	c := oldRing(t)
 	token := strings.TrimSpace(c.run("sign").wantCode(t, exitYes).stdout)
 
-	// 1: there is none. A verifier cannot tell, since Redis may have lost it.
+	// Exit code 1: the tenant has no ring. verify cannot tell, since Redis may have lost it.
 	c.run("keys", "list", "--tenant", "nobody").wantCode(t, exitNo, `tenant "nobody" has no ring`)
 	c.run("keys", "rotate", "--tenant", "nobody").wantCode(t, exitNo, `tenant "nobody" has no ring`)
 	c.run("sign", "--tenant", "nobody").wantCode(t, exitNo, `tenant "nobody" has no ring`)
 	c.run("verify", "--alg", "HS256", "--tenant", "nobody", "--json", token).wantCode(t, exitCannotTell, `"reason":"unavailable"`, "no ring")
 
-	// 3: the wrong KEK, by name, and nothing is changed.
+	// Exit code 3: the KEK is wrong. The error names it, and nothing is changed.
 	right := c.kek
 	c.kek = newKEK()
 	for _, args := range [][]string{
@@ -76,13 +76,13 @@ func TestRingExitCodes(t *testing.T) {
 	c.kek = right
 	c.wantStates("signing", "pending")
 
-	// 3: nobody there.
+	// Exit code 3: Redis cannot be reached.
 	c.url = "redis://127.0.0.1:1"
 	c.run("keys", "create").wantCode(t, exitCannotTell, "keyturn: Redis cannot be reached: check its address and that it runs (dial tcp 127.0.0.1:1: ")
 	c.run("verify", "--alg", "HS256", "--json", token).wantCode(t, exitCannotTell, `{"ok":false,"reason":"unavailable",`)
 }
 
-// A Redis that takes connections and says nothing does not hold the command up.
+// A Redis that accepts connections and never answers does not block the command.
 func TestRingHangs(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -130,7 +130,7 @@ func TestRingUsage(t *testing.T) {
 	keyturn(t, "serve", "--redis", url, "--allow-no-exp").wantUsage(t, "--allow-no-exp goes with a secret")
 }
 
-// The password of Redis need not be where others can read it.
+// The password of Redis can come from the environment, where other users cannot read it.
 func TestRedisPassword(t *testing.T) {
 	for url, want := range map[string]string{
 		"redis://h:1/2":             "redis://:p%2F%40w@h:1/2",
@@ -155,7 +155,7 @@ func TestRedisPassword(t *testing.T) {
 	}
 }
 
-// The whole of it with the real command and a real Redis: a rotation once it may be, the second refused.
+// The built command on a real Redis: a rotation succeeds as soon as it may, and a second is refused.
 func TestRingProcess(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
@@ -195,7 +195,7 @@ func TestRingProcess(t *testing.T) {
 	}
 }
 
-// A part of a ring that cannot be opened may be a revocation: what is left is not an answer.
+// A part of a ring that cannot be opened may be a revocation, so that the rest is not an answer.
 func TestKeysGarbledRing(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())

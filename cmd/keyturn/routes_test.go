@@ -14,8 +14,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// A tenant may be called as the API is: its public keys are public, and no more of
-// the API for that.
+// A tenant may be called api. Its public keys are public, and the API still wants a token.
 func TestServeTenantNamedAPI(t *testing.T) {
 	c := newRingCLI(t, miniredis.RunT(t).Addr())
 	c.run("keys", "create", "--tenant", "api", "--alg", "ES256", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
@@ -33,7 +32,7 @@ func TestServeTenantNamedAPI(t *testing.T) {
 	}
 }
 
-// The log tells what was wrong with a request, and nothing that may be a token.
+// The log says why a request was refused. It holds nothing that may be a token.
 func TestServeLogHints(t *testing.T) {
 	s := startServe(t, nil)
 	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
@@ -75,7 +74,7 @@ func TestServeLogHints(t *testing.T) {
 	}
 }
 
-// However a path is spelled, it does not reach the API without a token.
+// No spelling of a path reaches the API without a token.
 func TestServePaths(t *testing.T) {
 	s := startServe(t, map[string]string{envSecret: testSecret})
 	good := hs256(testSecret, plainHeader, in(time.Hour, ""))
@@ -176,8 +175,8 @@ func TestServeBodyIsBounded(t *testing.T) {
 	}
 }
 
-// TestServeRefusesBeforeBody: who has no token does not make the server wait
-// for a body that never comes.
+// TestServeRefusesBeforeBody: a client without a token cannot make the server wait for a body that
+// never comes.
 func TestServeRefusesBeforeBody(t *testing.T) {
 	s := startServe(t, map[string]string{envSecret: testSecret})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))

@@ -58,7 +58,7 @@ func TestCommandLine(t *testing.T) {
 	keyturn(t, "verify").wantUsage(t, `see "keyturn verify --help" (from a clone: go run ./cmd/keyturn verify --help)`)
 }
 
-// What the help must say.
+// The help says what the documentation relies on.
 func TestHelpTexts(t *testing.T) {
 	const secret = "base64 is not decoded; one line end at the end of a\nfile is dropped"
 	for command, phrases := range map[string][]string{
@@ -76,8 +76,7 @@ func TestHelpTexts(t *testing.T) {
 	}
 }
 
-// A token or a secret in the wrong place is a common mistake, and no reason to
-// print it.
+// A token or a secret in the wrong place is a common mistake, and must not be printed.
 func TestMisplacedValuesAreNotPrinted(t *testing.T) {
 	token := hs256(testSecret, plainHeader, `{"sub":"hush","exp":1}`)
 	secretPath := file(t, testSecret)

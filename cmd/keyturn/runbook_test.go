@@ -10,8 +10,8 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// What docs/operations.md says under "A key leaked", where the pending key is too fresh to
-// take over: published for longer than Dwell, and not yet for V + F + S.
+// docs/operations.md, "A key leaked", with a pending key that is too fresh to take over: published for
+// longer than Dwell, but not for ReaderStaleness + Freshness + ClockSkew.
 func TestRunbookLeakedKey(t *testing.T) {
 	c := oldRing(t, "--alg", "ES256")
 	before := c.wantStates("signing", "pending")
@@ -23,8 +23,8 @@ func TestRunbookLeakedKey(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// A forced revocation mints a key that comes first: to rotate does not help, to promote
-// the older one does.
+// A forced revocation mints a key that signs first. A rotation does not help; promoting the older key
+// does.
 func TestRunbookNoSigner(t *testing.T) {
 	c := oldRing(t, "--alg", "ES256")
 	before := c.wantStates("signing", "pending")
@@ -36,7 +36,7 @@ func TestRunbookNoSigner(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// A key that is younger than Dwell signs for nobody, however it was forced.
+// A key that is younger than Dwell does not sign, even with --force.
 func TestRunbookDwell(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
@@ -55,7 +55,7 @@ func TestRunbookDwell(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// What it says under "A ring is the mistake".
+// docs/operations.md, "A ring is the mistake".
 func TestRunbookRemoveRing(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())

@@ -43,7 +43,7 @@ func TestServeOnRedis(t *testing.T) {
 		t.Errorf("log = %s", s.log)
 	}
 
-	// A revoked key dies here too, and the server's log says who signs now.
+	// The server rejects tokens of a revoked key, and has applied the change.
 	_, keys := c.list("--tenant", "acme")
 	r := c.run("keys", "revoke", "--tenant", "acme", "--force", "--json", "--", keys["signing"].KID).wantCode(t, exitYes)
 	if strings.Count(r.stdout, `"applied":true`) != 1 {
@@ -51,7 +51,7 @@ func TestServeOnRedis(t *testing.T) {
 	}
 	s.ask(t, "GET", "/api/x", acme).wantRefused(t)
 
-	// Redis away: not fresh, but able for longer than this test.
+	// Without Redis the server is degraded, and can verify for longer than this test.
 	if err := redis.Pause(); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestServeOnRedis(t *testing.T) {
 	}
 }
 
-// Without --bootstrap a ring that is not there is waited for, and not made.
+// Without --bootstrap the server waits for a missing ring, and does not make it.
 func TestServeWithoutRing(t *testing.T) {
 	c := newRingCLI(t, miniredis.RunT(t).Addr())
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
@@ -87,7 +87,7 @@ func TestServeWithoutRing(t *testing.T) {
 	}
 }
 
-// The commands that serve prints make tokens that it accepts, and show no password.
+// The commands that serve prints make tokens that it accepts. They show no password.
 func TestServePrintsHowToSign(t *testing.T) {
 	redistest.Need(t)
 	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
@@ -125,7 +125,7 @@ func TestServePrintsHowToSign(t *testing.T) {
 	}
 }
 
-// With --bootstrap the ring is made, once Redis has stood still for long enough.
+// With --bootstrap the server makes a missing ring, after Redis has been empty for long enough.
 func TestServeBootstrap(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)

@@ -60,7 +60,7 @@ func TestServeSharedSecret(t *testing.T) {
 	}
 }
 
-// What serve prints works for those who have keyturn, and those who have a clone.
+// The printed commands work for users who have installed keyturn, and for those with a clone.
 func TestServeBanner(t *testing.T) {
 	banner := func(env map[string]string, flags ...string) string {
 		s := startServe(t, env, flags...)

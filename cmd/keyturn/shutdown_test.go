@@ -64,7 +64,7 @@ func TestServeSecondSignal(t *testing.T) {
 	}
 }
 
-// A request that does not end is cut off.
+// A request that does not end within Config.Drain is cut off.
 func TestServeDrainEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -93,7 +93,7 @@ func TestServeDrainEnds(t *testing.T) {
 	}
 }
 
-// Whoever reads the address and goes away must not end the server.
+// A reader of the output that goes away does not end the server.
 func TestServeOutlivesReader(t *testing.T) {
 	cmd := exec.Command(builtBinary(t), "serve", "--addr", "127.0.0.1:0")
 	cmd.Env = cleanEnv()

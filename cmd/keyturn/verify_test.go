@@ -79,7 +79,7 @@ func TestVerifyHints(t *testing.T) {
 	}
 }
 
-// What a user gets told beside the refusal, which stays as it is.
+// The hints for the user stand beside the refusal, whose text does not change.
 func TestVerifyNotes(t *testing.T) {
 	good := hs256(testSecret, plainHeader, goodPayload)
 	header := func(h string) string { return hs256(testSecret, h, goodPayload) }
@@ -132,7 +132,7 @@ func TestVerifyNotes(t *testing.T) {
 	}
 }
 
-// A key's name is told where somebody gave it one.
+// A refusal names the key if the user or the token has named it.
 func TestVerifyNamesTheKey(t *testing.T) {
 	bad := hs256("another"+testSecret, plainHeader, goodPayload)
 	for _, tt := range []struct {
@@ -315,14 +315,14 @@ func TestVerifyJWKS(t *testing.T) {
 		}
 	}
 
-	// The environment's secret is no key of the set.
+	// The secret of the environment is not added to the JWK Set.
 	env := map[string]string{envSecret: testSecret}
 	if r := (call{env: env}).run(t, "verify", "--jwks", set(ec), "--alg", "HS256,ES256", "--now", now, hs256(testSecret, plainHeader, goodPayload)); r.code != exitNo {
 		t.Errorf("with a secret in the environment: %+v", r)
 	}
 }
 
-// Without --now, the clock counts.
+// Without --now, the token is judged by the clock.
 func TestVerifyClock(t *testing.T) {
 	secret := file(t, testSecret)
 	at := func(d time.Duration) string {
