@@ -89,7 +89,7 @@ func TestHideTenants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.close(t.Context())
+		defer s.close()
 		w := httptest.NewRecorder()
 		s.routes().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
 		if w.Code != http.StatusOK || w.Body.String() != want {

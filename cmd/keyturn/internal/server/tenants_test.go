@@ -24,7 +24,7 @@ func TestRingTenants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tenants.close(t.Context())
+		defer tenants.close()
 		if got := tenants.ready(); got.Status != stateNotReady || got.Tenants["ring"].Status != stateNotReady || got.Tenants["acme"].Status != stateReady {
 			t.Errorf("ready = %v", got)
 		}
