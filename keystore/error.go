@@ -2,10 +2,10 @@ package keystore
 
 import "fmt"
 
-// An Error says why a [Key] or a [Static] cannot be made. Its text is "keystore: Detail; Hint", of
-// which a missing Hint is left out. It may be logged: it holds no key material.
+// An Error says why a [Key] or a [Static] cannot be made. Its text is "keystore: Detail; Hint",
+// without the semicolon if there is no Hint. It may be logged: it holds no key material.
 type Error struct {
-	Detail string // what is wrong
+	Detail string // the fault
 	Hint   string // which function or package to use instead, or ""
 }
 
@@ -19,7 +19,7 @@ func (e *Error) Error() string {
 
 func failf(format string, args ...any) *Error { return &Error{Detail: fmt.Sprintf(format, args...)} }
 
-// hint adds to e which function or package to use instead.
+// hint sets e.Hint, and returns e.
 func (e *Error) hint(text string) *Error {
 	e.Hint = text
 	return e

@@ -173,8 +173,8 @@ func newEd25519(alg Algorithm, pub ed25519.PublicKey) (material, error) {
 }
 
 // smallOrder reports whether pub encodes a point of order 1, 2, 4 or 8. RFC 8032,
-// section 5.1.7, does not demand this check. But for such a key, a signature whose s
-// is zero verifies for a large part of all messages.
+// section 5.1.7, does not demand this check. For such a key, though, a signature whose
+// s is zero verifies for a large part of all messages.
 func smallOrder(pub ed25519.PublicKey) bool {
 	var y [32]byte
 	copy(y[:], pub)

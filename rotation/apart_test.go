@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -21,7 +22,7 @@ import (
 // A ring of a shorter Freshness than the Config's own Poll does for, made by somebody else.
 func TestARingThatPollsTooRarelyForItIsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := rotation.Policy{MaxTokenTTL: time.Minute, SignFor: 10 * time.Minute} // F is 60s
+		slow := ring.Policy{MaxTokenTTL: time.Minute, SignFor: 10 * time.Minute} // F is 60s
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", of("acme", "short"), func(c *rotation.Config) {
 			c.TrustFirstRead, c.Poll, c.Deadline = true, 10*time.Second, time.Second
@@ -42,7 +43,7 @@ func TestARingThatPollsTooRarelyForItIsAlone(t *testing.T) {
 }
 
 // create makes a ring, as a command does.
-func create(t *testing.T, cluster *rotationtest.Cluster, tenant string, policy rotation.Policy) {
+func create(t *testing.T, cluster *rotationtest.Cluster, tenant string, policy ring.Policy) {
 	t.Helper()
 	m := join(t, cluster, "command", of(tenant), func(c *rotation.Config) { c.OneShot, c.Poll, c.Deadline = true, 0, 0 })
 	defer m.leave()
@@ -95,7 +96,7 @@ func TestAClockThatGoesWrong(t *testing.T) {
 					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				})
 				defer m.leave()
-				if err := m.rotator.Create(t.Context(), "acme", rotation.Policy{}); err != nil {
+				if err := m.rotator.Create(t.Context(), "acme", ring.Policy{}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * time.Minute)
@@ -190,7 +191,7 @@ func TestOpenWithoutOneServer(t *testing.T) {
 // one: by that a manual change waits.
 func TestAShorterFreshnessCountsWhenAllKnowIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := rotation.Policy{MaxTokenTTL: time.Minute} // F is 60s, S 5s
+		slow := ring.Policy{MaxTokenTTL: time.Minute} // F is 60s, S 5s
 		f := newDerivedFleet(t, slow)
 		defer f.leave()
 		time.Sleep(10 * time.Minute)
@@ -214,7 +215,7 @@ func TestAShorterFreshnessCountsWhenAllKnowIt(t *testing.T) {
 // By hand no more keys are made than readers of the JWK Set take; a revocation always is.
 func TestTheJWKSetStaysSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newDerivedFleet(t, rotation.Policy{Algorithm: keystore.ES256})
+		f := newDerivedFleet(t, ring.Policy{Algorithm: keystore.ES256})
 		defer f.leave()
 		defer f.run()()
 		published := func() int {
@@ -224,7 +225,7 @@ func TestTheJWKSetStaysSmall(t *testing.T) {
 			}
 			return len(keys)
 		}
-		var refused *rotation.RefusedError
+		var refused *ring.RefusedError
 		for n := 0; refused == nil; n++ {
 			time.Sleep(70 * time.Minute) // V + F + S, and some
 			_, err := f.rotator.Rotate(t.Context(), "acme")
@@ -241,10 +242,10 @@ func TestTheJWKSetStaysSmall(t *testing.T) {
 		if _, err := f.rotator.Rotate(t.Context(), "acme", rotation.Force); err == nil {
 			t.Error("forced: it is not refused")
 		}
-		if err := f.rotator.SetPolicy(t.Context(), "acme", rotation.Policy{Algorithm: keystore.ES256}); err == nil {
+		if err := f.rotator.SetPolicy(t.Context(), "acme", ring.Policy{Algorithm: keystore.ES256}); err == nil {
 			t.Error("SetPolicy is not refused")
 		}
-		if err := f.rotator.SetPolicy(t.Context(), "acme", rotation.Policy{Algorithm: keystore.HS256}); err != nil && strings.Contains(err.Error(), "publish") {
+		if err := f.rotator.SetPolicy(t.Context(), "acme", ring.Policy{Algorithm: keystore.HS256}); err != nil && strings.Contains(err.Error(), "publish") {
 			t.Errorf("SetPolicy to what is not published: %v", err)
 		}
 		if _, err := f.rotator.Revoke(t.Context(), "acme", f.signer1(t)); err != nil {
@@ -273,7 +274,7 @@ func (f *fleet) signer1(t *testing.T) string {
 // A key that others read has to be known to them, too, before it is made to sign.
 func TestReadersOfTheJWKSetAreWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		policy := rotation.Policy{Algorithm: keystore.ES256}.WithDefaults()
+		policy := ring.Policy{Algorithm: keystore.ES256}.WithDefaults()
 		wait := policy.ReaderStaleness + policy.Freshness + policy.ClockSkew
 		f := newDerivedFleet(t, policy)
 		defer f.leave()
@@ -330,7 +331,7 @@ func TestAForcedPromotionSaysUntilWhenNobodySigns(t *testing.T) {
 // change waits for that.
 func TestDwellIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		policy := rotation.Policy{Dwell: time.Hour}
+		policy := ring.Policy{Dwell: time.Hour}
 		f := newDerivedFleet(t, policy)
 		defer f.leave()
 		made := time.Now()

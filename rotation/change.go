@@ -1,44 +1,49 @@
 package rotation
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
 
 // seal turns a proposal into a change of the ring with that digest. have are the
 // tenant keys and records of that ring.
-func (p *proposal) seal(keks *KEKs, tenant, digest string, have *held, actor string) (Change, error) {
+func (p *proposal) seal(keks *seal.KEKs, tenant, digest string, have *held, actor string) (Change, error) {
 	c := Change{Tenant: tenant, If: digest, Bounds: p.bounds, Set: make(map[string][]byte), Op: p.op, KID: p.kid, Seq: p.seq, Actor: actor}
 	if p.head > 0 {
-		c.Set[fieldHead] = decimal(p.head)
+		c.Set[seal.FieldHead] = seal.SealHead(p.head)
 	}
 	for _, tk := range p.tenantKeys {
-		c.Set[prefixKey+tk.id] = tk.blob
+		c.Set[seal.PrefixKey+tk.id] = tk.blob
 	}
 	for _, r := range p.merged {
-		c.Set[prefixRecord+r.KID] = r.blob
+		c.Set[seal.PrefixRecord+r.KID] = r.blob
 		c.Publish = append(c.Publish, r.KID)
 	}
 	if err := p.sealMinted(keks, &c, have); err != nil {
 		return Change{}, err
 	}
 	for _, f := range p.facts {
-		blob, err := sealFact(keks, tenant, f.Kind, f.KID, f.at)
+		blob, err := seal.SealFact(keks, tenant, f.Kind, f.KID, f.at)
 		if err != nil {
 			return Change{}, err
 		}
-		c.Set[factField(f.Kind, f.KID)] = blob
-		c.Bounds = append(c.Bounds, Bound{At: f.at, From: f.from, To: f.to})
+		c.Set[seal.FactField(f.Kind, f.KID)] = blob
+		c.Bounds = append(c.Bounds, ring.Bound{At: f.at, From: f.from, To: f.to})
 	}
 	for _, kid := range p.remove {
-		c.Delete = append(c.Delete, prefixRecord+kid, prefixPublish+kid)
-		for _, kind := range kinds {
-			if kind != FactRevoked {
-				c.Delete = append(c.Delete, factField(kind, kid))
+		c.Delete = append(c.Delete, seal.PrefixRecord+kid, seal.PrefixPublish+kid)
+		for _, kind := range ring.FactKinds() {
+			if kind != ring.FactRevoked {
+				c.Delete = append(c.Delete, seal.FactField(kind, kid))
 			}
 		}
 	}
 	return c, nil
 }
 
-func (p *proposal) sealMinted(keks *KEKs, c *Change, have *held) error {
+func (p *proposal) sealMinted(keks *seal.KEKs, c *Change, have *held) error {
 	if len(p.minted) == 0 {
 		return nil
 	}
@@ -47,26 +52,26 @@ func (p *proposal) sealMinted(keks *KEKs, c *Change, have *held) error {
 		return err
 	}
 	for _, m := range p.minted {
-		blob, err := sealRecord(tk, m.Record, m.material)
+		blob, err := seal.SealRecord(tk, m.Record, m.material)
 		if err != nil {
-			return &Error{Text: fmt.Sprintf("key %q cannot be sealed", m.KID), Err: err}
+			return &ring.Error{Text: fmt.Sprintf("key %q cannot be sealed", m.KID), Err: err}
 		}
-		c.Set[prefixRecord+m.KID] = blob
+		c.Set[seal.PrefixRecord+m.KID] = blob
 		c.Publish = append(c.Publish, m.KID)
 	}
 	return nil
 }
 
 // tenantKey returns the tenant key of the newest record, or a new one.
-func (p *proposal) tenantKey(keks *KEKs, c *Change, have *held) (*tenantKey, error) {
+func (p *proposal) tenantKey(keks *seal.KEKs, c *Change, have *held) (*seal.TenantKey, error) {
 	if newest := have.newest(); newest != nil {
-		if blob := have.tenantKey(newest.tenantKey); blob != nil {
-			return openTenantKey(keks, c.Tenant, newest.tenantKey, blob)
+		if blob := have.tenantKey(newest.TenantKey); blob != nil {
+			return seal.OpenTenantKey(keks, c.Tenant, newest.TenantKey, blob)
 		}
 	}
-	tk, blob, err := newTenantKey(keks, c.Tenant)
+	tk, blob, err := seal.NewTenantKey(keks, c.Tenant)
 	if err == nil {
-		c.Set[prefixKey+tk.id] = blob
+		c.Set[seal.PrefixKey+tk.ID] = blob
 	}
 	return tk, err
 }

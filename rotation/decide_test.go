@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // What is decided on a ring at one moment, held to its bounds. No store is asked.
 
 // round is a policy of round numbers: 2(S + deadline) is 3s.
-var round = Policy{Algorithm: keystore.HS256, Every: 100 * time.Second, Propagation: 60 * time.Second, MaxTokenTTL: 20 * time.Second,
+var round = ring.Policy{Algorithm: keystore.HS256, Every: 100 * time.Second, Propagation: 60 * time.Second, MaxTokenTTL: 20 * time.Second,
 	Leeway: 5 * time.Second, ClockSkew: time.Second, Freshness: 10 * time.Second, Dwell: 5 * time.Second, SignFor: 30 * time.Second}
 
 const roundDeadline = 500 * time.Millisecond
@@ -23,33 +25,33 @@ const roundDeadline = 500 * time.Millisecond
 func sec(s float64) time.Time { return at(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), s) }
 
 // key returns a record of the policy round.
-func key(kid string, seq int, created, activate float64) Record {
-	return Record{Tenant: "acme", KID: kid, Seq: seq, Algorithm: round.Algorithm, Created: sec(created), ActivateAt: sec(activate),
-		SignUntil: sec(activate + 1e6), Origin: Generated, Timing: round}
+func key(kid string, seq int, created, activate float64) ring.Record {
+	return ring.Record{Tenant: "acme", KID: kid, Seq: seq, Algorithm: round.Algorithm, Created: sec(created), ActivateAt: sec(activate),
+		SignUntil: sec(activate + 1e6), Origin: ring.Generated, Timing: round}
 }
 
 type factAt struct {
-	kind FactKind
+	kind ring.FactKind
 	kid  string
 	at   float64
 }
 
 // ringOf holds records without their material.
-func ringOf(facts []factAt, records ...Record) *held {
+func ringOf(facts []factAt, records ...ring.Record) *held {
 	h := &held{}
 	for _, f := range facts {
 		h.facts.Add(f.kind, f.kid, sec(f.at))
 	}
 	for _, r := range records {
-		h.records = append(h.records, &heldRecord{openedRecord: openedRecord{Record: r}})
+		h.records = append(h.records, &heldRecord{OpenedRecord: seal.OpenedRecord{Record: r}})
 	}
 	return h.planned()
 }
 
 func TestWhatSigns(t *testing.T) {
 	scheduled := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 100))
-	promoted := ringOf([]factAt{{FactPromoted, "k2", 50}}, key("k1", 1, 0, 0), key("k2", 2, 48, 100))
-	revoked := ringOf([]factAt{{FactRevoked, "k2", 95}}, key("k1", 1, 0, 0), key("k2", 2, 0, 100), key("k3", 3, 10, 110))
+	promoted := ringOf([]factAt{{ring.FactPromoted, "k2", 50}}, key("k1", 1, 0, 0), key("k2", 2, 48, 100))
+	revoked := ringOf([]factAt{{ring.FactRevoked, "k2", 95}}, key("k1", 1, 0, 0), key("k2", 2, 0, 100), key("k3", 3, 10, 110))
 	for _, tt := range []struct {
 		name    string
 		of      *held
@@ -92,7 +94,7 @@ func sceneOf(h *held, now float64) *scene {
 	return &scene{tenant: "acme", now: sec(now), deadline: roundDeadline, held: h}
 }
 
-func newSecret() (*material, error) { return newMaterial(keystore.HS256) }
+func newSecret() (*seal.Material, error) { return seal.NewMaterial(keystore.HS256) }
 
 // No key is minted sooner than F + S, 11s, after the last: they become known one by one.
 func TestMintIsNotTooEarly(t *testing.T) {
@@ -103,7 +105,7 @@ func TestMintIsNotTooEarly(t *testing.T) {
 			t.Errorf("by itself at %v: minted %v, %v", now, p != nil, err)
 		}
 		_, err := sceneOf(alone, now).rotate(false, newSecret)
-		var refused *RefusedError
+		var refused *ring.RefusedError
 		if errors.As(err, &refused) != early || !early && err != nil || early && !refused.From.Equal(sec(11)) {
 			t.Errorf("by hand at %v: %v", now, err)
 		}
@@ -111,15 +113,15 @@ func TestMintIsNotTooEarly(t *testing.T) {
 }
 
 func TestWhatIsCollected(t *testing.T) {
-	const x, a, w = FactRevoked, FactPromoted, FactAnnounced
-	three := []Record{key("k1", 1, -100, 0), key("k2", 2, -99, 100), key("k3", 3, 100, 200)}
+	const x, a, w = ring.FactRevoked, ring.FactPromoted, ring.FactAnnounced
+	three := []ring.Record{key("k1", 1, -100, 0), key("k2", 2, -99, 100), key("k3", 3, 100, 200)}
 	// The third was made to sign before the second.
-	passed := []Record{three[0], three[1], key("k3", 3, 40, 200)}
+	passed := []ring.Record{three[0], three[1], key("k3", 3, 40, 200)}
 	// The second was created before the first, as by another lineage.
-	crossed := []Record{key("k1", 1, 10, 0), key("k2", 2, 5, 100), key("k3", 3, 100, 200)}
+	crossed := []ring.Record{key("k1", 1, 10, 0), key("k2", 2, 5, 100), key("k3", 3, 100, 200)}
 	for _, tt := range []struct {
 		name    string
-		records []Record
+		records []ring.Record
 		facts   []factAt
 		litter  []string
 		now     float64
@@ -160,7 +162,7 @@ func TestWhatIsCollected(t *testing.T) {
 		}
 		var want []string
 		if tt.gone != 0 {
-			want = append(want, fmt.Sprintf("%c from %v to %v: %v", factGone, -forever, time.Duration(0), sec(tt.gone)))
+			want = append(want, fmt.Sprintf("%c from %v to %v: %v", ring.FactCollected, -forever, time.Duration(0), sec(tt.gone)))
 		}
 		if !slices.Equal(gone, want) {
 			t.Errorf("%s: the facts are %q, want %q", tt.name, gone, want)
@@ -170,17 +172,17 @@ func TestWhatIsCollected(t *testing.T) {
 
 // With a key goes all that is known of it, but that it was revoked.
 func TestACollectionLeavesRevocations(t *testing.T) {
-	keks, err := NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	keks, err := seal.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := ringOf([]factAt{{FactRevoked, "k1", 50}}, key("k1", 1, -100, 0), key("k2", 2, -99, 100))
+	h := ringOf([]factAt{{ring.FactRevoked, "k1", 50}}, key("k1", 1, -100, 0), key("k2", 2, -99, 100))
 	c, err := sceneOf(h, 136).collect().seal(keks, "acme", "digest", h, "a")
 	want := []string{"a:k1", "f:k1", "k:k1", "p:k1", "r:k1", "w:k1"}
 	if slices.Sort(c.Delete); err != nil || !slices.Equal(c.Delete, want) {
 		t.Errorf("it deletes %q, want %q: %v", c.Delete, want, err)
 	}
-	if _, ok := c.Set[fieldGone]; !ok || len(c.Set) != 1 || c.If != "digest" {
+	if _, ok := c.Set[seal.FieldGone]; !ok || len(c.Set) != 1 || c.If != "digest" {
 		t.Errorf("it sets %d fields, gone among them: %v; if %q", len(c.Set), ok, c.If)
 	}
 }
@@ -189,8 +191,8 @@ func TestACollectionLeavesRevocations(t *testing.T) {
 // over. To collect that would make the revoked one gone, too, and with it the reason not to
 // sign before its revocation is confirmed.
 func TestARevocationStaysUntilItIsConfirmed(t *testing.T) {
-	facts := []factAt{{FactPromoted, "k3", 50}, {FactAnnounced, "k3", 50}, {FactPromoted, "k4", 100}, {FactAnnounced, "k4", 100}, {FactRevoked, "k2", 240}}
-	records := []Record{key("k1", 1, -100, 0), key("k2", 2, -99, 250), key("k3", 3, 20, 350), key("k4", 4, 55, 450), key("k5", 5, 150, 550)}
+	facts := []factAt{{ring.FactPromoted, "k3", 50}, {ring.FactAnnounced, "k3", 50}, {ring.FactPromoted, "k4", 100}, {ring.FactAnnounced, "k4", 100}, {ring.FactRevoked, "k2", 240}}
+	records := []ring.Record{key("k1", 1, -100, 0), key("k2", 2, -99, 250), key("k3", 3, 20, 350), key("k4", 4, 55, 450), key("k5", 5, 150, 550)}
 	h := ringOf(facts, records...)
 	if p := sceneOf(h, 241).collect(); p != nil {
 		for _, f := range p.facts {
@@ -199,6 +201,6 @@ func TestARevocationStaysUntilItIsConfirmed(t *testing.T) {
 		h.planned()
 	}
 	if r, err := h.signing(sec(255), sec(245), roundDeadline); err == nil {
-		t.Errorf("it signs with %s; %d keys have left the order", r.KID, len(h.plan.left))
+		t.Errorf("it signs with %s; %d keys have left the order", r.KID, len(h.plan.NeverActive))
 	}
 }

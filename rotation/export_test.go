@@ -2,9 +2,13 @@ package rotation
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/internal/token"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // AddKey mints a key that is pending, however soon after the last, and returns it
@@ -13,19 +17,23 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	note, made := r.minting()
 	p, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
 		note(s)
-		p := &proposal{op: OpMint}
+		p := &proposal{op: ring.OpMint}
 		return p, s.mint(p, *s.policy(), s.held.maxSeq()+1, s.now.Add(time.Hour), made())
 	})
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
 	h := r.k.ring(tenant).state.Load()
-	rec, err := h.opened(r.k.cfg.KEKs, h.find(p.kid))
+	rec, err := h.opened(r.k.cfg.KEKs.sealing(), h.find(p.kid))
+	if err != nil {
+		return keystore.ID{}, nil, err
+	}
+	key, err := token.NewKey(rec.TokenID(), rec.Algorithm, rec.Private(), "JWT")
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
 	return keystore.ID{Tenant: tenant, KID: p.kid}, func(msg []byte) []byte {
-		sig, err := rec.sign(msg)
+		sig, err := key.Sign(msg)
 		if err != nil {
 			panic(err)
 		}
@@ -35,25 +43,29 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 
 // Reload reads a ring again.
 func (k *Keyring) Reload(ctx context.Context, tenant string) error {
-	return k.sync(ctx, tenant, Facts{})
+	return k.sync(ctx, tenant, ring.Facts{})
 }
 
 // Rewrap rewraps the tenant keys among fields.
 func Rewrap(keks *KEKs, tenant string, fields map[string][]byte) {
 	for f, v := range fields {
-		if len(f) > 3 && f[:3] == "tk:" {
-			b, err := rewrapTenantKey(keks, tenant, f[3:], v)
-			if err != nil {
-				panic(err)
-			}
-			fields[f] = b
+		id, ok := strings.CutPrefix(f, seal.PrefixKey)
+		if !ok {
+			continue
+		}
+		tk, err := seal.OpenTenantKey(keks.sealing(), tenant, id, v)
+		if err != nil {
+			panic(err)
+		}
+		if fields[f], err = tk.Seal(keks.sealing(), tenant); err != nil {
+			panic(err)
 		}
 	}
 }
 
 // SealDead seals that a ring was destroyed.
 func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
-	b, err := sealFact(keks, tenant, factDead, "", at)
+	b, err := seal.SealFact(keks.sealing(), tenant, ring.FactDestroyed, "", at)
 	if err != nil {
 		panic(err)
 	}

@@ -6,10 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pgregory.net/rapid"
-
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -17,7 +16,7 @@ const day = 24 * time.Hour
 
 // seldom is the default policy but for that it lets instances poll every ten minutes: weeks
 // go by in these tests.
-var seldom = rotation.Policy{Freshness: time.Hour, MaxTokenTTL: 2 * time.Hour}
+var seldom = ring.Policy{Freshness: time.Hour, MaxTokenTTL: 2 * time.Hour}
 
 func seldomPolls(c *rotation.Config) {
 	c.TrustFirstRead, c.Poll, c.Deadline = true, 10*time.Minute, time.Second
@@ -158,22 +157,6 @@ func TestWhatIsGoneWasCreatedBeforeWhatStays(t *testing.T) {
 	})
 }
 
-// What is gone is as if it had never been.
-func TestViewOfWhatIsGone(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		records, f := aRing(t)
-		gone := someTime(t, time.Hour)
-		stay := slices.DeleteFunc(slices.Clone(records), func(r rotation.Record) bool { return !r.Created.After(gone) })
-		now := someTime(t, 10*time.Minute)
-		want := rotation.View(stay, f, now)
-		f.Collect(gone)
-		got := rotation.View(records, f, now)
-		if !slices.Equal(got.Keys, want.Keys) || got.Signer != want.Signer {
-			t.Fatalf("%s, want %s", states(got), states(want))
-		}
-	})
-}
-
 // A fact about what is gone that was forged is as if it were not there, and an authentic
 // one is put back.
 func TestWhatIsGoneIsAuthenticated(t *testing.T) {
@@ -292,7 +275,7 @@ func TestCreateWhereAllIsGone(t *testing.T) {
 		elsewhere := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 		elsewhere.member = join(t, elsewhere.cluster, "s", derived)
 		time.Sleep(time.Minute)
-		if err := elsewhere.rotator.Create(t.Context(), "acme", rotation.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
+		if err := elsewhere.rotator.Create(t.Context(), "acme", ring.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 		stop := elsewhere.run()

@@ -12,8 +12,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // Config says how an instance keeps its copy of the rings.
@@ -57,7 +60,7 @@ type Config struct {
 
 	// Policy is that of the rings that AllowBootstrap makes. Zero fields take their
 	// defaults; it is not looked at otherwise.
-	Policy Policy
+	Policy ring.Policy
 
 	// Logger hears what no caller is told: rings that cannot be read, repairs,
 	// doubt. The default discards it. It never hears a secret.
@@ -86,15 +89,15 @@ const (
 func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.KEKs == nil:
-		return c, &Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
+		return c, &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
 	case c.Poll < 0 || c.Deadline < 0:
-		return c, &Error{Text: "Config.Poll and Config.Deadline must not be negative"}
+		return c, &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:
-		return c, &Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
+		return c, &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
 	}
 	for _, tenant := range c.Tenants {
-		if !isText(tenant, 1, maxTenant) {
-			return c, &Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)}
+		if !isTenant(tenant) {
+			return c, &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 		}
 	}
 	if c.AllowBootstrap {
@@ -126,7 +129,7 @@ type Keyring struct {
 	cfg   Config
 
 	mu      sync.RWMutex
-	rings   map[string]*ring
+	rings   map[string]*tenantRing
 	buckets []*bucket // those that are synced
 	byIndex [Buckets]*bucket
 
@@ -149,7 +152,7 @@ func (t times) w() time.Duration { return t.poll + t.poll/5 + t.deadline }
 
 // A ring is what is held of one tenant. What is atomic is read by anyone; the rest
 // belongs to the loop.
-type ring struct {
+type tenantRing struct {
 	tenant string
 	bucket *bucket
 
@@ -179,7 +182,7 @@ func (s *inStep) fresh(now time.Time, within time.Duration) bool {
 // A bucket is synced as a whole. It belongs to the loop.
 type bucket struct {
 	index      int
-	rings      []*ring
+	rings      []*tenantRing
 	trust      trust
 	place      Place
 	stillSince time.Time     // since when the place has not moved
@@ -204,7 +207,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keyring{store: store, cfg: cfg, rings: make(map[string]*ring), done: make(chan struct{})}
+	k := &Keyring{store: store, cfg: cfg, rings: make(map[string]*tenantRing), done: make(chan struct{})}
 	k.asking.init()
 	k.loop.init(k)
 	k.setTimes(defaultFreshness)
@@ -233,7 +236,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 // opened reports why the first read does not do.
 func (k *Keyring) opened(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return &Error{Text: "the keyring was not opened", Err: cannotTell(err)}
+		return &ring.Error{Text: "the keyring was not opened", Err: cannotTell(err)}
 	}
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
@@ -242,10 +245,10 @@ func (k *Keyring) opened(ctx context.Context) error {
 		}
 	}
 	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets)) {
-		return &Error{Text: "the keyring cannot be opened", Err: why}
+		return &ring.Error{Text: "the keyring cannot be opened", Err: why}
 	}
 	if err := k.openedNone(); err != nil {
-		return &Error{Text: "the keyring cannot be opened", Err: err}
+		return &ring.Error{Text: "the keyring cannot be opened", Err: err}
 	}
 	if err := k.checkTimes(k.times.Load().fresh); err != nil {
 		return err
@@ -272,8 +275,8 @@ func (k *Keyring) openedNone() error {
 	var why error
 	for _, r := range k.rings {
 		step := r.step.Load()
-		ring := (*RingError)(nil)
-		if !step.bad || errors.As(step.err, &ring) && !errors.Is(step.err, ErrWrongKEK) || r.state.Load().newest() != nil {
+		parts := (*ring.UnreadableError)(nil)
+		if !step.bad || errors.As(step.err, &parts) && !errors.Is(step.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
 			return nil
 		}
 		why = step.err
@@ -287,7 +290,7 @@ func (k *Keyring) checkTimes(fresh time.Duration) error {
 		return nil
 	}
 	if w := k.timesOf(fresh).w(); fresh < 3*w {
-		return &Error{Text: fmt.Sprintf("Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
+		return &ring.Error{Text: fmt.Sprintf("Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
 			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)}
 	}
 	return nil
@@ -295,7 +298,7 @@ func (k *Keyring) checkTimes(fresh time.Duration) error {
 
 // setTimes takes the shortest Freshness of the rings.
 func (k *Keyring) setTimes(fresh time.Duration) {
-	t := k.timesOf(max(fresh, minFreshness))
+	t := k.timesOf(max(fresh, ring.MinFreshness))
 	k.times.Store(&t)
 }
 
@@ -315,7 +318,7 @@ func (k *Keyring) Close(ctx context.Context) error {
 	select {
 	case <-k.done:
 	case <-ctx.Done():
-		return &Error{Text: "the keyring is still closing", Err: ctx.Err()}
+		return &ring.Error{Text: "the keyring is still closing", Err: ctx.Err()}
 	}
 	if k.cfg.OneShot {
 		return nil
@@ -327,7 +330,7 @@ func (k *Keyring) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, k.times.Load().deadline)
 	defer cancel()
 	if err := k.store.Forget(ctx, k.cfg.Instance, indexes); err != nil {
-		return &Error{Text: fmt.Sprintf("closed, but the acknowledgements of %q stay in the store", k.cfg.Instance), Err: err}
+		return &ring.Error{Text: fmt.Sprintf("closed, but the acknowledgements of %q stay in the store", k.cfg.Instance), Err: err}
 	}
 	return nil
 }
@@ -340,12 +343,12 @@ func (k *Keyring) Format(f fmt.State, _ rune) {
 }
 
 // add returns the ring of tenant, and makes one if there is none.
-func (k *Keyring) add(tenant string) *ring {
+func (k *Keyring) add(tenant string) *tenantRing {
 	if r := k.ring(tenant); r != nil {
 		return r
 	}
 	b := k.bucketAt(BucketOf(tenant))
-	r := &ring{tenant: tenant, bucket: b, dirty: true}
+	r := &tenantRing{tenant: tenant, bucket: b, dirty: true}
 	r.step.Store(&inStep{})
 	b.rings = append(b.rings, r)
 	k.mu.Lock()
@@ -363,7 +366,7 @@ func (k *Keyring) drop(buckets []*bucket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, b := range buckets {
-		b.rings = slices.DeleteFunc(b.rings, func(r *ring) bool {
+		b.rings = slices.DeleteFunc(b.rings, func(r *tenantRing) bool {
 			empty := !r.dirty && r.state.Load() == nil
 			if empty {
 				delete(k.rings, r.tenant)
@@ -382,16 +385,16 @@ func (k *Keyring) bucketAt(index int) *bucket {
 	return k.byIndex[index]
 }
 
-func (k *Keyring) ring(tenant string) *ring {
+func (k *Keyring) ring(tenant string) *tenantRing {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return k.rings[tenant]
 }
 
-func (k *Keyring) all() []*ring {
+func (k *Keyring) all() []*tenantRing {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	rings := make([]*ring, 0, len(k.rings))
+	rings := make([]*tenantRing, 0, len(k.rings))
 	for _, r := range k.rings {
 		rings = append(rings, r)
 	}
@@ -409,8 +412,8 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, k.missingRing(id.Tenant)
 	}
 	step, h := r.step.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
-	if h == nil || len(h.records) == 0 && !h.plan.dead {
-		return nil, &Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
+	if h == nil || len(h.records) == 0 && !h.plan.Dead {
+		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
 	}
 	if id.KID == "" {
 		if keys := h.withoutKID(alg, now); len(keys) > 0 {
@@ -424,12 +427,12 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	}
 	planned := h.planOf(rec)
 	switch {
-	case rec.Algorithm != alg, !planned.revokedAt.IsZero():
-		return nil, &Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case h.plan.dropped(planned, now):
+	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
+	case h.plan.Dropped(planned, now):
 		return nil, k.missing(id, step, now)
-	case !rec.key.Usable(now):
-		return nil, &Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
+	case !rec.Key.Usable(now):
+		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
 	}
 	return rec.only, nil
 }
@@ -438,11 +441,11 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
 	for _, r := range h.records {
-		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
-			keys = append(keys, r.key)
+		if r.NoKID && r.Algorithm == alg && r.Key.Usable(now) {
+			keys = append(keys, r.Key)
 		}
 	}
-	if len(keys) > 4 {
+	if len(keys) > keystore.MaxCandidates {
 		return nil
 	}
 	return keys
@@ -451,16 +454,16 @@ func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key
 // missing says what it means that a key is not there.
 func (k *Keyring) missing(id keystore.ID, step *inStep, now time.Time) error {
 	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.certain) {
-		return &Error{Text: id.String(), Err: keystore.ErrNotFound}
+		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	return &Error{Text: id.String(), Err: cannotTell(step.err)}
+	return &ring.Error{Text: id.String(), Err: cannotTell(step.err)}
 }
 
 func (k *Keyring) missingRing(tenant string) error {
 	if k.holdsAll() {
-		return &Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: keystore.ErrUnavailable}
+		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: keystore.ErrUnavailable}
 	}
-	return &Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
+	return &ring.Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
 // errDoubt is the reason that there is no other.
@@ -474,7 +477,7 @@ func cannotTell(reason error) error {
 	if errors.Is(reason, keystore.ErrUnavailable) {
 		return reason
 	}
-	return &Error{Kind: keystore.ErrUnavailable, Err: reason}
+	return &ring.Error{Kind: keystore.ErrUnavailable, Err: reason}
 }
 
 // Serves reports whether the keyring holds a ring of tenant, or was told to.
@@ -497,7 +500,7 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 		}
 	}
 	if least < 0 {
-		return maxDuration // nothing is known of it yet
+		return ring.MaxDuration // nothing is known of it yet
 	}
 	return least
 }
@@ -506,15 +509,15 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
-		return nil, nil, &Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
+		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
 	step, h := r.step.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
 	if h.newest() == nil {
-		return nil, nil, inTenant(tenant, &Error{Kind: ErrNoSigner, Text: "no ring is known"})
+		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
 	rec, err := h.signing(t, step.good, k.times.Load().deadline)
 	if err != nil {
-		return nil, nil, &Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: step.err}
+		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: step.err}
 	}
 	return h, rec, nil
 }
@@ -535,19 +538,19 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	newest := h.newest()
 	switch {
 	case newest == nil:
-		return nil, 0, &Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: cannotTell(step.err)}
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: cannotTell(step.err)}
 	case step.good.IsZero() || age(now, step.good) > newest.Timing.SignFor:
-		return nil, 0, &Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: cannotTell(step.err)}
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: cannotTell(step.err)}
 	}
-	for i := range h.plan.inOrder {
-		planned := &h.plan.inOrder[i]
+	for i := range h.plan.InOrder {
+		planned := &h.plan.InOrder[i]
 		rec := h.recordOf(planned)
-		if _, public := rec.key.Public(); public && planned.published(now) {
-			keys = append(keys, rec.key)
+		if _, public := rec.Key.Public(); public && planned.Published(now) {
+			keys = append(keys, rec.Key)
 		}
 	}
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
-		return nil, 0, &Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}
 	return keys, h.cacheFor(age(now, step.good)), nil
 }
@@ -613,7 +616,7 @@ func (k *Keyring) Status() Status {
 		Repairs: k.counts.repairs.Load(), Resyncs: k.counts.resyncs.Load(), Refreshes: k.counts.refreshes.Load()}}
 	now := k.cfg.Now()
 	rings := k.all()
-	slices.SortFunc(rings, func(a, b *ring) int { return cmp.Compare(a.tenant, b.tenant) })
+	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
 	var named string              // in s.Err
 	for _, b := range k.buckets { // those without rings, too: there may be some
 		step := b.step.Load()
@@ -648,7 +651,7 @@ type TenantStatus struct {
 	InDoubt   bool                 // whether the store has what it had cannot be told yet
 	Err       error                // why it is not fresh, or nil
 	LastGood  time.Time            // the last good sync; zero before the first
-	Ring      Ring                 // as this instance sees it now
+	Ring      ring.Ring            // as this instance sees it now
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool
@@ -659,29 +662,29 @@ type TenantStatus struct {
 func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	r := k.ring(tenant)
 	if r == nil {
-		return TenantStatus{}, &Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
+		return TenantStatus{}, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
 	now := k.cfg.Now()
 	t := k.status(r, now)
 	t.Ring.Signer = -1
 	if h := r.state.Load(); h != nil {
-		t.Ring = h.plan.at(now)
+		t.Ring = h.plan.At(now)
 		t.Published = make(map[string]time.Time, len(h.published))
 		for _, p := range h.published {
-			t.Published[p.kid] = p.at
+			t.Published[p.KID] = p.At
 		}
 	}
 	return t, nil
 }
 
-func (k *Keyring) status(r *ring, now time.Time) TenantStatus {
+func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	step, h := r.step.Load(), r.state.Load()
 	s := TenantStatus{InDoubt: step.doubt || step.complete.IsZero(), Err: step.err, LastGood: step.good, exists: h.newest() != nil}
 	s.Fresh = s.exists && step.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
 		s.Ready = !step.good.IsZero() && age(now, step.good) <= h.newest().Timing.SignFor && !errors.Is(step.err, errClock)
-	case h != nil && h.plan.dead:
+	case h != nil && h.plan.Dead:
 		s.Ready, s.Fresh = true, step.fresh(now, k.times.Load().fresh)
 	}
 	if s.Err == nil && !s.Fresh {
@@ -716,9 +719,14 @@ func (k *Keyring) WaitReady(ctx context.Context) error {
 		select {
 		case <-moved:
 		case <-k.done:
-			return &Error{Text: "the keyring is closed"}
+			return &ring.Error{Text: "the keyring is closed"}
 		case <-ctx.Done():
 			return fmt.Errorf("rotation: not ready: %w (%w)", cannotTell(s.Err), ctx.Err())
 		}
 	}
+}
+
+// isTenant reports whether a tenant may have that name.
+func isTenant(name string) bool {
+	return name != "" && len(name) <= ring.MaxTenantBytes && utf8.ValidString(name)
 }

@@ -13,11 +13,12 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
 // fast is the policy of the tests: a key signs for six seconds.
-var fast = rotation.Policy{
+var fast = ring.Policy{
 	Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second, Leeway: time.Second,
 	ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 3 * time.Second,
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A loop keeps a keyring in step: it polls, and syncs what it is nudged or asked to,
@@ -29,7 +31,7 @@ type loop struct {
 // An ask is somebody's wish for a sync of a tenant's bucket.
 type ask struct {
 	tenant  string
-	learned Facts // to be held from now on, whether the store still has it or not
+	learned ring.Facts // to be held from now on, whether the store still has it or not
 	done    chan struct{}
 	err     error  // after done: why the ring is not in step
 	end     func() // called when the sync begins
@@ -211,7 +213,7 @@ func (l *loop) passAndAck(ctx context.Context, buckets []*bucket, compare map[st
 }
 
 // ask adds a wish.
-func (l *loop) ask(tenant string, learned Facts, end func()) *ask {
+func (l *loop) ask(tenant string, learned ring.Facts, end func()) *ask {
 	a := &ask{tenant: tenant, learned: learned, done: make(chan struct{}), end: end}
 	l.mu.Lock()
 	l.asks = append(l.asks, a)
@@ -254,7 +256,7 @@ func (l *loop) answer(ctx context.Context) {
 // loses it before anybody has read it.
 func (l *loop) learn(a *ask) {
 	r := l.k.ring(a.tenant)
-	if r == nil || a.learned.Equal(Facts{}) {
+	if r == nil || a.learned.Equal(ring.Facts{}) {
 		return
 	}
 	old := r.state.Load()
@@ -262,7 +264,7 @@ func (l *loop) learn(a *ask) {
 		return
 	}
 	h := &held{head: old.head, records: slices.Clone(old.records), tenantKeys: old.tenantKeys, published: old.published, litter: old.litter}
-	h.facts = old.facts.Join(a.learned).of(func(kid string) bool { return old.find(kid) != nil })
+	h.facts = old.facts.Join(a.learned).Prune(func(kid string) bool { return old.find(kid) != nil })
 	r.state.Store(h.planned())
 	h.settle(old, r.step.Load().complete)
 	r.dirty = true
@@ -283,7 +285,7 @@ var errClosed = errors.New("rotation: the keyring is closed")
 
 // sync asks for a sync of tenant's bucket, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
-func (k *Keyring) sync(ctx context.Context, tenant string, learned Facts) error {
+func (k *Keyring) sync(ctx context.Context, tenant string, learned ring.Facts) error {
 	return k.await(ctx, k.loop.ask(tenant, learned, nil))
 }
 
@@ -294,6 +296,6 @@ func (k *Keyring) await(ctx context.Context, a *ask) error {
 	case <-k.done:
 		return cannotTell(errClosed)
 	case <-ctx.Done():
-		return &Error{Text: "the store has not answered yet", Err: cannotTell(ctx.Err())}
+		return &ring.Error{Text: "the store has not answered yet", Err: cannotTell(ctx.Err())}
 	}
 }

@@ -2,17 +2,19 @@ package rotation
 
 import (
 	"slices"
-	"strconv"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A merger brings together what an instance holds of a ring and what the store has.
 // It decides; it calls nobody.
 type merger struct {
 	tenant string
-	mine   *held      // nil: nothing
-	theirs *held      // what is authentic in the store
-	failed *RingError // nil: all of it is
+	mine   *held                 // nil: nothing
+	theirs *held                 // what is authentic in the store
+	failed *ring.UnreadableError // nil: all of it is
 	now    time.Time
 
 	good     time.Time // of mine: the last good sync, by the instance's clock
@@ -20,9 +22,9 @@ type merger struct {
 	deadline time.Duration
 	off      error // the store's clock is not to be decided by: nothing is written, or dropped
 
-	union     *held // what both know, and nothing else
-	news      Facts // what is to be said besides: times that are proposed
-	forgotten map[FactID]bool
+	union     *held      // what both know, and nothing else
+	news      ring.Facts // what is to be said besides: times that are proposed
+	forgotten map[ring.FactID]bool
 }
 
 // A merge is what a merger came to.
@@ -43,14 +45,14 @@ func (m *merger) merge() merge {
 	switch {
 	case m.mine == nil || m.off != nil:
 		return merge{union: m.union, healed: m.union}
-	case m.union.plan.dead:
+	case m.union.plan.Dead:
 		return merge{union: m.union, healed: m.union, change: m.destroyed()}
 	}
 	m.assert()
 	m.postpone()
 	missing := m.missing()
-	m.forgotten = make(map[FactID]bool)
-	m.news = Facts{}
+	m.forgotten = make(map[ring.FactID]bool)
+	m.news = ring.Facts{}
 	for _, r := range missing {
 		m.republish(r)
 	}
@@ -76,14 +78,14 @@ func (m *merger) join() *held {
 	}
 	mine := m.mine.facts
 	if m.superseded() {
-		mine.Gone = time.Time{}
+		mine.CollectedUntil = time.Time{}
 	}
 	u.facts = u.facts.Join(mine)
 	if !u.facts.Dead.IsZero() {
 		return (&held{head: u.head, facts: u.facts}).planned()
 	}
 	for _, r := range m.mine.records {
-		if m.theirs.find(r.KID) == nil && !u.facts.gone(&r.Record) {
+		if m.theirs.find(r.KID) == nil && !u.facts.Collected(&r.Record) {
 			u.records = append(u.records, r)
 		}
 	}
@@ -99,13 +101,13 @@ func (m *merger) join() *held {
 		if m.off != nil || m.theirs.find(r.KID) != nil {
 			return false
 		}
-		return u.plan.dropped(u.planOf(r), now) || m.mine.plan.dropped(m.mine.planOf(r), now)
+		return u.plan.Dropped(u.planOf(r), now) || m.mine.plan.Dropped(m.mine.planOf(r), now)
 	}
 	u.records = slices.DeleteFunc(u.records, collected)
-	u.facts = u.facts.of(func(kid string) bool { return u.find(kid) != nil })
+	u.facts = u.facts.Prune(func(kid string) bool { return u.find(kid) != nil })
 	u.planned()
 	for _, tk := range m.mine.tenantKeys {
-		used := func(r *heldRecord) bool { return r.tenantKey == tk.id }
+		used := func(r *heldRecord) bool { return r.TenantKey == tk.id }
 		if u.tenantKey(tk.id) == nil && slices.ContainsFunc(u.records, used) {
 			u.tenantKeys = append(u.tenantKeys, tk)
 		}
@@ -123,20 +125,22 @@ func (m *merger) superseded() bool {
 	if newest == nil || m.off != nil || !m.away(&newest.Timing) {
 		return false
 	}
-	return slices.ContainsFunc(m.theirs.plan.inOrder, func(k planned) bool {
-		return m.mine.facts.gone(k.Record) && k.revokedAt.IsZero() && !m.theirs.plan.dropped(&k, m.now) &&
-			!slices.ContainsFunc(m.mine.plan.inOrder, func(mine planned) bool { return byEffect(mine, k) < 0 })
+	return slices.ContainsFunc(m.theirs.plan.InOrder, func(k ring.PlannedKey) bool {
+		return m.mine.facts.Collected(k.Record) && k.RevokedAt.IsZero() && !m.theirs.plan.Dropped(&k, m.now) &&
+			!slices.ContainsFunc(m.mine.plan.InOrder, func(mine ring.PlannedKey) bool { return ring.ByEffect(mine, k) < 0 })
 	})
 }
 
 // away reports whether we cannot have been signing for some time.
-func (m *merger) away(p *Policy) bool { return m.good.IsZero() || age(m.local, m.good) > p.SignFor }
+func (m *merger) away(p *ring.Policy) bool {
+	return m.good.IsZero() || age(m.local, m.good) > p.SignFor
+}
 
 // missing returns the records that the store lacks.
 func (m *merger) missing() []*heldRecord {
 	var missing []*heldRecord
 	for _, r := range m.union.records {
-		field := prefixRecord + r.KID
+		field := seal.PrefixRecord + r.KID
 		if m.theirs.find(r.KID) == nil && (!m.garbled(field) || m.replaceable(field)) {
 			missing = append(missing, r)
 		}
@@ -146,10 +150,10 @@ func (m *merger) missing() []*heldRecord {
 
 // destroyed tells the store that the ring was destroyed, if it has lost that.
 func (m *merger) destroyed() *proposal {
-	if !m.theirs.facts.Dead.IsZero() || m.garbled(fieldDead) && !m.replaceable(fieldDead) {
+	if !m.theirs.facts.Dead.IsZero() || m.garbled(seal.FieldDead) && !m.replaceable(seal.FieldDead) {
 		return nil
 	}
-	return &proposal{op: OpMerge, facts: []proposedFact{{FactID{Kind: factDead}, m.union.facts.Dead, -forever, forever}}}
+	return &proposal{op: ring.OpMerge, facts: []proposedFact{{ring.FactID{Kind: ring.FactDestroyed}, m.union.facts.Dead, -forever, forever}}}
 }
 
 // republish decides about a record that the store lacked. Who has synced meanwhile
@@ -158,20 +162,20 @@ func (m *merger) destroyed() *proposal {
 // it, and the store has others sign: then nobody may know it but us, and by our
 // promotion of it nobody has been bound.
 func (m *merger) republish(r *heldRecord) {
-	m.news.Add(FactAnnounced, r.KID, m.soon())
-	if _, revoked := m.union.facts.At(FactRevoked, r.KID); revoked {
+	m.news.Add(ring.FactAnnounced, r.KID, m.soon())
+	if _, revoked := m.union.facts.At(ring.FactRevoked, r.KID); revoked {
 		return
 	}
-	pending := m.union.planOf(r).activatesAt.After(m.now)
+	pending := m.union.planOf(r).ActivatesAt.After(m.now)
 	if pending {
-		m.news.Add(FactRepublished, r.KID, m.soon())
+		m.news.Add(ring.FactRepublished, r.KID, m.soon())
 		return
 	}
 	confirmed := !m.good.IsZero() && m.good.After(r.Created.Add(r.Timing.Dwell))
 	if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {
-		m.news.Add(FactRepublished, r.KID, m.soon())
-		if _, theirs := m.theirs.facts.At(FactPromoted, r.KID); !theirs {
-			m.forgotten[FactID{FactPromoted, r.KID}] = true
+		m.news.Add(ring.FactRepublished, r.KID, m.soon())
+		if _, theirs := m.theirs.facts.At(ring.FactPromoted, r.KID); !theirs {
+			m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true
 		}
 	}
 }
@@ -179,36 +183,36 @@ func (m *merger) republish(r *heldRecord) {
 // supplants reports whether r would sign in the place of the key that does in the store.
 // One that comes before that in order has retired, and is merely put back.
 func (m *merger) supplants(r *heldRecord) bool {
-	signer := m.theirs.plan.signer(m.now)
-	if signer == nil || m.union.facts.gone(signer.Record) {
+	signer := m.theirs.plan.Signer(m.now)
+	if signer == nil || m.union.facts.Collected(signer.Record) {
 		return false
 	}
 	theirs := m.union.planOf(m.union.find(signer.KID))
-	return byEffect(*m.union.planOf(r), *theirs) > 0
+	return ring.ByEffect(*m.union.planOf(r), *theirs) > 0
 }
 
 // assert tells of keys that we have been signing with when others, who did not know,
 // published them anew: they must not wait. That is what we know from then on, whether
 // or not it can be written now.
 func (m *merger) assert() {
-	asserted := Facts{}
+	asserted := ring.Facts{}
 	for _, r := range m.union.records {
 		old := m.mine.find(r.KID)
 		if old == nil || m.away(&r.Timing) {
 			continue
 		}
-		again, ok := m.theirs.facts.At(FactRepublished, r.KID)
-		before, had := m.mine.facts.At(FactRepublished, r.KID)
+		again, ok := m.theirs.facts.At(ring.FactRepublished, r.KID)
+		before, had := m.mine.facts.At(ring.FactRepublished, r.KID)
 		if !ok || had && !again.After(before) {
 			continue
 		}
-		_, revoked := m.union.facts.At(FactRevoked, r.KID)
-		was := m.mine.planOf(old).activatesAt
-		if !revoked && !was.After(m.now) && m.union.planOf(r).activatesAt.After(was) {
-			asserted.Add(FactPromoted, r.KID, was)
+		_, revoked := m.union.facts.At(ring.FactRevoked, r.KID)
+		was := m.mine.planOf(old).ActivatesAt
+		if !revoked && !was.After(m.now) && m.union.planOf(r).ActivatesAt.After(was) {
+			asserted.Add(ring.FactPromoted, r.KID, was)
 		}
 	}
-	if !asserted.Equal(Facts{}) {
+	if !asserted.Equal(ring.Facts{}) {
 		m.union.facts = m.union.facts.Join(asserted)
 		m.union.planned()
 	}
@@ -220,22 +224,22 @@ func (m *merger) assert() {
 // who signs with another. Nobody may have them but that one. A key that was promoted, or
 // minted to sign sooner, may be news to us, though it is to nobody else.
 func (m *merger) postpone() {
-	signer := m.mine.plan.signer(m.now)
+	signer := m.mine.plan.Signer(m.now)
 	if signer == nil || m.union.find(signer.KID) == nil {
 		return
 	}
-	strange := Facts{}
+	strange := ring.Facts{}
 	for _, r := range m.theirs.records {
 		k := m.union.planOf(r)
-		_, promoted := m.union.facts.At(FactPromoted, r.KID)
+		_, promoted := m.union.facts.At(ring.FactPromoted, r.KID)
 		switch {
-		case m.mine.find(r.KID) != nil, m.away(&r.Timing), promoted, !k.revokedAt.IsZero():
-		case k.activatesAt.After(m.now), r.ActivateAt.Sub(r.Created) < r.Timing.Propagation:
-		case byEffect(*k, *m.union.planOf(m.union.find(signer.KID))) > 0:
-			strange.Add(FactRepublished, r.KID, m.soon())
+		case m.mine.find(r.KID) != nil, m.away(&r.Timing), promoted, !k.RevokedAt.IsZero():
+		case k.ActivatesAt.After(m.now), r.ActivateAt.Sub(r.Created) < r.Timing.Propagation:
+		case ring.ByEffect(*k, *m.union.planOf(m.union.find(signer.KID))) > 0:
+			strange.Add(ring.FactRepublished, r.KID, m.soon())
 		}
 	}
-	if !strange.Equal(Facts{}) {
+	if !strange.Equal(ring.Facts{}) {
 		m.union.facts = m.union.facts.Join(strange)
 		m.union.planned()
 	}
@@ -245,43 +249,43 @@ func (m *merger) postpone() {
 // with the one before.
 func (m *merger) announcePromotions() {
 	for _, r := range m.union.records {
-		id := FactID{FactPromoted, r.KID}
-		at, ok := m.union.facts.At(FactPromoted, r.KID)
-		theirs, known := m.theirs.facts.At(FactPromoted, r.KID)
+		id := ring.FactID{Kind: ring.FactPromoted, KID: r.KID}
+		at, ok := m.union.facts.At(ring.FactPromoted, r.KID)
+		theirs, known := m.theirs.facts.At(ring.FactPromoted, r.KID)
 		if ok && !m.forgotten[id] && (!known || at.Before(theirs)) {
-			m.news.Add(FactAnnounced, r.KID, m.soon())
+			m.news.Add(ring.FactAnnounced, r.KID, m.soon())
 		}
 	}
 }
 
 // soon is a time that lies within the bounds of the store when it gets there.
 func (m *merger) soon() time.Time {
-	return m.now.Add(m.timing().window(m.deadline) / 2)
+	return m.now.Add(m.timing().Window(m.deadline) / 2)
 }
 
-func (m *merger) timing() *Policy { return &m.union.newest().Timing }
+func (m *merger) timing() *ring.Policy { return &m.union.newest().Timing }
 
-func (m *merger) healedFacts() Facts {
+func (m *merger) healedFacts() ring.Facts {
 	facts := m.union.facts.Join(m.news)
 	for id := range m.forgotten {
-		facts.forget(id.Kind, id.KID)
+		facts.Forget(id.Kind, id.KID)
 	}
 	return facts
 }
 
 // proposal returns what the store lacks of healed, or nil.
 func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
-	p := &proposal{op: OpMerge, merged: missing}
+	p := &proposal{op: ring.OpMerge, merged: missing}
 	for _, r := range missing {
 		if r.Seq > m.theirs.head && r.Seq > p.head {
 			p.head = r.Seq
 		}
 	}
-	if m.garbled(fieldHead) {
+	if m.garbled(seal.FieldHead) {
 		p.head = max(p.head, healed.maxSeq())
 	}
 	for _, tk := range healed.tenantKeys {
-		if field := prefixKey + tk.id; m.theirs.tenantKey(tk.id) == nil && (!m.garbled(field) || m.replaceable(field)) {
+		if field := seal.PrefixKey + tk.id; m.theirs.tenantKey(tk.id) == nil && (!m.garbled(field) || m.replaceable(field)) {
 			p.tenantKeys = append(p.tenantKeys, tk)
 		}
 	}
@@ -289,12 +293,12 @@ func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
 		if theirs, ok := m.theirs.facts.At(id.Kind, id.KID); ok && theirs.Equal(at) {
 			continue
 		}
-		if field := factField(id.Kind, id.KID); !m.garbled(field) || m.replaceable(field) {
+		if field := seal.FactField(id.Kind, id.KID); !m.garbled(field) || m.replaceable(field) {
 			p.facts = append(p.facts, m.bounded(id, at))
 		}
 	}
-	if gone := healed.facts.Gone; gone.After(m.theirs.facts.Gone) && (!m.garbled(fieldGone) || m.replaceable(fieldGone)) {
-		p.facts = append(p.facts, m.bounded(FactID{Kind: factGone}, gone))
+	if gone := healed.facts.CollectedUntil; gone.After(m.theirs.facts.CollectedUntil) && (!m.garbled(seal.FieldGone) || m.replaceable(seal.FieldGone)) {
+		p.facts = append(p.facts, m.bounded(ring.FactID{Kind: ring.FactCollected}, gone))
 	}
 	if p.head+len(p.merged)+len(p.tenantKeys)+len(p.facts) == 0 {
 		return nil
@@ -306,7 +310,7 @@ func (m *merger) proposal(healed *held, missing []*heldRecord) *proposal {
 }
 
 // bounded holds what is new to the present, and what is merged to the past.
-func (m *merger) bounded(id FactID, at time.Time) proposedFact {
+func (m *merger) bounded(id ring.FactID, at time.Time) proposedFact {
 	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
 		return proposedFact{FactID: id, at: at, from: 0, to: m.window()}
 	}
@@ -319,14 +323,14 @@ func (m *merger) garbled(field string) bool { return m.failed != nil && m.failed
 // replaceable reports whether we may write over a garbled field. What is under another
 // KEK, or of a newer keyturn, may be somebody's later word.
 func (m *merger) replaceable(field string) bool {
-	return slices.Contains(m.failed.replaceable(), field)
+	return slices.Contains(seal.Replaceable(m.failed), field)
 }
 
 func (m *merger) window() time.Duration {
 	if m.union.newest() == nil {
 		return 0
 	}
-	return m.timing().window(m.deadline)
+	return m.timing().Window(m.deadline)
 }
 
 func (m *merger) skew() time.Duration {
@@ -337,5 +341,3 @@ func (m *merger) skew() time.Duration {
 }
 
 const forever = 250 * 365 * 24 * time.Hour
-
-func decimal(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }

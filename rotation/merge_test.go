@@ -3,6 +3,8 @@ package rotation
 import (
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // merging returns a merger at a moment whose last good sync was at good; -1 is never.
@@ -19,7 +21,7 @@ func merging(mine, theirs *held, now, good float64) *merger {
 // sync later than D, 5s, after the key was created. Then its promotion binds nobody either.
 func TestWhoPublishesALostKeyAnew(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 40, 130)
-	promotion := factAt{FactPromoted, "k2", 42}
+	promotion := factAt{ring.FactPromoted, "k2", 42}
 	for _, tt := range []struct {
 		name      string
 		theirs    *held
@@ -35,18 +37,18 @@ func TestWhoPublishesALostKeyAnew(t *testing.T) {
 		{"a switch by schedule", ringOf(nil, k1), nil, 160, 130, false},
 		{"away for longer than SignFor at that", ringOf(nil, k1), nil, 160.001, 130, true},
 		{"the store has nobody sign", ringOf(nil), []factAt{promotion}, 50, 45, false},
-		{"the store has a later key sign", ringOf([]factAt{{FactPromoted, "k3", 46}}, k1, key("k3", 3, 44, 230)), []factAt{promotion}, 50, 45, false},
+		{"the store has a later key sign", ringOf([]factAt{{ring.FactPromoted, "k3", 46}}, k1, key("k3", 3, 44, 230)), []factAt{promotion}, 50, 45, false},
 		{"it is pending: whoever puts it back", ringOf(nil, k1), nil, 50, 49, true},
-		{"it is revoked", ringOf(nil, k1), []factAt{promotion, {FactRevoked, "k2", 43}}, 50, 45, false},
+		{"it is revoked", ringOf(nil, k1), []factAt{promotion, {ring.FactRevoked, "k2", 43}}, 50, 45, false},
 	} {
 		m := merging(ringOf(tt.facts, k1, k2), tt.theirs, tt.now, tt.good)
 		healed := m.merge().healed
-		again, anew := healed.facts.At(FactRepublished, "k2")
-		_, promoted := healed.facts.At(FactPromoted, "k2")
+		again, anew := healed.facts.At(ring.FactRepublished, "k2")
+		_, promoted := healed.facts.At(ring.FactPromoted, "k2")
 		if anew != tt.anew || anew && (promoted || !again.Equal(m.soon())) || !anew && promoted != (len(tt.facts) > 0) {
 			t.Errorf("%s: published anew %v, at %v; promoted %v", tt.name, anew, again, promoted)
 		}
-		if _, announced := healed.facts.At(FactAnnounced, "k2"); !announced {
+		if _, announced := healed.facts.At(ring.FactAnnounced, "k2"); !announced {
 			t.Errorf("%s: its return is not announced", tt.name)
 		}
 	}
@@ -54,9 +56,9 @@ func TestWhoPublishesALostKeyAnew(t *testing.T) {
 
 // A promotion that the store knows, too, others go by: it stays.
 func TestAPromotionThatTheStoreKnowsIsNotForgotten(t *testing.T) {
-	k1, k2, fact := key("k1", 1, -100, 0), key("k2", 2, 40, 130), []factAt{{FactPromoted, "k2", 42}}
+	k1, k2, fact := key("k1", 1, -100, 0), key("k2", 2, 40, 130), []factAt{{ring.FactPromoted, "k2", 42}}
 	healed := merging(ringOf(fact, k1, k2), ringOf(fact, k1), 80.001, 50).merge().healed
-	if at, ok := healed.facts.At(FactPromoted, "k2"); !ok || !at.Equal(sec(42)) {
+	if at, ok := healed.facts.At(ring.FactPromoted, "k2"); !ok || !at.Equal(sec(42)) {
 		t.Error("it is forgotten")
 	}
 }
@@ -67,7 +69,7 @@ func TestAStrangeKeyWaits(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 0, 100)
 	for _, tt := range []struct {
 		name      string
-		k3        Record
+		k3        ring.Record
 		facts     []factAt // of the store
 		known     bool
 		mine      []factAt
@@ -76,32 +78,32 @@ func TestAStrangeKeyWaits(t *testing.T) {
 	}{
 		{name: "published P before it took effect", k3: key("k3", 3, 100, 160), good: 199, postponed: true},
 		{name: "just now", k3: key("k3", 3, 140, 200), good: 199, postponed: true},
-		{name: "published anew P before", k3: key("k3", 3, 0, 110), facts: []factAt{{FactRepublished, "k3", 140}}, good: 199, postponed: true},
+		{name: "published anew P before", k3: key("k3", 3, 0, 110), facts: []factAt{{ring.FactRepublished, "k3", 140}}, good: 199, postponed: true},
 		{name: "known to the instance", k3: key("k3", 3, 100, 160), known: true, good: 199},
 		{name: "pending", k3: key("k3", 3, 100, 200.001), good: 199},
 		{name: "minted to sign sooner, when another was revoked", k3: key("k3", 3, 189, 200), good: 189},
-		{name: "promoted", k3: key("k3", 3, 180, 280), facts: []factAt{{FactPromoted, "k3", 199}}, good: 180},
-		{name: "revoked", k3: key("k3", 3, 100, 160), facts: []factAt{{FactRevoked, "k3", 170}}, good: 199},
+		{name: "promoted", k3: key("k3", 3, 180, 280), facts: []factAt{{ring.FactPromoted, "k3", 199}}, good: 180},
+		{name: "revoked", k3: key("k3", 3, 100, 160), facts: []factAt{{ring.FactRevoked, "k3", 170}}, good: 199},
 		{name: "before what signs", k3: key("k3", 3, 0, 90), good: 199},
 		{name: "in step until SignFor ago", k3: key("k3", 3, 100, 160), good: 170, postponed: true},
 		{name: "away for longer", k3: key("k3", 3, 100, 160), good: 169.999},
-		{name: "nobody else signs", k3: key("k3", 3, 100, 160), mine: []factAt{{FactRevoked, "k2", 150}}, good: 199},
+		{name: "nobody else signs", k3: key("k3", 3, 100, 160), mine: []factAt{{ring.FactRevoked, "k2", 150}}, good: 199},
 	} {
-		have := []Record{k1, k2}
+		have := []ring.Record{k1, k2}
 		if tt.known {
 			have = append(have, tt.k3)
 		}
 		m := merging(ringOf(tt.mine, have...), ringOf(tt.facts, k1, k2, tt.k3), 200, tt.good)
 		result := m.merge()
-		before, _ := m.theirs.facts.At(FactRepublished, "k3")
+		before, _ := m.theirs.facts.At(ring.FactRepublished, "k3")
 		for what, h := range map[string]*held{"union": result.union, "healed": result.healed} {
-			again, _ := h.facts.At(FactRepublished, "k3")
+			again, _ := h.facts.At(ring.FactRepublished, "k3")
 			if postponed := again.After(before); postponed != tt.postponed || postponed && !again.Equal(m.soon()) {
 				t.Errorf("%s: postponed %v, to P after %v, in the %s", tt.name, postponed, again, what)
 			}
 		}
-		if tt.postponed && (result.change == nil || result.healed.plan.signer(m.now).KID != "k2") {
-			t.Errorf("%s: the store is not told, or %v signs", tt.name, result.healed.plan.signer(m.now))
+		if tt.postponed && (result.change == nil || result.healed.plan.Signer(m.now).KID != "k2") {
+			t.Errorf("%s: the store is not told, or %v signs", tt.name, result.healed.plan.Signer(m.now))
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/keystoretest"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -398,7 +399,7 @@ func TestAnUnknownKidIsLearned(t *testing.T) {
 
 func TestRefreshWaitsNoLongerThanItMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := rotation.Policy{}.WithDefaults()
+		slow := ring.Policy{}.WithDefaults()
 		f := newFleet(t, slow)
 		long := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead, c.Poll, c.Deadline = true, 0, 0 })
 		defer f.leave()
@@ -518,7 +519,7 @@ func (l *lockedBuffer) String() string {
 // The contract of every KeyStore.
 func TestKeyringKeepsTheContract(t *testing.T) {
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
-		m := newFleet(t, rotation.Policy{}).member
+		m := newFleet(t, ring.Policy{}).member
 		t.Cleanup(m.leave)
 		return keystoretest.Subject{
 			Store: m.Keyring, Tenant: "acme",
@@ -556,13 +557,13 @@ func TestARetiredKeyDoesNotReturn(t *testing.T) {
 				first := f.kid(1)
 				time.Sleep(10500 * time.Millisecond)
 				before, _ := f.Tenant("acme")
-				if before.Ring.Keys[0].State != rotation.Dropped {
+				if before.Ring.Keys[0].State != ring.Dropped {
 					t.Fatalf("the first is not dropped: %s", f.ring())
 				}
 				time.Sleep(2500 * time.Millisecond)
-				retired := map[string]rotation.State{first: "collected"}
+				retired := map[string]ring.State{first: "collected"}
 				for before, _ := f.Tenant("acme"); len(before.Ring.Keys) > 0; before.Ring.Keys = before.Ring.Keys[1:] {
-					if k := before.Ring.Keys[0]; k.KID == first || k.State == rotation.Retired || k.State == rotation.Dropped {
+					if k := before.Ring.Keys[0]; k.KID == first || k.State == ring.Retired || k.State == ring.Dropped {
 						retired[k.KID] = k.State
 					}
 				}
@@ -578,7 +579,7 @@ func TestARetiredKeyDoesNotReturn(t *testing.T) {
 				two.conn.SetFaults(rotationtest.Faults{})
 				time.Sleep(time.Second) // it is put back, and they are in doubt: nothing is collected
 				for _, k := range held.Ring.Keys {
-					if there := f.cluster.Ring("acme")["k:"+k.KID] != nil; there != (k.State != rotation.Dropped) {
+					if there := f.cluster.Ring("acme")["k:"+k.KID] != nil; there != (k.State != ring.Dropped) {
 						t.Errorf("key %d was %s, and is put back: %v", k.Seq, k.State, there)
 					}
 				}
@@ -586,7 +587,7 @@ func TestARetiredKeyDoesNotReturn(t *testing.T) {
 				for _, m := range []*member{f.member, two} {
 					after, _ := m.Tenant("acme")
 					for _, k := range after.Ring.Keys {
-						if was, is := retired[k.KID]; is && (k.State == rotation.Pending || k.State == rotation.Signing || was == "collected") {
+						if was, is := retired[k.KID]; is && (k.State == ring.Pending || k.State == ring.Signing || was == "collected") {
 							t.Errorf("key %d was %s, and is %s: %s", k.Seq, was, k.State, m.ring())
 						}
 					}

@@ -6,6 +6,9 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A pass is one sync of some buckets, from the request to the repair. Only the loop
@@ -125,8 +128,8 @@ func (p *pass) list(buckets []*bucket, replies []SyncReply) {
 }
 
 // stale returns the rings that have to be read.
-func (p *pass) stale(buckets []*bucket, replies []SyncReply) []*ring {
-	var stale []*ring
+func (p *pass) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
+	var stale []*tenantRing
 	for i, b := range buckets {
 		reply := &replies[i]
 		if reply.Err != nil {
@@ -154,7 +157,7 @@ func (p *pass) mark(b *bucket, reply *SyncReply) {
 	}
 	for _, tenant := range reply.Changed {
 		r := p.k.ring(tenant)
-		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isText(tenant, 1, maxTenant) {
+		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
 			r = p.k.add(tenant)
 		}
 		if r != nil {
@@ -165,7 +168,7 @@ func (p *pass) mark(b *bucket, reply *SyncReply) {
 }
 
 // load reads rings, and brings together what they say and what is held.
-func (p *pass) load(stale []*ring) {
+func (p *pass) load(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
@@ -200,7 +203,7 @@ func (p *pass) read(tenants []string) []snapshot {
 // absorbers is how many rings are opened, and merged back, at once.
 const absorbers = 8
 
-func (p *pass) absorbAll(rings []*ring, snapshots []snapshot) {
+func (p *pass) absorbAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(absorbers, len(rings)) {
@@ -221,7 +224,7 @@ func (p *pass) absorbAll(rings []*ring, snapshots []snapshot) {
 }
 
 // absorbed notes whether a ring is what the store has.
-func (p *pass) absorbed(r *ring, err error) {
+func (p *pass) absorbed(r *tenantRing, err error) {
 	r.dirty = err != nil
 	old := r.step.Load()
 	if err == nil {
@@ -240,7 +243,7 @@ const maxMerges = 4
 
 // absorb brings together what the store has and what is held, and merges back what
 // the store lacks. The error says why the ring is not in step.
-func (p *pass) absorb(r *ring, s snapshot) error {
+func (p *pass) absorb(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
@@ -257,7 +260,7 @@ func (p *pass) absorb(r *ring, s snapshot) error {
 		}
 		done, err := p.write(r, result, s.Digest)
 		if err != nil {
-			return &Error{Text: "what the store lacks could not be put back", Err: err}
+			return &ring.Error{Text: "what the store lacks could not be put back", Err: err}
 		}
 		if done && failed == nil {
 			return p.judge(r, nil)
@@ -265,14 +268,14 @@ func (p *pass) absorb(r *ring, s snapshot) error {
 		wrote = done
 		s = p.read([]string{r.tenant})[0]
 	}
-	return &Error{Text: "the ring changes faster than it can be merged"}
+	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // merger opens what the store has. A part of it that is not authentic is not news,
 // and not an absence either.
-func (p *pass) merger(r *ring, s snapshot) (*merger, *RingError) {
-	opened, err := openRing(p.k.cfg.KEKs, r.tenant, s.Fields)
-	var failed *RingError
+func (p *pass) merger(r *tenantRing, s snapshot) (*merger, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
+	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	old := r.state.Load()
 	theirs := newHeld(old, s.Fields, opened)
@@ -282,7 +285,7 @@ func (p *pass) merger(r *ring, s snapshot) (*merger, *RingError) {
 }
 
 // judge says whether a ring that has been read is in step.
-func (p *pass) judge(r *ring, failed *RingError) error {
+func (p *pass) judge(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
@@ -292,10 +295,10 @@ func (p *pass) judge(r *ring, failed *RingError) error {
 	return nil
 }
 
-func (p *pass) install(r *ring, h *held, digest string) {
+func (p *pass) install(r *tenantRing, h *held, digest string) {
 	r.digest = digest
 	old := r.state.Load()
-	if old == nil && len(h.records) == 0 && h.facts.Equal(Facts{}) {
+	if old == nil && len(h.records) == 0 && h.facts.Equal(ring.Facts{}) {
 		return
 	}
 	r.state.Store(h)
@@ -303,8 +306,8 @@ func (p *pass) install(r *ring, h *held, digest string) {
 }
 
 // write makes the repair. It reports false if the ring has to be read again.
-func (p *pass) write(r *ring, m merge, digest string) (bool, error) {
-	c, err := m.change.seal(p.k.cfg.KEKs, r.tenant, digest, m.union, p.k.cfg.Instance)
+func (p *pass) write(r *tenantRing, m merge, digest string) (bool, error) {
+	c, err := m.change.seal(p.k.cfg.KEKs.sealing(), r.tenant, digest, m.union, p.k.cfg.Instance)
 	if err != nil {
 		return false, err
 	}
@@ -417,7 +420,7 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 
 // sayNoRing logs, once, that a tenant whose ring is to be held has none. Whoever opens a
 // keyring to make a ring gets a poll's time to do so.
-func (p *pass) sayNoRing(r *ring, none bool) {
+func (p *pass) sayNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.without = 0
 		return

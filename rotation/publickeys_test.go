@@ -10,11 +10,12 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
 // public is a policy whose keys others read.
-var public = rotation.Policy{
+var public = ring.Policy{
 	Algorithm: keystore.ES256, Every: time.Minute, Propagation: 40 * time.Second, MaxTokenTTL: 10 * time.Second, Leeway: time.Second,
 	ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 30 * time.Second,
 	ReaderStaleness: 36 * time.Second,
@@ -30,7 +31,7 @@ func (m *member) published() string {
 	s, _ := m.Tenant("acme")
 	seqs := []int{}
 	for _, k := range keys {
-		i := slices.IndexFunc(s.Ring.Keys, func(r rotation.RingKey) bool { return r.KID == k.ID().KID })
+		i := slices.IndexFunc(s.Ring.Keys, func(r ring.Key) bool { return r.KID == k.ID().KID })
 		seqs = append(seqs, s.Ring.Keys[i].Seq)
 	}
 	return fmt.Sprint(seqs)
@@ -117,7 +118,7 @@ func TestPublicKeysMayBeCachedForLessWhenTheyAreOld(t *testing.T) {
 func TestNoPublicKeys(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		policy rotation.Policy
+		policy ring.Policy
 		tenant string
 		change func(*rotation.Config)
 		want   error

@@ -7,15 +7,15 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 const (
-	refreshWait   = 2 * time.Second // the most that a request waits for the store
-	refreshRate   = 1.0             // a second and tenant
-	refreshBurst  = 3
-	unknownFor    = 5 * time.Second
-	maxUnknown    = 1000 // kids that are remembered as unknown
-	maxUnknownKID = 256  // bytes: what is longer is nobody's kid
+	refreshWait  = 2 * time.Second // the most that a request waits for the store
+	refreshRate  = 1.0             // a second and tenant
+	refreshBurst = 3
+	unknownFor   = 5 * time.Second
+	maxUnknown   = 1000 // kids that are remembered as unknown
 )
 
 // asking is what unknown kids may cost.
@@ -62,11 +62,11 @@ func (s *spent) take(now time.Time) bool {
 // 5s that a kid was not there. It waits for 2s at most.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
-		return &Error{Text: id.String(), Err: cannotTell(err)}
+		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
 	}
 	r := k.ring(id.Tenant)
-	if r == nil && !k.holdsAll() || len(id.KID) > maxUnknownKID || len(id.Tenant) > maxTenant {
-		return &Error{Text: id.String(), Err: keystore.ErrNotFound}
+	if r == nil && !k.holdsAll() || len(id.KID) > keystore.MaxKIDBytes || len(id.Tenant) > ring.MaxTenantBytes {
+		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	now, step := k.cfg.Now(), r.known()
 	if k.holds(r, id, now) {
@@ -77,7 +77,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 		return k.absent(r, step, id, now)
 	}
 	if err := k.awaitRefresh(ctx, a); err != nil {
-		return &Error{Text: id.String(), Err: cannotTell(err)}
+		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
 	}
 	r = k.ring(id.Tenant)
 	step = r.known()
@@ -90,7 +90,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 
 // known returns how far the ring is in step: to be asked before what it holds, which then
 // is not older. r may be nil.
-func (r *ring) known() *inStep {
+func (r *tenantRing) known() *inStep {
 	if r == nil {
 		return nil
 	}
@@ -104,28 +104,28 @@ func (k *Keyring) awaitRefresh(ctx context.Context, a *ask) error {
 }
 
 // holds reports whether there is a key to look up.
-func (k *Keyring) holds(r *ring, id keystore.ID, now time.Time) bool {
+func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	if r == nil {
 		return false
 	}
 	rec := r.state.Load().find(id.KID)
-	return rec != nil && rec.key.Usable(now)
+	return rec != nil && rec.Key.Usable(now)
 }
 
 // absent says what it means that the key is not there.
-func (k *Keyring) absent(r *ring, step *inStep, id keystore.ID, now time.Time) error {
+func (k *Keyring) absent(r *tenantRing, step *inStep, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)
 	}
 	if r.state.Load() == nil {
-		return &Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
+		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
 	}
 	return k.missing(id, step, now)
 }
 
 // join returns the sync that is under way for the tenant, or a new one, or nil if
 // there is nothing to ask, or nothing left of the budget.
-func (a *asking) join(k *Keyring, r *ring, id keystore.ID, now time.Time) *ask {
+func (a *asking) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *ask {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if u, ok := a.unknown[id]; ok && u.resyncs == k.counts.resyncs.Load() && age(now, u.at) < unknownFor && !now.Before(u.at) {
@@ -142,7 +142,7 @@ func (a *asking) join(k *Keyring, r *ring, id keystore.ID, now time.Time) *ask {
 		return nil
 	}
 	k.counts.refreshes.Add(1)
-	flight := k.loop.ask(id.Tenant, Facts{}, func() {
+	flight := k.loop.ask(id.Tenant, ring.Facts{}, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		delete(a.flights, id.Tenant)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -222,7 +223,7 @@ func TestAStoreWhoseClockIsOffDecidesNothing(t *testing.T) {
 // behind, if both are within ClockSkew.
 func TestAFailoverAcrossTheWholeClockSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newDerivedFleet(t, rotation.Policy{MaxTokenTTL: time.Minute})
+		f := newDerivedFleet(t, ring.Policy{MaxTokenTTL: time.Minute})
 		defer f.leave()
 		f.cluster.Advance(4900 * time.Millisecond) // of 5 s
 		time.Sleep(100 * time.Second)
@@ -419,7 +420,7 @@ func TestOldAndNewFieldsAreMixed(t *testing.T) {
 			for _, k := range before.Ring.Keys {
 				for _, m := range []*member{f.member, b, once} {
 					got := m.finds(k.KID)
-					if k.State == rotation.Revoked && got != "not found" || k.State == rotation.Signing && got != "found" {
+					if k.State == ring.Revoked && got != "not found" || k.State == ring.Signing && got != "found" {
 						t.Errorf("seed %d: key %d was %s, and is %s", seed, k.Seq, k.State, got)
 					}
 				}

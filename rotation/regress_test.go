@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -30,7 +31,7 @@ func of(tenants ...string) func(*rotation.Config) {
 }
 
 // newDerivedFleet is newFleet with times that follow from the policy.
-func newDerivedFleet(t *testing.T, policy rotation.Policy, change ...func(*rotation.Config)) *fleet {
+func newDerivedFleet(t *testing.T, policy ring.Policy, change ...func(*rotation.Config)) *fleet {
 	t.Helper()
 	f := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 	f.member = join(t, f.cluster, "a", append([]func(*rotation.Config){derived}, change...)...)
@@ -48,10 +49,10 @@ func (m *member) signs() error {
 
 // Dates that are proposed by a deadline are whole milliseconds, whatever it is.
 func TestADeadlineNeedNotBeWholeMilliseconds(t *testing.T) {
-	uneven := rotation.Policy{Every: 30 * time.Second, MaxTokenTTL: time.Minute} // F/30 is 187.5 ms
+	uneven := ring.Policy{Every: 30 * time.Second, MaxTokenTTL: time.Minute} // F/30 is 187.5 ms
 	for _, tt := range []struct {
 		name   string
-		policy rotation.Policy
+		policy ring.Policy
 		times  func(*rotation.Config)
 	}{
 		{"derived", uneven, derived},
@@ -85,7 +86,7 @@ func TestADeadlineNeedNotBeWholeMilliseconds(t *testing.T) {
 // of it on; the gap before it is judged by what held then.
 func TestTheShortestFreshnessCountsFromItsRingOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newDerivedFleet(t, rotation.Policy{}, of("acme", "short"))
+		f := newDerivedFleet(t, ring.Policy{}, of("acme", "short"))
 		defer f.leave()
 		other := join(t, f.cluster, "b", derived, of("acme", "short"))
 		defer other.leave()
@@ -114,14 +115,14 @@ func TestTheShortestFreshnessCountsFromItsRingOn(t *testing.T) {
 // What a Config's own times cannot keep is not written: it would freeze the ring at
 // every instance.
 func TestAPolicyIsHeldToTheTimesOfTheConfig(t *testing.T) {
-	brisk, slow := fast, rotation.Policy{MaxTokenTTL: time.Minute}
+	brisk, slow := fast, ring.Policy{MaxTokenTTL: time.Minute}
 	brisk.Freshness = 3 * (fastPoll*6/5 + fastDeadline)
 	hasty := brisk
 	hasty.Freshness -= time.Millisecond
 	for _, tt := range []struct {
 		name           string
 		poll, deadline time.Duration
-		policy         rotation.Policy
+		policy         ring.Policy
 		refused        bool
 	}{
 		{"none of its own", 0, 0, fast, false},
@@ -160,12 +161,12 @@ func TestAPolicyIsHeldToTheTimesOfTheConfig(t *testing.T) {
 // A Freshness that no network can keep is refused: one ring sets the pace of all.
 func TestAFreshnessHasAFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newDerivedFleet(t, rotation.Policy{}, of("acme", "tiny"))
+		f := newDerivedFleet(t, ring.Policy{}, of("acme", "tiny"))
 		defer f.leave()
 		f.conn.SetFaults(rotationtest.Faults{Before: 5 * time.Millisecond, After: 5 * time.Millisecond})
 		least := fast
 		least.Freshness = time.Second
-		for _, tiny := range []rotation.Policy{{Every: 200 * time.Millisecond, MaxTokenTTL: time.Second}, least} {
+		for _, tiny := range []ring.Policy{{Every: 200 * time.Millisecond, MaxTokenTTL: time.Second}, least} {
 			err := f.rotator.Create(t.Context(), "tiny", tiny)
 			if refused := tiny.Freshness < time.Second; refused != (err != nil && strings.Contains(err.Error(), "Freshness is")) {
 				t.Errorf("Freshness %v: %v", tiny.WithDefaults().Freshness, err)
@@ -601,7 +602,7 @@ func TestTheNextTakesOverFromARevokedKey(t *testing.T) {
 // signs when all know it, and not when its schedule would have it.
 func TestTheKeyOfAForcedRevocationIsNotLateWhenItWasLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newDerivedFleet(t, rotation.Policy{})
+		f := newDerivedFleet(t, ring.Policy{})
 		defer f.leave()
 		defer f.run()()
 		other := join(t, f.cluster, "b", derived)
@@ -613,7 +614,7 @@ func TestTheKeyOfAForcedRevocationIsNotLateWhenItWasLost(t *testing.T) {
 		}
 		time.Sleep(400 * time.Millisecond)
 		f.cluster.Failover(500 * time.Millisecond)
-		slow := rotation.Policy{}.WithDefaults()
+		slow := ring.Policy{}.WithDefaults()
 		time.Sleep(time.Until(receipt.NoSignerUntil) + slow.Freshness + slow.ClockSkew)
 		if err := f.signs(); err != nil {
 			t.Errorf("F + S after the promise: %v, %s", err, f.ring())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -49,7 +50,7 @@ func TestATokenLivesForMaxTokenTTLAtMost(t *testing.T) {
 			{"a signer's TTL that is more, and a sooner exp", time.Hour, map[string]any{"exp": most}, false},
 		} {
 			token, err := f.newSigner(rotation.SignerConfig{TTL: tt.ttl}).Sign(t.Context(), "acme", tt.claims)
-			if refused := errors.Is(err, rotation.ErrRefused); refused != tt.refused || refused != (err != nil) || refused != (token == "") {
+			if refused := errors.Is(err, ring.ErrRefused); refused != tt.refused || refused != (err != nil) || refused != (token == "") {
 				t.Errorf("%s: %q, %v", tt.name, token, err)
 			}
 		}
@@ -161,7 +162,7 @@ func TestFencedAndNoSignerAreNoErrorsOfTheCaller(t *testing.T) {
 					defer m.leave()
 				}
 				err := m.signs()
-				for _, e := range []error{rotation.ErrFenced, rotation.ErrNoSigner, rotation.ErrRefused, keystore.ErrNotFound} {
+				for _, e := range []error{rotation.ErrFenced, rotation.ErrNoSigner, ring.ErrRefused, keystore.ErrNotFound} {
 					if is := errors.Is(err, e); is != (e == tt.want) {
 						t.Errorf("%v: is it %q? %v", err, e, is)
 					}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A Rotator turns keys: by itself, in Run, and when it is told to. Any number of
@@ -29,7 +31,7 @@ type Rotator struct {
 // NewRotator returns a Rotator of the rings that k holds.
 func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
-		return nil, &Error{Text: "NewRotator needs a Keyring"}
+		return nil, &ring.Error{Text: "NewRotator needs a Keyring"}
 	}
 	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
 }
@@ -115,17 +117,17 @@ func (r *Rotator) apply(ctx context.Context, tenant string, anew bool, decide de
 			return p, result, nil
 		}
 	}
-	return nil, Result{}, &Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
+	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
 // catchUp syncs a ring that is only out of date: what is decided on must not be older
 // than what others have decided.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
-	ring := r.k.ring(tenant)
-	if ring == nil || ring.step.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
+	tr := r.k.ring(tenant)
+	if tr == nil || tr.step.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
 		return
 	}
-	if err := r.k.sync(ctx, tenant, Facts{}); err != nil {
+	if err := r.k.sync(ctx, tenant, ring.Facts{}); err != nil {
 		r.k.cfg.Logger.Warn("out of step, and to be changed", "tenant", tenant, "error", err)
 	}
 }
@@ -136,7 +138,7 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 	r.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return &Error{Err: cannotTell(ctx.Err())}
+		return &ring.Error{Err: cannotTell(ctx.Err())}
 	case <-time.After(time.Duration(d) * time.Millisecond):
 		return nil
 	}
@@ -146,17 +148,17 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 // opened, lacks what we hold, or may have lost something; anew says that there is to be
 // none, and then only what we hold speaks against it.
 func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, error) {
-	ring := r.k.ring(tenant)
-	if ring == nil && !(anew && r.k.holdsAll()) {
+	tr := r.k.ring(tenant)
+	if tr == nil && !(anew && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
 	var mine *held
 	var step *inStep
-	if ring != nil {
-		step, mine = ring.step.Load(), ring.state.Load()
+	if tr != nil {
+		step, mine = tr.step.Load(), tr.state.Load()
 	}
 	t := r.k.times.Load()
-	if err := r.outOfStep(ring, anew); err != nil {
+	if err := r.outOfStep(tr, anew); err != nil {
 		return nil, err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
@@ -167,7 +169,7 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if snap.Err != nil {
 		return nil, inTenant(tenant, cannotTell(snap.Err))
 	}
-	opened, err := openRing(r.k.cfg.KEKs, tenant, snap.Fields)
+	opened, err := seal.OpenRing(r.k.cfg.KEKs.sealing(), tenant, snap.Fields)
 	if err != nil {
 		return nil, cannotTell(err)
 	}
@@ -176,27 +178,27 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if mine != nil {
 		m := merger{tenant: tenant, mine: mine, theirs: s.held, now: s.now, good: step.good, local: r.k.cfg.Now(), deadline: t.deadline}
 		if m.merge().change != nil {
-			return nil, inTenant(tenant, &Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
+			return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 		}
 	}
 	if err := checkClock(snap.Now, sent, received, s.held.skew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	return s, r.outOfStep(ring, anew) // a sync may have found something meanwhile
+	return s, r.outOfStep(tr, anew) // a sync may have found something meanwhile
 }
 
 // outOfStep returns why nothing is to be decided here, or nil.
-func (r *Rotator) outOfStep(ring *ring, anew bool) error {
+func (r *Rotator) outOfStep(tr *tenantRing, anew bool) error {
 	now := r.k.cfg.Now()
-	if anew || ring.step.Load().fresh(now, r.k.times.Load().fresh) {
+	if anew || tr.step.Load().fresh(now, r.k.times.Load().fresh) {
 		return nil
 	}
-	s := r.k.status(ring, now)
-	return inTenant(ring.tenant, cannotTell(s.Err))
+	s := r.k.status(tr, now)
+	return inTenant(tr.tenant, cannotTell(s.Err))
 }
 
 func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {
-	c, err := p.seal(r.k.cfg.KEKs, s.tenant, s.digest, s.held, r.k.cfg.Instance)
+	c, err := p.seal(r.k.cfg.KEKs.sealing(), s.tenant, s.digest, s.held, r.k.cfg.Instance)
 	if err != nil {
 		return Result{}, err
 	}
@@ -204,7 +206,7 @@ func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, err
 	defer cancel()
 	result, err := r.k.store.Write(ctx, c)
 	if err != nil {
-		return Result{}, &Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", s.tenant), Err: cannotTell(err)}
+		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", s.tenant), Err: cannotTell(err)}
 	}
 	return result, nil
 }
@@ -212,7 +214,7 @@ func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, err
 // settle makes this process know what it has written. The change is made whether or
 // not that succeeds now.
 func (r *Rotator) settle(ctx context.Context, tenant string, p *proposal) {
-	var learned Facts
+	var learned ring.Facts
 	for _, f := range p.facts {
 		learned.Add(f.Kind, f.KID, f.at)
 	}
@@ -223,17 +225,17 @@ func (r *Rotator) settle(ctx context.Context, tenant string, p *proposal) {
 
 // once makes the material of new keys, and keeps it: a change may be decided
 // several times, and an RSA key takes a second to make.
-func once(alg func() keystore.Algorithm) func() func() (*material, error) {
-	var kept []*material
-	return func() func() (*material, error) {
+func once(alg func() keystore.Algorithm) func() func() (*seal.Material, error) {
+	var kept []*seal.Material
+	return func() func() (*seal.Material, error) {
 		next := 0
-		return func() (*material, error) {
+		return func() (*seal.Material, error) {
 			want := alg()
-			if next < len(kept) && kept[next].alg == want {
+			if next < len(kept) && kept[next].Algorithm == want {
 				next++
 				return kept[next-1], nil
 			}
-			m, err := newMaterial(want)
+			m, err := seal.NewMaterial(want)
 			if err == nil {
 				kept = append(kept[:next], m)
 				next++
@@ -246,9 +248,9 @@ func once(alg func() keystore.Algorithm) func() func() (*material, error) {
 // Create makes the first ring of a tenant: one key that signs now, and one that is
 // pending. It refuses if there is one, and does not wait for doubt to end: that there
 // is to be none is the caller's word.
-func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) error {
-	if !isText(tenant, 1, maxTenant) {
-		return &Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), maxTenant)}
+func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
+	if !isTenant(tenant) {
+		return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
 	policy, err := r.policy(policy)
 	if err != nil {
@@ -265,7 +267,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy Policy) erro
 }
 
 // policy returns p with its defaults, if it holds, and this instance can keep it.
-func (r *Rotator) policy(p Policy) (Policy, error) {
+func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 	if err := p.Validate(); err != nil {
 		return p, err
 	}
@@ -275,7 +277,7 @@ func (r *Rotator) policy(p Policy) (Policy, error) {
 
 // SetPolicy mints the next key of a tenant under another policy, which takes effect
 // with that key, after what is pending already.
-func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy Policy) error {
+func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy) error {
 	policy, err := r.policy(policy)
 	if err != nil {
 		return err
@@ -286,7 +288,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy Policy) e
 }
 
 // minting returns the material of keys under the ring's own policy.
-func (r *Rotator) minting() (note func(*scene), made func() func() (*material, error)) {
+func (r *Rotator) minting() (note func(*scene), made func() func() (*seal.Material, error)) {
 	var alg keystore.Algorithm
 	note = func(s *scene) {
 		if n := s.held.newest(); n != nil {
@@ -311,8 +313,8 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 		return Receipt{}, err
 	}
 	receipt := p.receipt(tenant, result)
-	if p.op == OpMint {
-		return receipt, &RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
+	if p.op == ring.OpMint {
+		return receipt, &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
 			From: result.Now.Add(p.known)}
 	}
 	return receipt, nil
@@ -341,7 +343,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		note(s)
 		p, err := s.revoke(kid, o.force, made())
 		if err == nil && p == nil {
-			at, _ := s.held.facts.At(FactRevoked, kid)
+			at, _ := s.held.facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
 		}
 		if rec := s.held.find(kid); rec != nil {
@@ -367,9 +369,9 @@ func (p *proposal) receipt(tenant string, result Result) Receipt {
 	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.unsigned}
 	for _, f := range p.facts {
 		switch f.Kind {
-		case FactPromoted:
+		case ring.FactPromoted:
 			receipt.Promoted = f.KID
-		case FactRevoked:
+		case ring.FactRevoked:
 			receipt.RevokedAt = f.at
 		}
 	}
@@ -420,8 +422,8 @@ func (r *Rotator) sweep(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	free := make(chan struct{}, rotateAtOnce)
-	for _, ring := range r.k.all() {
-		work := r.due(ring)
+	for _, tr := range r.k.all() {
+		work := r.due(tr)
 		if work == nil || ctx.Err() != nil {
 			continue
 		}
@@ -429,33 +431,33 @@ func (r *Rotator) sweep(ctx context.Context) {
 		wg.Go(func() {
 			defer func() { <-free }()
 			if err := work(ctx); err != nil && ctx.Err() == nil {
-				r.k.cfg.Logger.Warn("a ring could not be turned; it will be tried again", "tenant", ring.tenant, "error", err)
+				r.k.cfg.Logger.Warn("a ring could not be turned; it will be tried again", "tenant", tr.tenant, "error", err)
 			}
 		})
 	}
 }
 
 // due returns what there is to do for a ring, or nil.
-func (r *Rotator) due(ring *ring) func(context.Context) error {
+func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	now := r.k.cfg.Now()
-	step, h, t := ring.step.Load(), ring.state.Load(), r.k.times.Load()
+	step, h, t := tr.step.Load(), tr.state.Load(), r.k.times.Load()
 	if step.err != nil || !step.fresh(now, t.fresh) {
 		return nil
 	}
 	if h.newest() == nil {
 		if h == nil && r.k.cfg.AllowBootstrap && r.stoodStill(step, now, t) {
-			return func(ctx context.Context) error { return r.bootstrap(ctx, ring.tenant) }
+			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
 		}
 		return nil
 	}
-	s := scene{tenant: ring.tenant, now: now, held: h}
+	s := scene{tenant: tr.tenant, now: now, held: h}
 	switch {
 	case s.takeOver() != nil:
-		return func(ctx context.Context) error { return r.takeOver(ctx, ring.tenant) }
+		return func(ctx context.Context) error { return r.takeOver(ctx, tr.tenant) }
 	case h.due(now) && !now.Before(s.mintFrom()):
-		return func(ctx context.Context) error { return r.mint(ctx, ring.tenant) }
+		return func(ctx context.Context) error { return r.mint(ctx, tr.tenant) }
 	case s.collect() != nil:
-		return func(ctx context.Context) error { return r.collect(ctx, ring.tenant) }
+		return func(ctx context.Context) error { return r.collect(ctx, tr.tenant) }
 	}
 	return nil
 }
@@ -469,7 +471,7 @@ func (r *Rotator) stoodStill(step *inStep, now time.Time, t *times) bool {
 
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 	err := r.Create(ctx, tenant, r.k.cfg.Policy)
-	if errors.Is(err, ErrRefused) {
+	if errors.Is(err, ring.ErrRefused) {
 		return nil // somebody was first
 	}
 	return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -26,7 +27,7 @@ type fleet struct {
 	mu      sync.Mutex
 }
 
-func newFleet(t *testing.T, policy rotation.Policy) *fleet {
+func newFleet(t *testing.T, policy ring.Policy) *fleet {
 	t.Helper()
 	f := &fleet{t: t}
 	f.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Committed: func(c rotationtest.Commit) {
@@ -88,10 +89,10 @@ func wantRing(t *testing.T, m *member, want string) {
 	}
 }
 
-func wantRefused(t *testing.T, err error) *rotation.RefusedError {
+func wantRefused(t *testing.T, err error) *ring.RefusedError {
 	t.Helper()
-	var refused *rotation.RefusedError
-	if !errors.As(err, &refused) || !errors.Is(err, rotation.ErrRefused) {
+	var refused *ring.RefusedError
+	if !errors.As(err, &refused) || !errors.Is(err, ring.ErrRefused) {
 		t.Fatalf("%v, want a RefusedError", err)
 	}
 	return refused
@@ -429,7 +430,7 @@ func TestManualRotationsRace(t *testing.T) {
 				switch err := errorOf(f.rotator.Rotate(t.Context(), "acme")); {
 				case err == nil:
 					done.Add(1)
-				case !errors.Is(err, rotation.ErrRefused):
+				case !errors.Is(err, ring.ErrRefused):
 					t.Error(err)
 				}
 			})
@@ -460,7 +461,7 @@ func TestSetPolicyTakesEffectWithTheNextKey(t *testing.T) {
 		}
 		s, _ := f.Tenant("acme")
 		last := s.Ring.Keys[2]
-		if last.Algorithm != keystore.ES256 || last.State != rotation.Pending || last.ActivatesAt.Sub(s.Ring.Keys[1].ActivatesAt) != fast.Every {
+		if last.Algorithm != keystore.ES256 || last.State != ring.Pending || last.ActivatesAt.Sub(s.Ring.Keys[1].ActivatesAt) != fast.Every {
 			t.Errorf("%+v", last)
 		}
 	})

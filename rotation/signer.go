@@ -1,20 +1,15 @@
 package rotation
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/token"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // SignerConfig says what a [Signer] puts into tokens. The zero value is useful.
@@ -45,7 +40,7 @@ const defaultTTL = 15 * time.Minute
 // A Signer makes tokens. It is safe for concurrent use.
 type Signer struct {
 	cfg  SignerConfig
-	key  *signingKey // of one tenant, or nil:
+	key  *token.Key // of one tenant, or nil:
 	ring *Keyring
 
 	headed *sync.Map // tenant -> headed: the key that signed last
@@ -54,7 +49,7 @@ type Signer struct {
 // headed is a ring's key with the header of its tokens.
 type headed struct {
 	record *heldRecord
-	key    *signingKey
+	key    *token.Key
 }
 
 // NewSigner returns a Signer for the tenants whose rings k holds, which signs with
@@ -64,7 +59,7 @@ type headed struct {
 // on to take a token. Neither says that its caller did wrong: answer 503.
 func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if k == nil {
-		return nil, &Error{Text: "NewSigner needs a Keyring"}
+		return nil, &ring.Error{Text: "NewSigner needs a Keyring"}
 	}
 	if cfg.Now == nil {
 		cfg.Now = k.cfg.Now
@@ -81,7 +76,7 @@ func (cfg SignerConfig) withDefaults(ttl time.Duration) (SignerConfig, error) {
 	case cfg.TTL == 0:
 		cfg.TTL = ttl
 	case cfg.TTL < time.Second:
-		return cfg, &Error{Text: fmt.Sprintf("SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)}
+		return cfg, &ring.Error{Text: fmt.Sprintf("SignerConfig.TTL is %v, want at least 1s: dates in tokens are whole seconds", cfg.TTL)}
 	}
 	if cfg.Type == "" {
 		cfg.Type = "JWT"
@@ -102,7 +97,10 @@ func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg Signer
 	if err != nil {
 		return nil, err
 	}
-	k, err := newSigningKey(id, alg, key, cfg.Type)
+	k, err := token.NewKey(id, alg, key, cfg.Type)
+	if bad := new(token.UnfitError); errors.As(err, &bad) {
+		return nil, &ring.Error{Text: bad.Text}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -120,12 +118,12 @@ func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg Signer
 // (RFC 7519, section 4.1), since nobody would accept the token. Errors hold no
 // claim's value.
 func (s *Signer) Sign(ctx context.Context, tenant string, claims any) (string, error) {
-	token, _, err := s.sign(ctx, tenant, claims)
-	return token, err
+	signed, _, err := s.sign(ctx, tenant, claims)
+	return signed, err
 }
 
 // sign is Sign, and returns the token's exp.
-func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token string, exp time.Time, err error) {
+func (s *Signer) sign(ctx context.Context, tenant string, claims any) (signed string, exp time.Time, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", exp, err
 	}
@@ -136,34 +134,46 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (token str
 	if err != nil {
 		return "", exp, err
 	}
-	b := buffers.Get().(*buffer)
-	defer b.release()
-	if err := b.setClaims(claims); err != nil {
+	b := token.NewBuffer()
+	defer b.Release()
+	if err := setClaims(b, claims); err != nil {
 		return "", exp, err
 	}
-	b.addDefaults(s.cfg, tenant, now, ttl)
-	if err := b.checkExp(tenant, now, most); err != nil {
+	d := token.Defaults{Now: now, TTL: ttl}
+	if s.cfg.Issuer != nil && !b.HasIssuer() {
+		d.Issuer = s.cfg.Issuer(tenant)
+	}
+	if s.cfg.Audience != nil && !b.HasAudience() {
+		d.Audience = s.cfg.Audience(tenant)
+	}
+	b.AddDefaults(d)
+	if err := checkExp(tenant, b.LastSecond(), now, most); err != nil {
 		return "", exp, err
 	}
+	if signed, err = b.Sign(key); err != nil {
+		return "", exp, &ring.Error{Text: fmt.Sprintf("the key of %v cannot sign", key.ID), Err: err}
+	}
+	return signed, b.Exp(), nil
+}
 
-	b.token = append(b.token[:0], key.header...)
-	b.token = append(b.token, '.')
-	b.token = base64.RawURLEncoding.AppendEncode(b.token, b.payload)
-	sig, err := key.sign(b.token)
-	if err != nil {
-		return "", exp, &Error{Text: fmt.Sprintf("the key of %v cannot sign", key.id), Err: err}
+// setClaims puts claims into b.
+func setClaims(b *token.Buffer, claims any) error {
+	claim, err := b.SetClaims(claims)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, token.ErrNotJSON):
+		return &ClaimsError{Type: fmt.Sprintf("%T", claims)}
 	}
-	b.token = append(b.token, '.')
-	b.token = base64.RawURLEncoding.AppendEncode(b.token, sig)
-	return string(b.token), time.Unix(b.has.exp, 0), nil
+	return &ClaimsError{Type: fmt.Sprintf("%T", claims), Claim: claim, Err: err}
 }
 
 // at returns what signs for tenant at now, how long a token lives, and may live at
 // most: 0 for as long as its caller likes.
-func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most time.Duration, err error) {
+func (s *Signer) at(tenant string, now time.Time) (key *token.Key, ttl, most time.Duration, err error) {
 	if s.ring == nil {
-		if tenant != s.key.id.Tenant {
-			return nil, 0, 0, &Error{Text: fmt.Sprintf("no key to sign with for tenant %q", tenant), Err: keystore.ErrNotFound}
+		if tenant != s.key.ID.Tenant {
+			return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("no key to sign with for tenant %q", tenant), Err: keystore.ErrNotFound}
 		}
 		return s.key, s.cfg.TTL, 0, nil
 	}
@@ -172,7 +182,7 @@ func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most ti
 		return nil, 0, 0, err
 	}
 	if key, err = s.withHeader(tenant, h, r); err != nil {
-		return nil, 0, 0, &Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
+		return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
 	}
 	most = r.Timing.MaxTokenTTL
 	ttl = s.cfg.TTL
@@ -184,30 +194,30 @@ func (s *Signer) at(tenant string, now time.Time) (key *signingKey, ttl, most ti
 
 // withHeader returns r's key with the header of its tokens, opened once for as long
 // as it signs.
-func (s *Signer) withHeader(tenant string, h *held, r *heldRecord) (*signingKey, error) {
+func (s *Signer) withHeader(tenant string, h *held, r *heldRecord) (*token.Key, error) {
 	if last, ok := s.headed.Load(tenant); ok && last.(*headed).record == r {
 		return last.(*headed).key, nil
 	}
-	opened, err := h.opened(s.ring.cfg.KEKs, r)
+	opened, err := h.opened(s.ring.cfg.KEKs.sealing(), r)
 	if err != nil {
 		return nil, err
 	}
-	key := opened.signingKey(s.cfg.Type)
+	key, err := token.NewKey(r.TokenID(), r.Algorithm, opened.Private(), s.cfg.Type)
+	if err != nil {
+		return nil, err
+	}
 	s.headed.Store(tenant, &headed{r, key})
 	return key, nil
 }
 
-// checkExp refuses a token that would outlive its key (RFC 7519 has no such rule: a
-// key is kept for its MaxTokenTTL after it has retired, and no longer).
-func (b *buffer) checkExp(tenant string, now time.Time, most time.Duration) error {
-	exp := b.has.exp
-	if b.has.fraction {
-		exp++
-	}
-	if most == 0 || !time.Unix(exp, 0).After(now.Add(most)) {
+// checkExp refuses a token that would outlive its key. RFC 7519 has no such rule: a key is kept for
+// its MaxTokenTTL after it has retired, and no longer. exp is the second in which the token ends.
+func checkExp(tenant string, exp, now time.Time, most time.Duration) error {
+	if most == 0 || !exp.After(now.Add(most)) {
 		return nil
 	}
-	return &RefusedError{Tenant: tenant, MaxTokenTTL: most, Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
+	return &ring.RefusedError{Tenant: tenant, MaxTokenTTL: most,
+		Reason: fmt.Sprintf("the token would live for longer than the ring's MaxTokenTTL, %v: shorten its exp, or SignerConfig.TTL", most)}
 }
 
 // A Source makes tokens of one tenant with the same claims, for a client that
@@ -226,112 +236,6 @@ func (s *Signer) Source(tenant string, claims any) *Source {
 }
 
 // Token returns a new token, and its exp.
-func (s *Source) Token(ctx context.Context) (token string, expires time.Time, err error) {
+func (s *Source) Token(ctx context.Context) (text string, expires time.Time, err error) {
 	return s.signer.sign(ctx, s.tenant, s.claims)
 }
-
-// A buffer is the room that making a token takes.
-type buffer struct {
-	payload []byte       // a JSON object
-	encoded bytes.Buffer // what the library made of the claims
-	token   []byte
-	has     found
-}
-
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
-
-const maxKept = 64 << 10 // bytes of a buffer that waits for another token
-
-func (b *buffer) release() {
-	clear(b.payload)
-	clear(b.encoded.Bytes())
-	clear(b.token)
-	if cap(b.payload)+b.encoded.Cap()+cap(b.token) <= maxKept {
-		buffers.Put(b)
-	}
-}
-
-// setClaims encodes claims as the payload, and notes which it has.
-func (b *buffer) setClaims(claims any) error {
-	b.has = found{}
-	if claims == nil {
-		b.payload = append(b.payload[:0], "{}"...)
-		return nil
-	}
-	if m, ok := claims.(map[string]any); ok && b.setPlain(m) {
-		return nil
-	}
-	// The encoder's own text may quote values.
-	b.encoded.Reset()
-	err := json.MarshalWrite(&b.encoded, claims)
-	b.payload = append(b.payload[:0], b.encoded.Bytes()...)
-	if err != nil {
-		return &ClaimsError{Type: fmt.Sprintf("%T", claims)}
-	}
-	var claim string
-	if b.has, claim, err = readClaims(b.payload); err != nil {
-		return &ClaimsError{Type: fmt.Sprintf("%T", claims), Claim: claim, Err: err}
-	}
-	return nil
-}
-
-// addDefaults adds to the payload what the claims do not have.
-func (b *buffer) addDefaults(cfg SignerConfig, tenant string, now time.Time, ttl time.Duration) {
-	p := b.payload[:len(b.payload)-1] // without the closing brace
-	name := func(n string) {
-		if p[len(p)-1] != '{' {
-			p = append(p, ',')
-		}
-		p = append(append(append(p, '"'), n...), `":`...)
-	}
-	if !b.has.contains("iat") {
-		name("iat")
-		p = strconv.AppendInt(p, now.Unix(), 10)
-	}
-	if !b.has.contains("exp") {
-		name("exp")
-		b.has.exp = now.Unix() + int64(ttl/time.Second)
-		p = strconv.AppendInt(p, b.has.exp, 10)
-	}
-	if !b.has.contains("jti") {
-		name("jti")
-		var id [16]byte
-		rand.Read(id[:]) // never fails
-		p = append(p, '"')
-		p = base64.RawURLEncoding.AppendEncode(p, id[:])
-		p = append(p, '"')
-	}
-	if !b.has.contains("iss") && cfg.Issuer != nil {
-		if iss := cfg.Issuer(tenant); iss != "" {
-			name("iss")
-			p = quote(p, iss)
-		}
-	}
-	if !b.has.contains("aud") && cfg.Audience != nil {
-		switch aud := cfg.Audience(tenant); len(aud) {
-		case 0:
-		case 1:
-			name("aud")
-			p = quote(p, aud[0])
-		default:
-			name("aud")
-			p = append(p, '[')
-			for i, a := range aud {
-				if i > 0 {
-					p = append(p, ',')
-				}
-				p = quote(p, a)
-			}
-			p = append(p, ']')
-		}
-	}
-	b.payload = append(p, '}')
-}
-
-// quote appends s as a JSON string. What is not valid UTF-8 becomes U+FFFD.
-func quote(dst []byte, s string) []byte {
-	dst, _ = jsontext.AppendQuote(dst, s)
-	return dst
-}
-
-var errNotObject = errors.New("want a JSON object")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"hash/fnv"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // Buckets is how many buckets a store has. What a poll costs depends on them, and
@@ -120,43 +122,22 @@ type Snapshot struct {
 	Now    time.Time         // by the store's clock, not later than when Fields were read
 }
 
-// An Op says in the log what a change was.
-type Op string
-
-// The ops.
-const (
-	OpCreate  Op = "create"
-	OpMint    Op = "mint"
-	OpPromote Op = "promote"
-	OpRotate  Op = "rotate" // promote and mint
-	OpRevoke  Op = "revoke"
-	OpMerge   Op = "merge"
-	OpCollect Op = "collect"
-)
-
 // A Change of one ring. It was decided on one state of that ring, and is made to
 // no other.
 type Change struct {
 	Tenant string
 	If     string // the digest of the ring that it was decided on; "" if there was none
 
-	Bounds  []Bound           // that must hold by the store's clock
+	Bounds  []ring.Bound      // that must hold by the store's clock
 	Set     map[string][]byte // fields
 	Delete  []string          // fields
 	Publish []string          // kids: their "p:" fields become the store's time, in decimal milliseconds
 
 	// For the log.
-	Op    Op
+	Op    ring.Op
 	KID   string
 	Seq   int
 	Actor string
-}
-
-// A Bound demands of the time At that it lies from From to To, both included,
-// after the store's time; negative durations are before it.
-type Bound struct {
-	At       time.Time
-	From, To time.Duration
 }
 
 // A Code is what became of a Change.

@@ -177,7 +177,7 @@ func checkAlgorithms(algs []keystore.Algorithm, mixed bool) error {
 type tenants struct {
 	byID     map[string]*rules
 	byIssuer map[string]*rules // maps an issuer that several tenants share to nil
-	sole     *rules            // the only tenant; nil if there are none or several
+	sole     *rules            // the only tenant; nil if there are several, or no tenants
 }
 
 // newTenants checks that the tenants do not contradict each other, and indexes

@@ -156,8 +156,8 @@ func BenchmarkVerifyBlackholed(b *testing.B) {
 	}
 }
 
-// TestVerifyDoesNotWaitForRedis checks, also on a busy machine, that no verification waits for a poll
-// that hangs.
+// TestVerifyDoesNotWaitForRedis checks, also on a busy machine, that no verification waits for a
+// poll that hangs.
 func TestVerifyDoesNotWaitForRedis(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
@@ -210,7 +210,7 @@ func TestPageIsCurrent(t *testing.T) {
 	}
 	for _, s := range scenarios {
 		if !strings.Contains(string(page), s.title) || !strings.Contains(string(page), s.text) {
-			t.Errorf("docs/faults.md lacks %s, or what is expected of it: make faults", s.name)
+			t.Errorf("docs/faults.md lacks %s, or its expectation: make faults", s.name)
 		}
 	}
 	for _, wrong := range wrongInTable(string(page)) {

@@ -1,13 +1,13 @@
-// The command faults breaks real Redis servers while a fleet of instances signs tokens, verifies them
-// and rotates its keys. It counts what goes wrong and writes docs/faults.md:
+// The command faults breaks real Redis servers while a fleet of instances signs tokens, verifies
+// them and rotates its keys. It counts what goes wrong and writes docs/faults.md:
 //
 //	go run ./bench/faults              # all faults, about ten minutes
 //	go run ./bench/faults -only cut    # the faults whose name contains "cut"; writes no page
 //	go run ./bench/faults -list
 //
-// It needs redis-server, and exits with 1 if a promise was broken. -seed chooses the instances that a
-// fault strikes, and how long it lasts. A run cannot be repeated exactly, because real servers are
-// killed.
+// It needs redis-server, and exits with 1 if a promise was broken. -seed chooses the instances that
+// a fault strikes, and how long it lasts. A run cannot be repeated exactly, because real servers
+// are killed.
 package main
 
 import (
@@ -84,8 +84,8 @@ func writeFile(name string, write func(io.Writer)) error {
 	return os.WriteFile(name, text.Bytes(), 0o644)
 }
 
-// run runs the faults whose name contains only, several at once. If only is "", it then runs the race
-// and the measurement, each alone. Its error says which promises were broken.
+// run runs the faults whose name contains only, several at once. If only is "", it then runs the
+// race and the measurement, each alone. Its error says which promises were broken.
 func (r *report) run(ctx context.Context, o options, only string, parallel int) (err error) {
 	r.redis, r.load = redisVersion(), load()
 	for i := range scenarios {

@@ -32,8 +32,8 @@ type raceResult struct {
 	Twice  int // how many seqs were minted more than once
 }
 
-// race lets 64 rotators in 8 processes race on the ring of one tenant. In each round the pending key is
-// revoked, so the next one is due, and all rotators hear of that at once.
+// race lets 64 rotators in 8 processes race on the ring of one tenant. In each round the pending
+// key is revoked, so the next one is due, and all rotators hear of that at once.
 func race(ctx context.Context, rounds int) (r raceResult, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(rounds)*10*time.Second+time.Minute)
 	defer cancel()

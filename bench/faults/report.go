@@ -163,7 +163,7 @@ func (r *report) writeAway(w io.Writer) {
 }
 
 func (r *report) writeExpectations(w io.Writer) {
-	fmt.Fprint(w, "## What is expected, and why\n")
+	fmt.Fprint(w, "## The expectation of each fault, and why\n")
 	for _, x := range r.rows {
 		fmt.Fprintf(w, "\n**%s** (`%s`).\n%s\n", capital(x.scenario.title), x.scenario.name, x.scenario.text)
 	}

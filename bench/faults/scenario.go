@@ -32,8 +32,8 @@ type options struct {
 	log    *slog.Logger
 }
 
-// pick returns a random duration from least to most, at the run's pace. In a short run it returns the
-// middle.
+// pick returns a random duration from least to most, at the run's pace. In a short run it returns
+// the middle.
 func (o options) pick(f *fleet, least, most time.Duration) time.Duration {
 	slower := o.pace.poll / fast.poll
 	if o.short {
@@ -84,8 +84,8 @@ func strikeKill(ctx context.Context, f *fleet, o options) error {
 	return errors.Join(p.promote(ctx), p.follow(ctx))
 }
 
-// holdMint waits for a switch and the mint after it, and keeps the mint from the replica. It calls begin
-// before the mint. If there was no mint in time, it calls undo and waits for the next switch.
+// holdMint waits for a switch and the mint after it, and keeps the mint from the replica. It calls
+// begin before the mint. If there was no mint in time, it calls undo and waits for the next switch.
 func (f *fleet) holdMint(ctx context.Context, p *pair, begin, undo func()) error {
 	for range 10 {
 		if err := sleep(ctx, time.Until(f.nextSwitch().Add(-100*time.Millisecond))); err != nil {
@@ -109,7 +109,8 @@ func (f *fleet) holdMint(ctx context.Context, p *pair, begin, undo func()) error
 	return errors.New("no key was minted")
 }
 
-// unreplicated returns how many keys were minted after those in known and are missing on the replica.
+// unreplicated returns how many keys were minted after those in known and are missing on the
+// replica.
 func (f *fleet) unreplicated(ctx context.Context, p *pair, known map[string]int) (n int) {
 	for _, t := range tenants {
 		seq, kid := f.tally.newest(t.name)
@@ -129,8 +130,8 @@ func strikeEmpty(_ context.Context, f *fleet, _ options) error {
 	return f.servers.(single).RestartEmpty()
 }
 
-// strikeCold restarts the server without its data, while only a new instance reaches it. That instance
-// is allowed to create rings in a store that stays empty.
+// strikeCold restarts the server without its data, while only a new instance reaches it. That
+// instance is allowed to create rings in a store that stays empty.
 func strikeCold(ctx context.Context, f *fleet, o options) error {
 	holders := f.instances()
 	isolate(holders, (*redistest.Proxy).Cut)
@@ -240,8 +241,8 @@ func strikeDeaf(ctx context.Context, f *fleet, _ options) error {
 	return f.revoke(ctx)
 }
 
-// run runs a scenario. The fault strikes again and again until enough tokens are signed. Then run waits
-// until the last token has expired.
+// run runs a scenario. The fault strikes again and again until enough tokens are signed. Then run
+// waits until the last token has expired.
 func (s *scenario) run(ctx context.Context, o options) (c count, said []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -268,8 +269,8 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 	return c, said, err
 }
 
-// begin starts the traffic, the watch on mints and the rotations by hand. end stops them and waits for
-// the last verification.
+// begin starts the traffic, the watch on mints and the rotations by hand. end stops them and waits
+// for the last verification.
 func (f *fleet) begin(ctx context.Context) (end func()) {
 	traffic, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)

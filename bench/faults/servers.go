@@ -28,7 +28,8 @@ type address struct {
 	cluster bool
 }
 
-// primary is a name that stands for the server that is the primary now, like a service's name in DNS.
+// primary is a name that stands for the server that is the primary now, like a service's name in
+// DNS.
 const primary = "primary:6379"
 
 // single is one server, which does not save its data.

@@ -21,10 +21,11 @@ longer. Only those that cannot reach the server for another second while it star
 (ErrFenced). Pending keys are published again and wait for Propagation again, so rotations come
 later than planned.`
 
-	textCold = `The server also comes back without data, but for up to 0.7 s only a new instance reaches it. That
-instance is allowed to bootstrap. It is recovering, so it makes no key. Until a holder is back and
-has restored the rings, it knows none: it answers 503 (not 401) and signs nothing (ErrNoSigner,
-then ErrFenced until it has recovered). All 503s of this fault are from the new instance.`
+	textCold = `The server comes back at once, without any data, but at first only a new instance reaches it, for
+up to 0.7 s. That instance is allowed to bootstrap. It is recovering, so it makes no key. Until a
+holder is back and has restored the rings, it knows none: it answers 503 (not 401) and signs
+nothing (ErrNoSigner, then ErrFenced until it has recovered). All 503s of this fault are from the
+new instance.`
 
 	textPartition = `For 1 to 10 s one instance reaches nothing: its connections break, or hang. It goes on verifying
 with the keys that it has, and the scheduled switch happens without Redis. After Freshness it is

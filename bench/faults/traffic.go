@@ -55,8 +55,8 @@ func readPart(part string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// traffic signs tokens at the fleet's rate until ctx ends. Each token is verified several times until it
-// expires.
+// traffic signs tokens at the fleet's rate until ctx ends. Each token is verified several times
+// until it expires.
 func (f *fleet) traffic(ctx context.Context) {
 	began := time.Now()
 	for i := 0; ; i++ {
@@ -78,7 +78,7 @@ func (f *fleet) issue(from *instance, of tenant, cached int) {
 	}
 	t, err := f.pace.readToken(raw, of)
 	if err != nil {
-		f.tally.violation("%s signed what is no token: %v", from.name, err)
+		f.tally.violation("%s signed a malformed token: %v", from.name, err)
 		return
 	}
 	t.cached, t.by = cached, from.name
@@ -90,7 +90,8 @@ func (f *fleet) issue(from *instance, of tenant, cached int) {
 	f.schedule(t)
 }
 
-// checkKnows checks that an instance, if it is in sync, has the key that a token was just signed with.
+// checkKnows checks that an instance, if it is in sync, has the key that a token was just signed
+// with.
 func (f *fleet) checkKnows(m *instance, t token) {
 	before := m.fresh(t.tenant.name)
 	_, err := m.keys.Lookup(keystore.ID{Tenant: t.tenant.name, KID: t.kid}, t.tenant.alg)
@@ -101,8 +102,8 @@ func (f *fleet) checkKnows(m *instance, t token) {
 	f.tally.lacking("%s lacks key %s of %s, which %s has just signed with: %v", m.name, t.kid, t.tenant.name, t.by, err)
 }
 
-// schedule schedules the verifications of a token: at once, twice while it lives, and just before its
-// end.
+// schedule schedules the verifications of a token: at once, twice while it lives, and just before
+// its end.
 func (f *fleet) schedule(t token) {
 	life := max(0, time.Until(t.exp))
 	f.after(0, t, f.random(1)[0])
@@ -163,8 +164,8 @@ func (f *fleet) operate(ctx context.Context) {
 	}
 }
 
-// revoke revokes the signing key of a random tenant, while all instances have one of its tokens in their
-// caches. It waits until all instances reject that token.
+// revoke revokes the signing key of a random tenant, while all instances have one of its tokens in
+// their caches. It waits until all instances reject that token.
 func (f *fleet) revoke(ctx context.Context) error {
 	t, receipt, err := f.revokeSigning(ctx, tenants[f.intN(len(tenants))], f.random(1)[0])
 	if err != nil {
@@ -180,8 +181,8 @@ func (f *fleet) revoke(ctx context.Context) error {
 	return err
 }
 
-// revokeSigning revokes the signing key as soon as another one can take over, and returns a token of
-// the revoked key. On a busy machine an attempt may fail, although the key was revoked. Then
+// revokeSigning revokes the signing key as soon as another one can take over, and returns a token
+// of the revoked key. On a busy machine an attempt may fail, although the key was revoked. Then
 // revokeSigning goes on with the key that signs next.
 func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (token, rotation.Receipt, error) {
 	for {

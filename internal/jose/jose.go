@@ -3,11 +3,11 @@
 //
 // Version 2 of jwx is deprecated upstream, and it is lenient where a verifier must not be. It
 // ignores the case of member names, takes the last of two members with one name, accepts padded and
-// standard base64 and line ends, lets an RSA exponent wrap at 64 bits, does not look at the length of
-// coordinates, and fails a whole set for one odd key. So package keystore/jwks reads and checks each
-// member itself. It gives this package a JWK of nothing but checked members, and compares the key
-// that comes back with the one that it read. A move to a later major version of jwx changes this
-// package alone.
+// standard base64 and line ends, lets an RSA exponent wrap at 64 bits, does not look at the length
+// of coordinates, and fails a whole set for one odd key. So package keystore/jwks reads and checks
+// each member itself. It gives this package a JWK of nothing but checked members, and compares the
+// key that comes back with the one that it read. A move to a later major version of jwx changes
+// this package alone.
 //
 // Of jwx it uses ParseKey and Key.Raw. Nothing else may be used.
 package jose

@@ -11,7 +11,7 @@ var mutants = []mutant{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/decide.go", "return s.mint(p, policy, s.held.maxSeq()+1, activate, made)", "return s.mint(p, policy, s.held.maxSeq()+1, s.now, made)"},
-			{"rotation/held.go", "if !s.first && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // it would not sign before all know it
+			{"rotation/held.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // it would not sign before all know it
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
@@ -44,12 +44,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "retention a second short",
-		edits: []edit{{"rotation/view.go", "return end.Add(p.MaxTokenTTL + p.Leeway)", "return end.Add(p.MaxTokenTTL + p.Leeway - 1e9)"}},
+		edits: []edit{{"rotation/ring/plan.go", "return end.Add(p.MaxTokenTTL + p.Leeway)", "return end.Add(p.MaxTokenTTL + p.Leeway - 1e9)"}},
 		tests: tests{simulator, "TestTimeline(A|B|M)$"}, want: "I4",
 	},
 	{
 		name:  "no longer retention after a promotion",
-		edits: []edit{{"rotation/view.go", "end = later(end, announced.Add(p.SignFor+p.ClockSkew))", "_ = announced"}},
+		edits: []edit{{"rotation/ring/plan.go", "end = later(end, announced.Add(p.SignFor+p.ClockSkew))", "_ = announced"}},
 		tests: tests{simulator, "TestTimelineB$"}, want: "I1",
 	},
 	{
@@ -59,13 +59,13 @@ var mutants = []mutant{
 	},
 	{
 		name: "fall back to an earlier key",
-		edits: []edit{{"rotation/view.go", "if i := p.current(now); i >= 0 && p.state(i, i, now) == Signing {",
-			"for i := p.current(now); i >= 0; i-- {\n\t\tif p.state(i, i, now) != Signing {\n\t\t\tcontinue\n\t\t}"}},
+		edits: []edit{{"rotation/ring/plan.go", "if i := p.Current(now); i >= 0 && p.state(i, i, now) == Signing {",
+			"for i := p.Current(now); i >= 0; i-- {\n\t\tif p.state(i, i, now) != Signing {\n\t\t\tcontinue\n\t\t}"}},
 		tests: tests{simulator, "TestTimeline(G|N)$"}, want: "TestTimelineN",
 	},
 	{
 		name:  "slide by F + S",
-		edits: []edit{{"rotation/view.go", "again.Add(r.Timing.Propagation)", "again.Add(r.Timing.Freshness+r.Timing.ClockSkew)"}},
+		edits: []edit{{"rotation/ring/plan.go", "again.Add(r.Timing.Propagation)", "again.Add(r.Timing.Freshness+r.Timing.ClockSkew)"}},
 		tests: tests{simulator, "TestTimelineA$"}, want: "TestTimelineA",
 	},
 	{
@@ -83,7 +83,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "no clamp of now",
-		edits: []edit{{"rotation/view.go", "\tnow = later(now, p.past)\n\tfor i", "\tfor i"}},
+		edits: []edit{{"rotation/ring/plan.go", "\tnow = later(now, p.Past)\n\tfor i", "\tfor i"}},
 		tests: tests{simulator, "TestTimelineG$"}, want: "I11",
 	},
 	{
@@ -93,7 +93,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stale merger keeps its promotion",
-		edits: []edit{{"rotation/merge.go", "m.forgotten[FactID{FactPromoted, r.KID}] = true", "_ = m.forgotten"}},
+		edits: []edit{{"rotation/merge.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
 		tests: tests{simulator, "TestTimelineH"}, want: "TestTimelineHPromoted",
 	},
 	{
@@ -108,12 +108,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/seal.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
-		tests: tests{here, "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
+		edits: []edit{{"rotation/internal/seal/seal.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
 		name:  "a key signs before it is confirmed",
-		edits: []edit{{"rotation/held.go", "if !s.first && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}},
+		edits: []edit{{"rotation/held.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}},
 		tests: tests{simulator, "TestTimelineN$"}, want: "TestTimelineN",
 	},
 	{
@@ -123,7 +123,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what was collected returns",
-		edits: []edit{{"rotation/decide.go", "if gone.After(s.held.facts.Gone) {", "if false {"}},
+		edits: []edit{{"rotation/decide.go", "if gone.After(s.held.facts.CollectedUntil) {", "if false {"}},
 		tests: tests{here, "TestACollectedKeyDoesNotReturn/before.*record"}, want: "TestACollectedKeyDoesNotReturn",
 	},
 	{
@@ -133,7 +133,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a collected key is revived",
-		edits: []edit{{"rotation/merge.go", "return byEffect(mine, k) < 0 })", "return false })"}},
+		edits: []edit{{"rotation/merge.go", "return ring.ByEffect(mine, k) < 0 })", "return false })"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "TestTimelineGoneIsNotRevived",
 	},
 	{

@@ -309,7 +309,7 @@ func TestFaultsWhileBusy(t *testing.T) {
 				if got := w.wantKey(s, w.a); got != k {
 					t.Error("the key lost its pointer")
 				}
-				w.wantLookup(s, "bad", map[bool]error{true: keystore.ErrNotFound, false: keystore.ErrUnavailable}[inStep(s)])
+				w.wantLookup(s, "bad", map[bool]error{true: keystore.ErrNotFound, false: keystore.ErrUnavailable}[inSync(s)])
 				if fault.Name == "status 304" { // good, where there is something to compare with
 					w.wantRefresh(s, "unknown", keystore.ErrUnavailable)
 					return
@@ -334,7 +334,7 @@ func TestFaultsWhileBusy(t *testing.T) {
 
 				w.issuer.Behave()
 				time.Sleep(10*time.Minute + 10*time.Second) // the longest Retry-After
-				if !inStep(s) {
+				if !inSync(s) {
 					t.Fatalf("the issuer is well, and %+v", s.Status())
 				}
 				if got := w.wantKey(s, w.a); got != k {
@@ -346,7 +346,7 @@ func TestFaultsWhileBusy(t *testing.T) {
 	}
 }
 
-func inStep(s *jwks.Source) bool {
+func inSync(s *jwks.Source) bool {
 	st := s.Status()
 	return st.Failures == 0 && (st.State == jwks.Fresh || st.State == jwks.Aging)
 }
@@ -691,7 +691,7 @@ func TestConditionalRequests(t *testing.T) {
 		s := w.ready(jwks.SourceConfig{})
 		a := w.wantKey(s, w.a)
 		w.busy(s, w.a, 5*time.Hour) // longer than stale-if-error: a 304 is a good answer
-		if !inStep(s) {
+		if !inSync(s) {
 			t.Errorf("after five hours of 304: %+v", s.Status())
 		}
 		if w.wantKey(s, w.a) != a {

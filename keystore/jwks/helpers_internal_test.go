@@ -4,7 +4,10 @@ import (
 	"encoding/base64"
 	"math/big"
 	"testing"
+	"time"
 )
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var b64 = base64.RawURLEncoding.EncodeToString
 

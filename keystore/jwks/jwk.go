@@ -14,10 +14,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// This file reads the JSON of a JWK Set and of its elements. It decides what a document says. What
-// that is worth is decided in parse.go.
+// This file reads the JSON of a JWK Set and of its elements. Which of them may serve is decided in
+// parse.go.
 
-// Bounds on what is read.
+// Bounds on a document.
 const (
 	maxSetBytes = 1 << 20 // of the whole document
 	maxKeys     = 256     // elements of its "keys" array, usable or not
@@ -28,10 +28,10 @@ const (
 // splitSet returns the elements of a JWK Set (RFC 7517, section 5): one JSON object with a "keys"
 // array. Members that it does not know are ignored.
 //
-// The error says what is wrong with the document as a whole: it is too large, it is not one JSON
-// value, it is not a set, it has a member twice (RFC 7517, section 4, allows to reject that), or it
-// has text outside of the keys that is not UTF-8. Inside a key, the last two are left to [readJWK].
-// The error never quotes the document.
+// The error is about the document as a whole: it is too large, it is not one JSON value, it is not
+// a set, it has a member twice (RFC 7517, section 4, allows to reject that), or it has text outside
+// of the keys that is not UTF-8. Inside a key, the last two are left to [readJWK]. The error never
+// quotes the document.
 func splitSet(doc []byte) ([]jsontext.Value, error) {
 	if len(doc) > maxSetBytes {
 		return nil, fmt.Errorf("a JWK Set of %d bytes: at most %d are read", len(doc), maxSetBytes)
@@ -117,7 +117,8 @@ func splitKeys(array jsontext.Value) ([]jsontext.Value, error) {
 	return keys, nil
 }
 
-// A jwk is one element of a JWK Set. Its fields are as the sender wrote them, and may hold anything.
+// A jwk is one element of a JWK Set. Its fields are as the sender wrote them, and may hold
+// anything.
 type jwk struct {
 	kty, crv, kid, use, alg text
 	keyOps                  []string
@@ -126,8 +127,8 @@ type jwk struct {
 	private bool // a member that only a private key has is there, whatever its value
 	secret  bool // a member "k", which holds a secret, is there, whatever the kty
 
-	// unreadable says why this element is not a JWK, or is nil. The other fields then hold what could
-	// be read.
+	// unreadable says why this element is not a JWK, or is nil. The other fields then hold what
+	// could be read.
 	unreadable error
 
 	// member returns the JSON of a member. It is a closure, so that no fmt verb, logger or encoder

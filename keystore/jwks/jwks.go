@@ -1,15 +1,30 @@
-// Package jwks reads verification keys from JWK Sets (RFC 7517): from a document
-// at hand, from a URL, and from an OpenID Connect issuer.
+// Package jwks reads verification keys from JWK Sets (RFC 7517): from a document, from a URL, and
+// from an OpenID Connect issuer. It is a state machine for each URL, one bounded queue of fetches
+// for all of them, and a budget for kids that are not known.
 //
-// [Parse] is for sets that anyone may read; [ParseWithSecrets] is for a file
-// that you trust, which may hold shared secrets too. Both judge each JWK by
-// itself: one that cannot serve is reported as [Skipped] and never fails the
-// set. What they return can be handed to [keystore.NewStatic] as it is.
+// # Documents
 //
-// A [Client] keeps any number of [Source]s in step with their issuers:
-// [Client.Open] takes the URL of a set, [Client.Discover] an issuer. A Source is
-// the keystore of one tenant. Its Lookup is memory and never waits; its Refresh
-// asks the issuer for a kid that is not known, within a budget.
+// [Parse] is for sets that others can read. [ParseWithSecrets] is for a file that you trust, which
+// may hold shared secrets too. Both judge each JWK by itself: one that cannot serve is reported as
+// [Skipped] and never fails the set. Their keys can be given to [keystore.NewStatic] as they are.
+//
+// # URLs and issuers
+//
+// A [Client] keeps any number of [Source]s in sync with their issuers. [Client.Open] takes the URL
+// of a set, and [Client.Discover] an issuer. A Source is the key store of one tenant. Sources that
+// name the same URL share its fetches, and each has its own keys.
+//
+//	Lookup ---> keys in memory, state      never waits
+//	              ^
+//	              | a good answer replaces the whole set
+//	              |
+//	fetch  ---> the issuer                 one at a time for each URL
+//	  ^
+//	  |
+//	queue       16 fetches at once, two per host, tenants take turns
+//	  ^  ^
+//	  |  +---- schedule                    at 4/5 of the TTL, with backoff after a failure
+//	  +------- Refresh, for an unknown kid within a budget: 3 at once, then 1 every 10 s
 //
 // # What a Source answers
 //
@@ -20,25 +35,25 @@
 //	Stale    its TTL is over, no refresh went well its key       unavailable
 //	Expired  4 hours without a good answer         unavailable   unavailable
 //
-// "Unavailable" wraps [keystore.ErrUnavailable] (HTTP 503) and says in an [*Error]
-// which step failed; "not found" wraps [keystore.ErrNotFound] (401). The TTL is the
-// answer's max-age, at least a minute and at most an hour, or ten minutes if it
-// does not say. An answer that is no JWK Set, or has no key that serves, is a failed
-// attempt: the old keys stay.
+// "Unavailable" wraps [keystore.ErrUnavailable] (HTTP 503) and says in an [*Error] which step
+// failed. "Not found" wraps [keystore.ErrNotFound] (401). The TTL is the max-age of the answer, at
+// least a minute and at most an hour, or ten minutes if the answer does not say. An answer that is
+// not a JWK Set, or has no key that serves, counts as a failed attempt: the old keys stay.
 //
-// A key that a new set lacks is withdrawn at once, and the tokens that it vouched
-// for, cached ones included, end with it; a key that stays keeps its pointer.
+// A key that a new set lacks is withdrawn at once. Tokens that it vouched for end with it, cached
+// ones included. A key that stays keeps its pointer.
 //
-// A source that nobody asks for ten minutes, or for its TTL if that is longer, goes
-// to sleep: it costs no fetch, no goroutine and no timer. Its keys then end for
-// tokens that were verified earlier, so that the next one asks and wakes it; within
-// the TTL that costs nothing, past it nothing is answered until a fetch has ended,
-// or for two seconds. One whose last attempt failed, or that has never had an
-// answer, stays awake, so that its state, and whatever readiness is made of it,
-// comes back by itself.
+// # Sleep
+//
+// A source that is unused for ten minutes, or for its TTL if that is longer, goes to sleep. Then it
+// costs no fetch, no goroutine and no timer. Its keys end for tokens that were verified earlier, so
+// the next token asks the source and wakes it. Within the TTL that costs nothing. Past it, the
+// source answers nothing until a fetch has ended, or for two seconds.
+//
+// A source stays awake if its last attempt failed, or if it never had an answer. So its state, and
+// a readiness check that depends on it, recovers without a token.
 //
 // # Bounds
 //
-// docs/jwks.md has all of them, with their reasons, and what each fault of an
-// issuer leads to.
+// docs/jwks.md has all bounds with their reasons, and the effect of each fault of an issuer.
 package jwks

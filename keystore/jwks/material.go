@@ -18,8 +18,8 @@ import (
 	"github.com/keyturn/keyturn/internal/jose"
 )
 
-// This file reads the key of a JWK. Whether that key is good enough, in size and exponent, is decided
-// by package keystore.
+// This file reads the key of a JWK. Whether that key is good enough, in size and exponent, is
+// decided by package keystore.
 
 // Types of key ("kty") that can be read.
 const (
@@ -32,9 +32,9 @@ const (
 // octKey returns the secret of an oct JWK, which is never empty.
 func (k *jwk) octKey() ([]byte, error) { return k.octets("k") }
 
-// publicKey returns the key of an RSA, EC or OKP JWK: an *rsa.PublicKey, an *ecdsa.PublicKey on P-256,
-// P-384 or P-521, or an ed25519.PublicKey. An RSA exponent fits an int; beyond that an RSA key is not
-// judged.
+// publicKey returns the key of an RSA, EC or OKP JWK: an *rsa.PublicKey, an *ecdsa.PublicKey on
+// P-256, P-384 or P-521, or an ed25519.PublicKey. An RSA exponent fits an int; beyond that an RSA
+// key is not judged.
 func (k *jwk) publicKey() (crypto.PublicKey, error) {
 	switch k.kty.value {
 	case typeRSA:
@@ -56,8 +56,8 @@ func (k *jwk) rsaKey() (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// RFC 7518, section 2, wants no leading zero bytes in Base64urlUInt values. Many producers write
-	// them all the same, and they change nothing.
+	// RFC 7518, section 2, wants no leading zero bytes in Base64urlUInt values. Many producers
+	// write them all the same, and they change nothing.
 	exponent := new(big.Int).SetBytes(e)
 	if exponent.Cmp(big.NewInt(math.MaxInt32)) > 0 {
 		return nil, fmt.Errorf("an RSA exponent of %d bits", exponent.BitLen())
@@ -80,7 +80,8 @@ func (k *jwk) ecKey() (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Coordinates have the full size of the curve, leading zeros included (RFC 7518, section 6.2.1.2).
+	// Coordinates have the full size of the curve, leading zeros included (RFC 7518, section
+	// 6.2.1.2).
 	if size := (curve.Params().BitSize + 7) / 8; len(x) != size || len(y) != size {
 		return nil, fmt.Errorf("coordinates of %d and %d bytes: %s wants %d (RFC 7518, section 6.2.1.2)", len(x), len(y), crv, size)
 	}

@@ -17,8 +17,8 @@ type Skipped struct {
 	// Index is the place of the JWK in the set, from 0.
 	Index int
 
-	// KID is the JWK's kid as it was sent: it may be of any length and hold anything. It is empty if
-	// there is none, or none that is a string.
+	// KID is the JWK's kid as it was sent: it may be of any length and hold anything. It is empty
+	// if the JWK has no kid, or one that is not a string.
 	KID string
 
 	// Reason says why, without key material.
@@ -38,8 +38,8 @@ func (s Skipped) String() string {
 	return fmt.Sprintf("key %d (%s): %s", s.Index, quote(s.KID), s.Reason)
 }
 
-// Parse makes keys of tenant from a JWK Set. It skips secrets ("oct"): in a set that others can read
-// they are not secret.
+// Parse makes keys of tenant from a JWK Set. It skips secrets ("oct"): in a set that others can
+// read they are not secret.
 //
 // A JWK serves if it is a public RSA, EC or Ed25519 key that [keystore.NewPublic] takes, its use is
 // "sig" or absent, and its key_ops include "verify" or are absent. With an alg it makes one key.
@@ -61,8 +61,8 @@ func Parse(tenant string, set []byte) ([]*keystore.Key, []Skipped, error) {
 }
 
 // ParseWithSecrets is [Parse] for a file that you trust. Secrets ("oct") that [keystore.NewSecret]
-// takes serve too, with their alg, or else with each HS* for which they are long enough. Private keys
-// are still skipped.
+// takes serve too, with their alg, or else with each HS* for which they are long enough. Private
+// keys are still skipped.
 func ParseWithSecrets(tenant string, set []byte) ([]*keystore.Key, []Skipped, error) {
 	keys, skipped, failed := parse(tenant, set, true)
 	if failed != nil {
@@ -112,13 +112,17 @@ var (
 	errPrivate = errors.New("ALARM: holds a private key, with which whoever reads the set can sign")
 )
 
-// newSkipped reports that a JWK does not serve. A reason of package keystore is given without its
-// prefix, which says nothing to readers of a set.
+// newSkipped reports that a JWK does not serve.
 func newSkipped(index int, kid string, reason error) Skipped {
-	return Skipped{
-		Index: index, KID: kid, Reason: strings.TrimPrefix(reason.Error(), "keystore: "),
-		Exposed: reason == errSecret || reason == errPrivate,
+	s := Skipped{Index: index, KID: kid, Reason: reason.Error()}
+	s.Exposed = reason == errSecret || reason == errPrivate
+	if e := new(keystore.Error); errors.As(reason, &e) { // without the name of that package
+		s.Reason = e.Detail
+		if e.Hint != "" {
+			s.Reason += "; " + e.Hint
+		}
 	}
+	return s
 }
 
 // judge returns the keys of a JWK, at least one, or the reason why it does not serve. The members
@@ -178,7 +182,8 @@ func (k *jwk) checkPurpose(secrets bool) error {
 	return nil
 }
 
-// isEncryption reports whether op is a registered key_ops value that does not go with the use "sig".
+// isEncryption reports whether op is a registered key_ops value that does not go with the use
+// "sig".
 func isEncryption(op string) bool {
 	switch op {
 	case "encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits":
@@ -203,7 +208,7 @@ func (k *jwk) material(id keystore.ID) (func(keystore.Algorithm) (*keystore.Key,
 	return func(alg keystore.Algorithm) (*keystore.Key, error) { return keystore.NewPublic(id, alg, pub) }, nil
 }
 
-// algorithms returns what a JWK verifies: its alg, or else all that its type and curve allow.
+// algorithms returns the algorithms of a JWK: its alg, or else each that its type and curve allow.
 func (k *jwk) algorithms() ([]keystore.Algorithm, error) {
 	allowed := k.allowed()
 	if !k.alg.given {
@@ -247,8 +252,8 @@ type entry struct {
 	keys  []*keystore.Key
 }
 
-// removeConflicts removes the keys that cannot serve beside each other, and reports them. A key that
-// equals an earlier one is removed without a report.
+// removeConflicts removes the keys that cannot serve beside each other, and reports them. A key
+// that equals an earlier one is removed without a report.
 func removeConflicts(entries []*entry) (skipped []Skipped) {
 	type name struct {
 		kid string
@@ -265,7 +270,7 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 	}
 	for _, e := range entries {
 		most, reason := 1, "same kid and alg as another key, other material"
-		if e.kid == "" { // keystore.Static takes no more under one name
+		if e.kid == "" { // as many as keystore.Static takes under one name
 			most, reason = keystore.MaxCandidates, fmt.Sprintf("more than %d keys without kid share its alg", keystore.MaxCandidates)
 		}
 		var lost []string

@@ -69,7 +69,7 @@ func TestOutageEndsByItself(t *testing.T) {
 	}
 }
 
-// What validated an answer says nothing of another place: an older file there, whose
+// What validated an answer says nothing of another heapIndex: an older file there, whose
 // date is before it, would be "not modified".
 func TestValidatorStaysWhereItWas(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -89,7 +89,7 @@ func TestValidatorStaysWhereItWas(t *testing.T) {
 				continue
 			}
 			if conditional := r.Header.Get("If-None-Match") != ""; conditional != (answered > 0) {
-				t.Errorf("after %d failures and %d answers at the new place: If-None-Match %q", failures, answered, r.Header.Get("If-None-Match"))
+				t.Errorf("after %d failures and %d answers at the new heapIndex: If-None-Match %q", failures, answered, r.Header.Get("If-None-Match"))
 			}
 			if r.Time.Before(well) {
 				failures++
@@ -512,7 +512,7 @@ func TestOldMetadata(t *testing.T) {
 				busy(time.Hour)
 				old.Store(true)
 				busy(25 * time.Hour)
-				if got := inStep(s); got != tt.want || asked.Load() == 0 {
+				if got := inSync(s); got != tt.want || asked.Load() == 0 {
 					t.Errorf("in step: %v, want %v; asked %d times; %v", got, tt.want, asked.Load(), s.Status().LastError)
 				}
 				if !tt.hangs {

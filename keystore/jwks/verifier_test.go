@@ -71,7 +71,7 @@ func TestCachedTokensKeepASourceAwake(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if got := s.Status().Fetches; got < 150 || inStep(s) == false {
+		if got := s.Status().Fetches; got < 150 || inSync(s) == false {
 			t.Errorf("%d fetches in three hours, %+v", got, s.Status())
 		}
 	})

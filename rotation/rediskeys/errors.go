@@ -70,16 +70,17 @@ var (
 	ErrUnreachable = errors.New("Redis cannot be reached: check its address and that it runs")
 )
 
-// An Error says which call failed, and why. Its text is "rediskeys: Call: Kind (Err)", of which a
-// missing Kind is left out. It wraps Kind and Err.
+// An Error says which call failed, and why. Its text is "rediskeys: Call: Kind (Err)", or
+// "rediskeys: Call: Err" without a Kind. It wraps Kind and Err.
 type Error struct {
-	// Call is what failed, such as "sync of bucket 175" or "the URL of Redis".
+	// Call names the call that failed, such as "sync of bucket 175", or "the URL of Redis".
 	Call string
 
-	// Kind is one of the errors above, which says what to do, or nil if the cause is another.
+	// Kind is one of this package's errors, which says what to do. It is nil if the cause is
+	// not known.
 	Kind error
 
-	// Err is what Redis answered, or what the client says.
+	// Err is the error that Redis or the client returned.
 	Err error
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A checker that finds nothing may be blind. These tests show each rule a history that breaks it, and
-// a history that just keeps it.
+// A checker that finds nothing may be blind. These tests show each rule a history that breaks it,
+// and a history that just keeps it.
 
 const sec = time.Second
 
@@ -26,7 +26,8 @@ func newScript() script {
 	return sc
 }
 
-// commit adds a change: "two#2" is a new record with seq 2, "x:two" an event, "-two" a removal.
+// commit adds a change: "two#2" is a new record with seq 2, "x:two" a fact (key two is revoked),
+// "-two" a removal.
 func (h script) commit(at time.Duration, op rotation.Op, what ...string) *commit {
 	c := &commit{Commit: rotationtest.Commit{Change: rotation.Change{Op: op}, Instance: "i0", Primary: true},
 		keys: make(map[string]int), facts: make(map[rotation.FactKind][]string)}

@@ -52,7 +52,7 @@ type checker struct {
 	*history
 	revoked          map[string]time.Duration   // kid -> when its revocation was first stored
 	revocationStored map[string]spans           // kid -> while the store had its revocation
-	seq              map[string]int             // by kid
+	seq              map[string]int             // kid -> its seq
 	mayBeUnknown     map[string]bool            // kids that may sign before every instance in sync knows them: an instance may have to ask the store
 	republished      map[string][]time.Duration // kid -> when it was republished
 	lost             map[string]spans           // kid -> while the store had lost it, and only its holders could restore it
@@ -165,18 +165,18 @@ func (c *checker) falseReject(e event) bool {
 	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at) && !(e.result == unavailable && c.justEdited(e))
 }
 
-// justEdited reports whether a ring was edited so recently that an instance may not have noticed. An
-// instance that starts then, and for which another one vouches, takes the edited ring as the truth,
-// and gets only the lost fields back.
+// justEdited reports whether a ring was edited so recently that an instance may not have noticed.
+// An instance that starts then, and for which another one vouches, takes the edited ring as the
+// truth, and gets only the lost fields back.
 func (c *checker) justEdited(e event) bool {
 	return slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool {
 		return at <= e.at && e.at <= at+2*c.policy.Freshness
 	})
 }
 
-// noFalseReject (I1): an unexpired token of an unrevoked key verifies on every instance in sync, and
-// no instance says that its key does not exist. If the key signed before it had been published for
-// long enough, or had to be republished, an instance that cannot reach the store may answer
+// noFalseReject (I1): an unexpired token of an unrevoked key verifies on every instance in sync,
+// and no instance says that its key does not exist. If the key signed before it had been published
+// for long enough, or had to be republished, an instance that cannot reach the store may answer
 // unavailable.
 func (c *checker) noFalseReject(report func(int, string, ...any)) {
 	for n, e := range c.events {
@@ -226,8 +226,8 @@ func (c *checker) revocation(report func(int, string, ...any)) {
 	}
 }
 
-// retention (I4): an instance verifies the tokens that it signed until they expire, even if its clock
-// is wrong.
+// retention (I4): an instance verifies the tokens that it signed until they expire, even if its
+// clock is wrong.
 func (c *checker) retention(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		if e.kind != evVerify || e.result == ok {
@@ -247,8 +247,8 @@ func (c *checker) retention(report func(int, string, ...any)) {
 }
 
 // oneSigner (I5): after a scheduled switch the key before signs for ClockSkew at most, because
-// clocks may differ by that much. After a promotion, a revocation, a merge or a loss it may sign for
-// SignFor: an instance that was cut off does not know of the change.
+// clocks may differ by that much. After a promotion, a revocation, a merge or a loss it may sign
+// for SignFor: an instance that was cut off does not know of the change.
 func (c *checker) oneSigner(report func(int, string, ...any)) {
 	if c.beyondS {
 		return
@@ -286,8 +286,8 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 }
 
 // startedByMistake reports whether a key that began to sign should not sign at t. There are three
-// ways. It was revoked just before it took effect, and a clock was ahead. It was republished, and the
-// instance that signs with it had not heard of that. Or the store lost it, or its promotion.
+// ways. It was revoked just before it took effect, and a clock was ahead. It was republished, and
+// the instance that signs with it had not heard of that. Or the store lost it, or its promotion.
 func (c *checker) startedByMistake(kid string, began, t time.Duration) bool {
 	if at, is := c.revoked[kid]; is && at <= t && at-began <= c.policy.ClockSkew {
 		return true
@@ -407,8 +407,8 @@ func (c *checker) tenantsApart(report func(int, string, ...any)) {
 	}
 }
 
-// noMintOnDoubt (I10): no instance mints while it is recovering, or where a field of the ring cannot
-// be opened. And none creates a ring if an instance in reach holds one.
+// noMintOnDoubt (I10): no instance mints while it is recovering, or where a field of the ring
+// cannot be opened. And none creates a ring if an instance in reach holds one.
 func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		switch {
@@ -423,8 +423,8 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 	}
 }
 
-// progress (I11): an instance in sync can sign. There are two exceptions: while the ring waits after
-// a forced revocation, and until a promoted key is old enough to sign.
+// progress (I11): an instance in sync can sign. There are two exceptions: while the ring waits
+// after a forced revocation, and until a promoted key is old enough to sign.
 func (c *checker) progress(report func(int, string, ...any)) {
 	p := c.policy
 	waits := make(map[string]time.Duration)  // tenant -> until when the ring may have no signer

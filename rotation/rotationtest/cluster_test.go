@@ -45,7 +45,7 @@ func (s scene) sync(place rotation.Place) rotation.SyncReply {
 	return s.conn.Sync(s.t.Context(), "i", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant), Place: place}})[0]
 }
 
-func TestFailoverLosesWhatIsNew(t *testing.T) {
+func TestFailoverLosesNewWrites(t *testing.T) {
 	inBubble(t, func(s scene) {
 		s.set(s.conn, "old")
 		time.Sleep(time.Second)

@@ -9,8 +9,8 @@ import (
 )
 
 // Gone: the store is rolled back to a time before a key was collected. A new instance takes that as
-// the truth and signs with the key. A holder of the collection, cut off for longer than SignFor, must
-// give in, so that both accept each other's tokens.
+// the truth and signs with the key. A holder of the collection, cut off for longer than SignFor,
+// must give in, so that both accept each other's tokens.
 func TestTimelineGoneGivesIn(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		holder := l.fleet("holder")[0]
@@ -37,8 +37,8 @@ func TestTimelineGoneGivesIn(t *testing.T) {
 	})
 }
 
-// Gone: a holder that comes back within SignFor restores the collection, because no instance has signed
-// with the key again yet.
+// Gone: a holder that comes back within SignFor restores the collection, because no instance has
+// signed with the key again yet.
 func TestTimelineGoneIsAsserted(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		holder := l.fleet("holder")[0]
@@ -60,14 +60,14 @@ func TestTimelineGoneIsAsserted(t *testing.T) {
 		l.runFor(6 * time.Second)
 		l.neverSigned(first, 15*time.Second)
 		if !l.has("gone") || l.has("k:"+first) {
-			t.Errorf("the store has what is gone: %v; its record: %v", l.has("gone"), l.has("k:"+first))
+			t.Errorf("the store has the collection: %v; the collected record: %v", l.has("gone"), l.has("k:"+first))
 		}
 	})
 }
 
-// Gone: an attacker who can write to the store, but has no KEK, puts back the record of a key that was
-// promoted and collected, without its promotion. All instances are cut off for longer than SignFor. By
-// the date in its record the key would come after the signing one and take its place.
+// Gone: an attacker who can write to the store, but has no KEK, puts back the record of a key that
+// was promoted and collected, without its promotion. All instances are cut off for longer than
+// SignFor. By the date in its record the key would come after the signing one and take its place.
 func TestTimelineGoneIsNotRevived(t *testing.T) {
 	for _, name := range []string{"beside the others", "alone"} {
 		t.Run(name, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestTimelineGoneIsNotRevived(t *testing.T) {
 				l.rotate(f[0])
 				l.runUntil(8 * time.Second)
 				l.rotate(f[0])
-				l.runUntil(21 * time.Second) // the date of the second was 20s
+				l.runUntil(21 * time.Second) // the second key was scheduled for 20 s
 				if l.has("k:" + second) {
 					t.Fatal("the second key has not been collected")
 				}

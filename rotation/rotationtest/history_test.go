@@ -100,7 +100,7 @@ type event struct {
 type commit struct {
 	rotationtest.Commit
 	keys       map[string]int                 // the kids that were set, and their seq
-	facts      map[rotation.FactKind][]string // the kids that have a new event of each kind
+	facts      map[rotation.FactKind][]string // the kids that have a new fact of each kind
 	removed    []string                       // kids
 	doubt      bool                           // the writer was recovering
 	unreadable bool                           // the ring that the change was decided on could not be opened

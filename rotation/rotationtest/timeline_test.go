@@ -40,8 +40,8 @@ func runTimeline(t *testing.T, policy rotation.Policy, play func(l *timeline)) {
 	})
 }
 
-// fleet opens instances at 0 s and waits until they are in sync. The first one creates the ring, and
-// is the only one that rotates its keys.
+// fleet opens instances at 0 s and waits until they are in sync. The first one creates the ring,
+// and is the only one that rotates its keys.
 func (l *timeline) fleet(names ...string) []*instance { return l.fleetOf(false, names...) }
 
 // fleetOf is fleet; with rotators all of the instances rotate keys.

@@ -10,14 +10,14 @@ import (
 )
 
 // The timelines of docs/protocol.md are histories that random choice hardly ever finds. Each test
-// directs one of them step by step, while all instances sign and verify. It checks the states that the
-// timeline is about, and at the end all invariants. With the policy fast the first key of a ring signs
-// from 0 s on, the second is scheduled for 6 s, and the third for 12 s.
+// directs one of them step by step, while all instances sign and verify. It checks the states that
+// the timeline is about, and at the end all invariants. With the policy fast the first key of a
+// ring signs from 0 s on, the second is scheduled for 6 s, and the third for 12 s.
 
-// A: a failover loses a pending key while its only holder is cut off. Another instance syncs without
-// the key and is cut off. The holder restores the key. The key must wait for Propagation again, and
-// not just for Freshness + ClockSkew: the other instance goes on signing for SignFor, and does not
-// know it.
+// A: a failover loses a pending key while its only holder is cut off. Another instance syncs
+// without the key and is cut off. The holder restores the key. The key must wait for Propagation
+// again, and not just for Freshness + ClockSkew: the other instance goes on signing for SignFor,
+// and does not know it.
 func TestTimelineA(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("holder", "other", "third")
@@ -45,8 +45,8 @@ func TestTimelineA(t *testing.T) {
 }
 
 // B: a key is promoted. One instance reads the promotion and is cut off. A failover loses the
-// promotion, and all others sign with the first key for long. Then the instance comes back. The first
-// key's tokens must verify until they expire.
+// promotion, and all others sign with the first key for long. Then the instance comes back. The
+// first key's tokens must verify until they expire.
 func TestTimelineB(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("promoter", "reader", "fleet1", "fleet2")
@@ -73,8 +73,8 @@ func TestTimelineB(t *testing.T) {
 }
 
 // C: a failover loses a promotion. One instance syncs with the new primary and is cut off. Then the
-// promotion is restored. The first key must be retained from that moment on, because the instance that
-// is cut off signs with it for SignFor.
+// promotion is restored. The first key must be retained from that moment on, because the instance
+// that is cut off signs with it for SignFor.
 func TestTimelineC(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -113,8 +113,8 @@ func TestTimelineC(t *testing.T) {
 }
 
 // D: an instance was cut off and has not heard of a promotion. It is the first to find the store
-// emptied, and restores the promoted key as pending. The instances that sign with that key must go on,
-// and none may go back to the key before.
+// emptied, and restores the promoted key as pending. The instances that sign with that key must go
+// on, and none may go back to the key before.
 func TestTimelineD(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("promoter", "absent", "fleet")
@@ -139,8 +139,8 @@ func TestTimelineD(t *testing.T) {
 	})
 }
 
-// D, scheduled: the key takes effect at its other holders by the clock alone, just after the instance
-// that was cut off has restored it as pending.
+// D, scheduled: the key takes effect at its other holders by the clock alone, just after the
+// instance that was cut off has restored it as pending.
 func TestTimelineDScheduled(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("one", "absent", "two")
@@ -164,8 +164,8 @@ func TestTimelineDScheduled(t *testing.T) {
 	})
 }
 
-// D, collected: the instance that was cut off believes that an old key signs. All others have dropped
-// and collected that key. It must stay collected.
+// D, collected: the instance that was cut off believes that an old key signs. All others have
+// dropped and collected that key. It must stay collected.
 func TestTimelineDCollected(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		f := l.fleet("promoter", "absent", "fleet")
@@ -197,8 +197,9 @@ func TestTimelineDCollected(t *testing.T) {
 	})
 }
 
-// E: two keys are pending. Promote must refuse the second one: an instance that is cut off would begin
-// to sign with the first one, when all others have already retired it. With Force it is promoted.
+// E: two keys are pending. Promote must refuse the second one: an instance that is cut off would
+// begin to sign with the first one, when all others have already retired it. With Force it is
+// promoted.
 func TestTimelineE(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("promoter", "cut", "fleet")
@@ -222,9 +223,9 @@ func TestTimelineE(t *testing.T) {
 	})
 }
 
-// G: a signing key is revoked and the next one promoted in one step. An instance whose clock is behind
-// must sign with the next key at once, and none may sign with the revoked one. Then a pending key is
-// revoked.
+// G: a signing key is revoked and the next one promoted in one step. An instance whose clock is
+// behind must sign with the next key at once, and none may sign with the revoked one. Then a
+// pending key is revoked.
 func TestTimelineG(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("revoker", "behind", "ahead")
@@ -248,15 +249,15 @@ func TestTimelineG(t *testing.T) {
 	})
 }
 
-// H: an instance was cut off for longer than SignFor. It is the first to reach a store that was rolled
-// back or emptied. It must recover first and not mint. A key that no other instance has must wait for
-// Propagation, although by that instance's clock it is already signing.
+// H: an instance was cut off for longer than SignFor. It is the first to reach a store that was
+// rolled back or emptied. It must recover first and not mint. A key that no other instance has must
+// wait for Propagation, although by that instance's clock it is already signing.
 func TestTimelineH(t *testing.T) {
 	t.Run("rolled back", func(t *testing.T) {
 		timelineH(t, func(l *timeline) { l.failover(800 * time.Millisecond) }, rotation.Pending)
 	})
-	// In the emptied store no key signs. So the key waits only from the moment on when the others are
-	// back, who have never heard of it.
+	// In the emptied store no key signs. So the key waits only from the moment on when the others
+	// are back, who have never heard of it.
 	t.Run("emptied", func(t *testing.T) { timelineH(t, (*timeline).wipe, rotation.Signing) })
 }
 
@@ -302,8 +303,9 @@ func timelineH(t *testing.T, lose func(*timeline), alone rotation.State) {
 	})
 }
 
-// H, promoted: the key that no other instance has was also promoted. The promotion must not count: the
-// instance that promoted it cannot have been signing, and those that sign have never heard of it.
+// H, promoted: the key that no other instance has was also promoted. The promotion must not count:
+// the instance that promoted it cannot have been signing, and those that sign have never heard of
+// it.
 func TestTimelineHPromoted(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		f := l.fleet("away", "one", "two")
@@ -339,8 +341,8 @@ func TestTimelineHPromoted(t *testing.T) {
 	})
 }
 
-// K: FLUSHALL, and an instance starts before any holder polls. It must not create a ring, although it
-// is allowed to, and must get the old one.
+// K: FLUSHALL, and an instance starts before any holder polls. It must not create a ring, although
+// it is allowed to, and must get the old one.
 func TestTimelineK(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("one", "two")
@@ -413,8 +415,8 @@ func TestMintOnDecryptError(t *testing.T) {
 }
 
 // L: a pending key is revoked. One instance reads that and is cut off. A failover loses the
-// revocation, so the key takes effect at all others. The instance must not go on signing with the key
-// before.
+// revocation, so the key takes effect at all others. The instance must not go on signing with the
+// key before.
 func TestTimelineL(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("revoker", "reader", "fleet")
@@ -439,9 +441,9 @@ func TestTimelineL(t *testing.T) {
 	})
 }
 
-// M: a pending key is revoked just before it takes effect. An instance was cut off just before that.
-// It will drop the key before, which goes on signing everywhere else. It must not do so while it is in
-// sync. The inequality MaxTokenTTL + Leeway >= Freshness + ClockSkew sees to that.
+// M: a pending key is revoked just before it takes effect. An instance was cut off just before
+// that. It will drop the key before, which goes on signing everywhere else. It must not do so while
+// it is in sync. The inequality MaxTokenTTL + Leeway >= Freshness + ClockSkew sees to that.
 func TestTimelineM(t *testing.T) {
 	least := fast
 	least.MaxTokenTTL, least.Leeway = 2*time.Second, 500*time.Millisecond // together Freshness + ClockSkew
@@ -469,8 +471,8 @@ func TestTimelineM(t *testing.T) {
 }
 
 // N: a key is promoted, and revoked by force in the next moment. No instance may go back to the key
-// before. And a failover loses a key that a forced revocation minted, after one instance has read it.
-// That instance must not sign with it.
+// before. And a failover loses a key that a forced revocation minted, after one instance has read
+// it. That instance must not sign with it.
 func TestTimelineN(t *testing.T) {
 	t.Run("revoked as it took effect", func(t *testing.T) {
 		runTimeline(t, fast, func(l *timeline) {
@@ -522,9 +524,9 @@ func TestTimelineN(t *testing.T) {
 	})
 }
 
-// A split without min-replicas, in which both sides take writes, lasts less than Propagation - SignFor
-// - ClockSkew. Without commands the schedule holds: no token is rejected and no verdict is unavailable,
-// whenever the switch comes, and whichever side loses its writes.
+// A split without min-replicas, in which both sides take writes, lasts less than Propagation -
+// SignFor - ClockSkew. Without commands the schedule holds: no token is rejected and no verdict is
+// unavailable, whenever the switch comes, and whichever side loses its writes.
 func TestTimelineSplit(t *testing.T) {
 	length := fast.Propagation - fast.SignFor - fast.ClockSkew - 50*time.Millisecond
 	for begins := 4700 * time.Millisecond; begins < 7*time.Second; begins += 400 * time.Millisecond {

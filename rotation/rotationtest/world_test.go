@@ -296,8 +296,8 @@ func (w *world) allInstances() []*instance {
 	return w.instances[:len(w.instances):len(w.instances)]
 }
 
-// holder returns an instance that holds a key (or any key of the ring, if kid is empty) and has been
-// in reach of the store for some time. It returns "" if there is no such instance.
+// holder returns an instance that holds a key (or any key of the ring, if kid is empty) and has
+// been in reach of the store for some time. It returns "" if there is no such instance.
 func (w *world) holder(tenant, kid string, reach time.Duration) string {
 	for _, i := range w.alive() {
 		k := i.k.Load()
@@ -314,8 +314,8 @@ func (w *world) holder(tenant, kid string, reach time.Duration) string {
 	return ""
 }
 
-// rotator returns an instance that rotates keys and has been in reach of the store for some time, or
-// "".
+// rotator returns an instance that rotates keys and has been in reach of the store for some time,
+// or "".
 func (w *world) rotator(reach time.Duration) string {
 	for _, i := range w.alive() {
 		if i.rotates && i.reach() >= reach {

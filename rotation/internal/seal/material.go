@@ -1,0 +1,192 @@
+package seal
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keyturn/keyturn/internal/jwk"
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// rsaBits is the size of the RSA keys that we make. 3072 bits are worth 128 bits
+// of security, as are P-256, Ed25519 and HS256 (NIST SP 800-57, part 1, table 2);
+// 2048 bits are worth 112, which the same guide ends with 2030. It takes a second
+// to make one, long before it signs.
+const rsaBits = 3072
+
+// A Material is what a key is made of, before it is sealed. The secret part is in
+// a closure.
+type Material struct {
+	Algorithm keystore.Algorithm
+	KID       string        // what a generated key is called
+	public    []byte        // SubjectPublicKeyInfo in DER; none for HS*
+	secret    func() []byte // the secret of HS*, else PKCS #8 (RFC 5958) in DER
+}
+
+// NewMaterial makes the material of a new key for alg: as many random bytes as the
+// hash has for HS*, an RSA key of 3072 bits, or a key on the curve of alg.
+func NewMaterial(alg keystore.Algorithm) (*Material, error) {
+	for {
+		key, err := generate(alg)
+		if err != nil {
+			return nil, err
+		}
+		m, err := newMaterialOf(alg, key)
+		if err != nil {
+			return nil, err
+		}
+		// Every sixty-fourth kid would look like a flag where it is typed.
+		if !strings.HasPrefix(m.KID, "-") {
+			return m, nil
+		}
+	}
+}
+
+func generate(alg keystore.Algorithm) (any, error) {
+	switch alg {
+	case keystore.HS256, keystore.HS384, keystore.HS512:
+		secret := make([]byte, alg.Hash().Size()) // RFC 7518, section 3.2
+		rand.Read(secret)                         // never fails
+		return secret, nil
+	case keystore.RS256, keystore.RS384, keystore.RS512, keystore.PS256, keystore.PS384, keystore.PS512:
+		return rsa.GenerateKey(rand.Reader, rsaBits)
+	case keystore.ES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case keystore.ES384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case keystore.ES512:
+		return ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case keystore.EdDSA, keystore.Ed25519:
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}
+	return nil, &ring.Error{Text: fmt.Sprintf("unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())}
+}
+
+// newMaterialOf returns the material of a key that exists: a []byte for HS*, else an
+// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey that is not nil. It refuses keys that
+// [keystore.NewSecret] and [keystore.NewPublic] refuse.
+func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
+	if secret, ok := key.([]byte); ok {
+		if _, err := keystore.NewSecret(keystore.ID{}, alg, secret); err != nil {
+			return nil, err
+		}
+		secret = slices.Clone(secret)
+		return &Material{Algorithm: alg, KID: randomKID(), secret: func() []byte { return secret }}, nil
+	}
+	signer, ok := key.(crypto.Signer)
+	if ed, is := key.(ed25519.PrivateKey); !ok || is && len(ed) != ed25519.PrivateKeySize {
+		return nil, &ring.Error{Text: fmt.Sprintf("a %T is not a private key for %s", key, alg)}
+	}
+	if _, err := keystore.NewPublic(keystore.ID{}, alg, signer.Public()); err != nil {
+		return nil, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, &ring.Error{Text: fmt.Sprintf("a %T does not give its private key away: it cannot be sealed", key)}
+	}
+	pub := signer.Public()
+	public, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, &ring.Error{Text: fmt.Sprintf("unusable %T", pub)}
+	}
+	kid, err := jwk.Thumbprint(pub)
+	if err != nil {
+		return nil, err
+	}
+	return &Material{Algorithm: alg, KID: kid, public: public, secret: func() []byte { return private }}, nil
+}
+
+// kidSize is the length of a random kid: 128 bits. It is never a hash of the
+// secret, of which it would be a guess's proof.
+const kidSize = 16
+
+func randomKID() string {
+	var b [kidSize]byte
+	rand.Read(b[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// checkKID reports whether a record may be called as it is: a generated key has
+// the RFC 7638 thumbprint of its public part, or 128 bits for HS*; others have
+// whatever their tokens say.
+func checkKID(h header, pub crypto.PublicKey) error {
+	if h.Origin != ring.Generated {
+		return nil
+	}
+	if pub == nil {
+		b, err := base64.RawURLEncoding.Strict().DecodeString(h.KID)
+		if err != nil || len(b) != kidSize || base64.RawURLEncoding.EncodeToString(b) != h.KID {
+			return &ring.Error{Kind: ErrMalformed, Text: "its kid is not 128 bits in base64url"}
+		}
+		return nil
+	}
+	if thumbprint, err := jwk.Thumbprint(pub); err != nil || thumbprint != h.KID {
+		return &ring.Error{Kind: ErrMalformed, Text: "its kid is not the thumbprint of its key (RFC 7638)"}
+	}
+	return nil
+}
+
+// errMaterial says no more than that: what a parser says may quote what it read.
+var errMaterial = fmt.Errorf("%w: its key is not one for its algorithm", ErrMalformed)
+
+// openMaterial returns the key of a record to verify with, and what signs: a []byte for HS*, else a
+// [crypto.Signer]. The record has been authenticated.
+func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err error) {
+	id := keystore.ID{Tenant: h.Tenant, KID: h.KID}
+	var pub crypto.PublicKey
+	private = secret
+	if h.Algorithm.Symmetric() {
+		if len(h.public) > 0 {
+			return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
+		}
+		key, err = keystore.NewSecret(id, h.Algorithm, secret)
+	} else {
+		if pub, private, err = parsePair(h.public, secret); err != nil {
+			return nil, nil, err
+		}
+		key, err = keystore.NewPublic(id, h.Algorithm, pub)
+	}
+	if err != nil {
+		return nil, nil, errMaterial
+	}
+	if err := checkKID(h, pub); err != nil {
+		return nil, nil, err
+	}
+	return key, private, nil
+}
+
+// parsePair reads a key's two parts, which belong together.
+func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
+	pub, err := x509.ParsePKIXPublicKey(public)
+	if err != nil {
+		return nil, nil, errMaterial
+	}
+	if again, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(again, public) {
+		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is not in its one spelling"}
+	}
+	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
+	if err != nil {
+		return nil, nil, errMaterial
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, nil, errMaterial
+	}
+	own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !own.Equal(pub) {
+		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is another key's"}
+	}
+	return pub, signer, nil
+}

@@ -1,0 +1,106 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// The errors below say why something in the store cannot be opened. Each leaves this instance
+// unable to tell: there may be a key, or a revocation, that it cannot read. None means that there is
+// no key, and none may lead to a new one.
+var (
+	// ErrWrongKEK reports that it is sealed under a KEK that this process does not have.
+	ErrWrongKEK = seal.ErrWrongKEK
+
+	// ErrTampered reports that it was changed, moved or forged without the KEK.
+	ErrTampered = seal.ErrTampered
+
+	// ErrNewer reports that a newer keyturn has written it.
+	ErrNewer = seal.ErrNewer
+
+	// ErrMalformed reports that it has no form that any keyturn writes.
+	ErrMalformed = seal.ErrMalformed
+)
+
+// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): the
+// secret that the instances of a service share, and the store does not have. The
+// first is the primary, which seals; the others are older ones that still open.
+// Make them with [ParseKEKs], [NewKEKs], [UnwrapKEKs] or [InsecurePlaintext]; the
+// zero KEKs seal and open nothing.
+//
+// KEKs are immutable and safe for concurrent use. They hold their keys in
+// closures: no fmt verb, log handler or encoder reaches them.
+type KEKs struct{ keks *seal.KEKs }
+
+// wrapKEKs returns what package seal made, or its error.
+func wrapKEKs(keks *seal.KEKs, err error) (*KEKs, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &KEKs{keks}, nil
+}
+
+// sealing returns the KEKs as package seal takes them. ks may be nil.
+func (ks *KEKs) sealing() *seal.KEKs {
+	if ks == nil {
+		return nil
+	}
+	return ks.keks
+}
+
+// ParseKEKs reads the text of a KEK file, or of KEYTURN_KEK: one key a line, in
+// base64 (RFC 4648, section 4, with padding) of 32 bytes, alone or after an id and
+// a colon. The first is the primary; further lines are older keys that still open
+// what they sealed. Empty lines are ignored. There are no comments.
+//
+// An id is 1 to 64 of the characters A-Z a-z 0-9 . _ and -. A key without one is
+// named by 16 hexadecimal digits that follow from it, and do not reveal it.
+//
+// Errors name the line, and hold nothing of it.
+func ParseKEKs(text []byte) (*KEKs, error) { return wrapKEKs(seal.ParseKEKs(text)) }
+
+// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. They
+// are named as those without an id are in [ParseKEKs].
+func NewKEKs(keys ...[]byte) (*KEKs, error) { return wrapKEKs(seal.NewKEKs(keys...)) }
+
+// An Unwrapper opens KEKs that are kept sealed: a key management service, or an
+// HSM. It is asked when a process starts, and never again, so a process that runs
+// does not depend on the service.
+type Unwrapper interface {
+	// Unwrap returns the 32 bytes of a KEK that wrapped holds. Any error is
+	// final: the process must not start without its KEKs.
+	Unwrap(ctx context.Context, wrapped []byte) ([]byte, error)
+}
+
+// UnwrapKEKs returns the KEKs that u finds in wrapped, the primary first. Its
+// error wraps that of u.
+func UnwrapKEKs(ctx context.Context, u Unwrapper, wrapped ...[]byte) (*KEKs, error) {
+	keys := make([][]byte, len(wrapped))
+	for i, w := range wrapped {
+		key, err := u.Unwrap(ctx, w)
+		if err != nil {
+			return nil, &ring.Error{Text: fmt.Sprintf("KEK %d cannot be unwrapped", i+1), Err: err}
+		}
+		keys[i] = key
+	}
+	return NewKEKs(keys...)
+}
+
+// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md:
+// every reader of the store can read the keys in it, and every writer can sign as
+// any tenant. It is for tests, and for a demo that nothing depends on. The KEK is
+// called "insecure", and no other may be.
+func InsecurePlaintext() *KEKs { return &KEKs{seal.InsecurePlaintext()} }
+
+// IDs returns the names of the keys, the primary first.
+func (ks *KEKs) IDs() []string { return ks.sealing().IDs() }
+
+// String names the keys, such as `KEK "3f0c9a1e5b7d2468"`.
+func (ks *KEKs) String() string { return ks.sealing().String() }
+
+// Format implements [fmt.Formatter]: every verb prints what [KEKs.String] does.
+func (ks *KEKs) Format(f fmt.State, _ rune) { io.WriteString(f, ks.String()) }
