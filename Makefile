@@ -1,15 +1,21 @@
-# What can be done here. `make` alone lists it.
+# `make` alone lists the targets.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+APIDIFF     := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
 RACED       ?= 300
 HISTORIES   ?= 50000
+APIDIFF_BASE ?= origin/main
+
+MODULE   := github.com/keyturn/keyturn
+PORTABLE ?= ./cache ./keystore/... ./middleware/... ./rotation/... ./verifier/...
 
 # Every module of the tree, the root first.
 MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirname {} ';' | sort)
@@ -17,8 +23,11 @@ MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirna
 # The race detector needs a C compiler.
 race = $(if $(shell command -v $$(go env CC)),-race)
 
-# All packages of a module but those whose tests keep to real time, and are run alone.
+# All packages of a module except those whose tests keep to real time, and run alone.
 inTime = `go list ./... | grep -v /bench/faults`
+
+# Packages that start and stop real Redis servers with the signals of Unix.
+unixOnly = /internal/redistest$$|/bench/faults$$
 
 # $(call each,COMMAND) runs COMMAND in every module, and names the module.
 each = for module in $(MODULES); do echo "== $$module:" '$(1)'; (cd "$$module" && $(1)) || exit 1; done
@@ -63,6 +72,27 @@ bench: setup ## measure, beside other libraries too, and write docs/benchmarks.m
 jwks-table: ## hostile issuers, read by us and by other libraries: writes the table of docs/jwks.md
 	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^TestHostileIssuers$$' .
 
+.PHONY: build
+build: ## build for Linux, macOS and Windows, and vet for macOS, without running
+	GOOS=linux go build ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go build $$(go list ./... | grep -vE '$(unixOnly)')
+
+.PHONY: portable
+portable: ## the tests that need Go alone; others are skipped, in CI too (PORTABLE='./cache ./keystore': fewer packages)
+	CI= go test -vet=off -shuffle=on $(PORTABLE)
+
+.PHONY: vuln
+vuln: ## known vulnerabilities that our code reaches; asks vuln.go.dev
+	@$(call each,go run $(GOVULNCHECK) ./...)
+
+.PHONY: apidiff
+apidiff: ## how the public API differs from a commit (APIDIFF_BASE=origin/main); reports, and does not judge
+	@base=$$(mktemp -d); trap 'git worktree remove --force "$$base/tree"; rm -r "$$base"' EXIT; \
+		git worktree add --quiet --detach "$$base/tree" $(APIDIFF_BASE); \
+		(cd "$$base/tree" && go run $(APIDIFF) -m -w "$$base/api" $(MODULE)); \
+		go run $(APIDIFF) -m "$$base/api" $(MODULE)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 	@for module in $(MODULES); do cd "$(CURDIR)/$$module"; for package in $$(go list ./...); do \
@@ -72,12 +102,12 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 		done; done; done
 
 .PHONY: soak
-soak: ## ten million verifications while keys and tenants come and go, and 50 000 histories of rings under faults (HISTORIES=): half an hour
+soak: ## ten million verifications while keys and tenants change, and 50 000 histories of rings under faults (HISTORIES=): half an hour
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants
-mutants: ## the protocol with one mistake at a time: each must be found by what names it, in two minutes (MUTANT=TEXT: those whose name has it)
+mutants: ## the protocol with one mistake at a time: the test that names it must find it, in two minutes (MUTANT=TEXT: those with TEXT in their name)
 	go run ./internal/mutants -only "$(MUTANT)"
 
 .PHONY: faults

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestOperations checks that each error of the packages that keep keys in sync is quoted by a section
-// of docs/operations.md.
+// TestOperations checks that each error of the packages that keep keys in sync is quoted by a
+// section of docs/operations.md.
 func TestOperations(t *testing.T) {
 	var said strings.Builder
 	for _, s := range sections(t) {

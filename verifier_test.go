@@ -17,8 +17,8 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A vector is one case of verifier/testdata/vectors/tokens.json; its "about"
-// says what the fields mean.
+// A vector is one case of verifier/testdata/vectors/tokens.json. Its "about" explains the
+// fields.
 type vector struct {
 	ID       string
 	Why      string
@@ -95,8 +95,8 @@ func vectors(tb testing.TB) []vector {
 	return file.Cases
 }
 
-// TestVectors runs the vectors with the cache of tokens and without, each twice:
-// the verdict is the vector's, and the words are the same each time.
+// TestVectors runs the vectors with the cache of tokens and without. The verdict is the
+// vector's, and the text of the error is the same each time.
 func TestVectors(t *testing.T) {
 	for _, c := range vectors(t) {
 		t.Run(c.ID, func(t *testing.T) {
@@ -147,8 +147,8 @@ func (c *vector) verify(t *testing.T, ttl time.Duration) error {
 	return err
 }
 
-// sign returns an HS256 token. It is written without the packages under test, so
-// that the two cannot agree on the same mistake.
+// sign returns an HS256 token. It does not use the packages under test, so that the two
+// cannot share a mistake.
 func sign(secret, kid, iss string, exp time.Time) string {
 	b64 := base64.RawURLEncoding.EncodeToString
 	signed := b64(fmt.Appendf(nil, `{"alg":"HS256","kid":%q}`, kid)) + "." +

@@ -1,7 +1,6 @@
-// Package bench holds keyturn's own benchmarks, which run from the root of the
-// repository:
+// Package bench holds keyturn's own benchmarks. Run them from the root of the repository:
 //
 //	go test -bench . -run '^$' ./bench
 //
-// Module bench/compare has them side by side with other libraries.
+// Module bench/compare measures the same beside other libraries.
 package bench

@@ -47,7 +47,7 @@ func (p pair) distinct(b *testing.B, n int) []string {
 	return list
 }
 
-// warm verifies each token until all are remembered, or no more are than before.
+// warm verifies each token until all are remembered, or a round adds none.
 func warm(b *testing.B, v *verifier.Verifier, tokens []string) {
 	b.Helper()
 	for range 3 {
@@ -58,8 +58,8 @@ func warm(b *testing.B, v *verifier.Verifier, tokens []string) {
 	}
 }
 
-// BenchmarkHit verifies tokens that were verified before, in turn. hits/op below
-// 1 are those that the cache had forgotten.
+// BenchmarkHit verifies tokens that were verified before, one after another. hits/op below 1 means
+// that the cache had forgotten some.
 func BenchmarkHit(b *testing.B) {
 	for _, n := range []int{1, 1000, 100_000} {
 		b.Run(fmt.Sprint("tokens=", n), func(b *testing.B) {
@@ -87,7 +87,7 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// BenchmarkHitParallel is for -cpu 1,2: how hits scale.
+// BenchmarkHitParallel measures how hits scale with -cpu 1,2.
 func BenchmarkHitParallel(b *testing.B) {
 	b.Run("tokens=1000", func(b *testing.B) {
 		p := newPair(b, keystore.HS256)
@@ -106,7 +106,7 @@ func BenchmarkHitParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkStdlib is the bare verification of the same token's signature.
+// BenchmarkStdlib measures the bare verification of the same token's signature.
 func BenchmarkStdlib(b *testing.B) {
 	for _, alg := range algorithms[1:] {
 		b.Run("alg="+string(alg), func(b *testing.B) {
@@ -140,8 +140,8 @@ func bare(public crypto.PublicKey, signed, sig []byte) bool {
 	return false
 }
 
-// BenchmarkMiddleware is a handler in process: bare, behind Require with a
-// remembered token, and with a cache that is off.
+// BenchmarkMiddleware measures a handler in process: bare, behind Require with a remembered token,
+// and behind Require without a cache.
 func BenchmarkMiddleware(b *testing.B) {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
 	hit := newPair(b, keystore.HS256)
@@ -173,8 +173,8 @@ func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d discard) WriteHeader(int)             {}
 
-// BenchmarkMemory reports what a million remembered tokens take: B/entry on the
-// heap, the table included, and heap-MB in all.
+// BenchmarkMemory reports the memory of a million remembered tokens: B/entry on the heap, including
+// the table, and heap-MB in total.
 func BenchmarkMemory(b *testing.B) {
 	const n = 1_000_000
 	b.Run(fmt.Sprint("entries=", n), func(b *testing.B) {

@@ -22,7 +22,7 @@ const manyTenants = 10_000
 
 func tenantName(i int) string { return fmt.Sprintf("tenant-%05d", i) }
 
-// newRings returns a store in memory with a ring for each of n tenants, and what opens it.
+// newRings returns a store in memory with a ring for each of n tenants, and a Config that opens it.
 func newRings(b testing.TB, n int, alg keystore.Algorithm) (*rotationtest.Cluster, *rotation.KEKs) {
 	b.Helper()
 	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
@@ -34,7 +34,7 @@ func newRings(b testing.TB, n int, alg keystore.Algorithm) (*rotationtest.Cluste
 	for i := range tenants {
 		tenants[i] = tenantName(i)
 	}
-	for some := range slices.Chunk(tenants, 100) { // after each change a keyring looks at all that it holds
+	for some := range slices.Chunk(tenants, 100) { // after each change a keyring looks at all of its rings
 		k, err := rotation.Open(b.Context(), cluster.Connect("maker"), rotation.Config{KEKs: keks, Tenants: some, Instance: "maker", OneShot: true})
 		if err != nil {
 			b.Fatal(err)
@@ -65,9 +65,9 @@ func polls(b testing.TB, k *rotation.Keyring, n uint64) {
 	}
 }
 
-// BenchmarkKeyring opens a keyring with 10 000 tenants, and reports what an idle one
-// weighs, and how many calls of the store a poll takes in which nothing has changed: one,
-// for all buckets. TestAPollCostsBuckets counts what Redis gets of it.
+// BenchmarkKeyring opens a keyring with 10 000 tenants. It reports the memory of an idle one, and
+// how many calls of the store a poll without changes makes: one, for all buckets.
+// TestAPollCostsBuckets counts the commands that Redis receives.
 func BenchmarkKeyring(b *testing.B) {
 	for _, alg := range []keystore.Algorithm{keystore.HS256, keystore.ES256} {
 		b.Run(string(alg), func(b *testing.B) {
@@ -102,9 +102,9 @@ func BenchmarkKeyring(b *testing.B) {
 	}
 }
 
-// What a poll costs depends on the buckets, and not on how many tenants there are: Redis
-// gets one command for each of 256, while nothing changes. With 10 000 tenants it is the
-// same; 2 000 are done in seconds with the race detector, too.
+// The cost of a poll depends on the number of buckets, not of tenants: without changes, Redis
+// receives one command for each of 256 buckets. It is the same with 10 000 tenants; 2 000 take
+// seconds even with the race detector.
 func TestAPollCostsBuckets(t *testing.T) {
 	redistest.Need(t)
 	const tenants = 2000
@@ -125,8 +125,7 @@ func TestAPollCostsBuckets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close(context.Background())
-	// Of the polls that are counted the first may have begun before, and the last not have
-	// ended.
+	// The first of the counted polls may have begun before, and the last may not have ended.
 	const n = 8
 	polls(t, k, 1)
 	first := k.Status().Counts.Syncs
@@ -141,14 +140,14 @@ func TestAPollCostsBuckets(t *testing.T) {
 	t.Logf("%d commands in %d polls of %d tenants", made, polled, s.Tenants)
 }
 
-// often is how often keyrings poll here, which changes nothing of what a poll is.
+// often is the poll interval here. It does not change the cost of one poll.
 const (
 	often    = 250 * time.Millisecond
 	patience = 2 * time.Second
 )
 
-// copyRings writes the rings that a store in memory has into another one: they are sealed
-// for a tenant, wherever they are.
+// copyRings copies the rings of a store in memory into another store. A ring is sealed for its
+// tenant, not for its store.
 func copyRings(t *testing.T, from *rotationtest.Cluster, to *rediskeys.Store, n int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -172,8 +171,8 @@ func copyRings(t *testing.T, from *rotationtest.Cluster, to *rediskeys.Store, n 
 
 var scriptCalls = regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+)`)
 
-// commands returns how many scripts a server has run: the store sends nothing else. What a
-// script does besides, Redis counts as commands, too.
+// commands returns how many scripts a server has run: the store sends only scripts. Redis also
+// counts the commands inside a script.
 func commands(t *testing.T, s *redistest.Server) (n int) {
 	t.Helper()
 	stats, err := s.Client().Info(t.Context(), "commandstats").Result()

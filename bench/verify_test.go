@@ -33,7 +33,7 @@ func claims() map[string]any {
 	}
 }
 
-// A pair is a signer and the key that verifies what it signs.
+// A pair is a signer and the key that verifies its tokens.
 type pair struct {
 	signer *rotation.Signer
 	key    *keystore.Key
@@ -98,7 +98,7 @@ func check(b *testing.B, err error) {
 
 var algorithms = []keystore.Algorithm{keystore.HS256, keystore.ES256, keystore.RS256, keystore.EdDSA}
 
-// BenchmarkVerify is the full check of a good token.
+// BenchmarkVerify measures the full check of a good token.
 func BenchmarkVerify(b *testing.B) {
 	for _, alg := range algorithms {
 		p := newPair(b, alg)
@@ -118,7 +118,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkReject is the cost of bad tokens, next to that of a good one.
+// BenchmarkReject measures bad tokens, and a good one for comparison.
 func BenchmarkReject(b *testing.B) {
 	p := newPair(b, keystore.HS256)
 	other := pair{signer: newOther(b), key: p.key}
@@ -157,7 +157,7 @@ func newOther(b *testing.B) *rotation.Signer {
 	return s
 }
 
-// BenchmarkSign makes a token with claims of the caller's.
+// BenchmarkSign signs the caller's claims.
 func BenchmarkSign(b *testing.B) {
 	for _, alg := range algorithms {
 		b.Run("alg="+string(alg), func(b *testing.B) {

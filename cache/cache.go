@@ -43,7 +43,7 @@
 //     share.
 //  4. If the new entry's group has share left: an unused entry of any group.
 //
-// If there is none, the new entry is not admitted. In the picture, if B has share
+// If no such entry exists, the new entry is not admitted. In the picture, if B has share
 // left and A is above its share, the oldest A0 of bucket 2 goes.
 //
 // So a stream of texts that each come once does not flush the texts that come again
@@ -219,8 +219,8 @@ const overhead = 48 + 3*9
 const maxFraction = 16
 
 // Add adds e to the group under k, which [Cache.Get] returned, and replaces the entry
-// that is there. size is the memory of e.Value in bytes, with all that only it points
-// to: a negative size, and one above a sixteenth of Config.Bytes, is not admitted.
+// that is there. size is the memory of e.Value in bytes, including memory that only it
+// points to: a negative size, and one above a sixteenth of Config.Bytes, is not admitted.
 // The package comment says which other entries are not. An entry may be added once,
 // to one cache.
 //
@@ -257,7 +257,7 @@ func (c *Cache[V]) minWeight() int64 {
 
 func (c *Cache[V]) weightOf(e *Entry[V]) int64 { return max(e.bytes, c.minWeight()) }
 
-// join returns the group of that name, and makes it if there is none.
+// join returns the group of that name. It makes the group if it is missing.
 func (c *Cache[V]) join(name string) *group {
 	g := c.groups[name]
 	if g == nil {

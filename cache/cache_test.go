@@ -12,33 +12,6 @@ import (
 	"github.com/keyturn/keyturn/cache"
 )
 
-func newCache(tb testing.TB, entries int, bytes int64) *cache.Cache[string] {
-	tb.Helper()
-	c, err := cache.New[string](cache.Config{Entries: entries, Bytes: bytes})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return c
-}
-
-func entry(value string) *cache.Entry[string] { return &cache.Entry[string]{Value: value} }
-
-func always(*string) bool { return true }
-
-// get reports whether text is there, and holds the value to what put added.
-func get(tb testing.TB, c *cache.Cache[string], text string) bool {
-	v, _ := c.Get(0, text, always)
-	if v != nil && *v != "value of "+text {
-		tb.Errorf("the value for %q is %q", text, *v)
-	}
-	return v != nil
-}
-
-func put(c *cache.Cache[string], group, text string, size int) {
-	_, k := c.Get(0, text, func(*string) bool { return false })
-	c.Add(k, group, entry("value of "+text), size, nil)
-}
-
 func TestGetAfterAdd(t *testing.T) {
 	c := newCache(t, 100, 1<<20)
 	v, k := c.Get(1, "a", always)
@@ -54,7 +27,7 @@ func TestGetAfterAdd(t *testing.T) {
 	}{
 		{1, "a", always, true},
 		{1, "a", func(*string) bool { return false }, false},
-		{1, "a", always, true}, // what is no good now may be later
+		{1, "a", always, true}, // a value that was refused may serve later
 		{0, "a", always, false}, {2, "a", always, false},
 		{1, "", always, false}, {1, "a\x00", always, false}, {1, "\x00a", always, false}, {1, "A", always, false},
 		{1, strings.Repeat("a", 1<<20), always, false},
@@ -83,7 +56,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestBoundsHold adds entries of all sizes, and looks at the bounds each time.
+// TestBoundsHold adds entries of all sizes, and checks the bounds each time.
 func TestBoundsHold(t *testing.T) {
 	for _, cfg := range []cache.Config{{Entries: 1, Bytes: 1 << 10}, {Entries: 3, Bytes: 1 << 10}, {Entries: 100, Bytes: 1 << 20}, {Entries: 1000, Bytes: 64 << 10}, {Entries: 64 << 10, Bytes: 1 << 20}, {Entries: 100, Bytes: math.MaxInt64}, {Entries: 50, Bytes: 40}, {Entries: 1 << 20, Bytes: 4 << 10}} {
 		c := newCache(t, cfg.Entries, cfg.Bytes)
@@ -115,7 +88,7 @@ func TestTooLargeIsNotAdmitted(t *testing.T) {
 	}
 }
 
-// TestFillsUp: what fits is kept, but for the few whose buckets are crowded.
+// TestFillsUp: entries that fit stay, except a few in crowded buckets.
 func TestFillsUp(t *testing.T) {
 	const n = 10_000
 	c := newCache(t, n, n<<10)
@@ -133,8 +106,8 @@ func TestFillsUp(t *testing.T) {
 	}
 }
 
-// TestOneShotsDoNotFlush streams texts that come once through a cache in which
-// others come again and again.
+// TestOneShotsDoNotFlush sends texts that come once through a cache whose other texts come
+// again and again.
 func TestOneShotsDoNotFlush(t *testing.T) {
 	const entries = 2 << 10
 	for _, working := range []int{100, 1000, entries / 4, entries / 2} {
@@ -165,8 +138,8 @@ func TestOneShotsDoNotFlush(t *testing.T) {
 	}
 }
 
-// TestWorkingSetMoves: a cache full of entries in use takes others in once those
-// are used no more.
+// TestWorkingSetMoves: a full cache admits new entries once the old ones are no longer
+// used.
 func TestWorkingSetMoves(t *testing.T) {
 	const n = 1 << 10
 	c := newCache(t, n, n<<10)
@@ -196,8 +169,7 @@ func TestWorkingSetMoves(t *testing.T) {
 	t.Error("the new set does not get in")
 }
 
-// TestFairShares: a group that floods turns over its own entries, and leaves the
-// others theirs.
+// TestFairShares: a flood of one group replaces only its own entries.
 func TestFairShares(t *testing.T) {
 	const entries, share = 2 << 10, 1 << 10
 	for _, repeat := range []bool{false, true} {
@@ -211,7 +183,7 @@ func TestFairShares(t *testing.T) {
 				}
 			}
 		}
-		flood(3 * entries) // has it all
+		flood(3 * entries) // takes the whole cache
 		quiet := func() (hits int) {
 			for i := range share * 9 / 10 {
 				text := fmt.Sprint("quiet", i)
@@ -229,7 +201,7 @@ func TestFairShares(t *testing.T) {
 		if hits := quiet(); hits < share/2 {
 			t.Errorf("repeat %v: %d hits after the flood, want half of the share, %d", repeat, hits, share/2)
 		}
-		// The flood's own tokens still come and go.
+		// The flood still gets new entries of its own in.
 		in := 0
 		for i := range 100 {
 			text := fmt.Sprint("last", i)
@@ -244,8 +216,8 @@ func TestFairShares(t *testing.T) {
 	}
 }
 
-// TestGroupsInBalance: two groups that have each their share, no more, still
-// turn over their own entries.
+// TestGroupsInBalance: two groups with exactly their shares still replace their own
+// entries.
 func TestGroupsInBalance(t *testing.T) {
 	const entries = 1 << 10
 	c := newCache(t, entries, entries<<10)
@@ -266,8 +238,7 @@ func TestGroupsInBalance(t *testing.T) {
 	}
 }
 
-// TestDeadGoFirst: an entry that will never be good again makes room, used or
-// not.
+// TestDeadGoFirst: a dead entry makes room, whether it was used or not.
 func TestDeadGoFirst(t *testing.T) {
 	const n = 2 << 10
 	c := newCache(t, n, n<<10)
@@ -293,7 +264,7 @@ func TestDeadGoFirst(t *testing.T) {
 	}
 }
 
-// TestGroupsAreForgotten: tenants that come and go leave nothing behind.
+// TestGroupsAreForgotten: groups that come and go leave nothing behind.
 func TestGroupsAreForgotten(t *testing.T) {
 	c := newCache(t, 100, 100<<10)
 	var before, after runtime.MemStats
@@ -329,7 +300,7 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestOneGroupOneEntry: a group whose only entry makes room for its next.
+// TestOneGroupOneEntry: the only entry of a group makes room for the next one.
 func TestOneGroupOneEntry(t *testing.T) {
 	c := newCache(t, 1, 1<<20)
 	for i := range 10 {
@@ -344,8 +315,8 @@ func TestOneGroupOneEntry(t *testing.T) {
 	}
 }
 
-// TestSmallGroupsClimb: groups that use less than their share get it, though one
-// with the rest uses all that it has.
+// TestSmallGroupsClimb: small groups can grow to their shares, even while a large group
+// uses all its entries.
 func TestSmallGroupsClimb(t *testing.T) {
 	const entries = 4096
 	for _, small := range []int{3, 15, 199} {
@@ -389,8 +360,8 @@ func TestSmallGroupsClimb(t *testing.T) {
 	}
 }
 
-// TestBalanceDoesNotFreeze: where every group has exactly its share, what is used
-// still gets in for what is not.
+// TestBalanceDoesNotFreeze: if every group has exactly its share, used texts still replace
+// unused ones.
 func TestBalanceDoesNotFreeze(t *testing.T) {
 	const entries = 2048
 	for _, groups := range []int{1, 2, 16, 64, 256} {
@@ -416,7 +387,7 @@ func TestBalanceDoesNotFreeze(t *testing.T) {
 	}
 }
 
-// TestDeadAreSwept: what will never be good again goes even while there is room.
+// TestDeadAreSwept: a dead entry goes even while the cache has room.
 func TestDeadAreSwept(t *testing.T) {
 	const n = 512
 	c := newCache(t, 4*n, 4*n<<10)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestKeys holds both constructions to what a key must tell apart.
+// TestKeys checks for both constructions which texts and domains have different keys.
 func TestKeys(t *testing.T) {
 	for name, tag := range map[string]func() func(*state){
 		"GHASH": nil,
@@ -63,7 +63,7 @@ func TestOneBit(t *testing.T) {
 	}
 }
 
-// TestTextsAreNotKept: the room for a text is cleared after use.
+// TestTextsAreNotKept: the memory for a text is cleared after use.
 func TestTextsAreNotKept(t *testing.T) {
 	d := newDigester(make([]counts, 1))
 	s := d.pool.Get().(*state)

@@ -12,7 +12,7 @@ import (
 )
 
 func Example() {
-	secret := []byte(strings.Repeat("x", 32)) // from openssl rand, rather
+	secret := []byte(strings.Repeat("x", 32)) // a real one comes from openssl rand
 	id := keystore.ID{Tenant: "acme", KID: "2026-11"}
 	key, err := keystore.NewSecret(id, keystore.HS256, secret)
 	if err != nil {
@@ -37,22 +37,22 @@ func Example() {
 	// true
 }
 
-// A row is what some table or file has about a key.
+// A row is a key in a table of a database, or in a file.
 type row struct {
 	tenant, kid string
 	secret      []byte
 }
 
-// A tableStore is a store of one's own: a [keystore.Static] and a loader. The
-// Static answers lookups, keeps each *Key for as long as its row stays the
-// same, and withdraws it when the row is gone.
+// A tableStore is a store for keys in a table: a [keystore.Static] and a loader. The
+// Static answers look-ups. It keeps each *Key while its row stays the same, and
+// withdraws it after the row is deleted.
 type tableStore struct {
 	*keystore.Static
 	read func() ([]row, error)
 }
 
-// Load reads the table. Call it at the start, and whenever the table may have
-// changed; after an error the store goes on with the keys that it has.
+// Load reads the table. Call it at the start, and whenever the table may have changed.
+// After an error the store keeps the keys that it has.
 func (s *tableStore) Load() error {
 	rows, err := s.read()
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *tableStore) Load() error {
 	return s.Replace(keys...)
 }
 
-// A custom store is usually a Static and a loader.
+// A store for keys from a database: a Static and a loader.
 func ExampleStatic_loader() {
 	table := []row{
 		{"acme", "1", []byte(strings.Repeat("a", 32))},
@@ -86,15 +86,15 @@ func ExampleStatic_loader() {
 	first, err := store.Lookup(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS256)
 	fmt.Println(first, err)
 
-	table = table[1:] // somebody deletes the first row
+	table = table[1:] // the first row is deleted
 	if err := store.Load(); err != nil {
 		panic(err)
 	}
 	_, err = store.Lookup(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS256)
 	fmt.Println(err)
-	fmt.Println("still vouches for tokens:", first[0].Usable(time.Now()))
+	fmt.Println("still usable:", first[0].Usable(time.Now()))
 	// Output:
 	// [key "acme"/"1" (HS256)] <nil>
 	// keystore: key not found
-	// still vouches for tokens: false
+	// still usable: false
 }

@@ -3,7 +3,6 @@ package keystore
 import (
 	"crypto"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -12,25 +11,24 @@ import (
 	"unicode/utf8"
 )
 
-// A Key verifies signatures of exactly one algorithm, so that a public key can
-// never serve as an HMAC secret. Make one with [NewSecret] or [NewPublic]; the
-// zero Key verifies nothing. A Key must not be copied, and is safe for
-// concurrent use.
+// A Key verifies signatures of exactly one algorithm, so that a public key can never
+// serve as an HMAC secret. Make one with [NewSecret] or [NewPublic]. The zero Key
+// verifies nothing. A Key is safe for concurrent use, and must not be copied.
 //
-// Key material is held in closures: no fmt verb, log handler or encoder reaches
+// Closures hold the key material, so that no fmt verb, log handler or encoder reaches
 // it.
 type Key struct {
 	id    ID
 	alg   Algorithm
-	until atomic.Int64             // the end of its life in Unix nanoseconds, or noEnd, or withdrawn
+	until atomic.Int64             // the end of its life in the form of UnixNano, or noEnd, or withdrawn
 	mat   atomic.Pointer[material] // nil once withdrawn
-	owner atomic.Pointer[Static]   // the store that holds it
+	owner atomic.Pointer[Static]   // the Static that holds it, if one does
 }
 
-// material is what a key is made of, behind functions.
+// material is the material of a key, hidden in functions.
 type material struct {
 	verify      func(signed, sig []byte) bool
-	fingerprint func() [32]byte                 // equal for equal material, whatever the ID
+	fingerprint func() [32]byte                 // equal for equal material
 	public      func() (crypto.PublicKey, bool) // a fresh copy; false for a secret
 }
 
@@ -46,13 +44,13 @@ func newKey(id ID, alg Algorithm, m material) *Key {
 	return k
 }
 
-// checkID refuses the IDs that no token could ever name.
+// checkID returns an error if no token could name the ID.
 func checkID(id ID) error {
 	switch {
 	case len(id.KID) > MaxKIDBytes:
-		return fmt.Errorf("keystore: a kid of %d bytes: at most %d are accepted in a token", len(id.KID), MaxKIDBytes)
+		return failf("a kid of %d bytes: at most %d are accepted in a token", len(id.KID), MaxKIDBytes)
 	case !utf8.ValidString(id.KID):
-		return errors.New("keystore: the kid is not valid UTF-8, so no token can carry it")
+		return failf("the kid is not valid UTF-8, so no token can carry it")
 	}
 	return nil
 }
@@ -63,23 +61,24 @@ func (k *Key) ID() ID { return k.id }
 // Algorithm returns the only algorithm that the key verifies.
 func (k *Key) Algorithm() Algorithm { return k.alg }
 
-// Verify reports whether sig is a signature of signed by this key. It takes
-// constant time for HS*, never panics, and returns false once the key has been
-// withdrawn. It does not look at the clock: see [Key.Usable].
+// Verify reports whether sig is a signature of signed by this key. It takes constant
+// time for HS*, and never panics. It returns false after the key has been withdrawn,
+// but does not look at the clock: see [Key.Usable].
 func (k *Key) Verify(signed, sig []byte) bool {
 	m := k.mat.Load()
 	return m != nil && m.verify(signed, sig)
 }
 
-// Usable reports whether the key still vouches for tokens at now: it has not
-// been withdrawn, and its end has not come. It costs one atomic load.
+// Usable reports whether tokens of the key are accepted at now: the key has not been
+// withdrawn, and now is before its end. It costs one atomic load.
 func (k *Key) Usable(now time.Time) bool {
 	return UnixNano(now) < k.until.Load()
 }
 
-// SetUntil moves the end of the key's life to t, earlier or later; from t on,
-// the key is not [Key.Usable]. It does nothing once the key has been withdrawn.
-// It is for stores. The zero Time is long past, as everywhere: it ends the key.
+// SetUntil sets the end of the key's life to t, which may be earlier or later than
+// before: from t on, the key is not [Key.Usable]. The zero Time is long past, so it
+// ends the key. SetUntil does nothing after the key has been withdrawn. It is for
+// stores.
 func (k *Key) SetUntil(t time.Time) { k.setEnd(UnixNano(t)) }
 
 func (k *Key) setEnd(end int64) {
@@ -91,17 +90,17 @@ func (k *Key) setEnd(end int64) {
 	}
 }
 
-// Withdraw ends the key for good, and drops its material: it vouches for
-// nothing any more, tokens that were verified and cached earlier included. It
-// is for stores.
+// Withdraw ends the key permanently, and drops its material. No token of it is accepted
+// any longer, and neither are those that a verifier has cached. Withdraw is for
+// stores.
 func (k *Key) Withdraw() {
 	k.until.Store(withdrawn)
 	k.mat.Store(nil)
 }
 
-// Equal reports whether o has the same ID, algorithm and material as k, in
-// constant time with regard to the material. A withdrawn key has none, and
-// equals only itself.
+// Equal reports whether o has the same ID, algorithm and material as k. Its time does
+// not depend on the material. A withdrawn key has no material, and equals only
+// itself.
 func (k *Key) Equal(o *Key) bool {
 	if k == o {
 		return true
@@ -117,9 +116,9 @@ func (k *Key) Equal(o *Key) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// Public returns the public key that the Key verifies with: a copy, of type
-// *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey. It returns false for
-// HS*, since a secret has no public form, and once the key has been withdrawn.
+// Public returns a copy of the public key that the Key verifies with, of type
+// *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey. It returns false for HS*,
+// since a secret has no public form, and after the key has been withdrawn.
 func (k *Key) Public() (crypto.PublicKey, bool) {
 	m := k.mat.Load()
 	if m == nil {

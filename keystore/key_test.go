@@ -16,8 +16,6 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-var acme1 = keystore.ID{Tenant: "acme", KID: "1"}
-
 func TestEveryAlgorithmVerifies(t *testing.T) {
 	all := signers()
 	if got, want := len(all), len(keystore.Algorithms()); got != want {
@@ -177,7 +175,7 @@ func TestUsable(t *testing.T) {
 	}
 }
 
-func TestSetUntilMovesTheEndEitherWay(t *testing.T) {
+func TestSetUntilMovesEndEitherWay(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	k := hs256(t, "acme", "1", "a")
 	for _, d := range []time.Duration{time.Hour, time.Minute, -time.Minute, 2 * time.Hour} {
@@ -188,7 +186,7 @@ func TestSetUntilMovesTheEndEitherWay(t *testing.T) {
 	}
 }
 
-func TestVerifyDoesNotLookAtTheClock(t *testing.T) {
+func TestVerifyIgnoresClock(t *testing.T) {
 	for _, s := range signers() {
 		k := s.key(t, acme1)
 		k.SetUntil(time.Time{})
@@ -302,8 +300,8 @@ func TestString(t *testing.T) {
 	}
 }
 
-// Neither a secret nor a public key's material comes out of a Key by any verb,
-// logger or encoder, whatever it is nested in.
+// No verb, logger or encoder prints the material of a Key, secret or public, however
+// deep the Key is nested.
 func TestKeysAreNotPrinted(t *testing.T) {
 	secret := []byte("correct horse battery staple, 32")
 	k := secretKey(keystore.HS256, secret)(t, acme1)

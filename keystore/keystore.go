@@ -1,10 +1,13 @@
-// Package keystore holds verification keys and says how a verifier finds them.
+// Package keystore holds verification keys, and defines how a verifier finds them.
 //
-// A [Key] verifies exactly one algorithm, and cannot be printed. A [KeyStore]
-// finds keys by tenant and kid, from memory; a [Refresher] can also ask for
-// news. [Static] is a store for shared secrets and fixed public keys, and the
-// base of most stores that load keys from elsewhere: load, then
-// [Static.Replace].
+// Make a [Key] with [NewSecret] or [NewPublic]. A Key verifies exactly one algorithm,
+// and does not print its material. [NewStatic] makes a store for shared secrets and
+// fixed public keys.
+//
+// A [KeyStore] finds keys by tenant and kid in memory, and a [Refresher] can also ask
+// its source for news. To load keys from a source of your own, load them into a
+// [Static] and call [Static.Replace], as the example for a database does. Package
+// jwks has a store for JWK Sets, and package rotation one for rotating keys.
 //
 // This package imports the standard library only.
 package keystore
@@ -15,11 +18,11 @@ import (
 	"strconv"
 )
 
-// ErrNotFound reports that a store has no such key: the token is bad (HTTP 401).
+// ErrNotFound reports that a store has no such key. The token is bad: answer 401.
 var ErrNotFound = errors.New("keystore: key not found")
 
-// ErrUnavailable reports that a store cannot tell now whether it has such a
-// key. The token may be good: answer 503, not 401.
+// ErrUnavailable reports that a store cannot tell now whether it has such a key. The
+// token may be good: answer 503, not 401.
 var ErrUnavailable = errors.New("keystore: unavailable")
 
 // Bounds that hold for every key store, so that a token's cost has a limit.
@@ -40,37 +43,36 @@ type ID struct {
 	KID    string // the token's "kid" header (RFC 7515, section 4.1.4)
 }
 
-// String quotes both parts: a kid is the sender's text, and may hold slashes,
-// line ends or anything else.
+// String returns both parts, quoted: the sender of a token chooses the kid, which may
+// hold slashes, line ends or anything else.
 func (id ID) String() string {
 	return strconv.Quote(id.Tenant) + "/" + strconv.Quote(id.KID)
 }
 
-// A KeyStore finds verification keys. Implementations must be safe for
-// concurrent use. Package keystoretest checks an implementation against this
-// contract.
+// A KeyStore finds verification keys. Implementations must be safe for concurrent
+// use. Package keystoretest checks an implementation against this contract.
 //
-// A store keeps the *Key that it holds for as long as a newly read one is
-// [Key.Equal] to it, calls [Key.Withdraw] on it when it goes, and moves its end
-// with [Key.SetUntil]: that is how a token that was verified earlier, and
-// cached, learns that its key is gone.
+// A verifier caches tokens, and asks their *Key whether it is still usable. So a
+// store keeps the *Key that it holds while a newly read key is [Key.Equal] to it. It
+// calls [Key.Withdraw] on a key that it removes, and [Key.SetUntil] if the end of a
+// key moves.
 //
-// A store may have two more methods. Serves(tenant string) bool lets a verifier
-// refuse, when it is configured, a tenant whose name was typed differently in
-// two places. MaxLeeway(tenant string) time.Duration lets it refuse a leeway
-// that outlives the tenant's keys.
+// A store may have two more methods, which a verifier calls when a tenant is
+// configured. Serves(tenant string) bool reports whether the store knows the tenant:
+// it finds a name that is spelled differently in two places. MaxLeeway(tenant string)
+// time.Duration returns the greatest leeway for which the store keeps retired keys.
 type KeyStore interface {
-	// Lookup returns the keys that may have signed a token of id.Tenant with
-	// this kid and algorithm: at most [MaxCandidates]. It answers from memory, without I/O
-	// and without waiting. The caller must not change the slice.
+	// Lookup returns the keys that may have signed a token of id.Tenant with this
+	// kid and algorithm: at most [MaxCandidates]. It answers from memory, without
+	// I/O and without waiting. The caller must not change the slice.
 	//
-	// For an empty id.KID, a token without kid, it returns the tenant's keys of
-	// that algorithm, or none if there are more than that. A kid that names
-	// nothing never falls back to another key.
+	// An empty id.KID stands for a token without kid. Then Lookup returns all the
+	// tenant's keys of that algorithm, or none if there are more than
+	// MaxCandidates. An unknown kid never falls back to another key.
 	//
-	// The error wraps [ErrNotFound] if there is no such key, and
-	// [ErrUnavailable] if the store cannot tell now. A verifier takes any other
-	// error for the latter, and one that wraps both.
+	// The error wraps [ErrNotFound] if there is no such key, and [ErrUnavailable]
+	// if the store cannot tell now. A verifier treats any other error, and one
+	// that wraps both, as ErrUnavailable.
 	Lookup(id ID, alg Algorithm) ([]*Key, error)
 }
 
@@ -78,12 +80,12 @@ type KeyStore interface {
 type Refresher interface {
 	KeyStore
 
-	// Refresh asks for news of id. It is bounded by ctx and by the store's own
-	// budget, and may be called for every token with an unknown kid.
+	// Refresh asks the source of the store for news of id. ctx and the store's own
+	// budget bound it. A verifier may call it for every token with an unknown kid.
 	//
-	// It returns nil if Lookup is worth asking again; an error that wraps
-	// [ErrNotFound] if there is nothing new, or the budget is spent while the
-	// store is in step with its source; and one that wraps [ErrUnavailable] if
-	// the source could not be asked, or the store is out of step.
+	// It returns nil if the caller should call Lookup again. The error wraps
+	// [ErrNotFound] if there is no news, or if the budget is spent and the store is
+	// in sync with its source. It wraps [ErrUnavailable] if the source could not be
+	// asked, or the store is not in sync.
 	Refresh(ctx context.Context, id ID) error
 }

@@ -9,20 +9,20 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"math/big"
 	"slices"
 )
 
-// NewPublic returns a key that verifies signatures of alg with pub: an
-// *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey, of which it
-// keeps a copy.
+// NewPublic returns a key that verifies signatures of alg with pub, which must be an
+// *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey. It keeps a copy.
 //
-// It refuses an RSA key below 2048 bits (RFC 7518, section 3.3) or above 8192,
-// with an even modulus, or with an exponent other than 65537; an elliptic curve
-// key that is not on the curve of alg; and an Ed25519 key of the wrong length
-// or of small order, for which anyone can sign.
+// NewPublic returns an error for
+//
+//   - an RSA key of less than 2048 bits (RFC 7518, section 3.3) or more than 8192,
+//     with an even modulus, or with an exponent other than 65537;
+//   - an elliptic curve key that is not a point on the curve of alg;
+//   - an Ed25519 key of the wrong length, or of small order: anyone can sign for
+//     such a key.
 func NewPublic(id ID, alg Algorithm, pub crypto.PublicKey) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func NewPublic(id ID, alg Algorithm, pub crypto.PublicKey) (*Key, error) {
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
-		return nil, fmt.Errorf("keystore: unusable %T for %s", pub, alg)
+		return nil, failf("unusable %T for %s", pub, alg)
 	}
 	sum := sha256.Sum256(der)
 	m.fingerprint = func() [32]byte { return sum }
@@ -58,19 +58,19 @@ func newPublic(alg Algorithm, pub crypto.PublicKey) (material, error) {
 		}
 		return material{}, wrongKeyType(alg, pub, "ed25519.PublicKey")
 	case HS256, HS384, HS512:
-		return material{}, fmt.Errorf("keystore: %s takes a secret, not a public key: use NewSecret", alg)
+		return material{}, failf("%s takes a secret, not a public key: use NewSecret", alg)
 	}
 	return material{}, unknownAlgorithm(alg)
 }
 
 func wrongKeyType(alg Algorithm, pub crypto.PublicKey, want string) error {
 	if _, private := pub.(crypto.Signer); private {
-		return fmt.Errorf("keystore: %T is a private key: pass its Public() for %s", pub, alg)
+		return failf("%T is a private key: pass its Public() for %s", pub, alg)
 	}
-	return fmt.Errorf("keystore: %T cannot verify %s: want %s", pub, alg, want)
+	return failf("%T cannot verify %s: want %s", pub, alg, want)
 }
 
-// RSA keys: RFC 7518, sections 3.3 and 3.5.
+// The bounds of RSA keys (RFC 7518, sections 3.3 and 3.5).
 const (
 	minRSABits  = 2048
 	maxRSABits  = 8192
@@ -79,17 +79,17 @@ const (
 
 func newRSA(alg Algorithm, pub *rsa.PublicKey) (material, error) {
 	if pub.N == nil {
-		return material{}, errors.New("keystore: an RSA key without modulus")
+		return material{}, failf("an RSA key without modulus")
 	}
 	switch bits := pub.N.BitLen(); {
 	case pub.N.Sign() <= 0 || bits < minRSABits:
-		return material{}, fmt.Errorf("keystore: an RSA key of %d bits: want at least %d (RFC 7518, section 3.3)", bits, minRSABits)
+		return material{}, failf("an RSA key of %d bits: want at least %d (RFC 7518, section 3.3)", bits, minRSABits)
 	case bits > maxRSABits:
-		return material{}, fmt.Errorf("keystore: an RSA key of %d bits: want at most %d", bits, maxRSABits)
+		return material{}, failf("an RSA key of %d bits: want at most %d", bits, maxRSABits)
 	case pub.N.Bit(0) == 0:
-		return material{}, errors.New("keystore: an RSA key with an even modulus")
+		return material{}, failf("an RSA key with an even modulus")
 	case pub.E != rsaExponent:
-		return material{}, fmt.Errorf("keystore: an RSA key with exponent %d: want %d", pub.E, rsaExponent)
+		return material{}, failf("an RSA key with exponent %d: want %d", pub.E, rsaExponent)
 	}
 	h := alg.Hash()
 	own := &rsa.PublicKey{N: new(big.Int).Set(pub.N), E: pub.E}
@@ -122,15 +122,15 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 		curve = elliptic.P521()
 	}
 	if pub.Curve != curve {
-		return material{}, fmt.Errorf("keystore: %s wants a key on %s (RFC 7518, section 3.4)", alg, curve.Params().Name)
+		return material{}, failf("%s wants a key on %s (RFC 7518, section 3.4)", alg, curve.Params().Name)
 	}
 	//lint:ignore SA1019 Bytes panics on nil coordinates
 	if pub.X == nil || pub.Y == nil {
-		return material{}, errors.New("keystore: an elliptic curve key without coordinates")
+		return material{}, failf("an elliptic curve key without coordinates")
 	}
 	point, err := pub.Bytes() // refuses a point that is not on the curve
 	if err != nil {
-		return material{}, fmt.Errorf("keystore: the key is not a point on %s", curve.Params().Name)
+		return material{}, failf("the key is not a point on %s", curve.Params().Name)
 	}
 	fresh := func() *ecdsa.PublicKey {
 		k, err := ecdsa.ParseUncompressedPublicKey(curve, point)
@@ -144,7 +144,7 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 	size := (curve.Params().BitSize + 7) / 8
 	return material{
 		verify: func(signed, sig []byte) bool {
-			// R and S, each as long as the order of the curve (RFC 7518, section 3.4).
+			// sig is R and S, each as long as the order of the curve (RFC 7518, section 3.4).
 			if len(sig) != 2*size {
 				return false
 			}
@@ -158,10 +158,10 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 func newEd25519(alg Algorithm, pub ed25519.PublicKey) (material, error) {
 	// ed25519.Verify panics on a key of another length.
 	if len(pub) != ed25519.PublicKeySize {
-		return material{}, fmt.Errorf("keystore: an Ed25519 key of %d bytes: %s wants %d", len(pub), alg, ed25519.PublicKeySize)
+		return material{}, failf("an Ed25519 key of %d bytes: %s wants %d", len(pub), alg, ed25519.PublicKeySize)
 	}
 	if smallOrder(pub) {
-		return material{}, errors.New("keystore: an Ed25519 key of small order, for which anyone can sign")
+		return material{}, failf("an Ed25519 key of small order, for which anyone can sign")
 	}
 	own := slices.Clone(pub)
 	return material{
@@ -172,9 +172,9 @@ func newEd25519(alg Algorithm, pub ed25519.PublicKey) (material, error) {
 	}, nil
 }
 
-// smallOrder reports whether pub is an encoding of a point of order 1, 2, 4 or
-// 8 (RFC 8032, section 5.1.7, does not ask for this; a signature of zero s then
-// verifies for a good part of all messages).
+// smallOrder reports whether pub encodes a point of order 1, 2, 4 or 8. RFC 8032,
+// section 5.1.7, does not demand this check. For such a key, though, a signature whose
+// s is zero verifies for a large part of all messages.
 func smallOrder(pub ed25519.PublicKey) bool {
 	var y [32]byte
 	copy(y[:], pub)
@@ -182,8 +182,8 @@ func smallOrder(pub ed25519.PublicKey) bool {
 	return slices.Contains(smallOrderY[:], y)
 }
 
-// smallOrderY are the y coordinates of the points of small order, those not
-// reduced modulo p = 2^255 - 19 included.
+// smallOrderY are the y coordinates of the points of small order. They include the
+// encodings that are not reduced modulo p = 2^255 - 19.
 var smallOrderY = [...][32]byte{
 	{},  // 0: order 4
 	{1}, // 1: the identity

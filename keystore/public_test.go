@@ -10,20 +10,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
-	"fmt"
 	"math/big"
 	"slices"
 	"testing"
 
 	"github.com/keyturn/keyturn/keystore"
 )
-
-// modulus returns an odd number of that many bits. It is no product of two
-// primes, and need not be: nobody signs with it.
-func modulus(bits uint) *big.Int {
-	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
-	return n.Add(n, big.NewInt(12345))
-}
 
 func TestNewPublicRSA(t *testing.T) {
 	even := new(big.Int).Add(modulus(2048), big.NewInt(1))
@@ -110,16 +102,6 @@ func TestNewPublicECDSA(t *testing.T) {
 	}
 }
 
-// coordinates returns those of a point, read from its uncompressed encoding.
-func coordinates(pub *ecdsa.PublicKey) (x, y *big.Int) {
-	point, err := pub.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	size := (len(point) - 1) / 2
-	return new(big.Int).SetBytes(point[1 : 1+size]), new(big.Int).SetBytes(point[1+size:])
-}
-
 func TestECDSASignatureForm(t *testing.T) {
 	msg := []byte("m")
 	for _, s := range signers() {
@@ -164,14 +146,6 @@ func TestECDSASignatureForm(t *testing.T) {
 			}
 		})
 	}
-}
-
-func signer509(alg keystore.Algorithm) crypto.Signer {
-	return map[keystore.Algorithm]crypto.Signer{keystore.ES256: p256Key(), keystore.ES384: p384Key(), keystore.ES512: p521Key()}[alg]
-}
-
-func hashOf(alg keystore.Algorithm) crypto.Hash {
-	return map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[string(alg)[2:]]
 }
 
 // RFC 7518, section 3.5: the salt is as long as the hash.
@@ -222,10 +196,9 @@ func TestNewPublicEd25519(t *testing.T) {
 	}
 }
 
-// Every encoding of the eight points of small order, those that are not reduced
-// and those with a sign that has no meaning included, is refused. It has to be:
-// for each, this test makes a signature without any private key, and the
-// standard library takes it.
+// Every encoding of the eight points of small order is refused, including those that are
+// not reduced and those with a meaningless sign. For each of them, this test makes a
+// signature without any private key, and the standard library accepts it.
 func TestEd25519SmallOrder(t *testing.T) {
 	ys := []string{
 		"0000000000000000000000000000000000000000000000000000000000000000", // 0
@@ -261,20 +234,6 @@ func TestEd25519SmallOrder(t *testing.T) {
 	if forge(ed25519Key().Public().(ed25519.PublicKey)) {
 		t.Error("forged a signature of a proper key")
 	}
-}
-
-// forge reports whether the signature R = identity, s = 0 of some message
-// verifies: that is so where the hash of R, key and message is a multiple of the
-// order of the key.
-func forge(pub ed25519.PublicKey) bool {
-	sig := make([]byte, ed25519.SignatureSize)
-	sig[0] = 1
-	for i := range 300 {
-		if ed25519.Verify(pub, fmt.Appendf(nil, "message %d", i), sig) {
-			return true
-		}
-	}
-	return false
 }
 
 func TestEd25519SignatureForm(t *testing.T) {
@@ -331,8 +290,8 @@ func TestNewPublicTakesOnlyPublicKeys(t *testing.T) {
 	}
 }
 
-// Neither the key that was passed in nor the one that Public hands out is the
-// one that verifies.
+// A later change to the key that was passed in, or to the one that Public returns, has no
+// effect.
 func TestPublicKeysAreCopies(t *testing.T) {
 	spoil := func(pub crypto.PublicKey) {
 		switch pub := pub.(type) {

@@ -6,8 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
-	"errors"
-	"fmt"
 	"hash"
 	"sync"
 )
@@ -15,30 +13,32 @@ import (
 // NewSecret returns a key that verifies HMAC signatures of alg, which must be
 // HS256, HS384 or HS512. It keeps a copy of secret.
 //
-// It refuses a secret shorter than the hash (32, 48 and 64 bytes; RFC 7518,
-// section 3.2), one that is all zero, and one that is the text of a key or
-// certificate (PEM, SSH or JWK): whoever has the public key would be able to sign
-// (RFC 8725, section 2.1).
+// NewSecret returns an error for a secret that
+//
+//   - is shorter than the hash: 32, 48 and 64 bytes (RFC 7518, section 3.2);
+//   - is all zero bytes;
+//   - is the text of a key or certificate, in PEM, SSH or JWK form: everyone who
+//     has that public key could then sign (RFC 8725, section 2.1).
 func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
 	if !alg.Symmetric() {
 		if alg.Known() {
-			return nil, fmt.Errorf("keystore: %s is not an HMAC algorithm: use NewPublic", alg)
+			return nil, failf("%s is not an HMAC algorithm: use NewPublic", alg)
 		}
 		return nil, unknownAlgorithm(alg)
 	}
 	h := alg.Hash()
 	switch size := h.Size(); {
 	case len(secret) < size:
-		return nil, fmt.Errorf("keystore: the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
+		return nil, failf("the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
 			alg, len(secret), size, size)
 	case allZero(secret):
-		return nil, errors.New("keystore: the secret is all zero bytes")
+		return nil, failf("the secret is all zero bytes")
 	case looksLikeKey(secret):
-		return nil, fmt.Errorf("keystore: the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
-			"a public key must never serve as a secret (RFC 8725, section 2.1); use NewPublic, or package jwks", alg)
+		return nil, failf("the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
+			"a public key must never serve as a secret (RFC 8725, section 2.1)", alg).hint("use NewPublic, or package jwks")
 	}
 	secret = bytes.Clone(secret)
 	sum := sha256.Sum256(secret)
@@ -57,15 +57,15 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	}), nil
 }
 
-// A mac is an HMAC state that has already hashed its key's pads, and room for
-// its result, so that verifying allocates nothing.
+// A mac is an HMAC state, which has already hashed the pads of its key, and memory for
+// the result. So verifying allocates nothing.
 type mac struct {
 	h   hash.Hash
 	sum [sha512.Size]byte
 }
 
-// looksLikeKey reports whether a secret is the text of a key, with or without
-// something before it, as in what openssl prints.
+// looksLikeKey reports whether a secret is the text of a key. Other text may stand
+// before it, as in the output of openssl.
 func looksLikeKey(secret []byte) bool {
 	text := bytes.TrimSpace(secret)
 	return bytes.Contains(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("---- BEGIN SSH2 ")) ||
@@ -84,7 +84,7 @@ func allZero(b []byte) bool {
 
 func unknownAlgorithm(alg Algorithm) error {
 	if alg == "none" {
-		return errors.New(`keystore: "none" is not an algorithm: unsigned tokens are never accepted`)
+		return failf(`"none" is not an algorithm: unsigned tokens are never accepted`)
 	}
-	return fmt.Errorf("keystore: unknown algorithm %q: want one of %v", string(alg), Algorithms())
+	return failf("unknown algorithm %q: want one of %v", string(alg), Algorithms())
 }

@@ -26,7 +26,7 @@ func TestNewSecret(t *testing.T) {
 		name   string
 		alg    keystore.Algorithm
 		secret []byte
-		want   string // in the error; empty: none
+		want   string // a part of the error; "" for no error
 	}{
 		{name: "HS256 with 32 bytes", alg: keystore.HS256, secret: bytesOf(32)},
 		{name: "HS256 with 31 bytes", alg: keystore.HS256, secret: bytesOf(31), want: "want at least 32 (RFC 7518, section 3.2)"},
@@ -67,20 +67,6 @@ func TestNewSecret(t *testing.T) {
 	}
 }
 
-// checkError checks what a constructor returned against part of an error's
-// text, or "" for none.
-func checkError(t *testing.T, k *keystore.Key, err error, want string) {
-	t.Helper()
-	switch {
-	case want == "" && (err != nil || k == nil):
-		t.Errorf("got %v, %v, want a key", k, err)
-	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-		t.Errorf("error = %v, want one with %q", err, want)
-	case want != "" && k != nil:
-		t.Errorf("got %v along with an error", k)
-	}
-}
-
 func TestSecretIsCopied(t *testing.T) {
 	secret := bytes.Clone(secret64)
 	k, err := keystore.NewSecret(acme1, keystore.HS256, secret)
@@ -104,8 +90,8 @@ func TestSecretHasNoPublicForm(t *testing.T) {
 	}
 }
 
-// What a public key looks like, in all the forms an attacker has it in, is no
-// HS* secret for a key of that material.
+// A public key, in every form that an attacker can get it in, does not serve as an HS*
+// secret.
 func TestPublicKeyIsNoSecret(t *testing.T) {
 	der, err := x509.MarshalPKIXPublicKey(&rsaKey().PublicKey)
 	if err != nil {

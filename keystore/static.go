@@ -1,19 +1,17 @@
 package keystore
 
 import (
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 )
 
-// Static is a [KeyStore] whose keys change only by [Static.Replace]: shared
-// secrets and fixed public keys. Up to [MaxCandidates] keys may share an ID and algorithm,
-// which is how an old and a new secret overlap. The zero Static is empty. Static
+// Static is a [KeyStore] whose keys change only by [Static.Replace]. It is for shared
+// secrets and fixed public keys. Up to [MaxCandidates] keys may share an ID and an
+// algorithm: so an old and a new secret can overlap. The zero Static is empty. Static
 // is safe for concurrent use, starts no goroutines and needs no closing.
 type Static struct {
-	keys atomic.Pointer[staticKeys] // replaced whole, never modified
-	mu   sync.Mutex                 // held while keys is replaced
+	keys atomic.Pointer[staticKeys] // immutable, and replaced as a whole
+	mu   sync.Mutex                 // held while keys is replaced; readers do not take it
 }
 
 var _ KeyStore = (*Static)(nil)
@@ -21,11 +19,11 @@ var _ KeyStore = (*Static)(nil)
 type staticKeys struct {
 	all     []*Key
 	by      map[lookup][]*Key // by their own IDs
-	offered map[lookup][]*Key // what Lookup answers
+	offered map[lookup][]*Key // the results of Lookup
 	tenants map[string]bool
 }
 
-// load returns the keys, none for the zero Static.
+// load returns the keys. The zero Static has none.
 func (s *Static) load() *staticKeys {
 	if keys := s.keys.Load(); keys != nil {
 		return keys
@@ -56,80 +54,104 @@ func (s *Static) Lookup(id ID, alg Algorithm) ([]*Key, error) {
 	return nil, ErrNotFound
 }
 
-// Serves reports whether the store has keys of tenant. A store that is still
-// empty serves any.
+// Serves reports whether the store has keys of tenant. An empty store serves every
+// tenant, since its keys may come later.
 func (s *Static) Serves(tenant string) bool {
 	now := s.load()
 	return len(now.all) == 0 || now.tenants[tenant]
 }
 
-// Replace makes the store hold keys and no others, all at once. A key that is
-// [Key.Equal] to one that the store holds is not taken in: the one held stays,
-// with the end of the new one, so that a caller may rebuild all keys each time.
-// The keys that go are withdrawn, and tokens that they vouched for end with
-// them.
+// Replace replaces all keys of the store at once.
 //
-// It reports an error, and changes nothing, if a key is nil, was withdrawn, or
-// belongs to another store, or if more than [MaxCandidates] keys share an ID and algorithm.
-// A key given twice counts once.
+// If a new key is [Key.Equal] to one that the store holds, the old *Key stays, and
+// takes over the end of the new one. So a caller may build all keys again each time.
+// Replace withdraws the keys that are no longer in the store, which also invalidates
+// the cached tokens of these keys.
+//
+// Replace returns an error and changes nothing if a key is nil, was withdrawn, or
+// belongs to another store, or if more than [MaxCandidates] keys share an ID and an
+// algorithm. A key that is given twice counts once.
 func (s *Static) Replace(keys ...*Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.load()
-
-	next := &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)}
-	ends := make(map[*Key]int64) // where the held keys that stay will end
-	var claimed []*Key
-	fail := func(err error) error {
-		for _, k := range claimed {
-			k.owner.Store(nil)
-		}
-		return err
+	r := replacement{
+		store: s,
+		old:   s.load(),
+		next:  &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)},
+		ends:  make(map[*Key]int64),
 	}
 	for _, k := range keys {
-		if k == nil {
-			return fail(errors.New("keystore: a nil Key"))
+		if err := r.add(k); err != nil {
+			r.undo()
+			return err
 		}
-		at := lookup{k.id, k.alg}
-		end := k.until.Load()
-		if end == withdrawn {
-			return fail(fmt.Errorf("keystore: %v was withdrawn, which is final: make a new Key", k))
-		}
-		if held := equalIn(old.by[at], k); held != nil {
-			ends[held] = end
-			k = held
-		}
-		if equalIn(next.by[at], k) != nil {
-			continue
-		}
-		if len(next.by[at]) == MaxCandidates {
-			return fail(fmt.Errorf("keystore: more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg))
-		}
-		if k.owner.CompareAndSwap(nil, s) {
-			claimed = append(claimed, k)
-		} else if k.owner.Load() != s {
-			return fail(fmt.Errorf("keystore: %v belongs to another store: make a Key for each store", k))
-		}
-		next.all = append(next.all, k)
-		next.by[at] = append(next.by[at], k)
-		next.tenants[k.id.Tenant] = true
 	}
-	next.offer()
+	r.next.offer()
+	r.commit()
+	return nil
+}
 
-	for k, end := range ends {
+// A replacement is one call of Replace.
+type replacement struct {
+	store     *Static
+	old, next *staticKeys
+	ends      map[*Key]int64 // the new ends of the keys that stay
+	claimed   []*Key         // the keys that got their owner in this call
+}
+
+// add adds k to the next keys, or the equal key that the store holds.
+func (r *replacement) add(k *Key) error {
+	if k == nil {
+		return failf("a nil Key")
+	}
+	at := lookup{k.id, k.alg}
+	end := k.until.Load()
+	if end == withdrawn {
+		return failf("%v was withdrawn, which is final: make a new Key", k)
+	}
+	if held := equalIn(r.old.by[at], k); held != nil {
+		r.ends[held] = end
+		k = held
+	}
+	if equalIn(r.next.by[at], k) != nil {
+		return nil
+	}
+	if len(r.next.by[at]) == MaxCandidates {
+		return failf("more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg)
+	}
+	if k.owner.CompareAndSwap(nil, r.store) {
+		r.claimed = append(r.claimed, k)
+	} else if k.owner.Load() != r.store {
+		return failf("%v belongs to another store: make a Key for each store", k)
+	}
+	r.next.all = append(r.next.all, k)
+	r.next.by[at] = append(r.next.by[at], k)
+	r.next.tenants[k.id.Tenant] = true
+	return nil
+}
+
+// undo gives up the keys that this call claimed.
+func (r *replacement) undo() {
+	for _, k := range r.claimed {
+		k.owner.Store(nil)
+	}
+}
+
+// commit installs the next keys, and withdraws the old ones that are not among them.
+func (r *replacement) commit() {
+	for k, end := range r.ends {
 		k.setEnd(end)
 	}
-	s.keys.Store(next)
-	stays := make(map[*Key]bool, len(next.all))
-	for _, k := range next.all {
+	r.store.keys.Store(r.next)
+	stays := make(map[*Key]bool, len(r.next.all))
+	for _, k := range r.next.all {
 		stays[k] = true
 	}
-	for _, k := range old.all {
+	for _, k := range r.old.all {
 		if !stays[k] {
 			k.Withdraw()
 		}
 	}
-	return nil
 }
 
 // equalIn returns the key of keys that is Equal to k, or nil.
@@ -142,9 +164,9 @@ func equalIn(keys []*Key, k *Key) *Key {
 	return nil
 }
 
-// offer sets what Lookup answers: each key under its own ID and, to tokens without
-// kid, all keys of a tenant and algorithm, or none where there are too many to
-// try.
+// offer sets the results of Lookup. It offers each key under its own ID. To tokens
+// without kid it offers all keys of a tenant and algorithm, or none if these are more
+// than MaxCandidates.
 func (s *staticKeys) offer() {
 	s.offered = make(map[lookup][]*Key, 2*len(s.by))
 	for _, k := range s.all {

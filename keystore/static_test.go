@@ -14,43 +14,10 @@ import (
 	"github.com/keyturn/keyturn/keystore/keystoretest"
 )
 
-var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-
-func static(t *testing.T, keys ...*keystore.Key) *keystore.Static {
-	t.Helper()
-	s, err := keystore.NewStatic(keys...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// found checks that the store answers with exactly these keys, by identity.
-func found(t *testing.T, s *keystore.Static, tenant, kid string, want ...*keystore.Key) {
-	t.Helper()
-	keys, err := s.Lookup(keystore.ID{Tenant: tenant, KID: kid}, keystore.HS256)
-	if !slices.Equal(keys, want) {
-		t.Errorf("Lookup(%q, %q) = %v, want %v", tenant, kid, keys, want)
-	}
-	if missing := len(want) == 0; missing != errors.Is(err, keystore.ErrNotFound) || !missing && err != nil {
-		t.Errorf("Lookup(%q, %q) error = %v", tenant, kid, err)
-	}
-}
-
-// usable checks which of the keys still vouch for tokens at noon.
-func usable(t *testing.T, want bool, keys ...*keystore.Key) {
-	t.Helper()
-	for _, k := range keys {
-		if got := k.Usable(noon); got != want {
-			t.Errorf("Usable of %v = %v, want %v", k, got, want)
-		}
-	}
-}
-
 func TestStaticContract(t *testing.T) {
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
 		store := static(t)
-		seeds := make(map[keystore.ID]string) // what a file would hold
+		seeds := make(map[keystore.ID]string) // as in a file
 		load := func(t *testing.T) {
 			t.Helper()
 			var keys []*keystore.Key
@@ -132,7 +99,7 @@ func TestReplaceKeepsEqualKeys(t *testing.T) {
 	}
 }
 
-func TestReplaceWithdrawsNewMaterialUnderAnOldName(t *testing.T) {
+func TestReplaceWithdrawsNewMaterialUnderOldName(t *testing.T) {
 	before, after := hs256(t, "acme", "1", "a"), hs256(t, "acme", "1", "b")
 	s := static(t, before)
 	if err := s.Replace(after); err != nil {
@@ -142,7 +109,7 @@ func TestReplaceWithdrawsNewMaterialUnderAnOldName(t *testing.T) {
 	usable(t, false, before)
 }
 
-func TestReplaceMovesTheEnd(t *testing.T) {
+func TestReplaceMovesEnd(t *testing.T) {
 	held := hs256(t, "acme", "1", "a")
 	s := static(t, held)
 	for _, tt := range []struct {
@@ -165,10 +132,10 @@ func TestReplaceMovesTheEnd(t *testing.T) {
 	if err := s.Replace(hs256(t, "acme", "1", "a")); err != nil {
 		t.Fatal(err)
 	}
-	usable(t, true, held) // a key without an end takes the old one away
+	usable(t, true, held) // a new key without an end removes the old end
 }
 
-func TestReplaceWithTheKeysItHolds(t *testing.T) {
+func TestReplaceWithHeldKeys(t *testing.T) {
 	k := hs256(t, "acme", "1", "a")
 	k.SetUntil(noon.Add(time.Minute))
 	s := static(t, k)
@@ -180,7 +147,7 @@ func TestReplaceWithTheKeysItHolds(t *testing.T) {
 	}
 }
 
-func TestAKeyTwiceCountsOnce(t *testing.T) {
+func TestKeyTwiceCountsOnce(t *testing.T) {
 	k := hs256(t, "acme", "1", "a")
 	keys := []*keystore.Key{k, k, k, k, k, hs256(t, "acme", "1", "a")}
 	s := static(t, keys...)
@@ -209,8 +176,8 @@ func TestOverlap(t *testing.T) {
 	found(t, s, "acme", "", keys...)
 }
 
-// An error changes nothing: not what the store holds, not an end, and not which
-// store a key belongs to.
+// An error changes nothing: not the keys of the store, not an end, and not the store that
+// a key belongs to.
 func TestReplaceAllOrNothing(t *testing.T) {
 	withdrawn := hs256(t, "acme", "9", "w")
 	withdrawn.Withdraw()
@@ -265,7 +232,7 @@ func TestReplaceAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestAKeyBelongsToOneStore(t *testing.T) {
+func TestKeyBelongsToOneStore(t *testing.T) {
 	k := hs256(t, "acme", "1", "a")
 	s := static(t, k)
 	if _, err := keystore.NewStatic(k); err == nil {
@@ -297,7 +264,7 @@ func TestTokensWithoutKID(t *testing.T) {
 	if err := s.Replace(append(four, other, fifth)...); err != nil {
 		t.Fatal(err)
 	}
-	found(t, s, "acme", "") // five: none, rather than some
+	found(t, s, "acme", "") // five are too many, so none is offered
 	found(t, s, "globex", "", other)
 	found(t, s, "acme", "5", fifth)
 	found(t, s, "acme", "1", four[0])
@@ -309,7 +276,7 @@ func TestTokensWithoutKID(t *testing.T) {
 	found(t, s, "acme", "", four[1:]...)
 }
 
-func TestAKeyWithoutKIDServesOnlyTokensWithoutKID(t *testing.T) {
+func TestKeyWithoutKIDServesOnlyTokensWithoutKID(t *testing.T) {
 	k := hs256(t, "acme", "", "a")
 	s := static(t, k)
 	found(t, s, "acme", "", k)
@@ -355,8 +322,8 @@ func TestZeroStatic(t *testing.T) {
 	}
 }
 
-// TestKeyWithoutKIDStays: a key without kid is held on to even where there are
-// too many keys to offer it to tokens without kid.
+// TestKeyWithoutKIDStays: the store keeps a key without kid even while it has too many
+// keys to offer it to tokens without kid.
 func TestKeyWithoutKIDStays(t *testing.T) {
 	fresh := func() []*keystore.Key {
 		var keys []*keystore.Key

@@ -9,19 +9,19 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A kind is what an error means to the client.
+// A kind says what an error means to the client.
 type kind int
 
 const (
-	unavailable kind = iota // and all that is not a verdict
+	unavailable kind = iota // and every error that is not a verdict
 	noToken
 	badRequest
 	invalid
 	noScope
 )
 
-// kindOf judges by the verifier's own verdict first: the error of a tenant's
-// Check, which it wraps, may be anything.
+// kindOf looks for the verifier's own verdict first: that may wrap the error of a
+// tenant's Check, which may be any error.
 func kindOf(err error) kind {
 	if e := (*verifier.Error)(nil); errors.As(err, &e) {
 		if e.Reason == verifier.ReasonUnavailable {
@@ -56,17 +56,17 @@ func (k kind) status() int {
 	return http.StatusServiceUnavailable
 }
 
-// Status returns the HTTP status that answers err, for error handlers: 400 for
-// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for
-// [ErrScope], and 503 for [verifier.ErrUnavailable] and all else, since only a
-// verdict may make a client throw its token away.
+// Status returns the HTTP status for err, for use in error handlers: 400 for
+// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for [ErrScope],
+// and 503 for [verifier.ErrUnavailable]. Any other error is also 503, since only a
+// verdict may make a client discard its token.
 func Status(err error) int { return kindOf(err).status() }
 
-// retryAfter is in seconds. What makes a verifier unable to tell is mostly over
-// in a moment, and asking again costs it little.
+// retryAfter is in seconds. It is short, because most outages of a key source are
+// short, and a repeated request costs the verifier little.
 const retryAfter = "1"
 
-// refuse answers a request that may not pass.
+// refuse answers a request that is refused.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	k := kindOf(err)
 	code, description := g.describe(k, err)
@@ -83,7 +83,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		g.handler(w, r, err)
 		return
 	}
-	// Neither text needs escaping: see plain.
+	// Neither text needs escaping: see isPlain.
 	writeJSON(w, k.status(), `{"error":"`+code+`","error_description":"`+description+`"}`+"\n")
 }
 
@@ -101,7 +101,7 @@ func (g *guard) describe(k kind, err error) (code, description string) {
 		return "insufficient_scope", "the token lacks a scope that is needed here"
 	case invalid:
 		const text = "the token is not accepted"
-		if e := (*verifier.Error)(nil); g.detail && errors.As(err, &e) && plain(string(e.Reason)) {
+		if e := (*verifier.Error)(nil); g.detail && errors.As(err, &e) && isPlain(string(e.Reason)) {
 			return "invalid_token", text + ": " + string(e.Reason)
 		}
 		return "invalid_token", text
@@ -109,8 +109,8 @@ func (g *guard) describe(k kind, err error) (code, description string) {
 	return "temporarily_unavailable", "the token cannot be checked now"
 }
 
-// challenge returns the WWW-Authenticate of RFC 6750, section 3. A request
-// without a token is told no error (section 3.1).
+// challenge returns the value of WWW-Authenticate (RFC 6750, section 3). For a
+// request without a token it names no error (section 3.1).
 func (g *guard) challenge(k kind, err error, code, description string) string {
 	c := "Bearer realm=" + quote(g.realm)
 	if k == noToken {
@@ -123,9 +123,9 @@ func (g *guard) challenge(k kind, err error, code, description string) string {
 	return c
 }
 
-// plain reports whether text is of the characters that an error_description may
-// have (RFC 6750, section 3): neither a quoted-string nor JSON escapes them.
-func plain(text string) bool {
+// isPlain reports whether text has only characters that an error_description may have
+// (RFC 6750, section 3). A quoted-string and JSON hold them without escapes.
+func isPlain(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
@@ -138,14 +138,13 @@ func quote(text string) string {
 func writeJSON(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	io.WriteString(w, body) // net/http leaves it out of the answer to HEAD
+	io.WriteString(w, body) // net/http omits it in the answer to HEAD
 }
 
-// MastraErrors is an error handler, for [WithErrorHandler], with the bodies of
-// the guide to MastraJwtAuth: "Invalid or expired token" for 401 and 400,
-// "Access denied" for 403, and "Authorization error" where it cannot be told
-// now, which is 503 here and 500 there. Status and headers are those of the
-// default.
+// MastraErrors is an error handler for [WithErrorHandler], with the bodies of the
+// guide to MastraJwtAuth: "Invalid or expired token" for 400 and 401, "Access denied"
+// for 403, and "Authorization error" if the verifier cannot tell now. The last is 503
+// here and 500 in the guide. Status and headers are those of the default handler.
 func MastraErrors(w http.ResponseWriter, r *http.Request, err error) {
 	text := "Authorization error"
 	switch Status(err) {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// A requestError is ErrRequest, with a text that a client may read: fixed, and
-// without the characters that a quoted-string would have to escape.
+// A requestError is ErrRequest, with a text for the client. The text is fixed, and
+// needs no escape in a quoted-string.
 type requestError struct{ text string }
 
 func (e *requestError) Error() string { return ErrRequest.Error() + ": " + e.text }
@@ -23,17 +23,17 @@ var (
 	errTwoPlaces = &requestError{"a token in more than one place"}
 )
 
-// A credential is the one token of a request, of which nothing is known yet.
+// A credential is the only token of a request. It is not verified yet.
 type credential struct {
 	token    string
 	inHeader bool
 	inQuery  bool
 }
 
-// find returns the token that r carries. The error is ErrNoToken itself if there
-// is none, and ErrRequest if there is one that is malformed or there are two: a
-// client must not use more than one method (RFC 6750, section 2), and if we
-// picked one, something before us might have picked the other.
+// find returns the token that r carries. The error is ErrNoToken itself if r carries
+// no token, and ErrRequest if the token is malformed or there are two. A client must
+// not use more than one method (RFC 6750, section 2). If we picked one of two tokens,
+// a proxy before us might have picked the other.
 func (g *guard) find(r *http.Request) (credential, error) {
 	c, err := fromHeader(r.Header["Authorization"])
 	if err != nil && err != ErrNoToken {
@@ -57,7 +57,7 @@ func (g *guard) find(r *http.Request) (credential, error) {
 	return c, nil
 }
 
-// add takes in what another place holds.
+// add adds the result of another place in the request.
 func (c *credential) add(other credential, err error) error {
 	switch {
 	case err == ErrNoToken:
@@ -82,19 +82,21 @@ func fromHeader(values []string) (credential, error) {
 	return credential{}, errHeaders // Header.Get would hide the second
 }
 
-// bearer takes the token out of the value of an Authorization header (RFC 6750,
-// section 2.1). The scheme is compared without regard to case (RFC 9110, section
-// 11.1). Another scheme is no token for us; Bearer with anything but one space
-// and one token after it is malformed. Whether what follows has the characters of
-// a token is asked only once it has been refused (see credential.refused): a good
-// token has, and looking at each would cost more than finding it in the cache.
+// bearer returns the token in the value of an Authorization header (RFC 6750, section
+// 2.1). It compares the scheme without regard to case (RFC 9110, section 11.1).
+// Another scheme counts as no token. Bearer must be followed by one space and one
+// token.
+//
+// It does not check the characters of the token. A good token has only those of a
+// b64token, and checking them would cost more than the look-up in the cache. So
+// credential.refused checks them, after the verifier has refused the token.
 func bearer(value string) (string, error) {
 	const scheme = "bearer"
 	n := 0
 	for n < len(value) && n <= len(scheme) && isTokenChar(value[n]) {
 		n++
 	}
-	// Of ASCII letters, as they are, EqualFold takes no other for one of scheme's.
+	// EqualFold also equates some letters outside ASCII, but value[:n] has none.
 	if n != len(scheme) || !strings.EqualFold(value[:n], scheme) {
 		return "", ErrNoToken
 	}
@@ -105,8 +107,8 @@ func bearer(value string) (string, error) {
 	return token, nil
 }
 
-// fromCookies reads the Cookie headers itself: net/http leaves out the pairs that
-// it finds malformed, and would hide that there are two of a name.
+// fromCookies parses the Cookie headers itself. The parser of net/http skips
+// malformed pairs, and would hide a second cookie of the same name.
 func fromCookies(lines []string, name string) (string, error) {
 	value, n := "", 0
 	for _, line := range lines {
@@ -121,16 +123,16 @@ func fromCookies(lines []string, name string) (string, error) {
 	case n > 1:
 		return "", errCookies
 	case value == "":
-		return "", ErrNoToken // signing out leaves an empty one behind
+		return "", ErrNoToken // a sign-out may leave an empty cookie
 	case !isB64Token(value):
 		return "", errCookie
 	}
 	return value, nil
 }
 
-// fromQuery reads the query itself: net/url leaves out the pairs that it finds
-// malformed, and would hide that there are two of a name. Something before us may
-// split at semicolons, as HTML 4 advised, so we do too.
+// fromQuery parses the query itself. The parser of net/url skips malformed pairs, and
+// would hide a second parameter of the same name. A proxy before us may split at
+// semicolons, as HTML 4 advised, so fromQuery does too.
 func fromQuery(u *url.URL, name string) (string, error) {
 	value, n := "", 0
 	for pair := range strings.FieldsFuncSeq(u.RawQuery, func(r rune) bool { return r == '&' || r == ';' }) {
@@ -156,8 +158,8 @@ func fromQuery(u *url.URL, name string) (string, error) {
 	return token, nil
 }
 
-// refused returns the error for a token that did not pass: a header that holds
-// what can be no token is malformed.
+// refused returns the error for a token that the verifier refused with err. If the
+// header does not hold a token at all, the header is malformed.
 func (c credential) refused(err error) error {
 	if c.inHeader && !isB64Token(c.token) {
 		return errHeader
@@ -179,8 +181,8 @@ func isB64Token(s string) bool {
 	return s != ""
 }
 
-// isTokenChar reports whether c is a tchar (RFC 9110, section 5.6.2), of which
-// the name of a scheme is made.
+// isTokenChar reports whether c is a tchar (RFC 9110, section 5.6.2). The name of a
+// scheme consists of them.
 func isTokenChar(c byte) bool {
 	return isAlphaNum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }

@@ -12,27 +12,27 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// Discovery returns a handler that tells where the public keys of a tenant are: the
-// metadata that readers look for when they are given nothing but an issuer
-// (OpenID Connect Discovery 1.0, section 4). It goes with [JWKS], which takes the
-// same src and tenant.
+// Discovery returns a handler that publishes where the public keys of a tenant are:
+// the metadata that a reader fetches if it knows only an issuer (OpenID Connect
+// Discovery 1.0, section 4). It goes with [JWKS], which takes the same src and
+// tenant.
 //
-// issuer returns the "iss" of a tenant's tokens; it must be safe for concurrent use.
-// The metadata names that issuer, whatever host a request was for, and readers compare
-// it byte for byte with the one that they were given, so these must be the URLs by
-// which readers reach the two handlers:
+// issuer returns the "iss" of a tenant's tokens. It must be safe for concurrent use.
+// The metadata names that issuer, whatever the host of the request, and readers
+// compare it byte for byte with the issuer that they know. So readers must reach the
+// two handlers at these URLs:
 //
 //	Discovery   issuer + "/.well-known/openid-configuration"
 //	JWKS        issuer + "/.well-known/jwks.json"
 //
-// where a slash at the end of the issuer is not doubled. An issuer is an https URL,
-// without query and fragment; http is for a reader's tests on loopback.
+// A slash at the end of the issuer is not doubled. An issuer is an https URL without
+// query and fragment; http is for a reader's tests on loopback.
 //
-// The metadata says which algorithms the tenant's keys have. It names no endpoint for
-// logging in: whoever issues the tokens may have none.
+// The metadata lists the algorithms of the tenant's keys. It names no
+// authorization_endpoint, since the issuer may not have one.
 //
-// It answers as JWKS does, with 404 for a tenant that has no issuer either: one for
-// which issuer returns "". It panics if src, tenant or issuer is nil.
+// Discovery answers like JWKS. It also answers 404 for a tenant without an issuer,
+// for which issuer returns "". It panics if src, tenant or issuer is nil.
 func Discovery(src PublicKeySource, tenant func(*http.Request) (string, error), issuer func(tenant string) string) http.Handler {
 	if src == nil || tenant == nil || issuer == nil {
 		panic("middleware: Discovery: nil source, tenant func or issuer func")
@@ -42,8 +42,8 @@ func Discovery(src PublicKeySource, tenant func(*http.Request) (string, error), 
 	}}
 }
 
-// metadata is what readers ask for. Those of OpenID Connect that are required of any
-// provider are there, but for authorization_endpoint.
+// metadata holds the members that OpenID Connect requires of every provider, except
+// authorization_endpoint.
 type metadata struct {
 	Issuer        string   `json:"issuer"`
 	JWKSURI       string   `json:"jwks_uri"`

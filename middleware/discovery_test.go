@@ -11,9 +11,7 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 )
 
-func issuerIs(issuer string) func(string) string { return func(string) string { return issuer } }
-
-// The metadata has what readers ask for, and the issuer byte for byte.
+// The metadata has the members that readers need, and the issuer byte for byte.
 func TestDiscovery(t *testing.T) {
 	src := &published{maxAge: time.Minute, keys: []*keystore.Key{
 		publicKey(t, "acme", "1", keystore.ES256), publicKey(t, "acme", "2", keystore.EdDSA), publicKey(t, "acme", "3", keystore.ES256), secretKey(t, "acme", "s"),

@@ -18,38 +18,39 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A PublicKeySource knows the public keys of tenants, such as a Keyring of
-// package rotation. It must be safe for concurrent use.
+// A PublicKeySource has the public keys of tenants. A Keyring of package rotation is
+// one. It must be safe for concurrent use.
 type PublicKeySource interface {
-	// PublicKeys returns the keys that verify tenant's tokens: those that sign soon,
-	// the one that signs, and those whose last token has not ended; and how long
-	// others may keep them before they ask again.
+	// PublicKeys returns the keys that verify tenant's tokens: the key that signs,
+	// those that will sign soon, and those whose last token has not expired. maxAge
+	// is how long readers may keep them before they ask again.
 	//
-	// The error wraps [keystore.ErrNotFound] if tenant publishes none. Any other,
-	// such as one that wraps [keystore.ErrUnavailable], means that it cannot be told
-	// now, as no keys without an error do.
+	// The error wraps [keystore.ErrNotFound] if tenant publishes no keys. Any other
+	// error, such as one that wraps [keystore.ErrUnavailable], means that the source
+	// cannot tell now. So does a result without keys and without an error.
 	PublicKeys(ctx context.Context, tenant string) (keys []*keystore.Key, maxAge time.Duration, err error)
 }
 
-// JWKS returns a handler that publishes the public keys of a tenant as a JWK Set
-// (RFC 7517), for verifiers that are to have no other: usually at the path
-// /.well-known/jwks.json. tenant says whose keys a request asks for, such as
-// [OneTenant]; it must be safe for concurrent use.
+// JWKS returns a handler that publishes the public keys of a tenant as a JWK Set (RFC
+// 7517), for services that only verify. Its usual path is /.well-known/jwks.json.
+// tenant returns the tenant that a request asks for, like [OneTenant]. It must be
+// safe for concurrent use.
 //
-// Each key is published with its kid, its alg and the use "sig". A secret cannot
-// be: a key that has no public form is left out, as are one without kid, which no
-// reader could tell from the others, and one of another tenant. Equal keys give
-// equal bytes, whichever instance answers.
+// Each key has its kid, its alg and the use "sig". The set never has a secret, which
+// has no public form, nor a key of another tenant, nor a key without kid, which a
+// reader could not tell from the others. Equal keys give equal bytes on every
+// instance.
 //
-//	200 and 304  the set, which is never empty, with an ETag and how long to keep it
-//	404          the tenant is unknown (the empty one is; so is one for which tenant returns
-//	             an error that wraps keystore.ErrNotFound or verifier.ErrUnknownTenant),
-//	             or publishes nothing
-//	405          neither GET nor HEAD
-//	503          it cannot be told now, with Retry-After
+//	200 and 304  the set, with an ETag and the time for which readers may keep it
+//	404          the tenant is unknown or publishes no keys
+//	405          the method is neither GET nor HEAD
+//	503          the source cannot tell now; with Retry-After
 //
-// An empty set would make many readers throw away the keys that they have. What is
-// not a set has Cache-Control: no-store.
+// An empty tenant is an unknown one, and so is one for which tenant returns an error
+// that wraps [keystore.ErrNotFound] or [verifier.ErrUnknownTenant].
+//
+// The set is never empty: an empty one would make many readers discard their keys.
+// Every other answer has Cache-Control: no-store.
 //
 // It panics if src or tenant is nil.
 func JWKS(src PublicKeySource, tenant func(*http.Request) (string, error)) http.Handler {
@@ -59,7 +60,7 @@ func JWKS(src PublicKeySource, tenant func(*http.Request) (string, error)) http.
 	return &publisher{src: src, tenant: tenant, marshal: marshalSet, mediaType: "application/jwk-set+json"} // RFC 7517, section 8.5
 }
 
-// OneTenant returns a function for [JWKS] that always says id. It panics if id is
+// OneTenant returns a function for [JWKS] that always returns id. It panics if id is
 // empty.
 func OneTenant(id string) func(*http.Request) (string, error) {
 	if id == "" {
@@ -78,7 +79,7 @@ type publisher struct {
 
 func marshalSet(_ string, keys []jwk.Public) ([]byte, error) { return jwk.MarshalSet(keys...) }
 
-// retryKeysAfter is in seconds. A service that has no keys to publish has mostly
+// retryKeysAfter is in seconds. In most cases a service without keys to publish has
 // just started.
 const retryKeysAfter = "5"
 
@@ -104,12 +105,12 @@ func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// isUnknown reports whether there certainly is nothing to publish.
+// isUnknown reports whether err says for certain that the tenant has no keys.
 func isUnknown(err error) bool {
 	return (errors.Is(err, keystore.ErrNotFound) || errors.Is(err, verifier.ErrUnknownTenant)) && !errors.Is(err, keystore.ErrUnavailable)
 }
 
-// document returns what a request asks for.
+// document returns the document that a request asks for.
 func (p *publisher) document(r *http.Request) (doc []byte, maxAge time.Duration, err error) {
 	tenant, err := p.tenant(r)
 	if err != nil {
@@ -130,7 +131,8 @@ func (p *publisher) document(r *http.Request) (doc []byte, maxAge time.Duration,
 	return doc, maxAge, err
 }
 
-// publishable returns tenant's keys in the one order that there is for them.
+// publishable returns those of keys that may be published for tenant, in an order
+// that does not depend on the source.
 func publishable(tenant string, keys []*keystore.Key) []jwk.Public {
 	var all []jwk.Public
 	for _, k := range keys {
@@ -145,9 +147,9 @@ func publishable(tenant string, keys []*keystore.Key) []jwk.Public {
 	return all
 }
 
-// serve answers with the whole document, or 304. It is too small for ranges, and
-// what may follow from the other preconditions (412) helps no reader of keys, so
-// that none of these is looked at (RFC 9110, sections 13.2.1 and 14.2).
+// serve answers with the whole document, or 304. It ignores ranges, since the
+// document is small, and the other preconditions, since their 412 would help no
+// reader of keys (RFC 9110, sections 13.2.1 and 14.2, allow both).
 func (p *publisher) serve(w http.ResponseWriter, r *http.Request, doc []byte, maxAge time.Duration) {
 	sum := sha256.Sum256(doc)
 	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
@@ -167,8 +169,8 @@ func (p *publisher) serve(w http.ResponseWriter, r *http.Request, doc []byte, ma
 }
 
 // holds reports whether If-None-Match names tag, by the weak comparison (RFC 9110,
-// sections 8.8.3.2 and 13.1.2). A comma in another's tag does no harm: no part of
-// one is tag, which has its quotes.
+// sections 8.8.3.2 and 13.1.2). Another tag may have a comma in it. That does no
+// harm: a part of such a tag does not equal tag, whose quotes count.
 func holds(lines []string, tag string) bool {
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, ",") {

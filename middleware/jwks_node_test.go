@@ -21,7 +21,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
-// A nodeReaders is a process with other people's readers of a JWK Set.
+// A nodeReaders is a Node process with JWK Set readers of other projects.
 type nodeReaders struct {
 	stdin  io.Writer
 	stdout *bufio.Scanner
@@ -57,10 +57,10 @@ func startReaders(t *testing.T, url string) *nodeReaders {
 	return &nodeReaders{stdin, bufio.NewScanner(stdout)}
 }
 
-// verify asks a library about a token. A reader that has just started has read nothing yet.
-func (n *nodeReaders) verify(t *testing.T, lib, token string, anew bool) (subject, problem string) {
+// verify asks a library about a token. A fresh reader has not read the set yet.
+func (n *nodeReaders) verify(t *testing.T, lib, token string, fresh bool) (subject, problem string) {
 	t.Helper()
-	line, err := json.Marshal(map[string]any{"lib": lib, "token": token, "anew": anew})
+	line, err := json.Marshal(map[string]any{"lib": lib, "token": token, "fresh": fresh})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,8 @@ func (n *nodeReaders) verify(t *testing.T, lib, token string, anew bool) (subjec
 	return got.Subject, got.Error
 }
 
-// oldRing makes an ES256 ring whose pending key was published a minute ago, so that it may sign already.
+// oldRing makes an ES256 ring whose pending key was published a minute ago, so that it may
+// sign already.
 func oldRing(t *testing.T) (*rotation.Keyring, *rotation.Rotator) {
 	t.Helper()
 	m := miniredis.RunT(t)
@@ -110,9 +111,9 @@ func oldRing(t *testing.T) (*rotation.Keyring, *rotation.Rotator) {
 	return open(time.Now)
 }
 
-// Readers of other makes, each as it comes out of the box, go on across a rotation; one that keeps
-// the set without asking again, since the next key was in it before it signed. One that starts after a revocation refuses what
-// the revoked key signed.
+// Readers of other projects, with their defaults, accept tokens across a rotation. So does a
+// reader that never asks again, since the next key was in the set before it signed. A reader
+// that starts after a revocation refuses the tokens of the revoked key.
 func TestJWKSReaders(t *testing.T) {
 	k, r := oldRing(t)
 	signer, err := rotation.NewSigner(k, rotation.SignerConfig{})
@@ -136,9 +137,9 @@ func TestJWKSReaders(t *testing.T) {
 	defer srv.Close()
 	readers := startReaders(t, srv.URL+"/.well-known/jwks.json")
 	libs := []string{"jose", "jwks-rsa", "fast-jwt"}
-	accepts := func(lib, token, when string, anew bool) {
+	accepts := func(lib, token, when string, fresh bool) {
 		t.Helper()
-		if subject, problem := readers.verify(t, lib, token, anew); subject != "bob" {
+		if subject, problem := readers.verify(t, lib, token, fresh); subject != "bob" {
 			t.Errorf("%s, %s: %q, %s", lib, when, subject, problem)
 		}
 	}
@@ -155,7 +156,7 @@ func TestJWKSReaders(t *testing.T) {
 	for _, lib := range libs {
 		accepts(lib, turned, "after a rotation", false)
 		accepts(lib, old, "after a rotation, the old token", false)
-		// The others keep single keys, not the set: they ask for each new kid.
+		// The other readers keep single keys instead of the set, and ask for each new kid.
 		if n := fetches.Load() - before; lib == "jose" && n > 0 {
 			t.Errorf("%s fetched %d times more", lib, n)
 		}

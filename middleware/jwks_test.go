@@ -1,18 +1,11 @@
 package middleware_test
 
 import (
-	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -22,52 +15,6 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/verifier"
 )
-
-// published is a source with one answer, and the tenant that was asked for.
-type published struct {
-	keys   []*keystore.Key
-	maxAge time.Duration
-	err    error
-	asked  string
-}
-
-func (p *published) PublicKeys(_ context.Context, tenant string) ([]*keystore.Key, time.Duration, error) {
-	p.asked = tenant
-	return p.keys, p.maxAge, p.err
-}
-
-func publicKey(t *testing.T, tenant, kid string, alg keystore.Algorithm) *keystore.Key {
-	t.Helper()
-	var pub crypto.PublicKey
-	if alg == keystore.EdDSA {
-		pub, _, _ = ed25519.GenerateKey(rand.Reader)
-	} else {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pub = &k.PublicKey
-	}
-	k, err := keystore.NewPublic(keystore.ID{Tenant: tenant, KID: kid}, alg, pub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-func secretKey(t *testing.T, tenant, kid string) *keystore.Key {
-	t.Helper()
-	k, err := keystore.NewSecret(keystore.ID{Tenant: tenant, KID: kid}, keystore.HS256, secretOf(tenant))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-func askSet(t *testing.T, h http.Handler, method string, headers ...string) *httptest.ResponseRecorder {
-	t.Helper()
-	return serve(h, request(method, "/.well-known/jwks.json", headers...))
-}
 
 func TestJWKS(t *testing.T) {
 	src := &published{maxAge: 15*time.Minute + 999*time.Millisecond, keys: []*keystore.Key{
@@ -138,8 +85,8 @@ func TestJWKSConditionalRequests(t *testing.T) {
 	}
 }
 
-// A set comes whole or not at all, and with 200, 304 or an error of its own: what
-// caches and readers make of parts, and of other preconditions, they need not find out.
+// The answer is a whole set, 304 or an error. Ranges and other preconditions do not change
+// it, since caches and readers differ about them.
 func TestJWKSComesWhole(t *testing.T) {
 	src := &published{keys: []*keystore.Key{publicKey(t, "acme", "1", keystore.ES256)}, maxAge: time.Minute}
 	h := middleware.JWKS(src, middleware.OneTenant("acme"))
@@ -168,7 +115,7 @@ func TestJWKSComesWhole(t *testing.T) {
 	}
 }
 
-// What is no set is no answer that a reader may keep, and never an empty one.
+// An answer without a set may not be cached, and no answer has an empty set.
 func TestJWKSWithoutKeys(t *testing.T) {
 	secret := secretKey(t, "acme", "s")
 	good := []*keystore.Key{publicKey(t, "acme", "1", keystore.ES256)}

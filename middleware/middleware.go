@@ -9,41 +9,43 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// What an error handler can tell apart with [errors.Is], beside
-// [verifier.ErrInvalid], its reasons, and [verifier.ErrUnavailable].
+// The errors of this package. An error handler tells them apart with [errors.Is], as
+// it does [verifier.ErrInvalid], the errors for single reasons, and
+// [verifier.ErrUnavailable].
 var (
 	// ErrNoToken reports a request without a bearer token (401).
 	ErrNoToken = errors.New("middleware: no bearer token")
 
-	// ErrRequest reports a request that carries its token in a way that is not
-	// allowed: malformed, twice, or in two places (400).
+	// ErrRequest reports a request whose token is malformed, comes twice, or comes in
+	// two places (400).
 	ErrRequest = errors.New("middleware: malformed request")
 
 	// ErrScope reports a good token that lacks a scope (403).
 	ErrScope = errors.New("middleware: insufficient scope")
 )
 
-// Require returns a middleware that calls the handler only for requests with a
-// token that v finds good. The handler gets it from [TokenFrom].
+// Require returns a middleware that calls the handler only for requests with a token
+// that v accepts. The handler gets the token from [TokenFrom].
 //
-// It panics if v or an option is nil, or if options contradict each other: the
-// same one given twice, or two that say who the tenant is.
+// It panics if v or an option is nil, if an option is given twice, or if two options
+// name the tenant.
 func Require(v *verifier.Verifier, opts ...Option) func(http.Handler) http.Handler {
 	return newGuard(v, opts).wrap
 }
 
-// Optional is [Require], but also calls the handler for a request without a
-// bearer token; the handler then has no identity, not even one that a middleware
-// further out has found. A token that is not good is still refused, as is one
-// that is malformed or comes twice.
+// Optional is [Require], but also calls the handler for a request without a bearer
+// token. For such a request [TokenFrom] finds no token, not even that of a Require
+// further out. A bad token is still refused, and so is one that is malformed or comes
+// twice.
 func Optional(v *verifier.Verifier, opts ...Option) func(http.Handler) http.Handler {
 	g := newGuard(v, opts)
 	g.optional = true
 	return g.wrap
 }
 
-// TokenFrom returns the verified token of the request whose context ctx is or
-// derives from: what the innermost [Require] or [Optional] found.
+// TokenFrom returns the verified token of a request. ctx is the context of the
+// request, or one derived from it. The token is that of the innermost [Require] or
+// [Optional].
 func TokenFrom(ctx context.Context) (*verifier.Token, bool) { return verifier.FromContext(ctx) }
 
 // ClaimsFrom decodes the claims of the token that [TokenFrom] returns, as
@@ -57,12 +59,12 @@ func ClaimsFrom[C any](ctx context.Context) (C, error) {
 	return verifier.Claims[C](t)
 }
 
-// A guard is what a Require or Optional was built with. It never changes.
+// A guard is the configuration of a Require or Optional. It is immutable once built.
 type guard struct {
 	verifier *verifier.Verifier
-	tenant   func(*http.Request) (string, error) // nil: the token's own iss says
-	cookie   string                              // "": not read
-	query    string                              // "": not read
+	tenant   func(*http.Request) (string, error) // nil: the token's own iss selects the tenant
+	cookie   string                              // the cookie that may hold a token; "" for none
+	query    string                              // the query parameter that may hold one; "" for none
 	handler  func(http.ResponseWriter, *http.Request, error)
 	realm    string
 	detail   bool
@@ -108,7 +110,7 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 			return
 		}
 		if cred.inQuery {
-			// The token is part of what a cache would keep (RFC 6750, section 2.3).
+			// The token is part of the URL that a cache would keep (RFC 6750, section 2.3).
 			w.Header().Set("Cache-Control", "private, no-store")
 		}
 		next.ServeHTTP(w, r.WithContext(g.context(r.Context(), t)))
@@ -126,8 +128,8 @@ func (g *guard) verify(r *http.Request, token string) (*verifier.Token, error) {
 	return g.verifier.VerifyTenant(r.Context(), tenant, token)
 }
 
-// tenantError makes every error that is not a verdict ErrUnavailable, as the
-// verifier does with those of a key store.
+// tenantError makes an error that is not a verdict ErrUnavailable, as the verifier
+// does with errors of a key store.
 func tenantError(err error) error {
 	if kindOf(err) == unavailable && !errors.Is(err, verifier.ErrUnavailable) {
 		return fmt.Errorf("middleware: the request's tenant: %w: %w", verifier.ErrUnavailable, err)
@@ -137,16 +139,16 @@ func tenantError(err error) error {
 
 type guardKey struct{}
 
-// context returns a context with t, or without identity if t is nil, and with g
-// for what stands further in.
+// context returns a context that carries t, or no token if t is nil, and g for the
+// middleware further in.
 func (g *guard) context(ctx context.Context, t *verifier.Token) context.Context {
 	return context.WithValue(verifier.NewContext(ctx, t), guardKey{}, g)
 }
 
 var defaultGuard = &guard{realm: defaultRealm}
 
-// guardFrom returns the guard around a handler. Where there is none, the answer
-// is still a refusal.
+// guardFrom returns the guard around a handler, or one with the defaults if there is
+// no Require around it.
 func guardFrom(ctx context.Context) *guard {
 	if g, ok := ctx.Value(guardKey{}).(*guard); ok {
 		return g

@@ -10,14 +10,15 @@ import (
 // An Option changes what [Require] and [Optional] do.
 type Option func(*guard)
 
-// TenantFromHost makes the host that was asked say whose token it must be: hosts
-// maps host names to tenants. Names are compared whole, without regard to case,
-// to the port or to a final dot; a host that is not listed is an unknown tenant
-// (401). Only the request's own Host counts, never X-Forwarded-Host: behind a
-// proxy that replaces it, use [TenantFunc].
+// TenantFromHost takes the tenant from the host of the request: hosts maps host names
+// to tenants. Whole names are compared, without regard to case, to the port or to a
+// final dot. A host that is not in hosts is an unknown tenant (401).
 //
-// It panics if hosts is empty, if a host or tenant in it is, or if a host has a
-// port or comes in two spellings.
+// Only the request's own Host counts, never X-Forwarded-Host. Behind a proxy that
+// replaces Host, use [TenantFunc].
+//
+// It panics if hosts is empty or has an empty host or tenant, or if a host has a port
+// or comes in two spellings.
 func TenantFromHost(hosts map[string]string) Option {
 	byHost := make(map[string]string, len(hosts))
 	for host, tenant := range hosts {
@@ -39,9 +40,9 @@ func TenantFromHost(hosts map[string]string) Option {
 	return tenantOption(func(r *http.Request) (string, error) { return byHost[hostName(r.Host)], nil })
 }
 
-// TenantFromPath makes the path value of that name ([http.Request.PathValue])
-// say whose token it must be. Wrap the handler, not the mux: before routing there
-// is no path value, and an empty one is an unknown tenant (401).
+// TenantFromPath takes the tenant from the path value of this name
+// ([http.Request.PathValue]). Wrap the handler, not the mux: before routing there is
+// no path value, and an empty tenant is an unknown one (401).
 func TenantFromPath(name string) Option {
 	if name == "" {
 		panic("middleware: TenantFromPath: empty name")
@@ -49,14 +50,14 @@ func TenantFromPath(name string) Option {
 	return tenantOption(func(r *http.Request) (string, error) { return r.PathValue(name), nil })
 }
 
-// TenantFunc makes tenant say whose token it must be. It must be safe for
-// concurrent use, and take its answer from what the service itself knows or what
-// routing decided: the token is only held against it.
+// TenantFunc calls tenant for the tenant of a request. The token must then belong to
+// that tenant. So tenant must rely on the service's own knowledge or on routing, and
+// never on the token. It must be safe for concurrent use.
 //
-// An empty tenant is an unknown one, as is an error that wraps
+// An empty tenant is an unknown one, and so is an error that wraps
 // [verifier.ErrUnknownTenant] (401). Any other error of the verifier or of this
-// package gets its own answer, and everything else means that tenant could not
-// find out: [verifier.ErrUnavailable] (503).
+// package gets its own answer. Every other error means that tenant cannot tell now,
+// and becomes [verifier.ErrUnavailable] (503).
 func TenantFunc(tenant func(*http.Request) (string, error)) Option {
 	if tenant == nil {
 		panic("middleware: TenantFunc: nil func")
@@ -73,14 +74,14 @@ func tenantOption(tenant func(*http.Request) (string, error)) Option {
 	}
 }
 
-// WithErrorHandler makes handler write the answer to requests that are refused,
-// those of [RequireScope] and [RequireAudience] further in included. [Status]
-// says which status goes with the error.
+// WithErrorHandler calls handler to answer each refused request, also for
+// [RequireScope] and [RequireAudience] further in. [Status] returns the status for
+// the error.
 //
-// The headers are set before handler is called: WWW-Authenticate or Retry-After,
-// Cache-Control and X-Content-Type-Options. The handler writes the status, which
-// would otherwise be 200, and a body; it may log err, which never holds the
-// token, but should send nothing of it.
+// These headers are set before the call: WWW-Authenticate or Retry-After,
+// Cache-Control and X-Content-Type-Options. The handler must write the status, or it
+// will be 200, and may write a body. It may log err, which never holds the token,
+// but should not send any part of it.
 func WithErrorHandler(handler func(w http.ResponseWriter, r *http.Request, err error)) Option {
 	if handler == nil {
 		panic("middleware: WithErrorHandler: nil func")
@@ -93,11 +94,12 @@ func WithErrorHandler(handler func(w http.ResponseWriter, r *http.Request, err e
 	}
 }
 
-// FromCookie also takes the token from the cookie of that name. An empty cookie
-// is none; two of the name, or a token in another place too, are refused (400).
+// FromCookie also accepts a token in the cookie of this name. An empty cookie counts
+// as missing. Two cookies of the name, or a second token elsewhere in the request,
+// are refused (400).
 //
-// A browser sends cookies along with requests that other sites make: put
-// [http.CrossOriginProtection] around what changes anything.
+// A browser also sends cookies with requests that other sites make. So put
+// [http.CrossOriginProtection] around every handler that changes something.
 func FromCookie(name string) Option {
 	if (&http.Cookie{Name: name}).Valid() != nil {
 		panic(fmt.Sprintf("middleware: FromCookie: %q is not a cookie name", name))
@@ -110,13 +112,13 @@ func FromCookie(name string) Option {
 	}
 }
 
-// FromQuery also takes the token from the query parameter of that name, such as
-// "access_token" (RFC 6750, section 2.3). Two of the name, or a token in another
-// place too, are refused (400). The handler's answer begins with Cache-Control:
-// private, no-store.
+// FromQuery also accepts a token in the query parameter of this name, such as
+// "access_token" (RFC 6750, section 2.3). Two parameters of the name, or a second
+// token elsewhere in the request, are refused (400). The header Cache-Control of the
+// answer is set to "private, no-store" before the handler runs.
 //
-// URLs end up in logs, histories and Referer headers: use it only where a client
-// cannot set a header, such as for an EventSource.
+// URLs end up in logs, histories and Referer headers. Use FromQuery only for clients
+// that cannot set a header, such as an EventSource.
 func FromQuery(name string) Option {
 	if name == "" {
 		panic("middleware: FromQuery: empty name")
@@ -129,8 +131,8 @@ func FromQuery(name string) Option {
 	}
 }
 
-// Realm sets the realm that challenges name. The default is "api". It panics if
-// realm is empty or not printable ASCII.
+// Realm sets the realm in WWW-Authenticate. The default is "api". It panics if realm
+// is empty or not printable ASCII.
 func Realm(realm string) Option {
 	if realm == "" || strings.ContainsFunc(realm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		panic(fmt.Sprintf("middleware: Realm: %q: want printable ASCII", realm))
@@ -143,14 +145,13 @@ func Realm(realm string) Option {
 	}
 }
 
-// WithDetail makes the answer to a token that is not good say which rule it
-// broke, such as "expired" (see [verifier.Reason]). It still holds nothing of
-// the token. The default is to tell all of them the same, so that whoever tries
-// tokens learns nothing.
+// WithDetail names the reason in the answer to a bad token, such as "expired" (see
+// [verifier.Reason]). The answer still holds no part of the token. By default all bad
+// tokens get the same answer, so that an attacker who tries tokens learns nothing.
 func WithDetail() Option { return func(g *guard) { g.detail = true } }
 
-// hostName returns the name in a Host header: in lower case, without port,
-// brackets and final dot. One that is malformed stays what it is.
+// hostName returns the name in a Host header, in lower case and without port,
+// brackets and final dot. It does not validate the name.
 func hostName(hostport string) string {
 	host := (&url.URL{Host: hostport}).Hostname()
 	if strings.HasPrefix(hostport, "[") && !strings.Contains(host, ":") {
@@ -159,8 +160,8 @@ func hostName(hostport string) string {
 	return strings.TrimSuffix(lowerASCII(host), ".")
 }
 
-// lowerASCII is strings.ToLower but for letters outside ASCII, some of which
-// that maps into it.
+// lowerASCII maps ASCII letters to lower case. strings.ToLower would also map some
+// letters outside ASCII to ASCII ones, such as the Kelvin sign to k.
 func lowerASCII(s string) string {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'Z' {

@@ -10,18 +10,18 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// RequireScope returns a middleware that calls the handler only if the token has
-// all of scopes (403 otherwise). It goes inside a [Require] or [Optional], whose
-// error handler answers; without a verified token the answer is 401.
+// RequireScope returns a middleware that calls the handler only if the token has all
+// of scopes. It answers 403 otherwise, and 401 if there is no verified token. It goes
+// inside a [Require] or [Optional], whose error handler writes the answer.
 //
-// It panics without scopes, or if one is not a scope-token (RFC 6749, section
+// It panics if there are no scopes, or if one is not a scope-token (RFC 6749, section
 // 3.3): printable ASCII without spaces, quotes and backslashes.
 func RequireScope(scopes ...string) func(http.Handler) http.Handler {
 	if len(scopes) == 0 {
 		panic("middleware: RequireScope: no scopes")
 	}
 	for _, s := range scopes {
-		if s == "" || strings.Contains(s, " ") || !plain(s) {
+		if s == "" || strings.Contains(s, " ") || !isPlain(s) {
 			panic(fmt.Sprintf("middleware: RequireScope: %q is not a scope (RFC 6749, section 3.3)", s))
 		}
 	}
@@ -37,10 +37,10 @@ func RequireScope(scopes ...string) func(http.Handler) http.Handler {
 	})
 }
 
-// RequireAudience returns a middleware that calls the handler only if the token
-// is for any of audiences (401 otherwise, with [verifier.ErrAudience]). It goes
-// inside a [Require] or [Optional], whose error handler answers. It panics
-// without audiences, or if one is empty.
+// RequireAudience returns a middleware that calls the handler only if the token is
+// for at least one of audiences. It answers 401 otherwise, with
+// [verifier.ErrAudience]. It goes inside a [Require] or [Optional], whose error
+// handler writes the answer. It panics if there are no audiences, or if one is empty.
 func RequireAudience(audiences ...string) func(http.Handler) http.Handler {
 	if len(audiences) == 0 || slices.Contains(audiences, "") {
 		panic("middleware: RequireAudience: no audience, or an empty one")
@@ -60,7 +60,7 @@ func RequireAudience(audiences ...string) func(http.Handler) http.Handler {
 	})
 }
 
-// demand returns a middleware that asks more of a verified token.
+// demand returns a middleware that applies check to the verified token.
 func demand(check func(*verifier.Token) error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if next == nil {
@@ -80,7 +80,7 @@ func demand(check func(*verifier.Token) error) func(http.Handler) http.Handler {
 	}
 }
 
-// A scopeError is ErrScope, and says which scopes are wanted.
+// A scopeError is ErrScope, and names the scopes that the handler needs.
 type scopeError struct{ wanted string } // with spaces between them
 
 func (e *scopeError) Error() string { return ErrScope.Error() + ": want " + e.wanted }

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// A TokenSource gives out tokens to send. It must be safe for concurrent use.
+// A TokenSource returns tokens to send. It must be safe for concurrent use.
 type TokenSource interface {
-	// Token returns a token and the time at which it ends, the zero Time if that
-	// is not known. A [Transport] asks again when it needs another, so a source
-	// need not remember anything.
+	// Token returns a token and the time at which it expires, or the zero Time if
+	// the source does not know. A [Transport] keeps the token and calls again when
+	// it needs another, so a source does not have to keep anything.
 	Token(ctx context.Context) (token string, expires time.Time, err error)
 }
 
@@ -25,41 +25,41 @@ type TokenSourceFunc func(ctx context.Context) (token string, expires time.Time,
 // Token calls f.
 func (f TokenSourceFunc) Token(ctx context.Context) (string, time.Time, error) { return f(ctx) }
 
-// StaticToken returns a source that always gives out token, such as one from the
+// StaticToken returns a source that always returns token, such as one from the
 // environment.
 func StaticToken(token string) TokenSource {
 	return TokenSourceFunc(func(context.Context) (string, time.Time, error) { return token, time.Time{}, nil })
 }
 
-// A Transport is an [http.RoundTripper] that puts a live token on each request.
-// It must not be copied once used, is safe for concurrent use, starts no
-// goroutines and needs no closing.
+// A Transport is an [http.RoundTripper] that puts a live token on each request. It is
+// safe for concurrent use, starts no goroutines and needs no closing. It must not be
+// copied after first use.
 //
-// It keeps the token until a tenth of its life is left, or 30 seconds if that is
-// less, and then asks Source for the next: once, however many requests wait. If
-// Source fails while the token still lives, the token serves on. If the answer
-// is 401, it asks for another token, and repeats the request once if it got a
-// different one and the body can be sent again ([http.Request.GetBody]).
+// It asks Source for the next token when a tenth of the token's life is left, or 30
+// seconds if that is less. It asks once, however many requests wait. If Source fails,
+// it keeps sending the old token until that expires. If the answer to a request is
+// 401, it asks for another token. If it gets a different one, and the body can be
+// sent again ([http.Request.GetBody]), it repeats the request once.
 //
-// The token goes to whatever host the caller asks for, over http too if the URL
-// says so: use a client for each API, and https. A redirect that leads to
-// another scheme, host or port never gets it, nor does any redirect after that.
-// A request that has an Authorization header already is sent as it is.
+// The token goes to every host that the caller sends a request to, and over http if
+// the URL says http. So use one client for each API, and https. A redirect to another
+// scheme, host or port never gets the token, and neither does a redirect after that.
+// A request that already has an Authorization header is sent unchanged.
 type Transport struct {
 	// Base sends the requests. The default is [http.DefaultTransport].
 	Base http.RoundTripper
 
-	// Source gives out the tokens. It is required. It gets the context of the
-	// request that is waiting, but its tokens serve the others too: they must not
-	// depend on it.
+	// Source returns the tokens. It is required. It gets the context of the request
+	// that waits for the token. Other requests use the token too, so it must not
+	// depend on that context.
 	Source TokenSource
 
 	// Now reports the time. The default is [time.Now].
 	Now func() time.Time
 
-	mu     sync.Mutex
-	held   *heldToken // nil at first; replaced whole, never modified
-	flight *flight    // nil if nobody is asking Source
+	mu     sync.Mutex // guards held and flight; never held during a call of Source or Base
+	held   *heldToken // nil at first; immutable, and replaced as a whole
+	flight *flight    // the call of Source that is running, or nil
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
@@ -68,16 +68,16 @@ var _ http.RoundTripper = (*Transport)(nil)
 // show it.
 type heldToken struct {
 	token   func() string
-	expires time.Time // zero: not known
-	renewAt time.Time // zero: never
+	expires time.Time // zero if it is not known
+	renewAt time.Time // zero for never
 }
 
-// A flight is one call of Source. Its fields may be read once done is closed.
+// A flight is one call of Source. Its other fields may be read after done is closed.
 type flight struct {
 	done      chan struct{}
 	got       *heldToken
 	err       error
-	abandoned bool // it failed for the caller that made it, which says nothing to others
+	abandoned bool // it failed because its caller's context ended, so another caller must ask again
 }
 
 func (f *flight) result() (string, error) {
@@ -88,9 +88,9 @@ func (f *flight) result() (string, error) {
 }
 
 const (
-	maxRenewBefore = 30 * time.Second // before its end, a token is renewed
-	renewAgain     = 5 * time.Second  // after a failure, while the old one lives
-	maxDrain       = 4 << 10          // bytes read of an answer that is thrown away, to keep its connection
+	maxRenewBefore = 30 * time.Second // the longest time before its end at which a token is renewed
+	renewAgain     = 5 * time.Second  // from a failure to the next attempt, while the old token lives
+	maxDrain       = 4 << 10          // bytes to read of a discarded answer, so that its connection can be reused
 )
 
 // RoundTrip implements [http.RoundTripper].
@@ -122,7 +122,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.send(req, body, next)
 }
 
-// CloseIdleConnections closes those of Base, for [http.Client.CloseIdleConnections].
+// CloseIdleConnections closes the idle connections of Base. It is for
+// [http.Client.CloseIdleConnections].
 func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
@@ -144,8 +145,8 @@ func (t *Transport) now() time.Time {
 	return now()
 }
 
-// send sends a copy of req with token: a RoundTripper must not change what it is
-// given, and http.Client would copy the header on to where a redirect leads.
+// send sends a copy of req with token. A RoundTripper must not change its request,
+// and http.Client would copy the header to the request for a redirect.
 func (t *Transport) send(req *http.Request, body io.ReadCloser, token string) (*http.Response, error) {
 	withToken := req.Clone(req.Context())
 	if withToken.Header == nil {
@@ -155,12 +156,12 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, token string) (*
 	withToken.Body = body
 	resp, err := t.base().RoundTrip(withToken)
 	if resp != nil {
-		resp.Request = req // so that nobody logs the token, and ledAway finds its way
+		resp.Request = req // without the token, which a caller might log; ledAway follows it
 	}
 	return resp, err
 }
 
-// bodyAgain returns the body of req to be sent a second time.
+// bodyAgain returns the body of req for a second attempt.
 func bodyAgain(req *http.Request) (body io.ReadCloser, ok bool) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req.Body, true
@@ -172,8 +173,9 @@ func bodyAgain(req *http.Request) (body io.ReadCloser, ok bool) {
 	return body, err == nil
 }
 
-// ledAway reports whether redirects led from the place that the caller asked for
-// to another, be it for one step only: what stands there chose where to go next.
+// ledAway reports whether any of the redirects that led to req left the place of the
+// caller's request. A redirect that leads back there does not count as safe, since
+// the other place chose it.
 func ledAway(req *http.Request) bool {
 	for req.Response != nil {
 		from := req.Response.Request
@@ -199,7 +201,7 @@ func origin(u *url.URL) place {
 	return p
 }
 
-// virtualHost returns the Host header of r if it is not what its URL says.
+// virtualHost returns the Host header of r if it differs from the host of its URL.
 func virtualHost(r *http.Request) string {
 	if r.Host == r.URL.Host {
 		return ""
@@ -207,7 +209,8 @@ func virtualHost(r *http.Request) string {
 	return r.Host
 }
 
-// live returns a token to send, which is not refused unless Source has no other.
+// live returns a token to send. It returns the token refused only if Source returns
+// that one again.
 func (t *Transport) live(ctx context.Context, refused string) (string, error) {
 	for {
 		t.mu.Lock()
@@ -249,16 +252,18 @@ func (h *heldToken) usable(now time.Time, refused string) bool {
 	return h != nil && h.token() != refused && (h.expires.IsZero() || now.Before(h.expires))
 }
 
-// due reports whether it is time for the next.
+// due reports whether it is time to ask for the next token.
 func (h *heldToken) due(now time.Time) bool {
 	return !h.renewAt.IsZero() && !now.Before(h.renewAt)
 }
 
-// errEnded keeps a live token from being replaced by a dead one.
+// errEnded is the failure of a Source that returns an expired token while the old one
+// is still live. Then the old one stays.
 var errEnded = errors.New("middleware: the token source returned a token that has ended")
 
-// fetch asks Source on behalf of all who wait for f. Those give up on their own
-// when their contexts end; if the caller's ends, one of them asks instead.
+// fetch calls Source for all the requests that wait for f. Each of the others stops
+// waiting when its own context ends. If the caller's context ends, one of the others
+// calls Source instead.
 func (t *Transport) fetch(ctx context.Context, f *flight, now time.Time) {
 	f.err, f.abandoned = errors.New("middleware: the token source panicked"), true
 	defer func() {

@@ -16,114 +16,6 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 )
 
-// A fakeSource numbers its tokens: t1, t2, ...
-type fakeSource struct {
-	mu    sync.Mutex
-	n     int
-	life  time.Duration // 0: the end is not known
-	err   error
-	delay time.Duration
-}
-
-func (s *fakeSource) Token(ctx context.Context) (string, time.Time, error) {
-	s.mu.Lock()
-	s.n++
-	n, life, err, delay := s.n, s.life, s.err, s.delay
-	s.mu.Unlock()
-	select {
-	case <-time.After(delay):
-	case <-ctx.Done():
-		return "", time.Time{}, ctx.Err()
-	}
-	if err != nil {
-		return "", time.Time{}, err
-	}
-	var end time.Time
-	if life != 0 {
-		end = time.Now().Add(life)
-	}
-	return fmt.Sprintf("t%d", n), end, nil
-}
-
-func (s *fakeSource) set(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.err = err
-}
-
-func (s *fakeSource) calls() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.n
-}
-
-// A fakeBase records what it is asked, and answers with respond, or 200.
-type fakeBase struct {
-	mu      sync.Mutex
-	sent    []string // "URL token body"
-	opened  int      // response bodies given out, less those closed
-	respond func(r *http.Request) (status int, err error)
-}
-
-func (b *fakeBase) RoundTrip(r *http.Request) (*http.Response, error) {
-	body := ""
-	if r.Body != nil {
-		text, _ := io.ReadAll(r.Body)
-		r.Body.Close()
-		body = string(text)
-	}
-	status, err := 200, error(nil)
-	if b.respond != nil {
-		status, err = b.respond(r)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sent = append(b.sent, strings.TrimSpace(fmt.Sprint(r.URL, " ", strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), " ", body)))
-	if err != nil {
-		return nil, err
-	}
-	b.opened++
-	return &http.Response{StatusCode: status, Header: make(http.Header), Request: r, Body: &closer{Reader: strings.NewReader("answer"), done: func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.opened--
-	}}}, nil
-}
-
-func (b *fakeBase) log() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Join(b.sent, ", ")
-}
-
-type closer struct {
-	io.Reader
-	once sync.Once
-	done func()
-}
-
-func (c *closer) Close() error { c.once.Do(c.done); return nil }
-
-func mustRequest(t *testing.T, method, url string, body io.Reader) *http.Request {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// get sends a GET, and returns the status.
-func get(t *testing.T, tr http.RoundTripper) int {
-	t.Helper()
-	resp, err := tr.RoundTrip(mustRequest(t, "GET", "http://a.example/", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	return resp.StatusCode
-}
-
 func TestTransportRenews(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
@@ -153,6 +45,9 @@ func TestTransportRenews(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTransportRenewsByExpiry(t *testing.T) {
 	t.Run("never, if the end is not known", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			source := new(fakeSource)
@@ -207,8 +102,8 @@ func TestTransportRenews(t *testing.T) {
 	})
 }
 
-// While its token lives, a source that fails hurts nobody, and is not asked all
-// the time.
+// While its token lives, a source that fails does no harm, and is not asked for every
+// request.
 func TestTransportOutlivesItsSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, base := &fakeSource{life: time.Minute}, new(fakeBase)
@@ -223,7 +118,7 @@ func TestTransportOutlivesItsSource(t *testing.T) {
 		if got := source.calls(); got != 2 {
 			t.Errorf("%d calls, want 2", got)
 		}
-		time.Sleep(5 * time.Second) // the token has ended
+		time.Sleep(5 * time.Second) // now the token has expired
 		body := &closer{Reader: strings.NewReader("x"), done: func() {}}
 		closed := false
 		body.done = func() { closed = true }
@@ -250,7 +145,7 @@ func TestTransportAsksOnce(t *testing.T) {
 		if got := source.calls(); got != 1 {
 			t.Errorf("%d calls for 50 requests, want 1", got)
 		}
-		// Those who come while it is renewed have a token that lives.
+		// Requests during the renewal get the old token, which is still live.
 		time.Sleep(time.Hour - 20*time.Second)
 		wg.Go(func() { get(t, tr) })
 		synctest.Wait()
@@ -283,7 +178,7 @@ func TestTransportSharesFailure(t *testing.T) {
 	})
 }
 
-// One who gives up takes nobody along.
+// A request that is canceled does not cancel the others.
 func TestTransportCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &fakeSource{life: time.Hour, delay: 3 * time.Second}
@@ -346,7 +241,7 @@ func TestTransportSourcePanics(t *testing.T) {
 }
 
 func TestTransportRetries401(t *testing.T) {
-	// The server takes t2 and later.
+	// The server accepts t2 and later tokens.
 	refuseFirst := func(r *http.Request) (int, error) {
 		if r.Header.Get("Authorization") == "Bearer t1" {
 			return 401, nil
@@ -445,8 +340,8 @@ func TestTransportLeavesAuthorizationAlone(t *testing.T) {
 func TestTransportRedirects(t *testing.T) {
 	tests := []struct {
 		name string
-		hops []string // the first is what the caller asks for
-		host string   // a Host header of the caller's
+		hops []string // the first is the caller's request
+		host string   // the caller's Host header
 		sent string
 	}{
 		{"to the same place", []string{"https://a.example/1", "https://a.example/2", "/3"}, "",
@@ -488,7 +383,7 @@ func TestTransportRedirects(t *testing.T) {
 	}
 }
 
-// A redirect that does not say where it comes from may come from anywhere.
+// A redirect of unknown origin may come from any host, and gets no token.
 func TestTransportUnknownRedirect(t *testing.T) {
 	base := new(fakeBase)
 	r := mustRequest(t, "GET", "http://a.example/", nil)
@@ -498,24 +393,7 @@ func TestTransportUnknownRedirect(t *testing.T) {
 	}
 }
 
-// A redirector answers with one redirect after the other, then 200, and like
-// some fakes does not say which request an answer is for.
-type redirector struct {
-	hops, sent []string
-}
-
-func (b *redirector) RoundTrip(r *http.Request) (*http.Response, error) {
-	b.sent = append(b.sent, strings.TrimSpace(r.URL.String()+" "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
-	resp := &http.Response{StatusCode: 200, Header: make(http.Header), Body: http.NoBody}
-	if len(b.hops) > 0 {
-		resp.StatusCode = http.StatusTemporaryRedirect
-		resp.Header.Set("Location", b.hops[0])
-		b.hops = b.hops[1:]
-	}
-	return resp, nil
-}
-
-// The two halves of this package, over a real connection.
+// A Transport and a Require work together over a real connection.
 func TestTransportMeetsRequire(t *testing.T) {
 	v := newVerifier(t, "acme")
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -577,7 +455,7 @@ func TestTransportRefusesToSend(t *testing.T) {
 func TestTransportDoesNotPrintTokens(t *testing.T) {
 	tr := &middleware.Transport{Base: new(fakeBase), Source: middleware.StaticToken("secret-token")}
 	get(t, tr)
-	tr.Base = nil // the fake remembers it
+	tr.Base = nil // the fake records the token
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
 		if text := fmt.Sprintf(format, tr); strings.Contains(text, "secret-token") {
 			t.Errorf("%s prints %s", format, text)

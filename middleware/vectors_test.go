@@ -22,7 +22,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A vectorFile is testdata/vectors/http.json; its "about" says what it means.
+// A vectorFile is testdata/vectors/http.json. Its "about" explains the fields.
 type vectorFile struct {
 	Key     struct{ K, KID string }
 	Expect  struct{ Iss, Aud string }
@@ -108,7 +108,7 @@ func (f *vectorFile) verifier(tb testing.TB, keys keystore.KeyStore) *verifier.V
 	return v
 }
 
-// A seen is what came of one case.
+// A seen is the outcome of one case.
 type seen struct {
 	status int
 	header http.Header
@@ -158,8 +158,8 @@ func (c *vector) raw(f *vectorFile, t *testing.T, guard func(http.Handler) http.
 	return s
 }
 
-// overTheWire reports whether a case for the recorder means the same as bytes:
-// then net/http neither refuses it first nor takes it for something else.
+// overTheWire reports whether a case for the recorder means the same as bytes. It does
+// unless net/http refuses the request first or reads it as another one.
 func (c *vector) overTheWire(f *vectorFile, t *testing.T) bool {
 	for _, h := range c.Headers {
 		v := f.expand(t, h[1])
@@ -227,7 +227,7 @@ var (
 	description     = regexp.MustCompile(`error_description="([^"]*)"`)
 )
 
-// checkGeneral is the "general" list of the file.
+// checkGeneral checks the "general" list of the file.
 func (c *vector) checkGeneral(t *testing.T, f *vectorFile, got seen, challenge string) {
 	t.Helper()
 	if got.status == http.StatusOK {

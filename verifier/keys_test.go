@@ -1,9 +1,9 @@
 package verifier_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,80 +11,70 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// scripted is a store whose answers a test gives: Lookup those of before, and
-// after a Refresh those of after.
-type scripted struct {
-	before, after   []*keystore.Key
-	lookupErr       error // of Lookup, where there are no keys
-	refresh         error
-	lookups, asked  int
-	cancelInRefresh context.CancelFunc
+// A keyTest is a token and a store that holds its key, or not.
+type keyTest struct {
+	name   string
+	store  scripted
+	plain  bool   // the store is no Refresher
+	token  string // a good one if empty
+	want   error
+	asked  int  // calls of Refresh
+	cancel bool // the caller's context ends during Refresh
 }
 
-func (s *scripted) Lookup(keystore.ID, keystore.Algorithm) ([]*keystore.Key, error) {
-	s.lookups++
-	keys := s.before
-	if s.asked > 0 {
-		keys = s.after
+func (tt *keyTest) run(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if tt.cancel {
+		tt.store.cancelInRefresh = cancel
 	}
-	if keys == nil {
-		return nil, s.lookupErr
+	r := acme(t)
+	r.Keys = &tt.store
+	if tt.plain {
+		r.Keys = onlyLookup{&tt.store}
 	}
-	return keys, nil
+	var seen verifier.Event
+	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{r}, Now: at(nowUnix),
+		Observe: func(_ context.Context, e verifier.Event) { seen = e }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := v.Verify(ctx, cmp.Or(tt.token, sign(goodHeader, goodPayload)))
+	check(t, tt.name, tok, err, tt.want)
+	if tt.store.asked != tt.asked {
+		t.Errorf("asked for news %d times, want %d", tt.store.asked, tt.asked)
+	}
+	if tt.cancel && seen.Outcome != verifier.Canceled {
+		t.Errorf("observed %+v: a caller that leaves is no outage", seen)
+	}
 }
 
-func (s *scripted) Refresh(ctx context.Context, _ keystore.ID) error {
-	s.asked++
-	if s.cancelInRefresh != nil {
-		s.cancelInRefresh()
-		<-ctx.Done()
-	}
-	return s.refresh
-}
-
-// onlyLookup hides Refresh.
-type onlyLookup struct{ keystore.KeyStore }
-
-var (
-	errNotFound    = fmt.Errorf("store: %w", keystore.ErrNotFound)
-	errUnavailable = fmt.Errorf("store: %w", keystore.ErrUnavailable)
-	errOdd         = errors.New("odd error of a store")
-)
-
-// TestUnknownKey pins rules 9 and 10: who asks for news, and whether the verdict
-// is 401 or 503.
+// TestUnknownKey pins rules 9 and 10: which tokens make the store ask for news, and
+// whether the verdict is 401 or 503.
 func TestUnknownKey(t *testing.T) {
-	good := key(t, "acme", "1", secret)
-	withdrawn := key(t, "acme", "1", secret)
-	withdrawn.Withdraw()
-	ended := key(t, "acme", "1", secret)
-	ended.SetUntil(time.Unix(nowUnix, 0))
-	ends := key(t, "acme", "1", secret)
-	ends.SetUntil(time.Unix(nowUnix, 1))
-	list := func(keys ...*keystore.Key) []*keystore.Key { return keys }
-	rs := func() *keystore.Key {
-		k, err := keystore.NewSecret(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS384, append(secret, secret...))
-		if err != nil {
-			t.Fatal(err)
+	for _, tests := range [][]keyTest{candidateTests(t), newsTests(t), unfitTests(t), implausibleTests} {
+		for _, tt := range tests {
+			t.Run(tt.name, tt.run)
 		}
-		return k
-	}()
+	}
+}
 
-	token := sign(goodHeader, goodPayload)
-	tests := []struct {
-		name   string
-		store  scripted
-		plain  bool // no Refresher
-		token  string
-		want   error
-		asked  int
-		cancel bool
-	}{
+func list(keys ...*keystore.Key) []*keystore.Key { return keys }
+
+func candidateTests(t *testing.T) []keyTest {
+	good := key(t, "acme", "1", secret)
+	return []keyTest{
 		{name: "at hand", store: scripted{before: list(good)}},
 		{name: "one of several", store: scripted{before: list(key(t, "acme", "1", secretOf("x")), good)}},
 		{name: "none of several", store: scripted{before: list(key(t, "acme", "1", secretOf("x")))}, want: verifier.ErrSignature},
 		{name: "the fifth candidate is not tried", store: scripted{before: list(key(t, "acme", "1", secretOf("x")), key(t, "acme", "1", secretOf("x")),
 			key(t, "acme", "1", secretOf("x")), key(t, "acme", "1", secretOf("x")), good)}, want: verifier.ErrSignature},
+	}
+}
+
+func newsTests(t *testing.T) []keyTest {
+	good := key(t, "acme", "1", secret)
+	return []keyTest{
 		{name: "not found, no refresher", plain: true, store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
 		{name: "unavailable, no refresher", plain: true, store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnavailable},
 		{name: "an odd error, no refresher", plain: true, store: scripted{lookupErr: errOdd}, want: verifier.ErrUnavailable},
@@ -101,59 +91,46 @@ func TestUnknownKey(t *testing.T) {
 		{name: "an odd error in asking", store: scripted{lookupErr: errNotFound, refresh: errOdd}, asked: 1, want: verifier.ErrUnavailable},
 		{name: "the caller leaves", cancel: true, store: scripted{lookupErr: errNotFound, refresh: errUnavailable}, asked: 1, want: context.Canceled},
 		{name: "the caller leaves: cannot tell", cancel: true, store: scripted{lookupErr: errNotFound, refresh: context.Canceled}, asked: 1, want: verifier.ErrUnavailable},
-
-		{name: "withdrawn", store: scripted{before: list(withdrawn), refresh: errNotFound, lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
-		{name: "at its end", store: scripted{before: list(ended), refresh: errNotFound, lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
-		{name: "just before its end", store: scripted{before: list(ends)}},
-		{name: "at its end, store out of step", store: scripted{before: list(ended), after: list(ended), refresh: errUnavailable}, asked: 1, want: verifier.ErrUnavailable},
-		{name: "a store that hands out another tenant's key", plain: true, store: scripted{before: list(key(t, "globex", "1", secret))}, want: verifier.ErrUnknownKey},
-		{name: "a store that hands out another kid", plain: true, store: scripted{before: list(key(t, "acme", "2", secret))}, want: verifier.ErrUnknownKey},
-		{name: "a store that hands out another algorithm", plain: true, store: scripted{before: list(rs)}, want: verifier.ErrUnknownKey},
-		{name: "a store that hands out nil", plain: true, store: scripted{before: list(nil)}, want: verifier.ErrUnknownKey},
-		{name: "a store that hands out nothing", plain: true, store: scripted{before: list()}, want: verifier.ErrUnknownKey},
-
-		// What never costs a Refresh, whether the key is unknown or cannot be told.
-		{name: "expired", token: sign(goodHeader, with(`"exp":1`)), store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnknownKey},
-		{name: "another audience", token: sign(goodHeader, with(`"aud":"x"`)), store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnknownKey},
-		{name: "another issuer", token: sign(goodHeader, with(`"iss":"x"`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
-		{name: "another typ", token: sign(`{"alg":"HS256","kid":"1","typ":"x"}`, goodPayload), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
-		{name: "another alg", token: sign(`{"alg":"HS512","kid":"1"}`, goodPayload), store: scripted{lookupErr: errNotFound}, want: verifier.ErrAlgorithm},
-		{name: "not yet valid", token: sign(goodHeader, with(`"nbf":1800000001`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			if tt.cancel {
-				tt.store.cancelInRefresh = cancel
-			}
-			r := acme(t)
-			r.Keys = &tt.store
-			if tt.plain {
-				r.Keys = onlyLookup{&tt.store}
-			}
-			var seen verifier.Event
-			v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{r}, Now: at(nowUnix),
-				Observe: func(_ context.Context, e verifier.Event) { seen = e }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tt.token == "" {
-				tt.token = token
-			}
-			tok, err := v.Verify(ctx, tt.token)
-			check(t, tt.name, tok, err, tt.want)
-			if tt.store.asked != tt.asked {
-				t.Errorf("asked for news %d times, want %d", tt.store.asked, tt.asked)
-			}
-			if tt.cancel && seen.Outcome != verifier.Canceled {
-				t.Errorf("observed %+v: a caller that leaves is no outage", seen)
-			}
-		})
 	}
 }
 
-// TestStoresOwnDeadline: a store that ran out of its own time is an outage.
+// unfitTests have stores that hold a key which does not serve, or break their contract.
+func unfitTests(t *testing.T) []keyTest {
+	withdrawn := key(t, "acme", "1", secret)
+	withdrawn.Withdraw()
+	ended := key(t, "acme", "1", secret)
+	ended.SetUntil(time.Unix(nowUnix, 0))
+	ends := key(t, "acme", "1", secret)
+	ends.SetUntil(time.Unix(nowUnix, 1))
+	hs384, err := keystore.NewSecret(keystore.ID{Tenant: "acme", KID: "1"}, keystore.HS384, append(secret, secret...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []keyTest{
+		{name: "withdrawn", store: scripted{before: list(withdrawn), refresh: errNotFound, lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
+		{name: "at its end", store: scripted{before: list(ended), refresh: errNotFound, lookupErr: errNotFound}, asked: 1, want: verifier.ErrUnknownKey},
+		{name: "just before its end", store: scripted{before: list(ends)}},
+		{name: "at its end, store out of sync", store: scripted{before: list(ended), after: list(ended), refresh: errUnavailable}, asked: 1, want: verifier.ErrUnavailable},
+		{name: "a store that hands out another tenant's key", plain: true, store: scripted{before: list(key(t, "globex", "1", secret))}, want: verifier.ErrUnknownKey},
+		{name: "a store that hands out another kid", plain: true, store: scripted{before: list(key(t, "acme", "2", secret))}, want: verifier.ErrUnknownKey},
+		{name: "a store that hands out another algorithm", plain: true, store: scripted{before: list(hs384)}, want: verifier.ErrUnknownKey},
+		{name: "a store that hands out nil", plain: true, store: scripted{before: list(nil)}, want: verifier.ErrUnknownKey},
+		{name: "a store that hands out nothing", plain: true, store: scripted{before: list()}, want: verifier.ErrUnknownKey},
+	}
+}
+
+// implausibleTests have tokens that never cost a Refresh, whether the store knows that
+// there is no such key or cannot tell.
+var implausibleTests = []keyTest{
+	{name: "expired", token: sign(goodHeader, with(`"exp":1`)), store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnknownKey},
+	{name: "another audience", token: sign(goodHeader, with(`"aud":"x"`)), store: scripted{lookupErr: errUnavailable}, want: verifier.ErrUnknownKey},
+	{name: "another issuer", token: sign(goodHeader, with(`"iss":"x"`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
+	{name: "another typ", token: sign(`{"alg":"HS256","kid":"1","typ":"x"}`, goodPayload), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
+	{name: "another alg", token: sign(`{"alg":"HS512","kid":"1"}`, goodPayload), store: scripted{lookupErr: errNotFound}, want: verifier.ErrAlgorithm},
+	{name: "not yet valid", token: sign(goodHeader, with(`"nbf":1800000001`)), store: scripted{lookupErr: errNotFound}, want: verifier.ErrUnknownKey},
+}
+
+// TestStoresOwnDeadline: a timeout of the store's own is an outage.
 func TestStoresOwnDeadline(t *testing.T) {
 	r := acme(t)
 	r.Keys = &scripted{lookupErr: errNotFound, refresh: context.DeadlineExceeded}
@@ -170,86 +147,11 @@ func TestStoresOwnDeadline(t *testing.T) {
 	}
 }
 
-type revocations struct {
-	revoked bool
-	err     error
-	asked   *verifier.Token
-}
-
-func (r *revocations) Revoked(t *verifier.Token) (bool, error) {
-	r.asked = t
-	return r.revoked, r.err
-}
-
-// TestRevocations pins rule 17: asked last, and only of good tokens.
-func TestRevocations(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		list  revocations
-		token string
-		asked bool
-		want  error
-	}{
-		{"not revoked", revocations{}, sign(goodHeader, goodPayload), true, nil},
-		{"revoked", revocations{revoked: true}, sign(goodHeader, goodPayload), true, verifier.ErrRevoked},
-		{"cannot tell", revocations{err: errOdd}, sign(goodHeader, goodPayload), true, verifier.ErrUnavailable},
-		{"expired is not asked", revocations{revoked: true}, sign(goodHeader, with(`"exp":1`)), false, verifier.ErrExpired},
-	} {
-		v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme(t)}, Now: at(nowUnix), Revocations: &tt.list})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tok, err := v.Verify(t.Context(), tt.token)
-		check(t, tt.name, tok, err, tt.want)
-		if (tt.list.asked != nil) != tt.asked {
-			t.Errorf("%s: asked %v", tt.name, tt.list.asked)
-		}
-	}
-}
-
-func TestObserve(t *testing.T) {
-	var seen []verifier.Event
-	now := time.Unix(nowUnix, 0)
-	v, err := verifier.New(verifier.Config{
-		Tenants: []verifier.Tenant{acme(t)},
-		Now:     func() time.Time { now = now.Add(time.Millisecond); return now },
-		Observe: func(_ context.Context, e verifier.Event) { seen = append(seen, e) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, token := range []string{sign(goodHeader, goodPayload), sign(goodHeader, with(`"exp":1`)), "x"} {
-		v.Verify(t.Context(), token)
-	}
-	v.VerifyTenant(t.Context(), "nobody", sign(goodHeader, goodPayload))
-	want := []verifier.Event{
-		{Tenant: "acme", Outcome: verifier.Accepted, Duration: time.Millisecond},
-		{Tenant: "acme", Outcome: verifier.Refused, Reason: verifier.ReasonExpired, Duration: time.Millisecond},
-		{Outcome: verifier.Refused, Reason: verifier.ReasonMalformed, Duration: time.Millisecond},
-		{Outcome: verifier.Refused, Reason: verifier.ReasonUnknownTenant, Duration: time.Millisecond},
-	}
-	if fmt.Sprint(seen) != fmt.Sprint(want) {
-		t.Errorf("observed %+v\nwant     %+v", seen, want)
-	}
-}
-
-// TestVerdictsDoNotMix: what a store or a Check wraps in its error does not turn
-// "cannot tell" into a verdict, or a verdict into "cannot tell".
-func TestVerdictsDoNotMix(t *testing.T) {
-	token := sign(goodHeader, goodPayload)
-	r := acme(t)
-	r.Check = func(*verifier.Token) error { return fmt.Errorf("%w: %w", verifier.ErrUnavailable, errOdd) }
-	tok, err := newVerifier(t, r).Verify(t.Context(), token)
-	check(t, "a Check that cannot tell", tok, err, verifier.ErrClaim)
-	check(t, "its own error", tok, err, errOdd)
-
-	r = acme(t)
-	refusal := &verifier.Error{Reason: verifier.ReasonExpired, Err: verifier.ErrExpired}
-	r.Keys = onlyLookup{&scripted{lookupErr: fmt.Errorf("%w: %w", errOdd, refusal)}}
-	tok, err = newVerifier(t, r).Verify(t.Context(), token)
-	check(t, "a store that wraps a verdict", tok, err, verifier.ErrUnavailable)
-	check(t, "its own error", tok, err, errOdd)
-	if errors.Is(err, verifier.ErrExpired) {
-		t.Errorf("%v is a verdict", err)
+// TestEndedContext: if the store has the key, an ended context does not matter.
+func TestEndedContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := newVerifier(t, acme(t)).Verify(ctx, sign(goodHeader, goodPayload)); err != nil {
+		t.Error(err)
 	}
 }

@@ -39,8 +39,8 @@ func TestRevocationListRefuses(t *testing.T) {
 	}
 }
 
-// TestRevocationListForgets: a full list drops what has ended by itself, for
-// the longest leeway there is, and nothing else.
+// TestRevocationListForgets: a full list drops the tokens that have expired for the longest
+// leeway, and nothing else.
 func TestRevocationListForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := verifier.NewRevocationList(3)
@@ -103,12 +103,49 @@ func TestRevocationListConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRevocationListPrintsNothing: neither a jti nor a subject.
+// TestRevocationListPrintsNothing: a list prints neither a jti nor a subject.
 func TestRevocationListPrintsNothing(t *testing.T) {
 	l := verifier.NewRevocationList(10)
 	l.RevokeToken("acme", "jti-of-ann", time.Time{})
 	l.RevokeSubject("acme", "sub-ann", time.Now())
 	if out := fmt.Sprintf("%v %+v %#v %s %d", l, l, l, l, l); strings.Contains(out, "ann") || !strings.Contains(out, "list of 2") {
 		t.Error(out)
+	}
+}
+
+type revocations struct {
+	revoked bool
+	err     error
+	asked   *verifier.Token
+}
+
+func (r *revocations) Revoked(t *verifier.Token) (bool, error) {
+	r.asked = t
+	return r.revoked, r.err
+}
+
+// TestRevocations pins rule 17: the revocations come last, and only for good tokens.
+func TestRevocations(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		list  revocations
+		token string
+		asked bool
+		want  error
+	}{
+		{"not revoked", revocations{}, sign(goodHeader, goodPayload), true, nil},
+		{"revoked", revocations{revoked: true}, sign(goodHeader, goodPayload), true, verifier.ErrRevoked},
+		{"cannot tell", revocations{err: errOdd}, sign(goodHeader, goodPayload), true, verifier.ErrUnavailable},
+		{"expired is not asked", revocations{revoked: true}, sign(goodHeader, with(`"exp":1`)), false, verifier.ErrExpired},
+	} {
+		v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme(t)}, Now: at(nowUnix), Revocations: &tt.list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := v.Verify(t.Context(), tt.token)
+		check(t, tt.name, tok, err, tt.want)
+		if (tt.list.asked != nil) != tt.asked {
+			t.Errorf("%s: asked %v", tt.name, tt.list.asked)
+		}
 	}
 }

@@ -16,15 +16,6 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-func verified(t *testing.T, claims string) *verifier.Token {
-	t.Helper()
-	tok, err := newVerifier(t, acme(t)).Verify(t.Context(), sign(goodHeader, claims))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tok
-}
-
 func TestToken(t *testing.T) {
 	tok := verified(t, with(`"jti":"j\u00e9"`))
 	if tok.Tenant() != "acme" || tok.Issuer() != "https://acme.example" || tok.Subject() != "ann" || tok.ID() != "jé" ||
@@ -83,7 +74,7 @@ func TestAudienceAndScopes(t *testing.T) {
 	}
 }
 
-// TestTokenIsImmutable: what one caller does to what it got, no other sees.
+// TestTokenIsImmutable: if a caller changes a result of a Token, no other caller sees it.
 func TestTokenIsImmutable(t *testing.T) {
 	tok := verified(t, strings.Replace(with(`"roles":["admin"],"scope":"read"`), `"aud":"api"`, `"aud":["api","x"]`, 1))
 	m, err := verifier.Claims[map[string]any](tok)
@@ -143,8 +134,8 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// TestNothingLeaks greps everything that a program might print for the token,
-// the secret and the claims' values.
+// TestNothingLeaks searches everything that a program might print for the token, the
+// secret and the values of claims.
 func TestNothingLeaks(t *testing.T) {
 	r := acme(t)
 	r.Check = func(tok *verifier.Token) error {

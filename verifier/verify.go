@@ -190,8 +190,8 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 	return keys, nil
 }
 
-// signer returns the key that signed the token, or nil. It tries no more keys
-// than a store may return.
+// signer returns the key that signed the token, or nil. It tries as many keys as a
+// store may return, and ignores the rest.
 func (w *wanted) signer(keys []*keystore.Key, p *parsed) *keystore.Key {
 	for _, k := range keys[:min(len(keys), keystore.MaxCandidates)] {
 		if w.fits(k) && k.Verify(p.signed, p.sig) {

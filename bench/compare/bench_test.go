@@ -38,8 +38,9 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkBesideStdlib is the full check, and the bare signature check by the standard library, in
-// turns, so that they differ by nothing else. x-of-stdlib is the one's time divided by the other's.
+// BenchmarkBesideStdlib alternates the full check and the bare signature check by the standard
+// library, so that both run under the same conditions. x-of-stdlib is the first time divided by the
+// second.
 func BenchmarkBesideStdlib(b *testing.B) {
 	for _, alg := range []string{"ES256", "RS256", "EdDSA"} {
 		b.Run("alg="+alg+"/lib=keyturn", func(b *testing.B) {
@@ -91,7 +92,7 @@ func BenchmarkSign(b *testing.B) {
 }
 
 // BenchmarkHit checks tokens that were checked before, one after another. lib=golang-jwt remembers
-// nothing: it is what the others are compared with.
+// nothing: the others are compared with it.
 func BenchmarkHit(b *testing.B) {
 	k := newKey(b, "HS256")
 	for _, n := range []int{1, 1000, 50_000, 100_000} {
@@ -119,9 +120,9 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
-// BenchmarkMiss is the first time of a token: it is looked for, checked in full and remembered. For
-// one token to be new each time, what is remembered of it ends at once. The others remember nothing;
-// they are here again for the comparison to be of the same seconds.
+// BenchmarkMiss verifies a token that the cache does not hold: it is looked up, checked in full and
+// remembered. Its entry expires at once, so that one token is new each time. The other libraries
+// remember nothing. They run here again so that the comparison covers the same seconds.
 func BenchmarkMiss(b *testing.B) {
 	k := newKey(b, "HS256")
 	tokens := k.distinct(b, 1)
@@ -142,8 +143,8 @@ func BenchmarkMiss(b *testing.B) {
 	}
 }
 
-// BenchmarkCacheGet is the table below our cache, next to the library that is best known for one.
-// Both find texts by the same digest.
+// BenchmarkCacheGet measures the table of our cache and the best known cache library. Both find
+// texts by the same digest.
 func BenchmarkCacheGet(b *testing.B) {
 	k := newKey(b, "HS256")
 	for _, n := range []int{1, 1000, 100_000} {

@@ -33,7 +33,7 @@ type cachedLibrary struct {
 	name string
 	open func(tb testing.TB, k key, n int, now func() time.Time) cached
 
-	// servesExpired says that a token which ends while it is remembered is still accepted.
+	// servesExpired says that the library accepts a token that expires while it is remembered.
 	servesExpired bool
 }
 
@@ -59,9 +59,9 @@ func openKeyturn(tb testing.TB, k key, n int, now func() time.Time) cached {
 	}
 }
 
-// Kubernetes' API server wraps its authenticators like this. What it remembers it believes for the
-// time to live, 10 s there: it does not look at the token's end again. No audience is put into the
-// context, which would cost it more.
+// Kubernetes' API server wraps its authenticators like this. It believes an entry for its time to
+// live, 10 s there, and does not check the token's expiry again. The context has no audience, which
+// would cost it more.
 func openKubernetes(_ testing.TB, k key, _ int, now func() time.Time) cached {
 	var misses atomic.Uint64
 	check := checkGolangJWT(k, now)
@@ -90,8 +90,8 @@ func openKubernetes(_ testing.TB, k key, _ int, now func() time.Time) cached {
 	}
 }
 
-// openOtter is what a careful team writes itself in an afternoon: golang-jwt behind a cache of
-// known quality, by the SHA-256 of the token, with the end looked at on each hit.
+// openOtter is the solution that a careful team writes in an afternoon: golang-jwt behind a cache
+// of known quality, by the SHA-256 of the token. Each hit checks the expiry.
 func openOtter(_ testing.TB, k key, n int, now func() time.Time) cached {
 	type entry struct {
 		claims golangjwt.MapClaims
@@ -118,9 +118,9 @@ func openOtter(_ testing.TB, k key, n int, now func() time.Time) cached {
 	}
 }
 
-// settled returns the tokens that are remembered, once they do not change any more: nearly all. Our
-// table is made of small buckets. Of 100 000 tokens that come in turn, about a hundred share a dozen
-// that are too small for them, and push each other out.
+// settled returns the remembered tokens once they no longer change: nearly all. Our table has small
+// buckets. Of 100 000 tokens that come one after another, about a hundred share a dozen buckets
+// that are too small for them, and evict each other.
 func settled(tb testing.TB, tokens []string, isHit func(token string) bool) []string {
 	tb.Helper()
 	n := len(tokens)
@@ -153,7 +153,7 @@ func (c cached) isHit(tb testing.TB) func(token string) bool {
 	}
 }
 
-// checkGolangJWT returns the full check by golang-jwt, as in libraries, that also tells the claims.
+// checkGolangJWT returns the full check by golang-jwt, as in libraries, and returns the claims too.
 func checkGolangJWT(k key, now func() time.Time) func(token string) (golangjwt.MapClaims, time.Time, error) {
 	return func(token string) (golangjwt.MapClaims, time.Time, error) {
 		claims := golangjwt.MapClaims{}
@@ -175,7 +175,8 @@ func checkGolangJWT(k key, now func() time.Time) func(token string) (golangjwt.M
 	}
 }
 
-// Whoever remembers a token does it once, and (but for one) does not serve it past its end.
+// Each cache checks a token in full once. Only the one that servesExpired names accepts it after
+// its expiry.
 func TestCachedLibraries(t *testing.T) {
 	k := newKey(t, "HS256")
 	end := time.Unix(expires, 0)
@@ -250,7 +251,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// A ghash is the digest of package cache, written again for what has none of its own.
+// A ghash is the digest of package cache, written again for a table that has none of its own.
 type ghash struct{ pool sync.Pool }
 
 type ghashState struct {

@@ -26,7 +26,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// An issuerUnderTest serves a body that can be changed, and counts who asks.
+// An issuerUnderTest serves a body that can be changed, and counts requests.
 type issuerUnderTest struct {
 	*httptest.Server
 	fetches atomic.Int64
@@ -64,7 +64,7 @@ func (i *issuerUnderTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, body)
 }
 
-// answer changes what is answered from now on, and lets go of who waits.
+// answer changes the answer from now on, and releases the requests that wait.
 func (i *issuerUnderTest) answer(code int, body string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -81,13 +81,13 @@ func (i *issuerUnderTest) hangs() {
 	i.hang = make(chan struct{})
 }
 
-// A reader verifies tokens with the keys of a URL, as its documentation tells.
+// A reader verifies tokens with the keys of a URL, as its documentation says.
 type reader struct {
 	verify func(ctx context.Context, token string) error
-	expire func() // makes what was fetched old
+	expire func() // makes the fetched set old
 }
 
-// The readers. Their settings are the defaults, but for what makes a set old soon.
+// The readers. Their settings are the defaults, except for the one that makes a set old soon.
 var readers = []struct {
 	name, module string
 	open         func(t *testing.T, url string) reader
@@ -160,7 +160,7 @@ func readJWX(t *testing.T, url string) reader {
 	}
 }
 
-// An observation is what one reader did in one scenario.
+// An observation is the behaviour of one reader in one scenario.
 type observation struct {
 	fetches     int64 // after it was warm
 	good, other string
@@ -171,7 +171,7 @@ func (o observation) String() string {
 	return fmt.Sprintf("%d / %s / %s / %s", o.fetches, o.good, o.other, bracket(o.longest))
 }
 
-// bracket says how long a wait was, in words that a noisy machine does not change.
+// bracket rounds a wait so far that a noisy machine does not change it.
 func bracket(d time.Duration) string {
 	for _, limit := range []time.Duration{100 * time.Millisecond, time.Second, 1900 * time.Millisecond} {
 		if d < limit {
@@ -218,7 +218,7 @@ func (r *trial) ask(token string) string {
 	return "error" // that says no more
 }
 
-// askUnknown verifies n tokens, each of a kid of its own that nobody has published.
+// askUnknown verifies n tokens, each with a different kid that was never published.
 func (r *trial) askUnknown(n int) {
 	for i := range n {
 		k := *hostileOther
@@ -241,8 +241,8 @@ func hostileToken(k *jwkstest.Key) string {
 	return k.Token(map[string]any{"exp": expires, "sub": "ann"})
 }
 
-// scenarios are the hostile ones. other is a token of a key that nobody has published,
-// but where it says so.
+// scenarios are the hostile ones. other is a token of a key that was never published, unless the
+// scenario says otherwise.
 var scenarios = []struct {
 	name string
 	body string
@@ -257,7 +257,7 @@ var scenarios = []struct {
 		r.issuer.answer(http.StatusInternalServerError, "")
 		r.askUnknown(100)
 		r.good = r.ask(hostileToken(hostileGood))
-	}, observation{fetches: 5, good: "yes", other: "cannot tell"}}, // three, and what the schedule tries meanwhile
+	}, observation{fetches: 5, good: "yes", other: "cannot tell"}}, // three, and the scheduled ones meanwhile
 	{"hangs, when the set is old", "", func(r *trial) {
 		r.issuer.hangs()
 		r.expire()
@@ -274,15 +274,14 @@ var scenarios = []struct {
 	}, observation{fetches: 2, good: "yes", other: "no"}},
 	{"two keys of one kid (other: of the second)", `{"keys":[` + hostileGood.JWK() + "," + hostileTwin.JWK() + "," + hostileNew.JWK() + `]}`, func(r *trial) {
 		r.good, r.other = r.ask(hostileToken(hostileGood)), r.ask(hostileToken(hostileTwin))
-	}, observation{fetches: 2, good: "no", other: "no"}}, // which of the two, nobody can know
+	}, observation{fetches: 2, good: "no", other: "no"}}, // it is unclear which of the two is meant
 	{"another key, at once (other: of that one)", "", func(r *trial) {
 		r.issuer.answer(http.StatusOK, jwkstest.Set(hostileNew))
 		r.other, r.good = r.ask(hostileToken(hostileNew)), r.ask(hostileToken(hostileGood))
 	}, observation{fetches: 2, good: "no", other: "yes"}},
 }
 
-// TestHostileIssuers holds our client to what it promises, and records what others do
-// with the same.
+// TestHostileIssuers holds our client to its promises, and records how the others behave.
 func TestHostileIssuers(t *testing.T) {
 	table := make(map[string]map[string]observation)
 	for _, s := range scenarios {
@@ -331,7 +330,7 @@ func hostileTable(table map[string]map[string]observation) string {
 	return b.String()
 }
 
-// versionOf returns which version of a module is read here, with a space before it.
+// versionOf returns the version of a module that this one requires, with a space before it.
 func versionOf(module string) string {
 	if module == "" {
 		return ""

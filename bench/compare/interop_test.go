@@ -15,7 +15,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// What they make is good here, what we make is good there, and so among all of them.
+// Each library accepts the tokens of all the others.
 func TestLibrariesAcceptEachOther(t *testing.T) {
 	for _, alg := range algorithms {
 		k := newKey(t, alg)
@@ -46,7 +46,7 @@ func TestLibrariesAcceptEachOther(t *testing.T) {
 	}
 }
 
-// checkClaims checks that our verifier reads from a token what its maker wrote.
+// checkClaims checks that our verifier reads from a token the claims that its maker wrote.
 func checkClaims(t *testing.T, k key, maker, token string) {
 	t.Helper()
 	got, err := k.keyturn(t).Verify(t.Context(), token)
@@ -67,7 +67,7 @@ func checkClaims(t *testing.T, k key, maker, token string) {
 	}
 }
 
-// Our signer fills in what claims leave out; everybody accepts that too.
+// Our signer adds the claims that a caller leaves out. All libraries accept those too.
 func TestLibrariesAcceptWhatTheSignerFillsIn(t *testing.T) {
 	for _, alg := range algorithms {
 		k := newKey(t, alg)
@@ -94,7 +94,8 @@ func TestLibrariesAcceptWhatTheSignerFillsIn(t *testing.T) {
 	}
 }
 
-// A comparison is fair if everybody does the same work: each refuses what the checks are for.
+// A comparison is fair if all libraries do the same work: each refuses the tokens that the checks
+// are for.
 func TestLibrariesCheckTheSame(t *testing.T) {
 	k := newKey(t, "HS256")
 	change := func(old, new string) string {

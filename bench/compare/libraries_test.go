@@ -22,7 +22,7 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// A library verifies and signs the way its own documentation says. What does not depend on the
+// A library verifies and signs as its own documentation says. Work that does not depend on the
 // token is done before, where the library has a place for it.
 type library struct {
 	name string
@@ -174,7 +174,7 @@ var libraries = []library{
 	},
 }
 
-// claimsStruct are claims() for whoever signs any struct.
+// claimsStruct are claims() for libraries that sign any struct.
 type claimsStruct struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -192,7 +192,7 @@ func newClaimsStruct() claimsStruct {
 		"3f0d8c1e-6b7a-4c52-9e1f-2a8b5d7c9e04", "orders:read orders:write", tenant}
 }
 
-// golangJWTClaims are they as golang-jwt wants them.
+// golangJWTClaims are the same claims for golang-jwt.
 type golangJWTClaims struct {
 	Scope string `json:"scope"`
 	TID   string `json:"tid"`
@@ -221,8 +221,8 @@ func (l library) knows(alg string) bool {
 	return true
 }
 
-// stdlib returns the bare verification of the same bytes: the hash and the signature, with
-// whatever can be decoded beforehand decoded. Nobody can be faster.
+// stdlib returns the bare verification of the same bytes: the hash and the signature. Everything
+// that can be decoded before is. No library can be faster.
 func stdlib(tb testing.TB, k key, token string) func() bool {
 	tb.Helper()
 	dot := strings.LastIndexByte(token, '.')

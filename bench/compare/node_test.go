@@ -17,7 +17,7 @@ var nodeLibraries = map[string][]string{
 	"fast-jwt":     algorithms[:13], // "EdDSA", not "Ed25519"
 }
 
-// What Node's libraries make is good here.
+// Our verifier accepts the tokens of Node's libraries.
 func TestVerifierAcceptsNodeTokens(t *testing.T) {
 	n := startNode(t, "peer.mjs")
 	for lib, algs := range nodeLibraries {
@@ -33,7 +33,7 @@ func TestVerifierAcceptsNodeTokens(t *testing.T) {
 	}
 }
 
-// What our signer makes is good there.
+// Node's libraries accept the tokens of our signer.
 func TestNodeAcceptsOurTokens(t *testing.T) {
 	n := startNode(t, "peer.mjs")
 	for lib, algs := range nodeLibraries {

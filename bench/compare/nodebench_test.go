@@ -82,8 +82,8 @@ func BenchmarkNode(b *testing.B) {
 	}
 }
 
-// What is measured says yes to the token, and no to one that is not quite it or has ended, also
-// where it was remembered.
+// The measured check accepts the token, and refuses one that was changed or has expired, even if it
+// was remembered.
 func TestNodeBenchmarksCheck(t *testing.T) {
 	n := startNode(t, "bench.mjs")
 	for _, bm := range nodeBenchmarks {

@@ -27,7 +27,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// serveEnv asks this program to be the service. Its value is the secret of the tokens.
+// serveEnv makes this program the service. Its value is the secret of the tokens.
 const serveEnv = "KEYTURN_BENCH_SERVICE"
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 // serve prints the address that it serves, and ends with its input.
 func serve(k key) {
-	tb := new(testing.B) // nothing fails here, unless the setup does: then a panic is as good
+	tb := new(testing.B) // only the setup can fail here, and then it panics
 	hits, misses := k.keyturnWith(tb, verifier.Config{}), k.keyturnWith(tb, verifier.Config{CacheTTL: time.Nanosecond})
 	check := checkGolangJWT(k, time.Now)
 
@@ -76,7 +76,7 @@ func serve(k key) {
 	panic(http.Serve(listener, mux))
 }
 
-// serviceStats is what the service has done since it began.
+// serviceStats counts the work of the service since it began.
 type serviceStats struct {
 	Hits   uint64        // of /hit
 	Misses uint64        // of /miss
@@ -138,8 +138,8 @@ func (s *service) stats(tb testing.TB) serviceStats {
 	return stats
 }
 
-// A generator puts a service under load for d, and tells how many requests were answered with 200
-// in what time. Any other answer is an error.
+// A generator puts a service under load for d, and returns how many requests were answered with
+// 200, and the time that it took. Any other answer is an error.
 type generator struct {
 	name string
 	run  func(s *service, path string, d time.Duration) (requests int, took time.Duration, err error)
@@ -182,7 +182,7 @@ func (w wrk) run(s *service, path string, d time.Duration) (int, time.Duration, 
 	return requests, took, errors.Join(err1, err2)
 }
 
-// maxRequests of one connection bound a load that nothing else ends.
+// maxRequests bounds the requests of one connection.
 const maxRequests = 1_000_000
 
 // runGo is a plain closed loop on each connection.
@@ -225,7 +225,7 @@ func loop(addr string, request []byte, end time.Time) (requests int, err error) 
 	return requests, nil
 }
 
-// readOK reads a response to its end. It knows what our service sends, and nothing else.
+// readOK reads a response to its end. It understands the responses of our service alone.
 func readOK(r *bufio.Reader) error {
 	status, err := r.ReadSlice('\n')
 	if err != nil {
@@ -261,12 +261,12 @@ const window = time.Second
 
 // BenchmarkService is a whole service under load on loopback: an http.Server in a process of its
 // own, on one core, and the generator on the other. A handler is measured between two windows of
-// the bare one: bare, handler, handler, bare; thrice for hits, whose few per cent would drown in
-// the noise of a shared machine. cpu-% is how busy the service kept its core: well
-// below 100, the generator is what was measured.
+// the bare one: bare, handler, handler, bare. Hits are measured three times, because their few per
+// cent would drown in the noise of a shared machine. cpu-% is how busy the service kept its core.
+// Well below 100, the generator was the bottleneck.
 func BenchmarkService(b *testing.B) {
 	s, g := startService(b), newGenerator()
-	if _, _, err := g.run(s, "/hit", window); err != nil { // for the service to grow what it grows
+	if _, _, err := g.run(s, "/hit", window); err != nil { // warms the service up
 		b.Fatal(err)
 	}
 	for _, handler := range []string{"hit", "miss", "golang-jwt"} {
@@ -317,7 +317,7 @@ func (r *rate) add(requests int, took time.Duration) {
 
 func (r *rate) perSecond() float64 { return float64(r.requests) / r.took.Seconds() }
 
-// The service answers what it should, and our generator notices what it should not.
+// The service gives the right answers, and our generator notices wrong ones.
 func TestService(t *testing.T) {
 	s := startService(t)
 	for _, path := range []string{"/bare", "/hit", "/miss", "/golang-jwt"} {

@@ -33,11 +33,11 @@ const (
 	expires = 4102444800 // 2100-01-01
 )
 
-// payload has the nine claims of the token that is measured. With HS256 it makes one of 413 bytes.
+// payload has the nine claims of the measured token. With HS256 the token has 413 bytes.
 var payload = fmt.Sprintf(`{"iss":%q,"sub":"user-31415","aud":%q,"exp":%d,"nbf":%d,"iat":%d,`+
 	`"jti":"3f0d8c1e-6b7a-4c52-9e1f-2a8b5d7c9e04","scope":"orders:read orders:write","tid":%q}`, issuer, audience, expires, issued, issued, tenant)
 
-// claims are those of payload, for whoever signs a map.
+// claims are those of payload, for libraries that sign a map.
 func claims() map[string]any {
 	return map[string]any{
 		"iss": issuer, "sub": "user-31415", "aud": audience, "exp": expires, "nbf": issued, "iat": issued,
@@ -45,14 +45,14 @@ func claims() map[string]any {
 	}
 }
 
-// A key is an algorithm with what signs and what verifies under it.
+// A key is an algorithm with the keys that sign and verify under it.
 type key struct {
 	alg     string
 	private any // []byte or a crypto.Signer
 	public  any // []byte or a crypto.PublicKey
 }
 
-// algorithms are all that keyturn knows.
+// algorithms are all algorithms of keyturn.
 var algorithms = []string{
 	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
 }
@@ -102,7 +102,8 @@ var material = sync.OnceValue(func() materials {
 	return m
 })
 
-// token returns a token made with the standard library alone, so that no library judges its own work.
+// token returns a token made with the standard library alone, so that no library judges its own
+// work.
 func (k key) token(tb testing.TB, payload string) string {
 	tb.Helper()
 	b64 := base64.RawURLEncoding.EncodeToString
@@ -177,7 +178,7 @@ func (k key) digest(signed string) []byte {
 	}
 }
 
-// id is that of the key in keyturn.
+// id is keyturn's ID of the key.
 var id = keystore.ID{Tenant: tenant, KID: kid}
 
 // keyturn returns our verifier of tokens of k: no cache, so that every call is a full check.
@@ -186,7 +187,7 @@ func (k key) keyturn(tb testing.TB) *verifier.Verifier {
 	return k.keyturnWith(tb, verifier.Config{CacheTTL: -1})
 }
 
-// keyturnWith returns our verifier of tokens of k, for the tenant and otherwise as cfg says.
+// keyturnWith returns our verifier of tokens of k, with the tenant added to cfg.
 func (k key) keyturnWith(tb testing.TB, cfg verifier.Config) *verifier.Verifier {
 	tb.Helper()
 	var verifying *keystore.Key

@@ -17,17 +17,18 @@ import (
 
 // An awayBench verifies tokens of known keys while Redis answers, and while it hangs.
 type awayBench struct {
-	server *redistest.Server
-	link   *link
-	client redis.UniversalClient
-	keys   *rotation.Keyring
-	check  [2]*verifier.Verifier // without a cache, and with one
-	tokens []string
+	server    *redistest.Server
+	link      *link
+	client    redis.UniversalClient
+	keys      *rotation.Keyring
+	verifiers [2]*verifier.Verifier // without a cache, and with one
+	tokens    []string
 }
 
 const awayTenant = "acme"
 
-// newAwayBench polls so often that calls hang most of the time.
+// newAwayBench opens a keyring that polls so often that, while Redis hangs, one of its calls hangs
+// most of the time.
 func newAwayBench(ctx context.Context) (*awayBench, error) {
 	b := new(awayBench)
 	var err error
@@ -68,7 +69,7 @@ func (b *awayBench) fill(ctx context.Context) error {
 		b.tokens = append(b.tokens, token)
 	}
 	for i, ttl := range []time.Duration{-1, 0} {
-		b.check[i], err = verifier.New(verifier.Config{CacheTTL: ttl, Tenants: []verifier.Tenant{{ID: awayTenant, Keys: b.keys,
+		b.verifiers[i], err = verifier.New(verifier.Config{CacheTTL: ttl, Tenants: []verifier.Tenant{{ID: awayTenant, Keys: b.keys,
 			Algorithms: []keystore.Algorithm{keystore.HS256}, Issuer: issuer(awayTenant), AnyAudience: true}}})
 		if err != nil {
 			return err
@@ -79,20 +80,20 @@ func (b *awayBench) fill(ctx context.Context) error {
 
 func (b *awayBench) stop() error {
 	if b.keys != nil {
-		_ = b.keys.Close(context.Background()) // Redis may be away
+		_ = b.keys.Close(context.Background()) // the error does not matter: Redis may be unreachable
 	}
 	return errors.Join(b.client.Close(), b.link.stop(), b.server.Stop())
 }
 
-// slice verifies tokens for d, while Redis is away or not, and appends how long each
-// took.
-func (b *awayBench) slice(ctx context.Context, v *verifier.Verifier, d time.Duration, away bool, took []time.Duration) ([]time.Duration, error) {
+// measureTurn verifies tokens for d, and appends how long each took. If away is set, Redis hangs
+// meanwhile.
+func (b *awayBench) measureTurn(ctx context.Context, v *verifier.Verifier, d time.Duration, away bool, took []time.Duration) ([]time.Duration, error) {
 	how := fault((*redistest.Proxy).Heal)
 	if away {
 		how = (*redistest.Proxy).Blackhole
 	}
 	b.link.set(how)
-	if err := sleep(ctx, 60*time.Millisecond); err != nil { // until a poll has begun
+	if err := sleep(ctx, 60*time.Millisecond); err != nil { // waits until a poll has begun
 		return took, err
 	}
 	for end := time.Now().Add(d); time.Now().Before(end); {
@@ -110,7 +111,7 @@ func (b *awayBench) slice(ctx context.Context, v *verifier.Verifier, d time.Dura
 	return took, nil
 }
 
-// An awayResult compares how long it takes to verify.
+// An awayResult compares the times to verify with Redis up and with Redis hanging.
 type awayResult struct {
 	Cached   bool
 	Up, Away quantiles
@@ -130,19 +131,19 @@ func quantilesOf(all []time.Duration) quantiles {
 	return quantiles{n: len(all), p50: all[len(all)/2], p99: all[len(all)*99/100]}
 }
 
-// measure verifies in turns while Redis is up and away, for as long as again says so.
+// measure verifies with Redis up and with Redis hanging, in turns, as long as again returns true.
 func (b *awayBench) measure(ctx context.Context, cached bool, again func() bool) (awayResult, error) {
 	r := awayResult{Cached: cached}
-	v := b.check[0]
+	v := b.verifiers[0]
 	if cached {
-		v = b.check[1]
+		v = b.verifiers[1]
 	}
 	var took [2][]time.Duration
 	var err error
 	before := b.keys.Status().Counts.Failures
 	for again() {
 		for i := range took {
-			if took[i], err = b.slice(ctx, v, 500*time.Millisecond, i == 1, took[i]); err != nil {
+			if took[i], err = b.measureTurn(ctx, v, 500*time.Millisecond, i == 1, took[i]); err != nil {
 				return r, err
 			}
 		}
@@ -153,10 +154,10 @@ func (b *awayBench) measure(ctx context.Context, cached bool, again func() bool)
 	return r, nil
 }
 
-// p99Ratio is how many times as long the slowest in a hundred take while Redis is away.
+// p99Ratio returns the 99th percentile while Redis hangs, divided by that with Redis up.
 func (r awayResult) p99Ratio() float64 { return float64(r.Away.p99) / float64(max(1, r.Up.p99)) }
 
-// measureAway measures without a cache and with one.
+// measureAway measures verifiers without a cache and with one.
 func measureAway(ctx context.Context, turns int) (results []awayResult, err error) {
 	b, err := newAwayBench(ctx)
 	if err != nil {

@@ -16,27 +16,27 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silent{})
-	if what := os.Getenv(raceVariable); what != "" {
-		exitOn(asRacer(what))
+	redis.SetLogger(discardLogger{})
+	if racer := os.Getenv(raceVariable); racer != "" {
+		exitOn(runRacer(racer))
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// testOptions are those of a run that a busy machine keeps up with.
+// testOptions are the options of a short run that a busy machine keeps up with.
 func testOptions() options {
 	return options{seed: 1, tokens: 500, rate: 100, pace: fast.slower(2), short: true, log: slog.New(slog.DiscardHandler)}
 }
 
-// Every fault strikes once. The verdicts do not depend on how fast the machine is.
+// TestFaults lets every fault strike once. Its verdicts do not depend on the speed of the machine.
 func TestFaults(t *testing.T) {
 	redistest.Need(t)
 	rows := make([]row, len(scenarios))
 	for i := range rows {
 		rows[i].scenario = &scenarios[i]
 	}
-	runRows(t.Context(), rows, testOptions(), 6, func(*row) {}) // they wait more than they work
+	runRows(t.Context(), rows, testOptions(), 6, func(*row) {}) // many at once, because a run mostly waits
 	for i := range rows {
 		t.Run(rows[i].scenario.name, func(t *testing.T) { checkRow(t, &rows[i]) })
 	}
@@ -49,7 +49,7 @@ func checkRow(t *testing.T, x *row) {
 	}
 	c := &x.count
 	if c.Strikes == 0 || c.Signed < 500 || c.Verified < 1500 {
-		t.Errorf("%d strikes, %d tokens, %d verifications: that proves nothing", c.Strikes, c.Signed, c.Verified)
+		t.Errorf("%d strikes, %d tokens, %d verifications: too few to prove anything", c.Strikes, c.Signed, c.Verified)
 	}
 	if c.Rejected > 0 {
 		t.Errorf("%d false rejects by instances that were not fresh: they can only say 503", c.Rejected)
@@ -61,7 +61,7 @@ func checkRow(t *testing.T, x *row) {
 		}
 	case "empty", "cold":
 		if c.Repairs == 0 {
-			t.Error("nothing was merged back")
+			t.Error("nothing was restored")
 		}
 	case "none", "deaf":
 		if len(c.Revoked) == 0 {
@@ -79,8 +79,8 @@ func TestRace(t *testing.T) {
 	}
 }
 
-// What counts must be able to count: here the promise is broken on purpose.
-func TestABrokenPromiseIsSeen(t *testing.T) {
+// TestBrokenPromiseIsSeen breaks promises on purpose. The tally must count that.
+func TestBrokenPromiseIsSeen(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	s, err := startSingle()
@@ -94,16 +94,16 @@ func TestABrokenPromiseIsSeen(t *testing.T) {
 	}
 	defer f.stop()
 	end := f.begin(t.Context())
-	t.Run("a key that others lack", func(t *testing.T) { signWithout(t, f) })
-	t.Run("a key that is gone", func(t *testing.T) { revokeInSecret(t, f) })
+	t.Run("a key that the others do not have", func(t *testing.T) { signWithout(t, f) })
+	t.Run("a key that was revoked in secret", func(t *testing.T) { revokeInSecret(t, f) })
 	end()
 }
 
-// signWithout makes as if one instance had signed with a key that the others lack.
+// signWithout pretends that an instance signed with a key that the others do not have.
 func signWithout(t *testing.T, f *fleet) {
-	m := f.all()[1]
-	err := await(t.Context(), "it to be counted", func() bool { // not while the instance is busy, and not fresh
-		f.lacks(m, token{tenant: tenants[0], kid: "nobody's", exp: time.Now().Add(fast.MaxTokenTTL), by: "nobody"})
+	m := f.instances()[1]
+	err := await(t.Context(), "it to be counted", func() bool { // a busy instance may be out of sync at first
+		f.checkKnows(m, token{tenant: tenants[0], kid: "unknown", exp: time.Now().Add(fast.MaxTokenTTL), by: "another"})
 		c, _ := f.tally.result()
 		return c.Lacking > 0
 	})
@@ -112,15 +112,15 @@ func signWithout(t *testing.T, f *fleet) {
 	}
 }
 
-// revokeInSecret revokes a key, and does not tell the count.
+// revokeInSecret revokes a key without telling the tally.
 func revokeInSecret(t *testing.T, f *fleet) {
-	m := f.all()[1]
-	err := await(t.Context(), "a false reject to be counted", func() bool { // not while the instance is busy, and not fresh
-		token, _, err := f.revokeSigning(t.Context(), tenants[1], f.all()[0])
+	m := f.instances()[1]
+	err := await(t.Context(), "a false reject to be counted", func() bool { // a busy instance may be out of sync at first
+		token, _, err := f.revokeSigning(t.Context(), tenants[1], f.instances()[0])
 		if err != nil {
 			return false
 		}
-		f.tally.revoking(token.kid, false)
+		f.tally.setRevoked(token.kid, false)
 		_, _ = m.refuses(t.Context(), token, time.Now())
 		f.verify(m, token)
 		c, _ := f.tally.result()
@@ -146,7 +146,7 @@ func BenchmarkVerifyBlackholed(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.ReportMetric(0, "ns/op") // of a turn: says nothing
+			b.ReportMetric(0, "ns/op") // hides the time of a whole turn
 			for name, q := range map[string]quantiles{"up": r.Up, "away": r.Away} {
 				b.ReportMetric(float64(q.p50), "p50-ns-"+name)
 				b.ReportMetric(float64(q.p99), "p99-ns-"+name)
@@ -156,7 +156,8 @@ func BenchmarkVerifyBlackholed(b *testing.B) {
 	}
 }
 
-// Whatever the machine does meanwhile: nobody who verifies waits for a poll that hangs.
+// TestVerifyDoesNotWaitForRedis checks, also on a busy machine, that no verification waits for a
+// poll that hangs.
 func TestVerifyDoesNotWaitForRedis(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
@@ -183,7 +184,7 @@ func TestReport(t *testing.T) {
 	var b strings.Builder
 	r.write(&b)
 	for _, s := range scenarios {
-		if strings.Count(b.String(), "| "+s.title+" |") != 3 || !strings.Contains(b.String(), "(`"+s.name+"`). "+s.text) {
+		if strings.Count(b.String(), "| "+s.title+" |") != 3 || !strings.Contains(b.String(), "(`"+s.name+"`).\n"+s.text) {
 			t.Errorf("%s is not in all tables", s.name)
 		}
 	}
@@ -200,7 +201,8 @@ func TestRound(t *testing.T) {
 	}
 }
 
-// The page is of this program, and of all its faults.
+// TestPageIsCurrent checks that docs/faults.md has every fault and its expectation, as this program
+// writes them.
 func TestPageIsCurrent(t *testing.T) {
 	page, err := os.ReadFile("../../docs/faults.md")
 	if err != nil {
@@ -208,7 +210,7 @@ func TestPageIsCurrent(t *testing.T) {
 	}
 	for _, s := range scenarios {
 		if !strings.Contains(string(page), s.title) || !strings.Contains(string(page), s.text) {
-			t.Errorf("docs/faults.md lacks %s, or what is expected of it: make faults", s.name)
+			t.Errorf("docs/faults.md lacks %s, or its expectation: make faults", s.name)
 		}
 	}
 	for _, wrong := range wrongInTable(string(page)) {
@@ -216,12 +218,11 @@ func TestPageIsCurrent(t *testing.T) {
 	}
 }
 
-// leastTokens is how many tokens have to be signed under a fault before a zero says
-// something.
+// leastTokens is how many tokens must be signed under a fault for a zero to mean something.
 const leastTokens = 20_000
 
-// wrongInTable returns what a page's table of what must be zero does not have, or should
-// not: each fault with enough tokens, and none that was refused.
+// wrongInTable returns the mistakes in a page's table of counts that must be zero: a fault that is
+// missing, or has too few tokens, or has a count that is not zero.
 func wrongInTable(page string) (wrong []string) {
 	_, table, _ := strings.Cut(page, "## What must be zero")
 	table, _, _ = strings.Cut(table, "\n## ")
@@ -258,7 +259,7 @@ func wrongInTable(page string) (wrong []string) {
 	return wrong
 }
 
-// A page that is not as it has to be is found.
+// TestWrongInTable gives wrongInTable pages with one mistake each.
 func TestWrongInTable(t *testing.T) {
 	written := func(change func(c *count)) string {
 		var r report
@@ -274,11 +275,11 @@ func TestWrongInTable(t *testing.T) {
 		change func(*count)
 		wrong  string
 	}{
-		"as it has to be": {func(*count) {}, ""},
-		"too few":         {func(c *count) { c.Signed-- }, "tokens, want 20000"},
-		"a false reject":  {func(c *count) { c.RejectedFresh = 1 }, "false rejects, fresh is not 0"},
-		"an unknown key":  {func(c *count) { c.Lacking = 2 }, "unknown key is not 0"},
-		"minted twice":    {func(c *count) { c.TwiceInLife = 1 }, "minted twice is not 0"},
+		"no mistake":     {func(*count) {}, ""},
+		"too few":        {func(c *count) { c.Signed-- }, "tokens, want 20000"},
+		"a false reject": {func(c *count) { c.RejectedFresh = 1 }, "false rejects, fresh is not 0"},
+		"an unknown key": {func(c *count) { c.Lacking = 2 }, "unknown key is not 0"},
+		"minted twice":   {func(c *count) { c.TwiceInLife = 1 }, "minted twice is not 0"},
 	} {
 		got := wrongInTable(written(tt.change))
 		found := len(got) == 1 && strings.HasPrefix(got[0], scenarios[1].title) && strings.HasSuffix(got[0], tt.wrong)

@@ -19,13 +19,14 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A pace is how fast keys turn and instances poll.
+// A pace is how fast keys rotate and instances poll.
 type pace struct {
-	rotation.Policy // of HS*
+	rotation.Policy // of the HS* rings
 	poll, deadline  time.Duration
 }
 
-// fast is the fast policy of docs/rotation.md: a key signs for six seconds.
+// fast is the pace of a run: a key signs for six seconds. It keeps every inequality of
+// [rotation.Policy.Validate]. docs/faults.md states its durations.
 var fast = pace{
 	Policy: rotation.Policy{
 		Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second, Leeway: time.Second,
@@ -34,7 +35,7 @@ var fast = pace{
 	poll: 250 * time.Millisecond, deadline: 450 * time.Millisecond,
 }
 
-// slower is p with everything n times as long: a busy machine keeps up with it.
+// slower returns p with every duration n times as long, for a busy machine.
 func (p pace) slower(n time.Duration) pace {
 	for _, d := range []*time.Duration{&p.Every, &p.Propagation, &p.MaxTokenTTL, &p.Leeway, &p.ClockSkew, &p.Freshness, &p.Dwell, &p.SignFor, &p.poll, &p.deadline} {
 		*d *= n
@@ -42,19 +43,19 @@ func (p pace) slower(n time.Duration) pace {
 	return p
 }
 
-// onePoll is within how long of a change everybody reachable has read it.
+// onePoll returns how long after a change every instance that reaches the store has read it.
 func (p pace) onePoll() time.Duration { return p.poll + p.poll/5 + p.deadline }
 
-// offsets are what the instances' clocks are off by: all within ClockSkew.
+// offsets are how far the instances' clocks are ahead of true time. All are within ClockSkew.
 var offsets = []time.Duration{-200 * time.Millisecond, -120 * time.Millisecond, -40 * time.Millisecond, 40 * time.Millisecond, 120 * time.Millisecond, 200 * time.Millisecond}
 
-// A tenant is one whose tokens are signed.
+// A tenant is a tenant of the fleet, with the algorithm of its ring.
 type tenant struct {
 	name string
 	alg  keystore.Algorithm
 }
 
-// tenants lie in buckets that a Cluster of three spreads over all its servers.
+// tenants are chosen so that their buckets lie on all three servers of a Cluster.
 var tenants = []tenant{{"globex", keystore.HS256}, {"acme", keystore.HS256}, {"initech", keystore.HS256}, {"umbrella", keystore.HS256}, {"hooli", keystore.ES256}}
 
 func tenantNames() []string {
@@ -76,12 +77,12 @@ func (p pace) policy(t tenant) rotation.Policy {
 func newKEKs() *rotation.KEKs {
 	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
 	if err != nil {
-		panic(err) // it is 32 bytes
+		panic(err) // impossible: the KEK has 32 bytes
 	}
 	return keks
 }
 
-// A fleet is six instances on one Redis, with what is known of them.
+// A fleet is six instances on one Redis, with the tally of what they do.
 type fleet struct {
 	servers servers
 	tally   *tally
@@ -89,22 +90,23 @@ type fleet struct {
 	pace    pace
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	rng     *rand.Rand
-	members []*instance
-	gone    rotation.Counts // of those that have left
-	joined  int
+	mu       sync.Mutex
+	rng      *rand.Rand
+	members  []*instance
+	departed rotation.Counts // of the instances that have left
+	joined   int
 
-	later sync.WaitGroup // verifications to come
+	pending sync.WaitGroup // the verifications to come
 }
 
-// An instance is one service process, but for the process.
+// An instance stands for one process of a service: it has a clock, a network and a keyring of its
+// own.
 type instance struct {
 	name      string
 	pace      pace
 	offset    time.Duration
 	link      *link
-	ears      *link // what it hears of changes by
+	nudgeLink *link // the connection on which it hears of changes
 	clients   []redis.UniversalClient
 	keys      *rotation.Keyring
 	rotator   *rotation.Rotator
@@ -122,19 +124,18 @@ func (m *instance) fresh(tenant string) bool {
 	return err == nil && s.Fresh
 }
 
-// hearing is a store whose pub/sub has a connection of its own, that can be broken
+// A splitStore is a store that listens on a connection of its own. That connection can be broken
 // alone.
-type hearing struct {
+type splitStore struct {
 	rotation.Store
-	ears rotation.Store
+	nudges rotation.Store
 }
 
-func (h hearing) Listen(ctx context.Context, changed func(bucket int)) error {
-	return h.ears.Listen(ctx, changed)
+func (h splitStore) Listen(ctx context.Context, changed func(bucket int)) error {
+	return h.nudges.Listen(ctx, changed)
 }
 
-// newFleet makes the rings, and starts the instances, which returns when all of them
-// are in step.
+// newFleet creates the rings and starts the instances. It returns when all instances are in sync.
 func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, error) {
 	seed := o.seed
 	for _, b := range []byte(name) {
@@ -160,7 +161,7 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 	return f, nil
 }
 
-// create makes the rings, not all at once, so that not all turn at once.
+// create creates the rings one after the other, so that they do not rotate at the same moment.
 func (f *fleet) create(ctx context.Context) error {
 	l := newLink(f.servers.resolve)
 	client := l.client(f.servers.address())
@@ -187,16 +188,16 @@ func (f *fleet) create(ctx context.Context) error {
 	return err
 }
 
-// makeRing is Create, again and again while Redis does not answer in time.
+// makeRing creates a ring. It tries again while Redis does not answer in time.
 func (p pace) makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
 	return await(ctx, "the ring of "+t.name, func() bool {
 		err := r.Create(ctx, t.name, p.policy(t))
-		return err == nil || errors.Is(err, rotation.ErrRefused) // there is one
+		return err == nil || errors.Is(err, rotation.ErrRefused) // the ring exists
 	})
 }
 
-// open is rotation.Open, again and again while Redis does not answer in time, as of a
-// process that somebody starts again.
+// open opens a keyring. It tries again while Redis does not answer in time, like a process that is
+// restarted until it runs.
 func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *rotation.Keyring, err error) {
 	for stop := time.Now().Add(patience); ; {
 		k, err = rotation.Open(ctx, store, cfg)
@@ -206,19 +207,19 @@ func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *ro
 	}
 }
 
-// start starts an instance, which is not in step yet.
+// start starts an instance. It does not wait until the instance is in sync.
 func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*instance, error) {
-	m := &instance{name: name, pace: f.pace, offset: offset, link: newLink(f.servers.resolve), ears: newLink(f.servers.resolve), stopped: make(chan struct{})}
+	m := &instance{name: name, pace: f.pace, offset: offset, link: newLink(f.servers.resolve), nudgeLink: newLink(f.servers.resolve), stopped: make(chan struct{})}
 	store, err := m.store(f.servers.address())
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
 			KEKs: newKEKs(), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
-			AllowBootstrap: true, Policy: f.pace.Policy, // the store must never look empty to it for long enough
+			AllowBootstrap: true, Policy: f.pace.Policy, // it must never find the store empty for long enough to use these
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
 	}
 	if err == nil {
-		err = m.equip()
+		err = m.openUsers()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("instance %s: %w", name, err), m.close())
@@ -227,14 +228,14 @@ func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*
 	m.stop = cancel
 	go func() {
 		defer close(m.stopped)
-		_ = m.rotator.Run(run) // nil
+		_ = m.rotator.Run(run) // returns nil
 	}()
 	return m, nil
 }
 
 func (m *instance) store(at address) (rotation.Store, error) {
 	var stores []rotation.Store
-	for _, l := range []*link{m.link, m.ears} {
+	for _, l := range []*link{m.link, m.nudgeLink} {
 		client := l.client(at)
 		m.clients = append(m.clients, client)
 		s, err := rediskeys.New(client, rediskeys.Config{})
@@ -243,12 +244,12 @@ func (m *instance) store(at address) (rotation.Store, error) {
 		}
 		stores = append(stores, s)
 	}
-	return hearing{Store: stores[0], ears: stores[1]}, nil
+	return splitStore{Store: stores[0], nudges: stores[1]}, nil
 }
 
 func issuer(tenant string) string { return "https://" + tenant + ".example" }
 
-func (m *instance) equip() (err error) {
+func (m *instance) openUsers() (err error) {
 	if m.rotator, err = rotation.NewRotator(m.keys); err != nil {
 		return err
 	}
@@ -268,7 +269,7 @@ func (m *instance) equip() (err error) {
 	return nil
 }
 
-// close ends an instance, with its network as it is.
+// close ends an instance. It leaves the faults of its network as they are.
 func (m *instance) close() error {
 	var errs []error
 	if m.stop != nil {
@@ -276,15 +277,15 @@ func (m *instance) close() error {
 		<-m.stopped
 	}
 	if m.keys != nil {
-		_ = m.keys.Close(context.Background()) // it cannot tell a store that is away
+		_ = m.keys.Close(context.Background()) // the error does not matter: the store may be unreachable
 	}
 	for _, c := range m.clients {
 		errs = append(errs, c.Close())
 	}
-	return errors.Join(append(errs, m.link.stop(), m.ears.stop())...)
+	return errors.Join(append(errs, m.link.stop(), m.nudgeLink.stop())...)
 }
 
-// join adds a newcomer.
+// join adds an instance.
 func (f *fleet) join(ctx context.Context) (*instance, error) {
 	f.mu.Lock()
 	f.joined++
@@ -301,11 +302,11 @@ func (f *fleet) join(ctx context.Context) (*instance, error) {
 	return m, nil
 }
 
-// leave takes an instance out.
+// leave ends an instance and removes it from the fleet.
 func (f *fleet) leave(m *instance) error {
 	f.mu.Lock()
 	f.members = slices.DeleteFunc(slices.Clone(f.members), func(other *instance) bool { return other == m })
-	f.gone = sum(f.gone, m.keys.Status().Counts)
+	f.departed = sum(f.departed, m.keys.Status().Counts)
 	f.mu.Unlock()
 	return m.close()
 }
@@ -315,8 +316,8 @@ func sum(a, b rotation.Counts) rotation.Counts {
 		Resyncs: a.Resyncs + b.Resyncs, Refreshes: a.Refreshes + b.Refreshes}
 }
 
-// all returns the members now. It must not be changed.
-func (f *fleet) all() []*instance {
+// instances returns the current members. The caller must not change the slice.
+func (f *fleet) instances() []*instance {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.members
@@ -325,7 +326,7 @@ func (f *fleet) all() []*instance {
 func (f *fleet) counts() rotation.Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c := f.gone
+	c := f.departed
 	for _, m := range f.members {
 		c = sum(c, m.keys.Status().Counts)
 	}
@@ -338,25 +339,25 @@ func (f *fleet) intN(n int) int {
 	return f.rng.IntN(n)
 }
 
-// between returns a random duration.
+// between returns a random duration from least to most, in milliseconds.
 func (f *fleet) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(f.intN(max(1, int((most-least)/time.Millisecond))))*time.Millisecond
 }
 
-// some returns n members.
-func (f *fleet) some(n int) []*instance {
-	all := slices.Clone(f.all())
+// random returns n random members.
+func (f *fleet) random(n int) []*instance {
+	all := slices.Clone(f.instances())
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:min(n, len(all))]
 }
 
-// ready waits until every instance is fresh.
+// ready waits until every instance is in sync.
 func (f *fleet) ready(ctx context.Context) error {
 	var late string
 	err := await(ctx, "the fleet to be fresh", func() bool {
-		for _, m := range f.all() {
+		for _, m := range f.instances() {
 			if s := m.keys.Status(); !s.Fresh {
 				late = fmt.Sprintf("%s is not: %v", m.name, s.Err)
 				return false
@@ -370,10 +371,10 @@ func (f *fleet) ready(ctx context.Context) error {
 	return nil
 }
 
-// agree waits until all instances see the same rings.
+// agree waits until all instances have the same pending and signing keys.
 func (f *fleet) agree(ctx context.Context) error {
 	return await(ctx, "the fleet to agree", func() bool {
-		all := f.all()
+		all := f.instances()
 		for _, t := range tenants {
 			for _, m := range all[1:] {
 				if keysOf(m, t.name) != keysOf(all[0], t.name) {
@@ -385,7 +386,7 @@ func (f *fleet) agree(ctx context.Context) error {
 	})
 }
 
-// keysOf names the keys that a ring has not dropped, in order.
+// keysOf returns the kids of a ring's pending and signing keys, in order.
 func keysOf(m *instance, tenant string) string {
 	s, err := m.keys.Tenant(tenant)
 	if err != nil {
@@ -402,15 +403,15 @@ func keysOf(m *instance, tenant string) string {
 
 // stop ends all instances.
 func (f *fleet) stop() error {
-	all := f.all()
+	all := f.instances()
 	return atOnce(len(all), func(i int) error { return all[i].close() })
 }
 
-// nextSwitch returns when the next key of any tenant takes effect, as scheduled.
+// nextSwitch returns when the next pending key of any tenant takes effect.
 func (f *fleet) nextSwitch() time.Time {
 	var next time.Time
 	for _, t := range tenants {
-		s, err := f.all()[0].keys.Tenant(t.name)
+		s, err := f.instances()[0].keys.Tenant(t.name)
 		if err != nil {
 			continue
 		}
@@ -423,7 +424,7 @@ func (f *fleet) nextSwitch() time.Time {
 	return cmp.Or(next, time.Now())
 }
 
-// atOnce calls f with 0 to n-1, and waits for all.
+// atOnce calls f with 0 to n-1 at the same time and waits for all calls.
 func atOnce(n int, f func(i int) error) error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup

@@ -13,16 +13,16 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 )
 
-// A link is one instance's own network: a proxy before each server that it dials.
+// A link is the network of one instance: a proxy before each server that the instance dials.
 type link struct {
 	resolve func(addr string) string
 
 	mu      sync.Mutex
 	fault   fault
-	proxies map[string]*redistest.Proxy // by the address behind
+	proxies map[string]*redistest.Proxy // by the address of the server
 }
 
-// A fault is what is wrong with a link, such as (*redistest.Proxy).Cut.
+// A fault breaks or heals the proxies of a link, such as (*redistest.Proxy).Cut.
 type fault func(*redistest.Proxy)
 
 func delay(d time.Duration) fault { return func(p *redistest.Proxy) { p.Delay(d) } }
@@ -55,7 +55,7 @@ func (l *link) proxy(addr string) (*redistest.Proxy, error) {
 	return p, nil
 }
 
-// set breaks the link in one way, or mends it.
+// set applies a fault to all proxies of the link, those to come included.
 func (l *link) set(f fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +75,7 @@ func (l *link) stop() error {
 	return errors.Join(errs...)
 }
 
-// client returns a client as rediskeys.Open makes it, over the link.
+// client returns a client with the options of rediskeys.Open, over the link.
 func (l *link) client(at address) redis.UniversalClient {
 	const call = 3 * time.Second
 	return redis.NewUniversalClient(&redis.UniversalOptions{
@@ -86,7 +86,7 @@ func (l *link) client(at address) redis.UniversalClient {
 	})
 }
 
-// silent is the logger of the client, which tells of each connection that breaks.
-type silent struct{}
+// A discardLogger replaces the logger of the Redis client, which logs each connection that breaks.
+type discardLogger struct{}
 
-func (silent) Printf(context.Context, string, ...any) {}
+func (discardLogger) Printf(context.Context, string, ...any) {}

@@ -1,13 +1,13 @@
-// The command faults breaks real Redis servers under a fleet that signs, verifies and
-// turns its keys, counts what goes wrong, and writes docs/faults.md:
+// The command faults breaks real Redis servers while a fleet of instances signs tokens, verifies
+// them and rotates its keys. It counts what goes wrong and writes docs/faults.md:
 //
 //	go run ./bench/faults              # all faults, about ten minutes
-//	go run ./bench/faults -only cut    # those whose name contains "cut": prints, writes nothing
+//	go run ./bench/faults -only cut    # the faults whose name contains "cut"; writes no page
 //	go run ./bench/faults -list
 //
-// It ends with 1 if a promise was broken, and needs redis-server. Nothing of it can be
-// replayed exactly, as servers are killed for real; -seed chooses who is struck, and for
-// how long.
+// It needs redis-server, and exits with 1 if a promise was broken. -seed chooses the instances that
+// a fault strikes, and how long it lasts. A run cannot be repeated exactly, because real servers
+// are killed.
 package main
 
 import (
@@ -31,20 +31,20 @@ import (
 )
 
 func main() {
-	redis.SetLogger(silent{})
-	if what := os.Getenv(raceVariable); what != "" {
-		exitOn(asRacer(what))
+	redis.SetLogger(discardLogger{})
+	if racer := os.Getenv(raceVariable); racer != "" {
+		exitOn(runRacer(racer))
 		return
 	}
 	only := flag.String("only", "", "run the faults whose name contains `TEXT`, and write no file")
-	list := flag.Bool("list", false, "say what there is, and run nothing")
+	list := flag.Bool("list", false, "list the faults, and run none")
 	out := flag.String("out", "docs/faults.md", "the `file` to write")
 	atOnce := flag.Int("parallel", 3, "how many faults run at once")
 	verbose := flag.Bool("v", false, "show what the instances log")
 	o := options{pace: fast, log: slog.New(slog.DiscardHandler)}
-	flag.Uint64Var(&o.seed, "seed", 1, "chooses who is struck, and for how long")
-	flag.IntVar(&o.tokens, "tokens", 25_000, "how many tokens are signed under each fault, at least")
-	flag.IntVar(&o.rate, "rate", 500, "how many a second")
+	flag.Uint64Var(&o.seed, "seed", 1, "chooses the instances that a fault strikes, and how long it lasts")
+	flag.IntVar(&o.tokens, "tokens", 25_000, "how many tokens are signed under each fault at least")
+	flag.IntVar(&o.rate, "rate", 500, "how many tokens are signed a second")
 	flag.Parse()
 	if *verbose {
 		o.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -84,8 +84,8 @@ func writeFile(name string, write func(io.Writer)) error {
 	return os.WriteFile(name, text.Bytes(), 0o644)
 }
 
-// run runs the faults whose name contains only, several at once; then the race and the
-// measurement alone. The error says what was broken.
+// run runs the faults whose name contains only, several at once. If only is "", it then runs the
+// race and the measurement, each alone. Its error says which promises were broken.
 func (r *report) run(ctx context.Context, o options, only string, parallel int) (err error) {
 	r.redis, r.load = redisVersion(), load()
 	for i := range scenarios {
@@ -102,14 +102,14 @@ func (r *report) run(ctx context.Context, o options, only string, parallel int) 
 		errs = append(errs, r.rows[i].broken())
 	}
 	if only == "" {
-		errs = append(errs, r.rest(ctx))
+		errs = append(errs, r.runAlone(ctx))
 	}
 	r.took = time.Since(r.when)
 	return errors.Join(errs...)
 }
 
-// rest is what is not a fault.
-func (r *report) rest(ctx context.Context) error {
+// runAlone runs the race, and then the measurement while Redis hangs.
+func (r *report) runAlone(ctx context.Context) error {
 	fmt.Fprintln(os.Stderr, "a race of rotators")
 	race, err := race(ctx, 10)
 	r.race = &race
@@ -122,7 +122,7 @@ func (r *report) rest(ctx context.Context) error {
 	return errors.Join(err, err2)
 }
 
-// runRows runs scenarios, so many at once, and tells of each that has ended.
+// runRows runs the scenarios of the rows, several at once. It calls ended for each that has ended.
 func runRows(ctx context.Context, rows []row, o options, parallel int, ended func(*row)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -136,7 +136,7 @@ func runRows(ctx context.Context, rows []row, o options, parallel int, ended fun
 		wg.Go(func() {
 			defer func() { <-free }()
 			x := &rows[i]
-			x.count, x.said, x.err = x.scenario.run(ctx, o)
+			x.count, x.notes, x.err = x.scenario.run(ctx, o)
 			telling.Lock()
 			defer telling.Unlock()
 			ended(x)
@@ -144,13 +144,13 @@ func runRows(ctx context.Context, rows []row, o options, parallel int, ended fun
 	}
 }
 
-// line says how a run went.
+// line returns the result of a run in one line, and a line for each note.
 func (x *row) line(after time.Duration) string {
 	c := &x.count
 	line := fmt.Sprintf("%4.0fs %-13s%2d strikes, %d tokens, %d verifications, %d false rejects, %d not signed, %d unavailable", after.Seconds(), x.scenario.name,
 		c.Strikes, c.Signed, c.Verified, c.RejectedFresh+c.Rejected, c.Fenced+c.NoSigner+c.Unsure, c.Unavailable+c.UnavailFresh)
-	for _, said := range x.said {
-		line += "\n      " + said
+	for _, notes := range x.notes {
+		line += "\n      " + notes
 	}
 	if x.err != nil {
 		line += "\n      " + x.err.Error()
@@ -158,7 +158,7 @@ func (x *row) line(after time.Duration) string {
 	return line
 }
 
-// broken reports which promise was broken, or that it could not be looked at.
+// broken returns an error if the run broke a promise, or failed.
 func (x *row) broken() error {
 	if x.err != nil || !x.count.bad() {
 		return x.err
@@ -168,7 +168,7 @@ func (x *row) broken() error {
 		x.scenario.name, c.RejectedFresh, c.Lacking, c.TwiceInLife)
 }
 
-// redisVersion returns the server's own, such as 7.0.15.
+// redisVersion returns the version of redis-server, such as 7.0.15.
 func redisVersion() string {
 	out, _ := exec.Command("redis-server", "--version").Output()
 	for word := range strings.FieldsSeq(string(out)) {

@@ -20,20 +20,20 @@ const (
 	racers      = 8 // processes
 	racersInOne = 8 // rotators in each
 
-	// raceVariable makes this program one of the processes: it holds the address of
-	// the server and the name of the process.
+	// raceVariable is the environment variable that makes this program one of the
+	// processes. It holds the address of the server and the name of the process.
 	raceVariable = "KEYTURN_FAULTS_RACER"
 )
 
-// A raceResult says what became of a race.
+// A raceResult is the result of a race.
 type raceResult struct {
-	Rounds int // how often the ring was due
-	Mints  int // that the store has logged
-	Twice  int // seqs with more than one
+	Rounds int // how often a key was due
+	Mints  int // how many mints the store has logged
+	Twice  int // how many seqs were minted more than once
 }
 
-// race lets 64 rotators in 8 processes race on one tenant that is due, rounds times:
-// the pending key is revoked, which all of them hear of at once.
+// race lets 64 rotators in 8 processes race on the ring of one tenant. In each round the pending
+// key is revoked, so the next one is due, and all rotators hear of that at once.
 func race(ctx context.Context, rounds int) (r raceResult, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(rounds)*10*time.Second+time.Minute)
 	defer cancel()
@@ -71,7 +71,7 @@ type racer struct {
 	keys *rotation.Keyring
 }
 
-// startRacer starts one. What it returns ends it.
+// startRacer starts a racer and returns a function that ends it.
 func startRacer(ctx context.Context, addr, name string, trust bool) (*racer, func(), error) {
 	client, err := rediskeys.Open("redis://" + addr)
 	if err != nil {
@@ -88,13 +88,13 @@ func startRacer(ctx context.Context, addr, name string, trust bool) (*racer, fun
 	}
 	r, err := rotation.NewRotator(k)
 	return &racer{r, k}, func() {
-		_ = k.Close(context.Background()) // the server may be gone
+		_ = k.Close(context.Background()) // the error does not matter: the server may have ended
 		_ = client.Close()
 	}, err
 }
 
-// makeDue revokes the pending key as soon as the next may be minted, and waits for
-// that.
+// makeDue revokes the pending key as soon as the next one may be minted, and waits until that has
+// happened.
 func (r *racer) makeDue(ctx context.Context, tenant string) error {
 	var newest rotation.RingKey
 	err := await(ctx, "a pending key to revoke", func() bool {
@@ -147,8 +147,8 @@ func (r raceResult) read(ctx context.Context, server *redistest.Server, tenant s
 	return r, err
 }
 
-// startRacers runs the processes, and returns when all of their rotators are in step.
-// What it returns ends them; they also end when this process does.
+// startRacers starts the processes and returns when all their rotators are in sync. end ends the
+// processes; they also end with this process.
 func startRacers(ctx context.Context, addr string) (end func() error, err error) {
 	var all []*exec.Cmd
 	var inputs []io.Closer
@@ -182,8 +182,8 @@ func startRacers(ctx context.Context, addr string) (end func() error, err error)
 	return end, nil
 }
 
-// asRacer is the whole of a process that races, until its input ends.
-func asRacer(what string) error {
+// runRacer runs a process of the race until its standard input ends.
+func runRacer(what string) error {
 	addr, name, _ := strings.Cut(what, " ")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -194,7 +194,7 @@ func asRacer(what string) error {
 		}
 		go func() {
 			defer stop()
-			_ = r.Run(ctx) // nil
+			_ = r.Run(ctx) // returns nil
 		}()
 		return r.keys.WaitReady(ctx)
 	})

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// A row is one line of the tables.
+// A row is the result of one scenario: one line of each table.
 type row struct {
 	scenario *scenario
 	count    count
-	said     []string
+	notes    []string
 	err      error
 }
 
-// A report is all that a run has measured.
+// A report is the result of a whole run.
 type report struct {
 	when    time.Time
 	took    time.Duration
@@ -33,39 +33,46 @@ type report struct {
 func (r *report) write(w io.Writer) {
 	fmt.Fprintf(w, head, r.when.UTC().Format(time.DateOnly), machine(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), r.redis,
 		r.took.Round(time.Second), r.load, r.command)
-	r.zero(w)
-	r.cost(w)
-	r.revocations(w)
-	r.raced(w)
-	r.verified(w)
-	r.expected(w)
+	r.writePromises(w)
+	r.writeCosts(w)
+	r.writeRevocations(w)
+	r.writeRace(w)
+	r.writeAway(w)
+	r.writeExpectations(w)
 }
 
 const head = `# Faults, on real Redis
 
 <!-- Written by make faults. Do not edit: the next run overwrites it. -->
 
-Measured %s on %s, %d cores, %s/%s, %s, Redis %s, in %s, the machine's load average before
-the run %s: on a busy one polls miss their deadline, and instances refuse to sign without a fault. To measure again, from the root: ` + "`%s`" + `
-(` + "`make faults`" + `; it takes about ten minutes and needs ` + "`redis-server`" + `). ` + "`-only NAME`" + ` runs some of
-the faults, and then writes nothing. ` + "`go test ./bench/faults`" + ` runs a short version of each.
+Measured %s on %s, %d cores, %s/%s, %s, Redis %s, in %s.
+The machine's load average before the run was %s. On a busy machine polls miss their deadline, and
+instances refuse to sign without a fault. To measure again, run
+` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about ten minutes and needs
+` + "`redis-server`" + `. With ` + "`-only NAME`" + ` it runs some of the faults and writes no page.
+` + "`go test ./bench/faults`" + ` runs a short version of each fault.
 
-Six instances, each with its own keyring, rotator, signer and verifiers, and its own proxies before each Redis server, share
-five tenants (four HS256, one ES256). Their clocks are off by up to ±200 ms (ClockSkew is 250 ms). Keys sign for 6 s and
-are published 4.5 s before; tokens live for 3 s, and one more of leeway; an instance polls every 250 ms with a deadline of
-450 ms, is fresh for 2.25 s after a good sync, and signs for 3 s. A fault strikes again and again, at random times, until
-enough tokens are signed, while keys are also turned by hand. A token is signed by a random instance, and verified by random
-instances at once, at two random ages, and in the last quarter of a second in which the verifier has to accept it: until its
-exp and the leeway, by the verifier's own clock. Every other token is verified with a cache. An instance counts as fresh if it
-says so right before and right after.
+Six instances share five tenants (four HS256, one ES256). Each instance has its own keyring,
+rotator, signer and verifiers, and its own proxy before each Redis server. Their clocks are off by
+up to ±200 ms (ClockSkew is 250 ms). A key is published 4.5 s before it signs, and signs for 6 s. A
+token lives for 3 s, and the leeway is 1 s. An instance polls every 250 ms with a deadline of 450
+ms. After a good sync it is in sync for 2.25 s and signs for 3 s. In the tables, *fresh* means in
+sync.
+
+A fault strikes again and again, at random times, until enough tokens are signed. Meanwhile keys
+are also rotated by hand. A random instance signs each token. Random instances verify it at once,
+at two random ages, and in the last quarter of a second in which the verifier must accept it: until
+its exp and the leeway, by the verifier's own clock. Every other token is verified with a cache. An
+instance counts as fresh if it says so right before and right after.
 
 `
 
-// zero has what must not happen.
-func (r *report) zero(w io.Writer) {
+// writePromises writes the table of the counts that must be zero.
+func (r *report) writePromises(w io.Writer) {
 	fmt.Fprint(w, "## What must be zero\n\n",
-		"*False rejects*: unexpired tokens of unrevoked keys that were refused (401). *Unknown key*: tokens signed by a key that a\n",
-		"fresh instance did not have. *Minted twice*: places in a ring for which two keys were minted in one life of the store.\n\n",
+		"*False rejects*: unexpired tokens of unrevoked keys that an instance rejected (401). *Unknown key*:\n",
+		"tokens signed by a key that a fresh instance did not have. *Minted twice*: places in a ring for\n",
+		"which two keys were minted in one life of the store.\n\n",
 		"| fault | strikes | tokens | verifications | false rejects, fresh | unknown key | minted twice | false rejects, not fresh |\n",
 		"|---|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, x := range r.rows {
@@ -76,6 +83,7 @@ func (r *report) zero(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
+// zero prints a count that must be zero, in bold if it is not.
 func zero(n int) string {
 	if n == 0 {
 		return "0"
@@ -83,13 +91,16 @@ func zero(n int) string {
 	return fmt.Sprintf("**%d**", n)
 }
 
-// cost has what the faults cost.
-func (r *report) cost(w io.Writer) {
+// writeCosts writes the table of what the faults cost.
+func (r *report) writeCosts(w io.Writer) {
 	fmt.Fprint(w, "## What it costs\n\n",
-		"*503*: unexpired tokens of which an instance could not tell. *Fenced*, *no signer*: refusals to sign, ErrFenced\n",
-		"and ErrNoSigner. *Rotations*: keys that took over, of them by hand. *Lost mints*: keys that the store had, and lost. *Other life*: places for which another life of the\n",
-		"store has another key. *Repairs*: rings into which something was merged back. *Resyncs*: buckets that were read again as a whole.\n",
-		"*Fresh again*: the longest from a fault's end until all instances were fresh; microseconds where none had noticed yet, or all had recovered.\n\n",
+		"*503*: unexpired tokens that an instance could not decide. *Fenced*, *no signer*: refusals to sign,\n",
+		"ErrFenced and ErrNoSigner. *Rotations*: keys that began to sign; *by hand*: those of them by a\n",
+		"command. *Lost mints*: keys that the store lost. *Other life*: places for which two lives of the\n",
+		"store have different keys. *Repairs*: rings to which an instance restored something. *Resyncs*:\n",
+		"buckets that an instance read again as a whole. *Fresh again*: the longest time from a fault's end\n",
+		"until all instances were in sync. It is microseconds if no instance had noticed the fault yet, or\n",
+		"all had recovered.\n\n",
 		"| fault | 503, fresh | 503, not fresh | fenced | no signer | of both, fresh | rotations | by hand | lost mints | other life | repairs | resyncs | fresh again |\n",
 		"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, x := range r.rows {
@@ -100,7 +111,7 @@ func (r *report) cost(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// round keeps three digits.
+// round prints a duration with three digits.
 func round(d time.Duration) string {
 	unit := time.Nanosecond
 	for d/unit >= 1000 {
@@ -111,8 +122,8 @@ func round(d time.Duration) string {
 	return number + " " + text[len(number):]
 }
 
-func (r *report) revocations(w io.Writer) {
-	fmt.Fprintf(w, "## Revocations\n\nFrom the commit in Redis until an instance refuses a token that it has in its cache. One poll is at most %v.\n\n"+
+func (r *report) writeRevocations(w io.Writer) {
+	fmt.Fprintf(w, "## Revocations\n\nThe time from the commit in Redis until an instance rejects a token that it has in its cache. One\npoll takes at most %v.\n\n"+
 		"| | measured | median | longest |\n|---|--:|--:|--:|\n", fast.onePoll())
 	for _, x := range r.rows {
 		if took := slices.Sorted(slices.Values(x.count.Revoked)); len(took) > 0 {
@@ -122,21 +133,23 @@ func (r *report) revocations(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-func (r *report) raced(w io.Writer) {
+func (r *report) writeRace(w io.Writer) {
 	if r.race == nil {
 		return
 	}
-	fmt.Fprintf(w, "## A race\n\n%d rotators in %d processes share one tenant. Its pending key is revoked, which all of them hear of in the\n"+
-		"same instant, and the next is due: %d times. The store has logged %d mints, scheduled ones included, and **%d** of one place twice.\n\n",
+	fmt.Fprintf(w, "## A race\n\n%d rotators in %d processes share one tenant. Its pending key is revoked %d times. Each time all of\n"+
+		"them hear of that in the same instant, and the next key is due. The store has logged %d mints,\n"+
+		"including the scheduled ones, and **%d** places were minted twice.\n\n",
 		racers*racersInOne, racers, r.race.Rounds, r.race.Mints, r.race.Twice)
 }
 
-func (r *report) verified(w io.Writer) {
+func (r *report) writeAway(w io.Writer) {
 	if len(r.away) == 0 {
 		return
 	}
-	fmt.Fprint(w, "## Verifying while Redis hangs\n\nTokens of known keys, in turns of half a second with Redis up and with a proxy that swallows all, so that\n",
-		"a poll hangs most of the time (`go test -bench Blackholed -run '^$' ./bench/faults`).\n\n",
+	fmt.Fprint(w, "## Verifying while Redis hangs\n\nThe time to verify a token of a known key. Half a second with Redis up alternates with half a second\n",
+		"in which a proxy swallows everything, so that a poll hangs most of the time\n",
+		"(`go test -bench Blackholed -run '^$' ./bench/faults`).\n\n",
 		"| | p50, up | p50, away | p99, up | p99, away | p99: times as long | verifications | polls that failed |\n|---|--:|--:|--:|--:|--:|--:|--:|\n")
 	for _, a := range r.away {
 		name := "cache off"
@@ -149,16 +162,16 @@ func (r *report) verified(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-func (r *report) expected(w io.Writer) {
-	fmt.Fprint(w, "## What is expected, and why\n")
+func (r *report) writeExpectations(w io.Writer) {
+	fmt.Fprint(w, "## The expectation of each fault, and why\n")
 	for _, x := range r.rows {
-		fmt.Fprintf(w, "\n**%s** (`%s`). %s\n", capital(x.scenario.title), x.scenario.name, x.scenario.text)
+		fmt.Fprintf(w, "\n**%s** (`%s`).\n%s\n", capital(x.scenario.title), x.scenario.name, x.scenario.text)
 	}
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// load is the machine's load average of the last minute, where the system says.
+// load returns the machine's load average of the last minute, if the system tells it.
 func load() string {
 	text, _ := os.ReadFile("/proc/loadavg")
 	if one, _, ok := strings.Cut(string(text), " "); ok {
@@ -167,7 +180,7 @@ func load() string {
 	return "unknown"
 }
 
-// machine names the processor, where the system says.
+// machine returns the processor's name, if the system tells it.
 func machine() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(text)) {

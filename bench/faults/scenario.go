@@ -10,29 +10,30 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 )
 
-// A scenario is one fault, and on what Redis it strikes.
+// A scenario is one fault and the Redis that it strikes.
 type scenario struct {
-	name  string // for -only, and the names of tests
-	title string // for the table
+	name  string // for -only and for the names of the tests
+	title string // for the tables
 	start func() (servers, error)
 
-	// strike is the fault once, from its beginning to its end.
+	// strike lets the fault begin and end once.
 	strike func(ctx context.Context, f *fleet, o options) error
 
-	text string // what is expected of it, and why
+	text string // the expectation, and its reason
 }
 
-// options say how much a run does.
+// options say how long and how fast a run is.
 type options struct {
 	seed   uint64
-	tokens int // at least so many are signed
-	rate   int // a second
+	tokens int // how many tokens are signed at least
+	rate   int // tokens a second
 	pace   pace
-	short  bool // one strike, as short as it can be
+	short  bool // each duration is the middle of its range
 	log    *slog.Logger
 }
 
-// pick returns a random duration of a fault, at the run's pace: in a short run the middle.
+// pick returns a random duration from least to most, at the run's pace. In a short run it returns
+// the middle.
 func (o options) pick(f *fleet, least, most time.Duration) time.Duration {
 	slower := o.pace.poll / fast.poll
 	if o.short {
@@ -57,15 +58,15 @@ var scenarios = []scenario{
 	{name: "deaf", title: "pub/sub lost", start: startSingle, strike: strikeDeaf, text: textDeaf},
 }
 
-// strikeNothing revokes a key.
+// strikeNothing breaks nothing. It revokes a key, so that the run measures a revocation.
 func strikeNothing(ctx context.Context, f *fleet, _ options) error { return f.revoke(ctx) }
 
-// strikeKill kills the primary right after a mint that its replica has not got, and
-// promotes the replica. What is lost is younger than Dwell.
+// strikeKill kills the primary right after a mint that its replica does not have, and promotes the
+// replica. The lost key is younger than Dwell.
 func strikeKill(ctx context.Context, f *fleet, o options) error {
 	p := f.servers.(*pair)
 	if f.intN(2) == 0 { // one instance alone hears of the mint
-		deaf := f.some(len(f.all()) - 1)
+		deaf := f.random(len(f.instances()) - 1)
 		defer isolate(deaf, (*redistest.Proxy).Heal)
 		err := f.holdMint(ctx, p, func() { isolate(deaf, (*redistest.Proxy).Blackhole) }, func() { isolate(deaf, (*redistest.Proxy).Heal) })
 		if err != nil {
@@ -83,9 +84,9 @@ func strikeKill(ctx context.Context, f *fleet, o options) error {
 	return errors.Join(p.promote(ctx), p.follow(ctx))
 }
 
-// holdMint waits for a switch and the mint after it, which it holds back from the
-// replica. Around that it calls begin, and again if there was no mint in time.
-func (f *fleet) holdMint(ctx context.Context, p *pair, begin, again func()) error {
+// holdMint waits for a switch and the mint after it, and keeps the mint from the replica. It calls
+// begin before the mint. If there was no mint in time, it calls undo and waits for the next switch.
+func (f *fleet) holdMint(ctx context.Context, p *pair, begin, undo func()) error {
 	for range 10 {
 		if err := sleep(ctx, time.Until(f.nextSwitch().Add(-100*time.Millisecond))); err != nil {
 			return err
@@ -103,13 +104,13 @@ func (f *fleet) holdMint(ctx context.Context, p *pair, begin, again func()) erro
 			}
 		}
 		p.between.Heal()
-		again()
+		undo()
 	}
 	return errors.New("no key was minted")
 }
 
-// unreplicated returns how many keys were minted beyond those that are known, and are
-// not on the replica.
+// unreplicated returns how many keys were minted after those in known and are missing on the
+// replica.
 func (f *fleet) unreplicated(ctx context.Context, p *pair, known map[string]int) (n int) {
 	for _, t := range tenants {
 		seq, kid := f.tally.newest(t.name)
@@ -123,16 +124,16 @@ func (f *fleet) unreplicated(ctx context.Context, p *pair, known map[string]int)
 	return n
 }
 
-// strikeEmpty restarts the server without what it had.
+// strikeEmpty restarts the server without its data.
 func strikeEmpty(_ context.Context, f *fleet, _ options) error {
 	defer f.tally.newLife()
 	return f.servers.(single).RestartEmpty()
 }
 
-// strikeCold restarts the server empty while nobody reaches it but a newcomer, which
-// may make the first ring of a store that stays empty.
+// strikeCold restarts the server without its data, while only a new instance reaches it. That
+// instance is allowed to create rings in a store that stays empty.
 func strikeCold(ctx context.Context, f *fleet, o options) error {
-	holders := f.all()
+	holders := f.instances()
 	isolate(holders, (*redistest.Proxy).Cut)
 	defer isolate(holders, (*redistest.Proxy).Heal)
 	if err := strikeEmpty(ctx, f, o); err != nil {
@@ -158,31 +159,31 @@ func strikeCold(ctx context.Context, f *fleet, o options) error {
 func isolate(members []*instance, how fault) {
 	for _, m := range members {
 		m.link.set(how)
-		m.ears.set(how)
+		m.nudgeLink.set(how)
 	}
 }
 
-// partition cuts n instances off: connections break, or hang.
+// partition cuts n instances off: their connections break, or hang.
 func partition(n int) func(context.Context, *fleet, options) error {
 	return func(ctx context.Context, f *fleet, o options) error {
 		how := []fault{(*redistest.Proxy).Cut, (*redistest.Proxy).Blackhole}[f.intN(2)]
-		away := f.some(n)
+		away := f.random(n)
 		isolate(away, how)
 		defer isolate(away, (*redistest.Proxy).Heal)
 		return sleep(ctx, o.pick(f, time.Second, 10*time.Second))
 	}
 }
 
-// slow delays all that is asked of Redis.
+// slow delays every request to Redis.
 func slow(by time.Duration) func(context.Context, *fleet, options) error {
 	return func(ctx context.Context, f *fleet, o options) error {
-		isolate(f.all(), delay(by))
-		defer isolate(f.all(), (*redistest.Proxy).Heal)
+		isolate(f.instances(), delay(by))
+		defer isolate(f.instances(), (*redistest.Proxy).Heal)
 		return sleep(ctx, o.pick(f, 2*time.Second, 9*time.Second))
 	}
 }
 
-// tooSlow delays it for longer than the deadline.
+// tooSlow delays every request for longer than the deadline.
 func tooSlow(ctx context.Context, f *fleet, o options) error {
 	return slow(f.pace.deadline*4/3)(ctx, f, o)
 }
@@ -197,7 +198,7 @@ func strikeSentinel(ctx context.Context, f *fleet, _ options) error {
 	if err := s.Primary.Restart(); err != nil {
 		return err
 	}
-	// On a busy machine they may change their mind once more.
+	// On a busy machine the Sentinels may promote another server once more.
 	return await(ctx, "the Sentinels to have a primary and a replica", func() bool {
 		addr, err := s.Current(ctx)
 		if err == nil && addr != s.Primary.Addr() {
@@ -231,17 +232,17 @@ func strikeClusterAway(ctx context.Context, f *fleet, o options) error {
 	return c.master.Restart()
 }
 
-// strikeDeaf revokes a key while nobody hears of changes.
+// strikeDeaf revokes a key while no instance hears of changes.
 func strikeDeaf(ctx context.Context, f *fleet, _ options) error {
-	all := f.all()
+	all := f.instances()
 	for _, m := range all {
-		m.ears.set((*redistest.Proxy).Blackhole)
+		m.nudgeLink.set((*redistest.Proxy).Blackhole)
 	}
 	return f.revoke(ctx)
 }
 
-// run runs a scenario: it strikes again and again until enough tokens are signed, and
-// lets the last of them end.
+// run runs a scenario. The fault strikes again and again until enough tokens are signed. Then run
+// waits until the last token has expired.
 func (s *scenario) run(ctx context.Context, o options) (c count, said []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -268,8 +269,8 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 	return c, said, err
 }
 
-// begin starts the traffic, and whatever goes on beside it. What it returns ends it,
-// and waits for the end of the last token.
+// begin starts the traffic, the watch on mints and the rotations by hand. end stops them and waits
+// for the last verification.
 func (f *fleet) begin(ctx context.Context) (end func()) {
 	traffic, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -280,11 +281,11 @@ func (f *fleet) begin(ctx context.Context) (end func()) {
 	return func() {
 		cancel()
 		<-done
-		f.later.Wait()
+		f.pending.Wait()
 	}
 }
 
-// strikes lets the fault strike.
+// strikes lets the fault strike until enough tokens are signed.
 func (s *scenario) strikes(ctx context.Context, f *fleet, o options) error {
 	for {
 		if err := sleep(ctx, o.pick(f, 200*time.Millisecond, 8*time.Second)); err != nil {

@@ -12,25 +12,27 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// servers are the Redis of one run.
+// servers are the Redis servers of one run.
 type servers interface {
-	// address is where an instance looks for them, and resolve what it finds there now.
+	// address is the address that instances are given, and resolve returns the server that
+	// an address stands for now.
 	address() address
 	resolve(addr string) string
 	Stop() error
 }
 
-// An address is one, in one of the three forms.
+// An address is that of one server, of Sentinels, or of a Cluster.
 type address struct {
 	addrs   []string
 	master  string
 	cluster bool
 }
 
-// primary is a name, as of a service, that points to whichever server is the primary.
+// primary is a name that stands for the server that is the primary now, like a service's name in
+// DNS.
 const primary = "primary:6379"
 
-// single is one server that keeps nothing.
+// single is one server, which does not save its data.
 type single struct{ *redistest.Server }
 
 func startSingle() (servers, error) {
@@ -73,7 +75,7 @@ func (p *pair) resolve(string) string {
 	return p.primary.Addr()
 }
 
-// promote makes the replica the primary, after the primary was killed.
+// promote makes the replica the primary after the primary was killed.
 func (p *pair) promote(ctx context.Context) error {
 	err := p.replica.Promote(ctx)
 	p.mu.Lock()
@@ -82,7 +84,7 @@ func (p *pair) promote(ctx context.Context) error {
 	return err
 }
 
-// follow brings the server that was killed back, as the replica.
+// follow brings the killed server back as the replica.
 func (p *pair) follow(ctx context.Context) error {
 	if err := p.between.Stop(); err != nil {
 		return err
@@ -124,7 +126,7 @@ func (s sentinel) resolve(addr string) string { return addr }
 // A cluster has three primaries. One of them may have a replica.
 type cluster struct {
 	*redistest.Cluster
-	owner   int // of the first tenant's bucket
+	owner   int // the index of the server that has the first tenant's bucket
 	master  *redistest.Server
 	replica *redistest.Server
 }
@@ -200,7 +202,7 @@ func (c *cluster) known(ctx context.Context) bool {
 
 func (c *cluster) Stop() error {
 	err := c.Cluster.Stop()
-	if c.master != nil { // one of the Cluster's, or was the replica
+	if c.master != nil { // may be the server that was the replica
 		err = errors.Join(err, c.master.Stop())
 	}
 	if c.replica != nil {
@@ -220,10 +222,10 @@ func info(ctx context.Context, s *redistest.Server, says string) bool {
 	return err == nil && strings.Contains(text, says)
 }
 
-// patience is how long something may take that has to happen.
+// patience is how long await waits at most.
 const patience = 2 * time.Minute
 
-// await asks done until it says yes.
+// await calls done until it returns true.
 func await(ctx context.Context, what string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -244,7 +246,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// The keys of a tenant, as docs/formats.md has them.
+// logKey and ringKey return the names of a tenant's keys, see docs/formats.md.
 func logKey(tenant string) string { return fmt.Sprintf("kt:{%d}:log", rotation.BucketOf(tenant)) }
 func ringKey(tenant string) string {
 	return fmt.Sprintf("kt:{%d}:ring:%s", rotation.BucketOf(tenant), tenant)

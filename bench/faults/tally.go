@@ -12,29 +12,29 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A count is what was counted in a run.
+// A count has the counts of a run.
 type count struct {
-	Strikes int // of the fault
+	Strikes int // how often the fault struck
 
 	Signed, Verified          int
-	RejectedFresh, Rejected   int // unexpired tokens of unrevoked keys that were refused: by fresh instances, by others
-	Lacking                   int // tokens signed by a key that a fresh instance lacked
-	UnavailFresh, Unavailable int // 503: from fresh instances, from others
-	Fenced, NoSigner, Unsure  int // why nothing was signed; Unsure is anything else
-	FreshRefused              int // of them, at fresh instances
-	Rotations, ByHand         int // signers that took over; of them, or refused, by hand
-	TwiceInLife, Twice        int // seqs that were minted more than once in one life of the store, and over lives
-	LostMints                 int // that the store had and lost
+	RejectedFresh, Rejected   int // unexpired tokens of unrevoked keys that were rejected: by instances in sync, by others
+	Lacking                   int // tokens signed by a key that an instance in sync did not have
+	UnavailFresh, Unavailable int // 503: from instances in sync, from others
+	Fenced, NoSigner, Unsure  int // refusals to sign; Unsure counts all other errors
+	FreshRefused              int // refusals to sign at instances in sync
+	Rotations, ByHand         int // keys that began to sign; rotations by hand
+	TwiceInLife, Twice        int // seqs that were minted more than once: in one life of the store, in any lives
+	LostMints                 int // keys that the store lost
 	Repairs, Resyncs          uint64
-	Healed                    time.Duration   // the longest from a fault's end until all were fresh
+	Healed                    time.Duration   // the longest time from a fault's end until all were in sync
 	Revoked                   []time.Duration // how long each revocation took to reach each instance
 }
 
-// bad reports whether the run has broken a promise.
+// bad reports whether the run broke a promise.
 func (c *count) bad() bool { return c.RejectedFresh+c.Lacking+c.TwiceInLife > 0 }
 
-// A minting is a key, and when it was made by the store's clock.
-type minting struct {
+// A mintedKey is a key and its creation time, by the store's clock.
+type mintedKey struct {
 	kid string
 	at  time.Time
 }
@@ -44,19 +44,19 @@ type place struct {
 	seq    int
 }
 
-// A tally is a count that is being made. It is safe for concurrent use.
+// A tally makes the counts of a run. It is safe for concurrent use.
 type tally struct {
-	mu      sync.Mutex
-	count   count
-	signers map[string]map[string]bool // tenant, kid
-	gone    map[string]bool            // kids that are revoked
-	mints   map[place][]minting
-	lives   []time.Time // when each further life of the store began
-	said    []string    // of violations
+	mu          sync.Mutex
+	count       count
+	signers     map[string]map[string]bool // tenant -> kids that have signed
+	revokedKIDs map[string]bool            // kids that are revoked
+	mints       map[place][]mintedKey
+	lives       []time.Time // when each further life of the store began
+	notes       []string    // a line for each violation, at most 20
 }
 
 func newTally() *tally {
-	return &tally{signers: make(map[string]map[string]bool), gone: make(map[string]bool), mints: make(map[place][]minting)}
+	return &tally{signers: make(map[string]map[string]bool), revokedKIDs: make(map[string]bool), mints: make(map[place][]mintedKey)}
 }
 
 func (t *tally) do(f func(c *count)) {
@@ -69,7 +69,7 @@ func (t *tally) signing(err error, freshRefused bool) {
 	t.do(func(c *count) {
 		if freshRefused {
 			c.FreshRefused++
-			t.sayLocked("a fresh instance does not sign: %v", err)
+			t.noteLocked("a fresh instance does not sign: %v", err)
 		}
 		switch {
 		case err == nil:
@@ -80,7 +80,7 @@ func (t *tally) signing(err error, freshRefused bool) {
 			c.NoSigner++
 		default:
 			c.Unsure++
-			t.sayLocked("Sign: %v", err)
+			t.noteLocked("Sign: %v", err)
 		}
 	})
 }
@@ -95,10 +95,10 @@ func (t *tally) verdict(err error, fresh bool) {
 		case errors.Is(err, verifier.ErrInvalid):
 			c.Rejected++
 		case !errors.Is(err, keystore.ErrUnavailable):
-			t.sayLocked("neither 401 nor 503: %v", err)
+			t.noteLocked("neither 401 nor 503: %v", err)
 		case fresh:
 			c.UnavailFresh++
-			t.sayLocked("503 of a fresh instance: %v", err)
+			t.noteLocked("503 of a fresh instance: %v", err)
 		default:
 			c.Unavailable++
 		}
@@ -114,7 +114,7 @@ func (t *tally) used(tenant, kid string) {
 	})
 }
 
-func (t *tally) turned(err error) {
+func (t *tally) rotated(err error) {
 	if err == nil {
 		t.do(func(c *count) { c.ByHand++ })
 	}
@@ -122,52 +122,52 @@ func (t *tally) turned(err error) {
 
 func (t *tally) lacking(format string, args ...any) {
 	t.do(func(c *count) { c.Lacking++ })
-	t.say(format, args...)
+	t.note(format, args...)
 }
 
-// violation notes what must not be at all.
+// violation counts a broken promise that has no count of its own as a false reject.
 func (t *tally) violation(format string, args ...any) {
 	t.do(func(c *count) { c.RejectedFresh++ })
-	t.say(format, args...)
+	t.note(format, args...)
 }
 
-func (t *tally) say(format string, args ...any) {
-	t.do(func(*count) { t.sayLocked(format, args...) })
+func (t *tally) note(format string, args ...any) {
+	t.do(func(*count) { t.noteLocked(format, args...) })
 }
 
-func (t *tally) sayLocked(format string, args ...any) {
-	if len(t.said) < 20 {
-		t.said = append(t.said, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+func (t *tally) noteLocked(format string, args ...any) {
+	if len(t.notes) < 20 {
+		t.notes = append(t.notes, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
 	}
 }
 
-func (t *tally) revoking(kid string, on bool) { t.do(func(*count) { t.gone[kid] = on }) }
+func (t *tally) setRevoked(kid string, on bool) { t.do(func(*count) { t.revokedKIDs[kid] = on }) }
 
 func (t *tally) isRevoked(kid string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.gone[kid]
+	return t.revokedKIDs[kid]
 }
 
 func (t *tally) revoked(took []time.Duration) {
 	t.do(func(c *count) { c.Revoked = append(c.Revoked, took...) })
 }
 
-// newLife notes that the store may have lost something.
+// newLife begins another life of the store, which may have lost data.
 func (t *tally) newLife() { t.do(func(*count) { t.lives = append(t.lives, time.Now()) }) }
 
 func (t *tally) minted(tenant string, r rotation.Ring) {
 	t.do(func(*count) {
 		for _, k := range r.Keys {
 			at := place{tenant, k.Seq}
-			if !slices.ContainsFunc(t.mints[at], func(m minting) bool { return m.kid == k.KID }) {
-				t.mints[at] = append(t.mints[at], minting{k.KID, k.Created})
+			if !slices.ContainsFunc(t.mints[at], func(m mintedKey) bool { return m.kid == k.KID }) {
+				t.mints[at] = append(t.mints[at], mintedKey{k.KID, k.Created})
 			}
 		}
 	})
 }
 
-// newest returns the highest seq that has been seen of a tenant, and its kid.
+// newest returns the highest seq of a tenant that an instance has seen, and its kid.
 func (t *tally) newest(tenant string) (seq int, kid string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -179,13 +179,13 @@ func (t *tally) newest(tenant string) (seq int, kid string) {
 	return seq, kid
 }
 
-// life returns in which life of the store a time lies.
+// life returns the life of the store in which a time lies.
 func (t *tally) life(at time.Time) int {
 	n, _ := slices.BinarySearchFunc(t.lives, at, time.Time.Compare)
 	return n
 }
 
-// result returns what was counted.
+// result returns the counts and the notes.
 func (t *tally) result() (count, []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -203,5 +203,5 @@ func (t *tally) result() (count, []string) {
 		}
 		c.Twice += min(1, len(all)-1)
 	}
-	return c, slices.Clone(t.said)
+	return c, slices.Clone(t.notes)
 }

@@ -15,19 +15,19 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A token is one that was signed, with what its bearer can read in it.
+// A token is a token that an instance signed, with the claims that anyone can read in it.
 type token struct {
 	raw    string
 	tenant tenant
 	kid    string
 	exp    time.Time
-	cached int // 1: verified by the verifiers with a cache
+	cached int // 0: for the verifiers without a cache; 1: with one
 	by     string
 	signed time.Time
-	leeway time.Duration // of its verifiers
+	leeway time.Duration // the leeway of its verifiers
 }
 
-// end is until when a verifier has to accept the token, by the verifier's own clock.
+// end returns the time until which a verifier must accept the token, by the verifier's own clock.
 func (t token) end() time.Time { return t.exp.Add(t.leeway) }
 
 func (p pace) readToken(raw string, of tenant) (token, error) {
@@ -55,8 +55,8 @@ func readPart(part string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// traffic signs tokens at the fleet's rate until ctx ends, and has each verified
-// several times until its end.
+// traffic signs tokens at the fleet's rate until ctx ends. Each token is verified several times
+// until it expires.
 func (f *fleet) traffic(ctx context.Context) {
 	began := time.Now()
 	for i := 0; ; i++ {
@@ -64,11 +64,11 @@ func (f *fleet) traffic(ctx context.Context) {
 		if sleep(ctx, time.Until(due)) != nil {
 			return
 		}
-		f.issue(f.some(1)[0], tenants[f.intN(len(tenants))], i%2)
+		f.issue(f.random(1)[0], tenants[f.intN(len(tenants))], i%2)
 	}
 }
 
-// issue signs a token at an instance, to be verified without a cache (0) or with one (1).
+// issue signs a token at an instance and schedules its verifications.
 func (f *fleet) issue(from *instance, of tenant, cached int) {
 	before := from.fresh(of.name)
 	raw, err := from.signer.Sign(context.Background(), of.name, nil)
@@ -78,20 +78,21 @@ func (f *fleet) issue(from *instance, of tenant, cached int) {
 	}
 	t, err := f.pace.readToken(raw, of)
 	if err != nil {
-		f.tally.violation("%s signed what is no token: %v", from.name, err)
+		f.tally.violation("%s signed a malformed token: %v", from.name, err)
 		return
 	}
 	t.cached, t.by = cached, from.name
 	f.tally.used(of.name, t.kid)
-	others := slices.DeleteFunc(f.some(len(offsets)+1), func(m *instance) bool { return m == from })
+	others := slices.DeleteFunc(f.random(len(offsets)+1), func(m *instance) bool { return m == from })
 	for _, m := range others {
-		f.lacks(m, t)
+		f.checkKnows(m, t)
 	}
 	f.schedule(t)
 }
 
-// lacks checks that a fresh instance has the key that a token was just signed with.
-func (f *fleet) lacks(m *instance, t token) {
+// checkKnows checks that an instance, if it is in sync, has the key that a token was just signed
+// with.
+func (f *fleet) checkKnows(m *instance, t token) {
 	before := m.fresh(t.tenant.name)
 	_, err := m.keys.Lookup(keystore.ID{Tenant: t.tenant.name, KID: t.kid}, t.tenant.alg)
 	fresh := before && m.fresh(t.tenant.name)
@@ -101,23 +102,24 @@ func (f *fleet) lacks(m *instance, t token) {
 	f.tally.lacking("%s lacks key %s of %s, which %s has just signed with: %v", m.name, t.kid, t.tenant.name, t.by, err)
 }
 
-// schedule has a token verified at once, twice while it lives, and just before its end.
+// schedule schedules the verifications of a token: at once, twice while it lives, and just before
+// its end.
 func (f *fleet) schedule(t token) {
 	life := max(0, time.Until(t.exp))
-	f.after(0, t, f.some(1)[0])
+	f.after(0, t, f.random(1)[0])
 	f.after(f.between(0, life), t, nil)
 	f.after(f.between(0, life), t, nil)
-	last := f.some(1)[0]
+	last := f.random(1)[0]
 	f.after(t.end().Sub(last.now())-f.between(5*time.Millisecond, f.pace.ClockSkew), t, last)
 }
 
-// after verifies t in a while, at m or any instance that is there then.
+// after verifies t after a while, at m, or at a random instance if m is nil.
 func (f *fleet) after(d time.Duration, t token, m *instance) {
-	f.later.Add(1)
+	f.pending.Add(1)
 	time.AfterFunc(d, func() {
-		defer f.later.Done()
+		defer f.pending.Done()
 		if m == nil {
-			m = f.some(1)[0]
+			m = f.random(1)[0]
 		}
 		f.verify(m, t)
 	})
@@ -131,19 +133,19 @@ func (f *fleet) verify(m *instance, t token) {
 	fresh := before && m.fresh(t.tenant.name)
 	now := m.now()
 	if !now.Before(t.end()) || err != nil && f.tally.isRevoked(t.kid) {
-		return // it may be refused, or has to be
+		return // the verifier may, or must, reject it
 	}
 	f.tally.verdict(err, fresh)
 	if errors.Is(err, verifier.ErrInvalid) {
-		f.tally.say("%s refuses, fresh %v, cache %d, a token of %s that %s signed %v ago with key %s, and that ends in %v: %v", m.name, fresh,
+		f.tally.note("%s refuses, fresh %v, cache %d, a token of %s that %s signed %v ago with key %s, and that ends in %v: %v", m.name, fresh,
 			t.cached, t.tenant.name, t.by, time.Since(t.signed), t.kid, t.end().Sub(now), err)
 	}
 }
 
-// watch notes what is minted, until ctx ends.
+// watch tells the tally which keys are minted, until ctx ends.
 func (f *fleet) watch(ctx context.Context) {
 	for sleep(ctx, 20*time.Millisecond) == nil {
-		for _, m := range f.all() {
+		for _, m := range f.instances() {
 			for _, t := range tenants {
 				if s, err := m.keys.Tenant(t.name); err == nil {
 					f.tally.minted(t.name, s.Ring)
@@ -153,23 +155,23 @@ func (f *fleet) watch(ctx context.Context) {
 	}
 }
 
-// operate turns a tenant's keys by hand now and then, until ctx ends.
+// operate rotates a random tenant's keys by hand every few seconds, until ctx ends.
 func (f *fleet) operate(ctx context.Context) {
 	for sleep(ctx, f.between(time.Second, 3*time.Second)) == nil {
 		t := tenants[f.intN(len(tenants))]
-		_, err := f.some(1)[0].rotator.Rotate(ctx, t.name)
-		f.tally.turned(err)
+		_, err := f.random(1)[0].rotator.Rotate(ctx, t.name)
+		f.tally.rotated(err)
 	}
 }
 
-// revoke revokes the key that signs for a random tenant, while all instances remember
-// one of its tokens, and waits until all refuse it.
+// revoke revokes the signing key of a random tenant, while all instances have one of its tokens in
+// their caches. It waits until all instances reject that token.
 func (f *fleet) revoke(ctx context.Context) error {
-	t, receipt, err := f.revokeSigning(ctx, tenants[f.intN(len(tenants))], f.some(1)[0])
+	t, receipt, err := f.revokeSigning(ctx, tenants[f.intN(len(tenants))], f.random(1)[0])
 	if err != nil {
 		return fmt.Errorf("revoke: %w", err)
 	}
-	all := f.all()
+	all := f.instances()
 	took := make([]time.Duration, len(all))
 	err = atOnce(len(all), func(i int) (err error) {
 		took[i], err = all[i].refuses(ctx, t, receipt.CommittedAt)
@@ -179,15 +181,15 @@ func (f *fleet) revoke(ctx context.Context) error {
 	return err
 }
 
-// revokeSigning revokes the key that signs, as soon as another can take over, and
-// returns a token of it. On a busy machine an attempt may fail: then that key may be
-// revoked, and it goes on with the one that signs then.
+// revokeSigning revokes the signing key as soon as another one can take over, and returns a token
+// of the revoked key. On a busy machine an attempt may fail, although the key was revoked. Then
+// revokeSigning goes on with the key that signs next.
 func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (token, rotation.Receipt, error) {
 	for {
 		t, err := f.remembered(of, by)
 		var receipt rotation.Receipt
 		if err == nil {
-			f.tally.revoking(t.kid, true)
+			f.tally.setRevoked(t.kid, true)
 			receipt, err = by.rotator.Revoke(ctx, of.name, t.kid)
 		}
 		if err == nil && !receipt.CommittedAt.IsZero() {
@@ -195,7 +197,7 @@ func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (tok
 		}
 		wait := 100 * time.Millisecond
 		if refused := new(rotation.RefusedError); errors.As(err, &refused) {
-			f.tally.revoking(t.kid, false)
+			f.tally.setRevoked(t.kid, false)
 			wait = max(wait, time.Until(refused.From))
 		}
 		if err := sleep(ctx, wait); err != nil {
@@ -204,14 +206,14 @@ func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (tok
 	}
 }
 
-// remembered returns a token that every instance has in its cache.
+// remembered returns a new token that every instance has in its cache.
 func (f *fleet) remembered(of tenant, by *instance) (token, error) {
 	raw, err := by.signer.Sign(context.Background(), of.name, nil)
 	if err != nil {
 		return token{}, err
 	}
 	t, err := f.pace.readToken(raw, of)
-	for _, m := range f.all() {
+	for _, m := range f.instances() {
 		for range 3 {
 			_, _ = m.verifiers[1].VerifyTenant(context.Background(), of.name, raw)
 		}
@@ -219,7 +221,7 @@ func (f *fleet) remembered(of tenant, by *instance) (token, error) {
 	return t, err
 }
 
-// refuses returns how long after a time the instance began to refuse the token.
+// refuses waits until the instance rejects the token, and returns how long after since that was.
 func (m *instance) refuses(ctx context.Context, t token, since time.Time) (time.Duration, error) {
 	for {
 		at := time.Now()

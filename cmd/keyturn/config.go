@@ -137,7 +137,7 @@ func (s *serveCommand) fileKeys(t *tenantConfig) (keystore.KeyStore, error) {
 	keys, skipped, err := jwks.ParseWithSecrets(t.ID, doc)
 	switch {
 	case err != nil:
-		return nil, t.errorf("jwks_file: %s", plain(err))
+		return nil, t.errorf("jwks_file: %s", errorText(err))
 	case len(keys) == 0:
 		return nil, t.errorf("jwks_file: no key of the set is usable")
 	}
@@ -185,9 +185,9 @@ func (t *tenantConfig) sourceError(err error) error {
 	if t.IssuerURL != "" {
 		field = "issuer_url"
 	}
-	text := plain(err)
+	text := errorText(err)
 	if e := new(jwks.Error); errors.As(err, &e) {
-		text = strings.ReplaceAll(issuerText(e), "--allow-loopback", "allow_loopback: true")
+		text = issuerText(e, "allow_loopback: true")
 	}
 	return t.errorf("%s: %s", field, text)
 }

@@ -78,7 +78,7 @@ const (
 	kindRing   = "ring"
 )
 
-// readConfig reads the file, and refuses what it does not know.
+// readConfig reads the file. It refuses fields that it does not know.
 func readConfig(path string) (*configFile, error) {
 	doc, err := readFile("--config", path, "the configuration, as YAML")
 	if err != nil {
@@ -124,8 +124,8 @@ func parseConfig(doc []byte) (*configFile, error) {
 	return c, c.check()
 }
 
-// emptyElement returns the line of an element of a list that holds nothing, or 0. To
-// decode it would leave it out in silence.
+// emptyElement returns the line of an empty element of a list, or 0. The decoder would leave such an
+// element out without a word.
 func emptyElement(n *yaml.Node) int {
 	for _, child := range n.Content {
 		element := child
@@ -148,8 +148,8 @@ var (
 	yamlLine    = regexp.MustCompile(`line ([0-9]+): `)
 )
 
-// yamlText says what is wrong and where, without the values, which may be secrets in
-// the wrong place.
+// yamlText says where the file is wrong, and why. It leaves out the values, since one of them may be
+// a secret in the wrong place.
 func yamlText(err error) string {
 	text := err.Error()
 	if e := new(yaml.TypeError); errors.As(err, &e) && len(e.Errors) > 0 {
@@ -180,12 +180,12 @@ func (t *tenantConfig) errorf(format string, args ...any) error {
 	return usagef("the file of --config: line %d%s: %s", t.line, name, fmt.Sprintf(format, args...))
 }
 
-// name returns what a field of a tenant is called in errors.
+// name returns the name of a tenant's field for errors.
 func (t *tenantConfig) name(field string) string {
 	return field + " of tenant " + quoteShort(t.ID) + " in the file of --config"
 }
 
-// resolve makes the paths of files those from the folder of the configuration.
+// resolve makes relative paths of files relative to folder, in which the configuration is.
 func (c *configFile) resolve(folder string) {
 	paths := []*string{}
 	if c.Rings != nil {
@@ -201,7 +201,7 @@ func (c *configFile) resolve(folder string) {
 	}
 }
 
-// check refuses what contradicts itself, and completes the rest.
+// check refuses contradictions, and fills in what follows from the other fields.
 func (c *configFile) check() error {
 	if len(c.Tenants) == 0 {
 		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
@@ -235,7 +235,7 @@ func (c *configFile) check() error {
 	return nil
 }
 
-// hasPassword reports whether a URL has one, or something like it.
+// hasPassword reports whether a URL seems to have a password.
 func hasPassword(rawURL string) bool {
 	_, rest, _ := strings.Cut(rawURL, "://")
 	user, _, ok := strings.Cut(rest, "@")
@@ -293,7 +293,7 @@ func (t *tenantConfig) parse() error {
 	return nil
 }
 
-// checkSource wants what the kind needs, and nothing else.
+// checkSource refuses a tenant without the source of keys that its kind needs, or with another one.
 func (t *tenantConfig) checkSource() error {
 	fields := []struct {
 		name, kind string
@@ -337,7 +337,7 @@ func (t *tenantConfig) checkSource() error {
 	return t.errorf("kind: want static, jwks or ring")
 }
 
-// symmetric reports whether an algorithm is one of shared secrets.
+// symmetric reports whether an algorithm uses a shared secret.
 func symmetric(name string) bool {
 	alg, err := parseAlgorithm(name)
 	return err == nil && alg.Symmetric()

@@ -12,12 +12,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// An option is the value of a flag that may be given once. Its errors never
-// repeat what was given, since that may be a token or a secret in the wrong
-// place. It implements [pflag.Value].
+// An option is the value of a flag that may be given once. Its errors never repeat the value: that
+// may be a token or a secret in the wrong place. It implements [pflag.Value].
 type option[T any] struct {
 	value T
 	given bool
@@ -80,8 +80,8 @@ func newTenant() *option[string] {
 
 func newTexts(kind string) *list[string] { return &list[string]{kind: kind, parse: parseText} }
 
-// parseText refuses the empty text, which is most often a variable of the shell
-// that is not set, and what no token can hold.
+// parseText refuses text that no token can hold, and empty text: most often that is a variable of the
+// shell that is not set.
 func parseText(s string) (string, error) {
 	switch {
 	case s == "":
@@ -104,7 +104,7 @@ func newPath() *option[string] {
 	}}
 }
 
-// newDuration returns a flag for a duration from least to most.
+// newDuration returns a flag for a duration between least and most, both included.
 func newDuration(least, most, standard time.Duration, shown string) *option[time.Duration] {
 	parse := func(s string) (time.Duration, error) {
 		d, err := time.ParseDuration(s)
@@ -126,7 +126,7 @@ func newUnix() *option[time.Time] {
 	return &option[time.Time]{kind: "UNIX", parse: func(s string) (time.Time, error) {
 		t, ok := time.Time{}, false
 		if strings.Trim(s, "0123456789.") == "" {
-			t, ok = unixTime(s)
+			t, ok = jwt.NumericDate(s)
 		}
 		if !ok {
 			return t, errors.New("want seconds since 1970, such as 1800000000")
@@ -135,17 +135,7 @@ func newUnix() *option[time.Time] {
 	}}
 }
 
-// unixTime reads a number of seconds since 1970, from 0 to 2^53, as in a claim.
-func unixTime(number string) (t time.Time, ok bool) {
-	f, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(0 <= f && f < 1<<53) {
-		return time.Time{}, false
-	}
-	whole := int64(f)
-	return time.Unix(whole, int64((f-float64(whole))*1e9)), true
-}
-
-// newAlgorithms returns a flag for a list of algorithms with commas.
+// newAlgorithms returns a flag for a list of algorithms, separated by commas.
 func newAlgorithms() *option[[]keystore.Algorithm] {
 	return &option[[]keystore.Algorithm]{kind: "ALG[,ALG]", parse: func(s string) (algs []keystore.Algorithm, err error) {
 		for name := range strings.SplitSeq(s, ",") {
@@ -186,8 +176,8 @@ func joinAlgorithms(algs []keystore.Algorithm) string {
 	return strings.Join(names, ", ")
 }
 
-// flagError says in one line what is wrong with the command line, without what
-// was given.
+// flagError says in one line what is wrong with the command line. It does not repeat the value of a
+// flag.
 func flagError(cmd *cobra.Command, err error) error {
 	help := seeHelp(cmd)
 	switch e := err.(type) {
@@ -206,8 +196,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usagef(`unknown flag: flags are long, such as --secret-file, and a TOKEN that begins with a dash goes after "--", as does a KID; %s`, help)
 }
 
-// unknownFlag says which flag was probably meant, and names the one given if it
-// looks like a flag. It returns nil if it can do neither.
+// unknownFlag says which flag was probably meant. It repeats the unknown one only if that looks like
+// the name of a flag. It returns nil if it can say neither.
 func unknownFlag(cmd *cobra.Command, e *pflag.NotExistError, help string) error {
 	name, shorts := e.GetSpecifiedName(), e.GetSpecifiedShortnames()
 	if name == "secret" && cmd.Flags().Lookup("secret-file") != nil {
@@ -240,8 +230,8 @@ func wantToken(cmd *cobra.Command, args []string) error {
 	return usagef("%d arguments where one TOKEN is wanted: is there a space in it, or a flag without its dashes? %s", len(args), seeHelp(cmd))
 }
 
-// wantNothing returns the [cobra.PositionalArgs] of a command that takes flags
-// only. hint says which flag an argument was probably meant for, or "".
+// wantNothing returns the [cobra.PositionalArgs] of a command that takes only flags. hint returns
+// which flag an argument was probably meant for, or "".
 func wantNothing(hint func(arg string) string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -254,3 +244,6 @@ func wantNothing(hint func(arg string) string) cobra.PositionalArgs {
 		return usagef("an argument that is no flag, where none is wanted%s; %s", more, seeHelp(cmd))
 	}
 }
+
+// defaultTenant is the tenant if --tenant does not name one.
+const defaultTenant = "default"

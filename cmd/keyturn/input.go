@@ -12,12 +12,11 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// maxFileBytes is the largest file read: a secret, or a JWK Set.
+// maxFileBytes is the largest file that the command accepts.
 const maxFileBytes = 1 << 20
 
-// readFile reads the file that a flag names, one byte more than maxFileBytes at
-// most. The error does not repeat the path: by mistake it may be the secret
-// itself, or the text of the set.
+// readFile reads the file that a flag names, up to one byte more than maxFileBytes. The error does
+// not repeat the path: by mistake that may be the secret itself, or the text of the JWK Set.
 func readFile(flag, path, what string) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
 		if p := (*fs.PathError)(nil); errors.As(err, &p) {
@@ -37,8 +36,8 @@ func readFile(flag, path, what string) ([]byte, error) {
 	return doc, nil
 }
 
-// noteIfShared tells the user that others can read the file of a secret. A pipe has no
-// mode that says so, and on Windows no file has.
+// noteIfShared tells the user that others can read the file of a secret. The mode of a pipe does not
+// say so, nor does that of a file on Windows.
 func (a *app) noteIfShared(flag, path string) {
 	const others = 0o044
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&others != 0 && runtime.GOOS != "windows" {
@@ -46,7 +45,7 @@ func (a *app) noteIfShared(flag, path string) {
 	}
 }
 
-// dropLineEnd takes one trailing line end away.
+// dropLineEnd removes one line end from the end of b.
 func dropLineEnd(b []byte) []byte {
 	if rest, ok := bytes.CutSuffix(b, []byte("\n")); ok {
 		return bytes.TrimSuffix(rest, []byte("\r"))
@@ -56,7 +55,7 @@ func dropLineEnd(b []byte) []byte {
 
 const (
 	envSecret       = "KEYTURN_SECRET"
-	envMastraSecret = "MASTRA_JWT_SECRET" // the name in the guide of MastraJwtAuth
+	envMastraSecret = "MASTRA_JWT_SECRET" // the name in the guide to MastraJwtAuth
 	envSecrets      = envSecret + " or " + envMastraSecret
 )
 
@@ -64,15 +63,15 @@ const (
 const secretForm = `A secret is used as it is: base64 is not decoded; one line end at the end of a
 file is dropped.`
 
-// A secret is a shared secret, behind a function so that no formatting reaches
-// it, and where it came from.
+// A secret is a shared secret, and where it came from. The bytes are behind a function, so that
+// formatting a secret does not print them.
 type secret struct {
 	bytes  func() []byte
 	source string
 }
 
-// secret reads the shared secret from the file, or without one from the
-// environment. It returns nil if there is none.
+// secret reads the shared secret from the file or, without a file, from the environment. It returns
+// nil if neither has one.
 func (a *app) secret(file *option[string]) (*secret, error) {
 	if file.given {
 		return a.fileSecret("--secret-file", file.value)
@@ -115,14 +114,12 @@ func newSecret(b []byte, source string) *secret {
 	return &secret{bytes: func() []byte { return b }, source: source}
 }
 
-// key returns the secret as a key, with an error that says where the secret
-// came from.
+// key returns the secret as a key. Its error says where the secret came from.
 func (s *secret) key(id keystore.ID, alg keystore.Algorithm) (*keystore.Key, error) {
 	k, err := keystore.NewSecret(id, alg, s.bytes())
 	if err != nil {
-		// The Go names in the error's advice mean nothing here.
-		text, _, found := strings.Cut(plain(err), "; use NewPublic")
-		if found {
+		text := errorText(err)
+		if e := new(keystore.Error); errors.As(err, &e) && e.Hint != "" { // it is a public key
 			text += "; to verify, give public keys with --jwks, as a JWK Set"
 		}
 		return nil, usagef("%s: %s", s.source, text)
@@ -130,17 +127,7 @@ func (s *secret) key(id keystore.ID, alg keystore.Algorithm) (*keystore.Key, err
 	return k, nil
 }
 
-// plain returns an error's text without the package that it comes from.
-func plain(err error) string {
-	text := err.Error()
-	for _, p := range []string{"keystore: ", "jwks: ", "verifier: ", "rotation: "} {
-		text = strings.TrimPrefix(text, p)
-	}
-	return text
-}
-
-// stripToken takes off what is no part of a token, but often comes along with
-// one, and says what it was.
+// stripToken removes from text what is often pasted along with a token, and says what it removed.
 func stripToken(text string) (token string, found []string) {
 	token = strings.TrimSpace(text)
 	if token != text && token != "" {
@@ -153,8 +140,8 @@ func stripToken(text string) (token string, found []string) {
 	return token, found
 }
 
-// cutBearer takes off the scheme of an Authorization header. Without a token
-// after it, there is nothing left.
+// cutBearer removes the scheme of an Authorization header. If no token follows the scheme, bare is
+// empty.
 func cutBearer(token string) (bare string, ok bool) {
 	const scheme = "bearer"
 	if len(token) < len(scheme) || !strings.EqualFold(token[:len(scheme)], scheme) {
@@ -163,24 +150,24 @@ func cutBearer(token string) (bare string, ok bool) {
 	rest := token[len(scheme):]
 	bare = strings.TrimSpace(rest)
 	if bare != "" && bare == rest {
-		return token, false // a token that happens to begin like this
+		return token, false // a token that only begins with the same letters
 	}
 	return bare, true
 }
 
-// noteIfEmpty tells the user that there is no token in text.
+// noteIfEmpty tells the user that text holds no token.
 func (a *app) noteIfEmpty(text string) {
 	if token, _ := stripToken(text); token == "" {
 		a.note("the TOKEN is empty: is the variable set?")
 	}
 }
 
-// maxInputBytes is how much of standard input is ever read.
+// maxInputBytes is the most that the command reads of standard input.
 const maxInputBytes = 1 << 20
 
-// token returns the TOKEN argument byte for byte, or for "-" one token from
-// standard input without its line end. Of a token longer than most it returns
-// more than most, which is all that matters, since it is refused.
+// token returns the TOKEN argument byte for byte or, for "-", one token from standard input without
+// its line end. Of a token longer than most bytes it returns a part that is also longer than most,
+// so that the token is refused as too long.
 func (a *app) token(arg string, most int) (string, error) {
 	if arg != "-" {
 		return arg, nil
@@ -191,8 +178,16 @@ func (a *app) token(arg string, most int) (string, error) {
 		return "", usagef("cannot read the token from standard input")
 	}
 	if len(text) > most+lineEnd {
-		// Whoever is writing should be able to finish.
+		// Read on, so that the writer does not get a broken pipe.
 		io.CopyN(io.Discard, a.stdin, int64(max(0, maxInputBytes-len(text))))
 	}
 	return string(dropLineEnd(text)), nil
+}
+
+func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
+	s, err := keystore.NewStatic(keys...)
+	if err != nil {
+		return nil, usagef("%s", errorText(err))
+	}
+	return s, nil
 }

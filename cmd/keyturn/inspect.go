@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -56,13 +57,13 @@ func newInspect(a *app) *cobra.Command {
 	return cmd
 }
 
-// An inspection is what a token says of itself.
+// An inspection holds what a token says, none of it verified.
 type inspection struct {
 	header, payload part
 	signature       int // bytes
 	times           []moment
 	warnings        []string
-	broken          string // why it cannot be decoded, if it cannot
+	broken          string // why the token cannot be decoded, or ""
 }
 
 // A part is the header or the payload of a token.
@@ -79,8 +80,7 @@ type moment struct {
 	words string
 }
 
-// inspect decodes a token as far as it can. It is a pure function of its
-// arguments.
+// inspect decodes a token as far as it can. It is a pure function of its arguments.
 func inspect(ctx context.Context, token string, now time.Time) *inspection {
 	i := new(inspection)
 	if len(token) > maxInputBytes {
@@ -101,8 +101,7 @@ func (i *inspection) warn(format string, args ...any) {
 	i.warnings = append(i.warnings, fmt.Sprintf(format, args...))
 }
 
-// fail says why the token cannot be decoded. What is wrong beside the first is
-// a warning.
+// fail says why the token cannot be decoded. The first reason counts; later ones become warnings.
 func (i *inspection) fail(format string, args ...any) {
 	if i.broken == "" {
 		i.broken = fmt.Sprintf(format, args...)
@@ -111,8 +110,8 @@ func (i *inspection) fail(format string, args ...any) {
 	i.warn(format, args...)
 }
 
-// judgeForm asks a verifier that knows no key: any refusal but for the key is
-// one for the form, from which no key could save the token.
+// judgeForm asks a verifier that knows no key. Such a verifier refuses every token. If it refuses the
+// token for another reason than the key, the form of the token is wrong, and no key can help.
 func (i *inspection) judgeForm(ctx context.Context, token string) {
 	keys, err := keystore.NewStatic()
 	if err != nil {
@@ -133,12 +132,12 @@ func (i *inspection) judgeForm(ctx context.Context, token string) {
 	}
 }
 
-// formOf is the text of a refusal without the tenant, which is made up.
+// formOf returns the words for a refusal without the tenant, which judgeForm has made up.
 func formOf(err error) string {
 	if e, ok := err.(*verifier.Error); ok {
 		err = e.Err
 	}
-	return plain(err)
+	return err.Error()
 }
 
 func reasonOf(err error) verifier.Reason {
@@ -148,8 +147,8 @@ func reasonOf(err error) verifier.Reason {
 	return ""
 }
 
-// decode splits the token (RFC 7515, section 3.1; RFC 7516, section 3.1 for five
-// parts).
+// decode splits the token into its parts: three if it is signed (RFC 7515, section 3.1), five if it
+// is encrypted (RFC 7516, section 3.1).
 func (i *inspection) decode(token string) {
 	if n := strings.Count(token, "."); n != 2 && n != 4 {
 		i.fail("it has %s, where a signed token has three with dots between them", countParts(n+1))
@@ -202,7 +201,7 @@ func (i *inspection) decodePart(name, encoded string) (p part) {
 		return p
 	default:
 		if looksLikeJSON(decoded) {
-			p.text = string(decoded) // all else would be noise
+			p.text = string(decoded) // other bytes would only be noise
 		}
 		i.fail("the %s is not JSON", name)
 		return p
@@ -217,22 +216,20 @@ func (i *inspection) decodePart(name, encoded string) (p part) {
 	return p
 }
 
-// looksLikeJSON reports whether a text that is not JSON seems to have been meant
-// as an object or a list.
+// looksLikeJSON reports whether a text that is not JSON was probably meant as an object or a list.
 func looksLikeJSON(text []byte) bool {
 	trimmed := bytes.TrimLeft(text, " \t\r\n")
 	return utf8.Valid(text) && len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '[')
 }
 
-// unverifiedHeader returns what a token's header says of itself, or nil if it
-// cannot be read.
+// unverifiedHeader returns the parameters of a token's header, or nil if it cannot be read.
 func unverifiedHeader(token string) map[string]jsontext.Value {
 	encoded, _, _ := strings.Cut(token, ".")
 	return new(inspection).decodePart("header", encoded).members
 }
 
-// decodeBase64 takes any common spelling, and warns about those that are not
-// the one of RFC 7515, section 2.
+// decodeBase64 decodes every common spelling of base64. It warns unless encoded is base64url without
+// padding (RFC 7515, section 2).
 func (i *inspection) decodeBase64(name, encoded string) (decoded []byte, ok bool) {
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if err == nil && !strings.ContainsAny(encoded, "\r\n") {
@@ -247,8 +244,8 @@ func (i *inspection) decodeBase64(name, encoded string) (decoded []byte, ok bool
 	return decoded, true
 }
 
-// readHeader warns about what a header says that matters (RFC 7515, section 4.1;
-// RFC 8725).
+// readHeader warns about parameters of the header that are dangerous, or that verifiers here refuse
+// (RFC 7515, section 4.1; RFC 8725).
 func (i *inspection) readHeader() {
 	header := i.header.members
 	if header == nil {
@@ -267,8 +264,8 @@ func (i *inspection) readHeader() {
 	}
 }
 
-// readClaims warns about claims that are missing, or that readers may take for
-// others.
+// readClaims warns about missing claims, and about names that readers may mistake for a registered
+// claim.
 func (i *inspection) readClaims() {
 	claims := i.payload.members
 	if claims == nil {
@@ -286,17 +283,14 @@ func (i *inspection) readClaims() {
 	}
 }
 
-// readTimes says the dates of the payload in words.
+// readTimes puts the dates of the payload into words.
 func (i *inspection) readTimes(now time.Time) {
 	for _, claim := range []string{"iat", "nbf", "exp"} {
 		value, ok := i.payload.members[claim]
 		if !ok {
 			continue
 		}
-		at, ok := time.Time{}, false
-		if value.Kind() == '0' {
-			at, ok = unixTime(string(value))
-		}
+		at, ok := jwt.NumericDate(string(value))
 		if !ok {
 			i.warn("%s is not a time: want a number of seconds since 1970, below 2^53", claim)
 			continue

@@ -23,11 +23,11 @@ without a redirect, and lead to a public address; --allow-loopback allows this m
 and http there, --allow-cidr a network of your own. Proxies of the environment are not
 used; SSL_CERT_FILE names authorities of your own. It takes 10 seconds at most.`
 
-// issuerTime is how long the keys of an issuer are waited for. One attempt ends in
-// half of it, by itself.
+// issuerTime is how long the command waits for the keys of an issuer. One attempt takes at most half
+// of it.
 const issuerTime = 10 * time.Second
 
-// issuerFlags say where keys are read over HTTP.
+// issuerFlags say where to read keys over HTTP.
 type issuerFlags struct {
 	jwksURL, issuerURL *option[string]
 	allowLoopback      bool
@@ -57,7 +57,7 @@ func parseCIDR(s string) (netip.Prefix, error) {
 
 func (i *issuerFlags) given() bool { return i.jwksURL.given || i.issuerURL.given }
 
-// flag names the one that was given.
+// flag returns the name of the flag that was given.
 func (i *issuerFlags) flag() string {
 	if i.issuerURL.given {
 		return "--issuer-url"
@@ -65,7 +65,7 @@ func (i *issuerFlags) flag() string {
 	return "--jwks-url"
 }
 
-// open returns the source that the flags name. It does not connect yet.
+// open returns the source that the flags name. It does not wait for its keys.
 func (i *issuerFlags) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
 	cfg := jwks.SourceConfig{AllowLoopback: i.allowLoopback, AllowCIDR: i.allowCIDR.values}
 	if i.issuerURL.given {
@@ -74,8 +74,8 @@ func (i *issuerFlags) open(client *jwks.Client, tenant string) (*jwks.Source, er
 	return client.Open(tenant, i.jwksURL.value, cfg)
 }
 
-// runIssuer judges a token by the keys of an issuer. Where they cannot be read, that
-// is an answer about the token too.
+// runIssuer judges a token by the keys of an issuer. If the keys cannot be read, the answer is that
+// the command cannot tell.
 func (c *verifyCommand) runIssuer(ctx context.Context, arg string) error {
 	if c.kid.given {
 		return usagef("--kid names a shared secret; the keys of %s have their own names", c.issuer.flag())
@@ -83,7 +83,7 @@ func (c *verifyCommand) runIssuer(ctx context.Context, arg string) error {
 	client := jwks.New(c.clientConfig())
 	ctx, cancel := context.WithTimeout(ctx, issuerTime)
 	defer cancel()
-	defer client.Close(ctx) // calls off what is under way
+	defer client.Close(ctx) // ends the attempt that is under way
 
 	source, err := c.issuer.open(client, c.tenant.value)
 	if err == nil {
@@ -99,8 +99,8 @@ func (c *verifyCommand) runIssuer(ctx context.Context, arg string) error {
 	return c.judge(ctx, source, arg)
 }
 
-// clientConfig is how the issuer is reached. Whatever --now says, it is a peer of
-// today, with a certificate of today.
+// clientConfig returns how the issuer is reached. --now does not apply to the issuer's certificate:
+// the connection is made today.
 func (c *verifyCommand) clientConfig() jwks.Config {
 	cfg := c.network
 	cfg.Now = c.runningClock()
@@ -113,8 +113,8 @@ func (c *verifyCommand) clientConfig() jwks.Config {
 	return cfg
 }
 
-// runningClock returns a clock that goes on from --now: the keys of a source end,
-// and so must be of the same time as the token.
+// runningClock returns a clock that starts at --now and runs. The keys of a source expire, so they
+// must live by the clock by which the token is judged.
 func (c *verifyCommand) runningClock() func() time.Time {
 	if !c.at.given {
 		return c.now
@@ -123,11 +123,11 @@ func (c *verifyCommand) runningClock() func() time.Time {
 	return func() time.Time { return c.at.value.Add(c.now().Sub(begun)) }
 }
 
-// lookEvery is how often it is looked whether the first attempt has failed.
+// lookEvery is how often firstAttempt checks whether the attempt has failed.
 const lookEvery = 10 * time.Millisecond
 
-// firstAttempt waits until source has its keys, or has failed to get them once: who
-// waits at a terminal learns more from why than from a second attempt.
+// firstAttempt waits until source has its keys, or has failed once to get them. A user at a terminal
+// learns more from the reason of the failure than from a second attempt.
 func firstAttempt(ctx context.Context, source *jwks.Source) error {
 	for {
 		waiting, cancel := context.WithTimeout(ctx, lookEvery)
@@ -145,14 +145,14 @@ func firstAttempt(ctx context.Context, source *jwks.Source) error {
 	}
 }
 
-// noIssuer says why the keys could not be had. A URL that none can be had from is a
-// mistake of the command line.
+// noIssuer says why the keys could not be read. If the URL can never yield keys, the command line is
+// wrong.
 func (c *verifyCommand) noIssuer(err error) error {
 	e := new(jwks.Error)
 	if !errors.As(err, &e) {
 		return c.cannotTell(fmt.Sprintf("no keys from %s within %v", c.issuer.flag(), issuerTime))
 	}
-	text := printable(issuerText(e), false)
+	text := printable(issuerText(e, "--allow-loopback"), false)
 	if e.Step == jwks.StepURL {
 		return usagef("%s: %s", c.issuer.flag(), text)
 	}
@@ -162,7 +162,7 @@ func (c *verifyCommand) noIssuer(err error) error {
 	return c.cannotTell(fmt.Sprintf("no keys from %s: %s: %s", c.issuer.flag(), server.StepName(e.Step), text))
 }
 
-// cannotTell answers that a token can be called neither good nor bad.
+// cannotTell answers that the command cannot tell whether the token is good.
 func (c *verifyCommand) cannotTell(text string) error {
 	if !c.json {
 		return exitf(exitCannotTell, "%s", text)
@@ -171,17 +171,7 @@ func (c *verifyCommand) cannotTell(text string) error {
 	return c.answer(exitCannotTell, verifier.ReasonUnavailable, text)
 }
 
-// issuerText is what an error says beside its step, with the names of our flags.
-func issuerText(e *jwks.Error) string {
-	text := strings.TrimPrefix(e.Error(), "jwks: "+string(e.Step)+": ")
-	return strings.NewReplacer(
-		"AllowLoopback allows", "--allow-loopback allows",
-		": refused (AllowCIDR allows it by name)", ": refused",
-		": the old ones stay (AcceptEmpty takes it for a withdrawal)", "",
-	).Replace(text)
-}
-
-// advice says what to try, where an attempt failed.
+// advice returns what to try after a failed attempt, or "".
 func (i *issuerFlags) advice(e *jwks.Error) string {
 	switch e.Step {
 	case jwks.StepDNS:
@@ -223,7 +213,7 @@ func (i *issuerFlags) setAdvice() string {
 	return `the URL must lead to a JWK Set, {"keys":[...]}, of public keys; for an issuer, --issuer-url finds it`
 }
 
-// heldKeys names the keys of a source for whoever wonders why one is not there.
+// heldKeys lists the keys that a source has, for a user whose token names another one.
 func heldKeys(status jwks.Status) string {
 	const most = 10
 	var names []string
@@ -239,19 +229,19 @@ func heldKeys(status jwks.Status) string {
 	return strings.Join(names, ", ")
 }
 
-// noteIssuer tells of a good token that its iss, which nobody asked to check, is
-// not the issuer that the keys are of.
+// noteIssuer tells the user that the iss of a good token is not the issuer whose keys verified it.
+// Without --iss that is not an error.
 func (c *verifyCommand) noteIssuer(t *verifier.Token) {
 	if c.issuer.issuerURL.given && !c.iss.given && t.Issuer() != c.issuer.issuerURL.value {
 		c.note("the token's iss is %s, which is not --issuer-url: with --iss, the token would be refused", quoteShort(t.Issuer()))
 	}
 }
 
-// failedAgain says why the issuer, which had keys, did not answer about this one.
+// failedAgain returns why the issuer, whose keys were read, could not be asked about another key.
 func (c *verifyCommand) failedAgain() []string {
 	e := new(jwks.Error)
 	if !errors.As(c.source.Status().LastError, &e) {
 		return nil
 	}
-	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e), false)}
+	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e, "--allow-loopback"), false)}
 }

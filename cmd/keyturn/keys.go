@@ -13,11 +13,11 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-const keysLong = `keys makes and turns the keys of a tenant's ring on Redis. A ring always has a key
+const keysLong = `keys makes and rotates the keys of a tenant's ring on Redis. A ring always has a key
 that signs, and nearly always the next one, which is pending: published, so that
-all who verify know it before it signs. "keyturn serve", or a service that runs a
-rotator, turns them by itself; these commands are for the first ring, for a look,
-and for the day on which a key has leaked.
+all verifiers know it before it signs. "keyturn serve", or a service that runs a
+rotator, rotates the keys by itself; these commands are for the first ring, for a
+look, and for the day on which a key has leaked.
 
 ` + ringForm + `
 
@@ -38,7 +38,7 @@ type keysCommand struct {
 func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
 		Use:     "keys (create | list | rotate | promote | revoke) --redis URL [--tenant TENANT] [KID]",
-		Short:   "Make and turn the keys of a ring on Redis",
+		Short:   "Make and rotate the keys of a ring on Redis",
 		Long:    keysLong,
 		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
 		Args:    cobra.ArbitraryArgs,
@@ -54,7 +54,7 @@ func newKeys(a *app) *cobra.Command {
 	return keys
 }
 
-// newKeysCommand returns a command under "keyturn keys" with the flags of all.
+// newKeysCommand returns a command under "keyturn keys", with the flags that all of them have.
 func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *cobra.Command) {
 	c := &keysCommand{app: a, ring: newRingFlags(), tenant: newRingTenant()}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long + "\n\n" + ringForm, Example: example, Args: wantNothing(kidHint)}
@@ -105,15 +105,16 @@ func newKeysRotate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "rotate --redis URL [--tenant TENANT] [--force]", "Make the pending key sign now, and mint the next",
 		`rotate makes the pending key sign now, and mints the next. It is refused (exit
 code 1, with the time from which it may be) before that key has been published for
-long enough: whoever had not heard of it would reject its tokens. So of two in a
-row the second is refused.
+long enough: an instance that has not heard of it would reject its tokens. So of two
+in a row the second is refused.
 
 That is --freshness + --skew after its publication (--reader-staleness more if others
 read the JWK Set; --dwell at least): 65 seconds by default, an hour more for public
 keys. It is sooner than the schedule, by which a key is published for --propagation
-before it signs: by hand it is enough that all in reach have heard of it.
+before it signs. By hand it is enough that all instances in reach know it.
 
-With --force a key younger than --dwell signs for nobody until then.
+With --force a key younger than --dwell becomes the signer, but signs only after
+--dwell.
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
 is null unless the change had to be forced.`,
@@ -134,7 +135,8 @@ func newKeysPromote(a *app) *cobra.Command {
 (exit code 1) under the same conditions as rotate, and if another key is pending
 before it. A KID that begins with a dash goes after "--".
 
-With --force a key younger than --dwell signs for nobody until then.
+With --force a key younger than --dwell becomes the signer, but signs only after
+--dwell.
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
 is null unless the change had to be forced.`,
@@ -152,10 +154,10 @@ is null unless the change had to be forced.`,
 
 func newKeysRevoke(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "revoke --redis URL [--tenant TENANT] [--force] KID", "End a key: no token that it signed is good any more",
-		`revoke ends a key for good: all who can be reached reject its tokens in seconds. If
-the key signs, the pending one takes over in the same step; if none can yet, it is
-refused (exit code 1). With --force a key is minted then, and the tenant has none to
-sign with until that one is known everywhere.
+		`revoke ends a key, and cannot be undone: all instances in reach reject its tokens in
+seconds. If the key signs, the pending one takes over in the same step; if none can
+yet, revoke is refused (exit code 1). With --force it then mints a key, and the tenant
+has none to sign with until all instances know the new one.
 
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
@@ -165,10 +167,10 @@ A KID that begins with a dash goes after "--".
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
 "revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks"}:
 "promoted" is the kid that signs now, "minted" one that was made, to sign from
-"signs_from" on. Until "no_signer_until" nobody can sign for the tenant; until
+"signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
-"acks" is an array of {"instance","applied","heard_at"}, or null if nobody was asked.
+"acks" is an array of {"instance","applied","heard_at"}, or null if none was asked.
 Times are in RFC 3339. What does not apply is null; "committed_at" is null if there
 was nothing to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
 where "from" is when it may be made, or null.`,
@@ -189,9 +191,6 @@ func (c *keysCommand) waitFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.noWait, "no-wait", false, "do not wait until the instances have said that they applied it")
 }
 
-// maxKID is more than any kid has, in bytes.
-const maxKID = 256
-
 // wantKID is the [cobra.PositionalArgs] of the commands that take a kid.
 func wantKID(cmd *cobra.Command, args []string) error {
 	switch {
@@ -201,13 +200,13 @@ func wantKID(cmd *cobra.Command, args []string) error {
 		return usagef("%d arguments where one KID is wanted; %s", len(args), seeHelp(cmd))
 	case strings.Count(args[0], ".") == 2 && len(args[0]) > 40:
 		return usagef(`that looks like a token, where a KID is wanted: "keyturn inspect" shows a token's kid; %s`, seeHelp(cmd))
-	case args[0] == "" || len(args[0]) > maxKID:
+	case args[0] == "" || len(args[0]) > keystore.MaxKIDBytes:
 		return usagef(`that is no KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
 	}
 	return nil
 }
 
-// withRotator is withRing for what changes the ring.
+// withRotator is withRing for a command that changes the ring.
 func (c *keysCommand) withRotator(ctx context.Context, use func(context.Context, *rotation.Keyring, *rotation.Rotator) error) error {
 	return c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
 		r, err := rotation.NewRotator(k)
@@ -264,8 +263,8 @@ func (c *keysCommand) list(ctx context.Context) error {
 	return c.answer(err)
 }
 
-// unreadPart reports a part of the ring that could not be opened: what was printed is
-// not the whole of it, and the part may be a revocation.
+// unreadPart returns an error if a part of the ring could not be opened. Then the printed keys are not
+// the whole ring, and the missing part may be a revocation.
 func unreadPart(status rotation.TenantStatus) error {
 	if status.Err == nil || status.Fresh {
 		return nil
@@ -275,18 +274,18 @@ func unreadPart(status rotation.TenantStatus) error {
 	return exitf(exitCannotTell, "THIS IS NOT THE WHOLE RING, and states may be wrong: %s", f.text)
 }
 
-// A changing is one of the methods of a Rotator.
-type changing func(context.Context, *rotation.Rotator, ...rotation.Option) (rotation.Receipt, error)
+// A ringChange is one of the methods of a Rotator.
+type ringChange func(context.Context, *rotation.Rotator, ...rotation.Option) (rotation.Receipt, error)
 
-// change makes a change, forces it if that is wanted and needed, and prints its
-// receipt. revoking is the kid that it ends, or "".
-func (c *keysCommand) change(ctx context.Context, revoking string, do changing) error {
+// change makes a change and prints its receipt. With --force it forces a change that is refused
+// otherwise. revoking is the kid that the change revokes, or "".
+func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange) error {
 	err := c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
 		before, err := ringOf(k, c.tenant.value)
 		if err != nil {
 			return err
 		}
-		receipt, forced, err := c.decide(ctx, r, do)
+		receipt, forced, err := c.apply(ctx, r, do)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
 		}
@@ -295,27 +294,27 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do changing) 
 		}
 		p := &receiptPrinter{keysCommand: c, rotator: r, receipt: receipt, timing: newestTiming(before.Ring), revoking: revoking != ""}
 		if forced != nil && !p.revoking {
-			p.sayForced(forced)
+			p.noteForced(forced)
 		}
 		return p.print(ctx, forced != nil || p.revoking)
 	})
 	return c.answer(err)
 }
 
-// decide makes the change. forced is why it had to be forced, if it had to.
-func (c *keysCommand) decide(ctx context.Context, r *rotation.Rotator, do changing) (_ rotation.Receipt, forced *rotation.RefusedError, err error) {
+// apply makes the change. forced is the refusal that --force has overruled, or nil.
+func (c *keysCommand) apply(ctx context.Context, r *rotation.Rotator, do ringChange) (_ rotation.Receipt, forced *rotation.RefusedError, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	receipt, err := do(ctx, r)
 	if !c.force || !errors.As(err, &forced) || receipt.Minted != "" {
-		// What was minted a moment ago, nobody knows: nobody could sign with it either.
+		// A key that was minted a moment ago is known to no instance, so that none could sign with it.
 		return receipt, nil, err
 	}
 	receipt, err = do(ctx, r, rotation.Force)
 	return receipt, forced, err
 }
 
-// newestTiming returns the policy of a ring that has keys.
+// newestTiming returns the policy of the newest key of a ring that has keys.
 func newestTiming(ring rotation.Ring) rotation.Policy {
 	newest := ring.Keys[0]
 	for _, k := range ring.Keys {
@@ -326,8 +325,8 @@ func newestTiming(ring rotation.Ring) rotation.Policy {
 	return newest.Timing
 }
 
-// answer turns an error into the exit code and the words for it, and with --json
-// into an object on standard output too.
+// answer returns the words and the exit code for an error. With --json it also prints the error as
+// an object.
 func (c *keysCommand) answer(err error) error {
 	if err == nil {
 		return nil

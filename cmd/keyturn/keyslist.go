@@ -5,31 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/keyturn/keyturn/rotation"
 )
-
-// milliseconds is RFC 3339 with as much of a second as a ring knows.
-const milliseconds = "2006-01-02T15:04:05.000Z07:00"
-
-// when writes a moment for programs, or null if there is none.
-func when(t time.Time) *string {
-	if t.IsZero() {
-		return nil
-	}
-	text := t.UTC().Format(milliseconds)
-	return &text
-}
-
-// toJSON returns v as one line. v holds texts and numbers.
-func toJSON(v any) string {
-	doc, err := json.Marshal(v)
-	if err != nil {
-		return "null\n"
-	}
-	return printable(string(doc), false) + "\n"
-}
 
 // A keyJSON is a key in the array of "keys list --json".
 type keyJSON struct {
@@ -55,13 +32,13 @@ func listJSON(status rotation.TenantStatus) string {
 	return toJSON(list)
 }
 
-// A shownKey is a key with when its life begins.
+// A shownKey is a key and the time at which it was published.
 type shownKey struct {
 	rotation.RingKey
 	begins time.Time
 }
 
-// shownKeys are those of a ring that still matter to somebody.
+// shownKeys returns the keys of a ring without those whose last token has expired.
 func shownKeys(status rotation.TenantStatus) []shownKey {
 	var keys []shownKey
 	for _, k := range status.Ring.Keys {
@@ -100,7 +77,7 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 	return b.String()
 }
 
-// nextSigner says when there is a key to sign with again.
+// nextSigner says when a key signs again.
 func nextSigner(keys []shownKey, now time.Time) string {
 	for _, k := range keys {
 		if k.State == rotation.Pending {
@@ -110,7 +87,7 @@ func nextSigner(keys []shownKey, now time.Time) string {
 	return `, and none is pending: "keyturn keys rotate" mints one`
 }
 
-// words says where a key stands.
+// words says which state a key is in, and until when.
 func (k *shownKey) words(now time.Time) string {
 	switch k.State {
 	case rotation.Pending:
@@ -129,7 +106,7 @@ func (k *shownKey) words(now time.Time) string {
 	return fmt.Sprintf("revoked %s (%s)", since(k.RevokedAt, now), stamp(k.RevokedAt))
 }
 
-// ago is since for what has begun.
+// ago is since for a moment that has passed.
 func ago(t, now time.Time) string {
 	if s := since(t, now); s != "now" {
 		return s
@@ -137,10 +114,10 @@ func ago(t, now time.Time) string {
 	return "just now"
 }
 
-// left says how long it is until t.
+// left says how long the time until t is.
 func left(t, now time.Time) string { return howLong(max(1, t.Unix()-now.Unix())) }
 
-// short writes a duration as a flag takes it: 30d, 15m.
+// short writes a duration as the flags take it: 30d, 15m.
 func short(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d > 0 && d%day == 0 {
@@ -199,8 +176,8 @@ func (l lifeline) at(column int) time.Time {
 	return l.from.Add(time.Duration((float64(column) + 0.5) / lifeWidth * float64(l.span)))
 }
 
-// draw returns the line of one key. A phase that is too short for a column of its
-// own has one all the same: where it begins.
+// draw returns the line of one key. A phase that is too short for a column is drawn in the column in
+// which it begins.
 func (l lifeline) draw(k shownKey) string {
 	line := []byte(strings.Repeat(" ", lifeWidth))
 	for i := range line {
@@ -218,7 +195,7 @@ func (l lifeline) draw(k shownKey) string {
 	return strings.TrimRight(string(line), " ")
 }
 
-// phase returns how a key is drawn at t.
+// phase returns the character that a key is drawn with at t.
 func (k *shownKey) phase(t time.Time) byte {
 	switch {
 	case t.Before(k.begins), !k.RevokedAt.IsZero() && !t.Before(k.RevokedAt), !k.DroppedAt.IsZero() && !t.Before(k.DroppedAt):

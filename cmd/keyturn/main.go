@@ -1,6 +1,5 @@
-// Command keyturn signs JSON Web Tokens, verifies and inspects them, makes and
-// turns the keys that sign them, and serves a small API that only a good token
-// opens. "keyturn --help" says how.
+// Command keyturn signs, verifies and inspects JSON Web Tokens, makes and rotates the keys that sign
+// them, and serves a small API that only good tokens open. "keyturn --help" says how.
 package main
 
 import (

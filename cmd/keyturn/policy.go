@@ -122,17 +122,22 @@ func setPolicyField(policy *rotation.Policy, name, text string) (err error) {
 	return fmt.Errorf("unknown field %s: want the names of the flags of serve, such as every", quoteShort(name))
 }
 
-// checkPolicy returns why a policy cannot be kept, with the names of the flags.
+// checkPolicy returns why a policy cannot be kept.
 func checkPolicy(policy rotation.Policy) error {
-	err := policy.Validate()
-	if err == nil {
-		return nil
+	if err := policy.Validate(); err != nil {
+		return usagef("%s", errorText(err))
 	}
-	var names []string
+	return nil
+}
+
+// policyFlagOf returns the flag for a field of [rotation.Policy].
+func policyFlagOf(field string) string {
 	for _, t := range policyTimes() {
-		names = append(names, "Policy."+t.field, "--"+t.name, t.field, "--"+t.name)
+		if t.field == field {
+			return "--" + t.name
+		}
 	}
-	return usagef("%s", strings.NewReplacer(names...).Replace(plain(err)))
+	return "--alg"
 }
 
 // parseLong reads a duration, which may be in days.

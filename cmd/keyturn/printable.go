@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -10,14 +12,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// printable returns text with everything escaped, as in a JSON string, that a
-// terminal might obey rather than show: control characters, characters that
-// turn the direction of writing, and those that cannot be seen. Spaces stay,
-// and so do line feeds if lines is true. A byte that is not UTF-8 becomes \x80
-// and the like.
+// printable escapes the characters of text that a terminal might obey rather than show, as a JSON
+// string does: control characters, characters that change the direction of writing, and invisible
+// ones. Spaces stay, and so do line feeds if lines is true. A byte that is not UTF-8 becomes \x80 and
+// the like.
 //
-// Outside of strings, a JSON text has nothing to escape, so that escaping it
-// whole gives the same value in another spelling.
+// A JSON text has such characters only within its strings. So an escaped JSON text has the same value
+// in another spelling.
 func printable(text string, lines bool) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !shown(r, lines) }) {
 		return text
@@ -45,16 +46,38 @@ func shown(r rune, lines bool) bool {
 
 // quoteJSON returns s as a JSON string that is safe to print.
 func quoteJSON(s string) string {
-	q, _ := jsontext.AppendQuote(nil, s) // what is not UTF-8 becomes U+FFFD
+	q, _ := jsontext.AppendQuote(nil, s) // bytes that are not UTF-8 become U+FFFD
 	return printable(string(q), false)
 }
 
-// compactJSON returns a valid JSON value on one line, safe to print. Numbers
-// and strings keep their spelling, but for characters that cannot be shown.
+// compactJSON returns a valid JSON value on one line, safe to print. Numbers and strings keep their
+// spelling, except for characters that printable escapes.
 func compactJSON(v jsontext.Value) string {
 	c := v.Clone()
 	if c.Compact() != nil {
 		return "null"
 	}
 	return printable(string(c), false)
+}
+
+// quoteShort quotes a text, and cuts it at the length of a long name.
+func quoteShort(s string) string { return quoteCut(s, 40) }
+
+// quoteKID quotes a kid of an issuer. A thumbprint (RFC 7638) has 43 characters.
+func quoteKID(s string) string { return quoteCut(s, 64) }
+
+func quoteCut(s string, most int) string {
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "..."
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// toJSON returns v, which holds texts and numbers, as one line.
+func toJSON(v any) string {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return "null\n"
+	}
+	return printable(string(doc), false) + "\n"
 }

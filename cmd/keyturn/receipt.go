@@ -12,15 +12,14 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// A refusalJSON is what --json prints where a change was not made.
+// A refusalJSON is what --json prints if a change was not made.
 type refusalJSON struct {
 	OK    bool    `json:"ok"`
 	Error string  `json:"error"`
-	From  *string `json:"from"` // when it may be made
+	From  *string `json:"from"` // when the change may be made
 }
 
-// A receiptJSON is what --json prints of a change. Acks are null if nobody was
-// asked.
+// A receiptJSON is what --json prints about a change. Acks is null if no instance was asked.
 type receiptJSON struct {
 	Tenant        string     `json:"tenant"`
 	Revoked       *string    `json:"revoked"`
@@ -35,14 +34,14 @@ type receiptJSON struct {
 	Acks          *[]ackJSON `json:"acks"`
 }
 
-// An ackJSON is an instance, and whether it has said that it applied the change.
+// An ackJSON says whether an instance has applied the change.
 type ackJSON struct {
 	Instance string  `json:"instance"`
 	Applied  bool    `json:"applied"`
 	HeardAt  *string `json:"heard_at"`
 }
 
-// A receiptPrinter prints what a change was, and who has heard of it.
+// A receiptPrinter prints a change, and which instances have applied it.
 type receiptPrinter struct {
 	*keysCommand
 	rotator  *rotation.Rotator
@@ -51,8 +50,8 @@ type receiptPrinter struct {
 	revoking bool
 }
 
-// sayForced says who may reject tokens meanwhile.
-func (p *receiptPrinter) sayForced(refused *rotation.RefusedError) {
+// noteForced says which instances may reject tokens meanwhile.
+func (p *receiptPrinter) noteForced(refused *rotation.RefusedError) {
 	if refused.From.IsZero() {
 		p.note("forced, although %s", refused.Reason)
 		return
@@ -64,9 +63,8 @@ func (p *receiptPrinter) sayForced(refused *rotation.RefusedError) {
 	p.note("forced: until %s (%s), %s", refused.From.UTC().Format(milliseconds), since(refused.From.Add(time.Second-1), p.now()), who)
 }
 
-// print prints the receipt; if asking, with the instances that have applied the
-// change. In text the receipt comes at once: the change is made, whatever becomes
-// of the wait.
+// print prints the receipt and, if asking is set, the instances that have applied the change. As
+// text, the receipt is printed before the wait for them, since the change is made.
 func (p *receiptPrinter) print(ctx context.Context, asking bool) error {
 	asking = asking && p.receipt.CommittedAt != (time.Time{})
 	if !p.json {
@@ -78,7 +76,7 @@ func (p *receiptPrinter) print(ctx context.Context, asking bool) error {
 	if asking {
 		var err error
 		if acks, err = p.roster(ctx); err != nil {
-			p.note("the change is made, but it is not known who has applied it: %s", plain(err))
+			p.note("the change is made, but it is not known who has applied it: %s", errorText(err))
 			asking = false
 		}
 	}
@@ -115,7 +113,7 @@ func orNull(text string) *string {
 	return &text
 }
 
-// text is the receipt for people.
+// text returns the receipt for people.
 func (p *receiptPrinter) text() string {
 	var b strings.Builder
 	r, now := &p.receipt, p.now()
@@ -153,15 +151,15 @@ func (p *receiptPrinter) text() string {
 	return b.String()
 }
 
-// rosterEvery is how often it is asked who has applied a change.
+// rosterEvery is how often roster asks which instances have applied a change.
 const rosterEvery = 200 * time.Millisecond
 
-// roster returns who has applied the change. It waits for those that live, as long
-// as two of their polls take, or until Ctrl-C.
+// roster returns which instances have applied the change. It waits for those that are alive, for as
+// long as two of their polls take, or until Ctrl-C.
 func (p *receiptPrinter) roster(ctx context.Context) ([]rotation.Ack, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// How often instances poll unless told otherwise, at most.
+	// The longest time between two polls of an instance with the default settings.
 	f := p.timing.Freshness
 	w := min(15*time.Second, f/4)*6/5 + min(2*time.Second, f/30)
 	limit := time.NewTimer(2 * w)
@@ -197,7 +195,7 @@ func (p *receiptPrinter) roster(ctx context.Context) ([]rotation.Ack, error) {
 	}
 }
 
-// missing counts the instances that live, and have not applied the change.
+// missing counts the instances that are alive and have not applied the change.
 func (p *receiptPrinter) missing(acks []rotation.Ack, live time.Duration) int {
 	n := 0
 	for _, a := range acks {

@@ -10,10 +10,10 @@ import (
 
 const notVerified = "NOT VERIFIED: anyone can write a token that says this. To check it: keyturn verify"
 
-// maxShownBytes is how much of one part is shown, before it is escaped.
+// maxShownBytes is the most that is shown of one part, counted before it is escaped.
 const maxShownBytes = 64 << 10
 
-// text is for people, on a terminal.
+// text returns the inspection for people.
 func (i *inspection) text(now time.Time) string {
 	var b strings.Builder
 	b.WriteString(notVerified + "\n")
@@ -56,12 +56,12 @@ func (p *part) write(b *strings.Builder, name string) {
 	fmt.Fprintf(b, "\n%s\n  %s%s\n", name, printable(text, p.value != nil && cut == ""), cut)
 }
 
-// isShallow reports whether a JSON text nests so little that it can be indented
-// without growing out of all proportion.
+// isShallow reports whether a JSON text is nested so little that indenting it does not multiply its
+// size.
 func isShallow(text string) bool {
 	const most = 32
 	depth := 0
-	for _, c := range []byte(text) { // brackets in strings count too: never mind
+	for _, c := range []byte(text) { // brackets in strings count too, which does no harm
 		switch c {
 		case '{', '[':
 			depth++
@@ -75,7 +75,7 @@ func isShallow(text string) bool {
 	return true
 }
 
-// json is for programs. A part that is not strict JSON comes as a text.
+// json returns the inspection for programs. A part that is not strict JSON becomes a string.
 func (i *inspection) json() string {
 	var b strings.Builder
 	b.WriteString(`{"verified":false`)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -32,11 +31,11 @@ redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
 KEYTURN_REDIS_PASSWORD; one that is in the URL can be read by other users of the
 machine.`
 
-// ringTime is how long a command works on a ring: with a Redis that answers, a
-// moment; with one that hangs, each call ends sooner by itself.
+// ringTime is how long a command works on a ring at most. If Redis answers, it takes a moment; if Redis
+// hangs, each call times out sooner.
 const ringTime = 10 * time.Second
 
-// ringFlags say where rings are, and what opens them.
+// ringFlags say where the rings are, and which KEK opens them.
 type ringFlags struct {
 	redis, kekFile *option[string]
 }
@@ -54,7 +53,7 @@ func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEK+")")
 }
 
-// newRingTenant returns a flag for the tenant whose ring it is.
+// newRingTenant returns a flag for the tenant of a ring.
 func newRingTenant() *option[string] {
 	o := newTenant()
 	o.parse = parseTenant
@@ -72,8 +71,8 @@ func parseTenant(s string) (string, error) {
 	return s, err
 }
 
-// keks reads the KEK from a file or, if path is empty, from the environment. Nothing of it is in an
-// error.
+// keks reads the KEK from a file or, if path is empty, from the environment. Errors hold nothing of
+// the KEK.
 func (a *app) keks(path string) (*rotation.KEKs, error) {
 	text, source := "", "the file of --kek-file"
 	if path != "" {
@@ -95,7 +94,7 @@ func (a *app) keks(path string) (*rotation.KEKs, error) {
 	}
 	keks, err := rotation.ParseKEKs([]byte(text))
 	if err != nil {
-		return nil, usagef("%s: %s", source, plain(err))
+		return nil, usagef("%s: %s", source, errorText(err))
 	}
 	return keks, nil
 }
@@ -104,7 +103,7 @@ func (a *app) keks(path string) (*rotation.KEKs, error) {
 func withPassword(rawURL, password string) (string, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {
-		return rawURL, nil // refused by whoever reads it
+		return rawURL, nil // refused by rediskeys.Open
 	}
 	authority, path := rest, ""
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -121,7 +120,7 @@ func withPassword(rawURL, password string) (string, error) {
 	return scheme + "://" + user + ":" + escaped + "@" + hosts + path, nil
 }
 
-// A store is where rings are, with its connections.
+// A store is a store of rings and its connections.
 type store struct {
 	rotation.Store
 	close func() error
@@ -150,11 +149,8 @@ func openStore(rawURL string) (*store, error) {
 	return &store{Store: s, close: client.Close}, nil
 }
 
-// storeError returns the words for a URL that names no store.
-func storeError(err error) error { return usagef("--redis: %s", ringText(err)) }
-
-// withRing calls use with a keyring that holds the tenant's ring as the store has
-// it now, and leaves nothing behind.
+// withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards
+// nothing stays open.
 func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
 	if !flags.redis.given {
 		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
@@ -176,78 +172,18 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 	defer cancel()
 	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: a.now})
 	if err != nil {
-		return ringError(err)
+		return openingError(err)
 	}
 	defer k.Close(context.WithoutCancel(ctx))
 	return use(ctx, k)
 }
 
-// ringError gives an error of the packages below its exit code. What is none of
-// theirs is a mistake in what they were given.
-func ringError(err error) error {
-	text := ringText(err)
-	switch {
-	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):
-		return exitf(exitNo, "%s", text)
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), isSealError(err):
-		return exitf(exitCannotTell, "%s", text)
-	case errors.Is(err, keystore.ErrNotFound):
-		return exitf(exitNo, "%s", text)
-	}
-	return usagef("%s", plain(err))
-}
-
-// ringText is an error in words, without the packages that it came through, and
-// with what to do.
-func ringText(err error) string {
-	text := strings.NewReplacer("keystore: unavailable: ", "", "rotation: ", "", "rediskeys: ", "").Replace(err.Error())
-	if errors.Is(err, rotation.ErrWrongKEK) {
-		// It says so of each part of the ring: once is enough.
-		if _, first, ok := strings.Cut(text, "wrong KEK: "); ok {
-			first, _, _ = strings.Cut(first, ";")
-			text = "wrong KEK: " + first
-		}
-	}
-	if !errors.Is(err, rediskeys.ErrWrongType) { // what is wrong there is one key, whose name has the bucket
-		text = inside.ReplaceAllString(text, "")
-	}
-	return printable(text, false) + advice(err)
-}
-
-// inside is what a user of the command cannot know: how rings lie in Redis, and what holds
-// them here.
-var inside = regexp.MustCompile(`the keyring (cannot be|was not) opened: |(sync|tenants|acknowledgements) of bucket \d+: |load of tenant "([^"\\]|\\.)*" \(bucket \d+\): `)
-
-func isSealError(err error) bool {
-	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {
-		if errors.Is(err, sealed) {
-			return true
-		}
-	}
-	return false
-}
-
-// advice says what to do where the error does not.
-func advice(err error) string {
-	switch {
-	case errors.Is(err, rotation.ErrWrongKEK):
-		return "; give the KEK that the service has, with --kek-file or " + envKEK
-	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):
-		return "; somebody without the KEK has written to this Redis, or a backup is broken: an instance that holds the ring puts back what it has; if it stays, docs/operations.md says how to remove it"
-	case errors.Is(err, rotation.ErrNoSigner):
-		return `; "keyturn keys list" shows from when on one does`
-	case errors.Is(err, rotation.ErrNewer):
-		return "; use the version of keyturn that the service has"
-	}
-	return ""
-}
-
-// noRing says that the tenant has none, once it is known.
+// noRing returns an error for a tenant that is known to have no ring.
 func noRing(tenant string) error {
 	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
-// ringOf returns how the tenant's ring stands.
+// ringOf returns the state of the tenant's ring.
 func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
 	status, err := k.Tenant(tenant)
 	switch {

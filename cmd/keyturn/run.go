@@ -11,43 +11,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/keyturn/keyturn/keystore/jwks"
 )
 
-// What the command exits with.
-const (
-	exitYes        = 0
-	exitNo         = 1 // a bad token, or what was asked for is refused
-	exitUsage      = 2 // the command line, a file or the environment is not right
-	exitCannotTell = 3
-)
-
-// A world is all that a command touches outside of its flags and files.
-type app struct {
-	env            func(string) (string, bool) // such as [os.LookupEnv]
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	now            func() time.Time
-	network        jwks.Config // how issuers are reached: as it comes
-}
-
-// A failure is an error with an exit code. Without text, all has been said.
-type exitError struct {
-	code int
-	text string
-}
-
-func (f *exitError) Error() string { return f.text }
-
-func exitf(code int, format string, args ...any) error {
-	return &exitError{code, fmt.Sprintf(format, args...)}
-}
-
-func usagef(format string, args ...any) error { return exitf(exitUsage, format, args...) }
-
-// run is the whole command: it never exits and never reads a global, so that a
-// test can call it. It returns the exit code.
+// run is the whole command, and returns its exit code. It never exits and reads no global, so that a
+// test can call it.
 func run(ctx context.Context, args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
 	return (&app{env: env, stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}).run(ctx, args)
 }
@@ -69,23 +36,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return f.code
 }
 
-// note tells the user something that is not an error.
-func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "keyturn: note: "+format+"\n", args...)
-}
-
-// print writes the answer, all at once.
-func (a *app) print(text string) error {
-	if _, err := io.WriteString(a.stdout, text); err != nil {
-		return exitf(exitCannotTell, "cannot write the answer to standard output")
-	}
-	return nil
-}
-
 const rootLong = `keyturn makes and checks JSON Web Tokens (JWTs): short signed texts by which one
 program proves to another who is asking.
 
-  keys     makes and turns the keys of a ring on Redis
+  keys     makes and rotates the keys of a ring on Redis
   sign     makes a token, from a secret or with a ring
   verify   says whether a token is good, and by its exit code too
   inspect  shows what is inside a token, without checking it
@@ -115,7 +69,7 @@ func newRoot(a *app) *cobra.Command {
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.ArbitraryArgs, // so that an unknown command comes to RunE
+		Args:          cobra.ArbitraryArgs, // so that RunE receives an unknown command
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
@@ -136,7 +90,7 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-// addHelp adds the flag to a command and to all below it.
+// addHelp adds --help to a command and to all commands below it.
 func addHelp(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().BoolP("help", "h", false, "show this help")
@@ -145,7 +99,7 @@ func addHelp(cmd *cobra.Command) {
 	}
 }
 
-// commandNames lists the commands below cmd in words, in the order of a day's work.
+// commandNames lists the commands below cmd in words, in the order in which they are used.
 func commandNames(cmd *cobra.Command) string {
 	if cmd.HasParent() {
 		return "create, list, rotate, promote or revoke"
@@ -153,8 +107,8 @@ func commandNames(cmd *cobra.Command) string {
 	return "keys, sign, verify, inspect or serve"
 }
 
-// newHelp replaces cobra's help command, which prints whatever it does not know:
-// that may be a token.
+// newHelp replaces cobra's help command. That one prints an argument that is not a command, which may
+// be a token.
 func newHelp(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:    "help [COMMAND]",
@@ -186,13 +140,13 @@ func unknownCommand(parent *cobra.Command, arg string) error {
 	return usagef("%s: want %s; %s", what, commandNames(parent), seeHelp(parent))
 }
 
-// isWord reports whether s looks like the name of a flag or command, and so
-// may be printed. A token or secret in the wrong place does not.
+// isWord reports whether s looks like the name of a flag or command. Such a word may be printed; a
+// token or a secret in the wrong place does not look like one.
 func isWord(s string) bool {
 	return len(s) <= 20 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-") == ""
 }
 
-// version returns the version that the go command recorded.
+// version returns the version that the go command recorded in the binary.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -13,21 +13,21 @@ import (
 )
 
 const serveLong = `serve starts a small API, of which everything under /api/ wants a good token in
-the request's Authorization header. It calls nobody, and answers with what it
+the request's Authorization header. It calls no other service, and answers with what it
 knows of the caller.
 
-Without flags it is a demo: two tenants, acme and globex, whose keys turn every 30
+Without flags it is a demo: two tenants, acme and globex, whose keys rotate every 30
 seconds, on a Redis that lives and ends with it. It prints a token for each, and the
 curl command to paste.
 
 With a secret in KEYTURN_SECRET or MASTRA_JWT_SECRET, or in the file of
---secret-file, it accepts the HS256 tokens of whoever has the secret, with the
-answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
+--secret-file, it accepts the HS256 tokens of everyone who has the secret, with
+the answers of a Mastra server that uses MastraJwtAuth. A secret has at least 32
 bytes; make one with: openssl rand -base64 32
 ` + secretForm + `
 
-With --redis it accepts the tokens of the rings of --tenant, and turns their keys: let
-it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
+With --redis it accepts the tokens of the rings of --tenant, and rotates their keys:
+let it run in several places. It makes no ring unless --bootstrap is given; "keyturn keys
 create" does. With several tenants, --iss must name one by {tenant}; without --iss, a
 token's iss is its tenant's name.
 ` + ringForm + `
@@ -174,7 +174,7 @@ func fileIntro(at endpoint, file *configFile) string {
 func demoIntro(at endpoint, tokens []server.DemoToken) string {
 	var b strings.Builder
 	published := tokens[len(tokens)-1] // of globex, whose keys are public
-	b.WriteString("keyturn serve: a demo with two tenants, whose keys turn every 30 seconds\n")
+	b.WriteString("keyturn serve: a demo with two tenants, whose keys rotate every 30 seconds\n")
 	b.WriteString(at.addresses())
 	fmt.Fprintf(&b, "  %s%s   the public keys of globex; acme has none\n", published.Issuer, server.JWKSPath)
 	fmt.Fprintf(&b, "  %s   the issuer of globex, by which readers find those keys\n", published.Issuer)
@@ -184,7 +184,7 @@ func demoIntro(at endpoint, tokens []server.DemoToken) string {
 	fmt.Fprintf(&b, "\ntry it:\n%s\n", at.curl(tokens[0].Text))
 	fmt.Fprintf(&b, "\na token of globex as others check it:\n%s\n",
 		fromClone("verify --allow-loopback --alg ES256 --issuer-url "+published.Issuer+" TOKEN"))
-	fmt.Fprintf(&b, "\nthe lines below tell when a key turns; with a secret in %s you make tokens yourself:\n%s\n",
+	fmt.Fprintf(&b, "\nthe lines below tell when a key rotates; with a secret in %s you make tokens yourself:\n%s\n",
 		envSecrets, fromClone("serve --help"))
 	return b.String()
 }
@@ -234,14 +234,14 @@ func (s *serveCommand) openError(o *offer, err error) error {
 	case server.PartStore:
 		return storeError(e.Err)
 	case server.PartRings:
-		return ringError(e.Err)
+		return openingError(e.Err)
 	case server.PartSource:
 		return o.file.sourceError(e.Tenant, e.Err)
 	}
 	if o.file != nil {
-		return usagef("the file of --config: %s", plain(e.Err))
+		return usagef("the file of --config: %s", errorText(e.Err))
 	}
-	return usagef("%s", plain(e.Err))
+	return usagef("%s", errorText(e.Err))
 }
 
 // listenError returns the words for an address that cannot be listened on.

@@ -88,7 +88,7 @@ func newSign(a *app) *cobra.Command {
 	return cmd
 }
 
-// claimHint is for an argument that was probably meant as a claim.
+// claimHint returns advice about an argument that was probably meant as a claim.
 func claimHint(arg string) string {
 	if !strings.Contains(arg, "=") {
 		return ""
@@ -128,11 +128,11 @@ func (s *signCommand) run(ctx context.Context) error {
 	}
 	signer, err := rotation.NewStaticSigner(id, s.alg.value, secret.bytes(), s.config(s.ttl.value))
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	keys, err := keystore.NewStatic(key)
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	return s.sign(ctx, signer, keys, []keystore.Algorithm{s.alg.value})
 }
@@ -150,7 +150,7 @@ func (s *signCommand) runRing(ctx context.Context) error {
 			return err
 		}
 		if status.Err != nil && !status.Fresh {
-			return ringError(status.Err) // part of it cannot be opened: that may be a revocation
+			return ringError(status.Err) // a part cannot be opened, and may be a revocation
 		}
 		ttl := time.Duration(0) // the default, or the ring's longest
 		if s.ttl.given {
@@ -158,13 +158,13 @@ func (s *signCommand) runRing(ctx context.Context) error {
 		}
 		signer, err := rotation.NewSigner(k, s.config(ttl))
 		if err != nil {
-			return usagef("%s", plain(err))
+			return usagef("%s", errorText(err))
 		}
 		return s.sign(ctx, signer, k, algorithmsOf(status.Ring))
 	})
 }
 
-// algorithmsOf lists what the keys of a ring verify.
+// algorithmsOf returns the algorithms of the keys of a ring.
 func algorithmsOf(ring rotation.Ring) []keystore.Algorithm {
 	var algs []keystore.Algorithm
 	for _, k := range ring.Keys {
@@ -189,7 +189,7 @@ func (s *signCommand) config(ttl time.Duration) rotation.SignerConfig {
 func (s *signCommand) sign(ctx context.Context, signer *rotation.Signer, keys keystore.KeyStore, algs []keystore.Algorithm) error {
 	token, err := signer.Sign(ctx, s.tenant.value, s.claims.object())
 	if err != nil {
-		return s.refused(err)
+		return ringError(err)
 	}
 	if err := s.check(ctx, keys, algs, token); err != nil {
 		return err
@@ -197,24 +197,8 @@ func (s *signCommand) sign(ctx context.Context, signer *rotation.Signer, keys ke
 	return s.print(token + "\n")
 }
 
-func (s *signCommand) refused(err error) error {
-	f := new(exitError)
-	if errors.As(ringError(err), &f) && f.code != exitUsage {
-		// What the flag is called here.
-		f.text = strings.ReplaceAll(f.text, "shorten its exp, or SignerConfig.TTL", "shorten --ttl, or its exp")
-		return f
-	}
-	// The Go type of the claims means nothing here.
-	text := strings.ReplaceAll(plain(err), fmt.Sprintf(", a %T", s.claims.object()), "")
-	if strings.Contains(text, " must be ") {
-		text += "; --claim makes strings, --claim-json all else"
-	}
-	return usagef("%s", text)
-}
-
-// check refuses to hand out a token whose form or claims no keyturn verifier
-// accepts, whatever it expects. A token that has ended, or is not good yet, may
-// be what is wanted.
+// check returns an error if no keyturn verifier would accept the token's form or claims, however it
+// is configured. An expired token, or one that is not yet valid, may be just what the user wants.
 func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []keystore.Algorithm, token string) error {
 	v, err := verifier.New(verifier.Config{
 		Tenants: []verifier.Tenant{{
@@ -226,16 +210,16 @@ func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []
 		Now:           s.now,
 	})
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	_, err = v.Verify(ctx, token)
 	if err == nil || errors.Is(err, verifier.ErrExpired) || errors.Is(err, verifier.ErrNotYetValid) {
 		return nil
 	}
-	return usagef("no verifier would accept a token with these claims: %s", plain(err))
+	return usagef("no verifier would accept a token with these claims: %s", errorText(err))
 }
 
-// claimFlags are the claims given one by one.
+// claimFlags are the claims of --claim and --claim-json.
 type claimFlags struct {
 	names  []string
 	values []jsontext.Value
@@ -253,7 +237,7 @@ func (c *claimFlags) add(name string, value jsontext.Value) error {
 	return nil
 }
 
-// contradicts reports a claim that is set in two ways.
+// contradicts returns an error if a claim is set in two ways.
 func (c *claimFlags) contradicts(s *signCommand) error {
 	for _, other := range []struct {
 		claim, flag string
@@ -270,7 +254,7 @@ func (c *claimFlags) contradicts(s *signCommand) error {
 	return nil
 }
 
-// object returns the claims as a JSON object, in the order given.
+// object returns the claims as a JSON object, in the order of the command line.
 func (c *claimFlags) object() jsontext.Value {
 	b := jsontext.Value("{")
 	for i, name := range c.names {
@@ -283,7 +267,7 @@ func (c *claimFlags) object() jsontext.Value {
 	return append(b, '}')
 }
 
-// splitClaim splits what --claim and --claim-json take.
+// splitClaim splits the value of --claim or --claim-json.
 func splitClaim(s string) (name, value string, err error) {
 	name, value, ok := strings.Cut(s, "=")
 	if !ok {

@@ -8,13 +8,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// fromClone is how to type the command that ends in args, for those who have it
-// installed and for those who have a clone of the project.
+// fromClone returns how to type the command with args: once for users who have installed keyturn, and
+// once for users with a clone of the project.
 func fromClone(args string) string {
 	return "keyturn " + args + "   (from a clone: go run ./cmd/keyturn " + args + ")"
 }
 
-// shellWord spells a word so that a shell takes it for that one, and a terminal shows it.
+// shellWord quotes a word so that a shell reads it as one word, and a terminal shows it safely.
 func shellWord(word string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,+@%"
 	if word != "" && strings.Trim(word, plain) == "" {
@@ -23,14 +23,14 @@ func shellWord(word string) string {
 	return "'" + strings.ReplaceAll(printable(word, false), "'", `'\''`) + "'"
 }
 
-// seeHelp says where a command's help is.
+// seeHelp says how to print a command's help.
 func seeHelp(cmd *cobra.Command) string {
 	args := strings.TrimPrefix(cmd.CommandPath()+" --help", "keyturn ")
 	return fmt.Sprintf(`see "keyturn %s" (from a clone: go run ./cmd/keyturn %[1]s)`, args)
 }
 
-// nearestFlag returns the flag of cmd that was probably meant, or "". Its name is
-// ours, so that it may be printed whatever was typed.
+// nearestFlag returns the name of the flag of cmd that was probably meant, or "". The name is one of
+// ours, never the typed text, so that it may be printed.
 func nearestFlag(cmd *cobra.Command, typed string) (name string) {
 	typed = strings.ToLower(typed)
 	if len(typed) < 2 || len(typed) > 20 {
@@ -58,9 +58,10 @@ func nearestFlag(cmd *cobra.Command, typed string) (name string) {
 	return name
 }
 
-// distance is how many bytes must be added, left out or changed to make b of a.
+// distance returns the Levenshtein distance: how many bytes must be added, left out or changed to
+// make b from a.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1) // from a[:i] to each b[:j]
+	row := make([]int, len(b)+1) // the distance from a[:i] to each b[:j]
 	for j := range row {
 		row[j] = j
 	}

@@ -17,10 +17,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// defaultTenant is the tenant where --tenant does not name one.
-const defaultTenant = "default"
-
-// maxTokenBytes is the longest token that verify and serve accept.
+// maxTokenBytes is the longest token that verify accepts. Package server has the same bound.
 const maxTokenBytes = 8 << 10
 
 const verifyLong = `verify says whether a token is good: by its exit code (0 good, 1 bad), and in
@@ -129,8 +126,8 @@ func (c *verifyCommand) run(ctx context.Context, arg string) error {
 	return c.judge(ctx, keys, arg)
 }
 
-// oneSource refuses a command line with several sources of keys, or with a flag of
-// a source that is not there.
+// oneSource refuses a command line with several sources of keys, or with a flag that belongs to
+// another source.
 func (c *verifyCommand) oneSource() error {
 	var given []string
 	for _, f := range []struct {
@@ -157,8 +154,8 @@ func (c *verifyCommand) oneSource() error {
 	return nil
 }
 
-// runRing judges a token by the keys of a ring. Where the ring cannot be read, that
-// is an answer about the token too.
+// runRing judges a token by the keys of a ring. If the ring cannot be read, the answer is that the
+// command cannot tell.
 func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
 	if c.kid.given {
 		return usagef("--kid names a shared secret; the keys of a ring have their own names")
@@ -180,7 +177,7 @@ func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
 func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg string) error {
 	v, err := c.verifier(keys)
 	if err != nil {
-		return usagef("%s", plain(err))
+		return usagef("%s", errorText(err))
 	}
 	if !c.iss.given {
 		c.note("iss is not checked: --iss says which issuer to expect")
@@ -212,7 +209,7 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 		AnyIssuer:     !c.iss.given,
 		AnyAudience:   len(c.aud.values) == 0,
 		AllowNoExpiry: c.allowNoExp,
-		MixedFamilies: true, // whoever lists both has seen both
+		MixedFamilies: true, // the user has listed both
 	}
 	if t.Leeway == 0 {
 		t.Leeway = -1 // none: 0 stands for the default
@@ -228,7 +225,7 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 	})
 }
 
-// clock returns the clock that --now stops.
+// clock returns the clock by which the token is judged. With --now it stands still.
 func (c *verifyCommand) clock() func() time.Time {
 	if c.at.given {
 		return func() time.Time { return c.at.value }
@@ -236,7 +233,7 @@ func (c *verifyCommand) clock() func() time.Time {
 	return c.now
 }
 
-// keys returns what the token may be signed with.
+// keys returns the keys that may have signed the token.
 func (c *verifyCommand) keys() (*keystore.Static, error) {
 	switch {
 	case c.jwks.given && c.kid.given:
@@ -254,8 +251,8 @@ func (c *verifyCommand) keys() (*keystore.Static, error) {
 	return c.secretKeys(secret)
 }
 
-// setKeys reads the JWK Set. One without a usable key is no error: it makes
-// every token's key unknown.
+// setKeys reads the JWK Set. A set without a usable key is not an error: then the key of every token
+// is unknown.
 func (c *verifyCommand) setKeys() (*keystore.Static, error) {
 	doc, err := readFile("--jwks", c.jwks.value, "a JWK Set")
 	if err != nil {
@@ -263,7 +260,7 @@ func (c *verifyCommand) setKeys() (*keystore.Static, error) {
 	}
 	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, doc)
 	if err != nil {
-		return nil, usagef("the file of --jwks: %s", plain(err))
+		return nil, usagef("the file of --jwks: %s", errorText(err))
 	}
 	for _, s := range skipped {
 		c.note("skipped %s", printable(s.String(), false))
@@ -274,8 +271,7 @@ func (c *verifyCommand) setKeys() (*keystore.Static, error) {
 	return newStatic(keys...)
 }
 
-// secretKeys makes a key for each HS* algorithm that the secret is long enough
-// for.
+// secretKeys returns a key for each HS* algorithm for which the secret is long enough.
 func (c *verifyCommand) secretKeys(s *secret) (*keystore.Static, error) {
 	var keys []*keystore.Key
 	var failed []error
@@ -303,18 +299,10 @@ func (c *verifyCommand) secretKeys(s *secret) (*keystore.Static, error) {
 	return newStatic(keys...)
 }
 
-func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
-	s, err := keystore.NewStatic(keys...)
-	if err != nil {
-		return nil, usagef("%s", plain(err))
-	}
-	return s, nil
-}
-
 func (c *verifyCommand) accepted(t *verifier.Token) error {
 	claims, err := verifier.Claims[jsontext.Value](t)
 	if err != nil {
-		return exitf(exitCannotTell, "%s", plain(err))
+		return exitf(exitCannotTell, "%s", errorText(err))
 	}
 	if c.json {
 		return c.print(fmt.Sprintf(`{"ok":true,"tenant":%s,"kid":%s,"alg":%s,"claims":%s}`+"\n",
@@ -336,8 +324,8 @@ func (c *verifyCommand) accepted(t *verifier.Token) error {
 	return c.print(b.String())
 }
 
-// refused says why a token is not good. The answer holds nothing of the token but
-// its kid and the name of a claim, quoted; a note may name its alg or typ.
+// refused says why a token is not good. Of the token it shows only the kid and the name of a claim,
+// quoted; a note may also show its alg or typ.
 func (c *verifyCommand) refused(token string, err error) error {
 	code := exitNo
 	if errors.Is(err, verifier.ErrUnavailable) {
@@ -351,10 +339,10 @@ func (c *verifyCommand) refused(token string, err error) error {
 	if !c.json {
 		return exitf(code, "refused (%s): %s", bad.Reason, c.brief(bad))
 	}
-	return c.answer(code, bad.Reason, plain(err))
+	return c.answer(code, bad.Reason, errorText(err))
 }
 
-// answer prints in JSON why the token is not good.
+// answer prints as JSON why the token is not good, or cannot be judged.
 func (c *verifyCommand) answer(code int, reason verifier.Reason, text string) error {
 	line := fmt.Sprintf(`{"ok":false,"reason":%s,"error":%s}`+"\n", quoteJSON(string(reason)), quoteJSON(text))
 	if err := c.print(line); err != nil {
@@ -363,17 +351,17 @@ func (c *verifyCommand) answer(code int, reason verifier.Reason, text string) er
 	return &exitError{code: code}
 }
 
-// brief is the text of a refusal for people: without the key's name, where
-// neither the user nor the token gave it one.
+// brief returns the words for a refusal. It leaves the key's name out if neither the user nor the
+// token has named the key.
 func (c *verifyCommand) brief(bad *verifier.Error) string {
 	short := *bad
 	if !c.tenant.given && !c.kid.given && bad.Key.KID == "" {
 		short.Tenant, short.Key = "", keystore.ID{}
 	}
-	return plain(&short)
+	return errorText(&short)
 }
 
-// hints say what to do about a refusal, or more of what it is about.
+// hints returns what to do about a refusal, or details about it.
 func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 	switch {
 	case bad.Reason == verifier.ReasonMalformed:
@@ -386,7 +374,7 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 	case bad.Reason == verifier.ReasonUnknownKey && c.ring.redis.given:
 		return []string{"the ring has no such key for this algorithm: it was revoked, its tokens have ended, or it is another tenant's"}
 	case bad.Reason == verifier.ReasonUnknownKey && c.source != nil:
-		return []string{"the issuer has no such key for this algorithm: has it turned its keys, or is the token another issuer's? It has " + heldKeys(c.source.Status())}
+		return []string{"the issuer has no such key for this algorithm: has it rotated its keys, or is the token another issuer's? It has " + heldKeys(c.source.Status())}
 	case bad.Reason == verifier.ReasonUnavailable && c.source != nil:
 		return c.failedAgain()
 	case bad.Reason == verifier.ReasonUnknownKey && !c.jwks.given && bad.Key.KID != "":
@@ -403,7 +391,7 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 
 func (c *verifyCommand) typeHints(token string) []string {
 	if _, nested := unverifiedHeader(token)["cty"]; nested {
-		return nil // it is about that, and says so
+		return nil // the refusal is about cty, and says so
 	}
 	want := `without --typ, none, "JWT" or "at+jwt" is accepted`
 	if c.typ.given {
@@ -412,24 +400,11 @@ func (c *verifyCommand) typeHints(token string) []string {
 	return []string{headerSays(token, "typ") + "; " + want}
 }
 
-// headerSays tells what a parameter of the token's header is, if it is a text.
+// headerSays says what value a parameter of the token's header has, if that is a string.
 func headerSays(token, name string) string {
 	value, ok := textOf(unverifiedHeader(token)[name])
 	if !ok {
 		return "the token's header (not verified) has no " + name
 	}
 	return fmt.Sprintf("the token's header (not verified) has %s %s", name, quoteShort(value))
-}
-
-// quoteShort quotes a text, of which it shows no more than a name needs.
-func quoteShort(s string) string { return quoteCut(s, 40) }
-
-// quoteKID quotes a kid of the issuer's: a thumbprint (RFC 7638) has 43 characters.
-func quoteKID(s string) string { return quoteCut(s, 64) }
-
-func quoteCut(s string, most int) string {
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "..."
-	}
-	return strconv.QuoteToASCII(s)
 }

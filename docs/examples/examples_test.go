@@ -1,4 +1,4 @@
-// Package examples_test runs the example services as their users would.
+// Package examples_test runs the example services as their users do.
 package examples_test
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const kek = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=\n"
 
-// A site is a Redis, the programs that are built, and whose ring they use.
+// A site is a Redis, the built programs, and the tenant whose ring they use.
 type site struct {
 	t               *testing.T
 	dir, redis, kek string
@@ -115,7 +115,7 @@ func (s *site) wantHello(url, token string, want int) {
 	}
 }
 
-// quick is a policy whose keys become known at once, for a test.
+// quick is a policy by which instances learn of new keys within a test.
 var quick = []string{"--every", "10s", "--max-ttl", "30s"}
 
 func TestAFleetOnHMAC(t *testing.T) {
@@ -127,7 +127,7 @@ func TestAFleetOnHMAC(t *testing.T) {
 	s.wantHello(two, before, http.StatusOK)
 	s.wantHello(two, before[:len(before)-4]+"AAAA", http.StatusUnauthorized)
 	s.keyturn("keys", "rotate", "--force")
-	time.Sleep(2 * time.Second) // the dwell, in which a failover could lose the key again
+	time.Sleep(2 * time.Second) // the dwell, during which a failover could lose the key
 	s.wantHello(two, before, http.StatusOK)
 	s.wantHello(one, s.login(two), http.StatusOK)
 }
@@ -139,7 +139,7 @@ func TestOneThatSignsAndOneThatReads(t *testing.T) {
 	reader := s.start("reader", "-keys", issuer+"/.well-known/jwks.json")
 	before := s.login(issuer)
 	s.wantHello(reader, before, http.StatusOK)
-	// The pending key takes over: the reader has had it all along.
+	// The pending key takes over. The reader knows it already.
 	time.Sleep(11 * time.Second)
 	after := s.login(issuer)
 	header := func(token string) string { return token[:strings.IndexByte(token, '.')] }
@@ -150,7 +150,7 @@ func TestOneThatSignsAndOneThatReads(t *testing.T) {
 	s.wantHello(reader, after, http.StatusOK)
 }
 
-// One that would publish secrets says so, and ends.
+// An issuer whose ring has secrets says so, and ends.
 func TestTheIssuerWantsPublicKeys(t *testing.T) {
 	s := newSite(t, "globex", "./issuer")
 	s.keyturn(append([]string{"keys", "create"}, quick...)...)

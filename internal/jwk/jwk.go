@@ -30,8 +30,8 @@ type Public struct {
 }
 
 // MarshalSet writes a JWK Set of keys, in this order, each with its kid, its alg and the use "sig".
-// For no keys it writes an empty set. The error names the key that cannot be written, or says that a
-// kid or alg is not UTF-8.
+// For no keys it writes an empty set. The error names the key that cannot be written, or says that
+// a kid or alg is not UTF-8.
 func MarshalSet(keys ...Public) ([]byte, error) {
 	set := struct {
 		Keys []element `json:"keys"`

@@ -125,8 +125,8 @@ func TestMarshalSetRoundTrip(t *testing.T) {
 	}
 }
 
-// A coordinate has the size of its curve, whatever it begins with (RFC 7518, section 6.2.1.2), and a
-// thumbprint covers it as it is written.
+// A coordinate has the size of its curve, whatever it begins with (RFC 7518, section 6.2.1.2), and
+// a thumbprint covers it as it is written.
 func TestLeadingZeroStays(t *testing.T) {
 	for {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -107,8 +107,8 @@ func checkScan(t *testing.T, text string) {
 	}
 }
 
-// checkMembers holds Members and Accepts, which trust an encoder, against the
-// Scanner, which trusts nothing.
+// checkMembers compares Members and Accepts, which trust an encoder, with the Scanner,
+// which trusts nothing.
 func checkMembers(t *testing.T, text string, want []Member) {
 	t.Helper()
 	written := jsontext.Value(text)
@@ -139,8 +139,7 @@ func checkMembers(t *testing.T, text string, want []Member) {
 	}
 }
 
-// isStrings reports whether v is a string or a list of strings, and if so checks
-// that they are list.
+// isStrings reports whether v is a string or an array of strings, and these are list.
 func isStrings(v any, list []string) bool {
 	if s, ok := v.(string); ok {
 		return len(list) == 1 && list[0] == s
@@ -157,8 +156,8 @@ func isStrings(v any, list []string) bool {
 	return len(list) == len(values)
 }
 
-// TestScan holds the scanner against the library on every seed, and on every
-// seed with one byte changed, dropped or cut off.
+// TestScan compares the scanner with the library on every seed, and on every seed with one
+// byte changed, dropped or cut off.
 func TestScan(t *testing.T) {
 	for _, seed := range jsonSeeds {
 		checkScan(t, seed)
@@ -172,8 +171,8 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// FuzzJSON holds the scanner of headers and claims against go-json-experiment:
-// same verdict, same members.
+// FuzzJSON compares the scanner of headers and claims with go-json-experiment: they must
+// agree on the verdict and the members.
 func FuzzJSON(f *testing.F) {
 	for _, s := range jsonSeeds {
 		f.Add(s)

@@ -13,7 +13,7 @@ import (
 // A Pair is a primary and its replica.
 type Pair struct{ Primary, Replica *Server }
 
-// StartPair runs two servers.
+// StartPair starts a primary and its replica, and returns when the replica is in sync.
 func StartPair(o Options) (*Pair, error) {
 	primary, err := Start(o)
 	if err != nil {
@@ -31,13 +31,13 @@ func StartPair(o Options) (*Pair, error) {
 	return p, nil
 }
 
-// hasReplica asks for one that counts for min-replicas-to-write.
+// hasReplica reports whether the server has a replica that counts for min-replicas-to-write.
 func (s *Server) hasReplica(ctx context.Context) (bool, error) {
 	info, err := s.client.Info(ctx, "replication").Result()
 	return err == nil && strings.Contains(info, "state=online") && !strings.Contains(info, "min_slaves_good_slaves:0"), nil
 }
 
-// Settled waits until the replica has all that the primary has.
+// Settled waits until the replica has all data of the primary.
 func (p *Pair) Settled(ctx context.Context) error {
 	return p.Primary.await("its replica", func(context.Context) (bool, error) {
 		mine, err1 := p.Primary.client.Info(ctx, "replication").Result()
@@ -56,21 +56,21 @@ func infoField(info, name string) string {
 	return ""
 }
 
-// Stop stops both.
+// Stop stops both servers.
 func (p *Pair) Stop() error { return stopAll(p.Replica, p.Primary) }
 
 // A Sentinel is a [Pair] and three Sentinels, which promote the replica if the
 // primary does not answer for half a second.
 type Sentinel struct {
 	Pair
-	Name      string // of what they watch
+	Name      string // the name under which the Sentinels know the primary
 	Sentinels []*Server
 }
 
 const sentinelName = "keyturn"
 
-// StartSentinel runs five processes, and returns when the Sentinels know of each
-// other and of the replica. It takes a few seconds.
+// StartSentinel starts five processes, and returns when the Sentinels know each other
+// and the replica. It takes a few seconds.
 func StartSentinel(o Options) (*Sentinel, error) {
 	pair, err := StartPair(o)
 	if err != nil {
@@ -124,8 +124,8 @@ func (s *Sentinel) Current(ctx context.Context) (string, error) {
 	return strings.Join(at, ":"), nil
 }
 
-// Failover waits until the Sentinels have promoted the replica, because the
-// primary was killed or paused. It takes a few seconds.
+// Failover waits until the Sentinels have promoted the replica. Kill or pause the
+// primary first. It takes a few seconds.
 func (s *Sentinel) Failover() error {
 	return await("a failover", func(ctx context.Context) (bool, error) {
 		addr, err := s.Current(ctx)
@@ -137,19 +137,19 @@ func (s *Sentinel) Failover() error {
 	})
 }
 
-// Stop stops all five.
+// Stop stops all five processes.
 func (s *Sentinel) Stop() error {
 	return errors.Join(stopAll(s.Sentinels...), s.Pair.Stop())
 }
 
 // A Cluster is a Redis Cluster of three primaries without replicas. If one is
-// away the others go on serving their slots (cluster-require-full-coverage no).
+// unreachable, the others go on serving their slots (cluster-require-full-coverage no).
 type Cluster struct{ Servers []*Server }
 
 const slots = 16384
 
-// StartCluster runs three servers and returns when they all serve. It takes a
-// few seconds.
+// StartCluster starts three servers and returns when all of them serve their slots. It
+// takes a few seconds.
 func StartCluster(o Options) (*Cluster, error) {
 	c := &Cluster{Servers: make([]*Server, 3)}
 	o.Args = append([]string{
@@ -205,13 +205,13 @@ func (c *Cluster) complete(ctx context.Context) (bool, error) {
 // Addrs returns the addresses of the servers.
 func (c *Cluster) Addrs() []string { return addrs(c.Servers) }
 
-// Owner returns the index of the server whose key it is.
+// Owner returns the index of the server that owned the key's slot at the start.
 func (c *Cluster) Owner(ctx context.Context, key string) (int, error) {
 	slot, err := c.Servers[0].client.ClusterKeySlot(ctx, key).Result()
 	return int(slot) * len(c.Servers) / slots, err
 }
 
-// Stop stops all.
+// Stop stops all servers.
 func (c *Cluster) Stop() error { return stopAll(c.Servers...) }
 
 func addrs(servers []*Server) []string {
@@ -222,7 +222,7 @@ func addrs(servers []*Server) []string {
 	return slices.Clip(all)
 }
 
-// atOnce calls f with 0 to n-1, and waits for all.
+// atOnce calls f with 0 to n-1 at the same time and waits for all calls.
 func atOnce(n int, f func(i int) error) error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup

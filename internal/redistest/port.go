@@ -7,11 +7,12 @@ import (
 	"strconv"
 )
 
-// A Cluster's nodes talk on a port of their own.
+// busOffset is the distance from a server's port to its Cluster bus port.
 const busOffset = 10_000
 
-// freePort returns a port that is free now, and busOffset above it another.
-// Neither is one that the system gives to outgoing connections: those come and go.
+// freePort returns a port that is free now, as is the port busOffset above it. Both
+// are outside the range that the system uses for outgoing connections, because those
+// may take a port at any time.
 func freePort() (int, error) {
 	for range 200 {
 		port := 10_000 + rand.IntN(32_768-10_000-busOffset)

@@ -6,9 +6,8 @@ import (
 	"runtime"
 )
 
-// A process is a program that runs. Its goroutine keeps the thread that started
-// it until it ends: where the death of the parent is a signal, it is the death of
-// that thread.
+// A process is a running program. Linux kills it when the thread that started it ends.
+// So the goroutine that starts the program keeps its thread until the program ends.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -25,7 +24,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // it is killed: that is no error
+			_ = cmd.Wait() // the error only says that the process was killed
 		}
 	}()
 	return p, <-started
@@ -42,6 +41,6 @@ func (p *process) alive() bool {
 
 // kill ends the process with SIGKILL and waits for it.
 func (p *process) kill() {
-	_ = p.cmd.Process.Signal(os.Kill) // it may have ended
+	_ = p.cmd.Process.Signal(os.Kill) // fails if the process has ended already
 	<-p.ended
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A Proxy passes TCP connections on to a server, until it is told otherwise. It
-// is safe for concurrent use.
+// A Proxy passes TCP connections on to a server. Its methods make it delay, hold or
+// break them. It is safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -21,7 +21,7 @@ type Proxy struct {
 	conns   map[net.Conn]bool
 }
 
-// A state is what is wrong.
+// A state says what the proxy does to connections. The zero state passes them on.
 type state struct {
 	delay        time.Duration
 	cut          bool
@@ -29,8 +29,8 @@ type state struct {
 	holdReplies  bool
 }
 
-// StartProxy listens on a free loopback port, and passes what comes on to the
-// address target.
+// StartProxy listens on a free loopback port and passes connections on to the address
+// target.
 func StartProxy(target string) (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,22 +41,22 @@ func StartProxy(target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr returns the address that it listens on, host and port.
+// Addr returns the address that the proxy listens on, host and port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Delay holds back what is sent to the server by d; its answers pass at once.
+// Delay delays what clients send to the server by d. Replies pass at once.
 func (p *Proxy) Delay(d time.Duration) { p.set(state{delay: d}) }
 
-// Cut breaks all connections, and each new one at once.
+// Cut breaks all connections, and each new one as soon as it is accepted.
 func (p *Proxy) Cut() { p.set(state{cut: true}) }
 
-// Blackhole lets nothing pass and closes nothing: connections are accepted, and
-// hang. As in a network that was split, what was sent arrives after [Proxy.Heal],
-// late, unless Cut comes before.
+// Blackhole holds everything and closes nothing: connections are accepted, and hang.
+// As after a network partition, the held data arrives late, after [Proxy.Heal], unless
+// Cut comes first.
 func (p *Proxy) Blackhole() { p.set(state{holdRequests: true, holdReplies: true}) }
 
-// HoldReplies lets requests pass and no answer: what is asked is done, and nobody
-// hears of it.
+// HoldReplies lets requests pass and holds replies: the server does what it is asked
+// to, and the client does not learn of it.
 func (p *Proxy) HoldReplies() { p.set(state{holdReplies: true}) }
 
 // Heal lets everything pass again.
@@ -79,7 +79,7 @@ func (p *Proxy) breakAllLocked() {
 	}
 }
 
-// reset closes a connection in a way that the other side sees as an error.
+// reset closes a connection with a TCP reset, which the other side sees as an error.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -87,7 +87,7 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// Stop closes everything, and returns when all has ended.
+// Stop closes the listener and all connections, and waits for the proxy's goroutines.
 func (p *Proxy) Stop() error {
 	p.mu.Lock()
 	p.stopped = true
@@ -117,7 +117,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// track reports whether a connection may be.
+// track registers a connection. It reports false if the connection must be closed.
 func (p *Proxy) track(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,13 +155,13 @@ func (p *Proxy) serve(client net.Conn) {
 	both.Wait()
 }
 
-// A piece is what was read at once.
+// A piece is the data of one read, and when it was read.
 type piece struct {
 	data []byte
 	at   time.Time
 }
 
-// copy passes on what comes from one side until that ends, then ends the other.
+// copy passes data from one side to the other. When one side ends it ends the other.
 func (p *Proxy) copy(to, from net.Conn, replies bool) {
 	pieces := make(chan piece, 1024)
 	var reader sync.WaitGroup
@@ -196,8 +196,8 @@ func read(from net.Conn, pieces chan<- piece) {
 	}
 }
 
-// pass waits until what was read at a time may be passed on, and reports whether
-// it may at all.
+// pass waits until data that was read at a time may be passed on. It reports false if
+// the connection must end instead.
 func (p *Proxy) pass(at time.Time, replies bool) bool {
 	for {
 		p.mu.Lock()

@@ -1,12 +1,14 @@
-// Package redistest runs real Redis servers for tests and for what measures
-// faults: one, one with a replica, three behind Sentinel, a Cluster of three. They
-// listen on free loopback ports and keep what they keep in folders of their own;
-// a Redis that the machine runs anyway is left alone.
+// Package redistest runs real Redis servers for tests and for measurements of faults: a
+// single server, a primary with a replica, such a pair with three Sentinels, or a
+// Cluster of three. The servers listen on free loopback ports and store their data in
+// temporary folders. A Redis that already runs on the machine is not touched.
 //
-// A [Server] can be killed, stopped for a while and started again, empty or not;
-// a [Proxy] before it delays, cuts and swallows what passes. What Start functions
-// return has to be stopped. The Run functions do that when a test ends, and fail
-// it if something does not start. If the process dies, its servers do (on Linux).
+// A [Server] can be killed, paused, and started again with or without its data. A
+// [Proxy] before a server delays, cuts or holds its connections.
+//
+// The caller must stop what a Start function returns. A Run function does that at the
+// end of the test, and fails the test if a server does not start. On Linux the servers
+// die with the process that started them.
 package redistest
 
 import (
@@ -16,7 +18,7 @@ import (
 	"os/exec"
 )
 
-// A T is what the Run functions need of a test.
+// A T has the methods of a test that the Run functions use.
 type T interface {
 	Helper()
 	Cleanup(func())
@@ -30,7 +32,7 @@ type Skipper interface {
 	Skipf(format string, args ...any)
 }
 
-// binary is the one that is also a Sentinel.
+// binary is the program of servers and Sentinels.
 const binary = "redis-server"
 
 // Missing returns an error if there is no redis-server to run.
@@ -41,8 +43,8 @@ func Missing() error {
 	return nil
 }
 
-// Need skips a test if there is no redis-server to run. Under CI=true it fails:
-// what is skipped must not look like what passed.
+// Need skips a test if there is no redis-server to run. With CI=true in the
+// environment it fails the test instead, because a skipped test looks like a passed one.
 func Need(t Skipper) {
 	t.Helper()
 	err := Missing()
@@ -103,7 +105,7 @@ func keep[S interface{ Stop() error }](t T, s S, err error) S {
 	return s
 }
 
-// stopAll stops servers, whether all or only some of them have started.
+// stopAll stops the servers that were started; the others are nil.
 func stopAll(servers ...*Server) error {
 	var errs []error
 	for _, s := range servers {

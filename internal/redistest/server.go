@@ -19,15 +19,16 @@ import (
 )
 
 const (
-	// patience is how long something may take to come up on a busy machine.
+	// patience is how long await waits at most. It allows for a busy machine.
 	patience = 20 * time.Second
 	pause    = 10 * time.Millisecond
 )
 
-// Options say how to run servers. The zero Options are one that keeps nothing.
+// Options say how to run a server. The zero Options run one that does not save its
+// data.
 type Options struct {
-	// Keep writes each change to the disk before it is acknowledged, so that it
-	// is there after [Server.Kill] and [Server.Restart].
+	// Keep makes the server write each change to the disk before it acknowledges it,
+	// so that the change survives [Server.Kill] and [Server.Restart].
 	Keep bool
 
 	// ReplicaOf is the address of the server to replicate, or of a [Proxy].
@@ -49,8 +50,8 @@ type Server struct {
 	process *process
 }
 
-// Start runs a server, and returns when it answers and, if it is a replica, has
-// what its primary had.
+// Start starts a server and returns when it answers. If it is a replica, Start also
+// waits until it has copied the primary's data.
 func Start(o Options) (*Server, error) {
 	args := []string{"--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 	if o.Keep {
@@ -63,14 +64,15 @@ func Start(o Options) (*Server, error) {
 	if err != nil || o.ReplicaOf == "" {
 		return s, err
 	}
-	if err := s.await("to be in step", s.inStep); err != nil {
+	if err := s.await("to be in sync", s.inSync); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-// start runs a server on a free port. Another process may take the port first.
-// A config, if not empty, is written to a file that the server may change.
+// start starts a server on a free port. It tries three times, because another process
+// may take the port first. A config that is not empty goes into a file, which the
+// server may change.
 func start(args func(port int) []string, config string) (*Server, error) {
 	if err := Missing(); err != nil {
 		return nil, err
@@ -118,7 +120,7 @@ func newClient(addr string) *redis.Client {
 	})
 }
 
-// up starts the process and waits until it answers.
+// up starts the process and waits until the server answers.
 func (s *Server) up() error {
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -142,7 +144,8 @@ func (s *Server) up() error {
 	})
 }
 
-// listens spares the client, which logs each failure, the time until then.
+// listens reports whether the port accepts connections. The client is not used before
+// that, because it logs each failure.
 func (s *Server) listens() bool {
 	c, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
@@ -158,7 +161,7 @@ func (s *Server) lastWords() string {
 	return string(log[max(0, len(log)-1000):])
 }
 
-// await asks done until it says yes, or an error.
+// await calls done until it returns true or an error.
 func (s *Server) await(what string, done func(context.Context) (bool, error)) error {
 	return await(fmt.Sprintf("%s: %s", s.Addr(), what), done)
 }
@@ -181,16 +184,16 @@ func await(what string, done func(context.Context) (bool, error)) error {
 	}
 }
 
-func (s *Server) inStep(ctx context.Context) (bool, error) {
+func (s *Server) inSync(ctx context.Context) (bool, error) {
 	info, err := s.client.Info(ctx, "replication").Result()
 	return err == nil && strings.Contains(info, "master_link_status:up"), nil
 }
 
-// Addr returns the address, host and port.
+// Addr returns the server's address, host and port.
 func (s *Server) Addr() string { return address(s.port) }
 
-// Client returns a client for what the test itself asks or does to the server.
-// It does not retry. It is closed when the server is stopped.
+// Client returns a client for the test's own commands. It does not retry. Stop closes
+// it.
 func (s *Server) Client() *redis.Client { return s.client }
 
 // Do runs a command, such as Do(ctx, "CONFIG", "SET", "maxmemory", "1").
@@ -201,7 +204,7 @@ func (s *Server) Do(ctx context.Context, args ...any) error {
 	return nil
 }
 
-// Kill ends the process with SIGKILL, and returns when it has ended.
+// Kill ends the process with SIGKILL and waits until it has ended.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,11 +213,11 @@ func (s *Server) Kill() {
 	}
 }
 
-// Pause stops the process with SIGSTOP: its port accepts connections, and nothing
-// answers. Resume makes it go on.
+// Pause stops the process with SIGSTOP: its port accepts connections, but nothing
+// answers. Resume lets the process go on.
 func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
 
-// Resume makes a process that was paused go on.
+// Resume lets a paused process go on.
 func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) error {
@@ -223,14 +226,14 @@ func (s *Server) signal(sig syscall.Signal) error {
 	return s.process.cmd.Process.Signal(sig)
 }
 
-// Restart kills the process if it runs, and starts it again at the same address
-// with what it has kept: nothing, if [Options.Keep] was off.
+// Restart kills the process if it runs and starts it again at the same address. It has
+// its data only with [Options.Keep].
 func (s *Server) Restart() error {
 	s.Kill()
 	return s.up()
 }
 
-// RestartEmpty is [Server.Restart] without anything that was kept.
+// RestartEmpty is [Server.Restart] without the data.
 func (s *Server) RestartEmpty() error {
 	s.Kill()
 	for _, name := range []string{"appendonlydir", "appendonly.aof", "dump.rdb"} {
@@ -241,22 +244,22 @@ func (s *Server) RestartEmpty() error {
 	return s.up()
 }
 
-// Promote makes a replica a primary. Its former primary goes on as one.
+// Promote makes a replica a primary. Its former primary also stays one.
 func (s *Server) Promote(ctx context.Context) error { return s.Do(ctx, "REPLICAOF", "NO", "ONE") }
 
-// Follow makes the server a replica of the one at an address, and waits until it
-// has what that has, and nothing else.
+// Follow makes the server a replica of the server at an address, and waits until it has
+// replaced its data with that server's.
 func (s *Server) Follow(ctx context.Context, addr string) error {
 	host, port, _ := strings.Cut(addr, ":")
 	if err := s.Do(ctx, "REPLICAOF", host, port); err != nil {
 		return err
 	}
-	return s.await("to follow", s.inStep)
+	return s.await("to follow", s.inSync)
 }
 
-// Stop kills the process and removes what it has kept.
+// Stop kills the process and removes its data.
 func (s *Server) Stop() error {
 	s.Kill()
-	_ = s.client.Close() // it may be closed already
+	_ = s.client.Close() // fails if it is closed already
 	return os.RemoveAll(s.dir)
 }

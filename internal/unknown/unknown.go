@@ -1,5 +1,5 @@
-// Package unknown bounds what a kid that a key store does not hold can cost the issuer or the shared
-// store behind it.
+// Package unknown bounds what a kid that a key store does not hold can cost the issuer or the
+// shared store behind it.
 //
 // Anyone can put any kid into a token, so the question "is this kid new?" must be cheap to ask a
 // million times. A key store asks it in three steps:
@@ -43,8 +43,8 @@ func (b *Budget) Take(now time.Time) bool {
 // A Memory remembers, for the duration For, up to Most kids that were missing. It is not safe for
 // concurrent use. The zero Memory remembers none.
 //
-// What was missing from one version of the keys may be in the next. So all methods take the current
-// version, and a kid that was added under another version is forgotten. Versions only grow.
+// A kid that is missing from one version of the keys may be in the next. So all methods take the
+// current version, and a kid that was added under another version is forgotten. Versions only grow.
 type Memory[K comparable] struct {
 	Most int
 	For  time.Duration
@@ -92,8 +92,8 @@ func (m *Memory[K]) Len(version uint64) int {
 }
 
 // age returns how old a time is by the clock that says more. A machine that was suspended has a
-// monotonic clock that stood still, and one whose clock was set back has a wall clock that says less
-// than has passed.
+// monotonic clock that stood still, and one whose clock was set back has a wall clock that says
+// less than has passed.
 func age(now, at time.Time) time.Duration {
 	return max(now.Sub(at), now.Round(0).Sub(at.Round(0)))
 }

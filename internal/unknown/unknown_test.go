@@ -125,8 +125,8 @@ func TestZeroValuesAllowNothing(t *testing.T) {
 	}
 }
 
-// After a suspension the wall clock has moved and the monotonic one has not. After the clock was set
-// back it is the other way around.
+// After a suspension the wall clock has moved and the monotonic one has not. After the clock was
+// set back it is the other way around.
 func TestMemoryTakesTheClockThatSaysMore(t *testing.T) {
 	start := time.Now()
 	m := Memory[string]{Most: 1, For: 5 * time.Second}

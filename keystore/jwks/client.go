@@ -13,37 +13,38 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks/internal/queue"
 )
 
 // A Config is what the sources of a [Client] share. The zero Config is safe.
 type Config struct {
-	// Dir is a folder for the last good answer of each source, so that a restart
-	// during an outage of the issuer comes up with the keys of before it: stale,
-	// with their true age. Whoever can write there chooses the keys: it is made
-	// with mode 0700, its files with 0600, and where another user owns or may write
-	// either, it is not used. "" keeps nothing on disk.
+	// Dir is a folder for the last good answer of each source. After a restart during an outage of
+	// the issuer, the source serves those keys: stale, with their true age. A process that can
+	// write there chooses the keys. So the folder is made with mode 0700 and its files with 0600,
+	// and where another user owns or may write either, it is not used. "" keeps nothing on disk.
 	Dir string
 
-	// TLS is for private certificate authorities (RootCAs) and client certificates
-	// (Certificates). The host is always verified: InsecureSkipVerify is an error
-	// of Open. Nil means the system's authorities.
+	// TLS is for private certificate authorities (RootCAs) and client certificates (Certificates).
+	// The host is always verified: InsecureSkipVerify is an error of Open. Nil means the system's
+	// authorities.
 	TLS *tls.Config
 
-	// Proxy is an http or https proxy through which everything goes. It resolves
-	// the names, so it must guard the addresses: here only literal ones are
-	// checked. Nil means none: the environment's proxy variables are not read.
+	// Proxy is an http or https proxy through which everything goes. It resolves the names, so it
+	// must guard the addresses; here only addresses in the URL itself are checked. Nil means none:
+	// the environment's proxy variables are not read.
 	Proxy *url.URL
 
 	// LookupNetIP resolves a host, as [net.Resolver.LookupNetIP] does. Nil means
 	// [net.DefaultResolver].
 	LookupNetIP func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-	// DialContext connects to addr, an address and port that the guard has let
-	// pass. It must return when ctx ends. Nil means a [net.Dialer].
+	// DialContext connects to addr, an address and port that the guard permitted. It must return
+	// when ctx ends. Nil means a [net.Dialer].
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// Logger is told what no caller is: failed fetches in the background, secrets
-	// found in a set, trouble with Dir. Nil discards.
+	// Logger gets what no caller sees: failed fetches in the background, secrets found in a set,
+	// trouble with Dir. Nil discards.
 	Logger *slog.Logger
 
 	// Now is the clock. Nil means [time.Now]. Timers run on the machine's own.
@@ -61,28 +62,27 @@ func (c Config) validate() *Error {
 	return nil
 }
 
-// A SourceConfig says what one source may do beyond the safe. The zero
-// SourceConfig allows nothing beyond.
+// A SourceConfig allows one source more than is safe for every URL. The zero SourceConfig allows
+// nothing more.
 type SourceConfig struct {
-	// StaleIfError is how long keys are still served after the last good answer,
-	// while the issuer cannot be reached. 0 means 4h, negative means no longer than
-	// their TTL, at most 24h: whoever can keep us from the issuer keeps a revoked
-	// key alive for that long.
+	// StaleIfError is how long keys are still served after the last good answer, while the issuer
+	// cannot be reached. 0 means 4h, and negative no longer than their TTL. It is at most 24h: an
+	// attacker who blocks our way to the issuer keeps a revoked key alive for that long.
 	StaleIfError time.Duration
 
-	// AllowLoopback allows loopback addresses, and there http. It is for tests and
-	// for what runs beside the service.
+	// AllowLoopback allows loopback addresses, and http there. It is for tests, and for issuers
+	// that run beside the service.
 	AllowLoopback bool
 
-	// AllowCIDR are networks that the source may connect to, though they are not
-	// public: those of issuers in your own network.
+	// AllowCIDR are networks that the source may connect to although they are not public: those of
+	// issuers in your own network.
 	AllowCIDR []netip.Prefix
 
 	// AllowRedirects follows up to two redirects, on the same host and scheme.
 	AllowRedirects bool
 
-	// AcceptEmpty takes a set with no usable key for a withdrawal of all keys.
-	// Otherwise it is a mistake of the issuer, and the old keys stay.
+	// AcceptEmpty takes a set without a usable key for a withdrawal of all keys. Otherwise it
+	// counts as a mistake of the issuer, and the old keys stay.
 	AcceptEmpty bool
 }
 
@@ -98,46 +98,45 @@ func (c SourceConfig) validate() *Error {
 	return nil
 }
 
-func (c SourceConfig) keep() time.Duration {
+func (c SourceConfig) staleIfError() time.Duration {
 	if c.StaleIfError == 0 {
 		return defaultStaleIfError
 	}
 	return max(c.StaleIfError, 0)
 }
 
-// key names what sources must agree on to share an endpoint.
+// key names everything that sources must agree on to share an endpoint.
 func (c SourceConfig) key(kind, url string) string {
-	return fmt.Sprint(kind, " ", url, " ", c.keep(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
+	return fmt.Sprint(kind, " ", url, " ", c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
 }
 
-// A Client reads the keys of any number of issuers, and bounds what that costs:
-// 16 fetches at once, two a host, in turns between tenants. Its sources share
-// those limits, and the fetch where they name the same URL, but never a key.
+// A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
+// per host, and tenants take turns. Its sources share those limits. Sources that name the same URL
+// share the fetch, but never a key.
 //
-// It runs one goroutine from the first Open on, and one for each fetch; a source
-// has none, and no timer. The caller must call [Client.Close]. A Client is safe
-// for concurrent use.
+// It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine
+// and no timer. The caller must call [Client.Close]. A Client is safe for concurrent use.
 type Client struct {
 	cfg    Config
-	broken *Error // what is wrong with cfg, or nil
+	broken *Error // the mistake in cfg, or nil
 	logger *slog.Logger
 	clock  func() time.Time
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run and the fetches
-	wake   chan struct{}  // tells run that something is due earlier
+	wake   chan struct{}  // tells run that an endpoint is due earlier
 	done   chan struct{}  // closed when all goroutines have returned
 
-	mu        sync.Mutex // taken after that of an endpoint
+	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
 	started   bool
 	closed    bool
 	endpoints map[string]*endpoint
 	agenda    agenda
-	queue     queue
+	queue     queue.Queue
 }
 
-// New returns a Client. It starts nothing; what is wrong with cfg, Open reports.
+// New returns a Client. It starts nothing. If cfg is wrong, Open reports it.
 func New(cfg Config) *Client {
 	c := &Client{
 		cfg: cfg, broken: cfg.validate(), logger: cfg.Logger, clock: cfg.Now,
@@ -153,27 +152,26 @@ func New(cfg Config) *Client {
 	return c
 }
 
-// now returns the wall clock's time: that is what the end of a key is compared
-// with, and what a suspended machine does not stop.
+// now returns the time by the wall clock. The end of a key is compared with that clock, and a
+// suspended machine does not stop it.
 func (c *Client) now() time.Time { return c.clock().Round(0) }
 
-// Open returns a source of the keys that tenant publishes at url, and lets it
-// fetch them. It never waits for the network: see [Source.WaitReady]. Beyond
-// memory, it reads the set that Config.Dir holds.
+// Open returns a source of the keys that tenant publishes at url, and starts to fetch them. It
+// never waits for the network: see [Source.WaitReady]. It reads the set that Config.Dir holds.
 //
-// The URL must be https, without userinfo and fragment, or http on a loopback
-// host that cfg allows. It is the operator's: never make one of what a token says.
-// The error, which does not quote the URL, says what is wrong with it, with cfg,
-// or with the Config of the Client, or that the Client was closed.
+// The URL must be https, without userinfo and fragment, or http on a loopback host that cfg allows.
+// It must come from the operator: never make a URL from the claims or header of a token. The error,
+// an
+// [*Error], says which of the URL, cfg and the Config of the Client is wrong and why, or that the
+// Client was closed. It does not quote the URL.
 func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
 	return c.open(tenant, url, false, cfg)
 }
 
-// Discover is Open for an OpenID Connect issuer, whose metadata says where its
-// keys are (OpenID Connect Discovery 1.0, section 4). The metadata must name the
-// issuer byte for byte; it is asked for once a day, and when the keys are gone
-// from where they were (404 or 410). While it cannot be had the keys are read where
-// they were.
+// Discover is [Client.Open] for an OpenID Connect issuer, whose metadata says where its keys are
+// (OpenID Connect Discovery 1.0, section 4). The metadata must name the issuer byte for byte. It is
+// fetched once a day, and when the keys are gone from their URL (404 or 410). While it cannot be
+// fetched, the keys are read from the last URL.
 func (c *Client) Discover(tenant, issuer string, cfg SourceConfig) (*Source, error) {
 	return c.open(tenant, issuer, true, cfg)
 }
@@ -213,13 +211,13 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 		if err != nil {
 			return nil, err
 		}
-		if e.attach(s) { // unless its last source was closed just now
+		if e.attach(s) { // it fails if the last other source was closed just now
 			return s, nil
 		}
 	}
 }
 
-// endpoint returns the endpoint of that key, made if there is none.
+// endpoint returns the endpoint of that key. It makes a missing one.
 func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) {
 	c.mu.Lock()
 	e, closed := c.endpoints[key], c.closed
@@ -227,7 +225,7 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 	if e != nil && !closed {
 		return e, nil
 	}
-	fresh := make() // it may read a file
+	fresh := make() // it may read a file, so not under the lock
 	fresh.key = key
 
 	c.mu.Lock()
@@ -246,9 +244,8 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 	return fresh, nil
 }
 
-// Close closes all sources, and waits until their fetches have returned, or for
-// ctx to end: then it returns ctx.Err(). It may be called more than once. The
-// keys of all sources are withdrawn.
+// Close closes all sources, withdraws their keys, and waits until their fetches have returned or
+// ctx ends: then it returns ctx.Err(). It may be called more than once.
 func (c *Client) Close(ctx context.Context) error {
 	c.mu.Lock()
 	first := !c.closed
@@ -277,8 +274,8 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 }
 
-// forget drops an endpoint that was closed.
-func (c *Client) forget(e *endpoint) {
+// remove drops an endpoint that was closed.
+func (c *Client) remove(e *endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.agenda.remove(e)
@@ -287,11 +284,11 @@ func (c *Client) forget(e *endpoint) {
 	}
 }
 
-// schedule has e ticked at that time, and not at another.
+// schedule has e ticked at that time, instead of any earlier appointment.
 func (c *Client) schedule(e *endpoint, at time.Time) {
 	c.mu.Lock()
 	c.agenda.set(e, at)
-	e.since = c.now()
+	e.dueSetAt = c.now()
 	first := c.agenda[0] == e
 	c.mu.Unlock()
 	if first {
@@ -302,7 +299,7 @@ func (c *Client) schedule(e *endpoint, at time.Time) {
 	}
 }
 
-// unschedule has e not ticked.
+// unschedule cancels the tick of e.
 func (c *Client) unschedule(e *endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -314,7 +311,7 @@ func (c *Client) run() {
 	timer := time.NewTimer(maxFresh)
 	defer timer.Stop()
 	for {
-		timer.Reset(c.turn())
+		timer.Reset(c.tickDue())
 		select {
 		case <-c.ctx.Done():
 			return
@@ -324,23 +321,23 @@ func (c *Client) run() {
 	}
 }
 
-// lookAgain is how often run looks at the clock while anything is scheduled: a timer
-// sees neither that the machine is suspended nor that its clock is put right.
-const lookAgain = time.Minute
+// clockCheck is how often run reads the clock while an endpoint is scheduled. A timer notices
+// neither that the machine was suspended nor that its clock was set.
+const clockCheck = time.Minute
 
-// turn ticks what is due, and returns for how long nothing else is to be looked at.
-func (c *Client) turn() time.Duration {
+// tickDue ticks the endpoints that are due, and returns how long run may wait.
+func (c *Client) tickDue() time.Duration {
 	now := c.now()
 	var due []*endpoint
 	wait := maxFresh
 	c.mu.Lock()
 	for len(c.agenda) > 0 {
 		e := c.agenda[0]
-		if wait = e.due.Sub(now); wait > 0 && !now.Before(e.since) {
-			wait = min(max(wait, time.Millisecond), lookAgain)
+		if wait = e.due.Sub(now); wait > 0 && !now.Before(e.dueSetAt) {
+			wait = min(max(wait, time.Millisecond), clockCheck)
 			break
 		}
-		// It is due, or the clock went back: then it decides for itself.
+		// It is due. Or the clock was set back, and then it decides by itself.
 		c.agenda.remove(e)
 		due = append(due, e)
 		wait = maxFresh
@@ -352,50 +349,49 @@ func (c *Client) turn() time.Duration {
 	return wait
 }
 
-// enqueue lets t start as soon as there is room, and returns false if the Client
-// was closed.
-func (c *Client) enqueue(t *ticket) bool {
+// enqueue starts t as soon as there is room. It returns false if the Client was closed.
+func (c *Client) enqueue(t *queue.Ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false
 	}
-	c.queue.add(t)
+	c.queue.Add(t)
 	c.dispatchLocked()
 	return true
 }
 
-// hurry is for a ticket that somebody waits for.
-func (c *Client) hurry(t *ticket) {
+// hurry makes a ticket urgent, because a caller waits for it.
+func (c *Client) hurry(t *queue.Ticket) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queue.hurry(t)
+	c.queue.Hurry(t)
 	c.dispatchLocked()
 }
 
 // dequeue reports whether it kept t from starting.
-func (c *Client) dequeue(t *ticket) bool {
+func (c *Client) dequeue(t *queue.Ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.queue.cancel(t)
+	return c.queue.Cancel(t)
 }
 
 func (c *Client) dispatchLocked() {
 	if c.closed {
 		return
 	}
-	for t := c.queue.next(); t != nil; t = c.queue.next() {
+	for t := c.queue.Next(); t != nil; t = c.queue.Next() {
 		c.wg.Go(func() {
-			t.start()
+			t.Start()
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.queue.done(t)
+			c.queue.Done(t)
 			c.dispatchLocked()
 		})
 	}
 }
 
-// getter returns what fetches for one flight.
+// getter returns the getter of one attempt.
 func (c *Client) getter(g guard, redirects bool) *getter {
 	config := new(tls.Config)
 	if c.cfg.TLS != nil {
@@ -420,7 +416,7 @@ func (c *Client) getter(g guard, redirects bool) *getter {
 	return &getter{dialer: d, tls: config, proxy: c.cfg.Proxy, redirects: redirects, now: c.now}
 }
 
-// hostPort returns u's host and port, as they are dialled.
+// hostPort returns u's host and port, in the form that is dialled.
 func hostPort(u *url.URL) string {
 	port := u.Port()
 	switch {
@@ -433,20 +429,20 @@ func hostPort(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), port)
 }
 
-// An agenda holds endpoints by when they are due, the earliest first.
+// An agenda is a heap of endpoints, the one that is due first at the top.
 type agenda []*endpoint
 
 func (a agenda) Len() int           { return len(a) }
 func (a agenda) Less(i, j int) bool { return a[i].due.Before(a[j].due) }
 func (a agenda) Swap(i, j int) {
 	a[i], a[j] = a[j], a[i]
-	a[i].place, a[j].place = i, j
+	a[i].heapIndex, a[j].heapIndex = i, j
 }
 
 // Push implements [heap.Interface].
 func (a *agenda) Push(x any) {
 	e := x.(*endpoint)
-	e.place = len(*a)
+	e.heapIndex = len(*a)
 	*a = append(*a, e)
 }
 
@@ -456,21 +452,21 @@ func (a *agenda) Pop() any {
 	e := (*a)[last]
 	(*a)[last] = nil
 	*a = (*a)[:last]
-	e.place = -1
+	e.heapIndex = -1
 	return e
 }
 
 func (a *agenda) set(e *endpoint, at time.Time) {
 	e.due = at
-	if e.place < 0 {
+	if e.heapIndex < 0 {
 		heap.Push(a, e)
 	} else {
-		heap.Fix(a, e.place)
+		heap.Fix(a, e.heapIndex)
 	}
 }
 
 func (a *agenda) remove(e *endpoint) {
-	if e.place >= 0 {
-		heap.Remove(a, e.place)
+	if e.heapIndex >= 0 {
+		heap.Remove(a, e.heapIndex)
 	}
 }

@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -12,15 +13,35 @@ import (
 // discoveryTTL is how long an issuer's metadata is used.
 const discoveryTTL = 24 * time.Hour
 
-// metadata is what is read of an issuer's metadata (OpenID Connect Discovery 1.0,
-// section 3). Names are compared byte for byte, and none may be there twice.
+// metadata is the part of an issuer's metadata that is read (OpenID Connect Discovery 1.0, section
+// 3). Member names are compared byte for byte, and a name that is there twice is an error.
 type metadata struct {
 	Issuer  string `json:"issuer"`
 	JWKSURI string `json:"jwks_uri"`
 }
 
+// locate returns where the keys are, and whether the issuer was asked for that in this attempt. If
+// its metadata is old and cannot be fetched again, the keys are asked for where they were.
+func (e *endpoint) locate(ctx context.Context, g *getter, prev previous, got *outcome) (from *url.URL, asked bool, failed *Error) {
+	switch {
+	case prev.jwksURI == nil:
+		from, failed = e.discover(ctx, g, got)
+		return from, true, failed
+	case e.c.now().Sub(prev.discovered).Abs() < discoveryTTL:
+		return prev.jwksURI, false, nil
+	}
+	half, cancel := context.WithTimeout(ctx, fetchTimeout/2) // the rest is for the keys
+	defer cancel()
+	from, failed = e.discover(half, g, got)
+	if failed == nil || failed.Step == StepDiscovery { // the issuer has answered
+		return from, true, failed
+	}
+	e.c.logger.Warn("jwks: old metadata could not be refreshed", "tenant", e.tenant, "url", display(e.url), "error", failed.Error())
+	return prev.jwksURI, true, nil
+}
+
 // discover asks the issuer where its keys are.
-func (e *endpoint) discover(ctx context.Context, g *getter, got *fetched) (*url.URL, *Error) {
+func (e *endpoint) discover(ctx context.Context, g *getter, got *outcome) (*url.URL, *Error) {
 	at, failed := e.guard.parseURL(strings.TrimSuffix(e.issuer, "/") + "/.well-known/openid-configuration")
 	if failed != nil {
 		return nil, failed
@@ -37,8 +58,9 @@ func (e *endpoint) discover(ctx context.Context, g *getter, got *fetched) (*url.
 	return uri, nil
 }
 
-// jwksURI returns where the keys of issuer are, by its metadata. The issuer is
-// compared byte for byte: another one's metadata is not its (section 4.3).
+// jwksURI returns where the keys of issuer are, according to its metadata. The issuer is compared
+// byte for byte: metadata that names another issuer does not count (OpenID Connect Discovery 1.0,
+// section 4.3).
 func (g guard) jwksURI(doc []byte, issuer string) (*url.URL, *Error) {
 	var m metadata
 	if json.Unmarshal(doc, &m) != nil {
@@ -53,4 +75,9 @@ func (g guard) jwksURI(doc []byte, issuer string) (*url.URL, *Error) {
 		return nil, failed.within(StepDiscovery, "jwks_uri")
 	}
 	return u, nil
+}
+
+// isGone reports whether the keys are no longer at their URL.
+func isGone(failed *Error) bool {
+	return failed != nil && (failed.Status == http.StatusNotFound || failed.Status == http.StatusGone)
 }

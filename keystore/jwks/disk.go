@@ -12,12 +12,12 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// A saved is the last good answer, on disk. It holds no validator: the first
-// request after a restart asks for all of it, so that a file that was tampered
-// with lives until the issuer answers, and not for ever.
-type saved struct {
+// A savedSet is the last good answer, on disk. It holds no validator, so the first request after a
+// restart asks for the whole set: a file that was tampered with counts only until the issuer
+// answers.
+type savedSet struct {
 	Version int       `json:"version"`
-	Source  string    `json:"source"` // file's own name: a copy under another one is not taken
+	Source  string    `json:"source"` // the file's name: a copy under another name is not taken
 	Fetched time.Time `json:"fetched"`
 	Set     []byte    `json:"set"`
 }
@@ -27,7 +27,7 @@ const (
 	maxSaved     = 2 * maxBody // base64 and the rest
 )
 
-// fileName names the file of an endpoint, without what its URL says.
+// fileName names the file of an endpoint. It does not show the URL.
 func (e *endpoint) fileName() string {
 	kind := "url "
 	if e.issuer != "" {
@@ -37,8 +37,8 @@ func (e *endpoint) fileName() string {
 	return hex.EncodeToString(sum[:]) + ".jwks"
 }
 
-// save writes the last good answer, and reports whether it did. After a 304 it is
-// the one that is there.
+// save writes the last good answer, and reports whether it did. body is nil after a 304: then the
+// set that the file holds gets a new time.
 func (e *endpoint) save(body []byte, fetched time.Time) bool {
 	err := e.write(body, fetched)
 	if err != nil {
@@ -56,7 +56,7 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 		}
 		body = old.Set
 	}
-	doc, err := json.Marshal(saved{savedVersion, name, fetched.UTC(), body})
+	doc, err := json.Marshal(savedSet{savedVersion, name, fetched.UTC(), body})
 	if err != nil {
 		return errors.New("cannot be written as JSON")
 	}
@@ -64,7 +64,7 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 		return err
 	}
 	if err := checkFolder(e.c.cfg.Dir); err != nil {
-		return err // which readSaved would not read
+		return err // readSaved would not read from it
 	}
 	file, err := os.CreateTemp(e.c.cfg.Dir, name+".*.tmp") // mode 0600
 	if err != nil {
@@ -80,9 +80,9 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 	return err
 }
 
-// readSaved reads a file that nobody else can have written, and waits for nobody: a
-// pipe would have a writer.
-func readSaved(dir, name string) (*saved, error) {
+// readSaved reads a file that no other user can have written. It never waits: a pipe, which might
+// have no writer, is refused.
+func readSaved(dir, name string) (*savedSet, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, err
 	}
@@ -112,14 +112,14 @@ func readSaved(dir, name string) (*saved, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := new(saved)
+	s := new(savedSet)
 	if len(doc) > maxSaved || json.Unmarshal(doc, s) != nil || s.Version != savedVersion || s.Source != name {
 		return nil, errors.New("not a file that this version wrote")
 	}
 	return s, nil
 }
 
-// checkFolder refuses a folder where others can put a file of their own.
+// checkFolder refuses a folder where other users can put a file.
 func checkFolder(dir string) error {
 	is, err := os.Stat(dir)
 	switch {
@@ -131,8 +131,8 @@ func checkFolder(dir string) error {
 	return nil
 }
 
-// restore takes the last good answer from disk, if it can still be trusted. It is
-// called before anybody else has the endpoint.
+// restore reads the last good answer from disk, if it can still be trusted. It is called before any
+// other goroutine has the endpoint.
 func (e *endpoint) restore() {
 	if e.c.cfg.Dir == "" {
 		return
@@ -141,7 +141,7 @@ func (e *endpoint) restore() {
 	if errors.Is(err, os.ErrNotExist) {
 		return
 	}
-	now, got := e.c.now(), &fetched{generation: 1}
+	now, got := e.c.now(), &outcome{generation: 1}
 	if err == nil {
 		switch m := e.m.restored(s.Fetched, now); {
 		case s.Fetched.After(now):
@@ -149,7 +149,7 @@ func (e *endpoint) restore() {
 		case m.state(now) == Expired:
 			err = errors.New("it is too old")
 		default:
-			if failed := e.parse(s.Set, got); failed != nil {
+			if failed := e.readSet(s.Set, got); failed != nil {
 				err = failed
 			}
 		}
@@ -161,6 +161,6 @@ func (e *endpoint) restore() {
 	got.sum = sha256.Sum256(s.Set)
 	e.m = e.m.restored(s.Fetched, now)
 	e.set, e.restored = newSet(got), got.keys
-	e.known.sum, e.known.generation = got.sum, got.generation
+	e.previous.sum, e.previous.generation = got.sum, got.generation
 	e.publishLocked()
 }

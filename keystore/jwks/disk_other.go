@@ -6,5 +6,5 @@ import "io/fs"
 
 const openFlags = 0
 
-// onlyOurs cannot tell from a mode who may write: the folder's own rules say so.
+// onlyOurs cannot tell from a mode which users may write. Here the rules of the folder decide.
 func onlyOurs(fs.FileInfo) bool { return true }

@@ -14,14 +14,14 @@ type Step string
 
 // The steps, in their order.
 const (
-	StepURL       Step = "url"       // the URL is not one to read keys from
+	StepURL       Step = "url"       // keys are not read from such a URL
 	StepDNS       Step = "dns"       // the name does not resolve
 	StepAddress   Step = "address"   // the guard refuses the address that it resolves to
 	StepConnect   Step = "connect"   // the address does not answer
 	StepTLS       Step = "tls"       // no handshake, or not with the right host
 	StepResponse  Step = "response"  // no answer in time, or not one of HTTP
-	StepRedirect  Step = "redirect"  // it points elsewhere, where we do not go
-	StepStatus    Step = "status"    // an answer with a status that brings nothing
+	StepRedirect  Step = "redirect"  // the answer is a redirect that is not followed
+	StepStatus    Step = "status"    // an answer with a status that brings no keys
 	StepBody      Step = "body"      // too large, too slow, or broken off
 	StepDiscovery Step = "discovery" // not the metadata of that issuer
 	StepSet       Step = "set"       // not a JWK Set, or no key in it serves
@@ -31,25 +31,25 @@ const (
 // A Setting is the name of a field of [SourceConfig].
 type Setting string
 
-// The settings that allow what is refused without them.
+// The settings that an [Error] names.
 const (
 	SettingAllowLoopback Setting = "AllowLoopback"
 	SettingAllowCIDR     Setting = "AllowCIDR"
 	SettingAcceptEmpty   Setting = "AcceptEmpty"
 )
 
-// An Error says what failed while keys were read. Its text is for operators: it
-// holds no userinfo and no query of a URL, nothing of a request, and nothing that
-// the issuer sent but reasons of [Skipped].
+// An Error says what failed while keys were read. Its text is for operators. It holds no userinfo
+// and no query of a URL and nothing of a request. Of the text that an issuer sent, it holds only
+// the reasons of
+// [Skipped].
 //
-// Its fields are the parts of that text, for a program that names things in its
-// own words.
+// Its fields are the parts of that text, for a program that has its own names for our settings.
 type Error struct {
-	Step    Step    // "" for an argument that is wrong, or a document given to [Parse]
+	Step    Step    // "" if an argument is wrong, or a document given to [Parse]
 	Status  int     // the HTTP status, at StepStatus and StepRedirect; 0 at other steps
 	Detail  string  // what failed, such as "scheme http: want https"
-	Setting Setting // what would allow it, or ""
-	Hint    string  // what Setting does, or without one what to do; often ""
+	Setting Setting // the setting that would allow it, or ""
+	Hint    string  // the effect of Setting, or without one what to do; often ""
 
 	wait  time.Duration // Retry-After
 	cause error
@@ -75,35 +75,34 @@ func (e *Error) explain() string {
 	return e.Detail
 }
 
-// Unwrap returns what ended the attempt from our side, such as
-// [context.DeadlineExceeded], or nil.
+// Unwrap returns why this side ended the attempt, such as [context.DeadlineExceeded], or nil.
 func (e *Error) Unwrap() error { return e.cause }
 
 func failf(step Step, format string, args ...any) *Error {
 	return &Error{Step: step, Detail: fmt.Sprintf(format, args...)}
 }
 
-// hint says what to do about e.
+// hint adds what to do, and returns e.
 func (e *Error) hint(text string) *Error {
 	e.Hint = text
 	return e
 }
 
-// allowedBy says which setting would allow what e refuses, and what it does.
+// allowedBy adds the setting that would allow what e refuses, and its effect, and returns e.
 func (e *Error) allowedBy(setting Setting, effect string) *Error {
 	e.Setting, e.Hint = setting, effect
 	return e
 }
 
-// within returns e as an error at another step, which says first where.
+// within returns e as an error at another step. Its detail begins with where e was found.
 func (e *Error) within(step Step, where string) *Error {
 	outer := *e
 	outer.Step, outer.Detail = step, where+": "+e.Detail
 	return &outer
 }
 
-// asError returns the Error that err wraps, or else one at step in our own words:
-// those of others may quote what was sent.
+// asError returns the Error that err wraps, or else one at step with the given text. The text of
+// err itself may quote the answer, and is not used.
 func asError(err error, step Step, text string) *Error {
 	if e := new(Error); errors.As(err, &e) {
 		return e

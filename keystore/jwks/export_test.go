@@ -3,29 +3,31 @@ package jwks
 import (
 	"context"
 	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks/internal/queue"
 )
 
-// Reload fetches as the schedule does, now, and waits.
+// Reload fetches now, as the schedule does, and waits for the end.
 func Reload(ctx context.Context, s *Source) error {
 	e := s.e
 	for {
 		e.mu.Lock()
-		f := e.flight
-		mine := f == nil
-		if mine {
-			e.launchLocked(scheduled, false)
-			f = e.flight
+		a := e.attempt
+		own := a == nil
+		if own {
+			e.startLocked(queue.Scheduled, false)
+			a = e.attempt
 		}
 		e.mu.Unlock()
 		select {
-		case <-f.done:
+		case <-a.done:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if mine && f.err != nil {
-			return f.err
+		if own && a.err != nil {
+			return a.err
 		}
-		if mine {
+		if own {
 			return nil
 		}
 	}
@@ -48,6 +50,9 @@ func Scheduled(c *Client) int {
 // File returns the name of the file of a source.
 func File(s *Source) string { return s.e.fileName() }
 
+// LastUsed returns when a caller last asked the source.
+func LastUsed(s *Source) time.Time { return s.e.lastUsed() }
+
 // The numbers that tests need to know.
 const (
 	MinIdle      = minIdle
@@ -57,6 +62,3 @@ const (
 	MaxBody      = maxBody
 	MaxRaw       = maxRaw
 )
-
-// Asked returns when somebody asked the source last.
-func Asked(s *Source) time.Time { return s.e.lastAsked() }

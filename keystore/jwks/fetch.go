@@ -17,12 +17,11 @@ import (
 const (
 	fetchTimeout = 5 * time.Second // discovery, redirects and body included
 	maxBody      = 256 << 10       // bytes, after decoding
-	maxRaw       = 1 << 20         // bytes, on the connection: what they decode to may be nothing
+	maxRaw       = 1 << 20         // bytes, on the connection: they may decode to nothing
 	maxHeader    = 64 << 10        // bytes
 	maxRedirects = 2
 
-	// The body comes with that many bytes a second at least, once a second has
-	// passed since the header.
+	// The body must bring at least that many bytes a second, from a second after the header on.
 	minRate     = 1 << 10
 	gracePeriod = time.Second
 )
@@ -34,8 +33,8 @@ type answer struct {
 	modified bool // false: 304, to a conditional request
 }
 
-// A getter asks for documents, over connections of its own: what one source's
-// guard lets pass must not serve another's.
+// A getter asks for documents, over connections of its own: a connection that one source's guard
+// permitted must not serve another source.
 type getter struct {
 	dialer    dialer
 	tls       *tls.Config
@@ -43,17 +42,17 @@ type getter struct {
 	redirects bool
 	now       func() time.Time
 
-	step atomic.Value // the Step that is under way
+	step atomic.Value // the current Step
 }
 
-// get asks for one document. onDemand asks past caches (RFC 9111, section
-// 5.2.1.4); otherwise v makes the request conditional.
+// get asks for one document. onDemand asks past caches (RFC 9111, section 5.2.1.4). Otherwise v
+// makes the request conditional.
 func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool) (*answer, *Error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	transport := g.transport(ctx, u)
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: g.follow}
+	client := &http.Client{Transport: transport, CheckRedirect: g.checkRedirect}
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -70,7 +69,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 	g.step.Store(StepConnect)
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, g.broken(err)
+		return nil, g.failure(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified && conditional {
@@ -102,8 +101,7 @@ func checkStatus(resp *http.Response, now time.Time) *Error {
 	return failed
 }
 
-// transport returns one that speaks HTTP/1.1 for one request, and nothing past
-// the end of ctx.
+// transport returns a transport for one request over HTTP/1.1, which does nothing after ctx ends.
 func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 	d := g.dialer
 	d.plain = u.Scheme == "http"
@@ -119,10 +117,10 @@ func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return &capped{conn, maxRaw}, nil
+			return &cappedConn{conn, maxRaw}, nil
 		},
 	}
-	if g.proxy != nil && u.Scheme == "https" { // loopback is this machine's, not the proxy's
+	if g.proxy != nil && u.Scheme == "https" { // http is loopback, which is this machine and not the proxy
 		t.Proxy = http.ProxyURL(g.proxy)
 		return t
 	}
@@ -132,7 +130,7 @@ func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 			return nil, err
 		}
 		g.step.Store(StepTLS)
-		return g.handshake(ctx, &capped{conn, maxRaw}, addr)
+		return g.handshake(ctx, &cappedConn{conn, maxRaw}, addr)
 	}
 	return t
 }
@@ -149,7 +147,7 @@ func (g *getter) handshake(ctx context.Context, conn net.Conn, addr string) (net
 	return secure, nil
 }
 
-// tlsWords says why a handshake failed, without what the certificate says.
+// tlsWords says why a handshake failed. It quotes nothing of the certificate.
 func tlsWords(err error) string {
 	var invalid x509.CertificateInvalidError
 	switch {
@@ -167,8 +165,8 @@ func tlsWords(err error) string {
 	return "the handshake failed"
 }
 
-// follow decides about a redirect.
-func (g *getter) follow(req *http.Request, via []*http.Request) error {
+// checkRedirect decides whether a redirect is followed.
+func (g *getter) checkRedirect(req *http.Request, via []*http.Request) error {
 	if !g.redirects {
 		return http.ErrUseLastResponse
 	}
@@ -185,8 +183,8 @@ func (g *getter) follow(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// broken says why a request got no answer.
-func (g *getter) broken(err error) *Error {
+// failure says why a request got no answer.
+func (g *getter) failure(err error) *Error {
 	step, _ := g.step.Load().(Step)
 	words := "the connection broke off, or the answer is not HTTP"
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -197,14 +195,14 @@ func (g *getter) broken(err error) *Error {
 
 var errSlow = failf(StepBody, "less than %d bytes a second", minRate)
 
-// readBody reads at most [maxBody] bytes that come fast enough.
+// readBody reads at most [maxBody] bytes, if they come fast enough.
 func (g *getter) readBody(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader) ([]byte, *Error) {
-	watch := &paced{r: body, now: g.now, start: g.now()}
+	watch := &pacedReader{r: body, now: g.now, start: g.now()}
 	watch.timer = time.AfterFunc(gracePeriod, func() { cancel(errSlow) })
 	defer watch.timer.Stop()
 	all, err := io.ReadAll(io.LimitReader(watch, maxBody+1))
 	switch cause := context.Cause(ctx); {
-	case cause != nil: // though the body may have ended all the same
+	case cause != nil: // even if the whole body came just before
 		return nil, asError(cause, StepBody, "no whole answer in time")
 	case err != nil:
 		return nil, asError(err, StepBody, "broken off, or not decodable")
@@ -216,14 +214,14 @@ func (g *getter) readBody(ctx context.Context, cancel context.CancelCauseFunc, b
 
 var errRaw = failf(StepBody, "more than %d bytes on the connection", maxRaw)
 
-// A capped connection brings so many bytes more, and then an error.
-type capped struct {
+// A cappedConn brings so many more bytes, and then an error.
+type cappedConn struct {
 	net.Conn
 	left int
 }
 
 // Read implements [net.Conn].
-func (c *capped) Read(b []byte) (int, error) {
+func (c *cappedConn) Read(b []byte) (int, error) {
 	if c.left == 0 {
 		return 0, errRaw
 	}
@@ -232,8 +230,8 @@ func (c *capped) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A paced reader gives its timer more time for what it reads.
-type paced struct {
+// A pacedReader gives its timer more time for each byte that it reads.
+type pacedReader struct {
 	r     io.Reader
 	timer *time.Timer
 	now   func() time.Time
@@ -241,9 +239,8 @@ type paced struct {
 	read  int
 }
 
-// Read lets the timer run out once less than [minRate] was read, on average, since
-// the first second was over.
-func (p *paced) Read(b []byte) (int, error) {
+// Read lets the timer run out once the average rate, without the first second, is below [minRate].
+func (p *pacedReader) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	p.read += n
 	left := gracePeriod + time.Duration(p.read)*time.Second/minRate - p.now().Sub(p.start)

@@ -18,15 +18,14 @@ const connectTimeout = 2 * time.Second
 // maxURL is the longest URL, in bytes.
 const maxURL = 2048
 
-// A guard says where a source may connect to.
+// A guard decides where a source may connect to.
 type guard struct {
 	loopback bool
 	allowed  []netip.Prefix
 }
 
-// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment;
-// or http on a loopback host, if that is allowed by name. Its errors do not quote
-// it.
+// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http on a
+// loopback host, if loopback is allowed. The error does not quote the URL.
 func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -53,9 +52,9 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	return u, nil
 }
 
-// checkHost refuses a host that is an address which the guard refuses, or may be one
-// for whoever resolves it: a proxy decides that without us. What looks like a number
-// to a browser or to inet_aton is an address in its plain form, or nothing.
+// checkHost refuses a host that is an address which the guard refuses, or that a resolver may take
+// for one: behind a proxy, this check is the only one. A host that a browser or inet_aton reads as
+// a number must be an address in its plain form.
 func (g guard) checkHost(host string) *Error {
 	if strings.ContainsFunc(host, func(r rune) bool { return r < '!' || r > '~' }) {
 		return failf(StepURL, "the host has letters beyond ASCII: want it as it is in DNS, xn--...")
@@ -75,8 +74,8 @@ func (g guard) checkHost(host string) *Error {
 	return nil
 }
 
-// endsInNumber reports whether a host is taken for an IPv4 address by some program
-// (WHATWG URL, section 3.5): 2130706433, 0x7f.1, 127.0.0.01.
+// endsInNumber reports whether some programs take a host for an IPv4 address (WHATWG URL, section
+// 3.5): 2130706433, 0x7f.1, 127.0.0.01.
 func endsInNumber(host string) bool {
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if hex, ok := strings.CutPrefix(strings.ToLower(last), "0x"); ok {
@@ -85,8 +84,8 @@ func endsInNumber(host string) bool {
 	return strings.Trim(last, "0123456789") == ""
 }
 
-// isLocalhost reports whether a name is this machine's, whatever a resolver says
-// (RFC 6761, section 6.3).
+// isLocalhost reports whether a name means this machine, whatever a resolver says (RFC 6761,
+// section 6.3).
 func isLocalhost(host string) bool {
 	host = strings.ToLower(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
@@ -98,29 +97,29 @@ func isLoopback(host string) bool {
 	return isLocalhost(host) || err == nil && addr.IsLoopback()
 }
 
-// display returns u without what may be secret.
+// display returns u without the parts that may be secret.
 func display(u *url.URL) string {
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
 	return shown.String()
 }
 
-// hostOf returns what a host's share is counted by.
+// hostOf returns the name by which the fetches of a host are counted.
 func hostOf(u *url.URL) string { return strings.ToLower(u.Host) }
 
-// refused are the addresses that no public issuer has, of the IANA registries of
-// special-purpose addresses and of clouds: what is reached there is ours, or nobody's.
+// refused are the addresses that no public issuer has, from the IANA registries of special-purpose
+// addresses and from clouds. Behind them are our own networks, or nothing.
 var refused = func() (all []netip.Prefix) {
 	for _, p := range []string{
 		"0.0.0.0/8",         // this network (RFC 791, section 3.2)
 		"10.0.0.0/8",        // private (RFC 1918)
 		"100.64.0.0/10",     // shared by a carrier's NAT (RFC 6598)
 		"127.0.0.0/8",       // loopback (RFC 1122, section 3.2.1.3)
-		"168.63.129.16/32",  // the host of a virtual machine in Azure, a public address that is not (learn.microsoft.com, "What is IP address 168.63.129.16?")
+		"168.63.129.16/32",  // the host of a virtual machine in Azure, which looks like a public address (learn.microsoft.com has a page about it)
 		"169.254.0.0/16",    // link-local, a cloud's metadata among them (RFC 3927)
 		"172.16.0.0/12",     // private (RFC 1918)
 		"192.0.0.0/24",      // protocol assignments (RFC 6890)
 		"192.0.2.0/24",      // documentation (RFC 5737)
-		"192.31.196.0/24",   // AS112: the nearest server for names that are nobody's (RFC 7535)
+		"192.31.196.0/24",   // AS112: the nearest server for names of private addresses (RFC 7535)
 		"192.52.193.0/24",   // AMT: the nearest relay of multicast (RFC 7450)
 		"192.88.99.0/24",    // 6to4 relays (RFC 7526)
 		"192.168.0.0/16",    // private (RFC 1918)
@@ -152,8 +151,8 @@ var refused = func() (all []netip.Prefix) {
 // global is all of IPv6 that is unicast and assigned (RFC 4291, section 2.4).
 var global = netip.MustParsePrefix("2000::/3")
 
-// check refuses an address, unless it is a public one or allowed by name. An
-// address of one family within one of the other is judged as what it is.
+// check refuses an address, unless it is public or allowed by name. An IPv4 address that is written
+// as IPv6 is judged as IPv4.
 func (g guard) check(addr netip.Addr) *Error {
 	addr = addr.Unmap().WithZone("")
 	switch {
@@ -170,7 +169,7 @@ func (g guard) check(addr netip.Addr) *Error {
 	return nil
 }
 
-// A dialer connects to what the guard lets pass.
+// A dialer connects to the addresses that the guard permits.
 type dialer struct {
 	guard  guard
 	plain  bool   // http: loopback only
@@ -179,9 +178,9 @@ type dialer struct {
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// connect resolves host:port and connects to the first address that the guard
-// lets pass and that answers. What is judged is the address that is dialled: a
-// name may resolve to another one each time (DNS rebinding).
+// connect resolves host:port and connects to the first address that the guard permits and that
+// answers. The guard judges the address that is dialled, since a name may resolve to another one
+// each time (DNS rebinding).
 func (d *dialer) connect(ctx context.Context, hostport string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -194,13 +193,13 @@ func (d *dialer) connect(ctx context.Context, hostport string) (net.Conn, error)
 		return nil, failed
 	}
 	if hostport != d.direct {
-		if addrs, failed = d.pass(addrs); failed != nil {
+		if addrs, failed = d.permitted(addrs); failed != nil {
 			return nil, failed
 		}
 	}
 	failed = failf(StepDNS, "%s has no address", host)
 	for _, addr := range addrs {
-		conn, err := d.one(ctx, net.JoinHostPort(addr.String(), port), len(addrs))
+		conn, err := d.dialOne(ctx, net.JoinHostPort(addr.String(), port), len(addrs))
 		if err == nil {
 			return conn, nil
 		}
@@ -233,8 +232,8 @@ func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, *Error
 	return addrs, nil
 }
 
-// pass returns the addresses that may be dialled.
-func (d *dialer) pass(addrs []netip.Addr) ([]netip.Addr, *Error) {
+// permitted returns the addresses that may be dialled.
+func (d *dialer) permitted(addrs []netip.Addr) ([]netip.Addr, *Error) {
 	var passed []netip.Addr
 	var last *Error
 	for _, addr := range addrs {
@@ -254,8 +253,8 @@ func (d *dialer) pass(addrs []netip.Addr) ([]netip.Addr, *Error) {
 	return passed, nil
 }
 
-// one dials one of so many addresses, within its share of the time.
-func (d *dialer) one(ctx context.Context, addr string, of int) (net.Conn, error) {
+// dialOne dials one of so many addresses, within its share of the time.
+func (d *dialer) dialOne(ctx context.Context, addr string, of int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout/time.Duration(of))
 	defer cancel()
 	return d.dial(ctx, "tcp", addr)

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// maxSeconds is more than any header means, and fits a [time.Duration].
+// maxSeconds is longer than any useful value of a header, and fits a [time.Duration].
 const maxSeconds = 1 << 31
 
-// freshness returns for how long an answer is fresh, clamped, and whether it says
-// so (RFC 9111, section 4.2): its max-age, less the time that it has spent in
-// caches. Of several the shortest counts, and one that makes no sense is over
-// already (RFC 9111, section 4.2.1); so is an answer that must not be stored.
+// freshness returns for how long an answer is fresh, clamped, and whether it says so (RFC 9111,
+// section 4.2). That is its max-age, less the time that it has spent in caches. Of several the
+// shortest counts. A max-age that makes no sense is 0 (RFC 9111, section 4.2.1), and so is that of
+// an answer that must not be stored.
 func freshness(h http.Header) (ttl time.Duration, said bool) {
 	seconds := int64(maxSeconds)
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
@@ -34,8 +34,8 @@ func freshness(h http.Header) (ttl time.Duration, said bool) {
 	return min(max(time.Duration(seconds)*time.Second, minFresh), maxFresh), true
 }
 
-// deltaSeconds reads a number of seconds (RFC 9111, section 1.2.2), quoted or not.
-// One that is too large is cut, and what is no number is 0.
+// deltaSeconds reads a number of seconds (RFC 9111, section 1.2.2), quoted or not. A number that is
+// too large is cut, and other text is 0.
 func deltaSeconds(s string) int64 {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = s[1 : len(s)-1]
@@ -50,8 +50,8 @@ func deltaSeconds(s string) int64 {
 	return n
 }
 
-// retryAfter returns for how long an answer wants to be left alone, seconds or a
-// date (RFC 9110, section 10.2.3), at most [maxRetryAfter]; 0 if it does not say.
+// retryAfter returns for how long the issuer wants no request: seconds or a date (RFC 9110, section
+// 10.2.3), at most [maxRetryAfter]. It is 0 if the answer does not say.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	wait := time.Duration(deltaSeconds(value)) * time.Second
@@ -64,15 +64,14 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // maxValidator is the longest ETag or Last-Modified that is sent back, in bytes.
 const maxValidator = 256
 
-// A validator names the answer that is held, in a conditional request (RFC 9110,
-// section 13.1). The zero validator names none.
+// A validator names the answer that is held, in a conditional request (RFC 9110, section 13.1). The
+// zero validator makes a request unconditional.
 type validator struct {
 	etag     string
 	modified string
 }
 
-// newValidator reads ETag and Last-Modified. What could not be sent back is
-// dropped.
+// newValidator reads ETag and Last-Modified. A value that could not be sent back is dropped.
 func newValidator(h http.Header) validator {
 	return validator{plain(h.Get("ETag")), plain(h.Get("Last-Modified"))}
 }

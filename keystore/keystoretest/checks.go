@@ -15,18 +15,17 @@ import (
 )
 
 const (
-	// maxFailures is how many are reported of one check: what loops may find the
-	// same one for ever.
+	// maxFailures is how many failures of one check are reported. A check with a
+	// loop may find the same failure over and over.
 	maxFailures = 20
 
-	// atOnce is how long a Refresh with a context that has ended may take, on a
-	// busy machine.
+	// atOnce is how long a Refresh may take after its context has ended. It is
+	// long enough for a busy machine.
 	atOnce = 2 * time.Second
 )
 
-// checks are the parts of Run. Each returns what the store does wrong, so that
-// the test of this package can watch them fail; t is for the Subject's own
-// functions.
+// checks are the parts of Run. Each returns the faults of the store as errors, so
+// that a test of this package can expect them. t is for the Subject's functions.
 var checks = []struct {
 	name string
 	run  func(t *testing.T, s Subject) []error
@@ -41,9 +40,9 @@ var checks = []struct {
 	{"concurrent use", checkConcurrent},
 }
 
-// failures collects what is wrong. It is safe for concurrent use.
+// failures collects the faults of a store. It is safe for concurrent use.
 type failures struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards errs
 	errs []error
 }
 
@@ -61,7 +60,7 @@ func (f *failures) all() []error {
 	return slices.Clone(f.errs)
 }
 
-// lookup asks the store, and checks all that holds for any answer.
+// lookup asks the store, and checks the rules that hold for every answer.
 func (f *failures) lookup(s Subject, id keystore.ID, alg keystore.Algorithm) []*keystore.Key {
 	keys, err := s.Store.Lookup(id, alg)
 	if err != nil {
@@ -99,7 +98,7 @@ func (f *failures) miss(s Subject, id keystore.ID, alg keystore.Algorithm) {
 	}
 }
 
-// verifying returns the candidate that verifies what key signs, and checks that
+// verifying returns the store's key that verifies signatures of key, and checks that
 // it verifies nothing else.
 func (f *failures) verifying(s Subject, key Signing) *keystore.Key {
 	msg := []byte("a message of " + key.ID.KID)
@@ -160,8 +159,8 @@ func checkMiss(t *testing.T, s Subject) []error {
 	} {
 		f.miss(s, keystore.ID{Tenant: s.Tenant, KID: kid}, key.Algorithm)
 	}
-	// A public key may serve several algorithms, but no more than are known, and
-	// never as a secret.
+	// A public key may serve several algorithms. All of them are known, and none is
+	// symmetric.
 	for _, alg := range []keystore.Algorithm{"", "none", "None", "RSA-OAEP", key.Algorithm + " "} {
 		f.miss(s, key.ID, alg)
 	}
@@ -313,7 +312,7 @@ func checkConcurrent(t *testing.T, s Subject) []error {
 		close(stop)
 		readers.Wait()
 	})
-	defer end() // the Subject's functions may end the test
+	defer end() // the Subject's functions may call t.FailNow
 	for range 4 {
 		readers.Go(func() {
 			for {
@@ -337,7 +336,7 @@ func checkConcurrent(t *testing.T, s Subject) []error {
 		s.Reload(t)
 		s.Remove(t, key.ID)
 		f.miss(s, key.ID, key.Algorithm)
-		// Without this wait the changes may be over before a reader has begun.
+		// Without this wait, all changes may be over before a reader starts.
 		for until := rounds.Load() + 100; rounds.Load() < until; {
 			runtime.Gosched()
 		}

@@ -34,7 +34,7 @@ func BenchmarkSyncIdle(b *testing.B) {
 }
 
 // BenchmarkLoad10000 measures how an instance reads all rings when it starts. Each ring has two
-// keys and one event, 1.3 KB.
+// keys and one fact, 1.3 KB.
 func BenchmarkLoad10000(b *testing.B) {
 	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
 		tenants := make([]string, 10_000)

@@ -15,11 +15,11 @@
 //	kt:{<bucket>}:log            stream  one entry for each change
 //	kt:{<bucket>}:ack            hash    for each instance, the position it has applied
 //
-// The fields of a ring are its sealed records (k:<kid>), its events (x:<kid> revoked, a:<kid>
-// promoted, and so on), its wrapped tenant keys (tk:<id>) and a few helper fields. The store does
-// not open or check any of them. No key has a time to live. The braces put all keys of a bucket
-// into one slot of a Cluster, so that one script may use them all. docs/formats.md defines every
-// key, field and value.
+// The fields of a ring are its sealed records (k:<kid>), the facts about them (x:<kid> revoked,
+// a:<kid> promoted, and so on), its wrapped tenant keys (tk:<id>) and a few helper fields. The
+// store does not open or check any of them. No key has a time to live. The braces put all keys of a
+// bucket into one slot of a Cluster, so that one script may use them all. docs/formats.md defines
+// every key, field and value.
 //
 // # How a write stays atomic
 //
@@ -39,7 +39,7 @@
 //	1-0 e    (emptied, a log that began again)     2-0 b            resync
 //
 // If the log still has that entry with that nonce, the instance and the log agree on everything
-// before it, and the entries after it are all that is new. Otherwise Redis lost or replaced part of
+// before it, and only the entries after it are new. Otherwise Redis lost or replaced part of
 // its log, and the instance reads the bucket from the start. A counter could not tell these cases
 // apart: after a failover the same ID may name another change.
 //
@@ -66,6 +66,6 @@
 // # Logging
 //
 // The Redis client has its own logger, one for the whole process. It writes to standard error, not
-// to [rotation.Config.Logger]; replace it with [redis.SetLogger]. Everything that matters is also in
-// the errors of this package.
+// to [rotation.Config.Logger]; replace it with [redis.SetLogger]. Everything that matters is also
+// in the errors of this package.
 package rediskeys

@@ -70,13 +70,40 @@ var (
 	ErrUnreachable = errors.New("Redis cannot be reached: check its address and that it runs")
 )
 
+// An Error says which call failed, and why. Its text is "rediskeys: Call: Kind (Err)", or
+// "rediskeys: Call: Err" without a Kind. It wraps Kind and Err.
+type Error struct {
+	// Call names the call that failed, such as "sync of bucket 175", or "the URL of Redis".
+	Call string
+
+	// Kind is one of this package's errors, which says what to do. It is nil if the cause is
+	// not known.
+	Kind error
+
+	// Err is the error that Redis or the client returned.
+	Err error
+}
+
+// Error returns the parts as one text.
+func (e *Error) Error() string {
+	if e.Kind != nil {
+		return fmt.Sprintf("rediskeys: %s: %v (%v)", e.Call, e.Kind, e.Err)
+	}
+	return fmt.Sprintf("rediskeys: %s: %v", e.Call, e.Err)
+}
+
+// Unwrap returns Kind and Err.
+func (e *Error) Unwrap() []error {
+	if e.Kind != nil {
+		return []error{e.Kind, e.Err}
+	}
+	return []error{e.Err}
+}
+
 // explain wraps err with the call that failed and, if the cause is known, the package's
 // error for it, which says what to do.
-func explain(what string, err error) error {
-	if kind := kindOf(err); kind != nil {
-		return fmt.Errorf("rediskeys: %s: %w (%w)", what, kind, err)
-	}
-	return fmt.Errorf("rediskeys: %s: %w", what, err)
+func explain(call string, err error) error {
+	return &Error{Call: call, Kind: kindOf(err), Err: err}
 }
 
 func kindOf(err error) error {

@@ -21,7 +21,7 @@ func TestFormat(t *testing.T) {
 	first := begin(t, s)
 	r := write(t, s, rotation.Change{
 		Tenant: tenant, Set: map[string][]byte{"head": []byte("1"), "k:a": {0, 0xff}}, Publish: []string{"a"},
-		Op: rotation.OpCreate, KID: "a", Seq: 1, Actor: "somebody",
+		Op: rotation.OpCreate, KID: "a", Seq: 1, Actor: "operator",
 	})
 	since := time.UnixMilli(1_700_000_000_123)
 	reply := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: first, GoodSince: since})
@@ -45,7 +45,7 @@ func TestFormat(t *testing.T) {
 	}
 	wantLog := [][]string{
 		{first.ID, "op", "begin", "tenant", "", "kid", "", "seq", "0", "actor", "", "nonce", first.Nonce},
-		{r.Place.ID, "op", "create", "tenant", tenant, "kid", "a", "seq", "1", "actor", "somebody", "nonce", r.Place.Nonce},
+		{r.Place.ID, "op", "create", "tenant", tenant, "kid", "a", "seq", "1", "actor", "operator", "nonce", r.Place.Nonce},
 	}
 	if got := rawLog(t, server); !slices.EqualFunc(got, wantLog, slices.Equal) {
 		t.Errorf("log %q, want %q", got, wantLog)
@@ -79,7 +79,8 @@ func TestDigestVector(t *testing.T) {
 	t.Parallel()
 	_, s := running(t)
 	r := write(t, s, rotation.Change{Tenant: tenant, Set: map[string][]byte{"head": []byte("1"), "k:a": {0, 0xff}}})
-	// printf '4:head1:1' | sha1sum; printf '3:k:a2:\0\377' | sha1sum; both sorted, in one line | sha1sum
+	// printf '4:head1:1' | sha1sum; printf '3:k:a2:\0\377' | sha1sum; both sorted, in one line |
+	// sha1sum
 	const want = "981e7e094efd4a79056ac78de5e79200269e1f81"
 	if r.Digest != want {
 		t.Errorf("Write: %s, want %s", r.Digest, want)

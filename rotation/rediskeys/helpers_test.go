@@ -161,7 +161,7 @@ func wantErr(t *testing.T, what string, err, kind error) {
 	case !errors.Is(err, kind):
 		t.Errorf("%s: error %v, want %v", what, err, kind)
 	case !strings.HasPrefix(err.Error(), "rediskeys: ") || !strings.Contains(err.Error(), kind.Error()) || strings.Contains(err.Error(), "\n"):
-		t.Errorf("%s: the error is not one line that says what is wrong: %q", what, err)
+		t.Errorf("%s: the error is not one line with the cause: %q", what, err)
 	}
 }
 

@@ -3,7 +3,6 @@ package rediskeys
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -40,7 +39,7 @@ const (
 func Open(rawURL string) (redis.UniversalClient, error) {
 	a, err := parseURL(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("rediskeys: the URL of Redis: %w", err)
+		return nil, &Error{Call: "the URL of Redis", Err: err}
 	}
 	o := &redis.UniversalOptions{
 		Addrs: a.hosts, Username: a.user, Password: a.password, DB: a.db,

@@ -62,8 +62,8 @@ func (c Config) validate() error {
 // canceled while a server hangs, the call ends with the client's own timeout: 3 s
 // for a client that [Open] made.
 //
-// An error wraps the client's error and, if the cause is known, one of this
-// package's errors.
+// If Redis or the client fails, the error is an [*Error]. It wraps the client's error
+// and, if the cause is known, one of this package's errors.
 type Store struct {
 	client    redis.UniversalClient
 	scripts   scripts

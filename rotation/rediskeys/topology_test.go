@@ -141,7 +141,7 @@ func TestStoreOnSentinel(t *testing.T) {
 	}
 	three.Primary.Kill()
 	if err := s.Load(deadline(t, 300*time.Millisecond), []string{tenant})[0].Err; err == nil {
-		t.Error("no error while nobody has taken over")
+		t.Error("no error before a replica has taken over")
 	}
 	if err := three.Failover(); err != nil {
 		t.Fatal(err)

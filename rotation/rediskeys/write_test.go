@@ -15,7 +15,7 @@ import (
 
 // The newest log entry lies in the future, so the store's clock stands still, and both ends of a
 // bound can be tested to the millisecond.
-func TestBoundsToTheMillisecond(t *testing.T) {
+func TestBoundsToMillisecond(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server, s := running(t)

@@ -10,12 +10,12 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A checker that finds nothing proves nothing: each rule is shown a history that breaks
-// it, and one that just does not.
+// A checker that finds nothing may be blind. These tests show each rule a history that breaks it,
+// and a history that just keeps it.
 
 const sec = time.Second
 
-// a script writes a history by hand: of one tenant, and two instances.
+// A script writes a history by hand. It has one tenant and two instances.
 type script struct{ *history }
 
 func newScript() script {
@@ -26,7 +26,8 @@ func newScript() script {
 	return sc
 }
 
-// commit notes a change: "two#2" is a new record, "x:two" a fact, "-two" a removal.
+// commit adds a change: "two#2" is a new record with seq 2, "x:two" a fact (key two is revoked),
+// "-two" a removal.
 func (h script) commit(at time.Duration, op rotation.Op, what ...string) *commit {
 	c := &commit{Commit: rotationtest.Commit{Change: rotation.Change{Op: op}, Instance: "i0", Primary: true},
 		keys: make(map[string]int), facts: make(map[rotation.FactKind][]string)}
@@ -34,7 +35,7 @@ func (h script) commit(at time.Duration, op rotation.Op, what ...string) *commit
 		if kid, seq, ok := strings.Cut(w, "#"); ok {
 			c.keys[kid] = int(seq[0] - '0')
 		} else if kid, ok := strings.CutPrefix(w, "-"); ok {
-			c.gone = append(c.gone, kid)
+			c.removed = append(c.removed, kid)
 		} else {
 			c.facts[rotation.FactKind(w[0])] = append(c.facts[rotation.FactKind(w[0])], w[2:])
 		}
@@ -43,20 +44,20 @@ func (h script) commit(at time.Duration, op rotation.Op, what ...string) *commit
 	return c
 }
 
-// sign notes that an instance signs with a key.
+// sign adds a token that an instance signs with a key.
 func (h script) sign(at time.Duration, inst int, kid string) int {
 	h.tokens = append(h.tokens, token{tenant: "t", kid: kid, signer: inst, at: at, exp: h.start.Add(at + h.policy.MaxTokenTTL)})
 	h.events = append(h.events, event{at: at, kind: evSign, inst: inst, tenant: "t", token: len(h.tokens) - 1, result: ok})
 	return len(h.tokens) - 1
 }
 
-// note notes anything else, at a fresh instance in reach, for changes to be made.
-func (h script) note(at time.Duration, k kind, inst, tok int, result outcome) *event {
+// note adds another event at an instance that is in sync and in reach. The caller may change it.
+func (h script) note(at time.Duration, k eventKind, inst, tok int, result outcome) *event {
 	h.events = append(h.events, event{at: at, kind: k, inst: inst, tenant: "t", token: tok, result: result, fresh: true, reach: at})
 	return &h.events[len(h.events)-1]
 }
 
-// audit notes what an instance holds of key two, and what the store has.
+// audit adds an audit: the instance holds key two in a state, and the store has the fields.
 func (h script) audit(at time.Duration, inst int, state rotation.State, fields ...string) *event {
 	e := h.note(at, evAudit, inst, -1, "")
 	e.audit = &audit{keys: []rotation.RingKey{{Record: rotation.Record{KID: "two"}, State: state}}, fields: make(map[string]bool),
@@ -67,15 +68,37 @@ func (h script) audit(at time.Duration, inst int, state rotation.State, fields .
 	return e
 }
 
-func TestRules(t *testing.T) {
+// A ruleCase is a history, and the rule that it breaks.
+type ruleCase struct {
+	name string
+	want string // the rule, or "" for none
+	play func(h script)
+}
+
+func runRuleCases(t *testing.T, cases []ruleCase) {
+	t.Helper()
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newScript()
+			tt.play(h)
+			var broken []string
+			for _, v := range check(h.history) {
+				name, _, _ := strings.Cut(v.rule, " ")
+				broken = append(broken, name)
+			}
+			if tt.want == "" && len(broken) > 0 || tt.want != "" && !slices.Contains(broken, tt.want) {
+				t.Errorf("the rules that are broken: %q, want %q", broken, tt.want)
+			}
+		})
+	}
+}
+
+// TestVerdictRules tests the rules about verdicts on tokens: I1 to I4.
+func TestVerdictRules(t *testing.T) {
 	const ms = time.Millisecond
-	for _, tt := range []struct {
-		name string
-		want string // the rule, or "" for none
-		play func(h script)
-	}{
-		{"a fresh instance refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound) }},
-		{"a fresh instance cannot tell", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable) }},
+	runRuleCases(t, []ruleCase{
+		{"an instance in sync refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound) }},
+		{"an instance in sync cannot tell", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable) }},
 		{"a stale instance refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound).fresh = false }},
 		{"a stale instance cannot tell", "", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
 		{"the first key, and the store is out of reach", "", func(h script) { h.note(2*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable).reach = -1 }},
@@ -89,24 +112,24 @@ func TestRules(t *testing.T) {
 			h.commit(1*sec, rotation.OpPromote, "a:two", "f:two")
 			h.note(2*sec, evVerify, 1, h.sign(1500*ms, 0, "two"), unavailable).reach = -1
 		}},
-		{"a key that the store has lost beyond D, and no holder is in reach", "", func(h script) {
+		{"a key that was stored for longer than Dwell is lost, and no holder is in reach", "", func(h script) {
 			n := h.sign(7*sec, 0, "two")
 			h.note(7500*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"two": 0}}
 			h.note(8*sec, evVerify, 1, n, notFound)
 		}},
-		{"a key that the store has lost beyond D, and a holder is in reach", "I1", func(h script) {
+		{"a key that was stored for longer than Dwell is lost, and a holder is in reach", "I1", func(h script) {
 			n := h.sign(7*sec, 0, "two")
 			h.note(7500*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"two": 0}}
 			h.note(8*sec, evVerify, 1, n, notFound).holder = "i0"
 		}},
-		{"a key that the store has lost within D", "I1", func(h script) {
+		{"a key is lost within Dwell", "I1", func(h script) {
 			h.commit(6500*ms, rotation.OpMint, "three#3")
 			n := h.sign(7*sec, 0, "three")
 			h.note(7400*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"three": 6500 * ms}}
 			h.note(8*sec, evVerify, 1, n, notFound)
 		}},
-		{"a fresh instance does not know the signing key", "I2", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable) }},
-		{"a stale one does not", "", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
+		{"an instance in sync does not know the signing key", "I2", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable) }},
+		{"a stale instance does not know it", "", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
 		{"revoked, and accepted after a poll", "I3", func(h script) {
 			n := h.sign(6*sec, 0, "two")
 			h.commit(7*sec, rotation.OpRevoke, "x:two")
@@ -125,16 +148,23 @@ func TestRules(t *testing.T) {
 			h.commit(7*sec, rotation.OpRevoke, "x:two")
 			h.note(7*sec+7400*ms, evVerify, 1, h.sign(9900*ms, 1, "two"), ok).reach = -1
 		}},
-		{"its own token, while stale and beyond S", "I4", func(h script) {
+		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
 			h.beyondS = true
 			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
 		}},
-		{"two signers for longer than S", "I5", func(h script) {
+	})
+}
+
+// TestSignerRules tests the rules about signers and mints: I5 and I6.
+func TestSignerRules(t *testing.T) {
+	const ms = time.Millisecond
+	runRuleCases(t, []ruleCase{
+		{"two signers for longer than ClockSkew", "I5", func(h script) {
 			h.sign(5*sec, 1, "one")
 			h.sign(6*sec, 0, "two")
 			h.sign(6*sec+251*ms, 1, "one")
 		}},
-		{"two signers for S", "", func(h script) {
+		{"two signers for ClockSkew", "", func(h script) {
 			h.sign(5*sec, 1, "one")
 			h.sign(6*sec, 0, "two")
 			h.sign(6*sec+250*ms, 1, "one")
@@ -163,28 +193,41 @@ func TestRules(t *testing.T) {
 			h.commit(6*sec, rotation.OpMint, "three#3")
 			h.commit(7*sec, rotation.OpMerge, "other#3")
 		}},
-		{"an orphan", "I7", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one") }},
-		{"an orphan just after a loss", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").audit.sinceLoss = sec }},
-		{"an orphan out of reach", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").reach = sec }},
+	})
+}
+
+// TestStoreRules tests the rules about the store and the tenants: I7 to I10.
+func TestStoreRules(t *testing.T) {
+	const ms = time.Millisecond
+	runRuleCases(t, []ruleCase{
+		{"the store lacks a key", "I7", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one") }},
+		{"the store lacks a key just after a loss", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").audit.sinceLoss = sec }},
+		{"the store lacks a key, out of reach", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").reach = sec }},
 		{"a dropped key", "", func(h script) { h.audit(9*sec, 1, rotation.Dropped, "k:one") }},
 		{"a revocation that the store lacks", "I8", func(h script) { h.audit(9*sec, 1, rotation.Revoked, "k:two") }},
 		{"a revocation that the store has", "", func(h script) { h.audit(9*sec, 1, rotation.Revoked, "x:two") }},
-		{"a revocation that is forgotten", "I8", func(h script) {
+		{"an instance forgets a revocation", "I8", func(h script) {
 			h.audit(6*sec, 1, rotation.Revoked, "x:two")
 			h.note(6100*ms, evVerify, 1, h.sign(6*sec, 0, "two"), ok)
 		}},
 		{"another tenant accepts", "I9", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), ok).tenant = "other" }},
 		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
-		{"a mint in doubt", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").doubt = true }},
-		{"a mint beside what cannot be opened", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").spoilt = true }},
-		{"a merge over what cannot be opened", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").spoilt = true }},
-		{"a merge in doubt", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").doubt = true }},
-		{"a ring made beside one that is held", "I10", func(h script) {
+		{"a mint while recovering", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").doubt = true }},
+		{"a mint beside a field that cannot be opened", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").unreadable = true }},
+		{"a merge over a field that cannot be opened", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").unreadable = true }},
+		{"a merge while recovering", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").doubt = true }},
+		{"a ring is created although an instance holds one", "I10", func(h script) {
 			c := h.commit(6*sec, rotation.OpCreate, "new#1")
 			c.Life, c.holder = 1, "i1"
 		}},
-		{"a fresh instance cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
-		{"a stale one cannot", "", func(h script) { h.note(6*sec, evSign, 1, -1, fenced).fresh = false }},
+	})
+}
+
+// TestProgressRules tests the rules about progress and edits: I11 and I12.
+func TestProgressRules(t *testing.T) {
+	runRuleCases(t, []ruleCase{
+		{"an instance in sync cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
+		{"a stale instance cannot sign", "", func(h script) { h.note(6*sec, evSign, 1, -1, fenced).fresh = false }},
 		{"a forced revocation waits", "", func(h script) {
 			h.commit(5*sec, rotation.OpRevoke, "x:one", "three#3")
 			h.note(7*sec, evSign, 1, -1, noSigner).audit = &audit{}
@@ -195,18 +238,5 @@ func TestRules(t *testing.T) {
 		}},
 		{"a deleted ring stays deleted", "I12", func(h script) { h.audit(9*sec, 1, rotation.Pending).audit.sinceEdit = 4 * sec }},
 		{"a ring was deleted just now", "", func(h script) { h.audit(9*sec, 1, rotation.Pending).audit.sinceEdit = 3 * sec }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			h := newScript()
-			tt.play(h)
-			var got []string
-			for _, v := range check(h.history) {
-				name, _, _ := strings.Cut(v.rule, " ")
-				got = append(got, name)
-			}
-			if tt.want == "" && len(got) > 0 || tt.want != "" && !slices.Contains(got, tt.want) {
-				t.Errorf("the rules that are broken: %q, want %q", got, tt.want)
-			}
-		})
-	}
+	})
 }

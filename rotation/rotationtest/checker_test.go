@@ -11,30 +11,30 @@ import (
 // A violation is an event of a history that a rule forbids.
 type violation struct {
 	rule  string
-	event int // the index
+	event int // its index in the history
 	text  string
 }
 
-// rules are the invariants of docs/rotation.md, by name.
+// rules are the invariants I1 to I12 of docs/protocol.md, each with its check.
 var rules = []struct {
 	name  string
 	check func(*checker, func(event int, format string, args ...any))
 }{
 	{"I1 no false reject", (*checker).noFalseReject},
-	{"I2 no fresh instance lacks a key that signs", (*checker).knownBeforeItSigns},
+	{"I2 no instance in sync lacks a key that signs", (*checker).knownBeforeItSigns},
 	{"I3 revocation", (*checker).revocation},
 	{"I4 retention", (*checker).retention},
 	{"I5 one signer", (*checker).oneSigner},
 	{"I6 one mint for a seq", (*checker).oneMint},
-	{"I7 no orphan", (*checker).noOrphan},
+	{"I7 the store lacks no key", (*checker).noOrphan},
 	{"I8 a revocation is never forgotten", (*checker).revocationStays},
 	{"I9 tenants never mix", (*checker).tenantsApart},
-	{"I10 no mint on doubt", (*checker).noMintOnDoubt},
+	{"I10 no mint while recovering", (*checker).noMintOnDoubt},
 	{"I11 progress", (*checker).progress},
 	{"I12 deletion and replay are noticed", (*checker).editsNoticed},
 }
 
-// check applies all rules to a history. It is a pure function of it.
+// check applies all rules to a history. It is a pure function of the history.
 func check(h *history) []violation {
 	c := newChecker(h)
 	var all []violation
@@ -47,22 +47,22 @@ func check(h *history) []violation {
 	return all
 }
 
-// A checker knows of a history what the rules have in common.
+// A checker is a history with the facts that several rules need.
 type checker struct {
 	*history
-	revoked  map[string]time.Duration   // kid -> when the store first had its revocation
-	known    map[string]spans           // kid -> when the store has had its revocation
-	seq      map[string]int             // by kid
-	weak     map[string]bool            // kids whose first tokens others may have to ask the store about
-	again    map[string][]time.Duration // kid -> when it was published again
-	lost     map[string]spans           // kid -> when the store had lost it for good, but for its holders
-	demoted  map[string]spans           // kid -> when the store had lost its promotion
-	restless []time.Duration            // when the store lost something
-	by       map[string][]time.Duration // tenant -> when its ring was changed, other than by a mint
-	edited   map[string][]time.Duration // tenant -> when its ring was edited behind everyone's back
+	revoked          map[string]time.Duration   // kid -> when its revocation was first stored
+	revocationStored map[string]spans           // kid -> while the store had its revocation
+	seq              map[string]int             // kid -> its seq
+	mayBeUnknown     map[string]bool            // kids that may sign before every instance in sync knows them: an instance may have to ask the store
+	republished      map[string][]time.Duration // kid -> when it was republished
+	lost             map[string]spans           // kid -> while the store had lost it, and only its holders could restore it
+	promotionLost    map[string]spans           // kid -> while the store had lost its promotion
+	lossTimes        []time.Duration            // when the store lost data
+	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
+	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
 }
 
-// spans are times from which and until which something holds.
+// spans are the windows of time in which something holds.
 type spans []window
 
 const forever = time.Duration(1<<63 - 1)
@@ -91,70 +91,70 @@ func (s spans) close(t time.Duration) spans {
 }
 
 func newChecker(h *history) *checker {
-	c := &checker{history: h, revoked: make(map[string]time.Duration), known: make(map[string]spans), seq: make(map[string]int),
-		weak: make(map[string]bool), demoted: make(map[string]spans), lost: make(map[string]spans), by: make(map[string][]time.Duration),
-		again: make(map[string][]time.Duration), edited: make(map[string][]time.Duration)}
+	c := &checker{history: h, revoked: make(map[string]time.Duration), revocationStored: make(map[string]spans), seq: make(map[string]int),
+		mayBeUnknown: make(map[string]bool), promotionLost: make(map[string]spans), lost: make(map[string]spans), changes: make(map[string][]time.Duration),
+		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration)}
 	for _, e := range h.events {
 		switch {
 		case e.commit != nil:
-			c.committed(e)
+			c.noteCommit(e)
 		case e.loss != nil:
-			c.losses(e)
+			c.noteLoss(e)
 		}
 	}
 	return c
 }
 
-func (c *checker) committed(e event) {
+func (c *checker) noteCommit(e event) {
 	for kid, seq := range e.commit.keys {
 		if c.seq[kid] = seq; seq == 1 || e.commit.Op == rotation.OpRevoke {
-			c.weak[kid] = true
+			c.mayBeUnknown[kid] = true
 		}
 		c.lost[kid] = c.lost[kid].close(e.at + c.timing.w + c.timing.latency)
 	}
 	for _, kid := range slices.Concat(e.commit.facts[rotation.FactForced], e.commit.facts[rotation.FactRepublished]) {
-		c.weak[kid] = true
+		c.mayBeUnknown[kid] = true
 	}
 	for _, kid := range e.commit.facts[rotation.FactPromoted] {
-		c.demoted[kid] = c.demoted[kid].close(e.at + c.timing.w + c.timing.latency)
+		c.promotionLost[kid] = c.promotionLost[kid].close(e.at + c.timing.w + c.timing.latency)
 	}
 	for _, kid := range e.commit.facts[rotation.FactRepublished] {
-		c.again[kid] = append(c.again[kid], e.at)
+		c.republished[kid] = append(c.republished[kid], e.at)
 	}
 	for _, kid := range e.commit.facts[rotation.FactRevoked] {
 		if _, ok := c.revoked[kid]; !ok {
 			c.revoked[kid] = e.at
 		}
 		if e.commit.Primary {
-			c.known[kid] = c.known[kid].open(e.at)
+			c.revocationStored[kid] = c.revocationStored[kid].open(e.at)
 		}
 	}
 	if e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
-		c.by[e.tenant] = append(c.by[e.tenant], e.at)
+		c.changes[e.tenant] = append(c.changes[e.tenant], e.at)
 	}
 }
 
-func (c *checker) losses(e event) {
+func (c *checker) noteLoss(e event) {
 	for kid, came := range e.loss.keys {
-		if came < e.at-c.policy.Dwell || c.seq[kid] == 1 { // the first signs before it is confirmed
+		if came < e.at-c.policy.Dwell || c.seq[kid] == 1 { // the first key of a ring signs before Dwell has passed
 			c.lost[kid] = c.lost[kid].open(e.at)
 		}
 	}
 	for _, kid := range e.loss.promoted {
-		c.demoted[kid] = c.demoted[kid].open(e.at)
+		c.promotionLost[kid] = c.promotionLost[kid].open(e.at)
 	}
 	for _, kid := range e.loss.revoked {
-		c.known[kid] = c.known[kid].close(e.at)
+		c.revocationStored[kid] = c.revocationStored[kid].close(e.at)
 	}
-	c.restless = append(c.restless, e.at)
+	c.lossTimes = append(c.lossTimes, e.at)
 	if e.tenant != "" {
 		c.edited[e.tenant] = append(c.edited[e.tenant], e.at)
 	}
 }
 
-// bad reports whether a verdict on a live token is a false reject that the limits of
-// the protocol do not excuse.
-func (c *checker) bad(e event) bool {
+// falseReject reports whether a verdict rejects a live token of a good key, and no limit of the
+// protocol excuses that.
+func (c *checker) falseReject(e event) bool {
 	t := c.tokens[e.token]
 	if at, is := c.revoked[t.kid]; e.result == ok || e.tenant != t.tenant || is && at <= e.at {
 		return false
@@ -165,46 +165,48 @@ func (c *checker) bad(e event) bool {
 	return !c.isUnsafe(e.at) && !c.isUnsafe(t.at) && !(e.result == unavailable && c.justEdited(e))
 }
 
-// justEdited reports whether somebody has edited a ring that may not be noticed yet: who
-// is vouched for when it comes takes it for what the others have, but for what is missing.
+// justEdited reports whether a ring was edited so recently that an instance may not have noticed.
+// An instance that starts then, and for which another one vouches, takes the edited ring as the
+// truth, and gets only the lost fields back.
 func (c *checker) justEdited(e event) bool {
 	return slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool {
 		return at <= e.at && e.at <= at+2*c.policy.Freshness
 	})
 }
 
-// noFalseReject: an unexpired token of an unrevoked key verifies on every fresh
-// instance, and none says that there is no such key. Of a key that was never
-// published before it signed, or had to be published again, an instance that cannot
-// ask the store may say that it cannot tell.
+// noFalseReject (I1): an unexpired token of an unrevoked key verifies on every instance in sync,
+// and no instance says that its key does not exist. If the key signed before it had been published
+// for long enough, or had to be republished, an instance that cannot reach the store may answer
+// unavailable.
 func (c *checker) noFalseReject(report func(int, string, ...any)) {
 	for n, e := range c.events {
-		if e.kind != evVerify || c.beyondS || !c.bad(e) {
+		if e.kind != evVerify || c.beyondS || !c.falseReject(e) {
 			continue
 		}
 		kid := c.tokens[e.token].kid
 		switch {
 		case e.result != unavailable:
 			report(n, "a live token of the good key %s: %s", short(kid), e.result)
-		case e.fresh && !c.weak[kid]:
-			report(n, "a live token of the good key %s: %s, at a fresh instance", short(kid), e.result)
+		case e.fresh && !c.mayBeUnknown[kid]:
+			report(n, "a live token of the good key %s: %s, at an instance in sync", short(kid), e.result)
 		case e.fresh && e.reach > 2*time.Second:
-			report(n, "a live token of key %s, first, forced or re-published: %s, at a fresh instance in reach of the store", short(kid), e.result)
+			report(n, "a live token of key %s, first, forced or republished: %s, at an instance in sync and in reach of the store", short(kid), e.result)
 		}
 	}
 }
 
-// knownBeforeItSigns: when somebody signs, every fresh instance has the key.
+// knownBeforeItSigns (I2): every instance in sync has the key that another instance signs with.
 func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 	for n, e := range c.events {
-		if e.kind == evKnows && !c.beyondS && e.fresh && c.bad(e) && !c.weak[c.tokens[e.token].kid] {
-			report(n, "a fresh instance does not have key %s, which signs", short(c.tokens[e.token].kid))
+		if e.kind == evKnows && !c.beyondS && e.fresh && c.falseReject(e) && !c.mayBeUnknown[c.tokens[e.token].kid] {
+			report(n, "an instance in sync does not have key %s, which signs", short(c.tokens[e.token].kid))
 		}
 	}
 }
 
-// revocation: within one poll of a reachable instance, and never later than SignFor
-// + L + leeway, unless the store has lost it again.
+// revocation (I3): an instance that reaches the store rejects a revoked key within one poll. Any
+// other instance rejects it SignFor + MaxTokenTTL + Leeway after its revocation, unless the store
+// lost the revocation.
 func (c *checker) revocation(report func(int, string, ...any)) {
 	soon := c.timing.w + 2*c.timing.latency
 	late := c.policy.SignFor + c.policy.MaxTokenTTL + c.policy.Leeway + 2*c.policy.ClockSkew
@@ -213,19 +215,19 @@ func (c *checker) revocation(report func(int, string, ...any)) {
 			continue
 		}
 		kid := c.tokens[e.token].kid
-		known, there := c.known[kid].at(e.at)
+		known, there := c.revocationStored[kid].at(e.at)
 		switch {
 		case !there:
 		case e.at-known.from > soon && e.reach > soon && !c.beyondS:
 			report(n, "key %s was revoked at %v, the instance is in reach", short(kid), known.from)
-		case e.at-known.from > late && len(c.known[kid]) == 1 && !c.isUnsafe(e.at): // who is in step with the losing side of a split hears of nothing
+		case e.at-known.from > late && len(c.revocationStored[kid]) == 1 && !c.isUnsafe(e.at): // not in a split: an instance in sync with the losing side does not hear of it
 			report(n, "key %s was revoked at %v, longer than SignFor + L + leeway ago", short(kid), known.from)
 		}
 	}
 }
 
-// retention: whoever signs a token, verifies it until it expires, whatever its clock
-// says.
+// retention (I4): an instance verifies the tokens that it signed until they expire, even if its
+// clock is wrong.
 func (c *checker) retention(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		if e.kind != evVerify || e.result == ok {
@@ -236,7 +238,7 @@ func (c *checker) retention(report func(int, string, ...any)) {
 			continue
 		}
 		if c.beyondS && !c.start.Add(e.at).Before(t.exp.Add(c.policy.Leeway)) {
-			continue // its clock was set back: the token had expired
+			continue // the token had expired; the instance's clock was set back
 		}
 		if t.signer == e.inst && !c.isUnsafe(e.at) && !c.isUnsafe(t.at) {
 			report(n, "its own live token: %s", e.result)
@@ -244,9 +246,9 @@ func (c *checker) retention(report func(int, string, ...any)) {
 	}
 }
 
-// oneSigner: once a key signs, its predecessor signs for S at most, which is what the
-// clocks may differ. If there was a promotion, a revocation, a merge or a loss, it is
-// SignFor after the last of them.
+// oneSigner (I5): after a scheduled switch the key before signs for ClockSkew at most, because
+// clocks may differ by that much. After a promotion, a revocation, a merge or a loss it may sign
+// for SignFor: an instance that was cut off does not know of the change.
 func (c *checker) oneSigner(report func(int, string, ...any)) {
 	if c.beyondS {
 		return
@@ -255,7 +257,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		if e.commit != nil {
 			for _, kid := range e.commit.facts[rotation.FactRepublished] {
-				delete(first[e.tenant], kid) // it takes effect anew
+				delete(first[e.tenant], kid) // it takes effect a second time
 			}
 		}
 		if e.kind != evSign || e.result != ok || c.isUnsafe(e.at) {
@@ -271,7 +273,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			continue
 		}
 		for other, at := range first[e.tenant] {
-			if at <= mine || c.seq[other] <= c.seq[kid] || e.at-at <= c.policy.ClockSkew || c.neverMeant(other, at, e.at) {
+			if at <= mine || c.seq[other] <= c.seq[kid] || e.at-at <= c.policy.ClockSkew || c.startedByMistake(other, at, e.at) {
 				continue
 			}
 			since, disturbed := c.disturbed(e.tenant, e.at)
@@ -283,25 +285,25 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 	}
 }
 
-// neverMeant reports whether a key that began to sign is not meant to at t: it was revoked
-// just before it took effect, and a clock was ahead; or it was published again, and who
-// began with it had not heard of that; or the store has lost it, or that it was promoted.
-func (c *checker) neverMeant(kid string, began, t time.Duration) bool {
+// startedByMistake reports whether a key that began to sign should not sign at t. There are three
+// ways. It was revoked just before it took effect, and a clock was ahead. It was republished, and
+// the instance that signs with it had not heard of that. Or the store lost it, or its promotion.
+func (c *checker) startedByMistake(kid string, began, t time.Duration) bool {
 	if at, is := c.revoked[kid]; is && at <= t && at-began <= c.policy.ClockSkew {
 		return true
 	}
 	slid := func(at time.Duration) bool { return at <= t && began < at+c.policy.Propagation }
 	_, lost := c.lost[kid].at(t)
-	_, demoted := c.demoted[kid].at(t)
-	return lost || demoted || slices.ContainsFunc(c.again[kid], slid)
+	_, demoted := c.promotionLost[kid].at(t)
+	return lost || demoted || slices.ContainsFunc(c.republished[kid], slid)
 }
 
-// disturbed returns when a tenant's ring was last changed other than by a mint, or
-// the store lost something, before t.
+// disturbed returns when, before t, the tenant's ring was last changed other than by a mint, or the
+// store last lost data. The creation of the ring does not count.
 func (c *checker) disturbed(tenant string, t time.Duration) (last time.Duration, any bool) {
-	for _, times := range [][]time.Duration{c.by[tenant], c.restless} {
+	for _, times := range [][]time.Duration{c.changes[tenant], c.lossTimes} {
 		for i, at := range times {
-			create := i == 0 && len(times) > 0 && &times[0] == &c.by[tenant][0]
+			create := i == 0 && len(times) > 0 && &times[0] == &c.changes[tenant][0]
 			if at <= t && !create {
 				last, any = max(last, at), true
 			}
@@ -314,14 +316,14 @@ func (c *checker) isUnsafe(t time.Duration) bool {
 	return slices.ContainsFunc(c.unsafe, func(w window) bool { return w.has(t) })
 }
 
-// oneMint: in one life of the store a seq is minted once.
+// oneMint (I6): in one life of the store, a seq is minted once.
 func (c *checker) oneMint(report func(int, string, ...any)) {
 	type place struct {
 		tenant  string
 		seq     int
 		life    int
 		primary bool
-		edits   int // of the ring, behind everyone's back: each begins a life of its own
+		edits   int // edits of the ring before: each begins another life of the ring
 	}
 	minted := make(map[place]string)
 	edits := make(map[string]int)
@@ -342,18 +344,20 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 	}
 }
 
-// mints reports whether a change has new keys in it.
+// mints reports whether a change adds new keys.
 func mints(c *commit) bool { return c.Op != rotation.OpMerge && len(c.keys) > 0 }
 
-// repairedIn is how long after healing everything that is held is in the store.
+// repairedIn is how long after a fault has ended the store has everything back that an instance
+// holds.
 func (c *checker) repairedIn() time.Duration { return 2*c.timing.w + 2*c.timing.latency }
 
-// repaired reports whether an audit is of a ring that ought to be in order.
+// repaired reports whether an audit was made long enough after the last fault that the store should
+// have everything back.
 func (c *checker) repaired(e event) bool {
 	return e.kind == evAudit && e.reach > c.repairedIn() && e.audit.sinceLoss > c.repairedIn() && !c.beyondS
 }
 
-// noOrphan: within two polls of healing the store has what a holder has.
+// noOrphan (I7): two polls after a fault has ended, the store has every key that an instance holds.
 func (c *checker) noOrphan(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		if !c.repaired(e) || e.audit.sinceEdit != time.Hour {
@@ -361,14 +365,14 @@ func (c *checker) noOrphan(report func(int, string, ...any)) {
 		}
 		for _, k := range e.audit.keys {
 			if k.Verifies() && !e.audit.fields["k:"+k.KID] {
-				report(n, "the store lacks key %s, which is held", short(k.KID))
+				report(n, "the store lacks key %s, which an instance holds", short(k.KID))
 			}
 		}
 	}
 }
 
-// revocationStays: while somebody lives who knows of it, a revocation is in the
-// store, and who has known it never accepts the key again.
+// revocationStays (I8): while an instance lives that knows of a revocation, the store has it, and
+// that instance does not accept the key again.
 func (c *checker) revocationStays(report func(int, string, ...any)) {
 	type fact struct {
 		inst int
@@ -388,13 +392,13 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 			}
 			knows[fact{e.inst, k.KID}] = true
 			if c.repaired(e) && e.audit.sinceEdit == time.Hour && !e.audit.fields["x:"+k.KID] {
-				report(n, "the store lacks the revocation of key %s, which is known", short(k.KID))
+				report(n, "the store lacks the revocation of key %s, which an instance knows", short(k.KID))
 			}
 		}
 	}
 }
 
-// tenantsApart: no tenant accepts another's token.
+// tenantsApart (I9): no tenant accepts another tenant's token.
 func (c *checker) tenantsApart(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		if e.kind == evVerify && e.tenant != c.tokens[e.token].tenant && (e.result == ok || e.result == badSig) {
@@ -403,40 +407,40 @@ func (c *checker) tenantsApart(report func(int, string, ...any)) {
 	}
 }
 
-// noMintOnDoubt: nobody makes a key while in doubt, nor a ring of which somebody in
-// reach holds one.
+// noMintOnDoubt (I10): no instance mints while it is recovering, or where a field of the ring
+// cannot be opened. And none creates a ring if an instance in reach holds one.
 func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		switch {
 		case e.commit == nil || !mints(e.commit):
-		case e.commit.spoilt:
-			report(n, "minted where a key or a fact cannot be opened")
+		case e.commit.unreadable:
+			report(n, "minted where a field cannot be opened")
 		case e.commit.Op == rotation.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
-			report(n, "a ring is created, and %s has one, and is in reach", e.commit.holder)
+			report(n, "a ring is created, although %s has one and is in reach", e.commit.holder)
 		case e.commit.Op != rotation.OpCreate && e.commit.doubt:
-			report(n, "minted in doubt")
+			report(n, "minted while recovering")
 		}
 	}
 }
 
-// progress: a fresh instance has a signer, but while a forced revocation waits, and
-// until the key that was promoted has been confirmed.
+// progress (I11): an instance in sync can sign. There are two exceptions: while the ring waits
+// after a forced revocation, and until a promoted key is old enough to sign.
 func (c *checker) progress(report func(int, string, ...any)) {
 	p := c.policy
-	waits := make(map[string]time.Duration)  // tenant -> until when there may be no signer
-	unsure := make(map[string]time.Duration) // until when the signer may be unconfirmed
+	waits := make(map[string]time.Duration)  // tenant -> until when the ring may have no signer
+	unsure := make(map[string]time.Duration) // tenant -> until when the signing key may be too new to sign
 	for n, e := range c.events {
 		if e.commit != nil && e.commit.Op == rotation.OpCreate {
-			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // it takes effect by the store's clock
+			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
 		}
 		if e.commit != nil && e.commit.Op == rotation.OpRevoke && mints(e.commit) {
 			waits[e.tenant] = e.at + p.Freshness + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && e.commit.Op == rotation.OpMerge && len(e.commit.facts[rotation.FactRevoked]) > 0 { // it may sign here, which there it did not
+		if e.commit != nil && e.commit.Op == rotation.OpMerge && len(e.commit.facts[rotation.FactRevoked]) > 0 { // the revoked key may be the signing one here, although it was not where it was revoked
 			waits[e.tenant] = max(waits[e.tenant], e.at+p.Freshness+p.ReaderStaleness+3*(p.ClockSkew+c.timing.deadline))
 		}
 		if e.commit != nil && len(e.commit.facts[rotation.FactRepublished]) > 0 &&
-			(e.at <= waits[e.tenant] || len(e.commit.facts[rotation.FactRevoked]) > 0) { // what is to take over was lost with it
+			(e.at <= waits[e.tenant] || len(e.commit.facts[rotation.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
 		if e.commit != nil && e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
@@ -450,13 +454,13 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		case e.result == fenced && e.at <= unsure[e.tenant]:
 		case e.result == noSigner && (c.expired(e) || c.forgotten(e)):
 		default:
-			report(n, "a fresh instance cannot sign: %v", e.err)
+			report(n, "an instance in sync cannot sign: %v", e.err)
 		}
 	}
 }
 
-// expired reports whether the last key of a ring has come to its end, and nobody could
-// have turned the keys: who does was not in reach, or somebody had spoilt the ring.
+// expired reports whether the last key of a ring has reached its SignUntil, and no instance could
+// rotate the keys: those that rotate could not reach the store, or the ring had been edited.
 func (c *checker) expired(e event) bool {
 	end := false
 	for _, k := range e.audit.keys {
@@ -468,15 +472,15 @@ func (c *checker) expired(e event) bool {
 	return end && (spoilt || e.holder == "")
 }
 
-// forgotten reports whether all that is left of a ring that was edited takes effect later:
-// who held the rest is gone.
+// forgotten reports whether the ring was edited, and all keys that are left take effect later: the
+// instances that held the other keys have ended.
 func (c *checker) forgotten(e event) bool {
 	effective := func(k rotation.RingKey) bool { return !k.ActivatesAt.After(c.start.Add(e.at)) }
 	return len(c.edited[e.tenant]) > 0 && c.edited[e.tenant][0] <= e.at && !slices.ContainsFunc(e.audit.keys, effective)
 }
 
-// editsNoticed: what somebody without the KEK has deleted, or replaced by what there
-// once was, is back within F and two polls.
+// editsNoticed (I12): if a writer without the KEK deletes a field of a ring, or puts an old one in
+// its place, the store has the field back within Freshness and two polls.
 func (c *checker) editsNoticed(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		if !c.repaired(e) || e.audit.sinceEdit == time.Hour || e.audit.sinceEdit <= c.policy.Freshness+c.repairedIn() {

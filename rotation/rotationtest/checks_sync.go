@@ -94,7 +94,7 @@ func checkAcks(c *storeCheck) {
 	after := c.sync("two", rotation.SyncRequest{Bucket: bucket, Place: start}).Now
 	acks := c.acks(bucket, start)
 	if len(acks) != 2 || !acks["one"].GoodSince.Equal(since) || !acks["two"].GoodSince.IsZero() {
-		c.errorf("Acks: %+v, want one of %q, good since %v, and one of %q in doubt", acks, "one", since, "two")
+		c.errorf("Acks: %+v, want one of %q, good since %v, and one of %q that is recovering", acks, "one", since, "two")
 	}
 	for _, a := range acks {
 		if !a.Applied || a.At.Before(before) || a.At.After(after) {

@@ -124,7 +124,7 @@ func checkPublish(c *storeCheck) {
 	}
 	got := c.wantFields(t[0], fields("k:one", "r", "p:one", ms, "p:two", strconv.FormatInt(two.Now.UnixMilli(), 10)))
 	if got != two.Digest {
-		c.errorf("Write: the digest %q is not that of the ring with what was published, %q", two.Digest, got)
+		c.errorf("Write: the digest %q is not that of the ring with its published fields, %q", two.Digest, got)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A scene has a store, and calls it.
+// A scene is a Cluster with one connection.
 type scene struct {
 	t *testing.T
 	*rotationtest.Cluster
@@ -25,7 +25,7 @@ func inBubble(t *testing.T, play func(s scene)) {
 	})
 }
 
-// set writes one field of ring t.
+// set writes one field of the tenant's ring.
 func (s scene) set(conn *rotationtest.Conn, value string) error {
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 	defer cancel()
@@ -45,7 +45,7 @@ func (s scene) sync(place rotation.Place) rotation.SyncReply {
 	return s.conn.Sync(s.t.Context(), "i", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant), Place: place}})[0]
 }
 
-func TestFailoverLosesWhatIsNew(t *testing.T) {
+func TestFailoverLosesNewWrites(t *testing.T) {
 	inBubble(t, func(s scene) {
 		s.set(s.conn, "old")
 		time.Sleep(time.Second)
@@ -145,7 +145,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// The clock of a bucket stands still while the server's goes back.
+// The store's clock stands still while the server's clock goes back.
 func TestAdvance(t *testing.T) {
 	inBubble(t, func(s scene) {
 		s.Advance(time.Hour)
@@ -159,7 +159,7 @@ func TestAdvance(t *testing.T) {
 	})
 }
 
-// Bounds include both ends.
+// A bound includes both of its ends.
 func TestBoundsIncludeTheirEnds(t *testing.T) {
 	inBubble(t, func(s scene) {
 		now := time.Now()

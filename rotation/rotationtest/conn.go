@@ -269,7 +269,7 @@ type outcome[T any] struct {
 	err    error
 }
 
-// call is do for an effect that may fail.
+// call makes a call as do does, for an effect that may fail.
 func call[T any](ctx context.Context, c *Conn, what string, effect func(s *server, f fate) (T, error)) (T, error) {
 	o, err := do(ctx, c, what, func(s *server, f fate) outcome[T] {
 		result, err := effect(s, f)

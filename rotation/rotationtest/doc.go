@@ -10,34 +10,34 @@
 //	instance a -- Conn, Faults --+
 //	                             |             Failover, Wipe, Restore, Split, EditRing, Advance
 //	instance b -- Conn, Faults --+-- primary
-//	                             |             an undo list, from which a replica that lags
-//	instance c -- Conn, Faults --+             by any duration can be made
+//	                             |             an undo list: it can make a replica that lags
+//	instance c -- Conn, Faults --+             by any duration
 //
 // Its time is that of [time.Now]. In a bubble of testing/synctest an hour of faults therefore takes
 // milliseconds, and the same seed gives the same run.
 //
 // # The simulator
 //
-// The tests of this package use the Cluster to test the protocol itself. TestHistories does this for
-// thousands of seeds:
+// The tests of this package use the Cluster to test the protocol itself. TestHistories does that
+// for thousands of seeds:
 //
 //	seed --> simulator --> history --> checker --> violations
 //
 // The simulator opens real keyrings, rotators and signers on one Cluster. From the seed it draws
-// what happens: instances start and stop, sign and verify, operators rotate, promote and revoke, and
-// faults begin and end (partitions, failovers, splits, old dumps, edited rings, wrong clocks). Then
-// all faults end, and the instances get the time to recover.
+// what happens: instances start and stop, sign and verify, operators rotate, promote and revoke,
+// and faults begin and end (partitions, failovers, splits, old dumps, edited rings, wrong clocks).
+// Then all faults end, and the instances get the time to recover.
 //
 // A history is the list of everything that happened, in true time: each token, each verdict on a
-// token, each change that a server committed, each loss of the store, and audits, which compare what
-// an instance holds with what the store has.
+// token, each change that a server committed, each loss of the store, and audits, which compare
+// what an instance holds with what the store has.
 //
 // The checker is a pure function of a history. It has one rule for each invariant of
 // docs/protocol.md:
 //
 //	I1   no false reject: an unexpired token of an unrevoked key verifies on every instance in sync
 //	I2   no instance in sync lacks a key that signs
-//	I3   a revocation takes effect within one poll where the store is reachable, and in bounded time elsewhere
+//	I3   a revocation takes effect within one poll of the store, and within a bound without it
 //	I4   an instance verifies the tokens that it signed until they expire
 //	I5   once a key signs, the key before it stops within a bounded time
 //	I6   a position in a ring is minted once in each life of the store
@@ -54,7 +54,8 @@
 // A failing history names its seed, the rule, and the events that led to the violation. To run it
 // again, with all its events:
 //
-//	KEYTURN_SEED=7 KEYTURN_HISTORIES=1 KEYTURN_TRACE=1 go test -v -run TestHistories ./rotation/rotationtest
+//	export KEYTURN_SEED=7 KEYTURN_HISTORIES=1 KEYTURN_TRACE=1
+//	go test -v -run TestHistories ./rotation/rotationtest
 //
 // A seed reproduces its history as long as the code that it runs is the same. A checker that finds
 // nothing may be blind. So checker_rules_test.go shows each rule a history that breaks it, and

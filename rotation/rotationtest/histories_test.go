@@ -5,38 +5,24 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// number reads a variable of the environment.
-func number(t *testing.T, name string, otherwise uint64) uint64 {
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
-}
-
-// TestHistories runs seeded histories and applies all invariants to each.
-// KEYTURN_HISTORIES says how many, and KEYTURN_SEED is the first seed:
-// KEYTURN_SEED=7 KEYTURN_HISTORIES=1 replays one.
+// TestHistories simulates histories and checks all invariants on each. KEYTURN_HISTORIES is their
+// number, KEYTURN_SEED the first seed. KEYTURN_SEED=7 KEYTURN_HISTORIES=1 runs one again;
+// KEYTURN_TRACE=1 prints all events of a history that breaks a rule.
 func TestHistories(t *testing.T) {
 	const shards = 16
 	n, first := number(t, "KEYTURN_HISTORIES", 5000), number(t, "KEYTURN_SEED", 1)
-	before := debug.SetGCPercent(200) // it takes an eighth of the time
+	before := debug.SetGCPercent(200) // saves an eighth of the time
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	var c coverage
 	t.Cleanup(func() {
 		t.Log(c.report())
 		if missing := c.missing(); n >= 2000 && len(missing) > 0 {
-			t.Errorf("in %d histories these have never happened: %q", n, missing)
+			t.Errorf("in %d histories these never happened: %q", n, missing)
 		}
 	})
 	for shard := range uint64(shards) {
@@ -54,7 +40,7 @@ func TestHistories(t *testing.T) {
 	}
 }
 
-// reportViolations reports the first of each rule, with what led to it.
+// reportViolations reports the first violation of each rule, with the events that led to it.
 func reportViolations(t *testing.T, h *history, bad []violation) {
 	t.Helper()
 	seen := make(map[string]bool)
@@ -71,7 +57,7 @@ func reportViolations(t *testing.T, h *history, bad []violation) {
 	}
 }
 
-// coverage counts what has happened in all histories.
+// coverage counts the events of all histories.
 type coverage struct {
 	mu     sync.Mutex
 	counts map[string]int
@@ -121,7 +107,7 @@ func (c *coverage) add(h *history, bad bool) {
 	}
 }
 
-// missing returns what ought to have happened, and has not.
+// missing returns the events that should have happened in some history, and did not.
 func (c *coverage) missing() []string {
 	want := []string{"op rotate ok", "op rotate forced ok", "op promote ok", "op promote forced ok", "op revoke ok", "op revoke forced ok", "op set ok",
 		"commit create", "commit mint", "commit promote", "commit rotate", "commit revoke", "commit merge", "commit collect",

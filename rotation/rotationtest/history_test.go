@@ -2,7 +2,6 @@ package rotationtest_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,34 +10,34 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A history is all that has happened in one simulated cluster. Times are true ones,
-// since its start, unless they are said to be an instance's.
+// A history is everything that happened in one simulated cluster. Times are true time since the
+// start of the history, unless a comment says that they are by an instance's clock.
 type history struct {
 	seed    uint64
 	policy  rotation.Policy
 	timing  timing
-	beyondS bool // some clock was further off than S: only I4 and I10 are promised
+	beyondS bool // a clock was off by more than ClockSkew: only I4 and I10 are promised
 
 	mu        sync.Mutex
 	start     time.Time
 	tokens    []token
 	events    []event
 	instances []string
-	unsafe    []window // of a split without min-replicas
+	unsafe    []window // when two stores took writes: a split without min-replicas, a wrong database
 }
 
-// timing is what the bounds of the rules follow from.
+// timing has the durations from which the rules compute their bounds.
 type timing struct {
 	poll, deadline time.Duration
-	w              time.Duration // poll with jitter, and the call's deadline
-	latency        time.Duration // of a pass without faults, at most
+	w              time.Duration // one poll: the interval with its jitter, and the call's deadline
+	latency        time.Duration // the longest that a sync without faults takes
 }
 
 type window struct{ from, to time.Duration }
 
 func (w window) has(t time.Duration) bool { return w.from <= t && t <= w.to }
 
-// A token that somebody has signed.
+// A token that an instance signed.
 type token struct {
 	tenant, kid string
 	signer      int
@@ -48,22 +47,22 @@ type token struct {
 	sig         []byte
 }
 
-type kind byte
+type eventKind byte
 
 const (
-	evSign   kind = iota // inst has signed token, or could not
-	evVerify             // inst has judged token
-	evKnows              // inst has or has not a key to verify token with, without asking the store
-	evCommit             // a server has made a change
-	evLoss               // a server has lost, or split
-	evFault              // something begins or ends: note says what
-	evAudit              // what inst and the store hold of a ring
-	evOp                 // an operator's command has ended
+	evSign   eventKind = iota // inst signed token, or could not
+	evVerify                  // inst verified token
+	evKnows                   // whether inst has the key of token without asking the store
+	evCommit                  // a server committed a change
+	evLoss                    // a server lost data, or split
+	evFault                   // a fault begins or ends; note names it
+	evAudit                   // the copies of a ring in inst and in the store
+	evOp                      // an operator's command ended
 	evOpen
 	evClose
 )
 
-// An outcome is a verdict, or why something failed.
+// An outcome is a verdict on a token, or the reason why something failed.
 type outcome string
 
 const (
@@ -76,10 +75,10 @@ const (
 	failed      outcome = "failed"
 )
 
-// An event is one thing that has happened. Which fields count depends on the kind.
+// An event is one thing that happened. Its kind says which fields are set.
 type event struct {
 	at     time.Duration
-	kind   kind
+	kind   eventKind
 	inst   int // -1: none
 	tenant string
 	token  int // -1: none
@@ -87,39 +86,39 @@ type event struct {
 	err    error
 	note   string
 
-	fresh, doubt bool          // of the ring at inst
-	reach        time.Duration // for how long inst has been in reach of the store; negative: it is not
-	stored       bool          // evVerify, evKnows, not ok: the server of inst has the key
-	holder       string        // likewise: who has it, and has been in reach for long enough to put it back; evSign, not ok: who turns keys
+	fresh, doubt bool          // whether the ring at inst is in sync, and whether it is recovering
+	reach        time.Duration // for how long inst has been able to reach the store; negative: it cannot
+	stored       bool          // if evVerify or evKnows failed: whether the server of inst has the key
+	holder       string        // if evVerify or evKnows failed: an instance that could have restored the key; if evSign failed: one that rotates keys
 
 	commit *commit
 	audit  *audit
 	loss   *loss
 }
 
-// A commit is a change as a server has made it.
+// A commit is a change that a server committed.
 type commit struct {
 	rotationtest.Commit
-	keys   map[string]int                 // kids that were set, with their seq
-	facts  map[rotation.FactKind][]string // kids, by kind
-	gone   []string                       // kids
-	doubt  bool                           // of the writer's ring, at the write
-	spoilt bool                           // the ring that it was decided on cannot be opened
-	holder string                         // of a ring that is being created: who has one, and is in reach
+	keys       map[string]int                 // the kids that were set, and their seq
+	facts      map[rotation.FactKind][]string // the kids that have a new fact of each kind
+	removed    []string                       // kids
+	doubt      bool                           // the writer was recovering
+	unreadable bool                           // the ring that the change was decided on could not be opened
+	holder     string                         // if a ring was created: an instance in reach that already had one
 }
 
-// A loss is what the store has lost.
+// A loss is the data that the store lost.
 type loss struct {
-	keys     map[string]time.Duration // kids, with when they came into the store
-	revoked  []string                 // kids whose revocation was lost
-	promoted []string                 // kids whose promotion was lost
+	keys     map[string]time.Duration // the kids, and when each was stored
+	revoked  []string                 // the kids whose revocation was lost
+	promoted []string                 // the kids whose promotion was lost
 }
 
-// An audit compares what an instance holds and what the store has.
+// An audit shows what an instance holds of a ring and what the store has of it.
 type audit struct {
 	keys                 []rotation.RingKey
-	fields               map[string]bool // of the ring in the store
-	sinceLoss, sinceEdit time.Duration   // since the store last lost something, the ring was edited
+	fields               map[string]bool // the fields of the ring in the store
+	sinceLoss, sinceEdit time.Duration   // since the store last lost data, and since the ring was last edited
 }
 
 func (h *history) add(e event) {
@@ -146,7 +145,7 @@ func (h *history) addInstance(name string) int {
 
 var kindNames = [...]string{"sign", "verify", "knows", "commit", "loss", "fault", "audit", "op", "open", "close"}
 
-// line prints an event for people.
+// line prints an event for a reader.
 func (h *history) line(e event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%9.4fs %-6s", e.at.Seconds(), kindNames[e.kind])
@@ -195,7 +194,7 @@ func (c *commit) line() string {
 			fmt.Fprintf(&b, " %c:%s", kind, short(kid))
 		}
 	}
-	for _, kid := range c.gone {
+	for _, kid := range c.removed {
 		fmt.Fprintf(&b, " -%s", short(kid))
 	}
 	return b.String()
@@ -217,31 +216,14 @@ func (a *audit) line() string {
 	return b.String()
 }
 
-func short(kid string) string { return kid[:min(len(kid), 5)] }
-
-func shorts(kids []string) (s []string) {
-	for _, kid := range kids {
-		s = append(s, short(kid))
-	}
-	return s
-}
-
-func keysOf[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// around returns what of the history a violation is about, in lines.
+// around returns the last n events that led to a violation: those of its tenant, without
+// successes and repetitions.
 func (h *history) around(v violation, n int) string {
 	var lines []string
 	type same struct {
 		inst   int
 		tenant string
-		kind   kind
+		kind   eventKind
 	}
 	last := make(map[same]outcome)
 	for i, e := range h.events {

@@ -14,29 +14,29 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A sim drives a world at random.
+// A sim draws from a seed what happens in a world.
 type sim struct {
 	*world
-	rng     *rand.Rand
-	length  time.Duration
-	trouble float64 // how probable a fault is, of each step
-	pending []timed
-	kinds   []faultKind
-	split   bool // no other change of servers may come between
-	dumps   []rotationtest.Dump
-	copies  map[string][]map[string][]byte // tenant -> old rings
-	tokens  []int                          // that may live
-	most    int
-	clocks  bool // beyond S
+	rng           *rand.Rand
+	length        time.Duration
+	faultRate     float64 // the probability that a step begins a fault
+	pending       []timed
+	enabledFaults []faultKind
+	serversBusy   bool // a fault of the servers is under way that excludes others
+	dumps         []rotationtest.Dump
+	copies        map[string][]map[string][]byte // tenant -> old copies of its ring
+	tokens        []int                          // the newest ones, which may be live
+	maxInstances  int
+	clocks        bool // clocks may be off by more than ClockSkew
 }
 
-// A timed is something that is to happen.
+// A timed is an action that is due at a moment.
 type timed struct {
 	at time.Duration
 	do func()
 }
 
-// simulate runs the history of a seed.
+// simulate runs a simulation and returns its history.
 func simulate(t *testing.T, seed uint64) (h *history) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, seed)
@@ -53,19 +53,19 @@ func newSim(t *testing.T, seed uint64) *sim {
 		policy.Algorithm, policy.ReaderStaleness = keystore.Ed25519, 1500*time.Millisecond
 	}
 	if rng.IntN(4) == 0 {
-		// The shortest that is allowed.
+		// The shortest that Policy.Validate allows.
 		policy.MaxTokenTTL, policy.Leeway = 2*time.Second, 500*time.Millisecond
 	}
-	if rng.IntN(3) == 0 { // so that a manual change is not overtaken by the next scheduled one
+	if rng.IntN(3) == 0 { // with a longer period a manual change lasts until the history ends
 		policy.Every = seconds(rng, 6, 25).Truncate(time.Millisecond)
 	}
-	s := &sim{rng: rng, length: seconds(rng, 7, 16), most: 2 + rng.IntN(3), trouble: 0.04 * rng.Float64() * rng.Float64()}
+	s := &sim{rng: rng, length: seconds(rng, 7, 16), maxInstances: 2 + rng.IntN(3), faultRate: 0.04 * rng.Float64() * rng.Float64()}
 	tenants := 1
 	switch n := rng.IntN(512); {
 	case n < 4:
-		s.most, s.length, tenants = 12, seconds(rng, 20, 40), 1+rng.IntN(50)
+		s.maxInstances, s.length, tenants = 12, seconds(rng, 20, 40), 1+rng.IntN(50)
 	case n < 64:
-		s.most, s.length, tenants = 4+rng.IntN(7), seconds(rng, 15, 40), 1+rng.IntN(5)
+		s.maxInstances, s.length, tenants = 4+rng.IntN(7), seconds(rng, 15, 40), 1+rng.IntN(5)
 	case n < 192:
 		tenants = 2
 	}
@@ -75,26 +75,22 @@ func newSim(t *testing.T, seed uint64) *sim {
 	}
 	s.world = newWorld(t, seed, policy, names...)
 	s.bootstrap = rng.IntN(8) == 0
-	s.all = !s.bootstrap && rng.IntN(128) == 0
+	s.holdsAll = !s.bootstrap && rng.IntN(128) == 0
 	s.copies = make(map[string][]map[string][]byte)
 	s.clocks = rng.IntN(16) == 0
 	s.chooseFaults()
 	return s
 }
 
-func seconds(rng *rand.Rand, least, most int) time.Duration {
-	return time.Duration(least)*time.Second + time.Duration(rng.Int64N(int64(most-least)*int64(time.Second)))
-}
-
-// chooseFaults picks one kind of fault, or a few, or all.
+// chooseFaults enables one kind of fault, a few, or all.
 func (s *sim) chooseFaults() {
-	s.kinds = slices.Clone(faultKinds)
-	s.rng.Shuffle(len(s.kinds), func(i, j int) { s.kinds[i], s.kinds[j] = s.kinds[j], s.kinds[i] })
+	s.enabledFaults = slices.Clone(faultKinds)
+	s.rng.Shuffle(len(s.enabledFaults), func(i, j int) { s.enabledFaults[i], s.enabledFaults[j] = s.enabledFaults[j], s.enabledFaults[i] })
 	switch s.rng.IntN(4) {
 	case 0:
-		s.kinds = s.kinds[:1]
+		s.enabledFaults = s.enabledFaults[:1]
 	case 1, 2:
-		s.kinds = s.kinds[:2+s.rng.IntN(4)]
+		s.enabledFaults = s.enabledFaults[:2+s.rng.IntN(4)]
 	}
 }
 
@@ -105,45 +101,45 @@ func (s *sim) run() {
 		s.sleep(time.Duration(s.rng.ExpFloat64() * float64(80*time.Millisecond)))
 		s.step()
 	}
-	s.calm()
+	s.settle()
 }
 
-// begin opens the first instance, which makes the rings, and some more.
+// begin opens the first instance, which creates the rings, and schedules a few more.
 func (s *sim) begin() {
 	first := s.join()
 	if !s.bootstrap {
 		first.create()
 	}
-	for range s.rng.IntN(s.most) {
+	for range s.rng.IntN(s.maxInstances) {
 		s.after(s.draw(3*time.Second), func() { s.join() })
 	}
 }
 
-// calm lets all faults end, and everyone find together again.
-func (s *sim) calm() {
+// settle lets all faults end, gives the instances the time to recover, and audits them.
+func (s *sim) settle() {
 	for len(s.pending) > 0 {
 		s.sleep(s.pending[0].at - s.now())
 	}
 	s.sleep(s.policy.Freshness + 2*pollFor)
 	for range 25 {
 		s.sleep(time.Duration(s.rng.ExpFloat64() * float64(30*time.Millisecond)))
-		s.use()
+		s.signOrVerify()
 	}
 	for _, i := range s.alive() {
 		for _, tenant := range s.tenants {
 			i.audit(tenant)
 		}
 	}
-	s.sleep(500 * time.Millisecond) // what is under way ends
+	s.sleep(500 * time.Millisecond) // lets running calls end
 }
 
-// after makes f happen in a while. It happens in the driver's goroutine.
+// after schedules f. The simulator's own goroutine runs it, in sleep.
 func (s *sim) after(d time.Duration, f func()) {
 	s.pending = append(s.pending, timed{s.now() + d, f})
 	slices.SortStableFunc(s.pending, func(a, b timed) int { return int(a.at - b.at) })
 }
 
-// sleep sleeps, and does what is due.
+// sleep sleeps for d and runs the actions that become due.
 func (s *sim) sleep(d time.Duration) {
 	until := s.now() + d + time.Duration(s.rng.IntN(1000))
 	for len(s.pending) > 0 && s.pending[0].at <= until {
@@ -155,20 +151,20 @@ func (s *sim) sleep(d time.Duration) {
 	time.Sleep(until - s.now())
 }
 
-// join adds an instance.
+// join adds an instance whose clock is off by up to half of ClockSkew.
 func (s *sim) join() *instance {
 	skew := s.policy.ClockSkew
 	offset := time.Duration(s.rng.Int64N(int64(skew))) - skew/2
-	i := s.connect(fmt.Sprintf("i%d", len(s.everyone())), offset)
-	i.rotates = len(s.alive()) < 8 && s.rng.IntN(4) > 0 || len(s.everyone()) == 1
+	i := s.connect(fmt.Sprintf("i%d", len(s.allInstances())), offset)
+	i.rotates = len(s.alive()) < 8 && s.rng.IntN(4) > 0 || len(s.allInstances()) == 1
 	i.open()
 	return i
 }
 
-// step does one thing.
+// step does one random thing.
 func (s *sim) step() {
-	if s.rng.Float64() < s.trouble {
-		s.fail()
+	if s.rng.Float64() < s.faultRate {
+		s.startFault()
 		return
 	}
 	switch n := s.rng.IntN(1000); {
@@ -177,7 +173,7 @@ func (s *sim) step() {
 	case n < 26:
 		s.command()
 	case n < 70:
-		if i, tenant := s.someone(), pick(s.rng, s.tenants); i != nil {
+		if i, tenant := s.randomInstance(), pick(s.rng, s.tenants); i != nil {
 			i.audit(tenant)
 		}
 	case n < 75:
@@ -185,20 +181,20 @@ func (s *sim) step() {
 			s.copies[s.tenants[0]] = append(s.copies[s.tenants[0]], f)
 		}
 	default:
-		s.use()
+		s.signOrVerify()
 	}
 }
 
-func (s *sim) someone() *instance {
+func (s *sim) randomInstance() *instance {
 	if alive := s.alive(); len(alive) > 0 {
 		return pick(s.rng, alive)
 	}
 	return nil
 }
 
-// use signs or verifies.
-func (s *sim) use() {
-	i := s.someone()
+// signOrVerify lets a random instance sign a token, or random instances verify a few.
+func (s *sim) signOrVerify() {
+	i := s.randomInstance()
 	if i == nil {
 		return
 	}
@@ -210,7 +206,7 @@ func (s *sim) use() {
 		s.tokens = append(s.tokens, n)
 		for _, other := range s.alive() {
 			if s.rng.IntN(2) == 0 {
-				other.knows(n)
+				other.checkKnows(n)
 			}
 		}
 		return
@@ -219,16 +215,16 @@ func (s *sim) use() {
 		s.tokens = slices.Clone(s.tokens[len(s.tokens)-60:])
 	}
 	for range 3 {
-		if i := s.someone(); len(s.tokens) > 0 {
+		if i := s.randomInstance(); len(s.tokens) > 0 {
 			i.verify(pick(s.rng, s.tokens))
 		}
 	}
 	if len(s.tokens) > 0 && s.rng.IntN(20) == 0 {
-		i.confuse(pick(s.rng, s.tokens), pick(s.rng, s.tenants))
+		i.verifyAs(pick(s.rng, s.tokens), pick(s.rng, s.tenants))
 	}
 }
 
-// restart ends an instance, or replaces it, or adds one.
+// restart ends an instance, replaces one, or adds one.
 func (s *sim) restart() {
 	alive := s.alive()
 	switch n := s.rng.IntN(3); {
@@ -237,16 +233,16 @@ func (s *sim) restart() {
 	case n == 1 && len(alive) > 0:
 		pick(s.rng, alive).close()
 		s.after(s.draw(2*time.Second), func() { s.join() })
-	case len(alive) < s.most:
+	case len(alive) < s.maxInstances:
 		s.join()
 	}
 }
 
 func (s *sim) draw(d time.Duration) time.Duration { return time.Duration(s.rng.Int64N(int64(d))) }
 
-// command has an operator do something.
+// command runs a random operator's command.
 func (s *sim) command() {
-	i := s.someone()
+	i := s.randomInstance()
 	if i == nil {
 		return
 	}
@@ -263,7 +259,7 @@ func (s *sim) command() {
 	keys := st.Ring.Keys
 	switch n := s.rng.IntN(8); {
 	case n < 3:
-		i.op("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+		i.runOp("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Rotate(ctx, tenant, opts...)
 		})
 	case n < 6:
@@ -274,31 +270,31 @@ func (s *sim) command() {
 		if force != "" {
 			kid = pick(s.rng, keys).KID
 		}
-		i.op("promote"+force+" "+short(kid), tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+		i.runOp("promote"+force+" "+short(kid), tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Promote(ctx, tenant, kid, opts...)
 		})
 	case n < 7:
 		kid := pick(s.rng, keys).KID
-		i.op("revoke"+force+" "+short(kid), tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+		i.runOp("revoke"+force+" "+short(kid), tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Revoke(ctx, tenant, kid, opts...)
 		})
 	default:
-		i.op("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
 		})
 	}
 }
 
-// A faultKind is something that can happen. begin returns how it ends, or nil if it
-// does so by itself, and whether it could happen at all.
+// A faultKind is a kind of fault. begin begins it and returns a function that ends it, or nil if it
+// lasts only a moment. It reports false if the fault cannot happen now.
 type faultKind struct {
 	name  string
 	begin func(s *sim) (end func(), did bool)
 }
 
-// fail lets something happen, for a while.
-func (s *sim) fail() {
-	f := pick(s.rng, s.kinds)
+// startFault begins a random fault and schedules its end.
+func (s *sim) startFault() {
+	f := pick(s.rng, s.enabledFaults)
 	end, did := f.begin(s)
 	if !did {
 		return
@@ -320,8 +316,8 @@ func (s *sim) fail() {
 	})
 }
 
-// some returns one instance, half of them, or all.
-func (s *sim) some() []*instance {
+// randomInstances returns one instance, half of them, or all of them.
+func (s *sim) randomInstances() []*instance {
 	alive := slices.Clone(s.alive())
 	s.rng.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
 	switch s.rng.IntN(3) {
@@ -333,13 +329,13 @@ func (s *sim) some() []*instance {
 	return alive
 }
 
-// onSome is a fault of the connections of some instances.
+// onSome makes a fault of the connections of some instances.
 func onSome(harmless bool, make func(s *sim) func(*rotationtest.Faults)) func(*sim) (func(), bool) {
 	return func(s *sim) (func(), bool) {
 		f := &fault{change: make(s), harmless: harmless}
 		var ends []func()
 		note := ""
-		for _, i := range s.some() {
+		for _, i := range s.randomInstances() {
 			ends = append(ends, i.begin(f))
 			note += " " + i.name
 		}
@@ -352,10 +348,10 @@ func onSome(harmless bool, make func(s *sim) func(*rotationtest.Faults)) func(*s
 	}
 }
 
-// onServers is a fault of the servers, which does not happen in a split.
+// onServers makes a fault of the servers. It does not happen while serversBusy is set.
 func onServers(do func(s *sim)) func(*sim) (func(), bool) {
 	return func(s *sim) (func(), bool) {
-		if s.split {
+		if s.serversBusy {
 			return nil, false
 		}
 		do(s)
@@ -401,7 +397,7 @@ var faultKinds = []faultKind{
 		}
 	})},
 	{"forged nudges", func(s *sim) (func(), bool) {
-		for _, i := range s.some() {
+		for _, i := range s.randomInstances() {
 			for range s.rng.IntN(5) {
 				i.conn.Forge(rotation.BucketOf(pick(s.rng, s.tenants)))
 			}
@@ -409,24 +405,24 @@ var faultKinds = []faultKind{
 		return nil, true
 	}},
 	{"wrong database", func(s *sim) (func(), bool) {
-		if s.split {
+		if s.serversBusy {
 			return nil, false
 		}
-		some := s.some()
+		some := s.randomInstances()
 		if len(some) == 0 {
 			return nil, false
 		}
-		s.split = true
+		s.serversBusy = true
 		for _, i := range some {
-			i.leave(1)
+			i.addObstacles(1)
 			i.conn.SelectDatabase(1)
 		}
-		s.h.unsafe = append(s.h.unsafe, window{s.now(), forever}) // two stores that take writes
+		s.h.unsafe = append(s.h.unsafe, window{s.now(), forever}) // two stores take writes
 		return func() {
-			s.split = false
+			s.serversBusy = false
 			for _, i := range some {
 				i.conn.SelectDatabase(0)
-				i.leave(-1)
+				i.addObstacles(-1)
 			}
 			s.h.unsafe[len(s.h.unsafe)-1].to = s.now() + s.policy.Freshness + 4*pollFor
 		}, true
@@ -447,17 +443,17 @@ var faultKinds = []faultKind{
 			s.lose("restart with an older dump", "", func() { s.cluster.Restore(d) })
 		}
 	})},
-	{"split with min-replicas", func(s *sim) (func(), bool) { return s.splits(true) }},
-	{"split without min-replicas", func(s *sim) (func(), bool) { return s.splits(false) }},
+	{"split with min-replicas", func(s *sim) (func(), bool) { return s.startSplit(true) }},
+	{"split without min-replicas", func(s *sim) (func(), bool) { return s.startSplit(false) }},
 	{"no writes for anyone", func(s *sim) (func(), bool) {
-		if s.split {
+		if s.serversBusy {
 			return nil, false
 		}
-		s.split = true
+		s.serversBusy = true
 		s.outage(1)
 		s.cluster.SetReadOnly(true)
 		return func() {
-			s.split = false
+			s.serversBusy = false
 			s.cluster.SetReadOnly(false)
 			s.outage(-1)
 		}, true
@@ -487,15 +483,15 @@ var faultKinds = []faultKind{
 		s.edit(tenant, "edit: put back "+field[:min(7, len(field))], func(f map[string][]byte) { f[field] = old[field] })
 	})},
 	{"wrong type", func(s *sim) (func(), bool) {
-		if s.split {
+		if s.serversBusy {
 			return nil, false
 		}
 		tenant := pick(s.rng, s.tenants)
-		s.split = true
+		s.serversBusy = true
 		s.outage(1)
 		s.cluster.SetWrongType(tenant, true)
 		return func() {
-			s.split = false
+			s.serversBusy = false
 			s.cluster.SetWrongType(tenant, false)
 			s.outage(-1)
 		}, true
@@ -508,7 +504,7 @@ var faultKinds = []faultKind{
 		s.cluster.Advance(s.h.start.Add(s.now() + d).Sub(s.cluster.Now()))
 	})},
 	{"clock beyond S", func(s *sim) (func(), bool) {
-		i := s.someone()
+		i := s.randomInstance()
 		if i == nil || !s.clocks {
 			return nil, false
 		}
@@ -518,7 +514,7 @@ var faultKinds = []faultKind{
 		return func() { i.offset.Store(old) }, true
 	}},
 	{"store's clock beyond S", func(s *sim) (func(), bool) {
-		if s.split || !s.clocks {
+		if s.serversBusy || !s.clocks {
 			return nil, false
 		}
 		s.h.beyondS = true
@@ -528,20 +524,20 @@ var faultKinds = []faultKind{
 	}},
 }
 
-// splits leaves some with the old primary.
-func (s *sim) splits(minReplicas bool) (func(), bool) {
-	some := s.some()
-	if s.split || len(some) == 0 {
+// startSplit promotes a replica and leaves some instances with the old primary.
+func (s *sim) startSplit(minReplicas bool) (func(), bool) {
+	some := s.randomInstances()
+	if s.serversBusy || len(some) == 0 {
 		return nil, false
 	}
-	s.split = true
+	s.serversBusy = true
 	lag := s.draw(s.policy.Dwell)
 	var conns []*rotationtest.Conn
 	note := ""
 	for _, i := range some {
 		conns = append(conns, i.conn)
 		note += " " + i.name
-		i.leave(1)
+		i.addObstacles(1)
 	}
 	s.lose(fmt.Sprintf("split, %v behind, min-replicas %v; with the old primary:%s", lag, minReplicas, note), "",
 		func() { s.cluster.Split(lag, minReplicas, conns...) })
@@ -549,10 +545,10 @@ func (s *sim) splits(minReplicas bool) (func(), bool) {
 		s.h.unsafe = append(s.h.unsafe, window{s.now(), forever})
 	}
 	return func() {
-		s.split = false
+		s.serversBusy = false
 		s.lose("heal", "", s.cluster.Heal)
 		for _, i := range some {
-			i.leave(-1)
+			i.addObstacles(-1)
 		}
 		if n := len(s.h.unsafe); !minReplicas {
 			s.h.unsafe[n-1].to = s.now() + s.policy.Freshness + 4*pollFor
@@ -560,7 +556,7 @@ func (s *sim) splits(minReplicas bool) (func(), bool) {
 	}, true
 }
 
-// tamper takes a field out of a ring, or spoils one.
+// tamper removes a field of a ring, or corrupts it.
 func (s *sim) tamper() {
 	tenant := pick(s.rng, s.tenants)
 	field := ""
@@ -571,7 +567,7 @@ func (s *sim) tamper() {
 	}
 	spoil, at := s.rng.IntN(2) == 0, s.rng.IntN(1<<16)
 	if spoil {
-		s.spoil(tenant, field, at)
+		s.corrupt(tenant, field, at)
 		return
 	}
 	s.edit(tenant, "edit: remove "+field[:min(7, len(field))], func(f map[string][]byte) { delete(f, field) })

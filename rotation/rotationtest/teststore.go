@@ -14,8 +14,14 @@ import (
 
 // TestStore checks that a store keeps the contract of [rotation.Store]. It calls open
 // once for each subtest; open returns a store without data, and may register cleanups
-// with t. TestStore checks only what the contract promises. About the store's clock
-// that is only that it does not go back.
+// with t:
+//
+//	func TestMyStore(t *testing.T) {
+//		rotationtest.TestStore(t, func(t *testing.T) rotation.Store { return openMyStore(t) })
+//	}
+//
+// TestStore checks only what the contract promises. About the store's clock that is only
+// that it does not go back.
 func TestStore(t *testing.T, open func(t *testing.T) rotation.Store) {
 	for _, c := range storeChecks {
 		t.Run(c.name, func(t *testing.T) {
@@ -120,7 +126,7 @@ func (c *storeCheck) checkReply(q rotation.SyncRequest, r rotation.SyncReply, be
 	}
 }
 
-// sync asks for one bucket.
+// sync syncs one bucket.
 func (c *storeCheck) sync(instance string, q rotation.SyncRequest) rotation.SyncReply {
 	return c.syncAll(instance, q)[0]
 }
@@ -134,7 +140,8 @@ func (c *storeCheck) start(bucket int) rotation.Place {
 	return r.Place
 }
 
-// news returns all tenants that changed after a place, and the newest place.
+// news syncs from a place to the end of the log, page by page. It returns the tenants that changed,
+// and the newest place.
 func (c *storeCheck) news(bucket int, from rotation.Place) (map[string]bool, rotation.Place) {
 	all := make(map[string]bool)
 	for range 1000 {

@@ -7,7 +7,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-func TestClusterIsAStore(t *testing.T) {
+func TestClusterKeepsContract(t *testing.T) {
 	rotationtest.TestStore(t, func(*testing.T) rotation.Store {
 		return rotationtest.NewCluster(rotationtest.ClusterConfig{Page: 7}).Connect("i")
 	})

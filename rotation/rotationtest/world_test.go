@@ -2,12 +2,9 @@ package rotationtest_test
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,52 +16,40 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// fast meets every inequality in seconds: the fast tests of the design.
-var fast = rotation.Policy{
-	Algorithm: keystore.HS256, Every: 6 * time.Second, Propagation: 4500 * time.Millisecond, MaxTokenTTL: 3 * time.Second,
-	Leeway: time.Second, ClockSkew: 250 * time.Millisecond, Freshness: 2250 * time.Millisecond, Dwell: time.Second, SignFor: 3 * time.Second,
-}
-
-const (
-	poll     = 250 * time.Millisecond
-	deadline = 450 * time.Millisecond
-	pollFor  = poll + poll/5 + deadline // W
-)
-
-// A world is a simulated cluster with its instances. It is used in a bubble of
-// testing/synctest.
+// A world is a simulated cluster with its instances, and the history of what they do. It lives in a
+// bubble of testing/synctest.
 type world struct {
-	t       *testing.T
-	h       *history
-	cluster *rotationtest.Cluster
-	keks    *rotation.KEKs
-	policy  rotation.Policy
-	ctx     context.Context
-	stop    context.CancelFunc
-	wg      sync.WaitGroup
-	bases   rotationtest.Faults // of a connection without faults
-	auditor *rotationtest.Conn  // reads what the primary has
+	t          *testing.T
+	h          *history
+	cluster    *rotationtest.Cluster
+	keks       *rotation.KEKs
+	policy     rotation.Policy
+	ctx        context.Context
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	baseFaults rotationtest.Faults // the faults of every connection: a little latency
+	auditor    *rotationtest.Conn  // reads the primary for the world itself
 
-	instances []*instance // all that there ever were
+	instances []*instance // also those that have ended
 	tenants   []string
-	out       atomic.Int32 // why nobody can use the store, how often
+	outages   atomic.Int32 // how many faults now keep all instances from the store
 	bootstrap bool
-	all       bool // instances hold all tenants that there are
+	holdsAll  bool // instances hold all tenants of the store, not a list
 
-	mu       sync.Mutex
-	came     map[string]time.Duration // kid -> when it came into the store
-	lastLoss time.Duration
-	edits    map[string]time.Duration // tenant -> when its ring was last edited behind our back
-	spoilt   map[string]bool          // digests of rings that cannot be opened
+	mu         sync.Mutex
+	storedAt   map[string]time.Duration // kid -> when it was last stored
+	lastLoss   time.Duration
+	edits      map[string]time.Duration // tenant -> when its ring was last edited without a log entry
+	unreadable map[string]bool          // digests of rings that cannot be opened
 }
 
-// An instance is one life of a process.
+// An instance is one process of the service, from its start to its end.
 type instance struct {
 	w       *world
 	id      int
 	name    string
 	conn    *rotationtest.Conn
-	offset  atomic.Int64 // of its clock
+	offset  atomic.Int64 // nanoseconds that its clock is ahead of true time
 	rotates bool
 
 	k     atomic.Pointer[rotation.Keyring]
@@ -74,16 +59,16 @@ type instance struct {
 	done  chan struct{}
 	ended atomic.Bool
 
-	mu     sync.Mutex
-	faults []*fault
-	away   int           // how many things keep it from the right primary
-	since  time.Duration // when it was last in reach again; negative: it is not
+	mu        sync.Mutex
+	faults    []*fault
+	obstacles int           // how many faults keep it from the right primary
+	since     time.Duration // since when it has been in reach of the store; negative: it is not
 }
 
-// A fault changes what a connection does.
+// A fault is a change of a connection's faults.
 type fault struct {
 	change   func(*rotationtest.Faults)
-	harmless bool // a promise is kept all the same: nudges only
+	harmless bool // the instance still counts as in reach, as without nudges
 }
 
 func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...string) *world {
@@ -93,9 +78,9 @@ func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...stri
 		t.Fatal(err)
 	}
 	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: keks, tenants: tenants,
-		came: make(map[string]time.Duration), edits: make(map[string]time.Duration), spoilt: make(map[string]bool), lastLoss: -time.Hour}
+		storedAt: make(map[string]time.Duration), edits: make(map[string]time.Duration), unreadable: make(map[string]bool), lastLoss: -time.Hour}
 	w.h = &history{seed: seed, policy: w.policy, start: time.Now(), timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}}
-	w.bases = rotationtest.Faults{Before: 2 * time.Millisecond} // what comes after costs as much time again, ours
+	w.baseFaults = rotationtest.Faults{Before: 2 * time.Millisecond} // a delay after the effect too would double the time that the tests take
 	w.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Seed: seed, Page: 3 + int(seed%5), Committed: w.committed})
 	w.auditor = w.cluster.Connect("auditor")
 	return w
@@ -103,16 +88,16 @@ func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...stri
 
 func (w *world) now() time.Duration { return time.Since(w.h.start) }
 
-// close ends the world, and waits for all that goes on in it.
+// close ends the world and waits for all its goroutines.
 func (w *world) close() {
-	for _, i := range w.everyone() {
+	for _, i := range w.allInstances() {
 		i.close()
 	}
 	w.stop()
 	w.wg.Wait()
 }
 
-// committed notes a change. The cluster calls it.
+// committed adds a change to the history. The cluster calls it.
 func (w *world) committed(c rotationtest.Commit) {
 	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[rotation.FactKind][]string)}
 	for _, field := range keysOf(c.Set) {
@@ -127,21 +112,21 @@ func (w *world) committed(c rotationtest.Commit) {
 	}
 	for _, field := range c.Delete {
 		if kid, ok := strings.CutPrefix(field, "k:"); ok {
-			e.gone = append(e.gone, kid)
+			e.removed = append(e.removed, kid)
 		}
 	}
 	w.mu.Lock()
-	e.spoilt = w.spoilt[c.If]
+	e.unreadable = w.unreadable[c.If]
 	for kid := range e.keys {
-		w.came[kid] = w.now()
+		w.storedAt[kid] = w.now()
 	}
 	w.mu.Unlock()
 	inst := -1
-	for _, i := range w.everyone() {
+	for _, i := range w.allInstances() {
 		if i.name == c.Instance {
 			inst = i.id
 			if k := i.k.Load(); k != nil {
-				// It may have begun after the change was decided on.
+				// The instance may have begun to recover after it decided on the change.
 				st, _ := k.Tenant(c.Tenant)
 				e.doubt = st.InDoubt && i.now().Sub(st.LastGood) > 2*deadline
 			}
@@ -153,21 +138,21 @@ func (w *world) committed(c rotationtest.Commit) {
 	w.h.add(event{kind: evCommit, inst: inst, tenant: c.Tenant, token: -1, commit: e})
 }
 
-// connect adds an instance that is not open yet.
+// connect adds an instance whose keyring is not open yet.
 func (w *world) connect(name string, offset time.Duration) *instance {
 	i := &instance{w: w, name: name, rotates: true, done: make(chan struct{})}
 	i.offset.Store(int64(offset))
 	i.id = w.h.addInstance(name)
 	i.conn = w.cluster.Connect(name)
 	i.since = w.now()
-	i.apply()
+	i.applyFaults()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.instances = append(w.instances, i)
 	return i
 }
 
-// open starts an instance, and tries until it can. It does not wait for that.
+// open starts an instance in the background. It tries until the keyring can be opened.
 func (i *instance) open() {
 	ctx, stop := context.WithCancel(i.w.ctx)
 	i.stop = stop
@@ -199,7 +184,7 @@ func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
 	if i.w.bootstrap {
 		cfg.Policy = i.w.policy
 	}
-	if !i.w.all {
+	if !i.w.holdsAll {
 		cfg.Tenants = i.w.tenants
 	}
 	for ctx.Err() == nil {
@@ -216,7 +201,7 @@ func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
 	return nil
 }
 
-// close ends an instance, and waits for it.
+// close ends an instance and waits until it has ended.
 func (i *instance) close() {
 	if i.ended.Swap(true) {
 		return
@@ -230,7 +215,7 @@ func (i *instance) close() {
 	i.w.h.add(event{kind: evClose, inst: i.id, token: -1})
 }
 
-// opened waits until the instance is open.
+// opened waits until the instance's keyring is open.
 func (i *instance) opened() *rotation.Keyring {
 	for range 1000 {
 		if k := i.k.Load(); k != nil {
@@ -245,12 +230,12 @@ func (i *instance) opened() *rotation.Keyring {
 // now is the instance's clock.
 func (i *instance) now() time.Time { return time.Now().Add(time.Duration(i.offset.Load())) }
 
-// begin makes a fault count; end ends it.
+// begin begins a fault of the instance's connection; end ends it.
 func (i *instance) begin(f *fault) (end func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.faults = append(i.faults, f)
-	i.apply()
+	i.applyFaults()
 	return func() {
 		i.mu.Lock()
 		defer i.mu.Unlock()
@@ -260,29 +245,28 @@ func (i *instance) begin(f *fault) (end func()) {
 				break
 			}
 		}
-		i.apply()
+		i.applyFaults()
 	}
 }
 
-// leave notes that the instance cannot reach the right primary, or can again.
-func (i *instance) leave(by int) {
+// addObstacles changes how many faults keep the instance from the right primary.
+func (i *instance) addObstacles(by int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.away += by
-	i.apply()
+	i.obstacles += by
+	i.applyFaults()
 }
 
-// outage notes that nobody can use the store, not even who is still to come, or that
-// everybody can again.
+// outage changes how many faults keep all instances from the store, those to come included.
 func (w *world) outage(by int32) {
-	w.out.Add(by)
-	for _, i := range w.everyone() {
-		i.leave(0)
+	w.outages.Add(by)
+	for _, i := range w.allInstances() {
+		i.addObstacles(0)
 	}
 }
 
-func (i *instance) apply() {
-	f, bad := i.w.bases, i.away > 0 || i.w.out.Load() > 0
+func (i *instance) applyFaults() {
+	f, bad := i.w.baseFaults, i.obstacles > 0 || i.w.outages.Load() > 0
 	for _, fault := range i.faults {
 		fault.change(&f)
 		bad = bad || !fault.harmless
@@ -296,7 +280,7 @@ func (i *instance) apply() {
 	}
 }
 
-// reach returns for how long the instance has been in reach, or a negative number.
+// reach returns for how long the instance has been in reach of the store; negative: it is not.
 func (i *instance) reach() time.Duration {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -306,14 +290,14 @@ func (i *instance) reach() time.Duration {
 	return i.w.now() - i.since
 }
 
-func (w *world) everyone() []*instance {
+func (w *world) allInstances() []*instance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.instances[:len(w.instances):len(w.instances)]
 }
 
-// holder returns who has a key, or any of the ring's if kid is empty, and has been
-// in reach of the store for some time: or "".
+// holder returns an instance that holds a key (or any key of the ring, if kid is empty) and has
+// been in reach of the store for some time. It returns "" if there is no such instance.
 func (w *world) holder(tenant, kid string, reach time.Duration) string {
 	for _, i := range w.alive() {
 		k := i.k.Load()
@@ -330,7 +314,8 @@ func (w *world) holder(tenant, kid string, reach time.Duration) string {
 	return ""
 }
 
-// rotator returns who turns keys, and has been in reach for some time: or "".
+// rotator returns an instance that rotates keys and has been in reach of the store for some time,
+// or "".
 func (w *world) rotator(reach time.Duration) string {
 	for _, i := range w.alive() {
 		if i.rotates && i.reach() >= reach {
@@ -340,10 +325,10 @@ func (w *world) rotator(reach time.Duration) string {
 	return ""
 }
 
-// alive returns the instances that are open.
+// alive returns the instances whose keyring is open.
 func (w *world) alive() []*instance {
 	var alive []*instance
-	for _, i := range w.everyone() {
+	for _, i := range w.allInstances() {
 		if i.k.Load() != nil {
 			alive = append(alive, i)
 		}
@@ -351,7 +336,7 @@ func (w *world) alive() []*instance {
 	return alive
 }
 
-// status fills in how the ring of e stands at i.
+// status sets the fields of e that say how the instance stands.
 func (i *instance) status(e *event) {
 	if k := i.k.Load(); k != nil {
 		st, _ := k.Tenant(e.tenant)
@@ -360,7 +345,7 @@ func (i *instance) status(e *event) {
 	e.reach = i.reach()
 }
 
-// sign signs a token, and returns its index, or -1.
+// sign signs a token and returns its index in the history, or -1 if the instance cannot sign.
 func (i *instance) sign(tenant string) int {
 	s := i.s.Load()
 	e := event{kind: evSign, inst: i.id, tenant: tenant, token: -1, result: ok}
@@ -389,30 +374,10 @@ func (i *instance) sign(tenant string) int {
 	return e.token
 }
 
-// parse reads a token that we have signed.
-func parse(text string) (t token) {
-	dot := strings.LastIndexByte(text, '.')
-	head, payload, _ := strings.Cut(text[:dot], ".")
-	var header struct{ KID string }
-	var claims struct{ Exp int64 }
-	if err := errors.Join(json.Unmarshal(decode(head), &header), json.Unmarshal(decode(payload), &claims)); err != nil {
-		panic(err)
-	}
-	return token{kid: header.KID, exp: time.Unix(claims.Exp, 0), signed: []byte(text[:dot]), sig: decode(text[dot+1:])}
-}
-
-func decode(s string) []byte {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// live reports whether a token has not expired by i's clock.
+// live reports whether a token has not expired by the instance's clock.
 func (i *instance) live(t token) bool { return i.now().Before(t.exp.Add(i.w.policy.Leeway)) }
 
-// lookup judges a token as a verifier does, but for asking the store for news.
+// lookup verifies a token as a verifier does, without asking the store about an unknown kid.
 func (i *instance) lookup(k *rotation.Keyring, tenant string, t token, now time.Time) (outcome, error) {
 	keys, err := k.Lookup(keystore.ID{Tenant: tenant, KID: t.kid}, i.w.policy.Algorithm)
 	if err != nil {
@@ -438,8 +403,8 @@ func outcomeOf(err error) outcome {
 	return failed
 }
 
-// verify judges a live token as a verifier does, and notes the verdict. It may ask the
-// store, in the background.
+// verify verifies a live token as a verifier does, and adds the verdict to the history. If the kid
+// is unknown it asks the store, in the background.
 func (i *instance) verify(n int) {
 	k := i.k.Load()
 	t := i.w.h.tokens[n]
@@ -478,14 +443,14 @@ func (i *instance) verify(n int) {
 	})
 }
 
-// stored fills in who else has the key of t.
+// stored sets the fields of e that say who else has the key of t.
 func (i *instance) stored(e *event, t token) {
 	e.stored = i.conn.Ring(t.tenant)["k:"+t.kid] != nil
 	e.holder = i.w.holder(t.tenant, t.kid, pollFor+i.w.h.timing.latency)
 }
 
-// knows notes whether i could verify a token without asking the store.
-func (i *instance) knows(n int) {
+// checkKnows adds to the history whether i can verify a token without asking the store.
+func (i *instance) checkKnows(n int) {
 	k := i.k.Load()
 	t := i.w.h.tokens[n]
 	if k == nil || !i.live(t) {
@@ -499,8 +464,8 @@ func (i *instance) knows(n int) {
 	i.w.h.add(e)
 }
 
-// confuse shows a token to another tenant.
-func (i *instance) confuse(n int, tenant string) {
+// verifyAs verifies a token for another tenant.
+func (i *instance) verifyAs(n int, tenant string) {
 	k := i.k.Load()
 	t := i.w.h.tokens[n]
 	if k == nil || tenant == t.tenant {
@@ -511,7 +476,7 @@ func (i *instance) confuse(n int, tenant string) {
 	i.w.h.add(e)
 }
 
-// audit notes what i and the store hold of a ring.
+// audit adds an audit of a ring to the history, if i is in reach of the store.
 func (i *instance) audit(tenant string) {
 	k := i.k.Load()
 	if k == nil || i.reach() < 0 {
@@ -535,12 +500,12 @@ func (i *instance) audit(tenant string) {
 	i.w.h.add(e)
 }
 
-// lose makes the store lose or split by f, and notes what is gone. tenant is whose
-// ring it is about, if it is one's.
+// lose runs f, which makes the store lose data or split, and adds the lost fields to the history.
+// tenant is the tenant whose ring f edits, or "" if f concerns the whole store.
 func (w *world) lose(note, tenant string, f func()) {
 	before := w.holdings(w.alive()...)
 	f()
-	if tenant == "" { // what it was before may have been of the wrong type
+	if tenant == "" { // a dump may hold a ring of the wrong type
 		for _, tenant := range w.tenants {
 			w.cluster.SetWrongType(tenant, false)
 		}
@@ -550,7 +515,7 @@ func (w *world) lose(note, tenant string, f func()) {
 	w.mu.Lock()
 	for _, field := range keysOf(before) {
 		if kid, ok := strings.CutPrefix(field, "k:"); ok && !after[field] {
-			l.keys[kid] = w.came[kid]
+			l.keys[kid] = w.storedAt[kid]
 		}
 		if kid, ok := strings.CutPrefix(field, "x:"); ok && !after[field] {
 			l.revoked = append(l.revoked, kid)
@@ -566,8 +531,7 @@ func (w *world) lose(note, tenant string, f func()) {
 	w.h.add(event{kind: evLoss, inst: -1, tenant: tenant, token: -1, note: note, loss: l})
 }
 
-// holdings returns the fields of all rings that the primary has, or the servers of some
-// instances.
+// holdings returns the fields of all rings on the primary and on the servers of some instances.
 func (w *world) holdings(of ...*instance) map[string]bool {
 	all := make(map[string]bool)
 	for _, tenant := range w.tenants {
@@ -584,7 +548,7 @@ func (w *world) holdings(of ...*instance) map[string]bool {
 	return all
 }
 
-// edit changes a ring behind everyone's back.
+// edit changes a ring without a log entry.
 func (w *world) edit(tenant, note string, change func(fields map[string][]byte)) {
 	w.mu.Lock()
 	w.edits[tenant] = w.now()
@@ -592,24 +556,24 @@ func (w *world) edit(tenant, note string, change func(fields map[string][]byte))
 	w.lose(note, tenant, func() { w.cluster.EditRing(tenant, change) })
 }
 
-// spoil changes a bit of a field, so that it cannot be opened any more.
-func (w *world) spoil(tenant, field string, bit int) {
+// corrupt flips a bit of a field, so that the field cannot be opened.
+func (w *world) corrupt(tenant, field string, bit int) {
 	w.edit(tenant, "edit: spoil "+field[:min(7, len(field))], func(fields map[string][]byte) {
 		if value := fields[field]; len(value) > 0 {
 			value[bit/8%len(value)] ^= 1 << (bit % 8)
 		}
 	})
 	if field == "head" || strings.HasPrefix(field, "p:") {
-		return // anyone may write these
+		return // these are not authenticated, so the ring can still be opened
 	}
 	if now := w.auditor.Load(w.ctx, []string{tenant})[0]; now.Err == nil && now.Digest != "" {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.spoilt[now.Digest] = true
+		w.unreadable[now.Digest] = true
 	}
 }
 
-// create makes the rings of all tenants at i.
+// create creates the rings of all tenants at i.
 func (i *instance) create() {
 	i.opened()
 	for _, tenant := range i.w.tenants {
@@ -619,8 +583,8 @@ func (i *instance) create() {
 	}
 }
 
-// op runs an operator's command in the background.
-func (i *instance) op(what, tenant string, f func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error)) {
+// runOp runs an operator's command in the background and adds its result to the history.
+func (i *instance) runOp(what, tenant string, f func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error)) {
 	r := i.r.Load()
 	if r == nil {
 		return
@@ -639,5 +603,3 @@ func (i *instance) op(what, tenant string, f func(ctx context.Context, r *rotati
 		i.w.h.add(e)
 	})
 }
-
-func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }

@@ -6,11 +6,10 @@ import (
 	"strconv"
 )
 
-// none stands for what was not measured.
+// none stands for a value that was not measured.
 const none = "–"
 
-// A measured is the median of the rounds, with the lowest and the highest. It
-// is empty if there were none.
+// A measured has the values of all rounds. It is empty if there were no rounds.
 type measured []float64
 
 func (m measured) median() float64 {
@@ -39,7 +38,7 @@ func (m measured) spread() string {
 
 func (m measured) ends() (low, high float64) { return slices.Min(m), slices.Max(m) }
 
-// short is digits, but for whole numbers.
+// short writes whole numbers in full, and other numbers as digits does.
 func short(v float64) string {
 	if v == float64(int64(v)) {
 		return strconv.FormatFloat(v, 'f', 0, 64)
@@ -47,7 +46,7 @@ func short(v float64) string {
 	return digits(v)
 }
 
-// digits has three of them, or all of those before the point.
+// digits writes three digits, or all digits before the point if there are more.
 func digits(v float64) string {
 	decimals := 3
 	switch {
@@ -61,7 +60,7 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'f', decimals, 64)
 }
 
-// bounds are what is to be reached: at most instead of at least if atMost.
+// bounds are the values that a measurement has to reach: at least, or at most if atMost is set.
 type bounds struct {
 	least, aim float64
 	hasAim     bool
@@ -121,15 +120,14 @@ func yesNo(b bool) string {
 	return "**no**"
 }
 
-// A goal is a row of what to reach.
+// A goal is a row of the table of goals.
 type goal struct {
 	what    string
 	measure func(*run) measured
 	bounds
 }
 
-// ratio is one time divided by another, round by round: how many times as fast
-// the second is.
+// ratio divides one time by another, round by round: how many times as fast the second is.
 func ratio(slow, fast string) func(*run) measured {
 	return func(r *run) measured {
 		above, below := r.values(slow, "ns/op"), r.values(fast, "ns/op")
@@ -141,7 +139,7 @@ func ratio(slow, fast string) func(*run) measured {
 	}
 }
 
-// metric is one unit of one benchmark, times factor.
+// metric returns one unit of one benchmark, times factor.
 func metric(name, unit string, factor float64) func(*run) measured {
 	return func(r *run) measured {
 		var m measured
@@ -152,7 +150,7 @@ func metric(name, unit string, factor float64) func(*run) measured {
 	}
 }
 
-// eitherWay is metric of the first benchmark that was measured.
+// eitherWay returns the metric of the first of the benchmarks that was measured.
 func eitherWay(unit string, factor float64, names ...string) func(*run) measured {
 	return func(r *run) measured {
 		for _, name := range names {
@@ -177,7 +175,7 @@ const (
 	missHS256   = "compare.Miss/alg=HS256/lib="
 )
 
-// goals are what the project set out to reach.
+// goals are those of the project.
 var goals = []goal{
 	{"hit, 1 000 tokens: times as fast as golang-jwt", ratio(hit(1000, "golang-jwt"), hit(1000, "keyturn")), atLeast(30).aiming(40)},
 	{"hit, 1 000 tokens: times as fast as a hit of Kubernetes' cache", ratio(hit(1000, "kubernetes"), hit(1000, "keyturn")), atLeast(3.5).aiming(5)},
@@ -220,7 +218,7 @@ func signing(claims string) func(*run) measured {
 	return ratio(sign(claims, "golang-jwt"), sign(claims, "keyturn"))
 }
 
-// serviceNames are those of a handler's benchmark under either generator.
+// serviceNames returns the names of a handler's benchmark under either load generator.
 func serviceNames(handler string) []string {
 	return []string{"compare.Service/handler=" + handler + "/by=wrk", "compare.Service/handler=" + handler + "/by=go"}
 }

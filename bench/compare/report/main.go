@@ -1,6 +1,5 @@
-// Command report turns the output of one run of make bench, on its standard
-// input, into docs/benchmarks.md and docs/benchmarks.svg. It takes numbers from
-// nowhere else.
+// Command report reads the output of one run of make bench from its standard input, and writes
+// docs/benchmarks.md and docs/benchmarks.svg. It has no other source of numbers.
 package main
 
 import (

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A line of a table that compares: who it is, and its benchmark.
+// A line of a table that compares: the library, and its benchmark.
 type line struct{ label, name string }
 
 var firstTime = []line{
@@ -20,7 +20,7 @@ var firstTime = []line{
 	{"jsonwebtoken on Node, the secret as a string", "compare.Node/lib=jsonwebtoken/key=string"},
 }
 
-// again are those that remember, by the number of tokens.
+// again are the libraries that remember tokens, by the number of tokens.
 var again = []struct {
 	label string
 	name  func(tokens int) string
@@ -60,20 +60,22 @@ const head = `# Benchmarks
 <!-- Written by make bench. Do not edit: the next run overwrites it. -->
 
 Measured %s on %s, %s cores, %s/%s, %s.
-Everything runs on one core unless it says otherwise. Each benchmark ran for %s, in %s; the numbers are
-medians of the rounds. A ratio is taken within each round, and the median is of those: its last digit may differ from
-the ratio of two medians. The machine's load average before the run was %s.
+Everything runs on one core unless it says otherwise. Each benchmark ran for %s, in %s.
+The numbers are medians of the rounds. A ratio is taken within each round, and the table has the
+median of those: its last digit may differ from the ratio of two medians. The machine's load average
+before the run was %s.
 
 ![Time to check one token](benchmarks.svg)
 
-To measure again, from the root: ` + "`make bench`" + `. It takes about ten minutes, wants an idle machine with two cores, and
-writes this file and the chart. ` + "`make bench BENCHCOUNT=1 BENCHTIME=100ms`" + ` is a quick look. One part only:
-` + "`go test -bench Hit -run '^$' ./bench`, or the same with `.` in `bench/compare`" + `.
+To measure again, from the root: ` + "`make bench`" + `. It takes about ten minutes, needs an idle machine
+with two cores, and writes this file and the chart. ` + "`make bench BENCHCOUNT=1 BENCHTIME=100ms`" + ` is a
+quick look. For one part only: ` + "`go test -bench Hit -run '^$' ./bench`" + `, or the same with ` + "`.`" + ` in
+` + "`bench/compare`" + `.
 
 `
 
 func writeGoals(w io.Writer, r *run) {
-	fmt.Fprint(w, "## What we set out to reach\n\n"+
+	fmt.Fprint(w, "## Goals\n\n"+
 		"| | at least | aim | measured | rounds | reached | aim reached |\n|---|---|---|---|---|---|---|\n")
 	for _, g := range goals {
 		m := g.measure(r)
@@ -93,7 +95,7 @@ func writeFirstTime(w io.Writer, r *run) {
 }
 
 func writeAgain(w io.Writer, r *run) {
-	fmt.Fprint(w, "\n## A token seen before\n\nAs many different tokens as the column says, one after another, all of them remembered.\n\n|")
+	fmt.Fprint(w, "\n## A token seen before\n\nThe column is the number of different tokens, verified one after another. The cache holds all of them.\n\n|")
 	for _, n := range againTokens {
 		fmt.Fprintf(w, " | %s", thousands(n))
 	}
@@ -109,7 +111,7 @@ func writeAgain(w io.Writer, r *run) {
 
 func writeSignatures(w io.Writer, r *run) {
 	libs := []string{"stdlib", "keyturn", "golang-jwt", "go-jose", "jwx"}
-	fmt.Fprint(w, "\n## Signatures with public keys, first time\n\nThe standard library checks the bare signature, and nothing else.\n\n"+
+	fmt.Fprint(w, "\n## Signatures with public keys, first time\n\nThe standard library checks the bare signature alone.\n\n"+
 		"| | standard library | **keyturn** | golang-jwt | go-jose | jwx v2 |\n|---|---|---|---|---|---|\n")
 	for _, alg := range []string{"ES256", "RS256", "EdDSA"} {
 		fmt.Fprintf(w, "| %s", alg)
@@ -133,12 +135,12 @@ func writeSigning(w io.Writer, r *run) {
 }
 
 func writeService(w io.Writer, r *run) {
-	by := "a generator of our own (wrk was not there)"
+	by := "a generator of our own (wrk was missing)"
 	if len(r.values(serviceNames("hit")[0], "req/s")) > 0 {
 		by = "wrk"
 	}
 	fmt.Fprintf(w, "\n## A whole service\n\nAn `http.Server` on one core, under load on loopback by %s on another, 16 connections.\n"+
-		"Each handler ran between two windows of the bare one. All get the same requests, token included.\n\n"+
+		"Each handler ran between two windows of the bare one. All get the same requests, including the token.\n\n"+
 		"| | requests/s | the bare handler's | %% of it | rounds |\n|---|---|---|---|---|\n", by)
 	for _, l := range []line{{"`middleware.Require`, hit", "hit"}, {"`middleware.Require`, miss", "miss"}, {"golang-jwt", "golang-jwt"}} {
 		names := serviceNames(l.name)
@@ -151,20 +153,23 @@ func writeService(w io.Writer, r *run) {
 const notes = `
 ## How fair this is
 
-- Each library is used the way its own documentation says, checks the same, and refuses the same bad tokens: tests in
-  ` + "`bench/compare`" + ` say so. What does not depend on the token is prepared where the library has a place for it.
-- keyturn's hit looks again at the time, the key, the tenant's rules and revocation. golang-jwt behind otter looks at
-  the end of the token. Kubernetes' authenticator looks at nothing: **a token that ends while it is remembered is
-  accepted** until its time to live is over, 10 s in an API server. fast-jwt looks at ` + "`exp` and `nbf`" + `.
-- Kubernetes' authenticator counts and times each call for its metrics, which cannot be turned off, and wraps
-  golang-jwt here. fast-jwt and jsonwebtoken were timed by Node's own clock, in one process, warmed up.
-- Our cache has its default bounds up to 10 000 tokens, and for more has room for twice as many. About one in a
-  thousand of 100 000 still finds its place in the table taken when they come in turn; those are left out, so that
-  hits are measured and nothing else.
-- jwx builds tokens claim by claim; that is in the row of the map. The full check is set against the bare signature
-  check by doing the two in turns.
-- A miss is measured with one token that is new each time: its entry ends at once. Where many different tokens come,
-  memory is colder.
+- Each library is used as its own documentation says, checks the same rules, and refuses the same
+  bad tokens: tests in ` + "`bench/compare`" + ` hold that. Work that does not depend on the token is done
+  before, where the library has a place for it.
+- keyturn's hit checks the time, the key, the tenant's rules and revocation again. golang-jwt behind
+  otter checks the token's expiry. Kubernetes' authenticator checks nothing: **a token that expires
+  while it is remembered is accepted** until its time to live is over, 10 s in an API server.
+  fast-jwt checks ` + "`exp`" + ` and ` + "`nbf`" + `.
+- Kubernetes' authenticator counts and times each call for its metrics, which cannot be disabled,
+  and wraps golang-jwt here. fast-jwt and jsonwebtoken were timed by Node's own clock, in one
+  process, after warming up.
+- Our cache has its default bounds up to 10 000 tokens, and room for twice as many above. When 100
+  000 tokens come one after another, about one in a thousand still finds its place in the table
+  taken. Those tokens are left out, so that only hits are measured.
+- jwx builds tokens claim by claim; that is in the row of the map. The full check and the bare
+  signature check are measured alternately.
+- A miss is measured with one token that is new each time, because its entry expires at once. Where
+  many different tokens come, memory is colder.
 `
 
 func writeVersions(w io.Writer, r *run) {
@@ -186,7 +191,7 @@ func writeAll(w io.Writer, r *run) {
 	}
 }
 
-// others are the units that have no column, by name.
+// others writes the units that have no column, by name.
 func others(r *run, result *result) string {
 	var list []string
 	for _, unit := range result.units() {
@@ -202,7 +207,7 @@ func others(r *run, result *result) string {
 	return strings.Join(list, ", ")
 }
 
-// duration is the median time of a benchmark.
+// duration writes the median time of a benchmark.
 func duration(r *run, name string) string {
 	m := measured(r.values(name, "ns/op"))
 	if len(m) == 0 {

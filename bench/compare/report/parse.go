@@ -100,7 +100,7 @@ func (r *run) add(name string, fields []string) error {
 	return nil
 }
 
-// units are those of a result, by name.
+// units returns the units of a result, sorted.
 func (r *result) units() []string {
 	all := make(map[string]bool)
 	for _, units := range r.rounds {
@@ -124,7 +124,7 @@ func (r *run) values(name, unit string) []float64 {
 	return list
 }
 
-// rounds is how often the benchmarks ran, at least and at most.
+// rounds returns the lowest and the highest number of rounds of any benchmark.
 func (r *run) rounds() (least, most int) {
 	for i, result := range r.order {
 		if n := len(result.rounds); i == 0 || n < least {

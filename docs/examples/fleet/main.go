@@ -1,6 +1,6 @@
-// The command fleet is a service on HMAC, of which any number may run: each instance
-// has the KEK, signs, verifies, and turns the keys. Who can verify can also sign; see
-// the commands issuer and reader for services that must not.
+// The command fleet is a service with HMAC keys that may run any number of times. Each instance has
+// the KEK, signs, verifies, and rotates the keys. With HMAC, an instance that can verify can also
+// sign: see the commands issuer and reader for services that must only verify.
 //
 //	(umask 077; openssl rand -base64 32 > kek)
 //	keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek
@@ -11,7 +11,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,8 @@ import (
 	"os/signal"
 	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/middleware"
@@ -32,20 +33,25 @@ import (
 const tenant, issuer, audience = "acme", "https://acme.example", "api"
 
 func main() {
-	redis := flag.String("redis", "redis://localhost:6379", "where the rings are, as a `URL`")
+	redisURL := flag.String("redis", "redis://localhost:6379", "where the rings are, as a `URL`")
 	kek := flag.String("kek", "kek", "the `FILE` of the key-encryption key")
 	addr := flag.String("addr", ":8081", "the `ADDRESS` to listen on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *redis, *kek, *addr); err != nil {
+	if err := run(ctx, *redisURL, *kek, *addr); err != nil {
 		slog.Error("the service ends", "error", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, redis, kekFile, addr string) error {
-	keys, err := open(ctx, redis, kekFile)
+func run(ctx context.Context, redisURL, kekFile, addr string) error {
+	client, err := rediskeys.Open(redisURL)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	keys, err := open(ctx, client, kekFile)
 	if err != nil {
 		return err
 	}
@@ -56,31 +62,32 @@ func run(ctx context.Context, redis, kekFile, addr string) error {
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
-	turning, stopTurning := context.WithCancel(ctx)
-	defer stopTurning()
-	running.Go(func() { rotator.Run(turning) })
+	rotating, stopRotating := context.WithCancel(ctx)
+	defer stopRotating()
+	running.Go(func() {
+		if err := rotator.Run(rotating); err != nil {
+			slog.Error("the keys are no longer rotated", "error", err)
+		}
+	})
 
 	handler, err := routes(keys)
 	if err != nil {
 		return err
 	}
-	// A first instance is in doubt for a while; one that others vouch for is not.
+	// The first instance waits until peers could have restored what the store lost. Another instance is
+	// ready at once if a ready peer vouches for the store.
 	if err := keys.WaitReady(ctx); err != nil {
 		return err
 	}
 	return serve(ctx, addr, handler)
 }
 
-func open(ctx context.Context, redis, kekFile string) (*rotation.Keyring, error) {
+func open(ctx context.Context, client redis.UniversalClient, kekFile string) (*rotation.Keyring, error) {
 	text, err := os.ReadFile(kekFile)
 	if err != nil {
 		return nil, err
 	}
 	keks, err := rotation.ParseKEKs(text)
-	if err != nil {
-		return nil, err
-	}
-	client, err := rediskeys.Open(redis)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +114,7 @@ func routes(keys *rotation.Keyring) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
-		token, err := signer.Sign(r.Context(), tenant, map[string]any{"sub": "ann"}) // after you have asked who it is
+		token, err := signer.Sign(r.Context(), tenant, map[string]any{"sub": "ann"}) // after you have checked who asks
 		if err != nil {
 			slog.Error("cannot sign", "error", err)
 			http.Error(w, "cannot sign now", http.StatusServiceUnavailable)
@@ -129,7 +136,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello %s of %s\n", token.Subject(), token.Tenant())
 }
 
-// serve serves until ctx ends.
+// serve serves until ctx ends, and then waits for the requests in flight.
 func serve(ctx context.Context, addr string, handler http.Handler) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -137,10 +144,14 @@ func serve(ctx context.Context, addr string, handler http.Handler) error {
 	}
 	fmt.Printf("listening on http://%s\n", listener.Addr())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
-	ended := context.AfterFunc(ctx, func() { server.Shutdown(context.WithoutCancel(ctx)) })
-	defer ended()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
 		return err
+	case <-ctx.Done():
 	}
-	return nil
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return server.Shutdown(drain)
 }

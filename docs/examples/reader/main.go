@@ -1,11 +1,10 @@
-// The command reader verifies what the command issuer signs. All that it has is the URL
-// of the public keys: it cannot sign, and needs neither the KEK nor Redis. It follows
-// every rotation and revocation by itself.
+// The command reader verifies the tokens of the command issuer. It needs only the URL of the public
+// keys, neither the KEK nor Redis, and cannot sign. It follows every rotation and revocation by
+// itself.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -38,7 +37,7 @@ func main() {
 func run(ctx context.Context, url, addr string) error {
 	client := jwks.New(jwks.Config{Logger: slog.Default()})
 	defer client.Close(context.WithoutCancel(ctx))
-	// Loopback and http are for this example; leave that out.
+	// AllowLoopback is for this example: an issuer on this machine, without TLS.
 	source, err := client.Open(tenant, url, jwks.SourceConfig{AllowLoopback: true})
 	if err != nil {
 		return err
@@ -59,7 +58,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "hello %s of %s\n", token.Subject(), token.Tenant())
 }
 
-// serve serves until ctx ends.
+// serve serves until ctx ends, and then waits for the requests in flight.
 func serve(ctx context.Context, addr string, handler http.Handler) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -67,10 +66,14 @@ func serve(ctx context.Context, addr string, handler http.Handler) error {
 	}
 	fmt.Printf("listening on http://%s\n", listener.Addr())
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
-	ended := context.AfterFunc(ctx, func() { server.Shutdown(context.WithoutCancel(ctx)) })
-	defer ended()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
 		return err
+	case <-ctx.Done():
 	}
-	return nil
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return server.Shutdown(drain)
 }

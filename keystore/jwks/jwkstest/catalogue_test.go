@@ -7,8 +7,8 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// catalogue is what an issuer may do to its readers. Whoever tests with all of Faults
-// relies on each of them being there.
+// catalogue names everything that an issuer may do to its readers. Tests that run all Faults rely
+// on each of them.
 var catalogue = []string{
 	"DNS failure", "refused", "accept then silence", "TLS expired", "TLS wrong host", "TLS unknown CA",
 	"request then silence", "headers then silence", "1 byte/s", "reset in the body", "truncated JSON",

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// A Fault is one way to misbehave. The zero Fault is none.
+// A Fault is one way to misbehave. The zero Fault behaves.
 type Fault struct {
 	// Name says what happens, such as "headers then silence".
 	Name string
 
-	// Usable says that a careful reader gets the published keys all the same. What
-	// is not Usable brings nothing: a careful reader keeps what it has.
+	// Usable says that a careful reader gets the published keys in spite of the fault. Any other
+	// fault brings no keys: a careful reader keeps those that it has.
 	Usable bool
 
 	dns     bool        // the name does not resolve
@@ -31,7 +31,7 @@ type Fault struct {
 // String returns the fault's name.
 func (f Fault) String() string { return f.Name }
 
-// Faults returns every fault of the catalogue, each in a fresh copy: some count.
+// Faults returns every fault of the catalogue. Each is a fresh copy, since some of them count.
 func Faults() []Fault {
 	all := []Fault{
 		NoSuchHost(), Refused(), Mute(), CertificateExpired(), CertificateOfAnotherHost(), CertificateUnknown(),
@@ -63,19 +63,19 @@ func NoSuchHost() Fault { return Fault{Name: "DNS failure", dns: true} }
 // Refused makes [Server.DialContext] fail as a closed port does.
 func Refused() Fault { return Fault{Name: "refused", refused: true} }
 
-// Mute accepts connections, and says nothing.
+// Mute accepts connections and then sends nothing.
 func Mute() Fault { return Fault{Name: "accept then silence", mute: true} }
 
 // CertificateExpired shows a certificate that ended in 1991.
 func CertificateExpired() Fault { return Fault{Name: "TLS expired", cert: expiredCert} }
 
-// CertificateOfAnotherHost shows one for other.test.
+// CertificateOfAnotherHost shows a certificate for other.test.
 func CertificateOfAnotherHost() Fault { return Fault{Name: "TLS wrong host", cert: otherHostCert} }
 
-// CertificateUnknown shows one of an authority that nobody trusts.
+// CertificateUnknown shows a certificate of an authority that no reader trusts.
 func CertificateUnknown() Fault { return Fault{Name: "TLS unknown CA", cert: unknownCert} }
 
-// HangHeader reads the request, and does not answer.
+// HangHeader reads the request and does not answer.
 func HangHeader() Fault {
 	return Fault{Name: "request then silence", answer: func(_ http.ResponseWriter, r *http.Request, a *answer) { a.hang(r) }}
 }
@@ -109,7 +109,7 @@ func ResetBody() Fault {
 	}}
 }
 
-// Truncated ends the JSON early, and the answer well.
+// Truncated ends the JSON early in an answer that is otherwise complete.
 func Truncated() Fault {
 	return Fault{Name: "truncated JSON", answer: func(w http.ResponseWriter, _ *http.Request, a *answer) {
 		io.WriteString(w, a.body[:len(a.body)-2])
@@ -143,7 +143,7 @@ var bomb = sync.OnceValue(func() []byte {
 
 // GzipBomb sends 16 MiB in a few KiB.
 func GzipBomb() Fault {
-	made := bomb() // which takes seconds under the race detector: before anybody waits
+	made := bomb() // made now, since it takes seconds under the race detector
 	return Fault{Name: "gzip bomb", answer: func(w http.ResponseWriter, _ *http.Request, _ *answer) {
 		w.Header().Set("Content-Encoding", "gzip")
 		w.Write(made)
@@ -170,7 +170,7 @@ func RedirectFrom(path, to string) Fault {
 	}}
 }
 
-// RedirectLoop redirects for ever, on the same host.
+// RedirectLoop redirects forever, on the same host.
 func RedirectLoop() Fault {
 	var n atomic.Int64
 	return Fault{Name: "redirect loop", answer: func(w http.ResponseWriter, _ *http.Request, _ *answer) {
@@ -194,7 +194,7 @@ func RetryAfter(code int, value string) Fault {
 	}}
 }
 
-// Flapping answers 500 and well, in turn.
+// Flapping answers 500 and the good answer in turn.
 func Flapping() Fault {
 	var n atomic.Int64
 	return Fault{Name: "500 and 200 flapping", Usable: true, answer: func(w http.ResponseWriter, r *http.Request, a *answer) {
@@ -214,7 +214,7 @@ func Body(name, body string) Fault {
 // altered answers with the good set, changed.
 func altered(name string, usable bool, change func(body string) string) Fault {
 	return Fault{Name: name, Usable: usable, answer: func(w http.ResponseWriter, r *http.Request, a *answer) {
-		if strings.HasPrefix(a.body, `{"keys":[`) { // and not the metadata
+		if strings.HasPrefix(a.body, `{"keys":[`) { // the metadata stays
 			a.body, a.etag = change(a.body), ""
 		}
 		a.good(w, r)
@@ -239,15 +239,14 @@ func Deep() Fault {
 	})
 }
 
-// TenThousandKeys adds as many keys.
+// TenThousandKeys adds ten thousand keys.
 func TenThousandKeys() Fault {
 	return altered("10k keys", false, func(body string) string {
 		return strings.TrimSuffix(body, "]}") + strings.Repeat(`,{"kty":"OKP"}`, 10_000) + "]}"
 	})
 }
 
-// Replicas answers with the published set, and with one that has no key but the
-// first, in turn.
+// Replicas answers in turn with the published set and with one that has only its first key.
 func Replicas() Fault {
 	var n atomic.Int64
 	return Fault{Name: "two replicas in turn", Usable: true, answer: func(w http.ResponseWriter, r *http.Request, a *answer) {
@@ -258,8 +257,8 @@ func Replicas() Fault {
 	}}
 }
 
-// Older answers with what was published when it was asked, six seconds later: after
-// a newer answer, if the reader has given up and asked again.
+// Older answers six seconds late, with the set that was published when the request came. If the
+// reader has given up and asked again, that is after a newer answer.
 func Older() Fault {
 	return Fault{Name: "an older answer after a newer one", answer: func(w http.ResponseWriter, r *http.Request, a *answer) {
 		a.sleep(r, 6*time.Second)
@@ -282,7 +281,7 @@ func Among(name, jwk string) Fault {
 	})
 }
 
-// badKeys are those that no reader should take.
+// badKeys are keys that no reader should take.
 var badKeys = []struct{ name, jwk string }{
 	{"off-curve", `{"kid":"bad","kty":"EC","crv":"P-256","x":"` + b64(make([]byte, 32)) + `","y":"` + b64(make([]byte, 32)) + `"}`},
 	{"RSA 512", rsaJWK("bad", 512, "AQAB")},

@@ -15,7 +15,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// client returns one of net/http, which trusts and reaches a server.
+// client returns an HTTP client that trusts and reaches a server.
 func client(s *jwkstest.Server) *http.Client {
 	return &http.Client{
 		Transport:     &http.Transport{TLSClientConfig: s.TLS(), DialContext: s.DialContext, DisableKeepAlives: true},
@@ -23,7 +23,7 @@ func client(s *jwkstest.Server) *http.Client {
 	}
 }
 
-// get returns what a server answers within a few seconds.
+// get returns the answer of a server, if it comes within a few seconds.
 func get(t *testing.T, s *jwkstest.Server, url string) (status int, body string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
@@ -65,7 +65,7 @@ func TestGoodAnswers(t *testing.T) {
 	}
 }
 
-// Every fault is one: what comes is no good answer, or is usable.
+// Every fault is a fault: the answer is bad, or it is usable.
 func TestFaultsAreFaults(t *testing.T) {
 	names := map[string]bool{}
 	for _, fault := range jwkstest.Faults() {
@@ -105,7 +105,7 @@ func TestFaultsAreFaults(t *testing.T) {
 	}
 }
 
-// Close ends what hangs, so that a test that forgot about it does not.
+// Close ends connections that hang, so that a test that forgot one does not hang too.
 func TestCloseEndsWhatHangs(t *testing.T) {
 	for _, fault := range []jwkstest.Fault{jwkstest.Mute(), jwkstest.HangHeader(), jwkstest.HangBody(), jwkstest.Drip()} {
 		s := jwkstest.New(t)

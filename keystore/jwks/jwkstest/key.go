@@ -14,7 +14,7 @@ import (
 	"math/big"
 )
 
-// A Key is one that an issuer signs with and publishes. It is safe for concurrent
+// A Key is a signing key of an issuer, which publishes its public part. It is safe for concurrent
 // use.
 type Key struct {
 	KID       string
@@ -56,7 +56,7 @@ func (k *Key) JWK() string {
 	return `{"kid":` + string(kid) + `,"alg":"` + k.Algorithm + `","use":"sig",` + k.public + `}`
 }
 
-// Sign returns a signature of msg as a JWS has it (RFC 7515, appendix A).
+// Sign returns a signature of msg in the form of a JWS (RFC 7515, appendix A).
 func (k *Key) Sign(msg []byte) []byte {
 	digest := sha256.Sum256(msg)
 	switch key := k.signer.(type) {
@@ -74,7 +74,7 @@ func (k *Key) Sign(msg []byte) []byte {
 	}
 }
 
-// Token returns a signed token with these claims, which must be what JSON can hold.
+// Token returns a signed token with these claims. It panics if they cannot be written as JSON.
 func (k *Key) Token(claims any) string {
 	header := must(json.Marshal(map[string]string{"alg": k.Algorithm, "kid": k.KID, "typ": "JWT"}))
 	signed := b64(header) + "." + b64(must(json.Marshal(claims)))
@@ -101,7 +101,8 @@ func setOf(jwks ...string) string {
 	return set + `]}`
 }
 
-// rsaJWK returns an RSA key of that many bits, with which nobody can sign.
+// rsaJWK returns an RSA key of that many bits. Its modulus is not a product of two primes, so it
+// has no private part.
 func rsaJWK(kid string, bits uint, e string) string {
 	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
 	n.SetBit(n, 0, 1)

@@ -8,20 +8,19 @@ import (
 	"time"
 )
 
-// A half is one direction of a connection in memory. Unlike [net.Pipe] it holds
-// bytes on their way, as a socket does, so that both ends may say goodbye at the
-// same time.
+// A half is one direction of a connection in memory. Unlike [net.Pipe] it buffers bytes, as a
+// socket does, so that both ends can send a last message and close at the same time.
 type half struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards everything below
 	change  sync.Cond
 	buf     []byte
-	ended   bool // by the writer: what is there can still be read
-	broken  bool // by the reader: nothing more goes in
+	ended   bool // by the writer: the buffer can still be read
+	broken  bool // by the reader: writes fail
 	reading deadline
 	writing deadline
 }
 
-// maxHalf is how many bytes may be on their way.
+// maxHalf is how many bytes are buffered.
 const maxHalf = 64 << 10
 
 func newHalf() *half {
@@ -30,7 +29,7 @@ func newHalf() *half {
 	return h
 }
 
-// A deadline wakes who waits once it is over.
+// A deadline wakes waiting readers or writers once it is over.
 type deadline struct {
 	timer *time.Timer
 	over  bool
@@ -108,7 +107,7 @@ func (h *half) write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// end is called with the field of h that is to be set.
+// end sets a field of h, ended or broken, and clears the deadline of that side.
 func (h *half) end(flag *bool, d *deadline) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package jwkstest is an issuer of keys that misbehaves on demand, for tests of
-// whatever reads a JWK Set from it.
+// Package jwkstest is an issuer that misbehaves on demand, for tests of programs that read a JWK
+// Set from it.
 //
 //	issuer := jwkstest.New(t)
 //	key := jwkstest.NewKey("2026-11", "ES256")
@@ -11,13 +11,12 @@
 //	...
 //	issuer.Misbehave(jwkstest.HangBody())
 //
-// [New] listens on loopback. [NewInMemory] opens no socket, so that what reads
-// from it can be tested in a bubble of testing/synctest, in virtual time: make
-// both in the bubble.
+// [New] listens on loopback. [NewInMemory] opens no socket, so its readers can be tested in virtual
+// time, in a bubble of testing/synctest: make the server and its reader in the bubble.
 //
-// Either has a public name and address, as far as its reader can tell, so that
-// nothing needs to be allowed that production does not allow: [Server.LookupNetIP]
-// and [Server.DialContext] stand in for the network. Nothing leaves the machine.
+// To its readers each server has a public name and address, so that a test needs no setting that
+// production does not have: [Server.LookupNetIP] and [Server.DialContext] stand in for the network.
+// Nothing leaves the machine.
 package jwkstest
 
 import (
@@ -45,28 +44,28 @@ import (
 // Host is the name of every [Server]. It resolves only by [Server.LookupNetIP].
 const Host = "issuer.test"
 
-// address is what Host resolves to. It passes for a public one, and is nobody's: IANA
-// has given that part of the global unicast addresses to no registry. Those that are
-// meant for examples (RFC 5737, RFC 9637) are refused by careful readers.
+// address is the address of Host. It looks public and belongs to no network: IANA has given that
+// part of the global unicast addresses to no registry. Careful readers refuse the addresses that
+// are meant for examples (RFC 5737, RFC 9637).
 var address = netip.MustParseAddr("2d00::7")
 
-// A Request is one that a [Server] got, and read the header of.
+// A Request is one whose header a [Server] has read.
 type Request struct {
 	Path   string
 	Header http.Header
 	Time   time.Time
 }
 
-// A Server is an issuer. It serves its JWK Set at [Server.URL] and its metadata
-// for discovery. It is safe for concurrent use.
+// A Server is an issuer. It serves its JWK Set at [Server.URL], and metadata for discovery. It is
+// safe for concurrent use.
 type Server struct {
 	listener net.Listener
 	http     *http.Server
 	certs    certificates
-	done     chan struct{} // closed by Close: what hangs, ends
+	done     chan struct{} // closed by Close, which ends the answers that hang
 	serving  sync.WaitGroup
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards everything below
 	body     string
 	version  int // of body; its ETag
 	header   http.Header
@@ -79,19 +78,19 @@ type Server struct {
 	open     map[net.Conn]bool
 }
 
-// New returns a server on a loopback port, with an empty set. It ends with the test.
+// New returns a server on a loopback port, with an empty set. It is closed when the test ends.
 func New(t testing.TB) *Server {
 	s := Start()
 	t.Cleanup(s.Close)
 	return s
 }
 
-// Start is [New] where there is no test, as in an Example. The caller must call
+// Start is [New] without a test, such as for an Example. The caller must call
 // [Server.Close]. It panics if it cannot listen.
 func Start() *Server { return start(must(net.Listen("tcp", "127.0.0.1:0"))) }
 
-// NewInMemory returns a server that only its own DialContext connects to, in
-// memory. It ends with the test.
+// NewInMemory returns a server that only its own DialContext connects to, in memory. It is closed
+// when the test ends.
 func NewInMemory(t testing.TB) *Server {
 	s := start(&pipes{conns: make(chan net.Conn), done: make(chan struct{})})
 	t.Cleanup(s.Close)
@@ -109,7 +108,7 @@ func start(listener net.Listener) *Server {
 	return s
 }
 
-// Close ends the server. What hangs is cut.
+// Close ends the server, and cuts the connections that hang.
 func (s *Server) Close() {
 	s.mu.Lock()
 	select {
@@ -128,7 +127,7 @@ func (s *Server) Close() {
 	s.serving.Wait()
 }
 
-// URL returns where the set is.
+// URL returns the URL of the set.
 func (s *Server) URL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +137,8 @@ func (s *Server) URL() string {
 // Issuer returns the issuer, for discovery.
 func (s *Server) Issuer() string { return "https://" + Host }
 
-// Addr returns the loopback address of a server that [New] made, for readers that
-// connect by themselves. Its certificate is good for 127.0.0.1 too.
+// Addr returns the loopback address of a server that [New] made, for readers that connect by
+// themselves. The certificate is valid for 127.0.0.1 too.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // TLS returns a configuration for readers, which trusts the server.
@@ -148,7 +147,7 @@ func (s *Server) TLS() *tls.Config { return &tls.Config{RootCAs: s.certs.roots} 
 // Publish makes the set hold keys and no others.
 func (s *Server) Publish(keys ...*Key) { s.PublishBody(Set(keys...)) }
 
-// PublishBody makes body the answer, whatever it is.
+// PublishBody makes body the answer. It need not be a JWK Set.
 func (s *Server) PublishBody(body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +155,7 @@ func (s *Server) PublishBody(body string) {
 	s.version++
 }
 
-// SetHeader adds a header to good answers, such as Cache-Control; "" takes it away.
+// SetHeader adds a header to good answers, such as Cache-Control. An empty value removes it.
 func (s *Server) SetHeader(name, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,7 +172,7 @@ func (s *Server) ClaimIssuer(issuer string) {
 	s.issuer = issuer
 }
 
-// MoveSet serves the set at another path, and 404 where it was.
+// MoveSet serves the set at another path, and 404 at the old one.
 func (s *Server) MoveSet(path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,11 +193,11 @@ func (s *Server) Misbehave(f Fault) {
 	s.fault = f
 }
 
-// Behave ends a fault. Connections that hang already go on to.
+// Behave ends a fault. Connections that hang stay as they are.
 func (s *Server) Behave() { s.Misbehave(Fault{}) }
 
-// Requests returns what was asked so far. Connections that came to nothing are not
-// among them: see [Server.Dials].
+// Requests returns the requests so far. A connection without a request does not count: see
+// [Server.Dials].
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,7 +211,7 @@ func (s *Server) Dials() int {
 	return s.dials
 }
 
-// LookupNetIP resolves [Host], and nothing else. It has the signature of
+// LookupNetIP resolves [Host], and no other name. It has the signature of
 // [net.Resolver.LookupNetIP].
 func (s *Server) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, error) {
 	if f := s.current(); host != Host || f.dns {
@@ -221,7 +220,7 @@ func (s *Server) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr,
 	return []netip.Addr{address}, ctx.Err()
 }
 
-// DialContext connects to the server, whatever the address.
+// DialContext connects to the server. It ignores the address.
 func (s *Server) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	s.mu.Lock()
 	s.dials++
@@ -262,7 +261,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	a.good(w, r)
 }
 
-// An answer is what the server would say now.
+// An answer is the good answer of the server at this moment.
 type answer struct {
 	body, etag string
 	header     http.Header
@@ -270,7 +269,7 @@ type answer struct {
 	server     *Server
 }
 
-// good answers as a good issuer does.
+// good sends the good answer.
 func (a *answer) good(w http.ResponseWriter, r *http.Request) {
 	if !a.found {
 		http.NotFound(w, r)
@@ -293,8 +292,9 @@ func (a *answer) good(w http.ResponseWriter, r *http.Request) {
 // hang waits for the client to leave, or for the end of the server.
 func (a *answer) hang(r *http.Request) { a.sleep(r, 1000*time.Hour) }
 
-// sleep waits for d. If the client leaves meanwhile it does not return: one that leaves
-// slowly would still get what a handler that returns has not said, such as status 200.
+// sleep waits for d. If the client leaves meanwhile, sleep aborts the handler. If the handler
+// returned instead, a client that leaves slowly would still get an answer, such as an empty one
+// with status 200.
 func (a *answer) sleep(r *http.Request, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -307,7 +307,7 @@ func (a *answer) sleep(r *http.Request, d time.Duration) {
 	}
 }
 
-// A gate holds connections before TLS, while the fault says so.
+// A gate holds connections before TLS, while the fault is [Mute].
 type gate struct {
 	net.Listener
 	s *Server
@@ -324,7 +324,7 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-// hold keeps a connection open until the end of the server, which may be over.
+// hold keeps a connection open until the server is closed, which may have happened already.
 func (s *Server) hold(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -374,7 +374,7 @@ func (p *pipes) Close() error {
 // Addr implements [net.Listener].
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
-// A certificate is one of those that a server can show.
+// A certificate names a certificate that a server can show.
 type certificate int
 
 const (
@@ -389,7 +389,7 @@ type certificates struct {
 	of    [4]tls.Certificate
 }
 
-// Certificates are good for as long as a test's clock may go, virtual ones too.
+// Certificates are valid for any time that a clock of tests may show, virtual clocks included.
 var (
 	longAgo   = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC)
 	longAhead = time.Date(2190, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -411,7 +411,7 @@ func newCertificates() (c certificates) {
 	return c
 }
 
-// newCertificate makes an authority if there is no parent.
+// newCertificate makes a certificate that parent signs, or an authority if parent is nil.
 func newCertificate(parent *x509.Certificate, parentKey *ecdsa.PrivateKey, name string, until time.Time) (*x509.Certificate, *ecdsa.PrivateKey) {
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	tmpl := &x509.Certificate{

@@ -2,7 +2,7 @@
 // argument. Each line of standard input is a request, answered with a line:
 //
 //	{"lib":"jose","token":"..."}                -> {"subject":"ann"}
-//	{"lib":"jose","token":"...","anew":true}    the same, by a reader that has just started
+//	{"lib":"jose","token":"...","fresh":true}    the same, with a new reader
 //
 // and {"error":"..."} where the library says no. Unless told otherwise a reader lives as long as this
 // process, and caches as it does out of the box.
@@ -52,10 +52,10 @@ const libs = {
 const readers = {}
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { lib, token, anew } = JSON.parse(line)
+  const { lib, token, fresh } = JSON.parse(line)
   let answer
   try {
-    const reader = anew ? libs[lib]() : (readers[lib] ??= libs[lib]())
+    const reader = fresh ? libs[lib]() : (readers[lib] ??= libs[lib]())
     answer = { subject: (await reader(token)).sub }
   } catch (e) {
     answer = { error: `${e.code ?? e.name}: ${e.message}` }

@@ -1,5 +1,5 @@
--- Proves an instance's place in the log of a bucket, stores its acknowledgement, and returns what is
--- new.
+-- Proves an instance's place in the log of a bucket, stores its acknowledgement, and returns the
+-- changes after it.
 -- KEYS: log, ack, tenants, then the rings whose digests are wanted.
 -- ARGV 1-2: ID and nonce of the place that the instance has applied.
 -- ARGV 3-4: the instance; since when it has been in sync, or 0.

@@ -4,7 +4,8 @@
 -- ARGV 3-8:  the log entry: op, kid, seq, actor, nonce; the log's length.
 -- ARGV 9-10: the channel, and the message to publish on it.
 -- ARGV 11-:  four lists, each after the number of its members: bounds (at, from, to in
---            microseconds), fields to set (name, value), names of fields to delete, kids to publish.
+--            microseconds), fields to set (name, value), names of fields to delete, kids to
+--            publish.
 -- Reply: 'ok', the time, the entry's ID, the new digest; or 'conflict' or 'bounds', and the time.
 local ring, log, tenants, ack = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local tenant, expected = ARGV[1], ARGV[2]

@@ -31,7 +31,7 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	r := &rings{hint: cfg.Rings.Hint, log: cfg.Logger}
 	defer func() {
 		if err != nil {
-			r.close(ctx)
+			r.close()
 		}
 	}()
 	for _, t := range cfg.Tenants {
@@ -70,9 +70,9 @@ func (r *rings) config(cfg *Config) rotation.Config {
 }
 
 // close ends what openRings has opened, the last first.
-func (r *rings) close(ctx context.Context) {
+func (r *rings) close() {
 	if r.keyring != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
+		ctx, cancel := context.WithTimeout(context.Background(), ringTime)
 		defer cancel()
 		r.logUnclosed(r.keyring.Close(ctx))
 	}
@@ -109,7 +109,7 @@ func (r *rings) complete(t *verifier.Tenant) {
 // rotate rotates the keys until ctx ends.
 func (r *rings) rotate(ctx context.Context) {
 	if err := r.rotator.Run(ctx); err != nil {
-		r.log.Error("keys do not turn any more", "err", err)
+		r.log.Error("the keys are no longer rotated", "err", err)
 	}
 }
 
@@ -165,7 +165,7 @@ func (r *rings) logSigner(tenant string, before, now ringGlimpse, status *rotati
 		if until := status.Ring.Keys[status.Ring.Signer].RetiresAt; !until.IsZero() {
 			attrs = append(attrs, "until", until.UTC().Format(time.RFC3339))
 		}
-		r.log.Info("a key turned", attrs...)
+		r.log.Info("a key rotated", attrs...)
 	}
 }
 

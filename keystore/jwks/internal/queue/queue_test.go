@@ -1,0 +1,394 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// start starts all tickets that may start now.
+func start(q *Queue) (all []*Ticket) {
+	for k := q.Next(); k != nil; k = q.Next() {
+		all = append(all, k)
+	}
+	return all
+}
+
+// successors starts the tickets that may start as n others end, one after another.
+func successors(q *Queue, running []*Ticket, n int) (all []*Ticket) {
+	for range n {
+		q.Done(running[0])
+		next := start(q)
+		running, all = append(running[1:], next...), append(all, next...)
+	}
+	return all
+}
+
+func names(all []*Ticket) string {
+	var b strings.Builder
+	for _, k := range all {
+		fmt.Fprintf(&b, "%s@%s ", k.Tenant, k.Host)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// blocked makes tickets that have to wait: for others of their health, or of their host.
+var blocked = map[string]func(i int) *Ticket{
+	"untried":                   func(i int) *Ticket { return &Ticket{Host: fmt.Sprint(i), Health: Untried} },
+	"failing":                   func(i int) *Ticket { return &Ticket{Host: fmt.Sprint(i), Health: Failing} },
+	"a host":                    func(int) *Ticket { return &Ticket{Host: "h"} },
+	"a host of failing issuers": func(int) *Ticket { return &Ticket{Host: "h", Health: Failing} },
+}
+
+// addBlocked adds n tickets of a tenant.
+func addBlocked(q *Queue, newTicket func(i int) *Ticket, n, from int, tenant string, p Priority) (all []*Ticket) {
+	for ; n > 0; n-- {
+		k := newTicket(from + n)
+		k.Tenant, k.Priority = tenant, p
+		q.Add(k)
+		all = append(all, k)
+	}
+	return all
+}
+
+func TestTwoRunPerHost(t *testing.T) {
+	q := new(Queue)
+	for i := range 5 {
+		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: "h", Priority: Scheduled})
+	}
+	q.Add(&Ticket{Tenant: "x", Host: "other", Priority: Scheduled})
+	running := start(q)
+	if got := names(running); got != "0@h 1@h x@other" {
+		t.Fatalf("started %s", got)
+	}
+	q.Done(running[2])
+	if got := names(start(q)); got != "" {
+		t.Fatalf("started %s", got)
+	}
+	for _, want := range []string{"2@h", "3@h", "4@h"} {
+		q.Done(running[0])
+		next := start(q)
+		if names(next) != want {
+			t.Fatalf("started %s, want %s", names(next), want)
+		}
+		running[0] = next[0]
+	}
+}
+
+func TestTenantsTakeTurns(t *testing.T) {
+	q := new(Queue)
+	for i := range 40 {
+		q.Add(&Ticket{Tenant: "big", Host: fmt.Sprint(i), Priority: Scheduled})
+	}
+	q.Add(&Ticket{Tenant: "small", Host: "s", Priority: Scheduled})
+	running := start(q)
+	if len(running) != MaxRunning || running[1].Tenant != "small" {
+		t.Errorf("started %s", names(running))
+	}
+}
+
+func TestUrgentGoesFirst(t *testing.T) {
+	q := new(Queue)
+	var all []*Ticket
+	for i := range 20 {
+		all = append(all, &Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i), Priority: Scheduled})
+		q.Add(all[i])
+	}
+	q.Hurry(all[19])
+	q.Hurry(all[19])
+	q.Cancel(all[0])
+	running := start(q)
+	if len(running) != MaxRunning || running[0] != all[19] || running[1] != all[1] {
+		t.Errorf("started %s", names(running))
+	}
+}
+
+func TestScheduleHasEveryFourthStart(t *testing.T) {
+	q := new(Queue)
+	for i := range 100 {
+		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i), Priority: Urgent})
+	}
+	for i := range 10 {
+		q.Add(&Ticket{Tenant: fmt.Sprint("quiet", i), Host: fmt.Sprint("quiet", i), Priority: Scheduled})
+	}
+	running := start(q)
+	for len(running) < 48 {
+		q.Done(running[len(running)-MaxRunning])
+		running = append(running, start(q)...)
+	}
+	for i, k := range running {
+		if got, want := k.Priority == Scheduled, i%4 == 3 && i < 40; got != want {
+			t.Errorf("start %d, of %s: scheduled %v, want %v", i, k.Tenant, got, want)
+		}
+	}
+}
+
+// Failing tickets leave room for untried ones, and both leave room for proven ones.
+func TestHealthKeepsRoom(t *testing.T) {
+	add := func(q *Queue, n int, name string, h Health, p Priority) {
+		for i := range n {
+			q.Add(&Ticket{Tenant: fmt.Sprint(name, i), Host: fmt.Sprint(name, i), Health: h, Priority: p})
+		}
+	}
+	want := func(running []*Ticket, want ...int) {
+		t.Helper()
+		got := make([]int, healths)
+		for _, k := range running {
+			got[k.Health]++
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%v started, want %v", got, want)
+		}
+	}
+	q := new(Queue)
+	add(q, 30, "failing", Failing, Urgent)
+	want(start(q), 0, 0, MaxFailing)
+	add(q, 30, "untried", Untried, Urgent)
+	want(start(q), 0, MaxUnproven-MaxFailing, 0)
+	add(q, 30, "proven", Proven, Scheduled)
+	want(start(q), MaxRunning-MaxUnproven, 0, 0)
+
+	// And the other way round: untried ones may take the places of failing ones.
+	q = new(Queue)
+	add(q, 30, "untried", Untried, Urgent)
+	running := start(q)
+	want(running, 0, MaxUnproven, 0)
+	add(q, 30, "failing", Failing, Urgent)
+	want(start(q), 0, 0, 0)
+	for _, k := range running {
+		q.Done(k)
+		want(start(q), 0, 1, 0)
+	}
+}
+
+func TestUrgentGoesFirstAmongBlocked(t *testing.T) {
+	for name, newTicket := range blocked {
+		t.Run(name, func(t *testing.T) {
+			q := new(Queue)
+			all := addBlocked(q, newTicket, 40, 0, "big", Scheduled)
+			running := start(q)
+			q.Hurry(all[38])
+			q.Hurry(all[39])
+			q.Cancel(all[38])
+			start(q)
+			late := addBlocked(q, newTicket, 1, 100, "small", Urgent)[0]
+			start(q)
+			if got := successors(q, running, 2); !slices.Equal(got, []*Ticket{all[39], late}) {
+				t.Errorf("started %s", names(got))
+			}
+		})
+	}
+}
+
+func TestTenantsTakeTurnsAmongBlocked(t *testing.T) {
+	for name, newTicket := range blocked {
+		t.Run(name, func(t *testing.T) {
+			for p := range priorities {
+				q := new(Queue)
+				addBlocked(q, newTicket, 40, 0, "big", p)
+				running := start(q)
+				addBlocked(q, newTicket, 3, 100, "small", p)
+				small := 0
+				for _, k := range successors(q, running, 6) {
+					if k.Tenant == "small" {
+						small++
+					}
+				}
+				if small != 3 {
+					t.Errorf("%d of the first six are of the small tenant, want 3", small)
+				}
+			}
+		})
+	}
+}
+
+func TestScheduleHasEveryFourthStartAmongBlocked(t *testing.T) {
+	for name, newTicket := range blocked {
+		t.Run(name, func(t *testing.T) {
+			q := new(Queue)
+			addBlocked(q, newTicket, 40, 0, "asked", Urgent)
+			addBlocked(q, newTicket, 40, 100, "quiet", Scheduled)
+			running := start(q)
+			got := 0
+			for _, k := range successors(q, running, 24) {
+				if k.Priority == Scheduled {
+					got++
+				}
+			}
+			if got != 6 {
+				t.Errorf("%d of 24 are of the schedule, want 6", got)
+			}
+		})
+	}
+}
+
+func TestTenantsTakeTurnsWhateverTheirHealth(t *testing.T) {
+	q := new(Queue)
+	for i := range 100 {
+		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i)})
+	}
+	running := start(q)
+	for i := range 100 {
+		q.Add(&Ticket{Tenant: "broken", Host: fmt.Sprint("broken", i), Health: Failing})
+	}
+	broken := 0
+	for range 80 {
+		q.Done(running[0])
+		next := start(q)
+		if running = append(running[1:], next...); next[0].Tenant == "broken" {
+			broken++
+		}
+	}
+	if broken > 1 {
+		t.Errorf("%d of 80 starts are of one tenant among 85", broken)
+	}
+}
+
+// A ticket that waits for its host, and then for its turn, keeps no other ticket of that host
+// waiting for the rest of its tenant's.
+func TestBacklogDoesNotBlockSharedHost(t *testing.T) {
+	q := new(Queue)
+	for range 3 {
+		q.Add(&Ticket{Tenant: "big", Host: "h"})
+	}
+	q.Add(&Ticket{Tenant: "small", Host: "h"})
+	running := start(q)
+	for i := range 100 {
+		q.Add(&Ticket{Tenant: "big", Host: fmt.Sprint(i)})
+	}
+	for n := 1; ; n++ {
+		running = append(running, start(q)...)
+		if slices.ContainsFunc(running, func(k *Ticket) bool { return k.Tenant == "small" }) {
+			break
+		}
+		if n == 10 {
+			t.Fatalf("not among %s", names(running))
+		}
+		q.Done(running[0])
+		running = running[1:]
+	}
+}
+
+// While ten thousand tickets wait, each step looks at a few.
+func TestStepsTakeConstantTime(t *testing.T) {
+	for name, newTicket := range blocked {
+		q, all := new(Queue), []*Ticket(nil)
+		for i := range 10_000 {
+			k := newTicket(i)
+			k.Tenant, k.Priority = fmt.Sprint(i%100), Scheduled
+			q.Add(k)
+			all = append(all, k)
+		}
+		running := start(q)
+		for _, k := range all {
+			q.Hurry(k)
+			start(q)
+		}
+		for len(running) > 0 {
+			q.Done(running[0])
+			running = append(running[1:], start(q)...)
+		}
+		if most := int64(20 * len(all)); q.ticks > most {
+			t.Errorf("%s: %d steps for %d tickets", name, q.ticks, len(all))
+		}
+	}
+}
+
+// In any order of calls, every ticket starts once, within the bounds, and as soon as they allow.
+func TestNothingIsLost(t *testing.T) {
+	for seed := range 50 {
+		r := newRandomRun(t, seed)
+		for step := range 2000 {
+			r.step(step < 1000)
+			r.checkBounds()
+		}
+		r.finish()
+	}
+}
+
+// A randomRun calls a queue in some order, and keeps count.
+type randomRun struct {
+	t                *testing.T
+	seed             int
+	random           uint32
+	q                *Queue
+	running, waiting []*Ticket
+	started          map[*Ticket]int
+	want             int
+}
+
+func newRandomRun(t *testing.T, seed int) *randomRun {
+	return &randomRun{t: t, seed: seed, random: uint32(seed + 1), q: new(Queue), started: make(map[*Ticket]int)}
+}
+
+func (r *randomRun) next(n int) int {
+	r.random = r.random*1664525 + 1013904223
+	return int(r.random >> 8 % uint32(n))
+}
+
+func (r *randomRun) step(adding bool) {
+	switch {
+	case adding && r.next(3) > 0:
+		k := &Ticket{
+			Tenant: fmt.Sprint(r.next(5)), Host: fmt.Sprint(r.next(12)),
+			Health: Health(r.next(int(healths))), Priority: Priority(r.next(2)),
+		}
+		r.q.Add(k)
+		r.waiting = append(r.waiting, k)
+		r.want++
+	case len(r.waiting) > 0 && r.next(5) == 0:
+		r.q.Hurry(r.waiting[r.next(len(r.waiting))])
+	case len(r.waiting) > 0 && r.next(9) == 0:
+		if r.q.Cancel(r.waiting[r.next(len(r.waiting))]) {
+			r.want--
+		}
+	case len(r.running) > 0:
+		i := r.next(len(r.running))
+		r.q.Done(r.running[i])
+		r.running = slices.Delete(r.running, i, i+1)
+	}
+	for _, k := range start(r.q) {
+		r.started[k]++
+		r.running = append(r.running, k)
+	}
+}
+
+func (r *randomRun) checkBounds() {
+	r.t.Helper()
+	hosts, of := map[string]int{}, make([]int, healths)
+	for _, k := range r.running {
+		hosts[k.Host]++
+		of[k.Health]++
+		if hosts[k.Host] > MaxPerHost || of[Failing] > MaxFailing || of[Failing]+of[Untried] > MaxUnproven || len(r.running) > MaxRunning {
+			r.t.Fatalf("seed %d: over a bound: %s", r.seed, names(r.running))
+		}
+	}
+	r.waiting = slices.DeleteFunc(r.waiting, func(k *Ticket) bool { return !k.waiting })
+	for _, k := range r.waiting {
+		if len(r.running) < MaxRunning && hosts[k.Host] < MaxPerHost && r.q.admits(k.Health) {
+			r.t.Fatalf("seed %d: %s@%s could run beside %s", r.seed, k.Tenant, k.Host, names(r.running))
+		}
+	}
+}
+
+// finish ends what runs, until nothing is left.
+func (r *randomRun) finish() {
+	r.t.Helper()
+	for len(r.running) > 0 {
+		r.q.Done(r.running[0])
+		next := start(r.q)
+		for _, k := range next {
+			r.started[k]++
+		}
+		r.running = append(r.running[1:], next...)
+	}
+	if len(r.started) != r.want || r.q.running != 0 || len(r.q.hosts) != 0 || r.q.unproven != 0 {
+		r.t.Fatalf("seed %d: %d of %d started, %d hosts left", r.seed, len(r.started), r.want, len(r.q.hosts))
+	}
+	for k, n := range r.started {
+		if n != 1 {
+			r.t.Fatalf("seed %d: %s started %d times", r.seed, k.Tenant, n)
+		}
+	}
+}
