@@ -5,11 +5,13 @@
 //
 //	records, facts, now  --View-->  which key signs, which keys verify, which are dropped
 //
+// What a program needs, in this order:
+//
 //   - [Policy] times a ring. Most services set Every, MaxTokenTTL and Algorithm and leave the rest to
 //     its defaults. [Policy.Validate] checks the inequalities that the guarantees rest on.
 //   - [View] returns the [Ring] at one moment: each [Key] with its [State].
-//   - [Record] and [Facts] are what View computes from: a key with its schedule, and what happened
-//     to it later.
+//   - [Record] and [Facts] are the arguments of View: keys with their schedules, and what happened to
+//     them later.
 //   - [Plan] is a View for all moments, for a program that asks often. [Op] and [Bound] are parts of
 //     a change, for a program that is a store.
 //
