@@ -1,9 +1,13 @@
 package keyturn_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/url"
 	"os"
 	"path"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -75,7 +79,8 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// TestProtocolPage checks that docs/protocol.md has each invariant of the checker, and each timeline.
+// TestProtocolPage checks that docs/protocol.md has each invariant of the checker, and each
+// timeline.
 func TestProtocolPage(t *testing.T) {
 	page := strings.ToLower(read(t, "docs/protocol.md"))
 	invariant := regexp.MustCompile(`\{"(I\d+) ([^"]+)", `)
@@ -154,6 +159,83 @@ func TestPolicyTable(t *testing.T) {
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[rotation.Policy]()) {
 		if !strings.Contains(page, "\n| `"+field.Name+"` |") {
 			t.Errorf("the table of docs/rotation.md has no row for Policy.%s", field.Name)
+		}
+	}
+}
+
+// TestMovedNamesExist checks that each name that docs/CHANGELOG.md says to type instead of an old
+// one exists, and that each old name that stays does.
+func TestMovedNamesExist(t *testing.T) {
+	_, table, _ := strings.Cut(read(t, "docs/CHANGELOG.md"), "### Moved")
+	table, _, _ = strings.Cut(table, "###")
+	dirs := map[string]string{"ring": "rotation/ring", "rotation": "rotation", "rediskeys": "rotation/rediskeys", "keystore": "keystore"}
+	name := regexp.MustCompile(`\b(ring|rotation|rediskeys|keystore)\.([A-Z]\w*)`)
+	rows := 0
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.Contains(cells[1], "`") {
+			continue
+		}
+		rows++
+		now := cells[2] + cells[3]
+		if strings.Contains(cells[1], "; stay") {
+			now += cells[1]
+		}
+		for _, found := range name.FindAllStringSubmatch(now, -1) {
+			if !slices.Contains(exported(t, dirs[found[1]]), found[2]) {
+				t.Errorf("docs/CHANGELOG.md: there is no %s", found[0])
+			}
+		}
+	}
+	if rows < 5 {
+		t.Errorf("only %d moves were found", rows)
+	}
+}
+
+// exported returns the top-level names that a package exports.
+func exported(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(dir + "/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				names = append(names, d.Name.Name)
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					switch spec := spec.(type) {
+					case *ast.TypeSpec:
+						names = append(names, spec.Name.Name)
+					case *ast.ValueSpec:
+						for _, n := range spec.Names {
+							names = append(names, n.Name)
+						}
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+// TestContributing: docs/CONTRIBUTING.md names every target of the Makefile that has a description.
+func TestContributing(t *testing.T) {
+	page := read(t, "docs/CONTRIBUTING.md")
+	targets := regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(read(t, "Makefile"), -1)
+	if len(targets) < 10 {
+		t.Fatalf("targets = %q", targets)
+	}
+	for _, target := range targets {
+		if name := target[1]; name != "help" && !strings.Contains(page, "\n    make "+name+" ") {
+			t.Errorf("docs/CONTRIBUTING.md lacks make %s", name)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Time is an argument. A type that needs a clock has a field Now, whose default is time.Now: the code
-// names that function, and does not call it.
+// Time is an argument. A type that needs a clock has a field Now, whose default is time.Now: the
+// code names that function, and does not call it.
 func TestTimeNowIsOnlyADefault(t *testing.T) {
 	for _, dir := range []string{"keystore", "cache", "verifier", "rotation", "middleware"} {
 		for _, file := range goFiles(t, dir) {
@@ -25,10 +25,10 @@ func TestTimeNowIsOnlyADefault(t *testing.T) {
 	}
 }
 
-// A test that cannot run must not look like one that passed. It may skip on a laptop, but not in CI:
-// docs/CONTRIBUTING.md shows how. Three skips are fine anywhere: of an input in a fuzz target; of an
-// allocation count under the race detector, since CI also runs without it; and with -short, which
-// CI never sets.
+// A test that cannot run must not look like one that passed. It may skip on a laptop, but not in
+// CI: docs/CONTRIBUTING.md shows how. Three skips are fine anywhere: of an input in a fuzz target;
+// of an allocation count under the race detector, since CI also runs without it; and with -short,
+// which CI never sets.
 func TestSkipsAskForCI(t *testing.T) {
 	for _, file := range goFiles(t, ".") {
 		if !strings.HasSuffix(file, "_test.go") {
@@ -74,4 +74,27 @@ func asksForCI(fn *ast.FuncDecl) bool {
 		return true
 	})
 	return found
+}
+
+// TestSecretFilesArePrivate: each command of the documentation and the help that writes a secret to
+// a file makes one that other users cannot read.
+func TestSecretFilesArePrivate(t *testing.T) {
+	said := 0
+	walk(t, ".", func(file string) {
+		if strings.HasSuffix(file, "_test.go") || !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".md") {
+			return
+		}
+		for line := range strings.Lines(read(t, file)) {
+			before, after, ok := strings.Cut(line, "openssl rand")
+			if !ok || !strings.Contains(after, " > ") {
+				continue
+			}
+			if said++; !strings.HasSuffix(before, "(umask 077; ") {
+				t.Errorf("%s: a secret in a file that all can read: %s", file, line)
+			}
+		}
+	})
+	if said < 5 {
+		t.Errorf("only %d lines that make a secret were found", said)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -149,4 +150,14 @@ func run(t *testing.T, dir, name string, args ...string) []byte {
 		t.Fatalf("%s in %s: %v\n%s", strconv.Quote(name+" "+strings.Join(args, " ")), dir, err, stderr)
 	}
 	return out
+}
+
+// read returns the text of a file.
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestOperations checks that each error of the packages that keep keys in sync is quoted by a section
-// of docs/operations.md.
+// TestOperations checks that each error of the packages that keep keys in sync is quoted by a
+// section of docs/operations.md.
 func TestOperations(t *testing.T) {
 	var said strings.Builder
 	for _, s := range sections(t) {
@@ -136,7 +136,7 @@ var unspoken = []string{
 
 // wrapped are the files whose texts stand behind one of the exported errors, and say only
 // what is wrong with one field of a ring, or one line of a KEK.
-var wrapped = []string{"keks.go", "change.go"}
+var wrapped = []string{"keks.go", "write.go"}
 
 func spokenTexts(t *testing.T) []spoken {
 	t.Helper()
@@ -150,7 +150,7 @@ func spokenTexts(t *testing.T) []spoken {
 			all = append(all, spoken{f, at.String()})
 		}
 	}
-	for _, dir := range []string{"rotation", "rotation/ring", "rotation/internal/seal", "rotation/rediskeys", "keystore", "keystore/jwks"} {
+	for _, dir := range []string{"rotation", "rotation/ring", "rotation/internal/protocol", "rotation/internal/seal", "rotation/rediskeys", "keystore", "keystore/jwks"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

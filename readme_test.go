@@ -1,7 +1,6 @@
 package keyturn_test
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -40,55 +39,5 @@ func TestReadme(t *testing.T) {
 	}
 	if n := strings.Count(readme, "\n"); n >= 120 {
 		t.Errorf("the README has %d lines, want less than 120", n)
-	}
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// TestContributing: docs/CONTRIBUTING.md names every target of the Makefile that has a description.
-func TestContributing(t *testing.T) {
-	page := read(t, "docs/CONTRIBUTING.md")
-	targets := regexp.MustCompile(`(?m)^([a-z-]+):.* ## `).FindAllStringSubmatch(read(t, "Makefile"), -1)
-	if len(targets) < 10 {
-		t.Fatalf("targets = %q", targets)
-	}
-	for _, target := range targets {
-		if name := target[1]; name != "help" && !strings.Contains(page, "\n    make "+name+" ") {
-			t.Errorf("docs/CONTRIBUTING.md lacks make %s", name)
-		}
-	}
-}
-
-// TestSecretsAreTheirOwners: each command of the documentation and the help that writes a secret to
-// a file makes one that other users cannot read.
-func TestSecretsAreTheirOwners(t *testing.T) {
-	said := 0
-	walk(t, ".", func(file string) {
-		if strings.HasSuffix(file, "_test.go") || !strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, ".md") {
-			return
-		}
-		doc, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(doc)) {
-			before, after, ok := strings.Cut(line, "openssl rand")
-			if !ok || !strings.Contains(after, " > ") {
-				continue
-			}
-			if said++; !strings.HasSuffix(before, "(umask 077; ") {
-				t.Errorf("%s: a secret in a file that all can read: %s", file, line)
-			}
-		}
-	})
-	if said < 5 {
-		t.Errorf("only %d lines that make a secret were found", said)
 	}
 }

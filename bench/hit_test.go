@@ -58,8 +58,8 @@ func warm(b *testing.B, v *verifier.Verifier, tokens []string) {
 	}
 }
 
-// BenchmarkHit verifies tokens that were verified before, one after another. hits/op below 1 means that
-// the cache had forgotten some.
+// BenchmarkHit verifies tokens that were verified before, one after another. hits/op below 1 means
+// that the cache had forgotten some.
 func BenchmarkHit(b *testing.B) {
 	for _, n := range []int{1, 1000, 100_000} {
 		b.Run(fmt.Sprint("tokens=", n), func(b *testing.B) {
@@ -140,8 +140,8 @@ func bare(public crypto.PublicKey, signed, sig []byte) bool {
 	return false
 }
 
-// BenchmarkMiddleware measures a handler in process: bare, behind Require with a remembered token, and
-// behind Require without a cache.
+// BenchmarkMiddleware measures a handler in process: bare, behind Require with a remembered token,
+// and behind Require without a cache.
 func BenchmarkMiddleware(b *testing.B) {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
 	hit := newPair(b, keystore.HS256)
@@ -173,8 +173,8 @@ func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d discard) WriteHeader(int)             {}
 
-// BenchmarkMemory reports the memory of a million remembered tokens: B/entry on the heap, including the
-// table, and heap-MB in total.
+// BenchmarkMemory reports the memory of a million remembered tokens: B/entry on the heap, including
+// the table, and heap-MB in total.
 func BenchmarkMemory(b *testing.B) {
 	const n = 1_000_000
 	b.Run(fmt.Sprint("entries=", n), func(b *testing.B) {

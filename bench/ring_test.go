@@ -65,9 +65,9 @@ func polls(b testing.TB, k *rotation.Keyring, n uint64) {
 	}
 }
 
-// BenchmarkKeyring opens a keyring with 10 000 tenants. It reports the memory of an idle one, and how
-// many calls of the store a poll without changes makes: one, for all buckets. TestAPollCostsBuckets
-// counts the commands that Redis receives.
+// BenchmarkKeyring opens a keyring with 10 000 tenants. It reports the memory of an idle one, and
+// how many calls of the store a poll without changes makes: one, for all buckets.
+// TestAPollCostsBuckets counts the commands that Redis receives.
 func BenchmarkKeyring(b *testing.B) {
 	for _, alg := range []keystore.Algorithm{keystore.HS256, keystore.ES256} {
 		b.Run(string(alg), func(b *testing.B) {
@@ -102,9 +102,9 @@ func BenchmarkKeyring(b *testing.B) {
 	}
 }
 
-// The cost of a poll depends on the number of buckets, not of tenants: without changes, Redis receives
-// one command for each of 256 buckets. It is the same with 10 000 tenants; 2 000 take seconds even with
-// the race detector.
+// The cost of a poll depends on the number of buckets, not of tenants: without changes, Redis
+// receives one command for each of 256 buckets. It is the same with 10 000 tenants; 2 000 take
+// seconds even with the race detector.
 func TestAPollCostsBuckets(t *testing.T) {
 	redistest.Need(t)
 	const tenants = 2000
@@ -146,8 +146,8 @@ const (
 	patience = 2 * time.Second
 )
 
-// copyRings copies the rings of a store in memory into another store. A ring is sealed for its tenant,
-// not for its store.
+// copyRings copies the rings of a store in memory into another store. A ring is sealed for its
+// tenant, not for its store.
 func copyRings(t *testing.T, from *rotationtest.Cluster, to *rediskeys.Store, n int) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -171,8 +171,8 @@ func copyRings(t *testing.T, from *rotationtest.Cluster, to *rediskeys.Store, n 
 
 var scriptCalls = regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+)`)
 
-// commands returns how many scripts a server has run: the store sends only scripts. Redis also counts
-// the commands inside a script.
+// commands returns how many scripts a server has run: the store sends only scripts. Redis also
+// counts the commands inside a script.
 func commands(t *testing.T, s *redistest.Server) (n int) {
 	t.Helper()
 	stats, err := s.Client().Info(t.Context(), "commandstats").Result()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -61,3 +62,14 @@ func (e *ClaimsError) Error() string {
 
 // Unwrap returns Err.
 func (e *ClaimsError) Unwrap() error { return e.Err }
+
+var (
+	// ErrFenced reports that an instance must not sign, since it was not in sync with the store for
+	// too long: it cannot know what others have decided meanwhile, and its tokens might be refused.
+	// It wraps no error of keystore's.
+	ErrFenced = protocol.ErrFenced
+
+	// ErrNoSigner reports that no key of the ring signs now: the one that did was revoked, or has
+	// come to its end, and the next has not taken effect.
+	ErrNoSigner = protocol.ErrNoSigner
+)

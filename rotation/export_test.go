@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/internal/token"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -14,17 +15,25 @@ import (
 // AddKey mints a key that is pending, however soon after the last, and returns it
 // with what signs with it.
 func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func([]byte) []byte, error) {
-	note, made := r.minting()
-	p, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
-		note(s)
-		p := &proposal{op: ring.OpMint}
-		return p, s.mint(p, *s.policy(), s.held.maxSeq()+1, s.now.Add(time.Hour), made())
+	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		timing := b.Copy.Newest().Timing
+		kid, err := b.Mint(timing)
+		if err != nil {
+			return nil, err
+		}
+		created, seq := later(b.Now, b.Copy.Newest().Created.Add(time.Millisecond)), b.Copy.MaxSeq()+1
+		activate, window := b.Now.Add(time.Hour), timing.Window(b.Deadline)
+		return &protocol.Proposal{Op: ring.OpMint, KID: kid, Seq: seq, Head: seq,
+			Mint: []ring.Record{{Tenant: tenant, KID: kid, Seq: seq, Algorithm: timing.Algorithm, Created: created, ActivateAt: activate,
+				SignUntil: activate.Add(timing.Every), Origin: ring.Generated, Timing: timing}},
+			Facts: []protocol.ProposedFact{{FactID: ring.FactID{Kind: ring.FactAnnounced, KID: kid}, At: b.Now.Add(window / 2), To: window}},
+		}, nil
 	})
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
 	h := r.k.ring(tenant).state.Load()
-	rec, err := h.opened(r.k.cfg.KEKs.sealing(), h.find(p.kid))
+	rec, err := h.open(r.k.cfg.KEKs.sealing(), h.find(p.KID))
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
@@ -32,7 +41,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
-	return keystore.ID{Tenant: tenant, KID: p.kid}, func(msg []byte) []byte {
+	return keystore.ID{Tenant: tenant, KID: p.KID}, func(msg []byte) []byte {
 		sig, err := key.Sign(msg)
 		if err != nil {
 			panic(err)
@@ -70,4 +79,11 @@ func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
 		panic(err)
 	}
 	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -156,34 +157,34 @@ type tenantRing struct {
 	tenant string
 	bucket *bucket
 
-	state atomic.Pointer[held]   // nil: none is known
-	step  atomic.Pointer[inStep] // how far it is in step; never nil
-	spent spent                  // the budget for unknown kids
+	state atomic.Pointer[ringCopy]   // nil: none is known
+	step  atomic.Pointer[syncStatus] // how far it is in step; never nil
+	spent spent                      // the budget for unknown kids
 
 	digest  string // of what was read last
 	dirty   bool   // it has to be read again
 	without int    // syncs in a row that found none in the store
 }
 
-// inStep says how far a ring is in step with the store. It is immutable. Times are
+// A syncStatus says how far a ring is in step with the store. It is immutable. Times are
 // of this instance's clock.
-type inStep struct {
-	trust
+type syncStatus struct {
+	protocol.SyncState
 	still time.Time // since when nothing has changed in the bucket
 	err   error     // why the last sync was not a good one
 	bad   bool      // the ring itself could not be read, or put back
 }
 
 // fresh reports whether what the ring does not have does not exist.
-func (s *inStep) fresh(now time.Time, within time.Duration) bool {
-	return !s.bad && !s.doubt && !s.good.IsZero() && age(now, s.good) <= within
+func (s *syncStatus) fresh(now time.Time, within time.Duration) bool {
+	return !s.bad && !s.Recovering && !s.Good.IsZero() && protocol.Age(now, s.Good) <= within
 }
 
 // A bucket is synced as a whole. It belongs to the loop.
 type bucket struct {
 	index      int
 	rings      []*tenantRing
-	trust      trust
+	state      protocol.SyncState
 	place      Place
 	stillSince time.Time     // since when the place has not moved
 	goodSince  time.Time     // by the store's clock; zero while it is not good
@@ -191,7 +192,7 @@ type bucket struct {
 	turn       int           // of the digests
 	err        error
 
-	step atomic.Pointer[inStep] // for anyone; never nil
+	step atomic.Pointer[syncStatus] // for anyone; never nil
 }
 
 // Open returns a Keyring after the first complete read of the store. The instance
@@ -349,7 +350,7 @@ func (k *Keyring) add(tenant string) *tenantRing {
 	}
 	b := k.bucketAt(BucketOf(tenant))
 	r := &tenantRing{tenant: tenant, bucket: b, dirty: true}
-	r.step.Store(&inStep{})
+	r.step.Store(&syncStatus{})
 	b.rings = append(b.rings, r)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -379,7 +380,7 @@ func (k *Keyring) drop(buckets []*bucket) {
 func (k *Keyring) bucketAt(index int) *bucket {
 	if k.byIndex[index] == nil {
 		k.byIndex[index] = &bucket{index: index}
-		k.byIndex[index].step.Store(&inStep{})
+		k.byIndex[index].step.Store(&syncStatus{})
 		k.buckets = append(k.buckets, k.byIndex[index])
 	}
 	return k.byIndex[index]
@@ -412,7 +413,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, k.missingRing(id.Tenant)
 	}
 	step, h := r.step.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
-	if h == nil || len(h.records) == 0 && !h.plan.Dead {
+	if h == nil || len(h.Records) == 0 && !h.Plan.Dead {
 		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
 	}
 	if id.KID == "" {
@@ -425,24 +426,24 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	if rec == nil {
 		return nil, k.missing(id, step, now)
 	}
-	planned := h.planOf(rec)
+	planned := h.PlanOf(rec.Record.Record)
 	switch {
 	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case h.plan.Dropped(planned, now):
+	case h.Plan.Dropped(planned, now):
 		return nil, k.missing(id, step, now)
-	case !rec.Key.Usable(now):
+	case !rec.key.Usable(now):
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
 	}
 	return rec.only, nil
 }
 
 // withoutKID returns the keys whose tokens have no kid.
-func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
+func (h *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
-	for _, r := range h.records {
-		if r.NoKID && r.Algorithm == alg && r.Key.Usable(now) {
-			keys = append(keys, r.Key)
+	for _, r := range h.sealed {
+		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
+			keys = append(keys, r.key)
 		}
 	}
 	if len(keys) > keystore.MaxCandidates {
@@ -452,8 +453,8 @@ func (h *held) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key
 }
 
 // missing says what it means that a key is not there.
-func (k *Keyring) missing(id keystore.ID, step *inStep, now time.Time) error {
-	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.certain) {
+func (k *Keyring) missing(id keystore.ID, step *syncStatus, now time.Time) error {
+	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.Certain) {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	return &ring.Error{Text: id.String(), Err: cannotTell(step.err)}
@@ -492,7 +493,7 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
 		if h := r.state.Load(); h != nil {
-			for _, rec := range h.records {
+			for _, rec := range h.Records {
 				if least < 0 || rec.Timing.Leeway < least {
 					least = rec.Timing.Leeway
 				}
@@ -506,7 +507,7 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 }
 
 // signingKey returns what signs for tenant at t, and what it is held in.
-func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, error) {
+func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
@@ -515,11 +516,11 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held, *heldRecord, er
 	if h.newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
-	rec, err := h.signing(t, step.good, k.times.Load().deadline)
+	signer, err := h.Signing(t, step.Good, k.times.Load().deadline)
 	if err != nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: step.err}
 	}
-	return h, rec, nil
+	return h, h.find(signer.KID), nil
 }
 
 // PublicKeys returns the public keys of tenant's ring, those that are pending
@@ -539,28 +540,28 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	switch {
 	case newest == nil:
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: cannotTell(step.err)}
-	case step.good.IsZero() || age(now, step.good) > newest.Timing.SignFor:
+	case step.Good.IsZero() || protocol.Age(now, step.Good) > newest.Timing.SignFor:
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: cannotTell(step.err)}
 	}
-	for i := range h.plan.InOrder {
-		planned := &h.plan.InOrder[i]
-		rec := h.recordOf(planned)
-		if _, public := rec.Key.Public(); public && planned.Published(now) {
-			keys = append(keys, rec.Key)
+	for i := range h.Plan.InOrder {
+		planned := &h.Plan.InOrder[i]
+		rec := h.find(planned.KID)
+		if _, public := rec.key.Public(); public && planned.Published(now) {
+			keys = append(keys, rec.key)
 		}
 	}
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}
-	return keys, h.cacheFor(age(now, step.good)), nil
+	return keys, h.cacheFor(protocol.Age(now, step.Good)), nil
 }
 
 // cacheFor returns how long a reader may keep the set: a quarter of V, so that one that
 // fails to read it thrice is not behind yet. A key is published for V + F + S before it
 // signs, of which S is the clocks', and F ours.
-func (h *held) cacheFor(old time.Duration) time.Duration {
+func (h *ringCopy) cacheFor(old time.Duration) time.Duration {
 	least := time.Duration(-1)
-	for _, r := range h.records {
+	for _, r := range h.Records {
 		t := &r.Timing
 		if v := max(0, t.ReaderStaleness-max(0, old-t.Freshness)) / 4; least < 0 || v < least {
 			least = v
@@ -620,7 +621,7 @@ func (k *Keyring) Status() Status {
 	var named string              // in s.Err
 	for _, b := range k.buckets { // those without rings, too: there may be some
 		step := b.step.Load()
-		s.Ready = s.Ready && !step.good.IsZero() && !errors.Is(step.err, errClock)
+		s.Ready = s.Ready && !step.Good.IsZero() && !errors.Is(step.err, errClock)
 		s.Fresh = s.Fresh && step.fresh(now, k.times.Load().fresh)
 		if s.Err == nil && !s.Fresh {
 			s.Err = cannotTell(step.err)
@@ -668,9 +669,9 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	t := k.status(r, now)
 	t.Ring.Signer = -1
 	if h := r.state.Load(); h != nil {
-		t.Ring = h.plan.At(now)
-		t.Published = make(map[string]time.Time, len(h.published))
-		for _, p := range h.published {
+		t.Ring = h.Plan.At(now)
+		t.Published = make(map[string]time.Time, len(h.Published))
+		for _, p := range h.Published {
 			t.Published[p.KID] = p.At
 		}
 	}
@@ -679,12 +680,12 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	step, h := r.step.Load(), r.state.Load()
-	s := TenantStatus{InDoubt: step.doubt || step.complete.IsZero(), Err: step.err, LastGood: step.good, exists: h.newest() != nil}
+	s := TenantStatus{InDoubt: step.Recovering || step.Complete.IsZero(), Err: step.err, LastGood: step.Good, exists: h.newest() != nil}
 	s.Fresh = s.exists && step.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !step.good.IsZero() && age(now, step.good) <= h.newest().Timing.SignFor && !errors.Is(step.err, errClock)
-	case h != nil && h.plan.Dead:
+		s.Ready = !step.Good.IsZero() && protocol.Age(now, step.Good) <= h.newest().Timing.SignFor && !errors.Is(step.err, errClock)
+	case h != nil && h.Plan.Dead:
 		s.Ready, s.Fresh = true, step.fresh(now, k.times.Load().fresh)
 	}
 	if s.Err == nil && !s.Fresh {
@@ -693,10 +694,10 @@ func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	return s
 }
 
-func (s *TenantStatus) reason(now time.Time, step *inStep) error {
+func (s *TenantStatus) reason(now time.Time, step *syncStatus) error {
 	switch {
-	case s.InDoubt && step.doubt && step.until.After(now):
-		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", step.until.Sub(now).Round(time.Second))
+	case s.InDoubt && step.Recovering && step.Until.After(now):
+		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", step.Until.Sub(now).Round(time.Second))
 	case s.InDoubt:
 		return errors.New("in doubt: the store may have lost something, and others get the time to put it back")
 	case !s.exists:
@@ -704,7 +705,7 @@ func (s *TenantStatus) reason(now time.Time, step *inStep) error {
 	case s.LastGood.IsZero():
 		return errors.New("no good sync yet")
 	}
-	return fmt.Errorf("the last good sync was %v ago", age(now, s.LastGood).Round(time.Millisecond))
+	return fmt.Errorf("the last good sync was %v ago", protocol.Age(now, s.LastGood).Round(time.Millisecond))
 }
 
 // WaitReady waits until every ring is known and in step, and returns nil, or until ctx

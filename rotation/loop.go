@@ -5,7 +5,6 @@ import (
 	"errors"
 	"hash/fnv"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,7 +112,7 @@ func (l *loop) wait() time.Duration {
 func (l *loop) doubtEnds() time.Duration {
 	now, least := l.k.cfg.Now(), time.Hour
 	for _, b := range l.k.buckets {
-		if left := b.trust.until.Sub(now); b.trust.doubt && left > 0 {
+		if left := b.state.Until.Sub(now); b.state.Recovering && left > 0 {
 			least = min(least, left)
 		}
 	}
@@ -123,7 +122,7 @@ func (l *loop) doubtEnds() time.Duration {
 // doubted returns how many rings are in doubt.
 func (l *loop) doubted() (n int) {
 	for _, b := range l.k.buckets {
-		if b.trust.doubt {
+		if b.state.Recovering {
 			n += len(b.rings)
 		}
 	}
@@ -134,7 +133,7 @@ func (l *loop) doubtEnded() []*bucket {
 	now := l.k.cfg.Now()
 	var ended []*bucket
 	for _, b := range l.k.buckets {
-		if b.trust.doubt && !now.Before(b.trust.until) {
+		if b.state.Recovering && !now.Before(b.state.Until) {
 			ended = append(ended, b)
 		}
 	}
@@ -263,10 +262,9 @@ func (l *loop) learn(a *ask) {
 	if old == nil {
 		return
 	}
-	h := &held{head: old.head, records: slices.Clone(old.records), tenantKeys: old.tenantKeys, published: old.published, litter: old.litter}
-	h.facts = old.facts.Join(a.learned).Prune(func(kid string) bool { return old.find(kid) != nil })
-	r.state.Store(h.planned())
-	h.settle(old, r.step.Load().complete)
+	learned := assemble(old.Learn(a.learned), old)
+	r.state.Store(learned)
+	learned.applyEnds(old, r.step.Load().Complete)
 	r.dirty = true
 }
 

@@ -3,10 +3,10 @@ package rotation
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -53,7 +53,7 @@ func (p *pass) round(buckets []*bucket) (more []*bucket) {
 		case reply.More:
 			b.place, b.stillSince = reply.Place, sent
 			more = append(more, b)
-		case b.trust.complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
+		case b.state.Complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
 			more = append(more, b) // others vouch for as long as W says, which we know only now
 		default:
 			p.settle(b, reply, sent, received)
@@ -72,11 +72,11 @@ func (p *pass) sync(buckets []*bucket, now time.Time) []SyncReply {
 	w := p.asked.w()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.trust.doubt || age(now, b.trust.complete) > max(p.asked.fresh, b.fresh) {
+		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(p.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // we have no say for others
 		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
-		if b.trust.complete.IsZero() {
+		if b.state.Complete.IsZero() {
 			requests[i].VouchWithin, requests[i].VouchFor = w, 2*w
 		}
 	}
@@ -249,16 +249,20 @@ func (p *pass) absorb(r *tenantRing, s snapshot) error {
 		if s.Err != nil {
 			return s.Err
 		}
-		m, failed := p.merger(r, s)
-		result := m.merge()
-		p.install(r, result.union, s.Digest)
+		old := r.state.Load()
+		theirs, failed := p.open(r, s)
+		off := checkClock(s.Now, s.sent, s.received, min(old.known().ClockSkew(), theirs.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Mine: old.known(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+			Good: r.step.Load().Good, Local: s.received, Deadline: p.k.times.Load().deadline})
+		union := assemble(result.Union, theirs, old)
+		p.install(r, union, s.Digest)
 		switch {
-		case m.off != nil:
-			return m.off
-		case result.change == nil, p.k.cfg.OneShot, wrote:
+		case off != nil:
+			return off
+		case result.Change == nil, p.k.cfg.OneShot, wrote:
 			return p.judge(r, failed)
 		}
-		done, err := p.write(r, result, s.Digest)
+		done, err := p.write(r, union, result, s.Digest)
 		if err != nil {
 			return &ring.Error{Text: "what the store lacks could not be put back", Err: err}
 		}
@@ -271,17 +275,13 @@ func (p *pass) absorb(r *tenantRing, s snapshot) error {
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
-// merger opens what the store has. A part of it that is not authentic is not news,
-// and not an absence either.
-func (p *pass) merger(r *tenantRing, s snapshot) (*merger, *ring.UnreadableError) {
+// open opens what the store has. A field that cannot be opened counts neither as new data nor as
+// missing data.
+func (p *pass) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
-	old := r.state.Load()
-	theirs := newHeld(old, s.Fields, opened)
-	off := checkClock(s.Now, s.sent, s.received, min(old.skew(), theirs.skew()))
-	return &merger{tenant: r.tenant, mine: old, theirs: theirs, failed: failed, now: s.Now, off: off,
-		good: r.step.Load().good, local: s.received, deadline: p.k.times.Load().deadline}, failed
+	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
 // judge says whether a ring that has been read is in step.
@@ -295,19 +295,21 @@ func (p *pass) judge(r *tenantRing, failed *ring.UnreadableError) error {
 	return nil
 }
 
-func (p *pass) install(r *tenantRing, h *held, digest string) {
+// install makes c what this process holds of r.
+func (p *pass) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
-	if old == nil && len(h.records) == 0 && h.facts.Equal(ring.Facts{}) {
+	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
-	r.state.Store(h)
-	h.settle(old, r.step.Load().complete)
+	r.state.Store(c)
+	c.applyEnds(old, r.step.Load().Complete)
 }
 
 // write makes the repair. It reports false if the ring has to be read again.
-func (p *pass) write(r *tenantRing, m merge, digest string) (bool, error) {
-	c, err := m.change.seal(p.k.cfg.KEKs.sealing(), r.tenant, digest, m.union, p.k.cfg.Instance)
+func (p *pass) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
+	s := &sealer{keks: p.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: p.k.cfg.Instance}
+	c, err := s.change(m.Change, nil)
 	if err != nil {
 		return false, err
 	}
@@ -318,8 +320,8 @@ func (p *pass) write(r *tenantRing, m merge, digest string) (bool, error) {
 		return false, err
 	}
 	p.k.counts.repairs.Add(1)
-	p.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.change.merged), "facts", len(m.change.facts))
-	p.install(r, m.healed, result.Digest)
+	p.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	p.install(r, assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
 
@@ -379,17 +381,17 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := p.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		b.trust = b.trust.after(reading{sent: sent, resync: reply.Resync, trusted: p.k.cfg.TrustFirstRead, vouched: reply.Vouched},
-			waits{fresh: max(t.fresh, b.fresh), doubt: 2 * t.w()})
+		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: p.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
+			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.w()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.stillSince.IsZero() {
 			b.place, b.stillSince = reply.Place, sent
 		}
-	case !b.trust.complete.IsZero():
-		b.trust.complete = sent
+	case !b.state.Complete.IsZero():
+		b.state.Complete = sent
 	}
-	good := b.err == nil && !b.trust.doubt
-	step := &inStep{trust: b.trust, still: b.stillSince, err: b.err}
+	good := b.err == nil && !b.state.Recovering
+	step := &syncStatus{SyncState: b.state, still: b.stillSince, err: b.err}
 	b.step.Store(step)
 	for _, r := range b.rings {
 		if r.dirty {
@@ -397,17 +399,17 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 			continue
 		}
 		h := r.state.Load()
-		if off := checkClock(reply.Now, sent, received, h.skew()); off != nil {
+		if off := checkClock(reply.Now, sent, received, h.known().ClockSkew()); off != nil {
 			good = false
 			out := *r.step.Load()
-			out.complete, out.err = b.trust.complete, off
+			out.Complete, out.err = b.state.Complete, off
 			r.step.Store(&out)
 		} else {
 			r.step.Store(step)
 			p.sayNoRing(r, good && h == nil)
 		}
 		if h != nil {
-			h.settle(nil, b.trust.complete)
+			h.applyEnds(nil, b.state.Complete)
 		}
 	}
 	switch {
@@ -437,35 +439,25 @@ var errClock = errors.New("rotation: this clock and the store's differ by more t
 // that is off would not be what everybody thinks.
 func checkClock(now, sent, received time.Time, skew time.Duration) error {
 	// The store's times are whole milliseconds.
-	if skew == anySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
+	if skew == protocol.AnySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
 		return nil
 	}
 	return &ClockError{Store: now, Sent: sent, Received: received, ClockSkew: skew}
 }
-
-// anySkew is that of no policy.
-const anySkew time.Duration = math.MaxInt64
 
 // skew is the most that any ring of b allows: a clock that one of them does not is off
 // for that ring alone.
 func (b *bucket) skew() time.Duration {
 	most := time.Duration(-1)
 	for _, r := range b.rings {
-		if skew := r.state.Load().skew(); skew != anySkew {
+		if skew := r.state.Load().known().ClockSkew(); skew != protocol.AnySkew {
 			most = max(most, skew)
 		}
 	}
 	if most < 0 {
-		return anySkew
+		return protocol.AnySkew
 	}
 	return most
-}
-
-func (h *held) skew() time.Duration {
-	if n := h.newest(); n != nil {
-		return n.Timing.ClockSkew
-	}
-	return anySkew
 }
 
 // retime takes the times from the policies of the rings that are held now, but for those

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -90,7 +91,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 
 // known returns how far the ring is in step: to be asked before what it holds, which then
 // is not older. r may be nil.
-func (r *tenantRing) known() *inStep {
+func (r *tenantRing) known() *syncStatus {
 	if r == nil {
 		return nil
 	}
@@ -109,11 +110,11 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 		return false
 	}
 	rec := r.state.Load().find(id.KID)
-	return rec != nil && rec.Key.Usable(now)
+	return rec != nil && rec.key.Usable(now)
 }
 
 // absent says what it means that the key is not there.
-func (k *Keyring) absent(r *tenantRing, step *inStep, id keystore.ID, now time.Time) error {
+func (k *Keyring) absent(r *tenantRing, step *syncStatus, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)
 	}
@@ -128,7 +129,7 @@ func (k *Keyring) absent(r *tenantRing, step *inStep, id keystore.ID, now time.T
 func (a *asking) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *ask {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if u, ok := a.unknown[id]; ok && u.resyncs == k.counts.resyncs.Load() && age(now, u.at) < unknownFor && !now.Before(u.at) {
+	if u, ok := a.unknown[id]; ok && u.resyncs == k.counts.resyncs.Load() && protocol.Age(now, u.at) < unknownFor && !now.Before(u.at) {
 		return nil
 	}
 	if flight := a.flights[id.Tenant]; flight != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -88,32 +89,35 @@ const maxAttempts = 12
 
 // A decision decides about a change on a ring as the store has it. A nil proposal
 // is nothing to do.
-type decision func(*scene) (*proposal, error)
+type decision func(*base) (*protocol.Proposal, error)
 
 // apply makes the change that decide decides on. The proposal is nil if there was
 // nothing to do.
-func (r *Rotator) apply(ctx context.Context, tenant string, anew bool, decide decision) (*proposal, Result, error) {
+func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
 	r.catchUp(ctx, tenant)
+	minted := new(mintMaterial)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
 			if err := r.pause(ctx, attempt); err != nil {
 				return nil, Result{}, err
 			}
 		}
-		s, err := r.scene(ctx, tenant, anew)
+		b, err := r.base(ctx, tenant, create)
 		if err != nil {
 			return nil, Result{}, err
 		}
-		p, err := decide(s)
+		minted.again()
+		b.minted, b.Mint = minted, minted.mint
+		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Result{}, err
 		}
-		result, err := r.write(ctx, s, p)
+		result, err := r.write(ctx, b, p)
 		if err != nil {
 			return nil, Result{}, err
 		}
 		if result.Code == Committed {
-			r.settle(ctx, tenant, p)
+			r.remember(ctx, tenant, p)
 			return p, result, nil
 		}
 	}
@@ -144,21 +148,31 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// scene reads the ring as the store has it. It is not one to decide on if it cannot be
+// A base is a ring as the store had it at one moment, with its sealed bytes.
+type base struct {
+	protocol.Base
+	have     *ringCopy // Base.Copy with its bytes
+	digest   string    // "" if there is no ring
+	minted   *mintMaterial
+	sent     time.Time // around Now, by our clock
+	received time.Time
+}
+
+// base reads the ring as the store has it. It is not one to decide on if it cannot be
 // opened, lacks what we hold, or may have lost something; anew says that there is to be
 // none, and then only what we hold speaks against it.
-func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, error) {
+func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, error) {
 	tr := r.k.ring(tenant)
-	if tr == nil && !(anew && r.k.holdsAll()) {
+	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	var mine *held
-	var step *inStep
+	var mine *ringCopy
+	var step *syncStatus
 	if tr != nil {
 		step, mine = tr.step.Load(), tr.state.Load()
 	}
 	t := r.k.times.Load()
-	if err := r.outOfStep(tr, anew); err != nil {
+	if err := r.outOfStep(tr, create); err != nil {
 		return nil, err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
@@ -173,75 +187,57 @@ func (r *Rotator) scene(ctx context.Context, tenant string, anew bool) (*scene, 
 	if err != nil {
 		return nil, cannotTell(err)
 	}
-	s := &scene{tenant: tenant, digest: snap.Digest, now: snap.Now.UTC().Truncate(time.Millisecond), deadline: t.deadline,
-		sent: sent, received: received, held: newHeld(mine, snap.Fields, opened)}
+	have := openCopy(mine, snap.Fields, opened)
+	b := &base{
+		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: t.deadline, Copy: have.Copy},
+		have: have, digest: snap.Digest, sent: sent, received: received,
+	}
 	if mine != nil {
-		m := merger{tenant: tenant, mine: mine, theirs: s.held, now: s.now, good: step.good, local: r.k.cfg.Now(), deadline: t.deadline}
-		if m.merge().change != nil {
+		in := protocol.MergeInput{Mine: mine.Copy, Theirs: have.Copy, Now: b.Now, Good: step.Good, Local: r.k.cfg.Now(), Deadline: t.deadline}
+		if protocol.Merge(in).Change != nil {
 			return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 		}
 	}
-	if err := checkClock(snap.Now, sent, received, s.held.skew()); err != nil {
+	if err := checkClock(snap.Now, sent, received, have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	return s, r.outOfStep(tr, anew) // a sync may have found something meanwhile
+	return b, r.outOfStep(tr, create) // a sync may have found something meanwhile
 }
 
 // outOfStep returns why nothing is to be decided here, or nil.
-func (r *Rotator) outOfStep(tr *tenantRing, anew bool) error {
+func (r *Rotator) outOfStep(tr *tenantRing, create bool) error {
 	now := r.k.cfg.Now()
-	if anew || tr.step.Load().fresh(now, r.k.times.Load().fresh) {
+	if create || tr.step.Load().fresh(now, r.k.times.Load().fresh) {
 		return nil
 	}
 	s := r.k.status(tr, now)
 	return inTenant(tr.tenant, cannotTell(s.Err))
 }
 
-func (r *Rotator) write(ctx context.Context, s *scene, p *proposal) (Result, error) {
-	c, err := p.seal(r.k.cfg.KEKs.sealing(), s.tenant, s.digest, s.held, r.k.cfg.Instance)
+func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
+	s := &sealer{keks: r.k.cfg.KEKs.sealing(), tenant: b.Tenant, digest: b.digest, have: b.have, actor: r.k.cfg.Instance}
+	c, err := s.change(p, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.deadline)
+	ctx, cancel := context.WithTimeout(ctx, b.Deadline)
 	defer cancel()
 	result, err := r.k.store.Write(ctx, c)
 	if err != nil {
-		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", s.tenant), Err: cannotTell(err)}
+		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: cannotTell(err)}
 	}
 	return result, nil
 }
 
-// settle makes this process know what it has written. The change is made whether or
+// remember makes this process know what it has written. The change is made whether or
 // not that succeeds now.
-func (r *Rotator) settle(ctx context.Context, tenant string, p *proposal) {
+func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
 	var learned ring.Facts
-	for _, f := range p.facts {
-		learned.Add(f.Kind, f.KID, f.at)
+	for _, f := range p.Facts {
+		learned.Add(f.Kind, f.KID, f.At)
 	}
 	if err := r.k.sync(ctx, tenant, learned); err != nil {
-		r.k.cfg.Logger.Warn("changed, and not read again yet", "tenant", tenant, "op", string(p.op), "error", err)
-	}
-}
-
-// once makes the material of new keys, and keeps it: a change may be decided
-// several times, and an RSA key takes a second to make.
-func once(alg func() keystore.Algorithm) func() func() (*seal.Material, error) {
-	var kept []*seal.Material
-	return func() func() (*seal.Material, error) {
-		next := 0
-		return func() (*seal.Material, error) {
-			want := alg()
-			if next < len(kept) && kept[next].Algorithm == want {
-				next++
-				return kept[next-1], nil
-			}
-			m, err := seal.NewMaterial(want)
-			if err == nil {
-				kept = append(kept[:next], m)
-				next++
-			}
-			return m, err
-		}
+		r.k.cfg.Logger.Warn("changed, and not read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
 	}
 }
 
@@ -256,12 +252,11 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 	if err != nil {
 		return err
 	}
-	made := once(func() keystore.Algorithm { return policy.Algorithm })
-	_, _, err = r.apply(ctx, tenant, true, func(s *scene) (*proposal, error) {
-		if err := checkClock(s.now, s.sent, s.received, policy.ClockSkew); err != nil {
+	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
+		if err := checkClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // nobody else would hold it to the policy
 		}
-		return s.create(policy, made())
+		return b.Create(policy)
 	})
 	return err
 }
@@ -282,20 +277,8 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 	if err != nil {
 		return err
 	}
-	made := once(func() keystore.Algorithm { return policy.Algorithm })
-	_, _, err = r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) { return s.setPolicy(policy, made()) })
+	_, _, err = r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
 	return err
-}
-
-// minting returns the material of keys under the ring's own policy.
-func (r *Rotator) minting() (note func(*scene), made func() func() (*seal.Material, error)) {
-	var alg keystore.Algorithm
-	note = func(s *scene) {
-		if n := s.held.newest(); n != nil {
-			alg = n.Timing.Algorithm
-		}
-	}
-	return note, once(func() keystore.Algorithm { return alg })
 }
 
 // Rotate makes the pending key sign now, and mints the next. It is refused before
@@ -304,18 +287,14 @@ func (r *Rotator) minting() (note func(*scene), made func() func() (*seal.Materi
 // refusal says from when on it may sign.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	note, made := r.minting()
-	p, result, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
-		note(s)
-		return s.rotate(o.force, made())
-	})
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
 	if err != nil {
 		return Receipt{}, err
 	}
-	receipt := p.receipt(tenant, result)
-	if p.op == ring.OpMint {
+	receipt := receiptOf(p, tenant, result)
+	if p.Op == ring.OpMint {
 		return receipt, &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
-			From: result.Now.Add(p.known)}
+			From: result.Now.Add(p.VisibleAfter)}
 	}
 	return receipt, nil
 }
@@ -324,11 +303,11 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // it need not be the next.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, result, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) { return s.promote(kid, o.force) })
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
 	if err != nil {
 		return Receipt{}, err
 	}
-	return p.receipt(tenant, result), nil
+	return receiptOf(p, tenant, result), nil
 }
 
 // Revoke ends a key: no token that it signed is good any more, at every instance that
@@ -337,19 +316,17 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // signs until that one is known: see [Receipt]. To revoke a key again changes nothing.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	note, made := r.minting()
 	var before Receipt
-	p, result, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
-		note(s)
-		p, err := s.revoke(kid, o.force, made())
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		p, err := b.Revoke(kid, o.force)
 		if err == nil && p == nil {
-			at, _ := s.held.facts.At(ring.FactRevoked, kid)
+			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
 		}
-		if rec := s.held.find(kid); rec != nil {
-			before.WorstCase = s.now.Add(rec.Timing.SignFor + rec.Timing.MaxTokenTTL + rec.Timing.Leeway)
+		if rec := b.Copy.Find(kid); rec != nil {
+			before.WorstCase = b.Now.Add(rec.Timing.SignFor + rec.Timing.MaxTokenTTL + rec.Timing.Leeway)
 			if v := rec.Timing.ReaderStaleness; v > 0 {
-				before.ReadersUntil = s.now.Add(v)
+				before.ReadersUntil = b.Now.Add(v)
 			}
 		}
 		return p, err
@@ -357,7 +334,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	if err != nil || p == nil {
 		return before, err
 	}
-	receipt := p.receipt(tenant, result)
+	receipt := receiptOf(p, tenant, result)
 	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	if receipt.Minted != "" {
 		receipt.NoSignerUntil = receipt.SignsFrom
@@ -365,18 +342,19 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	return receipt, nil
 }
 
-func (p *proposal) receipt(tenant string, result Result) Receipt {
-	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.unsigned}
-	for _, f := range p.facts {
+// receiptOf returns what the caller is told of p once it is made.
+func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
+	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:
 			receipt.Promoted = f.KID
 		case ring.FactRevoked:
-			receipt.RevokedAt = f.at
+			receipt.RevokedAt = f.At
 		}
 	}
-	if len(p.minted) > 0 {
-		receipt.Minted, receipt.SignsFrom = p.minted[0].KID, p.minted[0].ActivateAt
+	if len(p.Mint) > 0 {
+		receipt.Minted, receipt.SignsFrom = p.Mint[0].KID, p.Mint[0].ActivateAt
 	}
 	return receipt
 }
@@ -450,13 +428,13 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 		}
 		return nil
 	}
-	s := scene{tenant: tr.tenant, now: now, held: h}
+	b := protocol.Base{Tenant: tr.tenant, Now: now, Copy: h.Copy}
 	switch {
-	case s.takeOver() != nil:
+	case b.TakeOver() != nil:
 		return func(ctx context.Context) error { return r.takeOver(ctx, tr.tenant) }
-	case h.due(now) && !now.Before(s.mintFrom()):
+	case b.IsMintDue():
 		return func(ctx context.Context) error { return r.mint(ctx, tr.tenant) }
-	case s.collect() != nil:
+	case b.Collect() != nil:
 		return func(ctx context.Context) error { return r.collect(ctx, tr.tenant) }
 	}
 	return nil
@@ -464,9 +442,9 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 
 // stoodStill reports whether the store has been empty for so long that whoever holds
 // what it has lost would have put it back.
-func (r *Rotator) stoodStill(step *inStep, now time.Time, t *times) bool {
+func (r *Rotator) stoodStill(step *syncStatus, now time.Time, t *times) bool {
 	p := r.k.cfg.Policy
-	return age(now, step.still) >= max(2*t.w(), p.Freshness+p.ClockSkew)
+	return protocol.Age(now, step.still) >= max(2*t.w(), p.Freshness+p.ClockSkew)
 }
 
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
@@ -478,27 +456,19 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 }
 
 func (r *Rotator) mint(ctx context.Context, tenant string) error {
-	note, made := r.minting()
-	p, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
-		note(s)
-		return s.mintDue(made())
-	})
+	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
 	if p != nil {
-		r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.seq)
+		r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.Seq)
 	}
 	return err
 }
 
 func (r *Rotator) takeOver(ctx context.Context, tenant string) error {
-	_, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
-		return s.takeOver(), s.ring()
-	})
+	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
 	return err
 }
 
 func (r *Rotator) collect(ctx context.Context, tenant string) error {
-	_, _, err := r.apply(ctx, tenant, false, func(s *scene) (*proposal, error) {
-		return s.collect(), s.ring()
-	})
+	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
 	return err
 }

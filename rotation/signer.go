@@ -48,7 +48,7 @@ type Signer struct {
 
 // headed is a ring's key with the header of its tokens.
 type headed struct {
-	record *heldRecord
+	record *sealedRecord
 	key    *token.Key
 }
 
@@ -194,11 +194,11 @@ func (s *Signer) at(tenant string, now time.Time) (key *token.Key, ttl, most tim
 
 // withHeader returns r's key with the header of its tokens, opened once for as long
 // as it signs.
-func (s *Signer) withHeader(tenant string, h *held, r *heldRecord) (*token.Key, error) {
+func (s *Signer) withHeader(tenant string, h *ringCopy, r *sealedRecord) (*token.Key, error) {
 	if last, ok := s.headed.Load(tenant); ok && last.(*headed).record == r {
 		return last.(*headed).key, nil
 	}
-	opened, err := h.opened(s.ring.cfg.KEKs.sealing(), r)
+	opened, err := h.open(s.ring.cfg.KEKs.sealing(), r)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 // Package verifier decides whether a JSON Web Token is good, and which tenant it
 // belongs to.
 //
-// [New] builds a [Verifier] from the rules of its [Tenant]s, each of which has a
+// [New] builds a [Verifier] from the rules of each [Tenant], which has a
 // [keystore.KeyStore]. [Verifier.Verify] decides one token, and
 // [Verifier.VerifyTenant] decides one that must belong to a tenant known from
 // elsewhere, such as the host of the request. [Claims] decodes the claims of a good

@@ -91,41 +91,21 @@ func (r *rules) renewed() *rules {
 // compile validates t on its own. It returns rules that share only the store
 // with t.
 func compile(t Tenant) (*rules, error) {
-	fail := func(format string, args ...any) (*rules, error) {
-		return nil, fmt.Errorf("verifier: tenant %q: %w", t.ID, fmt.Errorf(format, args...))
-	}
-	switch {
-	case t.ID == "":
+	if t.ID == "" {
 		return nil, errors.New("verifier: a Tenant has no ID")
-	case t.Keys == nil:
-		return fail("Keys is nil")
-	case isNilPointer(t.Keys):
-		return fail("Keys is a nil %T: was the error of its constructor dropped?", t.Keys)
-	case len(t.Algorithms) == 0:
-		return fail("Algorithms is empty: list what its tokens are signed with")
-	case t.Issuer == "" && !t.AnyIssuer:
-		return fail("Issuer is empty: set it, or waive the check with AnyIssuer")
-	case t.Issuer != "" && t.AnyIssuer:
-		return fail("Issuer and AnyIssuer contradict each other")
-	case len(t.Audiences) == 0 && !t.AnyAudience:
-		return fail("Audiences is empty: set it, or waive the check with AnyAudience")
-	case len(t.Audiences) > 0 && t.AnyAudience:
-		return fail("Audiences and AnyAudience contradict each other")
-	case slices.Contains(t.Audiences, ""):
-		return fail("Audiences holds an empty string")
-	case slices.Contains(t.Required, ""):
-		return fail("Required holds an empty string")
-	case slices.Contains(t.Required, "exp") && t.AllowNoExpiry:
-		return fail(`Required "exp" and AllowNoExpiry contradict each other`)
-	case t.Leeway > maxLeeway:
-		return fail("Leeway is %v, want at most %v", t.Leeway, maxLeeway)
-	case t.MaxAge < 0:
-		return fail("MaxAge is %v, want 0 or more", t.MaxAge)
 	}
-	if err := checkAlgorithms(t.Algorithms, t.MixedFamilies); err != nil {
-		return fail("%w", err)
+	r := newRules(t)
+	err := t.validate()
+	if err == nil {
+		err = r.checkStore()
 	}
+	if err != nil {
+		return nil, fmt.Errorf("verifier: tenant %q: %w", t.ID, err)
+	}
+	return r, nil
+}
 
+func newRules(t Tenant) *rules {
 	r := &rules{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types)}
 	if t.Leeway == 0 {
 		r.leeway = defaultLeeway
@@ -134,18 +114,55 @@ func compile(t Tenant) (*rules, error) {
 	r.Audiences = slices.Clone(t.Audiences)
 	r.Types = slices.Clone(t.Types)
 	r.Required = slices.Clone(t.Required)
+	return r
+}
 
-	if s, ok := t.Keys.(interface{ Serves(tenant string) bool }); ok && !s.Serves(t.ID) {
-		return fail("its key store serves no tenant of that name: is it spelled the same in both places?")
+// validate returns an error that names the first rule which is missing, unsafe or
+// contradicts another.
+func (t *Tenant) validate() error {
+	switch {
+	case t.Keys == nil:
+		return errors.New("Keys is nil")
+	case isNilPointer(t.Keys):
+		return fmt.Errorf("Keys is a nil %T: was the error of its constructor dropped?", t.Keys)
+	case len(t.Algorithms) == 0:
+		return errors.New("Algorithms is empty: list what its tokens are signed with")
+	case t.Issuer == "" && !t.AnyIssuer:
+		return errors.New("Issuer is empty: set it, or waive the check with AnyIssuer")
+	case t.Issuer != "" && t.AnyIssuer:
+		return errors.New("Issuer and AnyIssuer contradict each other")
+	case len(t.Audiences) == 0 && !t.AnyAudience:
+		return errors.New("Audiences is empty: set it, or waive the check with AnyAudience")
+	case len(t.Audiences) > 0 && t.AnyAudience:
+		return errors.New("Audiences and AnyAudience contradict each other")
+	case slices.Contains(t.Audiences, ""):
+		return errors.New("Audiences holds an empty string")
+	case slices.Contains(t.Required, ""):
+		return errors.New("Required holds an empty string")
+	case slices.Contains(t.Required, "exp") && t.AllowNoExpiry:
+		return errors.New(`Required "exp" and AllowNoExpiry contradict each other`)
+	case t.Leeway > maxLeeway:
+		return fmt.Errorf("Leeway is %v, want at most %v", t.Leeway, maxLeeway)
+	case t.MaxAge < 0:
+		return fmt.Errorf("MaxAge is %v, want 0 or more", t.MaxAge)
 	}
-	if s, ok := t.Keys.(interface {
+	return checkAlgorithms(t.Algorithms, t.MixedFamilies)
+}
+
+// checkStore asks the store, if it has the optional methods of a
+// [keystore.KeyStore], whether it knows the tenant, and allows its leeway.
+func (r *rules) checkStore() error {
+	if s, ok := r.Keys.(interface{ Serves(tenant string) bool }); ok && !s.Serves(r.ID) {
+		return errors.New("its key store serves no tenant of that name: is it spelled the same in both places?")
+	}
+	if s, ok := r.Keys.(interface {
 		MaxLeeway(tenant string) time.Duration
 	}); ok {
-		if most := s.MaxLeeway(t.ID); r.leeway > most {
-			return fail("Leeway is %v, and its key store keeps retired keys for a leeway of %v at most; set Leeway to no more than that", r.leeway, most)
+		if most := s.MaxLeeway(r.ID); r.leeway > most {
+			return fmt.Errorf("Leeway is %v, and its key store keeps retired keys for a leeway of %v at most; set Leeway to no more than that", r.leeway, most)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 func isNilPointer(v any) bool {

@@ -143,8 +143,8 @@ func BenchmarkMiss(b *testing.B) {
 	}
 }
 
-// BenchmarkCacheGet measures the table of our cache and the best known cache library. Both find texts
-// by the same digest.
+// BenchmarkCacheGet measures the table of our cache and the best known cache library. Both find
+// texts by the same digest.
 func BenchmarkCacheGet(b *testing.B) {
 	k := newKey(b, "HS256")
 	for _, n := range []int{1, 1000, 100_000} {

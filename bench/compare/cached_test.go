@@ -90,8 +90,8 @@ func openKubernetes(_ testing.TB, k key, _ int, now func() time.Time) cached {
 	}
 }
 
-// openOtter is the solution that a careful team writes in an afternoon: golang-jwt behind a cache of
-// known quality, by the SHA-256 of the token. Each hit checks the expiry.
+// openOtter is the solution that a careful team writes in an afternoon: golang-jwt behind a cache
+// of known quality, by the SHA-256 of the token. Each hit checks the expiry.
 func openOtter(_ testing.TB, k key, n int, now func() time.Time) cached {
 	type entry struct {
 		claims golangjwt.MapClaims
@@ -119,8 +119,8 @@ func openOtter(_ testing.TB, k key, n int, now func() time.Time) cached {
 }
 
 // settled returns the remembered tokens once they no longer change: nearly all. Our table has small
-// buckets. Of 100 000 tokens that come one after another, about a hundred share a dozen buckets that
-// are too small for them, and evict each other.
+// buckets. Of 100 000 tokens that come one after another, about a hundred share a dozen buckets
+// that are too small for them, and evict each other.
 func settled(tb testing.TB, tokens []string, isHit func(token string) bool) []string {
 	tb.Helper()
 	n := len(tokens)
@@ -175,8 +175,8 @@ func checkGolangJWT(k key, now func() time.Time) func(token string) (golangjwt.M
 	}
 }
 
-// Each cache checks a token in full once. Only the one that servesExpired names accepts it after its
-// expiry.
+// Each cache checks a token in full once. Only the one that servesExpired names accepts it after
+// its expiry.
 func TestCachedLibraries(t *testing.T) {
 	k := newKey(t, "HS256")
 	end := time.Unix(expires, 0)

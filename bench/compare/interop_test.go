@@ -94,8 +94,8 @@ func TestLibrariesAcceptWhatTheSignerFillsIn(t *testing.T) {
 	}
 }
 
-// A comparison is fair if all libraries do the same work: each refuses the tokens that the checks are
-// for.
+// A comparison is fair if all libraries do the same work: each refuses the tokens that the checks
+// are for.
 func TestLibrariesCheckTheSame(t *testing.T) {
 	k := newKey(t, "HS256")
 	change := func(old, new string) string {

@@ -22,8 +22,8 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// A library verifies and signs as its own documentation says. Work that does not depend on the token
-// is done before, where the library has a place for it.
+// A library verifies and signs as its own documentation says. Work that does not depend on the
+// token is done before, where the library has a place for it.
 type library struct {
 	name string
 
@@ -221,8 +221,8 @@ func (l library) knows(alg string) bool {
 	return true
 }
 
-// stdlib returns the bare verification of the same bytes: the hash and the signature. Everything that
-// can be decoded before is. No library can be faster.
+// stdlib returns the bare verification of the same bytes: the hash and the signature. Everything
+// that can be decoded before is. No library can be faster.
 func stdlib(tb testing.TB, k key, token string) func() bool {
 	tb.Helper()
 	dot := strings.LastIndexByte(token, '.')

@@ -19,7 +19,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// oldRing makes an ES256 ring whose pending key was published a minute ago, so that it may sign already.
+// oldRing makes an ES256 ring whose pending key was published a minute ago, so that it may sign
+// already.
 func oldRing(t *testing.T) (*rotation.Keyring, *rotation.Rotator) {
 	t.Helper()
 	cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
@@ -99,7 +100,8 @@ func discoverGoOIDC(t *testing.T, jwksURL string) reader {
 	return reader{verify: func(ctx context.Context, token string) error { _, err := v.Verify(ctx, token); return err }}
 }
 
-// defaultKeyfunc opens keyfunc with its defaults: it fetches again after an hour, or for an unknown kid.
+// defaultKeyfunc opens keyfunc with its defaults: it fetches again after an hour, or for an unknown
+// kid.
 func defaultKeyfunc(t *testing.T, url string) reader {
 	keys, err := keyfunc.NewDefaultCtx(t.Context(), []string{url})
 	if err != nil {
@@ -111,10 +113,10 @@ func defaultKeyfunc(t *testing.T, url string) reader {
 	}}
 }
 
-// Readers by other makers go on across a rotation of our ring without fetching again, because the next
-// key was in the set before it signed. They also go on across a revocation of a key that no longer
-// signs. A reader that starts after it refuses the tokens of the revoked key. See also middleware's
-// TestJWKSReaders.
+// Readers by other makers go on across a rotation of our ring without fetching again, because the
+// next key was in the set before it signed. They also go on across a revocation of a key that no
+// longer signs. A reader that starts after it refuses the tokens of the revoked key. See also
+// middleware's TestJWKSReaders.
 func TestReadersOfOurRing(t *testing.T) {
 	openers := []struct {
 		name string

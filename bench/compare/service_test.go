@@ -138,8 +138,8 @@ func (s *service) stats(tb testing.TB) serviceStats {
 	return stats
 }
 
-// A generator puts a service under load for d, and returns how many requests were answered with 200,
-// and the time that it took. Any other answer is an error.
+// A generator puts a service under load for d, and returns how many requests were answered with
+// 200, and the time that it took. Any other answer is an error.
 type generator struct {
 	name string
 	run  func(s *service, path string, d time.Duration) (requests int, took time.Duration, err error)
@@ -259,11 +259,11 @@ func readOK(r *bufio.Reader) error {
 // window is how long one load lasts.
 const window = time.Second
 
-// BenchmarkService is a whole service under load on loopback: an http.Server in a process of its own,
-// on one core, and the generator on the other. A handler is measured between two windows of the bare
-// one: bare, handler, handler, bare. Hits are measured three times, because their few per cent would
-// drown in the noise of a shared machine. cpu-% is how busy the service kept its core. Well below 100,
-// the generator was the bottleneck.
+// BenchmarkService is a whole service under load on loopback: an http.Server in a process of its
+// own, on one core, and the generator on the other. A handler is measured between two windows of
+// the bare one: bare, handler, handler, bare. Hits are measured three times, because their few per
+// cent would drown in the noise of a shared machine. cpu-% is how busy the service kept its core.
+// Well below 100, the generator was the bottleneck.
 func BenchmarkService(b *testing.B) {
 	s, g := startService(b), newGenerator()
 	if _, _, err := g.run(s, "/hit", window); err != nil { // warms the service up

@@ -102,7 +102,8 @@ var material = sync.OnceValue(func() materials {
 	return m
 })
 
-// token returns a token made with the standard library alone, so that no library judges its own work.
+// token returns a token made with the standard library alone, so that no library judges its own
+// work.
 func (k key) token(tb testing.TB, payload string) string {
 	tb.Helper()
 	b64 := base64.RawURLEncoding.EncodeToString

@@ -15,21 +15,6 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// An exitError is an error with an exit code. Without text, the command has said everything.
-type exitError struct {
-	code int
-	text string
-}
-
-// Error implements the error interface.
-func (e *exitError) Error() string { return e.text }
-
-func exitf(code int, format string, args ...any) error {
-	return &exitError{code, fmt.Sprintf(format, args...)}
-}
-
-func usagef(format string, args ...any) error { return exitf(exitUsage, format, args...) }
-
 // errorText returns the words of the command for an error of the library. They are made from the
 // error's parts. They leave out what a user cannot know: the names of packages and Go identifiers,
 // and how rings lie in Redis.
@@ -185,6 +170,18 @@ func redisText(e *rediskeys.Error) string {
 		return e.Call + ": " + text
 	}
 	return text
+}
+
+// issuerText returns the words for an error, without its step. allowLoopback is the name by which the
+// user can set AllowLoopback. The command has no other of the settings.
+func issuerText(e *jwks.Error, allowLoopback string) string {
+	switch {
+	case e.Setting == jwks.SettingAllowLoopback:
+		return fmt.Sprintf("%s (%s %s)", e.Detail, allowLoopback, e.Hint)
+	case e.Setting == "" && e.Hint != "":
+		return fmt.Sprintf("%s (%s)", e.Detail, e.Hint)
+	}
+	return e.Detail
 }
 
 // refusalText says why a token is not good.

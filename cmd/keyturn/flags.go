@@ -244,3 +244,6 @@ func wantNothing(hint func(arg string) string) cobra.PositionalArgs {
 		return usagef("an argument that is no flag, where none is wanted%s; %s", more, seeHelp(cmd))
 	}
 }
+
+// defaultTenant is the tenant if --tenant does not name one.
+const defaultTenant = "default"

@@ -183,3 +183,11 @@ func (a *app) token(arg string, most int) (string, error) {
 	}
 	return string(dropLineEnd(text)), nil
 }
+
+func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
+	s, err := keystore.NewStatic(keys...)
+	if err != nil {
+		return nil, usagef("%s", errorText(err))
+	}
+	return s, nil
+}

@@ -138,8 +138,7 @@ func TestInspectWarnings(t *testing.T) {
 	}
 }
 
-// A signature that cannot be read is no missing one, and what is no JSON is
-// noise.
+// An undecodable signature is not reported as missing. Bytes that are not JSON are not shown.
 func TestInspectNoise(t *testing.T) {
 	b64 := base64.RawURLEncoding.EncodeToString
 	for _, token := range []string{"a.b.c", "e30.e30.*"} {
@@ -172,7 +171,7 @@ func TestInspectEmpty(t *testing.T) {
 	}
 }
 
-// What the sender writes must do nothing to the terminal of whoever looks.
+// A token must not be able to control the terminal of the user who inspects it.
 func TestInspectHostile(t *testing.T) {
 	b64 := base64.RawURLEncoding.EncodeToString
 	hostile := "\x1b]0;owned\x07\x1b[2J\u009b1m\u202e\u2028\r\x00\x7f"

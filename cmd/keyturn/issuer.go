@@ -171,18 +171,6 @@ func (c *verifyCommand) cannotTell(text string) error {
 	return c.answer(exitCannotTell, verifier.ReasonUnavailable, text)
 }
 
-// issuerText returns the words for an error, without its step. allowLoopback is the name by which the
-// user can set AllowLoopback. The command has no other of the settings.
-func issuerText(e *jwks.Error, allowLoopback string) string {
-	switch {
-	case e.Setting == jwks.SettingAllowLoopback:
-		return fmt.Sprintf("%s (%s %s)", e.Detail, allowLoopback, e.Hint)
-	case e.Setting == "" && e.Hint != "":
-		return fmt.Sprintf("%s (%s)", e.Detail, e.Hint)
-	}
-	return e.Detail
-}
-
 // advice returns what to try after a failed attempt, or "".
 func (i *issuerFlags) advice(e *jwks.Error) string {
 	switch e.Step {

@@ -5,34 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/keyturn/keyturn/rotation"
 )
-
-// milliseconds is RFC 3339 with milliseconds, in which the dates of a ring are counted.
-const milliseconds = "2006-01-02T15:04:05.000Z07:00"
-
-// stampNano writes a moment with nanoseconds (RFC 3339), in UTC.
-func stampNano(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
-
-// when writes a moment for programs, or null if t is zero.
-func when(t time.Time) *string {
-	if t.IsZero() {
-		return nil
-	}
-	text := t.UTC().Format(milliseconds)
-	return &text
-}
-
-// toJSON returns v, which holds texts and numbers, as one line.
-func toJSON(v any) string {
-	doc, err := json.Marshal(v)
-	if err != nil {
-		return "null\n"
-	}
-	return printable(string(doc), false) + "\n"
-}
 
 // A keyJSON is a key in the array of "keys list --json".
 type keyJSON struct {

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// What the guide says that this project began with, on another port.
+// The guide that this project began with, on another port.
 const (
 	guideSecret = "supersecretdevkeythatishs256safe!"
 	guideCurl   = `curl -X POST http://localhost:4111/api/agents/weatherAgent/generate \
@@ -32,7 +32,7 @@ const (
 	clientFolder = "../../middleware/testdata/mastra"
 )
 
-// A guideCase is a token and whether the guide's reader gets an answer with it.
+// A guideCase is a token, and whether it opens the API.
 type guideCase struct {
 	name  string
 	token string // "": no Authorization header
@@ -130,8 +130,8 @@ func testGuideCurl(t *testing.T, keyturn string) {
 	}
 }
 
-// jwt.io's "Generate example" has no exp. Such a token is good for ever, so it is refused; the log
-// says what to do about it, and the client is not told.
+// jwt.io's "Generate example" has no exp. Such a token never expires, so it is refused. The log says
+// what to do about it; the client does not learn it.
 func testGuideNoExpiry(t *testing.T, keyturn string) {
 	need(t, "curl")
 	token := handmade(guideSecret, `{"sub":"ann","name":"John Doe","admin":true,"iat":1516239022}`)
@@ -159,8 +159,8 @@ func testGuideNoExpiry(t *testing.T, keyturn string) {
 	})
 }
 
-// Some @mastra packages of June 2026 brought malware with them. This version did not, and nothing
-// but this version is installed: one exact number, and a lock file with a hash for each package.
+// Some @mastra packages of June 2026 contained malware. This version did not. The manifest pins it by
+// its exact number, and the lock file has a hash for each package.
 func TestMastraLockFile(t *testing.T) {
 	manifest, err := os.ReadFile(filepath.Join(clientFolder, "package.json"))
 	if err != nil {
@@ -217,7 +217,7 @@ func checkAnswer(t *testing.T, body []byte) {
 	}
 }
 
-// checkRefusal checks that body is the guide's, with nothing more in it.
+// checkRefusal checks that body is exactly the guide's.
 func checkRefusal(t *testing.T, body []byte) {
 	t.Helper()
 	if got := strings.TrimSpace(string(body)); got != `{"error":"Invalid or expired token"}` {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -23,7 +22,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// An oidcProvider is a process with an OpenID provider of another make, on loopback.
+// An oidcProvider is a process with an independent OpenID provider, on loopback.
 type oidcProvider struct {
 	issuer string
 	stdin  io.Writer
@@ -32,20 +31,6 @@ type oidcProvider struct {
 
 // oidcFolder has the programs that run on node, and their packages.
 const oidcFolder = "testdata/oidc"
-
-func needNode(t *testing.T) {
-	t.Helper()
-	_, err := exec.LookPath("node")
-	if err == nil {
-		_, err = os.Stat(oidcFolder + "/node_modules")
-	}
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skipf("node or its packages are missing (make setup brings them): %v", err)
-	}
-}
 
 func startProvider(t *testing.T, keys ...json.RawMessage) *oidcProvider {
 	t.Helper()
@@ -77,7 +62,7 @@ func startProvider(t *testing.T, keys ...json.RawMessage) *oidcProvider {
 	return p
 }
 
-// restart starts the provider anew with other keys, of which the first one signs.
+// restart starts the provider again with other keys. The first one signs.
 func (p *oidcProvider) restart(t *testing.T, keys ...json.RawMessage) {
 	t.Helper()
 	line, err := json.Marshal(map[string]any{"keys": keys})
@@ -142,9 +127,9 @@ func privateJWK(t *testing.T, kid string) json.RawMessage {
 	return doc
 }
 
-// A real OpenID provider, through its key changes: with the next key announced before it signs,
-// and with new keys from one moment to the next. A service that runs meanwhile learns the new key
-// with the first token that carries it; a command that starts knows what is there.
+// A real OpenID provider changes its keys: once it announces the next key before that signs, and once
+// it replaces all keys at once. A running service learns a new key with the first token that names it.
+// A command that starts reads the current keys.
 func TestOIDCProvider(t *testing.T) {
 	first, second, third := privateJWK(t, "first"), privateJWK(t, "second"), privateJWK(t, "third")
 	p := startProvider(t, first)
@@ -187,7 +172,7 @@ func TestOIDCProvider(t *testing.T) {
 	verifies("another key, unannounced", p.token(t))
 	for _, gone := range []string{old, turned} {
 		if _, err := v.Verify(t.Context(), gone); err == nil {
-			t.Error("the library accepts a token whose key the provider has no more")
+			t.Error("the library accepts a token whose key the provider has dropped")
 		}
 		p.wantVerdict(t, "gone", gone, exitNo, `{"ok":false,"reason":"unknown_key"`)
 	}
@@ -205,7 +190,7 @@ func (p *oidcProvider) wantVerdict(t *testing.T, when, token string, code int, s
 	}
 }
 
-// What the command says of a real provider when something is amiss.
+// The errors of the command about a real provider.
 func TestOIDCProviderErrors(t *testing.T) {
 	p := startProvider(t, privateJWK(t, "first"))
 	token := p.token(t)
@@ -230,8 +215,8 @@ func TestOIDCProviderErrors(t *testing.T) {
 	}
 }
 
-// What serve publishes is found by the issuer alone: by openid-client on node, by our reader, and
-// by the command.
+// The issuer's URL is enough to find the keys that serve publishes: for openid-client on node, for our
+// reader, and for the command.
 func TestServeDiscovery(t *testing.T) {
 	needNode(t)
 	s := startServe(t, nil)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -56,4 +58,26 @@ func compactJSON(v jsontext.Value) string {
 		return "null"
 	}
 	return printable(string(c), false)
+}
+
+// quoteShort quotes a text, and cuts it at the length of a long name.
+func quoteShort(s string) string { return quoteCut(s, 40) }
+
+// quoteKID quotes a kid of an issuer. A thumbprint (RFC 7638) has 43 characters.
+func quoteKID(s string) string { return quoteCut(s, 64) }
+
+func quoteCut(s string, most int) string {
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "..."
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// toJSON returns v, which holds texts and numbers, as one line.
+func toJSON(v any) string {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return "null\n"
+	}
+	return printable(string(doc), false) + "\n"
 }

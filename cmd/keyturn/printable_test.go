@@ -7,8 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// wantPrintable checks that nothing in text could make a terminal do anything
-// but show it.
+// wantPrintable checks that a terminal can only show text, not obey it.
 func wantPrintable(t *testing.T, text string) {
 	t.Helper()
 	for _, r := range text {
@@ -33,7 +32,7 @@ func TestPrintable(t *testing.T) {
 		{"a\r\nb", true, `a\u000d` + "\nb"},
 		{"\x1b[2J", false, `\u001b[2J`},
 		{"\u009b2J\u007f", false, `\u009b2J\u007f`}, // one-byte forms of escape sequences
-		{"\u202egnp.exe", false, `\u202egnp.exe`},   // turns the direction of writing
+		{"\u202egnp.exe", false, `\u202egnp.exe`},   // changes the direction of writing
 		{"\u2028\u2029\u200b", false, `\u2028\u2029\u200b`},
 		{"\U000E0041", false, `\udb40\udc41`}, // a tag character
 		{"\xff\xc3(", false, `\xff\xc3(`},

@@ -11,26 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/keyturn/keyturn/keystore/jwks"
 )
-
-// The exit codes of the command.
-const (
-	exitYes        = 0
-	exitNo         = 1 // a bad token, or a refused change
-	exitUsage      = 2 // the command line, a file or the environment is not right
-	exitCannotTell = 3
-)
-
-// An app is everything that a command uses besides its flags and files.
-type app struct {
-	env            func(string) (string, bool) // such as [os.LookupEnv]
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	now            func() time.Time
-	network        jwks.Config // how issuers are reached; zero except in tests
-}
 
 // run is the whole command, and returns its exit code. It never exits and reads no global, so that a
 // test can call it.
@@ -53,19 +34,6 @@ func (a *app) run(ctx context.Context, args []string) int {
 		fmt.Fprintln(a.stderr, "keyturn: "+f.text)
 	}
 	return f.code
-}
-
-// note prints to stderr what is not an error.
-func (a *app) note(format string, args ...any) {
-	fmt.Fprintf(a.stderr, "keyturn: note: "+format+"\n", args...)
-}
-
-// print writes the whole answer to stdout.
-func (a *app) print(text string) error {
-	if _, err := io.WriteString(a.stdout, text); err != nil {
-		return exitf(exitCannotTell, "cannot write the answer to standard output")
-	}
-	return nil
 }
 
 const rootLong = `keyturn makes and checks JSON Web Tokens (JWTs): short signed texts by which one

@@ -1,79 +1,17 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-
-	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
-	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
-// An error is about Redis, in words of whoever typed the command; where one key is garbled,
-// it says which.
-func TestRingTextIsForUsers(t *testing.T) {
-	m := miniredis.RunT(t)
-	c := newRingCLI(t, m.Addr())
-	m.RequireAuth("other")
-	c.run("keys", "list").wantCode(t, exitCannotTell, "keyturn: Redis does not accept the user or the password")
-	m.RequireAuth("")
-	m.Set(fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default")), "a string")
-	c.run("keys", "list").wantCode(t, exitCannotTell, fmt.Sprintf(`load of tenant "default" (bucket %d): a key holds something`, rotation.BucketOf("default")))
-	full := func(call string) error {
-		return &rediskeys.Error{Call: call, Kind: rediskeys.ErrFull, Err: errors.New("OOM")}
-	}
-	away := func(err error) error { return &rotation.Error{Kind: keystore.ErrUnavailable, Err: err} }
-	for want, err := range map[string]error{
-		"Redis is full":             openingError(&rotation.Error{Text: "the keyring cannot be opened", Err: away(full("sync of bucket 175"))}),
-		`tenant "a": Redis is full`: ringError(&rotation.Error{Text: `tenant "a"`, Err: away(full(`load of tenant "a" (bucket 9)`))}),
-		`tenant "a": it is not known whether the change was made: Redis is full`: ringError(&rotation.Error{
-			Text: `tenant "a": it is not known whether the change was made`, Err: away(full(`write of tenant "a"`)),
-		}),
-	} {
-		e := new(exitError)
-		if !errors.As(err, &e) || e.code != exitCannotTell || !strings.HasPrefix(e.text, want+": ") {
-			t.Errorf("%v, want %q", err, want)
-		}
-	}
-}
-
-// The Redis client's own lines, which go to standard error past every logger, are not among
-// the command's: one error is one line.
-func TestRedisClientIsSilent(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() { // one that hangs up on everybody
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
-	kek := file(t, newKEK())
-	for _, addr := range []string{"127.0.0.1:1", l.Addr().String()} {
-		for _, url := range []string{"redis://" + addr, "redis-sentinel://" + addr + "/mymaster", "redis-cluster://" + addr} {
-			r := process(t, "", "keys", "list", "--redis", url, "--kek-file", kek)
-			if r.code != exitCannotTell || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "keyturn: ") {
-				t.Errorf("%s: exit code = %d, stderr = %s", url, r.code, r.stderr)
-			}
-		}
-	}
-}
-
-// What docs/operations.md says under "A key leaked", where the pending key is too fresh to
-// take over: published for longer than Dwell, and not yet for V + F + S.
+// docs/operations.md, "A key leaked", with a pending key that is too fresh to take over: published for
+// longer than Dwell, but not for ReaderStaleness + Freshness + ClockSkew.
 func TestRunbookLeakedKey(t *testing.T) {
 	c := oldRing(t, "--alg", "ES256")
 	before := c.wantStates("signing", "pending")
@@ -85,8 +23,8 @@ func TestRunbookLeakedKey(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// A forced revocation mints a key that comes first: to rotate does not help, to promote
-// the older one does.
+// A forced revocation mints a key that signs first. A rotation does not help; promoting the older key
+// does.
 func TestRunbookNoSigner(t *testing.T) {
 	c := oldRing(t, "--alg", "ES256")
 	before := c.wantStates("signing", "pending")
@@ -98,7 +36,7 @@ func TestRunbookNoSigner(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// A key that is younger than Dwell signs for nobody, however it was forced.
+// A key that is younger than Dwell does not sign, even with --force.
 func TestRunbookDwell(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
@@ -117,8 +55,8 @@ func TestRunbookDwell(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// What it says under "A ring is the mistake".
-func TestRunbookRemoveARing(t *testing.T) {
+// docs/operations.md, "A ring is the mistake".
+func TestRunbookRemoveRing(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
 	c.run("keys", "create").wantCode(t, exitYes)

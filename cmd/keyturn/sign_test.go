@@ -2,34 +2,12 @@ package main
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
 	"testing"
 	"time"
 )
-
-// sign returns the token that "keyturn sign" prints, alone on its line.
-func sign(t *testing.T, args ...string) string {
-	t.Helper()
-	r := keyturn(t, append([]string{"sign"}, args...)...)
-	token, ok := strings.CutSuffix(r.stdout, "\n")
-	if r.code != exitYes || !ok || strings.Contains(token, "\n") || r.stderr != "" {
-		t.Fatalf("sign %q = %+v", args, r)
-	}
-	return token
-}
-
-// partOf decodes the header (0) or payload (1) of a token.
-func partOf(t *testing.T, token string, n int) (object map[string]any) {
-	t.Helper()
-	b, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[n])
-	if err != nil || json.Unmarshal(b, &object) != nil {
-		t.Fatalf("part %d of the token cannot be read", n)
-	}
-	return object
-}
 
 func TestSign(t *testing.T) {
 	secret := file(t, testSecret+"\n")
@@ -103,7 +81,7 @@ func TestSignSecretFromEnvironment(t *testing.T) {
 	}
 }
 
-// A claim goes before what sign would add.
+// A claim of the user replaces the one that sign would add.
 func TestSignClaimsWin(t *testing.T) {
 	token := sign(t, "--secret-file", file(t, testSecret), "--claim-json", "exp=1800000840", "--claim-json", "iat=1.5",
 		"--claim", "jti=j", "--claim", "iss=i", "--claim-json", `aud=["a"]`)
@@ -112,7 +90,7 @@ func TestSignClaimsWin(t *testing.T) {
 	}
 }
 
-// Tokens that have ended, or are not good yet, are wanted for tests.
+// Tests need expired tokens, and tokens that are not yet valid.
 func TestSignTokensOfOtherTimes(t *testing.T) {
 	secret := file(t, testSecret)
 	sign(t, "--secret-file", secret, "--claim-json", "exp=1")
@@ -120,7 +98,7 @@ func TestSignTokensOfOtherTimes(t *testing.T) {
 	sign(t, "--secret-file", secret, "--claim", "big="+strings.Repeat("x", 10<<10)) // a verifier may allow that
 }
 
-// The hint about strings and JSON is for values of the wrong kind only.
+// Only a value of the wrong type brings the hint about strings and JSON.
 func TestSignHints(t *testing.T) {
 	const hint = "--claim makes strings, --claim-json all else"
 	secret := file(t, testSecret)

@@ -46,7 +46,7 @@ func readVectors(t testing.TB) []vector {
 	return all.Cases
 }
 
-// accept reports what the verdict must be.
+// accept reports whether the verdict must be that the token is good.
 func (v *vector) accept(t testing.TB) bool {
 	t.Helper()
 	verdict := v.Verdict
@@ -75,7 +75,7 @@ func (v *vector) token(t testing.TB) string {
 	return v.Token
 }
 
-// args are the arguments of keyturn but for the token. The set goes into dir.
+// args returns the arguments of keyturn without the token. The JWK Set is written into dir.
 func (v *vector) args(t testing.TB, dir string) []string {
 	t.Helper()
 	set := filepath.Join(dir, v.ID+".json")
@@ -95,7 +95,7 @@ func (v *vector) args(t testing.TB, dir string) []string {
 	return args
 }
 
-// reasons are those that the design lists for the command.
+// reasons are all that the command may print.
 var reasons = strings.Fields(`malformed too_large type critical algorithm unknown_tenant suspended unknown_key signature
 	expired not_yet_valid too_old issuer audience tenant missing_claim claim revoked unavailable`)
 
@@ -135,7 +135,7 @@ func (v *vector) check(t *testing.T, r result) {
 	}
 }
 
-// decodeLine decodes one line of JSON with no member but those of the target.
+// decodeLine decodes one line of JSON that has only the members of target.
 func decodeLine(t *testing.T, line string, target any) {
 	t.Helper()
 	if !strings.HasSuffix(line, "\n") || strings.Count(line, "\n") != 1 {
@@ -148,8 +148,8 @@ func decodeLine(t *testing.T, line string, target any) {
 	}
 }
 
-// maxArg is the longest TOKEN argument promised. Longer ones come by standard
-// input, and so must those with a NUL, which no argument can hold.
+// maxArg is the longest TOKEN that an argument can be relied on to hold. Longer tokens come by
+// standard input, and so do tokens with a NUL, which no argument can hold.
 const maxArg = 100 << 10
 
 func TestVectors(t *testing.T) {
@@ -165,7 +165,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestVectorsBinary runs the vectors through the command as users have it.
+// TestVectorsBinary runs the vectors through the built command.
 func TestVectorsBinary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts some hundred processes")
@@ -185,8 +185,8 @@ func TestVectorsBinary(t *testing.T) {
 	}
 }
 
-// TestInspectVectors: inspect survives them all, and agrees with the verifier
-// about what can be decoded.
+// TestInspectVectors: inspect survives all vectors, and agrees with the verifier on which tokens can
+// be decoded.
 func TestInspectVectors(t *testing.T) {
 	for _, v := range readVectors(t) {
 		t.Run(v.ID, func(t *testing.T) {

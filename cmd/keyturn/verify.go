@@ -17,9 +17,6 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// defaultTenant is the tenant if --tenant does not name one.
-const defaultTenant = "default"
-
 // maxTokenBytes is the longest token that verify accepts. Package server has the same bound.
 const maxTokenBytes = 8 << 10
 
@@ -302,14 +299,6 @@ func (c *verifyCommand) secretKeys(s *secret) (*keystore.Static, error) {
 	return newStatic(keys...)
 }
 
-func newStatic(keys ...*keystore.Key) (*keystore.Static, error) {
-	s, err := keystore.NewStatic(keys...)
-	if err != nil {
-		return nil, usagef("%s", errorText(err))
-	}
-	return s, nil
-}
-
 func (c *verifyCommand) accepted(t *verifier.Token) error {
 	claims, err := verifier.Claims[jsontext.Value](t)
 	if err != nil {
@@ -418,17 +407,4 @@ func headerSays(token, name string) string {
 		return "the token's header (not verified) has no " + name
 	}
 	return fmt.Sprintf("the token's header (not verified) has %s %s", name, quoteShort(value))
-}
-
-// quoteShort quotes a text, and cuts it at the length of a long name.
-func quoteShort(s string) string { return quoteCut(s, 40) }
-
-// quoteKID quotes a kid of an issuer. A thumbprint (RFC 7638) has 43 characters.
-func quoteKID(s string) string { return quoteCut(s, 64) }
-
-func quoteCut(s string, most int) string {
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "..."
-	}
-	return strconv.QuoteToASCII(s)
 }

@@ -1,36 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/alicebob/miniredis/v2"
 )
-
-// now is the moment of these tests: 2027-01-15T08:00:00Z.
-const now = "1800000000"
-
-// goodPayload ends 14 minutes after now. Its number has more digits than a
-// float64 holds.
-const goodPayload = `{"sub":"ann","n":12345678901234567890.10,"exp":1800000840}`
-
-// verifyArgs is the beginning of most command lines here.
-func verifyArgs(t testing.TB, more ...string) []string {
-	t.Helper()
-	return append([]string{"verify", "--secret-file", file(t, testSecret), "--alg", "HS256", "--now", now}, more...)
-}
-
-func refusal(reason, text string) string {
-	return fmt.Sprintf(`{"ok":false,"reason":"%s","error":%s}`+"\n", reason, text)
-}
 
 func TestVerifyJSON(t *testing.T) {
 	good := hs256(testSecret, plainHeader, goodPayload)
@@ -100,7 +79,7 @@ func TestVerifyHints(t *testing.T) {
 	}
 }
 
-// What a user gets told beside the refusal, which stays as it is.
+// The hints for the user stand beside the refusal, whose text does not change.
 func TestVerifyNotes(t *testing.T) {
 	good := hs256(testSecret, plainHeader, goodPayload)
 	header := func(h string) string { return hs256(testSecret, h, goodPayload) }
@@ -153,7 +132,7 @@ func TestVerifyNotes(t *testing.T) {
 	}
 }
 
-// A key's name is told where somebody gave it one.
+// A refusal names the key if the user or the token has named it.
 func TestVerifyNamesTheKey(t *testing.T) {
 	bad := hs256("another"+testSecret, plainHeader, goodPayload)
 	for _, tt := range []struct {
@@ -288,141 +267,6 @@ func TestVerifySeveralAlgorithms(t *testing.T) {
 	}
 }
 
-func TestVerifySecretForms(t *testing.T) {
-	good := hs256(testSecret, plainHeader, goodPayload)
-	for text, code := range map[string]int{
-		testSecret:            exitYes,
-		testSecret + "\n":     exitYes,
-		testSecret + "\r\n":   exitYes,
-		testSecret + "\n\n":   exitNo, // only one line end is not the secret's
-		testSecret + "\r":     exitNo,
-		testSecret + " ":      exitNo,
-		"\ufeff" + testSecret: exitNo,
-	} {
-		r := keyturn(t, "verify", "--secret-file", file(t, text), "--alg", "HS256", "--now", now, good)
-		if r.code != code {
-			t.Errorf("secret file ending in %q: exit code = %d, want %d", text[len(text)-2:], r.code, code)
-		}
-	}
-}
-
-// Whoever can read the file can sign. Standard output, which a program may read, has
-// none of the note.
-func TestSecretFilesThatOthersCanRead(t *testing.T) {
-	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
-	secret, kek := file(t, testSecret), file(t, newKEK())
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
-	for mode, noted := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o620: false, 0o640: true, 0o604: true, 0o644: true} {
-		for _, path := range []string{secret, kek} {
-			if err := os.Chmod(path, mode); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for flag, r := range map[string]result{
-			"--secret-file": keyturn(t, "verify", "--json", "--alg", "HS256", "--secret-file", secret, token),
-			"--kek-file":    keyturn(t, "keys", "list", "--json", "--redis", c.url, "--kek-file", kek),
-		} {
-			note := fmt.Sprintf("the file of %s is readable by group or others (mode %04o): chmod 600", flag, mode)
-			if strings.Contains(r.stderr, note) != noted || strings.Contains(r.stdout, "readable") || !strings.HasPrefix(r.stdout, `{"ok":`) {
-				t.Errorf("mode %04o: stdout: %s; stderr: %s", mode, r.stdout, r.stderr)
-			}
-		}
-	}
-}
-
-func TestSecretFileEndsInWhiteSpace(t *testing.T) {
-	for text, noted := range map[string]bool{
-		testSecret: false, testSecret + "\n": false, testSecret + "\r\n": false, " " + testSecret: false,
-		testSecret + "\n\n": true, testSecret + "\r": true, testSecret + " \n": true, testSecret + "\t": true,
-	} {
-		r := keyturn(t, "sign", "--secret-file", file(t, text))
-		if r.code != exitYes || strings.Contains(r.stderr, "ends in white space, which counts as part of it") != noted {
-			t.Errorf("a secret file ending in %q: code = %d, stderr = %q", text[len(text)-2:], r.code, r.stderr)
-		}
-	}
-}
-
-func TestSecretFromEnvironment(t *testing.T) {
-	good := hs256(testSecret, plainHeader, goodPayload)
-	args := []string{"verify", "--alg", "HS256", "--now", now, good}
-	other := strings.Repeat("o", 32)
-	for _, tt := range []struct {
-		name string
-		env  map[string]string
-		code int
-	}{
-		{"KEYTURN_SECRET", map[string]string{envSecret: testSecret}, exitYes},
-		{"MASTRA_JWT_SECRET", map[string]string{envMastraSecret: testSecret}, exitYes},
-		{"both, equal", map[string]string{envSecret: testSecret, envMastraSecret: testSecret}, exitYes},
-		{"as it is", map[string]string{envSecret: testSecret + "\n"}, exitNo},
-		{"another", map[string]string{envSecret: other}, exitNo},
-	} {
-		if r := (call{env: tt.env}).run(t, args...); r.code != tt.code {
-			t.Errorf("%s: exit code = %d, want %d; stderr: %s", tt.name, r.code, tt.code, r.stderr)
-		}
-	}
-	call{env: map[string]string{envSecret: testSecret, envMastraSecret: other}}.run(t, args...).wantUsage(t, "both set, and differ")
-	call{env: map[string]string{envSecret: "", envMastraSecret: other}}.run(t, args...).wantUsage(t, "KEYTURN_SECRET is set, but empty")
-	call{env: map[string]string{envMastraSecret: ""}}.run(t, args...).wantUsage(t, "MASTRA_JWT_SECRET is set, but empty")
-	call{env: map[string]string{envSecret: "short"}}.run(t, args...).wantUsage(t, "KEYTURN_SECRET: the secret for HS256 is 5 bytes")
-
-	// A file goes before the environment.
-	r := call{env: map[string]string{envSecret: other}}.run(t, verifyArgs(t, good)...)
-	if r.code != exitYes {
-		t.Errorf("file and environment: %+v", r)
-	}
-}
-
-func TestVerifyStandardInput(t *testing.T) {
-	good := hs256(testSecret, plainHeader, goodPayload)
-	for _, tt := range []struct {
-		name, stdin, reason string
-	}{
-		{"no line end", good, ""},
-		{"line feed", good + "\n", ""},
-		{"carriage return and line feed", good + "\r\n", ""},
-		{"two line ends", good + "\n\n", "malformed"},
-		{"carriage return", good + "\r", "malformed"},
-		{"space before", " " + good, "malformed"},
-		{"space after", good + " \n", "malformed"},
-		{"two tokens", good + "\n" + good + "\n", "malformed"},
-		{"empty", "", "malformed"},
-		{"a line end", "\n", "malformed"},
-		{"a dash", "-\n", "malformed"},
-		{"at the limit", strings.Repeat("a", 8<<10) + "\r\n", "malformed"},
-		{"above the limit", strings.Repeat("a", 8<<10+1) + "\n", "too_large"},
-		{"above the limit by line ends", strings.Repeat("a", 8<<10) + "\n\r\n", "too_large"},
-		{"1 MiB", strings.Repeat("a", 1<<20), "too_large"},
-		{"1 MiB of line ends", strings.Repeat("\n", 1<<20), "too_large"},
-		{"NUL", good[:20] + "\x00" + good[20:], "malformed"},
-	} {
-		for _, dash := range [][]string{{"-"}, {"--", "-"}} {
-			r := call{stdin: strings.NewReader(tt.stdin)}.run(t, verifyArgs(t, append([]string{"--json"}, dash...)...)...)
-			if tt.reason == "" && r.code != exitYes || tt.reason != "" && !strings.Contains(r.stdout, `"reason":"`+tt.reason+`"`) {
-				t.Errorf("%s: exit code = %d, stdout = %s", tt.name, r.code, r.stdout)
-			}
-		}
-	}
-}
-
-// endless is a standard input that never ends. It counts what was read.
-type endless struct{ n int }
-
-func (e *endless) Read(b []byte) (int, error) {
-	e.n += len(b)
-	return copy(b, bytes.Repeat([]byte("a"), len(b))), nil
-}
-
-func TestStandardInputIsBounded(t *testing.T) {
-	for _, args := range [][]string{verifyArgs(t, "-"), {"inspect", "-"}} {
-		in := new(endless)
-		r := call{stdin: in}.run(t, args...)
-		if r.code != exitNo || in.n > 2<<20 {
-			t.Errorf("%s: exit code = %d after %d bytes", args[0], r.code, in.n)
-		}
-	}
-}
-
 func TestVerifyTokenArgument(t *testing.T) {
 	good := hs256(testSecret, plainHeader, goodPayload)
 	for _, token := range []string{good + "\n", " " + good, good + " ", "-" + good, "--" + good, "Bearer " + good, "-", ""} {
@@ -471,14 +315,14 @@ func TestVerifyJWKS(t *testing.T) {
 		}
 	}
 
-	// The environment's secret is no key of the set.
+	// The secret of the environment is not added to the JWK Set.
 	env := map[string]string{envSecret: testSecret}
 	if r := (call{env: env}).run(t, "verify", "--jwks", set(ec), "--alg", "HS256,ES256", "--now", now, hs256(testSecret, plainHeader, goodPayload)); r.code != exitNo {
 		t.Errorf("with a secret in the environment: %+v", r)
 	}
 }
 
-// Without --now, the clock counts.
+// Without --now, the token is judged by the clock.
 func TestVerifyClock(t *testing.T) {
 	secret := file(t, testSecret)
 	at := func(d time.Duration) string {

@@ -39,3 +39,18 @@ func howLong(seconds int64) string {
 
 // stamp writes a moment for people and programs (RFC 3339), in UTC.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// milliseconds is RFC 3339 with milliseconds, in which the dates of a ring are counted.
+const milliseconds = "2006-01-02T15:04:05.000Z07:00"
+
+// stampNano writes a moment with nanoseconds (RFC 3339), in UTC.
+func stampNano(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// when writes a moment for programs, or null if t is zero.
+func when(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	text := t.UTC().Format(milliseconds)
+	return &text
+}

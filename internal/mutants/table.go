@@ -10,19 +10,19 @@ var mutants = []mutant{
 	{
 		name: "without propagation",
 		edits: []edit{
-			{"rotation/decide.go", "return s.mint(p, policy, s.held.maxSeq()+1, activate, made)", "return s.mint(p, policy, s.held.maxSeq()+1, s.now, made)"},
-			{"rotation/held.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // it would not sign before all know it
+			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
+			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // it would not sign before all know it
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/pass.go", "case result.change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/pass.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
 		name:  "without the fence",
-		edits: []edit{{"rotation/held.go", "a > s.Timing.SignFor {", "a < 0 {"}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "a > s.Timing.SignFor {", "a < 0 {"}},
 		tests: tests{simulator, "TestTimeline(C|H)$"}, want: "I5",
 	},
 	{
@@ -30,7 +30,7 @@ var mutants = []mutant{
 		edits: []edit{
 			{"rotation/pass.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
 			{"rotation/pass.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/pass.go", "resync: reply.Resync,", "resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/pass.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/pass.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\ts := &scene", "_ = err\n\ts := &scene"},
+			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -54,7 +54,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a merge does not announce promotions",
-		edits: []edit{{"rotation/merge.go", "\tm.announcePromotions()\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.announcePromotions()\n", ""}},
 		tests: tests{simulator, "TestTimelineC$"}, want: "I1",
 	},
 	{
@@ -71,8 +71,8 @@ var mutants = []mutant{
 	{
 		name: "no doubt",
 		edits: []edit{
-			{"rotation/trust.go", "t.doubt, t.until = !r.trusted && !r.vouched, r.sent.Add(w.doubt)", "t.doubt, t.until = false, r.sent.Add(w.doubt)"},
-			{"rotation/trust.go", "t.doubt, t.until = true, r.sent.Add(w.doubt)", "t.doubt, t.until = false, r.sent.Add(w.doubt)"},
+			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
+			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = true, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
 		},
 		tests: tests{simulator, "TestTimelineH$"}, want: "TestTimelineH",
 	},
@@ -88,17 +88,17 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stale merger does not republish",
-		edits: []edit{{"rotation/merge.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
 		tests: tests{simulator, "TestTimelineH$"}, want: "TestTimelineH",
 	},
 	{
 		name:  "a stale merger keeps its promotion",
-		edits: []edit{{"rotation/merge.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
 		tests: tests{simulator, "TestTimelineH"}, want: "TestTimelineHPromoted",
 	},
 	{
 		name:  "promotion of one that is not first",
-		edits: []edit{{"rotation/decide.go", "return &pending[i], i == 0, nil", "return &pending[i], true, nil"}},
+		edits: []edit{{"rotation/internal/protocol/promote.go", "return &pending[i], i == 0, nil", "return &pending[i], true, nil"}},
 		tests: tests{simulator, "TestTimelineE$"}, want: "TestTimelineE",
 	},
 	{
@@ -113,37 +113,37 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a key signs before it is confirmed",
-		edits: []edit{{"rotation/held.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}},
 		tests: tests{simulator, "TestTimelineN$"}, want: "TestTimelineN",
 	},
 	{
 		name:  "a revocation of a pending key is not waited for",
-		edits: []edit{{"rotation/held.go", "wouldSign := ", "wouldSign := false && "}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "wouldSign := ", "wouldSign := false && "}},
 		tests: tests{simulator, "TestTimelineL$"}, want: "TestTimelineL",
 	},
 	{
 		name:  "what was collected returns",
-		edits: []edit{{"rotation/decide.go", "if gone.After(s.held.facts.CollectedUntil) {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/collect.go", "if gone.After(b.Copy.Facts.CollectedUntil) {", "if false {"}},
 		tests: tests{here, "TestACollectedKeyDoesNotReturn/before.*record"}, want: "TestACollectedKeyDoesNotReturn",
 	},
 	{
 		name:  "a holder does not assert",
-		edits: []edit{{"rotation/merge.go", "\tm.assert()\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.assert()\n", ""}},
 		tests: tests{simulator, "TestTimelineD"}, want: "TestTimelineDScheduled",
 	},
 	{
 		name:  "a collected key is revived",
-		edits: []edit{{"rotation/merge.go", "return ring.ByEffect(mine, k) < 0 })", "return false })"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "return ring.ByEffect(mine, k) < 0 })", "return false })"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "TestTimelineGoneIsNotRevived",
 	},
 	{
 		name:  "what is gone is asserted by whoever was away",
-		edits: []edit{{"rotation/merge.go", "if m.superseded() {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.superseded() {", "if false {"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
 	},
 	{
 		name:  "a strange key does not wait",
-		edits: []edit{{"rotation/merge.go", "\tm.postpone()\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
 	},
 }

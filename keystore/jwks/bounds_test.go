@@ -17,8 +17,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,26 +26,50 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// The numbers here are those of docs/jwks.md, written out: a test that took them from
-// the code would follow whatever they become.
-
-func stepOf(err error) jwks.Step {
-	e := new(jwks.Error)
-	if !errors.As(err, &e) {
-		return ""
+// A body that decodes to nothing is bounded on the connection.
+func TestGzipOfNothing(t *testing.T) {
+	var empty bytes.Buffer
+	if err := gzip.NewWriter(&empty).Close(); err != nil {
+		t.Fatal(err)
 	}
-	return e.Step
+	members := bytes.Repeat(empty.Bytes(), 1000)
+	synctest.Test(t, func(t *testing.T) {
+		sent := make(chan int, 1)
+		dial := func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() {
+				defer server.Close()
+				_, err := http.ReadRequest(bufio.NewReader(server))
+				total := 0
+				if err == nil {
+					total, err = fmt.Fprint(server, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+				}
+				for n := 0; err == nil && total < 64*jwks.MaxRaw; total += n {
+					n, err = server.Write(members)
+				}
+				sent <- total
+			}()
+			return client, nil
+		}
+		client := jwks.New(jwks.Config{DialContext: dial})
+		defer client.Close(t.Context())
+		s, err := client.Open("acme", "http://127.9.0.1/jwks.json", jwks.SourceConfig{AllowLoopback: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-sent; got > jwks.MaxRaw {
+			t.Errorf("%d bytes were taken, want at most %d", got, jwks.MaxRaw)
+		}
+		synctest.Wait()
+		e := new(jwks.Error)
+		if err := s.Status().LastError; !errors.As(err, &e) || e.Step != jwks.StepBody || !strings.Contains(e.Error(), "on the connection") {
+			t.Errorf("%v, want step body", err)
+		}
+		client.Close(t.Context()) // before it tries again
+	})
 }
 
-// attempted waits until the first attempt has ended, and returns its error.
-func attempted(s *jwks.Source) error {
-	for s.Status().NextFetch.IsZero() {
-		time.Sleep(time.Millisecond)
-	}
-	return s.Status().LastError
-}
-
-func TestBodyOfExactlyTheLimit(t *testing.T) {
+func TestBodyOfExactLimit(t *testing.T) {
 	const limit = 256 << 10
 	zip := func(body string) string {
 		var b bytes.Buffer
@@ -86,7 +108,7 @@ func TestBodyOfExactlyTheLimit(t *testing.T) {
 	}
 }
 
-// Who asked to be left alone is, by callers with unknown kids too.
+// An issuer that sent Retry-After is left alone, by callers with unknown kids too.
 func TestRetryAfterHoldsOnDemand(t *testing.T) {
 	const wait = time.Minute
 	bubble(t, func(t *testing.T, w *world) {
@@ -96,7 +118,7 @@ func TestRetryAfterHoldsOnDemand(t *testing.T) {
 		told := time.Now()
 		w.issuer.Behave()
 		w.issuer.Publish(w.a, w.b, jwkstest.NewKey("c", "ES256"))
-		for i := range 3 { // the bucket has one less, and gets one back meanwhile
+		for i := range 3 { // the budget has one less, and gets one back meanwhile
 			start := time.Now()
 			w.wantRefresh(s, fmt.Sprint("c", i), keystore.ErrUnavailable)
 			if time.Since(start) != 0 {
@@ -115,8 +137,8 @@ func TestRetryAfterHoldsOnDemand(t *testing.T) {
 	})
 }
 
-// A name that does not resolve, or an address that does not answer, ends the attempt
-// after two seconds, before its five are over.
+// If the name does not resolve, or no address answers, the attempt ends after two seconds and not
+// after its five.
 func TestConnectingTakesTwoSeconds(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 	addresses := func(all ...string) func(context.Context, string, string) ([]netip.Addr, error) {
@@ -162,41 +184,11 @@ func TestConnectingTakesTwoSeconds(t *testing.T) {
 	}
 }
 
-// raw dials an issuer in memory that speaks http as answer says, one request for each
-// connection.
-func raw(t *testing.T, answer func(conn net.Conn, r *http.Request)) func(context.Context, string, string) (net.Conn, error) {
-	var answering sync.WaitGroup
-	t.Cleanup(answering.Wait)
-	return func(context.Context, string, string) (net.Conn, error) {
-		client, server := net.Pipe()
-		answering.Go(func() {
-			defer server.Close()
-			if r, err := http.ReadRequest(bufio.NewReader(server)); err == nil {
-				answer(server, r)
-			}
-		})
-		return client, nil
-	}
-}
-
-// openRaw opens a source of such an issuer.
-func openRaw(t *testing.T, answer func(conn net.Conn, r *http.Request)) *jwks.Source {
-	t.Helper()
-	client := jwks.New(jwks.Config{DialContext: raw(t, answer)})
-	t.Cleanup(func() { client.Close(context.Background()) })
-	s, err := client.Open("acme", "http://127.0.0.1/jwks.json", jwks.SourceConfig{AllowLoopback: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// A body that begins when the first second is over must bring a KiB in each that
-// follows.
+// A body that begins after the first second must bring a KiB in each second that follows.
 func TestBodyThatDrips(t *testing.T) {
 	const each = 50 * time.Millisecond
 	for _, tt := range []struct {
-		rate float64 // of a KiB in a second
+		rate float64 // in KiB per second
 		good bool
 	}{{0.9, false}, {1.1, true}} {
 		t.Run(fmt.Sprint(tt.rate, " KiB/s"), func(t *testing.T) {
@@ -232,124 +224,7 @@ func TestBodyThatDrips(t *testing.T) {
 	}
 }
 
-// Keys that are gone from where they were, by either of the statuses that say so,
-// make the issuer's metadata be asked for again, in the same attempt. Others do not.
-func TestGoneMeansMoved(t *testing.T) {
-	for _, tt := range []struct {
-		status int
-		moved  bool
-	}{{http.StatusNotFound, true}, {http.StatusGone, true}, {http.StatusForbidden, false}, {http.StatusServiceUnavailable, false}} {
-		t.Run(fmt.Sprint("status ", tt.status), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				const issuer, metadata = "http://127.0.0.1", "/.well-known/openid-configuration"
-				set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
-				var mu sync.Mutex
-				var paths []string
-				path := "/old"
-				client := jwks.New(jwks.Config{DialContext: raw(t, func(conn net.Conn, r *http.Request) {
-					mu.Lock()
-					paths = append(paths, r.URL.Path)
-					at := path
-					mu.Unlock()
-					status, body := http.StatusOK, set
-					switch r.URL.Path {
-					case metadata:
-						body = fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, issuer, issuer+at)
-					case at:
-					default:
-						status, body = tt.status, ""
-					}
-					fmt.Fprintf(conn, "HTTP/1.1 %d x\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
-				})})
-				defer client.Close(t.Context())
-				s, err := client.Discover("acme", issuer, jwks.SourceConfig{AllowLoopback: true})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := s.WaitReady(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				mu.Lock()
-				path = "/new"
-				mu.Unlock()
-				want := []string{metadata, "/old", "/old"}
-				if tt.moved {
-					want = append(want, metadata, "/new")
-				}
-				if err := jwks.Reload(t.Context(), s); (err == nil) != tt.moved {
-					t.Errorf("fetch = %v", err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				if !slices.Equal(paths, want) {
-					t.Errorf("asked for %q, want %q", paths, want)
-				}
-			})
-		})
-	}
-}
-
-// What was missing from one set may be in the next.
-func TestChangeOfTheSetClearsWhatIsMissing(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		s := w.ready(jwks.SourceConfig{})
-		for range 2 {
-			w.wantRefresh(s, "c", keystore.ErrNotFound)
-		}
-		w.wantFetches(2) // it is remembered
-		if err := jwks.Reload(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
-		w.wantRefresh(s, "c", keystore.ErrNotFound)
-		w.wantFetches(3) // also past an answer with the same set
-
-		c := jwkstest.NewKey("c", "ES256")
-		w.issuer.Publish(w.a)
-		if err := jwks.Reload(t.Context(), s); err != nil {
-			t.Fatal(err)
-		}
-		if got := jwks.Missing(s); got != 0 {
-			t.Errorf("%d kids are remembered", got)
-		}
-		w.issuer.Publish(w.a, c)
-		if err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "c"}); err != nil {
-			t.Errorf("Refresh = %v", err)
-		}
-		w.wantKey(s, c)
-	})
-}
-
-// At most 4096 callers wait for a URL; one more is told at once.
-func TestCrowdOfWaiters(t *testing.T) {
-	const most = 4096
-	bubble(t, func(t *testing.T, w *world) {
-		s := w.ready(jwks.SourceConfig{})
-		w.issuer.Misbehave(jwkstest.HangHeader())
-		var callers sync.WaitGroup
-		for i := range most {
-			callers.Go(func() {
-				start := time.Now()
-				err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: fmt.Sprint("unknown-", i)})
-				if !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) != 2*time.Second {
-					t.Errorf("Refresh = %v after %v", err, time.Since(start))
-				}
-			})
-		}
-		synctest.Wait()
-		start := time.Now()
-		w.wantRefresh(s, "one-more", keystore.ErrUnavailable)
-		if time.Since(start) != 0 {
-			t.Errorf("one more than %d waited %v", most, time.Since(start))
-		}
-		callers.Wait()
-		w.wantRefresh(s, "one-more", keystore.ErrUnavailable) // there is room again
-		if time.Since(start) <= 2*time.Second {
-			t.Error("it did not wait")
-		}
-	})
-}
-
-func TestHeaderOfTheIssuer(t *testing.T) {
+func TestIssuerHeader(t *testing.T) {
 	for _, tt := range []struct {
 		size int
 		good bool
@@ -369,96 +244,9 @@ func TestHeaderOfTheIssuer(t *testing.T) {
 	}
 }
 
-// A fetch that somebody waits for goes before those that nobody does.
-func TestQueuedFetchIsHurried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
-		var slow atomic.Bool
-		network := &network{set: func(string, *http.Request) string {
-			if !slow.Load() {
-				return jwkstest.Set(a)
-			}
-			time.Sleep(500 * time.Millisecond)
-			return jwkstest.Set(a, c)
-		}}
-		defer network.answering.Wait()
-		client := jwks.New(jwks.Config{DialContext: network.dial})
-		defer client.Close(t.Context())
-		var sources []*jwks.Source
-		for i := range 200 {
-			sources = append(sources, network.open(t, client, fmt.Sprint("other-", i), fmt.Sprintf("127.1.%d.1", i)))
-		}
-		s := network.open(t, client, "acme", "127.9.0.1")
-		slow.Store(true)
-		var schedule sync.WaitGroup
-		defer schedule.Wait()
-		for _, s := range append(sources, s) { // sixteen at once: six seconds
-			schedule.Go(func() { _ = jwks.Reload(t.Context(), s) })
-			synctest.Wait()
-		}
-		start := time.Now()
-		if err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "c"}); err != nil || time.Since(start) > 1100*time.Millisecond {
-			t.Errorf("Refresh = %v after %v", err, time.Since(start))
-		}
-	})
-}
-
-// Also where none has been asked yet, as after a restart.
-func TestColdFetchIsHurried(t *testing.T) {
-	token := func(ctx context.Context, s *jwks.Source) error {
-		return s.Refresh(ctx, keystore.ID{Tenant: "acme", KID: "a"})
-	}
-	ready := func(ctx context.Context, s *jwks.Source) error { return s.WaitReady(ctx) }
-	own := func(i int) string { return fmt.Sprintf("127.1.%d.1", i) }
-	for _, tt := range []struct {
-		name string
-		host func(i int) string
-		one  bool // tenant has all the others
-		wait func(ctx context.Context, s *jwks.Source) error
-	}{
-		{"by a token", own, false, token},
-		{"by WaitReady", own, false, ready},
-		{"by a token, behind a tenant of many issuers", own, true, token},
-		{"by WaitReady, behind a tenant of many issuers", own, true, ready},
-		{"by a token, at a host that all use", func(int) string { return "127.9.0.1" }, false, token},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
-				network := &network{set: func(string, *http.Request) string {
-					time.Sleep(500 * time.Millisecond)
-					return set
-				}}
-				defer network.answering.Wait()
-				client := jwks.New(jwks.Config{DialContext: network.dial})
-				defer client.Close(t.Context())
-				open := func(tenant, host, path string) *jwks.Source {
-					s, err := client.Open(tenant, "http://"+host+path, jwks.SourceConfig{AllowLoopback: true})
-					if err != nil {
-						t.Fatal(err)
-					}
-					return s
-				}
-				for i := range 200 { // fourteen at once: seven seconds
-					tenant := fmt.Sprint("other-", i)
-					if tt.one {
-						tenant = "big"
-					}
-					open(tenant, tt.host(i), fmt.Sprint("/", i))
-				}
-				s := open("acme", "127.9.0.1", "/jwks.json")
-				start := time.Now()
-				if err := tt.wait(t.Context(), s); err != nil || time.Since(start) > 1100*time.Millisecond {
-					t.Errorf("%v after %v", err, time.Since(start))
-				}
-			})
-		})
-	}
-}
-
-// A 304 that does not say for how long it is fresh is as long as what it confirms
-// (RFC 9111, section 4.3.4).
-func TestBare304KeepsTheTTL(t *testing.T) {
+// A 304 that does not say for how long it is fresh is fresh for as long as the answer that it
+// confirms (RFC 9111, section 4.3.4).
+func TestBare304KeepsTTL(t *testing.T) {
 	const said = 20 * time.Minute
 	synctest.Test(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
@@ -484,7 +272,7 @@ func TestBare304KeepsTheTTL(t *testing.T) {
 	})
 }
 
-// TLS before 1.2 is refused (RFC 8996), even where Config.TLS would take it.
+// TLS before 1.2 is refused (RFC 8996), even if Config.TLS allows it.
 func TestOldTLS(t *testing.T) {
 	for version, good := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {

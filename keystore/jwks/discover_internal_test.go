@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Whatever an issuer's metadata says, the keys are asked for where the guard lets
-// them be, and for that issuer only.
+// Whatever the metadata says, keys are read only from a URL that the guard permits, and only for
+// the issuer that the metadata names.
 func FuzzMetadata(f *testing.F) {
 	const issuer = "https://issuer.example"
 	for _, doc := range []string{

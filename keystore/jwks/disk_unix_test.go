@@ -16,9 +16,9 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// Where others can put a file, what is found there is not read, and nothing is put
-// there. Nor does Open wait for anybody.
-func TestFilesThatOthersCanMake(t *testing.T) {
+// If other users can put files into a folder, nothing is read from it or written to it. Open does
+// not wait there either.
+func TestFilesOthersCanMake(t *testing.T) {
 	tests := []struct {
 		name string
 		make func(dir, file string) error

@@ -102,7 +102,7 @@ func (e *Error) within(step Step, where string) *Error {
 }
 
 // asError returns the Error that err wraps, or else one at step with the given text. The text of
-// err itself may quote what was sent, and is not used.
+// err itself may quote the answer, and is not used.
 func asError(err error, step Step, text string) *Error {
 	if e := new(Error); errors.As(err, &e) {
 		return e

@@ -2,6 +2,7 @@ package jwks_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +37,53 @@ func Example() {
 	// [key "acme"/"2026-11" (ES256)] <nil>
 }
 
+// A tenant whose issuer publishes its keys at a URL.
+func ExampleClient() {
+	issuer := jwkstest.Start() // stands in for https://login.example.com
+	defer issuer.Close()
+	key := jwkstest.NewKey("2026-11", "ES256")
+	issuer.Publish(key)
+
+	// In production, jwks.Config{} will do. This one reaches the stand-in.
+	client := jwks.New(jwks.Config{
+		TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext,
+	})
+	defer client.Close(context.Background())
+
+	source, err := client.Open("acme", issuer.URL(), jwks.SourceConfig{})
+	if err != nil {
+		panic(err) // the URL or a setting is wrong
+	}
+	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{
+		ID: "acme", Keys: source, Issuer: "https://login.example.com", Audiences: []string{"orders"},
+		Algorithms: []keystore.Algorithm{keystore.ES256},
+	}}})
+	if err != nil {
+		panic(err)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := source.WaitReady(ctx); err != nil { // optional: the first token would wait, too
+		panic(err)
+	}
+	claims := map[string]any{
+		"iss": "https://login.example.com", "aud": "orders", "sub": "ann", "exp": time.Now().Add(time.Hour).Unix(),
+	}
+	token, err := v.Verify(ctx, key.Token(claims))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(token.Subject(), token.KeyID())
+
+	// A token under a key that the issuer does not publish makes the source ask once.
+	_, err = v.Verify(ctx, jwkstest.NewKey("2026-12", "ES256").Token(claims))
+	fmt.Println(errors.Is(err, verifier.ErrUnknownKey), source.Status().Fetches)
+	// Output:
+	// ann 2026-11
+	// true 2
+}
+
 // A tenant whose tokens an OpenID Connect issuer signs.
 func ExampleClient_Discover() {
 	issuer := jwkstest.Start() // stands in for https://login.example.com
@@ -43,7 +91,7 @@ func ExampleClient_Discover() {
 	key := jwkstest.NewKey("2026-11", "ES256")
 	issuer.Publish(key)
 
-	client := jwks.New(jwks.Config{ // jwks.Config{} where the issuer is a real one
+	client := jwks.New(jwks.Config{ // in production, jwks.Config{}
 		TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext,
 	})
 	defer client.Close(context.Background())
@@ -59,7 +107,7 @@ func ExampleClient_Discover() {
 		panic(err)
 	}
 
-	// Nobody needs to wait for the first fetch: the first token does.
+	// No need to wait for the first fetch: the first token waits for it.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	token, err := v.Verify(ctx, key.Token(map[string]any{
@@ -82,7 +130,7 @@ func ExampleClient_Open() {
 	defer client.Close(context.Background())
 	source, err := client.Open("acme", issuer.URL(), jwks.SourceConfig{StaleIfError: time.Hour})
 	if err != nil {
-		panic(err) // the URL or a setting is wrong: no issuer was asked
+		panic(err) // the URL or a setting is wrong; the issuer was not asked
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()

@@ -20,7 +20,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// counted counts what a verifier asks of a source.
+// counted counts the calls of a source by a verifier.
 type counted struct {
 	*jwks.Source
 	lookups, refreshes atomic.Int64
@@ -54,7 +54,7 @@ func verifyAll(t *testing.T, keys map[string]keystore.KeyStore) *verifier.Verifi
 	return v
 }
 
-// unsigned returns a token that nobody has signed.
+// unsigned returns a token without a valid signature.
 func unsigned(kid, iss string) string {
 	header, err := json.Marshal(map[string]string{"alg": "ES256", "kid": kid})
 	if err != nil {
@@ -72,15 +72,15 @@ func signed(key *jwkstest.Key, tenant string) string {
 // heap returns how many bytes are in use.
 func heap() int64 {
 	runtime.GC()
-	runtime.GC() // what pools held
+	runtime.GC() // for the content of pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
 
-// A hundred thousand tokens, each of an unknown kid as long as may be, cost four
-// fetches, the first among them, and leave nothing behind; keys that are really new
-// are learned within ten seconds, though the flood goes on and names their kids.
+// A hundred thousand tokens, each with an unknown kid of the greatest length, cost four fetches,
+// the first included, and leave no garbage. Keys that are really new are fetched within ten
+// seconds, even if the flood goes on and names their kids.
 func TestHundredThousandTokensOfUnknownKids(t *testing.T) {
 	const (
 		tokens = 100_000
@@ -111,7 +111,7 @@ func TestHundredThousandTokensOfUnknownKids(t *testing.T) {
 		if got := jwks.Missing(s); got > 256 {
 			t.Errorf("%d kids are remembered", got)
 		}
-		if more := heap() - before; more > 4<<20 { // 256 kids, and what the runtime keeps
+		if more := heap() - before; more > 4<<20 { // 256 kids, and overhead of the runtime
 			t.Errorf("the flood left %d bytes", more)
 		}
 
@@ -127,7 +127,7 @@ func TestHundredThousandTokensOfUnknownKids(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		})
-		// The second one just after the attempt that brought the first.
+		// The second key appears just after the attempt that brought the first.
 		for i, keys := range [][]*jwkstest.Key{{w.a, w.b, c}, {w.a, w.b, c, d}} {
 			w.issuer.Publish(keys...)
 			published := time.Now()
@@ -145,7 +145,7 @@ func TestHundredThousandTokensOfUnknownKids(t *testing.T) {
 	})
 }
 
-// Forged signatures under a known kid ask the issuer for nothing.
+// Forged signatures under a known kid cause no fetch.
 func TestForgedTokensCostNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
@@ -166,14 +166,14 @@ func TestForgedTokensCostNothing(t *testing.T) {
 	})
 }
 
-// While one tenant is flooded, and its issuer hangs, another one's tokens do not
-// wait, and a key that is new there is learned at once.
-func TestFloodOfTokensLeavesOtherTenantsAlone(t *testing.T) {
+// While one tenant is flooded and its issuer hangs, tokens of another tenant do not wait, and its
+// new key is fetched at once.
+func TestTokenFloodDoesNotDelayOtherTenants(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		t.Run(fmt.Sprint("its issuer hangs: ", hangs), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
-				var later atomic.Bool // than when all was well
+				var later atomic.Bool // than before the flood
 				network := &network{set: func(addr string, _ *http.Request) string {
 					switch {
 					case !later.Load():
@@ -227,7 +227,7 @@ func TestFloodOfTokensLeavesOtherTenantsAlone(t *testing.T) {
 	}
 }
 
-// Tokens that no issuer of ours can have made ask none of them, whatever their kid.
+// Tokens that no configured issuer can have made cause no fetch, whatever their kid.
 func TestTokensOfRandomIssuersCostNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := &counted{Source: w.ready(jwks.SourceConfig{})}
@@ -246,7 +246,7 @@ func TestTokensOfRandomIssuersCostNothing(t *testing.T) {
 				t.Errorf("a source was asked %d times", n)
 			}
 		}
-		// Nor do those that claim to be of the tenant and cannot be good.
+		// Nor do tokens that name the tenant's issuer and are bad in another way.
 		for i := range 1000 {
 			kid := fmt.Sprint("unknown-", i)
 			if _, err := v.VerifyTenant(t.Context(), "acme", unsigned(kid, "https://issuer.example")); !errors.Is(err, verifier.ErrIssuer) {

@@ -47,7 +47,7 @@ func FuzzParse(f *testing.F) {
 
 		all, skipped, allErr := jwks.ParseWithSecrets(tenant, doc)
 		checkParsed(t, doc, all, skipped, allErr)
-		// Secrets may only add: beside too many of them there is an error.
+		// Secrets may only add keys, or an error if they are too many.
 		if err != nil && allErr == nil {
 			t.Errorf("Parse error = %v, ParseWithSecrets none", err)
 		}
@@ -65,7 +65,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkParsed checks what holds for every answer.
+// checkParsed checks the rules that hold for every answer.
 func checkParsed(t *testing.T, doc []byte, keys []*keystore.Key, skipped []jwks.Skipped, err error) {
 	t.Helper()
 	if err != nil {
@@ -98,7 +98,7 @@ func checkParsed(t *testing.T, doc []byte, keys []*keystore.Key, skipped []jwks.
 	}
 	store, err := keystore.NewStatic(keys...)
 	if err != nil {
-		t.Fatalf("NewStatic does not take what was parsed: %v", err)
+		t.Fatalf("NewStatic does not take the keys: %v", err)
 	}
 	for _, k := range keys {
 		if found, err := store.Lookup(k.ID(), k.Algorithm()); err != nil && k.ID().KID != "" || len(found) > 1 && k.ID().KID != "" {
@@ -107,8 +107,7 @@ func checkParsed(t *testing.T, doc []byte, keys []*keystore.Key, skipped []jwks.
 	}
 }
 
-// noSecrets checks that text quotes no "k" of doc, unless it stands elsewhere in
-// doc too.
+// noSecrets checks that text quotes no "k" of doc, unless that text is elsewhere in doc too.
 func noSecrets(t *testing.T, doc []byte, text string) {
 	t.Helper()
 	var set struct{ Keys []map[string]any }

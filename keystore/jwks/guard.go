@@ -114,7 +114,7 @@ var refused = func() (all []netip.Prefix) {
 		"10.0.0.0/8",        // private (RFC 1918)
 		"100.64.0.0/10",     // shared by a carrier's NAT (RFC 6598)
 		"127.0.0.0/8",       // loopback (RFC 1122, section 3.2.1.3)
-		"168.63.129.16/32",  // the host of a virtual machine in Azure, which looks like a public address (learn.microsoft.com, "What is IP address 168.63.129.16?")
+		"168.63.129.16/32",  // the host of a virtual machine in Azure, which looks like a public address (learn.microsoft.com has a page about it)
 		"169.254.0.0/16",    // link-local, a cloud's metadata among them (RFC 3927)
 		"172.16.0.0/12",     // private (RFC 1918)
 		"192.0.0.0/24",      // protocol assignments (RFC 6890)

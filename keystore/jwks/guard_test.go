@@ -16,7 +16,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
-// noDial is a dialer for what must not be dialled.
+// noDial is a dialer that must not be called.
 func noDial(t *testing.T) func(context.Context, string, string) (net.Conn, error) {
 	return func(_ context.Context, _, addr string) (net.Conn, error) {
 		if host, _, _ := net.SplitHostPort(addr); !netip.MustParseAddr(host).IsLoopback() {
@@ -26,8 +26,8 @@ func noDial(t *testing.T) func(context.Context, string, string) (net.Conn, error
 	}
 }
 
-// A recorder stands in for the network: names resolve to what it is told, in turn,
-// and it notes what is dialled.
+// A recorder stands in for the network. Each lookup returns its next addresses, and it notes the
+// addresses that are dialled.
 type recorder struct {
 	mu     sync.Mutex
 	addrs  [][]string
@@ -64,96 +64,101 @@ func (r *recorder) all() []string {
 	return slices.Clone(r.dialed)
 }
 
-func TestAddressGuard(t *testing.T) {
-	cidr := func(p string) jwks.SourceConfig {
-		return jwks.SourceConfig{AllowCIDR: []netip.Prefix{netip.MustParsePrefix(p)}}
-	}
-	loopback := jwks.SourceConfig{AllowLoopback: true}
-	tests := []struct {
-		addr string
-		cfg  jwks.SourceConfig
-		pass bool
-	}{
-		{"8.8.8.8", jwks.SourceConfig{}, true},
-		{"::ffff:8.8.8.8", jwks.SourceConfig{}, true}, // how resolvers write IPv4
-		{"2606:4700::1", jwks.SourceConfig{}, true},
-		{"9.255.255.255", jwks.SourceConfig{}, true},
-		{"10.0.0.0", jwks.SourceConfig{}, false},
-		{"10.255.255.255", jwks.SourceConfig{}, false},
-		{"11.0.0.0", jwks.SourceConfig{}, true},
-		{"0.0.0.0", jwks.SourceConfig{}, false},
-		{"0.1.2.3", jwks.SourceConfig{}, false},
-		{"100.63.255.255", jwks.SourceConfig{}, true},
-		{"100.64.0.0", jwks.SourceConfig{}, false},
-		{"100.127.255.255", jwks.SourceConfig{}, false},
-		{"100.128.0.0", jwks.SourceConfig{}, true},
-		{"127.0.0.1", jwks.SourceConfig{}, false},
-		{"127.255.255.255", jwks.SourceConfig{}, false},
-		{"169.253.255.255", jwks.SourceConfig{}, true},
-		{"169.254.169.254", jwks.SourceConfig{}, false},
-		{"172.15.255.255", jwks.SourceConfig{}, true},
-		{"172.16.0.0", jwks.SourceConfig{}, false},
-		{"172.31.255.255", jwks.SourceConfig{}, false},
-		{"172.32.0.0", jwks.SourceConfig{}, true},
-		{"192.0.0.8", jwks.SourceConfig{}, false},
-		{"192.0.2.1", jwks.SourceConfig{}, false},
-		{"192.0.1.255", jwks.SourceConfig{}, true},
-		{"192.31.196.1", jwks.SourceConfig{}, false},
-		{"192.52.193.1", jwks.SourceConfig{}, false},
-		{"192.175.48.1", jwks.SourceConfig{}, false},
-		{"198.51.100.1", jwks.SourceConfig{}, false},
-		{"203.0.113.7", jwks.SourceConfig{}, false},
-		{"203.0.114.0", jwks.SourceConfig{}, true},
-		{"168.63.129.15", jwks.SourceConfig{}, true},
-		{"168.63.129.16", jwks.SourceConfig{}, false},
-		{"168.63.129.17", jwks.SourceConfig{}, true},
-		{"192.168.1.1", jwks.SourceConfig{}, false},
-		{"192.169.0.0", jwks.SourceConfig{}, true},
-		{"198.18.0.1", jwks.SourceConfig{}, false},
-		{"223.255.255.255", jwks.SourceConfig{}, true},
-		{"224.0.0.1", jwks.SourceConfig{}, false},
-		{"239.1.1.1", jwks.SourceConfig{}, false},
-		{"240.0.0.1", jwks.SourceConfig{}, false},
-		{"255.255.255.255", jwks.SourceConfig{}, false},
-		{"::", jwks.SourceConfig{}, false},
-		{"::1", jwks.SourceConfig{}, false},
-		{"::ffff:127.0.0.1", jwks.SourceConfig{}, false},
-		{"::ffff:169.254.169.254", jwks.SourceConfig{}, false},
-		{"::10.0.0.1", jwks.SourceConfig{}, false},
-		{"::ffff:0:10.0.0.1", jwks.SourceConfig{}, false},
-		{"64:ff9b::a9fe:a9fe", jwks.SourceConfig{}, false},
-		{"64:ff9b:1::1", jwks.SourceConfig{}, false},
-		{"2001:0:1::1", jwks.SourceConfig{}, false},
-		{"2001:1::1", jwks.SourceConfig{}, false},
-		{"2001:20::1", jwks.SourceConfig{}, false},
-		{"2001:1ff:ffff::1", jwks.SourceConfig{}, false},
-		{"2001:200::1", jwks.SourceConfig{}, true},
-		{"2620:4f:8000::1", jwks.SourceConfig{}, false},
-		{"3fff::1", jwks.SourceConfig{}, false},
-		{"3fff:fff:ffff::1", jwks.SourceConfig{}, false},
-		{"2002:a9fe:a9fe::1", jwks.SourceConfig{}, false},
-		{"2001:db8::1", jwks.SourceConfig{}, false},
-		{"fc00::1", jwks.SourceConfig{}, false},
-		{"fd12::1", jwks.SourceConfig{}, false},
-		{"fe80::1", jwks.SourceConfig{}, false},
-		{"fe80::1%eth0", jwks.SourceConfig{}, false},
-		{"fec0::1", jwks.SourceConfig{}, false},
-		{"ff02::1", jwks.SourceConfig{}, false},
-		{"4000::1", jwks.SourceConfig{}, false}, // not assigned
+// allowLoopback and allowCIDR are settings of [addressCases].
+var allowLoopback = jwks.SourceConfig{AllowLoopback: true}
 
-		{"127.0.0.1", loopback, true},
-		{"::1", loopback, true},
-		{"::ffff:127.0.0.1", loopback, true},
-		{"10.0.0.1", loopback, false},
-		{"169.254.169.254", loopback, false},
-		{"10.1.2.3", cidr("10.1.0.0/16"), true},
-		{"10.2.2.3", cidr("10.1.0.0/16"), false},
-		{"127.0.0.1", cidr("10.1.0.0/16"), false},
-		{"fd12::1", cidr("fd12::/16"), true},
-		{"224.0.0.1", cidr("0.0.0.0/0"), false},
-		{"0.0.0.0", cidr("0.0.0.0/0"), false},
-	}
-	for _, tt := range tests {
+func allowCIDR(p string) jwks.SourceConfig {
+	return jwks.SourceConfig{AllowCIDR: []netip.Prefix{netip.MustParsePrefix(p)}}
+}
+
+// addressCases are addresses that the guard must pass or refuse, at the edges of each range.
+var addressCases = []struct {
+	addr string
+	cfg  jwks.SourceConfig
+	pass bool
+}{
+	{"8.8.8.8", jwks.SourceConfig{}, true},
+	{"::ffff:8.8.8.8", jwks.SourceConfig{}, true}, // how resolvers write IPv4
+	{"2606:4700::1", jwks.SourceConfig{}, true},
+	{"9.255.255.255", jwks.SourceConfig{}, true},
+	{"10.0.0.0", jwks.SourceConfig{}, false},
+	{"10.255.255.255", jwks.SourceConfig{}, false},
+	{"11.0.0.0", jwks.SourceConfig{}, true},
+	{"0.0.0.0", jwks.SourceConfig{}, false},
+	{"0.1.2.3", jwks.SourceConfig{}, false},
+	{"100.63.255.255", jwks.SourceConfig{}, true},
+	{"100.64.0.0", jwks.SourceConfig{}, false},
+	{"100.127.255.255", jwks.SourceConfig{}, false},
+	{"100.128.0.0", jwks.SourceConfig{}, true},
+	{"127.0.0.1", jwks.SourceConfig{}, false},
+	{"127.255.255.255", jwks.SourceConfig{}, false},
+	{"169.253.255.255", jwks.SourceConfig{}, true},
+	{"169.254.169.254", jwks.SourceConfig{}, false},
+	{"172.15.255.255", jwks.SourceConfig{}, true},
+	{"172.16.0.0", jwks.SourceConfig{}, false},
+	{"172.31.255.255", jwks.SourceConfig{}, false},
+	{"172.32.0.0", jwks.SourceConfig{}, true},
+	{"192.0.0.8", jwks.SourceConfig{}, false},
+	{"192.0.2.1", jwks.SourceConfig{}, false},
+	{"192.0.1.255", jwks.SourceConfig{}, true},
+	{"192.31.196.1", jwks.SourceConfig{}, false},
+	{"192.52.193.1", jwks.SourceConfig{}, false},
+	{"192.175.48.1", jwks.SourceConfig{}, false},
+	{"198.51.100.1", jwks.SourceConfig{}, false},
+	{"203.0.113.7", jwks.SourceConfig{}, false},
+	{"203.0.114.0", jwks.SourceConfig{}, true},
+	{"168.63.129.15", jwks.SourceConfig{}, true},
+	{"168.63.129.16", jwks.SourceConfig{}, false},
+	{"168.63.129.17", jwks.SourceConfig{}, true},
+	{"192.168.1.1", jwks.SourceConfig{}, false},
+	{"192.169.0.0", jwks.SourceConfig{}, true},
+	{"198.18.0.1", jwks.SourceConfig{}, false},
+	{"223.255.255.255", jwks.SourceConfig{}, true},
+	{"224.0.0.1", jwks.SourceConfig{}, false},
+	{"239.1.1.1", jwks.SourceConfig{}, false},
+	{"240.0.0.1", jwks.SourceConfig{}, false},
+	{"255.255.255.255", jwks.SourceConfig{}, false},
+	{"::", jwks.SourceConfig{}, false},
+	{"::1", jwks.SourceConfig{}, false},
+	{"::ffff:127.0.0.1", jwks.SourceConfig{}, false},
+	{"::ffff:169.254.169.254", jwks.SourceConfig{}, false},
+	{"::10.0.0.1", jwks.SourceConfig{}, false},
+	{"::ffff:0:10.0.0.1", jwks.SourceConfig{}, false},
+	{"64:ff9b::a9fe:a9fe", jwks.SourceConfig{}, false},
+	{"64:ff9b:1::1", jwks.SourceConfig{}, false},
+	{"2001:0:1::1", jwks.SourceConfig{}, false},
+	{"2001:1::1", jwks.SourceConfig{}, false},
+	{"2001:20::1", jwks.SourceConfig{}, false},
+	{"2001:1ff:ffff::1", jwks.SourceConfig{}, false},
+	{"2001:200::1", jwks.SourceConfig{}, true},
+	{"2620:4f:8000::1", jwks.SourceConfig{}, false},
+	{"3fff::1", jwks.SourceConfig{}, false},
+	{"3fff:fff:ffff::1", jwks.SourceConfig{}, false},
+	{"2002:a9fe:a9fe::1", jwks.SourceConfig{}, false},
+	{"2001:db8::1", jwks.SourceConfig{}, false},
+	{"fc00::1", jwks.SourceConfig{}, false},
+	{"fd12::1", jwks.SourceConfig{}, false},
+	{"fe80::1", jwks.SourceConfig{}, false},
+	{"fe80::1%eth0", jwks.SourceConfig{}, false},
+	{"fec0::1", jwks.SourceConfig{}, false},
+	{"ff02::1", jwks.SourceConfig{}, false},
+	{"4000::1", jwks.SourceConfig{}, false}, // not assigned
+
+	{"127.0.0.1", allowLoopback, true},
+	{"::1", allowLoopback, true},
+	{"::ffff:127.0.0.1", allowLoopback, true},
+	{"10.0.0.1", allowLoopback, false},
+	{"169.254.169.254", allowLoopback, false},
+	{"10.1.2.3", allowCIDR("10.1.0.0/16"), true},
+	{"10.2.2.3", allowCIDR("10.1.0.0/16"), false},
+	{"127.0.0.1", allowCIDR("10.1.0.0/16"), false},
+	{"fd12::1", allowCIDR("fd12::/16"), true},
+	{"224.0.0.1", allowCIDR("0.0.0.0/0"), false},
+	{"0.0.0.0", allowCIDR("0.0.0.0/0"), false},
+}
+
+func TestAddressGuard(t *testing.T) {
+	for _, tt := range addressCases {
 		synctest.Test(t, func(t *testing.T) {
 			r := &recorder{addrs: [][]string{{tt.addr}}}
 			client := jwks.New(jwks.Config{LookupNetIP: r.lookup, DialContext: r.dial})
@@ -174,8 +179,8 @@ func TestAddressGuard(t *testing.T) {
 	}
 }
 
-// A name that resolves to a public address once, and to another one the next time,
-// is judged each time.
+// A name may resolve to a public address once and to a private one the next time. Each time is
+// judged.
 func TestDNSRebinding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer := jwkstest.NewInMemory(t)
@@ -204,7 +209,7 @@ func TestDNSRebinding(t *testing.T) {
 	})
 }
 
-// Of several addresses, those that are refused are passed over.
+// Of several addresses, the refused ones are skipped.
 func TestAddressesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{addrs: [][]string{{"10.0.0.1", "8.8.8.8", "::1", "8.8.4.4"}}}
@@ -220,7 +225,7 @@ func TestAddressesInTurn(t *testing.T) {
 	})
 }
 
-// http is for this machine, whatever its name resolves to and AllowCIDR says.
+// http is for this machine only, whatever the name resolves to and AllowCIDR allows.
 func TestPlainHTTPStaysOnLoopback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{addrs: [][]string{{"8.8.8.8", "10.0.0.1"}}}

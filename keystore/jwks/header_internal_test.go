@@ -63,7 +63,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// Whatever an issuer writes, what comes of it is within the bounds.
+// Whatever an issuer writes, the results are within the bounds.
 func FuzzHeaders(f *testing.F) {
 	f.Add("max-age=60, public", "5", "30", `"etag"`)
 	f.Add("max-age=-1,,=,no-store", "", "Fri, 31 Dec 2999 23:59:59 GMT", "W/\"x\"")

@@ -167,8 +167,8 @@ func TestPrivateMembers(t *testing.T) {
 	}
 }
 
-// RFC 7515, section 2: base64url without padding, white space or other
-// characters; and no bits left over, so that a key has one spelling.
+// RFC 7515, section 2: base64url has no padding, no white space and no other characters. It has no
+// bits left over, so that a key has one spelling.
 func TestBase64url(t *testing.T) {
 	good := b64(bytes.Repeat([]byte{0xfb, 0xff}, 16)) // 43 characters: two bits left over
 	k := readOne(t, `{"kty":"oct","k":"`+good+`"}`)

@@ -26,29 +26,32 @@ func reset(conn net.Conn) {
 	conn.Close()
 }
 
-// What a connection in memory cannot do: the kernel refuses it, or resets it, at every
-// step.
+// hijacked returns a handler that writes to the connection by itself, and then resets it.
+func hijacked(t *testing.T, then func(conn net.Conn)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		then(conn)
+		reset(conn)
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// A connection in memory cannot be refused or reset by the kernel. Sockets can, at every step.
 func TestSocketsThatBreak(t *testing.T) {
 	set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
-	hijacked := func(then func(conn net.Conn)) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			conn, _, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			then(conn)
-			reset(conn)
-		}
-	}
-	listen := func(t *testing.T) net.Listener {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l
-	}
 	for _, tt := range []struct {
 		name string
 		url  func(t *testing.T) string // "" is that of handler
@@ -56,7 +59,7 @@ func TestSocketsThatBreak(t *testing.T) {
 		step jwks.Step
 		text string
 	}{
-		{name: "nobody listens", step: jwks.StepConnect, text: "refused", url: func(t *testing.T) string {
+		{name: "closed port", step: jwks.StepConnect, text: "refused", url: func(t *testing.T) string {
 			l := listen(t)
 			l.Close()
 			return "https://" + l.Addr().String()
@@ -76,14 +79,14 @@ func TestSocketsThatBreak(t *testing.T) {
 			t.Cleanup(plain.Close)
 			return strings.Replace(plain.URL, "http:", "https:", 1)
 		}},
-		{name: "reset after the request", step: jwks.StepResponse, then: hijacked(func(net.Conn) {})},
-		{name: "reset in the header", step: jwks.StepResponse, then: hijacked(func(conn net.Conn) {
+		{name: "reset after the request", step: jwks.StepResponse, then: hijacked(t, func(net.Conn) {})},
+		{name: "reset in the header", step: jwks.StepResponse, then: hijacked(t, func(conn net.Conn) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-")
 		})},
-		{name: "reset in the body", step: jwks.StepBody, then: hijacked(func(conn net.Conn) {
+		{name: "reset in the body", step: jwks.StepBody, then: hijacked(t, func(conn net.Conn) {
 			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(set), set[:len(set)/2])
 		})},
-		{name: "reset after the body, whose length it did not say", step: jwks.StepBody, then: hijacked(func(conn net.Conn) {
+		{name: "reset after the body, whose length it did not say", step: jwks.StepBody, then: hijacked(t, func(conn net.Conn) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+set)
 		})},
 	} {
@@ -113,8 +116,8 @@ func TestSocketsThatBreak(t *testing.T) {
 	}
 }
 
-// An issuer that takes the request and is silent, over sockets: it costs the five
-// seconds of an attempt, and known kids nothing.
+// An issuer that takes the request and is silent, over sockets, costs an attempt its five seconds,
+// and does not affect known kids.
 func TestSilenceOverSockets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, jwkstest.New(t), jwks.Config{})

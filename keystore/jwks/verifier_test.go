@@ -12,7 +12,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// verify returns a verifier that has nothing but the source, and its cache.
+// verify returns a verifier of one tenant, whose keys are the source.
 func verify(t *testing.T, s *jwks.Source) *verifier.Verifier {
 	t.Helper()
 	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{
@@ -28,7 +28,7 @@ func token(key *jwkstest.Key, life time.Duration) string {
 	return key.Token(map[string]any{"sub": "ann", "exp": time.Now().Add(life).Unix()})
 }
 
-func TestCachedTokenDiesWithItsKey(t *testing.T) {
+func TestCachedTokenEndsWithKey(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
 		v := verify(t, s)
@@ -53,9 +53,9 @@ func TestCachedTokenDiesWithItsKey(t *testing.T) {
 	})
 }
 
-// A source all of whose tokens are cached is not asked for longer than its TTL, and
-// still neither sleeps past it nor makes anybody wait.
-func TestCachedTokensKeepASourceAwake(t *testing.T) {
+// If all tokens of a source are cached, no lookup asks it for longer than its TTL. It still does
+// not sleep past the TTL, and no token waits.
+func TestCachedTokensKeepSourceAwake(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.issuer.SetHeader("Cache-Control", "max-age=60")
 		s := w.ready(jwks.SourceConfig{})
@@ -67,7 +67,7 @@ func TestCachedTokensKeepASourceAwake(t *testing.T) {
 				t.Fatal(err)
 			}
 			if time.Since(before) != 0 {
-				t.Fatal("somebody waited")
+				t.Fatal("a token waited")
 			}
 			time.Sleep(time.Second)
 		}
@@ -77,8 +77,8 @@ func TestCachedTokensKeepASourceAwake(t *testing.T) {
 	})
 }
 
-// A forged signature on a known kid costs no fetch, and a flood of tokens of unknown
-// kids, signed by nobody, four.
+// A forged signature on a known kid costs no fetch. A flood of unsigned tokens with unknown kids
+// costs four.
 func TestFloodOfTokens(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})

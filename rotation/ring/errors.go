@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"fmt"
+
+	"github.com/keyturn/keyturn/keystore"
 )
 
 // An Error says in parts what failed, so that a caller can write its own sentence. Its text is
@@ -112,3 +114,22 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 
 // Is reports whether target is [ErrRefused].
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
+
+// A MissingError reports that a ring, or a key of it, does not exist. It wraps
+// [keystore.ErrNotFound].
+type MissingError struct {
+	Tenant string
+	KID    string // "" if there is no ring
+}
+
+// Error names what is missing.
+func (e *MissingError) Error() string {
+	missing := &Error{Text: fmt.Sprintf("tenant %q has no ring in the store: create one", e.Tenant), Err: keystore.ErrNotFound}
+	if e.KID != "" {
+		missing = &Error{Text: fmt.Sprintf("tenant %q has no key %q", e.Tenant, e.KID), Err: keystore.ErrNotFound}
+	}
+	return missing.Error()
+}
+
+// Unwrap returns [keystore.ErrNotFound].
+func (e *MissingError) Unwrap() error { return keystore.ErrNotFound }

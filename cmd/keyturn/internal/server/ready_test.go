@@ -11,9 +11,9 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// Who is not ready gets no request from a load balancer, and so has to find out by
-// itself that the issuer is well again.
-func TestReadyAgainWithoutARequest(t *testing.T) {
+// A server that is not ready gets no request from a load balancer. So it must find out by itself that
+// the issuer answers again.
+func TestReadyAgainWithoutRequest(t *testing.T) {
 	for name, hadKeys := range map[string]bool{"from the start": false, "with keys that are too old": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestReadyAgainWithoutARequest(t *testing.T) {
 					all:     []Tenant{{Rules: verifier.Tenant{ID: "acme"}, Source: &Source{JWKSURL: issuer.URL()}}},
 					sources: map[string]*jwks.Source{"acme": s},
 				}
-				// look asks /readyz for so long, and the API while that is ready.
+				// look asks /readyz every ten seconds for d, and uses the API while that is ready.
 				look := func(d time.Duration) (all string) {
 					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
 						if all = one.ready().Status; all != stateNotReady {

@@ -31,7 +31,7 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	r := &rings{hint: cfg.Rings.Hint, log: cfg.Logger}
 	defer func() {
 		if err != nil {
-			r.close(ctx)
+			r.close()
 		}
 	}()
 	for _, t := range cfg.Tenants {
@@ -70,9 +70,9 @@ func (r *rings) config(cfg *Config) rotation.Config {
 }
 
 // close ends what openRings has opened, the last first.
-func (r *rings) close(ctx context.Context) {
+func (r *rings) close() {
 	if r.keyring != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
+		ctx, cancel := context.WithTimeout(context.Background(), ringTime)
 		defer cancel()
 		r.logUnclosed(r.keyring.Close(ctx))
 	}

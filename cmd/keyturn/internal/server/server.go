@@ -26,7 +26,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg.withDefaults()}
 	defer func() {
 		if err != nil {
-			s.close(ctx)
+			s.close()
 		}
 	}()
 	if s.cfg.Demo != nil {
@@ -75,7 +75,7 @@ const maxHeaderBytes = 32 << 10
 // Run answers requests until ctx ends. Then it waits for those in flight, and closes s. It returns
 // an error if the server could not go on before ctx ended.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.close(ctx)
+	defer s.close()
 	defer s.startBackground(ctx)()
 	log := s.cfg.Logger
 	srv := &http.Server{
@@ -143,12 +143,12 @@ func (s *Server) completeRules(ctx context.Context) {
 }
 
 // close ends what New has opened, the last first.
-func (s *Server) close(ctx context.Context) {
+func (s *Server) close() {
 	if s.listener != nil {
 		s.listener.Close()
 	}
 	if s.tenants != nil {
-		s.tenants.close(ctx)
+		s.tenants.close()
 	}
 	if s.demo != nil {
 		s.demo.close()

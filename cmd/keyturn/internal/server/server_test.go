@@ -1,9 +1,102 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
 )
+
+// static returns a tenant with a shared secret, whose tokens may have any issuer and audience.
+func static(t *testing.T, id string) Tenant {
+	t.Helper()
+	key, err := keystore.NewSecret(keystore.ID{Tenant: id}, keystore.HS256, []byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keystore.NewStatic(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Tenant{Rules: verifier.Tenant{
+		ID: id, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256}, AnyIssuer: true, AnyAudience: true,
+	}}
+}
+
+// New says which part it could not open, and leaves nothing open.
+func TestNewErrors(t *testing.T) {
+	running := goleak.IgnoreCurrent()
+	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	acme, ring := static(t, "acme"), Tenant{Ring: true, Rules: verifier.Tenant{ID: "acme", AnyIssuer: true, AnyAudience: true}}
+	for want, cfg := range map[Part]Config{
+		PartSource:   {Tenants: []Tenant{{Rules: verifier.Tenant{ID: "acme"}, Source: &Source{JWKSURL: "http://issuer.example"}}}},
+		PartStore:    {Tenants: []Tenant{ring}, Rings: &Rings{URL: "http://redis.example", KEKs: keks}},
+		PartRings:    {Tenants: []Tenant{ring}, Rings: &Rings{URL: "redis://127.0.0.1:1"}},
+		PartListener: {Tenants: []Tenant{acme}, Addr: "nowhere"},
+		PartRules:    {Tenants: []Tenant{acme, static(t, "globex")}, Addr: "127.0.0.1:0"},
+	} {
+		s, err := New(t.Context(), cfg)
+		if e := new(Error); s != nil || !errors.As(err, &e) || e.Part != want {
+			t.Errorf("New = %v, %v, want an error of part %s", s, err, want)
+		}
+	}
+	goleak.VerifyNone(t, running)
+}
+
+// The end of the context ends the server, which says so in two events.
+func TestRunEvents(t *testing.T) {
+	var events []Event
+	s, err := New(t.Context(), Config{
+		Addr: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, Drain: time.Minute,
+		Notify: func(e Event) { events = append(events, e) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(ctx); err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	if want := []Event{Draining{Limit: time.Minute}, Stopped{}}; !reflect.DeepEqual(events, want) {
+		t.Errorf("events = %v, want %v", events, want)
+	}
+	if c, err := net.Dial("tcp", s.listener.Addr().String()); err == nil {
+		c.Close()
+		t.Error("the server still listens")
+	}
+}
+
+func TestHideTenants(t *testing.T) {
+	for hide, want := range map[bool]string{
+		true:  `{"status":"ready"}` + "\n",
+		false: `{"status":"ready","tenants":{"acme":{"status":"ready"}}}` + "\n",
+	} {
+		s, err := New(t.Context(), Config{Addr: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, HideTenants: hide})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		w := httptest.NewRecorder()
+		s.routes().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+		if w.Code != http.StatusOK || w.Body.String() != want {
+			t.Errorf("/readyz = %d %s, want %s", w.Code, w.Body, want)
+		}
+	}
+}
 
 func TestEndpoint(t *testing.T) {
 	for ip, want := range map[string]Endpoint{

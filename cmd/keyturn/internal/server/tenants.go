@@ -23,7 +23,7 @@ func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
 	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), log: cfg.Logger}
 	defer func() {
 		if err != nil {
-			t.close(ctx)
+			t.close()
 		}
 	}()
 	if err := t.openSources(cfg.Issuers); err != nil {
@@ -82,14 +82,14 @@ func (t *tenants) rules() []verifier.Tenant {
 const closeTime = 10 * time.Second
 
 // close ends what reads keys, the last first.
-func (t *tenants) close(ctx context.Context) {
+func (t *tenants) close() {
 	if t.rings != nil {
-		t.rings.close(ctx)
+		t.rings.close()
 	}
 	if t.client == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	if err := t.client.Close(ctx); err != nil {
 		t.log.Warn("not all fetches of keys have ended", "err", err)

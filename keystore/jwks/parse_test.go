@@ -1,18 +1,13 @@
 package jwks_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"math/big"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -21,68 +16,21 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks"
 )
 
-var b64 = base64.RawURLEncoding.EncodeToString
-
-// rsaMembers returns n and e of an RSA key of that many bits. Its modulus is no
-// product of two primes, and need not be: nobody signs with it.
-func rsaMembers(bits uint, seed int64) string {
-	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
-	n.Add(n, big.NewInt(2*seed+1))
-	return `"kty":"RSA","n":"` + b64(n.Bytes()) + `","e":"AQAB"`
+// A parseCase is one JWK, which is parsed beside a good one.
+type parseCase struct {
+	name    string
+	key     string
+	want    string // keys, as kid:alg
+	skipped string // part of the reason
 }
 
-func ecMembers(c elliptic.Curve) string {
-	k, err := ecdsa.GenerateKey(c, rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	point, err := k.PublicKey.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	size := (len(point) - 1) / 2
-	return `"kty":"EC","crv":"` + c.Params().Name + `","x":"` + b64(point[1:1+size]) + `","y":"` + b64(point[1+size:]) + `"`
-}
-
-// edMembers returns a key that is the same for the same seed.
-func edMembers(seed byte) string {
-	key := ed25519.NewKeyFromSeed(append(make([]byte, 31), seed))
-	return `"kty":"OKP","crv":"Ed25519","x":"` + b64(key.Public().(ed25519.PublicKey)) + `"`
-}
-
-func octMembers(size int) string {
-	return `"kty":"oct","k":"` + b64([]byte(strings.Repeat("s", size))) + `"`
-}
-
-// set returns a JWK Set of keys, each given by its members.
-func set(keys ...string) []byte {
-	for i := range keys {
-		keys[i] = "{" + keys[i] + "}"
-	}
-	return []byte(`{"keys":[` + strings.Join(keys, ",") + `]}`)
-}
-
-// names returns kid and alg of each key, in order.
-func names(keys []*keystore.Key) string {
-	var all []string
-	for _, k := range keys {
-		all = append(all, k.ID().KID+":"+string(k.Algorithm()))
-	}
-	return strings.Join(all, " ")
-}
-
-func TestParse(t *testing.T) {
+func parseCases() []parseCase {
 	const allRSA = "a:RS256 a:RS384 a:RS512 a:PS256 a:PS384 a:PS512"
 	kid := `"kid":"a",`
 	rsa2048 := rsaMembers(2048, 1)
 	p256 := ecMembers(elliptic.P256())
-	tests := []struct {
-		name    string
-		key     string
-		want    string // keys, as kid:alg
-		skipped string // part of the reason
-	}{
-		// What a key is for, by its type and curve where it has no alg.
+	return []parseCase{
+		// The algorithms of a key, by its type and curve if it has no alg.
 		{name: "RSA", key: kid + rsa2048, want: allRSA},
 		{name: "RSA with alg", key: kid + `"alg":"PS384",` + rsa2048, want: "a:PS384"},
 		{name: "P-256", key: kid + p256, want: "a:ES256"},
@@ -92,7 +40,7 @@ func TestParse(t *testing.T) {
 		{name: "Ed25519", key: kid + edMembers(1), want: "a:EdDSA a:Ed25519"},
 		{name: "Ed25519 with the older alg", key: kid + `"alg":"EdDSA",` + edMembers(1), want: "a:EdDSA"},
 		{name: "Ed25519 with the newer alg", key: kid + `"alg":"Ed25519",` + edMembers(1), want: "a:Ed25519"},
-		{name: "members that nobody knows", key: kid + `"x5c":[1],"x5t":null,"K":"x","ext":true,` + edMembers(1), want: "a:EdDSA a:Ed25519"},
+		{name: "unknown members", key: kid + `"x5c":[1],"x5t":null,"K":"x","ext":true,` + edMembers(1), want: "a:EdDSA a:Ed25519"},
 
 		// alg.
 		{name: "alg of encryption", key: kid + `"alg":"RSA-OAEP",` + rsa2048, skipped: `its alg is "RSA-OAEP"`},
@@ -102,7 +50,7 @@ func TestParse(t *testing.T) {
 		{name: "alg of another type", key: kid + `"alg":"ES256",` + rsa2048, skipped: "does not fit"},
 		{name: "alg of another curve", key: kid + `"alg":"ES384",` + p256, skipped: "does not fit"},
 		{name: "alg of a secret", key: kid + `"alg":"HS256",` + rsa2048, skipped: "does not fit"},
-		{name: "EdDSA of a curve that is none of its", key: kid + `"alg":"EdDSA",` + p256, skipped: "does not fit"},
+		{name: "EdDSA of a curve that it does not have", key: kid + `"alg":"EdDSA",` + p256, skipped: "does not fit"},
 		{name: "alg null", key: kid + `"alg":null,` + rsa2048, skipped: `"alg" is not a string`},
 
 		// use and key_ops.
@@ -132,7 +80,7 @@ func TestParse(t *testing.T) {
 		{name: "kid null", key: `"kid":null,` + p256, skipped: `"kid" is not a string`},
 		{name: "KID is not kid", key: `"KID":"b","alg":"ES256",` + p256, want: ":ES256"},
 
-		// What it is made of.
+		// Material.
 		{name: "unknown kty", key: kid + `"kty":"AKP","alg":"ML-DSA-44","pub":"AAAA"`, skipped: `unknown kty "AKP"`},
 		{name: "kty of another case", key: kid + `"kty":"rsa","n":"AQAB","e":"AQAB"`, skipped: `unknown kty "rsa"`},
 		{name: "no kty", key: kid + `"alg":"RS256"`, skipped: `no "kty"`},
@@ -149,9 +97,12 @@ func TestParse(t *testing.T) {
 		{name: "Ed448", key: kid + `"kty":"OKP","crv":"Ed448","x":"` + b64(make([]byte, 57)) + `"`, skipped: `"Ed448"`},
 		{name: "P-256 under another crv", key: kid + strings.Replace(p256, "P-256", "P-384", 1), skipped: "P-384 wants 48"},
 	}
-	for _, tt := range tests {
+}
+
+func TestParse(t *testing.T) {
+	for _, tt := range parseCases() {
 		t.Run(tt.name, func(t *testing.T) {
-			// Whatever is wrong with one key, its neighbour serves.
+			// If one key is bad, its neighbour serves.
 			keys, skipped, err := jwks.Parse("acme", set(tt.key, `"kid":"neighbour","alg":"EdDSA",`+edMembers(99)))
 			if err != nil {
 				t.Fatal(err)
@@ -213,7 +164,7 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("skipped %v, want a reason with %q", skipped, tt.skipped)
 			}
 
-			// The same in public: never, whatever it is, and heard.
+			// In a set that others can read, no secret serves, and each raises an alarm.
 			keys, skipped, err = jwks.Parse("acme", set(tt.key))
 			if err != nil || len(keys) > 0 || len(skipped) != 1 || !skipped[0].Exposed || !strings.HasPrefix(skipped[0].Reason, "ALARM: holds a shared secret") {
 				t.Errorf("Parse = %v, %+v, %v, want an alarm", keys, skipped, err)
@@ -234,9 +185,9 @@ func TestSecretVerifies(t *testing.T) {
 	}
 }
 
-// A private key in a file or on the net is burnt: it is never used, not even its
-// public part, and the reason sounds an alarm whatever else is wrong.
-func TestPrivateKeysSoundAnAlarm(t *testing.T) {
+// A private key in a file or on the net is burnt. Not even its public part is used, and the reason
+// is an alarm even if another rule refuses the key too.
+func TestPrivateKeysRaiseAlarm(t *testing.T) {
 	for _, parse := range []func(string, []byte) ([]*keystore.Key, []jwks.Skipped, error){jwks.Parse, jwks.ParseWithSecrets} {
 		for _, key := range []string{
 			`"kid":"a","d":"AQAB",` + rsaMembers(2048, 1),
@@ -283,7 +234,7 @@ func TestSameKID(t *testing.T) {
 		{name: "other alg, other material", keys: []string{rs("a", "RS256", one), rs("a", "PS256", two)}, want: "a:RS256 a:PS256"},
 		{name: "other kty", keys: []string{rs("a", "RS256", one), `"kid":"a","alg":"EdDSA",` + edMembers(1)}, want: "a:RS256 a:EdDSA"},
 		{name: "other case of kid", keys: []string{rs("a", "RS256", one), rs("A", "RS256", two)}, want: "a:RS256 A:RS256"},
-		{name: "a key that cannot serve is in nobody's way", keys: []string{rs("a", "RS256", one), `"use":"enc",` + rs("a", "RS256", two)}, want: "a:RS256",
+		{name: "a key that cannot serve does not conflict", keys: []string{rs("a", "RS256", one), `"use":"enc",` + rs("a", "RS256", two)}, want: "a:RS256",
 			skipped: []string{`1 its use is "enc", not "sig"`}},
 		{name: "without alg, they meet where they overlap", keys: []string{`"kid":"a",` + one, rs("a", "RS384", two)},
 			want: "a:RS256 a:RS512 a:PS256 a:PS384 a:PS512", skipped: []string{"0 " + other + ": RS384", "1 " + other + ": RS384"}},
@@ -326,7 +277,7 @@ func TestKeysWithoutKID(t *testing.T) {
 		t.Errorf("a token without kid finds %v, %v, want all four", found, err)
 	}
 
-	// The fifth: none with that alg, and each is reported; others serve.
+	// With the fifth, no key of that alg serves, and each is reported. Others serve.
 	keys = append(keys, edMembers(9), `"kid":"a","alg":"EdDSA",`+edMembers(10))
 	got, skipped, err = jwks.Parse("acme", set(slices.Clone(keys)...))
 	if err != nil || names(got) != ":Ed25519 a:EdDSA" || len(skipped) != 5 {
@@ -384,7 +335,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-func TestDocumentsThatAreNoSet(t *testing.T) {
+func TestDocumentsThatAreNotSets(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"keys":[]}`:              "",
 		`{"keys":[null,1,{},"x"]}`: "",
@@ -441,22 +392,8 @@ func TestParseRealKey(t *testing.T) {
 	}
 }
 
-// vectorSets returns the sets of the project's token vectors by the ID of their
-// first case.
-func vectorSets(tb testing.TB) map[string]json.RawMessage {
-	doc, err := os.ReadFile("testdata/sets.json")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var sets map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &sets); err != nil {
-		tb.Fatal(err)
-	}
-	return sets
-}
-
 func TestVectorSets(t *testing.T) {
-	refused := map[string]bool{ // no key of theirs serves
+	refused := map[string]bool{ // sets without a key that serves
 		"jwks-empty": true, "jwks-dupkid-samealg": true, "conf-keyalg-enc": true, "alg-EdDSA-ed448": true,
 		"key-ec-crv-mismatch": true, "key-rsa-e-0": true, "key-use-enc": true, "key-keyops-encrypt": true,
 		"key-keyops-sign-only": true, "key-use-sig-keyops-enc": true, "key-use-number": true,
@@ -474,8 +411,7 @@ func TestVectorSets(t *testing.T) {
 	}
 }
 
-// TestOneOddKeyIsSkippedAlone: what makes one key unreadable costs its
-// neighbours nothing.
+// A key that cannot be read does not affect its neighbours.
 func TestOneOddKeyIsSkippedAlone(t *testing.T) {
 	const good = `{"kty":"OKP","crv":"Ed25519","kid":"good","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`
 	for _, odd := range []string{
@@ -489,9 +425,8 @@ func TestOneOddKeyIsSkippedAlone(t *testing.T) {
 	}
 }
 
-// TestAlarmIsAlwaysHeard: a key that leaks is reported as such even where it
-// cannot be read.
-func TestAlarmIsAlwaysHeard(t *testing.T) {
+// A leaked key raises the alarm even if it cannot be read.
+func TestAlarmIsAlwaysRaised(t *testing.T) {
 	for _, leak := range []string{
 		`{"kty":"RSA","d":"AQAB","n":"AQAB","e":"AQAB","n":"AQAB"}`, `{"kty":"oct","kty":"oct","k":"c2VjcmV0"}`,
 		"{\"kty\":\"EC\",\"d\":\"AQAB\",\"note\":\"\xff\"}", `{"k":"c2VjcmV0"}`, `{"kty":"OCT","k":"c2VjcmV0"}`, `{"\u0064":1}`, `{"kty":7,"oth":[]}`,
@@ -503,7 +438,7 @@ func TestAlarmIsAlwaysHeard(t *testing.T) {
 	}
 }
 
-// TestManyMembers: what nobody needs is not read on.
+// An object of too many members is not read to its end.
 func TestManyMembers(t *testing.T) {
 	many := func(n int) string {
 		var b strings.Builder

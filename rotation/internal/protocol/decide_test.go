@@ -1,4 +1,4 @@
-package rotation
+package protocol
 
 import (
 	"errors"
@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
-	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -36,16 +35,16 @@ type factAt struct {
 	at   float64
 }
 
-// ringOf holds records without their material.
-func ringOf(facts []factAt, records ...ring.Record) *held {
-	h := &held{}
+// ringOf returns a copy of a ring.
+func ringOf(facts []factAt, records ...ring.Record) *Copy {
+	var c Copy
 	for _, f := range facts {
-		h.facts.Add(f.kind, f.kid, sec(f.at))
+		c.Facts.Add(f.kind, f.kid, sec(f.at))
 	}
 	for _, r := range records {
-		h.records = append(h.records, &heldRecord{OpenedRecord: seal.OpenedRecord{Record: r}})
+		c.Records = append(c.Records, Record{Record: &r})
 	}
-	return h.planned()
+	return NewCopy(c)
 }
 
 func TestWhatSigns(t *testing.T) {
@@ -54,7 +53,7 @@ func TestWhatSigns(t *testing.T) {
 	revoked := ringOf([]factAt{{ring.FactRevoked, "k2", 95}}, key("k1", 1, 0, 0), key("k2", 2, 0, 100), key("k3", 3, 10, 110))
 	for _, tt := range []struct {
 		name    string
-		of      *held
+		of      *Copy
 		t, good float64 // good is the last good sync; -1 for none
 		want    string  // "" for ErrFenced
 	}{
@@ -79,7 +78,7 @@ func TestWhatSigns(t *testing.T) {
 		if tt.good < 0 {
 			good = time.Time{}
 		}
-		got, err := tt.of.signing(sec(tt.t), good, roundDeadline)
+		got, err := tt.of.Signing(sec(tt.t), good, roundDeadline)
 		switch {
 		case tt.want == "" && !errors.Is(err, ErrFenced):
 			t.Errorf("%s: %v, %v, want ErrFenced", tt.name, got, err)
@@ -89,22 +88,21 @@ func TestWhatSigns(t *testing.T) {
 	}
 }
 
-// sceneOf is a ring as the store has it at one moment.
-func sceneOf(h *held, now float64) *scene {
-	return &scene{tenant: "acme", now: sec(now), deadline: roundDeadline, held: h}
+// baseOf is a ring as the store has it at one moment.
+func baseOf(c *Copy, now float64) *Base {
+	mint := func(ring.Policy) (string, error) { return "minted", nil }
+	return &Base{Tenant: "acme", Now: sec(now), Deadline: roundDeadline, Copy: c, Mint: mint}
 }
-
-func newSecret() (*seal.Material, error) { return seal.NewMaterial(keystore.HS256) }
 
 // No key is minted sooner than F + S, 11s, after the last: they become known one by one.
 func TestMintIsNotTooEarly(t *testing.T) {
 	alone := ringOf(nil, key("k1", 1, 0, 0))
 	for _, now := range []float64{10.999, 11} {
 		early := now < 11
-		if p, err := sceneOf(alone, now).mintDue(newSecret); err != nil || (p == nil) != early {
+		if p, err := baseOf(alone, now).MintDue(); err != nil || (p == nil) != early {
 			t.Errorf("by itself at %v: minted %v, %v", now, p != nil, err)
 		}
-		_, err := sceneOf(alone, now).rotate(false, newSecret)
+		_, err := baseOf(alone, now).Rotate(false)
 		var refused *ring.RefusedError
 		if errors.As(err, &refused) != early || !early && err != nil || early && !refused.From.Equal(sec(11)) {
 			t.Errorf("by hand at %v: %v", now, err)
@@ -123,7 +121,7 @@ func TestWhatIsCollected(t *testing.T) {
 		name    string
 		records []ring.Record
 		facts   []factAt
-		litter  []string
+		revived []string
 		now     float64
 		want    string  // kids
 		gone    float64 // the last that is gone was created then; 0 for none
@@ -147,18 +145,18 @@ func TestWhatIsCollected(t *testing.T) {
 		{"and beside others", three, nil, []string{"old"}, 136, "old k1", -100},
 	} {
 		h := ringOf(tt.facts, tt.records...)
-		h.litter = tt.litter
-		p := sceneOf(h, tt.now).collect()
+		h.Revived = tt.revived
+		p := baseOf(h, tt.now).Collect()
 		if p == nil {
-			p = &proposal{}
+			p = &Proposal{}
 		}
-		if got := strings.Join(p.remove, " "); got != tt.want {
+		if got := strings.Join(p.Remove, " "); got != tt.want {
 			t.Errorf("%s: collected %q, want %q", tt.name, got, tt.want)
 			continue
 		}
 		var gone []string
-		for _, f := range p.facts {
-			gone = append(gone, fmt.Sprintf("%c%s from %v to %v: %v", f.Kind, f.KID, f.from, f.to, f.at))
+		for _, f := range p.Facts {
+			gone = append(gone, fmt.Sprintf("%c%s from %v to %v: %v", f.Kind, f.KID, f.From, f.To, f.At))
 		}
 		var want []string
 		if tt.gone != 0 {
@@ -170,23 +168,6 @@ func TestWhatIsCollected(t *testing.T) {
 	}
 }
 
-// With a key goes all that is known of it, but that it was revoked.
-func TestACollectionLeavesRevocations(t *testing.T) {
-	keks, err := seal.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := ringOf([]factAt{{ring.FactRevoked, "k1", 50}}, key("k1", 1, -100, 0), key("k2", 2, -99, 100))
-	c, err := sceneOf(h, 136).collect().seal(keks, "acme", "digest", h, "a")
-	want := []string{"a:k1", "f:k1", "k:k1", "p:k1", "r:k1", "w:k1"}
-	if slices.Sort(c.Delete); err != nil || !slices.Equal(c.Delete, want) {
-		t.Errorf("it deletes %q, want %q: %v", c.Delete, want, err)
-	}
-	if _, ok := c.Set[seal.FieldGone]; !ok || len(c.Set) != 1 || c.If != "digest" {
-		t.Errorf("it sets %d fields, gone among them: %v; if %q", len(c.Set), ok, c.If)
-	}
-}
-
 // A key that was passed over is revoked while it is pending, and one that passed it is
 // over. To collect that would make the revoked one gone, too, and with it the reason not to
 // sign before its revocation is confirmed.
@@ -194,13 +175,13 @@ func TestARevocationStaysUntilItIsConfirmed(t *testing.T) {
 	facts := []factAt{{ring.FactPromoted, "k3", 50}, {ring.FactAnnounced, "k3", 50}, {ring.FactPromoted, "k4", 100}, {ring.FactAnnounced, "k4", 100}, {ring.FactRevoked, "k2", 240}}
 	records := []ring.Record{key("k1", 1, -100, 0), key("k2", 2, -99, 250), key("k3", 3, 20, 350), key("k4", 4, 55, 450), key("k5", 5, 150, 550)}
 	h := ringOf(facts, records...)
-	if p := sceneOf(h, 241).collect(); p != nil {
-		for _, f := range p.facts {
-			h.facts.Collect(f.at)
+	if p := baseOf(h, 241).Collect(); p != nil {
+		for _, f := range p.Facts {
+			h.Facts.Collect(f.At)
 		}
-		h.planned()
+		h.replan()
 	}
-	if r, err := h.signing(sec(255), sec(245), roundDeadline); err == nil {
-		t.Errorf("it signs with %s; %d keys have left the order", r.KID, len(h.plan.NeverActive))
+	if r, err := h.Signing(sec(255), sec(245), roundDeadline); err == nil {
+		t.Errorf("it signs with %s; %d keys have left the order", r.KID, len(h.Plan.NeverActive))
 	}
 }

@@ -1,4 +1,4 @@
-package rotation
+package protocol
 
 import (
 	"testing"
@@ -7,14 +7,17 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// merging returns a merger at a moment whose last good sync was at good; -1 is never.
-func merging(mine, theirs *held, now, good float64) *merger {
-	m := &merger{tenant: "acme", mine: mine, theirs: theirs, now: sec(now), local: sec(now), good: sec(good), deadline: roundDeadline}
+// merging returns the input of a merge at a moment whose last good sync was at good; -1 is never.
+func merging(mine, theirs *Copy, now, good float64) MergeInput {
+	in := MergeInput{Mine: mine, Theirs: theirs, Now: sec(now), Local: sec(now), Good: sec(good), Deadline: roundDeadline}
 	if good < 0 {
-		m.good = time.Time{}
+		in.Good = time.Time{}
 	}
-	return m
+	return in
 }
+
+// announced is the time at which a merge of in announces a key.
+func announced(in MergeInput) time.Time { return in.Now.Add(round.Window(roundDeadline) / 2) }
 
 // Whoever cannot have been signing with a key that the store has lost publishes it anew, if
 // the store has others sign: it was away for longer than SignFor, or has never had a good
@@ -24,7 +27,7 @@ func TestWhoPublishesALostKeyAnew(t *testing.T) {
 	promotion := factAt{ring.FactPromoted, "k2", 42}
 	for _, tt := range []struct {
 		name      string
-		theirs    *held
+		theirs    *Copy
 		facts     []factAt // of mine
 		now, good float64
 		anew      bool
@@ -41,14 +44,14 @@ func TestWhoPublishesALostKeyAnew(t *testing.T) {
 		{"it is pending: whoever puts it back", ringOf(nil, k1), nil, 50, 49, true},
 		{"it is revoked", ringOf(nil, k1), []factAt{promotion, {ring.FactRevoked, "k2", 43}}, 50, 45, false},
 	} {
-		m := merging(ringOf(tt.facts, k1, k2), tt.theirs, tt.now, tt.good)
-		healed := m.merge().healed
-		again, anew := healed.facts.At(ring.FactRepublished, "k2")
-		_, promoted := healed.facts.At(ring.FactPromoted, "k2")
-		if anew != tt.anew || anew && (promoted || !again.Equal(m.soon())) || !anew && promoted != (len(tt.facts) > 0) {
+		in := merging(ringOf(tt.facts, k1, k2), tt.theirs, tt.now, tt.good)
+		healed := Merge(in).Healed
+		again, anew := healed.Facts.At(ring.FactRepublished, "k2")
+		_, promoted := healed.Facts.At(ring.FactPromoted, "k2")
+		if anew != tt.anew || anew && (promoted || !again.Equal(announced(in))) || !anew && promoted != (len(tt.facts) > 0) {
 			t.Errorf("%s: published anew %v, at %v; promoted %v", tt.name, anew, again, promoted)
 		}
-		if _, announced := healed.facts.At(ring.FactAnnounced, "k2"); !announced {
+		if _, announced := healed.Facts.At(ring.FactAnnounced, "k2"); !announced {
 			t.Errorf("%s: its return is not announced", tt.name)
 		}
 	}
@@ -57,8 +60,8 @@ func TestWhoPublishesALostKeyAnew(t *testing.T) {
 // A promotion that the store knows, too, others go by: it stays.
 func TestAPromotionThatTheStoreKnowsIsNotForgotten(t *testing.T) {
 	k1, k2, fact := key("k1", 1, -100, 0), key("k2", 2, 40, 130), []factAt{{ring.FactPromoted, "k2", 42}}
-	healed := merging(ringOf(fact, k1, k2), ringOf(fact, k1), 80.001, 50).merge().healed
-	if at, ok := healed.facts.At(ring.FactPromoted, "k2"); !ok || !at.Equal(sec(42)) {
+	healed := Merge(merging(ringOf(fact, k1, k2), ringOf(fact, k1), 80.001, 50)).Healed
+	if at, ok := healed.Facts.At(ring.FactPromoted, "k2"); !ok || !at.Equal(sec(42)) {
 		t.Error("it is forgotten")
 	}
 }
@@ -93,17 +96,17 @@ func TestAStrangeKeyWaits(t *testing.T) {
 		if tt.known {
 			have = append(have, tt.k3)
 		}
-		m := merging(ringOf(tt.mine, have...), ringOf(tt.facts, k1, k2, tt.k3), 200, tt.good)
-		result := m.merge()
-		before, _ := m.theirs.facts.At(ring.FactRepublished, "k3")
-		for what, h := range map[string]*held{"union": result.union, "healed": result.healed} {
-			again, _ := h.facts.At(ring.FactRepublished, "k3")
-			if postponed := again.After(before); postponed != tt.postponed || postponed && !again.Equal(m.soon()) {
+		in := merging(ringOf(tt.mine, have...), ringOf(tt.facts, k1, k2, tt.k3), 200, tt.good)
+		result := Merge(in)
+		before, _ := in.Theirs.Facts.At(ring.FactRepublished, "k3")
+		for what, h := range map[string]*Copy{"union": result.Union, "healed": result.Healed} {
+			again, _ := h.Facts.At(ring.FactRepublished, "k3")
+			if postponed := again.After(before); postponed != tt.postponed || postponed && !again.Equal(announced(in)) {
 				t.Errorf("%s: postponed %v, to P after %v, in the %s", tt.name, postponed, again, what)
 			}
 		}
-		if tt.postponed && (result.change == nil || result.healed.plan.Signer(m.now).KID != "k2") {
-			t.Errorf("%s: the store is not told, or %v signs", tt.name, result.healed.plan.Signer(m.now))
+		if tt.postponed && (result.Change == nil || result.Healed.Plan.Signer(in.Now).KID != "k2") {
+			t.Errorf("%s: the store is not told, or %v signs", tt.name, result.Healed.Plan.Signer(in.Now))
 		}
 	}
 }

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
+)
+
+// An app is everything that a command uses besides its flags and files.
+type app struct {
+	env            func(string) (string, bool) // such as [os.LookupEnv]
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+	network        jwks.Config // how issuers are reached; zero except in tests
+}
+
+// note prints to stderr what is not an error.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "keyturn: note: "+format+"\n", args...)
+}
+
+// print writes the whole answer to stdout.
+func (a *app) print(text string) error {
+	if _, err := io.WriteString(a.stdout, text); err != nil {
+		return exitf(exitCannotTell, "cannot write the answer to standard output")
+	}
+	return nil
+}

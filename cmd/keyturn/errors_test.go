@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+)
+
+// An error about Redis uses the words of the command's user. If a single key is garbled, the error
+// names it.
+func TestErrorsNameNoInternals(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	m.RequireAuth("other")
+	c.run("keys", "list").wantCode(t, exitCannotTell, "keyturn: Redis does not accept the user or the password")
+	m.RequireAuth("")
+	m.Set(fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default")), "a string")
+	c.run("keys", "list").wantCode(t, exitCannotTell, fmt.Sprintf(`load of tenant "default" (bucket %d): a key holds something`, rotation.BucketOf("default")))
+	full := func(call string) error {
+		return &rediskeys.Error{Call: call, Kind: rediskeys.ErrFull, Err: errors.New("OOM")}
+	}
+	away := func(err error) error { return &rotation.Error{Kind: keystore.ErrUnavailable, Err: err} }
+	for want, err := range map[string]error{
+		"Redis is full":             openingError(&rotation.Error{Text: "the keyring cannot be opened", Err: away(full("sync of bucket 175"))}),
+		`tenant "a": Redis is full`: ringError(&rotation.Error{Text: `tenant "a"`, Err: away(full(`load of tenant "a" (bucket 9)`))}),
+		`tenant "a": it is not known whether the change was made: Redis is full`: ringError(&rotation.Error{
+			Text: `tenant "a": it is not known whether the change was made`, Err: away(full(`write of tenant "a"`)),
+		}),
+	} {
+		e := new(exitError)
+		if !errors.As(err, &e) || e.code != exitCannotTell || !strings.HasPrefix(e.text, want+": ") {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// One error is one line. The Redis client writes lines of its own to standard error, past every
+// logger: they must not appear.
+func TestRedisClientIsSilent(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() { // a server that closes every connection
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	kek := file(t, newKEK())
+	for _, addr := range []string{"127.0.0.1:1", l.Addr().String()} {
+		for _, url := range []string{"redis://" + addr, "redis-sentinel://" + addr + "/mymaster", "redis-cluster://" + addr} {
+			r := process(t, "", "keys", "list", "--redis", url, "--kek-file", kek)
+			if r.code != exitCannotTell || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "keyturn: ") {
+				t.Errorf("%s: exit code = %d, stderr = %s", url, r.code, r.stderr)
+			}
+		}
+	}
+}

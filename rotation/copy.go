@@ -1,0 +1,154 @@
+package rotation
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// A ringCopy is a copy of a ring with its sealed bytes, so that they can be written back, and with
+// the keys of its records. It is immutable.
+type ringCopy struct {
+	*protocol.Copy
+	sealed     []*sealedRecord   // those of Copy.Records, in that order
+	tenantKeys []sealedTenantKey // those of Copy.TenantKeys, in that order
+}
+
+// A sealedRecord is a record with its key, and as it was sealed. One is made for a record once, so its
+// key stays the same.
+type sealedRecord struct {
+	protocol.Record
+	blob []byte
+	key  *keystore.Key   // its ID has the record's kid, even if its tokens have none
+	only []*keystore.Key // the key alone, for Lookup
+}
+
+type sealedTenantKey struct {
+	id   string
+	blob []byte
+}
+
+// openCopy returns the fields of a ring as they were opened. It takes records that old has, too, from
+// old.
+func openCopy(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) *ringCopy {
+	c := protocol.Copy{Head: opened.Head, Facts: opened.Facts}
+	have := &ringCopy{}
+	for _, r := range opened.Records {
+		known := old.find(r.KID)
+		if known == nil {
+			record := r.Record
+			known = &sealedRecord{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
+				key: r.Key, only: []*keystore.Key{r.Key}}
+		}
+		have.sealed = append(have.sealed, known)
+	}
+	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
+	// is under another KEK now.
+	for _, r := range old.all() {
+		if have.find(r.KID) == nil && c.Facts.Dead.IsZero() && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
+			have.sealed = append(have.sealed, r)
+		}
+	}
+	for _, r := range have.sealed {
+		c.Records = append(c.Records, r.Record)
+	}
+	for id := range opened.TenantKeys {
+		have.tenantKeys = append(have.tenantKeys, sealedTenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
+		c.TenantKeys = append(c.TenantKeys, id)
+	}
+	slices.Sort(c.TenantKeys)
+	for _, p := range seal.Publications(fields) {
+		c.Published = append(c.Published, protocol.Publication{KID: p.KID, At: p.At})
+	}
+	return assemble(protocol.NewCopy(c), have)
+}
+
+// assemble returns c with the sealed bytes and keys of its parts, each of which one of from has.
+func assemble(c *protocol.Copy, from ...*ringCopy) *ringCopy {
+	a := &ringCopy{Copy: c}
+	for _, r := range c.Records {
+		i := slices.IndexFunc(from, func(f *ringCopy) bool { return f.find(r.KID) != nil })
+		a.sealed = append(a.sealed, from[i].find(r.KID))
+	}
+	for _, id := range c.TenantKeys {
+		i := slices.IndexFunc(from, func(f *ringCopy) bool { return f.tenantKey(id) != nil })
+		a.tenantKeys = append(a.tenantKeys, sealedTenantKey{id, from[i].tenantKey(id)})
+	}
+	return a
+}
+
+// known returns what c knows of the ring: nil if c is nil.
+func (c *ringCopy) known() *protocol.Copy {
+	if c == nil {
+		return nil
+	}
+	return c.Copy
+}
+
+// newest returns the newest record, or nil. c may be nil.
+func (c *ringCopy) newest() *ring.Record { return c.known().Newest() }
+
+// all returns all records. c may be nil.
+func (c *ringCopy) all() []*sealedRecord {
+	if c == nil {
+		return nil
+	}
+	return c.sealed
+}
+
+// find returns the record of that kid, or nil. c may be nil.
+func (c *ringCopy) find(kid string) *sealedRecord {
+	for _, r := range c.all() { // a few
+		if r.KID == kid {
+			return r
+		}
+	}
+	return nil
+}
+
+// tenantKey returns the sealed tenant key of that id, or nil. c may be nil.
+func (c *ringCopy) tenantKey(id string) []byte {
+	if c == nil {
+		return nil
+	}
+	for _, tk := range c.tenantKeys {
+		if tk.id == id {
+			return tk.blob
+		}
+	}
+	return nil
+}
+
+// open opens a record again, for what signs with it. Few instances sign for all tenants whose tokens
+// they verify, so private keys are not held for each record.
+func (c *ringCopy) open(keks *seal.KEKs, r *sealedRecord) (*seal.OpenedRecord, error) {
+	tk, err := seal.OpenTenantKey(keks, r.Tenant, r.TenantKey, c.tenantKey(r.TenantKey))
+	if err != nil {
+		return nil, err
+	}
+	return seal.OpenRecord(map[string]*seal.TenantKey{r.TenantKey: tk}, r.Tenant, r.KID, r.blob)
+}
+
+// applyEnds moves the ends of all keys, and withdraws the keys that verify nothing any longer: those
+// that were revoked, and those of old that c does not hold. complete is when the last complete read
+// was sent. old may be nil.
+func (c *ringCopy) applyEnds(old *ringCopy, complete time.Time) {
+	for _, r := range c.sealed {
+		switch _, revoked := c.Facts.At(ring.FactRevoked, r.KID); {
+		case revoked || c.Plan.Dead:
+			r.key.Withdraw()
+		default:
+			r.key.SetUntil(c.KeyEnd(r.Record.Record, complete))
+		}
+	}
+	for _, r := range old.all() {
+		if c.find(r.KID) != r {
+			r.key.Withdraw()
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package protocol
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// Revoke decides about the revocation of kid. It returns nil if kid was revoked already.
+func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
+	if err := b.Ring(); err != nil {
+		return nil, err
+	}
+	r := b.Copy.Find(kid)
+	if r == nil {
+		return nil, &ring.MissingError{Tenant: b.Tenant, KID: kid}
+	}
+	if _, revoked := b.Copy.Facts.At(ring.FactRevoked, kid); revoked {
+		return nil, nil
+	}
+	p := &Proposal{Op: ring.OpRevoke}
+	b.addEvent(p, ring.FactRevoked, kid, &r.Timing)
+	if current := b.Copy.Plan.Current(b.Now); current >= 0 && b.Copy.Plan.InOrder[current].KID == kid {
+		if err := b.succeed(p, kid, force); err != nil {
+			return nil, err
+		}
+	}
+	p.KID, p.Seq = kid, r.Seq
+	return p, nil
+}
+
+// succeed adds to p which key signs after kid, which is being revoked.
+func (b *Base) succeed(p *Proposal, kid string, force bool) error {
+	pending, t := b.Copy.Plan.Pending(b.Now), b.policy()
+	until := moment(b.Now.Add(b.visibleAfter(t)))
+	switch {
+	case len(pending) > 0 && !b.Now.Before(b.usableFrom(&pending[0])):
+		b.makeSign(p, &pending[0], false)
+		return nil
+	case !force && len(pending) > 0:
+		return b.refuse(kid, fmt.Sprintf("it signs, and the next key, %q, has not been published for long enough to take over; "+
+			"force it, and the tenant has no key to sign with until %s", pending[0].KID, until), b.usableFrom(&pending[0]))
+	case !force:
+		return b.refuse(kid, "it signs, and no key is pending that could take over; force it, and the tenant has no key to sign with until "+until, time.Time{})
+	}
+	return b.mint(p, *t, b.Copy.MaxSeq()+1, b.Now.Add(b.visibleAfter(t)))
+}

@@ -1,0 +1,67 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+var (
+	// ErrFenced reports that this instance must not sign.
+	ErrFenced = errors.New("rotation: fenced: out of step with the store")
+
+	// ErrNoSigner reports that no key of the ring signs.
+	ErrNoSigner = errors.New("rotation: no key signs now")
+)
+
+// Signing returns the key that signs at t, on an instance whose last good sync was at good, by the
+// same clock. deadline is how long a call of the store may take. The error wraps [ErrNoSigner] or
+// [ErrFenced].
+//
+// The plan says which key signs. Three conditions that the plan does not know can forbid it here:
+//   - The instance is not in sync, for longer than SignFor.
+//   - No good sync has confirmed the key for longer than Dwell, so a failover may still lose it.
+//     Scheduled keys never wait for that, since Propagation >= SignFor + Dwell + ClockSkew.
+//   - No good sync has confirmed the revocation of a pending key for as long. If a failover loses
+//     that revocation, other instances sign with the key.
+func (c *Copy) Signing(t, good time.Time, deadline time.Duration) (*ring.PlannedKey, error) {
+	s := c.Plan.Signer(t)
+	if s == nil {
+		return nil, ErrNoSigner
+	}
+	if good.IsZero() {
+		return nil, &ring.Error{Kind: ErrFenced, Text: "no good sync yet"}
+	}
+	if a := Age(t, good); a > s.Timing.SignFor {
+		return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)}
+	}
+	if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {
+		return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))}
+	}
+	now := later(t, c.Plan.Past)
+	for i := range c.Plan.NeverActive {
+		k := &c.Plan.NeverActive[i]
+		wouldSign := !k.ActivatesAt.After(now) && ring.ByEffect(*k, *s) > 0
+		if from := k.RevokedAt.Add(k.Timing.Dwell + k.Timing.Window(deadline)); wouldSign && !good.After(from) {
+			return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))}
+		}
+	}
+	return s, nil
+}
+
+// KeyEnd returns when the key of r stops verifying on an instance whose last complete read was at
+// complete: when the plan drops it, or when every token has ended that the instance can know of.
+func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
+	k := c.PlanOf(r)
+	t := &k.Timing
+	end := complete.Add(t.SignFor + t.MaxTokenTTL + t.Leeway)
+	if !k.DroppedAt.IsZero() && k.DroppedAt.Before(end) {
+		end = k.DroppedAt
+	}
+	return end
+}
+
+// moment writes a time of the store.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -1,0 +1,61 @@
+package protocol
+
+import "time"
+
+// A SyncState says how far an instance trusts what it reads in a bucket. It is a value, and
+// [SyncState.After] is the whole of its logic.
+//
+// A store that was rolled back or emptied makes an instance that missed something look in sync. So
+// an instance that cannot tell whether that has happened is recovering: it reads and restores, but is
+// not in sync, until every instance that holds what the store has lost had time to write it back.
+type SyncState struct {
+	Complete time.Time // when the last complete sync was sent; zero before the first
+	Good     time.Time // when the last one was sent that did not leave the instance recovering
+
+	Recovering bool
+	Until      time.Time // when Recovering may end, with a sync
+
+	// Certain is from when on a missing key does not exist. A peer vouches for the log at once, but
+	// finds a ring that was edited without an entry in the log only within Freshness.
+	Certain time.Time
+}
+
+// A SyncReading is one complete sync of a bucket.
+type SyncReading struct {
+	Sent    time.Time
+	Resync  bool // the place in the log could not be proved
+	Trusted bool // the first sync counts, as this process has just made the store
+	Vouched bool // the first sync counts, as a peer vouches for the store
+}
+
+// Limits are the two durations that decide about recovering.
+type Limits struct {
+	Fresh   time.Duration // after so long without a sync, anything may have happened
+	Recover time.Duration // in which every instance polls once, and restores
+}
+
+// After returns the state after a complete sync.
+func (s SyncState) After(r SyncReading, l Limits) SyncState {
+	switch {
+	case s.Complete.IsZero():
+		s.Recovering, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(l.Recover)
+		if r.Vouched && !r.Trusted {
+			s.Certain = r.Sent.Add(l.Fresh)
+		}
+	case r.Resync, Age(r.Sent, s.Complete) > l.Fresh:
+		s.Recovering, s.Until = true, r.Sent.Add(l.Recover)
+	case s.Recovering && !r.Sent.Before(s.Until):
+		s.Recovering = false
+	}
+	s.Complete = r.Sent
+	if !s.Recovering {
+		s.Good = r.Sent
+	}
+	return s
+}
+
+// Age returns how long ago t was, by the monotonic or the wall clock, whichever says more. The
+// monotonic clock stands still while a machine sleeps, and the wall clock may be set back.
+func Age(now, t time.Time) time.Duration {
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}

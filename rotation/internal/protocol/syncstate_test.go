@@ -1,0 +1,71 @@
+package protocol
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSyncState(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
+	type sync struct {
+		at              float64
+		resync, trusted bool
+		doubt           bool    // afterwards
+		good            float64 // afterwards; -1 for never
+	}
+	for _, tt := range []struct {
+		name  string
+		syncs []sync
+	}{
+		{"a cold start is in doubt for 2W", []sync{{0, true, false, true, -1}, {2, false, false, true, -1}, {3.9, false, false, true, -1}, {4, false, false, false, 4}, {5, false, false, false, 5}}},
+		{"this process has made the store", []sync{{0, true, true, false, 0}, {2, false, false, false, 2}}},
+		{"a place that is gone", []sync{{0, true, true, false, 0}, {2, true, false, true, 0}, {4, false, false, true, 0}, {6, false, false, false, 6}}},
+		{"a peer's word does not help against that", []sync{{0, true, true, false, 0}, {2, true, true, true, 0}}},
+		{"gone again, in doubt: from the beginning", []sync{{0, true, false, true, -1}, {3, true, false, true, -1}, {6, false, false, true, -1}, {7, false, false, false, 7}}},
+		{"away for F and no more", []sync{{0, true, true, false, 0}, {6, false, false, false, 6}}},
+		{"away for longer", []sync{{0, true, true, false, 0}, {6.1, false, false, true, 0}, {10, false, false, true, 0}, {10.1, false, false, false, 10.1}}},
+		{"syncs in doubt keep it from beginning again", []sync{{0, true, false, true, -1}, {3, false, false, true, -1}, {9, false, false, false, 9}}},
+	} {
+		var got SyncState
+		for i, s := range tt.syncs {
+			got = got.After(SyncReading{Sent: at(start, s.at), Resync: s.resync, Trusted: s.trusted}, w)
+			good := at(start, s.good)
+			if s.good < 0 {
+				good = time.Time{}
+			}
+			if got.Recovering != s.doubt || !got.Good.Equal(good) {
+				t.Errorf("%s: after sync %d: doubt %v, good %v, want %v, %v", tt.name, i, got.Recovering, got.Good, s.doubt, good)
+			}
+		}
+	}
+}
+
+func TestAVouchedReadIsNotCertainOfAbsence(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
+	if got := (SyncState{}).After(SyncReading{Sent: start, Resync: true, Vouched: true}, w); got.Recovering || !got.Good.Equal(start) || !got.Certain.Equal(start.Add(w.Fresh)) {
+		t.Errorf("vouched: %+v", got)
+	}
+	if got := (SyncState{}).After(SyncReading{Sent: start, Resync: true, Trusted: true}, w); got.Recovering || !got.Certain.IsZero() {
+		t.Errorf("trusted: %+v", got)
+	}
+}
+
+func at(start time.Time, s float64) time.Time {
+	return start.Add(time.Duration(s * float64(time.Second)))
+}
+
+func TestAgeTakesTheClockThatSaysMore(t *testing.T) {
+	then := time.Now()
+	if got := Age(then.Add(time.Hour), then); got != time.Hour {
+		t.Errorf("both clocks: %v", got)
+	}
+	// The wall clock was set back; then the monotonic one stood still.
+	if got := Age(then.Add(time.Minute), then.Add(time.Hour).Add(-time.Hour)); got != time.Minute {
+		t.Errorf("%v", got)
+	}
+	if got := Age(then.Round(0).Add(time.Hour), then); got != time.Hour {
+		t.Errorf("the wall clock alone: %v", got)
+	}
+}

@@ -1,0 +1,121 @@
+package rotation
+
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// A sealer turns proposals into changes of one ring.
+type sealer struct {
+	keks   *seal.KEKs
+	tenant string
+	digest string    // of the ring that was decided on
+	have   *ringCopy // that ring, with the sealed bytes of what is restored
+	actor  string
+}
+
+// change returns the change that p proposes. minted is the material of the records that it mints.
+func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, error) {
+	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor}
+	if p.Head > 0 {
+		c.Set[seal.FieldHead] = seal.SealHead(p.Head)
+	}
+	for _, id := range p.TenantKeys {
+		c.Set[seal.PrefixKey+id] = s.have.tenantKey(id)
+	}
+	for _, kid := range p.Restore {
+		c.Set[seal.PrefixRecord+kid] = s.have.find(kid).blob
+		c.Publish = append(c.Publish, kid)
+	}
+	if err := s.mint(p, &c, minted); err != nil {
+		return Change{}, err
+	}
+	for _, f := range p.Facts {
+		blob, err := seal.SealFact(s.keks, s.tenant, f.Kind, f.KID, f.At)
+		if err != nil {
+			return Change{}, err
+		}
+		c.Set[seal.FactField(f.Kind, f.KID)] = blob
+		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
+	}
+	for _, kid := range p.Remove {
+		c.Delete = append(c.Delete, seal.PrefixRecord+kid, seal.PrefixPublish+kid)
+		for _, kind := range ring.FactKinds() {
+			if kind != ring.FactRevoked {
+				c.Delete = append(c.Delete, seal.FactField(kind, kid))
+			}
+		}
+	}
+	return c, nil
+}
+
+// mint adds the minted records to c.
+func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) error {
+	if len(p.Mint) == 0 {
+		return nil
+	}
+	tk, err := s.tenantKey(c)
+	if err != nil {
+		return err
+	}
+	for _, r := range p.Mint {
+		blob, err := seal.SealRecord(tk, r, minted.of(r.KID))
+		if err != nil {
+			return &ring.Error{Text: fmt.Sprintf("key %q cannot be sealed", r.KID), Err: err}
+		}
+		c.Set[seal.PrefixRecord+r.KID] = blob
+		c.Publish = append(c.Publish, r.KID)
+	}
+	return nil
+}
+
+// tenantKey returns the tenant key of the newest record, or adds a new one to c.
+func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
+	if newest := s.have.newest(); newest != nil {
+		id := s.have.find(newest.KID).TenantKey
+		if blob := s.have.tenantKey(id); blob != nil {
+			return seal.OpenTenantKey(s.keks, s.tenant, id, blob)
+		}
+	}
+	tk, blob, err := seal.NewTenantKey(s.keks, s.tenant)
+	if err == nil {
+		c.Set[seal.PrefixKey+tk.ID] = blob
+	}
+	return tk, err
+}
+
+// mintMaterial makes the material of new keys, and keeps it: a change may be decided several times,
+// and an RSA key takes a second to make. It is not safe for concurrent use.
+type mintMaterial struct {
+	made []*seal.Material
+	next int // in made: what the decision under way has not taken yet
+}
+
+// again begins another decision, which takes the material from the first on.
+func (m *mintMaterial) again() { m.next = 0 }
+
+// mint makes the material of a key for a policy, and returns its kid.
+func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
+	if m.next == len(m.made) || m.made[m.next].Algorithm != policy.Algorithm {
+		made, err := seal.NewMaterial(policy.Algorithm)
+		if err != nil {
+			return "", err
+		}
+		m.made = append(m.made[:m.next], made)
+	}
+	m.next++
+	return m.made[m.next-1].KID, nil
+}
+
+// of returns the material of that kid, or nil.
+func (m *mintMaterial) of(kid string) *seal.Material {
+	for _, made := range m.made {
+		if made.KID == kid {
+			return made
+		}
+	}
+	return nil
+}
