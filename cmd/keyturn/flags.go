@@ -176,7 +176,7 @@ func joinAlgorithms(algs []keystore.Algorithm) string {
 	return strings.Join(names, ", ")
 }
 
-// flagError says in one line what is wrong with the command line. It does not repeat the value of a
+// flagError returns one line about a mistake in the command line. It does not repeat the value of a
 // flag.
 func flagError(cmd *cobra.Command, err error) error {
 	help := seeHelp(cmd)
