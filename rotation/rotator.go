@@ -423,7 +423,7 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 		return nil
 	}
 	if h.newest() == nil {
-		if h == nil && r.k.cfg.AllowBootstrap && r.stoodStill(step, now, t) {
+		if h == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(step, now, t) {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
 		}
 		return nil
@@ -442,9 +442,9 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 
 // stoodStill reports whether the store has been empty for so long that whoever holds
 // what it has lost would have put it back.
-func (r *Rotator) stoodStill(step *syncStatus, now time.Time, t *times) bool {
+func (r *Rotator) wasQuiet(step *syncStatus, now time.Time, t *times) bool {
 	p := r.k.cfg.Policy
-	return protocol.Age(now, step.still) >= max(2*t.w(), p.Freshness+p.ClockSkew)
+	return protocol.Age(now, step.quietSince) >= max(2*t.w(), p.Freshness+p.ClockSkew)
 }
 
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {

@@ -17,7 +17,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/pass.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -28,16 +28,16 @@ var mutants = []mutant{
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/pass.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
-			{"rotation/pass.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/pass.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
+			{"rotation/sync.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
 	{
 		name: "mint on a decrypt error",
 		edits: []edit{
-			{"rotation/pass.go", "errors.As(err, &failed)", "_ = err"},
+			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
 			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
