@@ -1,6 +1,7 @@
 package keyturn_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -83,8 +84,10 @@ var onlyImporter = map[string]string{
 const maxModules = 5
 
 func TestImports(t *testing.T) {
+	stale := maps.Clone(allowed)
 	for _, p := range packages(t) {
 		name := short(p.ImportPath)
+		delete(stale, name)
 		row, ok := allowed[name]
 		if !ok {
 			t.Errorf("package %s has no row in the table", name)
@@ -95,6 +98,9 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s; it may import %q", name, short(imp), row)
 			}
 		}
+	}
+	for name := range stale {
+		t.Errorf("the table has a row for %s, which is no package", name)
 	}
 }
 

@@ -71,9 +71,10 @@ func kindText(kind error) (text string, ok bool) {
 	return "", false
 }
 
+// rotationText puts the parts of an error in a row. An error of kind unavailable has a cause that says
+// what is unavailable, so that its kind is left out.
 func rotationText(e *rotation.Error) string {
 	var parts []string
-	// That the store is unavailable is said by the cause.
 	if e.Kind != nil && (e.Kind != keystore.ErrUnavailable || e.Text == "" && e.Err == nil) {
 		parts = append(parts, errorText(e.Kind))
 	}
