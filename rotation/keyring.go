@@ -17,86 +17,90 @@ import (
 )
 
 // A Keyring is this process's copy of the rings in a [Store]. It finds keys for a
-// verifier and for a [Signer] without asking the store, and stays in step with it
+// verifier and for a [Signer] without asking the store, and stays in sync with it
 // on its own: it is a keystore.Refresher, and a middleware.PublicKeySource. It is
 // safe for concurrent use. Close it.
+//
+// Three mutexes guard its state: mu, unknownKids.mu and loop.mu. unknownKids.mu may be held while
+// loop.mu is taken. No other two are held together.
 type Keyring struct {
 	store Store
 	cfg   Config
 
-	mu      sync.RWMutex
-	rings   map[string]*tenantRing
-	buckets []*bucket // those that are synced
-	byIndex [Buckets]*bucket
+	mu    sync.RWMutex // guards rings
+	rings map[string]*tenantRing
+
+	buckets []*bucket        // those that are synced; fixed once Open has returned, as is byIndex
+	byIndex [Buckets]*bucket // nil where the bucket is not synced
 
 	times atomic.Pointer[times]
 
 	cancel context.CancelFunc
-	done   chan struct{}
+	done   chan struct{} // closed when the loop has ended
 	loop   loop
-	down   bool // the last pass did not reach all of the store; the loop's
+	down   bool // the last sync did not reach all of the store; only the loop uses it
 
-	unknown unknownKids // for unknown kids
+	unknown unknownKids
 	counts  counts
 }
 
 // times follow from the policies of the rings that are held.
 type times struct{ poll, deadline, fresh time.Duration }
 
-// w is within how long of a change everybody reachable has read it.
+// w is how long it takes at most until every instance that reaches the store has read a change.
 func (t times) w() time.Duration { return t.poll + t.poll/5 + t.deadline }
 
-// A ring is what is held of one tenant. What is atomic is read by anyone; the rest
-// belongs to the loop.
+// A tenantRing is the ring of one tenant in a Keyring. Any goroutine may read the atomic fields. Only
+// the loop writes them, and only it uses the fields below them.
 type tenantRing struct {
 	tenant string
 	bucket *bucket
+	budget unknown.Budget // for unknown kids; guarded by unknownKids.mu
 
-	state  atomic.Pointer[ringCopy]   // nil: none is known
-	step   atomic.Pointer[syncStatus] // how far it is in step; never nil
-	budget unknown.Budget             // for unknown kids; guarded by unknownKids.mu
+	state atomic.Pointer[ringCopy]   // nil: none is known
+	step  atomic.Pointer[syncStatus] // how far it is in sync; never nil
 
-	digest     string // of what was read last
+	digest     string // of the fields that were read last
 	dirty      bool   // it has to be read again
-	emptySyncs int    // syncs in a row that found none in the store
+	emptySyncs int    // syncs in a row that found no ring in the store
 }
 
-// A syncStatus says how far a ring is in step with the store. It is immutable. Times are
-// of this instance's clock.
+// A syncStatus says how far a ring is in sync with the store. It is immutable. Its times are of this
+// instance's clock.
 type syncStatus struct {
 	protocol.SyncState
 	quietSince time.Time // since when nothing has changed in the bucket
 	err        error     // why the last sync was not a good one
-	bad        bool      // the ring itself could not be read, or put back
+	bad        bool      // the ring itself could not be read, or restored
 }
 
-// fresh reports whether what the ring does not have does not exist.
+// fresh reports whether a key that the ring does not have does not exist.
 func (s *syncStatus) fresh(now time.Time, within time.Duration) bool {
 	return !s.bad && !s.Recovering && !s.Good.IsZero() && protocol.Age(now, s.Good) <= within
 }
 
-// A bucket is synced as a whole. It belongs to the loop.
+// A bucket is a part of the store that is synced as a whole. Only the loop uses it, except for step.
 type bucket struct {
 	index      int
 	rings      []*tenantRing
 	state      protocol.SyncState
 	place      Place
 	quietSince time.Time     // since when the place has not moved
-	goodSince  time.Time     // by the store's clock; zero while it is not good
-	fresh      time.Duration // F when it was synced last: by it the gap since then is judged
-	digestTurn int           // of the digests
-	err        error
+	goodSince  time.Time     // by the store's clock; zero while it is not in sync
+	fresh      time.Duration // Freshness when it was synced last, which bounds the gap since then
+	digestTurn int           // counts syncs: which rings have their digests compared
+	err        error         // why the last sync failed, or nil
 
-	step atomic.Pointer[syncStatus] // for anyone; never nil
+	step atomic.Pointer[syncStatus] // for any goroutine; never nil
 }
 
 // Open returns a Keyring after the first complete read of the store. The instance
-// then is in doubt for a while, if no other one vouches for what it read: see
+// is recovering for a while then, unless another one vouches for what it read: see
 // [Keyring.WaitReady]. ctx bounds Open alone.
 //
 // It reports an error that wraps [keystore.ErrUnavailable] if nothing of the store can
-// be read, and one that wraps [ErrWrongKEK] if no ring can be opened for that. What else
-// cannot be read, such as one server of a Cluster, is tried again with each poll:
+// be read, and one that wraps [ErrWrongKEK] if no ring can be opened for that reason. A part
+// that cannot be read, such as one server of a Cluster, is tried again with each poll:
 // [Keyring.Status] says so, and [Keyring.WaitReady] waits for it.
 func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	cfg, err := cfg.withDefaults()

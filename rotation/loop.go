@@ -12,28 +12,28 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A loop keeps a keyring in step: it polls, and syncs what it is nudged or asked to,
-// one pass at a time.
+// A loop keeps a keyring in sync. It polls, and syncs the buckets that a nudge or a caller names, one
+// sync at a time. It is one goroutine, with another one that listens to the store.
 type loop struct {
 	k      *Keyring
 	jitter *rand.Rand
 
-	nudges [Buckets]atomic.Bool
-	woken  chan struct{} // holds one: there are nudges
+	nudges [Buckets]atomic.Bool // by index of the bucket
+	woken  chan struct{}        // holds one: there are nudges
+	asked  chan struct{}        // holds one: there are pending syncs
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards pending and next
 	pending []*pendingSync
-	asked   chan struct{} // holds one: there are asks
-	next    chan struct{} // closed when a pass has ended
+	next    chan struct{} // closed, and replaced, when a sync has ended
 }
 
-// An ask is somebody's wish for a sync of a tenant's bucket.
+// A pendingSync is a request for a sync of a tenant's bucket.
 type pendingSync struct {
 	tenant  string
-	learned ring.Facts // to be held from now on, whether the store still has it or not
-	done    chan struct{}
-	err     error  // after done: why the ring is not in step
-	begin   func() // called when the sync begins
+	learned ring.Facts    // to be held from now on, whether the store still has them or not
+	begin   func()        // called when the sync begins; may be nil
+	done    chan struct{} // closed when it has ended
+	err     error         // why the ring is not in sync; to be read after done
 }
 
 func (l *loop) init(k *Keyring) {

@@ -14,9 +14,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Rotator turns keys: by itself, in Run, and when it is told to. Any number of
+// A Rotator rotates keys: by itself, in Run, and when it is told to. Any number of
 // them may work on the same store: each decides on the ring as the store has it,
-// and whoever comes second finds the work done. It is safe for concurrent use.
+// and the second one finds the work done. It is safe for concurrent use.
 //
 // Its methods return, besides what each says, errors that wrap
 // [keystore.ErrUnavailable] when the store cannot be reached, is in doubt, or holds
@@ -25,8 +25,8 @@ import (
 type Rotator struct {
 	k *Keyring
 
-	mu     sync.Mutex
-	jitter *rand.Rand // spreads those who decide anew
+	mu     sync.Mutex // guards jitter
+	jitter *rand.Rand // spreads the instances that decide again
 }
 
 // NewRotator returns a Rotator of the rings that k holds.

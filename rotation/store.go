@@ -1,5 +1,7 @@
 package rotation
 
+// This file is for authors of a Store. A service needs only an implementation, such as rediskeys.
+
 import (
 	"context"
 	"hash/fnv"

@@ -24,10 +24,10 @@ const (
 
 // unknownKids bounds what unknown kids cost the store. A token may name any kid, and any tenant.
 type unknownKids struct {
-	mu            sync.Mutex                  // guards what follows, and the budgets of all tenantRings; loop.mu may be taken while it is held
-	running       map[string]*pendingSync     // the sync that others can join, by tenant
-	memory        unknown.Memory[keystore.ID] // by the number of resyncs: each may bring another store
-	unheldTenants unknown.Budget              // of all tenants that are not held
+	mu            sync.Mutex                  // guards the fields below, and the budget of every tenantRing
+	running       map[string]*pendingSync     // a sync that has not begun, and that others can join, by tenant
+	memory        unknown.Memory[keystore.ID] // its version is the number of resyncs: each may bring another store
+	unheldTenants unknown.Budget              // of all tenants that are not held together
 }
 
 func (u *unknownKids) init() {
