@@ -83,7 +83,7 @@ func assemble(c *protocol.Copy, from ...*ringCopy) *ringCopy {
 }
 
 // known returns what c knows of the ring: nil if c is nil.
-func (c *ringCopy) known() *protocol.Copy {
+func (c *ringCopy) protocolCopy() *protocol.Copy {
 	if c == nil {
 		return nil
 	}
@@ -91,7 +91,7 @@ func (c *ringCopy) known() *protocol.Copy {
 }
 
 // newest returns the newest record, or nil. c may be nil.
-func (c *ringCopy) newest() *ring.Record { return c.known().Newest() }
+func (c *ringCopy) newest() *ring.Record { return c.protocolCopy().Newest() }
 
 // all returns all records. c may be nil.
 func (c *ringCopy) all() []*sealedRecord {

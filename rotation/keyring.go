@@ -48,7 +48,7 @@ type Keyring struct {
 type times struct{ poll, deadline, fresh time.Duration }
 
 // w is how long it takes at most until every instance that reaches the store has read a change.
-func (t times) w() time.Duration { return t.poll + t.poll/5 + t.deadline }
+func (t times) maxPollGap() time.Duration { return t.poll + t.poll/5 + t.deadline }
 
 // A tenantRing is the ring of one tenant in a Keyring. Any goroutine may read the atomic fields. Only
 // the loop writes them, and only it uses the fields below them.
@@ -57,8 +57,8 @@ type tenantRing struct {
 	bucket *bucket
 	budget unknown.Budget // for unknown kids; guarded by unknownKids.mu
 
-	state atomic.Pointer[ringCopy]   // nil: none is known
-	step  atomic.Pointer[syncStatus] // how far it is in sync; never nil
+	state  atomic.Pointer[ringCopy]   // nil: none is known
+	status atomic.Pointer[syncStatus] // how far it is in sync; never nil
 
 	digest     string // of the fields that were read last
 	dirty      bool   // it has to be read again
@@ -85,13 +85,13 @@ type bucket struct {
 	rings      []*tenantRing
 	state      protocol.SyncState
 	place      Place
-	quietSince time.Time     // since when the place has not moved
+	quietSince time.Time     // since when the place has not synced
 	goodSince  time.Time     // by the store's clock; zero while it is not in sync
 	fresh      time.Duration // Freshness when it was synced last, which bounds the gap since then
 	digestTurn int           // counts syncs: which rings have their digests compared
 	err        error         // why the last sync failed, or nil
 
-	step atomic.Pointer[syncStatus] // for any goroutine; never nil
+	status atomic.Pointer[syncStatus] // for any goroutine; never nil
 }
 
 // Open returns a Keyring after the first complete read of the store. The instance
@@ -112,11 +112,11 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	k.loop.init(k)
 	k.setTimes(defaultFreshness)
 	for _, tenant := range cfg.Tenants {
-		k.add(tenant)
+		k.addTenant(tenant)
 	}
 	if len(cfg.Tenants) == 0 {
 		for i := range Buckets {
-			k.bucketAt(i)
+			k.addBucket(i)
 		}
 	}
 	p := &syncRun{k: k, ctx: ctx, buckets: k.buckets}
@@ -136,7 +136,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 // opened reports why the first read does not do.
 func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return &ring.Error{Text: "the keyring was not opened", Err: cannotTell(err)}
+		return &ring.Error{Text: "the keyring was not opened", Err: unavailable(err)}
 	}
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
@@ -174,12 +174,12 @@ func (k *Keyring) checkOwnTimes() (err error) {
 func (k *Keyring) checkAnyOpened() error {
 	var why error
 	for _, r := range k.rings {
-		step := r.step.Load()
+		status := r.status.Load()
 		parts := (*ring.UnreadableError)(nil)
-		if !step.bad || errors.As(step.err, &parts) && !errors.Is(step.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
+		if !status.bad || errors.As(status.err, &parts) && !errors.Is(status.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
 			return nil
 		}
-		why = step.err
+		why = status.err
 	}
 	return why
 }
@@ -189,7 +189,7 @@ func (k *Keyring) checkTimes(fresh time.Duration) error {
 	if k.cfg.Poll+k.cfg.Deadline == 0 {
 		return nil
 	}
-	if w := k.timesOf(fresh).w(); fresh < 3*w {
+	if w := k.timesOf(fresh).maxPollGap(); fresh < 3*w {
 		return &ring.Error{Text: fmt.Sprintf("Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
 			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)}
 	}
@@ -243,13 +243,13 @@ func (k *Keyring) Format(f fmt.State, _ rune) {
 }
 
 // add returns the ring of tenant, and makes one if there is none.
-func (k *Keyring) add(tenant string) *tenantRing {
+func (k *Keyring) addTenant(tenant string) *tenantRing {
 	if r := k.ring(tenant); r != nil {
 		return r
 	}
-	b := k.bucketAt(BucketOf(tenant))
+	b := k.addBucket(BucketOf(tenant))
 	r := &tenantRing{tenant: tenant, bucket: b, budget: newRefreshBudget(), dirty: true}
-	r.step.Store(&syncStatus{})
+	r.status.Store(&syncStatus{})
 	b.rings = append(b.rings, r)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -259,7 +259,7 @@ func (k *Keyring) add(tenant string) *tenantRing {
 
 // drop lets go of tenants that have no ring, and were only named: anyone can write
 // names.
-func (k *Keyring) drop(buckets []*bucket) {
+func (k *Keyring) dropEmpty(buckets []*bucket) {
 	if !k.holdsAll() {
 		return
 	}
@@ -276,10 +276,10 @@ func (k *Keyring) drop(buckets []*bucket) {
 	}
 }
 
-func (k *Keyring) bucketAt(index int) *bucket {
+func (k *Keyring) addBucket(index int) *bucket {
 	if k.byIndex[index] == nil {
 		k.byIndex[index] = &bucket{index: index}
-		k.byIndex[index].step.Store(&syncStatus{})
+		k.byIndex[index].status.Store(&syncStatus{})
 		k.buckets = append(k.buckets, k.byIndex[index])
 	}
 	return k.byIndex[index]
@@ -291,7 +291,7 @@ func (k *Keyring) ring(tenant string) *tenantRing {
 	return k.rings[tenant]
 }
 
-func (k *Keyring) all() []*tenantRing {
+func (k *Keyring) allRings() []*tenantRing {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	rings := make([]*tenantRing, 0, len(k.rings))
@@ -307,7 +307,7 @@ func (k *Keyring) holdsAll() bool { return len(k.cfg.Tenants) == 0 }
 // ring in the store, sorted.
 func (k *Keyring) Tenants() []string {
 	var tenants []string
-	for _, r := range k.all() {
+	for _, r := range k.allRings() {
 		if !k.holdsAll() || r.state.Load() != nil {
 			tenants = append(tenants, r.tenant)
 		}

@@ -19,36 +19,36 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	step, h := r.step.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
-	if h == nil || len(h.Records) == 0 && !h.Plan.Dead {
-		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
+	status, c := r.status.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
+	if c == nil || len(c.Records) == 0 && !c.Plan.Dead {
+		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
 	}
 	if id.KID == "" {
-		if keys := h.withoutKID(alg, now); len(keys) > 0 {
+		if keys := c.withoutKID(alg, now); len(keys) > 0 {
 			return keys, nil
 		}
-		return nil, k.missing(id, step, now)
+		return nil, k.missing(id, status, now)
 	}
-	rec := h.find(id.KID)
+	rec := c.find(id.KID)
 	if rec == nil {
-		return nil, k.missing(id, step, now)
+		return nil, k.missing(id, status, now)
 	}
-	planned := h.PlanOf(rec.Record.Record)
+	planned := c.PlanOf(rec.Record.Record)
 	switch {
 	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case h.Plan.Dropped(planned, now):
-		return nil, k.missing(id, step, now)
+	case c.Plan.Dropped(planned, now):
+		return nil, k.missing(id, status, now)
 	case !rec.key.Usable(now):
-		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
+		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.err)}
 	}
 	return rec.only, nil
 }
 
 // withoutKID returns the keys whose tokens have no kid.
-func (h *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
+func (c *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
-	for _, r := range h.sealed {
+	for _, r := range c.sealed {
 		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
 			keys = append(keys, r.key)
 		}
@@ -60,11 +60,11 @@ func (h *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore
 }
 
 // missing says what it means that a key is not there.
-func (k *Keyring) missing(id keystore.ID, step *syncStatus, now time.Time) error {
-	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.Certain) {
+func (k *Keyring) missing(id keystore.ID, status *syncStatus, now time.Time) error {
+	if status.fresh(now, k.times.Load().fresh) && !now.Before(status.Certain) {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	return &ring.Error{Text: id.String(), Err: cannotTell(step.err)}
+	return &ring.Error{Text: id.String(), Err: unavailable(status.err)}
 }
 
 func (k *Keyring) missingRing(tenant string) error {
@@ -77,8 +77,8 @@ func (k *Keyring) missingRing(tenant string) error {
 // errDoubt is the reason that there is no other.
 var errNotInSync = errors.New("not in step with the store, or in doubt about it")
 
-// cannotTell is ErrUnavailable with its reason.
-func cannotTell(reason error) error {
+// unavailable is ErrUnavailable with its reason.
+func unavailable(reason error) error {
 	if reason == nil {
 		reason = errNotInSync
 	}
@@ -99,8 +99,8 @@ func (k *Keyring) Serves(tenant string) bool {
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
-		if h := r.state.Load(); h != nil {
-			for _, rec := range h.Records {
+		if c := r.state.Load(); c != nil {
+			for _, rec := range c.Records {
 				if least < 0 || rec.Timing.Leeway < least {
 					least = rec.Timing.Leeway
 				}
@@ -119,15 +119,15 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedReco
 	if r == nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
-	step, h := r.step.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
-	if h.newest() == nil {
+	status, c := r.status.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
+	if c.newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
-	signer, err := h.Signing(t, step.Good, k.times.Load().deadline)
+	signer, err := c.Signing(t, status.Good, k.times.Load().deadline)
 	if err != nil {
-		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: step.err}
+		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: status.err}
 	}
-	return h, h.find(signer.KID), nil
+	return c, c.find(signer.KID), nil
 }
 
 // PublicKeys returns the public keys of tenant's ring, those that are pending
@@ -142,17 +142,17 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	if r == nil {
 		return nil, 0, k.missingRing(tenant)
 	}
-	step, h := r.step.Load(), r.state.Load()
-	newest := h.newest()
+	status, c := r.status.Load(), r.state.Load()
+	newest := c.newest()
 	switch {
 	case newest == nil:
-		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: cannotTell(step.err)}
-	case step.Good.IsZero() || protocol.Age(now, step.Good) > newest.Timing.SignFor:
-		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: cannotTell(step.err)}
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: unavailable(status.err)}
+	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.err)}
 	}
-	for i := range h.Plan.InOrder {
-		planned := &h.Plan.InOrder[i]
-		rec := h.find(planned.KID)
+	for i := range c.Plan.InOrder {
+		planned := &c.Plan.InOrder[i]
+		rec := c.find(planned.KID)
 		if _, public := rec.key.Public(); public && planned.Published(now) {
 			keys = append(keys, rec.key)
 		}
@@ -160,15 +160,15 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}
-	return keys, h.cacheFor(protocol.Age(now, step.Good)), nil
+	return keys, c.cacheFor(protocol.Age(now, status.Good)), nil
 }
 
 // cacheFor returns how long a reader may keep the set: a quarter of V, so that one that
 // fails to read it thrice is not behind yet. A key is published for V + F + S before it
 // signs, of which S is the clocks', and F ours.
-func (h *ringCopy) cacheFor(old time.Duration) time.Duration {
+func (c *ringCopy) cacheFor(old time.Duration) time.Duration {
 	least := time.Duration(-1)
-	for _, r := range h.Records {
+	for _, r := range c.Records {
 		t := &r.Timing
 		if v := max(0, t.ReaderStaleness-max(0, old-t.Freshness)) / 4; least < 0 || v < least {
 			least = v

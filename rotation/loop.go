@@ -18,13 +18,13 @@ type loop struct {
 	k      *Keyring
 	jitter *rand.Rand
 
-	nudges [Buckets]atomic.Bool // by index of the bucket
-	woken  chan struct{}        // holds one: there are nudges
-	asked  chan struct{}        // holds one: there are pending syncs
+	nudges    [Buckets]atomic.Bool // by index of the bucket
+	woken     chan struct{}        // holds one: there are nudges
+	requested chan struct{}        // holds one: there are pending syncs
 
-	mu      sync.Mutex // guards pending and next
-	pending []*pendingSync
-	next    chan struct{} // closed, and replaced, when a sync has ended
+	mu       sync.Mutex // guards pending and next
+	pending  []*pendingSync
+	nextSync chan struct{} // closed, and replaced, when a sync has ended
 }
 
 // A pendingSync is a request for a sync of a tenant's bucket.
@@ -38,7 +38,7 @@ type pendingSync struct {
 
 func (l *loop) init(k *Keyring) {
 	l.k, l.jitter = k, newJitter(k.cfg.Instance, 0)
-	l.woken, l.asked, l.next = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 
 // newJitter returns what spreads instances: not a secret, and the same each time.
@@ -54,9 +54,9 @@ func (l *loop) run(ctx context.Context) {
 	if !l.k.cfg.OneShot {
 		wg.Go(func() { l.listen(ctx) })
 	}
-	poll, doubt := time.NewTimer(l.untilPoll()), time.NewTimer(l.recoveryLeft())
+	poll, recovery := time.NewTimer(l.untilPoll()), time.NewTimer(l.recoveryLeft())
 	defer poll.Stop()
-	defer doubt.Stop()
+	defer recovery.Stop()
 	every := l.k.times.Load().poll
 	woken, gap := l.woken, time.NewTimer(time.Hour)
 	defer gap.Stop()
@@ -79,18 +79,18 @@ func (l *loop) run(ctx context.Context) {
 			l.poll(ctx)
 			poll.Reset(l.untilPoll())
 			every = l.k.times.Load().poll
-		case <-doubt.C:
-			l.syncNow(ctx, l.recovered(), nil)
+		case <-recovery.C:
+			l.syncNow(ctx, l.recoveryOver(), nil)
 		case <-woken:
 			l.syncNudged(ctx)
 			woken = nil // for a while: forged nudges are to be cheap
 			gap.Reset(nudgeGap)
 		case <-gap.C:
 			woken = l.woken
-		case <-l.asked:
+		case <-l.requested:
 			l.syncRequested(ctx)
 		}
-		doubt.Reset(l.recoveryLeft())
+		recovery.Reset(l.recoveryLeft())
 	}
 }
 
@@ -120,7 +120,7 @@ func (l *loop) recoveryLeft() time.Duration {
 }
 
 // doubted returns how many rings are in doubt.
-func (l *loop) recovering() (n int) {
+func (l *loop) recoveringRings() (n int) {
 	for _, b := range l.k.buckets {
 		if b.state.Recovering {
 			n += len(b.rings)
@@ -129,7 +129,7 @@ func (l *loop) recovering() (n int) {
 	return n
 }
 
-func (l *loop) recovered() []*bucket {
+func (l *loop) recoveryOver() []*bucket {
 	now := l.k.cfg.Now()
 	var ended []*bucket
 	for _, b := range l.k.buckets {
@@ -147,15 +147,15 @@ func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[strin
 	(&syncRun{k: l.k, ctx: ctx, buckets: buckets, compare: compare}).run()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.next)
-	l.next = make(chan struct{})
+	close(l.nextSync)
+	l.nextSync = make(chan struct{})
 }
 
-// moved returns a channel that is closed when the next pass has ended.
-func (l *loop) moved() <-chan struct{} {
+// synced returns a channel that is closed when the next pass has ended.
+func (l *loop) synced() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.next
+	return l.nextSync
 }
 
 // listen hears of changes. It is a hint: the poll is the guarantee.
@@ -212,13 +212,13 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[st
 }
 
 // ask adds a wish.
-func (l *loop) request(tenant string, learned ring.Facts, end func()) *pendingSync {
-	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: end}
+func (l *loop) request(tenant string, learned ring.Facts, begin func()) *pendingSync {
+	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
 	l.mu.Lock()
 	l.pending = append(l.pending, a)
 	l.mu.Unlock()
 	select {
-	case l.asked <- struct{}{}:
+	case l.requested <- struct{}{}:
 	default:
 	}
 	return a
@@ -264,7 +264,7 @@ func (l *loop) learn(a *pendingSync) {
 	}
 	learned := assemble(old.Learn(a.learned), old)
 	r.state.Store(learned)
-	learned.applyEnds(old, r.step.Load().Complete)
+	learned.applyEnds(old, r.status.Load().Complete)
 	r.dirty = true
 }
 
@@ -274,7 +274,7 @@ func (l *loop) result(tenant string) error {
 		return b.err
 	}
 	if r := l.k.ring(tenant); r != nil {
-		return r.step.Load().err
+		return r.status.Load().err
 	}
 	return nil
 }
@@ -292,8 +292,8 @@ func (k *Keyring) await(ctx context.Context, a *pendingSync) error {
 	case <-a.done:
 		return a.err
 	case <-k.done:
-		return cannotTell(errClosed)
+		return unavailable(errClosed)
 	case <-ctx.Done():
-		return &ring.Error{Text: "the store has not answered yet", Err: cannotTell(ctx.Err())}
+		return &ring.Error{Text: "the store has not answered yet", Err: unavailable(ctx.Err())}
 	}
 }

@@ -128,7 +128,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 // than what others have decided.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	tr := r.k.ring(tenant)
-	if tr == nil || tr.step.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
+	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
 		return
 	}
 	if err := r.k.sync(ctx, tenant, ring.Facts{}); err != nil {
@@ -142,7 +142,7 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 	r.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return &ring.Error{Err: cannotTell(ctx.Err())}
+		return &ring.Error{Err: unavailable(ctx.Err())}
 	case <-time.After(time.Duration(d) * time.Millisecond):
 		return nil
 	}
@@ -167,12 +167,12 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 		return nil, r.k.missingRing(tenant)
 	}
 	var mine *ringCopy
-	var step *syncStatus
+	var status *syncStatus
 	if tr != nil {
-		step, mine = tr.step.Load(), tr.state.Load()
+		status, mine = tr.status.Load(), tr.state.Load()
 	}
 	t := r.k.times.Load()
-	if err := r.outOfStep(tr, create); err != nil {
+	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
 	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
@@ -181,11 +181,11 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	snap := r.k.store.Load(callCtx, []string{tenant})[0]
 	received := r.k.cfg.Now()
 	if snap.Err != nil {
-		return nil, inTenant(tenant, cannotTell(snap.Err))
+		return nil, inTenant(tenant, unavailable(snap.Err))
 	}
 	opened, err := seal.OpenRing(r.k.cfg.KEKs.sealing(), tenant, snap.Fields)
 	if err != nil {
-		return nil, cannotTell(err)
+		return nil, unavailable(err)
 	}
 	have := openCopy(mine, snap.Fields, opened)
 	b := &base{
@@ -193,7 +193,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 		have: have, digest: snap.Digest, sent: sent, received: received,
 	}
 	if mine != nil {
-		in := protocol.MergeInput{Mine: mine.Copy, Theirs: have.Copy, Now: b.Now, Good: step.Good, Local: r.k.cfg.Now(), Deadline: t.deadline}
+		in := protocol.MergeInput{Mine: mine.Copy, Theirs: have.Copy, Now: b.Now, Good: status.Good, Local: r.k.cfg.Now(), Deadline: t.deadline}
 		if protocol.Merge(in).Change != nil {
 			return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 		}
@@ -201,17 +201,17 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if err := checkClock(snap.Now, sent, received, have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	return b, r.outOfStep(tr, create) // a sync may have found something meanwhile
+	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
 }
 
-// outOfStep returns why nothing is to be decided here, or nil.
-func (r *Rotator) outOfStep(tr *tenantRing, create bool) error {
+// notInSync returns why nothing is to be decided here, or nil.
+func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 	now := r.k.cfg.Now()
-	if create || tr.step.Load().fresh(now, r.k.times.Load().fresh) {
+	if create || tr.status.Load().fresh(now, r.k.times.Load().fresh) {
 		return nil
 	}
 	s := r.k.status(tr, now)
-	return inTenant(tr.tenant, cannotTell(s.Err))
+	return inTenant(tr.tenant, unavailable(s.Err))
 }
 
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
@@ -224,7 +224,7 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	defer cancel()
 	result, err := r.k.store.Write(ctx, c)
 	if err != nil {
-		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: cannotTell(err)}
+		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: unavailable(err)}
 	}
 	return result, nil
 }
@@ -367,7 +367,7 @@ func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	defer cancel()
 	acks, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant), receipt.Place)
 	if err != nil {
-		return nil, inTenant(receipt.Tenant, cannotTell(err))
+		return nil, inTenant(receipt.Tenant, unavailable(err))
 	}
 	return acks, nil
 }
@@ -383,24 +383,24 @@ const rotateAtOnce = 4
 // Let it run in several instances: they do not get in each other's way.
 func (r *Rotator) Run(ctx context.Context) error {
 	for {
-		moved := r.k.loop.moved()
-		r.sweep(ctx)
+		synced := r.k.loop.synced()
+		r.rotateDue(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.k.done:
 			return nil
-		case <-moved:
+		case <-synced:
 		}
 	}
 }
 
 // sweep does what is due.
-func (r *Rotator) sweep(ctx context.Context) {
+func (r *Rotator) rotateDue(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	free := make(chan struct{}, rotateAtOnce)
-	for _, tr := range r.k.all() {
+	for _, tr := range r.k.allRings() {
 		work := r.due(tr)
 		if work == nil || ctx.Err() != nil {
 			continue
@@ -418,17 +418,17 @@ func (r *Rotator) sweep(ctx context.Context) {
 // due returns what there is to do for a ring, or nil.
 func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	now := r.k.cfg.Now()
-	step, h, t := tr.step.Load(), tr.state.Load(), r.k.times.Load()
-	if step.err != nil || !step.fresh(now, t.fresh) {
+	status, c, t := tr.status.Load(), tr.state.Load(), r.k.times.Load()
+	if status.err != nil || !status.fresh(now, t.fresh) {
 		return nil
 	}
-	if h.newest() == nil {
-		if h == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(step, now, t) {
+	if c.newest() == nil {
+		if c == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(status, now, t) {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
 		}
 		return nil
 	}
-	b := protocol.Base{Tenant: tr.tenant, Now: now, Copy: h.Copy}
+	b := protocol.Base{Tenant: tr.tenant, Now: now, Copy: c.Copy}
 	switch {
 	case b.TakeOver() != nil:
 		return func(ctx context.Context) error { return r.takeOver(ctx, tr.tenant) }
@@ -442,9 +442,9 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 
 // stoodStill reports whether the store has been empty for so long that whoever holds
 // what it has lost would have put it back.
-func (r *Rotator) wasQuiet(step *syncStatus, now time.Time, t *times) bool {
+func (r *Rotator) wasQuiet(status *syncStatus, now time.Time, t *times) bool {
 	p := r.k.cfg.Policy
-	return protocol.Age(now, step.quietSince) >= max(2*t.w(), p.Freshness+p.ClockSkew)
+	return protocol.Age(now, status.quietSince) >= max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)
 }
 
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {

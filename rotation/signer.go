@@ -43,11 +43,11 @@ type Signer struct {
 	key  *token.Key // of one tenant, or nil:
 	ring *Keyring
 
-	headed *sync.Map // tenant -> headed: the key that signed last
+	opened *sync.Map // tenant -> openedKey: the key that signed last
 }
 
-// headed is a ring's key with the header of its tokens.
-type headed struct {
+// openedKey is a ring's key with the header of its tokens.
+type openedKey struct {
 	record *sealedRecord
 	key    *token.Key
 }
@@ -68,7 +68,7 @@ func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{ring: k, cfg: cfg, headed: new(sync.Map)}, nil
+	return &Signer{ring: k, cfg: cfg, opened: new(sync.Map)}, nil
 }
 
 func (cfg SignerConfig) withDefaults(ttl time.Duration) (SignerConfig, error) {
@@ -130,7 +130,7 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (signed st
 	// One reading of the clock decides everything, so that no pause can come
 	// between what was looked at and what is signed.
 	now := s.cfg.Now()
-	key, ttl, most, err := s.at(tenant, now)
+	key, ttl, most, err := s.keyAt(tenant, now)
 	if err != nil {
 		return "", exp, err
 	}
@@ -170,18 +170,18 @@ func setClaims(b *token.Buffer, claims any) error {
 
 // at returns what signs for tenant at now, how long a token lives, and may live at
 // most: 0 for as long as its caller likes.
-func (s *Signer) at(tenant string, now time.Time) (key *token.Key, ttl, most time.Duration, err error) {
+func (s *Signer) keyAt(tenant string, now time.Time) (key *token.Key, ttl, most time.Duration, err error) {
 	if s.ring == nil {
 		if tenant != s.key.ID.Tenant {
 			return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("no key to sign with for tenant %q", tenant), Err: keystore.ErrNotFound}
 		}
 		return s.key, s.cfg.TTL, 0, nil
 	}
-	h, r, err := s.ring.signingKey(tenant, now)
+	c, r, err := s.ring.signingKey(tenant, now)
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	if key, err = s.withHeader(tenant, h, r); err != nil {
+	if key, err = s.openKey(tenant, c, r); err != nil {
 		return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
 	}
 	most = r.Timing.MaxTokenTTL
@@ -192,13 +192,13 @@ func (s *Signer) at(tenant string, now time.Time) (key *token.Key, ttl, most tim
 	return key, ttl, most, nil
 }
 
-// withHeader returns r's key with the header of its tokens, opened once for as long
+// openKey returns r's key with the header of its tokens, opened once for as long
 // as it signs.
-func (s *Signer) withHeader(tenant string, h *ringCopy, r *sealedRecord) (*token.Key, error) {
-	if last, ok := s.headed.Load(tenant); ok && last.(*headed).record == r {
-		return last.(*headed).key, nil
+func (s *Signer) openKey(tenant string, c *ringCopy, r *sealedRecord) (*token.Key, error) {
+	if last, ok := s.opened.Load(tenant); ok && last.(*openedKey).record == r {
+		return last.(*openedKey).key, nil
 	}
-	opened, err := h.open(s.ring.cfg.KEKs.sealing(), r)
+	opened, err := c.open(s.ring.cfg.KEKs.sealing(), r)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (s *Signer) withHeader(tenant string, h *ringCopy, r *sealedRecord) (*token
 	if err != nil {
 		return nil, err
 	}
-	s.headed.Store(tenant, &headed{r, key})
+	s.opened.Store(tenant, &openedKey{r, key})
 	return key, nil
 }
 

@@ -47,20 +47,20 @@ func (k *Keyring) Status() Status {
 	s := Status{Ready: true, Fresh: true, Counts: Counts{Syncs: k.counts.syncs.Load(), Failures: k.counts.failures.Load(),
 		Repairs: k.counts.repairs.Load(), Resyncs: k.counts.resyncs.Load(), Refreshes: k.counts.refreshes.Load()}}
 	now := k.cfg.Now()
-	rings := k.all()
+	rings := k.allRings()
 	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
 	var named string              // in s.Err
 	for _, b := range k.buckets { // those without rings, too: there may be some
-		step := b.step.Load()
-		s.Ready = s.Ready && !step.Good.IsZero() && !errors.Is(step.err, errClock)
-		s.Fresh = s.Fresh && step.fresh(now, k.times.Load().fresh)
+		status := b.status.Load()
+		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, errClock)
+		s.Fresh = s.Fresh && status.fresh(now, k.times.Load().fresh)
 		if s.Err == nil && !s.Fresh {
-			s.Err = cannotTell(step.err)
+			s.Err = unavailable(status.err)
 		}
 	}
 	for _, r := range rings {
 		t := k.status(r, now)
-		if empty := !t.exists && !r.step.Load().bad; empty && k.holdsAll() {
+		if empty := !t.exists && !r.status.Load().bad; empty && k.holdsAll() {
 			continue
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
@@ -99,10 +99,10 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	now := k.cfg.Now()
 	t := k.status(r, now)
 	t.Ring.Signer = -1
-	if h := r.state.Load(); h != nil {
-		t.Ring = h.Plan.At(now)
-		t.Published = make(map[string]time.Time, len(h.Published))
-		for _, p := range h.Published {
+	if c := r.state.Load(); c != nil {
+		t.Ring = c.Plan.At(now)
+		t.Published = make(map[string]time.Time, len(c.Published))
+		for _, p := range c.Published {
 			t.Published[p.KID] = p.At
 		}
 	}
@@ -110,25 +110,25 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 }
 
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
-	step, h := r.step.Load(), r.state.Load()
-	s := TenantStatus{InDoubt: step.Recovering || step.Complete.IsZero(), Err: step.err, LastGood: step.Good, exists: h.newest() != nil}
-	s.Fresh = s.exists && step.fresh(now, k.times.Load().fresh)
+	status, c := r.status.Load(), r.state.Load()
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.newest() != nil}
+	s.Fresh = s.exists && status.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !step.Good.IsZero() && protocol.Age(now, step.Good) <= h.newest().Timing.SignFor && !errors.Is(step.err, errClock)
-	case h != nil && h.Plan.Dead:
-		s.Ready, s.Fresh = true, step.fresh(now, k.times.Load().fresh)
+		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.newest().Timing.SignFor && !errors.Is(status.err, errClock)
+	case c != nil && c.Plan.Dead:
+		s.Ready, s.Fresh = true, status.fresh(now, k.times.Load().fresh)
 	}
 	if s.Err == nil && !s.Fresh {
-		s.Err = s.reason(now, step)
+		s.Err = s.reason(now, status)
 	}
 	return s
 }
 
-func (s *TenantStatus) reason(now time.Time, step *syncStatus) error {
+func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
 	switch {
-	case s.InDoubt && step.Recovering && step.Until.After(now):
-		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", step.Until.Sub(now).Round(time.Second))
+	case s.InDoubt && status.Recovering && status.Until.After(now):
+		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", status.Until.Sub(now).Round(time.Second))
 	case s.InDoubt:
 		return errors.New("in doubt: the store may have lost something, and others get the time to put it back")
 	case !s.exists:
@@ -143,17 +143,17 @@ func (s *TenantStatus) reason(now time.Time, step *syncStatus) error {
 // ends, and returns why it is not. A fresh instance needs it before it signs.
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
-		moved := k.loop.moved()
+		synced := k.loop.synced()
 		s := k.Status()
 		if s.Ready {
 			return nil
 		}
 		select {
-		case <-moved:
+		case <-synced:
 		case <-k.done:
 			return &ring.Error{Text: "the keyring is closed"}
 		case <-ctx.Done():
-			return fmt.Errorf("rotation: not ready: %w (%w)", cannotTell(s.Err), ctx.Err())
+			return fmt.Errorf("rotation: not ready: %w (%w)", unavailable(s.Err), ctx.Err())
 		}
 	}
 }

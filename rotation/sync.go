@@ -22,79 +22,79 @@ type syncRun struct {
 	asked   times           // when the round began
 }
 
-func (p *syncRun) run() {
-	p.k.counts.syncs.Add(1)
-	again := p.buckets
+func (sr *syncRun) run() {
+	sr.k.counts.syncs.Add(1)
+	again := sr.buckets
 	for range syncRounds {
-		if again = p.attempt(again); len(again) == 0 {
+		if again = sr.attempt(again); len(again) == 0 {
 			break
 		}
 	}
 }
 
 // round syncs buckets once, and returns those of which there is more.
-func (p *syncRun) attempt(buckets []*bucket) (more []*bucket) {
-	sent := p.k.cfg.Now()
-	p.asked = *p.k.times.Load()
-	replies := p.sync(buckets, sent)
-	received := p.k.cfg.Now()
-	p.list(buckets, replies)
-	p.load(p.stale(buckets, replies))
-	p.k.drop(buckets)
-	if p.changed {
-		p.k.retime()
+func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
+	sent := sr.k.cfg.Now()
+	sr.asked = *sr.k.times.Load()
+	replies := sr.sync(buckets, sent)
+	received := sr.k.cfg.Now()
+	sr.listTenants(buckets, replies)
+	sr.loadRings(sr.staleRings(buckets, replies))
+	sr.k.dropEmpty(buckets)
+	if sr.changed {
+		sr.k.retime()
 	}
-	failed, unreached, doubted := 0, error(nil), p.k.loop.recovering()
+	failed, unreached, before := 0, error(nil), sr.k.loop.recoveringRings()
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
 			failed, unreached = failed+1, reply.Err
-			p.failBucket(b, reply.Err)
+			sr.failBucket(b, reply.Err)
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
-		case b.state.Complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
+		case b.state.Complete.IsZero() && sr.asked.maxPollGap() != sr.k.times.Load().maxPollGap() && !sr.k.cfg.TrustFirstRead:
 			more = append(more, b) // others vouch for as long as W says, which we know only now
 		default:
-			p.finishBucket(b, reply, sent, received)
+			sr.finishBucket(b, reply, sent, received)
 		}
 	}
-	p.logAttempt(failed, unreached, doubted)
+	sr.logAttempt(failed, unreached, before)
 	return more
 }
 
 // call returns the context of one call of the store.
-func (p *syncRun) call() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(p.ctx, p.k.times.Load().deadline)
+func (sr *syncRun) callContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(sr.ctx, sr.k.times.Load().deadline)
 }
 
-func (p *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
-	w := p.asked.w()
+func (sr *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
+	gap := sr.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(p.asked.fresh, b.fresh) {
+		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(sr.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // we have no say for others
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: sr.digests(b)}
 		if b.state.Complete.IsZero() {
-			requests[i].VouchWithin, requests[i].VouchFor = w, 2*w
+			requests[i].VouchWithin, requests[i].VouchFor = gap, 2*gap
 		}
 	}
-	instance := p.k.cfg.Instance
-	if p.k.cfg.OneShot {
+	instance := sr.k.cfg.Instance
+	if sr.k.cfg.OneShot {
 		instance = ""
 	}
-	ctx, cancel := p.call()
+	ctx, cancel := sr.callContext()
 	defer cancel()
-	return p.k.store.Sync(ctx, instance, requests)
+	return sr.k.store.Sync(ctx, instance, requests)
 }
 
 // digests returns the tenants of b whose turn it is to be compared, in the order of
 // the bucket.
-func (p *syncRun) digests(b *bucket) []string {
+func (sr *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
-		if i%digestSlices == b.digestTurn%digestSlices || p.compare[r.tenant] {
+		if i%digestSlices == b.digestTurn%digestSlices || sr.compare[r.tenant] {
 			tenants = append(tenants, r.tenant)
 		}
 	}
@@ -102,8 +102,8 @@ func (p *syncRun) digests(b *bucket) []string {
 }
 
 // list learns of the tenants of the buckets in which anything may have changed.
-func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
-	if !p.k.holdsAll() {
+func (sr *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
+	if !sr.k.holdsAll() {
 		return
 	}
 	var indexes, at []int
@@ -115,9 +115,9 @@ func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
 	if len(indexes) == 0 {
 		return
 	}
-	ctx, cancel := p.call()
+	ctx, cancel := sr.callContext()
 	defer cancel()
-	tenants, err := p.k.store.Tenants(ctx, indexes)
+	tenants, err := sr.k.store.Tenants(ctx, indexes)
 	for i := range indexes {
 		if err != nil {
 			replies[at[i]].Err = err
@@ -128,7 +128,7 @@ func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
 }
 
 // stale returns the rings that have to be read.
-func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
+func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	var stale []*tenantRing
 	for i, b := range buckets {
 		reply := &replies[i]
@@ -136,9 +136,9 @@ func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 			continue
 		}
 		if reply.Resync {
-			p.k.counts.resyncs.Add(1)
+			sr.k.counts.resyncs.Add(1)
 		}
-		p.mark(b, reply)
+		sr.markDirty(b, reply)
 		for _, r := range b.rings {
 			if r.dirty || reply.Resync {
 				stale = append(stale, r)
@@ -149,16 +149,16 @@ func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 }
 
 // mark makes dirty what the reply says has changed.
-func (p *syncRun) mark(b *bucket, reply *SyncReply) {
-	for i, tenant := range p.digests(b) {
-		if r := p.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+func (sr *syncRun) markDirty(b *bucket, reply *SyncReply) {
+	for i, tenant := range sr.digests(b) {
+		if r := sr.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
 		}
 	}
 	for _, tenant := range reply.Changed {
-		r := p.k.ring(tenant)
-		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
-			r = p.k.add(tenant)
+		r := sr.k.ring(tenant)
+		if r == nil && sr.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
+			r = sr.k.addTenant(tenant)
 		}
 		if r != nil {
 			r.dirty = true
@@ -168,7 +168,7 @@ func (p *syncRun) mark(b *bucket, reply *SyncReply) {
 }
 
 // load reads rings, and brings together what they say and what is held.
-func (p *syncRun) load(stale []*tenantRing) {
+func (sr *syncRun) loadRings(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
@@ -177,7 +177,7 @@ func (p *syncRun) load(stale []*tenantRing) {
 		for i, r := range some {
 			tenants[i] = r.tenant
 		}
-		p.joinAll(some, p.read(tenants))
+		sr.joinAll(some, sr.read(tenants))
 	}
 }
 
@@ -187,12 +187,12 @@ type snapshot struct {
 	sent, received time.Time
 }
 
-func (p *syncRun) read(tenants []string) []snapshot {
-	ctx, cancel := p.call()
+func (sr *syncRun) read(tenants []string) []snapshot {
+	ctx, cancel := sr.callContext()
 	defer cancel()
-	sent := p.k.cfg.Now()
-	loaded := p.k.store.Load(ctx, tenants)
-	received := p.k.cfg.Now()
+	sent := sr.k.cfg.Now()
+	loaded := sr.k.store.Load(ctx, tenants)
+	received := sr.k.cfg.Now()
 	snapshots := make([]snapshot, len(loaded))
 	for i := range loaded {
 		snapshots[i] = snapshot{loaded[i], sent, received}
@@ -203,19 +203,19 @@ func (p *syncRun) read(tenants []string) []snapshot {
 // absorbers is how many rings are opened, and merged back, at once.
 const joiners = 8
 
-func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
+func (sr *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(joiners, len(rings)) {
 		wg.Go(func() {
 			for i := range next {
-				p.noteJoined(rings[i], p.join(rings[i], snapshots[i]))
+				sr.noteJoined(rings[i], sr.join(rings[i], snapshots[i]))
 			}
 		})
 	}
 	for i, r := range rings {
 		if snapshots[i].Err == nil && (snapshots[i].Digest != r.digest || r.dirty) {
-			p.changed = true
+			sr.changed = true
 		}
 		next <- i
 	}
@@ -224,18 +224,18 @@ func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 }
 
 // absorbed notes whether a ring is what the store has.
-func (p *syncRun) noteJoined(r *tenantRing, err error) {
+func (sr *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
-	old := r.step.Load()
+	old := r.status.Load()
 	if err == nil {
 		return // settle follows
 	}
-	if old.err == nil && p.ctx.Err() == nil {
-		p.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
+	if old.err == nil && sr.ctx.Err() == nil {
+		sr.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
 	}
 	out := *old
-	out.err, out.bad = cannotTell(err), true
-	r.step.Store(&out)
+	out.err, out.bad = unavailable(err), true
+	r.status.Store(&out)
 }
 
 // maxMerges bounds how often a merge is tried again that somebody came before.
@@ -243,124 +243,124 @@ const maxMerges = 4
 
 // absorb brings together what the store has and what is held, and merges back what
 // the store lacks. The error says why the ring is not in step.
-func (p *syncRun) join(r *tenantRing, s snapshot) error {
+func (sr *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
 			return s.Err
 		}
 		old := r.state.Load()
-		theirs, failed := p.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.known().ClockSkew(), theirs.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Mine: old.known(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
-			Good: r.step.Load().Good, Local: s.received, Deadline: p.k.times.Load().deadline})
+		theirs, failed := sr.open(r, s)
+		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), theirs.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Mine: old.protocolCopy(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+			Good: r.status.Load().Good, Local: s.received, Deadline: sr.k.times.Load().deadline})
 		union := assemble(result.Union, theirs, old)
-		p.install(r, union, s.Digest)
+		sr.install(r, union, s.Digest)
 		switch {
 		case off != nil:
 			return off
-		case result.Change == nil, p.k.cfg.OneShot, wrote:
-			return p.checkOpened(r, failed)
+		case result.Change == nil, sr.k.cfg.OneShot, wrote:
+			return sr.checkOpened(r, failed)
 		}
-		done, err := p.write(r, union, result, s.Digest)
+		done, err := sr.write(r, union, result, s.Digest)
 		if err != nil {
 			return &ring.Error{Text: "what the store lacks could not be put back", Err: err}
 		}
 		if done && failed == nil {
-			return p.checkOpened(r, nil)
+			return sr.checkOpened(r, nil)
 		}
 		wrote = done
-		s = p.read([]string{r.tenant})[0]
+		s = sr.read([]string{r.tenant})[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // open opens what the store has. A field that cannot be opened counts neither as new data nor as
 // missing data.
-func (p *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
+func (sr *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(sr.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
 // judge says whether a ring that has been read is in step.
-func (p *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
+func (sr *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
 	if n := r.state.Load().newest(); n != nil {
-		return p.k.checkTimes(n.Timing.Freshness)
+		return sr.k.checkTimes(n.Timing.Freshness)
 	}
 	return nil
 }
 
 // install makes c what this process holds of r.
-func (p *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
+func (sr *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
 	r.state.Store(c)
-	c.applyEnds(old, r.step.Load().Complete)
+	c.applyEnds(old, r.status.Load().Complete)
 }
 
 // write makes the repair. It reports false if the ring has to be read again.
-func (p *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
-	s := &sealer{keks: p.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: p.k.cfg.Instance}
+func (sr *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
+	s := &sealer{keks: sr.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: sr.k.cfg.Instance}
 	c, err := s.change(m.Change, nil)
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := p.call()
+	ctx, cancel := sr.callContext()
 	defer cancel()
-	result, err := p.k.store.Write(ctx, c)
+	result, err := sr.k.store.Write(ctx, c)
 	if err != nil || result.Code != Committed {
 		return false, err
 	}
-	p.k.counts.repairs.Add(1)
-	p.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
-	p.install(r, assemble(m.Healed, union), result.Digest)
+	sr.k.counts.repairs.Add(1)
+	sr.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	sr.install(r, assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
 
 // note logs what has changed with this round, in few lines: there are many buckets. That
 // a pass was called off says nothing of the store.
-func (p *syncRun) logAttempt(failed int, err error, doubted int) {
-	if p.ctx.Err() != nil {
+func (sr *syncRun) logAttempt(failed int, err error, before int) {
+	if sr.ctx.Err() != nil {
 		return
 	}
-	log, down := p.k.cfg.Logger, p.k.down
-	p.k.down = failed > 0
+	log, down := sr.k.cfg.Logger, sr.k.down
+	sr.k.down = failed > 0
 	switch {
 	case failed > 0:
-		p.k.counts.failures.Add(1)
+		sr.k.counts.failures.Add(1)
 		if !down {
 			log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", failed, "error", err)
 		}
 	case down:
 		log.Info("the store is reached again")
 	}
-	switch now := p.k.loop.recovering(); {
-	case now > doubted:
+	switch now := sr.k.loop.recoveringRings(); {
+	case now > before:
 		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
-	case now == 0 && doubted > 0:
+	case now == 0 && before > 0:
 		log.Info("in step with the store")
 	}
 }
 
 // fail notes that a bucket could not be synced: nothing moves.
-func (p *syncRun) failBucket(b *bucket, err error) {
-	b.err = cannotTell(err)
-	out := *b.step.Load()
+func (sr *syncRun) failBucket(b *bucket, err error) {
+	b.err = unavailable(err)
+	out := *b.status.Load()
 	out.err = withClock(out.err, b.err)
-	b.step.Store(&out)
+	b.status.Store(&out)
 	for _, r := range b.rings {
-		if old := r.step.Load(); !old.bad {
+		if old := r.status.Load(); !old.bad {
 			out := *old
 			out.err = withClock(out.err, b.err)
-			r.step.Store(&out)
+			r.status.Store(&out)
 		}
 	}
 }
@@ -377,12 +377,12 @@ func withClock(known, err error) error {
 }
 
 // settle moves the freshness of a bucket that is completely in.
-func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
-	t := p.k.times.Load()
+func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+	t := sr.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: p.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
-			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.w()})
+		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: sr.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
+			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
 			b.place, b.quietSince = reply.Place, sent
@@ -391,25 +391,25 @@ func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.
 		b.state.Complete = sent
 	}
 	good := b.err == nil && !b.state.Recovering
-	step := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
-	b.step.Store(step)
+	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
+	b.status.Store(status)
 	for _, r := range b.rings {
 		if r.dirty {
 			good = false
 			continue
 		}
-		h := r.state.Load()
-		if off := checkClock(reply.Now, sent, received, h.known().ClockSkew()); off != nil {
+		c := r.state.Load()
+		if off := checkClock(reply.Now, sent, received, c.protocolCopy().ClockSkew()); off != nil {
 			good = false
-			out := *r.step.Load()
+			out := *r.status.Load()
 			out.Complete, out.err = b.state.Complete, off
-			r.step.Store(&out)
+			r.status.Store(&out)
 		} else {
-			r.step.Store(step)
-			p.logNoRing(r, good && h == nil)
+			r.status.Store(status)
+			sr.logNoRing(r, good && c == nil)
 		}
-		if h != nil {
-			h.applyEnds(nil, b.state.Complete)
+		if c != nil {
+			c.applyEnds(nil, b.state.Complete)
 		}
 	}
 	switch {
@@ -422,13 +422,13 @@ func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.
 
 // sayNoRing logs, once, that a tenant whose ring is to be held has none. Whoever opens a
 // keyring to make a ring gets a poll's time to do so.
-func (p *syncRun) logNoRing(r *tenantRing, none bool) {
+func (sr *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.emptySyncs = 0
 		return
 	}
-	if r.emptySyncs++; r.emptySyncs == 2 && !p.k.holdsAll() && !p.k.cfg.AllowBootstrap && !p.k.cfg.OneShot {
-		p.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
+	if r.emptySyncs++; r.emptySyncs == 2 && !sr.k.holdsAll() && !sr.k.cfg.AllowBootstrap && !sr.k.cfg.OneShot {
+		sr.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
 	}
 }
 
@@ -436,7 +436,7 @@ func (p *syncRun) logNoRing(r *tenantRing, none bool) {
 // that the Config's own times do not do for: they are out of step, and no others.
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
-	for _, r := range k.all() {
+	for _, r := range k.allRings() {
 		n := r.state.Load().newest()
 		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.checkTimes(n.Timing.Freshness) == nil {
 			fresh = n.Timing.Freshness

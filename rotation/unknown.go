@@ -45,30 +45,30 @@ func newRefreshBudget() unknown.Budget {
 // 5s that a kid was not there. It waits for 2s at most.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
-		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
+		return &ring.Error{Text: id.String(), Err: unavailable(err)}
 	}
 	r := k.ring(id.Tenant)
 	if r == nil && !k.holdsAll() || len(id.KID) > keystore.MaxKIDBytes || len(id.Tenant) > ring.MaxTenantBytes {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	now, step := k.cfg.Now(), r.syncStatus()
+	now, status := k.cfg.Now(), r.syncStatus()
 	if k.holds(r, id, now) {
 		return nil
 	}
 	a := k.unknown.join(k, r, id, now)
 	if a == nil {
-		return k.absent(r, step, id, now)
+		return k.absent(r, status, id, now)
 	}
 	if err := k.awaitRefresh(ctx, a); err != nil {
-		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
+		return &ring.Error{Text: id.String(), Err: unavailable(err)}
 	}
 	r = k.ring(id.Tenant)
-	step = r.syncStatus()
+	status = r.syncStatus()
 	if k.holds(r, id, k.cfg.Now()) {
 		return nil
 	}
 	k.unknown.remember(k, id, k.cfg.Now())
-	return k.absent(r, step, id, k.cfg.Now())
+	return k.absent(r, status, id, k.cfg.Now())
 }
 
 // known returns how far the ring is in step: to be asked before what it holds, which then
@@ -77,7 +77,7 @@ func (r *tenantRing) syncStatus() *syncStatus {
 	if r == nil {
 		return nil
 	}
-	return r.step.Load()
+	return r.status.Load()
 }
 
 func (k *Keyring) awaitRefresh(ctx context.Context, a *pendingSync) error {
@@ -96,14 +96,14 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 }
 
 // absent says what it means that the key is not there.
-func (k *Keyring) absent(r *tenantRing, step *syncStatus, id keystore.ID, now time.Time) error {
+func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)
 	}
 	if r.state.Load() == nil {
-		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
+		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
 	}
-	return k.missing(id, step, now)
+	return k.missing(id, status, now)
 }
 
 // join returns the sync that is under way for the tenant, or a new one, or nil if the kid is known to

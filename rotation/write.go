@@ -62,7 +62,7 @@ func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) err
 		return err
 	}
 	for _, r := range p.Mint {
-		blob, err := seal.SealRecord(tk, r, minted.of(r.KID))
+		blob, err := seal.SealRecord(tk, r, minted.find(r.KID))
 		if err != nil {
 			return &ring.Error{Text: fmt.Sprintf("key %q cannot be sealed", r.KID), Err: err}
 		}
@@ -111,7 +111,7 @@ func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
 }
 
 // of returns the material of that kid, or nil.
-func (m *mintMaterial) of(kid string) *seal.Material {
+func (m *mintMaterial) find(kid string) *seal.Material {
 	for _, made := range m.made {
 		if made.KID == kid {
 			return made
