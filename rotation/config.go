@@ -78,28 +78,16 @@ const (
 	digestSlices = 3
 )
 
+// withDefaults returns c with its defaults, or the first thing that is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	switch {
-	case c.KEKs == nil:
-		return c, &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
-	case c.Poll < 0 || c.Deadline < 0:
-		return c, &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
-	case c.AllowBootstrap && len(c.Tenants) == 0:
-		return c, &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
-	}
-	for _, tenant := range c.Tenants {
-		if !isTenant(tenant) {
-			return c, &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
-		}
+	if err := c.validate(); err != nil {
+		return c, err
 	}
 	if c.AllowBootstrap {
-		if err := c.Policy.Validate(); err != nil {
-			return c, err
-		}
 		c.Policy = c.Policy.WithDefaults()
 	}
 	if c.Instance == "" {
-		host, _ := os.Hostname()
+		host, _ := os.Hostname() // only a part of a name that is unique without it
 		c.Instance = fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:8])
 	}
 	if c.Logger == nil {
@@ -110,6 +98,26 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.TrustFirstRead = c.TrustFirstRead || c.OneShot
 	return c, nil
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.KEKs == nil:
+		return &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
+	case c.Poll < 0 || c.Deadline < 0:
+		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
+	case c.AllowBootstrap && len(c.Tenants) == 0:
+		return &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
+	}
+	for _, tenant := range c.Tenants {
+		if !isTenant(tenant) {
+			return &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		}
+	}
+	if c.AllowBootstrap {
+		return c.Policy.Validate()
+	}
+	return nil
 }
 
 // isTenant reports whether a tenant may have that name.

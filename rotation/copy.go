@@ -37,23 +37,7 @@ type sealedTenantKey struct {
 // old.
 func openCopy(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) *ringCopy {
 	c := protocol.Copy{Head: opened.Head, Facts: opened.Facts}
-	have := &ringCopy{}
-	for _, r := range opened.Records {
-		known := old.find(r.KID)
-		if known == nil {
-			record := r.Record
-			known = &sealedRecord{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
-				key: r.Key, only: []*keystore.Key{r.Key}}
-		}
-		have.sealed = append(have.sealed, known)
-	}
-	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
-	// is under another KEK now.
-	for _, r := range old.all() {
-		if have.find(r.KID) == nil && c.Facts.Dead.IsZero() && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
-			have.sealed = append(have.sealed, r)
-		}
-	}
+	have := &ringCopy{sealed: sealedRecords(old, fields, opened)}
 	for _, r := range have.sealed {
 		c.Records = append(c.Records, r.Record)
 	}
@@ -66,6 +50,32 @@ func openCopy(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) 
 		c.Published = append(c.Published, protocol.Publication{KID: p.KID, At: p.At})
 	}
 	return assemble(protocol.NewCopy(c), have)
+}
+
+// sealedRecords returns the records of openCopy.
+func sealedRecords(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) []*sealedRecord {
+	var records []*sealedRecord
+	for _, r := range opened.Records {
+		known := old.find(r.KID)
+		if known == nil {
+			record := r.Record
+			known = &sealedRecord{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
+				key: r.Key, only: []*keystore.Key{r.Key}}
+		}
+		records = append(records, known)
+	}
+	if !opened.Facts.Dead.IsZero() {
+		return records
+	}
+	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
+	// is under another KEK now.
+	for _, r := range old.all() {
+		found := slices.ContainsFunc(records, func(o *sealedRecord) bool { return o.KID == r.KID })
+		if !found && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
+			records = append(records, r)
+		}
+	}
+	return records
 }
 
 // assemble returns c with the sealed bytes and keys of its parts, each of which one of from has.

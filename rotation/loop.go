@@ -54,52 +54,79 @@ func (l *loop) run(ctx context.Context) {
 	if !l.k.cfg.OneShot {
 		wg.Go(func() { l.listen(ctx) })
 	}
-	poll, recovery := time.NewTimer(l.untilPoll()), time.NewTimer(l.recoveryLeft())
-	defer poll.Stop()
-	defer recovery.Stop()
-	every := l.k.times.Load().poll
-	woken, gap := l.woken, time.NewTimer(time.Hour)
-	defer gap.Stop()
-	for {
-		// The poll is the guarantee: nothing else comes before it for ever.
-		select {
-		case <-poll.C:
-			l.poll(ctx)
-			poll.Reset(l.untilPoll())
-		default:
-		}
-		if now := l.k.times.Load().poll; now < every {
-			poll.Reset(l.untilPoll()) // a ring is in a greater hurry than those before
-			every = now
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-poll.C:
-			l.poll(ctx)
-			poll.Reset(l.untilPoll())
-			every = l.k.times.Load().poll
-		case <-recovery.C:
-			l.syncNow(ctx, l.recoveryOver(), nil)
-		case <-woken:
-			l.syncNudged(ctx)
-			woken = nil // for a while: forged nudges are to be cheap
-			gap.Reset(nudgeGap)
-		case <-gap.C:
-			woken = l.woken
-		case <-l.requested:
-			l.syncRequested(ctx)
-		}
-		recovery.Reset(l.recoveryLeft())
+	t := l.newTimers()
+	defer t.stop()
+	for ctx.Err() == nil {
+		l.syncNext(ctx, t)
 	}
 }
 
+// loopTimers are the timers of a loop. Only the loop's goroutine uses them.
+type loopTimers struct {
+	poll     *time.Timer
+	every    time.Duration // the poll interval for which poll was set
+	recovery *time.Timer   // fires when a bucket may stop recovering
+
+	woken <-chan struct{} // loop.woken, or nil for nudgeGap after a nudged sync
+	gap   *time.Timer     // fires when that gap is over
+}
+
+func (l *loop) newTimers() *loopTimers {
+	return &loopTimers{
+		poll:     time.NewTimer(l.untilPoll()),
+		every:    l.k.times.Load().poll,
+		recovery: time.NewTimer(l.recoveryLeft()),
+		woken:    l.woken,
+		gap:      time.NewTimer(time.Hour),
+	}
+}
+
+func (t *loopTimers) stop() {
+	t.poll.Stop()
+	t.recovery.Stop()
+	t.gap.Stop()
+}
+
+// syncNext waits for the next reason to sync, and syncs.
+func (l *loop) syncNext(ctx context.Context, t *loopTimers) {
+	// A poll that is due goes first. Among several ready channels the select below chooses at
+	// random, and the promise that every instance polls in time must not depend on that.
+	select {
+	case <-t.poll.C:
+		l.poll(ctx, t)
+	default:
+	}
+	if poll := l.k.times.Load().poll; poll < t.every {
+		t.poll.Reset(l.untilPoll()) // a new ring has a shorter Freshness than those before
+		t.every = poll
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case <-t.poll.C:
+		l.poll(ctx, t)
+		t.every = l.k.times.Load().poll
+	case <-t.recovery.C:
+		l.syncNow(ctx, l.recoveryOver(), nil)
+	case <-t.woken:
+		l.syncNudged(ctx)
+		t.woken = nil // any client of the store can send nudges, so they must stay cheap
+		t.gap.Reset(nudgeGap)
+	case <-t.gap.C:
+		t.woken = l.woken
+	case <-l.requested:
+		l.syncRequested(ctx)
+	}
+	t.recovery.Reset(l.recoveryLeft())
+}
+
 // poll syncs everything.
-func (l *loop) poll(ctx context.Context) {
+func (l *loop) poll(ctx context.Context, t *loopTimers) {
 	for i := range l.nudges {
 		l.nudges[i].Store(false)
 	}
 	l.syncNow(ctx, l.k.buckets, nil)
+	t.poll.Reset(l.untilPoll())
 }
 
 // wait returns how long to wait for the next poll.

@@ -154,8 +154,9 @@ type base struct {
 	have     *ringCopy // Base.Copy with its bytes
 	digest   string    // "" if there is no ring
 	minted   *mintMaterial
-	sent     time.Time // around Now, by our clock
-	received time.Time
+	read     time.Time // Now, with all its digits
+	sent     time.Time // before Now, by this instance's clock
+	received time.Time // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It is not one to decide on if it cannot be
@@ -166,19 +167,34 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	var mine *ringCopy
-	var status *syncStatus
+	status, mine := new(syncStatus), (*ringCopy)(nil)
 	if tr != nil {
-		status, mine = tr.status.Load(), tr.state.Load()
+		status, mine = tr.status.Load(), tr.state.Load() // the status first: see ringCopy
 	}
-	t := r.k.times.Load()
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
-	callCtx, cancel := context.WithTimeout(ctx, t.deadline)
+	b, err := r.load(ctx, tenant, mine)
+	if err != nil {
+		return nil, err
+	}
+	if r.lacks(b, mine, status.Good) {
+		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
+	}
+	if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
+		return nil, inTenant(tenant, err)
+	}
+	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
+}
+
+// load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
+// opened may be a key or a revocation, so nothing is decided without it.
+func (r *Rotator) load(ctx context.Context, tenant string, mine *ringCopy) (*base, error) {
+	deadline := r.k.times.Load().deadline
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	sent := r.k.cfg.Now()
-	snap := r.k.store.Load(callCtx, []string{tenant})[0]
+	snap := r.k.store.Load(ctx, []string{tenant})[0]
 	received := r.k.cfg.Now()
 	if snap.Err != nil {
 		return nil, inTenant(tenant, unavailable(snap.Err))
@@ -188,20 +204,20 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 		return nil, unavailable(err)
 	}
 	have := openCopy(mine, snap.Fields, opened)
-	b := &base{
-		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: t.deadline, Copy: have.Copy},
-		have: have, digest: snap.Digest, sent: sent, received: received,
+	return &base{
+		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: deadline, Copy: have.Copy},
+		have: have, digest: snap.Digest, read: snap.Now, sent: sent, received: received,
+	}, nil
+}
+
+// lacks reports whether the store lacks something that this instance holds. It was lost, and a change
+// decided without it could undo it.
+func (r *Rotator) lacks(b *base, mine *ringCopy, good time.Time) bool {
+	if mine == nil {
+		return false
 	}
-	if mine != nil {
-		in := protocol.MergeInput{Mine: mine.Copy, Theirs: have.Copy, Now: b.Now, Good: status.Good, Local: r.k.cfg.Now(), Deadline: t.deadline}
-		if protocol.Merge(in).Change != nil {
-			return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
-		}
-	}
-	if err := checkClock(snap.Now, sent, received, have.ClockSkew()); err != nil {
-		return nil, inTenant(tenant, err)
-	}
-	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
+	in := protocol.MergeInput{Mine: mine.Copy, Theirs: b.Copy, Now: b.Now, Good: good, Local: r.k.cfg.Now(), Deadline: b.Deadline}
+	return protocol.Merge(in).Change != nil
 }
 
 // notInSync returns why nothing is to be decided here, or nil.

@@ -139,14 +139,7 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (signed st
 	if err := setClaims(b, claims); err != nil {
 		return "", exp, err
 	}
-	d := token.Defaults{Now: now, TTL: ttl}
-	if s.cfg.Issuer != nil && !b.HasIssuer() {
-		d.Issuer = s.cfg.Issuer(tenant)
-	}
-	if s.cfg.Audience != nil && !b.HasAudience() {
-		d.Audience = s.cfg.Audience(tenant)
-	}
-	b.AddDefaults(d)
+	b.AddDefaults(s.defaults(b, tenant, now, ttl))
 	if err := checkExp(tenant, b.LastSecond(), now, most); err != nil {
 		return "", exp, err
 	}
@@ -166,6 +159,18 @@ func setClaims(b *token.Buffer, claims any) error {
 		return &ClaimsError{Type: fmt.Sprintf("%T", claims)}
 	}
 	return &ClaimsError{Type: fmt.Sprintf("%T", claims), Claim: claim, Err: err}
+}
+
+// defaults returns what b's claims do not say. It calls Issuer and Audience only if they are needed.
+func (s *Signer) defaults(b *token.Buffer, tenant string, now time.Time, ttl time.Duration) token.Defaults {
+	d := token.Defaults{Now: now, TTL: ttl}
+	if s.cfg.Issuer != nil && !b.HasIssuer() {
+		d.Issuer = s.cfg.Issuer(tenant)
+	}
+	if s.cfg.Audience != nil && !b.HasAudience() {
+		d.Audience = s.cfg.Audience(tenant)
+	}
+	return d
 }
 
 // at returns what signs for tenant at now, how long a token lives, and may live at

@@ -42,15 +42,24 @@ type Counts struct {
 
 type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
 
-// Status returns how the keyring stands now.
+// Status returns how the keyring stands now. It does not wait for the store.
 func (k *Keyring) Status() Status {
-	s := Status{Ready: true, Fresh: true, Counts: Counts{Syncs: k.counts.syncs.Load(), Failures: k.counts.failures.Load(),
-		Repairs: k.counts.repairs.Load(), Resyncs: k.counts.resyncs.Load(), Refreshes: k.counts.refreshes.Load()}}
+	s := Status{Ready: true, Fresh: true, Counts: k.counts.load()}
 	now := k.cfg.Now()
-	rings := k.allRings()
-	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
-	var named string              // in s.Err
-	for _, b := range k.buckets { // those without rings, too: there may be some
+	k.addBuckets(&s, now)
+	k.addRings(&s, now)
+	return s
+}
+
+func (c *counts) load() Counts {
+	return Counts{Syncs: c.syncs.Load(), Failures: c.failures.Load(), Repairs: c.repairs.Load(),
+		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load()}
+}
+
+// addBuckets adds the state of the buckets to s, also of those without a ring: a bucket that cannot
+// be read may have rings that this keyring does not know.
+func (k *Keyring) addBuckets(s *Status, now time.Time) {
+	for _, b := range k.buckets {
 		status := b.status.Load()
 		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, errClock)
 		s.Fresh = s.Fresh && status.fresh(now, k.times.Load().fresh)
@@ -58,22 +67,29 @@ func (k *Keyring) Status() Status {
 			s.Err = unavailable(status.err)
 		}
 	}
+}
+
+// addRings adds the state of the rings to s, sorted by tenant, so that Err is always that of the same
+// ring. The reason of a ring replaces that of a bucket, since it names the tenant.
+func (k *Keyring) addRings(s *Status, now time.Time) {
+	rings := k.allRings()
+	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
+	named := false // Err names a tenant
 	for _, r := range rings {
 		t := k.status(r, now)
 		if empty := !t.exists && !r.status.Load().bad; empty && k.holdsAll() {
-			continue
+			continue // the store named the tenant, but has no ring of it
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
 			s.LastGood = t.LastGood
 		}
 		s.Tenants++
 		s.Ready, s.Fresh = s.Ready && t.Ready, s.Fresh && t.Fresh
-		if t.Err != nil && (s.Err == nil || len(named) == 0) {
-			named = r.tenant
+		if t.Err != nil && !named {
+			named = true
 			s.Err = fmt.Errorf("tenant %q: %w", r.tenant, t.Err)
 		}
 	}
-	return s
 }
 
 // A TenantStatus says how one ring stands.

@@ -44,7 +44,8 @@ func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	if sr.changed {
 		sr.k.retime()
 	}
-	failed, unreached, before := 0, error(nil), sr.k.loop.recoveringRings()
+	before := sr.k.loop.recoveringRings()
+	failed, unreached := 0, error(nil)
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
@@ -378,11 +379,30 @@ func withClock(known, err error) error {
 
 // settle moves the freshness of a bucket that is completely in.
 func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+	sr.advance(b, reply, sent, received)
+	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
+	b.status.Store(status)
+	good := b.err == nil && !b.state.Recovering
+	for _, r := range b.rings {
+		off := checkClock(reply.Now, sent, received, r.state.Load().protocolCopy().ClockSkew())
+		sr.finishRing(r, status, off, good)
+		good = good && !r.dirty && off == nil
+	}
+	switch {
+	case !good:
+		b.goodSince = time.Time{}
+	case b.goodSince.IsZero():
+		b.goodSince = reply.Now
+	}
+}
+
+// advance moves the state of b to that after a complete sync, unless the clocks differ.
+func (sr *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := sr.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: sr.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
-			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
+		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: sr.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
+		b.state = b.state.After(reading, protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
 			b.place, b.quietSince = reply.Place, sent
@@ -390,33 +410,25 @@ func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time
 	case !b.state.Complete.IsZero():
 		b.state.Complete = sent
 	}
-	good := b.err == nil && !b.state.Recovering
-	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
-	b.status.Store(status)
-	for _, r := range b.rings {
-		if r.dirty {
-			good = false
-			continue
-		}
-		c := r.state.Load()
-		if off := checkClock(reply.Now, sent, received, c.protocolCopy().ClockSkew()); off != nil {
-			good = false
-			out := *r.status.Load()
-			out.Complete, out.err = b.state.Complete, off
-			r.status.Store(&out)
-		} else {
-			r.status.Store(status)
-			sr.logNoRing(r, good && c == nil)
-		}
-		if c != nil {
-			c.applyEnds(nil, b.state.Complete)
-		}
+}
+
+// finishRing publishes the status of r after a complete sync of its bucket. off is why the clocks
+// differ by more than r allows, or nil.
+func (sr *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good bool) {
+	if r.dirty {
+		return
 	}
-	switch {
-	case !good:
-		b.goodSince = time.Time{}
-	case b.goodSince.IsZero():
-		b.goodSince = reply.Now
+	c := r.state.Load()
+	if off != nil {
+		behind := *r.status.Load()
+		behind.Complete, behind.err = status.Complete, off
+		r.status.Store(&behind)
+	} else {
+		r.status.Store(status)
+		sr.logNoRing(r, good && c == nil)
+	}
+	if c != nil {
+		c.applyEnds(nil, status.Complete)
 	}
 }
 

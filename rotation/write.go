@@ -30,30 +30,20 @@ func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, err
 		c.Set[seal.PrefixRecord+kid] = s.have.find(kid).blob
 		c.Publish = append(c.Publish, kid)
 	}
-	if err := s.mint(p, &c, minted); err != nil {
+	if err := s.addMinted(p, &c, minted); err != nil {
 		return Change{}, err
 	}
-	for _, f := range p.Facts {
-		blob, err := seal.SealFact(s.keks, s.tenant, f.Kind, f.KID, f.At)
-		if err != nil {
-			return Change{}, err
-		}
-		c.Set[seal.FactField(f.Kind, f.KID)] = blob
-		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
+	if err := s.addFacts(p, &c); err != nil {
+		return Change{}, err
 	}
 	for _, kid := range p.Remove {
-		c.Delete = append(c.Delete, seal.PrefixRecord+kid, seal.PrefixPublish+kid)
-		for _, kind := range ring.FactKinds() {
-			if kind != ring.FactRevoked {
-				c.Delete = append(c.Delete, seal.FactField(kind, kid))
-			}
-		}
+		c.Delete = append(c.Delete, fieldsOf(kid)...)
 	}
 	return c, nil
 }
 
-// mint adds the minted records to c.
-func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) error {
+// addMinted adds the minted records to c.
+func (s *sealer) addMinted(p *protocol.Proposal, c *Change, minted *mintMaterial) error {
 	if len(p.Mint) == 0 {
 		return nil
 	}
@@ -70,6 +60,31 @@ func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) err
 		c.Publish = append(c.Publish, r.KID)
 	}
 	return nil
+}
+
+// addFacts adds the facts to c, sealed, with the bounds of their times.
+func (s *sealer) addFacts(p *protocol.Proposal, c *Change) error {
+	for _, f := range p.Facts {
+		blob, err := seal.SealFact(s.keks, s.tenant, f.Kind, f.KID, f.At)
+		if err != nil {
+			return err
+		}
+		c.Set[seal.FactField(f.Kind, f.KID)] = blob
+		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
+	}
+	return nil
+}
+
+// fieldsOf returns the fields of a record that is collected. A revocation stays: it must hold even if
+// the record reappears (invariant I8).
+func fieldsOf(kid string) []string {
+	fields := []string{seal.PrefixRecord + kid, seal.PrefixPublish + kid}
+	for _, kind := range ring.FactKinds() {
+		if kind != ring.FactRevoked {
+			fields = append(fields, seal.FactField(kind, kid))
+		}
+	}
+	return fields
 }
 
 // tenantKey returns the tenant key of the newest record, or adds a new one to c.
