@@ -11,15 +11,21 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Lookup implements keystore.KeyStore. What is not there is ErrNotFound only while
-// the instance is fresh and not in doubt.
+// Lookup implements keystore.KeyStore, from memory. It returns the one key of id.KID, pending and
+// retired keys included, or for an empty KID those whose tokens have none, at most
+// [keystore.MaxCandidates].
+//
+// The error wraps [keystore.ErrNotFound] if the key does not exist, was revoked, or is not for alg.
+// It wraps [keystore.ErrUnavailable] if the instance cannot tell, because it is out of sync,
+// recovering, or has not read the ring. A missing key counts as such only while the instance is in
+// sync. So a store that is away makes no good token look bad (invariant I1).
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	now := k.cfg.Now()
 	r := k.ring(id.Tenant)
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	status, c := r.status.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
+	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
 	if c == nil || len(c.Records) == 0 && !c.Plan.Dead {
 		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
 	}
@@ -45,7 +51,9 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	return rec.only, nil
 }
 
-// withoutKID returns the keys whose tokens have no kid.
+// withoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
+// there are more than [keystore.MaxCandidates] it returns none, because each one costs a signature
+// check.
 func (c *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
 	for _, r := range c.sealed {
@@ -59,7 +67,8 @@ func (c *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore
 	return keys
 }
 
-// missing says what it means that a key is not there.
+// missing returns the error for a key that the copy lacks. Before Certain it is not an ErrNotFound
+// even in sync: an instance that vouches needs up to Freshness to notice an edited ring.
 func (k *Keyring) missing(id keystore.ID, status *syncStatus, now time.Time) error {
 	if status.fresh(now, k.times.Load().fresh) && !now.Before(status.Certain) {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
@@ -67,6 +76,8 @@ func (k *Keyring) missing(id keystore.ID, status *syncStatus, now time.Time) err
 	return &ring.Error{Text: id.String(), Err: unavailable(status.err)}
 }
 
+// missingRing returns the error for a tenant whose ring is not held. If the keyring holds all
+// tenants, the next poll may bring the ring.
 func (k *Keyring) missingRing(tenant string) error {
 	if k.holdsAll() {
 		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: keystore.ErrUnavailable}
@@ -74,10 +85,10 @@ func (k *Keyring) missingRing(tenant string) error {
 	return &ring.Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
-// errDoubt is the reason that there is no other.
+// errNotInSync is the reason if no more specific one is known.
 var errNotInSync = errors.New("not in step with the store, or in doubt about it")
 
-// unavailable is ErrUnavailable with its reason.
+// unavailable returns reason as a [keystore.ErrUnavailable], unless it is one. reason may be nil.
 func unavailable(reason error) error {
 	if reason == nil {
 		reason = errNotInSync
@@ -88,14 +99,16 @@ func unavailable(reason error) error {
 	return &ring.Error{Kind: keystore.ErrUnavailable, Err: reason}
 }
 
-// Serves reports whether the keyring holds a ring of tenant, or was told to.
+// Serves reports whether the keyring holds a ring of tenant, or [Config.Tenants] names it. A server
+// asks it before it takes a tenant's name from a request.
 func (k *Keyring) Serves(tenant string) bool {
 	r := k.ring(tenant)
 	return r != nil && (!k.holdsAll() || r.state.Load() != nil)
 }
 
-// MaxLeeway returns the most leeway with which tokens of tenant may be verified:
-// its keys are kept for no longer.
+// MaxLeeway returns the most leeway with which tokens of tenant may be verified, the least Leeway
+// of its records: its keys are kept for no longer. It returns [ring.MaxDuration] if no record is
+// known yet. verifier.New compares it with the tenant's leeway.
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
@@ -113,13 +126,15 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	return least
 }
 
-// signingKey returns what signs for tenant at t, and what it is held in.
+// signingKey returns the record whose key signs for tenant at t, and the copy that has it. The
+// error wraps [ErrFenced], [ErrNoSigner], or [keystore.ErrNotFound] if the tenant's ring is not
+// held.
 func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
-	status, c := r.status.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
+	status, c := r.status.Load(), r.state.Load() // in this order, or a sync in between would let an old copy sign
 	if c.newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
@@ -130,12 +145,13 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedReco
 	return c, c.find(signer.KID), nil
 }
 
-// PublicKeys returns the public keys of tenant's ring, those that are pending
-// included, and how long others may cache them: a middleware.PublicKeySource.
+// PublicKeys implements middleware.PublicKeySource: it returns the public keys of tenant's ring,
+// pending keys included, and how long others may cache them, in whole seconds. It does not wait for
+// the store.
 //
-// It reports an error that wraps [keystore.ErrNotFound] if there are none, since the
-// ring is of HS* or unknown, and [keystore.ErrUnavailable] if the instance is out of
-// step for longer than SignFor, or in doubt and empty.
+// The error wraps [keystore.ErrNotFound] if there are none because the ring is for HS*, or the
+// tenant is not held. It wraps [keystore.ErrUnavailable] if the last good sync is older than
+// SignFor, or no ring is known yet. Readers then keep the set that they have.
 func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore.Key, maxAge time.Duration, err error) {
 	now := k.cfg.Now()
 	r := k.ring(tenant)
@@ -163,9 +179,10 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	return keys, c.cacheFor(protocol.Age(now, status.Good)), nil
 }
 
-// cacheFor returns how long a reader may keep the set: a quarter of V, so that one that
-// fails to read it thrice is not behind yet. A key is published for V + F + S before it
-// signs, of which S is the clocks', and F ours.
+// cacheFor returns how long a reader may cache the set: a quarter of ReaderStaleness, so that a
+// reader may fail to refresh it three times. A key is published for ReaderStaleness + Freshness +
+// ClockSkew before it signs. This copy may be old by Freshness; if it is older, readers get that
+// much less time. The shortest time of all records counts.
 func (c *ringCopy) cacheFor(old time.Duration) time.Duration {
 	least := time.Duration(-1)
 	for _, r := range c.Records {

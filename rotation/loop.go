@@ -12,42 +12,49 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A loop keeps a keyring in sync. It polls, and syncs the buckets that a nudge or a caller names, one
-// sync at a time. It is one goroutine, with another one that listens to the store.
+// A loop keeps a keyring in sync. One goroutine polls, and syncs the buckets that a nudge or a
+// caller names, one sync at a time. So what a sync writes needs no lock. A second goroutine listens
+// to the store, and only sets nudges.
+//
+// Open starts the loop, and Close cancels its context and waits for it. run waits for the listener.
 type loop struct {
-	k      *Keyring
-	jitter *rand.Rand
+	k      *Keyring   // that it keeps in sync
+	jitter *rand.Rand // only the loop's goroutine uses it
 
-	nudges    [Buckets]atomic.Bool // by index of the bucket
-	woken     chan struct{}        // holds one: there are nudges
-	requested chan struct{}        // holds one: there are pending syncs
+	nudges    [Buckets]atomic.Bool // by index of the bucket: something in it may have changed
+	woken     chan struct{}        // holds an element while there are nudges
+	requested chan struct{}        // holds an element while there are pending syncs
 
 	mu       sync.Mutex // guards pending and next
 	pending  []*pendingSync
-	nextSync chan struct{} // closed, and replaced, when a sync has ended
+	nextSync chan struct{} // closed and replaced when a sync ends
 }
 
-// A pendingSync is a request for a sync of a tenant's bucket.
+// A pendingSync is a request for a sync of a tenant's bucket. Several may be answered by one sync.
 type pendingSync struct {
 	tenant  string
-	learned ring.Facts    // to be held from now on, whether the store still has them or not
-	begin   func()        // called when the sync begins; may be nil
+	learned ring.Facts    // that this process has just written; held even if the store loses them
+	begin   func()        // called by the loop before the sync begins; may be nil
 	done    chan struct{} // closed when it has ended
-	err     error         // why the ring is not in sync; to be read after done
+	err     error         // why the ring is not in sync, or nil; set before done is closed
 }
 
+// init makes l ready to take requests and nudges. run answers them.
 func (l *loop) init(k *Keyring) {
 	l.k, l.jitter = k, newJitter(k.cfg.Instance, 0)
 	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 
-// newJitter returns what spreads instances: not a secret, and the same each time.
+// newJitter returns random numbers that spread the instances of a fleet over time. They are not
+// secret, and depend on the instance's name alone, so a simulation repeats itself. use keeps the
+// numbers of different purposes apart.
 func newJitter(instance string, use uint64) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(instance))
 	return rand.New(rand.NewPCG(h.Sum64(), use))
 }
 
+// run syncs until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -71,6 +78,7 @@ type loopTimers struct {
 	gap   *time.Timer     // fires when that gap is over
 }
 
+// newTimers starts the timers. That of the gap does not matter until the first nudge.
 func (l *loop) newTimers() *loopTimers {
 	return &loopTimers{
 		poll:     time.NewTimer(l.untilPoll()),
@@ -120,7 +128,7 @@ func (l *loop) syncNext(ctx context.Context, t *loopTimers) {
 	t.recovery.Reset(l.recoveryLeft())
 }
 
-// poll syncs everything.
+// poll syncs all buckets. Nudges from before need no sync of their own then.
 func (l *loop) poll(ctx context.Context, t *loopTimers) {
 	for i := range l.nudges {
 		l.nudges[i].Store(false)
@@ -129,13 +137,14 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 	t.poll.Reset(l.untilPoll())
 }
 
-// wait returns how long to wait for the next poll.
+// untilPoll returns how long to wait for the next poll: the poll interval, give or take a fifth, so
+// that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.times.Load().poll
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 
-// doubtEnds returns how long it is until the doubt about a bucket may end.
+// recoveryLeft returns how long it takes until the first bucket may stop recovering, or an hour.
 func (l *loop) recoveryLeft() time.Duration {
 	now, least := l.k.cfg.Now(), time.Hour
 	for _, b := range l.k.buckets {
@@ -146,7 +155,7 @@ func (l *loop) recoveryLeft() time.Duration {
 	return least
 }
 
-// doubted returns how many rings are in doubt.
+// recoveringRings returns how many rings are in buckets that are recovering.
 func (l *loop) recoveringRings() (n int) {
 	for _, b := range l.k.buckets {
 		if b.state.Recovering {
@@ -156,6 +165,7 @@ func (l *loop) recoveringRings() (n int) {
 	return n
 }
 
+// recoveryOver returns the buckets that stop recovering with their next sync.
 func (l *loop) recoveryOver() []*bucket {
 	now := l.k.cfg.Now()
 	var ended []*bucket
@@ -167,6 +177,8 @@ func (l *loop) recoveryOver() []*bucket {
 	return ended
 }
 
+// syncNow syncs buckets, and wakes the goroutines that wait for the end of a sync. compare names
+// tenants whose digests are compared although it is not their turn.
 func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	if len(buckets) == 0 {
 		return
@@ -178,14 +190,15 @@ func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[strin
 	l.nextSync = make(chan struct{})
 }
 
-// synced returns a channel that is closed when the next pass has ended.
+// synced returns a channel that is closed when the next sync has ended.
 func (l *loop) synced() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.nextSync
 }
 
-// listen hears of changes. It is a hint: the poll is the guarantee.
+// listen waits for nudges from the store until ctx ends. They only save time. If they are lost, the
+// poll still finds every change, so an error is logged and listening begins again a poll later.
 func (l *loop) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.k.store.Listen(ctx, l.nudge)
@@ -200,6 +213,8 @@ func (l *loop) listen(ctx context.Context) {
 	}
 }
 
+// nudge notes that a bucket may have changed, and wakes the loop. Any goroutine may call it, with
+// any number. It never waits.
 func (l *loop) nudge(bucket int) {
 	if bucket < 0 || bucket >= Buckets || l.k.byIndex[bucket] == nil {
 		return
@@ -211,7 +226,7 @@ func (l *loop) nudge(bucket int) {
 	}
 }
 
-// nudged syncs the buckets that have changed.
+// syncNudged syncs the buckets that were nudged.
 func (l *loop) syncNudged(ctx context.Context) {
 	var buckets []*bucket
 	for _, b := range l.k.buckets {
@@ -222,9 +237,9 @@ func (l *loop) syncNudged(ctx context.Context) {
 	l.syncAndAck(ctx, buckets, nil)
 }
 
-// passAndAck syncs buckets, and those in which something was new once more, soon: a
-// sync acknowledges what was applied before it, and somebody may be waiting to hear who
-// has applied a revocation.
+// syncAndAck syncs buckets, and nudges those in which something was new. A sync acknowledges only
+// what was applied before it, and an operator may be waiting to see which instances have applied a
+// revocation. So a second sync follows soon.
 func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	before := make([]Place, len(buckets))
 	for i, b := range buckets {
@@ -238,7 +253,8 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[st
 	}
 }
 
-// ask adds a wish.
+// request asks the loop for a sync of tenant's bucket, and returns at once. Several requests that
+// the loop finds together cost one sync.
 func (l *loop) request(tenant string, learned ring.Facts, begin func()) *pendingSync {
 	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
 	l.mu.Lock()
@@ -251,7 +267,7 @@ func (l *loop) request(tenant string, learned ring.Facts, begin func()) *pending
 	return a
 }
 
-// answer makes one pass for all who have asked.
+// syncRequested answers all pending requests with one sync.
 func (l *loop) syncRequested(ctx context.Context) {
 	l.mu.Lock()
 	asks := l.pending
@@ -262,7 +278,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 	seen := make(map[*bucket]bool)
 	for _, a := range asks {
 		if a.begin != nil {
-			a.begin() // whoever comes from now on may ask for what is not there yet
+			a.begin() // a request from now on may be about a change that this sync misses
 		}
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
@@ -278,8 +294,9 @@ func (l *loop) syncRequested(ctx context.Context) {
 	}
 }
 
-// learn holds what this process has just written: it is known, even if the store
-// loses it before anybody has read it.
+// learn adds the facts that this process has just written to its copy. It keeps them even if the
+// store loses them before any instance has read them, and the next sync restores them. The rest of
+// the ring is read again.
 func (l *loop) learn(a *pendingSync) {
 	r := l.k.ring(a.tenant)
 	if r == nil || a.learned.Equal(ring.Facts{}) {
@@ -295,7 +312,7 @@ func (l *loop) learn(a *pendingSync) {
 	r.dirty = true
 }
 
-// result returns why a tenant's ring is not in step.
+// result returns why a tenant's ring is not in sync, or nil.
 func (l *loop) result(tenant string) error {
 	if b := l.k.byIndex[BucketOf(tenant)]; b != nil && b.err != nil {
 		return b.err
@@ -306,14 +323,17 @@ func (l *loop) result(tenant string) error {
 	return nil
 }
 
+// errClosed ends the waiting for a sync that will not come.
 var errClosed = errors.New("rotation: the keyring is closed")
 
-// sync asks for a sync of tenant's bucket, and waits for it. The error wraps
+// sync asks for a sync of tenant's bucket, with facts to learn, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
 func (k *Keyring) sync(ctx context.Context, tenant string, learned ring.Facts) error {
 	return k.await(ctx, k.loop.request(tenant, learned, nil))
 }
 
+// await waits until a has been answered, ctx ends, or the keyring is closed. The sync goes on if
+// ctx ends, since others may wait for it too.
 func (k *Keyring) await(ctx context.Context, a *pendingSync) error {
 	select {
 	case <-a.done:

@@ -14,32 +14,35 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Status says how a keyring stands.
+// A Status says whether a keyring can serve, as a whole. [Keyring.Status] returns it.
 type Status struct {
-	// Ready reports whether every ring is known, in step within its SignFor, and this
-	// clock and the store's agree: tokens can be signed and verified.
+	// Ready reports whether every ring is known, was in sync within its SignFor, and agrees with
+	// this clock to within ClockSkew. Then tokens can be signed and verified. Route traffic by it.
 	Ready bool
 
-	// Fresh reports whether every ring is also in step within its Freshness, and
-	// not in doubt. Ready and not fresh is degraded.
+	// Fresh reports whether every ring is also in sync within the shortest Freshness, and not
+	// recovering. Ready without Fresh is degraded: unknown keys are unavailable, and no key is
+	// made.
 	Fresh bool
 
-	// Err is why it is not fresh, or nil.
+	// Err says why it is not Fresh, or is nil. It names one tenant if the reason is in its ring. It
+	// is for people: do not decide by it.
 	Err error
 
-	Tenants  int       // that are held
-	LastGood time.Time // the oldest of the last good syncs; zero if there is one without
-	Counts   Counts
+	Tenants  int       // whose rings are held
+	LastGood time.Time // the oldest of the rings' last good syncs, by this clock; zero if one has had none
+	Counts   Counts    // since Open
 }
 
-// Counts say how often something has happened since Open.
+// Counts say how often something has happened since [Open]. They only grow.
 type Counts struct {
-	Syncs, Failures uint64 // polls of the store, all buckets at once, and those that failed for a bucket
-	Repairs         uint64 // rings into which something was merged back
-	Resyncs         uint64 // buckets whose place could not be proved
-	Refreshes       uint64 // that unknown kids caused
+	Syncs, Failures uint64 // syncs of one or more buckets, and those in which a bucket failed
+	Repairs         uint64 // rings in which something was restored
+	Resyncs         uint64 // times that a bucket's place in the log could not be proved
+	Refreshes       uint64 // syncs that unknown kids caused
 }
 
+// counts are Counts that several goroutines add to.
 type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
 
 // Status returns how the keyring stands now. It does not wait for the store.
@@ -51,6 +54,7 @@ func (k *Keyring) Status() Status {
 	return s
 }
 
+// load returns the counts now, each for itself.
 func (c *counts) load() Counts {
 	return Counts{Syncs: c.syncs.Load(), Failures: c.failures.Load(), Repairs: c.repairs.Load(),
 		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load()}
@@ -92,21 +96,21 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 	}
 }
 
-// A TenantStatus says how one ring stands.
+// A TenantStatus says whether one ring can serve. [Keyring.Tenant] returns it.
 type TenantStatus struct {
-	Ready     bool                 // as in Status, of this ring
-	Fresh     bool                 // likewise
-	InDoubt   bool                 // whether the store has what it had cannot be told yet
-	Err       error                // why it is not fresh, or nil
-	LastGood  time.Time            // the last good sync; zero before the first
+	Ready     bool                 // as in [Status], for this ring
+	Fresh     bool                 // as in [Status], for this ring
+	InDoubt   bool                 // recovering: the store may have lost something that others will restore
+	Err       error                // why it is not Fresh, or nil
+	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
-	exists bool
+	exists bool // some record of it is known
 }
 
-// Tenant returns how the ring of tenant stands now. The error wraps
-// [keystore.ErrNotFound] if none is held.
+// Tenant returns the state of tenant's ring now. It does not wait for the store. The error wraps
+// [keystore.ErrNotFound] if no ring of the tenant is held.
 func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	r := k.ring(tenant)
 	if r == nil {
@@ -125,6 +129,8 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	return t, nil
 }
 
+// status returns the state of r without its keys. A ring that was destroyed is ready: there is
+// nothing to wait for.
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	status, c := r.status.Load(), r.state.Load()
 	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.newest() != nil}
@@ -141,6 +147,7 @@ func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	return s
 }
 
+// reason returns why s is not fresh, where the last sync itself did not fail.
 func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
 	switch {
 	case s.InDoubt && status.Recovering && status.Until.After(now):
@@ -155,11 +162,13 @@ func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
 	return fmt.Errorf("the last good sync was %v ago", protocol.Age(now, s.LastGood).Round(time.Millisecond))
 }
 
-// WaitReady waits until every ring is known and in step, and returns nil, or until ctx
-// ends, and returns why it is not. A fresh instance needs it before it signs.
+// WaitReady waits until the keyring is [Status].Ready and returns nil. An instance needs it after
+// [Open], before it serves: until then it neither signs nor reports a key as missing. If ctx ends
+// first the error says why it is not ready, and wraps [keystore.ErrUnavailable] and the error of
+// ctx. It also ends with [Keyring.Close].
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
-		synced := k.loop.synced()
+		synced := k.loop.synced() // before Status, so that no sync in between is missed
 		s := k.Status()
 		if s.Ready {
 			return nil

@@ -11,17 +11,19 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A pass is one sync of some buckets, from the request to the repair. Only the loop
-// makes passes, one at a time.
+// A syncRun is one sync of some buckets: ask what changed, read it, open it, join it with the
+// copies that are held, and write back what the store lacks. Only the loop runs one, and one at a
+// time; before the loop starts, Open does. Goroutines that a run starts have ended when it returns.
 type syncRun struct {
 	k       *Keyring
-	ctx     context.Context
-	buckets []*bucket
-	compare map[string]bool // tenants whose rings are to be compared in any case
-	changed bool            // some ring is another than before
-	asked   times           // when the round began
+	ctx     context.Context // ends the run early, which says nothing about the store
+	buckets []*bucket       // to be synced
+	compare map[string]bool // tenants whose digests are compared although it is not their turn
+	changed bool            // the copy of some ring may have changed, and with it the times
+	asked   times           // those under which this attempt asked the store
 }
 
+// run syncs the buckets, and asks again for those whose reply did not cover the whole log.
 func (sr *syncRun) run() {
 	sr.k.counts.syncs.Add(1)
 	again := sr.buckets
@@ -32,7 +34,9 @@ func (sr *syncRun) run() {
 	}
 }
 
-// round syncs buckets once, and returns those of which there is more.
+// attempt syncs buckets once, and returns those that have to be asked again. sent is read before
+// the store is asked: a sync proves what the store had at that moment, not what it has when the
+// answer is here.
 func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	sent := sr.k.cfg.Now()
 	sr.asked = *sr.k.times.Load()
@@ -55,7 +59,7 @@ func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
 		case b.state.Complete.IsZero() && sr.asked.maxPollGap() != sr.k.times.Load().maxPollGap() && !sr.k.cfg.TrustFirstRead:
-			more = append(more, b) // others vouch for as long as W says, which we know only now
+			more = append(more, b) // the question whether a peer vouches depends on times that are known only now
 		default:
 			sr.finishBucket(b, reply, sent, received)
 		}
@@ -64,17 +68,20 @@ func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	return more
 }
 
-// call returns the context of one call of the store.
+// callContext returns the context of one call of the store.
 func (sr *syncRun) callContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(sr.ctx, sr.k.times.Load().deadline)
 }
 
+// sync asks the store what has changed in buckets, and acknowledges what was applied before. On the
+// first sync of a bucket it also asks whether another instance vouches for the store: one that was
+// in sync for two polls, and said so within the last.
 func (sr *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	gap := sr.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(sr.asked.fresh, b.fresh) {
-			b.goodSince = time.Time{} // we have no say for others
+			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: sr.digests(b)}
 		if b.state.Complete.IsZero() {
@@ -90,8 +97,8 @@ func (sr *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	return sr.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose turn it is to be compared, in the order of
-// the bucket.
+// digests returns the tenants of b whose digests this sync compares, in the order of the bucket: a
+// third of them by turns, and those of compare.
 func (sr *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
@@ -102,7 +109,8 @@ func (sr *syncRun) digests(b *bucket) []string {
 	return tenants
 }
 
-// list learns of the tenants of the buckets in which anything may have changed.
+// listTenants asks the store which tenants there are in the buckets that resync, if the keyring
+// holds them all. Their log no longer says which were added.
 func (sr *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 	if !sr.k.holdsAll() {
 		return
@@ -128,7 +136,8 @@ func (sr *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 	}
 }
 
-// stale returns the rings that have to be read.
+// staleRings returns the rings that have to be read: those that are marked dirty, and all of a
+// bucket that resyncs.
 func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	var stale []*tenantRing
 	for i, b := range buckets {
@@ -149,7 +158,9 @@ func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantR
 	return stale
 }
 
-// mark makes dirty what the reply says has changed.
+// markDirty marks the rings of b that changed: those that the log names, and those whose digest is
+// another than that of the copy. The digest finds what was deleted or edited without a log entry
+// (invariant I12).
 func (sr *syncRun) markDirty(b *bucket, reply *SyncReply) {
 	for i, tenant := range sr.digests(b) {
 		if r := sr.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
@@ -168,7 +179,7 @@ func (sr *syncRun) markDirty(b *bucket, reply *SyncReply) {
 	b.digestTurn++
 }
 
-// load reads rings, and brings together what they say and what is held.
+// loadRings reads rings, loadAtOnce with one call, and joins them with their copies.
 func (sr *syncRun) loadRings(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
@@ -182,12 +193,14 @@ func (sr *syncRun) loadRings(stale []*tenantRing) {
 	}
 }
 
-// A snapshot is one with our clock's time before and after it was read.
+// A snapshot is a ring as it was read, with the time before and after the call by this instance's
+// clock.
 type snapshot struct {
 	Snapshot
 	sent, received time.Time
 }
 
+// read reads rings with one call.
 func (sr *syncRun) read(tenants []string) []snapshot {
 	ctx, cancel := sr.callContext()
 	defer cancel()
@@ -201,9 +214,12 @@ func (sr *syncRun) read(tenants []string) []snapshot {
 	return snapshots
 }
 
-// absorbers is how many rings are opened, and merged back, at once.
+// joiners is how many rings are opened and repaired at once. Opening is work for the processor, and
+// a repair waits for the store.
 const joiners = 8
 
+// joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
+// goroutine at a time, which is the only one to write its fields meanwhile.
 func (sr *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
@@ -224,12 +240,13 @@ func (sr *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	wg.Wait()
 }
 
-// absorbed notes whether a ring is what the store has.
+// noteJoined notes whether the copy of r is complete. If it is not, the error and the need to read
+// the ring again stay until a sync succeeds.
 func (sr *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
 	old := r.status.Load()
 	if err == nil {
-		return // settle follows
+		return // finishRing publishes the status
 	}
 	if old.err == nil && sr.ctx.Err() == nil {
 		sr.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
@@ -239,11 +256,16 @@ func (sr *syncRun) noteJoined(r *tenantRing, err error) {
 	r.status.Store(&out)
 }
 
-// maxMerges bounds how often a merge is tried again that somebody came before.
+// maxMerges bounds how often a repair is tried again because another instance changed the ring
+// first.
 const maxMerges = 4
 
-// absorb brings together what the store has and what is held, and merges back what
-// the store lacks. The error says why the ring is not in step.
+// join joins what the store has with the copy of r, and writes back what the store lacks. The error
+// says why the ring is not in sync then.
+//
+// The union is installed before the repair is written, so that this instance uses what it has read
+// even if the write fails. If the write finds another ring than the one that was read, the ring is
+// read again. After one repair join does not write another; the next sync does.
 func (sr *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
@@ -276,8 +298,8 @@ func (sr *syncRun) join(r *tenantRing, s snapshot) error {
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
-// open opens what the store has. A field that cannot be opened counts neither as new data nor as
-// missing data.
+// open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
+// data.
 func (sr *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(sr.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
@@ -285,7 +307,7 @@ func (sr *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableE
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
-// judge says whether a ring that has been read is in step.
+// checkOpened returns why a ring that was read is not in sync, or nil.
 func (sr *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
@@ -296,7 +318,8 @@ func (sr *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) erro
 	return nil
 }
 
-// install makes c what this process holds of r.
+// install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
+// there is no ring, which is not the same as an empty one.
 func (sr *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
@@ -307,7 +330,8 @@ func (sr *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	c.applyEnds(old, r.status.Load().Complete)
 }
 
-// write makes the repair. It reports false if the ring has to be read again.
+// write writes the repair m, and installs the repaired ring. It reports false if the ring has
+// changed meanwhile, so it has to be read again.
 func (sr *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
 	s := &sealer{keks: sr.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: sr.k.cfg.Instance}
 	c, err := s.change(m.Change, nil)
@@ -326,8 +350,10 @@ func (sr *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult,
 	return true, nil
 }
 
-// note logs what has changed with this round, in few lines: there are many buckets. That
-// a pass was called off says nothing of the store.
+// logAttempt logs what changed with this attempt, once for all buckets: that the store was lost or
+// came back, and that recovering began or ended. failed is how many buckets failed, err one of
+// their errors, and before how many rings were recovering. An attempt that was cancelled says
+// nothing about the store.
 func (sr *syncRun) logAttempt(failed int, err error, before int) {
 	if sr.ctx.Err() != nil {
 		return
@@ -351,7 +377,8 @@ func (sr *syncRun) logAttempt(failed int, err error, before int) {
 	}
 }
 
-// fail notes that a bucket could not be synced: nothing moves.
+// failBucket notes why b could not be synced. No time moves, so freshness runs out by itself. A
+// ring that could not be read before keeps its own reason.
 func (sr *syncRun) failBucket(b *bucket, err error) {
 	b.err = unavailable(err)
 	out := *b.status.Load()
@@ -366,8 +393,8 @@ func (sr *syncRun) failBucket(b *bucket, err error) {
 	}
 }
 
-// withClock returns err, with what is known of the clocks: that the store cannot be
-// reached does not put one right.
+// withClock returns err, unless the clocks were known to differ: then that stays the reason, with
+// err as its Since. A store that cannot be reached sets no clock right.
 func withClock(known, err error) error {
 	if off := (*ClockError)(nil); errors.As(known, &off) {
 		since := *off
@@ -377,7 +404,8 @@ func withClock(known, err error) error {
 	return err
 }
 
-// settle moves the freshness of a bucket that is completely in.
+// finishBucket publishes the status of a bucket and its rings after a complete sync. The bucket can
+// vouch for the store only while every ring of it is in sync.
 func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
 	sr.advance(b, reply, sent, received)
 	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
@@ -396,7 +424,8 @@ func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time
 	}
 }
 
-// advance moves the state of b to that after a complete sync, unless the clocks differ.
+// advance moves the state of b to that after a complete sync. If the clocks differ the place stays:
+// only Complete moves, so that keys do not end early because of a clock.
 func (sr *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := sr.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
@@ -432,8 +461,8 @@ func (sr *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good
 	}
 }
 
-// sayNoRing logs, once, that a tenant whose ring is to be held has none. Whoever opens a
-// keyring to make a ring gets a poll's time to do so.
+// logNoRing logs, once, that the store has no ring of a tenant that Config names. It does so with
+// the second sync, because a program may open a keyring in order to create the ring.
 func (sr *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.emptySyncs = 0
@@ -444,8 +473,9 @@ func (sr *syncRun) logNoRing(r *tenantRing, none bool) {
 	}
 }
 
-// retime takes the times from the policies of the rings that are held now, but for those
-// that the Config's own times do not do for: they are out of step, and no others.
+// retime sets the times to those of the shortest Freshness of all rings. Rings for which Config's
+// own Poll and Deadline are too long do not count: they are out of sync, and must not affect the
+// others.
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
 	for _, r := range k.allRings() {

@@ -12,17 +12,19 @@ import (
 )
 
 const (
-	refreshWait = 2 * time.Second // the most that a request waits for the store
+	refreshWait = 2 * time.Second // the longest that a request waits for the store
 
-	// What unknown kids may cost the store, for each tenant.
+	// A tenant's unknown kids may cause refreshBurst syncs at once, and one more in each
+	// refreshEvery.
 	refreshBurst = 3
 	refreshEvery = time.Second
 
-	unknownFor = 5 * time.Second
-	maxUnknown = 1000 // kids that are remembered as unknown
+	unknownFor = 5 * time.Second // how long a kid is remembered as unknown
+	maxUnknown = 1000            // how many kids are remembered as unknown
 )
 
-// unknownKids bounds what unknown kids cost the store. A token may name any kid, and any tenant.
+// unknownKids bounds what unknown kids cost the store. An attacker can put any kid, and any tenant,
+// into a token that no key has signed.
 type unknownKids struct {
 	mu            sync.Mutex                  // guards the fields below, and the budget of every tenantRing
 	running       map[string]*pendingSync     // a sync that has not begun, and that others can join, by tenant
@@ -30,19 +32,26 @@ type unknownKids struct {
 	unheldTenants unknown.Budget              // of all tenants that are not held together
 }
 
+// init makes u ready for use.
 func (u *unknownKids) init() {
 	u.running = make(map[string]*pendingSync)
 	u.memory = unknown.Memory[keystore.ID]{Most: maxUnknown, For: unknownFor}
 	u.unheldTenants = newRefreshBudget()
 }
 
+// newRefreshBudget returns a full budget of syncs, in number and in time.
 func newRefreshBudget() unknown.Budget {
 	return unknown.Budget{Burst: refreshBurst, Every: refreshEvery}
 }
 
-// Refresh implements keystore.Refresher: it syncs the tenant's ring, at most once
-// for all who wait, three times in a row and then once a second, and remembers for
-// 5s that a kid was not there. It waits for 2s at most.
+// Refresh implements keystore.Refresher: it syncs the tenant's ring because a token names a key
+// that [Keyring.Lookup] does not find. It returns nil if the key is there now. It waits for 2s at
+// most, or until ctx ends.
+//
+// Requests for one tenant share a sync. Unknown kids of a tenant cause at most three syncs at once
+// and then one a second; a kid that was not there is remembered for 5s. Beyond that Refresh answers
+// from memory. Its errors wrap [keystore.ErrNotFound] or [keystore.ErrUnavailable], as those of
+// Lookup do.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
 		return &ring.Error{Text: id.String(), Err: unavailable(err)}
@@ -71,8 +80,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	return k.absent(r, status, id, k.cfg.Now())
 }
 
-// known returns how far the ring is in step: to be asked before what it holds, which then
-// is not older. r may be nil.
+// syncStatus returns the status of r, to be read before its copy: see [tenantRing]. r may be nil.
 func (r *tenantRing) syncStatus() *syncStatus {
 	if r == nil {
 		return nil
@@ -80,13 +88,14 @@ func (r *tenantRing) syncStatus() *syncStatus {
 	return r.status.Load()
 }
 
+// awaitRefresh waits for a sync, for as long as a request may wait.
 func (k *Keyring) awaitRefresh(ctx context.Context, a *pendingSync) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshWait)
 	defer cancel()
 	return k.await(ctx, a)
 }
 
-// holds reports whether there is a key to look up.
+// holds reports whether the copy of r has a usable key of that kid. r may be nil.
 func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	if r == nil {
 		return false
@@ -95,7 +104,7 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	return rec != nil && rec.key.Usable(now)
 }
 
-// absent says what it means that the key is not there.
+// absent returns the error for a key that is not there. r may be nil.
 func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)
@@ -106,8 +115,9 @@ func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now 
 	return k.missing(id, status, now)
 }
 
-// join returns the sync that is under way for the tenant, or a new one, or nil if the kid is known to
-// be missing, or the budget is spent. r is the tenant's ring, or nil.
+// join returns the sync of the tenant that has not begun yet, or requests one. It returns nil if
+// the kid is known to be missing, or the tenant's budget is used up. r is the tenant's ring, or
+// nil. Tenants that are not held share one budget, since anyone can make up their names.
 func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *pendingSync {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -8,16 +8,17 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A sealer turns proposals into changes of one ring.
+// A sealer turns the proposals of package protocol, which have no bytes, into changes of one ring.
 type sealer struct {
 	keks   *seal.KEKs
 	tenant string
-	digest string    // of the ring that was decided on
+	digest string    // of the ring that the proposal is for; the store makes the change to no other
 	have   *ringCopy // that ring, with the sealed bytes of what is restored
-	actor  string
+	actor  string    // Config.Instance, for the log
 }
 
-// change returns the change that p proposes. minted is the material of the records that it mints.
+// change returns the change that p proposes. minted has the material of the records that p mints;
+// it may be nil if there are none.
 func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, error) {
 	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor}
 	if p.Head > 0 {
@@ -87,7 +88,8 @@ func fieldsOf(kid string) []string {
 	return fields
 }
 
-// tenantKey returns the tenant key of the newest record, or adds a new one to c.
+// tenantKey returns the tenant key of the newest record. If there is none it makes one and adds it
+// to c. So a ring keeps one tenant key, and a record can be written without touching the others.
 func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
 	if newest := s.have.newest(); newest != nil {
 		id := s.have.find(newest.KID).TenantKey
@@ -102,17 +104,18 @@ func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
 	return tk, err
 }
 
-// mintMaterial makes the material of new keys, and keeps it: a change may be decided several times,
-// and an RSA key takes a second to make. It is not safe for concurrent use.
+// mintMaterial makes the material of new keys and keeps it, because a change may be decided several
+// times and an RSA key takes a second to make. It is not safe for concurrent use.
 type mintMaterial struct {
 	made []*seal.Material
-	next int // in made: what the decision under way has not taken yet
+	next int // index in made of the material that the current decision takes next
 }
 
 // again begins another decision, which takes the material from the first on.
 func (m *mintMaterial) again() { m.next = 0 }
 
-// mint makes the material of a key for a policy, and returns its kid.
+// mint returns the kid of a new key for a policy. It makes the key's material unless an earlier
+// decision has left one of that algorithm.
 func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
 	if m.next == len(m.made) || m.made[m.next].Algorithm != policy.Algorithm {
 		made, err := seal.NewMaterial(policy.Algorithm)
@@ -125,7 +128,7 @@ func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
 	return m.made[m.next-1].KID, nil
 }
 
-// of returns the material of that kid, or nil.
+// find returns the material of that kid, or nil.
 func (m *mintMaterial) find(kid string) *seal.Material {
 	for _, made := range m.made {
 		if made.KID == kid {
