@@ -14,22 +14,26 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Rotator rotates keys: by itself, in Run, and when it is told to. Any number of
-// them may work on the same store: each decides on the ring as the store has it,
-// and the second one finds the work done. It is safe for concurrent use.
+// A Rotator rotates keys: by itself in [Rotator.Run], and on command. Any number of them may work
+// on the same store. Each decides on the ring as the store has it at that moment, by the store's
+// clock, and the store makes the change only if the ring is still the same. So of several that see
+// the same due ring one mints, and the others find the work done. A Rotator is safe for concurrent
+// use and holds no goroutine of its own.
 //
-// Its methods return, besides what each says, errors that wrap
-// [keystore.ErrUnavailable] when the store cannot be reached, is in doubt, or holds
-// what cannot be opened: then nothing was changed, unless the error says that this
-// is not known. [ErrRefused] means that a change would cost tokens.
+// Besides what each method says, its errors wrap [keystore.ErrUnavailable] if the store cannot be
+// reached, this instance is out of sync or recovering, or a field of the ring cannot be opened.
+// Then nothing was changed, unless the error says that this is not known. An error that is
+// [ErrRefused] means that the change would cost tokens: see [RefusedError]. [keystore.ErrNotFound]
+// means that the tenant has no ring, or the ring no such key. Each call of the store may take as
+// long as [Config.Deadline].
 type Rotator struct {
 	k *Keyring
 
-	mu     sync.Mutex // guards jitter
-	jitter *rand.Rand // spreads the instances that decide again
+	mu     sync.Mutex // guards jitter; held for one draw, with no other mutex
+	jitter *rand.Rand // spreads the instances that lost a race and decide again
 }
 
-// NewRotator returns a Rotator of the rings that k holds.
+// NewRotator returns a Rotator of the rings that k holds. It starts nothing: call [Rotator.Run].
 func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
 		return nil, &ring.Error{Text: "NewRotator needs a Keyring"}
@@ -37,17 +41,19 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
 }
 
-// An Option changes how a Rotator does what it is told.
+// An Option changes how a Rotator makes one change. [Force] is the only one.
 type Option func(*options)
 
+// options are the sum of a call's Options.
 type options struct{ force bool }
 
-// Force makes a change that would be refused. Instances that have not heard of the
-// key that signs then refuse its tokens, or cannot tell, until they have; and with one
-// that was minted less than Dwell ago nobody signs yet, see [Receipt]. What would make
-// the JWK Set too large for its readers is refused all the same.
+// Force makes a change that would be refused because it costs tokens. Instances that have not heard
+// of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
+// If that key was minted less than Dwell ago, no instance signs with it before Dwell is over: see
+// [Receipt]. Force does not override the limit of [ring.MaxPublished] public keys.
 func Force(o *options) { o.force = true }
 
+// optionsOf returns what opts say together.
 func optionsOf(opts []Option) (o options) {
 	for _, set := range opts {
 		set(&o)
@@ -55,44 +61,46 @@ func optionsOf(opts []Option) (o options) {
 	return o
 }
 
-// A Receipt says what a change was. Times are the store's. Fields that do not apply
-// are zero.
+// A Receipt says what a change did and what it cost. Times are by the store's clock. A field that
+// does not apply is zero. The store may still lose a change for Dwell after CommittedAt, in a
+// failover; each instance that has read it restores it.
 type Receipt struct {
 	Tenant   string // whose ring it is
-	Revoked  string // the kid that was revoked
-	Promoted string // the kid that signs from now on
-	Minted   string // the kid that was minted
+	Revoked  string // the kid of the key that was revoked
+	Promoted string // the kid of the key that signs from now on
+	Minted   string // the kid of the new key
 
-	RevokedAt time.Time // for good: it may have been revoked before
-	SignsFrom time.Time // when Minted takes effect, if nothing comes between
+	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
+	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
 
-	// NoSignerUntil is when the tenant has a key to sign with again, if a forced
-	// revocation has left it without, or a key was forced to sign that a failover
-	// may still lose: until Dwell after it was minted nobody signs with that. Who has
-	// polled since then signs.
+	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation
+	// left it without a key that others know, or a key was forced to sign that a failover may still
+	// lose, for Dwell after it was minted. After that time an instance signs from its next poll on.
 	NoSignerUntil time.Time
 
-	// WorstCase is until when an instance that hears of nothing accepts what the
-	// revoked key signed: SignFor + MaxTokenTTL + Leeway later.
+	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
+	// of the revoked key: SignFor + MaxTokenTTL + Leeway after the change.
 	WorstCase time.Time
 
-	// ReadersUntil is until when readers of the JWK Set, which keep it for
-	// ReaderStaleness, accept what the revoked key signed; zero if nobody reads it.
+	// ReadersUntil is the time until which readers of the JWK Set accept tokens of the revoked key,
+	// because they may keep the set for ReaderStaleness.
 	ReadersUntil time.Time
 
-	CommittedAt time.Time // zero: there was nothing to change
-	Place       Place     // in the log of the tenant's bucket; see [Rotator.Acks]
+	CommittedAt time.Time // when the store made the change; zero if there was nothing to change
+	Place       Place     // of the change in its bucket's log, for [Rotator.Acks]
 }
 
-// maxAttempts bounds how often a change is decided anew since others came before.
+// maxAttempts bounds how often a change is decided again because other rotators changed the ring
+// first. The pauses in between grow, so a fleet that acts at one moment does not fail on each
+// other's changes.
 const maxAttempts = 12
 
-// A decision decides about a change on a ring as the store has it. A nil proposal
-// is nothing to do.
+// A decision decides about a change on a ring as the store has it. A nil proposal means that there
+// is nothing to do. It may be called several times, on newer bases.
 type decision func(*base) (*protocol.Proposal, error)
 
-// apply makes the change that decide decides on. The proposal is nil if there was
-// nothing to do.
+// apply reads the ring, lets decide decide, and writes the change, until the store has made it or
+// there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
 func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
 	r.catchUp(ctx, tenant)
 	minted := new(mintMaterial)
@@ -124,8 +132,8 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
-// catchUp syncs a ring that is only out of date: what is decided on must not be older
-// than what others have decided.
+// catchUp syncs a ring that is out of sync, so that a command does not have to be repeated after a
+// poll. If that fails, [Rotator.base] refuses to decide.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	tr := r.k.ring(tenant)
 	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
@@ -136,6 +144,8 @@ func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	}
 }
 
+// pause waits before a change is decided again: for a random time that grows with the attempts, at
+// most 256ms.
 func (r *Rotator) pause(ctx context.Context, attempt int) error {
 	r.mu.Lock()
 	d := 1 + r.jitter.IntN(4<<min(attempt, 6))
@@ -148,20 +158,22 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// A base is a ring as the store had it at one moment, with its sealed bytes.
+// A base is a ring as the store had it at one moment, with its sealed bytes: the optimistic lock of
+// a change. The change carries the digest, and the store makes it only if that is still the ring's.
 type base struct {
 	protocol.Base
-	have     *ringCopy // Base.Copy with its bytes
-	digest   string    // "" if there is no ring
-	minted   *mintMaterial
-	read     time.Time // Now, with all its digits
-	sent     time.Time // before Now, by this instance's clock
-	received time.Time // after Now, by this instance's clock
+	have     *ringCopy     // Base.Copy with its bytes
+	digest   string        // "" if there is no ring
+	minted   *mintMaterial // that Base.Mint makes
+	read     time.Time     // Now, with all its digits
+	sent     time.Time     // before Now, by this instance's clock
+	received time.Time     // after Now, by this instance's clock
 }
 
-// base reads the ring as the store has it. It is not one to decide on if it cannot be
-// opened, lacks what we hold, or may have lost something; anew says that there is to be
-// none, and then only what we hold speaks against it.
+// base reads the ring as the store has it. It returns an error if nothing may be decided on it:
+// this instance is out of sync, the ring cannot be opened or lacks something that this instance
+// holds, or the clocks differ (invariant I10). create means that no ring should exist yet. Then
+// being out of sync is no obstacle, and only a ring that this instance holds is.
 func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, error) {
 	tr := r.k.ring(tenant)
 	if tr == nil && !(create && r.k.holdsAll()) {
@@ -220,7 +232,8 @@ func (r *Rotator) lacks(b *base, mine *ringCopy, good time.Time) bool {
 	return protocol.Merge(in).Change != nil
 }
 
-// notInSync returns why nothing is to be decided here, or nil.
+// notInSync returns why this instance may not decide about tr, or nil. create is the caller's word
+// that there is no ring, so there is nothing to be in sync with.
 func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 	now := r.k.cfg.Now()
 	if create || tr.status.Load().fresh(now, r.k.times.Load().fresh) {
@@ -230,6 +243,7 @@ func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 	return inTenant(tr.tenant, unavailable(s.Err))
 }
 
+// write seals p and asks the store to make the change.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
 	s := &sealer{keks: r.k.cfg.KEKs.sealing(), tenant: b.Tenant, digest: b.digest, have: b.have, actor: r.k.cfg.Instance}
 	c, err := s.change(p, b.minted)
@@ -245,8 +259,9 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	return result, nil
 }
 
-// remember makes this process know what it has written. The change is made whether or
-// not that succeeds now.
+// remember adds the facts of a change to the copy that this instance holds, and reads the ring
+// again. The change is made whether or not that succeeds now: even if the store loses it at once,
+// this instance knows it, and restores it.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
 	var learned ring.Facts
 	for _, f := range p.Facts {
@@ -257,9 +272,13 @@ func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Propo
 	}
 }
 
-// Create makes the first ring of a tenant: one key that signs now, and one that is
-// pending. It refuses if there is one, and does not wait for doubt to end: that there
-// is to be none is the caller's word.
+// Create makes the first ring of a tenant: one key that signs now, and one that is pending. Zero
+// fields of policy take their defaults. Call it once for each tenant, from one place, such as a
+// command or the code that adds a customer.
+//
+// It is refused ([ErrRefused]) if the store or this instance has a ring of the tenant. It does not
+// wait until the instance stops recovering: the caller says that there is no ring to be restored.
+// The error is a [*PolicyError] if the policy does not hold.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
 	if !isTenant(tenant) {
 		return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
@@ -270,14 +289,15 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 	}
 	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
 		if err := checkClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
-			return nil, inTenant(tenant, err) // nobody else would hold it to the policy
+			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
 		return b.Create(policy)
 	})
 	return err
 }
 
-// policy returns p with its defaults, if it holds, and this instance can keep it.
+// policy returns p with its defaults. The error says which inequality does not hold, or that this
+// instance polls too seldom for its Freshness.
 func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 	if err := p.Validate(); err != nil {
 		return p, err
@@ -286,8 +306,11 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 	return p, r.k.checkTimes(p.Freshness)
 }
 
-// SetPolicy mints the next key of a tenant under another policy, which takes effect
-// with that key, after what is pending already.
+// SetPolicy mints the next key of a tenant under another policy. The policy takes effect with that
+// key, after the keys that are pending already; existing keys keep theirs. Zero fields take their
+// defaults, not the values of the old policy. The error is a [*PolicyError] if the policy does not
+// hold. It is refused within Freshness + ClockSkew of the last mint, and beyond [ring.MaxPublished]
+// public keys.
 func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy) error {
 	policy, err := r.policy(policy)
 	if err != nil {
@@ -297,10 +320,13 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 	return err
 }
 
-// Rotate makes the pending key sign now, and mints the next. It is refused before
-// the pending key has been published for Freshness and ClockSkew, and
-// ReaderStaleness if others read it. If no key is pending one is minted, and the
-// refusal says from when on it may sign.
+// Rotate makes the next pending key sign now, and mints another if no other is pending. No token is
+// rejected: the previous key verifies until its tokens have expired.
+//
+// It is refused until every instance and reader can know the pending key: Freshness + ClockSkew
+// after it was published, plus ReaderStaleness if others read the JWK Set, and at least Dwell.
+// [Force] overrides that. If no key is pending, one is minted, and the error is a [*RefusedError]
+// whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
@@ -315,8 +341,8 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 	return receipt, nil
 }
 
-// Promote makes a pending key sign now, under the same conditions as Rotate. Forced,
-// it need not be the next.
+// Promote makes a pending key sign now, under the same conditions as [Rotator.Rotate], and mints
+// nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
@@ -326,10 +352,14 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 	return receiptOf(p, tenant, result), nil
 }
 
-// Revoke ends a key: no token that it signed is good any more, at every instance that
-// is nudged or polls. If it signs, the pending key takes over in the same step; it is
-// refused if none can, and if it is forced all the same, a key is minted, and nobody
-// signs until that one is known: see [Receipt]. To revoke a key again changes nothing.
+// Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
+// on. Readers of the JWK Set do with their next refresh. [Rotator.Acks] says which instances have
+// heard.
+//
+// If the key signs, the next pending key takes over in the same change. If no key is ready for
+// that, Revoke is refused. With [Force] a new key is minted instead, and no instance signs until
+// that one is known everywhere: see [Receipt].NoSignerUntil. Revoking a key again changes nothing
+// and returns when it was revoked.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt
@@ -358,7 +388,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	return receipt, nil
 }
 
-// receiptOf returns what the caller is told of p once it is made.
+// receiptOf returns the Receipt of p, which the store has made with that result.
 func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
@@ -375,9 +405,9 @@ func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 	return receipt
 }
 
-// Acks returns which instances have told the store that they have heard of the change,
-// and which have not. An instance that has not told anything for a while is gone, or
-// cut off.
+// Acks returns the instances that have told the store how far they have read, and for each whether
+// that includes the change. An instance whose acknowledgement is old has ended without
+// [Keyring.Close], or is cut off.
 func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.k.times.Load().deadline)
 	defer cancel()
@@ -388,18 +418,25 @@ func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	return acks, nil
 }
 
-// rotateAtOnce is how many rings Run works on at once.
+// rotateAtOnce is how many rings Run works on at once. A mint takes a few calls of the store, and
+// more would let one instance crowd out the others.
 const rotateAtOnce = 4
 
-// Run mints, for every tenant, the next key whenever none is pending, removes what
-// verifies nothing any more, and makes the first rings if [Config.AllowBootstrap] is
-// set. It does so only where the keyring is in step. What fails is logged, and done
-// later. It returns nil when ctx ends or the keyring is closed.
+// Run rotates keys by itself, and returns nil when ctx ends or the keyring is closed. After each
+// sync it looks at every ring that is in sync, and
 //
-// Let it run in several instances: they do not get in each other's way.
+//   - mints the next key if none is pending,
+//   - promotes the pending key if the signing one was revoked,
+//   - removes keys whose last token expired long ago,
+//   - makes missing rings if [Config.AllowBootstrap] is set.
+//
+// An error is logged, and the work tried again after the next sync. A scheduled switch needs no
+// Run, since a pending key takes effect by the clock. But the key after it does: a ring stops
+// signing after three periods without one. Run it in several instances; they do not get in each
+// other's way. The caller owns the goroutine, and Run waits for those that it starts.
 func (r *Rotator) Run(ctx context.Context) error {
 	for {
-		synced := r.k.loop.synced()
+		synced := r.k.loop.synced() // before the work, so that no sync during it is missed
 		r.rotateDue(ctx)
 		select {
 		case <-ctx.Done():
@@ -411,7 +448,7 @@ func (r *Rotator) Run(ctx context.Context) error {
 	}
 }
 
-// sweep does what is due.
+// rotateDue does the work that is due, for rotateAtOnce rings at once, and waits until it is done.
 func (r *Rotator) rotateDue(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -431,7 +468,9 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 	}
 }
 
-// due returns what there is to do for a ring, or nil.
+// due returns the work that is due for a ring, or nil. It decides on this instance's copy and
+// clock, which costs nothing. The work itself decides again, on the ring in the store. One change a
+// sync is enough, so the first that applies is returned.
 func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	now := r.k.cfg.Now()
 	status, c, t := tr.status.Load(), tr.state.Load(), r.k.times.Load()
@@ -456,21 +495,23 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	return nil
 }
 
-// stoodStill reports whether the store has been empty for so long that whoever holds
-// what it has lost would have put it back.
+// wasQuiet reports whether the store has been empty and unchanged for so long that every instance
+// which holds a ring that the store lost would have restored it (timeline K).
 func (r *Rotator) wasQuiet(status *syncStatus, now time.Time, t *times) bool {
 	p := r.k.cfg.Policy
 	return protocol.Age(now, status.quietSince) >= max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)
 }
 
+// bootstrap makes the ring of a tenant that has none.
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 	err := r.Create(ctx, tenant, r.k.cfg.Policy)
 	if errors.Is(err, ring.ErrRefused) {
-		return nil // somebody was first
+		return nil // another instance was first
 	}
 	return err
 }
 
+// mint mints the next key of a ring.
 func (r *Rotator) mint(ctx context.Context, tenant string) error {
 	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
 	if p != nil {
@@ -479,11 +520,13 @@ func (r *Rotator) mint(ctx context.Context, tenant string) error {
 	return err
 }
 
+// takeOver promotes the pending key if no key signs.
 func (r *Rotator) takeOver(ctx context.Context, tenant string) error {
 	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
 	return err
 }
 
+// collect removes the keys that every instance in sync has dropped.
 func (r *Rotator) collect(ctx context.Context, tenant string) error {
 	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
 	return err
