@@ -17,9 +17,9 @@ type Config struct {
 	// KEKs open and seal the rings. Required: see [ParseKEKs].
 	KEKs *KEKs
 
-	// Tenants are those whose rings are held. If there are none, the keyring holds every tenant
-	// that the store has, also those that are added later. Then a writer of the store can add a
-	// ring that cannot be read, and so make the keyring not ready.
+	// Tenants are those whose rings are held. An empty list means every tenant that the store has,
+	// also those that are added later. Then a writer of the store can add a ring that cannot be
+	// read, and so make the keyring not ready.
 	Tenants []string
 
 	// Instance names this process in the store. [Rotator.Acks] reports by it which instances have
@@ -38,9 +38,9 @@ type Config struct {
 	// and Deadline together. A ring for which it is not, counts as out of sync.
 	Deadline time.Duration
 
-	// TrustFirstRead skips recovering after the start: the first complete read counts as all that
-	// there is. Without it other instances first get the time to restore keys that the store may
-	// have lost. Set it only for a store that this process has just started.
+	// TrustFirstRead skips recovering after the start: the first complete read counts as complete.
+	// Without it other instances first get the time to restore keys that the store may have lost.
+	// Set it only for a store that this process has just started.
 	TrustFirstRead bool
 
 	// OneShot is for a command that ends soon. It trusts its first read, as with TrustFirstRead,

@@ -55,8 +55,8 @@ func openCopy(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) 
 	return assemble(protocol.NewCopy(c), have)
 }
 
-// sealedRecords returns the records of [openCopy]: those that were opened, and those of old that
-// the store still has but that cannot be opened now.
+// sealedRecords returns the records of [openCopy]: those that were opened, and those of old whose
+// bytes the store still has although they cannot be opened now.
 func sealedRecords(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) []*sealedRecord {
 	var records []*sealedRecord
 	for _, r := range opened.Records {

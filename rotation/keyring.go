@@ -158,9 +158,10 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return &ring.Error{Text: "the keyring was not opened", Err: unavailable(err)}
 	}
+	// A long-lived process waits until the clocks are set right, so that is no reason not to start.
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
-		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) { // a long-lived process waits until the clock is set
+		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) {
 			failed, why = failed+1, b.err
 		}
 	}
@@ -189,10 +190,10 @@ func (k *Keyring) checkOwnTimes() (err error) {
 	return err
 }
 
-// checkAnyOpened returns nil if at least one ring was read, even in part, or if there is none.
-// Otherwise every ring failed, and it returns one of the reasons: the KEK is wrong, or the store
-// does not let this process read rings. One unreadable ring among many does not stop the others
-// from being served.
+// checkAnyOpened returns nil if at least one ring was read, even in part, or if the store has no
+// rings. Otherwise every ring failed, and it returns one of the reasons: the KEK is wrong, or the
+// store does not let this process read rings. One unreadable ring among many does not stop the
+// others from being served.
 func (k *Keyring) checkAnyOpened() error {
 	var why error
 	for _, r := range k.rings {
@@ -233,7 +234,7 @@ func (k *Keyring) timesOf(fresh time.Duration) times {
 	return times{
 		fresh:    fresh,
 		poll:     cmp.Or(k.cfg.Poll, min(maxPoll, fresh/4)),
-		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)), // proposed times include it, in whole milliseconds
+		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)),
 	}
 }
 

@@ -85,7 +85,7 @@ func (k *Keyring) missingRing(tenant string) error {
 	return &ring.Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
-// errNotInSync is the reason if no more specific one is known.
+// errNotInSync is the reason if no better one is known.
 var errNotInSync = errors.New("not in step with the store, or in doubt about it")
 
 // unavailable returns reason as a [keystore.ErrUnavailable], unless it is one. reason may be nil.
@@ -134,7 +134,7 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedReco
 	if r == nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
-	status, c := r.status.Load(), r.state.Load() // in this order, or a sync in between would let an old copy sign
+	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
 	if c.newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
@@ -149,7 +149,7 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedReco
 // pending keys included, and how long others may cache them, in whole seconds. It does not wait for
 // the store.
 //
-// The error wraps [keystore.ErrNotFound] if there are none because the ring is for HS*, or the
+// The error wraps [keystore.ErrNotFound] if the ring is for HS*, which has no public keys, or the
 // tenant is not held. It wraps [keystore.ErrUnavailable] if the last good sync is older than
 // SignFor, or no ring is known yet. Readers then keep the set that they have.
 func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore.Key, maxAge time.Duration, err error) {

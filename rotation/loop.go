@@ -238,8 +238,8 @@ func (l *loop) syncNudged(ctx context.Context) {
 }
 
 // syncAndAck syncs buckets, and nudges those in which something was new. A sync acknowledges only
-// what was applied before it, and an operator may be waiting to see which instances have applied a
-// revocation. So a second sync follows soon.
+// changes that were applied before it, and an operator may be waiting to see which instances have
+// applied a revocation. So a second sync follows soon.
 func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	before := make([]Place, len(buckets))
 	for i, b := range buckets {

@@ -165,7 +165,7 @@ func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
 // WaitReady waits until the keyring is [Status].Ready and returns nil. An instance needs it after
 // [Open], before it serves: until then it neither signs nor reports a key as missing. If ctx ends
 // first the error says why it is not ready, and wraps [keystore.ErrUnavailable] and the error of
-// ctx. It also ends with [Keyring.Close].
+// ctx. It also returns an error when the keyring is closed.
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
 		synced := k.loop.synced() // before Status, so that no sync in between is missed

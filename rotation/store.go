@@ -77,17 +77,16 @@ type Place struct {
 	Nonce string // random, so that the same ID after a loss of the log is another place
 }
 
-// A SyncRequest asks what has changed in a bucket.
+// A SyncRequest asks for the changes in a bucket.
 type SyncRequest struct {
 	Bucket int   // from 0 to Buckets - 1
 	Place  Place // up to which the instance has applied the log
 
-	// GoodSince is since when, by the store's clock, the instance has been in
-	// step without a doubt; zero while it is not. It goes into the
-	// acknowledgement.
+	// GoodSince is the time since which the instance has been in sync, by the store's clock, or zero
+	// while it is not. It is stored with the acknowledgement.
 	GoodSince time.Time
 
-	// Digests are the tenants whose rings' digests are wanted.
+	// Digests are the tenants whose rings' digests the reply must have, in this order.
 	Digests []string
 
 	// The reply is Vouched if the acknowledgement of another instance is younger than VouchWithin,
@@ -95,7 +94,7 @@ type SyncRequest struct {
 	VouchWithin, VouchFor time.Duration
 }
 
-// A SyncReply says what has changed in a bucket.
+// A SyncReply has the changes in a bucket.
 type SyncReply struct {
 	Err error // if not nil, the other fields mean nothing
 
@@ -107,7 +106,7 @@ type SyncReply struct {
 	Changed []string // the tenants in entries after the request's place, each once
 	More    bool     // there are entries after Place: ask again from there
 
-	Digests []string  // in the request's order; "" if there is no ring, and unlike any digest if it cannot be read
+	Digests []string  // as requested; "" without a ring, and unlike any digest if it cannot be read
 	Now     time.Time // by the store's clock
 	Vouched bool      // see SyncRequest.VouchWithin
 }
@@ -142,11 +141,11 @@ type Change struct {
 // A Code says what a [Store] did with a [Change].
 type Code int
 
-// The codes.
+// The results of a [Store.Write] without an error.
 const (
 	Committed   Code = iota + 1 // the change was made, and logged
-	Conflict                    // nothing was changed, since the ring's digest is not Change.If: load it, and decide again
-	OutOfBounds                 // nothing was changed, since a Bound does not hold: decide again, at Result.Now
+	Conflict                    // not made: the ring's digest is not Change.If; load it and decide again
+	OutOfBounds                 // not made: a Bound does not hold; decide again, at Result.Now
 )
 
 // A Result says what a [Store] did with a [Change].

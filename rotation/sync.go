@@ -73,9 +73,9 @@ func (sr *syncRun) callContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(sr.ctx, sr.k.times.Load().deadline)
 }
 
-// sync asks the store what has changed in buckets, and acknowledges what was applied before. On the
-// first sync of a bucket it also asks whether another instance vouches for the store: one that was
-// in sync for two polls, and said so within the last.
+// sync asks the store for the changes in buckets, and acknowledges those that were applied before.
+// On the first sync of a bucket it also asks whether another instance vouches for the store: one
+// that was in sync for two polls, and said so within the last.
 func (sr *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	gap := sr.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
@@ -158,9 +158,9 @@ func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantR
 	return stale
 }
 
-// markDirty marks the rings of b that changed: those that the log names, and those whose digest is
-// another than that of the copy. The digest finds what was deleted or edited without a log entry
-// (invariant I12).
+// markDirty marks the rings of b that changed: those that the log names, and those whose digest
+// differs from that of the copy. The digest finds a ring that was deleted or edited without a log
+// entry (invariant I12).
 func (sr *syncRun) markDirty(b *bucket, reply *SyncReply) {
 	for i, tenant := range sr.digests(b) {
 		if r := sr.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {

@@ -13,12 +13,12 @@ type sealer struct {
 	keks   *seal.KEKs
 	tenant string
 	digest string    // of the ring that the proposal is for; the store makes the change to no other
-	have   *ringCopy // that ring, with the sealed bytes of what is restored
+	have   *ringCopy // that ring, with the sealed bytes of its records
 	actor  string    // Config.Instance, for the log
 }
 
 // change returns the change that p proposes. minted has the material of the records that p mints;
-// it may be nil if there are none.
+// it may be nil if p mints none.
 func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, error) {
 	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor}
 	if p.Head > 0 {
@@ -88,8 +88,8 @@ func fieldsOf(kid string) []string {
 	return fields
 }
 
-// tenantKey returns the tenant key of the newest record. If there is none it makes one and adds it
-// to c. So a ring keeps one tenant key, and a record can be written without touching the others.
+// tenantKey returns the tenant key of the newest record, or makes one and adds it to c. So a ring
+// keeps one tenant key, and a record can be written without touching the others.
 func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
 	if newest := s.have.newest(); newest != nil {
 		id := s.have.find(newest.KID).TenantKey
