@@ -228,7 +228,8 @@ func (k *Keyring) setTimes(fresh time.Duration) {
 }
 
 // timesOf returns the times that follow from a Freshness, unless Config sets them: four polls fit
-// into it, and a deadline is short compared with a poll.
+// into it, and a deadline is short compared with a poll. Changes are dated by the deadline, so it has
+// whole milliseconds, like every time in the store.
 func (k *Keyring) timesOf(fresh time.Duration) times {
 	deadline := cmp.Or(k.cfg.Deadline, min(maxDeadline, fresh/30))
 	return times{

@@ -205,7 +205,7 @@ func (l *loop) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.k.cfg.Logger.Warn("changes are not heard of at once, but with the next poll", "error", err)
+		l.k.cfg.Logger.Warn("the store cannot be listened to: changes are found with the next poll", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(l.k.times.Load().poll):

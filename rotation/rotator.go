@@ -140,7 +140,7 @@ func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 		return
 	}
 	if err := r.k.sync(ctx, tenant, ring.Facts{}); err != nil {
-		r.k.cfg.Logger.Warn("out of step, and to be changed", "tenant", tenant, "error", err)
+		r.k.cfg.Logger.Warn("a ring that is to be changed is out of sync", "tenant", tenant, "error", err)
 	}
 }
 
@@ -268,7 +268,7 @@ func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Propo
 		learned.Add(f.Kind, f.KID, f.At)
 	}
 	if err := r.k.sync(ctx, tenant, learned); err != nil {
-		r.k.cfg.Logger.Warn("changed, and not read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
+		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
 	}
 }
 
@@ -462,7 +462,7 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 		wg.Go(func() {
 			defer func() { <-free }()
 			if err := work(ctx); err != nil && ctx.Err() == nil {
-				r.k.cfg.Logger.Warn("a ring could not be turned; it will be tried again", "tenant", tr.tenant, "error", err)
+				r.k.cfg.Logger.Warn("a ring could not be rotated; it will be tried again", "tenant", tr.tenant, "error", err)
 			}
 		})
 	}

@@ -59,7 +59,9 @@ func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
 		case b.state.Complete.IsZero() && sr.asked.maxPollGap() != sr.k.times.Load().maxPollGap() && !sr.k.cfg.TrustFirstRead:
-			more = append(more, b) // the question whether a peer vouches depends on times that are known only now
+			// Whether another instance vouches depends on the poll interval. The policies that this
+			// attempt has read changed it, so ask again.
+			more = append(more, b)
 		default:
 			sr.finishBucket(b, reply, sent, received)
 		}
@@ -249,7 +251,7 @@ func (sr *syncRun) noteJoined(r *tenantRing, err error) {
 		return // finishRing publishes the status
 	}
 	if old.err == nil && sr.ctx.Err() == nil {
-		sr.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
+		sr.k.cfg.Logger.Warn("a ring is out of sync", "tenant", r.tenant, "error", err)
 	}
 	out := *old
 	out.err, out.bad = unavailable(err), true
@@ -373,7 +375,7 @@ func (sr *syncRun) logAttempt(failed int, err error, before int) {
 	case now > before:
 		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
 	case now == 0 && before > 0:
-		log.Info("in step with the store")
+		log.Info("in sync with the store")
 	}
 }
 

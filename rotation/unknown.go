@@ -26,10 +26,17 @@ const (
 // unknownKids bounds what unknown kids cost the store. An attacker can put any kid, and any tenant,
 // into a token that no key has signed.
 type unknownKids struct {
-	mu            sync.Mutex                  // guards the fields below, and the budget of every tenantRing
-	running       map[string]*pendingSync     // a sync that has not begun, and that others can join, by tenant
-	memory        unknown.Memory[keystore.ID] // its version is the number of resyncs: each may bring another store
-	unheldTenants unknown.Budget              // of all tenants that are not held together
+	mu sync.Mutex // guards the fields below, and the budget of every tenantRing
+
+	// running has, by tenant, a sync that has not begun, so that others can join it.
+	running map[string]*pendingSync
+
+	// memory has the kids that were missing. Its version is the number of resyncs, since each of them
+	// may bring another state of the store.
+	memory unknown.Memory[keystore.ID]
+
+	// unheldTenants is the budget of all tenants together that are not held.
+	unheldTenants unknown.Budget
 }
 
 // init makes u ready for use.
