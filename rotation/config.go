@@ -35,7 +35,7 @@ type Config struct {
 
 	// Deadline is how long one call of the store may take. The default is a thirtieth of the
 	// shortest Freshness, at most 2s. Freshness must be at least three times as long as 1.2 Poll
-	// and Deadline together. A ring for which it is not, counts as out of sync.
+	// and Deadline together. A ring with a shorter Freshness counts as out of sync.
 	Deadline time.Duration
 
 	// TrustFirstRead skips recovering after the start: the first complete read counts as complete.

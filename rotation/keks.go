@@ -9,10 +9,10 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// The errors below say why a field of a ring in the store cannot be opened. An [*UnreadableError]
-// of package ring wraps one of them for each such field. Each leaves this instance unable to tell:
-// there may be a key, or a revocation, that it cannot read. None means that there is no key, and
-// none leads to a new one.
+// The errors below say why a field of a ring in the store cannot be opened. A
+// [ring.UnreadableError] wraps one of them for each such field. Each leaves this instance unable to
+// tell: there may be a key, or a revocation, that it cannot read. None means that there is no key,
+// and none leads to a new one.
 var (
 	// ErrWrongKEK reports that a field is sealed under a KEK that this process does not have: the
 	// KEKs are those of another service, or a new KEK was not given to all instances before one

@@ -25,13 +25,13 @@ import (
 // While the store is away, a keyring goes on for a bounded time: its signer for the policy's
 // SignFor, its keys until the last token that any instance may have signed has expired.
 // docs/rotation.md has a table of what works for how long.
-//
-// Three mutexes guard its state: mu, unknownKids.mu and loop.mu. unknownKids.mu may be held while
-// loop.mu is taken. No other two are held together.
-//
-// Each ring's copy and status are immutable values behind atomic pointers. Only the loop replaces
-// them, so readers take no lock but mu, for the map.
 type Keyring struct {
+	// Three mutexes guard the state: mu, unknownKids.mu and loop.mu. unknownKids.mu may be held
+	// while loop.mu is taken. No other two are held together.
+	//
+	// Each ring's copy and status are immutable values behind atomic pointers. Only the loop
+	// replaces them, so readers take no lock but mu, for the map.
+
 	store Store
 	cfg   Config
 
@@ -112,8 +112,9 @@ type bucket struct {
 }
 
 // Open returns a Keyring after the first complete read of the store. Afterwards the instance is
-// recovering for two polls, unless another instance vouches for what the store has: call
-// [Keyring.WaitReady] before serving. ctx bounds Open alone. Store and cfg.KEKs are required.
+// recovering for two polls, unless another instance vouches for what the store has, or cfg trusts
+// the first read: call [Keyring.WaitReady] before serving. ctx bounds Open alone. Store and
+// cfg.KEKs are required.
 //
 // The error wraps [keystore.ErrUnavailable] if nothing of the store can be read, and [ErrWrongKEK]
 // if no ring can be opened because the KEKs are wrong. It names the field if cfg is invalid. If

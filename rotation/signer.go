@@ -117,7 +117,7 @@ func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg Signer
 	return &Signer{key: k, cfg: cfg}, nil
 }
 
-// Sign returns a token of tenant with claims: a struct, a map, a [jsontext.Value] or any other
+// Sign returns a token of tenant with claims: a struct, a map, a jsontext.Value or any other
 // value that encodes to a JSON object under the rules of encoding/json/v2; nil for none. It adds
 // the claims that are missing: iat is now, exp is now plus the TTL, jti is 128 random bits, and iss
 // and aud are the tenant's. Times are whole seconds (RFC 7519, section 2: NumericDate).

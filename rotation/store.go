@@ -10,8 +10,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Buckets is how many buckets a store has. A poll costs one small answer for each bucket, and one
-// for each change, however many tenants there are.
+// Buckets is how many buckets a store has. A poll costs one small request for each bucket, and the
+// reading of the rings that changed, however many tenants there are.
 const Buckets = 256
 
 // BucketOf returns the bucket of a tenant, from 0 to [Buckets] - 1: FNV-1a (32 bits) of its bytes,
