@@ -72,6 +72,13 @@ var unreachable = map[string][]string{
 	"rotation":   {jwx, redis, "net/http", module + "/verifier", module + "/internal/jose"},
 }
 
+// pure are the packages that decide from their arguments alone: a model checker can call them. They
+// import nothing of impure.
+var (
+	pure   = []string{"rotation/ring", "rotation/internal/protocol"}
+	impure = []string{"bytes", "context", "crypto", "encoding", "io", "log", "math/rand", "net", "os", "sync"}
+)
+
 // onlyImporter has the packages that have one importer, outside tests. It makes leaving jwx the
 // work of one package. bench/compare compares its verdicts with ours, in a module of its own.
 var onlyImporter = map[string]string{
@@ -155,6 +162,19 @@ func TestReach(t *testing.T) {
 		for _, dep := range strings.Fields(string(run(t, ".", "go", "list", "-deps", "./"+pkg))) {
 			if slices.ContainsFunc(list, func(not string) bool { return within(dep, not) }) {
 				t.Errorf("%s reaches %s", pkg, dep)
+			}
+		}
+	}
+}
+
+func TestPurePackages(t *testing.T) {
+	for _, p := range packages(t) {
+		if !slices.Contains(pure, short(p.ImportPath)) {
+			continue
+		}
+		for _, imp := range p.Imports {
+			if slices.ContainsFunc(impure, func(not string) bool { return within(imp, not) }) {
+				t.Errorf("%s imports %s", short(p.ImportPath), imp)
 			}
 		}
 	}
