@@ -120,14 +120,13 @@ func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 // Is reports whether target is [ErrRefused].
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
-// A MissingError reports that a ring, or a key of it, does not exist. It wraps
-// [keystore.ErrNotFound].
+// A MissingError reports that a ring, or a key of it, does not exist. It wraps [keystore.ErrNotFound].
 type MissingError struct {
-	Tenant string
-	KID    string // "" if there is no ring
+	Tenant string // whose ring it is
+	KID    string // the key, or "" if there is no ring
 }
 
-// Error names what is missing.
+// Error names the tenant, and the key if it is a key that is missing.
 func (e *MissingError) Error() string {
 	missing := &Error{Text: fmt.Sprintf("tenant %q has no ring in the store: create one", e.Tenant), Err: keystore.ErrNotFound}
 	if e.KID != "" {

@@ -67,8 +67,12 @@ func durations(p *ring.Policy) []*time.Duration {
 	return []*time.Duration{&p.Every, &p.Propagation, &p.MaxTokenTTL, &p.Leeway, &p.ClockSkew, &p.Freshness, &p.Dwell, &p.SignFor, &p.ReaderStaleness}
 }
 
-// append appends the encoding of the header. Everything of fixed size comes first, so that a script
-// can read the dates at fixed places.
+// append appends the encoding of the header:
+//
+//	start  seq  created activate_at sign_until  origin no_kid  9 durations  id of the tenant key
+//	tenant  kid  alg  alg of the policy  public part
+//
+// The first line has a fixed size, so that a script can read its fields at fixed offsets without a key.
 func (h header) append(b []byte) []byte {
 	b = appendStart(b, blobRecord)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Seq))
@@ -124,7 +128,9 @@ type sealedKey struct {
 	kek    kekName
 }
 
-// append appends the encoding of the header.
+// append appends the encoding of the header:
+//
+//	start  id  KEK name  tenant
 func (k sealedKey) append(b []byte) []byte {
 	b = appendStart(b, blobTenantKey)
 	b = append(b, mustHex(k.id)...)
@@ -152,8 +158,11 @@ type sealedFact struct {
 	kek kekName
 }
 
-// append appends the encoding of the fact. The time is at a fixed place, so that a script can compare
-// the times of two facts without a key.
+// append appends the encoding of the fact:
+//
+//	start  at  KEK name
+//
+// The time has a fixed offset, so that a script can compare two facts without a key.
 func (f sealedFact) append(b []byte) []byte {
 	return f.kek.append(appendDate(appendStart(b, blobFact), f.at))
 }
@@ -177,7 +186,7 @@ func readSealedFact(blob []byte) (f sealedFact, mac []byte, err error) {
 	return f, mac, r.err
 }
 
-// append appends the encoding of the name.
+// append appends the encoding of the name: the length of the id, the id, the check value.
 func (n kekName) append(b []byte) []byte {
 	b = append(append(b, byte(len(n.id))), n.id...)
 	return append(b, n.check[:]...)
@@ -280,6 +289,8 @@ func (r *reader) fail(format string, args ...any) {
 // start reads the beginning of a sealed field. A newer version may have changed everything after the
 // version, so nothing of that is read.
 func (r *reader) start(kind byte) {
+	// A field of another program is malformed. It must not count as a newer version, over which
+	// nothing is written.
 	if magic := r.take(len(formatMagic)); r.err == nil && string(magic) != formatMagic {
 		r.fail("not written by keyturn")
 	}
@@ -296,6 +307,8 @@ func (r *reader) start(kind byte) {
 }
 
 // take returns the next n bytes, or n zeros after an error.
+//
+// Callers may so go on after an error, and index the result.
 func (r *reader) take(n int) []byte {
 	if r.err == nil && len(r.rest) < n {
 		r.fail("cut short")
@@ -303,7 +316,7 @@ func (r *reader) take(n int) []byte {
 	if r.err != nil {
 		return make([]byte, n)
 	}
-	b := r.rest[:n:n]
+	b := r.rest[:n:n] // an append to it must not write into the input
 	r.rest = r.rest[n:]
 	return b
 }

@@ -18,8 +18,8 @@
 // KEK itself, since a revocation must stay readable when the tenant key was destroyed.
 //
 // [OpenRing] opens all fields of a ring. A field that cannot be opened counts neither as new data nor
-// as missing data. What was removed or replayed cannot be seen in the bytes: package rotation
-// compares with the copy that it holds.
+// as missing data. The bytes cannot show that a field was removed or replayed: package rotation
+// compares them with the copy that it holds.
 //
 // docs/formats.md has the layout byte by byte, and testdata/vectors.json examples of it.
 package seal

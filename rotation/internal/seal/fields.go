@@ -44,8 +44,8 @@ type Publication struct {
 	At  time.Time
 }
 
-// Publications returns the publications among the fields of a ring, sorted by kid. It ignores what is
-// not a date.
+// Publications returns the publications among the fields of a ring, sorted by kid. It ignores values
+// that are not dates.
 func Publications(fields map[string][]byte) []Publication {
 	var all []Publication
 	for field, value := range fields {

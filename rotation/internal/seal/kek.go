@@ -71,6 +71,7 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		} else if err := checkKEKID(id); err != nil {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
+		// The decoder skips line ends within the text, which only the length shows.
 		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
@@ -167,6 +168,7 @@ func (ks *KEKs) find(n kekName) (*kek, error) {
 			return k, nil
 		}
 	}
+	// The id alone would mislead here: this process has a KEK of that id, and it is another key.
 	if slices.Contains(ks.IDs(), n.id) {
 		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another KEK that is also called %q (check value %x)", n.id, n.check)}
 	}
@@ -179,13 +181,15 @@ func (ks *KEKs) add(id string, key []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case k.id == insecureID:
+	case k.id == insecureID: // the id tells operators that nothing is protected
 		return fmt.Errorf("only InsecurePlaintext is called %q", insecureID)
 	case bytes.Equal(key, insecureKey[:]):
 		return fmt.Errorf("the key is the published one of InsecurePlaintext; %s", howToKEK)
 	case len(ks.list) == maxKEKs:
 		return fmt.Errorf("more than %d keys", maxKEKs)
 	}
+	// A key that is listed twice hides which line is the older one. Two keys of one id would make
+	// errors ambiguous.
 	for _, other := range ks.list {
 		if other.check == k.check {
 			return fmt.Errorf("the same key as %q", other.id)
@@ -219,7 +223,7 @@ func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:
 		return nil, fmt.Errorf("%d bytes, want %d; %s", len(key), kekSize, howToKEK)
-	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)):
+	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)): // zeros or a placeholder, never random
 		return nil, fmt.Errorf("all bytes are the same; %s", howToKEK)
 	}
 	derived := make(map[string][]byte)

@@ -74,7 +74,7 @@ func (b *Buffer) HasIssuer() bool { return b.has.contains(jwt.Iss) }
 // HasAudience reports whether the claims have an aud.
 func (b *Buffer) HasAudience() bool { return b.has.contains(jwt.Aud) }
 
-// Exp returns the exp of the token, rounded down to a second. It is zero if there is none yet.
+// Exp returns the exp of the token, rounded down to a second. It is zero before it is known.
 func (b *Buffer) Exp() time.Time { return b.has.exp }
 
 // LastSecond returns the exp of the token, rounded up to a second.

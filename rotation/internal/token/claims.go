@@ -60,7 +60,7 @@ func readClaims(object []byte) (has claimSet, claim string, err error) {
 
 // setPlain is SetClaims for claims with values of the usual types. It takes half the time of the
 // general encoder. It returns false if a value is of another type, or is wrong: then the caller starts
-// again with the general encoder and readClaims, which says what is wrong.
+// again with the general encoder and readClaims, which names the mistake.
 func (b *Buffer) setPlain(claims map[string]any) bool {
 	b.has = claimSet{}
 	p := append(b.payload[:0], '{')
