@@ -53,8 +53,8 @@ func (e *Error) Unwrap() []error {
 	return slices.DeleteFunc([]error{e.Kind, e.Err}, func(err error) bool { return err == nil })
 }
 
-// An UnreadableError reports that some fields of a ring in the store cannot be opened. So the reader
-// cannot tell which keys exist, or which were revoked. It wraps the reason of each field.
+// An UnreadableError reports that some fields of a ring in the store cannot be opened. So the
+// reader cannot tell which keys exist, or which were revoked. It wraps the reason of each field.
 type UnreadableError struct {
 	Tenant string // whose ring it is
 	Fields int    // how many fields the ring has
@@ -120,7 +120,8 @@ func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 // Is reports whether target is [ErrRefused].
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
-// A MissingError reports that a ring, or a key of it, does not exist. It wraps [keystore.ErrNotFound].
+// A MissingError reports that a ring, or a key of it, does not exist. It wraps
+// [keystore.ErrNotFound].
 type MissingError struct {
 	Tenant string // whose ring it is
 	KID    string // the key, or "" if there is no ring

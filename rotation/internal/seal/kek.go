@@ -18,9 +18,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances of
-// a service share and the store does not have. The first one is the primary. It seals and opens, and
-// the others only open. Nil and zero KEKs seal and open nothing.
+// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances
+// of a service share and the store does not have. The first one is the primary. It seals and opens,
+// and the others only open. Nil and zero KEKs seal and open nothing.
 //
 // KEKs are immutable and safe for concurrent use. The keys are in closures, so no fmt verb, log
 // handler or encoder reaches them.
@@ -46,13 +46,14 @@ const (
 	howToKEK   = "make one with: (umask 077; openssl rand -base64 32 > kek)"
 )
 
-// insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects nothing.
+// insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
+// nothing.
 var insecureKey = sha256.Sum256([]byte("keyturn: InsecurePlaintext: this key is public"))
 
 // ParseKEKs reads the text of a KEK file, or of KEYTURN_KEK. Each line is one key: the base64 (RFC
-// 4648, section 4, with padding) of 32 bytes, alone or after an id and a colon. The first key is the
-// primary. The others are older keys that still open what they sealed. Empty lines are ignored. There
-// are no comments.
+// 4648, section 4, with padding) of 32 bytes, alone or after an id and a colon. The first key is
+// the primary. The others are older keys that still open what they sealed. Empty lines are ignored.
+// There are no comments.
 //
 // An id is 1 to 64 of the characters A-Z a-z 0-9 . _ and -. A key without one gets an id of 16
 // hexadecimal digits, which is derived from the key and does not reveal it.
@@ -86,8 +87,8 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived as
-// in [ParseKEKs].
+// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived
+// as in [ParseKEKs].
 func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	ks := new(KEKs)
 	for i, key := range keys {
@@ -101,9 +102,9 @@ func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md. Every reader of the
-// store can read the keys in it, and every writer can sign as any tenant. It is for tests, and for a
-// demo on which nothing depends. Its id is "insecure", which no other KEK may have.
+// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md. Every reader of
+// the store can read the keys in it, and every writer can sign as any tenant. It is for tests, and
+// for a demo on which nothing depends. Its id is "insecure", which no other KEK may have.
 func InsecurePlaintext() *KEKs {
 	k, err := newKEK(insecureID, insecureKey[:])
 	if err != nil {
@@ -161,7 +162,8 @@ func (ks *KEKs) primary() (*kek, error) {
 	return ks.list[0], nil
 }
 
-// find returns the key of that name. The check value decides, because an operator may change the id.
+// find returns the key of that name. The check value decides, because an operator may change the
+// id.
 func (ks *KEKs) find(n kekName) (*kek, error) {
 	for _, k := range ks.all() {
 		if k.check == n.check {
@@ -216,9 +218,9 @@ func kekIDRune(r rune) bool {
 	return 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
-// newKEK derives a key for each use of a KEK by HKDF (RFC 5869), so that no two uses share one. The id
-// and the check value, which are stored in the open, are derived in the same way and are no bare hash
-// of the key.
+// newKEK derives a key for each use of a KEK by HKDF (RFC 5869), so that no two uses share one. The
+// id and the check value, which are stored in the open, are derived in the same way and are no bare
+// hash of the key.
 func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:
@@ -250,9 +252,9 @@ func newKEK(id string, key []byte) (*kek, error) {
 	}, nil
 }
 
-// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext. One key may seal
-// 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A KEK seals once for each tenant, and
-// a tenant key once for each rotation.
+// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext. One key may
+// seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A KEK seals once for each
+// tenant, and a tenant key once for each rotation.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

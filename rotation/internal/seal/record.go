@@ -7,8 +7,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// SealRecord returns what to store of a record that is being minted. Its Timing must be complete and
-// valid. m must be of its algorithm, and of its kid if the record is [ring.Generated].
+// SealRecord returns what to store of a record that is being minted. Its Timing must be complete
+// and valid. m must be of its algorithm, and of its kid if the record is [ring.Generated].
 func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
 	if err := checkRecord(r); err != nil {
 		return nil, err
@@ -61,8 +61,8 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	if err != nil {
 		return nil, err
 	}
-	// An authentic record in another place is refused: it would bring another tenant's key, or give a
-	// revoked key a new name.
+	// An authentic record in another place is refused: it would bring another tenant's key, or give
+	// a revoked key a new name.
 	if h.Tenant != tenant || h.KID != kid {
 		return nil, &ring.Error{Kind: ErrTampered, Text: "it is the record of another field or tenant"}
 	}

@@ -39,8 +39,8 @@ func NewTenantKey(keks *KEKs, tenant string) (*TenantKey, []byte, error) {
 	return tk, blob, nil
 }
 
-// Seal returns what to store of the key, wrapped for tenant under the primary KEK. So it also rewraps
-// a key that was opened under an older KEK.
+// Seal returns what to store of the key, wrapped for tenant under the primary KEK. So it also
+// rewraps a key that was opened under an older KEK.
 func (tk *TenantKey) Seal(keks *KEKs, tenant string) ([]byte, error) {
 	primary, err := keks.primary()
 	if err != nil {

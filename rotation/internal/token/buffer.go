@@ -26,8 +26,8 @@ type Buffer struct {
 // buffers are the Buffers that wait for the next token.
 var buffers = sync.Pool{New: func() any { return new(Buffer) }}
 
-// maxPooled is how many bytes a Buffer may have that waits for the next token, so that one large token
-// does not keep its memory.
+// maxPooled is how many bytes a Buffer may have that waits for the next token, so that one large
+// token does not keep its memory.
 const maxPooled = 64 << 10
 
 // NewBuffer returns an empty Buffer. The caller must Release it.
@@ -47,8 +47,8 @@ func (b *Buffer) Release() {
 var ErrNotJSON = errors.New("cannot be encoded as JSON")
 
 // SetClaims encodes claims as the payload. nil is an empty object. The error is ErrNotJSON, or says
-// which claim is wrong: claim is then the registered claim whose value is not of its type, or "". The
-// error quotes no value of a claim.
+// which claim is wrong: claim is then the registered claim whose value is not of its type, or "".
+// The error quotes no value of a claim.
 func (b *Buffer) SetClaims(claims any) (claim string, err error) {
 	b.has = claimSet{}
 	if claims == nil {
@@ -93,8 +93,8 @@ type Defaults struct {
 	Audience []string      // aud; empty for none
 }
 
-// AddDefaults adds to the payload those of iat, exp, jti, iss and aud that it does not have. A jti is
-// 128 random bits in base64url.
+// AddDefaults adds to the payload those of iat, exp, jti, iss and aud that it does not have. A jti
+// is 128 random bits in base64url.
 func (b *Buffer) AddDefaults(d Defaults) {
 	p := b.payload[:len(b.payload)-1] // without the closing brace
 	name := func(n string) {          // none needs escaping
@@ -131,7 +131,8 @@ func (b *Buffer) AddDefaults(d Defaults) {
 	b.payload = append(p, '}')
 }
 
-// appendAudience appends the value of aud: a string, or an array of several (RFC 7519, section 4.1.3).
+// appendAudience appends the value of aud: a string, or an array of several (RFC 7519, section
+// 4.1.3).
 func appendAudience(p []byte, audience []string) []byte {
 	if len(audience) == 1 {
 		return quote(p, audience[0])
@@ -146,8 +147,8 @@ func appendAudience(p []byte, audience []string) []byte {
 	return append(p, ']')
 }
 
-// Sign returns the token: header, payload and signature (RFC 7515, section 7.1). The error is that of
-// [Key.Sign].
+// Sign returns the token: header, payload and signature (RFC 7515, section 7.1). The error is that
+// of [Key.Sign].
 func (b *Buffer) Sign(key *Key) (string, error) {
 	b.token = append(b.token[:0], key.header...)
 	b.token = append(b.token, '.')

@@ -34,11 +34,11 @@ func (s *claimSet) add(c jwt.Claim, value []byte) {
 
 var errNotObject = errors.New("want a JSON object")
 
-// readClaims returns the registered claims of object, each of which must be of its type. If one is not,
-// claim names it. object is a JSON text as an encoder writes it: see [jwt.Members].
+// readClaims returns the registered claims of object, each of which must be of its type. If one is
+// not, claim names it. object is a JSON text as an encoder writes it: see [jwt.Members].
 //
-// A name that differs from a registered one only by case is refused. Some verifiers would take it for
-// the registered claim, and keyturn's refuse the token.
+// A name that differs from a registered one only by case is refused. Some verifiers would take it
+// for the registered claim, and keyturn's refuse the token.
 func readClaims(object []byte) (has claimSet, claim string, err error) {
 	if len(object) == 0 || object[0] != '{' {
 		return claimSet{}, "", errNotObject
@@ -59,8 +59,8 @@ func readClaims(object []byte) (has claimSet, claim string, err error) {
 }
 
 // setPlain is SetClaims for claims with values of the usual types. It takes half the time of the
-// general encoder. It returns false if a value is of another type, or is wrong: then the caller starts
-// again with the general encoder and readClaims, which names the mistake.
+// general encoder. It returns false if a value is of another type, or is wrong: then the caller
+// starts again with the general encoder and readClaims, which names the mistake.
 func (b *Buffer) setPlain(claims map[string]any) bool {
 	b.has = claimSet{}
 	p := append(b.payload[:0], '{')
@@ -91,8 +91,8 @@ func (b *Buffer) setPlain(claims map[string]any) bool {
 
 var errNotPlain = errors.New("not plain")
 
-// appendPlain appends value as JSON, or returns an error if it is not of a usual type. A float64 that
-// is a whole number is written without an exponent, as the general encoder does up to 2^53.
+// appendPlain appends value as JSON, or returns an error if it is not of a usual type. A float64
+// that is a whole number is written without an exponent, as the general encoder does up to 2^53.
 func appendPlain(dst []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:

@@ -25,8 +25,8 @@ type UnfitError struct{ Text string }
 // Error begins with the name of package rotation, whose caller gave the key.
 func (e *UnfitError) Error() string { return "rotation: " + e.Text }
 
-// A Key signs tokens with one algorithm. Its material is in a closure, so that nothing prints it. It is
-// safe for concurrent use if its crypto.Signer is.
+// A Key signs tokens with one algorithm. Its material is in a closure, so that nothing prints it.
+// It is safe for concurrent use if its crypto.Signer is.
 type Key struct {
 	ID     keystore.ID
 	header []byte // of every token, in base64url
@@ -34,8 +34,8 @@ type Key struct {
 }
 
 // NewKey returns a signing key. key is a []byte for HS*, of which it keeps a copy, otherwise a
-// [crypto.Signer]. The header of its tokens has id.KID, unless that is empty, and typ. The error is an
-// [*UnfitError], or that of package keystore for a key that is too weak or does not fit alg.
+// [crypto.Signer]. The header of its tokens has id.KID, unless that is empty, and typ. The error is
+// an [*UnfitError], or that of package keystore for a key that is too weak or does not fit alg.
 func NewKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*Key, error) {
 	sign, err := newSign(id, alg, key)
 	if err != nil {
@@ -44,8 +44,8 @@ func NewKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*Key, 
 	return &Key{ID: id, header: tokenHeader(id, alg, typ), sign: sign}, nil
 }
 
-// Sign returns the signature of signed in the form of a JWS (RFC 7518, section 3). The error is that of
-// the crypto.Signer.
+// Sign returns the signature of signed in the form of a JWS (RFC 7518, section 3). The error is
+// that of the crypto.Signer.
 func (k *Key) Sign(signed []byte) ([]byte, error) { return k.sign(signed) }
 
 // tokenHeader returns the header of every token, in base64url.
@@ -93,7 +93,8 @@ func isEmpty(key crypto.Signer) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// signHMAC returns a function that signs by HMAC. Its pool saves the setup of a hash for each token.
+// signHMAC returns a function that signs by HMAC. Its pool saves the setup of a hash for each
+// token.
 func signHMAC(alg keystore.Algorithm, secret []byte) func([]byte) ([]byte, error) {
 	pool := &sync.Pool{New: func() any { return hmac.New(alg.Hash().New, secret) }}
 	return func(signed []byte) ([]byte, error) {
@@ -139,8 +140,9 @@ func signWith(alg keystore.Algorithm, key crypto.Signer) func([]byte) ([]byte, e
 	}
 }
 
-// rawECDSA turns a signature in ASN.1, as a crypto.Signer returns it, into R and S, each as long as the
-// order of the curve (RFC 7518, section 3.4). It checks the form, since the signer may be an HSM.
+// rawECDSA turns a signature in ASN.1, as a crypto.Signer returns it, into R and S, each as long as
+// the order of the curve (RFC 7518, section 3.4). It checks the form, since the signer may be an
+// HSM.
 func rawECDSA(alg keystore.Algorithm, der []byte) ([]byte, error) {
 	size := map[keystore.Algorithm]int{keystore.ES256: 32, keystore.ES384: 48, keystore.ES512: 66}[alg]
 	var sig struct{ R, S *big.Int }

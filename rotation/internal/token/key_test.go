@@ -14,7 +14,8 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// TestKeySigns: a signature by each algorithm verifies, and the header says which key and algorithm.
+// TestKeySigns: a signature by each algorithm verifies, and the header says which key and
+// algorithm.
 func TestKeySigns(t *testing.T) {
 	id := keystore.ID{Tenant: "acme", KID: `a "kid"`}
 	for alg, private := range privateKeys(t) {
@@ -54,7 +55,8 @@ func TestHeaderWithoutKID(t *testing.T) {
 	}
 }
 
-// TestNewKeyRefuses: a key that cannot sign by its algorithm is refused, and the error names its type.
+// TestNewKeyRefuses: a key that cannot sign by its algorithm is refused, and the error names its
+// type.
 func TestNewKeyRefuses(t *testing.T) {
 	var none *ecdsa.PrivateKey
 	for _, tt := range []struct {
