@@ -37,7 +37,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	switch {
 	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case h.Plan.Dropped(planned, now):
+	case planned.Dropped(now):
 		return nil, k.missing(id, step, now)
 	case !rec.key.Usable(now):
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
