@@ -9,11 +9,11 @@ import (
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 )
 
-// errClock reports that our clock, or the store's, is off.
+// errClock reports that this instance's clock, or the store's, is off.
 var errClock = errors.New("rotation: this clock and the store's differ by more than ClockSkew")
 
-// checkClock holds the store's clock to ours, to within skew. What is decided by one
-// that is off would not be what everybody thinks.
+// checkClock returns an error if the store's clock and ours differ by more than skew. Decisions by a
+// clock that is off would contradict those of other instances.
 func checkClock(now, sent, received time.Time, skew time.Duration) error {
 	// The store's times are whole milliseconds.
 	if skew == protocol.AnySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
@@ -22,8 +22,8 @@ func checkClock(now, sent, received time.Time, skew time.Duration) error {
 	return &ClockError{Store: now, Sent: sent, Received: received, ClockSkew: skew}
 }
 
-// skew is the most that any ring of b allows: a clock that one of them does not is off
-// for that ring alone.
+// skew returns the largest ClockSkew of the rings of b. A clock that is off by more than the ClockSkew
+// of one ring is off for that ring alone.
 func (b *bucket) skew() time.Duration {
 	most := time.Duration(-1)
 	for _, r := range b.rings {
@@ -44,7 +44,7 @@ type ClockError struct {
 	Sent, Received time.Time // by this instance's clock, around the store's answer
 	ClockSkew      time.Duration
 
-	// Since is why the store could not be asked again since then, or nil.
+	// Since is why no later answer of the store is known, or nil.
 	Since error
 }
 

@@ -13,17 +13,17 @@ import (
 
 // Config says how an instance keeps its copy of the rings.
 type Config struct {
-	// KEKs open what the store holds. Required: see [ParseKEKs].
+	// KEKs open the records in the store. Required: see [ParseKEKs].
 	KEKs *KEKs
 
-	// Tenants are those whose rings are held. None means all that the store has,
-	// and will have: then whoever can write it can name one whose ring cannot be
-	// read, and the keyring is not ready.
+	// Tenants are the tenants whose rings are held. None means all tenants that the
+	// store has, and will have. Then every writer of the store can name a tenant
+	// whose ring cannot be read, so that the keyring is not ready.
 	Tenants []string
 
-	// Instance names this process in the store, for whoever asks who has heard
-	// of a change. The default is the host's name, the process's number and
-	// something random. Two processes must not have the same.
+	// Instance names this process in its acknowledgements: see [Rotator.Acks]. The
+	// default is the host's name, the process's number and random letters. No two
+	// processes may have the same.
 	Instance string
 
 	// Poll is how long after one sync the next begins, give or take a fifth. The
@@ -36,9 +36,9 @@ type Config struct {
 	// least three times as long as 1.2 Poll and Deadline together.
 	Deadline time.Duration
 
-	// TrustFirstRead takes the first complete read for the truth, instead of
-	// giving others the time to merge back what the store may have lost. It is
-	// for a store that this process has just started.
+	// TrustFirstRead trusts the first complete read, instead of giving other
+	// instances time to restore what the store may have lost. It is for a store that
+	// this process has just started.
 	TrustFirstRead bool
 
 	// OneShot is for a command that ends soon: it trusts its first read, leaves no
@@ -46,16 +46,16 @@ type Config struct {
 	OneShot bool
 
 	// AllowBootstrap lets [Rotator.Run] make the first ring of each of Tenants, with
-	// Policy, once the store has stood still for long enough. Else only
+	// Policy, once the store has been unchanged for long enough. Else only
 	// [Rotator.Create] makes rings.
 	AllowBootstrap bool
 
-	// Policy is that of the rings that AllowBootstrap makes. Zero fields take their
-	// defaults; it is not looked at otherwise.
+	// Policy is the policy of the rings that AllowBootstrap makes, and is ignored
+	// otherwise. Zero fields take their defaults.
 	Policy ring.Policy
 
-	// Logger hears what no caller is told: rings that cannot be read, repairs,
-	// doubt. The default discards it. It never hears a secret.
+	// Logger logs events that no caller is told: rings that cannot be read, repairs,
+	// recovery. The default discards them. No secret is logged.
 	Logger *slog.Logger
 
 	// Now reports the wall clock's time. The default is [time.Now].
@@ -67,14 +67,14 @@ const (
 	maxDeadline      = 2 * time.Second
 	defaultFreshness = time.Minute // before any ring is known
 
-	// loadAtOnce is how many rings one call loads: it has to fit into a deadline.
+	// loadAtOnce is how many rings one call loads, so that it ends before its deadline.
 	loadAtOnce = 256
 	// syncRounds bounds how often a sync goes on where the last reply ended.
 	syncRounds = 16
-	// nudgeGap is the least between two syncs that nudges ask for, so that forged
-	// ones cost little.
+	// nudgeGap is the shortest time between two syncs for nudges, so that forged
+	// nudges cost little.
 	nudgeGap = 20 * time.Millisecond
-	// digestSlices is in how many polls every ring is compared: those of one F.
+	// digestSlices is in how many polls every ring is compared: those of one Freshness.
 	digestSlices = 3
 )
 

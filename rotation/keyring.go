@@ -133,7 +133,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	return k, nil
 }
 
-// opened reports why the first read does not do.
+// checkFirstRead returns why the first read is not enough to open the keyring, or nil.
 func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return &ring.Error{Text: "the keyring was not opened", Err: cannotTell(err)}
@@ -156,7 +156,7 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	return k.checkOwnTimes()
 }
 
-// refusedTimes returns why the Config's own times do for no ring, or nil.
+// checkOwnTimes returns why the Config's own times are too long for every ring, or nil.
 func (k *Keyring) checkOwnTimes() (err error) {
 	for _, r := range k.rings {
 		if n := r.state.Load().newest(); n != nil {
@@ -168,9 +168,9 @@ func (k *Keyring) checkOwnTimes() (err error) {
 	return err
 }
 
-// openedNone returns why not one ring could be read: the wrong KEK, or a store that
-// answers, and does not give them away. One of many that cannot be read is not ready,
-// and the others are.
+// checkAnyOpened returns why no ring at all could be read, or nil: the KEK is wrong, or the store
+// answers but refuses to give them. If only some rings cannot be read, those are not ready, and the
+// others are.
 func (k *Keyring) checkAnyOpened() error {
 	var why error
 	for _, r := range k.rings {
@@ -184,7 +184,8 @@ func (k *Keyring) checkAnyOpened() error {
 	return why
 }
 
-// checkTimes holds a Config's own times to a policy. Those that follow from it keep it.
+// checkTimes returns an error if the Config's own times are too long for a policy's Freshness. Times
+// that follow from the policy never are.
 func (k *Keyring) checkTimes(fresh time.Duration) error {
 	if k.cfg.Poll+k.cfg.Deadline == 0 {
 		return nil
@@ -207,12 +208,12 @@ func (k *Keyring) timesOf(fresh time.Duration) times {
 	return times{
 		fresh:    fresh,
 		poll:     cmp.Or(k.cfg.Poll, min(maxPoll, fresh/4)),
-		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)), // dates are proposed by it
+		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)), // proposed times depend on it, and are whole milliseconds
 	}
 }
 
-// Close ends the syncing and waits for it, and takes back what this instance has
-// acknowledged. The keys end as if the store could not be reached any more.
+// Close ends the syncing and waits for it, and removes this instance's acknowledgements.
+// The keys end as if the store could no longer be reached.
 func (k *Keyring) Close(ctx context.Context) error {
 	k.cancel()
 	select {
@@ -242,7 +243,7 @@ func (k *Keyring) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "keyring of %d tenants", len(k.rings))
 }
 
-// add returns the ring of tenant, and makes one if there is none.
+// add returns the ring of tenant, and adds it if it is missing.
 func (k *Keyring) add(tenant string) *tenantRing {
 	if r := k.ring(tenant); r != nil {
 		return r
@@ -257,8 +258,8 @@ func (k *Keyring) add(tenant string) *tenantRing {
 	return r
 }
 
-// drop lets go of tenants that have no ring, and were only named: anyone can write
-// names.
+// drop forgets tenants without a ring. Tenant names in the store are not authenticated and must not
+// accumulate.
 func (k *Keyring) drop(buckets []*bucket) {
 	if !k.holdsAll() {
 		return

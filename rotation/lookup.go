@@ -11,15 +11,15 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Lookup implements keystore.KeyStore. What is not there is ErrNotFound only while
-// the instance is fresh and not in doubt.
+// Lookup implements keystore.KeyStore. A missing key is ErrNotFound only while the
+// instance is in sync within Freshness. Otherwise it is ErrUnavailable.
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	now := k.cfg.Now()
 	r := k.ring(id.Tenant)
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	step, h := r.step.Load(), r.state.Load() // in this order: what is held is not older than what is known of it
+	step, h := r.step.Load(), r.state.Load() // in this order: the copy is not older than its status
 	if h == nil || len(h.Records) == 0 && !h.Plan.Dead {
 		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
 	}
@@ -59,7 +59,7 @@ func (h *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore
 	return keys
 }
 
-// missing says what it means that a key is not there.
+// missing returns the error for a missing key: it does not exist, or this instance cannot tell.
 func (k *Keyring) missing(id keystore.ID, step *syncStatus, now time.Time) error {
 	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.Certain) {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
@@ -74,10 +74,10 @@ func (k *Keyring) missingRing(tenant string) error {
 	return &ring.Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
-// errDoubt is the reason that there is no other.
+// errNotInSync is the reason given when no more specific one is known.
 var errNotInSync = errors.New("not in step with the store, or in doubt about it")
 
-// cannotTell is ErrUnavailable with its reason.
+// cannotTell returns ErrUnavailable with its reason, which may be nil.
 func cannotTell(reason error) error {
 	if reason == nil {
 		reason = errNotInSync
@@ -88,13 +88,13 @@ func cannotTell(reason error) error {
 	return &ring.Error{Kind: keystore.ErrUnavailable, Err: reason}
 }
 
-// Serves reports whether the keyring holds a ring of tenant, or was told to.
+// Serves reports whether the keyring holds a ring of tenant, or has to by its Config.
 func (k *Keyring) Serves(tenant string) bool {
 	r := k.ring(tenant)
 	return r != nil && (!k.holdsAll() || r.state.Load() != nil)
 }
 
-// MaxLeeway returns the most leeway with which tokens of tenant may be verified:
+// MaxLeeway returns the most leeway with which tokens of tenant may be verified, since
 // its keys are kept for no longer.
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
@@ -108,18 +108,18 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 		}
 	}
 	if least < 0 {
-		return ring.MaxDuration // nothing is known of it yet
+		return ring.MaxDuration // no record is known yet
 	}
 	return least
 }
 
-// signingKey returns what signs for tenant at t, and what it is held in.
+// signingKey returns the record that signs for tenant at t, and the copy that holds it.
 func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
-	step, h := r.step.Load(), r.state.Load() // else a sync between the two would lift the fence of what it replaces
+	step, h := r.step.Load(), r.state.Load() // in this order: else the status of a newer sync could vouch for an older copy
 	if h.newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
@@ -130,12 +130,12 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedReco
 	return h, h.find(signer.KID), nil
 }
 
-// PublicKeys returns the public keys of tenant's ring, those that are pending
-// included, and how long others may cache them: a middleware.PublicKeySource.
+// PublicKeys returns the public keys of tenant's ring, the pending ones included, and how
+// long readers may cache them: a middleware.PublicKeySource.
 //
-// It reports an error that wraps [keystore.ErrNotFound] if there are none, since the
-// ring is of HS* or unknown, and [keystore.ErrUnavailable] if the instance is out of
-// step for longer than SignFor, or in doubt and empty.
+// It reports an error that wraps [keystore.ErrNotFound] if there are none, since the ring
+// is of HS* or unknown, and one that wraps [keystore.ErrUnavailable] if the last good sync
+// is older than SignFor, or no ring is known while the instance is recovering.
 func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore.Key, maxAge time.Duration, err error) {
 	now := k.cfg.Now()
 	r := k.ring(tenant)
@@ -163,9 +163,10 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	return keys, h.cacheFor(protocol.Age(now, step.Good)), nil
 }
 
-// cacheFor returns how long a reader may keep the set: a quarter of V, so that one that
-// fails to read it thrice is not behind yet. A key is published for V + F + S before it
-// signs, of which S is the clocks', and F ours.
+// cacheFor returns how long a reader may keep the set: a quarter of ReaderStaleness, so that a reader
+// that fails to read it three times still knows every key that signs. A key is published for
+// ReaderStaleness + Freshness + ClockSkew before it signs. old is the age of our copy, of which
+// Freshness is allowed for.
 func (h *ringCopy) cacheFor(old time.Duration) time.Duration {
 	least := time.Duration(-1)
 	for _, r := range h.Records {

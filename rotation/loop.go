@@ -41,7 +41,7 @@ func (l *loop) init(k *Keyring) {
 	l.woken, l.asked, l.next = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 
-// newJitter returns what spreads instances: not a secret, and the same each time.
+// newJitter returns random numbers that spread instances. They are no secret, and the same each time.
 func newJitter(instance string, use uint64) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(instance))
@@ -61,7 +61,7 @@ func (l *loop) run(ctx context.Context) {
 	woken, gap := l.woken, time.NewTimer(time.Hour)
 	defer gap.Stop()
 	for {
-		// The poll is the guarantee: nothing else comes before it for ever.
+		// The poll is the guarantee: no other event may delay it without end.
 		select {
 		case <-poll.C:
 			l.poll(ctx)
@@ -69,7 +69,7 @@ func (l *loop) run(ctx context.Context) {
 		default:
 		}
 		if now := l.k.times.Load().poll; now < every {
-			poll.Reset(l.untilPoll()) // a ring is in a greater hurry than those before
+			poll.Reset(l.untilPoll()) // a ring with a shorter Freshness was found
 			every = now
 		}
 		select {
@@ -83,7 +83,7 @@ func (l *loop) run(ctx context.Context) {
 			l.syncNow(ctx, l.recovered(), nil)
 		case <-woken:
 			l.syncNudged(ctx)
-			woken = nil // for a while: forged nudges are to be cheap
+			woken = nil // for a while: forged nudges must be cheap
 			gap.Reset(nudgeGap)
 		case <-gap.C:
 			woken = l.woken
@@ -102,13 +102,13 @@ func (l *loop) poll(ctx context.Context) {
 	l.syncNow(ctx, l.k.buckets, nil)
 }
 
-// wait returns how long to wait for the next poll.
+// untilPoll returns how long to wait for the next poll.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.times.Load().poll
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 
-// doubtEnds returns how long it is until the doubt about a bucket may end.
+// recoveryLeft returns how long it is until the first bucket may have recovered.
 func (l *loop) recoveryLeft() time.Duration {
 	now, least := l.k.cfg.Now(), time.Hour
 	for _, b := range l.k.buckets {
@@ -119,7 +119,7 @@ func (l *loop) recoveryLeft() time.Duration {
 	return least
 }
 
-// doubted returns how many rings are in doubt.
+// recovering returns how many rings are recovering.
 func (l *loop) recovering() (n int) {
 	for _, b := range l.k.buckets {
 		if b.state.Recovering {
@@ -151,14 +151,14 @@ func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[strin
 	l.next = make(chan struct{})
 }
 
-// moved returns a channel that is closed when the next pass has ended.
+// moved returns a channel that is closed when the next sync has ended.
 func (l *loop) moved() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.next
 }
 
-// listen hears of changes. It is a hint: the poll is the guarantee.
+// listen listens for changes. A change is a hint: the poll is the guarantee.
 func (l *loop) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.k.store.Listen(ctx, l.nudge)
@@ -184,7 +184,7 @@ func (l *loop) nudge(bucket int) {
 	}
 }
 
-// nudged syncs the buckets that have changed.
+// syncNudged syncs the buckets that were nudged.
 func (l *loop) syncNudged(ctx context.Context) {
 	var buckets []*bucket
 	for _, b := range l.k.buckets {
@@ -195,9 +195,9 @@ func (l *loop) syncNudged(ctx context.Context) {
 	l.syncAndAck(ctx, buckets, nil)
 }
 
-// passAndAck syncs buckets, and those in which something was new once more, soon: a
-// sync acknowledges what was applied before it, and somebody may be waiting to hear who
-// has applied a revocation.
+// syncAndAck syncs buckets, and soon syncs those again that had changed. A sync acknowledges the
+// changes that were applied before it, and an operator may be waiting for the acknowledgements of a
+// revocation.
 func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	before := make([]Place, len(buckets))
 	for i, b := range buckets {
@@ -211,7 +211,7 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[st
 	}
 }
 
-// ask adds a wish.
+// request adds a pending sync. begin may be nil.
 func (l *loop) request(tenant string, learned ring.Facts, end func()) *pendingSync {
 	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: end}
 	l.mu.Lock()
@@ -224,7 +224,7 @@ func (l *loop) request(tenant string, learned ring.Facts, end func()) *pendingSy
 	return a
 }
 
-// answer makes one pass for all who have asked.
+// syncRequested makes one sync for all that are pending.
 func (l *loop) syncRequested(ctx context.Context) {
 	l.mu.Lock()
 	asks := l.pending
@@ -235,7 +235,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 	seen := make(map[*bucket]bool)
 	for _, a := range asks {
 		if a.begin != nil {
-			a.begin() // whoever comes from now on may ask for what is not there yet
+			a.begin() // a later caller may want changes that this sync misses
 		}
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
@@ -251,8 +251,8 @@ func (l *loop) syncRequested(ctx context.Context) {
 	}
 }
 
-// learn holds what this process has just written: it is known, even if the store
-// loses it before anybody has read it.
+// learn holds the facts that this process has just written. They are known, even if the store loses
+// them before any instance has read them.
 func (l *loop) learn(a *pendingSync) {
 	r := l.k.ring(a.tenant)
 	if r == nil || a.learned.Equal(ring.Facts{}) {
@@ -268,7 +268,7 @@ func (l *loop) learn(a *pendingSync) {
 	r.dirty = true
 }
 
-// result returns why a tenant's ring is not in step.
+// result returns why a tenant's ring is not in sync, or nil.
 func (l *loop) result(tenant string) error {
 	if b := l.k.byIndex[BucketOf(tenant)]; b != nil && b.err != nil {
 		return b.err

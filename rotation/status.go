@@ -14,43 +14,44 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Status says how a keyring stands.
+// A Status is the state of a keyring.
 type Status struct {
-	// Ready reports whether every ring is known, in step within its SignFor, and this
-	// clock and the store's agree: tokens can be signed and verified.
+	// Ready reports whether tokens can be signed and verified: every ring is known,
+	// its last good sync is younger than its SignFor, and this clock and the store's
+	// agree.
 	Ready bool
 
-	// Fresh reports whether every ring is also in step within its Freshness, and
-	// not in doubt. Ready and not fresh is degraded.
+	// Fresh reports whether every ring is also in sync: its last good sync is younger
+	// than Freshness, and it is not recovering. Ready and not fresh is degraded.
 	Fresh bool
 
 	// Err is why it is not fresh, or nil.
 	Err error
 
 	Tenants  int       // that are held
-	LastGood time.Time // the oldest of the last good syncs; zero if there is one without
+	LastGood time.Time // the oldest of the last good syncs of all rings; zero if a ring had none
 	Counts   Counts
 }
 
-// Counts say how often something has happened since Open.
+// Counts count events since Open.
 type Counts struct {
 	Syncs, Failures uint64 // polls of the store, all buckets at once, and those that failed for a bucket
-	Repairs         uint64 // rings into which something was merged back
-	Resyncs         uint64 // buckets whose place could not be proved
-	Refreshes       uint64 // that unknown kids caused
+	Repairs         uint64 // rings to which something was restored
+	Resyncs         uint64 // buckets whose log no longer had our place
+	Refreshes       uint64 // syncs that unknown kids caused
 }
 
 type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
 
-// Status returns how the keyring stands now.
+// Status returns the state of the keyring now.
 func (k *Keyring) Status() Status {
 	s := Status{Ready: true, Fresh: true, Counts: Counts{Syncs: k.counts.syncs.Load(), Failures: k.counts.failures.Load(),
 		Repairs: k.counts.repairs.Load(), Resyncs: k.counts.resyncs.Load(), Refreshes: k.counts.refreshes.Load()}}
 	now := k.cfg.Now()
 	rings := k.all()
 	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
-	var named string              // in s.Err
-	for _, b := range k.buckets { // those without rings, too: there may be some
+	var named string              // the tenant that s.Err names
+	for _, b := range k.buckets { // also those without rings: the store may have some
 		step := b.step.Load()
 		s.Ready = s.Ready && !step.Good.IsZero() && !errors.Is(step.err, errClock)
 		s.Fresh = s.Fresh && step.fresh(now, k.times.Load().fresh)
@@ -76,11 +77,11 @@ func (k *Keyring) Status() Status {
 	return s
 }
 
-// A TenantStatus says how one ring stands.
+// A TenantStatus is the state of one ring.
 type TenantStatus struct {
 	Ready     bool                 // as in Status, of this ring
 	Fresh     bool                 // likewise
-	InDoubt   bool                 // whether the store has what it had cannot be told yet
+	InDoubt   bool                 // recovering: the store may have lost something that other instances still restore
 	Err       error                // why it is not fresh, or nil
 	LastGood  time.Time            // the last good sync; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
@@ -89,7 +90,7 @@ type TenantStatus struct {
 	exists bool
 }
 
-// Tenant returns how the ring of tenant stands now. The error wraps
+// Tenant returns the state of the ring of tenant now. The error wraps
 // [keystore.ErrNotFound] if none is held.
 func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	r := k.ring(tenant)
@@ -139,8 +140,8 @@ func (s *TenantStatus) reason(now time.Time, step *syncStatus) error {
 	return fmt.Errorf("the last good sync was %v ago", protocol.Age(now, s.LastGood).Round(time.Millisecond))
 }
 
-// WaitReady waits until every ring is known and in step, and returns nil, or until ctx
-// ends, and returns why it is not. A fresh instance needs it before it signs.
+// WaitReady waits until the keyring is ready: see [Status]. It returns nil then, or why it is
+// not ready when ctx ends. Call it before the first Sign.
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
 		moved := k.loop.moved()

@@ -11,15 +11,15 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A pass is one sync of some buckets, from the request to the repair. Only the loop
-// makes passes, one at a time.
+// A syncRun is one sync of some buckets, from the request to the repair. Only the loop makes them, one
+// at a time.
 type syncRun struct {
 	k       *Keyring
 	ctx     context.Context
 	buckets []*bucket
-	compare map[string]bool // tenants whose rings are to be compared in any case
-	changed bool            // some ring is another than before
-	asked   times           // when the round began
+	compare map[string]bool // tenants whose digests are compared, whatever digestTurn says
+	changed bool            // some ring has changed
+	asked   times           // the times when the attempt began
 }
 
 func (p *syncRun) run() {
@@ -32,7 +32,7 @@ func (p *syncRun) run() {
 	}
 }
 
-// round syncs buckets once, and returns those of which there is more.
+// attempt syncs buckets once, and returns those whose log has more entries.
 func (p *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	sent := p.k.cfg.Now()
 	p.asked = *p.k.times.Load()
@@ -54,7 +54,7 @@ func (p *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
 		case b.state.Complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
-			more = append(more, b) // others vouch for as long as W says, which we know only now
+			more = append(more, b) // peers vouch for W, which we know only now
 		default:
 			p.finishBucket(b, reply, sent, received)
 		}
@@ -73,7 +73,7 @@ func (p *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(p.asked.fresh, b.fresh) {
-			b.goodSince = time.Time{} // we have no say for others
+			b.goodSince = time.Time{} // we vouch for no peer
 		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
 		if b.state.Complete.IsZero() {
@@ -89,8 +89,8 @@ func (p *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	return p.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose turn it is to be compared, in the order of
-// the bucket.
+// digests returns the tenants of b whose digests are compared this time, in the order of the bucket.
+// Each sync compares a part of them, so that every ring is compared within one Freshness.
 func (p *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
@@ -148,7 +148,7 @@ func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	return stale
 }
 
-// mark makes dirty what the reply says has changed.
+// mark makes those rings dirty that the reply says have changed.
 func (p *syncRun) mark(b *bucket, reply *SyncReply) {
 	for i, tenant := range p.digests(b) {
 		if r := p.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
@@ -167,7 +167,7 @@ func (p *syncRun) mark(b *bucket, reply *SyncReply) {
 	b.digestTurn++
 }
 
-// load reads rings, and brings together what they say and what is held.
+// load reads rings, and joins them with the copies that are held.
 func (p *syncRun) load(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
@@ -181,7 +181,7 @@ func (p *syncRun) load(stale []*tenantRing) {
 	}
 }
 
-// A snapshot is one with our clock's time before and after it was read.
+// A snapshot is a Snapshot with our clock's time before and after it was read.
 type snapshot struct {
 	Snapshot
 	sent, received time.Time
@@ -200,7 +200,7 @@ func (p *syncRun) read(tenants []string) []snapshot {
 	return snapshots
 }
 
-// absorbers is how many rings are opened, and merged back, at once.
+// joiners is how many rings are opened, and repaired, at once.
 const joiners = 8
 
 func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
@@ -223,12 +223,12 @@ func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	wg.Wait()
 }
 
-// absorbed notes whether a ring is what the store has.
+// noteJoined notes whether a ring is in sync.
 func (p *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
 	old := r.step.Load()
 	if err == nil {
-		return // settle follows
+		return // finishBucket follows
 	}
 	if old.err == nil && p.ctx.Err() == nil {
 		p.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
@@ -238,11 +238,11 @@ func (p *syncRun) noteJoined(r *tenantRing, err error) {
 	r.step.Store(&out)
 }
 
-// maxMerges bounds how often a merge is tried again that somebody came before.
+// maxMerges bounds how often a merge is tried again because the ring has changed meanwhile.
 const maxMerges = 4
 
-// absorb brings together what the store has and what is held, and merges back what
-// the store lacks. The error says why the ring is not in step.
+// join joins a ring in the store with the copy that is held, and writes back what the store lacks. The
+// error says why the ring is not in sync.
 func (p *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
@@ -275,7 +275,7 @@ func (p *syncRun) join(r *tenantRing, s snapshot) error {
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
-// open opens what the store has. A field that cannot be opened counts neither as new data nor as
+// open opens a ring as the store has it. A field that cannot be opened counts neither as new data nor as
 // missing data.
 func (p *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
@@ -284,7 +284,7 @@ func (p *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableEr
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
-// judge says whether a ring that has been read is in step.
+// checkOpened returns why a ring that has been read is not in sync, or nil.
 func (p *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
@@ -325,8 +325,8 @@ func (p *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, 
 	return true, nil
 }
 
-// note logs what has changed with this round, in few lines: there are many buckets. That
-// a pass was called off says nothing of the store.
+// logAttempt logs what this attempt has changed, in few lines, as there are many buckets. If ctx has
+// ended, a failure says nothing about the store.
 func (p *syncRun) logAttempt(failed int, err error, doubted int) {
 	if p.ctx.Err() != nil {
 		return
@@ -350,7 +350,7 @@ func (p *syncRun) logAttempt(failed int, err error, doubted int) {
 	}
 }
 
-// fail notes that a bucket could not be synced: nothing moves.
+// failBucket notes that a bucket could not be synced. Its times stay as they are.
 func (p *syncRun) failBucket(b *bucket, err error) {
 	b.err = cannotTell(err)
 	out := *b.step.Load()
@@ -365,8 +365,8 @@ func (p *syncRun) failBucket(b *bucket, err error) {
 	}
 }
 
-// withClock returns err, with what is known of the clocks: that the store cannot be
-// reached does not put one right.
+// withClock returns err with the ClockError that is known, if there is one: a clock that was off stays
+// off while the store cannot be reached.
 func withClock(known, err error) error {
 	if off := (*ClockError)(nil); errors.As(known, &off) {
 		since := *off
@@ -376,7 +376,7 @@ func withClock(known, err error) error {
 	return err
 }
 
-// settle moves the freshness of a bucket that is completely in.
+// finishBucket moves the times of a bucket that has been read completely.
 func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := p.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
@@ -420,8 +420,8 @@ func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.
 	}
 }
 
-// sayNoRing logs, once, that a tenant whose ring is to be held has none. Whoever opens a
-// keyring to make a ring gets a poll's time to do so.
+// logNoRing logs, once, that a tenant of the Config has no ring. A caller that opens a keyring to
+// create a ring gets one poll's time to do so.
 func (p *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.emptySyncs = 0
@@ -432,8 +432,8 @@ func (p *syncRun) logNoRing(r *tenantRing, none bool) {
 	}
 }
 
-// retime takes the times from the policies of the rings that are held now, but for those
-// that the Config's own times do not do for: they are out of step, and no others.
+// retime takes the times from the policies of the rings that are held now. It leaves out rings whose
+// Freshness is too short for the Config's own times: only those are out of sync.
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
 	for _, r := range k.all() {

@@ -40,9 +40,9 @@ func newRefreshBudget() unknown.Budget {
 	return unknown.Budget{Burst: refreshBurst, Every: refreshEvery}
 }
 
-// Refresh implements keystore.Refresher: it syncs the tenant's ring, at most once
-// for all who wait, three times in a row and then once a second, and remembers for
-// 5s that a kid was not there. It waits for 2s at most.
+// Refresh implements keystore.Refresher: it syncs the tenant's ring. All callers that wait
+// share one sync. A tenant gets three syncs in a row, and then one a second. Refresh
+// remembers for 5s that a kid was missing, and waits for 2s at most.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
 		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
@@ -71,8 +71,8 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	return k.absent(r, step, id, k.cfg.Now())
 }
 
-// known returns how far the ring is in step: to be asked before what it holds, which then
-// is not older. r may be nil.
+// syncStatus returns how far the ring is in sync. Call it before reading the copy that the ring holds,
+// so that the copy is not older. r may be nil.
 func (r *tenantRing) syncStatus() *syncStatus {
 	if r == nil {
 		return nil
@@ -86,7 +86,7 @@ func (k *Keyring) awaitRefresh(ctx context.Context, a *pendingSync) error {
 	return k.await(ctx, a)
 }
 
-// holds reports whether there is a key to look up.
+// holds reports whether Lookup would find the key.
 func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	if r == nil {
 		return false
@@ -95,7 +95,7 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	return rec != nil && rec.key.Usable(now)
 }
 
-// absent says what it means that the key is not there.
+// absent returns the error for a key that is missing after a sync.
 func (k *Keyring) absent(r *tenantRing, step *syncStatus, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)

@@ -124,7 +124,7 @@ var mutants = []mutant{
 	{
 		name:  "what was collected returns",
 		edits: []edit{{"rotation/internal/protocol/collect.go", "if gone.After(b.Copy.Facts.CollectedUntil) {", "if false {"}},
-		tests: tests{here, "TestACollectedKeyDoesNotReturn/before.*record"}, want: "TestACollectedKeyDoesNotReturn",
+		tests: tests{here, "TestCollectedKeyStaysCollected/before.*record"}, want: "TestCollectedKeyStaysCollected",
 	},
 	{
 		name:  "a holder does not assert",
