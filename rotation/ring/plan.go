@@ -122,7 +122,7 @@ func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 
 // Current returns the index in InOrder of the last key that has taken effect by now, or -1.
 func (p *Plan) Current(now time.Time) int {
-	// What is known to have happened is in the past, even if this clock is behind. Otherwise this
+	// A known promotion or revocation is in the past, even if this clock is behind. Otherwise this
 	// instance would sign with a key that the others have left.
 	now = later(now, p.Past)
 	for i := len(p.InOrder) - 1; i >= 0; i-- {
