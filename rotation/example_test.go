@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -112,6 +114,48 @@ func ExampleNewStaticSigner() {
 	must(err)
 	fmt.Println(t.Subject(), t.Scopes(), t.Expires().Sub(t.IssuedAt()))
 	// Output: ann [orders:read] 5m0s
+}
+
+// An operator revokes a leaked key. Its tokens are rejected from then on.
+func ExampleRotator_Revoke() {
+	ctx := context.Background()
+	cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{}) // in production: rediskeys.New
+	keys, err := rotation.Open(ctx, cluster.Connect("one"), rotation.Config{
+		KEKs:           rotation.InsecurePlaintext(), // in production: rotation.ParseKEKs
+		Tenants:        []string{"acme"},
+		TrustFirstRead: true, // only because this store was started a moment ago
+	})
+	must(err)
+	defer keys.Close(ctx)
+	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{
+		ID: "acme", Keys: keys, Algorithms: []keystore.Algorithm{keystore.ES256}, AnyIssuer: true, AnyAudience: true,
+	}}})
+	must(err)
+
+	rotator, err := rotation.NewRotator(keys) // let rotator.Run rotate the keys by schedule
+	must(err)
+	policy := rotation.Policy{Every: 24 * time.Hour, MaxTokenTTL: time.Hour, Algorithm: keystore.ES256}
+	must(rotator.Create(ctx, "acme", policy))
+	signer, err := rotation.NewSigner(keys, rotation.SignerConfig{})
+	must(err)
+	text, err := signer.Sign(ctx, "acme", map[string]any{"sub": "ann"})
+	must(err)
+	token, err := v.Verify(ctx, text)
+	must(err)
+	fmt.Println("signed for", token.Subject())
+
+	// The pending key is too new to be known everywhere, so without this key no instance could sign
+	// for a while. Force accepts that.
+	_, err = rotator.Revoke(ctx, "acme", token.KeyID())
+	fmt.Println("refused:", errors.Is(err, rotation.ErrRefused))
+	_, err = rotator.Revoke(ctx, "acme", token.KeyID(), rotation.Force)
+	must(err)
+	_, err = v.Verify(ctx, text)
+	fmt.Println("revoked:", errors.Is(err, verifier.ErrUnknownKey))
+	// Output:
+	// signed for ann
+	// refused: true
+	// revoked: true
 }
 
 func must(err error) {

@@ -43,7 +43,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	switch {
 	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case c.Plan.Dropped(planned, now):
+	case planned.Dropped(now):
 		return nil, k.missing(id, status, now)
 	case !rec.key.Usable(now):
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.err)}

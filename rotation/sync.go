@@ -24,11 +24,11 @@ type syncRun struct {
 }
 
 // run syncs the buckets, and asks again for those whose reply did not cover the whole log.
-func (sr *syncRun) run() {
-	sr.k.counts.syncs.Add(1)
-	again := sr.buckets
+func (run *syncRun) run() {
+	run.k.counts.syncs.Add(1)
+	again := run.buckets
 	for range syncRounds {
-		if again = sr.attempt(again); len(again) == 0 {
+		if again = run.attempt(again); len(again) == 0 {
 			break
 		}
 	}
@@ -37,74 +37,74 @@ func (sr *syncRun) run() {
 // attempt syncs buckets once, and returns those that have to be asked again. sent is read before
 // the store is asked: a sync proves what the store had at that moment, not what it has when the
 // answer is here.
-func (sr *syncRun) attempt(buckets []*bucket) (more []*bucket) {
-	sent := sr.k.cfg.Now()
-	sr.asked = *sr.k.times.Load()
-	replies := sr.sync(buckets, sent)
-	received := sr.k.cfg.Now()
-	sr.listTenants(buckets, replies)
-	sr.loadRings(sr.staleRings(buckets, replies))
-	sr.k.dropEmpty(buckets)
-	if sr.changed {
-		sr.k.retime()
+func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
+	sent := run.k.cfg.Now()
+	run.asked = *run.k.times.Load()
+	replies := run.sync(buckets, sent)
+	received := run.k.cfg.Now()
+	run.listTenants(buckets, replies)
+	run.loadRings(run.staleRings(buckets, replies))
+	run.k.dropEmpty(buckets)
+	if run.changed {
+		run.k.retime()
 	}
-	before := sr.k.loop.recoveringRings()
+	before := run.k.loop.recoveringRings()
 	failed, unreached := 0, error(nil)
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
 			failed, unreached = failed+1, reply.Err
-			sr.failBucket(b, reply.Err)
+			run.failBucket(b, reply.Err)
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
-		case b.state.Complete.IsZero() && sr.asked.maxPollGap() != sr.k.times.Load().maxPollGap() && !sr.k.cfg.TrustFirstRead:
+		case b.state.Complete.IsZero() && run.asked.maxPollGap() != run.k.times.Load().maxPollGap() && !run.k.cfg.TrustFirstRead:
 			// Whether another instance vouches depends on the poll interval. The policies that this
 			// attempt has read changed it, so ask again.
 			more = append(more, b)
 		default:
-			sr.finishBucket(b, reply, sent, received)
+			run.finishBucket(b, reply, sent, received)
 		}
 	}
-	sr.logAttempt(failed, unreached, before)
+	run.logAttempt(failed, unreached, before)
 	return more
 }
 
 // callContext returns the context of one call of the store.
-func (sr *syncRun) callContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(sr.ctx, sr.k.times.Load().deadline)
+func (run *syncRun) callContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(run.ctx, run.k.times.Load().deadline)
 }
 
 // sync asks the store for the changes in buckets, and acknowledges those that were applied before.
 // On the first sync of a bucket it also asks whether another instance vouches for the store: one
 // that was in sync for two polls, and said so within the last.
-func (sr *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
-	gap := sr.asked.maxPollGap()
+func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
+	gap := run.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(sr.asked.fresh, b.fresh) {
+		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: sr.digests(b)}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: run.digests(b)}
 		if b.state.Complete.IsZero() {
 			requests[i].VouchWithin, requests[i].VouchFor = gap, 2*gap
 		}
 	}
-	instance := sr.k.cfg.Instance
-	if sr.k.cfg.OneShot {
+	instance := run.k.cfg.Instance
+	if run.k.cfg.OneShot {
 		instance = ""
 	}
-	ctx, cancel := sr.callContext()
+	ctx, cancel := run.callContext()
 	defer cancel()
-	return sr.k.store.Sync(ctx, instance, requests)
+	return run.k.store.Sync(ctx, instance, requests)
 }
 
 // digests returns the tenants of b whose digests this sync compares, in the order of the bucket: a
 // third of them by turns, and those of compare.
-func (sr *syncRun) digests(b *bucket) []string {
+func (run *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
-		if i%digestSlices == b.digestTurn%digestSlices || sr.compare[r.tenant] {
+		if i%digestSlices == b.digestTurn%digestSlices || run.compare[r.tenant] {
 			tenants = append(tenants, r.tenant)
 		}
 	}
@@ -113,8 +113,8 @@ func (sr *syncRun) digests(b *bucket) []string {
 
 // listTenants asks the store which tenants there are in the buckets that resync, if the keyring
 // holds them all. Their log no longer says which were added.
-func (sr *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
-	if !sr.k.holdsAll() {
+func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
+	if !run.k.holdsAll() {
 		return
 	}
 	var indexes, at []int
@@ -126,9 +126,9 @@ func (sr *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 	if len(indexes) == 0 {
 		return
 	}
-	ctx, cancel := sr.callContext()
+	ctx, cancel := run.callContext()
 	defer cancel()
-	tenants, err := sr.k.store.Tenants(ctx, indexes)
+	tenants, err := run.k.store.Tenants(ctx, indexes)
 	for i := range indexes {
 		if err != nil {
 			replies[at[i]].Err = err
@@ -140,7 +140,7 @@ func (sr *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 
 // staleRings returns the rings that have to be read: those that are marked dirty, and all of a
 // bucket that resyncs.
-func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantRing {
+func (run *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	var stale []*tenantRing
 	for i, b := range buckets {
 		reply := &replies[i]
@@ -148,9 +148,9 @@ func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantR
 			continue
 		}
 		if reply.Resync {
-			sr.k.counts.resyncs.Add(1)
+			run.k.counts.resyncs.Add(1)
 		}
-		sr.markDirty(b, reply)
+		run.markDirty(b, reply)
 		for _, r := range b.rings {
 			if r.dirty || reply.Resync {
 				stale = append(stale, r)
@@ -163,16 +163,16 @@ func (sr *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantR
 // markDirty marks the rings of b that changed: those that the log names, and those whose digest
 // differs from that of the copy. The digest finds a ring that was deleted or edited without a log
 // entry (invariant I12).
-func (sr *syncRun) markDirty(b *bucket, reply *SyncReply) {
-	for i, tenant := range sr.digests(b) {
-		if r := sr.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
+	for i, tenant := range run.digests(b) {
+		if r := run.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
 		}
 	}
 	for _, tenant := range reply.Changed {
-		r := sr.k.ring(tenant)
-		if r == nil && sr.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
-			r = sr.k.addTenant(tenant)
+		r := run.k.ring(tenant)
+		if r == nil && run.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
+			r = run.k.addTenant(tenant)
 		}
 		if r != nil {
 			r.dirty = true
@@ -182,7 +182,7 @@ func (sr *syncRun) markDirty(b *bucket, reply *SyncReply) {
 }
 
 // loadRings reads rings, loadAtOnce with one call, and joins them with their copies.
-func (sr *syncRun) loadRings(stale []*tenantRing) {
+func (run *syncRun) loadRings(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
@@ -191,7 +191,7 @@ func (sr *syncRun) loadRings(stale []*tenantRing) {
 		for i, r := range some {
 			tenants[i] = r.tenant
 		}
-		sr.joinAll(some, sr.read(tenants))
+		run.joinAll(some, run.read(tenants))
 	}
 }
 
@@ -203,12 +203,12 @@ type snapshot struct {
 }
 
 // read reads rings with one call.
-func (sr *syncRun) read(tenants []string) []snapshot {
-	ctx, cancel := sr.callContext()
+func (run *syncRun) read(tenants []string) []snapshot {
+	ctx, cancel := run.callContext()
 	defer cancel()
-	sent := sr.k.cfg.Now()
-	loaded := sr.k.store.Load(ctx, tenants)
-	received := sr.k.cfg.Now()
+	sent := run.k.cfg.Now()
+	loaded := run.k.store.Load(ctx, tenants)
+	received := run.k.cfg.Now()
 	snapshots := make([]snapshot, len(loaded))
 	for i := range loaded {
 		snapshots[i] = snapshot{loaded[i], sent, received}
@@ -222,19 +222,19 @@ const joiners = 8
 
 // joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
 // goroutine at a time, which is the only one to write its fields meanwhile.
-func (sr *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
+func (run *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(joiners, len(rings)) {
 		wg.Go(func() {
 			for i := range next {
-				sr.noteJoined(rings[i], sr.join(rings[i], snapshots[i]))
+				run.noteJoined(rings[i], run.join(rings[i], snapshots[i]))
 			}
 		})
 	}
 	for i, r := range rings {
 		if snapshots[i].Err == nil && (snapshots[i].Digest != r.digest || r.dirty) {
-			sr.changed = true
+			run.changed = true
 		}
 		next <- i
 	}
@@ -244,14 +244,14 @@ func (sr *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 
 // noteJoined notes whether the copy of r is complete. If it is not, the error and the need to read
 // the ring again stay until a sync succeeds.
-func (sr *syncRun) noteJoined(r *tenantRing, err error) {
+func (run *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
 	old := r.status.Load()
 	if err == nil {
 		return // finishRing publishes the status
 	}
-	if old.err == nil && sr.ctx.Err() == nil {
-		sr.k.cfg.Logger.Warn("a ring is out of sync", "tenant", r.tenant, "error", err)
+	if old.err == nil && run.ctx.Err() == nil {
+		run.k.cfg.Logger.Warn("a ring is out of sync", "tenant", r.tenant, "error", err)
 	}
 	out := *old
 	out.err, out.bad = unavailable(err), true
@@ -268,61 +268,61 @@ const maxMerges = 4
 // The union is installed before the repair is written, so that this instance uses what it has read
 // even if the write fails. If the write finds another ring than the one that was read, the ring is
 // read again. After one repair join does not write another; the next sync does.
-func (sr *syncRun) join(r *tenantRing, s snapshot) error {
+func (run *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
 			return s.Err
 		}
 		old := r.state.Load()
-		theirs, failed := sr.open(r, s)
+		theirs, failed := run.open(r, s)
 		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), theirs.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Mine: old.protocolCopy(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
-			Good: r.status.Load().Good, Local: s.received, Deadline: sr.k.times.Load().deadline})
+			Good: r.status.Load().Good, Local: s.received, Deadline: run.k.times.Load().deadline})
 		union := assemble(result.Union, theirs, old)
-		sr.install(r, union, s.Digest)
+		run.install(r, union, s.Digest)
 		switch {
 		case off != nil:
 			return off
-		case result.Change == nil, sr.k.cfg.OneShot, wrote:
-			return sr.checkOpened(r, failed)
+		case result.Change == nil, run.k.cfg.OneShot, wrote:
+			return run.checkOpened(r, failed)
 		}
-		done, err := sr.write(r, union, result, s.Digest)
+		done, err := run.write(r, union, result, s.Digest)
 		if err != nil {
 			return &ring.Error{Text: "what the store lacks could not be put back", Err: err}
 		}
 		if done && failed == nil {
-			return sr.checkOpened(r, nil)
+			return run.checkOpened(r, nil)
 		}
 		wrote = done
-		s = sr.read([]string{r.tenant})[0]
+		s = run.read([]string{r.tenant})[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (sr *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(sr.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
+func (run *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(run.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
 // checkOpened returns why a ring that was read is not in sync, or nil.
-func (sr *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
+func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
 	if n := r.state.Load().newest(); n != nil {
-		return sr.k.checkTimes(n.Timing.Freshness)
+		return run.k.checkTimes(n.Timing.Freshness)
 	}
 	return nil
 }
 
 // install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
 // there is no ring, which is not the same as an empty one.
-func (sr *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
+func (run *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
@@ -334,21 +334,21 @@ func (sr *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
 // changed meanwhile, so it has to be read again.
-func (sr *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
-	s := &sealer{keks: sr.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: sr.k.cfg.Instance}
+func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
+	s := &sealer{keks: run.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: run.k.cfg.Instance}
 	c, err := s.change(m.Change, nil)
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := sr.callContext()
+	ctx, cancel := run.callContext()
 	defer cancel()
-	result, err := sr.k.store.Write(ctx, c)
+	result, err := run.k.store.Write(ctx, c)
 	if err != nil || result.Code != Committed {
 		return false, err
 	}
-	sr.k.counts.repairs.Add(1)
-	sr.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
-	sr.install(r, assemble(m.Healed, union), result.Digest)
+	run.k.counts.repairs.Add(1)
+	run.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	run.install(r, assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
 
@@ -356,22 +356,22 @@ func (sr *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult,
 // came back, and that recovering began or ended. failed is how many buckets failed, err one of
 // their errors, and before how many rings were recovering. An attempt that was cancelled says
 // nothing about the store.
-func (sr *syncRun) logAttempt(failed int, err error, before int) {
-	if sr.ctx.Err() != nil {
+func (run *syncRun) logAttempt(failed int, err error, before int) {
+	if run.ctx.Err() != nil {
 		return
 	}
-	log, down := sr.k.cfg.Logger, sr.k.down
-	sr.k.down = failed > 0
+	log, down := run.k.cfg.Logger, run.k.down
+	run.k.down = failed > 0
 	switch {
 	case failed > 0:
-		sr.k.counts.failures.Add(1)
+		run.k.counts.failures.Add(1)
 		if !down {
 			log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", failed, "error", err)
 		}
 	case down:
 		log.Info("the store is reached again")
 	}
-	switch now := sr.k.loop.recoveringRings(); {
+	switch now := run.k.loop.recoveringRings(); {
 	case now > before:
 		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
 	case now == 0 && before > 0:
@@ -381,7 +381,7 @@ func (sr *syncRun) logAttempt(failed int, err error, before int) {
 
 // failBucket notes why b could not be synced. No time moves, so freshness runs out by itself. A
 // ring that could not be read before keeps its own reason.
-func (sr *syncRun) failBucket(b *bucket, err error) {
+func (run *syncRun) failBucket(b *bucket, err error) {
 	b.err = unavailable(err)
 	out := *b.status.Load()
 	out.err = withClock(out.err, b.err)
@@ -408,14 +408,14 @@ func withClock(known, err error) error {
 
 // finishBucket publishes the status of a bucket and its rings after a complete sync. The bucket can
 // vouch for the store only while every ring of it is in sync.
-func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
-	sr.advance(b, reply, sent, received)
+func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+	run.advance(b, reply, sent, received)
 	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
 	b.status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
 		off := checkClock(reply.Now, sent, received, r.state.Load().protocolCopy().ClockSkew())
-		sr.finishRing(r, status, off, good)
+		run.finishRing(r, status, off, good)
 		good = good && !r.dirty && off == nil
 	}
 	switch {
@@ -428,11 +428,11 @@ func (sr *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time
 
 // advance moves the state of b to that after a complete sync. If the clocks differ the place stays:
 // only Complete moves, so that keys do not end early because of a clock.
-func (sr *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
-	t := sr.k.times.Load()
+func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
+	t := run.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: sr.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
+		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
 		b.state = b.state.After(reading, protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
@@ -445,7 +445,7 @@ func (sr *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time
 
 // finishRing publishes the status of r after a complete sync of its bucket. off is why the clocks
 // differ by more than r allows, or nil.
-func (sr *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good bool) {
+func (run *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good bool) {
 	if r.dirty {
 		return
 	}
@@ -456,7 +456,7 @@ func (sr *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good
 		r.status.Store(&behind)
 	} else {
 		r.status.Store(status)
-		sr.logNoRing(r, good && c == nil)
+		run.logNoRing(r, good && c == nil)
 	}
 	if c != nil {
 		c.applyEnds(nil, status.Complete)
@@ -465,13 +465,13 @@ func (sr *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good
 
 // logNoRing logs, once, that the store has no ring of a tenant that Config names. It does so with
 // the second sync, because a program may open a keyring in order to create the ring.
-func (sr *syncRun) logNoRing(r *tenantRing, none bool) {
+func (run *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.emptySyncs = 0
 		return
 	}
-	if r.emptySyncs++; r.emptySyncs == 2 && !sr.k.holdsAll() && !sr.k.cfg.AllowBootstrap && !sr.k.cfg.OneShot {
-		sr.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
+	if r.emptySyncs++; r.emptySyncs == 2 && !run.k.holdsAll() && !run.k.cfg.AllowBootstrap && !run.k.cfg.OneShot {
+		run.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
 	}
 }
 

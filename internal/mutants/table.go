@@ -5,19 +5,19 @@ const (
 	simulator = "./rotation/rotationtest"
 )
 
-// mutants are the mistakes that others have made, and that we could make again.
+// mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
 var mutants = []mutant{
 	{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
-			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // it would not sign before all know it
+			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, sr.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -124,7 +124,7 @@ var mutants = []mutant{
 	{
 		name:  "what was collected returns",
 		edits: []edit{{"rotation/internal/protocol/collect.go", "if gone.After(b.Copy.Facts.CollectedUntil) {", "if false {"}},
-		tests: tests{here, "TestACollectedKeyDoesNotReturn/before.*record"}, want: "TestACollectedKeyDoesNotReturn",
+		tests: tests{here, "TestCollectedKeyStaysCollected/before.*record"}, want: "TestCollectedKeyStaysCollected",
 	},
 	{
 		name:  "a holder does not assert",

@@ -7,13 +7,13 @@
 //
 // What a program needs, in this order:
 //
-//   - [Policy] times a ring. Most services set Every, MaxTokenTTL and Algorithm and leave the rest to
-//     its defaults. [Policy.Validate] checks the inequalities that the guarantees rest on.
+//   - [Policy] times a ring. Most services set Every, MaxTokenTTL and Algorithm and leave the rest
+//     to its defaults. [Policy.Validate] checks the inequalities that the guarantees rest on.
 //   - [View] returns the [Ring] at one moment: each [Key] with its [State].
-//   - [Record] and [Facts] are the arguments of View: keys with their schedules, and what happened to
-//     them later.
-//   - [Plan] is a View for all moments, for a program that asks often. [Op] and [Bound] are parts of
-//     a change, for a program that is a store.
+//   - [Record] and [Facts] are the arguments of View: keys with their schedules, and what happened
+//     to them later.
+//   - [Plan] is a View for all moments, for a program that asks often. [Op] and [Bound] are parts
+//     of a change, for a program that is a store.
 //
 // # The life of a key
 //

@@ -53,8 +53,8 @@ func (e *Error) Unwrap() []error {
 	return slices.DeleteFunc([]error{e.Kind, e.Err}, func(err error) bool { return err == nil })
 }
 
-// An UnreadableError reports that some fields of a ring in the store cannot be opened. So the reader
-// cannot tell which keys exist, or which were revoked. It wraps the reason of each field.
+// An UnreadableError reports that some fields of a ring in the store cannot be opened. So the
+// reader cannot tell which keys exist, or which were revoked. It wraps the reason of each field.
 type UnreadableError struct {
 	Tenant string // whose ring it is
 	Fields int    // how many fields the ring has
@@ -123,11 +123,11 @@ func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 // A MissingError reports that a ring, or a key of it, does not exist. It wraps
 // [keystore.ErrNotFound].
 type MissingError struct {
-	Tenant string
-	KID    string // "" if there is no ring
+	Tenant string // whose ring it is
+	KID    string // the key, or "" if there is no ring
 }
 
-// Error names what is missing.
+// Error names the tenant, and the key if it is a key that is missing.
 func (e *MissingError) Error() string {
 	missing := &Error{Text: fmt.Sprintf("tenant %q has no ring in the store: create one", e.Tenant), Err: keystore.ErrNotFound}
 	if e.KID != "" {

@@ -7,8 +7,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// The key of January signs until the one of February takes effect, and verifies until its last token
-// has expired. A promotion makes the key of February sign early.
+// The key of January signs until the one of February takes effect, and verifies until its last
+// token has expired. A promotion makes the key of February sign early.
 func ExampleView() {
 	january := time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC)
 	february := january.AddDate(0, 1, 0)

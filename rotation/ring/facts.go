@@ -11,7 +11,8 @@ import (
 // that stands for it in the store: see docs/formats.md.
 type FactKind byte
 
-// The kinds of facts about one record. Of two times for the same fact the comment says which counts.
+// The kinds of facts about one record. Of two times for the same fact the comment says which
+// counts.
 const (
 	FactRevoked     FactKind = 'x' // it does nothing from then on; the earliest counts
 	FactPromoted    FactKind = 'a' // it was made to sign before its schedule; the earliest counts
@@ -31,8 +32,9 @@ func FactKinds() []FactKind {
 	return []FactKind{FactRevoked, FactPromoted, FactForced, FactRepublished, FactAnnounced}
 }
 
-// earliest reports whether the earlier of two times counts. What ends trust or starts signing counts
-// from the first time on. What makes a key wait, or keeps its predecessor, counts from the last.
+// earliest reports whether the earlier of two times counts. What ends trust or starts signing
+// counts from the first time on. What makes a key wait, or keeps its predecessor, counts from the
+// last.
 func (k FactKind) earliest() bool { return k == FactRevoked || k == FactPromoted || k == FactForced }
 
 // Known reports whether k is a kind of fact about one record.
@@ -92,7 +94,8 @@ func (f Facts) At(kind FactKind, kid string) (time.Time, bool) {
 	return f.dated[i].at, true
 }
 
-// Add adds a fact about one record. If f has a time for it, the kind decides which of the two counts.
+// Add adds a fact about one record. If f has a time for it, the kind decides which of the two
+// counts.
 func (f *Facts) Add(kind FactKind, kid string, at time.Time) {
 	i, ok := f.find(kind, kid)
 	switch {
@@ -141,8 +144,8 @@ func (f Facts) Prune(kept func(kid string) bool) Facts {
 	return g
 }
 
-// Forget removes a fact about one record. It breaks the rule that facts only grow. So it is only for
-// a fact that no other instance can have read.
+// Forget removes a fact about one record. It breaks the rule that facts only grow. So it is only
+// for a fact that no other instance can have read.
 func (f *Facts) Forget(kind FactKind, kid string) {
 	if i, ok := f.find(kind, kid); ok {
 		f.dated = slices.Delete(f.dated, i, i+1)

@@ -12,8 +12,8 @@ import (
 
 const sec = time.Second
 
-// Two policies that hold every inequality: that of the demo, and the fastest one that tests on a real
-// clock use.
+// Two policies that hold every inequality: that of the demo, and the fastest one that tests on a
+// real clock use.
 var (
 	demoPolicy = ring.Policy{Algorithm: keystore.ES256, Every: 30 * sec, Propagation: 15 * sec, Freshness: 6 * sec, ClockSkew: sec, Dwell: 2 * sec,
 		SignFor: 12 * sec, ReaderStaleness: 8 * sec, MaxTokenTTL: 120 * sec, Leeway: 30 * sec}

@@ -30,8 +30,8 @@ type PlannedKey struct {
 	RevokedAt   time.Time // when it was revoked
 }
 
-// NewPlan returns the plan of the records of one ring, without those that were collected: see
-// [Facts.Collected].
+// NewPlan returns the plan of the records of one ring. The caller leaves out the records that were
+// collected: see [Facts.Collected].
 func NewPlan(records []*Record, facts Facts) *Plan {
 	if !facts.Dead.IsZero() {
 		return &Plan{Dead: true}
@@ -50,8 +50,8 @@ func NewPlan(records []*Record, facts Facts) *Plan {
 			k.SignsUntil = later(k.SignsUntil, next.ActivatesAt)
 		}
 	}
-	// A key that was revoked before it took effect has an end too, though it verifies nothing: it is
-	// not collected before. An instance that missed the revocation may have signed with it.
+	// A key that was revoked before it took effect verifies nothing, but it has an end too. Until then
+	// it is not collected, since a signer must know that it was revoked.
 	for i := range p.NeverActive {
 		k := &p.NeverActive[i]
 		after := func(n PlannedKey) bool { return ByEffect(n, *k) > 0 }
@@ -77,8 +77,8 @@ func (p *Plan) order(records []*Record, facts Facts) {
 	slices.SortFunc(p.NeverActive, ByEffect)
 }
 
-// ByEffect compares two keys by when they take effect, then by seq and kid. So it never returns 0 for
-// two keys of a ring, and all instances have the same order.
+// ByEffect compares two keys by when they take effect, then by seq and kid. So it never returns 0
+// for two keys of a ring, and all instances have the same order.
 func ByEffect(a, b PlannedKey) int {
 	return cmp.Or(a.ActivatesAt.Compare(b.ActivatesAt), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.KID, b.KID))
 }
@@ -96,8 +96,9 @@ func effective(r *Record, all []*Record, facts Facts) time.Time {
 	return at
 }
 
-// isFirst reports whether r is the ring's first key. No key signs before it, so a republication does
-// not delay it. Two rings that were merged have two records with seq 1: the older one is the first.
+// isFirst reports whether r is the ring's first key. No key signs before it, so a republication
+// does not delay it. Two rings that were merged have two records with seq 1: the older one is the
+// first.
 func isFirst(r *Record, all []*Record) bool {
 	return r.Seq == 1 && !slices.ContainsFunc(all, func(o *Record) bool { return o.Created.Before(r.Created) })
 }
@@ -106,8 +107,8 @@ func isFirst(r *Record, all []*Record) bool {
 // then the life of a token. next is the next key in order.
 //
 // An instance in sync stops signing with k when next takes effect. An instance that was cut off
-// before k or next was announced goes by an older view: it may sign with k for SignFor after that, by
-// a clock that is ClockSkew behind.
+// before k or next was announced goes by an older view: it may sign with k for SignFor after that,
+// by a clock that is ClockSkew behind.
 func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 	p := &k.Timing
 	end := next.ActivatesAt
@@ -121,6 +122,8 @@ func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 
 // Current returns the index in InOrder of the last key that has taken effect by now, or -1.
 func (p *Plan) Current(now time.Time) int {
+	// A known promotion or revocation is in the past, even if this clock is behind. Otherwise this
+	// instance would sign with a key that the others have left.
 	now = later(now, p.Past)
 	for i := len(p.InOrder) - 1; i >= 0; i-- {
 		if !p.InOrder[i].ActivatesAt.After(now) {
@@ -141,10 +144,10 @@ func (p *Plan) Signer(now time.Time) *PlannedKey {
 // Pending returns the keys that have not taken effect by now, the next one first.
 func (p *Plan) Pending(now time.Time) []PlannedKey { return p.InOrder[p.Current(now)+1:] }
 
-// Dropped reports whether the last token of k has expired. For a key that was revoked before it took
-// effect: whether it would have been dropped by now. Only now counts here, and not Past, since exp is
-// judged by the same clock.
-func (p *Plan) Dropped(k *PlannedKey, now time.Time) bool {
+// Dropped reports whether the last token of k has expired by now. For a key that was revoked before
+// it took effect: whether it would have been dropped by now. Only now counts here, and not Past,
+// since exp is judged by the same clock.
+func (k *PlannedKey) Dropped(now time.Time) bool {
 	return !k.DroppedAt.IsZero() && !now.Before(k.DroppedAt)
 }
 
@@ -160,7 +163,7 @@ func (p *Plan) state(i, current int, now time.Time) State {
 	switch {
 	case !k.RevokedAt.IsZero():
 		return Revoked
-	case p.Dropped(k, now):
+	case k.Dropped(now):
 		return Dropped
 	case i > current:
 		return Pending

@@ -51,8 +51,8 @@ type Policy struct {
 	Leeway time.Duration
 
 	// ClockSkew is the most that an instance's clock and the store's clock differ. The default is a
-	// sixteenth of Propagation, at most 5s. It takes part in the inequalities of Propagation, Leeway
-	// and MaxTokenTTL.
+	// sixteenth of Propagation, at most 5s. It takes part in the inequalities of Propagation,
+	// Leeway and MaxTokenTTL.
 	ClockSkew time.Duration
 
 	// Freshness is the greatest age of the last sync of an instance that counts as in sync, at
@@ -91,8 +91,8 @@ const MinFreshness = time.Second
 
 // WithDefaults returns p with its zero fields filled in.
 //
-// The shares of Propagation are chosen so that its inequalities hold for any Every of ten seconds or
-// more: 3/8 for Freshness, 1/8 for Dwell and 1/16 for ClockSkew leave 13/16 for SignFor and 9/16
+// The shares of Propagation are chosen so that its inequalities hold for any Every of ten seconds
+// or more: 3/8 for Freshness, 1/8 for Dwell and 1/16 for ClockSkew leave 13/16 for SignFor and 9/16
 // for ReaderStaleness.
 func (p Policy) WithDefaults() Policy {
 	if p.Algorithm == "" {
@@ -200,15 +200,15 @@ func (p Policy) inequalities() []inequality {
 	}
 }
 
-// maxPublished returns how many keys an asymmetric ring publishes at most: the signing key, the next
-// one, and those whose tokens may still be alive.
+// maxPublished returns how many keys an asymmetric ring publishes at most: the signing key, the
+// next one, and those whose tokens may still be alive.
 func (p Policy) maxPublished() int {
 	live := p.MaxTokenTTL + p.Leeway + 2*p.ClockSkew
 	return 2 + int((live+p.Every-1)/p.Every)
 }
 
-// Window returns how far the time of a proposed fact may be from the store's clock when the proposal
-// arrives: 2 (ClockSkew + deadline). deadline is that of the call.
+// Window returns how far the time of a proposed fact may be from the store's clock when the
+// proposal arrives: 2 (ClockSkew + deadline). deadline is that of the call.
 func (p *Policy) Window(deadline time.Duration) time.Duration { return 2 * (p.ClockSkew + deadline) }
 
 // A PolicyError reports a [Policy] that cannot be used: either the value of one Field is out of

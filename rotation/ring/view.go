@@ -2,8 +2,8 @@ package ring
 
 import "time"
 
-// A State says what a key of a ring does at one moment. docs/rotation.md maps the states to those of
-// NIST SP 800-57.
+// A State says what a key of a ring does at one moment. docs/rotation.md maps the states to those
+// of NIST SP 800-57.
 type State string
 
 // The states, in the order of a key's life.
@@ -44,18 +44,18 @@ func (k Key) Verifies() bool { return k.State != Dropped && k.State != Revoked }
 // result, in whatever order they have the records. It changes none of its arguments.
 //
 // Order. A record takes effect at its ActivateAt, or when it was promoted if that is earlier. A
-// record that was lost and restored waits for Propagation again. A record that was revoked before it
-// took effect leaves the order.
+// record that was lost and restored waits for Propagation again. A record that was revoked before
+// it took effect leaves the order.
 //
-// Signing. The last record that has taken effect signs, until the next one takes effect. It does not
-// sign if it was revoked, or if there is no next one and its SignUntil has passed. (SignUntil moves
-// by as much as the record took effect later than its ActivateAt.) Then no key signs. View never
-// goes back to an earlier record, since other instances may already have dropped it.
+// Signing. The last record that has taken effect signs, until the next one takes effect. It does
+// not sign if it was revoked, or if there is no next one and its SignUntil has passed. (SignUntil
+// moves by as much as the record took effect later than its ActivateAt.) Then no key signs. View
+// never goes back to an earlier record, since other instances may already have dropped it.
 //
 // Verifying. A pending key verifies. So does a key that signed, until the last token has expired
-// that any instance may have signed with it. An instance that is cut off signs for SignFor after its
-// last sync. If it missed a promotion or a restored key, it signs with the predecessor meanwhile, so
-// the predecessor verifies for that much longer.
+// that any instance may have signed with it. An instance that is cut off signs for SignFor after
+// its last sync. If it missed a promotion or a restored key, it signs with the predecessor
+// meanwhile, so the predecessor verifies for that much longer.
 //
 // Records created at or before [Facts.CollectedUntil] are ignored. They were dropped long ago, and
 // the facts that gave them their place in the order were removed with them.

@@ -161,9 +161,9 @@ func TestNoEarlierKeySignsAgain(t *testing.T) {
 	})
 }
 
-// TestUnknownPromotion (timelines A, B, C): an instance that does not know of a promotion or a merge
-// signs on by its own view, for SignFor at most. Instances that know of it go on accepting the tokens
-// that it makes meanwhile.
+// TestUnknownPromotion (timelines A, B, C): an instance that does not know of a promotion or a
+// merge signs on by its own view, for SignFor at most. Instances that know of it go on accepting
+// the tokens that it makes meanwhile.
 func TestUnknownPromotion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := rapid.SampledFrom([]ring.Policy{demoPolicy, fastPolicy}).Draw(t, "policy")

@@ -44,7 +44,7 @@ func (b *Base) Collect() *Proposal {
 
 // over reports whether every instance in sync has dropped k.
 func (b *Base) over(k *ring.PlannedKey) bool {
-	return b.Copy.Plan.Dropped(k, b.Now.Add(-k.Timing.Freshness-k.Timing.ClockSkew))
+	return k.Dropped(b.Now.Add(-k.Timing.Freshness - k.Timing.ClockSkew))
 }
 
 // firstToStay returns when the first of the records that stay was created: those of staying, and those

@@ -119,7 +119,7 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 	if m.Local.Before(now) {
 		now = m.Local
 	}
-	return u.Plan.Dropped(u.PlanOf(r), now) || m.Mine.Plan.Dropped(m.Mine.PlanOf(r), now)
+	return u.PlanOf(r).Dropped(now) || m.Mine.PlanOf(r).Dropped(now)
 }
 
 // superseded reports whether the store was restored to a time before records that we have collected,
@@ -134,7 +134,7 @@ func (m *merge) superseded() bool {
 		return false
 	}
 	return slices.ContainsFunc(m.Theirs.Plan.InOrder, func(k ring.PlannedKey) bool {
-		return m.Mine.Facts.Collected(k.Record) && k.RevokedAt.IsZero() && !m.Theirs.Plan.Dropped(&k, m.Now) &&
+		return m.Mine.Facts.Collected(k.Record) && k.RevokedAt.IsZero() && !k.Dropped(m.Now) &&
 			!slices.ContainsFunc(m.Mine.Plan.InOrder, func(mine ring.PlannedKey) bool { return ring.ByEffect(mine, k) < 0 })
 	})
 }

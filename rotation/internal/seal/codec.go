@@ -14,8 +14,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Every sealed field begins with the magic, the version and the kind. docs/formats.md has the layout
-// of all kinds; numbers are big-endian.
+// Every sealed field begins with the magic, the version and the kind. docs/formats.md has the
+// layout of all kinds; numbers are big-endian.
 const (
 	formatMagic   = "kt" // without it, garbage would look like a newer version
 	formatVersion = 1
@@ -54,8 +54,8 @@ var (
 // origins are the origins by the code that stands for them in a record.
 var origins = map[byte]ring.Origin{'g': ring.Generated, 'i': ring.Imported, 'l': ring.Legacy}
 
-// A header is the part of a sealed record that is in the open. It is the additional data (AAD) of the
-// sealed part, so all of it is authenticated.
+// A header is the part of a sealed record that is in the open. It is the additional data (AAD) of
+// the sealed part, so all of it is authenticated.
 type header struct {
 	ring.Record
 	tenantKey string // the id of the tenant key, 16 hexadecimal digits
@@ -67,8 +67,13 @@ func durations(p *ring.Policy) []*time.Duration {
 	return []*time.Duration{&p.Every, &p.Propagation, &p.MaxTokenTTL, &p.Leeway, &p.ClockSkew, &p.Freshness, &p.Dwell, &p.SignFor, &p.ReaderStaleness}
 }
 
-// append appends the encoding of the header. Everything of fixed size comes first, so that a script
-// can read the dates at fixed places.
+// append appends the encoding of the header:
+//
+//	start  seq  created activate_at sign_until  origin no_kid  9 durations  id of the tenant key
+//	tenant  kid  alg  alg of the policy  public part
+//
+// The first line has a fixed size, so that a script can read its fields at fixed offsets without a
+// key.
 func (h header) append(b []byte) []byte {
 	b = appendStart(b, blobRecord)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Seq))
@@ -109,8 +114,8 @@ func readHeader(blob []byte) (h header, n int, err error) {
 		return header{}, 0, r.err
 	}
 	n = len(blob) - len(r.rest)
-	// Every value has one encoding. Otherwise two byte strings would be the same record, and instances
-	// that compare bytes would overwrite each other's.
+	// Every value has one encoding. Otherwise two byte strings would be the same record, and
+	// instances that compare bytes would overwrite each other's.
 	if !bytes.Equal(h.append(nil), blob[:n]) {
 		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in the canonical encoding"}
 	}
@@ -124,7 +129,9 @@ type sealedKey struct {
 	kek    kekName
 }
 
-// append appends the encoding of the header.
+// append appends the encoding of the header:
+//
+//	start  id  KEK name  tenant
 func (k sealedKey) append(b []byte) []byte {
 	b = appendStart(b, blobTenantKey)
 	b = append(b, mustHex(k.id)...)
@@ -145,21 +152,24 @@ func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 	return k, len(blob) - len(r.rest), r.err
 }
 
-// A sealedFact is a fact as the store has it, without its MAC. Tenant, kind and kid are not in it: they
-// are told by its place, and the MAC covers them.
+// A sealedFact is a fact as the store has it, without its MAC. Tenant, kind and kid are not in it:
+// they are told by its place, and the MAC covers them.
 type sealedFact struct {
 	at  time.Time
 	kek kekName
 }
 
-// append appends the encoding of the fact. The time is at a fixed place, so that a script can compare
-// the times of two facts without a key.
+// append appends the encoding of the fact:
+//
+//	start  at  KEK name
+//
+// The time has a fixed offset, so that a script can compare two facts without a key.
 func (f sealedFact) append(b []byte) []byte {
 	return f.kek.append(appendDate(appendStart(b, blobFact), f.at))
 }
 
-// authenticated returns the message of the MAC: the fact, and the place where it must be found. Each
-// part has a fixed length or says its length, so that no two facts have the same message.
+// authenticated returns the message of the MAC: the fact, and the place where it must be found.
+// Each part has a fixed length or says its length, so that no two facts have the same message.
 func (f sealedFact) authenticated(tenant string, kind ring.FactKind, kid string) []byte {
 	return appendText(appendText(append(f.append(nil), byte(kind)), tenant), kid)
 }
@@ -177,7 +187,7 @@ func readSealedFact(blob []byte) (f sealedFact, mac []byte, err error) {
 	return f, mac, r.err
 }
 
-// append appends the encoding of the name.
+// append appends the encoding of the name: the length of the id, the id, the check value.
 func (n kekName) append(b []byte) []byte {
 	b = append(append(b, byte(len(n.id))), n.id...)
 	return append(b, n.check[:]...)
@@ -247,8 +257,8 @@ func boolByte(b bool) byte {
 	return 0
 }
 
-// mustHex decodes the id of a tenant key. An id that this package has not checked is a mistake of the
-// program, so it panics.
+// mustHex decodes the id of a tenant key. An id that this package has not checked is a mistake of
+// the program, so it panics.
 func mustHex(id string) []byte {
 	b, err := hex.DecodeString(id)
 	if err != nil || len(b) != tenantKeyIDSize {
@@ -262,8 +272,8 @@ func isTenantKeyID(id string) bool {
 	return len(id) == 2*tenantKeyIDSize && strings.Trim(id, "0123456789abcdef") == ""
 }
 
-// A reader reads a sealed field from the front. It keeps the first error and returns zeros from then
-// on, so that callers check once, at the end. Errors quote nothing of the input.
+// A reader reads a sealed field from the front. It keeps the first error and returns zeros from
+// then on, so that callers check once, at the end. Errors quote nothing of the input.
 type reader struct {
 	rest []byte
 	err  error
@@ -277,9 +287,11 @@ func (r *reader) fail(format string, args ...any) {
 	r.rest = nil
 }
 
-// start reads the beginning of a sealed field. A newer version may have changed everything after the
-// version, so nothing of that is read.
+// start reads the beginning of a sealed field. A newer version may have changed everything after
+// the version, so nothing of that is read.
 func (r *reader) start(kind byte) {
+	// A field of another program is malformed. It must not count as a newer version, over which
+	// nothing is written.
 	if magic := r.take(len(formatMagic)); r.err == nil && string(magic) != formatMagic {
 		r.fail("not written by keyturn")
 	}
@@ -296,6 +308,8 @@ func (r *reader) start(kind byte) {
 }
 
 // take returns the next n bytes, or n zeros after an error.
+//
+// Callers may so go on after an error, and index the result.
 func (r *reader) take(n int) []byte {
 	if r.err == nil && len(r.rest) < n {
 		r.fail("cut short")
@@ -303,7 +317,7 @@ func (r *reader) take(n int) []byte {
 	if r.err != nil {
 		return make([]byte, n)
 	}
-	b := r.rest[:n:n]
+	b := r.rest[:n:n] // an append to it must not write into the input
 	r.rest = r.rest[n:]
 	return b
 }
@@ -342,8 +356,8 @@ func (r *reader) text(least, most int) string {
 	return string(b)
 }
 
-// algorithm reads the name of an algorithm. A new algorithm comes with a new version of the format, so
-// an unknown one is malformed.
+// algorithm reads the name of an algorithm. A new algorithm comes with a new version of the format,
+// so an unknown one is malformed.
 func (r *reader) algorithm() keystore.Algorithm {
 	alg := keystore.Algorithm(r.text(1, 16))
 	if r.err == nil && !alg.Known() {

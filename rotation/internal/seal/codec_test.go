@@ -65,8 +65,8 @@ func TestHeaderHasEveryField(t *testing.T) {
 	}
 }
 
-// TestNewerVersion: a field of a newer version is refused as such, whatever follows the version, and
-// must not be written over.
+// TestNewerVersion: a field of a newer version is refused as such, whatever follows the version,
+// and must not be written over.
 func TestNewerVersion(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")

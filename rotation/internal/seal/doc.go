@@ -1,25 +1,25 @@
-// Package seal turns the records and facts of a ring into bytes that a store can hold, and back. The
-// store is not trusted: it may read, change, move, remove or replay any field.
+// Package seal turns the records and facts of a ring into bytes that a store can hold, and back.
+// The store is not trusted: it may read, change, move, remove or replay any field.
 //
-//	KEK                           32 bytes, shared by the instances, never in the store
+//	KEK                        32 bytes, shared by the instances, never in the store
 //	 |
-//	 +-- wraps ----> tenant key   tk:<id>    32 random bytes               AES-256-GCM
-//	 |                  |
-//	 |                  +-- seals ---> record   k:<kid>
-//	 |                                    header: times, policy, public key    readable, authenticated
-//	 |                                    private key or secret                AES-256-GCM
+//	 +-- wraps --> tenant key  tk:<id>   32 random bytes                     AES-256-GCM
+//	 |                 |
+//	 |                 +-- seals --> record  k:<kid>
+//	 |                                 header: times, policy, public key     readable, authenticated
+//	 |                                 private key or secret                 AES-256-GCM
 //	 |
-//	 +-- MACs -----> fact         x:<kid> a:<kid> f: r: w: dead gone       readable, HMAC-SHA-256
+//	 +-- MACs ---> fact        x:<kid> a: f: r: w: dead gone                 readable, HMAC-SHA-256
 //
-// Each use of the KEK has a key of its own, derived by HKDF. The header of a field names the tenant,
-// the kid and the kind, so a field opens only in its own place.
+// Each use of the KEK has a key of its own, derived by HKDF. The authenticated bytes of a field
+// include its tenant, kid and kind, so a field opens only in its own place.
 //
-// A new KEK rewraps one small tenant key for each tenant, and no record changes. A fact is under the
-// KEK itself, since a revocation must stay readable when the tenant key was destroyed.
+// A new KEK rewraps one small tenant key for each tenant, and no record changes. A fact is under
+// the KEK itself, since a revocation must stay readable when the tenant key was destroyed.
 //
-// [OpenRing] opens all fields of a ring. A field that cannot be opened counts neither as new data nor
-// as missing data. What was removed or replayed cannot be seen in the bytes: package rotation
-// compares with the copy that it holds.
+// [OpenRing] opens all fields of a ring. A field that cannot be opened counts neither as new data
+// nor as missing data. The bytes cannot show that a field was removed or replayed: package rotation
+// compares them with the copy that it holds.
 //
 // docs/formats.md has the layout byte by byte, and testdata/vectors.json examples of it.
 package seal

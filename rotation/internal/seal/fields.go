@@ -34,18 +34,19 @@ func FactField(kind ring.FactKind, kid string) string {
 	return string(rune(kind)) + ":" + kid
 }
 
-// SealHead returns what to store of the newest seq. It is in the open, so that the store can compare.
+// SealHead returns what to store of the newest seq. It is in the open, so that the store can
+// compare.
 func SealHead(seq int) []byte { return strconv.AppendInt(nil, int64(seq), 10) }
 
-// A Publication says when the store published a record. It is not authenticated, so it may only delay
-// a change.
+// A Publication says when the store published a record. It is not authenticated, so it may only
+// delay a change.
 type Publication struct {
 	KID string
 	At  time.Time
 }
 
-// Publications returns the publications among the fields of a ring, sorted by kid. It ignores what is
-// not a date.
+// Publications returns the publications among the fields of a ring, sorted by kid. It ignores
+// values that are not dates.
 func Publications(fields map[string][]byte) []Publication {
 	var all []Publication
 	for field, value := range fields {

@@ -11,9 +11,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// FuzzOpenRecord: a record that opens is in its canonical encoding, and opens only in its place. The
-// input is tried as a blob. Its header and the material are also sealed, so that the fuzzer reaches
-// the code behind the seal.
+// FuzzOpenRecord: a record that opens is in its canonical encoding, and opens only in its place.
+// The input is tried as a blob. Its header and the material are also sealed, so that the fuzzer
+// reaches the code behind the seal.
 func FuzzOpenRecord(f *testing.F) {
 	v := readVectors(f)
 	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(f, v.Key.Key)))
@@ -79,8 +79,8 @@ func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid strin
 	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
 }
 
-// FuzzOpenFact: a fact that opens is in its canonical encoding, and opens only in its place. The input
-// is tried as it is, and with a MAC that is right.
+// FuzzOpenFact: a fact that opens is in its canonical encoding, and opens only in its place. The
+// input is tried as it is, and with a MAC that is right.
 func FuzzOpenFact(f *testing.F) {
 	v := readVectors(f)
 	keks, err := ParseKEKs([]byte(v.KEK.Line))
@@ -131,8 +131,8 @@ func FuzzOpenFact(f *testing.F) {
 	})
 }
 
-// FuzzOpenRing removes a field of a ring and replaces two, as a writer of the store without the KEK can.
-// Only what was in the ring opens, and nothing opens as the ring of another tenant.
+// FuzzOpenRing removes a field of a ring and replaces two, as a writer of the store without the KEK
+// can. Only what was in the ring opens, and nothing opens as the ring of another tenant.
 func FuzzOpenRing(f *testing.F) {
 	v := readVectors(f)
 	keks, err := ParseKEKs([]byte(v.KEK.Line))

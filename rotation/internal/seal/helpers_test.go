@@ -106,8 +106,8 @@ func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid s
 	s.facts.Add(kind, kid, at)
 }
 
-// newSealedRing makes a ring with a key of HS256, one of ES256, and a fact of every kind about one of
-// them.
+// newSealedRing makes a ring with a key of HS256, one of ES256, and a fact of every kind about one
+// of them.
 func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
 	t.Helper()
 	s := &sealedRing{tenant: tenant, fields: make(map[string][]byte)}
@@ -171,8 +171,8 @@ func oneReason(err error) bool {
 	return n == 1
 }
 
-// wantRefused reports an error of the test unless OpenRing has refused the field, each refused field
-// for one reason, and the ring does not hold it. what says what was done to the field.
+// wantRefused reports an error of the test unless OpenRing has refused the field, each refused
+// field for one reason, and the ring does not hold it. what says what was done to the field.
 func wantRefused(t *testing.T, what, field string, opened *OpenedRing, err error) {
 	t.Helper()
 	bad := new(ring.UnreadableError)

@@ -18,9 +18,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances of
-// a service share and the store does not have. The first one is the primary. It seals and opens, and
-// the others only open. Nil and zero KEKs seal and open nothing.
+// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances
+// of a service share and the store does not have. The first one is the primary. It seals and opens,
+// and the others only open. Nil and zero KEKs seal and open nothing.
 //
 // KEKs are immutable and safe for concurrent use. The keys are in closures, so no fmt verb, log
 // handler or encoder reaches them.
@@ -46,13 +46,14 @@ const (
 	howToKEK   = "make one with: (umask 077; openssl rand -base64 32 > kek)"
 )
 
-// insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects nothing.
+// insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
+// nothing.
 var insecureKey = sha256.Sum256([]byte("keyturn: InsecurePlaintext: this key is public"))
 
 // ParseKEKs reads the text of a KEK file, or of KEYTURN_KEK. Each line is one key: the base64 (RFC
-// 4648, section 4, with padding) of 32 bytes, alone or after an id and a colon. The first key is the
-// primary. The others are older keys that still open what they sealed. Empty lines are ignored. There
-// are no comments.
+// 4648, section 4, with padding) of 32 bytes, alone or after an id and a colon. The first key is
+// the primary. The others are older keys that still open what they sealed. Empty lines are ignored.
+// There are no comments.
 //
 // An id is 1 to 64 of the characters A-Z a-z 0-9 . _ and -. A key without one gets an id of 16
 // hexadecimal digits, which is derived from the key and does not reveal it.
@@ -71,6 +72,7 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		} else if err := checkKEKID(id); err != nil {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
+		// The decoder skips line ends within the text, which only the length shows.
 		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
@@ -85,8 +87,8 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived as
-// in [ParseKEKs].
+// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived
+// as in [ParseKEKs].
 func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	ks := new(KEKs)
 	for i, key := range keys {
@@ -100,9 +102,9 @@ func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md. Every reader of the
-// store can read the keys in it, and every writer can sign as any tenant. It is for tests, and for a
-// demo on which nothing depends. Its id is "insecure", which no other KEK may have.
+// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md. Every reader of
+// the store can read the keys in it, and every writer can sign as any tenant. It is for tests, and
+// for a demo on which nothing depends. Its id is "insecure", which no other KEK may have.
 func InsecurePlaintext() *KEKs {
 	k, err := newKEK(insecureID, insecureKey[:])
 	if err != nil {
@@ -160,13 +162,15 @@ func (ks *KEKs) primary() (*kek, error) {
 	return ks.list[0], nil
 }
 
-// find returns the key of that name. The check value decides, because an operator may change the id.
+// find returns the key of that name. The check value decides, because an operator may change the
+// id.
 func (ks *KEKs) find(n kekName) (*kek, error) {
 	for _, k := range ks.all() {
 		if k.check == n.check {
 			return k, nil
 		}
 	}
+	// The id alone would mislead here: this process has a KEK of that id, and it is another key.
 	if slices.Contains(ks.IDs(), n.id) {
 		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another KEK that is also called %q (check value %x)", n.id, n.check)}
 	}
@@ -179,13 +183,15 @@ func (ks *KEKs) add(id string, key []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case k.id == insecureID:
+	case k.id == insecureID: // the id tells operators that nothing is protected
 		return fmt.Errorf("only InsecurePlaintext is called %q", insecureID)
 	case bytes.Equal(key, insecureKey[:]):
 		return fmt.Errorf("the key is the published one of InsecurePlaintext; %s", howToKEK)
 	case len(ks.list) == maxKEKs:
 		return fmt.Errorf("more than %d keys", maxKEKs)
 	}
+	// A key that is listed twice hides which line is the older one. Two keys of one id would make
+	// errors ambiguous.
 	for _, other := range ks.list {
 		if other.check == k.check {
 			return fmt.Errorf("the same key as %q", other.id)
@@ -212,14 +218,14 @@ func kekIDRune(r rune) bool {
 	return 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
-// newKEK derives a key for each use of a KEK by HKDF (RFC 5869), so that no two uses share one. The id
-// and the check value, which are stored in the open, are derived in the same way and are no bare hash
-// of the key.
+// newKEK derives a key for each use of a KEK by HKDF (RFC 5869), so that no two uses share one. The
+// id and the check value, which are stored in the open, are derived in the same way and are no bare
+// hash of the key.
 func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:
 		return nil, fmt.Errorf("%d bytes, want %d; %s", len(key), kekSize, howToKEK)
-	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)):
+	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)): // zeros or a placeholder, never random
 		return nil, fmt.Errorf("all bytes are the same; %s", howToKEK)
 	}
 	derived := make(map[string][]byte)
@@ -246,9 +252,9 @@ func newKEK(id string, key []byte) (*kek, error) {
 	}, nil
 }
 
-// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext. One key may seal
-// 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A KEK seals once for each tenant, and
-// a tenant key once for each rotation.
+// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext. One key may
+// seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A KEK seals once for each
+// tenant, and a tenant key once for each rotation.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

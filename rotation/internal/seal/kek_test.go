@@ -126,8 +126,8 @@ func TestKEKsPrintIDs(t *testing.T) {
 	}
 }
 
-// TestWrongKEK: a ring under another KEK is refused, the error names both, and nothing may be written
-// over it.
+// TestWrongKEK: a ring under another KEK is refused, the error names both, and nothing may be
+// written over it.
 func TestWrongKEK(t *testing.T) {
 	ours, theirs := mustKEKs(t, 1), mustKEKs(t, 2)
 	s := newSealedRing(t, theirs, "acme")

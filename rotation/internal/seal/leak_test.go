@@ -15,8 +15,8 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// TestNothingLeaks prints every type and error of the package with every verb and as JSON, and looks
-// for the secrets in it.
+// TestNothingLeaks prints every type and error of the package with every verb and as JSON, and
+// looks for the secrets in it.
 func TestNothingLeaks(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")

@@ -20,8 +20,8 @@ import (
 )
 
 // rsaBits is the size of new RSA keys. 3072 bits give 128 bits of security, like P-256, Ed25519 and
-// HS256 (NIST SP 800-57, part 1, table 2). 2048 bits give 112, which that guide allows until 2030. To
-// make a key takes about a second, long before it signs.
+// HS256 (NIST SP 800-57, part 1, table 2). 2048 bits give 112, which that guide allows until 2030.
+// To make a key takes about a second, long before it signs.
 const rsaBits = 3072
 
 // A Material is the material of a new key, before it is sealed. The secret part is in a closure, so
@@ -33,8 +33,8 @@ type Material struct {
 	secret    func() []byte // the secret of HS*, else PKCS #8 (RFC 5958) in DER
 }
 
-// NewMaterial makes the material of a new key for alg: for HS* as many random bytes as the hash has,
-// otherwise an RSA key of 3072 bits or a key on the curve of alg.
+// NewMaterial makes the material of a new key for alg: for HS* as many random bytes as the hash
+// has, otherwise an RSA key of 3072 bits or a key on the curve of alg.
 func NewMaterial(alg keystore.Algorithm) (*Material, error) {
 	for {
 		key, err := generate(alg)
@@ -56,6 +56,7 @@ func NewMaterial(alg keystore.Algorithm) (*Material, error) {
 func generate(alg keystore.Algorithm) (any, error) {
 	switch alg {
 	case keystore.HS256, keystore.HS384, keystore.HS512:
+		// As long as the hash: a shorter secret is not allowed, and a longer one adds nothing.
 		secret := make([]byte, alg.Hash().Size()) // RFC 7518, section 3.2
 		rand.Read(secret)                         // never fails
 		return secret, nil
@@ -75,17 +76,18 @@ func generate(alg keystore.Algorithm) (any, error) {
 }
 
 // newMaterialOf returns the material of an existing key: a []byte for HS*, otherwise an
-// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey that is not nil. It refuses the keys that
-// [keystore.NewSecret] and [keystore.NewPublic] refuse.
+// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey that is not nil. It refuses the keys
+// that [keystore.NewSecret] and [keystore.NewPublic] refuse.
 func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
 	if secret, ok := key.([]byte); ok {
 		if _, err := keystore.NewSecret(keystore.ID{}, alg, secret); err != nil {
 			return nil, err
 		}
-		secret = slices.Clone(secret)
+		secret = slices.Clone(secret) // the caller may reuse its memory
 		return &Material{Algorithm: alg, KID: randomKID(), secret: func() []byte { return secret }}, nil
 	}
 	signer, ok := key.(crypto.Signer)
+	// Public of an Ed25519 key that is cut short panics.
 	if ed, is := key.(ed25519.PrivateKey); !ok || is && len(ed) != ed25519.PrivateKeySize {
 		return nil, &ring.Error{Text: fmt.Sprintf("a %T is not a private key for %s", key, alg)}
 	}
@@ -119,8 +121,8 @@ func randomKID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// checkKID refuses the kid of a generated key if it is not the RFC 7638 thumbprint of its public part,
-// or 128 bits for HS*, whose pub is nil. An imported or legacy key has the kid of its tokens.
+// checkKID refuses the kid of a generated key if it is not the RFC 7638 thumbprint of its public
+// part, or 128 bits for HS*, whose pub is nil. An imported or legacy key has the kid of its tokens.
 func checkKID(h header, pub crypto.PublicKey) error {
 	if h.Origin != ring.Generated {
 		return nil
@@ -141,14 +143,15 @@ func checkKID(h header, pub crypto.PublicKey) error {
 // errMaterial hides the error of a parser, which may quote the key.
 var errMaterial = fmt.Errorf("%w: its key is not one for its algorithm", ErrMalformed)
 
-// openMaterial returns the key of a record for verifying, and the one for signing: a []byte for HS*,
-// otherwise a [crypto.Signer]. secret was sealed with h, but that proves only that its writer had the
-// tenant key. So it checks that all parts fit together.
+// openMaterial returns the key of a record for verifying, and the one for signing: a []byte for
+// HS*, otherwise a [crypto.Signer]. The seal proves only that the writer had the tenant key. So
+// openMaterial checks that all parts fit together.
 func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err error) {
 	id := keystore.ID{Tenant: h.Tenant, KID: h.KID}
 	var pub crypto.PublicKey
 	private = secret
 	if h.Algorithm.Symmetric() {
+		// A public key as an HMAC secret is the classic attack on JWTs. A record for HS* has none.
 		if len(h.public) > 0 {
 			return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
 		}
@@ -174,6 +177,8 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 	if err != nil {
 		return nil, nil, errMaterial
 	}
+	// The parser accepts several encodings of a key. Only one of them is a record's, so that a
+	// record has one encoding.
 	if again, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(again, public) {
 		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is not in the canonical encoding"}
 	}
@@ -185,6 +190,8 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 	if !ok {
 		return nil, nil, errMaterial
 	}
+	// The header is in the open. A writer with the tenant key must not pair one key's public part
+	// with another's private part: this instance would sign tokens that it rejects.
 	own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !own.Equal(pub) {
 		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is another key's"}

@@ -13,7 +13,8 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// TestNewMaterial: secrets are as long as the hash, never the same twice, and no kid looks like a flag.
+// TestNewMaterial: secrets are as long as the hash, never the same twice, and no kid looks like a
+// flag.
 func TestNewMaterial(t *testing.T) {
 	for alg, size := range map[keystore.Algorithm]int{keystore.HS256: 32, keystore.HS384: 48, keystore.HS512: 64} {
 		a, b := mustMaterial(t, alg), mustMaterial(t, alg)
@@ -54,7 +55,8 @@ func TestNewRSAMaterial(t *testing.T) {
 // remote is a private key that cannot be read, as in an HSM.
 type remote struct{ crypto.Signer }
 
-// TestNewMaterialOfRefuses: a key that is too weak, or does not fit its algorithm, makes no material.
+// TestNewMaterialOfRefuses: a key that is too weak, or does not fit its algorithm, makes no
+// material.
 func TestNewMaterialOfRefuses(t *testing.T) {
 	short, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	for name, tt := range map[string]struct {

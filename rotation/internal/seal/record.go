@@ -7,12 +7,13 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// SealRecord returns what to store of a record that is being minted. Its Timing must be complete and
-// valid. m must be of its algorithm, and of its kid if the record is [ring.Generated].
+// SealRecord returns what to store of a record that is being minted. Its Timing must be complete
+// and valid. m must be of its algorithm, and of its kid if the record is [ring.Generated].
 func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
 	if err := checkRecord(r); err != nil {
 		return nil, err
 	}
+	// A later version may have other defaults. They must not change a record that exists.
 	if r.Timing != r.Timing.WithDefaults() {
 		return nil, &ring.Error{Text: "a record whose Timing is not complete"}
 	}
@@ -35,6 +36,7 @@ func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The header is the additional data: to change or to move it breaks the tag.
 	open := h.append(nil)
 	return append(open, aead.Seal(nil, nil, secret, open)...), nil
 }
@@ -59,12 +61,15 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	if err != nil {
 		return nil, err
 	}
+	// An authentic record in another place is refused: it would bring another tenant's key, or give
+	// a revoked key a new name.
 	if h.Tenant != tenant || h.KID != kid {
 		return nil, &ring.Error{Kind: ErrTampered, Text: "it is the record of another field or tenant"}
 	}
 	if size := len(blob) - n - sealOverhead; size < 0 || size > maxMaterial {
 		return nil, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a key of %d bytes", size)}
 	}
+	// A missing tenant key is not a missing record: the caller must not mint in its place.
 	tk, ok := keys[h.tenantKey]
 	if !ok {
 		return nil, &ring.Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is missing", h.tenantKey)}

@@ -140,7 +140,8 @@ func TestImportedKID(t *testing.T) {
 	}
 }
 
-// TestMalformedInsideSeal: a record that a holder of the KEK sealed wrongly is malformed, and no key.
+// TestMalformedInsideSeal: a record that a holder of the KEK sealed wrongly is malformed, and no
+// key.
 func TestMalformedInsideSeal(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	tk, _, err := NewTenantKey(keks, "acme")

@@ -26,9 +26,9 @@ type OpenedRing struct {
 // If a field cannot be opened, OpenRing returns a [*ring.UnreadableError] beside the ring. The ring
 // then has all other fields, and they count as new data: a garbled field must not hold back a
 // revocation in another one. But the ring is then not the state of the store, since the field that
-// cannot be opened may be the revocation of a key that can be. So the caller joins the ring with the
-// copy that it holds. It does not count the read as a sync, mints nothing, and reports no key as
-// missing.
+// cannot be opened may be the revocation of a key that can be. So the caller joins the ring with
+// the copy that it holds. It does not count the read as a sync, mints nothing, and reports no key
+// as missing.
 //
 // OpenRing does not notice fields that were removed. That takes a copy to compare with.
 func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing, error) {
@@ -48,8 +48,8 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 	return o.opened, &ring.UnreadableError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
 }
 
-// compareFields sorts fields so that each comes after the fields that its opening depends on: "dead"
-// first, then tenant keys, then the others.
+// compareFields sorts fields so that each comes after the fields that its opening depends on:
+// "dead" first, then tenant keys, then the others.
 func compareFields(a, b string) int {
 	stage := func(field string) int {
 		switch {
@@ -137,8 +137,8 @@ func (o *ringOpener) openTenantKey(id string, value []byte) error {
 	return nil
 }
 
-// openRecord opens a record. If its tenant key could not be opened, that is the reason that helps: it
-// tells a wrong KEK from a missing tenant key.
+// openRecord opens a record. If its tenant key could not be opened, that is the reason that helps:
+// it tells a wrong KEK from a missing tenant key.
 func (o *ringOpener) openRecord(kid string, value []byte) error {
 	r, err := OpenRecord(o.opened.TenantKeys, o.tenant, kid, value)
 	if err == nil {
@@ -157,8 +157,8 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 
 // Replaceable returns the fields of e over which a holder of the authentic field may write it back,
 // sorted: those that were changed, forged or malformed. A field under another KEK, or of a newer
-// keyturn, may be newer than what the holder has. Not to be able to read it does not mean that it is
-// missing.
+// keyturn, may be newer than what the holder has. Not to be able to read it does not mean that it
+// is missing.
 func Replaceable(e *ring.UnreadableError) []string {
 	var fields []string
 	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {

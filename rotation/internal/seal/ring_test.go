@@ -111,8 +111,8 @@ func TestMovedField(t *testing.T) {
 	wantRefused(t, "a revocation as dead", FieldDead, opened, err)
 }
 
-// TestGarbledFieldHidesNoOther: a field that cannot be opened does not hold back the facts and records
-// beside it.
+// TestGarbledFieldHidesNoOther: a field that cannot be opened does not hold back the facts and
+// records beside it.
 func TestGarbledFieldHidesNoOther(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")
@@ -150,8 +150,8 @@ func TestUnknownFields(t *testing.T) {
 	}
 }
 
-// TestDestroyed: only the facts of a destroyed ring are read. Its tenant keys may be missing, which is
-// an error in any other ring.
+// TestDestroyed: only the facts of a destroyed ring are read. Its tenant keys may be missing, which
+// is an error in any other ring.
 func TestDestroyed(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")

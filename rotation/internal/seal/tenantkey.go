@@ -39,8 +39,8 @@ func NewTenantKey(keks *KEKs, tenant string) (*TenantKey, []byte, error) {
 	return tk, blob, nil
 }
 
-// Seal returns what to store of the key, wrapped for tenant under the primary KEK. So it also rewraps
-// a key that was opened under an older KEK.
+// Seal returns what to store of the key, wrapped for tenant under the primary KEK. So it also
+// rewraps a key that was opened under an older KEK.
 func (tk *TenantKey) Seal(keks *KEKs, tenant string) ([]byte, error) {
 	primary, err := keks.primary()
 	if err != nil {
@@ -59,6 +59,7 @@ func makeTenantKey(id string, key [tenantKeySize]byte) *TenantKey {
 			if err != nil {
 				return nil, err
 			}
+			// The tenant is in the additional data: the key of one tenant opens for no other.
 			header := sealedKey{tenant: tenant, id: id, kek: under.name()}.append(nil)
 			return append(header, aead.Seal(nil, nil, key[:], header)...), nil
 		},
@@ -75,6 +76,7 @@ func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, erro
 	if sealed.tenant != tenant || sealed.id != id {
 		return nil, &ring.Error{Kind: ErrTampered, Text: "it is the tenant key of another field or tenant"}
 	}
+	// The header can be read without a KEK, so a wrong KEK is told from a changed key.
 	kek, err := keks.find(sealed.kek)
 	if err != nil {
 		return nil, err

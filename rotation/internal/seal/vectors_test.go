@@ -29,8 +29,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// The vectors are written and read here as docs/formats.md says, with the standard library alone, so
-// that the package and its test cannot share a mistake.
+// The vectors are written and read here as docs/formats.md says, with the standard library alone,
+// so that the package and its test cannot share a mistake.
 //
 //	go test ./rotation/internal/seal -run Vectors -write-vectors
 var writeVectors = flag.Bool("write-vectors", false, "write testdata/vectors.json again")
@@ -480,8 +480,8 @@ func TestVectorsRefused(t *testing.T) {
 	}
 }
 
-// TestVectorsAreCurrent: the file has what this test writes, and a ring that the package seals can be
-// read by hand.
+// TestVectorsAreCurrent: the file has what this test writes, and a ring that the package seals can
+// be read by hand.
 func TestVectorsAreCurrent(t *testing.T) {
 	v := readVectors(t)
 	again, file := newVectors(t), v.ring(t)
