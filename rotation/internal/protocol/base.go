@@ -16,7 +16,7 @@ type Base struct {
 
 	// Mint makes the material of a new key for a policy, and returns its kid. It is called once for
 	// each record that is to be minted, and only if the change is not refused.
-	Mint func(ring.Policy) (kid string, err error)
+	MakeKey func(ring.Policy) (kid string, err error)
 }
 
 // A Proposal is a change of a ring before it is sealed.

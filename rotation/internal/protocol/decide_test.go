@@ -91,7 +91,7 @@ func TestWhatSigns(t *testing.T) {
 // baseOf is a ring as the store has it at one moment.
 func baseOf(c *Copy, now float64) *Base {
 	mint := func(ring.Policy) (string, error) { return "minted", nil }
-	return &Base{Tenant: "acme", Now: sec(now), Deadline: roundDeadline, Copy: c, Mint: mint}
+	return &Base{Tenant: "acme", Now: sec(now), Deadline: roundDeadline, Copy: c, MakeKey: mint}
 }
 
 // No key is minted sooner than F + S, 11s, after the last: they become known one by one.

@@ -9,13 +9,13 @@ import (
 
 // A MergeInput is what one instance and the store know of a ring.
 type MergeInput struct {
-	Mine       *Copy // nil: nothing
-	Theirs     *Copy // what is authentic in the store
+	Held       *Copy // nil: nothing
+	Stored     *Copy // what is authentic in the store
 	Unreadable Unreadable
 	Now        time.Time // by the store's clock
 
 	Good     time.Time // the last good sync of Mine, by the instance's clock
-	Local    time.Time // Now, by the instance's clock
+	LocalNow time.Time // Now, by the instance's clock
 	Deadline time.Duration
 
 	// ClockOff says that the two clocks differ by too much to decide by: nothing is written, or
@@ -40,7 +40,7 @@ func Merge(in MergeInput) MergeResult {
 	m := &merge{MergeInput: in, forgotten: make(map[ring.FactID]bool)}
 	m.union = m.join()
 	switch {
-	case m.Mine == nil || m.ClockOff:
+	case m.Held == nil || m.ClockOff:
 		return MergeResult{Union: m.union, Healed: m.union}
 	case m.union.Plan.Dead:
 		return MergeResult{Union: m.union, Healed: m.union, Change: m.destroyed()}
@@ -74,11 +74,11 @@ type merge struct {
 // join returns what both know. A record that the store lacks and the plan has dropped was collected,
 // and goes.
 func (m *merge) join() *Copy {
-	u := *m.Theirs
-	if m.Mine == nil {
+	u := *m.Stored
+	if m.Held == nil {
 		return NewCopy(u)
 	}
-	mine := m.Mine.Facts
+	mine := m.Held.Facts
 	if m.superseded() {
 		mine.CollectedUntil = time.Time{}
 	}
@@ -87,8 +87,8 @@ func (m *merge) join() *Copy {
 		return NewCopy(Copy{Head: u.Head, Facts: u.Facts})
 	}
 	u.Records = slices.Clone(u.Records)
-	for _, r := range m.Mine.Records {
-		if m.Theirs.Find(r.KID) == nil && !u.Facts.Collected(r.Record) {
+	for _, r := range m.Held.Records {
+		if m.Stored.Find(r.KID) == nil && !u.Facts.Collected(r.Record) {
 			u.Records = append(u.Records, r)
 		}
 	}
@@ -97,7 +97,7 @@ func (m *merge) join() *Copy {
 	u.Facts = u.Facts.Prune(func(kid string) bool { return u.Find(kid) != nil })
 	u.replan()
 	u.TenantKeys = slices.Clone(u.TenantKeys)
-	for _, id := range m.Mine.TenantKeys {
+	for _, id := range m.Held.TenantKeys {
 		used := func(r Record) bool { return r.TenantKey == id }
 		if !u.hasTenantKey(id) && slices.ContainsFunc(u.Records, used) {
 			u.TenantKeys = append(u.TenantKeys, id)
@@ -112,14 +112,14 @@ func (m *merge) join() *Copy {
 // A key that we have dropped stays dropped, even if the union would keep it for longer since its
 // successor was just published again.
 func (m *merge) collected(u *Copy, r *ring.Record) bool {
-	if m.ClockOff || m.Theirs.Find(r.KID) != nil {
+	if m.ClockOff || m.Stored.Find(r.KID) != nil {
 		return false
 	}
 	now := m.Now
-	if m.Local.Before(now) {
-		now = m.Local
+	if m.LocalNow.Before(now) {
+		now = m.LocalNow
 	}
-	return u.Plan.Dropped(u.PlanOf(r), now) || m.Mine.Plan.Dropped(m.Mine.PlanOf(r), now)
+	return u.Plan.Dropped(u.PlanOf(r), now) || m.Held.Plan.Dropped(m.Held.PlanOf(r), now)
 }
 
 // superseded reports whether the store was restored to a time before records that we have collected,
@@ -129,24 +129,26 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 // In every such past a collected key came before all keys that we have. A key that comes after one of
 // them is a record that was put back without the facts that gave it its place.
 func (m *merge) superseded() bool {
-	newest := m.Mine.Newest()
+	newest := m.Held.Newest()
 	if newest == nil || m.ClockOff || !m.away(&newest.Timing) {
 		return false
 	}
-	return slices.ContainsFunc(m.Theirs.Plan.InOrder, func(k ring.PlannedKey) bool {
-		return m.Mine.Facts.Collected(k.Record) && k.RevokedAt.IsZero() && !m.Theirs.Plan.Dropped(&k, m.Now) &&
-			!slices.ContainsFunc(m.Mine.Plan.InOrder, func(mine ring.PlannedKey) bool { return ring.ByEffect(mine, k) < 0 })
+	return slices.ContainsFunc(m.Stored.Plan.InOrder, func(k ring.PlannedKey) bool {
+		return m.Held.Facts.Collected(k.Record) && k.RevokedAt.IsZero() && !m.Stored.Plan.Dropped(&k, m.Now) &&
+			!slices.ContainsFunc(m.Held.Plan.InOrder, func(mine ring.PlannedKey) bool { return ring.ByEffect(mine, k) < 0 })
 	})
 }
 
 // away reports whether we cannot have been signing for some time.
-func (m *merge) away(p *ring.Policy) bool { return m.Good.IsZero() || Age(m.Local, m.Good) > p.SignFor }
+func (m *merge) away(p *ring.Policy) bool {
+	return m.Good.IsZero() || Age(m.LocalNow, m.Good) > p.SignFor
+}
 
 // missing returns the records that the store lacks.
 func (m *merge) missing() []Record {
 	var missing []Record
 	for _, r := range m.union.Records {
-		if m.Theirs.Find(r.KID) == nil && m.Unreadable.writable(RecordRef(r.KID)) {
+		if m.Stored.Find(r.KID) == nil && m.Unreadable.writable(RecordRef(r.KID)) {
 			missing = append(missing, r)
 		}
 	}
@@ -156,7 +158,7 @@ func (m *merge) missing() []Record {
 // destroyed tells the store that the ring was destroyed, if it has lost that.
 func (m *merge) destroyed() *Proposal {
 	dead := ring.FactID{Kind: ring.FactDestroyed}
-	if !m.Theirs.Facts.Dead.IsZero() || !m.Unreadable.writable(FactRef(dead)) {
+	if !m.Stored.Facts.Dead.IsZero() || !m.Unreadable.writable(FactRef(dead)) {
 		return nil
 	}
 	return &Proposal{Op: ring.OpMerge, Facts: []ProposedFact{{dead, m.union.Facts.Dead, -forever, forever}}}
@@ -181,7 +183,7 @@ func (m *merge) republish(r *ring.Record) {
 	confirmed := !m.Good.IsZero() && m.Good.After(r.Created.Add(r.Timing.Dwell))
 	if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {
 		m.news.Add(ring.FactRepublished, r.KID, m.announceTime())
-		if _, theirs := m.Theirs.Facts.At(ring.FactPromoted, r.KID); !theirs {
+		if _, theirs := m.Stored.Facts.At(ring.FactPromoted, r.KID); !theirs {
 			m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true
 		}
 	}
@@ -190,7 +192,7 @@ func (m *merge) republish(r *ring.Record) {
 // supplants reports whether r would sign in the place of the key that signs in the store. A key that
 // comes before that one in order has retired, and is merely put back.
 func (m *merge) supplants(r *ring.Record) bool {
-	signer := m.Theirs.Plan.Signer(m.Now)
+	signer := m.Stored.Plan.Signer(m.Now)
 	if signer == nil || m.union.Facts.Collected(signer.Record) {
 		return false
 	}
@@ -203,16 +205,16 @@ func (m *merge) supplants(r *ring.Record) bool {
 func (m *merge) assert() {
 	asserted := ring.Facts{}
 	for _, r := range m.union.Records {
-		if m.Mine.Find(r.KID) == nil || m.away(&r.Timing) {
+		if m.Held.Find(r.KID) == nil || m.away(&r.Timing) {
 			continue
 		}
-		again, ok := m.Theirs.Facts.At(ring.FactRepublished, r.KID)
-		before, had := m.Mine.Facts.At(ring.FactRepublished, r.KID)
+		again, ok := m.Stored.Facts.At(ring.FactRepublished, r.KID)
+		before, had := m.Held.Facts.At(ring.FactRepublished, r.KID)
 		if !ok || had && !again.After(before) {
 			continue
 		}
 		_, revoked := m.union.Facts.At(ring.FactRevoked, r.KID)
-		was := m.Mine.PlanOf(r.Record).ActivatesAt
+		was := m.Held.PlanOf(r.Record).ActivatesAt
 		if !revoked && !was.After(m.Now) && m.union.PlanOf(r.Record).ActivatesAt.After(was) {
 			asserted.Add(ring.FactPromoted, r.KID, was)
 		}
@@ -228,16 +230,16 @@ func (m *merge) assert() {
 // now. No other instance may have it. A key that was promoted, or minted to sign sooner, may be new to
 // us although every other instance knows it.
 func (m *merge) postpone() {
-	signer := m.Mine.Plan.Signer(m.Now)
+	signer := m.Held.Plan.Signer(m.Now)
 	if signer == nil || m.union.Find(signer.KID) == nil {
 		return
 	}
 	strange := ring.Facts{}
-	for _, r := range m.Theirs.Records {
+	for _, r := range m.Stored.Records {
 		k := m.union.PlanOf(r.Record)
 		_, promoted := m.union.Facts.At(ring.FactPromoted, r.KID)
 		switch {
-		case m.Mine.Find(r.KID) != nil, m.away(&r.Timing), promoted, !k.RevokedAt.IsZero():
+		case m.Held.Find(r.KID) != nil, m.away(&r.Timing), promoted, !k.RevokedAt.IsZero():
 		case k.ActivatesAt.After(m.Now), r.ActivateAt.Sub(r.Created) < r.Timing.Propagation:
 		case ring.ByEffect(*k, *m.union.PlanOf(signer.Record)) > 0:
 			strange.Add(ring.FactRepublished, r.KID, m.announceTime())
@@ -262,7 +264,7 @@ func (m *merge) announcePromotions() {
 	for _, r := range m.union.Records {
 		id := ring.FactID{Kind: ring.FactPromoted, KID: r.KID}
 		at, ok := m.union.Facts.At(ring.FactPromoted, r.KID)
-		theirs, known := m.Theirs.Facts.At(ring.FactPromoted, r.KID)
+		theirs, known := m.Stored.Facts.At(ring.FactPromoted, r.KID)
 		if ok && !m.forgotten[id] && (!known || at.Before(theirs)) {
 			m.news.Add(ring.FactAnnounced, r.KID, m.announceTime())
 		}
@@ -287,7 +289,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	p := &Proposal{Op: ring.OpMerge}
 	for _, r := range missing {
 		p.Restore = append(p.Restore, r.KID)
-		if r.Seq > m.Theirs.Head && r.Seq > p.Head {
+		if r.Seq > m.Stored.Head && r.Seq > p.Head {
 			p.Head = r.Seq
 		}
 	}
@@ -295,12 +297,12 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 		p.Head = max(p.Head, healed.MaxSeq())
 	}
 	for _, id := range healed.TenantKeys {
-		if !m.Theirs.hasTenantKey(id) && m.Unreadable.writable(TenantKeyRef(id)) {
+		if !m.Stored.hasTenantKey(id) && m.Unreadable.writable(TenantKeyRef(id)) {
 			p.TenantKeys = append(p.TenantKeys, id)
 		}
 	}
 	for id, at := range healed.Facts.All {
-		if theirs, ok := m.Theirs.Facts.At(id.Kind, id.KID); ok && theirs.Equal(at) {
+		if theirs, ok := m.Stored.Facts.At(id.Kind, id.KID); ok && theirs.Equal(at) {
 			continue
 		}
 		if m.Unreadable.writable(FactRef(id)) {
@@ -308,7 +310,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 		}
 	}
 	collected := ring.FactID{Kind: ring.FactCollected}
-	if until := healed.Facts.CollectedUntil; until.After(m.Theirs.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
+	if until := healed.Facts.CollectedUntil; until.After(m.Stored.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
 		p.Facts = append(p.Facts, m.bounded(collected, until))
 	}
 	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 {

@@ -9,7 +9,7 @@ import (
 
 // merging returns the input of a merge at a moment whose last good sync was at good; -1 is never.
 func merging(mine, theirs *Copy, now, good float64) MergeInput {
-	in := MergeInput{Mine: mine, Theirs: theirs, Now: sec(now), Local: sec(now), Good: sec(good), Deadline: roundDeadline}
+	in := MergeInput{Held: mine, Stored: theirs, Now: sec(now), LocalNow: sec(now), Good: sec(good), Deadline: roundDeadline}
 	if good < 0 {
 		in.Good = time.Time{}
 	}
@@ -98,7 +98,7 @@ func TestAStrangeKeyWaits(t *testing.T) {
 		}
 		in := merging(ringOf(tt.mine, have...), ringOf(tt.facts, k1, k2, tt.k3), 200, tt.good)
 		result := Merge(in)
-		before, _ := in.Theirs.Facts.At(ring.FactRepublished, "k3")
+		before, _ := in.Stored.Facts.At(ring.FactRepublished, "k3")
 		for what, h := range map[string]*Copy{"union": result.Union, "healed": result.Healed} {
 			again, _ := h.Facts.At(ring.FactRepublished, "k3")
 			if postponed := again.After(before); postponed != tt.postponed || postponed && !again.Equal(announced(in)) {

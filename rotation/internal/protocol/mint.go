@@ -59,7 +59,7 @@ const signPeriods = 3
 
 // mint adds a new key to p.
 func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time) error {
-	kid, err := b.Mint(policy)
+	kid, err := b.MakeKey(policy)
 	if err != nil {
 		return err
 	}
