@@ -2,22 +2,9 @@ package protocol
 
 import (
 	"testing"
-	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
-
-// merging returns the input of a merge at a moment whose last good sync was at good; -1 is never.
-func merging(mine, theirs *Copy, now, good float64) MergeInput {
-	in := MergeInput{Held: mine, Stored: theirs, Now: sec(now), LocalNow: sec(now), Good: sec(good), Deadline: roundDeadline}
-	if good < 0 {
-		in.Good = time.Time{}
-	}
-	return in
-}
-
-// announced is the time at which a merge of in announces a key.
-func announced(in MergeInput) time.Time { return in.Now.Add(round.Window(roundDeadline) / 2) }
 
 // Whoever cannot have been signing with a key that the store has lost publishes it anew, if
 // the store has others sign: it was away for longer than SignFor, or has never had a good

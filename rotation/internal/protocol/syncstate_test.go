@@ -52,10 +52,6 @@ func TestAVouchedReadIsNotCertainOfAbsence(t *testing.T) {
 	}
 }
 
-func at(start time.Time, s float64) time.Time {
-	return start.Add(time.Duration(s * float64(time.Second)))
-}
-
 func TestAgeTakesTheClockThatSaysMore(t *testing.T) {
 	then := time.Now()
 	if got := Age(then.Add(time.Hour), then); got != time.Hour {
