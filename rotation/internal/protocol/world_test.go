@@ -17,7 +17,7 @@ type world struct {
 	changes   int       // of the store so far, lost ones included
 	store     []state   // its history, the newest last
 	instances [3]instance
-	collected []Record // removed from the store by a collection
+	collected []collection
 	path      []string // the steps so far
 }
 
@@ -34,6 +34,13 @@ type instance struct {
 	trust SyncState
 	seen  int           // the id of the state that it read last
 	skew  time.Duration // its clock, less the store's
+	gone  []string      // kids of collections that it has read of, and that it does not hold
+}
+
+// A collection is the removal of one record from the store.
+type collection struct {
+	Record
+	by int // the id of the state after it
 }
 
 // newWorld returns an empty store, and three instances whose clocks differ by less than ClockSkew.
@@ -94,7 +101,7 @@ func (w *world) sync(i int, merge merger) error {
 	if err != nil {
 		return err
 	}
-	lostPlace := !slices.ContainsFunc(w.store, func(s state) bool { return s.id == me.seen })
+	lostPlace := !w.has(me.seen)
 	me.held = result.Union
 	if result.Change != nil {
 		raw, err := apply(w.top().raw, result.Change, in.Held, w.now)
@@ -104,10 +111,25 @@ func (w *world) sync(i int, merge merger) error {
 		w.push(raw)
 		me.held = result.Healed
 	}
-	me.seen = w.top().id
+	me.seen, me.gone = w.top().id, w.learnGone(*me)
 	r := SyncReading{Sent: w.clock(i), Resync: lostPlace, Trusted: w.changes == 1}
 	me.trust = me.trust.After(r, Limits{Fresh: round.Freshness, Recover: 4 * time.Second})
 	return nil
+}
+
+// has reports whether the store has not lost the change to the state of that id.
+func (w *world) has(id int) bool {
+	return slices.ContainsFunc(w.store, func(s state) bool { return s.id == id })
+}
+
+// learnGone returns the gone of an instance that has just read the store.
+func (w *world) learnGone(me instance) (gone []string) {
+	for _, c := range w.collected {
+		if known := w.has(c.by) || slices.Contains(me.gone, c.KID); known && me.held.Find(c.KID) == nil {
+			gone = append(gone, c.KID)
+		}
+	}
+	return gone
 }
 
 // change lets instance i sync, decide about a change of the ring that the store has then, and make the
@@ -132,7 +154,7 @@ func (w *world) change(i int, decide func(b *Base) (*Proposal, error)) (bool, er
 	}
 	for _, r := range w.top().c.Records {
 		if slices.Contains(p.Remove, r.KID) {
-			w.collected = append(w.collected, r)
+			w.collected = append(w.collected, collection{r, w.changes + 1})
 		}
 	}
 	raw, err := apply(w.top().raw, p, nil, w.now)
@@ -188,7 +210,7 @@ func remove(c *Copy, kids []string) {
 
 // steps returns all steps of the first n instances.
 func steps(n int) []step {
-	all := []step{wait(3), wait(12), wait(40), loseNewest, loseAll, putBack}
+	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack}
 	for i := range n {
 		all = append(all, step{fmt.Sprintf("%d syncs", i), func(w *world) (bool, error) { return true, w.sync(i, checkedMerge) }})
 		all = append(all, step{fmt.Sprintf("%d restarts", i), func(w *world) (bool, error) {
@@ -247,15 +269,14 @@ var loseAll = step{"the store is emptied", func(w *world) (bool, error) {
 
 // putBack writes a collected record into the store again, without the facts about it.
 var putBack = step{"a collected record is put back", func(w *world) (bool, error) {
-	raw := w.top().raw
-	if len(w.collected) == 0 || raw.Facts.CollectedUntil.IsZero() {
+	if len(w.collected) == 0 {
 		return false, nil
 	}
-	r := w.collected[len(w.collected)-1]
-	if slices.ContainsFunc(raw.Records, func(o Record) bool { return o.KID == r.KID }) {
+	raw, c := w.top().raw, w.collected[len(w.collected)-1]
+	if !w.has(c.by) || slices.ContainsFunc(raw.Records, func(o Record) bool { return o.KID == c.KID }) {
 		return false, nil
 	}
-	raw.Records = append(slices.Clone(raw.Records), r)
+	raw.Records = append(slices.Clone(raw.Records), c.Record)
 	w.push(raw)
 	return true, nil
 }}
