@@ -76,7 +76,7 @@ jwks-table: ## hostile issuers, read by us and by other libraries: writes the ta
 build: ## build for Linux, macOS and Windows, and vet for macOS, without running
 	GOOS=linux go build ./...
 	GOOS=darwin go vet ./...
-	GOOS=windows go build $$(go list ./... | grep -vE '$(unixOnly)')
+	GOOS=windows go build $$(go list -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./... | grep -vE '$(unixOnly)')
 
 .PHONY: portable
 portable: ## the tests that need Go alone; others are skipped, in CI too (PORTABLE='./cache ./keystore': fewer packages)

@@ -1,6 +1,7 @@
 package keyturn_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -71,6 +72,13 @@ var unreachable = map[string][]string{
 	"rotation":   {jwx, redis, "net/http", module + "/verifier", module + "/internal/jose"},
 }
 
+// pure are the packages that decide from their arguments alone: a model checker can call them. They
+// import nothing of impure.
+var (
+	pure   = []string{"rotation/ring", "rotation/internal/protocol"}
+	impure = []string{"bytes", "context", "crypto", "encoding", "io", "log", "math/rand", "net", "os", "sync"}
+)
+
 // onlyImporter has the packages that have one importer, outside tests. It makes leaving jwx the
 // work of one package. bench/compare compares its verdicts with ours, in a module of its own.
 var onlyImporter = map[string]string{
@@ -83,8 +91,10 @@ var onlyImporter = map[string]string{
 const maxModules = 5
 
 func TestImports(t *testing.T) {
+	stale := maps.Clone(allowed)
 	for _, p := range packages(t) {
 		name := short(p.ImportPath)
+		delete(stale, name)
 		row, ok := allowed[name]
 		if !ok {
 			t.Errorf("package %s has no row in the table", name)
@@ -95,6 +105,9 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s; it may import %q", name, short(imp), row)
 			}
 		}
+	}
+	for name := range stale {
+		t.Errorf("the table has a row for %s, which is no package", name)
 	}
 }
 
@@ -149,6 +162,19 @@ func TestReach(t *testing.T) {
 		for _, dep := range strings.Fields(string(run(t, ".", "go", "list", "-deps", "./"+pkg))) {
 			if slices.ContainsFunc(list, func(not string) bool { return within(dep, not) }) {
 				t.Errorf("%s reaches %s", pkg, dep)
+			}
+		}
+	}
+}
+
+func TestPurePackages(t *testing.T) {
+	for _, p := range packages(t) {
+		if !slices.Contains(pure, short(p.ImportPath)) {
+			continue
+		}
+		for _, imp := range p.Imports {
+			if slices.ContainsFunc(impure, func(not string) bool { return within(imp, not) }) {
+				t.Errorf("%s imports %s", short(p.ImportPath), imp)
 			}
 		}
 	}

@@ -2,9 +2,7 @@ package rotation
 
 import (
 	"fmt"
-	"time"
 
-	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -12,37 +10,6 @@ import (
 // inTenant says whose ring err is about.
 func inTenant(tenant string, err error) error {
 	return &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err}
-}
-
-// A ClockError says that the clock of this instance and the store's differ by more than
-// ClockSkew. It wraps [keystore.ErrUnavailable].
-type ClockError struct {
-	Store          time.Time // by the store's clock
-	Sent, Received time.Time // by this instance's clock, around the store's answer
-	ClockSkew      time.Duration
-
-	// Since is why the store could not be asked again since then, or nil.
-	Since error
-}
-
-// Error says what each clock says.
-func (e *ClockError) Error() string {
-	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
-	text := fmt.Sprintf("%v: %v: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
-		at(e.Store), at(e.Sent), at(e.Received), e.ClockSkew)
-	if e.Since != nil {
-		return fmt.Sprintf("%v; before that: %s", e.Since, text)
-	}
-	return text
-}
-
-// Unwrap returns the reasons.
-func (e *ClockError) Unwrap() []error {
-	reasons := []error{keystore.ErrUnavailable, errClock}
-	if e.Since != nil {
-		reasons = append(reasons, e.Since)
-	}
-	return reasons
 }
 
 // A ClaimsError says why [Signer.Sign] does not put claims into a token. It holds no claim's value.

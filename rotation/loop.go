@@ -12,28 +12,28 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A loop keeps a keyring in step: it polls, and syncs what it is nudged or asked to,
-// one pass at a time.
+// A loop keeps a keyring in sync. It polls, and syncs the buckets that a nudge or a caller names, one
+// sync at a time. It is one goroutine, with another one that listens to the store.
 type loop struct {
 	k      *Keyring
 	jitter *rand.Rand
 
-	nudges [Buckets]atomic.Bool
-	woken  chan struct{} // holds one: there are nudges
+	nudges [Buckets]atomic.Bool // by index of the bucket
+	woken  chan struct{}        // holds one: there are nudges
+	asked  chan struct{}        // holds one: there are pending syncs
 
-	mu    sync.Mutex
-	asks  []*ask
-	asked chan struct{} // holds one: there are asks
-	next  chan struct{} // closed when a pass has ended
+	mu      sync.Mutex // guards pending and next
+	pending []*pendingSync
+	next    chan struct{} // closed, and replaced, when a sync has ended
 }
 
-// An ask is somebody's wish for a sync of a tenant's bucket.
-type ask struct {
+// A pendingSync is a request for a sync of a tenant's bucket.
+type pendingSync struct {
 	tenant  string
-	learned ring.Facts // to be held from now on, whether the store still has it or not
-	done    chan struct{}
-	err     error  // after done: why the ring is not in step
-	end     func() // called when the sync begins
+	learned ring.Facts    // to be held from now on, whether the store still has them or not
+	begin   func()        // called when the sync begins; may be nil
+	done    chan struct{} // closed when it has ended
+	err     error         // why the ring is not in sync; to be read after done
 }
 
 func (l *loop) init(k *Keyring) {
@@ -41,7 +41,7 @@ func (l *loop) init(k *Keyring) {
 	l.woken, l.asked, l.next = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 
-// newJitter returns what spreads instances: not a secret, and the same each time.
+// newJitter returns random numbers that spread instances. They are no secret, and the same each time.
 func newJitter(instance string, use uint64) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(instance))
@@ -54,22 +54,22 @@ func (l *loop) run(ctx context.Context) {
 	if !l.k.cfg.OneShot {
 		wg.Go(func() { l.listen(ctx) })
 	}
-	poll, doubt := time.NewTimer(l.wait()), time.NewTimer(l.doubtEnds())
+	poll, doubt := time.NewTimer(l.untilPoll()), time.NewTimer(l.recoveryLeft())
 	defer poll.Stop()
 	defer doubt.Stop()
 	every := l.k.times.Load().poll
 	woken, gap := l.woken, time.NewTimer(time.Hour)
 	defer gap.Stop()
 	for {
-		// The poll is the guarantee: nothing else comes before it for ever.
+		// The poll is the guarantee: no other event may delay it without end.
 		select {
 		case <-poll.C:
 			l.poll(ctx)
-			poll.Reset(l.wait())
+			poll.Reset(l.untilPoll())
 		default:
 		}
 		if now := l.k.times.Load().poll; now < every {
-			poll.Reset(l.wait()) // a ring is in a greater hurry than those before
+			poll.Reset(l.untilPoll()) // a ring with a shorter Freshness was found
 			every = now
 		}
 		select {
@@ -77,20 +77,20 @@ func (l *loop) run(ctx context.Context) {
 			return
 		case <-poll.C:
 			l.poll(ctx)
-			poll.Reset(l.wait())
+			poll.Reset(l.untilPoll())
 			every = l.k.times.Load().poll
 		case <-doubt.C:
-			l.pass(ctx, l.doubtEnded(), nil)
+			l.syncNow(ctx, l.recovered(), nil)
 		case <-woken:
-			l.nudged(ctx)
-			woken = nil // for a while: forged nudges are to be cheap
+			l.syncNudged(ctx)
+			woken = nil // for a while: forged nudges must be cheap
 			gap.Reset(nudgeGap)
 		case <-gap.C:
 			woken = l.woken
 		case <-l.asked:
-			l.answer(ctx)
+			l.syncRequested(ctx)
 		}
-		doubt.Reset(l.doubtEnds())
+		doubt.Reset(l.recoveryLeft())
 	}
 }
 
@@ -99,17 +99,17 @@ func (l *loop) poll(ctx context.Context) {
 	for i := range l.nudges {
 		l.nudges[i].Store(false)
 	}
-	l.pass(ctx, l.k.buckets, nil)
+	l.syncNow(ctx, l.k.buckets, nil)
 }
 
-// wait returns how long to wait for the next poll.
-func (l *loop) wait() time.Duration {
+// untilPoll returns how long to wait for the next poll.
+func (l *loop) untilPoll() time.Duration {
 	poll := l.k.times.Load().poll
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 
-// doubtEnds returns how long it is until the doubt about a bucket may end.
-func (l *loop) doubtEnds() time.Duration {
+// recoveryLeft returns how long it is until the first bucket may have recovered.
+func (l *loop) recoveryLeft() time.Duration {
 	now, least := l.k.cfg.Now(), time.Hour
 	for _, b := range l.k.buckets {
 		if left := b.state.Until.Sub(now); b.state.Recovering && left > 0 {
@@ -119,8 +119,8 @@ func (l *loop) doubtEnds() time.Duration {
 	return least
 }
 
-// doubted returns how many rings are in doubt.
-func (l *loop) doubted() (n int) {
+// recovering returns how many rings are recovering.
+func (l *loop) recovering() (n int) {
 	for _, b := range l.k.buckets {
 		if b.state.Recovering {
 			n += len(b.rings)
@@ -129,7 +129,7 @@ func (l *loop) doubted() (n int) {
 	return n
 }
 
-func (l *loop) doubtEnded() []*bucket {
+func (l *loop) recovered() []*bucket {
 	now := l.k.cfg.Now()
 	var ended []*bucket
 	for _, b := range l.k.buckets {
@@ -140,25 +140,25 @@ func (l *loop) doubtEnded() []*bucket {
 	return ended
 }
 
-func (l *loop) pass(ctx context.Context, buckets []*bucket, compare map[string]bool) {
+func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	if len(buckets) == 0 {
 		return
 	}
-	(&pass{k: l.k, ctx: ctx, buckets: buckets, compare: compare}).run()
+	(&syncRun{k: l.k, ctx: ctx, buckets: buckets, compare: compare}).run()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	close(l.next)
 	l.next = make(chan struct{})
 }
 
-// moved returns a channel that is closed when the next pass has ended.
+// moved returns a channel that is closed when the next sync has ended.
 func (l *loop) moved() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.next
 }
 
-// listen hears of changes. It is a hint: the poll is the guarantee.
+// listen listens for changes. A change is a hint: the poll is the guarantee.
 func (l *loop) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.k.store.Listen(ctx, l.nudge)
@@ -184,26 +184,26 @@ func (l *loop) nudge(bucket int) {
 	}
 }
 
-// nudged syncs the buckets that have changed.
-func (l *loop) nudged(ctx context.Context) {
+// syncNudged syncs the buckets that were nudged.
+func (l *loop) syncNudged(ctx context.Context) {
 	var buckets []*bucket
 	for _, b := range l.k.buckets {
 		if l.nudges[b.index].Swap(false) {
 			buckets = append(buckets, b)
 		}
 	}
-	l.passAndAck(ctx, buckets, nil)
+	l.syncAndAck(ctx, buckets, nil)
 }
 
-// passAndAck syncs buckets, and those in which something was new once more, soon: a
-// sync acknowledges what was applied before it, and somebody may be waiting to hear who
-// has applied a revocation.
-func (l *loop) passAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
+// syncAndAck syncs buckets, and soon syncs those again that had changed. A sync acknowledges the
+// changes that were applied before it, and an operator may be waiting for the acknowledgements of a
+// revocation.
+func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	before := make([]Place, len(buckets))
 	for i, b := range buckets {
 		before[i] = b.place
 	}
-	l.pass(ctx, buckets, compare)
+	l.syncNow(ctx, buckets, compare)
 	for i, b := range buckets {
 		if b.place != before[i] {
 			l.nudge(b.index)
@@ -211,11 +211,11 @@ func (l *loop) passAndAck(ctx context.Context, buckets []*bucket, compare map[st
 	}
 }
 
-// ask adds a wish.
-func (l *loop) ask(tenant string, learned ring.Facts, end func()) *ask {
-	a := &ask{tenant: tenant, learned: learned, done: make(chan struct{}), end: end}
+// request adds a pending sync. begin may be nil.
+func (l *loop) request(tenant string, learned ring.Facts, end func()) *pendingSync {
+	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: end}
 	l.mu.Lock()
-	l.asks = append(l.asks, a)
+	l.pending = append(l.pending, a)
 	l.mu.Unlock()
 	select {
 	case l.asked <- struct{}{}:
@@ -224,18 +224,18 @@ func (l *loop) ask(tenant string, learned ring.Facts, end func()) *ask {
 	return a
 }
 
-// answer makes one pass for all who have asked.
-func (l *loop) answer(ctx context.Context) {
+// syncRequested makes one sync for all that are pending.
+func (l *loop) syncRequested(ctx context.Context) {
 	l.mu.Lock()
-	asks := l.asks
-	l.asks = nil
+	asks := l.pending
+	l.pending = nil
 	l.mu.Unlock()
 	compare := make(map[string]bool)
 	var buckets []*bucket
 	seen := make(map[*bucket]bool)
 	for _, a := range asks {
-		if a.end != nil {
-			a.end() // whoever comes from now on may ask for what is not there yet
+		if a.begin != nil {
+			a.begin() // a later caller may want changes that this sync misses
 		}
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
@@ -244,16 +244,16 @@ func (l *loop) answer(ctx context.Context) {
 			seen[b], buckets = true, append(buckets, b)
 		}
 	}
-	l.passAndAck(ctx, buckets, compare)
+	l.syncAndAck(ctx, buckets, compare)
 	for _, a := range asks {
 		a.err = l.result(a.tenant)
 		close(a.done)
 	}
 }
 
-// learn holds what this process has just written: it is known, even if the store
-// loses it before anybody has read it.
-func (l *loop) learn(a *ask) {
+// learn holds the facts that this process has just written. They are known, even if the store loses
+// them before any instance has read them.
+func (l *loop) learn(a *pendingSync) {
 	r := l.k.ring(a.tenant)
 	if r == nil || a.learned.Equal(ring.Facts{}) {
 		return
@@ -268,7 +268,7 @@ func (l *loop) learn(a *ask) {
 	r.dirty = true
 }
 
-// result returns why a tenant's ring is not in step.
+// result returns why a tenant's ring is not in sync, or nil.
 func (l *loop) result(tenant string) error {
 	if b := l.k.byIndex[BucketOf(tenant)]; b != nil && b.err != nil {
 		return b.err
@@ -284,10 +284,10 @@ var errClosed = errors.New("rotation: the keyring is closed")
 // sync asks for a sync of tenant's bucket, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
 func (k *Keyring) sync(ctx context.Context, tenant string, learned ring.Facts) error {
-	return k.await(ctx, k.loop.ask(tenant, learned, nil))
+	return k.await(ctx, k.loop.request(tenant, learned, nil))
 }
 
-func (k *Keyring) await(ctx context.Context, a *ask) error {
+func (k *Keyring) await(ctx context.Context, a *pendingSync) error {
 	select {
 	case <-a.done:
 		return a.err

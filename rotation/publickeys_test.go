@@ -39,7 +39,7 @@ func (m *member) published() string {
 
 // Keys are published from when they are pending until the last reader's clock has seen
 // them dropped, in the order in which they sign.
-func TestPublicKeysOfALife(t *testing.T) {
+func TestPublicKeysOfOneLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, public)
 		defer f.leave()
@@ -85,7 +85,7 @@ func TestPublicKeysOfALife(t *testing.T) {
 }
 
 // How long readers may keep the set is a quarter of what ReaderStaleness leaves.
-func TestPublicKeysMayBeCachedForLessWhenTheyAreOld(t *testing.T) {
+func TestOldPublicKeysMayBeCachedForLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, public)
 		defer f.leave()

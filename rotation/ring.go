@@ -2,43 +2,20 @@ package rotation
 
 import "github.com/keyturn/keyturn/rotation/ring"
 
-// What package ring defines, under the names of this package.
-type (
-	Policy       = ring.Policy
-	PolicyError  = ring.PolicyError
-	Error        = ring.Error
-	RefusedError = ring.RefusedError
-	RingError    = ring.UnreadableError
-	Record       = ring.Record
-	Ring         = ring.Ring
-	RingKey      = ring.Key
-	State        = ring.State
-	Facts        = ring.Facts
-	FactKind     = ring.FactKind
-	Op           = ring.Op
-	Bound        = ring.Bound
-)
+// A Policy says how the keys of a ring are timed: see [ring.Policy]. Set Every, MaxTokenTTL and
+// Algorithm; the defaults of the other fields follow from them.
+type Policy = ring.Policy
 
-const (
-	FactRevoked     = ring.FactRevoked
-	FactPromoted    = ring.FactPromoted
-	FactForced      = ring.FactForced
-	FactRepublished = ring.FactRepublished
+// A PolicyError says which field or inequality of a [Policy] does not hold: see [ring.PolicyError].
+type PolicyError = ring.PolicyError
 
-	Pending = ring.Pending
-	Signing = ring.Signing
-	Retired = ring.Retired
-	Dropped = ring.Dropped
-	Revoked = ring.Revoked
+// An Error says in parts what failed: Kind to decide by, Text in words, Err the cause. See
+// [ring.Error].
+type Error = ring.Error
 
-	OpCreate  = ring.OpCreate
-	OpMint    = ring.OpMint
-	OpPromote = ring.OpPromote
-	OpRotate  = ring.OpRotate
-	OpRevoke  = ring.OpRevoke
-	OpMerge   = ring.OpMerge
-	OpCollect = ring.OpCollect
-)
+// A RefusedError says why a change was refused, and from when on it would not be: see
+// [ring.RefusedError]. It matches [ErrRefused].
+type RefusedError = ring.RefusedError
 
 // ErrRefused reports that a change was not made since it would cost tokens, or
 // makes no sense. Nothing is wrong with the store. See [RefusedError].

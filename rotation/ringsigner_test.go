@@ -25,7 +25,7 @@ func (f *fleet) newSigner(cfg rotation.SignerConfig) *rotation.Signer {
 }
 
 // A token does not outlive its key, which is kept for MaxTokenTTL and no longer.
-func TestATokenLivesForMaxTokenTTLAtMost(t *testing.T) {
+func TestTokenLivesForMaxTokenTTLAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
@@ -58,7 +58,7 @@ func TestATokenLivesForMaxTokenTTLAtMost(t *testing.T) {
 }
 
 // Between whole seconds exp is rounded down.
-func TestTheDefaultTTL(t *testing.T) {
+func TestDefaultTTL(t *testing.T) {
 	for _, tt := range []struct{ most, ttl, want time.Duration }{
 		{3 * time.Second, 0, 3 * time.Second},
 		{15 * time.Minute, 0, 15 * time.Minute},
@@ -88,7 +88,7 @@ func TestTheDefaultTTL(t *testing.T) {
 }
 
 // What a signer puts into tokens is of their tenant.
-func TestARingsTokensSayWhoseTheyAre(t *testing.T) {
+func TestTokensOfRingSayWhoseTheyAre(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		f := &fleet{t: t, cluster: cluster, member: join(t, cluster, "a", trusting, of("acme", "globex"))}
@@ -125,7 +125,7 @@ func TestARingsTokensSayWhoseTheyAre(t *testing.T) {
 
 // That nobody signs is no fault of who asks: it must not be taken for a key that does
 // not exist.
-func TestFencedAndNoSignerAreNoErrorsOfTheCaller(t *testing.T) {
+func TestFencedAndNoSignerAreNoErrorsOfCaller(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		stop func(f *fleet) *member

@@ -14,19 +14,19 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Rotator turns keys: by itself, in Run, and when it is told to. Any number of
+// A Rotator rotates keys: by itself, in Run, and when it is told to. Any number of
 // them may work on the same store: each decides on the ring as the store has it,
-// and whoever comes second finds the work done. It is safe for concurrent use.
+// and the second one finds the work done. It is safe for concurrent use.
 //
-// Its methods return, besides what each says, errors that wrap
-// [keystore.ErrUnavailable] when the store cannot be reached, is in doubt, or holds
-// what cannot be opened: then nothing was changed, unless the error says that this
-// is not known. [ErrRefused] means that a change would cost tokens.
+// Besides the errors that each method names, all return errors that wrap
+// [keystore.ErrUnavailable] when the store cannot be reached, the instance is
+// recovering, or a field cannot be opened. Then nothing was changed, unless the error
+// says that this is not known. [ErrRefused] means that a change would cost tokens.
 type Rotator struct {
 	k *Keyring
 
-	mu     sync.Mutex
-	jitter *rand.Rand // spreads those who decide anew
+	mu     sync.Mutex // guards jitter
+	jitter *rand.Rand // spreads the instances that decide again
 }
 
 // NewRotator returns a Rotator of the rings that k holds.
@@ -42,10 +42,10 @@ type Option func(*options)
 
 type options struct{ force bool }
 
-// Force makes a change that would be refused. Instances that have not heard of the
-// key that signs then refuse its tokens, or cannot tell, until they have; and with one
-// that was minted less than Dwell ago nobody signs yet, see [Receipt]. What would make
-// the JWK Set too large for its readers is refused all the same.
+// Force makes a change that would be refused. Until an instance has heard of the key
+// that signs then, it refuses its tokens, or cannot tell. If that key was minted less
+// than Dwell ago, no instance signs with it yet: see [Receipt]. A change that would make
+// the JWK Set too large for its readers is refused even so.
 func Force(o *options) { o.force = true }
 
 func optionsOf(opts []Option) (o options) {
@@ -55,40 +55,40 @@ func optionsOf(opts []Option) (o options) {
 	return o
 }
 
-// A Receipt says what a change was. Times are the store's. Fields that do not apply
-// are zero.
+// A Receipt describes a change that was made. Times are the store's. Fields that do not
+// apply are zero.
 type Receipt struct {
 	Tenant   string // whose ring it is
 	Revoked  string // the kid that was revoked
 	Promoted string // the kid that signs from now on
 	Minted   string // the kid that was minted
 
-	RevokedAt time.Time // for good: it may have been revoked before
-	SignsFrom time.Time // when Minted takes effect, if nothing comes between
+	RevokedAt time.Time // may be earlier than this change: a revocation is never moved
+	SignsFrom time.Time // when Minted is scheduled to take effect
 
-	// NoSignerUntil is when the tenant has a key to sign with again, if a forced
-	// revocation has left it without, or a key was forced to sign that a failover
-	// may still lose: until Dwell after it was minted nobody signs with that. Who has
-	// polled since then signs.
+	// NoSignerUntil is when the tenant has a key to sign with again, or zero if it has
+	// one. A forced revocation may leave it without. So may a key that was forced to
+	// sign although a failover may still lose it: no instance signs with it until Dwell
+	// after it was minted, and then each one after its next poll.
 	NoSignerUntil time.Time
 
-	// WorstCase is until when an instance that hears of nothing accepts what the
-	// revoked key signed: SignFor + MaxTokenTTL + Leeway later.
+	// WorstCase is until when an instance that is cut off from the store accepts
+	// tokens of the revoked key: SignFor + MaxTokenTTL + Leeway later.
 	WorstCase time.Time
 
 	// ReadersUntil is until when readers of the JWK Set, which keep it for
-	// ReaderStaleness, accept what the revoked key signed; zero if nobody reads it.
+	// ReaderStaleness, accept tokens of the revoked key; zero if it has no readers.
 	ReadersUntil time.Time
 
 	CommittedAt time.Time // zero: there was nothing to change
 	Place       Place     // in the log of the tenant's bucket; see [Rotator.Acks]
 }
 
-// maxAttempts bounds how often a change is decided anew since others came before.
+// maxAttempts bounds how often a change is decided again because the ring has changed meanwhile.
 const maxAttempts = 12
 
-// A decision decides about a change on a ring as the store has it. A nil proposal
-// is nothing to do.
+// A decision decides about a change of a ring as the store has it. A nil proposal means that there is
+// nothing to do.
 type decision func(*base) (*protocol.Proposal, error)
 
 // apply makes the change that decide decides on. The proposal is nil if there was
@@ -124,8 +124,8 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
-// catchUp syncs a ring that is only out of date: what is decided on must not be older
-// than what others have decided.
+// catchUp syncs a ring that is out of date, so that a decision is not based on less than other
+// instances have decided.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	tr := r.k.ring(tenant)
 	if tr == nil || tr.step.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
@@ -158,9 +158,9 @@ type base struct {
 	received time.Time
 }
 
-// base reads the ring as the store has it. It is not one to decide on if it cannot be
-// opened, lacks what we hold, or may have lost something; anew says that there is to be
-// none, and then only what we hold speaks against it.
+// base reads the ring as the store has it. It returns an error if nothing may be decided on that ring:
+// a field cannot be opened, the store lacks something that this instance holds, or the instance is not
+// in sync. create means that no ring should exist yet; then it only fails if this instance holds one.
 func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, error) {
 	tr := r.k.ring(tenant)
 	if tr == nil && !(create && r.k.holdsAll()) {
@@ -204,7 +204,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	return b, r.outOfStep(tr, create) // a sync may have found something meanwhile
 }
 
-// outOfStep returns why nothing is to be decided here, or nil.
+// outOfStep returns why this instance may not decide about a ring, or nil.
 func (r *Rotator) outOfStep(tr *tenantRing, create bool) error {
 	now := r.k.cfg.Now()
 	if create || tr.step.Load().fresh(now, r.k.times.Load().fresh) {
@@ -229,8 +229,8 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	return result, nil
 }
 
-// remember makes this process know what it has written. The change is made whether or
-// not that succeeds now.
+// remember makes this process know the change that it has written. The change is made, whether or not
+// that succeeds now.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
 	var learned ring.Facts
 	for _, f := range p.Facts {
@@ -242,8 +242,8 @@ func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Propo
 }
 
 // Create makes the first ring of a tenant: one key that signs now, and one that is
-// pending. It refuses if there is one, and does not wait for doubt to end: that there
-// is to be none is the caller's word.
+// pending. It refuses if there is a ring. It does not wait until the instance has
+// recovered: the caller states that the tenant has no ring.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
 	if !isTenant(tenant) {
 		return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
@@ -254,14 +254,14 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 	}
 	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
 		if err := checkClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
-			return nil, inTenant(tenant, err) // nobody else would hold it to the policy
+			return nil, inTenant(tenant, err) // the tenant has no policy yet that would be checked
 		}
 		return b.Create(policy)
 	})
 	return err
 }
 
-// policy returns p with its defaults, if it holds, and this instance can keep it.
+// policy returns p with its defaults, if it is valid, and this instance polls often enough for it.
 func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 	if err := p.Validate(); err != nil {
 		return p, err
@@ -270,8 +270,8 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 	return p, r.k.checkTimes(p.Freshness)
 }
 
-// SetPolicy mints the next key of a tenant under another policy, which takes effect
-// with that key, after what is pending already.
+// SetPolicy mints the next key of a tenant under another policy. The policy takes effect
+// with that key, after all keys that are pending already.
 func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy) error {
 	policy, err := r.policy(policy)
 	if err != nil {
@@ -310,10 +310,10 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 	return receiptOf(p, tenant, result), nil
 }
 
-// Revoke ends a key: no token that it signed is good any more, at every instance that
-// is nudged or polls. If it signs, the pending key takes over in the same step; it is
-// refused if none can, and if it is forced all the same, a key is minted, and nobody
-// signs until that one is known: see [Receipt]. To revoke a key again changes nothing.
+// Revoke ends a key: every instance rejects its tokens once it is nudged or polls. If the
+// key signs, the pending key takes over in the same step. If none can, Revoke is refused.
+// If it is forced even so, a key is minted, and no key signs until that one is known: see
+// [Receipt]. To revoke a key again changes nothing.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt
@@ -342,7 +342,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	return receipt, nil
 }
 
-// receiptOf returns what the caller is told of p once it is made.
+// receiptOf returns the receipt of a proposal that was committed.
 func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
@@ -359,9 +359,8 @@ func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 	return receipt
 }
 
-// Acks returns which instances have told the store that they have heard of the change,
-// and which have not. An instance that has not told anything for a while is gone, or
-// cut off.
+// Acks returns which instances have acknowledged the change to the store, and which have
+// not. An instance whose last acknowledgement is old has ended, or is cut off.
 func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.k.times.Load().deadline)
 	defer cancel()
@@ -375,12 +374,12 @@ func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 // rotateAtOnce is how many rings Run works on at once.
 const rotateAtOnce = 4
 
-// Run mints, for every tenant, the next key whenever none is pending, removes what
-// verifies nothing any more, and makes the first rings if [Config.AllowBootstrap] is
-// set. It does so only where the keyring is in step. What fails is logged, and done
-// later. It returns nil when ctx ends or the keyring is closed.
+// Run mints, for every tenant, the next key whenever none is pending, removes the records
+// of dropped keys, and makes the first rings if [Config.AllowBootstrap] is set. It does so
+// only for rings that are in sync. A failure is logged, and retried. It returns nil when
+// ctx ends or the keyring is closed.
 //
-// Let it run in several instances: they do not get in each other's way.
+// Let it run in several instances: they do not disturb each other.
 func (r *Rotator) Run(ctx context.Context) error {
 	for {
 		moved := r.k.loop.moved()
@@ -395,7 +394,7 @@ func (r *Rotator) Run(ctx context.Context) error {
 	}
 }
 
-// sweep does what is due.
+// sweep does the work that is due for any ring.
 func (r *Rotator) sweep(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -415,7 +414,7 @@ func (r *Rotator) sweep(ctx context.Context) {
 	}
 }
 
-// due returns what there is to do for a ring, or nil.
+// due returns the work that is due for a ring, or nil.
 func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	now := r.k.cfg.Now()
 	step, h, t := tr.step.Load(), tr.state.Load(), r.k.times.Load()
@@ -423,7 +422,7 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 		return nil
 	}
 	if h.newest() == nil {
-		if h == nil && r.k.cfg.AllowBootstrap && r.stoodStill(step, now, t) {
+		if h == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(step, now, t) {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
 		}
 		return nil
@@ -440,17 +439,17 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	return nil
 }
 
-// stoodStill reports whether the store has been empty for so long that whoever holds
-// what it has lost would have put it back.
-func (r *Rotator) stoodStill(step *syncStatus, now time.Time, t *times) bool {
+// wasQuiet reports whether the store has been unchanged for so long that an instance that holds
+// something the store has lost would have restored it.
+func (r *Rotator) wasQuiet(step *syncStatus, now time.Time, t *times) bool {
 	p := r.k.cfg.Policy
-	return protocol.Age(now, step.still) >= max(2*t.w(), p.Freshness+p.ClockSkew)
+	return protocol.Age(now, step.quietSince) >= max(2*t.w(), p.Freshness+p.ClockSkew)
 }
 
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 	err := r.Create(ctx, tenant, r.k.cfg.Policy)
 	if errors.Is(err, ring.ErrRefused) {
-		return nil // somebody was first
+		return nil // another instance was first
 	}
 	return err
 }

@@ -52,11 +52,11 @@ type headed struct {
 	key    *token.Key
 }
 
-// NewSigner returns a Signer for the tenants whose rings k holds, which signs with
-// whatever key a ring says. Beside what Sign reports of claims, it reports an error
-// that wraps [ErrFenced] when k has been out of step for longer than SignFor, and
-// [ErrNoSigner] when the ring has no key that signs now: then others cannot be relied
-// on to take a token. Neither says that its caller did wrong: answer 503.
+// NewSigner returns a Signer for the tenants whose rings k holds. It signs with the key
+// that the ring says. Besides the errors about claims, its Sign reports an error that wraps
+// [ErrFenced] when the last good sync of k is older than SignFor, and [ErrNoSigner] when no
+// key of the ring signs now: other instances might reject the token. Neither is the
+// caller's fault: answer 503.
 func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if k == nil {
 		return nil, &ring.Error{Text: "NewSigner needs a Keyring"}
@@ -108,14 +108,14 @@ func NewStaticSigner(id keystore.ID, alg keystore.Algorithm, key any, cfg Signer
 }
 
 // Sign returns a token of tenant with claims: a struct, a map, a
-// [jsontext.Value] or whatever else encodes to a JSON object under the rules of
+// [jsontext.Value] or any other value that encodes to a JSON object under the rules of
 // encoding/json/v2; nil for none. Where the claims do not say, it sets iat to
 // now, exp to now and the TTL, jti to 128 random bits, and iss and aud to the
 // tenant's.
 //
 // It reports an error that wraps [keystore.ErrNotFound] if there is no key for
 // tenant, and one that names the claim if a registered claim is not of its type
-// (RFC 7519, section 4.1), since nobody would accept the token. Errors hold no
+// (RFC 7519, section 4.1), since no verifier would accept the token. Errors hold no
 // claim's value.
 func (s *Signer) Sign(ctx context.Context, tenant string, claims any) (string, error) {
 	signed, _, err := s.sign(ctx, tenant, claims)
@@ -127,8 +127,8 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (signed st
 	if err := ctx.Err(); err != nil {
 		return "", exp, err
 	}
-	// One reading of the clock decides everything, so that no pause can come
-	// between what was looked at and what is signed.
+	// One reading of the clock decides everything, so no pause can come between the
+	// choice of the key and the times in the token.
 	now := s.cfg.Now()
 	key, ttl, most, err := s.at(tenant, now)
 	if err != nil {
@@ -168,8 +168,8 @@ func setClaims(b *token.Buffer, claims any) error {
 	return &ClaimsError{Type: fmt.Sprintf("%T", claims), Claim: claim, Err: err}
 }
 
-// at returns what signs for tenant at now, how long a token lives, and may live at
-// most: 0 for as long as its caller likes.
+// at returns the key that signs for tenant at now, how long a token lives, and how long it may live
+// at most: 0 for no bound.
 func (s *Signer) at(tenant string, now time.Time) (key *token.Key, ttl, most time.Duration, err error) {
 	if s.ring == nil {
 		if tenant != s.key.ID.Tenant {

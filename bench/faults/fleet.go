@@ -16,6 +16,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -394,7 +395,7 @@ func keysOf(m *instance, tenant string) string {
 	}
 	var names []string
 	for _, k := range s.Ring.Keys {
-		if k.State == rotation.Pending || k.State == rotation.Signing {
+		if k.State == ring.Pending || k.State == ring.Signing {
 			names = append(names, k.KID)
 		}
 	}
@@ -416,7 +417,7 @@ func (f *fleet) nextSwitch() time.Time {
 			continue
 		}
 		for _, k := range s.Ring.Keys {
-			if k.State == rotation.Pending && (next.IsZero() || k.ActivatesAt.Before(next)) {
+			if k.State == ring.Pending && (next.IsZero() || k.ActivatesAt.Before(next)) {
 				next = k.ActivatesAt
 			}
 		}

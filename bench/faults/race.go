@@ -14,6 +14,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 const (
@@ -96,7 +97,7 @@ func startRacer(ctx context.Context, addr, name string, trust bool) (*racer, fun
 // makeDue revokes the pending key as soon as the next one may be minted, and waits until that has
 // happened.
 func (r *racer) makeDue(ctx context.Context, tenant string) error {
-	var newest rotation.RingKey
+	var newest ring.Key
 	err := await(ctx, "a pending key to revoke", func() bool {
 		s, err := r.keys.Tenant(tenant)
 		if err != nil {
@@ -104,7 +105,7 @@ func (r *racer) makeDue(ctx context.Context, tenant string) error {
 		}
 		newest = newestOf(s.Ring)
 		ripe := newest.Created.Add(fast.Freshness + fast.ClockSkew)
-		return s.Fresh && newest.State == rotation.Pending && time.Now().After(ripe) && time.Until(newest.ActivatesAt) > time.Second
+		return s.Fresh && newest.State == ring.Pending && time.Now().After(ripe) && time.Until(newest.ActivatesAt) > time.Second
 	})
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (r *racer) makeDue(ctx context.Context, tenant string) error {
 	})
 }
 
-func newestOf(r rotation.Ring) (newest rotation.RingKey) {
+func newestOf(r ring.Ring) (newest ring.Key) {
 	for _, k := range r.Keys {
 		if k.Seq > newest.Seq {
 			newest = k
@@ -136,7 +137,7 @@ func (r raceResult) read(ctx context.Context, server *redistest.Server, tenant s
 	entries, err := server.Client().XRange(ctx, logKey(tenant), "-", "+").Result()
 	seqs := make(map[any]int)
 	for _, e := range entries {
-		if e.Values["op"] == string(rotation.OpMint) {
+		if e.Values["op"] == string(ring.OpMint) {
 			r.Mints++
 			seqs[e.Values["seq"]]++
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -156,7 +157,7 @@ func (t *tally) revoked(took []time.Duration) {
 // newLife begins another life of the store, which may have lost data.
 func (t *tally) newLife() { t.do(func(*count) { t.lives = append(t.lives, time.Now()) }) }
 
-func (t *tally) minted(tenant string, r rotation.Ring) {
+func (t *tally) minted(tenant string, r ring.Ring) {
 	t.do(func(*count) {
 		for _, k := range r.Keys {
 			at := place{tenant, k.Seq}

@@ -17,7 +17,7 @@ type app struct {
 	network        jwks.Config // how issuers are reached; zero except in tests
 }
 
-// note prints to stderr what is not an error.
+// note prints a remark to stderr that is not an error.
 func (a *app) note(format string, args ...any) {
 	fmt.Fprintf(a.stderr, "keyturn: note: "+format+"\n", args...)
 }

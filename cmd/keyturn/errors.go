@@ -12,6 +12,7 @@ import (
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -30,7 +31,7 @@ func errorText(err error) string {
 		return rotationText(e)
 	case *rotation.RefusedError:
 		return refusedText(e)
-	case *rotation.RingError:
+	case *ring.UnreadableError:
 		return unopenedText(e)
 	case *rotation.ClockError:
 		return clockText(e)
@@ -70,9 +71,10 @@ func kindText(kind error) (text string, ok bool) {
 	return "", false
 }
 
+// rotationText puts the parts of an error in a row. An error of kind unavailable has a cause that says
+// what is unavailable, so that its kind is left out.
 func rotationText(e *rotation.Error) string {
 	var parts []string
-	// That the store is unavailable is said by the cause.
 	if e.Kind != nil && (e.Kind != keystore.ErrUnavailable || e.Text == "" && e.Err == nil) {
 		parts = append(parts, errorText(e.Kind))
 	}
@@ -106,7 +108,7 @@ func refusedText(e *rotation.RefusedError) string {
 }
 
 // unopenedText says which fields of a ring cannot be opened, and why.
-func unopenedText(e *rotation.RingError) string {
+func unopenedText(e *ring.UnreadableError) string {
 	const most = 3
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d fields of tenant %q cannot be opened", len(e.Failed), e.Fields, e.Tenant)
@@ -123,7 +125,7 @@ func unopenedText(e *rotation.RingError) string {
 // wrongKEK returns the part of an error that names the KEK of a ring and ours, or nil. A ring has it
 // once for each of its fields.
 func wrongKEK(err error) *rotation.Error {
-	if ring := new(rotation.RingError); errors.As(err, &ring) {
+	if ring := new(ring.UnreadableError); errors.As(err, &ring) {
 		for _, name := range slices.Sorted(maps.Keys(ring.Failed)) {
 			if wrong := wrongKEK(ring.Failed[name]); wrong != nil {
 				return wrong

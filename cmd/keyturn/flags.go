@@ -126,7 +126,11 @@ func newUnix() *option[time.Time] {
 	return &option[time.Time]{kind: "UNIX", parse: func(s string) (time.Time, error) {
 		t, ok := time.Time{}, false
 		if strings.Trim(s, "0123456789.") == "" {
-			t, ok = jwt.NumericDate(s)
+			number := s
+			if len(s) > 1 && s[0] == '.' { // a JSON number has a digit before the point
+				number = "0" + s
+			}
+			t, ok = jwt.NumericDate(number)
 		}
 		if !ok {
 			return t, errors.New("want seconds since 1970, such as 1800000000")
@@ -176,7 +180,7 @@ func joinAlgorithms(algs []keystore.Algorithm) string {
 	return strings.Join(names, ", ")
 }
 
-// flagError says in one line what is wrong with the command line. It does not repeat the value of a
+// flagError returns one line about a mistake in the command line. It does not repeat the value of a
 // flag.
 func flagError(cmd *cobra.Command, err error) error {
 	help := seeHelp(cmd)

@@ -127,7 +127,7 @@ func (s *secret) key(id keystore.ID, alg keystore.Algorithm) (*keystore.Key, err
 	return k, nil
 }
 
-// stripToken removes from text what is often pasted along with a token, and says what it removed.
+// stripToken removes white space and "Bearer" around a token, and says which of them it found.
 func stripToken(text string) (token string, found []string) {
 	token = strings.TrimSpace(text)
 	if token != text && token != "" {

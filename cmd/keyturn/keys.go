@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 const keysLong = `keys makes and rotates the keys of a tenant's ring on Redis. A ring always has a key
@@ -315,7 +316,7 @@ func (c *keysCommand) apply(ctx context.Context, r *rotation.Rotator, do ringCha
 }
 
 // newestTiming returns the policy of the newest key of a ring that has keys.
-func newestTiming(ring rotation.Ring) rotation.Policy {
+func newestTiming(ring ring.Ring) rotation.Policy {
 	newest := ring.Keys[0]
 	for _, k := range ring.Keys {
 		if k.Seq > newest.Seq {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 func TestKeysCreate(t *testing.T) {
@@ -56,23 +57,23 @@ func TestKeysListText(t *testing.T) {
 func TestKeysTimeline(t *testing.T) {
 	now := time.Date(2026, 1, 10, 0, 0, 0, 0, time.UTC)
 	day := func(n int) time.Time { return now.AddDate(0, 0, n) }
-	key := func(state rotation.State, begins, activates, retires, dropped, revoked int) shownKey {
+	key := func(state ring.State, begins, activates, retires, dropped, revoked int) shownKey {
 		at := func(n int) time.Time {
 			if n == 0 {
 				return time.Time{}
 			}
 			return day(n)
 		}
-		return shownKey{begins: day(begins), RingKey: rotation.RingKey{
-			Record: rotation.Record{SignUntil: day(1000)}, State: state,
+		return shownKey{begins: day(begins), Key: ring.Key{
+			Record: ring.Record{SignUntil: day(1000)}, State: state,
 			ActivatesAt: at(activates), RetiresAt: at(retires), DroppedAt: at(dropped), RevokedAt: at(revoked),
 		}}
 	}
 	keys := []shownKey{
-		key(rotation.Retired, -12, -10, -2, 2, 0),
-		key(rotation.Signing, -6, -2, 8, 12, 0),
-		key(rotation.Pending, -1, 8, 0, 0, 0),
-		key(rotation.Revoked, -12, -11, -9, 2, -4),
+		key(ring.Retired, -12, -10, -2, 2, 0),
+		key(ring.Signing, -6, -2, 8, 12, 0),
+		key(ring.Pending, -1, 8, 0, 0, 0),
+		key(ring.Revoked, -12, -11, -9, 2, -4),
 	}
 	l := newLifeline(keys, now)
 	for i, want := range []string{

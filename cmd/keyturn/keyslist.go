@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A keyJSON is a key in the array of "keys list --json".
@@ -34,7 +35,7 @@ func listJSON(status rotation.TenantStatus) string {
 
 // A shownKey is a key and the time at which it was published.
 type shownKey struct {
-	rotation.RingKey
+	ring.Key
 	begins time.Time
 }
 
@@ -42,7 +43,7 @@ type shownKey struct {
 func shownKeys(status rotation.TenantStatus) []shownKey {
 	var keys []shownKey
 	for _, k := range status.Ring.Keys {
-		if k.State == rotation.Dropped {
+		if k.State == ring.Dropped {
 			continue
 		}
 		begins := k.Created
@@ -80,7 +81,7 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 // nextSigner says when a key signs again.
 func nextSigner(keys []shownKey, now time.Time) string {
 	for _, k := range keys {
-		if k.State == rotation.Pending {
+		if k.State == ring.Pending {
 			return ": the next one does " + since(k.ActivatesAt, now) + " (" + stamp(k.ActivatesAt) + ")"
 		}
 	}
@@ -90,14 +91,14 @@ func nextSigner(keys []shownKey, now time.Time) string {
 // words says which state a key is in, and until when.
 func (k *shownKey) words(now time.Time) string {
 	switch k.State {
-	case rotation.Pending:
+	case ring.Pending:
 		return fmt.Sprintf("signs %s (%s); published %s", since(k.ActivatesAt, now), stamp(k.ActivatesAt), since(k.begins, now))
-	case rotation.Signing:
+	case ring.Signing:
 		if k.RetiresAt.IsZero() {
 			return fmt.Sprintf("signs since %s (%s); no key follows it yet", ago(k.ActivatesAt, now), stamp(k.ActivatesAt))
 		}
 		return fmt.Sprintf("signs for another %s (until %s)", left(k.RetiresAt, now), stamp(k.RetiresAt))
-	case rotation.Retired:
+	case ring.Retired:
 		if k.DroppedAt.IsZero() {
 			return fmt.Sprintf("signed until %s, and no key follows it", since(k.SignUntil, now))
 		}
@@ -149,7 +150,7 @@ func newLifeline(keys []shownKey, now time.Time) lifeline {
 	from, to := now, now
 	for _, k := range keys {
 		for _, t := range []time.Time{k.begins, k.ActivatesAt, k.RetiresAt, k.DroppedAt} {
-			if t.IsZero() || k.State == rotation.Revoked && t.After(now) {
+			if t.IsZero() || k.State == ring.Revoked && t.After(now) {
 				continue
 			}
 			if t.Before(from) {

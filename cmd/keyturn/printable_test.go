@@ -60,3 +60,10 @@ func FuzzPrintable(f *testing.F) {
 		}
 	})
 }
+
+// The JSON of the command escapes nothing for HTML: it goes to terminals and programs.
+func TestToJSON(t *testing.T) {
+	if got, want := toJSON("a > b & <c>\u009b"), `"a > b & <c>\u009b"`+"\n"; got != want {
+		t.Errorf("toJSON = %s, want %s", got, want)
+	}
+}

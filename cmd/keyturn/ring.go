@@ -14,6 +14,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 const (
@@ -60,13 +61,10 @@ func newRingTenant() *option[string] {
 	return o
 }
 
-// maxTenant is what package rotation takes, in bytes.
-const maxTenant = 256
-
 func parseTenant(s string) (string, error) {
 	s, err := parseText(s)
-	if err == nil && len(s) > maxTenant {
-		err = fmt.Errorf("has %d bytes: want at most %d", len(s), maxTenant)
+	if err == nil && len(s) > ring.MaxTenantBytes {
+		err = fmt.Errorf("has %d bytes: want at most %d", len(s), ring.MaxTenantBytes)
 	}
 	return s, err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -165,7 +166,7 @@ func (s *signCommand) runRing(ctx context.Context) error {
 }
 
 // algorithmsOf returns the algorithms of the keys of a ring.
-func algorithmsOf(ring rotation.Ring) []keystore.Algorithm {
+func algorithmsOf(ring ring.Ring) []keystore.Algorithm {
 	var algs []keystore.Algorithm
 	for _, k := range ring.Keys {
 		if !slices.Contains(algs, k.Algorithm) {

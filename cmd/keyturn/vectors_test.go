@@ -95,7 +95,7 @@ func (v *vector) args(t testing.TB, dir string) []string {
 	return args
 }
 
-// reasons are all that the command may print.
+// reasons are the only ones that the command may print.
 var reasons = strings.Fields(`malformed too_large type critical algorithm unknown_tenant suspended unknown_key signature
 	expired not_yet_valid too_old issuer audience tenant missing_claim claim revoked unavailable`)
 

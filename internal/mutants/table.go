@@ -17,7 +17,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/pass.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -28,16 +28,16 @@ var mutants = []mutant{
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/pass.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
-			{"rotation/pass.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/pass.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
+			{"rotation/sync.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
 	{
 		name: "mint on a decrypt error",
 		edits: []edit{
-			{"rotation/pass.go", "errors.As(err, &failed)", "_ = err"},
+			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
 			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
@@ -108,7 +108,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/seal.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
@@ -124,7 +124,7 @@ var mutants = []mutant{
 	{
 		name:  "what was collected returns",
 		edits: []edit{{"rotation/internal/protocol/collect.go", "if gone.After(b.Copy.Facts.CollectedUntil) {", "if false {"}},
-		tests: tests{here, "TestACollectedKeyDoesNotReturn/before.*record"}, want: "TestACollectedKeyDoesNotReturn",
+		tests: tests{here, "TestCollectedKeyStaysCollected/before.*record"}, want: "TestCollectedKeyStaysCollected",
 	},
 	{
 		name:  "a holder does not assert",

@@ -16,8 +16,8 @@ import (
 type measured struct {
 	lines, comments int
 	functions       []function
-	exported        int // top-level names, and methods of exported types, aliases apart
-	undocumented    []string
+	exported        int      // top-level names, and methods of exported types, without aliases
+	undocumented    []string // aliases included
 }
 
 // A function is one with a body, in lines from its func to its closing brace.
@@ -88,19 +88,20 @@ func (m *measured) addDecl(set *token.FileSet, d ast.Decl) {
 			m.functions = append(m.functions, function{d.Name.Name, at, set.Position(d.End()).Line - at.Line + 1})
 		}
 		if receiver := receiverName(d); d.Name.IsExported() && (receiver == "" || ast.IsExported(receiver)) {
-			m.addName(set.Position(d.Pos()), strings.TrimPrefix(receiver+"."+d.Name.Name, "."), d.Doc)
+			m.addName(set.Position(d.Pos()), strings.TrimPrefix(receiver+"."+d.Name.Name, "."), false, d.Doc)
 		}
 	case *ast.GenDecl:
 		for _, spec := range d.Specs {
 			switch spec := spec.(type) {
 			case *ast.TypeSpec:
-				if spec.Name.IsExported() && !spec.Assign.IsValid() {
-					m.addName(set.Position(spec.Pos()), spec.Name.Name, d.Doc, spec.Doc, spec.Comment)
+				if spec.Name.IsExported() {
+					m.addName(set.Position(spec.Pos()), spec.Name.Name, spec.Assign.IsValid(), d.Doc, spec.Doc, spec.Comment)
 				}
 			case *ast.ValueSpec:
-				for _, name := range spec.Names {
+				for i, name := range spec.Names {
 					if name.IsExported() {
-						m.addName(set.Position(spec.Pos()), name.Name, d.Doc, spec.Doc, spec.Comment)
+						alias := i < len(spec.Values) && isNameOf(spec.Values[i], name.Name)
+						m.addName(set.Position(spec.Pos()), name.Name, alias, d.Doc, spec.Doc, spec.Comment)
 					}
 				}
 			}
@@ -108,9 +109,18 @@ func (m *measured) addDecl(set *token.FileSet, d ast.Decl) {
 	}
 }
 
+// isNameOf reports whether e is another package's name, so that the constant or variable of the same
+// name is an alias of it.
+func isNameOf(e ast.Expr, name string) bool {
+	sel, ok := e.(*ast.SelectorExpr)
+	return ok && sel.Sel.Name == name
+}
+
 // addName counts an exported name. One of the comments has to say something.
-func (m *measured) addName(at token.Position, name string, docs ...*ast.CommentGroup) {
-	m.exported++
+func (m *measured) addName(at token.Position, name string, alias bool, docs ...*ast.CommentGroup) {
+	if !alias {
+		m.exported++
+	}
 	if !slices.ContainsFunc(docs, func(c *ast.CommentGroup) bool { return c.Text() != "" }) {
 		m.undocumented = append(m.undocumented, fmt.Sprintf("%s: %s", at, name))
 	}

@@ -49,7 +49,11 @@ package p
 // A T is documented.
 type T struct{}
 
+// Alias is documented.
 type Alias = T
+
+// ErrHere is documented.
+var ErrHere = there.ErrHere
 
 func (*T) Bare() {}
 
@@ -73,8 +77,8 @@ var Loud = 2
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.lines != 22 || m.comments != 3 || m.exported != 5 {
-		t.Errorf("lines, comments, exported = %d, %d, %d, want 22, 3, 5", m.lines, m.comments, m.exported)
+	if m.lines != 26 || m.comments != 5 || m.exported != 5 {
+		t.Errorf("lines, comments, exported = %d, %d, %d, want 26, 5, 5", m.lines, m.comments, m.exported)
 	}
 	if len(m.undocumented) != 2 || !strings.HasSuffix(m.undocumented[0], "T.Bare") || !strings.HasSuffix(m.undocumented[1], "Loud") {
 		t.Errorf("undocumented = %q, want T.Bare and Loud", m.undocumented)

@@ -10,6 +10,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // TestFormat compares the keys in Redis with docs/formats.md, byte for byte.
@@ -21,7 +22,7 @@ func TestFormat(t *testing.T) {
 	first := begin(t, s)
 	r := write(t, s, rotation.Change{
 		Tenant: tenant, Set: map[string][]byte{"head": []byte("1"), "k:a": {0, 0xff}}, Publish: []string{"a"},
-		Op: rotation.OpCreate, KID: "a", Seq: 1, Actor: "operator",
+		Op: ring.OpCreate, KID: "a", Seq: 1, Actor: "operator",
 	})
 	since := time.UnixMilli(1_700_000_000_123)
 	reply := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: first, GoodSince: since})

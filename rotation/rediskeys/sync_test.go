@@ -11,6 +11,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 func TestIdlePollIsOneCommandForEachBucket(t *testing.T) {
@@ -106,7 +107,7 @@ func TestClockNeverGoesBack(t *testing.T) {
 	if got := s.Load(t.Context(), []string{tenant})[0].Now; !got.Equal(want) {
 		t.Errorf("Load: %v, want %v", got, want)
 	}
-	w := write(t, s, rotation.Change{Tenant: tenant, Publish: []string{"a"}, Bounds: []rotation.Bound{{At: want}}})
+	w := write(t, s, rotation.Change{Tenant: tenant, Publish: []string{"a"}, Bounds: []ring.Bound{{At: want}}})
 	if w.Code != rotation.Committed || !w.Now.Equal(want) || w.Place.ID != fmt.Sprintf("%d-4", ahead) {
 		t.Errorf("Write: %+v, want %v", w, want)
 	}
@@ -163,7 +164,7 @@ func TestWrongRequestsAreRefused(t *testing.T) {
 func TestLostTenantIsListedAgain(t *testing.T) {
 	server, s := running(t)
 	place := begin(t, s)
-	write(t, s, rotation.Change{Tenant: tenant, Set: map[string][]byte{"f": []byte("1")}, Op: rotation.OpMint})
+	write(t, s, rotation.Change{Tenant: tenant, Set: map[string][]byte{"f": []byte("1")}, Op: ring.OpMint})
 	q := rotation.SyncRequest{Bucket: bucket, Place: place, Digests: []string{tenant}}
 	q.Place = sync1(t, s, "i", q).Place
 	if err := server.Client().SRem(t.Context(), key("tenants"), tenant).Err(); err != nil {

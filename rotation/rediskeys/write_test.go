@@ -11,6 +11,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // The newest log entry lies in the future, so the store's clock stands still, and both ends of a
@@ -38,8 +39,8 @@ func TestBoundsToMillisecond(t *testing.T) {
 		{time.Time{}, -1 << 63, 0, rotation.OutOfBounds},
 		{now, -1 << 63, 1<<63 - 1, rotation.Committed},
 	} {
-		ring := s.Load(t.Context(), []string{tenant})[0]
-		r := write(t, s, rotation.Change{Tenant: tenant, If: ring.Digest, Bounds: []rotation.Bound{{At: tt.at, From: tt.from, To: tt.to}}})
+		hash := s.Load(t.Context(), []string{tenant})[0]
+		r := write(t, s, rotation.Change{Tenant: tenant, If: hash.Digest, Bounds: []ring.Bound{{At: tt.at, From: tt.from, To: tt.to}}})
 		if r.Code != tt.want || !r.Now.Equal(now) {
 			t.Errorf("%v after now, from %v to %v: %+v, want code %d", tt.at.Sub(now), tt.from, tt.to, r, tt.want)
 		}
@@ -136,17 +137,17 @@ func TestWriteIsSentOnce(t *testing.T) {
 	server, s := running(t)
 	proxy := redistest.RunProxy(t, server.Addr())
 	lossy := open(t, "redis://"+proxy.Addr())
-	ring := set(t, lossy, tenant, "f", "1")
+	hash := set(t, lossy, tenant, "f", "1")
 	proxy.HoldReplies()
 	done := make(chan error, 1)
 	go func() {
-		r, err := lossy.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"f": []byte("2")}})
+		r, err := lossy.Write(t.Context(), rotation.Change{Tenant: tenant, If: hash.Digest, Set: map[string][]byte{"f": []byte("2")}})
 		if err == nil {
 			err = fmt.Errorf("code %d", r.Code)
 		}
 		done <- err
 	}()
-	for s.Load(t.Context(), []string{tenant})[0].Digest == ring.Digest { // waits for another process
+	for s.Load(t.Context(), []string{tenant})[0].Digest == hash.Digest { // waits for another process
 		time.Sleep(time.Millisecond)
 	}
 	proxy.Cut()

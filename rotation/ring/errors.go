@@ -2,36 +2,34 @@ package ring
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"fmt"
-
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// An Error says in parts what failed, so that a caller can write its own sentence. Its text is
-// "Kind: Text: Err (Also)", of which missing parts are left out; without a Kind it begins with
-// "rotation". It may be logged: it holds no secret.
+// An Error is an error of package rotation in parts, so that a caller can write its own sentence.
+// Its text is "Kind: Text: Err (Also)" without the parts that are missing. If Kind is missing the
+// text begins with "rotation". It holds no secret, so it may be logged.
 type Error struct {
-	// Kind is the error to decide by, such as [ErrTampered] or [keystore.ErrUnavailable]; nil if
-	// Err decides.
+	// Kind is the error by which a caller decides, such as [keystore.ErrUnavailable]. It is nil if
+	// the caller decides by Err.
 	Kind error
 
-	// Text says what failed, without the name of the package.
+	// Text says what failed, without the name of the package. It may be empty.
 	Text string
 
 	// Err is the cause, or nil.
 	Err error
 
-	// Also is something else that is known and may explain the error, or nil. The Error does not
-	// wrap it.
+	// Also may explain the error, or is nil. The Error does not wrap it.
 	Also error
 }
 
-// Error returns the parts as one text.
+// Error returns the parts as one line.
 func (e *Error) Error() string {
 	parts := []string{"rotation"}
 	if e.Kind != nil {
@@ -50,19 +48,23 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns Kind and Err.
+// Unwrap returns Kind and Err, where they are not nil.
 func (e *Error) Unwrap() []error {
 	return slices.DeleteFunc([]error{e.Kind, e.Err}, func(err error) bool { return err == nil })
 }
 
-// An UnreadableError says which fields of a ring in the store cannot be opened. It wraps each reason.
+// An UnreadableError reports that some fields of a ring in the store cannot be opened. So the
+// reader cannot tell which keys exist, or which were revoked. It wraps the reason of each field.
 type UnreadableError struct {
-	Tenant string
-	Fields int              // how many fields the ring has
-	Failed map[string]error // by name of the field; wraps ErrWrongKEK, ErrTampered, ErrNewer or ErrMalformed
+	Tenant string // whose ring it is
+	Fields int    // how many fields the ring has
+
+	// Failed has the reason by the name of the field. Each wraps one of ErrWrongKEK, ErrTampered,
+	// ErrNewer and ErrMalformed of package rotation.
+	Failed map[string]error
 }
 
-// Error names the first few.
+// Error names the first three fields, with their reasons.
 func (e *UnreadableError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "rotation: %d of %d fields of tenant %q cannot be opened", len(e.Failed), e.Fields, e.Tenant)
@@ -76,26 +78,29 @@ func (e *UnreadableError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the reasons.
+// Unwrap returns the reasons, in no order.
 func (e *UnreadableError) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }
 
-// ErrRefused reports that a change was not made since it would cost tokens, or
-// makes no sense. Nothing is wrong with the store. See [RefusedError].
+// ErrRefused reports that a change was not made because it would cost tokens or make no sense. The
+// store is sound. See [RefusedError].
 var ErrRefused = errors.New("rotation: refused")
 
-// A RefusedError says why a change was refused, and from when on it would not be.
+// A RefusedError reports why a change, or a token, was refused. It is [ErrRefused].
 type RefusedError struct {
-	Tenant string    // whose ring it is
-	KID    string    // the key that it is about, or ""
-	Reason string    // in words, without a secret; docs/operations.md has them all
-	From   time.Time // by the store's clock; zero if waiting does not help
+	Tenant string // whose ring it is
+	KID    string // the key that the reason is about, or ""
+	Reason string // in words, without a secret; docs/operations.md has a section for each
 
-	// MaxTokenTTL is the bound of the ring that a token would outlive, if that is the reason:
-	// its exp, or the TTL of the signer, is too long. Else it is zero.
+	// From is the time, by the store's clock, from which the change would be made. It is zero if
+	// waiting does not help.
+	From time.Time
+
+	// MaxTokenTTL is that of the ring if the reason is that a token would live longer: its exp, or
+	// the TTL of the signer, is too late. Otherwise it is zero.
 	MaxTokenTTL time.Duration
 }
 
-// Error says so in words.
+// Error returns the fields as one line.
 func (e *RefusedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v: tenant %q", ErrRefused, e.Tenant)
@@ -104,13 +109,13 @@ func (e *RefusedError) Error() string {
 	}
 	fmt.Fprintf(&b, ": %s", e.Reason)
 	if !e.From.IsZero() {
-		fmt.Fprintf(&b, "; it may be from %s on", moment(e.From))
+		fmt.Fprintf(&b, "; it may be from %s on", formatTime(e.From))
 	}
 	return b.String()
 }
 
-// moment writes a time of the store.
-func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
+// formatTime writes a time of the store, to the millisecond.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // Is reports whether target is [ErrRefused].
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
@@ -118,11 +123,11 @@ func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 // A MissingError reports that a ring, or a key of it, does not exist. It wraps
 // [keystore.ErrNotFound].
 type MissingError struct {
-	Tenant string
-	KID    string // "" if there is no ring
+	Tenant string // whose ring it is
+	KID    string // the key, or "" if there is no ring
 }
 
-// Error names what is missing.
+// Error names the tenant, and the key if it is a key that is missing.
 func (e *MissingError) Error() string {
 	missing := &Error{Text: fmt.Sprintf("tenant %q has no ring in the store: create one", e.Tenant), Err: keystore.ErrNotFound}
 	if e.KID != "" {

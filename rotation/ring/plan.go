@@ -6,31 +6,32 @@ import (
 	"time"
 )
 
-// A Plan is the schedule of a ring: all of [View] that does not depend on the time. It is
-// immutable.
+// A Plan is the schedule of a ring: the part of [View] that does not depend on the time. So a copy
+// of a ring makes one when it changes, and asks it on each request. A Plan is immutable.
 type Plan struct {
-	Dead bool // the ring was destroyed, and has no keys
+	Dead bool // the ring was destroyed: it has no keys
 
-	// Past is the latest promotion or revocation. Time never counts as earlier than that, even
-	// if this clock is behind.
+	// Past is the latest promotion or revocation, or zero. Time never counts as earlier than that,
+	// even if this clock is behind.
 	Past time.Time
 
-	InOrder     []PlannedKey // by when they take effect
+	InOrder     []PlannedKey // sorted by ByEffect
 	NeverActive []PlannedKey // revoked before they took effect
 }
 
-// A PlannedKey is a record with its place in a plan. Times are zero where they are not known yet.
+// A PlannedKey is a record with its place in a plan. A time that is not known yet is zero.
 type PlannedKey struct {
 	*Record
-	First       bool      // the first key of the ring, which no other came before
+	First       bool      // it is the ring's first key
 	ActivatesAt time.Time // when it takes effect
-	SignsUntil  time.Time // when it stops signing, though no other key has taken effect
+	SignsUntil  time.Time // when it stops signing, even if no other key has taken effect
 	RetiresAt   time.Time // when the next key takes effect
-	DroppedAt   time.Time // when its last token has ended
-	RevokedAt   time.Time
+	DroppedAt   time.Time // when its last token has expired
+	RevokedAt   time.Time // when it was revoked
 }
 
-// NewPlan returns the plan of records, none of which has been collected.
+// NewPlan returns the plan of the records of one ring, without those that were collected: see
+// [Facts.Collected].
 func NewPlan(records []*Record, facts Facts) *Plan {
 	if !facts.Dead.IsZero() {
 		return &Plan{Dead: true}
@@ -39,24 +40,29 @@ func NewPlan(records []*Record, facts Facts) *Plan {
 	p.order(records, facts)
 	for i := range p.InOrder {
 		k := &p.InOrder[i]
+		// A key that took effect late still signs for its whole time. One that was promoted stops
+		// when it was to stop.
 		k.SignsUntil = k.SignUntil.Add(max(0, k.ActivatesAt.Sub(k.ActivateAt)))
 		if i+1 < len(p.InOrder) {
 			next := &p.InOrder[i+1]
-			k.RetiresAt, k.DroppedAt = next.ActivatesAt, keep(k, next, facts)
+			k.RetiresAt, k.DroppedAt = next.ActivatesAt, keptUntil(k, next, facts)
+			// SignUntil is only for a key without a successor: it leaves no gap before one.
 			k.SignsUntil = later(k.SignsUntil, next.ActivatesAt)
 		}
 	}
+	// A key that was revoked before it took effect verifies nothing, but it has an end too. Until then
+	// it is not collected, since a signer must know that it was revoked.
 	for i := range p.NeverActive {
 		k := &p.NeverActive[i]
 		after := func(n PlannedKey) bool { return ByEffect(n, *k) > 0 }
 		if n := slices.IndexFunc(p.InOrder, after); n >= 0 {
-			k.DroppedAt = keep(k, &p.InOrder[n], facts)
+			k.DroppedAt = keptUntil(k, &p.InOrder[n], facts)
 		}
 	}
 	return p
 }
 
-// order sorts the records by when they take effect.
+// order sorts the records into p.InOrder and p.NeverActive.
 func (p *Plan) order(records []*Record, facts Facts) {
 	for _, r := range records {
 		k := PlannedKey{Record: r, First: isFirst(r, records), ActivatesAt: effective(r, records, facts)}
@@ -71,12 +77,14 @@ func (p *Plan) order(records []*Record, facts Facts) {
 	slices.SortFunc(p.NeverActive, ByEffect)
 }
 
-// ByEffect compares two keys by when they take effect. It never returns 0 for two keys of a ring.
+// ByEffect compares two keys by when they take effect, then by seq and kid. So it never returns 0
+// for two keys of a ring, and all instances have the same order.
 func ByEffect(a, b PlannedKey) int {
 	return cmp.Or(a.ActivatesAt.Compare(b.ActivatesAt), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.KID, b.KID))
 }
 
-// effective returns when a record takes effect.
+// effective returns when r takes effect. A republication only delays, and a promotion only hastens:
+// of the two the promotion wins, because instances that have read it may have signed with r.
 func effective(r *Record, all []*Record, facts Facts) time.Time {
 	at := r.ActivateAt
 	if again, ok := facts.At(FactRepublished, r.KID); ok && !isFirst(r, all) {
@@ -88,14 +96,20 @@ func effective(r *Record, all []*Record, facts Facts) time.Time {
 	return at
 }
 
-// isFirst reports whether r is the first key of its ring. No key signs before it, so it never
-// waits.
+// isFirst reports whether r is the ring's first key. No key signs before it, so a republication
+// does not delay it. Two rings that were merged have two records with seq 1: the older one is the
+// first.
 func isFirst(r *Record, all []*Record) bool {
 	return r.Seq == 1 && !slices.ContainsFunc(all, func(o *Record) bool { return o.Created.Before(r.Created) })
 }
 
-// keep returns until when k verifies. next is the next key in order.
-func keep(k, next *PlannedKey, facts Facts) time.Time {
+// keptUntil returns until when k verifies: the last time at which an instance may sign with it, and
+// then the life of a token. next is the next key in order.
+//
+// An instance in sync stops signing with k when next takes effect. An instance that was cut off
+// before k or next was announced goes by an older view: it may sign with k for SignFor after that,
+// by a clock that is ClockSkew behind.
+func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 	p := &k.Timing
 	end := next.ActivatesAt
 	for _, kid := range []string{k.KID, next.KID} {
@@ -106,7 +120,7 @@ func keep(k, next *PlannedKey, facts Facts) time.Time {
 	return end.Add(p.MaxTokenTTL + p.Leeway)
 }
 
-// Current returns the index in InOrder of the last key that has taken effect, or -1.
+// Current returns the index in InOrder of the last key that has taken effect by now, or -1.
 func (p *Plan) Current(now time.Time) int {
 	now = later(now, p.Past)
 	for i := len(p.InOrder) - 1; i >= 0; i-- {
@@ -117,7 +131,7 @@ func (p *Plan) Current(now time.Time) int {
 	return -1
 }
 
-// Signer returns the key that signs, or nil.
+// Signer returns the key that signs at now, or nil.
 func (p *Plan) Signer(now time.Time) *PlannedKey {
 	if i := p.Current(now); i >= 0 && p.state(i, i, now) == Signing {
 		return &p.InOrder[i]
@@ -125,29 +139,29 @@ func (p *Plan) Signer(now time.Time) *PlannedKey {
 	return nil
 }
 
-// Pending returns the keys that have not taken effect, the next first.
+// Pending returns the keys that have not taken effect by now, the next one first.
 func (p *Plan) Pending(now time.Time) []PlannedKey { return p.InOrder[p.Current(now)+1:] }
 
-// Dropped reports whether the last token of k has ended. For a key revoked before it became
-// active: whether it would have been dropped by now. It goes by this clock alone, as does the end
-// of a token.
-func (p *Plan) Dropped(k *PlannedKey, now time.Time) bool {
+// Dropped reports whether the last token of k has expired by now. For a key that was revoked before
+// it took effect: whether it would have been dropped by now. Only now counts here, and not Past,
+// since exp is judged by the same clock.
+func (k *PlannedKey) Dropped(now time.Time) bool {
 	return !k.DroppedAt.IsZero() && !now.Before(k.DroppedAt)
 }
 
-// Published reports whether readers of the JWK Set need k: a little longer than it verifies here,
-// as their clocks may be behind.
+// Published reports whether readers of the JWK Set need k. That is for 2 ClockSkew longer than it
+// verifies here, since a reader's clock may be behind this one.
 func (k *PlannedKey) Published(now time.Time) bool {
 	return k.RevokedAt.IsZero() && (k.DroppedAt.IsZero() || now.Add(-2*k.Timing.ClockSkew).Before(k.DroppedAt))
 }
 
-// state returns the state of the i-th key in order.
+// state returns the state of the i-th key in order. current is p.Current(now).
 func (p *Plan) state(i, current int, now time.Time) State {
 	k := &p.InOrder[i]
 	switch {
 	case !k.RevokedAt.IsZero():
 		return Revoked
-	case p.Dropped(k, now):
+	case k.Dropped(now):
 		return Dropped
 	case i > current:
 		return Pending
@@ -157,7 +171,7 @@ func (p *Plan) state(i, current int, now time.Time) State {
 	return Retired
 }
 
-// At returns the ring at one moment.
+// At returns the ring at now: see [View].
 func (p *Plan) At(now time.Time) Ring {
 	ring := Ring{Signer: -1}
 	current := p.Current(now)
@@ -166,19 +180,21 @@ func (p *Plan) At(now time.Time) Ring {
 		if state == Signing {
 			ring.Signer = i
 		}
-		ring.Keys = append(ring.Keys, k.in(state))
+		ring.Keys = append(ring.Keys, k.inState(state))
 	}
 	for _, k := range p.NeverActive {
-		k.DroppedAt = time.Time{} // it never signed
-		ring.Keys = append(ring.Keys, k.in(Revoked))
+		k.DroppedAt = time.Time{} // it signed nothing
+		ring.Keys = append(ring.Keys, k.inState(Revoked))
 	}
 	return ring
 }
 
-func (k PlannedKey) in(state State) Key {
+// inState returns k as a user sees it.
+func (k PlannedKey) inState(state State) Key {
 	return Key{Record: *k.Record, State: state, ActivatesAt: k.ActivatesAt, RetiresAt: k.RetiresAt, DroppedAt: k.DroppedAt, RevokedAt: k.RevokedAt}
 }
 
+// later returns the later of two times.
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b
@@ -186,7 +202,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Find returns the key of that kid, or nil.
+// Find returns the key of that kid, or nil. Its place in the order does not matter.
 func (p *Plan) Find(kid string) *PlannedKey {
 	for _, list := range [][]PlannedKey{p.InOrder, p.NeverActive} {
 		for i := range list {

@@ -12,23 +12,11 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-const sec = time.Second
-
-// Two policies that hold every inequality: the one of the demo, and the fastest
-// one that tests on a real clock use.
-var (
-	demoPolicy = ring.Policy{Algorithm: keystore.ES256, Every: 30 * sec, Propagation: 15 * sec, Freshness: 6 * sec, ClockSkew: sec, Dwell: 2 * sec,
-		SignFor: 12 * sec, ReaderStaleness: 8 * sec, MaxTokenTTL: 120 * sec, Leeway: 30 * sec}
-	fastPolicy = ring.Policy{Algorithm: keystore.ES256, Every: 6 * sec, Propagation: 4500 * time.Millisecond, Freshness: 2250 * time.Millisecond,
-		ClockSkew: 250 * time.Millisecond, Dwell: sec, SignFor: 3 * sec, ReaderStaleness: 1500 * time.Millisecond, MaxTokenTTL: 3 * sec, Leeway: sec}
-)
-
 func TestPolicyDefaults(t *testing.T) {
 	for _, tt := range []struct {
-		name      string
-		in        ring.Policy
-		want      ring.Policy
-		wantError string
+		name string
+		in   ring.Policy
+		want ring.Policy
 	}{
 		{name: "none given", want: ring.Policy{Algorithm: keystore.HS256, Every: 720 * time.Hour, Propagation: 360 * time.Hour, Freshness: time.Minute, ClockSkew: 5 * sec,
 			Dwell: time.Minute, SignFor: 24 * time.Hour, MaxTokenTTL: 15 * time.Minute, Leeway: 30 * sec}},
@@ -36,8 +24,8 @@ func TestPolicyDefaults(t *testing.T) {
 			Freshness: time.Minute, ClockSkew: 5 * sec, Dwell: time.Minute, SignFor: 24 * time.Hour, ReaderStaleness: time.Hour, MaxTokenTTL: 15 * time.Minute, Leeway: 30 * sec}},
 		{name: "a day", in: ring.Policy{Every: 24 * time.Hour}, want: ring.Policy{Algorithm: keystore.HS256, Every: 24 * time.Hour, Propagation: 12 * time.Hour, Freshness: time.Minute,
 			ClockSkew: 5 * sec, Dwell: time.Minute, SignFor: 12*time.Hour - 65*sec, MaxTokenTTL: 15 * time.Minute, Leeway: 30 * sec}},
-		{name: "the demo's", in: demoPolicy, want: demoPolicy},
-		{name: "the fast tests'", in: fastPolicy, want: fastPolicy},
+		{name: "of the demo", in: demoPolicy, want: demoPolicy},
+		{name: "of the fast tests", in: fastPolicy, want: fastPolicy},
 	} {
 		if got := tt.in.WithDefaults(); got != tt.want {
 			t.Errorf("%s: %+v\nwant %+v", tt.name, got, tt.want)
@@ -48,9 +36,8 @@ func TestPolicyDefaults(t *testing.T) {
 	}
 }
 
-// TestDefaultsHold: from ten seconds to thirty days, giving Every alone makes a
-// policy that holds; below ten minutes tokens have to be shorter, too, where
-// public keys are published.
+// TestDefaultsHold: a policy with only Every, from ten seconds to thirty days, is valid. For Every
+// below ten minutes an asymmetric ring also needs a shorter MaxTokenTTL.
 func TestDefaultsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		every := time.Duration(rapid.Int64Range(10_000, 30*24*3600*1000).Draw(t, "every")) * time.Millisecond
@@ -65,9 +52,8 @@ func TestDefaultsHold(t *testing.T) {
 	})
 }
 
-// TestEachBound: each inequality holds at its bound, and breaks one step below,
-// with its own name in the error.
-func TestEachBound(t *testing.T) {
+// TestInequalities: each inequality holds at its bound. One step below, the error names it.
+func TestInequalities(t *testing.T) {
 	base := ring.Policy{Algorithm: keystore.ES256, Every: 1000 * sec, Propagation: 500 * sec, Freshness: 60 * sec, ClockSkew: 5 * sec, Dwell: 20 * sec,
 		SignFor: 100 * sec, ReaderStaleness: 200 * sec, MaxTokenTTL: 900 * sec, Leeway: 30 * sec}
 	if err := base.Validate(); err != nil {
@@ -75,9 +61,9 @@ func TestEachBound(t *testing.T) {
 	}
 	const step = time.Millisecond
 	for _, tt := range []struct {
-		name  string
-		atEnd func(*ring.Policy)
-		below func(*ring.Policy)
+		name    string
+		atBound func(*ring.Policy)
+		below   func(*ring.Policy)
 	}{
 		{"Propagation >= Freshness + ClockSkew", func(p *ring.Policy) {
 			p.ReaderStaleness, p.Dwell, p.SignFor, p.Freshness = 0, step, 60*sec, 60*sec
@@ -93,7 +79,7 @@ func TestEachBound(t *testing.T) {
 		{"2 + ceil(", func(p *ring.Policy) { p.MaxTokenTTL = 8*1000*sec - 40*sec }, func(p *ring.Policy) { p.MaxTokenTTL += step }},
 	} {
 		p := base
-		tt.atEnd(&p)
+		tt.atBound(&p)
 		if err := p.Validate(); err != nil {
 			t.Errorf("%s, at its bound: %v", tt.name, err)
 		}
@@ -125,8 +111,7 @@ func TestPolicyRefuses(t *testing.T) {
 	}
 }
 
-// TestPolicyErrorParts: a caller gets the parts of an error, and its text under the names that
-// it has for the fields.
+// TestPolicyErrorParts: a caller gets the parts of an error, and can rename the fields in its text.
 func TestPolicyErrorParts(t *testing.T) {
 	flag := func(field string) string { return "--" + strings.ToLower(field) }
 	for _, tt := range []struct {

@@ -2,68 +2,69 @@ package ring
 
 import "time"
 
-// A State is where a key of a ring stands. docs/rotation.md maps the states to
-// those of NIST SP 800-57.
+// A State says what a key of a ring does at one moment. docs/rotation.md maps the states to those
+// of NIST SP 800-57.
 type State string
 
 // The states, in the order of a key's life.
 const (
-	Pending State = "pending" // published, and verifies, but does not sign yet
-	Signing State = "signing"
-	Retired State = "retired" // no longer signs, and verifies what it signed
-	Dropped State = "dropped" // verifies nothing: its last token has ended
-	Revoked State = "revoked"
+	Pending State = "pending" // published; it verifies, and does not sign yet
+	Signing State = "signing" // it signs and verifies
+	Retired State = "retired" // it no longer signs, and verifies what it signed
+	Dropped State = "dropped" // it does nothing: its last token has expired
+	Revoked State = "revoked" // it does nothing: an operator ended it
 )
 
-// A Ring is what the records and facts of a tenant say at one moment.
+// A Ring is the state of a tenant's keys at one moment.
 type Ring struct {
-	// Keys are all keys by when they take effect, and then those that were
-	// revoked before they did.
+	// Keys are all keys in the order in which they take effect. Keys that were revoked before they
+	// took effect follow after the others.
 	Keys []Key
 
-	// Signer is the index in Keys of the key that signs, or -1 if none does.
+	// Signer is the index in Keys of the key that signs, or -1 if no key signs.
 	Signer int
 }
 
-// A Key is one key of a Ring. Times are zero where they are not known yet.
+// A Key is one key of a [Ring]. A time that is not known yet is zero.
 type Key struct {
 	Record
-	State State // at the moment that was asked for
+	State State // at the moment for which View was asked
 
-	ActivatesAt time.Time // when it takes effect, or would have
-	RetiresAt   time.Time // when the next takes effect
-	DroppedAt   time.Time // until when it verifies; zero while there is no next
-	RevokedAt   time.Time // when it was revoked
+	ActivatesAt time.Time // when it takes effect, or would have if it had not been revoked
+	RetiresAt   time.Time // when the next key takes effect
+	DroppedAt   time.Time // when it stops verifying; zero until there is a next key
+	RevokedAt   time.Time // when it was revoked, or zero
 }
 
-// Verifies reports whether tokens of the key are good.
+// Verifies reports whether tokens of the key are accepted: it is pending, signing or retired.
 func (k Key) Verifies() bool { return k.State != Dropped && k.State != Revoked }
 
-// View says who signs, who verifies and who is dropped. It is a pure function of the records of one
-// ring, the facts about them, and the time: every instance with the same records and facts comes to
-// the same result. It changes nothing that it is given.
+// View returns the state of a ring at now. It is a pure function of the records of one ring, the
+// facts about them and the time: all instances with the same records and facts come to the same
+// result, in whatever order they have the records. It changes none of its arguments.
 //
-// A record takes effect when it is scheduled to, or when it was promoted. Its schedule is its
-// ActivateAt. If it was lost and restored, it waits until it has become known again. A record that
-// was revoked before it took effect leaves the order. The last record that has taken effect signs,
-// unless it was revoked, and no other does. View never falls back to an earlier record, since other
-// instances may have counted on its retirement.
+// Order. A record takes effect at its ActivateAt, or when it was promoted if that is earlier. A
+// record that was lost and restored waits for Propagation again. A record that was revoked before
+// it took effect leaves the order.
 //
-// A key signs until the next one takes effect. If there is none, SignUntil ends it, later by as much
-// as the key itself took effect later than scheduled.
+// Signing. The last record that has taken effect signs, until the next one takes effect. It does
+// not sign if it was revoked, or if there is no next one and its SignUntil has passed. (SignUntil
+// moves by as much as the record took effect later than its ActivateAt.) Then no key signs. View
+// never goes back to an earlier record, since other instances may already have dropped it.
 //
-// A key verifies until the last token has ended that any instance may have signed with it. A cut-off
-// instance signs for SignFor after its last good sync, so it may miss a promotion or a restored key
-// for that long.
+// Verifying. A pending key verifies. So does a key that signed, until the last token has expired
+// that any instance may have signed with it. An instance that is cut off signs for SignFor after
+// its last sync. If it missed a promotion or a restored key, it signs with the predecessor
+// meanwhile, so the predecessor verifies for that much longer.
 //
-// Records created at or before [Facts.CollectedUntil] are not part of the ring. They ended long ago,
-// and the facts that gave them their place in the order were removed with them.
+// Records created at or before [Facts.CollectedUntil] are ignored. They were dropped long ago, and
+// the facts that gave them their place in the order were removed with them.
 func View(records []Record, facts Facts, now time.Time) Ring {
-	of := make([]*Record, 0, len(records))
+	kept := make([]*Record, 0, len(records))
 	for i := range records {
 		if !facts.Collected(&records[i]) {
-			of = append(of, &records[i])
+			kept = append(kept, &records[i])
 		}
 	}
-	return NewPlan(of, facts).At(now)
+	return NewPlan(kept, facts).At(now)
 }

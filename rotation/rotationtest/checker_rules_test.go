@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -22,22 +23,22 @@ func newScript() script {
 	h := &history{policy: fast.WithDefaults(), start: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC),
 		timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}, instances: []string{"i0", "i1"}}
 	sc := script{h}
-	sc.commit(0, rotation.OpCreate, "one#1", "two#2")
+	sc.commit(0, ring.OpCreate, "one#1", "two#2")
 	return sc
 }
 
 // commit adds a change: "two#2" is a new record with seq 2, "x:two" a fact (key two is revoked),
 // "-two" a removal.
-func (h script) commit(at time.Duration, op rotation.Op, what ...string) *commit {
+func (h script) commit(at time.Duration, op ring.Op, what ...string) *commit {
 	c := &commit{Commit: rotationtest.Commit{Change: rotation.Change{Op: op}, Instance: "i0", Primary: true},
-		keys: make(map[string]int), facts: make(map[rotation.FactKind][]string)}
+		keys: make(map[string]int), facts: make(map[ring.FactKind][]string)}
 	for _, w := range what {
 		if kid, seq, ok := strings.Cut(w, "#"); ok {
 			c.keys[kid] = int(seq[0] - '0')
 		} else if kid, ok := strings.CutPrefix(w, "-"); ok {
 			c.removed = append(c.removed, kid)
 		} else {
-			c.facts[rotation.FactKind(w[0])] = append(c.facts[rotation.FactKind(w[0])], w[2:])
+			c.facts[ring.FactKind(w[0])] = append(c.facts[ring.FactKind(w[0])], w[2:])
 		}
 	}
 	h.events = append(h.events, event{at: at, kind: evCommit, tenant: "t", token: -1, commit: c})
@@ -58,9 +59,9 @@ func (h script) note(at time.Duration, k eventKind, inst, tok int, result outcom
 }
 
 // audit adds an audit: the instance holds key two in a state, and the store has the fields.
-func (h script) audit(at time.Duration, inst int, state rotation.State, fields ...string) *event {
+func (h script) audit(at time.Duration, inst int, state ring.State, fields ...string) *event {
 	e := h.note(at, evAudit, inst, -1, "")
-	e.audit = &audit{keys: []rotation.RingKey{{Record: rotation.Record{KID: "two"}, State: state}}, fields: make(map[string]bool),
+	e.audit = &audit{keys: []ring.Key{{Record: ring.Record{KID: "two"}, State: state}}, fields: make(map[string]bool),
 		sinceLoss: time.Hour, sinceEdit: time.Hour}
 	for _, f := range fields {
 		e.audit.fields[f] = true
@@ -105,11 +106,11 @@ func TestVerdictRules(t *testing.T) {
 		{"the first key, and the store is in reach", "I1", func(h script) { h.note(3*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable) }},
 		{"the key is revoked", "", func(h script) {
 			n := h.sign(7*sec, 0, "two")
-			h.commit(7500*ms, rotation.OpRevoke, "x:two")
+			h.commit(7500*ms, ring.OpRevoke, "x:two")
 			h.note(8*sec, evVerify, 1, n, notFound)
 		}},
 		{"a forced key, out of reach", "", func(h script) {
-			h.commit(1*sec, rotation.OpPromote, "a:two", "f:two")
+			h.commit(1*sec, ring.OpPromote, "a:two", "f:two")
 			h.note(2*sec, evVerify, 1, h.sign(1500*ms, 0, "two"), unavailable).reach = -1
 		}},
 		{"a key that was stored for longer than Dwell is lost, and no holder is in reach", "", func(h script) {
@@ -123,7 +124,7 @@ func TestVerdictRules(t *testing.T) {
 			h.note(8*sec, evVerify, 1, n, notFound).holder = "i0"
 		}},
 		{"a key is lost within Dwell", "I1", func(h script) {
-			h.commit(6500*ms, rotation.OpMint, "three#3")
+			h.commit(6500*ms, ring.OpMint, "three#3")
 			n := h.sign(7*sec, 0, "three")
 			h.note(7400*ms, evLoss, -1, -1, "").loss = &loss{keys: map[string]time.Duration{"three": 6500 * ms}}
 			h.note(8*sec, evVerify, 1, n, notFound)
@@ -132,20 +133,20 @@ func TestVerdictRules(t *testing.T) {
 		{"a stale instance does not know it", "", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
 		{"revoked, and accepted after a poll", "I3", func(h script) {
 			n := h.sign(6*sec, 0, "two")
-			h.commit(7*sec, rotation.OpRevoke, "x:two")
+			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7900*ms, evVerify, 1, n, ok)
 		}},
 		{"revoked, and accepted within a poll", "", func(h script) {
 			n := h.sign(6*sec, 0, "two")
-			h.commit(7*sec, rotation.OpRevoke, "x:two")
+			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7800*ms, evVerify, 1, n, ok)
 		}},
 		{"revoked, and accepted for too long out of reach", "I3", func(h script) {
-			h.commit(7*sec, rotation.OpRevoke, "x:two")
+			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+7600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
 		}},
 		{"revoked, and accepted out of reach", "", func(h script) {
-			h.commit(7*sec, rotation.OpRevoke, "x:two")
+			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+7400*ms, evVerify, 1, h.sign(9900*ms, 1, "two"), ok).reach = -1
 		}},
 		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
@@ -171,27 +172,27 @@ func TestSignerRules(t *testing.T) {
 		}},
 		{"two signers for SignFor after a promotion", "", func(h script) {
 			h.sign(2*sec, 1, "one")
-			h.commit(3*sec, rotation.OpPromote, "a:two")
+			h.commit(3*sec, ring.OpPromote, "a:two")
 			h.sign(3*sec, 0, "two")
 			h.sign(6*sec, 1, "one")
 		}},
 		{"two signers for longer after a promotion", "I5", func(h script) {
 			h.sign(2*sec, 1, "one")
-			h.commit(3*sec, rotation.OpPromote, "a:two")
+			h.commit(3*sec, ring.OpPromote, "a:two")
 			h.sign(3*sec, 0, "two")
 			h.sign(7100*ms, 1, "one")
 		}},
 		{"a seq twice", "I6", func(h script) {
-			h.commit(6*sec, rotation.OpMint, "three#3")
-			h.commit(7*sec, rotation.OpMint, "other#3")
+			h.commit(6*sec, ring.OpMint, "three#3")
+			h.commit(7*sec, ring.OpMint, "other#3")
 		}},
 		{"a seq twice, in two lives", "", func(h script) {
-			h.commit(6*sec, rotation.OpMint, "three#3")
-			h.commit(7*sec, rotation.OpMint, "other#3").Life = 1
+			h.commit(6*sec, ring.OpMint, "three#3")
+			h.commit(7*sec, ring.OpMint, "other#3").Life = 1
 		}},
 		{"a seq twice, by a merge", "", func(h script) {
-			h.commit(6*sec, rotation.OpMint, "three#3")
-			h.commit(7*sec, rotation.OpMerge, "other#3")
+			h.commit(6*sec, ring.OpMint, "three#3")
+			h.commit(7*sec, ring.OpMerge, "other#3")
 		}},
 	})
 }
@@ -200,24 +201,24 @@ func TestSignerRules(t *testing.T) {
 func TestStoreRules(t *testing.T) {
 	const ms = time.Millisecond
 	runRuleCases(t, []ruleCase{
-		{"the store lacks a key", "I7", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one") }},
-		{"the store lacks a key just after a loss", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").audit.sinceLoss = sec }},
-		{"the store lacks a key, out of reach", "", func(h script) { h.audit(9*sec, 1, rotation.Pending, "k:one").reach = sec }},
-		{"a dropped key", "", func(h script) { h.audit(9*sec, 1, rotation.Dropped, "k:one") }},
-		{"a revocation that the store lacks", "I8", func(h script) { h.audit(9*sec, 1, rotation.Revoked, "k:two") }},
-		{"a revocation that the store has", "", func(h script) { h.audit(9*sec, 1, rotation.Revoked, "x:two") }},
+		{"the store lacks a key", "I7", func(h script) { h.audit(9*sec, 1, ring.Pending, "k:one") }},
+		{"the store lacks a key just after a loss", "", func(h script) { h.audit(9*sec, 1, ring.Pending, "k:one").audit.sinceLoss = sec }},
+		{"the store lacks a key, out of reach", "", func(h script) { h.audit(9*sec, 1, ring.Pending, "k:one").reach = sec }},
+		{"a dropped key", "", func(h script) { h.audit(9*sec, 1, ring.Dropped, "k:one") }},
+		{"a revocation that the store lacks", "I8", func(h script) { h.audit(9*sec, 1, ring.Revoked, "k:two") }},
+		{"a revocation that the store has", "", func(h script) { h.audit(9*sec, 1, ring.Revoked, "x:two") }},
 		{"an instance forgets a revocation", "I8", func(h script) {
-			h.audit(6*sec, 1, rotation.Revoked, "x:two")
+			h.audit(6*sec, 1, ring.Revoked, "x:two")
 			h.note(6100*ms, evVerify, 1, h.sign(6*sec, 0, "two"), ok)
 		}},
 		{"another tenant accepts", "I9", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), ok).tenant = "other" }},
 		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
-		{"a mint while recovering", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").doubt = true }},
-		{"a mint beside a field that cannot be opened", "I10", func(h script) { h.commit(6*sec, rotation.OpMint, "three#3").unreadable = true }},
-		{"a merge over a field that cannot be opened", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").unreadable = true }},
-		{"a merge while recovering", "", func(h script) { h.commit(6*sec, rotation.OpMerge, "three#3").doubt = true }},
+		{"a mint while recovering", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").doubt = true }},
+		{"a mint beside a field that cannot be opened", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").unreadable = true }},
+		{"a merge over a field that cannot be opened", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").unreadable = true }},
+		{"a merge while recovering", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").doubt = true }},
 		{"a ring is created although an instance holds one", "I10", func(h script) {
-			c := h.commit(6*sec, rotation.OpCreate, "new#1")
+			c := h.commit(6*sec, ring.OpCreate, "new#1")
 			c.Life, c.holder = 1, "i1"
 		}},
 	})
@@ -229,14 +230,14 @@ func TestProgressRules(t *testing.T) {
 		{"an instance in sync cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
 		{"a stale instance cannot sign", "", func(h script) { h.note(6*sec, evSign, 1, -1, fenced).fresh = false }},
 		{"a forced revocation waits", "", func(h script) {
-			h.commit(5*sec, rotation.OpRevoke, "x:one", "three#3")
+			h.commit(5*sec, ring.OpRevoke, "x:one", "three#3")
 			h.note(7*sec, evSign, 1, -1, noSigner).audit = &audit{}
 		}},
 		{"a forced revocation waits for too long", "I11", func(h script) {
-			h.commit(1*sec, rotation.OpRevoke, "x:one", "three#3")
+			h.commit(1*sec, ring.OpRevoke, "x:one", "three#3")
 			h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{}
 		}},
-		{"a deleted ring stays deleted", "I12", func(h script) { h.audit(9*sec, 1, rotation.Pending).audit.sinceEdit = 4 * sec }},
-		{"a ring was deleted just now", "", func(h script) { h.audit(9*sec, 1, rotation.Pending).audit.sinceEdit = 3 * sec }},
+		{"a deleted ring stays deleted", "I12", func(h script) { h.audit(9*sec, 1, ring.Pending).audit.sinceEdit = 4 * sec }},
+		{"a ring was deleted just now", "", func(h script) { h.audit(9*sec, 1, ring.Pending).audit.sinceEdit = 3 * sec }},
 	})
 }

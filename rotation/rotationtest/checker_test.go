@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A violation is an event of a history that a rule forbids.
@@ -107,21 +107,21 @@ func newChecker(h *history) *checker {
 
 func (c *checker) noteCommit(e event) {
 	for kid, seq := range e.commit.keys {
-		if c.seq[kid] = seq; seq == 1 || e.commit.Op == rotation.OpRevoke {
+		if c.seq[kid] = seq; seq == 1 || e.commit.Op == ring.OpRevoke {
 			c.mayBeUnknown[kid] = true
 		}
 		c.lost[kid] = c.lost[kid].close(e.at + c.timing.w + c.timing.latency)
 	}
-	for _, kid := range slices.Concat(e.commit.facts[rotation.FactForced], e.commit.facts[rotation.FactRepublished]) {
+	for _, kid := range slices.Concat(e.commit.facts[ring.FactForced], e.commit.facts[ring.FactRepublished]) {
 		c.mayBeUnknown[kid] = true
 	}
-	for _, kid := range e.commit.facts[rotation.FactPromoted] {
+	for _, kid := range e.commit.facts[ring.FactPromoted] {
 		c.promotionLost[kid] = c.promotionLost[kid].close(e.at + c.timing.w + c.timing.latency)
 	}
-	for _, kid := range e.commit.facts[rotation.FactRepublished] {
+	for _, kid := range e.commit.facts[ring.FactRepublished] {
 		c.republished[kid] = append(c.republished[kid], e.at)
 	}
-	for _, kid := range e.commit.facts[rotation.FactRevoked] {
+	for _, kid := range e.commit.facts[ring.FactRevoked] {
 		if _, ok := c.revoked[kid]; !ok {
 			c.revoked[kid] = e.at
 		}
@@ -129,7 +129,7 @@ func (c *checker) noteCommit(e event) {
 			c.revocationStored[kid] = c.revocationStored[kid].open(e.at)
 		}
 	}
-	if e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
+	if e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
 		c.changes[e.tenant] = append(c.changes[e.tenant], e.at)
 	}
 }
@@ -256,7 +256,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 	first := make(map[string]map[string]time.Duration) // tenant, kid -> when it first signed
 	for n, e := range c.events {
 		if e.commit != nil {
-			for _, kid := range e.commit.facts[rotation.FactRepublished] {
+			for _, kid := range e.commit.facts[ring.FactRepublished] {
 				delete(first[e.tenant], kid) // it takes effect a second time
 			}
 		}
@@ -345,7 +345,7 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 }
 
 // mints reports whether a change adds new keys.
-func mints(c *commit) bool { return c.Op != rotation.OpMerge && len(c.keys) > 0 }
+func mints(c *commit) bool { return c.Op != ring.OpMerge && len(c.keys) > 0 }
 
 // repairedIn is how long after a fault has ended the store has everything back that an instance
 // holds.
@@ -387,7 +387,7 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 			continue
 		}
 		for _, k := range e.audit.keys {
-			if k.State != rotation.Revoked {
+			if k.State != ring.Revoked {
 				continue
 			}
 			knows[fact{e.inst, k.KID}] = true
@@ -415,9 +415,9 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 		case e.commit == nil || !mints(e.commit):
 		case e.commit.unreadable:
 			report(n, "minted where a field cannot be opened")
-		case e.commit.Op == rotation.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
+		case e.commit.Op == ring.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
 			report(n, "a ring is created, although %s has one and is in reach", e.commit.holder)
-		case e.commit.Op != rotation.OpCreate && e.commit.doubt:
+		case e.commit.Op != ring.OpCreate && e.commit.doubt:
 			report(n, "minted while recovering")
 		}
 	}
@@ -430,20 +430,20 @@ func (c *checker) progress(report func(int, string, ...any)) {
 	waits := make(map[string]time.Duration)  // tenant -> until when the ring may have no signer
 	unsure := make(map[string]time.Duration) // tenant -> until when the signing key may be too new to sign
 	for n, e := range c.events {
-		if e.commit != nil && e.commit.Op == rotation.OpCreate {
+		if e.commit != nil && e.commit.Op == ring.OpCreate {
 			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
 		}
-		if e.commit != nil && e.commit.Op == rotation.OpRevoke && mints(e.commit) {
+		if e.commit != nil && e.commit.Op == ring.OpRevoke && mints(e.commit) {
 			waits[e.tenant] = e.at + p.Freshness + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && e.commit.Op == rotation.OpMerge && len(e.commit.facts[rotation.FactRevoked]) > 0 { // the revoked key may be the signing one here, although it was not where it was revoked
+		if e.commit != nil && e.commit.Op == ring.OpMerge && len(e.commit.facts[ring.FactRevoked]) > 0 { // the revoked key may be the signing one here, although it was not where it was revoked
 			waits[e.tenant] = max(waits[e.tenant], e.at+p.Freshness+p.ReaderStaleness+3*(p.ClockSkew+c.timing.deadline))
 		}
-		if e.commit != nil && len(e.commit.facts[rotation.FactRepublished]) > 0 &&
-			(e.at <= waits[e.tenant] || len(e.commit.facts[rotation.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
+		if e.commit != nil && len(e.commit.facts[ring.FactRepublished]) > 0 &&
+			(e.at <= waits[e.tenant] || len(e.commit.facts[ring.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && e.commit.Op != rotation.OpMint && e.commit.Op != rotation.OpCollect {
+		if e.commit != nil && e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
 			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + p.ClockSkew + c.timing.latency
 		}
 		if e.kind != evSign || e.result == ok || !e.fresh || c.beyondS {
@@ -464,7 +464,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 func (c *checker) expired(e event) bool {
 	end := false
 	for _, k := range e.audit.keys {
-		if k.State == rotation.Retired {
+		if k.State == ring.Retired {
 			end = !c.start.Add(e.at + c.policy.ClockSkew).Before(k.SignUntil)
 		}
 	}
@@ -475,7 +475,7 @@ func (c *checker) expired(e event) bool {
 // forgotten reports whether the ring was edited, and all keys that are left take effect later: the
 // instances that held the other keys have ended.
 func (c *checker) forgotten(e event) bool {
-	effective := func(k rotation.RingKey) bool { return !k.ActivatesAt.After(c.start.Add(e.at)) }
+	effective := func(k ring.Key) bool { return !k.ActivatesAt.After(c.start.Add(e.at)) }
 	return len(c.edited[e.tenant]) > 0 && c.edited[e.tenant][0] <= e.at && !slices.ContainsFunc(e.audit.keys, effective)
 }
 
@@ -493,7 +493,7 @@ func (c *checker) editsNoticed(report func(int, string, ...any)) {
 			if k.Verifies() && !e.audit.fields["k:"+k.KID] {
 				report(n, "the ring was edited %v ago, and the store still lacks key %s", e.audit.sinceEdit, short(k.KID))
 			}
-			if k.State == rotation.Revoked && !e.audit.fields["x:"+k.KID] {
+			if k.State == ring.Revoked && !e.audit.fields["x:"+k.KID] {
 				report(n, "the ring was edited %v ago, and the store still lacks the revocation of key %s", e.audit.sinceEdit, short(k.KID))
 			}
 		}

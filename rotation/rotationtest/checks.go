@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // storeChecks are the subtests of TestStore. Each checks a sentence or two of the contract.
@@ -164,7 +165,7 @@ func checkContext(c *storeCheck) {
 	if len(snapshots) != 2 || snapshots[0].Err == nil || snapshots[1].Err == nil {
 		c.errorf("Load: the context had ended: %+v, want 2 errors", snapshots)
 	}
-	if _, err := c.s.Write(ctx, rotation.Change{Tenant: t[1], Set: fields("f", "1"), Op: rotation.OpMint}); err == nil {
+	if _, err := c.s.Write(ctx, rotation.Change{Tenant: t[1], Set: fields("f", "1"), Op: ring.OpMint}); err == nil {
 		c.errorf("Write: the context had ended, and there is no error")
 	}
 	if _, err := c.s.Tenants(ctx, []int{bucket}); err == nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 func checkConflict(c *storeCheck) {
@@ -55,8 +56,8 @@ func checkChange(c *storeCheck) {
 
 // checkOps checks that the store takes every op.
 func checkOps(c *storeCheck, tenant string) {
-	for i, op := range []rotation.Op{
-		rotation.OpCreate, rotation.OpMint, rotation.OpPromote, rotation.OpRotate, rotation.OpRevoke, rotation.OpMerge, rotation.OpCollect,
+	for i, op := range []ring.Op{
+		ring.OpCreate, ring.OpMint, ring.OpPromote, ring.OpRotate, ring.OpRevoke, ring.OpMerge, ring.OpCollect,
 	} {
 		c.want(rotation.Committed, rotation.Change{
 			Tenant: tenant, If: c.load(tenant).Digest, Set: fields("op", string(op)), Op: op, KID: "k\x00{}", Seq: i, Actor: "a \"person\"\n",
@@ -67,27 +68,27 @@ func checkOps(c *storeCheck, tenant string) {
 // A boundCase is a change with bounds, and the code that it gets.
 type boundCase struct {
 	what   string
-	bounds []rotation.Bound
+	bounds []ring.Bound
 	want   rotation.Code
 }
 
 // boundCases returns the cases for a store whose clock shows now.
 func boundCases(now time.Time) []boundCase {
 	const hour = time.Hour
-	holds := rotation.Bound{At: now, From: -hour, To: hour}
+	holds := ring.Bound{At: now, From: -hour, To: hour}
 	return []boundCase{
 		{"none", nil, rotation.Committed},
-		{"around now", []rotation.Bound{holds}, rotation.Committed},
-		{"in the future", []rotation.Bound{{At: now.Add(2 * hour), From: hour, To: 3 * hour}}, rotation.Committed},
-		{"in the past", []rotation.Bound{{At: now.Add(-2 * hour), From: -3 * hour, To: -hour}}, rotation.Committed},
-		{"too late", []rotation.Bound{{At: now.Add(2 * hour), From: -hour, To: hour}}, rotation.OutOfBounds},
-		{"too early", []rotation.Bound{{At: now.Add(-2 * hour), From: -hour, To: hour}}, rotation.OutOfBounds},
-		{"in the past, but it must be in the future", []rotation.Bound{{At: now.Add(-time.Millisecond), From: 0, To: hour}}, rotation.OutOfBounds},
-		{"in the future, but it must be in the past", []rotation.Bound{{At: now.Add(hour), From: -2 * hour, To: 0}}, rotation.OutOfBounds},
-		{"the second of two", []rotation.Bound{holds, {At: now, From: hour, To: 2 * hour}}, rotation.OutOfBounds},
-		{"the first of two", []rotation.Bound{{At: now, From: hour, To: 2 * hour}, holds}, rotation.OutOfBounds},
-		{"two that hold", []rotation.Bound{holds, holds}, rotation.Committed},
-		{"long ago", []rotation.Bound{{At: time.UnixMilli(1), From: -100 * 365 * 24 * hour, To: 0}}, rotation.Committed},
+		{"around now", []ring.Bound{holds}, rotation.Committed},
+		{"in the future", []ring.Bound{{At: now.Add(2 * hour), From: hour, To: 3 * hour}}, rotation.Committed},
+		{"in the past", []ring.Bound{{At: now.Add(-2 * hour), From: -3 * hour, To: -hour}}, rotation.Committed},
+		{"too late", []ring.Bound{{At: now.Add(2 * hour), From: -hour, To: hour}}, rotation.OutOfBounds},
+		{"too early", []ring.Bound{{At: now.Add(-2 * hour), From: -hour, To: hour}}, rotation.OutOfBounds},
+		{"in the past, but it must be in the future", []ring.Bound{{At: now.Add(-time.Millisecond), From: 0, To: hour}}, rotation.OutOfBounds},
+		{"in the future, but it must be in the past", []ring.Bound{{At: now.Add(hour), From: -2 * hour, To: 0}}, rotation.OutOfBounds},
+		{"the second of two", []ring.Bound{holds, {At: now, From: hour, To: 2 * hour}}, rotation.OutOfBounds},
+		{"the first of two", []ring.Bound{{At: now, From: hour, To: 2 * hour}, holds}, rotation.OutOfBounds},
+		{"two that hold", []ring.Bound{holds, holds}, rotation.Committed},
+		{"long ago", []ring.Bound{{At: time.UnixMilli(1), From: -100 * 365 * 24 * hour, To: 0}}, rotation.Committed},
 	}
 }
 
@@ -173,7 +174,7 @@ func checkBytes(c *storeCheck) {
 		start := c.start(bucket)
 		set := fields(name, name, "k:"+name, "\x00\xff\r\n\x80", "n", strconv.Itoa(i))
 		digest := c.want(rotation.Committed, rotation.Change{
-			Tenant: name, Set: set, Op: rotation.OpMint, KID: name, Seq: i + 1, Actor: name,
+			Tenant: name, Set: set, Op: ring.OpMint, KID: name, Seq: i + 1, Actor: name,
 		}).Digest
 		c.wantFields(name, set)
 		last := c.wantNews(bucket, start, name)

@@ -224,7 +224,7 @@ func (c *Cluster) SetWrongType(tenant string, wrong bool) {
 	if r == nil && !wrong || r != nil && r.wrongType == wrong {
 		return
 	}
-	set := ring{wrongType: wrong}
+	set := storedRing{wrongType: wrong}
 	if r != nil {
 		set = *r
 		set.wrongType = wrong

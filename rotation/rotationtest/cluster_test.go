@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -167,9 +168,9 @@ func TestBoundsIncludeTheirEnds(t *testing.T) {
 			at   time.Duration
 			want rotation.Code
 		}{{-1001, rotation.OutOfBounds}, {-1000, rotation.Committed}, {2000, rotation.Committed}, {2001, rotation.OutOfBounds}} {
-			bound := rotation.Bound{At: now.Add(tt.at * time.Millisecond), From: -time.Second, To: 2 * time.Second}
+			bound := ring.Bound{At: now.Add(tt.at * time.Millisecond), From: -time.Second, To: 2 * time.Second}
 			digest := s.conn.Load(s.t.Context(), []string{tenant})[0].Digest
-			r, err := s.conn.Write(s.t.Context(), rotation.Change{Tenant: tenant, If: digest, Bounds: []rotation.Bound{bound}, Set: map[string][]byte{"f": nil}})
+			r, err := s.conn.Write(s.t.Context(), rotation.Change{Tenant: tenant, If: digest, Bounds: []ring.Bound{bound}, Set: map[string][]byte{"f": nil}})
 			if err != nil || r.Code != tt.want {
 				t.Errorf("%dms: the code is %d, want %d (%v)", tt.at, r.Code, tt.want, err)
 			}

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // Gone: the store is rolled back to a time before a key was collected. A new instance takes that as
@@ -53,7 +53,7 @@ func TestTimelineGoneIsAsserted(t *testing.T) {
 		joiner.rotates = false
 		joiner.open()
 		l.runFor(700 * time.Millisecond)
-		l.wantState(1, rotation.Signing, joiner) // by its own account; it is recovering
+		l.wantState(1, ring.Signing, joiner) // by its own account; it is recovering
 		back()
 		l.runFor(2 * pollFor)
 		l.wantSigner(2, holder, joiner)

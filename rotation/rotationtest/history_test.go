@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -99,12 +100,12 @@ type event struct {
 // A commit is a change that a server committed.
 type commit struct {
 	rotationtest.Commit
-	keys       map[string]int                 // the kids that were set, and their seq
-	facts      map[rotation.FactKind][]string // the kids that have a new fact of each kind
-	removed    []string                       // kids
-	doubt      bool                           // the writer was recovering
-	unreadable bool                           // the ring that the change was decided on could not be opened
-	holder     string                         // if a ring was created: an instance in reach that already had one
+	keys       map[string]int             // the kids that were set, and their seq
+	facts      map[ring.FactKind][]string // the kids that have a new fact of each kind
+	removed    []string                   // kids
+	doubt      bool                       // the writer was recovering
+	unreadable bool                       // the ring that the change was decided on could not be opened
+	holder     string                     // if a ring was created: an instance in reach that already had one
 }
 
 // A loss is the data that the store lost.
@@ -116,7 +117,7 @@ type loss struct {
 
 // An audit shows what an instance holds of a ring and what the store has of it.
 type audit struct {
-	keys                 []rotation.RingKey
+	keys                 []ring.Key
 	fields               map[string]bool // the fields of the ring in the store
 	sinceLoss, sinceEdit time.Duration   // since the store last lost data, and since the ring was last edited
 }
@@ -189,7 +190,7 @@ func (c *commit) line() string {
 	for _, kid := range keysOf(c.keys) {
 		fmt.Fprintf(&b, " +%s#%d", short(kid), c.keys[kid])
 	}
-	for _, kind := range []rotation.FactKind{'x', 'a', 'f', 'r', 'w'} {
+	for _, kind := range []ring.FactKind{'x', 'a', 'f', 'r', 'w'} {
 		for _, kid := range c.facts[kind] {
 			fmt.Fprintf(&b, " %c:%s", kind, short(kid))
 		}

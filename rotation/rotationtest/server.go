@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // The errors of a server.
@@ -32,14 +33,14 @@ type server struct {
 
 // A bucket is the data of one bucket of the store.
 type bucket struct {
-	rings   map[string]*ring
+	rings   map[string]*storedRing
 	tenants map[string]bool
 	log     []entry
 	acks    map[string]ack
 }
 
-// A ring is immutable: a change replaces it.
-type ring struct {
+// A storedRing is immutable: a change replaces it.
+type storedRing struct {
 	fields    map[string][]byte
 	digest    string
 	wrongType bool
@@ -72,7 +73,7 @@ type undo struct {
 	bucket  int
 	name    string // of a tenant or instance
 	what    undoKind
-	ring    *ring
+	ring    *storedRing
 	tenants bool // the tenant was new in the bucket
 	ack     ack
 	had     bool
@@ -141,7 +142,7 @@ func (s *server) remember(u undo) {
 
 func (s *server) bucket(i int) *bucket {
 	if s.buckets[i] == nil {
-		s.buckets[i] = &bucket{rings: map[string]*ring{}, tenants: map[string]bool{}, acks: map[string]ack{}}
+		s.buckets[i] = &bucket{rings: map[string]*storedRing{}, tenants: map[string]bool{}, acks: map[string]ack{}}
 	}
 	return s.buckets[i]
 }
@@ -284,7 +285,7 @@ func (s *server) write(c rotation.Change) (rotation.Result, error) {
 	case old.sum() != c.If:
 		result.Code = rotation.Conflict
 		return result, nil
-	case slices.ContainsFunc(c.Bounds, func(bound rotation.Bound) bool { return !holds(bound, result.Now) }):
+	case slices.ContainsFunc(c.Bounds, func(bound ring.Bound) bool { return !holds(bound, result.Now) }):
 		result.Code = rotation.OutOfBounds
 		return result, nil
 	}
@@ -295,13 +296,13 @@ func (s *server) write(c rotation.Change) (rotation.Result, error) {
 	return result, nil
 }
 
-func holds(b rotation.Bound, now time.Time) bool {
+func holds(b ring.Bound, now time.Time) bool {
 	d := b.At.Sub(now)
 	return b.From <= d && d <= b.To
 }
 
 // replace replaces a tenant's ring without a log entry.
-func (s *server) replace(tenant string, r *ring) {
+func (s *server) replace(tenant string, r *storedRing) {
 	i := rotation.BucketOf(tenant)
 	b := s.bucket(i)
 	s.remember(undo{bucket: i, what: undoRing, name: tenant, ring: b.rings[tenant], tenants: !b.tenants[tenant]})
@@ -309,7 +310,7 @@ func (s *server) replace(tenant string, r *ring) {
 	b.tenants[tenant] = true
 }
 
-func (b *bucket) setRing(tenant string, r *ring) {
+func (b *bucket) setRing(tenant string, r *storedRing) {
 	if r == nil {
 		delete(b.rings, tenant)
 	} else {
@@ -349,7 +350,7 @@ func (s *server) forget(instance string, i int) {
 
 // newRing returns a ring with these fields, or nil without fields: in Redis a hash
 // without fields does not exist.
-func newRing(fields map[string][]byte) *ring {
+func newRing(fields map[string][]byte) *storedRing {
 	if len(fields) == 0 {
 		return nil
 	}
@@ -360,17 +361,17 @@ func newRing(fields map[string][]byte) *ring {
 			h.Write(part)
 		}
 	}
-	return &ring{fields: fields, digest: hex.EncodeToString(h.Sum(nil)[:20])}
+	return &storedRing{fields: fields, digest: hex.EncodeToString(h.Sum(nil)[:20])}
 }
 
-func (r *ring) sum() string {
+func (r *storedRing) sum() string {
 	if r == nil {
 		return ""
 	}
 	return r.digest
 }
 
-func (r *ring) copy() map[string][]byte {
+func (r *storedRing) copy() map[string][]byte {
 	if r == nil {
 		return nil
 	}
@@ -382,7 +383,7 @@ func (r *ring) copy() map[string][]byte {
 }
 
 // changed returns the fields after the change c.
-func (r *ring) changed(c rotation.Change, ms int64) map[string][]byte {
+func (r *storedRing) changed(c rotation.Change, ms int64) map[string][]byte {
 	fields := make(map[string][]byte)
 	if r != nil {
 		maps.Copy(fields, r.fields)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // TestStore checks that a store keeps the contract of [rotation.Store]. It calls open
@@ -211,7 +212,7 @@ func (c *storeCheck) write(change rotation.Change) rotation.Result {
 	bucket := rotation.BucketOf(change.Tenant)
 	before := c.shown(bucket)
 	if change.Op == "" {
-		change.Op, change.KID, change.Seq, change.Actor = rotation.OpMint, "kid", 1, "rotationtest"
+		change.Op, change.KID, change.Seq, change.Actor = ring.OpMint, "kid", 1, "rotationtest"
 	}
 	r, err := c.s.Write(c.ctx, change)
 	if err != nil {

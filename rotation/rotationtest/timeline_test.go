@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -98,13 +99,13 @@ func (l *timeline) traffic(n int) {
 }
 
 // key returns the key of a seq, as i sees it now.
-func (l *timeline) key(i *instance, seq int) rotation.RingKey {
+func (l *timeline) key(i *instance, seq int) ring.Key {
 	l.t.Helper()
 	st, err := i.k.Load().Tenant(tenant)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	n := slices.IndexFunc(st.Ring.Keys, func(k rotation.RingKey) bool { return k.Seq == seq })
+	n := slices.IndexFunc(st.Ring.Keys, func(k ring.Key) bool { return k.Seq == seq })
 	if n < 0 {
 		l.t.Fatalf("%v: %s has no key #%d: %s", l.now(), i.name, seq, (&audit{keys: st.Ring.Keys}).line())
 	}
@@ -112,7 +113,7 @@ func (l *timeline) key(i *instance, seq int) rotation.RingKey {
 }
 
 // wantState checks the state of a key at instances.
-func (l *timeline) wantState(seq int, want rotation.State, at ...*instance) {
+func (l *timeline) wantState(seq int, want ring.State, at ...*instance) {
 	l.t.Helper()
 	for _, i := range at {
 		if k := l.key(i, seq); k.State != want {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // The timelines of docs/protocol.md are histories that random choice hardly ever finds. Each test
@@ -25,7 +26,7 @@ func TestTimelineA(t *testing.T) {
 		l.runUntil(5950 * time.Millisecond)
 		back, back3 := other.cut(), third.cut()
 		l.runUntil(6450 * time.Millisecond)
-		l.wantState(3, rotation.Pending, holder) // minted when the second key took effect
+		l.wantState(3, ring.Pending, holder) // minted when the second key took effect
 		holderBack := holder.cut()
 		l.failover(900 * time.Millisecond)
 		back()
@@ -35,7 +36,7 @@ func TestTimelineA(t *testing.T) {
 		l.runUntil(11500 * time.Millisecond)
 		holderBack()
 		l.runUntil(12300 * time.Millisecond)
-		l.wantState(3, rotation.Pending, holder, third)
+		l.wantState(3, ring.Pending, holder, third)
 		if wait := l.key(holder, 3).ActivatesAt.Sub(l.h.start.Add(11500 * time.Millisecond)); wait < l.policy.Propagation {
 			t.Errorf("the key that was merged back takes effect after %v, want at least P, %v", wait, l.policy.Propagation)
 		}
@@ -129,11 +130,11 @@ func TestTimelineD(t *testing.T) {
 		l.wipe()
 		absentBack()
 		l.runUntil(5900 * time.Millisecond)
-		l.wantState(2, rotation.Pending, absent)
+		l.wantState(2, ring.Pending, absent)
 		back1()
 		back3()
 		l.runFor(pollFor)
-		l.wantState(2, rotation.Signing, promoter, third, absent)
+		l.wantState(2, ring.Signing, promoter, third, absent)
 		l.runFor(12 * time.Second)
 		l.neverSigned(first, switched, absent)
 	})
@@ -153,12 +154,12 @@ func TestTimelineDScheduled(t *testing.T) {
 		l.wipe()
 		absentBack()
 		l.runUntil(6200 * time.Millisecond)
-		l.wantState(2, rotation.Pending, absent)
+		l.wantState(2, ring.Pending, absent)
 		l.wantSigner(2, one, two)
 		back1()
 		back2()
 		l.runFor(pollFor)
-		l.wantState(2, rotation.Signing, one, absent, two)
+		l.wantState(2, ring.Signing, one, absent, two)
 		l.runFor(10 * time.Second)
 		l.neverSigned(first, 6100*time.Millisecond, absent)
 	})
@@ -209,8 +210,8 @@ func TestTimelineE(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.runUntil(5400 * time.Millisecond)
-		l.wantState(2, rotation.Pending, promoter, victim)
-		l.wantState(3, rotation.Pending, promoter, victim)
+		l.wantState(2, ring.Pending, promoter, victim)
+		l.wantState(3, ring.Pending, promoter, victim)
 		third := l.key(promoter, 3).KID
 		back := victim.cut()
 		if _, err := promoter.r.Load().Promote(l.ctx, tenant, third); !errors.Is(err, rotation.ErrRefused) {
@@ -238,7 +239,7 @@ func TestTimelineG(t *testing.T) {
 		l.wantSigner(2, f...)
 		revoked := l.now()
 		l.runUntil(9 * time.Second)
-		l.wantState(3, rotation.Pending, f...)
+		l.wantState(3, ring.Pending, f...)
 		pending := l.key(f[0], 3).KID
 		l.must(revoker.Revoke(l.ctx, tenant, pending))
 		time.Sleep(20 * time.Millisecond)
@@ -254,16 +255,16 @@ func TestTimelineG(t *testing.T) {
 // wait for Propagation, although by that instance's clock it is already signing.
 func TestTimelineH(t *testing.T) {
 	t.Run("rolled back", func(t *testing.T) {
-		timelineH(t, func(l *timeline) { l.failover(800 * time.Millisecond) }, rotation.Pending)
+		timelineH(t, func(l *timeline) { l.failover(800 * time.Millisecond) }, ring.Pending)
 	})
 	// In the emptied store no key signs. So the key waits only from the moment on when the others
 	// are back, who have never heard of it.
-	t.Run("emptied", func(t *testing.T) { timelineH(t, (*timeline).wipe, rotation.Signing) })
+	t.Run("emptied", func(t *testing.T) { timelineH(t, (*timeline).wipe, ring.Signing) })
 }
 
 // timelineH runs H. lose makes the store lose data. alone is the state of the key that no other
 // instance has, while the instance that was cut off is alone.
-func timelineH(t *testing.T, lose func(*timeline), alone rotation.State) {
+func timelineH(t *testing.T, lose func(*timeline), alone ring.State) {
 	t.Helper()
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("away", "one", "two")
@@ -277,7 +278,7 @@ func timelineH(t *testing.T, lose func(*timeline), alone rotation.State) {
 		back1()
 		back2()
 		l.runUntil(12500 * time.Millisecond)
-		l.wantState(3, rotation.Signing, away)
+		l.wantState(3, ring.Signing, away)
 		l.wantSigner(0, away) // fenced
 		back1, back2 = f[1].cut(), f[2].cut()
 		lose(l)
@@ -322,14 +323,14 @@ func TestTimelineHPromoted(t *testing.T) {
 		back1()
 		back2()
 		l.runUntil(7 * time.Second)
-		l.wantState(3, rotation.Signing, away)
+		l.wantState(3, ring.Signing, away)
 		l.wantSigner(0, away) // fenced
 		back1, back2 = f[1].cut(), f[2].cut()
 		l.failover(200 * time.Millisecond)
 		awayBack()
 		l.runFor(pollFor)
-		l.wantState(3, rotation.Pending, away)
-		l.wantState(1, rotation.Signing, away)
+		l.wantState(3, ring.Pending, away)
+		l.wantState(1, ring.Signing, away)
 		l.runFor(pollFor + 100*time.Millisecond) // it has recovered, and the others are still in sync by their own account
 		l.wantSigner(1, f...)
 		back1()
@@ -360,11 +361,11 @@ func TestTimelineK(t *testing.T) {
 		back1()
 		back2()
 		l.runFor(pollFor)
-		l.wantState(1, rotation.Signing, joiner)
+		l.wantState(1, ring.Signing, joiner)
 		l.runFor(5 * time.Second)
 		l.wantSigner(2, joiner, f[0], f[1])
 		for _, e := range l.h.events {
-			if e.commit != nil && e.commit.Op == rotation.OpCreate && e.commit.Instance == "joiner" {
+			if e.commit != nil && e.commit.Op == ring.OpCreate && e.commit.Instance == "joiner" {
 				t.Errorf("the joiner made a ring")
 			}
 		}
@@ -392,7 +393,7 @@ func TestTimelineKHoldersComeLate(t *testing.T) {
 		back1()
 		back2()
 		l.runFor(pollFor)
-		l.wantState(1, rotation.Retired, joiner)
+		l.wantState(1, ring.Retired, joiner)
 		l.runFor(5 * time.Second)
 	})
 }
@@ -428,7 +429,7 @@ func TestTimelineL(t *testing.T) {
 		first := l.key(revoker, 1).KID
 		l.must(revoker.r.Load().Revoke(l.ctx, tenant, second))
 		time.Sleep(20 * time.Millisecond)
-		l.wantState(2, rotation.Revoked, reader)
+		l.wantState(2, ring.Revoked, reader)
 		reader.cut()
 		revoker.close()
 		l.failover(500 * time.Millisecond)
@@ -510,7 +511,7 @@ func TestTimelineN(t *testing.T) {
 			l.failover(500 * time.Millisecond)
 			thirdBack()
 			l.runUntil(5600 * time.Millisecond)
-			l.wantState(4, rotation.Signing, reader)
+			l.wantState(4, ring.Signing, reader)
 			l.wantSigner(0, reader)
 			l.wantSigner(1, third)
 			readerBack()

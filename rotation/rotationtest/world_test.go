@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -99,7 +100,7 @@ func (w *world) close() {
 
 // committed adds a change to the history. The cluster calls it.
 func (w *world) committed(c rotationtest.Commit) {
-	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[rotation.FactKind][]string)}
+	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[ring.FactKind][]string)}
 	for _, field := range keysOf(c.Set) {
 		kind, kid, ok := strings.Cut(field, ":")
 		switch {
@@ -107,7 +108,7 @@ func (w *world) committed(c rotationtest.Commit) {
 		case kind == "k":
 			e.keys[kid] = int(binary.BigEndian.Uint32(c.Set[field][4:]))
 		default:
-			e.facts[rotation.FactKind(kind[0])] = append(e.facts[rotation.FactKind(kind[0])], kid)
+			e.facts[ring.FactKind(kind[0])] = append(e.facts[ring.FactKind(kind[0])], kid)
 		}
 	}
 	for _, field := range c.Delete {
@@ -132,7 +133,7 @@ func (w *world) committed(c rotationtest.Commit) {
 			}
 		}
 	}
-	if c.Op == rotation.OpCreate {
+	if c.Op == ring.OpCreate {
 		e.holder = w.holder(c.Tenant, "", 2*pollFor+w.h.timing.latency)
 	}
 	w.h.add(event{kind: evCommit, inst: inst, tenant: c.Tenant, token: -1, commit: e})

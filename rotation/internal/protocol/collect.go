@@ -51,7 +51,7 @@ func (b *Base) Collect() *Proposal {
 // over reports whether every instance in sync has dropped k: it was dropped by the store's clock
 // Freshness and ClockSkew ago. Before that, an instance would put the record back.
 func (b *Base) over(k *ring.PlannedKey) bool {
-	return b.Copy.Plan.Dropped(k, b.Now.Add(-k.Timing.Freshness-k.Timing.ClockSkew))
+	return k.Dropped(b.Now.Add(-k.Timing.Freshness - k.Timing.ClockSkew))
 }
 
 // firstToStay returns when the first of the records that stay was created, or zero if no record stays.

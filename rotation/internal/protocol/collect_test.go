@@ -10,7 +10,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-func TestWhatIsCollected(t *testing.T) {
+func TestCollect(t *testing.T) {
 	const x, a, w = ring.FactRevoked, ring.FactPromoted, ring.FactAnnounced
 	three := []ring.Record{key("k1", 1, -100, 0), key("k2", 2, -99, 100), key("k3", 3, 100, 200)}
 	// The third was made to sign before the second.
@@ -71,7 +71,7 @@ func TestWhatIsCollected(t *testing.T) {
 // A key that was passed over is revoked while it is pending, and one that passed it is
 // over. To collect that would make the revoked one gone, too, and with it the reason not to
 // sign before its revocation is confirmed.
-func TestARevocationStaysUntilItIsConfirmed(t *testing.T) {
+func TestRevocationStaysUntilConfirmed(t *testing.T) {
 	facts := []factAt{{ring.FactPromoted, "k3", 50}, {ring.FactAnnounced, "k3", 50}, {ring.FactPromoted, "k4", 100}, {ring.FactAnnounced, "k4", 100}, {ring.FactRevoked, "k2", 240}}
 	records := []ring.Record{key("k1", 1, -100, 0), key("k2", 2, -99, 250), key("k3", 3, 20, 350), key("k4", 4, 55, 450), key("k5", 5, 150, 550)}
 	h := ringOf(facts, records...)

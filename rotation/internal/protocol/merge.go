@@ -135,7 +135,7 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 	if m.LocalNow.Before(now) {
 		now = m.LocalNow // the clock that is behind keeps for longer
 	}
-	return u.Plan.Dropped(u.PlanOf(r), now) || m.Held.Plan.Dropped(m.Held.PlanOf(r), now)
+	return u.PlanOf(r).Dropped(now) || m.Held.PlanOf(r).Dropped(now)
 }
 
 // superseded reports whether the store was rolled back to a time before a collection that this
@@ -154,7 +154,7 @@ func (m *merge) superseded() bool {
 		return false
 	}
 	return slices.ContainsFunc(m.Stored.Plan.InOrder, func(k ring.PlannedKey) bool {
-		live := k.RevokedAt.IsZero() && !m.Stored.Plan.Dropped(&k, m.Now)
+		live := k.RevokedAt.IsZero() && !k.Dropped(m.Now)
 		return live && m.Held.Facts.Collected(k.Record) &&
 			!slices.ContainsFunc(m.Held.Plan.InOrder, func(held ring.PlannedKey) bool { return ring.ByEffect(held, k) < 0 })
 	})

@@ -9,7 +9,7 @@ import (
 // Whoever cannot have been signing with a key that the store has lost publishes it anew, if
 // the store has others sign: it was away for longer than SignFor, or has never had a good
 // sync later than D, 5s, after the key was created. Then its promotion binds nobody either.
-func TestWhoPublishesALostKeyAnew(t *testing.T) {
+func TestWhoRepublishesLostKey(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 40, 130)
 	promotion := factAt{ring.FactPromoted, "k2", 42}
 	for _, tt := range []struct {
@@ -45,7 +45,7 @@ func TestWhoPublishesALostKeyAnew(t *testing.T) {
 }
 
 // A promotion that the store knows, too, others go by: it stays.
-func TestAPromotionThatTheStoreKnowsIsNotForgotten(t *testing.T) {
+func TestPromotionThatStoreKnowsIsKept(t *testing.T) {
 	k1, k2, fact := key("k1", 1, -100, 0), key("k2", 2, 40, 130), []factAt{{ring.FactPromoted, "k2", 42}}
 	healed := Merge(merging(ringOf(fact, k1, k2), ringOf(fact, k1), 80.001, 50)).Healed
 	if at, ok := healed.Facts.At(ring.FactPromoted, "k2"); !ok || !at.Equal(sec(42)) {
@@ -55,7 +55,7 @@ func TestAPromotionThatTheStoreKnowsIsNotForgotten(t *testing.T) {
 
 // A key that the store has in force, and that an instance in step has never heard of although
 // it has to have been published for longer than that, was lost and put back: it waits anew.
-func TestAStrangeKeyWaits(t *testing.T) {
+func TestStrangeKeyWaits(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 0, 100)
 	for _, tt := range []struct {
 		name      string

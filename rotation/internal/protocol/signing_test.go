@@ -8,7 +8,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-func TestWhatSigns(t *testing.T) {
+func TestSigning(t *testing.T) {
 	scheduled := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 100))
 	promoted := ringOf([]factAt{{ring.FactPromoted, "k2", 50}}, key("k1", 1, 0, 0), key("k2", 2, 48, 100))
 	revoked := ringOf([]factAt{{ring.FactRevoked, "k2", 95}}, key("k1", 1, 0, 0), key("k2", 2, 0, 100), key("k3", 3, 10, 110))

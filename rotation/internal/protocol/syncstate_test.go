@@ -41,7 +41,7 @@ func TestSyncState(t *testing.T) {
 	}
 }
 
-func TestAVouchedReadIsNotCertainOfAbsence(t *testing.T) {
+func TestVouchedReadIsNotCertainOfAbsence(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	w := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
 	if got := (SyncState{}).After(SyncReading{Sent: start, Resync: true, Vouched: true}, w); got.Recovering || !got.Good.Equal(start) || !got.Certain.Equal(start.Add(w.Fresh)) {
@@ -52,7 +52,7 @@ func TestAVouchedReadIsNotCertainOfAbsence(t *testing.T) {
 	}
 }
 
-func TestAgeTakesTheClockThatSaysMore(t *testing.T) {
+func TestAgeTakesClockThatSaysMore(t *testing.T) {
 	then := time.Now()
 	if got := Age(then.Add(time.Hour), then); got != time.Hour {
 		t.Errorf("both clocks: %v", got)

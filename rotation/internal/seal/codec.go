@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -15,77 +14,66 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Why something that the store holds cannot be opened. Each of them is doubt:
-// there may be a key, or a revocation, that cannot be read here and now. None of
-// them ever means that there is no key, and none may lead to a new one.
-var (
-	// ErrWrongKEK reports that it is sealed under a KEK that this process does
-	// not have.
-	ErrWrongKEK = errors.New("rotation: wrong KEK")
-
-	// ErrTampered reports that it is not what somebody with the KEK has written
-	// in this place: it was changed, moved or forged.
-	ErrTampered = errors.New("rotation: authentication failed")
-
-	// ErrNewer reports that it was written by a newer keyturn than this.
-	ErrNewer = errors.New("rotation: written by a newer keyturn")
-
-	// ErrMalformed reports that it has no form that any keyturn writes.
-	ErrMalformed = errors.New("rotation: malformed")
-)
-
-// The layout of everything here is in docs/formats.md. Numbers are big-endian.
+// Every sealed field begins with the magic, the version and the kind. docs/formats.md has the
+// layout of all kinds; numbers are big-endian.
 const (
-	formatMagic   = "kt" // so that rubbish does not pass for a newer version
+	formatMagic   = "kt" // without it, garbage would look like a newer version
 	formatVersion = 1
 )
 
-// appendStart appends what every sealed thing begins with.
-func appendStart(b []byte, kind byte) []byte {
-	return append(append(b, formatMagic...), formatVersion, kind)
-}
-
-// The kinds of sealed things.
+// The kinds of sealed fields.
 const (
 	blobTenantKey = 'K'
 	blobRecord    = 'R'
 	blobFact      = 'F'
 )
 
+// appendStart appends the beginning of a sealed field.
+func appendStart(b []byte, kind byte) []byte {
+	return append(append(b, formatMagic...), formatVersion, kind)
+}
+
+// Bounds and sizes in bytes, except maxSeq.
 const (
-	maxPublic   = 2 << 10
-	maxMaterial = 8 << 10
+	maxPublic   = 2 << 10 // of a SubjectPublicKeyInfo
+	maxMaterial = 8 << 10 // of a secret or a PKCS #8: room for an RSA key of 8192 bits
 	maxSeq      = math.MaxInt32
 
 	tenantKeyIDSize = 8
-	sealOverhead    = 12 + 16 // nonce and tag
-	macSize         = 32
+	sealOverhead    = 12 + 16 // nonce and tag of AES-GCM
+	macSize         = 32      // of HMAC-SHA-256
 )
 
-// Dates lie in [minDate, maxDate): whatever View adds to them stays far from
-// where a time.Time, its nanoseconds or RFC 3339 end.
+// Dates lie in [minDate, maxDate). So the sums that View makes of a date and the durations of a
+// policy stay within the range of time.Time, of its nanoseconds and of RFC 3339.
 var (
 	minDate = time.UnixMilli(1).UTC()
 	maxDate = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// origins are the codes of where a key came from.
+// origins are the origins by the code that stands for them in a record.
 var origins = map[byte]ring.Origin{'g': ring.Generated, 'i': ring.Imported, 'l': ring.Legacy}
 
-// A header is what a record says openly: all of it is authenticated.
+// A header is the part of a sealed record that is in the open. It is the additional data (AAD) of
+// the sealed part, so all of it is authenticated.
 type header struct {
 	ring.Record
-	tenantKey string // 16 hexadecimal digits
+	tenantKey string // the id of the tenant key, 16 hexadecimal digits
 	public    []byte // SubjectPublicKeyInfo in DER (RFC 5280); none for HS*
 }
 
-// durations are the fields of a Policy that are times, in the order in which they
-// are written.
+// durations returns the durations of a policy, in the order in which they are written.
 func durations(p *ring.Policy) []*time.Duration {
 	return []*time.Duration{&p.Every, &p.Propagation, &p.MaxTokenTTL, &p.Leeway, &p.ClockSkew, &p.Freshness, &p.Dwell, &p.SignFor, &p.ReaderStaleness}
 }
 
-// append appends the header as it is written.
+// append appends the encoding of the header:
+//
+//	start  seq  created activate_at sign_until  origin no_kid  9 durations  id of the tenant key
+//	tenant  kid  alg  alg of the policy  public part
+//
+// The first line has a fixed size, so that a script can read its fields at fixed offsets without a
+// key.
 func (h header) append(b []byte) []byte {
 	b = appendStart(b, blobRecord)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Seq))
@@ -104,9 +92,8 @@ func (h header) append(b []byte) []byte {
 	return appendText(b, string(h.public))
 }
 
-// readHeader reads the header of a sealed record, and returns how long it is. It
-// judges ranges, and nothing else: a rule that became stricter must not lock out
-// the rings of those who followed it as it was.
+// readHeader reads the header of a sealed record, and returns its length. It checks form and ranges
+// only: if a rule for policies becomes stricter, records of the older rule must still open.
 func readHeader(blob []byte) (h header, n int, err error) {
 	r := reader{rest: blob}
 	r.start(blobRecord)
@@ -127,19 +114,24 @@ func readHeader(blob []byte) (h header, n int, err error) {
 		return header{}, 0, r.err
 	}
 	n = len(blob) - len(r.rest)
+	// Every value has one encoding. Otherwise two byte strings would be the same record, and
+	// instances that compare bytes would overwrite each other's.
 	if !bytes.Equal(h.append(nil), blob[:n]) {
-		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in its one spelling"}
+		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in the canonical encoding"}
 	}
 	return h, n, nil
 }
 
-// A sealedKey is a tenant key as the store has it.
+// A sealedKey is the header of a wrapped tenant key. It is the AAD of the wrapped part.
 type sealedKey struct {
 	tenant string
 	id     string // 16 hexadecimal digits
 	kek    kekName
 }
 
+// append appends the encoding of the header:
+//
+//	start  id  KEK name  tenant
 func (k sealedKey) append(b []byte) []byte {
 	b = appendStart(b, blobTenantKey)
 	b = append(b, mustHex(k.id)...)
@@ -147,8 +139,7 @@ func (k sealedKey) append(b []byte) []byte {
 	return appendText(b, k.tenant)
 }
 
-// readSealedKey reads the header of a wrapped tenant key, for which it needs no
-// key, and returns how long it is.
+// readSealedKey reads the header of a wrapped tenant key, and returns its length.
 func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 	r := reader{rest: blob}
 	r.start(blobTenantKey)
@@ -161,24 +152,29 @@ func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 	return k, len(blob) - len(r.rest), r.err
 }
 
-// A sealedFact is a fact as the store has it. Tenant, kind and kid are where it
-// was found, and in the MAC.
+// A sealedFact is a fact as the store has it, without its MAC. Tenant, kind and kid are not in it:
+// they are told by its place, and the MAC covers them.
 type sealedFact struct {
 	at  time.Time
 	kek kekName
 }
 
-// append appends the fact without its MAC. The time is at a fixed place, so that
-// a script can compare two without a key.
+// append appends the encoding of the fact:
+//
+//	start  at  KEK name
+//
+// The time has a fixed offset, so that a script can compare two facts without a key.
 func (f sealedFact) append(b []byte) []byte {
 	return f.kek.append(appendDate(appendStart(b, blobFact), f.at))
 }
 
-// authenticated returns what the MAC of a fact is over.
+// authenticated returns the message of the MAC: the fact, and the place where it must be found.
+// Each part has a fixed length or says its length, so that no two facts have the same message.
 func (f sealedFact) authenticated(tenant string, kind ring.FactKind, kid string) []byte {
 	return appendText(appendText(append(f.append(nil), byte(kind)), tenant), kid)
 }
 
+// readSealedFact reads a fact and its MAC, which the caller checks.
 func readSealedFact(blob []byte) (f sealedFact, mac []byte, err error) {
 	r := reader{rest: blob}
 	r.start(blobFact)
@@ -191,12 +187,13 @@ func readSealedFact(blob []byte) (f sealedFact, mac []byte, err error) {
 	return f, mac, r.err
 }
 
+// append appends the encoding of the name: the length of the id, the id, the check value.
 func (n kekName) append(b []byte) []byte {
 	b = append(append(b, byte(len(n.id))), n.id...)
 	return append(b, n.check[:]...)
 }
 
-// checkRecord reports what readHeader would refuse.
+// checkRecord refuses a record that readHeader would refuse.
 func checkRecord(r ring.Record) error {
 	switch {
 	case r.Seq < 1 || r.Seq > maxSeq:
@@ -220,6 +217,7 @@ func checkRecord(r ring.Record) error {
 	return nil
 }
 
+// checkDate refuses a date that cannot be written.
 func checkDate(t time.Time) error {
 	if t.Before(minDate) || !t.Before(maxDate) || t.Nanosecond()%int(time.Millisecond) != 0 {
 		return &ring.Error{Text: fmt.Sprintf("the date %v: want whole milliseconds from 1970 to 2199", t)}
@@ -227,18 +225,22 @@ func checkDate(t time.Time) error {
 	return nil
 }
 
+// isText reports whether s has from least to most bytes, of UTF-8.
 func isText(s string, least, most int) bool {
 	return len(s) >= least && len(s) <= most && utf8.ValidString(s)
 }
 
+// appendDate appends t in milliseconds since 1970.
 func appendDate(b []byte, t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMilli()))
 }
 
+// appendText appends s after its length.
 func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
+// originCode returns the code of an origin, or 0 if it is unknown.
 func originCode(o ring.Origin) byte {
 	for code, origin := range origins {
 		if o == origin {
@@ -255,7 +257,8 @@ func boolByte(b bool) byte {
 	return 0
 }
 
-// mustHex decodes an id that we made.
+// mustHex decodes the id of a tenant key. An id that this package has not checked is a mistake of
+// the program, so it panics.
 func mustHex(id string) []byte {
 	b, err := hex.DecodeString(id)
 	if err != nil || len(b) != tenantKeyIDSize {
@@ -264,35 +267,38 @@ func mustHex(id string) []byte {
 	return b
 }
 
-// isTenantKeyID reports whether id is one, in its one spelling.
+// isTenantKeyID reports whether id is the id of a tenant key, in lower case.
 func isTenantKeyID(id string) bool {
 	return len(id) == 2*tenantKeyIDSize && strings.Trim(id, "0123456789abcdef") == ""
 }
 
-// A reader reads a sealed thing from the front. After an error it returns zeros.
-// Its errors hold no text of what it reads.
+// A reader reads a sealed field from the front. It keeps the first error and returns zeros from
+// then on, so that callers check once, at the end. Errors quote nothing of the input.
 type reader struct {
 	rest []byte
 	err  error
 }
 
+// fail keeps the first error, an ErrMalformed.
 func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("%s", fmt.Sprintf(format, args...))}
+		r.err = &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf(format, args...)}
 	}
 	r.rest = nil
 }
 
-// start reads how every sealed thing begins. What comes after the version of a
-// newer keyturn is not ours to judge.
+// start reads the beginning of a sealed field. A newer version may have changed everything after
+// the version, so nothing of that is read.
 func (r *reader) start(kind byte) {
+	// A field of another program is malformed. It must not count as a newer version, over which
+	// nothing is written.
 	if magic := r.take(len(formatMagic)); r.err == nil && string(magic) != formatMagic {
-		r.fail("not of keyturn")
+		r.fail("not written by keyturn")
 	}
 	switch version := r.number(1, 0, math.MaxUint8); {
 	case r.err != nil:
 	case version > formatVersion:
-		r.err, r.rest = &ring.Error{Kind: ErrNewer, Text: fmt.Sprintf("version %d, this one knows %d", version, formatVersion)}, nil
+		r.err, r.rest = &ring.Error{Kind: ErrNewer, Text: fmt.Sprintf("version %d; this keyturn reads up to %d", version, formatVersion)}, nil
 	case version < 1:
 		r.fail("version 0")
 	}
@@ -302,6 +308,8 @@ func (r *reader) start(kind byte) {
 }
 
 // take returns the next n bytes, or n zeros after an error.
+//
+// Callers may so go on after an error, and index the result.
 func (r *reader) take(n int) []byte {
 	if r.err == nil && len(r.rest) < n {
 		r.fail("cut short")
@@ -309,12 +317,12 @@ func (r *reader) take(n int) []byte {
 	if r.err != nil {
 		return make([]byte, n)
 	}
-	b := r.rest[:n:n]
+	b := r.rest[:n:n] // an append to it must not write into the input
 	r.rest = r.rest[n:]
 	return b
 }
 
-// number reads an unsigned number of size bytes from least to most.
+// number reads an unsigned number of size bytes, at most 8. It must lie from least to most.
 func (r *reader) number(size int, least, most uint64) uint64 {
 	var wide [8]byte
 	copy(wide[8-size:], r.take(size))
@@ -328,15 +336,18 @@ func (r *reader) number(size int, least, most uint64) uint64 {
 	return n
 }
 
+// date reads a date in milliseconds.
 func (r *reader) date() time.Time {
 	ms := r.number(8, uint64(minDate.UnixMilli()), uint64(maxDate.UnixMilli()-1))
 	return time.UnixMilli(int64(ms)).UTC()
 }
 
+// bytes reads a length from least to most, and so many bytes.
 func (r *reader) bytes(least, most int) []byte {
 	return r.take(int(r.number(2, uint64(least), uint64(most))))
 }
 
+// text reads bytes that must be UTF-8.
 func (r *reader) text(least, most int) string {
 	b := r.bytes(least, most)
 	if r.err == nil && !utf8.Valid(b) {
@@ -345,15 +356,17 @@ func (r *reader) text(least, most int) string {
 	return string(b)
 }
 
+// algorithm reads the name of an algorithm. A new algorithm comes with a new version of the format,
+// so an unknown one is malformed.
 func (r *reader) algorithm() keystore.Algorithm {
 	alg := keystore.Algorithm(r.text(1, 16))
 	if r.err == nil && !alg.Known() {
-		// A newer one would have come with a newer version.
 		r.fail("an unknown algorithm")
 	}
 	return alg
 }
 
+// origin reads the code of an origin.
 func (r *reader) origin() ring.Origin {
 	origin, ok := origins[r.take(1)[0]]
 	if r.err == nil && !ok {
@@ -362,10 +375,11 @@ func (r *reader) origin() ring.Origin {
 	return origin
 }
 
+// kekName reads the name of a KEK.
 func (r *reader) kekName() (n kekName) {
 	n.id = string(r.take(int(r.number(1, 1, maxKEKID))))
 	if r.err == nil && checkKEKID(n.id) != nil {
-		r.fail("no id of a KEK")
+		r.fail("not the id of a KEK")
 	}
 	copy(n.check[:], r.take(checkSize))
 	return n

@@ -1,16 +1,25 @@
-// Package seal turns the records and facts of a ring into the bytes that a store holds, and back.
+// Package seal turns the records and facts of a ring into bytes that a store can hold, and back.
+// The store is not trusted: it may read, change, move, remove or replay any field.
 //
-// Three keys protect them, each under the one before:
+//	KEK                        32 bytes, shared by the instances, never in the store
+//	 |
+//	 +-- wraps --> tenant key  tk:<id>   32 random bytes                     AES-256-GCM
+//	 |                 |
+//	 |                 +-- seals --> record  k:<kid>
+//	 |                                 header: times, policy, public key     readable, authenticated
+//	 |                                 private key or secret                 AES-256-GCM
+//	 |
+//	 +-- MACs ---> fact        x:<kid> a: f: r: w: dead gone                 readable, HMAC-SHA-256
 //
-//	KEK           32 bytes that the instances of a service share; never in the store
-//	  +- tenant key    32 random bytes, sealed under the KEK (AES-256-GCM)
-//	  |    +- record      a key of the ring: the header in the open and authenticated,
-//	  |                   the private key or secret sealed under the tenant key
-//	  +- fact          in the open, with a MAC under a key from the KEK (HMAC-SHA-256)
+// Each use of the KEK has a key of its own, derived by HKDF. The authenticated bytes of a field
+// include its tenant, kid and kind, so a field opens only in its own place.
 //
-// A new KEK rewraps one small tenant key for each tenant, and changes no record. A fact has a MAC
-// from the KEK itself, since a revocation outlives the tenant keys.
+// A new KEK rewraps one small tenant key for each tenant, and no record changes. A fact is under
+// the KEK itself, since a revocation must stay readable when the tenant key was destroyed.
 //
-// [OpenRing] opens all fields of a ring. A field that it cannot open is neither new data nor
-// missing data: the caller cannot tell. docs/formats.md has the layout, byte for byte, with vectors.
+// [OpenRing] opens all fields of a ring. A field that cannot be opened counts neither as new data
+// nor as missing data. The bytes cannot show that a field was removed or replayed: package rotation
+// compares them with the copy that it holds.
+//
+// docs/formats.md has the layout byte by byte, and testdata/vectors.json examples of it.
 package seal

@@ -18,48 +18,47 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): the
-// secret that the instances of a service share, and the store does not have. The
-// first is the primary, which seals; the others are older ones that still open.
-// Make them with [ParseKEKs], [NewKEKs], [UnwrapKEKs] or [InsecurePlaintext]; the
-// zero KEKs seal and open nothing.
+// KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances
+// of a service share and the store does not have. The first one is the primary. It seals and opens,
+// and the others only open. Nil and zero KEKs seal and open nothing.
 //
-// KEKs are immutable and safe for concurrent use. They hold their keys in
-// closures: no fmt verb, log handler or encoder reaches them.
+// KEKs are immutable and safe for concurrent use. The keys are in closures, so no fmt verb, log
+// handler or encoder reaches them.
 type KEKs struct {
 	list []*kek
 }
 
-// A kek is one of them. What it does is in closures.
+// A kek is one key-encryption key. Everything that it can do is in closures.
 type kek struct {
 	id    string
-	check [checkSize]byte // tells keys apart that share an id; reveals nothing of the key
-	aead  func() (cipher.AEAD, error)
-	mac   func(msg []byte) []byte
+	check [checkSize]byte             // identifies the key, even if two share an id; does not reveal it
+	aead  func() (cipher.AEAD, error) // wraps tenant keys
+	mac   func(message []byte) []byte // authenticates facts
 }
 
 const (
-	kekSize   = 32
-	checkSize = 8
-	maxKEKID  = 64
-	maxKEKs   = 16
+	kekSize   = 32 // bytes
+	checkSize = 8  // bytes
+	maxKEKID  = 64 // bytes
+	maxKEKs   = 16 // in one list
 
-	insecureID = "insecure"
+	insecureID = "insecure" // of InsecurePlaintext
 	howToKEK   = "make one with: (umask 077; openssl rand -base64 32 > kek)"
 )
 
-// insecureKey is published in docs/formats.md. It protects nothing.
+// insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
+// nothing.
 var insecureKey = sha256.Sum256([]byte("keyturn: InsecurePlaintext: this key is public"))
 
-// ParseKEKs reads the text of a KEK file, or of KEYTURN_KEK: one key a line, in
-// base64 (RFC 4648, section 4, with padding) of 32 bytes, alone or after an id and
-// a colon. The first is the primary; further lines are older keys that still open
-// what they sealed. Empty lines count for nothing. There are no comments.
+// ParseKEKs reads the text of a KEK file, or of KEYTURN_KEK. Each line is one key: the base64 (RFC
+// 4648, section 4, with padding) of 32 bytes, alone or after an id and a colon. The first key is
+// the primary. The others are older keys that still open what they sealed. Empty lines are ignored.
+// There are no comments.
 //
-// An id is 1 to 64 of the characters A-Z a-z 0-9 . _ and -. A key without one is
-// named by 16 hexadecimal digits that follow from it, and do not give it away.
+// An id is 1 to 64 of the characters A-Z a-z 0-9 . _ and -. A key without one gets an id of 16
+// hexadecimal digits, which is derived from the key and does not reveal it.
 //
-// Errors name the line, and hold nothing of it.
+// Errors name the line by number, and quote nothing of it.
 func ParseKEKs(text []byte) (*KEKs, error) {
 	ks := new(KEKs)
 	for i, line := range strings.Split(string(text), "\n") {
@@ -73,6 +72,7 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		} else if err := checkKEKID(id); err != nil {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
+		// The decoder skips line ends within the text, which only the length shows.
 		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
@@ -87,8 +87,8 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. They
-// are named as those without an id are in [ParseKEKs].
+// NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived
+// as in [ParseKEKs].
 func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	ks := new(KEKs)
 	for i, key := range keys {
@@ -102,10 +102,9 @@ func NewKEKs(keys ...[]byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md:
-// whoever can read the store can read the keys in it, and whoever can write to it
-// can sign as anyone. It is for tests, and for a demo that nothing depends on. The
-// KEK is called "insecure", and no other may be.
+// InsecurePlaintext returns KEKs whose only key is published in docs/formats.md. Every reader of
+// the store can read the keys in it, and every writer can sign as any tenant. It is for tests, and
+// for a demo on which nothing depends. Its id is "insecure", which no other KEK may have.
 func InsecurePlaintext() *KEKs {
 	k, err := newKEK(insecureID, insecureKey[:])
 	if err != nil {
@@ -114,7 +113,7 @@ func InsecurePlaintext() *KEKs {
 	return &KEKs{list: []*kek{k}}
 }
 
-// IDs returns what the keys are called, the primary first.
+// IDs returns the ids of the keys, the primary first.
 func (ks *KEKs) IDs() []string {
 	var ids []string
 	for _, k := range ks.all() {
@@ -123,7 +122,7 @@ func (ks *KEKs) IDs() []string {
 	return ids
 }
 
-// String names the keys, such as `KEK "3f0c9a1e5b7d2468"`.
+// String returns the ids as a text such as `KEK "3f0c9a1e5b7d2468"`.
 func (ks *KEKs) String() string {
 	switch ids := ks.IDs(); len(ids) {
 	case 0:
@@ -135,9 +134,10 @@ func (ks *KEKs) String() string {
 	}
 }
 
-// Format implements [fmt.Formatter]: every verb prints what [KEKs.String] does.
+// Format implements [fmt.Formatter]. Every verb prints String.
 func (ks *KEKs) Format(f fmt.State, _ rune) { io.WriteString(f, ks.String()) }
 
+// quoteAll returns the texts in quotes.
 func quoteAll(texts []string) []string {
 	quoted := make([]string, len(texts))
 	for i, t := range texts {
@@ -146,6 +146,7 @@ func quoteAll(texts []string) []string {
 	return quoted
 }
 
+// all returns the keys. ks may be nil.
 func (ks *KEKs) all() []*kek {
 	if ks == nil {
 		return nil
@@ -153,7 +154,7 @@ func (ks *KEKs) all() []*kek {
 	return ks.list
 }
 
-// primary returns the one that seals.
+// primary returns the key that seals.
 func (ks *KEKs) primary() (*kek, error) {
 	if len(ks.all()) == 0 {
 		return nil, &ring.Error{Text: fmt.Sprintf("no KEK to seal with; %s", howToKEK)}
@@ -161,35 +162,39 @@ func (ks *KEKs) primary() (*kek, error) {
 	return ks.list[0], nil
 }
 
-// named returns the one that sealed something. The check value decides, not the
-// id, which an operator may change.
-func (ks *KEKs) named(n kekName) (*kek, error) {
+// find returns the key of that name. The check value decides, because an operator may change the
+// id.
+func (ks *KEKs) find(n kekName) (*kek, error) {
 	for _, k := range ks.all() {
 		if k.check == n.check {
 			return k, nil
 		}
 	}
+	// The id alone would mislead here: this process has a KEK of that id, and it is another key.
 	if slices.Contains(ks.IDs(), n.id) {
-		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another key that is called %q, too (check value %x)", n.id, n.check)}
+		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another KEK that is also called %q (check value %x)", n.id, n.check)}
 	}
 	return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under KEK %q, this process has %v", n.id, ks)}
 }
 
+// add appends a key. An empty id is derived from it.
 func (ks *KEKs) add(id string, key []byte) error {
 	k, err := newKEK(id, key)
 	switch {
 	case err != nil:
 		return err
-	case k.id == insecureID:
+	case k.id == insecureID: // the id tells operators that nothing is protected
 		return fmt.Errorf("only InsecurePlaintext is called %q", insecureID)
 	case bytes.Equal(key, insecureKey[:]):
 		return fmt.Errorf("the key is the published one of InsecurePlaintext; %s", howToKEK)
 	case len(ks.list) == maxKEKs:
 		return fmt.Errorf("more than %d keys", maxKEKs)
 	}
+	// A key that is listed twice hides which line is the older one. Two keys of one id would make
+	// errors ambiguous.
 	for _, other := range ks.list {
 		if other.check == k.check {
-			return fmt.Errorf("the key of %q a second time", other.id)
+			return fmt.Errorf("the same key as %q", other.id)
 		}
 		if other.id == k.id {
 			return fmt.Errorf("a second key that is called %q", k.id)
@@ -199,25 +204,28 @@ func (ks *KEKs) add(id string, key []byte) error {
 	return nil
 }
 
+// checkKEKID refuses a text that cannot be an id. It does not quote the text, which may be a key in
+// another form.
 func checkKEKID(id string) error {
 	if id == "" || len(id) > maxKEKID || strings.ContainsFunc(id, func(r rune) bool { return !kekIDRune(r) }) {
-		// Not the text: it may be a key in another spelling.
-		return fmt.Errorf("what stands before the colon is no id: want 1 to %d of A-Z a-z 0-9 . _ -", maxKEKID)
+		return fmt.Errorf("the text before the colon is no id: want 1 to %d of A-Z a-z 0-9 . _ -", maxKEKID)
 	}
 	return nil
 }
 
+// kekIDRune reports whether an id may have r.
 func kekIDRune(r rune) bool {
 	return 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
-// newKEK derives from one key what each of its uses needs, so that no two uses
-// share a key. Nothing is a bare hash of it.
+// newKEK derives a key for each use of a KEK by HKDF (RFC 5869), so that no two uses share one. The
+// id and the check value, which are stored in the open, are derived in the same way and are no bare
+// hash of the key.
 func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:
 		return nil, fmt.Errorf("%d bytes, want %d; %s", len(key), kekSize, howToKEK)
-	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)):
+	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)): // zeros or a placeholder, never random
 		return nil, fmt.Errorf("all bytes are the same; %s", howToKEK)
 	}
 	derived := make(map[string][]byte)
@@ -236,17 +244,17 @@ func newKEK(id string, key []byte) (*kek, error) {
 		id:    id,
 		check: [checkSize]byte(derived["kek-check"]),
 		aead:  func() (cipher.AEAD, error) { return newAEAD(wrap) },
-		mac: func(msg []byte) []byte {
+		mac: func(message []byte) []byte {
 			h := hmac.New(sha256.New, facts)
-			h.Write(msg)
+			h.Write(message)
 			return h.Sum(nil)
 		},
 	}, nil
 }
 
-// newAEAD returns AES-256-GCM that puts a random nonce of 96 bits before what it
-// seals. A KEK seals a tenant key once a tenant, a tenant key a record once a
-// rotation: far from the 2^32 messages of NIST SP 800-38D, section 8.3.
+// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext. One key may
+// seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A KEK seals once for each
+// tenant, and a tenant key once for each rotation.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -255,9 +263,10 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
+// name returns the name that stands in each field sealed under k.
 func (k *kek) name() kekName { return kekName{id: k.id, check: k.check} }
 
-// A kekName is what sealed things say of their KEK.
+// A kekName says in a sealed field which KEK it is under.
 type kekName struct {
 	id    string
 	check [checkSize]byte

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,28 +12,6 @@ import (
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
-
-// testKEK returns the n-th of some keys that are not weak.
-func testKEK(n int) []byte {
-	key := make([]byte, kekSize)
-	for i := range key {
-		key[i] = byte(31*n + 7*i + 1)
-	}
-	return key
-}
-
-func mustKEKs(t testing.TB, ns ...int) *KEKs {
-	t.Helper()
-	var keys [][]byte
-	for _, n := range ns {
-		keys = append(keys, testKEK(n))
-	}
-	ks, err := NewKEKs(keys...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ks
-}
 
 func TestParseKEKs(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString
@@ -50,7 +29,7 @@ func TestParseKEKs(t *testing.T) {
 	}{
 		{name: "one", text: a, want: derived[:1]},
 		{name: "a trailing line end", text: a + "\n", want: derived[:1]},
-		{name: "as Windows writes it", text: a + "\r\n\r\n" + b + "\r\n", want: derived},
+		{name: "line ends of Windows", text: a + "\r\n\r\n" + b + "\r\n", want: derived},
 		{name: "the first is the primary", text: b + "\n" + a, want: []string{derived[1], derived[0]}},
 		{name: "empty lines", text: "\n\n" + a + "\n\n" + b + "\n\n", want: derived},
 		{name: "with ids", text: "2026-11:" + a + "\nold_1.x:" + b, want: []string{"2026-11", "old_1.x"}},
@@ -69,7 +48,7 @@ func TestParseKEKs(t *testing.T) {
 		{name: "a line end within", text: a[:20] + "\r" + a[20:], wantError: "not base64"},
 		{name: "all zero", text: b64(make([]byte, 32)), wantError: "all bytes are the same; make one with"},
 		{name: "all the same", text: b64(bytes.Repeat([]byte{'a'}, 32)), wantError: "all bytes are the same"},
-		{name: "twice", text: a + "\nx:" + a, wantError: "line 2: the key of"},
+		{name: "twice", text: a + "\nx:" + a, wantError: "line 2: the same key as"},
 		{name: "an id twice", text: "x:" + a + "\nx:" + b, wantError: `line 2: a second key that is called "x"`},
 		{name: "an empty id", text: ":" + a, wantError: "no id"},
 		{name: "an id with a space", text: "a b:" + a, wantError: "no id"},
@@ -98,7 +77,8 @@ func TestParseKEKs(t *testing.T) {
 	}
 }
 
-func TestKEKIDFollowsFromTheKey(t *testing.T) {
+// TestDerivedID: the id and the check value of a KEK depend on its bytes alone.
+func TestDerivedID(t *testing.T) {
 	a, b := mustKEKs(t, 1), mustKEKs(t, 1)
 	if a.IDs()[0] != b.IDs()[0] || len(a.IDs()[0]) != 16 {
 		t.Errorf("ids %q and %q", a.IDs(), b.IDs())
@@ -108,13 +88,14 @@ func TestKEKIDFollowsFromTheKey(t *testing.T) {
 	}
 }
 
-func TestNoKEKSealsNothing(t *testing.T) {
+// TestNoKEK: nil and zero KEKs seal nothing.
+func TestNoKEK(t *testing.T) {
 	for _, ks := range []*KEKs{nil, {}} {
 		if _, _, err := NewTenantKey(ks, "acme"); err == nil {
-			t.Error("newTenantKey without a KEK")
+			t.Error("NewTenantKey without a KEK")
 		}
 		if _, err := SealFact(ks, "acme", ring.FactRevoked, "k", minDate); err == nil {
-			t.Error("sealFact without a KEK")
+			t.Error("SealFact without a KEK")
 		}
 		if got := fmt.Sprint(ks); got != "no KEK" {
 			t.Errorf("prints %q", got)
@@ -125,7 +106,8 @@ func TestNoKEKSealsNothing(t *testing.T) {
 	}
 }
 
-func TestKEKsPrintTheirNames(t *testing.T) {
+// TestKEKsPrintIDs: every verb prints the ids and nothing else.
+func TestKEKsPrintIDs(t *testing.T) {
 	ks, err := ParseKEKs([]byte("new:" + base64.StdEncoding.EncodeToString(testKEK(1)) + "\nold:" + base64.StdEncoding.EncodeToString(testKEK(2))))
 	if err != nil {
 		t.Fatal(err)
@@ -141,5 +123,99 @@ func TestKEKsPrintTheirNames(t *testing.T) {
 	doc, err := json.Marshal(struct{ KEKs *KEKs }{ks})
 	if err != nil || string(doc) != `{"KEKs":{}}` {
 		t.Errorf("as JSON %s, %v", doc, err)
+	}
+}
+
+// TestWrongKEK: a ring under another KEK is refused, the error names both, and nothing may be
+// written over it.
+func TestWrongKEK(t *testing.T) {
+	ours, theirs := mustKEKs(t, 1), mustKEKs(t, 2)
+	s := newSealedRing(t, theirs, "acme")
+	opened, err := OpenRing(ours, "acme", s.fields)
+	if !errors.Is(err, ErrWrongKEK) || errors.Is(err, ErrTampered) {
+		t.Fatalf("under another KEK: %v", err)
+	}
+	want := fmt.Sprintf("it is sealed under KEK %q, this process has KEK %q", theirs.IDs()[0], ours.IDs()[0])
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("%q does not say %q", err, want)
+	}
+	bad := new(ring.UnreadableError)
+	if errors.As(err, &bad); len(Replaceable(bad)) > 0 || len(opened.Records) > 0 {
+		t.Errorf("replaceable: %q; %d records", Replaceable(bad), len(opened.Records))
+	}
+
+	named := func(key []byte) *KEKs {
+		ks, err := ParseKEKs([]byte("main:" + base64.StdEncoding.EncodeToString(key)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ks
+	}
+	s = newSealedRing(t, named(testKEK(2)), "acme")
+	_, err = OpenRing(named(testKEK(1)), "acme", s.fields)
+	if !errors.Is(err, ErrWrongKEK) || !strings.Contains(err.Error(), `another KEK that is also called "main"`) {
+		t.Errorf("another key of the same name: %v", err)
+	}
+	// An operator may rename a KEK.
+	if _, err := OpenRing(theirs, "acme", s.fields); err != nil {
+		t.Errorf("the same key under another name: %v", err)
+	}
+	for _, none := range []*KEKs{nil, {}} {
+		if _, err := OpenRing(none, "acme", s.fields); !errors.Is(err, ErrWrongKEK) {
+			t.Errorf("without a KEK: %v", err)
+		}
+	}
+	s = newSealedRing(t, InsecurePlaintext(), "acme")
+	if _, err := OpenRing(InsecurePlaintext(), "acme", s.fields); err != nil {
+		t.Errorf("insecure: %v", err)
+	}
+	if _, err := OpenRing(ours, "acme", s.fields); !errors.Is(err, ErrWrongKEK) || !strings.Contains(err.Error(), `"insecure"`) {
+		t.Errorf("an insecure ring with a KEK: %v", err)
+	}
+}
+
+// rewrap returns what to store of a tenant key under the primary KEK.
+func rewrap(keks *KEKs, tenant, id string, blob []byte) ([]byte, error) {
+	tk, err := OpenTenantKey(keks, tenant, id, blob)
+	if err != nil {
+		return nil, err
+	}
+	return tk.Seal(keks, tenant)
+}
+
+// TestKEKChange follows the steps of docs/formats.md, "Changing KEKs".
+func TestKEKChange(t *testing.T) {
+	before, both, after := mustKEKs(t, 1), mustKEKs(t, 2, 1), mustKEKs(t, 2)
+	s := newSealedRing(t, before, "acme")
+	field := PrefixKey + s.key.ID
+
+	wrapped, err := rewrap(both, "acme", s.key.ID, s.fields[field])
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := s.with(field, wrapped)
+	opened, err := OpenRing(both, "acme", fields)
+	if err != nil || len(opened.Records) != 2 || !opened.Facts.Equal(s.facts) {
+		t.Fatalf("old facts and records under both KEKs: %v", err)
+	}
+	// Without the old KEK, facts that were not sealed again cannot be read. Records can.
+	opened, err = OpenRing(after, "acme", fields)
+	if !errors.Is(err, ErrWrongKEK) || len(opened.Records) != 2 {
+		t.Errorf("old facts without the old KEK: %v", err)
+	}
+	for id, at := range s.facts.All {
+		if fields[FactField(id.Kind, id.KID)], err = SealFact(both, "acme", id.Kind, id.KID, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opened, err = OpenRing(after, "acme", fields)
+	if err != nil || !opened.Facts.Equal(s.facts) {
+		t.Errorf("after the change: %v", err)
+	}
+	if _, err := rewrap(after, "acme", s.key.ID, s.fields[field]); !errors.Is(err, ErrWrongKEK) {
+		t.Errorf("rewrapped without the old KEK: %v", err)
+	}
+	if _, err := rewrap(both, "globex", s.key.ID, s.fields[field]); !errors.Is(err, ErrTampered) {
+		t.Errorf("rewrapped for another tenant: %v", err)
 	}
 }

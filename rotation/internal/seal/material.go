@@ -19,23 +19,22 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// rsaBits is the size of the RSA keys that we make. 3072 bits are worth 128 bits
-// of security, as are P-256, Ed25519 and HS256 (NIST SP 800-57, part 1, table 2);
-// 2048 bits are worth 112, which the same guide ends with 2030. It takes a second
-// to make one, long before it signs.
+// rsaBits is the size of new RSA keys. 3072 bits give 128 bits of security, like P-256, Ed25519 and
+// HS256 (NIST SP 800-57, part 1, table 2). 2048 bits give 112, which that guide allows until 2030.
+// To make a key takes about a second, long before it signs.
 const rsaBits = 3072
 
-// A Material is what a key is made of, before it is sealed. The secret part is in
-// a closure.
+// A Material is the material of a new key, before it is sealed. The secret part is in a closure, so
+// that nothing prints it.
 type Material struct {
 	Algorithm keystore.Algorithm
-	KID       string        // what a generated key is called
-	public    []byte        // SubjectPublicKeyInfo in DER; none for HS*
+	KID       string        // the kid of a generated key: thumbprint, or random for HS*
+	public    []byte        // SubjectPublicKeyInfo (RFC 5280) in DER; none for HS*
 	secret    func() []byte // the secret of HS*, else PKCS #8 (RFC 5958) in DER
 }
 
-// NewMaterial makes the material of a new key for alg: as many random bytes as the
-// hash has for HS*, an RSA key of 3072 bits, or a key on the curve of alg.
+// NewMaterial makes the material of a new key for alg: for HS* as many random bytes as the hash
+// has, otherwise an RSA key of 3072 bits or a key on the curve of alg.
 func NewMaterial(alg keystore.Algorithm) (*Material, error) {
 	for {
 		key, err := generate(alg)
@@ -46,16 +45,18 @@ func NewMaterial(alg keystore.Algorithm) (*Material, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Every sixty-fourth kid would look like a flag where it is typed.
+		// A kid that begins with a dash would look like a flag on a command line. One in 64 does.
 		if !strings.HasPrefix(m.KID, "-") {
 			return m, nil
 		}
 	}
 }
 
+// generate makes a key for alg, as newMaterialOf takes it.
 func generate(alg keystore.Algorithm) (any, error) {
 	switch alg {
 	case keystore.HS256, keystore.HS384, keystore.HS512:
+		// As long as the hash: a shorter secret is not allowed, and a longer one adds nothing.
 		secret := make([]byte, alg.Hash().Size()) // RFC 7518, section 3.2
 		rand.Read(secret)                         // never fails
 		return secret, nil
@@ -74,18 +75,19 @@ func generate(alg keystore.Algorithm) (any, error) {
 	return nil, &ring.Error{Text: fmt.Sprintf("unknown algorithm %q: want one of %v", string(alg), keystore.Algorithms())}
 }
 
-// newMaterialOf returns the material of a key that exists: a []byte for HS*, else an
-// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey that is not nil. It refuses keys that
-// [keystore.NewSecret] and [keystore.NewPublic] refuse.
+// newMaterialOf returns the material of an existing key: a []byte for HS*, otherwise an
+// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey that is not nil. It refuses the keys
+// that [keystore.NewSecret] and [keystore.NewPublic] refuse.
 func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
 	if secret, ok := key.([]byte); ok {
 		if _, err := keystore.NewSecret(keystore.ID{}, alg, secret); err != nil {
 			return nil, err
 		}
-		secret = slices.Clone(secret)
+		secret = slices.Clone(secret) // the caller may reuse its memory
 		return &Material{Algorithm: alg, KID: randomKID(), secret: func() []byte { return secret }}, nil
 	}
 	signer, ok := key.(crypto.Signer)
+	// Public of an Ed25519 key that is cut short panics.
 	if ed, is := key.(ed25519.PrivateKey); !ok || is && len(ed) != ed25519.PrivateKeySize {
 		return nil, &ring.Error{Text: fmt.Sprintf("a %T is not a private key for %s", key, alg)}
 	}
@@ -94,7 +96,7 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, &ring.Error{Text: fmt.Sprintf("a %T does not give its private key away: it cannot be sealed", key)}
+		return nil, &ring.Error{Text: fmt.Sprintf("the private key of a %T cannot be read, so it cannot be sealed", key)}
 	}
 	pub := signer.Public()
 	public, err := x509.MarshalPKIXPublicKey(pub)
@@ -108,19 +110,19 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
 	return &Material{Algorithm: alg, KID: kid, public: public, secret: func() []byte { return private }}, nil
 }
 
-// kidSize is the length of a random kid: 128 bits. It is never a hash of the
-// secret, of which it would be a guess's proof.
+// kidSize is the length of a random kid in bytes.
 const kidSize = 16
 
+// randomKID returns the kid of a new secret. It must not be a hash of the secret: with that, an
+// attacker could check a guess offline.
 func randomKID() string {
 	var b [kidSize]byte
 	rand.Read(b[:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// checkKID reports whether a record may be called as it is: a generated key has
-// the RFC 7638 thumbprint of its public part, or 128 bits for HS*; others have
-// whatever their tokens say.
+// checkKID refuses the kid of a generated key if it is not the RFC 7638 thumbprint of its public
+// part, or 128 bits for HS*, whose pub is nil. An imported or legacy key has the kid of its tokens.
 func checkKID(h header, pub crypto.PublicKey) error {
 	if h.Origin != ring.Generated {
 		return nil
@@ -138,16 +140,18 @@ func checkKID(h header, pub crypto.PublicKey) error {
 	return nil
 }
 
-// errMaterial says no more than that: what a parser says may quote what it read.
+// errMaterial hides the error of a parser, which may quote the key.
 var errMaterial = fmt.Errorf("%w: its key is not one for its algorithm", ErrMalformed)
 
-// openMaterial returns the key of a record to verify with, and what signs: a []byte for HS*, else a
-// [crypto.Signer]. The record has been authenticated.
+// openMaterial returns the key of a record for verifying, and the one for signing: a []byte for
+// HS*, otherwise a [crypto.Signer]. The seal proves only that the writer had the tenant key. So
+// openMaterial checks that all parts fit together.
 func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err error) {
 	id := keystore.ID{Tenant: h.Tenant, KID: h.KID}
 	var pub crypto.PublicKey
 	private = secret
 	if h.Algorithm.Symmetric() {
+		// A public key as an HMAC secret is the classic attack on JWTs. A record for HS* has none.
 		if len(h.public) > 0 {
 			return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
 		}
@@ -167,14 +171,16 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err 
 	return key, private, nil
 }
 
-// parsePair reads a key's two parts, which belong together.
+// parsePair reads the two parts of an asymmetric key, and checks that they belong together.
 func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 	pub, err := x509.ParsePKIXPublicKey(public)
 	if err != nil {
 		return nil, nil, errMaterial
 	}
+	// The parser accepts several encodings of a key. Only one of them is a record's, so that a
+	// record has one encoding.
 	if again, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(again, public) {
-		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is not in its one spelling"}
+		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is not in the canonical encoding"}
 	}
 	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
 	if err != nil {
@@ -184,6 +190,8 @@ func parsePair(public, pkcs8 []byte) (crypto.PublicKey, crypto.Signer, error) {
 	if !ok {
 		return nil, nil, errMaterial
 	}
+	// The header is in the open. A writer with the tenant key must not pair one key's public part
+	// with another's private part: this instance would sign tokens that it rejects.
 	own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !own.Equal(pub) {
 		return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "its public part is another key's"}

@@ -29,11 +29,11 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// The vectors are written and read here by docs/formats.md, with the standard
-// library, so that the package and its test cannot share a mistake.
+// The vectors are written and read here as docs/formats.md says, with the standard library alone,
+// so that the package and its test cannot share a mistake.
 //
-//	go test ./rotation -run Vectors -write-vectors
-var writeVectors = flag.Bool("write-vectors", false, "write testdata/vectors.json anew")
+//	go test ./rotation/internal/seal -run Vectors -write-vectors
+var writeVectors = flag.Bool("write-vectors", false, "write testdata/vectors.json again")
 
 const vectorsFile = "testdata/vectors.json"
 
@@ -257,7 +257,7 @@ func thumbprint(jwk string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// refuse makes the vectors of what must not open.
+// refuse makes the vectors that must not open.
 func (v *vectors) refuse(t testing.TB) {
 	hs, es := v.Records[0], v.Records[1]
 	refuse := func(why, name, field string, value []byte) {
@@ -405,7 +405,7 @@ func readByHand(t *testing.T, v *vectors, opened map[string][]byte) {
 	}
 }
 
-// TestVectors opens the same with the package.
+// TestVectors reads the same ring with the package.
 func TestVectors(t *testing.T) {
 	v := readVectors(t)
 	keks, err := ParseKEKs([]byte(v.KEK.Line))
@@ -432,7 +432,8 @@ func TestVectors(t *testing.T) {
 			Freshness: d(5), Dwell: d(6), SignFor: d(7), ReaderStaleness: d(8)}
 		wantRecord := ring.Record{Tenant: v.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
 			ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
-		if r.Record != wantRecord || hex.EncodeToString(r.Public) != want.Public || r.TenantKey != v.Key.ID {
+		h, _, err := readHeader(v.ring(t)["k:"+want.KID])
+		if err != nil || r.Record != wantRecord || hex.EncodeToString(h.public) != want.Public || r.TenantKey != v.Key.ID {
 			t.Errorf("record %+v\nwant   %+v", r.Record, wantRecord)
 		}
 		if err := timing.Validate(); err != nil {
@@ -479,9 +480,9 @@ func TestVectorsRefused(t *testing.T) {
 	}
 }
 
-// TestVectorsAreWhatIsWritten: what the package seals reads by hand, and what is
-// written by hand is what is in the file.
-func TestVectorsAreWhatIsWritten(t *testing.T) {
+// TestVectorsAreCurrent: the file has what this test writes, and a ring that the package seals can
+// be read by hand.
+func TestVectorsAreCurrent(t *testing.T) {
 	v := readVectors(t)
 	again, file := newVectors(t), v.ring(t)
 	if !maps.EqualFunc(again.ring(t), file, bytes.Equal) {

@@ -12,40 +12,44 @@ import (
 	"github.com/keyturn/keyturn/internal/jwt"
 )
 
-// found is the set of registered claims that a payload has (RFC 7519, section 4.1), and its exp.
-type found struct {
+// A claimSet says which registered claims a payload has (RFC 7519, section 4.1), and its exp.
+type claimSet struct {
 	set      uint8     // 1 << c for each claim c
 	exp      time.Time // in whole seconds, rounded down
-	fraction bool      // exp may have been more
+	fraction bool      // exp may be later by a fraction of a second
 }
 
-func (f found) contains(c jwt.Claim) bool { return f.set&(1<<c) != 0 }
+// contains reports whether the payload has claim c.
+func (s claimSet) contains(c jwt.Claim) bool { return s.set&(1<<c) != 0 }
 
-// add notes a claim. The value is one that the claim accepts.
-func (f *found) add(c jwt.Claim, value []byte) {
-	f.set |= 1 << c
+// add adds claim c. The caller has checked that value is of its type.
+func (s *claimSet) add(c jwt.Claim, value []byte) {
+	s.set |= 1 << c
 	if c == jwt.Exp {
-		f.exp, _ = jwt.NumericDate(string(value))
-		f.exp = f.exp.Truncate(time.Second)
-		f.fraction = bytes.ContainsAny(value, ".eE")
+		s.exp, _ = jwt.NumericDate(string(value))
+		s.exp = s.exp.Truncate(time.Second)
+		s.fraction = bytes.ContainsAny(value, ".eE")
 	}
 }
 
 var errNotObject = errors.New("want a JSON object")
 
-// readClaims returns the registered claims of object, each of which must be of its type. claim is the
-// one that is not. object is a JSON text as an encoder writes it: see [jwt.Members].
-func readClaims(object []byte) (has found, claim string, err error) {
+// readClaims returns the registered claims of object, each of which must be of its type. If one is
+// not, claim names it. object is a JSON text as an encoder writes it: see [jwt.Members].
+//
+// A name that differs from a registered one only by case is refused. Some verifiers would take it
+// for the registered claim, and keyturn's refuse the token.
+func readClaims(object []byte) (has claimSet, claim string, err error) {
 	if len(object) == 0 || object[0] != '{' {
-		return found{}, "", errNotObject
+		return claimSet{}, "", errNotObject
 	}
 	for name, value := range jwt.Members(object) {
 		if c := jwt.FoldsToClaim(string(name)); c != jwt.Unregistered {
-			return found{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quote(nil, string(name)), c)
+			return claimSet{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quote(nil, string(name)), c)
 		}
 		c := jwt.ClaimNamed(string(name))
 		if !c.Accepts(value) {
-			return found{}, c.String(), fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", c, wantOf(c))
+			return claimSet{}, c.String(), fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", c, wanted(c))
 		}
 		if c != jwt.Unregistered {
 			has.add(c, value)
@@ -54,11 +58,11 @@ func readClaims(object []byte) (has found, claim string, err error) {
 	return has, "", nil
 }
 
-// setPlain encodes claims whose values are of the types that most have, without the library that
-// knows all types: that takes twice as long. It returns false, and has done nothing that counts, if
-// it meets another type, or a mistake that readClaims explains.
+// setPlain is SetClaims for claims with values of the usual types. It takes half the time of the
+// general encoder. It returns false if a value is of another type, or is wrong: then the caller
+// starts again with the general encoder and readClaims, which names the mistake.
 func (b *Buffer) setPlain(claims map[string]any) bool {
-	b.has = found{}
+	b.has = claimSet{}
 	p := append(b.payload[:0], '{')
 	for name, value := range claims {
 		if len(p) > 1 {
@@ -87,6 +91,8 @@ func (b *Buffer) setPlain(claims map[string]any) bool {
 
 var errNotPlain = errors.New("not plain")
 
+// appendPlain appends value as JSON, or returns an error if it is not of a usual type. A float64
+// that is a whole number is written without an exponent, as the general encoder does up to 2^53.
 func appendPlain(dst []byte, value any) ([]byte, error) {
 	switch v := value.(type) {
 	case string:
@@ -117,8 +123,8 @@ func appendPlain(dst []byte, value any) ([]byte, error) {
 	return dst, errNotPlain
 }
 
-// wantOf says which values claim c accepts.
-func wantOf(c jwt.Claim) string {
+// wanted says in words which values claim c accepts.
+func wanted(c jwt.Claim) string {
 	switch c {
 	case jwt.Exp, jwt.Nbf, jwt.Iat:
 		return "a number of seconds from 0 to 2^53, as time.Time.Unix returns it"

@@ -19,21 +19,23 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// An UnfitError says why a key cannot sign. Its text is about types, never about a value.
+// An UnfitError says why a key cannot sign. It names types, and quotes no part of the key.
 type UnfitError struct{ Text string }
 
-// Error names package rotation, whose caller gave the key.
+// Error begins with the name of package rotation, whose caller gave the key.
 func (e *UnfitError) Error() string { return "rotation: " + e.Text }
 
-// A Key signs with one algorithm. Its material is in the closure.
+// A Key signs tokens with one algorithm. Its material is in a closure, so that nothing prints it.
+// It is safe for concurrent use if its crypto.Signer is.
 type Key struct {
 	ID     keystore.ID
 	header []byte // of every token, in base64url
 	sign   func(signed []byte) ([]byte, error)
 }
 
-// NewKey returns a signing key whose tokens carry id.KID, or no kid if that is empty, and the
-// type typ. key is a []byte for HS*, else a [crypto.Signer].
+// NewKey returns a signing key. key is a []byte for HS*, of which it keeps a copy, otherwise a
+// [crypto.Signer]. The header of its tokens has id.KID, unless that is empty, and typ. The error is
+// an [*UnfitError], or that of package keystore for a key that is too weak or does not fit alg.
 func NewKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*Key, error) {
 	sign, err := newSign(id, alg, key)
 	if err != nil {
@@ -42,7 +44,8 @@ func NewKey(id keystore.ID, alg keystore.Algorithm, key any, typ string) (*Key, 
 	return &Key{ID: id, header: tokenHeader(id, alg, typ), sign: sign}, nil
 }
 
-// Sign returns the signature of signed, as a JWS has it (RFC 7518, section 3).
+// Sign returns the signature of signed in the form of a JWS (RFC 7518, section 3). The error is
+// that of the crypto.Signer.
 func (k *Key) Sign(signed []byte) ([]byte, error) { return k.sign(signed) }
 
 // tokenHeader returns the header of every token, in base64url.
@@ -55,11 +58,11 @@ func tokenHeader(id keystore.ID, alg keystore.Algorithm, typ string) []byte {
 	return base64.RawURLEncoding.AppendEncode(nil, h)
 }
 
-// newSign returns what signs alg with key, which has to fit.
+// newSign returns a function that signs by alg with key, after it has checked that they fit.
 func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]byte, error), error) {
 	switch k := key.(type) {
-	case crypto.Signer: // before []byte, which an ed25519.PrivateKey also is
-		if hollow(k) {
+	case crypto.Signer: // first, since an ed25519.PrivateKey is a slice of bytes too
+		if isEmpty(k) {
 			return nil, &UnfitError{fmt.Sprintf("an empty or cut %T", k)}
 		}
 		if _, err := keystore.NewPublic(id, alg, k.Public()); err != nil {
@@ -81,8 +84,8 @@ func newSign(id keystore.ID, alg keystore.Algorithm, key any) (func([]byte) ([]b
 	return nil, &UnfitError{fmt.Sprintf("%T cannot sign %s: want a crypto.Signer, such as a private key", key, alg)}
 }
 
-// hollow reports whether the Public method of a private key would panic.
-func hollow(key crypto.Signer) bool {
+// isEmpty reports whether key is nil or cut short, so that its Public method would panic.
+func isEmpty(key crypto.Signer) bool {
 	if ed, ok := key.(ed25519.PrivateKey); ok {
 		return len(ed) != ed25519.PrivateKeySize
 	}
@@ -90,6 +93,8 @@ func hollow(key crypto.Signer) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
+// signHMAC returns a function that signs by HMAC. Its pool saves the setup of a hash for each
+// token.
 func signHMAC(alg keystore.Algorithm, secret []byte) func([]byte) ([]byte, error) {
 	pool := &sync.Pool{New: func() any { return hmac.New(alg.Hash().New, secret) }}
 	return func(signed []byte) ([]byte, error) {
@@ -101,7 +106,8 @@ func signHMAC(alg keystore.Algorithm, secret []byte) func([]byte) ([]byte, error
 	}
 }
 
-// signWith returns what signs alg with key, which fits it.
+// signWith returns a function that signs by alg with key, which fits it. Each algorithm passes to
+// crypto.Signer what that wants of it: Ed25519 the message, all others its hash.
 func signWith(alg keystore.Algorithm, key crypto.Signer) func([]byte) ([]byte, error) {
 	h := alg.Hash()
 	digest := func(b []byte) []byte {
@@ -134,8 +140,9 @@ func signWith(alg keystore.Algorithm, key crypto.Signer) func([]byte) ([]byte, e
 	}
 }
 
-// rawECDSA turns a signature in ASN.1, as a crypto.Signer makes it, into R and
-// S, each as long as the order of the curve (RFC 7518, section 3.4).
+// rawECDSA turns a signature in ASN.1, as a crypto.Signer returns it, into R and S, each as long as
+// the order of the curve (RFC 7518, section 3.4). It checks the form, since the signer may be an
+// HSM.
 func rawECDSA(alg keystore.Algorithm, der []byte) ([]byte, error) {
 	size := map[keystore.Algorithm]int{keystore.ES256: 32, keystore.ES384: 48, keystore.ES512: 66}[alg]
 	var sig struct{ R, S *big.Int }

@@ -14,7 +14,7 @@ import (
 // A Server serves an API that only good tokens open. [New] opens one, and [Server.Run] closes it.
 type Server struct {
 	cfg      Config
-	demo     *demo // nil if the server is none
+	demo     *demo // nil without Config.Demo
 	tenants  *tenants
 	listener net.Listener
 	verifier *verifier.Verifier

@@ -13,7 +13,7 @@ import (
 type tenants struct {
 	all     []Tenant
 	sources map[string]*jwks.Source // of the tenants with a Source
-	client  *jwks.Client            // of sources; nil if there are none
+	client  *jwks.Client            // of sources; nil without any
 	rings   *rings                  // nil if no tenant has a ring
 	log     *slog.Logger
 }

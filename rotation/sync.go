@@ -11,29 +11,29 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A pass is one sync of some buckets, from the request to the repair. Only the loop
-// makes passes, one at a time.
-type pass struct {
+// A syncRun is one sync of some buckets, from the request to the repair. Only the loop makes them, one
+// at a time.
+type syncRun struct {
 	k       *Keyring
 	ctx     context.Context
 	buckets []*bucket
-	compare map[string]bool // tenants whose rings are to be compared in any case
-	changed bool            // some ring is another than before
-	asked   times           // when the round began
+	compare map[string]bool // tenants whose digests are compared, whatever digestTurn says
+	changed bool            // some ring has changed
+	asked   times           // the times when the attempt began
 }
 
-func (p *pass) run() {
+func (p *syncRun) run() {
 	p.k.counts.syncs.Add(1)
 	again := p.buckets
 	for range syncRounds {
-		if again = p.round(again); len(again) == 0 {
+		if again = p.attempt(again); len(again) == 0 {
 			break
 		}
 	}
 }
 
-// round syncs buckets once, and returns those of which there is more.
-func (p *pass) round(buckets []*bucket) (more []*bucket) {
+// attempt syncs buckets once, and returns those whose log has more entries.
+func (p *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	sent := p.k.cfg.Now()
 	p.asked = *p.k.times.Load()
 	replies := p.sync(buckets, sent)
@@ -44,36 +44,36 @@ func (p *pass) round(buckets []*bucket) (more []*bucket) {
 	if p.changed {
 		p.k.retime()
 	}
-	failed, unreached, doubted := 0, error(nil), p.k.loop.doubted()
+	failed, unreached, doubted := 0, error(nil), p.k.loop.recovering()
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
 			failed, unreached = failed+1, reply.Err
-			p.fail(b, reply.Err)
+			p.failBucket(b, reply.Err)
 		case reply.More:
-			b.place, b.stillSince = reply.Place, sent
+			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
 		case b.state.Complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
-			more = append(more, b) // others vouch for as long as W says, which we know only now
+			more = append(more, b) // peers vouch for W, which we know only now
 		default:
-			p.settle(b, reply, sent, received)
+			p.finishBucket(b, reply, sent, received)
 		}
 	}
-	p.note(failed, unreached, doubted)
+	p.logAttempt(failed, unreached, doubted)
 	return more
 }
 
 // call returns the context of one call of the store.
-func (p *pass) call() (context.Context, context.CancelFunc) {
+func (p *syncRun) call() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(p.ctx, p.k.times.Load().deadline)
 }
 
-func (p *pass) sync(buckets []*bucket, now time.Time) []SyncReply {
+func (p *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	w := p.asked.w()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(p.asked.fresh, b.fresh) {
-			b.goodSince = time.Time{} // we have no say for others
+			b.goodSince = time.Time{} // we vouch for no peer
 		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
 		if b.state.Complete.IsZero() {
@@ -89,12 +89,12 @@ func (p *pass) sync(buckets []*bucket, now time.Time) []SyncReply {
 	return p.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose turn it is to be compared, in the order of
-// the bucket.
-func (p *pass) digests(b *bucket) []string {
+// digests returns the tenants of b whose digests are compared this time, in the order of the bucket.
+// Each sync compares a part of them, so that every ring is compared within one Freshness.
+func (p *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
-		if i%digestSlices == b.turn%digestSlices || p.compare[r.tenant] {
+		if i%digestSlices == b.digestTurn%digestSlices || p.compare[r.tenant] {
 			tenants = append(tenants, r.tenant)
 		}
 	}
@@ -102,7 +102,7 @@ func (p *pass) digests(b *bucket) []string {
 }
 
 // list learns of the tenants of the buckets in which anything may have changed.
-func (p *pass) list(buckets []*bucket, replies []SyncReply) {
+func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
 	if !p.k.holdsAll() {
 		return
 	}
@@ -128,7 +128,7 @@ func (p *pass) list(buckets []*bucket, replies []SyncReply) {
 }
 
 // stale returns the rings that have to be read.
-func (p *pass) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
+func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	var stale []*tenantRing
 	for i, b := range buckets {
 		reply := &replies[i]
@@ -148,8 +148,8 @@ func (p *pass) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	return stale
 }
 
-// mark makes dirty what the reply says has changed.
-func (p *pass) mark(b *bucket, reply *SyncReply) {
+// mark makes those rings dirty that the reply says have changed.
+func (p *syncRun) mark(b *bucket, reply *SyncReply) {
 	for i, tenant := range p.digests(b) {
 		if r := p.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
@@ -164,11 +164,11 @@ func (p *pass) mark(b *bucket, reply *SyncReply) {
 			r.dirty = true
 		}
 	}
-	b.turn++
+	b.digestTurn++
 }
 
-// load reads rings, and brings together what they say and what is held.
-func (p *pass) load(stale []*tenantRing) {
+// load reads rings, and joins them with the copies that are held.
+func (p *syncRun) load(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
@@ -177,17 +177,17 @@ func (p *pass) load(stale []*tenantRing) {
 		for i, r := range some {
 			tenants[i] = r.tenant
 		}
-		p.absorbAll(some, p.read(tenants))
+		p.joinAll(some, p.read(tenants))
 	}
 }
 
-// A snapshot is one with our clock's time before and after it was read.
+// A snapshot is a Snapshot with our clock's time before and after it was read.
 type snapshot struct {
 	Snapshot
 	sent, received time.Time
 }
 
-func (p *pass) read(tenants []string) []snapshot {
+func (p *syncRun) read(tenants []string) []snapshot {
 	ctx, cancel := p.call()
 	defer cancel()
 	sent := p.k.cfg.Now()
@@ -200,16 +200,16 @@ func (p *pass) read(tenants []string) []snapshot {
 	return snapshots
 }
 
-// absorbers is how many rings are opened, and merged back, at once.
-const absorbers = 8
+// joiners is how many rings are opened, and repaired, at once.
+const joiners = 8
 
-func (p *pass) absorbAll(rings []*tenantRing, snapshots []snapshot) {
+func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
-	for range min(absorbers, len(rings)) {
+	for range min(joiners, len(rings)) {
 		wg.Go(func() {
 			for i := range next {
-				p.absorbed(rings[i], p.absorb(rings[i], snapshots[i]))
+				p.noteJoined(rings[i], p.join(rings[i], snapshots[i]))
 			}
 		})
 	}
@@ -223,12 +223,12 @@ func (p *pass) absorbAll(rings []*tenantRing, snapshots []snapshot) {
 	wg.Wait()
 }
 
-// absorbed notes whether a ring is what the store has.
-func (p *pass) absorbed(r *tenantRing, err error) {
+// noteJoined notes whether a ring is in sync.
+func (p *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
 	old := r.step.Load()
 	if err == nil {
-		return // settle follows
+		return // finishBucket follows
 	}
 	if old.err == nil && p.ctx.Err() == nil {
 		p.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
@@ -238,12 +238,12 @@ func (p *pass) absorbed(r *tenantRing, err error) {
 	r.step.Store(&out)
 }
 
-// maxMerges bounds how often a merge is tried again that somebody came before.
+// maxMerges bounds how often a merge is tried again because the ring has changed meanwhile.
 const maxMerges = 4
 
-// absorb brings together what the store has and what is held, and merges back what
-// the store lacks. The error says why the ring is not in step.
-func (p *pass) absorb(r *tenantRing, s snapshot) error {
+// join joins a ring in the store with the copy that is held, and writes back what the store lacks. The
+// error says why the ring is not in sync.
+func (p *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
@@ -260,14 +260,14 @@ func (p *pass) absorb(r *tenantRing, s snapshot) error {
 		case off != nil:
 			return off
 		case result.Change == nil, p.k.cfg.OneShot, wrote:
-			return p.judge(r, failed)
+			return p.checkOpened(r, failed)
 		}
 		done, err := p.write(r, union, result, s.Digest)
 		if err != nil {
 			return &ring.Error{Text: "what the store lacks could not be put back", Err: err}
 		}
 		if done && failed == nil {
-			return p.judge(r, nil)
+			return p.checkOpened(r, nil)
 		}
 		wrote = done
 		s = p.read([]string{r.tenant})[0]
@@ -275,17 +275,17 @@ func (p *pass) absorb(r *tenantRing, s snapshot) error {
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
-// open opens what the store has. A field that cannot be opened counts neither as new data nor as
+// open opens a ring as the store has it. A field that cannot be opened counts neither as new data nor as
 // missing data.
-func (p *pass) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
+func (p *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
-// judge says whether a ring that has been read is in step.
-func (p *pass) judge(r *tenantRing, failed *ring.UnreadableError) error {
+// checkOpened returns why a ring that has been read is not in sync, or nil.
+func (p *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
@@ -296,7 +296,7 @@ func (p *pass) judge(r *tenantRing, failed *ring.UnreadableError) error {
 }
 
 // install makes c what this process holds of r.
-func (p *pass) install(r *tenantRing, c *ringCopy, digest string) {
+func (p *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
@@ -307,7 +307,7 @@ func (p *pass) install(r *tenantRing, c *ringCopy, digest string) {
 }
 
 // write makes the repair. It reports false if the ring has to be read again.
-func (p *pass) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
+func (p *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
 	s := &sealer{keks: p.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: p.k.cfg.Instance}
 	c, err := s.change(m.Change, nil)
 	if err != nil {
@@ -325,9 +325,9 @@ func (p *pass) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, dig
 	return true, nil
 }
 
-// note logs what has changed with this round, in few lines: there are many buckets. That
-// a pass was called off says nothing of the store.
-func (p *pass) note(failed int, err error, doubted int) {
+// logAttempt logs what this attempt has changed, in few lines, as there are many buckets. If ctx has
+// ended, a failure says nothing about the store.
+func (p *syncRun) logAttempt(failed int, err error, doubted int) {
 	if p.ctx.Err() != nil {
 		return
 	}
@@ -342,7 +342,7 @@ func (p *pass) note(failed int, err error, doubted int) {
 	case down:
 		log.Info("the store is reached again")
 	}
-	switch now := p.k.loop.doubted(); {
+	switch now := p.k.loop.recovering(); {
 	case now > doubted:
 		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
 	case now == 0 && doubted > 0:
@@ -350,8 +350,8 @@ func (p *pass) note(failed int, err error, doubted int) {
 	}
 }
 
-// fail notes that a bucket could not be synced: nothing moves.
-func (p *pass) fail(b *bucket, err error) {
+// failBucket notes that a bucket could not be synced. Its times stay as they are.
+func (p *syncRun) failBucket(b *bucket, err error) {
 	b.err = cannotTell(err)
 	out := *b.step.Load()
 	out.err = withClock(out.err, b.err)
@@ -365,8 +365,8 @@ func (p *pass) fail(b *bucket, err error) {
 	}
 }
 
-// withClock returns err, with what is known of the clocks: that the store cannot be
-// reached does not put one right.
+// withClock returns err with the ClockError that is known, if there is one: a clock that was off stays
+// off while the store cannot be reached.
 func withClock(known, err error) error {
 	if off := (*ClockError)(nil); errors.As(known, &off) {
 		since := *off
@@ -376,22 +376,22 @@ func withClock(known, err error) error {
 	return err
 }
 
-// settle moves the freshness of a bucket that is completely in.
-func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
+// finishBucket moves the times of a bucket that has been read completely.
+func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := p.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
 		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: p.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
 			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.w()})
 		b.fresh = t.fresh
-		if reply.Place != b.place || b.stillSince.IsZero() {
-			b.place, b.stillSince = reply.Place, sent
+		if reply.Place != b.place || b.quietSince.IsZero() {
+			b.place, b.quietSince = reply.Place, sent
 		}
 	case !b.state.Complete.IsZero():
 		b.state.Complete = sent
 	}
 	good := b.err == nil && !b.state.Recovering
-	step := &syncStatus{SyncState: b.state, still: b.stillSince, err: b.err}
+	step := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
 	b.step.Store(step)
 	for _, r := range b.rings {
 		if r.dirty {
@@ -406,7 +406,7 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 			r.step.Store(&out)
 		} else {
 			r.step.Store(step)
-			p.sayNoRing(r, good && h == nil)
+			p.logNoRing(r, good && h == nil)
 		}
 		if h != nil {
 			h.applyEnds(nil, b.state.Complete)
@@ -420,48 +420,20 @@ func (p *pass) settle(b *bucket, reply *SyncReply, sent, received time.Time) {
 	}
 }
 
-// sayNoRing logs, once, that a tenant whose ring is to be held has none. Whoever opens a
-// keyring to make a ring gets a poll's time to do so.
-func (p *pass) sayNoRing(r *tenantRing, none bool) {
+// logNoRing logs, once, that a tenant of the Config has no ring. A caller that opens a keyring to
+// create a ring gets one poll's time to do so.
+func (p *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
-		r.without = 0
+		r.emptySyncs = 0
 		return
 	}
-	if r.without++; r.without == 2 && !p.k.holdsAll() && !p.k.cfg.AllowBootstrap && !p.k.cfg.OneShot {
+	if r.emptySyncs++; r.emptySyncs == 2 && !p.k.holdsAll() && !p.k.cfg.AllowBootstrap && !p.k.cfg.OneShot {
 		p.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
 	}
 }
 
-// errClock reports that our clock, or the store's, is off.
-var errClock = errors.New("rotation: this clock and the store's differ by more than ClockSkew")
-
-// checkClock holds the store's clock to ours, to within skew. What is decided by one
-// that is off would not be what everybody thinks.
-func checkClock(now, sent, received time.Time, skew time.Duration) error {
-	// The store's times are whole milliseconds.
-	if skew == protocol.AnySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
-		return nil
-	}
-	return &ClockError{Store: now, Sent: sent, Received: received, ClockSkew: skew}
-}
-
-// skew is the most that any ring of b allows: a clock that one of them does not is off
-// for that ring alone.
-func (b *bucket) skew() time.Duration {
-	most := time.Duration(-1)
-	for _, r := range b.rings {
-		if skew := r.state.Load().known().ClockSkew(); skew != protocol.AnySkew {
-			most = max(most, skew)
-		}
-	}
-	if most < 0 {
-		return protocol.AnySkew
-	}
-	return most
-}
-
-// retime takes the times from the policies of the rings that are held now, but for those
-// that the Config's own times do not do for: they are out of step, and no others.
+// retime takes the times from the policies of the rings that are held now. It leaves out rings whose
+// Freshness is too short for the Config's own times: only those are out of sync.
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
 	for _, r := range k.all() {

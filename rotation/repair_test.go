@@ -2,7 +2,6 @@ package rotation_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,114 +16,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A faultyStore is a Store one of whose calls can be made to fail, or preceded by
-// something.
-type faultyStore struct {
-	rotation.Store
-	write func()
-	load  func(tenant string) error
-}
-
-func (s *faultyStore) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
-	if s.write != nil {
-		s.write()
-	}
-	return s.Store.Write(ctx, c)
-}
-
-func (s *faultyStore) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
-	snapshots := s.Store.Load(ctx, tenants)
-	for i, tenant := range tenants {
-		if s.load != nil && s.load(tenant) != nil {
-			snapshots[i] = rotation.Snapshot{Err: s.load(tenant)}
-		}
-	}
-	return snapshots
-}
-
-// openStore opens a keyring "x" of a Store.
-func openStore(t *testing.T, s rotation.Store, change ...func(*rotation.Config)) *rotation.Keyring {
-	t.Helper()
-	cfg := rotation.Config{KEKs: testKEK, Tenants: []string{"acme"}, Instance: "x", Poll: fastPoll, Deadline: fastDeadline}
-	for _, f := range change {
-		f(&cfg)
-	}
-	k, err := rotation.Open(t.Context(), s, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-// An instance that was away itself has no say about what the store may have lost
-// meanwhile.
-func TestWhoWasAwayVouchesForNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFleet(t, fast)
-		b := join(t, f.cluster, "b", trusting)
-		defer b.leave()
-		time.Sleep(3 * time.Second)
-		b.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
-		time.Sleep(3 * time.Second)
-		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil { // b does not hear of it
-			t.Fatal(err)
-		}
-		third := f.kid(3)
-		f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
-		f.cluster.Failover(time.Second) // and that is lost, but for f
-		time.Sleep(fastDeadline)
-		b.conn.SetFaults(rotationtest.Faults{})
-		for s, _ := b.Tenant("acme"); !s.InDoubt; s, _ = b.Tenant("acme") {
-			time.Sleep(5 * time.Millisecond)
-		}
-		cold := join(t, f.cluster, "cold")
-		defer cold.leave()
-		if s, _ := cold.Tenant("acme"); !s.InDoubt || cold.finds(third) != "unavailable" {
-			t.Errorf("in doubt: %v; the lost key is %s", s.InDoubt, cold.finds(third))
-		}
-		f.conn.SetFaults(rotationtest.Faults{})
-		f.leave()
-	})
-}
-
-// For how long an acknowledgement vouches follows from the rings that are read, which
-// are not known when it is asked for.
-func TestAnOldAcknowledgementDoesNotVouchForAShortFreshness(t *testing.T) {
-	const w = 2250*time.Millisecond/4*6/5 + 75*time.Millisecond // derived from fast
-	for _, tt := range []struct {
-		name  string
-		old   time.Duration
-		doubt bool
-	}{
-		{"within W", w - time.Millisecond, false},
-		{"beyond W", w, true},
-		{"within the W of no ring", 15 * time.Second, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newDerivedFleet(t, fast)
-				time.Sleep(10 * time.Second)
-				if err := f.Reload(t.Context(), "acme"); err != nil {
-					t.Fatal(err)
-				}
-				dump := f.cluster.Dump()
-				f.conn.Disconnect()
-				defer f.Close(t.Context())
-				time.Sleep(tt.old)
-				f.cluster.Restore(dump)
-				cold := join(t, f.cluster, "cold", func(c *rotation.Config) { c.Poll, c.Deadline = 0, 0 })
-				defer cold.leave()
-				if s, _ := cold.Tenant("acme"); s.InDoubt != tt.doubt {
-					t.Errorf("an acknowledgement %v old: in doubt %v", tt.old, s.InDoubt)
-				}
-			})
-		})
-	}
-}
-
 // The key that an instance signs with goes on signing, though others who did not know
 // have published it anew, and though the word cannot be given at the first try.
-func TestWhatAHolderSignsWithIsAsserted(t *testing.T) {
+func TestHolderAssertsItsSigningKey(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		back func(f *fleet, b *member, store *faultyStore, conn *rotationtest.Conn)
@@ -176,52 +70,9 @@ func TestWhatAHolderSignsWithIsAsserted(t *testing.T) {
 	}
 }
 
-// By a clock that is off nothing is dropped, nothing is written, and nothing takes
-// effect or ceases to.
-func TestAStoreWhoseClockIsOffDecidesNothing(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		off  time.Duration
-		at   time.Duration // of the wipe, after Create
-		keep bool          // within ClockSkew: it does decide
-	}{
-		{"an hour ahead", time.Hour, 7 * time.Second, false},
-		{"two seconds behind", -2 * time.Second, 7 * time.Second, false},
-		{"ahead by less than ClockSkew", 200 * time.Millisecond, 9850 * time.Millisecond, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := newFleet(t, fast)
-				defer f.leave()
-				time.Sleep(tt.at)
-				one, two, before := f.kid(1), f.kid(2), f.ops()
-				wantRing(t, f.member, "1=retired 2=signing*")
-				f.cluster.Advance(tt.off)
-				f.cluster.Wipe()
-				f.Reload(t.Context(), "acme") // by such a clock it is not good
-				if f.finds(one) != "found" || f.finds(two) != "found" {
-					t.Errorf("the retired key is %s, the signing one %s: %s", f.finds(one), f.finds(two), f.ring())
-				}
-				if err := f.signs(); err != nil {
-					t.Error(err)
-				}
-				if wrote := f.ops() != before; wrote != tt.keep {
-					t.Errorf("it did: %s", f.ops())
-				}
-				f.cluster.Advance(-tt.off)
-				f.cluster.Wipe()
-				time.Sleep(fastPoll*6/5 + fastDeadline)
-				if token, err := f.signer.Sign(t.Context(), "acme", nil); err != nil || kidOf(t, token) != two {
-					t.Errorf("once it is right again: %v, %s", err, f.ring())
-				}
-			})
-		})
-	}
-}
-
 // What was dated by a store whose clock was ahead can be merged into one whose clock is
 // behind, if both are within ClockSkew.
-func TestAFailoverAcrossTheWholeClockSkew(t *testing.T) {
+func TestFailoverAcrossWholeClockSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newDerivedFleet(t, ring.Policy{MaxTokenTTL: time.Minute})
 		defer f.leave()
@@ -244,7 +95,7 @@ func TestAFailoverAcrossTheWholeClockSkew(t *testing.T) {
 
 // Undecryptable is not absent: who lacks a KEK takes nothing for lost, and writes
 // nothing over it.
-func TestWhoLacksTheKEKWritesNothing(t *testing.T) {
+func TestInstanceWithoutKEKWritesNothing(t *testing.T) {
 	newer, err := rotation.NewKEKs([]byte("another KEK, another KEK, anothe"), []byte("0123456789abcdef0123456789ABCDEF"))
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +138,7 @@ func TestWhoLacksTheKEKWritesNothing(t *testing.T) {
 
 // With records their numbers come back: no seq is given twice. A higher one that the store
 // has stays.
-func TestHeadComesBackWithTheRecords(t *testing.T) {
+func TestHeadIsRestoredWithRecords(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		lose func(f *fleet)
@@ -332,7 +183,7 @@ func TestHeadComesBackWithTheRecords(t *testing.T) {
 }
 
 // A destruction that the store has lost is put back like any other fact.
-func TestADestructionIsNotForgotten(t *testing.T) {
+func TestDestructionIsNotForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
@@ -355,7 +206,7 @@ func TestADestructionIsNotForgotten(t *testing.T) {
 }
 
 // A ring that cannot be read is bad, and its neighbours in the bucket are not.
-func TestARingThatIsNoneHarmsNoNeighbour(t *testing.T) {
+func TestMalformedRingHarmsNoNeighbour(t *testing.T) {
 	neighbour := ""
 	for i := 0; rotation.BucketOf(neighbour) != rotation.BucketOf("acme"); i++ {
 		neighbour = fmt.Sprint("tenant-", i)
@@ -443,4 +294,72 @@ func mix(rng *rand.Rand, fields map[string][]byte, history []map[string][]byte) 
 			delete(fields, name)
 		}
 	}
+}
+
+// When was a key published? Anyone can write that: it is believed within what is
+// authentic, so that it costs nobody a change, and buys nobody one.
+func TestPublicationTimesAreBoundedByAuthenticOnes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		said string
+	}{
+		{"far in the future", "7000000000000"},
+		{"beyond all dates", "99999999999999999999"},
+		{"in the past", "1"},
+		{"negative", "-1"},
+		{"no date", "soon"},
+		{"nothing", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, fast)
+				defer f.leave()
+				f.cluster.EditRing("acme", func(fields map[string][]byte) {
+					for name := range fields {
+						if strings.HasPrefix(name, "p:") {
+							fields[name] = []byte(tt.said)
+						}
+					}
+				})
+				least := fast.Freshness + fast.ClockSkew
+				time.Sleep(least - time.Millisecond)
+				refused := wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme")))
+				if late := time.Until(refused.From); late > 2*(fast.ClockSkew+fastDeadline) {
+					t.Fatalf("it may be %v too late", late)
+				}
+				time.Sleep(time.Until(refused.From))
+				if err := errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(1))); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// What is put back was held to that clock before, which may have been ahead; what is news
+// with it, as anything new.
+func TestMergeIsHeldToStoreClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		time.Sleep(3 * time.Second)
+		if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.rotator.Revoke(t.Context(), "acme", f.kid(1)); err != nil {
+			t.Fatal(err)
+		}
+		changed := time.Now()
+		f.cluster.Wipe()
+		time.Sleep(fastPoll * 6 / 5)
+		ago := changed.Sub(f.last().Result.Now)
+		news, merged := "700ms(0s..1.4s)", ago.String()+"(ever..1.9s)" // and 2S
+		// Three are announced, and the pending one is published anew; the second was
+		// promoted, and the first revoked.
+		want := []string{news, news, news, news, merged, merged}
+		slices.Sort(want)
+		if got := f.bounds(); got != "merge: "+strings.Join(want, " ") {
+			t.Errorf("%s\nwant %q", got, want)
+		}
+	})
 }

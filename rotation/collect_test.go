@@ -12,8 +12,6 @@ import (
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-const day = 24 * time.Hour
-
 // seldom is the default policy but for that it lets instances poll every ten minutes: weeks
 // go by in these tests.
 var seldom = ring.Policy{Freshness: time.Hour, MaxTokenTTL: 2 * time.Hour}
@@ -53,7 +51,7 @@ func (f *fleet) rotated(n int) {
 // Whoever can write the store puts the record of a key back that was collected, without
 // the promotion by which it had its place in the order. Its own date has passed: in the
 // order it would come after the key that signs, and sign in its place.
-func TestACollectedKeyDoesNotReturn(t *testing.T) {
+func TestCollectedKeyStaysCollected(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		wait time.Duration // after the second rotation by hand
@@ -104,7 +102,7 @@ func (f *fleet) signer3(t *testing.T) string {
 
 // Keys that turn by schedule alone. The key that signs is taken away, too: whoever puts it
 // back announces it anew, by which its predecessor would be kept again.
-func TestACollectedKeyIsNotKeptAgain(t *testing.T) {
+func TestCollectedKeyIsNotKeptAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
@@ -128,7 +126,7 @@ func TestACollectedKeyIsNotKeptAgain(t *testing.T) {
 
 // Keys that are promoted past another are collected no sooner than that one: up to when
 // keys were created that are gone is one moment.
-func TestWhatIsGoneWasCreatedBeforeWhatStays(t *testing.T) {
+func TestCollectedKeysWereCreatedBeforeOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
@@ -159,7 +157,7 @@ func TestWhatIsGoneWasCreatedBeforeWhatStays(t *testing.T) {
 
 // A fact about what is gone that was forged is as if it were not there, and an authentic
 // one is put back.
-func TestWhatIsGoneIsAuthenticated(t *testing.T) {
+func TestCollectionIsAuthenticated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _, leave := warm(t)
 		defer leave()
@@ -206,7 +204,7 @@ func TestCreatedDiffers(t *testing.T) {
 // The fleet had to take an old dump for the truth while all were away, and has signed with
 // what is gone to everybody. One that comes back later still, when the fleet has just gone
 // on to its next key, gives in as well: the key before has live tokens.
-func TestWhoComesBackLastGivesIn(t *testing.T) {
+func TestInstanceThatReturnsLastGivesIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
@@ -239,7 +237,7 @@ func TestWhoComesBackLastGivesIn(t *testing.T) {
 
 // Then somebody puts back what said that the key is gone which the fleet has come to sign
 // with. That key is lost; the tenant does not wait for its next one's schedule.
-func TestWhatIsGoneAgainHasASuccessor(t *testing.T) {
+func TestKeyCollectedAgainHasSuccessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
@@ -268,7 +266,7 @@ func TestWhatIsGoneAgainHasASuccessor(t *testing.T) {
 }
 
 // Another store's, under the same KEK: no key of this one is left. A ring can be made anew.
-func TestCreateWhereAllIsGone(t *testing.T) {
+func TestCreateWhereAllIsCollected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _, leave := warm(t)
 		defer leave()

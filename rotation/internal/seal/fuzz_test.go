@@ -11,20 +11,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// oneReason reports whether err is one of those that mean doubt, and no other.
-func oneReason(err error) bool {
-	n := 0
-	for _, reason := range []error{ErrWrongKEK, ErrTampered, ErrNewer, ErrMalformed} {
-		if errors.Is(err, reason) {
-			n++
-		}
-	}
-	return n == 1
-}
-
-// FuzzOpenRecord: whatever opens is in its one spelling, and opens nowhere else.
-// The input is tried as it is, and, so that there is something behind the seal, as
-// header and material that somebody with the KEK has sealed.
+// FuzzOpenRecord: a record that opens is in its canonical encoding, and opens only in its place.
+// The input is tried as a blob. Its header and the material are also sealed, so that the fuzzer
+// reaches the code behind the seal.
 func FuzzOpenRecord(f *testing.F) {
 	v := readVectors(f)
 	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(f, v.Key.Key)))
@@ -62,17 +51,18 @@ func FuzzOpenRecord(f *testing.F) {
 	})
 }
 
+// checkRecordBlob checks the promises of OpenRecord for any blob.
 func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid string, blob []byte) {
 	t.Helper()
 	r, err := OpenRecord(keys, tenant, kid, blob)
 	if err != nil {
 		if r != nil || !oneReason(err) {
-			t.Errorf("openRecord = %v, %v", r, err)
+			t.Errorf("OpenRecord = %v, %v", r, err)
 		}
 		return
 	}
-	h := header{Record: r.Record, tenantKey: r.TenantKey, public: r.Public}
-	if !bytes.HasPrefix(blob, h.append(nil)) || r.Tenant != tenant || r.KID != kid {
+	h, n, err := readHeader(blob)
+	if err != nil || !bytes.Equal(blob[:n], h.append(nil)) || h.Record != r.Record || h.tenantKey != r.TenantKey || r.Tenant != tenant || r.KID != kid {
 		t.Errorf("opened %+v from %x", r.Record, blob)
 	}
 	for _, elsewhere := range [][2]string{{tenant + "x", kid}, {tenant, kid + "x"}, {kid, tenant}, {"", kid}, {tenant, ""}} {
@@ -89,8 +79,8 @@ func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid strin
 	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
 }
 
-// FuzzOpenFact: whatever opens is in its one spelling, and opens nowhere else. The
-// input is tried as it is, and with a MAC.
+// FuzzOpenFact: a fact that opens is in its canonical encoding, and opens only in its place. The
+// input is tried as it is, and with a MAC that is right.
 func FuzzOpenFact(f *testing.F) {
 	v := readVectors(f)
 	keks, err := ParseKEKs([]byte(v.KEK.Line))
@@ -111,7 +101,7 @@ func FuzzOpenFact(f *testing.F) {
 			}
 			return
 		}
-		// Under the name that it has: the KEK may have been called differently then.
+		// The KEK may have had another id when the fact was sealed.
 		sealed, mac, err := readSealedFact(blob)
 		if err != nil || !sealed.at.Equal(at) || !bytes.Equal(slices.Concat(sealed.append(nil), mac), blob) {
 			t.Errorf("%x is read as %+v, %v", blob, sealed, err)
@@ -141,8 +131,8 @@ func FuzzOpenFact(f *testing.F) {
 	})
 }
 
-// FuzzOpenRing changes a ring as whoever can write to the store could. Whatever
-// opens is what was in it; nothing opens under another tenant.
+// FuzzOpenRing removes a field of a ring and replaces two, as a writer of the store without the KEK
+// can. Only what was in the ring opens, and nothing opens as the ring of another tenant.
 func FuzzOpenRing(f *testing.F) {
 	v := readVectors(f)
 	keks, err := ParseKEKs([]byte(v.KEK.Line))
@@ -169,25 +159,25 @@ func FuzzOpenRing(f *testing.F) {
 		got, err := OpenRing(keks, v.Tenant, fields)
 		bad := new(ring.UnreadableError)
 		if err != nil && !errors.As(err, &bad) {
-			t.Fatalf("openRing = %v", err)
+			t.Fatalf("OpenRing = %v", err)
 		}
 		for field, cause := range bad.Failed {
 			if !oneReason(cause) {
 				t.Errorf("%q: %v", field, cause)
 			}
-			if in(got, field) && field != FieldHead {
-				t.Errorf("%q is refused, and there", field)
+			if holds(got, field) && field != FieldHead {
+				t.Errorf("%q is refused, but held", field)
 			}
 		}
 		for _, r := range got.Records {
 			i := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == r.KID })
 			if i < 0 || r.Record != opened.Records[i].Record || !bytes.Equal(fields["k:"+r.KID], whole["k:"+r.KID]) {
-				t.Errorf("a record that was not there: %+v", r.Record)
+				t.Errorf("a record that was not in the ring: %+v", r.Record)
 			}
 		}
 		for id, at := range got.Facts.All {
 			if want, ok := opened.Facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
-				t.Errorf("a fact that was not there: %c of %q at %v", id.Kind, id.KID, at)
+				t.Errorf("a fact that was not in the ring: %c of %q at %v", id.Kind, id.KID, at)
 			}
 		}
 		if !got.Facts.Dead.IsZero() {
@@ -198,21 +188,16 @@ func FuzzOpenRing(f *testing.F) {
 		}
 		if err == nil {
 			for field := range fields {
-				if known(field) && !in(got, field) {
-					t.Errorf("%q is neither refused nor there", field)
+				if isSealed(field) && !holds(got, field) {
+					t.Errorf("%q is neither refused nor held", field)
 				}
 			}
 		}
-		ring.View(got.all(), got.Facts, time.UnixMilli(1_800_000_000_123))
+		ring.View(recordsOf(got), got.Facts, time.UnixMilli(1_800_000_000_123))
 
 		other, err := OpenRing(keks, v.Tenant+"x", fields)
 		if len(other.Records)+len(other.TenantKeys) > 0 || !other.Facts.Equal(ring.Facts{}) || err == nil {
 			t.Errorf("opens under another tenant: %v", err)
 		}
 	})
-}
-
-// known reports whether the field holds something sealed.
-func known(field string) bool {
-	return field != FieldHead && field != "" && field[0] != '_' && !bytes.HasPrefix([]byte(field), []byte(PrefixPublish))
 }

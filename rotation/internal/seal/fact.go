@@ -1,0 +1,62 @@
+package seal
+
+import (
+	"crypto/hmac"
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// SealFact returns what to store of a fact: its time and a MAC. A fact is not secret, so it is not
+// encrypted. The key of the MAC is derived from the KEK, since a fact must stay readable when the
+// tenant keys were destroyed. kid is empty for the facts about a whole ring.
+func SealFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, at time.Time) ([]byte, error) {
+	if err := checkFact(tenant, kind, kid); err != nil {
+		return nil, err
+	}
+	if err := checkDate(at); err != nil {
+		return nil, err
+	}
+	primary, err := keks.primary()
+	if err != nil {
+		return nil, err
+	}
+	f := sealedFact{at: at, kek: primary.name()}
+	return append(f.append(nil), primary.mac(f.authenticated(tenant, kind, kid))...), nil
+}
+
+// openFact returns the time of a fact from blob, which the store has for it in the ring of tenant.
+func openFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, blob []byte) (time.Time, error) {
+	if err := checkFact(tenant, kind, kid); err != nil {
+		return time.Time{}, err
+	}
+	f, mac, err := readSealedFact(blob)
+	if err != nil {
+		return time.Time{}, err
+	}
+	kek, err := keks.find(f.kek)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {
+		return time.Time{}, &ring.Error{Kind: ErrTampered, Text: "the fact was changed, moved or forged"}
+	}
+	return f.at, nil
+}
+
+// checkFact refuses a fact that has no field of its own in the ring of tenant.
+func checkFact(tenant string, kind ring.FactKind, kid string) error {
+	switch {
+	case !isText(tenant, 1, ring.MaxTenantBytes):
+		return &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact of a tenant of %d bytes", len(tenant))}
+	case (kind == ring.FactDestroyed || kind == ring.FactCollected) && kid == "":
+		return nil
+	case !kind.Known():
+		return &ring.Error{Kind: ErrMalformed, Text: "a fact of an unknown kind"}
+	case !isText(kid, 1, keystore.MaxKIDBytes):
+		return &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact about a kid of %d bytes", len(kid))}
+	}
+	return nil
+}

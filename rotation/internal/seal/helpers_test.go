@@ -1,0 +1,209 @@
+package seal
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/token"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// testKEK returns the n-th KEK of the tests.
+func testKEK(n int) []byte {
+	key := make([]byte, kekSize)
+	for i := range key {
+		key[i] = byte(31*n + 7*i + 1)
+	}
+	return key
+}
+
+// mustKEKs returns the n-th KEKs of the tests, the primary first.
+func mustKEKs(t testing.TB, ns ...int) *KEKs {
+	t.Helper()
+	var keys [][]byte
+	for _, n := range ns {
+		keys = append(keys, testKEK(n))
+	}
+	ks, err := NewKEKs(keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ks
+}
+
+// testRSA is a key of 2048 bits, which is made once since that is slow.
+var testRSA = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+// sealedAt is when the records and facts of the tests were made.
+var sealedAt = time.Date(2026, 11, 22, 10, 0, 0, 123e6, time.UTC)
+
+// testRecord returns a record for m, as a rotator would make it.
+func testRecord(tenant string, seq int, m *Material) ring.Record {
+	p := ring.Policy{Algorithm: m.Algorithm}.WithDefaults()
+	return ring.Record{
+		Tenant: tenant, KID: m.KID, Seq: seq, Algorithm: m.Algorithm,
+		Created: sealedAt, ActivateAt: sealedAt.Add(p.Every), SignUntil: sealedAt.Add(2 * p.Every),
+		Origin: ring.Generated, Timing: p,
+	}
+}
+
+func mustMaterial(t testing.TB, alg keystore.Algorithm) *Material {
+	t.Helper()
+	m, err := NewMaterial(alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func mustSeal(t testing.TB, tk *TenantKey, r ring.Record, m *Material) []byte {
+	t.Helper()
+	blob, err := SealRecord(tk, r, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob
+}
+
+// A sealedRing is a ring as the store has it, with the records and facts that are sealed in it.
+type sealedRing struct {
+	tenant  string
+	fields  map[string][]byte
+	records []ring.Record
+	facts   ring.Facts
+	key     *TenantKey
+}
+
+// add seals a record.
+func (s *sealedRing) add(t testing.TB, r ring.Record, m *Material) {
+	t.Helper()
+	s.fields[PrefixRecord+r.KID] = mustSeal(t, s.key, r, m)
+	s.records = append(s.records, r)
+}
+
+// addFact seals a fact.
+func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid string, at time.Time) {
+	t.Helper()
+	blob, err := SealFact(keks, s.tenant, kind, kid, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fields[FactField(kind, kid)] = blob
+	s.facts.Add(kind, kid, at)
+}
+
+// newSealedRing makes a ring with a key of HS256, one of ES256, and a fact of every kind about one
+// of them.
+func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
+	t.Helper()
+	s := &sealedRing{tenant: tenant, fields: make(map[string][]byte)}
+	tk, blob, err := NewTenantKey(keks, tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.key = tk
+	s.fields[PrefixKey+tk.ID] = blob
+	for i, alg := range []keystore.Algorithm{keystore.HS256, keystore.ES256} {
+		m := mustMaterial(t, alg)
+		s.add(t, testRecord(tenant, i+1, m), m)
+	}
+	for i, kind := range ring.FactKinds() {
+		s.addFact(t, keks, kind, s.records[i%2].KID, sealedAt.Add(time.Duration(i)*time.Second))
+	}
+	s.fields[FieldHead] = []byte("2")
+	s.fields["p:"+s.records[0].KID] = []byte("1800000000000")
+	return s
+}
+
+// with returns the fields of the ring with one replaced.
+func (s *sealedRing) with(field string, value []byte) map[string][]byte {
+	fields := maps.Clone(s.fields)
+	fields[field] = value
+	return fields
+}
+
+// isSealed reports whether the field is authenticated.
+func isSealed(field string) bool {
+	return field != FieldHead && field != "" && !strings.HasPrefix(field, prefixOptional) && !strings.HasPrefix(field, PrefixPublish)
+}
+
+// holds reports whether the ring has the key, record or fact of a field.
+func holds(opened *OpenedRing, field string) bool {
+	prefix, name, _ := strings.Cut(field, ":")
+	switch {
+	case field == FieldDead:
+		return !opened.Facts.Dead.IsZero()
+	case field == FieldGone:
+		return !opened.Facts.CollectedUntil.IsZero()
+	case prefix == "tk":
+		return opened.TenantKeys[name] != nil
+	case prefix == "k":
+		return slices.ContainsFunc(opened.Records, func(r OpenedRecord) bool { return r.KID == name })
+	case len(prefix) != 1:
+		return false
+	}
+	_, ok := opened.Facts.At(ring.FactKind(prefix[0]), name)
+	return ok
+}
+
+// oneReason reports whether err wraps exactly one of the four reasons why a field cannot be opened.
+func oneReason(err error) bool {
+	n := 0
+	for _, reason := range []error{ErrWrongKEK, ErrTampered, ErrNewer, ErrMalformed} {
+		if errors.Is(err, reason) {
+			n++
+		}
+	}
+	return n == 1
+}
+
+// wantRefused reports an error of the test unless OpenRing has refused the field, each refused
+// field for one reason, and the ring does not hold it. what says what was done to the field.
+func wantRefused(t *testing.T, what, field string, opened *OpenedRing, err error) {
+	t.Helper()
+	bad := new(ring.UnreadableError)
+	if !errors.As(err, &bad) || bad.Failed[field] == nil || opened == nil {
+		t.Errorf("%s: %v, want it refused", what, err)
+		return
+	}
+	for _, cause := range bad.Failed {
+		if !oneReason(cause) || errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("%s: %v is not one reason", what, cause)
+		}
+	}
+	if holds(opened, field) {
+		t.Errorf("%s: refused, but held", what)
+	}
+}
+
+// recordsOf returns the records of a ring without their keys, as [ring.View] takes them.
+func recordsOf(r *OpenedRing) []ring.Record {
+	records := make([]ring.Record, len(r.Records))
+	for i := range r.Records {
+		records[i] = r.Records[i].Record
+	}
+	return records
+}
+
+// signWith signs message with the key of an opened record.
+func signWith(r *OpenedRecord, message []byte) ([]byte, error) {
+	key, err := token.NewKey(r.TokenID(), r.Algorithm, r.Private(), "JWT")
+	if err != nil {
+		return nil, err
+	}
+	return key.Sign(message)
+}

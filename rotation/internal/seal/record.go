@@ -1,0 +1,90 @@
+package seal
+
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// SealRecord returns what to store of a record that is being minted. Its Timing must be complete
+// and valid. m must be of its algorithm, and of its kid if the record is [ring.Generated].
+func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
+	if err := checkRecord(r); err != nil {
+		return nil, err
+	}
+	// A later version may have other defaults. They must not change a record that exists.
+	if r.Timing != r.Timing.WithDefaults() {
+		return nil, &ring.Error{Text: "a record whose Timing is not complete"}
+	}
+	if err := r.Timing.Validate(); err != nil {
+		return nil, err
+	}
+	if m == nil || m.Algorithm != r.Algorithm {
+		return nil, &ring.Error{Text: fmt.Sprintf("no material for %s", r.Algorithm)}
+	}
+	h := header{Record: r, tenantKey: tk.ID, public: m.public}
+	secret := m.secret()
+	if len(secret) > maxMaterial || len(m.public) > maxPublic {
+		return nil, &ring.Error{Text: fmt.Sprintf("a key of %d bytes: want at most %d", len(secret), maxMaterial)}
+	}
+	// A record never changes. So a record that could not be opened must not be sealed.
+	if _, _, err := openMaterial(h, secret); err != nil {
+		return nil, err
+	}
+	aead, err := tk.aead()
+	if err != nil {
+		return nil, err
+	}
+	// The header is the additional data: to change or to move it breaks the tag.
+	open := h.append(nil)
+	return append(open, aead.Seal(nil, nil, secret, open)...), nil
+}
+
+// An OpenedRecord is a record that has been authenticated, with its key. Key material is only in
+// closures, so that nothing prints it.
+type OpenedRecord struct {
+	ring.Record
+	TenantKey string // the id of the tenant key that seals it
+
+	Key     *keystore.Key // its ID has the record's kid, even if its tokens have none
+	Private func() any    // returns what signs: a []byte for HS*, else a [crypto.Signer]
+}
+
+// OpenRecord opens blob, which the store has for tenant and kid. keys are the tenant's keys by id.
+// The error wraps one of ErrTampered, ErrNewer and ErrMalformed.
+//
+// It checks ranges, but not whether the policy is valid: if a rule becomes stricter, the records of
+// the older rule must still open.
+func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*OpenedRecord, error) {
+	h, n, err := readHeader(blob)
+	if err != nil {
+		return nil, err
+	}
+	// An authentic record in another place is refused: it would bring another tenant's key, or give
+	// a revoked key a new name.
+	if h.Tenant != tenant || h.KID != kid {
+		return nil, &ring.Error{Kind: ErrTampered, Text: "it is the record of another field or tenant"}
+	}
+	if size := len(blob) - n - sealOverhead; size < 0 || size > maxMaterial {
+		return nil, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a key of %d bytes", size)}
+	}
+	// A missing tenant key is not a missing record: the caller must not mint in its place.
+	tk, ok := keys[h.tenantKey]
+	if !ok {
+		return nil, &ring.Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is missing", h.tenantKey)}
+	}
+	aead, err := tk.aead()
+	if err != nil {
+		return nil, err
+	}
+	secret, err := aead.Open(nil, nil, blob[n:], blob[:n])
+	if err != nil {
+		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed"}
+	}
+	key, private, err := openMaterial(h, secret)
+	if err != nil {
+		return nil, err
+	}
+	return &OpenedRecord{Record: h.Record, TenantKey: h.tenantKey, Key: key, Private: func() any { return private }}, nil
+}

@@ -1,0 +1,171 @@
+package seal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// An OpenedRing is the part of a tenant's ring in the store that is authentic.
+type OpenedRing struct {
+	Head       int            // the newest seq, or 0 if the field is missing; not authenticated
+	Records    []OpenedRecord // sorted by kid
+	Facts      ring.Facts
+	TenantKeys map[string]*TenantKey // by id
+}
+
+// OpenRing opens the fields of tenant's ring.
+//
+// If a field cannot be opened, OpenRing returns a [*ring.UnreadableError] beside the ring. The ring
+// then has all other fields, and they count as new data: a garbled field must not hold back a
+// revocation in another one. But the ring is then not the state of the store, since the field that
+// cannot be opened may be the revocation of a key that can be. So the caller joins the ring with
+// the copy that it holds. It does not count the read as a sync, mints nothing, and reports no key
+// as missing.
+//
+// OpenRing does not notice fields that were removed. That takes a copy to compare with.
+func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing, error) {
+	o := ringOpener{
+		keks: keks, tenant: tenant, fields: fields,
+		opened: &OpenedRing{TenantKeys: make(map[string]*TenantKey)},
+		failed: make(map[string]error),
+	}
+	for _, field := range slices.SortedFunc(maps.Keys(fields), compareFields) {
+		if err := o.open(field); err != nil {
+			o.failed[field] = err
+		}
+	}
+	if len(o.failed) == 0 {
+		return o.opened, nil
+	}
+	return o.opened, &ring.UnreadableError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
+}
+
+// compareFields sorts fields so that each comes after the fields that its opening depends on:
+// "dead" first, then tenant keys, then the others.
+func compareFields(a, b string) int {
+	stage := func(field string) int {
+		switch {
+		case field == FieldDead:
+			return 0
+		case strings.HasPrefix(field, PrefixKey):
+			return 1
+		}
+		return 2
+	}
+	return cmp.Or(stage(a)-stage(b), strings.Compare(a, b))
+}
+
+// A ringOpener is the state of one OpenRing.
+type ringOpener struct {
+	keks   *KEKs
+	tenant string
+	fields map[string][]byte
+	opened *OpenedRing
+	failed map[string]error // by field
+}
+
+// open opens one field. Its kind is told by the name alone.
+func (o *ringOpener) open(field string) error {
+	value := o.fields[field]
+	prefix, name, cut := strings.Cut(field, ":")
+	switch {
+	case strings.HasPrefix(field, prefixOptional), strings.HasPrefix(field, PrefixPublish):
+		return nil
+	case field == FieldHead:
+		return o.openHead(value)
+	case field == FieldDead:
+		return o.openRingFact(ring.FactDestroyed, value, o.opened.Facts.Kill)
+	case field == FieldGone:
+		return o.openRingFact(ring.FactCollected, value, o.opened.Facts.Collect)
+	case !o.opened.Facts.Dead.IsZero() && (prefix+":" == PrefixKey || prefix+":" == PrefixRecord):
+		return nil // of a destroyed ring only the facts count: its tenant keys may be destroyed
+	case cut && prefix+":" == PrefixKey:
+		return o.openTenantKey(name, value)
+	case cut && prefix+":" == PrefixRecord:
+		return o.openRecord(name, value)
+	case cut && len(prefix) == 1 && ring.FactKind(prefix[0]).Known():
+		return o.openFact(ring.FactKind(prefix[0]), name, value)
+	}
+	// It may be a revocation of a kind that this version does not know.
+	return &ring.Error{Kind: ErrNewer, Text: "a field of an unknown kind"}
+}
+
+// openHead reads the newest seq, which has one spelling, like everything else.
+func (o *ringOpener) openHead(value []byte) error {
+	head, err := strconv.Atoi(string(value))
+	if err != nil || head < 1 || head > maxSeq || strconv.Itoa(head) != string(value) {
+		return &ring.Error{Kind: ErrMalformed, Text: "the head is not a seq"}
+	}
+	o.opened.Head = head
+	return nil
+}
+
+// openRingFact opens a fact about the whole ring, and gives its time to add.
+func (o *ringOpener) openRingFact(kind ring.FactKind, value []byte, add func(time.Time)) error {
+	at, err := openFact(o.keks, o.tenant, kind, "", value)
+	if err == nil {
+		add(at)
+	}
+	return err
+}
+
+func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) error {
+	at, err := openFact(o.keks, o.tenant, kind, kid, value)
+	if err == nil {
+		o.opened.Facts.Add(kind, kid, at)
+	}
+	return err
+}
+
+func (o *ringOpener) openTenantKey(id string, value []byte) error {
+	if !isTenantKeyID(id) {
+		return &ring.Error{Kind: ErrMalformed, Text: "its name has no id of a tenant key"}
+	}
+	tk, err := OpenTenantKey(o.keks, o.tenant, id, value)
+	if err != nil {
+		return err
+	}
+	o.opened.TenantKeys[id] = tk
+	return nil
+}
+
+// openRecord opens a record. If its tenant key could not be opened, that is the reason that helps:
+// it tells a wrong KEK from a missing tenant key.
+func (o *ringOpener) openRecord(kid string, value []byte) error {
+	r, err := OpenRecord(o.opened.TenantKeys, o.tenant, kid, value)
+	if err == nil {
+		o.opened.Records = append(o.opened.Records, *r)
+		return nil
+	}
+	h, _, malformed := readHeader(value)
+	if malformed != nil {
+		return err
+	}
+	if cause, ok := o.failed[PrefixKey+h.tenantKey]; ok {
+		return fmt.Errorf("its tenant key cannot be opened: %w", cause)
+	}
+	return err
+}
+
+// Replaceable returns the fields of e over which a holder of the authentic field may write it back,
+// sorted: those that were changed, forged or malformed. A field under another KEK, or of a newer
+// keyturn, may be newer than what the holder has. Not to be able to read it does not mean that it
+// is missing.
+func Replaceable(e *ring.UnreadableError) []string {
+	var fields []string
+	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {
+		err := e.Failed[field]
+		if errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
+			fields = append(fields, field)
+		}
+	}
+	return fields
+}
