@@ -6,19 +6,19 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Base is a ring as the store had it at one moment: the base of a change. Its methods decide about
-// changes, and each calls nothing but MakeKey.
+// A Base is a ring as the store had it at one moment: the base of a change. Its methods decide
+// about changes, and each calls nothing but MakeKey.
 //
-// Times come from Now, which is the store's clock, so that rotators with different clocks decide the
-// same.
+// Times come from Now, which is the store's clock, so that rotators with different clocks decide
+// the same.
 type Base struct {
 	Tenant   string
 	Now      time.Time     // by the store's clock, in whole milliseconds
 	Deadline time.Duration // of one call of the store
 	Copy     *Copy         // complete, and authentic
 
-	// MakeKey makes the material of a new key for a policy, and returns its kid. It is called once for
-	// each record that is to be minted, and only if the change is not refused.
+	// MakeKey makes the material of a new key for a policy, and returns its kid. It is called once
+	// for each record that is to be minted, and only if the change is not refused.
 	MakeKey func(ring.Policy) (kid string, err error)
 }
 
@@ -46,13 +46,13 @@ func (b *Base) policy() *ring.Policy { return &b.Copy.Newest().Timing }
 // back at a failover.
 func (b *Base) eventTime() time.Time { return later(b.Now, b.Copy.Plan.Past) }
 
-// announceTime is the time of a fact that other instances have to hear of. They count from it how long
-// a cut-off instance may miss it, so it must not be before the time at which the store has it. Half of
-// the window ahead of Now, it is within the bounds for as long as the call may take.
+// announceTime is the time of a fact that other instances have to hear of. They count from it how
+// long a cut-off instance may miss it, so it must not be before the time at which the store has it.
+// Half of the window ahead of Now, it is within the bounds for as long as the call may take.
 func (b *Base) announceTime(p *ring.Policy) time.Time { return b.Now.Add(p.Window(b.Deadline) / 2) }
 
-// addEvent adds to p that something happens to kid now. The store refuses it if it comes too late: an
-// instance that hears of it counts from its time.
+// addEvent adds to p that something happens to kid now. The store refuses it if it comes too late:
+// an instance that hears of it counts from its time.
 func (b *Base) addEvent(p *Proposal, kind ring.FactKind, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: kind, KID: kid}
 	p.Facts = append(p.Facts, ProposedFact{id, b.eventTime(), -timing.Window(b.Deadline), 0})
@@ -65,17 +65,18 @@ func (b *Base) addAnnouncement(p *Proposal, kid string, timing *ring.Policy) {
 	p.Facts = append(p.Facts, ProposedFact{id, b.announceTime(timing), 0, timing.Window(b.Deadline)})
 }
 
-// usableFrom returns when every instance in sync knows k, and every reader of the JWK Set. From then
-// on it may sign. Before that, tokens of k would be rejected as those of an unknown key (I2).
+// usableFrom returns when every instance in sync knows k, and every reader of the JWK Set. From
+// then on it may sign. Before that, tokens of k would be rejected as those of an unknown key (I2).
 func (b *Base) usableFrom(k *ring.PlannedKey) time.Time {
 	return b.publishedAt(k).Add(b.visibleAfter(&k.Timing))
 }
 
-// visibleAfter returns how long after it was published a key of that policy is known everywhere, and
-// no failover can lose it. No instance signs with it before.
+// visibleAfter returns how long after it was published a key of that policy is known everywhere,
+// and no failover can lose it. No instance signs with it before.
 //
-// The longest Freshness, ClockSkew and ReaderStaleness of all records count. An instance that has not
-// heard of a new policy calls itself in sync by an older one, and so does a reader of the JWK Set.
+// The longest Freshness, ClockSkew and ReaderStaleness of all records count. An instance that has
+// not heard of a new policy calls itself in sync by an older one, and so does a reader of the JWK
+// Set.
 func (b *Base) visibleAfter(p *ring.Policy) time.Duration {
 	t := max(p.Dwell, p.Freshness+p.ClockSkew+p.ReaderStaleness)
 	for _, r := range b.Copy.Records {
@@ -86,9 +87,9 @@ func (b *Base) visibleAfter(p *ring.Policy) time.Duration {
 
 // publishedAt returns when k was published, or published again if it was restored. Only the store
 // knows that exactly, and anyone who can write the store can write that time. So it counts only
-// between two times that are authentic. The earlier one was proposed just before the publication. The
-// later one is just after it, and counts if the store's time does not. Otherwise a person without the
-// KEK could have a key sign before others know it.
+// between two times that are authentic. The earlier one was proposed just before the publication.
+// The later one is just after it, and counts if the store's time does not. Otherwise a person
+// without the KEK could have a key sign before others know it.
 func (b *Base) publishedAt(k *ring.PlannedKey) time.Time {
 	earliest, latest := k.Created.Add(-time.Millisecond), k.Created // created may add that to Now
 	if announced, ok := b.Copy.Facts.At(ring.FactAnnounced, k.KID); ok {

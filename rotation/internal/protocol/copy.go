@@ -47,9 +47,9 @@ func NewCopy(c Copy) *Copy {
 // c.Records, and no other slice of c.
 //
 // A collected record may be in the store again, by an old dump or by a person who can write the
-// store. It is no part of the ring, since the facts that gave it its place in the order were removed
-// with it. Without its promotion it would take effect later than the key that signs, and sign in
-// place of that key (timeline Gone).
+// store. It is no part of the ring, since the facts that gave it its place in the order were
+// removed with it. Without its promotion it would take effect later than the key that signs, and
+// sign in place of that key (timeline Gone).
 func (c *Copy) replan() *Copy {
 	c.Records = slices.DeleteFunc(c.Records, func(r Record) bool {
 		collected := c.Facts.Collected(r.Record)
@@ -68,7 +68,8 @@ func (c *Copy) replan() *Copy {
 }
 
 // Learn returns a copy that also holds facts, of which only those count that are about its records.
-// An instance learns the facts that it has written itself in this way, before it reads the ring again.
+// An instance learns the facts that it has written itself in this way, before it reads the ring
+// again.
 func (c *Copy) Learn(facts ring.Facts) *Copy {
 	learned := *c
 	learned.Facts = c.Facts.Join(facts).Prune(func(kid string) bool { return c.Find(kid) != nil })
@@ -78,9 +79,9 @@ func (c *Copy) Learn(facts ring.Facts) *Copy {
 // vacant reports whether a ring may be created: the tenant has no data, or all its records were
 // collected.
 //
-// A ring that merely lost its records is not vacant. Its tenant keys or facts prove that it existed,
-// and an instance may still hold the records. Two rings of one tenant would reject each other's
-// tokens (timeline K).
+// A ring that merely lost its records is not vacant. Its tenant keys or facts prove that it
+// existed, and an instance may still hold the records. Two rings of one tenant would reject each
+// other's tokens (timeline K).
 func (c *Copy) vacant() bool {
 	noData := len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{})
 	return !c.Plan.Dead && len(c.Records) == 0 && (noData || !c.Facts.CollectedUntil.IsZero())
@@ -99,11 +100,11 @@ func (c *Copy) Find(kid string) *ring.Record {
 	return nil
 }
 
-// Newest returns the newest record, whose timing is the policy of the ring, or nil if there is none.
-// c may be nil.
+// Newest returns the newest record, whose timing is the policy of the ring, or nil if there is
+// none. c may be nil.
 //
-// Two sides of a split may each mint the same seq. The later creation then decides, and the kid after
-// it, so that all instances come to the same policy.
+// Two sides of a split may each mint the same seq. The later creation then decides, and the kid
+// after it, so that all instances come to the same policy.
 func (c *Copy) Newest() *ring.Record {
 	if c == nil || len(c.Records) == 0 {
 		return nil
@@ -113,8 +114,8 @@ func (c *Copy) Newest() *ring.Record {
 	}).Record
 }
 
-// AnySkew is the ClockSkew where no policy sets one. It is greater than any ClockSkew, so the minimum
-// of the two is the one that a policy sets.
+// AnySkew is the ClockSkew where no policy sets one. It is greater than any ClockSkew, so the
+// minimum of the two is the one that a policy sets.
 const AnySkew time.Duration = math.MaxInt64
 
 // ClockSkew returns the ClockSkew of the ring's policy, or AnySkew if there is no record. c may be
@@ -143,8 +144,8 @@ func (c *Copy) MaxSeq() int {
 // store can write Head, and a greater one would only use up the numbers. So it is ignored.
 const maxHeadAhead = 1 << 16
 
-// PlanOf returns r with its place in the plan. If the ring was destroyed, or r was collected, r is not
-// in the plan, and the result has no times.
+// PlanOf returns r with its place in the plan. If the ring was destroyed, or r was collected, r is
+// not in the plan, and the result has no times.
 func (c *Copy) PlanOf(r *ring.Record) *ring.PlannedKey {
 	if k := c.Plan.Find(r.KID); k != nil {
 		return k

@@ -7,8 +7,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// TestNewCopyChangesNothing: the records that NewCopy sorts, and of which it drops one, stay as they
-// are for the caller.
+// TestNewCopyChangesNothing: the records that NewCopy sorts, and of which it drops one, stay as
+// they are for the caller.
 func TestNewCopyChangesNothing(t *testing.T) {
 	one, two, three := key("k1", 1, 0, 0), key("k2", 2, 10, 100), key("k3", 3, 20, 200)
 	c := Copy{Revived: roomy([]string{"k0"}), Plan: &ring.Plan{}}

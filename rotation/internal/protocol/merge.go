@@ -18,9 +18,9 @@ type MergeInput struct {
 	LocalNow time.Time     // Now, by the instance's clock
 	Deadline time.Duration // of one call of the store
 
-	// ClockOff says that the two clocks differ by more than ClockSkew. Then the merge proposes nothing
-	// and drops nothing: a store whose clock is an hour ahead would make every instance drop the keys
-	// that it signs with.
+	// ClockOff says that the two clocks differ by more than ClockSkew. Then the merge proposes
+	// nothing and drops nothing: a store whose clock is an hour ahead would make every instance
+	// drop the keys that it signs with.
 	ClockOff bool
 }
 
@@ -37,14 +37,14 @@ type MergeResult struct {
 	Change *Proposal
 }
 
-// Merge joins what an instance and the store know, and proposes to write back what the store lacks. It
-// needs no coordination: any holder can write back, holders of the same propose the same, and merging
-// again once the change is made proposes nothing.
+// Merge joins what an instance and the store know, and proposes to write back what the store lacks.
+// It needs no coordination: any holder can write back, holders of the same propose the same, and
+// merging again once the change is made proposes nothing.
 //
-// A record that is written back has been missing for a while. An instance that synced meanwhile does
-// not know it. So the join alone is not enough, and four rules say what the loss means for the
-// schedule: assert, postpone, republish and announcePromotions. assert and postpone change what this
-// instance holds even if the change cannot be written, since they decide what it signs with.
+// A record that is written back has been missing for a while. An instance that synced meanwhile
+// does not know it. So the join alone is not enough, and four rules say what the loss means for the
+// schedule: assert, postpone, republish and announcePromotions. assert and postpone change what
+// this instance holds even if the change cannot be written, since they decide what it signs with.
 func Merge(in MergeInput) MergeResult {
 	m := &merge{MergeInput: in, forgotten: make(map[ring.FactID]bool)}
 	m.union = m.join()
@@ -80,12 +80,13 @@ type merge struct {
 	forgotten map[ring.FactID]bool // promotions that go, see republish
 }
 
-// join returns the join of both copies: the union of their records, and the earliest or latest time of
-// each fact. It is commutative, associative and idempotent, so instances come to the same in whatever
-// order they reach the store.
+// join returns the join of both copies: the union of their records, and the earliest or latest time
+// of each fact. Both operations are commutative, associative and idempotent, so instances come to
+// the same in whatever order they reach the store.
 //
-// Two kinds of records do not get in. One was collected before CollectedUntil. The other is missing in
-// the store, and has no live token: another instance has collected it, or the loss costs nothing.
+// Two kinds of records do not get in. One was collected before CollectedUntil. The other is missing
+// in the store, and has no live token: another instance has collected it, or the loss costs
+// nothing.
 //
 // A destroyed ring has no records. Its destruction is all there is to know of it.
 func (m *merge) join() *Copy {
@@ -121,12 +122,13 @@ func (m *merge) join() *Copy {
 	return &u
 }
 
-// collected reports whether another instance has collected r: the store lacks it, and its last token
-// has ended. That has to hold by both clocks, since this instance still accepts tokens by its own (I4).
+// collected reports whether another instance has collected r: the store lacks it, and its last
+// token has ended. That has to hold by both clocks, since this instance still accepts tokens by its
+// own (I4).
 //
-// A key that this instance has dropped stays dropped. The union might keep it for longer, because its
-// successor was just published again. But other instances have dropped it too, and it would never be
-// collected (timeline D).
+// A key that this instance has dropped stays dropped. The union might keep it for longer, because
+// its successor was just published again. But other instances have collected the key, and it must
+// not return (timeline D).
 func (m *merge) collected(u *Copy, r *ring.Record) bool {
 	if m.ClockOff || m.Stored.Find(r.KID) != nil {
 		return false
@@ -139,15 +141,15 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 }
 
 // superseded reports whether the store was rolled back to a time before a collection that this
-// instance knows, while it was away for longer than SignFor. Other instances had to accept that store,
-// and may have signed with the collected keys since. So this instance must accept it too, and forget
-// the collection (timeline Gone).
+// instance knows, while it was away for longer than SignFor. Other instances had to accept that
+// store, and may have signed with the collected keys since. So this instance must accept it too,
+// and forget the collection (timeline Gone).
 //
 // An instance that was away for less would have restored the collection in time, and asserts it.
 //
 // In a store that was rolled back, a collected key comes before all keys that this instance holds,
-// since collections remove the start of the order. A key that comes after one of them is a record that
-// was put back without the facts that gave it its place. It must not sign again.
+// since collections remove the start of the order. A key that comes after one of them is a record
+// that was put back without the facts that gave it its place. It must not sign again.
 func (m *merge) superseded() bool {
 	newest := m.Held.Newest()
 	if newest == nil || m.ClockOff || !m.away(&newest.Timing) {
@@ -160,14 +162,14 @@ func (m *merge) superseded() bool {
 	})
 }
 
-// away reports whether this instance has been out of sync for so long that it cannot have been signing.
-// Then no token of the time since can be its own, and the other instances know better.
+// away reports whether this instance has been out of sync for so long that it cannot have been
+// signing. Then no token of the time since can be its own, and the other instances know better.
 func (m *merge) away(p *ring.Policy) bool {
 	return m.Good.IsZero() || Age(m.LocalNow, m.Good) > p.SignFor
 }
 
-// missing returns the records that the store lacks. A record of that kid that cannot be opened is not
-// missing, unless it may be replaced: it may be sealed under a KEK that this instance lacks.
+// missing returns the records that the store lacks. A record of that kid that cannot be opened is
+// not missing, unless it may be replaced: it may be sealed under a KEK that this instance lacks.
 func (m *merge) missing() []Record {
 	var missing []Record
 	for _, r := range m.union.Records {
@@ -178,8 +180,8 @@ func (m *merge) missing() []Record {
 	return missing
 }
 
-// destroyed proposes that the ring was destroyed, if the store has lost that. Nothing else of the ring
-// is restored.
+// destroyed proposes that the ring was destroyed, if the store has lost that. Nothing else of the
+// ring is restored.
 func (m *merge) destroyed() *Proposal {
 	dead := ring.FactID{Kind: ring.FactDestroyed}
 	if !m.Stored.Facts.Dead.IsZero() || !m.Unreadable.writable(FactRef(dead)) {

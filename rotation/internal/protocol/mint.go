@@ -29,23 +29,23 @@ func (b *Base) MintDue() (*Proposal, error) {
 	return p, b.mintNext(p, *b.policy(), b.lastInOrder())
 }
 
-// IsMintDue reports whether the ring has no pending key, and may have one now. The next key is minted
-// as soon as the last one signs, not when it is needed. So nearly always one is pending that can be
-// promoted if the signing key has to be revoked.
+// IsMintDue reports whether the ring has no pending key, and may have one now. The next key is
+// minted as soon as the last one signs, not when it is needed. So nearly always one is pending that
+// can be promoted if the signing key has to be revoked.
 func (b *Base) IsMintDue() bool {
 	none := b.Copy.Newest() != nil && !b.Copy.Plan.Dead && len(b.Copy.Plan.Pending(b.Now)) == 0
 	return none && !b.Now.Before(b.mintFrom())
 }
 
-// mintFrom is when the next key may be minted: once every instance in sync knows the last one. So keys
-// become known one by one, and a rotator that is run in a loop does not fill the ring.
+// mintFrom is when the next key may be minted: once every instance in sync knows the last one. So
+// keys become known one by one, and a rotator that is run in a loop does not fill the ring.
 func (b *Base) mintFrom() time.Time {
 	n := b.Copy.Newest()
 	return n.Created.Add(n.Timing.Freshness + n.Timing.ClockSkew)
 }
 
-// mintNext adds to p the next key: under policy, to sign after last, or, if that is nil, as soon as it
-// may. It refuses before mintFrom.
+// mintNext adds to p the next key: under policy, to sign after last, or, if that is nil, as soon as
+// it may. It refuses before mintFrom.
 func (b *Base) mintNext(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
 	if from := b.mintFrom(); b.Now.Before(from) {
 		return b.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
@@ -57,8 +57,8 @@ func (b *Base) mintNext(p *Proposal, policy ring.Policy, last *ring.PlannedKey) 
 //
 // The key signs at the end of its predecessor's period, and not before it is known everywhere. An
 // instance that has not heard of the new policy calls itself in sync by the old one, so the longer
-// Propagation of the two counts. The upper end of the bound is for a failover to a server whose clock
-// is behind: there the same ActivateAt would be too far ahead.
+// Propagation of the two counts. The upper end of the bound is for a failover to a server whose
+// clock is behind: there the same ActivateAt would be too far ahead.
 func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
 	propagation, every := max(policy.Propagation, b.policy().Propagation), policy.Every
 	activate, latest := b.soonest(propagation, &policy), b.Now
@@ -76,9 +76,9 @@ func (b *Base) soonest(propagation time.Duration, p *ring.Policy) time.Time {
 	return b.Now.Add(propagation + 2*p.ClockSkew)
 }
 
-// endOfPeriod returns when the period of k ends: after Every, or at its SignUntil if that is sooner.
-// A key that was republished took effect later, and its SignUntil moves by as much. Otherwise repeated
-// losses would leave the ring without a signer (I11).
+// endOfPeriod returns when the period of k ends: after Every, or at its SignUntil if that is
+// sooner. A key that was republished took effect later, and its SignUntil moves by as much.
+// Otherwise repeated losses would leave the ring without a signer (I11).
 func endOfPeriod(k *ring.PlannedKey) time.Time {
 	period := k.ActivatesAt.Add(k.Timing.Every)
 	if until := k.SignUntil.Add(max(0, k.ActivatesAt.Sub(k.ActivateAt))); until.Before(period) {
@@ -92,8 +92,8 @@ func endOfPeriod(k *ring.PlannedKey) time.Time {
 // would notice.
 const signPeriods = 3
 
-// mint adds a new key to p. It is announced, since an instance that has not heard of it signs with the
-// predecessor for up to SignFor.
+// mint adds a new key to p. It is announced, since an instance that has not heard of it signs with
+// the predecessor for up to SignFor.
 func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time) error {
 	kid, err := b.MakeKey(policy)
 	if err != nil {

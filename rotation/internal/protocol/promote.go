@@ -11,7 +11,8 @@ import (
 //
 // Only the first pending key may be promoted, and only once it is known everywhere. A key that is
 // promoted past another one leaves instances that have not heard of it signing with a key that the
-// others have skipped (timeline E). Force skips both conditions, at the price that the receipt says.
+// others have skipped (timeline E). Force skips both conditions, at the price that the receipt
+// says.
 func (b *Base) Promote(kid string, force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -37,9 +38,9 @@ func (b *Base) Promote(kid string, force bool) (*Proposal, error) {
 	return p, nil
 }
 
-// Rotate decides about making the next pending key sign now, and minting another. If none is pending,
-// it mints. The two go into one change, so that the ring is never without a pending key: if the new
-// signing key has to be revoked, the next one is known already.
+// Rotate decides about making the next pending key sign now, and minting another. If none is
+// pending, it mints. The two go into one change, so that the ring is never without a pending key:
+// if the new signing key has to be revoked, the next one is known already.
 func (b *Base) Rotate(force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -67,13 +68,13 @@ func (b *Base) Rotate(force bool) (*Proposal, error) {
 	return p, nil
 }
 
-// TakeOver decides about the promotion that a rotator makes without being told. If the current key was
-// revoked, or none has taken effect, no key signs, and the next one does not wait for its schedule. It
-// returns nil if there is nothing to do, or not yet.
+// TakeOver decides about the promotion that a rotator makes without being told. If the current key
+// was revoked, or none has taken effect, no key signs, and the next one does not wait for its
+// schedule. It returns nil if there is nothing to do, or not yet.
 //
-// A forced revocation mints a key that signs as soon as it is known. If a failover loses both and an
-// instance restores them, the key is published again and would wait for Propagation, which may be days
-// without a signer (I11).
+// A forced revocation mints a key that signs as soon as it is known. If a failover loses both and
+// an instance restores them, the key is published again and would wait for Propagation, which may
+// be days without a signer (I11).
 func (b *Base) TakeOver() *Proposal {
 	pending := b.Copy.Plan.Pending(b.Now)
 	current := b.Copy.Plan.Current(b.Now)
@@ -88,12 +89,12 @@ func (b *Base) TakeOver() *Proposal {
 
 // makeSign adds to p that k signs from now on.
 //
-// The promotion is an event: it has to be in the past when an instance hears of it. Its announcement
-// says from when on others can have heard of it, and a cut-off instance signs with the previous key for
-// SignFor from then on. So that key is kept for as long (timeline B).
+// The promotion is an event: it has to be in the past when an instance hears of it. Its
+// announcement says from when on others can have heard of it, and a cut-off instance signs with the
+// previous key for SignFor from then on. So that key is kept for as long (timeline B).
 //
-// A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it, see
-// [Copy.Signing].
+// A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it,
+// see [Copy.Signing].
 func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	b.addEvent(p, ring.FactPromoted, k.KID, &k.Timing)
 	if force {
@@ -106,8 +107,8 @@ func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	}
 }
 
-// pendingKey returns the pending key kid, and whether it is the next one. The error says which state
-// another key is in.
+// pendingKey returns the pending key kid, and whether it is the next one. The error says which
+// state another key is in.
 func (b *Base) pendingKey(kid string) (k *ring.PlannedKey, first bool, err error) {
 	if b.Copy.Find(kid) == nil {
 		return nil, false, &ring.MissingError{Tenant: b.Tenant, KID: kid}

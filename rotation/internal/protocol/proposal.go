@@ -6,8 +6,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Proposal is a change of a ring before it is sealed. It is valid for the copy that it was decided
-// on, and for no other: the store compares the digest of the ring before it makes the change.
+// A Proposal is a change of a ring before it is sealed. It is valid for the copy that it was
+// decided on, and for no other: the store compares the digest of the ring before it makes the
+// change.
 type Proposal struct {
 	Op  ring.Op
 	KID string // that the change is about, for the log
@@ -29,14 +30,14 @@ type Proposal struct {
 }
 
 // A ProposedFact is a fact with its bounds: At has to be between From and To after the store's time
-// when the proposal gets there. A proposal that was held up on its way would state a fact with a time
-// that is long past, and other instances would count from that time. The store refuses it.
+// when the proposal gets there. A proposal that was held up on its way would state a fact with a
+// time that is long past, and other instances would count from that time. The store refuses it.
 type ProposedFact struct {
 	ring.FactID
 	At       time.Time
 	From, To time.Duration
 }
 
-// unbounded is longer than any two dates are apart. It is the bound of a fact that may have happened
-// at any time, and is only restored.
+// unbounded is longer than any two dates are apart. It is the bound of a fact that may have
+// happened at any time, and is only restored.
 const unbounded = 250 * 365 * 24 * time.Hour

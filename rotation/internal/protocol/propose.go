@@ -15,8 +15,8 @@ func (m *merge) healedFacts() ring.Facts {
 	return facts
 }
 
-// proposal returns what the store lacks of healed, or nil. Parts that cannot be opened and may not be
-// replaced are left out: the rest is restored without them.
+// proposal returns what the store lacks of healed, or nil. Parts that cannot be opened and may not
+// be replaced are left out: the rest is restored without them.
 func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	p := &Proposal{Op: ring.OpMerge}
 	for _, r := range missing {
@@ -54,8 +54,8 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	return p
 }
 
-// bounded returns a fact with its bounds. A new one has to be in the present, and a restored one only
-// in the past.
+// bounded returns a fact with its bounds. A new one has to be in the present, and a restored one
+// only in the past.
 func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
 	var window, skew time.Duration
 	if m.union.Newest() != nil {
@@ -64,7 +64,7 @@ func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
 	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
 		return ProposedFact{FactID: id, At: at, From: 0, To: window}
 	}
-	// It was within the window of the store that first took it. That store's clock may have been ahead
-	// of this one's, by ClockSkew against this instance each.
+	// It was within the window of the store that first took it. That store's clock may have been
+	// ahead of this one's, by ClockSkew against this instance each.
 	return ProposedFact{FactID: id, At: at, From: -unbounded, To: window + 2*skew}
 }

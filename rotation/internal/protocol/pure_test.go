@@ -52,8 +52,8 @@ func same(a, b *Copy) error {
 	return nil
 }
 
-// contents writes the kids and facts of c. The store may also have facts about a collected record that
-// is there again. They say nothing, and a merge leaves them to the next collection.
+// contents writes the kids and facts of c. The store may also have facts about a collected record
+// that is there again. They say nothing, and a merge leaves them to the next collection.
 func contents(c *Copy) string {
 	s := "["
 	for _, r := range c.Records {
@@ -65,7 +65,8 @@ func contents(c *Copy) string {
 	return s + fmt.Sprintf("collected until %v]", c.Facts.CollectedUntil)
 }
 
-// spread returns a deep copy of c. Its slices have room for more, so appending to one in place shows.
+// spread returns a deep copy of c. Its slices have room for more, so appending to one in place
+// shows.
 func spread(c *Copy) *Copy {
 	if c == nil {
 		return nil

@@ -6,19 +6,21 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// republish decides about a record that the store lacked. An instance that has synced meanwhile does
-// not know the key. So a pending key is published again, and waits for Propagation from now on. Less
-// would not do: a cut-off instance that does not know it signs for SignFor (timeline A).
+// republish decides about a record that the store lacked. An instance that has synced meanwhile
+// does not know the key. So a pending key is published again, and waits for Propagation from now
+// on. Less would not do: a cut-off instance that does not know it signs for SignFor (timeline A).
 //
-// An active key usually goes on signing where it did, and the announcement keeps its predecessor for
-// the instances that have not heard of it (timeline D). It is published again if all of this holds:
-//   - This instance cannot have been signing with it. It was away, or no good sync has confirmed the key
-//     for longer than Dwell, see [Copy.Signing].
+// An active key usually goes on signing where it did, and the announcement keeps its predecessor
+// for the instances that have not heard of it (timeline D). It is published again if all of this
+// holds:
+//   - This instance cannot have been signing with it. It was away, or no good sync has confirmed
+//     the key for longer than Dwell, see [Copy.Signing].
 //   - The key would replace the one that signs in the store, at instances that do not know it
 //     (timeline H).
 //
-// Then this instance may be the only holder, and no instance has acted on a promotion of the key. So a
-// promotion that the store does not know is forgotten. Otherwise the key would still sign at once.
+// Then this instance may be the only holder, and no instance has acted on a promotion of the key.
+// So a promotion that the store does not know is forgotten. Otherwise the key would still sign at
+// once.
 func (m *merge) republish(r *ring.Record) {
 	m.news.Add(ring.FactAnnounced, r.KID, m.announceTime())
 	if _, revoked := m.union.Facts.At(ring.FactRevoked, r.KID); revoked {
@@ -38,9 +40,9 @@ func (m *merge) republish(r *ring.Record) {
 	}
 }
 
-// supplants reports whether r would replace the key that signs in the store. A key that comes before
-// that one in the order has retired, and is only restored so that it verifies. If the store's ring has
-// no signer, any instance that reads it can sign with r only.
+// supplants reports whether r would replace the key that signs in the store. A key that comes
+// before that one in the order has retired, and is only restored so that it verifies. If the
+// store's ring has no signer, any instance that reads it can sign with r only.
 func (m *merge) supplants(r *ring.Record) bool {
 	signer := m.Stored.Plan.Signer(m.Now)
 	if signer == nil || m.union.Facts.Collected(signer.Record) {
@@ -49,12 +51,12 @@ func (m *merge) supplants(r *ring.Record) bool {
 	return ring.ByEffect(*m.union.PlanOf(r), *m.union.PlanOf(signer.Record)) > 0
 }
 
-// assert promotes keys that this instance has signed with, and that another instance published again
-// because it did not know that. The promotion has the time at which the key took effect here, so the
-// key need not wait again, and its tokens stay good (timeline D).
+// assert promotes keys that this instance has signed with, and that another instance published
+// again because it did not know that. The promotion has the time at which the key took effect here,
+// so the key need not wait again, and its tokens stay good (timeline D).
 //
-// The instance holds this from now on, even if it cannot be written. Otherwise it would go back to the
-// previous key while its own tokens of this one are alive.
+// The instance holds this from now on, even if it cannot be written. Otherwise it would go back to
+// the previous key while its own tokens of this one are alive.
 func (m *merge) assert() {
 	asserted := ring.Facts{}
 	for _, r := range m.union.Records {
@@ -75,17 +77,17 @@ func (m *merge) assert() {
 	m.learn(asserted)
 }
 
-// postpone publishes keys again that have taken effect in the store, and that this instance has never
-// heard of although it was in sync within SignFor.
+// postpone publishes keys again that have taken effect in the store, and that this instance has
+// never heard of although it was in sync within SignFor.
 //
-// An active key must have been public for Propagation, which exceeds SignFor, so this instance would
-// know it. It does not, so the store lost the key, and another instance restored it without knowing the
-// key that signs now. Other instances in sync may lack it too, and would reject its tokens (timeline
-// H).
+// An active key must have been public for Propagation, which exceeds SignFor, so this instance
+// would know it. It does not, so the store lost the key, and another instance restored it without
+// knowing the key that signs now. Other instances in sync may lack it too, and would reject its
+// tokens (timeline H).
 //
 // Three kinds of keys may be new to this instance although every other one knows them, and stay: a
-// promoted one, one that was minted to sign sooner than after Propagation, and one that comes before
-// the key that signs.
+// promoted one, one that was minted to sign sooner than after Propagation, and one that comes
+// before the key that signs.
 func (m *merge) postpone() {
 	signer := m.Held.Plan.Signer(m.Now)
 	if signer == nil || m.union.Find(signer.KID) == nil {
@@ -115,9 +117,9 @@ func (m *merge) learn(facts ring.Facts) {
 	m.union = NewCopy(u)
 }
 
-// announcePromotions announces the promotions that the store lacked. An instance that synced meanwhile
-// has not heard of them, and signs with the previous key until SignFor after that sync. The
-// announcement keeps that key for its tokens (timeline C).
+// announcePromotions announces the promotions that the store lacked. An instance that synced
+// meanwhile has not heard of them, and signs with the previous key until SignFor after that sync.
+// The announcement keeps that key for its tokens (timeline C).
 func (m *merge) announcePromotions() {
 	for _, r := range m.union.Records {
 		id := ring.FactID{Kind: ring.FactPromoted, KID: r.KID}
@@ -129,8 +131,8 @@ func (m *merge) announcePromotions() {
 	}
 }
 
-// announceTime is the time of a fact that others have to hear of, see [Base]. It comes from the store's
-// clock, so all holders propose nearly the same.
+// announceTime is the time of a fact that others have to hear of, see [Base]. It comes from the
+// store's clock, so all holders propose nearly the same.
 func (m *merge) announceTime() time.Time { return m.Now.Add(m.timing().Window(m.Deadline) / 2) }
 
 // timing returns the policy of the union. There is one: only records are announced.

@@ -8,8 +8,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// standby is the policy of the key that has to be minted when the next pending key is made to sign, or
-// nil if another is pending.
+// standby is the policy of the key that has to be minted when the next pending key is made to sign,
+// or nil if another is pending.
 func (b *Base) standby() *ring.Policy {
 	if len(b.Copy.Plan.Pending(b.Now)) > 1 {
 		return nil
@@ -17,16 +17,16 @@ func (b *Base) standby() *ring.Policy {
 	return b.policy()
 }
 
-// room refuses a change by hand that retires a key, or that also mints one of the policy minted, if the
-// JWK Set would become too large for its readers. Readers bound the number of keys that they take, and
-// would reject the tokens of the rest.
+// room refuses a change by hand that retires a key, or that also mints one of the policy minted, if
+// the JWK Set would become too large for its readers. Readers bound the number of keys that they
+// take, and would reject the tokens of the rest.
 //
 // Scheduled changes are not refused, since the tenant would have no key to sign with. The policy's
-// inequality bounds how many keys they add while tokens live. Nor are revocations: they take a key out
-// of the set.
+// inequality bounds how many keys they add while tokens live. Nor are revocations: they take a key
+// out of the set.
 //
-// The set shrinks only when a key that is dropped at a known time goes. If there is none, waiting does
-// not help, and the change is not refused.
+// The set shrinks only when a key that is dropped at a known time goes. If there is none, waiting
+// does not help, and the change is not refused.
 func (b *Base) room(minted *ring.Policy) error {
 	var drops []time.Time // when published keys drop out
 	n := 0

@@ -21,13 +21,13 @@ var (
 // [ErrFenced].
 //
 // The plan says which key signs. Three conditions that the plan does not know can forbid it here:
-//   - The last good sync is older than SignFor. Other instances keep a retired key no longer than for
-//     the tokens of an instance that stops by then (I1, I5).
-//   - No good sync has confirmed the key for longer than Dwell, so a failover may still lose it. Then
-//     its tokens would be rejected (timeline N). Scheduled keys never wait for that, since
+//   - The last good sync is older than SignFor. Other instances keep a retired key no longer than
+//     for the tokens of an instance that stops by then (I1, I5).
+//   - No good sync has confirmed the key for longer than Dwell, so a failover may still lose it.
+//     Then its tokens would be rejected (timeline N). Scheduled keys never wait for that, since
 //     Propagation >= SignFor + Dwell + ClockSkew.
-//   - No good sync has confirmed the revocation of a pending key for as long. If a failover loses that
-//     revocation, other instances sign with the key, and drop its predecessor (timeline L).
+//   - No good sync has confirmed the revocation of a pending key for as long. If a failover loses
+//     that revocation, other instances sign with the key, and drop its predecessor (timeline L).
 func (c *Copy) Signing(t, good time.Time, deadline time.Duration) (*ring.PlannedKey, error) {
 	s := c.Plan.Signer(t)
 	if s == nil {
@@ -62,9 +62,9 @@ func fenced(format string, args ...any) error {
 // KeyEnd returns when the key of r stops verifying on an instance whose last complete read was at
 // complete: when the plan drops it, or when every token has ended that the instance can know of.
 //
-// An instance that no longer reads the store may have missed a revocation. SignFor after its last read
-// it signs nothing more, and MaxTokenTTL later its own last token ends. So a revoked key is accepted
-// for a bounded time at an instance that is cut off (I3).
+// An instance that no longer reads the store may have missed a revocation. SignFor after its last
+// read it signs nothing more, and MaxTokenTTL later its own last token ends. So a revoked key is
+// accepted for a bounded time at an instance that is cut off (I3).
 func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	k := c.PlanOf(r)
 	t := &k.Timing

@@ -6,10 +6,10 @@ import "time"
 // [SyncState.After] is the whole of its logic.
 //
 // A store that was rolled back or emptied makes an instance that missed something look in sync. So
-// an instance that cannot tell whether that has happened is recovering: it reads and restores, but is
-// not in sync, until every instance that holds what the store has lost had time to write it back.
-// Without that, a new instance would take an emptied store for a tenant without keys (timelines H and
-// K).
+// an instance that cannot tell whether that has happened is recovering: it reads and restores, but
+// is not in sync, until every instance that holds what the store has lost had time to write it
+// back. Without that, a new instance would take an emptied store for a tenant without keys
+// (timelines H and K).
 type SyncState struct {
 	Complete time.Time // when the last complete sync was sent; zero before the first
 	Good     time.Time // when the last one was sent that did not leave the instance recovering

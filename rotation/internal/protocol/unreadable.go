@@ -3,11 +3,12 @@ package protocol
 import "github.com/keyturn/keyturn/rotation/ring"
 
 // Unreadable are the parts of a ring in the store that cannot be opened. Such a part counts neither
-// as new data nor as missing data. As new data, anyone who can write the store could revoke or promote
-// keys. As missing data, an instance with the wrong KEK would overwrite the ring of all others.
+// as new data nor as missing data. As new data, anyone who can write the store could revoke or
+// promote keys. As missing data, an instance with the wrong KEK would overwrite the ring of all
+// others.
 //
-// The value says whether a holder of an authentic part may write over it. A part under another KEK, or
-// of a newer keyturn, may be another instance's later word, so it stays. A garbled part is no
+// The value says whether a holder of an authentic part may write over it. A part under another KEK,
+// or of a newer keyturn, may be another instance's later word, so it stays. A garbled part is no
 // instance's word, and is replaced (I12).
 type Unreadable map[Ref]bool
 

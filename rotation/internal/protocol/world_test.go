@@ -132,8 +132,8 @@ func (w *world) learnGone(me instance) (gone []string) {
 	return gone
 }
 
-// change lets instance i sync, decide about a change of the ring that the store has then, and make the
-// change. As in package rotation, a recovering instance decides nothing.
+// change lets instance i sync, decide about a change of the ring that the store has then, and make
+// the change. As in package rotation, a recovering instance decides nothing.
 func (w *world) change(i int, decide func(b *Base) (*Proposal, error)) (bool, error) {
 	if err := w.sync(i, checkedMerge); err != nil || w.instances[i].trust.Recovering {
 		return true, err
