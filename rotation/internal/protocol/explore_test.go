@@ -12,11 +12,12 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// TestShortHistories explores every history of four steps out of nine, from four beginnings on. The
-// steps call only this package and ring, as a model checker would.
+// TestShortHistories explores every history of three steps out of twelve, from four beginnings on.
+// The steps call only this package and ring, as a model checker would.
 func TestShortHistories(t *testing.T) {
 	chosen := named(t, "9s pass", "the newest change is lost", "the store is emptied", "a collected record is put back",
-		"0 syncs", "1 syncs", "0 rotates by force", "0 revokes the signer by force", "0 collects")
+		"0 syncs", "1 syncs", "0 mints ahead", "0 rotates by force", "1 rotates by force",
+		"0 revokes the signer by force", "0 revokes the last", "0 collects")
 	taken := 0
 	var explore func(w world, left int)
 	explore = func(w world, left int) {
@@ -34,9 +35,9 @@ func TestShortHistories(t *testing.T) {
 		}
 	}
 	for _, begin := range beginnings(t) {
-		explore(begin, 4)
+		explore(begin, 3)
 	}
-	if taken < 10_000 {
+	if taken < 5_000 {
 		t.Errorf("only %d steps were possible", taken)
 	}
 }
