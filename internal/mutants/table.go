@@ -17,7 +17,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
