@@ -252,8 +252,8 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		old := r.state.Load()
 		theirs, failed := run.open(r, s)
 		off := checkClock(s.Now, s.sent, s.received, min(old.known().ClockSkew(), theirs.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Mine: old.known(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
-			Good: r.step.Load().Good, Local: s.received, Deadline: run.k.times.Load().deadline})
+		result := protocol.Merge(protocol.MergeInput{Held: old.known(), Stored: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+			Good: r.step.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
 		union := assemble(result.Union, theirs, old)
 		run.install(r, union, s.Digest)
 		switch {
