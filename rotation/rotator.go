@@ -115,7 +115,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 			return nil, Result{}, err
 		}
 		minted.again()
-		b.minted, b.Mint = minted, minted.mint
+		b.minted, b.MakeKey = minted, minted.mint
 		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Result{}, err
@@ -179,18 +179,18 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	status, mine := new(syncStatus), (*ringCopy)(nil)
+	status, held := new(syncStatus), (*ringCopy)(nil)
 	if tr != nil {
-		status, mine = tr.status.Load(), tr.state.Load() // the status first: see ringCopy
+		status, held = tr.status.Load(), tr.state.Load() // the status first: see ringCopy
 	}
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
-	b, err := r.load(ctx, tenant, mine)
+	b, err := r.load(ctx, tenant, held)
 	if err != nil {
 		return nil, err
 	}
-	if r.lacks(b, mine, status.Good) {
+	if r.lacks(b, held, status.Good) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
 	if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
@@ -201,7 +201,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 
 // load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
 // opened may be a key or a revocation, so nothing is decided without it.
-func (r *Rotator) load(ctx context.Context, tenant string, mine *ringCopy) (*base, error) {
+func (r *Rotator) load(ctx context.Context, tenant string, held *ringCopy) (*base, error) {
 	deadline := r.k.times.Load().deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -215,7 +215,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, mine *ringCopy) (*bas
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	have := openCopy(mine, snap.Fields, opened)
+	have := openCopy(held, snap.Fields, opened)
 	return &base{
 		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: deadline, Copy: have.Copy},
 		have: have, digest: snap.Digest, read: snap.Now, sent: sent, received: received,
@@ -224,11 +224,11 @@ func (r *Rotator) load(ctx context.Context, tenant string, mine *ringCopy) (*bas
 
 // lacks reports whether the store lacks something that this instance holds. It was lost, and a change
 // decided without it could undo it.
-func (r *Rotator) lacks(b *base, mine *ringCopy, good time.Time) bool {
-	if mine == nil {
+func (r *Rotator) lacks(b *base, held *ringCopy, good time.Time) bool {
+	if held == nil {
 		return false
 	}
-	in := protocol.MergeInput{Mine: mine.Copy, Theirs: b.Copy, Now: b.Now, Good: good, Local: r.k.cfg.Now(), Deadline: b.Deadline}
+	in := protocol.MergeInput{Held: held.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
 	return protocol.Merge(in).Change != nil
 }
 

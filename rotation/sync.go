@@ -275,11 +275,11 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 			return s.Err
 		}
 		old := r.state.Load()
-		theirs, failed := run.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), theirs.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Mine: old.protocolCopy(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
-			Good: r.status.Load().Good, Local: s.received, Deadline: run.k.times.Load().deadline})
-		union := assemble(result.Union, theirs, old)
+		stored, failed := run.open(r, s)
+		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), stored.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Held: old.protocolCopy(), Stored: stored.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
+		union := assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
 		switch {
 		case off != nil:
