@@ -27,7 +27,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	}
 	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
 	if c == nil || len(c.Records) == 0 && !c.Plan.Dead {
-		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
+		return nil, unknownRing(id.Tenant, status)
 	}
 	if id.KID == "" {
 		if keys := c.withoutKID(alg, now); len(keys) > 0 {
@@ -85,6 +85,16 @@ func (k *Keyring) missingRing(tenant string) error {
 	return &ring.Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
+// unknownRing returns the error for a tenant that is held, but of whose ring no record is known.
+func unknownRing(tenant string, status *syncStatus) error {
+	return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: unavailable(status.err)}
+}
+
+// notHeld returns the error for a tenant that has to be held in order to sign, or to be reported on.
+func notHeld(tenant string) error {
+	return &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
+}
+
 // errNotInSync is the reason if no better one is known.
 var errNotInSync = errors.New("not in step with the store, or in doubt about it")
 
@@ -132,7 +142,7 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
-		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
+		return nil, nil, notHeld(tenant)
 	}
 	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
 	if c.newest() == nil {
@@ -162,7 +172,7 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	newest := c.newest()
 	switch {
 	case newest == nil:
-		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: unavailable(status.err)}
+		return nil, 0, unknownRing(tenant, status)
 	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.err)}
 	}

@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -117,7 +116,7 @@ func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now 
 		return k.missingRing(id.Tenant)
 	}
 	if r.state.Load() == nil {
-		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
+		return unknownRing(id.Tenant, status)
 	}
 	return k.missing(id, status, now)
 }

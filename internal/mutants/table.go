@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
+			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -78,7 +78,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/rotator.go", "max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{

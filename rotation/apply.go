@@ -1,0 +1,194 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// maxAttempts bounds how often a change is decided again because other rotators changed the ring
+// first. The pauses in between grow, so a fleet that acts at one moment does not fail on each
+// other's changes.
+const maxAttempts = 12
+
+// A decision decides about a change on a ring as the store has it. A nil proposal means that there
+// is nothing to do. It may be called several times, on newer bases.
+type decision func(*base) (*protocol.Proposal, error)
+
+// apply reads the ring, lets decide decide, and writes the change, until the store has made it or
+// there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
+func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
+	r.catchUp(ctx, tenant)
+	minted := new(mintMaterial)
+	for attempt := range maxAttempts {
+		if attempt > 0 {
+			if err := r.pause(ctx, attempt); err != nil {
+				return nil, Result{}, err
+			}
+		}
+		b, err := r.base(ctx, tenant, create)
+		if err != nil {
+			return nil, Result{}, err
+		}
+		minted.again()
+		b.minted, b.MakeKey = minted, minted.mint
+		p, err := decide(b)
+		if err != nil || p == nil {
+			return nil, Result{}, err
+		}
+		result, err := r.write(ctx, b, p)
+		if err != nil {
+			return nil, Result{}, err
+		}
+		if result.Code == Committed {
+			r.remember(ctx, tenant, p)
+			return p, result, nil
+		}
+	}
+	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
+}
+
+// catchUp syncs a ring that is out of sync, so that a command does not have to be repeated after a
+// poll. If that fails, [Rotator.base] refuses to decide.
+func (r *Rotator) catchUp(ctx context.Context, tenant string) {
+	tr := r.k.ring(tenant)
+	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
+		return
+	}
+	if err := r.k.sync(ctx, tenant, ring.Facts{}); err != nil {
+		r.k.cfg.Logger.Warn("a ring that is to be changed is out of sync", "tenant", tenant, "error", err)
+	}
+}
+
+// pause waits before a change is decided again: for a random time that grows with the attempts, at
+// most 256ms.
+func (r *Rotator) pause(ctx context.Context, attempt int) error {
+	r.mu.Lock()
+	d := 1 + r.jitter.IntN(4<<min(attempt, 6))
+	r.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return &ring.Error{Err: unavailable(ctx.Err())}
+	case <-time.After(time.Duration(d) * time.Millisecond):
+		return nil
+	}
+}
+
+// A base is a ring as the store had it at one moment, with its sealed bytes: the optimistic lock of
+// a change. The change carries the digest, and the store makes it only if that is still the ring's.
+type base struct {
+	protocol.Base
+	have     *ringCopy     // Base.Copy with its bytes
+	digest   string        // "" if there is no ring
+	minted   *mintMaterial // that Base.Mint makes
+	read     time.Time     // Now, with all its digits
+	sent     time.Time     // before Now, by this instance's clock
+	received time.Time     // after Now, by this instance's clock
+}
+
+// base reads the ring as the store has it. It returns an error if nothing may be decided on it:
+// this instance is out of sync, the ring cannot be opened or lacks something that this instance
+// holds, or the clocks differ (invariant I10). create means that no ring should exist yet. Then
+// being out of sync is no obstacle, and only a ring that this instance holds is.
+func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, error) {
+	tr := r.k.ring(tenant)
+	if tr == nil && !(create && r.k.holdsAll()) {
+		return nil, r.k.missingRing(tenant)
+	}
+	status, held := new(syncStatus), (*ringCopy)(nil)
+	if tr != nil {
+		status, held = tr.status.Load(), tr.state.Load() // the status first: see ringCopy
+	}
+	if err := r.notInSync(tr, create); err != nil {
+		return nil, err
+	}
+	b, err := r.load(ctx, tenant, held)
+	if err != nil {
+		return nil, err
+	}
+	if r.lacks(b, held, status.Good) {
+		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
+	}
+	if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
+		return nil, inTenant(tenant, err)
+	}
+	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
+}
+
+// load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
+// opened may be a key or a revocation, so nothing is decided without it.
+func (r *Rotator) load(ctx context.Context, tenant string, held *ringCopy) (*base, error) {
+	deadline := r.k.times.Load().deadline
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	sent := r.k.cfg.Now()
+	snap := r.k.store.Load(ctx, []string{tenant})[0]
+	received := r.k.cfg.Now()
+	if snap.Err != nil {
+		return nil, inTenant(tenant, unavailable(snap.Err))
+	}
+	opened, err := seal.OpenRing(r.k.cfg.KEKs.sealing(), tenant, snap.Fields)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	have := openCopy(held, snap.Fields, opened)
+	return &base{
+		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: deadline, Copy: have.Copy},
+		have: have, digest: snap.Digest, read: snap.Now, sent: sent, received: received,
+	}, nil
+}
+
+// lacks reports whether the store lacks something that this instance holds. It was lost, and a change
+// decided without it could undo it.
+func (r *Rotator) lacks(b *base, held *ringCopy, good time.Time) bool {
+	if held == nil {
+		return false
+	}
+	in := protocol.MergeInput{Held: held.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
+	return protocol.Merge(in).Change != nil
+}
+
+// notInSync returns why this instance may not decide about tr, or nil. create is the caller's word
+// that there is no ring, so there is nothing to be in sync with.
+func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
+	now := r.k.cfg.Now()
+	if create || tr.status.Load().fresh(now, r.k.times.Load().fresh) {
+		return nil
+	}
+	s := r.k.status(tr, now)
+	return inTenant(tr.tenant, unavailable(s.Err))
+}
+
+// write seals p and asks the store to make the change.
+func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
+	s := &sealer{keks: r.k.cfg.KEKs.sealing(), tenant: b.Tenant, digest: b.digest, have: b.have, actor: r.k.cfg.Instance}
+	c, err := s.change(p, b.minted)
+	if err != nil {
+		return Result{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.Deadline)
+	defer cancel()
+	result, err := r.k.store.Write(ctx, c)
+	if err != nil {
+		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: unavailable(err)}
+	}
+	return result, nil
+}
+
+// remember adds the facts of a change to the copy that this instance holds, and reads the ring
+// again. The change is made whether or not that succeeds now: even if the store loses it at once,
+// this instance knows it, and restores it.
+func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
+	var learned ring.Facts
+	for _, f := range p.Facts {
+		learned.Add(f.Kind, f.KID, f.At)
+	}
+	if err := r.k.sync(ctx, tenant, learned); err != nil {
+		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
+	}
+}

@@ -1,0 +1,125 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// rotateAtOnce is how many rings Run works on at once. A mint takes a few calls of the store, and
+// more would let one instance crowd out the others.
+const rotateAtOnce = 4
+
+// Run rotates keys by itself, and returns nil when ctx ends or the keyring is closed. After each
+// sync it looks at every ring that is in sync, and
+//
+//   - mints the next key if none is pending,
+//   - promotes the pending key if the signing one was revoked,
+//   - removes keys whose last token expired long ago,
+//   - makes missing rings if [Config.AllowBootstrap] is set.
+//
+// An error is logged, and the work tried again after the next sync. A scheduled switch needs no
+// Run, since a pending key takes effect by the clock. But the key after it does: a ring stops
+// signing after three periods without one. Run it in several instances; they do not get in each
+// other's way. The caller owns the goroutine, and Run waits for those that it starts.
+func (r *Rotator) Run(ctx context.Context) error {
+	for {
+		synced := r.k.loop.synced() // before the work, so that no sync during it is missed
+		r.rotateDue(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.k.done:
+			return nil
+		case <-synced:
+		}
+	}
+}
+
+// rotateDue does the work that is due, for rotateAtOnce rings at once, and waits until it is done.
+func (r *Rotator) rotateDue(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	free := make(chan struct{}, rotateAtOnce)
+	for _, tr := range r.k.allRings() {
+		work := r.due(tr)
+		if work == nil || ctx.Err() != nil {
+			continue
+		}
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			if err := work(ctx); err != nil && ctx.Err() == nil {
+				r.k.cfg.Logger.Warn("a ring could not be rotated; it will be tried again", "tenant", tr.tenant, "error", err)
+			}
+		})
+	}
+}
+
+// due returns the work that is due for a ring, or nil. It decides on this instance's copy and
+// clock, which costs nothing. The work itself decides again, on the ring in the store. One change a
+// sync is enough, so the first that applies is returned.
+func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
+	now := r.k.cfg.Now()
+	status, c, t := tr.status.Load(), tr.state.Load(), r.k.times.Load()
+	if status.err != nil || !status.fresh(now, t.fresh) {
+		return nil
+	}
+	if c.newest() == nil {
+		if c == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(status, now, t) {
+			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
+		}
+		return nil
+	}
+	b := protocol.Base{Tenant: tr.tenant, Now: now, Copy: c.Copy}
+	switch {
+	case b.TakeOver() != nil:
+		return func(ctx context.Context) error { return r.takeOver(ctx, tr.tenant) }
+	case b.IsMintDue():
+		return func(ctx context.Context) error { return r.mint(ctx, tr.tenant) }
+	case b.Collect() != nil:
+		return func(ctx context.Context) error { return r.collect(ctx, tr.tenant) }
+	}
+	return nil
+}
+
+// wasQuiet reports whether the store has been empty and unchanged for so long that every instance
+// which holds a ring that the store lost would have restored it (timeline K).
+func (r *Rotator) wasQuiet(status *syncStatus, now time.Time, t *times) bool {
+	p := r.k.cfg.Policy
+	return protocol.Age(now, status.quietSince) >= max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)
+}
+
+// bootstrap makes the ring of a tenant that has none.
+func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
+	err := r.Create(ctx, tenant, r.k.cfg.Policy)
+	if errors.Is(err, ring.ErrRefused) {
+		return nil // another instance was first
+	}
+	return err
+}
+
+// mint mints the next key of a ring.
+func (r *Rotator) mint(ctx context.Context, tenant string) error {
+	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
+	if p != nil {
+		r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.Seq)
+	}
+	return err
+}
+
+// takeOver promotes the pending key if no key signs.
+func (r *Rotator) takeOver(ctx context.Context, tenant string) error {
+	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
+	return err
+}
+
+// collect removes the keys that every instance in sync has dropped.
+func (r *Rotator) collect(ctx context.Context, tenant string) error {
+	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
+	return err
+}
