@@ -40,9 +40,9 @@
 // least a minute and at most an hour, or ten minutes if the answer does not say. An answer that is
 // not a JWK Set, or has no key that serves, counts as a failed attempt: the old keys stay.
 //
-// The table is for tokens that are otherwise good. A verifier refuses a token that its claims or
-// type rule out with any key: if the source does not answer with its key, in whatever state, the
-// verifier starts no fetch for it and reports an unknown key (401).
+// The table is for tokens that are otherwise good. The verifier refuses a token with wrong
+// claims or a wrong type whatever its key. If the source does not answer with that key, in any
+// state, the verifier starts no fetch for it and reports an unknown key (401).
 //
 // A key that a new set lacks is withdrawn at once. Tokens that it vouched for end with it, cached
 // ones included. A key that stays keeps its pointer.
