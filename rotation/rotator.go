@@ -107,7 +107,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 			return nil, Result{}, err
 		}
 		minted.again()
-		b.minted, b.Mint = minted, minted.mint
+		b.minted, b.MakeKey = minted, minted.mint
 		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Result{}, err
@@ -193,7 +193,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 		have: have, digest: snap.Digest, sent: sent, received: received,
 	}
 	if mine != nil {
-		in := protocol.MergeInput{Mine: mine.Copy, Theirs: have.Copy, Now: b.Now, Good: step.Good, Local: r.k.cfg.Now(), Deadline: t.deadline}
+		in := protocol.MergeInput{Held: mine.Copy, Stored: have.Copy, Now: b.Now, Good: step.Good, LocalNow: r.k.cfg.Now(), Deadline: t.deadline}
 		if protocol.Merge(in).Change != nil {
 			return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 		}

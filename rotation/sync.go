@@ -22,79 +22,79 @@ type syncRun struct {
 	asked   times           // the times when the attempt began
 }
 
-func (p *syncRun) run() {
-	p.k.counts.syncs.Add(1)
-	again := p.buckets
+func (run *syncRun) run() {
+	run.k.counts.syncs.Add(1)
+	again := run.buckets
 	for range syncRounds {
-		if again = p.attempt(again); len(again) == 0 {
+		if again = run.attempt(again); len(again) == 0 {
 			break
 		}
 	}
 }
 
 // attempt syncs buckets once, and returns those whose log has more entries.
-func (p *syncRun) attempt(buckets []*bucket) (more []*bucket) {
-	sent := p.k.cfg.Now()
-	p.asked = *p.k.times.Load()
-	replies := p.sync(buckets, sent)
-	received := p.k.cfg.Now()
-	p.list(buckets, replies)
-	p.load(p.stale(buckets, replies))
-	p.k.drop(buckets)
-	if p.changed {
-		p.k.retime()
+func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
+	sent := run.k.cfg.Now()
+	run.asked = *run.k.times.Load()
+	replies := run.sync(buckets, sent)
+	received := run.k.cfg.Now()
+	run.list(buckets, replies)
+	run.load(run.stale(buckets, replies))
+	run.k.drop(buckets)
+	if run.changed {
+		run.k.retime()
 	}
-	failed, unreached, doubted := 0, error(nil), p.k.loop.recovering()
+	failed, unreached, before := 0, error(nil), run.k.loop.recovering()
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
 			failed, unreached = failed+1, reply.Err
-			p.failBucket(b, reply.Err)
+			run.failBucket(b, reply.Err)
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
-		case b.state.Complete.IsZero() && p.asked.w() != p.k.times.Load().w() && !p.k.cfg.TrustFirstRead:
+		case b.state.Complete.IsZero() && run.asked.w() != run.k.times.Load().w() && !run.k.cfg.TrustFirstRead:
 			more = append(more, b) // peers vouch for W, which we know only now
 		default:
-			p.finishBucket(b, reply, sent, received)
+			run.finishBucket(b, reply, sent, received)
 		}
 	}
-	p.logAttempt(failed, unreached, doubted)
+	run.logAttempt(failed, unreached, before)
 	return more
 }
 
 // call returns the context of one call of the store.
-func (p *syncRun) call() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(p.ctx, p.k.times.Load().deadline)
+func (run *syncRun) call() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(run.ctx, run.k.times.Load().deadline)
 }
 
-func (p *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
-	w := p.asked.w()
+func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
+	w := run.asked.w()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(p.asked.fresh, b.fresh) {
+		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // we vouch for no peer
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: p.digests(b)}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: run.digests(b)}
 		if b.state.Complete.IsZero() {
 			requests[i].VouchWithin, requests[i].VouchFor = w, 2*w
 		}
 	}
-	instance := p.k.cfg.Instance
-	if p.k.cfg.OneShot {
+	instance := run.k.cfg.Instance
+	if run.k.cfg.OneShot {
 		instance = ""
 	}
-	ctx, cancel := p.call()
+	ctx, cancel := run.call()
 	defer cancel()
-	return p.k.store.Sync(ctx, instance, requests)
+	return run.k.store.Sync(ctx, instance, requests)
 }
 
 // digests returns the tenants of b whose digests are compared this time, in the order of the bucket.
 // Each sync compares a part of them, so that every ring is compared within one Freshness.
-func (p *syncRun) digests(b *bucket) []string {
+func (run *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
-		if i%digestSlices == b.digestTurn%digestSlices || p.compare[r.tenant] {
+		if i%digestSlices == b.digestTurn%digestSlices || run.compare[r.tenant] {
 			tenants = append(tenants, r.tenant)
 		}
 	}
@@ -102,8 +102,8 @@ func (p *syncRun) digests(b *bucket) []string {
 }
 
 // list learns of the tenants of the buckets in which anything may have changed.
-func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
-	if !p.k.holdsAll() {
+func (run *syncRun) list(buckets []*bucket, replies []SyncReply) {
+	if !run.k.holdsAll() {
 		return
 	}
 	var indexes, at []int
@@ -115,9 +115,9 @@ func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
 	if len(indexes) == 0 {
 		return
 	}
-	ctx, cancel := p.call()
+	ctx, cancel := run.call()
 	defer cancel()
-	tenants, err := p.k.store.Tenants(ctx, indexes)
+	tenants, err := run.k.store.Tenants(ctx, indexes)
 	for i := range indexes {
 		if err != nil {
 			replies[at[i]].Err = err
@@ -128,7 +128,7 @@ func (p *syncRun) list(buckets []*bucket, replies []SyncReply) {
 }
 
 // stale returns the rings that have to be read.
-func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
+func (run *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	var stale []*tenantRing
 	for i, b := range buckets {
 		reply := &replies[i]
@@ -136,9 +136,9 @@ func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 			continue
 		}
 		if reply.Resync {
-			p.k.counts.resyncs.Add(1)
+			run.k.counts.resyncs.Add(1)
 		}
-		p.mark(b, reply)
+		run.mark(b, reply)
 		for _, r := range b.rings {
 			if r.dirty || reply.Resync {
 				stale = append(stale, r)
@@ -149,16 +149,16 @@ func (p *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
 }
 
 // mark makes those rings dirty that the reply says have changed.
-func (p *syncRun) mark(b *bucket, reply *SyncReply) {
-	for i, tenant := range p.digests(b) {
-		if r := p.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+func (run *syncRun) mark(b *bucket, reply *SyncReply) {
+	for i, tenant := range run.digests(b) {
+		if r := run.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
 		}
 	}
 	for _, tenant := range reply.Changed {
-		r := p.k.ring(tenant)
-		if r == nil && p.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
-			r = p.k.add(tenant)
+		r := run.k.ring(tenant)
+		if r == nil && run.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
+			r = run.k.add(tenant)
 		}
 		if r != nil {
 			r.dirty = true
@@ -168,7 +168,7 @@ func (p *syncRun) mark(b *bucket, reply *SyncReply) {
 }
 
 // load reads rings, and joins them with the copies that are held.
-func (p *syncRun) load(stale []*tenantRing) {
+func (run *syncRun) load(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
@@ -177,7 +177,7 @@ func (p *syncRun) load(stale []*tenantRing) {
 		for i, r := range some {
 			tenants[i] = r.tenant
 		}
-		p.joinAll(some, p.read(tenants))
+		run.joinAll(some, run.read(tenants))
 	}
 }
 
@@ -187,12 +187,12 @@ type snapshot struct {
 	sent, received time.Time
 }
 
-func (p *syncRun) read(tenants []string) []snapshot {
-	ctx, cancel := p.call()
+func (run *syncRun) read(tenants []string) []snapshot {
+	ctx, cancel := run.call()
 	defer cancel()
-	sent := p.k.cfg.Now()
-	loaded := p.k.store.Load(ctx, tenants)
-	received := p.k.cfg.Now()
+	sent := run.k.cfg.Now()
+	loaded := run.k.store.Load(ctx, tenants)
+	received := run.k.cfg.Now()
 	snapshots := make([]snapshot, len(loaded))
 	for i := range loaded {
 		snapshots[i] = snapshot{loaded[i], sent, received}
@@ -203,19 +203,19 @@ func (p *syncRun) read(tenants []string) []snapshot {
 // joiners is how many rings are opened, and repaired, at once.
 const joiners = 8
 
-func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
+func (run *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(joiners, len(rings)) {
 		wg.Go(func() {
 			for i := range next {
-				p.noteJoined(rings[i], p.join(rings[i], snapshots[i]))
+				run.noteJoined(rings[i], run.join(rings[i], snapshots[i]))
 			}
 		})
 	}
 	for i, r := range rings {
 		if snapshots[i].Err == nil && (snapshots[i].Digest != r.digest || r.dirty) {
-			p.changed = true
+			run.changed = true
 		}
 		next <- i
 	}
@@ -224,14 +224,14 @@ func (p *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 }
 
 // noteJoined notes whether a ring is in sync.
-func (p *syncRun) noteJoined(r *tenantRing, err error) {
+func (run *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
 	old := r.step.Load()
 	if err == nil {
 		return // finishBucket follows
 	}
-	if old.err == nil && p.ctx.Err() == nil {
-		p.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
+	if old.err == nil && run.ctx.Err() == nil {
+		run.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
 	}
 	out := *old
 	out.err, out.bad = cannotTell(err), true
@@ -243,60 +243,60 @@ const maxMerges = 4
 
 // join joins a ring in the store with the copy that is held, and writes back what the store lacks. The
 // error says why the ring is not in sync.
-func (p *syncRun) join(r *tenantRing, s snapshot) error {
+func (run *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
 			return s.Err
 		}
 		old := r.state.Load()
-		theirs, failed := p.open(r, s)
+		theirs, failed := run.open(r, s)
 		off := checkClock(s.Now, s.sent, s.received, min(old.known().ClockSkew(), theirs.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Mine: old.known(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
-			Good: r.step.Load().Good, Local: s.received, Deadline: p.k.times.Load().deadline})
+		result := protocol.Merge(protocol.MergeInput{Held: old.known(), Stored: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+			Good: r.step.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
 		union := assemble(result.Union, theirs, old)
-		p.install(r, union, s.Digest)
+		run.install(r, union, s.Digest)
 		switch {
 		case off != nil:
 			return off
-		case result.Change == nil, p.k.cfg.OneShot, wrote:
-			return p.checkOpened(r, failed)
+		case result.Change == nil, run.k.cfg.OneShot, wrote:
+			return run.checkOpened(r, failed)
 		}
-		done, err := p.write(r, union, result, s.Digest)
+		done, err := run.write(r, union, result, s.Digest)
 		if err != nil {
 			return &ring.Error{Text: "what the store lacks could not be put back", Err: err}
 		}
 		if done && failed == nil {
-			return p.checkOpened(r, nil)
+			return run.checkOpened(r, nil)
 		}
 		wrote = done
-		s = p.read([]string{r.tenant})[0]
+		s = run.read([]string{r.tenant})[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // open opens a ring as the store has it. A field that cannot be opened counts neither as new data nor as
 // missing data.
-func (p *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(p.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
+func (run *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(run.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
 // checkOpened returns why a ring that has been read is not in sync, or nil.
-func (p *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
+func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
 	if n := r.state.Load().newest(); n != nil {
-		return p.k.checkTimes(n.Timing.Freshness)
+		return run.k.checkTimes(n.Timing.Freshness)
 	}
 	return nil
 }
 
 // install makes c what this process holds of r.
-func (p *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
+func (run *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
@@ -307,51 +307,51 @@ func (p *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 }
 
 // write makes the repair. It reports false if the ring has to be read again.
-func (p *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
-	s := &sealer{keks: p.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: p.k.cfg.Instance}
+func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
+	s := &sealer{keks: run.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: run.k.cfg.Instance}
 	c, err := s.change(m.Change, nil)
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := p.call()
+	ctx, cancel := run.call()
 	defer cancel()
-	result, err := p.k.store.Write(ctx, c)
+	result, err := run.k.store.Write(ctx, c)
 	if err != nil || result.Code != Committed {
 		return false, err
 	}
-	p.k.counts.repairs.Add(1)
-	p.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
-	p.install(r, assemble(m.Healed, union), result.Digest)
+	run.k.counts.repairs.Add(1)
+	run.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	run.install(r, assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
 
 // logAttempt logs what this attempt has changed, in few lines, as there are many buckets. If ctx has
 // ended, a failure says nothing about the store.
-func (p *syncRun) logAttempt(failed int, err error, doubted int) {
-	if p.ctx.Err() != nil {
+func (run *syncRun) logAttempt(failed int, err error, before int) {
+	if run.ctx.Err() != nil {
 		return
 	}
-	log, down := p.k.cfg.Logger, p.k.down
-	p.k.down = failed > 0
+	log, down := run.k.cfg.Logger, run.k.down
+	run.k.down = failed > 0
 	switch {
 	case failed > 0:
-		p.k.counts.failures.Add(1)
+		run.k.counts.failures.Add(1)
 		if !down {
 			log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", failed, "error", err)
 		}
 	case down:
 		log.Info("the store is reached again")
 	}
-	switch now := p.k.loop.recovering(); {
-	case now > doubted:
+	switch now := run.k.loop.recovering(); {
+	case now > before:
 		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
-	case now == 0 && doubted > 0:
+	case now == 0 && before > 0:
 		log.Info("in step with the store")
 	}
 }
 
 // failBucket notes that a bucket could not be synced. Its times stay as they are.
-func (p *syncRun) failBucket(b *bucket, err error) {
+func (run *syncRun) failBucket(b *bucket, err error) {
 	b.err = cannotTell(err)
 	out := *b.step.Load()
 	out.err = withClock(out.err, b.err)
@@ -377,11 +377,11 @@ func withClock(known, err error) error {
 }
 
 // finishBucket moves the times of a bucket that has been read completely.
-func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
-	t := p.k.times.Load()
+func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+	t := run.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: p.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
+		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
 			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.w()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
@@ -406,7 +406,7 @@ func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.
 			r.step.Store(&out)
 		} else {
 			r.step.Store(step)
-			p.logNoRing(r, good && h == nil)
+			run.logNoRing(r, good && h == nil)
 		}
 		if h != nil {
 			h.applyEnds(nil, b.state.Complete)
@@ -422,13 +422,13 @@ func (p *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.
 
 // logNoRing logs, once, that a tenant of the Config has no ring. A caller that opens a keyring to
 // create a ring gets one poll's time to do so.
-func (p *syncRun) logNoRing(r *tenantRing, none bool) {
+func (run *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.emptySyncs = 0
 		return
 	}
-	if r.emptySyncs++; r.emptySyncs == 2 && !p.k.holdsAll() && !p.k.cfg.AllowBootstrap && !p.k.cfg.OneShot {
-		p.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
+	if r.emptySyncs++; r.emptySyncs == 2 && !run.k.holdsAll() && !run.k.cfg.AllowBootstrap && !run.k.cfg.OneShot {
+		run.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
 	}
 }
 

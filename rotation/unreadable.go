@@ -36,7 +36,7 @@ func partOf(field string) protocol.Ref {
 		return protocol.RecordRef(name)
 	case prefix+":" == seal.PrefixKey:
 		return protocol.TenantKeyRef(name)
-	case len(prefix) == 1:
+	case len(prefix) == 1 && name != "" && ring.FactKind(prefix[0]).Known(): // anyone can write a field "d:"
 		return protocol.FactRef(ring.FactID{Kind: ring.FactKind(prefix[0]), KID: name})
 	}
 	return protocol.Ref{}

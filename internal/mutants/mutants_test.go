@@ -3,25 +3,55 @@ package main
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// The mistakes are edits of the code as it is: if it changes, so do they.
+// Mutants are edits of today's code and name today's tests. Both must exist.
 func TestMutantsApply(t *testing.T) {
 	for _, m := range mutants {
 		if _, err := m.overlay("../..", t.TempDir()); err != nil {
 			t.Errorf("%s: %v", m.name, err)
 		}
-		if _, err := regexp.Compile(m.names); err != nil || m.want == "" {
-			t.Errorf("%s: want %q of %s, %v", m.name, m.want, m.tests, err)
-		}
-		if _, err := os.Stat("../../" + m.pkg); err != nil {
+		name, _, _ := strings.Cut(m.names, "/") // of the test, without its subtests
+		chosen, err := regexp.Compile(name)
+		if err != nil {
 			t.Errorf("%s: %v", m.name, err)
+			continue
+		}
+		tests := testsOf(t, "../../"+m.pkg)
+		if !slices.ContainsFunc(tests, chosen.MatchString) {
+			t.Errorf("%s: no test of %s matches %q", m.name, m.pkg, m.names)
+		}
+		if strings.HasPrefix(m.want, "Test") && !slices.Contains(tests, m.want) || m.want == "" {
+			t.Errorf("%s: %s has no test %q", m.name, m.pkg, m.want)
 		}
 	}
 }
+
+// testsOf returns the names of the tests in a folder.
+func testsOf(t *testing.T, dir string) []string {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range testFunc.FindAllSubmatch(text, -1) {
+			names = append(names, string(match[1]))
+		}
+	}
+	return names
+}
+
+var testFunc = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
 // A mistake is caught by what names it, and by nothing else.
 func TestVerdict(t *testing.T) {

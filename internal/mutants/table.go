@@ -17,7 +17,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, p.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -88,12 +88,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stale merger does not republish",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
+		edits: []edit{{"rotation/internal/protocol/restore.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
 		tests: tests{simulator, "TestTimelineH$"}, want: "TestTimelineH",
 	},
 	{
 		name:  "a stale merger keeps its promotion",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
+		edits: []edit{{"rotation/internal/protocol/restore.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
 		tests: tests{simulator, "TestTimelineH"}, want: "TestTimelineHPromoted",
 	},
 	{
@@ -133,7 +133,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a collected key is revived",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "return ring.ByEffect(mine, k) < 0 })", "return false })"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "return ring.ByEffect(held, k) < 0 })", "return false })"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "TestTimelineGoneIsNotRevived",
 	},
 	{

@@ -30,8 +30,8 @@ type PlannedKey struct {
 	RevokedAt   time.Time // when it was revoked
 }
 
-// NewPlan returns the plan of the records of one ring, without those that were collected: see
-// [Facts.Collected].
+// NewPlan returns the plan of the records of one ring. The caller leaves out the records that were
+// collected: see [Facts.Collected].
 func NewPlan(records []*Record, facts Facts) *Plan {
 	if !facts.Dead.IsZero() {
 		return &Plan{Dead: true}
@@ -122,6 +122,8 @@ func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 
 // Current returns the index in InOrder of the last key that has taken effect by now, or -1.
 func (p *Plan) Current(now time.Time) int {
+	// A known promotion or revocation is in the past, even if this clock is behind. Otherwise this
+	// instance would sign with a key that the others have left.
 	now = later(now, p.Past)
 	for i := len(p.InOrder) - 1; i >= 0; i-- {
 		if !p.InOrder[i].ActivatesAt.After(now) {
