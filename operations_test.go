@@ -60,7 +60,7 @@ func TestOperationsCommands(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "keyturn")
 	run(t, ".", "go", "build", "-o", program, "./cmd/keyturn")
 	vars := strings.NewReplacer("$REDIS", "redis://127.0.0.1:1", "$TOKEN", "a.b.c", "$T", "acme", "$PENDING_KID", "one", "$KID", "two",
-		"https://login.acme.example", "https://127.0.0.1:1", "--allow-cidr", "--allow-loopback --allow-cidr", `"`, "")
+		"https://login.acme.example", "https://127.0.0.1:1", "--issuer-url", "--allow-loopback --issuer-url", `"`, "")
 	lines := 0
 	for _, s := range sections(t) {
 		for _, line := range s.commands {

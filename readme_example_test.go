@@ -3,6 +3,7 @@ package keyturn_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,18 +30,18 @@ func must[T any](v T, err error) T {
 }
 
 func Example() {
-	secret := []byte("at least 32 bytes; keep it elsewhere")
+	secret := []byte("at least 32 bytes; keep it elsewhere") // from a file: cut off the line end, which counts
 	key := must(keystore.NewSecret(keystore.ID{Tenant: "acme", KID: "2026-11"}, keystore.HS256, secret))
 	v := must(verifier.New(verifier.Config{Tenants: []verifier.Tenant{{
 		ID: "acme", Keys: must(keystore.NewStatic(key)), Algorithms: []keystore.Algorithm{keystore.HS256},
-		Issuer: "https://acme.example", Audiences: []string{"api"},
+		Issuer: "https://acme.example", Audiences: []string{"api"}, // Leeway: 30s after exp, unless you set it
 	}}}))
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := middleware.TokenFrom(r.Context())
 		fmt.Fprintf(w, "hello %s of %s\n", token.Subject(), token.Tenant())
 	})
 	mux := http.NewServeMux()
-	mux.Handle("/hello", middleware.Require(v)(hello))
+	mux.Handle("/hello", middleware.Require(v)(hello)) // then http.ListenAndServe(":8080", mux)
 
 	signer := must(rotation.NewStaticSigner(key.ID(), keystore.HS256, secret, rotation.SignerConfig{}))
 	good := must(signer.Sign(context.Background(), "acme", map[string]any{"sub": "ann", "iss": "https://acme.example", "aud": "api"}))
@@ -58,7 +59,7 @@ func Example() {
 
 func TestReadmeIssuer(t *testing.T) {
 	const issuer = "https://login.acme.example"
-	client := jwks.New(jwks.Config{}) // one per process
+	client := jwks.New(jwks.Config{Logger: slog.Default()}) // one per process; without a Logger, failed fetches are silent
 	keys := must(client.Discover("acme", issuer, jwks.SourceConfig{}))
 	acme := verifier.Tenant{ID: "acme", Keys: keys, Issuer: issuer, Audiences: []string{"api"}, Algorithms: []keystore.Algorithm{keystore.RS256}}
 	if _, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme}}); err != nil {

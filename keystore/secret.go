@@ -13,6 +13,10 @@ import (
 // NewSecret returns a key that verifies HMAC signatures of alg, which must be
 // HS256, HS384 or HS512. It keeps a copy of secret.
 //
+// The bytes are used as they are: base64 is not decoded, and a line end counts. The
+// file of a secret often ends in a line end, which "keyturn sign --secret-file" drops.
+// So drop it before the call, or every token gets an invalid signature.
+//
 // NewSecret returns an error for a secret that
 //
 //   - is shorter than the hash: 32, 48 and 64 bytes (RFC 7518, section 3.2);

@@ -12,22 +12,24 @@ import (
 // errClock reports that this instance's clock, or the store's, is off.
 var errClock = errors.New("rotation: this clock and the store's differ by more than ClockSkew")
 
-// checkClock returns an error if the store's clock and ours differ by more than skew. Decisions by a
-// clock that is off would contradict those of other instances.
+// checkClock returns a [*ClockError] if the store's clock differs from this instance's by more than
+// skew. now is the store's answer to a call that was sent and received at those times. Every
+// guarantee of a ring assumes that difference (S of docs/protocol.md), so an instance whose clock
+// is off writes nothing and drops nothing.
 func checkClock(now, sent, received time.Time, skew time.Duration) error {
-	// The store's times are whole milliseconds.
+	// The store truncates its times to whole milliseconds, so now may be up to one too early.
 	if skew == protocol.AnySkew || !now.Before(sent.Add(-skew-time.Millisecond)) && !now.After(received.Add(skew)) {
 		return nil
 	}
 	return &ClockError{Store: now, Sent: sent, Received: received, ClockSkew: skew}
 }
 
-// skew returns the largest ClockSkew of the rings of b. A clock that is off by more than the ClockSkew
-// of one ring is off for that ring alone.
+// skew returns the largest ClockSkew of the rings of b. A difference that one ring does not allow
+// concerns that ring alone; only one that no ring allows concerns the whole bucket.
 func (b *bucket) skew() time.Duration {
 	most := time.Duration(-1)
 	for _, r := range b.rings {
-		if skew := r.state.Load().known().ClockSkew(); skew != protocol.AnySkew {
+		if skew := r.state.Load().protocolCopy().ClockSkew(); skew != protocol.AnySkew {
 			most = max(most, skew)
 		}
 	}
@@ -37,18 +39,20 @@ func (b *bucket) skew() time.Duration {
 	return most
 }
 
-// A ClockError says that the clock of this instance and the store's differ by more than
-// ClockSkew. It wraps [keystore.ErrUnavailable].
+// A ClockError reports that the clock of this instance and the store's differ by more than
+// ClockSkew. The instance then keeps what it has, and writes nothing. It wraps
+// [keystore.ErrUnavailable]: set the clocks right and it goes away with the next sync.
 type ClockError struct {
-	Store          time.Time // by the store's clock
-	Sent, Received time.Time // by this instance's clock, around the store's answer
-	ClockSkew      time.Duration
+	Store          time.Time     // the store's answer, by its clock
+	Sent, Received time.Time     // when the call was sent and answered, by this instance's clock
+	ClockSkew      time.Duration // that the policy of the ring allows
 
-	// Since is why no later answer of the store is known, or nil.
+	// Since is the error of a later sync, if the store could not be asked again since. Otherwise it
+	// is nil.
 	Since error
 }
 
-// Error says what each clock says.
+// Error returns what each clock says, in UTC.
 func (e *ClockError) Error() string {
 	at := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 	text := fmt.Sprintf("%v: %v: the store says %s, between our %s and %s, and ClockSkew is %v", keystore.ErrUnavailable, errClock,
@@ -59,7 +63,7 @@ func (e *ClockError) Error() string {
 	return text
 }
 
-// Unwrap returns the reasons.
+// Unwrap returns [keystore.ErrUnavailable], the reason, and Since unless that is nil.
 func (e *ClockError) Unwrap() []error {
 	reasons := []error{keystore.ErrUnavailable, errClock}
 	if e.Since != nil {

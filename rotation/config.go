@@ -11,95 +11,92 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Config says how an instance keeps its copy of the rings.
+// Config says how an instance keeps its copy of the rings. Only KEKs is required. Most services set
+// Tenants and Logger too, and leave the rest.
 type Config struct {
-	// KEKs open the records in the store. Required: see [ParseKEKs].
+	// KEKs open and seal the rings. Required: see [ParseKEKs].
 	KEKs *KEKs
 
-	// Tenants are the tenants whose rings are held. None means all tenants that the
-	// store has, and will have. Then every writer of the store can name a tenant
-	// whose ring cannot be read, so that the keyring is not ready.
+	// Tenants are those whose rings are held. An empty list means every tenant that the store has,
+	// also those that are added later. Then a writer of the store can add a ring that cannot be
+	// read, and so make the keyring not ready.
 	Tenants []string
 
-	// Instance names this process in its acknowledgements: see [Rotator.Acks]. The
-	// default is the host's name, the process's number and random letters. No two
-	// processes may have the same.
+	// Instance names this process in the store. [Rotator.Acks] reports by it which instances have
+	// heard of a change. Two processes must not have the same. The default is the host's name, the
+	// process's number and a random part.
 	Instance string
 
-	// Poll is how long after one sync the next begins, give or take a fifth. The
-	// default follows from the policies of the rings: a quarter of the shortest
-	// Freshness, at most 15s. All instances should have the same.
+	// Poll is how long after one sync the next begins, give or take a fifth. The default follows
+	// from the policies of the rings: a quarter of the shortest Freshness, at most 15s. All
+	// instances should have the same, because each one waits for two of its own polls to give the
+	// others time.
 	Poll time.Duration
 
-	// Deadline is how long a call of the store may take. The default is a
-	// thirtieth of the shortest Freshness, at most 2s. Freshness must be at
-	// least three times as long as 1.2 Poll and Deadline together.
+	// Deadline is how long one call of the store may take. The default is a thirtieth of the
+	// shortest Freshness, at most 2s. Freshness must be at least three times as long as 1.2 Poll
+	// and Deadline together. A ring with a shorter Freshness counts as out of sync.
 	Deadline time.Duration
 
-	// TrustFirstRead trusts the first complete read, instead of giving other
-	// instances time to restore what the store may have lost. It is for a store that
-	// this process has just started.
+	// TrustFirstRead skips recovering after the start: the first complete read counts as complete.
+	// Without it other instances first get the time to restore keys that the store may have lost.
+	// Set it only for a store that this process has just started.
 	TrustFirstRead bool
 
-	// OneShot is for a command that ends soon: it trusts its first read, leaves no
-	// acknowledgement, and repairs nothing.
+	// OneShot is for a command that ends soon. It trusts its first read, as with TrustFirstRead,
+	// and leaves no acknowledgement. It restores nothing, and does not listen for changes.
 	OneShot bool
 
-	// AllowBootstrap lets [Rotator.Run] make the first ring of each of Tenants, with
-	// Policy, once the store has been unchanged for long enough. Else only
-	// [Rotator.Create] makes rings.
+	// AllowBootstrap lets [Rotator.Run] make the first ring of each of Tenants, with Policy, once
+	// the store has been empty and unchanged for the longer of two polls and Freshness + ClockSkew.
+	// Otherwise only [Rotator.Create] makes rings.
 	AllowBootstrap bool
 
-	// Policy is the policy of the rings that AllowBootstrap makes, and is ignored
-	// otherwise. Zero fields take their defaults.
+	// Policy is for the rings that AllowBootstrap makes, and ignored without it. Zero fields take
+	// their defaults.
 	Policy ring.Policy
 
-	// Logger logs events that no caller is told: rings that cannot be read, repairs,
-	// recovery. The default discards them. No secret is logged.
+	// Logger receives what no caller is told: rings that cannot be read, repairs, recovering,
+	// rotations that failed. It never receives a secret. The default discards it.
 	Logger *slog.Logger
 
-	// Now reports the wall clock's time. The default is [time.Now].
+	// Now reports the wall clock's time. It must be safe for concurrent use. The default is
+	// [time.Now].
 	Now func() time.Time
 }
 
 const (
-	maxPoll          = 15 * time.Second
-	maxDeadline      = 2 * time.Second
-	defaultFreshness = time.Minute // before any ring is known
+	// maxPoll bounds how late an instance without pub/sub hears of a revocation.
+	maxPoll = 15 * time.Second
+	// maxDeadline bounds how long one slow server holds up a poll of the others.
+	maxDeadline = 2 * time.Second
+	// defaultFreshness sets the times until a ring is known. It is that of a default policy.
+	defaultFreshness = time.Minute
 
-	// loadAtOnce is how many rings one call loads, so that it ends before its deadline.
+	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
 	loadAtOnce = 256
-	// syncRounds bounds how often a sync goes on where the last reply ended.
+	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What
+	// is left waits for the next poll.
 	syncRounds = 16
-	// nudgeGap is the shortest time between two syncs for nudges, so that forged
-	// nudges cost little.
+	// nudgeGap is the least time between two syncs that nudges ask for. Any client of the store can
+	// send nudges, so a flood of them must cost little.
 	nudgeGap = 20 * time.Millisecond
-	// digestSlices is in how many polls every ring is compared: those of one Freshness.
+	// digestSlices is the number of polls in which the digest of every ring is compared once. Three
+	// polls fit into Freshness, so an edit without a log entry is noticed within it (invariant
+	// I12).
 	digestSlices = 3
 )
 
+// withDefaults returns c with its defaults, or the first thing that is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	switch {
-	case c.KEKs == nil:
-		return c, &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
-	case c.Poll < 0 || c.Deadline < 0:
-		return c, &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
-	case c.AllowBootstrap && len(c.Tenants) == 0:
-		return c, &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
-	}
-	for _, tenant := range c.Tenants {
-		if !isTenant(tenant) {
-			return c, &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
-		}
+	if err := c.validate(); err != nil {
+		return c, err
 	}
 	if c.AllowBootstrap {
-		if err := c.Policy.Validate(); err != nil {
-			return c, err
-		}
 		c.Policy = c.Policy.WithDefaults()
 	}
 	if c.Instance == "" {
-		host, _ := os.Hostname()
+		host, _ := os.Hostname() // for people; the random part makes it unique
 		c.Instance = fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:8])
 	}
 	if c.Logger == nil {
@@ -112,7 +109,29 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// isTenant reports whether a tenant may have that name.
+// validate returns the first thing that is wrong with c, or nil.
+func (c Config) validate() error {
+	switch {
+	case c.KEKs == nil:
+		return &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
+	case c.Poll < 0 || c.Deadline < 0:
+		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
+	case c.AllowBootstrap && len(c.Tenants) == 0:
+		return &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
+	}
+	for _, tenant := range c.Tenants {
+		if !isTenant(tenant) {
+			return &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		}
+	}
+	if c.AllowBootstrap {
+		return c.Policy.Validate()
+	}
+	return nil
+}
+
+// isTenant reports whether a tenant may have that name. The store holds names as they are, and
+// anyone who can write there chooses them.
 func isTenant(name string) bool {
 	return name != "" && len(name) <= ring.MaxTenantBytes && utf8.ValidString(name)
 }

@@ -12,48 +12,35 @@ import (
 )
 
 // A ringCopy is a copy of a ring with its sealed bytes, so that they can be written back, and with
-// the keys of its records. It is immutable.
+// the keys of its records. Its records, facts and bytes never change. What a key of it may still
+// verify does, through [ringCopy.applyEnds].
 type ringCopy struct {
 	*protocol.Copy
 	sealed     []*sealedRecord   // those of Copy.Records, in that order
 	tenantKeys []sealedTenantKey // those of Copy.TenantKeys, in that order
 }
 
-// A sealedRecord is a record with its key, and as it was sealed. One is made for a record once, so its
-// key stays the same.
+// A sealedRecord is a record with its key, and as it was sealed. All copies of a ring share one
+// value for each record, so its [keystore.Key] stays the same as long as it is held. A verifier
+// caches tokens with their key, and asks that key whether it is still usable.
 type sealedRecord struct {
 	protocol.Record
 	blob []byte
-	key  *keystore.Key   // its ID has the record's kid, even if its tokens have none
-	only []*keystore.Key // the key alone, for Lookup
+	key  *keystore.Key   // that verifies; its ID has the record's kid, even if its tokens have none
+	only []*keystore.Key // the key alone, so that Lookup does not allocate
 }
 
+// A sealedTenantKey is a tenant key under a KEK, as the store has it.
 type sealedTenantKey struct {
 	id   string
 	blob []byte
 }
 
-// openCopy returns the fields of a ring as they were opened. It takes records that old has, too, from
-// old.
+// openCopy returns the copy of a ring whose fields were read from the store and opened. It takes
+// over from old every record that old has too. old may be nil.
 func openCopy(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) *ringCopy {
 	c := protocol.Copy{Head: opened.Head, Facts: opened.Facts}
-	have := &ringCopy{}
-	for _, r := range opened.Records {
-		known := old.find(r.KID)
-		if known == nil {
-			record := r.Record
-			known = &sealedRecord{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
-				key: r.Key, only: []*keystore.Key{r.Key}}
-		}
-		have.sealed = append(have.sealed, known)
-	}
-	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
-	// is under another KEK now.
-	for _, r := range old.all() {
-		if have.find(r.KID) == nil && c.Facts.Dead.IsZero() && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
-			have.sealed = append(have.sealed, r)
-		}
-	}
+	have := &ringCopy{sealed: sealedRecords(old, fields, opened)}
 	for _, r := range have.sealed {
 		c.Records = append(c.Records, r.Record)
 	}
@@ -68,7 +55,35 @@ func openCopy(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) 
 	return assemble(protocol.NewCopy(c), have)
 }
 
-// assemble returns c with the sealed bytes and keys of its parts, each of which one of from has.
+// sealedRecords returns the records of [openCopy]: those that were opened, and those of old whose
+// bytes the store still has although they cannot be opened now.
+func sealedRecords(old *ringCopy, fields map[string][]byte, opened *seal.OpenedRing) []*sealedRecord {
+	var records []*sealedRecord
+	for _, r := range opened.Records {
+		known := old.find(r.KID)
+		if known == nil {
+			record := r.Record
+			known = &sealedRecord{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
+				key: r.Key, only: []*keystore.Key{r.Key}}
+		}
+		records = append(records, known)
+	}
+	if !opened.Facts.Dead.IsZero() {
+		return records
+	}
+	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
+	// is under another KEK now.
+	for _, r := range old.all() {
+		found := slices.ContainsFunc(records, func(o *sealedRecord) bool { return o.KID == r.KID })
+		if !found && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+// assemble adds to c the sealed bytes and keys of its parts. Each part must be in at least one of
+// from; any of them will do, because the bytes of a record never change.
 func assemble(c *protocol.Copy, from ...*ringCopy) *ringCopy {
 	a := &ringCopy{Copy: c}
 	for _, r := range c.Records {
@@ -82,18 +97,19 @@ func assemble(c *protocol.Copy, from ...*ringCopy) *ringCopy {
 	return a
 }
 
-// known returns what c knows of the ring: nil if c is nil.
-func (c *ringCopy) known() *protocol.Copy {
+// protocolCopy returns c as the protocol's decisions take it: without bytes, and nil if c is nil.
+func (c *ringCopy) protocolCopy() *protocol.Copy {
 	if c == nil {
 		return nil
 	}
 	return c.Copy
 }
 
-// newest returns the newest record, or nil. c may be nil.
-func (c *ringCopy) newest() *ring.Record { return c.known().Newest() }
+// newest returns the newest record, whose timing is the policy of the ring, or nil if there is
+// none. c may be nil.
+func (c *ringCopy) newest() *ring.Record { return c.protocolCopy().Newest() }
 
-// all returns all records. c may be nil.
+// all returns all records, by kid. c may be nil.
 func (c *ringCopy) all() []*sealedRecord {
 	if c == nil {
 		return nil
@@ -103,7 +119,7 @@ func (c *ringCopy) all() []*sealedRecord {
 
 // find returns the record of that kid, or nil. c may be nil.
 func (c *ringCopy) find(kid string) *sealedRecord {
-	for _, r := range c.all() { // a few
+	for _, r := range c.all() { // a ring has few records, so a map would be no faster
 		if r.KID == kid {
 			return r
 		}
@@ -124,8 +140,8 @@ func (c *ringCopy) tenantKey(id string) []byte {
 	return nil
 }
 
-// open opens a record again, for what signs with it. Few instances sign for all tenants whose tokens
-// they verify, so private keys are not held for each record.
+// open opens a record again, with its private key, for a [Signer]. Most instances sign for few of the
+// tenants whose tokens they verify, so a copy holds no private keys: memory then holds fewer secrets.
 func (c *ringCopy) open(keks *seal.KEKs, r *sealedRecord) (*seal.OpenedRecord, error) {
 	tk, err := seal.OpenTenantKey(keks, r.Tenant, r.TenantKey, c.tenantKey(r.TenantKey))
 	if err != nil {
@@ -134,9 +150,11 @@ func (c *ringCopy) open(keks *seal.KEKs, r *sealedRecord) (*seal.OpenedRecord, e
 	return seal.OpenRecord(map[string]*seal.TenantKey{r.TenantKey: tk}, r.Tenant, r.KID, r.blob)
 }
 
-// applyEnds moves the ends of all keys, and withdraws the keys that verify nothing any longer: those
-// that were revoked, and those of old that c does not hold. complete is when the last complete read
-// was sent. old may be nil.
+// applyEnds tells every key until when it verifies (invariants I1 and I4), and withdraws those that
+// verify nothing any longer: those that were revoked (I3), and those that only old holds. A
+// verifier's cache sees that through the key, so cached tokens end at the same moment. complete is
+// when the last complete read was sent, by this instance's clock: the longer the instance is out of
+// sync, the fewer tokens of others can be alive. old may be nil.
 func (c *ringCopy) applyEnds(old *ringCopy, complete time.Time) {
 	for _, r := range c.sealed {
 		switch _, revoked := c.Facts.At(ring.FactRevoked, r.KID); {

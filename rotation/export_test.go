@@ -17,7 +17,7 @@ import (
 func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func([]byte) []byte, error) {
 	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
 		timing := b.Copy.Newest().Timing
-		kid, err := b.Mint(timing)
+		kid, err := b.MakeKey(timing)
 		if err != nil {
 			return nil, err
 		}

@@ -16,27 +16,35 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Keyring is this process's copy of the rings in a [Store]. It finds keys for a
-// verifier and for a [Signer] without asking the store, and stays in sync with it
-// on its own: it is a keystore.Refresher, and a middleware.PublicKeySource. It is
-// safe for concurrent use. Close it.
+// A Keyring is this process's copy of the rings in a [Store]. It finds keys for a verifier and for
+// a [Signer] from memory, without asking the store, and one goroutine of its own keeps it in sync.
+// It is a keystore.Refresher, so give it to a verifier's tenants as their Keys, and a
+// middleware.PublicKeySource. [Open] makes one. It is safe for concurrent use. Call [Keyring.Close]
+// when done with it.
 //
-// Three mutexes guard its state: mu, unknownKids.mu and loop.mu. unknownKids.mu may be held while
-// loop.mu is taken. No other two are held together.
+// While the store is away, a keyring goes on for a bounded time: its signer for the policy's
+// SignFor, its keys until the last token that any instance may have signed has expired.
+// docs/rotation.md has a table of what works for how long.
 type Keyring struct {
+	// Three mutexes guard the state: mu, unknownKids.mu and loop.mu. unknownKids.mu may be held
+	// while loop.mu is taken. No other two are held together.
+	//
+	// Each ring's copy and status are immutable values behind atomic pointers. Only the loop
+	// replaces them, so readers take no lock but mu, for the map.
+
 	store Store
 	cfg   Config
 
 	mu    sync.RWMutex // guards rings
 	rings map[string]*tenantRing
 
-	buckets []*bucket        // those that are synced; fixed once Open has returned, as is byIndex
+	buckets []*bucket        // that are synced; fixed once Open has returned, as is byIndex
 	byIndex [Buckets]*bucket // nil where the bucket is not synced
 
-	times atomic.Pointer[times]
+	times atomic.Pointer[times] // never nil; only the loop replaces it once Open has returned
 
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the loop has ended
+	cancel context.CancelFunc // ends the loop
+	done   chan struct{}      // closed when the loop has ended
 	loop   loop
 	down   bool // the last sync did not reach all of the store; only the loop uses it
 
@@ -44,64 +52,74 @@ type Keyring struct {
 	counts  counts
 }
 
-// times follow from the policies of the rings that are held.
+// times are the durations that follow from the shortest Freshness of the rings that are held: how
+// long after a poll the next one begins, how long a call of the store may take, and that Freshness.
 type times struct{ poll, deadline, fresh time.Duration }
 
-// w is how long it takes at most until every instance that reaches the store has read a change.
-func (t times) w() time.Duration { return t.poll + t.poll/5 + t.deadline }
+// maxPollGap is W of docs/protocol.md: the longest time between the starts of two polls. Within it
+// every instance that reaches the store has read a change. The fifth is the jitter of
+// [loop.untilPoll].
+func (t times) maxPollGap() time.Duration { return t.poll + t.poll/5 + t.deadline }
 
-// A tenantRing is the ring of one tenant in a Keyring. Any goroutine may read the atomic fields. Only
-// the loop writes them, and only it uses the fields below them.
+// A tenantRing is the ring of one tenant in a Keyring. Any goroutine may read the atomic fields.
+// Only the loop writes them, and only it uses the fields below them.
+//
+// Read status before state. A sync replaces state first, so the copy is then at least as new as the
+// status that one judges it by. In the other order, a sync between the two reads would make an old
+// copy look in sync.
 type tenantRing struct {
 	tenant string
 	bucket *bucket
 	budget unknown.Budget // for unknown kids; guarded by unknownKids.mu
 
-	state atomic.Pointer[ringCopy]   // nil: none is known
-	step  atomic.Pointer[syncStatus] // how far it is in sync; never nil
+	state  atomic.Pointer[ringCopy]   // nil: none is known
+	status atomic.Pointer[syncStatus] // how far it is in sync; never nil
 
-	digest     string // of the fields that were read last
-	dirty      bool   // it has to be read again
+	digest     string // of the fields that were read last; "" if there were none
+	dirty      bool   // the copy may be out of date or incomplete: read the ring again
 	emptySyncs int    // syncs in a row that found no ring in the store
 }
 
-// A syncStatus says how far a ring is in sync with the store. It is immutable. Its times are of this
-// instance's clock.
+// A syncStatus says how far a ring, or a bucket, is in sync with the store. It is immutable. Its
+// times are of this instance's clock.
 type syncStatus struct {
 	protocol.SyncState
-	quietSince time.Time // since when nothing has changed in the bucket
-	err        error     // why the last sync was not a good one
-	bad        bool      // the ring itself could not be read, or restored
+	quietSince time.Time // since when no change in the bucket was logged
+	err        error     // why the last sync failed, or nil
+	bad        bool      // the bucket was read, but this ring could not be read or repaired
 }
 
-// fresh reports whether a key that the ring does not have does not exist.
+// fresh reports whether the instance is in sync: the last good sync is at most within old. Only
+// then does a key that the ring lacks not exist, and only then may a rotator decide.
 func (s *syncStatus) fresh(now time.Time, within time.Duration) bool {
 	return !s.bad && !s.Recovering && !s.Good.IsZero() && protocol.Age(now, s.Good) <= within
 }
 
-// A bucket is a part of the store that is synced as a whole. Only the loop uses it, except for step.
+// A bucket is a part of the store that is synced as a whole, with one place in one log. Only the
+// loop uses it, except for status.
 type bucket struct {
-	index      int
+	index      int // in the store, and in Keyring.byIndex
 	rings      []*tenantRing
 	state      protocol.SyncState
-	place      Place
-	quietSince time.Time     // since when the place has not moved
-	goodSince  time.Time     // by the store's clock; zero while it is not in sync
-	fresh      time.Duration // Freshness when it was synced last, which bounds the gap since then
-	digestTurn int           // counts syncs: which rings have their digests compared
+	place      Place         // in the log, up to which changes were applied
+	quietSince time.Time     // since when the place has not synced
+	goodSince  time.Time     // since when it is in sync, by the store's clock; zero while it is not
+	fresh      time.Duration // the Freshness at the last sync: after a longer gap it recovers
+	digestTurn int           // counts syncs, and so chooses the rings whose digests are compared
 	err        error         // why the last sync failed, or nil
 
-	step atomic.Pointer[syncStatus] // for any goroutine; never nil
+	status atomic.Pointer[syncStatus] // for any goroutine; never nil
 }
 
-// Open returns a Keyring after the first complete read of the store. The instance
-// is recovering for a while then, unless another one vouches for what it read: see
-// [Keyring.WaitReady]. ctx bounds Open alone.
+// Open returns a Keyring after the first complete read of the store. Afterwards the instance is
+// recovering for two polls, unless another instance vouches for what the store has, or cfg trusts
+// the first read: call [Keyring.WaitReady] before serving. ctx bounds Open alone. Store and
+// cfg.KEKs are required.
 //
-// It reports an error that wraps [keystore.ErrUnavailable] if nothing of the store can
-// be read, and one that wraps [ErrWrongKEK] if no ring can be opened for that reason. A part
-// that cannot be read, such as one server of a Cluster, is tried again with each poll:
-// [Keyring.Status] says so, and [Keyring.WaitReady] waits for it.
+// The error wraps [keystore.ErrUnavailable] if nothing of the store can be read, and [ErrWrongKEK]
+// if no ring can be opened because the KEKs are wrong. It names the field if cfg is invalid. If
+// only a part of the store cannot be read, such as one server of a Cluster, Open succeeds and each
+// poll tries again: [Keyring.Status] reports it, and [Keyring.WaitReady] waits for it.
 func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -112,18 +130,21 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	k.loop.init(k)
 	k.setTimes(defaultFreshness)
 	for _, tenant := range cfg.Tenants {
-		k.add(tenant)
+		k.addTenant(tenant)
 	}
 	if len(cfg.Tenants) == 0 {
 		for i := range Buckets {
-			k.bucketAt(i)
+			k.addBucket(i)
 		}
 	}
+	// The first sync runs here, so that its error is the caller's. The loop starts afterwards, so
+	// the two never run at once.
 	p := &syncRun{k: k, ctx: ctx, buckets: k.buckets}
 	p.run()
 	if err := k.checkFirstRead(ctx); err != nil {
 		return nil, err
 	}
+	// The loop outlives ctx, and ends with Close, which waits for done.
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k.cancel = cancel
 	go func() {
@@ -136,11 +157,12 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 // checkFirstRead returns why the first read is not enough to open the keyring, or nil.
 func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return &ring.Error{Text: "the keyring was not opened", Err: cannotTell(err)}
+		return &ring.Error{Text: "the keyring was not opened", Err: unavailable(err)}
 	}
+	// A long-lived process waits until the clocks are set right, so that is no reason not to start.
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
-		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) { // a clock may be put right
+		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) {
 			failed, why = failed+1, b.err
 		}
 	}
@@ -156,7 +178,8 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	return k.checkOwnTimes()
 }
 
-// checkOwnTimes returns why the Config's own times are too long for every ring, or nil.
+// checkOwnTimes returns nil if Config's Poll and Deadline suit the policy of at least one ring, or
+// if no ring is known. Otherwise it returns the error of one of them.
 func (k *Keyring) checkOwnTimes() (err error) {
 	for _, r := range k.rings {
 		if n := r.state.Load().newest(); n != nil {
@@ -168,52 +191,60 @@ func (k *Keyring) checkOwnTimes() (err error) {
 	return err
 }
 
-// checkAnyOpened returns why no ring at all could be read, or nil: the KEK is wrong, or the store
-// answers but refuses to give them. If only some rings cannot be read, those are not ready, and the
-// others are.
+// checkAnyOpened returns nil if at least one ring was read, even in part, or if the store has no
+// rings. Otherwise every ring failed, and it returns one of the reasons: the KEK is wrong, or the
+// store does not let this process read rings. One unreadable ring among many does not stop the
+// others from being served.
 func (k *Keyring) checkAnyOpened() error {
 	var why error
 	for _, r := range k.rings {
-		step := r.step.Load()
+		status := r.status.Load()
 		parts := (*ring.UnreadableError)(nil)
-		if !step.bad || errors.As(step.err, &parts) && !errors.Is(step.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
+		if !status.bad || errors.As(status.err, &parts) && !errors.Is(status.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
 			return nil
 		}
-		why = step.err
+		why = status.err
 	}
 	return why
 }
 
-// checkTimes returns an error if the Config's own times are too long for a policy's Freshness. Times
-// that follow from the policy never are.
+// checkTimes checks Config's Poll and Deadline against the Freshness of a policy. Two polls must
+// fit into it, even if one of them fails, or an instance would be out of sync without any fault.
+// Defaults always fit.
 func (k *Keyring) checkTimes(fresh time.Duration) error {
 	if k.cfg.Poll+k.cfg.Deadline == 0 {
 		return nil
 	}
-	if w := k.timesOf(fresh).w(); fresh < 3*w {
+	if w := k.timesOf(fresh).maxPollGap(); fresh < 3*w {
 		return &ring.Error{Text: fmt.Sprintf("Freshness >= 3 (1.2 Poll + Deadline) does not hold: %v is less than %v; "+
 			"lower Config.Poll and Config.Deadline, or leave them 0", fresh, 3*w)}
 	}
 	return nil
 }
 
-// setTimes takes the shortest Freshness of the rings.
+// setTimes makes the keyring poll often enough for fresh, the shortest Freshness of the rings.
 func (k *Keyring) setTimes(fresh time.Duration) {
 	t := k.timesOf(max(fresh, ring.MinFreshness))
 	k.times.Store(&t)
 }
 
+// timesOf returns the times that follow from a Freshness, unless Config sets them: four polls fit
+// into it, and a deadline is short compared with a poll. Changes are dated by the deadline, so it has
+// whole milliseconds, like every time in the store.
 func (k *Keyring) timesOf(fresh time.Duration) times {
 	deadline := cmp.Or(k.cfg.Deadline, min(maxDeadline, fresh/30))
 	return times{
 		fresh:    fresh,
 		poll:     cmp.Or(k.cfg.Poll, min(maxPoll, fresh/4)),
-		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)), // proposed times depend on it, and are whole milliseconds
+		deadline: max(time.Millisecond, deadline.Truncate(time.Millisecond)),
 	}
 }
 
-// Close ends the syncing and waits for it, and removes this instance's acknowledgements.
-// The keys end as if the store could no longer be reached.
+// Close stops syncing, waits until the loop has ended, and removes this instance's acknowledgements
+// from the store. Its keys remain for the time that they would if the store were away.
+// [Keyring.WaitReady] and [Rotator.Run] return. ctx bounds the waiting and the removal. Close returns
+// an error if ctx ends before the loop has, or if the acknowledgements remain: then [Rotator.Acks]
+// still lists the instance. Close may be called again.
 func (k *Keyring) Close(ctx context.Context) error {
 	k.cancel()
 	select {
@@ -236,21 +267,23 @@ func (k *Keyring) Close(ctx context.Context) error {
 	return nil
 }
 
-// Format implements [fmt.Formatter]: every verb says how many rings there are.
+// Format implements [fmt.Formatter]: every verb prints how many rings there are, and nothing else,
+// so that no log holds a key.
 func (k *Keyring) Format(f fmt.State, _ rune) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	fmt.Fprintf(f, "keyring of %d tenants", len(k.rings))
 }
 
-// add returns the ring of tenant, and adds it if it is missing.
-func (k *Keyring) add(tenant string) *tenantRing {
+// addTenant returns the ring of tenant, and adds it if it is not held yet. Only Open and the loop
+// add rings, so no other goroutine can add the same one between the check and the lock.
+func (k *Keyring) addTenant(tenant string) *tenantRing {
 	if r := k.ring(tenant); r != nil {
 		return r
 	}
-	b := k.bucketAt(BucketOf(tenant))
+	b := k.addBucket(BucketOf(tenant))
 	r := &tenantRing{tenant: tenant, bucket: b, budget: newRefreshBudget(), dirty: true}
-	r.step.Store(&syncStatus{})
+	r.status.Store(&syncStatus{})
 	b.rings = append(b.rings, r)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -258,9 +291,9 @@ func (k *Keyring) add(tenant string) *tenantRing {
 	return r
 }
 
-// drop forgets tenants without a ring. Tenant names in the store are not authenticated and must not
-// accumulate.
-func (k *Keyring) drop(buckets []*bucket) {
+// dropEmpty forgets tenants without a ring, if the keyring holds all tenants. Tenant names in the
+// store are not authenticated, so they must not accumulate here.
+func (k *Keyring) dropEmpty(buckets []*bucket) {
 	if !k.holdsAll() {
 		return
 	}
@@ -277,22 +310,25 @@ func (k *Keyring) drop(buckets []*bucket) {
 	}
 }
 
-func (k *Keyring) bucketAt(index int) *bucket {
+// addBucket returns the bucket of that index, and adds it if it is not synced yet.
+func (k *Keyring) addBucket(index int) *bucket {
 	if k.byIndex[index] == nil {
 		k.byIndex[index] = &bucket{index: index}
-		k.byIndex[index].step.Store(&syncStatus{})
+		k.byIndex[index].status.Store(&syncStatus{})
 		k.buckets = append(k.buckets, k.byIndex[index])
 	}
 	return k.byIndex[index]
 }
 
+// ring returns the ring of tenant, or nil if it is not held.
 func (k *Keyring) ring(tenant string) *tenantRing {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return k.rings[tenant]
 }
 
-func (k *Keyring) all() []*tenantRing {
+// allRings returns the rings that are held, in no order.
+func (k *Keyring) allRings() []*tenantRing {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	rings := make([]*tenantRing, 0, len(k.rings))
@@ -302,13 +338,14 @@ func (k *Keyring) all() []*tenantRing {
 	return rings
 }
 
+// holdsAll reports whether Config leaves it to the store which tenants there are.
 func (k *Keyring) holdsAll() bool { return len(k.cfg.Tenants) == 0 }
 
-// Tenants returns the tenants that the keyring was told to hold, or those that have a
-// ring in the store, sorted.
+// Tenants returns the tenants of [Config.Tenants], sorted, whether or not the store has a ring of
+// them. If that is empty, it returns those that have a ring.
 func (k *Keyring) Tenants() []string {
 	var tenants []string
-	for _, r := range k.all() {
+	for _, r := range k.allRings() {
 		if !k.holdsAll() || r.state.Load() != nil {
 			tenants = append(tenants, r.tenant)
 		}

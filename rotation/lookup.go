@@ -11,44 +11,52 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Lookup implements keystore.KeyStore. A missing key is ErrNotFound only while the
-// instance is in sync within Freshness. Otherwise it is ErrUnavailable.
+// Lookup implements keystore.KeyStore, from memory. It returns the one key of id.KID, pending and
+// retired keys included, or for an empty KID those whose tokens have none, at most
+// [keystore.MaxCandidates].
+//
+// The error wraps [keystore.ErrNotFound] if the key does not exist, was revoked, or is not for alg.
+// It wraps [keystore.ErrUnavailable] if the instance cannot tell, because it is out of sync,
+// recovering, or has not read the ring. A missing key counts as such only while the instance is in
+// sync. So a store that is away makes no good token look bad (invariant I1).
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	now := k.cfg.Now()
 	r := k.ring(id.Tenant)
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	step, h := r.step.Load(), r.state.Load() // in this order: the copy is not older than its status
-	if h == nil || len(h.Records) == 0 && !h.Plan.Dead {
-		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
+	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
+	if c == nil || len(c.Records) == 0 && !c.Plan.Dead {
+		return nil, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
 	}
 	if id.KID == "" {
-		if keys := h.withoutKID(alg, now); len(keys) > 0 {
+		if keys := c.withoutKID(alg, now); len(keys) > 0 {
 			return keys, nil
 		}
-		return nil, k.missing(id, step, now)
+		return nil, k.missing(id, status, now)
 	}
-	rec := h.find(id.KID)
+	rec := c.find(id.KID)
 	if rec == nil {
-		return nil, k.missing(id, step, now)
+		return nil, k.missing(id, status, now)
 	}
-	planned := h.PlanOf(rec.Record.Record)
+	planned := c.PlanOf(rec.Record.Record)
 	switch {
 	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case planned.Dropped(now):
-		return nil, k.missing(id, step, now)
+		return nil, k.missing(id, status, now)
 	case !rec.key.Usable(now):
-		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: cannotTell(step.err)}
+		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.err)}
 	}
 	return rec.only, nil
 }
 
-// withoutKID returns the keys whose tokens have no kid.
-func (h *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
+// withoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
+// there are more than [keystore.MaxCandidates] it returns none, because each one costs a signature
+// check.
+func (c *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var keys []*keystore.Key
-	for _, r := range h.sealed {
+	for _, r := range c.sealed {
 		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
 			keys = append(keys, r.key)
 		}
@@ -59,14 +67,17 @@ func (h *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore
 	return keys
 }
 
-// missing returns the error for a missing key: it does not exist, or this instance cannot tell.
-func (k *Keyring) missing(id keystore.ID, step *syncStatus, now time.Time) error {
-	if step.fresh(now, k.times.Load().fresh) && !now.Before(step.Certain) {
+// missing returns the error for a key that the copy lacks. Before Certain it is not an ErrNotFound
+// even in sync: an instance that vouches needs up to Freshness to notice an edited ring.
+func (k *Keyring) missing(id keystore.ID, status *syncStatus, now time.Time) error {
+	if status.fresh(now, k.times.Load().fresh) && !now.Before(status.Certain) {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	return &ring.Error{Text: id.String(), Err: cannotTell(step.err)}
+	return &ring.Error{Text: id.String(), Err: unavailable(status.err)}
 }
 
+// missingRing returns the error for a tenant whose ring is not held. If the keyring holds all
+// tenants, the next poll may bring the ring.
 func (k *Keyring) missingRing(tenant string) error {
 	if k.holdsAll() {
 		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: keystore.ErrUnavailable}
@@ -74,11 +85,11 @@ func (k *Keyring) missingRing(tenant string) error {
 	return &ring.Error{Text: fmt.Sprintf("this keyring does not hold tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
-// errNotInSync is the reason given when no more specific one is known.
+// errNotInSync is the reason if no better one is known.
 var errNotInSync = errors.New("not in step with the store, or in doubt about it")
 
-// cannotTell returns ErrUnavailable with its reason, which may be nil.
-func cannotTell(reason error) error {
+// unavailable returns reason as a [keystore.ErrUnavailable], unless it is one. reason may be nil.
+func unavailable(reason error) error {
 	if reason == nil {
 		reason = errNotInSync
 	}
@@ -88,19 +99,21 @@ func cannotTell(reason error) error {
 	return &ring.Error{Kind: keystore.ErrUnavailable, Err: reason}
 }
 
-// Serves reports whether the keyring holds a ring of tenant, or has to by its Config.
+// Serves reports whether the keyring holds a ring of tenant, or [Config.Tenants] names it. A server
+// asks it before it takes a tenant's name from a request.
 func (k *Keyring) Serves(tenant string) bool {
 	r := k.ring(tenant)
 	return r != nil && (!k.holdsAll() || r.state.Load() != nil)
 }
 
-// MaxLeeway returns the most leeway with which tokens of tenant may be verified, since
-// its keys are kept for no longer.
+// MaxLeeway returns the most leeway with which tokens of tenant may be verified, the least Leeway
+// of its records: its keys are kept for no longer. It returns [ring.MaxDuration] if no record is
+// known yet. verifier.New compares it with the tenant's leeway.
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
-		if h := r.state.Load(); h != nil {
-			for _, rec := range h.Records {
+		if c := r.state.Load(); c != nil {
+			for _, rec := range c.Records {
 				if least < 0 || rec.Timing.Leeway < least {
 					least = rec.Timing.Leeway
 				}
@@ -108,51 +121,54 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 		}
 	}
 	if least < 0 {
-		return ring.MaxDuration // no record is known yet
+		return ring.MaxDuration // nothing is known of it yet
 	}
 	return least
 }
 
-// signingKey returns the record that signs for tenant at t, and the copy that holds it.
+// signingKey returns the record whose key signs for tenant at t, and the copy that has it. The
+// error wraps [ErrFenced], [ErrNoSigner], or [keystore.ErrNotFound] if the tenant's ring is not
+// held.
 func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedRecord, error) {
 	r := k.ring(tenant)
 	if r == nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 	}
-	step, h := r.step.Load(), r.state.Load() // in this order: else the status of a newer sync could vouch for an older copy
-	if h.newest() == nil {
+	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
+	if c.newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
-	signer, err := h.Signing(t, step.Good, k.times.Load().deadline)
+	signer, err := c.Signing(t, status.Good, k.times.Load().deadline)
 	if err != nil {
-		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: step.err}
+		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: status.err}
 	}
-	return h, h.find(signer.KID), nil
+	return c, c.find(signer.KID), nil
 }
 
-// PublicKeys returns the public keys of tenant's ring, the pending ones included, and how
-// long readers may cache them: a middleware.PublicKeySource.
+// PublicKeys implements middleware.PublicKeySource: it returns the public keys of tenant's ring,
+// pending keys included, and how long others may cache them, in whole seconds. It does not wait for
+// the store.
 //
-// It reports an error that wraps [keystore.ErrNotFound] if there are none, since the ring
-// is of HS* or unknown, and one that wraps [keystore.ErrUnavailable] if the last good sync
-// is older than SignFor, or no ring is known while the instance is recovering.
+// The error wraps [keystore.ErrNotFound] if the ring is for HS*, which has no public keys, or the
+// tenant is not held. It wraps [keystore.ErrUnavailable] if the last good sync is older than
+// SignFor, or no ring is known yet. Readers then keep the set that they have.
 func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore.Key, maxAge time.Duration, err error) {
 	now := k.cfg.Now()
 	r := k.ring(tenant)
 	if r == nil {
 		return nil, 0, k.missingRing(tenant)
 	}
-	step, h := r.step.Load(), r.state.Load()
-	newest := h.newest()
+	status, c := r.status.Load(), r.state.Load()
+	newest := c.newest()
 	switch {
 	case newest == nil:
-		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: cannotTell(step.err)}
-	case step.Good.IsZero() || protocol.Age(now, step.Good) > newest.Timing.SignFor:
-		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: cannotTell(step.err)}
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: unavailable(status.err)}
+	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.err)}
 	}
-	for i := range h.Plan.InOrder {
-		planned := &h.Plan.InOrder[i]
-		rec := h.find(planned.KID)
+	for i := range c.Plan.InOrder {
+		planned := &c.Plan.InOrder[i]
+		rec := c.find(planned.KID)
 		if _, public := rec.key.Public(); public && planned.Published(now) {
 			keys = append(keys, rec.key)
 		}
@@ -160,16 +176,16 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}
-	return keys, h.cacheFor(protocol.Age(now, step.Good)), nil
+	return keys, c.cacheFor(protocol.Age(now, status.Good)), nil
 }
 
-// cacheFor returns how long a reader may keep the set: a quarter of ReaderStaleness, so that a reader
-// that fails to read it three times still knows every key that signs. A key is published for
-// ReaderStaleness + Freshness + ClockSkew before it signs. old is the age of our copy, of which
-// Freshness is allowed for.
-func (h *ringCopy) cacheFor(old time.Duration) time.Duration {
+// cacheFor returns how long a reader may cache the set: a quarter of ReaderStaleness, so that a
+// reader may fail to refresh it three times. A key is published for ReaderStaleness + Freshness +
+// ClockSkew before it signs. This copy may be old by Freshness; if it is older, readers get that
+// much less time. The shortest time of all records counts.
+func (c *ringCopy) cacheFor(old time.Duration) time.Duration {
 	least := time.Duration(-1)
-	for _, r := range h.Records {
+	for _, r := range c.Records {
 		t := &r.Timing
 		if v := max(0, t.ReaderStaleness-max(0, old-t.Freshness)) / 4; least < 0 || v < least {
 			least = v

@@ -12,103 +12,139 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A loop keeps a keyring in sync. It polls, and syncs the buckets that a nudge or a caller names, one
-// sync at a time. It is one goroutine, with another one that listens to the store.
+// A loop keeps a keyring in sync. One goroutine polls, and syncs the buckets that a nudge or a
+// caller names, one sync at a time. So what a sync writes needs no lock. A second goroutine listens
+// to the store, and only sets nudges.
+//
+// Open starts the loop, and Close cancels its context and waits for it. run waits for the listener.
 type loop struct {
-	k      *Keyring
-	jitter *rand.Rand
+	k      *Keyring   // that it keeps in sync
+	jitter *rand.Rand // only the loop's goroutine uses it
 
-	nudges [Buckets]atomic.Bool // by index of the bucket
-	woken  chan struct{}        // holds one: there are nudges
-	asked  chan struct{}        // holds one: there are pending syncs
+	nudges    [Buckets]atomic.Bool // by index of the bucket: something in it may have changed
+	woken     chan struct{}        // holds an element while there are nudges
+	requested chan struct{}        // holds an element while there are pending syncs
 
-	mu      sync.Mutex // guards pending and next
-	pending []*pendingSync
-	next    chan struct{} // closed, and replaced, when a sync has ended
+	mu       sync.Mutex // guards pending and next
+	pending  []*pendingSync
+	nextSync chan struct{} // closed and replaced when a sync ends
 }
 
-// A pendingSync is a request for a sync of a tenant's bucket.
+// A pendingSync is a request for a sync of a tenant's bucket. Several may be answered by one sync.
 type pendingSync struct {
 	tenant  string
-	learned ring.Facts    // to be held from now on, whether the store still has them or not
-	begin   func()        // called when the sync begins; may be nil
+	learned ring.Facts    // that this process has just written; held even if the store loses them
+	begin   func()        // called by the loop before the sync begins; may be nil
 	done    chan struct{} // closed when it has ended
-	err     error         // why the ring is not in sync; to be read after done
+	err     error         // why the ring is not in sync, or nil; set before done is closed
 }
 
+// init makes l ready to take requests and nudges. run answers them.
 func (l *loop) init(k *Keyring) {
 	l.k, l.jitter = k, newJitter(k.cfg.Instance, 0)
-	l.woken, l.asked, l.next = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 
-// newJitter returns random numbers that spread instances. They are no secret, and the same each time.
+// newJitter returns random numbers that spread the instances of a fleet over time. They are not
+// secret, and depend on the instance's name alone, so a simulation repeats itself. use keeps the
+// numbers of different purposes apart.
 func newJitter(instance string, use uint64) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(instance))
 	return rand.New(rand.NewPCG(h.Sum64(), use))
 }
 
+// run syncs until ctx ends.
 func (l *loop) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if !l.k.cfg.OneShot {
 		wg.Go(func() { l.listen(ctx) })
 	}
-	poll, doubt := time.NewTimer(l.untilPoll()), time.NewTimer(l.recoveryLeft())
-	defer poll.Stop()
-	defer doubt.Stop()
-	every := l.k.times.Load().poll
-	woken, gap := l.woken, time.NewTimer(time.Hour)
-	defer gap.Stop()
-	for {
-		// The poll is the guarantee: no other event may delay it without end.
-		select {
-		case <-poll.C:
-			l.poll(ctx)
-			poll.Reset(l.untilPoll())
-		default:
-		}
-		if now := l.k.times.Load().poll; now < every {
-			poll.Reset(l.untilPoll()) // a ring with a shorter Freshness was found
-			every = now
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-poll.C:
-			l.poll(ctx)
-			poll.Reset(l.untilPoll())
-			every = l.k.times.Load().poll
-		case <-doubt.C:
-			l.syncNow(ctx, l.recovered(), nil)
-		case <-woken:
-			l.syncNudged(ctx)
-			woken = nil // for a while: forged nudges must be cheap
-			gap.Reset(nudgeGap)
-		case <-gap.C:
-			woken = l.woken
-		case <-l.asked:
-			l.syncRequested(ctx)
-		}
-		doubt.Reset(l.recoveryLeft())
+	t := l.newTimers()
+	defer t.stop()
+	for ctx.Err() == nil {
+		l.syncNext(ctx, t)
 	}
 }
 
-// poll syncs everything.
-func (l *loop) poll(ctx context.Context) {
+// loopTimers are the timers of a loop. Only the loop's goroutine uses them.
+type loopTimers struct {
+	poll     *time.Timer
+	every    time.Duration // the poll interval for which poll was set
+	recovery *time.Timer   // fires when a bucket may stop recovering
+
+	woken <-chan struct{} // loop.woken, or nil for nudgeGap after a nudged sync
+	gap   *time.Timer     // fires when that gap is over
+}
+
+// newTimers starts the timers. That of the gap does not matter until the first nudge.
+func (l *loop) newTimers() *loopTimers {
+	return &loopTimers{
+		poll:     time.NewTimer(l.untilPoll()),
+		every:    l.k.times.Load().poll,
+		recovery: time.NewTimer(l.recoveryLeft()),
+		woken:    l.woken,
+		gap:      time.NewTimer(time.Hour),
+	}
+}
+
+func (t *loopTimers) stop() {
+	t.poll.Stop()
+	t.recovery.Stop()
+	t.gap.Stop()
+}
+
+// syncNext waits for the next reason to sync, and syncs.
+func (l *loop) syncNext(ctx context.Context, t *loopTimers) {
+	// A poll that is due goes first. Among several ready channels the select below chooses at
+	// random, and the promise that every instance polls in time must not depend on that.
+	select {
+	case <-t.poll.C:
+		l.poll(ctx, t)
+	default:
+	}
+	if poll := l.k.times.Load().poll; poll < t.every {
+		t.poll.Reset(l.untilPoll()) // a new ring has a shorter Freshness than those before
+		t.every = poll
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case <-t.poll.C:
+		l.poll(ctx, t)
+		t.every = l.k.times.Load().poll
+	case <-t.recovery.C:
+		l.syncNow(ctx, l.recoveryOver(), nil)
+	case <-t.woken:
+		l.syncNudged(ctx)
+		t.woken = nil // any client of the store can send nudges, so they must stay cheap
+		t.gap.Reset(nudgeGap)
+	case <-t.gap.C:
+		t.woken = l.woken
+	case <-l.requested:
+		l.syncRequested(ctx)
+	}
+	t.recovery.Reset(l.recoveryLeft())
+}
+
+// poll syncs all buckets. Nudges from before need no sync of their own then.
+func (l *loop) poll(ctx context.Context, t *loopTimers) {
 	for i := range l.nudges {
 		l.nudges[i].Store(false)
 	}
 	l.syncNow(ctx, l.k.buckets, nil)
+	t.poll.Reset(l.untilPoll())
 }
 
-// untilPoll returns how long to wait for the next poll.
+// untilPoll returns how long to wait for the next poll: the poll interval, give or take a fifth, so
+// that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.times.Load().poll
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 
-// recoveryLeft returns how long it is until the first bucket may have recovered.
+// recoveryLeft returns how long it takes until the first bucket may stop recovering, or an hour.
 func (l *loop) recoveryLeft() time.Duration {
 	now, least := l.k.cfg.Now(), time.Hour
 	for _, b := range l.k.buckets {
@@ -119,8 +155,8 @@ func (l *loop) recoveryLeft() time.Duration {
 	return least
 }
 
-// recovering returns how many rings are recovering.
-func (l *loop) recovering() (n int) {
+// recoveringRings returns how many rings are in buckets that are recovering.
+func (l *loop) recoveringRings() (n int) {
 	for _, b := range l.k.buckets {
 		if b.state.Recovering {
 			n += len(b.rings)
@@ -129,7 +165,8 @@ func (l *loop) recovering() (n int) {
 	return n
 }
 
-func (l *loop) recovered() []*bucket {
+// recoveryOver returns the buckets that stop recovering with their next sync.
+func (l *loop) recoveryOver() []*bucket {
 	now := l.k.cfg.Now()
 	var ended []*bucket
 	for _, b := range l.k.buckets {
@@ -140,6 +177,8 @@ func (l *loop) recovered() []*bucket {
 	return ended
 }
 
+// syncNow syncs buckets, and wakes the goroutines that wait for the end of a sync. compare names
+// tenants whose digests are compared although it is not their turn.
 func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	if len(buckets) == 0 {
 		return
@@ -147,25 +186,26 @@ func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[strin
 	(&syncRun{k: l.k, ctx: ctx, buckets: buckets, compare: compare}).run()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	close(l.next)
-	l.next = make(chan struct{})
+	close(l.nextSync)
+	l.nextSync = make(chan struct{})
 }
 
-// moved returns a channel that is closed when the next sync has ended.
-func (l *loop) moved() <-chan struct{} {
+// synced returns a channel that is closed when the next sync has ended.
+func (l *loop) synced() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.next
+	return l.nextSync
 }
 
-// listen listens for changes. A change is a hint: the poll is the guarantee.
+// listen waits for nudges from the store until ctx ends. They only save time. If they are lost, the
+// poll still finds every change, so an error is logged and listening begins again a poll later.
 func (l *loop) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.k.store.Listen(ctx, l.nudge)
 		if ctx.Err() != nil {
 			return
 		}
-		l.k.cfg.Logger.Warn("changes are not heard of at once, but with the next poll", "error", err)
+		l.k.cfg.Logger.Warn("the store cannot be listened to: changes are found with the next poll", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(l.k.times.Load().poll):
@@ -173,6 +213,8 @@ func (l *loop) listen(ctx context.Context) {
 	}
 }
 
+// nudge notes that a bucket may have changed, and wakes the loop. Any goroutine may call it, with
+// any number. It never waits.
 func (l *loop) nudge(bucket int) {
 	if bucket < 0 || bucket >= Buckets || l.k.byIndex[bucket] == nil {
 		return
@@ -195,9 +237,9 @@ func (l *loop) syncNudged(ctx context.Context) {
 	l.syncAndAck(ctx, buckets, nil)
 }
 
-// syncAndAck syncs buckets, and soon syncs those again that had changed. A sync acknowledges the
-// changes that were applied before it, and an operator may be waiting for the acknowledgements of a
-// revocation.
+// syncAndAck syncs buckets, and nudges those in which something was new. A sync acknowledges only
+// changes that were applied before it, and an operator may be waiting to see which instances have
+// applied a revocation. So a second sync follows soon.
 func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
 	before := make([]Place, len(buckets))
 	for i, b := range buckets {
@@ -211,20 +253,21 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[st
 	}
 }
 
-// request adds a pending sync. begin may be nil.
-func (l *loop) request(tenant string, learned ring.Facts, end func()) *pendingSync {
-	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: end}
+// request asks the loop for a sync of tenant's bucket, and returns at once. Several requests that
+// the loop finds together cost one sync.
+func (l *loop) request(tenant string, learned ring.Facts, begin func()) *pendingSync {
+	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
 	l.mu.Lock()
 	l.pending = append(l.pending, a)
 	l.mu.Unlock()
 	select {
-	case l.asked <- struct{}{}:
+	case l.requested <- struct{}{}:
 	default:
 	}
 	return a
 }
 
-// syncRequested makes one sync for all that are pending.
+// syncRequested answers all pending requests with one sync.
 func (l *loop) syncRequested(ctx context.Context) {
 	l.mu.Lock()
 	asks := l.pending
@@ -235,7 +278,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 	seen := make(map[*bucket]bool)
 	for _, a := range asks {
 		if a.begin != nil {
-			a.begin() // a later caller may want changes that this sync misses
+			a.begin() // a request from now on may be about a change that this sync misses
 		}
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
@@ -251,8 +294,9 @@ func (l *loop) syncRequested(ctx context.Context) {
 	}
 }
 
-// learn holds the facts that this process has just written. They are known, even if the store loses
-// them before any instance has read them.
+// learn adds the facts that this process has just written to its copy. It keeps them even if the
+// store loses them before any instance has read them, and the next sync restores them. The rest of
+// the ring is read again.
 func (l *loop) learn(a *pendingSync) {
 	r := l.k.ring(a.tenant)
 	if r == nil || a.learned.Equal(ring.Facts{}) {
@@ -264,7 +308,7 @@ func (l *loop) learn(a *pendingSync) {
 	}
 	learned := assemble(old.Learn(a.learned), old)
 	r.state.Store(learned)
-	learned.applyEnds(old, r.step.Load().Complete)
+	learned.applyEnds(old, r.status.Load().Complete)
 	r.dirty = true
 }
 
@@ -274,26 +318,29 @@ func (l *loop) result(tenant string) error {
 		return b.err
 	}
 	if r := l.k.ring(tenant); r != nil {
-		return r.step.Load().err
+		return r.status.Load().err
 	}
 	return nil
 }
 
+// errClosed ends the waiting for a sync that will not come.
 var errClosed = errors.New("rotation: the keyring is closed")
 
-// sync asks for a sync of tenant's bucket, and waits for it. The error wraps
+// sync asks for a sync of tenant's bucket, with facts to learn, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
 func (k *Keyring) sync(ctx context.Context, tenant string, learned ring.Facts) error {
 	return k.await(ctx, k.loop.request(tenant, learned, nil))
 }
 
+// await waits until a has been answered, ctx ends, or the keyring is closed. The sync goes on if
+// ctx ends, since others may wait for it too.
 func (k *Keyring) await(ctx context.Context, a *pendingSync) error {
 	select {
 	case <-a.done:
 		return a.err
 	case <-k.done:
-		return cannotTell(errClosed)
+		return unavailable(errClosed)
 	case <-ctx.Done():
-		return &ring.Error{Text: "the store has not answered yet", Err: cannotTell(ctx.Err())}
+		return &ring.Error{Text: "the store has not answered yet", Err: unavailable(ctx.Err())}
 	}
 }

@@ -2,21 +2,24 @@ package rotation
 
 import "github.com/keyturn/keyturn/rotation/ring"
 
-// A Policy says how the keys of a ring are timed: see [ring.Policy]. Set Every, MaxTokenTTL and
-// Algorithm; the defaults of the other fields follow from them.
+// A Policy times the keys of a ring: it is [ring.Policy], which documents the fields, their
+// defaults and the inequalities between them. Most services set Every, MaxTokenTTL and Algorithm.
+// Zero fields take their defaults; [ring.Policy.Validate] checks the result.
 type Policy = ring.Policy
 
-// A PolicyError says which field or inequality of a [Policy] does not hold: see [ring.PolicyError].
+// A PolicyError says which field or inequality of a [Policy] does not hold, with both sides: it is
+// [ring.PolicyError], which documents the fields.
 type PolicyError = ring.PolicyError
 
-// An Error says in parts what failed: Kind to decide by, Text in words, Err the cause. See
-// [ring.Error].
+// An Error is an error of this package in parts: the Kind to decide by, the Text, and the cause. It
+// is [ring.Error], which documents the fields.
 type Error = ring.Error
 
-// A RefusedError says why a change was refused, and from when on it would not be: see
-// [ring.RefusedError]. It matches [ErrRefused].
+// A RefusedError says why a change or a token was refused, and from when on the change would be
+// made: it is [ring.RefusedError], which documents the fields. It matches [ErrRefused].
 type RefusedError = ring.RefusedError
 
-// ErrRefused reports that a change was not made since it would cost tokens, or
-// makes no sense. Nothing is wrong with the store. See [RefusedError].
+// ErrRefused reports that a change was not made, or a token not signed, because it would cost
+// tokens or make no sense. The store is sound, and trying again helps only if [RefusedError].From
+// says when.
 var ErrRefused = ring.ErrRefused

@@ -14,84 +14,103 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Status is the state of a keyring.
+// A Status says whether a keyring can serve, as a whole. [Keyring.Status] returns it.
 type Status struct {
-	// Ready reports whether tokens can be signed and verified: every ring is known,
-	// its last good sync is younger than its SignFor, and this clock and the store's
-	// agree.
+	// Ready reports whether every ring is known, was in sync within its SignFor, and agrees with
+	// this clock to within ClockSkew. Then tokens can be signed and verified. Route traffic by it.
 	Ready bool
 
-	// Fresh reports whether every ring is also in sync: its last good sync is younger
-	// than Freshness, and it is not recovering. Ready and not fresh is degraded.
+	// Fresh reports whether every ring is also in sync within the shortest Freshness, and not
+	// recovering. Ready without Fresh is degraded: unknown keys are unavailable, and no key is
+	// made.
 	Fresh bool
 
-	// Err is why it is not fresh, or nil.
+	// Err says why it is not Fresh, or is nil. It names one tenant if the reason is in its ring. It
+	// is for people: do not decide by it.
 	Err error
 
-	Tenants  int       // that are held
-	LastGood time.Time // the oldest of the last good syncs of all rings; zero if a ring had none
-	Counts   Counts
+	Tenants  int       // whose rings are held
+	LastGood time.Time // the oldest of the rings' last good syncs, by this clock; zero if one has had none
+	Counts   Counts    // since Open
 }
 
-// Counts count events since Open.
+// Counts say how often something has happened since [Open]. They only grow.
 type Counts struct {
-	Syncs, Failures uint64 // polls of the store, all buckets at once, and those that failed for a bucket
-	Repairs         uint64 // rings to which something was restored
-	Resyncs         uint64 // buckets whose log no longer had our place
+	Syncs, Failures uint64 // syncs of one or more buckets, and those in which a bucket failed
+	Repairs         uint64 // rings in which something was restored
+	Resyncs         uint64 // times that a bucket's place in the log could not be proved
 	Refreshes       uint64 // syncs that unknown kids caused
 }
 
+// counts are Counts that several goroutines add to.
 type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
 
-// Status returns the state of the keyring now.
+// Status returns how the keyring stands now. It does not wait for the store.
 func (k *Keyring) Status() Status {
-	s := Status{Ready: true, Fresh: true, Counts: Counts{Syncs: k.counts.syncs.Load(), Failures: k.counts.failures.Load(),
-		Repairs: k.counts.repairs.Load(), Resyncs: k.counts.resyncs.Load(), Refreshes: k.counts.refreshes.Load()}}
+	s := Status{Ready: true, Fresh: true, Counts: k.counts.load()}
 	now := k.cfg.Now()
-	rings := k.all()
-	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
-	var named string              // the tenant that s.Err names
-	for _, b := range k.buckets { // also those without rings: the store may have some
-		step := b.step.Load()
-		s.Ready = s.Ready && !step.Good.IsZero() && !errors.Is(step.err, errClock)
-		s.Fresh = s.Fresh && step.fresh(now, k.times.Load().fresh)
+	k.addBuckets(&s, now)
+	k.addRings(&s, now)
+	return s
+}
+
+// load returns the counts now, each for itself.
+func (c *counts) load() Counts {
+	return Counts{Syncs: c.syncs.Load(), Failures: c.failures.Load(), Repairs: c.repairs.Load(),
+		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load()}
+}
+
+// addBuckets adds the state of the buckets to s, also of those without a ring: a bucket that cannot
+// be read may have rings that this keyring does not know.
+func (k *Keyring) addBuckets(s *Status, now time.Time) {
+	for _, b := range k.buckets {
+		status := b.status.Load()
+		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, errClock)
+		s.Fresh = s.Fresh && status.fresh(now, k.times.Load().fresh)
 		if s.Err == nil && !s.Fresh {
-			s.Err = cannotTell(step.err)
+			s.Err = unavailable(status.err)
 		}
 	}
+}
+
+// addRings adds the state of the rings to s, sorted by tenant, so that Err is always that of the same
+// ring. The reason of a ring replaces that of a bucket, since it names the tenant.
+func (k *Keyring) addRings(s *Status, now time.Time) {
+	rings := k.allRings()
+	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
+	named := false // Err names a tenant
 	for _, r := range rings {
 		t := k.status(r, now)
-		if empty := !t.exists && !r.step.Load().bad; empty && k.holdsAll() {
-			continue
+		if empty := !t.exists && !r.status.Load().bad; empty && k.holdsAll() {
+			continue // the store named the tenant, but has no ring of it
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
 			s.LastGood = t.LastGood
 		}
 		s.Tenants++
 		s.Ready, s.Fresh = s.Ready && t.Ready, s.Fresh && t.Fresh
-		if t.Err != nil && (s.Err == nil || len(named) == 0) {
-			named = r.tenant
+		if t.Err != nil && !named {
+			named = true
 			s.Err = fmt.Errorf("tenant %q: %w", r.tenant, t.Err)
 		}
 	}
-	return s
 }
 
-// A TenantStatus is the state of one ring.
+// A TenantStatus says whether one ring can serve. [Keyring.Tenant] returns it.
 type TenantStatus struct {
-	Ready     bool                 // as in Status, of this ring
-	Fresh     bool                 // likewise
-	InDoubt   bool                 // recovering: the store may have lost something that other instances still restore
-	Err       error                // why it is not fresh, or nil
-	LastGood  time.Time            // the last good sync; zero before the first
+	Ready     bool                 // as in [Status], for this ring
+	Fresh     bool                 // as in [Status], for this ring
+	InDoubt   bool                 // recovering: the store may have lost something that others will restore
+	Err       error                // why it is not Fresh, or nil
+	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
-	exists bool
+	exists bool // some record of it is known
 }
 
-// Tenant returns the state of the ring of tenant now. The error wraps
-// [keystore.ErrNotFound] if none is held.
+// Tenant returns the state of tenant's ring now. It does not wait for the store. The error wraps
+// [keystore.ErrNotFound] if no ring of the tenant is held.
 func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	r := k.ring(tenant)
 	if r == nil {
@@ -100,36 +119,39 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	now := k.cfg.Now()
 	t := k.status(r, now)
 	t.Ring.Signer = -1
-	if h := r.state.Load(); h != nil {
-		t.Ring = h.Plan.At(now)
-		t.Published = make(map[string]time.Time, len(h.Published))
-		for _, p := range h.Published {
+	if c := r.state.Load(); c != nil {
+		t.Ring = c.Plan.At(now)
+		t.Published = make(map[string]time.Time, len(c.Published))
+		for _, p := range c.Published {
 			t.Published[p.KID] = p.At
 		}
 	}
 	return t, nil
 }
 
+// status returns the state of r without its keys. A ring that was destroyed is ready: there is
+// nothing to wait for.
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
-	step, h := r.step.Load(), r.state.Load()
-	s := TenantStatus{InDoubt: step.Recovering || step.Complete.IsZero(), Err: step.err, LastGood: step.Good, exists: h.newest() != nil}
-	s.Fresh = s.exists && step.fresh(now, k.times.Load().fresh)
+	status, c := r.status.Load(), r.state.Load()
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.newest() != nil}
+	s.Fresh = s.exists && status.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !step.Good.IsZero() && protocol.Age(now, step.Good) <= h.newest().Timing.SignFor && !errors.Is(step.err, errClock)
-	case h != nil && h.Plan.Dead:
-		s.Ready, s.Fresh = true, step.fresh(now, k.times.Load().fresh)
+		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.newest().Timing.SignFor && !errors.Is(status.err, errClock)
+	case c != nil && c.Plan.Dead:
+		s.Ready, s.Fresh = true, status.fresh(now, k.times.Load().fresh)
 	}
 	if s.Err == nil && !s.Fresh {
-		s.Err = s.reason(now, step)
+		s.Err = s.reason(now, status)
 	}
 	return s
 }
 
-func (s *TenantStatus) reason(now time.Time, step *syncStatus) error {
+// reason returns why s is not fresh, where the last sync itself did not fail.
+func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
 	switch {
-	case s.InDoubt && step.Recovering && step.Until.After(now):
-		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", step.Until.Sub(now).Round(time.Second))
+	case s.InDoubt && status.Recovering && status.Until.After(now):
+		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", status.Until.Sub(now).Round(time.Second))
 	case s.InDoubt:
 		return errors.New("in doubt: the store may have lost something, and others get the time to put it back")
 	case !s.exists:
@@ -140,21 +162,23 @@ func (s *TenantStatus) reason(now time.Time, step *syncStatus) error {
 	return fmt.Errorf("the last good sync was %v ago", protocol.Age(now, s.LastGood).Round(time.Millisecond))
 }
 
-// WaitReady waits until the keyring is ready: see [Status]. It returns nil then, or why it is
-// not ready when ctx ends. Call it before the first Sign.
+// WaitReady waits until the keyring is [Status].Ready and returns nil. An instance needs it after
+// [Open], before it serves: until then it neither signs nor reports a key as missing. If ctx ends
+// first the error says why it is not ready, and wraps [keystore.ErrUnavailable] and the error of
+// ctx. It also returns an error when the keyring is closed.
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
-		moved := k.loop.moved()
+		synced := k.loop.synced() // before Status, so that no sync in between is missed
 		s := k.Status()
 		if s.Ready {
 			return nil
 		}
 		select {
-		case <-moved:
+		case <-synced:
 		case <-k.done:
 			return &ring.Error{Text: "the keyring is closed"}
 		case <-ctx.Done():
-			return fmt.Errorf("rotation: not ready: %w (%w)", cannotTell(s.Err), ctx.Err())
+			return fmt.Errorf("rotation: not ready: %w (%w)", unavailable(s.Err), ctx.Err())
 		}
 	}
 }

@@ -11,17 +11,19 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A syncRun is one sync of some buckets, from the request to the repair. Only the loop makes them, one
-// at a time.
+// A syncRun is one sync of some buckets: ask what changed, read it, open it, join it with the
+// copies that are held, and write back what the store lacks. Only the loop runs one, and one at a
+// time; before the loop starts, Open does. Goroutines that a run starts have ended when it returns.
 type syncRun struct {
 	k       *Keyring
-	ctx     context.Context
-	buckets []*bucket
-	compare map[string]bool // tenants whose digests are compared, whatever digestTurn says
-	changed bool            // some ring has changed
-	asked   times           // the times when the attempt began
+	ctx     context.Context // ends the run early, which says nothing about the store
+	buckets []*bucket       // to be synced
+	compare map[string]bool // tenants whose digests are compared although it is not their turn
+	changed bool            // the copy of some ring may have changed, and with it the times
+	asked   times           // those under which this attempt asked the store
 }
 
+// run syncs the buckets, and asks again for those whose reply did not cover the whole log.
 func (run *syncRun) run() {
 	run.k.counts.syncs.Add(1)
 	again := run.buckets
@@ -32,19 +34,22 @@ func (run *syncRun) run() {
 	}
 }
 
-// attempt syncs buckets once, and returns those whose log has more entries.
+// attempt syncs buckets once, and returns those that have to be asked again. sent is read before
+// the store is asked: a sync proves what the store had at that moment, not what it has when the
+// answer is here.
 func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	sent := run.k.cfg.Now()
 	run.asked = *run.k.times.Load()
 	replies := run.sync(buckets, sent)
 	received := run.k.cfg.Now()
-	run.list(buckets, replies)
-	run.load(run.stale(buckets, replies))
-	run.k.drop(buckets)
+	run.listTenants(buckets, replies)
+	run.loadRings(run.staleRings(buckets, replies))
+	run.k.dropEmpty(buckets)
 	if run.changed {
 		run.k.retime()
 	}
-	failed, unreached, before := 0, error(nil), run.k.loop.recovering()
+	before := run.k.loop.recoveringRings()
+	failed, unreached := 0, error(nil)
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
@@ -53,8 +58,10 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
-		case b.state.Complete.IsZero() && run.asked.w() != run.k.times.Load().w() && !run.k.cfg.TrustFirstRead:
-			more = append(more, b) // peers vouch for W, which we know only now
+		case b.state.Complete.IsZero() && run.asked.maxPollGap() != run.k.times.Load().maxPollGap() && !run.k.cfg.TrustFirstRead:
+			// Whether another instance vouches depends on the poll interval. The policies that this
+			// attempt has read changed it, so ask again.
+			more = append(more, b)
 		default:
 			run.finishBucket(b, reply, sent, received)
 		}
@@ -63,34 +70,37 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	return more
 }
 
-// call returns the context of one call of the store.
-func (run *syncRun) call() (context.Context, context.CancelFunc) {
+// callContext returns the context of one call of the store.
+func (run *syncRun) callContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(run.ctx, run.k.times.Load().deadline)
 }
 
+// sync asks the store for the changes in buckets, and acknowledges those that were applied before.
+// On the first sync of a bucket it also asks whether another instance vouches for the store: one
+// that was in sync for two polls, and said so within the last.
 func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
-	w := run.asked.w()
+	gap := run.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
-			b.goodSince = time.Time{} // we vouch for no peer
+			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
 		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: run.digests(b)}
 		if b.state.Complete.IsZero() {
-			requests[i].VouchWithin, requests[i].VouchFor = w, 2*w
+			requests[i].VouchWithin, requests[i].VouchFor = gap, 2*gap
 		}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {
 		instance = ""
 	}
-	ctx, cancel := run.call()
+	ctx, cancel := run.callContext()
 	defer cancel()
 	return run.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose digests are compared this time, in the order of the bucket.
-// Each sync compares a part of them, so that every ring is compared within one Freshness.
+// digests returns the tenants of b whose digests this sync compares, in the order of the bucket: a
+// third of them by turns, and those of compare.
 func (run *syncRun) digests(b *bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
@@ -101,8 +111,9 @@ func (run *syncRun) digests(b *bucket) []string {
 	return tenants
 }
 
-// list learns of the tenants of the buckets in which anything may have changed.
-func (run *syncRun) list(buckets []*bucket, replies []SyncReply) {
+// listTenants asks the store which tenants there are in the buckets that resync, if the keyring
+// holds them all. Their log no longer says which were added.
+func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 	if !run.k.holdsAll() {
 		return
 	}
@@ -115,7 +126,7 @@ func (run *syncRun) list(buckets []*bucket, replies []SyncReply) {
 	if len(indexes) == 0 {
 		return
 	}
-	ctx, cancel := run.call()
+	ctx, cancel := run.callContext()
 	defer cancel()
 	tenants, err := run.k.store.Tenants(ctx, indexes)
 	for i := range indexes {
@@ -127,8 +138,9 @@ func (run *syncRun) list(buckets []*bucket, replies []SyncReply) {
 	}
 }
 
-// stale returns the rings that have to be read.
-func (run *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing {
+// staleRings returns the rings that have to be read: those that are marked dirty, and all of a
+// bucket that resyncs.
+func (run *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantRing {
 	var stale []*tenantRing
 	for i, b := range buckets {
 		reply := &replies[i]
@@ -138,7 +150,7 @@ func (run *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing 
 		if reply.Resync {
 			run.k.counts.resyncs.Add(1)
 		}
-		run.mark(b, reply)
+		run.markDirty(b, reply)
 		for _, r := range b.rings {
 			if r.dirty || reply.Resync {
 				stale = append(stale, r)
@@ -148,8 +160,10 @@ func (run *syncRun) stale(buckets []*bucket, replies []SyncReply) []*tenantRing 
 	return stale
 }
 
-// mark makes those rings dirty that the reply says have changed.
-func (run *syncRun) mark(b *bucket, reply *SyncReply) {
+// markDirty marks the rings of b that changed: those that the log names, and those whose digest
+// differs from that of the copy. The digest finds a ring that was deleted or edited without a log
+// entry (invariant I12).
+func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
 	for i, tenant := range run.digests(b) {
 		if r := run.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
@@ -158,7 +172,7 @@ func (run *syncRun) mark(b *bucket, reply *SyncReply) {
 	for _, tenant := range reply.Changed {
 		r := run.k.ring(tenant)
 		if r == nil && run.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
-			r = run.k.add(tenant)
+			r = run.k.addTenant(tenant)
 		}
 		if r != nil {
 			r.dirty = true
@@ -167,8 +181,8 @@ func (run *syncRun) mark(b *bucket, reply *SyncReply) {
 	b.digestTurn++
 }
 
-// load reads rings, and joins them with the copies that are held.
-func (run *syncRun) load(stale []*tenantRing) {
+// loadRings reads rings, loadAtOnce with one call, and joins them with their copies.
+func (run *syncRun) loadRings(stale []*tenantRing) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
@@ -181,14 +195,16 @@ func (run *syncRun) load(stale []*tenantRing) {
 	}
 }
 
-// A snapshot is a Snapshot with our clock's time before and after it was read.
+// A snapshot is a ring as it was read, with the time before and after the call by this instance's
+// clock.
 type snapshot struct {
 	Snapshot
 	sent, received time.Time
 }
 
+// read reads rings with one call.
 func (run *syncRun) read(tenants []string) []snapshot {
-	ctx, cancel := run.call()
+	ctx, cancel := run.callContext()
 	defer cancel()
 	sent := run.k.cfg.Now()
 	loaded := run.k.store.Load(ctx, tenants)
@@ -200,9 +216,12 @@ func (run *syncRun) read(tenants []string) []snapshot {
 	return snapshots
 }
 
-// joiners is how many rings are opened, and repaired, at once.
+// joiners is how many rings are opened and repaired at once. Opening is work for the processor, and
+// a repair waits for the store.
 const joiners = 8
 
+// joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
+// goroutine at a time, which is the only one to write its fields meanwhile.
 func (run *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
@@ -223,26 +242,32 @@ func (run *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 	wg.Wait()
 }
 
-// noteJoined notes whether a ring is in sync.
+// noteJoined notes whether the copy of r is complete. If it is not, the error and the need to read
+// the ring again stay until a sync succeeds.
 func (run *syncRun) noteJoined(r *tenantRing, err error) {
 	r.dirty = err != nil
-	old := r.step.Load()
+	old := r.status.Load()
 	if err == nil {
-		return // finishBucket follows
+		return // finishRing publishes the status
 	}
 	if old.err == nil && run.ctx.Err() == nil {
-		run.k.cfg.Logger.Warn("a ring is out of step", "tenant", r.tenant, "error", err)
+		run.k.cfg.Logger.Warn("a ring is out of sync", "tenant", r.tenant, "error", err)
 	}
 	out := *old
-	out.err, out.bad = cannotTell(err), true
-	r.step.Store(&out)
+	out.err, out.bad = unavailable(err), true
+	r.status.Store(&out)
 }
 
-// maxMerges bounds how often a merge is tried again because the ring has changed meanwhile.
+// maxMerges bounds how often a repair is tried again because another instance changed the ring
+// first.
 const maxMerges = 4
 
-// join joins a ring in the store with the copy that is held, and writes back what the store lacks. The
-// error says why the ring is not in sync.
+// join joins what the store has with the copy of r, and writes back what the store lacks. The error
+// says why the ring is not in sync then.
+//
+// The union is installed before the repair is written, so that this instance uses what it has read
+// even if the write fails. If the write finds another ring than the one that was read, the ring is
+// read again. After one repair join does not write another; the next sync does.
 func (run *syncRun) join(r *tenantRing, s snapshot) error {
 	wrote := false
 	for range maxMerges {
@@ -250,11 +275,11 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 			return s.Err
 		}
 		old := r.state.Load()
-		theirs, failed := run.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.known().ClockSkew(), theirs.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Mine: old.known(), Theirs: theirs.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
-			Good: r.step.Load().Good, Local: s.received, Deadline: run.k.times.Load().deadline})
-		union := assemble(result.Union, theirs, old)
+		stored, failed := run.open(r, s)
+		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), stored.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Held: old.protocolCopy(), Stored: stored.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
+		union := assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
 		switch {
 		case off != nil:
@@ -275,8 +300,8 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
-// open opens a ring as the store has it. A field that cannot be opened counts neither as new data nor as
-// missing data.
+// open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
+// data.
 func (run *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(run.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
@@ -284,7 +309,7 @@ func (run *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.Unreadable
 	return openCopy(r.state.Load(), s.Fields, opened), failed
 }
 
-// checkOpened returns why a ring that has been read is not in sync, or nil.
+// checkOpened returns why a ring that was read is not in sync, or nil.
 func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
@@ -295,7 +320,8 @@ func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) err
 	return nil
 }
 
-// install makes c what this process holds of r.
+// install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
+// there is no ring, which is not the same as an empty one.
 func (run *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 	r.digest = digest
 	old := r.state.Load()
@@ -303,17 +329,18 @@ func (run *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
 		return
 	}
 	r.state.Store(c)
-	c.applyEnds(old, r.step.Load().Complete)
+	c.applyEnds(old, r.status.Load().Complete)
 }
 
-// write makes the repair. It reports false if the ring has to be read again.
+// write writes the repair m, and installs the repaired ring. It reports false if the ring has
+// changed meanwhile, so it has to be read again.
 func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
 	s := &sealer{keks: run.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: run.k.cfg.Instance}
 	c, err := s.change(m.Change, nil)
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := run.call()
+	ctx, cancel := run.callContext()
 	defer cancel()
 	result, err := run.k.store.Write(ctx, c)
 	if err != nil || result.Code != Committed {
@@ -325,8 +352,10 @@ func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult
 	return true, nil
 }
 
-// logAttempt logs what this attempt has changed, in few lines, as there are many buckets. If ctx has
-// ended, a failure says nothing about the store.
+// logAttempt logs what changed with this attempt, once for all buckets: that the store was lost or
+// came back, and that recovering began or ended. failed is how many buckets failed, err one of
+// their errors, and before how many rings were recovering. An attempt that was cancelled says
+// nothing about the store.
 func (run *syncRun) logAttempt(failed int, err error, before int) {
 	if run.ctx.Err() != nil {
 		return
@@ -342,31 +371,32 @@ func (run *syncRun) logAttempt(failed int, err error, before int) {
 	case down:
 		log.Info("the store is reached again")
 	}
-	switch now := run.k.loop.recovering(); {
+	switch now := run.k.loop.recoveringRings(); {
 	case now > before:
 		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
 	case now == 0 && before > 0:
-		log.Info("in step with the store")
+		log.Info("in sync with the store")
 	}
 }
 
-// failBucket notes that a bucket could not be synced. Its times stay as they are.
+// failBucket notes why b could not be synced. No time moves, so freshness runs out by itself. A
+// ring that could not be read before keeps its own reason.
 func (run *syncRun) failBucket(b *bucket, err error) {
-	b.err = cannotTell(err)
-	out := *b.step.Load()
+	b.err = unavailable(err)
+	out := *b.status.Load()
 	out.err = withClock(out.err, b.err)
-	b.step.Store(&out)
+	b.status.Store(&out)
 	for _, r := range b.rings {
-		if old := r.step.Load(); !old.bad {
+		if old := r.status.Load(); !old.bad {
 			out := *old
 			out.err = withClock(out.err, b.err)
-			r.step.Store(&out)
+			r.status.Store(&out)
 		}
 	}
 }
 
-// withClock returns err with the ClockError that is known, if there is one: a clock that was off stays
-// off while the store cannot be reached.
+// withClock returns err, unless the clocks were known to differ: then that stays the reason, with
+// err as its Since. A store that cannot be reached sets no clock right.
 func withClock(known, err error) error {
 	if off := (*ClockError)(nil); errors.As(known, &off) {
 		since := *off
@@ -376,41 +406,17 @@ func withClock(known, err error) error {
 	return err
 }
 
-// finishBucket moves the times of a bucket that has been read completely.
+// finishBucket publishes the status of a bucket and its rings after a complete sync. The bucket can
+// vouch for the store only while every ring of it is in sync.
 func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
-	t := run.k.times.Load()
-	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
-	case b.err == nil:
-		b.state = b.state.After(protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched},
-			protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.w()})
-		b.fresh = t.fresh
-		if reply.Place != b.place || b.quietSince.IsZero() {
-			b.place, b.quietSince = reply.Place, sent
-		}
-	case !b.state.Complete.IsZero():
-		b.state.Complete = sent
-	}
+	run.advance(b, reply, sent, received)
+	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
+	b.status.Store(status)
 	good := b.err == nil && !b.state.Recovering
-	step := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
-	b.step.Store(step)
 	for _, r := range b.rings {
-		if r.dirty {
-			good = false
-			continue
-		}
-		h := r.state.Load()
-		if off := checkClock(reply.Now, sent, received, h.known().ClockSkew()); off != nil {
-			good = false
-			out := *r.step.Load()
-			out.Complete, out.err = b.state.Complete, off
-			r.step.Store(&out)
-		} else {
-			r.step.Store(step)
-			run.logNoRing(r, good && h == nil)
-		}
-		if h != nil {
-			h.applyEnds(nil, b.state.Complete)
-		}
+		off := checkClock(reply.Now, sent, received, r.state.Load().protocolCopy().ClockSkew())
+		run.finishRing(r, status, off, good)
+		good = good && !r.dirty && off == nil
 	}
 	switch {
 	case !good:
@@ -420,8 +426,45 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 	}
 }
 
-// logNoRing logs, once, that a tenant of the Config has no ring. A caller that opens a keyring to
-// create a ring gets one poll's time to do so.
+// advance moves the state of b to that after a complete sync. If the clocks differ the place stays:
+// only Complete moves, so that keys do not end early because of a clock.
+func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
+	t := run.k.times.Load()
+	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
+	case b.err == nil:
+		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
+		b.state = b.state.After(reading, protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
+		b.fresh = t.fresh
+		if reply.Place != b.place || b.quietSince.IsZero() {
+			b.place, b.quietSince = reply.Place, sent
+		}
+	case !b.state.Complete.IsZero():
+		b.state.Complete = sent
+	}
+}
+
+// finishRing publishes the status of r after a complete sync of its bucket. off is why the clocks
+// differ by more than r allows, or nil.
+func (run *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good bool) {
+	if r.dirty {
+		return
+	}
+	c := r.state.Load()
+	if off != nil {
+		behind := *r.status.Load()
+		behind.Complete, behind.err = status.Complete, off
+		r.status.Store(&behind)
+	} else {
+		r.status.Store(status)
+		run.logNoRing(r, good && c == nil)
+	}
+	if c != nil {
+		c.applyEnds(nil, status.Complete)
+	}
+}
+
+// logNoRing logs, once, that the store has no ring of a tenant that Config names. It does so with
+// the second sync, because a program may open a keyring in order to create the ring.
 func (run *syncRun) logNoRing(r *tenantRing, none bool) {
 	if !none {
 		r.emptySyncs = 0
@@ -432,11 +475,12 @@ func (run *syncRun) logNoRing(r *tenantRing, none bool) {
 	}
 }
 
-// retime takes the times from the policies of the rings that are held now. It leaves out rings whose
-// Freshness is too short for the Config's own times: only those are out of sync.
+// retime sets the times to those of the shortest Freshness of all rings. Rings for which Config's
+// own Poll and Deadline are too long do not count: they are out of sync, and must not affect the
+// others.
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
-	for _, r := range k.all() {
+	for _, r := range k.allRings() {
 		n := r.state.Load().newest()
 		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.checkTimes(n.Timing.Freshness) == nil {
 			fresh = n.Timing.Freshness

@@ -12,81 +12,97 @@ import (
 )
 
 const (
-	refreshWait = 2 * time.Second // the most that a request waits for the store
+	refreshWait = 2 * time.Second // the longest that a request waits for the store
 
-	// What unknown kids may cost the store, for each tenant.
+	// A tenant's unknown kids may cause refreshBurst syncs at once, and one more in each
+	// refreshEvery.
 	refreshBurst = 3
 	refreshEvery = time.Second
 
-	unknownFor = 5 * time.Second
-	maxUnknown = 1000 // kids that are remembered as unknown
+	unknownFor = 5 * time.Second // how long a kid is remembered as unknown
+	maxUnknown = 1000            // how many kids are remembered as unknown
 )
 
-// unknownKids bounds what unknown kids cost the store. A token may name any kid, and any tenant.
+// unknownKids bounds what unknown kids cost the store. An attacker can put any kid, and any tenant,
+// into a token that no key has signed.
 type unknownKids struct {
-	mu            sync.Mutex                  // guards the fields below, and the budget of every tenantRing
-	running       map[string]*pendingSync     // a sync that has not begun, and that others can join, by tenant
-	memory        unknown.Memory[keystore.ID] // its version is the number of resyncs: each may bring another store
-	unheldTenants unknown.Budget              // of all tenants that are not held together
+	mu sync.Mutex // guards the fields below, and the budget of every tenantRing
+
+	// running has, by tenant, a sync that has not begun, so that others can join it.
+	running map[string]*pendingSync
+
+	// memory has the kids that were missing. Its version is the number of resyncs, since each of them
+	// may bring another state of the store.
+	memory unknown.Memory[keystore.ID]
+
+	// unheldTenants is the budget of all tenants together that are not held.
+	unheldTenants unknown.Budget
 }
 
+// init makes u ready for use.
 func (u *unknownKids) init() {
 	u.running = make(map[string]*pendingSync)
 	u.memory = unknown.Memory[keystore.ID]{Most: maxUnknown, For: unknownFor}
 	u.unheldTenants = newRefreshBudget()
 }
 
+// newRefreshBudget returns a full budget of syncs, in number and in time.
 func newRefreshBudget() unknown.Budget {
 	return unknown.Budget{Burst: refreshBurst, Every: refreshEvery}
 }
 
-// Refresh implements keystore.Refresher: it syncs the tenant's ring. All callers that wait
-// share one sync. A tenant gets three syncs in a row, and then one a second. Refresh
-// remembers for 5s that a kid was missing, and waits for 2s at most.
+// Refresh implements keystore.Refresher: it syncs the tenant's ring because a token names a key
+// that [Keyring.Lookup] does not find. It returns nil if the key is there now. It waits for 2s at
+// most, or until ctx ends.
+//
+// Requests for one tenant share a sync. Unknown kids of a tenant cause at most three syncs at once
+// and then one a second; a kid that was not there is remembered for 5s. Beyond that Refresh answers
+// from memory. Its errors wrap [keystore.ErrNotFound] or [keystore.ErrUnavailable], as those of
+// Lookup do.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
-		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
+		return &ring.Error{Text: id.String(), Err: unavailable(err)}
 	}
 	r := k.ring(id.Tenant)
 	if r == nil && !k.holdsAll() || len(id.KID) > keystore.MaxKIDBytes || len(id.Tenant) > ring.MaxTenantBytes {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	now, step := k.cfg.Now(), r.syncStatus()
+	now, status := k.cfg.Now(), r.syncStatus()
 	if k.holds(r, id, now) {
 		return nil
 	}
 	a := k.unknown.join(k, r, id, now)
 	if a == nil {
-		return k.absent(r, step, id, now)
+		return k.absent(r, status, id, now)
 	}
 	if err := k.awaitRefresh(ctx, a); err != nil {
-		return &ring.Error{Text: id.String(), Err: cannotTell(err)}
+		return &ring.Error{Text: id.String(), Err: unavailable(err)}
 	}
 	r = k.ring(id.Tenant)
-	step = r.syncStatus()
+	status = r.syncStatus()
 	if k.holds(r, id, k.cfg.Now()) {
 		return nil
 	}
 	k.unknown.remember(k, id, k.cfg.Now())
-	return k.absent(r, step, id, k.cfg.Now())
+	return k.absent(r, status, id, k.cfg.Now())
 }
 
-// syncStatus returns how far the ring is in sync. Call it before reading the copy that the ring holds,
-// so that the copy is not older. r may be nil.
+// syncStatus returns the status of r, to be read before its copy: see [tenantRing]. r may be nil.
 func (r *tenantRing) syncStatus() *syncStatus {
 	if r == nil {
 		return nil
 	}
-	return r.step.Load()
+	return r.status.Load()
 }
 
+// awaitRefresh waits for a sync, for as long as a request may wait.
 func (k *Keyring) awaitRefresh(ctx context.Context, a *pendingSync) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshWait)
 	defer cancel()
 	return k.await(ctx, a)
 }
 
-// holds reports whether Lookup would find the key.
+// holds reports whether the copy of r has a usable key of that kid. r may be nil.
 func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	if r == nil {
 		return false
@@ -95,19 +111,20 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	return rec != nil && rec.key.Usable(now)
 }
 
-// absent returns the error for a key that is missing after a sync.
-func (k *Keyring) absent(r *tenantRing, step *syncStatus, id keystore.ID, now time.Time) error {
+// absent returns the error for a key that is not there. r may be nil.
+func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now time.Time) error {
 	if r == nil {
 		return k.missingRing(id.Tenant)
 	}
 	if r.state.Load() == nil {
-		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: cannotTell(step.err)}
+		return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", id.Tenant), Err: unavailable(status.err)}
 	}
-	return k.missing(id, step, now)
+	return k.missing(id, status, now)
 }
 
-// join returns the sync that is under way for the tenant, or a new one, or nil if the kid is known to
-// be missing, or the budget is spent. r is the tenant's ring, or nil.
+// join returns the sync of the tenant that has not begun yet, or requests one. It returns nil if
+// the kid is known to be missing, or the tenant's budget is used up. r is the tenant's ring, or
+// nil. Tenants that are not held share one budget, since anyone can make up their names.
 func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *pendingSync {
 	u.mu.Lock()
 	defer u.mu.Unlock()

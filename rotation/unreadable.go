@@ -9,7 +9,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// unreadable returns which parts of a ring cannot be opened. failed may be nil.
+// unreadable returns the parts of a ring that cannot be opened, each with whether a holder of an
+// authentic one may replace it: not if it is under another KEK or by a newer keyturn, since it may
+// be newer data. failed may be nil.
 func unreadable(failed *ring.UnreadableError) protocol.Unreadable {
 	if failed == nil {
 		return nil
@@ -22,7 +24,8 @@ func unreadable(failed *ring.UnreadableError) protocol.Unreadable {
 	return parts
 }
 
-// partOf returns the part of a ring that a field holds; for a field of an unknown kind, the zero Ref.
+// partOf returns the part of a ring that a field holds, or the zero Ref for a field of an unknown
+// kind.
 func partOf(field string) protocol.Ref {
 	prefix, name, _ := strings.Cut(field, ":")
 	switch {
@@ -36,7 +39,7 @@ func partOf(field string) protocol.Ref {
 		return protocol.RecordRef(name)
 	case prefix+":" == seal.PrefixKey:
 		return protocol.TenantKeyRef(name)
-	case len(prefix) == 1:
+	case len(prefix) == 1 && name != "" && ring.FactKind(prefix[0]).Known(): // anyone can write a field "d:"
 		return protocol.FactRef(ring.FactID{Kind: ring.FactKind(prefix[0]), KID: name})
 	}
 	return protocol.Ref{}

@@ -8,16 +8,17 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A sealer turns proposals into changes of one ring.
+// A sealer turns the proposals of package protocol, which have no bytes, into changes of one ring.
 type sealer struct {
 	keks   *seal.KEKs
 	tenant string
-	digest string    // of the ring that was decided on
-	have   *ringCopy // that ring, with the sealed bytes of what is restored
-	actor  string
+	digest string    // of the ring that the proposal is for; the store makes the change to no other
+	have   *ringCopy // that ring, with the sealed bytes of its records
+	actor  string    // Config.Instance, for the log
 }
 
-// change returns the change that p proposes. minted is the material of the records that it mints.
+// change returns the change that p proposes. minted has the material of the records that p mints;
+// it may be nil if p mints none.
 func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, error) {
 	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor}
 	if p.Head > 0 {
@@ -30,30 +31,20 @@ func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, err
 		c.Set[seal.PrefixRecord+kid] = s.have.find(kid).blob
 		c.Publish = append(c.Publish, kid)
 	}
-	if err := s.mint(p, &c, minted); err != nil {
+	if err := s.addMinted(p, &c, minted); err != nil {
 		return Change{}, err
 	}
-	for _, f := range p.Facts {
-		blob, err := seal.SealFact(s.keks, s.tenant, f.Kind, f.KID, f.At)
-		if err != nil {
-			return Change{}, err
-		}
-		c.Set[seal.FactField(f.Kind, f.KID)] = blob
-		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
+	if err := s.addFacts(p, &c); err != nil {
+		return Change{}, err
 	}
 	for _, kid := range p.Remove {
-		c.Delete = append(c.Delete, seal.PrefixRecord+kid, seal.PrefixPublish+kid)
-		for _, kind := range ring.FactKinds() {
-			if kind != ring.FactRevoked {
-				c.Delete = append(c.Delete, seal.FactField(kind, kid))
-			}
-		}
+		c.Delete = append(c.Delete, fieldsOf(kid)...)
 	}
 	return c, nil
 }
 
-// mint adds the minted records to c.
-func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) error {
+// addMinted adds the minted records to c.
+func (s *sealer) addMinted(p *protocol.Proposal, c *Change, minted *mintMaterial) error {
 	if len(p.Mint) == 0 {
 		return nil
 	}
@@ -62,7 +53,7 @@ func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) err
 		return err
 	}
 	for _, r := range p.Mint {
-		blob, err := seal.SealRecord(tk, r, minted.of(r.KID))
+		blob, err := seal.SealRecord(tk, r, minted.find(r.KID))
 		if err != nil {
 			return &ring.Error{Text: fmt.Sprintf("key %q cannot be sealed", r.KID), Err: err}
 		}
@@ -72,7 +63,33 @@ func (s *sealer) mint(p *protocol.Proposal, c *Change, minted *mintMaterial) err
 	return nil
 }
 
-// tenantKey returns the tenant key of the newest record, or adds a new one to c.
+// addFacts adds the facts to c, sealed, with the bounds of their times.
+func (s *sealer) addFacts(p *protocol.Proposal, c *Change) error {
+	for _, f := range p.Facts {
+		blob, err := seal.SealFact(s.keks, s.tenant, f.Kind, f.KID, f.At)
+		if err != nil {
+			return err
+		}
+		c.Set[seal.FactField(f.Kind, f.KID)] = blob
+		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
+	}
+	return nil
+}
+
+// fieldsOf returns the fields of a record that is collected. A revocation stays: it must hold even if
+// the record reappears (invariant I8).
+func fieldsOf(kid string) []string {
+	fields := []string{seal.PrefixRecord + kid, seal.PrefixPublish + kid}
+	for _, kind := range ring.FactKinds() {
+		if kind != ring.FactRevoked {
+			fields = append(fields, seal.FactField(kind, kid))
+		}
+	}
+	return fields
+}
+
+// tenantKey returns the tenant key of the newest record, or makes one and adds it to c. So a ring
+// keeps one tenant key, and a record can be written without touching the others.
 func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
 	if newest := s.have.newest(); newest != nil {
 		id := s.have.find(newest.KID).TenantKey
@@ -87,17 +104,18 @@ func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
 	return tk, err
 }
 
-// mintMaterial makes the material of new keys, and keeps it: a change may be decided several times,
-// and an RSA key takes a second to make. It is not safe for concurrent use.
+// mintMaterial makes the material of new keys and keeps it, because a change may be decided several
+// times and an RSA key takes a second to make. It is not safe for concurrent use.
 type mintMaterial struct {
 	made []*seal.Material
-	next int // in made: what the decision under way has not taken yet
+	next int // index in made of the material that the current decision takes next
 }
 
 // again begins another decision, which takes the material from the first on.
 func (m *mintMaterial) again() { m.next = 0 }
 
-// mint makes the material of a key for a policy, and returns its kid.
+// mint returns the kid of a new key for a policy. It makes the key's material unless an earlier
+// decision has left one of that algorithm.
 func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
 	if m.next == len(m.made) || m.made[m.next].Algorithm != policy.Algorithm {
 		made, err := seal.NewMaterial(policy.Algorithm)
@@ -110,8 +128,8 @@ func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
 	return m.made[m.next-1].KID, nil
 }
 
-// of returns the material of that kid, or nil.
-func (m *mintMaterial) of(kid string) *seal.Material {
+// find returns the material of that kid, or nil.
+func (m *mintMaterial) find(kid string) *seal.Material {
 	for _, made := range m.made {
 		if made.KID == kid {
 			return made

@@ -24,12 +24,16 @@
 //     header are never read.
 //  4. Payload: it is one strict JSON object ([ErrMalformed]).
 //  5. Serialization: any other form, and an encrypted token, is malformed.
-//  6. Tenant: the hint or iss names a tenant, compared byte for byte
-//     ([ErrUnknownTenant], [ErrIssuer]).
+//  6. Tenant: the tenant given to [Verifier.VerifyTenant] (the hint), or else the
+//     token's iss, names a configured tenant, compared byte for byte
+//     ([ErrUnknownTenant]). With a hint, iss must be that tenant's ([ErrIssuer]).
+//     Without one, a verifier of one tenant takes that tenant, and rule 13 judges iss.
 //  7. Suspension: the tenant is not suspended ([ErrSuspended]).
 //  8. Algorithm: alg is on the tenant's list ([ErrAlgorithm]).
-//  9. Plausibility: the store asks its source for an unknown key only if the token
-//     would pass rules 12 to 16. Otherwise the key stays unknown ([ErrUnknownKey]).
+//  9. Plausibility: if the store does not hold the key, or is unavailable, and the
+//     token would fail one of the rules 12 to 16 (Check apart), it is refused here,
+//     with [ErrUnknownKey] and not with that rule's error. The store is not asked to
+//     refresh.
 //  10. Key: the store has a key of that tenant, kid and algorithm
 //     ([ErrUnknownKey], or [ErrUnavailable] if the store cannot tell).
 //  11. Signature: a key verifies it over the bytes received ([ErrSignature]).

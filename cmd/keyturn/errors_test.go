@@ -41,6 +41,28 @@ func TestErrorsNameNoInternals(t *testing.T) {
 	}
 }
 
+func TestTamperedTenantKeyInWords(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	c.run("keys", "create").wantCode(t, exitYes)
+	ringKey := fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default"))
+	fields, err := m.HKeys(ringKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range fields {
+		if strings.HasPrefix(field, "tk:") {
+			value := []byte(m.HGet(ringKey, field))
+			value[len(value)-1] ^= 1
+			m.HSet(ringKey, field, string(value))
+		}
+	}
+	r := c.run("keys", "list").wantCode(t, exitCannotTell, "its tenant key cannot be opened: authentication failed: the tenant key was changed")
+	if strings.Contains(r.stderr, "rotation:") {
+		t.Errorf("the name of a package in %q", r.stderr)
+	}
+}
+
 // One error is one line. The Redis client writes lines of its own to standard error, past every
 // logger: they must not appear.
 func TestRedisClientIsSilent(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
@@ -130,7 +129,6 @@ func (s *serveCommand) ringFlag() string {
 
 // serve runs the server that o describes, until ctx ends or the process receives a signal.
 func (s *serveCommand) serve(ctx context.Context, o *offer) error {
-	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
 	stop := func() {}
 	o.server.Notify = func(e server.Event) {
 		if _, ending := e.(server.Draining); ending {

@@ -38,6 +38,7 @@ token gets iat (now), exp (now and --ttl) and jti (random).
 const signExample = `  keyturn sign --secret-file secret --claim sub=ann --ttl 15m
   keyturn sign --secret-file secret --iss https://acme.example --aud api --kid 2026-11 \
     --claim sub=ann --claim scope="read write" --claim-json roles='["admin"]' --claim-json level=3
+  keyturn sign --secret-file secret --claim sub=ann --claim-json exp=1700000000   # expired, for a test
   keyturn sign --redis redis://localhost:6379 --tenant acme --kek-file kek --claim sub=ann`
 
 // A signCommand holds the flags of "keyturn sign".

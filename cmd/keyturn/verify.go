@@ -43,7 +43,7 @@ or what they hold cannot be used.
 Exit code 2 means that the command line, a file or the environment is not right,
 and says nothing of the token: then, with --json too, standard output is empty.`
 
-const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --iss https://acme.example --aud api TOKEN
+const verifyExample = `  keyturn verify --secret-file secret --alg HS256 --kid 2026-11 --iss https://acme.example --aud api TOKEN
   echo "$TOKEN" | keyturn verify --jwks keys.json --alg ES256,RS256 --leeway 5s --json -
   keyturn verify --issuer-url https://login.example --iss https://login.example --alg RS256 TOKEN
   keyturn verify --redis redis://localhost:6379 --tenant acme --kek-file kek --alg HS256 TOKEN`
@@ -97,7 +97,7 @@ func newVerify(a *app) *cobra.Command {
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
 	f.Var(v.iss, "iss", "the issuer that the token must have")
 	f.Var(v.aud, "aud", "the audience that the token must be for; if given several times, one of them")
-	f.Var(v.leeway, "leeway", "how far clocks may disagree, at most 5m")
+	f.Var(v.leeway, "leeway", "how far clocks may disagree, at most 5m; the library's own default is 30s")
 	f.Var(v.typ, "typ", `the type that the token's header must have (default: absent, "JWT" or "at+jwt")`)
 	f.Var(v.at, "now", "the moment to judge the token at, in seconds since 1970 (default: the clock's)")
 	f.BoolVar(&v.allowNoExp, "allow-no-exp", false, "accept a token without exp, which never ends")

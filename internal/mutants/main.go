@@ -1,7 +1,7 @@
-// The command mutants proves the checker: it builds the protocol with one mistake at a
-// time, and runs the tests that are to find it. A mistake that they do not find, or find
-// by something else than what names it, is a hole in the tests, and ends the command
-// with 1. So does a test that fails without any mistake.
+// Command mutants tests the tests of the protocol. It builds the code with one mistake at a time, and
+// runs the tests that should find it. If they pass, or fail with another rule than the one that the
+// mistake breaks, the tests have a hole. Then the command exits with 1, as it does if a test fails
+// without any mistake. table.go has the mistakes.
 //
 //	go run ./internal/mutants          # all of them
 //	go run ./internal/mutants -only w  # those whose name contains "w"
@@ -53,8 +53,8 @@ func main() {
 	}
 }
 
-// baselines runs the tests without a mistake, once, and reports whether they pass: what
-// fails anyway finds nothing.
+// baselines runs the tests without a mistake, once for each package, and reports whether they pass. A
+// test that fails anyway would seem to find every mistake.
 func baselines(ctx context.Context, chosen []mutant) bool {
 	names := make(map[string][]string) // by package
 	for _, m := range chosen {
@@ -73,6 +73,7 @@ func baselines(ctx context.Context, chosen []mutant) bool {
 	return true
 }
 
+// caught reports whether every mistake is found, and prints how.
 func caught(ctx context.Context, chosen []mutant) bool {
 	survivors := 0
 	for _, m := range chosen {
@@ -92,10 +93,10 @@ func caught(ctx context.Context, chosen []mutant) bool {
 	return survivors == 0
 }
 
-// An edit replaces a text that a file has once.
+// An edit replaces a text that occurs exactly once in a file. So it fails if the code changes.
 type edit struct{ file, old, new string }
 
-// Tests are some of a package.
+// tests are some of a package's tests.
 type tests struct {
 	pkg   string
 	names string // a regular expression
@@ -103,16 +104,15 @@ type tests struct {
 
 func (t tests) String() string { return fmt.Sprintf("%s -run '%s'", t.pkg, t.names) }
 
-// A mutant is the code with a mistake, and the tests that are to find it.
+// A mutant is the code with one mistake, and the tests that must find it.
 type mutant struct {
 	name  string
 	edits []edit
 	tests
-	want string // an invariant, or a test: a word of what is reported
+	want string // an invariant or a test, which must stand as a word in the tests' output
 }
 
-// test returns the line by which the mistake was caught, or an error that says how it
-// was not.
+// test returns the line of the output that names the mistake, or an error that says why none does.
 func (m mutant) test(ctx context.Context, root string) (string, error) {
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
@@ -130,7 +130,7 @@ func (m mutant) test(ctx context.Context, root string) (string, error) {
 	return m.verdict(out, err)
 }
 
-// run runs the tests, with an overlay or without.
+// run runs the tests, with the changed files of overlay, or without if that is "".
 func (t tests) run(ctx context.Context, root, overlay string) ([]byte, error) {
 	args := []string{"test", "-vet=off", "-count=1", "-timeout", "90s", "-run", t.names}
 	if overlay != "" {
@@ -151,8 +151,8 @@ var (
 	broken = regexp.MustCompile(`(?m)^panic: .*$|^fatal error: .*$|\[build failed\]|\[setup failed\]`)
 )
 
-// verdict judges what the tests said, and how they ended. A mutant that cannot be built,
-// panics or runs for ever is not one that they have found.
+// verdict returns the line of the tests' output that names the mistake. A mutant that cannot be built,
+// panics or runs into the timeout does not count as found.
 func (m mutant) verdict(out []byte, err error) (string, error) {
 	if err == nil {
 		return "", fmt.Errorf("it survives %s", m.tests)
@@ -173,7 +173,8 @@ func (m mutant) verdict(out []byte, err error) (string, error) {
 	return "", fmt.Errorf("want %s of %s, which fails otherwise:\n%.2000s", m.want, m.tests, bytes.Join(lines, []byte("\n")))
 }
 
-// overlay writes the changed files into dir, and what tells the go command of them.
+// overlay writes the changed files into dir, and returns the file that tells the go command to build
+// with them (go help build, -overlay). The source tree itself stays as it is.
 func (m mutant) overlay(root, dir string) (string, error) {
 	files := make(map[string]string) // by path
 	for _, e := range m.edits {

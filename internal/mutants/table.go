@@ -5,13 +5,13 @@ const (
 	simulator = "./rotation/rotationtest"
 )
 
-// mutants are the mistakes that others have made, and that we could make again.
+// mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
 var mutants = []mutant{
 	{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
-			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // it would not sign before all know it
+			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, cannotTell(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
+			{"rotation/rotator.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -78,7 +78,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/rotator.go", "max(2*t.w(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/rotator.go", "max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -88,12 +88,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stale merger does not republish",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
+		edits: []edit{{"rotation/internal/protocol/restore.go", "if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {", "if (m.away(&r.Timing) || !confirmed) && false {"}},
 		tests: tests{simulator, "TestTimelineH$"}, want: "TestTimelineH",
 	},
 	{
 		name:  "a stale merger keeps its promotion",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
+		edits: []edit{{"rotation/internal/protocol/restore.go", "m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true", "_ = m.forgotten"}},
 		tests: tests{simulator, "TestTimelineH"}, want: "TestTimelineHPromoted",
 	},
 	{
@@ -133,7 +133,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a collected key is revived",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "return ring.ByEffect(mine, k) < 0 })", "return false })"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "return ring.ByEffect(held, k) < 0 })", "return false })"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "TestTimelineGoneIsNotRevived",
 	},
 	{

@@ -30,8 +30,8 @@
 //
 //	state    since                                 a known kid   an unknown kid
 //	Cold     Open                                  unavailable   unavailable
-//	Fresh    a good answer                         its key       not found
-//	Aging    4/5 of its TTL: being refreshed       its key       not found, or unavailable if the last attempt failed
+//	Fresh    a good answer                         its key       not found, or unavailable if the last attempt failed
+//	Aging    4/5 of its TTL: being refreshed       its key       as fresh
 //	Stale    its TTL is over, no refresh went well its key       unavailable
 //	Expired  4 hours without a good answer         unavailable   unavailable
 //
@@ -39,6 +39,10 @@
 // failed. "Not found" wraps [keystore.ErrNotFound] (401). The TTL is the max-age of the answer, at
 // least a minute and at most an hour, or ten minutes if the answer does not say. An answer that is
 // not a JWK Set, or has no key that serves, counts as a failed attempt: the old keys stay.
+//
+// The table is for tokens that are otherwise good. The verifier refuses a token with wrong
+// claims or a wrong type whatever its key. If the source does not answer with that key, in any
+// state, the verifier starts no fetch for it and reports an unknown key (401).
 //
 // A key that a new set lacks is withdrawn at once. Tokens that it vouched for end with it, cached
 // ones included. A key that stays keeps its pointer.

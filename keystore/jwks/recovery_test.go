@@ -76,7 +76,7 @@ func TestValidatorStaysWhereItWas(t *testing.T) {
 				continue
 			}
 			if conditional := r.Header.Get("If-None-Match") != ""; conditional != (answered > 0) {
-				t.Errorf("after %d failures and %d answers at the new heapIndex: If-None-Match %q", failures, answered, r.Header.Get("If-None-Match"))
+				t.Errorf("after %d failures and %d answers at the new place: If-None-Match %q", failures, answered, r.Header.Get("If-None-Match"))
 			}
 			if r.Time.Before(well) {
 				failures++

@@ -166,7 +166,9 @@ type Status struct {
 	Keys    []KeyInfo // that serve, in the order of the set
 	Skipped []Skipped // that do not, and why; kids are cut to 256 bytes
 
-	Failures  int       // failed attempts since Fetched
+	// Failures counts the failed attempts of the schedule since Fetched. Failed attempts
+	// for an unknown kid count as one together if they come first, and not at all after that.
+	Failures  int
 	LastError error     // of the last attempt, an [*Error]; nil if it succeeded
 	NextFetch time.Time // zero: asleep, closed, or fetching now
 	Fetches   uint64    // attempts so far, those of others that share the URL included

@@ -60,7 +60,7 @@ type UnreadableError struct {
 	Fields int    // how many fields the ring has
 
 	// Failed has the reason by the name of the field. Each wraps one of ErrWrongKEK, ErrTampered,
-	// ErrNewer and ErrMalformed of package rotation.
+	// ErrNewer and ErrMalformed of package rotation. Other callers have the same map: do not change it.
 	Failed map[string]error
 }
 

@@ -1,6 +1,5 @@
-// Package verifiertest makes tokens for the tests of services that embed a
-// verifier: an issuer with a key of its own, a verifier that trusts it, and a
-// clock that moves only when the test says so.
+// Package verifiertest makes tokens for the tests of services that embed a verifier. It has an issuer
+// with a key of its own, a verifier that trusts it, and a clock that moves only when the test moves it.
 package verifiertest
 
 import (
@@ -15,14 +14,14 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// What an [Issuer]'s tokens say, and its verifier asks for.
+// The values in an [Issuer]'s tokens, which its verifier requires.
 const (
 	Tenant   = "test"
 	URL      = "https://issuer.test" // the "iss"
 	Audience = "test"                // the "aud"
 )
 
-// start is an hour that has nothing special about it.
+// start is an arbitrary time, far from the machine's clock.
 var start = time.Date(2030, 5, 17, 10, 30, 0, 0, time.UTC)
 
 // An Issuer makes tokens that its [Issuer.Verifier] accepts. It is safe for
@@ -32,12 +31,12 @@ type Issuer struct {
 	signer   *rotation.Signer
 	verifier *verifier.Verifier
 
-	mu  sync.Mutex
+	mu  sync.Mutex // guards now
 	now time.Time
 }
 
-// New returns an issuer with a fresh HS256 key. Its clock stands at a moment in
-// 2030 until [Issuer.Advance].
+// New returns an issuer with a new HS256 key. Its clock stands still at a moment in 2030 until
+// [Issuer.Advance].
 func New(tb testing.TB) *Issuer {
 	tb.Helper()
 	secret := make([]byte, 32)
@@ -66,6 +65,7 @@ func New(tb testing.TB) *Issuer {
 	return i
 }
 
+// check ends the test if err is not nil.
 func (i *Issuer) check(err error) {
 	i.tb.Helper()
 	if err != nil {
@@ -73,13 +73,13 @@ func (i *Issuer) check(err error) {
 	}
 }
 
-// Verifier returns the verifier that accepts the issuer's tokens, for 15 minutes
-// by the issuer's clock and without leeway.
+// Verifier returns the verifier that accepts the issuer's tokens, by the issuer's clock and without
+// leeway. A token without an exp of its own lives for 15 minutes.
 func (i *Issuer) Verifier() *verifier.Verifier { return i.verifier }
 
-// Token returns a signed token with claims: a struct or a map, or nil. iss, aud,
-// iat, exp and jti are set where the claims do not: to make a bad token, set one
-// of them wrong. The test fails if claims cannot be encoded.
+// Token returns a signed token with claims: a struct, a map or nil. It adds iss, aud, iat, exp and jti
+// if they are missing. To make a bad token, give one of them a wrong value. The test fails if claims
+// cannot be encoded.
 func (i *Issuer) Token(claims any) string {
 	i.tb.Helper()
 	token, err := i.signer.Sign(context.Background(), Tenant, claims)
@@ -87,15 +87,14 @@ func (i *Issuer) Token(claims any) string {
 	return token
 }
 
-// Advance moves the issuer's clock, which is its verifier's too: forward, or
-// back for a negative d.
+// Advance moves the clock of the issuer and its verifier forward by d, or back if d is negative.
 func (i *Issuer) Advance(d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.now = i.now.Add(d)
 }
 
-// Now returns the issuer's time.
+// Now returns the time of the issuer's clock. Give it to the service under test.
 func (i *Issuer) Now() time.Time {
 	i.mu.Lock()
 	defer i.mu.Unlock()

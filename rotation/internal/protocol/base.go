@@ -6,54 +6,21 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A Base is a ring as the store had it at one moment: what a change is based on. Its methods decide
-// about changes, each without calling anything but Mint.
+// A Base is a ring as the store had it at one moment: the base of a change. Its methods decide
+// about changes, and each calls nothing but MakeKey.
+//
+// Times come from Now, which is the store's clock, so that rotators with different clocks decide
+// the same.
 type Base struct {
 	Tenant   string
 	Now      time.Time     // by the store's clock, in whole milliseconds
-	Deadline time.Duration // how long a call of the store may take
+	Deadline time.Duration // of one call of the store
 	Copy     *Copy         // complete, and authentic
 
-	// Mint makes the material of a new key for a policy, and returns its kid. It is called once for
-	// each record that is to be minted, and only if the change is not refused.
-	Mint func(ring.Policy) (kid string, err error)
+	// MakeKey makes the material of a new key for a policy, and returns its kid. It is called once
+	// for each record that is to be minted, and only if the change is not refused.
+	MakeKey func(ring.Policy) (kid string, err error)
 }
-
-// A Proposal is a change of a ring before it is sealed.
-type Proposal struct {
-	Op  ring.Op
-	KID string // that the change is about, for the log
-	Seq int    // of KID
-
-	Head       int           // the new newest seq; 0 leaves it as it is
-	Mint       []ring.Record // to be sealed with the material that Base.Mint made
-	Restore    []string      // kids of records to write back as they were sealed
-	TenantKeys []string      // ids of tenant keys to write back
-	Facts      []ProposedFact
-	Bounds     []ring.Bound // besides those of the facts
-	Remove     []string     // kids to remove, with all their facts but a revocation
-
-	// VisibleAfter is how long after it was published a minted key may sign, at the earliest.
-	VisibleAfter time.Duration
-
-	// NoSignerUntil is until when no instance signs with the promoted key, or zero.
-	NoSignerUntil time.Time
-}
-
-// A ProposedFact is a fact whose time has to be between From and To after the store's when it gets
-// there.
-type ProposedFact struct {
-	ring.FactID
-	At       time.Time
-	From, To time.Duration
-}
-
-func (b *Base) refuse(kid, reason string, from time.Time) error {
-	return &ring.RefusedError{Tenant: b.Tenant, KID: kid, Reason: reason, From: from}
-}
-
-// policy returns the timing of the newest record.
-func (b *Base) policy() *ring.Policy { return &b.Copy.Newest().Timing }
 
 // Ring reports an error if there is no ring to change.
 func (b *Base) Ring() error {
@@ -66,33 +33,50 @@ func (b *Base) Ring() error {
 	return nil
 }
 
-// eventTime is the time of a fact that has just happened. It is within the bounds of the store until
-// it gets there, and not before any fact that is known.
+// refuse returns the error of a change that may not be made, or not before from.
+func (b *Base) refuse(kid, reason string, from time.Time) error {
+	return &ring.RefusedError{Tenant: b.Tenant, KID: kid, Reason: reason, From: from}
+}
+
+// policy returns the timing of the newest record.
+func (b *Base) policy() *ring.Policy { return &b.Copy.Newest().Timing }
+
+// eventTime is the time of a fact that has just happened. Time never counts as earlier than a fact
+// that is known. A fact before it would come in the wrong order, where the store's clock was set
+// back at a failover.
 func (b *Base) eventTime() time.Time { return later(b.Now, b.Copy.Plan.Past) }
 
-// announceTime is the time of a fact that other instances have to hear of: not before the store has
-// it.
+// announceTime is the time of a fact that other instances have to hear of. They count from it how
+// long a cut-off instance may miss it, so it must not be before the time at which the store has it.
+// Half of the window ahead of Now, it is within the bounds for as long as the call may take.
 func (b *Base) announceTime(p *ring.Policy) time.Time { return b.Now.Add(p.Window(b.Deadline) / 2) }
 
+// addEvent adds to p that something happens to kid now. The store refuses it if it comes too late:
+// an instance that hears of it counts from its time.
 func (b *Base) addEvent(p *Proposal, kind ring.FactKind, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: kind, KID: kid}
 	p.Facts = append(p.Facts, ProposedFact{id, b.eventTime(), -timing.Window(b.Deadline), 0})
 }
 
+// addAnnouncement adds to p that kid, or its promotion, becomes known. The predecessor verifies for
+// SignFor longer from then on (timelines B and C).
 func (b *Base) addAnnouncement(p *Proposal, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: ring.FactAnnounced, KID: kid}
 	p.Facts = append(p.Facts, ProposedFact{id, b.announceTime(timing), 0, timing.Window(b.Deadline)})
 }
 
-// usableFrom returns when every instance in sync knows k, and every reader of the JWK Set: from then
-// on it may sign.
+// usableFrom returns when every instance in sync knows k, and every reader of the JWK Set. From
+// then on it may sign. Before that, tokens of k would be rejected as those of an unknown key (I2).
 func (b *Base) usableFrom(k *ring.PlannedKey) time.Time {
 	return b.publishedAt(k).Add(b.visibleAfter(&k.Timing))
 }
 
-// visibleAfter returns how long after it was published a key of that policy is known everywhere, and
-// no failover can lose it. No instance signs with it before. An instance that has not heard of the
-// policy calls itself in sync, and reads the JWK Set, by another policy of the ring.
+// visibleAfter returns how long after it was published a key of that policy is known everywhere,
+// and no failover can lose it. No instance signs with it before.
+//
+// The longest Freshness, ClockSkew and ReaderStaleness of all records count. An instance that has
+// not heard of a new policy calls itself in sync by an older one, and so does a reader of the JWK
+// Set.
 func (b *Base) visibleAfter(p *ring.Policy) time.Duration {
 	t := max(p.Dwell, p.Freshness+p.ClockSkew+p.ReaderStaleness)
 	for _, r := range b.Copy.Records {
@@ -102,11 +86,12 @@ func (b *Base) visibleAfter(p *ring.Policy) time.Duration {
 }
 
 // publishedAt returns when k was published, or published again if it was restored. Only the store
-// knows that exactly, and anyone can write what the store says. So the store's word counts only
-// between two times that are authentic: one was proposed just before the publication, and the other
-// holds for some time just after.
+// knows that exactly, and anyone who can write the store can write that time. So it counts only
+// between two times that are authentic. The earlier one was proposed just before the publication.
+// The later one is just after it, and counts if the store's time does not. Otherwise a person
+// without the KEK could have a key sign before others know it.
 func (b *Base) publishedAt(k *ring.PlannedKey) time.Time {
-	earliest, latest := k.Created.Add(-time.Millisecond), k.Created // see created
+	earliest, latest := k.Created.Add(-time.Millisecond), k.Created // created may add that to Now
 	if announced, ok := b.Copy.Facts.At(ring.FactAnnounced, k.KID); ok {
 		latest = later(latest, announced)
 	}

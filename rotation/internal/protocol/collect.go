@@ -10,9 +10,16 @@ import (
 // Collect decides about removing the records whose last token has ended. It returns nil if there is
 // nothing to do.
 //
-// A collected record stays so, even if an instance puts it back: the facts that gave it its place in
-// the order were removed, too. So every collected record was created before all records that stay.
-// The exception is a record that was revoked before it took effect, since it stays revoked.
+// A collection removes, which a join cannot express: an instance that holds the record would put it
+// back. So one fact says it for all collected records: those created at or before CollectedUntil
+// are ignored, even if an instance or an old dump puts them back. This one date is enough because
+//   - every collected record was created before all records that stay, and
+//   - only the start of the order goes, so a record that stays never lacks the next one, which says
+//     how long it verifies (timelines D and Gone).
+//
+// The exception is a record that was revoked before it took effect. It is removed wherever it
+// stands, and CollectedUntil does not move: it stays revoked, and revocations are never removed
+// (I8).
 func (b *Base) Collect() *Proposal {
 	inOrder, neverActive := b.Copy.Plan.InOrder, b.Copy.Plan.NeverActive
 	n := slices.IndexFunc(inOrder, func(k ring.PlannedKey) bool { return !b.over(&k) })
@@ -36,20 +43,21 @@ func (b *Base) Collect() *Proposal {
 		return nil
 	}
 	if gone.After(b.Copy.Facts.CollectedUntil) {
-		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -forever, 0})
+		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0})
 	}
 	p.KID = p.Remove[0]
 	return p
 }
 
-// over reports whether every instance in sync has dropped k.
+// over reports whether every instance in sync has dropped k: it was dropped by the store's clock
+// Freshness and ClockSkew ago. Before that, an instance would put the record back.
 func (b *Base) over(k *ring.PlannedKey) bool {
 	return k.Dropped(b.Now.Add(-k.Timing.Freshness - k.Timing.ClockSkew))
 }
 
-// firstToStay returns when the first of the records that stay was created: those of staying, and those
-// that were revoked before they took effect and are not over, since [Copy.Signing] may have to know
-// of their revocation. It returns zero if no record stays.
+// firstToStay returns when the first of the records that stay was created, or zero if no record
+// stays. Those are the keys of staying, and those that were revoked before they took effect and are
+// not over. [Copy.Signing] has to know the latter until their revocation is confirmed (timeline L).
 func (b *Base) firstToStay(staying []ring.PlannedKey) time.Time {
 	first := time.Time{}
 	note := func(k *ring.PlannedKey) {

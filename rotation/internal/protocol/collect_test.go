@@ -60,7 +60,7 @@ func TestCollect(t *testing.T) {
 		}
 		var want []string
 		if tt.gone != 0 {
-			want = append(want, fmt.Sprintf("%c from %v to %v: %v", ring.FactCollected, -forever, time.Duration(0), sec(tt.gone)))
+			want = append(want, fmt.Sprintf("%c from %v to %v: %v", ring.FactCollected, -unbounded, time.Duration(0), sec(tt.gone)))
 		}
 		if !slices.Equal(gone, want) {
 			t.Errorf("%s: the facts are %q, want %q", tt.name, gone, want)

@@ -11,7 +11,8 @@ import (
 )
 
 // A Copy is a ring as one party knows it: the store, or an instance. It is immutable once [NewCopy]
-// has returned it. A nil Copy is that of a party that knows nothing.
+// has returned it, so copies share records and slices. A nil Copy is that of a party that knows
+// nothing.
 type Copy struct {
 	Head       int      // the newest seq, as the store has it: not authenticated; 0 if there is none
 	Records    []Record // by kid
@@ -36,13 +37,19 @@ type Publication struct {
 }
 
 // NewCopy returns c with its plan, and without the records that were collected. It keeps what c
-// refers to.
+// refers to, and changes none of it.
 func NewCopy(c Copy) *Copy {
 	c.Records = slices.Clone(c.Records)
 	return c.replan()
 }
 
-// replan makes the plan of c, drops the records that were collected, and returns c.
+// replan makes the plan of c, drops the records that were collected, and returns c. It owns
+// c.Records, and no other slice of c.
+//
+// A collected record may be in the store again, by an old dump or by a person who can write the
+// store. It is no part of the ring, since the facts that gave it its place in the order were
+// removed with it. Without its promotion it would take effect later than the key that signs, and
+// sign in place of that key (timeline Gone).
 func (c *Copy) replan() *Copy {
 	c.Records = slices.DeleteFunc(c.Records, func(r Record) bool {
 		collected := c.Facts.Collected(r.Record)
@@ -61,6 +68,8 @@ func (c *Copy) replan() *Copy {
 }
 
 // Learn returns a copy that also holds facts, of which only those count that are about its records.
+// An instance learns the facts that it has written itself in this way, before it reads the ring
+// again.
 func (c *Copy) Learn(facts ring.Facts) *Copy {
 	learned := *c
 	learned.Facts = c.Facts.Join(facts).Prune(func(kid string) bool { return c.Find(kid) != nil })
@@ -68,13 +77,17 @@ func (c *Copy) Learn(facts ring.Facts) *Copy {
 }
 
 // vacant reports whether a ring may be created: the tenant has no data, or all its records were
-// collected. A ring that merely lost its records is not vacant.
+// collected.
+//
+// A ring that merely lost its records is not vacant. Its tenant keys or facts prove that it
+// existed, and an instance may still hold the records. Two rings of one tenant would reject each
+// other's tokens (timeline K).
 func (c *Copy) vacant() bool {
 	noData := len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{})
 	return !c.Plan.Dead && len(c.Records) == 0 && (noData || !c.Facts.CollectedUntil.IsZero())
 }
 
-// Find returns the record of that kid, or nil.
+// Find returns the record of that kid, or nil. c may be nil.
 func (c *Copy) Find(kid string) *ring.Record {
 	if c == nil {
 		return nil
@@ -87,7 +100,11 @@ func (c *Copy) Find(kid string) *ring.Record {
 	return nil
 }
 
-// Newest returns the newest record, whose timing is the policy of the ring, or nil if there is none.
+// Newest returns the newest record, whose timing is the policy of the ring, or nil if there is
+// none. c may be nil.
+//
+// Two sides of a split may each mint the same seq. The later creation then decides, and the kid
+// after it, so that all instances come to the same policy.
 func (c *Copy) Newest() *ring.Record {
 	if c == nil || len(c.Records) == 0 {
 		return nil
@@ -97,10 +114,12 @@ func (c *Copy) Newest() *ring.Record {
 	}).Record
 }
 
-// AnySkew is the ClockSkew where no policy sets one.
+// AnySkew is the ClockSkew where no policy sets one. It is greater than any ClockSkew, so the
+// minimum of the two is the one that a policy sets.
 const AnySkew time.Duration = math.MaxInt64
 
-// ClockSkew returns the ClockSkew of the ring's policy, or AnySkew if there is no record.
+// ClockSkew returns the ClockSkew of the ring's policy, or AnySkew if there is no record. c may be
+// nil.
 func (c *Copy) ClockSkew() time.Duration {
 	if n := c.Newest(); n != nil {
 		return n.Timing.ClockSkew
@@ -108,7 +127,8 @@ func (c *Copy) ClockSkew() time.Duration {
 	return AnySkew
 }
 
-// MaxSeq returns the highest seq that is known to have been given.
+// MaxSeq returns the highest seq that is known to have been given. The next record takes the one
+// after it, so no seq is minted twice in one life of the store (I6).
 func (c *Copy) MaxSeq() int {
 	most := 0
 	for _, r := range c.Records {
@@ -120,12 +140,12 @@ func (c *Copy) MaxSeq() int {
 	return most
 }
 
-// maxHeadAhead is how far Head, which anyone can write, may be ahead of the records that are left. A
-// greater one is ignored, since it would only use up the numbers.
+// maxHeadAhead is how far Head may be ahead of the records that are left. Anyone who can write the
+// store can write Head, and a greater one would only use up the numbers. So it is ignored.
 const maxHeadAhead = 1 << 16
 
-// PlanOf returns r with its place in the plan, or with none if it is not in the plan: the ring was
-// destroyed, or r was collected.
+// PlanOf returns r with its place in the plan. If the ring was destroyed, or r was collected, r is
+// not in the plan, and the result has no times.
 func (c *Copy) PlanOf(r *ring.Record) *ring.PlannedKey {
 	if k := c.Plan.Find(r.KID); k != nil {
 		return k
@@ -152,6 +172,3 @@ func later(a, b time.Time) time.Time {
 	}
 	return a
 }
-
-// forever is longer ago, and longer until, than any date can be.
-const forever = 250 * 365 * 24 * time.Hour

@@ -11,10 +11,15 @@ import (
 var round = ring.Policy{Algorithm: keystore.HS256, Every: 100 * time.Second, Propagation: 60 * time.Second, MaxTokenTTL: 20 * time.Second,
 	Leeway: 5 * time.Second, ClockSkew: time.Second, Freshness: 10 * time.Second, Dwell: 5 * time.Second, SignFor: 30 * time.Second}
 
+// roundDeadline is the deadline of a call of the store, where policies are round.
 const roundDeadline = 500 * time.Millisecond
 
 // sec is a moment of these tests.
 func sec(s float64) time.Time { return at(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), s) }
+
+func at(start time.Time, s float64) time.Time {
+	return start.Add(time.Duration(s * float64(time.Second)))
+}
 
 // key returns a record of the policy round.
 func key(kid string, seq int, created, activate float64) ring.Record {
@@ -22,6 +27,7 @@ func key(kid string, seq int, created, activate float64) ring.Record {
 		SignUntil: sec(activate + 1e6), Origin: ring.Generated, Timing: round}
 }
 
+// A factAt is a fact, with its time in seconds.
 type factAt struct {
 	kind ring.FactKind
 	kid  string
@@ -43,10 +49,17 @@ func ringOf(facts []factAt, records ...ring.Record) *Copy {
 // baseOf is a ring as the store has it at one moment.
 func baseOf(c *Copy, now float64) *Base {
 	mint := func(ring.Policy) (string, error) { return "minted", nil }
-	return &Base{Tenant: "acme", Now: sec(now), Deadline: roundDeadline, Copy: c, Mint: mint}
+	return &Base{Tenant: "acme", Now: sec(now), Deadline: roundDeadline, Copy: c, MakeKey: mint}
 }
 
-// at returns the time s seconds after start.
-func at(start time.Time, s float64) time.Time {
-	return start.Add(time.Duration(s * float64(time.Second)))
+// merging returns the input of a merge at a moment whose last good sync was at good; -1 is never.
+func merging(held, stored *Copy, now, good float64) MergeInput {
+	in := MergeInput{Held: held, Stored: stored, Now: sec(now), LocalNow: sec(now), Good: sec(good), Deadline: roundDeadline}
+	if good < 0 {
+		in.Good = time.Time{}
+	}
+	return in
 }
+
+// announced is the time at which a merge of in announces a key.
+func announced(in MergeInput) time.Time { return in.Now.Add(round.Window(roundDeadline) / 2) }

@@ -7,40 +7,49 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A MergeInput is what one instance and the store know of a ring.
+// A MergeInput is the knowledge of one instance and of the store about a ring.
 type MergeInput struct {
-	Mine       *Copy // nil: nothing
-	Theirs     *Copy // what is authentic in the store
+	Held       *Copy // by the instance; nil if it holds nothing
+	Stored     *Copy // the authentic parts of the store's
 	Unreadable Unreadable
 	Now        time.Time // by the store's clock
 
-	Good     time.Time // the last good sync of Mine, by the instance's clock
-	Local    time.Time // Now, by the instance's clock
-	Deadline time.Duration
+	Good     time.Time     // the last good sync of Held, by the instance's clock; zero for none
+	LocalNow time.Time     // Now, by the instance's clock
+	Deadline time.Duration // of one call of the store
 
-	// ClockOff says that the two clocks differ by too much to decide by: nothing is written, or
-	// dropped.
+	// ClockOff says that the two clocks differ by more than ClockSkew. Then the merge proposes
+	// nothing and drops nothing: a store whose clock is an hour ahead would make every instance
+	// drop the keys that it signs with.
 	ClockOff bool
 }
 
-// A MergeResult is what [Merge] came to.
+// A MergeResult is the result of [Merge].
 type MergeResult struct {
-	// Union is what both know: to be held if nothing is written.
+	// Union is the join of both copies. The instance holds it if Change is nil, and until Change is
+	// made.
 	Union *Copy
 
-	// Healed is what the store has once Change is made, and what to hold then. Change is nil if the
-	// store lacks nothing.
+	// Healed is the store's ring once Change is made. The instance holds it from then on.
 	Healed *Copy
+
+	// Change writes back what the store lacks. It is nil if the store lacks nothing.
 	Change *Proposal
 }
 
-// Merge joins what an instance and the store know. It proposes to write back what the store lacks:
-// any holder can do that, and all of them come to the same.
+// Merge joins what an instance and the store know, and proposes to write back what the store lacks.
+// It needs no coordination: any holder can write back, holders of the same propose the same, and
+// merging again once the change is made proposes nothing.
+//
+// A record that is written back has been missing for a while. An instance that synced meanwhile
+// does not know it. So the join alone is not enough, and four rules say what the loss means for the
+// schedule: assert, postpone, republish and announcePromotions. assert and postpone change what
+// this instance holds even if the change cannot be written, since they decide what it signs with.
 func Merge(in MergeInput) MergeResult {
 	m := &merge{MergeInput: in, forgotten: make(map[ring.FactID]bool)}
 	m.union = m.join()
 	switch {
-	case m.Mine == nil || m.ClockOff:
+	case m.Held == nil || m.ClockOff:
 		return MergeResult{Union: m.union, Healed: m.union}
 	case m.union.Plan.Dead:
 		return MergeResult{Union: m.union, Healed: m.union, Change: m.destroyed()}
@@ -66,29 +75,36 @@ func Merge(in MergeInput) MergeResult {
 type merge struct {
 	MergeInput
 
-	union     *Copy      // what both know
-	news      ring.Facts // what is to be stated besides: proposed times
-	forgotten map[ring.FactID]bool
+	union     *Copy                // the join, with the facts of assert and postpone
+	news      ring.Facts           // facts that are stated for the first time, at proposed times
+	forgotten map[ring.FactID]bool // promotions that go, see republish
 }
 
-// join returns what both know. A record that the store lacks and the plan has dropped was collected,
-// and goes.
+// join returns the join of both copies: the union of their records, and the earliest or latest time
+// of each fact. Both operations are commutative, associative and idempotent, so instances come to
+// the same in whatever order they reach the store.
+//
+// Two kinds of records do not get in. One was collected before CollectedUntil. The other is missing
+// in the store, and has no live token: another instance has collected it, or the loss costs
+// nothing.
+//
+// A destroyed ring has no records. Its destruction is all there is to know of it.
 func (m *merge) join() *Copy {
-	u := *m.Theirs
-	if m.Mine == nil {
+	u := *m.Stored // shares its slices, which stay as they are
+	if m.Held == nil {
 		return NewCopy(u)
 	}
-	mine := m.Mine.Facts
+	held := m.Held.Facts
 	if m.superseded() {
-		mine.CollectedUntil = time.Time{}
+		held.CollectedUntil = time.Time{}
 	}
-	u.Facts = u.Facts.Join(mine)
+	u.Facts = u.Facts.Join(held)
 	if !u.Facts.Dead.IsZero() {
 		return NewCopy(Copy{Head: u.Head, Facts: u.Facts})
 	}
 	u.Records = slices.Clone(u.Records)
-	for _, r := range m.Mine.Records {
-		if m.Theirs.Find(r.KID) == nil && !u.Facts.Collected(r.Record) {
+	for _, r := range m.Held.Records {
+		if m.Stored.Find(r.KID) == nil && !u.Facts.Collected(r.Record) {
 			u.Records = append(u.Records, r)
 		}
 	}
@@ -97,7 +113,7 @@ func (m *merge) join() *Copy {
 	u.Facts = u.Facts.Prune(func(kid string) bool { return u.Find(kid) != nil })
 	u.replan()
 	u.TenantKeys = slices.Clone(u.TenantKeys)
-	for _, id := range m.Mine.TenantKeys {
+	for _, id := range m.Held.TenantKeys {
 		used := func(r Record) bool { return r.TenantKey == id }
 		if !u.hasTenantKey(id) && slices.ContainsFunc(u.Records, used) {
 			u.TenantKeys = append(u.TenantKeys, id)
@@ -107,228 +123,69 @@ func (m *merge) join() *Copy {
 }
 
 // collected reports whether another instance has collected r: the store lacks it, and its last
-// token has ended by the store's clock and by ours, since we still take its tokens until then.
+// token has ended. That has to hold by both clocks, since this instance still accepts tokens by its
+// own (I4).
 //
-// A key that we have dropped stays dropped, even if the union would keep it for longer since its
-// successor was just published again.
+// A key that this instance has dropped stays dropped. The union might keep it for longer, because
+// its successor was just published again. But other instances have collected the key, and it must
+// not return (timeline D).
 func (m *merge) collected(u *Copy, r *ring.Record) bool {
-	if m.ClockOff || m.Theirs.Find(r.KID) != nil {
+	if m.ClockOff || m.Stored.Find(r.KID) != nil {
 		return false
 	}
 	now := m.Now
-	if m.Local.Before(now) {
-		now = m.Local
+	if m.LocalNow.Before(now) {
+		now = m.LocalNow // the clock that is behind keeps for longer
 	}
-	return u.PlanOf(r).Dropped(now) || m.Mine.PlanOf(r).Dropped(now)
+	return u.PlanOf(r).Dropped(now) || m.Held.PlanOf(r).Dropped(now)
 }
 
-// superseded reports whether the store was restored to a time before records that we have collected,
-// while we were away for longer than SignFor. Other instances had to accept that store, and tokens of
-// those records may be alive there, so the collection must be undone.
+// superseded reports whether the store was rolled back to a time before a collection that this
+// instance knows, while it was away for longer than SignFor. Other instances had to accept that
+// store, and may have signed with the collected keys since. So this instance must accept it too,
+// and forget the collection (timeline Gone).
 //
-// In every such past a collected key came before all keys that we have. A key that comes after one of
-// them is a record that was put back without the facts that gave it its place.
+// An instance that was away for less would have restored the collection in time, and asserts it.
+//
+// In a store that was rolled back, a collected key comes before all keys that this instance holds,
+// since collections remove the start of the order. A key that comes after one of them is a record
+// that was put back without the facts that gave it its place. It must not sign again.
 func (m *merge) superseded() bool {
-	newest := m.Mine.Newest()
+	newest := m.Held.Newest()
 	if newest == nil || m.ClockOff || !m.away(&newest.Timing) {
 		return false
 	}
-	return slices.ContainsFunc(m.Theirs.Plan.InOrder, func(k ring.PlannedKey) bool {
-		return m.Mine.Facts.Collected(k.Record) && k.RevokedAt.IsZero() && !k.Dropped(m.Now) &&
-			!slices.ContainsFunc(m.Mine.Plan.InOrder, func(mine ring.PlannedKey) bool { return ring.ByEffect(mine, k) < 0 })
+	return slices.ContainsFunc(m.Stored.Plan.InOrder, func(k ring.PlannedKey) bool {
+		live := k.RevokedAt.IsZero() && !k.Dropped(m.Now)
+		return live && m.Held.Facts.Collected(k.Record) &&
+			!slices.ContainsFunc(m.Held.Plan.InOrder, func(held ring.PlannedKey) bool { return ring.ByEffect(held, k) < 0 })
 	})
 }
 
-// away reports whether we cannot have been signing for some time.
-func (m *merge) away(p *ring.Policy) bool { return m.Good.IsZero() || Age(m.Local, m.Good) > p.SignFor }
+// away reports whether this instance has been out of sync for so long that it cannot have been
+// signing. Then no token of the time since can be its own, and the other instances know better.
+func (m *merge) away(p *ring.Policy) bool {
+	return m.Good.IsZero() || Age(m.LocalNow, m.Good) > p.SignFor
+}
 
-// missing returns the records that the store lacks.
+// missing returns the records that the store lacks. A record of that kid that cannot be opened is
+// not missing, unless it may be replaced: it may be sealed under a KEK that this instance lacks.
 func (m *merge) missing() []Record {
 	var missing []Record
 	for _, r := range m.union.Records {
-		if m.Theirs.Find(r.KID) == nil && m.Unreadable.writable(RecordRef(r.KID)) {
+		if m.Stored.Find(r.KID) == nil && m.Unreadable.writable(RecordRef(r.KID)) {
 			missing = append(missing, r)
 		}
 	}
 	return missing
 }
 
-// destroyed tells the store that the ring was destroyed, if it has lost that.
+// destroyed proposes that the ring was destroyed, if the store has lost that. Nothing else of the
+// ring is restored.
 func (m *merge) destroyed() *Proposal {
 	dead := ring.FactID{Kind: ring.FactDestroyed}
-	if !m.Theirs.Facts.Dead.IsZero() || !m.Unreadable.writable(FactRef(dead)) {
+	if !m.Stored.Facts.Dead.IsZero() || !m.Unreadable.writable(FactRef(dead)) {
 		return nil
 	}
-	return &Proposal{Op: ring.OpMerge, Facts: []ProposedFact{{dead, m.union.Facts.Dead, -forever, forever}}}
-}
-
-// republish decides about a record that the store lacked. An instance that has synced meanwhile does
-// not know it, so a key that has not taken effect is published again.
-//
-// So is a key that has taken effect, if we have been away for so long that we cannot have been signing
-// with it, and the store has another key sign. Then we may be the only holder, and no other instance
-// has acted on our promotion of it.
-func (m *merge) republish(r *ring.Record) {
-	m.news.Add(ring.FactAnnounced, r.KID, m.announceTime())
-	if _, revoked := m.union.Facts.At(ring.FactRevoked, r.KID); revoked {
-		return
-	}
-	pending := m.union.PlanOf(r).ActivatesAt.After(m.Now)
-	if pending {
-		m.news.Add(ring.FactRepublished, r.KID, m.announceTime())
-		return
-	}
-	confirmed := !m.Good.IsZero() && m.Good.After(r.Created.Add(r.Timing.Dwell))
-	if (m.away(&r.Timing) || !confirmed) && m.supplants(r) {
-		m.news.Add(ring.FactRepublished, r.KID, m.announceTime())
-		if _, theirs := m.Theirs.Facts.At(ring.FactPromoted, r.KID); !theirs {
-			m.forgotten[ring.FactID{Kind: ring.FactPromoted, KID: r.KID}] = true
-		}
-	}
-}
-
-// supplants reports whether r would sign in the place of the key that signs in the store. A key that
-// comes before that one in order has retired, and is merely put back.
-func (m *merge) supplants(r *ring.Record) bool {
-	signer := m.Theirs.Plan.Signer(m.Now)
-	if signer == nil || m.union.Facts.Collected(signer.Record) {
-		return false
-	}
-	return ring.ByEffect(*m.union.PlanOf(r), *m.union.PlanOf(signer.Record)) > 0
-}
-
-// assert states that keys must not wait that we have been signing with while other instances, which
-// did not know that, published them again. We know that from then on, whether or not it can be
-// written now.
-func (m *merge) assert() {
-	asserted := ring.Facts{}
-	for _, r := range m.union.Records {
-		if m.Mine.Find(r.KID) == nil || m.away(&r.Timing) {
-			continue
-		}
-		again, ok := m.Theirs.Facts.At(ring.FactRepublished, r.KID)
-		before, had := m.Mine.Facts.At(ring.FactRepublished, r.KID)
-		if !ok || had && !again.After(before) {
-			continue
-		}
-		_, revoked := m.union.Facts.At(ring.FactRevoked, r.KID)
-		was := m.Mine.PlanOf(r.Record).ActivatesAt
-		if !revoked && !was.After(m.Now) && m.union.PlanOf(r.Record).ActivatesAt.After(was) {
-			asserted.Add(ring.FactPromoted, r.KID, was)
-		}
-	}
-	m.learn(asserted)
-}
-
-// postpone publishes keys again that have taken effect in the store, and that we have never heard of
-// though we were in sync within SignFor.
-//
-// An active key must have been public for Propagation, which exceeds SignFor, so we would know it. If
-// we do not, the store lost it, and another instance restored it without knowing the key that signs
-// now. No other instance may have it. A key that was promoted, or minted to sign sooner, may be new to
-// us although every other instance knows it.
-func (m *merge) postpone() {
-	signer := m.Mine.Plan.Signer(m.Now)
-	if signer == nil || m.union.Find(signer.KID) == nil {
-		return
-	}
-	strange := ring.Facts{}
-	for _, r := range m.Theirs.Records {
-		k := m.union.PlanOf(r.Record)
-		_, promoted := m.union.Facts.At(ring.FactPromoted, r.KID)
-		switch {
-		case m.Mine.Find(r.KID) != nil, m.away(&r.Timing), promoted, !k.RevokedAt.IsZero():
-		case k.ActivatesAt.After(m.Now), r.ActivateAt.Sub(r.Created) < r.Timing.Propagation:
-		case ring.ByEffect(*k, *m.union.PlanOf(signer.Record)) > 0:
-			strange.Add(ring.FactRepublished, r.KID, m.announceTime())
-		}
-	}
-	m.learn(strange)
-}
-
-// learn adds facts to the union.
-func (m *merge) learn(facts ring.Facts) {
-	if facts.Equal(ring.Facts{}) {
-		return
-	}
-	u := *m.union
-	u.Facts = u.Facts.Join(facts)
-	m.union = NewCopy(u)
-}
-
-// announcePromotions announces the promotions that the store lacked: an instance that has not heard
-// of one signs with the key before.
-func (m *merge) announcePromotions() {
-	for _, r := range m.union.Records {
-		id := ring.FactID{Kind: ring.FactPromoted, KID: r.KID}
-		at, ok := m.union.Facts.At(ring.FactPromoted, r.KID)
-		theirs, known := m.Theirs.Facts.At(ring.FactPromoted, r.KID)
-		if ok && !m.forgotten[id] && (!known || at.Before(theirs)) {
-			m.news.Add(ring.FactAnnounced, r.KID, m.announceTime())
-		}
-	}
-}
-
-// announceTime is a time within the bounds of the store when it gets there.
-func (m *merge) announceTime() time.Time { return m.Now.Add(m.timing().Window(m.Deadline) / 2) }
-
-func (m *merge) timing() *ring.Policy { return &m.union.Newest().Timing }
-
-func (m *merge) healedFacts() ring.Facts {
-	facts := m.union.Facts.Join(m.news)
-	for id := range m.forgotten {
-		facts.Forget(id.Kind, id.KID)
-	}
-	return facts
-}
-
-// proposal returns what the store lacks of healed, or nil.
-func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
-	p := &Proposal{Op: ring.OpMerge}
-	for _, r := range missing {
-		p.Restore = append(p.Restore, r.KID)
-		if r.Seq > m.Theirs.Head && r.Seq > p.Head {
-			p.Head = r.Seq
-		}
-	}
-	if m.Unreadable.has(HeadRef) {
-		p.Head = max(p.Head, healed.MaxSeq())
-	}
-	for _, id := range healed.TenantKeys {
-		if !m.Theirs.hasTenantKey(id) && m.Unreadable.writable(TenantKeyRef(id)) {
-			p.TenantKeys = append(p.TenantKeys, id)
-		}
-	}
-	for id, at := range healed.Facts.All {
-		if theirs, ok := m.Theirs.Facts.At(id.Kind, id.KID); ok && theirs.Equal(at) {
-			continue
-		}
-		if m.Unreadable.writable(FactRef(id)) {
-			p.Facts = append(p.Facts, m.bounded(id, at))
-		}
-	}
-	collected := ring.FactID{Kind: ring.FactCollected}
-	if until := healed.Facts.CollectedUntil; until.After(m.Theirs.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
-		p.Facts = append(p.Facts, m.bounded(collected, until))
-	}
-	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 {
-		return nil
-	}
-	if len(missing) > 0 {
-		p.KID, p.Seq = missing[0].KID, missing[0].Seq
-	}
-	return p
-}
-
-// bounded holds a new fact to the present, and a restored one to the past.
-func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
-	var window, skew time.Duration
-	if m.union.Newest() != nil {
-		window, skew = m.timing().Window(m.Deadline), m.timing().ClockSkew
-	}
-	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
-		return ProposedFact{FactID: id, At: at, From: 0, To: window}
-	}
-	// It was within the window of a store whose clock may have been ahead of this one's.
-	return ProposedFact{FactID: id, At: at, From: -forever, To: window + 2*skew}
+	return &Proposal{Op: ring.OpMerge, Facts: []ProposedFact{{dead, m.union.Facts.Dead, -unbounded, unbounded}}}
 }

@@ -2,26 +2,13 @@ package protocol
 
 import (
 	"testing"
-	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// merging returns the input of a merge at a moment whose last good sync was at good; -1 is never.
-func merging(mine, theirs *Copy, now, good float64) MergeInput {
-	in := MergeInput{Mine: mine, Theirs: theirs, Now: sec(now), Local: sec(now), Good: sec(good), Deadline: roundDeadline}
-	if good < 0 {
-		in.Good = time.Time{}
-	}
-	return in
-}
-
-// announced is the time at which a merge of in announces a key.
-func announced(in MergeInput) time.Time { return in.Now.Add(round.Window(roundDeadline) / 2) }
-
-// Whoever cannot have been signing with a key that the store has lost publishes it anew, if
-// the store has others sign: it was away for longer than SignFor, or has never had a good
-// sync later than D, 5s, after the key was created. Then its promotion binds nobody either.
+// A holder publishes a key that the store has lost again if the store has another signer, and this
+// holder cannot have been signing with the key: it was away for longer than SignFor, or has never had
+// a good sync later than D, 5s, after the key was created. Then its promotion is forgotten too.
 func TestWhoRepublishesLostKey(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 40, 130)
 	promotion := factAt{ring.FactPromoted, "k2", 42}
@@ -30,26 +17,26 @@ func TestWhoRepublishesLostKey(t *testing.T) {
 		theirs    *Copy
 		facts     []factAt // of mine
 		now, good float64
-		anew      bool
+		again     bool
 	}{
 		{"confirmed", ringOf(nil, k1), []factAt{promotion}, 50, 45.001, false},
 		{"not confirmed beyond D", ringOf(nil, k1), []factAt{promotion}, 50, 45, true},
-		{"never in step", ringOf(nil, k1), []factAt{promotion}, 50, -1, true},
+		{"never in sync", ringOf(nil, k1), []factAt{promotion}, 50, -1, true},
 		{"away for SignFor", ringOf(nil, k1), []factAt{promotion}, 80, 50, false},
 		{"away for longer", ringOf(nil, k1), []factAt{promotion}, 80.001, 50, true},
 		{"a switch by schedule", ringOf(nil, k1), nil, 160, 130, false},
 		{"away for longer than SignFor at that", ringOf(nil, k1), nil, 160.001, 130, true},
-		{"the store has nobody sign", ringOf(nil), []factAt{promotion}, 50, 45, false},
+		{"the store has no signer", ringOf(nil), []factAt{promotion}, 50, 45, false},
 		{"the store has a later key sign", ringOf([]factAt{{ring.FactPromoted, "k3", 46}}, k1, key("k3", 3, 44, 230)), []factAt{promotion}, 50, 45, false},
-		{"it is pending: whoever puts it back", ringOf(nil, k1), nil, 50, 49, true},
+		{"it is pending", ringOf(nil, k1), nil, 50, 49, true},
 		{"it is revoked", ringOf(nil, k1), []factAt{promotion, {ring.FactRevoked, "k2", 43}}, 50, 45, false},
 	} {
 		in := merging(ringOf(tt.facts, k1, k2), tt.theirs, tt.now, tt.good)
 		healed := Merge(in).Healed
-		again, anew := healed.Facts.At(ring.FactRepublished, "k2")
+		at, again := healed.Facts.At(ring.FactRepublished, "k2")
 		_, promoted := healed.Facts.At(ring.FactPromoted, "k2")
-		if anew != tt.anew || anew && (promoted || !again.Equal(announced(in))) || !anew && promoted != (len(tt.facts) > 0) {
-			t.Errorf("%s: published anew %v, at %v; promoted %v", tt.name, anew, again, promoted)
+		if again != tt.again || again && (promoted || !at.Equal(announced(in))) || !again && promoted != (len(tt.facts) > 0) {
+			t.Errorf("%s: published again %v, at %v; promoted %v", tt.name, again, at, promoted)
 		}
 		if _, announced := healed.Facts.At(ring.FactAnnounced, "k2"); !announced {
 			t.Errorf("%s: its return is not announced", tt.name)
@@ -66,8 +53,8 @@ func TestPromotionThatStoreKnowsIsKept(t *testing.T) {
 	}
 }
 
-// A key that the store has in force, and that an instance in step has never heard of although
-// it has to have been published for longer than that, was lost and put back: it waits anew.
+// A key is active in the store, and an instance in sync has never heard of it, although it must have
+// been published for longer than that. So it was lost and put back, and waits again.
 func TestStrangeKeyWaits(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 0, 100)
 	for _, tt := range []struct {
@@ -81,16 +68,16 @@ func TestStrangeKeyWaits(t *testing.T) {
 	}{
 		{name: "published P before it took effect", k3: key("k3", 3, 100, 160), good: 199, postponed: true},
 		{name: "just now", k3: key("k3", 3, 140, 200), good: 199, postponed: true},
-		{name: "published anew P before", k3: key("k3", 3, 0, 110), facts: []factAt{{ring.FactRepublished, "k3", 140}}, good: 199, postponed: true},
+		{name: "published again P before", k3: key("k3", 3, 0, 110), facts: []factAt{{ring.FactRepublished, "k3", 140}}, good: 199, postponed: true},
 		{name: "known to the instance", k3: key("k3", 3, 100, 160), known: true, good: 199},
 		{name: "pending", k3: key("k3", 3, 100, 200.001), good: 199},
 		{name: "minted to sign sooner, when another was revoked", k3: key("k3", 3, 189, 200), good: 189},
 		{name: "promoted", k3: key("k3", 3, 180, 280), facts: []factAt{{ring.FactPromoted, "k3", 199}}, good: 180},
 		{name: "revoked", k3: key("k3", 3, 100, 160), facts: []factAt{{ring.FactRevoked, "k3", 170}}, good: 199},
 		{name: "before what signs", k3: key("k3", 3, 0, 90), good: 199},
-		{name: "in step until SignFor ago", k3: key("k3", 3, 100, 160), good: 170, postponed: true},
+		{name: "in sync until SignFor ago", k3: key("k3", 3, 100, 160), good: 170, postponed: true},
 		{name: "away for longer", k3: key("k3", 3, 100, 160), good: 169.999},
-		{name: "nobody else signs", k3: key("k3", 3, 100, 160), mine: []factAt{{ring.FactRevoked, "k2", 150}}, good: 199},
+		{name: "no other key signs", k3: key("k3", 3, 100, 160), mine: []factAt{{ring.FactRevoked, "k2", 150}}, good: 199},
 	} {
 		have := []ring.Record{k1, k2}
 		if tt.known {
@@ -98,7 +85,7 @@ func TestStrangeKeyWaits(t *testing.T) {
 		}
 		in := merging(ringOf(tt.mine, have...), ringOf(tt.facts, k1, k2, tt.k3), 200, tt.good)
 		result := Merge(in)
-		before, _ := in.Theirs.Facts.At(ring.FactRepublished, "k3")
+		before, _ := in.Stored.Facts.At(ring.FactRepublished, "k3")
 		for what, h := range map[string]*Copy{"union": result.Union, "healed": result.Healed} {
 			again, _ := h.Facts.At(ring.FactRepublished, "k3")
 			if postponed := again.After(before); postponed != tt.postponed || postponed && !again.Equal(announced(in)) {

@@ -6,25 +6,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Create decides about the first ring of a tenant: one key that signs now, and one that is pending.
-func (b *Base) Create(policy ring.Policy) (*Proposal, error) {
-	if !b.Copy.vacant() {
-		return nil, b.refuse("", "it has a ring already", time.Time{})
-	}
-	p := &Proposal{Op: ring.OpCreate}
-	next := later(b.Now.Add(policy.Every), b.Now.Add(policy.Propagation+2*policy.ClockSkew))
-	for i, activate := range []time.Time{b.Now, next} {
-		if err := b.mint(p, policy, i+1, activate); err != nil {
-			return nil, err
-		}
-	}
-	p.KID, p.Seq = p.Mint[0].KID, 1
-	window := policy.Window(b.Deadline)
-	p.Bounds = append(p.Bounds, ring.Bound{At: b.Now, From: -window, To: window})
-	return p, nil
-}
-
 // SetPolicy decides about minting the next key under another policy, whether or not one is pending.
+// The ring's policy is that of its newest record, so it takes effect with that key.
 func (b *Base) SetPolicy(policy ring.Policy) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -46,20 +29,73 @@ func (b *Base) MintDue() (*Proposal, error) {
 	return p, b.mintNext(p, *b.policy(), b.lastInOrder())
 }
 
-// IsMintDue reports whether the ring has no pending key, and may have one now. A standby has to be
-// there nearly always, to be promoted.
+// IsMintDue reports whether the ring has no pending key, and may have one now. The next key is
+// minted as soon as the last one signs, not when it is needed. So nearly always one is pending that
+// can be promoted if the signing key has to be revoked.
 func (b *Base) IsMintDue() bool {
 	none := b.Copy.Newest() != nil && !b.Copy.Plan.Dead && len(b.Copy.Plan.Pending(b.Now)) == 0
 	return none && !b.Now.Before(b.mintFrom())
 }
 
+// mintFrom is when the next key may be minted: once every instance in sync knows the last one. So
+// keys become known one by one, and a rotator that is run in a loop does not fill the ring.
+func (b *Base) mintFrom() time.Time {
+	n := b.Copy.Newest()
+	return n.Created.Add(n.Timing.Freshness + n.Timing.ClockSkew)
+}
+
+// mintNext adds to p the next key: under policy, to sign after last, or, if that is nil, as soon as
+// it may. It refuses before mintFrom.
+func (b *Base) mintNext(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
+	if from := b.mintFrom(); b.Now.Before(from) {
+		return b.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
+	}
+	return b.mintAfter(p, policy, last)
+}
+
+// mintAfter is mintNext, however soon after the last key was minted.
+//
+// The key signs at the end of its predecessor's period, and not before it is known everywhere. An
+// instance that has not heard of the new policy calls itself in sync by the old one, so the longer
+// Propagation of the two counts. The upper end of the bound is for a failover to a server whose
+// clock is behind: there the same ActivateAt would be too far ahead.
+func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
+	propagation, every := max(policy.Propagation, b.policy().Propagation), policy.Every
+	activate, latest := b.soonest(propagation, &policy), b.Now
+	if last != nil {
+		activate, latest = later(activate, endOfPeriod(last)), later(b.Now, last.ActivatesAt)
+		every = max(every, last.Timing.Every)
+	}
+	p.Bounds = append(p.Bounds, ring.Bound{At: activate, From: propagation, To: latest.Sub(b.Now) + every + propagation + policy.Window(b.Deadline)})
+	return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)
+}
+
+// soonest returns when a key that is minted now may sign. The store refuses the key if less than
+// propagation is left when it arrives. Twice ClockSkew more is the time that it may take to arrive.
+func (b *Base) soonest(propagation time.Duration, p *ring.Policy) time.Time {
+	return b.Now.Add(propagation + 2*p.ClockSkew)
+}
+
+// endOfPeriod returns when the period of k ends: after Every, or at its SignUntil if that is
+// sooner. A key that was republished took effect later, and its SignUntil moves by as much.
+// Otherwise repeated losses would leave the ring without a signer (I11).
+func endOfPeriod(k *ring.PlannedKey) time.Time {
+	period := k.ActivatesAt.Add(k.Timing.Every)
+	if until := k.SignUntil.Add(max(0, k.ActivatesAt.Sub(k.ActivateAt))); until.Before(period) {
+		return until
+	}
+	return period
+}
+
 // signPeriods is for how many periods a key signs if no other is minted. Then the tenant stops
-// signing, rather than go on with one key for ever without a word.
+// signing. Otherwise a ring that no rotator serves would sign with one key forever, and no operator
+// would notice.
 const signPeriods = 3
 
-// mint adds a new key to p.
+// mint adds a new key to p. It is announced, since an instance that has not heard of it signs with
+// the predecessor for up to SignFor.
 func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time) error {
-	kid, err := b.Mint(policy)
+	kid, err := b.MakeKey(policy)
 	if err != nil {
 		return err
 	}
@@ -71,8 +107,9 @@ func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time
 	return nil
 }
 
-// created is when the next record of p is created: after all others, since the time of creation tells
-// which records were collected.
+// created is when the next record of p is created: a millisecond after all others, if Now is not
+// later. The time of creation tells which records were collected, so no two records may share it. A
+// record that was created at or before the last collected one would be ignored from the start.
 func (b *Base) created(p *Proposal) time.Time {
 	last := b.Copy.Facts.CollectedUntil
 	for _, r := range b.Copy.Records {
@@ -84,41 +121,7 @@ func (b *Base) created(p *Proposal) time.Time {
 	return later(b.Now, last.Add(time.Millisecond))
 }
 
-// mintNext decides about the next key: under policy, to sign after last, or, if that is nil, as soon
-// as it may.
-func (b *Base) mintNext(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
-	if from := b.mintFrom(); b.Now.Before(from) {
-		return b.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
-	}
-	return b.mintAfter(p, policy, last)
-}
-
-// mintAfter is mintNext, however soon after the last key was minted.
-func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
-	propagation := max(policy.Propagation, b.policy().Propagation)
-	soonest := b.Now.Add(propagation + 2*policy.ClockSkew)
-	activate, latest := soonest, b.Now
-	if last != nil {
-		turn := last.ActivatesAt.Add(last.Timing.Every)
-		if ends := last.SignUntil.Add(max(0, last.ActivatesAt.Sub(last.ActivateAt))); ends.Before(turn) {
-			turn = ends
-		}
-		activate, latest = later(soonest, turn), later(b.Now, last.ActivatesAt)
-	}
-	every := policy.Every
-	if last != nil {
-		every = max(every, last.Timing.Every)
-	}
-	p.Bounds = append(p.Bounds, ring.Bound{At: activate, From: propagation, To: latest.Sub(b.Now) + every + propagation + policy.Window(b.Deadline)})
-	return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)
-}
-
-// mintFrom is when the next key may be minted. Two keys at a time would not become known one by one.
-func (b *Base) mintFrom() time.Time {
-	n := b.Copy.Newest()
-	return n.Created.Add(n.Timing.Freshness + n.Timing.ClockSkew)
-}
-
+// lastInOrder returns the key that takes effect last, or nil if there is none.
 func (b *Base) lastInOrder() *ring.PlannedKey {
 	if n := len(b.Copy.Plan.InOrder); n > 0 {
 		return &b.Copy.Plan.InOrder[n-1]

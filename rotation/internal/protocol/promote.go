@@ -2,13 +2,17 @@ package protocol
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // Promote decides about making kid sign now.
+//
+// Only the first pending key may be promoted, and only once it is known everywhere. A key that is
+// promoted past another one leaves instances that have not heard of it signing with a key that the
+// others have skipped (timeline E). Force skips both conditions, at the price that the receipt
+// says.
 func (b *Base) Promote(kid string, force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -35,7 +39,8 @@ func (b *Base) Promote(kid string, force bool) (*Proposal, error) {
 }
 
 // Rotate decides about making the next pending key sign now, and minting another. If none is
-// pending, it mints.
+// pending, it mints. The two go into one change, so that the ring is never without a pending key:
+// if the new signing key has to be revoked, the next one is known already.
 func (b *Base) Rotate(force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -63,13 +68,18 @@ func (b *Base) Rotate(force bool) (*Proposal, error) {
 	return p, nil
 }
 
-// TakeOver decides about what a rotator does without being told if no key signs, since the one that
-// did was revoked, or is missing: the next key does not wait for its schedule. It returns nil if
-// there is nothing to do, or not yet.
+// TakeOver decides about the promotion that a rotator makes without being told. If the current key
+// was revoked, or none has taken effect, no key signs, and the next one does not wait for its
+// schedule. It returns nil if there is nothing to do, or not yet.
+//
+// A forced revocation mints a key that signs as soon as it is known. If a failover loses both and
+// an instance restores them, the key is published again and would wait for Propagation, which may
+// be days without a signer (I11).
 func (b *Base) TakeOver() *Proposal {
 	pending := b.Copy.Plan.Pending(b.Now)
 	current := b.Copy.Plan.Current(b.Now)
-	if b.Copy.Plan.Dead || len(pending) == 0 || current >= 0 && b.Copy.Plan.InOrder[current].RevokedAt.IsZero() || b.Now.Before(b.usableFrom(&pending[0])) {
+	revoked := current < 0 || !b.Copy.Plan.InOrder[current].RevokedAt.IsZero()
+	if b.Copy.Plan.Dead || !revoked || len(pending) == 0 || b.Now.Before(b.usableFrom(&pending[0])) {
 		return nil
 	}
 	p := &Proposal{Op: ring.OpPromote}
@@ -78,6 +88,13 @@ func (b *Base) TakeOver() *Proposal {
 }
 
 // makeSign adds to p that k signs from now on.
+//
+// The promotion is an event: it has to be in the past when an instance hears of it. Its
+// announcement says from when on others can have heard of it, and a cut-off instance signs with the
+// previous key for SignFor from then on. So that key is kept for as long (timeline B).
+//
+// A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it,
+// see [Copy.Signing].
 func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	b.addEvent(p, ring.FactPromoted, k.KID, &k.Timing)
 	if force {
@@ -90,7 +107,8 @@ func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	}
 }
 
-// pendingKey returns the pending key kid, and whether it is the next one.
+// pendingKey returns the pending key kid, and whether it is the next one. The error says which
+// state another key is in.
 func (b *Base) pendingKey(kid string) (k *ring.PlannedKey, first bool, err error) {
 	if b.Copy.Find(kid) == nil {
 		return nil, false, &ring.MissingError{Tenant: b.Tenant, KID: kid}
@@ -115,39 +133,3 @@ func (b *Base) tooFresh(k *ring.PlannedKey) error {
 }
 
 const tooFresh = "it has not been published for long enough: instances that have not heard of it would refuse its tokens"
-
-// standby is the policy of the key that has to be minted when the next pending key is made to sign,
-// or nil if another is pending.
-func (b *Base) standby() *ring.Policy {
-	if len(b.Copy.Plan.Pending(b.Now)) > 1 {
-		return nil
-	}
-	return b.policy()
-}
-
-// room refuses a change by hand that retires a key, or mints one of a policy besides, if the JWK Set
-// would become too large for its readers. Scheduled changes are not refused: they add at most what
-// the policy allows in the time that tokens live.
-func (b *Base) room(minted *ring.Policy) error {
-	var drops []time.Time // when published keys drop out
-	n := 0
-	for i := range b.Copy.Plan.InOrder {
-		k := &b.Copy.Plan.InOrder[i]
-		if k.Algorithm.Symmetric() || !k.Published(b.Now) {
-			continue
-		}
-		n++
-		if !k.DroppedAt.IsZero() {
-			drops = append(drops, k.DroppedAt.Add(2*k.Timing.ClockSkew))
-		}
-	}
-	if minted != nil && !minted.Algorithm.Symmetric() {
-		n++
-	}
-	if n <= ring.MaxPublished || len(drops) == 0 { // to wait helps only if a key ends
-		return nil
-	}
-	slices.SortFunc(drops, time.Time.Compare)
-	return b.refuse("", fmt.Sprintf("it would publish %d keys at once, of which readers take %d: revoke one, or wait until the tokens of another have ended", n, ring.MaxPublished),
-		drops[min(n-ring.MaxPublished, len(drops))-1])
-}

@@ -8,6 +8,9 @@ import (
 )
 
 // Revoke decides about the revocation of kid. It returns nil if kid was revoked already.
+//
+// No earlier key signs in place of a revoked one: other instances may have dropped it. So if kid
+// signs, the same change says which key is next.
 func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -30,7 +33,12 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	return p, nil
 }
 
-// succeed adds to p which key signs after kid, which is being revoked.
+// succeed adds to p which key signs after kid, which is being revoked. The next pending key is
+// promoted if it is known everywhere. Otherwise the tenant would be without a signer for a while,
+// and only force accepts that.
+//
+// Forced, a new key is minted, whose own schedule makes it sign once it is known. A promotion
+// cannot say that of a pending key, since it takes effect at once.
 func (b *Base) succeed(p *Proposal, kid string, force bool) error {
 	pending, t := b.Copy.Plan.Pending(b.Now), b.policy()
 	until := moment(b.Now.Add(b.visibleAfter(t)))

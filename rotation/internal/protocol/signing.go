@@ -21,38 +21,50 @@ var (
 // [ErrFenced].
 //
 // The plan says which key signs. Three conditions that the plan does not know can forbid it here:
-//   - The instance is not in sync, for longer than SignFor.
+//   - The last good sync is older than SignFor. Other instances keep a retired key no longer than
+//     for the tokens of an instance that stops by then (I1, I5).
 //   - No good sync has confirmed the key for longer than Dwell, so a failover may still lose it.
-//     Scheduled keys never wait for that, since Propagation >= SignFor + Dwell + ClockSkew.
+//     Then its tokens would be rejected (timeline N). Scheduled keys never wait for that, since
+//     Propagation >= SignFor + Dwell + ClockSkew.
 //   - No good sync has confirmed the revocation of a pending key for as long. If a failover loses
-//     that revocation, other instances sign with the key.
+//     that revocation, other instances sign with the key, and drop its predecessor (timeline L).
 func (c *Copy) Signing(t, good time.Time, deadline time.Duration) (*ring.PlannedKey, error) {
 	s := c.Plan.Signer(t)
 	if s == nil {
 		return nil, ErrNoSigner
 	}
 	if good.IsZero() {
-		return nil, &ring.Error{Kind: ErrFenced, Text: "no good sync yet"}
+		return nil, fenced("no good sync yet")
 	}
 	if a := Age(t, good); a > s.Timing.SignFor {
-		return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)}
+		return nil, fenced("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)
 	}
+	// The first key signs at once: no other key could sign in its place.
 	if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {
-		return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))}
+		return nil, fenced("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))
 	}
 	now := later(t, c.Plan.Past)
 	for i := range c.Plan.NeverActive {
 		k := &c.Plan.NeverActive[i]
 		wouldSign := !k.ActivatesAt.After(now) && ring.ByEffect(*k, *s) > 0
+		// Sent at RevokedAt, the revocation reached the store up to one window later.
 		if from := k.RevokedAt.Add(k.Timing.Dwell + k.Timing.Window(deadline)); wouldSign && !good.After(from) {
-			return nil, &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))}
+			return nil, fenced("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))
 		}
 	}
 	return s, nil
 }
 
+func fenced(format string, args ...any) error {
+	return &ring.Error{Kind: ErrFenced, Text: fmt.Sprintf(format, args...)}
+}
+
 // KeyEnd returns when the key of r stops verifying on an instance whose last complete read was at
 // complete: when the plan drops it, or when every token has ended that the instance can know of.
+//
+// An instance that no longer reads the store may have missed a revocation. SignFor after its last
+// read it signs nothing more, and MaxTokenTTL later its own last token ends. So a revoked key is
+// accepted for a bounded time at an instance that is cut off (I3).
 func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	k := c.PlanOf(r)
 	t := &k.Timing

@@ -6,8 +6,10 @@ import "time"
 // [SyncState.After] is the whole of its logic.
 //
 // A store that was rolled back or emptied makes an instance that missed something look in sync. So
-// an instance that cannot tell whether that has happened is recovering: it reads and restores, but is
-// not in sync, until every instance that holds what the store has lost had time to write it back.
+// an instance that cannot tell whether that has happened is recovering: it reads and restores, but
+// is not in sync, until every instance that holds what the store has lost had time to write it
+// back. Without that, a new instance would take an emptied store for a tenant without keys
+// (timelines H and K).
 type SyncState struct {
 	Complete time.Time // when the last complete sync was sent; zero before the first
 	Good     time.Time // when the last one was sent that did not leave the instance recovering
@@ -22,10 +24,10 @@ type SyncState struct {
 
 // A SyncReading is one complete sync of a bucket.
 type SyncReading struct {
-	Sent    time.Time
-	Resync  bool // the place in the log could not be proved
-	Trusted bool // the first sync counts, as this process has just made the store
-	Vouched bool // the first sync counts, as a peer vouches for the store
+	Sent    time.Time // a change after this moment may be missing from the sync, so it counts from here
+	Resync  bool      // the place in the log could not be proved
+	Trusted bool      // the first sync counts, as this process has just made the store
+	Vouched bool      // the first sync counts, as a peer vouches for the store
 }
 
 // Limits are the two durations that decide about recovering.
@@ -35,6 +37,10 @@ type Limits struct {
 }
 
 // After returns the state after a complete sync.
+//
+// While the instance recovers, Good does not move. So an instance that has lost its place signs on
+// for SignFor after the last sync that it could trust, and no longer. A second loss begins the wait
+// again, since an instance that has restored the ring may have done so before it.
 func (s SyncState) After(r SyncReading, l Limits) SyncState {
 	switch {
 	case s.Complete.IsZero():
@@ -55,7 +61,8 @@ func (s SyncState) After(r SyncReading, l Limits) SyncState {
 }
 
 // Age returns how long ago t was, by the monotonic or the wall clock, whichever says more. The
-// monotonic clock stands still while a machine sleeps, and the wall clock may be set back.
+// monotonic clock stands still while a machine sleeps, and the wall clock may be set back. Either
+// would make an old sync look recent.
 func Age(now, t time.Time) time.Duration {
 	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
 }

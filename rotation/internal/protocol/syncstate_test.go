@@ -18,14 +18,14 @@ func TestSyncState(t *testing.T) {
 		name  string
 		syncs []sync
 	}{
-		{"a cold start is in doubt for 2W", []sync{{0, true, false, true, -1}, {2, false, false, true, -1}, {3.9, false, false, true, -1}, {4, false, false, false, 4}, {5, false, false, false, 5}}},
+		{"a cold start recovers for 2W", []sync{{0, true, false, true, -1}, {2, false, false, true, -1}, {3.9, false, false, true, -1}, {4, false, false, false, 4}, {5, false, false, false, 5}}},
 		{"this process has made the store", []sync{{0, true, true, false, 0}, {2, false, false, false, 2}}},
 		{"a place that is gone", []sync{{0, true, true, false, 0}, {2, true, false, true, 0}, {4, false, false, true, 0}, {6, false, false, false, 6}}},
 		{"a peer's word does not help against that", []sync{{0, true, true, false, 0}, {2, true, true, true, 0}}},
-		{"gone again, in doubt: from the beginning", []sync{{0, true, false, true, -1}, {3, true, false, true, -1}, {6, false, false, true, -1}, {7, false, false, false, 7}}},
-		{"away for F and no more", []sync{{0, true, true, false, 0}, {6, false, false, false, 6}}},
+		{"gone again, recovering: from the beginning", []sync{{0, true, false, true, -1}, {3, true, false, true, -1}, {6, false, false, true, -1}, {7, false, false, false, 7}}},
+		{"away for F", []sync{{0, true, true, false, 0}, {6, false, false, false, 6}}},
 		{"away for longer", []sync{{0, true, true, false, 0}, {6.1, false, false, true, 0}, {10, false, false, true, 0}, {10.1, false, false, false, 10.1}}},
-		{"syncs in doubt keep it from beginning again", []sync{{0, true, false, true, -1}, {3, false, false, true, -1}, {9, false, false, false, 9}}},
+		{"syncs while recovering keep it from beginning again", []sync{{0, true, false, true, -1}, {3, false, false, true, -1}, {9, false, false, false, 9}}},
 	} {
 		var got SyncState
 		for i, s := range tt.syncs {

@@ -141,7 +141,7 @@ func checkKID(h header, pub crypto.PublicKey) error {
 }
 
 // errMaterial hides the error of a parser, which may quote the key.
-var errMaterial = fmt.Errorf("%w: its key is not one for its algorithm", ErrMalformed)
+var errMaterial = &ring.Error{Kind: ErrMalformed, Text: "its key is not one for its algorithm"}
 
 // openMaterial returns the key of a record for verifying, and the one for signing: a []byte for
 // HS*, otherwise a [crypto.Signer]. The seal proves only that the writer had the tenant key. So

@@ -3,7 +3,6 @@ package seal
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -150,7 +149,7 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 		return err
 	}
 	if cause, ok := o.failed[PrefixKey+h.tenantKey]; ok {
-		return fmt.Errorf("its tenant key cannot be opened: %w", cause)
+		return &ring.Error{Text: "its tenant key cannot be opened", Err: cause}
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
@@ -39,6 +40,7 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 			r.tenants = append(r.tenants, t.Rules.ID)
 		}
 	}
+	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
 	if r.client, err = rediskeys.Open(cfg.Rings.URL); err != nil {
 		return nil, &Error{Part: PartStore, Err: err}
 	}

@@ -1,0 +1,43 @@
+package protocol
+
+import (
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// A Proposal is a change of a ring before it is sealed. It is valid for the copy that it was
+// decided on, and for no other: the store compares the digest of the ring before it makes the
+// change.
+type Proposal struct {
+	Op  ring.Op
+	KID string // that the change is about, for the log
+	Seq int    // of KID
+
+	Head       int           // the new newest seq; 0 leaves it as it is
+	Mint       []ring.Record // to be sealed with the material that Base.MakeKey made
+	Restore    []string      // kids of records to write back as they were sealed
+	TenantKeys []string      // ids of tenant keys to write back
+	Facts      []ProposedFact
+	Bounds     []ring.Bound // besides those of the facts
+	Remove     []string     // kids to remove, with all their facts but a revocation
+
+	// VisibleAfter is how long after it was published a minted key may sign, at the earliest.
+	VisibleAfter time.Duration
+
+	// NoSignerUntil is until when no instance signs with the promoted key, or zero.
+	NoSignerUntil time.Time
+}
+
+// A ProposedFact is a fact with its bounds: At has to be between From and To after the store's time
+// when the proposal gets there. A proposal that was held up on its way would state a fact with a
+// time that is long past, and other instances would count from that time. The store refuses it.
+type ProposedFact struct {
+	ring.FactID
+	At       time.Time
+	From, To time.Duration
+}
+
+// unbounded is longer than any two dates are apart. It is the bound of a fact that may have
+// happened at any time, and is only restored.
+const unbounded = 250 * 365 * 24 * time.Hour

@@ -1,0 +1,70 @@
+package protocol
+
+import (
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// healedFacts returns the facts of the store once the change is made.
+func (m *merge) healedFacts() ring.Facts {
+	facts := m.union.Facts.Join(m.news)
+	for id := range m.forgotten {
+		facts.Forget(id.Kind, id.KID)
+	}
+	return facts
+}
+
+// proposal returns what the store lacks of healed, or nil. Parts that cannot be opened and may not
+// be replaced are left out: the rest is restored without them.
+func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
+	p := &Proposal{Op: ring.OpMerge}
+	for _, r := range missing {
+		p.Restore = append(p.Restore, r.KID)
+		if r.Seq > m.Stored.Head && r.Seq > p.Head {
+			p.Head = r.Seq
+		}
+	}
+	if m.Unreadable.has(HeadRef) {
+		p.Head = max(p.Head, healed.MaxSeq())
+	}
+	for _, id := range healed.TenantKeys {
+		if !m.Stored.hasTenantKey(id) && m.Unreadable.writable(TenantKeyRef(id)) {
+			p.TenantKeys = append(p.TenantKeys, id)
+		}
+	}
+	for id, at := range healed.Facts.All {
+		if stored, ok := m.Stored.Facts.At(id.Kind, id.KID); ok && stored.Equal(at) {
+			continue
+		}
+		if m.Unreadable.writable(FactRef(id)) {
+			p.Facts = append(p.Facts, m.bounded(id, at))
+		}
+	}
+	collected := ring.FactID{Kind: ring.FactCollected}
+	if until := healed.Facts.CollectedUntil; until.After(m.Stored.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
+		p.Facts = append(p.Facts, m.bounded(collected, until))
+	}
+	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 {
+		return nil
+	}
+	if len(missing) > 0 {
+		p.KID, p.Seq = missing[0].KID, missing[0].Seq
+	}
+	return p
+}
+
+// bounded returns a fact with its bounds. A new one has to be in the present, and a restored one
+// only in the past.
+func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
+	var window, skew time.Duration
+	if m.union.Newest() != nil {
+		window, skew = m.timing().Window(m.Deadline), m.timing().ClockSkew
+	}
+	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
+		return ProposedFact{FactID: id, At: at, From: 0, To: window}
+	}
+	// It was within the window of the store that first took it. That store's clock may have been
+	// ahead of this one's, by ClockSkew against this instance each.
+	return ProposedFact{FactID: id, At: at, From: -unbounded, To: window + 2*skew}
+}
