@@ -41,13 +41,14 @@ setup: ## fetch what the tests need: system packages (Debian, root), Go modules,
 	@.ci/setup
 
 .PHONY: lint
-lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module
+lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module, and words
 	@echo "== gofmt -l"
 	@unformatted=$$(find . -name '*.go' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 		if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
 	@$(call each,go mod tidy -diff)
 	@$(call each,go vet ./...)
 	@$(call each,go run $(STATICCHECK) ./...)
+	@go run ./internal/words
 
 .PHONY: words
 words: ## how the comments and pages are written: fails above one listed phrase in 1000 words, and lists them
