@@ -22,14 +22,16 @@ type claimSet struct {
 // contains reports whether the payload has claim c.
 func (s claimSet) contains(c jwt.Claim) bool { return s.set&(1<<c) != 0 }
 
-// add adds claim c. The caller has checked that value is of its type.
-func (s *claimSet) add(c jwt.Claim, value []byte) {
+// add adds the registered claim c, and reports whether value is of its type.
+func (s *claimSet) add(c jwt.Claim, value []byte) bool {
 	s.set |= 1 << c
-	if c == jwt.Exp {
-		s.exp, _ = jwt.NumericDate(string(value))
-		s.exp = s.exp.Truncate(time.Second)
-		s.fraction = bytes.ContainsAny(value, ".eE")
+	if c != jwt.Exp {
+		return c.Accepts(value)
 	}
+	exp, ok := jwt.NumericDate(string(value))
+	s.exp = exp.Truncate(time.Second)
+	s.fraction = bytes.ContainsAny(value, ".eE")
+	return ok
 }
 
 var errNotObject = errors.New("want a JSON object")
@@ -44,15 +46,15 @@ func readClaims(object []byte) (has claimSet, claim string, err error) {
 		return claimSet{}, "", errNotObject
 	}
 	for name, value := range jwt.Members(object) {
-		if c := jwt.FoldsToClaim(string(name)); c != jwt.Unregistered {
-			return claimSet{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quote(nil, string(name)), c)
-		}
 		c := jwt.ClaimNamed(string(name))
-		if !c.Accepts(value) {
-			return claimSet{}, c.String(), fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", c, wanted(c))
+		if c == jwt.Unregistered {
+			if c := jwt.FoldsToClaim(string(name)); c != jwt.Unregistered {
+				return claimSet{}, "", fmt.Errorf("claim %s differs from %q only by case, and no keyturn verifier accepts that", quote(nil, string(name)), c)
+			}
+			continue
 		}
-		if c != jwt.Unregistered {
-			has.add(c, value)
+		if !has.add(c, value) {
+			return claimSet{}, c.String(), fmt.Errorf("claim %q must be %s (RFC 7519, section 4.1)", c, wanted(c))
 		}
 	}
 	return has, "", nil
@@ -78,11 +80,11 @@ func (b *Buffer) setPlain(claims map[string]any) bool {
 			return false
 		}
 		c := jwt.ClaimNamed(name)
-		if !c.Accepts(p[start:]) || jwt.FoldsToClaim(name) != jwt.Unregistered {
+		if c == jwt.Unregistered && jwt.FoldsToClaim(name) != jwt.Unregistered {
 			return false
 		}
-		if c != jwt.Unregistered {
-			b.has.add(c, p[start:])
+		if c != jwt.Unregistered && !b.has.add(c, p[start:]) {
+			return false
 		}
 	}
 	b.payload = append(p, '}')
