@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestReadme holds the README to what runs and to what was measured: each program of it stands in
-// readme_example_test.go, and each figure of its table in docs/benchmarks.md.
+// TestReadme checks that the README's programs run and that its figures were measured: each program
+// stands in readme_example_test.go, and each figure of its table in docs/benchmarks.md.
 func TestReadme(t *testing.T) {
 	readme := read(t, "README.md")
 	programs := read(t, "readme_example_test.go")

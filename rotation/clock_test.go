@@ -134,8 +134,8 @@ func TestStoreWhoseClockIsOffDecidesNothing(t *testing.T) {
 	}
 }
 
-// Every time that is proposed is held to a window around the store's clock, of 1.4s, and
-// when a key is to sign to what is not too soon, and not too late.
+// Each change proposes times, and the store checks them by its own clock. A fact must lie within
+// 1.4s of it. The time at which a new key signs must be neither too soon nor too late.
 func TestEveryChangeIsHeldToStoreClock(t *testing.T) {
 	const announced, happened = "700ms(0s..1.4s)", "0s(-1.4s..0s)"
 	synctest.Test(t, func(t *testing.T) {

@@ -71,8 +71,8 @@ func kindText(kind error) (text string, ok bool) {
 	return "", false
 }
 
-// rotationText puts the parts of an error in a row. An error of kind unavailable has a cause that says
-// what is unavailable, so that its kind is left out.
+// rotationText puts the parts of an error in a row. The kind "unavailable" is left out if
+// a text or a cause follows: that says more.
 func rotationText(e *rotation.Error) string {
 	var parts []string
 	if e.Kind != nil && (e.Kind != keystore.ErrUnavailable || e.Text == "" && e.Err == nil) {
