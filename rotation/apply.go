@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -24,7 +25,7 @@ type decision func(*base) (*protocol.Proposal, error)
 // there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
 func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
 	r.catchUp(ctx, tenant)
-	minted := new(mintMaterial)
+	minted := new(held.Material)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
 			if err := r.pause(ctx, attempt); err != nil {
@@ -35,8 +36,8 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 		if err != nil {
 			return nil, Result{}, err
 		}
-		minted.again()
-		b.minted, b.MakeKey = minted, minted.mint
+		minted.Again()
+		b.minted, b.MakeKey = minted, minted.Mint
 		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Result{}, err
@@ -83,12 +84,12 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 // a change. The change carries the digest, and the store makes it only if that is still the ring's.
 type base struct {
 	protocol.Base
-	have     *ringCopy     // Base.Copy with its bytes
-	digest   string        // "" if there is no ring
-	minted   *mintMaterial // that Base.Mint makes
-	read     time.Time     // Now, with all its digits
-	sent     time.Time     // before Now, by this instance's clock
-	received time.Time     // after Now, by this instance's clock
+	have     *held.Ring     // Base.Copy with its bytes
+	digest   string         // "" if there is no ring
+	minted   *held.Material // that Base.Mint makes
+	read     time.Time      // Now, with all its digits
+	sent     time.Time      // before Now, by this instance's clock
+	received time.Time      // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -100,18 +101,18 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	status, held := new(syncStatus), (*ringCopy)(nil)
+	status, mine := new(syncStatus), (*held.Ring)(nil)
 	if tr != nil {
-		status, held = tr.status.Load(), tr.state.Load() // the status first: see ringCopy
+		status, mine = tr.status.Load(), tr.state.Load() // in this order: see tenantRing
 	}
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
-	b, err := r.load(ctx, tenant, held)
+	b, err := r.load(ctx, tenant, mine)
 	if err != nil {
 		return nil, err
 	}
-	if r.lacks(b, held, status.Good) {
+	if r.lacks(b, mine, status.Good) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
 	if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
@@ -122,7 +123,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 
 // load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
 // opened may be a key or a revocation, so nothing is decided without it.
-func (r *Rotator) load(ctx context.Context, tenant string, held *ringCopy) (*base, error) {
+func (r *Rotator) load(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
 	deadline := r.k.times.Load().deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -136,7 +137,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, held *ringCopy) (*bas
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	have := openCopy(held, snap.Fields, opened)
+	have := held.Open(mine, snap.Fields, opened)
 	return &base{
 		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: deadline, Copy: have.Copy},
 		have: have, digest: snap.Digest, read: snap.Now, sent: sent, received: received,
@@ -145,11 +146,11 @@ func (r *Rotator) load(ctx context.Context, tenant string, held *ringCopy) (*bas
 
 // lacks reports whether the store lacks something that this instance holds. It was lost, and a change
 // decided without it could undo it.
-func (r *Rotator) lacks(b *base, held *ringCopy, good time.Time) bool {
-	if held == nil {
+func (r *Rotator) lacks(b *base, mine *held.Ring, good time.Time) bool {
+	if mine == nil {
 		return false
 	}
-	in := protocol.MergeInput{Held: held.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
+	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
 	return protocol.Merge(in).Change != nil
 }
 
@@ -166,8 +167,7 @@ func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 
 // write seals p and asks the store to make the change.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
-	s := &sealer{keks: r.k.cfg.KEKs.sealing(), tenant: b.Tenant, digest: b.digest, have: b.have, actor: r.k.cfg.Instance}
-	c, err := s.change(p, b.minted)
+	c, err := r.k.seal(p, b.Tenant, b.digest, b.have, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
@@ -178,6 +178,18 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: unavailable(err)}
 	}
 	return result, nil
+}
+
+// seal returns the change that p proposes to the ring have, whose digest is digest. minted has the
+// material of the records that p mints; it may be nil if p mints none.
+func (k *Keyring) seal(p *protocol.Proposal, tenant, digest string, have *held.Ring, minted *held.Material) (Change, error) {
+	s := held.Sealer{KEKs: k.cfg.KEKs.sealing(), Tenant: tenant, Have: have}
+	c, err := s.Change(p, minted)
+	if err != nil {
+		return Change{}, err
+	}
+	return Change{Tenant: tenant, If: digest, Bounds: c.Bounds, Set: c.Set, Delete: c.Delete, Publish: c.Publish,
+		Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: k.cfg.Instance}, nil
 }
 
 // remember adds the facts of a change to the copy that this instance holds, and reads the ring

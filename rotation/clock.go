@@ -29,7 +29,7 @@ func checkClock(now, sent, received time.Time, skew time.Duration) error {
 func (b *bucket) skew() time.Duration {
 	most := time.Duration(-1)
 	for _, r := range b.rings {
-		if skew := r.state.Load().protocolCopy().ClockSkew(); skew != protocol.AnySkew {
+		if skew := r.state.Load().Plain().ClockSkew(); skew != protocol.AnySkew {
 			most = max(most, skew)
 		}
 	}

@@ -33,7 +33,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 		return keystore.ID{}, nil, err
 	}
 	h := r.k.ring(tenant).state.Load()
-	rec, err := h.open(r.k.cfg.KEKs.sealing(), h.find(p.KID))
+	rec, err := h.OpenRecord(r.k.cfg.KEKs.sealing(), h.Find(p.KID))
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/internal/unknown"
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -72,7 +73,7 @@ type tenantRing struct {
 	bucket *bucket
 	budget unknown.Budget // for unknown kids; guarded by unknownKids.mu
 
-	state  atomic.Pointer[ringCopy]   // nil: none is known
+	state  atomic.Pointer[held.Ring]  // nil: none is known
 	status atomic.Pointer[syncStatus] // how far it is in sync; never nil
 
 	digest     string // of the fields that were read last; "" if there were none
@@ -182,7 +183,7 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 // if no ring is known. Otherwise it returns the error of one of them.
 func (k *Keyring) checkOwnTimes() (err error) {
 	for _, r := range k.rings {
-		if n := r.state.Load().newest(); n != nil {
+		if n := r.state.Load().Newest(); n != nil {
 			if err = k.checkTimes(n.Timing.Freshness); err == nil {
 				return nil
 			}
@@ -200,7 +201,7 @@ func (k *Keyring) checkAnyOpened() error {
 	for _, r := range k.rings {
 		status := r.status.Load()
 		parts := (*ring.UnreadableError)(nil)
-		if !status.bad || errors.As(status.err, &parts) && !errors.Is(status.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
+		if !status.bad || errors.As(status.err, &parts) && !errors.Is(status.err, seal.ErrWrongKEK) || r.state.Load().Newest() != nil {
 			return nil
 		}
 		why = status.err

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -306,9 +307,9 @@ func (l *loop) learn(a *pendingSync) {
 	if old == nil {
 		return
 	}
-	learned := assemble(old.Learn(a.learned), old)
+	learned := held.Assemble(old.Learn(a.learned), old)
 	r.state.Store(learned)
-	learned.applyEnds(old, r.status.Load().Complete)
+	learned.ApplyEnds(old, r.status.Load().Complete)
 	r.dirty = true
 }
 

@@ -69,7 +69,7 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	if status.err != nil || !status.fresh(now, t.fresh) {
 		return nil
 	}
-	if c.newest() == nil {
+	if c.Newest() == nil {
 		if c == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(status, now, t) {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
 		}

@@ -132,11 +132,11 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 // nothing to wait for.
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	status, c := r.status.Load(), r.state.Load()
-	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.newest() != nil}
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.Newest() != nil}
 	s.Fresh = s.exists && status.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.newest().Timing.SignFor && !errors.Is(status.err, errClock)
+		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.err, errClock)
 	case c != nil && c.Plan.Dead:
 		s.Ready, s.Fresh = true, status.fresh(now, k.times.Load().fresh)
 	}

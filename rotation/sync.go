@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -276,10 +277,10 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		}
 		old := r.state.Load()
 		stored, failed := run.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), stored.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Held: old.protocolCopy(), Stored: stored.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+		off := checkClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Unreadable: held.Unreadable(failed), Now: s.Now, ClockOff: off != nil,
 			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
-		union := assemble(result.Union, stored, old)
+		union := held.Assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
 		switch {
 		case off != nil:
@@ -302,11 +303,11 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (run *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
+func (run *syncRun) open(r *tenantRing, s snapshot) (*held.Ring, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(run.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
-	return openCopy(r.state.Load(), s.Fields, opened), failed
+	return held.Open(r.state.Load(), s.Fields, opened), failed
 }
 
 // checkOpened returns why a ring that was read is not in sync, or nil.
@@ -314,7 +315,7 @@ func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) err
 	if failed != nil {
 		return failed
 	}
-	if n := r.state.Load().newest(); n != nil {
+	if n := r.state.Load().Newest(); n != nil {
 		return run.k.checkTimes(n.Timing.Freshness)
 	}
 	return nil
@@ -322,21 +323,20 @@ func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) err
 
 // install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
 // there is no ring, which is not the same as an empty one.
-func (run *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
+func (run *syncRun) install(r *tenantRing, c *held.Ring, digest string) {
 	r.digest = digest
 	old := r.state.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
 	r.state.Store(c)
-	c.applyEnds(old, r.status.Load().Complete)
+	c.ApplyEnds(old, r.status.Load().Complete)
 }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
 // changed meanwhile, so it has to be read again.
-func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
-	s := &sealer{keks: run.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: run.k.cfg.Instance}
-	c, err := s.change(m.Change, nil)
+func (run *syncRun) write(r *tenantRing, union *held.Ring, m protocol.MergeResult, digest string) (bool, error) {
+	c, err := run.k.seal(m.Change, r.tenant, digest, union, nil)
 	if err != nil {
 		return false, err
 	}
@@ -348,7 +348,7 @@ func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult
 	}
 	run.k.counts.repairs.Add(1)
 	run.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
-	run.install(r, assemble(m.Healed, union), result.Digest)
+	run.install(r, held.Assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
 
@@ -414,7 +414,7 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 	b.status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
-		off := checkClock(reply.Now, sent, received, r.state.Load().protocolCopy().ClockSkew())
+		off := checkClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
 		run.finishRing(r, status, off, good)
 		good = good && !r.dirty && off == nil
 	}
@@ -459,7 +459,7 @@ func (run *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, goo
 		run.logNoRing(r, good && c == nil)
 	}
 	if c != nil {
-		c.applyEnds(nil, status.Complete)
+		c.ApplyEnds(nil, status.Complete)
 	}
 }
 
@@ -481,7 +481,7 @@ func (run *syncRun) logNoRing(r *tenantRing, none bool) {
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
 	for _, r := range k.allRings() {
-		n := r.state.Load().newest()
+		n := r.state.Load().Newest()
 		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.checkTimes(n.Timing.Freshness) == nil {
 			fresh = n.Timing.Freshness
 		}

@@ -106,8 +106,8 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	if r == nil {
 		return false
 	}
-	rec := r.state.Load().find(id.KID)
-	return rec != nil && rec.key.Usable(now)
+	rec := r.state.Load().Find(id.KID)
+	return rec != nil && rec.Key.Usable(now)
 }
 
 // absent returns the error for a key that is not there. r may be nil.

@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
+			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := held.Open", "_ = err\n\thave := held.Open"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},

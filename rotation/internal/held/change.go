@@ -1,4 +1,4 @@
-package rotation
+package held
 
 import (
 	"fmt"
@@ -8,27 +8,33 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// A sealer turns the proposals of package protocol, which have no bytes, into changes of one ring.
-type sealer struct {
-	keks   *seal.KEKs
-	tenant string
-	digest string    // of the ring that the proposal is for; the store makes the change to no other
-	have   *ringCopy // that ring, with the sealed bytes of its records
-	actor  string    // Config.Instance, for the log
+// A Sealer turns the proposals of package protocol, which have no bytes, into changes of one ring.
+type Sealer struct {
+	KEKs   *seal.KEKs
+	Tenant string
+	Have   *Ring // the ring that the proposal is for, with the sealed bytes of its records
 }
 
-// change returns the change that p proposes. minted has the material of the records that p mints;
+// A Change is a proposal in bytes: the part of a [rotation.Change] that this package makes.
+type Change struct {
+	Bounds  []ring.Bound
+	Set     map[string][]byte
+	Delete  []string
+	Publish []string
+}
+
+// Change returns the change that p proposes. minted has the material of the records that p mints;
 // it may be nil if p mints none.
-func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, error) {
-	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor}
+func (s *Sealer) Change(p *protocol.Proposal, minted *Material) (Change, error) {
+	c := Change{Bounds: p.Bounds, Set: make(map[string][]byte)}
 	if p.Head > 0 {
 		c.Set[seal.FieldHead] = seal.SealHead(p.Head)
 	}
 	for _, id := range p.TenantKeys {
-		c.Set[seal.PrefixKey+id] = s.have.tenantKey(id)
+		c.Set[seal.PrefixKey+id] = s.Have.TenantKey(id)
 	}
 	for _, kid := range p.Restore {
-		c.Set[seal.PrefixRecord+kid] = s.have.find(kid).blob
+		c.Set[seal.PrefixRecord+kid] = s.Have.Find(kid).blob
 		c.Publish = append(c.Publish, kid)
 	}
 	if err := s.addMinted(p, &c, minted); err != nil {
@@ -44,7 +50,7 @@ func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, err
 }
 
 // addMinted adds the minted records to c.
-func (s *sealer) addMinted(p *protocol.Proposal, c *Change, minted *mintMaterial) error {
+func (s *Sealer) addMinted(p *protocol.Proposal, c *Change, minted *Material) error {
 	if len(p.Mint) == 0 {
 		return nil
 	}
@@ -64,9 +70,9 @@ func (s *sealer) addMinted(p *protocol.Proposal, c *Change, minted *mintMaterial
 }
 
 // addFacts adds the facts to c, sealed, with the bounds of their times.
-func (s *sealer) addFacts(p *protocol.Proposal, c *Change) error {
+func (s *Sealer) addFacts(p *protocol.Proposal, c *Change) error {
 	for _, f := range p.Facts {
-		blob, err := seal.SealFact(s.keks, s.tenant, f.Kind, f.KID, f.At)
+		blob, err := seal.SealFact(s.KEKs, s.Tenant, f.Kind, f.KID, f.At)
 		if err != nil {
 			return err
 		}
@@ -90,33 +96,33 @@ func fieldsOf(kid string) []string {
 
 // tenantKey returns the tenant key of the newest record, or makes one and adds it to c. So a ring
 // keeps one tenant key, and a record can be written without touching the others.
-func (s *sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
-	if newest := s.have.newest(); newest != nil {
-		id := s.have.find(newest.KID).TenantKey
-		if blob := s.have.tenantKey(id); blob != nil {
-			return seal.OpenTenantKey(s.keks, s.tenant, id, blob)
+func (s *Sealer) tenantKey(c *Change) (*seal.TenantKey, error) {
+	if newest := s.Have.Newest(); newest != nil {
+		id := s.Have.Find(newest.KID).TenantKey
+		if blob := s.Have.TenantKey(id); blob != nil {
+			return seal.OpenTenantKey(s.KEKs, s.Tenant, id, blob)
 		}
 	}
-	tk, blob, err := seal.NewTenantKey(s.keks, s.tenant)
+	tk, blob, err := seal.NewTenantKey(s.KEKs, s.Tenant)
 	if err == nil {
 		c.Set[seal.PrefixKey+tk.ID] = blob
 	}
 	return tk, err
 }
 
-// mintMaterial makes the material of new keys and keeps it, because a change may be decided several
+// Material makes the material of new keys and keeps it, because a change may be decided several
 // times and an RSA key takes a second to make. It is not safe for concurrent use.
-type mintMaterial struct {
+type Material struct {
 	made []*seal.Material
 	next int // index in made of the material that the current decision takes next
 }
 
-// again begins another decision, which takes the material from the first on.
-func (m *mintMaterial) again() { m.next = 0 }
+// Again begins another decision, which takes the material from the first on.
+func (m *Material) Again() { m.next = 0 }
 
-// mint returns the kid of a new key for a policy. It makes the key's material unless an earlier
+// Mint returns the kid of a new key for a policy. It makes the key's material unless an earlier
 // decision has left one of that algorithm.
-func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
+func (m *Material) Mint(policy ring.Policy) (kid string, err error) {
 	if m.next == len(m.made) || m.made[m.next].Algorithm != policy.Algorithm {
 		made, err := seal.NewMaterial(policy.Algorithm)
 		if err != nil {
@@ -129,7 +135,7 @@ func (m *mintMaterial) mint(policy ring.Policy) (kid string, err error) {
 }
 
 // find returns the material of that kid, or nil.
-func (m *mintMaterial) find(kid string) *seal.Material {
+func (m *Material) find(kid string) *seal.Material {
 	for _, made := range m.made {
 		if made.KID == kid {
 			return made

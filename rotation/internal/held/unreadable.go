@@ -1,4 +1,4 @@
-package rotation
+package held
 
 import (
 	"slices"
@@ -9,10 +9,10 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// unreadable returns the parts of a ring that cannot be opened, each with whether a holder of an
+// Unreadable returns the parts of a ring that cannot be opened, each with whether a holder of an
 // authentic one may replace it: not if it is under another KEK or by a newer keyturn, since it may
 // be newer data. failed may be nil.
-func unreadable(failed *ring.UnreadableError) protocol.Unreadable {
+func Unreadable(failed *ring.UnreadableError) protocol.Unreadable {
 	if failed == nil {
 		return nil
 	}
