@@ -195,12 +195,27 @@ func (k *Keyring) seal(p *protocol.Proposal, tenant, digest string, have *held.R
 // remember adds the facts of a change to the copy that this instance holds, and reads the ring
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
+//
+// A revoked key is withdrawn at once: the caller may give up while the loop is busy with another
+// sync, and this process must not accept the key after it has said that it is revoked.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
 	var learned ring.Facts
 	for _, f := range p.Facts {
 		learned.Add(f.Kind, f.KID, f.At)
+		if f.Kind == ring.FactRevoked {
+			r.k.withdraw(tenant, f.KID)
+		}
 	}
 	if err := r.k.sync(ctx, tenant, learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
+	}
+}
+
+// withdraw ends a key of the copy that this instance holds, if it has it.
+func (k *Keyring) withdraw(tenant, kid string) {
+	if tr := k.ring(tenant); tr != nil {
+		if rec := tr.state.Load().Find(kid); rec != nil {
+			rec.Key.Withdraw()
+		}
 	}
 }

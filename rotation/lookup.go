@@ -37,12 +37,15 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, k.missing(id, status, now)
 	}
 	rec := c.Find(id.KID)
-	if rec == nil {
+	switch {
+	case c.Revoked(id.KID): // even if its record was collected
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
+	case rec == nil:
 		return nil, k.missing(id, status, now)
 	}
 	planned := c.PlanOf(rec.Record.Record)
 	switch {
-	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
+	case rec.Algorithm != alg:
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case planned.Dropped(now):
 		return nil, k.missing(id, status, now)

@@ -127,6 +127,16 @@ func (c *Ring) Find(kid string) *Record {
 	return nil
 }
 
+// Revoked reports whether the key of that kid is known to be revoked, or the ring to be destroyed.
+// Nothing undoes that, so it needs no store. c may be nil.
+func (c *Ring) Revoked(kid string) bool {
+	if c == nil {
+		return false
+	}
+	_, revoked := c.Facts.At(ring.FactRevoked, kid)
+	return revoked || c.Plan.Dead
+}
+
 // TenantKey returns the sealed tenant key of that id, or nil. c may be nil.
 func (c *Ring) TenantKey(id string) []byte {
 	if c == nil {
