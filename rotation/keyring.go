@@ -163,7 +163,7 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	// A long-lived process waits until the clocks are set right, so that is no reason not to start.
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
-		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) {
+		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, ring.ErrClock)) {
 			failed, why = failed+1, b.err
 		}
 	}

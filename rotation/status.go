@@ -64,7 +64,7 @@ func (c *counts) load() Counts {
 func (k *Keyring) addBuckets(s *Status, now time.Time) {
 	for _, b := range k.buckets {
 		status := b.status.Load()
-		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, errClock)
+		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, ring.ErrClock)
 		s.Fresh = s.Fresh && status.fresh(now, k.times.Load().fresh)
 		if s.Err == nil && !s.Fresh {
 			s.Err = unavailable(status.err)
@@ -136,7 +136,7 @@ func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	s.Fresh = s.exists && status.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.err, errClock)
+		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.err, ring.ErrClock)
 	case c != nil && c.Plan.Dead:
 		s.Ready, s.Fresh = true, status.fresh(now, k.times.Load().fresh)
 	}
