@@ -46,6 +46,9 @@ func (s *Sealer) Change(p *protocol.Proposal, minted *Material) (Change, error) 
 	for _, kid := range p.Remove {
 		c.Delete = append(c.Delete, fieldsOf(kid)...)
 	}
+	for _, id := range p.RemoveKeys {
+		c.Delete = append(c.Delete, seal.PrefixKey+id)
+	}
 	return c, nil
 }
 

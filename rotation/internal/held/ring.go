@@ -3,6 +3,7 @@ package held
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -46,9 +47,9 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 	}
 	for id := range opened.TenantKeys {
 		have.tenantKeys = append(have.tenantKeys, tenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
-		c.TenantKeys = append(c.TenantKeys, id)
+		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id})
 	}
-	slices.Sort(c.TenantKeys)
+	slices.SortFunc(c.TenantKeys, func(a, b protocol.TenantKey) int { return strings.Compare(a.ID, b.ID) })
 	for _, p := range seal.Publications(fields) {
 		c.Published = append(c.Published, protocol.Publication{KID: p.KID, At: p.At})
 	}
@@ -90,9 +91,9 @@ func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
 		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Find(r.KID) != nil })
 		a.sealed = append(a.sealed, from[i].Find(r.KID))
 	}
-	for _, id := range c.TenantKeys {
-		i := slices.IndexFunc(from, func(f *Ring) bool { return f.TenantKey(id) != nil })
-		a.tenantKeys = append(a.tenantKeys, tenantKey{id, from[i].TenantKey(id)})
+	for _, tk := range c.TenantKeys {
+		i := slices.IndexFunc(from, func(f *Ring) bool { return f.TenantKey(tk.ID) != nil })
+		a.tenantKeys = append(a.tenantKeys, tenantKey{tk.ID, from[i].TenantKey(tk.ID)})
 	}
 	return a
 }
