@@ -167,7 +167,7 @@ func TestHeadIsRestoredWithRecords(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
-				time.Sleep(3 * time.Second)
+				time.Sleep(4 * time.Second)
 				if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
 					t.Fatal(err)
 				}
@@ -321,7 +321,7 @@ func TestPublicationTimesAreBoundedByAuthenticOnes(t *testing.T) {
 						}
 					}
 				})
-				least := fast.Freshness + fast.ClockSkew
+				least := fast.HeardWithin()
 				time.Sleep(least - time.Millisecond)
 				refused := wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme")))
 				if late := time.Until(refused.From); late > 2*(fast.ClockSkew+fastDeadline) {
@@ -342,7 +342,7 @@ func TestMergeIsHeldToStoreClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
 		}

@@ -91,7 +91,7 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 // which holds a ring that the store lost would have restored it (timeline K).
 func (r *Rotator) wasQuiet(status *syncStatus, now time.Time, t *times) bool {
 	p := r.k.cfg.Policy
-	return protocol.Age(now, status.quietSince) >= max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)
+	return protocol.Age(now, status.quietSince) >= max(2*t.maxPollGap(), p.HeardWithin())
 }
 
 // bootstrap makes the ring of a tenant that has none.

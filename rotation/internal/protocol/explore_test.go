@@ -45,8 +45,8 @@ func TestShortHistories(t *testing.T) {
 // beginnings are the worlds that short histories begin with.
 func beginnings(t *testing.T) []world {
 	known := follow(t, newWorld(), "0 creates", "1 syncs", "3s pass", "3s pass", "0 syncs", "1 syncs")
-	unheard := follow(t, known, "9s pass", "0 syncs", "0 rotates")
-	over := follow(t, unheard, slices.Repeat([]string{"9s pass", "0 syncs"}, 8)...)
+	unheard := follow(t, known, "3s pass", "0 syncs", "9s pass", "0 syncs", "0 rotates")
+	over := follow(t, unheard, slices.Repeat([]string{"9s pass", "0 syncs"}, 9)...)
 	gone := follow(t, over, "0 collects", "1 syncs")
 	if len(gone.collected) == 0 {
 		t.Fatal("no record was collected")
