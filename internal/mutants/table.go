@@ -160,6 +160,16 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
 	},
 	{
+		name:  "a dropped key leaves no mark",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(created)\n", ""}},
+		tests: tests{simulator, "TestTimelineMark$"}, want: "TestTimelineMark",
+	},
+	{
+		name:  "an instance that was away marks what it dropped",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "len(m.Unreadable) == 0 && m.inSync(&r.Timing) && ", "len(m.Unreadable) == 0 && "}},
+		tests: tests{simulator, "TestTimelineMarkAway$"}, want: "TestTimelineMarkAway",
+	},
+	{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",

@@ -224,11 +224,15 @@ func (w *world) merged(i, j int) (*Copy, error) {
 	return f.top().c, nil
 }
 
-// disagree reports whether i knows a record as collected that j holds. If i was away, it accepts the
-// record from a store that has it, and asserts the collection in a store that lacks it.
+// disagree reports whether i knows a record as collected that j holds, or has dropped it. If i was
+// away, it accepts a collected record from a store that has it, and asserts the collection in a store
+// that lacks it. If it is in sync, it does the same with a record that it has dropped.
 func (w *world) disagree(i, j int) bool {
-	collected := func(r Record) bool { return w.instances[i].held.Facts.Collected(r.Record) }
-	return slices.ContainsFunc(w.instances[j].held.Records, collected)
+	held := w.instances[i].held
+	ended := func(r Record) bool {
+		return held.Facts.Collected(r.Record) || held.PlanOf(r.Record).Dropped(w.clock(i))
+	}
+	return slices.ContainsFunc(w.instances[j].held.Records, ended)
 }
 
 // maySignWithAll reports whether instance i was in sync within SignFor, and later than Dwell after
