@@ -173,8 +173,9 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // heard.
 //
 // If the key signs, the next pending key takes over in the same change. If no key is ready for
-// that, Revoke is refused. With [Force] a new key is minted instead, and no instance signs until
-// that one is known everywhere: see [Receipt].NoSignerUntil. Revoking a key again changes nothing
+// that, Revoke is refused. The same holds if no key signs and this one is the next to do so. With
+// [Force] a new key is minted instead, and no instance signs until that one is known everywhere:
+// see [Receipt].NoSignerUntil. Revoking a key again changes nothing
 // and returns when it was revoked.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
@@ -195,9 +196,6 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	}
 	receipt := receiptOf(p, tenant, result)
 	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
-	if receipt.Minted != "" {
-		receipt.NoSignerUntil = receipt.SignsFrom
-	}
 	return receipt, nil
 }
 

@@ -160,6 +160,11 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
 	},
 	{
+		name:  "an heir is revoked without a word",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "if b.isCurrent(kid) || b.isHeir(kid) {", "if b.isCurrent(kid) {"}},
+		tests: tests{simulator, "TestTimelineHeir$"}, want: "TestTimelineHeir",
+	},
+	{
 		name:  "a dropped key leaves no mark",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(created)\n", ""}},
 		tests: tests{simulator, "TestTimelineMark$"}, want: "TestTimelineMark",

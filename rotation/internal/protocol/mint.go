@@ -70,6 +70,15 @@ func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey)
 	return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)
 }
 
+// mintSigner adds to p a key that signs as soon as it is known everywhere, however soon after the last
+// key was minted. Until then no key signs. Its own schedule makes it sign; a promotion cannot say
+// that of a pending key, since it takes effect at once.
+func (b *Base) mintSigner(p *Proposal) error {
+	t := b.policy()
+	p.NoSignerUntil = b.Now.Add(b.visibleAfter(t))
+	return b.mint(p, *t, b.Copy.MaxSeq()+1, p.NoSignerUntil)
+}
+
 // soonest returns when a key that is minted now may sign. The store refuses the key if less than
 // propagation is left when it arrives. Twice ClockSkew more is the time that it may take to arrive.
 func (b *Base) soonest(propagation time.Duration, p *ring.Policy) time.Time {

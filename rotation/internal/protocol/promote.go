@@ -39,8 +39,9 @@ func (b *Base) Promote(kid string, force bool) (*Proposal, error) {
 }
 
 // Rotate decides about making the next pending key sign now, and minting another. If none is
-// pending, it mints. The two go into one change, so that the ring is never without a pending key:
-// if the new signing key has to be revoked, the next one is known already.
+// pending, it mints: by force however soon after the last mint, and if no key signs either, one that
+// signs as soon as it is known. The two go into one change, so that the ring is never without a
+// pending key: if the new signing key has to be revoked, the next one is known already.
 func (b *Base) Rotate(force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -48,6 +49,12 @@ func (b *Base) Rotate(force bool) (*Proposal, error) {
 	pending := b.Copy.Plan.Pending(b.Now)
 	if len(pending) == 0 {
 		p := &Proposal{Op: ring.OpMint}
+		switch {
+		case force && b.headless():
+			return p, b.mintSigner(p)
+		case force:
+			return p, b.mintAfter(p, *b.policy(), b.lastInOrder())
+		}
 		return p, b.mintNext(p, *b.policy(), b.lastInOrder())
 	}
 	next := &pending[0]
@@ -77,9 +84,7 @@ func (b *Base) Rotate(force bool) (*Proposal, error) {
 // be days without a signer (I11).
 func (b *Base) TakeOver() *Proposal {
 	pending := b.Copy.Plan.Pending(b.Now)
-	current := b.Copy.Plan.Current(b.Now)
-	revoked := current < 0 || !b.Copy.Plan.InOrder[current].RevokedAt.IsZero()
-	if b.Copy.Plan.Dead || !revoked || len(pending) == 0 || b.Now.Before(b.usableFrom(&pending[0])) {
+	if b.Copy.Plan.Dead || !b.headless() || len(pending) == 0 || b.Now.Before(b.usableFrom(&pending[0])) {
 		return nil
 	}
 	p := &Proposal{Op: ring.OpPromote}

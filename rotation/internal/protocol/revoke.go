@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -10,7 +11,9 @@ import (
 // Revoke decides about the revocation of kid. It returns nil if kid was revoked already.
 //
 // No earlier key signs in place of a revoked one: other instances may have dropped it. So if kid
-// signs, the same change says which key is next.
+// signs, the same change says which key is next. If no key signs and kid is the next to do so, as
+// after a forced revocation, the same holds: without it the tenant waits longer for a signer than
+// any receipt has said (timeline Heir).
 func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -24,7 +27,7 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	}
 	p := &Proposal{Op: ring.OpRevoke}
 	b.addEvent(p, ring.FactRevoked, kid, &r.Timing)
-	if current := b.Copy.Plan.Current(b.Now); current >= 0 && b.Copy.Plan.InOrder[current].KID == kid {
+	if b.isCurrent(kid) || b.isHeir(kid) {
 		if err := b.succeed(p, kid, force); err != nil {
 			return nil, err
 		}
@@ -64,30 +67,49 @@ func (b *Base) RevokeUnwhole(kid string, exists, force bool) (*Proposal, error) 
 	return p, nil
 }
 
-// maySign reports whether kid signs, or its record cannot be opened.
+// maySign reports whether kid signs or is the next to sign, or its record cannot be opened.
 func (b *Base) maySign(kid string) bool {
+	return b.Copy.Find(kid) == nil || b.isCurrent(kid) || b.isHeir(kid)
+}
+
+// isCurrent reports whether kid is the last key that has taken effect.
+func (b *Base) isCurrent(kid string) bool {
 	current := b.Copy.Plan.Current(b.Now)
-	return b.Copy.Find(kid) == nil || current < 0 || b.Copy.Plan.InOrder[current].KID == kid
+	return current >= 0 && b.Copy.Plan.InOrder[current].KID == kid
+}
+
+// isHeir reports whether no key signs and kid is the next to do so.
+func (b *Base) isHeir(kid string) bool {
+	pending := b.Copy.Plan.Pending(b.Now)
+	return b.headless() && len(pending) > 0 && pending[0].KID == kid
+}
+
+// headless reports whether the current key was revoked, or no key has taken effect. Then no key signs
+// before the next one is promoted.
+func (b *Base) headless() bool {
+	current := b.Copy.Plan.Current(b.Now)
+	return current < 0 || !b.Copy.Plan.InOrder[current].RevokedAt.IsZero()
 }
 
 // succeed adds to p which key signs after kid, which is being revoked. The next pending key is
 // promoted if it is known everywhere. Otherwise the tenant would be without a signer for a while,
-// and only force accepts that.
-//
-// Forced, a new key is minted, whose own schedule makes it sign once it is known. A promotion
-// cannot say that of a pending key, since it takes effect at once.
+// and only force accepts that: then a new key is minted at once.
 func (b *Base) succeed(p *Proposal, kid string, force bool) error {
-	pending, t := b.Copy.Plan.Pending(b.Now), b.policy()
-	until := moment(b.Now.Add(b.visibleAfter(t)))
-	switch {
-	case len(pending) > 0 && !b.Now.Before(b.usableFrom(&pending[0])):
-		b.makeSign(p, &pending[0], false)
-		return nil
-	case !force && len(pending) > 0:
-		return b.refuse(kid, fmt.Sprintf("it signs, and the next key, %q, has not been published for long enough to take over; "+
-			"force it, and the tenant has no key to sign with until %s", pending[0].KID, until), b.usableFrom(&pending[0]))
-	case !force:
-		return b.refuse(kid, "it signs, and no key is pending that could take over; force it, and the tenant has no key to sign with until "+until, time.Time{})
+	isOther := func(k ring.PlannedKey) bool { return k.KID != kid }
+	pending, is := b.Copy.Plan.Pending(b.Now), "signs"
+	if b.isHeir(kid) {
+		is = "is the next to sign"
 	}
-	return b.mint(p, *t, b.Copy.MaxSeq()+1, b.Now.Add(b.visibleAfter(t)))
+	until := moment(b.Now.Add(b.visibleAfter(b.policy())))
+	switch next := slices.IndexFunc(pending, isOther); {
+	case next >= 0 && !b.Now.Before(b.usableFrom(&pending[next])):
+		b.makeSign(p, &pending[next], false)
+		return nil
+	case !force && next >= 0:
+		return b.refuse(kid, fmt.Sprintf("it %s, and the next key, %q, has not been published for long enough to take over; "+
+			"force it, and the tenant has no key to sign with until %s", is, pending[next].KID, until), b.usableFrom(&pending[next]))
+	case !force:
+		return b.refuse(kid, fmt.Sprintf("it %s, and no key is pending that could take over; force it, and the tenant has no key to sign with until %s", is, until), time.Time{})
+	}
+	return b.mintSigner(p)
 }

@@ -48,3 +48,76 @@ func TestRevokeUnwhole(t *testing.T) {
 		}
 	}
 }
+
+// A key that no other can follow at once is revoked by force alone, whether it signs or is the next to
+// sign. Then a key is minted that signs once it is known, F + D + S, 16s, later.
+func TestRevocationSaysWhoFollows(t *testing.T) {
+	k1, k2, k3 := key("k1", 1, -100, 0), key("k2", 2, 40, 66), key("k3", 3, 20, 140)
+	headless := []factAt{{ring.FactRevoked, "k1", 45}}
+	for _, tt := range []struct {
+		name     string
+		of       *Copy
+		now      float64
+		kid      string
+		refused  float64 // the From of a refusal; -1 for zero, 0 for none
+		promoted string
+	}{
+		{"it signs, and the next is known", ringOf(nil, k1, k3), 50, "k1", 0, "k3"},
+		{"it signs, and the next is not", ringOf(nil, k1, k2), 50, "k1", 56, ""},
+		{"it signs, and there is none", ringOf(nil, k1), 50, "k1", -1, ""},
+		{"it is pending", ringOf(nil, k1, k2), 50, "k2", 0, ""},
+		{"it is the next, and the one after is known", ringOf(headless, k1, k2, k3), 50, "k2", 0, "k3"},
+		{"and the one after is not", ringOf(headless, k1, k2, key("k3", 3, 41, 140)), 50, "k2", 57, ""},
+		{"and there is none", ringOf(headless, k1, k2), 50, "k2", -1, ""},
+		{"it is the one after", ringOf(headless, k1, k2, k3), 50, "k3", 0, ""},
+	} {
+		p, err := baseOf(tt.of, tt.now).Revoke(tt.kid, false)
+		var refused *ring.RefusedError
+		switch {
+		case errors.As(err, &refused) != (tt.refused != 0):
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.refused > 0 && !refused.From.Equal(sec(tt.refused)) || tt.refused < 0 && !refused.From.IsZero():
+			t.Errorf("%s: from %v on", tt.name, refused.From)
+		case tt.refused == 0 && (promotedBy(p) != tt.promoted || len(p.Mint) > 0):
+			t.Errorf("%s: promotes %q, mints %d", tt.name, promotedBy(p), len(p.Mint))
+		}
+		if tt.refused == 0 {
+			continue
+		}
+		if p, err = baseOf(tt.of, tt.now).Revoke(tt.kid, true); err != nil || len(p.Mint) != 1 || !p.Mint[0].ActivateAt.Equal(sec(tt.now+16)) || !p.NoSignerUntil.Equal(sec(tt.now+16)) {
+			t.Errorf("%s, by force: %+v, %v", tt.name, p, err)
+		}
+	}
+}
+
+// promotedBy returns the kid that p promotes, or "".
+func promotedBy(p *Proposal) string {
+	for _, f := range p.Facts {
+		if f.Kind == ring.FactPromoted {
+			return f.KID
+		}
+	}
+	return ""
+}
+
+// A forced rotation that finds no pending key mints one, however soon after the last mint.
+func TestForcedRotationMintsAtOnce(t *testing.T) {
+	k1 := key("k1", 1, 40, 40)
+	for _, tt := range []struct {
+		name  string
+		of    *Copy
+		force bool
+		signs float64 // when it is to sign; 0 for refused
+	}{
+		{"by force", ringOf(nil, k1), true, 140},
+		{"without", ringOf(nil, k1), false, 0},
+		{"by force, and no key signs", ringOf([]factAt{{ring.FactRevoked, "k1", 45}}, k1), true, 66},
+	} {
+		p, err := baseOf(tt.of, 50).Rotate(tt.force)
+		if errors.Is(err, ring.ErrRefused) != (tt.signs == 0) {
+			t.Errorf("%s: %v", tt.name, err)
+		} else if tt.signs > 0 && (len(p.Mint) != 1 || !p.Mint[0].ActivateAt.Equal(sec(tt.signs)) || p.NoSignerUntil.IsZero() != (tt.signs == 140)) {
+			t.Errorf("%s: %+v", tt.name, p)
+		}
+	}
+}
