@@ -3,6 +3,7 @@ package main
 const (
 	here      = "./rotation"
 	simulator = "./rotation/rotationtest"
+	decisions = "./rotation/internal/protocol"
 )
 
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
@@ -158,6 +159,66 @@ var mutants = []mutant{
 		name:  "what is gone is asserted by whoever was away",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.superseded() {", "if false {"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
+	},
+	{
+		name:  "a roll-out makes tenant keys without end",
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "b.Agreed && tk.Born != b.Primary", "tk.Born != b.Primary"}},
+		tests: tests{decisions, "TestRolloutMakesOneTenantKey"}, want: "TestRolloutMakesOneTenantKey",
+	},
+	{
+		name:  "a tenant key is used for ever",
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || b.Agreed && tk.Born != b.Primary", "return tk == nil"}},
+		tests: tests{decisions, "TestRolloutMakesOneTenantKey|TestMintMakesTenantKey"}, want: "TestRolloutMakesOneTenantKey",
+	},
+	{
+		name:  "a rewrap makes a tenant key young again",
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "b.Agreed && tk.Born != b.Primary", "b.Agreed && tk.KEK != b.Primary"}},
+		tests: tests{decisions, "TestMintMakesTenantKey"}, want: "TestMintMakesTenantKey",
+	},
+	{
+		name:  "a rekey asks no one",
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "if !b.Agreed {", "if false {"}},
+		tests: tests{decisions, "TestRekey"}, want: "TestRekey",
+	},
+	{
+		name:  "a tenant key of no record stays",
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "if !slices.ContainsFunc(b.Copy.Records, uses) {", "if uses(Record{}) {"}},
+		tests: tests{decisions, "TestCollectTenantKeys"}, want: "TestCollectTenantKeys",
+	},
+	{
+		name:  "who lacks the KEK of a ring writes all the same",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "case m.ClockOff || m.lacksKEK():", "case m.ClockOff:"}},
+		tests: tests{decisions, "TestWhoLacksKEKWritesNothing"}, want: "TestWhoLacksKEKWritesNothing",
+	},
+	{
+		name:  "a merge writes its own wrap over the store's",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "if m.Stored.tenantKey(tk.ID) == nil && m.Unreadable", "if m.Unreadable"}},
+		tests: tests{decisions, "TestStoredWrapWins"}, want: "TestStoredWrapWins",
+	},
+	{
+		name:  "a count that fell is left alone",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "== 0 && !m.older() {", "== 0 {"}},
+		tests: tests{decisions, "TestMergeOutcountsOlderStore"}, want: "TestMergeOutcountsOlderStore",
+	},
+	{
+		name:  "the log's revocation is not restored",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "m.with(result, m.union, m.proposal(m.union, nil))", "result"}},
+		tests: tests{decisions, "TestMergeLearnsEnds"}, want: "TestMergeLearnsEnds",
+	},
+	{
+		name:  "a promotion is learned from the log",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "if id.Kind == ring.FactRevoked {", "if id.Kind != 0 {"}},
+		tests: tests{decisions, "TestMergeLearnsEnds"}, want: "TestMergeLearnsEnds",
+	},
+	{
+		name:  "an instance vouches for what it knows nothing of",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "good && a.Ends == ends", "good"}},
+		tests: tests{decisions, "TestVouched"}, want: "TestVouched",
+	},
+	{
+		name:  "recovering ends while others restore",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "case s.Recovering && r.Merging:", "case false:"}},
+		tests: tests{decisions, "TestMergesExtendRecovering"}, want: "TestMergesExtendRecovering",
 	},
 	{
 		name:  "an heir is revoked without a word",

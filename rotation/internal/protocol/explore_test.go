@@ -221,6 +221,12 @@ func (w *world) merged(i, j int) (*Copy, error) {
 			return nil, fmt.Errorf("%d and %d have synced twice, and %d and the store differ: %w", i, j, n, err)
 		}
 	}
+	settled := f.changes
+	for _, n := range []int{i, j} {
+		if err := f.sync(n, plainMerge); err != nil || f.changes != settled {
+			return nil, fmt.Errorf("%d and %d have synced twice, and %d has something to write: %v", i, j, n, err)
+		}
+	}
 	return f.top().c, nil
 }
 

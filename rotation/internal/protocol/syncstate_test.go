@@ -41,6 +41,22 @@ func TestSyncState(t *testing.T) {
 	}
 }
 
+// A merge anywhere extends recovering, and begins none.
+func TestMergesExtendRecovering(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
+	var s SyncState
+	for _, sync := range []struct {
+		at      float64
+		merging bool
+		want    bool // recovering afterwards
+	}{{0, false, true}, {3, true, true}, {6.9, true, true}, {10.8, false, true}, {10.9, false, false}, {11, true, false}} {
+		if s = s.After(SyncReading{Sent: at(start, sync.at), Merging: sync.merging}, w); s.Recovering != sync.want {
+			t.Errorf("after %vs: recovering %v", sync.at, s.Recovering)
+		}
+	}
+}
+
 func TestVouchedReadIsNotCertainOfAbsence(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	w := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}

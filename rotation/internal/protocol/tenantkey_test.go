@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -46,6 +47,41 @@ func TestMintMakesTenantKey(t *testing.T) {
 	}
 	if p, err := baseOf(ringOf(nil), 0).Create(round); err != nil || !p.NewTenantKey {
 		t.Errorf("the first of a ring: %+v, %v", p, err)
+	}
+}
+
+// While a KEK is rolled out, instances with either one first mint in turns. None of them makes a
+// tenant key. Once all have the new one first, the next mint makes one, and no other does.
+func TestRolloutMakesOneTenantKey(t *testing.T) {
+	c := sealedRing([]TenantKey{{"t", "a", "a"}}, nil, key("k1", 1, -100, 0))
+	made, acks := 0, []AckView{{Instance: "one", KEKs: []string{"a", "b"}}, {Instance: "two", KEKs: []string{"a", "b"}}}
+	for n, first := range []string{"", "one", "", "two", "", ""} { // who has the new KEK first from then on
+		for i := range acks {
+			if acks[i].Instance == first {
+				acks[i].KEKs = []string{"b", "a"}
+			}
+		}
+		for i := range acks {
+			b := baseOf(c, float64(50+100*(2*n+i)))
+			b.MakeKey = func(ring.Policy) (string, error) { return fmt.Sprintf("m%d.%d", n, i), nil }
+			b.Primary = acks[i].KEKs[0]
+			b.Agreed = AgreeOn(b.Primary, acks)
+			p, err := b.SetPolicy(round)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, under := *c, c.newest().TenantKey
+			if p.NewTenantKey {
+				made++
+				under = fmt.Sprintf("t%d", made)
+				next.TenantKeys = append(slices.Clone(c.TenantKeys), TenantKey{under, b.Primary, b.Primary})
+			}
+			next.Records = append(slices.Clone(c.Records), Record{&p.Mint[0], under})
+			c = NewCopy(next)
+		}
+		if want := map[bool]int{true: 1}[n >= 3]; made != want {
+			t.Errorf("after step %d: %d tenant keys were made, want %d", n, made, want)
+		}
 	}
 }
 
