@@ -108,7 +108,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
