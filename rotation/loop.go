@@ -310,7 +310,7 @@ func (l *loop) learn(a *pendingSync) {
 	learned := held.Assemble(old.Learn(a.learned), old)
 	r.state.Store(learned)
 	learned.ApplyEnds(old, r.status.Load().Complete)
-	r.dirty = true
+	r.dirty, r.changed, r.bucket.endsStale = true, true, true
 }
 
 // result returns why a tenant's ring is not in sync, or nil.
