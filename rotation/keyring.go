@@ -104,6 +104,7 @@ type bucket struct {
 	place      Place         // in the log, up to which changes were applied
 	quietSince time.Time     // since when the place has not synced
 	goodSince  time.Time     // since when it is in sync, by the store's clock; zero while it is not
+	applied    []string      // PROVISIONAL: the nonces of the last log entries that were applied
 	fresh      time.Duration // the Freshness at the last sync: after a longer gap it recovers
 	digestTurn int           // counts syncs, and so chooses the rings whose digests are compared
 	err        error         // why the last sync failed, or nil

@@ -226,9 +226,15 @@ func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.k.times.Load().deadline)
 	defer cancel()
-	acks, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant), receipt.Place)
+	raws, _, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant))
 	if err != nil {
 		return nil, inTenant(receipt.Tenant, unavailable(err))
+	}
+	var acks []Ack
+	for _, raw := range raws {
+		if a, ok := parseAck(raw, receipt.Place.Nonce); ok {
+			acks = append(acks, a)
+		}
 	}
 	return acks, nil
 }

@@ -57,6 +57,7 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 			run.failBucket(b, reply.Err)
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
+			b.apply(reply.Changed)
 			more = append(more, b)
 		case b.state.Complete.IsZero() && run.asked.maxPollGap() != run.k.times.Load().maxPollGap() && !run.k.cfg.TrustFirstRead:
 			// Whether another instance vouches depends on the poll interval. The policies that this
@@ -79,15 +80,14 @@ func (run *syncRun) callContext() (context.Context, context.CancelFunc) {
 // On the first sync of a bucket it also asks whether another instance vouches for the store: one
 // that was in sync for two polls, and said so within the last.
 func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
-	gap := run.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: run.digests(b)}
-		if b.state.Complete.IsZero() {
-			requests[i].VouchWithin, requests[i].VouchFor = gap, 2*gap
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Digests: run.digests(b), Acks: b.state.Complete.IsZero()}
+		if !run.k.cfg.OneShot {
+			requests[i].Ack = appendAck(now, b.goodSince, b.applied)
 		}
 	}
 	instance := run.k.cfg.Instance
@@ -134,7 +134,9 @@ func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 			replies[at[i]].Err = err
 			continue
 		}
-		replies[at[i]].Changed = tenants[i]
+		for _, tenant := range tenants[i] {
+			replies[at[i]].Changed = append(replies[at[i]].Changed, LogEntry{Tenant: tenant})
+		}
 	}
 }
 
@@ -169,7 +171,8 @@ func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
 			r.dirty = true
 		}
 	}
-	for _, tenant := range reply.Changed {
+	for _, entry := range reply.Changed {
+		tenant := entry.Tenant
 		r := run.k.ring(tenant)
 		if r == nil && run.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
 			r = run.k.addTenant(tenant)
@@ -432,7 +435,8 @@ func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Tim
 	t := run.k.times.Load()
 	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
+		b.apply(reply.Changed)
+		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: run.vouched(b, reply)}
 		b.state = b.state.After(reading, protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {

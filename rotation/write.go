@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"crypto/rand"
 	"fmt"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
@@ -20,7 +21,7 @@ type sealer struct {
 // change returns the change that p proposes. minted has the material of the records that p mints;
 // it may be nil if p mints none.
 func (s *sealer) change(p *protocol.Proposal, minted *mintMaterial) (Change, error) {
-	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor}
+	c := Change{Tenant: s.tenant, If: s.digest, Bounds: p.Bounds, Set: make(map[string][]byte), Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.actor, Nonce: rand.Text()}
 	if p.Head > 0 {
 		c.Set[seal.FieldHead] = seal.SealHead(p.Head)
 	}
