@@ -103,7 +103,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a TTL on the ring",
-		edits: []edit{{"rotation/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
+		edits: []edit{{"rotation/rediskeys/lua/write.lua", "local id = redis.pcall('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nlocal id = redis.pcall('XADD'"}},
 		tests: tests{"./rotation/rediskeys", "TestFormat"}, want: "TestFormat",
 	},
 	{
