@@ -11,25 +11,84 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A store whose address is that of a replica gets an error from every method.
+// A store whose address is that of a replica gets an error from every method, even from a replica that
+// accepts writes. Such a replica once passed for the primary: with 318 false 401, and 91 tokens of
+// revoked keys accepted.
 func TestReplicaIsRefused(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	p := redistest.RunPair(t, redistest.Options{})
 	primary, replica := open(t, "redis://"+p.Primary.Addr()), open(t, "redis://"+p.Replica.Addr())
 	at := begin(t, primary)
-	set(t, primary, tenant, "f", "1")
-	if err := p.Settled(t.Context()); err != nil {
-		t.Fatal(err)
+	ring := set(t, primary, tenant, "f", "1")
+	for _, readOnly := range []string{"yes", "no"} {
+		do(t, p.Replica, "CONFIG", "SET", "replica-read-only", readOnly)
+		if err := p.Settled(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, call := range calls(t.Context(), replica, at) {
+			wantErr(t, "replica-read-only "+readOnly+": "+name, call(), rediskeys.ErrReplica)
+		}
+		for _, digest := range []string{"", ring.Digest} {
+			r, err := replica.Write(t.Context(), rotation.Change{Tenant: tenant, If: digest, Nonce: "n", Set: map[string][]byte{"f": []byte("2")}})
+			if wantErr(t, "Write", err, rediskeys.ErrReplica); r.Code != rotation.NotMade {
+				t.Errorf("Write: code %d, want NotMade", r.Code)
+			}
+		}
+		rotationtest.TestReplica(t, replica)
+		if n := p.Replica.Client().XLen(t.Context(), key("log")).Val(); n != 2 {
+			t.Errorf("the replica's log has %d entries, want 2", n)
+		}
 	}
-	for name, call := range calls(t.Context(), replica, at) {
-		wantErr(t, name, call(), rediskeys.ErrReplica)
+}
+
+// A role that INFO names decides, whatever else the server does. Where INFO is not known, or says
+// nothing about a role, the server is taken for what it does.
+func TestRoleOfInfo(t *testing.T) {
+	const unknownCommand = "-ERR unknown command 'INFO'"
+	for info, kind := range map[string]error{
+		"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n":                               nil,
+		"# Replication\r\nrole:slave\r\nmaster_host:127.0.0.1\r\n":                             rediskeys.ErrReplica,
+		"# Replication\r\nrole:active-replica\r\nmaster_host:127.0.0.1\r\n":                    rediskeys.ErrReplica,
+		"# Replication\r\nrole:master\r\nconnected_slaves:1\r\nmin_slaves_good_slaves:1\r\n":   nil,
+		"# Replication\r\nrole:master\r\nconnected_slaves:10\r\nmin_slaves_good_slaves:10\r\n": nil,
+		"# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmin_slaves_good_slaves:0\r\n":   rediskeys.ErrNoReplicas,
+		"":             nil,
+		unknownCommand: nil,
+		"-ERR section (replication) is not supported":                         nil,
+		"-NOPERM this user has no permissions to run the 'info' command":      rediskeys.ErrNoPermission,
+		"-The user executing the script can't run this command or subcommand": rediskeys.ErrNoPermission,
+	} {
+		m := miniredis.RunT(t)
+		s := open(t, "redis://"+m.Addr())
+		at := begin(t, s)
+		m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+			if text, failed := strings.CutPrefix(info, "-"); failed && cmd == "INFO" {
+				c.WriteError(text)
+			} else if cmd == "INFO" {
+				c.WriteBulk(info)
+			}
+			return cmd == "INFO"
+		})
+		for name, call := range calls(t.Context(), s, at) {
+			writes := name == "Sync" || name == "Write" || name == "Forget"
+			switch err := call(); {
+			case kind == nil || kind == rediskeys.ErrNoReplicas && !writes:
+				if err != nil {
+					t.Errorf("%q: %s: %v", info, name, err)
+				}
+			default:
+				wantErr(t, info+": "+name, err, kind)
+			}
+		}
 	}
 }
 
