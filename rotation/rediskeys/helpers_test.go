@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -57,6 +58,15 @@ func flush(t testing.TB, servers ...*redistest.Server) {
 const tenant = "tenant {7}:\x00"
 
 var bucket = rotation.BucketOf(tenant)
+
+// other is another tenant of the same bucket.
+var other = func() string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("other", i); rotation.BucketOf(name) == bucket {
+			return name
+		}
+	}
+}()
 
 func key(name string) string { return "kt:{" + strconv.Itoa(bucket) + "}:" + name }
 
