@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
-
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -18,7 +16,7 @@ import (
 // eachRedis runs a benchmark on miniredis and, if it is installed, on redis-server. Of that it also
 // reports the processor time, which a busy machine does not change.
 func eachRedis(b *testing.B, run func(b *testing.B, s *rediskeys.Store)) {
-	b.Run("miniredis", func(b *testing.B) { run(b, open(b, "redis://"+miniredis.RunT(b).Addr())) })
+	b.Run("miniredis", func(b *testing.B) { run(b, open(b, "redis://"+mini(b).Addr())) })
 	if redistest.Missing() == nil {
 		b.Run("redis", func(b *testing.B) {
 			server := redistest.Run(b, redistest.Options{})

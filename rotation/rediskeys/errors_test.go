@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 
 	"github.com/keyturn/keyturn/internal/redistest"
@@ -66,7 +65,7 @@ func TestRoleOfInfo(t *testing.T) {
 		"-NOPERM this user has no permissions to run the 'info' command":      rediskeys.ErrNoPermission,
 		"-The user executing the script can't run this command or subcommand": rediskeys.ErrNoPermission,
 	} {
-		m := miniredis.RunT(t)
+		m := mini(t)
 		s := open(t, "redis://"+m.Addr())
 		at := begin(t, s)
 		m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
@@ -219,7 +218,7 @@ func TestBusy(t *testing.T) {
 // Errors that the servers of these tests do not return on demand come from miniredis.
 func TestServerErrors(t *testing.T) {
 	t.Parallel()
-	m := miniredis.RunT(t)
+	m := mini(t)
 	s := open(t, "redis://"+m.Addr())
 	for text, kind := range map[string]error{
 		"LOADING Redis is loading the dataset in memory":                                                                                 rediskeys.ErrLoading,

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
@@ -161,7 +160,7 @@ func TestUnsentChangeIsNotMade(t *testing.T) {
 	begun := connect(t, "redis://"+redisServer.Addr())
 	code("nothing listens", storeOf(t, begun, rediskeys.Config{}), deadline(t, 5*time.Second), rotation.NotMade)
 
-	m := miniredis.RunT(t)
+	m := mini(t)
 	s = open(t, "redis://"+m.Addr())
 	for text, want := range map[string]rotation.Code{
 		"LOADING Redis is loading the dataset in memory":                                     rotation.NotMade,
@@ -184,7 +183,7 @@ func TestUnsentChangeIsNotMade(t *testing.T) {
 // right to a later one.
 func TestScriptThatFailsHalfWay(t *testing.T) {
 	t.Parallel()
-	m := miniredis.RunT(t)
+	m := mini(t)
 	s := open(t, "redis://"+m.Addr())
 	client := redis.NewClient(&redis.Options{Addr: m.Addr()})
 	defer client.Close()
