@@ -154,7 +154,7 @@ func kindOfReply(text string) error {
 		{"TRYAGAIN", ErrClusterDown},
 		{"CLUSTERDOWN", ErrClusterDown},
 		{"CROSSSLOT", ErrClusterDown},
-		{"exhausted the last possible ID", ErrWrongType}, // a log with an entry at the end of time
+		{"exhausted the last possible", ErrWrongType}, // a log with an entry at the end of time
 		{"TOOLARGE", ErrTooLarge},
 		{"unknown command", ErrUnsupported},
 		{"Unknown Redis command", ErrUnsupported},
