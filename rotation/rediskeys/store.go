@@ -223,8 +223,7 @@ func (s *Store) callBuckets(buckets []int, f func(bucketKeys) call) ([]call, err
 //
 // If Redis refuses the change, the code is [rotation.NotMade]: nothing was written, not even the log
 // entry. That holds for each error of the server that this package names, and if the change could not
-// be sent. The exception is [ErrNoPermission] before Redis 7.0: a user that may add to the log, but not
-// change the ring, leaves an entry behind, and the code is 0.
+// be sent. The exception is [ErrNoPermission] on Redis 6: see the package comment. The code is 0 then.
 //
 // If a field is in both Set and Delete, or is deleted and published, it is set.
 func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
