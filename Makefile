@@ -104,6 +104,7 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 
 .PHONY: soak
 soak: ## ten million verifications while keys and tenants change, and 50 000 histories of rings under faults (HISTORIES=): half an hour
+	GODEBUG=fips140=only go test -vet=off -skip '^Example$$' -timeout 5m ./rotation/rediskeys
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
