@@ -28,7 +28,7 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 		return refuseClaim(ErrClaim, "jti")
 	}
 	if c.misspelt != "" {
-		return refuseClaim(errClaimFold, c.misspelt)
+		return refuseClaim(errClaimFold, strings.Clone(c.misspelt)) // a part of the payload
 	}
 	if !r.types.accept(p.typ, p.hasTyp) {
 		return refuse(ErrType)

@@ -14,7 +14,9 @@
 //
 // The rules apply in this order, and the first one that fails decides the error.
 // The order is part of the contract: an expired token with a bad signature has a
-// bad signature.
+// bad signature. There is one exception: if a token has no kid and several keys may have
+// signed it, rules 12 to 16 (Check apart) come before rule 11, so that a token which can
+// never be good costs no check of a signature.
 //
 //  1. Size: the token is at most [Config.MaxTokenBytes] long ([ErrTooLarge]).
 //  2. Parts: it has three parts of base64url, each in its only spelling

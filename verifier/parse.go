@@ -134,9 +134,12 @@ func (s *scratch) parseHeader(text string) *Error {
 	if !s.header.Scan(text) {
 		return refuse(errHeaderJSON)
 	}
-	if err := s.parsed.readHeader(s.header.Members); err != nil {
+	h := &s.parsed.header
+	if err := h.readHeader(s.header.Members); err != nil {
 		return refuse(err)
 	}
+	// Errors and stores keep the kid, which would keep the whole header in memory.
+	h.kid = strings.Clone(h.kid)
 	return nil
 }
 

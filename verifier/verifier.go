@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/keystore"
 )
 
 // Config configures a [Verifier]. The zero value of each field is safe.
@@ -80,6 +81,7 @@ type Verifier struct {
 	revocations   Revocations
 	now           func() time.Time
 	observe       func(context.Context, Event)
+	signed        func(k *keystore.Key, signed, sig []byte) bool // Key.Verify, which tests count
 
 	headers  *headers
 	cache    *cache.Cache[verified] // nil if it is off
@@ -102,6 +104,7 @@ func New(cfg Config) (*Verifier, error) {
 		revocations:   cfg.Revocations,
 		now:           cfg.Now,
 		observe:       cfg.Observe,
+		signed:        (*keystore.Key).Verify,
 		headers:       newHeaders(),
 	}
 	if v.maxTokenBytes == 0 {

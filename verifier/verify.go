@@ -114,19 +114,18 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	if r.suspended {
 		return nil, refuse(ErrSuspended)
 	}
-	if !slices.Contains(r.Algorithms, p.alg) {
+	listed := slices.Index(r.Algorithms, p.alg)
+	if listed < 0 {
 		return nil, refuse(ErrAlgorithm)
 	}
+	p.alg = r.Algorithms[listed] // what is kept of it holds no part of the token
 	w := wanted{keystore.ID{Tenant: r.ID, KID: p.kid}, p.alg, d.now}
 	keys, bad := v.findKeys(ctx, d, &w, r, p)
 	if bad != nil {
 		return nil, bad.withKey(w.id)
 	}
-	key := w.signer(keys, p)
-	if key == nil {
-		return nil, refuse(ErrSignature).withKey(w.id)
-	}
-	if bad := r.checkClaims(p, d.now); bad != nil {
+	key, bad := v.signedAndPlausible(&w, r, keys, p)
+	if bad != nil {
 		return nil, bad.withKey(w.id)
 	}
 	e := newEntry(r, key, p, d.now, v.cacheTTL)
@@ -137,6 +136,32 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 		return nil, bad.withKey(w.id)
 	}
 	return e, nil
+}
+
+// signedAndPlausible applies the rules for the signature and the claims, and returns the
+// key that signed the token.
+//
+// The signature comes first, with one exception: a token without kid that several keys may
+// have signed. Each candidate would cost a check, and anyone can write such a token: on
+// 2026-11-28, 249 bytes whose claims could never pass cost four checks of ES512, 12 ms. So
+// there the claims come first.
+func (v *Verifier) signedAndPlausible(w *wanted, r *rules, keys []*keystore.Key, p *parsed) (*keystore.Key, *Error) {
+	claimsFirst := p.kid == "" && w.candidates(keys) > 1
+	if claimsFirst {
+		if bad := r.checkClaims(p, w.now); bad != nil {
+			return nil, bad
+		}
+	}
+	key := v.signer(w, keys, p)
+	if key == nil {
+		return nil, refuse(ErrSignature)
+	}
+	if !claimsFirst {
+		if bad := r.checkClaims(p, w.now); bad != nil {
+			return nil, bad
+		}
+	}
+	return key, nil
 }
 
 // findKeys returns the keys that may have signed the token. If the store holds
@@ -234,11 +259,24 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 	return keys, nil
 }
 
-// signer returns the key that signed the token, or nil. It tries as many keys as a
-// store may return, and ignores the rest.
-func (w *wanted) signer(keys []*keystore.Key, p *parsed) *keystore.Key {
-	for _, k := range keys[:min(len(keys), keystore.MaxCandidates)] {
-		if w.fits(k) && k.Verify(p.signed, p.sig) {
+// tried returns as many of the keys as a store may return. The rest is ignored.
+func tried(keys []*keystore.Key) []*keystore.Key { return keys[:min(len(keys), keystore.MaxCandidates)] }
+
+// candidates returns how many of the keys may cost a check of the signature.
+func (w *wanted) candidates(keys []*keystore.Key) int {
+	n := 0
+	for _, k := range tried(keys) {
+		if w.fits(k) {
+			n++
+		}
+	}
+	return n
+}
+
+// signer returns the key that signed the token, or nil.
+func (v *Verifier) signer(w *wanted, keys []*keystore.Key, p *parsed) *keystore.Key {
+	for _, k := range tried(keys) {
+		if w.fits(k) && v.signed(k, p.signed, p.sig) {
 			return k
 		}
 	}
