@@ -43,8 +43,8 @@
 //     [ErrExpired], [ErrNotYetValid], [ErrTooOld]).
 //  13. Registered claims: iss, aud, sub and jti ([ErrIssuer], [ErrAudience],
 //     [ErrClaim]).
-//  14. Spelling: no claim's name differs from a registered one only by case
-//     ([ErrClaim]).
+//  14. Spelling: no claim's name differs only by case from a registered one, from
+//     scope or scp, or from one that TenantClaim or Required names ([ErrClaim]).
 //  15. Type: typ is on the tenant's list ([ErrType]).
 //  16. The tenant's own rules: TenantClaim, Required, then Check
 //     ([ErrTenantMismatch], [ErrMissingClaim], [ErrClaim]).

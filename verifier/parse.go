@@ -38,6 +38,7 @@ type claims struct {
 	iss, sub, aud, exp, nbf, iat, jti claim
 	scope, scp                        claim
 	misspelt                          string // the first name that differs from a registered one only by case
+	odd                               bool   // a name that is not registered is odd
 	all                               []jwt.Member
 }
 
@@ -220,6 +221,7 @@ func (c *claims) read(payload string, members []jwt.Member) {
 		case "scp":
 			c.scp = claim{m.Value, m.At}
 		default:
+			c.odd = c.odd || isOdd(m.Name)
 			if c.misspelt == "" && jwt.FoldsToClaim(m.Name) != jwt.Unregistered {
 				c.misspelt = m.Name
 			}

@@ -84,6 +84,7 @@ type compiled struct {
 	Tenant
 	leeway    time.Duration
 	types     types
+	spelling  spelling
 	noter     keystore.UseNoter // Keys, or nil if it is not one
 	suspended bool
 }
@@ -107,6 +108,9 @@ func compile(t Tenant) (*rules, error) {
 	r := newRules(t)
 	err := t.validate()
 	if err == nil {
+		err = r.spelling.validate()
+	}
+	if err == nil {
 		err = r.checkStore()
 	}
 	if err != nil {
@@ -116,7 +120,7 @@ func compile(t Tenant) (*rules, error) {
 }
 
 func newRules(t Tenant) *rules {
-	r := &rules{compiled: compiled{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types)}}
+	r := &rules{compiled: compiled{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types), spelling: newSpelling(&t)}}
 	r.noter, _ = t.Keys.(keystore.UseNoter)
 	if t.Leeway == 0 {
 		r.leeway = defaultLeeway

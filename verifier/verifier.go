@@ -30,7 +30,8 @@ type Config struct {
 	// negative value turns the cache off.
 	CacheTTL time.Duration
 
-	// MaxTokenBytes is the longest token accepted, in bytes: 0 means 8 KiB.
+	// MaxTokenBytes is the longest token accepted, in bytes: 0 means 8 KiB. It is
+	// at most 1 MiB.
 	MaxTokenBytes int
 
 	// Revocations, if it is not nil, is asked about every good token, cached ones
@@ -45,7 +46,10 @@ type Config struct {
 	Observe func(context.Context, Event)
 }
 
-const defaultMaxTokenBytes = 8 << 10
+const (
+	defaultMaxTokenBytes  = 8 << 10
+	greatestMaxTokenBytes = 1 << 20 // a span has 32 bits; a request header of this size is no use
+)
 
 func (c Config) validate() error {
 	switch {
@@ -55,6 +59,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("verifier: Config.CacheBytes is %d, want 0 or more; a negative CacheTTL turns the cache off", c.CacheBytes)
 	case c.MaxTokenBytes < 0:
 		return fmt.Errorf("verifier: Config.MaxTokenBytes is %d, want 0 or more", c.MaxTokenBytes)
+	case c.MaxTokenBytes > greatestMaxTokenBytes:
+		return fmt.Errorf("verifier: Config.MaxTokenBytes is %d, want at most %d (1 MiB)", c.MaxTokenBytes, greatestMaxTokenBytes)
 	case isNilPointer(c.Revocations):
 		return fmt.Errorf("verifier: Config.Revocations is a nil %T", c.Revocations)
 	}

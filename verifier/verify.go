@@ -260,7 +260,9 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 }
 
 // tried returns as many of the keys as a store may return. The rest is ignored.
-func tried(keys []*keystore.Key) []*keystore.Key { return keys[:min(len(keys), keystore.MaxCandidates)] }
+func tried(keys []*keystore.Key) []*keystore.Key {
+	return keys[:min(len(keys), keystore.MaxCandidates)]
+}
 
 // candidates returns how many of the keys may cost a check of the signature.
 func (w *wanted) candidates(keys []*keystore.Key) int {
