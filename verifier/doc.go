@@ -35,7 +35,7 @@
 //  9. Plausibility: if the store does not hold the key, or is unavailable, and the
 //     token would fail one of the rules 12 to 16 (Check apart), it is refused here,
 //     with [ErrUnknownKey] and not with that rule's error. The store is not asked to
-//     refresh.
+//     refresh, and does not wake.
 //  10. Key: the store has a key of that tenant, kid and algorithm
 //     ([ErrUnknownKey], or [ErrUnavailable] if the store cannot tell).
 //  11. Signature: a key verifies it over the bytes received ([ErrSignature]).
@@ -60,7 +60,8 @@
 //
 // Verifying does no I/O and does not wait, with one exception: a plausible token
 // names a key that the store does not hold, and the store can ask its source for
-// it. See [keystore.Refresher].
+// it. See [keystore.Refresher]. After the wait the clock is read again, and if the
+// tenant was changed meanwhile, its present rules decide from the start.
 //
 // # Specifications
 //

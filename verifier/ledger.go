@@ -18,10 +18,10 @@ func (r revocation) covers(o revocation) bool { return r.before >= o.before && r
 
 // A ledger holds the revocations of one kind, by owner and name.
 //
-// An owner may hold as many as there is room left: alone half of the room, and the last
-// of it never, so that others have room whatever it does. This is the dynamic threshold
-// of Choudhury and Hahne (IEEE/ACM Transactions on Networking 6(2), 1998), with the
-// factor 1. A ledger with a single owner is not shared.
+// An owner may hold as many as there is room left: alone half of the room. So whatever it
+// does, others have room. This is the dynamic threshold of Choudhury and Hahne (IEEE/ACM
+// Transactions on Networking 6(2), 1998), with the factor 1. A ledger with a single owner
+// is not shared.
 type ledger struct {
 	room     int
 	shared   bool
