@@ -10,7 +10,7 @@ import (
 
 // forbidden are the tests that cannot run under GODEBUG=fips140=only, and why.
 var forbidden = map[string]string{
-"TestJWKSReaders": "Redis and miniredis name scripts by their SHA-1",
+	"TestJWKSReaders": "Redis and miniredis name scripts by their SHA-1",
 }
 
 // skipUnderFIPS skips a test of the list where only approved algorithms may run. `make soak` runs

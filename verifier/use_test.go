@@ -12,8 +12,7 @@ import (
 // A noting store counts the calls that may wake a sleeping source.
 type noting struct {
 	keystore.KeyStore
-	noted     []string // the tenants of NoteUse
-	refreshed []keystore.ID
+	noted []string // the tenants of NoteUse
 }
 
 func (n *noting) NoteUse(tenant string) { n.noted = append(n.noted, tenant) }
