@@ -90,6 +90,16 @@ func (k *Key) setEnd(end int64) {
 	}
 }
 
+// lowerEnd moves the end to end if that is earlier.
+func (k *Key) lowerEnd(end int64) {
+	for {
+		old := k.until.Load()
+		if old <= end || k.until.CompareAndSwap(old, end) {
+			return
+		}
+	}
+}
+
 // Withdraw ends the key permanently, and drops its material. No token of it is accepted
 // any longer, and neither are those that a verifier has cached. Withdraw is for
 // stores.

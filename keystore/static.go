@@ -65,28 +65,24 @@ func (s *Static) Serves(tenant string) bool {
 //
 // If a new key is [Key.Equal] to one that the store holds, the old *Key stays, and
 // takes over the end of the new one. So a caller may build all keys again each time.
-// Replace withdraws the keys that are no longer in the store, which also invalidates
-// the cached tokens of these keys.
+// Replace does not touch the end of an old *Key that is given itself: a concurrent
+// [Key.SetUntil] counts. Replace withdraws the keys that are no longer in the store,
+// which also invalidates the cached tokens of these keys.
 //
 // Replace returns an error and changes nothing if a key is nil, was withdrawn, or
 // belongs to another store, or if more than [MaxCandidates] keys share an ID and an
-// algorithm. A key that is given twice counts once.
+// algorithm. A key that is given twice counts once. If the two have different ends,
+// the earlier one counts.
 func (s *Static) Replace(keys ...*Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := replacement{
-		store: s,
-		old:   s.load(),
-		next:  &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)},
-		ends:  make(map[*Key]int64),
-	}
+	r := s.newReplacement()
 	for _, k := range keys {
 		if err := r.add(k); err != nil {
 			r.undo()
 			return err
 		}
 	}
-	r.next.offer()
 	r.commit()
 	return nil
 }
@@ -95,8 +91,19 @@ func (s *Static) Replace(keys ...*Key) error {
 type replacement struct {
 	store     *Static
 	old, next *staticKeys
-	ends      map[*Key]int64 // the new ends of the keys that stay
+	ends      map[*Key]int64 // the ends that keys which stay take over
+	caps      map[*Key]int64 // the ends of second copies of keys which come
 	claimed   []*Key         // the keys that got their owner in this call
+}
+
+func (s *Static) newReplacement() *replacement {
+	return &replacement{
+		store: s,
+		old:   s.load(),
+		next:  &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)},
+		ends:  make(map[*Key]int64),
+		caps:  make(map[*Key]int64),
+	}
 }
 
 // add adds k to the next keys, or the equal key that the store holds.
@@ -110,10 +117,15 @@ func (r *replacement) add(k *Key) error {
 		return failf("%v was withdrawn, which is final: make a new Key", k)
 	}
 	if held := equalIn(r.old.by[at], k); held != nil {
-		r.ends[held] = end
+		if held != k { // else end is not news, and may be old by the time of commit
+			setEarlier(r.ends, held, end)
+		}
 		k = held
 	}
-	if equalIn(r.next.by[at], k) != nil {
+	if first := equalIn(r.next.by[at], k); first != nil {
+		if first != k {
+			setEarlier(r.caps, first, end)
+		}
 		return nil
 	}
 	if len(r.next.by[at]) == MaxCandidates {
@@ -139,8 +151,12 @@ func (r *replacement) undo() {
 
 // commit installs the next keys, and withdraws the old ones that are not among them.
 func (r *replacement) commit() {
+	r.next.offer()
 	for k, end := range r.ends {
 		k.setEnd(end)
+	}
+	for k, end := range r.caps {
+		k.lowerEnd(end)
 	}
 	r.store.keys.Store(r.next)
 	stays := make(map[*Key]bool, len(r.next.all))
@@ -151,6 +167,13 @@ func (r *replacement) commit() {
 		if !stays[k] {
 			k.Withdraw()
 		}
+	}
+}
+
+// setEarlier sets ends[k] to end, unless it is earlier already.
+func setEarlier(ends map[*Key]int64, k *Key, end int64) {
+	if old, ok := ends[k]; !ok || end < old {
+		ends[k] = end
 	}
 }
 

@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,6 +349,71 @@ func TestKeyWithoutKIDStays(t *testing.T) {
 	for _, k := range first {
 		if !k.Usable(time.Now()) {
 			t.Errorf("%v was withdrawn", k)
+		}
+	}
+}
+
+// A key that SetUntil has ended stays ended, whatever Replace is under way meanwhile with the keys
+// of the store. The first key is read long before the commit, since many follow.
+func TestReplaceRacesWithSetUntil(t *testing.T) {
+	keys := make([]*keystore.Key, 50)
+	for i := range keys {
+		keys[i] = hs256(t, "acme", fmt.Sprint(i), fmt.Sprint("seed ", i))
+	}
+	s := static(t, keys...)
+	var replaced atomic.Int64
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer done.Store(true)
+	wg.Go(func() {
+		for !done.Load() {
+			if err := s.Replace(keys...); err != nil {
+				t.Error(err)
+			}
+			replaced.Add(1)
+		}
+	})
+	// after waits until n calls have ended: with n = 2, the second began after the first look.
+	after := func(n int64) {
+		for until := replaced.Load() + n; replaced.Load() < until; {
+			runtime.Gosched()
+		}
+	}
+	for i := range 50 {
+		keys[0].SetUntil(noon.Add(time.Hour))
+		after(2)
+		keys[0].SetUntil(noon)
+		after(1)
+		if keys[0].Usable(noon) {
+			t.Fatalf("round %d: a key that SetUntil had ended lives again", i)
+		}
+	}
+}
+
+// Of the ends of a key that is given twice, the earlier one counts, whatever the order.
+func TestKeyTwiceWithTwoEnds(t *testing.T) {
+	early, late := noon, noon.Add(time.Hour)
+	for name, held := range map[string]bool{"a new key": false, "a held key": true} {
+		for _, ends := range [][]time.Time{{early, late}, {late, early}, {early, {}}, {late, early, late}} {
+			s := static(t)
+			if held {
+				s = static(t, hs256(t, "acme", "1", "a"))
+			}
+			var keys []*keystore.Key
+			for _, end := range ends {
+				k := hs256(t, "acme", "1", "a")
+				k.SetUntil(end)
+				keys = append(keys, k)
+			}
+			if err := s.Replace(keys...); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Lookup(acme1, keystore.HS256)
+			if err != nil || len(got) != 1 {
+				t.Fatalf("%s: Lookup = %v, %v", name, got, err)
+			}
+			usable(t, false, got...)
 		}
 	}
 }
