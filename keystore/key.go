@@ -29,6 +29,7 @@ type Key struct {
 type material struct {
 	verify      func(signed, sig []byte) bool
 	fingerprint func() [32]byte                 // equal for equal material
+	secret      func() [32]byte                 // equal for the same secret, whatever zero bytes and line ends follow; nil for a public key
 	public      func() (crypto.PublicKey, bool) // a fresh copy; false for a secret
 }
 

@@ -46,6 +46,9 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	}
 	secret = bytes.Clone(secret)
 	sum := sha256.Sum256(secret)
+	// HMAC pads a key with zero bytes (RFC 2104, section 2), so s and s followed by a zero byte
+	// are one key. A line end is all that tells the text of a secret from its file.
+	bare := sha256.Sum256(bytes.TrimRight(secret, "\x00\r\n"))
 	pool := &sync.Pool{New: func() any { return &mac{h: hmac.New(h.New, secret)} }}
 	return newKey(id, alg, material{
 		verify: func(signed, sig []byte) bool {
@@ -57,6 +60,7 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 			return ok
 		},
 		fingerprint: func() [32]byte { return sum },
+		secret:      func() [32]byte { return bare },
 		public:      func() (crypto.PublicKey, bool) { return nil, false },
 	}), nil
 }

@@ -12,6 +12,8 @@ import (
 type Static struct {
 	keys atomic.Pointer[staticKeys] // immutable, and replaced as a whole
 	mu   sync.Mutex                 // held while keys is replaced; readers do not take it
+
+	shared bool // made by NewStaticShared
 }
 
 var _ KeyStore = (*Static)(nil)
@@ -46,6 +48,17 @@ func NewStatic(keys ...*Key) (*Static, error) {
 	return s, nil
 }
 
+// NewStaticShared is [NewStatic] without one rule: in this store several tenants may have
+// the same secret. The holder of a shared secret signs tokens of all these tenants. So
+// use it only if one party signs for all of them, and let a claim say whose a token is.
+func NewStaticShared(keys ...*Key) (*Static, error) {
+	s := &Static{shared: true}
+	if err := s.Replace(keys...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Lookup implements [KeyStore].
 func (s *Static) Lookup(id ID, alg Algorithm) ([]*Key, error) {
 	if keys := s.load().offered[lookup{id, alg}]; keys != nil {
@@ -73,6 +86,10 @@ func (s *Static) Serves(tenant string) bool {
 // belongs to another store, or if more than [MaxCandidates] keys share an ID and an
 // algorithm. A key that is given twice counts once. If the two have different ends,
 // the earlier one counts.
+//
+// It also returns an error if two tenants have the same secret, under any algorithm:
+// each could sign tokens of the other. Zero bytes and line ends after a secret make no
+// difference. [NewStaticShared] waives this rule. Tenants may share a public key.
 func (s *Static) Replace(keys ...*Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +110,8 @@ type replacement struct {
 	old, next *staticKeys
 	ends      map[*Key]int64 // the ends that keys which stay take over
 	caps      map[*Key]int64 // the ends of second copies of keys which come
-	claimed   []*Key         // the keys that got their owner in this call
+	secrets   map[[32]byte]*Key
+	claimed   []*Key // the keys that got their owner in this call
 }
 
 func (s *Static) newReplacement() *replacement {
@@ -103,6 +121,8 @@ func (s *Static) newReplacement() *replacement {
 		next:  &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)},
 		ends:  make(map[*Key]int64),
 		caps:  make(map[*Key]int64),
+
+		secrets: make(map[[32]byte]*Key),
 	}
 }
 
@@ -131,6 +151,9 @@ func (r *replacement) add(k *Key) error {
 	if len(r.next.by[at]) == MaxCandidates {
 		return failf("more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg)
 	}
+	if err := r.checkShared(k); err != nil {
+		return err
+	}
 	if k.owner.CompareAndSwap(nil, r.store) {
 		r.claimed = append(r.claimed, k)
 	} else if k.owner.Load() != r.store {
@@ -139,6 +162,22 @@ func (r *replacement) add(k *Key) error {
 	r.next.all = append(r.next.all, k)
 	r.next.by[at] = append(r.next.by[at], k)
 	r.next.tenants[k.id.Tenant] = true
+	return nil
+}
+
+// checkShared returns an error if k has the secret of another tenant.
+func (r *replacement) checkShared(k *Key) error {
+	m := k.mat.Load()
+	if r.store.shared || m == nil || m.secret == nil {
+		return nil
+	}
+	sum := m.secret()
+	first, ok := r.secrets[sum]
+	if ok && first.id.Tenant != k.id.Tenant {
+		return failf("%v has the secret of %v: each tenant could sign tokens of the other", k, first).
+			hint("give each tenant a secret of its own, or use NewStaticShared if one party signs for both")
+	}
+	r.secrets[sum] = k
 	return nil
 }
 
