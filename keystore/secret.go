@@ -21,8 +21,10 @@ import (
 //
 //   - is shorter than the hash: 32, 48 and 64 bytes (RFC 7518, section 3.2);
 //   - is all zero bytes;
-//   - is the text of a key or certificate, in PEM, SSH or JWK form: everyone who
-//     has that public key could then sign (RFC 8725, section 2.1).
+//   - is a key or certificate, as text (PEM, SSH, JWK, XML) or in DER, or one of
+//     these in base64, hex or UTF-16: everyone who has that public key could then sign
+//     (RFC 8725, section 2.1). A raw Ed25519 key or RSA modulus looks like random
+//     bytes, and is not recognised.
 func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -40,9 +42,10 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 			alg, len(secret), size, size)
 	case allZero(secret):
 		return nil, failf("the secret is all zero bytes")
-	case looksLikeKey(secret):
-		return nil, failf("the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
-			"a public key must never serve as a secret (RFC 8725, section 2.1)", alg).hint("use NewPublic, or package jwks")
+	}
+	if form := keyForm(secret); form != "" {
+		return nil, failf("the secret for %s is %s: a public key must never serve as a secret (RFC 8725, section 2.1)", alg, form).
+			hint("use NewPublic, or package jwks")
 	}
 	secret = bytes.Clone(secret)
 	sum := sha256.Sum256(secret)
@@ -70,15 +73,6 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 type mac struct {
 	h   hash.Hash
 	sum [sha512.Size]byte
-}
-
-// looksLikeKey reports whether a secret is the text of a key. Other text may stand
-// before it, as in the output of openssl.
-func looksLikeKey(secret []byte) bool {
-	text := bytes.TrimSpace(secret)
-	return bytes.Contains(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("---- BEGIN SSH2 ")) ||
-		bytes.HasPrefix(text, []byte("ssh-")) || bytes.HasPrefix(text, []byte("ecdsa-sha2-")) ||
-		bytes.HasPrefix(text, []byte("{")) && bytes.Contains(text, []byte(`"kty"`))
 }
 
 func allZero(b []byte) bool {
