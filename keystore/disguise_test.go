@@ -35,7 +35,11 @@ func TestKeyInDisguise(t *testing.T) {
 				if len(secret) < 32 {
 					t.Fatalf("%s: only %d bytes", name, len(secret))
 				}
-				k, err := keystore.NewSecret(acme1, keystore.HS256, secret)
+				given := bytes.Clone(secret)
+				k, err := keystore.NewSecret(acme1, keystore.HS256, given)
+				if !bytes.Equal(given, secret) {
+					t.Errorf("%s: NewSecret wrote to the caller's slice", name)
+				}
 				if err == nil || k != nil {
 					t.Errorf("%s: taken as a secret", name)
 					continue

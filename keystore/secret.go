@@ -6,12 +6,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
+	"errors"
 	"hash"
 	"sync"
 )
 
 // NewSecret returns a key that verifies HMAC signatures of alg, which must be
-// HS256, HS384 or HS512. It keeps a copy of secret.
+// HS256, HS384 or HS512. It keeps what HMAC needs of the secret, and neither the slice nor
+// a copy. The slice stays the caller's: clear it if it is not needed any more. Package
+// keystore erases its own copies where Go can: all of them with GOEXPERIMENT=runtimesecret
+// on Linux, and else those that it makes itself.
 //
 // The bytes are used as they are: base64 is not decoded, and a line end counts. The
 // file of a secret often ends in a line end, which "keyturn sign --secret-file" drops.
@@ -43,17 +47,28 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	case allZero(secret):
 		return nil, failf("the secret is all zero bytes")
 	}
-	if form := keyForm(secret); form != "" {
+	var m material
+	var form string
+	erasing(func() {
+		if form = keyForm(secret); form == "" {
+			m = newHMAC(h, secret)
+		}
+	})
+	if form != "" {
 		return nil, failf("the secret for %s is %s: a public key must never serve as a secret (RFC 8725, section 2.1)", alg, form).
 			hint("use NewPublic, or package jwks")
 	}
-	secret = bytes.Clone(secret)
+	return newKey(id, alg, m), nil
+}
+
+func newHMAC(h crypto.Hash, secret []byte) material {
 	sum := sha256.Sum256(secret)
 	// HMAC pads a key with zero bytes (RFC 2104, section 2), so s and s followed by a zero byte
 	// are one key. A line end is all that tells the text of a secret from its file.
 	bare := sha256.Sum256(bytes.TrimRight(secret, "\x00\r\n"))
-	pool := &sync.Pool{New: func() any { return &mac{h: hmac.New(h.New, secret)} }}
-	return newKey(id, alg, material{
+	newMAC := macs(h, secret)
+	pool := &sync.Pool{New: func() any { return newMAC() }}
+	return material{
 		verify: func(signed, sig []byte) bool {
 			m := pool.Get().(*mac)
 			m.h.Reset()
@@ -65,7 +80,7 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 		fingerprint: func() [32]byte { return sum },
 		secret:      func() [32]byte { return bare },
 		public:      func() (crypto.PublicKey, bool) { return nil, false },
-	}), nil
+	}
 }
 
 // A mac is an HMAC state, which has already hashed the pads of its key, and memory for
@@ -73,6 +88,34 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 type mac struct {
 	h   hash.Hash
 	sum [sha512.Size]byte
+}
+
+// macs returns a function that makes states of HMAC. It holds no copy of secret: Reset replaces the
+// padded copies in the first state by what the hash makes of them.
+func macs(h crypto.Hash, secret []byte) func() *mac {
+	first := hmac.New(h.New, secret)
+	first.Reset()
+	if _, err := cloned(first); err != nil { // BoringCrypto has no Clone
+		secret = bytes.Clone(secret)
+		return func() *mac { return &mac{h: hmac.New(h.New, secret)} }
+	}
+	return func() (m *mac) {
+		erasing(func() {
+			c, err := cloned(first)
+			if err != nil {
+				panic("keystore: a state of HMAC that could be cloned cannot: " + err.Error())
+			}
+			m = &mac{h: c}
+		})
+		return m
+	}
+}
+
+func cloned(h hash.Hash) (hash.Hash, error) {
+	if c, ok := h.(hash.Cloner); ok {
+		return c.Clone()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 func allZero(b []byte) bool {
