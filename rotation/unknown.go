@@ -32,7 +32,7 @@ type unknownKids struct {
 
 	// memory has the kids that were missing. Its version is the number of resyncs, since each of them
 	// may bring another state of the store.
-	memory unknown.Memory[keystore.ID]
+	memory unknown.Memory
 
 	// unheldTenants is the budget of all tenants together that are not held.
 	unheldTenants unknown.Budget
@@ -41,7 +41,7 @@ type unknownKids struct {
 // init makes u ready for use.
 func (u *unknownKids) init() {
 	u.running = make(map[string]*pendingSync)
-	u.memory = unknown.Memory[keystore.ID]{Most: maxUnknown, For: unknownFor}
+	u.memory = unknown.Memory{Most: maxUnknown, For: unknownFor}
 	u.unheldTenants = newRefreshBudget()
 }
 
@@ -127,7 +127,7 @@ func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now 
 func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *pendingSync {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.memory.Has(id, now, k.counts.resyncs.Load()) {
+	if u.memory.Has(unknown.ID(id), now, k.counts.resyncs.Load()) {
 		return nil
 	}
 	if running := u.running[id.Tenant]; running != nil {
@@ -154,5 +154,5 @@ func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.T
 func (u *unknownKids) remember(k *Keyring, id keystore.ID, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.memory.Add(id, now, k.counts.resyncs.Load())
+	u.memory.Add(unknown.ID(id), now, k.counts.resyncs.Load())
 }

@@ -53,8 +53,8 @@ type endpoint struct {
 	closed   bool
 	attempt  *attempt // the one that is queued or under way
 	waiters  int
-	budget   unknown.Budget         // of attempts on demand
-	missing  unknown.Memory[string] // kids that the set of this generation lacks
+	budget   unknown.Budget // of attempts on demand
+	missing  unknown.Memory // kids that the set of this generation lacks
 	set      set
 	restored []*keystore.Key // of a set from disk, until there is a source
 	previous previous
@@ -95,7 +95,7 @@ func newEndpoint(c *Client, tenant string, u *url.URL, cfg SourceConfig) *endpoi
 		heapIndex: -1, m: machine{staleIfError: cfg.staleIfError()}, sources: make(map[*Source]bool),
 		lastErr: errFirst, changed: make(chan struct{}),
 		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},
-		missing: unknown.Memory[string]{Most: maxMissing, For: missingFor},
+		missing: unknown.Memory{Most: maxMissing, For: missingFor},
 	}
 	e.publishLocked() // no other goroutine has it yet
 	return e
@@ -247,7 +247,7 @@ func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
 		return nil, nil
 	}
 	inSync := e.m.inSync(now)
-	if inSync && e.missing.Has(kid, now, e.set.generation) {
+	if inSync && e.missing.Has(unknown.ID{KID: kid}, now, e.set.generation) {
 		return nil, keystore.ErrNotFound
 	}
 	if e.waiters == maxWaiters {
@@ -292,7 +292,7 @@ func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
 		return unavailable(a.err)
 	}
 	if a.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
-		e.missing.Add(kid, a.start, e.set.generation)
+		e.missing.Add(unknown.ID{KID: kid}, a.start, e.set.generation)
 	}
 	return keystore.ErrNotFound
 }
