@@ -343,35 +343,21 @@ func TestBacklogDoesNotBlockSharedHost(t *testing.T) {
 	}
 }
 
-// A ticket that stands for others of its host and class leaves another one in its place when its
-// source comes into use.
-func TestHurryLeavesNoneParked(t *testing.T) {
+// A ticket that stands in the queue for others of its host and class leaves another one in its place
+// when its source comes into use.
+func TestHurryLeavesAnotherInItsPlace(t *testing.T) {
 	q := new(Queue)
-	add(q, 7, "failing", Failing, Urgent, false)
-	elsewhere := start(q)
-	at := func(n int, h Health) (all []*Ticket) {
-		for range n {
-			all = append(all, &Ticket{Tenant: "a", Host: "h", Health: h})
-			q.Add(all[len(all)-1])
-		}
-		return all
+	var all []*Ticket
+	for range 4 {
+		all = append(all, &Ticket{Tenant: "a", Host: "h"})
+		q.Add(all[len(all)-1])
 	}
-	at(2, Proven)
-	running := start(q)
-	parked := at(2, Failing)
-	start(q)
-	add(q, 1, "another failing", Failing, Urgent, false)
-	elsewhere = append(elsewhere, start(q)...)
-	for _, k := range running {
-		q.Done(k)
-	}
-	if got := start(q); got != nil {
-		t.Fatalf("started %s beside eight that fail", names(got))
-	}
-	q.Hurry(parked[0], true)
-	q.Done(elsewhere[0])
-	if got := start(q); !slices.Equal(got, parked) {
-		t.Errorf("started %s, want both at the host", names(got))
+	start(q) // two run, and two are parked
+	q.Done(all[0])
+	q.Hurry(all[2], true)
+	q.Cancel(all[2])
+	if got := start(q); !slices.Equal(got, all[3:]) {
+		t.Errorf("started %s, want the last one", names(got))
 	}
 }
 
