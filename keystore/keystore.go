@@ -89,3 +89,9 @@ type Refresher interface {
 	// asked, or the store is not in sync.
 	Refresh(ctx context.Context, id ID) error
 }
+
+// A UseNoter is a KeyStore that wants to know which tenants are in use. The verifier calls NoteUse
+// after a token of the tenant has passed every rule, cached or not. NoteUse must not block.
+type UseNoter interface {
+	NoteUse(tenant string)
+}

@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore/jwks/internal/queue"
@@ -24,6 +26,13 @@ type Config struct {
 	// write there chooses the keys. So the folder is made with mode 0700 and its files with 0600,
 	// and where another user owns or may write either, it is not used. "" keeps nothing on disk.
 	Dir string
+
+	// OnDemand is how many fetches tokens may cause in a second, for all sources together, and ten
+	// times as many at once. A token causes one if its kid is not known, or to wake a source that
+	// sleeps. Anyone can write such a token, so half of them is for sources in use: those that
+	// verified a token within ten minutes, or within their TTL if that is longer. 0 means 64.
+	// Fetches of the schedule do not count.
+	OnDemand int
 
 	// TLS is for private certificate authorities (RootCAs) and client certificates (Certificates).
 	// The host is always verified: InsecureSkipVerify is an error of Open. Nil means the system's
@@ -56,10 +65,25 @@ func (c Config) validate() *Error {
 	case c.TLS != nil && c.TLS.InsecureSkipVerify:
 		return failf("", "Config.TLS has InsecureSkipVerify: whoever is on the way could choose the keys").
 			hint("RootCAs trusts an authority of your own")
+	case c.OnDemand < 0:
+		return failf("", "Config.OnDemand is %d: want a number of fetches per second, or 0 for %d", c.OnDemand, defaultOnDemand)
 	case c.Proxy != nil && (c.Proxy.Scheme != "http" && c.Proxy.Scheme != "https" || c.Proxy.Host == ""):
 		return failf("", "Config.Proxy: want http or https, and a host")
 	}
 	return nil
+}
+
+// defaultOnDemand is the default of Config.OnDemand. 64 fetches take about an eighth of a
+// processor.
+const defaultOnDemand = 64
+
+// demandSeconds is for how many seconds unused fetches on demand are saved up.
+const demandSeconds = 10
+
+// onDemand returns the budget of sources in use, which is that of the others too.
+func (c Config) onDemand() (burst int, every time.Duration) {
+	each := cmp.Or(c.OnDemand, defaultOnDemand)
+	return max(1, demandSeconds*each/2), 2 * time.Second / time.Duration(each)
 }
 
 // A SourceConfig allows one source more than is safe for every URL. The zero SourceConfig allows
@@ -125,8 +149,10 @@ type Client struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run and the fetches
-	wake   chan struct{}  // tells run that an endpoint is due earlier
+	wake   chan struct{}  // tells run that there is something to do earlier
 	done   chan struct{}  // closed when all goroutines have returned
+
+	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
 	started   bool
@@ -134,6 +160,7 @@ type Client struct {
 	endpoints map[string]*endpoint
 	agenda    agenda
 	queue     queue.Queue
+	watched   bool // run wakes when the queue's gate lets in the next ticket
 }
 
 // New returns a Client. It starts nothing. If cfg is wrong, Open reports it.
@@ -148,6 +175,7 @@ func New(cfg Config) *Client {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
+	c.queue.SetBudget(cfg.onDemand())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -292,10 +320,15 @@ func (c *Client) schedule(e *endpoint, at time.Time) {
 	first := c.agenda[0] == e
 	c.mu.Unlock()
 	if first {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+		c.wakeRun()
+	}
+}
+
+// wakeRun makes run look at what is due.
+func (c *Client) wakeRun() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -306,7 +339,7 @@ func (c *Client) unschedule(e *endpoint) {
 	c.agenda.remove(e)
 }
 
-// run ticks each endpoint when it is due.
+// run ticks each endpoint when it is due, and starts fetches when the budget allows.
 func (c *Client) run() {
 	timer := time.NewTimer(maxFresh)
 	defer timer.Stop()
@@ -342,6 +375,11 @@ func (c *Client) tickDue() time.Duration {
 		due = append(due, e)
 		wait = maxFresh
 	}
+	c.dispatchLocked()
+	opens, gated := c.queue.Wait(now)
+	if c.watched = gated; gated {
+		wait = min(wait, max(opens, time.Millisecond))
+	}
 	c.mu.Unlock()
 	for _, e := range due {
 		e.tick(now)
@@ -362,10 +400,10 @@ func (c *Client) enqueue(t *queue.Ticket) bool {
 }
 
 // hurry makes a ticket urgent, because a caller waits for it.
-func (c *Client) hurry(t *queue.Ticket) {
+func (c *Client) hurry(t *queue.Ticket, inUse bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queue.Hurry(t)
+	c.queue.Hurry(t, inUse)
 	c.dispatchLocked()
 }
 
@@ -380,7 +418,8 @@ func (c *Client) dispatchLocked() {
 	if c.closed {
 		return
 	}
-	for t := c.queue.Next(); t != nil; t = c.queue.Next() {
+	now := c.now()
+	for t := c.queue.Next(now); t != nil; t = c.queue.Next(now) {
 		c.wg.Go(func() {
 			t.Start()
 			c.mu.Lock()
@@ -388,6 +427,10 @@ func (c *Client) dispatchLocked() {
 			c.queue.Done(t)
 			c.dispatchLocked()
 		})
+	}
+	if _, gated := c.queue.Wait(now); gated && !c.watched {
+		c.watched = true
+		c.wakeRun()
 	}
 }
 

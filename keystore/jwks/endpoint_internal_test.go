@@ -16,7 +16,7 @@ func TestDistributeBesideCallers(t *testing.T) {
 	callers.Go(func() {
 		for range 1000 {
 			e.mu.Lock()
-			e.m = e.m.sleep(epoch)
+			e.m = e.m.sleep()
 			e.wakeLocked(epoch)
 			e.mu.Unlock()
 		}

@@ -45,14 +45,15 @@ func TestCachedTokenWakesSourceWithinTTL(t *testing.T) {
 		if state := s.Status().State; state != jwks.Fresh && state != jwks.Aging {
 			t.Fatalf("it fell asleep in state %v", state)
 		}
-		if !s.Status().Asleep || a.Usable(time.Now()) {
-			t.Fatalf("asleep %v, its key usable %v", s.Status().Asleep, a.Usable(time.Now()))
+		ttl := s.Status().Fetched.Add(s.Status().TTL)
+		if !a.Usable(ttl.Add(-1)) || a.Usable(ttl) {
+			t.Fatalf("the key of a source that sleeps is usable at the end of its TTL: %v", a.Usable(ttl))
 		}
 		fetched := len(w.issuer.Requests())
-		w.wantKey(s, w.a) // at once, and usable again
+		w.wantKey(s, w.a) // at once
 		synctest.Wait()
-		if got := len(w.issuer.Requests()); got == fetched {
-			t.Error("waking did not refresh")
+		if got := len(w.issuer.Requests()); got == fetched || s.Status().Asleep {
+			t.Error("a use did not wake and refresh it")
 		}
 	})
 }
