@@ -1,6 +1,8 @@
 package jwks_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // sleep lets time pass in which the source is unused, until it sleeps.
@@ -90,6 +93,26 @@ func TestWakeWhileIssuerHangs(t *testing.T) {
 	})
 }
 
+// Two seconds after the fetch began, tokens pass although no caller waited so long.
+func TestWakeAfterCallersLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.ready(jwks.SourceConfig{})
+		v := verify(t, s)
+		w.sleep(s, time.Hour)
+		w.issuer.Misbehave(jwkstest.HangHeader())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := v.Verify(ctx, token(w.a, time.Hour)); !errors.Is(err, verifier.ErrUnavailable) {
+			t.Fatalf("while the fetch has just begun: %v", err)
+		}
+		time.Sleep(jwks.WakeWait)
+		start := time.Now()
+		if _, err := v.Verify(t.Context(), token(w.a, time.Hour)); err != nil || time.Since(start) != 0 {
+			t.Errorf("two seconds later: %v after %v", err, time.Since(start))
+		}
+	})
+}
+
 func TestWakeWhileIssuerFails(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
@@ -100,6 +123,11 @@ func TestWakeWhileIssuerFails(t *testing.T) {
 			t.Errorf("Refresh = %v: the key is worth asking for", err)
 		}
 		w.wantKey(s, w.a)
+		before := len(w.issuer.Requests())
+		time.Sleep(999 * time.Millisecond)
+		if got := len(w.issuer.Requests()) - before; got != 0 {
+			t.Errorf("%d more requests within a second of the failure", got)
+		}
 	})
 }
 
