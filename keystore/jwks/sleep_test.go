@@ -151,3 +151,45 @@ func TestWaitReadyWakes(t *testing.T) {
 		w.wantKey(s, w.a)
 	})
 }
+
+func TestNoteUse(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.ready(jwks.SourceConfig{})
+		w.sleep(s, 20*time.Minute)
+		s.NoteUse("globex")
+		if !s.Status().Asleep {
+			t.Error("another tenant's token woke it")
+		}
+		s.NoteUse("acme")
+		synctest.Wait()
+		if st := s.Status(); st.Asleep || st.Age != 0 {
+			t.Errorf("a token did not wake and refresh it: %+v", st)
+		}
+		// A token at the start of a stretch of the schedule keeps it awake as one at the end does.
+		for range 100 {
+			time.Sleep(9 * time.Minute)
+			if s.NoteUse("acme"); s.Status().Asleep {
+				t.Fatal("it sleeps, though a token was verified nine minutes ago")
+			}
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.NoteUse("acme")
+	})
+}
+
+// Each token calls NoteUse, also one whose verdict is cached.
+func BenchmarkNoteUse(b *testing.B) {
+	issuer := jwkstest.New(b)
+	client := jwks.New(jwks.Config{TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext})
+	defer client.Close(context.Background())
+	s, err := client.Open("acme", issuer.URL(), jwks.SourceConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.NoteUse("acme")
+	}
+}
