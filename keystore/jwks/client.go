@@ -25,6 +25,10 @@ type Config struct {
 	// the issuer, the source serves those keys: stale, with their true age. A process that can
 	// write there chooses the keys. So the folder is made with mode 0700 and its files with 0600,
 	// and where another user owns or may write either, it is not used. "" keeps nothing on disk.
+	//
+	// A file is for sources of the same URL and settings, and for a Client with a Proxy if it was
+	// written by one. Clients whose TLS, LookupNetIP or DialContext let in other issuers need
+	// folders of their own. Files older than a day are removed.
 	Dir string
 
 	// OnDemand is how many fetches tokens may cause in a second, for all sources together, and ten
@@ -129,9 +133,19 @@ func (c SourceConfig) staleIfError() time.Duration {
 	return max(c.StaleIfError, 0)
 }
 
-// key names everything that sources must agree on to share an endpoint.
+// key names everything that sources must agree on to share an endpoint, and a file on disk.
 func (c SourceConfig) key(kind, url string) string {
-	return fmt.Sprint(kind, " ", url, " ", c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
+	return fmt.Sprintf("%s %q %v %v %v %v %v", kind, url, c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
+}
+
+// networks returns prefixes in one spelling and order.
+func networks(prefixes []netip.Prefix) []netip.Prefix {
+	all := slices.Clone(prefixes)
+	for i, p := range all {
+		all[i] = p.Masked()
+	}
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return slices.Compact(all)
 }
 
 // A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
@@ -160,7 +174,8 @@ type Client struct {
 	endpoints map[string]*endpoint
 	agenda    agenda
 	queue     queue.Queue
-	watched   bool // run wakes when the queue's gate lets in the next ticket
+	swept     time.Time // when old files were last removed from Dir
+	watched   bool      // run wakes when the queue's gate lets in the next ticket
 }
 
 // New returns a Client. It starts nothing. If cfg is wrong, Open reports it.
@@ -214,7 +229,7 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 	if failed := cfg.validate(); failed != nil {
 		return nil, failed
 	}
-	cfg.AllowCIDR = slices.Clone(cfg.AllowCIDR)
+	cfg.AllowCIDR = networks(cfg.AllowCIDR)
 	u, failed := guard{cfg.AllowLoopback, cfg.AllowCIDR}.parseURL(raw)
 	if failed != nil {
 		return nil, failed
@@ -226,10 +241,10 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 			return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
 		}
 	}
-	s := &Source{tenant: tenant}
+	s, key := &Source{tenant: tenant}, cfg.key(kind, raw)
 	for {
-		e, err := c.endpoint(cfg.key(kind, raw), func() *endpoint {
-			e := newEndpoint(c, tenant, u, cfg)
+		e, err := c.endpoint(key, func() *endpoint {
+			e := newEndpoint(c, key, tenant, u, cfg)
 			if discover {
 				e.issuer = raw
 			}
@@ -254,7 +269,6 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 		return e, nil
 	}
 	fresh := make() // it may read a file, so not under the lock
-	fresh.key = key
 
 	c.mu.Lock()
 	defer c.mu.Unlock()

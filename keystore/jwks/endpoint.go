@@ -30,7 +30,7 @@ const (
 // written.
 type endpoint struct {
 	c      *Client
-	key    string // in c.endpoints
+	key    string // in c.endpoints; see [SourceConfig.key]
 	tenant string // whose turn a fetch takes
 	url    *url.URL
 	issuer string // "" if url is that of the set
@@ -88,9 +88,9 @@ type previous struct {
 	generation uint64
 }
 
-func newEndpoint(c *Client, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
+func newEndpoint(c *Client, key, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
 	e := &endpoint{
-		c: c, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
+		c: c, key: key, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
 		heapIndex: -1, m: machine{staleIfError: cfg.staleIfError()}, sources: make(map[*Source]bool),
 		lastErr: errFirst, changed: make(chan struct{}),
 		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},

@@ -9,7 +9,7 @@ import (
 
 // A new set is distributed without the endpoint's lock, while callers wake it.
 func TestDistributeBesideCallers(t *testing.T) {
-	e := newEndpoint(New(Config{}), "acme", new(url.URL), SourceConfig{})
+	e := newEndpoint(New(Config{}), "", "acme", new(url.URL), SourceConfig{})
 	e.attempt = new(attempt) // which has the set
 	got := &outcome{generation: 1, ttl: time.Minute}
 	var callers sync.WaitGroup
