@@ -77,7 +77,7 @@ func (c Config) validate() *Error {
 	return nil
 }
 
-// defaultOnDemand is the default of Config.OnDemand. 64 fetches take about an eighth of a
+// defaultOnDemand is the default of Config.OnDemand. So many fetches over TLS take about a tenth of a
 // processor.
 const defaultOnDemand = 64
 
@@ -149,7 +149,8 @@ func networks(prefixes []netip.Prefix) []netip.Prefix {
 }
 
 // A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
-// per host, and tenants take turns. Its sources share those limits. Sources that name the same URL
+// per host, and tenants take turns. Forged tokens cause no more than [Config.OnDemand] fetches, and
+// delay no tenant that is in use. Its sources share those limits. Sources that name the same URL
 // share the fetch, but never a key.
 //
 // It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine

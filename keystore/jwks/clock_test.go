@@ -22,7 +22,7 @@ func (j *jumpy) jump(d time.Duration) { j.ahead.Add(int64(d)) }
 // jumping is bubble with a jumpy clock.
 func jumping(t *testing.T, test func(t *testing.T, w *world, clock *jumpy)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		clock := new(jumpy)
 		test(t, newWorld(t, jwkstest.NewInMemory(t), jwks.Config{Now: clock.now}), clock)
 	})

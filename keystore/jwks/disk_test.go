@@ -43,7 +43,7 @@ func saveSet(t *testing.T, cfg jwks.SourceConfig) *diskTest {
 // restart runs another process, some time after the first.
 func (d *diskTest) restart(t *testing.T, after time.Duration, outage bool, test func(t *testing.T, w *world, s *jwks.Source)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		t.Helper()
 		time.Sleep(after)
 		w := newWorld(t, jwkstest.NewInMemory(t), jwks.Config{Dir: d.dir})
@@ -206,7 +206,7 @@ func TestNoFolder(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		w := newWorld(t, jwkstest.NewInMemory(t), jwks.Config{Dir: filepath.Join(file, "x")})
 		s := w.ready(jwks.SourceConfig{})
 		w.busy(s, w.a, time.Hour)

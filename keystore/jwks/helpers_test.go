@@ -42,7 +42,7 @@ type world struct {
 // bubble runs test in virtual time, with an issuer in memory.
 func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		t.Helper()
 		test(t, newWorld(t, jwkstest.NewInMemory(t), jwks.Config{}))
 	})

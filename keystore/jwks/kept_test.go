@@ -24,7 +24,7 @@ func TestNothingKeepsWholeAnswers(t *testing.T) {
 		strings.Trim(strings.TrimPrefix(jwkstest.Set(jwkstest.NewKey("a", "ES256")), `{"keys":[`), "]}")+"}")
 	for _, discover := range []bool{false, true} {
 		t.Run(fmt.Sprint("by discovery: ", discover), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				client := jwks.New(jwks.Config{DialContext: raw(t, func(conn net.Conn, r *http.Request) {
 					body := body
 					if strings.HasSuffix(r.URL.Path, "/openid-configuration") {

@@ -20,7 +20,7 @@ import (
 
 func TestTenThousandSources(t *testing.T) {
 	const sources = 10_000
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		c := &crowd{body: jwkstest.Set(jwkstest.NewKey("a", "EdDSA"))}
 		client := jwks.New(jwks.Config{DialContext: c.dial})
 		before := runtime.NumGoroutine()
@@ -189,7 +189,7 @@ func TestCrowdOfWaiters(t *testing.T) {
 // even then. Those that are in use have crowds of their own.
 func TestCrowdAtStrangers(t *testing.T) {
 	const most = 4096
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 		var hangs atomic.Bool
 		network := &network{set: func(string, *http.Request) string {

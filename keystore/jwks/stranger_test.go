@@ -144,7 +144,7 @@ func expired(token, iss string) string {
 // Forged tokens that are plausible until their signature is checked, for 2000 tenants, do not delay
 // another tenant's good token of a new key, and cost no more than the budget and no memory.
 func TestForgedTokensForAllTenants(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		w := newTarget(t, 2000, jwks.Config{})
 		w.pass("acme", w.known) // so it is in use
 		fetched, before, start := w.fetches(), heap(), time.Now()
@@ -175,7 +175,7 @@ func TestForgedTokensForAllTenants(t *testing.T) {
 // A token that cannot be good whatever its key, such as one that has expired, causes no fetch and
 // wakes nothing.
 func TestRubbishWakesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		w := newTarget(t, 200, jwks.Config{})
 		w.pass("acme", w.known)
 		fetched := w.fetches()
@@ -202,7 +202,7 @@ func TestRubbishWakesNothing(t *testing.T) {
 // A stranger who forges tokens of all tenants delays the first good token of one that sleeps: until
 // its turn among them, at half of OnDemand. Until then it is 503, never 401.
 func TestSleepersWakeInTurns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		w := newTarget(t, 120, jwks.Config{OnDemand: 4}) // 2 a second, and 20 at once
 		ctx, stop := context.WithCancel(t.Context())
 		defer w.senders.Wait()
@@ -234,7 +234,7 @@ func TestSleepersWakeInTurns(t *testing.T) {
 // While the fetch that wakes a source is queued, its old keys do not serve: a stranger who floods
 // the service could have a key served that was removed meanwhile.
 func TestFloodDoesNotBringBackRemovedKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		w := newTarget(t, 60, jwks.Config{OnDemand: 2}) // 1 a second, and 10 at once
 		time.Sleep(3 * time.Hour)                       // acme sleeps, too
 		w.publish.Store(&[]*jwkstest.Key{jwkstest.NewKey("b", "ES256")})
@@ -262,7 +262,7 @@ func TestFloodDoesNotBringBackRemovedKey(t *testing.T) {
 // A source whose fetch is queued behind those that strangers caused does not stay there when it
 // comes into use.
 func TestSourceComesIntoUseWhileQueued(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		w := newTarget(t, 60, jwks.Config{OnDemand: 2})
 		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 		defer stop()
