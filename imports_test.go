@@ -14,7 +14,7 @@ var allowed = map[string][]string{
 	"keystore":                     {},
 	"keystore/keystoretest":        {"keystore"},
 	"keystore/jwks":                {"keystore", "keystore/jwks/internal/queue", "internal/jose", "internal/unknown"},
-	"keystore/jwks/internal/queue": {},
+	"keystore/jwks/internal/queue": {"internal/unknown"},
 	"keystore/jwks/jwkstest":       {},
 	"cache":                        {},
 	"verifier":                     {"keystore", "cache", "internal/jwt"},
