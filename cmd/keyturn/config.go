@@ -13,7 +13,7 @@ import (
 // offerFile offers the mode of --config: one server for tenants of all kinds.
 func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
-		return nil, usagef("--config and --%s: the file says all of that; only --addr goes with it", flag)
+		return nil, usagef("--config and --%s: the file says all of that; only --addr and --admin go with it", flag)
 	}
 	file, err := readConfig(s.configFile.value)
 	if err != nil {
@@ -26,6 +26,9 @@ func (s *serveCommand) offerFile() (*offer, error) {
 			return nil, err
 		}
 		o.server.Tenants = append(o.server.Tenants, t)
+	}
+	if file.Admin != nil {
+		o.server.Admin = file.Admin.Addr
 	}
 	if file.Rings != nil {
 		if o.server.Rings, err = s.fileRings(file.Rings); err != nil {

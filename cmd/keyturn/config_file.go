@@ -20,6 +20,7 @@ import (
 const configForm = `With --config a YAML file says whose tokens are good, and nothing is assumed. It holds
 no secret, only the names of files (seen from its own folder) and of variables:
 
+    admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379
       kek_file: kek                    # or KEYTURN_KEK
@@ -37,8 +38,13 @@ have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp.`
 
 // A configFile is the file of --config.
 type configFile struct {
+	Admin   *adminConfig   `yaml:"admin"`
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
+}
+
+type adminConfig struct {
+	Addr string `yaml:"addr"`
 }
 
 type ringsConfig struct {
@@ -205,6 +211,9 @@ func (c *configFile) resolve(folder string) {
 func (c *configFile) check() error {
 	if len(c.Tenants) == 0 {
 		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
+	}
+	if c.Admin != nil && c.Admin.Addr == "" {
+		return usagef("the file of --config: admin.addr is missing: where to listen, such as 127.0.0.1:9102")
 	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -189,7 +190,7 @@ func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
 		return status, ringError(err)
 	case len(status.Ring.Keys) > 0:
 		return status, nil
-	case isSealError(status.Err) || errors.Is(status.Err, keystore.ErrUnavailable):
+	case server.IsSealError(status.Err) || errors.Is(status.Err, keystore.ErrUnavailable):
 		return status, ringError(status.Err)
 	}
 	return status, noRing(tenant)

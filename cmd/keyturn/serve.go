@@ -20,20 +20,21 @@ import (
 // A serveCommand holds the flags of "keyturn serve".
 type serveCommand struct {
 	*app
-	addr, secretFile *option[string]
-	configFile       *option[string]
-	allowNoExp       bool
-	ring             ringFlags
-	tenants, aud     *list[string]
-	iss              *option[string]
-	bootstrap        bool
-	policy           policyFlags
-	log              *slog.Logger
+	addr, admin  *option[string]
+	secretFile   *option[string]
+	configFile   *option[string]
+	allowNoExp   bool
+	ring         ringFlags
+	tenants, aud *list[string]
+	iss          *option[string]
+	bootstrap    bool
+	policy       policyFlags
+	log          *slog.Logger
 }
 
 func newServeCommand(a *app) *serveCommand {
 	return &serveCommand{
-		app: a, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), configFile: newPath(),
+		app: a, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
 		policy: newPolicyFlags(), log: slog.New(slog.NewTextHandler(a.stderr, nil)),
 	}
@@ -51,6 +52,7 @@ func newServe(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
+	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -84,6 +86,9 @@ func (s *serveCommand) offer() (*offer, error) {
 	o, err := s.mode()
 	if err != nil {
 		return nil, err
+	}
+	if s.admin.given { // it beats the file
+		o.server.Admin = s.admin.value
 	}
 	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
 	return o, nil
@@ -146,7 +151,7 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 	signal.Ignore(syscall.SIGPIPE) // the reader of the output may go away: that must not end the server
 	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	fmt.Fprint(s.stdout, o.intro(srv)+"\nCtrl-C ends it\n")
+	fmt.Fprint(s.stdout, o.intro(srv)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
 	if err := srv.Run(ctx); err != nil {
 		return exitf(exitNo, "the server ended: %v", err)
 	}
@@ -167,7 +172,7 @@ func (s *serveCommand) offerSecret(secret *secret) (*offer, error) {
 		ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
 		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp,
 	}}
-	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, HideTenants: true, Hint: sharedSecretHint}}
+	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}}
 	o.warnings = []string{"iss and aud are not checked: a token that was made with this secret for anything else opens this API too"}
 	if s.allowNoExp {
 		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")

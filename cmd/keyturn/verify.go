@@ -11,14 +11,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
-
-// maxTokenBytes is the longest token that verify accepts. Package server has the same bound.
-const maxTokenBytes = 8 << 10
 
 const verifyLong = `verify says whether a token is good: by its exit code (0 good, 1 bad), and in
 words or, with --json, in one line of JSON on standard output.
@@ -185,7 +183,7 @@ func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg s
 	if len(c.aud.values) == 0 {
 		c.note("aud is not checked: --aud says which audience to expect")
 	}
-	text, err := c.token(arg, maxTokenBytes)
+	text, err := c.token(arg, server.MaxTokenBytes)
 	if err != nil {
 		return err
 	}
@@ -219,7 +217,7 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 	}
 	return verifier.New(verifier.Config{
 		Tenants:       []verifier.Tenant{t},
-		MaxTokenBytes: maxTokenBytes,
+		MaxTokenBytes: server.MaxTokenBytes,
 		CacheTTL:      -1,
 		Now:           c.clock(),
 	})

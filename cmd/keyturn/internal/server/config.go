@@ -21,6 +21,10 @@ type Config struct {
 	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine.
 	Addr string
 
+	// Admin is where the admin listener is: HOST:PORT. It says of each tenant whether it is ready,
+	// and why not, to everyone who reaches it. Empty means that there is none.
+	Admin string
+
 	// Drain is how long the server waits at its end for requests in flight. Zero means 10 s.
 	Drain time.Duration
 
@@ -36,9 +40,6 @@ type Config struct {
 	// Issuers says how the issuers of tenants with a Source are reached. Its Now and its Logger
 	// are replaced by those below.
 	Issuers jwks.Config
-
-	// HideTenants has /readyz answer with the state of the whole, without its tenants.
-	HideTenants bool
 
 	// Hint returns advice about a refused token for the log, or "". It may be nil.
 	Hint func(*verifier.Error) string
@@ -108,12 +109,10 @@ type DemoRing struct {
 	Policy rotation.Policy
 }
 
-const (
-	defaultDrain = 10 * time.Second
+const defaultDrain = 10 * time.Second
 
-	// maxTokenBytes is the longest token that the API accepts.
-	maxTokenBytes = 8 << 10
-)
+// MaxTokenBytes is the longest token that the API accepts.
+const MaxTokenBytes = 8 << 10
 
 // withDefaults returns c with its zero fields filled in, and with tenants of its own.
 func (c Config) withDefaults() Config {
@@ -147,6 +146,7 @@ const (
 	PartStore    Part = "store"    // the Redis of the rings: its URL cannot be used
 	PartRings    Part = "rings"    // they cannot be read or made
 	PartListener Part = "listener" // Config.Addr cannot be listened on
+	PartAdmin    Part = "admin"    // Config.Admin cannot be listened on
 	PartRules    Part = "rules"    // the rules of the tenants contradict each other
 )
 

@@ -16,7 +16,7 @@ import (
 // [middleware.Require].
 func (s *Server) routes() http.Handler {
 	api := middleware.Require(s.verifier, middleware.WithErrorHandler(s.refuse))(http.HandlerFunc(serveAPI))
-	published := newPublisher(s.tenants)
+	published := newPublisher(s.tenants, s.cfg.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch {
@@ -25,12 +25,27 @@ func (s *Server) routes() http.Handler {
 		case r.URL.Path == "/healthz":
 			serveHealth(w, r)
 		case r.URL.Path == "/readyz":
-			s.serveReady(w, r)
+			s.serveReady(w, r, false)
 		default:
 			if h := published.handler(r.URL.Path); h != nil {
 				h.ServeHTTP(w, r)
 				return
 			}
+			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
+		}
+	})
+}
+
+// adminRoutes returns the handler of the admin listener's requests.
+func (s *Server) adminRoutes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setHeaders(w.Header())
+		switch r.URL.Path {
+		case "/healthz":
+			serveHealth(w, r)
+		case "/readyz":
+			s.serveReady(w, r, true)
+		default:
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
 	})
