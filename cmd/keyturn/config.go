@@ -15,7 +15,7 @@ func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
 		return nil, usagef("--config and --%s: the file says all of that; only --addr and --admin go with it", flag)
 	}
-	file, err := readConfig(s.configFile.value)
+	file, err := s.readConfig(s.configFile.value)
 	if err != nil {
 		return nil, err
 	}
@@ -133,16 +133,19 @@ func (s *serveCommand) fileTenantSecret(t *tenantConfig) (*secret, error) {
 
 // fileKeys returns the keys of a tenant's jwks_file.
 func (s *serveCommand) fileKeys(t *tenantConfig) (keystore.KeyStore, error) {
-	doc, err := readFile(t.name("jwks_file"), t.JWKSFile, "a JWK Set")
+	f, err := s.readFile(t.name("jwks_file"), t.JWKSFile, "a JWK Set", holdsRules)
 	if err != nil {
 		return nil, err
 	}
-	keys, skipped, err := jwks.ParseWithSecrets(t.ID, doc)
+	keys, skipped, err := jwks.ParseWithSecrets(t.ID, f.text)
 	switch {
 	case err != nil:
 		return nil, t.errorf("jwks_file: %s", errorText(err))
 	case len(keys) == 0:
 		return nil, t.errorf("jwks_file: no key of the set is usable")
+	}
+	if err := s.judgeSet(f, keys); err != nil {
+		return nil, err
 	}
 	for _, k := range skipped {
 		s.log.Warn("a key is skipped", "tenant", t.ID, "key", k.String())

@@ -85,15 +85,12 @@ const (
 )
 
 // readConfig reads the file. It refuses fields that it does not know.
-func readConfig(path string) (*configFile, error) {
-	doc, err := readFile("--config", path, "the configuration, as YAML")
+func (a *app) readConfig(path string) (*configFile, error) {
+	f, err := a.readFile("--config", path, "the configuration, as YAML", holdsRules)
 	if err != nil {
 		return nil, err
 	}
-	if len(doc) > maxFileBytes {
-		return nil, usagef("the file of --config is larger than 1 MiB: is it the right one?")
-	}
-	c, err := parseConfig(doc)
+	c, err := parseConfig(f.text)
 	if err != nil {
 		return nil, err
 	}

@@ -75,15 +75,11 @@ func parseTenant(s string) (string, error) {
 func (a *app) keks(path string) (*rotation.KEKs, error) {
 	text, source := "", "the file of --kek-file"
 	if path != "" {
-		doc, err := readFile("--kek-file", path, "the KEK")
+		f, err := a.readFile("--kek-file", path, "the KEK", holdsSecret)
 		if err != nil {
 			return nil, err
 		}
-		if len(doc) > maxFileBytes {
-			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
-		}
-		a.noteIfShared("--kek-file", path)
-		text = string(doc)
+		text = string(f.text)
 	} else {
 		var ok bool
 		source = envKEK

@@ -33,10 +33,13 @@ type serveCommand struct {
 }
 
 func newServeCommand(a *app) *serveCommand {
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	own := *a
+	own.remark = func(text string) { log.Warn(text) }
 	return &serveCommand{
-		app: a, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(),
+		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), log: slog.New(slog.NewTextHandler(a.stderr, nil)),
+		policy: newPolicyFlags(), log: log,
 	}
 }
 

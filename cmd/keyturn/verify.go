@@ -252,13 +252,16 @@ func (c *verifyCommand) keys() (*keystore.Static, error) {
 // setKeys reads the JWK Set. A set without a usable key is not an error: then the key of every token
 // is unknown.
 func (c *verifyCommand) setKeys() (*keystore.Static, error) {
-	doc, err := readFile("--jwks", c.jwks.value, "a JWK Set")
+	f, err := c.readFile("--jwks", c.jwks.value, "a JWK Set", holdsRules)
 	if err != nil {
 		return nil, err
 	}
-	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, doc)
+	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, f.text)
 	if err != nil {
 		return nil, usagef("the file of --jwks: %s", errorText(err))
+	}
+	if err := c.judgeSet(f, keys); err != nil {
+		return nil, err
 	}
 	for _, s := range skipped {
 		c.note("skipped %s", printable(s.String(), false))
