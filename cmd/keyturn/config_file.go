@@ -34,7 +34,8 @@ no secret, only the names of files (seen from its own folder) and of variables:
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
 and may have allow_loopback; its issuer is issuer_url unless it says otherwise. Each may
-have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp.`
+have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two tenants
+with one secret are refused, unless both have shared_secret: true.`
 
 // A configFile is the file of --config.
 type configFile struct {
@@ -71,6 +72,7 @@ type tenantConfig struct {
 	AnyIssuer     bool     `yaml:"any_issuer"`
 	AnyAudience   bool     `yaml:"any_audience"`
 	AllowNoExp    bool     `yaml:"allow_no_exp"`
+	SharedSecret  bool     `yaml:"shared_secret"`
 
 	line   int
 	algs   []keystore.Algorithm
@@ -272,6 +274,8 @@ func (t *tenantConfig) check(alone bool) error {
 		return t.errorf("audiences and any_audience: give one of them")
 	case len(t.Audiences) == 0 && !t.AnyAudience:
 		return t.errorf("audiences are missing: who its tokens are for (or any_audience: true)")
+	case t.SharedSecret && t.Kind != kindStatic && t.JWKSFile == "":
+		return t.errorf("shared_secret is for tenants with a secret that another tenant has too: kind static, or jwks_file")
 	case t.AllowNoExp && t.Kind == kindRing:
 		return t.errorf("allow_no_exp is not for rings: a ring's key ends, and its tokens before it")
 	}
