@@ -124,7 +124,13 @@ type store struct {
 // redisURL returns the URL of a Redis with the password of the environment in it.
 func (a *app) redisURL(rawURL string) (string, error) {
 	if password, ok := a.env(envRedisPassword); ok {
-		return withPassword(rawURL, password)
+		var err error
+		if rawURL, err = withPassword(rawURL, password); err != nil {
+			return "", err
+		}
+	}
+	if tellsPassword(rawURL) {
+		a.note("the password of Redis goes over the network in clear: use rediss://, and TLS in Redis")
 	}
 	return rawURL, nil
 }
