@@ -144,5 +144,5 @@ func (s standing) remark(use fileUse) (what, mend string) {
 }
 
 // sharedGroup reports whether a group has a permission that is not ours alone. On many systems each
-// user has a group of the same ID, with nobody else in it.
+// user has a group of the same ID, and no other user is in it.
 func (s standing) sharedGroup(bit fs.FileMode) bool { return s.mode&bit != 0 && s.gid != s.us }
