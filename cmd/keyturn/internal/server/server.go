@@ -21,6 +21,7 @@ type Server struct {
 	admin     net.Listener // nil without Config.Admin
 	verifier  *verifier.Verifier
 	readiness recent[readiness]
+	refusals  refusalLog
 	stopping  atomic.Bool // Run waits for requests in flight
 }
 
@@ -28,6 +29,7 @@ type Server struct {
 // error is an [Error]; then nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg.withDefaults()}
+	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
 	defer func() {
 		if err != nil {
 			s.close()
@@ -222,6 +224,7 @@ func (s *Server) completeRules(ctx context.Context) {
 
 // close ends what New has opened, the last first.
 func (s *Server) close() {
+	s.refusals.flush()
 	for _, l := range []net.Listener{s.admin, s.listener} {
 		if l != nil {
 			l.Close()
