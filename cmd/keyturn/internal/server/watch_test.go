@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 
 // A watchTest is a watcher of one file in memory, in a bubble of its own.
 type watchTest struct {
+	mu      sync.Mutex // guards the fields below; the test has it, except in after
 	content string
 	err     error // of reading
 	refuse  error // of applying
@@ -29,8 +31,14 @@ type watchTest struct {
 func watched(t *testing.T, every time.Duration, test func(*testing.T, *watchTest)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watchTest{content: "old", signal: make(chan os.Signal, 1)}
-		f := NewFile("the file", []byte("old"), func() ([]byte, error) { return []byte(w.content), w.err })
+		f := NewFile("the file", []byte("old"), func() ([]byte, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return []byte(w.content), w.err
+		})
 		f.apply = func(content []byte) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			if w.refuse == nil {
 				w.applied = append(w.applied, string(content))
 			}
@@ -42,14 +50,18 @@ func watched(t *testing.T, every time.Duration, test func(*testing.T, *watchTest
 			defer close(ended)
 			(&watcher{[]*File{f}, Reload{every, w.signal}, slog.New(slog.NewTextHandler(&w.log, nil))}).run(ctx)
 		}()
+		w.mu.Lock()
 		test(t, w)
+		w.mu.Unlock()
 		cancel()
 		<-ended
 	})
 }
 
 // after lets time pass, and everything happen that is due.
-func after(d time.Duration) {
+func (w *watchTest) after(d time.Duration) {
+	w.mu.Unlock()
+	defer w.mu.Lock()
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -70,17 +82,17 @@ func (w *watchTest) wantLines(t *testing.T, n int, phrase string) {
 
 func TestWatchAppliesNewContentOnce(t *testing.T) {
 	watched(t, 10*time.Second, func(t *testing.T, w *watchTest) {
-		after(time.Minute)
+		w.after(time.Minute)
 		w.want(t)
 		w.content = "new"
-		after(9 * time.Second)
+		w.after(9 * time.Second)
 		w.want(t)
-		after(2 * time.Second) // the poll, and a second for it to settle
+		w.after(2 * time.Second) // the poll, and a second for it to settle
 		w.want(t, "new")
-		after(time.Minute)
+		w.after(time.Minute)
 		w.want(t, "new")
 		w.content = "old"
-		after(11 * time.Second)
+		w.after(11 * time.Second)
 		w.want(t, "new", "old")
 		w.wantLines(t, 2, "a file is reloaded")
 		w.wantLines(t, 2, "level=")
@@ -90,19 +102,19 @@ func TestWatchAppliesNewContentOnce(t *testing.T) {
 // A file that is written step by step counts when it is whole.
 func TestWatchWaitsForTheWholeFile(t *testing.T) {
 	watched(t, 10*time.Second, func(t *testing.T, w *watchTest) {
-		after(9900 * time.Millisecond)
+		w.after(9900 * time.Millisecond)
 		for _, part := range []string{"n", "ne", "new", "new c", "new co", "new con"} {
 			w.content = part
-			after(300 * time.Millisecond)
+			w.after(300 * time.Millisecond)
 		}
 		w.want(t)
 		w.content = "new content"
-		after(20 * time.Second)
+		w.after(20 * time.Second)
 		w.want(t, "new content")
 		w.content = "" // truncated, and then the same again
-		after(10 * time.Second)
+		w.after(10 * time.Second)
 		w.content = "new content"
-		after(20 * time.Second)
+		w.after(20 * time.Second)
 		w.want(t, "new content")
 		w.wantLines(t, 1, "it is empty")
 	})
@@ -112,25 +124,25 @@ func TestWatchWaitsForTheWholeFile(t *testing.T) {
 func TestWatchKeepsTheLastGood(t *testing.T) {
 	watched(t, 10*time.Second, func(t *testing.T, w *watchTest) {
 		w.err = fs.ErrNotExist
-		after(time.Minute)
+		w.after(time.Minute)
 		w.wantLines(t, 1, "level=WARN")
 		w.wantLines(t, 1, `msg="a file is not reloaded: what was read before stays in use" file="the file" err="file does not exist"`)
 		w.err = fs.ErrPermission
-		after(time.Minute)
+		w.after(time.Minute)
 		w.wantLines(t, 2, "level=WARN")
 		w.err = nil
-		after(time.Minute)
+		w.after(time.Minute)
 		w.wantLines(t, 1, "a file is as it was")
 		w.content, w.refuse = "bad", errors.New("line 1 is no key")
-		after(time.Minute)
+		w.after(time.Minute)
 		w.wantLines(t, 3, "level=WARN")
 		w.wantLines(t, 1, "line 1 is no key")
 		w.want(t)
 		w.refuse = nil // what it lacked has come
-		after(10 * time.Second)
+		w.after(10 * time.Second)
 		w.want(t, "bad")
 		w.err = fs.ErrNotExist
-		after(time.Minute)
+		w.after(time.Minute)
 		w.wantLines(t, 2, "file does not exist")
 		w.want(t, "bad")
 	})
@@ -140,18 +152,18 @@ func TestWatchKeepsTheLastGood(t *testing.T) {
 func TestWatchAtSignal(t *testing.T) {
 	watched(t, -1, func(t *testing.T, w *watchTest) {
 		w.content = "new"
-		after(time.Hour)
+		w.after(time.Hour)
 		w.want(t) // a signal, and nothing else
 		w.signal <- syscall.SIGHUP
-		after(settleFor)
+		w.after(settleFor)
 		w.want(t, "new")
 		w.signal <- syscall.SIGHUP
-		after(settleFor)
+		w.after(settleFor)
 		w.wantLines(t, 1, "a file is as it was")
 		w.err = fs.ErrNotExist
 		for range 2 {
 			w.signal <- syscall.SIGHUP
-			after(settleFor)
+			w.after(settleFor)
 		}
 		w.wantLines(t, 2, "file does not exist")
 	})
@@ -161,7 +173,7 @@ func TestWatchAtSignal(t *testing.T) {
 func TestWatchEndsAtOnce(t *testing.T) {
 	watched(t, 10*time.Second, func(t *testing.T, w *watchTest) {
 		w.content = "new"
-		after(10*time.Second + settleFor/2)
+		w.after(10*time.Second + settleFor/2)
 		begin := time.Now()
 		t.Cleanup(func() {
 			if d := time.Since(begin); d != 0 {
