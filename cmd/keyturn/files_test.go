@@ -55,9 +55,19 @@ func TestFilesThatOthersCanWrite(t *testing.T) {
 
 // A file's owner can always change it. So it must be ours, or root's.
 func TestFileOwners(t *testing.T) {
-	if os.Geteuid() != 0 {
-		return // only root gives files away; TestStanding has the rules for everyone
+	info, err := os.Stat(file(t, testSecret))
+	if err != nil {
+		t.Fatal(err)
 	}
+	if s, ok := standingOf(info); !ok || s.uid != os.Geteuid() || s.us != os.Geteuid() || s.mode.Perm() != 0o600 {
+		t.Errorf("our own file: %+v, %v", s, ok)
+	}
+	if os.Geteuid() == 0 { // no other user can give files away
+		t.Run("given away", testFilesGivenAway)
+	}
+}
+
+func testFilesGivenAway(t *testing.T) {
 	secret, config := file(t, testSecret), configFolder(t, "tenants:\n"+acmeTenant, map[string]string{"s": testSecret})
 	for path, args := range map[string][]string{
 		secret: {"sign", "--secret-file", secret}, config: {"serve", "--addr", "127.0.0.1:99999", "--config", config},
