@@ -17,6 +17,12 @@ type Config struct {
 	// KEKs open and seal the rings. Required: see [ParseKEKs].
 	KEKs *KEKs
 
+	// Realm names the environment, such as "production", in at most 64 bytes. What was sealed in one
+	// realm does not open in another, even under the same KEK: then the error is ErrWrongRealm. All
+	// instances and commands that share a store must have the same. It is not stored. The default
+	// is "".
+	Realm string
+
 	// Tenants are those whose rings are held. An empty list means every tenant that the store has,
 	// also those that are added later. Then a writer of the store can add a ring that cannot be
 	// read, and so make the keyring not ready.

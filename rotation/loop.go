@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -306,10 +307,10 @@ func (l *loop) learn(a *pendingSync) {
 	if old == nil {
 		return
 	}
-	learned := assemble(old.Learn(a.learned), old)
+	learned := held.Assemble(old.Learn(a.learned), old)
 	r.state.Store(learned)
-	learned.applyEnds(old, r.status.Load().Complete)
-	r.dirty = true
+	learned.ApplyEnds(old, r.status.Load().Complete)
+	r.dirty, r.changed, r.bucket.endsStale = true, true, true
 }
 
 // result returns why a tenant's ring is not in sync, or nil.

@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -38,11 +39,11 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
 }
 
-// An Option changes how a Rotator makes one change. [Force] is the only one.
+// An Option changes how a Rotator makes one change: [Force] and [DryRun].
 type Option func(*options)
 
 // options are the sum of a call's Options.
-type options struct{ force bool }
+type options struct{ force, dryRun bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
@@ -83,6 +84,8 @@ type Receipt struct {
 	// because they may keep the set for ReaderStaleness.
 	ReadersUntil time.Time
 
+	losses uint64 // of the ring in the store, when the change was made: see [Rotator.Await]
+
 	CommittedAt time.Time // when the store made the change; zero if there was nothing to change
 	Place       Place     // of the change in its bucket's log, for [Rotator.Acks]
 }
@@ -91,7 +94,8 @@ type Receipt struct {
 // fields of policy take their defaults. Call it once for each tenant, from one place, such as a
 // command or the code that adds a customer.
 //
-// It is refused ([ErrRefused]) if the store or this instance has a ring of the tenant. It does not
+// It is refused ([ErrRefused]) if the store or this instance has a ring of the tenant, or if a live
+// instance lacks the primary KEK of this process, and so could not open the ring. It does not
 // wait until the instance stops recovering: the caller says that there is no ring to be restored.
 // The error is a [*PolicyError] if the policy does not hold.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
@@ -100,6 +104,9 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 	}
 	policy, err := r.policy(policy)
 	if err != nil {
+		return err
+	}
+	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
 		return err
 	}
 	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
@@ -144,11 +151,15 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	var on *base
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		on = b
+		return b.Rotate(o.force)
+	})
 	if err != nil {
 		return Receipt{}, err
 	}
-	receipt := receiptOf(p, tenant, result)
+	receipt := on.receipt(p, result)
 	if p.Op == ring.OpMint {
 		return receipt, &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
 			From: result.Now.Add(p.VisibleAfter)}
@@ -160,11 +171,15 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	var on *base
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		on = b
+		return b.Promote(kid, o.force)
+	})
 	if err != nil {
 		return Receipt{}, err
 	}
-	return receiptOf(p, tenant, result), nil
+	return on.receipt(p, result), nil
 }
 
 // Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
@@ -175,11 +190,16 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // that, Revoke is refused. With [Force] a new key is minted instead, and no instance signs until
 // that one is known everywhere: see [Receipt].NoSignerUntil. Revoking a key again changes nothing
 // and returns when it was revoked.
+//
+// A ring of which a field cannot be opened takes revocations too, but no other change: then no key
+// takes over, and the signing key is revoked only with [Force].
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
-		p, err := b.Revoke(kid, o.force)
+	var on *base
+	decide := func(b *base) (*protocol.Proposal, error) {
+		on = b
+		p, err := b.revoke(kid, o.force)
 		if err == nil && p == nil {
 			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
@@ -191,11 +211,15 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 			}
 		}
 		return p, err
-	})
+	}
+	p, result, err := r.apply(ctx, tenant, false, decide)
+	if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
+		p, result, err = r.applyUnwhole(ctx, tenant, decide)
+	}
 	if err != nil || p == nil {
 		return before, err
 	}
-	receipt := receiptOf(p, tenant, result)
+	receipt := on.receipt(p, result)
 	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	if receipt.Minted != "" {
 		receipt.NoSignerUntil = receipt.SignsFrom
@@ -203,9 +227,10 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	return receipt, nil
 }
 
-// receiptOf returns the Receipt of p, which the store has made with that result.
-func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
-	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+// receipt returns the Receipt of p, which was decided on b and which the store has made with that
+// result.
+func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:
@@ -218,17 +243,4 @@ func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 		receipt.Minted, receipt.SignsFrom = p.Mint[0].KID, p.Mint[0].ActivateAt
 	}
 	return receipt
-}
-
-// Acks returns the instances that have told the store how far they have read, and for each whether
-// that includes the change. An instance whose acknowledgement is old has ended without
-// [Keyring.Close], or is cut off.
-func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.k.times.Load().deadline)
-	defer cancel()
-	acks, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant), receipt.Place)
-	if err != nil {
-		return nil, inTenant(receipt.Tenant, unavailable(err))
-	}
-	return acks, nil
 }

@@ -31,6 +31,13 @@ func BucketOf(tenant string) int {
 // whole call or of one part, means that nothing is known, and never that something is missing.
 // Implementations must be safe for concurrent use; rotationtest.TestStore checks one.
 //
+// A store refuses every call while it may be behind another: a Redis server that is a replica fails
+// every call, even if it would accept writes.
+//
+// Anyone who can write to the store chooses what it answers, but must not choose how much. So a
+// store bounds what it returns: an entry of the log with an oversized field has that field empty,
+// and of many acknowledgements the youngest are returned.
+//
 // The store's clock never goes back: it is the later of its server's clock and the newest entry of
 // the bucket's log.
 type Store interface {
@@ -38,13 +45,14 @@ type Store interface {
 	// there are requests, in their order.
 	//
 	// It proves the request's place: the log still has that entry, with that nonce. (Raft proves a
-	// follower's log in the same way.) If so, it stores the acknowledgement, unless instance is
-	// empty, and replies with the changes after that place. If not, or if the place is zero, the
-	// reply is Resync with the newest place. An empty log gets a first entry then, so that there
-	// always is a newest place.
+	// follower's log in the same way.) If so, it stores the request's acknowledgement under the name
+	// instance, and replies with the entries after that place. If not, or if the place is zero, the
+	// reply is Resync with the newest place, and no acknowledgement is stored. An empty log gets a
+	// first entry then, so that there always is a newest place.
 	//
 	// If a digest is requested for a tenant that has a ring, but is missing from Tenants, Sync
-	// lists the tenant again and logs that, unless instance is empty.
+	// lists the tenant again and logs that, unless instance is empty. A Sync with an empty instance
+	// stores nothing else than that first entry.
 	Sync(ctx context.Context, instance string, requests []SyncRequest) []SyncReply
 
 	// Load reads the rings of tenants, each as it was at one moment. It always returns as many
@@ -55,11 +63,12 @@ type Store interface {
 	Tenants(ctx context.Context, buckets []int) ([][]string, error)
 
 	// Write makes a change completely or not at all, in one atomic step, and logs it. After an
-	// error the caller does not know whether the change was made.
+	// error the caller does not know whether the change was made, unless Result.Code is [NotMade].
 	Write(ctx context.Context, c Change) (Result, error)
 
-	// Acks returns the acknowledgements in the bucket, and for each whether it includes place.
-	Acks(ctx context.Context, bucket int, place Place) ([]Ack, error)
+	// Acks returns the acknowledgements in the bucket, at most 4096, sorted by instance, and the
+	// store's time. If there are more, it returns the youngest.
+	Acks(ctx context.Context, bucket int) (acks []RawAck, now time.Time, err error)
 
 	// Forget removes the acknowledgements of instance in the buckets.
 	Forget(ctx context.Context, instance string, buckets []int) error
@@ -70,45 +79,57 @@ type Store interface {
 	Listen(ctx context.Context, changed func(bucket int)) error
 }
 
-// A Place is one entry of a bucket's log. The zero Place is before every entry. Places are
-// comparable with ==.
-type Place struct {
-	ID    string // orders the entries, in a form of the store's choice
-	Nonce string // random, so that the same ID after a loss of the log is another place
-}
+// A Place is one entry of a bucket's log: it is [ring.Place].
+type Place = ring.Place
+
+// A LogEntry is an entry of a bucket's log, as the store has it: it is [ring.LogEntry].
+type LogEntry = ring.LogEntry
+
+// A RawAck is an acknowledgement as the store has it: it is [ring.RawAck].
+type RawAck = ring.RawAck
+
+// An Ack is an instance's acknowledgement in one bucket: it is [ring.Ack]. [Rotator.Acks] returns
+// them.
+type Ack = ring.Ack
 
 // A SyncRequest asks for the changes in a bucket.
 type SyncRequest struct {
 	Bucket int   // from 0 to Buckets - 1
 	Place  Place // up to which the instance has applied the log
 
-	// GoodSince is the time since which the instance has been in sync, by the store's clock, or zero
-	// while it is not. It is stored with the acknowledgement.
-	GoodSince time.Time
+	// Ack is the instance's acknowledgement, sealed: see [RawAck]. It is stored if Place is proved.
+	// Without one nothing is stored, and an earlier one stays.
+	Ack []byte
 
 	// Digests are the tenants whose rings' digests the reply must have, in this order.
 	Digests []string
 
-	// The reply is Vouched if the acknowledgement of another instance is younger than VouchWithin,
-	// and says that this instance has been in sync for VouchFor. If they are zero nothing is asked.
-	VouchWithin, VouchFor time.Duration
+	// Acks says that the reply must have the acknowledgements of the bucket.
+	Acks bool
 }
 
 // A SyncReply has the changes in a bucket.
 type SyncReply struct {
 	Err error // if not nil, the other fields mean nothing
 
-	// Resync reports that the place could not be proved: anything may have changed, and Changed
-	// means nothing.
+	// Resync reports that the place could not be proved: anything may have changed.
 	Resync bool
 
-	Place   Place    // the newest, or if there is More the last that Changed covers
-	Changed []string // the tenants in entries after the request's place, each once
-	More    bool     // there are entries after Place: ask again from there
+	// Place is the newest, or if there is More the last that Changed covers.
+	Place Place
 
+	// Changed are the entries of the log after the request's place, the oldest first. With Resync
+	// they are some of the newest entries: they say what has happened lately, and not what has
+	// changed since any place. Entries that name no tenant are left out.
+	Changed []LogEntry
+
+	More    bool      // there are entries after Place: ask again from there
 	Digests []string  // as requested; "" without a ring, and unlike any digest if it cannot be read
 	Now     time.Time // by the store's clock
-	Vouched bool      // see SyncRequest.VouchWithin
+
+	// Acks, if they were requested, are those that are stored after this sync, sorted by instance.
+	// If there are more than 64, they are the 64 youngest.
+	Acks []RawAck
 }
 
 // A Snapshot is a ring as the store has it at one moment.
@@ -130,22 +151,26 @@ type Change struct {
 	Delete  []string          // fields to remove; a field that is also in Set is written
 	Publish []string          // kids: their "p:" fields become the store's time, in decimal milliseconds
 
-	// For the log, where operators read it: which change it was, of which key, and by which
-	// instance.
+	// For the log, where operators and instances read it: which change it was, of which key, and by
+	// which instance.
 	Op    ring.Op
 	KID   string
 	Seq   int
 	Actor string
+	Nonce string // of the entry, see [Place]; random, at most 128 bytes, and never empty
+	MAC   []byte // of the entry, see [LogEntry]
 }
 
 // A Code says what a [Store] did with a [Change].
 type Code int
 
-// The results of a [Store.Write] without an error.
+// The results of a [Store.Write]. Without an error it is one of the first three. With an error it is
+// NotMade, or 0: then it is not known whether the change was made.
 const (
 	Committed   Code = iota + 1 // the change was made, and logged
 	Conflict                    // not made: the ring's digest is not Change.If; load it and decide again
 	OutOfBounds                 // not made: a Bound does not hold; decide again, at Result.Now
+	NotMade                     // not made, and nothing was written: the error says why
 )
 
 // A Result says what a [Store] did with a [Change].
@@ -154,13 +179,4 @@ type Result struct {
 	Now    time.Time // the moment of the decision, by the store's clock
 	Place  Place     // of the change in the log, if Committed
 	Digest string    // of the changed ring, if Committed
-}
-
-// An Ack is an instance's acknowledgement in one bucket: how far it has applied the log.
-// [Rotator.Acks] returns them.
-type Ack struct {
-	Instance  string    // its Config.Instance
-	At        time.Time // of the acknowledgement, by the store's clock
-	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
-	Applied   bool      // it has applied the log up to the place in question, or further
 }

@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
+			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := held.Open", "_ = err\n\thave := held.Open"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -103,12 +103,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a TTL on the ring",
-		edits: []edit{{"rotation/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
+		edits: []edit{{"rotation/rediskeys/lua/write.lua", "local id = redis.pcall('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nlocal id = redis.pcall('XADD'"}},
 		tests: tests{"./rotation/rediskeys", "TestFormat"}, want: "TestFormat",
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{

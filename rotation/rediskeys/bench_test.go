@@ -3,6 +3,7 @@ package rediskeys_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -27,6 +28,9 @@ func BenchmarkSyncIdle(b *testing.B) {
 	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
 		requests := allBuckets()
 		place(b, requests, s.Sync(b.Context(), "me", requests))
+		for i := range requests {
+			requests[i].Ack = ack(strings.Repeat("x", 1000), 0)
+		}
 		for b.Loop() {
 			place(b, requests, s.Sync(b.Context(), "me", requests))
 		}

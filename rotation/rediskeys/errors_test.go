@@ -2,6 +2,7 @@ package rediskeys_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -49,7 +50,7 @@ func TestMinReplicas(t *testing.T) {
 	refused := calls(t.Context(), s, at)
 	delete(refused, "Write")
 	refused["Write"] = func() error {
-		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
+		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
 		return err
 	}
 	for name, call := range refused {
@@ -133,9 +134,9 @@ func TestFull(t *testing.T) {
 	at := begin(t, s)
 	ring := set(t, s, tenant, "f", "1")
 	do(t, server, "CONFIG", "SET", "maxmemory", "1")
-	_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
+	_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
 	wantErr(t, "Write", err, rediskeys.ErrFull)
-	wantErr(t, "Sync", s.Sync(t.Context(), "me", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0].Err, rediskeys.ErrFull)
+	wantErr(t, "Sync", s.Sync(t.Context(), "me", []rotation.SyncRequest{{Bucket: bucket, Place: at, Ack: ack("me", 0)}})[0].Err, rediskeys.ErrFull)
 	if got := s.Load(t.Context(), []string{tenant})[0]; got.Err != nil || got.Digest != ring.Digest {
 		t.Errorf("a change that was refused left something: %+v", got)
 	}

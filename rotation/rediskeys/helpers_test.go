@@ -2,6 +2,8 @@ package rediskeys_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"strconv"
 	"strings"
@@ -67,6 +69,12 @@ func running(t testing.TB, args ...string) (*redistest.Server, *rediskeys.Store)
 	return s, open(t, "redis://"+s.Addr())
 }
 
+// ack returns an acknowledgement of that age. The store cannot tell it from a sealed one.
+func ack(text string, age time.Duration) []byte {
+	b := binary.BigEndian.AppendUint64([]byte("kt\x01A"), uint64(time.Now().Add(-age).UnixMilli()))
+	return append(b, text...)
+}
+
 func deadline(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -90,6 +98,9 @@ func begin(t testing.TB, s *rediskeys.Store) rotation.Place {
 
 func write(t testing.TB, s *rediskeys.Store, c rotation.Change) rotation.Result {
 	t.Helper()
+	if c.Nonce == "" {
+		c.Nonce = rand.Text()
+	}
 	r, err := s.Write(deadline(t, 10*time.Second), c)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +149,7 @@ func place(t testing.TB, requests []rotation.SyncRequest, replies []rotation.Syn
 func calls(ctx context.Context, s *rediskeys.Store, at rotation.Place) map[string]func() error {
 	return map[string]func() error{
 		"Sync": func() error {
-			return s.Sync(ctx, "me", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0].Err
+			return s.Sync(ctx, "me", []rotation.SyncRequest{{Bucket: bucket, Place: at, Ack: ack("me", 0)}})[0].Err
 		},
 		"Sync without an instance": func() error {
 			return s.Sync(ctx, "", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0].Err
@@ -146,10 +157,10 @@ func calls(ctx context.Context, s *rediskeys.Store, at rotation.Place) map[strin
 		"Load":    func() error { return s.Load(ctx, []string{tenant})[0].Err },
 		"Tenants": func() error { _, err := s.Tenants(ctx, []int{bucket}); return err },
 		"Write": func() error {
-			_, err := s.Write(ctx, rotation.Change{Tenant: tenant, Set: map[string][]byte{"f": nil}})
+			_, err := s.Write(ctx, rotation.Change{Tenant: tenant, Nonce: rand.Text(), Set: map[string][]byte{"f": nil}})
 			return err
 		},
-		"Acks":   func() error { _, err := s.Acks(ctx, bucket, at); return err },
+		"Acks":   func() error { _, _, err := s.Acks(ctx, bucket); return err },
 		"Forget": func() error { return s.Forget(ctx, "me", []int{bucket}) },
 	}
 }
@@ -168,7 +179,7 @@ func wantErr(t *testing.T, what string, err, kind error) {
 // documented are the ACL rights that the package comment lists.
 var documented = []any{
 	"~kt:*", "&kt:*", "+eval", "+evalsha", "+time", "+hgetall", "+hset", "+hdel", "+sadd", "+srem", "+sismember", "+smembers", "+del",
-	"+xadd", "+xrange", "+xrevrange", "+publish", "+subscribe", "+ping",
+	"+xadd", "+xrange", "+xrevrange", "+publish", "+subscribe", "+ping", "+info",
 }
 
 // A counter counts the commands that a client sends.

@@ -1,6 +1,7 @@
 package rediskeys_test
 
 import (
+	"crypto/rand"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ func TestMissingRights(t *testing.T) {
 		args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
 		do(t, server, append(args, "-"+missing)...)
 		s := open(t, "redis://keyturn:right@"+server.Addr())
-		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"g": nil}, Delete: []string{"f"}})
+		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"g": nil}, Delete: []string{"f"}})
 		wantErr(t, "Write without "+missing, err, rediskeys.ErrNoPermission)
 		if got := admin.Load(t.Context(), []string{tenant})[0]; got.Err != nil || got.Digest != ring.Digest {
 			t.Fatalf("without %s: half of a change was made: %+v", missing, got)

@@ -36,7 +36,7 @@ func newScripts() scripts {
 		tenants: newScript(commonLua + tenantsLua),
 		write:   newScript(commonLua + writeLua),
 		acks:    newScript(commonLua + acksLua),
-		forget:  newScript(forgetLua),
+		forget:  newScript(commonLua + forgetLua),
 	}
 }
 
@@ -72,8 +72,9 @@ func (c call) command(ctx context.Context, name, script string) *redis.Cmd {
 
 // A reply is the result of a call, or its error.
 type reply struct {
-	value any
-	err   error
+	value   any
+	err     error
+	notSent bool // the call did not leave this process
 }
 
 // run runs a script once for each call and returns as many replies, in the order of
@@ -170,7 +171,7 @@ func replyTo(cmd *redis.Cmd, err error) reply {
 func (s *Store) runOnce(ctx context.Context, sc script, c call) reply {
 	for _, as := range [][2]string{{"evalsha", sc.sha}, {"eval", sc.text}} {
 		if err := ctx.Err(); err != nil {
-			return reply{err: err}
+			return reply{err: err, notSent: true}
 		}
 		cmd := c.command(ctx, as[0], as[1])
 		r := replyTo(cmd, s.client.Process(ctx, unrepeatedCmd{cmd}))

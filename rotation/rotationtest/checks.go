@@ -20,11 +20,12 @@ var storeChecks = []struct {
 	{"a place that is not in the log is not proved", checkUnproved},
 	{"a sync returns the tenants that changed", checkNews},
 	{"a long log comes in pages", checkPages},
+	{"the entries of a log", checkEntries},
 	{"acknowledgements", checkAcks},
+	{"many acknowledgements", checkManyAcks},
 	{"no acknowledgement without a proof and a name", checkNoAck},
 	{"forget", checkForget},
 	{"digests", checkDigests},
-	{"vouching", checkVouched},
 	{"replies are in the order of the requests", checkOrder},
 	{"a change is made to the ring it was decided on", checkConflict},
 	{"a change is all or nothing", checkChange},
@@ -92,11 +93,11 @@ func checkSyncRace(c *storeCheck) {
 	heard := make(map[string]bool)
 	for last := false; ; {
 		news, to := c.news(bucket, from)
-		for tenant := range news {
-			if heard[tenant] {
-				c.errorf("Sync: heard twice that %q changed once", tenant)
+		for _, e := range news {
+			if heard[e.Tenant] {
+				c.errorf("Sync: heard twice that %q changed once", e.Tenant)
 			}
-			heard[tenant] = true
+			heard[e.Tenant] = true
 		}
 		if from = to; last {
 			break
@@ -165,13 +166,13 @@ func checkContext(c *storeCheck) {
 	if len(snapshots) != 2 || snapshots[0].Err == nil || snapshots[1].Err == nil {
 		c.errorf("Load: the context had ended: %+v, want 2 errors", snapshots)
 	}
-	if _, err := c.s.Write(ctx, rotation.Change{Tenant: t[1], Set: fields("f", "1"), Op: ring.OpMint}); err == nil {
-		c.errorf("Write: the context had ended, and there is no error")
+	if r, err := c.s.Write(ctx, rotation.Change{Tenant: t[1], Set: fields("f", "1"), Op: ring.OpMint, Nonce: "n"}); err == nil || r.Code != 0 && r.Code != rotation.NotMade {
+		c.errorf("Write: the context had ended: code %d, error %v", r.Code, err)
 	}
 	if _, err := c.s.Tenants(ctx, []int{bucket}); err == nil {
 		c.errorf("Tenants: the context had ended, and there is no error")
 	}
-	if _, err := c.s.Acks(ctx, bucket, place); err == nil {
+	if _, _, err := c.s.Acks(ctx, bucket); err == nil {
 		c.errorf("Acks: the context had ended, and there is no error")
 	}
 	if err := c.s.Forget(ctx, "i", []int{bucket}); err == nil {

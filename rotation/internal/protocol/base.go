@@ -17,6 +17,14 @@ type Base struct {
 	Deadline time.Duration // of one call of the store
 	Copy     *Copy         // complete, and authentic
 
+	// Primary names the KEK that this process seals under, and Agreed says that it is the primary
+	// of every live instance: see [AgreeOn].
+	Primary string
+	Agreed  bool
+
+	// SealedUnder names the KEKs that the fields of the ring are sealed under, for [Base.Rekey].
+	SealedUnder []string
+
 	// MakeKey makes the material of a new key for a policy, and returns its kid. It is called once
 	// for each record that is to be minted, and only if the change is not refused.
 	MakeKey func(ring.Policy) (kid string, err error)

@@ -39,13 +39,16 @@ func (b *Base) Collect() *Proposal {
 			p.Remove = append(p.Remove, neverActive[i].KID)
 		}
 	}
-	if len(p.Remove) == 0 {
+	p.RemoveKeys = b.unusedTenantKeys(p.Remove)
+	if len(p.Remove)+len(p.RemoveKeys) == 0 {
 		return nil
 	}
 	if gone.After(b.Copy.Facts.CollectedUntil) {
 		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0})
 	}
-	p.KID = p.Remove[0]
+	if len(p.Remove) > 0 {
+		p.KID = p.Remove[0]
+	}
 	return p
 }
 

@@ -101,7 +101,7 @@ func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time
 	}
 	p.Mint = append(p.Mint, ring.Record{Tenant: b.Tenant, KID: kid, Seq: seq, Algorithm: policy.Algorithm, Created: b.created(p), ActivateAt: activate,
 		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Timing: policy})
-	p.KID, p.Seq, p.Head = kid, seq, seq
+	p.KID, p.Seq, p.Head, p.NewTenantKey = kid, seq, seq, b.needsTenantKey()
 	b.addAnnouncement(p, kid, &policy)
 	p.VisibleAfter = b.visibleAfter(&policy)
 	return nil

@@ -98,7 +98,7 @@ func (s *sealedRing) add(t testing.TB, r ring.Record, m *Material) {
 // addFact seals a fact.
 func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid string, at time.Time) {
 	t.Helper()
-	blob, err := SealFact(keks, s.tenant, kind, kid, at)
+	blob, err := SealFact(keks, keks.Primary(), s.tenant, kind, kid, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,9 @@ func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
 	for i, kind := range ring.FactKinds() {
 		s.addFact(t, keks, kind, s.records[i%2].KID, sealedAt.Add(time.Duration(i)*time.Second))
 	}
-	s.fields[FieldHead] = []byte("2")
+	if s.fields[FieldHead], err = SealHead(keks, keks.Primary(), tenant, Head{Seq: 2, Count: 3}); err != nil {
+		t.Fatal(err)
+	}
 	s.fields["p:"+s.records[0].KID] = []byte("1800000000000")
 	return s
 }
@@ -138,13 +140,15 @@ func (s *sealedRing) with(field string, value []byte) map[string][]byte {
 
 // isSealed reports whether the field is authenticated.
 func isSealed(field string) bool {
-	return field != FieldHead && field != "" && !strings.HasPrefix(field, prefixOptional) && !strings.HasPrefix(field, PrefixPublish)
+	return field != "" && !strings.HasPrefix(field, prefixOptional) && !strings.HasPrefix(field, PrefixPublish)
 }
 
 // holds reports whether the ring has the key, record or fact of a field.
 func holds(opened *OpenedRing, field string) bool {
 	prefix, name, _ := strings.Cut(field, ":")
 	switch {
+	case field == FieldHead:
+		return opened.Head != Head{}
 	case field == FieldDead:
 		return !opened.Facts.Dead.IsZero()
 	case field == FieldGone:

@@ -83,7 +83,7 @@ func TestDerivedID(t *testing.T) {
 	if a.IDs()[0] != b.IDs()[0] || len(a.IDs()[0]) != 16 {
 		t.Errorf("ids %q and %q", a.IDs(), b.IDs())
 	}
-	if c := mustKEKs(t, 2); c.IDs()[0] == a.IDs()[0] || c.list[0].check == a.list[0].check {
+	if c := mustKEKs(t, 2); c.IDs()[0] == a.IDs()[0] || c.list[0].name.Check == a.list[0].name.Check {
 		t.Error("two keys share an id or a check value")
 	}
 }
@@ -94,7 +94,7 @@ func TestNoKEK(t *testing.T) {
 		if _, _, err := NewTenantKey(ks, "acme"); err == nil {
 			t.Error("NewTenantKey without a KEK")
 		}
-		if _, err := SealFact(ks, "acme", ring.FactRevoked, "k", minDate); err == nil {
+		if _, err := SealFact(ks, ks.Primary(), "acme", ring.FactRevoked, "k", minDate); err == nil {
 			t.Error("SealFact without a KEK")
 		}
 		if got := fmt.Sprint(ks); got != "no KEK" {
@@ -140,8 +140,8 @@ func TestWrongKEK(t *testing.T) {
 		t.Errorf("%q does not say %q", err, want)
 	}
 	bad := new(ring.UnreadableError)
-	if errors.As(err, &bad); len(Replaceable(bad)) > 0 || len(opened.Records) > 0 {
-		t.Errorf("replaceable: %q; %d records", Replaceable(bad), len(opened.Records))
+	if errors.As(err, &bad); len(Replaceable(bad, HeldBytes{})) > 0 || len(opened.Records) > 0 {
+		t.Errorf("replaceable: %q; %d records", Replaceable(bad, HeldBytes{}), len(opened.Records))
 	}
 
 	named := func(key []byte) *KEKs {
@@ -174,22 +174,13 @@ func TestWrongKEK(t *testing.T) {
 	}
 }
 
-// rewrap returns what to store of a tenant key under the primary KEK.
-func rewrap(keks *KEKs, tenant, id string, blob []byte) ([]byte, error) {
-	tk, err := OpenTenantKey(keks, tenant, id, blob)
-	if err != nil {
-		return nil, err
-	}
-	return tk.Seal(keks, tenant)
-}
-
 // TestKEKChange follows the steps of docs/formats.md, "Changing KEKs".
 func TestKEKChange(t *testing.T) {
 	before, both, after := mustKEKs(t, 1), mustKEKs(t, 2, 1), mustKEKs(t, 2)
 	s := newSealedRing(t, before, "acme")
 	field := PrefixKey + s.key.ID
 
-	wrapped, err := rewrap(both, "acme", s.key.ID, s.fields[field])
+	wrapped, err := RewrapTenantKey(both, both.Primary(), "acme", s.key.ID, s.fields[field])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,18 +195,21 @@ func TestKEKChange(t *testing.T) {
 		t.Errorf("old facts without the old KEK: %v", err)
 	}
 	for id, at := range s.facts.All {
-		if fields[FactField(id.Kind, id.KID)], err = SealFact(both, "acme", id.Kind, id.KID, at); err != nil {
+		if fields[FactField(id.Kind, id.KID)], err = SealFact(both, both.Primary(), "acme", id.Kind, id.KID, at); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if fields[FieldHead], err = SealHead(both, both.Primary(), "acme", Head{Seq: 2, Count: 4}); err != nil {
+		t.Fatal(err)
 	}
 	opened, err = OpenRing(after, "acme", fields)
 	if err != nil || !opened.Facts.Equal(s.facts) {
 		t.Errorf("after the change: %v", err)
 	}
-	if _, err := rewrap(after, "acme", s.key.ID, s.fields[field]); !errors.Is(err, ErrWrongKEK) {
+	if _, err := RewrapTenantKey(after, after.Primary(), "acme", s.key.ID, s.fields[field]); !errors.Is(err, ErrWrongKEK) {
 		t.Errorf("rewrapped without the old KEK: %v", err)
 	}
-	if _, err := rewrap(both, "globex", s.key.ID, s.fields[field]); !errors.Is(err, ErrTampered) {
+	if _, err := RewrapTenantKey(both, both.Primary(), "globex", s.key.ID, s.fields[field]); !errors.Is(err, ErrTampered) {
 		t.Errorf("rewrapped for another tenant: %v", err)
 	}
 }

@@ -29,15 +29,16 @@ func TestNothingLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	blob := s.fields[PrefixKey+s.key.ID]
-	_, n, err := readSealedKey(blob)
+	sealed, n, err := readSealedKey(blob)
 	if err != nil {
 		t.Fatal(err)
 	}
-	aead, err := keks.list[0].aead()
+	sealed.tenant, sealed.id = "acme", s.key.ID
+	box, err := newBox(keks.list[0].derive(useWrap))
 	if err != nil {
 		t.Fatal(err)
 	}
-	tenantKey, err := aead.Open(nil, nil, blob[n:], blob[:n])
+	tenantKey, err := box.open(blob[:n], sealed.place(), blob[n:])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -174,12 +174,11 @@ func TestMalformedInsideSeal(t *testing.T) {
 		"a public part for the secret":    {func() header { h := head(es); h.Algorithm = keystore.HS256; return h }(), es.public},
 		"a public part as the secret too": {func() header { h := head(es); h.Algorithm, h.public = keystore.HS256, nil; return h }(), es.public},
 	} {
-		open := tt.h.append(nil)
-		aead, err := tk.aead()
+		box, err := tk.box()
 		if err != nil {
 			t.Fatal(err)
 		}
-		blob := append(open, aead.Seal(nil, nil, tt.secret, open)...)
+		blob := box.seal(tt.h.append(nil), tt.h.place(), tt.secret)
 		r, err := OpenRecord(keys, "acme", tt.h.KID, blob)
 		if !errors.Is(err, ErrMalformed) || r != nil {
 			t.Errorf("%s: %v, %v", name, r, err)
