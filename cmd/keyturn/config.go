@@ -19,7 +19,8 @@ func (s *serveCommand) offerFile() (*offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &offer{file: file, server: server.Config{Issuers: s.network}, warnings: s.fileWarnings(file)}
+	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
+	o.server = server.Config{Issuers: s.network, Reload: server.Reload{Every: file.Reload.every}}
 	owners := make(secretOwners)
 	for i := range file.Tenants {
 		t, err := s.fileTenant(&file.Tenants[i], owners)
@@ -172,7 +173,7 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 		return nil, usagef("the file of --config: rings.policy is for the rings that bootstrap makes; those that are there have their own")
 	}
 	rings := &server.Rings{Hint: noRingHint(c.Bootstrap)}
-	if rings.KEKs, err = s.keks(c.KEKFile); err != nil {
+	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
 		return nil, err
 	}
 	if c.Bootstrap {

@@ -21,6 +21,7 @@ const configForm = `With --config a YAML file says whose tokens are good, and no
 no secret, only the names of files (seen from its own folder) and of variables:
 
     admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
+    reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379
       kek_file: kek                    # or KEYTURN_KEK
@@ -40,12 +41,19 @@ with one secret are refused, unless both have shared_secret: true.`
 // A configFile is the file of --config.
 type configFile struct {
 	Admin   *adminConfig   `yaml:"admin"`
+	Reload  reloadConfig   `yaml:"reload"`
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
 }
 
 type adminConfig struct {
 	Addr string `yaml:"addr"`
+}
+
+type reloadConfig struct {
+	Every string `yaml:"every"`
+
+	every time.Duration // as [server.Reload] takes it
 }
 
 type ringsConfig struct {
@@ -214,6 +222,9 @@ func (c *configFile) check() error {
 	if c.Admin != nil && c.Admin.Addr == "" {
 		return usagef("the file of --config: admin.addr is missing: where to listen, such as 127.0.0.1:9102")
 	}
+	if err := c.Reload.parse(); err != nil {
+		return usagef("the file of --config: reload.every: %v", err)
+	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
@@ -240,6 +251,22 @@ func (c *configFile) check() error {
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
 	}
+	return nil
+}
+
+// parse reads how often files are read again.
+func (r *reloadConfig) parse() error {
+	if r.Every == "" {
+		return nil
+	}
+	every, err := time.ParseDuration(r.Every)
+	switch {
+	case err != nil, every != 0 && every < time.Second, every > 24*time.Hour:
+		return errors.New("want a duration from 1s to 24h, such as 10s, or 0s: only at SIGHUP")
+	case every == 0:
+		every = -1 // 0 stands for the default
+	}
+	r.every = every
 	return nil
 }
 

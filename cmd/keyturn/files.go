@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -32,23 +33,47 @@ type inputFile struct {
 
 // readFile reads the file that name names, of at most maxFileBytes. what it is to hold is for the
 // error, which does not repeat the path of a file that cannot be opened: by mistake that may be the
-// secret itself, or the text of the JWK Set.
+// secret itself, or the text of the JWK Set. A file that others can change is refused, and one that
+// they can read is remarked on.
 func (a *app) readFile(name, path, what string, use fileUse) (*inputFile, error) {
 	f, err := openInput(path, os.Open)
 	if err == nil {
 		f.name = name
 		return f, a.judgeFile(f, use)
 	}
-	if p := (*fs.PathError)(nil); errors.As(err, &p) {
-		err = p.Err
-	}
 	if errors.Is(err, errTooLarge) {
 		return nil, usagef("the file of %s %v", name, err)
 	}
-	return nil, usagef("cannot read the file of %s: %v; it takes the path of a file that holds %s", name, err, what)
+	return nil, usagef("cannot read the file of %s: %v; it takes the path of a file that holds %s", name, causeOf(err), what)
 }
 
-var errTooLarge = errors.New("is larger than 1 MiB: is it the right one?")
+// follow returns f for a server that reads it again. It returns nil for a pipe, which is read once.
+func (f *inputFile) follow(use fileUse) *server.File {
+	if !f.info.Mode().IsRegular() {
+		return nil
+	}
+	return server.NewFile(f.name, f.text, func() ([]byte, error) {
+		again, err := openInput(f.path, openRegular)
+		if err != nil {
+			return nil, causeOf(err)
+		}
+		again.name = f.name
+		return again.text, again.refuse(use)
+	})
+}
+
+// causeOf returns an error without the path that the operating system puts before it.
+func causeOf(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+var (
+	errTooLarge   = errors.New("is larger than 1 MiB: is it the right one?")
+	errNotRegular = errors.New("is no regular file any more")
+)
 
 // openInput opens and reads a file.
 func openInput(path string, open func(string) (*os.File, error)) (*inputFile, error) {
@@ -72,15 +97,23 @@ func openInput(path string, open func(string) (*os.File, error)) (*inputFile, er
 
 // judgeFile refuses a file that others can change, and remarks on one that they can read.
 func (a *app) judgeFile(f *inputFile, use fileUse) error {
-	s, ok := standingOf(f.info)
-	if !ok {
-		return nil
+	if err := f.refuse(use); err != nil {
+		return err
 	}
-	if why, mend := s.refusal(use); why != "" {
-		return usagef("the file of %s %s: %s %s", f.name, why, mend, shellWord(f.path))
+	if s, ok := standingOf(f.info); ok {
+		if what, mend := s.remark(use); what != "" {
+			a.note("the file of %s %s: %s %s", f.name, what, mend, shellWord(f.path))
+		}
 	}
-	if what, mend := s.remark(use); what != "" {
-		a.note("the file of %s %s: %s %s", f.name, what, mend, shellWord(f.path))
+	return nil
+}
+
+// refuse refuses a file that others can change.
+func (f *inputFile) refuse(use fileUse) error {
+	if s, ok := standingOf(f.info); ok {
+		if why, mend := s.refusal(use); why != "" {
+			return usagef("the file of %s %s: %s %s", f.name, why, mend, shellWord(f.path))
+		}
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func TestFilesThatOthersCanWrite(t *testing.T) {
 		{"--config", plain, []string{"serve", "--addr", nowhere, "--config", plain}},
 		{`secret_file of tenant "acme" in the file of --config`, beside(plain, "s"), []string{"serve", "--addr", nowhere, "--config", plain}},
 		{`jwks_file of tenant "f" in the file of --config`, beside(filed, "set.json"), []string{"serve", "--addr", nowhere, "--config", filed}},
-		{"--kek-file", beside(ring, "kek"), []string{"serve", "--addr", nowhere, "--config", ring}},
+		{"rings.kek_file in the file of --config", beside(ring, "kek"), []string{"serve", "--addr", nowhere, "--config", ring}},
 	} {
 		for _, mode := range []os.FileMode{0o602, 0o622, 0o666} {
 			if err := os.Chmod(tt.path, mode); err != nil {

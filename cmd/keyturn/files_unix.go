@@ -8,6 +8,20 @@ import (
 	"syscall"
 )
 
+// openRegular opens a file that was a regular one before. If it is a pipe now, it does not wait until
+// another program writes to that.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, errNotRegular
+	}
+	return f, nil
+}
+
 // standingOf returns who owns a file, and who may use it. ok is false for what is neither a file
 // nor a pipe, such as a terminal: its mode says nothing of what is read from it.
 func standingOf(info fs.FileInfo) (s standing, ok bool) {

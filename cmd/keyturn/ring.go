@@ -73,25 +73,8 @@ func parseTenant(s string) (string, error) {
 // keks reads the KEK from a file or, if path is empty, from the environment. Errors hold nothing of
 // the KEK.
 func (a *app) keks(path string) (*rotation.KEKs, error) {
-	text, source := "", "the file of --kek-file"
-	if path != "" {
-		f, err := a.readFile("--kek-file", path, "the KEK", holdsSecret)
-		if err != nil {
-			return nil, err
-		}
-		text = string(f.text)
-	} else {
-		var ok bool
-		source = envKEK
-		if text, ok = a.env(envKEK); !ok {
-			return nil, usagef("no KEK to open the ring with: give --kek-file, or set %s", envKEK)
-		}
-	}
-	keks, err := rotation.ParseKEKs([]byte(text))
-	if err != nil {
-		return nil, usagef("%s: %s", source, errorText(err))
-	}
-	return keks, nil
+	keks, _, err := a.readKEKs("--kek-file", path)
+	return keks, err
 }
 
 // withPassword puts the password of the environment into a URL that has none.

@@ -74,6 +74,7 @@ type offer struct {
 	warnings []string
 	intro    func(*server.Server) string
 	file     *configFile // of --config; nil without it
+	reloads  bool        // at SIGHUP, which otherwise ends the server as it ends a terminal's programs
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
@@ -144,6 +145,12 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 		}
 		fmt.Fprint(s.stdout, eventText(e))
 	}
+	if o.reloads {
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+		o.server.Reload.Signal = hangups
+	}
 	srv, err := server.New(ctx, o.server)
 	if err != nil {
 		return s.openError(o, err)
@@ -193,7 +200,7 @@ func (s *serveCommand) offerRings() (*offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &offer{server: server.Config{Rings: rings}, warnings: s.ringWarnings()}
+	o := &offer{server: server.Config{Rings: rings}, reloads: true, warnings: s.ringWarnings()}
 	for _, id := range s.tenantNames() {
 		o.server.Tenants = append(o.server.Tenants, server.Tenant{Ring: true, Rules: verifier.Tenant{
 			ID: id, Issuer: s.issuerOf(id), Audiences: s.aud.values,
@@ -227,11 +234,10 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 	if s.secretFile.given {
 		return nil, usagef("--redis and --secret-file: give one of them")
 	}
-	keks, err := s.keks(s.ring.kekFile.value)
-	if err != nil {
+	rings := &server.Rings{Hint: noRingHint(s.bootstrap)}
+	if err := s.setKEKs(rings, "--kek-file", s.ring.kekFile.value); err != nil {
 		return nil, err
 	}
-	rings := &server.Rings{KEKs: keks, Hint: noRingHint(s.bootstrap)}
 	if name := s.policy.given(); name != "" && !s.bootstrap {
 		return nil, usagef("--%s is for the rings that --bootstrap makes; those that are there have their own policy", name)
 	}
@@ -242,7 +248,8 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	rings.URL, err = s.redisURL(s.ring.redis.value)
+	url, err := s.redisURL(s.ring.redis.value)
+	rings.URL = url
 	return rings, err
 }
 

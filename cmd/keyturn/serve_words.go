@@ -42,6 +42,9 @@ keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tel
 readers of them, if --iss is the URL under which they reach /TENANT, such as
 https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
 
+With --config and --redis, the KEK file is read again every 10 seconds, and at once at
+SIGHUP; new KEKs take effect without a restart.
+
 There is no CORS: it is for curl and for other servers. For pages in a browser,
 put a proxy in front that adds it.
 

@@ -41,6 +41,9 @@ type Config struct {
 	// are replaced by those below.
 	Issuers jwks.Config
 
+	// Reload says when the server reads again the files that it follows.
+	Reload Reload
+
 	// Hint returns advice about a refused token for the log, or "". It may be nil.
 	Hint func(*verifier.Error) string
 
@@ -83,6 +86,10 @@ type Rings struct {
 	// KEKs open the rings.
 	KEKs *rotation.KEKs
 
+	// KEKFile is the file that KEKs come from. New KEKs in it replace them while the server runs. It
+	// may be nil.
+	KEKFile *File
+
 	// Bootstrap is the policy of the rings that the server makes for tenants without one. If it
 	// is nil, the server waits until another program has made them.
 	Bootstrap *rotation.Policy
@@ -119,6 +126,9 @@ func (c Config) withDefaults() Config {
 	c.Tenants = slices.Clone(c.Tenants)
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
+	}
+	if c.Reload.Every == 0 {
+		c.Reload.Every = defaultReload
 	}
 	if c.Hint == nil {
 		c.Hint = func(*verifier.Error) string { return "" }

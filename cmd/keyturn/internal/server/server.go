@@ -194,6 +194,9 @@ func (s *Server) startBackground(ctx context.Context) (stop func()) {
 	if r := s.tenants.rings; r != nil {
 		work = append(work, r.rotate, r.watch)
 	}
+	if w := s.watcher(); len(w.files) > 0 || w.reload.Signal != nil {
+		work = append(work, w.run)
+	}
 	switch {
 	case s.demo != nil:
 		work = append(work, s.demo.announceTokens)
@@ -208,6 +211,17 @@ func (s *Server) startBackground(ctx context.Context) (stop func()) {
 		cancel()
 		wg.Wait()
 	}
+}
+
+// watcher returns what follows the files of s.
+func (s *Server) watcher() *watcher {
+	w := &watcher{reload: s.cfg.Reload, log: s.cfg.Logger}
+	if r := s.tenants.rings; r != nil && s.cfg.Rings.KEKFile != nil {
+		f := s.cfg.Rings.KEKFile
+		f.apply = r.setKEKs
+		w.files = append(w.files, f)
+	}
+	return w
 }
 
 // completeRules waits until all rings are in sync. Then it gives the verifier the rules again: a
