@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
-	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -42,7 +41,7 @@ type pendingSync struct {
 
 // init makes l ready to take requests and nudges. run answers them.
 func (l *loop) init(k *Keyring) {
-	l.k, l.jitter = k, protocol.NewJitter(k.cfg.Instance, 0)
+	l.k, l.jitter = k, held.NewJitter(k.cfg.Instance, 0)
 	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 

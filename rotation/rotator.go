@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -36,7 +37,7 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
 		return nil, &ring.Error{Text: "NewRotator needs a Keyring"}
 	}
-	return &Rotator{k: k, jitter: protocol.NewJitter(k.cfg.Instance, 1)}, nil
+	return &Rotator{k: k, jitter: held.NewJitter(k.cfg.Instance, 1)}, nil
 }
 
 // An Option changes how a Rotator makes one change: [Force] and [DryRun].

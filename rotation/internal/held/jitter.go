@@ -1,4 +1,4 @@
-package protocol
+package held
 
 import (
 	"hash/fnv"
