@@ -34,6 +34,7 @@ type KEKs struct {
 // A kek is one key-encryption key in one realm. Everything that it can do is in closures.
 type kek struct {
 	name   KEKName
+	label  string                  // of its check value
 	derive func(use string) []byte // 32 bytes for a use in the realm
 	in     func(realm string) (*kek, error)
 }
@@ -88,23 +89,12 @@ var insecureKey = sha256.Sum256([]byte("keyturn: InsecurePlaintext: this key is 
 // Errors name the line by number, and quote nothing of it.
 func ParseKEKs(text []byte) (*KEKs, error) {
 	ks := new(KEKs)
-	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		if line == "" {
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if len(line) == 0 {
 			continue
 		}
-		id, encoded, named := strings.Cut(line, ":")
-		if !named {
-			id, encoded = "", line
-		} else if err := checkKEKID(id); err != nil {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
-		}
-		// The decoder skips line ends within the text, which only the length shows.
-		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
-		}
-		if err := ks.add(id, key); err != nil {
+		if err := ks.addLine(line); err != nil {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 	}
@@ -112,6 +102,26 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		return nil, &ring.Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
+}
+
+// addLine appends the key of a line of a KEK file. The line stays bytes, and what is decoded from it
+// is cleared, so that no copy of the key stays in memory.
+func (ks *KEKs) addLine(line []byte) error {
+	var id string
+	encoded := line
+	if before, after, named := bytes.Cut(line, []byte(":")); named {
+		if id, encoded = string(before), after; checkKEKID(id) != nil {
+			return checkKEKID(id)
+		}
+	}
+	key := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	defer clear(key)
+	// The decoder skips line ends within the text, which only the length shows.
+	n, err := base64.StdEncoding.Strict().Decode(key, encoded)
+	if err != nil || n != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
+		return fmt.Errorf("not base64 of %d bytes; %s", kekSize, howToKEK)
+	}
+	return ks.add(id, key[:n])
 }
 
 // NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived
@@ -174,6 +184,18 @@ func (ks *KEKs) Primary() KEKName {
 		return KEKName{}
 	}
 	return ks.list[0].name
+}
+
+// Label returns the check value of a KEK as text: a short name that does not change with the id or
+// the realm. All calls for a KEK of ks return the same memory, since a large keyring holds a label
+// for each tenant key.
+func (ks *KEKs) Label(check [checkSize]byte) string {
+	for _, k := range ks.all() {
+		if k.name.Check == check {
+			return k.label
+		}
+	}
+	return hex.EncodeToString(check[:])
 }
 
 // Has reports whether ks has the key of that name, in the realm of that name. The id does not count,
@@ -310,40 +332,45 @@ func newKEK(id string, key []byte) (*kek, error) {
 	if err != nil {
 		return nil, errUnusable
 	}
-	name := KEKName{ID: id}
-	for use, field := range map[string]func(derived []byte){
-		useID: func(d []byte) { name.ID = cmp.Or(id, hex.EncodeToString(d[:8])) }, useCheck: func(d []byte) { copy(name.Check[:], d) },
-	} {
-		d, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use, kekSize)
-		if err != nil {
-			return nil, errUnusable
-		}
-		field(d)
+	derived, err := expand(extracted, "", useID, useCheck)
+	if err != nil {
+		return nil, err
 	}
+	name := KEKName{ID: cmp.Or(id, hex.EncodeToString(derived[useID][:8])), Check: [checkSize]byte(derived[useCheck])}
 	return inRealm(extracted, name, "")
 }
-
-// errUnusable hides the error of a hash or cipher, which cannot happen with keys of 32 bytes.
-var errUnusable = errors.New("it cannot be used")
 
 // inRealm returns a KEK in a realm. extracted and the id and check value of name are those of the
 // KEK.
 func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
-	derived := make(map[string][]byte)
-	for _, use := range []string{useRealm, useWrap, useFacts, useHead, useAcks, useLog} {
-		d, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use+":"+realm, kekSize)
-		if err != nil {
-			return nil, errUnusable
-		}
-		derived[use] = d
+	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog)
+	if err != nil {
+		return nil, err
 	}
 	name.Realm = [checkSize]byte(derived[useRealm])
 	return &kek{
 		name:   name,
+		label:  hex.EncodeToString(name.Check[:]),
 		derive: func(use string) []byte { return derived[use] },
 		in:     func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },
 	}, nil
 }
+
+// expand derives a key of 32 bytes for each use. suffix is the end of each info.
+func expand(extracted []byte, suffix string, uses ...string) (map[string][]byte, error) {
+	derived := make(map[string][]byte)
+	for _, use := range uses {
+		key, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use+suffix, kekSize)
+		if err != nil {
+			return nil, errUnusable
+		}
+		derived[use] = key
+	}
+	return derived, nil
+}
+
+// errUnusable hides the error of a hash or cipher, which may say something about a key.
+var errUnusable = errors.New("it cannot be used")
 
 // mac authenticates a message for a use.
 func (k *kek) mac(use string, message []byte) []byte {

@@ -82,6 +82,9 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
 	}
 	key, private, err := openMaterial(h, secret)
+	if err != nil || !h.Algorithm.Symmetric() {
+		clear(secret) // the parser has made its own copy; a secret of HS* is what Private returns
+	}
 	if err != nil {
 		return nil, err
 	}
