@@ -99,6 +99,7 @@ func FuzzOpenMACs(f *testing.F) {
 	f.Add(vr.Tenant, byte('x'), "k", append(sealedFact{at: sealedAt, kek: renamed}.append(nil), make([]byte, macSize)...))
 	f.Add(vr.Tenant, byte('d'), "", v.sealFact(f, vr.Realm, vr.Tenant, vectorFact{Kind: "d", At: 1_800_000_000_000}))
 	f.Add(vr.Tenant, byte('H'), "", vr.ring(f)[FieldHead])
+	f.Add("\x80", byte('H'), "", vr.ring(f)[FieldHead])
 	for _, a := range v.Acks {
 		f.Add(a.Instance, byte('A'), "", unhex(f, a.Value))
 	}

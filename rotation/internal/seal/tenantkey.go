@@ -91,8 +91,8 @@ func (tk *TenantKey) Wipe() { tk.wipe() }
 // OpenTenantKey opens blob, which the store has for tenant under the id. The error wraps one of
 // ErrWrongKEK, ErrTampered, ErrNewer and ErrMalformed.
 func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, error) {
-	if !isTenantKeyID(id) {
-		return nil, &ring.Error{Kind: ErrMalformed, Text: "its name has no id of a tenant key"}
+	if !isText(tenant, 1, ring.MaxTenantBytes) || !isTenantKeyID(id) {
+		return nil, &ring.Error{Kind: ErrMalformed, Text: "it is of no tenant, or its name has no id of a tenant key"}
 	}
 	sealed, n, err := readSealedKey(blob)
 	if err != nil {
