@@ -74,6 +74,9 @@ func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte)
 		ID: id, KEK: wrapped, Born: born,
 		box: func() (*box, error) { return newBox(key) },
 		wrap: func(under *kek, tenant string) ([]byte, error) {
+			if len(key) != tenantKeySize { // it was wiped
+				return nil, errUnusable
+			}
 			box, err := newBox(under.derive(useWrap))
 			if err != nil {
 				return nil, err
@@ -81,7 +84,7 @@ func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte)
 			sealed := sealedKey{tenant: tenant, id: id, kek: under.name, born: born}
 			return box.seal(sealed.append(nil), sealed.place(), key), nil
 		},
-		wipe: func() { clear(key); key = nil }, // without bytes box and wrap fail, and do not seal under zeros
+		wipe: func() { clear(key); key = nil }, // else it would seal under zeros
 	}
 }
 
