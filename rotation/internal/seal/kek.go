@@ -13,6 +13,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -36,6 +37,7 @@ type kek struct {
 	name   KEKName
 	label  string                  // of its check value
 	derive func(use string) []byte // 32 bytes for a use in the realm
+	box    func() (*box, error)    // wraps tenant keys
 	in     func(realm string) (*kek, error)
 }
 
@@ -352,6 +354,7 @@ func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
 		name:   name,
 		label:  hex.EncodeToString(name.Check[:]),
 		derive: func(use string) []byte { return derived[use] },
+		box:    sync.OnceValues(func() (*box, error) { return newBox(derived[useWrap]) }),
 		in:     func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },
 	}, nil
 }

@@ -75,7 +75,7 @@ func secretsOf(t *testing.T, keks, elsewhere *KEKs, s *sealedRing, hs, es *Mater
 		t.Fatal(err)
 	}
 	sealed.tenant, sealed.id = "acme", s.key.ID
-	box, err := newBox(keks.list[0].derive(useWrap))
+	box, err := keks.list[0].box()
 	if err != nil {
 		t.Fatal(err)
 	}

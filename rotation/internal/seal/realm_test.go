@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -159,5 +160,30 @@ func TestSealsUnder(t *testing.T) {
 		if blob, err := seal(nil, KEKName{}); err == nil || blob != nil {
 			t.Errorf("%s without a KEK: %x", what, blob)
 		}
+	}
+}
+
+// TestSharedMemory: what a large keyring holds of each ring is in memory once.
+func TestSharedMemory(t *testing.T) {
+	keks := mustKEKs(t, 1)
+	s := newSealedRing(t, keks, "acme")
+	opened, err := OpenRing(keks, "acme", s.fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(a, b string) bool { return a == b && unsafe.StringData(a) == unsafe.StringData(b) }
+	for id := range opened.Facts.All {
+		if !slices.ContainsFunc(opened.Records, func(r OpenedRecord) bool { return same(r.KID, id.KID) }) {
+			t.Errorf("the kid of fact %c is a copy", id.Kind)
+		}
+	}
+	for _, r := range opened.Records {
+		if !same(r.Tenant, opened.Records[0].Tenant) || !same(r.TenantKey, opened.TenantKeys[s.key.ID].ID) {
+			t.Errorf("the tenant or the tenant key of %q is a copy", r.KID)
+		}
+	}
+	key := opened.TenantKeys[s.key.ID]
+	if !same(keks.Label(key.Born), keks.Label(key.KEK.Check)) || !same(key.KEK.ID, keks.Primary().ID) {
+		t.Error("the name of the KEK is a copy")
 	}
 }

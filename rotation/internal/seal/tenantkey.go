@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -70,25 +71,32 @@ func ReadTenantKeyNames(blob []byte) (wrapped KEKName, born [checkSize]byte, err
 
 // makeTenantKey returns the tenant key of these bytes, which it keeps.
 func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte) *TenantKey {
+	once := sync.OnceValues(func() (*box, error) { return newBox(key) })
 	return &TenantKey{
 		ID: id, KEK: wrapped, Born: born,
-		box: func() (*box, error) { return newBox(key) },
+		box: func() (*box, error) {
+			if len(key) != tenantKeySize { // it was wiped
+				return nil, errUnusable
+			}
+			return once()
+		},
 		wrap: func(under *kek, tenant string) ([]byte, error) {
 			if len(key) != tenantKeySize { // it was wiped
 				return nil, errUnusable
 			}
-			box, err := newBox(under.derive(useWrap))
+			box, err := under.box()
 			if err != nil {
 				return nil, err
 			}
 			sealed := sealedKey{tenant: tenant, id: id, kek: under.name, born: born}
 			return box.seal(sealed.append(nil), sealed.place(), key), nil
 		},
-		wipe: func() { clear(key); key = nil }, // else it would seal under zeros
+		wipe: func() { clear(key); key = nil },
 	}
 }
 
-// Wipe clears the key in memory. Nothing may use it any longer.
+// Wipe clears the key in memory. Only then is tk not safe for concurrent use. Afterwards it seals and
+// opens nothing.
 func (tk *TenantKey) Wipe() { tk.wipe() }
 
 // OpenTenantKey opens blob, which the store has for tenant under the id. The error wraps one of
@@ -107,7 +115,7 @@ func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, erro
 	if err != nil {
 		return nil, err
 	}
-	box, err := newBox(kek.derive(useWrap))
+	box, err := kek.box()
 	if err != nil {
 		return nil, err
 	}
