@@ -119,8 +119,11 @@ func TestEntry(t *testing.T) {
 	if blob, err = SealEntry(keks, keks.Primary(), none); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := OpenEntry(keks, e, blob); err != nil || got.Ends != nil {
-		t.Errorf("without facts: %+v, %v", got, err)
+	for _, theirs := range [][]EndFact{e.Ends, make([]EndFact, maxEnds+1)} {
+		e.Ends = theirs
+		if got, err := OpenEntry(keks, e, blob); err != nil || got.Ends != nil {
+			t.Errorf("without facts: %+v, %v", got, err)
+		}
 	}
 }
 
