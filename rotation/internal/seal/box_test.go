@@ -12,8 +12,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// TestCommitment: one who knows two tenant keys can make bytes that AES-GCM opens under both, to two
-// secrets. With the commitment they are a record under one of them at most.
+// TestCommitment: one who knows two tenant keys can make bytes that AES-GCM opens under both, to
+// two secrets. With the commitment they are a record under one of them at most.
 func TestCommitment(t *testing.T) {
 	m := mustMaterial(t, keystore.HS256)
 	h := header{Record: testRecord("acme", 1, m), tenantKey: "0123456789abcdef"}
@@ -43,10 +43,10 @@ func TestCommitment(t *testing.T) {
 	}
 }
 
-// salamander returns two blocks of ciphertext and a tag that AES-GCM opens under both keys: "invisible
-// salamanders" (Dodis et al., "Fast message franking", CRYPTO 2018). The first block is given. In the
-// tag E(J0) + GHASH (NIST SP 800-38D) the second block X counts as X*H^2, so that X is the solution of
-// one linear equation.
+// salamander returns two blocks of ciphertext and a tag that AES-GCM opens under both keys:
+// "invisible salamanders" (Dodis et al., "Fast message franking", CRYPTO 2018). The first block is
+// given. In the tag E(J0) + GHASH (NIST SP 800-38D) the second block X counts as X*H^2, so that X
+// is the solution of one linear equation.
 func salamander(t *testing.T, key1, key2, nonce, aad, first []byte) []byte {
 	t.Helper()
 	var sum, squares element
@@ -157,8 +157,8 @@ func TestBox(t *testing.T) {
 	}
 }
 
-// TestTenantKeyNames: a tenant key remembers the KEK that it was made under, through any rewrap, and
-// both names can be read without a KEK.
+// TestTenantKeyNames: a tenant key remembers the KEK that it was made under, through any rewrap,
+// and both names can be read without a KEK.
 func TestTenantKeyNames(t *testing.T) {
 	first, both, second := mustKEKs(t, 1), mustKEKs(t, 2, 1), mustKEKs(t, 2)
 	tk, blob, err := NewTenantKey(first, "acme")
@@ -222,8 +222,8 @@ func TestWipe(t *testing.T) {
 	}
 }
 
-// TestClears: the decrypted bytes of a private key do not stay in memory once it is parsed. A secret
-// of HS* is what the record returns, so it stays.
+// TestClears: the decrypted bytes of a private key do not stay in memory once it is parsed. A
+// secret of HS* is what the record returns, so it stays.
 func TestClears(t *testing.T) {
 	for _, alg := range []keystore.Algorithm{keystore.ES256, keystore.HS256} {
 		m := mustMaterial(t, alg)

@@ -194,8 +194,8 @@ func mustEntry(t *testing.T, keks *KEKs) []byte {
 	return blob
 }
 
-// TestBucketCutOrExtended: an acknowledgement or an entry that is cut anywhere, or continued, or of a
-// newer version, is refused for that reason.
+// TestBucketCutOrExtended: an acknowledgement or an entry that is cut anywhere, or continued, or of
+// a newer version, is refused for that reason.
 func TestBucketCutOrExtended(t *testing.T) {
 	keks := mustKEKs(t, 1, 2)
 	ack, err := SealAck(keks, testAck())

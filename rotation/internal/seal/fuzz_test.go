@@ -85,8 +85,63 @@ func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid strin
 	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
 }
 
-// FuzzOpenMACs: what opens of all that has a MAC is in its canonical encoding, and opens only in its
-// place. The input is tried as it is, and with a MAC that is right.
+// FuzzOpenTenantKey: a tenant key that opens is in its canonical encoding, and opens only in its
+// place. The input is tried as a blob. Its header is also sealed with a key.
+func FuzzOpenTenantKey(f *testing.F) {
+	v := readVectors(f)
+	vr := v.Rings[1]
+	keks := v.keks(f, vr.Realm, 0, 1)
+	for _, k := range vr.Keys {
+		blob := vr.ring(f)["tk:"+k.ID]
+		f.Add(k.ID, blob, unhex(f, k.Key))
+		f.Add(k.ID, blob[:len(blob)-tenantKeySize-boxOverhead], unhex(f, k.Key))
+	}
+	for _, r := range vr.Refused {
+		f.Add(r.Field[min(3, len(r.Field)):], unhex(f, r.Value), []byte(nil))
+	}
+	check := func(t *testing.T, id string, blob []byte) {
+		tk, err := OpenTenantKey(keks, vr.Tenant, id, blob)
+		if err != nil {
+			if tk != nil || !oneReason(err) {
+				t.Errorf("OpenTenantKey = %v, %v", tk, err)
+			}
+			return
+		}
+		k, n, err := readSealedKey(blob)
+		if err != nil || !bytes.Equal(k.append(nil), blob[:n]) || len(blob)-n != tenantKeySize+boxOverhead || tk.ID != id || tk.Born != k.born || tk.KEK.Check != k.kek.Check {
+			t.Errorf("%x is read as %+v, %v", blob, k, err)
+		}
+		_, err1 := OpenTenantKey(keks, vr.Tenant+"x", id, blob)
+		_, err2 := OpenTenantKey(keks, vr.Tenant, "0123456789abcdef", blob)
+		if err1 == nil || err2 == nil && id != "0123456789abcdef" {
+			t.Errorf("the tenant key %s opens elsewhere", id)
+		}
+		for _, under := range keks.Names() {
+			if again, err := RewrapTenantKey(keks, under, vr.Tenant, id, blob); err != nil || len(again) < tenantKeySize+boxOverhead {
+				t.Errorf("%x cannot be rewrapped: %v", blob, err)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, id string, blob, key []byte) {
+		check(t, id, blob)
+		header := append(bytes.Clone(blob), make([]byte, tenantKeySize+boxOverhead)...)
+		k, n, err := readSealedKey(header)
+		if err != nil || !isTenantKeyID(id) {
+			return
+		}
+		for _, kek := range keks.list {
+			box, err := kek.box()
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.tenant, k.id = vr.Tenant, id
+			check(t, id, box.seal(header[:n:n], k.place(), key))
+		}
+	})
+}
+
+// FuzzOpenMACs: what opens of all that has a MAC is in its canonical encoding, and opens only in
+// its place. The input is tried as it is, and with a MAC that is right.
 func FuzzOpenMACs(f *testing.F) {
 	v := readVectors(f)
 	vr := v.Rings[1]
@@ -212,6 +267,13 @@ func FuzzOpenRing(f *testing.F) {
 		bad := new(ring.UnreadableError)
 		if err != nil && !errors.As(err, &bad) {
 			t.Fatalf("OpenRing = %v", err)
+		}
+		for _, field := range Replaceable(bad, HeldBytes{KEKs: keks, Stored: fields, Facts: opened.Facts, Head: opened.Head,
+			TenantKey: func(id string) []byte { return whole[PrefixKey+id] }}) {
+			known := errors.Is(bad.Failed[field], ErrTampered) || errors.Is(bad.Failed[field], ErrMalformed)
+			if bad.Failed[field] == nil || !known && len(fields[field]) != len(whole[field]) {
+				t.Errorf("%q is replaceable: %x", field, fields[field])
+			}
 		}
 		for field, cause := range bad.Failed {
 			if !oneReason(cause) {

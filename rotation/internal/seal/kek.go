@@ -19,8 +19,8 @@ import (
 )
 
 // KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances
-// of a service share and the store does not have. The first one is the primary. It seals what has no
-// KEK yet, and the others open, and seal what is under them. Nil and zero KEKs seal and open
+// of a service share and the store does not have. The first one is the primary. It seals what has
+// no KEK yet, and the others open, and seal what is under them. Nil and zero KEKs seal and open
 // nothing.
 //
 // KEKs are of one realm: see [KEKs.In].
@@ -106,8 +106,8 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 	return ks, nil
 }
 
-// addLine appends the key of a line of a KEK file. The line stays bytes, and what is decoded from it
-// is cleared, so that no copy of the key stays in memory.
+// addLine appends the key of a line of a KEK file. The line stays bytes, and what is decoded from
+// it is cleared, so that no copy of the key stays in memory.
 func (ks *KEKs) addLine(line []byte) error {
 	var id string
 	encoded := line
@@ -153,9 +153,9 @@ func InsecurePlaintext() *KEKs {
 }
 
 // In returns the same keys for a realm. A realm is a name of the operator's, such as "production",
-// and is part of every key that is derived from a KEK. So what was sealed in one realm does not open
-// in another, even under the same KEK. It is not stored: the store cannot lose or change it. All
-// other constructors return KEKs of the realm "".
+// and is part of every key that is derived from a KEK. So what was sealed in one realm does not
+// open in another, even under the same KEK. It is not stored: the store cannot lose or change it.
+// All other constructors return KEKs of the realm "".
 func (ks *KEKs) In(realm string) (*KEKs, error) {
 	if !isText(realm, 0, maxRealm) {
 		return nil, &ring.Error{Text: fmt.Sprintf("a realm of %d bytes: want at most %d, in UTF-8", len(realm), maxRealm)}
@@ -200,8 +200,8 @@ func (ks *KEKs) Label(check [checkSize]byte) string {
 	return hex.EncodeToString(check[:])
 }
 
-// Has reports whether ks has the key of that name, in the realm of that name. The id does not count,
-// since an operator may change it.
+// Has reports whether ks has the key of that name, in the realm of that name. The id does not
+// count, since an operator may change it.
 func (ks *KEKs) Has(name KEKName) bool {
 	_, err := ks.find(name)
 	return err == nil
@@ -320,8 +320,8 @@ func kekIDRune(r rune) bool {
 	return 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
-// newKEK returns the KEK of these bytes in the realm "". The id and the check value, which are stored
-// in the open, are derived from the key like its other uses and are no bare hash of it.
+// newKEK returns the KEK of these bytes in the realm "". The id and the check value, which are
+// stored in the open, are derived from the key like its other uses and are no bare hash of it.
 func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:

@@ -114,8 +114,8 @@ func ringErrors(t *testing.T, keks *KEKs, s *sealedRing, hs *Material) []error {
 	return []error{err1, err2, err3, err4, err5}
 }
 
-// bucketValues returns an acknowledgement and an entry of the log, and errors about them and about a
-// realm.
+// bucketValues returns an acknowledgement and an entry of the log, and errors about them and about
+// a realm.
 func bucketValues(t *testing.T, keks, elsewhere *KEKs) (Ack, Entry, []error) {
 	t.Helper()
 	sealed, err := SealAck(keks, testAck())

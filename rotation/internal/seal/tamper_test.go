@@ -26,8 +26,8 @@ func eachBit(blob []byte, visit func(i int, changed []byte)) {
 	}
 }
 
-// wantBit reports an error of the test unless err is the reason for a flipped bit in byte i. name is
-// where the name of the KEK begins whose key the field is under, or -1.
+// wantBit reports an error of the test unless err is the reason for a flipped bit in byte i. name
+// is where the name of the KEK begins whose key the field is under, or -1.
 func wantBit(t *testing.T, what string, i, name int, changed []byte, err error) {
 	t.Helper()
 	want := []error{ErrTampered, ErrMalformed} // malformed if it no longer has the form
@@ -142,8 +142,8 @@ func (s *sealedRing) heldOf(keks *KEKs, stored map[string][]byte) HeldBytes {
 		TenantKey: func(id string) []byte { return s.fields[PrefixKey+id] }}
 }
 
-// replaceable opens fields, and returns the fields that cannot be opened, and those that a holder of
-// s may replace.
+// replaceable opens fields, and returns the fields that cannot be opened, and those that a holder
+// of s may replace.
 func (s *sealedRing) replaceable(keks *KEKs, fields map[string][]byte) (failed, may []string) {
 	_, err := OpenRing(keks, s.tenant, fields)
 	bad := new(ring.UnreadableError)
@@ -153,8 +153,8 @@ func (s *sealedRing) replaceable(keks *KEKs, fields map[string][]byte) (failed, 
 	return slices.Sorted(maps.Keys(bad.Failed)), Replaceable(bad, s.heldOf(keks, fields))
 }
 
-// TestReplaceable: an instance that holds a field may write it back over one with any flipped bit. A
-// bit of the version or of a check value makes it look newer, or under an unknown KEK.
+// TestReplaceable: an instance that holds a field may write it back over one with any flipped bit.
+// A bit of the version or of a check value makes it look newer, or under an unknown KEK.
 func TestReplaceable(t *testing.T) {
 	keks := mustIn(t, mustKEKs(t, 1, 2), "staging")
 	s := wholeRing(t, keks)

@@ -62,8 +62,9 @@ func RewrapTenantKey(keks *KEKs, under KEKName, tenant, id string, blob []byte) 
 	return tk.wrap(kek, tenant)
 }
 
-// ReadTenantKeyNames returns the names in a wrapped tenant key: the KEK that wraps it, and the check
-// value of the one that it was made under. It needs no KEK, so what it returns is not authentic.
+// ReadTenantKeyNames returns the names in a wrapped tenant key: the KEK that wraps it, and the
+// check value of the one that it was made under. It needs no KEK, so what it returns is not
+// authentic.
 func ReadTenantKeyNames(blob []byte) (wrapped KEKName, born [checkSize]byte, err error) {
 	sealed, _, err := readSealedKey(blob)
 	return sealed.kek, sealed.born, err
@@ -95,8 +96,8 @@ func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte)
 	}
 }
 
-// Wipe clears the key in memory. Only then is tk not safe for concurrent use. Afterwards it seals and
-// opens nothing.
+// Wipe clears the key in memory. Only then is tk not safe for concurrent use. Afterwards it seals
+// and opens nothing.
 func (tk *TenantKey) Wipe() { tk.wipe() }
 
 // OpenTenantKey opens blob, which the store has for tenant under the id. The error wraps one of
