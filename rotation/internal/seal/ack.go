@@ -36,8 +36,8 @@ type Ack struct {
 }
 
 // SealAck returns what to store of an acknowledgement: it with a MAC under the primary KEK. The MAC
-// is under no other one, because the instance speaks for itself and not for a ring. The KEKs that it
-// names are those of keks, whatever a.KEKs has.
+// is under no other one, because the instance speaks for itself and not for a ring. The KEKs that
+// it names are those of keks, whatever a.KEKs has.
 func SealAck(keks *KEKs, a Ack) ([]byte, error) {
 	if err := checkAck(a); err != nil {
 		return nil, err

@@ -25,8 +25,8 @@ type box struct {
 }
 
 // newBox returns the box of a sealing key of 32 bytes. A box has a random nonce of 96 bits before
-// each ciphertext. One key may seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A
-// KEK seals once for each tenant, and a tenant key once for each rotation.
+// each ciphertext. One key may seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3).
+// A KEK seals once for each tenant, and a tenant key once for each rotation.
 func newBox(key []byte) (*box, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

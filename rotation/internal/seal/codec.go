@@ -131,8 +131,8 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	return h, n, nil
 }
 
-// A sealedKey is the header of a wrapped tenant key, with its place. Both are the AAD of the wrapped
-// part.
+// A sealedKey is the header of a wrapped tenant key, with its place. Both are the AAD of the
+// wrapped part.
 type sealedKey struct {
 	born   [checkSize]byte // the check value of the KEK under which the key was made
 	kek    KEKName         // the KEK that wraps it now
@@ -152,7 +152,8 @@ func (k sealedKey) append(b []byte) []byte {
 // place returns where the tenant key must be found: id, tenant. The seal covers it.
 func (k sealedKey) place() []byte { return appendText(mustHex(k.id), k.tenant) }
 
-// readSealedKey reads the header of a wrapped tenant key, without its place, and returns its length.
+// readSealedKey reads the header of a wrapped tenant key, without its place, and returns its
+// length.
 func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 	r := reader{rest: blob}
 	r.start(blobTenantKey)

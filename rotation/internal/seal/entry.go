@@ -67,6 +67,7 @@ func SealEntry(keks *KEKs, under KEKName, e Entry) ([]byte, error) {
 // OpenEntry returns e with the facts of mac, which the store has in the field "mac" of that entry.
 // It ignores e.Ends. The error wraps one of ErrWrongKEK, ErrTampered, ErrNewer and ErrMalformed.
 func OpenEntry(keks *KEKs, e Entry, mac []byte) (Entry, error) {
+	e.Ends = nil
 	s, sum, err := readSealedEntry(mac)
 	if err != nil {
 		return Entry{}, err

@@ -13,8 +13,8 @@ var (
 	// ErrWrongKEK reports that a field is sealed under a KEK that this process does not have.
 	ErrWrongKEK = errors.New("rotation: wrong KEK")
 
-	// ErrWrongRealm reports that a field is sealed under a KEK that this process has, in another realm.
-	// It is ErrWrongKEK too.
+	// ErrWrongRealm reports that a field is sealed under a KEK that this process has, in another
+	// realm. It is ErrWrongKEK too.
 	ErrWrongRealm error = &ring.Error{Kind: ErrWrongKEK, Text: "wrong realm"}
 
 	// ErrTampered reports that a field was changed, moved or forged without the KEK.

@@ -34,6 +34,9 @@ func SealHead(keks *KEKs, under KEKName, tenant string, h Head) ([]byte, error) 
 
 // openHead returns the head from blob, which the store has in the ring of tenant.
 func openHead(keks *KEKs, tenant string, blob []byte) (Head, error) {
+	if !isText(tenant, 1, ring.MaxTenantBytes) {
+		return Head{}, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a head of a tenant of %d bytes", len(tenant))}
+	}
 	s, mac, err := readSealedHead(blob)
 	if err != nil {
 		return Head{}, err

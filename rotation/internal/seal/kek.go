@@ -13,13 +13,14 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances
-// of a service share and the store does not have. The first one is the primary. It seals what has no
-// KEK yet, and the others open, and seal what is under them. Nil and zero KEKs seal and open
+// of a service share and the store does not have. The first one is the primary. It seals what has
+// no KEK yet, and the others open, and seal what is under them. Nil and zero KEKs seal and open
 // nothing.
 //
 // KEKs are of one realm: see [KEKs.In].
@@ -34,7 +35,9 @@ type KEKs struct {
 // A kek is one key-encryption key in one realm. Everything that it can do is in closures.
 type kek struct {
 	name   KEKName
+	label  string                  // of its check value
 	derive func(use string) []byte // 32 bytes for a use in the realm
+	box    func() (*box, error)    // wraps tenant keys
 	in     func(realm string) (*kek, error)
 }
 
@@ -88,23 +91,12 @@ var insecureKey = sha256.Sum256([]byte("keyturn: InsecurePlaintext: this key is 
 // Errors name the line by number, and quote nothing of it.
 func ParseKEKs(text []byte) (*KEKs, error) {
 	ks := new(KEKs)
-	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		if line == "" {
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if len(line) == 0 {
 			continue
 		}
-		id, encoded, named := strings.Cut(line, ":")
-		if !named {
-			id, encoded = "", line
-		} else if err := checkKEKID(id); err != nil {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
-		}
-		// The decoder skips line ends within the text, which only the length shows.
-		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
-		}
-		if err := ks.add(id, key); err != nil {
+		if err := ks.addLine(line); err != nil {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 	}
@@ -112,6 +104,26 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		return nil, &ring.Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
+}
+
+// addLine appends the key of a line of a KEK file. The line stays bytes, and what is decoded from
+// it is cleared, so that no copy of the key stays in memory.
+func (ks *KEKs) addLine(line []byte) error {
+	var id string
+	encoded := line
+	if before, after, named := bytes.Cut(line, []byte(":")); named {
+		if id, encoded = string(before), after; checkKEKID(id) != nil {
+			return checkKEKID(id)
+		}
+	}
+	key := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	defer clear(key)
+	// The decoder skips line ends within the text, which only the length shows.
+	n, err := base64.StdEncoding.Strict().Decode(key, encoded)
+	if err != nil || n != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
+		return fmt.Errorf("not base64 of %d bytes; %s", kekSize, howToKEK)
+	}
+	return ks.add(id, key[:n])
 }
 
 // NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived
@@ -141,9 +153,9 @@ func InsecurePlaintext() *KEKs {
 }
 
 // In returns the same keys for a realm. A realm is a name of the operator's, such as "production",
-// and is part of every key that is derived from a KEK. So what was sealed in one realm does not open
-// in another, even under the same KEK. It is not stored: the store cannot lose or change it. All
-// other constructors return KEKs of the realm "".
+// and is part of every key that is derived from a KEK. So what was sealed in one realm does not
+// open in another, even under the same KEK. It is not stored: the store cannot lose or change it.
+// All other constructors return KEKs of the realm "".
 func (ks *KEKs) In(realm string) (*KEKs, error) {
 	if !isText(realm, 0, maxRealm) {
 		return nil, &ring.Error{Text: fmt.Sprintf("a realm of %d bytes: want at most %d, in UTF-8", len(realm), maxRealm)}
@@ -176,8 +188,20 @@ func (ks *KEKs) Primary() KEKName {
 	return ks.list[0].name
 }
 
-// Has reports whether ks has the key of that name, in the realm of that name. The id does not count,
-// since an operator may change it.
+// Label returns the check value of a KEK as text: a short name that does not change with the id or
+// the realm. All calls for a KEK of ks return the same memory, since a large keyring holds a label
+// for each tenant key.
+func (ks *KEKs) Label(check [checkSize]byte) string {
+	for _, k := range ks.all() {
+		if k.name.Check == check {
+			return k.label
+		}
+	}
+	return hex.EncodeToString(check[:])
+}
+
+// Has reports whether ks has the key of that name, in the realm of that name. The id does not
+// count, since an operator may change it.
 func (ks *KEKs) Has(name KEKName) bool {
 	_, err := ks.find(name)
 	return err == nil
@@ -296,8 +320,8 @@ func kekIDRune(r rune) bool {
 	return 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
-// newKEK returns the KEK of these bytes in the realm "". The id and the check value, which are stored
-// in the open, are derived from the key like its other uses and are no bare hash of it.
+// newKEK returns the KEK of these bytes in the realm "". The id and the check value, which are
+// stored in the open, are derived from the key like its other uses and are no bare hash of it.
 func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:
@@ -310,40 +334,46 @@ func newKEK(id string, key []byte) (*kek, error) {
 	if err != nil {
 		return nil, errUnusable
 	}
-	name := KEKName{ID: id}
-	for use, field := range map[string]func(derived []byte){
-		useID: func(d []byte) { name.ID = cmp.Or(id, hex.EncodeToString(d[:8])) }, useCheck: func(d []byte) { copy(name.Check[:], d) },
-	} {
-		d, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use, kekSize)
-		if err != nil {
-			return nil, errUnusable
-		}
-		field(d)
+	derived, err := expand(extracted, "", useID, useCheck)
+	if err != nil {
+		return nil, err
 	}
+	name := KEKName{ID: cmp.Or(id, hex.EncodeToString(derived[useID][:8])), Check: [checkSize]byte(derived[useCheck])}
 	return inRealm(extracted, name, "")
 }
-
-// errUnusable hides the error of a hash or cipher, which cannot happen with keys of 32 bytes.
-var errUnusable = errors.New("it cannot be used")
 
 // inRealm returns a KEK in a realm. extracted and the id and check value of name are those of the
 // KEK.
 func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
-	derived := make(map[string][]byte)
-	for _, use := range []string{useRealm, useWrap, useFacts, useHead, useAcks, useLog} {
-		d, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use+":"+realm, kekSize)
-		if err != nil {
-			return nil, errUnusable
-		}
-		derived[use] = d
+	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog)
+	if err != nil {
+		return nil, err
 	}
 	name.Realm = [checkSize]byte(derived[useRealm])
 	return &kek{
 		name:   name,
+		label:  hex.EncodeToString(name.Check[:]),
 		derive: func(use string) []byte { return derived[use] },
+		box:    sync.OnceValues(func() (*box, error) { return newBox(derived[useWrap]) }),
 		in:     func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },
 	}, nil
 }
+
+// expand derives a key of 32 bytes for each use. suffix is the end of each info.
+func expand(extracted []byte, suffix string, uses ...string) (map[string][]byte, error) {
+	derived := make(map[string][]byte)
+	for _, use := range uses {
+		key, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use+suffix, kekSize)
+		if err != nil {
+			return nil, errUnusable
+		}
+		derived[use] = key
+	}
+	return derived, nil
+}
+
+// errUnusable hides the error of a hash or cipher, which may say something about a key.
+var errUnusable = errors.New("it cannot be used")
 
 // mac authenticates a message for a use.
 func (k *kek) mac(use string, message []byte) []byte {

@@ -108,10 +108,7 @@ func TestNoKEK(t *testing.T) {
 
 // TestKEKsPrintIDs: every verb prints the ids and nothing else.
 func TestKEKsPrintIDs(t *testing.T) {
-	ks, err := ParseKEKs([]byte("new:" + base64.StdEncoding.EncodeToString(testKEK(1)) + "\nold:" + base64.StdEncoding.EncodeToString(testKEK(2))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ks := named(t, "new", testKEK(1), "old", testKEK(2))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		if got := fmt.Sprintf(verb, ks); got != `KEKs "new", "old"` {
 			t.Errorf("%s prints %q", verb, got)
@@ -144,15 +141,15 @@ func TestWrongKEK(t *testing.T) {
 		t.Errorf("replaceable: %q; %d records", Replaceable(bad, HeldBytes{}), len(opened.Records))
 	}
 
-	named := func(key []byte) *KEKs {
+	main := func(key []byte) *KEKs {
 		ks, err := ParseKEKs([]byte("main:" + base64.StdEncoding.EncodeToString(key)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return ks
 	}
-	s = newSealedRing(t, named(testKEK(2)), "acme")
-	_, err = OpenRing(named(testKEK(1)), "acme", s.fields)
+	s = newSealedRing(t, main(testKEK(2)), "acme")
+	_, err = OpenRing(main(testKEK(1)), "acme", s.fields)
 	if !errors.Is(err, ErrWrongKEK) || !strings.Contains(err.Error(), `another KEK that is also called "main"`) {
 		t.Errorf("another key of the same name: %v", err)
 	}

@@ -81,9 +81,22 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	if err != nil {
 		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
 	}
+	r, err := openSecret(h, secret)
+	if err == nil {
+		r.TenantKey = tk.ID
+	}
+	return r, err
+}
+
+// openSecret returns the record of a header and of what was decrypted for it. It clears secret,
+// except for a secret of HS*, which the record returns. The parser of the others makes a copy.
+func openSecret(h header, secret []byte) (*OpenedRecord, error) {
 	key, private, err := openMaterial(h, secret)
+	if err != nil || !h.Algorithm.Symmetric() {
+		clear(secret)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &OpenedRecord{Record: h.Record, TenantKey: tk.ID, Key: key, Private: func() any { return private }}, nil
+	return &OpenedRecord{Record: h.Record, Key: key, Private: func() any { return private }}, nil
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // UnderKEKs returns the KEK that each field of a ring is under, by the name of the field: tenant
-// keys, facts and the head. It needs no KEK, so what it returns is not authentic. Fields that cannot
-// be read are missing.
+// keys, facts and the head. It needs no KEK, so what it returns is not authentic. Fields that
+// cannot be read are missing.
 func UnderKEKs(fields map[string][]byte) map[string]KEKName {
 	under := make(map[string]KEKName)
 	for field, value := range fields {
@@ -59,8 +59,7 @@ type HeldBytes struct {
 //   - those that were changed, forged or malformed;
 //   - records that the instance holds, since a record never changes;
 //   - those that differ from what the instance holds in nothing but the version or the name of the
-//     KEK. One flipped bit there makes a field look like one of a newer keyturn, or under an unknown
-//     KEK.
+//     KEK. One flipped bit there makes a field look newer, or under an unknown KEK.
 //
 // Any other field under an unknown KEK, or of a newer keyturn, may be newer than what the holder
 // has. Not to be able to read it does not mean that it is missing.

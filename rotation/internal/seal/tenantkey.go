@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -61,8 +62,9 @@ func RewrapTenantKey(keks *KEKs, under KEKName, tenant, id string, blob []byte) 
 	return tk.wrap(kek, tenant)
 }
 
-// ReadTenantKeyNames returns the names in a wrapped tenant key: the KEK that wraps it, and the check
-// value of the one that it was made under. It needs no KEK, so what it returns is not authentic.
+// ReadTenantKeyNames returns the names in a wrapped tenant key: the KEK that wraps it, and the
+// check value of the one that it was made under. It needs no KEK, so what it returns is not
+// authentic.
 func ReadTenantKeyNames(blob []byte) (wrapped KEKName, born [checkSize]byte, err error) {
 	sealed, _, err := readSealedKey(blob)
 	return sealed.kek, sealed.born, err
@@ -70,29 +72,39 @@ func ReadTenantKeyNames(blob []byte) (wrapped KEKName, born [checkSize]byte, err
 
 // makeTenantKey returns the tenant key of these bytes, which it keeps.
 func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte) *TenantKey {
+	once := sync.OnceValues(func() (*box, error) { return newBox(key) })
 	return &TenantKey{
 		ID: id, KEK: wrapped, Born: born,
-		box: func() (*box, error) { return newBox(key) },
+		box: func() (*box, error) {
+			if len(key) != tenantKeySize { // it was wiped
+				return nil, errUnusable
+			}
+			return once()
+		},
 		wrap: func(under *kek, tenant string) ([]byte, error) {
-			box, err := newBox(under.derive(useWrap))
+			if len(key) != tenantKeySize { // it was wiped
+				return nil, errUnusable
+			}
+			box, err := under.box()
 			if err != nil {
 				return nil, err
 			}
 			sealed := sealedKey{tenant: tenant, id: id, kek: under.name, born: born}
 			return box.seal(sealed.append(nil), sealed.place(), key), nil
 		},
-		wipe: func() { clear(key); key = nil }, // without bytes box and wrap fail, and do not seal under zeros
+		wipe: func() { clear(key); key = nil },
 	}
 }
 
-// Wipe clears the key in memory. Nothing may use it any longer.
+// Wipe clears the key in memory. Only then is tk not safe for concurrent use. Afterwards it seals
+// and opens nothing.
 func (tk *TenantKey) Wipe() { tk.wipe() }
 
 // OpenTenantKey opens blob, which the store has for tenant under the id. The error wraps one of
 // ErrWrongKEK, ErrTampered, ErrNewer and ErrMalformed.
 func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, error) {
-	if !isTenantKeyID(id) {
-		return nil, &ring.Error{Kind: ErrMalformed, Text: "its name has no id of a tenant key"}
+	if !isText(tenant, 1, ring.MaxTenantBytes) || !isTenantKeyID(id) {
+		return nil, &ring.Error{Kind: ErrMalformed, Text: "it is of no tenant, or its name has no id of a tenant key"}
 	}
 	sealed, n, err := readSealedKey(blob)
 	if err != nil {
@@ -104,7 +116,7 @@ func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, erro
 	if err != nil {
 		return nil, err
 	}
-	box, err := newBox(kek.derive(useWrap))
+	box, err := kek.box()
 	if err != nil {
 		return nil, err
 	}
