@@ -28,7 +28,7 @@ type Config struct {
 	// read, and so make the keyring not ready.
 	Tenants []string
 
-	// Instance names this process in the store. [Rotator.Acks] reports by it which instances have
+	// Instance names this process in the store, in at most 256 bytes. [Rotator.Acks] reports by it which instances have
 	// heard of a change. Two processes must not have the same. The default is the host's name, the
 	// process's number and a random part.
 	Instance string
@@ -124,6 +124,9 @@ func (c Config) validate() error {
 		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:
 		return &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
+	}
+	if len(c.Instance) > ring.MaxTenantBytes || !utf8.ValidString(c.Instance) {
+		return &ring.Error{Text: fmt.Sprintf("Config.Instance has %d bytes: want at most %d, in UTF-8", len(c.Instance), ring.MaxTenantBytes)}
 	}
 	for _, tenant := range c.Tenants {
 		if !isTenant(tenant) {

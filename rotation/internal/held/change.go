@@ -162,6 +162,7 @@ func (s *Sealer) addMinted(p *protocol.Proposal, c *Change, minted *Material) er
 	if err != nil {
 		return err
 	}
+	defer tk.Wipe()
 	for _, r := range p.Mint {
 		blob, err := seal.SealRecord(tk, r, minted.find(r.KID))
 		if err != nil {

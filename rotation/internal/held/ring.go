@@ -159,6 +159,7 @@ func (c *Ring) OpenRecord(keks *seal.KEKs, r *Record) (*seal.OpenedRecord, error
 	if err != nil {
 		return nil, err
 	}
+	defer tk.Wipe()
 	return seal.OpenRecord(map[string]*seal.TenantKey{r.TenantKey: tk}, r.Tenant, r.KID, r.blob)
 }
 
