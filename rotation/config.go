@@ -54,8 +54,8 @@ type Config struct {
 	OneShot bool
 
 	// AllowBootstrap lets [Rotator.Run] make the first ring of each of Tenants, with Policy, once
-	// the store has been empty and unchanged for the longer of two polls and Freshness + ClockSkew.
-	// Otherwise only [Rotator.Create] makes rings.
+	// the store has been empty and unchanged for the longer of two polls and Freshness + Dwell +
+	// ClockSkew. Otherwise only [Rotator.Create] makes rings.
 	AllowBootstrap bool
 
 	// Policy is for the rings that AllowBootstrap makes, and ignored without it. Zero fields take

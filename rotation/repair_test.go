@@ -163,7 +163,7 @@ func TestHeadIsRestoredWithRecords(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
-				time.Sleep(3 * time.Second)
+				time.Sleep(4 * time.Second)
 				if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
 					t.Fatal(err)
 				}
@@ -318,7 +318,7 @@ func TestPublicationTimesAreBoundedByAuthenticOnes(t *testing.T) {
 						}
 					}
 				})
-				least := fast.Freshness + fast.ClockSkew
+				least := fast.HeardWithin()
 				time.Sleep(least - time.Millisecond)
 				refused := wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme")))
 				if late := time.Until(refused.From); late > 2*(fast.ClockSkew+fastDeadline) {
@@ -339,7 +339,7 @@ func TestMergeIsHeldToStoreClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
 		}

@@ -78,11 +78,12 @@ type Receipt struct {
 	NoSignerUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
-	// of the revoked key: SignFor + MaxTokenTTL + Leeway after the change.
+	// of the revoked key: Dwell + SignFor + MaxTokenTTL + Leeway after the change.
 	WorstCase time.Time
 
 	// ReadersUntil is the time until which readers of the JWK Set accept tokens of the revoked key,
-	// because they may keep the set for ReaderStaleness.
+	// because they may keep the set for ReaderStaleness. It is a minute at least: a jwks.Client keeps
+	// a set for as long, whatever its max-age.
 	ReadersUntil time.Time
 
 	losses uint64 // of the ring in the store, when the change was made: see [Rotator.Await]
@@ -132,8 +133,8 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 // SetPolicy mints the next key of a tenant under another policy. The policy takes effect with that
 // key, after the keys that are pending already; existing keys keep theirs. Zero fields take their
 // defaults, not the values of the old policy. The error is a [*PolicyError] if the policy does not
-// hold. It is refused within Freshness + ClockSkew of the last mint, and beyond [ring.MaxPublished]
-// public keys.
+// hold. It is refused within Freshness + Dwell + ClockSkew of the last mint, and beyond
+// [ring.MaxPublished] public keys.
 func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy) error {
 	policy, err := r.policy(policy)
 	if err != nil {
@@ -146,8 +147,8 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // Rotate makes the next pending key sign now, and mints another if no other is pending. No token is
 // rejected: the previous key verifies until its tokens have expired.
 //
-// It is refused until every instance and reader can know the pending key: Freshness + ClockSkew
-// after it was published, plus ReaderStaleness if others read the JWK Set, and at least Dwell.
+// It is refused until every instance and reader can know the pending key: Freshness + Dwell +
+// ClockSkew after it was published, plus ReaderStaleness if others read the JWK Set.
 // [Force] overrides that. If no key is pending, one is minted, and the error is a [*RefusedError]
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
@@ -206,10 +207,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
 		}
 		if rec := b.Copy.Find(kid); rec != nil {
-			before.WorstCase = b.Now.Add(rec.Timing.SignFor + rec.Timing.MaxTokenTTL + rec.Timing.Leeway)
-			if v := rec.Timing.ReaderStaleness; v > 0 {
-				before.ReadersUntil = b.Now.Add(v)
-			}
+			before.WorstCase, before.ReadersUntil = protocol.WorstCase(&rec.Timing, b.Now)
 		}
 		return p, err
 	}

@@ -99,7 +99,7 @@ func (r *Rotator) mayBootstrap() bool {
 		return false
 	}
 	now, t, p := r.k.cfg.Now(), r.k.times.Load(), r.k.cfg.Policy
-	still := max(2*t.maxPollGap(), p.Freshness+p.Dwell+p.ClockSkew)
+	still := max(2*t.maxPollGap(), p.HeardWithin())
 	for _, b := range r.k.buckets {
 		status := b.status.Load()
 		if !status.fresh(now, t.fresh) || protocol.Age(now, status.quietSince) < still {

@@ -70,7 +70,7 @@ func tenantNames() []string {
 func (p pace) policy(t tenant) rotation.Policy {
 	policy := p.Policy
 	if policy.Algorithm = t.alg; !t.alg.Symmetric() {
-		policy.ReaderStaleness = p.MaxTokenTTL / 2
+		policy.ReaderStaleness = p.MaxTokenTTL / 3
 	}
 	return policy
 }

@@ -494,12 +494,12 @@ func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
 	})
 }
 
-// oldRing makes a ring that is a minute old, so that its pending key may sign already.
+// oldRing makes a ring that is three minutes old, so that its pending key may sign already.
 func oldRing(t *testing.T, flags ...string) *ringCLI {
 	t.Helper()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
-	then := time.Now().Add(-2 * time.Minute)
+	then := time.Now().Add(-3 * time.Minute)
 	m.SetTime(then)
 	c.now = func() time.Time { return then }
 	c.run(append([]string{"keys", "create"}, flags...)...).wantCode(t, exitYes)

@@ -49,8 +49,26 @@ var mutants = []mutant{
 	},
 	{
 		name:  "no longer retention after a promotion",
-		edits: []edit{{"rotation/ring/plan.go", "end = later(end, announced.Add(p.SignFor+p.ClockSkew))", "_ = announced"}},
+		edits: []edit{{"rotation/ring/plan.go", "end = later(end, announced.Add(p.SignFor+p.Dwell+p.ClockSkew))", "_ = announced"}},
 		tests: tests{simulator, "TestTimelineB$"}, want: "I1",
+	},
+	{
+		name: "a sync proves what the store has now, to a key",
+		edits: []edit{
+			{"rotation/internal/protocol/base.go", "t := p.HeardWithin() + p.ReaderStaleness", "t := p.Freshness + p.ClockSkew + p.ReaderStaleness"},
+			{"rotation/internal/protocol/base.go", "r.Timing.HeardWithin()+r.Timing.ReaderStaleness", "r.Timing.Freshness+r.Timing.ClockSkew+r.Timing.ReaderStaleness"},
+		},
+		tests: tests{simulator, "TestTimelineLag$"}, want: "I2",
+	},
+	{
+		name:  "a sync proves what the store has now, to retention",
+		edits: []edit{{"rotation/ring/plan.go", "announced.Add(p.SignFor+p.Dwell+p.ClockSkew)", "announced.Add(p.SignFor+p.ClockSkew)"}},
+		tests: tests{simulator, "TestTimelineLag$"}, want: "I1",
+	},
+	{
+		name:  "a sync proves what the store has now, to a policy",
+		edits: []edit{{"rotation/ring/policy.go", "p.MaxTokenTTL + p.Leeway, p.HeardWithin()}", "p.MaxTokenTTL + p.Leeway, p.Freshness + p.ClockSkew}"}},
+		tests: tests{simulator, "TestTimelineM$"}, want: "TestTimelineM",
 	},
 	{
 		name:  "a merge does not announce promotions",
@@ -78,7 +96,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.Freshness+p.Dwell+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.HeardWithin())", "2*t.poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -140,6 +158,16 @@ var mutants = []mutant{
 		name:  "what is gone is asserted by whoever was away",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.superseded() {", "if false {"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
+	},
+	{
+		name:  "a dropped key leaves no mark",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(created)\n", ""}},
+		tests: tests{simulator, "TestTimelineMark$"}, want: "TestTimelineMark",
+	},
+	{
+		name:  "an instance that was away marks what it dropped",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "len(m.Unreadable) == 0 && m.inSync(&r.Timing) && ", "len(m.Unreadable) == 0 && "}},
+		tests: tests{simulator, "TestTimelineMarkAway$"}, want: "TestTimelineMarkAway",
 	},
 	{
 		name:  "a strange key does not wait",

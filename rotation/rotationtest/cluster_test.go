@@ -103,6 +103,10 @@ func TestSplit(t *testing.T) {
 			if r := s.sync(s.sync(rotation.Place{}).Place); (r.Err != nil) != minReplicas {
 				t.Errorf("min-replicas %v: acknowledging to the old primary: %v", minReplicas, r.Err)
 			}
+			s.SetReadOnlyAt(s.conn, true)
+			if err := s.set(s.conn, "later"); err == nil {
+				t.Errorf("min-replicas %v: the old primary still takes writes", minReplicas)
+			}
 			s.set(other, "majority")
 			s.want(other, "majority")
 			s.Heal()

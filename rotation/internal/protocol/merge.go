@@ -185,7 +185,7 @@ func (m *merge) join() *Copy {
 		}
 	}
 	u.replan()
-	u.Records = slices.DeleteFunc(u.Records, func(r Record) bool { return m.collected(&u, r.Record) })
+	m.drop(&u)
 	u.Facts = u.Facts.Prune(func(kid string) bool { return u.Find(kid) != nil })
 	u.replan()
 	u.TenantKeys = slices.Clone(u.TenantKeys)
@@ -199,14 +199,38 @@ func (m *merge) join() *Copy {
 	return &u
 }
 
-// collected reports whether another instance has collected r: the store lacks it, and its last
-// token has ended. That has to hold by both clocks, since this instance still accepts tokens by its
-// own (I4).
+// drop removes the records from u that count as collected, and marks them as such.
+//
+// An instance that was cut off may hold one of them as pending, and restore it. Without the facts
+// that made it a retired key, it would sign again (timeline Mark). So they are marked as [Base.Collect]
+// marks those that it removes. The mark is for all instances, so this one must be in sync: otherwise
+// it may have dropped a key with which others sign, as one that has not heard that its successor was
+// revoked. It must know all records, and the clock of no instance may be behind the drop.
+func (m *merge) drop(u *Copy) {
+	var marks []time.Time
+	u.Records = slices.DeleteFunc(u.Records, func(r Record) bool {
+		dropped := m.collected(u, r.Record, 0)
+		if dropped && len(m.Unreadable) == 0 && m.inSync(&r.Timing) && m.collected(u, r.Record, r.Timing.ClockSkew) {
+			marks = append(marks, r.Created)
+		}
+		return dropped
+	})
+	for _, created := range marks {
+		older := func(r Record) bool { return !r.Created.After(created) }
+		if !slices.ContainsFunc(u.Records, older) {
+			u.Facts.Collect(created)
+		}
+	}
+}
+
+// collected reports whether another instance may have collected r: the store lacks it, and its last
+// token ended ago or longer before. That has to hold by both clocks, since this instance still
+// accepts tokens by its own (I4).
 //
 // A key that this instance has dropped stays dropped. The union might keep it for longer, because
 // its successor was just published again. But other instances have collected the key, and it must
 // not return (timeline D).
-func (m *merge) collected(u *Copy, r *ring.Record) bool {
+func (m *merge) collected(u *Copy, r *ring.Record, ago time.Duration) bool {
 	if m.ClockOff || m.Stored.Find(r.KID) != nil {
 		return false
 	}
@@ -214,6 +238,7 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 	if m.LocalNow.Before(now) {
 		now = m.LocalNow // the clock that is behind keeps for longer
 	}
+	now = now.Add(-ago)
 	return u.PlanOf(r).Dropped(now) || m.Held.PlanOf(r).Dropped(now)
 }
 
@@ -243,6 +268,11 @@ func (m *merge) superseded() bool {
 // signing. Then no token of the time since can be its own, and the other instances know better.
 func (m *merge) away(p *ring.Policy) bool {
 	return m.Good.IsZero() || Age(m.LocalNow, m.Good) > p.SignFor
+}
+
+// inSync reports whether the last good sync of this instance is at most Freshness old.
+func (m *merge) inSync(p *ring.Policy) bool {
+	return !m.Good.IsZero() && Age(m.LocalNow, m.Good) <= p.Freshness
 }
 
 // missing returns the records that the store lacks. A record of that kid that cannot be opened is

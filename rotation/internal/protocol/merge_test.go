@@ -199,3 +199,47 @@ func TestMergeSaysWhatWasUndone(t *testing.T) {
 		}
 	}
 }
+
+// An instance that drops a key which the store lacks marks it as collected, so no holder makes it
+// sign again. It does so only if it is in sync, knows the whole ring, all clocks have passed the drop,
+// and every record that stays is younger.
+func TestDroppedKeyIsMarked(t *testing.T) {
+	k1, k2, k3 := key("k1", 1, -100, 0), key("k2", 2, -99, 100), key("k3", 3, 100, 200) // the first is dropped at 125
+	older := key("k9", 9, -101, 150)
+	for _, tt := range []struct {
+		name      string
+		stored    *Copy
+		now, good float64
+		parts     Unreadable
+		edit      func(*MergeInput)
+		want      bool
+		dropped   bool
+	}{
+		{"it is", ringOf(nil, k2, k3), 126, 116, nil, nil, true, true},
+		{"it is not dropped yet", ringOf(nil, k2, k3), 124.999, 120, nil, nil, false, false},
+		{"by a clock that is behind it is not", ringOf(nil, k2, k3), 125.999, 120, nil, nil, false, true},
+		{"nor by its own", ringOf(nil, k2, k3), 126.5, 120, nil, func(in *MergeInput) { in.LocalNow = sec(125.999) }, false, true},
+		{"the instance is not in sync", ringOf(nil, k2, k3), 126, 115.999, nil, nil, false, true},
+		{"it never was", ringOf(nil, k2, k3), 126, -1, nil, nil, false, true},
+		{"something cannot be opened", ringOf(nil, k2, k3), 126, 120, Unreadable{RecordRef("k8"): false}, nil, false, true},
+		{"an older record stays", ringOf(nil, k2, k3, older), 126, 120, nil, nil, false, true},
+		{"the store has it", ringOf(nil, k1, k2, k3), 126, 120, nil, nil, false, false},
+	} {
+		in := merging(ringOf(nil, k1, k2, k3), tt.stored, tt.now, tt.good)
+		in.Unreadable = tt.parts
+		if tt.edit != nil {
+			tt.edit(&in)
+		}
+		result, err := checkedMerge(in)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		marked := result.Healed.Facts.CollectedUntil.Equal(sec(-100))
+		if dropped := result.Union.Find("k1") == nil; marked != tt.want || dropped != tt.dropped || marked != (result.Change != nil) && tt.dropped {
+			t.Errorf("%s: marked %v, dropped %v, change %+v", tt.name, marked, dropped, result.Change)
+		}
+		if result.Undone {
+			t.Errorf("%s: the store has undone it", tt.name)
+		}
+	}
+}
