@@ -55,7 +55,7 @@ func TestUselessAcksAreRemoved(t *testing.T) {
 			"never", "kt\x01A\x00\x00\x00\x00\x00\x00\x00\x00", "short", "kt\x01A\x00", "empty", "", "magic", "k", "version 0", "kt\x00A12345678",
 			"another kind", strings.Replace(string(ack("", 0)), "A", "F", 1), "text", "1-0 n 0 1", "newer", "kt\x02", "newest", "kt\xffwhat",
 			"large", ack(strings.Repeat("x", 8192-11), 0), "largest", ack(strings.Repeat("x", 8192-12), 0),
-			strings.Repeat("n", 1025), ack("", 0))
+			strings.Repeat("n", 257), ack("", 0))
 	}
 	want := []string{"a little ahead", "largest", "me", "newer", "newest", "younger"}
 	plant()
@@ -129,8 +129,8 @@ func TestOversizedAcksAreRefused(t *testing.T) {
 		ack      []byte
 		ok       bool
 	}{
-		{strings.Repeat("n", 1024), ack(strings.Repeat("x", 8192-12), 0), true},
-		{strings.Repeat("n", 1025), ack("", 0), false},
+		{strings.Repeat("n", 256), ack(strings.Repeat("x", 8192-12), 0), true},
+		{strings.Repeat("n", 257), ack("", 0), false},
 		{"me", ack(strings.Repeat("x", 8192-11), 0), false},
 	} {
 		r := s.Sync(t.Context(), tt.instance, []rotation.SyncRequest{{Bucket: bucket, Place: at, Ack: tt.ack, Acks: true}})[0]

@@ -31,7 +31,7 @@ const (
 
 	// The bounds of common.lua, in bytes. What is longer the scripts do not return, so it is
 	// refused before it is written.
-	maxAck, maxName, maxNonce, maxMAC, maxKID, maxOp = 8192, 1024, 128, 73728, 256, 32
+	maxAck, maxName, maxNonce, maxMAC, maxKID, maxOp = 8192, 256, 64, 73728, 256, 32
 
 	// maxRings is how many rings one script reads at most. Redis does nothing else
 	// while a script runs.

@@ -9,7 +9,7 @@ local latest = 7258118399999 -- the last millisecond before 2200: dates end ther
 
 local maxAck, maxAcks = 8192, 4096 -- bytes of an acknowledgement, and how many a bucket keeps
 local maxTenant, maxRing = 256, 1048576 -- bytes
-local maxEntry = {op = 32, tenant = maxTenant, kid = 256, seq = 10, actor = 1024, nonce = 128, mac = 73728} -- bytes
+local maxEntry = {op = 32, tenant = maxTenant, kid = 256, seq = 10, actor = 256, nonce = 64, mac = 73728} -- bytes
 local chunk = 1000 -- arguments that Lua passes to one command: it can pass some thousands
 
 local function decimal(n)
