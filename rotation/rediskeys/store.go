@@ -276,14 +276,18 @@ func checkEntry(c rotation.Change) error {
 }
 
 // codeOf returns the code of a change that got an error in place of a reply: [rotation.NotMade] if the
-// script did not run, or ran on a replica, else 0. An error of the script itself names its place, as
+// call was not sent, or the script did not run, or ran on a replica; else 0. A server that runs no
+// script says so with the first word of its error. An error of the script itself names its place, as
 // user_script.
 func codeOf(r reply) rotation.Code {
-	dial := (*net.OpError)(nil)
+	dial, text := (*net.OpError)(nil), r.err.Error()
+	code, _, _ := strings.Cut(text, " ")
 	switch {
 	case r.notSent, errors.Is(r.err, redis.ErrPoolTimeout), errors.As(r.err, &dial) && dial.Op == "dial":
 		return rotation.NotMade
-	case errors.As(r.err, new(redis.Error)) && kindOfReply(r.err.Error()) != nil && !strings.Contains(r.err.Error(), "user_script"):
+	case !errors.As(r.err, new(redis.Error)) || strings.Contains(text, "user_script"):
+		return 0
+	case kindOfReply(code) != nil, strings.HasPrefix(text, "ERR unknown command"):
 		return rotation.NotMade
 	}
 	return 0

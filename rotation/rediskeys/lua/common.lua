@@ -20,7 +20,8 @@ end
 local roleKnown = false
 
 -- The error of a server that must not be used, else nil. INFO tells a replica even if it accepts
--- writes (replica-read-only no). ROLE would say the same, but scripts may not call it.
+-- writes (replica-read-only no). ROLE would say the same, but scripts may not call it. Each script
+-- asks, at some 3 us, because between two scripts of one pipeline the server may become a replica.
 --
 -- writes says that the script is going to write. Then a primary is refused that has no good replica
 -- and wants one (min-replicas-to-write). Redis does that itself, but before 7.0 not for the commands
