@@ -60,6 +60,25 @@ func BenchmarkSyncIdle(b *testing.B) {
 	})
 }
 
+// BenchmarkSyncCold measures the first sync of an instance, in which each bucket replies with its
+// newest 32 entries.
+func BenchmarkSyncCold(b *testing.B) {
+	eachRedis(b, func(b *testing.B, s *rediskeys.Store) {
+		for i := range 40 * rotation.Buckets {
+			write(b, s, rotation.Change{Tenant: fmt.Sprint("tenant-", i%10_000), MAC: make([]byte, 120), Actor: "an-instance-with-a-name", KID: strings.Repeat("k", 43),
+				If: s.Load(b.Context(), []string{fmt.Sprint("tenant-", i%10_000)})[0].Digest})
+		}
+		b.ResetTimer()
+		for b.Loop() {
+			for _, r := range s.Sync(b.Context(), "me", allBuckets()) {
+				if r.Err != nil || len(r.Changed) < 10 {
+					b.Fatal(r)
+				}
+			}
+		}
+	})
+}
+
 // BenchmarkLoad10000 measures how an instance reads all rings when it starts. Each ring has two
 // keys and one fact, 1.3 KB.
 func BenchmarkLoad10000(b *testing.B) {

@@ -20,7 +20,7 @@ func TestOversizedEntries(t *testing.T) {
 	t.Parallel()
 	server, s := running(t)
 	at := begin(t, s)
-	limits := map[string]int{"op": 32, "tenant": 256, "kid": 256, "seq": 10, "actor": 1024, "nonce": 128, "mac": 73728}
+	limits := map[string]int{"op": 32, "tenant": 256, "kid": 256, "seq": 10, "actor": 256, "nonce": 64, "mac": 73728}
 	for _, over := range []string{"op", "tenant", "kid", "seq", "actor", "nonce", "mac"} {
 		for extra := range 2 {
 			args := []any{"XADD", key("log"), "*"}
@@ -154,9 +154,9 @@ func TestOversizedChangesAreRefused(t *testing.T) {
 	begin(t, s)
 	for _, c := range []rotation.Change{
 		{Tenant: tenant},
-		{Tenant: tenant, Nonce: strings.Repeat("n", 129)},
+		{Tenant: tenant, Nonce: strings.Repeat("n", 65)},
 		{Tenant: tenant, Nonce: "n", MAC: make([]byte, 73729)},
-		{Tenant: tenant, Nonce: "n", Actor: strings.Repeat("a", 1025)},
+		{Tenant: tenant, Nonce: "n", Actor: strings.Repeat("a", 257)},
 		{Tenant: tenant, Nonce: "n", KID: strings.Repeat("k", 257)},
 		{Tenant: strings.Repeat("t", 257), Nonce: "n"},
 		{Tenant: tenant, Nonce: "n", Op: ring.Op(strings.Repeat("o", 33))},
@@ -170,7 +170,7 @@ func TestOversizedChangesAreRefused(t *testing.T) {
 		t.Errorf("%d entries in the log, want 1", n)
 	}
 	write(t, s, rotation.Change{
-		Tenant: tenant, Nonce: strings.Repeat("n", 128), MAC: make([]byte, 73728), Actor: strings.Repeat("a", 1024), KID: strings.Repeat("k", 256), Seq: 1<<31 - 1,
+		Tenant: tenant, Nonce: strings.Repeat("n", 64), MAC: make([]byte, 73728), Actor: strings.Repeat("a", 256), KID: strings.Repeat("k", 256), Seq: 1<<31 - 1,
 		Op: ring.Op(strings.Repeat("o", 32)),
 	})
 }

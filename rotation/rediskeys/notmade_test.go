@@ -169,6 +169,7 @@ func TestUnsentChangeIsNotMade(t *testing.T) {
 		"CLUSTERDOWN Hash slot not served":                                                   rotation.NotMade,
 		"NOPERM this user has no permissions to run the 'evalsha' command":                   rotation.NotMade,
 		"ERR unknown command `EVALSHA`, with args":                                           rotation.NotMade,
+		"ERR the proxy lost its server, which was LOADING":                                   0,
 		"ERR something that no one knows":                                                    0,
 		"OOM command not allowed script: 1, on @user_script:9.":                              0,
 		"ERR Error running script (call to f_0): @user_script:3: @user_script: 3: -READONLY": 0,

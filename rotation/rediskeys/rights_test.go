@@ -2,6 +2,8 @@ package rediskeys_test
 
 import (
 	"crypto/rand"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,4 +71,42 @@ func TestNoRoleNoAnswer(t *testing.T) {
 	for name, call := range calls(t.Context(), open(t, "redis://keyturn:right@"+server.Addr()), at) {
 		wantErr(t, name, call(), rediskeys.ErrNoPermission)
 	}
+}
+
+// The commands that the pages tell an operator to allow are those with which these tests run.
+func TestRightsAreDocumented(t *testing.T) {
+	var want []string
+	for _, right := range documented {
+		if name, ok := strings.CutPrefix(right.(string), "+"); ok {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	page := file(t, "../../docs/operations.md")
+	_, page, _ = strings.Cut(page, "ACL SETUSER keyturn on")
+	page, _, _ = strings.Cut(page, "printf")
+	comment := file(t, "doc.go")
+	_, comment, _ = strings.Cut(comment, "needs the commands ")
+	comment, _, _ = strings.Cut(comment, ", and cluster|slots")
+	for what, text := range map[string]string{"docs/operations.md": page, "doc.go": comment} {
+		var got []string
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz+~&:*'", r) }) {
+			if name := strings.TrimPrefix(word, "+"); what == "doc.go" || name != word {
+				got = append(got, name)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s lists the commands %q, want %q", what, got, want)
+		}
+	}
+}
+
+func file(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

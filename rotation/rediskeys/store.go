@@ -18,16 +18,20 @@ import (
 )
 
 const (
-	// pageSize is how many log entries one reply covers at most, and newestSize how many it has
-	// without a place.
-	pageSize, newestSize = 500, 100
+	// pageSize is how many log entries one reply covers at most.
+	pageSize = 500
+
+	// newestSize is how many log entries a reply has at most without a place. They tell a starting
+	// instance of revocations that are being removed from their rings at this moment, so the last few
+	// do. Each one costs Redis some 7 µs, in each of 256 buckets.
+	newestSize = 32
 
 	// maxSyncAcks is how many acknowledgements a reply to Sync has at most.
 	maxSyncAcks = 64
 
 	// The bounds of common.lua, in bytes. What is longer the scripts do not return, so it is
 	// refused before it is written.
-	maxAck, maxName, maxNonce, maxMAC, maxKID, maxOp = 8192, 1024, 128, 73728, 256, 32
+	maxAck, maxName, maxNonce, maxMAC, maxKID, maxOp = 8192, 256, 64, 73728, 256, 32
 
 	// maxRings is how many rings one script reads at most. Redis does nothing else
 	// while a script runs.
@@ -272,14 +276,18 @@ func checkEntry(c rotation.Change) error {
 }
 
 // codeOf returns the code of a change that got an error in place of a reply: [rotation.NotMade] if the
-// script did not run, or ran on a replica, else 0. An error of the script itself names its place, as
+// call was not sent, or the script did not run, or ran on a replica; else 0. A server that runs no
+// script says so with the first word of its error. An error of the script itself names its place, as
 // user_script.
 func codeOf(r reply) rotation.Code {
-	dial := (*net.OpError)(nil)
+	dial, text := (*net.OpError)(nil), r.err.Error()
+	code, _, _ := strings.Cut(text, " ")
 	switch {
 	case r.notSent, errors.Is(r.err, redis.ErrPoolTimeout), errors.As(r.err, &dial) && dial.Op == "dial":
 		return rotation.NotMade
-	case errors.As(r.err, new(redis.Error)) && kindOfReply(r.err.Error()) != nil && !strings.Contains(r.err.Error(), "user_script"):
+	case !errors.As(r.err, new(redis.Error)) || strings.Contains(text, "user_script"):
+		return 0
+	case kindOfReply(code) != nil, strings.HasPrefix(text, "ERR unknown command"):
 		return rotation.NotMade
 	}
 	return 0

@@ -82,7 +82,7 @@ func TestLogComesInPagesAndIsTrimmed(t *testing.T) {
 		t.Errorf("at %+v, want %+v", at, last)
 	}
 	more(1500)
-	if r := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: at}); !r.Resync || r.Place != last || len(r.Changed) != 100 || r.Changed[99].Nonce != last.Nonce {
+	if r := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: at}); !r.Resync || r.Place != last || len(r.Changed) != 32 || r.Changed[31].Nonce != last.Nonce {
 		t.Errorf("at a place that was trimmed: %+v", r)
 	}
 }
@@ -189,6 +189,34 @@ func TestLostTenantIsListedAgain(t *testing.T) {
 		}
 	}
 	sync1(t, s, "i", q)
+}
+
+// Each of the entries that list tenants again has a nonce of its own, which fits into an
+// acknowledgement however long the tenants' names are.
+func TestListedEntriesHaveShortNonces(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, s := running(t)
+	place := begin(t, s)
+	q := rotation.SyncRequest{Bucket: bucket}
+	for i := 0; len(q.Digests) < 3; i++ {
+		if name := strings.Repeat("t", 250) + fmt.Sprintf("%06d", i); rotation.BucketOf(name) == bucket {
+			q.Digests = append(q.Digests, name)
+			set(t, s, name, "f", "1")
+		}
+	}
+	do(t, server, "DEL", key("tenants"))
+	sync1(t, s, "i", q)
+	q.Place = place
+	nonces := make(map[string]bool)
+	for _, e := range sync1(t, s, "i", q).Changed {
+		if nonces[e.Nonce] = true; len(e.Nonce) < 26 || len(e.Nonce) > 64 {
+			t.Errorf("%s: nonce %q", e.Op, e.Nonce)
+		}
+	}
+	if len(nonces) != 6 {
+		t.Errorf("%d nonces of 6 entries", len(nonces))
+	}
 }
 
 // If the ACL forbids to list a ring, sync does not log that it was listed.

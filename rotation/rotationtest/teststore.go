@@ -57,6 +57,9 @@ func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
 // check waits for an event that should come at once. It allows for a busy machine.
 const patience = 5 * time.Second
 
+// maxPlace is the most bytes of a place's ID, and of its nonce: acknowledgements hold no longer ones.
+const maxPlace = 64
+
 // maxErrors is how many errors one check reports at most.
 const maxErrors = 20
 
@@ -122,8 +125,8 @@ func (c *storeCheck) checkReply(q rotation.SyncRequest, r rotation.SyncReply, be
 		return
 	}
 	c.clock(q.Bucket, before, r.Now, "Sync")
-	if r.Place.ID == "" || r.Place.Nonce == "" {
-		c.errorf("Sync: the place %+v in a reply: want an ID and a nonce: there always is one", r.Place)
+	if r.Place.ID == "" || r.Place.Nonce == "" || max(len(r.Place.ID), len(r.Place.Nonce)) > maxPlace {
+		c.errorf("Sync: the place %+v in a reply: want an ID and a nonce of 1 to %d bytes: there always is one", r.Place, maxPlace)
 	}
 	if len(r.Digests) != len(q.Digests) {
 		c.errorf("Sync returned %d digests, %d were requested", len(r.Digests), len(q.Digests))

@@ -84,8 +84,8 @@ type Store interface {
 // A Place is one entry of a bucket's log. The zero Place is before every entry. Places are
 // comparable with ==.
 type Place struct {
-	ID    string // orders the entries, in a form of the store's choice
-	Nonce string // random, so that the same ID after a loss of the log is another place
+	ID    string // orders the entries, in a form of the store's choice; at most 64 bytes
+	Nonce string // random, so that the same ID after a loss of the log is another place; at most 64 bytes
 }
 
 // A LogEntry is an entry of a bucket's log: a change that was made, as a store has it. Anyone who
@@ -181,7 +181,7 @@ type Change struct {
 	KID   string
 	Seq   int
 	Actor string
-	Nonce string // of the entry, see [Place]; random, at most 128 bytes, and never empty
+	Nonce string // of the entry, see [Place]; random, at most 64 bytes, and never empty
 	MAC   []byte // of the entry, see [LogEntry]
 }
 

@@ -9,7 +9,7 @@ local latest = 7258118399999 -- the last millisecond before 2200: dates end ther
 
 local maxAck, maxAcks = 8192, 4096 -- bytes of an acknowledgement, and how many a bucket keeps
 local maxTenant, maxRing = 256, 1048576 -- bytes
-local maxEntry = {op = 32, tenant = maxTenant, kid = 256, seq = 10, actor = 1024, nonce = 128, mac = 73728} -- bytes
+local maxEntry = {op = 32, tenant = maxTenant, kid = 256, seq = 10, actor = 256, nonce = 64, mac = 73728} -- bytes
 local chunk = 1000 -- arguments that Lua passes to one command: it can pass some thousands
 
 local function decimal(n)
@@ -20,7 +20,8 @@ end
 local roleKnown = false
 
 -- The error of a server that must not be used, else nil. INFO tells a replica even if it accepts
--- writes (replica-read-only no). ROLE would say the same, but scripts may not call it.
+-- writes (replica-read-only no). ROLE would say the same, but scripts may not call it. Each script
+-- asks, at some 3 us, because between two scripts of one pipeline the server may become a replica.
 --
 -- writes says that the script is going to write. Then a primary is refused that has no good replica
 -- and wants one (min-replicas-to-write). Redis does that itself, but before 7.0 not for the commands

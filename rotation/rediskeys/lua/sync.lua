@@ -105,10 +105,10 @@ end
 -- A ring that is missing in the set of tenants is invisible to an instance that starts. List it
 -- again. The log entry tells the instances that know the rest of the bucket.
 if instance ~= '' then
-  for _, tenant in ipairs(unlisted) do
+  for i, tenant in ipairs(unlisted) do
     if redis.pcall('SADD', tenants, tenant) == 1 then
       redis.pcall('XADD', log, 'MAXLEN', '~', logLength, '*',
-        'op', 'list', 'tenant', tenant, 'kid', '', 'seq', '0', 'actor', instance, 'nonce', beginNonce .. '/' .. tenant, 'mac', '')
+        'op', 'list', 'tenant', tenant, 'kid', '', 'seq', '0', 'actor', instance, 'nonce', beginNonce .. '/' .. i, 'mac', '')
     end
   end
 end
