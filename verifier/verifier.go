@@ -71,6 +71,10 @@ type Revocations interface {
 
 // A Verifier decides whether tokens are good: make one with [New]. It is safe for
 // concurrent use, starts no goroutines and needs no closing.
+//
+// Once a change has returned (Put, Remove, Suspend or Resume here, a key withdrawn in a
+// store, a revocation), every call of Verify that starts later judges by it, and so does
+// every earlier call that is still waiting for a key.
 type Verifier struct {
 	maxTokenBytes int
 	revocations   Revocations
