@@ -42,7 +42,7 @@ type world struct {
 // bubble runs test in virtual time, with an issuer in memory.
 func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		t.Helper()
 		test(t, newWorld(t, jwkstest.NewInMemory(t), jwks.Config{}))
 	})
@@ -104,12 +104,14 @@ func (w *world) ready(cfg jwks.SourceConfig) *jwks.Source {
 	return s
 }
 
-// get returns what Lookup of a kid finds.
+// get returns what Lookup of a kid finds, and tells the source that a token of that key was
+// verified.
 func get(s *jwks.Source, kid string) (*keystore.Key, error) {
 	keys, err := s.Lookup(keystore.ID{Tenant: "acme", KID: kid}, keystore.ES256)
 	if err != nil {
 		return nil, err
 	}
+	s.NoteUse("acme")
 	return keys[0], nil
 }
 
