@@ -105,6 +105,7 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 .PHONY: soak
 soak: ## ten million verifications while keys and tenants change, and 50 000 histories of rings under faults (HISTORIES=): half an hour
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
+	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants
