@@ -23,8 +23,8 @@ const (
 	maxRetryAfter  = 10 * time.Minute
 
 	// wakeWait is how long a source that slept past its TTL answers nothing while it fetches what
-	// it missed. The wait in the queue does not count: whoever floods the service would have removed
-	// keys served.
+	// it missed. The wait in the queue does not count. Otherwise a stranger who floods the service
+	// could have keys served that were removed meanwhile.
 	wakeWait = 2 * time.Second
 
 	// lateBy is how late the schedule must be to prove that time went by which no timer saw.

@@ -35,14 +35,14 @@ type target struct {
 }
 
 // newTarget opens the sources in a bubble. Half of the tenants sleep, and the others are fresh. Their
-// issuers have a host each, and answer after 200 ms.
-func newTarget(t *testing.T, tenants int, cfg jwks.Config) *target {
+// issuers answer after 200 ms.
+func newTarget(t *testing.T, tenants int, hosts func(i int) string, cfg jwks.Config) *target {
 	w := &target{t: t, known: jwkstest.NewKey("a", "ES256"), publish: new(atomic.Pointer[[]*jwkstest.Key])}
 	w.publish.Store(&[]*jwkstest.Key{w.known})
 	common := jwkstest.Set(w.known)
-	network := &network{maxAge: 3600, set: func(addr string, _ *http.Request) string {
+	network := &network{maxAge: 3600, set: func(_ string, r *http.Request) string {
 		time.Sleep(200 * time.Millisecond)
-		if addr == "127.99.0.1:80" {
+		if r.URL.Path == "/acme" {
 			return jwkstest.Set(*w.publish.Load()...)
 		}
 		return common
@@ -60,9 +60,9 @@ func newTarget(t *testing.T, tenants int, cfg jwks.Config) *target {
 		}
 		name := fmt.Sprint("tenant-", i)
 		w.tenants = append(w.tenants, name)
-		w.sources[name] = w.open(name, fmt.Sprintf("127.%d.%d.1", i/250+1, i%250))
+		w.open(name, hosts(i))
 	}
-	w.sources["acme"] = w.open("acme", "127.99.0.1")
+	w.open("acme", hosts(tenants))
 	for name, s := range w.sources {
 		stores[name] = s
 	}
@@ -72,12 +72,12 @@ func newTarget(t *testing.T, tenants int, cfg jwks.Config) *target {
 	return w
 }
 
-func (w *target) open(tenant, host string) *jwks.Source {
-	s, err := w.client.Open(tenant, "http://"+host+"/jwks.json", jwks.SourceConfig{AllowLoopback: true})
+func (w *target) open(tenant, host string) {
+	s, err := w.client.Open(tenant, "http://"+host+"/"+tenant, jwks.SourceConfig{AllowLoopback: true})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return s
+	w.sources[tenant] = s
 }
 
 // pass verifies a good token, which must pass at once, and returns for how long it waited.
@@ -145,7 +145,7 @@ func expired(token, iss string) string {
 // another tenant's good token of a new key, and cost no more than the budget and no memory.
 func TestForgedTokensForAllTenants(t *testing.T) {
 	virtual(t, func(t *testing.T) {
-		w := newTarget(t, 2000, jwks.Config{})
+		w := newTarget(t, 2000, loopbackHost, jwks.Config{})
 		w.pass("acme", w.known) // so it is in use
 		fetched, before, start := w.fetches(), heap(), time.Now()
 		ctx, stop := context.WithCancel(t.Context())
@@ -172,11 +172,29 @@ func TestForgedTokensForAllTenants(t *testing.T) {
 	})
 }
 
+// That holds at a host that all issuers share, too, although only two fetches at once are for it.
+func TestForgedTokensForAllTenantsOfHost(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		w := newTarget(t, 200, func(int) string { return "127.9.0.1" }, jwks.Config{})
+		w.pass("acme", w.known)
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		w.flood(ctx, false, true)
+		for i := range 2 {
+			time.Sleep(4 * time.Second)
+			if waited := w.learn(jwkstest.NewKey(fmt.Sprint("new-", i), "ES256")); waited > 2*time.Second {
+				t.Errorf("a good token of a new key waited for %v", waited)
+			}
+		}
+		w.senders.Wait()
+	})
+}
+
 // A token that cannot be good whatever its key, such as one that has expired, causes no fetch and
 // wakes nothing.
 func TestRubbishWakesNothing(t *testing.T) {
 	virtual(t, func(t *testing.T) {
-		w := newTarget(t, 200, jwks.Config{})
+		w := newTarget(t, 200, loopbackHost, jwks.Config{})
 		w.pass("acme", w.known)
 		fetched := w.fetches()
 		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
@@ -203,7 +221,7 @@ func TestRubbishWakesNothing(t *testing.T) {
 // its turn among them, at half of OnDemand. Until then it is 503, never 401.
 func TestSleepersWakeInTurns(t *testing.T) {
 	virtual(t, func(t *testing.T) {
-		w := newTarget(t, 120, jwks.Config{OnDemand: 4}) // 2 a second, and 20 at once
+		w := newTarget(t, 120, loopbackHost, jwks.Config{OnDemand: 4}) // 2 a second, and 20 at once
 		ctx, stop := context.WithCancel(t.Context())
 		defer w.senders.Wait()
 		defer stop()
@@ -235,8 +253,8 @@ func TestSleepersWakeInTurns(t *testing.T) {
 // the service could have a key served that was removed meanwhile.
 func TestFloodDoesNotBringBackRemovedKey(t *testing.T) {
 	virtual(t, func(t *testing.T) {
-		w := newTarget(t, 60, jwks.Config{OnDemand: 2}) // 1 a second, and 10 at once
-		time.Sleep(3 * time.Hour)                       // acme sleeps, too
+		w := newTarget(t, 60, loopbackHost, jwks.Config{OnDemand: 2}) // 1 a second, and 10 at once
+		time.Sleep(3 * time.Hour)                                     // acme sleeps, too
 		w.publish.Store(&[]*jwkstest.Key{jwkstest.NewKey("b", "ES256")})
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
@@ -263,7 +281,7 @@ func TestFloodDoesNotBringBackRemovedKey(t *testing.T) {
 // comes into use.
 func TestSourceComesIntoUseWhileQueued(t *testing.T) {
 	virtual(t, func(t *testing.T) {
-		w := newTarget(t, 60, jwks.Config{OnDemand: 2})
+		w := newTarget(t, 60, loopbackHost, jwks.Config{OnDemand: 2})
 		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 		defer stop()
 		defer w.senders.Wait()

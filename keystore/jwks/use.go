@@ -37,8 +37,9 @@ func (e *endpoint) useLocked(now time.Time) {
 // call counts as verified now: NoteUse reads no clock, so that it costs little. The schedule calls
 // at least once an hour. If it is later, the machine was suspended.
 func (e *endpoint) inUseLocked(now time.Time) bool {
-	if now.Sub(e.verified) >= time.Second && e.used.Swap(false) {
-		e.verified = e.verified.Add(min(now.Sub(e.verified), maxFresh))
+	since := now.Sub(e.verified) // negative if the clock was set back
+	if (since < 0 || since >= time.Second) && e.used.Swap(false) {
+		e.verified = e.verified.Add(min(since, maxFresh))
 		e.lastUse = e.verified
 	}
 	return !e.verified.IsZero() && !e.m.unused(now, e.verified)
