@@ -7,6 +7,7 @@ SHELL := bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 APIDIFF     := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
@@ -86,6 +87,12 @@ portable: ## the tests that need Go alone; others are skipped, in CI too (PORTAB
 .PHONY: vuln
 vuln: ## known vulnerabilities that our code reaches; asks vuln.go.dev
 	@$(call each,go run $(GOVULNCHECK) ./...)
+
+.PHONY: sbom
+sbom: ## what the command is made of, as CycloneDX: writes sbom.json
+	@dir=$$(mktemp -d); trap 'rm -r "$$dir"' EXIT; \
+		go build -trimpath -o "$$dir/keyturn" ./cmd/keyturn; \
+		go run $(CYCLONEDX) bin -json -std -noserial -notimestamp -version "$$(git describe --tags --always)" -output sbom.json "$$dir/keyturn"
 
 .PHONY: apidiff
 apidiff: ## how the public API differs from a commit (APIDIFF_BASE=origin/main); reports, and does not judge

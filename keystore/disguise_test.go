@@ -301,3 +301,27 @@ func TestSecretThatIsNoKey(t *testing.T) {
 		}
 	}
 }
+
+// NewSecret reads any bytes without a panic, and does not write to them. A line end makes no secret
+// of a key.
+func FuzzNewSecret(f *testing.F) {
+	f.Add([]byte("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="))
+	f.Add([]byte("MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="))
+	f.Add([]byte("\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00" + strings.Repeat("\x19", 32)))
+	f.Add([]byte("AAAAC3NzaC1lZDI1NTE5AAAAIGpdGAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"))
+	f.Add([]byte(`{"kty":"RSA","n":"sfFa4iDePjMJz48puTQnq","e":"AQAB"}`))
+	f.Add([]byte("\x04" + strings.Repeat("\x11", 64)))
+	f.Fuzz(func(t *testing.T, secret []byte) {
+		given := bytes.Clone(secret)
+		_, err := keystore.NewSecret(acme1, keystore.HS256, given)
+		if !bytes.Equal(given, secret) {
+			t.Error("NewSecret wrote to the caller's slice")
+		}
+		if err == nil || !strings.Contains(err.Error(), "RFC 8725") {
+			return
+		}
+		if _, err := keystore.NewSecret(acme1, keystore.HS256, append(given, '\n')); err == nil {
+			t.Error("a secret after a line end")
+		}
+	})
+}
