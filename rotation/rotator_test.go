@@ -24,7 +24,7 @@ func TestCreateWhereNoRingExists(t *testing.T) {
 		create(t, cluster, "acme", fast)
 		cluster.EditRing("acme", func(fields map[string][]byte) {
 			clear(fields)
-			fields["_x"], fields["head"], fields["p:gone"] = []byte("1"), []byte("7"), []byte("1")
+			fields["_x"], fields["p:gone"] = []byte("1"), []byte("1")
 		})
 		m := join(t, cluster, "a", trusting, func(c *rotation.Config) { c.AllowBootstrap, c.Policy = true, fast })
 		defer m.leave()

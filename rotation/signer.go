@@ -214,7 +214,7 @@ func (s *Signer) openKey(tenant string, c *held.Ring, r *held.Record) (*token.Ke
 	if last, ok := s.opened.Load(tenant); ok && last.(*openedKey).record == r {
 		return last.(*openedKey).key, nil
 	}
-	opened, err := c.OpenRecord(s.ring.cfg.KEKs.sealing(), r)
+	opened, err := c.OpenRecord(s.ring.keks.Load(), r)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,12 @@ type Counts struct {
 	Repairs         uint64 // rings in which something was restored
 	Resyncs         uint64 // times that a bucket's place in the log could not be proved
 	Refreshes       uint64 // syncs that unknown kids caused
+
+	// The following are alarms: nothing causes them but a store that lost what it had acknowledged,
+	// or a person who writes to it. Each is logged too.
+	Undone uint64 // rings in which the store lacked a revocation or collection that was known here
+	Older  uint64 // rings of which the store had counted fewer changes than were known here
+	Forged uint64 // acknowledgements and log entries that were not authentic
 }
 
 // counts are Counts that several goroutines add to.
@@ -46,7 +52,7 @@ type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
 
 // Status returns how the keyring stands now. It does not wait for the store.
 func (k *Keyring) Status() Status {
-	s := Status{Ready: true, Fresh: true, Counts: k.counts.load()}
+	s := Status{Ready: true, Fresh: true, Counts: k.counts.load(&k.alarms)}
 	now := k.cfg.Now()
 	k.addBuckets(&s, now)
 	k.addRings(&s, now)
@@ -54,9 +60,10 @@ func (k *Keyring) Status() Status {
 }
 
 // load returns the counts now, each for itself.
-func (c *counts) load() Counts {
+func (c *counts) load(a *alarms) Counts {
 	return Counts{Syncs: c.syncs.Load(), Failures: c.failures.Load(), Repairs: c.repairs.Load(),
-		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load()}
+		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load(),
+		Undone: a.undone.count.Load(), Older: a.older.count.Load(), Forged: a.forged.count.Load()}
 }
 
 // addBuckets adds the state of the buckets to s, also of those without a ring: a bucket that cannot

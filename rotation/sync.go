@@ -44,7 +44,11 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	replies := run.sync(buckets, sent)
 	received := run.k.cfg.Now()
 	run.listTenants(buckets, replies)
+	repairs := run.k.counts.repairs.Load()
 	run.loadRings(run.staleRings(buckets, replies))
+	if run.k.counts.repairs.Load() > repairs {
+		run.k.lastMerge = run.k.cfg.Now()
+	}
 	run.k.dropEmpty(buckets)
 	if run.changed {
 		run.k.retime()
@@ -86,10 +90,10 @@ func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: run.digests(b)}
-		if b.state.Complete.IsZero() {
-			requests[i].VouchWithin, requests[i].VouchFor = gap, 2*gap
+		if !b.vouches(now, gap) {
+			b.goodSince = time.Time{}
 		}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b), Acks: b.state.Complete.IsZero()}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {
@@ -135,7 +139,9 @@ func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 			replies[at[i]].Err = err
 			continue
 		}
-		replies[at[i]].Changed = tenants[i]
+		for _, tenant := range tenants[i] {
+			replies[at[i]].Changed = append(replies[at[i]].Changed, LogEntry{Op: opList, Tenant: tenant})
+		}
 	}
 }
 
@@ -170,15 +176,8 @@ func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
 			r.dirty = true
 		}
 	}
-	for _, tenant := range reply.Changed {
-		r := run.k.ring(tenant)
-		if r == nil && run.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
-			r = run.k.addTenant(tenant)
-		}
-		if r != nil {
-			r.dirty = true
-		}
-	}
+	run.readEntries(b, reply)
+	b.endsStale = true
 	b.digestTurn++
 }
 
@@ -277,15 +276,19 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		}
 		old := r.state.Load()
 		stored, failed := run.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Unreadable: held.Unreadable(failed), Now: s.Now, ClockOff: off != nil,
+		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.keks.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
 			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
 		union := held.Assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
+		run.noteMerge(r, &result)
+		if r.news != nil && (len(s.Fields) > 0 || old != nil) {
+			r.news.ends = ring.Facts{} // the copy has them now
+		}
 		switch {
 		case off != nil:
 			return off
-		case result.Change == nil, run.k.cfg.OneShot, wrote:
+		case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:
 			return run.checkOpened(r, failed)
 		}
 		done, err := run.write(r, union, result, s.Digest)
@@ -304,7 +307,7 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
 func (run *syncRun) open(r *tenantRing, s snapshot) (*held.Ring, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(run.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
+	opened, err := seal.OpenRing(run.k.keks.Load(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
 	return held.Open(r.state.Load(), s.Fields, opened), failed
@@ -336,7 +339,7 @@ func (run *syncRun) install(r *tenantRing, c *held.Ring, digest string) {
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
 // changed meanwhile, so it has to be read again.
 func (run *syncRun) write(r *tenantRing, union *held.Ring, m protocol.MergeResult, digest string) (bool, error) {
-	c, err := run.k.seal(m.Change, r.tenant, digest, union, nil)
+	c, err := run.k.seal(m.Change, &held.Sealer{Tenant: r.tenant, Have: union, Count: protocol.NextCount(union.Copy, nil)}, digest, nil)
 	if err != nil {
 		return false, err
 	}
@@ -347,7 +350,7 @@ func (run *syncRun) write(r *tenantRing, union *held.Ring, m protocol.MergeResul
 		return false, err
 	}
 	run.k.counts.repairs.Add(1)
-	run.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	run.k.cfg.Logger.Warn("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
 	run.install(r, held.Assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
@@ -409,12 +412,13 @@ func withClock(known, err error) error {
 // finishBucket publishes the status of a bucket and its rings after a complete sync. The bucket can
 // vouch for the store only while every ring of it is in sync.
 func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+	b.noteApplied()
 	run.advance(b, reply, sent, received)
 	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
 	b.status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
-		off := checkClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
+		off := protocol.CheckClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
 		run.finishRing(r, status, off, good)
 		good = good && !r.dirty && off == nil
 	}
@@ -430,10 +434,9 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 // only Complete moves, so that keys do not end early because of a clock.
 func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := run.k.times.Load()
-	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
+	switch b.err = protocol.CheckClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
-		b.state = b.state.After(reading, protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
+		b.state = b.state.After(run.reading(b, reply, sent), protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
 			b.place, b.quietSince = reply.Place, sent

@@ -18,7 +18,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -31,7 +31,7 @@ var mutants = []mutant{
 		edits: []edit{
 			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
 			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/sync.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
@@ -39,7 +39,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := held.Open", "_ = err\n\thave := held.Open"},
+			{"rotation/apply.go", "if err != nil {\n\t\treturn b, unavailable(err)\n\t}\n\treturn b, nil", "_ = err\n\treturn b, nil"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -122,12 +122,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a TTL on the ring",
-		edits: []edit{{"rotation/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
+		edits: []edit{{"rotation/rediskeys/lua/write.lua", "local id = redis.pcall('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nlocal id = redis.pcall('XADD'"}},
 		tests: tests{"./rotation/rediskeys", "TestFormat"}, want: "TestFormat",
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{

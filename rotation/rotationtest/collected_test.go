@@ -64,7 +64,9 @@ func TestTimelineGoneIsAsserted(t *testing.T) {
 		l.wantState(1, ring.Signing, joiner) // by its own account; it is recovering
 		back()
 		l.runFor(2 * pollFor)
-		l.wantSigner(2, holder, joiner)
+		l.wantSigner(2, holder)
+		l.runFor(2 * pollFor) // the joiner recovers for two polls after the last merge
+		l.wantSigner(2, joiner)
 		l.runFor(6 * time.Second)
 		l.neverSigned(first, 18*time.Second)
 		if !l.has("gone") || l.has("k:"+first) {

@@ -40,14 +40,15 @@ type tenantKey struct {
 // Open returns the copy of a ring whose fields were read from the store and opened. It takes
 // over from old every record that old has too. old may be nil.
 func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
-	c := protocol.Copy{Head: opened.Head, Facts: opened.Facts}
+	c := protocol.Copy{Head: opened.Head.Seq, Count: opened.Head.Count, Facts: opened.Facts}
 	have := &Ring{sealed: sealedRecords(old, fields, opened)}
 	for _, r := range have.sealed {
 		c.Records = append(c.Records, r.Record)
 	}
-	for id := range opened.TenantKeys {
+	for id, tk := range opened.TenantKeys {
 		have.tenantKeys = append(have.tenantKeys, tenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
-		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id})
+		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id, KEK: KEK(tk.KEK), Born: kekOf(tk.Born)})
+		tk.Wipe() // its bytes are needed again only to mint or to sign, and are opened again then
 	}
 	slices.SortFunc(c.TenantKeys, func(a, b protocol.TenantKey) int { return strings.Compare(a.ID, b.ID) })
 	for _, p := range seal.Publications(fields) {
@@ -158,6 +159,7 @@ func (c *Ring) OpenRecord(keks *seal.KEKs, r *Record) (*seal.OpenedRecord, error
 	if err != nil {
 		return nil, err
 	}
+	defer tk.Wipe()
 	return seal.OpenRecord(map[string]*seal.TenantKey{r.TenantKey: tk}, r.Tenant, r.KID, r.blob)
 }
 
@@ -223,4 +225,44 @@ func (c *Ring) CacheFor(old time.Duration) time.Duration {
 		}
 	}
 	return max(0, least).Truncate(time.Second)
+}
+
+// Born returns the name of the KEK under which the tenant key of the newest record was made, or "".
+func (c *Ring) Born() string {
+	if n := c.Newest(); n != nil {
+		return c.BornOf(c.Find(n.KID))
+	}
+	return ""
+}
+
+// BornOf returns the name of the KEK under which the tenant key of r was made, or "" if the tenant
+// key is lost. Who has that KEK, and a copy of the store from then, can open r.
+func (c *Ring) BornOf(r *Record) string {
+	for _, tk := range c.Copy.TenantKeys {
+		if tk.ID == r.Record.TenantKey {
+			return tk.Born
+		}
+	}
+	return ""
+}
+
+// Ends returns the facts of the ring of tenant that end trust: its revocations, that it was
+// destroyed, and up to when its records were collected. c may be nil.
+func (c *Ring) Ends(tenant string) (ends []seal.TenantEnd) {
+	if c == nil {
+		return nil
+	}
+	add := func(kind ring.FactKind, kid string, at time.Time) {
+		if !at.IsZero() {
+			ends = append(ends, seal.TenantEnd{Tenant: tenant, EndFact: seal.EndFact{Kind: kind, KID: kid, At: at}})
+		}
+	}
+	for id, at := range c.Facts.All {
+		if id.Kind == ring.FactRevoked {
+			add(id.Kind, id.KID, at)
+		}
+	}
+	add(ring.FactDestroyed, "", c.Facts.Dead)
+	add(ring.FactCollected, "", c.Facts.CollectedUntil)
+	return ends
 }

@@ -40,7 +40,7 @@ func Live(acks []AckView, storeNow time.Time, fresh time.Duration) []AckView {
 func Vouched(acks []AckView, self string, ends [16]byte, now time.Time, within, duration time.Duration) bool {
 	return slices.ContainsFunc(acks, func(a AckView) bool {
 		good := !a.GoodSince.IsZero() && now.Sub(a.GoodSince) >= duration
-		return !a.Unreadable && a.Instance != self && a.age(now) <= within && good && a.Ends == ends
+		return !a.Unreadable && a.Instance != self && a.age(now) < within && good && a.Ends == ends
 	})
 }
 

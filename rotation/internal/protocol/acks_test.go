@@ -8,16 +8,16 @@ import (
 
 func TestVouched(t *testing.T) {
 	now, ends := sec(100), [16]byte{1}
-	good := AckView{Instance: "other", At: sec(96), GoodSince: sec(90), Ends: ends}
+	good := AckView{Instance: "other", At: sec(96.001), GoodSince: sec(90), Ends: ends}
 	for _, tt := range []struct {
 		name string
 		edit func(*AckView)
 		want bool
 	}{
 		{"in sync for long enough, and said so just now", func(*AckView) {}, true},
-		{"too long ago", func(a *AckView) { a.At = sec(95.999) }, false},
-		{"its clock is ahead", func(a *AckView) { a.At = sec(104) }, true},
-		{"far ahead", func(a *AckView) { a.At = sec(104.001) }, false},
+		{"too long ago", func(a *AckView) { a.At = sec(96) }, false},
+		{"its clock is ahead", func(a *AckView) { a.At = sec(103.999) }, true},
+		{"far ahead", func(a *AckView) { a.At = sec(104) }, false},
 		{"in sync for less long", func(a *AckView) { a.GoodSince = sec(90.001) }, false},
 		{"not in sync", func(a *AckView) { a.GoodSince = time.Time{} }, false},
 		{"this instance, before it was restarted", func(a *AckView) { a.Instance = "self" }, false},
