@@ -103,8 +103,12 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 		done; done; done
 
 .PHONY: soak
-soak: ## ten million verifications while keys and tenants change, and 50 000 histories of rings under faults (HISTORIES=): half an hour
+soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, and 50 000 histories of rings under faults (HISTORIES=): half an hour
+	GODEBUG=fips140=only go test -vet=off -skip '^Example$$' -timeout 5m ./rotation/rediskeys
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
+	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
+	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
+	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants

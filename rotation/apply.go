@@ -26,6 +26,11 @@ type decision func(*base) (*protocol.Proposal, error)
 // there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
 func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
 	r.catchUp(ctx, tenant)
+	return r.applyTo(ctx, tenant, func() (*base, error) { return r.base(ctx, tenant, create) }, decide)
+}
+
+// applyTo is apply on the ring that read reads.
+func (r *Rotator) applyTo(ctx context.Context, tenant string, read func() (*base, error), decide decision) (*protocol.Proposal, Result, error) {
 	minted := new(held.Material)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
@@ -33,7 +38,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 				return nil, Result{}, err
 			}
 		}
-		b, err := r.base(ctx, tenant, create)
+		b, err := read()
 		if err != nil {
 			return nil, Result{}, err
 		}
@@ -52,12 +57,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide 
 			return p, result, nil
 		}
 	}
-	return nil, Result{}, errBusy(tenant)
-}
-
-// errBusy returns the error of a change that others were faster than again and again.
-func errBusy(tenant string) error {
-	return &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
+	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
 // catchUp syncs a ring that is out of sync, so that a command does not have to be repeated after a
@@ -131,7 +131,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if r.lacks(b, mine, status.Good) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
-	if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
+	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
 	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
@@ -157,7 +157,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, mine *held.Ring) (*ba
 	opened, err := seal.OpenRing(b.keks, tenant, snap.Fields)
 	b.have = held.Open(mine, snap.Fields, opened)
 	b.digest, b.read, b.fields = snap.Digest, snap.Now, snap.Fields
-	b.Base = protocol.Base{Tenant: tenant, Now: wholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary())}
+	b.Base = protocol.Base{Tenant: tenant, Now: protocol.WholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary())}
 	if err != nil {
 		return b, unavailable(err)
 	}

@@ -63,23 +63,11 @@ func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
 	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {
 		return ring.Facts{}, false
 	}
-	opened, err := seal.OpenEntry(run.k.keks.Load(), seal.Entry{Op: e.Op, Tenant: e.Tenant, KID: e.KID, Seq: e.Seq, Actor: e.Actor, Nonce: e.Nonce}, e.MAC)
-	switch {
-	case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
-		return ring.Facts{}, false
-	case err != nil:
+	ends, err := held.OpenEntry(run.k.keks.Load(), e)
+	if err != nil && !errors.Is(err, seal.ErrWrongKEK) && !errors.Is(err, seal.ErrNewer) {
 		run.k.raise(&run.k.alarms.forged, "an entry of the store's log is not authentic, and only counts as a hint", "tenant", e.Tenant, "op", string(e.Op), "bucket", b.index, "error", err)
-		return ring.Facts{}, false
 	}
-	var ends ring.Facts
-	for _, f := range opened.Ends {
-		if f.Kind == ring.FactDestroyed {
-			ends.Kill(f.At)
-		} else {
-			ends.Add(f.Kind, f.KID, f.At)
-		}
-	}
-	return ends, true
+	return ends, err == nil
 }
 
 // The operations of entries that the store itself writes.
@@ -111,19 +99,11 @@ func (run *syncRun) ack(b *bucket, now time.Time) []byte {
 	}
 	keks := run.k.keks.Load()
 	sealed, err := seal.SealAck(keks, seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
-		GoodSince: wholeMillis(b.goodSince), At: wholeMillis(now), KEKs: keks.Names(), Applied: b.applied, Ends: b.endsDigest()})
+		GoodSince: protocol.WholeMillis(b.goodSince), At: protocol.WholeMillis(now), KEKs: keks.Names(), Applied: b.applied, Ends: b.endsDigest()})
 	if err != nil {
 		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
 	}
 	return sealed
-}
-
-// wholeMillis returns t as the store has its times.
-func wholeMillis(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC().Truncate(time.Millisecond)
 }
 
 // endsDigest returns the digest of the facts that end trust, of all rings of b that this instance
@@ -145,8 +125,7 @@ func (run *syncRun) reading(b *bucket, reply *SyncReply, sent time.Time) protoco
 	vouched := false
 	if b.state.Complete.IsZero() {
 		gap := run.asked.maxPollGap()
-		acks, _ := run.k.openAcks(b.index, reply.Acks)
-		vouched = protocol.Vouched(acks, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
+		vouched = protocol.Vouched(run.k.roster(b.index, reply.Acks).Views, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
 	}
 	return protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
 		Merging: run.k.lastMerge.After(b.state.Complete)}

@@ -3,7 +3,6 @@ package rotation
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -26,8 +25,8 @@ func (k *Keyring) SetKEKs(keks *KEKs) error {
 		return &ring.Error{Text: "SetKEKs needs a KEK"}
 	}
 	for _, r := range k.allRings() {
-		if name, lacks := r.state.Load().LacksKEK(in); lacks {
-			return &ring.Error{Kind: seal.ErrWrongKEK, Text: fmt.Sprintf("the new KEKs lack %v, which the ring of tenant %q needs: keep it until keyturn keys rekey is done", name, r.tenant)}
+		if err := r.state.Load().CheckKeeps(r.tenant, in); err != nil {
+			return err
 		}
 	}
 	k.keks.Store(in)
@@ -54,12 +53,8 @@ func (r *Rotator) agree(ctx context.Context, b *base) error {
 	if err != nil {
 		return err
 	}
-	b.Agreed = protocol.AgreeOn(b.Primary, live.views)
-	for _, a := range live.views {
-		if a.Unreadable || len(a.KEKs) == 0 || a.KEKs[0] != b.Primary {
-			b.others = append(b.others, a.Instance)
-		}
-	}
+	b.others = live.NotFirst(b.Primary)
+	b.Agreed = len(b.others) == 0
 	return nil
 }
 
@@ -69,7 +64,7 @@ func (r *Rotator) allHold(ctx context.Context, tenant string, name seal.KEKName)
 	if err != nil {
 		return err
 	}
-	if lack := protocol.AllHold(held.KEK(name), live.views); len(lack) > 0 {
+	if lack := protocol.AllHold(held.KEK(name), live.Views); len(lack) > 0 {
 		return &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances lack KEK %v, and could not open it: %s; give them the KEK first", name, strings.Join(lack, ", "))}
 	}
 	return nil
@@ -89,7 +84,7 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 	o := optionsOf(opts)
 	var report ring.Rekeyed
 	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
-		report = b.rekeyed()
+		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks.Primary(), b.fields)
 		if err := b.Ring(); err != nil || o.dryRun || len(report.Others) == 0 {
 			return nil, err
 		}
@@ -103,67 +98,23 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 	return report, err
 }
 
-// rekeyed returns under which KEKs the ring is.
-func (b *base) rekeyed() ring.Rekeyed {
-	report := ring.Rekeyed{Tenant: b.Tenant, Primary: b.keks.Primary().String(), Others: make(map[string][]string)}
-	for field, name := range seal.UnderKEKs(b.fields) {
-		if held.KEK(name) != b.Primary {
-			report.Others[name.String()] = append(report.Others[name.String()], field)
-		}
-		b.SealedUnder = append(b.SealedUnder, held.KEK(name))
-	}
-	for _, fields := range report.Others {
-		slices.Sort(fields)
-	}
-	slices.Sort(b.SealedUnder)
-	b.SealedUnder = slices.Compact(b.SealedUnder)
-	for _, r := range b.have.All() {
-		if b.have.BornOf(r) != b.Primary && !b.have.Revoked(r.KID) {
-			report.OldKeys = append(report.OldKeys, r.KID)
-		}
-	}
-	return report
-}
-
-// applyUnwhole makes a change of a ring of which a field cannot be opened. decide may only add a
-// revocation. It is sealed under the KEK that the ring is under, as far as that can be told, and
-// every live instance must have that KEK: otherwise one wrong KEK file would fence the fleet.
-func (r *Rotator) applyUnwhole(ctx context.Context, tenant string, decide decision) (*protocol.Proposal, Result, error) {
+// unwhole reads a ring of which a field cannot be opened, for a revocation. That is sealed under the
+// KEK that the ring is under, as far as that can be told, and every live instance must have that
+// KEK: otherwise one wrong KEK file would fence the fleet.
+func (r *Rotator) unwhole(ctx context.Context, tenant string) (*base, error) {
 	var mine *held.Ring
 	if tr := r.k.ring(tenant); tr != nil {
 		mine = tr.state.Load()
 	}
-	for attempt := range maxAttempts {
-		if attempt > 0 {
-			if err := r.pause(ctx, attempt); err != nil {
-				return nil, Result{}, err
-			}
-		}
-		b, err := r.load(ctx, tenant, mine)
-		if b == nil {
-			return nil, Result{}, err
-		}
-		if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
-			return nil, Result{}, inTenant(tenant, err)
-		}
-		b.unwhole, b.under = true, b.underKEK()
-		if err := r.allHold(ctx, tenant, b.under); err != nil {
-			return nil, Result{}, err
-		}
-		p, err := decide(b)
-		if err != nil || p == nil {
-			return nil, Result{}, err
-		}
-		result, err := r.write(ctx, b, p)
-		if err != nil {
-			return nil, Result{}, err
-		}
-		if result.Code == Committed {
-			r.remember(ctx, tenant, p)
-			return p, result, nil
-		}
+	b, err := r.load(ctx, tenant, mine)
+	if b == nil {
+		return nil, err
 	}
-	return nil, Result{}, errBusy(tenant)
+	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
+		return nil, inTenant(tenant, err)
+	}
+	b.unwhole, b.under = true, b.underKEK()
+	return b, r.allHold(ctx, tenant, b.under)
 }
 
 // underKEK returns the KEK of a tenant key of the ring that this process has, or the primary.

@@ -11,59 +11,31 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
-	"github.com/keyturn/keyturn/rotation/internal/protocol"
-	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// openAcks returns the acknowledgements of a bucket as the protocol takes them. It leaves out those
-// that are not authentic, and raises an alarm: anyone who can write to the store can write one. One
-// under a KEK that this instance lacks may be an instance's own word, so it stays, as Unreadable.
-// names has the KEKs of the acknowledgements as people know them.
-func (k *Keyring) openAcks(bucket int, raw []RawAck) (acks []protocol.AckView, names map[string]string) {
-	keks := k.keks.Load()
-	names = make(map[string]string)
-	for _, r := range raw {
-		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
-		switch {
-		case err == nil:
-			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Applied: a.Applied, Ends: a.Ends}
-			for _, name := range a.KEKs {
-				view.KEKs = append(view.KEKs, held.KEK(name))
-				names[held.KEK(name)] = name.String()
-			}
-			acks = append(acks, view)
-		case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
-			acks = append(acks, protocol.AckView{Instance: r.Instance, At: r.At(), Unreadable: true})
-		default:
-			k.raise(&k.alarms.forged, "an acknowledgement in the store is not authentic, and is ignored", "instance", r.Instance, "bucket", bucket, "error", err)
-		}
-	}
-	return acks, names
-}
-
-// A roster is the acknowledgements of a bucket at one moment.
-type roster struct {
-	views []protocol.AckView
-	names map[string]string // of the KEKs, for people
+// roster opens the acknowledgements of a bucket.
+func (k *Keyring) roster(bucket int, raw []RawAck) held.Roster {
+	return held.OpenAcks(k.keks.Load(), bucket, raw, func(instance string, err error) {
+		k.raise(&k.alarms.forged, "an acknowledgement in the store is not authentic, and is ignored", "instance", instance, "bucket", bucket, "error", err)
+	})
 }
 
 // roster reads the acknowledgements of a tenant's bucket, of all instances or only of those that are
 // live: they were there within Freshness.
-func (r *Rotator) roster(ctx context.Context, tenant string, live bool) (roster, error) {
+func (r *Rotator) roster(ctx context.Context, tenant string, live bool) (held.Roster, error) {
 	t := r.k.times.Load()
 	ctx, cancel := context.WithTimeout(ctx, t.deadline)
 	defer cancel()
-	bucket := BucketOf(tenant)
-	raw, now, err := r.k.store.Acks(ctx, bucket)
+	raw, now, err := r.k.store.Acks(ctx, BucketOf(tenant))
 	if err != nil {
-		return roster{}, inTenant(tenant, unavailable(err))
+		return held.Roster{}, inTenant(tenant, unavailable(err))
 	}
-	views, names := r.k.openAcks(bucket, raw)
+	all := r.k.roster(BucketOf(tenant), raw)
 	if live {
-		views = protocol.Live(views, now, t.fresh)
+		all = all.Live(now, t.fresh)
 	}
-	return roster{views, names}, nil
+	return all, nil
 }
 
 // Acks returns the instances that have told the store how far they have read, and for each whether
@@ -72,20 +44,10 @@ func (r *Rotator) roster(ctx context.Context, tenant string, live bool) (roster,
 // Acknowledgements that are not authentic are left out.
 func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	all, err := r.roster(ctx, receipt.Tenant, false)
-	return all.of(receipt), err
-}
-
-// of returns the acknowledgements as a user sees them, for one change.
-func (all roster) of(receipt Receipt) []Ack {
-	acks := make([]Ack, len(all.views))
-	for i, v := range all.views {
-		acks[i] = Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince,
-			Applied: receipt.Place.Nonce != "" && slices.Contains(v.Applied, receipt.Place.Nonce)}
-		for _, kek := range v.KEKs {
-			acks[i].KEKs = append(acks[i].KEKs, all.names[kek])
-		}
+	if err != nil {
+		return nil, err
 	}
-	return acks
+	return all.Acks(receipt.Place.Nonce), nil
 }
 
 // awaitEvery is how often [Rotator.Await] looks at most.
@@ -132,7 +94,7 @@ func (r *Rotator) notApplied(ctx context.Context, receipt Receipt, seen map[stri
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range live.of(receipt) {
+	for _, a := range live.Acks(receipt.Place.Nonce) {
 		seen[a.Instance] = a
 	}
 	now, fresh := r.k.cfg.Now(), r.k.times.Load().fresh

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -36,7 +37,7 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
 		return nil, &ring.Error{Text: "NewRotator needs a Keyring"}
 	}
-	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
+	return &Rotator{k: k, jitter: held.NewJitter(k.cfg.Instance, 1)}, nil
 }
 
 // An Option changes how a Rotator makes one change: [Force] and [DryRun].
@@ -110,7 +111,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 		return err
 	}
 	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
-		if err := checkClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
+		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
 		return b.Create(policy)
@@ -214,7 +215,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	}
 	p, result, err := r.apply(ctx, tenant, false, decide)
 	if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
-		p, result, err = r.applyUnwhole(ctx, tenant, decide)
+		p, result, err = r.applyTo(ctx, tenant, func() (*base, error) { return r.unwhole(ctx, tenant) }, decide)
 	}
 	if err != nil || p == nil {
 		return before, err

@@ -123,7 +123,7 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range live.views {
+	for _, a := range live.Views {
 		if a.GoodSince.IsZero() && a.Instance != r.k.cfg.Instance {
 			return nil
 		}

@@ -276,7 +276,7 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		}
 		old := r.state.Load()
 		stored, failed := run.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
+		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.keks.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
 			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
 		union := held.Assemble(result.Union, stored, old)
@@ -418,7 +418,7 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 	b.status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
-		off := checkClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
+		off := protocol.CheckClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
 		run.finishRing(r, status, off, good)
 		good = good && !r.dirty && off == nil
 	}
@@ -434,7 +434,7 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 // only Complete moves, so that keys do not end early because of a clock.
 func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := run.k.times.Load()
-	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
+	switch b.err = protocol.CheckClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
 		b.state = b.state.After(run.reading(b, reply, sent), protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh

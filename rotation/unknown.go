@@ -43,7 +43,7 @@ type unknownKids struct {
 
 	// memory has the kids that were missing. Its version is the number of resyncs, since each of them
 	// may bring another state of the store.
-	memory unknown.Memory[keystore.ID]
+	memory unknown.Memory
 
 	// unheldTenants is the budget of all tenants together that are not held, and all that of all
 	// tenants together.
@@ -55,7 +55,7 @@ type unknownKids struct {
 // init makes u ready for use.
 func (u *unknownKids) init() {
 	u.running = make(map[string]*pendingSync)
-	u.memory = unknown.Memory[keystore.ID]{Most: maxUnknown, For: unknownFor}
+	u.memory = unknown.Memory{Most: maxUnknown, For: unknownFor}
 	u.unheldTenants = newRefreshBudget()
 	u.all = unknown.Budget{Burst: allRefreshBurst, Every: allRefreshEvery}
 }
@@ -176,7 +176,7 @@ func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now 
 func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *pendingSync {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.memory.Has(id, now, k.counts.resyncs.Load()) {
+	if u.memory.Has(unknown.ID(id), now, k.counts.resyncs.Load()) {
 		return nil
 	}
 	if running := u.running[id.Tenant]; running != nil {
@@ -200,9 +200,9 @@ func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.T
 	return running
 }
 
-// remember notes that id was missing. It keeps a copy, because id may be a part of a long token.
+// remember notes that id was missing. The memory keeps a copy.
 func (u *unknownKids) remember(k *Keyring, id keystore.ID, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.memory.Add(keystore.ID{Tenant: strings.Clone(id.Tenant), KID: strings.Clone(id.KID)}, now, k.counts.resyncs.Load())
+	u.memory.Add(unknown.ID(id), now, k.counts.resyncs.Load())
 }

@@ -17,7 +17,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -30,7 +30,7 @@ var mutants = []mutant{
 		edits: []edit{
 			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
 			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/sync.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := held.Open", "_ = err\n\thave := held.Open"},
+			{"rotation/apply.go", "if err != nil {\n\t\treturn b, unavailable(err)\n\t}\n\treturn b, nil", "_ = err\n\treturn b, nil"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -78,7 +78,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.Freshness+p.Dwell+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{

@@ -2,15 +2,18 @@ package rediskeys_test
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyturn/keyturn/internal/redistest"
@@ -58,9 +61,26 @@ const tenant = "tenant {7}:\x00"
 
 var bucket = rotation.BucketOf(tenant)
 
+// other is another tenant of the same bucket.
+var other = func() string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("other", i); rotation.BucketOf(name) == bucket {
+			return name
+		}
+	}
+}()
+
 func key(name string) string { return "kt:{" + strconv.Itoa(bucket) + "}:" + name }
 
 func logKey(bucket int) string { return "kt:{" + strconv.Itoa(bucket) + "}:log" }
+
+// mini returns a miniredis. It computes SHA-1, for the names of scripts, so it runs without the
+// enforcement of GODEBUG=fips140=only; the goroutines that it starts inherit that.
+func mini(t testing.TB) (m *miniredis.Miniredis) {
+	t.Helper()
+	fips140.WithoutEnforcement(func() { m = miniredis.RunT(t) })
+	return m
+}
 
 // running returns a server and a store on it.
 func running(t testing.TB, args ...string) (*redistest.Server, *rediskeys.Store) {

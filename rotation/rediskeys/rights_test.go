@@ -47,8 +47,7 @@ func TestMissingRights(t *testing.T) {
 	server, admin := running(t)
 	ring := set(t, admin, tenant, "f", "1")
 	for _, missing := range []string{"xadd", "hset", "hdel", "sadd", "srem", "hgetall", "time", "evalsha"} {
-		args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
-		do(t, server, append(args, "-"+missing)...)
+		forbid(t, server, "-"+missing)
 		s := open(t, "redis://keyturn:right@"+server.Addr())
 		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"g": nil}, Delete: []string{"f"}})
 		wantErr(t, "Write without "+missing, err, rediskeys.ErrNoPermission)
@@ -56,7 +55,18 @@ func TestMissingRights(t *testing.T) {
 			t.Fatalf("without %s: half of a change was made: %+v", missing, got)
 		}
 	}
-	args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
-	do(t, server, append(args, "-publish")...)
+	forbid(t, server, "-publish")
 	set(t, open(t, "redis://keyturn:right@"+server.Addr()), tenant, "f", "without a nudge")
+}
+
+// Without the right to ask for the server's role no method answers: the server may be a replica.
+func TestNoRoleNoAnswer(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, admin := running(t)
+	at := begin(t, admin)
+	forbid(t, server, "-info")
+	for name, call := range calls(t.Context(), open(t, "redis://keyturn:right@"+server.Addr()), at) {
+		wantErr(t, name, call(), rediskeys.ErrNoPermission)
+	}
 }

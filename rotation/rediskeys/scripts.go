@@ -2,9 +2,7 @@ package rediskeys
 
 import (
 	"context"
-	"crypto/sha1"
 	_ "embed"
-	"encoding/hex"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -45,8 +43,7 @@ func newScripts() scripts {
 type script struct{ text, sha string }
 
 func newScript(text string) script {
-	sum := sha1.Sum([]byte(text))
-	return script{text, hex.EncodeToString(sum[:])}
+	return script{text, sha1hex([]byte(text))}
 }
 
 // A call is one run of a script. All its keys belong to one bucket.

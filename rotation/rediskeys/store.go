@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -26,7 +27,7 @@ const (
 
 	// The bounds of common.lua, in bytes. What is longer the scripts do not return, so it is
 	// refused before it is written.
-	maxAck, maxName, maxNonce, maxMAC, maxKID = 8192, 1024, 128, 73728, 256
+	maxAck, maxName, maxNonce, maxMAC, maxKID, maxOp = 8192, 1024, 128, 73728, 256, 32
 
 	// maxRings is how many rings one script reads at most. Redis does nothing else
 	// while a script runs.
@@ -222,8 +223,7 @@ func (s *Store) callBuckets(buckets []int, f func(bucketKeys) call) ([]call, err
 //
 // If Redis refuses the change, the code is [rotation.NotMade]: nothing was written, not even the log
 // entry. That holds for each error of the server that this package names, and if the change could not
-// be sent. The exception is [ErrNoPermission] before Redis 7.0: a user that may add to the log, but not
-// change the ring, leaves an entry behind, and the code is 0.
+// be sent. The exception is [ErrNoPermission] on Redis 6: see the package comment. The code is 0 then.
 //
 // If a field is in both Set and Delete, or is deleted and published, it is set.
 func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
@@ -254,9 +254,19 @@ func checkEntry(c rotation.Change) error {
 	switch {
 	case c.Nonce == "":
 		return errors.New("the change has no nonce")
-	case len(c.Nonce) > maxNonce, len(c.MAC) > maxMAC, len(c.Actor) > maxName, len(c.KID) > maxKID, len(c.Tenant) > ring.MaxTenantBytes:
-		return fmt.Errorf("a nonce of %d bytes, a mac of %d, an actor of %d, a kid of %d, a tenant of %d: want at most %d, %d, %d, %d and %d",
-			len(c.Nonce), len(c.MAC), len(c.Actor), len(c.KID), len(c.Tenant), maxNonce, maxMAC, maxName, maxKID, ring.MaxTenantBytes)
+	case c.Seq < 0, c.Seq > math.MaxInt32:
+		return fmt.Errorf("the seq is %d, want at most %d", c.Seq, math.MaxInt32)
+	}
+	for _, part := range []struct {
+		name        string
+		bytes, most int
+	}{
+		{"tenant", len(c.Tenant), ring.MaxTenantBytes}, {"op", len(c.Op), maxOp}, {"kid", len(c.KID), maxKID},
+		{"actor", len(c.Actor), maxName}, {"nonce", len(c.Nonce), maxNonce}, {"mac", len(c.MAC), maxMAC},
+	} {
+		if part.bytes > part.most {
+			return fmt.Errorf("the %s has %d bytes, want at most %d", part.name, part.bytes, part.most)
+		}
 	}
 	return nil
 }

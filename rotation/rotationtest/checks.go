@@ -183,3 +183,41 @@ func checkContext(c *storeCheck) {
 		c.errorf("the context had ended, and the calls took %v", took)
 	}
 }
+
+func checkReplica(c *storeCheck) {
+	bucket, t := sameBucket(2)
+	ack := ackOf(time.Now(), "ack")
+	place := rotation.Place{ID: "1-1", Nonce: "n"}
+	requests := []rotation.SyncRequest{{Bucket: bucket}, {Bucket: bucket, Place: place, Ack: ack, Acks: true}, {Bucket: bucket, Digests: t}}
+	for _, instance := range []string{"", "i"} {
+		replies := c.s.Sync(c.ctx, instance, requests)
+		for _, r := range replies {
+			c.wantRefused("Sync", r.Err)
+		}
+		if len(replies) != len(requests) {
+			c.errorf("Sync returned %d replies to %d requests", len(replies), len(requests))
+		}
+	}
+	for _, s := range c.s.Load(c.ctx, t) {
+		c.wantRefused("Load", s.Err)
+	}
+	for _, digest := range []string{"", "another"} {
+		change := rotation.Change{Tenant: t[0], If: digest, Set: fields("f", "1"), Op: ring.OpMint, Nonce: "n"}
+		r, err := c.s.Write(c.ctx, change)
+		c.wantRefused("Write", err)
+		if r.Code != rotation.NotMade {
+			c.errorf("Write: the code is %d, want NotMade", r.Code)
+		}
+	}
+	_, err := c.s.Tenants(c.ctx, []int{bucket})
+	c.wantRefused("Tenants", err)
+	_, _, err = c.s.Acks(c.ctx, bucket)
+	c.wantRefused("Acks", err)
+	c.wantRefused("Forget", c.s.Forget(c.ctx, "i", []int{bucket}))
+}
+
+func (c *storeCheck) wantRefused(call string, err error) {
+	if err == nil {
+		c.errorf("%s: no error", call)
+	}
+}

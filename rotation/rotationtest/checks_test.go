@@ -145,3 +145,10 @@ func TestStoreFindsMistakes(t *testing.T) {
 		})
 	}
 }
+
+func TestReplicaCheckFindsMistakes(t *testing.T) {
+	conn := NewCluster(ClusterConfig{}).Connect("i")
+	if errs := runCheck(t, checkReplica, conn); len(errs) < 10 {
+		t.Errorf("a store that answers: %q", errs)
+	}
+}

@@ -35,6 +35,15 @@ func TestStore(t *testing.T, open func(t *testing.T) rotation.Store) {
 	}
 }
 
+// TestReplica checks that every method of a store fails, because its server may be behind another:
+// a Redis server that is a replica, for one. The replica may accept writes: then it must refuse all the
+// same.
+func TestReplica(t *testing.T, s rotation.Store) {
+	for _, err := range runCheck(t, checkReplica, s) {
+		t.Error(err)
+	}
+}
+
 // runCheck runs one check on a store and returns what the store did wrong.
 func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
 	c := &storeCheck{s: s, ctx: t.Context()}

@@ -265,17 +265,3 @@ func (c *Ring) Ends(tenant string) (ends []seal.TenantEnd) {
 	add(ring.FactCollected, "", c.Facts.CollectedUntil)
 	return ends
 }
-
-// LacksKEK returns the KEK of a tenant key of the ring that keks lack, and whether there is one.
-// Without it the keys of the ring could not sign. c may be nil.
-func (c *Ring) LacksKEK(keks *seal.KEKs) (seal.KEKName, bool) {
-	if c == nil {
-		return seal.KEKName{}, false
-	}
-	for _, tk := range c.tenantKeys {
-		if name, _, err := seal.ReadTenantKeyNames(tk.blob); err == nil && !keks.Has(name) {
-			return name, true
-		}
-	}
-	return seal.KEKName{}, false
-}

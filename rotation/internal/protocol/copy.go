@@ -97,7 +97,9 @@ func (c *Copy) vacant() bool {
 
 // noData reports whether the tenant has no data, except perhaps records of which nothing else is
 // left.
-func (c *Copy) noData() bool { return c.Count == 0 && len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{}) }
+func (c *Copy) noData() bool {
+	return c.Count == 0 && len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{})
+}
 
 // Find returns the record of that kid, or nil. c may be nil.
 func (c *Copy) Find(kid string) *ring.Record {

@@ -13,7 +13,7 @@ for i = 3, #KEYS do
     size = size + #flat[n]
   end
   if size > maxRing then
-    flat = {err = 'WRONGTYPE the ring has ' .. size .. ' bytes, at most ' .. maxRing}
+    flat = {err = 'TOOLARGE the ring has ' .. size .. ' bytes, at most ' .. maxRing}
   end
   reply[i - 1] = flat.err or flat
 end

@@ -13,7 +13,7 @@ local log, ack, tenants = KEYS[1], KEYS[2], KEYS[3]
 local id, nonce, instance, sealed = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local wanted, beginNonce = tonumber(ARGV[5]), ARGV[6]
 local pageSize, newestSize, logLength = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-local pageBytes = 1048576 -- of one reply's entries, unless one entry alone has more
+local pageBytes = 1048576 -- of one reply's entries; one entry has less
 
 local refused = refusal(id ~= '' and instance ~= '' and sealed ~= '')
 if refused then
@@ -49,7 +49,7 @@ local function page(entries, first, last)
         bytes = bytes + #one[at]
       end
     end
-    if bytes > pageBytes and i ~= first then
+    if bytes > pageBytes then
       return reply, i - 1
     end
     if one[2] ~= '' then

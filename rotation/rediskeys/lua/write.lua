@@ -52,7 +52,7 @@ local function check()
     added = added + #part
   end
   if added > 0 and size + added > maxRing then -- load would refuse it; what is replaced counts twice
-    return {'refused', 'ERR the ring would have up to ' .. size + added .. ' bytes, at most ' .. maxRing}
+    return {'refused', 'TOOLARGE the ring would have up to ' .. size + added .. ' bytes, at most ' .. maxRing}
   end
   -- A user whose ACL lacks one of the commands below would leave half a change behind.
   if redis.acl_check_cmd then
