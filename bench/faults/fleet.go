@@ -70,7 +70,7 @@ func tenantNames() []string {
 func (p pace) policy(t tenant) rotation.Policy {
 	policy := p.Policy
 	if policy.Algorithm = t.alg; !t.alg.Symmetric() {
-		policy.ReaderStaleness = p.MaxTokenTTL / 2
+		policy.ReaderStaleness = p.Propagation - p.Freshness - p.Dwell - p.ClockSkew
 	}
 	return policy
 }
@@ -87,7 +87,8 @@ func newKEKs() *rotation.KEKs {
 type fleet struct {
 	servers servers
 	tally   *tally
-	rate    int // tokens a second
+	judge   *judge // of revocations; nil: none
+	rate    int    // tokens a second
 	pace    pace
 	log     *slog.Logger
 
@@ -121,8 +122,15 @@ type instance struct {
 func (m *instance) now() time.Time { return time.Now().Add(m.offset) }
 
 func (m *instance) fresh(tenant string) bool {
+	fresh, _ := m.inSync(tenant)
+	return fresh
+}
+
+// inSync reports whether the instance says that it is in sync, and when its last good sync was sent
+// by its own clock.
+func (m *instance) inSync(tenant string) (bool, time.Time) {
 	s, err := m.keys.Tenant(tenant)
-	return err == nil && s.Fresh
+	return err == nil && s.Fresh, s.LastGood
 }
 
 // A splitStore is a store that listens on a connection of its own. That connection can be broken
