@@ -97,19 +97,8 @@ func (b *bitsBench) holder(ctx context.Context, name string, trust bool) (*racer
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := rediskeys.New(client, rediskeys.Config{})
-	if err != nil {
-		return nil, nil, errors.Join(err, client.Close())
-	}
-	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: b.tenants, Instance: name, Poll: quick.poll, Deadline: quick.deadline, TrustFirstRead: trust})
-	if err != nil {
-		return nil, nil, errors.Join(err, client.Close())
-	}
-	r, err := rotation.NewRotator(k)
-	return &racer{r, k}, func() {
-		_ = k.Close(context.Background()) // the error does not matter: the server may have ended
-		_ = client.Close()
-	}, err
+	return startMember(ctx, client, rotation.Config{KEKs: newKEKs(), Tenants: b.tenants, Instance: name,
+		Poll: quick.poll, Deadline: quick.deadline, TrustFirstRead: trust})
 }
 
 // fill gives every ring all kinds of fields that an instance writes by itself or by a command.
