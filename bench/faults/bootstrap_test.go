@@ -15,7 +15,7 @@ func TestBootstrapBesideHolders(t *testing.T) {
 	t.Parallel()
 	n, p, slow := 2000, fast, 5*time.Millisecond
 	if v, err := strconv.Atoi(os.Getenv("RINGS")); err == nil {
-		n, p, slow = v, fast.slower(4), 0
+		n, p, slow = v, fast.slower(8), 0
 	}
 	if v, err := strconv.Atoi(os.Getenv("SLOW")); err == nil {
 		slow = time.Duration(v) * time.Millisecond

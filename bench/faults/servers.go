@@ -227,10 +227,15 @@ const patience = 2 * time.Minute
 
 // await calls done until it returns true.
 func await(ctx context.Context, what string, done func() bool) error {
+	return awaitEvery(ctx, 5*time.Millisecond, patience, what, done)
+}
+
+// awaitEvery calls done now and then until it returns true.
+func awaitEvery(ctx context.Context, every, patience time.Duration, what string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for !done() {
-		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+		if err := sleep(ctx, every); err != nil {
 			return fmt.Errorf("waited for %s: %w", what, err)
 		}
 	}
