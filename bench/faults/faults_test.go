@@ -83,7 +83,7 @@ func TestRace(t *testing.T) {
 func TestBrokenPromiseIsSeen(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
-	s, err := startSingle()
+	s, err := startSingle(testOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestBrokenPromiseIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.stop()
-	end := f.begin(t.Context())
+	end := f.begin(t.Context(), false)
 	t.Run("a key that the others do not have", func(t *testing.T) { signWithout(t, f) })
 	t.Run("a key that was revoked in secret", func(t *testing.T) { revokeInSecret(t, f) })
 	end()

@@ -218,7 +218,7 @@ func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *ro
 
 // start starts an instance. It does not wait until the instance is in sync.
 func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*instance, error) {
-	m := &instance{name: name, pace: f.pace, offset: offset, link: newLink(f.servers.resolve), nudgeLink: newLink(f.servers.resolve), stopped: make(chan struct{})}
+	m := &instance{name: name, pace: f.pace, offset: offset, link: f.newLink(), nudgeLink: f.newLink(), stopped: make(chan struct{})}
 	store, err := m.store(f.servers.address())
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
@@ -240,6 +240,15 @@ func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*
 		_ = m.rotator.Run(run) // returns nil
 	}()
 	return m, nil
+}
+
+// newLink returns the network of an instance to the servers.
+func (f *fleet) newLink() *link {
+	l := newLink(f.servers.resolve)
+	if split, ok := f.servers.(*splitPair); ok { // an instance reaches the primary of its side
+		l.resolve = func(string) string { return split.resolveFor(l) }
+	}
+	return l
 }
 
 func (m *instance) store(at address) (rotation.Store, error) {
