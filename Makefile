@@ -7,6 +7,7 @@ SHELL := bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 APIDIFF     := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
@@ -87,6 +88,12 @@ portable: ## the tests that need Go alone; others are skipped, in CI too (PORTAB
 vuln: ## known vulnerabilities that our code reaches; asks vuln.go.dev
 	@$(call each,go run $(GOVULNCHECK) ./...)
 
+.PHONY: sbom
+sbom: ## what the command is made of, as CycloneDX: writes sbom.json
+	@dir=$$(mktemp -d); trap 'rm -r "$$dir"' EXIT; \
+		go build -trimpath -o "$$dir/keyturn" ./cmd/keyturn; \
+		go run $(CYCLONEDX) bin -json -std -noserial -notimestamp -version "$$(git describe --tags --always)" -output sbom.json "$$dir/keyturn"
+
 .PHONY: apidiff
 apidiff: ## how the public API differs from a commit (APIDIFF_BASE=origin/main); reports, and does not judge
 	@base=$$(mktemp -d); trap 'git worktree remove --force "$$base/tree"; rm -r "$$base"' EXIT; \
@@ -103,8 +110,12 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 		done; done; done
 
 .PHONY: soak
-soak: ## ten million verifications while keys and tenants change, and 50 000 histories of rings under faults (HISTORIES=): half an hour
+soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, and 50 000 histories of rings under faults (HISTORIES=): half an hour
+	GODEBUG=fips140=only go test -vet=off -skip '^Example$$' -timeout 5m ./rotation/rediskeys
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
+	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
+	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
+	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants

@@ -54,3 +54,21 @@ func TestWorkflow(t *testing.T) {
 		t.Errorf("%d of %d actions are pinned by commit, with their version beside it", ok, uses)
 	}
 }
+
+// TestToolsArePinned checks that each tool that the Makefile and the scripts of CI run by "go run" or
+// "go install" has an exact version. go.sum does not cover these.
+func TestToolsArePinned(t *testing.T) {
+	tool := regexp.MustCompile(`\b[a-z0-9.-]+\.[a-z]+/[\w./-]+@(\S+)`)
+	exact := regexp.MustCompile(`^v\d+\.\d+\.\d+(-0\.\d{14}-[0-9a-f]{12}|-\d{14}-[0-9a-f]{12})?$`)
+	found := 0
+	for _, file := range []string{"Makefile", ".ci/run", ".ci/setup", workflow} {
+		for _, m := range tool.FindAllStringSubmatch(read(t, file), -1) {
+			if found++; !exact.MatchString(m[1]) {
+				t.Errorf("%s: %s has no exact version", file, m[0])
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("only %d tools were found", found)
+	}
+}

@@ -156,7 +156,7 @@ func copyRings(t *testing.T, from *rotationtest.Cluster, to *rediskeys.Store, n 
 	for w := range writers {
 		wg.Go(func() {
 			for i := w; i < n; i += writers {
-				c := rotation.Change{Tenant: tenantName(i), Set: from.Ring(tenantName(i)), Op: ring.OpCreate, Actor: "maker"}
+				c := rotation.Change{Tenant: tenantName(i), Set: from.Ring(tenantName(i)), Op: ring.OpCreate, Actor: "maker", Nonce: "n"}
 				if r, err := to.Write(t.Context(), c); err != nil || r.Code != rotation.Committed {
 					t.Errorf("%s: code %d, %v", c.Tenant, r.Code, err)
 					return

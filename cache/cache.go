@@ -59,6 +59,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -261,6 +262,7 @@ func (c *Cache[V]) weightOf(e *Entry[V]) int64 { return max(e.bytes, c.minWeight
 func (c *Cache[V]) join(name string) *group {
 	g := c.groups[name]
 	if g == nil {
+		name = strings.Clone(name) // it may be a part of something large
 		g = &group{name: name}
 		c.groups[name] = g
 	}

@@ -280,6 +280,27 @@ func TestGroupsAreForgotten(t *testing.T) {
 	}
 }
 
+// TestGroupsKeepTheirNamesAlone: a name that is a part of a larger text does not keep that
+// in memory.
+func TestGroupsKeepTheirNamesAlone(t *testing.T) {
+	const n, large = 100, 100_000
+	c := newCache(t, n, 1<<20)
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range n {
+		text := strings.Repeat(fmt.Sprintf("%06d", i), large/6)
+		put(c, text[:6], strings.Clone(text[:6]), 1)
+	}
+	if grown := heap() - before; grown > n*large/10 {
+		t.Errorf("%d groups keep %d bytes", c.Stats().Entries, grown)
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	c := newCache(t, 500, 500<<10)
 	var wg sync.WaitGroup

@@ -29,6 +29,7 @@ type Key struct {
 type material struct {
 	verify      func(signed, sig []byte) bool
 	fingerprint func() [32]byte                 // equal for equal material
+	secret      func() [32]byte                 // equal for the same secret, whatever zero bytes and line ends follow; nil for a public key
 	public      func() (crypto.PublicKey, bool) // a fresh copy; false for a secret
 }
 
@@ -85,6 +86,16 @@ func (k *Key) setEnd(end int64) {
 	for {
 		old := k.until.Load()
 		if old == withdrawn || k.until.CompareAndSwap(old, end) {
+			return
+		}
+	}
+}
+
+// lowerEnd moves the end to end if that is earlier.
+func (k *Key) lowerEnd(end int64) {
+	for {
+		old := k.until.Load()
+		if old <= end || k.until.CompareAndSwap(old, end) {
 			return
 		}
 	}

@@ -66,6 +66,10 @@ type KeyStore interface {
 	// kid and algorithm: at most [MaxCandidates]. It answers from memory, without
 	// I/O and without waiting. The caller must not change the slice.
 	//
+	// Looking changes nothing: a verifier looks before it has checked anything but
+	// the form of a token, so Lookup must not wake a source that sleeps. [Refresher]
+	// and [UseNoter] do that.
+	//
 	// An empty id.KID stands for a token without kid. Then Lookup returns all the
 	// tenant's keys of that algorithm, or none if there are more than
 	// MaxCandidates. An unknown kid never falls back to another key.
@@ -80,12 +84,25 @@ type KeyStore interface {
 type Refresher interface {
 	KeyStore
 
-	// Refresh asks the source of the store for news of id. ctx and the store's own
-	// budget bound it. A verifier may call it for every token with an unknown kid.
+	// Refresh asks the source of the store for news of id, and wakes a source that
+	// sleeps. ctx and the store's own budget bound it. A verifier calls it if Lookup
+	// found no key, whichever its error, and only for a plausible token: one that
+	// would be good if a key had signed it. Such a token costs an attacker nothing,
+	// so a verifier may call Refresh for every token with an unknown kid.
 	//
 	// It returns nil if the caller should call Lookup again. The error wraps
 	// [ErrNotFound] if there is no news, or if the budget is spent and the store is
 	// in sync with its source. It wraps [ErrUnavailable] if the source could not be
 	// asked, or the store is not in sync.
 	Refresh(ctx context.Context, id ID) error
+}
+
+// A UseNoter is a [KeyStore] that keeps the source of a tenant awake while tokens need
+// it. A store that wraps another one forwards the method.
+type UseNoter interface {
+	// NoteUse says that a token of tenant passed every rule just now. A verifier
+	// calls it for each such token, also for those that it has cached, and for no
+	// other. So a forged token keeps no source awake. NoteUse must not block, and
+	// should cost a few nanoseconds.
+	NoteUse(tenant string)
 }

@@ -19,7 +19,8 @@ import (
 // NewPublic returns an error for
 //
 //   - an RSA key of less than 2048 bits (RFC 7518, section 3.3) or more than 8192,
-//     with an even modulus, or with an exponent other than 65537;
+//     with an even modulus, with an exponent other than 65537, or with the fault
+//     ROCA (CVE-2017-15361), so that its primes can be found;
 //   - an elliptic curve key that is not a point on the curve of alg;
 //   - an Ed25519 key of the wrong length, or of small order: anyone can sign for
 //     such a key.
@@ -90,6 +91,8 @@ func newRSA(alg Algorithm, pub *rsa.PublicKey) (material, error) {
 		return material{}, failf("an RSA key with an even modulus")
 	case pub.E != rsaExponent:
 		return material{}, failf("an RSA key with exponent %d: want %d", pub.E, rsaExponent)
+	case hasROCA(pub.N):
+		return material{}, failf("an RSA key that can be factored, of a generator with the fault ROCA (CVE-2017-15361): make a new one")
 	}
 	h := alg.Hash()
 	own := &rsa.PublicKey{N: new(big.Int).Set(pub.N), E: pub.E}

@@ -9,8 +9,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/hex"
 	"math/big"
+	mathrand "math/rand/v2"
 	"slices"
 	"testing"
 
@@ -153,11 +155,18 @@ func TestPSSSaltLength(t *testing.T) {
 	msg := []byte("m")
 	for _, alg := range []keystore.Algorithm{keystore.PS256, keystore.PS384, keystore.PS512} {
 		k, h := publicKey(alg, &rsaKey().PublicKey)(t, acme1), hashOf(alg)
-		for _, salt := range []int{h.Size() - 1, h.Size(), h.Size() + 1, 0, 20} {
-			if salt == 0 {
-				salt = rsa.PSSSaltLengthAuto // as long as fits
+		longest := rsaKey().Size() - h.Size() - 2
+		for _, salt := range []int{h.Size() - 1, h.Size(), h.Size() + 1, longest, 20} {
+			var sig []byte
+			sign := func() error {
+				sig = signWith(rsaKey(), h, msg, &rsa.PSSOptions{SaltLength: salt, Hash: h})
+				return nil
 			}
-			sig := signWith(rsaKey(), h, msg, &rsa.PSSOptions{SaltLength: salt, Hash: h})
+			if salt > h.Size() {
+				outsideFIPS(t, sign)
+			} else if err := sign(); err != nil {
+				t.Fatal(err)
+			}
 			if got, want := k.Verify(msg, sig), salt == h.Size(); got != want {
 				t.Errorf("%s with a salt of %d bytes: Verify = %v, want %v", alg, salt, got, want)
 			}
@@ -167,10 +176,11 @@ func TestPSSSaltLength(t *testing.T) {
 
 func TestNewPublicEd25519(t *testing.T) {
 	good := ed25519Key().Public().(ed25519.PublicKey)
-	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var x25519 *ecdh.PrivateKey
+	outsideFIPS(t, func() (err error) {
+		x25519, err = ecdh.X25519().GenerateKey(rand.Reader)
+		return err
+	})
 	tests := []struct {
 		name string
 		pub  crypto.PublicKey
@@ -347,5 +357,35 @@ func TestPublicKeysAreCopies(t *testing.T) {
 				t.Error("Public returns what the caller has spoilt")
 			}
 		})
+	}
+}
+
+// A key whose primes come from a generator with the fault of ROCA (CVE-2017-15361) can be factored.
+// The modulus is Project Wycheproof's. Its neighbours and random moduli are not of that kind.
+func TestROCA(t *testing.T) {
+	der, err := base64.RawURLEncoding.DecodeString("AanFpofbj7KjD4Lf-N2hVMKR7yewSyXhhbirIMTGpfYEhZ_lnt5UoK98DnKIgArX" +
+		"GTu3MaW_HhFw16HGaTDUHqPrId7fe4r11CqRw09yBFuW79V8sYIwHdzCaWflUI6auImYbVfoN9_nD5n8N8SY9DwXw7mwZM9wREPX" +
+		"oDPgOoIWl6q_MPsp7n0zs3Z5ZaiQWOOzl1S9OhwAfSiiOwz6efnXEaxuTEtPd7BjSx7NaFka8Dx9U7YqXy2RFj1O9PjyaDGuRh7Y" +
+		"XsX3iMUSP_wSyHQg_c_qHRtKUsNSGCT7OZg0hzm2KphtjnayKJvC64vAbROBR4Ubg6Bxg9IQVZ-QYyE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := new(big.Int).SetBytes(der)
+	check := func(n *big.Int, want string) {
+		t.Helper()
+		k, err := keystore.NewPublic(acme1, keystore.RS256, &rsa.PublicKey{N: n, E: 65537})
+		checkError(t, k, err, want)
+	}
+	check(weak, "CVE-2017-15361")
+	for i := int64(2); i < 200; i += 2 {
+		check(new(big.Int).Add(weak, big.NewInt(i)), "")
+		check(new(big.Int).Sub(weak, big.NewInt(i)), "")
+	}
+	random := mathrand.NewChaCha8([32]byte{})
+	for range 1000 {
+		n := make([]byte, 256)
+		random.Read(n)
+		n[0], n[255] = n[0]|0x80, n[255]|1
+		check(new(big.Int).SetBytes(n), "")
 	}
 }

@@ -6,12 +6,16 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
+	"errors"
 	"hash"
 	"sync"
 )
 
 // NewSecret returns a key that verifies HMAC signatures of alg, which must be
-// HS256, HS384 or HS512. It keeps a copy of secret.
+// HS256, HS384 or HS512. It keeps what HMAC needs of the secret, and neither the slice nor
+// a copy. The slice stays the caller's: clear it if it is not needed any more. Package
+// keystore erases its own copies where Go can: all of them with GOEXPERIMENT=runtimesecret
+// on Linux, and else those that it makes itself.
 //
 // The bytes are used as they are: base64 is not decoded, and a line end counts. The
 // file of a secret often ends in a line end, which "keyturn sign --secret-file" drops.
@@ -21,8 +25,10 @@ import (
 //
 //   - is shorter than the hash: 32, 48 and 64 bytes (RFC 7518, section 3.2);
 //   - is all zero bytes;
-//   - is the text of a key or certificate, in PEM, SSH or JWK form: everyone who
-//     has that public key could then sign (RFC 8725, section 2.1).
+//   - is a key or certificate, as text (PEM, SSH, JWK, XML) or in DER, or one of
+//     these in base64, hex or UTF-16: everyone who has that public key could then sign
+//     (RFC 8725, section 2.1). A raw Ed25519 key or RSA modulus looks like random
+//     bytes, and is not recognised.
 func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
@@ -40,14 +46,29 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 			alg, len(secret), size, size)
 	case allZero(secret):
 		return nil, failf("the secret is all zero bytes")
-	case looksLikeKey(secret):
-		return nil, failf("the secret for %s is the text of a key or certificate (PEM, SSH or JWK): "+
-			"a public key must never serve as a secret (RFC 8725, section 2.1)", alg).hint("use NewPublic, or package jwks")
 	}
-	secret = bytes.Clone(secret)
+	var m material
+	var form string
+	erasing(func() {
+		if form = keyForm(secret); form == "" {
+			m = newHMAC(h, secret)
+		}
+	})
+	if form != "" {
+		return nil, failf("the secret for %s is %s: a public key must never serve as a secret (RFC 8725, section 2.1)", alg, form).
+			hint("use NewPublic, or package jwks")
+	}
+	return newKey(id, alg, m), nil
+}
+
+func newHMAC(h crypto.Hash, secret []byte) material {
 	sum := sha256.Sum256(secret)
-	pool := &sync.Pool{New: func() any { return &mac{h: hmac.New(h.New, secret)} }}
-	return newKey(id, alg, material{
+	// HMAC pads a key with zero bytes (RFC 2104, section 2), so s and s followed by a zero byte
+	// are one key. A line end is all that tells the text of a secret from its file.
+	bare := sha256.Sum256(bytes.TrimRight(secret, "\x00\r\n"))
+	newMAC := macs(h, secret)
+	pool := &sync.Pool{New: func() any { return newMAC() }}
+	return material{
 		verify: func(signed, sig []byte) bool {
 			m := pool.Get().(*mac)
 			m.h.Reset()
@@ -57,8 +78,9 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 			return ok
 		},
 		fingerprint: func() [32]byte { return sum },
+		secret:      func() [32]byte { return bare },
 		public:      func() (crypto.PublicKey, bool) { return nil, false },
-	}), nil
+	}
 }
 
 // A mac is an HMAC state, which has already hashed the pads of its key, and memory for
@@ -68,13 +90,32 @@ type mac struct {
 	sum [sha512.Size]byte
 }
 
-// looksLikeKey reports whether a secret is the text of a key. Other text may stand
-// before it, as in the output of openssl.
-func looksLikeKey(secret []byte) bool {
-	text := bytes.TrimSpace(secret)
-	return bytes.Contains(text, []byte("-----BEGIN ")) || bytes.Contains(text, []byte("---- BEGIN SSH2 ")) ||
-		bytes.HasPrefix(text, []byte("ssh-")) || bytes.HasPrefix(text, []byte("ecdsa-sha2-")) ||
-		bytes.HasPrefix(text, []byte("{")) && bytes.Contains(text, []byte(`"kty"`))
+// macs returns a function that makes states of HMAC. It holds no copy of secret: Reset replaces the
+// padded copies in the first state by what the hash makes of them.
+func macs(h crypto.Hash, secret []byte) func() *mac {
+	first := hmac.New(h.New, secret)
+	first.Reset()
+	if _, err := cloned(first); err != nil { // BoringCrypto has no Clone
+		secret = bytes.Clone(secret)
+		return func() *mac { return &mac{h: hmac.New(h.New, secret)} }
+	}
+	return func() (m *mac) {
+		erasing(func() {
+			c, err := cloned(first)
+			if err != nil {
+				panic("keystore: a state of HMAC that could be cloned cannot: " + err.Error())
+			}
+			m = &mac{h: c}
+		})
+		return m
+	}
+}
+
+func cloned(h hash.Hash) (hash.Hash, error) {
+	if c, ok := h.(hash.Cloner); ok {
+		return c.Clone()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 func allZero(b []byte) bool {

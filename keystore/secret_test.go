@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -73,6 +78,9 @@ func TestSecretIsCopied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !bytes.Equal(secret, secret64) {
+		t.Error("NewSecret wrote to the caller's slice")
+	}
 	clear(secret)
 	mac := hmac.New(sha256.New, secret64)
 	mac.Write([]byte("m"))
@@ -82,6 +90,83 @@ func TestSecretIsCopied(t *testing.T) {
 	if !k.Equal(secretKey(keystore.HS256, secret64)(t, acme1)) {
 		t.Error("the key is not Equal any more")
 	}
+}
+
+// A key does not keep the plain secret, nor the pads that HMAC makes of it: only what the hash makes
+// of these. Its states, which the garbage collector may take at any time, are made of that again.
+func TestKeyKeepsNoPlainSecret(t *testing.T) {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	traces := tracesOf(secret)
+	sig := func() []byte {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte("m"))
+		return mac.Sum(nil)
+	}()
+	k, err := keystore.NewSecret(acme1, keystore.HS256, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(secret)
+	for range 3 { // two cycles empty a sync.Pool
+		if !k.Verify([]byte("m"), sig) || k.Verify([]byte("n"), sig) {
+			t.Error("the key does not verify")
+		}
+		runtime.GC()
+		runtime.GC()
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "heap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	debug.WriteHeapDump(f.Fd()) // of what is not garbage
+	dump, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range traces.in(dump) {
+		t.Errorf("the key keeps %s", name)
+	}
+	runtime.KeepAlive(k)
+}
+
+// traces are what a secret leaves in memory, by name, with all bits inverted. So they do not find
+// themselves.
+type traces map[string][]byte
+
+// tracesOf returns the secret and what the two pads of HMAC make of it (RFC 2104, section 2).
+func tracesOf(secret []byte) traces {
+	all := make(traces)
+	for name, pad := range map[string]byte{"the secret": 0, "its inner pad": 0x36, "its outer pad": 0x5c} {
+		for _, c := range secret {
+			all[name] = append(all[name], ^(c ^ pad))
+		}
+	}
+	return all
+}
+
+// in returns the names of the traces that memory has.
+func (all traces) in(memory []byte) map[string]bool {
+	found := make(map[string]bool)
+	for name, inverted := range all {
+		for at := 0; at+len(inverted) <= len(memory); at++ {
+			next := bytes.IndexByte(memory[at:len(memory)-len(inverted)+1], ^inverted[0])
+			if next < 0 {
+				break
+			}
+			at += next
+			same := 0
+			for same < len(inverted) && memory[at+same] == ^inverted[same] {
+				same++
+			}
+			if same == len(inverted) {
+				found[name] = true
+				break
+			}
+		}
+	}
+	return found
 }
 
 func TestSecretHasNoPublicForm(t *testing.T) {

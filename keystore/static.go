@@ -12,6 +12,8 @@ import (
 type Static struct {
 	keys atomic.Pointer[staticKeys] // immutable, and replaced as a whole
 	mu   sync.Mutex                 // held while keys is replaced; readers do not take it
+
+	shared bool // made by NewStaticShared
 }
 
 var _ KeyStore = (*Static)(nil)
@@ -46,6 +48,17 @@ func NewStatic(keys ...*Key) (*Static, error) {
 	return s, nil
 }
 
+// NewStaticShared is [NewStatic] without one rule: in this store several tenants may have
+// the same secret. The holder of a shared secret signs tokens of all these tenants. So
+// use it only if one party signs for all of them, and let a claim say whose a token is.
+func NewStaticShared(keys ...*Key) (*Static, error) {
+	s := &Static{shared: true}
+	if err := s.Replace(keys...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Lookup implements [KeyStore].
 func (s *Static) Lookup(id ID, alg Algorithm) ([]*Key, error) {
 	if keys := s.load().offered[lookup{id, alg}]; keys != nil {
@@ -65,28 +78,28 @@ func (s *Static) Serves(tenant string) bool {
 //
 // If a new key is [Key.Equal] to one that the store holds, the old *Key stays, and
 // takes over the end of the new one. So a caller may build all keys again each time.
-// Replace withdraws the keys that are no longer in the store, which also invalidates
-// the cached tokens of these keys.
+// Replace does not touch the end of an old *Key that is given itself: a concurrent
+// [Key.SetUntil] counts. Replace withdraws the keys that are no longer in the store,
+// which also invalidates the cached tokens of these keys.
 //
 // Replace returns an error and changes nothing if a key is nil, was withdrawn, or
 // belongs to another store, or if more than [MaxCandidates] keys share an ID and an
-// algorithm. A key that is given twice counts once.
+// algorithm. A key that is given twice counts once. If the two have different ends,
+// the earlier one counts.
+//
+// It also returns an error if two tenants have the same secret, under any algorithm:
+// each could sign tokens of the other. Zero bytes and line ends after a secret make no
+// difference. [NewStaticShared] waives this rule. Tenants may share a public key.
 func (s *Static) Replace(keys ...*Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := replacement{
-		store: s,
-		old:   s.load(),
-		next:  &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)},
-		ends:  make(map[*Key]int64),
-	}
+	r := s.newReplacement()
 	for _, k := range keys {
 		if err := r.add(k); err != nil {
 			r.undo()
 			return err
 		}
 	}
-	r.next.offer()
 	r.commit()
 	return nil
 }
@@ -95,8 +108,22 @@ func (s *Static) Replace(keys ...*Key) error {
 type replacement struct {
 	store     *Static
 	old, next *staticKeys
-	ends      map[*Key]int64 // the new ends of the keys that stay
-	claimed   []*Key         // the keys that got their owner in this call
+	ends      map[*Key]int64 // the ends that keys which stay take over
+	caps      map[*Key]int64 // the ends of second copies of keys which come
+	secrets   map[[32]byte]*Key
+	claimed   []*Key // the keys that got their owner in this call
+}
+
+func (s *Static) newReplacement() *replacement {
+	return &replacement{
+		store: s,
+		old:   s.load(),
+		next:  &staticKeys{by: make(map[lookup][]*Key), tenants: make(map[string]bool)},
+		ends:  make(map[*Key]int64),
+		caps:  make(map[*Key]int64),
+
+		secrets: make(map[[32]byte]*Key),
+	}
 }
 
 // add adds k to the next keys, or the equal key that the store holds.
@@ -110,14 +137,22 @@ func (r *replacement) add(k *Key) error {
 		return failf("%v was withdrawn, which is final: make a new Key", k)
 	}
 	if held := equalIn(r.old.by[at], k); held != nil {
-		r.ends[held] = end
+		if held != k { // else end is not news, and may be old by the time of commit
+			setEarlier(r.ends, held, end)
+		}
 		k = held
 	}
-	if equalIn(r.next.by[at], k) != nil {
+	if first := equalIn(r.next.by[at], k); first != nil {
+		if first != k {
+			setEarlier(r.caps, first, end)
+		}
 		return nil
 	}
 	if len(r.next.by[at]) == MaxCandidates {
 		return failf("more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg)
+	}
+	if err := r.checkShared(k); err != nil {
+		return err
 	}
 	if k.owner.CompareAndSwap(nil, r.store) {
 		r.claimed = append(r.claimed, k)
@@ -130,6 +165,22 @@ func (r *replacement) add(k *Key) error {
 	return nil
 }
 
+// checkShared returns an error if k has the secret of another tenant.
+func (r *replacement) checkShared(k *Key) error {
+	m := k.mat.Load()
+	if r.store.shared || m == nil || m.secret == nil {
+		return nil
+	}
+	sum := m.secret()
+	first, ok := r.secrets[sum]
+	if ok && first.id.Tenant != k.id.Tenant {
+		return failf("%v has the secret of %v: each tenant could sign tokens of the other", k, first).
+			hint("give each tenant a secret of its own, or use NewStaticShared if one party signs for both")
+	}
+	r.secrets[sum] = k
+	return nil
+}
+
 // undo gives up the keys that this call claimed.
 func (r *replacement) undo() {
 	for _, k := range r.claimed {
@@ -139,8 +190,12 @@ func (r *replacement) undo() {
 
 // commit installs the next keys, and withdraws the old ones that are not among them.
 func (r *replacement) commit() {
+	r.next.offer()
 	for k, end := range r.ends {
 		k.setEnd(end)
+	}
+	for k, end := range r.caps {
+		k.lowerEnd(end)
 	}
 	r.store.keys.Store(r.next)
 	stays := make(map[*Key]bool, len(r.next.all))
@@ -151,6 +206,13 @@ func (r *replacement) commit() {
 		if !stays[k] {
 			k.Withdraw()
 		}
+	}
+}
+
+// setEarlier sets ends[k] to end, unless it is earlier already.
+func setEarlier(ends map[*Key]int64, k *Key, end int64) {
+	if old, ok := ends[k]; !ok || end < old {
+		ends[k] = end
 	}
 }
 

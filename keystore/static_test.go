@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -347,5 +350,143 @@ func TestKeyWithoutKIDStays(t *testing.T) {
 		if !k.Usable(time.Now()) {
 			t.Errorf("%v was withdrawn", k)
 		}
+	}
+}
+
+// A key that SetUntil has ended stays ended, whatever Replace is under way meanwhile with the keys
+// of the store. The first key is read long before the commit, since many follow.
+func TestReplaceRacesWithSetUntil(t *testing.T) {
+	keys := make([]*keystore.Key, 50)
+	for i := range keys {
+		keys[i] = hs256(t, "acme", fmt.Sprint(i), fmt.Sprint("seed ", i))
+	}
+	s := static(t, keys...)
+	var replaced atomic.Int64
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer done.Store(true)
+	wg.Go(func() {
+		for !done.Load() {
+			if err := s.Replace(keys...); err != nil {
+				t.Error(err)
+			}
+			replaced.Add(1)
+		}
+	})
+	// after waits until n calls have ended: with n = 2, the second began after the first look.
+	after := func(n int64) {
+		for until := replaced.Load() + n; replaced.Load() < until; {
+			runtime.Gosched()
+		}
+	}
+	for i := range 50 {
+		keys[0].SetUntil(noon.Add(time.Hour))
+		after(2)
+		keys[0].SetUntil(noon)
+		after(1)
+		if keys[0].Usable(noon) {
+			t.Fatalf("round %d: a key that SetUntil had ended lives again", i)
+		}
+	}
+}
+
+// Of the ends of a key that is given twice, the earlier one counts, whatever the order.
+func TestKeyTwiceWithTwoEnds(t *testing.T) {
+	early, late := noon, noon.Add(time.Hour)
+	for name, held := range map[string]bool{"a new key": false, "a held key": true} {
+		for _, ends := range [][]time.Time{{early, late}, {late, early}, {early, {}}, {late, early, late}} {
+			s := static(t)
+			if held {
+				s = static(t, hs256(t, "acme", "1", "a"))
+			}
+			var keys []*keystore.Key
+			for _, end := range ends {
+				k := hs256(t, "acme", "1", "a")
+				k.SetUntil(end)
+				keys = append(keys, k)
+			}
+			if err := s.Replace(keys...); err != nil {
+				t.Fatal(err)
+			}
+			got, err := s.Lookup(acme1, keystore.HS256)
+			if err != nil || len(got) != 1 {
+				t.Fatalf("%s: Lookup = %v, %v", name, got, err)
+			}
+			usable(t, false, got...)
+		}
+	}
+}
+
+// One secret in two tenants is an error, even under another algorithm, or with a line end or zero
+// bytes behind it. Within a tenant it is none, and neither is a public key that the tenants of one
+// issuer share.
+func TestSharedSecret(t *testing.T) {
+	of := func(tenant string, alg keystore.Algorithm, secret string) *keystore.Key {
+		return secretKey(alg, []byte(secret))(t, keystore.ID{Tenant: tenant, KID: "1"})
+	}
+	public := publicKey(keystore.ES256, &p256Key().PublicKey)
+	const secret = "correct horse battery staple, and 31 bytes more, so 64 in total."
+	tests := []struct {
+		name   string
+		keys   []*keystore.Key
+		shared bool
+	}{
+		{"two tenants", []*keystore.Key{of("acme", keystore.HS256, secret), of("globex", keystore.HS256, secret)}, true},
+		{"two algorithms", []*keystore.Key{of("acme", keystore.HS256, secret), of("globex", keystore.HS512, secret)}, true},
+		{"a line end", []*keystore.Key{of("acme", keystore.HS256, secret), of("globex", keystore.HS256, secret+"\r\n")}, true},
+		{"zero bytes", []*keystore.Key{of("acme", keystore.HS512, secret), of("globex", keystore.HS512, secret+"\x00\x00")}, true},
+		{"the third of three", []*keystore.Key{of("acme", keystore.HS256, secret), of("initech", keystore.HS256, secret[1:]), of("globex", keystore.HS256, secret)}, true},
+		{"one tenant", []*keystore.Key{of("acme", keystore.HS256, secret), of("acme", keystore.HS512, secret)}, false},
+		{"two secrets", []*keystore.Key{of("acme", keystore.HS256, secret), of("globex", keystore.HS256, secret[1:])}, false},
+		{"a public key", []*keystore.Key{public(t, acme1), public(t, keystore.ID{Tenant: "globex", KID: "1"})}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := keystore.NewStatic(tt.keys...)
+			if (err != nil) != tt.shared || (s != nil) == tt.shared {
+				t.Fatalf("NewStatic = %v, %v, want an error: %v", s, err, tt.shared)
+			}
+			if !tt.shared {
+				return
+			}
+			text := err.Error()
+			if !strings.Contains(text, `"acme"`) || !strings.Contains(text, `"globex"`) || !strings.Contains(text, "NewStaticShared") {
+				t.Errorf("the error names neither tenants nor waiver: %v", err)
+			}
+			if strings.Contains(text, secret[:8]) {
+				t.Errorf("the error quotes the secret: %v", err)
+			}
+			if s, err := keystore.NewStaticShared(tt.keys...); err != nil || !s.Serves("globex") {
+				t.Errorf("NewStaticShared: %v", err)
+			}
+		})
+	}
+}
+
+// Replace looks for shared secrets as NewStatic does, and keeps the keys of the store if it finds
+// one. A secret that moves to another tenant is shared by none.
+func TestReplaceSharedSecret(t *testing.T) {
+	held := hs256(t, "acme", "1", "a")
+	s := static(t, held)
+	if err := s.Replace(hs256(t, "acme", "1", "a"), hs256(t, "globex", "1", "a")); err == nil {
+		t.Error("Replace took one secret for two tenants")
+	}
+	found(t, s, "acme", "1", held)
+	usable(t, true, held)
+	if err := s.Replace(hs256(t, "globex", "1", "a")); err != nil {
+		t.Error(err)
+	}
+	usable(t, false, held)
+
+	if err := new(keystore.Static).Replace(hs256(t, "acme", "1", "a"), hs256(t, "globex", "1", "a")); err == nil {
+		t.Error("the zero Static took one secret for two tenants")
+	}
+	waived, err := keystore.NewStaticShared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := waived.Replace(hs256(t, "acme", "1", "a"), hs256(t, "globex", "1", "a")); err != nil {
+		t.Errorf("Replace of a store made by NewStaticShared: %v", err)
 	}
 }

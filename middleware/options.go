@@ -98,6 +98,10 @@ func WithErrorHandler(handler func(w http.ResponseWriter, r *http.Request, err e
 // as missing. Two cookies of the name, or a second token elsewhere in the request,
 // are refused (400).
 //
+// Give it a name that begins with __Host-, and set it with Secure and Path=/. Then a browser takes
+// it from this host alone, over TLS, and no other subdomain can put a token of its own in its place
+// (RFC 6265bis, section 4.1.3.2).
+//
 // A browser also sends cookies with requests that other sites make. So put
 // [http.CrossOriginProtection] around every handler that changes something.
 func FromCookie(name string) Option {

@@ -2,10 +2,12 @@ package rotation
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -24,19 +26,24 @@ type decision func(*base) (*protocol.Proposal, error)
 // there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
 func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
 	r.catchUp(ctx, tenant)
-	minted := new(mintMaterial)
+	return r.applyTo(ctx, tenant, func() (*base, error) { return r.base(ctx, tenant, create) }, decide)
+}
+
+// applyTo is apply on the ring that read reads.
+func (r *Rotator) applyTo(ctx context.Context, tenant string, read func() (*base, error), decide decision) (*protocol.Proposal, Result, error) {
+	minted := new(held.Material)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
 			if err := r.pause(ctx, attempt); err != nil {
 				return nil, Result{}, err
 			}
 		}
-		b, err := r.base(ctx, tenant, create)
+		b, err := read()
 		if err != nil {
 			return nil, Result{}, err
 		}
-		minted.again()
-		b.minted, b.MakeKey = minted, minted.mint
+		minted.Again()
+		b.minted, b.MakeKey = minted, minted.Mint
 		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Result{}, err
@@ -83,12 +90,19 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 // a change. The change carries the digest, and the store makes it only if that is still the ring's.
 type base struct {
 	protocol.Base
-	have     *ringCopy     // Base.Copy with its bytes
-	digest   string        // "" if there is no ring
-	minted   *mintMaterial // that Base.Mint makes
-	read     time.Time     // Now, with all its digits
-	sent     time.Time     // before Now, by this instance's clock
-	received time.Time     // after Now, by this instance's clock
+	have     *held.Ring   // Base.Copy with its bytes
+	mine     *held.Ring   // what this instance holds of the ring, or nil
+	under    seal.KEKName // see [held.Sealer]
+	keks     *seal.KEKs
+	digest   string            // "" if there is no ring
+	fields   map[string][]byte // of the ring
+	unwhole  bool              // some field cannot be opened
+	others   []string          // instances that have another primary KEK, if that matters
+	losses   uint64            // see tenantRing.losses
+	minted   *held.Material    // that Base.Mint makes
+	read     time.Time         // Now, with all its digits
+	sent     time.Time         // before Now, by this instance's clock
+	received time.Time         // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -100,56 +114,63 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	status, held := new(syncStatus), (*ringCopy)(nil)
+	status, mine := new(syncStatus), (*held.Ring)(nil)
 	if tr != nil {
-		status, held = tr.status.Load(), tr.state.Load() // the status first: see ringCopy
+		status, mine = tr.status.Load(), tr.state.Load() // in this order: see tenantRing
 	}
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
-	b, err := r.load(ctx, tenant, held)
+	b, err := r.load(ctx, tenant, mine)
 	if err != nil {
 		return nil, err
 	}
-	if r.lacks(b, held, status.Good) {
+	if err := r.agree(ctx, b); err != nil {
+		return nil, err
+	}
+	if r.lacks(b, mine, status.Good) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
-	if err := checkClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
+	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
 	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
 }
 
 // load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
-// opened may be a key or a revocation, so nothing is decided without it.
-func (r *Rotator) load(ctx context.Context, tenant string, held *ringCopy) (*base, error) {
+// opened may be a key or a revocation, so nothing is decided without it. Then the base has the
+// fields that could be opened.
+func (r *Rotator) load(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
 	deadline := r.k.times.Load().deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	sent := r.k.cfg.Now()
+	b := &base{mine: mine, keks: r.k.keks.Load()}
+	if tr := r.k.ring(tenant); tr != nil {
+		b.losses = tr.losses.Load()
+	}
+	b.sent = r.k.cfg.Now()
 	snap := r.k.store.Load(ctx, []string{tenant})[0]
-	received := r.k.cfg.Now()
+	b.received = r.k.cfg.Now()
 	if snap.Err != nil {
 		return nil, inTenant(tenant, unavailable(snap.Err))
 	}
-	opened, err := seal.OpenRing(r.k.cfg.KEKs.sealing(), tenant, snap.Fields)
+	opened, err := seal.OpenRing(b.keks, tenant, snap.Fields)
+	b.have = held.Open(mine, snap.Fields, opened)
+	b.digest, b.read, b.fields = snap.Digest, snap.Now, snap.Fields
+	b.Base = protocol.Base{Tenant: tenant, Now: protocol.WholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary())}
 	if err != nil {
-		return nil, unavailable(err)
+		return b, unavailable(err)
 	}
-	have := openCopy(held, snap.Fields, opened)
-	return &base{
-		Base: protocol.Base{Tenant: tenant, Now: snap.Now.UTC().Truncate(time.Millisecond), Deadline: deadline, Copy: have.Copy},
-		have: have, digest: snap.Digest, read: snap.Now, sent: sent, received: received,
-	}, nil
+	return b, nil
 }
 
 // lacks reports whether the store lacks something that this instance holds. It was lost, and a change
 // decided without it could undo it.
-func (r *Rotator) lacks(b *base, held *ringCopy, good time.Time) bool {
-	if held == nil {
+func (r *Rotator) lacks(b *base, mine *held.Ring, good time.Time) bool {
+	if mine == nil {
 		return false
 	}
-	in := protocol.MergeInput{Held: held.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
+	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
 	return protocol.Merge(in).Change != nil
 }
 
@@ -166,29 +187,59 @@ func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 
 // write seals p and asks the store to make the change.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
-	s := &sealer{keks: r.k.cfg.KEKs.sealing(), tenant: b.Tenant, digest: b.digest, have: b.have, actor: r.k.cfg.Instance}
-	c, err := s.change(p, b.minted)
+	c, err := r.k.seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.Deadline)
 	defer cancel()
 	result, err := r.k.store.Write(ctx, c)
-	if err != nil {
+	switch {
+	case err != nil && result.Code == NotMade:
+		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: the change was not made", b.Tenant), Err: unavailable(err)}
+	case err != nil:
 		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: unavailable(err)}
 	}
 	return result, nil
 }
 
+// seal returns the change that p proposes to the ring whose digest is digest. The caller sets what s
+// has of the ring. minted has the material of the records that p mints; it may be nil if p mints
+// none.
+func (k *Keyring) seal(p *protocol.Proposal, s *held.Sealer, digest string, minted *held.Material) (Change, error) {
+	s.KEKs, s.Actor, s.Nonce = k.keks.Load(), k.cfg.Instance, rand.Text()
+	c, err := s.Change(p, minted)
+	if err != nil {
+		return Change{}, inTenant(s.Tenant, err)
+	}
+	return Change{Tenant: s.Tenant, If: digest, Bounds: c.Bounds, Set: c.Set, Delete: c.Delete, Publish: c.Publish,
+		Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce, MAC: c.MAC}, nil
+}
+
 // remember adds the facts of a change to the copy that this instance holds, and reads the ring
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
+//
+// A revoked key is withdrawn at once: the caller may give up while the loop is busy with another
+// sync, and this process must not accept the key after it has said that it is revoked.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
 	var learned ring.Facts
 	for _, f := range p.Facts {
 		learned.Add(f.Kind, f.KID, f.At)
+		if f.Kind == ring.FactRevoked {
+			r.k.withdraw(tenant, f.KID)
+		}
 	}
 	if err := r.k.sync(ctx, tenant, learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
+	}
+}
+
+// withdraw ends a key of the copy that this instance holds, if it has it.
+func (k *Keyring) withdraw(tenant, kid string) {
+	if tr := k.ring(tenant); tr != nil {
+		if rec := tr.state.Load().Find(kid); rec != nil {
+			rec.Key.Withdraw()
+		}
 	}
 }

@@ -154,13 +154,13 @@ func TestEveryChangeIsHeldToStoreClock(t *testing.T) {
 			}
 		}
 		want("create: 0s(-1.4s..1.4s) " + announced + " " + announced)
-		time.Sleep(3 * time.Second)
-		// P, and T and P and the window after the one before, which is to sign in 3s.
+		time.Sleep(4 * time.Second)
+		// P, and T and P and the window after the one before, which is to sign in 2s.
 		must(f.rotator.SetPolicy(t.Context(), "acme", fast))
-		want("mint: " + announced + " 9s(4.5s..14.9s)")
+		want("mint: " + announced + " 8s(4.5s..13.9s)")
 		must(errorOf(f.rotator.Promote(t.Context(), "acme", f.kid(2))))
 		want("promote: " + happened + " " + announced)
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		must(errorOf(f.rotator.Rotate(t.Context(), "acme")))
 		want("rotate: " + happened + " 6s(4.5s..11.9s) " + announced + " " + announced)
 		must(errorOf(f.rotator.Promote(t.Context(), "acme", f.kid(4), rotation.Force)))
@@ -168,6 +168,6 @@ func TestEveryChangeIsHeldToStoreClock(t *testing.T) {
 		must(errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(1))))
 		want("revoke: " + happened)
 		must(errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(4), rotation.Force)))
-		want("revoke: " + happened + " " + announced) // the one that is minted signs in F + S
+		want("revoke: " + happened + " " + announced) // the one that is minted signs in F + D + S
 	})
 }

@@ -131,7 +131,7 @@ func TestCollectedKeysWereCreatedBeforeOthers(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		defer f.run()()
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}

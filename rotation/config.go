@@ -17,12 +17,18 @@ type Config struct {
 	// KEKs open and seal the rings. Required: see [ParseKEKs].
 	KEKs *KEKs
 
+	// Realm names the environment, such as "production", in at most 64 bytes. What was sealed in one
+	// realm does not open in another, even under the same KEK: then the error is ErrWrongRealm. All
+	// instances and commands that share a store must have the same. It is not stored. The default
+	// is "".
+	Realm string
+
 	// Tenants are those whose rings are held. An empty list means every tenant that the store has,
 	// also those that are added later. Then a writer of the store can add a ring that cannot be
 	// read, and so make the keyring not ready.
 	Tenants []string
 
-	// Instance names this process in the store. [Rotator.Acks] reports by it which instances have
+	// Instance names this process in the store, in at most 256 bytes. [Rotator.Acks] reports by it which instances have
 	// heard of a change. Two processes must not have the same. The default is the host's name, the
 	// process's number and a random part.
 	Instance string
@@ -48,8 +54,8 @@ type Config struct {
 	OneShot bool
 
 	// AllowBootstrap lets [Rotator.Run] make the first ring of each of Tenants, with Policy, once
-	// the store has been empty and unchanged for the longer of two polls and Freshness + ClockSkew.
-	// Otherwise only [Rotator.Create] makes rings.
+	// the store has been empty and unchanged for the longer of two polls and Freshness + Dwell +
+	// ClockSkew. Otherwise only [Rotator.Create] makes rings.
 	AllowBootstrap bool
 
 	// Policy is for the rings that AllowBootstrap makes, and ignored without it. Zero fields take
@@ -118,6 +124,9 @@ func (c Config) validate() error {
 		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:
 		return &ring.Error{Text: "Config.AllowBootstrap needs Config.Tenants: whose rings are to be made"}
+	}
+	if len(c.Instance) > ring.MaxTenantBytes || !utf8.ValidString(c.Instance) {
+		return &ring.Error{Text: fmt.Sprintf("Config.Instance has %d bytes: want at most %d, in UTF-8", len(c.Instance), ring.MaxTenantBytes)}
 	}
 	for _, tenant := range c.Tenants {
 		if !isTenant(tenant) {

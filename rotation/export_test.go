@@ -33,7 +33,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 		return keystore.ID{}, nil, err
 	}
 	h := r.k.ring(tenant).state.Load()
-	rec, err := h.open(r.k.cfg.KEKs.sealing(), h.find(p.KID))
+	rec, err := h.OpenRecord(r.k.keks.Load(), h.Find(p.KID))
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
@@ -55,26 +55,33 @@ func (k *Keyring) Reload(ctx context.Context, tenant string) error {
 	return k.sync(ctx, tenant, ring.Facts{})
 }
 
-// Rewrap rewraps the tenant keys among fields.
+// Rewrap wraps the tenant keys among fields under the primary of keks.
 func Rewrap(keks *KEKs, tenant string, fields map[string][]byte) {
 	for f, v := range fields {
 		id, ok := strings.CutPrefix(f, seal.PrefixKey)
 		if !ok {
 			continue
 		}
-		tk, err := seal.OpenTenantKey(keks.sealing(), tenant, id, v)
+		b, err := seal.RewrapTenantKey(keks.sealing(), keks.sealing().Primary(), tenant, id, v)
 		if err != nil {
 			panic(err)
 		}
-		if fields[f], err = tk.Seal(keks.sealing(), tenant); err != nil {
-			panic(err)
-		}
+		fields[f] = b
 	}
 }
 
 // SealDead seals that a ring was destroyed.
 func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
-	b, err := seal.SealFact(keks.sealing(), tenant, ring.FactDestroyed, "", at)
+	b, err := seal.SealFact(keks.sealing(), keks.sealing().Primary(), tenant, ring.FactDestroyed, "", at)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// SealHead seals a head.
+func SealHead(keks *KEKs, tenant string, seq int, count uint64) []byte {
+	b, err := seal.SealHead(keks.sealing(), keks.sealing().Primary(), tenant, seal.Head{Seq: seq, Count: count})
 	if err != nil {
 		panic(err)
 	}

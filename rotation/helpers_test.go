@@ -149,13 +149,17 @@ func unmarshal(t *testing.T, b []byte, v any) {
 // something.
 type faultyStore struct {
 	rotation.Store
-	write func()
+	write func() // before a write
+	wrote func() // after a write
 	load  func(tenant string) error
 }
 
 func (s *faultyStore) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	if s.write != nil {
 		s.write()
+	}
+	if s.wrote != nil {
+		defer s.wrote()
 	}
 	return s.Store.Write(ctx, c)
 }

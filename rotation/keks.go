@@ -19,6 +19,10 @@ var (
 	// used it.
 	ErrWrongKEK = seal.ErrWrongKEK
 
+	// ErrWrongRealm reports that a field is sealed under a KEK of this process, in another realm: see
+	// [Config.Realm]. It is an ErrWrongKEK too.
+	ErrWrongRealm = seal.ErrWrongRealm
+
 	// ErrTampered reports that a field was changed, moved to another tenant or key, or forged,
 	// without the KEK. A holder of an authentic copy restores it.
 	ErrTampered = seal.ErrTampered

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/internal/unknown"
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -34,6 +35,7 @@ type Keyring struct {
 
 	store Store
 	cfg   Config
+	keks  atomic.Pointer[seal.KEKs] // of Config.Realm; never nil
 
 	mu    sync.RWMutex // guards rings
 	rings map[string]*tenantRing
@@ -46,10 +48,14 @@ type Keyring struct {
 	cancel context.CancelFunc // ends the loop
 	done   chan struct{}      // closed when the loop has ended
 	loop   loop
-	down   bool // the last sync did not reach all of the store; only the loop uses it
+
+	// Only the loop uses these two.
+	down      bool      // the last sync did not reach all of the store
+	lastMerge time.Time // when a log told of a merge last, or this instance made one
 
 	unknown unknownKids
 	counts  counts
+	alarms  alarms
 }
 
 // times are the durations that follow from the shortest Freshness of the rings that are held: how
@@ -72,12 +78,21 @@ type tenantRing struct {
 	bucket *bucket
 	budget unknown.Budget // for unknown kids; guarded by unknownKids.mu
 
-	state  atomic.Pointer[ringCopy]   // nil: none is known
+	state  atomic.Pointer[held.Ring]  // nil: none is known
 	status atomic.Pointer[syncStatus] // how far it is in sync; never nil
+	losses atomic.Uint64              // how often the store lacked something of it
 
 	digest     string // of the fields that were read last; "" if there were none
 	dirty      bool   // the copy may be out of date or incomplete: read the ring again
+	changed    bool   // this process has changed it, and restores the change even with OneShot
 	emptySyncs int    // syncs in a row that found no ring in the store
+	news       *news  // of it in the log, that the copy may not have yet; nil for none
+}
+
+// news are what authentic entries of the log say about a ring.
+type news struct {
+	ends   ring.Facts // that end trust; the next merge takes them into account
+	nonces []string   // of the changes; acknowledged once the ring was read, opened and merged
 }
 
 // A syncStatus says how far a ring, or a bucket, is in sync with the store. It is immutable. Its
@@ -107,6 +122,10 @@ type bucket struct {
 	fresh      time.Duration // the Freshness at the last sync: after a longer gap it recovers
 	digestTurn int           // counts syncs, and so chooses the rings whose digests are compared
 	err        error         // why the last sync failed, or nil
+	applied    []string      // nonces of the last changes that were opened and merged here
+	ends       [16]byte      // see endsDigest
+	endsStale  bool          // some ring may have changed since ends was computed
+	undoneAt   atomic.Int64  // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
 
 	status atomic.Pointer[syncStatus] // for any goroutine; never nil
 }
@@ -125,14 +144,19 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
+	keks, err := cfg.KEKs.sealing().In(cfg.Realm)
+	if err != nil {
+		return nil, err
+	}
 	k := &Keyring{store: store, cfg: cfg, rings: make(map[string]*tenantRing), done: make(chan struct{})}
+	k.keks.Store(keks)
 	k.unknown.init()
 	k.loop.init(k)
 	k.setTimes(defaultFreshness)
 	for _, tenant := range cfg.Tenants {
 		k.addTenant(tenant)
 	}
-	if len(cfg.Tenants) == 0 {
+	if len(cfg.Tenants) == 0 || cfg.AllowBootstrap { // a ring is made only where the whole store stands still
 		for i := range Buckets {
 			k.addBucket(i)
 		}
@@ -162,7 +186,7 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 	// A long-lived process waits until the clocks are set right, so that is no reason not to start.
 	failed, why := 0, error(nil)
 	for _, b := range k.buckets {
-		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, errClock)) {
+		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, ring.ErrClock)) {
 			failed, why = failed+1, b.err
 		}
 	}
@@ -182,7 +206,7 @@ func (k *Keyring) checkFirstRead(ctx context.Context) error {
 // if no ring is known. Otherwise it returns the error of one of them.
 func (k *Keyring) checkOwnTimes() (err error) {
 	for _, r := range k.rings {
-		if n := r.state.Load().newest(); n != nil {
+		if n := r.state.Load().Newest(); n != nil {
 			if err = k.checkTimes(n.Timing.Freshness); err == nil {
 				return nil
 			}
@@ -200,7 +224,7 @@ func (k *Keyring) checkAnyOpened() error {
 	for _, r := range k.rings {
 		status := r.status.Load()
 		parts := (*ring.UnreadableError)(nil)
-		if !status.bad || errors.As(status.err, &parts) && !errors.Is(status.err, seal.ErrWrongKEK) || r.state.Load().newest() != nil {
+		if !status.bad || errors.As(status.err, &parts) && !errors.Is(status.err, seal.ErrWrongKEK) || r.state.Load().Newest() != nil {
 			return nil
 		}
 		why = status.err
@@ -313,7 +337,7 @@ func (k *Keyring) dropEmpty(buckets []*bucket) {
 // addBucket returns the bucket of that index, and adds it if it is not synced yet.
 func (k *Keyring) addBucket(index int) *bucket {
 	if k.byIndex[index] == nil {
-		k.byIndex[index] = &bucket{index: index}
+		k.byIndex[index] = &bucket{index: index, endsStale: true}
 		k.byIndex[index].status.Store(&syncStatus{})
 		k.buckets = append(k.buckets, k.byIndex[index])
 	}

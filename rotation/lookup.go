@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -30,41 +31,28 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, unknownRing(id.Tenant, status)
 	}
 	if id.KID == "" {
-		if keys := c.withoutKID(alg, now); len(keys) > 0 {
+		if keys := c.WithoutKID(alg, now); len(keys) > 0 {
 			return keys, nil
 		}
 		return nil, k.missing(id, status, now)
 	}
-	rec := c.find(id.KID)
-	if rec == nil {
+	rec := c.Find(id.KID)
+	switch {
+	case c.Revoked(id.KID): // even if its record was collected
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
+	case rec == nil:
 		return nil, k.missing(id, status, now)
 	}
 	planned := c.PlanOf(rec.Record.Record)
 	switch {
-	case rec.Algorithm != alg, !planned.RevokedAt.IsZero():
+	case rec.Algorithm != alg:
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case planned.Dropped(now):
 		return nil, k.missing(id, status, now)
-	case !rec.key.Usable(now):
+	case !rec.Key.Usable(now):
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.err)}
 	}
-	return rec.only, nil
-}
-
-// withoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
-// there are more than [keystore.MaxCandidates] it returns none, because each one costs a signature
-// check.
-func (c *ringCopy) withoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
-	var keys []*keystore.Key
-	for _, r := range c.sealed {
-		if r.NoKID && r.Algorithm == alg && r.key.Usable(now) {
-			keys = append(keys, r.key)
-		}
-	}
-	if len(keys) > keystore.MaxCandidates {
-		return nil
-	}
-	return keys
+	return rec.Only, nil
 }
 
 // missing returns the error for a key that the copy lacks. Before Certain it is not an ErrNotFound
@@ -139,20 +127,20 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 // signingKey returns the record whose key signs for tenant at t, and the copy that has it. The
 // error wraps [ErrFenced], [ErrNoSigner], or [keystore.ErrNotFound] if the tenant's ring is not
 // held.
-func (k *Keyring) signingKey(tenant string, t time.Time) (*ringCopy, *sealedRecord, error) {
+func (k *Keyring) signingKey(tenant string, t time.Time) (*held.Ring, *held.Record, error) {
 	r := k.ring(tenant)
 	if r == nil {
 		return nil, nil, notHeld(tenant)
 	}
 	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
-	if c.newest() == nil {
+	if c.Newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
 	signer, err := c.Signing(t, status.Good, k.times.Load().deadline)
 	if err != nil {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: status.err}
 	}
-	return c, c.find(signer.KID), nil
+	return c, c.Find(signer.KID), nil
 }
 
 // PublicKeys implements middleware.PublicKeySource: it returns the public keys of tenant's ring,
@@ -169,37 +157,16 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 		return nil, 0, k.missingRing(tenant)
 	}
 	status, c := r.status.Load(), r.state.Load()
-	newest := c.newest()
+	newest := c.Newest()
 	switch {
 	case newest == nil:
 		return nil, 0, unknownRing(tenant, status)
 	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.err)}
 	}
-	for i := range c.Plan.InOrder {
-		planned := &c.Plan.InOrder[i]
-		rec := c.find(planned.KID)
-		if _, public := rec.key.Public(); public && planned.Published(now) {
-			keys = append(keys, rec.key)
-		}
-	}
+	keys = c.PublicKeys(now)
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}
-	return keys, c.cacheFor(protocol.Age(now, status.Good)), nil
-}
-
-// cacheFor returns how long a reader may cache the set: a quarter of ReaderStaleness, so that a
-// reader may fail to refresh it three times. A key is published for ReaderStaleness + Freshness +
-// ClockSkew before it signs. This copy may be old by Freshness; if it is older, readers get that
-// much less time. The shortest time of all records counts.
-func (c *ringCopy) cacheFor(old time.Duration) time.Duration {
-	least := time.Duration(-1)
-	for _, r := range c.Records {
-		t := &r.Timing
-		if v := max(0, t.ReaderStaleness-max(0, old-t.Freshness)) / 4; least < 0 || v < least {
-			least = v
-		}
-	}
-	return max(0, least).Truncate(time.Second)
+	return keys, c.CacheFor(protocol.Age(now, status.Good)), nil
 }

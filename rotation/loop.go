@@ -3,12 +3,12 @@ package rotation
 import (
 	"context"
 	"errors"
-	"hash/fnv"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -41,17 +41,8 @@ type pendingSync struct {
 
 // init makes l ready to take requests and nudges. run answers them.
 func (l *loop) init(k *Keyring) {
-	l.k, l.jitter = k, newJitter(k.cfg.Instance, 0)
+	l.k, l.jitter = k, held.NewJitter(k.cfg.Instance, 0)
 	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
-}
-
-// newJitter returns random numbers that spread the instances of a fleet over time. They are not
-// secret, and depend on the instance's name alone, so a simulation repeats itself. use keeps the
-// numbers of different purposes apart.
-func newJitter(instance string, use uint64) *rand.Rand {
-	h := fnv.New64a()
-	h.Write([]byte(instance))
-	return rand.New(rand.NewPCG(h.Sum64(), use))
 }
 
 // run syncs until ctx ends.
@@ -306,10 +297,10 @@ func (l *loop) learn(a *pendingSync) {
 	if old == nil {
 		return
 	}
-	learned := assemble(old.Learn(a.learned), old)
+	learned := held.Assemble(old.Learn(a.learned), old)
 	r.state.Store(learned)
-	learned.applyEnds(old, r.status.Load().Complete)
-	r.dirty = true
+	learned.ApplyEnds(old, r.status.Load().Complete)
+	r.dirty, r.changed, r.bucket.endsStale = true, true, true
 }
 
 // result returns why a tenant's ring is not in sync, or nil.

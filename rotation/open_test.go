@@ -165,7 +165,7 @@ func TestKeyringOfAllTenantsHoldsNoNamesWithoutRing(t *testing.T) {
 		stranger := f.cluster.Connect("stranger")
 		name := func(tenants ...string) {
 			for _, tenant := range tenants {
-				junk := rotation.Change{Tenant: tenant, Set: map[string][]byte{"k:x": []byte("junk")}}
+				junk := rotation.Change{Tenant: tenant, Nonce: tenant, Set: map[string][]byte{"k:x": []byte("junk")}}
 				if result, err := stranger.Write(t.Context(), junk); err != nil || result.Code != rotation.Committed {
 					t.Fatal(result, err)
 				}
@@ -293,7 +293,7 @@ func TestOneShotLeavesNothing(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		once.leave()
-		acks, err := f.conn.Acks(t.Context(), rotation.BucketOf("acme"), rotation.Place{})
+		acks, _, err := f.conn.Acks(t.Context(), rotation.BucketOf("acme"))
 		if err != nil || len(acks) != 1 || acks[0].Instance != "a" {
 			t.Errorf("acks: %v, %v", acks, err)
 		}

@@ -59,9 +59,9 @@ func TestPublicKeysOfOneLife(t *testing.T) {
 		}
 		const dropped = time.Minute + 11*time.Second // the first
 		want(0, "[1 2]")
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		set()
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		set()
 		want(10*time.Second, "[1 2 3 4]")
 		want(time.Minute-1, "[1 2 3 4]")

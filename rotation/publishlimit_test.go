@@ -26,7 +26,7 @@ func TestJWKSetStaysSmall(t *testing.T) {
 		}
 		var refused *ring.RefusedError
 		for n := 0; refused == nil; n++ {
-			time.Sleep(70 * time.Minute) // V + F + S, and some
+			time.Sleep(70 * time.Minute) // V + F + D + S, and some
 			_, err := f.rotator.Rotate(t.Context(), "acme")
 			if err != nil {
 				refused = wantRefused(t, err)
@@ -74,14 +74,14 @@ func (f *fleet) signer1(t *testing.T) string {
 func TestReadersOfJWKSetAreWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := ring.Policy{Algorithm: keystore.ES256}.WithDefaults()
-		wait := policy.ReaderStaleness + policy.Freshness + policy.ClockSkew
+		wait := policy.ReaderStaleness + policy.Freshness + policy.Dwell + policy.ClockSkew
 		f := newDerivedFleet(t, policy)
 		defer f.leave()
 		made := time.Now()
 		near := func(what string, got time.Time, want time.Duration) {
 			t.Helper()
 			if d := got.Sub(made); d < want || d > want+time.Second {
-				t.Errorf("%s: from %v on, want V + F + S, %v", what, d, want)
+				t.Errorf("%s: from %v on, want V + F + D + S, %v", what, d, want)
 			}
 		}
 		time.Sleep(time.Minute)

@@ -139,43 +139,40 @@ func TestInstanceWithoutKEKWritesNothing(t *testing.T) {
 // With records their numbers come back: no seq is given twice. A higher one that the store
 // has stays.
 func TestHeadIsRestoredWithRecords(t *testing.T) {
+	lose := func(f *fleet, head []byte) {
+		third := f.kid(3)
+		f.cluster.EditRing("acme", func(fields map[string][]byte) {
+			delete(fields, "k:"+third)
+			fields["head"] = head
+		})
+	}
 	for _, tt := range []struct {
-		name string
-		lose func(f *fleet)
-		want string
+		name  string
+		lose  func(f *fleet)
+		seq   int
+		count uint64 // of changes: created, rotated, restored
 	}{
-		{"all is lost", func(f *fleet) { f.cluster.Wipe() }, "3"},
-		{"the newest is lost", func(f *fleet) {
-			third := f.kid(3)
-			f.cluster.EditRing("acme", func(fields map[string][]byte) {
-				delete(fields, "k:"+third)
-				fields["head"] = []byte("2")
-			})
-		}, "3"},
-		{"others have given more", func(f *fleet) {
-			third := f.kid(3)
-			f.cluster.EditRing("acme", func(fields map[string][]byte) {
-				delete(fields, "k:"+third)
-				fields["head"] = []byte("7")
-			})
-		}, "7"},
-		{"it is no number", func(f *fleet) {
+		{"all is lost", func(f *fleet) { f.cluster.Wipe() }, 3, 3},
+		{"the newest is lost", func(f *fleet) { lose(f, rotation.SealHead(testKEK, "acme", 2, 1)) }, 3, 3},
+		{"others have given more", func(f *fleet) { lose(f, rotation.SealHead(testKEK, "acme", 7, 9)) }, 7, 10},
+		{"it is garbled", func(f *fleet) {
 			f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["head"] = []byte("x") })
-		}, "3"},
+		}, 3, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
-				time.Sleep(3 * time.Second)
+				time.Sleep(4 * time.Second)
 				if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)
 				tt.lose(f)
 				time.Sleep(fast.Freshness)
-				if got := string(f.cluster.Ring("acme")["head"]); got != tt.want {
-					t.Errorf("head is %q, want %q", got, tt.want)
+				head := f.cluster.Ring("acme")["head"]
+				if want := rotation.SealHead(testKEK, "acme", tt.seq, tt.count); !bytes.Equal(head, want) {
+					t.Errorf("head is %x, want %x", head, want)
 				}
 			})
 		})
@@ -321,7 +318,7 @@ func TestPublicationTimesAreBoundedByAuthenticOnes(t *testing.T) {
 						}
 					}
 				})
-				least := fast.Freshness + fast.ClockSkew
+				least := fast.HeardWithin()
 				time.Sleep(least - time.Millisecond)
 				refused := wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme")))
 				if late := time.Until(refused.From); late > 2*(fast.ClockSkew+fastDeadline) {
@@ -342,7 +339,7 @@ func TestMergeIsHeldToStoreClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
 		}

@@ -2,11 +2,13 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -35,14 +37,14 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	if k == nil {
 		return nil, &ring.Error{Text: "NewRotator needs a Keyring"}
 	}
-	return &Rotator{k: k, jitter: newJitter(k.cfg.Instance, 1)}, nil
+	return &Rotator{k: k, jitter: held.NewJitter(k.cfg.Instance, 1)}, nil
 }
 
-// An Option changes how a Rotator makes one change. [Force] is the only one.
+// An Option changes how a Rotator makes one change: [Force] and [DryRun].
 type Option func(*options)
 
 // options are the sum of a call's Options.
-type options struct{ force bool }
+type options struct{ force, dryRun bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
@@ -76,12 +78,15 @@ type Receipt struct {
 	NoSignerUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
-	// of the revoked key: SignFor + MaxTokenTTL + Leeway after the change.
+	// of the revoked key: Dwell + SignFor + MaxTokenTTL + Leeway after the change.
 	WorstCase time.Time
 
 	// ReadersUntil is the time until which readers of the JWK Set accept tokens of the revoked key,
-	// because they may keep the set for ReaderStaleness.
+	// because they may keep the set for ReaderStaleness. It is a minute at least: a jwks.Client keeps
+	// a set for as long, whatever its max-age.
 	ReadersUntil time.Time
+
+	losses uint64 // of the ring in the store, when the change was made: see [Rotator.Await]
 
 	CommittedAt time.Time // when the store made the change; zero if there was nothing to change
 	Place       Place     // of the change in its bucket's log, for [Rotator.Acks]
@@ -91,7 +96,8 @@ type Receipt struct {
 // fields of policy take their defaults. Call it once for each tenant, from one place, such as a
 // command or the code that adds a customer.
 //
-// It is refused ([ErrRefused]) if the store or this instance has a ring of the tenant. It does not
+// It is refused ([ErrRefused]) if the store or this instance has a ring of the tenant, or if a live
+// instance lacks the primary KEK of this process, and so could not open the ring. It does not
 // wait until the instance stops recovering: the caller says that there is no ring to be restored.
 // The error is a [*PolicyError] if the policy does not hold.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
@@ -102,8 +108,11 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 	if err != nil {
 		return err
 	}
+	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
+		return err
+	}
 	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
-		if err := checkClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
+		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
 		return b.Create(policy)
@@ -124,8 +133,8 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 // SetPolicy mints the next key of a tenant under another policy. The policy takes effect with that
 // key, after the keys that are pending already; existing keys keep theirs. Zero fields take their
 // defaults, not the values of the old policy. The error is a [*PolicyError] if the policy does not
-// hold. It is refused within Freshness + ClockSkew of the last mint, and beyond [ring.MaxPublished]
-// public keys.
+// hold. It is refused within Freshness + Dwell + ClockSkew of the last mint, and beyond
+// [ring.MaxPublished] public keys.
 func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy) error {
 	policy, err := r.policy(policy)
 	if err != nil {
@@ -138,17 +147,21 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // Rotate makes the next pending key sign now, and mints another if no other is pending. No token is
 // rejected: the previous key verifies until its tokens have expired.
 //
-// It is refused until every instance and reader can know the pending key: Freshness + ClockSkew
-// after it was published, plus ReaderStaleness if others read the JWK Set, and at least Dwell.
+// It is refused until every instance and reader can know the pending key: Freshness + Dwell +
+// ClockSkew after it was published, plus ReaderStaleness if others read the JWK Set.
 // [Force] overrides that. If no key is pending, one is minted, and the error is a [*RefusedError]
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	var on *base
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		on = b
+		return b.Rotate(o.force)
+	})
 	if err != nil {
 		return Receipt{}, err
 	}
-	receipt := receiptOf(p, tenant, result)
+	receipt := on.receipt(p, result)
 	if p.Op == ring.OpMint {
 		return receipt, &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
 			From: result.Now.Add(p.VisibleAfter)}
@@ -160,11 +173,15 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	var on *base
+	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		on = b
+		return b.Promote(kid, o.force)
+	})
 	if err != nil {
 		return Receipt{}, err
 	}
-	return receiptOf(p, tenant, result), nil
+	return on.receipt(p, result), nil
 }
 
 // Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
@@ -175,27 +192,33 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // that, Revoke is refused. With [Force] a new key is minted instead, and no instance signs until
 // that one is known everywhere: see [Receipt].NoSignerUntil. Revoking a key again changes nothing
 // and returns when it was revoked.
+//
+// A ring of which a field cannot be opened takes revocations too, but no other change: then no key
+// takes over, and the signing key is revoked only with [Force].
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
-		p, err := b.Revoke(kid, o.force)
+	var on *base
+	decide := func(b *base) (*protocol.Proposal, error) {
+		on = b
+		p, err := b.revoke(kid, o.force)
 		if err == nil && p == nil {
 			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
 		}
 		if rec := b.Copy.Find(kid); rec != nil {
-			before.WorstCase = b.Now.Add(rec.Timing.SignFor + rec.Timing.MaxTokenTTL + rec.Timing.Leeway)
-			if v := rec.Timing.ReaderStaleness; v > 0 {
-				before.ReadersUntil = b.Now.Add(v)
-			}
+			before.WorstCase, before.ReadersUntil = protocol.WorstCase(&rec.Timing, b.Now)
 		}
 		return p, err
-	})
+	}
+	p, result, err := r.apply(ctx, tenant, false, decide)
+	if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
+		p, result, err = r.applyTo(ctx, tenant, func() (*base, error) { return r.unwhole(ctx, tenant) }, decide)
+	}
 	if err != nil || p == nil {
 		return before, err
 	}
-	receipt := receiptOf(p, tenant, result)
+	receipt := on.receipt(p, result)
 	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	if receipt.Minted != "" {
 		receipt.NoSignerUntil = receipt.SignsFrom
@@ -203,9 +226,10 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	return receipt, nil
 }
 
-// receiptOf returns the Receipt of p, which the store has made with that result.
-func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
-	receipt := Receipt{Tenant: tenant, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+// receipt returns the Receipt of p, which was decided on b and which the store has made with that
+// result.
+func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:
@@ -218,17 +242,4 @@ func receiptOf(p *protocol.Proposal, tenant string, result Result) Receipt {
 		receipt.Minted, receipt.SignsFrom = p.Mint[0].KID, p.Mint[0].ActivateAt
 	}
 	return receipt
-}
-
-// Acks returns the instances that have told the store how far they have read, and for each whether
-// that includes the change. An instance whose acknowledgement is old has ended without
-// [Keyring.Close], or is cut off.
-func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.k.times.Load().deadline)
-	defer cancel()
-	acks, err := r.k.store.Acks(ctx, BucketOf(receipt.Tenant), receipt.Place)
-	if err != nil {
-		return nil, inTenant(receipt.Tenant, unavailable(err))
-	}
-	return acks, nil
 }

@@ -24,7 +24,7 @@ func TestCreateWhereNoRingExists(t *testing.T) {
 		create(t, cluster, "acme", fast)
 		cluster.EditRing("acme", func(fields map[string][]byte) {
 			clear(fields)
-			fields["_x"], fields["head"], fields["p:gone"] = []byte("1"), []byte("7"), []byte("1")
+			fields["_x"], fields["p:gone"] = []byte("1"), []byte("1")
 		})
 		m := join(t, cluster, "a", trusting, func(c *rotation.Config) { c.AllowBootstrap, c.Policy = true, fast })
 		defer m.leave()
@@ -61,17 +61,17 @@ func TestForcedPromotionSaysUntilWhenNoKeySigns(t *testing.T) {
 	})
 }
 
-// Where an acknowledged write may be lost for longer than instances stay fresh, a manual
-// change waits for that.
+// As long as an acknowledged write may be lost, an old primary may keep an instance in sync, so a
+// manual change waits for that too.
 func TestDwellIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		policy := ring.Policy{Dwell: time.Hour}
+		policy := ring.Policy{Dwell: time.Hour, MaxTokenTTL: 2 * time.Hour}
 		f := newDerivedFleet(t, policy)
 		defer f.leave()
 		made := time.Now()
 		_, err := f.rotator.Rotate(t.Context(), "acme")
-		if from := wantRefused(t, err).From.Sub(made); from < time.Hour || from > time.Hour+time.Minute {
-			t.Errorf("refused until %v after it was published, want Dwell", from)
+		if from := wantRefused(t, err).From.Sub(made); from < time.Hour+time.Minute || from > time.Hour+2*time.Minute {
+			t.Errorf("refused until %v after it was published, want Dwell and Freshness", from)
 		}
 	})
 }
@@ -91,7 +91,7 @@ func TestForcedPromotionIsRecorded(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t, fast)
 			defer f.leave()
-			time.Sleep(3 * time.Second) // it need not be forced any more
+			time.Sleep(4 * time.Second) // it need not be forced any more
 			_, err := f.rotator.Promote(t.Context(), "acme", f.kid(2), opts...)
 			if forced := f.cluster.Ring("acme")["f:"+f.kid(2)] != nil; err != nil || forced != (opts != nil) {
 				t.Errorf("Promote by force %v: recorded %v, %v", opts != nil, forced, err)
@@ -118,8 +118,8 @@ func TestTwoQuickRotationsDoNotDefeatPropagation(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		refused := wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme")))
-		if wait := time.Until(refused.From); wait < fast.Freshness+fast.ClockSkew || wait > fast.Freshness+fast.ClockSkew+2*(fast.ClockSkew+fastDeadline) {
-			t.Errorf("it may be in %v, want F + S and a little", wait)
+		if wait := time.Until(refused.From); wait < fast.HeardWithin() || wait > fast.HeardWithin()+2*(fast.ClockSkew+fastDeadline) {
+			t.Errorf("it may be in %v, want F + D + S and a little", wait)
 		}
 		wantRing(t, f.member, "1=signing* 2=pending")
 		time.Sleep(time.Until(refused.From))
@@ -158,7 +158,7 @@ func TestPromote(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
-		time.Sleep(3500 * time.Millisecond)
+		time.Sleep(4 * time.Second)
 		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +193,7 @@ func TestRevoke(t *testing.T) {
 		if err != nil || receipt.Revoked != one || receipt.Promoted != two || !receipt.NoSignerUntil.IsZero() || receipt.RevokedAt.IsZero() {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
-		if want := receipt.CommittedAt.Add(fast.SignFor + fast.MaxTokenTTL + fast.Leeway); !receipt.WorstCase.Equal(want) {
+		if want := receipt.CommittedAt.Add(fast.Dwell + fast.SignFor + fast.MaxTokenTTL + fast.Leeway); !receipt.WorstCase.Equal(want) {
 			t.Errorf("worst case %v, want %v", receipt.WorstCase, want)
 		}
 		wantRing(t, f.member, "1=revoked 2=signing*")
@@ -260,7 +260,7 @@ func TestRevocationArrivesWithNudgeOrPoll(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(3333 * time.Millisecond)
+				time.Sleep(4333 * time.Millisecond)
 				revoked := time.Now()
 				if err := errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(1))); err != nil {
 					t.Fatal(err)
@@ -338,8 +338,8 @@ func TestSetPolicyTakesEffectWithNextKey(t *testing.T) {
 		defer f.leave()
 		es := fast
 		es.Algorithm, es.ReaderStaleness = keystore.ES256, time.Second
-		wantRefused(t, f.rotator.SetPolicy(t.Context(), "acme", es)) // F + S after the last mint
-		time.Sleep(3 * time.Second)
+		wantRefused(t, f.rotator.SetPolicy(t.Context(), "acme", es)) // F + D + S after the last mint
+		time.Sleep(4 * time.Second)
 		if err := f.rotator.SetPolicy(t.Context(), "acme", es); err != nil {
 			t.Fatal(err)
 		}

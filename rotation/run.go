@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -45,8 +44,9 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	free := make(chan struct{}, rotateAtOnce)
+	mayMake := r.mayBootstrap()
 	for _, tr := range r.k.allRings() {
-		work := r.due(tr)
+		work := r.due(tr, mayMake)
 		if work == nil || ctx.Err() != nil {
 			continue
 		}
@@ -62,15 +62,15 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 
 // due returns the work that is due for a ring, or nil. It decides on this instance's copy and
 // clock, which costs nothing. The work itself decides again, on the ring in the store. One change a
-// sync is enough, so the first that applies is returned.
-func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
+// sync is enough, so the first that applies is returned. mayMake is mayBootstrap.
+func (r *Rotator) due(tr *tenantRing, mayMake bool) func(context.Context) error {
 	now := r.k.cfg.Now()
 	status, c, t := tr.status.Load(), tr.state.Load(), r.k.times.Load()
 	if status.err != nil || !status.fresh(now, t.fresh) {
 		return nil
 	}
-	if c.newest() == nil {
-		if c == nil && r.k.cfg.AllowBootstrap && r.wasQuiet(status, now, t) {
+	if c.Newest() == nil {
+		if c == nil && mayMake {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
 		}
 		return nil
@@ -87,18 +87,53 @@ func (r *Rotator) due(tr *tenantRing) func(context.Context) error {
 	return nil
 }
 
-// wasQuiet reports whether the store has been empty and unchanged for so long that every instance
-// which holds a ring that the store lost would have restored it (timeline K).
-func (r *Rotator) wasQuiet(status *syncStatus, now time.Time, t *times) bool {
-	p := r.k.cfg.Policy
-	return protocol.Age(now, status.quietSince) >= max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)
+// mayBootstrap reports whether rings may be made where the store has none: the whole store is in
+// sync, and has been unchanged for so long that every instance which holds a ring that the store
+// lost would have restored it (timeline K). One bucket that stands still is not enough: holders that
+// put thousands of rings back reach it late.
+//
+// It also takes that no ring has another algorithm than [Config.Policy]. Then the policy cannot be
+// the one for all tenants, and a ring made under it would be of the wrong kind.
+func (r *Rotator) mayBootstrap() bool {
+	if !r.k.cfg.AllowBootstrap {
+		return false
+	}
+	now, t, p := r.k.cfg.Now(), r.k.times.Load(), r.k.cfg.Policy
+	still := max(2*t.maxPollGap(), p.HeardWithin())
+	for _, b := range r.k.buckets {
+		status := b.status.Load()
+		if !status.fresh(now, t.fresh) || protocol.Age(now, status.quietSince) < still {
+			return false
+		}
+	}
+	for _, tr := range r.k.allRings() {
+		if n := tr.state.Load().Newest(); n != nil && n.Timing.Algorithm != p.Algorithm {
+			r.k.raise(&r.k.alarms.bootstrap, "AllowBootstrap makes no rings: a ring has another algorithm than Config.Policy; create each with Rotator.Create, or keyturn keys create",
+				"tenant", tr.tenant, "algorithm", string(n.Timing.Algorithm), "policy", string(p.Algorithm))
+			return false
+		}
+	}
+	return true
 }
 
-// bootstrap makes the ring of a tenant that has none.
+// bootstrap makes the ring of a tenant that has none, unless a live instance is recovering: it may
+// hold the ring, and be about to restore it.
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
-	err := r.Create(ctx, tenant, r.k.cfg.Policy)
-	if errors.Is(err, ring.ErrRefused) {
+	live, err := r.roster(ctx, tenant, true)
+	if err != nil {
+		return err
+	}
+	for _, a := range live.Views {
+		if a.GoodSince.IsZero() && a.Instance != r.k.cfg.Instance {
+			return nil
+		}
+	}
+	err = r.Create(ctx, tenant, r.k.cfg.Policy)
+	switch {
+	case errors.Is(err, ring.ErrRefused):
 		return nil // another instance was first
+	case err == nil:
+		r.k.cfg.Logger.Warn("made the first ring of a tenant, because AllowBootstrap is set and the store has none", "tenant", tenant)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/token"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -52,7 +53,7 @@ type Signer struct {
 
 // An openedKey is a ring's private key with the header of its tokens.
 type openedKey struct {
-	record *sealedRecord
+	record *held.Record
 	key    *token.Key
 }
 
@@ -209,11 +210,11 @@ func (s *Signer) keyAt(tenant string, now time.Time) (key *token.Key, ttl, most 
 // openKey returns r's private key with the header of its tokens. It opens a key with its first
 // token, and keeps it until the tenant's next key signs. Two goroutines may open the same key at
 // once, which does no harm.
-func (s *Signer) openKey(tenant string, c *ringCopy, r *sealedRecord) (*token.Key, error) {
+func (s *Signer) openKey(tenant string, c *held.Ring, r *held.Record) (*token.Key, error) {
 	if last, ok := s.opened.Load(tenant); ok && last.(*openedKey).record == r {
 		return last.(*openedKey).key, nil
 	}
-	opened, err := c.open(s.ring.cfg.KEKs.sealing(), r)
+	opened, err := c.OpenRecord(s.ring.keks.Load(), r)
 	if err != nil {
 		return nil, err
 	}

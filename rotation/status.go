@@ -39,6 +39,12 @@ type Counts struct {
 	Repairs         uint64 // rings in which something was restored
 	Resyncs         uint64 // times that a bucket's place in the log could not be proved
 	Refreshes       uint64 // syncs that unknown kids caused
+
+	// The following are alarms: nothing causes them but a store that lost what it had acknowledged,
+	// or a person who writes to it. Each is logged too.
+	Undone uint64 // rings in which the store lacked a revocation or collection that was known here
+	Older  uint64 // rings of which the store had counted fewer changes than were known here
+	Forged uint64 // acknowledgements and log entries that were not authentic
 }
 
 // counts are Counts that several goroutines add to.
@@ -46,7 +52,7 @@ type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
 
 // Status returns how the keyring stands now. It does not wait for the store.
 func (k *Keyring) Status() Status {
-	s := Status{Ready: true, Fresh: true, Counts: k.counts.load()}
+	s := Status{Ready: true, Fresh: true, Counts: k.counts.load(&k.alarms)}
 	now := k.cfg.Now()
 	k.addBuckets(&s, now)
 	k.addRings(&s, now)
@@ -54,9 +60,10 @@ func (k *Keyring) Status() Status {
 }
 
 // load returns the counts now, each for itself.
-func (c *counts) load() Counts {
+func (c *counts) load(a *alarms) Counts {
 	return Counts{Syncs: c.syncs.Load(), Failures: c.failures.Load(), Repairs: c.repairs.Load(),
-		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load()}
+		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load(),
+		Undone: a.undone.count.Load(), Older: a.older.count.Load(), Forged: a.forged.count.Load()}
 }
 
 // addBuckets adds the state of the buckets to s, also of those without a ring: a bucket that cannot
@@ -64,7 +71,7 @@ func (c *counts) load() Counts {
 func (k *Keyring) addBuckets(s *Status, now time.Time) {
 	for _, b := range k.buckets {
 		status := b.status.Load()
-		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, errClock)
+		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, ring.ErrClock)
 		s.Fresh = s.Fresh && status.fresh(now, k.times.Load().fresh)
 		if s.Err == nil && !s.Fresh {
 			s.Err = unavailable(status.err)
@@ -132,11 +139,11 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 // nothing to wait for.
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 	status, c := r.status.Load(), r.state.Load()
-	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.newest() != nil}
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.Newest() != nil}
 	s.Fresh = s.exists && status.fresh(now, k.times.Load().fresh)
 	switch {
 	case s.exists:
-		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.newest().Timing.SignFor && !errors.Is(status.err, errClock)
+		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.err, ring.ErrClock)
 	case c != nil && c.Plan.Dead:
 		s.Ready, s.Fresh = true, status.fresh(now, k.times.Load().fresh)
 	}

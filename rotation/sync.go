@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -43,7 +44,11 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 	replies := run.sync(buckets, sent)
 	received := run.k.cfg.Now()
 	run.listTenants(buckets, replies)
+	repairs := run.k.counts.repairs.Load()
 	run.loadRings(run.staleRings(buckets, replies))
+	if run.k.counts.repairs.Load() > repairs {
+		run.k.lastMerge = run.k.cfg.Now()
+	}
 	run.k.dropEmpty(buckets)
 	if run.changed {
 		run.k.retime()
@@ -85,10 +90,10 @@ func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, GoodSince: b.goodSince, Digests: run.digests(b)}
-		if b.state.Complete.IsZero() {
-			requests[i].VouchWithin, requests[i].VouchFor = gap, 2*gap
+		if !b.vouches(now, gap) {
+			b.goodSince = time.Time{}
 		}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b), Acks: b.state.Complete.IsZero()}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {
@@ -134,7 +139,9 @@ func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 			replies[at[i]].Err = err
 			continue
 		}
-		replies[at[i]].Changed = tenants[i]
+		for _, tenant := range tenants[i] {
+			replies[at[i]].Changed = append(replies[at[i]].Changed, LogEntry{Op: opList, Tenant: tenant})
+		}
 	}
 }
 
@@ -169,15 +176,8 @@ func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
 			r.dirty = true
 		}
 	}
-	for _, tenant := range reply.Changed {
-		r := run.k.ring(tenant)
-		if r == nil && run.k.holdsAll() && BucketOf(tenant) == b.index && isTenant(tenant) {
-			r = run.k.addTenant(tenant)
-		}
-		if r != nil {
-			r.dirty = true
-		}
-	}
+	run.readEntries(b, reply)
+	b.endsStale = true
 	b.digestTurn++
 }
 
@@ -276,15 +276,19 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		}
 		old := r.state.Load()
 		stored, failed := run.open(r, s)
-		off := checkClock(s.Now, s.sent, s.received, min(old.protocolCopy().ClockSkew(), stored.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Held: old.protocolCopy(), Stored: stored.Copy, Unreadable: unreadable(failed), Now: s.Now, ClockOff: off != nil,
+		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
+		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.keks.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
 			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
-		union := assemble(result.Union, stored, old)
+		union := held.Assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
+		run.noteMerge(r, &result)
+		if r.news != nil && (len(s.Fields) > 0 || old != nil) {
+			r.news.ends = ring.Facts{} // the copy has them now
+		}
 		switch {
 		case off != nil:
 			return off
-		case result.Change == nil, run.k.cfg.OneShot, wrote:
+		case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:
 			return run.checkOpened(r, failed)
 		}
 		done, err := run.write(r, union, result, s.Digest)
@@ -302,11 +306,11 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (run *syncRun) open(r *tenantRing, s snapshot) (*ringCopy, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(run.k.cfg.KEKs.sealing(), r.tenant, s.Fields)
+func (run *syncRun) open(r *tenantRing, s snapshot) (*held.Ring, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(run.k.keks.Load(), r.tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
-	return openCopy(r.state.Load(), s.Fields, opened), failed
+	return held.Open(r.state.Load(), s.Fields, opened), failed
 }
 
 // checkOpened returns why a ring that was read is not in sync, or nil.
@@ -314,7 +318,7 @@ func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) err
 	if failed != nil {
 		return failed
 	}
-	if n := r.state.Load().newest(); n != nil {
+	if n := r.state.Load().Newest(); n != nil {
 		return run.k.checkTimes(n.Timing.Freshness)
 	}
 	return nil
@@ -322,21 +326,20 @@ func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) err
 
 // install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
 // there is no ring, which is not the same as an empty one.
-func (run *syncRun) install(r *tenantRing, c *ringCopy, digest string) {
+func (run *syncRun) install(r *tenantRing, c *held.Ring, digest string) {
 	r.digest = digest
 	old := r.state.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
 	r.state.Store(c)
-	c.applyEnds(old, r.status.Load().Complete)
+	c.ApplyEnds(old, r.status.Load().Complete)
 }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
 // changed meanwhile, so it has to be read again.
-func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult, digest string) (bool, error) {
-	s := &sealer{keks: run.k.cfg.KEKs.sealing(), tenant: r.tenant, digest: digest, have: union, actor: run.k.cfg.Instance}
-	c, err := s.change(m.Change, nil)
+func (run *syncRun) write(r *tenantRing, union *held.Ring, m protocol.MergeResult, digest string) (bool, error) {
+	c, err := run.k.seal(m.Change, &held.Sealer{Tenant: r.tenant, Have: union, Count: protocol.NextCount(union.Copy, nil)}, digest, nil)
 	if err != nil {
 		return false, err
 	}
@@ -347,8 +350,8 @@ func (run *syncRun) write(r *tenantRing, union *ringCopy, m protocol.MergeResult
 		return false, err
 	}
 	run.k.counts.repairs.Add(1)
-	run.k.cfg.Logger.Info("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
-	run.install(r, assemble(m.Healed, union), result.Digest)
+	run.k.cfg.Logger.Warn("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	run.install(r, held.Assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
 
@@ -409,12 +412,13 @@ func withClock(known, err error) error {
 // finishBucket publishes the status of a bucket and its rings after a complete sync. The bucket can
 // vouch for the store only while every ring of it is in sync.
 func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+	b.noteApplied()
 	run.advance(b, reply, sent, received)
 	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
 	b.status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
-		off := checkClock(reply.Now, sent, received, r.state.Load().protocolCopy().ClockSkew())
+		off := protocol.CheckClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
 		run.finishRing(r, status, off, good)
 		good = good && !r.dirty && off == nil
 	}
@@ -430,10 +434,9 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 // only Complete moves, so that keys do not end early because of a clock.
 func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
 	t := run.k.times.Load()
-	switch b.err = checkClock(reply.Now, sent, received, b.skew()); {
+	switch b.err = protocol.CheckClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		reading := protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: reply.Vouched}
-		b.state = b.state.After(reading, protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
+		b.state = b.state.After(run.reading(b, reply, sent), protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
 		b.fresh = t.fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
 			b.place, b.quietSince = reply.Place, sent
@@ -459,7 +462,7 @@ func (run *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, goo
 		run.logNoRing(r, good && c == nil)
 	}
 	if c != nil {
-		c.applyEnds(nil, status.Complete)
+		c.ApplyEnds(nil, status.Complete)
 	}
 }
 
@@ -481,7 +484,7 @@ func (run *syncRun) logNoRing(r *tenantRing, none bool) {
 func (k *Keyring) retime() {
 	fresh := time.Duration(0)
 	for _, r := range k.allRings() {
-		n := r.state.Load().newest()
+		n := r.state.Load().Newest()
 		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.checkTimes(n.Timing.Freshness) == nil {
 			fresh = n.Timing.Freshness
 		}

@@ -18,7 +18,7 @@ func TestNextKeyTakesOverFromRevokedKey(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		defer f.run()()
-		scheduled, known := time.Now().Add(fast.Every), time.Now().Add(fast.Freshness+fast.ClockSkew)
+		scheduled, known := time.Now().Add(fast.Every), time.Now().Add(fast.HeardWithin())
 		time.Sleep(time.Second)
 		one, two := f.kid(1), f.kid(2)
 		receipt, err := f.rotator.Revoke(t.Context(), "acme", one, rotation.Force)
@@ -61,9 +61,9 @@ func TestKeyOfForcedRevocationIsNotLateWhenItWasLost(t *testing.T) {
 		time.Sleep(400 * time.Millisecond)
 		f.cluster.Failover(500 * time.Millisecond)
 		slow := ring.Policy{}.WithDefaults()
-		time.Sleep(time.Until(receipt.NoSignerUntil) + slow.Freshness + slow.ClockSkew)
+		time.Sleep(time.Until(receipt.NoSignerUntil) + slow.HeardWithin())
 		if err := f.signs(); err != nil {
-			t.Errorf("F + S after the promise: %v, %s", err, f.ring())
+			t.Errorf("F + D + S after the promise: %v, %s", err, f.ring())
 		}
 	})
 }

@@ -36,7 +36,7 @@ func TestStoreIsTamperedWith(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
-				time.Sleep(3 * time.Second)
+				time.Sleep(3600 * time.Millisecond)
 				if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 					t.Fatal(err)
 				}
@@ -169,7 +169,7 @@ func TestRetiredKeyStaysRetired(t *testing.T) {
 				if before.Ring.Keys[0].State != ring.Dropped {
 					t.Fatalf("the first is not dropped: %s", f.ring())
 				}
-				time.Sleep(2500 * time.Millisecond)
+				time.Sleep(3500 * time.Millisecond)
 				retired := map[string]ring.State{first: "collected"}
 				for before, _ := f.Tenant("acme"); len(before.Ring.Keys) > 0; before.Ring.Keys = before.Ring.Keys[1:] {
 					if k := before.Ring.Keys[0]; k.KID == first || k.State == ring.Retired || k.State == ring.Dropped {

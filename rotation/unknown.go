@@ -2,6 +2,8 @@ package rotation
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +20,15 @@ const (
 	refreshBurst = 3
 	refreshEvery = time.Second
 
+	// All tenants together may cause as many at once as a keyring has buckets, and then 100 in a
+	// second. Each is one small call of the store.
+	allRefreshBurst = Buckets
+	allRefreshEvery = 10 * time.Millisecond
+
+	// maxWaiters is how many requests may wait for syncs at once. Each holds a request of the service
+	// open, with its goroutine and its token.
+	maxWaiters = 4096
+
 	unknownFor = 5 * time.Second // how long a kid is remembered as unknown
 	maxUnknown = 1000            // how many kids are remembered as unknown
 )
@@ -32,17 +43,21 @@ type unknownKids struct {
 
 	// memory has the kids that were missing. Its version is the number of resyncs, since each of them
 	// may bring another state of the store.
-	memory unknown.Memory[keystore.ID]
+	memory unknown.Memory
 
-	// unheldTenants is the budget of all tenants together that are not held.
-	unheldTenants unknown.Budget
+	// unheldTenants is the budget of all tenants together that are not held, and all that of all
+	// tenants together.
+	unheldTenants, all unknown.Budget
+
+	waiters int // requests that wait for a sync
 }
 
 // init makes u ready for use.
 func (u *unknownKids) init() {
 	u.running = make(map[string]*pendingSync)
-	u.memory = unknown.Memory[keystore.ID]{Most: maxUnknown, For: unknownFor}
+	u.memory = unknown.Memory{Most: maxUnknown, For: unknownFor}
 	u.unheldTenants = newRefreshBudget()
+	u.all = unknown.Budget{Burst: allRefreshBurst, Every: allRefreshEvery}
 }
 
 // newRefreshBudget returns a full budget of syncs, in number and in time.
@@ -55,9 +70,11 @@ func newRefreshBudget() unknown.Budget {
 // most, or until ctx ends.
 //
 // Requests for one tenant share a sync. Unknown kids of a tenant cause at most three syncs at once
-// and then one a second; a kid that was not there is remembered for 5s. Beyond that Refresh answers
-// from memory. Its errors wrap [keystore.ErrNotFound] or [keystore.ErrUnavailable], as those of
-// Lookup do.
+// and then one a second, those of all tenants 256 and then 100 a second. A kid that was not there
+// is remembered for 5s. Beyond that Refresh answers from memory, and so it does for a key that is
+// known to be revoked. Its errors wrap [keystore.ErrNotFound] or [keystore.ErrUnavailable], as
+// those of Lookup do. It is ErrUnavailable too if 4096 requests wait already, or if nothing can be
+// asked now and the last sync failed.
 func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	if err := ctx.Err(); err != nil {
 		return &ring.Error{Text: id.String(), Err: unavailable(err)}
@@ -67,11 +84,18 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	now, status := k.cfg.Now(), r.syncStatus()
-	if k.holds(r, id, now) {
+	switch {
+	case k.holds(r, id, now):
 		return nil
+	case r != nil && r.state.Load().Revoked(id.KID):
+		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound} // the store cannot say otherwise
 	}
 	a := k.unknown.join(k, r, id, now)
-	if a == nil {
+	switch {
+	case a == nil && status != nil && status.err != nil:
+		// The token may be good: its key may have become known while the store could not be read.
+		return &ring.Error{Text: id.String(), Err: unavailable(status.err)}
+	case a == nil:
 		return k.absent(r, status, id, now)
 	}
 	if err := k.awaitRefresh(ctx, a); err != nil {
@@ -96,9 +120,34 @@ func (r *tenantRing) syncStatus() *syncStatus {
 
 // awaitRefresh waits for a sync, for as long as a request may wait.
 func (k *Keyring) awaitRefresh(ctx context.Context, a *pendingSync) error {
+	if !k.unknown.wait() {
+		return errManyWait
+	}
+	defer k.unknown.done()
 	ctx, cancel := context.WithTimeout(ctx, refreshWait)
 	defer cancel()
 	return k.await(ctx, a)
+}
+
+// errManyWait refuses a request that would be one too many to wait.
+var errManyWait = errors.New("too many requests wait for the store already")
+
+// wait counts a request that is going to wait, unless too many do already.
+func (u *unknownKids) wait() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.waiters == maxWaiters {
+		return false
+	}
+	u.waiters++
+	return true
+}
+
+// done counts a request that no longer waits.
+func (u *unknownKids) done() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waiters--
 }
 
 // holds reports whether the copy of r has a usable key of that kid. r may be nil.
@@ -106,8 +155,8 @@ func (k *Keyring) holds(r *tenantRing, id keystore.ID, now time.Time) bool {
 	if r == nil {
 		return false
 	}
-	rec := r.state.Load().find(id.KID)
-	return rec != nil && rec.key.Usable(now)
+	rec := r.state.Load().Find(id.KID)
+	return rec != nil && rec.Key.Usable(now)
 }
 
 // absent returns the error for a key that is not there. r may be nil.
@@ -127,7 +176,7 @@ func (k *Keyring) absent(r *tenantRing, status *syncStatus, id keystore.ID, now 
 func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.Time) *pendingSync {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.memory.Has(id, now, k.counts.resyncs.Load()) {
+	if u.memory.Has(unknown.ID(id), now, k.counts.resyncs.Load()) {
 		return nil
 	}
 	if running := u.running[id.Tenant]; running != nil {
@@ -137,22 +186,23 @@ func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.T
 	if r != nil {
 		budget = &r.budget
 	}
-	if !budget.Take(now) {
+	if !budget.Take(now) || !u.all.Take(now) {
 		return nil
 	}
 	k.counts.refreshes.Add(1)
-	running := k.loop.request(id.Tenant, ring.Facts{}, func() {
+	tenant := strings.Clone(id.Tenant) // it may be a part of a long token
+	running := k.loop.request(tenant, ring.Facts{}, func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		delete(u.running, id.Tenant)
+		delete(u.running, tenant)
 	})
-	u.running[id.Tenant] = running
+	u.running[tenant] = running
 	return running
 }
 
-// remember notes that id was missing.
+// remember notes that id was missing. The memory keeps a copy.
 func (u *unknownKids) remember(k *Keyring, id keystore.ID, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.memory.Add(id, now, k.counts.resyncs.Load())
+	u.memory.Add(unknown.ID(id), now, k.counts.resyncs.Load())
 }

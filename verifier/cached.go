@@ -81,7 +81,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 // store that holds too many keys to try offers none of them.
 func (v *verified) offered() bool {
 	keys, err := v.rules.Keys.Lookup(keystore.ID{Tenant: v.rules.ID}, v.key.Algorithm())
-	return err == nil && slices.Contains(keys[:min(len(keys), keystore.MaxCandidates)], v.key)
+	return err == nil && slices.Contains(tried(keys), v.key)
 }
 
 // revoked reports whether t was revoked or the revocations cannot tell. In both

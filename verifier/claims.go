@@ -28,7 +28,10 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 		return refuseClaim(ErrClaim, "jti")
 	}
 	if c.misspelt != "" {
-		return refuseClaim(errClaimFold, c.misspelt)
+		return refuseClaim(errClaimFold, strings.Clone(c.misspelt)) // a part of the payload
+	}
+	if name := r.spelling.misspelt(c); name != "" {
+		return refuseClaim(errClaimCase, strings.Clone(name))
 	}
 	if !r.types.accept(p.typ, p.hasTyp) {
 		return refuse(ErrType)
@@ -38,6 +41,7 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 
 var (
 	errClaimFold = detail(ErrClaim, "a name that differs from a registered one only by case")
+	errClaimCase = detail(ErrClaim, "a name that differs only by case from one that is read: scope, scp, TenantClaim or Required")
 	errDate      = detail(ErrClaim, "not a number of seconds from 0 to 2^53")
 )
 

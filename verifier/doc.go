@@ -14,7 +14,9 @@
 //
 // The rules apply in this order, and the first one that fails decides the error.
 // The order is part of the contract: an expired token with a bad signature has a
-// bad signature.
+// bad signature. There is one exception: if a token has no kid and several keys may have
+// signed it, rules 12 to 16 (Check apart) come before rule 11, so that a token which can
+// never be good costs no check of a signature.
 //
 //  1. Size: the token is at most [Config.MaxTokenBytes] long ([ErrTooLarge]).
 //  2. Parts: it has three parts of base64url, each in its only spelling
@@ -33,7 +35,7 @@
 //  9. Plausibility: if the store does not hold the key, or is unavailable, and the
 //     token would fail one of the rules 12 to 16 (Check apart), it is refused here,
 //     with [ErrUnknownKey] and not with that rule's error. The store is not asked to
-//     refresh.
+//     refresh, and does not wake.
 //  10. Key: the store has a key of that tenant, kid and algorithm
 //     ([ErrUnknownKey], or [ErrUnavailable] if the store cannot tell).
 //  11. Signature: a key verifies it over the bytes received ([ErrSignature]).
@@ -41,8 +43,8 @@
 //     [ErrExpired], [ErrNotYetValid], [ErrTooOld]).
 //  13. Registered claims: iss, aud, sub and jti ([ErrIssuer], [ErrAudience],
 //     [ErrClaim]).
-//  14. Spelling: no claim's name differs from a registered one only by case
-//     ([ErrClaim]).
+//  14. Spelling: no claim's name differs only by case from a registered one, from
+//     scope or scp, or from one that TenantClaim or Required names ([ErrClaim]).
 //  15. Type: typ is on the tenant's list ([ErrType]).
 //  16. The tenant's own rules: TenantClaim, Required, then Check
 //     ([ErrTenantMismatch], [ErrMissingClaim], [ErrClaim]).
@@ -58,7 +60,8 @@
 //
 // Verifying does no I/O and does not wait, with one exception: a plausible token
 // names a key that the store does not hold, and the store can ask its source for
-// it. See [keystore.Refresher].
+// it. See [keystore.Refresher]. After the wait the clock is read again, and if the
+// tenant was changed meanwhile, its present rules decide from the start.
 //
 // # Specifications
 //

@@ -40,7 +40,8 @@ func (h *headers) find(text string) *header {
 // remember enters the parsed header of a good token.
 func (h *headers) remember(text string, parsed header) {
 	if len(text) <= maxHeaderText {
-		// text is a part of the token, and would keep all of it in memory.
+		// text and typ are parts of the token, and would keep all of it in memory.
+		parsed.typ = strings.Clone(parsed.typ)
 		h.slot(text).Store(&knownHeader{strings.Clone(text), parsed})
 	}
 }

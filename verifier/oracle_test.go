@@ -135,7 +135,7 @@ func oracleClaims(claims map[string]any) verifier.Reason {
 			}
 		}
 	}
-	if folded(claims, "iss sub aud exp nbf iat jti") {
+	if folded(claims, "iss sub aud exp nbf iat jti scope scp") {
 		return "claim"
 	}
 	return ""
@@ -196,6 +196,7 @@ var oracleSeeds = []struct{ header, payload string }{
 	{goodHeader, `{"iss":"https://acme.example","aud":["x","api"],"exp":9007199254740991,"nbf":0,"iat":1.5,"jti":"","sub":""}`},
 	{goodHeader, `{"iss":"https://acme.example","aud":[1,"api"],"exp":1800000001}`}, {goodHeader, `{"iss":"https:\/\/acme.example","aud":"other","exp":1800000000}`},
 	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"EXP":1}`}, {goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"sub":null}`},
+	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"scope":"a","SCOPE":"b"}`},
 	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000000.9,"nbf":1800000000.1}`},
 }
 

@@ -38,6 +38,7 @@ type claims struct {
 	iss, sub, aud, exp, nbf, iat, jti claim
 	scope, scp                        claim
 	misspelt                          string // the first name that differs from a registered one only by case
+	odd                               bool   // a name that is not registered is odd
 	all                               []jwt.Member
 }
 
@@ -134,9 +135,12 @@ func (s *scratch) parseHeader(text string) *Error {
 	if !s.header.Scan(text) {
 		return refuse(errHeaderJSON)
 	}
-	if err := s.parsed.readHeader(s.header.Members); err != nil {
+	h := &s.parsed.header
+	if err := h.readHeader(s.header.Members); err != nil {
 		return refuse(err)
 	}
+	// Errors and stores keep the kid, which would keep the whole header in memory.
+	h.kid = strings.Clone(h.kid)
 	return nil
 }
 
@@ -217,6 +221,7 @@ func (c *claims) read(payload string, members []jwt.Member) {
 		case "scp":
 			c.scp = claim{m.Value, m.At}
 		default:
+			c.odd = c.odd || isOdd(m.Name)
 			if c.misspelt == "" && jwt.FoldsToClaim(m.Name) != jwt.Unregistered {
 				c.misspelt = m.Name
 			}

@@ -3,107 +3,243 @@ package verifier
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/keyturn/keyturn/keystore"
 )
 
 // A RevocationList is a [Revocations] in memory. A look-up takes constant time, and
 // next to none while the list is empty. The list is safe for concurrent use,
 // starts no goroutines and needs no closing.
 //
-// When the list is full, it drops tokens that have expired by [time.Now]. If the
-// verifier has another clock, make the list large enough that this never happens.
+// Tokens, subjects and tenants have room of their own, which tenants share: each may
+// revoke as many tokens, and as many subjects, as there is room left. So a tenant alone
+// takes half of the room, and none can take all of it. [RevocationList.RevokeTenant]
+// has room for every tenant, and replaces what the tenant revoked before.
+//
+// When there is no room, the list forgets revocations whose tokens have all expired, by
+// its clock. If the verifier has another clock, give the list the same one.
 //
 // The list belongs to one process. The caller has to spread revocations to other
 // instances, and to restore them after a restart.
 type RevocationList struct {
-	max int
-	now func() time.Time
+	maxTokenTTL time.Duration
+	now         func() time.Time
 
-	// The sizes of the maps, so that an empty map costs one load and no lock.
-	tokenCount, subjectCount, tenantCount atomic.Int64
+	size atomic.Int64 // of the ledgers together, so that an empty list costs one load and no lock
 
-	mu       sync.RWMutex // guards the maps
-	tokens   map[within]time.Time
-	subjects map[within]time.Time
-	tenants  map[string]time.Time
-	earliest time.Time // not later than the end of any of the tokens
+	mu               sync.RWMutex // guards the ledgers
+	tokens, subjects ledger       // by tenant, and jti or sub
+	tenants          ledger       // by "", and tenant
 }
-
-// within names a jti or sub of one tenant.
-type within struct{ tenant, name string }
 
 var _ Revocations = (*RevocationList)(nil)
 
-// farFuture is the end of a token without exp.
-var farFuture = time.Unix(1<<53, 0)
+// RevocationListConfig configures a [RevocationList]. Where a kind of revocation has no
+// room, each one of that kind is an error.
+type RevocationListConfig struct {
+	// Tokens and Subjects are how many the list holds, for all tenants together.
+	// A tenant may hold as many as there is room left: half of the room if it is
+	// the only one.
+	Tokens, Subjects int
 
-// NewRevocationList returns a list with room for maxEntries tokens, subjects and
-// tenants together, and for one if maxEntries is less than that.
-func NewRevocationList(maxEntries int) *RevocationList {
-	return &RevocationList{
-		max:      max(maxEntries, 1),
-		now:      time.Now,
-		tokens:   make(map[within]time.Time),
-		subjects: make(map[within]time.Time),
-		tenants:  make(map[string]time.Time),
-		earliest: farFuture,
+	// Tenants is how many tenants can be revoked as a whole. It should be at least
+	// the number of tenants, so that [RevocationList.RevokeTenant] never fails.
+	Tenants int
+
+	// MaxTokenTTL is the longest that a token may live, from iat to exp. It is
+	// required where subjects or tenants can be revoked, and at most 400 days.
+	// The list may forget the revocation of a subject or a
+	// tenant so long after its time (and 5m for leeway), since the tokens have
+	// expired by then. A token that lives longer may be accepted again.
+	MaxTokenTTL time.Duration
+
+	// Now reports the wall clock's time. The default is [time.Now].
+	Now func() time.Time
+}
+
+// greatestTTL is the greatest MaxTokenTTL.
+const greatestTTL = 400 * 24 * time.Hour
+
+func (c RevocationListConfig) validate() error {
+	for _, f := range []struct {
+		name string
+		room int
+	}{{"Tokens", c.Tokens}, {"Subjects", c.Subjects}, {"Tenants", c.Tenants}} {
+		if f.room < 0 {
+			return fmt.Errorf("verifier: RevocationListConfig.%s is %d, want 0 or more", f.name, f.room)
+		}
 	}
+	switch needed := c.Subjects > 0 || c.Tenants > 0; {
+	case c.Tokens == 0 && !needed:
+		return errors.New("verifier: RevocationListConfig has no room: set Tokens, Subjects or Tenants")
+	case needed && c.MaxTokenTTL <= 0:
+		return fmt.Errorf("verifier: RevocationListConfig.MaxTokenTTL is %v: set it to the longest that a token lives, since revocations of subjects and tenants end with their tokens", c.MaxTokenTTL)
+	case c.MaxTokenTTL > greatestTTL || c.MaxTokenTTL < 0:
+		return fmt.Errorf("verifier: RevocationListConfig.MaxTokenTTL is %v, want at most 400 days", c.MaxTokenTTL)
+	}
+	return nil
+}
+
+// NewRevocationListWith returns an empty list. It returns an error if a bound of cfg is
+// missing or out of range.
+func NewRevocationListWith(cfg RevocationListConfig) (*RevocationList, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return newRevocationList(cfg), nil
+}
+
+// manyTenants is how many tenants a list of NewRevocationList can revoke as a whole, at
+// least: more than most verifiers have.
+const manyTenants = 1 << 17
+
+// NewRevocationList returns a list in which a tenant, if it is the only one, has room for
+// maxEntries tokens and as many subjects, and for one if maxEntries is less than that.
+// The list holds twice as many for all tenants together. No token may live longer than
+// 400 days. [NewRevocationListWith] sets each bound.
+func NewRevocationList(maxEntries int) *RevocationList {
+	room := 2 * min(max(maxEntries, 1), math.MaxInt/2)
+	return newRevocationList(RevocationListConfig{
+		Tokens: room, Subjects: room, Tenants: max(maxEntries, manyTenants), MaxTokenTTL: greatestTTL,
+	})
+}
+
+func newRevocationList(cfg RevocationListConfig) *RevocationList {
+	l := &RevocationList{
+		maxTokenTTL: cfg.MaxTokenTTL,
+		now:         cfg.Now,
+		tokens:      newLedger(cfg.Tokens, true),
+		subjects:    newLedger(cfg.Subjects, true),
+		tenants:     newLedger(cfg.Tenants, false),
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	return l
 }
 
 // errFull is the error of a revocation that the list has no room for.
 var errFull = errors.New("verifier: the revocation list is full")
 
-// RevokeToken revokes the token with this jti. until is the token's exp, after
-// which the list may drop the revocation. The zero Time stands for a token without
-// exp, whose revocation the list never drops.
+// RevokeToken revokes a token that was issued, by its jti. until is its exp: after that,
+// and 5m for leeway, the list may forget the revocation. The zero Time stands for a
+// token without exp, whose revocation the list never forgets.
 //
-// It is an error if the jti is empty, since that names no token, or if the list is
-// full: then revoke the subject or the tenant, or make the list larger.
+// It is an error if the jti is empty, since that names no token, or if the tenant has no
+// room left: then revoke the subject or the tenant, or make the list larger.
 func (l *RevocationList) RevokeToken(tenant, jti string, until time.Time) error {
 	if jti == "" {
 		return errors.New("verifier: no jti to revoke: revoke the subject instead")
 	}
-	if until.IsZero() {
-		until = farFuture
+	r := revocation{end: math.MaxInt64}
+	if !until.IsZero() {
+		r.end = keystore.UnixNano(until.Add(maxLeeway))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if until.Before(l.earliest) {
-		l.earliest = until.Round(0)
+	now := l.now()
+	// A token that exists was issued by now, by a clock that may be ahead.
+	r.before = roundUp(now.Add(maxLeeway))
+	if !l.tokens.put(tenant, jti, r, keystore.UnixNano(now)) {
+		return l.full(tenant, &l.tokens, "tokens: revoke the subject or the tenant, or raise RevocationListConfig.Tokens")
 	}
-	return set(l, l.tokens, within{tenant, jti}, until)
+	l.count()
+	return nil
 }
 
 // RevokeSubject revokes the tokens of a subject whose iat is strictly earlier than
 // before, and those without iat. A later time replaces an earlier one, and never
 // the reverse.
 //
-// Most issuers round iat down to a whole second. Round before down as well if
-// tokens that are issued in the same second should stay good.
+// before is rounded up to a whole second, as most issuers round iat down to one: so every
+// token that was issued up to before is revoked. One that is issued later in the same
+// second cannot be told apart, and is revoked too.
 //
-// It is an error if the subject is empty, or the list is full.
+// It is an error if the subject is empty, or the tenant has no room left: then revoke the
+// tenant, or make the list larger.
 func (l *RevocationList) RevokeSubject(tenant, sub string, before time.Time) error {
 	if sub == "" {
 		return errors.New("verifier: no subject to revoke: revoke the tenant instead")
 	}
+	r := l.watermark(before)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return set(l, l.subjects, within{tenant, sub}, before)
+	if whole, ok := l.tenants.find("", tenant); ok && whole.covers(r) {
+		return nil
+	}
+	if !l.subjects.put(tenant, sub, r, keystore.UnixNano(l.now())) {
+		return l.full(tenant, &l.subjects, "subjects: revoke the tenant, or raise RevocationListConfig.Subjects")
+	}
+	l.count()
+	return nil
 }
 
-// RevokeTenant is [RevocationList.RevokeSubject] for all tokens of a tenant. It is an
-// error if the list is full.
+// RevokeTenant is [RevocationList.RevokeSubject] for all tokens of a tenant. It replaces
+// the revocations of the tenant's subjects up to before, and of its tokens that were
+// revoked 5m before that or earlier, so that the tenant has room again.
+//
+// It is an error if more tenants are revoked than [RevocationListConfig.Tenants].
 func (l *RevocationList) RevokeTenant(tenant string, before time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return set(l, l.tenants, tenant, before)
+	if !l.tenants.put("", tenant, l.watermark(before), keystore.UnixNano(l.now())) {
+		return fmt.Errorf("%w: it holds %d tenants: raise RevocationListConfig.Tenants to the number of your tenants", errFull, l.tenants.size)
+	}
+	whole, _ := l.tenants.find("", tenant)
+	l.tokens.removeIf(tenant, whole.covers)
+	l.subjects.removeIf(tenant, whole.covers)
+	l.count()
+	return nil
+}
+
+// RemoveToken takes back [RevocationList.RevokeToken], and reports whether the token was
+// on the list. It does not bring back what a revocation of its subject or tenant revokes.
+func (l *RevocationList) RemoveToken(tenant, jti string) bool {
+	return l.remove(&l.tokens, tenant, jti)
+}
+
+// RemoveSubject takes back [RevocationList.RevokeSubject], and reports whether the
+// subject was on the list.
+func (l *RevocationList) RemoveSubject(tenant, sub string) bool {
+	return l.remove(&l.subjects, tenant, sub)
+}
+
+// RemoveTenant takes back [RevocationList.RevokeTenant], and reports whether the tenant
+// was on the list. The tokens and subjects whose revocations it had replaced are then
+// no longer revoked: revoke them again.
+func (l *RevocationList) RemoveTenant(tenant string) bool { return l.remove(&l.tenants, "", tenant) }
+
+func (l *RevocationList) remove(from *ledger, owner, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.count()
+	return from.remove(owner, name)
+}
+
+// watermark returns the revocation of all tokens issued before a time.
+func (l *RevocationList) watermark(before time.Time) revocation {
+	second := roundUp(before)
+	return revocation{second, keystore.UnixNano(time.Unix(second, 0).Add(l.maxTokenTTL + maxLeeway))}
+}
+
+// roundUp returns t in whole seconds since 1970.
+func roundUp(t time.Time) int64 {
+	if t.Nanosecond() > 0 {
+		return t.Unix() + 1
+	}
+	return t.Unix()
+}
+
+func (l *RevocationList) full(tenant string, of *ledger, rest string) error {
+	return fmt.Errorf("%w: it holds %d of at most %d, and tenant %q %d %s", errFull, of.size, of.room, tenant, len(of.byOwner[tenant]), rest)
 }
 
 // Len returns the number of tokens, subjects and tenants on the list, including
-// expired tokens that it has not dropped yet.
+// those whose tokens have expired and that it has not forgotten yet.
 func (l *RevocationList) Len() int {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -116,94 +252,36 @@ func (l *RevocationList) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "revocation list of %d", l.Len())
 }
 
-func (l *RevocationList) lenLocked() int { return len(l.tokens) + len(l.subjects) + len(l.tenants) }
+func (l *RevocationList) lenLocked() int { return l.tokens.size + l.subjects.size + l.tenants.size }
 
-// set sets m[key] to t if t is later than the present value. Its caller holds l.mu.
-func set[K comparable](l *RevocationList, m map[K]time.Time, key K, t time.Time) error {
-	t = t.Round(0) // without the monotonic reading, which would ignore a step of the wall clock
-	old, ok := m[key]
-	if ok && !t.After(old) {
-		return nil
-	}
-	if !ok && l.lenLocked() >= l.max {
-		l.dropExpiredLocked()
-		if l.lenLocked() >= l.max {
-			return fmt.Errorf("%w: it holds %d entries", errFull, l.max)
-		}
-	}
-	m[key] = t
-	l.countLocked()
-	return nil
-}
-
-// dropExpiredLocked drops the tokens that no verifier accepts any longer, whatever
-// its leeway. It scans all tokens, so it returns at once while none has expired.
-func (l *RevocationList) dropExpiredLocked() {
-	ended := l.now().Round(0).Add(-maxLeeway)
-	if !l.earliest.Before(ended) {
-		return
-	}
-	l.earliest = farFuture
-	maps.DeleteFunc(l.tokens, func(_ within, until time.Time) bool {
-		if until.Before(ended) {
-			return true
-		}
-		if until.Before(l.earliest) {
-			l.earliest = until
-		}
-		return false
-	})
-	l.countLocked()
-}
-
-func (l *RevocationList) countLocked() {
-	l.tokenCount.Store(int64(len(l.tokens)))
-	l.subjectCount.Store(int64(len(l.subjects)))
-	l.tenantCount.Store(int64(len(l.tenants)))
-}
+func (l *RevocationList) count() { l.size.Store(int64(l.lenLocked())) }
 
 // Revoked implements [Revocations]. It never fails.
 func (l *RevocationList) Revoked(t *Token) (bool, error) {
-	return l.tokenRevoked(t) || l.subjectRevoked(t) || l.tenantRevoked(t), nil
-}
-
-func (l *RevocationList) tokenRevoked(t *Token) bool {
-	if l.tokenCount.Load() == 0 {
-		return false
-	}
-	jti := t.ID()
-	if jti == "" {
-		return false
+	if l.size.Load() == 0 {
+		return false, nil
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	_, revoked := l.tokens[within{t.Tenant(), jti}]
-	return revoked
-}
-
-func (l *RevocationList) subjectRevoked(t *Token) bool {
-	if l.subjectCount.Load() == 0 {
-		return false
+	tenant := t.Tenant()
+	if l.tokens.size > 0 {
+		// A token without jti has the name "", which is never on the list.
+		if _, ok := l.tokens.find(tenant, t.ID()); ok {
+			return true, nil
+		}
 	}
-	l.mu.RLock()
-	before, ok := l.subjects[within{t.Tenant(), t.Subject()}]
-	l.mu.RUnlock()
-	return ok && issuedBefore(t, before)
-}
-
-func (l *RevocationList) tenantRevoked(t *Token) bool {
-	if l.tenantCount.Load() == 0 {
-		return false
+	if l.subjects.size > 0 {
+		if r, ok := l.subjects.find(tenant, t.Subject()); ok && issuedBefore(t, r.before) {
+			return true, nil
+		}
 	}
-	l.mu.RLock()
-	before, ok := l.tenants[t.Tenant()]
-	l.mu.RUnlock()
-	return ok && issuedBefore(t, before)
+	r, ok := l.tenants.find("", tenant)
+	return ok && issuedBefore(t, r.before), nil
 }
 
-// issuedBefore reports whether t was issued strictly before a time. A token without
+// issuedBefore reports whether t was issued strictly before a second. A token without
 // iat counts as issued before every time.
-func issuedBefore(t *Token, before time.Time) bool {
+func issuedBefore(t *Token, second int64) bool {
 	iat := t.IssuedAt()
-	return iat.IsZero() || iat.Before(before)
+	return iat.IsZero() || iat.Unix() < second
 }

@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,8 +12,19 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
+// newList returns a list with room for two tokens, two subjects and one tenant, and tokens
+// of an hour at most.
+func newList(t *testing.T) *verifier.RevocationList {
+	t.Helper()
+	l, err := verifier.NewRevocationListWith(verifier.RevocationListConfig{Tokens: 3, Subjects: 3, Tenants: 1, MaxTokenTTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func TestRevocationListRefuses(t *testing.T) {
-	l := verifier.NewRevocationList(2)
+	l := newList(t)
 	now := time.Now()
 	for _, tt := range []struct {
 		what string
@@ -21,58 +33,116 @@ func TestRevocationListRefuses(t *testing.T) {
 	}{
 		{"no jti", l.RevokeToken("acme", "", now), "no jti"},
 		{"no subject", l.RevokeSubject("acme", "", now), "no subject"},
-		{"one", l.RevokeToken("acme", "1", now.Add(time.Hour)), ""},
-		{"two", l.RevokeSubject("acme", "ann", now), ""},
-		{"one again", l.RevokeToken("acme", "1", now.Add(2*time.Hour)), ""},
-		{"three", l.RevokeTenant("acme", now), "full: it holds 2"},
-		{"three, of a kind that is there", l.RevokeToken("acme", "3", now), "full"},
+		{"a token", l.RevokeToken("acme", "1", now.Add(time.Hour)), ""},
+		{"another", l.RevokeToken("acme", "2", now), ""},
+		{"again", l.RevokeToken("acme", "1", now.Add(2*time.Hour)), ""},
+		{"a token too many", l.RevokeToken("acme", "3", now), `full: it holds 2 of at most 3, and tenant "acme" 2 tokens`},
+		{"a subject", l.RevokeSubject("acme", "ann", now), ""},
+		{"another subject", l.RevokeSubject("acme", "bob", now), ""},
+		{"a subject too many", l.RevokeSubject("acme", "cat", now), `full: it holds 2 of at most 3, and tenant "acme" 2 subjects`},
+		{"another tenant's", l.RevokeSubject("globex", "cat", now), ""},
+		{"the last room", l.RevokeSubject("initech", "cat", now), "full: it holds 3"},
+		{"the tenant", l.RevokeTenant("acme", now), ""},
+		{"the tenant again", l.RevokeTenant("acme", now.Add(time.Second)), ""},
+		{"a tenant too many", l.RevokeTenant("globex", now), "full: it holds 1 tenants"},
 	} {
 		if tt.want == "" && tt.err != nil || tt.want != "" && (tt.err == nil || !strings.Contains(tt.err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.what, tt.err, tt.want)
 		}
 	}
-	if n := l.Len(); n != 2 {
+	if n := l.Len(); n != 2+1+1 {
 		t.Errorf("Len = %d", n)
 	}
-	if n := verifier.NewRevocationList(-1); n.RevokeTenant("acme", now) != nil {
+	if n := verifier.NewRevocationList(-1); n.RevokeToken("acme", "1", now) != nil {
 		t.Error("a list of less than one entry holds one")
 	}
 }
 
-// TestRevocationListForgets: a full list drops the tokens that have expired for the longest
-// leeway, and nothing else.
+func TestRevocationListConfig(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		name string
+		cfg  verifier.RevocationListConfig
+		want string
+	}{
+		{"no room", verifier.RevocationListConfig{MaxTokenTTL: day}, "no room"},
+		{"tokens alone", verifier.RevocationListConfig{Tokens: 1}, ""},
+		{"subjects without an end", verifier.RevocationListConfig{Tokens: 1, Subjects: 1}, "MaxTokenTTL is 0s"},
+		{"tenants without an end", verifier.RevocationListConfig{Tenants: 1}, "MaxTokenTTL is 0s"},
+		{"400 days", verifier.RevocationListConfig{Subjects: 1, MaxTokenTTL: 400 * day}, ""},
+		{"above 400 days", verifier.RevocationListConfig{Subjects: 1, MaxTokenTTL: 400*day + 1}, "at most 400 days"},
+		{"negative", verifier.RevocationListConfig{Tokens: 1, MaxTokenTTL: -1}, "MaxTokenTTL is -1ns"},
+		{"negative tokens", verifier.RevocationListConfig{Tokens: -1}, "Tokens is -1"},
+		{"negative subjects", verifier.RevocationListConfig{Subjects: -1}, "Subjects is -1"},
+		{"negative tenants", verifier.RevocationListConfig{Tenants: -1}, "Tenants is -1"},
+	} {
+		l, err := verifier.NewRevocationListWith(tt.cfg)
+		if tt.want == "" && err != nil || tt.want != "" && (l != nil || err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	l, err := verifier.NewRevocationListWith(verifier.RevocationListConfig{Tokens: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.RevokeSubject("acme", "ann", time.Now()), l.RevokeTenant("acme", time.Now())); err == nil || strings.Count(err.Error(), "full") != 2 {
+		t.Errorf("kinds without room: %v", err)
+	}
+}
+
+// TestRevocationListForgets: where there is no room, the list forgets the revocations whose
+// tokens no verifier accepts any longer, whatever its leeway, and nothing else.
 func TestRevocationListForgets(t *testing.T) {
+	for _, tt := range []struct {
+		kind   string
+		lives  time.Duration // how long the revocation is needed, without leeway
+		revoke func(l *verifier.RevocationList, tenant, name string) error
+	}{
+		{"token", time.Minute, func(l *verifier.RevocationList, tenant, name string) error {
+			return l.RevokeToken(tenant, name, time.Now().Add(time.Minute))
+		}},
+		{"subject", time.Hour, func(l *verifier.RevocationList, tenant, name string) error {
+			return l.RevokeSubject(tenant, name, time.Now())
+		}},
+		{"tenant", time.Hour, func(l *verifier.RevocationList, _, name string) error {
+			return l.RevokeTenant(name, time.Now())
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newList(t)
+			for i := 0; tt.revoke(l, "acme", fmt.Sprint(i)) == nil; i++ {
+				if i > 3 {
+					t.Fatalf("%s: no bound", tt.kind)
+				}
+			}
+			n := l.Len()
+			time.Sleep(tt.lives + 5*time.Minute)
+			if err := tt.revoke(l, "acme", "more"); err == nil {
+				t.Errorf("%s: forgotten at the end of the leeway", tt.kind)
+			}
+			time.Sleep(time.Nanosecond)
+			if err := tt.revoke(l, "acme", "more"); err != nil || l.Len() != 1 {
+				t.Errorf("%s: after the end %v, %d of %d left", tt.kind, err, l.Len(), n)
+			}
+		})
+	}
+}
+
+// TestRevocationListNeverForgets: the revocation of a token without exp stays.
+func TestRevocationListNeverForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := verifier.NewRevocationList(3)
-		soon := time.Now().Add(time.Minute)
-		must := func(err error) {
-			t.Helper()
-			if err != nil {
-				t.Error(err)
+		l := newList(t)
+		for i := range 2 {
+			if err := l.RevokeToken("acme", fmt.Sprint(i), time.Time{}); err != nil {
+				t.Fatal(err)
 			}
 		}
-		must(l.RevokeToken("acme", "soon", soon))
-		must(l.RevokeToken("acme", "never", time.Time{}))
-		must(l.RevokeSubject("acme", "ann", soon))
-		full := func(want bool) {
-			t.Helper()
-			if err := l.RevokeToken("acme", "more", soon.Add(time.Hour)); (err != nil) != want {
-				t.Errorf("%v after the end: %v", time.Since(soon), err)
-			}
+		time.Sleep(50 * 365 * 24 * time.Hour)
+		if err := l.RevokeToken("acme", "more", time.Now()); err == nil {
+			t.Error("a token without end was forgotten")
 		}
-		full(true)
-		time.Sleep(time.Minute + 5*time.Minute)
-		full(true) // a leeway of 5m has not passed yet
-		time.Sleep(time.Nanosecond)
-		full(false)
-		if l.Len() != 3 {
-			t.Errorf("Len = %d", l.Len())
-		}
-		full(false) // it is there
-		time.Sleep(100 * time.Hour)
-		must(l.RevokeToken("acme", "last", time.Now().Add(time.Hour)))
-		if err := l.RevokeToken("acme", "one too many", time.Now()); err == nil {
-			t.Error("a token without end, a subject, or one that has not ended was forgotten")
+		if err := l.RevokeTenant("acme", time.Now()); err != nil || l.Len() != 3 {
+			t.Errorf("%v; %d left, want the tenant and two tokens that outlive its revocation", err, l.Len())
 		}
 	})
 }
@@ -148,4 +218,78 @@ func TestRevocations(t *testing.T) {
 			t.Errorf("%s: asked %v", tt.name, tt.list.asked)
 		}
 	}
+}
+
+// TestRevocationListRemoves: a revocation that is taken back leaves nothing, and leaves
+// others as they are.
+func TestRevocationListRemoves(t *testing.T) {
+	l := verifier.NewRevocationList(10)
+	tok := verified(t, with(`"jti":"7"`)) // of acme and ann
+	is := func(what string, want bool) {
+		t.Helper()
+		if got, err := l.Revoked(tok); got != want || err != nil {
+			t.Errorf("%s: revoked %v, %v", what, got, err)
+		}
+	}
+	now := tok.IssuedAt().Add(time.Minute)
+	for _, tt := range []struct {
+		kind   string
+		revoke func() error
+		remove func(tenant string) bool
+	}{
+		{"token", func() error { return l.RevokeToken("acme", "7", tok.Expires()) }, func(tenant string) bool { return l.RemoveToken(tenant, "7") }},
+		{"subject", func() error { return l.RevokeSubject("acme", "ann", now) }, func(tenant string) bool { return l.RemoveSubject(tenant, "ann") }},
+		{"tenant", func() error { return l.RevokeTenant("acme", now) }, l.RemoveTenant},
+	} {
+		if err := tt.revoke(); err != nil {
+			t.Fatal(err)
+		}
+		is(tt.kind, true)
+		if tt.remove("globex") || !tt.remove("acme") || tt.remove("acme") {
+			t.Errorf("%s: wrongly there or not there", tt.kind)
+		}
+		is(tt.kind+" removed", false)
+		if l.Len() != 0 {
+			t.Errorf("%s: Len = %d", tt.kind, l.Len())
+		}
+	}
+}
+
+// TestRevokeTenantReplaces: the revocation of a tenant takes the place of its older ones, and
+// of nothing else.
+func TestRevokeTenantReplaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := verifier.NewRevocationList(10)
+		revoke := func(tenant string) error {
+			now := time.Now()
+			return errors.Join(l.RevokeToken(tenant, "1", now.Add(time.Hour)), l.RevokeToken(tenant, "forever", time.Time{}),
+				l.RevokeSubject(tenant, "ann", now), l.RevokeSubject(tenant, "later", now.Add(time.Hour)))
+		}
+		if err := errors.Join(revoke("acme"), revoke("globex")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5*time.Minute - time.Second)
+		steps := []struct {
+			what string
+			want int // of acme, its own revocation included
+		}{
+			{"the token may have been issued after it, by a clock that is ahead", 4},
+			{"all but what is later, or outlives it", 3},
+			{"a subject that is covered takes no room", 3},
+		}
+		for i, step := range steps {
+			if err := l.RevokeTenant("acme", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if i == 2 {
+				if err := l.RevokeSubject("acme", "bob", time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := l.Len() - 4; got != step.want {
+				t.Errorf("%s: %d of acme are left, want %d", step.what, got, step.want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
 }

@@ -222,7 +222,33 @@ var spellingTests = []ruleTest{
 	{name: "EXP", claims: with(`"EXP":1`), want: verifier.ErrClaim},
 	{name: "iss with long s", claims: with("\"i\u017f\u017f\":\"x\""), want: verifier.ErrClaim},
 	{name: "sub with long s, escaped", claims: with(`"\u017fub":"x"`), want: verifier.ErrClaim},
-	{name: "no fold of a registered name", claims: with(`"Expires":1,"SCOPE":"x","issue":2,"\u0131at":1`)},
+	{name: "no fold of a registered name", claims: with(`"Expires":1,"SCOPES":"x","issue":2,"\u0131at":1`)},
+	{name: "SCOPE", claims: with(`"SCOPE":"admin"`), want: verifier.ErrClaim},
+	{name: "scope beside Scope", claims: with(`"scope":"read","Scope":"admin"`), want: verifier.ErrClaim},
+	{name: "scp with long s", claims: with("\"\u017fcp\":\"admin\""), want: verifier.ErrClaim},
+	{name: "scope and scp", claims: with(`"scope":"read","scp":["read"]`)},
+	{name: "tenant claim beside another spelling", claims: with(`"tid":"acme","TID":"globex"`), rules: tid("tid"), want: verifier.ErrClaim},
+	{name: "tenant claim in another spelling", claims: with(`"Tid":"acme"`), rules: tid("tid"), want: verifier.ErrClaim},
+	{name: "tenant claim in capitals", claims: with(`"tenantId":"acme"`), rules: tid("tenantId")},
+	{name: "tenant claim in capitals, beside small letters", claims: with(`"tenantId":"acme","tenantid":"globex"`), rules: tid("tenantId"), want: verifier.ErrClaim},
+	{name: "tenant claim with other letters", claims: with("\"kunde\":\"acme\",\"\u212aunde\":\"globex\""), rules: tid("kunde"), want: verifier.ErrClaim},
+	{name: "tenant claim of other letters", claims: with(`"größe":"acme","GRÖSSE":"x"`), rules: tid("größe")},
+	{name: "tenant claim of other letters, in capitals", claims: with(`"größe":"acme","GRÖßE":"x"`), rules: tid("größe"), want: verifier.ErrClaim},
+	{name: "a long name", claims: with(`"https://acme.example/tenant":"acme","https://acme.example/Tenant":"globex"`), rules: tid("https://acme.example/tenant"), want: verifier.ErrClaim},
+	{name: "required beside another spelling", claims: with(`"role":"user","Role":"admin"`), rules: required("role"), want: verifier.ErrClaim},
+	{name: "the second required one", claims: with(`"role":"user","org":"x","ORG":"y"`), rules: required("role", "org"), want: verifier.ErrClaim},
+	{name: "two spellings that no rule reads", claims: with(`"role":"user","Role":"admin","tid":"x","TID":"y"`)},
+	{name: "required deep inside", claims: with(`"role":"user","x":{"Role":"admin"}`), rules: required("role")},
+	{name: "spelling before typ", header: `{"alg":"HS256","kid":"1","typ":"x"}`, claims: with(`"SCOPE":"x"`), want: verifier.ErrClaim},
+	{name: "spelling after audience", claims: with(`"aud":"x","SCOPE":"x"`), want: verifier.ErrAudience},
+}
+
+func tid(name string) func(*verifier.Tenant) {
+	return func(r *verifier.Tenant) { r.TenantClaim = name }
+}
+
+func required(names ...string) func(*verifier.Tenant) {
+	return func(r *verifier.Tenant) { r.Required = names }
 }
 
 // Rule 15.
@@ -251,7 +277,7 @@ var tenantTests = []ruleTest{
 	{name: "required", rules: func(r *verifier.Tenant) { r.Required = []string{"sub", "iat"} }},
 	{name: "required missing", rules: func(r *verifier.Tenant) { r.Required = []string{"sub", "jti"} }, want: verifier.ErrMissingClaim},
 	{name: "required null", claims: with(`"role":null`), rules: func(r *verifier.Tenant) { r.Required = []string{"role"} }, want: verifier.ErrMissingClaim},
-	{name: "required is no fold", claims: with(`"Role":"x"`), rules: func(r *verifier.Tenant) { r.Required = []string{"role"} }, want: verifier.ErrMissingClaim},
+	{name: "required is no fold", claims: with(`"Role":"x"`), rules: func(r *verifier.Tenant) { r.Required = []string{"role"} }, want: verifier.ErrClaim},
 	{name: "check says yes", rules: func(r *verifier.Tenant) { r.Check = func(*verifier.Token) error { return nil } }},
 	{name: "check says no", rules: func(r *verifier.Tenant) { r.Check = func(*verifier.Token) error { return errCheck } }, want: verifier.ErrClaim},
 	{name: "its own error", rules: func(r *verifier.Tenant) { r.Check = func(*verifier.Token) error { return errCheck } }, want: errCheck},

@@ -74,18 +74,29 @@ const (
 // Any change to a tenant, or to how tokens reach it, creates new rules and clears
 // live on the old ones, which invalidates their cached tokens.
 type rules struct {
-	Tenant
-	leeway    time.Duration
-	types     types
-	suspended bool
-
+	compiled
 	serial uint64      // unique among the rules of the verifier; 0 until they are installed
 	live   atomic.Bool // true while they are installed
 }
 
+// compiled is the content of rules.
+type compiled struct {
+	Tenant
+	leeway    time.Duration
+	types     types
+	spelling  spelling
+	noter     keystore.UseNoter // Keys, or nil if it is not one
+	suspended bool
+}
+
 // renewed returns new rules with the same content.
-func (r *rules) renewed() *rules {
-	return &rules{Tenant: r.Tenant, leeway: r.leeway, types: r.types, suspended: r.suspended}
+func (r *rules) renewed() *rules { return &rules{compiled: r.compiled} }
+
+// noteUse tells the key store that a token passed every rule.
+func (r *rules) noteUse() {
+	if r.noter != nil {
+		r.noter.NoteUse(r.ID)
+	}
 }
 
 // compile validates t on its own. It returns rules that share only the store
@@ -97,6 +108,9 @@ func compile(t Tenant) (*rules, error) {
 	r := newRules(t)
 	err := t.validate()
 	if err == nil {
+		err = r.spelling.validate()
+	}
+	if err == nil {
 		err = r.checkStore()
 	}
 	if err != nil {
@@ -106,7 +120,8 @@ func compile(t Tenant) (*rules, error) {
 }
 
 func newRules(t Tenant) *rules {
-	r := &rules{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types)}
+	r := &rules{compiled: compiled{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types), spelling: newSpelling(&t)}}
+	r.noter, _ = t.Keys.(keystore.UseNoter)
 	if t.Leeway == 0 {
 		r.leeway = defaultLeeway
 	}

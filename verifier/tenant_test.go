@@ -47,6 +47,14 @@ func TestNewRefuses(t *testing.T) {
 		{"negative entries", func(c *verifier.Config, _ *verifier.Tenant) { c.CacheEntries = -1 }, "CacheEntries"},
 		{"negative bytes", func(c *verifier.Config, _ *verifier.Tenant) { c.CacheBytes = -1 }, "CacheBytes"},
 		{"negative token size", func(c *verifier.Config, _ *verifier.Tenant) { c.MaxTokenBytes = -1 }, "MaxTokenBytes"},
+		{"token size of 1 MiB", func(c *verifier.Config, _ *verifier.Tenant) { c.MaxTokenBytes = 1 << 20 }, ""},
+		{"token size above 1 MiB", func(c *verifier.Config, _ *verifier.Tenant) { c.MaxTokenBytes = 1<<20 + 1 }, "MaxTokenBytes is 1048577, want at most 1048576"},
+		{"two spellings required", func(_ *verifier.Config, r *verifier.Tenant) { r.Required = []string{"role", "Role"} }, `"role" and "Role" differ only by case`},
+		{"required twice", func(_ *verifier.Config, r *verifier.Tenant) { r.Required = []string{"role", "role"} }, ""},
+		{"tenant claim and required in two spellings", func(_ *verifier.Config, r *verifier.Tenant) { r.TenantClaim, r.Required = "tid", []string{"TID"} }, `"tid" and "TID" differ only by case`},
+		{"tenant claim like a registered one", func(_ *verifier.Config, r *verifier.Tenant) { r.TenantClaim = "Sub" }, `"sub" and "Sub" differ only by case`},
+		{"required like scope", func(_ *verifier.Config, r *verifier.Tenant) { r.Required = []string{"Scope"} }, `"scope" and "Scope" differ only by case`},
+		{"required registered", func(_ *verifier.Config, r *verifier.Tenant) { r.Required = []string{"sub", "scope", "jti"} }, ""},
 		{"no tenants yet", func(c *verifier.Config, r *verifier.Tenant) { *r = verifier.Tenant{}; c.Tenants = nil }, ""},
 	}
 	for _, tt := range tests {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/cache"
+	"github.com/keyturn/keyturn/keystore"
 )
 
 // Config configures a [Verifier]. The zero value of each field is safe.
@@ -29,7 +30,8 @@ type Config struct {
 	// negative value turns the cache off.
 	CacheTTL time.Duration
 
-	// MaxTokenBytes is the longest token accepted, in bytes: 0 means 8 KiB.
+	// MaxTokenBytes is the longest token accepted, in bytes: 0 means 8 KiB. It is
+	// at most 1 MiB.
 	MaxTokenBytes int
 
 	// Revocations, if it is not nil, is asked about every good token, cached ones
@@ -44,7 +46,10 @@ type Config struct {
 	Observe func(context.Context, Event)
 }
 
-const defaultMaxTokenBytes = 8 << 10
+const (
+	defaultMaxTokenBytes  = 8 << 10
+	greatestMaxTokenBytes = 1 << 20 // a span has 32 bits; a request header of this size is no use
+)
 
 func (c Config) validate() error {
 	switch {
@@ -54,6 +59,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("verifier: Config.CacheBytes is %d, want 0 or more; a negative CacheTTL turns the cache off", c.CacheBytes)
 	case c.MaxTokenBytes < 0:
 		return fmt.Errorf("verifier: Config.MaxTokenBytes is %d, want 0 or more", c.MaxTokenBytes)
+	case c.MaxTokenBytes > greatestMaxTokenBytes:
+		return fmt.Errorf("verifier: Config.MaxTokenBytes is %d, want at most %d (1 MiB)", c.MaxTokenBytes, greatestMaxTokenBytes)
 	case isNilPointer(c.Revocations):
 		return fmt.Errorf("verifier: Config.Revocations is a nil %T", c.Revocations)
 	}
@@ -71,11 +78,16 @@ type Revocations interface {
 
 // A Verifier decides whether tokens are good: make one with [New]. It is safe for
 // concurrent use, starts no goroutines and needs no closing.
+//
+// Once a change has returned (Put, Remove, Suspend or Resume here, a key withdrawn in a
+// store, a revocation), every call of Verify that starts later judges by it, and so does
+// every earlier call that is still waiting for a key.
 type Verifier struct {
 	maxTokenBytes int
 	revocations   Revocations
 	now           func() time.Time
 	observe       func(context.Context, Event)
+	signed        func(k *keystore.Key, signed, sig []byte) bool // Key.Verify, which tests count
 
 	headers  *headers
 	cache    *cache.Cache[verified] // nil if it is off
@@ -98,6 +110,7 @@ func New(cfg Config) (*Verifier, error) {
 		revocations:   cfg.Revocations,
 		now:           cfg.Now,
 		observe:       cfg.Observe,
+		signed:        (*keystore.Key).Verify,
 		headers:       newHeaders(),
 	}
 	if v.maxTokenBytes == 0 {

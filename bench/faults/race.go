@@ -111,7 +111,7 @@ func (r *racer) makeDue(ctx context.Context, tenant string) error {
 			return false
 		}
 		newest = newestOf(s.Ring)
-		ripe := newest.Created.Add(fast.Freshness + fast.ClockSkew)
+		ripe := newest.Created.Add(fast.HeardWithin())
 		return s.Fresh && newest.State == ring.Pending && time.Now().After(ripe) && time.Until(newest.ActivatesAt) > time.Second
 	})
 	if err != nil {

@@ -14,11 +14,16 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
-	network        jwks.Config // how issuers are reached; zero except in tests
+	remark         func(string) // receives what note says; nil means that stderr does
+	network        jwks.Config  // how issuers are reached; zero except in tests
 }
 
-// note prints a remark to stderr that is not an error.
+// note prints a remark to stderr that is not an error. A command that runs for long logs it.
 func (a *app) note(format string, args ...any) {
+	if a.remark != nil {
+		a.remark(fmt.Sprintf(format, args...))
+		return
+	}
 	fmt.Fprintf(a.stderr, "keyturn: note: "+format+"\n", args...)
 }
 

@@ -13,19 +13,24 @@ import (
 // offerFile offers the mode of --config: one server for tenants of all kinds.
 func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
-		return nil, usagef("--config and --%s: the file says all of that; only --addr goes with it", flag)
+		return nil, usagef("--config and --%s: the file says all of that; only --addr and --admin go with it", flag)
 	}
-	file, err := readConfig(s.configFile.value)
+	file, err := s.readConfig(s.configFile.value)
 	if err != nil {
 		return nil, err
 	}
-	o := &offer{file: file, server: server.Config{Issuers: s.network}, warnings: s.fileWarnings(file)}
+	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
+	o.server = server.Config{Issuers: s.network, Reload: server.Reload{Every: file.Reload.every}}
+	owners := make(secretOwners)
 	for i := range file.Tenants {
-		t, err := s.fileTenant(&file.Tenants[i])
+		t, err := s.fileTenant(&file.Tenants[i], owners)
 		if err != nil {
 			return nil, err
 		}
 		o.server.Tenants = append(o.server.Tenants, t)
+	}
+	if file.Admin != nil {
+		o.server.Admin = file.Admin.Addr
 	}
 	if file.Rings != nil {
 		if o.server.Rings, err = s.fileRings(file.Rings); err != nil {
@@ -52,8 +57,8 @@ func (s *serveCommand) flagBesideConfig() string {
 func (s *serveCommand) fileWarnings(file *configFile) []string {
 	var warnings, used []string
 	for _, t := range file.Tenants {
-		if t.AnyIssuer || t.AnyAudience || t.AllowNoExp {
-			warnings = append(warnings, "tenant "+quoteShort(t.ID)+" has waivers: "+t.waivers())
+		if waivers := t.waivers(); waivers != "" {
+			warnings = append(warnings, "tenant "+quoteShort(t.ID)+" has waivers: "+waivers)
 		}
 		used = append(used, t.SecretEnv)
 	}
@@ -66,7 +71,7 @@ func (t *tenantConfig) waivers() string {
 	for _, w := range []struct {
 		name  string
 		given bool
-	}{{"any_issuer", t.AnyIssuer}, {"any_audience", t.AnyAudience}, {"allow_no_exp", t.AllowNoExp}} {
+	}{{"any_issuer", t.AnyIssuer}, {"any_audience", t.AnyAudience}, {"allow_no_exp", t.AllowNoExp}, {"shared_secret", t.SharedSecret}} {
 		if w.given {
 			all = append(all, w.name)
 		}
@@ -75,7 +80,7 @@ func (t *tenantConfig) waivers() string {
 }
 
 // fileTenant returns a tenant of the file as the server takes it.
-func (s *serveCommand) fileTenant(t *tenantConfig) (server.Tenant, error) {
+func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.Tenant, error) {
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
 		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
@@ -86,9 +91,9 @@ func (s *serveCommand) fileTenant(t *tenantConfig) (server.Tenant, error) {
 		if len(t.algs) == 0 {
 			tenant.Rules.Algorithms = []keystore.Algorithm{keystore.HS256}
 		}
-		tenant.Rules.Keys, err = s.secretKeys(t, tenant.Rules.Algorithms)
+		tenant.Rules.Keys, err = s.secretKeys(t, tenant.Rules.Algorithms, owners)
 	case t.JWKSFile != "":
-		tenant.Rules.Keys, err = s.fileKeys(t)
+		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
 		tenant.Source = &server.Source{
 			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: jwks.SourceConfig{AllowLoopback: t.AllowLoopback},
@@ -98,8 +103,11 @@ func (s *serveCommand) fileTenant(t *tenantConfig) (server.Tenant, error) {
 }
 
 // secretKeys returns the shared secret of a tenant as a key for each algorithm.
-func (s *serveCommand) secretKeys(t *tenantConfig, algs []keystore.Algorithm) (keystore.KeyStore, error) {
+func (s *serveCommand) secretKeys(t *tenantConfig, algs []keystore.Algorithm, owners secretOwners) (keystore.KeyStore, error) {
 	secret, err := s.fileTenantSecret(t)
+	if err == nil {
+		err = owners.add(t, secret.bytes())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -129,17 +137,25 @@ func (s *serveCommand) fileTenantSecret(t *tenantConfig) (*secret, error) {
 }
 
 // fileKeys returns the keys of a tenant's jwks_file.
-func (s *serveCommand) fileKeys(t *tenantConfig) (keystore.KeyStore, error) {
-	doc, err := readFile(t.name("jwks_file"), t.JWKSFile, "a JWK Set")
+func (s *serveCommand) fileKeys(t *tenantConfig, owners secretOwners) (keystore.KeyStore, error) {
+	f, err := s.readFile(t.name("jwks_file"), t.JWKSFile, "a JWK Set", holdsRules)
 	if err != nil {
 		return nil, err
 	}
-	keys, skipped, err := jwks.ParseWithSecrets(t.ID, doc)
+	keys, skipped, err := jwks.ParseWithSecrets(t.ID, f.text)
 	switch {
 	case err != nil:
 		return nil, t.errorf("jwks_file: %s", errorText(err))
 	case len(keys) == 0:
 		return nil, t.errorf("jwks_file: no key of the set is usable")
+	}
+	if err := s.judgeSet(f, keys); err != nil {
+		return nil, err
+	}
+	for _, secret := range setSecrets(f.text, keys) {
+		if err := owners.add(t, secret); err != nil {
+			return nil, err
+		}
 	}
 	for _, k := range skipped {
 		s.log.Warn("a key is skipped", "tenant", t.ID, "key", k.String())
@@ -157,7 +173,7 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 		return nil, usagef("the file of --config: rings.policy is for the rings that bootstrap makes; those that are there have their own")
 	}
 	rings := &server.Rings{Hint: noRingHint(c.Bootstrap)}
-	if rings.KEKs, err = s.keks(c.KEKFile); err != nil {
+	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
 		return nil, err
 	}
 	if c.Bootstrap {

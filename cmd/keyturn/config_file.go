@@ -20,6 +20,8 @@ import (
 const configForm = `With --config a YAML file says whose tokens are good, and nothing is assumed. It holds
 no secret, only the names of files (seen from its own folder) and of variables:
 
+    admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
+    reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379
       kek_file: kek                    # or KEYTURN_KEK
@@ -33,12 +35,25 @@ no secret, only the names of files (seen from its own folder) and of variables:
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
 and may have allow_loopback; its issuer is issuer_url unless it says otherwise. Each may
-have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp.`
+have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two tenants
+with one secret are refused, unless both have shared_secret: true.`
 
 // A configFile is the file of --config.
 type configFile struct {
+	Admin   *adminConfig   `yaml:"admin"`
+	Reload  reloadConfig   `yaml:"reload"`
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
+}
+
+type adminConfig struct {
+	Addr string `yaml:"addr"`
+}
+
+type reloadConfig struct {
+	Every string `yaml:"every"`
+
+	every time.Duration // as [server.Reload] takes it
 }
 
 type ringsConfig struct {
@@ -65,6 +80,7 @@ type tenantConfig struct {
 	AnyIssuer     bool     `yaml:"any_issuer"`
 	AnyAudience   bool     `yaml:"any_audience"`
 	AllowNoExp    bool     `yaml:"allow_no_exp"`
+	SharedSecret  bool     `yaml:"shared_secret"`
 
 	line   int
 	algs   []keystore.Algorithm
@@ -79,15 +95,12 @@ const (
 )
 
 // readConfig reads the file. It refuses fields that it does not know.
-func readConfig(path string) (*configFile, error) {
-	doc, err := readFile("--config", path, "the configuration, as YAML")
+func (a *app) readConfig(path string) (*configFile, error) {
+	f, err := a.readFile("--config", path, "the configuration, as YAML", holdsRules)
 	if err != nil {
 		return nil, err
 	}
-	if len(doc) > maxFileBytes {
-		return nil, usagef("the file of --config is larger than 1 MiB: is it the right one?")
-	}
-	c, err := parseConfig(doc)
+	c, err := parseConfig(f.text)
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +219,12 @@ func (c *configFile) check() error {
 	if len(c.Tenants) == 0 {
 		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
 	}
+	if c.Admin != nil && c.Admin.Addr == "" {
+		return usagef("the file of --config: admin.addr is missing: where to listen, such as 127.0.0.1:9102")
+	}
+	if err := c.Reload.parse(); err != nil {
+		return usagef("the file of --config: reload.every: %v", err)
+	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
@@ -232,6 +251,22 @@ func (c *configFile) check() error {
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
 	}
+	return nil
+}
+
+// parse reads how often files are read again.
+func (r *reloadConfig) parse() error {
+	if r.Every == "" {
+		return nil
+	}
+	every, err := time.ParseDuration(r.Every)
+	switch {
+	case err != nil, every != 0 && every < time.Second, every > 24*time.Hour:
+		return errors.New("want a duration from 1s to 24h, such as 10s, or 0s: only at SIGHUP")
+	case every == 0:
+		every = -1 // 0 stands for the default
+	}
+	r.every = every
 	return nil
 }
 
@@ -266,6 +301,8 @@ func (t *tenantConfig) check(alone bool) error {
 		return t.errorf("audiences and any_audience: give one of them")
 	case len(t.Audiences) == 0 && !t.AnyAudience:
 		return t.errorf("audiences are missing: who its tokens are for (or any_audience: true)")
+	case t.SharedSecret && t.Kind != kindStatic && t.JWKSFile == "":
+		return t.errorf("shared_secret is for tenants with a secret that another tenant has too: kind static, or jwks_file")
 	case t.AllowNoExp && t.Kind == kindRing:
 		return t.errorf("allow_no_exp is not for rings: a ring's key ends, and its tokens before it")
 	}

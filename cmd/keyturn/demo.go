@@ -30,7 +30,7 @@ func demoPolicy(alg keystore.Algorithm) rotation.Policy {
 		ClockSkew: time.Second, Freshness: 6 * time.Second, Dwell: 2 * time.Second, SignFor: 12 * time.Second,
 	}
 	if !alg.Symmetric() {
-		p.ReaderStaleness = 8 * time.Second
+		p.ReaderStaleness = 6 * time.Second
 	}
 	return p
 }

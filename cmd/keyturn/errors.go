@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/rotation"
@@ -209,7 +210,7 @@ func ringError(err error) error {
 	switch {
 	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):
 		code = exitNo
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), isSealError(err):
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), server.IsSealError(err):
 		code = exitCannotTell
 	case errors.Is(err, keystore.ErrNotFound):
 		code = exitNo
@@ -236,16 +237,6 @@ func storeError(err error) error {
 		return usagef("--redis: %s: %s", e.Call, printable(e.Err.Error(), false))
 	}
 	return usagef("--redis: %s", printable(err.Error(), false))
-}
-
-// isSealError reports whether a part of a ring cannot be opened.
-func isSealError(err error) bool {
-	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {
-		if errors.Is(err, sealed) {
-			return true
-		}
-	}
-	return false
 }
 
 // advice says what to do where the error does not.

@@ -185,13 +185,17 @@ func (s *syncBuffer) String() string {
 
 // A served is a running "keyturn serve", on a port of its own.
 type served struct {
-	url  string
-	log  *syncBuffer
-	out  *syncBuffer // all of stdout
-	stop func() int  // ends the server, and returns the exit code
+	url   string
+	admin string // the URL of the admin listener; empty without one
+	log   *syncBuffer
+	out   *syncBuffer // all of stdout
+	stop  func() int  // ends the server, and returns the exit code
 }
 
-var listening = regexp.MustCompile(`(?m)^listening on (http://127\.0\.0\.1:[0-9]+)$`)
+var (
+	listening = regexp.MustCompile(`(?m)^listening on (http://127\.0\.0\.1:[0-9]+)$`)
+	adminOn   = regexp.MustCompile(`(?m)^admin on (http://127\.0\.0\.1:[0-9]+)$`)
+)
 
 // waitURL copies stdout to out, and returns the address once serve has printed it.
 func waitURL(t *testing.T, stdout io.Reader, out *syncBuffer) string {
@@ -218,8 +222,14 @@ func waitURL(t *testing.T, stdout io.Reader, out *syncBuffer) string {
 	return ""
 }
 
-// startServe runs serve in this process.
+// startServe runs serve in this process, with an admin listener.
 func startServe(t *testing.T, env map[string]string, flags ...string) *served {
+	t.Helper()
+	return startServeAlone(t, env, append([]string{"--admin", "127.0.0.1:0"}, flags...)...)
+}
+
+// startServeAlone is startServe with an admin listener only if the flags or the file want one.
+func startServeAlone(t *testing.T, env map[string]string, flags ...string) *served {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
@@ -234,6 +244,10 @@ func startServe(t *testing.T, env map[string]string, flags ...string) *served {
 	s.stop = sync.OnceValue(func() int { cancel(); return <-ended })
 	t.Cleanup(func() { s.stop() })
 	s.url = waitURL(t, stdout, s.out)
+	wait(t, func() bool { return strings.Contains(s.out.String(), "\nCtrl-C ends it\n") })
+	if m := adminOn.FindStringSubmatch(s.out.String()); m != nil {
+		s.admin = m[1]
+	}
 	return s
 }
 
@@ -247,7 +261,12 @@ type answered struct {
 // ask sends a request, with a token unless it is empty. A path may have any spelling.
 func (s *served) ask(t *testing.T, method, path, token string) answered {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	return askAt(t, s.url, method, path, token)
+}
+
+func askAt(t *testing.T, url, method, path, token string) answered {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,10 +379,10 @@ const (
 // A tenantReady is what /readyz answers about a tenant.
 type tenantReady struct{ Status, Reason string }
 
-// readiness is what /readyz answers.
+// readiness is what /readyz answers on the admin listener.
 func (s *served) readiness(t *testing.T) (status int, all string, each map[string]tenantReady) {
 	t.Helper()
-	a := s.ask(t, "GET", "/readyz", "")
+	a := askAt(t, s.admin, "GET", "/readyz", "")
 	var got struct {
 		Status  string
 		Tenants map[string]tenantReady
@@ -475,12 +494,12 @@ func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
 	})
 }
 
-// oldRing makes a ring that is a minute old, so that its pending key may sign already.
+// oldRing makes a ring that is three minutes old, so that its pending key may sign already.
 func oldRing(t *testing.T, flags ...string) *ringCLI {
 	t.Helper()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
-	then := time.Now().Add(-2 * time.Minute)
+	then := time.Now().Add(-3 * time.Minute)
 	m.SetTime(then)
 	c.now = func() time.Time { return then }
 	c.run(append([]string{"keys", "create"}, flags...)...).wantCode(t, exitYes)

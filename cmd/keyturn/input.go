@@ -4,46 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"io/fs"
-	"os"
-	"runtime"
 	"strings"
 
 	"github.com/keyturn/keyturn/keystore"
 )
-
-// maxFileBytes is the largest file that the command accepts.
-const maxFileBytes = 1 << 20
-
-// readFile reads the file that a flag names, up to one byte more than maxFileBytes. The error does
-// not repeat the path: by mistake that may be the secret itself, or the text of the JWK Set.
-func readFile(flag, path, what string) ([]byte, error) {
-	fail := func(err error) ([]byte, error) {
-		if p := (*fs.PathError)(nil); errors.As(err, &p) {
-			err = p.Err
-		}
-		return nil, usagef("cannot read the file of %s: %v; it takes the path of a file that holds %s", flag, err, what)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fail(err)
-	}
-	defer f.Close()
-	doc, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err != nil {
-		return fail(err)
-	}
-	return doc, nil
-}
-
-// noteIfShared tells the user that others can read the file of a secret. The mode of a pipe does not
-// say so, nor does that of a file on Windows.
-func (a *app) noteIfShared(flag, path string) {
-	const others = 0o044
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&others != 0 && runtime.GOOS != "windows" {
-		a.note("the file of %s is readable by group or others (mode %04o): chmod 600 makes it yours alone", flag, info.Mode().Perm())
-	}
-}
 
 // dropLineEnd removes one line end from the end of b.
 func dropLineEnd(b []byte) []byte {
@@ -95,15 +59,11 @@ func (a *app) secret(file *option[string]) (*secret, error) {
 
 // fileSecret reads a secret from the file that a flag names.
 func (a *app) fileSecret(flag, path string) (*secret, error) {
-	doc, err := readFile(flag, path, "the secret")
+	f, err := a.readFile(flag, path, "the secret", holdsSecret)
 	if err != nil {
 		return nil, err
 	}
-	if len(doc) > maxFileBytes {
-		return nil, usagef("the file of %s is larger than 1 MiB: is it the right one?", flag)
-	}
-	a.noteIfShared(flag, path)
-	doc = dropLineEnd(doc)
+	doc := dropLineEnd(f.text)
 	if len(bytes.TrimRight(doc, " \t\r\n\v\f")) < len(doc) {
 		a.note("the secret in the file of %s ends in white space, which counts as part of it", flag)
 	}

@@ -35,7 +35,7 @@ func TestSecretFileModes(t *testing.T) {
 	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
 	secret, kek := file(t, testSecret), file(t, newKEK())
 	c := newRingCLI(t, miniredis.RunT(t).Addr())
-	for mode, noted := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o620: false, 0o640: true, 0o604: true, 0o644: true} {
+	for mode, noted := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: true, 0o604: true, 0o644: true} {
 		for _, path := range []string{secret, kek} {
 			if err := os.Chmod(path, mode); err != nil {
 				t.Fatal(err)

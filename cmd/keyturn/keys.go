@@ -109,10 +109,10 @@ code 1, with the time from which it may be) before that key has been published f
 long enough: an instance that has not heard of it would reject its tokens. So of two
 in a row the second is refused.
 
-That is --freshness + --skew after its publication (--reader-staleness more if others
-read the JWK Set; --dwell at least): 65 seconds by default, an hour more for public
-keys. It is sooner than the schedule, by which a key is published for --propagation
-before it signs. By hand it is enough that all instances in reach know it.
+That is --freshness + --dwell + --skew after its publication (--reader-staleness more
+if others read the JWK Set): 125 seconds by default, an hour more for public keys. It
+is sooner than the schedule, by which a key is published for --propagation before it
+signs. By hand it is enough that all instances in reach know it.
 
 With --force a key younger than --dwell becomes the signer, but signs only after
 --dwell.

@@ -105,7 +105,7 @@ func TestKeysRotate(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &refused); err != nil || refused.OK || !refused.From.After(time.Now()) {
 		t.Errorf("stdout = %s, %v", r.stdout, err)
 	}
-	if want := refused.From.Format("2006-01-02T15:04:05"); !strings.Contains(r.stderr, want) || !strings.Contains(r.stderr, "(in 1 minute)") {
+	if want := refused.From.Format("2006-01-02T15:04:05"); !strings.Contains(r.stderr, want) || !strings.Contains(r.stderr, "(in 2 minutes)") {
 		t.Errorf("stderr = %s, want the time from which it may be, %s", r.stderr, want)
 	}
 	c.wantStates("retired", "signing", "pending")
@@ -175,7 +175,7 @@ func TestKeysRevoke(t *testing.T) {
 		t.Errorf("receipt = %s", r.stdout)
 	}
 	if d := receipt.WorstCase.Sub(receipt.CommittedAt); d < 24*time.Hour || d > 25*time.Hour {
-		t.Errorf("the worst case is %v away, want SignFor + L + leeway", d)
+		t.Errorf("the worst case is %v away, want D + SignFor + L + leeway", d)
 	}
 	keys := c.wantStates("revoked", "signing")
 	c.run("keys", "revoke", "--", before["signing"].KID).wantCode(t, exitYes, "it was revoked already")
@@ -184,7 +184,7 @@ func TestKeysRevoke(t *testing.T) {
 	signing := keys["signing"].KID
 	c.run("keys", "revoke", "--", signing).wantCode(t, exitNo, "no key is pending that could take over", "force it")
 	r = c.run("keys", "revoke", "--force", "--", signing).wantCode(t, exitYes, "NO SIGNER", "minted", "worst case", "none holds this ring now")
-	c.run("keys", "list").wantCode(t, exitYes, "NO KEY SIGNS NOW: the next one does in 1 minute")
+	c.run("keys", "list").wantCode(t, exitYes, "NO KEY SIGNS NOW: the next one does in 2 minutes")
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no key signs now")
 }
 

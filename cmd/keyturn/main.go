@@ -4,9 +4,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 )
 
 func main() {
+	if err := noDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "keyturn: note:", err)
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 }

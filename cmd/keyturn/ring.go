@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -72,29 +73,8 @@ func parseTenant(s string) (string, error) {
 // keks reads the KEK from a file or, if path is empty, from the environment. Errors hold nothing of
 // the KEK.
 func (a *app) keks(path string) (*rotation.KEKs, error) {
-	text, source := "", "the file of --kek-file"
-	if path != "" {
-		doc, err := readFile("--kek-file", path, "the KEK")
-		if err != nil {
-			return nil, err
-		}
-		if len(doc) > maxFileBytes {
-			return nil, usagef("the file of --kek-file is larger than 1 MiB: is it the right one?")
-		}
-		a.noteIfShared("--kek-file", path)
-		text = string(doc)
-	} else {
-		var ok bool
-		source = envKEK
-		if text, ok = a.env(envKEK); !ok {
-			return nil, usagef("no KEK to open the ring with: give --kek-file, or set %s", envKEK)
-		}
-	}
-	keks, err := rotation.ParseKEKs([]byte(text))
-	if err != nil {
-		return nil, usagef("%s: %s", source, errorText(err))
-	}
-	return keks, nil
+	keks, _, err := a.readKEKs("--kek-file", path)
+	return keks, err
 }
 
 // withPassword puts the password of the environment into a URL that has none.
@@ -127,7 +107,13 @@ type store struct {
 // redisURL returns the URL of a Redis with the password of the environment in it.
 func (a *app) redisURL(rawURL string) (string, error) {
 	if password, ok := a.env(envRedisPassword); ok {
-		return withPassword(rawURL, password)
+		var err error
+		if rawURL, err = withPassword(rawURL, password); err != nil {
+			return "", err
+		}
+	}
+	if tellsPassword(rawURL) {
+		a.note("the password of Redis goes over the network in clear: use rediss://, and TLS in Redis")
 	}
 	return rawURL, nil
 }
@@ -189,7 +175,7 @@ func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
 		return status, ringError(err)
 	case len(status.Ring.Keys) > 0:
 		return status, nil
-	case isSealError(status.Err) || errors.Is(status.Err, keystore.ErrUnavailable):
+	case server.IsSealError(status.Err) || errors.Is(status.Err, keystore.ErrUnavailable):
 		return status, ringError(status.Err)
 	}
 	return status, noRing(tenant)

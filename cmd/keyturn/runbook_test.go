@@ -11,7 +11,7 @@ import (
 )
 
 // docs/operations.md, "A key leaked", with a pending key that is too fresh to take over: published for
-// longer than Dwell, but not for ReaderStaleness + Freshness + ClockSkew.
+// longer than Dwell, but not for ReaderStaleness + Freshness + Dwell + ClockSkew.
 func TestRunbookLeakedKey(t *testing.T) {
 	c := oldRing(t, "--alg", "ES256")
 	before := c.wantStates("signing", "pending")

@@ -20,22 +20,26 @@ import (
 // A serveCommand holds the flags of "keyturn serve".
 type serveCommand struct {
 	*app
-	addr, secretFile *option[string]
-	configFile       *option[string]
-	allowNoExp       bool
-	ring             ringFlags
-	tenants, aud     *list[string]
-	iss              *option[string]
-	bootstrap        bool
-	policy           policyFlags
-	log              *slog.Logger
+	addr, admin  *option[string]
+	secretFile   *option[string]
+	configFile   *option[string]
+	allowNoExp   bool
+	ring         ringFlags
+	tenants, aud *list[string]
+	iss          *option[string]
+	bootstrap    bool
+	policy       policyFlags
+	log          *slog.Logger
 }
 
 func newServeCommand(a *app) *serveCommand {
+	log := slog.New(slog.NewTextHandler(a.stderr, nil))
+	own := *a
+	own.remark = func(text string) { log.Warn(text) }
 	return &serveCommand{
-		app: a, addr: newText("ADDRESS", ":4111"), secretFile: newPath(), configFile: newPath(),
+		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), log: slog.New(slog.NewTextHandler(a.stderr, nil)),
+		policy: newPolicyFlags(), log: log,
 	}
 }
 
@@ -51,6 +55,7 @@ func newServe(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
+	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -69,6 +74,7 @@ type offer struct {
 	warnings []string
 	intro    func(*server.Server) string
 	file     *configFile // of --config; nil without it
+	reloads  bool        // at SIGHUP, which otherwise ends the server as it ends a terminal's programs
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
@@ -84,6 +90,9 @@ func (s *serveCommand) offer() (*offer, error) {
 	o, err := s.mode()
 	if err != nil {
 		return nil, err
+	}
+	if s.admin.given { // it beats the file
+		o.server.Admin = s.admin.value
 	}
 	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
 	return o, nil
@@ -136,6 +145,12 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 		}
 		fmt.Fprint(s.stdout, eventText(e))
 	}
+	if o.reloads {
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+		o.server.Reload.Signal = hangups
+	}
 	srv, err := server.New(ctx, o.server)
 	if err != nil {
 		return s.openError(o, err)
@@ -146,7 +161,7 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 	signal.Ignore(syscall.SIGPIPE) // the reader of the output may go away: that must not end the server
 	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	fmt.Fprint(s.stdout, o.intro(srv)+"\nCtrl-C ends it\n")
+	fmt.Fprint(s.stdout, o.intro(srv)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
 	if err := srv.Run(ctx); err != nil {
 		return exitf(exitNo, "the server ended: %v", err)
 	}
@@ -167,7 +182,7 @@ func (s *serveCommand) offerSecret(secret *secret) (*offer, error) {
 		ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
 		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp,
 	}}
-	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, HideTenants: true, Hint: sharedSecretHint}}
+	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}}
 	o.warnings = []string{"iss and aud are not checked: a token that was made with this secret for anything else opens this API too"}
 	if s.allowNoExp {
 		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")
@@ -185,7 +200,7 @@ func (s *serveCommand) offerRings() (*offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &offer{server: server.Config{Rings: rings}, warnings: s.ringWarnings()}
+	o := &offer{server: server.Config{Rings: rings}, reloads: true, warnings: s.ringWarnings()}
 	for _, id := range s.tenantNames() {
 		o.server.Tenants = append(o.server.Tenants, server.Tenant{Ring: true, Rules: verifier.Tenant{
 			ID: id, Issuer: s.issuerOf(id), Audiences: s.aud.values,
@@ -219,11 +234,10 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 	if s.secretFile.given {
 		return nil, usagef("--redis and --secret-file: give one of them")
 	}
-	keks, err := s.keks(s.ring.kekFile.value)
-	if err != nil {
+	rings := &server.Rings{Hint: noRingHint(s.bootstrap)}
+	if err := s.setKEKs(rings, "--kek-file", s.ring.kekFile.value); err != nil {
 		return nil, err
 	}
-	rings := &server.Rings{KEKs: keks, Hint: noRingHint(s.bootstrap)}
 	if name := s.policy.given(); name != "" && !s.bootstrap {
 		return nil, usagef("--%s is for the rings that --bootstrap makes; those that are there have their own policy", name)
 	}
@@ -234,7 +248,8 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	rings.URL, err = s.redisURL(s.ring.redis.value)
+	url, err := s.redisURL(s.ring.redis.value)
+	rings.URL = url
 	return rings, err
 }
 

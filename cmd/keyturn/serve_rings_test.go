@@ -141,7 +141,7 @@ func TestServeBootstrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.server.Addr = "127.0.0.1:0"
-	o.server.Rings.Bootstrap.Freshness = 2 * time.Second
+	o.server.Rings.Bootstrap.Freshness, o.server.Rings.Bootstrap.Dwell = 2*time.Second, 100*time.Millisecond
 	o.server.Rings.Poll, o.server.Rings.Deadline = 100*time.Millisecond, 400*time.Millisecond
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.serve(ctx, o) }()

@@ -35,10 +35,15 @@ token's iss is its tenant's name.
 ` + configForm + `
 
 /healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
-and says of each tenant why not. /TENANT/.well-known/jwks.json has a tenant's public
+and counts the tenants by their state. --admin ADDRESS opens a second listener, where
+/readyz names each tenant too, and says why it is not ready. It asks for no token: keep
+it on 127.0.0.1, or where strangers do not reach it. /TENANT/.well-known/jwks.json has a tenant's public
 keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tells
 readers of them, if --iss is the URL under which they reach /TENANT, such as
 https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
+
+With --config and --redis, the KEK file is read again every 10 seconds, and at once at
+SIGHUP; new KEKs take effect without a restart.
 
 There is no CORS: it is for curl and for other servers. For pages in a browser,
 put a proxy in front that adds it.
@@ -47,7 +52,7 @@ Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
 second Ctrl-C at once.`
 
 const serveExample = `  keyturn serve
-  keyturn serve --config keyturn.yaml
+  keyturn serve --config keyturn.yaml --admin 127.0.0.1:9102
   MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
   keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
     --iss https://{tenant}.example --aud api --bootstrap`
@@ -67,6 +72,22 @@ func (e endpoint) addresses() string {
 		"  " + e.URL + "/healthz   200 while the server runs\n" +
 		"  " + e.URL + "/readyz   200 while it can verify tokens\n" +
 		"  there is no CORS: it is for curl and servers; for browsers, put a proxy in front\n"
+}
+
+// adminIntro tells where the admin listener is, if there is one. It warns of one that other machines
+// may reach: in a pod that is needed, as the kubelet is another machine.
+func (s *serveCommand) adminIntro(srv *server.Server) string {
+	at, exposed, ok := srv.Admin()
+	if !ok {
+		return ""
+	}
+	if exposed {
+		s.log.Warn("the admin listener names every tenant to everyone who reaches it, and other machines may: put it on 127.0.0.1, or keep strangers out with a firewall or a NetworkPolicy",
+			"addr", at.URL)
+	}
+	return "\nadmin on " + at.URL + "\n" +
+		"  " + at.URL + "/healthz   200 while the server runs\n" +
+		"  " + at.URL + "/readyz   200 while it can verify tokens, with the name and the state of each tenant\n"
 }
 
 // curl returns the command that tries a token on this server: the one of the guide to
@@ -228,7 +249,9 @@ func (s *serveCommand) openError(o *offer, err error) error {
 	}
 	switch e.Part {
 	case server.PartListener:
-		return listenError(o.server.Addr, e.Err)
+		return place{"--addr", o.server.Addr, "127.0.0.1:4111"}.listenError(e.Err)
+	case server.PartAdmin:
+		return s.adminError(o, e.Err)
 	case server.PartRedis:
 		return exitf(exitCannotTell, "the demo's Redis cannot listen on a loopback port: %v", e.Err)
 	case server.PartStore:
@@ -244,21 +267,41 @@ func (s *serveCommand) openError(o *offer, err error) error {
 	return usagef("%s", errorText(e.Err))
 }
 
+// A place is where a listener was to be, as the user named it.
+type place struct {
+	name    string // of the flag, or of the field of the file
+	addr    string
+	example string // an address that is good
+}
+
+// adminError returns the words for an admin address that cannot be listened on.
+func (s *serveCommand) adminError(o *offer, err error) error {
+	at := place{"--admin", o.server.Admin, "127.0.0.1:9102"}
+	if !s.admin.given {
+		at.name = "admin.addr in the file of --config"
+	}
+	_, port, splitErr := net.SplitHostPort(at.addr)
+	if _, public, _ := net.SplitHostPort(o.server.Addr); splitErr == nil && port == public && errors.Is(err, syscall.EADDRINUSE) {
+		return usagef("%s: port %s is that of --addr: choose another, such as %s", at.name, port, at.example)
+	}
+	return at.listenError(err)
+}
+
 // listenError returns the words for an address that cannot be listened on.
-func listenError(addr string, err error) error {
-	_, port, splitErr := net.SplitHostPort(addr)
+func (p place) listenError(err error) error {
+	host, port, splitErr := net.SplitHostPort(p.addr)
 	switch {
 	case splitErr != nil:
-		return usagef("--addr: want HOST:PORT or :PORT, such as :4111 or 127.0.0.1:4111")
+		return usagef("%s: want HOST:PORT or :PORT, such as %s", p.name, p.example)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return usagef("port %s is in use: end the program that has it, or choose another with --addr, such as --addr :%s", port, portBeside(port))
+		return usagef("%s: port %s is in use: end the program that has it, or choose another, such as %s", p.name, port, net.JoinHostPort(host, portBeside(port)))
 	case errors.Is(err, syscall.EACCES):
-		return usagef("not allowed to listen on port %s: choose one above 1023 with --addr, such as --addr :4111", port)
+		return usagef("%s: not allowed to listen on port %s: choose one above 1023, such as %s", p.name, port, p.example)
 	}
 	if e := (*net.OpError)(nil); errors.As(err, &e) {
 		err = e.Err
 	}
-	return usagef("--addr: cannot listen there: %v", err)
+	return usagef("%s: cannot listen there: %v", p.name, err)
 }
 
 // portBeside returns a port beside one that is in use.

@@ -207,7 +207,7 @@ func (s *signCommand) check(ctx context.Context, keys keystore.KeyStore, algs []
 			ID: s.tenant.value, Keys: keys, Algorithms: algs, MixedFamilies: true,
 			Types: []string{s.typ.value}, AnyIssuer: true, AnyAudience: true, Leeway: -1,
 		}},
-		MaxTokenBytes: math.MaxInt32,
+		MaxTokenBytes: 1 << 20,
 		CacheTTL:      -1,
 		Now:           s.now,
 	})

@@ -11,14 +11,12 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
-
-// maxTokenBytes is the longest token that verify accepts. Package server has the same bound.
-const maxTokenBytes = 8 << 10
 
 const verifyLong = `verify says whether a token is good: by its exit code (0 good, 1 bad), and in
 words or, with --json, in one line of JSON on standard output.
@@ -185,7 +183,7 @@ func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg s
 	if len(c.aud.values) == 0 {
 		c.note("aud is not checked: --aud says which audience to expect")
 	}
-	text, err := c.token(arg, maxTokenBytes)
+	text, err := c.token(arg, server.MaxTokenBytes)
 	if err != nil {
 		return err
 	}
@@ -219,7 +217,7 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 	}
 	return verifier.New(verifier.Config{
 		Tenants:       []verifier.Tenant{t},
-		MaxTokenBytes: maxTokenBytes,
+		MaxTokenBytes: server.MaxTokenBytes,
 		CacheTTL:      -1,
 		Now:           c.clock(),
 	})
@@ -254,13 +252,16 @@ func (c *verifyCommand) keys() (*keystore.Static, error) {
 // setKeys reads the JWK Set. A set without a usable key is not an error: then the key of every token
 // is unknown.
 func (c *verifyCommand) setKeys() (*keystore.Static, error) {
-	doc, err := readFile("--jwks", c.jwks.value, "a JWK Set")
+	f, err := c.readFile("--jwks", c.jwks.value, "a JWK Set", holdsRules)
 	if err != nil {
 		return nil, err
 	}
-	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, doc)
+	keys, skipped, err := jwks.ParseWithSecrets(c.tenant.value, f.text)
 	if err != nil {
 		return nil, usagef("the file of --jwks: %s", errorText(err))
+	}
+	if err := c.judgeSet(f, keys); err != nil {
+		return nil, err
 	}
 	for _, s := range skipped {
 		c.note("skipped %s", printable(s.String(), false))

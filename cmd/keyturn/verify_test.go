@@ -229,7 +229,7 @@ func TestVerifyUsage(t *testing.T) {
 		{[]string{"verify", "--jwks", secret + "/no", "--alg", "HS256"}, "cannot read the file of --jwks"},
 		{[]string{"verify", "--jwks", secret, "--alg", "HS256"}, "not valid JSON"},
 		{[]string{"verify", "--jwks", file(t, `{"kty":"oct"}`), "--alg", "HS256"}, "a single JWK"},
-		{[]string{"verify", "--jwks", file(t, strings.Repeat(" ", 1<<20+1)), "--alg", "HS256"}, "at most 1048576"},
+		{[]string{"verify", "--jwks", file(t, strings.Repeat(" ", 1<<20+1)), "--alg", "HS256"}, "the file of --jwks is larger than 1 MiB"},
 		{append(base, "--alg", "HS256"), "--alg: given twice"},
 		{append(base, "--iss", "a", "--iss", "b"), "--iss: given twice"},
 		{append(base, "--iss", ""), "--iss: is empty"},

@@ -17,7 +17,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -30,7 +30,7 @@ var mutants = []mutant{
 		edits: []edit{
 			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
 			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/sync.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
@@ -38,7 +38,7 @@ var mutants = []mutant{
 		name: "mint on a decrypt error",
 		edits: []edit{
 			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
-			{"rotation/apply.go", "if err != nil {\n\t\treturn nil, unavailable(err)\n\t}\n\thave := openCopy", "_ = err\n\thave := openCopy"},
+			{"rotation/apply.go", "if err != nil {\n\t\treturn b, unavailable(err)\n\t}\n\treturn b, nil", "_ = err\n\treturn b, nil"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
 	},
@@ -49,8 +49,26 @@ var mutants = []mutant{
 	},
 	{
 		name:  "no longer retention after a promotion",
-		edits: []edit{{"rotation/ring/plan.go", "end = later(end, announced.Add(p.SignFor+p.ClockSkew))", "_ = announced"}},
+		edits: []edit{{"rotation/ring/plan.go", "end = later(end, announced.Add(p.SignFor+p.Dwell+p.ClockSkew))", "_ = announced"}},
 		tests: tests{simulator, "TestTimelineB$"}, want: "I1",
+	},
+	{
+		name: "a sync proves what the store has now, to a key",
+		edits: []edit{
+			{"rotation/internal/protocol/base.go", "t := p.HeardWithin() + p.ReaderStaleness", "t := p.Freshness + p.ClockSkew + p.ReaderStaleness"},
+			{"rotation/internal/protocol/base.go", "r.Timing.HeardWithin()+r.Timing.ReaderStaleness", "r.Timing.Freshness+r.Timing.ClockSkew+r.Timing.ReaderStaleness"},
+		},
+		tests: tests{simulator, "TestTimelineLag$"}, want: "I2",
+	},
+	{
+		name:  "a sync proves what the store has now, to retention",
+		edits: []edit{{"rotation/ring/plan.go", "announced.Add(p.SignFor+p.Dwell+p.ClockSkew)", "announced.Add(p.SignFor+p.ClockSkew)"}},
+		tests: tests{simulator, "TestTimelineLag$"}, want: "I1",
+	},
+	{
+		name:  "a sync proves what the store has now, to a policy",
+		edits: []edit{{"rotation/ring/policy.go", "p.MaxTokenTTL + p.Leeway, p.HeardWithin()}", "p.MaxTokenTTL + p.Leeway, p.Freshness + p.ClockSkew}"}},
+		tests: tests{simulator, "TestTimelineM$"}, want: "TestTimelineM",
 	},
 	{
 		name:  "a merge does not announce promotions",
@@ -78,7 +96,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.Freshness+p.ClockSkew)", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.HeardWithin())", "2*t.poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -103,12 +121,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a TTL on the ring",
-		edits: []edit{{"rotation/rediskeys/lua/write.lua", "redis.call('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nredis.call('XADD'"}},
+		edits: []edit{{"rotation/rediskeys/lua/write.lua", "local id = redis.pcall('XADD'", "redis.call('EXPIRE', KEYS[1], 3600)\nlocal id = redis.pcall('XADD'"}},
 		tests: tests{"./rotation/rediskeys", "TestFormat"}, want: "TestFormat",
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
@@ -140,6 +158,16 @@ var mutants = []mutant{
 		name:  "what is gone is asserted by whoever was away",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.superseded() {", "if false {"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
+	},
+	{
+		name:  "a dropped key leaves no mark",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(created)\n", ""}},
+		tests: tests{simulator, "TestTimelineMark$"}, want: "TestTimelineMark",
+	},
+	{
+		name:  "an instance that was away marks what it dropped",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "len(m.Unreadable) == 0 && m.inSync(&r.Timing) && ", "len(m.Unreadable) == 0 && "}},
+		tests: tests{simulator, "TestTimelineMarkAway$"}, want: "TestTimelineMarkAway",
 	},
 	{
 		name:  "a strange key does not wait",

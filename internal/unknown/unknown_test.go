@@ -2,7 +2,9 @@ package unknown
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -66,6 +68,11 @@ func FuzzBudget(f *testing.F) {
 			}
 			now = now.Add(d)
 			if !b.Take(now) {
+				early, exact := b, b
+				wait := b.Wait(now)
+				if early.Take(now.Add(wait-1)) || !exact.Take(now.Add(wait)) {
+					t.Fatalf("it says to wait for %v", wait)
+				}
 				continue
 			}
 			taken = append(taken, now)
@@ -86,15 +93,15 @@ func FuzzBudget(f *testing.F) {
 }
 
 func TestMemory(t *testing.T) {
-	m := Memory[string]{Most: 2, For: 5 * time.Second}
+	m := Memory{Most: 2, For: 5 * time.Second}
 	has := func(kid string, at time.Duration, version uint64, want bool) {
 		t.Helper()
-		if got := m.Has(kid, epoch.Add(at), version); got != want {
+		if got := m.Has(ID{KID: kid}, epoch.Add(at), version); got != want {
 			t.Errorf("Has(%s) at %v of version %d = %v, want %v", kid, at, version, got, want)
 		}
 	}
 	has("a", 0, 0, false)
-	m.Add("a", epoch, 1)
+	m.Add(ID{KID: "a"}, epoch, 1)
 	has("a", 0, 1, true)
 	has("a", 5*time.Second-1, 1, true)
 	has("a", 5*time.Second, 1, false)
@@ -102,14 +109,14 @@ func TestMemory(t *testing.T) {
 	has("a", 0, 2, false)  // the keys have changed
 	has("b", 0, 1, false)
 
-	m.Add("a", epoch.Add(time.Second), 1) // again, which makes it no younger in the order
-	m.Add("b", epoch.Add(time.Second), 1)
-	m.Add("c", epoch.Add(time.Second), 1)
+	m.Add(ID{KID: "a"}, epoch.Add(time.Second), 1) // again, which makes it no younger in the order
+	m.Add(ID{KID: "b"}, epoch.Add(time.Second), 1)
+	m.Add(ID{KID: "c"}, epoch.Add(time.Second), 1)
 	has("a", 5*time.Second, 1, false)
 	has("b", 5*time.Second, 1, true)
 	has("c", 5*time.Second, 1, true)
 
-	m.Add("d", epoch, 2)
+	m.Add(ID{KID: "d"}, epoch, 2)
 	has("d", 0, 2, true)
 	if m.Len(1) != 0 || m.Len(2) != 1 {
 		t.Errorf("%d kids of version 1 and %d of version 2 are held, want 0 and 1", m.Len(1), m.Len(2))
@@ -118,9 +125,9 @@ func TestMemory(t *testing.T) {
 
 func TestZeroValuesAllowNothing(t *testing.T) {
 	var b Budget
-	var m Memory[string]
-	m.Add("a", epoch, 0)
-	if b.Take(epoch) || m.Has("a", epoch, 0) || m.Len(0) != 0 {
+	var m Memory
+	m.Add(ID{KID: "a"}, epoch, 0)
+	if b.Take(epoch) || m.Has(ID{KID: "a"}, epoch, 0) || m.Len(0) != 0 {
 		t.Error("a zero value allows a question, or remembers a kid")
 	}
 }
@@ -129,9 +136,9 @@ func TestZeroValuesAllowNothing(t *testing.T) {
 // set back it is the other way around.
 func TestMemoryTakesTheClockThatSaysMore(t *testing.T) {
 	start := time.Now()
-	m := Memory[string]{Most: 1, For: 5 * time.Second}
-	m.Add("a", start, 0)
-	if m.Has("a", start.Round(0).Add(time.Hour), 0) {
+	m := Memory{Most: 1, For: 5 * time.Second}
+	m.Add(ID{KID: "a"}, start, 0)
+	if m.Has(ID{KID: "a"}, start.Round(0).Add(time.Hour), 0) {
 		t.Error("an hour later by the wall clock the kid is still missing")
 	}
 	if got := age(start.Add(time.Minute), start.Add(time.Hour).Add(-time.Hour)); got != time.Minute {
@@ -142,19 +149,49 @@ func TestMemoryTakesTheClockThatSaysMore(t *testing.T) {
 // Anyone can think of kids. The memory does not grow with them, and keeps the newest.
 func TestMemoryIsBounded(t *testing.T) {
 	const many, most = 100_000, 1000
-	m := Memory[string]{Most: most, For: 5 * time.Second}
+	m := Memory{Most: most, For: 5 * time.Second}
 	for n := range many {
-		m.Add(fmt.Sprint(n), epoch, 0)
-		m.Add(fmt.Sprint(n), epoch, 0) // every caller that waited does
+		m.Add(ID{KID: fmt.Sprint(n)}, epoch, 0)
+		m.Add(ID{KID: fmt.Sprint(n)}, epoch, 0) // every caller that waited does
 		if m.Len(0) != min(n+1, most) || len(m.since) != m.Len(0) || cap(m.order) > 4*most {
 			t.Fatalf("of %d kids %d are held, in an order of %d with room for %d", n+1, len(m.since), m.Len(0), cap(m.order))
 		}
 	}
 	for n, want := range map[int]bool{many - 1: true, many - most: true, many - most - 1: false} {
-		if got := m.Has(fmt.Sprint(n), epoch, 0); got != want {
+		if got := m.Has(ID{KID: fmt.Sprint(n)}, epoch, 0); got != want {
 			t.Errorf("kid %d: %v, want %v", n, got, want)
 		}
 	}
+}
+
+// A kid is part of a token's header, which may have any size. The memory keeps no more of it than the
+// kid, and nothing of a kid that it has forgotten.
+func TestMemoryKeepsNoHeaders(t *testing.T) {
+	const header, kids = 48 << 10, 300
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	m := Memory{Most: 256, For: 5 * time.Second}
+	before := heap()
+	for n := range kids {
+		for range 2 { // every caller that waited adds it
+			token := strings.Repeat("x", header) + fmt.Sprint(n)
+			m.Add(ID{KID: token[header-200:]}, epoch, 0)
+		}
+	}
+	if more := heap() - before; more > 256<<10 {
+		t.Errorf("%d kids of 200 bytes hold %d bytes", m.Len(0), more)
+	}
+	if m.Add(ID{KID: "late"}, epoch.Add(5*time.Second), 0); m.Len(0) != 1 || len(m.since) != 1 {
+		t.Errorf("%d kids are held, %d of them older than 5 s", m.Len(0), m.Len(0)-1)
+	}
+	if more := heap() - before; more > 64<<10 {
+		t.Errorf("one kid holds %d bytes", more)
+	}
+	runtime.KeepAlive(&m)
 }
 
 // The memory against a list that is searched from its end: each pair of bytes is an operation on
@@ -166,10 +203,11 @@ func FuzzMemory(f *testing.F) {
 			kid byte
 			at  time.Time
 		}
-		m := Memory[byte]{Most: 3, For: 4 * time.Second}
+		m := Memory{Most: 3, For: 4 * time.Second}
 		var model []added
 		var version uint64
 		now := epoch
+		recent := func(a added) bool { return !now.Before(a.at) && now.Sub(a.at) < 4*time.Second }
 		for ; len(ops) >= 2; ops = ops[2:] {
 			kid := ops[0] & 7
 			now = now.Add(time.Duration(int8(ops[1])) * 100 * time.Millisecond)
@@ -178,17 +216,20 @@ func FuzzMemory(f *testing.F) {
 				version++
 				model = nil
 			case 1:
+				for len(model) > 0 && !recent(model[0]) {
+					model = model[1:]
+				}
 				i := slices.IndexFunc(model, func(a added) bool { return a.kid == kid })
 				if i < 0 {
 					i, model = len(model), append(model, added{kid: kid})
 				}
 				model[i].at = now
 				model = model[max(0, len(model)-3):]
-				m.Add(kid, now, version)
+				m.Add(ID{KID: string(rune(kid))}, now, version)
 			}
 			i := slices.IndexFunc(model, func(a added) bool { return a.kid == kid })
-			want := i >= 0 && !now.Before(model[i].at) && now.Sub(model[i].at) < 4*time.Second
-			if got := m.Has(kid, now, version); got != want {
+			want := i >= 0 && recent(model[i])
+			if got := m.Has(ID{KID: string(rune(kid))}, now, version); got != want {
 				t.Fatalf("Has = %v, want %v", got, want)
 			}
 			if m.Len(version) > 3 {

@@ -18,10 +18,14 @@ type attempt struct {
 	cancel   context.CancelFunc
 	ticket   *queue.Ticket
 	onDemand bool // asked past caches, for a caller
+	wakes    bool // the endpoint slept until then, so that it is the schedule's too
 
-	done  chan struct{} // closed when it has ended; the fields below are set before
-	err   *Error
-	start time.Time
+	idle        bool // the endpoint was not in use; its mu guards this, idleWaiters and start
+	idleWaiters int
+	start       time.Time // zero: it is queued
+
+	done chan struct{} // closed when it has ended; err is set before
+	err  *Error
 }
 
 // startLocked queues an attempt.
@@ -30,16 +34,18 @@ func (e *endpoint) startLocked(p queue.Priority, onDemand bool) {
 	if e.previous.jwksURI != nil {
 		host = e.previous.jwksURI
 	}
-	a := &attempt{onDemand: onDemand, done: make(chan struct{})}
+	inUse := e.inUseLocked(e.c.now())
+	a := &attempt{onDemand: onDemand, idle: !inUse, done: make(chan struct{})}
 	a.ctx, a.cancel = context.WithCancel(e.c.ctx)
 	a.ticket = &queue.Ticket{
 		Tenant: e.tenant, Host: hostOf(host), Health: e.m.health(), Priority: p,
-		Start: func() { e.fetchAndStore(a) },
+		InUse: inUse, OnDemand: onDemand, Start: func() { e.fetchAndStore(a) },
 	}
-	e.attempt = a
+	e.attempt, e.m.asking = a, true
+	e.publishLocked()
 	e.c.unschedule(e)
 	if !e.c.enqueue(a.ticket) {
-		e.attempt = nil
+		e.attempt, e.m.asking = nil, false
 		a.cancel()
 		a.err = errClosed
 		close(a.done)
@@ -52,6 +58,10 @@ func (e *endpoint) fetchAndStore(a *attempt) {
 	prev := e.previous
 	e.fetches++
 	a.start = e.c.now()
+	if m := e.m.started(a.start); m != e.m {
+		e.m = m
+		e.publishLocked()
+	}
 	e.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(a.ctx, fetchTimeout)
@@ -117,10 +127,10 @@ func (e *endpoint) failLocked(a *attempt, got *outcome, now time.Time) {
 		e.previous.jwksURI = nil
 	}
 	failed := e.m.failed
-	if a.onDemand {
+	if a.onDemand && !a.wakes {
 		failed = e.m.failedOnDemand
 	}
-	e.m = failed(now, e.lastUsed(), got.failed.wait, rand.Float64())
+	e.m = failed(now, e.lastUse, got.failed.wait, rand.Float64())
 	e.c.logger.Warn("jwks: fetch failed", "tenant", e.tenant, "url", display(e.url),
 		"error", got.failed.Error(), "failures", e.m.failures, "state", e.m.state(now).String(), "next", e.m.next)
 }

@@ -33,7 +33,7 @@ func TestGzipOfNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	members := bytes.Repeat(empty.Bytes(), 1000)
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		sent := make(chan int, 1)
 		dial := func(context.Context, string, string) (net.Conn, error) {
 			client, server := net.Pipe()
@@ -159,7 +159,7 @@ func TestConnectingTakesTwoSeconds(t *testing.T) {
 		{"the resolver", func(ctx context.Context, _, _ string) ([]netip.Addr, error) { return nil, hang(ctx) }, jwks.StepDNS},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				client := jwks.New(jwks.Config{
 					LookupNetIP: tt.lookup,
 					DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, hang(ctx) },
@@ -192,7 +192,7 @@ func TestBodyThatDrips(t *testing.T) {
 		good bool
 	}{{0.9, false}, {1.1, true}} {
 		t.Run(fmt.Sprint(tt.rate, " KiB/s"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				key := jwkstest.NewKey("a", "ES256")
 				body := jwkstest.Set(key)
 				body += strings.Repeat(" ", 3<<10-len(body)) // within five seconds at either rate
@@ -230,7 +230,7 @@ func TestIssuerHeader(t *testing.T) {
 		good bool
 	}{{60 << 10, true}, {80 << 10, false}} {
 		t.Run(fmt.Sprint(tt.size, " bytes"), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 				s := openRaw(t, func(conn net.Conn, _ *http.Request) {
 					fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nX: %s\r\nContent-Length: %d\r\n\r\n%s", strings.Repeat("x", tt.size), len(set), set)
@@ -248,7 +248,7 @@ func TestIssuerHeader(t *testing.T) {
 // confirms (RFC 9111, section 4.3.4).
 func TestBare304KeepsTTL(t *testing.T) {
 	const said = 20 * time.Minute
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 		s := openRaw(t, func(conn net.Conn, r *http.Request) {
 			if r.Header.Get("If-None-Match") != "" {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -51,7 +50,7 @@ func TestKidMissingFromCache(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				network := &network{set: func(_ string, r *http.Request) string {
 					time.Sleep(100 * time.Millisecond)
 					if r.Header.Get("Cache-Control") == "no-cache" {

@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore/jwks/internal/queue"
@@ -23,7 +25,18 @@ type Config struct {
 	// the issuer, the source serves those keys: stale, with their true age. A process that can
 	// write there chooses the keys. So the folder is made with mode 0700 and its files with 0600,
 	// and where another user owns or may write either, it is not used. "" keeps nothing on disk.
+	//
+	// A file is for sources of the same URL and settings, and for a Client with a Proxy if it was
+	// written by one. Clients whose TLS, LookupNetIP or DialContext let in other issuers need
+	// folders of their own. Files older than a day are removed.
 	Dir string
+
+	// OnDemand is how many fetches tokens may cause in a second, for all sources together, and ten
+	// times as many at once. A token causes one if its kid is not known, or to wake a source that
+	// sleeps. Anyone can write such a token, so half of them is for sources in use: those that
+	// verified a token within ten minutes, or within their TTL if that is longer. 0 means 64.
+	// Fetches of the schedule do not count.
+	OnDemand int
 
 	// TLS is for private certificate authorities (RootCAs) and client certificates (Certificates).
 	// The host is always verified: InsecureSkipVerify is an error of Open. Nil means the system's
@@ -56,10 +69,25 @@ func (c Config) validate() *Error {
 	case c.TLS != nil && c.TLS.InsecureSkipVerify:
 		return failf("", "Config.TLS has InsecureSkipVerify: whoever is on the way could choose the keys").
 			hint("RootCAs trusts an authority of your own")
+	case c.OnDemand < 0:
+		return failf("", "Config.OnDemand is %d: want a number of fetches per second, or 0 for %d", c.OnDemand, defaultOnDemand)
 	case c.Proxy != nil && (c.Proxy.Scheme != "http" && c.Proxy.Scheme != "https" || c.Proxy.Host == ""):
 		return failf("", "Config.Proxy: want http or https, and a host")
 	}
 	return nil
+}
+
+// defaultOnDemand is the default of Config.OnDemand. So many fetches over TLS take about a tenth of a
+// processor.
+const defaultOnDemand = 64
+
+// demandSeconds is for how many seconds unused fetches on demand are saved up.
+const demandSeconds = 10
+
+// onDemand returns the budget of sources in use, which is that of the others too.
+func (c Config) onDemand() (burst int, every time.Duration) {
+	each := cmp.Or(c.OnDemand, defaultOnDemand)
+	return max(1, demandSeconds*each/2), 2 * time.Second / time.Duration(each)
 }
 
 // A SourceConfig allows one source more than is safe for every URL. The zero SourceConfig allows
@@ -105,13 +133,24 @@ func (c SourceConfig) staleIfError() time.Duration {
 	return max(c.StaleIfError, 0)
 }
 
-// key names everything that sources must agree on to share an endpoint.
+// key names everything that sources must agree on to share an endpoint, and a file on disk.
 func (c SourceConfig) key(kind, url string) string {
-	return fmt.Sprint(kind, " ", url, " ", c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
+	return fmt.Sprintf("%s %q %v %v %v %v %v", kind, url, c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
+}
+
+// networks returns prefixes in one spelling and order.
+func networks(prefixes []netip.Prefix) []netip.Prefix {
+	all := slices.Clone(prefixes)
+	for i, p := range all {
+		all[i] = p.Masked()
+	}
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return slices.Compact(all)
 }
 
 // A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
-// per host, and tenants take turns. Its sources share those limits. Sources that name the same URL
+// per host, and tenants take turns. Forged tokens cause no more than [Config.OnDemand] fetches, and
+// delay no tenant that is in use. Its sources share those limits. Sources that name the same URL
 // share the fetch, but never a key.
 //
 // It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine
@@ -125,8 +164,10 @@ type Client struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run and the fetches
-	wake   chan struct{}  // tells run that an endpoint is due earlier
+	wake   chan struct{}  // tells run that there is something to do earlier
 	done   chan struct{}  // closed when all goroutines have returned
+
+	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
 	started   bool
@@ -134,6 +175,8 @@ type Client struct {
 	endpoints map[string]*endpoint
 	agenda    agenda
 	queue     queue.Queue
+	swept     time.Time // when old files were last removed from Dir
+	watched   bool      // run wakes when the queue's gate lets in the next ticket
 }
 
 // New returns a Client. It starts nothing. If cfg is wrong, Open reports it.
@@ -148,6 +191,7 @@ func New(cfg Config) *Client {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
+	c.queue.SetBudget(cfg.onDemand())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -186,7 +230,7 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 	if failed := cfg.validate(); failed != nil {
 		return nil, failed
 	}
-	cfg.AllowCIDR = slices.Clone(cfg.AllowCIDR)
+	cfg.AllowCIDR = networks(cfg.AllowCIDR)
 	u, failed := guard{cfg.AllowLoopback, cfg.AllowCIDR}.parseURL(raw)
 	if failed != nil {
 		return nil, failed
@@ -198,10 +242,10 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 			return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
 		}
 	}
-	s := &Source{tenant: tenant}
+	s, key := &Source{tenant: tenant}, cfg.key(kind, raw)
 	for {
-		e, err := c.endpoint(cfg.key(kind, raw), func() *endpoint {
-			e := newEndpoint(c, tenant, u, cfg)
+		e, err := c.endpoint(key, func() *endpoint {
+			e := newEndpoint(c, key, tenant, u, cfg)
 			if discover {
 				e.issuer = raw
 			}
@@ -226,7 +270,6 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 		return e, nil
 	}
 	fresh := make() // it may read a file, so not under the lock
-	fresh.key = key
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -292,10 +335,15 @@ func (c *Client) schedule(e *endpoint, at time.Time) {
 	first := c.agenda[0] == e
 	c.mu.Unlock()
 	if first {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+		c.wakeRun()
+	}
+}
+
+// wakeRun makes run look at what is due.
+func (c *Client) wakeRun() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -306,7 +354,7 @@ func (c *Client) unschedule(e *endpoint) {
 	c.agenda.remove(e)
 }
 
-// run ticks each endpoint when it is due.
+// run ticks each endpoint when it is due, and starts fetches when the budget allows.
 func (c *Client) run() {
 	timer := time.NewTimer(maxFresh)
 	defer timer.Stop()
@@ -342,6 +390,11 @@ func (c *Client) tickDue() time.Duration {
 		due = append(due, e)
 		wait = maxFresh
 	}
+	c.dispatchLocked()
+	opens, gated := c.queue.Wait(now)
+	if c.watched = gated; gated {
+		wait = min(wait, max(opens, time.Millisecond))
+	}
 	c.mu.Unlock()
 	for _, e := range due {
 		e.tick(now)
@@ -362,10 +415,10 @@ func (c *Client) enqueue(t *queue.Ticket) bool {
 }
 
 // hurry makes a ticket urgent, because a caller waits for it.
-func (c *Client) hurry(t *queue.Ticket) {
+func (c *Client) hurry(t *queue.Ticket, inUse bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queue.Hurry(t)
+	c.queue.Hurry(t, inUse)
 	c.dispatchLocked()
 }
 
@@ -380,7 +433,8 @@ func (c *Client) dispatchLocked() {
 	if c.closed {
 		return
 	}
-	for t := c.queue.Next(); t != nil; t = c.queue.Next() {
+	now := c.now()
+	for t := c.queue.Next(now); t != nil; t = c.queue.Next(now) {
 		c.wg.Go(func() {
 			t.Start()
 			c.mu.Lock()
@@ -388,6 +442,10 @@ func (c *Client) dispatchLocked() {
 			c.queue.Done(t)
 			c.dispatchLocked()
 		})
+	}
+	if _, gated := c.queue.Wait(now); gated && !c.watched {
+		c.watched = true
+		c.wakeRun()
 	}
 }
 

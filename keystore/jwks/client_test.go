@@ -120,6 +120,11 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestOpenRefusesSettings(t *testing.T) {
+	client := jwks.New(jwks.Config{})
+	defer client.Close(t.Context())
 	if _, err := client.Open("", "https://issuer.example/", jwks.SourceConfig{}); err == nil {
 		t.Error("Open took an empty tenant")
 	}
@@ -130,6 +135,9 @@ func TestOpenRefuses(t *testing.T) {
 	insecure.InsecureSkipVerify = true
 	if _, err := jwks.New(jwks.Config{TLS: insecure}).Open("acme", "https://issuer.example/", jwks.SourceConfig{}); err == nil {
 		t.Error("Open took InsecureSkipVerify")
+	}
+	if _, err := jwks.New(jwks.Config{OnDemand: -1}).Open("acme", "https://issuer.example/", jwks.SourceConfig{}); err == nil {
+		t.Error("Open took a negative OnDemand")
 	}
 }
 
@@ -320,7 +328,7 @@ func TestSecretsDoNotLeak(t *testing.T) {
 			continue
 		}
 		t.Run(fault.Name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			bubble(t, func(t *testing.T, w *world) {
 				w.issuer.Misbehave(fault)
 				s, err := w.client.Open("acme", w.issuer.URL()+"?code=hunter2", jwks.SourceConfig{AllowRedirects: true})

@@ -127,7 +127,7 @@ func TestOldMetadata(t *testing.T) {
 		{name: "names another place", answer: metadata(issuer, "/v2"), want: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				var old, well atomic.Bool
 				var asked, moved atomic.Int64
 				network := &network{set: func(_ string, r *http.Request) string {
@@ -191,7 +191,7 @@ func TestGoneMeansMoved(t *testing.T) {
 		moved  bool
 	}{{http.StatusNotFound, true}, {http.StatusGone, true}, {http.StatusForbidden, false}, {http.StatusServiceUnavailable, false}} {
 		t.Run(fmt.Sprint("status ", tt.status), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				const issuer, metadata = "http://127.0.0.1", "/.well-known/openid-configuration"
 				set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 				var mu sync.Mutex

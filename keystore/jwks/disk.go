@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -27,14 +28,48 @@ const (
 	maxSaved     = 2 * maxBody // base64 and the rest
 )
 
-// fileName names the file of an endpoint. It does not show the URL.
+// fileName names the file of an endpoint. It does not show the URL. The settings are a part of it: a
+// source must not be given what only the settings of another one let in. The name of version 1 was of
+// the URL alone.
 func (e *endpoint) fileName() string {
-	kind := "url "
-	if e.issuer != "" {
-		kind = "issuer "
+	trust := "2 "
+	if p := e.c.cfg.Proxy; p != nil {
+		trust += p.Scheme + " " + hostPort(p) + " " // without a password
 	}
-	sum := sha256.Sum256([]byte(kind + e.url.String()))
+	if t := e.c.cfg.TLS; t != nil && t.RootCAs != nil {
+		trust += "own authorities " // a pool does not say which
+	}
+	sum := sha256.Sum256([]byte(trust + e.key))
 	return hex.EncodeToString(sum[:]) + ".jwks"
+}
+
+// ours matches the names of files that a Client makes, of any version.
+var ours = regexp.MustCompile(`^[0-9a-f]{64}\.jwks(\.[0-9]+\.tmp)?$`)
+
+// sweep removes files that are too old for any source, once a day: those of sources that are gone, of
+// settings that were changed, and of processes that ended amid a write. A file that is in use is
+// written again within the hour.
+func (c *Client) sweep() {
+	now := c.now()
+	c.mu.Lock()
+	due := c.swept.IsZero() || now.Sub(c.swept).Abs() >= maxStaleIfError
+	if due {
+		c.swept = now
+	}
+	c.mu.Unlock()
+	if !due {
+		return
+	}
+	entries, err := os.ReadDir(c.cfg.Dir)
+	for _, entry := range entries {
+		is, gone := entry.Info()
+		if gone == nil && ours.MatchString(entry.Name()) && is.Mode().IsRegular() && now.Sub(is.ModTime()) >= maxStaleIfError {
+			err = errors.Join(err, os.Remove(filepath.Join(c.cfg.Dir, entry.Name())))
+		}
+	}
+	if err != nil {
+		c.logger.Warn("jwks: old sets on disk were not removed", "error", err)
+	}
 }
 
 // save writes the last good answer, and reports whether it did. body is nil after a 304: then the
@@ -43,8 +78,10 @@ func (e *endpoint) save(body []byte, fetched time.Time) bool {
 	err := e.write(body, fetched)
 	if err != nil {
 		e.c.logger.Warn("jwks: the last good set was not saved", "tenant", e.tenant, "error", err)
+		return false
 	}
-	return err == nil
+	e.c.sweep()
+	return true
 }
 
 func (e *endpoint) write(body []byte, fetched time.Time) error {

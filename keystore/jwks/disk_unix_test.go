@@ -36,7 +36,7 @@ func TestFilesOthersCanMake(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "sets")
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				w := newWorld(t, jwkstest.NewInMemory(t), jwks.Config{Dir: dir})
 				s := w.ready(jwks.SourceConfig{})
 				synctest.Wait() // it is saved

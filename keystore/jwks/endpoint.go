@@ -17,12 +17,9 @@ const (
 	// maxWait is how long a caller waits for a fetch, whatever its context says.
 	maxWait = 2 * time.Second
 
-	// maxWaiters is how many callers wait for one endpoint.
+	// maxWaiters is how many callers wait for one endpoint, and for all together that are not in
+	// use: there are many of these, and anyone can write a token of each.
 	maxWaiters = 4096
-
-	// useStep is how exactly the time of the last use is known, so that lookups rarely write to
-	// shared memory.
-	useStep = time.Second
 )
 
 // An endpoint fetches one URL for all sources that name it, and holds the keys of the last good
@@ -33,15 +30,15 @@ const (
 // written.
 type endpoint struct {
 	c      *Client
-	key    string // in c.endpoints
+	key    string // in c.endpoints; see [SourceConfig.key]
 	tenant string // whose turn a fetch takes
 	url    *url.URL
 	issuer string // "" if url is that of the set
 	cfg    SourceConfig
 	guard  guard
 
-	lastUse atomic.Int64         // when a caller last asked, in Unix nanoseconds
-	view    atomic.Pointer[view] // what lookups read; replaced whole
+	used atomic.Bool          // a token was verified since verified; see use.go
+	view atomic.Pointer[view] // what lookups read; replaced whole
 
 	due       time.Time // when c ticks the endpoint; c.mu guards it and the next two
 	dueSetAt  time.Time // when due was decided
@@ -51,10 +48,12 @@ type endpoint struct {
 	m        machine
 	sources  map[*Source]bool
 	closed   bool
-	attempt  *attempt // the one that is queued or under way
+	attempt  *attempt  // the one that is queued or under way
+	verified time.Time // when a token was last known to be verified
+	lastUse  time.Time // that, or when the source was opened or waited for
 	waiters  int
-	budget   unknown.Budget         // of attempts on demand
-	missing  unknown.Memory[string] // kids that the set of this generation lacks
+	budget   unknown.Budget // of attempts on demand
+	missing  unknown.Memory // kids that the set of this generation lacks
 	set      set
 	restored []*keystore.Key // of a set from disk, until there is a source
 	previous previous
@@ -89,13 +88,13 @@ type previous struct {
 	generation uint64
 }
 
-func newEndpoint(c *Client, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
+func newEndpoint(c *Client, key, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
 	e := &endpoint{
-		c: c, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
+		c: c, key: key, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
 		heapIndex: -1, m: machine{staleIfError: cfg.staleIfError()}, sources: make(map[*Source]bool),
 		lastErr: errFirst, changed: make(chan struct{}),
 		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},
-		missing: unknown.Memory[string]{Most: maxMissing, For: missingFor},
+		missing: unknown.Memory{Most: maxMissing, For: missingFor},
 	}
 	e.publishLocked() // no other goroutine has it yet
 	return e
@@ -117,7 +116,7 @@ func (e *endpoint) attach(s *Source) bool {
 		break
 	}
 	e.sources[s] = true
-	e.lastUse.Store(now.UnixNano())
+	e.lastUse = now
 	if first {
 		e.m.next, e.m.since = now, now
 		e.installRestoredLocked()
@@ -174,129 +173,6 @@ func (e *endpoint) closeLocked() *attempt {
 	return a
 }
 
-// tick is called when the endpoint is due.
-func (e *endpoint) tick(now time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.closed || e.attempt != nil:
-	case e.m.maySleep(now, e.lastUsed()):
-		e.m = e.m.sleep(now)
-		e.endKeysLocked()
-		e.publishLocked()
-	case e.m.overslept(now):
-		e.m = e.m.sleep(now)
-		e.wakeLocked(now)
-	case !e.m.due(now):
-		e.c.schedule(e, e.m.next)
-	default:
-		e.startLocked(queue.Scheduled, false)
-	}
-}
-
-// noteUse notes that a caller asks, wakes the endpoint if it slept, and returns the view.
-func (e *endpoint) noteUse(now time.Time) *view {
-	if at := now.UnixNano(); at-e.lastUse.Load() > int64(useStep) {
-		e.lastUse.Store(at)
-	}
-	v := e.view.Load()
-	if v.mode == awake && !v.overslept(now) {
-		return v
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.closed && e.attempt == nil && e.m.overslept(now) {
-		e.m = e.m.sleep(now)
-	}
-	e.wakeLocked(now)
-	return e.view.Load()
-}
-
-func (e *endpoint) lastUsed() time.Time { return time.Unix(0, e.lastUse.Load()) }
-
-// wakeLocked wakes an endpoint that slept.
-func (e *endpoint) wakeLocked(now time.Time) {
-	slept := e.m.mode == asleep
-	m := e.m.wake(now)
-	if m == e.m || e.closed {
-		return
-	}
-	e.m = m
-	e.endKeysLocked()
-	e.publishLocked()
-	switch {
-	case !slept || e.attempt != nil:
-	case e.m.holds(now):
-		e.c.schedule(e, e.m.holdUntil)
-	default:
-		e.startLocked(queue.Urgent, false)
-	}
-}
-
-// startWaiting returns the attempt that a caller must wait for, for news of kid. If there is
-// nothing to wait for, it returns no attempt but the answer. The caller of an attempt must call
-// stopWaiting.
-func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.wakeLocked(now)
-	if e.closed {
-		return nil, unavailable(errClosed)
-	}
-	if e.m.serves(now) && e.set.kids[kid] {
-		return nil, nil
-	}
-	inSync := e.m.inSync(now)
-	if inSync && e.missing.Has(kid, now, e.set.generation) {
-		return nil, keystore.ErrNotFound
-	}
-	if e.waiters == maxWaiters {
-		return nil, unavailable(errCrowd)
-	}
-	if e.attempt == nil {
-		if e.m.holds(now) {
-			return nil, unavailable(errHeld)
-		}
-		if !e.budget.Take(now) {
-			if inSync {
-				return nil, keystore.ErrNotFound
-			}
-			return nil, e.view.Load().why
-		}
-		e.startLocked(queue.Urgent, true)
-		if e.attempt == nil {
-			return nil, unavailable(errClosed)
-		}
-	} else {
-		e.c.hurry(e.attempt.ticket)
-	}
-	e.waiters++
-	return e.attempt, nil
-}
-
-// stopWaiting ends the wait of a caller of startWaiting, and returns the answer. ended says that
-// the attempt has ended; otherwise the caller's time has.
-func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
-	now := e.c.now()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.waiters--
-	switch {
-	case e.closed:
-		return unavailable(errClosed)
-	case e.m.serves(now) && e.set.kids[kid]:
-		return nil
-	case !ended:
-		return unavailable(errNoReply)
-	case a.err != nil:
-		return unavailable(a.err)
-	}
-	if a.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
-		e.missing.Add(kid, a.start, e.set.generation)
-	}
-	return keystore.ErrNotFound
-}
-
 // storeLocked makes the set of an outcome the one that is held.
 func (e *endpoint) storeLocked(got *outcome) {
 	for s := range e.sources { // those that were attached after distribute
@@ -340,19 +216,6 @@ func (e *endpoint) publishLocked() {
 	e.view.Store(&view{machine: e.m, kids: e.set.kids, why: why})
 	close(e.changed)
 	e.changed = make(chan struct{})
-}
-
-// ready reports whether lookups are answered. If not, changed is closed when that may have changed.
-func (e *endpoint) ready(now time.Time) (ready bool, changed <-chan struct{}, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return false, nil, unavailable(errClosed)
-	}
-	if e.attempt != nil {
-		e.c.hurry(e.attempt.ticket)
-	}
-	return e.m.serves(now), e.changed, nil
 }
 
 // newSet keeps what [Status] tells of a set.

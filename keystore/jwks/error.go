@@ -127,6 +127,7 @@ func unavailable(why error) error {
 
 var (
 	errClosed  = failf(StepClosed, "the Source or its Client was closed")
+	errQueued  = failf(StepResponse, "not asked within %v: other fetches went first", maxWait)
 	errNoReply = failf(StepResponse, "no answer within %v", maxWait)
 	errCrowd   = failf(StepResponse, "%d callers wait already", maxWaiters)
 	errHeld    = failf(StepStatus, "the issuer asked to be left alone for now")

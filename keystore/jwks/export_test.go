@@ -51,7 +51,12 @@ func Scheduled(c *Client) int {
 func File(s *Source) string { return s.e.fileName() }
 
 // LastUsed returns when a caller last asked the source.
-func LastUsed(s *Source) time.Time { return s.e.lastUsed() }
+func LastUsed(s *Source) time.Time {
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	s.e.inUseLocked(s.e.c.now())
+	return s.e.lastUse
+}
 
 // The numbers that tests need to know.
 const (

@@ -87,7 +87,7 @@ func TestFloodDoesNotDelayOthers(t *testing.T) {
 // Unknown kids of many tenants with slow issuers take turns with the schedule of other tenants.
 func TestFloodsDoNotDelaySchedule(t *testing.T) {
 	const quietHost = "127.9.0.1"
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 		network := &network{set: func(addr string, _ *http.Request) string {
 			if addr != quietHost+":80" {
@@ -162,7 +162,7 @@ func TestNewTenantsDoNotStallOthers(t *testing.T) {
 
 // A fetch that a caller waits for goes first.
 func TestQueuedFetchIsHurried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
 		var slow atomic.Bool
 		network := &network{set: func(string, *http.Request) string {
@@ -214,7 +214,7 @@ func TestColdFetchIsHurried(t *testing.T) {
 		{"by a token, at a host that all use", func(int) string { return "127.9.0.1" }, false, token},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 				network := &network{set: func(string, *http.Request) string {
 					time.Sleep(500 * time.Millisecond)

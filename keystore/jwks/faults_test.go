@@ -33,7 +33,7 @@ var steps = map[string]jwks.Step{
 func TestFaultsWhileBusy(t *testing.T) {
 	for _, fault := range jwkstest.Faults() {
 		t.Run(fault.Name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			bubble(t, func(t *testing.T, w *world) {
 				s := w.ready(jwks.SourceConfig{})
 				k := w.wantKey(s, w.a)
@@ -100,7 +100,7 @@ func inSync(s *jwks.Source) bool {
 func TestFaultsFromCold(t *testing.T) {
 	for _, fault := range jwkstest.Faults() {
 		t.Run(fault.Name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			bubble(t, func(t *testing.T, w *world) {
 				w.issuer.Misbehave(fault)
 				s := w.open(jwks.SourceConfig{})
@@ -213,7 +213,7 @@ func TestFaultsCostFewBytes(t *testing.T) {
 	const most = (256 + 64) << 10
 	for _, fault := range jwkstest.Faults() {
 		t.Run(fault.Name, func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			bubble(t, func(t *testing.T, w *world) {
 				m := &meter{dial: w.issuer.DialContext}
 				w.client.Close(t.Context())

@@ -171,7 +171,7 @@ func TestForgedTokensCostNothing(t *testing.T) {
 func TestTokenFloodDoesNotDelayOtherTenants(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		t.Run(fmt.Sprint("its issuer hangs: ", hangs), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				a, c := jwkstest.NewKey("a", "ES256"), jwkstest.NewKey("c", "ES256")
 				var later atomic.Bool // than before the flood
 				network := &network{set: func(addr string, _ *http.Request) string {

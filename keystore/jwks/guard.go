@@ -103,8 +103,12 @@ func display(u *url.URL) string {
 	return shown.String()
 }
 
-// hostOf returns the name by which the fetches of a host are counted.
-func hostOf(u *url.URL) string { return strings.ToLower(u.Host) }
+// hostOf returns the name by which the fetches of a host are counted, however the URL spells it: an
+// issuer chooses its jwks_uri.
+func hostOf(u *url.URL) string {
+	host, port, _ := net.SplitHostPort(hostPort(u))
+	return net.JoinHostPort(strings.ToLower(strings.TrimSuffix(host, ".")), port)
+}
 
 // refused are the addresses that no public issuer has, from the IANA registries of special-purpose
 // addresses and from clouds. Behind them are our own networks, or nothing.

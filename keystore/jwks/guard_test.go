@@ -159,7 +159,7 @@ var addressCases = []struct {
 
 func TestAddressGuard(t *testing.T) {
 	for _, tt := range addressCases {
-		synctest.Test(t, func(t *testing.T) {
+		virtual(t, func(t *testing.T) {
 			r := &recorder{addrs: [][]string{{tt.addr}}}
 			client := jwks.New(jwks.Config{LookupNetIP: r.lookup, DialContext: r.dial})
 			defer client.Close(t.Context())
@@ -182,7 +182,7 @@ func TestAddressGuard(t *testing.T) {
 // A name may resolve to a public address once and to a private one the next time. Each time is
 // judged.
 func TestDNSRebinding(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		issuer := jwkstest.NewInMemory(t)
 		key := jwkstest.NewKey("a", "ES256")
 		issuer.Publish(key)
@@ -211,7 +211,7 @@ func TestDNSRebinding(t *testing.T) {
 
 // Of several addresses, the refused ones are skipped.
 func TestAddressesInTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		r := &recorder{addrs: [][]string{{"10.0.0.1", "8.8.8.8", "::1", "8.8.4.4"}}}
 		client := jwks.New(jwks.Config{LookupNetIP: r.lookup, DialContext: r.dial})
 		defer client.Close(t.Context())
@@ -227,7 +227,7 @@ func TestAddressesInTurn(t *testing.T) {
 
 // http is for this machine only, whatever the name resolves to and AllowCIDR allows.
 func TestPlainHTTPStaysOnLoopback(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		r := &recorder{addrs: [][]string{{"8.8.8.8", "10.0.0.1"}}}
 		client := jwks.New(jwks.Config{LookupNetIP: r.lookup, DialContext: r.dial})
 		defer client.Close(t.Context())

@@ -3,6 +3,7 @@ package jwks_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -41,7 +42,7 @@ type world struct {
 // bubble runs test in virtual time, with an issuer in memory.
 func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		t.Helper()
 		test(t, newWorld(t, jwkstest.NewInMemory(t), jwks.Config{}))
 	})
@@ -103,12 +104,14 @@ func (w *world) ready(cfg jwks.SourceConfig) *jwks.Source {
 	return s
 }
 
-// get returns what Lookup of a kid finds.
+// get returns what Lookup of a kid finds, and tells the source that a token of that key was
+// verified.
 func get(s *jwks.Source, kid string) (*keystore.Key, error) {
 	keys, err := s.Lookup(keystore.ID{Tenant: "acme", KID: kid}, keystore.ES256)
 	if err != nil {
 		return nil, err
 	}
+	s.NoteUse("acme")
 	return keys[0], nil
 }
 
@@ -232,7 +235,8 @@ func (c *crowd) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // A network is in memory. Each address answers with the set of that address.
 type network struct {
-	set func(addr string, r *http.Request) string
+	set    func(addr string, r *http.Request) string
+	maxAge int // in seconds; 0 means 60
 
 	answering sync.WaitGroup
 
@@ -255,7 +259,7 @@ func (n *network) dial(_ context.Context, _, addr string) (net.Conn, error) {
 		n.times[addr] = append(n.times[addr], time.Now())
 		n.mu.Unlock()
 		body := n.set(addr, r)
-		fmt.Fprintf(server, "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+		fmt.Fprintf(server, "HTTP/1.1 200 OK\r\nCache-Control: max-age=%d\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", cmp.Or(n.maxAge, 60), len(body), body)
 	})
 	return client, nil
 }
@@ -265,6 +269,16 @@ func (n *network) requests(addr string) []time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.times[addr])
+}
+
+// total returns how many requests there were.
+func (n *network) total() (all int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, times := range n.times {
+		all += len(times)
+	}
+	return all
 }
 
 // open returns a source of the set that host has, and waits for the first answer.

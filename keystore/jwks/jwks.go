@@ -21,10 +21,11 @@
 //	fetch  ---> the issuer                 one at a time for each URL
 //	  ^
 //	  |
-//	queue       16 fetches at once, two per host, tenants take turns
+//	queue       16 fetches at once, two per host, tenants take turns, sources in use first
 //	  ^  ^
 //	  |  +---- schedule                    at 4/5 of the TTL, with backoff after a failure
-//	  +------- Refresh, for an unknown kid within a budget: 3 at once, then 1 every 10 s
+//	  +------- Refresh, for an unknown kid or a source that sleeps, within two budgets: 3 at once and
+//	           then 1 every 10 s for each URL; Config.OnDemand for all together
 //
 // # What a Source answers
 //
@@ -47,12 +48,17 @@
 // A key that a new set lacks is withdrawn at once. Tokens that it vouched for end with it, cached
 // ones included. A key that stays keeps its pointer.
 //
-// # Sleep
+// # Use and sleep
 //
-// A source that is unused for ten minutes, or for its TTL if that is longer, goes to sleep. Then it
-// costs no fetch, no goroutine and no timer. Its keys end for tokens that were verified earlier, so
-// the next token asks the source and wakes it. Within the TTL that costs nothing. Past it, the
-// source answers nothing until a fetch has ended, or for two seconds.
+// A source is in use while a token of its keys was verified in the last ten minutes, or within its
+// TTL if that is longer: the verifier calls [Source.NoteUse] for each. Nothing that a stranger can
+// send makes a source in use. Its fetches have first choice, a quarter of the places and half of the
+// budget for themselves, so that forged tokens do not delay them.
+//
+// A source that is not in use goes to sleep. Then it costs no fetch, no goroutine and no timer.
+// Within its TTL it answers as before, and a verified token wakes it. Past the TTL it answers
+// nothing: Refresh has it ask its issuer, and it answers when that fetch has ended, or two seconds
+// after it began.
 //
 // A source stays awake if its last attempt failed, or if it never had an answer. So its state, and
 // a readiness check that depends on it, recovers without a token.

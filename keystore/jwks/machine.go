@@ -19,18 +19,19 @@ const (
 
 	firstBackoff   = time.Second
 	maxBackoff     = 5 * time.Minute
-	maxColdBackoff = 15 * time.Second // while the source is in use
+	maxColdBackoff = 15 * time.Second // soon after the source was opened
 	maxRetryAfter  = 10 * time.Minute
 
 	// wakeWait is how long a source that slept past its TTL answers nothing while it fetches what
-	// it missed.
+	// it missed. The wait in the queue does not count. Otherwise a stranger who floods the service
+	// could have keys served that were removed meanwhile.
 	wakeWait = 2 * time.Second
 
 	// lateBy is how late the schedule must be to prove that time went by which no timer saw.
 	lateBy = time.Minute
 
 	// minIdle is for how long a source must be unused before it sleeps, or its TTL if that is
-	// longer. It is above the five minutes for which a verifier trusts a cached token.
+	// longer.
 	minIdle = 10 * time.Minute
 
 	// Attempts on demand: that many at once, and one more every ten seconds.
@@ -87,8 +88,8 @@ type mode int
 
 const (
 	awake  mode = iota
-	asleep      // unused: no fetch is due
-	waking      // used again, past the TTL: silent until a fetch has ended, or until wakeEnd
+	asleep      // unused: no fetch is due, and from the TTL on it is silent
+	waking      // woken past the TTL: silent until a fetch has ended, or until wakeEnd
 )
 
 // A machine holds the state of one endpoint and makes all its decisions about time. It is a value:
@@ -106,8 +107,8 @@ type machine struct {
 	holdUntil time.Time // the issuer wants no request before this (RFC 9110, section 10.2.3)
 
 	mode    mode
-	wakeEnd time.Time // when waking ends at the latest
-	sleptAt time.Time // when it fell asleep
+	asking  bool      // an attempt is queued or under way
+	wakeEnd time.Time // when waking ends at the latest; zero: the fetch has not started
 }
 
 // state returns the state at now. If the clock was set back, that makes no answer fresh for longer.
@@ -143,26 +144,34 @@ func (m machine) serves(now time.Time) bool {
 	return state != Cold && state != Expired
 }
 
-// silent reports whether nothing is answered, because the source woke so late that its keys may
-// have changed.
+// silent reports whether nothing is answered, because the keys may have changed since anything was
+// asked: the source sleeps, woke a moment ago, or was suspended with its machine.
 func (m machine) silent(now time.Time) bool {
-	return m.mode == asleep || m.mode == waking && now.Before(m.wakeEnd)
+	if m.mode == waking {
+		return m.wakeEnd.IsZero() || now.Before(m.wakeEnd)
+	}
+	return (m.mode == asleep || m.overslept(now)) && !m.withinTTL(now)
+}
+
+// withinTTL reports whether the keys need no refresh yet.
+func (m machine) withinTTL(now time.Time) bool {
+	state := m.state(now)
+	return state == Fresh || state == Aging
 }
 
 // inSync reports whether the keys are those of the issuer, as far as can be told. Then a kid that
 // is not among them is bad.
 func (m machine) inSync(now time.Time) bool {
-	state := m.state(now)
-	return m.mode == awake && m.failures == 0 && (state == Fresh || state == Aging)
+	return m.mode != waking && m.failures == 0 && m.withinTTL(now)
 }
 
 // keysEnd returns until when each key vouches for tokens that were verified earlier. While asleep
-// that is in the past, so that the next token asks the source and wakes it.
+// that is the TTL, so that a token that comes later asks the source and wakes it.
 func (m machine) keysEnd() time.Time {
 	if m.mode == awake {
 		return m.expiry()
 	}
-	return m.sleptAt
+	return m.lastGood.Add(m.ttl)
 }
 
 // health returns what the queue should expect of the next attempt.
@@ -188,7 +197,7 @@ func (m machine) due(now time.Time) bool {
 // overslept reports whether the schedule is so late that the machine must have been suspended, or
 // its clock set forward. Then its keys may have changed meanwhile.
 func (m machine) overslept(now time.Time) bool {
-	return m.mode == awake && now.Sub(m.next) >= lateBy
+	return m.mode == awake && !m.asking && now.Sub(m.next) >= lateBy
 }
 
 // holds reports whether the issuer asked to be left alone until later.
@@ -212,7 +221,7 @@ func (m machine) maySleep(now, lastUse time.Time) bool {
 // do not ask together forever.
 func (m machine) succeeded(start time.Time, ttl time.Duration, r float64) machine {
 	m.lastGood, m.ttl = start, ttl
-	m.failures, m.holdUntil, m.mode = 0, time.Time{}, awake
+	m.failures, m.holdUntil, m.mode, m.asking = 0, time.Time{}, awake, false
 	m.since, m.next = start, start.Add(time.Duration(float64(ttl)*0.8*(0.9+0.2*r)))
 	return m
 }
@@ -233,7 +242,7 @@ func (m machine) failed(now, lastUse time.Time, retryAfter time.Duration, r floa
 	if m.failures < math.MaxInt32 {
 		m.failures++
 	}
-	m.mode = awake
+	m.mode, m.asking = awake, false
 	m.since, m.next = now, now.Add(wait)
 	if m.next.Before(m.holdUntil) {
 		m.next = m.holdUntil
@@ -260,20 +269,34 @@ func (m machine) restored(lastGood, now time.Time) machine {
 }
 
 // sleep returns the machine asleep.
-func (m machine) sleep(now time.Time) machine {
-	m.mode, m.sleptAt = asleep, now
+func (m machine) sleep() machine {
+	m.mode = asleep
 	return m
 }
 
-// wake returns the machine after the source was used: due at once if it slept.
+// wake returns the machine awake, and due at once, if it slept.
 func (m machine) wake(now time.Time) machine {
-	switch {
-	case m.mode == asleep:
-		m.mode, m.since, m.next = awake, now, now
-		if state := m.state(now); state == Stale || state == Expired {
-			m.mode, m.wakeEnd = waking, now.Add(wakeWait)
-		}
-	case m.mode == waking && !now.Before(m.wakeEnd):
+	if m.mode != asleep {
+		return m
+	}
+	m.mode, m.since, m.next = awake, now, now
+	if state := m.state(now); state == Stale || state == Expired {
+		m.mode, m.wakeEnd = waking, time.Time{}
+	}
+	return m
+}
+
+// started returns the machine when a fetch starts.
+func (m machine) started(now time.Time) machine {
+	if m.mode == waking && m.wakeEnd.IsZero() {
+		m.wakeEnd = now.Add(wakeWait)
+	}
+	return m
+}
+
+// roused returns the machine awake if it has been waking for long enough.
+func (m machine) roused(now time.Time) machine {
+	if m.mode == waking && !m.silent(now) {
 		m.mode = awake
 	}
 	return m

@@ -35,6 +35,7 @@ func TestMachineStates(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			now := epoch.Add(tt.age)
+			tt.m.asking = true // the schedule is not late
 			if got := tt.m.state(now); got != tt.want {
 				t.Errorf("state = %v, want %v", got, tt.want)
 			}
@@ -150,7 +151,10 @@ func TestMachineWhenClockIsSet(t *testing.T) {
 				t.Errorf("%s: not due after the clock went back %v", name, back)
 			}
 		}
-		if m.due(epoch) || m.overslept(m.next.Add(lateBy-1)) || !m.overslept(m.next.Add(lateBy)) {
+		asking := m
+		asking.asking = true
+		late := m.next.Add(lateBy)
+		if m.due(epoch) || m.overslept(late.Add(-1)) || !m.overslept(late) || asking.overslept(late) {
 			t.Errorf("%s: due too early, or suspended too early or too late: %+v", name, m)
 		}
 	}
@@ -165,20 +169,26 @@ func TestMachineSleep(t *testing.T) {
 	if m.maySleep(epoch.Add(20*time.Minute-1), epoch) || !m.maySleep(epoch.Add(20*time.Minute), epoch) {
 		t.Error("it may sleep: want from the TTL on")
 	}
-	slept := m.sleep(epoch.Add(16 * time.Minute))
-	at := slept.sleptAt
-	if slept.serves(at) || slept.inSync(at) || slept.keysEnd() != at {
-		t.Error("asleep, and it answers")
+	slept, ttl := m.sleep(), epoch.Add(20*time.Minute)
+	if early := ttl.Add(-1); !slept.serves(early) || !slept.inSync(early) || slept.keysEnd() != ttl {
+		t.Error("asleep within its TTL, and it does not answer")
 	}
-	if woken := slept.wake(at.Add(time.Minute)); woken.mode != awake || !woken.serves(at) || woken.keysEnd() != m.expiry() {
-		t.Errorf("woken within the TTL: %+v", woken)
+	if slept.serves(ttl) || slept.inSync(ttl) {
+		t.Error("asleep past its TTL, and it answers")
 	}
-	woken := slept.wake(late)
-	if woken.serves(late) || woken.serves(late.Add(wakeWait-1)) || woken.inSync(late) || !woken.due(late) {
-		t.Errorf("woken past the TTL: %+v", woken)
+	if at := epoch.Add(17 * time.Minute); slept.wake(at).mode != awake || slept.wake(at).keysEnd() != m.expiry() || !slept.wake(at).due(at) {
+		t.Errorf("woken within its TTL: %+v", slept.wake(at))
 	}
-	if again := woken.wake(late.Add(wakeWait)); again.mode != awake || !again.serves(late.Add(wakeWait)) {
-		t.Errorf("two seconds later: %+v", again)
+	queued := slept.wake(late)
+	if after := late.Add(time.Hour); queued.serves(after) || queued.inSync(after) || queued.roused(after) != queued || !queued.due(late) {
+		t.Errorf("woken past its TTL, and not asked: %+v", queued)
+	}
+	woken := queued.started(late)
+	if early := late.Add(wakeWait - 1); woken.serves(early) || woken.inSync(early) || woken.roused(early) != woken || woken.keysEnd() != ttl {
+		t.Errorf("woken past its TTL, and asked: %+v", woken)
+	}
+	if at := late.Add(wakeWait); !woken.serves(at) || woken.roused(at).mode != awake || woken.roused(at).keysEnd() != m.expiry() {
+		t.Errorf("two seconds later: %+v", woken.roused(at))
 	}
 	if m.wake(epoch) != m {
 		t.Error("a source that was awake changed when it was woken")

@@ -20,7 +20,7 @@ import (
 
 func TestTenThousandSources(t *testing.T) {
 	const sources = 10_000
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		c := &crowd{body: jwkstest.Set(jwkstest.NewKey("a", "EdDSA"))}
 		client := jwks.New(jwks.Config{DialContext: c.dial})
 		before := runtime.NumGoroutine()
@@ -182,6 +182,63 @@ func TestCrowdOfWaiters(t *testing.T) {
 		if time.Since(start) <= 2*time.Second {
 			t.Error("it did not wait")
 		}
+	})
+}
+
+// At most 4096 callers wait for all sources together that are not in use, and one for each of these
+// even then. Those that are in use have crowds of their own.
+func TestCrowdAtStrangers(t *testing.T) {
+	const most = 4096
+	virtual(t, func(t *testing.T) {
+		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
+		var hangs atomic.Bool
+		network := &network{set: func(string, *http.Request) string {
+			if hangs.Load() {
+				time.Sleep(4 * time.Second)
+			}
+			return set
+		}}
+		defer network.answering.Wait()
+		client := jwks.New(jwks.Config{DialContext: network.dial})
+		defer client.Close(t.Context())
+		var sources []*jwks.Source
+		for i := range 4 {
+			sources = append(sources, network.open(t, client, fmt.Sprint("tenant-", i), fmt.Sprintf("127.9.0.%d", i)))
+		}
+		sources[3].NoteUse("tenant-3")
+		hangs.Store(true)
+		var callers sync.WaitGroup
+		call := func(i int, waits bool) {
+			callers.Go(func() {
+				start := time.Now()
+				err := sources[i].Refresh(t.Context(), keystore.ID{Tenant: fmt.Sprint("tenant-", i), KID: "unknown"})
+				if !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) == 0 == waits {
+					t.Errorf("source %d: %v after %v", i, err, time.Since(start))
+				}
+			})
+			synctest.Wait()
+		}
+		for range most / 2 {
+			call(0, true)
+			call(1, true)
+		}
+		for range 2 {
+			call(0, false)
+			call(1, false)
+		}
+		call(2, true)
+		call(2, false)
+		for range 100 {
+			call(3, true)
+		}
+		sources[1].NoteUse("tenant-1")
+		call(1, true) // and its callers no longer count with those of strangers
+		call(2, true)
+		callers.Wait()
+		for range most/2 + 100 {
+			call(0, true)
+		}
+		callers.Wait()
 	})
 }
 

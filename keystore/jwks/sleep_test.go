@@ -1,6 +1,8 @@
 package jwks_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // sleep lets time pass in which the source is unused, until it sleeps.
@@ -45,14 +48,15 @@ func TestCachedTokenWakesSourceWithinTTL(t *testing.T) {
 		if state := s.Status().State; state != jwks.Fresh && state != jwks.Aging {
 			t.Fatalf("it fell asleep in state %v", state)
 		}
-		if !s.Status().Asleep || a.Usable(time.Now()) {
-			t.Fatalf("asleep %v, its key usable %v", s.Status().Asleep, a.Usable(time.Now()))
+		ttl := s.Status().Fetched.Add(s.Status().TTL)
+		if !a.Usable(ttl.Add(-1)) || a.Usable(ttl) {
+			t.Fatalf("the key of a source that sleeps is usable at the end of its TTL: %v", a.Usable(ttl))
 		}
 		fetched := len(w.issuer.Requests())
-		w.wantKey(s, w.a) // at once, and usable again
+		w.wantKey(s, w.a) // at once
 		synctest.Wait()
-		if got := len(w.issuer.Requests()); got == fetched {
-			t.Error("waking did not refresh")
+		if got := len(w.issuer.Requests()); got == fetched || s.Status().Asleep {
+			t.Error("a use did not wake and refresh it")
 		}
 	})
 }
@@ -89,6 +93,26 @@ func TestWakeWhileIssuerHangs(t *testing.T) {
 	})
 }
 
+// Two seconds after the fetch began, tokens pass although no caller waited so long.
+func TestWakeAfterCallersLeft(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.ready(jwks.SourceConfig{})
+		v := verify(t, s)
+		w.sleep(s, time.Hour)
+		w.issuer.Misbehave(jwkstest.HangHeader())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := v.Verify(ctx, token(w.a, time.Hour)); !errors.Is(err, verifier.ErrUnavailable) {
+			t.Fatalf("while the fetch has just begun: %v", err)
+		}
+		time.Sleep(jwks.WakeWait)
+		start := time.Now()
+		if _, err := v.Verify(t.Context(), token(w.a, time.Hour)); err != nil || time.Since(start) != 0 {
+			t.Errorf("two seconds later: %v after %v", err, time.Since(start))
+		}
+	})
+}
+
 func TestWakeWhileIssuerFails(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
@@ -99,6 +123,11 @@ func TestWakeWhileIssuerFails(t *testing.T) {
 			t.Errorf("Refresh = %v: the key is worth asking for", err)
 		}
 		w.wantKey(s, w.a)
+		before := len(w.issuer.Requests())
+		time.Sleep(999 * time.Millisecond)
+		if got := len(w.issuer.Requests()) - before; got != 0 {
+			t.Errorf("%d more requests within a second of the failure", got)
+		}
 	})
 }
 
@@ -121,4 +150,46 @@ func TestWaitReadyWakes(t *testing.T) {
 		}
 		w.wantKey(s, w.a)
 	})
+}
+
+func TestNoteUse(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.ready(jwks.SourceConfig{})
+		w.sleep(s, 20*time.Minute)
+		s.NoteUse("globex")
+		if !s.Status().Asleep {
+			t.Error("another tenant's token woke it")
+		}
+		s.NoteUse("acme")
+		synctest.Wait()
+		if st := s.Status(); st.Asleep || st.Age != 0 {
+			t.Errorf("a token did not wake and refresh it: %+v", st)
+		}
+		// A token at the start of a stretch of the schedule keeps it awake as one at the end does.
+		for range 100 {
+			time.Sleep(9 * time.Minute)
+			if s.NoteUse("acme"); s.Status().Asleep {
+				t.Fatal("it sleeps, though a token was verified nine minutes ago")
+			}
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.NoteUse("acme")
+	})
+}
+
+// Each token calls NoteUse, also one whose verdict is cached.
+func BenchmarkNoteUse(b *testing.B) {
+	issuer := jwkstest.New(b)
+	client := jwks.New(jwks.Config{TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext})
+	defer client.Close(context.Background())
+	s, err := client.Open("acme", issuer.URL(), jwks.SourceConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.NoteUse("acme")
+	}
 }

@@ -28,17 +28,31 @@ type Source struct {
 	generation uint64 // of the set that installed is of
 }
 
-var _ keystore.Refresher = (*Source)(nil)
+var (
+	_ keystore.Refresher = (*Source)(nil)
+	_ keystore.UseNoter  = (*Source)(nil)
+)
 
 // Serves reports whether tenant is the one that the source was opened for.
 func (s *Source) Serves(tenant string) bool { return tenant == s.tenant }
 
-// Lookup implements [keystore.KeyStore]. For another tenant the error wraps [keystore.ErrNotFound],
+// NoteUse implements [keystore.UseNoter]: a token of tenant was verified. That keeps the source
+// awake, and wakes it. Its fetches go before those of sources that are not in use, for ten minutes
+// or its TTL. A verifier calls it. A program that verifies by itself should, too: otherwise the
+// source sleeps although it is used, and some of its tokens wait for a fetch.
+func (s *Source) NoteUse(tenant string) {
+	if tenant == s.tenant && !s.e.used.Load() && !s.closed.Load() {
+		s.e.noteUse()
+	}
+}
+
+// Lookup implements [keystore.KeyStore]. It has no effect, and wakes nothing: anyone can cause one.
+// For another tenant the error wraps [keystore.ErrNotFound],
 // whatever the state. Otherwise it wraps [keystore.ErrUnavailable]
 //
 //   - in the states [Cold] and [Expired];
 //   - for an unknown kid, while the last attempt failed or the keys are [Stale];
-//   - for up to two seconds after the source woke past its TTL;
+//   - while the source sleeps, from the TTL on, and for up to two seconds of the fetch that wakes it;
 //   - once the source was closed.
 func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	if id.Tenant != s.tenant {
@@ -48,7 +62,7 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 		return nil, unavailable(errClosed)
 	}
 	now := s.e.c.now()
-	v := s.e.noteUse(now)
+	v := s.e.view.Load()
 	if !v.serves(now) {
 		return nil, v.why
 	}
@@ -59,9 +73,9 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 	return keys, err
 }
 
-// Refresh implements [keystore.Refresher]. It asks the issuer for a kid that Lookup did not find,
-// if the budget of the endpoint allows: three attempts at once, and one more every ten seconds,
-// however they end.
+// Refresh implements [keystore.Refresher]. It asks the issuer for a kid that Lookup did not find, or
+// that it did not serve because the source sleeps. Two budgets bound that, however attempts end:
+// three at once for each URL, and one more every ten seconds; and [Config.OnDemand] for all.
 //
 // If an attempt is under way, Refresh waits for that one. If that was an attempt of the schedule,
 // which a cache may have answered, and did not bring the kid, Refresh asks once more, past caches.
@@ -83,9 +97,7 @@ func (s *Source) Refresh(ctx context.Context, id keystore.ID) error {
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for {
-		now := s.e.c.now()
-		s.e.noteUse(now)
-		a, err := s.e.startWaiting(id.KID, now)
+		a, err := s.e.startWaiting(id.KID, s.e.c.now())
 		if a == nil {
 			return err
 		}
@@ -114,9 +126,7 @@ func (s *Source) WaitReady(ctx context.Context) error {
 		if s.closed.Load() {
 			return unavailable(errClosed)
 		}
-		now := s.e.c.now()
-		s.e.noteUse(now)
-		ready, changed, err := s.e.ready(now)
+		ready, changed, err := s.e.ready(s.e.c.now())
 		if ready || err != nil {
 			return err
 		}

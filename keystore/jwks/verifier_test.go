@@ -74,6 +74,11 @@ func TestCachedTokensKeepSourceAwake(t *testing.T) {
 		if got := s.Status().Fetches; got < 150 || inSync(s) == false {
 			t.Errorf("%d fetches in three hours, %+v", got, s.Status())
 		}
+		for _, r := range w.issuer.Requests() {
+			if r.Header.Get("Cache-Control") != "" {
+				t.Fatal("it slept, and a token had to wake it")
+			}
+		}
 	})
 }
 

@@ -3,39 +3,96 @@ package rediskeys_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
-func TestOldAcksAreRemoved(t *testing.T) {
+// acksOf returns the instances whose acknowledgements Acks returns.
+func acksOf(t *testing.T, s *rediskeys.Store) []string {
+	t.Helper()
+	acks, _, err := s.Acks(deadline(t, 10*time.Second), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return instances(acks)
+}
+
+func instances(acks []rotation.RawAck) []string {
+	var names []string
+	for _, a := range acks {
+		names = append(names, a.Instance)
+	}
+	return names
+}
+
+// stored returns the instances whose acknowledgements Redis has.
+func stored(t *testing.T, server *redistest.Server) []string {
+	t.Helper()
+	names, err := server.Client().HKeys(t.Context(), key("ack")).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// What is old, ahead of the clock or malformed is not returned, and is removed by whoever reads the
+// acknowledgements. What a newer version sealed stays.
+func TestUselessAcksAreRemoved(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server, s := running(t)
 	at := begin(t, s)
-	now := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: at}).Now
-	ack := func(age time.Duration) string {
-		ms := now.Add(-age).UnixMilli()
-		return fmt.Sprintf("%s %s %d %d", at.ID, at.Nonce, ms, ms)
-	}
 	plant := func() {
-		do(t, server, "HSET", key("ack"), "old", ack(24*time.Hour+time.Minute), "younger", ack(24*time.Hour-time.Minute), "garbage", "x")
+		do(t, server, "HSET", key("ack"), "old", ack("", 24*time.Hour+time.Minute), "younger", ack("", 24*time.Hour-time.Minute),
+			"a little ahead", ack("", -59*time.Minute), "ahead", ack("", -61*time.Minute), "ever", "kt\x01A\xff\xff\xff\xff\xff\xff\xff\xff",
+			"never", "kt\x01A\x00\x00\x00\x00\x00\x00\x00\x00", "short", "kt\x01A\x00", "empty", "", "magic", "k", "version 0", "kt\x00A12345678",
+			"another kind", strings.Replace(string(ack("", 0)), "A", "F", 1), "text", "1-0 n 0 1", "newer", "kt\x02", "newest", "kt\xffwhat",
+			"large", ack(strings.Repeat("x", 8192-11), 0), "largest", ack(strings.Repeat("x", 8192-12), 0),
+			strings.Repeat("n", 257), ack("", 0))
 	}
-	names := func() []string {
-		names := server.Client().HKeys(t.Context(), key("ack")).Val()
-		slices.Sort(names)
-		return names
-	}
-	want := []string{"me", "younger"}
+	want := []string{"a little ahead", "largest", "me", "newer", "newest", "younger"}
 	plant()
-	if r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: at, VouchWithin: 48 * time.Hour, VouchFor: time.Hour}); !r.Vouched || !slices.Equal(names(), want) {
-		t.Errorf("after Sync: vouched %v, acknowledgements of %q, want %q", r.Vouched, names(), want)
+	r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: at, Ack: ack("", 0), Acks: true})
+	if got := instances(r.Acks); !slices.Equal(got, want) || !slices.Equal(stored(t, server), want) {
+		t.Errorf("Sync: %.100q, and %.100q are stored; want %q", got, stored(t, server), want)
 	}
 	plant()
-	if acks, err := s.Acks(t.Context(), bucket, at); err != nil || len(acks) != 2 || !slices.Equal(names(), want) {
-		t.Errorf("after Acks: %+v, error %v, acknowledgements of %q, want %q", acks, err, names(), want)
+	if got := acksOf(t, s); !slices.Equal(got, want) || !slices.Equal(stored(t, server), want) {
+		t.Errorf("Acks: %.100q, and %.100q are stored; want %q", got, stored(t, server), want)
+	}
+	plant()
+	if r := sync1(t, s, "", rotation.SyncRequest{Bucket: bucket, Acks: true}); !slices.Equal(instances(r.Acks), want) || len(stored(t, server)) < 10 {
+		t.Errorf("Sync without an instance: %.100q; it must remove nothing", instances(r.Acks))
+	}
+}
+
+// A bucket keeps the 4096 youngest acknowledgements, and no more than a thousand are removed by one
+// call.
+func TestBucketKeepsSoManyAcks(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, s := running(t)
+	begin(t, s)
+	const n = 6000
+	args := []any{"HSET", key("ack")}
+	for i := range n {
+		args = append(args, fmt.Sprintf("%04d", i), ack("", time.Duration(n-i)*time.Second))
+	}
+	do(t, server, args...)
+	if r := sync1(t, s, "", rotation.SyncRequest{Bucket: bucket, Acks: true}); len(r.Acks) != 64 {
+		t.Errorf("Sync: %d acknowledgements, want 64", len(r.Acks))
+	}
+	for _, want := range []int{5000, 4096, 4096} {
+		names := acksOf(t, s)
+		if len(names) != 4096 || names[0] != "1904" || len(stored(t, server)) != want {
+			t.Errorf("Acks: %d from %s on, and %d are stored; want 4096 from 1904 on, and %d", len(names), names[0], len(stored(t, server)), want)
+		}
 	}
 }
 
@@ -45,43 +102,36 @@ func TestLostLogClearsAcks(t *testing.T) {
 	t.Parallel()
 	server, s := running(t)
 	at := begin(t, s)
-	sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: at})
+	q := rotation.SyncRequest{Bucket: bucket, Place: at, Ack: ack("", 0), Acks: true}
+	sync1(t, s, "me", q)
 	do(t, server, "DEL", key("log"))
-	r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: at})
-	if !r.Resync || r.Place == at {
+	r := sync1(t, s, "me", q)
+	if !r.Resync || r.Place == at || len(r.Acks) > 0 {
 		t.Errorf("Sync: %+v", r)
 	}
-	if acks, err := s.Acks(t.Context(), bucket, r.Place); err != nil || len(acks) != 0 {
-		t.Errorf("Acks: %+v, error %v", acks, err)
+	if acks := acksOf(t, s); len(acks) != 0 {
+		t.Errorf("Acks: %q", acks)
 	}
 }
 
-// An acknowledgement ahead of Redis' clock was forged, or stored while the clock was wrong. It
-// does not vouch, and Acks does not return it.
-func TestAcksAheadOfClock(t *testing.T) {
-	server, s := running(t)
-	place := begin(t, s)
-	ahead := time.Now().Add(time.Hour).UnixMilli()
-	forge := func() {
-		for name, at := range map[string]int64{"hour": ahead, "ever": 1<<63 - 1} {
-			value := fmt.Sprintf("%s %s 1 %d", place.ID, place.Nonce, at)
-			if err := server.Client().HSet(t.Context(), key("ack"), name, value).Err(); err != nil {
-				t.Fatal(err)
-			}
+// What the scripts would not return again is refused before it is written.
+func TestOversizedAcksAreRefused(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	_, s := running(t)
+	at := begin(t, s)
+	for _, tt := range []struct {
+		instance string
+		ack      []byte
+		ok       bool
+	}{
+		{strings.Repeat("n", 256), ack(strings.Repeat("x", 8192-12), 0), true},
+		{strings.Repeat("n", 257), ack("", 0), false},
+		{"me", ack(strings.Repeat("x", 8192-11), 0), false},
+	} {
+		r := s.Sync(t.Context(), tt.instance, []rotation.SyncRequest{{Bucket: bucket, Place: at, Ack: tt.ack, Acks: true}})[0]
+		if (r.Err == nil) != tt.ok || tt.ok && len(r.Acks) != 1 {
+			t.Errorf("a name of %d bytes, an acknowledgement of %d: error %v", len(tt.instance), len(tt.ack), r.Err)
 		}
-	}
-	forge()
-	r := sync1(t, s, "", rotation.SyncRequest{Bucket: bucket, VouchWithin: 2 * time.Hour, VouchFor: time.Second})
-	if r.Vouched {
-		t.Error("it vouches")
-	}
-	acks, err := s.Acks(deadline(t, 10*time.Second), bucket, place)
-	if err != nil || len(acks) > 0 {
-		t.Errorf("%+v, %v", acks, err)
-	}
-	forge()
-	sync1(t, s, "i", rotation.SyncRequest{Bucket: bucket, Place: place, VouchWithin: time.Second})
-	if n, err := server.Client().HLen(t.Context(), key("ack")).Result(); n != 1 || err != nil {
-		t.Errorf("%d acknowledgements are left, %v", n, err)
 	}
 }

@@ -43,25 +43,41 @@
 // its log, and the instance reads the bucket from the start. A counter could not tell these cases
 // apart: after a failover the same ID may name another change.
 //
-// A place that was proved is stored as the instance's acknowledgement: "<ID> <nonce> <good since>
-// <time>". [Store.Acks] reads them to report which instances have applied a change. An
-// acknowledgement is a write, so a primary that was cut off and refuses writes also fails the sync.
+// If the place was proved, the script stores the instance's acknowledgement, which is sealed: Redis can
+// read when it was made, and no more. An acknowledgement is a write, so a primary that was cut off and
+// refuses writes also fails the sync.
+//
+// # What Redis refuses was not made
+//
+// The log entry is the first write of a change. Redis checks before the first write of a script, and
+// at no later one, whether it is full (OOM), can save (MISCONF), is a replica (READONLY) and has
+// replicas in reach (NOREPLICAS). The script itself checks before it whether the user may make all of
+// the change (NOPERM). So after these errors nothing was written, and [Store.Write] says
+// [rotation.NotMade].
 //
 // # What Redis has to be
 //
-// Redis 6.0 or later with maxmemory-policy noeviction: a Redis that may evict loses keys. A user of
-// its ACL needs the commands eval, evalsha, time, hgetall, hset, hdel, sadd, srem, sismember,
-// smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, and cluster|slots in a Cluster;
-// and the keys and channels that begin with [Config.Prefix] and a colon.
+// Redis 6.0 or later, better 7.0, with maxmemory-policy noeviction: a Redis that may evict loses keys.
+// A user of its ACL needs the commands eval, evalsha, info, time, hgetall, hset, hdel, sadd, srem,
+// sismember, smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, and cluster|slots in a
+// Cluster; and the keys and channels that begin with [Config.Prefix] and a colon.
 //
 // Redis may lose an acknowledged write when a replica takes over. Set min-replicas-to-write 1: then
 // a primary that was cut off refuses writes, and instances that reach only this primary learn that
 // they are stale.
 //
+// Redis 6 differs in two points. It does not apply min-replicas-to-write to the commands of scripts
+// (redis/redis issue 9993), so the scripts do, and they know only whether there is a good replica: there
+// min-replicas-to-write 2 means 1. And its scripts cannot ask what a user may do. So a user that may
+// add to the log, but not change a ring, leaves log entries without an effect: give it all commands.
+//
 // # Primaries only
 //
-// A replica answers with old data. Each script asks its server to refuse if it is a replica. So an
-// old connection to a demoted primary, or a wrong URL, gives an error and never old data.
+// A replica answers with old data. Each script first asks its server for its role (INFO replication)
+// and refuses to go on on a replica, even on one that accepts writes (replica-read-only no). So an old
+// connection to a demoted primary, or a wrong URL, gives an error and never old data. A user that may
+// not ask gets [ErrNoPermission] from every method. A server that does not know INFO in scripts, such
+// as miniredis, is asked with a write that changes nothing.
 //
 // # Logging
 //

@@ -51,6 +51,11 @@ var (
 	// store gives it (WRONGTYPE): another program writes to it.
 	ErrWrongType = errors.New("a key holds something that keyturn did not write: look at it, and delete it or restore a backup")
 
+	// ErrTooLarge reports that a ring has more than 1 MiB, or would have after the change
+	// (TOOLARGE). The store does not read it: anyone who can write to Redis could make it as
+	// large as Redis is.
+	ErrTooLarge = errors.New("the ring is larger than any that keyturn needs: look which fields it has, and delete those that keyturn did not write")
+
 	// ErrClusterDown reports that no server of the Cluster serves this key now
 	// (CLUSTERDOWN), that its slot is being moved (ASK, TRYAGAIN), or that the server
 	// belongs to a Cluster and the URL does not say so (MOVED, CROSSSLOT).
@@ -149,6 +154,8 @@ func kindOfReply(text string) error {
 		{"TRYAGAIN", ErrClusterDown},
 		{"CLUSTERDOWN", ErrClusterDown},
 		{"CROSSSLOT", ErrClusterDown},
+		{"exhausted the last possible", ErrWrongType}, // a log with an entry at the end of time
+		{"TOOLARGE", ErrTooLarge},
 		{"unknown command", ErrUnsupported},
 		{"Unknown Redis command", ErrUnsupported},
 	} {

@@ -2,33 +2,91 @@ package rediskeys_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
-// A store whose address is that of a replica gets an error from every method.
+// A store whose address is that of a replica gets an error from every method, even from a replica that
+// accepts writes. Such a replica once passed for the primary: with 318 false 401, and 91 tokens of
+// revoked keys accepted.
 func TestReplicaIsRefused(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	p := redistest.RunPair(t, redistest.Options{})
 	primary, replica := open(t, "redis://"+p.Primary.Addr()), open(t, "redis://"+p.Replica.Addr())
 	at := begin(t, primary)
-	set(t, primary, tenant, "f", "1")
-	if err := p.Settled(t.Context()); err != nil {
-		t.Fatal(err)
+	ring := set(t, primary, tenant, "f", "1")
+	for _, readOnly := range []string{"yes", "no"} {
+		do(t, p.Replica, "CONFIG", "SET", "replica-read-only", readOnly)
+		if err := p.Settled(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, call := range calls(t.Context(), replica, at) {
+			wantErr(t, "replica-read-only "+readOnly+": "+name, call(), rediskeys.ErrReplica)
+		}
+		for _, digest := range []string{"", ring.Digest} {
+			r, err := replica.Write(t.Context(), rotation.Change{Tenant: tenant, If: digest, Nonce: "n", Set: map[string][]byte{"f": []byte("2")}})
+			if wantErr(t, "Write", err, rediskeys.ErrReplica); r.Code != rotation.NotMade {
+				t.Errorf("Write: code %d, want NotMade", r.Code)
+			}
+		}
+		rotationtest.TestReplica(t, replica)
+		if n := p.Replica.Client().XLen(t.Context(), key("log")).Val(); n != 2 {
+			t.Errorf("the replica's log has %d entries, want 2", n)
+		}
 	}
-	for name, call := range calls(t.Context(), replica, at) {
-		wantErr(t, name, call(), rediskeys.ErrReplica)
+}
+
+// A role that INFO names decides, whatever else the server does. Where INFO is not known, or says
+// nothing about a role, the server is taken for what it does.
+func TestRoleOfInfo(t *testing.T) {
+	const unknownCommand = "-ERR unknown command 'INFO'"
+	for info, kind := range map[string]error{
+		"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n":                               nil,
+		"# Replication\r\nrole:slave\r\nmaster_host:127.0.0.1\r\n":                             rediskeys.ErrReplica,
+		"# Replication\r\nrole:active-replica\r\nmaster_host:127.0.0.1\r\n":                    rediskeys.ErrReplica,
+		"# Replication\r\nrole:master\r\nconnected_slaves:1\r\nmin_slaves_good_slaves:1\r\n":   nil,
+		"# Replication\r\nrole:master\r\nconnected_slaves:10\r\nmin_slaves_good_slaves:10\r\n": nil,
+		"# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmin_slaves_good_slaves:0\r\n":   rediskeys.ErrNoReplicas,
+		"":             nil,
+		unknownCommand: nil,
+		"-ERR section (replication) is not supported":                         nil,
+		"-NOPERM this user has no permissions to run the 'info' command":      rediskeys.ErrNoPermission,
+		"-The user executing the script can't run this command or subcommand": rediskeys.ErrNoPermission,
+	} {
+		m := mini(t)
+		s := open(t, "redis://"+m.Addr())
+		at := begin(t, s)
+		m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+			if text, failed := strings.CutPrefix(info, "-"); failed && cmd == "INFO" {
+				c.WriteError(text)
+			} else if cmd == "INFO" {
+				c.WriteBulk(info)
+			}
+			return cmd == "INFO"
+		})
+		for name, call := range calls(t.Context(), s, at) {
+			writes := name == "Sync" || name == "Write" || name == "Forget"
+			switch err := call(); {
+			case kind == nil || kind == rediskeys.ErrNoReplicas && !writes:
+				if err != nil {
+					t.Errorf("%q: %s: %v", info, name, err)
+				}
+			default:
+				wantErr(t, info+": "+name, err, kind)
+			}
+		}
 	}
 }
 
@@ -49,7 +107,7 @@ func TestMinReplicas(t *testing.T) {
 	refused := calls(t.Context(), s, at)
 	delete(refused, "Write")
 	refused["Write"] = func() error {
-		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
+		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
 		return err
 	}
 	for name, call := range refused {
@@ -109,18 +167,14 @@ func TestWrongTypeAffectsOneTenant(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server, s := running(t)
-	var same string // another tenant of the same bucket
-	for i := 0; rotation.BucketOf(same) != bucket; i++ {
-		same = fmt.Sprint("other", i)
-	}
-	digest := set(t, s, same, "f", "1").Digest
+	digest := set(t, s, other, "f", "1").Digest
 	do(t, server, "SET", key("ring:"+tenant), "text")
-	got := s.Load(t.Context(), []string{same, tenant, "elsewhere"})
+	got := s.Load(t.Context(), []string{other, tenant, "elsewhere"})
 	wantErr(t, "Load", got[1].Err, rediskeys.ErrWrongType)
 	if got[0].Err != nil || got[0].Digest != digest || got[2].Err != nil {
 		t.Errorf("Load: %+v", got)
 	}
-	r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Digests: []string{same, tenant}})
+	r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Digests: []string{other, tenant}})
 	if r.Digests[0] != digest || r.Digests[1] == "" || len(r.Digests[1]) == len(digest) {
 		t.Errorf("Sync: digests %q: that of a key of another type must equal none, and not be absent", r.Digests)
 	}
@@ -133,9 +187,9 @@ func TestFull(t *testing.T) {
 	at := begin(t, s)
 	ring := set(t, s, tenant, "f", "1")
 	do(t, server, "CONFIG", "SET", "maxmemory", "1")
-	_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
+	_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"f": nil}, Delete: []string{"g"}})
 	wantErr(t, "Write", err, rediskeys.ErrFull)
-	wantErr(t, "Sync", s.Sync(t.Context(), "me", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0].Err, rediskeys.ErrFull)
+	wantErr(t, "Sync", s.Sync(t.Context(), "me", []rotation.SyncRequest{{Bucket: bucket, Place: at, Ack: ack("me", 0)}})[0].Err, rediskeys.ErrFull)
 	if got := s.Load(t.Context(), []string{tenant})[0]; got.Err != nil || got.Digest != ring.Digest {
 		t.Errorf("a change that was refused left something: %+v", got)
 	}
@@ -164,7 +218,7 @@ func TestBusy(t *testing.T) {
 // Errors that the servers of these tests do not return on demand come from miniredis.
 func TestServerErrors(t *testing.T) {
 	t.Parallel()
-	m := miniredis.RunT(t)
+	m := mini(t)
 	s := open(t, "redis://"+m.Addr())
 	for text, kind := range map[string]error{
 		"LOADING Redis is loading the dataset in memory":                                                                                 rediskeys.ErrLoading,

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
@@ -22,10 +21,10 @@ func TestFormat(t *testing.T) {
 	first := begin(t, s)
 	r := write(t, s, rotation.Change{
 		Tenant: tenant, Set: map[string][]byte{"head": []byte("1"), "k:a": {0, 0xff}}, Publish: []string{"a"},
-		Op: ring.OpCreate, KID: "a", Seq: 1, Actor: "operator",
+		Op: ring.OpCreate, KID: "a", Seq: 1, Actor: "operator", Nonce: "nonce\x00", MAC: []byte("\x00mac\xff\x00"),
 	})
-	since := time.UnixMilli(1_700_000_000_123)
-	reply := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: first, GoodSince: since})
+	wantAck := ack("one\x00\xff", 0)
+	sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: first, Ack: wantAck})
 
 	keys := server.Client().Keys(ctx, "*").Val()
 	slices.Sort(keys)
@@ -45,14 +44,13 @@ func TestFormat(t *testing.T) {
 		t.Errorf("tenants %q", got)
 	}
 	wantLog := [][]string{
-		{first.ID, "op", "begin", "tenant", "", "kid", "", "seq", "0", "actor", "", "nonce", first.Nonce},
-		{r.Place.ID, "op", "create", "tenant", tenant, "kid", "a", "seq", "1", "actor", "operator", "nonce", r.Place.Nonce},
+		{first.ID, "op", "begin", "tenant", "", "kid", "", "seq", "0", "actor", "", "nonce", first.Nonce, "mac", ""},
+		{r.Place.ID, "op", "create", "tenant", tenant, "kid", "a", "seq", "1", "actor", "operator", "nonce", "nonce\x00", "mac", "\x00mac\xff\x00"},
 	}
 	if got := rawLog(t, server); !slices.EqualFunc(got, wantLog, slices.Equal) {
 		t.Errorf("log %q, want %q", got, wantLog)
 	}
-	wantAck := first.ID + " " + first.Nonce + " 1700000000123 " + strconv.FormatInt(reply.Now.UnixMilli(), 10)
-	if got := server.Client().HGet(ctx, key("ack"), "one").Val(); got != wantAck {
+	if got := server.Client().HGet(ctx, key("ack"), "one").Val(); got != string(wantAck) {
 		t.Errorf("acknowledgement %q, want %q", got, wantAck)
 	}
 }

@@ -2,13 +2,18 @@ package rediskeys_test
 
 import (
 	"context"
+	"crypto/fips140"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyturn/keyturn/internal/redistest"
@@ -56,15 +61,38 @@ const tenant = "tenant {7}:\x00"
 
 var bucket = rotation.BucketOf(tenant)
 
+// other is another tenant of the same bucket.
+var other = func() string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("other", i); rotation.BucketOf(name) == bucket {
+			return name
+		}
+	}
+}()
+
 func key(name string) string { return "kt:{" + strconv.Itoa(bucket) + "}:" + name }
 
 func logKey(bucket int) string { return "kt:{" + strconv.Itoa(bucket) + "}:log" }
+
+// mini returns a miniredis. It computes SHA-1, for the names of scripts, so it runs without the
+// enforcement of GODEBUG=fips140=only; the goroutines that it starts inherit that.
+func mini(t testing.TB) (m *miniredis.Miniredis) {
+	t.Helper()
+	fips140.WithoutEnforcement(func() { m = miniredis.RunT(t) })
+	return m
+}
 
 // running returns a server and a store on it.
 func running(t testing.TB, args ...string) (*redistest.Server, *rediskeys.Store) {
 	t.Helper()
 	s := redistest.Run(t, redistest.Options{Args: args})
 	return s, open(t, "redis://"+s.Addr())
+}
+
+// ack returns an acknowledgement of that age. The store cannot tell it from a sealed one.
+func ack(text string, age time.Duration) []byte {
+	b := binary.BigEndian.AppendUint64([]byte("kt\x01A"), uint64(time.Now().Add(-age).UnixMilli()))
+	return append(b, text...)
 }
 
 func deadline(t testing.TB, d time.Duration) context.Context {
@@ -90,6 +118,9 @@ func begin(t testing.TB, s *rediskeys.Store) rotation.Place {
 
 func write(t testing.TB, s *rediskeys.Store, c rotation.Change) rotation.Result {
 	t.Helper()
+	if c.Nonce == "" {
+		c.Nonce = rand.Text()
+	}
 	r, err := s.Write(deadline(t, 10*time.Second), c)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +169,7 @@ func place(t testing.TB, requests []rotation.SyncRequest, replies []rotation.Syn
 func calls(ctx context.Context, s *rediskeys.Store, at rotation.Place) map[string]func() error {
 	return map[string]func() error{
 		"Sync": func() error {
-			return s.Sync(ctx, "me", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0].Err
+			return s.Sync(ctx, "me", []rotation.SyncRequest{{Bucket: bucket, Place: at, Ack: ack("me", 0)}})[0].Err
 		},
 		"Sync without an instance": func() error {
 			return s.Sync(ctx, "", []rotation.SyncRequest{{Bucket: bucket, Place: at}})[0].Err
@@ -146,10 +177,10 @@ func calls(ctx context.Context, s *rediskeys.Store, at rotation.Place) map[strin
 		"Load":    func() error { return s.Load(ctx, []string{tenant})[0].Err },
 		"Tenants": func() error { _, err := s.Tenants(ctx, []int{bucket}); return err },
 		"Write": func() error {
-			_, err := s.Write(ctx, rotation.Change{Tenant: tenant, Set: map[string][]byte{"f": nil}})
+			_, err := s.Write(ctx, rotation.Change{Tenant: tenant, Nonce: rand.Text(), Set: map[string][]byte{"f": nil}})
 			return err
 		},
-		"Acks":   func() error { _, err := s.Acks(ctx, bucket, at); return err },
+		"Acks":   func() error { _, _, err := s.Acks(ctx, bucket); return err },
 		"Forget": func() error { return s.Forget(ctx, "me", []int{bucket}) },
 	}
 }
@@ -168,7 +199,7 @@ func wantErr(t *testing.T, what string, err, kind error) {
 // documented are the ACL rights that the package comment lists.
 var documented = []any{
 	"~kt:*", "&kt:*", "+eval", "+evalsha", "+time", "+hgetall", "+hset", "+hdel", "+sadd", "+srem", "+sismember", "+smembers", "+del",
-	"+xadd", "+xrange", "+xrevrange", "+publish", "+subscribe", "+ping",
+	"+xadd", "+xrange", "+xrevrange", "+publish", "+subscribe", "+ping", "+info",
 }
 
 // A counter counts the commands that a client sends.

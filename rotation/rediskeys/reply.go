@@ -1,11 +1,13 @@
 package rediskeys
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A replyReader reads the items of a script's reply one after the other. An item
@@ -56,16 +58,36 @@ func (r *replyReader) texts() []string {
 	return all
 }
 
-func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
-
-// formatMillis writes a time as the scripts do: in milliseconds since 1970, and 0
-// for the zero time.
-func formatMillis(t time.Time) string {
-	if t.IsZero() {
-		return "0"
+// entries reads entries of a log: lists of their fields.
+func (r *replyReader) entries() []rotation.LogEntry {
+	items, ok := r.item().([]any)
+	in := replyReader{items: items}
+	var all []rotation.LogEntry
+	for in.remaining() > 0 {
+		f := replyReader{items: in.item()}
+		e := rotation.LogEntry{Op: ring.Op(f.text()), Tenant: f.text(), KID: f.text()}
+		e.Seq, _ = strconv.Atoi(f.text()) // anyone may write anything there
+		e.Actor, e.Nonce, e.MAC = f.text(), f.text(), []byte(f.text())
+		r.bad = r.bad || f.bad
+		all = append(all, e)
 	}
-	return strconv.FormatInt(max(t.UnixMilli(), 0), 10)
+	r.bad = r.bad || !ok || in.bad
+	return all
 }
+
+// acks reads acknowledgements, instance and value in turn, and sorts them by instance.
+func (r *replyReader) acks() []rotation.RawAck {
+	pairs := r.texts()
+	r.bad = r.bad || len(pairs)%2 != 0
+	var all []rotation.RawAck
+	for i := 1; i < len(pairs); i += 2 {
+		all = append(all, rotation.RawAck{Instance: pairs[i-1], Sealed: []byte(pairs[i])})
+	}
+	slices.SortFunc(all, func(a, b rotation.RawAck) int { return strings.Compare(a.Instance, b.Instance) })
+	return all
+}
+
+func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
 // ceil returns d in units, rounded up.
 func ceil(d, unit time.Duration) int64 {
@@ -103,17 +125,4 @@ func parseID(id string) (ms, n uint64, ok bool) {
 	n, err2 := strconv.ParseUint(right, 10, 64)
 	ok = err1 == nil && err2 == nil && id == strconv.FormatUint(ms, 10)+"-"+strconv.FormatUint(n, 10)
 	return ms, n, ok
-}
-
-// compareIDs returns -1, 0 or 1, as a comes before b in a log, is b, or comes after it.
-func compareIDs(a, b string) int {
-	ams, an, _ := parseID(a)
-	bms, bn, _ := parseID(b)
-	switch {
-	case ams < bms || ams == bms && an < bn:
-		return -1
-	case ams == bms && an == bn:
-		return 0
-	}
-	return 1
 }

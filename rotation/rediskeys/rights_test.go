@@ -1,6 +1,9 @@
 package rediskeys_test
 
 import (
+	"crypto/rand"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,16 +49,64 @@ func TestMissingRights(t *testing.T) {
 	server, admin := running(t)
 	ring := set(t, admin, tenant, "f", "1")
 	for _, missing := range []string{"xadd", "hset", "hdel", "sadd", "srem", "hgetall", "time", "evalsha"} {
-		args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
-		do(t, server, append(args, "-"+missing)...)
+		forbid(t, server, "-"+missing)
 		s := open(t, "redis://keyturn:right@"+server.Addr())
-		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: ring.Digest, Set: map[string][]byte{"g": nil}, Delete: []string{"f"}})
+		_, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: ring.Digest, Set: map[string][]byte{"g": nil}, Delete: []string{"f"}})
 		wantErr(t, "Write without "+missing, err, rediskeys.ErrNoPermission)
 		if got := admin.Load(t.Context(), []string{tenant})[0]; got.Err != nil || got.Digest != ring.Digest {
 			t.Fatalf("without %s: half of a change was made: %+v", missing, got)
 		}
 	}
-	args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
-	do(t, server, append(args, "-publish")...)
+	forbid(t, server, "-publish")
 	set(t, open(t, "redis://keyturn:right@"+server.Addr()), tenant, "f", "without a nudge")
+}
+
+// Without the right to ask for the server's role no method answers: the server may be a replica.
+func TestNoRoleNoAnswer(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, admin := running(t)
+	at := begin(t, admin)
+	forbid(t, server, "-info")
+	for name, call := range calls(t.Context(), open(t, "redis://keyturn:right@"+server.Addr()), at) {
+		wantErr(t, name, call(), rediskeys.ErrNoPermission)
+	}
+}
+
+// The commands that the pages tell an operator to allow are those with which these tests run.
+func TestRightsAreDocumented(t *testing.T) {
+	var want []string
+	for _, right := range documented {
+		if name, ok := strings.CutPrefix(right.(string), "+"); ok {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	page := file(t, "../../docs/operations.md")
+	_, page, _ = strings.Cut(page, "ACL SETUSER keyturn on")
+	page, _, _ = strings.Cut(page, "printf")
+	comment := file(t, "doc.go")
+	_, comment, _ = strings.Cut(comment, "needs the commands ")
+	comment, _, _ = strings.Cut(comment, ", and cluster|slots")
+	for what, text := range map[string]string{"docs/operations.md": page, "doc.go": comment} {
+		var got []string
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz+~&:*'", r) }) {
+			if name := strings.TrimPrefix(word, "+"); what == "doc.go" || name != word {
+				got = append(got, name)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s lists the commands %q, want %q", what, got, want)
+		}
+	}
+}
+
+func file(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

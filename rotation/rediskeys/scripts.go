@@ -2,9 +2,7 @@ package rediskeys
 
 import (
 	"context"
-	"crypto/sha1"
 	_ "embed"
-	"encoding/hex"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -36,7 +34,7 @@ func newScripts() scripts {
 		tenants: newScript(commonLua + tenantsLua),
 		write:   newScript(commonLua + writeLua),
 		acks:    newScript(commonLua + acksLua),
-		forget:  newScript(forgetLua),
+		forget:  newScript(commonLua + forgetLua),
 	}
 }
 
@@ -45,8 +43,7 @@ func newScripts() scripts {
 type script struct{ text, sha string }
 
 func newScript(text string) script {
-	sum := sha1.Sum([]byte(text))
-	return script{text, hex.EncodeToString(sum[:])}
+	return script{text, sha1hex([]byte(text))}
 }
 
 // A call is one run of a script. All its keys belong to one bucket.
@@ -72,8 +69,9 @@ func (c call) command(ctx context.Context, name, script string) *redis.Cmd {
 
 // A reply is the result of a call, or its error.
 type reply struct {
-	value any
-	err   error
+	value   any
+	err     error
+	notSent bool // the call did not leave this process
 }
 
 // run runs a script once for each call and returns as many replies, in the order of
@@ -170,7 +168,7 @@ func replyTo(cmd *redis.Cmd, err error) reply {
 func (s *Store) runOnce(ctx context.Context, sc script, c call) reply {
 	for _, as := range [][2]string{{"evalsha", sc.sha}, {"eval", sc.text}} {
 		if err := ctx.Err(); err != nil {
-			return reply{err: err}
+			return reply{err: err, notSent: true}
 		}
 		cmd := c.command(ctx, as[0], as[1])
 		r := replyTo(cmd, s.client.Process(ctx, unrepeatedCmd{cmd}))

@@ -1,6 +1,7 @@
 package rediskeys_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"testing"
 
@@ -24,10 +25,10 @@ func TestFlushedScriptsAreSentAgain(t *testing.T) {
 		"Sync":    func() error { return s.Sync(t.Context(), "one", requests[:3])[2].Err },
 		"Load":    func() error { return s.Load(t.Context(), []string{tenant})[0].Err },
 		"Tenants": func() error { _, err := s.Tenants(t.Context(), []int{1, 2}); return err },
-		"Acks":    func() error { _, err := s.Acks(t.Context(), bucket, old.Place); return err },
+		"Acks":    func() error { _, _, err := s.Acks(t.Context(), bucket); return err },
 		"Forget":  func() error { return s.Forget(t.Context(), "two", []int{1, 2}) },
 		"Write": func() error {
-			r, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, If: old.Digest, Set: map[string][]byte{"f": []byte("2")}})
+			r, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: old.Digest, Set: map[string][]byte{"f": []byte("2")}})
 			if err == nil && r.Code != rotation.Committed {
 				return fmt.Errorf("code %d", r.Code)
 			}

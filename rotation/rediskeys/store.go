@@ -4,17 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 const (
 	// pageSize is how many log entries one reply covers at most.
 	pageSize = 500
+
+	// newestSize is how many log entries a reply has at most without a place. They tell a starting
+	// instance of revocations that are being removed from their rings at this moment, so the last few
+	// do. Each one costs Redis some 7 µs, in each of 256 buckets.
+	newestSize = 32
+
+	// maxSyncAcks is how many acknowledgements a reply to Sync has at most.
+	maxSyncAcks = 64
+
+	// The bounds of common.lua, in bytes. What is longer the scripts do not return, so it is
+	// refused before it is written.
+	maxAck, maxName, maxNonce, maxMAC, maxKID, maxOp = 8192, 256, 64, 73728, 256, 32
 
 	// maxRings is how many rings one script reads at most. Redis does nothing else
 	// while a script runs.
@@ -57,12 +74,18 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		}
 		names = append(names, k.ring(tenant))
 	}
+	if len(instance) > maxName || len(r.Ack) > maxAck {
+		return call{}, fmt.Errorf("rediskeys: sync: an instance's name of %d bytes, an acknowledgement of %d: want at most %d and %d",
+			len(instance), len(r.Ack), maxName, maxAck)
+	}
+	wanted := 0
+	if r.Acks {
+		wanted = maxSyncAcks
+	}
 	id, placeNonce := placeArgs(r.Place)
 	return call{keys: names, args: append([]string{
-		id, placeNonce, instance, formatMillis(r.GoodSince),
-		strconv.FormatInt(r.VouchWithin.Milliseconds(), 10),
-		strconv.FormatInt(ceil(r.VouchFor, time.Millisecond), 10),
-		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(pageSize), s.logLength,
+		id, placeNonce, instance, string(r.Ack), strconv.Itoa(wanted),
+		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(pageSize), strconv.Itoa(newestSize), s.logLength,
 	}, r.Digests...)}, nil
 }
 
@@ -77,9 +100,9 @@ func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {
 		Place:   rotation.Place{ID: in.text(), Nonce: in.text()},
 		More:    in.flag(),
 		Now:     in.time(),
-		Vouched: in.flag(),
-		Changed: in.texts(),
+		Changed: in.entries(),
 		Digests: in.texts(),
+		Acks:    in.acks(),
 	}
 	if in.bad || len(out.Digests) != len(q.Digests) {
 		return rotation.SyncReply{Err: explain(what, errUnexpected)}
@@ -202,26 +225,72 @@ func (s *Store) callBuckets(buckets []int, f func(bucketKeys) call) ([]call, err
 // the ring to find out. If the client sent a committed change again, the answer would
 // be [rotation.Conflict], as if it had not been made.
 //
+// If Redis refuses the change, the code is [rotation.NotMade]: nothing was written, not even the log
+// entry. That holds for each error of the server that this package names, and if the change could not
+// be sent. The exception is [ErrNoPermission] on Redis 6: see the package comment. The code is 0 then.
+//
 // If a field is in both Set and Delete, or is deleted and published, it is set.
 func (s *Store) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
 	bucket := rotation.BucketOf(c.Tenant)
+	what := "write of tenant " + strconv.Quote(c.Tenant)
+	if err := checkEntry(c); err != nil {
+		return rotation.Result{Code: rotation.NotMade}, &Error{Call: what, Err: err}
+	}
 	k := s.buckets[bucket]
-	nonce := newNonce()
 	args := []string{
-		c.Tenant, c.If, string(c.Op), c.KID, strconv.Itoa(c.Seq), c.Actor, nonce, s.logLength,
+		c.Tenant, c.If, string(c.Op), c.KID, strconv.Itoa(c.Seq), c.Actor, c.Nonce, string(c.MAC), s.logLength,
 		s.channel, strconv.Itoa(bucket),
 	}
 	args = append(args, listArgs(c)...)
 	r := s.runOnce(ctx, s.scripts.write, call{keys: []string{k.ring(c.Tenant), k.log, k.tenants, k.ack}, args: args})
-	what := "write of tenant " + strconv.Quote(c.Tenant)
 	if r.err != nil {
-		return rotation.Result{}, explain(what, r.err)
+		return rotation.Result{Code: codeOf(r)}, explain(what, r.err)
 	}
-	result, ok := readWrite(r.value, nonce)
-	if !ok {
-		return rotation.Result{}, explain(what, errUnexpected)
+	result, err := readWrite(r.value, c.Nonce)
+	if err != nil {
+		return result, explain(what, err)
 	}
 	return result, nil
+}
+
+// checkEntry checks the parts of a change that go into the log.
+func checkEntry(c rotation.Change) error {
+	switch {
+	case c.Nonce == "":
+		return errors.New("the change has no nonce")
+	case c.Seq < 0, c.Seq > math.MaxInt32:
+		return fmt.Errorf("the seq is %d, want at most %d", c.Seq, math.MaxInt32)
+	}
+	for _, part := range []struct {
+		name        string
+		bytes, most int
+	}{
+		{"tenant", len(c.Tenant), ring.MaxTenantBytes}, {"op", len(c.Op), maxOp}, {"kid", len(c.KID), maxKID},
+		{"actor", len(c.Actor), maxName}, {"nonce", len(c.Nonce), maxNonce}, {"mac", len(c.MAC), maxMAC},
+	} {
+		if part.bytes > part.most {
+			return fmt.Errorf("the %s has %d bytes, want at most %d", part.name, part.bytes, part.most)
+		}
+	}
+	return nil
+}
+
+// codeOf returns the code of a change that got an error in place of a reply: [rotation.NotMade] if the
+// call was not sent, or the script did not run, or ran on a replica; else 0. A server that runs no
+// script says so with the first word of its error. An error of the script itself names its place, as
+// user_script.
+func codeOf(r reply) rotation.Code {
+	dial, text := (*net.OpError)(nil), r.err.Error()
+	code, _, _ := strings.Cut(text, " ")
+	switch {
+	case r.notSent, errors.Is(r.err, redis.ErrPoolTimeout), errors.As(r.err, &dial) && dial.Op == "dial":
+		return rotation.NotMade
+	case !errors.As(r.err, new(redis.Error)) || strings.Contains(text, "user_script"):
+		return 0
+	case kindOfReply(code) != nil, strings.HasPrefix(text, "ERR unknown command"):
+		return rotation.NotMade
+	}
+	return 0
 }
 
 // listArgs returns the lists of a change, each after its length, as write.lua reads
@@ -255,88 +324,51 @@ func setsField(c rotation.Change, name string) bool {
 	return ok || published && slices.Contains(c.Publish, kid)
 }
 
-func readWrite(value any, nonce string) (rotation.Result, bool) {
+// readWrite reads the reply of write.lua. Its error, if not nil, goes with the result's code.
+func readWrite(value any, nonce string) (rotation.Result, error) {
 	in := replyReader{items: value}
-	code := in.text()
-	result := rotation.Result{Now: in.time()}
-	switch code {
+	var result rotation.Result
+	switch code := in.text(); code {
 	case "ok":
-		result.Code = rotation.Committed
+		result.Code, result.Now = rotation.Committed, in.time()
 		result.Place = rotation.Place{ID: in.text(), Nonce: nonce}
 		result.Digest = in.text()
 	case "conflict":
-		result.Code = rotation.Conflict
+		result.Code, result.Now = rotation.Conflict, in.time()
 	case "bounds":
-		result.Code = rotation.OutOfBounds
+		result.Code, result.Now = rotation.OutOfBounds, in.time()
+	case "refused", "broken":
+		text := in.text()
+		if code == "refused" && !in.bad {
+			result.Code = rotation.NotMade
+		}
+		return result, serverError(strings.TrimLeft(text, "-"))
 	default:
-		return rotation.Result{}, false
+		return result, errUnexpected
 	}
-	return result, !in.bad
+	if in.bad {
+		return rotation.Result{}, errUnexpected
+	}
+	return result, nil
 }
 
-// Acks implements [rotation.Store]. The acknowledgements are sorted by instance;
-// those older than a day are removed. If the log does not have the place, Applied is
-// false for all: the entry was trimmed, or lost with a server.
-func (s *Store) Acks(ctx context.Context, bucket int, place rotation.Place) ([]rotation.Ack, error) {
-	id, nonce := placeArgs(place)
-	calls, err := s.callBuckets([]int{bucket}, func(k bucketKeys) call {
-		return call{keys: []string{k.log, k.ack}, args: []string{id, nonce}}
-	})
+// Acks implements [rotation.Store]. It removes those older than a day.
+func (s *Store) Acks(ctx context.Context, bucket int) ([]rotation.RawAck, time.Time, error) {
+	calls, err := s.callBuckets([]int{bucket}, func(k bucketKeys) call { return call{keys: []string{k.log, k.ack}} })
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	r := s.run(ctx, s.scripts.acks, calls)[0]
 	what := "acknowledgements of bucket " + strconv.Itoa(bucket)
 	if r.err != nil {
-		return nil, explain(what, r.err)
+		return nil, time.Time{}, explain(what, r.err)
 	}
-	acks, ok := readAcks(r.value, id)
-	if !ok {
-		return nil, explain(what, errUnexpected)
+	in := replyReader{items: r.value}
+	now, acks := in.time(), in.acks()
+	if in.bad {
+		return nil, time.Time{}, explain(what, errUnexpected)
 	}
-	return acks, nil
-}
-
-// readAcks reads acknowledgements. It leaves out those that are malformed, older
-// than a day, or more than a minute ahead of Redis' clock. id is that of the place
-// that the caller asked for.
-func readAcks(value any, id string) ([]rotation.Ack, bool) {
-	in := replyReader{items: value}
-	proved := in.flag()
-	now := in.time()
-	pairs := in.texts()
-	if in.bad || len(pairs)%2 != 0 {
-		return nil, false
-	}
-	var acks []rotation.Ack
-	for i := 0; i < len(pairs); i += 2 {
-		ack, appliedID, ok := parseAck(pairs[i+1])
-		if !ok || now.Sub(ack.At) > 24*time.Hour || ack.At.Sub(now) > time.Minute {
-			continue
-		}
-		ack.Instance = pairs[i]
-		ack.Applied = proved && compareIDs(appliedID, id) >= 0
-		acks = append(acks, ack)
-	}
-	slices.SortFunc(acks, func(a, b rotation.Ack) int { return strings.Compare(a.Instance, b.Instance) })
-	return acks, true
-}
-
-// parseAck reads "<id> <nonce> <good since> <at>". A good since of 0 is the zero
-// time: the instance is recovering.
-func parseAck(text string) (ack rotation.Ack, id string, ok bool) {
-	parts := strings.Split(text, " ")
-	if len(parts) != 4 {
-		return ack, "", false
-	}
-	_, _, isID := parseID(parts[0])
-	since, err1 := strconv.ParseInt(parts[2], 10, 64)
-	at, err2 := strconv.ParseInt(parts[3], 10, 64)
-	ack.At = fromMillis(at)
-	if since > 0 {
-		ack.GoodSince = fromMillis(since)
-	}
-	return ack, parts[0], isID && err1 == nil && err2 == nil
+	return acks, now, nil
 }
 
 // Forget implements [rotation.Store].

@@ -3,8 +3,6 @@ package rediskeys_test
 import (
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
-
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
@@ -12,7 +10,7 @@ import (
 
 func TestStoreOnMiniredis(t *testing.T) {
 	rotationtest.TestStore(t, func(t *testing.T) rotation.Store {
-		return open(t, "redis://"+miniredis.RunT(t).Addr())
+		return open(t, "redis://"+mini(t).Addr())
 	})
 }
 

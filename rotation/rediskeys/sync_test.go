@@ -45,9 +45,9 @@ func TestSyncWithoutInstanceWritesNothing(t *testing.T) {
 		return n
 	}
 	before := changes()
-	q := rotation.SyncRequest{Bucket: bucket, Place: at, GoodSince: time.Now(), Digests: []string{tenant}, VouchWithin: time.Hour}
-	if r := sync1(t, s, "", q); !slices.Equal(r.Changed, []string{tenant}) {
-		t.Errorf("changed %q", r.Changed)
+	q := rotation.SyncRequest{Bucket: bucket, Place: at, Ack: ack("", 0), Digests: []string{tenant}, Acks: true}
+	if r := sync1(t, s, "", q); len(r.Changed) != 1 || r.Changed[0].Tenant != tenant {
+		t.Errorf("changed %+v", r.Changed)
 	}
 	sync1(t, s, "", rotation.SyncRequest{Bucket: bucket})
 	s.Load(t.Context(), []string{tenant})
@@ -73,8 +73,8 @@ func TestLogComesInPagesAndIsTrimmed(t *testing.T) {
 	more(1000)
 	for page, want := range []bool{true, false} {
 		r := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: at})
-		if r.More != want || r.Resync || !slices.Equal(r.Changed, []string{tenant}) {
-			t.Fatalf("page %d: %+v, want More %v", page, r, want)
+		if r.More != want || r.Resync || len(r.Changed) != 500 {
+			t.Fatalf("page %d: %d entries, More %v, want More %v", page, len(r.Changed), r.More, want)
 		}
 		at = r.Place
 	}
@@ -82,11 +82,8 @@ func TestLogComesInPagesAndIsTrimmed(t *testing.T) {
 		t.Errorf("at %+v, want %+v", at, last)
 	}
 	more(1500)
-	if r := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: at}); !r.Resync || r.Place != last {
+	if r := sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: at}); !r.Resync || r.Place != last || len(r.Changed) != 32 || r.Changed[31].Nonce != last.Nonce {
 		t.Errorf("at a place that was trimmed: %+v", r)
-	}
-	if acks, err := s.Acks(t.Context(), bucket, at); err != nil || len(acks) != 1 || acks[0].Applied {
-		t.Errorf("acknowledgements of a place that was trimmed: %+v, error %v", acks, err)
 	}
 }
 
@@ -114,9 +111,9 @@ func TestClockNeverGoesBack(t *testing.T) {
 	if p := string(s.Load(t.Context(), []string{tenant})[0].Fields["p:a"]); p != strconv.FormatInt(ahead, 10) {
 		t.Errorf("published at %s, want %d", p, ahead)
 	}
-	sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: w.Place})
-	if acks, err := s.Acks(t.Context(), bucket, w.Place); err != nil || len(acks) != 1 || !acks[0].At.Equal(want) || !acks[0].Applied {
-		t.Errorf("Acks: %+v, error %v", acks, err)
+	sync1(t, s, "one", rotation.SyncRequest{Bucket: bucket, Place: w.Place, Ack: ack("", 0)})
+	if acks, now, err := s.Acks(t.Context(), bucket); err != nil || len(acks) != 1 || !now.Equal(want) {
+		t.Errorf("Acks: %+v at %v, error %v", acks, now, err)
 	}
 }
 
@@ -128,12 +125,9 @@ func TestPlacesOfAnotherStore(t *testing.T) {
 	_, s := running(t)
 	newest := begin(t, s)
 	for _, id := range []string{"-", "+", "x", "1", "1-", "-1", "1-2-3", "(1-0", "01-0", "1-99999999999999999999", " 1-0", newest.ID + " "} {
-		r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket, Place: rotation.Place{ID: id, Nonce: newest.Nonce}})
-		if !r.Resync || r.Place != newest {
+		q := rotation.SyncRequest{Bucket: bucket, Place: rotation.Place{ID: id, Nonce: newest.Nonce}, Ack: ack("", 0), Acks: true}
+		if r := sync1(t, s, "me", q); !r.Resync || r.Place != newest || len(r.Acks) != 0 {
 			t.Errorf("%q: %+v", id, r)
-		}
-		if acks, err := s.Acks(t.Context(), bucket, rotation.Place{ID: id}); err != nil || len(acks) != 0 {
-			t.Errorf("%q: acknowledgements %+v, error %v", id, acks, err)
 		}
 	}
 }
@@ -150,7 +144,7 @@ func TestWrongRequestsAreRefused(t *testing.T) {
 		if _, err := s.Tenants(t.Context(), []int{b}); err == nil {
 			t.Errorf("Tenants of bucket %d: no error", b)
 		}
-		if _, err := s.Acks(t.Context(), b, rotation.Place{}); err == nil {
+		if _, _, err := s.Acks(t.Context(), b); err == nil {
 			t.Errorf("Acks of bucket %d: no error", b)
 		}
 		if err := s.Forget(t.Context(), "me", []int{b}); err == nil {
@@ -185,7 +179,7 @@ func TestLostTenantIsListedAgain(t *testing.T) {
 	if !listed() {
 		t.Error("not listed again")
 	}
-	if r := sync1(t, s, "other", q); !slices.Contains(r.Changed, tenant) {
+	if r := sync1(t, s, "other", q); len(r.Changed) == 0 || r.Changed[len(r.Changed)-1].Tenant != tenant || r.Changed[len(r.Changed)-1].Op != "list" {
 		t.Errorf("the log does not say so: %+v", r)
 	}
 	// A key of another type in place of the set does not make the sync fail.
@@ -195,6 +189,34 @@ func TestLostTenantIsListedAgain(t *testing.T) {
 		}
 	}
 	sync1(t, s, "i", q)
+}
+
+// Each of the entries that list tenants again has a nonce of its own, which fits into an
+// acknowledgement however long the tenants' names are.
+func TestListedEntriesHaveShortNonces(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, s := running(t)
+	place := begin(t, s)
+	q := rotation.SyncRequest{Bucket: bucket}
+	for i := 0; len(q.Digests) < 3; i++ {
+		if name := strings.Repeat("t", 250) + fmt.Sprintf("%06d", i); rotation.BucketOf(name) == bucket {
+			q.Digests = append(q.Digests, name)
+			set(t, s, name, "f", "1")
+		}
+	}
+	do(t, server, "DEL", key("tenants"))
+	sync1(t, s, "i", q)
+	q.Place = place
+	nonces := make(map[string]bool)
+	for _, e := range sync1(t, s, "i", q).Changed {
+		if nonces[e.Nonce] = true; len(e.Nonce) < 26 || len(e.Nonce) > 64 {
+			t.Errorf("%s: nonce %q", e.Op, e.Nonce)
+		}
+	}
+	if len(nonces) != 6 {
+		t.Errorf("%d nonces of 6 entries", len(nonces))
+	}
 }
 
 // If the ACL forbids to list a ring, sync does not log that it was listed.

@@ -1,6 +1,7 @@
 package rediskeys_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"strconv"
 	"sync"
@@ -105,7 +106,7 @@ func TestOneCommitForEachDigest(t *testing.T) {
 		for i := range 64 {
 			wg.Go(func() {
 				r, err := stores[i%len(stores)].Write(t.Context(), rotation.Change{
-					Tenant: tenant, If: digest, Set: map[string][]byte{"by": []byte(fmt.Sprint(round, i))},
+					Tenant: tenant, Nonce: rand.Text(), If: digest, Set: map[string][]byte{"by": []byte(fmt.Sprint(round, i))},
 				})
 				switch {
 				case err != nil:
@@ -141,7 +142,7 @@ func TestWriteIsSentOnce(t *testing.T) {
 	proxy.HoldReplies()
 	done := make(chan error, 1)
 	go func() {
-		r, err := lossy.Write(t.Context(), rotation.Change{Tenant: tenant, If: hash.Digest, Set: map[string][]byte{"f": []byte("2")}})
+		r, err := lossy.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: hash.Digest, Set: map[string][]byte{"f": []byte("2")}})
 		if err == nil {
 			err = fmt.Errorf("code %d", r.Code)
 		}

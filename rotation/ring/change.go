@@ -14,6 +14,7 @@ const (
 	OpRevoke  Op = "revoke"  // end a key now
 	OpMerge   Op = "merge"   // write back what the store lost
 	OpCollect Op = "collect" // remove keys that were dropped long ago
+	OpRekey   Op = "rekey"   // seal a ring under another KEK
 )
 
 // A Bound is a condition under which the store applies a change: when the change arrives, At must

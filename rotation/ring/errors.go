@@ -114,6 +114,11 @@ func (e *RefusedError) Error() string {
 	return b.String()
 }
 
+// ErrUndone reports that the store lost a change after it had acknowledged it, while the process
+// that made the change watched. It has put the change back. If the store has not lost data, a person
+// writes to it.
+var ErrUndone = errors.New("rotation: the store lost the change after it was made; it was put back")
+
 // formatTime writes a time of the store, to the millisecond.
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 

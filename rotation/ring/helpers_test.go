@@ -16,9 +16,9 @@ const sec = time.Second
 // real clock use.
 var (
 	demoPolicy = ring.Policy{Algorithm: keystore.ES256, Every: 30 * sec, Propagation: 15 * sec, Freshness: 6 * sec, ClockSkew: sec, Dwell: 2 * sec,
-		SignFor: 12 * sec, ReaderStaleness: 8 * sec, MaxTokenTTL: 120 * sec, Leeway: 30 * sec}
+		SignFor: 12 * sec, ReaderStaleness: 6 * sec, MaxTokenTTL: 120 * sec, Leeway: 30 * sec}
 	fastPolicy = ring.Policy{Algorithm: keystore.ES256, Every: 6 * sec, Propagation: 4500 * time.Millisecond, Freshness: 2250 * time.Millisecond,
-		ClockSkew: 250 * time.Millisecond, Dwell: sec, SignFor: 3 * sec, ReaderStaleness: 1500 * time.Millisecond, MaxTokenTTL: 3 * sec, Leeway: sec}
+		ClockSkew: 250 * time.Millisecond, Dwell: sec, SignFor: 3 * sec, ReaderStaleness: sec, MaxTokenTTL: 3 * sec, Leeway: sec}
 )
 
 var t0 = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -108,13 +108,14 @@ func isFirst(r *Record, all []*Record) bool {
 //
 // An instance in sync stops signing with k when next takes effect. An instance that was cut off
 // before k or next was announced goes by an older view: it may sign with k for SignFor after that,
-// by a clock that is ClockSkew behind.
+// by a clock that is ClockSkew behind. Dwell is for an instance that an old primary keeps in sync
+// after another one has taken its place (timeline Lag).
 func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 	p := &k.Timing
 	end := next.ActivatesAt
 	for _, kid := range []string{k.KID, next.KID} {
 		if announced, ok := facts.At(FactAnnounced, kid); ok {
-			end = later(end, announced.Add(p.SignFor+p.ClockSkew))
+			end = later(end, announced.Add(p.SignFor+p.Dwell+p.ClockSkew))
 		}
 	}
 	return end.Add(p.MaxTokenTTL + p.Leeway)

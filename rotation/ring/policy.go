@@ -26,7 +26,7 @@ type Policy struct {
 
 	// MaxTokenTTL is the longest life of a token, at least 1s. The default is 15m.
 	//
-	//	MaxTokenTTL + Leeway >= Freshness + ClockSkew
+	//	MaxTokenTTL + Leeway >= Freshness + Dwell + ClockSkew
 	//	2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= MaxPublished, for asymmetric keys
 	MaxTokenTTL time.Duration
 
@@ -39,9 +39,9 @@ type Policy struct {
 	// longer than that before two instances can disagree on a scheduled key. The default is half of
 	// Every, at most 15 days.
 	//
-	//	Propagation >= Freshness + ClockSkew
+	//	Propagation >= Freshness + Dwell + ClockSkew
 	//	Propagation >= SignFor + Dwell + ClockSkew
-	//	Propagation >= ReaderStaleness + Freshness + ClockSkew
+	//	Propagation >= ReaderStaleness + Freshness + Dwell + ClockSkew
 	Propagation time.Duration
 
 	// Leeway is the most that verifiers forgive. A key verifies for that much longer, and no
@@ -56,13 +56,17 @@ type Policy struct {
 	ClockSkew time.Duration
 
 	// Freshness is the greatest age of the last sync of an instance that counts as in sync, at
-	// least [MinFreshness]. The default is three eighths of Propagation, at most 60s. It takes part
-	// in the inequalities of Propagation, MaxTokenTTL and SignFor.
+	// least [MinFreshness]. The default is three eighths of Propagation or half of MaxTokenTTL +
+	// Leeway, whichever is less, at most 60s. It takes part in the inequalities of Propagation,
+	// MaxTokenTTL and SignFor.
 	Freshness time.Duration
 
 	// Dwell is how long the store may still lose an acknowledged write, for example in a failover.
-	// The default is an eighth of Propagation, at most 60s. It takes part in the second inequality
-	// of Propagation.
+	// So a sync only proves what the store had Dwell before it: an old primary may acknowledge for
+	// that long. It must be longer than Redis' min-replicas-max-lag and the replication lag
+	// together. The default is an eighth of Propagation or a third of MaxTokenTTL + Leeway,
+	// whichever is less, at most 60s. It takes part in the inequalities of Propagation and
+	// MaxTokenTTL.
 	Dwell time.Duration
 
 	// SignFor is how long an instance signs after its last sync. The default is Propagation less
@@ -92,23 +96,25 @@ const MinFreshness = time.Second
 // WithDefaults returns p with its zero fields filled in.
 //
 // The shares of Propagation are chosen so that its inequalities hold for any Every of ten seconds
-// or more: 3/8 for Freshness, 1/8 for Dwell and 1/16 for ClockSkew leave 13/16 for SignFor and 9/16
-// for ReaderStaleness.
+// or more: 3/8 for Freshness, 1/8 for Dwell and 1/16 for ClockSkew leave 13/16 for SignFor and 7/16
+// for ReaderStaleness. Half of a token's life for Freshness and a third for Dwell leave a sixth for
+// ClockSkew.
 func (p Policy) WithDefaults() Policy {
 	if p.Algorithm == "" {
 		p.Algorithm = keystore.HS256
 	}
 	setDefault(&p.Every, 30*24*time.Hour)
 	setDefault(&p.Propagation, min(15*24*time.Hour, p.Every/2))
-	setDefault(&p.Dwell, min(time.Minute, p.Propagation/8))
-	setDefault(&p.ClockSkew, min(5*time.Second, p.Propagation/16))
-	setDefault(&p.Freshness, min(time.Minute, 3*p.Propagation/8))
-	setDefault(&p.SignFor, min(24*time.Hour, p.Propagation-p.Dwell-p.ClockSkew))
-	if !p.Algorithm.Symmetric() {
-		setDefault(&p.ReaderStaleness, min(time.Hour, p.Propagation-p.Freshness-p.ClockSkew))
-	}
 	setDefault(&p.MaxTokenTTL, 15*time.Minute)
 	setDefault(&p.Leeway, 30*time.Second)
+	life := p.MaxTokenTTL + p.Leeway
+	setDefault(&p.Dwell, min(time.Minute, p.Propagation/8, life/3))
+	setDefault(&p.ClockSkew, min(5*time.Second, p.Propagation/16))
+	setDefault(&p.Freshness, min(time.Minute, 3*p.Propagation/8, life/2))
+	setDefault(&p.SignFor, min(24*time.Hour, p.Propagation-p.Dwell-p.ClockSkew))
+	if !p.Algorithm.Symmetric() {
+		setDefault(&p.ReaderStaleness, min(time.Hour, p.Propagation-p.HeardWithin()))
+	}
 	return p
 }
 
@@ -182,12 +188,12 @@ type inequality struct {
 func (p Policy) inequalities() []inequality {
 	return []inequality{
 		// An instance in sync knows a key before it signs.
-		{"Propagation >= Freshness + ClockSkew", p.Propagation, p.Freshness + p.ClockSkew},
+		{"Propagation >= Freshness + Dwell + ClockSkew", p.Propagation, p.HeardWithin()},
 		// If a failover lost a key, a cut-off instance that does not know it has stopped signing
 		// before the restored key takes effect.
 		{"Propagation >= SignFor + Dwell + ClockSkew", p.Propagation, p.SignFor + p.Dwell + p.ClockSkew},
 		// A reader of the JWK Set knows a key before it signs.
-		{"Propagation >= ReaderStaleness + Freshness + ClockSkew", p.Propagation, p.ReaderStaleness + p.Freshness + p.ClockSkew},
+		{"Propagation >= ReaderStaleness + Freshness + Dwell + ClockSkew", p.Propagation, p.ReaderStaleness + p.HeardWithin()},
 		// An instance in sync can sign.
 		{"SignFor >= Freshness", p.SignFor, p.Freshness},
 		// Clocks that are off in opposite directions do not put iat in the future.
@@ -196,7 +202,7 @@ func (p Policy) inequalities() []inequality {
 		{"Every >= Propagation", p.Every, p.Propagation},
 		// A pending key is revoked, so its predecessor goes on signing. An instance in sync learns
 		// of that before it has dropped the predecessor.
-		{"MaxTokenTTL + Leeway >= Freshness + ClockSkew", p.MaxTokenTTL + p.Leeway, p.Freshness + p.ClockSkew},
+		{"MaxTokenTTL + Leeway >= Freshness + Dwell + ClockSkew", p.MaxTokenTTL + p.Leeway, p.HeardWithin()},
 	}
 }
 
@@ -210,6 +216,11 @@ func (p Policy) maxPublished() int {
 // Window returns how far the time of a proposed fact may be from the store's clock when the
 // proposal arrives: 2 (ClockSkew + deadline). deadline is that of the call.
 func (p *Policy) Window(deadline time.Duration) time.Duration { return 2 * (p.ClockSkew + deadline) }
+
+// HeardWithin returns how long after a change every instance in sync has heard of it: Freshness +
+// Dwell + ClockSkew. The last sync of such an instance is at most Freshness old. But it may have
+// been answered by an old primary, which goes on for up to Dwell after another one took its place.
+func (p *Policy) HeardWithin() time.Duration { return p.Freshness + p.Dwell + p.ClockSkew }
 
 // A PolicyError reports a [Policy] that cannot be used: either the value of one Field is out of
 // bounds, or an Inequality between several fields does not hold.

@@ -24,6 +24,8 @@ func TestPolicyDefaults(t *testing.T) {
 			Freshness: time.Minute, ClockSkew: 5 * sec, Dwell: time.Minute, SignFor: 24 * time.Hour, ReaderStaleness: time.Hour, MaxTokenTTL: 15 * time.Minute, Leeway: 30 * sec}},
 		{name: "a day", in: ring.Policy{Every: 24 * time.Hour}, want: ring.Policy{Algorithm: keystore.HS256, Every: 24 * time.Hour, Propagation: 12 * time.Hour, Freshness: time.Minute,
 			ClockSkew: 5 * sec, Dwell: time.Minute, SignFor: 12*time.Hour - 65*sec, MaxTokenTTL: 15 * time.Minute, Leeway: 30 * sec}},
+		{name: "tokens of a minute", in: ring.Policy{MaxTokenTTL: time.Minute}, want: ring.Policy{Algorithm: keystore.HS256, Every: 720 * time.Hour, Propagation: 360 * time.Hour, Freshness: 45 * sec,
+			ClockSkew: 5 * sec, Dwell: 30 * sec, SignFor: 24 * time.Hour, MaxTokenTTL: time.Minute, Leeway: 30 * sec}},
 		{name: "of the demo", in: demoPolicy, want: demoPolicy},
 		{name: "of the fast tests", in: fastPolicy, want: fastPolicy},
 	} {
@@ -36,15 +38,15 @@ func TestPolicyDefaults(t *testing.T) {
 	}
 }
 
-// TestDefaultsHold: a policy with only Every, from ten seconds to thirty days, is valid. For Every
-// below ten minutes an asymmetric ring also needs a shorter MaxTokenTTL.
+// TestDefaultsHold: a policy with only Every, from ten seconds to thirty days, and MaxTokenTTL is
+// valid. For Every below ten minutes an asymmetric ring needs a MaxTokenTTL shorter than the default.
 func TestDefaultsHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		every := time.Duration(rapid.Int64Range(10_000, 30*24*3600*1000).Draw(t, "every")) * time.Millisecond
 		p := ring.Policy{Algorithm: rapid.SampledFrom([]keystore.Algorithm{keystore.HS256, keystore.ES256, keystore.RS256}).Draw(t, "alg"),
 			Every: every}
-		if every < 10*time.Minute {
-			p.MaxTokenTTL = max(every.Truncate(sec), sec)
+		if every < 10*time.Minute || rapid.Bool().Draw(t, "short") {
+			p.MaxTokenTTL = time.Duration(rapid.Int64Range(1, min(3600, int64(every/sec))).Draw(t, "ttl")) * sec
 		}
 		if err := p.Validate(); err != nil {
 			t.Fatalf("Every %v: %v: %+v", p.Every, err, p.WithDefaults())
@@ -65,17 +67,17 @@ func TestInequalities(t *testing.T) {
 		atBound func(*ring.Policy)
 		below   func(*ring.Policy)
 	}{
-		{"Propagation >= Freshness + ClockSkew", func(p *ring.Policy) {
+		{"Propagation >= Freshness + Dwell + ClockSkew", func(p *ring.Policy) {
 			p.ReaderStaleness, p.Dwell, p.SignFor, p.Freshness = 0, step, 60*sec, 60*sec
 			p.Algorithm = keystore.HS256
 			p.Propagation = 65*sec + step
-		}, func(p *ring.Policy) { p.Propagation, p.SignFor, p.Freshness = 65*sec-step, 60*sec, 60*sec }},
+		}, func(p *ring.Policy) { p.Propagation -= step }},
 		{"Propagation >= SignFor + Dwell + ClockSkew", func(p *ring.Policy) { p.SignFor = 475 * sec }, func(p *ring.Policy) { p.SignFor += step }},
-		{"Propagation >= ReaderStaleness + Freshness + ClockSkew", func(p *ring.Policy) { p.ReaderStaleness = 435 * sec }, func(p *ring.Policy) { p.ReaderStaleness += step }},
+		{"Propagation >= ReaderStaleness + Freshness + Dwell + ClockSkew", func(p *ring.Policy) { p.ReaderStaleness = 415 * sec }, func(p *ring.Policy) { p.ReaderStaleness += step }},
 		{"SignFor >= Freshness", func(p *ring.Policy) { p.SignFor = 60 * sec }, func(p *ring.Policy) { p.SignFor -= step }},
 		{"Leeway >= 2 ClockSkew", func(p *ring.Policy) { p.Leeway = 10 * sec }, func(p *ring.Policy) { p.Leeway -= step }},
 		{"Every >= Propagation", func(p *ring.Policy) { p.Every, p.MaxTokenTTL = 500*sec, 400*sec }, func(p *ring.Policy) { p.Every -= step }},
-		{"MaxTokenTTL + Leeway >= Freshness + ClockSkew", func(p *ring.Policy) { p.MaxTokenTTL = 35 * sec }, func(p *ring.Policy) { p.MaxTokenTTL -= step }},
+		{"MaxTokenTTL + Leeway >= Freshness + Dwell + ClockSkew", func(p *ring.Policy) { p.MaxTokenTTL = 55 * sec }, func(p *ring.Policy) { p.MaxTokenTTL -= step }},
 		{"2 + ceil(", func(p *ring.Policy) { p.MaxTokenTTL = 8*1000*sec - 40*sec }, func(p *ring.Policy) { p.MaxTokenTTL += step }},
 	} {
 		p := base

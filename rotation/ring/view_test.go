@@ -49,9 +49,9 @@ func TestView(t *testing.T) {
 		{"promoted", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 10, "k1=retired k2=signing* k3=pending"},
 		{"a promotion is in the past, even if this clock is behind", three, facts(fact{a, "k2", 10}), 9, "k1=retired k2=signing* k3=pending"},
 		{"a promotion after the schedule changes nothing", three, facts(fact{a, "k2", 40}), 30, "k1=retired k2=signing* k3=pending"},
-		{"after a promotion the predecessor verifies for SignFor and ClockSkew more", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 172.999, "k1=retired k2=retired k3=signing*"},
-		{"and then it is dropped", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 173, "k1=dropped k2=retired k3=signing*"},
-		{"an announcement of the predecessor counts as well", three, facts(fact{w, "k1", 100}), 262.999, "k1=retired k2=dropped k3=signing*"},
+		{"after a promotion the predecessor verifies for SignFor, Dwell and ClockSkew more", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 174.999, "k1=retired k2=retired k3=signing*"},
+		{"and then it is dropped", three, facts(fact{a, "k2", 10}, fact{w, "k2", 10}), 175, "k1=dropped k2=retired k3=signing*"},
+		{"an announcement of the predecessor counts as well", three, facts(fact{w, "k1", 100}), 264.999, "k1=retired k2=dropped k3=signing*"},
 
 		{"revoked while it signs: no key signs", three, facts(fact{x, "k2", 40}), 40, "k1=retired k2=revoked k3=pending"},
 		{"revoked before it signs: it leaves the order", three, facts(fact{x, "k2", 29}), 30, "k1=signing* k3=pending k2=revoked"},

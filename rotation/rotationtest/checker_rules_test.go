@@ -143,11 +143,11 @@ func TestVerdictRules(t *testing.T) {
 		}},
 		{"revoked, and accepted for too long out of reach", "I3", func(h script) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
-			h.note(7*sec+7600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
+			h.note(7*sec+8600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
 		}},
 		{"revoked, and accepted out of reach", "", func(h script) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
-			h.note(7*sec+7400*ms, evVerify, 1, h.sign(9900*ms, 1, "two"), ok).reach = -1
+			h.note(7*sec+8400*ms, evVerify, 1, h.sign(10900*ms, 1, "two"), ok).reach = -1
 		}},
 		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
 			h.beyondS = true
@@ -170,17 +170,17 @@ func TestSignerRules(t *testing.T) {
 			h.sign(6*sec, 0, "two")
 			h.sign(6*sec+250*ms, 1, "one")
 		}},
-		{"two signers for SignFor after a promotion", "", func(h script) {
+		{"two signers for SignFor and Dwell after a promotion", "", func(h script) {
 			h.sign(2*sec, 1, "one")
 			h.commit(3*sec, ring.OpPromote, "a:two")
 			h.sign(3*sec, 0, "two")
-			h.sign(6*sec, 1, "one")
+			h.sign(7*sec, 1, "one")
 		}},
 		{"two signers for longer after a promotion", "I5", func(h script) {
 			h.sign(2*sec, 1, "one")
 			h.commit(3*sec, ring.OpPromote, "a:two")
 			h.sign(3*sec, 0, "two")
-			h.sign(7100*ms, 1, "one")
+			h.sign(8100*ms, 1, "one")
 		}},
 		{"a seq twice", "I6", func(h script) {
 			h.commit(6*sec, ring.OpMint, "three#3")
@@ -235,7 +235,7 @@ func TestProgressRules(t *testing.T) {
 		}},
 		{"a forced revocation waits for too long", "I11", func(h script) {
 			h.commit(1*sec, ring.OpRevoke, "x:one", "three#3")
-			h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{}
+			h.note(7*sec, evSign, 1, -1, noSigner).audit = &audit{}
 		}},
 		{"a deleted ring stays deleted", "I12", func(h script) { h.audit(9*sec, 1, ring.Pending).audit.sinceEdit = 4 * sec }},
 		{"a ring was deleted just now", "", func(h script) { h.audit(9*sec, 1, ring.Pending).audit.sinceEdit = 3 * sec }},

@@ -205,11 +205,11 @@ func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 }
 
 // revocation (I3): an instance that reaches the store rejects a revoked key within one poll. Any
-// other instance rejects it SignFor + MaxTokenTTL + Leeway after its revocation, unless the store
-// lost the revocation.
+// other instance rejects it Dwell + SignFor + MaxTokenTTL + Leeway after its revocation, unless the
+// store lost the revocation.
 func (c *checker) revocation(report func(int, string, ...any)) {
 	soon := c.timing.w + 2*c.timing.latency
-	late := c.policy.SignFor + c.policy.MaxTokenTTL + c.policy.Leeway + 2*c.policy.ClockSkew
+	late := c.policy.Dwell + c.policy.SignFor + c.policy.MaxTokenTTL + c.policy.Leeway + 2*c.policy.ClockSkew
 	for n, e := range c.events {
 		if e.kind != evVerify || e.result != ok {
 			continue
@@ -221,7 +221,7 @@ func (c *checker) revocation(report func(int, string, ...any)) {
 		case e.at-known.from > soon && e.reach > soon && !c.beyondS:
 			report(n, "key %s was revoked at %v, the instance is in reach", short(kid), known.from)
 		case e.at-known.from > late && len(c.revocationStored[kid]) == 1 && !c.isUnsafe(e.at): // not in a split: an instance in sync with the losing side does not hear of it
-			report(n, "key %s was revoked at %v, longer than SignFor + L + leeway ago", short(kid), known.from)
+			report(n, "key %s was revoked at %v, longer than D + SignFor + L + leeway ago", short(kid), known.from)
 		}
 	}
 }
@@ -248,7 +248,8 @@ func (c *checker) retention(report func(int, string, ...any)) {
 
 // oneSigner (I5): after a scheduled switch the key before signs for ClockSkew at most, because
 // clocks may differ by that much. After a promotion, a revocation, a merge or a loss it may sign
-// for SignFor: an instance that was cut off does not know of the change.
+// for Dwell + SignFor: an instance that was cut off, or that an old primary keeps in sync, does not
+// know of the change.
 func (c *checker) oneSigner(report func(int, string, ...any)) {
 	if c.beyondS {
 		return
@@ -277,7 +278,7 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 				continue
 			}
 			since, disturbed := c.disturbed(e.tenant, e.at)
-			allowed := c.policy.SignFor + c.policy.ClockSkew + c.timing.w + c.timing.latency
+			allowed := c.policy.Dwell + c.policy.SignFor + c.policy.ClockSkew + c.timing.w + c.timing.latency
 			if !disturbed || e.at > max(since, at)+allowed {
 				report(n, "key %s signs, and %s, which came after it, has been signing since %v", short(kid), short(other), at)
 			}
@@ -434,10 +435,10 @@ func (c *checker) progress(report func(int, string, ...any)) {
 			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
 		}
 		if e.commit != nil && e.commit.Op == ring.OpRevoke && mints(e.commit) {
-			waits[e.tenant] = e.at + p.Freshness + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
+			waits[e.tenant] = e.at + p.HeardWithin() + p.ReaderStaleness + 3*(p.ClockSkew+c.timing.deadline)
 		}
 		if e.commit != nil && e.commit.Op == ring.OpMerge && len(e.commit.facts[ring.FactRevoked]) > 0 { // the revoked key may be the signing one here, although it was not where it was revoked
-			waits[e.tenant] = max(waits[e.tenant], e.at+p.Freshness+p.ReaderStaleness+3*(p.ClockSkew+c.timing.deadline))
+			waits[e.tenant] = max(waits[e.tenant], e.at+p.HeardWithin()+p.ReaderStaleness+3*(p.ClockSkew+c.timing.deadline))
 		}
 		if e.commit != nil && len(e.commit.facts[ring.FactRepublished]) > 0 &&
 			(e.at <= waits[e.tenant] || len(e.commit.facts[ring.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation

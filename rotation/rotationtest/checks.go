@@ -20,11 +20,12 @@ var storeChecks = []struct {
 	{"a place that is not in the log is not proved", checkUnproved},
 	{"a sync returns the tenants that changed", checkNews},
 	{"a long log comes in pages", checkPages},
+	{"the entries of a log", checkEntries},
 	{"acknowledgements", checkAcks},
+	{"many acknowledgements", checkManyAcks},
 	{"no acknowledgement without a proof and a name", checkNoAck},
 	{"forget", checkForget},
 	{"digests", checkDigests},
-	{"vouching", checkVouched},
 	{"replies are in the order of the requests", checkOrder},
 	{"a change is made to the ring it was decided on", checkConflict},
 	{"a change is all or nothing", checkChange},
@@ -92,11 +93,11 @@ func checkSyncRace(c *storeCheck) {
 	heard := make(map[string]bool)
 	for last := false; ; {
 		news, to := c.news(bucket, from)
-		for tenant := range news {
-			if heard[tenant] {
-				c.errorf("Sync: heard twice that %q changed once", tenant)
+		for _, e := range news {
+			if heard[e.Tenant] {
+				c.errorf("Sync: heard twice that %q changed once", e.Tenant)
 			}
-			heard[tenant] = true
+			heard[e.Tenant] = true
 		}
 		if from = to; last {
 			break
@@ -165,13 +166,13 @@ func checkContext(c *storeCheck) {
 	if len(snapshots) != 2 || snapshots[0].Err == nil || snapshots[1].Err == nil {
 		c.errorf("Load: the context had ended: %+v, want 2 errors", snapshots)
 	}
-	if _, err := c.s.Write(ctx, rotation.Change{Tenant: t[1], Set: fields("f", "1"), Op: ring.OpMint}); err == nil {
-		c.errorf("Write: the context had ended, and there is no error")
+	if r, err := c.s.Write(ctx, rotation.Change{Tenant: t[1], Set: fields("f", "1"), Op: ring.OpMint, Nonce: "n"}); err == nil || r.Code != 0 && r.Code != rotation.NotMade {
+		c.errorf("Write: the context had ended: code %d, error %v", r.Code, err)
 	}
 	if _, err := c.s.Tenants(ctx, []int{bucket}); err == nil {
 		c.errorf("Tenants: the context had ended, and there is no error")
 	}
-	if _, err := c.s.Acks(ctx, bucket, place); err == nil {
+	if _, _, err := c.s.Acks(ctx, bucket); err == nil {
 		c.errorf("Acks: the context had ended, and there is no error")
 	}
 	if err := c.s.Forget(ctx, "i", []int{bucket}); err == nil {
@@ -180,5 +181,43 @@ func checkContext(c *storeCheck) {
 	c.s.Listen(ctx, func(int) {})
 	if took := time.Since(start); took > patience {
 		c.errorf("the context had ended, and the calls took %v", took)
+	}
+}
+
+func checkReplica(c *storeCheck) {
+	bucket, t := sameBucket(2)
+	ack := ackOf(time.Now(), "ack")
+	place := rotation.Place{ID: "1-1", Nonce: "n"}
+	requests := []rotation.SyncRequest{{Bucket: bucket}, {Bucket: bucket, Place: place, Ack: ack, Acks: true}, {Bucket: bucket, Digests: t}}
+	for _, instance := range []string{"", "i"} {
+		replies := c.s.Sync(c.ctx, instance, requests)
+		for _, r := range replies {
+			c.wantRefused("Sync", r.Err)
+		}
+		if len(replies) != len(requests) {
+			c.errorf("Sync returned %d replies to %d requests", len(replies), len(requests))
+		}
+	}
+	for _, s := range c.s.Load(c.ctx, t) {
+		c.wantRefused("Load", s.Err)
+	}
+	for _, digest := range []string{"", "another"} {
+		change := rotation.Change{Tenant: t[0], If: digest, Set: fields("f", "1"), Op: ring.OpMint, Nonce: "n"}
+		r, err := c.s.Write(c.ctx, change)
+		c.wantRefused("Write", err)
+		if r.Code != rotation.NotMade {
+			c.errorf("Write: the code is %d, want NotMade", r.Code)
+		}
+	}
+	_, err := c.s.Tenants(c.ctx, []int{bucket})
+	c.wantRefused("Tenants", err)
+	_, _, err = c.s.Acks(c.ctx, bucket)
+	c.wantRefused("Acks", err)
+	c.wantRefused("Forget", c.s.Forget(c.ctx, "i", []int{bucket}))
+}
+
+func (c *storeCheck) wantRefused(call string, err error) {
+	if err == nil {
+		c.errorf("%s: no error", call)
 	}
 }

@@ -2,12 +2,16 @@ package rotationtest
 
 import (
 	"bytes"
+	"crypto/rand"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 func checkFirstEntry(c *storeCheck) {
@@ -37,17 +41,17 @@ func checkUnproved(c *storeCheck) {
 		"no ID":                      {Nonce: newest.Nonce},
 		"the zero place":             {},
 	} {
-		r := c.sync("i", rotation.SyncRequest{Bucket: bucket, Place: place})
+		r := c.sync("i", rotation.SyncRequest{Bucket: bucket, Place: place, Ack: ackOf(c.shown(bucket), "ack")})
 		if !r.Resync || r.Place != newest || r.More {
 			c.errorf("Sync: at %s: %+v, want Resync and the newest place %+v", name, r, newest)
 		}
 	}
 	elsewhere := (bucket + 1) % rotation.Buckets
 	c.start(elsewhere)
-	if r := c.sync("i", rotation.SyncRequest{Bucket: elsewhere, Place: newest}); !r.Resync {
+	if r := c.sync("i", rotation.SyncRequest{Bucket: elsewhere, Place: newest, Ack: ackOf(c.shown(elsewhere), "ack")}); !r.Resync {
 		c.errorf("Sync: a place of one bucket is proved in another")
 	}
-	if len(c.acks(bucket, newest)) > 0 || len(c.acks(elsewhere, newest)) > 0 {
+	if len(c.acks(bucket)) > 0 || len(c.acks(elsewhere)) > 0 {
 		c.errorf("Sync: a place that was not proved is acknowledged")
 	}
 }
@@ -85,60 +89,109 @@ func checkPages(c *storeCheck) {
 	c.wantNews(bucket, start, t...)
 }
 
+// checkEntries checks that the log keeps what it was given, byte for byte, in the order of the
+// changes. With Resync a reply has the newest entries.
+func checkEntries(c *storeCheck) {
+	bucket, t := sameBucket(2)
+	start := c.start(bucket)
+	var want []rotation.LogEntry
+	for i, mac := range [][]byte{nil, {0}, []byte("kt\x01L\x00\x00\r\n\xff\xfe"), bytes.Repeat([]byte{0, 0xff}, 8<<10)} {
+		e := rotation.LogEntry{
+			Op: ring.OpRevoke, Tenant: t[i%2], KID: "kid\x00" + strconv.Itoa(i), Seq: i + 1, Actor: "actor\x00\xff", Nonce: rand.Text(), MAC: mac,
+		}
+		want = append(want, e)
+		c.want(rotation.Committed, rotation.Change{
+			Tenant: e.Tenant, If: c.load(e.Tenant).Digest, Set: fields("f", strconv.Itoa(i)),
+			Op: e.Op, KID: e.KID, Seq: e.Seq, Actor: e.Actor, Nonce: e.Nonce, MAC: e.MAC,
+		})
+	}
+	got, _ := c.news(bucket, start)
+	if !slices.EqualFunc(got, want, sameEntry) {
+		c.errorf("Sync: the entries are %.200q, want %.200q", fmt.Sprint(got), fmt.Sprint(want))
+	}
+	r := c.sync("", rotation.SyncRequest{Bucket: bucket})
+	if n := len(r.Changed); n == 0 || n > len(want) || !slices.EqualFunc(r.Changed, want[len(want)-n:], sameEntry) {
+		c.errorf("Sync: with Resync the entries are %.200q, want the newest", fmt.Sprint(r.Changed))
+	}
+	if r, err := c.s.Write(c.ctx, rotation.Change{Tenant: "new", Set: fields("f", "1"), Op: ring.OpMint}); err == nil || r.Code != rotation.NotMade {
+		c.errorf("Write: a change without a nonce: code %d, error %v, want NotMade and an error", r.Code, err)
+	}
+	c.wantFields("new", nil)
+}
+
+func sameEntry(a, b rotation.LogEntry) bool {
+	return a.Op == b.Op && a.Tenant == b.Tenant && a.KID == b.KID && a.Seq == b.Seq && a.Actor == b.Actor && a.Nonce == b.Nonce && bytes.Equal(a.MAC, b.MAC)
+}
+
 func checkAcks(c *storeCheck) {
 	bucket, t := sameBucket(1)
 	start := c.start(bucket)
-	since := date(time.Now().UnixMilli()).Add(-time.Hour)
-	before := c.shown(bucket)
-	c.sync("one", rotation.SyncRequest{Bucket: bucket, Place: start, GoodSince: since})
-	after := c.sync("two", rotation.SyncRequest{Bucket: bucket, Place: start}).Now
-	acks := c.acks(bucket, start)
-	if len(acks) != 2 || !acks["one"].GoodSince.Equal(since) || !acks["two"].GoodSince.IsZero() {
-		c.errorf("Acks: %+v, want one of %q, good since %v, and one of %q that is recovering", acks, "one", since, "two")
+	now := c.shown(bucket)
+	one, two := string(ackOf(now, "one")), string(ackOf(now, "two"))
+	c.sync("one", rotation.SyncRequest{Bucket: bucket, Place: start, Ack: []byte(one)})
+	r := c.sync("two\x00", rotation.SyncRequest{Bucket: bucket, Place: start, Ack: []byte(two), Acks: true})
+	want := map[string]string{"one": one, "two\x00": two}
+	if got := c.acks(bucket); !maps.Equal(got, want) {
+		c.errorf("Acks: %q, want %q", got, want)
 	}
-	for _, a := range acks {
-		if !a.Applied || a.At.Before(before) || a.At.After(after) {
-			c.errorf("Acks: %+v, want Applied, and a time from %v to %v", a, before, after)
-		}
+	if got := c.byInstance("Sync", r.Acks); !maps.Equal(got, want) {
+		c.errorf("Sync: acknowledgements %q, want %q, with that of this sync", got, want)
 	}
-	checkApplied(c, start, c.set(t[0], "f", "1").Place)
-	if acks := c.acks((bucket+1)%rotation.Buckets, start); len(acks) > 0 {
-		c.errorf("Acks: %+v in another bucket", acks)
+	place := c.set(t[0], "f", "1").Place
+	want["one"] = string(ackOf(now, "later"))
+	c.sync("one", rotation.SyncRequest{Bucket: bucket, Place: place, Ack: []byte(want["one"])})
+	r = c.sync("", rotation.SyncRequest{Bucket: bucket, Acks: true})
+	if got := c.byInstance("Sync", r.Acks); !maps.Equal(got, want) {
+		c.errorf("Sync: acknowledgements %q, want %q: the later one replaces the earlier", got, want)
 	}
-}
-
-// checkApplied checks Applied while instance "one" syncs at two places, start and then place, and
-// "two" has synced at start.
-func checkApplied(c *storeCheck, start, place rotation.Place) {
-	bucket, _ := sameBucket(0)
-	c.sync("one", rotation.SyncRequest{Bucket: bucket, Place: start})
-	if acks := c.acks(bucket, place); len(acks) != 2 || acks["one"].Applied || !acks["one"].GoodSince.IsZero() {
-		c.errorf("Acks: %+v, want an acknowledgement of the place and the GoodSince that were sent", acks)
-	}
-	c.sync("one", rotation.SyncRequest{Bucket: bucket, Place: place})
-	if acks := c.acks(bucket, place); !acks["one"].Applied || acks["two"].Applied {
-		c.errorf("Acks: %+v, want Applied of %q alone", acks, "one")
-	}
-	if acks := c.acks(bucket, start); !acks["one"].Applied || !acks["two"].Applied {
-		c.errorf("Acks: %+v, want Applied of both, one with a later place", acks)
-	}
-	if acks := c.acks(bucket, rotation.Place{ID: start.ID, Nonce: "of another life"}); acks["one"].Applied || acks["two"].Applied {
-		c.errorf("Acks: %+v: a place of another life is Applied", acks)
+	if acks := c.acks((bucket + 1) % rotation.Buckets); len(acks) > 0 {
+		c.errorf("Acks: %q in another bucket", acks)
 	}
 }
 
 func checkNoAck(c *storeCheck) {
 	place := c.start(3)
-	c.sync("resyncs", rotation.SyncRequest{Bucket: 3})
-	c.sync("", rotation.SyncRequest{Bucket: 3, Place: place})
-	if acks := c.acks(3, place); len(acks) > 0 {
-		c.errorf("Acks: %+v, want none: one had no place, the other no name", acks)
+	ack := ackOf(c.shown(3), "ack")
+	c.sync("no place", rotation.SyncRequest{Bucket: 3, Ack: ack})
+	c.sync("another nonce", rotation.SyncRequest{Bucket: 3, Place: rotation.Place{ID: place.ID, Nonce: place.Nonce + "x"}, Ack: ack})
+	c.sync("", rotation.SyncRequest{Bucket: 3, Place: place, Ack: ack})
+	c.sync("nothing to say", rotation.SyncRequest{Bucket: 3, Place: place})
+	if acks := c.acks(3); len(acks) > 0 {
+		c.errorf("Acks: %q, want none: two had no place, one no name, one no acknowledgement", acks)
 	}
-	c.sync("once", rotation.SyncRequest{Bucket: 3, Place: place, GoodSince: time.Now()})
-	before := c.acks(3, place)["once"]
-	c.sync("once", rotation.SyncRequest{Bucket: 3})
-	if after := c.acks(3, place)["once"]; after != before || !after.Applied {
-		c.errorf("Acks: %+v, then, after a Resync, %+v", before, after)
+	c.sync("once", rotation.SyncRequest{Bucket: 3, Place: place, Ack: ack})
+	c.sync("once", rotation.SyncRequest{Bucket: 3, Ack: ackOf(c.shown(3), "unproved")})
+	c.sync("once", rotation.SyncRequest{Bucket: 3, Place: place})
+	if acks := c.acks(3); acks["once"] != string(ack) {
+		c.errorf("Acks: %q, want %q, which only a sync at a proved place replaces", acks["once"], ack)
+	}
+}
+
+// checkManyAcks stores more acknowledgements than one sync returns: every third is a minute younger
+// than the others.
+func checkManyAcks(c *storeCheck) {
+	const n = 3 * maxSyncAcks
+	place := c.start(4)
+	now := c.shown(4)
+	want := make(map[string]string)
+	for i := range n {
+		at := now.Add(-2 * time.Minute)
+		if i%3 == 0 {
+			at = now.Add(-time.Minute)
+		}
+		name := fmt.Sprintf("instance-%03d", i)
+		ack := ackOf(at, name)
+		c.sync(name, rotation.SyncRequest{Bucket: 4, Place: place, Ack: ack})
+		if i%3 == 0 {
+			want[name] = string(ack)
+		}
+	}
+	r := c.sync("", rotation.SyncRequest{Bucket: 4, Place: place, Acks: true})
+	if got := c.byInstance("Sync", r.Acks); !maps.Equal(got, want) {
+		c.errorf("Sync: of %d acknowledgements it returned %d, %q, want the %d youngest", n, len(got), slices.Sorted(maps.Keys(got)), maxSyncAcks)
+	}
+	if got := c.acks(4); len(got) != n {
+		c.errorf("Acks: %d, want all %d", len(got), n)
 	}
 }
 
@@ -147,7 +200,7 @@ func checkForget(c *storeCheck) {
 	for bucket := range places {
 		places[bucket] = c.start(bucket)
 		for _, instance := range []string{"a", "ab"} {
-			c.sync(instance, rotation.SyncRequest{Bucket: bucket, Place: places[bucket]})
+			c.sync(instance, rotation.SyncRequest{Bucket: bucket, Place: places[bucket], Ack: ackOf(c.shown(bucket), instance)})
 		}
 	}
 	for _, instance := range []string{"a", "unknown"} {
@@ -156,7 +209,7 @@ func checkForget(c *storeCheck) {
 		}
 	}
 	for bucket, want := range [][]string{{"ab"}, {"a", "ab"}, {"ab"}} {
-		if got := slices.Sorted(maps.Keys(c.acks(bucket, places[bucket]))); !slices.Equal(got, want) {
+		if got := slices.Sorted(maps.Keys(c.acks(bucket))); !slices.Equal(got, want) {
 			c.errorf("Acks in bucket %d: %q, want %q", bucket, got, want)
 		}
 	}
@@ -218,58 +271,6 @@ func checkSameDigest(c *storeCheck, tenant string) {
 	back := c.want(rotation.Committed, rotation.Change{Tenant: tenant, If: two, Set: fields("x", "1"), Delete: []string{"z"}}).Digest
 	if back != one {
 		c.errorf("the digests of the same fields are %q and %q", one, back)
-	}
-}
-
-// checkVouched checks Vouched with two peers: "long" has been in sync for ten minutes, "recovering"
-// is not in sync.
-func checkVouched(c *storeCheck) {
-	place := c.start(5)
-	goodSince := c.shown(5).Add(-10 * time.Minute)
-	c.sync("long", rotation.SyncRequest{Bucket: 5, Place: place, GoodSince: goodSince})
-	c.sync("recovering", rotation.SyncRequest{Bucket: 5, Place: place})
-	time.Sleep(3 * time.Millisecond)
-	checkVouchLimits(c, place, goodSince)
-	if err := c.s.Forget(c.ctx, "long", []int{5}); err != nil {
-		c.errorf("Forget: %v", err)
-	}
-	q := rotation.SyncRequest{Bucket: 5, VouchWithin: time.Hour, VouchFor: time.Millisecond}
-	if c.sync("new", q).Vouched {
-		c.errorf("Sync: vouched by an instance that is recovering")
-	}
-	if q.Bucket = 6; c.sync("new", q).Vouched {
-		c.errorf("Sync: vouched by an instance in another bucket")
-	}
-}
-
-// checkVouchLimits checks both sides of VouchWithin and VouchFor.
-func checkVouchLimits(c *storeCheck, place rotation.Place, goodSince time.Time) {
-	const hour, minute, ms = time.Hour, time.Minute, time.Millisecond
-	for _, tt := range []struct {
-		what          string
-		instance      string
-		within, since time.Duration
-		want          bool
-	}{
-		{"a peer that has been in sync for long enough", "new", hour, 5 * minute, true},
-		{"a peer that has not been in sync for long enough", "new", hour, 20 * minute, false},
-		{"a peer whose acknowledgement is too old", "new", ms, 5 * minute, false},
-		{"the instance itself", "long", hour, 5 * minute, false},
-		{"a peer, for a sync without an instance", "", hour, 5 * minute, true},
-		{"a peer, but nothing was asked", "new", 0, 0, false},
-	} {
-		for _, at := range []rotation.Place{{}, place} {
-			q := rotation.SyncRequest{Bucket: 5, Place: at, VouchWithin: tt.within, VouchFor: tt.since}
-			if tt.instance == "long" {
-				q.GoodSince = goodSince
-			}
-			if r := c.sync(tt.instance, q); r.Vouched != tt.want {
-				c.errorf("Sync: vouched by %s: %v, want %v (Resync %v)", tt.what, r.Vouched, tt.want, r.Resync)
-			}
-		}
-		if err := c.s.Forget(c.ctx, "new", []int{5}); err != nil {
-			c.errorf("Forget: %v", err)
-		}
 	}
 }
 

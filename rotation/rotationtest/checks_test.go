@@ -1,6 +1,7 @@
 package rotationtest
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ type faultyStore struct {
 	change  func(*rotation.Change)
 	result  func(*rotation.Result)
 	loaded  func(*rotation.Snapshot)
-	acks    func([]rotation.Ack)
+	acks    func([]rotation.RawAck)
 	detach  bool // calls go on after their context has ended
 	deaf    bool // Listen hears nothing
 }
@@ -68,12 +69,12 @@ func (f faultyStore) Write(ctx context.Context, c rotation.Change) (rotation.Res
 	return r, err
 }
 
-func (f faultyStore) Acks(ctx context.Context, bucket int, place rotation.Place) ([]rotation.Ack, error) {
-	all, err := f.Store.Acks(ctx, bucket, place)
+func (f faultyStore) Acks(ctx context.Context, bucket int) ([]rotation.RawAck, time.Time, error) {
+	all, now, err := f.Store.Acks(ctx, bucket)
 	if f.acks != nil {
 		f.acks(all)
 	}
-	return all, err
+	return all, now, err
 }
 
 func (f faultyStore) Listen(ctx context.Context, changed func(int)) error {
@@ -95,17 +96,31 @@ func TestStoreFindsMistakes(t *testing.T) {
 		}}},
 		{"a sync returns the tenants that changed", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) { r.Changed = r.Changed[:min(1, len(r.Changed))] }}},
 		{"a long log comes in pages", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) { r.More = false }}},
-		{"acknowledgements", faultyStore{request: func(q *rotation.SyncRequest) { q.GoodSince = time.Time{} }}},
-		{"acknowledgements", faultyStore{acks: func(all []rotation.Ack) {
-			for i := range all {
-				all[i].Applied = true
+		{"the entries of a log", faultyStore{change: func(c *rotation.Change) { c.MAC = bytes.TrimRight(c.MAC, "\x00") }}},
+		{"the entries of a log", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) { slices.Reverse(r.Changed) }}},
+		{"the entries of a log", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) {
+			if r.Resync {
+				r.Changed = nil
+			}
+		}}},
+		{"the entries of a log", faultyStore{change: func(c *rotation.Change) { c.Nonce = "the store's own" }}},
+		{"the entries of a log", faultyStore{change: func(c *rotation.Change) {
+			if c.Nonce == "" {
+				c.Nonce = "the store's own"
+			}
+		}}},
+		{"acknowledgements", faultyStore{request: func(q *rotation.SyncRequest) { q.Ack = bytes.TrimRight(q.Ack, "\x00") }}},
+		{"acknowledgements", faultyStore{request: func(q *rotation.SyncRequest) { q.Acks = false }}},
+		{"acknowledgements", faultyStore{acks: func(all []rotation.RawAck) { slices.Reverse(all) }}},
+		{"many acknowledgements", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) { r.Acks = r.Acks[:min(63, len(r.Acks))] }}},
+		{"many acknowledgements", faultyStore{request: func(q *rotation.SyncRequest) {
+			if len(q.Ack) > 12 { // all of the same date
+				q.Ack = slices.Concat([]byte("kt\x01A\x00\x00\x00\x00\x00\x00\x00\x01"), q.Ack[12:])
 			}
 		}}},
 		{"no acknowledgement without a proof and a name", faultyStore{request: func(q *rotation.SyncRequest) { q.Place = rotation.Place{} }}},
 		{"digests", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) { slices.Reverse(r.Digests) }}},
 		{"digests", faultyStore{loaded: func(s *rotation.Snapshot) { s.Digest = s.Digest[:min(1, len(s.Digest))] }}},
-		{"vouching", faultyStore{reply: func(_ rotation.SyncRequest, r *rotation.SyncReply) { r.Vouched = true }}},
-		{"vouching", faultyStore{request: func(q *rotation.SyncRequest) { q.VouchFor = 0 }}},
 		{"a change is made to the ring it was decided on", faultyStore{result: func(r *rotation.Result) { r.Code = rotation.Committed }}},
 		{"a change is all or nothing", faultyStore{change: func(c *rotation.Change) { c.Delete = nil }}},
 		{"bounds", faultyStore{change: func(c *rotation.Change) { c.Bounds = c.Bounds[:min(1, len(c.Bounds))] }}},
@@ -128,5 +143,12 @@ func TestStoreFindsMistakes(t *testing.T) {
 				t.Error("the mistake is not found")
 			}
 		})
+	}
+}
+
+func TestReplicaCheckFindsMistakes(t *testing.T) {
+	conn := NewCluster(ClusterConfig{}).Connect("i")
+	if errs := runCheck(t, checkReplica, conn); len(errs) < 10 {
+		t.Errorf("a store that answers: %q", errs)
 	}
 }

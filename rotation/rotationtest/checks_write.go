@@ -178,12 +178,13 @@ func checkBytes(c *storeCheck) {
 		}).Digest
 		c.wantFields(name, set)
 		last := c.wantNews(bucket, start, name)
-		r := c.sync(name, rotation.SyncRequest{Bucket: bucket, Place: last, Digests: []string{name}})
+		ack := ackOf(c.shown(bucket), name)
+		r := c.sync(name, rotation.SyncRequest{Bucket: bucket, Place: last, Digests: []string{name}, Ack: ack})
 		if !slices.Equal(r.Digests, []string{digest}) {
 			c.errorf("Sync: the digest of %q is %q, want %q", name, r.Digests, digest)
 		}
-		if _, ok := c.acks(bucket, last)[name]; !ok {
-			c.errorf("Acks: an instance %q has left none", name)
+		if got := c.acks(bucket)[name]; got != string(ack) {
+			c.errorf("Acks: instance %q has left %q, want %q", name, got, ack)
 		}
 	}
 	for i, name := range odd {

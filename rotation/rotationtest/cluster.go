@@ -188,6 +188,15 @@ func (c *Cluster) SetReadOnly(readOnly bool) {
 	c.primary.readOnly = readOnly
 }
 
+// SetReadOnlyAt is [Cluster.SetReadOnly] for the server that conn is connected to. After
+// a [Cluster.Split] it makes an old primary refuse writes later than the split, as
+// Redis does after min-replicas-max-lag.
+func (c *Cluster) SetReadOnlyAt(conn *Conn, readOnly bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn.server.readOnly = readOnly
+}
+
 // Advance moves the primary's clock forward by d, or back if d is negative.
 func (c *Cluster) Advance(d time.Duration) {
 	c.mu.Lock()

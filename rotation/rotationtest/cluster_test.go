@@ -2,6 +2,8 @@ package rotationtest_test
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +33,7 @@ func (s scene) set(conn *rotationtest.Conn, value string) error {
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 	defer cancel()
 	digest := conn.Load(s.t.Context(), []string{tenant})[0].Digest
-	_, err := conn.Write(ctx, rotation.Change{Tenant: tenant, If: digest, Set: map[string][]byte{"f": []byte(value)}})
+	_, err := conn.Write(ctx, rotation.Change{Tenant: tenant, If: digest, Nonce: rand.Text(), Set: map[string][]byte{"f": []byte(value)}})
 	return err
 }
 
@@ -43,7 +45,8 @@ func (s scene) want(conn *rotationtest.Conn, value string) {
 }
 
 func (s scene) sync(place rotation.Place) rotation.SyncReply {
-	return s.conn.Sync(s.t.Context(), "i", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant), Place: place}})[0]
+	ack := binary.BigEndian.AppendUint64([]byte("kt\x01A"), uint64(time.Now().UnixMilli()))
+	return s.conn.Sync(s.t.Context(), "i", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant), Place: place, Ack: ack}})[0]
 }
 
 func TestFailoverLosesNewWrites(t *testing.T) {
@@ -61,9 +64,9 @@ func TestFailoverLosesNewWrites(t *testing.T) {
 		if r := s.sync(newest); !r.Resync || r.Place != old {
 			t.Errorf("after the failover: %+v, want Resync, and the old place", r)
 		}
-		acks, _ := s.conn.Acks(s.t.Context(), rotation.BucketOf(tenant), old)
-		if len(acks) != 1 || !acks[0].Applied || acks[0].At.After(time.Now().Add(-500*time.Millisecond)) {
-			t.Errorf("after the failover: %+v, want the old acknowledgement", acks)
+		acks, _, _ := s.conn.Acks(s.t.Context(), rotation.BucketOf(tenant))
+		if len(acks) != 1 || binary.BigEndian.Uint64(acks[0].Sealed[4:]) != uint64(time.Now().Add(-time.Second).UnixMilli()) {
+			t.Errorf("after the failover: %q, want the old acknowledgement", acks)
 		}
 		s.set(s.conn, "other")
 		if again := s.sync(old); again.Place == newest || again.Place.Nonce == newest.Nonce {
@@ -79,7 +82,7 @@ func TestWipeAndDump(t *testing.T) {
 		s.set(s.conn, "new")
 		s.Wipe()
 		s.want(s.conn, "")
-		if acks, _ := s.conn.Acks(s.t.Context(), rotation.BucketOf(tenant), rotation.Place{}); len(acks) > 0 {
+		if acks, _, _ := s.conn.Acks(s.t.Context(), rotation.BucketOf(tenant)); len(acks) > 0 {
 			t.Errorf("after the wipe: %+v", acks)
 		}
 		s.Restore(dump)
@@ -99,6 +102,10 @@ func TestSplit(t *testing.T) {
 			}
 			if r := s.sync(s.sync(rotation.Place{}).Place); (r.Err != nil) != minReplicas {
 				t.Errorf("min-replicas %v: acknowledging to the old primary: %v", minReplicas, r.Err)
+			}
+			s.SetReadOnlyAt(s.conn, true)
+			if err := s.set(s.conn, "later"); err == nil {
+				t.Errorf("min-replicas %v: the old primary still takes writes", minReplicas)
 			}
 			s.set(other, "majority")
 			s.want(other, "majority")
@@ -134,7 +141,7 @@ func TestFaults(t *testing.T) {
 				ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
 				defer cancel()
 				start := time.Now()
-				_, err := s.conn.Write(ctx, rotation.Change{Tenant: tenant, Set: map[string][]byte{"f": []byte("new")}})
+				_, err := s.conn.Write(ctx, rotation.Change{Tenant: tenant, Nonce: "n", Set: map[string][]byte{"f": []byte("new")}})
 				if took := time.Since(start); (err == nil) != tt.succeed || took != tt.took {
 					t.Errorf("it ended with %v after %v", err, took)
 				}
@@ -170,7 +177,7 @@ func TestBoundsIncludeTheirEnds(t *testing.T) {
 		}{{-1001, rotation.OutOfBounds}, {-1000, rotation.Committed}, {2000, rotation.Committed}, {2001, rotation.OutOfBounds}} {
 			bound := ring.Bound{At: now.Add(tt.at * time.Millisecond), From: -time.Second, To: 2 * time.Second}
 			digest := s.conn.Load(s.t.Context(), []string{tenant})[0].Digest
-			r, err := s.conn.Write(s.t.Context(), rotation.Change{Tenant: tenant, If: digest, Bounds: []ring.Bound{bound}, Set: map[string][]byte{"f": nil}})
+			r, err := s.conn.Write(s.t.Context(), rotation.Change{Tenant: tenant, If: digest, Bounds: []ring.Bound{bound}, Nonce: rand.Text(), Set: map[string][]byte{"f": nil}})
 			if err != nil || r.Code != tt.want {
 				t.Errorf("%dms: the code is %d, want %d (%v)", tt.at, r.Code, tt.want, err)
 			}

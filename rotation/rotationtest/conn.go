@@ -303,7 +303,7 @@ func (c *Conn) Write(ctx context.Context, change rotation.Change) (rotation.Resu
 			return rotation.Result{}, err
 		}
 		if f.ReadOnly {
-			return rotation.Result{}, errNoReplicas
+			return rotation.Result{Code: rotation.NotMade}, errNoReplicas
 		}
 		result, err := s.write(change)
 		if err == nil && result.Code == rotation.Committed {
@@ -326,13 +326,19 @@ func (c *Cluster) announce(s *server, instance string, change rotation.Change, r
 }
 
 // Acks implements [rotation.Store].
-func (c *Conn) Acks(ctx context.Context, bucket int, place rotation.Place) ([]rotation.Ack, error) {
-	return call(ctx, c, "acks", func(s *server, f fate) ([]rotation.Ack, error) {
+func (c *Conn) Acks(ctx context.Context, bucket int) ([]rotation.RawAck, time.Time, error) {
+	type answer struct {
+		acks []rotation.RawAck
+		now  time.Time
+	}
+	a, err := call(ctx, c, "acks", func(s *server, f fate) (answer, error) {
 		if err := f.bucketErr(bucket); err != nil {
-			return nil, err
+			return answer{}, err
 		}
-		return s.acks(bucket, place), nil
+		b := s.bucket(bucket)
+		return answer{b.youngest(maxAcks), date(s.now(b))}, nil
 	})
+	return a.acks, a.now, err
 }
 
 // Forget implements [rotation.Store].

@@ -2,7 +2,8 @@
 // memory whose servers and connections fail on command.
 //
 // [TestStore] checks a store against the contract of [rotation.Store], sentence by sentence. Run it
-// on every new implementation.
+// on every new implementation. [TestReplica] checks that a store refuses a server that may be behind
+// another, if there can be one.
 //
 // A [Cluster] is a simulated Redis with a primary, replicas that lag, and a clock. A [Conn] is one
 // instance's connection to it, and a [rotation.Store]:

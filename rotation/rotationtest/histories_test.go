@@ -12,7 +12,7 @@ import (
 
 // TestHistories simulates histories and checks all invariants on each. KEYTURN_HISTORIES is their
 // number, KEYTURN_SEED the first seed. KEYTURN_SEED=7 KEYTURN_HISTORIES=1 runs one again;
-// KEYTURN_TRACE=1 prints all events of a history that breaks a rule.
+// KEYTURN_TRACE=1 prints all events of a history that breaks a rule, and of a timeline that fails.
 func TestHistories(t *testing.T) {
 	const shards = 16
 	n, first := number(t, "KEYTURN_HISTORIES", 5000), number(t, "KEYTURN_SEED", 1)
@@ -50,7 +50,7 @@ func reportViolations(t *testing.T, h *history, bad []violation) {
 			t.Errorf("seed %d: %s: %s\n%s", h.seed, v.rule, v.text, h.around(v, 60))
 		}
 	}
-	if len(seen) > 0 && os.Getenv("KEYTURN_TRACE") != "" {
+	if t.Failed() && os.Getenv("KEYTURN_TRACE") != "" {
 		for _, e := range h.events {
 			fmt.Println(h.line(e))
 		}

@@ -2,6 +2,7 @@ package rotationtest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -20,6 +21,7 @@ import (
 var (
 	errNoReplicas = errors.New("rotationtest: NOREPLICAS not enough good replicas to write")
 	errWrongType  = errors.New("rotationtest: WRONGTYPE operation against a key holding the wrong kind of value")
+	errNoNonce    = errors.New("rotationtest: the change has no nonce")
 )
 
 // A server is one Redis server with its data. The cluster's mutex guards it.
@@ -36,7 +38,7 @@ type bucket struct {
 	rings   map[string]*storedRing
 	tenants map[string]bool
 	log     []entry
-	acks    map[string]ack
+	acks    map[string][]byte // sealed; a value is never changed
 }
 
 // A storedRing is immutable: a change replaces it.
@@ -48,22 +50,19 @@ type storedRing struct {
 
 // An entry of a bucket's log. The first entry of a log has no tenant.
 type entry struct {
-	place  rotation.Place
-	ms     int64
-	n      int // counts the entries of one millisecond
-	tenant string
+	rotation.LogEntry
+	id string
+	ms int64
+	n  int // counts the entries of one millisecond
 }
+
+func (e entry) place() rotation.Place { return rotation.Place{ID: e.id, Nonce: e.Nonce} }
 
 func (e entry) compare(ms int64, n int) int {
 	if e.ms != ms {
 		return int(min(max(e.ms-ms, -1), 1))
 	}
 	return e.n - n
-}
-
-type ack struct {
-	place         entry // without the tenant
-	at, goodSince time.Time
 }
 
 // An undo is the data that a write replaced. With it a server can be rolled back to
@@ -74,9 +73,8 @@ type undo struct {
 	name    string // of a tenant or instance
 	what    undoKind
 	ring    *storedRing
-	tenants bool // the tenant was new in the bucket
-	ack     ack
-	had     bool
+	tenants bool   // the tenant was new in the bucket
+	ack     []byte // nil: there was none
 }
 
 type undoKind byte
@@ -120,7 +118,7 @@ func (b *bucket) revert(u undo) {
 	case undoEntry:
 		b.log = b.log[:len(b.log)-1]
 	case undoAck:
-		if u.had {
+		if u.ack != nil {
 			b.acks[u.name] = u.ack
 		} else {
 			delete(b.acks, u.name)
@@ -142,7 +140,7 @@ func (s *server) remember(u undo) {
 
 func (s *server) bucket(i int) *bucket {
 	if s.buckets[i] == nil {
-		s.buckets[i] = &bucket{rings: map[string]*storedRing{}, tenants: map[string]bool{}, acks: map[string]ack{}}
+		s.buckets[i] = &bucket{rings: map[string]*storedRing{}, tenants: map[string]bool{}, acks: map[string][]byte{}}
 	}
 	return s.buckets[i]
 }
@@ -158,22 +156,27 @@ func (s *server) now(b *bucket) int64 {
 
 func date(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// append adds an entry to the log of a bucket and returns its place.
-func (s *server) append(i int, ms int64, tenant string) rotation.Place {
+// append adds an entry to the log of a bucket and returns its place. It makes a nonce for an entry
+// that has none.
+func (s *server) append(i int, ms int64, le rotation.LogEntry) rotation.Place {
 	b := s.bucket(i)
-	e := entry{ms: ms, tenant: tenant}
+	e := entry{LogEntry: le, ms: ms}
+	e.MAC = bytes.Clone(le.MAC)
+	if e.Nonce == "" {
+		e.Nonce = s.cluster.nonce()
+	}
 	if n := len(b.log); n > 0 && b.log[n-1].ms == ms {
 		e.n = b.log[n-1].n + 1
 	}
-	e.place = rotation.Place{ID: strconv.FormatInt(e.ms, 10) + "-" + strconv.Itoa(e.n), Nonce: s.cluster.nonce()}
+	e.id = strconv.FormatInt(e.ms, 10) + "-" + strconv.Itoa(e.n)
 	b.log = append(b.log, e)
 	s.remember(undo{bucket: i, what: undoEntry})
-	return e.place
+	return e.place()
 }
 
 // find returns the index of a place in the log, and whether the log has it.
 func (b *bucket) find(p rotation.Place) (int, bool) {
-	if n := len(b.log); n > 0 && b.log[n-1].place == p {
+	if n := len(b.log); n > 0 && b.log[n-1].place() == p {
 		return n - 1, true
 	}
 	ms, n, ok := parseID(p.ID)
@@ -181,7 +184,7 @@ func (b *bucket) find(p rotation.Place) (int, bool) {
 		return 0, false
 	}
 	i, ok := slices.BinarySearchFunc(b.log, 0, func(e entry, _ int) int { return e.compare(ms, n) })
-	return i, ok && b.log[i].place == p
+	return i, ok && b.log[i].place() == p
 }
 
 func parseID(id string) (ms int64, n int, ok bool) {
@@ -196,68 +199,98 @@ func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.S
 	now := s.now(b)
 	reply.Now = date(now)
 	at, proved := b.find(q.Place)
-	if s.readOnly && (proved && instance != "" || len(b.log) == 0) {
+	acknowledges := proved && instance != "" && len(q.Ack) > 0
+	if s.readOnly && (acknowledges || len(b.log) == 0) {
 		return rotation.SyncReply{Err: errNoReplicas}
 	}
+	if acknowledges {
+		s.acknowledge(q.Bucket, instance, q.Ack)
+	}
+	if len(b.log) == 0 {
+		s.append(q.Bucket, now, rotation.LogEntry{})
+	}
 	if proved {
-		if instance != "" {
-			s.acknowledge(q.Bucket, instance, ack{b.log[at], reply.Now, q.GoodSince})
-		}
 		reply.Place, reply.Changed, reply.More = b.after(at, s.cluster.page)
 	} else {
-		if len(b.log) == 0 {
-			s.append(q.Bucket, now, "")
-		}
 		reply.Resync = true
-		reply.Place = b.log[len(b.log)-1].place
+		reply.Place, reply.Changed, _ = b.after(max(0, len(b.log)-s.cluster.page)-1, s.cluster.page)
 	}
 	for _, tenant := range q.Digests {
-		r := b.rings[tenant]
-		sum := r.sum()
-		if r != nil && r.wrongType {
-			sum = "!wrongtype" // equals no digest, so the instance loads the ring and gets the error
-		}
-		reply.Digests = append(reply.Digests, sum)
-		if instance != "" && !s.readOnly && r != nil && !r.wrongType && !b.tenants[tenant] {
-			b.tenants[tenant] = true
-			s.append(q.Bucket, now, tenant)
-		}
+		reply.Digests = append(reply.Digests, s.digest(q.Bucket, now, instance, tenant))
 	}
-	reply.Vouched = b.vouched(instance, reply.Now, q)
+	if q.Acks {
+		reply.Acks = b.youngest(maxSyncAcks)
+	}
 	return reply
 }
 
-func (s *server) acknowledge(i int, instance string, a ack) {
+// digest returns the digest of a tenant's ring, and lists the tenant again if it is not listed.
+func (s *server) digest(i int, now int64, instance, tenant string) string {
 	b := s.bucket(i)
-	old, had := b.acks[instance]
-	s.remember(undo{bucket: i, what: undoAck, name: instance, ack: old, had: had})
-	b.acks[instance] = a
+	r := b.rings[tenant]
+	if r != nil && r.wrongType {
+		return "!wrongtype" // equals no digest, so the instance loads the ring and gets the error
+	}
+	if instance != "" && !s.readOnly && r != nil && !b.tenants[tenant] {
+		b.tenants[tenant] = true
+		s.append(i, now, rotation.LogEntry{Op: "list", Tenant: tenant, Actor: instance})
+	}
+	return r.sum()
 }
 
-// after returns the tenants that changed after the entry at an index. It reads at most
-// page entries and returns the place of the last.
-func (b *bucket) after(at, page int) (place rotation.Place, changed []string, more bool) {
+func (s *server) acknowledge(i int, instance string, sealed []byte) {
+	b := s.bucket(i)
+	s.remember(undo{bucket: i, what: undoAck, name: instance, ack: b.acks[instance]})
+	b.acks[instance] = bytes.Clone(sealed)
+}
+
+// after returns the entries after the one at an index, or all if that is -1. It reads at most page
+// entries and returns the place of the last.
+func (b *bucket) after(at, page int) (place rotation.Place, changed []rotation.LogEntry, more bool) {
 	rest := b.log[at+1:]
 	if more = len(rest) > page; more {
 		rest = rest[:page]
 	}
-	place = b.log[at].place
+	if at >= 0 {
+		place = b.log[at].place()
+	}
 	for _, e := range rest {
-		place = e.place
-		if e.tenant != "" && !slices.Contains(changed, e.tenant) {
-			changed = append(changed, e.tenant)
+		place = e.place()
+		if e.Tenant != "" {
+			le := e.LogEntry
+			le.MAC = bytes.Clone(le.MAC)
+			changed = append(changed, le)
 		}
 	}
 	return place, changed, more
 }
 
-func (b *bucket) vouched(instance string, now time.Time, q rotation.SyncRequest) bool {
-	for name, a := range b.acks {
-		if name != instance && !a.at.After(now) && now.Sub(a.at) < q.VouchWithin && !a.goodSince.IsZero() && now.Sub(a.goodSince) >= q.VouchFor {
-			return true
-		}
+// The most acknowledgements that one call returns: see [rotation.Store].
+const (
+	maxSyncAcks = 64
+	maxAcks     = 4096
+)
+
+// youngest returns the youngest acknowledgements, at most n, sorted by instance.
+func (b *bucket) youngest(n int) []rotation.RawAck {
+	var all []rotation.RawAck
+	for instance, sealed := range b.acks {
+		all = append(all, rotation.RawAck{Instance: instance, Sealed: bytes.Clone(sealed)})
 	}
-	return false
+	slices.SortFunc(all, func(x, y rotation.RawAck) int {
+		return cmp.Or(cmp.Compare(ackDate(y), ackDate(x)), strings.Compare(x.Instance, y.Instance))
+	})
+	all = all[:min(n, len(all))]
+	slices.SortFunc(all, func(x, y rotation.RawAck) int { return strings.Compare(x.Instance, y.Instance) })
+	return all
+}
+
+// ackDate returns the date of an acknowledgement, or 0 without one.
+func ackDate(a rotation.RawAck) uint64 {
+	if len(a.Sealed) < 12 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(a.Sealed[4:])
 }
 
 func (s *server) load(tenant string) rotation.Snapshot {
@@ -272,12 +305,15 @@ func (s *server) load(tenant string) rotation.Snapshot {
 func (s *server) write(c rotation.Change) (rotation.Result, error) {
 	i := rotation.BucketOf(c.Tenant)
 	b := s.bucket(i)
-	if s.readOnly {
-		return rotation.Result{}, errNoReplicas
-	}
+	notMade := rotation.Result{Code: rotation.NotMade}
 	old := b.rings[c.Tenant]
-	if old != nil && old.wrongType {
-		return rotation.Result{}, errWrongType
+	switch {
+	case c.Nonce == "":
+		return notMade, errNoNonce
+	case s.readOnly:
+		return notMade, errNoReplicas
+	case old != nil && old.wrongType:
+		return notMade, errWrongType
 	}
 	ms := s.now(b)
 	result := rotation.Result{Code: rotation.Committed, Now: date(ms)}
@@ -292,7 +328,9 @@ func (s *server) write(c rotation.Change) (rotation.Result, error) {
 	r := newRing(old.changed(c, ms))
 	s.replace(c.Tenant, r)
 	result.Digest = r.sum()
-	result.Place = s.append(i, ms, c.Tenant)
+	result.Place = s.append(i, ms, rotation.LogEntry{
+		Op: c.Op, Tenant: c.Tenant, KID: c.KID, Seq: c.Seq, Actor: c.Actor, Nonce: c.Nonce, MAC: c.MAC,
+	})
 	return result, nil
 }
 
@@ -325,24 +363,10 @@ func (s *server) tenants(i int) []string {
 	return slices.Sorted(maps.Keys(s.buckets[i].tenants))
 }
 
-func (s *server) acks(i int, place rotation.Place) []rotation.Ack {
-	b := s.bucket(i)
-	at, proved := b.find(place)
-	var all []rotation.Ack
-	for _, instance := range slices.Sorted(maps.Keys(b.acks)) {
-		a := b.acks[instance]
-		all = append(all, rotation.Ack{
-			Instance: instance, At: a.at, GoodSince: a.goodSince,
-			Applied: proved && a.place.compare(b.log[at].ms, b.log[at].n) >= 0,
-		})
-	}
-	return all
-}
-
 func (s *server) forget(instance string, i int) {
 	if b := s.buckets[i]; b != nil {
-		if old, had := b.acks[instance]; had {
-			s.remember(undo{bucket: i, what: undoAck, name: instance, ack: old, had: true})
+		if old := b.acks[instance]; old != nil {
+			s.remember(undo{bucket: i, what: undoAck, name: instance, ack: old})
 			delete(b.acks, instance)
 		}
 	}

@@ -50,11 +50,11 @@ func newSim(t *testing.T, seed uint64) *sim {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	policy := fast
 	if rng.IntN(32) == 0 {
-		policy.Algorithm, policy.ReaderStaleness = keystore.Ed25519, 1500*time.Millisecond
+		policy.Algorithm, policy.ReaderStaleness = keystore.Ed25519, time.Second
 	}
 	if rng.IntN(4) == 0 {
 		// The shortest that Policy.Validate allows.
-		policy.MaxTokenTTL, policy.Leeway = 2*time.Second, 500*time.Millisecond
+		policy.MaxTokenTTL, policy.Leeway = 3*time.Second, 500*time.Millisecond
 	}
 	if rng.IntN(3) == 0 { // with a longer period a manual change lasts until the history ends
 		policy.Every = seconds(rng, 6, 25).Truncate(time.Millisecond)

@@ -3,6 +3,8 @@ package rotationtest
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"sync"
@@ -33,6 +35,15 @@ func TestStore(t *testing.T, open func(t *testing.T) rotation.Store) {
 	}
 }
 
+// TestReplica checks that every method of a store fails, because its server may be behind another:
+// a Redis server that is a replica, for one. The replica may accept writes: then it must refuse all the
+// same.
+func TestReplica(t *testing.T, s rotation.Store) {
+	for _, err := range runCheck(t, checkReplica, s) {
+		t.Error(err)
+	}
+}
+
 // runCheck runs one check on a store and returns what the store did wrong.
 func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
 	c := &storeCheck{s: s, ctx: t.Context()}
@@ -45,6 +56,9 @@ func runCheck(t *testing.T, check func(*storeCheck), s rotation.Store) []error {
 // patience is how long a call may go on after its context has ended, and how long a
 // check waits for an event that should come at once. It allows for a busy machine.
 const patience = 5 * time.Second
+
+// maxPlace is the most bytes of a place's ID, and of its nonce: acknowledgements hold no longer ones.
+const maxPlace = 64
 
 // maxErrors is how many errors one check reports at most.
 const maxErrors = 20
@@ -111,19 +125,22 @@ func (c *storeCheck) checkReply(q rotation.SyncRequest, r rotation.SyncReply, be
 		return
 	}
 	c.clock(q.Bucket, before, r.Now, "Sync")
-	if r.Place.ID == "" || r.Place.Nonce == "" {
-		c.errorf("Sync: the place %+v in a reply: want an ID and a nonce: there always is one", r.Place)
+	if r.Place.ID == "" || r.Place.Nonce == "" || max(len(r.Place.ID), len(r.Place.Nonce)) > maxPlace {
+		c.errorf("Sync: the place %+v in a reply: want an ID and a nonce of 1 to %d bytes: there always is one", r.Place, maxPlace)
 	}
 	if len(r.Digests) != len(q.Digests) {
 		c.errorf("Sync returned %d digests, %d were requested", len(r.Digests), len(q.Digests))
 	}
 	seen := make(map[string]bool)
-	for _, tenant := range r.Changed {
-		if tenant == "" || seen[tenant] || r.Resync {
-			c.errorf("Sync: Changed is %q, Resync %v: want each tenant once, and none with Resync", r.Changed, r.Resync)
+	for _, e := range r.Changed {
+		if e.Tenant == "" || e.Nonce == "" || seen[e.Nonce] {
+			c.errorf("Sync: Changed has %+v: want each entry once, with a tenant and a nonce", e)
 			return
 		}
-		seen[tenant] = true
+		seen[e.Nonce] = true
+	}
+	if len(r.Acks) > maxSyncAcks || len(r.Acks) > 0 && !q.Acks {
+		c.errorf("Sync: %d acknowledgements, requested: %v", len(r.Acks), q.Acks)
 	}
 }
 
@@ -141,19 +158,17 @@ func (c *storeCheck) start(bucket int) rotation.Place {
 	return r.Place
 }
 
-// news syncs from a place to the end of the log, page by page. It returns the tenants that changed,
-// and the newest place.
-func (c *storeCheck) news(bucket int, from rotation.Place) (map[string]bool, rotation.Place) {
-	all := make(map[string]bool)
+// news syncs from a place to the end of the log, page by page. It returns the entries after it, and
+// the newest place.
+func (c *storeCheck) news(bucket int, from rotation.Place) ([]rotation.LogEntry, rotation.Place) {
+	var all []rotation.LogEntry
 	for range 1000 {
 		r := c.sync("", rotation.SyncRequest{Bucket: bucket, Place: from})
 		if r.Resync {
 			c.errorf("Sync: Resync at the place %+v, which is in the log", from)
 			return all, from
 		}
-		for _, tenant := range r.Changed {
-			all[tenant] = true
-		}
+		all = append(all, r.Changed...)
 		if r.More && r.Place == from {
 			c.errorf("Sync: there is more, and the place %+v stays", from)
 			return all, from
@@ -168,8 +183,11 @@ func (c *storeCheck) news(bucket int, from rotation.Place) (map[string]bool, rot
 
 // wantNews checks which tenants changed after a place, and returns the newest place.
 func (c *storeCheck) wantNews(bucket int, from rotation.Place, tenants ...string) rotation.Place {
-	got, newest := c.news(bucket, from)
-	want := make(map[string]bool)
+	entries, newest := c.news(bucket, from)
+	got, want := make(map[string]bool), make(map[string]bool)
+	for _, e := range entries {
+		got[e.Tenant] = true
+	}
 	for _, tenant := range tenants {
 		want[tenant] = true
 	}
@@ -214,6 +232,9 @@ func (c *storeCheck) write(change rotation.Change) rotation.Result {
 	if change.Op == "" {
 		change.Op, change.KID, change.Seq, change.Actor = ring.OpMint, "kid", 1, "rotationtest"
 	}
+	if change.Nonce == "" {
+		change.Nonce = rand.Text()
+	}
 	r, err := c.s.Write(c.ctx, change)
 	if err != nil {
 		c.errorf("Write of %q: %v", change.Tenant, err)
@@ -223,8 +244,8 @@ func (c *storeCheck) write(change rotation.Change) rotation.Result {
 	if r.Code < rotation.Committed || r.Code > rotation.OutOfBounds {
 		c.errorf("Write of %q: the code is %d", change.Tenant, r.Code)
 	}
-	if r.Code == rotation.Committed && (r.Place.ID == "" || r.Place.Nonce == "") {
-		c.errorf("Write of %q: committed at the place %+v: want an ID and a nonce", change.Tenant, r.Place)
+	if r.Code == rotation.Committed && (r.Place.ID == "" || r.Place.Nonce != change.Nonce) {
+		c.errorf("Write of %q: committed at the place %+v: want an ID, and the nonce %q", change.Tenant, r.Place, change.Nonce)
 	}
 	return r
 }
@@ -255,19 +276,34 @@ func fields(pairs ...string) map[string][]byte {
 }
 
 // acks returns the acknowledgements in a bucket, by instance.
-func (c *storeCheck) acks(bucket int, place rotation.Place) map[string]rotation.Ack {
-	all, err := c.s.Acks(c.ctx, bucket, place)
+func (c *storeCheck) acks(bucket int) map[string]string {
+	before := c.shown(bucket)
+	all, now, err := c.s.Acks(c.ctx, bucket)
 	if err != nil {
 		c.errorf("Acks: %v", err)
+		return nil
 	}
-	by := make(map[string]rotation.Ack)
-	for _, a := range all {
-		if _, twice := by[a.Instance]; twice {
-			c.errorf("Acks: %q is there twice", a.Instance)
+	c.clock(bucket, before, now, "Acks")
+	return c.byInstance("Acks", all)
+}
+
+// byInstance returns acknowledgements by instance, and checks that they are sorted, each once.
+func (c *storeCheck) byInstance(call string, all []rotation.RawAck) map[string]string {
+	by := make(map[string]string)
+	for i, a := range all {
+		if i > 0 && all[i-1].Instance >= a.Instance {
+			c.errorf("%s: %q comes before %q: want them sorted, each once", call, all[i-1].Instance, a.Instance)
 		}
-		by[a.Instance] = a
+		by[a.Instance] = string(a.Sealed)
 	}
 	return by
+}
+
+// ackOf returns an acknowledgement with that date, in which each kind of byte is. The store cannot
+// tell it from a sealed one.
+func ackOf(at time.Time, text string) []byte {
+	b := binary.BigEndian.AppendUint64([]byte("kt\x01A"), uint64(at.UnixMilli()))
+	return append(b, "\x00\xff\r\n"+text+"\x00"...)
 }
 
 // sameBucket returns a bucket and n tenants in it.

@@ -17,7 +17,7 @@ import (
 
 // A: a failover loses a pending key while its only holder is cut off. Another instance syncs
 // without the key and is cut off. The holder restores the key. The key must wait for Propagation
-// again, and not just for Freshness + ClockSkew: the other instance goes on signing for SignFor,
+// again, and not just until it is known: the other instance goes on signing for SignFor,
 // and does not know it.
 func TestTimelineA(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
@@ -52,9 +52,9 @@ func TestTimelineB(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("promoter", "reader", "fleet1", "fleet2")
 		promoter, reader := f[0], f[1]
-		l.runUntil(3100 * time.Millisecond)
+		l.runUntil(3400 * time.Millisecond)
 		back1, back2 := f[2].cut(), f[3].cut()
-		l.runUntil(3300 * time.Millisecond)
+		l.runUntil(3600 * time.Millisecond)
 		second := l.key(promoter, 2).KID
 		l.must(promoter.r.Load().Promote(l.ctx, tenant, second))
 		l.runFor(100 * time.Millisecond)
@@ -89,9 +89,9 @@ func TestTimelineC(t *testing.T) {
 			runTimeline(t, tt.policy, func(l *timeline) {
 				f := l.fleet("promoter", "cut", "fleet")
 				promoter, victim, third := f[0], f[1], f[2]
-				l.runUntil(3100 * time.Millisecond)
+				l.runUntil(3400 * time.Millisecond)
 				back := victim.cut()
-				l.runUntil(3300 * time.Millisecond)
+				l.runUntil(3600 * time.Millisecond)
 				l.must(promoter.r.Load().Promote(l.ctx, tenant, l.key(promoter, 2).KID))
 				l.runFor(100 * time.Millisecond)
 				back1, back3 := promoter.cut(), third.cut()
@@ -121,7 +121,7 @@ func TestTimelineD(t *testing.T) {
 		f := l.fleet("promoter", "absent", "fleet")
 		promoter, absent, third := f[0], f[1], f[2]
 		absentBack := absent.cut()
-		l.runUntil(3300 * time.Millisecond)
+		l.runUntil(3600 * time.Millisecond)
 		first := l.key(promoter, 1).KID
 		l.must(promoter.r.Load().Promote(l.ctx, tenant, l.key(promoter, 2).KID))
 		switched := l.now() + 100*time.Millisecond
@@ -171,11 +171,11 @@ func TestTimelineDCollected(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		f := l.fleet("promoter", "absent", "fleet")
 		promoter, absent, third := f[0], f[1], f[2]
-		l.runUntil(3 * time.Second)
+		l.runUntil(4 * time.Second)
 		absentBack := absent.cut()
 		first := l.key(promoter, 1).KID
 		l.rotate(promoter)
-		l.runUntil(15 * time.Second)
+		l.runUntil(18 * time.Second)
 		if l.has("k:" + first) {
 			t.Fatal("the first key has not been collected")
 		}
@@ -205,7 +205,7 @@ func TestTimelineE(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("promoter", "cut", "fleet")
 		promoter, victim := f[0], f[1]
-		l.runUntil(2800 * time.Millisecond)
+		l.runUntil(3600 * time.Millisecond)
 		if err := promoter.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +232,7 @@ func TestTimelineG(t *testing.T) {
 		f := l.fleet("revoker", "behind", "ahead")
 		f[1].offset.Store(-int64(l.policy.ClockSkew / 2))
 		f[2].offset.Store(int64(l.policy.ClockSkew / 2))
-		l.runUntil(3300 * time.Millisecond)
+		l.runUntil(3600 * time.Millisecond)
 		revoker, first := f[0].r.Load(), l.key(f[0], 1).KID
 		l.must(revoker.Revoke(l.ctx, tenant, first))
 		time.Sleep(20 * time.Millisecond) // less than the clock is behind
@@ -311,7 +311,7 @@ func TestTimelineHPromoted(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		f := l.fleet("away", "one", "two")
 		away := f[0]
-		l.runUntil(3 * time.Second)
+		l.runUntil(4 * time.Second)
 		back1, back2 := f[1].cut(), f[2].cut()
 		if err := away.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 			t.Fatal(err)
@@ -322,7 +322,7 @@ func TestTimelineHPromoted(t *testing.T) {
 		l.failover(500 * time.Millisecond)
 		back1()
 		back2()
-		l.runUntil(7 * time.Second)
+		l.runUntil(8 * time.Second)
 		l.wantState(3, ring.Signing, away)
 		l.wantSigner(0, away) // fenced
 		back1, back2 = f[1].cut(), f[2].cut()
@@ -331,7 +331,7 @@ func TestTimelineHPromoted(t *testing.T) {
 		l.runFor(pollFor)
 		l.wantState(3, ring.Pending, away)
 		l.wantState(1, ring.Signing, away)
-		l.runFor(pollFor + 100*time.Millisecond) // it has recovered, and the others are still in sync by their own account
+		l.runFor(2*pollFor + 100*time.Millisecond) // it has recovered, and the others are still in sync by their own account
 		l.wantSigner(1, f...)
 		back1()
 		back2()
@@ -373,7 +373,8 @@ func TestTimelineK(t *testing.T) {
 }
 
 // K, holders come late: they come back after the new instance has recovered, two polls later, but
-// within Freshness + ClockSkew. The store must stand still for that long before a ring is created.
+// within Freshness + Dwell + ClockSkew. The store must stand still for that long before a ring is
+// created.
 func TestTimelineKHoldersComeLate(t *testing.T) {
 	runTimeline(t, fast, func(l *timeline) {
 		f := l.fleet("one", "two")
@@ -444,16 +445,24 @@ func TestTimelineL(t *testing.T) {
 
 // M: a pending key is revoked just before it takes effect. An instance was cut off just before
 // that. It will drop the key before, which goes on signing everywhere else. It must not do so while
-// it is in sync. The inequality MaxTokenTTL + Leeway >= Freshness + ClockSkew sees to that.
+// it is in sync. The inequality MaxTokenTTL + Leeway >= Freshness + Dwell + ClockSkew sees to that.
 func TestTimelineM(t *testing.T) {
 	least := fast
-	least.MaxTokenTTL, least.Leeway = 2*time.Second, 500*time.Millisecond // together Freshness + ClockSkew
-	for name, policy := range map[string]rotation.Policy{"above": fast, "at": least} {
-		t.Run(name, func(t *testing.T) {
-			runTimeline(t, policy, func(l *timeline) {
+	least.MaxTokenTTL, least.Leeway = 3*time.Second, 500*time.Millisecond // together F + D + S
+	for _, tt := range []struct {
+		name   string
+		policy rotation.Policy
+		lag    time.Duration // how long an old primary keeps the instance in sync
+	}{{"above", fast, 0}, {"at", least, 0}, {"at, and behind an old primary", least, 900 * time.Millisecond}} {
+		t.Run(tt.name, func(t *testing.T) {
+			runTimeline(t, tt.policy, func(l *timeline) {
 				f := l.fleet("revoker", "cut", "fleet")
 				l.runUntil(5850 * time.Millisecond)
 				back := f[1].cut()
+				if tt.lag > 0 {
+					back()
+					back = l.leave(f[1], tt.lag)
+				}
 				l.runUntil(5900 * time.Millisecond)
 				l.must(f[0].r.Load().Revoke(l.ctx, tenant, l.key(f[0], 2).KID))
 				l.runUntil(8600 * time.Millisecond)
@@ -480,7 +489,7 @@ func TestTimelineN(t *testing.T) {
 			f := l.fleet("ahead", "behind")
 			f[0].offset.Store(int64(l.policy.ClockSkew / 2))
 			f[1].offset.Store(-int64(l.policy.ClockSkew / 2))
-			l.runUntil(3300 * time.Millisecond)
+			l.runUntil(3600 * time.Millisecond)
 			first, second := l.key(f[0], 1).KID, l.key(f[0], 2).KID
 			l.must(f[0].r.Load().Promote(l.ctx, tenant, second))
 			l.must(f[1].r.Load().Revoke(l.ctx, tenant, second, rotation.Force))
@@ -496,13 +505,15 @@ func TestTimelineN(t *testing.T) {
 		})
 	})
 	t.Run("the new key is lost", func(t *testing.T) {
-		runTimeline(t, fast, func(l *timeline) {
+		patient := seldom() // an instance that is cut off still signs when a new key takes effect
+		patient.SignFor, patient.Propagation = 5*time.Second, 6500*time.Millisecond
+		runTimeline(t, patient, func(l *timeline) {
 			f := l.fleet("revoker", "reader", "fleet")
 			revoker, reader, third := f[0], f[1], f[2]
 			l.must(revoker.r.Load().Revoke(l.ctx, tenant, l.key(revoker, 2).KID))
-			l.runUntil(2500 * time.Millisecond)
+			l.runUntil(4 * time.Second)
 			thirdBack := third.cut()
-			l.runUntil(2700 * time.Millisecond)
+			l.runUntil(4200 * time.Millisecond)
 			l.must(revoker.r.Load().Revoke(l.ctx, tenant, l.key(revoker, 1).KID, rotation.Force))
 			time.Sleep(20 * time.Millisecond)
 			minted := l.key(reader, 4).KID // the third key, minted in place of the second, is too new to be promoted
@@ -510,7 +521,7 @@ func TestTimelineN(t *testing.T) {
 			revoker.close()
 			l.failover(500 * time.Millisecond)
 			thirdBack()
-			l.runUntil(5600 * time.Millisecond)
+			l.runUntil(8100 * time.Millisecond)
 			l.wantState(4, ring.Signing, reader)
 			l.wantSigner(0, reader)
 			l.wantSigner(1, third)

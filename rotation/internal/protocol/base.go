@@ -17,6 +17,14 @@ type Base struct {
 	Deadline time.Duration // of one call of the store
 	Copy     *Copy         // complete, and authentic
 
+	// Primary names the KEK that this process seals under, and Agreed says that it is the primary
+	// of every live instance: see [AgreeOn].
+	Primary string
+	Agreed  bool
+
+	// SealedUnder names the KEKs that the fields of the ring are sealed under, for [Base.Rekey].
+	SealedUnder []string
+
 	// MakeKey makes the material of a new key for a policy, and returns its kid. It is called once
 	// for each record that is to be minted, and only if the change is not refused.
 	MakeKey func(ring.Policy) (kid string, err error)
@@ -74,13 +82,12 @@ func (b *Base) usableFrom(k *ring.PlannedKey) time.Time {
 // visibleAfter returns how long after it was published a key of that policy is known everywhere,
 // and no failover can lose it. No instance signs with it before.
 //
-// The longest Freshness, ClockSkew and ReaderStaleness of all records count. An instance that has
-// not heard of a new policy calls itself in sync by an older one, and so does a reader of the JWK
-// Set.
+// The longest of all records counts. An instance that has not heard of a new policy calls itself in
+// sync by an older one, and so does a reader of the JWK Set.
 func (b *Base) visibleAfter(p *ring.Policy) time.Duration {
-	t := max(p.Dwell, p.Freshness+p.ClockSkew+p.ReaderStaleness)
+	t := p.HeardWithin() + p.ReaderStaleness
 	for _, r := range b.Copy.Records {
-		t = max(t, r.Timing.Freshness+r.Timing.ClockSkew+r.Timing.ReaderStaleness)
+		t = max(t, r.Timing.HeardWithin()+r.Timing.ReaderStaleness)
 	}
 	return t
 }

@@ -39,21 +39,23 @@ func (b *Base) Collect() *Proposal {
 			p.Remove = append(p.Remove, neverActive[i].KID)
 		}
 	}
-	if len(p.Remove) == 0 {
+	p.RemoveKeys = b.unusedTenantKeys(p.Remove)
+	if len(p.Remove)+len(p.RemoveKeys) == 0 {
 		return nil
 	}
 	if gone.After(b.Copy.Facts.CollectedUntil) {
 		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0})
 	}
-	p.KID = p.Remove[0]
+	if len(p.Remove) > 0 {
+		p.KID = p.Remove[0]
+	}
 	return p
 }
 
-// over reports whether every instance in sync has dropped k: it was dropped by the store's clock
-// Freshness and ClockSkew ago. Before that, an instance would put the record back.
-func (b *Base) over(k *ring.PlannedKey) bool {
-	return k.Dropped(b.Now.Add(-k.Timing.Freshness - k.Timing.ClockSkew))
-}
+// over reports whether every instance in sync has dropped k: it was dropped so long ago, by the
+// store's clock, that all have heard of what dropped it. Before that, an instance would put the
+// record back.
+func (b *Base) over(k *ring.PlannedKey) bool { return k.Dropped(b.Now.Add(-k.Timing.HeardWithin())) }
 
 // firstToStay returns when the first of the records that stay was created, or zero if no record
 // stays. Those are the keys of staying, and those that were revoked before they took effect and are

@@ -26,23 +26,23 @@ func TestCollect(t *testing.T) {
 		want    string  // kids
 		gone    float64 // the last that is gone was created then; 0 for none
 	}{
-		// The first is kept until 125, for L and leeway, and F + S is 11s.
-		{"F + S after it was dropped, and not before", three, nil, nil, 135.999, "", 0},
-		{"then", three, nil, nil, 136, "k1", -100},
-		{"all that are over", three, nil, nil, 236, "k1 k2", -99},
+		// The first is kept until 125, for L and leeway, and F + D + S is 16s. After an announcement it is kept for SignFor + D + S, 36s, more.
+		{"F + D + S after it was dropped, and not before", three, nil, nil, 140.999, "", 0},
+		{"then", three, nil, nil, 141, "k1", -100},
+		{"all that are over", three, nil, nil, 241, "k1 k2", -99},
 		{"the last never is", three, nil, nil, 1e6, "k1 k2", -99},
-		{"kept for longer, since it was announced", three, []factAt{{w, "k1", 200}}, nil, 266.999, "", 0},
+		{"kept for longer, since it was announced", three, []factAt{{w, "k1", 200}}, nil, 276.999, "", 0},
 		{"a prefix of the order alone", three, []factAt{{w, "k1", 200}}, nil, 250, "", 0},
 		{"so also if the next was created before", crossed, []factAt{{w, "k1", 200}}, nil, 250, "", 0},
-		{"and then both", three, []factAt{{w, "k1", 200}}, nil, 267, "k1 k2", -99},
+		{"and then both", three, []factAt{{w, "k1", 200}}, nil, 277, "k1 k2", -99},
 
 		{"promoted past another: no sooner than that", passed, []factAt{{a, "k3", 50}}, nil, 1e6, "k1", -100},
 		{"revoked before it signed: it goes when it would have, and the rest stays", three, []factAt{{x, "k2", 50}, {w, "k1", 400}}, nil, 300, "k2", 0},
-		{"but not before", three, []factAt{{x, "k2", 50}, {w, "k1", 400}}, nil, 235.999, "", 0},
-		{"revoked while it signed: as any other", three, []factAt{{x, "k1", 50}}, nil, 136, "k1", -100},
+		{"but not before", three, []factAt{{x, "k2", 50}, {w, "k1", 400}}, nil, 240.999, "", 0},
+		{"revoked while it signed: as any other", three, []factAt{{x, "k1", 50}}, nil, 141, "k1", -100},
 
 		{"what was collected and put back, at once", three, nil, []string{"old"}, 0, "old", 0},
-		{"and beside others", three, nil, []string{"old"}, 136, "old k1", -100},
+		{"and beside others", three, nil, []string{"old"}, 141, "old k1", -100},
 	} {
 		h := ringOf(tt.facts, tt.records...)
 		h.Revived = tt.revived

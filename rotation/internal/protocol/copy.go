@@ -15,9 +15,10 @@ import (
 // nothing.
 type Copy struct {
 	Head       int      // the newest seq, as the store has it: not authenticated; 0 if there is none
+	Count      uint64   // of the changes of the ring, as the store has it; 0 if it is not known
 	Records    []Record // by kid
 	Facts      ring.Facts
-	TenantKeys []string      // their ids
+	TenantKeys []TenantKey   // by id
 	Published  []Publication // by kid
 	Revived    []string      // kids that were collected, and are in the store again
 
@@ -28,6 +29,14 @@ type Copy struct {
 type Record struct {
 	*ring.Record
 	TenantKey string
+}
+
+// A TenantKey is a tenant key of a ring, under which records are sealed. KEK and Born are opaque
+// names of KEKs, which this package only compares: with each other and with [Base].Primary.
+type TenantKey struct {
+	ID   string
+	KEK  string // that it is wrapped under
+	Born string // that was the primary where the tenant key was made; a rewrap keeps it
 }
 
 // A Publication is when a kid was published, as the store has it: not authenticated.
@@ -83,8 +92,13 @@ func (c *Copy) Learn(facts ring.Facts) *Copy {
 // existed, and an instance may still hold the records. Two rings of one tenant would reject each
 // other's tokens (timeline K).
 func (c *Copy) vacant() bool {
-	noData := len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{})
-	return !c.Plan.Dead && len(c.Records) == 0 && (noData || !c.Facts.CollectedUntil.IsZero())
+	return !c.Plan.Dead && len(c.Records) == 0 && (c.noData() || !c.Facts.CollectedUntil.IsZero())
+}
+
+// noData reports whether the tenant has no data, except perhaps records of which nothing else is
+// left.
+func (c *Copy) noData() bool {
+	return c.Count == 0 && len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{})
 }
 
 // Find returns the record of that kid, or nil. c may be nil.
@@ -109,9 +123,48 @@ func (c *Copy) Newest() *ring.Record {
 	if c == nil || len(c.Records) == 0 {
 		return nil
 	}
+	return c.newest().Record
+}
+
+// newest is Newest with the id of its tenant key. There is at least one record.
+func (c *Copy) newest() Record {
 	return slices.MaxFunc(c.Records, func(a, b Record) int {
 		return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.Created.Compare(b.Created), cmp.Compare(a.KID, b.KID))
-	}).Record
+	})
+}
+
+// newestKey returns the tenant key of the newest record, or nil if there is none.
+func (c *Copy) newestKey() *TenantKey {
+	if c.Newest() == nil {
+		return nil
+	}
+	return c.tenantKey(c.newest().TenantKey)
+}
+
+// SealingKEK returns the name of the KEK that facts, head and log entries of the ring are sealed
+// under: the one that wraps the tenant key of the newest record. It is "" if there is no such
+// tenant key; then the primary of the writer takes its place. c may be nil.
+//
+// All writers go by the ring and not by their own primary. While a new KEK is rolled out, half of
+// the fleet has the old one first and the other half the new one. An instance that lacks the KEK of
+// the ring must write nothing: the instances that have dropped its primary could not open that.
+func (c *Copy) SealingKEK() string {
+	if tk := c.newestKey(); tk != nil {
+		return tk.KEK
+	}
+	return ""
+}
+
+// NextCount returns the Count of a ring after the next change: greater than that of the store, and
+// than what this instance has seen of it. Each copy may be nil.
+func NextCount(stored, held *Copy) uint64 { return max(stored.count(), held.count()) + 1 }
+
+// count is Count, of a copy that may be nil.
+func (c *Copy) count() uint64 {
+	if c == nil {
+		return 0
+	}
+	return c.Count
 }
 
 // AnySkew is the ClockSkew where no policy sets one. It is greater than any ClockSkew, so the
@@ -163,8 +216,15 @@ func (c *Copy) publishedAt(kid string) time.Time {
 	return time.Time{}
 }
 
-// hasTenantKey reports whether c has the tenant key of that id.
-func (c *Copy) hasTenantKey(id string) bool { return slices.Contains(c.TenantKeys, id) }
+// tenantKey returns the tenant key of that id, or nil.
+func (c *Copy) tenantKey(id string) *TenantKey {
+	for i := range c.TenantKeys { // one or two
+		if c.TenantKeys[i].ID == id {
+			return &c.TenantKeys[i]
+		}
+	}
+	return nil
+}
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {

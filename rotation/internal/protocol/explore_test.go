@@ -45,8 +45,8 @@ func TestShortHistories(t *testing.T) {
 // beginnings are the worlds that short histories begin with.
 func beginnings(t *testing.T) []world {
 	known := follow(t, newWorld(), "0 creates", "1 syncs", "3s pass", "3s pass", "0 syncs", "1 syncs")
-	unheard := follow(t, known, "9s pass", "0 syncs", "0 rotates")
-	over := follow(t, unheard, slices.Repeat([]string{"9s pass", "0 syncs"}, 8)...)
+	unheard := follow(t, known, "3s pass", "0 syncs", "9s pass", "0 syncs", "0 rotates")
+	over := follow(t, unheard, slices.Repeat([]string{"9s pass", "0 syncs"}, 9)...)
 	gone := follow(t, over, "0 collects", "1 syncs")
 	if len(gone.collected) == 0 {
 		t.Fatal("no record was collected")
@@ -224,11 +224,15 @@ func (w *world) merged(i, j int) (*Copy, error) {
 	return f.top().c, nil
 }
 
-// disagree reports whether i knows a record as collected that j holds. If i was away, it accepts the
-// record from a store that has it, and asserts the collection in a store that lacks it.
+// disagree reports whether i knows a record as collected that j holds, or has dropped it. If i was
+// away, it accepts a collected record from a store that has it, and asserts the collection in a store
+// that lacks it. If it is in sync, it does the same with a record that it has dropped.
 func (w *world) disagree(i, j int) bool {
-	collected := func(r Record) bool { return w.instances[i].held.Facts.Collected(r.Record) }
-	return slices.ContainsFunc(w.instances[j].held.Records, collected)
+	held := w.instances[i].held
+	ended := func(r Record) bool {
+		return held.Facts.Collected(r.Record) || held.PlanOf(r.Record).Dropped(w.clock(i))
+	}
+	return slices.ContainsFunc(w.instances[j].held.Records, ended)
 }
 
 // maySignWithAll reports whether instance i was in sync within SignFor, and later than Dwell after

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -9,8 +10,14 @@ import (
 
 // A MergeInput is the knowledge of one instance and of the store about a ring.
 type MergeInput struct {
-	Held       *Copy // by the instance; nil if it holds nothing
-	Stored     *Copy // the authentic parts of the store's
+	Held   *Copy // by the instance; nil if it holds nothing
+	Stored *Copy // the authentic parts of the store's
+
+	// Learned are revocations and the destruction that authentic entries of the log tell of. The
+	// instance knows them as it knows Held, even if that is nil. Nothing else may be learned from
+	// the log: a promotion that was forgotten would come back.
+	Learned ring.Facts
+
 	Unreadable Unreadable
 	Now        time.Time // by the store's clock
 
@@ -35,6 +42,16 @@ type MergeResult struct {
 
 	// Change writes back what the store lacks. It is nil if the store lacks nothing.
 	Change *Proposal
+
+	// Older says that the store has counted fewer changes of the ring than this instance has seen,
+	// so the ring was lost, or an older one put in its place. That is a reason for an alarm and for
+	// nothing else: a failover does it too, and it cannot be told where the store has lost one change
+	// and made another.
+	Older bool
+
+	// Undone says that the store lacked a revocation, the destruction or a collection that this
+	// instance knew. Someone may have removed it on purpose.
+	Undone bool
 }
 
 // Merge joins what an instance and the store know, and proposes to write back what the store lacks.
@@ -48,11 +65,14 @@ type MergeResult struct {
 func Merge(in MergeInput) MergeResult {
 	m := &merge{MergeInput: in, forgotten: make(map[ring.FactID]bool)}
 	m.union = m.join()
+	result := MergeResult{Union: m.union, Healed: m.union, Older: m.older(), Undone: m.undone()}
 	switch {
-	case m.Held == nil || m.ClockOff:
-		return MergeResult{Union: m.union, Healed: m.union}
+	case m.ClockOff || m.lacksKEK():
+		return result
 	case m.union.Plan.Dead:
-		return MergeResult{Union: m.union, Healed: m.union, Change: m.destroyed()}
+		return m.with(result, m.union, m.destroyed())
+	case m.Held == nil:
+		return m.with(result, m.union, m.proposal(m.union, nil)) // of the facts that it has learned
 	}
 	m.assert()
 	m.postpone()
@@ -64,11 +84,70 @@ func Merge(in MergeInput) MergeResult {
 	healed := *m.union
 	healed.Facts = m.healedFacts()
 	h := NewCopy(healed)
-	p := m.proposal(h, missing)
+	result.Union, result.Healed = m.union, m.union // with the facts of assert and postpone
+	return m.with(result, h, m.proposal(h, missing))
+}
+
+// with returns result with the change p, which makes the ring of the store that of healed. p may be
+// nil.
+func (m *merge) with(result MergeResult, healed *Copy, p *Proposal) MergeResult {
 	if p == nil {
-		return MergeResult{Union: m.union, Healed: m.union}
+		return result
 	}
-	return MergeResult{Union: m.union, Healed: h, Change: p}
+	h := *healed
+	if h.Count > 0 && !p.LeaveHead { // 0: it is not known yet
+		h.Count = NextCount(m.Stored, m.Held)
+	}
+	result.Change, result.Healed = p, &h
+	return result
+}
+
+// older reports whether the store has counted fewer changes than this instance. A head that cannot
+// be opened says nothing.
+func (m *merge) older() bool {
+	return m.Held != nil && m.Stored.Count < m.Held.Count && !m.Unreadable.has(HeadRef)
+}
+
+// undone reports whether the store lacks a fact that ends trust and that this instance knew. One
+// that was garbled is lacking too.
+func (m *merge) undone() bool {
+	known := m.known()
+	lacks := func(id ring.FactID) bool { return m.Unreadable.writable(FactRef(id)) }
+	for id := range known.All {
+		if _, there := m.Stored.Facts.At(id.Kind, id.KID); id.Kind == ring.FactRevoked && !there && lacks(id) {
+			return true
+		}
+	}
+	return !known.Dead.IsZero() && m.Stored.Facts.Dead.IsZero() && lacks(ring.FactID{Kind: ring.FactDestroyed}) ||
+		known.CollectedUntil.After(m.Stored.Facts.CollectedUntil) && lacks(ring.FactID{Kind: ring.FactCollected})
+}
+
+// known returns the facts that this instance knows without the store.
+func (m *merge) known() ring.Facts {
+	known := ring.Facts{}
+	if m.Held != nil {
+		known = m.Held.Facts
+	}
+	if m.superseded() {
+		known.CollectedUntil = time.Time{}
+	}
+	known = known.Join(ring.Facts{Dead: m.Learned.Dead})
+	for id, at := range m.Learned.All {
+		if id.Kind == ring.FactRevoked {
+			known.Add(id.Kind, id.KID, at)
+		}
+	}
+	return known
+}
+
+// lacksKEK reports whether the ring has moved to a KEK that this instance lacks: there are tenant
+// keys in the store, and none can be opened. Whatever is sealed under a KEK of this instance then,
+// the others may not be able to open, and the whole ring would be out of sync for them.
+//
+// If one tenant key can be opened, all others have the KEK for it too. So a tenant key that someone
+// makes up does not keep an instance from restoring the ring.
+func (m *merge) lacksKEK() bool {
+	return len(m.Stored.TenantKeys) == 0 && m.Unreadable.hasForeignTenantKey()
 }
 
 // A merge is a Merge under way.
@@ -91,16 +170,13 @@ type merge struct {
 // A destroyed ring has no records. Its destruction is all there is to know of it.
 func (m *merge) join() *Copy {
 	u := *m.Stored // shares its slices, which stay as they are
+	u.Facts = u.Facts.Join(m.known())
+	u.Count = max(u.Count, m.Held.count())
+	if !u.Facts.Dead.IsZero() {
+		return NewCopy(Copy{Head: u.Head, Count: u.Count, Facts: u.Facts})
+	}
 	if m.Held == nil {
 		return NewCopy(u)
-	}
-	held := m.Held.Facts
-	if m.superseded() {
-		held.CollectedUntil = time.Time{}
-	}
-	u.Facts = u.Facts.Join(held)
-	if !u.Facts.Dead.IsZero() {
-		return NewCopy(Copy{Head: u.Head, Facts: u.Facts})
 	}
 	u.Records = slices.Clone(u.Records)
 	for _, r := range m.Held.Records {
@@ -109,27 +185,52 @@ func (m *merge) join() *Copy {
 		}
 	}
 	u.replan()
-	u.Records = slices.DeleteFunc(u.Records, func(r Record) bool { return m.collected(&u, r.Record) })
+	m.drop(&u)
 	u.Facts = u.Facts.Prune(func(kid string) bool { return u.Find(kid) != nil })
 	u.replan()
 	u.TenantKeys = slices.Clone(u.TenantKeys)
-	for _, id := range m.Held.TenantKeys {
-		used := func(r Record) bool { return r.TenantKey == id }
-		if !u.hasTenantKey(id) && slices.ContainsFunc(u.Records, used) {
-			u.TenantKeys = append(u.TenantKeys, id)
+	for _, tk := range m.Held.TenantKeys {
+		used := func(r Record) bool { return r.TenantKey == tk.ID }
+		if u.tenantKey(tk.ID) == nil && slices.ContainsFunc(u.Records, used) {
+			u.TenantKeys = append(u.TenantKeys, tk)
 		}
 	}
+	slices.SortFunc(u.TenantKeys, func(a, b TenantKey) int { return strings.Compare(a.ID, b.ID) })
 	return &u
 }
 
-// collected reports whether another instance has collected r: the store lacks it, and its last
-// token has ended. That has to hold by both clocks, since this instance still accepts tokens by its
-// own (I4).
+// drop removes the records from u that count as collected, and marks them as such.
+//
+// An instance that was cut off may hold one of them as pending, and restore it. Without the facts
+// that made it a retired key, it would sign again (timeline Mark). So they are marked as [Base.Collect]
+// marks those that it removes. The mark is for all instances, so this one must be in sync: otherwise
+// it may have dropped a key with which others sign, as one that has not heard that its successor was
+// revoked. It must know all records, and the clock of no instance may be behind the drop.
+func (m *merge) drop(u *Copy) {
+	var marks []time.Time
+	u.Records = slices.DeleteFunc(u.Records, func(r Record) bool {
+		dropped := m.collected(u, r.Record, 0)
+		if dropped && len(m.Unreadable) == 0 && m.inSync(&r.Timing) && m.collected(u, r.Record, r.Timing.ClockSkew) {
+			marks = append(marks, r.Created)
+		}
+		return dropped
+	})
+	for _, created := range marks {
+		older := func(r Record) bool { return !r.Created.After(created) }
+		if !slices.ContainsFunc(u.Records, older) {
+			u.Facts.Collect(created)
+		}
+	}
+}
+
+// collected reports whether another instance may have collected r: the store lacks it, and its last
+// token ended ago or longer before. That has to hold by both clocks, since this instance still
+// accepts tokens by its own (I4).
 //
 // A key that this instance has dropped stays dropped. The union might keep it for longer, because
 // its successor was just published again. But other instances have collected the key, and it must
 // not return (timeline D).
-func (m *merge) collected(u *Copy, r *ring.Record) bool {
+func (m *merge) collected(u *Copy, r *ring.Record, ago time.Duration) bool {
 	if m.ClockOff || m.Stored.Find(r.KID) != nil {
 		return false
 	}
@@ -137,6 +238,7 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 	if m.LocalNow.Before(now) {
 		now = m.LocalNow // the clock that is behind keeps for longer
 	}
+	now = now.Add(-ago)
 	return u.PlanOf(r).Dropped(now) || m.Held.PlanOf(r).Dropped(now)
 }
 
@@ -151,7 +253,7 @@ func (m *merge) collected(u *Copy, r *ring.Record) bool {
 // since collections remove the start of the order. A key that comes after one of them is a record
 // that was put back without the facts that gave it its place. It must not sign again.
 func (m *merge) superseded() bool {
-	newest := m.Held.Newest()
+	newest := m.Held.Newest() // nil if Held is
 	if newest == nil || m.ClockOff || !m.away(&newest.Timing) {
 		return false
 	}
@@ -166,6 +268,11 @@ func (m *merge) superseded() bool {
 // signing. Then no token of the time since can be its own, and the other instances know better.
 func (m *merge) away(p *ring.Policy) bool {
 	return m.Good.IsZero() || Age(m.LocalNow, m.Good) > p.SignFor
+}
+
+// inSync reports whether the last good sync of this instance is at most Freshness old.
+func (m *merge) inSync(p *ring.Policy) bool {
+	return !m.Good.IsZero() && Age(m.LocalNow, m.Good) <= p.Freshness
 }
 
 // missing returns the records that the store lacks. A record of that kid that cannot be opened is
@@ -184,8 +291,12 @@ func (m *merge) missing() []Record {
 // ring is restored.
 func (m *merge) destroyed() *Proposal {
 	dead := ring.FactID{Kind: ring.FactDestroyed}
-	if !m.Stored.Facts.Dead.IsZero() || !m.Unreadable.writable(FactRef(dead)) {
+	p := &Proposal{Op: ring.OpMerge, LeaveHead: !m.Unreadable.writable(HeadRef)}
+	if m.Stored.Facts.Dead.IsZero() && m.Unreadable.writable(FactRef(dead)) {
+		p.Facts = append(p.Facts, ProposedFact{dead, m.union.Facts.Dead, -unbounded, unbounded})
+	}
+	if len(p.Facts) == 0 && !m.older() {
 		return nil
 	}
-	return &Proposal{Op: ring.OpMerge, Facts: []ProposedFact{{dead, m.union.Facts.Dead, -unbounded, unbounded}}}
+	return p
 }

@@ -97,3 +97,149 @@ func TestStrangeKeyWaits(t *testing.T) {
 		}
 	}
 }
+
+// The store has counted fewer changes than an instance: it says so, and a merge makes up for it even
+// if nothing else is missing. Once it is written, nothing is left to do.
+func TestMergeOutcountsOlderStore(t *testing.T) {
+	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 1, 100)
+	for _, tt := range []struct {
+		name         string
+		mine, theirs uint64
+		head         Unreadable
+		lost         bool // the store lacks a record too
+		older        bool
+		count        uint64 // afterwards, in the store; 0 if nothing is written
+	}{
+		{"the same", 7, 7, nil, false, false, 0},
+		{"the store is ahead", 7, 9, nil, false, false, 0},
+		{"behind", 9, 7, nil, false, true, 10},
+		{"behind, and lacks a record", 9, 7, nil, true, true, 10},
+		{"ahead, and lacks a record", 7, 9, nil, true, false, 10},
+		{"a garbled head is written again", 9, 0, Unreadable{HeadRef: true}, false, false, 10},
+		{"that of another KEK stays", 9, 0, Unreadable{HeadRef: false}, false, false, 0},
+		{"also beside what is written", 9, 0, Unreadable{HeadRef: false}, true, false, 9},
+	} {
+		mine, theirs := *ringOf(nil, k1, k2), *ringOf(nil, k1, k2)
+		if tt.lost {
+			theirs = *ringOf(nil, k1)
+		}
+		mine.Count, theirs.Count = tt.mine, tt.theirs
+		in := merging(&mine, &theirs, 50, 49)
+		in.Unreadable = tt.head
+		result, err := checkedMerge(in)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if result.Older != tt.older || (result.Change != nil) != (tt.count > 0) || tt.count > 0 && result.Healed.Count != tt.count {
+			t.Errorf("%s: older %v, change %+v, count %d", tt.name, result.Older, result.Change, result.Healed.Count)
+		}
+	}
+}
+
+// A revocation that only the log tells of is put back, even by an instance that holds nothing, and so
+// is the destruction. Nothing else is learned from the log.
+func TestMergeLearnsEnds(t *testing.T) {
+	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 1, 100)
+	var learned ring.Facts
+	learned.Add(ring.FactRevoked, "k2", sec(40))
+	learned.Add(ring.FactPromoted, "k2", sec(30))
+	learned.Collect(sec(10))
+	for _, held := range []*Copy{nil, ringOf(nil, k1, k2)} {
+		in := merging(held, ringOf(nil, k1, k2), 50, 49)
+		in.Learned = learned
+		result, err := checkedMerge(in)
+		if err != nil {
+			t.Error(err)
+		}
+		_, promoted := result.Union.Facts.At(ring.FactPromoted, "k2")
+		at, revoked := result.Healed.Facts.At(ring.FactRevoked, "k2")
+		if p := result.Change; p == nil || len(p.Facts) != 1 || !revoked || !at.Equal(sec(40)) || promoted || len(result.Union.Records) != 2 || !result.Undone {
+			t.Errorf("held %v: %+v; revoked %v, promoted %v, undone %v", held != nil, p, revoked, promoted, result.Undone)
+		}
+		in.Stored = ringOf([]factAt{{ring.FactRevoked, "k2", 45}}, k1, k2)
+		if result := Merge(in); result.Undone {
+			t.Error("a revocation that the store has is undone")
+		}
+		in.Learned = ring.Facts{Dead: sec(41)}
+		result, err = checkedMerge(in)
+		if err != nil {
+			t.Error(err)
+		}
+		if p := result.Change; p == nil || len(p.Facts) != 1 || p.Facts[0].Kind != ring.FactDestroyed || !result.Union.Plan.Dead || !result.Undone {
+			t.Errorf("held %v, destroyed: %+v", held != nil, p)
+		}
+	}
+}
+
+// What ends trust and is lacking in the store was undone; what only its schedule lacks was not.
+func TestMergeSaysWhatWasUndone(t *testing.T) {
+	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 1, 100)
+	for _, tt := range []struct {
+		name  string
+		fact  factAt
+		parts Unreadable
+		want  bool
+	}{
+		{"a revocation", factAt{ring.FactRevoked, "k2", 40}, nil, true},
+		{"a collection", factAt{ring.FactCollected, "", -200}, nil, true},
+		{"a promotion", factAt{ring.FactPromoted, "k2", 40}, nil, false},
+		{"a garbled revocation", factAt{ring.FactRevoked, "k2", 40}, Unreadable{FactRef(ring.FactID{Kind: ring.FactRevoked, KID: "k2"}): true}, true},
+		{"one that another KEK seals", factAt{ring.FactRevoked, "k2", 40}, Unreadable{FactRef(ring.FactID{Kind: ring.FactRevoked, KID: "k2"}): false}, false},
+	} {
+		held := *ringOf(nil, k1, k2)
+		if tt.fact.kind == ring.FactCollected {
+			held.Facts.Collect(sec(tt.fact.at))
+		} else {
+			held.Facts.Add(tt.fact.kind, tt.fact.kid, sec(tt.fact.at))
+		}
+		in := merging(NewCopy(held), ringOf(nil, k1, k2), 50, 49)
+		in.Unreadable = tt.parts
+		if got := Merge(in).Undone; got != tt.want {
+			t.Errorf("%s: undone %v", tt.name, got)
+		}
+	}
+}
+
+// An instance that drops a key which the store lacks marks it as collected, so no holder makes it
+// sign again. It does so only if it is in sync, knows the whole ring, all clocks have passed the drop,
+// and every record that stays is younger.
+func TestDroppedKeyIsMarked(t *testing.T) {
+	k1, k2, k3 := key("k1", 1, -100, 0), key("k2", 2, -99, 100), key("k3", 3, 100, 200) // the first is dropped at 125
+	older := key("k9", 9, -101, 150)
+	for _, tt := range []struct {
+		name      string
+		stored    *Copy
+		now, good float64
+		parts     Unreadable
+		edit      func(*MergeInput)
+		want      bool
+		dropped   bool
+	}{
+		{"it is", ringOf(nil, k2, k3), 126, 116, nil, nil, true, true},
+		{"it is not dropped yet", ringOf(nil, k2, k3), 124.999, 120, nil, nil, false, false},
+		{"by a clock that is behind it is not", ringOf(nil, k2, k3), 125.999, 120, nil, nil, false, true},
+		{"nor by its own", ringOf(nil, k2, k3), 126.5, 120, nil, func(in *MergeInput) { in.LocalNow = sec(125.999) }, false, true},
+		{"the instance is not in sync", ringOf(nil, k2, k3), 126, 115.999, nil, nil, false, true},
+		{"it never was", ringOf(nil, k2, k3), 126, -1, nil, nil, false, true},
+		{"something cannot be opened", ringOf(nil, k2, k3), 126, 120, Unreadable{RecordRef("k8"): false}, nil, false, true},
+		{"an older record stays", ringOf(nil, k2, k3, older), 126, 120, nil, nil, false, true},
+		{"the store has it", ringOf(nil, k1, k2, k3), 126, 120, nil, nil, false, false},
+	} {
+		in := merging(ringOf(nil, k1, k2, k3), tt.stored, tt.now, tt.good)
+		in.Unreadable = tt.parts
+		if tt.edit != nil {
+			tt.edit(&in)
+		}
+		result, err := checkedMerge(in)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		marked := result.Healed.Facts.CollectedUntil.Equal(sec(-100))
+		if dropped := result.Union.Find("k1") == nil; marked != tt.want || dropped != tt.dropped || marked != (result.Change != nil) && tt.dropped {
+			t.Errorf("%s: marked %v, dropped %v, change %+v", tt.name, marked, dropped, result.Change)
+		}
+		if result.Undone {
+			t.Errorf("%s: the store has undone it", tt.name)
+		}
+	}
+}

@@ -41,14 +41,14 @@ func (b *Base) IsMintDue() bool {
 // keys become known one by one, and a rotator that is run in a loop does not fill the ring.
 func (b *Base) mintFrom() time.Time {
 	n := b.Copy.Newest()
-	return n.Created.Add(n.Timing.Freshness + n.Timing.ClockSkew)
+	return n.Created.Add(n.Timing.HeardWithin())
 }
 
 // mintNext adds to p the next key: under policy, to sign after last, or, if that is nil, as soon as
 // it may. It refuses before mintFrom.
 func (b *Base) mintNext(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
 	if from := b.mintFrom(); b.Now.Before(from) {
-		return b.refuse("", "the last key was minted less than Freshness and ClockSkew ago", from)
+		return b.refuse("", "the last key was minted less than Freshness, Dwell and ClockSkew ago", from)
 	}
 	return b.mintAfter(p, policy, last)
 }
@@ -101,7 +101,7 @@ func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time
 	}
 	p.Mint = append(p.Mint, ring.Record{Tenant: b.Tenant, KID: kid, Seq: seq, Algorithm: policy.Algorithm, Created: b.created(p), ActivateAt: activate,
 		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Timing: policy})
-	p.KID, p.Seq, p.Head = kid, seq, seq
+	p.KID, p.Seq, p.Head, p.NewTenantKey = kid, seq, seq, b.needsTenantKey()
 	b.addAnnouncement(p, kid, &policy)
 	p.VisibleAfter = b.visibleAfter(&policy)
 	return nil

@@ -21,6 +21,18 @@ type Proposal struct {
 	Facts      []ProposedFact
 	Bounds     []ring.Bound // besides those of the facts
 	Remove     []string     // kids to remove, with all their facts but a revocation
+	RemoveKeys []string     // ids of tenant keys to remove
+
+	// NewTenantKey says that Mint is to be sealed under a tenant key that is made for it, under the
+	// primary. Then facts and head of this change are sealed under the primary too.
+	NewTenantKey bool
+
+	Rewrap []string // ids of tenant keys to wrap again, under the primary
+	Reseal bool     // all facts and the head are to be sealed again, under the primary
+
+	// LeaveHead says that the head stays as it is. Every other change writes it, with the Count that
+	// [NextCount] returns.
+	LeaveHead bool
 
 	// VisibleAfter is how long after it was published a minted key may sign, at the earliest.
 	VisibleAfter time.Duration

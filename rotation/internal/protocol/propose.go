@@ -18,19 +18,19 @@ func (m *merge) healedFacts() ring.Facts {
 // proposal returns what the store lacks of healed, or nil. Parts that cannot be opened and may not
 // be replaced are left out: the rest is restored without them.
 func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
-	p := &Proposal{Op: ring.OpMerge}
+	p := &Proposal{Op: ring.OpMerge, LeaveHead: !m.Unreadable.writable(HeadRef)}
 	for _, r := range missing {
 		p.Restore = append(p.Restore, r.KID)
 		if r.Seq > m.Stored.Head && r.Seq > p.Head {
 			p.Head = r.Seq
 		}
 	}
-	if m.Unreadable.has(HeadRef) {
+	if m.Held != nil && m.Unreadable.has(HeadRef) && m.Unreadable.writable(HeadRef) {
 		p.Head = max(p.Head, healed.MaxSeq())
 	}
-	for _, id := range healed.TenantKeys {
-		if !m.Stored.hasTenantKey(id) && m.Unreadable.writable(TenantKeyRef(id)) {
-			p.TenantKeys = append(p.TenantKeys, id)
+	for _, tk := range healed.TenantKeys {
+		if m.Stored.tenantKey(tk.ID) == nil && m.Unreadable.writable(TenantKeyRef(tk.ID)) {
+			p.TenantKeys = append(p.TenantKeys, tk.ID)
 		}
 	}
 	for id, at := range healed.Facts.All {
@@ -45,7 +45,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	if until := healed.Facts.CollectedUntil; until.After(m.Stored.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
 		p.Facts = append(p.Facts, m.bounded(collected, until))
 	}
-	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 {
+	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 && !m.older() {
 		return nil
 	}
 	if len(missing) > 0 {

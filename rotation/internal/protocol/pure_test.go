@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -31,7 +32,10 @@ func idempotent(in MergeInput, first MergeResult) error {
 		if err != nil {
 			return err
 		}
-		again.Stored = NewCopy(raw)
+		again.Stored, again.Unreadable = NewCopy(raw), afterChange(in.Unreadable, first.Change)
+		if again.Held.Count > 0 && !first.Change.LeaveHead && again.Stored.Count != again.Held.Count {
+			return fmt.Errorf("the healed copy counts %d changes, and the store %d", again.Held.Count, again.Stored.Count)
+		}
 		if err := same(again.Held, again.Stored); err != nil {
 			return fmt.Errorf("the healed copy and the store differ: %w", err)
 		}
@@ -41,6 +45,24 @@ func idempotent(in MergeInput, first MergeResult) error {
 		return fmt.Errorf("merging again proposes %+v", second.Change)
 	}
 	return same(again.Held, second.Union)
+}
+
+// afterChange returns the parts that cannot be opened once p is made.
+func afterChange(parts Unreadable, p *Proposal) Unreadable {
+	left := maps.Clone(parts)
+	if !p.LeaveHead {
+		delete(left, HeadRef)
+	}
+	for _, kid := range p.Restore {
+		delete(left, RecordRef(kid))
+	}
+	for _, id := range p.TenantKeys {
+		delete(left, TenantKeyRef(id))
+	}
+	for _, f := range p.Facts {
+		delete(left, FactRef(f.FactID))
+	}
+	return left
 }
 
 // same reports how the records or facts of two copies differ.
@@ -55,6 +77,9 @@ func same(a, b *Copy) error {
 // contents writes the kids and facts of c. The store may also have facts about a collected record
 // that is there again. They say nothing, and a merge leaves them to the next collection.
 func contents(c *Copy) string {
+	if c.Plan.Dead {
+		return "[destroyed]" // nothing else matters, and the store may still have it
+	}
 	s := "["
 	for _, r := range c.Records {
 		s += r.KID + " "
@@ -96,7 +121,7 @@ func whole(c *Copy) []any {
 		records = append(records, *r.Record)
 	}
 	return []any{
-		records, c.Head, c.Facts.Clone(),
+		records, c.Head, c.Count, c.Facts.Clone(),
 		room(c.Records), room(c.TenantKeys), room(c.Published), room(c.Revived),
 		c.Plan.Dead, c.Plan.Past, room(c.Plan.InOrder), room(c.Plan.NeverActive),
 	}

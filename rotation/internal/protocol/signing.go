@@ -64,7 +64,7 @@ func fenced(format string, args ...any) error {
 //
 // An instance that no longer reads the store may have missed a revocation. SignFor after its last
 // read it signs nothing more, and MaxTokenTTL later its own last token ends. So a revoked key is
-// accepted for a bounded time at an instance that is cut off (I3).
+// accepted for a bounded time at an instance that is cut off (I3): see [WorstCase].
 func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	k := c.PlanOf(r)
 	t := &k.Timing
@@ -74,6 +74,24 @@ func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	}
 	return end
 }
+
+// WorstCase returns until when an instance that is cut off accepts a key that is revoked at now,
+// and until when readers of the JWK Set do, or zero if there are none. Such an instance may have
+// been in sync with an old primary for up to Dwell after the revocation.
+//
+// Our own reader, a jwks.Client, keeps a set for at least leastReaderStaleness. A shorter
+// ReaderStaleness is no promise about it.
+func WorstCase(p *ring.Policy, now time.Time) (instances, readers time.Time) {
+	instances = now.Add(p.Dwell + p.SignFor + p.MaxTokenTTL + p.Leeway)
+	if !p.Algorithm.Symmetric() {
+		readers = now.Add(max(p.ReaderStaleness, leastReaderStaleness))
+	}
+	return instances, readers
+}
+
+// leastReaderStaleness is the least TTL of a set in a jwks.Client. Policies may have less, since
+// others may read the set more often.
+const leastReaderStaleness = time.Minute
 
 // moment writes a time of the store.
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -45,6 +46,22 @@ func TestSigning(t *testing.T) {
 			t.Errorf("%s: %v, %v, want ErrFenced", tt.name, got, err)
 		case tt.want != "" && (err != nil || got.KID != tt.want):
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
+// A revoked key is accepted for D + SignFor + L + leeway, 60s, where an old primary keeps an instance
+// in sync. Our own readers keep a set for a minute, whatever the policy says.
+func TestWorstCase(t *testing.T) {
+	short, long := round, round
+	short.Algorithm, short.ReaderStaleness = keystore.ES256, 10*time.Second
+	long.Algorithm, long.ReaderStaleness = keystore.ES256, time.Hour
+	for _, tt := range []struct {
+		policy  ring.Policy
+		readers time.Time
+	}{{round, time.Time{}}, {short, sec(160)}, {long, sec(3700)}} {
+		if instances, readers := WorstCase(&tt.policy, sec(100)); !instances.Equal(sec(160)) || !readers.Equal(tt.readers) {
+			t.Errorf("ReaderStaleness %v: %v, readers %v", tt.policy.ReaderStaleness, instances, readers)
 		}
 	}
 }

@@ -28,6 +28,10 @@ type SyncReading struct {
 	Resync  bool      // the place in the log could not be proved
 	Trusted bool      // the first sync counts, as this process has just made the store
 	Vouched bool      // the first sync counts, as a peer vouches for the store
+
+	// Merging says that the log of some bucket has a new merge, or that this instance has just made
+	// one: what the store lost is being put back.
+	Merging bool
 }
 
 // Limits are the two durations that decide about recovering.
@@ -41,6 +45,11 @@ type Limits struct {
 // While the instance recovers, Good does not move. So an instance that has lost its place signs on
 // for SignFor after the last sync that it could trust, and no longer. A second loss begins the wait
 // again, since an instance that has restored the ring may have done so before it.
+//
+// Each merge extends the wait of an instance that has never been in sync: holders that put thousands
+// of rings back need longer than two polls. An instance that was in sync before holds the rings
+// itself, and its own restoring is over with its sync. It may sign, so its wait stays bounded: a
+// longer one would fence a healthy fleet. But what it does not know may exist until Certain.
 func (s SyncState) After(r SyncReading, l Limits) SyncState {
 	switch {
 	case s.Complete.IsZero():
@@ -50,8 +59,13 @@ func (s SyncState) After(r SyncReading, l Limits) SyncState {
 		}
 	case r.Resync, Age(r.Sent, s.Complete) > l.Fresh:
 		s.Recovering, s.Until = true, r.Sent.Add(l.Recover)
+	case s.Recovering && r.Merging && s.Good.IsZero():
+		s.Until = r.Sent.Add(l.Recover)
 	case s.Recovering && !r.Sent.Before(s.Until):
 		s.Recovering = false
+	}
+	if r.Merging && !s.Good.IsZero() && r.Sent.Before(s.Until) {
+		s.Certain = r.Sent.Add(l.Recover)
 	}
 	s.Complete = r.Sent
 	if !s.Recovering {

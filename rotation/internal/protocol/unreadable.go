@@ -31,6 +31,16 @@ func TenantKeyRef(id string) Ref { return Ref{part: 't', name: id} }
 // FactRef names a fact.
 func FactRef(id ring.FactID) Ref { return Ref{part: 'f', fact: id.Kind, name: id.KID} }
 
+// hasForeignTenantKey reports whether there is a tenant key that may not be replaced.
+func (u Unreadable) hasForeignTenantKey() bool {
+	for ref, replaceable := range u {
+		if ref.part == TenantKeyRef("").part && !replaceable {
+			return true
+		}
+	}
+	return false
+}
+
 // has reports whether r is in the store and cannot be opened.
 func (u Unreadable) has(r Ref) bool {
 	_, has := u[r]

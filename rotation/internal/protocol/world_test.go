@@ -157,7 +157,7 @@ func (w *world) change(i int, decide func(b *Base) (*Proposal, error)) (bool, er
 			w.collected = append(w.collected, collection{r, w.changes + 1})
 		}
 	}
-	raw, err := apply(w.top().raw, p, nil, w.now)
+	raw, err := apply(w.top().raw, p, w.instances[i].held, w.now)
 	if err != nil {
 		return false, err
 	}
@@ -165,9 +165,13 @@ func (w *world) change(i int, decide func(b *Base) (*Proposal, error)) (bool, er
 	return true, w.sync(i, checkedMerge)
 }
 
-// apply returns the content of the store once p is made. Restored records come from held.
+// apply returns the content of the store once p is made by a holder of held. Restored records come
+// from there.
 func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
-	out := Copy{Head: max(raw.Head, p.Head), Facts: raw.Facts.Clone(), TenantKeys: []string{"t"}}
+	out := Copy{Head: max(raw.Head, p.Head), Count: raw.Count, Facts: raw.Facts.Clone(), TenantKeys: []TenantKey{{ID: "t"}}}
+	if !p.LeaveHead {
+		out.Count = NextCount(&raw, held)
+	}
 	out.Records, out.Published = slices.Clone(raw.Records), slices.Clone(raw.Published)
 	publish := func(r Record) {
 		out.Records = append(out.Records, r)

@@ -26,6 +26,9 @@ const (
 	blobTenantKey = 'K'
 	blobRecord    = 'R'
 	blobFact      = 'F'
+	blobHead      = 'H'
+	blobAck       = 'A' // of an instance's acknowledgement
+	blobEntry     = 'L' // of an entry of the log
 )
 
 // appendStart appends the beginning of a sealed field.
@@ -40,8 +43,8 @@ const (
 	maxSeq      = math.MaxInt32
 
 	tenantKeyIDSize = 8
-	sealOverhead    = 12 + 16 // nonce and tag of AES-GCM
-	macSize         = 32      // of HMAC-SHA-256
+	durationSize    = 5  // room for 34 years of milliseconds
+	macSize         = 32 // of HMAC-SHA-256
 )
 
 // Dates lie in [minDate, maxDate). So the sums that View makes of a date and the durations of a
@@ -54,8 +57,14 @@ var (
 // origins are the origins by the code that stands for them in a record.
 var origins = map[byte]ring.Origin{'g': ring.Generated, 'i': ring.Imported, 'l': ring.Legacy}
 
-// A header is the part of a sealed record that is in the open. It is the additional data (AAD) of
-// the sealed part, so all of it is authenticated.
+// algorithms are the algorithms by the code that stands for them in a record.
+var algorithms = map[byte]keystore.Algorithm{
+	1: keystore.HS256, 2: keystore.HS384, 3: keystore.HS512, 4: keystore.RS256, 5: keystore.RS384, 6: keystore.RS512, 7: keystore.PS256,
+	8: keystore.PS384, 9: keystore.PS512, 10: keystore.ES256, 11: keystore.ES384, 12: keystore.ES512, 13: keystore.EdDSA, 14: keystore.Ed25519,
+}
+
+// A header is the part of a sealed record that is in the open, with the record's place. Both are
+// the additional data (AAD) of the sealed part, so all of it is authenticated.
 type header struct {
 	ring.Record
 	tenantKey string // the id of the tenant key, 16 hexadecimal digits
@@ -69,46 +78,46 @@ func durations(p *ring.Policy) []*time.Duration {
 
 // append appends the encoding of the header:
 //
-//	start  seq  created activate_at sign_until  origin no_kid  9 durations  id of the tenant key
-//	tenant  kid  alg  alg of the policy  public part
+//	start  seq  created activate_at sign_until  origin no_kid  alg  alg of the policy  9 durations
+//	id of the tenant key  public part
 //
-// The first line has a fixed size, so that a script can read its fields at fixed offsets without a
-// key.
+// All but the public part has a fixed size, so that a script can read a field at its offset without
+// a key. Tenant and kid are not in it: they are told by its place, and place has them.
 func (h header) append(b []byte) []byte {
 	b = appendStart(b, blobRecord)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Seq))
 	b = appendDate(b, h.Created)
 	b = appendDate(b, h.ActivateAt)
 	b = appendDate(b, h.SignUntil)
-	b = append(b, originCode(h.Origin), boolByte(h.NoKID))
+	b = append(b, codeOf(origins, h.Origin), boolByte(h.NoKID), codeOf(algorithms, h.Algorithm), codeOf(algorithms, h.Timing.Algorithm))
 	for _, d := range durations(&h.Timing) {
-		b = binary.BigEndian.AppendUint64(b, uint64(d.Milliseconds()))
+		var wide [8]byte
+		binary.BigEndian.PutUint64(wide[:], uint64(d.Milliseconds()))
+		b = append(b, wide[8-durationSize:]...)
 	}
 	b = append(b, mustHex(h.tenantKey)...)
-	b = appendText(b, h.Tenant)
-	b = appendText(b, h.KID)
-	b = appendText(b, string(h.Algorithm))
-	b = appendText(b, string(h.Timing.Algorithm))
 	return appendText(b, string(h.public))
 }
 
-// readHeader reads the header of a sealed record, and returns its length. It checks form and ranges
-// only: if a rule for policies becomes stricter, records of the older rule must still open.
+// place returns where the record must be found: tenant, kid. The seal covers it.
+func (h header) place() []byte { return appendText(appendText(nil, h.Tenant), h.KID) }
+
+// readHeader reads the header of a sealed record, without its place, and returns its length. It
+// checks form and ranges only: if a rule for policies becomes stricter, records of the older rule
+// must still open.
 func readHeader(blob []byte) (h header, n int, err error) {
 	r := reader{rest: blob}
 	r.start(blobRecord)
 	h.Seq = int(r.number(4, 1, maxSeq))
 	h.Created, h.ActivateAt, h.SignUntil = r.date(), r.date(), r.date()
-	h.Origin = r.origin()
+	h.Origin = readCode(&r, origins, "origin")
 	h.NoKID = r.number(1, 0, 1) == 1
+	// A new algorithm comes with a new version of the format, so an unknown one is malformed.
+	h.Algorithm, h.Timing.Algorithm = readCode(&r, algorithms, "algorithm"), readCode(&r, algorithms, "algorithm")
 	for _, d := range durations(&h.Timing) {
-		*d = time.Duration(r.number(8, 0, uint64(ring.MaxDuration.Milliseconds()))) * time.Millisecond
+		*d = time.Duration(r.number(durationSize, 0, uint64(ring.MaxDuration.Milliseconds()))) * time.Millisecond
 	}
 	h.tenantKey = hex.EncodeToString(r.take(tenantKeyIDSize))
-	h.Tenant = r.text(1, ring.MaxTenantBytes)
-	h.KID = r.text(1, keystore.MaxKIDBytes)
-	h.Algorithm = r.algorithm()
-	h.Timing.Algorithm = r.algorithm()
 	h.public = r.bytes(0, maxPublic)
 	if r.err != nil {
 		return header{}, 0, r.err
@@ -122,41 +131,48 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	return h, n, nil
 }
 
-// A sealedKey is the header of a wrapped tenant key. It is the AAD of the wrapped part.
+// A sealedKey is the header of a wrapped tenant key, with its place. Both are the AAD of the
+// wrapped part.
 type sealedKey struct {
+	born   [checkSize]byte // the check value of the KEK under which the key was made
+	kek    KEKName         // the KEK that wraps it now
+	id     string          // 16 hexadecimal digits
 	tenant string
-	id     string // 16 hexadecimal digits
-	kek    kekName
 }
 
 // append appends the encoding of the header:
 //
-//	start  id  KEK name  tenant
+//	start  born  KEK name
+//
+// The id and the tenant are not in it: they are told by its place, and place has them.
 func (k sealedKey) append(b []byte) []byte {
-	b = appendStart(b, blobTenantKey)
-	b = append(b, mustHex(k.id)...)
-	b = k.kek.append(b)
-	return appendText(b, k.tenant)
+	return k.kek.append(append(appendStart(b, blobTenantKey), k.born[:]...))
 }
 
-// readSealedKey reads the header of a wrapped tenant key, and returns its length.
+// place returns where the tenant key must be found: id, tenant. The seal covers it.
+func (k sealedKey) place() []byte { return appendText(mustHex(k.id), k.tenant) }
+
+// readSealedKey reads the header of a wrapped tenant key, without its place, and returns its
+// length.
 func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 	r := reader{rest: blob}
 	r.start(blobTenantKey)
-	k.id = hex.EncodeToString(r.take(tenantKeyIDSize))
+	copy(k.born[:], r.take(checkSize))
 	k.kek = r.kekName()
-	k.tenant = r.text(1, ring.MaxTenantBytes)
-	if r.err == nil && len(r.rest) != tenantKeySize+sealOverhead {
+	if r.err == nil && len(r.rest) != tenantKeySize+boxOverhead {
 		r.fail("%d bytes of tenant key", len(r.rest))
 	}
-	return k, len(blob) - len(r.rest), r.err
+	if r.err != nil {
+		return sealedKey{}, 0, r.err
+	}
+	return k, len(blob) - len(r.rest), nil
 }
 
 // A sealedFact is a fact as the store has it, without its MAC. Tenant, kind and kid are not in it:
 // they are told by its place, and the MAC covers them.
 type sealedFact struct {
 	at  time.Time
-	kek kekName
+	kek KEKName
 }
 
 // append appends the encoding of the fact:
@@ -180,17 +196,15 @@ func readSealedFact(blob []byte) (f sealedFact, mac []byte, err error) {
 	r.start(blobFact)
 	f.at = r.date()
 	f.kek = r.kekName()
-	mac = r.take(macSize)
-	if r.err == nil && len(r.rest) > 0 {
-		r.fail("%d bytes after its end", len(r.rest))
-	}
+	mac = r.mac()
 	return f, mac, r.err
 }
 
-// append appends the encoding of the name: the length of the id, the id, the check value.
-func (n kekName) append(b []byte) []byte {
-	b = append(append(b, byte(len(n.id))), n.id...)
-	return append(b, n.check[:]...)
+// append appends the encoding of the name: the length of the id, the id, the check value, the realm
+// check.
+func (n KEKName) append(b []byte) []byte {
+	b = append(append(b, byte(len(n.ID))), n.ID...)
+	return append(append(b, n.Check[:]...), n.Realm[:]...)
 }
 
 // checkRecord refuses a record that readHeader would refuse.
@@ -204,7 +218,7 @@ func checkRecord(r ring.Record) error {
 		return &ring.Error{Text: fmt.Sprintf("a kid of %d bytes: want 1 to %d, in UTF-8", len(r.KID), keystore.MaxKIDBytes)}
 	case !r.Algorithm.Known():
 		return &ring.Error{Text: fmt.Sprintf("a record for the unknown algorithm %q", string(r.Algorithm))}
-	case originCode(r.Origin) == 0:
+	case codeOf(origins, r.Origin) == 0:
 		return &ring.Error{Text: fmt.Sprintf("a record of unknown origin %q", string(r.Origin))}
 	case !r.SignUntil.After(r.ActivateAt):
 		return &ring.Error{Text: "a record whose SignUntil is not after its ActivateAt"}
@@ -240,10 +254,10 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// originCode returns the code of an origin, or 0 if it is unknown.
-func originCode(o ring.Origin) byte {
-	for code, origin := range origins {
-		if o == origin {
+// codeOf returns the code of a value, or 0 if it has none.
+func codeOf[V comparable](codes map[byte]V, value V) byte {
+	for code, v := range codes {
+		if v == value {
 			return code
 		}
 	}
@@ -356,31 +370,39 @@ func (r *reader) text(least, most int) string {
 	return string(b)
 }
 
-// algorithm reads the name of an algorithm. A new algorithm comes with a new version of the format,
-// so an unknown one is malformed.
-func (r *reader) algorithm() keystore.Algorithm {
-	alg := keystore.Algorithm(r.text(1, 16))
-	if r.err == nil && !alg.Known() {
-		r.fail("an unknown algorithm")
-	}
-	return alg
-}
-
-// origin reads the code of an origin.
-func (r *reader) origin() ring.Origin {
-	origin, ok := origins[r.take(1)[0]]
+// readCode reads a code of one byte, and returns its value. what says what it stands for.
+func readCode[V any](r *reader, codes map[byte]V, what string) V {
+	value, ok := codes[r.take(1)[0]]
 	if r.err == nil && !ok {
-		r.fail("an unknown origin")
+		r.fail("an unknown %s", what)
 	}
-	return origin
+	return value
 }
 
 // kekName reads the name of a KEK.
-func (r *reader) kekName() (n kekName) {
-	n.id = string(r.take(int(r.number(1, 1, maxKEKID))))
-	if r.err == nil && checkKEKID(n.id) != nil {
+func (r *reader) kekName() (n KEKName) {
+	n.ID = string(r.take(int(r.number(1, 1, maxKEKID))))
+	if r.err == nil && checkKEKID(n.ID) != nil {
 		r.fail("not the id of a KEK")
 	}
-	copy(n.check[:], r.take(checkSize))
+	copy(n.Check[:], r.take(checkSize))
+	copy(n.Realm[:], r.take(checkSize))
 	return n
+}
+
+// mac reads a MAC, which is the end of the field.
+func (r *reader) mac() []byte {
+	mac := r.take(macSize)
+	if r.err == nil && len(r.rest) > 0 {
+		r.fail("%d bytes after its end", len(r.rest))
+	}
+	return mac
+}
+
+// dateOrZero reads a date in milliseconds, where 0 is the zero time.
+func (r *reader) dateOrZero() time.Time {
+	if ms := r.number(8, 0, uint64(maxDate.UnixMilli()-1)); ms > 0 {
+		return time.UnixMilli(int64(ms)).UTC()
+	}
+	return time.Time{}
 }

@@ -10,21 +10,21 @@ import (
 )
 
 // SealFact returns what to store of a fact: its time and a MAC. A fact is not secret, so it is not
-// encrypted. The key of the MAC is derived from the KEK, since a fact must stay readable when the
-// tenant keys were destroyed. kid is empty for the facts about a whole ring.
-func SealFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, at time.Time) ([]byte, error) {
+// encrypted. The key of the MAC is derived from the KEK that is named, since a fact must stay
+// readable when the tenant keys were destroyed. kid is empty for the facts about a whole ring.
+func SealFact(keks *KEKs, under KEKName, tenant string, kind ring.FactKind, kid string, at time.Time) ([]byte, error) {
 	if err := checkFact(tenant, kind, kid); err != nil {
 		return nil, err
 	}
 	if err := checkDate(at); err != nil {
 		return nil, err
 	}
-	primary, err := keks.primary()
+	kek, err := keks.sealing(under)
 	if err != nil {
 		return nil, err
 	}
-	f := sealedFact{at: at, kek: primary.name()}
-	return append(f.append(nil), primary.mac(f.authenticated(tenant, kind, kid))...), nil
+	f := sealedFact{at: at, kek: kek.name}
+	return append(f.append(nil), kek.mac(useFacts, f.authenticated(tenant, kind, kid))...), nil
 }
 
 // openFact returns the time of a fact from blob, which the store has for it in the ring of tenant.
@@ -40,7 +40,7 @@ func openFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, blob []
 	if err != nil {
 		return time.Time{}, err
 	}
-	if !hmac.Equal(mac, kek.mac(f.authenticated(tenant, kind, kid))) {
+	if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {
 		return time.Time{}, &ring.Error{Kind: ErrTampered, Text: "the fact was changed, moved or forged"}
 	}
 	return f.at, nil

@@ -20,7 +20,7 @@ func TestSealFactRefuses(t *testing.T) {
 		{"acme", ring.FactRevoked, "", sealedAt}, {"acme", ring.FactDestroyed, "k", sealedAt}, {"acme", ring.FactCollected, "k", sealedAt}, {"acme", ring.FactRevoked, "\xff", sealedAt},
 		{"acme", ring.FactRevoked, "k", time.Time{}}, {"acme", ring.FactRevoked, "k", sealedAt.Add(1)}, {"acme", ring.FactRevoked, "k", maxDate},
 	} {
-		if blob, err := SealFact(keks, tt.tenant, tt.kind, tt.kid, tt.at); err == nil || blob != nil {
+		if blob, err := SealFact(keks, keks.Primary(), tt.tenant, tt.kind, tt.kid, tt.at); err == nil || blob != nil {
 			t.Errorf("SealFact(%+v): sealed", tt)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // The names of the fields of a ring, as docs/formats.md has them. The name of a field for a key, or
 // for a fact about one, is a prefix and the id or kid.
 const (
-	FieldHead = "head" // the newest seq; not authenticated
+	FieldHead = "head" // the newest seq, and how many changes were made
 	FieldDead = "dead" // the fact FactDestroyed
 	FieldGone = "gone" // the fact FactCollected
 
@@ -33,10 +33,6 @@ func FactField(kind ring.FactKind, kid string) string {
 	}
 	return string(rune(kind)) + ":" + kid
 }
-
-// SealHead returns what to store of the newest seq. It is in the open, so that the store can
-// compare.
-func SealHead(seq int) []byte { return strconv.AppendInt(nil, int64(seq), 10) }
 
 // A Publication says when the store published a record. It is not authenticated, so it may only
 // delay a change.

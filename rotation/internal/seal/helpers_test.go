@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"maps"
 	"slices"
@@ -33,6 +34,27 @@ func mustKEKs(t testing.TB, ns ...int) *KEKs {
 		keys = append(keys, testKEK(n))
 	}
 	ks, err := NewKEKs(keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ks
+}
+
+// mustIn returns KEKs in a realm.
+func mustIn(t testing.TB, ks *KEKs, realm string) *KEKs {
+	t.Helper()
+	in, err := ks.In(realm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+// named returns two KEKs with ids, the primary first.
+func named(t testing.TB, id1 string, key1 []byte, id2 string, key2 []byte) *KEKs {
+	t.Helper()
+	line := func(id string, key []byte) string { return id + ":" + base64.StdEncoding.EncodeToString(key) + "\n" }
+	ks, err := ParseKEKs([]byte(line(id1, key1) + line(id2, key2)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +107,7 @@ type sealedRing struct {
 	fields  map[string][]byte
 	records []ring.Record
 	facts   ring.Facts
+	head    Head
 	key     *TenantKey
 }
 
@@ -98,12 +121,19 @@ func (s *sealedRing) add(t testing.TB, r ring.Record, m *Material) {
 // addFact seals a fact.
 func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid string, at time.Time) {
 	t.Helper()
-	blob, err := SealFact(keks, s.tenant, kind, kid, at)
+	blob, err := SealFact(keks, keks.Primary(), s.tenant, kind, kid, at)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.fields[FactField(kind, kid)] = blob
-	s.facts.Add(kind, kid, at)
+	switch kind {
+	case ring.FactDestroyed:
+		s.facts.Kill(at)
+	case ring.FactCollected:
+		s.facts.Collect(at)
+	default:
+		s.facts.Add(kind, kid, at)
+	}
 }
 
 // newSealedRing makes a ring with a key of HS256, one of ES256, and a fact of every kind about one
@@ -124,7 +154,10 @@ func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
 	for i, kind := range ring.FactKinds() {
 		s.addFact(t, keks, kind, s.records[i%2].KID, sealedAt.Add(time.Duration(i)*time.Second))
 	}
-	s.fields[FieldHead] = []byte("2")
+	s.head = Head{Seq: 2, Count: 3}
+	if s.fields[FieldHead], err = SealHead(keks, keks.Primary(), tenant, s.head); err != nil {
+		t.Fatal(err)
+	}
 	s.fields["p:"+s.records[0].KID] = []byte("1800000000000")
 	return s
 }
@@ -138,13 +171,15 @@ func (s *sealedRing) with(field string, value []byte) map[string][]byte {
 
 // isSealed reports whether the field is authenticated.
 func isSealed(field string) bool {
-	return field != FieldHead && field != "" && !strings.HasPrefix(field, prefixOptional) && !strings.HasPrefix(field, PrefixPublish)
+	return field != "" && !strings.HasPrefix(field, prefixOptional) && !strings.HasPrefix(field, PrefixPublish)
 }
 
 // holds reports whether the ring has the key, record or fact of a field.
 func holds(opened *OpenedRing, field string) bool {
 	prefix, name, _ := strings.Cut(field, ":")
 	switch {
+	case field == FieldHead:
+		return opened.Head != Head{}
 	case field == FieldDead:
 		return !opened.Facts.Dead.IsZero()
 	case field == FieldGone:

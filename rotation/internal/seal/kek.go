@@ -2,8 +2,7 @@ package seal
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
+	"cmp"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -14,36 +13,67 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // KEKs are key-encryption keys (NIST SP 800-57, part 1, section 5.1.1): secrets that the instances
-// of a service share and the store does not have. The first one is the primary. It seals and opens,
-// and the others only open. Nil and zero KEKs seal and open nothing.
+// of a service share and the store does not have. The first one is the primary. It seals what has
+// no KEK yet, and the others open, and seal what is under them. Nil and zero KEKs seal and open
+// nothing.
+//
+// KEKs are of one realm: see [KEKs.In].
 //
 // KEKs are immutable and safe for concurrent use. The keys are in closures, so no fmt verb, log
 // handler or encoder reaches them.
 type KEKs struct {
-	list []*kek
+	list  []*kek
+	realm string
 }
 
-// A kek is one key-encryption key. Everything that it can do is in closures.
+// A kek is one key-encryption key in one realm. Everything that it can do is in closures.
 type kek struct {
-	id    string
-	check [checkSize]byte             // identifies the key, even if two share an id; does not reveal it
-	aead  func() (cipher.AEAD, error) // wraps tenant keys
-	mac   func(message []byte) []byte // authenticates facts
+	name   KEKName
+	label  string                  // of its check value
+	derive func(use string) []byte // 32 bytes for a use in the realm
+	box    func() (*box, error)    // wraps tenant keys
+	in     func(realm string) (*kek, error)
 }
+
+// A KEKName says in a sealed field which KEK it is under. It reveals nothing of the KEK.
+type KEKName struct {
+	ID    string          // as an operator calls it; may change
+	Check [checkSize]byte // identifies the KEK, even if two share an id
+	Realm [checkSize]byte // tells realms apart that share the KEK
+}
+
+// String returns the id and the check value.
+func (n KEKName) String() string { return fmt.Sprintf("%s (check value %x)", n.ID, n.Check) }
 
 const (
 	kekSize   = 32 // bytes
 	checkSize = 8  // bytes
 	maxKEKID  = 64 // bytes
 	maxKEKs   = 16 // in one list
+	maxRealm  = 64 // bytes
 
-	insecureID = "insecure" // of InsecurePlaintext
+	insecureID = "insecure"   // of InsecurePlaintext
+	infoPrefix = "keyturn/1/" // of the info of every derived key
 	howToKEK   = "make one with: (umask 077; openssl rand -base64 32 > kek)"
+)
+
+// The uses of a KEK. Each has a key of its own, derived by HKDF (RFC 5869), so that no two uses
+// share one. docs/formats.md has the whole info.
+const (
+	useID    = "kek-id"    // its first 8 bytes are the id of a KEK that was given none
+	useCheck = "kek-check" // its first 8 bytes are KEKName.Check
+	useRealm = "kek-realm" // its first 8 bytes are KEKName.Realm
+	useWrap  = "kek-wrap"  // seals tenant keys
+	useFacts = "kek-facts" // the HMAC key of facts
+	useHead  = "kek-head"  // of heads
+	useAcks  = "kek-acks"  // of acknowledgements
+	useLog   = "kek-log"   // of entries of the log
 )
 
 // insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
@@ -61,23 +91,12 @@ var insecureKey = sha256.Sum256([]byte("keyturn: InsecurePlaintext: this key is 
 // Errors name the line by number, and quote nothing of it.
 func ParseKEKs(text []byte) (*KEKs, error) {
 	ks := new(KEKs)
-	for i, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		if line == "" {
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if len(line) == 0 {
 			continue
 		}
-		id, encoded, named := strings.Cut(line, ":")
-		if !named {
-			id, encoded = "", line
-		} else if err := checkKEKID(id); err != nil {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
-		}
-		// The decoder skips line ends within the text, which only the length shows.
-		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-		if err != nil || len(key) != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
-			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d: not base64 of %d bytes; %s", i+1, kekSize, howToKEK)}
-		}
-		if err := ks.add(id, key); err != nil {
+		if err := ks.addLine(line); err != nil {
 			return nil, &ring.Error{Text: fmt.Sprintf("KEK, line %d", i+1), Err: err}
 		}
 	}
@@ -85,6 +104,26 @@ func ParseKEKs(text []byte) (*KEKs, error) {
 		return nil, &ring.Error{Text: fmt.Sprintf("no KEK; %s", howToKEK)}
 	}
 	return ks, nil
+}
+
+// addLine appends the key of a line of a KEK file. The line stays bytes, and what is decoded from
+// it is cleared, so that no copy of the key stays in memory.
+func (ks *KEKs) addLine(line []byte) error {
+	var id string
+	encoded := line
+	if before, after, named := bytes.Cut(line, []byte(":")); named {
+		if id, encoded = string(before), after; checkKEKID(id) != nil {
+			return checkKEKID(id)
+		}
+	}
+	key := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	defer clear(key)
+	// The decoder skips line ends within the text, which only the length shows.
+	n, err := base64.StdEncoding.Strict().Decode(key, encoded)
+	if err != nil || n != kekSize || len(encoded) != base64.StdEncoding.EncodedLen(kekSize) {
+		return fmt.Errorf("not base64 of %d bytes; %s", kekSize, howToKEK)
+	}
+	return ks.add(id, key[:n])
 }
 
 // NewKEKs returns KEKs of 32 bytes each, the primary first. It keeps copies. Their ids are derived
@@ -113,11 +152,66 @@ func InsecurePlaintext() *KEKs {
 	return &KEKs{list: []*kek{k}}
 }
 
+// In returns the same keys for a realm. A realm is a name of the operator's, such as "production",
+// and is part of every key that is derived from a KEK. So what was sealed in one realm does not
+// open in another, even under the same KEK. It is not stored: the store cannot lose or change it.
+// All other constructors return KEKs of the realm "".
+func (ks *KEKs) In(realm string) (*KEKs, error) {
+	if !isText(realm, 0, maxRealm) {
+		return nil, &ring.Error{Text: fmt.Sprintf("a realm of %d bytes: want at most %d, in UTF-8", len(realm), maxRealm)}
+	}
+	other := &KEKs{realm: realm}
+	for _, k := range ks.all() {
+		k, err := k.in(realm)
+		if err != nil {
+			return nil, &ring.Error{Text: "KEK", Err: err}
+		}
+		other.list = append(other.list, k)
+	}
+	return other, nil
+}
+
+// Names returns the names of the keys, the primary first.
+func (ks *KEKs) Names() []KEKName {
+	var names []KEKName
+	for _, k := range ks.all() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// Primary returns the name of the first key, or the zero KEKName if there is none.
+func (ks *KEKs) Primary() KEKName {
+	if len(ks.all()) == 0 {
+		return KEKName{}
+	}
+	return ks.list[0].name
+}
+
+// Label returns the check value of a KEK as text: a short name that does not change with the id or
+// the realm. All calls for a KEK of ks return the same memory, since a large keyring holds a label
+// for each tenant key.
+func (ks *KEKs) Label(check [checkSize]byte) string {
+	for _, k := range ks.all() {
+		if k.name.Check == check {
+			return k.label
+		}
+	}
+	return hex.EncodeToString(check[:])
+}
+
+// Has reports whether ks has the key of that name, in the realm of that name. The id does not
+// count, since an operator may change it.
+func (ks *KEKs) Has(name KEKName) bool {
+	_, err := ks.find(name)
+	return err == nil
+}
+
 // IDs returns the ids of the keys, the primary first.
 func (ks *KEKs) IDs() []string {
 	var ids []string
 	for _, k := range ks.all() {
-		ids = append(ids, k.id)
+		ids = append(ids, k.name.ID)
 	}
 	return ids
 }
@@ -154,27 +248,35 @@ func (ks *KEKs) all() []*kek {
 	return ks.list
 }
 
-// primary returns the key that seals.
-func (ks *KEKs) primary() (*kek, error) {
+// sealing returns the key of that name, to seal with.
+func (ks *KEKs) sealing(under KEKName) (*kek, error) {
 	if len(ks.all()) == 0 {
 		return nil, &ring.Error{Text: fmt.Sprintf("no KEK to seal with; %s", howToKEK)}
 	}
-	return ks.list[0], nil
+	k, err := ks.find(under)
+	if err != nil {
+		return nil, &ring.Error{Text: "not sealed", Err: err}
+	}
+	return k, nil
 }
 
-// find returns the key of that name. The check value decides, because an operator may change the
+// find returns the key of that name. The check values decide, because an operator may change the
 // id.
-func (ks *KEKs) find(n kekName) (*kek, error) {
+func (ks *KEKs) find(n KEKName) (*kek, error) {
 	for _, k := range ks.all() {
-		if k.check == n.check {
+		switch {
+		case k.name.Check != n.Check:
+		case k.name.Realm != n.Realm:
+			return nil, &ring.Error{Kind: ErrWrongRealm, Text: fmt.Sprintf("it is sealed under KEK %q in another realm, this process is in %q", n.ID, ks.realm)}
+		default:
 			return k, nil
 		}
 	}
 	// The id alone would mislead here: this process has a KEK of that id, and it is another key.
-	if slices.Contains(ks.IDs(), n.id) {
-		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another KEK that is also called %q (check value %x)", n.id, n.check)}
+	if slices.Contains(ks.IDs(), n.ID) {
+		return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under another KEK that is also called %q (check value %x)", n.ID, n.Check)}
 	}
-	return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under KEK %q, this process has %v", n.id, ks)}
+	return nil, &ring.Error{Kind: ErrWrongKEK, Text: fmt.Sprintf("it is sealed under KEK %q, this process has %v", n.ID, ks)}
 }
 
 // add appends a key. An empty id is derived from it.
@@ -183,7 +285,7 @@ func (ks *KEKs) add(id string, key []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case k.id == insecureID: // the id tells operators that nothing is protected
+	case k.name.ID == insecureID: // the id tells operators that nothing is protected
 		return fmt.Errorf("only InsecurePlaintext is called %q", insecureID)
 	case bytes.Equal(key, insecureKey[:]):
 		return fmt.Errorf("the key is the published one of InsecurePlaintext; %s", howToKEK)
@@ -193,11 +295,11 @@ func (ks *KEKs) add(id string, key []byte) error {
 	// A key that is listed twice hides which line is the older one. Two keys of one id would make
 	// errors ambiguous.
 	for _, other := range ks.list {
-		if other.check == k.check {
-			return fmt.Errorf("the same key as %q", other.id)
+		if other.name.Check == k.name.Check {
+			return fmt.Errorf("the same key as %q", other.name.ID)
 		}
-		if other.id == k.id {
-			return fmt.Errorf("a second key that is called %q", k.id)
+		if other.name.ID == k.name.ID {
+			return fmt.Errorf("a second key that is called %q", k.name.ID)
 		}
 	}
 	ks.list = append(ks.list, k)
@@ -218,9 +320,8 @@ func kekIDRune(r rune) bool {
 	return 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-'
 }
 
-// newKEK derives a key for each use of a KEK by HKDF (RFC 5869), so that no two uses share one. The
-// id and the check value, which are stored in the open, are derived in the same way and are no bare
-// hash of the key.
+// newKEK returns the KEK of these bytes in the realm "". The id and the check value, which are
+// stored in the open, are derived from the key like its other uses and are no bare hash of it.
 func newKEK(id string, key []byte) (*kek, error) {
 	switch {
 	case len(key) != kekSize:
@@ -228,46 +329,55 @@ func newKEK(id string, key []byte) (*kek, error) {
 	case bytes.Equal(key, bytes.Repeat(key[:1], kekSize)): // zeros or a placeholder, never random
 		return nil, fmt.Errorf("all bytes are the same; %s", howToKEK)
 	}
-	derived := make(map[string][]byte)
-	for _, use := range []string{"kek-id", "kek-check", "kek-wrap", "kek-facts"} {
-		d, err := hkdf.Key(sha256.New, key, nil, "keyturn/1/"+use, kekSize)
-		if err != nil {
-			return nil, errors.New("it cannot be used")
-		}
-		derived[use] = d
+	// What HKDF extracts stands for the key from here on, so that the caller can clear the key.
+	extracted, err := hkdf.Extract(sha256.New, key, nil)
+	if err != nil {
+		return nil, errUnusable
 	}
-	if id == "" {
-		id = hex.EncodeToString(derived["kek-id"][:8])
-	}
-	wrap, facts := derived["kek-wrap"], derived["kek-facts"]
-	return &kek{
-		id:    id,
-		check: [checkSize]byte(derived["kek-check"]),
-		aead:  func() (cipher.AEAD, error) { return newAEAD(wrap) },
-		mac: func(message []byte) []byte {
-			h := hmac.New(sha256.New, facts)
-			h.Write(message)
-			return h.Sum(nil)
-		},
-	}, nil
-}
-
-// newAEAD returns AES-256-GCM with a random nonce of 96 bits before each ciphertext. One key may
-// seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3). A KEK seals once for each
-// tenant, and a tenant key once for each rotation.
-func newAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
+	derived, err := expand(extracted, "", useID, useCheck)
 	if err != nil {
 		return nil, err
 	}
-	return cipher.NewGCMWithRandomNonce(block)
+	name := KEKName{ID: cmp.Or(id, hex.EncodeToString(derived[useID][:8])), Check: [checkSize]byte(derived[useCheck])}
+	return inRealm(extracted, name, "")
 }
 
-// name returns the name that stands in each field sealed under k.
-func (k *kek) name() kekName { return kekName{id: k.id, check: k.check} }
+// inRealm returns a KEK in a realm. extracted and the id and check value of name are those of the
+// KEK.
+func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
+	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog)
+	if err != nil {
+		return nil, err
+	}
+	name.Realm = [checkSize]byte(derived[useRealm])
+	return &kek{
+		name:   name,
+		label:  hex.EncodeToString(name.Check[:]),
+		derive: func(use string) []byte { return derived[use] },
+		box:    sync.OnceValues(func() (*box, error) { return newBox(derived[useWrap]) }),
+		in:     func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },
+	}, nil
+}
 
-// A kekName says in a sealed field which KEK it is under.
-type kekName struct {
-	id    string
-	check [checkSize]byte
+// expand derives a key of 32 bytes for each use. suffix is the end of each info.
+func expand(extracted []byte, suffix string, uses ...string) (map[string][]byte, error) {
+	derived := make(map[string][]byte)
+	for _, use := range uses {
+		key, err := hkdf.Expand(sha256.New, extracted, infoPrefix+use+suffix, kekSize)
+		if err != nil {
+			return nil, errUnusable
+		}
+		derived[use] = key
+	}
+	return derived, nil
+}
+
+// errUnusable hides the error of a hash or cipher, which may say something about a key.
+var errUnusable = errors.New("it cannot be used")
+
+// mac authenticates a message for a use.
+func (k *kek) mac(use string, message []byte) []byte {
+	h := hmac.New(sha256.New, k.derive(use))
+	h.Write(message)
+	return h.Sum(nil)
 }

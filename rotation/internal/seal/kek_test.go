@@ -83,7 +83,7 @@ func TestDerivedID(t *testing.T) {
 	if a.IDs()[0] != b.IDs()[0] || len(a.IDs()[0]) != 16 {
 		t.Errorf("ids %q and %q", a.IDs(), b.IDs())
 	}
-	if c := mustKEKs(t, 2); c.IDs()[0] == a.IDs()[0] || c.list[0].check == a.list[0].check {
+	if c := mustKEKs(t, 2); c.IDs()[0] == a.IDs()[0] || c.list[0].name.Check == a.list[0].name.Check {
 		t.Error("two keys share an id or a check value")
 	}
 }
@@ -94,7 +94,7 @@ func TestNoKEK(t *testing.T) {
 		if _, _, err := NewTenantKey(ks, "acme"); err == nil {
 			t.Error("NewTenantKey without a KEK")
 		}
-		if _, err := SealFact(ks, "acme", ring.FactRevoked, "k", minDate); err == nil {
+		if _, err := SealFact(ks, ks.Primary(), "acme", ring.FactRevoked, "k", minDate); err == nil {
 			t.Error("SealFact without a KEK")
 		}
 		if got := fmt.Sprint(ks); got != "no KEK" {
@@ -108,10 +108,7 @@ func TestNoKEK(t *testing.T) {
 
 // TestKEKsPrintIDs: every verb prints the ids and nothing else.
 func TestKEKsPrintIDs(t *testing.T) {
-	ks, err := ParseKEKs([]byte("new:" + base64.StdEncoding.EncodeToString(testKEK(1)) + "\nold:" + base64.StdEncoding.EncodeToString(testKEK(2))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ks := named(t, "new", testKEK(1), "old", testKEK(2))
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		if got := fmt.Sprintf(verb, ks); got != `KEKs "new", "old"` {
 			t.Errorf("%s prints %q", verb, got)
@@ -140,19 +137,19 @@ func TestWrongKEK(t *testing.T) {
 		t.Errorf("%q does not say %q", err, want)
 	}
 	bad := new(ring.UnreadableError)
-	if errors.As(err, &bad); len(Replaceable(bad)) > 0 || len(opened.Records) > 0 {
-		t.Errorf("replaceable: %q; %d records", Replaceable(bad), len(opened.Records))
+	if errors.As(err, &bad); len(Replaceable(bad, HeldBytes{})) > 0 || len(opened.Records) > 0 {
+		t.Errorf("replaceable: %q; %d records", Replaceable(bad, HeldBytes{}), len(opened.Records))
 	}
 
-	named := func(key []byte) *KEKs {
+	main := func(key []byte) *KEKs {
 		ks, err := ParseKEKs([]byte("main:" + base64.StdEncoding.EncodeToString(key)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return ks
 	}
-	s = newSealedRing(t, named(testKEK(2)), "acme")
-	_, err = OpenRing(named(testKEK(1)), "acme", s.fields)
+	s = newSealedRing(t, main(testKEK(2)), "acme")
+	_, err = OpenRing(main(testKEK(1)), "acme", s.fields)
 	if !errors.Is(err, ErrWrongKEK) || !strings.Contains(err.Error(), `another KEK that is also called "main"`) {
 		t.Errorf("another key of the same name: %v", err)
 	}
@@ -174,22 +171,13 @@ func TestWrongKEK(t *testing.T) {
 	}
 }
 
-// rewrap returns what to store of a tenant key under the primary KEK.
-func rewrap(keks *KEKs, tenant, id string, blob []byte) ([]byte, error) {
-	tk, err := OpenTenantKey(keks, tenant, id, blob)
-	if err != nil {
-		return nil, err
-	}
-	return tk.Seal(keks, tenant)
-}
-
 // TestKEKChange follows the steps of docs/formats.md, "Changing KEKs".
 func TestKEKChange(t *testing.T) {
 	before, both, after := mustKEKs(t, 1), mustKEKs(t, 2, 1), mustKEKs(t, 2)
 	s := newSealedRing(t, before, "acme")
 	field := PrefixKey + s.key.ID
 
-	wrapped, err := rewrap(both, "acme", s.key.ID, s.fields[field])
+	wrapped, err := RewrapTenantKey(both, both.Primary(), "acme", s.key.ID, s.fields[field])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,18 +192,21 @@ func TestKEKChange(t *testing.T) {
 		t.Errorf("old facts without the old KEK: %v", err)
 	}
 	for id, at := range s.facts.All {
-		if fields[FactField(id.Kind, id.KID)], err = SealFact(both, "acme", id.Kind, id.KID, at); err != nil {
+		if fields[FactField(id.Kind, id.KID)], err = SealFact(both, both.Primary(), "acme", id.Kind, id.KID, at); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if fields[FieldHead], err = SealHead(both, both.Primary(), "acme", Head{Seq: 2, Count: 4}); err != nil {
+		t.Fatal(err)
 	}
 	opened, err = OpenRing(after, "acme", fields)
 	if err != nil || !opened.Facts.Equal(s.facts) {
 		t.Errorf("after the change: %v", err)
 	}
-	if _, err := rewrap(after, "acme", s.key.ID, s.fields[field]); !errors.Is(err, ErrWrongKEK) {
+	if _, err := RewrapTenantKey(after, after.Primary(), "acme", s.key.ID, s.fields[field]); !errors.Is(err, ErrWrongKEK) {
 		t.Errorf("rewrapped without the old KEK: %v", err)
 	}
-	if _, err := rewrap(both, "globex", s.key.ID, s.fields[field]); !errors.Is(err, ErrTampered) {
+	if _, err := RewrapTenantKey(both, both.Primary(), "globex", s.key.ID, s.fields[field]); !errors.Is(err, ErrTampered) {
 		t.Errorf("rewrapped for another tenant: %v", err)
 	}
 }

@@ -32,13 +32,11 @@ func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
 	if _, _, err := openMaterial(h, secret); err != nil {
 		return nil, err
 	}
-	aead, err := tk.aead()
+	box, err := tk.box()
 	if err != nil {
 		return nil, err
 	}
-	// The header is the additional data: to change or to move it breaks the tag.
-	open := h.append(nil)
-	return append(open, aead.Seal(nil, nil, secret, open)...), nil
+	return box.seal(h.append(nil), h.place(), secret), nil
 }
 
 // An OpenedRecord is a record that has been authenticated, with its key. Key material is only in
@@ -61,12 +59,11 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	if err != nil {
 		return nil, err
 	}
-	// An authentic record in another place is refused: it would bring another tenant's key, or give
-	// a revoked key a new name.
-	if h.Tenant != tenant || h.KID != kid {
-		return nil, &ring.Error{Kind: ErrTampered, Text: "it is the record of another field or tenant"}
+	if !isText(tenant, 1, ring.MaxTenantBytes) || !isText(kid, 1, keystore.MaxKIDBytes) {
+		return nil, &ring.Error{Kind: ErrMalformed, Text: "its name has no kid"}
 	}
-	if size := len(blob) - n - sealOverhead; size < 0 || size > maxMaterial {
+	h.Tenant, h.KID = tenant, kid
+	if size := len(blob) - n - boxOverhead; size < 0 || size > maxMaterial {
 		return nil, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a key of %d bytes", size)}
 	}
 	// A missing tenant key is not a missing record: the caller must not mint in its place.
@@ -74,17 +71,32 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	if !ok {
 		return nil, &ring.Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is missing", h.tenantKey)}
 	}
-	aead, err := tk.aead()
+	box, err := tk.box()
 	if err != nil {
 		return nil, err
 	}
-	secret, err := aead.Open(nil, nil, blob[n:], blob[:n])
+	// An authentic record in another place is refused too: it would bring another tenant's key, or
+	// give a revoked key a new name.
+	secret, err := box.open(blob[:n], h.place(), blob[n:])
 	if err != nil {
-		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed"}
+		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
 	}
+	r, err := openSecret(h, secret)
+	if err == nil {
+		r.TenantKey = tk.ID
+	}
+	return r, err
+}
+
+// openSecret returns the record of a header and of what was decrypted for it. It clears secret,
+// except for a secret of HS*, which the record returns. The parser of the others makes a copy.
+func openSecret(h header, secret []byte) (*OpenedRecord, error) {
 	key, private, err := openMaterial(h, secret)
+	if err != nil || !h.Algorithm.Symmetric() {
+		clear(secret)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &OpenedRecord{Record: h.Record, TenantKey: h.tenantKey, Key: key, Private: func() any { return private }}, nil
+	return &OpenedRecord{Record: h.Record, Key: key, Private: func() any { return private }}, nil
 }

@@ -19,46 +19,54 @@ func TestRoundTrip(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	for _, alg := range keystore.Algorithms() {
 		t.Run(string(alg), func(t *testing.T) {
-			var m *Material
-			var err error
-			switch alg {
-			case keystore.RS256, keystore.RS384, keystore.RS512, keystore.PS256, keystore.PS384, keystore.PS512:
-				m, err = newMaterialOf(alg, testRSA())
-			default:
-				m, err = NewMaterial(alg)
-			}
+			m, err := newTestMaterial(alg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			tk, wrapped, err := NewTenantKey(keks, "acme")
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := testRecord("acme", 7, m)
-			blob := mustSeal(t, tk, r, m)
-			opened, err := OpenRing(keks, "acme", map[string][]byte{"k:" + m.KID: blob, "tk:" + tk.ID: wrapped})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := opened.Records[0]
-			if !reflect.DeepEqual(got.Record, r) {
-				t.Errorf("opened %+v\nsealed %+v", got.Record, r)
-			}
-			h, _, err := readHeader(blob)
-			if err != nil || !bytes.Equal(h.public, m.public) || (m.public == nil) != alg.Symmetric() || got.TenantKey != tk.ID {
-				t.Errorf("public part %x, tenant key %s, %v", h.public, got.TenantKey, err)
-			}
-			if bytes.Contains(blob, m.secret()) {
-				t.Error("the material is in the open")
-			}
-			sig, err := signWith(&got, []byte("a token"))
-			if err != nil || !got.Key.Verify([]byte("a token"), sig) || got.Key.Verify([]byte("another"), sig) {
-				t.Errorf("it does not verify what it signs: %v", err)
-			}
-			if want := (keystore.ID{Tenant: "acme", KID: m.KID}); got.Key.ID() != want || got.Key.Algorithm() != alg {
-				t.Errorf("the key is %v", got.Key)
-			}
+			roundTrip(t, keks, m)
 		})
+	}
+}
+
+// newTestMaterial is NewMaterial, except that all RSA algorithms share one key.
+func newTestMaterial(alg keystore.Algorithm) (*Material, error) {
+	switch alg {
+	case keystore.RS256, keystore.RS384, keystore.RS512, keystore.PS256, keystore.PS384, keystore.PS512:
+		return newMaterialOf(alg, testRSA())
+	}
+	return NewMaterial(alg)
+}
+
+// roundTrip seals and opens a record of m, and signs and verifies with its key.
+func roundTrip(t *testing.T, keks *KEKs, m *Material) {
+	t.Helper()
+	tk, wrapped, err := NewTenantKey(keks, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := testRecord("acme", 7, m)
+	blob := mustSeal(t, tk, r, m)
+	opened, err := OpenRing(keks, "acme", map[string][]byte{"k:" + m.KID: blob, "tk:" + tk.ID: wrapped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := opened.Records[0]
+	if !reflect.DeepEqual(got.Record, r) {
+		t.Errorf("opened %+v\nsealed %+v", got.Record, r)
+	}
+	h, _, err := readHeader(blob)
+	if err != nil || !bytes.Equal(h.public, m.public) || (m.public == nil) != m.Algorithm.Symmetric() || got.TenantKey != tk.ID {
+		t.Errorf("public part %x, tenant key %s, %v", h.public, got.TenantKey, err)
+	}
+	if bytes.Contains(blob, m.secret()) {
+		t.Error("the material is in the open")
+	}
+	sig, err := signWith(&got, []byte("a token"))
+	if err != nil || !got.Key.Verify([]byte("a token"), sig) || got.Key.Verify([]byte("another"), sig) {
+		t.Errorf("it does not verify what it signs: %v", err)
+	}
+	if want := (keystore.ID{Tenant: "acme", KID: m.KID}); got.Key.ID() != want || got.Key.Algorithm() != m.Algorithm {
+		t.Errorf("the key is %v", got.Key)
 	}
 }
 
@@ -174,12 +182,11 @@ func TestMalformedInsideSeal(t *testing.T) {
 		"a public part for the secret":    {func() header { h := head(es); h.Algorithm = keystore.HS256; return h }(), es.public},
 		"a public part as the secret too": {func() header { h := head(es); h.Algorithm, h.public = keystore.HS256, nil; return h }(), es.public},
 	} {
-		open := tt.h.append(nil)
-		aead, err := tk.aead()
+		box, err := tk.box()
 		if err != nil {
 			t.Fatal(err)
 		}
-		blob := append(open, aead.Seal(nil, nil, tt.secret, open)...)
+		blob := box.seal(tt.h.append(nil), tt.h.place(), tt.secret)
 		r, err := OpenRecord(keys, "acme", tt.h.KID, blob)
 		if !errors.Is(err, ErrMalformed) || r != nil {
 			t.Errorf("%s: %v, %v", name, r, err)

@@ -2,10 +2,8 @@ package seal
 
 import (
 	"cmp"
-	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +12,7 @@ import (
 
 // An OpenedRing is the part of a tenant's ring in the store that is authentic.
 type OpenedRing struct {
-	Head       int            // the newest seq, or 0 if the field is missing; not authenticated
+	Head       Head           // zero if the field is missing
 	Records    []OpenedRecord // sorted by kid
 	Facts      ring.Facts
 	TenantKeys map[string]*TenantKey // by id
@@ -48,7 +46,7 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 }
 
 // compareFields sorts fields so that each comes after the fields that its opening depends on:
-// "dead" first, then tenant keys, then the others.
+// "dead" first, then tenant keys, then records, then the others.
 func compareFields(a, b string) int {
 	stage := func(field string) int {
 		switch {
@@ -56,8 +54,10 @@ func compareFields(a, b string) int {
 			return 0
 		case strings.HasPrefix(field, PrefixKey):
 			return 1
+		case strings.HasPrefix(field, PrefixRecord):
+			return 2
 		}
-		return 2
+		return 3
 	}
 	return cmp.Or(stage(a)-stage(b), strings.Compare(a, b))
 }
@@ -97,14 +97,9 @@ func (o *ringOpener) open(field string) error {
 	return &ring.Error{Kind: ErrNewer, Text: "a field of an unknown kind"}
 }
 
-// openHead reads the newest seq, which has one spelling, like everything else.
-func (o *ringOpener) openHead(value []byte) error {
-	head, err := strconv.Atoi(string(value))
-	if err != nil || head < 1 || head > maxSeq || strconv.Itoa(head) != string(value) {
-		return &ring.Error{Kind: ErrMalformed, Text: "the head is not a seq"}
-	}
-	o.opened.Head = head
-	return nil
+func (o *ringOpener) openHead(value []byte) (err error) {
+	o.opened.Head, err = openHead(o.keks, o.tenant, value)
+	return err
 }
 
 // openRingFact opens a fact about the whole ring, and gives its time to add.
@@ -119,15 +114,23 @@ func (o *ringOpener) openRingFact(kind ring.FactKind, value []byte, add func(tim
 func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) error {
 	at, err := openFact(o.keks, o.tenant, kind, kid, value)
 	if err == nil {
-		o.opened.Facts.Add(kind, kid, at)
+		o.opened.Facts.Add(kind, o.shared(kid), at)
 	}
 	return err
 }
 
-func (o *ringOpener) openTenantKey(id string, value []byte) error {
-	if !isTenantKeyID(id) {
-		return &ring.Error{Kind: ErrMalformed, Text: "its name has no id of a tenant key"}
+// shared returns kid in the memory of the record that has it, if there is one. kid itself is a part
+// of the name of its field, and a large keyring holds tens of thousands of facts.
+func (o *ringOpener) shared(kid string) string {
+	for _, r := range o.opened.Records {
+		if r.KID == kid {
+			return r.KID
+		}
 	}
+	return kid
+}
+
+func (o *ringOpener) openTenantKey(id string, value []byte) error {
 	tk, err := OpenTenantKey(o.keks, o.tenant, id, value)
 	if err != nil {
 		return err
@@ -152,19 +155,4 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 		return &ring.Error{Text: "its tenant key cannot be opened", Err: cause}
 	}
 	return err
-}
-
-// Replaceable returns the fields of e over which a holder of the authentic field may write it back,
-// sorted: those that were changed, forged or malformed. A field under another KEK, or of a newer
-// keyturn, may be newer than what the holder has. Not to be able to read it does not mean that it
-// is missing.
-func Replaceable(e *ring.UnreadableError) []string {
-	var fields []string
-	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {
-		err := e.Failed[field]
-		if errors.Is(err, ErrTampered) || errors.Is(err, ErrMalformed) {
-			fields = append(fields, field)
-		}
-	}
-	return fields
 }

@@ -1,10 +1,10 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"sync"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -17,77 +17,112 @@ const tenantKeySize = 32
 // The key is in closures, so that nothing prints it. It is not expanded for AES before it is used,
 // since thousands may be in memory. It is safe for concurrent use.
 type TenantKey struct {
-	ID   string // 8 random bytes as 16 lower-case hexadecimal digits
-	aead func() (cipher.AEAD, error)
+	ID   string          // 8 random bytes as 16 lower-case hexadecimal digits
+	KEK  KEKName         // that wraps it
+	Born [checkSize]byte // the check value of the KEK that it was made under; a rewrap keeps it
+
+	box  func() (*box, error)
 	wrap func(under *kek, tenant string) ([]byte, error)
+	wipe func()
 }
 
-// NewTenantKey makes a tenant key, and returns it with what to store of it.
+// NewTenantKey makes a tenant key under the primary KEK, and returns it with what to store of it.
 func NewTenantKey(keks *KEKs, tenant string) (*TenantKey, []byte, error) {
 	if !isText(tenant, 1, ring.MaxTenantBytes) {
 		return nil, nil, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
+	primary, err := keks.sealing(keks.Primary())
+	if err != nil {
+		return nil, nil, err
+	}
 	var id [tenantKeyIDSize]byte
-	var key [tenantKeySize]byte
+	key := make([]byte, tenantKeySize)
 	rand.Read(id[:]) // never fails
-	rand.Read(key[:])
-	tk := makeTenantKey(hex.EncodeToString(id[:]), key)
-	blob, err := tk.Seal(keks, tenant)
+	rand.Read(key)
+	tk := makeTenantKey(hex.EncodeToString(id[:]), primary.name, primary.name.Check, key)
+	blob, err := tk.wrap(primary, tenant)
 	if err != nil {
 		return nil, nil, err
 	}
 	return tk, blob, nil
 }
 
-// Seal returns what to store of the key, wrapped for tenant under the primary KEK. So it also
-// rewraps a key that was opened under an older KEK.
-func (tk *TenantKey) Seal(keks *KEKs, tenant string) ([]byte, error) {
-	primary, err := keks.primary()
+// RewrapTenantKey returns what to store of a tenant key under another KEK. blob is what the store
+// has for tenant under the id. The key, and the KEK that it was made under, stay.
+func RewrapTenantKey(keks *KEKs, under KEKName, tenant, id string, blob []byte) ([]byte, error) {
+	kek, err := keks.sealing(under)
 	if err != nil {
 		return nil, err
 	}
-	return tk.wrap(primary, tenant)
+	tk, err := OpenTenantKey(keks, tenant, id, blob)
+	if err != nil {
+		return nil, err
+	}
+	defer tk.Wipe()
+	return tk.wrap(kek, tenant)
 }
 
-// makeTenantKey returns the tenant key of these bytes.
-func makeTenantKey(id string, key [tenantKeySize]byte) *TenantKey {
+// ReadTenantKeyNames returns the names in a wrapped tenant key: the KEK that wraps it, and the
+// check value of the one that it was made under. It needs no KEK, so what it returns is not
+// authentic.
+func ReadTenantKeyNames(blob []byte) (wrapped KEKName, born [checkSize]byte, err error) {
+	sealed, _, err := readSealedKey(blob)
+	return sealed.kek, sealed.born, err
+}
+
+// makeTenantKey returns the tenant key of these bytes, which it keeps.
+func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte) *TenantKey {
+	once := sync.OnceValues(func() (*box, error) { return newBox(key) })
 	return &TenantKey{
-		ID:   id,
-		aead: func() (cipher.AEAD, error) { return newAEAD(key[:]) },
+		ID: id, KEK: wrapped, Born: born,
+		box: func() (*box, error) {
+			if len(key) != tenantKeySize { // it was wiped
+				return nil, errUnusable
+			}
+			return once()
+		},
 		wrap: func(under *kek, tenant string) ([]byte, error) {
-			aead, err := under.aead()
+			if len(key) != tenantKeySize { // it was wiped
+				return nil, errUnusable
+			}
+			box, err := under.box()
 			if err != nil {
 				return nil, err
 			}
-			// The tenant is in the additional data: the key of one tenant opens for no other.
-			header := sealedKey{tenant: tenant, id: id, kek: under.name()}.append(nil)
-			return append(header, aead.Seal(nil, nil, key[:], header)...), nil
+			sealed := sealedKey{tenant: tenant, id: id, kek: under.name, born: born}
+			return box.seal(sealed.append(nil), sealed.place(), key), nil
 		},
+		wipe: func() { clear(key); key = nil },
 	}
 }
+
+// Wipe clears the key in memory. Only then is tk not safe for concurrent use. Afterwards it seals
+// and opens nothing.
+func (tk *TenantKey) Wipe() { tk.wipe() }
 
 // OpenTenantKey opens blob, which the store has for tenant under the id. The error wraps one of
 // ErrWrongKEK, ErrTampered, ErrNewer and ErrMalformed.
 func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, error) {
+	if !isText(tenant, 1, ring.MaxTenantBytes) || !isTenantKeyID(id) {
+		return nil, &ring.Error{Kind: ErrMalformed, Text: "it is of no tenant, or its name has no id of a tenant key"}
+	}
 	sealed, n, err := readSealedKey(blob)
 	if err != nil {
 		return nil, err
 	}
-	if sealed.tenant != tenant || sealed.id != id {
-		return nil, &ring.Error{Kind: ErrTampered, Text: "it is the tenant key of another field or tenant"}
-	}
+	sealed.tenant, sealed.id = tenant, id
 	// The header can be read without a KEK, so a wrong KEK is told from a changed key.
 	kek, err := keks.find(sealed.kek)
 	if err != nil {
 		return nil, err
 	}
-	aead, err := kek.aead()
+	box, err := kek.box()
 	if err != nil {
 		return nil, err
 	}
-	key, err := aead.Open(nil, nil, blob[n:], blob[:n])
-	if err != nil || len(key) != tenantKeySize {
-		return nil, &ring.Error{Kind: ErrTampered, Text: "the tenant key was changed"}
+	key, err := box.open(blob[:n], sealed.place(), blob[n:])
+	if err != nil {
+		return nil, &ring.Error{Kind: ErrTampered, Text: "the tenant key was changed, moved or forged"}
 	}
-	return makeTenantKey(id, [tenantKeySize]byte(key)), nil
+	return makeTenantKey(id, kek.name, sealed.born, key), nil
 }

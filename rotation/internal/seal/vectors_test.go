@@ -2,24 +2,20 @@ package seal
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +26,7 @@ import (
 )
 
 // The vectors are written and read here as docs/formats.md says, with the standard library alone,
-// so that the package and its test cannot share a mistake.
+// so that the package and its test cannot share a mistake. makevectors_test.go has the writer.
 //
 //	go test ./rotation/internal/seal -run Vectors -write-vectors
 var writeVectors = flag.Bool("write-vectors", false, "write testdata/vectors.json again")
@@ -38,31 +34,54 @@ var writeVectors = flag.Bool("write-vectors", false, "write testdata/vectors.jso
 const vectorsFile = "testdata/vectors.json"
 
 type vectors struct {
-	Comment string            `json:"comment"`
-	KEK     vectorKEK         `json:"kek"`
+	Comment string         `json:"comment"`
+	KEKs    []vectorKEK    `json:"keks"`  // the primary first
+	Rings   []*vectorRing  `json:"rings"` // one for each realm
+	Acks    []*vectorAck   `json:"acks"`
+	Entries []*vectorEntry `json:"entries"`
+	Ends    vectorEnds     `json:"ends"`
+}
+
+type vectorKEK struct {
+	Line   string        `json:"line"` // as in KEYTURN_KEK
+	ID     string        `json:"id"`
+	Check  string        `json:"check"`
+	Realms []vectorRealm `json:"realms"`
+}
+
+type vectorRealm struct {
+	Realm string `json:"realm"`
+	Check string `json:"check"`
+	Wrap  string `json:"wrap_key"`
+	Facts string `json:"facts_key"`
+	Head  string `json:"head_key"`
+	Acks  string `json:"acks_key"`
+	Log   string `json:"log_key"`
+}
+
+// A KEK is told by its index in the list.
+type vectorRing struct {
+	Realm   string            `json:"realm"`
 	Tenant  string            `json:"tenant"`
-	Key     vectorKey         `json:"tenant_key"`
+	Keys    []vectorKey       `json:"tenant_keys"`
 	Records []vectorRecord    `json:"records"`
 	Facts   []vectorFact      `json:"facts"`
+	Head    vectorHead        `json:"head"`
 	Fields  map[string]string `json:"fields"`  // the whole ring, values in hex
 	Refused []vectorRefused   `json:"refused"` // the ring with one more or another field
 }
 
-type vectorKEK struct {
-	Line  string `json:"line"` // as in KEYTURN_KEK
-	ID    string `json:"id"`
-	Check string `json:"check"`
-	Wrap  string `json:"wrap_key"`
-	Facts string `json:"facts_key"`
-}
-
 type vectorKey struct {
-	ID    string `json:"id"`
-	Key   string `json:"key"`
-	Nonce string `json:"nonce"`
+	ID     string `json:"id"`
+	KEK    int    `json:"kek"`
+	Born   int    `json:"born"` // the KEK that it was made under
+	Key    string `json:"key"`
+	Commit string `json:"commit_key"`
+	Nonce  string `json:"nonce"`
 }
 
 type vectorRecord struct {
+	TenantKey   int       `json:"tenant_key"` // its index
 	KID         string    `json:"kid"`
 	Seq         uint32    `json:"seq"`
 	Algorithm   string    `json:"alg"`
@@ -81,9 +100,59 @@ type vectorRecord struct {
 }
 
 type vectorFact struct {
+	KEK  int    `json:"kek"`
 	Kind string `json:"kind"`
 	KID  string `json:"kid"`
 	At   uint64 `json:"at"`
+}
+
+type vectorHead struct {
+	KEK   int    `json:"kek"`
+	Seq   uint32 `json:"seq"`
+	Count uint64 `json:"count"`
+}
+
+// vectorAck is an acknowledgement by an instance that has the KEKs in the order of the list.
+type vectorAck struct {
+	Realm     string          `json:"realm"`
+	KEKs      []int           `json:"keks"`
+	Instance  string          `json:"instance"`
+	Bucket    uint16          `json:"bucket"`
+	PlaceID   string          `json:"place_id"`
+	Nonce     string          `json:"place_nonce"`
+	GoodSince uint64          `json:"good_since"`
+	At        uint64          `json:"at"`
+	Applied   []string        `json:"applied"`
+	Ends      string          `json:"ends"`
+	Value     string          `json:"value"`
+	Refused   []vectorRefused `json:"refused"` // other values; Field is the name of the instance
+}
+
+type vectorEntry struct {
+	Realm   string          `json:"realm"`
+	KEK     int             `json:"kek"`
+	Op      string          `json:"op"`
+	Tenant  string          `json:"tenant"`
+	KID     string          `json:"kid"`
+	Seq     uint32          `json:"seq"`
+	Actor   string          `json:"actor"`
+	Nonce   string          `json:"nonce"`
+	Ends    []vectorFact    `json:"ends"`
+	Value   string          `json:"mac"`
+	Refused []vectorRefused `json:"refused"` // other values; Field is the name of the tenant
+}
+
+type vectorEnds struct {
+	Facts  []vectorEnd `json:"facts"`
+	Digest string      `json:"digest"`
+	None   string      `json:"digest_of_none"`
+}
+
+type vectorEnd struct {
+	Tenant string `json:"tenant"`
+	Kind   string `json:"kind"`
+	KID    string `json:"kid"`
+	At     uint64 `json:"at"`
 }
 
 type vectorRefused struct {
@@ -91,6 +160,17 @@ type vectorRefused struct {
 	Field string `json:"field"`
 	Value string `json:"value"`
 	Why   string `json:"why"`
+}
+
+// reasons are the errors by the word that stands for them in the vectors.
+var reasons = map[string]error{"tampered": ErrTampered, "wrong_kek": ErrWrongKEK, "wrong_realm": ErrWrongRealm, "newer": ErrNewer, "malformed": ErrMalformed}
+
+// wantReason reports an error of the test unless err is the one that the vector names.
+func wantReason(t *testing.T, r vectorRefused, err error) {
+	t.Helper()
+	if reasons[r.Why] == nil || !errors.Is(err, reasons[r.Why]) || errors.Is(err, ErrWrongRealm) != (r.Why == "wrong_realm") {
+		t.Errorf("%s: %v, want it refused as %s", r.Name, err, r.Why)
+	}
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -104,55 +184,86 @@ func unhex(t testing.TB, s string) []byte {
 
 // hkdf1 is HKDF-SHA-256 without salt, for 32 bytes (RFC 5869).
 func hkdf1(key []byte, info string) []byte {
-	extract := hmac.New(sha256.New, make([]byte, 32))
-	extract.Write(key)
-	expand := hmac.New(sha256.New, extract.Sum(nil))
-	expand.Write([]byte(info + "\x01"))
-	return expand.Sum(nil)
+	return hmac1(hmac1(make([]byte, 32), key), []byte(info+"\x01"))
 }
 
-func gcm(t testing.TB, key []byte) cipher.AEAD {
+// hmac1 is HMAC-SHA-256.
+func hmac1(key []byte, message ...[]byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(slices.Concat(message...))
+	return h.Sum(nil)
+}
+
+// gcm returns AES-GCM, which takes the nonces of the vectors. Where only approved algorithms may
+// run, GCM must choose its nonces itself, so a test asks for an exception. The package does not.
+func gcm(t testing.TB, key []byte) (aead cipher.AEAD) {
 	t.Helper()
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	aead, err := cipher.NewGCM(block)
+	fips140.WithoutEnforcement(func() { aead, err = cipher.NewGCM(block) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return aead
 }
 
+func u32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 func u64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 func str(s string) []byte { return append([]byte{byte(len(s) >> 8), byte(len(s))}, s...) }
 func flag1(b bool) []byte { return map[bool][]byte{false: {0}, true: {1}}[b] }
-func (k vectorKEK) name(t testing.TB) []byte {
-	return slices.Concat([]byte{byte(len(k.ID))}, []byte(k.ID), unhex(t, k.Check))
+
+// algs are the codes of algorithms in a record.
+var algs = strings.Fields("- HS256 HS384 HS512 RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519")
+
+// box1 seals: header, nonce, ciphertext, tag, commitment.
+func box1(t testing.TB, key, commit, header, place, nonce, plaintext []byte) []byte {
+	aad := slices.Concat(header, place)
+	sealed := slices.Concat(nonce, gcm(t, key).Seal(nil, nonce, plaintext, aad))
+	return slices.Concat(header, sealed, hmac1(commit, aad, sealed))
 }
 
-func (v *vectors) sealKey(t testing.TB) []byte {
-	aad := slices.Concat([]byte("kt\x01K"), unhex(t, v.Key.ID), v.KEK.name(t), str(v.Tenant))
-	nonce := unhex(t, v.Key.Nonce)
-	return slices.Concat(aad, nonce, gcm(t, unhex(t, v.KEK.Wrap)).Seal(nil, nonce, unhex(t, v.Key.Key), aad))
-}
-
-func (v *vectors) sealRecord(t testing.TB, r vectorRecord) []byte {
-	aad := slices.Concat([]byte("kt\x01R"), binary.BigEndian.AppendUint32(nil, r.Seq), u64(r.Created), u64(r.ActivateAt), u64(r.SignUntil),
-		[]byte(r.Origin[:1]), flag1(r.NoKID))
-	for _, d := range r.Durations {
-		aad = append(aad, u64(d)...)
+// unbox1 opens the part of blob after the header.
+func unbox1(t testing.TB, key, commit, header, place, blob []byte) []byte {
+	t.Helper()
+	aad, sealed := slices.Concat(header, place), blob[len(header):len(blob)-32]
+	if want := hmac1(commit, aad, sealed); !bytes.Equal(blob[len(blob)-32:], want) {
+		t.Errorf("commitment %x, want %x", blob[len(blob)-32:], want)
 	}
-	aad = slices.Concat(aad, unhex(t, v.Key.ID), str(v.Tenant), str(r.KID), str(r.Algorithm), str(r.PolicyAlg), str(string(unhex(t, r.Public))))
-	nonce := unhex(t, r.Nonce)
-	return slices.Concat(aad, nonce, gcm(t, unhex(t, v.Key.Key)).Seal(nil, nonce, unhex(t, r.Material), aad))
+	plaintext, err := gcm(t, key).Open(nil, sealed[:12], sealed[12:], aad)
+	if err != nil {
+		t.Error(err)
+	}
+	return plaintext
 }
 
-func (v *vectors) sealFact(t testing.TB, tenant string, f vectorFact) []byte {
-	open := slices.Concat([]byte("kt\x01F"), u64(f.At), v.KEK.name(t))
-	mac := hmac.New(sha256.New, unhex(t, v.KEK.Facts))
-	mac.Write(slices.Concat(open, []byte(f.Kind), str(tenant), str(f.KID)))
-	return mac.Sum(open)
+// realm returns what a KEK has in a realm.
+func (k vectorKEK) realm(name string) vectorRealm {
+	return k.Realms[slices.IndexFunc(k.Realms, func(r vectorRealm) bool { return r.Realm == name })]
+}
+
+// name returns the name of a KEK in a sealed field.
+func (v *vectors) name(t testing.TB, kek int, realm string) []byte {
+	k := v.KEKs[kek]
+	return slices.Concat([]byte{byte(len(k.ID))}, []byte(k.ID), unhex(t, k.Check), unhex(t, k.realm(realm).Check))
+}
+
+// keks returns the KEKs of the vectors as the package reads them.
+func (v *vectors) keks(t testing.TB, realm string, which ...int) *KEKs {
+	t.Helper()
+	var lines []string
+	for _, i := range which {
+		lines = append(lines, v.KEKs[i].Line)
+	}
+	ks, err := ParseKEKs([]byte(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ks, err = ks.In(realm); err != nil {
+		t.Fatal(err)
+	}
+	return ks
 }
 
 func (f vectorFact) field() string {
@@ -163,144 +274,6 @@ func (f vectorFact) field() string {
 		return "gone"
 	}
 	return f.Kind + ":" + f.KID
-}
-
-func newVectors(t testing.TB) *vectors {
-	key := []byte("keyturn test vectors: key no. 1!")
-	v := &vectors{
-		Comment: "Examples for docs/formats.md. Bytes are in hexadecimal, times in milliseconds. The keys are public: use them nowhere.",
-		KEK: vectorKEK{
-			Line:  base64.StdEncoding.EncodeToString(key),
-			ID:    hex.EncodeToString(hkdf1(key, "keyturn/1/kek-id")[:8]),
-			Check: hex.EncodeToString(hkdf1(key, "keyturn/1/kek-check")[:8]),
-			Wrap:  hex.EncodeToString(hkdf1(key, "keyturn/1/kek-wrap")),
-			Facts: hex.EncodeToString(hkdf1(key, "keyturn/1/kek-facts")),
-		},
-		Tenant: "acmé",
-		Key: vectorKey{ID: "0011223344556677", Key: hex.EncodeToString([]byte("keyturn test vectors: tenant key")),
-			Nonce: hex.EncodeToString([]byte("key nonce 01"))},
-		Fields: make(map[string]string),
-	}
-	const day = 86_400_000
-	base := vectorRecord{Created: 1_800_000_000_123, ActivateAt: 1_800_000_000_123, SignUntil: 1_800_000_000_123 + 60*day, Origin: "generated",
-		Durations: [9]uint64{30 * day, 15 * day, 900_000, 30_000, 5_000, 60_000, 60_000, day, 0}}
-
-	hs := base
-	hs.KID, hs.Seq, hs.Algorithm, hs.PolicyAlg = base64.RawURLEncoding.EncodeToString([]byte("sixteen bytes ok")), 1, "HS256", "HS256"
-	hs.Material, hs.Nonce = hex.EncodeToString([]byte("a secret of HS256 for no one now")), hex.EncodeToString([]byte("record no. 1"))
-	hs.SignedText = "a text"
-	mac := hmac.New(sha256.New, unhex(t, hs.Material))
-	mac.Write([]byte(hs.SignedText))
-	hs.SignedBytes = hex.EncodeToString(mac.Sum(nil))
-
-	es := base
-	scalar := sha256.Sum256([]byte("keyturn test vectors: P-256"))
-	p256, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	point, err := p256.PublicKey.Bytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b64 := base64.RawURLEncoding.EncodeToString
-	es.Seq, es.Algorithm, es.PolicyAlg, es.Durations[8], es.ActivateAt = 2, "ES256", "ES256", 3_600_000, base.ActivateAt+30*day
-	es.Public, es.Material = der(t, p256)
-	es.KID = thumbprint(fmt.Sprintf(`{"crv":"P-256","kty":"EC","x":"%s","y":"%s"}`, b64(point[1:33]), b64(point[33:])))
-	es.Nonce = hex.EncodeToString([]byte("record no. 2"))
-
-	ed := base
-	seed := sha256.Sum256([]byte("keyturn test vectors: Ed25519"))
-	edKey := ed25519.NewKeyFromSeed(seed[:])
-	ed.Seq, ed.Algorithm, ed.PolicyAlg, ed.Durations[8], ed.ActivateAt = 3, "EdDSA", "EdDSA", 3_600_000, base.ActivateAt+60*day
-	ed.SignUntil = ed.ActivateAt + 60*day
-	ed.Public, ed.Material = der(t, edKey)
-	ed.KID = thumbprint(fmt.Sprintf(`{"crv":"Ed25519","kty":"OKP","x":"%s"}`, b64(edKey.Public().(ed25519.PublicKey))))
-	ed.Nonce, ed.SignedText = hex.EncodeToString([]byte("record no. 3")), "a text"
-	ed.SignedBytes = hex.EncodeToString(ed25519.Sign(edKey, []byte("a text")))
-
-	legacy := base
-	legacy.KID, legacy.Seq, legacy.Algorithm, legacy.PolicyAlg, legacy.Origin, legacy.NoKID = "old: the one", 1, "HS512", "ES256", "legacy", true
-	legacy.Durations[8] = 3_600_000
-	legacy.Material, legacy.Nonce = hex.EncodeToString(bytes.Repeat([]byte("a legacy secret!"), 4)), hex.EncodeToString([]byte("record no. 4"))
-
-	v.Records = []vectorRecord{hs, es, ed, legacy}
-	for i, kind := range []string{"x", "a", "f", "r", "w"} {
-		v.Facts = append(v.Facts, vectorFact{Kind: kind, KID: v.Records[i%4].KID, At: 1_800_000_001_000 + uint64(i)})
-	}
-	v.Facts = append(v.Facts, vectorFact{Kind: "g", At: base.Created - 1})
-	v.Fields["tk:"+v.Key.ID] = hex.EncodeToString(v.sealKey(t))
-	for _, r := range v.Records {
-		v.Fields["k:"+r.KID] = hex.EncodeToString(v.sealRecord(t, r))
-	}
-	for _, f := range v.Facts {
-		v.Fields[f.field()] = hex.EncodeToString(v.sealFact(t, v.Tenant, f))
-	}
-	v.Fields["head"] = hex.EncodeToString([]byte("3"))
-	v.Fields["p:"+hs.KID] = hex.EncodeToString([]byte("1800000000123"))
-	v.refuse(t)
-	return v
-}
-
-func der(t testing.TB, key crypto.Signer) (public, private string) {
-	t.Helper()
-	pub, err1 := x509.MarshalPKIXPublicKey(key.Public())
-	priv, err2 := x509.MarshalPKCS8PrivateKey(key)
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
-	}
-	return hex.EncodeToString(pub), hex.EncodeToString(priv)
-}
-
-func thumbprint(jwk string) string {
-	sum := sha256.Sum256([]byte(jwk))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// refuse makes the vectors that must not open.
-func (v *vectors) refuse(t testing.TB) {
-	hs, es := v.Records[0], v.Records[1]
-	refuse := func(why, name, field string, value []byte) {
-		v.Refused = append(v.Refused, vectorRefused{Name: name, Field: field, Value: hex.EncodeToString(value), Why: why})
-	}
-	edit := func(field string, change func([]byte) []byte) []byte { return change(unhex(t, v.Fields[field])) }
-	set := func(i int, b byte) func([]byte) []byte { return func(v []byte) []byte { v[i] = b; return v } }
-	hsField, esField, key := "k:"+hs.KID, "k:"+es.KID, "tk:"+v.Key.ID
-
-	late, early := hs, hs
-	late.SignUntil++
-	early.ActivateAt--
-	body := unhex(t, v.Fields[hsField])
-	body = body[len(body)-60:]
-	head := func(r vectorRecord) []byte { b := v.sealRecord(t, r); return b[:len(b)-60] }
-	refuse("tampered", "a record that signs for longer", hsField, slices.Concat(head(late), body))
-	refuse("tampered", "a record that signs sooner", hsField, slices.Concat(head(early), body))
-	refuse("tampered", "a record in another's place", esField, unhex(t, v.Fields[hsField]))
-	refuse("tampered", "the last byte of a record", hsField, edit(hsField, func(b []byte) []byte { b[len(b)-1] ^= 1; return b }))
-	refuse("tampered", "a revocation made a promotion", "a:"+hs.KID, unhex(t, v.Fields["x:"+hs.KID]))
-	refuse("tampered", "a revocation of another tenant", "x:"+es.KID, v.sealFact(t, "globex", vectorFact{Kind: "x", KID: es.KID, At: 1_800_000_001_000}))
-	refuse("tampered", "a revocation made dead", "dead", unhex(t, v.Fields["x:"+hs.KID]))
-	refuse("tampered", "what is gone made dead", "dead", unhex(t, v.Fields["gone"]))
-	refuse("tampered", "a revocation made what is gone", "gone", unhex(t, v.Fields["x:"+hs.KID]))
-	refuse("tampered", "more gone than is", "gone", edit("gone", set(11, 0xff)))
-	refuse("tampered", "a revocation at another time", "x:"+hs.KID, edit("x:"+hs.KID, set(11, 0)))
-	refuse("tampered", "a tenant key under another id", "tk:0011223344556678", unhex(t, v.Fields[key]))
-	refuse("wrong_kek", "a tenant key with another check value", key, edit(key, set(12+1+16, 0xee)))
-	refuse("wrong_kek", "a fact with another check value", "x:"+hs.KID, edit("x:"+hs.KID, set(12+1+16, 0xee)))
-	refuse("newer", "a record of version 2", hsField, edit(hsField, set(2, 2)))
-	refuse("newer", "a fact of version 2", "x:"+hs.KID, []byte("kt\x02"))
-	refuse("newer", "a fact of an unknown kind", "y:"+hs.KID, unhex(t, v.Fields["x:"+hs.KID]))
-	refuse("malformed", "a record of version 0", hsField, edit(hsField, set(2, 0)))
-	refuse("malformed", "a fact as a record", hsField, unhex(t, v.Fields["x:"+hs.KID]))
-	refuse("malformed", "a fact with a byte more", "x:"+hs.KID, append(unhex(t, v.Fields["x:"+hs.KID]), 0))
-	refuse("malformed", "rubbish", hsField, []byte("rubbish"))
-
-	wrong := es
-	wrong.KID, wrong.Nonce = "not-its-thumbprint", hex.EncodeToString([]byte("record no. 5"))
-	refuse("malformed", "a sealed record whose kid is no thumbprint", "k:"+wrong.KID, v.sealRecord(t, wrong))
-	confused := es
-	confused.Algorithm, confused.Material, confused.Nonce = "HS256", es.Public, hex.EncodeToString([]byte("record no. 6"))
-	refuse("malformed", "a sealed record whose secret is a public key", esField, v.sealRecord(t, confused))
 }
 
 func readVectors(t testing.TB) *vectors {
@@ -318,15 +291,16 @@ func readVectors(t testing.TB) *vectors {
 	return v
 }
 
-func (v *vectors) ring(t testing.TB) map[string][]byte {
+// ring returns the fields of the ring.
+func (r *vectorRing) ring(t testing.TB) map[string][]byte {
 	fields := make(map[string][]byte)
-	for field, value := range v.Fields {
+	for field, value := range r.Fields {
 		fields[field] = unhex(t, value)
 	}
 	return fields
 }
 
-// TestVectorsByHand reads the ring of the file as docs/formats.md says.
+// TestVectorsByHand reads the file as docs/formats.md says.
 func TestVectorsByHand(t *testing.T) {
 	if *writeVectors {
 		doc, err := json.MarshalIndent(newVectors(t), "", "  ")
@@ -338,144 +312,289 @@ func TestVectorsByHand(t *testing.T) {
 		}
 	}
 	v := readVectors(t)
-	kek, err := base64.StdEncoding.DecodeString(v.KEK.Line)
-	if err != nil {
-		t.Fatal(err)
+	for _, k := range v.KEKs {
+		key, err := base64.StdEncoding.DecodeString(k.Line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		derive := func(info string) string { return hex.EncodeToString(hkdf1(key, "keyturn/1/"+info)) }
+		want := vectorKEK{Line: k.Line, ID: derive("kek-id")[:16], Check: derive("kek-check")[:16]}
+		for _, r := range k.Realms {
+			r = vectorRealm{Realm: r.Realm, Check: derive("kek-realm:" + r.Realm)[:16], Wrap: derive("kek-wrap:" + r.Realm), Facts: derive("kek-facts:" + r.Realm),
+				Head: derive("kek-head:" + r.Realm), Acks: derive("kek-acks:" + r.Realm), Log: derive("kek-log:" + r.Realm)}
+			want.Realms = append(want.Realms, r)
+		}
+		if !reflect.DeepEqual(k, want) || len(k.Realms) != 2 {
+			t.Errorf("KEK %+v, want %+v", k, want)
+		}
 	}
-	want := vectorKEK{Line: v.KEK.Line, ID: hex.EncodeToString(hkdf1(kek, "keyturn/1/kek-id")[:8]), Check: hex.EncodeToString(hkdf1(kek, "keyturn/1/kek-check")[:8]),
-		Wrap: hex.EncodeToString(hkdf1(kek, "keyturn/1/kek-wrap")), Facts: hex.EncodeToString(hkdf1(kek, "keyturn/1/kek-facts"))}
-	if v.KEK != want {
-		t.Errorf("KEK %+v, want %+v", v.KEK, want)
+	for _, r := range v.Rings {
+		v.readRing(t, r, r.ring(t))
 	}
-	readByHand(t, v, v.ring(t))
+	for _, a := range v.Acks {
+		v.readAck(t, a, unhex(t, a.Value))
+	}
+	for _, e := range v.Entries {
+		v.readEntry(t, e, unhex(t, e.Value))
+	}
+	if got := v.Ends.digest(); got != v.Ends.Digest {
+		t.Errorf("digest of ends %s, want %s", got, v.Ends.Digest)
+	}
 }
 
-// readByHand checks that the ring holds the records and facts of v.
-func readByHand(t *testing.T, v *vectors, opened map[string][]byte) {
+// readRing checks that fields hold the tenant keys, records, facts and head of r.
+func (v *vectors) readRing(t *testing.T, r *vectorRing, fields map[string][]byte) {
 	t.Helper()
-	wrapped := opened["tk:"+v.Key.ID]
-	n := len(wrapped) - 12 - 32 - 16
-	if want := slices.Concat([]byte("kt\x01K"), unhex(t, v.Key.ID), v.KEK.name(t), str(v.Tenant)); !bytes.Equal(wrapped[:n], want) {
-		t.Errorf("tenant key: header %x, want %x", wrapped[:n], want)
-	}
-	key, err := gcm(t, unhex(t, v.KEK.Wrap)).Open(nil, wrapped[n:n+12], wrapped[n+12:], wrapped[:n])
-	if err != nil || hex.EncodeToString(key) != v.Key.Key {
-		t.Fatalf("tenant key: %x, %v", key, err)
-	}
-	for _, r := range v.Records {
-		blob := opened["k:"+r.KID]
-		material := unhex(t, r.Material)
-		n := len(blob) - 12 - len(material) - 16
-		fixed := 4 + 4 + 3*8 + 2 + 9*8 + 8
-		rest := blob[fixed:n]
-		text := func() string {
-			size := int(rest[0])<<8 | int(rest[1])
-			s := string(rest[2 : 2+size])
-			rest = rest[2+size:]
-			return s
+	for _, k := range r.Keys {
+		blob, id := fields["tk:"+k.ID], unhex(t, k.ID)
+		header := slices.Concat([]byte("kt\x01K"), unhex(t, v.KEKs[k.Born].Check), v.name(t, k.KEK, r.Realm))
+		if !bytes.Equal(blob[:len(header)], header) || len(blob) != len(header)+12+32+16+32 {
+			t.Errorf("tenant key %x, want a header of %x", blob, header)
 		}
-		got := vectorRecord{
-			Seq: binary.BigEndian.Uint32(blob[4:]), Created: binary.BigEndian.Uint64(blob[8:]),
-			ActivateAt: binary.BigEndian.Uint64(blob[16:]), SignUntil: binary.BigEndian.Uint64(blob[24:]),
-			Origin: map[byte]string{'g': "generated", 'i': "imported", 'l': "legacy"}[blob[32]], NoKID: blob[33] == 1,
-			Nonce: hex.EncodeToString(blob[n : n+12]), SignedText: r.SignedText, SignedBytes: r.SignedBytes,
-		}
-		for i := range got.Durations {
-			got.Durations[i] = binary.BigEndian.Uint64(blob[34+8*i:])
-		}
-		tenant := text()
-		got.KID, got.Algorithm, got.PolicyAlg, got.Public = text(), text(), text(), hex.EncodeToString([]byte(text()))
-		opened, err := gcm(t, key).Open(nil, blob[n:n+12], blob[n+12:], blob[:n])
-		if err != nil {
-			t.Errorf("record %q: %v", r.KID, err)
-		}
-		got.Material = hex.EncodeToString(opened)
-		if got != r || tenant != v.Tenant || len(rest) > 0 || hex.EncodeToString(blob[106:114]) != v.Key.ID || string(blob[:4]) != "kt\x01R" {
-			t.Errorf("record %+v of %q\nwant   %+v", got, tenant, r)
+		wrap := unhex(t, v.KEKs[k.KEK].realm(r.Realm).Wrap)
+		key := unbox1(t, wrap, hkdf1(wrap, "keyturn/1/commit"), header, slices.Concat(id, str(r.Tenant)), blob)
+		if hex.EncodeToString(key) != k.Key || hex.EncodeToString(hkdf1(key, "keyturn/1/commit")) != k.Commit {
+			t.Errorf("tenant key %x, want %s", key, k.Key)
 		}
 	}
-	for _, f := range v.Facts {
-		blob := opened[f.field()]
-		open := blob[:len(blob)-32]
-		mac := hmac.New(sha256.New, unhex(t, v.KEK.Facts))
-		mac.Write(slices.Concat(open, []byte(f.Kind), str(v.Tenant), str(f.KID)))
-		if string(blob[:4]) != "kt\x01F" || binary.BigEndian.Uint64(blob[4:]) != f.At || !bytes.Equal(open[12:], v.KEK.name(t)) || !bytes.Equal(mac.Sum(open[:len(open):len(open)]), blob) {
+	for _, want := range r.Records {
+		v.readRecord(t, r, want, fields["k:"+want.KID])
+	}
+	for _, f := range r.Facts {
+		blob := fields[f.field()]
+		open := slices.Concat([]byte("kt\x01F"), u64(f.At), v.name(t, f.KEK, r.Realm))
+		mac := hmac1(unhex(t, v.KEKs[f.KEK].realm(r.Realm).Facts), open, []byte(f.Kind), str(r.Tenant), str(f.KID))
+		if !bytes.Equal(blob, slices.Concat(open, mac)) {
 			t.Errorf("fact %+v: %x", f, blob)
 		}
 	}
+	open := slices.Concat([]byte("kt\x01H"), u32(r.Head.Seq), u64(r.Head.Count), v.name(t, r.Head.KEK, r.Realm))
+	mac := hmac1(unhex(t, v.KEKs[r.Head.KEK].realm(r.Realm).Head), open, str(r.Tenant))
+	if !bytes.Equal(fields["head"], slices.Concat(open, mac)) {
+		t.Errorf("head %+v: %x", r.Head, fields["head"])
+	}
 }
 
-// TestVectors reads the same ring with the package.
+// readRecord checks that blob holds the record want of the ring r.
+func (v *vectors) readRecord(t *testing.T, r *vectorRing, want vectorRecord, blob []byte) {
+	t.Helper()
+	size := int(binary.BigEndian.Uint16(blob[89:]))
+	n := 89 + 2 + size
+	got := vectorRecord{
+		TenantKey: slices.IndexFunc(r.Keys, func(k vectorKey) bool { return k.ID == hex.EncodeToString(blob[81:89]) }),
+		KID:       want.KID, SignedText: want.SignedText, SignedBytes: want.SignedBytes,
+		Seq: binary.BigEndian.Uint32(blob[4:]), Created: binary.BigEndian.Uint64(blob[8:]),
+		ActivateAt: binary.BigEndian.Uint64(blob[16:]), SignUntil: binary.BigEndian.Uint64(blob[24:]),
+		Origin: map[byte]string{'g': "generated", 'i': "imported", 'l': "legacy"}[blob[32]], NoKID: blob[33] == 1,
+		Algorithm: algs[blob[34]], PolicyAlg: algs[blob[35]],
+		Public: hex.EncodeToString(blob[91:n]), Nonce: hex.EncodeToString(blob[n : n+12]),
+	}
+	for i := range got.Durations {
+		got.Durations[i] = binary.BigEndian.Uint64(append([]byte{0, 0, 0}, blob[36+5*i:][:5]...))
+	}
+	key := r.Keys[got.TenantKey]
+	got.Material = hex.EncodeToString(unbox1(t, unhex(t, key.Key), unhex(t, key.Commit), blob[:n], slices.Concat(str(r.Tenant), str(want.KID)), blob))
+	if got != want || string(blob[:4]) != "kt\x01R" {
+		t.Errorf("record %+v\nwant   %+v", got, want)
+	}
+}
+
+// readAck checks that blob is the acknowledgement a.
+func (v *vectors) readAck(t *testing.T, a *vectorAck, blob []byte) {
+	t.Helper()
+	open := slices.Concat([]byte("kt\x01A"), u64(a.At), u64(a.GoodSince), unhex(t, a.Ends), str(a.PlaceID), str(a.Nonce), []byte{byte(len(a.KEKs))})
+	for _, k := range a.KEKs {
+		open = append(open, v.name(t, k, a.Realm)...)
+	}
+	open = append(open, byte(len(a.Applied)))
+	for _, nonce := range a.Applied {
+		open = append(open, str(nonce)...)
+	}
+	mac := hmac1(unhex(t, v.KEKs[a.KEKs[0]].realm(a.Realm).Acks), open, []byte{byte(a.Bucket >> 8), byte(a.Bucket)}, str(a.Instance))
+	if want := slices.Concat(open, mac); !bytes.Equal(blob, want) {
+		t.Errorf("acknowledgement %x, want %x", blob, want)
+	}
+}
+
+// readEntry checks that blob is the field "mac" of the entry e.
+func (v *vectors) readEntry(t *testing.T, e *vectorEntry, blob []byte) {
+	t.Helper()
+	open := slices.Concat([]byte("kt\x01L"), []byte{byte(len(e.Ends))})
+	for _, f := range e.Ends {
+		open = slices.Concat(open, []byte(f.Kind), str(f.KID), u64(f.At))
+	}
+	open = append(open, v.name(t, e.KEK, e.Realm)...)
+	mac := hmac1(unhex(t, v.KEKs[e.KEK].realm(e.Realm).Log), open, str(e.Op), str(e.Tenant), str(e.KID), str(e.Actor), str(e.Nonce), u32(e.Seq))
+	if want := slices.Concat(open, mac); !bytes.Equal(blob, want) {
+		t.Errorf("entry %x, want %x", blob, want)
+	}
+}
+
+// digest returns the digest of the facts, which are sorted.
+func (e vectorEnds) digest() string {
+	h := sha256.New()
+	for _, f := range e.Facts {
+		h.Write(slices.Concat(str(f.Tenant), []byte(f.Kind), str(f.KID)))
+		if f.Kind == "g" {
+			h.Write(u64(f.At))
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// TestVectors reads the same rings with the package.
 func TestVectors(t *testing.T) {
 	v := readVectors(t)
-	keks, err := ParseKEKs([]byte(v.KEK.Line))
-	if err != nil || keks.IDs()[0] != v.KEK.ID {
-		t.Fatalf("KEK %v, %v", keks, err)
-	}
-	opened, err := OpenRing(keks, v.Tenant, v.ring(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if opened.Head != 3 || len(opened.Records) != len(v.Records) {
-		t.Errorf("head %d, %d records", opened.Head, len(opened.Records))
-	}
-	ms := func(n uint64) time.Time { return time.UnixMilli(int64(n)).UTC() }
-	for _, want := range v.Records {
-		i := slices.IndexFunc(opened.Records, func(r OpenedRecord) bool { return r.KID == want.KID })
-		if i < 0 {
-			t.Errorf("no record %q", want.KID)
-			continue
+	for _, r := range v.Rings {
+		keks := v.keks(t, r.Realm, 0, 1)
+		opened, err := OpenRing(keks, r.Tenant, r.ring(t))
+		if err != nil {
+			t.Fatal(err)
 		}
-		r := opened.Records[i]
-		d := func(i int) time.Duration { return time.Duration(want.Durations[i]) * time.Millisecond }
-		timing := ring.Policy{Algorithm: keystore.Algorithm(want.PolicyAlg), Every: d(0), Propagation: d(1), MaxTokenTTL: d(2), Leeway: d(3), ClockSkew: d(4),
-			Freshness: d(5), Dwell: d(6), SignFor: d(7), ReaderStaleness: d(8)}
-		wantRecord := ring.Record{Tenant: v.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
-			ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
-		h, _, err := readHeader(v.ring(t)["k:"+want.KID])
-		if err != nil || r.Record != wantRecord || hex.EncodeToString(h.public) != want.Public || r.TenantKey != v.Key.ID {
-			t.Errorf("record %+v\nwant   %+v", r.Record, wantRecord)
+		if want := (Head{int(r.Head.Seq), r.Head.Count}); opened.Head != want || len(opened.Records) != len(r.Records) || len(opened.TenantKeys) != len(r.Keys) {
+			t.Errorf("head %+v, want %+v; %d records, %d tenant keys", opened.Head, want, len(opened.Records), len(opened.TenantKeys))
 		}
-		if err := timing.Validate(); err != nil {
-			t.Errorf("record %q: %v", want.KID, err)
-		}
-		if want.SignedText != "" {
-			sig, err := signWith(&r, []byte(want.SignedText))
-			if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !r.Key.Verify([]byte(want.SignedText), sig) {
-				t.Errorf("record %q signs %x, %v, want %s", want.KID, sig, err, want.SignedBytes)
+		for _, want := range r.Keys {
+			got := opened.TenantKeys[want.ID]
+			if got.ID != want.ID || got.KEK != keks.Names()[want.KEK] || got.Born != keks.Names()[want.Born].Check {
+				t.Errorf("tenant key %+v, want %+v", got, want)
 			}
 		}
+		for _, want := range r.Records {
+			i := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == want.KID })
+			if i < 0 {
+				t.Errorf("no record %q", want.KID)
+				continue
+			}
+			wantRecord(t, r, want, &opened.Records[i])
+		}
+		if want := r.facts(); !opened.Facts.Equal(want) {
+			t.Errorf("facts %v, want %v", opened.Facts, want)
+		}
 	}
-	var facts ring.Facts
-	for _, f := range v.Facts {
+}
+
+func ms(n uint64) time.Time { return time.UnixMilli(int64(n)).UTC() }
+
+// record returns a record of the ring as the package has it.
+func (r *vectorRing) record(want vectorRecord) ring.Record {
+	d := func(i int) time.Duration { return time.Duration(want.Durations[i]) * time.Millisecond }
+	timing := ring.Policy{Algorithm: keystore.Algorithm(want.PolicyAlg), Every: d(0), Propagation: d(1), MaxTokenTTL: d(2), Leeway: d(3), ClockSkew: d(4),
+		Freshness: d(5), Dwell: d(6), SignFor: d(7), ReaderStaleness: d(8)}
+	return ring.Record{Tenant: r.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
+		ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
+}
+
+// facts returns the facts of the ring as the package has them.
+func (r *vectorRing) facts() (facts ring.Facts) {
+	for _, f := range r.Facts {
 		if f.Kind == "g" {
 			facts.Collect(ms(f.At))
 			continue
 		}
 		facts.Add(ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
 	}
-	if !opened.Facts.Equal(facts) {
-		t.Errorf("facts %v, want %v", opened.Facts, facts)
+	return facts
+}
+
+// wantRecord reports an error of the test unless got is the record want of the ring r.
+func wantRecord(t *testing.T, r *vectorRing, want vectorRecord, got *OpenedRecord) {
+	t.Helper()
+	h, _, err := readHeader(r.ring(t)["k:"+want.KID])
+	if err != nil || got.Record != r.record(want) || hex.EncodeToString(h.public) != want.Public || got.TenantKey != r.Keys[want.TenantKey].ID {
+		t.Errorf("record %+v\nwant   %+v", got.Record, r.record(want))
 	}
+	if err := got.Timing.Validate(); err != nil {
+		t.Errorf("record %q: %v", want.KID, err)
+	}
+	if want.SignedText == "" {
+		return
+	}
+	sig, err := signWith(got, []byte(want.SignedText))
+	if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !got.Key.Verify([]byte(want.SignedText), sig) {
+		t.Errorf("record %q signs %x, %v, want %s", want.KID, sig, err, want.SignedBytes)
+	}
+}
+
+// TestVectorsOfBuckets reads and writes acknowledgements, entries of the log and digests of ends
+// with the package.
+func TestVectorsOfBuckets(t *testing.T) {
+	v := readVectors(t)
+	for _, a := range v.Acks {
+		keks := v.keks(t, a.Realm, a.KEKs...)
+		want := Ack{Instance: a.Instance, Bucket: int(a.Bucket), PlaceID: a.PlaceID, PlaceNonce: a.Nonce, At: ms(a.At), KEKs: keks.Names(), Applied: a.Applied,
+			Ends: [16]byte(unhex(t, a.Ends))}
+		if a.GoodSince > 0 {
+			want.GoodSince = ms(a.GoodSince)
+		}
+		got, err := OpenAck(keks, a.Instance, int(a.Bucket), unhex(t, a.Value))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("acknowledgement %+v, %v\nwant %+v", got, err, want)
+		}
+		blob, err := SealAck(keks, want)
+		if err != nil || hex.EncodeToString(blob) != a.Value {
+			t.Errorf("acknowledgement sealed as %x, %v, want %s", blob, err, a.Value)
+		}
+	}
+	for _, e := range v.Entries {
+		keks := v.keks(t, e.Realm, 0, 1)
+		entry := e.entry()
+		want := entry
+		for _, f := range e.Ends {
+			want.Ends = append(want.Ends, EndFact{ring.FactKind(f.Kind[0]), f.KID, ms(f.At)})
+		}
+		got, err := OpenEntry(keks, entry, unhex(t, e.Value))
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("entry %+v, %v\nwant %+v", got, err, want)
+		}
+		blob, err := SealEntry(keks, keks.Names()[e.KEK], want)
+		if err != nil || hex.EncodeToString(blob) != e.Value {
+			t.Errorf("entry sealed as %x, %v, want %s", blob, err, e.Value)
+		}
+	}
+	var ends []TenantEnd
+	for _, e := range slices.Backward(v.Ends.Facts) {
+		ends = append(ends, TenantEnd{e.Tenant, EndFact{ring.FactKind(e.Kind[0]), e.KID, ms(e.At)}})
+	}
+	if got, none := EndsDigest(ends), EndsDigest(nil); hex.EncodeToString(got[:]) != v.Ends.Digest || hex.EncodeToString(none[:]) != v.Ends.None {
+		t.Errorf("digests of ends %x, %x, want %s, %s", got, none, v.Ends.Digest, v.Ends.None)
+	}
+}
+
+// entry returns the fields of the entry in the log.
+func (e *vectorEntry) entry() Entry {
+	return Entry{Op: ring.Op(e.Op), Tenant: e.Tenant, KID: e.KID, Seq: int(e.Seq), Actor: e.Actor, Nonce: e.Nonce}
 }
 
 func TestVectorsRefused(t *testing.T) {
 	v := readVectors(t)
-	keks, err := ParseKEKs([]byte(v.KEK.Line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	reasons := map[string]error{"tampered": ErrTampered, "wrong_kek": ErrWrongKEK, "newer": ErrNewer, "malformed": ErrMalformed}
-	for _, tt := range v.Refused {
-		fields := v.ring(t)
-		fields[tt.Field] = unhex(t, tt.Value)
-		_, err := OpenRing(keks, v.Tenant, fields)
-		bad := new(ring.UnreadableError)
-		if !errors.As(err, &bad) || !errors.Is(bad.Failed[tt.Field], reasons[tt.Why]) || reasons[tt.Why] == nil {
-			t.Errorf("%s: %v, want %q refused as %s", tt.Name, err, tt.Field, tt.Why)
+	for _, r := range v.Rings {
+		for _, tt := range r.Refused {
+			fields := r.ring(t)
+			fields[tt.Field] = unhex(t, tt.Value)
+			_, err := OpenRing(v.keks(t, r.Realm, 0, 1), r.Tenant, fields)
+			bad := new(ring.UnreadableError)
+			if !errors.As(err, &bad) {
+				t.Errorf("%s: %v, want %q refused", tt.Name, err, tt.Field)
+			}
+			wantReason(t, tt, bad.Failed[tt.Field])
+			if len(bad.Failed) > 1 && !strings.HasPrefix(tt.Field, "tk:") {
+				t.Errorf("%s: %d fields refused: %v", tt.Name, len(bad.Failed), err)
+			}
 		}
-		if len(bad.Failed) > 1 && !strings.HasPrefix(tt.Field, "tk:") {
-			t.Errorf("%s: %d fields refused: %v", tt.Name, len(bad.Failed), err)
+	}
+	for _, a := range v.Acks {
+		for _, tt := range a.Refused {
+			_, err := OpenAck(v.keks(t, a.Realm, 0, 1), tt.Field, int(a.Bucket), unhex(t, tt.Value))
+			wantReason(t, tt, err)
+		}
+	}
+	for _, e := range v.Entries {
+		for _, tt := range e.Refused {
+			entry := e.entry()
+			entry.Tenant = tt.Field
+			_, err := OpenEntry(v.keks(t, e.Realm, 0, 1), entry, unhex(t, tt.Value))
+			wantReason(t, tt, err)
 		}
 	}
 }
@@ -484,44 +603,51 @@ func TestVectorsRefused(t *testing.T) {
 // be read by hand.
 func TestVectorsAreCurrent(t *testing.T) {
 	v := readVectors(t)
-	again, file := newVectors(t), v.ring(t)
-	if !maps.EqualFunc(again.ring(t), file, bytes.Equal) {
+	if !reflect.DeepEqual(newVectors(t), v) {
 		t.Error("the file is not what this test writes: -write-vectors")
 	}
-
-	keks, err := ParseKEKs([]byte(v.KEK.Line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tk := makeTenantKey(v.Key.ID, [32]byte(unhex(t, v.Key.Key)))
-	resealed := make(map[string][]byte)
-	if resealed["tk:"+tk.ID], err = tk.wrap(keks.list[0], v.Tenant); err != nil {
-		t.Fatal(err)
-	}
-	opened, err := OpenRing(keks, v.Tenant, file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, r := range v.Records {
-		j := slices.IndexFunc(opened.Records, func(o OpenedRecord) bool { return o.KID == r.KID })
-		m := &Material{Algorithm: keystore.Algorithm(r.Algorithm), KID: r.KID, secret: func() []byte { return unhex(t, r.Material) }}
-		if r.Public != "" {
-			m.public = unhex(t, r.Public)
+	for _, r := range v.Rings {
+		keks := v.keks(t, r.Realm, 0, 1)
+		names := keks.Names()
+		resealed := make(map[string][]byte)
+		put := func(field string, blob []byte, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			resealed[field] = blob
 		}
-		blob := mustSeal(t, tk, opened.Records[j].Record, m)
-		n := len(blob) - len(unhex(t, r.Material)) - 28
-		v.Records[i].Nonce = hex.EncodeToString(blob[n : n+12])
-		resealed["k:"+r.KID] = blob
-	}
-	for _, f := range v.Facts {
-		blob, err := SealFact(keks, v.Tenant, ring.FactKind(f.Kind[0]), f.KID, time.UnixMilli(int64(f.At)))
-		if err != nil {
-			t.Fatal(err)
+		var keys []*TenantKey
+		for i, k := range r.Keys {
+			tk := makeTenantKey(k.ID, names[k.KEK], names[k.Born].Check, unhex(t, k.Key))
+			blob, err := tk.wrap(keks.list[k.KEK], r.Tenant)
+			put("tk:"+k.ID, blob, err)
+			r.Keys[i].Nonce = hex.EncodeToString(blob[len(blob)-92:][:12])
+			keys = append(keys, tk)
 		}
-		if !bytes.Equal(blob, file[f.field()]) {
-			t.Errorf("fact %+v: %x, want %x", f, blob, file[f.field()])
+		for i, rec := range r.Records {
+			m := &Material{Algorithm: keystore.Algorithm(rec.Algorithm), KID: rec.KID, secret: func() []byte { return unhex(t, rec.Material) }}
+			if rec.Public != "" {
+				m.public = unhex(t, rec.Public)
+			}
+			blob := mustSeal(t, keys[rec.TenantKey], r.record(rec), m)
+			put("k:"+rec.KID, blob, nil)
+			n := len(blob) - len(unhex(t, rec.Material)) - boxOverhead
+			r.Records[i].Nonce = hex.EncodeToString(blob[n : n+12])
 		}
-		resealed[f.field()] = blob
+		for _, f := range r.Facts {
+			blob, err := SealFact(keks, names[f.KEK], r.Tenant, ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
+			put(f.field(), blob, err)
+		}
+		blob, err := SealHead(keks, names[r.Head.KEK], r.Tenant, Head{int(r.Head.Seq), r.Head.Count})
+		put("head", blob, err)
+		for field, blob := range resealed { // what has no nonce is byte for byte the same
+			if sealed := strings.HasPrefix(field, "k:") || strings.HasPrefix(field, "tk:"); !sealed && !bytes.Equal(blob, r.ring(t)[field]) {
+				t.Errorf("%q: %x, want %s", field, blob, r.Fields[field])
+			}
+		}
+		v.readRing(t, r, resealed)
+		if got := slices.Sorted(maps.Keys(resealed)); len(got)+1 != len(r.Fields) { // and p:
+			t.Errorf("sealed %q", got)
+		}
 	}
-	readByHand(t, v, resealed)
 }

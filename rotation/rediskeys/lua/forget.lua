@@ -1,4 +1,4 @@
 -- Removes the acknowledgement of an instance.
 -- KEYS: ack.
 -- ARGV: the instance.
-return redis.call('HDEL', KEYS[1], ARGV[1])
+return refusal(true) or redis.call('HDEL', KEYS[1], ARGV[1])

@@ -21,6 +21,10 @@ type Config struct {
 	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine.
 	Addr string
 
+	// Admin is where the admin listener is: HOST:PORT. It says of each tenant whether it is ready,
+	// and why not, to everyone who reaches it. Empty means that there is none.
+	Admin string
+
 	// Drain is how long the server waits at its end for requests in flight. Zero means 10 s.
 	Drain time.Duration
 
@@ -37,8 +41,8 @@ type Config struct {
 	// are replaced by those below.
 	Issuers jwks.Config
 
-	// HideTenants has /readyz answer with the state of the whole, without its tenants.
-	HideTenants bool
+	// Reload says when the server reads again the files that it follows.
+	Reload Reload
 
 	// Hint returns advice about a refused token for the log, or "". It may be nil.
 	Hint func(*verifier.Error) string
@@ -82,6 +86,10 @@ type Rings struct {
 	// KEKs open the rings.
 	KEKs *rotation.KEKs
 
+	// KEKFile is the file that KEKs come from. New KEKs in it replace them while the server runs. It
+	// may be nil.
+	KEKFile *File
+
 	// Bootstrap is the policy of the rings that the server makes for tenants without one. If it
 	// is nil, the server waits until another program has made them.
 	Bootstrap *rotation.Policy
@@ -108,18 +116,19 @@ type DemoRing struct {
 	Policy rotation.Policy
 }
 
-const (
-	defaultDrain = 10 * time.Second
+const defaultDrain = 10 * time.Second
 
-	// maxTokenBytes is the longest token that the API accepts.
-	maxTokenBytes = 8 << 10
-)
+// MaxTokenBytes is the longest token that the API accepts.
+const MaxTokenBytes = 8 << 10
 
 // withDefaults returns c with its zero fields filled in, and with tenants of its own.
 func (c Config) withDefaults() Config {
 	c.Tenants = slices.Clone(c.Tenants)
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
+	}
+	if c.Reload.Every == 0 {
+		c.Reload.Every = defaultReload
 	}
 	if c.Hint == nil {
 		c.Hint = func(*verifier.Error) string { return "" }
@@ -147,6 +156,7 @@ const (
 	PartStore    Part = "store"    // the Redis of the rings: its URL cannot be used
 	PartRings    Part = "rings"    // they cannot be read or made
 	PartListener Part = "listener" // Config.Addr cannot be listened on
+	PartAdmin    Part = "admin"    // Config.Admin cannot be listened on
 	PartRules    Part = "rules"    // the rules of the tenants contradict each other
 )
 

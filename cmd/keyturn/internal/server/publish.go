@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/middleware"
@@ -21,15 +23,17 @@ const discoveryPath = "/.well-known/openid-configuration"
 // A publisher serves the public keys of rings, and the metadata that leads to them.
 type publisher struct {
 	rings  *rings
+	now    func() time.Time
 	byPath map[string]http.Handler // by the end of the path
+	only   recent[onlyTenant]
 }
 
 // newPublisher returns the publisher of a server's rings, or nil if it has none.
-func newPublisher(t *tenants) *publisher {
+func newPublisher(t *tenants, now func() time.Time) *publisher {
 	if t.rings == nil {
 		return nil
 	}
-	p := &publisher{rings: t.rings}
+	p := &publisher{rings: t.rings, now: now}
 	p.byPath = map[string]http.Handler{
 		JWKSPath:      middleware.JWKS(t.rings.keyring, p.tenantOf(JWKSPath)),
 		discoveryPath: middleware.Discovery(t.rings.keyring, p.tenantOf(discoveryPath), t.publicIssuer),
@@ -73,26 +77,31 @@ func (p *publisher) tenantOf(end string) func(*http.Request) (string, error) {
 		if tenant := strings.TrimPrefix(prefix, "/"); tenant != "" {
 			return tenant, nil
 		}
-		return p.onlyTenant(r)
+		only := p.only.get(p.now(), p.onlyTenant)
+		return only.id, only.err
 	}
 }
 
-// onlyTenant returns the only tenant that has public keys, or "".
-func (p *publisher) onlyTenant(r *http.Request) (string, error) {
-	only := ""
+// An onlyTenant is the only tenant that has public keys, or "", or why that cannot be told.
+type onlyTenant struct {
+	id  string
+	err error
+}
+
+func (p *publisher) onlyTenant() (only onlyTenant) {
 	for _, tenant := range p.rings.tenants {
-		_, _, err := p.rings.keyring.PublicKeys(r.Context(), tenant)
+		_, _, err := p.rings.keyring.PublicKeys(context.Background(), tenant) // from memory
 		switch {
 		case err != nil && errors.Is(err, keystore.ErrNotFound) && !errors.Is(err, keystore.ErrUnavailable):
 		case err != nil:
-			return "", err
-		case only != "":
-			return "", fmt.Errorf("several tenants have public keys: %w", keystore.ErrNotFound)
+			return onlyTenant{err: err}
+		case only.id != "":
+			return onlyTenant{err: fmt.Errorf("several tenants have public keys: %w", keystore.ErrNotFound)}
 		default:
-			only = tenant
+			only.id = tenant
 		}
 	}
-	return only, nil
+	return only
 }
 
 // publicIssuer returns a tenant's issuer if it is a URL by which readers find its keys, or "".

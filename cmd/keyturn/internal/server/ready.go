@@ -14,15 +14,32 @@ const (
 	stateReady    = "ready"
 	stateDegraded = "degraded" // its tokens are verified, but the server may not have heard of everything
 	stateNotReady = "not ready"
+	stateStopping = "stopping" // the server takes no new requests
 )
 
-// A readiness is what /readyz answers.
+// A readiness is what /readyz answers. Everyone may read the counts. The names of tenants, and the
+// reasons, are for the admin listener alone.
 type readiness struct {
-	Status  string                 `json:"status"`
-	Tenants map[string]tenantReady `json:"tenants,omitempty"`
+	Status   string                 `json:"status"`
+	Ready    int                    `json:"ready"`
+	Degraded int                    `json:"degraded"`
+	NotReady int                    `json:"not_ready"`
+	Tenants  map[string]tenantReady `json:"tenants,omitempty"`
 }
 
-// A tenantReady is what /readyz says of a tenant.
+// add counts one more tenant.
+func (r *readiness) add(state string) {
+	switch state {
+	case stateReady:
+		r.Ready++
+	case stateDegraded:
+		r.Degraded++
+	default:
+		r.NotReady++
+	}
+}
+
+// A tenantReady is what /readyz says of a tenant, on the admin listener.
 type tenantReady struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
@@ -35,11 +52,10 @@ type tenantReady struct {
 //   - It is not ready if no tenant is.
 func (t *tenants) ready() readiness {
 	all := readiness{Status: stateReady, Tenants: make(map[string]tenantReady)}
-	some := false
 	for _, tenant := range t.all {
 		one := t.readyOf(&tenant)
 		all.Tenants[tenant.Rules.ID] = one
-		some = some || one.Status != stateNotReady
+		all.add(one.Status)
 		switch {
 		case one.Status == stateReady:
 		case one.Status == stateNotReady && tenant.Ring:
@@ -48,7 +64,7 @@ func (t *tenants) ready() readiness {
 			all.Status = stateDegraded
 		}
 	}
-	if !some {
+	if all.Ready+all.Degraded == 0 {
 		all.Status = stateNotReady
 	}
 	return all
@@ -85,7 +101,7 @@ func ringState(status *rotation.TenantStatus) (state, reason string) {
 		state = stateNotReady
 	}
 	switch {
-	case isSealError(status.Err):
+	case IsSealError(status.Err):
 		reason = "what Redis holds cannot be opened"
 	case errors.Is(status.Err, keystore.ErrUnavailable):
 		reason = "out of step with Redis"
@@ -99,8 +115,8 @@ func ringState(status *rotation.TenantStatus) (state, reason string) {
 	return state, reason
 }
 
-// isSealError reports whether a part of a ring cannot be opened.
-func isSealError(err error) bool {
+// IsSealError reports whether an error says that a part of a ring cannot be opened.
+func IsSealError(err error) bool {
 	for _, sealed := range []error{rotation.ErrWrongKEK, rotation.ErrTampered, rotation.ErrNewer, rotation.ErrMalformed} {
 		if errors.Is(err, sealed) {
 			return true
@@ -153,17 +169,20 @@ func serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveReady answers whether tokens can be verified.
-func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+// serveReady answers whether tokens can be verified, with the names of tenants or without.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, named bool) {
 	if !onlyRead(w, r) {
 		return
 	}
-	all := s.tenants.ready()
-	if s.cfg.HideTenants {
+	all := s.readiness.get(s.cfg.Now(), s.tenants.ready)
+	if !named {
 		all.Tenants = nil
 	}
+	if s.stopping.Load() {
+		all.Status = stateStopping
+	}
 	status := http.StatusOK
-	if all.Status == stateNotReady {
+	if all.Status == stateNotReady || all.Status == stateStopping {
 		status = http.StatusServiceUnavailable
 	}
 	answer(w, status, all)

@@ -71,6 +71,15 @@ func (r *rings) config(cfg *Config) rotation.Config {
 	return c
 }
 
+// setKEKs replaces the KEKs by those of a KEK file.
+func (r *rings) setKEKs(text []byte) error {
+	keks, err := rotation.ParseKEKs(text)
+	if err != nil {
+		return err
+	}
+	return r.keyring.SetKEKs(keks)
+}
+
 // close ends what openRings has opened, the last first.
 func (r *rings) close() {
 	if r.keyring != nil {

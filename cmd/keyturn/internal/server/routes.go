@@ -2,21 +2,18 @@ package server
 
 import (
 	"encoding/json"
-	"errors"
-	"log/slog"
 	"net/http"
 	"path"
 	"strings"
 
 	"github.com/keyturn/keyturn/middleware"
-	"github.com/keyturn/keyturn/verifier"
 )
 
 // routes returns the handler of all requests. The only way to the API leads through
 // [middleware.Require].
 func (s *Server) routes() http.Handler {
 	api := middleware.Require(s.verifier, middleware.WithErrorHandler(s.refuse))(http.HandlerFunc(serveAPI))
-	published := newPublisher(s.tenants)
+	published := newPublisher(s.tenants, s.cfg.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch {
@@ -25,12 +22,27 @@ func (s *Server) routes() http.Handler {
 		case r.URL.Path == "/healthz":
 			serveHealth(w, r)
 		case r.URL.Path == "/readyz":
-			s.serveReady(w, r)
+			s.serveReady(w, r, false)
 		default:
 			if h := published.handler(r.URL.Path); h != nil {
 				h.ServeHTTP(w, r)
 				return
 			}
+			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
+		}
+	})
+}
+
+// adminRoutes returns the handler of the admin listener's requests.
+func (s *Server) adminRoutes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setHeaders(w.Header())
+		switch r.URL.Path {
+		case "/healthz":
+			serveHealth(w, r)
+		case "/readyz":
+			s.serveReady(w, r, true)
+		default:
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
 	})
@@ -58,39 +70,12 @@ func isAPI(p string) bool {
 
 // refuse answers a request whose token is missing or bad, or cannot be judged now.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	logRefusal(s.cfg.Logger, r, err, s.cfg.Hint)
+	s.refusals.add(r, err)
 	if r.ContentLength != 0 {
 		// Otherwise net/http waits for the body before it answers.
 		w.Header().Set("Connection", "close")
 	}
 	middleware.MastraErrors(w, r, err)
-}
-
-// logRefusal tells the operator what the client does not learn. A path may hold a token, so that
-// nothing which the client wrote gets into the log, with three exceptions: a method that is a word,
-// and a kid and the name of a claim, quoted.
-func logRefusal(log *slog.Logger, r *http.Request, err error, hint func(*verifier.Error) string) {
-	attrs := []any{"remote", r.RemoteAddr, "method", methodOf(r)}
-	text := ""
-	if bad := (*verifier.Error)(nil); errors.As(err, &bad) {
-		attrs = append(attrs, "reason", string(bad.Reason))
-		text = hint(bad)
-	} else if errors.Is(err, middleware.ErrNoToken) && len(r.Header["Authorization"]) > 0 {
-		text = "there is an Authorization header, but it does not begin with Bearer"
-	}
-	if text != "" {
-		attrs = append(attrs, "hint", text)
-	}
-	log.WarnContext(r.Context(), "request refused", append(attrs, "err", err)...)
-}
-
-// methodOf returns the method of a request if it looks like one: the syntax allows a whole token
-// (RFC 9110, section 5.6.2).
-func methodOf(r *http.Request) string {
-	if m := r.Method; len(m) <= 20 && strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == "" {
-		return m
-	}
-	return "(none known)"
 }
 
 // onlyRead answers requests that are neither GET nor HEAD, and reports whether r is one of those.

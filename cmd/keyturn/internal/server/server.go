@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/verifier"
@@ -13,17 +14,22 @@ import (
 
 // A Server serves an API that only good tokens open. [New] opens one, and [Server.Run] closes it.
 type Server struct {
-	cfg      Config
-	demo     *demo // nil without Config.Demo
-	tenants  *tenants
-	listener net.Listener
-	verifier *verifier.Verifier
+	cfg       Config
+	demo      *demo // nil without Config.Demo
+	tenants   *tenants
+	listener  net.Listener
+	admin     net.Listener // nil without Config.Admin
+	verifier  *verifier.Verifier
+	readiness recent[readiness]
+	refusals  refusalLog
+	stopping  atomic.Bool // Run waits for requests in flight
 }
 
 // New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
 // error is an [Error]; then nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg.withDefaults()}
+	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
 	defer func() {
 		if err != nil {
 			s.close()
@@ -37,19 +43,33 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.tenants, err = openTenants(ctx, &s.cfg); err != nil {
 		return nil, err
 	}
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
-		return nil, &Error{Part: PartListener, Err: err}
+	if err = s.listen(ctx); err != nil {
+		return nil, err
 	}
 	if s.demo != nil {
 		if err = s.demo.open(ctx, s.tenants, s.Endpoint()); err != nil {
 			return nil, err
 		}
 	}
-	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: maxTokenBytes, Now: s.cfg.Now})
+	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: MaxTokenBytes, Now: s.cfg.Now})
 	if err != nil {
 		return nil, &Error{Part: PartRules, Err: err}
 	}
 	return s, nil
+}
+
+// listen opens the listeners.
+func (s *Server) listen(ctx context.Context) (err error) {
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+		return &Error{Part: PartListener, Err: err}
+	}
+	if s.cfg.Admin == "" {
+		return nil
+	}
+	if s.admin, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Admin); err != nil {
+		return &Error{Part: PartAdmin, Err: err}
+	}
+	return nil
 }
 
 // An Endpoint is where a server listens.
@@ -60,6 +80,16 @@ type Endpoint struct {
 
 // Endpoint returns where s listens.
 func (s *Server) Endpoint() Endpoint { return endpointOf(s.listener.Addr()) }
+
+// Admin returns where the admin listener of s is, and whether other machines may reach it. ok is
+// false if there is none.
+func (s *Server) Admin() (at Endpoint, exposed, ok bool) {
+	if s.admin == nil {
+		return Endpoint{}, false, false
+	}
+	tcp, isTCP := s.admin.Addr().(*net.TCPAddr)
+	return endpointOf(s.admin.Addr()), !isTCP || !tcp.IP.IsLoopback(), true
+}
 
 func endpointOf(a net.Addr) Endpoint {
 	host, port, err := net.SplitHostPort(a.String())
@@ -74,36 +104,86 @@ const maxHeaderBytes = 32 << 10
 
 // Run answers requests until ctx ends. Then it waits for those in flight, and closes s. It returns
 // an error if the server could not go on before ctx ended.
+//
+// The admin listener ends last: until then /readyz says there that the server is stopping.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	defer s.startBackground(ctx)()
-	log := s.cfg.Logger
-	srv := &http.Server{
-		Handler:           s.routes(),
+	public := s.start(s.listener, s.routes())
+	admin := s.start(s.admin, s.adminRoutes())
+	select {
+	case err := <-public.done():
+		admin.close()
+		return err
+	case err := <-admin.done():
+		public.close()
+		return err
+	case <-ctx.Done():
+	}
+	s.stopping.Store(true)
+	s.cfg.Notify(Draining{Limit: s.cfg.Drain})
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	if !public.shutdown(drain) {
+		s.cfg.Logger.Warn("requests in flight were cut off")
+	}
+	admin.shutdown(drain)
+	s.cfg.Notify(Stopped{})
+	return nil
+}
+
+// A face is what serves one listener. A nil face serves none, and does not end by itself.
+type face struct {
+	srv   *http.Server
+	ended chan error // receives once why srv serves no longer
+}
+
+// start serves l, which may be nil.
+func (s *Server) start(l net.Listener, h http.Handler) *face {
+	if l == nil {
+		return nil
+	}
+	f := &face{ended: make(chan error, 1), srv: &http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+	}}
+	go func() { f.ended <- f.srv.Serve(l) }()
+	return f
+}
+
+// done returns a channel that receives why f serves no longer.
+func (f *face) done() <-chan error {
+	if f == nil {
+		return nil
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(s.listener) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
+	return f.ended
+}
+
+// shutdown takes no new connections, and waits for requests in flight until ctx ends. It reports
+// whether all of them were answered: the others are cut off.
+func (f *face) shutdown(ctx context.Context) bool {
+	if f == nil {
+		return true
 	}
-	s.cfg.Notify(Draining{Limit: s.cfg.Drain})
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
-	defer cancel()
-	if srv.Shutdown(drain) != nil {
-		log.Warn("requests in flight were cut off")
-		srv.Close()
+	if f.srv.Shutdown(ctx) != nil {
+		f.close()
+		return false
 	}
-	<-ended
-	s.cfg.Notify(Stopped{})
-	return nil
+	<-f.ended
+	return true
+}
+
+// close cuts off all requests.
+func (f *face) close() {
+	if f != nil {
+		f.srv.Close()
+		<-f.ended
+	}
 }
 
 // startBackground starts the work beside the requests. It goes on while requests in flight end, so
@@ -113,6 +193,9 @@ func (s *Server) startBackground(ctx context.Context) (stop func()) {
 	var work []func(context.Context)
 	if r := s.tenants.rings; r != nil {
 		work = append(work, r.rotate, r.watch)
+	}
+	if w := s.watcher(); len(w.files) > 0 || w.reload.Signal != nil {
+		work = append(work, w.run)
 	}
 	switch {
 	case s.demo != nil:
@@ -130,6 +213,17 @@ func (s *Server) startBackground(ctx context.Context) (stop func()) {
 	}
 }
 
+// watcher returns what follows the files of s.
+func (s *Server) watcher() *watcher {
+	w := &watcher{reload: s.cfg.Reload, log: s.cfg.Logger}
+	if r := s.tenants.rings; r != nil && s.cfg.Rings.KEKFile != nil {
+		f := s.cfg.Rings.KEKFile
+		f.apply = r.setKEKs
+		w.files = append(w.files, f)
+	}
+	return w
+}
+
 // completeRules waits until all rings are in sync. Then it gives the verifier the rules again: a
 // ring that was missing before could not say how much leeway it allows.
 func (s *Server) completeRules(ctx context.Context) {
@@ -144,8 +238,11 @@ func (s *Server) completeRules(ctx context.Context) {
 
 // close ends what New has opened, the last first.
 func (s *Server) close() {
-	if s.listener != nil {
-		s.listener.Close()
+	s.refusals.flush()
+	for _, l := range []net.Listener{s.admin, s.listener} {
+		if l != nil {
+			l.Close()
+		}
 	}
 	if s.tenants != nil {
 		s.tenants.close()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"testing"
 	"time"
@@ -17,10 +15,12 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
+const testSecret = "0123456789abcdef0123456789ABCDEF"
+
 // static returns a tenant with a shared secret, whose tokens may have any issuer and audience.
 func static(t *testing.T, id string) Tenant {
 	t.Helper()
-	key, err := keystore.NewSecret(keystore.ID{Tenant: id}, keystore.HS256, []byte("0123456789abcdef0123456789ABCDEF"))
+	key, err := keystore.NewSecret(keystore.ID{Tenant: id}, keystore.HS256, []byte(testSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,11 +41,17 @@ func TestNewErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	acme, ring := static(t, "acme"), Tenant{Ring: true, Rules: verifier.Tenant{ID: "acme", AnyIssuer: true, AnyAudience: true}}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for want, cfg := range map[Part]Config{
 		PartSource:   {Tenants: []Tenant{{Rules: verifier.Tenant{ID: "acme"}, Source: &Source{JWKSURL: "http://issuer.example"}}}},
 		PartStore:    {Tenants: []Tenant{ring}, Rings: &Rings{URL: "http://redis.example", KEKs: keks}},
 		PartRings:    {Tenants: []Tenant{ring}, Rings: &Rings{URL: "redis://127.0.0.1:1"}},
 		PartListener: {Tenants: []Tenant{acme}, Addr: "nowhere"},
+		PartAdmin:    {Tenants: []Tenant{acme}, Addr: "127.0.0.1:0", Admin: taken.Addr().String()},
 		PartRules:    {Tenants: []Tenant{acme, static(t, "globex")}, Addr: "127.0.0.1:0"},
 	} {
 		s, err := New(t.Context(), cfg)
@@ -77,24 +83,6 @@ func TestRunEvents(t *testing.T) {
 	if c, err := net.Dial("tcp", s.listener.Addr().String()); err == nil {
 		c.Close()
 		t.Error("the server still listens")
-	}
-}
-
-func TestHideTenants(t *testing.T) {
-	for hide, want := range map[bool]string{
-		true:  `{"status":"ready"}` + "\n",
-		false: `{"status":"ready","tenants":{"acme":{"status":"ready"}}}` + "\n",
-	} {
-		s, err := New(t.Context(), Config{Addr: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, HideTenants: hide})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.close()
-		w := httptest.NewRecorder()
-		s.routes().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
-		if w.Code != http.StatusOK || w.Body.String() != want {
-			t.Errorf("/readyz = %d %s, want %s", w.Code, w.Body, want)
-		}
 	}
 }
 

@@ -1,37 +1,58 @@
 // Package queue decides which fetch starts next: a bounded queue with two priorities, in which
-// tenants take turns.
+// tenants take turns, behind a gate for fetches that strangers can cause.
 //
-//	             Add                                   Next
-//	              |                                      ^
-//	              v                                      | at most 16 run
-//	urgent     proven | untried | failing   --+          |
-//	                                          +--> the first whose health is admitted
-//	scheduled  proven | untried | failing   --+    and whose host has room
-//	              ^                                      |
-//	              | the host has room again              | the host runs 2
-//	              +------------ parked at its host <-----+
+//	Add --> gate (on demand only)                        Next
+//	 |        |                                            ^
+//	 |        | 1 as the budget allows, tenants in turns   | at most 16 run
+//	 v        v                                            |
+//	urgent     in use | not in use  --+                    |
+//	                                  +--> the first class that is admitted
+//	scheduled  in use | not in use  --+    and whose host has room
+//	              ^                                        |
+//	              | the host has room again                | the host runs 2
+//	              +------------- parked at its host <------+
 //
-// Each cell is a round robin of tenants, so that one tenant's backlog cannot block another. Urgent
-// tickets, for which a caller waits, go first. Every fourth start is a scheduled one, if there is
-// any: however many callers ask on demand, refreshes go on.
+// Each cell holds three round robins of tenants, one for each health, so that one tenant's backlog
+// cannot block another. Urgent tickets, for which a caller waits, go first. So do those of sources
+// in use: they verified a token lately, which no stranger can cause. Every fourth start is one of
+// those that otherwise come second, if there is any.
 //
-// Health keeps room for what works. Fetches that hang take their full timeout, so at most 14 of the
-// 16 may be for endpoints that did not answer the last time or have not been asked yet. While 12 of
-// those run, failing ones wait, so that new endpoints find room too.
+// Fetches that hang take their full timeout. So a quarter of the places is for sources in use:
+// however many tokens strangers forge, they fill the other three quarters. Health keeps room in
+// both parts for what works, and for issuers that have not been asked yet. groups has the numbers.
 package queue
 
-import "container/list"
+import (
+	"container/list"
+	"time"
+)
 
 // Bounds on what runs at once.
 const (
-	MaxRunning  = 16
-	MaxPerHost  = 2
-	MaxUnproven = 14 // untried and failing together
-	MaxFailing  = 12 // a failing one starts only while fewer unproven ones run
+	MaxRunning = 16
+	MaxPerHost = 2
+
+	// MaxIdle is for sources that are not in use, whatever their health.
+	MaxIdle = MaxRunning * 3 / 4
 )
 
-// scheduledEvery is how often a scheduled ticket has the first choice: every fourth start.
-const scheduledEvery = 4
+// A group is a part of the tickets, and how many of it may run at once. Each group leaves an eighth
+// of the places to the tickets that are in the group before it only.
+type group struct {
+	most int
+	has  func(inUse bool, h Health) bool
+}
+
+var groups = [...]group{
+	{MaxRunning, func(bool, Health) bool { return true }},
+	{MaxRunning * 7 / 8, func(inUse bool, h Health) bool { return !inUse || h != Proven }},
+	{MaxRunning * 6 / 8, func(_ bool, h Health) bool { return h != Proven }},
+	{MaxRunning * 5 / 8, func(_ bool, h Health) bool { return h == Failing }},
+
+	{MaxIdle, func(inUse bool, _ Health) bool { return !inUse }},
+	{MaxIdle - MaxRunning/8, func(inUse bool, h Health) bool { return !inUse && h != Proven }},
+	{MaxIdle - MaxRunning*2/8, func(inUse bool, h Health) bool { return !inUse && h == Failing }},
+}
 
 // A Priority says who waits for a fetch.
 type Priority int
@@ -60,62 +81,102 @@ type Ticket struct {
 	Host     string // whose limit it counts for
 	Health   Health
 	Priority Priority // until [Queue.Hurry]
+	InUse    bool     // whether a source verified a token lately; until [Queue.Hurry]
+	OnDemand bool     // whether a token causes it: it waits at the gate first
 	Start    func()   // for the caller of [Queue.Next]; the queue does not call it
 
-	waiting bool
+	place *roundRobin // where it waits; nil: it does not. Elsewhere it may have left an old place
+	gated bool        // it waits at the gate
 }
 
-// A Queue holds tickets until they may start. The zero Queue is empty. It is not safe for
-// concurrent use. Every method takes constant time, on average.
+// A class is a use and a health.
+type class int
+
+const (
+	idle    = class(healths) // the first class that is not in use
+	classes = 2 * idle
+)
+
+func (t *Ticket) class() class {
+	if t.InUse {
+		return class(t.Health)
+	}
+	return idle + class(t.Health)
+}
+
+func (c class) health() Health { return Health(c % idle) }
+
+// A Queue holds tickets until they may start. The zero Queue is empty, and lets no ticket on demand
+// start: see [Queue.SetBudget]. It is not safe for concurrent use. Every method takes constant
+// time, on average.
 type Queue struct {
-	waiting  [priorities][healths]roundRobin
-	urgent   urgentRun
-	ticks    int64
-	running  int
-	unproven int                   // of those that run
-	hosts    map[string]*hostLimit // of the hosts with a ticket that runs or is parked
+	gate    gate
+	waiting [priorities][classes]roundRobin
+	urgent  run             // of priorities
+	inUse   [priorities]run // of classes in use
+	ticks   int64
+	running [len(groups)]int
+	hosts   map[string]*hostLimit // of the hosts with a ticket that runs or is parked
 }
 
 // A hostLimit counts what runs at a host, and parks the tickets for which it has no room. While it
-// has room, at least one ticket of each health that has some parked is in the queue itself.
+// has room, at least one ticket of each class that has some parked is in the queue itself.
 type hostLimit struct {
 	running int
-	parked  [healths][priorities]roundRobin
-	urgent  [healths]urgentRun
+	parked  [classes][priorities]roundRobin
+	urgent  [classes]run
 }
 
 // Add adds t.
 func (q *Queue) Add(t *Ticket) {
-	t.waiting = true
-	q.waiting[t.Priority][t.Health].push(t, q.tick())
+	if t.OnDemand {
+		q.gate.add(t, q.tick())
+		return
+	}
+	q.enter(t)
 }
 
-// Hurry makes t urgent, if it still waits. Its old place remains, and pop skips it.
-func (q *Queue) Hurry(t *Ticket) {
-	if t.waiting && t.Priority != Urgent {
-		t.Priority = Urgent
-		q.waiting[Urgent][t.Health].push(t, q.tick())
+// enter gives t a place behind the gate.
+func (q *Queue) enter(t *Ticket) { q.waiting[t.Priority][t.class()].push(t, q.tick()) }
+
+// Hurry makes t urgent, if it still waits, and one of a source in use if inUse says so. Its old
+// place remains, and pop skips it.
+func (q *Queue) Hurry(t *Ticket, inUse bool) {
+	before := t.class()
+	inUse = inUse || t.InUse
+	if t.place == nil || t.Priority == Urgent && t.InUse == inUse {
+		return
 	}
+	t.Priority, t.InUse = Urgent, inUse
+	if t.gated {
+		q.gate.add(t, q.tick())
+		return
+	}
+	q.enter(t)
+	q.unpark(t.Host, before)
 }
 
 // Cancel removes t, and reports whether it was still waiting.
 func (q *Queue) Cancel(t *Ticket) bool {
-	was := t.waiting
-	t.waiting = false
+	was := t.place != nil
+	t.place = nil
 	if was {
-		q.unpark(t.Host, t.Health)
+		q.unpark(t.Host, t.class())
 	}
 	return was
 }
 
-// Next returns the ticket that may start now, or nil. The caller must call [Queue.Done] when it has
-// ended.
-func (q *Queue) Next() *Ticket {
-	if q.running == MaxRunning {
+// Next returns the ticket that may start at now, or nil. The caller must call [Queue.Done] when it
+// has ended, and Next again after [Queue.Wait].
+func (q *Queue) Next(now time.Time) *Ticket {
+	for t := q.gate.next(now, q.tick()); t != nil; t = q.gate.next(now, q.tick()) {
+		q.enter(t)
+	}
+	if q.running[0] == MaxRunning {
 		return nil
 	}
 	for _, p := range q.urgent.order() {
-		for t := q.pop(p); t != nil; t = q.pop(p) {
+		for t := q.pop(Priority(p)); t != nil; t = q.pop(Priority(p)) {
 			if q.start(t) {
 				return t
 			}
@@ -124,23 +185,35 @@ func (q *Queue) Next() *Ticket {
 	return nil
 }
 
-// pop removes the first ticket of a priority whose health is admitted, or returns nil.
+// pop removes the first ticket of a priority whose class is admitted, or returns nil.
 func (q *Queue) pop(p Priority) *Ticket {
 	for {
-		var first *roundRobin
-		for h := range healths {
-			r := &q.waiting[p][h]
-			if !r.empty() && q.admits(h) && (first == nil || r.since() < first.since()) {
-				first = r
-			}
-		}
+		first := q.first(p)
 		if first == nil {
 			return nil
 		}
-		if t := first.pop(p, q.tick()); t != nil {
+		if t := first.pop(q.tick()); t != nil {
 			return t
 		}
 	}
+}
+
+// first returns the round robin whose turn it is: of the use that has the first choice, that of the
+// tenant that has waited longest.
+func (q *Queue) first(p Priority) (first *roundRobin) {
+	for _, second := range q.inUse[p].order() {
+		for h := range healths {
+			c := idle*class(second) + class(h)
+			r := &q.waiting[p][c]
+			if !r.empty() && q.admits(c) && (first == nil || r.since() < first.since()) {
+				first = r
+			}
+		}
+		if first != nil {
+			break
+		}
+	}
+	return first
 }
 
 // start starts t, or parks it if its host has no room.
@@ -154,54 +227,61 @@ func (q *Queue) start(t *Ticket) bool {
 		q.hosts[t.Host] = host
 	}
 	if host.running == MaxPerHost {
-		host.parked[t.Health][t.Priority].push(t, q.tick())
+		host.parked[t.class()][t.Priority].push(t, q.tick())
 		return false
 	}
-	t.waiting = false
-	q.urgent.count(t.Priority)
-	q.running++
+	t.place = nil
+	q.urgent.add(t.Priority == Scheduled)
+	q.inUse[t.Priority].add(!t.InUse)
 	host.running++
-	if t.Health != Proven {
-		q.unproven++
-	}
-	q.unpark(t.Host, t.Health)
+	q.add(t, 1)
+	q.unpark(t.Host, t.class())
 	return true
 }
 
-// admits reports whether a ticket of that health may start beside those that run.
-func (q *Queue) admits(h Health) bool {
-	switch h {
-	case Untried:
-		return q.unproven < MaxUnproven
-	case Failing:
-		return q.unproven < MaxFailing
+// add adds n to what runs in the groups of t.
+func (q *Queue) add(t *Ticket, n int) {
+	for i, g := range groups {
+		if g.has(t.InUse, t.Health) {
+			q.running[i] += n
+		}
+	}
+}
+
+// admits reports whether a ticket of that class may start beside those that run.
+func (q *Queue) admits(c class) bool {
+	for i, g := range groups {
+		if q.running[i] == g.most && g.has(c < idle, c.health()) {
+			return false
+		}
 	}
 	return true
 }
 
 // Done ends a ticket that Next returned.
 func (q *Queue) Done(t *Ticket) {
-	q.running--
-	if t.Health != Proven {
-		q.unproven--
-	}
+	q.add(t, -1)
 	q.hosts[t.Host].running--
-	for h := range healths {
-		q.unpark(t.Host, h)
+	for c := range classes {
+		q.unpark(t.Host, c)
 	}
 }
 
-// unpark returns to the queue the next ticket of that health that is parked at a host, if the host
+// unpark returns to the queue the next ticket of that class that is parked at a host, if the host
 // has room.
-func (q *Queue) unpark(name string, h Health) {
+func (q *Queue) unpark(name string, c class) {
 	host := q.hosts[name]
 	if host == nil || host.running == MaxPerHost {
 		return
 	}
-	for _, p := range host.urgent[h].order() {
-		if t := host.parked[h][p].pop(p, q.tick()); t != nil {
-			host.urgent[h].count(p)
-			q.waiting[p][h].pushAlone(t, q.tick())
+	for _, p := range host.urgent[c].order() {
+		parked := &host.parked[c][p]
+		if parked.empty() {
+			continue
+		}
+		if t := parked.pop(q.tick()); t != nil {
+			host.urgent[c].add(t.Priority == Scheduled)
+			q.waiting[p][c].pushAlone(t, q.tick())
 			break
 		}
 	}
@@ -211,9 +291,9 @@ func (q *Queue) unpark(name string, h Health) {
 }
 
 func (l *hostLimit) unused() bool {
-	for h := range healths {
+	for c := range classes {
 		for p := range priorities {
-			if !l.parked[h][p].empty() {
+			if !l.parked[c][p].empty() {
 				return false
 			}
 		}
@@ -227,22 +307,26 @@ func (q *Queue) tick() int64 {
 	return q.ticks
 }
 
-// An urgentRun is how many urgent tickets went since the last scheduled one.
-type urgentRun int
+// A run is how many tickets with the first choice went since the last one of the others.
+type run int
 
-func (r *urgentRun) count(p Priority) {
+// secondEvery is how often the others have the first choice: every fourth start.
+const secondEvery = 4
+
+func (r *run) add(second bool) {
 	*r++
-	if p == Scheduled {
+	if second {
 		*r = 0
 	}
 }
 
-// order returns the priorities, the one with the first choice first.
-func (r urgentRun) order() [priorities]Priority {
-	if r >= scheduledEvery-1 {
-		return [priorities]Priority{Scheduled, Urgent}
+// order returns 0 for those that usually have the first choice, and 1 for the others, the one that
+// has it now first.
+func (r run) order() [2]int {
+	if r >= secondEvery-1 {
+		return [2]int{1, 0}
 	}
-	return [priorities]Priority{Urgent, Scheduled}
+	return [2]int{0, 1}
 }
 
 // A roundRobin gives tenants turns. The tickets of one tenant stay in their order.
@@ -267,6 +351,7 @@ func (r *roundRobin) push(t *Ticket, tick int64) {
 		r.byTenant[t.Tenant] = r.pushAlone(t, tick)
 		return
 	}
+	t.place = r
 	e.Value.(*turn).tickets.PushBack(t)
 }
 
@@ -275,6 +360,7 @@ func (r *roundRobin) push(t *Ticket, tick int64) {
 func (r *roundRobin) pushAlone(t *Ticket, tick int64) *list.Element {
 	of := &turn{tenant: t.Tenant, since: tick}
 	of.tickets.PushBack(t)
+	t.place = r
 	return r.turns.PushBack(of)
 }
 
@@ -284,13 +370,13 @@ func (r *roundRobin) empty() bool { return r.turns.Len() == 0 }
 func (r *roundRobin) since() int64 { return r.turns.Front().Value.(*turn).since }
 
 // pop returns the first ticket of the tenant whose turn it is, or nil. It drops the tickets that no
-// longer wait at that priority.
-func (r *roundRobin) pop(p Priority, tick int64) *Ticket {
+// longer wait there.
+func (r *roundRobin) pop(tick int64) *Ticket {
 	for !r.empty() {
 		e := r.turns.Front()
 		of := e.Value.(*turn)
 		t := of.tickets.Remove(of.tickets.Front()).(*Ticket)
-		waits := t.waiting && t.Priority == p
+		waits := t.place == r
 		switch {
 		case of.tickets.Len() == 0:
 			r.turns.Remove(e)

@@ -5,11 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
+
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // start starts all tickets that may start now.
 func start(q *Queue) (all []*Ticket) {
-	for k := q.Next(); k != nil; k = q.Next() {
+	for k := q.Next(epoch); k != nil; k = q.Next(epoch) {
 		all = append(all, k)
 	}
 	return all
@@ -83,7 +86,7 @@ func TestTenantsTakeTurns(t *testing.T) {
 	}
 	q.Add(&Ticket{Tenant: "small", Host: "s", Priority: Scheduled})
 	running := start(q)
-	if len(running) != MaxRunning || running[1].Tenant != "small" {
+	if len(running) != MaxIdle || running[1].Tenant != "small" {
 		t.Errorf("started %s", names(running))
 	}
 }
@@ -95,11 +98,11 @@ func TestUrgentGoesFirst(t *testing.T) {
 		all = append(all, &Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i), Priority: Scheduled})
 		q.Add(all[i])
 	}
-	q.Hurry(all[19])
-	q.Hurry(all[19])
+	q.Hurry(all[19], false)
+	q.Hurry(all[19], false)
 	q.Cancel(all[0])
 	running := start(q)
-	if len(running) != MaxRunning || running[0] != all[19] || running[1] != all[1] {
+	if len(running) != MaxIdle || running[0] != all[19] || running[1] != all[1] {
 		t.Errorf("started %s", names(running))
 	}
 }
@@ -114,7 +117,7 @@ func TestScheduleHasEveryFourthStart(t *testing.T) {
 	}
 	running := start(q)
 	for len(running) < 48 {
-		q.Done(running[len(running)-MaxRunning])
+		q.Done(running[len(running)-MaxIdle])
 		running = append(running, start(q)...)
 	}
 	for i, k := range running {
@@ -124,41 +127,111 @@ func TestScheduleHasEveryFourthStart(t *testing.T) {
 	}
 }
 
-// Failing tickets leave room for untried ones, and both leave room for proven ones.
+// add adds n tickets, each with a tenant and a host of its own.
+func add(q *Queue, n int, name string, h Health, p Priority, inUse bool) {
+	for i := range n {
+		q.Add(&Ticket{Tenant: fmt.Sprint(name, i), Host: fmt.Sprint(name, i), Health: h, Priority: p, InUse: inUse})
+	}
+}
+
+// wantHealths checks how many tickets of each health started.
+func wantHealths(t *testing.T, started []*Ticket, want ...int) {
+	t.Helper()
+	got := make([]int, healths)
+	for _, k := range started {
+		got[k.Health]++
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v started, want %v", got, want)
+	}
+}
+
+// Failing tickets leave room for untried ones, both leave room for proven ones, and those of sources
+// that are not in use leave room for those that are.
 func TestHealthKeepsRoom(t *testing.T) {
-	add := func(q *Queue, n int, name string, h Health, p Priority) {
-		for i := range n {
-			q.Add(&Ticket{Tenant: fmt.Sprint(name, i), Host: fmt.Sprint(name, i), Health: h, Priority: p})
+	for _, tt := range []struct {
+		inUse []bool
+		want  [][]int // failing, untried and proven ones that start, in that order
+	}{
+		{[]bool{false, true}, [][]int{{8, 2, 2}, {2, 0, 2}}},
+		{[]bool{true, false}, [][]int{{10, 2, 4}, {0, 0, 0}}},
+	} {
+		q := new(Queue)
+		for i, inUse := range tt.inUse {
+			for j, h := range []Health{Failing, Untried, Proven} {
+				add(q, 30, fmt.Sprint(i, j), h, Urgent, inUse)
+				if got := len(start(q)); got != tt.want[i][j] {
+					t.Errorf("in use %v, health %d: %d started, want %d", inUse, h, got, tt.want[i][j])
+				}
+			}
 		}
 	}
-	want := func(running []*Ticket, want ...int) {
-		t.Helper()
-		got := make([]int, healths)
-		for _, k := range running {
-			got[k.Health]++
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%v started, want %v", got, want)
-		}
-	}
+	// Failing and untried ones of sources in use leave room for others.
 	q := new(Queue)
-	add(q, 30, "failing", Failing, Urgent)
-	want(start(q), 0, 0, MaxFailing)
-	add(q, 30, "untried", Untried, Urgent)
-	want(start(q), 0, MaxUnproven-MaxFailing, 0)
-	add(q, 30, "proven", Proven, Scheduled)
-	want(start(q), MaxRunning-MaxUnproven, 0, 0)
+	add(q, 30, "failing", Failing, Urgent, true)
+	wantHealths(t, start(q), 0, 0, 10)
+	add(q, 30, "untried", Untried, Urgent, false)
+	wantHealths(t, start(q), 0, 2, 0)
+	add(q, 30, "proven", Proven, Urgent, false)
+	wantHealths(t, start(q), 2, 0, 0)
+	add(q, 30, "used", Proven, Urgent, true)
+	wantHealths(t, start(q), 2, 0, 0)
 
 	// And the other way round: untried ones may take the places of failing ones.
 	q = new(Queue)
-	add(q, 30, "untried", Untried, Urgent)
+	add(q, 30, "untried", Untried, Urgent, false)
 	running := start(q)
-	want(running, 0, MaxUnproven, 0)
-	add(q, 30, "failing", Failing, Urgent)
-	want(start(q), 0, 0, 0)
+	wantHealths(t, running, 0, 10, 0)
+	add(q, 30, "failing", Failing, Urgent, false)
+	wantHealths(t, start(q), 0, 0, 0)
 	for _, k := range running {
 		q.Done(k)
-		want(start(q), 0, 1, 0)
+		wantHealths(t, start(q), 0, 1, 0)
+	}
+}
+
+// However healthy the others are, a quarter of the places is for sources in use. Those may take all.
+func TestSourcesInUseHaveAQuarter(t *testing.T) {
+	q := new(Queue)
+	add(q, 30, "stranger", Proven, Urgent, false)
+	if got := len(start(q)); got != 12 {
+		t.Errorf("%d of sources that are not in use started, want 12", got)
+	}
+	add(q, 30, "used", Proven, Scheduled, true)
+	if got := len(start(q)); got != 4 {
+		t.Errorf("%d of sources in use started, want 4", got)
+	}
+	q = new(Queue)
+	add(q, 30, "used", Proven, Scheduled, true)
+	if got := len(start(q)); got != 16 {
+		t.Errorf("%d of sources in use started, want 16", got)
+	}
+}
+
+// Sources in use go first, also at a host that all use, but every fourth start is one of the others.
+func TestSourcesInUseGoFirst(t *testing.T) {
+	for name, newTicket := range blocked {
+		for p := range priorities {
+			q := new(Queue)
+			addBlocked(q, newTicket, 100, 0, "stranger", p)
+			running := start(q)
+			for i := range 100 {
+				k := newTicket(1000 + i)
+				k.Tenant, k.Priority, k.InUse = fmt.Sprint("used", i), p, true
+				q.Add(k)
+			}
+			running = append(running, start(q)...) // 30 more unproven ones, or the host's
+			started := successors(q, running, 40)
+			strangers := 0
+			for _, k := range started {
+				if !k.InUse {
+					strangers++
+				}
+			}
+			if strangers < 9 || strangers > 11 {
+				t.Errorf("%s, priority %d: %d of 40 are not in use, want every fourth", name, p, strangers)
+			}
+		}
 	}
 }
 
@@ -168,8 +241,8 @@ func TestUrgentGoesFirstAmongBlocked(t *testing.T) {
 			q := new(Queue)
 			all := addBlocked(q, newTicket, 40, 0, "big", Scheduled)
 			running := start(q)
-			q.Hurry(all[38])
-			q.Hurry(all[39])
+			q.Hurry(all[38], false)
+			q.Hurry(all[39], false)
 			q.Cancel(all[38])
 			start(q)
 			late := addBlocked(q, newTicket, 1, 100, "small", Urgent)[0]
@@ -270,6 +343,24 @@ func TestBacklogDoesNotBlockSharedHost(t *testing.T) {
 	}
 }
 
+// A ticket that stands in the queue for others of its host and class leaves another one in its place
+// when its source comes into use.
+func TestHurryLeavesAnotherInItsPlace(t *testing.T) {
+	q := new(Queue)
+	var all []*Ticket
+	for range 4 {
+		all = append(all, &Ticket{Tenant: "a", Host: "h"})
+		q.Add(all[len(all)-1])
+	}
+	start(q) // two run, and two are parked
+	q.Done(all[0])
+	q.Hurry(all[2], true)
+	q.Cancel(all[2])
+	if got := start(q); !slices.Equal(got, all[3:]) {
+		t.Errorf("started %s, want the last one", names(got))
+	}
+}
+
 // While ten thousand tickets wait, each step looks at a few.
 func TestStepsTakeConstantTime(t *testing.T) {
 	for name, newTicket := range blocked {
@@ -282,7 +373,7 @@ func TestStepsTakeConstantTime(t *testing.T) {
 		}
 		running := start(q)
 		for _, k := range all {
-			q.Hurry(k)
+			q.Hurry(k, false)
 			start(q)
 		}
 		for len(running) > 0 {
@@ -312,6 +403,7 @@ type randomRun struct {
 	t                *testing.T
 	seed             int
 	random           uint32
+	now              time.Time
 	q                *Queue
 	running, waiting []*Ticket
 	started          map[*Ticket]int
@@ -319,7 +411,9 @@ type randomRun struct {
 }
 
 func newRandomRun(t *testing.T, seed int) *randomRun {
-	return &randomRun{t: t, seed: seed, random: uint32(seed + 1), q: new(Queue), started: make(map[*Ticket]int)}
+	r := &randomRun{t: t, seed: seed, random: uint32(seed + 1), now: epoch, q: new(Queue), started: make(map[*Ticket]int)}
+	r.q.SetBudget(3, 300*time.Millisecond)
+	return r
 }
 
 func (r *randomRun) next(n int) int {
@@ -328,17 +422,19 @@ func (r *randomRun) next(n int) int {
 }
 
 func (r *randomRun) step(adding bool) {
+	r.now = r.now.Add(time.Duration(r.next(100)) * time.Millisecond)
 	switch {
 	case adding && r.next(3) > 0:
 		k := &Ticket{
-			Tenant: fmt.Sprint(r.next(5)), Host: fmt.Sprint(r.next(12)),
+			Tenant: fmt.Sprint(r.next(5)), Host: fmt.Sprint(r.next(12)), InUse: r.next(2) == 0,
 			Health: Health(r.next(int(healths))), Priority: Priority(r.next(2)),
 		}
+		k.OnDemand = k.Priority == Urgent && r.next(2) == 0
 		r.q.Add(k)
 		r.waiting = append(r.waiting, k)
 		r.want++
 	case len(r.waiting) > 0 && r.next(5) == 0:
-		r.q.Hurry(r.waiting[r.next(len(r.waiting))])
+		r.q.Hurry(r.waiting[r.next(len(r.waiting))], r.next(2) == 0)
 	case len(r.waiting) > 0 && r.next(9) == 0:
 		if r.q.Cancel(r.waiting[r.next(len(r.waiting))]) {
 			r.want--
@@ -348,7 +444,12 @@ func (r *randomRun) step(adding bool) {
 		r.q.Done(r.running[i])
 		r.running = slices.Delete(r.running, i, i+1)
 	}
-	for _, k := range start(r.q) {
+	r.start()
+}
+
+// start starts what may start now.
+func (r *randomRun) start() {
+	for k := r.q.Next(r.now); k != nil; k = r.q.Next(r.now) {
 		r.started[k]++
 		r.running = append(r.running, k)
 	}
@@ -356,17 +457,26 @@ func (r *randomRun) step(adding bool) {
 
 func (r *randomRun) checkBounds() {
 	r.t.Helper()
-	hosts, of := map[string]int{}, make([]int, healths)
+	hosts, inGroup := map[string]int{}, make([]int, len(groups))
 	for _, k := range r.running {
 		hosts[k.Host]++
-		of[k.Health]++
-		if hosts[k.Host] > MaxPerHost || of[Failing] > MaxFailing || of[Failing]+of[Untried] > MaxUnproven || len(r.running) > MaxRunning {
-			r.t.Fatalf("seed %d: over a bound: %s", r.seed, names(r.running))
+		for i, g := range groups {
+			if g.has(k.InUse, k.Health) {
+				inGroup[i]++
+			}
+		}
+		if hosts[k.Host] > MaxPerHost {
+			r.t.Fatalf("seed %d: over the bound of a host: %s", r.seed, names(r.running))
 		}
 	}
-	r.waiting = slices.DeleteFunc(r.waiting, func(k *Ticket) bool { return !k.waiting })
+	for i, n := range inGroup {
+		if n > groups[i].most {
+			r.t.Fatalf("seed %d: %d of group %d run: %s", r.seed, n, i, names(r.running))
+		}
+	}
+	r.waiting = slices.DeleteFunc(r.waiting, func(k *Ticket) bool { return k.place == nil })
 	for _, k := range r.waiting {
-		if len(r.running) < MaxRunning && hosts[k.Host] < MaxPerHost && r.q.admits(k.Health) {
+		if !k.gated && hosts[k.Host] < MaxPerHost && r.q.admits(k.class()) {
 			r.t.Fatalf("seed %d: %s@%s could run beside %s", r.seed, k.Tenant, k.Host, names(r.running))
 		}
 	}
@@ -375,15 +485,19 @@ func (r *randomRun) checkBounds() {
 // finish ends what runs, until nothing is left.
 func (r *randomRun) finish() {
 	r.t.Helper()
-	for len(r.running) > 0 {
-		r.q.Done(r.running[0])
-		next := start(r.q)
-		for _, k := range next {
-			r.started[k]++
+	for {
+		wait, gated := r.q.Wait(r.now)
+		if len(r.running) == 0 && !gated {
+			break
 		}
-		r.running = append(r.running[1:], next...)
+		if len(r.running) > 0 {
+			r.q.Done(r.running[0])
+			r.running = r.running[1:]
+		}
+		r.now = r.now.Add(wait)
+		r.start()
 	}
-	if len(r.started) != r.want || r.q.running != 0 || len(r.q.hosts) != 0 || r.q.unproven != 0 {
+	if len(r.started) != r.want || r.q.running != [len(groups)]int{} || len(r.q.hosts) != 0 {
 		r.t.Fatalf("seed %d: %d of %d started, %d hosts left", r.seed, len(r.started), r.want, len(r.q.hosts))
 	}
 	for k, n := range r.started {

@@ -1,4 +1,4 @@
-package rotation
+package held
 
 import (
 	"slices"
@@ -9,14 +9,24 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// unreadable returns the parts of a ring that cannot be opened, each with whether a holder of an
-// authentic one may replace it: not if it is under another KEK or by a newer keyturn, since it may
-// be newer data. failed may be nil.
-func unreadable(failed *ring.UnreadableError) protocol.Unreadable {
+// Unreadable returns the parts of a ring that cannot be opened, each with whether this instance may
+// replace it: not if it is under another KEK or by a newer keyturn, since it may be newer data.
+// fields are those of the ring, c is what this instance holds of it, and may be nil. failed may be
+// nil.
+func Unreadable(failed *ring.UnreadableError, keks *seal.KEKs, fields map[string][]byte, c *Ring) protocol.Unreadable {
 	if failed == nil {
 		return nil
 	}
-	replaceable := seal.Replaceable(failed)
+	mine := seal.HeldBytes{KEKs: keks, Stored: fields, TenantKey: c.TenantKey, Record: func(kid string) []byte {
+		if r := c.Find(kid); r != nil {
+			return r.blob
+		}
+		return nil
+	}}
+	if c != nil {
+		mine.Facts, mine.Head = c.Facts, seal.Head{Seq: c.Head, Count: c.Count}
+	}
+	replaceable := seal.Replaceable(failed, mine)
 	parts := make(protocol.Unreadable, len(failed.Failed))
 	for field := range failed.Failed {
 		parts[partOf(field)] = slices.Contains(replaceable, field)

@@ -1,4 +1,4 @@
-package rotation
+package held
 
 import (
 	"slices"
@@ -18,13 +18,13 @@ func TestCollectionLeavesRevocations(t *testing.T) {
 	}
 	collected := protocol.ProposedFact{FactID: ring.FactID{Kind: ring.FactCollected}, At: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), From: -time.Hour}
 	p := &protocol.Proposal{Op: ring.OpCollect, KID: "k1", Remove: []string{"k1"}, Facts: []protocol.ProposedFact{collected}}
-	s := &sealer{keks: keks, tenant: "acme", digest: "digest", have: &ringCopy{Copy: protocol.NewCopy(protocol.Copy{})}, actor: "a"}
-	c, err := s.change(p, nil)
+	s := &Sealer{KEKs: keks, Tenant: "acme", Count: 5, Actor: "a", Nonce: "n", Have: &Ring{Copy: protocol.NewCopy(protocol.Copy{})}}
+	c, err := s.Change(p, nil)
 	want := []string{"a:k1", "f:k1", "k:k1", "p:k1", "r:k1", "w:k1"}
 	if slices.Sort(c.Delete); err != nil || !slices.Equal(c.Delete, want) {
 		t.Errorf("it deletes %q, want %q: %v", c.Delete, want, err)
 	}
-	if _, ok := c.Set[seal.FieldGone]; !ok || len(c.Set) != 1 || c.If != "digest" {
-		t.Errorf("it sets %d fields, gone among them: %v; if %q", len(c.Set), ok, c.If)
+	if _, ok := c.Set[seal.FieldGone]; !ok || len(c.Set) != 2 {
+		t.Errorf("it sets %d fields, gone among them: %v", len(c.Set), ok)
 	}
 }

@@ -1,4 +1,4 @@
-package rotation
+package held
 
 import (
 	"testing"
@@ -21,7 +21,7 @@ func TestUnreadableParts(t *testing.T) {
 		"d:":    {}, "g:": {}, "d:a": {}, "x:": {}, "z:a": {}, "x": {}, "d": {}, "": {}, "deadx": {}, "head:": {},
 	} {
 		failed := &ring.UnreadableError{Tenant: "acme", Fields: 1, Failed: map[string]error{field: seal.ErrNewer}}
-		for got := range unreadable(failed) {
+		for got := range Unreadable(failed, nil, nil, nil) {
 			if got != want {
 				t.Errorf("field %q stands for %+v, want %+v", field, got, want)
 			}

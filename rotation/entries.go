@@ -1,0 +1,164 @@
+package rotation
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// This file has what a sync learns from the log of a bucket, and what it acknowledges.
+
+// readEntries takes over what the entries of the log say: which rings changed, and which facts that
+// end trust are in an authentic entry. An instance so learns a revocation even if a person who can
+// write to the store has removed it from the ring.
+func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
+	for _, e := range reply.Changed {
+		ends, authentic := run.openEntry(b, e)
+		if authentic && e.Op == ring.OpMerge {
+			run.k.lastMerge = run.k.cfg.Now()
+		}
+		r := run.k.ring(e.Tenant)
+		if r == nil && run.k.holdsAll() && BucketOf(e.Tenant) == b.index && isTenant(e.Tenant) {
+			r = run.k.addTenant(e.Tenant)
+		}
+		switch {
+		case r != nil:
+			r.dirty = true
+			if authentic {
+				r.hear(e.Nonce, ends)
+			}
+		case authentic: // this instance accepts no token of that tenant
+			b.applied = newest(append(b.applied, e.Nonce))
+		}
+	}
+}
+
+// hear notes what an authentic entry of the log says about r.
+func (r *tenantRing) hear(nonce string, ends ring.Facts) {
+	if r.news == nil {
+		r.news = new(news)
+	}
+	r.news.ends = r.news.ends.Join(ends)
+	r.news.nonces = newest(append(r.news.nonces, nonce))
+}
+
+// newest returns the newest nonces that an acknowledgement has room for, each once.
+func newest(nonces []string) []string {
+	last := len(nonces) - 1
+	if last > 0 && slices.Contains(nonces[:last], nonces[last]) {
+		nonces = nonces[:last]
+	}
+	return nonces[max(0, len(nonces)-seal.MaxApplied):]
+}
+
+// openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
+// that is not is a hint that a ring changed, and no more. Only the store itself writes entries
+// without a MAC: the first one of a log, and those that list a tenant again.
+func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
+	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {
+		return ring.Facts{}, false
+	}
+	ends, err := held.OpenEntry(run.k.keks.Load(), e)
+	if err != nil && !errors.Is(err, seal.ErrWrongKEK) && !errors.Is(err, seal.ErrNewer) {
+		run.k.raise(&run.k.alarms.forged, "an entry of the store's log is not authentic, and only counts as a hint", "tenant", e.Tenant, "op", string(e.Op), "bucket", b.index, "error", err)
+	}
+	return ends, err == nil
+}
+
+// The operations of entries that the store itself writes.
+const (
+	opBegin ring.Op = "begin"
+	opList  ring.Op = "list"
+)
+
+// noteApplied moves the nonces of changes to b.applied once their ring was read, opened and merged.
+func (b *bucket) noteApplied() {
+	for _, r := range b.rings {
+		if r.dirty || r.news == nil {
+			continue
+		}
+		for _, nonce := range r.news.nonces {
+			b.applied = newest(append(b.applied, nonce))
+		}
+		if r.news.nonces = nil; r.news.ends.Equal(ring.Facts{}) {
+			r.news = nil
+		}
+	}
+}
+
+// ack returns the sealed acknowledgement of b, or nil if this process leaves none. It is dated by
+// this instance's clock.
+func (run *syncRun) ack(b *bucket, now time.Time) []byte {
+	if run.k.cfg.OneShot || b.place == (Place{}) {
+		return nil
+	}
+	keks := run.k.keks.Load()
+	sealed, err := seal.SealAck(keks, seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
+		GoodSince: protocol.WholeMillis(b.goodSince), At: protocol.WholeMillis(now), KEKs: keks.Names(), Applied: b.applied, Ends: b.endsDigest()})
+	if err != nil {
+		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
+	}
+	return sealed
+}
+
+// endsDigest returns the digest of the facts that end trust, of all rings of b that this instance
+// holds. An instance that starts compares it with that of one that vouches: if they differ, one of
+// the two lacks a revocation.
+func (b *bucket) endsDigest() [16]byte {
+	if b.endsStale {
+		var ends []seal.TenantEnd
+		for _, r := range b.rings {
+			ends = append(ends, r.state.Load().Ends(r.tenant)...)
+		}
+		b.ends, b.endsStale = seal.EndsDigest(ends), false
+	}
+	return b.ends
+}
+
+// reading returns what a sync of b that was sent at that time means for the protocol.
+func (run *syncRun) reading(b *bucket, reply *SyncReply, sent time.Time) protocol.SyncReading {
+	vouched := false
+	if b.state.Complete.IsZero() {
+		gap := run.asked.maxPollGap()
+		vouched = protocol.Vouched(run.k.roster(b.index, reply.Acks).Views, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
+	}
+	return protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
+		Merging: run.k.lastMerge.After(b.state.Complete)}
+}
+
+// noteMerge raises the alarms of a merge, and notes that something was restored in r.
+func (run *syncRun) noteMerge(r *tenantRing, m *protocol.MergeResult) {
+	if m.Undone {
+		r.bucket.undoneAt.Store(run.k.cfg.Now().UnixNano())
+		run.k.raise(&run.k.alarms.undone, "the store lacked a revocation or collection that this instance knows; it is put back: "+
+			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
+	}
+	if m.Older {
+		run.k.raise(&run.k.alarms.older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
+			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
+	}
+	if m.Change != nil {
+		r.losses.Add(1)
+	}
+}
+
+// vouches reports whether b may vouch for the store to an instance that starts. It may not within
+// two polls of a loss: that one could have read the ring before it was put back.
+func (b *bucket) vouches(now time.Time, gap time.Duration) bool {
+	at := b.undoneAt.Load()
+	return at == 0 || now.UnixNano()-at >= int64(2*gap) || now.UnixNano() < at
+}
+
+// learnedOf returns the facts that the log names and that a merge has to take into account. Where
+// there is no ring, neither in the store nor here, an operator may have removed it. Then they wait.
+func (r *tenantRing) learnedOf(old *held.Ring, s snapshot) ring.Facts {
+	if len(s.Fields) == 0 && old == nil || r.news == nil {
+		return ring.Facts{}
+	}
+	return r.news.ends
+}

@@ -1,0 +1,268 @@
+package held
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// A Ring is a copy of a ring with its sealed bytes, so that they can be written back, and with the
+// keys of its records. Its records, facts and bytes never change. What a key of it may still verify
+// does, through [Ring.ApplyEnds]. A nil Ring is that of an instance that knows nothing.
+type Ring struct {
+	*protocol.Copy
+	sealed     []*Record   // those of Copy.Records, in that order
+	tenantKeys []tenantKey // those of Copy.TenantKeys, in that order
+}
+
+// A Record is a record with its key, and as it was sealed. All copies of a ring share one
+// value for each record, so its [keystore.Key] stays the same as long as it is held. A verifier
+// caches tokens with their key, and asks that key whether it is still usable.
+type Record struct {
+	protocol.Record
+	blob []byte
+	Key  *keystore.Key   // that verifies; its ID has the record's kid, even if its tokens have none
+	Only []*keystore.Key // Key alone, so that a lookup does not allocate
+}
+
+// A tenantKey is a tenant key under a KEK, as the store has it.
+type tenantKey struct {
+	id   string
+	blob []byte
+}
+
+// Open returns the copy of a ring whose fields were read from the store and opened. It takes
+// over from old every record that old has too. old may be nil.
+func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
+	c := protocol.Copy{Head: opened.Head.Seq, Count: opened.Head.Count, Facts: opened.Facts}
+	have := &Ring{sealed: sealedRecords(old, fields, opened)}
+	for _, r := range have.sealed {
+		c.Records = append(c.Records, r.Record)
+	}
+	for id, tk := range opened.TenantKeys {
+		have.tenantKeys = append(have.tenantKeys, tenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
+		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id, KEK: KEK(tk.KEK), Born: kekOf(tk.Born)})
+		tk.Wipe() // its bytes are needed again only to mint or to sign, and are opened again then
+	}
+	slices.SortFunc(c.TenantKeys, func(a, b protocol.TenantKey) int { return strings.Compare(a.ID, b.ID) })
+	for _, p := range seal.Publications(fields) {
+		c.Published = append(c.Published, protocol.Publication{KID: p.KID, At: p.At})
+	}
+	return Assemble(protocol.NewCopy(c), have)
+}
+
+// sealedRecords returns the records of [Open]: those that were opened, and those of old whose
+// bytes the store still has although they cannot be opened now.
+func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) []*Record {
+	var records []*Record
+	for _, r := range opened.Records {
+		known := old.Find(r.KID)
+		if known == nil {
+			record := r.Record
+			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
+				Key: r.Key, Only: []*keystore.Key{r.Key}}
+		}
+		records = append(records, known)
+	}
+	if !opened.Facts.Dead.IsZero() {
+		return records
+	}
+	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
+	// is under another KEK now.
+	for _, r := range old.All() {
+		found := slices.ContainsFunc(records, func(o *Record) bool { return o.KID == r.KID })
+		if !found && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
+			records = append(records, r)
+		}
+	}
+	return records
+}
+
+// Assemble adds to c the sealed bytes and keys of its parts. Each part must be in at least one of
+// from; any of them will do, because the bytes of a record never change.
+func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
+	a := &Ring{Copy: c}
+	for _, r := range c.Records {
+		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Find(r.KID) != nil })
+		a.sealed = append(a.sealed, from[i].Find(r.KID))
+	}
+	for _, tk := range c.TenantKeys {
+		i := slices.IndexFunc(from, func(f *Ring) bool { return f.TenantKey(tk.ID) != nil })
+		a.tenantKeys = append(a.tenantKeys, tenantKey{tk.ID, from[i].TenantKey(tk.ID)})
+	}
+	return a
+}
+
+// Plain returns c as the protocol's decisions take it: without bytes, and nil if c is nil.
+func (c *Ring) Plain() *protocol.Copy {
+	if c == nil {
+		return nil
+	}
+	return c.Copy
+}
+
+// Newest returns the newest record, whose timing is the policy of the ring, or nil if there is
+// none. c may be nil.
+func (c *Ring) Newest() *ring.Record { return c.Plain().Newest() }
+
+// All returns all records, by kid. c may be nil.
+func (c *Ring) All() []*Record {
+	if c == nil {
+		return nil
+	}
+	return c.sealed
+}
+
+// Find returns the record of that kid, or nil. c may be nil.
+func (c *Ring) Find(kid string) *Record {
+	for _, r := range c.All() { // a ring has few records, so a map would be no faster
+		if r.KID == kid {
+			return r
+		}
+	}
+	return nil
+}
+
+// Revoked reports whether the key of that kid is known to be revoked, or the ring to be destroyed.
+// Nothing undoes that, so it needs no store. c may be nil.
+func (c *Ring) Revoked(kid string) bool {
+	if c == nil {
+		return false
+	}
+	_, revoked := c.Facts.At(ring.FactRevoked, kid)
+	return revoked || c.Plan.Dead
+}
+
+// TenantKey returns the sealed tenant key of that id, or nil. c may be nil.
+func (c *Ring) TenantKey(id string) []byte {
+	if c == nil {
+		return nil
+	}
+	for _, tk := range c.tenantKeys {
+		if tk.id == id {
+			return tk.blob
+		}
+	}
+	return nil
+}
+
+// OpenRecord opens a record again, with its private key, for a [Signer]. Most instances sign for few of the
+// tenants whose tokens they verify, so a copy holds no private keys: memory then holds fewer secrets.
+func (c *Ring) OpenRecord(keks *seal.KEKs, r *Record) (*seal.OpenedRecord, error) {
+	tk, err := seal.OpenTenantKey(keks, r.Tenant, r.TenantKey, c.TenantKey(r.TenantKey))
+	if err != nil {
+		return nil, err
+	}
+	defer tk.Wipe()
+	return seal.OpenRecord(map[string]*seal.TenantKey{r.TenantKey: tk}, r.Tenant, r.KID, r.blob)
+}
+
+// ApplyEnds tells every key until when it verifies (invariants I1 and I4), and withdraws those that
+// verify nothing any longer: those that were revoked (I3), and those that only old holds. A
+// verifier's cache sees that through the key, so cached tokens end at the same moment. complete is
+// when the last complete read was sent, by this instance's clock: the longer the instance is out of
+// sync, the fewer tokens of others can be alive. old may be nil.
+func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
+	for _, r := range c.sealed {
+		switch _, revoked := c.Facts.At(ring.FactRevoked, r.KID); {
+		case revoked || c.Plan.Dead:
+			r.Key.Withdraw()
+		default:
+			r.Key.SetUntil(c.KeyEnd(r.Record.Record, complete))
+		}
+	}
+	for _, r := range old.All() {
+		if c.Find(r.KID) != r {
+			r.Key.Withdraw()
+		}
+	}
+}
+
+// WithoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
+// there are more than [keystore.MaxCandidates] it returns none, because each one costs a signature
+// check.
+func (c *Ring) WithoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
+	var keys []*keystore.Key
+	for _, r := range c.sealed {
+		if r.NoKID && r.Algorithm == alg && r.Key.Usable(now) {
+			keys = append(keys, r.Key)
+		}
+	}
+	if len(keys) > keystore.MaxCandidates {
+		return nil
+	}
+	return keys
+}
+
+// PublicKeys returns the public keys that readers of the JWK Set need at now.
+func (c *Ring) PublicKeys(now time.Time) (keys []*keystore.Key) {
+	for i := range c.Plan.InOrder {
+		planned := &c.Plan.InOrder[i]
+		key := c.Find(planned.KID).Key
+		if _, public := key.Public(); public && planned.Published(now) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// CacheFor returns how long a reader may cache the JWK Set: a quarter of ReaderStaleness, so that a
+// reader may fail to refresh it three times. A key is published for ReaderStaleness + Freshness +
+// ClockSkew before it signs. This copy may be old by Freshness; if it is older, readers get that
+// much less time. The shortest time of all records counts. old is the age of the copy.
+func (c *Ring) CacheFor(old time.Duration) time.Duration {
+	least := time.Duration(-1)
+	for _, r := range c.Records {
+		t := &r.Timing
+		if v := max(0, t.ReaderStaleness-max(0, old-t.Freshness)) / 4; least < 0 || v < least {
+			least = v
+		}
+	}
+	return max(0, least).Truncate(time.Second)
+}
+
+// Born returns the name of the KEK under which the tenant key of the newest record was made, or "".
+func (c *Ring) Born() string {
+	if n := c.Newest(); n != nil {
+		return c.BornOf(c.Find(n.KID))
+	}
+	return ""
+}
+
+// BornOf returns the name of the KEK under which the tenant key of r was made, or "" if the tenant
+// key is lost. Who has that KEK, and a copy of the store from then, can open r.
+func (c *Ring) BornOf(r *Record) string {
+	for _, tk := range c.Copy.TenantKeys {
+		if tk.ID == r.Record.TenantKey {
+			return tk.Born
+		}
+	}
+	return ""
+}
+
+// Ends returns the facts of the ring of tenant that end trust: its revocations, that it was
+// destroyed, and up to when its records were collected. c may be nil.
+func (c *Ring) Ends(tenant string) (ends []seal.TenantEnd) {
+	if c == nil {
+		return nil
+	}
+	add := func(kind ring.FactKind, kid string, at time.Time) {
+		if !at.IsZero() {
+			ends = append(ends, seal.TenantEnd{Tenant: tenant, EndFact: seal.EndFact{Kind: kind, KID: kid, At: at}})
+		}
+	}
+	for id, at := range c.Facts.All {
+		if id.Kind == ring.FactRevoked {
+			add(id.Kind, id.KID, at)
+		}
+	}
+	add(ring.FactDestroyed, "", c.Facts.Dead)
+	add(ring.FactCollected, "", c.Facts.CollectedUntil)
+	return ends
+}

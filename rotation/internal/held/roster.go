@@ -1,0 +1,125 @@
+package held
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
+)
+
+// A Roster is the acknowledgements of one bucket at one moment.
+type Roster struct {
+	Views []protocol.AckView
+	names map[string]string // of the KEKs, for people
+}
+
+// OpenAcks returns the roster of a bucket. It leaves out the acknowledgements that are not
+// authentic, and calls forged for each: anyone who can write to the store can write one. One under a
+// KEK that this instance lacks may be an instance's own word, so it stays, as Unreadable.
+func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(instance string, err error)) Roster {
+	all := Roster{names: make(map[string]string)}
+	for _, r := range raw {
+		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
+		switch {
+		case err == nil:
+			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Applied: a.Applied, Ends: a.Ends}
+			for _, name := range a.KEKs {
+				view.KEKs = append(view.KEKs, KEK(name))
+				all.names[KEK(name)] = name.String()
+			}
+			all.Views = append(all.Views, view)
+		case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
+			all.Views = append(all.Views, protocol.AckView{Instance: r.Instance, At: r.At(), Unreadable: true})
+		default:
+			forged(r.Instance, err)
+		}
+	}
+	return all
+}
+
+// Live returns the roster of the instances that were there within fresh before now, the store's
+// time.
+func (all Roster) Live(now time.Time, fresh time.Duration) Roster {
+	all.Views = protocol.Live(all.Views, now, fresh)
+	return all
+}
+
+// Acks returns the roster as a user sees it, for the change with that nonce.
+func (all Roster) Acks(nonce string) []ring.Ack {
+	acks := make([]ring.Ack, len(all.Views))
+	for i, v := range all.Views {
+		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince, Applied: nonce != "" && slices.Contains(v.Applied, nonce)}
+		for _, kek := range v.KEKs {
+			acks[i].KEKs = append(acks[i].KEKs, all.names[kek])
+		}
+	}
+	return acks
+}
+
+// NotFirst returns the instances whose primary KEK is not the one of that name.
+func (all Roster) NotFirst(primary string) (instances []string) {
+	for _, a := range all.Views {
+		if !protocol.AgreeOn(primary, []protocol.AckView{a}) {
+			instances = append(instances, a.Instance)
+		}
+	}
+	return instances
+}
+
+// OpenEntry returns the facts of an entry of the log that end trust. The error wraps one of the
+// errors of package seal; then the entry is a hint that a ring changed, and no more.
+func OpenEntry(keks *seal.KEKs, e store.LogEntry) (ends ring.Facts, err error) {
+	opened, err := seal.OpenEntry(keks, seal.Entry{Op: e.Op, Tenant: e.Tenant, KID: e.KID, Seq: e.Seq, Actor: e.Actor, Nonce: e.Nonce}, e.MAC)
+	if err != nil {
+		return ring.Facts{}, err
+	}
+	for _, f := range opened.Ends {
+		if f.Kind == ring.FactDestroyed {
+			ends.Kill(f.At)
+		} else {
+			ends.Add(f.Kind, f.KID, f.At)
+		}
+	}
+	return ends, nil
+}
+
+// Rekeyed returns under which KEKs the ring of tenant is, and the names of those KEKs. fields are
+// those that the store has of it.
+func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]byte) (report ring.Rekeyed, under []string) {
+	report = ring.Rekeyed{Tenant: tenant, Primary: primary.String(), Others: make(map[string][]string)}
+	for field, name := range seal.UnderKEKs(fields) {
+		if KEK(name) != KEK(primary) {
+			report.Others[name.String()] = append(report.Others[name.String()], field)
+		}
+		under = append(under, KEK(name))
+	}
+	for _, fields := range report.Others {
+		slices.Sort(fields)
+	}
+	for _, r := range c.All() {
+		if c.BornOf(r) != KEK(primary) && !c.Revoked(r.KID) {
+			report.OldKeys = append(report.OldKeys, r.KID)
+		}
+	}
+	slices.Sort(under)
+	return report, slices.Compact(under)
+}
+
+// CheckKeeps returns an error if keks lack the KEK of a tenant key of the ring: its keys could not
+// sign any longer. c may be nil.
+func (c *Ring) CheckKeeps(tenant string, keks *seal.KEKs) error {
+	if c == nil {
+		return nil
+	}
+	for _, tk := range c.tenantKeys {
+		if name, _, err := seal.ReadTenantKeyNames(tk.blob); err == nil && !keks.Has(name) {
+			return &ring.Error{Kind: seal.ErrWrongKEK, Text: fmt.Sprintf("the new KEKs lack %v, which the ring of tenant %q needs: keep it until keyturn keys rekey is done", name, tenant)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package protocol
+
+import (
+	"slices"
+	"time"
+)
+
+// An AckView is what an instance has said about itself in one bucket, with a MAC. Times are by its
+// own clock, but for GoodSince.
+type AckView struct {
+	Instance  string
+	At        time.Time // when it said so
+	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
+	KEKs      []string  // the names of its KEKs, the primary first
+	Applied   []string  // the nonces of the changes that it has opened and merged last
+	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust
+
+	// Unreadable says that it cannot be opened, so that all other fields but Instance and At are
+	// empty, and those are not authentic: its instance has another primary KEK, which this one
+	// lacks, or someone without a KEK wrote it.
+	Unreadable bool
+}
+
+// age returns how long before now a said so. An instance whose clock is ahead has said so in the
+// future.
+func (a *AckView) age(now time.Time) time.Duration { return now.Sub(a.At).Abs() }
+
+// Live returns the acks of the instances that were there within fresh before storeNow. One that is
+// ahead by less than that counts too: its clock is wrong, but it is there.
+func Live(acks []AckView, storeNow time.Time, fresh time.Duration) []AckView {
+	return slices.DeleteFunc(slices.Clone(acks), func(a AckView) bool { return a.age(storeNow) > fresh })
+}
+
+// Vouched reports whether an instance other than self vouches for what was just read from a bucket:
+// within ago it said that it had been in sync for at least duration, and it knows of the same facts
+// that end trust. ends is the digest of those that were read.
+//
+// Without the last condition, someone who can write the store could remove a revocation, and an
+// instance that starts then would accept the revoked key as one that all others accept.
+func Vouched(acks []AckView, self string, ends [16]byte, now time.Time, within, duration time.Duration) bool {
+	return slices.ContainsFunc(acks, func(a AckView) bool {
+		good := !a.GoodSince.IsZero() && now.Sub(a.GoodSince) >= duration
+		return !a.Unreadable && a.Instance != self && a.age(now) < within && good && a.Ends == ends
+	})
+}
+
+// AgreeOn reports whether primary is the primary KEK of all live instances.
+func AgreeOn(primary string, live []AckView) bool {
+	return !slices.ContainsFunc(live, func(a AckView) bool { return a.Unreadable || len(a.KEKs) == 0 || a.KEKs[0] != primary })
+}
+
+// AllHold returns the live instances that cannot open what is sealed under kek.
+func AllHold(kek string, live []AckView) (lack []string) {
+	for _, a := range live {
+		if a.Unreadable || !slices.Contains(a.KEKs, kek) {
+			lack = append(lack, a.Instance)
+		}
+	}
+	return lack
+}

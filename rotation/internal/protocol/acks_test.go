@@ -1,0 +1,69 @@
+package protocol
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestVouched(t *testing.T) {
+	now, ends := sec(100), [16]byte{1}
+	good := AckView{Instance: "other", At: sec(96.001), GoodSince: sec(90), Ends: ends}
+	for _, tt := range []struct {
+		name string
+		edit func(*AckView)
+		want bool
+	}{
+		{"in sync for long enough, and said so just now", func(*AckView) {}, true},
+		{"too long ago", func(a *AckView) { a.At = sec(96) }, false},
+		{"its clock is ahead", func(a *AckView) { a.At = sec(103.999) }, true},
+		{"far ahead", func(a *AckView) { a.At = sec(104) }, false},
+		{"in sync for less long", func(a *AckView) { a.GoodSince = sec(90.001) }, false},
+		{"not in sync", func(a *AckView) { a.GoodSince = time.Time{} }, false},
+		{"this instance, before it was restarted", func(a *AckView) { a.Instance = "self" }, false},
+		{"it knows of other revocations", func(a *AckView) { a.Ends[15] = 1 }, false},
+		{"not authentic", func(a *AckView) { a.Unreadable = true }, false},
+	} {
+		a := good
+		tt.edit(&a)
+		if got := Vouched([]AckView{a}, "self", ends, now, 4*time.Second, 10*time.Second); got != tt.want {
+			t.Errorf("%s: vouched %v", tt.name, got)
+		}
+	}
+	if Vouched(nil, "self", ends, now, 4*time.Second, 10*time.Second) {
+		t.Error("vouched by no instance")
+	}
+}
+
+func TestLiveInstancesAgree(t *testing.T) {
+	acks := []AckView{
+		{Instance: "here", At: sec(91), KEKs: []string{"b", "a"}},
+		{Instance: "away", At: sec(89.999), KEKs: []string{"a"}},
+		{Instance: "ahead", At: sec(110), KEKs: []string{"b"}},
+		{Instance: "far ahead", At: sec(110.001), KEKs: []string{"a"}},
+	}
+	live := Live(acks, sec(100), 10*time.Second)
+	if len(live) != 2 || live[0].Instance != "here" || live[1].Instance != "ahead" || len(acks) != 4 {
+		t.Fatalf("live are %+v", live)
+	}
+	for _, tt := range []struct {
+		name, kek string
+		more      []AckView
+		agree     bool
+		lack      []string
+	}{
+		{"all have it first", "b", nil, true, nil},
+		{"none has it first", "a", nil, false, []string{"ahead"}},
+		{"one has it, but not first", "b", []AckView{{Instance: "old", KEKs: []string{"a", "b"}}}, false, nil},
+		{"one cannot be read", "b", []AckView{{Instance: "strange", Unreadable: true}}, false, []string{"strange"}},
+		{"one names none", "b", []AckView{{Instance: "none"}}, false, []string{"none"}},
+	} {
+		all := slices.Concat(live, tt.more)
+		if agree, lack := AgreeOn(tt.kek, all), AllHold(tt.kek, all); agree != tt.agree || !slices.Equal(lack, tt.lack) {
+			t.Errorf("%s: agree %v, %q lack it", tt.name, agree, lack)
+		}
+	}
+	if !AgreeOn("b", nil) {
+		t.Error("where no instance is live, none disagrees")
+	}
+}

@@ -1,0 +1,152 @@
+package seal
+
+import (
+	"crypto/hmac"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// Bounds of an acknowledgement and of an entry of the log.
+const (
+	MaxApplied = 32 // nonces of changes in an acknowledgement
+
+	maxInstance = 256 // bytes of the name of an instance, and of the actor of an entry
+	maxNonce    = 64  // bytes
+	maxPlaceID  = 64  // bytes
+	maxBucket   = 1<<16 - 1
+)
+
+// An Ack is the acknowledgement of an instance: what it has read of a bucket, and how. Times are in
+// whole milliseconds.
+type Ack struct {
+	Instance string // whose it is
+	Bucket   int    // of the store
+
+	PlaceID    string    // of the newest log entry up to which it has read
+	PlaceNonce string    // of that entry
+	GoodSince  time.Time // since when it has been in sync without a break, or zero
+	At         time.Time // when it was made, by the instance's own clock
+
+	KEKs    []KEKName // those of the instance, the primary first
+	Applied []string  // the nonces of the last changes that it has opened and merged, at most MaxApplied
+	Ends    [16]byte  // EndsDigest of what it holds of the bucket
+}
+
+// SealAck returns what to store of an acknowledgement: it with a MAC under the primary KEK. The MAC
+// is under no other one, because the instance speaks for itself and not for a ring. The KEKs that
+// it names are those of keks, whatever a.KEKs has.
+func SealAck(keks *KEKs, a Ack) ([]byte, error) {
+	if err := checkAck(a); err != nil {
+		return nil, err
+	}
+	a.KEKs = keks.Names()
+	kek, err := keks.sealing(keks.Primary())
+	if err != nil {
+		return nil, err
+	}
+	open := a.append(nil)
+	return append(open, kek.mac(useAcks, a.authenticated(open))...), nil
+}
+
+// OpenAck opens blob, which the store has for the instance in the bucket. The error wraps one of
+// ErrWrongKEK, ErrTampered, ErrNewer and ErrMalformed.
+func OpenAck(keks *KEKs, instance string, bucket int, blob []byte) (Ack, error) {
+	a, mac, err := readAck(blob)
+	if err != nil {
+		return Ack{}, err
+	}
+	if !isText(instance, 1, maxInstance) || bucket < 0 || bucket > maxBucket {
+		return Ack{}, &ring.Error{Kind: ErrMalformed, Text: "an acknowledgement of no instance or bucket"}
+	}
+	a.Instance, a.Bucket = instance, bucket
+	kek, err := keks.find(a.KEKs[0])
+	if err != nil {
+		return Ack{}, err
+	}
+	if !hmac.Equal(mac, kek.mac(useAcks, a.authenticated(blob[:len(blob)-macSize]))) {
+		return Ack{}, &ring.Error{Kind: ErrTampered, Text: "the acknowledgement was changed, moved or forged"}
+	}
+	return a, nil
+}
+
+// append appends the encoding of the acknowledgement:
+//
+//	start  at  good since  digest of ends  ID and nonce of the place
+//	number of KEK names, KEK names  number of nonces, nonces
+//
+// Instance and bucket are not in it: they are told by its place, and the MAC covers them. The time
+// has a fixed offset, so that a script can find old ones without a key.
+func (a Ack) append(b []byte) []byte {
+	b = appendDate(appendStart(b, blobAck), a.At)
+	if a.GoodSince.IsZero() {
+		b = binary.BigEndian.AppendUint64(b, 0)
+	} else {
+		b = appendDate(b, a.GoodSince)
+	}
+	b = append(b, a.Ends[:]...)
+	b = appendText(appendText(b, a.PlaceID), a.PlaceNonce)
+	b = append(b, byte(len(a.KEKs)))
+	for _, name := range a.KEKs {
+		b = name.append(b)
+	}
+	b = append(b, byte(len(a.Applied)))
+	for _, nonce := range a.Applied {
+		b = appendText(b, nonce)
+	}
+	return b
+}
+
+// authenticated returns the message of the MAC: the encoding, and its place.
+func (a Ack) authenticated(open []byte) []byte {
+	open = open[:len(open):len(open)]
+	return appendText(binary.BigEndian.AppendUint16(open, uint16(a.Bucket)), a.Instance)
+}
+
+// readAck reads an acknowledgement without its place, and its MAC, which the caller checks.
+func readAck(blob []byte) (a Ack, mac []byte, err error) {
+	r := reader{rest: blob}
+	r.start(blobAck)
+	a.At = r.date()
+	a.GoodSince = r.dateOrZero()
+	copy(a.Ends[:], r.take(len(a.Ends)))
+	a.PlaceID, a.PlaceNonce = r.text(1, maxPlaceID), r.text(1, maxNonce)
+	for range r.number(1, 1, maxKEKs) {
+		a.KEKs = append(a.KEKs, r.kekName())
+	}
+	for range r.number(1, 0, MaxApplied) {
+		a.Applied = append(a.Applied, r.text(1, maxNonce))
+	}
+	mac = r.mac()
+	if r.err != nil {
+		return Ack{}, nil, r.err
+	}
+	return a, mac, nil
+}
+
+// checkAck refuses an acknowledgement that readAck would refuse.
+func checkAck(a Ack) error {
+	switch {
+	case !isText(a.Instance, 1, maxInstance):
+		return &ring.Error{Text: fmt.Sprintf("an instance of %d bytes: want 1 to %d, in UTF-8", len(a.Instance), maxInstance)}
+	case a.Bucket < 0 || a.Bucket > maxBucket:
+		return &ring.Error{Text: fmt.Sprintf("a bucket %d", a.Bucket)}
+	case !isText(a.PlaceID, 1, maxPlaceID) || !isText(a.PlaceNonce, 1, maxNonce):
+		return &ring.Error{Text: "an acknowledgement without a place"}
+	case len(a.Applied) > MaxApplied:
+		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of %d changes: want at most %d", len(a.Applied), MaxApplied)}
+	}
+	for _, nonce := range a.Applied {
+		if !isText(nonce, 1, maxNonce) {
+			return &ring.Error{Text: fmt.Sprintf("a nonce of %d bytes: want 1 to %d, in UTF-8", len(nonce), maxNonce)}
+		}
+	}
+	if !a.GoodSince.IsZero() {
+		if err := checkDate(a.GoodSince); err != nil {
+			return err
+		}
+	}
+	return checkDate(a.At)
+}

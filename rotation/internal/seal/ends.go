@@ -1,0 +1,35 @@
+package seal
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"slices"
+	"strings"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// A TenantEnd is a fact of a tenant's ring that ends trust.
+type TenantEnd struct {
+	Tenant string
+	EndFact
+}
+
+// EndsDigest returns a digest of facts that end trust, in any order. Two instances that hold the
+// same ones of a bucket have the same digest. The time of a fact counts only if it is
+// [ring.FactCollected]: a revoked key verifies nothing from whatever time on.
+func EndsDigest(ends []TenantEnd) [16]byte {
+	ends = slices.SortedFunc(slices.Values(ends), func(a, b TenantEnd) int {
+		return cmp.Or(strings.Compare(a.Tenant, b.Tenant), compareEnds(a.EndFact, b.EndFact))
+	})
+	h := sha256.New()
+	var b []byte
+	for _, e := range ends {
+		b = appendText(append(appendText(b[:0], e.Tenant), byte(e.Kind)), e.KID)
+		if e.Kind == ring.FactCollected {
+			b = appendDate(b, e.At)
+		}
+		h.Write(b)
+	}
+	return [16]byte(h.Sum(nil))
+}

@@ -1,0 +1,137 @@
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// This file has the change of KEKs, and what depends on which KEKs the other instances have.
+
+// SetKEKs replaces the KEKs of [Config], such as after a KEK file has changed. Rings that could not
+// be opened are read again at once. It changes nothing and returns an error if the new KEKs lack
+// one that a held ring needs: its keys could not sign any longer. keks must not be nil.
+func (k *Keyring) SetKEKs(keks *KEKs) error {
+	in, err := keks.sealing().In(k.cfg.Realm)
+	if err != nil {
+		return err
+	}
+	if len(in.Names()) == 0 {
+		return &ring.Error{Text: "SetKEKs needs a KEK"}
+	}
+	for _, r := range k.allRings() {
+		if err := r.state.Load().CheckKeeps(r.tenant, in); err != nil {
+			return err
+		}
+	}
+	k.keks.Store(in)
+	k.cfg.Logger.Info("the KEKs were replaced", "keks", in.IDs())
+	for i := range k.byIndex {
+		k.loop.nudge(i) // unreadable rings are dirty, so a sync reads them
+	}
+	return nil
+}
+
+// agree notes in b whether a new tenant key may be made under this process's primary KEK: all live
+// instances have the same. It asks only where the tenant key in use was made under another one.
+// Without that, two halves of a fleet that get a new KEK one after the other would each make
+// another tenant key with every mint.
+func (r *Rotator) agree(ctx context.Context, b *base) error {
+	if b.have.Born() == b.Primary {
+		b.Agreed = true
+		return nil
+	}
+	if b.have.Newest() == nil {
+		return nil
+	}
+	live, err := r.roster(ctx, b.Tenant, true)
+	if err != nil {
+		return err
+	}
+	b.others = live.NotFirst(b.Primary)
+	b.Agreed = len(b.others) == 0
+	return nil
+}
+
+// allHold refuses a change that is to be sealed under a KEK that a live instance lacks.
+func (r *Rotator) allHold(ctx context.Context, tenant string, name seal.KEKName) error {
+	live, err := r.roster(ctx, tenant, true)
+	if err != nil {
+		return err
+	}
+	if lack := protocol.AllHold(held.KEK(name), live.Views); len(lack) > 0 {
+		return &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances lack KEK %v, and could not open it: %s; give them the KEK first", name, strings.Join(lack, ", "))}
+	}
+	return nil
+}
+
+// DryRun makes [Rotator.Rekey] look, and change nothing.
+func DryRun(o *options) { o.dryRun = true }
+
+// Rekey seals a ring under the primary KEK: all tenant keys are wrapped again, all facts and the
+// head sealed again, in one change. Afterwards nothing of the ring needs another KEK. Keys that are
+// minted later are sealed under a new tenant key, which no older KEK has ever opened; keys that
+// exist already keep theirs: see [ring.Rekeyed].
+//
+// It is refused ([ErrRefused]) as long as a live instance has another primary KEK. With [DryRun] it
+// only reports.
+func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, error) {
+	o := optionsOf(opts)
+	var report ring.Rekeyed
+	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks.Primary(), b.fields)
+		if err := b.Ring(); err != nil || o.dryRun || len(report.Others) == 0 {
+			return nil, err
+		}
+		if len(b.others) > 0 {
+			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances do not have KEK %v first: %s; make it the first line of their KEKs, and wait a minute for those that have ended",
+				report.Primary, strings.Join(b.others, ", "))}
+		}
+		return b.Rekey()
+	})
+	report.Changed = p != nil
+	return report, err
+}
+
+// unwhole reads a ring of which a field cannot be opened, for a revocation. That is sealed under the
+// KEK that the ring is under, as far as that can be told, and every live instance must have that
+// KEK: otherwise one wrong KEK file would fence the fleet.
+func (r *Rotator) unwhole(ctx context.Context, tenant string) (*base, error) {
+	var mine *held.Ring
+	if tr := r.k.ring(tenant); tr != nil {
+		mine = tr.state.Load()
+	}
+	b, err := r.load(ctx, tenant, mine)
+	if b == nil {
+		return nil, err
+	}
+	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
+		return nil, inTenant(tenant, err)
+	}
+	b.unwhole, b.under = true, b.underKEK()
+	return b, r.allHold(ctx, tenant, b.under)
+}
+
+// underKEK returns the KEK of a tenant key of the ring that this process has, or the primary.
+func (b *base) underKEK() seal.KEKName {
+	for field, name := range seal.UnderKEKs(b.fields) {
+		if strings.HasPrefix(field, seal.PrefixKey) && b.keks.Has(name) {
+			return name
+		}
+	}
+	return b.keks.Primary()
+}
+
+// revoke decides about a revocation, also where the ring is not whole.
+func (b *base) revoke(kid string, force bool) (*protocol.Proposal, error) {
+	if !b.unwhole {
+		return b.Revoke(kid, force)
+	}
+	_, exists := b.fields[seal.PrefixRecord+kid]
+	return b.RevokeUnwhole(kid, exists, force)
+}
