@@ -17,6 +17,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // quick is a pace whose polls are close together, so that holders find a flipped bit soon.
@@ -121,7 +122,7 @@ func (b *bitsBench) fill(ctx context.Context) error {
 // fillRing forces the second key, revokes the third, loses the fourth, and waits until the first is
 // collected.
 func (b *bitsBench) fillRing(ctx context.Context, tenant string) error {
-	r, ring := b.holders[0], ringKey(tenant)
+	r, key := b.holders[0], ringKey(tenant)
 	if err := quick.makeRing(ctx, r.Rotator, tenantOf(tenant)); err != nil {
 		return err
 	}
@@ -138,14 +139,14 @@ func (b *bitsBench) fillRing(ctx context.Context, tenant string) error {
 		func() bool { return r.SetPolicy(ctx, tenant, quick.Policy) == nil },
 		func() bool {
 			s, err := r.keys.Tenant(tenant)
-			if err != nil || !s.Fresh {
+			if err != nil || !s.Fresh || newestOf(s.Ring).State != ring.Pending {
 				return false
 			}
-			b.server.Client().HDel(ctx, ring, "k:"+newestOf(s.Ring).KID)
+			b.server.Client().HDel(ctx, key, "k:"+newestOf(s.Ring).KID)
 			return true
 		},
 		func() bool {
-			names := b.server.Client().HKeys(ctx, ring).Val()
+			names := b.server.Client().HKeys(ctx, key).Val()
 			return !slices.ContainsFunc([]string{"x:", "a:", "f:", "r:", "w:", "k:", "tk:", "gone", "head"}, func(prefix string) bool {
 				return !slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) })
 			})

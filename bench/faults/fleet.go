@@ -75,8 +75,13 @@ func (p pace) policy(t tenant) rotation.Policy {
 	return policy
 }
 
-func newKEKs() *rotation.KEKs {
-	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+// firstKEK is the KEK with which every fleet begins.
+const firstKEK = "0123456789abcdef0123456789ABCDEF"
+
+func newKEKs() *rotation.KEKs { return keksOf([]byte(firstKEK)) }
+
+func keksOf(kek []byte) *rotation.KEKs {
+	keks, err := rotation.NewKEKs(kek)
 	if err != nil {
 		panic(err) // impossible: the KEK has 32 bytes
 	}
@@ -91,6 +96,7 @@ type fleet struct {
 	rate    int    // tokens a second
 	pace    pace
 	log     *slog.Logger
+	kek     []byte // of the instances that start; only strike changes it
 
 	mu       sync.Mutex
 	rng      *rand.Rand
@@ -150,7 +156,7 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 	for _, b := range []byte(name) {
 		seed = seed*31 + uint64(b)
 	}
-	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, rng: rand.New(rand.NewPCG(o.seed, seed))}
+	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, kek: []byte(firstKEK), rng: rand.New(rand.NewPCG(o.seed, seed))}
 	if err := f.create(ctx); err != nil {
 		return nil, err
 	}
@@ -222,7 +228,7 @@ func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*
 	store, err := m.store(f.servers.address())
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
-			KEKs: newKEKs(), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
+			KEKs: keksOf(f.kek), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
 			AllowBootstrap: true, Policy: f.pace.Policy, // it must never find the store empty for long enough to use these
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
@@ -331,7 +337,8 @@ func (f *fleet) leave(m *instance) error {
 
 func sum(a, b rotation.Counts) rotation.Counts {
 	return rotation.Counts{Syncs: a.Syncs + b.Syncs, Failures: a.Failures + b.Failures, Repairs: a.Repairs + b.Repairs,
-		Resyncs: a.Resyncs + b.Resyncs, Refreshes: a.Refreshes + b.Refreshes}
+		Resyncs: a.Resyncs + b.Resyncs, Refreshes: a.Refreshes + b.Refreshes,
+		Undone: a.Undone + b.Undone, Older: a.Older + b.Older, Forged: a.Forged + b.Forged}
 }
 
 // instances returns the current members. The caller must not change the slice.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -29,6 +30,7 @@ var moves = []*move{
 	{name: "trim", title: "trims or deletes the log", do: trim},
 	{name: "rewrite", title: "rewrites the log without the revocation, and removes `x:` and `a:`", do: rewriteLog, hides: true},
 	{name: "copy", title: "appends copies of log entries", do: copyEntries, harmless: true},
+	{name: "forge", title: "appends log entries that it has changed", do: forgeEntries},
 	{name: "time", title: "moves the store's clock by a log entry of the far future", do: moveTime, hides: true},
 	{name: "junk", title: "writes junk fields, tenants and acks", do: junk},
 	{name: "type", title: "makes a key of the bucket one of another type", do: wrongType, hides: true},
@@ -162,23 +164,34 @@ func forgeAcks(ctx context.Context, b *blow) error {
 	return err
 }
 
-// forgedAck returns an acknowledgement that an instance has not made: a place in the far future,
-// random bytes, an old one, another instance's, or that of another bucket.
+// forgedAck returns an acknowledgement that an instance has not made: an old one, another
+// instance's, that of another bucket, its own with a later date, random bytes, or a text.
 func forgedAck(name string, old, now, elsewhere map[string]string) any {
+	const header, dated = "kt\x01A", 4 + 8 // a sealed acknowledgement begins with these and its date, in milliseconds
 	ms := time.Now().UnixMilli()
-	switch rand.IntN(6) {
+	later := func(ack string) any {
+		if len(ack) < dated {
+			return ack
+		}
+		return string(binary.BigEndian.AppendUint64([]byte(header), uint64(ms))) + ack[dated:]
+	}
+	switch rand.IntN(7) {
 	case 0:
 		return randomBytes(1 + rand.IntN(300))
 	case 1:
 		return old[name]
 	case 2:
+		return later(old[name])
+	case 3:
+		return later(elsewhere[name])
+	case 4:
 		for other, ack := range now {
 			if other != name {
 				return ack
 			}
 		}
-	case 3:
-		return elsewhere[name]
+	case 5:
+		return later(string(randomBytes(200)))
 	}
 	return fmt.Sprintf("99999999999999-0 x %d %d", ms-60_000, ms)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/rotation"
 )
 
 // swap gives each of two tenants the other's ring, or some of its fields.
@@ -110,6 +113,32 @@ func rewriteLog(ctx context.Context, b *blow) error {
 
 // copyEntries appends copies of entries of both tenants' logs.
 func copyEntries(ctx context.Context, b *blow) error {
+	return b.appendEntries(ctx, func(map[string]any) {})
+}
+
+// forgeEntries appends entries of both tenants' logs with a change in one field.
+func forgeEntries(ctx context.Context, b *blow) error {
+	return b.appendEntries(ctx, func(entry map[string]any) {
+		switch rand.IntN(4) {
+		case 0:
+			entry["kid"] = "forged"
+		case 1:
+			entry["tenant"] = b.of.name
+			entry["nonce"] = "forged"
+		case 2:
+			entry["op"] = "revoke"
+			entry["mac"] = randomBytes(200)
+		default:
+			if mac := []byte(fmt.Sprint(entry["mac"])); len(mac) > 0 {
+				mac[rand.IntN(len(mac))] ^= 1
+				entry["mac"] = mac
+			}
+		}
+	})
+}
+
+// appendEntries appends entries of both tenants' logs to that of one, each changed by change.
+func (b *blow) appendEntries(ctx context.Context, change func(entry map[string]any)) error {
 	b.revoke(ctx)
 	var entries []redis.XMessage
 	for _, t := range []tenant{b.of, b.other} {
@@ -120,9 +149,10 @@ func copyEntries(ctx context.Context, b *blow) error {
 		entries = append(entries, some...)
 	}
 	for range 20 {
-		e := entries[rand.IntN(len(entries))]
-		b.client.XAdd(ctx, &redis.XAddArgs{Stream: logKey(b.of.name), ID: "*", Values: e.Values})
-		b.client.Publish(ctx, "kt:changed", strings.Trim(strings.Split(logKey(b.of.name), ":")[1], "{}"))
+		e := maps.Clone(entries[rand.IntN(len(entries))].Values)
+		change(e)
+		b.client.XAdd(ctx, &redis.XAddArgs{Stream: logKey(b.of.name), ID: "*", Values: e})
+		b.client.Publish(ctx, "kt:changed", rotation.BucketOf(b.of.name))
 		b.changed.Add(1)
 		if err := sleep(ctx, b.hold/20); err != nil {
 			return err

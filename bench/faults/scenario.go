@@ -62,6 +62,7 @@ var scenarios = []scenario{
 	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", start: startClusterReplica, strike: strikeCluster, text: textCluster},
 	{name: "cluster-away", title: "Cluster: a primary away, and back", start: startCluster, strike: strikeClusterAway, text: textClusterAway},
 	{name: "split", title: "split with min-replicas-max-lag, promoted by hand", start: startSplitOf, strike: strikeSplit, byItself: true, pace: splitPaceOf, text: textSplit},
+	{name: "kek", title: "KEK replaced, one instance after the other", start: startSingle, strike: strikeKEK, text: textKEK},
 	{name: "deaf", title: "pub/sub lost", start: startSingle, strike: strikeDeaf, text: textDeaf},
 }
 

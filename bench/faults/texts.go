@@ -70,6 +70,12 @@ and its predecessor is dropped, only once no instance can be in sync without kno
 lag and SignFor the losing side signs nothing (ErrFenced). Dwell is 12.5 s here, and so Propagation
 15.75 s.`
 
+	textKEK = `Each instance in turn gets the new KEK as its second, then as its first. Then all rings are sealed
+again (Rekey), and each instance in turn drops the old KEK. No token is rejected, and no instance
+answers 503 or refuses to sign. Afterwards an attacker has the old KEK, and dumps of Redis from
+before the change and from after it. It opens keys of before the change, and none that was minted
+after the rekey; each one would count as a false reject of this table.`
+
 	textDeaf = `The connections on which instances hear of changes hang, without an error. This costs only time: an
 instance finds a change with its next poll. So a revocation takes up to 300 ms here (a poll of 250
 ms and its jitter) instead of a few milliseconds.`
