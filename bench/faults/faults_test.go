@@ -83,7 +83,7 @@ func TestRace(t *testing.T) {
 func TestBrokenPromiseIsSeen(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
-	s, err := startSingle()
+	s, err := startSingle(testOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +93,30 @@ func TestBrokenPromiseIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.stop()
-	end := f.begin(t.Context())
+	end := f.begin(t.Context(), false)
 	t.Run("a key that the others do not have", func(t *testing.T) { signWithout(t, f) })
 	t.Run("a key that was revoked in secret", func(t *testing.T) { revokeInSecret(t, f) })
+	t.Run("a KEK that opens too much", func(t *testing.T) { openAll(t, f) })
 	end()
+}
+
+// openAll gives the attacker the fleet's own KEK.
+func openAll(t *testing.T, f *fleet) {
+	dump, err := f.readRings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := f.awaitMints(t.Context(), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := f.tally.result()
+	if err := f.openWith(t.Context(), f.kek, dump, dump, later); err != nil {
+		t.Fatal(err)
+	}
+	if c, _ := f.tally.result(); c.RejectedFresh < before.RejectedFresh+len(tenants) {
+		t.Errorf("%d keys that were opened were not counted", len(later))
+	}
 }
 
 // signWithout pretends that an instance signed with a key that the others do not have.

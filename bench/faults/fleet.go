@@ -70,13 +70,18 @@ func tenantNames() []string {
 func (p pace) policy(t tenant) rotation.Policy {
 	policy := p.Policy
 	if policy.Algorithm = t.alg; !t.alg.Symmetric() {
-		policy.ReaderStaleness = p.MaxTokenTTL / 3
+		policy.ReaderStaleness = p.Propagation - p.Freshness - p.Dwell - p.ClockSkew
 	}
 	return policy
 }
 
-func newKEKs() *rotation.KEKs {
-	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+// firstKEK is the KEK with which every fleet begins.
+const firstKEK = "0123456789abcdef0123456789ABCDEF"
+
+func newKEKs() *rotation.KEKs { return keksOf([]byte(firstKEK)) }
+
+func keksOf(kek []byte) *rotation.KEKs {
+	keks, err := rotation.NewKEKs(kek)
 	if err != nil {
 		panic(err) // impossible: the KEK has 32 bytes
 	}
@@ -87,9 +92,11 @@ func newKEKs() *rotation.KEKs {
 type fleet struct {
 	servers servers
 	tally   *tally
-	rate    int // tokens a second
+	judge   *judge // of revocations; nil: none
+	rate    int    // tokens a second
 	pace    pace
 	log     *slog.Logger
+	kek     []byte // of the instances that start; only strike changes it
 
 	mu       sync.Mutex
 	rng      *rand.Rand
@@ -121,8 +128,15 @@ type instance struct {
 func (m *instance) now() time.Time { return time.Now().Add(m.offset) }
 
 func (m *instance) fresh(tenant string) bool {
+	fresh, _ := m.inSync(tenant)
+	return fresh
+}
+
+// inSync reports whether the instance says that it is in sync, and when its last good sync was sent
+// by its own clock.
+func (m *instance) inSync(tenant string) (bool, time.Time) {
 	s, err := m.keys.Tenant(tenant)
-	return err == nil && s.Fresh
+	return err == nil && s.Fresh, s.LastGood
 }
 
 // A splitStore is a store that listens on a connection of its own. That connection can be broken
@@ -142,7 +156,7 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 	for _, b := range []byte(name) {
 		seed = seed*31 + uint64(b)
 	}
-	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, rng: rand.New(rand.NewPCG(o.seed, seed))}
+	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, kek: []byte(firstKEK), rng: rand.New(rand.NewPCG(o.seed, seed))}
 	if err := f.create(ctx); err != nil {
 		return nil, err
 	}
@@ -210,11 +224,11 @@ func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *ro
 
 // start starts an instance. It does not wait until the instance is in sync.
 func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*instance, error) {
-	m := &instance{name: name, pace: f.pace, offset: offset, link: newLink(f.servers.resolve), nudgeLink: newLink(f.servers.resolve), stopped: make(chan struct{})}
+	m := &instance{name: name, pace: f.pace, offset: offset, link: f.newLink(), nudgeLink: f.newLink(), stopped: make(chan struct{})}
 	store, err := m.store(f.servers.address())
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
-			KEKs: newKEKs(), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
+			KEKs: keksOf(f.kek), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
 			AllowBootstrap: true, Policy: f.pace.Policy, // it must never find the store empty for long enough to use these
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
@@ -232,6 +246,15 @@ func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*
 		_ = m.rotator.Run(run) // returns nil
 	}()
 	return m, nil
+}
+
+// newLink returns the network of an instance to the servers.
+func (f *fleet) newLink() *link {
+	l := newLink(f.servers.resolve)
+	if split, ok := f.servers.(*splitPair); ok { // an instance reaches the primary of its side
+		l.resolve = func(string) string { return split.resolveFor(l) }
+	}
+	return l
 }
 
 func (m *instance) store(at address) (rotation.Store, error) {
@@ -314,7 +337,8 @@ func (f *fleet) leave(m *instance) error {
 
 func sum(a, b rotation.Counts) rotation.Counts {
 	return rotation.Counts{Syncs: a.Syncs + b.Syncs, Failures: a.Failures + b.Failures, Repairs: a.Repairs + b.Repairs,
-		Resyncs: a.Resyncs + b.Resyncs, Refreshes: a.Refreshes + b.Refreshes}
+		Resyncs: a.Resyncs + b.Resyncs, Refreshes: a.Refreshes + b.Refreshes,
+		Undone: a.Undone + b.Undone, Older: a.Older + b.Older, Forged: a.Forged + b.Forged}
 }
 
 // instances returns the current members. The caller must not change the slice.

@@ -1,7 +1,7 @@
 // The command faults breaks real Redis servers while a fleet of instances signs tokens, verifies
 // them and rotates its keys. It counts what goes wrong and writes docs/faults.md:
 //
-//	go run ./bench/faults              # all faults, about ten minutes
+//	go run ./bench/faults              # all faults, about twenty minutes
 //	go run ./bench/faults -only cut    # the faults whose name contains "cut"; writes no page
 //	go run ./bench/faults -list
 //
@@ -40,6 +40,7 @@ func main() {
 	list := flag.Bool("list", false, "list the faults, and run none")
 	out := flag.String("out", "docs/faults.md", "the `file` to write")
 	atOnce := flag.Int("parallel", 3, "how many faults run at once")
+	attack := flag.Duration("attack", 10*time.Minute, "how long an adversary writes to Redis")
 	verbose := flag.Bool("v", false, "show what the instances log")
 	o := options{pace: fast, log: slog.New(slog.DiscardHandler)}
 	flag.Uint64Var(&o.seed, "seed", 1, "chooses the instances that a fault strikes, and how long it lasts")
@@ -53,12 +54,13 @@ func main() {
 		for _, s := range scenarios {
 			fmt.Printf("%-14s%s\n", s.name, s.title)
 		}
+		fmt.Printf("%-14s%s\n", "adversary", "an adversary writes to Redis")
 		return
 	}
 	exitOn(redistest.Missing())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	r := &report{when: time.Now(), command: "go run ./bench/faults"}
+	r := &report{when: time.Now(), command: "go run ./bench/faults", attack: *attack}
 	if len(os.Args) > 1 {
 		r.command += " " + strings.Join(os.Args[1:], " ")
 	}
@@ -104,6 +106,9 @@ func (r *report) run(ctx context.Context, o options, only string, parallel int) 
 	if only == "" {
 		errs = append(errs, r.runAlone(ctx))
 	}
+	if strings.Contains("adversary", only) {
+		errs = append(errs, r.runAdversary(ctx, o))
+	}
 	r.took = time.Since(r.when)
 	return errors.Join(errs...)
 }
@@ -120,6 +125,18 @@ func (r *report) runAlone(ctx context.Context) error {
 	var err2 error
 	r.away, err2 = measureAway(ctx, 10)
 	return errors.Join(err, err2)
+}
+
+// runAdversary lets an adversary write to the Redis of a fleet, alone.
+func (r *report) runAdversary(ctx context.Context, o options) error {
+	fmt.Fprintln(os.Stderr, "an adversary, for", r.attack)
+	o.pace = hostilePace(hostileLife)
+	result, err := underAttack(ctx, o, moves, r.attack)
+	r.hostile = &result
+	for _, note := range result.Notes {
+		fmt.Fprintln(os.Stderr, "     ", note)
+	}
+	return errors.Join(err, result.broken())
 }
 
 // runRows runs the scenarios of the rows, several at once. It calls ended for each that has ended.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -78,12 +80,17 @@ func startRacer(ctx context.Context, addr, name string, trust bool) (*racer, fun
 	if err != nil {
 		return nil, nil, err
 	}
+	return startMember(ctx, client, rotation.Config{KEKs: newKEKs(), Tenants: []string{tenants[0].name}, Instance: name,
+		Poll: fast.poll, Deadline: fast.deadline, TrustFirstRead: trust})
+}
+
+// startMember starts an instance without a signer, and returns a function that ends it.
+func startMember(ctx context.Context, client redis.UniversalClient, cfg rotation.Config) (*racer, func(), error) {
 	store, err := rediskeys.New(client, rediskeys.Config{})
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
-	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: []string{tenants[0].name}, Instance: name,
-		Poll: fast.poll, Deadline: fast.deadline, TrustFirstRead: trust})
+	k, err := open(ctx, store, cfg)
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}

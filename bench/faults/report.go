@@ -28,6 +28,8 @@ type report struct {
 	rows    []row
 	race    *raceResult
 	away    []awayResult
+	attack  time.Duration // how long the adversary writes
+	hostile *hostileResult
 }
 
 func (r *report) write(w io.Writer) {
@@ -38,6 +40,9 @@ func (r *report) write(w io.Writer) {
 	r.writeRevocations(w)
 	r.writeRace(w)
 	r.writeAway(w)
+	if r.hostile != nil {
+		r.hostile.write(w)
+	}
 	r.writeExpectations(w)
 }
 
@@ -48,7 +53,7 @@ const head = `# Faults, on real Redis
 Measured %s on %s, %d cores, %s/%s, %s, Redis %s, in %s.
 The machine's load average before the run was %s. On a busy machine polls miss their deadline, and
 instances refuse to sign without a fault. To measure again, run
-` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about ten minutes and needs
+` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about twenty minutes and needs
 ` + "`redis-server`" + `. With ` + "`-only NAME`" + ` it runs some of the faults and writes no page.
 ` + "`go test ./bench/faults`" + ` runs a short version of each fault.
 

@@ -14,7 +14,13 @@ import (
 type scenario struct {
 	name  string // for -only and for the names of the tests
 	title string // for the tables
-	start func() (servers, error)
+	start func(o options) (servers, error)
+
+	// byItself says that no keys are rotated by hand but by strike
+	byItself bool
+
+	// pace is that of the fleet; nil: that of the run
+	pace func(o options) pace
 
 	// strike lets the fault begin and end once.
 	strike func(ctx context.Context, f *fleet, o options) error
@@ -55,6 +61,8 @@ var scenarios = []scenario{
 	{name: "sentinel", title: "Sentinel failover", start: startSentinel, strike: strikeSentinel, text: textSentinel},
 	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", start: startClusterReplica, strike: strikeCluster, text: textCluster},
 	{name: "cluster-away", title: "Cluster: a primary away, and back", start: startCluster, strike: strikeClusterAway, text: textClusterAway},
+	{name: "split", title: "split with min-replicas-max-lag, promoted by hand", start: startSplitOf, strike: strikeSplit, byItself: true, pace: splitPaceOf, text: textSplit},
+	{name: "kek", title: "KEK replaced, one instance after the other", start: startSingle, strike: strikeKEK, text: textKEK},
 	{name: "deaf", title: "pub/sub lost", start: startSingle, strike: strikeDeaf, text: textDeaf},
 }
 
@@ -246,7 +254,10 @@ func strikeDeaf(ctx context.Context, f *fleet, _ options) error {
 func (s *scenario) run(ctx context.Context, o options) (c count, said []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	all, err := s.start()
+	if s.pace != nil {
+		o.pace = s.pace(o)
+	}
+	all, err := s.start(o)
 	if err != nil {
 		return c, nil, err
 	}
@@ -257,7 +268,7 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 	}
 	defer func() { err = errors.Join(err, f.stop()) }()
 	before := f.counts()
-	quiet := f.begin(ctx)
+	quiet := f.begin(ctx, s.byItself)
 	err = s.strikes(ctx, f, o)
 	quiet()
 	if err == nil {
@@ -270,12 +281,15 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 }
 
 // begin starts the traffic, the watch on mints and the rotations by hand. end stops them and waits
-// for the last verification.
-func (f *fleet) begin(ctx context.Context) (end func()) {
+// for the last verification. If byItself is set, no keys are rotated by hand.
+func (f *fleet) begin(ctx context.Context, byItself bool) (end func()) {
 	traffic, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
 		jobs := []func(context.Context){f.traffic, f.watch, f.operate}
+		if byItself {
+			jobs = jobs[:2]
+		}
 		done <- atOnce(len(jobs), func(i int) error { jobs[i](traffic); return nil })
 	}()
 	return func() {

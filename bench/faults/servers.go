@@ -35,7 +35,7 @@ const primary = "primary:6379"
 // single is one server, which does not save its data.
 type single struct{ *redistest.Server }
 
-func startSingle() (servers, error) {
+func startSingle(options) (servers, error) {
 	s, err := redistest.Start(redistest.Options{})
 	return single{s}, err
 }
@@ -52,7 +52,7 @@ type pair struct {
 	replica *redistest.Server
 }
 
-func startPair() (servers, error) {
+func startPair(options) (servers, error) {
 	p := new(pair)
 	var err error
 	if p.primary, err = redistest.Start(redistest.Options{}); err != nil {
@@ -115,7 +115,7 @@ func (p *pair) Stop() error {
 // sentinel is a pair that three Sentinels watch.
 type sentinel struct{ *redistest.Sentinel }
 
-func startSentinel() (servers, error) {
+func startSentinel(options) (servers, error) {
 	s, err := redistest.StartSentinel(redistest.Options{})
 	return sentinel{s}, err
 }
@@ -134,7 +134,7 @@ type cluster struct {
 func (c *cluster) address() address           { return address{addrs: c.Addrs(), cluster: true} }
 func (c *cluster) resolve(addr string) string { return addr }
 
-func startCluster() (servers, error) { return newCluster(redistest.Options{Keep: true}) }
+func startCluster(options) (servers, error) { return newCluster(redistest.Options{Keep: true}) }
 
 func newCluster(o redistest.Options) (*cluster, error) {
 	all, err := redistest.StartCluster(o)
@@ -153,7 +153,7 @@ func newCluster(o redistest.Options) (*cluster, error) {
 
 // startClusterReplica runs a Cluster in which the primary of the first tenant has a
 // replica.
-func startClusterReplica() (servers, error) {
+func startClusterReplica(options) (servers, error) {
 	c, err := newCluster(redistest.Options{})
 	if err != nil {
 		return nil, err
@@ -227,10 +227,15 @@ const patience = 2 * time.Minute
 
 // await calls done until it returns true.
 func await(ctx context.Context, what string, done func() bool) error {
+	return awaitEvery(ctx, 5*time.Millisecond, patience, what, done)
+}
+
+// awaitEvery calls done now and then until it returns true.
+func awaitEvery(ctx context.Context, every, patience time.Duration, what string, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for !done() {
-		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+		if err := sleep(ctx, every); err != nil {
 			return fmt.Errorf("waited for %s: %w", what, err)
 		}
 	}

@@ -70,7 +70,7 @@ func (t *tally) signing(err error, freshRefused bool) {
 	t.do(func(c *count) {
 		if freshRefused {
 			c.FreshRefused++
-			t.noteLocked("a fresh instance does not sign: %v", err)
+			t.noteOftenLocked("a fresh instance does not sign: %v", err)
 		}
 		switch {
 		case err == nil:
@@ -139,6 +139,13 @@ func (t *tally) note(format string, args ...any) {
 func (t *tally) noteLocked(format string, args ...any) {
 	if len(t.notes) < 20 {
 		t.notes = append(t.notes, time.Now().UTC().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+	}
+}
+
+// noteOftenLocked notes what may happen often, and leaves room for the rest.
+func (t *tally) noteOftenLocked(format string, args ...any) {
+	if len(t.notes) < 3 {
+		t.noteLocked(format, args...)
 	}
 }
 

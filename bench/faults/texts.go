@@ -61,6 +61,21 @@ For them this is the same as the Sentinel failover.`
 without a store for 1 to 9 s, as in a partition of all. The other tenants do not notice. The server
 comes back with all its data (appendfsync always).`
 
+	textSplit = `A primary takes writes only while a replica follows (min-replicas-to-write 1), but it finds out that
+the replica does not only after min-replicas-max-lag: 10 s, the default of Redis. The replica is cut
+off and promoted by hand, and four of the six instances follow it. For 11 s more the other two are in
+sync with the old primary, and know nothing of what the winning side does. It rotates keys as often
+as it may. No token is rejected on either side, because Dwell is longer than the lag: a key signs,
+and its predecessor is dropped, only once no instance can be in sync without knowing it. After the
+lag and SignFor the losing side signs nothing (ErrFenced). Dwell is 12.5 s here, and so Propagation
+15.75 s.`
+
+	textKEK = `Each instance in turn gets the new KEK as its second, then as its first. Then all rings are sealed
+again (Rekey), and each instance in turn drops the old KEK. No token is rejected, and no instance
+answers 503 or refuses to sign. Afterwards an attacker has the old KEK, and dumps of Redis from
+before the change and from after it. It opens keys of before the change, and none that was minted
+after the rekey; each one would count as a false reject of this table.`
+
 	textDeaf = `The connections on which instances hear of changes hang, without an error. This costs only time: an
 instance finds a change with its next poll. So a revocation takes up to 300 ms here (a poll of 250
 ms and its jitter) instead of a few milliseconds.`

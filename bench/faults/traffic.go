@@ -128,27 +128,44 @@ func (f *fleet) after(d time.Duration, t token, m *instance) {
 func (f *fleet) verify(m *instance, t token) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	before := m.fresh(t.tenant.name)
-	_, err := m.verifiers[t.cached].VerifyTenant(ctx, t.tenant.name, t.raw)
-	fresh := before && m.fresh(t.tenant.name)
-	now := m.now()
-	if !now.Before(t.end()) || err != nil && f.tally.isRevoked(t.kid) {
+	v := verdict{by: m, token: t}
+	before, good := m.inSync(t.tenant.name)
+	v.good, v.began = good.Add(-m.offset), time.Now()
+	_, v.err = m.verifiers[t.cached].VerifyTenant(ctx, t.tenant.name, t.raw)
+	v.fresh = before && m.fresh(t.tenant.name)
+	now, err, fresh := m.now(), v.err, v.fresh
+	if !now.Before(t.end()) {
 		return // the verifier may, or must, reject it
 	}
+	if f.judge != nil {
+		f.judge.hear(v)
+	}
+	if err != nil && f.tally.isRevoked(t.kid) {
+		return
+	}
 	f.tally.verdict(err, fresh)
+	if f.judge != nil {
+		f.judge.reject(v)
+	}
 	if errors.Is(err, verifier.ErrInvalid) {
 		f.tally.note("%s refuses, fresh %v, cache %d, a token of %s that %s signed %v ago with key %s, and that ends in %v: %v", m.name, fresh,
 			t.cached, t.tenant.name, t.by, time.Since(t.signed), t.kid, t.end().Sub(now), err)
 	}
 }
 
-// watch tells the tally which keys are minted, until ctx ends.
+// watch tells the tally which keys are minted, and the judge which keys instances have, until ctx
+// ends.
 func (f *fleet) watch(ctx context.Context) {
 	for sleep(ctx, 20*time.Millisecond) == nil {
 		for _, m := range f.instances() {
 			for _, t := range tenants {
-				if s, err := m.keys.Tenant(t.name); err == nil {
-					f.tally.minted(t.name, s.Ring)
+				s, err := m.keys.Tenant(t.name)
+				if err != nil {
+					continue
+				}
+				f.tally.minted(t.name, s.Ring)
+				if f.judge != nil {
+					f.judge.watch(m, t.name, s)
 				}
 			}
 		}

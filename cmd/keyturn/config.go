@@ -172,7 +172,12 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 	case len(c.Policy) > 0 && !c.Bootstrap:
 		return nil, usagef("the file of --config: rings.policy is for the rings that bootstrap makes; those that are there have their own")
 	}
-	rings := &server.Rings{Hint: noRingHint(c.Bootstrap)}
+	if c.Realm != "" {
+		if _, err := parseRealm(c.Realm); err != nil {
+			return nil, usagef("the file of --config: rings.realm: it %v", err)
+		}
+	}
+	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm}
 	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379
       kek_file: kek                    # or KEYTURN_KEK
+      realm: production                # as --realm; none if it is left out
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     tenants:
@@ -59,6 +60,7 @@ type reloadConfig struct {
 type ringsConfig struct {
 	Redis     string               `yaml:"redis"`
 	KEKFile   string               `yaml:"kek_file"`
+	Realm     string               `yaml:"realm"`
 	Bootstrap bool                 `yaml:"bootstrap"`
 	Policy    map[string]yaml.Node `yaml:"policy"` // by the names of the flags
 }

@@ -22,6 +22,7 @@ func TestConfigUsage(t *testing.T) {
 		{"tenants:\n  - id: a\n    id: hush\n", `line 3: "id" is there twice`},
 		{"tenants:\n  - id: a\n    audiences: hush\n", "line 3: the value is of the wrong type"},
 		{"tenants:\n  - id: \"hush\n", "this is not YAML"},
+		{"rings: {redis: 'redis://127.0.0.1:1', realm: " + strings.Repeat("x", 65) + "}\ntenants:\n" + ring, "rings.realm: it has 65 bytes: want at most 64"},
 		{"hush", "line 1: the value is of the wrong type"},
 		{"tenants:\n" + acmeTenant + "---\ntenants: []\n", "more than one document"},
 		{"tenants:\n" + acmeTenant + acmeTenant, `line 3 (tenant "acme"): the same id is on line 2`},

@@ -135,7 +135,7 @@ func wrongKEK(err error) *rotation.Error {
 		return nil
 	}
 	for e := new(rotation.Error); errors.As(err, &e); err = e.Err {
-		if e.Kind == rotation.ErrWrongKEK {
+		if e.Kind == rotation.ErrWrongKEK || e.Kind == rotation.ErrWrongRealm {
 			return e
 		}
 	}
@@ -242,6 +242,8 @@ func storeError(err error) error {
 // advice says what to do where the error does not.
 func advice(err error) string {
 	switch {
+	case errors.Is(err, rotation.ErrWrongRealm):
+		return "; give the realm that the service has, with --realm (rings.realm in the file of serve)"
 	case errors.Is(err, rotation.ErrWrongKEK):
 		return "; give the KEK that the service has, with --kek-file or " + envKEK
 	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):

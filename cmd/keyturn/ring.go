@@ -31,7 +31,11 @@ it. Make one with: (umask 077; openssl rand -base64 32 > kek)
 --redis takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
 redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
 KEYTURN_REDIS_PASSWORD; one that is in the URL can be read by other users of the
-machine.`
+machine.
+
+--realm names the environment of the service, if its instances have a name for it
+(rings.realm in the file of serve). What was sealed in one realm does not open in
+another, even with the same KEK.`
 
 // ringTime is how long a command works on a ring at most. If Redis answers, it takes a moment; if Redis
 // hangs, each call times out sooner.
@@ -39,20 +43,32 @@ const ringTime = 10 * time.Second
 
 // ringFlags say where the rings are, and which KEK opens them.
 type ringFlags struct {
-	redis, kekFile *option[string]
+	redis, kekFile, realm *option[string]
 }
 
 func newRingFlags() ringFlags {
 	return ringFlags{
 		redis:   &option[string]{kind: "URL", parse: parseText},
 		kekFile: newPath(),
+		realm:   &option[string]{kind: "NAME", parse: parseRealm},
 	}
+}
+
+// parseRealm reads the name of a realm, which has at most the bytes that [rotation.Config] allows.
+func parseRealm(s string) (string, error) {
+	const most = 64
+	s, err := parseText(s)
+	if err == nil && len(s) > most {
+		err = fmt.Errorf("has %d bytes: want at most %d", len(s), most)
+	}
+	return s, err
 }
 
 func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f := cmd.Flags()
 	f.Var(r.redis, "redis", redisUsage)
 	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEK+")")
+	f.Var(r.realm, "realm", "the realm that the keys are sealed in, such as production (default: none)")
 }
 
 // newRingTenant returns a flag for the tenant of a ring.
@@ -154,7 +170,7 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 	defer s.close()
 	opening, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Now: a.now})
+	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Realm: flags.realm.value, Now: a.now})
 	if err != nil {
 		return openingError(err)
 	}

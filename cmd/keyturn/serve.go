@@ -127,7 +127,7 @@ func (s *serveCommand) ringFlag() string {
 		name  string
 		given bool
 	}{
-		{"kek-file", s.ring.kekFile.given}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap},
+		{"kek-file", s.ring.kekFile.given}, {"realm", s.ring.realm.given}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap},
 	} {
 		if f.given {
 			return f.name
@@ -234,7 +234,7 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 	if s.secretFile.given {
 		return nil, usagef("--redis and --secret-file: give one of them")
 	}
-	rings := &server.Rings{Hint: noRingHint(s.bootstrap)}
+	rings := &server.Rings{Hint: noRingHint(s.bootstrap), Realm: s.ring.realm.value}
 	if err := s.setKEKs(rings, "--kek-file", s.ring.kekFile.value); err != nil {
 		return nil, err
 	}

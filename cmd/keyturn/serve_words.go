@@ -161,6 +161,9 @@ func (s *serveCommand) signArgs(tenant string) string {
 	if s.ring.kekFile.given {
 		words = append(words, "--kek-file", s.ring.kekFile.value)
 	}
+	if s.ring.realm.given {
+		words = append(words, "--realm", s.ring.realm.value)
+	}
 	if iss := s.issuerOf(tenant); iss != "" {
 		words = append(words, "--iss", iss)
 	}

@@ -116,6 +116,9 @@ func (s *signCommand) run(ctx context.Context) error {
 	if s.ring.kekFile.given {
 		return usagef("--kek-file goes with --redis, which says where the ring is")
 	}
+	if s.ring.realm.given {
+		return usagef("--realm goes with --redis, which says where the ring is")
+	}
 	secret, err := s.secret(s.secretFile)
 	if err != nil {
 		return err

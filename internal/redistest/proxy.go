@@ -180,6 +180,7 @@ func (p *Proxy) copy(to, from net.Conn, replies bool) {
 		}
 	}
 	reader.Wait()
+	p.pass(time.Time{}, replies) // the end of a connection is held too
 	_ = to.Close()
 }
 

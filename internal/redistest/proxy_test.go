@@ -3,6 +3,8 @@ package redistest_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -107,5 +109,34 @@ func TestProxyConcurrently(t *testing.T) {
 	p.Heal()
 	if err := client.Ping(deadline(t)).Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The end of a connection does not pass a black hole: after a partition neither side hears that the
+// other has gone.
+func TestProxyHoldsTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := redistest.RunProxy(t, l.Addr().String())
+	client, err1 := net.Dial("tcp", p.Addr())
+	server, err2 := l.Accept()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	defer server.Close()
+	p.Blackhole()
+	client.Close()
+	var ne net.Error
+	_ = server.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := server.Read(make([]byte, 1)); !errors.As(err, &ne) || !ne.Timeout() {
+		t.Errorf("while the proxy holds everything: %v", err)
+	}
+	p.Heal()
+	_ = server.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("after Heal: %v, want EOF", err)
 	}
 }
