@@ -22,18 +22,21 @@ look, and for the day on which a key has leaked.
 
 ` + ringForm + `
 
-Exit codes: 0 done, 1 refused (stderr says why and, where waiting helps, from when
-on it is not), or no such ring or key, 2 the command line is not right, 3 Redis
-cannot be reached, or what it holds cannot be opened: then nothing was changed,
-unless stderr says that this is not known.`
+Exit codes: 0 done, and applied by every live instance, 1 refused (stderr says why
+and, where waiting helps, from when on it is not), or no such ring or key, 2 the
+command line is not right, 3 Redis cannot be reached, or what it holds cannot be
+opened: then nothing was changed, unless stderr says otherwise; or Redis lost the
+change, 4 done, but a live instance has not applied it within --wait.`
 
 // A keysCommand holds the flags of the commands under "keyturn keys".
 type keysCommand struct {
 	*app
-	ring                ringFlags
-	tenant              *option[string]
-	policy              policyFlags
-	json, force, noWait bool
+	ring        ringFlags
+	tenant      *option[string]
+	policy      policyFlags
+	waits       waitFlags
+	json, force bool
+	printed     bool // the answer is on stdout, so that an error is not printed there
 }
 
 func newKeys(a *app) *cobra.Command {
@@ -57,7 +60,7 @@ func newKeys(a *app) *cobra.Command {
 
 // newKeysCommand returns a command under "keyturn keys", with the flags that all of them have.
 func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *cobra.Command) {
-	c := &keysCommand{app: a, ring: newRingFlags(), tenant: newRingTenant()}
+	c := &keysCommand{app: a, ring: newRingFlags(), tenant: newRingTenant(), waits: newWaitFlags()}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long + "\n\n" + ringForm, Example: example, Args: wantNothing(kidHint)}
 	c.ring.register(cmd, "the Redis that has the ring; required")
 	cmd.Flags().Var(c.tenant, "tenant", "the tenant whose ring it is")
@@ -117,11 +120,12 @@ signs. By hand it is enough that all instances in reach know it.
 With --force a key younger than --dwell becomes the signer, but signs only after
 --dwell.
 
-With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
-is null unless the change had to be forced.`,
+`+waitHelp+`
+
+With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
 		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
-	c.waitFlag(cmd)
+	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
 			return r.Rotate(ctx, c.tenant.value, opts...)
@@ -139,11 +143,12 @@ before it. A KID that begins with a dash goes after "--".
 With --force a key younger than --dwell becomes the signer, but signs only after
 --dwell.
 
-With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
-is null unless the change had to be forced.`,
+`+waitHelp+`
+
+With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
 		`  keyturn keys promote --redis redis://localhost:6379 --tenant acme --kek-file kek KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
-	c.waitFlag(cmd)
+	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -162,23 +167,28 @@ has none to sign with until all instances know the new one.
 
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
-applied it. For those that live it waits for two of their polls; --no-wait does not.
-A KID that begins with a dash goes after "--".
+applied it. A KID that begins with a dash goes after "--".
+
+`+waitHelp+`
 
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
-"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks"}:
+"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks",
+"undone","waited"}:
 "promoted" is the kid that signs now, "minted" one that was made, to sign from
 "signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
-"acks" is an array of {"instance","applied","heard_at"}, or null if none was asked.
-Times are in RFC 3339. What does not apply is null; "committed_at" is null if there
-was nothing to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
+"acks" is an array of {"instance","applied","heard_at","live","keks"}, or null if
+none was asked: "keks" are the instance's KEKs, the first one seals, and there are
+none if this command cannot read them. "undone" says that Redis lost the change and
+the command put it back; "waited" is for how many seconds it waited. Times are in
+RFC 3339. What does not apply is null; "committed_at" is null if there was nothing
+to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
 where "from" is when it may be made, or null.`,
 		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
   keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --json --no-wait KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, "revoke the key that signs though no other can take over")
-	c.waitFlag(cmd)
+	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.change(cmd.Context(), args[0], func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -186,10 +196,6 @@ where "from" is when it may be made, or null.`,
 		})
 	}
 	return cmd
-}
-
-func (c *keysCommand) waitFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.noWait, "no-wait", false, "do not wait until the instances have said that they applied it")
 }
 
 // wantKID is the [cobra.PositionalArgs] of the commands that take a kid.
@@ -281,11 +287,16 @@ type ringChange func(context.Context, *rotation.Rotator, ...rotation.Option) (ro
 // change makes a change and prints its receipt. With --force it forces a change that is refused
 // otherwise. revoking is the kid that the change revokes, or "".
 func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange) error {
+	if err := c.waits.check(); err != nil {
+		return err
+	}
 	err := c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
 		before, err := ringOf(k, c.tenant.value)
 		if err != nil {
 			return err
 		}
+		waiting, stop := interruptible(ctx) // from here on the user is told what was done
+		defer stop()
 		receipt, forced, err := c.apply(ctx, r, do)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
@@ -293,11 +304,12 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 		if err != nil {
 			return err
 		}
-		p := &receiptPrinter{keysCommand: c, rotator: r, receipt: receipt, timing: newestTiming(before.Ring), revoking: revoking != ""}
+		timing := newestTiming(before.Ring)
+		p := &receiptPrinter{watcher{c, r, receipt, timing, c.waits.limit(timing)}, revoking != ""}
 		if forced != nil && !p.revoking {
 			p.noteForced(forced)
 		}
-		return p.print(ctx, forced != nil || p.revoking)
+		return p.print(waiting)
 	})
 	return c.answer(err)
 }
@@ -341,7 +353,7 @@ func (c *keysCommand) answer(err error) error {
 		from = refused.From
 		f.text += " (" + since(from.Add(time.Second-1), c.now()) + ")"
 	}
-	if c.json && f.code != exitUsage {
+	if c.json && f.code != exitUsage && !c.printed {
 		if err := c.print(toJSON(refusalJSON{Error: f.text, From: when(from)})); err != nil {
 			return err
 		}
