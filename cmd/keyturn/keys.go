@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,10 +74,13 @@ func kidHint(string) string { return "only promote and revoke take a KID" }
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
 		`create makes a tenant's first ring: one key that signs now, and one that is
-pending. If there is a ring already, it is refused (exit code 1).
+pending. If there is a ring already, it is refused (exit code 1). If Redis may have
+lost the ring, as after a FLUSHALL, create first waits for the instances that hold it.
 
 The policy is fixed with the ring. The defaults follow from --every; a policy that
 would cost tokens is refused, with the inequality that does not hold.
+
+`+"`+waitHelp+`"+`
 
 With --json it prints the array that "keyturn keys list --help" describes: the key
 that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`,
@@ -84,6 +88,7 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()
 	c.policy.register(cmd)
+	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.create(cmd.Context()) }
 	return cmd
 }
@@ -213,15 +218,67 @@ func wantKID(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// withRotator is withRing for a command that changes the ring.
-func (c *keysCommand) withRotator(ctx context.Context, use func(context.Context, *rotation.Keyring, *rotation.Rotator) error) error {
-	return c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
-		r, err := rotation.NewRotator(k)
-		if err != nil {
-			return ringError(err)
-		}
-		return use(ctx, k, r)
-	})
+// An opened is a tenant's ring that a command changes.
+type opened struct {
+	*ringSession
+	keyring *rotation.Keyring
+	rotator *rotation.Rotator
+}
+
+// withRotator is withRing for a command that changes the ring. If Redis may have lost something of
+// it, it first waits for the instances that put it back: see [settler].
+func (c *keysCommand) withRotator(ctx context.Context, w settling, use func(context.Context, *opened) error) error {
+	s, err := c.connect(&c.ring)
+	if err != nil {
+		return err
+	}
+	defer s.store.close()
+	k, err := c.settled(ctx, s, w)
+	if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitCannotTell {
+		return exitf(e.code, "%s; the change was not made", e.text)
+	}
+	if err != nil {
+		return err
+	}
+	defer k.Close(context.WithoutCancel(ctx))
+	r, err := rotation.NewRotator(k)
+	if err != nil {
+		return ringError(err)
+	}
+	return use(ctx, &opened{s, k, r})
+}
+
+// A settling says for what a command waits before it reads the ring that it changes.
+type settling int
+
+const (
+	settleTime settling = iota // until all instances have had the time to put back what they hold
+	settleRing                 // until there is a ring
+	settleNot
+)
+
+// settled opens the tenant's ring once it is settled.
+func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (*rotation.Keyring, error) {
+	k, err := s.open(ctx, c.tenant.value)
+	if err != nil || w == settleNot || c.waits.noWait {
+		return k, err
+	}
+	settler := &settler{app: c.app, store: s.store, tenant: c.tenant.value, gap: unknownGap}
+	if status, err := k.Tenant(c.tenant.value); err == nil && len(status.Ring.Keys) > 0 {
+		settler.gap = pollGap(newestTiming(status.Ring).Freshness)
+	}
+	if w == settleRing {
+		settler.until = func(hasRing bool) bool { return hasRing }
+	}
+	waited, err := settler.wait(ctx)
+	if !waited && err == nil {
+		return k, nil
+	}
+	k.Close(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return s.open(ctx, c.tenant.value)
 }
 
 func (c *keysCommand) create(ctx context.Context) error {
@@ -229,22 +286,63 @@ func (c *keysCommand) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
-		ctx, cancel := context.WithTimeout(ctx, ringTime)
-		defer cancel()
-		if err := r.Create(ctx, c.tenant.value, policy); err != nil {
+	if err := c.waits.check(); err != nil {
+		return err
+	}
+	err = c.withRotator(ctx, settleRing, func(ctx context.Context, o *opened) error {
+		waiting, stop := interruptible(ctx)
+		defer stop()
+		if err := c.make(ctx, o, policy); err != nil {
 			return err
 		}
-		status, err := ringOf(k, c.tenant.value)
+		status, err := ringOf(o.keyring, c.tenant.value)
 		if err != nil {
 			return exitf(exitCannotTell, `the ring was made, but cannot be read back; see "keyturn keys list" (%v)`, err)
 		}
+		text := fmt.Sprintf("made a ring for tenant %s\n\n", quoteShort(c.tenant.value)) + listText(c.tenant.value, status, c.now())
 		if c.json {
-			return c.print(listJSON(status))
+			text = listJSON(status)
 		}
-		return c.print(fmt.Sprintf("made a ring for tenant %s\n\n", quoteShort(c.tenant.value)) + listText(c.tenant.value, status, c.now()))
+		if err := c.print(text); err != nil {
+			return err
+		}
+		c.printed = true
+		return c.watchMade(waiting, o, newestTiming(status.Ring))
 	})
 	return c.answer(err)
+}
+
+// make makes the tenant's ring.
+func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) error {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	return o.rotator.Create(ctx, c.tenant.value, policy)
+}
+
+// watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
+// the change by hearing of it.
+func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.Policy) error {
+	receipt, ok := o.logged(ctx, c.tenant.value, ring.OpCreate)
+	if !ok || c.waits.noWait {
+		return nil
+	}
+	w := &watcher{c, o.rotator, receipt, timing, c.waits.limit(timing)}
+	seen := w.watch(ctx)
+	return w.outcome(&seen)
+}
+
+// logged returns a receipt of the tenant's newest change of that kind, from the log of its bucket,
+// for a change of which package rotation returns none.
+func (s *ringSession) logged(ctx context.Context, tenant string, op ring.Op) (rotation.Receipt, bool) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	reply := s.store.Sync(ctx, "", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant)}})[0]
+	for _, e := range slices.Backward(reply.Changed) {
+		if e.Op == op && e.Tenant == tenant {
+			return rotation.Receipt{Tenant: tenant, CommittedAt: reply.Now, Place: rotation.Place{Nonce: e.Nonce}}, true
+		}
+	}
+	return rotation.Receipt{}, false
 }
 
 func (c *keysCommand) list(ctx context.Context) error {
@@ -290,14 +388,21 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 	if err := c.waits.check(); err != nil {
 		return err
 	}
-	err := c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
-		before, err := ringOf(k, c.tenant.value)
+	w := settleTime
+	switch {
+	case revoking != "":
+		w = settleRing // a revocation does not wait: it is true whatever else comes back
+	case c.force:
+		w = settleNot
+	}
+	err := c.withRotator(ctx, w, func(ctx context.Context, o *opened) error {
+		before, err := ringOf(o.keyring, c.tenant.value)
 		if err != nil {
 			return err
 		}
 		waiting, stop := interruptible(ctx) // from here on the user is told what was done
 		defer stop()
-		receipt, forced, err := c.apply(ctx, r, do)
+		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
 		}
@@ -305,7 +410,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 			return err
 		}
 		timing := newestTiming(before.Ring)
-		p := &receiptPrinter{watcher{c, r, receipt, timing, c.waits.limit(timing)}, revoking != ""}
+		p := &receiptPrinter{watcher{c, o.rotator, receipt, timing, c.waits.limit(timing)}, revoking != ""}
 		if forced != nil && !p.revoking {
 			p.noteForced(forced)
 		}
