@@ -26,11 +26,11 @@ type waitFlags struct {
 }
 
 func newWaitFlags() waitFlags {
-	return waitFlags{wait: newDuration(time.Millisecond, time.Hour, 0, "two polls of the instances, at most 60s")}
+	return waitFlags{wait: newDuration(time.Millisecond, time.Hour, 0, "two polls, at most 60s")}
 }
 
 func (w *waitFlags) register(cmd *cobra.Command) {
-	cmd.Flags().Var(w.wait, "wait", "how long to wait until all live instances have applied it")
+	cmd.Flags().Var(w.wait, "wait", "how long to wait for the live instances")
 	cmd.Flags().BoolVar(&w.noWait, "no-wait", false, "do not wait for the instances, neither before nor after the change")
 }
 
