@@ -42,7 +42,7 @@ type keysCommand struct {
 
 func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
-		Use:     "keys (create | list | rotate | promote | revoke) --redis URL [--tenant TENANT] [KID]",
+		Use:     "keys (create | list | rotate | promote | revoke | rekey) --redis URL [--tenant TENANT] [KID]",
 		Short:   "Make and rotate the keys of a ring on Redis",
 		Long:    keysLong,
 		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
@@ -55,7 +55,7 @@ func newKeys(a *app) *cobra.Command {
 		},
 	}
 	keys.SuggestionsMinimumDistance = 2
-	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a))
+	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a), newKeysRekey(a))
 	return keys
 }
 
@@ -326,7 +326,7 @@ func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.
 	if !ok || c.waits.noWait {
 		return nil
 	}
-	w := &watcher{c, o.rotator, receipt, timing, c.waits.limit(timing)}
+	w := &watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
 	seen := w.watch(ctx)
 	return w.outcome(&seen)
 }
@@ -410,7 +410,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 			return err
 		}
 		timing := newestTiming(before.Ring)
-		p := &receiptPrinter{watcher{c, o.rotator, receipt, timing, c.waits.limit(timing)}, revoking != ""}
+		p := &receiptPrinter{watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}, revoking != ""}
 		if forced != nil && !p.revoking {
 			p.noteForced(forced)
 		}

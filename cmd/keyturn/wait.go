@@ -102,6 +102,7 @@ type watcher struct {
 	receipt rotation.Receipt
 	timing  rotation.Policy
 	limit   time.Duration
+	quiet   bool // it shows no progress of its own
 }
 
 // watch waits until all live instances have applied the change, the limit is over, or ctx ends.
@@ -195,6 +196,9 @@ const quietFor = time.Second
 // tellProgress says on stderr for which instances the command waits, until ctx ends. The caller must
 // call stop, which waits for the end.
 func (w *watcher) tellProgress(ctx context.Context) (stop func()) {
+	if w.quiet {
+		return func() {}
+	}
 	p := &progress{out: w.stderr, terminal: isTerminal(w.stderr)}
 	until := time.Now().Add(w.limit)
 	var wg sync.WaitGroup
