@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"github.com/keyturn/keyturn/internal/redistest"
 	"net"
 	"strings"
 	"testing"
@@ -90,4 +91,42 @@ func TestRedisClientIsSilent(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What Redis refuses before it writes was not made, and the error says so.
+func TestRedisRefusesChange(t *testing.T) {
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	c.run("keys", "create").wantCode(t, exitYes)
+	keys := c.wantStates("signing", "pending")
+	client, err := rediskeys.Open(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	redis := func(args ...any) {
+		t.Helper()
+		if err := client.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(args, err)
+		}
+	}
+	for _, tt := range []struct {
+		on, off []any
+		says    string
+	}{
+		{[]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"}, "Redis is full"},
+		{[]any{"ACL", "SETUSER", "default", "-hset"}, []any{"ACL", "SETUSER", "default", "+hset"}, "the Redis user may not do this"},
+		{[]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"}, "replica"},
+		{[]any{"CONFIG", "SET", "min-replicas-to-write", "1"}, []any{"CONFIG", "SET", "min-replicas-to-write", "0"}, "fewer replicas in reach"},
+	} {
+		redis(tt.on...)
+		for _, args := range [][]string{{"rotate", "--force"}, {"revoke", "--", keys["pending"].KID}, {"create", "--tenant", "new"}} {
+			r := c.run(append([]string{"keys"}, args...)...).wantCode(t, exitCannotTell, tt.says)
+			if said := strings.Contains(r.stderr, "the change was not made"); strings.Contains(r.stderr, "it is not known") || !said {
+				t.Errorf("%v: keys %s: it does not say that nothing was changed: %s", tt.on, args[0], r.stderr)
+			}
+		}
+		redis(tt.off...)
+	}
+	c.wantStates("signing", "pending")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,23 +23,26 @@ look, and for the day on which a key has leaked.
 
 ` + ringForm + `
 
-Exit codes: 0 done, 1 refused (stderr says why and, where waiting helps, from when
-on it is not), or no such ring or key, 2 the command line is not right, 3 Redis
-cannot be reached, or what it holds cannot be opened: then nothing was changed,
-unless stderr says that this is not known.`
+Exit codes: 0 done, and applied by every live instance, 1 refused (stderr says why
+and, where waiting helps, from when on it is not), or no such ring or key, 2 the
+command line is not right, 3 Redis cannot be reached, or what it holds cannot be
+opened: then nothing was changed, unless stderr says otherwise; or Redis lost the
+change, 4 done, but a live instance has not applied it within --wait.`
 
 // A keysCommand holds the flags of the commands under "keyturn keys".
 type keysCommand struct {
 	*app
-	ring                ringFlags
-	tenant              *option[string]
-	policy              policyFlags
-	json, force, noWait bool
+	ring        ringFlags
+	tenant      *option[string]
+	policy      policyFlags
+	waits       waitFlags
+	json, force bool
+	printed     bool // the answer is on stdout, so that an error is not printed there
 }
 
 func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
-		Use:     "keys (create | list | rotate | promote | revoke) --redis URL [--tenant TENANT] [KID]",
+		Use:     "keys (create | list | rotate | promote | revoke | rekey) --redis URL [--tenant TENANT] [KID]",
 		Short:   "Make and rotate the keys of a ring on Redis",
 		Long:    keysLong,
 		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
@@ -51,13 +55,13 @@ func newKeys(a *app) *cobra.Command {
 		},
 	}
 	keys.SuggestionsMinimumDistance = 2
-	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a))
+	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a), newKeysRekey(a))
 	return keys
 }
 
 // newKeysCommand returns a command under "keyturn keys", with the flags that all of them have.
 func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *cobra.Command) {
-	c := &keysCommand{app: a, ring: newRingFlags(), tenant: newRingTenant()}
+	c := &keysCommand{app: a, ring: newRingFlags(), tenant: newRingTenant(), waits: newWaitFlags()}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long + "\n\n" + ringForm, Example: example, Args: wantNothing(kidHint)}
 	c.ring.register(cmd, "the Redis that has the ring; required")
 	cmd.Flags().Var(c.tenant, "tenant", "the tenant whose ring it is")
@@ -70,10 +74,13 @@ func kidHint(string) string { return "only promote and revoke take a KID" }
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
 		`create makes a tenant's first ring: one key that signs now, and one that is
-pending. If there is a ring already, it is refused (exit code 1).
+pending. If there is a ring already, it is refused (exit code 1). If Redis may have
+lost the ring, as after a FLUSHALL, create first waits for the instances that hold it.
 
 The policy is fixed with the ring. The defaults follow from --every; a policy that
 would cost tokens is refused, with the inequality that does not hold.
+
+`+"`+waitHelp+`"+`
 
 With --json it prints the array that "keyturn keys list --help" describes: the key
 that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`,
@@ -81,6 +88,7 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()
 	c.policy.register(cmd)
+	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.create(cmd.Context()) }
 	return cmd
 }
@@ -117,11 +125,12 @@ signs. By hand it is enough that all instances in reach know it.
 With --force a key younger than --dwell becomes the signer, but signs only after
 --dwell.
 
-With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
-is null unless the change had to be forced.`,
+`+waitHelp+`
+
+With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
 		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
-	c.waitFlag(cmd)
+	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
 			return r.Rotate(ctx, c.tenant.value, opts...)
@@ -139,11 +148,12 @@ before it. A KID that begins with a dash goes after "--".
 With --force a key younger than --dwell becomes the signer, but signs only after
 --dwell.
 
-With --json it prints the receipt that "keyturn keys revoke --help" describes; "acks"
-is null unless the change had to be forced.`,
+`+waitHelp+`
+
+With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
 		`  keyturn keys promote --redis redis://localhost:6379 --tenant acme --kek-file kek KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
-	c.waitFlag(cmd)
+	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -162,23 +172,28 @@ has none to sign with until all instances know the new one.
 
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
-applied it. For those that live it waits for two of their polls; --no-wait does not.
-A KID that begins with a dash goes after "--".
+applied it. A KID that begins with a dash goes after "--".
+
+`+waitHelp+`
 
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
-"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks"}:
+"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks",
+"undone","waited"}:
 "promoted" is the kid that signs now, "minted" one that was made, to sign from
 "signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
-"acks" is an array of {"instance","applied","heard_at"}, or null if none was asked.
-Times are in RFC 3339. What does not apply is null; "committed_at" is null if there
-was nothing to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
+"acks" is an array of {"instance","applied","heard_at","live","keks"}, or null if
+none was asked: "keks" are the instance's KEKs, the first one seals, and there are
+none if this command cannot read them. "undone" says that Redis lost the change and
+the command put it back; "waited" is for how many seconds it waited. Times are in
+RFC 3339. What does not apply is null; "committed_at" is null if there was nothing
+to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
 where "from" is when it may be made, or null.`,
 		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
   keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --json --no-wait KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, "revoke the key that signs though no other can take over")
-	c.waitFlag(cmd)
+	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return c.change(cmd.Context(), args[0], func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -186,10 +201,6 @@ where "from" is when it may be made, or null.`,
 		})
 	}
 	return cmd
-}
-
-func (c *keysCommand) waitFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.noWait, "no-wait", false, "do not wait until the instances have said that they applied it")
 }
 
 // wantKID is the [cobra.PositionalArgs] of the commands that take a kid.
@@ -207,15 +218,67 @@ func wantKID(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// withRotator is withRing for a command that changes the ring.
-func (c *keysCommand) withRotator(ctx context.Context, use func(context.Context, *rotation.Keyring, *rotation.Rotator) error) error {
-	return c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
-		r, err := rotation.NewRotator(k)
-		if err != nil {
-			return ringError(err)
-		}
-		return use(ctx, k, r)
-	})
+// An opened is a tenant's ring that a command changes.
+type opened struct {
+	*ringSession
+	keyring *rotation.Keyring
+	rotator *rotation.Rotator
+}
+
+// withRotator is withRing for a command that changes the ring. If Redis may have lost something of
+// it, it first waits for the instances that put it back: see [settler].
+func (c *keysCommand) withRotator(ctx context.Context, w settling, use func(context.Context, *opened) error) error {
+	s, err := c.connect(&c.ring)
+	if err != nil {
+		return err
+	}
+	defer s.store.close()
+	k, err := c.settled(ctx, s, w)
+	if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitCannotTell {
+		return exitf(e.code, "%s; the change was not made", e.text)
+	}
+	if err != nil {
+		return err
+	}
+	defer k.Close(context.WithoutCancel(ctx))
+	r, err := rotation.NewRotator(k)
+	if err != nil {
+		return ringError(err)
+	}
+	return use(ctx, &opened{s, k, r})
+}
+
+// A settling says for what a command waits before it reads the ring that it changes.
+type settling int
+
+const (
+	settleTime settling = iota // until all instances have had the time to put back what they hold
+	settleRing                 // until there is a ring
+	settleNot
+)
+
+// settled opens the tenant's ring once it is settled.
+func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (*rotation.Keyring, error) {
+	k, err := s.open(ctx, c.tenant.value)
+	if err != nil || w == settleNot || c.waits.noWait {
+		return k, err
+	}
+	settler := &settler{app: c.app, store: s.store, tenant: c.tenant.value, gap: unknownGap}
+	if status, err := k.Tenant(c.tenant.value); err == nil && len(status.Ring.Keys) > 0 {
+		settler.gap = pollGap(newestTiming(status.Ring).Freshness)
+	}
+	if w == settleRing {
+		settler.until = func(hasRing bool) bool { return hasRing }
+	}
+	waited, err := settler.wait(ctx)
+	if !waited && err == nil {
+		return k, nil
+	}
+	k.Close(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return s.open(ctx, c.tenant.value)
 }
 
 func (c *keysCommand) create(ctx context.Context) error {
@@ -223,22 +286,63 @@ func (c *keysCommand) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
-		ctx, cancel := context.WithTimeout(ctx, ringTime)
-		defer cancel()
-		if err := r.Create(ctx, c.tenant.value, policy); err != nil {
+	if err := c.waits.check(); err != nil {
+		return err
+	}
+	err = c.withRotator(ctx, settleRing, func(ctx context.Context, o *opened) error {
+		waiting, stop := interruptible(ctx)
+		defer stop()
+		if err := c.make(ctx, o, policy); err != nil {
 			return err
 		}
-		status, err := ringOf(k, c.tenant.value)
+		status, err := ringOf(o.keyring, c.tenant.value)
 		if err != nil {
 			return exitf(exitCannotTell, `the ring was made, but cannot be read back; see "keyturn keys list" (%v)`, err)
 		}
+		text := fmt.Sprintf("made a ring for tenant %s\n\n", quoteShort(c.tenant.value)) + listText(c.tenant.value, status, c.now())
 		if c.json {
-			return c.print(listJSON(status))
+			text = listJSON(status)
 		}
-		return c.print(fmt.Sprintf("made a ring for tenant %s\n\n", quoteShort(c.tenant.value)) + listText(c.tenant.value, status, c.now()))
+		if err := c.print(text); err != nil {
+			return err
+		}
+		c.printed = true
+		return c.watchMade(waiting, o, newestTiming(status.Ring))
 	})
 	return c.answer(err)
+}
+
+// make makes the tenant's ring.
+func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) error {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	return o.rotator.Create(ctx, c.tenant.value, policy)
+}
+
+// watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
+// the change by hearing of it.
+func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.Policy) error {
+	receipt, ok := o.logged(ctx, c.tenant.value, ring.OpCreate)
+	if !ok || c.waits.noWait {
+		return nil
+	}
+	w := &watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
+	seen := w.watch(ctx)
+	return w.outcome(&seen)
+}
+
+// logged returns a receipt of the tenant's newest change of that kind, from the log of its bucket,
+// for a change of which package rotation returns none.
+func (s *ringSession) logged(ctx context.Context, tenant string, op ring.Op) (rotation.Receipt, bool) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	reply := s.store.Sync(ctx, "", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant)}})[0]
+	for _, e := range slices.Backward(reply.Changed) {
+		if e.Op == op && e.Tenant == tenant {
+			return rotation.Receipt{Tenant: tenant, CommittedAt: reply.Now, Place: rotation.Place{Nonce: e.Nonce}}, true
+		}
+	}
+	return rotation.Receipt{}, false
 }
 
 func (c *keysCommand) list(ctx context.Context) error {
@@ -281,23 +385,36 @@ type ringChange func(context.Context, *rotation.Rotator, ...rotation.Option) (ro
 // change makes a change and prints its receipt. With --force it forces a change that is refused
 // otherwise. revoking is the kid that the change revokes, or "".
 func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange) error {
-	err := c.withRotator(ctx, func(ctx context.Context, k *rotation.Keyring, r *rotation.Rotator) error {
-		before, err := ringOf(k, c.tenant.value)
+	if err := c.waits.check(); err != nil {
+		return err
+	}
+	w := settleTime
+	switch {
+	case revoking != "":
+		w = settleRing // a revocation does not wait: it is true whatever else comes back
+	case c.force:
+		w = settleNot
+	}
+	err := c.withRotator(ctx, w, func(ctx context.Context, o *opened) error {
+		before, err := ringOf(o.keyring, c.tenant.value)
 		if err != nil {
 			return err
 		}
-		receipt, forced, err := c.apply(ctx, r, do)
+		waiting, stop := interruptible(ctx) // from here on the user is told what was done
+		defer stop()
+		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
 			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
 		}
 		if err != nil {
 			return err
 		}
-		p := &receiptPrinter{keysCommand: c, rotator: r, receipt: receipt, timing: newestTiming(before.Ring), revoking: revoking != ""}
+		timing := newestTiming(before.Ring)
+		p := &receiptPrinter{watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}, revoking != ""}
 		if forced != nil && !p.revoking {
 			p.noteForced(forced)
 		}
-		return p.print(ctx, forced != nil || p.revoking)
+		return p.print(waiting)
 	})
 	return c.answer(err)
 }
@@ -341,7 +458,7 @@ func (c *keysCommand) answer(err error) error {
 		from = refused.From
 		f.text += " (" + since(from.Add(time.Second-1), c.now()) + ")"
 	}
-	if c.json && f.code != exitUsage {
+	if c.json && f.code != exitUsage && !c.printed {
 		if err := c.print(toJSON(refusalJSON{Error: f.text, From: when(from)})); err != nil {
 			return err
 		}

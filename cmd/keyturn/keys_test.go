@@ -164,6 +164,8 @@ func TestKeysRevoke(t *testing.T) {
 		NoSignerUntil             *time.Time `json:"no_signer_until"`
 		WorstCase                 time.Time  `json:"worst_case"`
 		Acks                      []any
+		Undone                    bool
+		Waited                    float64
 	}
 	d := json.NewDecoder(strings.NewReader(r.stdout))
 	d.DisallowUnknownFields()

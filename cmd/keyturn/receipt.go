@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -32,6 +29,8 @@ type receiptJSON struct {
 	WorstCase     *string    `json:"worst_case"`
 	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
 	Acks          *[]ackJSON `json:"acks"`
+	Undone        bool       `json:"undone"`
+	Waited        float64    `json:"waited"` // in seconds
 }
 
 // An ackJSON says whether an instance has applied the change.
@@ -39,14 +38,14 @@ type ackJSON struct {
 	Instance string  `json:"instance"`
 	Applied  bool    `json:"applied"`
 	HeardAt  *string `json:"heard_at"`
+
+	Live bool     `json:"live"` // heard of within Freshness
+	KEKs []string `json:"keks"` // the primary first; empty if they cannot be read
 }
 
 // A receiptPrinter prints a change, and which instances have applied it.
 type receiptPrinter struct {
-	*keysCommand
-	rotator  *rotation.Rotator
-	receipt  rotation.Receipt
-	timing   rotation.Policy
+	watcher
 	revoking bool
 }
 
@@ -63,47 +62,71 @@ func (p *receiptPrinter) noteForced(refused *rotation.RefusedError) {
 	p.note("forced: until %s (%s), %s", refused.From.UTC().Format(milliseconds), since(refused.From.Add(time.Second-1), p.now()), who)
 }
 
-// print prints the receipt and, if asking is set, the instances that have applied the change. As
-// text, the receipt is printed before the wait for them, since the change is made.
-func (p *receiptPrinter) print(ctx context.Context, asking bool) error {
-	asking = asking && p.receipt.CommittedAt != (time.Time{})
+// print prints the receipt, waits for the instances that live, and prints which have applied the
+// change. As text, the receipt is printed before the wait, since the change is made.
+func (p *receiptPrinter) print(ctx context.Context) error {
+	asking := p.receipt.CommittedAt != (time.Time{})
 	if !p.json {
 		if err := p.keysCommand.print(p.text()); err != nil || !asking {
 			return err
 		}
 	}
-	var acks []rotation.Ack
+	seen := watched{}
 	if asking {
-		var err error
-		if acks, err = p.roster(ctx); err != nil {
-			p.note("the change is made, but it is not known who has applied it: %s", errorText(err))
-			asking = false
-		}
+		seen = p.see(ctx)
 	}
-	switch {
-	case p.json:
-		return p.keysCommand.print(p.object(acks, asking))
-	case asking:
-		return p.keysCommand.print(p.rosterText(acks))
+	p.printed = true
+	text := p.rosterText(&seen)
+	if p.json {
+		text = p.object(&seen)
+	}
+	if err := p.keysCommand.print(text); err != nil {
+		return err
+	}
+	return p.settled(&seen)
+}
+
+// see watches the change, or with --no-wait looks once.
+func (p *receiptPrinter) see(ctx context.Context) (seen watched) {
+	if p.waits.noWait {
+		p.look(ctx, &seen, nil)
+		return seen
+	}
+	return p.watch(ctx)
+}
+
+// settled is outcome. With --no-wait a change that is made is enough.
+func (p *receiptPrinter) settled(seen *watched) error {
+	if !p.waits.noWait {
+		return p.outcome(seen)
+	}
+	if seen.err != nil {
+		p.note("the change is made, but it is not known which instances have applied it: %s", printable(errorText(seen.err), false))
 	}
 	return nil
 }
 
-func (p *receiptPrinter) object(acks []rotation.Ack, asked bool) string {
+func (p *receiptPrinter) object(seen *watched) string {
 	r := &p.receipt
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
 		NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
+		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
 	}
-	if asked {
-		roster := []ackJSON{}
-		for _, a := range acks {
-			roster = append(roster, ackJSON{Instance: a.Instance, Applied: a.Applied, HeardAt: when(a.At)})
-		}
+	if !r.CommittedAt.IsZero() && (seen.err == nil || len(seen.acks) > 0) {
+		roster := acksJSON(seen.acks)
 		o.Acks = &roster
 	}
 	return toJSON(o)
+}
+
+func acksJSON(acks []ackSeen) []ackJSON {
+	roster := []ackJSON{}
+	for _, a := range acks {
+		roster = append(roster, ackJSON{Instance: a.Instance, Applied: a.Applied, HeardAt: when(a.At), Live: a.live, KEKs: append([]string{}, a.KEKs...)})
+	}
+	return roster
 }
 
 func orNull(text string) *string {
@@ -151,61 +174,6 @@ func (p *receiptPrinter) text() string {
 	return b.String()
 }
 
-// rosterEvery is how often roster asks which instances have applied a change.
-const rosterEvery = 200 * time.Millisecond
-
-// roster returns which instances have applied the change. It waits for those that are alive, for as
-// long as two of their polls take, or until Ctrl-C.
-func (p *receiptPrinter) roster(ctx context.Context) ([]rotation.Ack, error) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// The longest time between two polls of an instance with the default settings.
-	f := p.timing.Freshness
-	w := min(15*time.Second, f/4)*6/5 + min(2*time.Second, f/30)
-	limit := time.NewTimer(2 * w)
-	defer limit.Stop()
-	tick := time.NewTicker(rosterEvery)
-	defer tick.Stop()
-	said := -1
-	var last []rotation.Ack
-	for {
-		acks, err := p.rotator.Acks(ctx, p.receipt)
-		switch {
-		case err != nil && last != nil:
-			return last, nil
-		case err != nil:
-			return nil, err
-		}
-		last = acks
-		missing := p.missing(acks, 2*w)
-		if missing == 0 || p.noWait {
-			return acks, nil
-		}
-		if missing != said {
-			p.note("waiting for %s to apply it, %v at most", instances(missing), (2 * w).Round(time.Second))
-			said = missing
-		}
-		select {
-		case <-ctx.Done():
-			return acks, nil
-		case <-limit.C:
-			return acks, nil
-		case <-tick.C:
-		}
-	}
-}
-
-// missing counts the instances that are alive and have not applied the change.
-func (p *receiptPrinter) missing(acks []rotation.Ack, live time.Duration) int {
-	n := 0
-	for _, a := range acks {
-		if !a.Applied && a.At.After(p.receipt.CommittedAt.Add(-live)) {
-			n++
-		}
-	}
-	return n
-}
-
 func instances(n int) string {
 	if n == 1 {
 		return "1 instance"
@@ -213,19 +181,28 @@ func instances(n int) string {
 	return fmt.Sprintf("%d instances", n)
 }
 
-func (p *receiptPrinter) rosterText(acks []rotation.Ack) string {
+// rosterText is for people. It is empty if nothing is known.
+func (p *receiptPrinter) rosterText(seen *watched) string {
+	if seen.err != nil && len(seen.acks) == 0 {
+		return ""
+	}
 	var b strings.Builder
 	applied := 0
-	for _, a := range acks {
+	for _, a := range seen.acks {
 		state := "NOT applied; last heard of " + since(a.At, p.now())
-		if a.Applied {
+		switch {
+		case a.Applied:
 			applied++
 			state = "applied"
+		case !a.live:
+			state += ", so it has ended or is cut off"
+		case len(a.KEKs) == 0:
+			state += "; its KEK is not one of this command's"
 		}
 		fmt.Fprintf(&b, "    %s  %s\n", printable(a.Instance, false), state)
 	}
-	head := fmt.Sprintf("%d of %s have applied it", applied, instances(len(acks)))
-	if len(acks) == 0 {
+	head := fmt.Sprintf("%d of %s have applied it", applied, instances(len(seen.acks)))
+	if len(seen.acks) == 0 {
 		head = "none holds this ring now"
 	}
 	return fmt.Sprintf("  %-12s %s\n", "instances", head) + b.String()

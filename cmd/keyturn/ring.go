@@ -118,6 +118,7 @@ func withPassword(rawURL, password string) (string, error) {
 type store struct {
 	rotation.Store
 	close func() error
+	nudge func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
 }
 
 // redisURL returns the URL of a Redis with the password of the environment in it.
@@ -146,33 +147,64 @@ func openStore(rawURL string) (*store, error) {
 		client.Close()
 		return nil, storeError(err)
 	}
-	return &store{Store: s, close: client.Close}, nil
+	nudge := func(ctx context.Context, bucket int) (int, error) {
+		// As after a change: docs/formats.md, "In Redis".
+		n, err := client.Publish(ctx, "kt:changed", bucket).Result()
+		return int(n), err
+	}
+	return &store{Store: s, close: client.Close, nudge: nudge}, nil
+}
+
+// A ringSession is what the flags for rings name: a store, and how to open the rings in it.
+type ringSession struct {
+	*app
+	store *store
+	keks  *rotation.KEKs
+	realm string
+}
+
+// connect returns the session of flags. It does not connect yet. The caller closes its store.
+func (a *app) connect(flags *ringFlags) (*ringSession, error) {
+	if !flags.redis.given {
+		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
+	}
+	keks, err := a.keks(flags.kekFile.value)
+	if err != nil {
+		return nil, err
+	}
+	rawURL, err := a.redisURL(flags.redis.value)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStore(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return &ringSession{app: a, store: s, keks: keks, realm: flags.realm.value}, nil
+}
+
+// open returns a keyring that holds the tenants' rings as the store has them now.
+func (s *ringSession) open(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	k, err := rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, Now: s.now})
+	if err != nil {
+		return nil, openingError(err)
+	}
+	return k, nil
 }
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards
 // nothing stays open.
 func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
-	if !flags.redis.given {
-		return usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
-	}
-	keks, err := a.keks(flags.kekFile.value)
+	s, err := a.connect(flags)
 	if err != nil {
 		return err
 	}
-	rawURL, err := a.redisURL(flags.redis.value)
+	defer s.store.close()
+	k, err := s.open(ctx, tenant)
 	if err != nil {
 		return err
-	}
-	s, err := openStore(rawURL)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	opening, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	k, err := rotation.Open(opening, s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, OneShot: true, Realm: flags.realm.value, Now: a.now})
-	if err != nil {
-		return openingError(err)
 	}
 	defer k.Close(context.WithoutCancel(ctx))
 	return use(ctx, k)

@@ -47,7 +47,7 @@ program proves to another who is asking.
 
 Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the command
 line or a file is not right, 3 it cannot be told now, as Redis or an issuer
-cannot be reached.
+cannot be reached, 4 a change is made, and not applied everywhere yet.
 Secrets come from a file or the environment (KEYTURN_SECRET or MASTRA_JWT_SECRET,
 KEYTURN_KEK, KEYTURN_REDIS_PASSWORD), never from a flag, where other users of the
 machine could read them.
@@ -102,7 +102,7 @@ func addHelp(cmd *cobra.Command) {
 // commandNames lists the commands below cmd in words, in the order in which they are used.
 func commandNames(cmd *cobra.Command) string {
 	if cmd.HasParent() {
-		return "create, list, rotate, promote or revoke"
+		return "create, list, rotate, promote, revoke or rekey"
 	}
 	return "keys, sign, verify, inspect or serve"
 }

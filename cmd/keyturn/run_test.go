@@ -65,7 +65,7 @@ func TestHelpTexts(t *testing.T) {
 		"sign":   {secret, "not put in the token"},
 		"verify": {secret, "not put in the token", "with --json too, standard output is empty", "--issuer-url asks", "10 seconds at most"},
 		"serve":  {secret, "There is no CORS", ":4111", "/.well-known/jwks.json", "(umask 077; openssl rand -base64 32 > kek)", "kind: jwks, issuer_url", "openid-configuration"},
-		"keys":   {"KEYTURN_KEK", "Exit codes: 0 done, 1 refused"},
+		"keys":   {"KEYTURN_KEK", "Exit codes: 0 done, and applied by every live instance, 1 refused"},
 	} {
 		r := keyturn(t, command, "--help")
 		for _, p := range phrases {

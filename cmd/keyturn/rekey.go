@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// A rekeyCommand seals rings under another KEK, or looks under which they are.
+type rekeyCommand struct {
+	*keysCommand
+	check, dryRun bool
+}
+
+func newKeysRekey(a *app) *cobra.Command {
+	c, cmd := newKeysCommand(a, "rekey --redis URL [--tenant TENANT] [--check | --dry-run]", "Seal rings under the first KEK of the file",
+		`rekey seals rings under the first KEK of the file, so that no older KEK is needed to
+read them: all rings, or that of --tenant. It goes ring by ring, and skips those that
+are done, so it can be repeated. It is refused (exit code 1, with the names) while a
+live instance does not have that KEK first. Afterwards it lists the KEKs of each
+instance: docs/operations.md, "A new KEK", has the steps of a change of KEKs.
+
+--check changes nothing. It exits with 1 while a field is under another KEK, and lists
+those fields by tenant and KEK. It also names the keys that were made under another
+KEK: a person who has that one, and a dump of Redis from before the change, has them.
+They go with the next rotations. --dry-run is the same, and exits with 0.
+
+`+waitHelp+` Exit code 3 is also that
+of a ring that cannot be read.
+
+With --json it prints {"primary","rings","rekeyed","fields","tenants","instances",
+"undone","waited"}: "rings" were looked at, "rekeyed" of them sealed again; "fields" is
+how many fields were under each other KEK. "tenants" is an array of {"tenant","rekeyed",
+"others","old_keys","error"}, without those that have nothing to say: "others" are the
+fields under other KEKs, by KEK, and "old_keys" the kids of keys that were made under
+another one. "instances" is an array of {"instance","applied","heard_at","live","keks"}.`,
+		`  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --check
+  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek`)
+	r := &rekeyCommand{keysCommand: c}
+	c.waits.register(cmd)
+	cmd.Flags().BoolVar(&r.check, "check", false, "change nothing; exit with 1 while a field is under another KEK")
+	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "change nothing; say what would be sealed again")
+	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
+	c.tenant.shown = ""
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return r.answer(r.run(cmd.Context())) }
+	return cmd
+}
+
+// looks reports whether the command changes nothing.
+func (c *rekeyCommand) looks() bool { return c.check || c.dryRun }
+
+func (c *rekeyCommand) run(ctx context.Context) error {
+	if c.check && c.dryRun {
+		return usagef("--check and --dry-run: give one of them")
+	}
+	if err := c.waits.check(); err != nil {
+		return err
+	}
+	s, err := c.connect(&c.ring)
+	if err != nil {
+		return err
+	}
+	defer s.store.close()
+	buckets, err := c.tenantsOf(ctx, s)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	r := &rekeying{rekeyCommand: c, session: s, instances: make(map[string]ackSeen), fields: make(map[string]int)}
+	r.rekeyAll(ctx, buckets)
+	slices.SortFunc(r.tenants, func(a, b rekeyedRing) int { return strings.Compare(a.Tenant, b.Tenant) })
+	c.printed = true
+	text := r.text()
+	if c.json {
+		text = r.object()
+	}
+	if err := c.print(text); err != nil {
+		return err
+	}
+	return r.outcome()
+}
+
+// tenantsOf returns the tenants whose rings are meant, by bucket.
+func (c *rekeyCommand) tenantsOf(ctx context.Context, s *ringSession) ([][]string, error) {
+	if c.tenant.given {
+		return [][]string{{c.tenant.value}}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	indexes := make([]int, rotation.Buckets)
+	for i := range indexes {
+		indexes[i] = i
+	}
+	all, err := s.store.Tenants(ctx, indexes)
+	if err != nil {
+		return nil, ringError(&rotation.Error{Kind: keystore.ErrUnavailable, Err: err})
+	}
+	for _, tenants := range all {
+		slices.Sort(tenants)
+	}
+	return slices.DeleteFunc(all, func(tenants []string) bool { return len(tenants) == 0 }), nil
+}
+
+// A rekeying is one run of the command over rings.
+type rekeying struct {
+	*rekeyCommand
+	session *ringSession
+
+	primary   string
+	rings     int            // that were looked at
+	rekeyed   int            // that were sealed again
+	fields    map[string]int // under each other KEK, before
+	tenants   []rekeyedRing  // those that have something to say
+	instances map[string]ackSeen
+
+	looked atomic.Int64 // names that were looked at, for the progress
+
+	stopped error // why the rest was not looked at, or nil
+	failed  error // of a ring that cannot be read, or nil
+	seen    watched
+}
+
+// A rekeyedRing is what is said about one ring.
+type rekeyedRing struct {
+	ring.Rekeyed
+	err error
+}
+
+// rekeyAll works on the rings of all buckets, until it is refused or ctx ends.
+func (r *rekeying) rekeyAll(ctx context.Context, buckets [][]string) {
+	stop := r.tellRekeying(ctx, buckets)
+	defer stop()
+	for _, tenants := range buckets {
+		switch {
+		case r.stopped != nil:
+			return
+		case ctx.Err() != nil:
+			r.stopped = exitf(exitCannotTell, "interrupted: repeat it for the other rings")
+			return
+		}
+		r.rekeyBucket(ctx, tenants)
+	}
+}
+
+// rekeyBucket works on the rings of one bucket, and waits until the live instances have applied the
+// last change in it. They apply them in order.
+func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
+	k, err := r.session.open(ctx, tenants...)
+	if err != nil {
+		for _, tenant := range tenants {
+			r.fail(tenant, err)
+		}
+		return
+	}
+	defer k.Close(context.WithoutCancel(ctx))
+	rotator, err := rotation.NewRotator(k)
+	if err != nil {
+		r.stopped = ringError(err)
+		return
+	}
+	last := ""
+	for _, tenant := range tenants {
+		if r.stopped != nil || ctx.Err() != nil {
+			break
+		}
+		if r.rekeyRing(ctx, rotator, tenant) {
+			last = tenant
+		}
+		r.looked.Add(1)
+	}
+	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, timing: timingOf(k, tenants), quiet: true}
+	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
+	r.watchBucket(ctx, w, tenants[0], last)
+}
+
+// timingOf returns the policy of the ring with the longest Freshness.
+func timingOf(k *rotation.Keyring, tenants []string) (longest rotation.Policy) {
+	longest = rotation.Policy{}.WithDefaults()
+	first := true
+	for _, tenant := range tenants {
+		status, err := k.Tenant(tenant)
+		if err != nil || len(status.Ring.Keys) == 0 {
+			continue
+		}
+		if timing := newestTiming(status.Ring); first || timing.Freshness > longest.Freshness {
+			longest, first = timing, false
+		}
+	}
+	return longest
+}
+
+// rekeyRing works on one ring, and reports whether it has changed it.
+func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, tenant string) (changed bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
+	defer cancel()
+	var opts []rotation.Option
+	if r.looks() {
+		opts = append(opts, rotation.DryRun)
+	}
+	report, err := rotator.Rekey(ctx, tenant, opts...)
+	if missing := (*ring.MissingError)(nil); errors.As(err, &missing) && !r.tenant.given {
+		return false // anyone can write a tenant's name
+	}
+	if report.Primary != "" {
+		r.primary = report.Primary
+	}
+	if err != nil {
+		if errors.Is(err, rotation.ErrRefused) {
+			r.stopped = ringError(err) // the next ring would be refused too
+		}
+		if missing := (*ring.MissingError)(nil); errors.As(err, &missing) {
+			err = noRing(tenant)
+		}
+		r.fail(tenant, err)
+		return false
+	}
+	r.rings++
+	for kek, fields := range report.Others {
+		r.fields[kek] += len(fields)
+	}
+	if report.Changed {
+		r.rekeyed++
+	}
+	if report.Changed || len(report.Others)+len(report.OldKeys) > 0 {
+		r.tenants = append(r.tenants, rekeyedRing{Rekeyed: report})
+	}
+	return report.Changed
+}
+
+// fail notes that a ring could not be read or sealed again.
+func (r *rekeying) fail(tenant string, err error) {
+	if e := (*exitError)(nil); !errors.As(err, &e) {
+		err = ringError(err)
+	}
+	if r.failed == nil {
+		r.failed = err
+	}
+	r.tenants = append(r.tenants, rekeyedRing{Rekeyed: ring.Rekeyed{Tenant: tenant}, err: err})
+}
+
+// watchBucket waits for the last change in a bucket, and notes the instances of the bucket.
+func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any, last string) {
+	w.receipt = rotation.Receipt{Tenant: any}
+	seen := watched{}
+	receipt, ok := rotation.Receipt{}, false
+	if last != "" && !r.waits.noWait {
+		receipt, ok = r.session.logged(context.WithoutCancel(ctx), last, ring.OpRekey)
+	}
+	if ok {
+		w.receipt = receipt
+		seen = w.watch(ctx)
+	} else {
+		w.look(context.WithoutCancel(ctx), &seen, nil)
+	}
+	r.seen.undone = r.seen.undone || seen.undone
+	r.seen.waited += seen.waited
+	r.seen.cut = r.seen.cut || seen.cut
+	if r.seen.err == nil {
+		r.seen.err = seen.err
+	}
+	for _, a := range seen.acks {
+		if !ok {
+			a.Applied = true // there was nothing to apply
+		}
+		before, known := r.instances[a.Instance]
+		if known {
+			a.Applied, a.live = a.Applied && before.Applied, a.live || before.live
+		}
+		if known && before.At.After(a.At) {
+			a.At, a.KEKs = before.At, before.KEKs
+		}
+		r.instances[a.Instance] = a
+	}
+}
+
+// outcome returns the exit code and its text.
+func (r *rekeying) outcome() error {
+	r.seen.acks = r.roster()
+	switch {
+	case r.stopped != nil:
+		return r.stopped
+	case r.failed != nil:
+		return r.failed
+	case r.check && len(r.fields) > 0:
+		return exitf(exitNo, "%s under another KEK than %s: run keys rekey without --check", countFields(r.fields), r.primary)
+	case r.looks() || r.waits.noWait || r.rekeyed == 0:
+		return nil
+	}
+	w := &watcher{keysCommand: r.keysCommand, limit: r.seen.waited}
+	return w.outcome(&r.seen)
+}
+
+func (r *rekeying) roster() []ackSeen {
+	return slices.SortedFunc(maps.Values(r.instances), func(a, b ackSeen) int {
+		return strings.Compare(a.Instance, b.Instance)
+	})
+}
+
+// tellRekeying shows on stderr how far the command is.
+func (r *rekeying) tellRekeying(ctx context.Context, buckets [][]string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	total := 0
+	for _, tenants := range buckets {
+		total += len(tenants)
+	}
+	ended := make(chan struct{})
+	p := &progress{out: r.stderr, terminal: isTerminal(r.stderr)}
+	go func() {
+		defer close(ended)
+		p.run(ctx, func() string {
+			return fmt.Sprintf("%d of %d rings; Ctrl-C ends it, and a repeated command goes on", r.looked.Load(), total)
+		})
+	}()
+	return func() { cancel(); <-ended }
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A rekeyJSON is what "keys rekey --json" prints.
+type rekeyJSON struct {
+	Primary   *string           `json:"primary"`
+	Rings     int               `json:"rings"`
+	Rekeyed   int               `json:"rekeyed"`
+	Fields    map[string]int    `json:"fields"` // by KEK
+	Tenants   []rekeyedRingJSON `json:"tenants"`
+	Instances []ackJSON         `json:"instances"`
+	Undone    bool              `json:"undone"`
+	Waited    float64           `json:"waited"` // in seconds
+}
+
+// A rekeyedRingJSON is one ring of a [rekeyJSON].
+type rekeyedRingJSON struct {
+	Tenant  string              `json:"tenant"`
+	Rekeyed bool                `json:"rekeyed"`
+	Others  map[string][]string `json:"others"`
+	OldKeys []string            `json:"old_keys"`
+	Error   *string             `json:"error"`
+}
+
+// object is for programs.
+func (r *rekeying) object() string {
+	o := rekeyJSON{
+		Primary: orNull(r.primary), Rings: r.rings, Rekeyed: r.rekeyed, Fields: r.fields, Tenants: []rekeyedRingJSON{},
+		Instances: acksJSON(r.roster()), Undone: r.seen.undone, Waited: r.seen.waited.Round(time.Millisecond).Seconds(),
+	}
+	for _, one := range r.tenants {
+		shown := rekeyedRingJSON{Tenant: one.Tenant, Rekeyed: one.Changed, Others: one.Others, OldKeys: append([]string{}, one.OldKeys...)}
+		if shown.Others == nil {
+			shown.Others = map[string][]string{}
+		}
+		if one.err != nil {
+			shown.Error = orNull(one.err.Error())
+		}
+		o.Tenants = append(o.Tenants, shown)
+	}
+	return toJSON(o)
+}
+
+// text is for people.
+func (r *rekeying) text() string {
+	var b strings.Builder
+	if r.primary != "" {
+		fmt.Fprintf(&b, "KEK %s is first here\n", printable(r.primary, false))
+	}
+	switch {
+	case r.looks() && len(r.fields) == 0:
+		fmt.Fprintf(&b, "rings: %d looked at, all under that KEK\n", r.rings)
+	case r.looks():
+		fmt.Fprintf(&b, "rings: %d looked at, with %s under another KEK\n", r.rings, countFields(r.fields))
+	default:
+		fmt.Fprintf(&b, "rings: %d sealed again, %d done already\n", r.rekeyed, r.rings-r.rekeyed)
+	}
+	for _, kek := range slices.Sorted(maps.Keys(r.fields)) {
+		fmt.Fprintf(&b, "  %d under KEK %s%s\n", r.fields[kek], printable(kek, false), map[bool]string{false: " before"}[r.looks()])
+	}
+	for _, one := range r.tenants {
+		b.WriteString(one.text(r.looks()))
+	}
+	b.WriteString(r.instancesText())
+	return b.String()
+}
+
+// text says what there is to say about a ring. The fields are listed if it was only looked at.
+func (one *rekeyedRing) text(looks bool) string {
+	var b strings.Builder
+	tenant := quoteShort(one.Tenant)
+	if one.err != nil {
+		fmt.Fprintf(&b, "tenant %s: NOT DONE: %s\n", tenant, one.err)
+	}
+	if looks {
+		for _, kek := range slices.Sorted(maps.Keys(one.Others)) {
+			fields := one.Others[kek]
+			const most = 5
+			more := ""
+			if len(fields) > most {
+				fields, more = fields[:most], fmt.Sprintf(" and %d more", len(fields)-most)
+			}
+			fmt.Fprintf(&b, "tenant %s: under KEK %s: %s%s\n", tenant, printable(kek, false), printable(strings.Join(fields, " "), false), more)
+		}
+	}
+	if len(one.OldKeys) > 0 {
+		fmt.Fprintf(&b, "tenant %s: keys that were made under another KEK: %s\n", tenant, printable(strings.Join(one.OldKeys, " "), false))
+	}
+	return b.String()
+}
+
+// instancesText says which KEKs the instances have, and which of them need no older one.
+func (r *rekeying) instancesText() string {
+	var b strings.Builder
+	var ready []string
+	for _, a := range r.roster() {
+		name := printable(a.Instance, false)
+		switch {
+		case !a.live:
+			fmt.Fprintf(&b, "instance %s: last heard of %s\n", name, since(a.At, r.now()))
+			continue
+		case len(a.KEKs) == 0:
+			fmt.Fprintf(&b, "instance %s: its first KEK is not one of this command's\n", name)
+			continue
+		}
+		fmt.Fprintf(&b, "instance %s: KEK %s first", name, printable(a.KEKs[0], false))
+		if len(a.KEKs) > 1 {
+			b.WriteString("; then " + printable(strings.Join(a.KEKs[1:], ", "), false))
+			if a.KEKs[0] == r.primary && a.Applied {
+				ready = append(ready, name)
+			}
+		}
+		b.WriteString("\n")
+	}
+	whole := !r.tenant.given && r.stopped == nil && r.failed == nil && !r.seen.undone && (len(r.fields) == 0 || !r.looks())
+	if whole && len(ready) > 0 {
+		fmt.Fprintf(&b, "these instances do not need their older KEKs any longer: %s\n", strings.Join(ready, ", "))
+	}
+	if whole {
+		b.WriteString("Keep the old KEK as a last line for as long as you keep dumps of Redis from before.\n")
+	}
+	return b.String()
+}
+
+func countFields(byKEK map[string]int) string {
+	n := 0
+	for _, count := range byKEK {
+		n += count
+	}
+	if n == 1 {
+		return "1 field"
+	}
+	return fmt.Sprintf("%d fields", n)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+)
+
+// flush empties the Redis, as an operator by mistake would.
+func (c *ringCLI) flush() {
+	c.t.Helper()
+	client, err := rediskeys.Open(c.url)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.FlushAll(c.t.Context()).Err(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// kids returns the kids of a ring, by state.
+func (c *ringCLI) kids(tenant string) string {
+	c.t.Helper()
+	_, keys := c.list("--tenant", tenant)
+	return keys["signing"].KID + " " + keys["pending"].KID
+}
+
+// Right after a FLUSHALL, create makes no second ring of a tenant that a live instance holds.
+func TestCreateAfterFlush(t *testing.T) {
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		var tenants []string
+		before := make(map[string]string)
+		for i := range 5 {
+			tenant := fmt.Sprintf("tenant-%d", i)
+			c.run("keys", "create", "--tenant", tenant).wantCode(t, exitYes)
+			tenants, before[tenant] = append(tenants, tenant), c.kids(tenant)
+		}
+		c.slowPeer(tenants...)
+		c.flush()
+		for _, tenant := range tenants {
+			c.run("keys", "create", "--tenant", tenant).wantCode(t, exitNo, "it has a ring already")
+		}
+		for _, tenant := range tenants {
+			if got := c.kids(tenant); got != before[tenant] {
+				t.Errorf("%s: kids = %s, want %s", tenant, got, before[tenant])
+			}
+		}
+	})
+}
+
+// slowPeer opens an instance that polls as rarely as one in production.
+func (c *ringCLI) slowPeer(tenants ...string) {
+	c.t.Helper()
+	s, err := openStore(c.url)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	keks, err := rotation.ParseKEKs([]byte(c.kek))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	k, err := rotation.Open(c.t.Context(), s, rotation.Config{KEKs: keks, Tenants: tenants, Instance: "slow", TrustFirstRead: true})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { k.Close(c.t.Context()); s.close() })
+	wait(c.t, func() bool { n, err := s.nudge(c.t.Context(), 0); return err == nil && n > 0 })
+}
+
+// A command that is to change a ring which Redis has just lost waits until an instance has put it back,
+// and a rotation for all others too. A revocation does not.
+func TestChangeAfterFlush(t *testing.T) {
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
+		kids := strings.Fields(c.kids("default"))
+		c.slowPeer("default")
+		c.flush()
+		begin := time.Now()
+		c.run("keys", "revoke", "--", kids[1]).wantCode(t, exitYes, "is revoked", "1 of 1 instance have applied it")
+		if d := time.Since(begin); d > 3*time.Second {
+			t.Errorf("the revocation took %v", d)
+		}
+		c.wantStates("signing", "revoked")
+		// Two polls are 4 seconds with this policy. The ring was put back a moment ago.
+		c.run("keys", "rotate").wantCode(t, exitNo, "it may be from ", "instances may still put keys back: waiting, ")
+		if d := time.Since(begin); d < 3*time.Second || d > 8*time.Second {
+			t.Errorf("the rotation was decided after %v", d)
+		}
+	})
+}
+
+// Where nothing could put anything back, nothing waits; nor does a command with --no-wait or --force.
+func TestNothingToSettle(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	begin := time.Now()
+	c.run("keys", "rotate").wantCode(t, exitNo, "has no ring")
+	c.run("keys", "create").wantCode(t, exitYes)
+	c.slowPeer("default")
+	m.FlushAll()
+	c.run("keys", "create", "--no-wait").wantCode(t, exitYes, "made a ring")
+	c.run("keys", "rotate", "--force", "--no-wait").wantCode(t, exitYes)
+	if d := time.Since(begin); d > 3*time.Second {
+		t.Errorf("that took %v", d)
+	}
+	// A new tenant of a bucket that nothing is known of: those who listen are asked, for a moment.
+	c.run("keys", "create", "--tenant", "new").wantCode(t, exitYes, "instances may still put keys back")
+	if d := time.Since(begin); d < answerTime || d > answerTime+4*time.Second {
+		t.Errorf("that took %v", d)
+	}
+}
