@@ -1,7 +1,6 @@
 package rotation
 
 // This file is for authors of a Store: its names are those of package store, which documents them.
-// A service needs only an implementation, such as rediskeys.
 
 import (
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -20,8 +19,7 @@ type LogEntry = store.LogEntry
 // A RawAck is an acknowledgement as the store has it: it is [store.RawAck].
 type RawAck = store.RawAck
 
-// An Ack is an instance's acknowledgement in one bucket: it is [ring.Ack]. [Rotator.Acks] returns
-// them.
+// An Ack is an instance's acknowledgement in one bucket: it is [ring.Ack].
 type Ack = ring.Ack
 
 // A SyncRequest asks for the changes in a bucket: it is [store.SyncRequest].
