@@ -1,7 +1,5 @@
 package rotation
 
-// This file is for authors of a Store: its names are those of package store, which documents them.
-
 import (
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/store"
@@ -40,7 +38,7 @@ type Result = store.Result
 // A Code says what a [Store] did with a [Change]: it is [store.Code].
 type Code = store.Code
 
-// The results of a [Store.Write]: package store documents them.
+// The results of a [Store.Write].
 const (
 	Committed   = store.Committed
 	Conflict    = store.Conflict
