@@ -480,6 +480,7 @@ var faultKinds = []faultKind{
 	})},
 	{"split with min-replicas", func(s *sim) (func(), bool) { return s.startSplit(true) }},
 	{"split without min-replicas", func(s *sim) (func(), bool) { return s.startSplit(false) }},
+	{"split with min-replicas, noticed late", (*sim).startLateSplit},
 	{"no writes for anyone", func(s *sim) (func(), bool) {
 		if s.serversBusy {
 			return nil, false
@@ -590,6 +591,38 @@ func (s *sim) startSplit(minReplicas bool) (func(), bool) {
 		}
 		if n := len(s.h.unsafe); !minReplicas {
 			s.h.unsafe[n-1].to = s.now() + s.policy.Freshness + 4*pollFor
+		}
+	}, true
+}
+
+// startLateSplit promotes a replica and leaves some instances with the old primary, which takes writes
+// for a while. Both the lag of the replica and that while are within Dwell.
+func (s *sim) startLateSplit() (func(), bool) {
+	some := s.randomInstances()
+	if s.serversBusy || len(some) == 0 {
+		return nil, false
+	}
+	s.serversBusy = true
+	late := s.draw(s.policy.Dwell)
+	var conns []*rotationtest.Conn
+	note := ""
+	for _, i := range some {
+		conns = append(conns, i.conn)
+		note += " " + i.name
+		i.addObstacles(1)
+	}
+	s.lose(fmt.Sprintf("split, old primary writes for %v:%s", late, note), "", func() { s.cluster.Split(s.draw(s.policy.Dwell-late), false, conns...) })
+	old, over := conns[0], false
+	s.after(late, func() {
+		if !over {
+			s.lose("the old primary notices", "", func() { s.cluster.SetReadOnlyAt(old, true) })
+		}
+	})
+	return func() {
+		over, s.serversBusy = true, false
+		s.lose("heal", "", s.cluster.Heal)
+		for _, i := range some {
+			i.addObstacles(-1)
 		}
 	}, true
 }
