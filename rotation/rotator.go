@@ -74,7 +74,9 @@ type Receipt struct {
 
 	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation
 	// left it without a key that others know, or a key was forced to sign that a failover may still
-	// lose, for Dwell after it was minted. After that time an instance signs from its next poll on.
+	// lose, for Dwell after it was minted. Or a pending key was revoked just before it took effect:
+	// then the key before it signs until that moment, and not again before no failover can lose the
+	// revocation. After NoSignerUntil an instance signs from its next poll on.
 	NoSignerUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens

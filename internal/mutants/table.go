@@ -231,6 +231,11 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineWriter$"}, want: "I13",
 	},
 	{
+		name:  "a revocation just in time is free",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "\tp.NoSignerUntil = b.unconfirmedUntil(r)\n", ""}},
+		tests: tests{decisions, "TestRevocationOfPendingKeySaysItsCost"}, want: "TestRevocationOfPendingKeySaysItsCost",
+	},
+	{
 		name:  "an heir is revoked without a word",
 		edits: []edit{{"rotation/internal/protocol/revoke.go", "if b.isCurrent(kid) || b.isHeir(kid) {", "if b.isCurrent(kid) {"}},
 		tests: tests{simulator, "TestTimelineHeir$"}, want: "TestTimelineHeir",

@@ -14,8 +14,8 @@ import (
 // has returned it, so copies share records and slices. A nil Copy is that of a party that knows
 // nothing.
 type Copy struct {
-	Head       int      // the newest seq, as the store has it: not authenticated; 0 if there is none
-	Count      uint64   // of the changes of the ring, as the store has it; 0 if it is not known
+	Head       int      // the newest seq that was given, of the store's authentic head; 0 without one
+	Count      uint64   // of the changes of the ring, of the same head; 0 if it is not known
 	Records    []Record // by kid
 	Facts      ring.Facts
 	TenantKeys []TenantKey   // by id
@@ -183,19 +183,12 @@ func (c *Copy) ClockSkew() time.Duration {
 // MaxSeq returns the highest seq that is known to have been given. The next record takes the one
 // after it, so no seq is minted twice in one life of the store (I6).
 func (c *Copy) MaxSeq() int {
-	most := 0
+	most := c.Head
 	for _, r := range c.Records {
 		most = max(most, r.Seq)
 	}
-	if c.Head > most && c.Head < most+maxHeadAhead {
-		most = c.Head
-	}
 	return most
 }
-
-// maxHeadAhead is how far Head may be ahead of the records that are left. Anyone who can write the
-// store can write Head, and a greater one would only use up the numbers. So it is ignored.
-const maxHeadAhead = 1 << 16
 
 // PlanOf returns r with its place in the plan. If the ring was destroyed, or r was collected, r is
 // not in the plan, and the result has no times.

@@ -37,7 +37,7 @@ type Proposal struct {
 	// VisibleAfter is how long after it was published a minted key may sign, at the earliest.
 	VisibleAfter time.Duration
 
-	// NoSignerUntil is until when no instance signs with the promoted key, or zero.
+	// NoSignerUntil is until when there is a time in which no instance signs, or zero.
 	NoSignerUntil time.Time
 }
 

@@ -27,6 +27,7 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	}
 	p := &Proposal{Op: ring.OpRevoke}
 	b.addEvent(p, ring.FactRevoked, kid, &r.Timing)
+	p.NoSignerUntil = b.unconfirmedUntil(r)
 	if b.isCurrent(kid) || b.isHeir(kid) {
 		if err := b.succeed(p, kid, force); err != nil {
 			return nil, err
@@ -70,6 +71,25 @@ func (b *Base) RevokeUnwhole(kid string, exists, force bool) (*Proposal, error) 
 // maySign reports whether kid signs or is the next to sign, or its record cannot be opened.
 func (b *Base) maySign(kid string) bool {
 	return b.Copy.Find(kid) == nil || b.isCurrent(kid) || b.isHeir(kid)
+}
+
+// unconfirmedUntil returns until when no instance signs if r is revoked now, although r does not sign
+// yet: it would take effect before every instance can know that a failover has not lost the
+// revocation, see [Copy.Signing]. It returns zero if that costs nothing.
+func (b *Base) unconfirmedUntil(r *ring.Record) time.Time {
+	k := b.Copy.PlanOf(r)
+	until := b.eventTime().Add(k.Timing.Dwell + k.Timing.Window(b.Deadline))
+	for i := range b.Copy.Plan.InOrder {
+		next := &b.Copy.Plan.InOrder[i]
+		if ring.ByEffect(*next, *k) > 0 && next.ActivatesAt.Before(until) {
+			until = next.ActivatesAt
+			break
+		}
+	}
+	if !k.ActivatesAt.After(b.eventTime()) || !k.ActivatesAt.Before(until) {
+		return time.Time{}
+	}
+	return until
 }
 
 // isCurrent reports whether kid is the last key that has taken effect.

@@ -121,3 +121,43 @@ func TestForcedRotationMintsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A pending key is revoked shortly before it takes effect, or long before. D + 2(S + deadline) is 8s.
+// Until then the key before it does not sign where this one would.
+func TestRevocationOfPendingKeySaysItsCost(t *testing.T) {
+	k1, k2, k3 := key("k1", 1, -100, 0), key("k2", 2, 0, 100), key("k3", 3, 1, 105)
+	for _, tt := range []struct {
+		name string
+		of   *Copy
+		now  float64
+		want float64 // 0 for none
+	}{
+		{"long before", ringOf(nil, k1, k2), 92, 0},
+		{"shortly before", ringOf(nil, k1, k2), 92.001, 100.001},
+		{"and the next one takes effect sooner", ringOf(nil, k1, k2, k3), 99, 105},
+		{"and the next one later", ringOf(nil, k1, k2, k3), 96, 104},
+	} {
+		p, err := baseOf(tt.of, tt.now).Revoke("k2", false)
+		if err != nil || p.NoSignerUntil.IsZero() != (tt.want == 0) || tt.want > 0 && !p.NoSignerUntil.Equal(sec(tt.want)) {
+			t.Errorf("%s: %v, %v", tt.name, p.NoSignerUntil, err)
+			continue
+		}
+		if tt.want == 0 {
+			continue
+		}
+		revoked := tt.of.Learn(factsOf(p)) // by an instance that syncs all the time
+		for at, signs := range map[float64]bool{100: false, tt.want + 0.001: true} {
+			if _, err := revoked.Signing(sec(at), sec(at), roundDeadline); (err == nil) != signs {
+				t.Errorf("%s: at %v: %v", tt.name, at, err)
+			}
+		}
+	}
+}
+
+// factsOf returns the facts of p.
+func factsOf(p *Proposal) (facts ring.Facts) {
+	for _, f := range p.Facts {
+		facts.Add(f.Kind, f.KID, f.At)
+	}
+	return facts
+}
