@@ -56,18 +56,19 @@ const awaitEvery = 100 * time.Millisecond
 // Await waits until every live instance has applied a change that this process made, and returns
 // their acknowledgements. Live are the instances whose acknowledgement is at most Freshness old.
 // Meanwhile this process holds the ring, even with [Config.OneShot]: it restores the change if the
-// store loses it, by accident or by a person who can write to it.
+// store loses it, by accident or by a person who can write to it. Where no instance seems to be live,
+// it watches a revocation for as long as one needs for a poll: someone may have removed what they say.
 //
 // The error is [ring.ErrUndone] if that has happened, even if all instances have applied the change
 // since: find out who writes to the store. It wraps the error of ctx if ctx ends first, and
 // [keystore.ErrUnavailable] if the acknowledgements cannot be read. The acknowledgements are valid
 // beside an error, as far as they could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	seen := make(map[string]Ack)
+	seen, alone := make(map[string]Ack), r.k.cfg.Now().Add(r.k.times.Load().maxPollGap())
 	for {
 		waiting, err := r.notApplied(ctx, receipt, seen)
 		acks := slices.SortedFunc(maps.Values(seen), func(a, b Ack) int { return strings.Compare(a.Instance, b.Instance) })
-		if err == nil && len(waiting) == 0 {
+		if err == nil && len(waiting) == 0 && (len(seen) > 0 || receipt.CommittedAt.IsZero() || receipt.RevokedAt.IsZero() || r.k.cfg.Now().After(alone)) {
 			return acks, r.undone(receipt)
 		}
 		select {
