@@ -289,7 +289,7 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		case off != nil:
 			return off
 		case wrote && failed == nil && result.Change != nil:
-			return errors.New("the store lost something again while it was put back")
+			return &ring.Error{Text: "the ring changes faster than it can be merged"}
 		case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:
 			return run.checkOpened(r, failed)
 		}
