@@ -94,3 +94,12 @@ func later(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+// OpenableKIDs returns the kids of the records among fields that keks open.
+func OpenableKIDs(keks *KEKs, tenant string, fields map[string][]byte) (kids []string) {
+	opened, _ := seal.OpenRing(keks.sealing(), tenant, fields)
+	for _, r := range opened.Records {
+		kids = append(kids, r.KID)
+	}
+	return kids
+}

@@ -58,6 +58,7 @@ const awaitEvery = 100 * time.Millisecond
 // Meanwhile this process holds the ring, even with [Config.OneShot]: it restores the change if the
 // store loses it, by accident or by a person who can write to it.
 //
+// Give ctx a deadline: an instance that lost the log with the change never says that it applied it.
 // The error is [ring.ErrUndone] if that has happened, even if all instances have applied the change
 // since: find out who writes to the store. It wraps the error of ctx if ctx ends first, and
 // [keystore.ErrUnavailable] if the acknowledgements cannot be read. The acknowledgements are valid

@@ -204,11 +204,11 @@ func (b *blow) checkNoticed(began time.Time, before rotation.Counts) {
 
 // revoke lets an instance revoke the tenant's signing key. It gives up if that takes too long:
 // the move may keep the instance from it.
-func (b *blow) revoke(ctx context.Context) {
-	within, cancel := context.WithTimeout(ctx, 3*time.Second)
+func (b *blow) revoke(ctx context.Context, opts ...rotation.Option) {
+	within, cancel := context.WithTimeout(ctx, 6*time.Second)
 	defer cancel()
 	by := b.f.random(1)[0]
-	t, receipt, err := b.f.revokeSigning(within, b.of, by)
+	t, receipt, err := b.f.revokeSigning(within, b.of, by, opts...)
 	if err != nil {
 		return
 	}

@@ -26,7 +26,7 @@ var quick = pace{
 		Algorithm: keystore.HS256, Every: time.Minute, Propagation: 2 * time.Second, MaxTokenTTL: 2 * time.Second, Leeway: time.Second,
 		ClockSkew: 100 * time.Millisecond, Freshness: time.Second, Dwell: 200 * time.Millisecond, SignFor: 1200 * time.Millisecond,
 	},
-	poll: 40 * time.Millisecond, deadline: 250 * time.Millisecond,
+	poll: 60 * time.Millisecond, deadline: 250 * time.Millisecond,
 }
 
 // A bitsResult says which flipped bits two holders have not put right.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -13,14 +11,7 @@ import (
 func TestBootstrapBesideHolders(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
-	n, p, slow := 2000, fast, 5*time.Millisecond
-	if v, err := strconv.Atoi(os.Getenv("RINGS")); err == nil {
-		n, p, slow = v, fast.slower(8), 0
-	}
-	if v, err := strconv.Atoi(os.Getenv("SLOW")); err == nil {
-		slow = time.Duration(v) * time.Millisecond
-	}
-	r, err := bootstrap(t.Context(), n, p, slow)
+	r, err := bootstrap(t.Context(), 2000, fast.slower(2), 10*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

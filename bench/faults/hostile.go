@@ -103,6 +103,7 @@ func (r *hostileResult) sum() (s wrongs) {
 		s.NeverHeld += w.NeverHeld
 		s.Unnoticed += w.Unnoticed
 		s.Unrepaired += w.Unrepaired
+		s.Longest = max(s.Longest, w.Longest)
 	}
 	return s
 }
@@ -134,10 +135,12 @@ key as revoked. *False rejects*: good tokens rejected (401) by an instance, in s
 once opened their key. *Unnoticed*: moves that changed what an instance read, of which no log line, no
 count and no status told. *Helped*: moves after which the fleet did not recover by itself. *Not held*:
 good tokens that were rejected by an instance in sync that had never had their key: the adversary
-removed it before. That is no promise.
+removed it before. That is no promise. *Accepted for*: the longest time after a revocation at which an
+instance that says that it is in sync accepted a token of the key. An instance whose connections are
+killed is in sync for F after its last poll.
 
-| the adversary | moves | changed | revocations | late | false receipts | forgotten | false rejects | unnoticed | helped | not held |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+| the adversary | moves | changed | revocations | late | false receipts | forgotten | false rejects | unnoticed | helped | not held | accepted for |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 `
 
 func (r *hostileResult) write(w io.Writer) {
@@ -150,12 +153,13 @@ func (r *hostileResult) write(w io.Writer) {
 	}
 	all := r.sum()
 	all.write(w, "all")
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nThe longest time from the end of a move until all instances were in sync, and the revocations were back\nin the store, was %s. F and two polls are %s.\n\n",
+		round(c.Healed), round(fast.repair()))
 }
 
 func (w *wrongs) write(to io.Writer, title string) {
-	fmt.Fprintf(to, "| %s | %d | %d | %d | %s | %s | %s | %s | %s | %s | %d |\n", title, w.Blows, w.Changed, w.Revoked, zero(w.Late), zero(w.Lied),
-		zero(w.Forgotten), zero(w.Refused), zero(w.Unnoticed), zero(w.Unrepaired), w.NeverHeld)
+	fmt.Fprintf(to, "| %s | %d | %d | %d | %s | %s | %s | %s | %s | %s | %d | %s |\n", title, w.Blows, w.Changed, w.Revoked, zero(w.Late), zero(w.Lied),
+		zero(w.Forgotten), zero(w.Refused), zero(w.Unnoticed), zero(w.Unrepaired), w.NeverHeld, round(w.Longest))
 }
 
 // hostileLife is the life of a token in a whole run.

@@ -37,6 +37,10 @@ type wrongs struct {
 	NeverHeld      int // good tokens rejected by an instance in sync that never had their key; not a promise
 	Unnoticed      int // moves that changed what an instance read, without a log line, a count or a status
 	Unrepaired     int // moves after which the fleet needed help
+
+	// Longest is the longest time after a revocation at which an instance in sync accepted a token of
+	// the key.
+	Longest time.Duration
 }
 
 // bad returns the sum of the counts that must be zero.
@@ -187,6 +191,9 @@ func (j *judge) hearRevokedLocked(v verdict, r *revocation) {
 	since := func(w what) time.Time { return j.seen[sight{w, v.by.name, r.kid}] }
 	after := func(t time.Time) bool { return !t.IsZero() && v.began.After(t) }
 	row, by := j.rowLocked(r.move), fmt.Sprintf("%s: %s, fresh %v, accepts a token of key %s of %s", r.move, v.by.name, v.fresh, r.kid, r.tenant.name)
+	if v.fresh && after(r.at) {
+		row.Longest = max(row.Longest, v.began.Sub(r.at))
+	}
 	switch visible := later(r.at, j.hidden[r.tenant.name]); {
 	case after(since(applied)):
 		row.Lied++

@@ -161,8 +161,10 @@ func (b *blow) appendEntries(ctx context.Context, change func(entry map[string]a
 	return nil
 }
 
-// moveTime appends an entry of the far future, and later removes it and all that came after it.
+// moveTime appends an entry of the far future, and removes a revocation of just before. Later it
+// removes that entry and all that came after it.
 func moveTime(ctx context.Context, b *blow) error {
+	b.revoke(ctx)
 	key := logKey(b.of.name)
 	ahead := []time.Duration{2 * time.Second, time.Minute, time.Hour, 24 * 365 * time.Hour}[rand.IntN(4)]
 	far := fmt.Sprintf("%d-0", time.Now().Add(ahead).UnixMilli())
@@ -182,7 +184,9 @@ func moveTime(ctx context.Context, b *blow) error {
 		return err
 	}
 	b.changed.Add(1)
-	b.revoke(ctx)
+	for _, r := range b.revoked {
+		b.client.HDel(ctx, ringKey(b.of.name), "x:"+r.kid)
+	}
 	return b.wait(ctx)
 }
 
@@ -203,7 +207,7 @@ func junk(ctx context.Context, b *blow) error {
 		}
 	}
 	b.later(func(ctx context.Context) { b.client.HDel(ctx, ring, fields...) })
-	b.revoke(ctx)
+	b.revoke(ctx, rotation.Force) // the rest of the ring cannot be known, so it asks for that
 	return b.wait(ctx)
 }
 

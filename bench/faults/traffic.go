@@ -201,13 +201,13 @@ func (f *fleet) revoke(ctx context.Context) error {
 // revokeSigning revokes the signing key as soon as another one can take over, and returns a token
 // of the revoked key. On a busy machine an attempt may fail, although the key was revoked. Then
 // revokeSigning goes on with the key that signs next.
-func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (token, rotation.Receipt, error) {
+func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance, opts ...rotation.Option) (token, rotation.Receipt, error) {
 	for {
 		t, err := f.remembered(of, by)
 		var receipt rotation.Receipt
 		if err == nil {
 			f.tally.setRevoked(t.kid, true)
-			receipt, err = by.rotator.Revoke(ctx, of.name, t.kid)
+			receipt, err = by.rotator.Revoke(ctx, of.name, t.kid, opts...)
 		}
 		if err == nil && !receipt.CommittedAt.IsZero() {
 			return t, receipt, nil
@@ -217,8 +217,8 @@ func (f *fleet) revokeSigning(ctx context.Context, of tenant, by *instance) (tok
 			f.tally.setRevoked(t.kid, false)
 			wait = max(wait, time.Until(refused.From))
 		}
-		if err := sleep(ctx, wait); err != nil {
-			return t, receipt, err
+		if err2 := sleep(ctx, wait); err2 != nil {
+			return t, receipt, errors.Join(err, err2)
 		}
 	}
 }

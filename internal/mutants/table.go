@@ -217,7 +217,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "recovering ends while others restore",
-		edits: []edit{{"rotation/internal/protocol/syncstate.go", "case s.Recovering && r.Merging:", "case false:"}},
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "case s.Recovering && r.Merging && s.Good.IsZero():", "case false:"}},
 		tests: tests{decisions, "TestMergesExtendRecovering"}, want: "TestMergesExtendRecovering",
 	},
 	{

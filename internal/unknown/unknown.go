@@ -69,9 +69,9 @@ type Memory struct {
 	Most int
 	For  time.Duration
 
-	version uint64 // that the kids were missing from
+	version uint64            // that the kids were missing from
 	since   map[ID]*time.Time // pointers: assigning to a key that is there replaces the key as well
-	order   []ID // the keys of since, the oldest first
+	order   []ID              // the keys of since, the oldest first
 }
 
 // Add remembers that id was missing at that time, in a copy of its own. It forgets the kids that are

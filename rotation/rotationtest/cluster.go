@@ -1,6 +1,7 @@
 package rotationtest
 
 import (
+	"bytes"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -222,6 +223,17 @@ func (c *Cluster) EditRing(tenant string, edit func(fields map[string][]byte)) b
 	edit(fields)
 	c.primary.replace(tenant, newRing(fields))
 	return true
+}
+
+// ForgeAck stores sealed as the acknowledgement of instance in a bucket, as a person would who can
+// write to the store. If sealed is nil, ForgeAck removes the acknowledgement.
+func (c *Cluster) ForgeAck(bucket int, instance string, sealed []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	acks := c.primary.bucket(bucket).acks
+	if acks[instance] = bytes.Clone(sealed); sealed == nil {
+		delete(acks, instance)
+	}
 }
 
 // SetWrongType says whether the key of the tenant's ring holds a value of another

@@ -140,14 +140,17 @@ func (m *merge) known() ring.Facts {
 	return known
 }
 
-// lacksKEK reports whether the ring has moved to a KEK that this instance lacks: there are tenant
-// keys in the store, and none can be opened. Whatever is sealed under a KEK of this instance then,
-// the others may not be able to open, and the whole ring would be out of sync for them.
+// lacksKEK reports whether the ring may have moved to a KEK that this instance lacks: there are
+// tenant keys in the store, and none can be opened. Then this instance writes nothing. The others
+// may not be able to open what is sealed under its KEK, and the whole ring would be out of sync for
+// them.
 //
-// If one tenant key can be opened, all others have the KEK for it too. So a tenant key that someone
-// makes up does not keep an instance from restoring the ring.
+// Two things show that the tenant keys are only an attempt to keep the ring from being restored. One
+// of them can be opened: then all others have that KEK too. Or this instance was in sync until now:
+// a ring does not move while a live instance has another primary KEK.
 func (m *merge) lacksKEK() bool {
-	return len(m.Stored.TenantKeys) == 0 && m.Unreadable.hasForeignTenantKey()
+	newest := m.Held.Newest() // nil if Held is
+	return len(m.Stored.TenantKeys) == 0 && m.Unreadable.hasForeignTenantKey() && (newest == nil || !m.inSync(&newest.Timing))
 }
 
 // A merge is a Merge under way.

@@ -189,8 +189,9 @@ func TestStoredWrapWins(t *testing.T) {
 	}
 }
 
-// Who cannot open any tenant key of the store writes nothing: the ring has moved to another KEK, and
-// those who have dropped the old one could not open what is sealed under it.
+// An instance that cannot open any tenant key of the store writes nothing, unless it was in sync until
+// now: the ring has moved to another KEK, and those who have dropped the old one could not open what
+// is sealed under it.
 func TestWhoLacksKEKWritesNothing(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 1, 100)
 	held := sealedRing([]TenantKey{{"t", "a", "a"}}, []factAt{{ring.FactRevoked, "k2", 40}}, k1, k2)
@@ -198,14 +199,17 @@ func TestWhoLacksKEKWritesNothing(t *testing.T) {
 		name   string
 		stored *Copy
 		parts  Unreadable
+		good   float64
 		writes bool
 	}{
-		{"all was moved", ringOf(nil), Unreadable{TenantKeyRef("t"): false}, false},
-		{"one that is made up, beside ours", sealedRing([]TenantKey{{"t", "a", "a"}}, nil, k1, k2), Unreadable{TenantKeyRef("z"): false}, true},
-		{"garbled", ringOf(nil), Unreadable{TenantKeyRef("t"): true}, true},
-		{"a record of another KEK", ringOf(nil), Unreadable{RecordRef("k9"): false}, true},
+		{"all was moved", ringOf(nil), Unreadable{TenantKeyRef("t"): false}, 39.999, false},
+		{"never in sync", ringOf(nil), Unreadable{TenantKeyRef("t"): false}, -1, false},
+		{"in sync until now", ringOf(nil), Unreadable{TenantKeyRef("t"): false}, 40, true},
+		{"one that is made up, beside ours", sealedRing([]TenantKey{{"t", "a", "a"}}, nil, k1, k2), Unreadable{TenantKeyRef("z"): false}, 0, true},
+		{"garbled", ringOf(nil), Unreadable{TenantKeyRef("t"): true}, 0, true},
+		{"a record of another KEK", ringOf(nil), Unreadable{RecordRef("k9"): false}, 0, true},
 	} {
-		in := merging(held, tt.stored, 50, 49)
+		in := merging(held, tt.stored, 50, tt.good)
 		in.Unreadable = tt.parts
 		result := Merge(in)
 		if writes := result.Change != nil; writes != tt.writes || !result.Undone {
