@@ -142,17 +142,9 @@ func (run *syncRun) noteMerge(r *tenantRing, m *protocol.MergeResult) {
 		run.k.raise(&run.k.alarms.older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
 			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
 	}
-	if m.Older || m.Undone || m.Change != nil && restores(m.Change) {
+	if m.Older || m.Undone || m.Change.PutsBack() {
 		r.losses.Add(1)
 	}
-}
-
-// restores reports whether a merge puts back what the store lost. One that only says that a key has
-// become known does not: every forced change is followed by such a merge.
-func restores(p *protocol.Proposal) bool {
-	return len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f protocol.ProposedFact) bool {
-		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
-	})
 }
 
 // vouches reports whether b may vouch for the store to an instance that starts. It may not within

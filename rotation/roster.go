@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,18 +66,20 @@ const awaitEvery = 100 * time.Millisecond
 // beside an error, as far as they could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	seen := make(map[string]Ack)
-	for {
+	for last := []string(nil); ; {
 		waiting, err := r.notApplied(ctx, receipt, seen)
+		if err != nil && ctx.Err() != nil && last != nil {
+			waiting, err = last, nil // ctx has ended during a look: the one before counts
+		}
+		last = waiting
 		acks := slices.SortedFunc(maps.Values(seen), func(a, b Ack) int { return strings.Compare(a.Instance, b.Instance) })
 		if err == nil && len(waiting) == 0 {
 			return acks, r.undone(receipt)
 		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
-				err = &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
-			}
-			return acks, errors.Join(r.undone(receipt), err)
+			late := &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
+			return acks, errors.Join(r.undone(receipt), cmp.Or(err, error(late)))
 		case <-r.k.done:
 			return acks, unavailable(errClosed)
 		case <-time.After(awaitEvery):

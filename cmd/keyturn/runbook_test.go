@@ -91,10 +91,10 @@ func TestRunbookLeakedKEK(t *testing.T) {
 	old := strings.TrimSpace(c.run("sign").wantCode(t, exitYes).stdout)
 	c.kek, _ = kekLines(t, second, first)
 	c.run("keys", "rekey").wantCode(t, exitYes, "rings: 1 sealed again")
-	at(70 * time.Second)
+	at(130 * time.Second)
 	c.run("keys", "rotate").wantCode(t, exitYes)
 	c.run("keys", "rotate").wantCode(t, exitNo, "it may be from ")
-	at(140 * time.Second)
+	at(260 * time.Second)
 	c.run("keys", "rotate").wantCode(t, exitYes)
 	left := c.run("keys", "rekey", "--check", "--json").wantCode(t, exitYes).rekeyed(t).Tenants[0].OldKeys
 	if len(left) != 2 {
