@@ -150,7 +150,7 @@ func (run *syncRun) noteMerge(r *tenantRing, m *protocol.MergeResult) {
 		run.k.raise(&run.k.alarms.older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
 			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
 	}
-	if m.Older || m.Undone || m.Change != nil && m.Change.Restores() {
+	if m.Older || m.Undone || m.Change.PutsBack() {
 		r.losses.Add(1)
 	}
 }

@@ -55,10 +55,10 @@ type ProposedFact struct {
 // happened at any time, and is only restored.
 const unbounded = 250 * 365 * 24 * time.Hour
 
-// Restores reports whether a merge puts back what the store lost. One that only says that a key has
-// become known does not: every forced change is followed by such a merge.
-func (p *Proposal) Restores() bool {
-	return len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
+// PutsBack reports whether a merge restores something. One that only says that a key has become known
+// does not: such a merge follows every forced change. p may be nil.
+func (p *Proposal) PutsBack() bool {
+	return p != nil && (len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
 		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
-	})
+	}))
 }
