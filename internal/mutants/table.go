@@ -163,12 +163,12 @@ var mutants = []mutant{
 	{
 		name:  "a roll-out makes tenant keys without end",
 		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
-		tests: tests{decisions, "TestRolloutMakesOneTenantKey"}, want: "TestRolloutMakesOneTenantKey",
+		tests: tests{simulator, "TestTimelineRollout$"}, want: "TestTimelineRollout",
 	},
 	{
 		name:  "a tenant key is used for ever",
 		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
-		tests: tests{decisions, "TestRolloutMakesOneTenantKey|TestMintMakesTenantKey"}, want: "TestRolloutMakesOneTenantKey",
+		tests: tests{simulator, "TestTimelineRollout$"}, want: "I14",
 	},
 	{
 		name:  "a rewrap makes a tenant key young again",
@@ -188,7 +188,12 @@ var mutants = []mutant{
 	{
 		name:  "who lacks the KEK of a ring writes all the same",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "case m.ClockOff || m.lacksKEK():", "case m.ClockOff:"}},
-		tests: tests{decisions, "TestWhoLacksKEKWritesNothing"}, want: "TestWhoLacksKEKWritesNothing",
+		tests: tests{simulator, "TestTimelineEnd$"}, want: "TestTimelineEnd",
+	},
+	{
+		name:  "a ring that was replaced is left alone",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "(newest == nil || !m.inSync(&newest.Timing))", "(newest == nil || !m.inSync(&newest.Timing) || true)"}},
+		tests: tests{simulator, "TestTimelineRealm$"}, want: "TestTimelineRealm",
 	},
 	{
 		name:  "a merge writes its own wrap over the store's",
@@ -219,6 +224,11 @@ var mutants = []mutant{
 		name:  "recovering ends while others restore",
 		edits: []edit{{"rotation/internal/protocol/syncstate.go", "case s.Recovering && r.Merging && s.Good.IsZero():", "case false:"}},
 		tests: tests{decisions, "TestMergesExtendRecovering"}, want: "TestMergesExtendRecovering",
+	},
+	{
+		name:  "the log teaches nothing",
+		edits: []edit{{"rotation/entries.go", "r.hear(e.Nonce, ends)", "_ = ends\n\t\t\t\tr.hear(e.Nonce, ring.Facts{})"}},
+		tests: tests{simulator, "TestTimelineWriter$"}, want: "I13",
 	},
 	{
 		name:  "an heir is revoked without a word",

@@ -149,6 +149,24 @@ func TestVerdictRules(t *testing.T) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+8400*ms, evVerify, 1, h.sign(10900*ms, 1, "two"), ok).reach = -1
 		}},
+		{"revoked, and another one in reach knows it", "I13", func(h script) {
+			h.note(9*sec, evVerify, 1, h.sign(7*sec, 0, "two"), ok).holder = "i0"
+		}},
+		{"just in reach", "", func(h script) {
+			e := h.note(9*sec, evVerify, 1, h.sign(7*sec, 0, "two"), ok)
+			e.holder, e.reach = "i0", 1600*ms
+		}},
+		{"the store has just lost what it had", "", func(h script) {
+			n := h.sign(7*sec, 0, "two")
+			h.note(7500*ms, evLoss, -1, -1, "").tenant = ""
+			h.events[len(h.events)-1].loss = &loss{}
+			h.note(9*sec, evVerify, 1, n, ok).holder = "i0"
+		}},
+		{"a writer has removed it", "I13", func(h script) {
+			n := h.sign(7*sec, 0, "two")
+			h.note(8900*ms, evLoss, -1, -1, "").loss = &loss{revoked: []string{"two"}}
+			h.note(9*sec, evVerify, 1, n, ok).holder = "i0"
+		}},
 		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
 			h.beyondS = true
 			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false

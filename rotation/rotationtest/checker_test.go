@@ -1,10 +1,12 @@
 package rotationtest_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -15,7 +17,7 @@ type violation struct {
 	text  string
 }
 
-// rules are the invariants I1 to I12 of docs/protocol.md, each with its check.
+// rules are the invariants I1 to I14 of docs/protocol.md, each with its check.
 var rules = []struct {
 	name  string
 	check func(*checker, func(event int, format string, args ...any))
@@ -32,6 +34,8 @@ var rules = []struct {
 	{"I10 no mint while recovering", (*checker).noMintOnDoubt},
 	{"I11 progress", (*checker).progress},
 	{"I12 deletion and replay are noticed", (*checker).editsNoticed},
+	{"I13 no writer undoes a revocation", (*checker).revocationHolds},
+	{"I14 an old KEK opens no new key", (*checker).newKEKCounts},
 }
 
 // check applies all rules to a history. It is a pure function of the history.
@@ -58,6 +62,7 @@ type checker struct {
 	lost             map[string]spans           // kid -> while the store had lost it, and only its holders could restore it
 	promotionLost    map[string]spans           // kid -> while the store had lost its promotion
 	lossTimes        []time.Duration            // when the store lost data
+	storeLosses      []time.Duration            // and those times that were no edit of one ring
 	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
 	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
 }
@@ -149,6 +154,8 @@ func (c *checker) noteLoss(e event) {
 	c.lossTimes = append(c.lossTimes, e.at)
 	if e.tenant != "" {
 		c.edited[e.tenant] = append(c.edited[e.tenant], e.at)
+	} else {
+		c.storeLosses = append(c.storeLosses, e.at)
 	}
 }
 
@@ -348,14 +355,10 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 // mints reports whether a change adds new keys.
 func mints(c *commit) bool { return c.Op != ring.OpMerge && len(c.keys) > 0 }
 
-// repairedIn is how long after a fault has ended the store has everything back that an instance
-// holds.
-func (c *checker) repairedIn() time.Duration { return 2*c.timing.w + 2*c.timing.latency }
-
 // repaired reports whether an audit was made long enough after the last fault that the store should
-// have everything back.
+// have everything back. An instance that lacks the KEK of the ring restores nothing.
 func (c *checker) repaired(e event) bool {
-	return e.kind == evAudit && e.reach > c.repairedIn() && e.audit.sinceLoss > c.repairedIn() && !c.beyondS
+	return e.kind == evAudit && !errors.Is(e.err, rotation.ErrWrongKEK) && e.reach > c.timing.repairedIn() && e.audit.sinceLoss > c.timing.repairedIn() && !c.beyondS
 }
 
 // noOrphan (I7): two polls after a fault has ended, the store has every key that an instance holds.
@@ -484,10 +487,10 @@ func (c *checker) forgotten(e event) bool {
 // its place, the store has the field back within Freshness and two polls.
 func (c *checker) editsNoticed(report func(int, string, ...any)) {
 	for n, e := range c.events {
-		if !c.repaired(e) || e.audit.sinceEdit == time.Hour || e.audit.sinceEdit <= c.policy.Freshness+c.repairedIn() {
+		if !c.repaired(e) || e.audit.sinceEdit == time.Hour || e.audit.sinceEdit <= c.policy.Freshness+c.timing.repairedIn() {
 			continue
 		}
-		if e.reach <= c.policy.Freshness+c.repairedIn() {
+		if e.reach <= c.policy.Freshness+c.timing.repairedIn() {
 			continue
 		}
 		for _, k := range e.audit.keys {
@@ -497,6 +500,22 @@ func (c *checker) editsNoticed(report func(int, string, ...any)) {
 			if k.State == ring.Revoked && !e.audit.fields["x:"+k.KID] {
 				report(n, "the ring was edited %v ago, and the store still lacks the revocation of key %s", e.audit.sinceEdit, short(k.KID))
 			}
+		}
+	}
+}
+
+// revocationHolds (I13): while an instance in reach of the store knows that a key is revoked, no
+// other instance in reach accepts the key for longer than two polls, whatever is removed from the
+// ring. Only the loss of what the store has acknowledged excuses it, until the first one has restored
+// the revocation.
+func (c *checker) revocationHolds(report func(int, string, ...any)) {
+	for n, e := range c.events {
+		lost := func(at time.Duration) bool { return at <= e.at && e.at <= at+c.timing.repairedIn() }
+		if e.kind != evVerify || e.result != ok || e.holder == "" || c.beyondS || c.isUnsafe(e.at) || slices.ContainsFunc(c.storeLosses, lost) {
+			continue
+		}
+		if kid := c.tokens[e.token].kid; e.reach > c.timing.repairedIn() {
+			report(n, "key %s is accepted, and %s has known for long that it is revoked", short(kid), e.holder)
 		}
 	}
 }

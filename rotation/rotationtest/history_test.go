@@ -34,6 +34,10 @@ type timing struct {
 	latency        time.Duration // the longest that a sync without faults takes
 }
 
+// repairedIn is how long after a fault has ended the store has everything back that an instance
+// holds.
+func (t timing) repairedIn() time.Duration { return 2*t.w + 2*t.latency }
+
 type window struct{ from, to time.Duration }
 
 func (w window) has(t time.Duration) bool { return w.from <= t && t <= w.to }
@@ -61,6 +65,7 @@ const (
 	evOp                      // an operator's command ended
 	evOpen
 	evClose
+	evKEKs // inst has other KEKs from now on
 )
 
 // An outcome is a verdict on a token, or the reason why something failed.
@@ -90,7 +95,9 @@ type event struct {
 	fresh, doubt bool          // whether the ring at inst is in sync, and whether it is recovering
 	reach        time.Duration // for how long inst has been able to reach the store; negative: it cannot
 	stored       bool          // if evVerify or evKnows failed: whether the server of inst has the key
-	holder       string        // if evVerify or evKnows failed: an instance that could have restored the key; if evSign failed: one that rotates keys
+	holder       string        // if evVerify or evKnows failed: an instance that could have restored the key; if evSign failed: one that rotates keys; if evVerify accepted a revoked key: one that knows better
+
+	primary string // if evOpen or evKEKs: the primary KEK of inst
 
 	commit *commit
 	audit  *audit
@@ -144,7 +151,7 @@ func (h *history) addInstance(name string) int {
 	return len(h.instances) - 1
 }
 
-var kindNames = [...]string{"sign", "verify", "knows", "commit", "loss", "fault", "audit", "op", "open", "close"}
+var kindNames = [...]string{"sign", "verify", "knows", "commit", "loss", "fault", "audit", "op", "open", "close", "keks"}
 
 // line prints an event for a reader.
 func (h *history) line(e event) string {

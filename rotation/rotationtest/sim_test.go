@@ -28,6 +28,7 @@ type sim struct {
 	tokens        []int                          // the newest ones, which may be live
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
+	newKEK        bool // a new KEK is rolled out
 }
 
 // A timed is an action that is due at a moment.
@@ -78,6 +79,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.holdsAll = !s.bootstrap && rng.IntN(128) == 0
 	s.copies = make(map[string][]map[string][]byte)
 	s.clocks = rng.IntN(16) == 0
+	s.newKEK = rng.IntN(8) == 0
 	s.chooseFaults()
 	return s
 }
@@ -112,6 +114,39 @@ func (s *sim) begin() {
 	}
 	for range s.rng.IntN(s.maxInstances) {
 		s.after(s.draw(3*time.Second), func() { s.join() })
+	}
+	if s.newKEK {
+		s.rollOut()
+	}
+}
+
+// rollOut schedules the roll-out of a KEK: to all instances as a further one, then to one after the
+// other as the primary, and then the rings are moved. The old one stays, for what the store may lose.
+func (s *sim) rollOut() {
+	begin := time.Second + s.draw(3*time.Second)
+	for n, keks := range [][]string{{"A", "B"}, {"B", "A"}} {
+		s.after(begin+time.Duration(n)*2*time.Second, func() {
+			s.keks = keks
+			for _, i := range s.alive() {
+				s.after(s.draw(2*time.Second), func() {
+					if i.k.Load() != nil {
+						i.setKEKs(keks...)
+					}
+				})
+			}
+		})
+	}
+	for range 2 {
+		s.after(begin+4*time.Second+s.policy.Freshness+s.draw(4*time.Second), func() {
+			i, tenant := s.randomInstance(), pick(s.rng, s.tenants)
+			if i == nil {
+				return
+			}
+			i.runOp("rekey", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+				_, err := r.Rekey(ctx, tenant)
+				return rotation.Receipt{}, err
+			})
+		})
 	}
 }
 
@@ -445,6 +480,7 @@ var faultKinds = []faultKind{
 	})},
 	{"split with min-replicas", func(s *sim) (func(), bool) { return s.startSplit(true) }},
 	{"split without min-replicas", func(s *sim) (func(), bool) { return s.startSplit(false) }},
+	{"split with min-replicas, noticed late", (*sim).startLateSplit},
 	{"no writes for anyone", func(s *sim) (func(), bool) {
 		if s.serversBusy {
 			return nil, false
@@ -482,6 +518,9 @@ var faultKinds = []faultKind{
 		field := pick(s.rng, keysOf(old))
 		s.edit(tenant, "edit: put back "+field[:min(7, len(field))], func(f map[string][]byte) { f[field] = old[field] })
 	})},
+	{"revocations removed at each nudge", func(s *sim) (func(), bool) {
+		return s.writer(pick(s.rng, s.tenants), endsTrust), true
+	}},
 	{"wrong type", func(s *sim) (func(), bool) {
 		if s.serversBusy {
 			return nil, false
@@ -552,6 +591,38 @@ func (s *sim) startSplit(minReplicas bool) (func(), bool) {
 		}
 		if n := len(s.h.unsafe); !minReplicas {
 			s.h.unsafe[n-1].to = s.now() + s.policy.Freshness + 4*pollFor
+		}
+	}, true
+}
+
+// startLateSplit promotes a replica and leaves some instances with the old primary, which takes writes
+// for a while. Both the lag of the replica and that while are within Dwell.
+func (s *sim) startLateSplit() (func(), bool) {
+	some := s.randomInstances()
+	if s.serversBusy || len(some) == 0 {
+		return nil, false
+	}
+	s.serversBusy = true
+	late := s.draw(s.policy.Dwell)
+	var conns []*rotationtest.Conn
+	note := ""
+	for _, i := range some {
+		conns = append(conns, i.conn)
+		note += " " + i.name
+		i.addObstacles(1)
+	}
+	s.lose(fmt.Sprintf("split, old primary writes for %v:%s", late, note), "", func() { s.cluster.Split(s.draw(s.policy.Dwell-late), false, conns...) })
+	old, over := conns[0], false
+	s.after(late, func() {
+		if !over {
+			s.lose("the old primary notices", "", func() { s.cluster.SetReadOnlyAt(old, true) })
+		}
+	})
+	return func() {
+		over, s.serversBusy = true, false
+		s.lose("heal", "", s.cluster.Heal)
+		for _, i := range some {
+			i.addObstacles(-1)
 		}
 	}, true
 }

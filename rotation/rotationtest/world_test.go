@@ -2,9 +2,12 @@ package rotationtest_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,7 +26,7 @@ type world struct {
 	t          *testing.T
 	h          *history
 	cluster    *rotationtest.Cluster
-	keks       *rotation.KEKs
+	keks       []string // of instances that join from now on, the primary first
 	policy     rotation.Policy
 	ctx        context.Context
 	stop       context.CancelFunc
@@ -42,6 +45,7 @@ type world struct {
 	lastLoss   time.Duration
 	edits      map[string]time.Duration // tenant -> when its ring was last edited without a log entry
 	unreadable map[string]bool          // digests of rings that cannot be opened
+	revoked    map[string]bool          // the kids whose revocation the store has ever had
 }
 
 // An instance is one process of the service, from its start to its end.
@@ -52,6 +56,8 @@ type instance struct {
 	conn    *rotationtest.Conn
 	offset  atomic.Int64 // nanoseconds that its clock is ahead of true time
 	rotates bool
+	keks    []string // the names of those with which it starts, the primary first
+	realm   string
 
 	k     atomic.Pointer[rotation.Keyring]
 	s     atomic.Pointer[rotation.Signer]
@@ -59,6 +65,8 @@ type instance struct {
 	stop  context.CancelFunc
 	done  chan struct{}
 	ended atomic.Bool
+
+	knew map[string]time.Duration // kid -> since when it is known to know that the key is revoked; guarded by w.mu
 
 	mu        sync.Mutex
 	faults    []*fault
@@ -74,12 +82,8 @@ type fault struct {
 
 func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...string) *world {
 	ctx, stop := context.WithCancel(t.Context())
-	keks, err := rotation.NewKEKs([]byte("a key encryption key of 32 bytes"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: keks, tenants: tenants,
-		storedAt: make(map[string]time.Duration), edits: make(map[string]time.Duration), unreadable: make(map[string]bool), lastLoss: -time.Hour}
+	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: []string{"A"}, tenants: tenants,
+		storedAt: make(map[string]time.Duration), edits: make(map[string]time.Duration), unreadable: make(map[string]bool), revoked: make(map[string]bool), lastLoss: -time.Hour}
 	w.h = &history{seed: seed, policy: w.policy, start: time.Now(), timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}}
 	w.baseFaults = rotationtest.Faults{Before: 2 * time.Millisecond} // a delay after the effect too would double the time that the tests take
 	w.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Seed: seed, Page: 3 + int(seed%5), Committed: w.committed})
@@ -121,6 +125,9 @@ func (w *world) committed(c rotationtest.Commit) {
 	for kid := range e.keys {
 		w.storedAt[kid] = w.now()
 	}
+	for _, kid := range e.facts[ring.FactRevoked] {
+		w.revoked[kid] = true
+	}
 	w.mu.Unlock()
 	inst := -1
 	for _, i := range w.allInstances() {
@@ -141,7 +148,7 @@ func (w *world) committed(c rotationtest.Commit) {
 
 // connect adds an instance whose keyring is not open yet.
 func (w *world) connect(name string, offset time.Duration) *instance {
-	i := &instance{w: w, name: name, rotates: true, done: make(chan struct{})}
+	i := &instance{w: w, name: name, rotates: true, keks: w.keks, knew: make(map[string]time.Duration), done: make(chan struct{})}
 	i.offset.Store(int64(offset))
 	i.id = w.h.addInstance(name)
 	i.conn = w.cluster.Connect(name)
@@ -170,8 +177,8 @@ func (i *instance) open() {
 		}
 		i.r.Store(r)
 		i.s.Store(s)
+		i.w.h.add(event{kind: evOpen, inst: i.id, token: -1, primary: i.keks[0]})
 		i.k.Store(k)
-		i.w.h.add(event{kind: evOpen, inst: i.id, token: -1})
 		if i.rotates {
 			r.Run(ctx)
 		}
@@ -181,7 +188,7 @@ func (i *instance) open() {
 }
 
 func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
-	cfg := rotation.Config{KEKs: i.w.keks, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
+	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
 	if i.w.bootstrap {
 		cfg.Policy = i.w.policy
 	}
@@ -200,6 +207,37 @@ func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
 		}
 	}
 	return nil
+}
+
+// setKEKs replaces the KEKs of an instance, as after its KEK file has changed.
+func (i *instance) setKEKs(names ...string) {
+	err := i.k.Load().SetKEKs(keksOf(names))
+	e := event{kind: evKEKs, inst: i.id, token: -1, note: strings.Join(names, " "), primary: names[0], err: err}
+	if err != nil {
+		e.result, e.primary = failed, i.keks[0]
+	} else {
+		i.keks = names
+	}
+	i.w.h.add(e)
+}
+
+// keksOf returns the KEKs of those names.
+func keksOf(names []string) *rotation.KEKs {
+	var keys [][]byte
+	for _, name := range names {
+		keys = append(keys, kekBytes(name))
+	}
+	keks, err := rotation.NewKEKs(keys...)
+	if err != nil {
+		panic(err)
+	}
+	return keks
+}
+
+// kekBytes are the 32 bytes of the KEK of a name.
+func kekBytes(name string) []byte {
+	key := sha256.Sum256([]byte(name))
+	return key[:]
 }
 
 // close ends an instance and waits until it has ended.
@@ -415,7 +453,9 @@ func (i *instance) verify(n int) {
 	e := event{kind: evVerify, inst: i.id, tenant: t.tenant, token: n}
 	now := i.now()
 	if e.result, e.err = i.lookup(k, t.tenant, t, now); e.result == ok || e.result == badSig {
-		e.reach = i.reach()
+		if e.reach = i.reach(); i.w.isRevoked(t.kid) {
+			e.holder = i.w.knower(t.tenant, t.kid, i.w.h.timing.repairedIn())
+		}
 		i.w.h.add(e)
 		return
 	}
@@ -442,6 +482,13 @@ func (i *instance) verify(n int) {
 		}
 		i.w.h.add(e)
 	})
+}
+
+// isRevoked reports whether the store has ever had a revocation of a key.
+func (w *world) isRevoked(kid string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.revoked[kid]
 }
 
 // stored sets the fields of e that say who else has the key of t.
@@ -487,6 +534,7 @@ func (i *instance) audit(tenant string) {
 	if err != nil {
 		return
 	}
+	i.noteRevoked(st)
 	e := event{kind: evAudit, inst: i.id, tenant: tenant, token: -1, fresh: st.Fresh, doubt: st.InDoubt, err: st.Err, reach: i.reach()}
 	e.audit = &audit{keys: st.Ring.Keys, fields: make(map[string]bool), sinceEdit: time.Hour}
 	for field := range i.w.cluster.Ring(tenant) {
@@ -555,6 +603,79 @@ func (w *world) edit(tenant, note string, change func(fields map[string][]byte))
 	w.edits[tenant] = w.now()
 	w.mu.Unlock()
 	w.lose(note, tenant, func() { w.cluster.EditRing(tenant, change) })
+}
+
+// writer begins to remove fields from a ring at each nudge, before any instance can read them, as a
+// person can who writes to the store and has no KEK.
+func (w *world) writer(tenant string, remove func(field string) bool) (stop func()) {
+	ctx, cancel := context.WithCancel(w.ctx)
+	conn, nudged := w.cluster.Connect("writer"), make(chan struct{}, 1)
+	w.wg.Go(func() {
+		conn.Listen(ctx, func(bucket int) {
+			select {
+			case nudged <- struct{}{}:
+			default:
+			}
+		})
+	})
+	w.wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				conn.Disconnect()
+				return
+			case <-nudged:
+				w.remove(tenant, remove)
+			}
+		}
+	})
+	return cancel
+}
+
+// endsTrust reports whether a field ends the trust in a key, or makes another key sign in its place.
+func endsTrust(field string) bool {
+	return strings.HasPrefix(field, "x:") || strings.HasPrefix(field, "a:")
+}
+
+// remove removes fields of a ring, if it has them.
+func (w *world) remove(tenant string, which func(field string) bool) {
+	if !slices.ContainsFunc(keysOf(w.cluster.Ring(tenant)), which) {
+		return
+	}
+	w.edit(tenant, "edit: remove at a nudge", func(fields map[string][]byte) {
+		maps.DeleteFunc(fields, func(field string, _ []byte) bool { return which(field) })
+	})
+}
+
+// noteRevoked notes what i knows of the revocations of a ring.
+func (i *instance) noteRevoked(st rotation.TenantStatus) {
+	i.w.mu.Lock()
+	defer i.w.mu.Unlock()
+	for _, k := range st.Ring.Keys {
+		if _, noted := i.knew[k.KID]; k.State == ring.Revoked && !noted {
+			i.knew[k.KID] = i.w.now()
+		}
+	}
+}
+
+// knower returns an instance that has known for some time that a key is revoked, and has been in
+// reach of the store for as long, or "".
+func (w *world) knower(tenant, kid string, since time.Duration) string {
+	for _, i := range w.alive() {
+		k := i.k.Load()
+		if k == nil || i.reach() < since {
+			continue
+		}
+		st, _ := k.Tenant(tenant)
+		i.noteRevoked(st)
+		w.mu.Lock()
+		at, knows := i.knew[kid]
+		w.mu.Unlock()
+		if knows && w.now()-at >= since {
+			return i.name
+		}
+	}
+	return ""
 }
 
 // corrupt flips a bit of a field, so that the field cannot be opened.

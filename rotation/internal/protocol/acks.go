@@ -7,8 +7,8 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// An AckView is what an instance has said about itself in one bucket, with a MAC. Times are by its
-// own clock, but for GoodSince.
+// An AckView is an instance's statement about itself in one bucket, which it authenticates with a MAC.
+// All times are by its own clock, except GoodSince.
 type AckView struct {
 	Instance  string
 	At        time.Time // when it said so
@@ -17,9 +17,9 @@ type AckView struct {
 	Applied   []string  // the nonces of the changes that it has opened and merged last
 	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust
 
-	// Unreadable says that it cannot be opened, so that all other fields but Instance and At are
-	// empty, and those are not authentic: its instance has another primary KEK, which this one
-	// lacks, or someone without a KEK wrote it.
+	// Unreadable says that it cannot be opened: its instance has another primary KEK, which this one
+	// lacks, or a person without a KEK wrote it. Then only Instance and At are set, and they are not
+	// authentic.
 	Unreadable bool
 }
 
@@ -33,12 +33,12 @@ func Live(acks []AckView, storeNow time.Time, fresh time.Duration) []AckView {
 	return slices.DeleteFunc(slices.Clone(acks), func(a AckView) bool { return a.age(storeNow) > fresh })
 }
 
-// Vouched reports whether an instance other than self vouches for what was just read from a bucket:
-// within ago it said that it had been in sync for at least duration, and it knows of the same facts
-// that end trust. ends is the digest of those that were read.
+// Vouched reports whether an instance other than self vouches for the content of a bucket. It said
+// less than within ago that it had been in sync for at least duration, and it knows of the same facts
+// that end trust. ends is the digest of those that this instance has read.
 //
-// Without the last condition, someone who can write the store could remove a revocation, and an
-// instance that starts then would accept the revoked key as one that all others accept.
+// Without the last condition, a person who can write to the store could remove a revocation. An
+// instance that starts then would accept the revoked key, although all others reject it.
 func Vouched(acks []AckView, self string, ends [16]byte, now time.Time, within, duration time.Duration) bool {
 	return slices.ContainsFunc(acks, func(a AckView) bool {
 		good := !a.GoodSince.IsZero() && now.Sub(a.GoodSince) >= duration
@@ -51,7 +51,7 @@ func AgreeOn(primary string, live []AckView) bool {
 	return !slices.ContainsFunc(live, func(a AckView) bool { return a.Unreadable || len(a.KEKs) == 0 || a.KEKs[0] != primary })
 }
 
-// AllHold returns the live instances that cannot open what is sealed under kek.
+// AllHold returns the live instances that lack kek, or of which that is not known.
 func AllHold(kek string, live []AckView) (lack []string) {
 	for _, a := range live {
 		if a.Unreadable || !slices.Contains(a.KEKs, kek) {

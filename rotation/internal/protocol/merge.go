@@ -142,8 +142,8 @@ func (m *merge) known() ring.Facts {
 
 // lacksKEK reports whether the ring may have moved to a KEK that this instance lacks: there are
 // tenant keys in the store, and none can be opened. Then this instance writes nothing. The others
-// may not be able to open what is sealed under its KEK, and the whole ring would be out of sync for
-// them.
+// may lack its KEK. Then they could not open the fields that it seals, and the whole ring would be
+// out of sync for them.
 //
 // Two things show that the tenant keys are only an attempt to keep the ring from being restored. One
 // of them can be opened: then all others have that KEK too. Or this instance was in sync until now:

@@ -75,9 +75,9 @@ func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	return end
 }
 
-// WorstCase returns until when an instance that is cut off accepts a key that is revoked at now,
-// and until when readers of the JWK Set do, or zero if there are none. Such an instance may have
-// been in sync with an old primary for up to Dwell after the revocation.
+// WorstCase returns until when an instance that is cut off accepts a key that is revoked at now, and
+// until when readers of the JWK Set do. The latter is zero if the key is a secret. Such an instance
+// may have been in sync with an old primary for up to Dwell after the revocation.
 //
 // Our own reader, a jwks.Client, keeps a set for at least leastReaderStaleness. A shorter
 // ReaderStaleness is no promise about it.
