@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -271,10 +272,10 @@ func (m *instance) store(at address) (rotation.Store, error) {
 	return splitStore{Store: stores[0], nudges: stores[1]}, nil
 }
 
-// mayBootstrap reports whether an instance may make rings: the first one, and all that join later.
-// They must never find the store empty for long enough. All of them would poll too much for one
-// machine, because an instance that may make rings syncs all buckets.
-func mayBootstrap(name string) bool { return name == "a" || len(name) > 1 }
+// mayBootstrap reports whether an instance may make rings: those that join later may. They must
+// never find the store empty for long enough. An instance that may make rings syncs all buckets, so
+// a whole fleet of them would be too much for one machine.
+func mayBootstrap(name string) bool { return strings.HasPrefix(name, "joiner") }
 
 func issuer(tenant string) string { return "https://" + tenant + ".example" }
 
