@@ -51,9 +51,8 @@
 //
 // # For authors of a Store
 //
-// Store, Change, Code, Result, Place, SyncRequest, SyncReply, LogEntry, RawAck, Snapshot, Buckets and
-// BucketOf are the contract between a Keyring and its store. A service does not need them. Package
-// rotationtest checks an implementation.
+// Package store has the contract between a Keyring and its store. A service does not need it.
+// Package rotationtest checks an implementation.
 //
 // docs/rotation.md in this module says what the package promises, and its limits. docs/protocol.md has
 // the rules, the invariants (I1 to I12) and the timelines that comments refer to by letters.

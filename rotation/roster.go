@@ -1,7 +1,6 @@
 package rotation
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,31 +54,29 @@ func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 const awaitEvery = 100 * time.Millisecond
 
 // Await waits until every live instance has applied a change that this process made, and returns
-// their acknowledgements. Live are the instances whose acknowledgement is at most Freshness old.
-// Meanwhile this process holds the ring, even with [Config.OneShot]: it restores the change if the
-// store loses it, by accident or by a person who can write to it.
+// their acknowledgements, beside an error too. Live are the instances whose acknowledgement is at
+// most Freshness old. Meanwhile this process restores the change if the store loses it, even with
+// [Config.OneShot]. Where no instance seems to be live, it watches a revocation for a poll: someone
+// may have removed what they say. Give ctx a deadline: an instance that reads the ring again after
+// the log was lost never says that it applied a change.
 //
-// Give ctx a deadline: an instance that lost the log with the change never says that it applied it.
-// The error is [ring.ErrUndone] if that has happened, even if all instances have applied the change
-// since: find out who writes to the store. It wraps the error of ctx if ctx ends first, and
-// [keystore.ErrUnavailable] if the acknowledgements cannot be read. The acknowledgements are valid
-// beside an error, as far as they could be read.
+// The error is [ring.ErrUndone] if the store lost the change, even if it is back: find out who writes
+// to the store. It wraps the error of ctx, or [keystore.ErrUnavailable] if nothing could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	seen := make(map[string]Ack)
-	for last := []string(nil); ; {
-		waiting, err := r.notApplied(ctx, receipt, seen)
-		if err != nil && ctx.Err() != nil && last != nil {
-			waiting, err = last, nil // ctx has ended during a look: the one before counts
-		}
-		last = waiting
+	seen, alone := make(map[string]Ack), r.k.cfg.Now().Add(r.k.times.Load().maxPollGap())
+	var waiting []string
+	for {
+		err := r.notApplied(ctx, receipt, seen, &waiting)
 		acks := slices.SortedFunc(maps.Values(seen), func(a, b Ack) int { return strings.Compare(a.Instance, b.Instance) })
-		if err == nil && len(waiting) == 0 {
+		if err == nil && len(waiting) == 0 && (len(seen) > 0 || receipt.CommittedAt.IsZero() || receipt.RevokedAt.IsZero() || r.k.cfg.Now().After(alone)) {
 			return acks, r.undone(receipt)
 		}
 		select {
 		case <-ctx.Done():
-			late := &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
-			return acks, errors.Join(r.undone(receipt), cmp.Or(err, error(late)))
+			if len(waiting) > 0 {
+				err = &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
+			}
+			return acks, errors.Join(r.undone(receipt), err)
 		case <-r.k.done:
 			return acks, unavailable(errClosed)
 		case <-time.After(awaitEvery):
@@ -87,30 +84,28 @@ func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	}
 }
 
-// notApplied restores what the store lost of the ring, notes the live instances in seen, and returns
-// those of them that have not applied the change. An instance that was seen stays until it is no
+// notApplied restores what the store lost of the ring, notes the live instances in seen, and sets
+// waiting to those that have not applied the change. An instance that was seen stays until it is no
 // longer live: a person who can write to the store could remove its acknowledgement.
-func (r *Rotator) notApplied(ctx context.Context, receipt Receipt, seen map[string]Ack) (waiting []string, err error) {
-	if err := r.k.sync(ctx, receipt.Tenant, ring.Facts{}); err != nil {
-		return nil, inTenant(receipt.Tenant, unavailable(err))
-	}
+func (r *Rotator) notApplied(ctx context.Context, receipt Receipt, seen map[string]Ack, waiting *[]string) error {
+	unread := r.k.sync(ctx, receipt.Tenant, ring.Facts{}) // such as a ring that is not whole
 	live, err := r.roster(ctx, receipt.Tenant, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, a := range live.Acks(receipt.Place.Nonce) {
 		seen[a.Instance] = a
 	}
-	now, fresh := r.k.cfg.Now(), r.k.times.Load().fresh
+	*waiting = nil
 	for _, name := range slices.Sorted(maps.Keys(seen)) {
 		switch a := seen[name]; {
-		case now.Sub(a.At) > fresh:
+		case r.k.cfg.Now().Sub(a.At) > r.k.times.Load().fresh:
 			delete(seen, name)
 		case !a.Applied && !receipt.CommittedAt.IsZero():
-			waiting = append(waiting, name)
+			*waiting = append(*waiting, name)
 		}
 	}
-	return waiting, nil
+	return unread
 }
 
 // undone returns an error if the store has lost something of the ring since the change was made.

@@ -1,8 +1,5 @@
 package rotation
 
-// This file is for authors of a Store: its names are those of package store, which documents them.
-// A service needs only an implementation, such as rediskeys.
-
 import (
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/store"
@@ -20,8 +17,7 @@ type LogEntry = store.LogEntry
 // A RawAck is an acknowledgement as the store has it: it is [store.RawAck].
 type RawAck = store.RawAck
 
-// An Ack is an instance's acknowledgement in one bucket: it is [ring.Ack]. [Rotator.Acks] returns
-// them.
+// An Ack is an instance's acknowledgement in one bucket: it is [ring.Ack].
 type Ack = ring.Ack
 
 // A SyncRequest asks for the changes in a bucket: it is [store.SyncRequest].
@@ -42,7 +38,7 @@ type Result = store.Result
 // A Code says what a [Store] did with a [Change]: it is [store.Code].
 type Code = store.Code
 
-// The results of a [Store.Write]: package store documents them.
+// The results of a [Store.Write].
 const (
 	Committed   = store.Committed
 	Conflict    = store.Conflict

@@ -229,7 +229,7 @@ func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
 			KEKs: keksOf(f.kek), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
-			AllowBootstrap: true, Policy: f.pace.Policy, // it must never find the store empty for long enough to use these
+			AllowBootstrap: mayBootstrap(name), Policy: f.pace.Policy,
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
 	}
@@ -270,6 +270,11 @@ func (m *instance) store(at address) (rotation.Store, error) {
 	}
 	return splitStore{Store: stores[0], nudges: stores[1]}, nil
 }
+
+// mayBootstrap reports whether an instance may make rings: the first one, and all that join later.
+// They must never find the store empty for long enough. All of them would poll too much for one
+// machine, because an instance that may make rings syncs all buckets.
+func mayBootstrap(name string) bool { return name == "a" || len(name) > 1 }
 
 func issuer(tenant string) string { return "https://" + tenant + ".example" }
 
