@@ -263,7 +263,14 @@ func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (
 	if err != nil || w == settleNot || c.waits.noWait {
 		return k, err
 	}
+	rotator, err := rotation.NewRotator(k)
+	if err != nil {
+		return nil, ringError(err)
+	}
 	settler := &settler{app: c.app, store: s.store, tenant: c.tenant.value, gap: unknownGap}
+	settler.acks = func(ctx context.Context) ([]rotation.Ack, error) {
+		return rotator.Acks(ctx, rotation.Receipt{Tenant: c.tenant.value})
+	}
 	if status, err := k.Tenant(c.tenant.value); err == nil && len(status.Ring.Keys) > 0 {
 		settler.gap = pollGap(newestTiming(status.Ring).Freshness)
 	}
@@ -328,6 +335,9 @@ func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.
 	}
 	w := &watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
 	seen := w.watch(ctx)
+	if state, err := (&settler{store: o.store, tenant: c.tenant.value}).look(context.WithoutCancel(ctx)); err == nil && !state.hasRing {
+		return exitf(exitCannotTell, "Redis lost the ring after it was made: see that it keeps what it has acknowledged, and repeat the command")
+	}
 	return w.outcome(&seen)
 }
 
