@@ -227,7 +227,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the log teaches nothing",
-		edits: []edit{{"rotation/entries.go", "r.hear(e.Nonce, ends)", "_ = ends\n\t\t\t\tr.hear(e.Nonce, ring.Facts{})"}},
+		edits: []edit{{"rotation/entries.go", "r.hear(e, ends)", "_ = ends\n\t\t\t\tr.hear(e, ring.Facts{})"}},
 		tests: tests{simulator, "TestTimelineWriter$"}, want: "I13",
 	},
 	{
