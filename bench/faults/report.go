@@ -30,6 +30,9 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
+
+	bits      *bitsResult
+	bootstrap *bootstrapResult
 }
 
 func (r *report) write(w io.Writer) {
@@ -40,6 +43,12 @@ func (r *report) write(w io.Writer) {
 	r.writeRevocations(w)
 	r.writeRace(w)
 	r.writeAway(w)
+	if r.bits != nil {
+		r.bits.write(w)
+	}
+	if r.bootstrap != nil {
+		r.bootstrap.write(w)
+	}
 	if r.hostile != nil {
 		r.hostile.write(w)
 	}
