@@ -212,7 +212,7 @@ func TestKeysRevokeRoster(t *testing.T) {
 		defer k.Close(context.WithoutCancel(t.Context()))
 		wait(t, func() bool { return k.Status().Counts.Syncs > 2 })
 		pending := c.wantStates("signing", "pending")["pending"].KID
-		r := c.run("keys", "revoke", "--json", "--", pending).wantCode(t, exitYes)
+		r := c.run("keys", "revoke", "--json", "--wait", "10s", "--", pending).wantCode(t, exitYes)
 		if !strings.Contains(r.stdout, `"acks":[{"instance":"peer-1","applied":true,"heard_at":"`) {
 			t.Errorf("stdout = %s; stderr = %s", r.stdout, r.stderr)
 		}

@@ -82,7 +82,7 @@ func TestWaitApplied(t *testing.T) {
 		}
 		pending := c.wantStates("retired", "signing", "pending")["pending"].KID
 		c.run("keys", "promote", "--force", "--", pending).wantCode(t, exitYes, "2 of 2 instances have applied it")
-		c.run("keys", "revoke", "--force", "--", pending).wantCode(t, exitYes, "2 of 2 instances have applied it")
+		c.run("keys", "revoke", "--force", "--wait", "10s", "--", pending).wantCode(t, exitYes, "2 of 2 instances have applied it")
 	})
 }
 

@@ -596,10 +596,11 @@ func (s *sim) startSplit(minReplicas bool) (func(), bool) {
 }
 
 // startLateSplit promotes a replica and leaves some instances with the old primary, which takes writes
-// for a while. Both the lag of the replica and that while are within Dwell.
+// for a while. Both the lag of the replica and that while are within Dwell. Where rings are made by
+// themselves, both sides may make one: see the limits in docs/rotation.md.
 func (s *sim) startLateSplit() (func(), bool) {
 	some := s.randomInstances()
-	if s.serversBusy || len(some) == 0 {
+	if s.serversBusy || s.bootstrap || len(some) == 0 {
 		return nil, false
 	}
 	s.serversBusy = true
