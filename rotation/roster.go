@@ -65,14 +65,18 @@ const awaitEvery = 100 * time.Millisecond
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	seen, alone := make(map[string]Ack), r.k.cfg.Now().Add(r.k.times.Load().maxPollGap())
 	var waiting []string
-	for {
+	for looked := false; ; {
 		err := r.notApplied(ctx, receipt, seen, &waiting)
+		looked = looked || err == nil
 		acks := slices.SortedFunc(maps.Values(seen), func(a, b Ack) int { return strings.Compare(a.Instance, b.Instance) })
 		if err == nil && len(waiting) == 0 && (len(seen) > 0 || receipt.CommittedAt.IsZero() || receipt.RevokedAt.IsZero() || r.k.cfg.Now().After(alone)) {
 			return acks, r.undone(receipt)
 		}
 		select {
 		case <-ctx.Done():
+			if looked {
+				err = nil // ctx has ended during a look: the one before counts
+			}
 			if len(waiting) > 0 {
 				err = &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
 			}
