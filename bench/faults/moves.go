@@ -20,7 +20,6 @@ var moves = []*move{
 	{name: "hide", title: "removes `x:` at each nudge", do: hide("^x:", false)},
 	{name: "hide-promotion", title: "removes `x:` and `a:` of the next key at each nudge", do: hide("^[xaw]:", false)},
 	{name: "hide-all", title: "removes `x:`, `a:` and the log entries at each nudge", do: hide("^[xaw]:", true), hides: true},
-	{name: "hide-deaf", title: "the same, and kills the connections on which instances hear of changes", do: hideDeaf, hides: true},
 	{name: "newcomer", title: "removes `x:` and `a:` at each nudge, while an instance starts", do: newcomer},
 	{name: "acks", title: "forges acks of all instances, and removes `x:` and `a:`", do: forgeAcks},
 	{name: "replay", title: "puts back the ring of before the revocation, at each nudge", do: replay},
@@ -112,23 +111,6 @@ func hide(pattern string, entries bool) func(context.Context, *blow) error {
 		b.revoke(ctx)
 		return b.wait(ctx)
 	}
-}
-
-// hideDeaf is hide with the log entries, while no instance hears of a change: then the adversary is
-// always quicker than the next poll.
-func hideDeaf(ctx context.Context, b *blow) error {
-	deaf, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for sleep(deaf, 5*time.Millisecond) == nil {
-			_ = b.client.ClientKillByFilter(deaf, "TYPE", "pubsub").Err() // there may be none
-		}
-	}()
-	err := hide("^[xaw]:", true)(ctx, b)
-	stop()
-	<-done
-	return err
 }
 
 // newcomer is hide, while another instance starts.

@@ -30,9 +30,8 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
-
-	bits      *bitsResult
-	bootstrap *bootstrapResult
+	bits    *bitsResult
+	made    *bootstrapResult
 }
 
 func (r *report) write(w io.Writer) {
@@ -43,14 +42,14 @@ func (r *report) write(w io.Writer) {
 	r.writeRevocations(w)
 	r.writeRace(w)
 	r.writeAway(w)
+	if r.hostile != nil {
+		r.hostile.write(w)
+	}
 	if r.bits != nil {
 		r.bits.write(w)
 	}
-	if r.bootstrap != nil {
-		r.bootstrap.write(w)
-	}
-	if r.hostile != nil {
-		r.hostile.write(w)
+	if r.made != nil {
+		r.made.write(w)
 	}
 	r.writeExpectations(w)
 }
