@@ -54,8 +54,9 @@ type Config struct {
 	OneShot bool
 
 	// AllowBootstrap lets [Rotator.Run] make the first ring of each of Tenants, with Policy, once
-	// the store has been empty and unchanged for the longer of two polls and Freshness + Dwell +
-	// ClockSkew. Otherwise only [Rotator.Create] makes rings.
+	// the store has no ring of the tenant, and none of its rings has changed for the longer of two
+	// polls and Freshness + Dwell + ClockSkew. In a store whose rings change more often, it makes
+	// none. Otherwise only [Rotator.Create] makes rings.
 	AllowBootstrap bool
 
 	// Policy is for the rings that AllowBootstrap makes, and ignored without it. Zero fields take

@@ -18,19 +18,22 @@ import (
 // write to the store has removed it from the ring.
 func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
 	for _, e := range reply.Changed {
+		if BucketOf(e.Tenant) != b.index {
+			continue // no keyturn writes it there, and this sync does not read that ring
+		}
 		ends, authentic := run.openEntry(b, e)
 		if authentic && e.Op == ring.OpMerge {
 			run.k.lastMerge = run.k.cfg.Now()
 		}
 		r := run.k.ring(e.Tenant)
-		if r == nil && run.k.holdsAll() && BucketOf(e.Tenant) == b.index && isTenant(e.Tenant) {
+		if r == nil && run.k.holdsAll() && isTenant(e.Tenant) {
 			r = run.k.addTenant(e.Tenant)
 		}
 		switch {
 		case r != nil:
 			r.dirty = true
 			if authentic {
-				r.hear(e.Nonce, ends)
+				r.hear(e, ends)
 			}
 		case authentic: // this instance accepts no token of that tenant
 			b.applied = newest(append(b.applied, e.Nonce))
@@ -38,22 +41,25 @@ func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
 	}
 }
 
-// hear notes what an authentic entry of the log says about r.
-func (r *tenantRing) hear(nonce string, ends ring.Facts) {
-	if r.news == nil {
+// hear notes what an authentic entry of the log says about r. What comes before a ring was made is
+// about another one, which an operator has removed. A merge that put something back tells of a loss.
+func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
+	if r.news == nil || e.Op == ring.OpCreate && r.state.Load() == nil {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
-	r.news.nonces = newest(append(r.news.nonces, nonce))
+	r.news.changes = newest(append(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce}))
+	if e.Op == ring.OpMerge && (e.KID != "" || !ends.Equal(ring.Facts{})) {
+		r.losses.Add(1)
+	}
 }
 
-// newest returns the newest nonces that an acknowledgement has room for, each once.
-func newest(nonces []string) []string {
-	last := len(nonces) - 1
-	if last > 0 && slices.Contains(nonces[:last], nonces[last]) {
-		nonces = nonces[:last]
+// newest returns the newest changes that an acknowledgement has room for, each once.
+func newest[T comparable](changes []T) []T {
+	if last := len(changes) - 1; slices.Contains(changes[:last], changes[last]) {
+		changes = changes[:last]
 	}
-	return nonces[max(0, len(nonces)-seal.MaxApplied):]
+	return changes[max(0, len(changes)-seal.MaxApplied):]
 }
 
 // openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
@@ -76,16 +82,18 @@ const (
 	opList  ring.Op = "list"
 )
 
-// noteApplied moves the nonces of changes to b.applied once their ring was read, opened and merged.
+// noteApplied moves the nonces of changes to b.applied once their ring was read, opened and merged,
+// and the copy has what they did.
 func (b *bucket) noteApplied() {
 	for _, r := range b.rings {
 		if r.dirty || r.news == nil {
 			continue
 		}
-		for _, nonce := range r.news.nonces {
+		applied, waiting := protocol.Applied(r.state.Load().Plain(), r.news.changes)
+		for _, nonce := range applied {
 			b.applied = newest(append(b.applied, nonce))
 		}
-		if r.news.nonces = nil; r.news.ends.Equal(ring.Facts{}) {
+		if r.news.changes = waiting; len(waiting) == 0 && r.news.ends.Equal(ring.Facts{}) {
 			r.news = nil
 		}
 	}
@@ -142,17 +150,9 @@ func (run *syncRun) noteMerge(r *tenantRing, m *protocol.MergeResult) {
 		run.k.raise(&run.k.alarms.older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
 			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
 	}
-	if m.Older || m.Undone || m.Change != nil && restores(m.Change) {
+	if m.Older || m.Undone || m.Change.PutsBack() {
 		r.losses.Add(1)
 	}
-}
-
-// restores reports whether a merge puts back what the store lost. One that only says that a key has
-// become known does not: every forced change is followed by such a merge.
-func restores(p *protocol.Proposal) bool {
-	return len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f protocol.ProposedFact) bool {
-		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
-	})
 }
 
 // vouches reports whether b may vouch for the store to an instance that starts. It may not within

@@ -91,8 +91,8 @@ type tenantRing struct {
 
 // news are what authentic entries of the log say about a ring.
 type news struct {
-	ends   ring.Facts // that end trust; the next merge takes them into account
-	nonces []string   // of the changes; acknowledged once the ring was read, opened and merged
+	ends    ring.Facts       // that end trust; the next merge takes them into account
+	changes []protocol.Entry // acknowledged once the ring was read, opened and merged, and has them
 }
 
 // A syncStatus says how far a ring, or a bucket, is in sync with the store. It is immutable. Its

@@ -89,7 +89,7 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 			return nil, err
 		}
 		if len(b.others) > 0 {
-			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances do not have KEK %v first: %s; make it the first line of their KEKs, and wait a minute for those that have ended",
+			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances do not have KEK %v first: %s; make it the first line of their KEKs, and wait a minute for those that have ended, or see docs/operations.md if you know no such instance",
 				report.Primary, strings.Join(b.others, ", "))}
 		}
 		return b.Rekey()
@@ -113,18 +113,8 @@ func (r *Rotator) unwhole(ctx context.Context, tenant string) (*base, error) {
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	b.unwhole, b.under = true, b.underKEK()
+	b.unwhole, b.under = true, b.have.UnderKEK(b.keks, b.fields)
 	return b, r.allHold(ctx, tenant, b.under)
-}
-
-// underKEK returns the KEK of a tenant key of the ring that this process has, or the primary.
-func (b *base) underKEK() seal.KEKName {
-	for field, name := range seal.UnderKEKs(b.fields) {
-		if strings.HasPrefix(field, seal.PrefixKey) && b.keks.Has(name) {
-			return name
-		}
-	}
-	return b.keks.Primary()
 }
 
 // revoke decides about a revocation, also where the ring is not whole.

@@ -56,22 +56,27 @@ const awaitEvery = 100 * time.Millisecond
 // Await waits until every live instance has applied a change that this process made, and returns
 // their acknowledgements, beside an error too. Live are the instances whose acknowledgement is at
 // most Freshness old. Meanwhile this process restores the change if the store loses it, even with
-// [Config.OneShot]. Give ctx a deadline: an instance that reads the ring again after the log was
-// lost never says that it applied a change.
+// [Config.OneShot]. Where no instance seems to be live, it watches a revocation for a poll: someone
+// may have removed what they say. Give ctx a deadline: an instance that reads the ring again after
+// the log was lost never says that it applied a change.
 //
 // The error is [ring.ErrUndone] if the store lost the change, even if it is back: find out who writes
 // to the store. It wraps the error of ctx, or [keystore.ErrUnavailable] if nothing could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	seen := make(map[string]Ack)
+	seen, alone := make(map[string]Ack), r.k.cfg.Now().Add(r.k.times.Load().maxPollGap())
 	var waiting []string
-	for {
+	for looked := false; ; {
 		err := r.notApplied(ctx, receipt, seen, &waiting)
+		looked = looked || err == nil
 		acks := slices.SortedFunc(maps.Values(seen), func(a, b Ack) int { return strings.Compare(a.Instance, b.Instance) })
-		if err == nil && len(waiting) == 0 {
+		if err == nil && len(waiting) == 0 && (len(seen) > 0 || receipt.CommittedAt.IsZero() || receipt.RevokedAt.IsZero() || r.k.cfg.Now().After(alone)) {
 			return acks, r.undone(receipt)
 		}
 		select {
 		case <-ctx.Done():
+			if looked {
+				err = nil // ctx has ended during a look: the one before counts
+			}
 			if len(waiting) > 0 {
 				err = &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
 			}
@@ -87,9 +92,7 @@ func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 // waiting to those that have not applied the change. An instance that was seen stays until it is no
 // longer live: a person who can write to the store could remove its acknowledgement.
 func (r *Rotator) notApplied(ctx context.Context, receipt Receipt, seen map[string]Ack, waiting *[]string) error {
-	if err := r.k.sync(ctx, receipt.Tenant, ring.Facts{}); err != nil {
-		return inTenant(receipt.Tenant, unavailable(err))
-	}
+	unread := r.k.sync(ctx, receipt.Tenant, ring.Facts{}) // such as a ring that is not whole
 	live, err := r.roster(ctx, receipt.Tenant, true)
 	if err != nil {
 		return err
@@ -106,7 +109,7 @@ func (r *Rotator) notApplied(ctx context.Context, receipt Receipt, seen map[stri
 			*waiting = append(*waiting, name)
 		}
 	}
-	return nil
+	return unread
 }
 
 // undone returns an error if the store has lost something of the ring since the change was made.

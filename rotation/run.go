@@ -119,6 +119,9 @@ func (r *Rotator) mayBootstrap() bool {
 // bootstrap makes the ring of a tenant that has none, unless a live instance is recovering: it may
 // hold the ring, and be about to restore it.
 func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
+	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
+		return err
+	}
 	live, err := r.roster(ctx, tenant, true)
 	if err != nil {
 		return err

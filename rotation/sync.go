@@ -288,6 +288,8 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 		switch {
 		case off != nil:
 			return off
+		case wrote && failed == nil && result.Change != nil:
+			return &ring.Error{Text: "the ring changes faster than it can be merged"}
 		case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:
 			return run.checkOpened(r, failed)
 		}

@@ -36,7 +36,7 @@ func TestFaults(t *testing.T) {
 	for i := range rows {
 		rows[i].scenario = &scenarios[i]
 	}
-	runRows(t.Context(), rows, testOptions(), 6, func(*row) {}) // many at once, because a run mostly waits
+	runRows(t.Context(), rows, testOptions(), 8, func(*row) {}) // many at once, because a run mostly waits
 	for i := range rows {
 		t.Run(rows[i].scenario.name, func(t *testing.T) { checkRow(t, &rows[i]) })
 	}

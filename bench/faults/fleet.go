@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,7 +230,7 @@ func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
 			KEKs: keksOf(f.kek), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
-			AllowBootstrap: true, Policy: f.pace.Policy, // it must never find the store empty for long enough to use these
+			AllowBootstrap: mayBootstrap(name), Policy: f.pace.Policy,
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
 	}
@@ -270,6 +271,11 @@ func (m *instance) store(at address) (rotation.Store, error) {
 	}
 	return splitStore{Store: stores[0], nudges: stores[1]}, nil
 }
+
+// mayBootstrap reports whether an instance may make rings: those that join later may. They must
+// never find the store empty for long enough. An instance that may make rings syncs all buckets, so
+// a whole fleet of them would be too much for one machine.
+func mayBootstrap(name string) bool { return strings.HasPrefix(name, "joiner") }
 
 func issuer(tenant string) string { return "https://" + tenant + ".example" }
 

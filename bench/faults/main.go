@@ -124,6 +124,23 @@ func (r *report) runAlone(ctx context.Context) error {
 	fmt.Fprintln(os.Stderr, "verifying while Redis hangs")
 	var err2 error
 	r.away, err2 = measureAway(ctx, 10)
+	return errors.Join(err, err2, r.runHolders(ctx))
+}
+
+// runHolders lets two holders put right flipped bits, and an emptied Redis beside a newcomer.
+func (r *report) runHolders(ctx context.Context) error {
+	fmt.Fprintln(os.Stderr, "flipped bits")
+	bits, err := flipBits(ctx, 128, true, 10*time.Second)
+	r.bits = &bits
+	if err == nil && bits.left() > 0 {
+		err = fmt.Errorf("flipped bits: %d are left", bits.left())
+	}
+	fmt.Fprintln(os.Stderr, "an emptied Redis, and a newcomer that may make rings")
+	made, err2 := bootstrap(ctx, 20_000, fast.slower(2), 10*time.Millisecond)
+	r.made = &made
+	if err2 == nil {
+		err2 = made.broken()
+	}
 	return errors.Join(err, err2)
 }
 

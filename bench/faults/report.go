@@ -30,6 +30,8 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
+	bits    *bitsResult
+	made    *bootstrapResult
 }
 
 func (r *report) write(w io.Writer) {
@@ -42,6 +44,12 @@ func (r *report) write(w io.Writer) {
 	r.writeAway(w)
 	if r.hostile != nil {
 		r.hostile.write(w)
+	}
+	if r.bits != nil {
+		r.bits.write(w)
+	}
+	if r.made != nil {
+		r.made.write(w)
 	}
 	r.writeExpectations(w)
 }

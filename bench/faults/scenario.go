@@ -51,6 +51,8 @@ func (o options) pick(f *fleet, least, most time.Duration) time.Duration {
 var scenarios = []scenario{
 	{name: "none", title: "no fault", start: startSingle, strike: strikeNothing, text: textNone},
 	{name: "kill", title: "primary killed, a replica without the last mint promoted", start: startPair, strike: strikeKill, text: textKill},
+	{name: "split", title: "split with min-replicas-max-lag, promoted by hand", start: startSplitOf, strike: strikeSplit, byItself: true, pace: splitPaceOf, text: textSplit},
+	{name: "kek", title: "KEK replaced, one instance after the other", start: startSingle, strike: strikeKEK, text: textKEK},
 	{name: "empty", title: "restart empty, warm peers", start: startSingle, strike: strikeEmpty, text: textEmpty},
 	{name: "cold", title: "restart empty, a cold joiner first", start: startSingle, strike: strikeCold, text: textCold},
 	{name: "cut-one", title: "partition of one instance", start: startSingle, strike: partition(1), text: textPartition},
@@ -61,8 +63,6 @@ var scenarios = []scenario{
 	{name: "sentinel", title: "Sentinel failover", start: startSentinel, strike: strikeSentinel, text: textSentinel},
 	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", start: startClusterReplica, strike: strikeCluster, text: textCluster},
 	{name: "cluster-away", title: "Cluster: a primary away, and back", start: startCluster, strike: strikeClusterAway, text: textClusterAway},
-	{name: "split", title: "split with min-replicas-max-lag, promoted by hand", start: startSplitOf, strike: strikeSplit, byItself: true, pace: splitPaceOf, text: textSplit},
-	{name: "kek", title: "KEK replaced, one instance after the other", start: startSingle, strike: strikeKEK, text: textKEK},
 	{name: "deaf", title: "pub/sub lost", start: startSingle, strike: strikeDeaf, text: textDeaf},
 }
 

@@ -430,7 +430,12 @@ func (c *ringCLI) run(args ...string) result {
 	if args[0] == "keys" {
 		at = 2
 	}
-	code := w.run(c.t.Context(), slices.Insert(slices.Clone(args), at, "--redis", c.url))
+	args = slices.Insert(slices.Clone(args), at, "--redis", c.url)
+	if args[1] == "revoke" && !slices.Contains(args, "--wait") && !slices.Contains(args, "--no-wait") {
+		// Where no instance lives, a revocation is watched for a poll.
+		args = slices.Insert(args, at, "--wait", "200ms")
+	}
+	code := w.run(c.t.Context(), args)
 	r := result{code, stdout.String(), stderr.String()}
 	c.said.WriteString(r.stdout + r.stderr)
 	return r

@@ -263,7 +263,14 @@ func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (
 	if err != nil || w == settleNot || c.waits.noWait {
 		return k, err
 	}
+	rotator, err := rotation.NewRotator(k)
+	if err != nil {
+		return nil, ringError(err)
+	}
 	settler := &settler{app: c.app, store: s.store, tenant: c.tenant.value, gap: unknownGap}
+	settler.acks = func(ctx context.Context) ([]rotation.Ack, error) {
+		return rotator.Acks(ctx, rotation.Receipt{Tenant: c.tenant.value})
+	}
 	if status, err := k.Tenant(c.tenant.value); err == nil && len(status.Ring.Keys) > 0 {
 		settler.gap = pollGap(newestTiming(status.Ring).Freshness)
 	}
@@ -296,6 +303,9 @@ func (c *keysCommand) create(ctx context.Context) error {
 			return err
 		}
 		status, err := ringOf(o.keyring, c.tenant.value)
+		if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitNo {
+			return lostRing()
+		}
 		if err != nil {
 			return exitf(exitCannotTell, `the ring was made, but cannot be read back; see "keyturn keys list" (%v)`, err)
 		}
@@ -328,7 +338,15 @@ func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.
 	}
 	w := &watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
 	seen := w.watch(ctx)
+	if state, err := (&settler{store: o.store, tenant: c.tenant.value}).look(context.WithoutCancel(ctx)); err == nil && !state.hasRing {
+		return lostRing()
+	}
 	return w.outcome(&seen)
+}
+
+// lostRing returns an error for a new ring that is not there any more.
+func lostRing() error {
+	return exitf(exitCannotTell, "Redis lost the ring after it was made: see that it keeps what it has acknowledged, and repeat the command")
 }
 
 // logged returns a receipt of the tenant's newest change of that kind, from the log of its bucket,

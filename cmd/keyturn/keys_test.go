@@ -154,7 +154,7 @@ func TestKeysRevokePublicKey(t *testing.T) {
 func TestKeysRevoke(t *testing.T) {
 	c := oldRing(t)
 	before := c.wantStates("signing", "pending")
-	r := c.run("keys", "revoke", "--json", "--", before["signing"].KID).wantCode(t, exitYes)
+	r := c.run("keys", "revoke", "--json", "--wait", "1s", "--", before["signing"].KID).wantCode(t, exitYes)
 	var receipt struct {
 		Tenant, Revoked, Promoted string
 		Minted                    *string
@@ -185,7 +185,7 @@ func TestKeysRevoke(t *testing.T) {
 	// The key that signs now has no successor.
 	signing := keys["signing"].KID
 	c.run("keys", "revoke", "--", signing).wantCode(t, exitNo, "no key is pending that could take over", "force it")
-	r = c.run("keys", "revoke", "--force", "--", signing).wantCode(t, exitYes, "NO SIGNER", "minted", "worst case", "none holds this ring now")
+	r = c.run("keys", "revoke", "--force", "--wait", "1s", "--", signing).wantCode(t, exitYes, "NO SIGNER", "minted", "worst case", "none holds this ring now")
 	c.run("keys", "list").wantCode(t, exitYes, "NO KEY SIGNS NOW: the next one does in 2 minutes")
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no key signs now")
 }
@@ -212,7 +212,7 @@ func TestKeysRevokeRoster(t *testing.T) {
 		defer k.Close(context.WithoutCancel(t.Context()))
 		wait(t, func() bool { return k.Status().Counts.Syncs > 2 })
 		pending := c.wantStates("signing", "pending")["pending"].KID
-		r := c.run("keys", "revoke", "--json", "--", pending).wantCode(t, exitYes)
+		r := c.run("keys", "revoke", "--json", "--wait", "10s", "--", pending).wantCode(t, exitYes)
 		if !strings.Contains(r.stdout, `"acks":[{"instance":"peer-1","applied":true,"heard_at":"`) {
 			t.Errorf("stdout = %s; stderr = %s", r.stdout, r.stderr)
 		}

@@ -169,19 +169,49 @@ func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
 		r.stopped = ringError(err)
 		return
 	}
-	last := ""
+	var changed []string
 	for _, tenant := range tenants {
 		if r.stopped != nil || ctx.Err() != nil {
 			break
 		}
 		if r.rekeyRing(ctx, rotator, tenant) {
-			last = tenant
+			changed = append(changed, tenant)
 		}
 		r.looked.Add(1)
 	}
 	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, timing: timingOf(k, tenants), quiet: true}
 	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
-	r.watchBucket(ctx, w, tenants[0], last)
+	r.watchBucket(ctx, w, tenants[0], changed)
+	r.again(ctx, changed)
+}
+
+// again seals those rings once more that the store has lost meanwhile. A holder does not do that: what
+// is under an older KEK is true as well. It reads the rings afresh, since the keyring from before
+// holds what the store lacks, and does not decide then.
+func (r *rekeying) again(ctx context.Context, changed []string) {
+	if len(changed) == 0 || r.waits.noWait {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
+	defer cancel()
+	k, err := r.session.open(ctx, changed...)
+	if err != nil {
+		r.fail(changed[0], err)
+		return
+	}
+	defer k.Close(ctx)
+	rotator, err := rotation.NewRotator(k)
+	if err != nil {
+		r.fail(changed[0], err)
+		return
+	}
+	for _, tenant := range changed {
+		report, err := rotator.Rekey(ctx, tenant)
+		r.seen.undone = r.seen.undone || report.Changed
+		if err != nil {
+			r.fail(tenant, err)
+		}
+	}
 }
 
 // timingOf returns the policy of the ring with the longest Freshness.
@@ -250,12 +280,12 @@ func (r *rekeying) fail(tenant string, err error) {
 }
 
 // watchBucket waits for the last change in a bucket, and notes the instances of the bucket.
-func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any, last string) {
+func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, changed []string) {
 	w.receipt = rotation.Receipt{Tenant: any}
 	seen := watched{}
 	receipt, ok := rotation.Receipt{}, false
-	if last != "" && !r.waits.noWait {
-		receipt, ok = r.session.logged(context.WithoutCancel(ctx), last, ring.OpRekey)
+	if len(changed) > 0 && !r.waits.noWait {
+		receipt, ok = r.session.logged(context.WithoutCancel(ctx), changed[len(changed)-1], ring.OpRekey)
 	}
 	if ok {
 		w.receipt = receipt

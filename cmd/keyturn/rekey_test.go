@@ -9,6 +9,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // kekLines returns the text of a KEK file, and its KEKs.
@@ -162,4 +163,52 @@ func TestRekeyUnreadable(t *testing.T) {
 	c.run("keys", "rekey", "--check", "--dry-run").wantUsage(t, "--check and --dry-run: give one of them")
 	c.url = "redis://127.0.0.1:1"
 	c.run("keys", "rekey").wantCode(t, exitCannotTell, "Redis cannot be reached")
+}
+
+// rollBack writes a ring back as it is now, as soon as it has changed.
+func (c *ringCLI) rollBack(tenant string) (done func()) {
+	c.t.Helper()
+	client, err := rediskeys.Open(c.url)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	key := fmt.Sprintf("kt:{%d}:ring:%s", rotation.BucketOf(tenant), tenant)
+	before, err := client.HGetAll(c.t.Context(), key).Result()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer client.Close()
+		for range 3000 {
+			now, err := client.HGet(c.t.Context(), key, "head").Result()
+			if err != nil || now != before["head"] {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if err := client.Del(c.t.Context(), key).Err(); err != nil {
+			c.t.Error(err)
+		}
+		if err := client.HSet(c.t.Context(), key, before).Err(); err != nil {
+			c.t.Error(err)
+		}
+	}()
+	return func() { <-ended }
+}
+
+// If Redis loses a rekey while the command watches, the command puts it back and says so.
+func TestRekeyUndone(t *testing.T) {
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		first, second := "old:"+c.kek, "new:"+newKEK()
+		c.kek, _ = kekLines(t, first)
+		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
+		c.kek, _ = kekLines(t, second, first)
+		c.stuck("stuck")
+		done := c.rollBack("default")
+		c.run("keys", "rekey", "--wait", "1s").wantCode(t, exitCannotTell, "Redis lost the change after it was made, and it was put back")
+		done()
+		c.run("keys", "rekey", "--check").wantCode(t, exitYes)
+	})
 }

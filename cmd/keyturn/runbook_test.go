@@ -74,3 +74,40 @@ func TestRunbookRemoveRing(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 	c.run("verify", "--alg", "HS256,ES256", token).wantCode(t, exitNo, "unknown_key")
 }
+
+// docs/operations.md, "The KEK leaked": after two rotations, and the revocations that the check names, no
+// key is left that was made under the old KEK.
+func TestRunbookLeakedKEK(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	now := time.Now()
+	at := func(d time.Duration) {
+		m.SetTime(now.Add(d))
+		c.now = func() time.Time { return now.Add(d) }
+	}
+	at(0)
+	first, second := c.kek, newKEK()
+	c.run("keys", "create").wantCode(t, exitYes)
+	old := strings.TrimSpace(c.run("sign").wantCode(t, exitYes).stdout)
+	c.kek, _ = kekLines(t, second, first)
+	c.run("keys", "rekey").wantCode(t, exitYes, "rings: 1 sealed again")
+	at(130 * time.Second)
+	c.run("keys", "rotate").wantCode(t, exitYes)
+	c.run("keys", "rotate").wantCode(t, exitNo, "it may be from ")
+	at(260 * time.Second)
+	c.run("keys", "rotate").wantCode(t, exitYes)
+	left := c.run("keys", "rekey", "--check", "--json").wantCode(t, exitYes).rekeyed(t).Tenants[0].OldKeys
+	if len(left) != 2 {
+		t.Fatalf("old keys = %q", left)
+	}
+	for _, kid := range left {
+		c.run("keys", "revoke", "--", kid).wantCode(t, exitYes, "is revoked")
+	}
+	if rest := c.run("keys", "rekey", "--check", "--json").wantCode(t, exitYes).rekeyed(t).Tenants; len(rest) > 0 {
+		t.Errorf("left: %+v", rest)
+	}
+	c.kek, _ = kekLines(t, second)
+	token := strings.TrimSpace(c.run("sign").wantCode(t, exitYes).stdout)
+	c.run("verify", "--alg", "HS256", token).wantCode(t, exitYes)
+	c.run("verify", "--alg", "HS256", old).wantCode(t, exitNo, "unknown_key")
+}

@@ -32,6 +32,9 @@ type settler struct {
 	tenant string
 	gap    time.Duration           // between two polls of an instance
 	until  func(hasRing bool) bool // it need not wait any longer; nil: only the time says so
+
+	// acks returns the authentic acknowledgements in the bucket.
+	acks func(context.Context) ([]rotation.Ack, error)
 }
 
 // wait waits while the bucket of the tenant may lack something that an instance holds: its log has
@@ -46,12 +49,13 @@ func (s *settler) wait(ctx context.Context) (waited bool, err error) {
 			stop()
 		}
 	}()
-	for nudged := 0; ; {
+	for nudged, old := 0, map[string]time.Time(nil); ; {
 		state, err := s.look(ctx)
 		if err != nil || state.left <= 0 || s.until != nil && s.until(state.hasRing) {
 			return waited, nil // an error comes again when the ring is read
 		}
 		if !waited {
+			old = s.times(ctx)
 			nudged, err = s.store.nudge(ctx, rotation.BucketOf(s.tenant))
 			if err == nil && nudged == 0 && state.acks == 0 {
 				return false, nil
@@ -59,6 +63,8 @@ func (s *settler) wait(ctx context.Context) (waited bool, err error) {
 			waited, stop = true, s.tell(ctx)
 		}
 		switch age := time.Since(begin); {
+		case state.empty && s.answered(ctx, old) >= max(1, nudged):
+			return waited, nil
 		case state.empty && state.acks == 0 && age > answerTime:
 			return waited, nil // those that listen do not hold this bucket
 		case age > 4*s.gap+answerTime:
@@ -70,6 +76,30 @@ func (s *settler) wait(ctx context.Context) (waited bool, err error) {
 		case <-time.After(min(state.left, 200*time.Millisecond)):
 		}
 	}
+}
+
+// times returns when the instances in the bucket have made their acknowledgements.
+func (s *settler) times(ctx context.Context) map[string]time.Time {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	times := make(map[string]time.Time)
+	acks, _ := s.acks(ctx) // without them it waits for longer
+	for _, a := range acks {
+		times[a.Instance] = a.At
+	}
+	return times
+}
+
+// answered returns how many instances have acknowledged the bucket since old was read. An instance does
+// so only after it has put back what it holds, if the log has begun again: before, it cannot prove its
+// place.
+func (s *settler) answered(ctx context.Context, old map[string]time.Time) (n int) {
+	for instance, at := range s.times(ctx) {
+		if before, there := old[instance]; !there || at.After(before) {
+			n++
+		}
+	}
+	return n
 }
 
 // tell shows on stderr why the command waits, until stop is called.

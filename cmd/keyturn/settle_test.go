@@ -82,7 +82,7 @@ func TestChangeAfterFlush(t *testing.T) {
 		c.slowPeer("default")
 		c.flush()
 		begin := time.Now()
-		c.run("keys", "revoke", "--", kids[1]).wantCode(t, exitYes, "is revoked", "1 of 1 instance have applied it")
+		c.run("keys", "revoke", "--wait", "10s", "--", kids[1]).wantCode(t, exitYes, "is revoked", "1 of 1 instance have applied it")
 		if d := time.Since(begin); d > 3*time.Second {
 			t.Errorf("the revocation took %v", d)
 		}
@@ -114,4 +114,31 @@ func TestNothingToSettle(t *testing.T) {
 	if d := time.Since(begin); d < answerTime || d > answerTime+4*time.Second {
 		t.Errorf("that took %v", d)
 	}
+}
+
+// A ring that Redis loses while the command watches is not said to be made.
+func TestCreateUndone(t *testing.T) {
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		peer := c.freezable("peer") // it waits for the ring
+		client, err := rediskeys.Open(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			key := fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default"))
+			for range 5000 {
+				if n, err := client.Exists(t.Context(), key).Result(); err != nil || n > 0 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			peer.freeze()
+			client.Del(t.Context(), key)
+		}()
+		c.run("keys", "create", "--wait", "500ms", "--json").wantCode(t, exitCannotTell, "Redis lost the ring after it was made")
+		<-ended
+	})
 }

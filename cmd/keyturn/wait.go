@@ -59,7 +59,8 @@ func pollGap(fresh time.Duration) time.Duration {
 // waitHelp is what the help of each change says about the wait.
 const waitHelp = `The command stays until every live instance has applied the change, or --wait is
 over, and puts the change back if Redis loses it meanwhile. An instance is live if it
-has said so within --freshness. Ctrl-C ends the wait; the change stays. Exit code 3:
+has said so within --freshness; where there is none, the command watches a revocation
+for a poll, in case somebody has removed what they say. Ctrl-C ends the wait; the change stays. Exit code 3:
 Redis lost the change while the command watched, or cannot be asked. Exit code 4: the
 change is made, and stderr names the live instances that have not applied it.`
 
@@ -214,11 +215,11 @@ func (w *watcher) tellProgress(ctx context.Context) (stop func()) {
 					names = append(names, printable(a.Instance, false))
 				}
 			}
-			text := fmt.Sprintf("waiting for %s to apply it, %v at most", instances(len(names)), max(0, time.Until(until)).Round(time.Second))
-			if len(names) > 0 {
-				text += ": " + strings.Join(names[:min(3, len(names))], ", ")
+			left := max(0, time.Until(until)).Round(time.Second)
+			if len(names) == 0 {
+				return fmt.Sprintf("no live instance is left to wait for; watching for a poll that the change stays, %v at most", left)
 			}
-			return text
+			return fmt.Sprintf("waiting for %s to apply it, %v at most: %s", instances(len(names)), left, strings.Join(names[:min(3, len(names))], ", "))
 		})
 	})
 	return wg.Wait

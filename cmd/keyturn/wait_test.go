@@ -82,7 +82,7 @@ func TestWaitApplied(t *testing.T) {
 		}
 		pending := c.wantStates("retired", "signing", "pending")["pending"].KID
 		c.run("keys", "promote", "--force", "--", pending).wantCode(t, exitYes, "2 of 2 instances have applied it")
-		c.run("keys", "revoke", "--force", "--", pending).wantCode(t, exitYes, "2 of 2 instances have applied it")
+		c.run("keys", "revoke", "--force", "--wait", "10s", "--", pending).wantCode(t, exitYes, "2 of 2 instances have applied it")
 	})
 }
 
@@ -113,7 +113,10 @@ func TestWaitNotApplied(t *testing.T) {
 }
 
 // stuck adds an instance that was cut off from Redis a moment ago.
-func (c *ringCLI) stuck(name string) {
+func (c *ringCLI) stuck(name string) { c.freezable(name).freeze() }
+
+// freezable adds an instance that can be cut off.
+func (c *ringCLI) freezable(name string) *freezing {
 	c.t.Helper()
 	s, err := openStore(c.url)
 	if err != nil {
@@ -131,8 +134,8 @@ func (c *ringCLI) stuck(name string) {
 		c.t.Fatal(err)
 	}
 	wait(c.t, func() bool { return k.Status().Counts.Syncs > 2 })
-	frozen.freeze()
 	c.t.Cleanup(func() { k.Close(context.WithoutCancel(c.t.Context())); s.close() })
+	return frozen
 }
 
 // Ctrl-C ends the wait, and not the change: what was done is printed, with exit code 4.
@@ -172,7 +175,7 @@ func TestWaitUndone(t *testing.T) {
 			defer close(ended)
 			c.removeOnce("x:" + kid)
 		}()
-		r := c.run("keys", "revoke", "--json", "--wait", "3s", "--", kid)
+		r := c.run("keys", "revoke", "--json", "--wait", "1s", "--", kid)
 		<-ended
 		r.wantCode(t, exitCannotTell, "Redis lost the change after it was made, and it was put back", "not applied by stuck", "Someone writes to Redis")
 		if !r.receipt(t).Undone {

@@ -19,6 +19,8 @@ type Ring struct {
 	*protocol.Copy
 	sealed     []*Record   // those of Copy.Records, in that order
 	tenantKeys []tenantKey // those of Copy.TenantKeys, in that order
+
+	under []seal.KEKName // of what the store had of the ring when it was read last
 }
 
 // A Record is a record with its key, and as it was sealed. All copies of a ring share one
@@ -41,7 +43,7 @@ type tenantKey struct {
 // over from old every record that old has too. old may be nil.
 func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 	c := protocol.Copy{Head: opened.Head.Seq, Count: opened.Head.Count, Facts: opened.Facts}
-	have := &Ring{sealed: sealedRecords(old, fields, opened)}
+	have := &Ring{sealed: sealedRecords(old, fields, opened), under: opened.Under}
 	for _, r := range have.sealed {
 		c.Records = append(c.Records, r.Record)
 	}
@@ -85,9 +87,10 @@ func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing)
 }
 
 // Assemble adds to c the sealed bytes and keys of its parts. Each part must be in at least one of
-// from; any of them will do, because the bytes of a record never change.
+// from; any of them will do, because the bytes of a record never change. The first is what the store
+// has.
 func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
-	a := &Ring{Copy: c}
+	a := &Ring{Copy: c, under: from[0].under}
 	for _, r := range c.Records {
 		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Find(r.KID) != nil })
 		a.sealed = append(a.sealed, from[i].Find(r.KID))

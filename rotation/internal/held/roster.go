@@ -3,7 +3,9 @@ package held
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
@@ -110,14 +112,38 @@ func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]
 	return report, slices.Compact(under)
 }
 
-// CheckKeeps returns an error if keks lack the KEK of a tenant key of the ring: its keys could not
-// sign any longer. c may be nil.
+// UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the
+// tenant key of the newest record that can be, or else of some tenant key that names one of keks, or
+// else the primary. fields are those that the store has.
+func (c *Ring) UnderKEK(keks *seal.KEKs, fields map[string][]byte) seal.KEKName {
+	names := seal.UnderKEKs(fields)
+	if n := c.Newest(); n != nil {
+		if name := names[seal.PrefixKey+c.Find(n.KID).TenantKey]; keks.Has(name) {
+			return name
+		}
+	}
+	for _, field := range slices.Sorted(maps.Keys(names)) { // not authentic
+		if name := names[field]; strings.HasPrefix(field, seal.PrefixKey) && keks.Has(name) {
+			return name
+		}
+	}
+	return keks.Primary()
+}
+
+// CheckKeeps returns an error if keks lack the KEK of a tenant key of the ring, so that its keys could
+// not sign any longer, or that of a fact, so that the ring could not be read. c may be nil.
 func (c *Ring) CheckKeeps(tenant string, keks *seal.KEKs) error {
 	if c == nil {
 		return nil
 	}
+	needs := slices.Clone(c.under)
 	for _, tk := range c.tenantKeys {
-		if name, _, err := seal.ReadTenantKeyNames(tk.blob); err == nil && !keks.Has(name) {
+		if name, _, err := seal.ReadTenantKeyNames(tk.blob); err == nil {
+			needs = append(needs, name)
+		}
+	}
+	for _, name := range needs {
+		if !keks.Has(name) {
 			return &ring.Error{Kind: seal.ErrWrongKEK, Text: fmt.Sprintf("the new KEKs lack %v, which the ring of tenant %q needs: keep it until keyturn keys rekey is done", name, tenant)}
 		}
 	}

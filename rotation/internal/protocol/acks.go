@@ -3,6 +3,8 @@ package protocol
 import (
 	"slices"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // An AckView is an instance's statement about itself in one bucket, which it authenticates with a MAC.
@@ -57,4 +59,47 @@ func AllHold(kek string, live []AckView) (lack []string) {
 		}
 	}
 	return lack
+}
+
+// An Entry is an authentic entry of the log: which change it was, and of which key.
+type Entry struct {
+	Op    ring.Op
+	KID   string
+	Nonce string
+}
+
+// Applied returns the nonces of the entries whose change c has, and the entries whose change it
+// lacks. c may be nil.
+//
+// The entry alone proves nothing of the ring that was read after it: a person who can write the
+// store can put an older ring beside the entry.
+func Applied(c *Copy, entries []Entry) (nonces []string, waiting []Entry) {
+	for _, e := range entries {
+		if c.has(e) {
+			nonces = append(nonces, e.Nonce)
+		} else {
+			waiting = append(waiting, e)
+		}
+	}
+	return nonces, waiting
+}
+
+// has reports whether c has the change that e tells of, as far as e says what it was.
+func (c *Copy) has(e Entry) bool {
+	if c == nil {
+		return false
+	}
+	fact := ring.FactKind(0)
+	switch e.Op {
+	case ring.OpCreate, ring.OpMint:
+		return c.Find(e.KID) != nil || c.Plan.Dead
+	case ring.OpPromote, ring.OpRotate:
+		fact = ring.FactPromoted
+	case ring.OpRevoke:
+		fact = ring.FactRevoked
+	default:
+		return true
+	}
+	_, has := c.Facts.At(fact, e.KID)
+	return has || c.Plan.Dead
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 func TestVouched(t *testing.T) {
@@ -65,5 +67,33 @@ func TestLiveInstancesAgree(t *testing.T) {
 	}
 	if !AgreeOn("b", nil) {
 		t.Error("where no instance is live, none disagrees")
+	}
+}
+
+// A change counts as applied once the copy has what the entry names, and not before.
+func TestApplied(t *testing.T) {
+	of := func(facts ...factAt) *Copy { return ringOf(facts, key("k1", 1, -100, 0)) }
+	for _, tt := range []struct {
+		name string
+		c    *Copy
+		op   ring.Op
+		kid  string
+		want bool
+	}{
+		{"no copy", nil, ring.OpRevoke, "k1", false},
+		{"minted", of(), ring.OpMint, "k1", true},
+		{"not minted yet", of(), ring.OpMint, "k2", false},
+		{"created", of(), ring.OpCreate, "k1", true},
+		{"promoted", of(factAt{ring.FactPromoted, "k1", 1}), ring.OpPromote, "k1", true},
+		{"not promoted yet", of(), ring.OpRotate, "k1", false},
+		{"revoked", of(factAt{ring.FactRevoked, "k1", 1}), ring.OpRevoke, "k1", true},
+		{"not revoked yet", of(factAt{ring.FactPromoted, "k1", 1}), ring.OpRevoke, "k1", false},
+		{"a merge", of(), ring.OpMerge, "k2", true},
+		{"a collection", of(), ring.OpCollect, "k2", true},
+	} {
+		nonces, waiting := Applied(tt.c, []Entry{{Op: tt.op, KID: tt.kid, Nonce: "n"}})
+		if got := slices.Equal(nonces, []string{"n"}); got != tt.want || len(waiting) == len(nonces) {
+			t.Errorf("%s: applied %q, waiting %v", tt.name, nonces, waiting)
+		}
 	}
 }

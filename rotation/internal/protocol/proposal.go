@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -53,3 +54,11 @@ type ProposedFact struct {
 // unbounded is longer than any two dates are apart. It is the bound of a fact that may have
 // happened at any time, and is only restored.
 const unbounded = 250 * 365 * 24 * time.Hour
+
+// PutsBack reports whether a merge restores something. One that only says that a key has become known
+// does not: such a merge follows every forced change. p may be nil.
+func (p *Proposal) PutsBack() bool {
+	return p != nil && (len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
+		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
+	}))
+}

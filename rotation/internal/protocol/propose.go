@@ -39,6 +39,9 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 		}
 		if m.Unreadable.writable(FactRef(id)) {
 			p.Facts = append(p.Facts, m.bounded(id, at))
+			if id.Kind != ring.FactAnnounced && id.Kind != ring.FactRepublished {
+				p.KID = id.KID // that something was lost of it
+			}
 		}
 	}
 	collected := ring.FactID{Kind: ring.FactCollected}

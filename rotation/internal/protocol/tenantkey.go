@@ -14,10 +14,12 @@ import (
 //
 // While a new KEK is rolled out, instances have different primaries. Each would take the other's
 // tenant key for an old one, so each mint would make another. So that waits until all live
-// instances agree.
+// instances agree. They did if the tenant key is wrapped under the primary by now: only [Base.Rekey]
+// does that. Then no acknowledgement delays it any longer, since anyone who can write the store can
+// make one up that cannot be opened.
 func (b *Base) needsTenantKey() bool {
 	tk := b.Copy.newestKey()
-	return tk == nil || b.Agreed && tk.Born != b.Primary
+	return tk == nil || tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)
 }
 
 // unusedTenantKeys returns the ids of the tenant keys that no record is sealed under, once those of

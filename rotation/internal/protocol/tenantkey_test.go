@@ -33,6 +33,8 @@ func TestMintMakesTenantKey(t *testing.T) {
 		{"made under another one", TenantKey{"t", "a", "a"}, "b", true, true},
 		{"and wrapped again", TenantKey{"t", "b", "a"}, "b", true, true},
 		{"while instances differ", TenantKey{"t", "a", "a"}, "b", false, false},
+		{"wrapped again, and one differs now", TenantKey{"t", "b", "a"}, "b", false, true},
+		{"wrapped again, at the one that differs", TenantKey{"t", "b", "a"}, "a", false, false},
 		{"the last record's is gone", TenantKey{"other", "b", "b"}, "b", false, true},
 	} {
 		c := sealedRing([]TenantKey{tt.key}, nil, key("k1", 1, -100, 0))

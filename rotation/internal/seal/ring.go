@@ -16,6 +16,7 @@ type OpenedRing struct {
 	Records    []OpenedRecord // sorted by kid
 	Facts      ring.Facts
 	TenantKeys map[string]*TenantKey // by id
+	Under      []KEKName             // the KEKs that something of it is sealed under, each once
 }
 
 // OpenRing opens the fields of tenant's ring.
@@ -37,6 +38,8 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 	for _, field := range slices.SortedFunc(maps.Keys(fields), compareFields) {
 		if err := o.open(field); err != nil {
 			o.failed[field] = err
+		} else if name, err := readName(field, fields[field]); err == nil && !slices.Contains(o.opened.Under, name) {
+			o.opened.Under = append(o.opened.Under, name)
 		}
 	}
 	if len(o.failed) == 0 {
