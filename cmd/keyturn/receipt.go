@@ -161,7 +161,11 @@ func (p *receiptPrinter) text() string {
 		line("minted", "key %q, to sign %s (%s)", r.Minted, since(r.SignsFrom, now), stamp(r.SignsFrom))
 	}
 	if !r.NoSignerUntil.IsZero() {
-		line("NO SIGNER", "until %s, %s: nothing can be signed for the tenant", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now))
+		what := "nothing can be signed for the tenant"
+		if r.Revoked != "" && r.Minted == "" && r.Promoted == "" {
+			what += " from when the key was to take effect"
+		}
+		line("NO SIGNER", "until %s, %s: %s", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now), what)
 	}
 	if !r.WorstCase.IsZero() {
 		line("worst case", "until %s: an instance that is cut off and hears", stamp(r.WorstCase))
