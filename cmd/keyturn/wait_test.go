@@ -41,7 +41,11 @@ func (c *ringCLI) peer(name, kek string, tenants ...string) *rotation.Keyring {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { k.Close(context.WithoutCancel(c.t.Context())) })
-	wait(c.t, func() bool { return k.Status().Counts.Syncs > 2 })
+	bucket := rotation.BucketOf(append(tenants, "default")[0])
+	wait(c.t, func() bool { // its first acknowledgement comes with its second sync
+		acks, _, err := s.Acks(c.t.Context(), bucket)
+		return err == nil && slices.ContainsFunc(acks, func(a rotation.RawAck) bool { return a.Instance == name })
+	})
 	return k
 }
 
