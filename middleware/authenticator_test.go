@@ -125,6 +125,7 @@ func TestAnswersHideTheConfiguration(t *testing.T) {
 	}
 	demands := map[string]func(http.Handler) http.Handler{
 		"audience": middleware.RequireAudience(hidden),
+		"claim":    middleware.RequireClaim("role", hidden),
 		"func":     middleware.RequireFunc(func(*verifier.Token) error { return errors.New(hidden) }),
 	}
 	for name, demand := range demands {
