@@ -178,8 +178,7 @@ func ExampleResourceMetadata() {
 	// 200 {"resource":"https://api.example/mcp","authorization_servers":["https://acme.example"],"bearer_methods_supported":["header"]}
 }
 
-// emptyKeys is a store whose issuer has not answered yet. The stores of this module have
-// the method Ready already.
+// emptyKeys is a store whose issuer has not answered yet, and which says so.
 type emptyKeys struct{}
 
 func (emptyKeys) Lookup(keystore.ID, keystore.Algorithm) ([]*keystore.Key, error) {
