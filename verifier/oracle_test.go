@@ -21,7 +21,7 @@ import (
 // alone, and shares nothing with the first. It returns the reason, or "" for a good
 // token.
 func oracle(token string, now time.Time) verifier.Reason {
-	if len(token) > 8<<10 {
+	if len(token) > 16<<10 {
 		return "too_large"
 	}
 	parts := strings.Split(token, ".")
@@ -73,7 +73,7 @@ func oracleHeader(header map[string]any) verifier.Reason {
 	if _, ok := typ.(string); hasTyp && !ok {
 		return "malformed"
 	}
-	if folded(header, "alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit b64 zip") {
+	if folded(header, "alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit b64 zip enc") {
 		return "malformed"
 	}
 	for _, name := range []string{"crit", "b64", "zip"} {
