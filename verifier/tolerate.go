@@ -99,15 +99,17 @@ func wantTolerance(t Tolerance) string {
 
 // unmet returns the error for the first thing that the token needs and the tenant does not
 // tolerate, or nil. r may be nil: then nothing is tolerated. The order is that of the rules.
-func (n needs) unmet(r *rules) *Error {
-	if n == 0 {
-		return nil
-	}
+func (p *parsed) unmet(r *rules) *Error {
 	var has needs
 	if r != nil {
 		has = r.tolerates
 	}
-	switch left := n &^ has; {
+	if p.needs == 0 && has&needPadding == 0 {
+		return nil
+	}
+	switch left := p.needs &^ has; {
+	case p.bare && has&needPadding != 0:
+		return refuse(errUnpadded)
 	case left&needPadding != 0:
 		return refuse(errPadded)
 	case left&needNull != 0:
@@ -195,18 +197,6 @@ func sentinelOf(err error) *refusal {
 	d := (*detailed)(nil)
 	errors.As(err, &d)
 	return d.refusal
-}
-
-// tolerate applies the tenant's tolerances to a token that was parsed, before any other rule of the
-// tenant.
-func (r *rules) tolerate(p *parsed) *Error {
-	if p.bare && r.tolerates&needPadding != 0 {
-		return refuse(errUnpadded)
-	}
-	if r.tolerates&needNull != 0 {
-		p.claims.dropNulls()
-	}
-	return nil
 }
 
 // hasTwice returns the first element that list has twice, or "".

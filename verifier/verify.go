@@ -91,20 +91,20 @@ func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token 
 	knownHeader := v.headers.find(token[:first])
 	p, bad := s.parse(token, first, second, knownHeader)
 	if bad != nil {
-		if unmet := s.parsed.needs.unmet(tenants.known(hint)); unmet != nil {
+		if unmet := s.parsed.unmet(tenants.known(hint)); unmet != nil {
 			bad = unmet // it comes first in the order of the rules
 		}
 		return nil, bad
 	}
 	r, bad := tenants.pick(hint, &p.claims)
-	if unmet := p.needs.unmet(r); unmet != nil {
+	if unmet := p.unmet(r); unmet != nil {
 		return nil, unmet
 	}
 	if bad != nil {
 		return nil, bad.withTenant(r)
 	}
-	if bad := r.tolerate(p); bad != nil {
-		return nil, bad.withTenant(r)
+	if r.tolerates&needNull != 0 {
+		p.claims.dropNulls()
 	}
 	e, bad := v.judge(ctx, d, r, p)
 	if bad != nil {
