@@ -13,14 +13,14 @@ import (
 // offerFile offers the mode of --config: one server for tenants of all kinds.
 func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
-		return nil, usagef("--config and --%s: the file says all of that; only --addr and --admin go with it", flag)
+		return nil, usagef("--config and --%s: the file says all of that; only --addr, --admin and --max-token-bytes go with it", flag)
 	}
 	file, err := s.readConfig(s.configFile.value)
 	if err != nil {
 		return nil, err
 	}
 	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
-	o.server = server.Config{Issuers: s.network, Reload: server.Reload{Every: file.Reload.every}}
+	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, Reload: server.Reload{Every: file.Reload.every}}
 	owners := make(secretOwners)
 	for i := range file.Tenants {
 		t, err := s.fileTenant(&file.Tenants[i], owners)
@@ -50,6 +50,8 @@ func (s *serveCommand) flagBesideConfig() string {
 		return "secret-file"
 	case s.allowNoExp:
 		return "allow-no-exp"
+	case len(s.tolerate.values) > 0:
+		return "tolerate"
 	}
 	return s.ringFlag()
 }
@@ -84,6 +86,7 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
 		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
+		OtherIssuers: t.OtherIssuers, Match: t.Match, Tolerate: t.tolerances,
 	}}
 	var err error
 	switch {
