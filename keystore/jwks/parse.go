@@ -301,10 +301,17 @@ type entry struct {
 	lost      bool // removeConflicts removed all its keys, and reported them
 }
 
-// A name is what a token says of its key.
+// A name is what a token says of its key. EdDSA and Ed25519 are one.
 type name struct {
 	kid string
 	alg keystore.Algorithm
+}
+
+func nameOf(kid string, k *keystore.Key) name {
+	if k.Algorithm().Same(keystore.Ed25519) {
+		return name{kid, keystore.Ed25519}
+	}
+	return name{kid, k.Algorithm()}
 }
 
 // removeConflicts removes the keys that cannot serve beside each other, and reports them. A key
@@ -313,7 +320,7 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 	distinct := make(map[name][]*keystore.Key)
 	for _, e := range entries {
 		for _, k := range e.keys {
-			at := name{e.kid, k.Algorithm()}
+			at := nameOf(e.kid, k)
 			if !slices.ContainsFunc(distinct[at], k.Equal) {
 				distinct[at] = append(distinct[at], k)
 			}
@@ -326,19 +333,24 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 		}
 	}
 	for _, e := range entries {
-		var reasons []string
+		var lost, reasons []string
 		e.keys = slices.DeleteFunc(e.keys, func(k *keystore.Key) bool {
-			at := name{e.kid, k.Algorithm()}
-			if reason := refused[at]; reason != "" {
-				reasons = append(reasons, reason)
-				return true
+			at := nameOf(e.kid, k)
+			reason := refused[at]
+			if reason == "" {
+				return !slices.Contains(distinct[at], k) // equal to an earlier one
 			}
-			return !slices.Contains(distinct[at], k) // equal to an earlier one
+			lost = append(lost, string(k.Algorithm()))
+			if !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
+			return true
 		})
-		if reasons != nil {
+		if lost != nil {
 			e.lost = len(e.keys) == 0
 			skipped = append(skipped, Skipped{
-				Index: e.index, KID: e.kid, Reason: strings.Join(reasons, "; "), conflict: true,
+				Index: e.index, KID: e.kid, conflict: true,
+				Reason: strings.Join(reasons, "; ") + ": " + strings.Join(lost, ", "),
 			})
 		}
 	}
@@ -347,24 +359,17 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 
 // conflict says why the keys of one name do not serve beside each other, or "".
 //
-// Two public keys of one kid and alg do: issuers have published the old and the new key under one
-// kid, and it costs a token one more check. Two secrets do not: a file that names them alike is a
-// mistake, and which of them is meant cannot be told.
+// Two public keys of one name do: issuers have published the old and the new key under one kid, and
+// that costs a token one more check. Two secrets do not: a file that names them alike is a mistake,
+// and which of them is meant cannot be told.
 func conflict(at name, keys []*keystore.Key) string {
-	if len(keys) > 1 && at.kid != "" && at.alg.Symmetric() {
-		return "same kid and alg as another key, other material: " + string(at.alg)
-	}
-	cost := 0
-	for _, k := range keys {
-		cost += k.Cost()
-	}
 	switch {
-	case cost <= keystore.MaxCandidates:
+	case len(keys) > 1 && at.kid != "" && at.alg.Symmetric():
+		return "same kid and alg as another secret"
+	case keystore.CheckCost(keystore.ID{KID: at.kid}, keys) == nil:
 		return ""
 	case at.kid == "":
-		return fmt.Sprintf("%d keys without kid share %s, which cost %d checks together: at most %d are made; give each a kid",
-			len(keys), at.alg, cost, keystore.MaxCandidates)
+		return fmt.Sprintf("%d keys without kid share its alg, which is too costly for one token (at most %d checks)", len(keys), keystore.MaxCandidates)
 	}
-	return fmt.Sprintf("%d keys share its kid and %s, which cost %d checks together: at most %d are made; give each a kid of its own",
-		len(keys), at.alg, cost, keystore.MaxCandidates)
+	return fmt.Sprintf("%d keys share its kid and alg, which is too costly for one token (at most %d checks)", len(keys), keystore.MaxCandidates)
 }
