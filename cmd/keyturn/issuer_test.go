@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +167,21 @@ func TestVerifyIssuerNonsense(t *testing.T) {
 	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "byte for byte")
 	issuer.Misbehave(jwkstest.Body("not metadata", "[]"))
 	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "a slash at the end")
+}
+
+// A key that other readers may refuse is named, and is used.
+func TestVerifyIrregularKey(t *testing.T) {
+	issuer, key := jwkstest.New(t), jwkstest.NewKey("1", "ES256")
+	body := regexp.MustCompile(`"(x|y)":"([^"]{43})"`).ReplaceAllString(jwkstest.Set(key), `"$1":"$2="`)
+	issuer.PublishBody(body)
+	const want = `irregular key 0 ("1"): "x" is padded`
+	token := key.Token(liveClaims(""))
+	if r := atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", token); r.code != exitYes || !strings.Contains(r.stderr, want) {
+		t.Errorf("--jwks-url: %+v", r)
+	}
+	if r := keyturn(t, "verify", "--jwks", file(t, body), "--alg", "ES256", token); r.code != exitYes || !strings.Contains(r.stderr, want) {
+		t.Errorf("--jwks: %+v", r)
+	}
 }
 
 // An unusable key is named, and the other keys are used.
