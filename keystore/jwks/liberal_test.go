@@ -178,6 +178,17 @@ func TestIrregularKeysObeyTheOtherRules(t *testing.T) {
 	}
 }
 
+// A private member with content is a leak in a set that others can read, also under the type of a
+// secret.
+func TestPrivateMemberOfSecret(t *testing.T) {
+	for member, exposed := range map[string]bool{`"d":"AQ"`: true, `"k":null,"p":"AQ"`: true, `"d":""`: false, `"k":"","oth":[]`: false} {
+		_, skipped, err := jwks.Parse("acme", set(`"kid":"a","kty":"oct",`+member))
+		if err != nil || len(skipped) != 1 || skipped[0].Exposed != exposed {
+			t.Errorf("%s: skipped %+v, %v, want an alarm: %v", member, skipped, err, exposed)
+		}
+	}
+}
+
 // What a serializer writes for members that a key does not have changes nothing.
 func TestMembersThatHoldNothing(t *testing.T) {
 	for _, key := range []string{rsaMembers(2048, 1), ecMembers(elliptic.P256()), edMembers(1)} {
