@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -147,16 +149,19 @@ func TestChangedRealKeys(t *testing.T) {
 		}
 		values[string(text)] = func(any) any { return v }
 	}
-	changed := 0
+	changed, shapes := 0, make(map[string]bool)
 	for name, doc := range real(t, "jwks/*.json") {
 		elements, _ := judgeDocument(doc)
 		for i, raw := range elements {
-			for _, member := range []string{"kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "key_ops", "d", "k", "oth", "x5c", "other"} {
+			m, _ := judgeMembers(raw)
+			shape := fmt.Sprint(m["kty"], m["crv"], slices.Sorted(maps.Keys(m)))
+			if len(judgeKey(raw).algs) == 0 || shapes[shape] {
+				continue // the first of each shape that serves is enough
+			}
+			shapes[shape] = true
+			for _, member := range []string{"kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "key_ops", "d", "k", "oth", "other"} {
 				for what, change := range values {
 					m, _ := judgeMembers(raw)
-					if m == nil {
-						continue
-					}
 					m[member] = change(m[member])
 					again, err := json.Marshal(m)
 					if err != nil {
@@ -166,12 +171,9 @@ func TestChangedRealKeys(t *testing.T) {
 					changed++
 				}
 			}
-			if i == 1 {
-				break // the rest of a set is alike
-			}
 		}
 	}
-	if changed < 10_000 {
+	if changed < 5_000 {
 		t.Errorf("%d keys", changed)
 	}
 }
