@@ -78,7 +78,7 @@ const (
 func CheckCost(id ID, keys []*Key) error {
 	cost := 0
 	for i, k := range keys {
-		if !slices.ContainsFunc(keys[:i], k.sameMaterial) { // under its other name
+		if !slices.ContainsFunc(keys[:i], k.isTwin) {
 			cost += k.Cost()
 		}
 	}

@@ -128,3 +128,19 @@ func valueEnd(text string, i int) int {
 	}
 	return i
 }
+
+// Integer reports whether value is a number that is written as an integer: digits, perhaps after a
+// minus sign, without fraction and exponent. So an integer has one text; -0, which is 0 too, is
+// none.
+func Integer(value string) bool {
+	digits := strings.TrimPrefix(value, "-")
+	if digits == "" || value == "-0" {
+		return false
+	}
+	for i := range len(digits) {
+		if c := digits[i]; c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
