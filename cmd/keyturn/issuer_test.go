@@ -194,6 +194,14 @@ func TestVerifyIssuerSkips(t *testing.T) {
 	if r.code != exitYes || !strings.Contains(r.stderr, `skipped key 0 ("leaked")`) || strings.Contains(r.stderr, "aGk") {
 		t.Errorf("%+v", r)
 	}
+
+	// A token of such a key learns why it is not known.
+	other := jwkstest.NewKey("2", "ES256")
+	issuer.Misbehave(jwkstest.Among("a key of encryption", strings.Replace(other.JWK(), `"use":"sig"`, `"use":"enc"`, 1)))
+	r = atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", other.Token(liveClaims("")))
+	if want := `unknown key: kid "2" is in the set, but was skipped: its use is "enc"`; r.code != exitNo || !strings.Contains(r.stderr, want) {
+		t.Errorf("%+v, want %s", r, want)
+	}
 }
 
 // An issuer has answered with its keys, but fails when it is asked about another kid.
