@@ -99,10 +99,15 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
 		tenant.Source = &server.Source{
-			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: jwks.SourceConfig{AllowLoopback: t.AllowLoopback},
+			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: t.sourceConfig(),
 		}
 	}
 	return tenant, err
+}
+
+// sourceConfig returns how the keys of a tenant are read over HTTP.
+func (t *tenantConfig) sourceConfig() jwks.SourceConfig {
+	return jwks.SourceConfig{AllowLoopback: t.AllowLoopback, Uses: t.Uses, MaxKeys: t.MaxKeys, MaxBytes: t.MaxBytes}
 }
 
 // secretKeys returns the shared secret of a tenant as a key for each algorithm.
@@ -162,6 +167,11 @@ func (s *serveCommand) fileKeys(t *tenantConfig, owners secretOwners) (keystore.
 	}
 	for _, k := range skipped {
 		s.log.Warn("a key is skipped", "tenant", t.ID, "key", k.String())
+	}
+	if r, err := jwks.Inspect(t.ID, f.text); err == nil {
+		for _, k := range r.Irregular {
+			s.log.Warn("a key is irregular: it serves, but other readers may refuse it", "tenant", t.ID, "key", k.String())
+		}
 	}
 	return newStatic(keys...)
 }

@@ -37,9 +37,11 @@ no secret, only the names of files (seen from its own folder) and of variables:
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
-and may have allow_loopback; its issuer is issuer_url unless it says otherwise. Each may
-have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two tenants
-with one secret are refused, unless both have shared_secret: true. Each may have
+and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
+uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
+what a set may have (512 that serve, 1 MiB). Each may have a leeway, and any_audience,
+any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
+both have shared_secret: true. Each may have
 
     other_issuers: [login.globex.example]            # accepted beside issuer
     match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
@@ -91,6 +93,9 @@ type tenantConfig struct {
 	AnyAudience   bool     `yaml:"any_audience"`
 	AllowNoExp    bool     `yaml:"allow_no_exp"`
 	SharedSecret  bool     `yaml:"shared_secret"`
+	Uses          []string `yaml:"uses"`
+	MaxKeys       int      `yaml:"max_keys"`
+	MaxBytes      int      `yaml:"max_bytes"`
 
 	OtherIssuers []string            `yaml:"other_issuers"`
 	Match        map[string][]string `yaml:"match"`
@@ -373,6 +378,15 @@ func (t *tenantConfig) parse() error {
 			t.leeway = -1 // none: 0 stands for the default
 		}
 	}
+	const mostKeys, mostBytes = 8192, 16 << 20 // those of jwks.SourceConfig
+	switch {
+	case slices.Contains(t.Uses, "enc") || slices.Contains(t.Uses, ""):
+		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc verifies nothing")
+	case t.MaxKeys < 0 || t.MaxKeys > mostKeys:
+		return t.errorf("max_keys: want a number up to %d", mostKeys)
+	case t.MaxBytes < 0 || t.MaxBytes > mostBytes:
+		return t.errorf("max_bytes: want a number up to %d", mostBytes)
+	}
 	return nil
 }
 
@@ -384,8 +398,9 @@ func (t *tenantConfig) checkSource() error {
 	}{
 		{"secret_file", kindStatic, t.SecretFile != ""}, {"secret_env", kindStatic, t.SecretEnv != ""}, {"kid", kindStatic, t.KID != ""},
 		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"issuer_url", kindJWKS, t.IssuerURL != ""},
-		{"allow_loopback", kindJWKS, t.AllowLoopback},
+		{"allow_loopback", kindJWKS, t.AllowLoopback}, {"uses", kindJWKS, t.Uses != nil}, {"max_keys", kindJWKS, t.MaxKeys != 0}, {"max_bytes", kindJWKS, t.MaxBytes != 0},
 	}
+	settings := []string{"kid", "allow_loopback", "uses", "max_keys", "max_bytes"} // which name no source
 	sources := 0
 	for _, f := range fields {
 		if !f.given {
@@ -394,8 +409,11 @@ func (t *tenantConfig) checkSource() error {
 		if f.kind != t.Kind && t.Kind != "" {
 			return t.errorf("%s is for tenants of kind %s", f.name, f.kind)
 		}
-		if f.name != "kid" && f.name != "allow_loopback" {
+		switch setting := slices.Contains(settings, f.name); {
+		case !setting:
 			sources++
+		case t.Kind == kindJWKS && t.JWKSFile != "":
+			return t.errorf("%s goes with jwks_url or issuer_url", f.name)
 		}
 	}
 	switch t.Kind {
@@ -407,8 +425,6 @@ func (t *tenantConfig) checkSource() error {
 			return t.errorf("algorithms are missing: list those that you expect, such as [RS256]")
 		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
 			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
-		case t.AllowLoopback && t.JWKSFile != "":
-			return t.errorf("allow_loopback goes with jwks_url or issuer_url")
 		}
 		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
 	case kindRing:

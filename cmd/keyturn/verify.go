@@ -276,6 +276,9 @@ func (c *verifyCommand) setKeys() (*keystore.Static, error) {
 	for _, s := range skipped {
 		c.note("skipped %s", printable(s.String(), false))
 	}
+	if r, err := jwks.Inspect(c.tenant.value, f.text); err == nil {
+		c.noteIrregular(r.Irregular)
+	}
 	if len(keys) == 0 {
 		c.note("no key of the set is usable")
 	}

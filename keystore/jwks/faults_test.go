@@ -210,7 +210,7 @@ func (c *metered) Close() error {
 // A fetch of any fault reads at most one body, with TLS and a header, over one connection, and
 // closes that.
 func TestFaultsCostFewBytes(t *testing.T) {
-	const most = (256 + 64) << 10
+	const most = jwks.MaxBody + 64<<10
 	for _, fault := range jwkstest.Faults() {
 		t.Run(fault.Name, func(t *testing.T) {
 			parallel(t)
