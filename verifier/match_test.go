@@ -64,6 +64,13 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// TestMatchAfterWhiteSpace: white space around the claims object does not hide them.
+func TestMatchAfterWhiteSpace(t *testing.T) {
+	r := acme(t)
+	r.Match = map[string][]string{"sub": {"ann"}}
+	newTwin(t, r).verify("white space", sign(goodHeader, "\r\n\t "+goodPayload+" \n"), nil)
+}
+
 // TestMatchIsOrdered: Match comes after the audience, and the first name decides.
 func TestMatchIsOrdered(t *testing.T) {
 	r := acme(t)

@@ -66,6 +66,7 @@ func skipSpace(text string, i int) int {
 // reaches into objects: so "realm_access.roles" finds a claim of that name, or else the member
 // roles of the claim realm_access.
 func Reach(object, name string) string {
+	object = strings.TrimLeft(object, " \t\r\n") // a Scanner takes it too
 	if value := find(object, name); value != "" || strings.IndexByte(name, '.') < 0 {
 		return value
 	}
