@@ -74,7 +74,7 @@ const (
 // CheckCost returns nil if a Lookup may return keys as the candidates of id, since they cost at
 // most [MaxCandidates] together. If they cost more, the error is a [NotFound] that gives the numbers
 // and the way out: then a store returns none of them, since a good token that passes or fails by
-// by the order of keys is worse than one that always fails. A key that is there under both
+// the order of keys is worse than one that always fails. A key that is there under both
 // names of its algorithm counts once.
 func CheckCost(id ID, keys []*Key) error {
 	cost := 0
@@ -116,7 +116,7 @@ func (id ID) String() string {
 // calls [Key.Withdraw] on a key that it removes, and [Key.SetUntil] if the end of a
 // key moves.
 //
-// A store may have two more methods, which a verifier calls when a tenant is
+// A store may have more methods. A verifier calls three of them when a tenant is
 // configured. Serves(tenant string) bool reports whether the store knows the tenant:
 // it finds a name that is spelled differently in two places. MaxLeeway(tenant string)
 // time.Duration returns the greatest leeway for which the store keeps retired keys.
@@ -124,7 +124,10 @@ func (id ID) String() string {
 // algorithm: false is only for what no Replace, fetch or rotation could bring, such as HS* from
 // keys that are read over HTTP.
 //
-// A store that answers for several others may have a fourth. Unsure(id ID, alg Algorithm) error
+// Ready(tenant string) error returns nil if the store can answer for the tenant, and otherwise
+// why it cannot. A readiness probe calls it. A store without it can always answer.
+//
+// A store that answers for several others may have one more. Unsure(id ID, alg Algorithm) error
 // returns why a Lookup may lack keys although it returned some, or nil. A verifier asks it where
 // none of the keys verifies a signature, and answers ErrUnavailable, not that the signature is
 // invalid. [Join] has it.
@@ -144,8 +147,8 @@ type KeyStore interface {
 	// MaxCandidates. An unknown kid never falls back to another key.
 	//
 	// The error wraps [ErrNotFound] if there is no such key ([ErrRevoked], if the store
-	// knows that it was revoked), and [ErrUnavailable] if the store cannot tell now. A verifier treats any other error, and one
-	// that wraps both, as ErrUnavailable.
+	// knows that it was revoked), and [ErrUnavailable] if the store cannot tell now. A
+	// verifier treats any other error, and one that wraps both, as ErrUnavailable.
 	Lookup(id ID, alg Algorithm) ([]*Key, error)
 }
 

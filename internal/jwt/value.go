@@ -61,10 +61,10 @@ func skipSpace(text string, i int) int {
 	return i
 }
 
-// Reach returns the text of the value that name names in object, or "" if there is none. A
-// member of exactly this name comes first. Only if there is none is the name cut at its dots, and
-// reaches into objects: so "realm_access.roles" finds a claim of that name, or else the member
-// roles of the claim realm_access.
+// Reach returns the text of the value that name names in object, or "" without one. A member of
+// exactly this name comes first. Only without it, Reach cuts the name at its dots and looks into
+// objects: so "realm_access.roles" finds a claim of that name, or else the member roles of the
+// claim realm_access.
 func Reach(object, name string) string {
 	object = strings.TrimLeft(object, " \t\r\n") // a Scanner takes it too
 	if value := find(object, name); value != "" || strings.IndexByte(name, '.') < 0 {
@@ -78,8 +78,8 @@ func Reach(object, name string) string {
 	return object
 }
 
-// find returns the text of the value of object's member with this name, or "" if there is none or
-// object is not an object.
+// find returns the text of the value of object's member with this name, or "" if object lacks that
+// member or is not an object.
 func find(object, name string) string {
 	if object == "" || object[0] != '{' {
 		return ""

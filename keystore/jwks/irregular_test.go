@@ -38,8 +38,8 @@ func padded(members string) string {
 	return strings.Join(out, `"`)
 }
 
-// A token of a kid that the set has, but that does not serve, learns why. It is not found all the
-// same, costs what any unknown kid costs, and serves once the issuer has mended its set.
+// The set has the token's kid, but that key does not serve. The error says why. The kid costs as much
+// as any unknown one, and serves once the issuer has mended its set.
 func TestSkippedKIDSaysWhy(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.issuer.PublishBody(among(w.a, `"kid":"weak",`+rsaMembers(1024, 1), `"kid":"a","use":"enc",`+edMembers(1), `"kty":"OKP","crv":"Ed448"`))
