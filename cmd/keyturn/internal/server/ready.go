@@ -77,8 +77,9 @@ func (t *tenants) ready() readiness {
 func (t *tenants) readyOf(tenant *Tenant) tenantReady {
 	switch {
 	case tenant.Source != nil:
-		status := t.sources[tenant.Rules.ID].Status()
-		one := sourceReady(status)
+		source := t.sources[tenant.Rules.ID]
+		status := source.Status()
+		one := sourceReady(status, source.Ready(tenant.Rules.ID) == nil)
 		one.Warnings = keyWarnings(status)
 		return one
 	case tenant.Ring:
@@ -133,13 +134,18 @@ func IsSealError(err error) bool {
 }
 
 // sourceReady returns the state of an issuer's keys, with the reason in words that anyone may read.
-func sourceReady(status jwks.Status) tenantReady {
+// answers says that the source can answer: one that a token has woken has old keys for a moment, and
+// that token waits for new ones.
+func sourceReady(status jwks.Status, answers bool) tenantReady {
 	one := tenantReady{Status: stateReady}
 	switch {
 	case status.Asleep: // and its last attempt went well
 		one.Reason = "asleep: the issuer is asked with the next token"
 		return one
 	case status.State == jwks.Fresh, status.State == jwks.Aging:
+		return one
+	case status.State == jwks.Expired && answers:
+		one.Reason = "waking: the issuer is being asked"
 		return one
 	case status.State == jwks.Stale:
 		one.Status, one.Reason = stateDegraded, "the issuer's keys are stale"
