@@ -27,13 +27,19 @@ func kekLines(t *testing.T, lines ...string) (string, *rotation.KEKs) {
 type shownRekey struct {
 	Primary        string
 	Rings, Rekeyed int
+	Rotated, Left  int
+	From           *time.Time
+	OldUntil       *time.Time `json:"old_keys_until"`
 	Fields         map[string]int
 	Tenants        []struct {
-		Tenant  string
-		Rekeyed bool
-		Others  map[string][]string
-		OldKeys []string `json:"old_keys"`
-		Error   *string
+		Tenant           string
+		Rekeyed          bool
+		Others           map[string][]string
+		OldKeys          []string `json:"old_keys"`
+		Promoted, Minted *string
+		Left             []string
+		From             *time.Time
+		Error            *string
 	}
 	Instances []struct {
 		Instance      string
