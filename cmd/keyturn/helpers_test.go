@@ -492,8 +492,12 @@ func (c *ringCLI) wantStates(states ...string) map[string]listed {
 
 // eachRedis runs a test on a Redis in memory and on a real one.
 func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
-	t.Run("miniredis", func(t *testing.T) { test(t, newRingCLI(t, miniredis.RunT(t).Addr())) })
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		test(t, newRingCLI(t, miniredis.RunT(t).Addr()))
+	})
 	t.Run("Redis", func(t *testing.T) {
+		t.Parallel()
 		redistest.Need(t)
 		test(t, newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr()))
 	})

@@ -63,6 +63,7 @@ func (r result) rekeyed(t *testing.T) (shown shownRekey) {
 
 // The four steps of docs/operations.md, "A new KEK", while an instance runs.
 func TestRekeySteps(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)
@@ -147,6 +148,7 @@ func (c *ringCLI) awaitInstance(ok func(keks []string) bool) {
 
 // One ring that cannot be read does not keep the others from being sealed again.
 func TestRekeyUnreadable(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
 	first, second := "old:"+c.kek, "new:"+newKEK()
@@ -206,6 +208,7 @@ func (c *ringCLI) rollBack(tenant string) (done func()) {
 
 // If Redis loses a rekey while the command watches, the command puts it back and says so.
 func TestRekeyUndone(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)

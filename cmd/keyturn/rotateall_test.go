@@ -74,6 +74,7 @@ func (c *ringCLI) rotateAllAt(from time.Time, code int) shownRekey {
 // What a run has left, because it was cut off or because one ring cannot be read, the next one does;
 // rings that are done stay as they are.
 func TestRotateAllResumes(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
 	then := time.Now().Add(-3 * time.Minute)
