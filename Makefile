@@ -111,7 +111,8 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 
 .PHONY: soak
 soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, and 50 000 histories of rings under faults (HISTORIES=): half an hour
-	GODEBUG=fips140=only go test -vet=off -skip '^Example$$' -timeout 5m ./rotation/rediskeys
+	GODEBUG=fips140=only go test -vet=off -shuffle=on -skip '^Example$$' -timeout 5m ./rotation ./rotation/rediskeys
+	GODEBUG=fips140=only go test -vet=off -shuffle=on ./rotation/internal/... ./rotation/ring
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
 	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
