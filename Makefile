@@ -11,7 +11,7 @@ CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
-RACED       ?= 300
+RACED       ?= 100
 HISTORIES   ?= 50000
 APIDIFF_BASE ?= origin/main
 
@@ -26,6 +26,14 @@ race = $(if $(shell command -v $$(go env CC)),-race)
 
 # All packages of a module except those whose tests keep to real time, and run alone.
 inTime = `go list ./... | grep -v /bench/faults`
+
+# How many tests of a package may run at once: most of the slow ones wait for a server.
+atOnce = -parallel 4
+
+# The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
+# again, so the others are left out.
+jsonTests = Vector|Fuzz|JSON|Alloc|Million
+again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # Packages that start and stop real Redis servers with the signals of Unix.
 unixOnly = /internal/redistest$$|/bench/faults$$
@@ -58,13 +66,13 @@ words: ## how the comments and pages are written: fails above one listed phrase 
 .PHONY: test
 test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
-	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
+	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on $(atOnce) -timeout 8m $(inTime))
 	@echo "== ./bench/faults alone, as it keeps to real time"
-	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
-	@echo "== 5000 histories of rings under faults, without the race detector"
+	@go test -vet=off $(race) -shuffle=on -parallel 3 -timeout 8m ./bench/faults
+	@echo "== 2000 histories of rings under faults, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
-	@GOEXPERIMENT=jsonv2 go test -vet=off -run 'Vector|Fuzz|JSON|Alloc|Million' -timeout 5m ./...
+	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 5m $(again)
 
 .PHONY: bench
 bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)
@@ -119,6 +127,7 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 	GODEBUG=fips140=only go test -vet=off -shuffle=on ./keystore ./keystore/keystoretest ./internal/jwk ./internal/jose ./internal/jwt
 	GOEXPERIMENT=runtimesecret go test -vet=off -skip Million ./keystore
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
+	KEYTURN_HISTORIES=2000 KEYTURN_SEED=$${SEED:-50000} go test -vet=off $(race) -run '^TestHistories$$' -timeout 1h ./rotation/rotationtest
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants
