@@ -255,4 +255,29 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
 	},
+	{
+		name:  "a replica that accepts writes is used",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "if role ~= 'master' then", "if false then"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused"}, want: "TestReplicaIsRefused",
+	},
+	{
+		name:  "a primary is refused, and a replica used",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "if role ~= 'master' then", "if role == 'master' then"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused"}, want: "TestReplicaIsRefused",
+	},
+	{
+		name:  "a refused change may have been made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, "if false {"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused|TestRefusedChangeIsNotMade"}, want: "TestRefusedChangeIsNotMade",
+	},
+	{
+		name:  "a change that broke half way was not made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, "if !in.bad {"}},
+		tests: tests{"./rotation/rediskeys", "TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
+	},
+	{
+		name:  "only a change that broke half way was not made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, `if code != "refused" && !in.bad {`}},
+		tests: tests{"./rotation/rediskeys", "TestRefusedChangeIsNotMade|TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
+	},
 }
