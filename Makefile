@@ -125,6 +125,7 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
 	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
 	GODEBUG=fips140=only go test -vet=off -shuffle=on ./keystore ./keystore/keystoretest ./internal/jwk ./internal/jose ./internal/jwt
+	SOAK=1 go test -vet=off -run '^TestNothingIsLost$$' ./keystore/jwks/internal/queue
 	GOEXPERIMENT=runtimesecret go test -vet=off -skip Million ./keystore
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
 	KEYTURN_HISTORIES=2000 KEYTURN_SEED=$${SEED:-50000} go test -vet=off $(race) -run '^TestHistories$$' -timeout 1h ./rotation/rotationtest
