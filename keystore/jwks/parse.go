@@ -220,9 +220,9 @@ func (k *jwk) checkPurpose(how reading) error {
 		return k.unreadable
 	case len(k.kid.value) > keystore.MaxKIDBytes:
 		return fmt.Errorf("a kid of %d bytes: at most %d are accepted in a token", len(k.kid.value), keystore.MaxKIDBytes)
-	case k.use.given && k.use.value != "sig" && !slices.Contains(how.uses, k.use.value): // RFC 7517, section 4.2
+	case k.use.given && k.use.value != "sig" && !how.takes(k.use.value): // RFC 7517, section 4.2
 		return fmt.Errorf(`its use is %s, not "sig"`, quote(k.use.value))
-	case k.hasKeyOps && !slices.Contains(k.keyOps, "verify"): // RFC 7517, section 4.3
+	case k.hasKeyOps && !slices.Contains(k.keyOps, "verify") && !slices.ContainsFunc(k.keyOps, how.takes): // RFC 7517, section 4.3
 		return errors.New(`its key_ops do not include "verify"`)
 	case k.use.given && slices.ContainsFunc(k.keyOps, isEncryption):
 		return errors.New("its use and key_ops contradict each other (RFC 7517, section 4.3)")
