@@ -70,8 +70,7 @@ func (r result) receipt(t *testing.T) (shown shownReceipt) {
 
 // A change is done if every live instance has applied it: exit code 0, whatever the change.
 func TestWaitApplied(t *testing.T) {
-	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	eachRedisAlone(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
 		c.peer("peer-1", c.kek, "default")
 		c.peer("peer-2", c.kek) // holds all rings

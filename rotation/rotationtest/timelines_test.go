@@ -86,6 +86,7 @@ func TestTimelineC(t *testing.T) {
 		reach  time.Duration // how long the instance reaches the new primary
 	}{
 		{"for a moment", fast, 900 * time.Millisecond},
+		{"for polls, and no scheduled switch", seldom(), 2*pollFor + 600*time.Millisecond},
 		{"beyond what the promotion itself announced, and no scheduled switch", long, long.Dwell + 2*pollFor + 600*time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
