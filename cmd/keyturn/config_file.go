@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -30,6 +32,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
+    from_header: [Cf-Access-Jwt-Assertion] # where the token is; else in Authorization
     tenants:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
@@ -45,6 +48,9 @@ both have shared_secret: true. Each may have
 
     other_issuers: [login.globex.example]            # accepted beside issuer
     match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
+    match_header: {signer: [arn:aws:elb]}            # parameters of the token's header
+    required: [sub, email]                           # claims that must be there
+    types: [at+jwt]                                  # the typ of its tokens; "" stands for none
     tolerate: [numeric-sub]                          # as --tolerate: see keyturn inspect`
 
 // A configFile is the file of --config.
@@ -54,7 +60,8 @@ type configFile struct {
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
 
-	MaxTokenBytes int `yaml:"max_token_bytes"` // 0: the default
+	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
+	FromHeader    []string `yaml:"from_header"`
 }
 
 type adminConfig struct {
@@ -99,6 +106,9 @@ type tenantConfig struct {
 
 	OtherIssuers []string            `yaml:"other_issuers"`
 	Match        map[string][]string `yaml:"match"`
+	MatchHeader  map[string][]string `yaml:"match_header"`
+	Required     []string            `yaml:"required"`
+	Types        []string            `yaml:"types"`
 	Tolerate     []string            `yaml:"tolerate"`
 
 	line   int
@@ -251,6 +261,9 @@ func (c *configFile) check() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
+	if err := c.checkHeaders(); err != nil {
+		return err
+	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
@@ -275,6 +288,29 @@ func (c *configFile) check() error {
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
+	}
+	return nil
+}
+
+// checkHeaders refuses headers that cannot hold the token.
+func (c *configFile) checkHeaders() error {
+	const most = 8 // since each may be as long as a token
+	switch n := len(c.FromHeader); {
+	case c.FromHeader != nil && n == 0:
+		return usagef("the file of --config: from_header is empty: name the headers that may hold the token, such as [Authorization]")
+	case n > most:
+		return usagef("the file of --config: from_header has %d names: want at most %d", n, most)
+	}
+	seen := make(map[string]bool)
+	for _, name := range c.FromHeader {
+		canonical := http.CanonicalHeaderKey(name)
+		if seen[canonical] {
+			return usagef("the file of --config: from_header has %s twice", quoteShort(canonical))
+		}
+		seen[canonical] = true
+		if err := server.CheckTokenHeader(name); err != nil {
+			return usagef("the file of --config: from_header: %v", err)
+		}
 	}
 	return nil
 }
@@ -380,14 +416,20 @@ func (t *tenantConfig) parse() error {
 	}
 	const mostKeys, mostBytes = 8192, 16 << 20 // those of jwks.SourceConfig
 	switch {
-	case slices.Contains(t.Uses, "enc") || slices.Contains(t.Uses, ""):
-		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc verifies nothing")
+	case slices.ContainsFunc(t.Uses, verifiesNothing):
+		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc or encrypt verifies nothing")
 	case t.MaxKeys < 0 || t.MaxKeys > mostKeys:
 		return t.errorf("max_keys: want a number up to %d", mostKeys)
 	case t.MaxBytes < 0 || t.MaxBytes > mostBytes:
 		return t.errorf("max_bytes: want a number up to %d", mostBytes)
 	}
 	return nil
+}
+
+// verifiesNothing reports whether no key of this use or operation serves, whatever the file says: see
+// jwks.SourceConfig.
+func verifiesNothing(use string) bool {
+	return slices.Contains([]string{"", "enc", "encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"}, use)
 }
 
 // checkSource refuses a tenant without the source of keys that its kind needs, or with another one.

@@ -218,6 +218,8 @@ func (k *jwk) checkPurpose(how reading) error {
 		return errPrivate
 	case k.unreadable != nil:
 		return k.unreadable
+	case k.secret && k.kty.value != typeOct: // in a file: what it is meant for cannot be told
+		return errors.New(`it has "k", which is of a secret alone (RFC 7518, section 6.4.1)`)
 	case len(k.kid.value) > keystore.MaxKIDBytes:
 		return fmt.Errorf("a kid of %d bytes: at most %d are accepted in a token", len(k.kid.value), keystore.MaxKIDBytes)
 	case k.use.given && k.use.value != "sig" && !how.takes(k.use.value): // RFC 7517, section 4.2
