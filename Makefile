@@ -27,9 +27,6 @@ race = $(if $(shell command -v $$(go env CC)),-race)
 # All packages of a module except those whose tests keep to real time, and run alone.
 inTime = `go list ./... | grep -v /bench/faults`
 
-# How many tests of a package may run at once: most of the slow ones wait for a server.
-atOnce = -parallel 4
-
 # The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
 # again, so the others are left out.
 jsonTests = Vector|Fuzz|JSON|Alloc|Million
@@ -66,9 +63,9 @@ words: ## how the comments and pages are written: fails above one listed phrase 
 .PHONY: test
 test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
-	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on $(atOnce) -timeout 8m $(inTime))
+	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
 	@echo "== ./bench/faults alone, as it keeps to real time"
-	@go test -vet=off $(race) -shuffle=on -parallel 3 -timeout 8m ./bench/faults
+	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
 	@echo "== 2000 histories of rings under faults, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
