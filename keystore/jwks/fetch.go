@@ -41,6 +41,11 @@ type getter struct {
 	redirects bool
 	maxBody   int // bytes, after decoding
 	now       func() time.Time
+	wrap      func(http.RoundTripper) http.RoundTripper // of Config.Wrap, or nil
+
+	header    func(context.Context) (http.Header, error) // of SourceConfig.Header, or nil
+	headerFor string                                     // the origin that gets it
+	got       http.Header                                // what it returned in this attempt
 
 	step atomic.Value // the current Step
 }
@@ -52,7 +57,11 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 	defer cancel(nil)
 	transport := g.transport(ctx, u)
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: g.checkRedirect}
+	carrier, failed := g.wrapped(ctx, u, transport)
+	if failed != nil {
+		return nil, failed
+	}
+	client := &http.Client{Transport: carrier, CheckRedirect: g.checkRedirect}
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
