@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -62,6 +64,17 @@ type Config struct {
 
 	// Now is the clock. Nil means [time.Now]. Timers run on the machine's own.
 	Now func() time.Time
+
+	// Wrap returns what carries requests out around next, which does it, for tracing. It is called
+	// for each request. What it returns gets no header of SourceConfig.Header. next refuses every
+	// host but that of the request, so Wrap leads to no address that the guard refuses. Nil wraps
+	// nothing.
+	Wrap func(next http.RoundTripper) http.RoundTripper
+
+	// Observe is called for each fetch that has ended and for each change of state, one call after
+	// the other, on a goroutine of its own. While it has not returned, the events after it wait:
+	// 4096 at most, and more are lost, which is logged. Close waits for it. Nil observes nothing.
+	Observe func(Event)
 
 	// Fetches is how many fetches run at once. 0 means 64. A quarter of them is for sources in use,
 	// and issuers that failed the last time get half to five eighths at most.
@@ -142,6 +155,14 @@ type SourceConfig struct {
 	// StaleIfError has passed, and says so in its Status and its log.
 	MaxBytes int
 
+	// Header returns a header for requests to the origin of the URL that the source was opened with:
+	// its scheme, host and port. So the metadata of an issuer gets it, and the jwks_uri only at the
+	// same origin. It is called for each fetch, must return when ctx ends, and cannot set what the
+	// client itself sets, such as Host. Its error is shown in logs: it must not quote a secret.
+	//
+	// A source with a Header shares its fetches with no other source. Nil adds nothing.
+	Header func(ctx context.Context) (http.Header, error)
+
 	// AllowHTTP allows http, for an issuer in a network of your own, such as http://keycloak:8080 in
 	// a cluster. It allows no address by itself: over http, a source connects only to addresses that
 	// AllowCIDR names, and with AllowLoopback to this machine. One of them must be set. Who is on
@@ -215,6 +236,7 @@ type Client struct {
 	done   chan struct{}  // closed when all goroutines have returned
 
 	pool        pool
+	withHeader  atomic.Int64 // sources so far that have a Header
 	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
@@ -293,13 +315,16 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 			return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
 		}
 	}
-	s, key := &Source{tenant: tenant}, cfg.key(kind, raw)
+	saved, unique := c.headerKey(cfg, tenant)
+	s, file := &Source{tenant: tenant}, cfg.key(kind, raw)+saved
+	key := file + unique
 	for {
 		e, err := c.endpoint(key, func() *endpoint {
 			if cfg.AllowHTTP {
 				c.logger.Warn("jwks: http is allowed: anyone on the way to the issuer can choose its keys", "tenant", tenant, "url", display(u))
 			}
 			e := newEndpoint(c, key, tenant, u, cfg)
+			e.file = file
 			if discover {
 				e.issuer = raw
 			}
@@ -371,6 +396,23 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Sources returns the sources that are open, in the order of their tenants and URLs.
+func (c *Client) Sources() []*Source {
+	c.mu.Lock()
+	endpoints := slices.Collect(maps.Values(c.endpoints))
+	c.mu.Unlock()
+	var all []*Source
+	for _, e := range endpoints {
+		e.mu.Lock()
+		all = slices.AppendSeq(all, maps.Keys(e.sources))
+		e.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b *Source) int {
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(display(a.e.url), display(b.e.url)))
+	})
+	return all
 }
 
 // remove drops an endpoint that was closed.
@@ -507,7 +549,7 @@ func (c *Client) dispatchLocked() {
 
 // getter returns the getter of one attempt.
 func (c *Client) getter(g guard, redirects bool) *getter {
-	return &getter{pool: &c.pool, guard: g, redirects: redirects, now: c.now}
+	return &getter{pool: &c.pool, guard: g, redirects: redirects, now: c.now, wrap: c.cfg.Wrap}
 }
 
 // An agenda is a heap of endpoints, the one that is due first at the top.
