@@ -81,6 +81,13 @@ func (e *endpoint) save(body []byte, fetched time.Time) bool {
 	return true
 }
 
+// forget removes the file of a key that the issuer no longer has.
+func (e *endpoint) forget() {
+	if err := os.Remove(filepath.Join(e.c.cfg.Dir, e.fileName())); err != nil && !errors.Is(err, os.ErrNotExist) {
+		e.c.logger.Warn("jwks: a key on disk that is gone was not removed", "tenant", e.tenant, "error", err)
+	}
+}
+
 func (e *endpoint) write(body []byte, fetched time.Time) error {
 	name := e.fileName()
 	if body == nil {
