@@ -155,7 +155,7 @@ func TestStatusReady(t *testing.T) {
 			synctest.Wait()
 			check()
 		}
-		for _, want := range []string{"cold false", "fresh false", "fresh true", "stale true", "stale false", "expired false"} {
+		for _, want := range []string{"cold false", "fresh false", "stale true", "stale false", "expired false"} {
 			if !seen[want] {
 				t.Errorf("never %s: %v", want, seen)
 			}
