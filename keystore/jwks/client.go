@@ -143,7 +143,9 @@ type SourceConfig struct {
 	AcceptEmpty bool
 
 	// Uses are values of "use" that serve besides "sig", such as "jwt-svid" in the bundles of
-	// SPIFFE. "enc" is an error of Open.
+	// SPIFFE. They are also operations that serve in key_ops in the place of "verify": Oracle gives
+	// its public keys the "sign" of their private ones. "enc" and the operations of encryption are
+	// an error of Open.
 	Uses []string
 
 	// MaxKeys is how many JWKs of a set may serve. 0 means 512. The set itself may have twice as
@@ -215,7 +217,7 @@ func networks(prefixes []netip.Prefix) []netip.Prefix {
 	return slices.Compact(all)
 }
 
-// A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
+// A Client reads the keys of any number of issuers, and bounds the cost: 64 fetches at once, 32
 // per host, and tenants take turns. Forged tokens cause no more than [Config.OnDemand] fetches, and
 // delay no tenant that is in use. Its sources share those limits. Sources that name the same URL
 // share the fetch, but never a key.
