@@ -387,7 +387,7 @@ func TestColdStartOverSockets(t *testing.T) {
 		}
 	}
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 		io.WriteString(w, realms(server.URL, set)(r))
 	})
 	server.StartTLS()
@@ -396,7 +396,7 @@ func TestColdStartOverSockets(t *testing.T) {
 	roots.AddCert(server.Certificate())
 	client := jwks.New(jwks.Config{TLS: &tls.Config{RootCAs: roots}})
 	defer client.Close(t.Context())
-	failed, took := firstTokens(t, 300, func(tenant string, i int) (*jwks.Source, error) {
+	failed, took := firstTokens(t, 100, func(tenant string, i int) (*jwks.Source, error) {
 		return client.Discover(tenant, fmt.Sprint(server.URL, "/", i), jwks.SourceConfig{AllowLoopback: true})
 	})
 	mu.Lock()
