@@ -13,14 +13,14 @@ import (
 type tenants struct {
 	all     []Tenant
 	sources map[string]*jwks.Source // of the tenants with a Source
-	client  *jwks.Client            // of sources; nil without any
+	clients map[string]*jwks.Client // of sources, by [Source.client]
 	rings   *rings                  // nil if no tenant has a ring
 	log     *slog.Logger
 }
 
 // openTenants opens the sources and the rings of a server's tenants.
 func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
-	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), log: cfg.Logger}
+	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), clients: make(map[string]*jwks.Client), log: cfg.Logger}
 	defer func() {
 		if err != nil {
 			t.close()
@@ -43,10 +43,11 @@ func (t *tenants) openSources(cfg jwks.Config) error {
 		if tenant.Source == nil {
 			continue
 		}
-		if t.client == nil {
-			t.client = jwks.New(cfg)
+		name := tenant.Source.client()
+		if t.clients[name] == nil {
+			t.clients[name] = jwks.New(tenant.Source.ClientConfig(cfg))
 		}
-		source, err := tenant.Source.open(t.client, tenant.Rules.ID)
+		source, err := tenant.Source.Open(t.clients[name], tenant.Rules.ID)
 		if err != nil {
 			return &Error{Part: PartSource, Tenant: tenant.Rules.ID, Err: err}
 		}
@@ -55,7 +56,8 @@ func (t *tenants) openSources(cfg jwks.Config) error {
 	return nil
 }
 
-func (s *Source) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
+// Open opens the source. It does not wait for its keys.
+func (s *Source) Open(client *jwks.Client, tenant string) (*jwks.Source, error) {
 	if s.IssuerURL != "" {
 		return client.Discover(tenant, s.IssuerURL, s.Config)
 	}
@@ -86,12 +88,11 @@ func (t *tenants) close() {
 	if t.rings != nil {
 		t.rings.close()
 	}
-	if t.client == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	if err := t.client.Close(ctx); err != nil {
-		t.log.Warn("not all fetches of keys have ended", "err", err)
+	for _, client := range t.clients {
+		if err := client.Close(ctx); err != nil {
+			t.log.Warn("not all fetches of keys have ended", "err", err)
+		}
 	}
 }
