@@ -26,7 +26,18 @@ type decision func(*base) (*protocol.Proposal, error)
 // there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
 func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
 	r.catchUp(ctx, tenant)
-	return r.applyTo(ctx, tenant, func() (*base, error) { return r.base(ctx, tenant, create) }, decide)
+	return r.applyTo(ctx, tenant, r.reading(ctx, tenant, create), decide)
+}
+
+// reading returns a function that reads the ring for a change that may have to seal under the primary.
+func (r *Rotator) reading(ctx context.Context, tenant string, create bool) func() (*base, error) {
+	return func() (*base, error) {
+		b, err := r.base(ctx, tenant, create)
+		if err == nil && b.unasked != nil {
+			return nil, b.unasked
+		}
+		return b, err
+	}
 }
 
 // applyTo is apply on the ring that read reads.
@@ -67,7 +78,7 @@ func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
 		return
 	}
-	if err := r.k.sync(ctx, tenant, ring.Facts{}); err != nil {
+	if err := r.k.sync(ctx, tenant, nil); err != nil {
 		r.k.cfg.Logger.Warn("a ring that is to be changed is out of sync", "tenant", tenant, "error", err)
 	}
 }
@@ -98,6 +109,7 @@ type base struct {
 	fields   map[string][]byte // of the ring
 	unwhole  bool              // some field cannot be opened
 	others   []string          // instances that have another primary KEK, if that matters
+	unasked  error             // why others is not known, or nil
 	losses   uint64            // see tenantRing.losses
 	minted   *held.Material    // that Base.Mint makes
 	read     time.Time         // Now, with all its digits
@@ -125,9 +137,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.agree(ctx, b); err != nil {
-		return nil, err
-	}
+	r.agree(ctx, b)
 	if r.lacks(b, mine, status.Good) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
@@ -230,7 +240,7 @@ func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Propo
 			r.k.withdraw(tenant, f.KID)
 		}
 	}
-	if err := r.k.sync(ctx, tenant, learned); err != nil {
+	if err := r.k.sync(ctx, tenant, &learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
 	}
 }

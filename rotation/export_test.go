@@ -52,7 +52,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 
 // Reload reads a ring again.
 func (k *Keyring) Reload(ctx context.Context, tenant string) error {
-	return k.sync(ctx, tenant, ring.Facts{})
+	return k.sync(ctx, tenant, nil)
 }
 
 // Rewrap wraps the tenant keys among fields under the primary of keks.

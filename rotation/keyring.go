@@ -85,6 +85,7 @@ type tenantRing struct {
 	digest     string // of the fields that were read last; "" if there were none
 	dirty      bool   // the copy may be out of date or incomplete: read the ring again
 	changed    bool   // this process has changed it, and restores the change even with OneShot
+	empty      bool   // to be forgotten; see [Keyring.dropEmpty]
 	emptySyncs int    // syncs in a row that found no ring in the store
 	news       *news  // of it in the log, that the copy may not have yet; nil for none
 }
@@ -116,16 +117,16 @@ type bucket struct {
 	index      int // in the store, and in Keyring.byIndex
 	rings      []*tenantRing
 	state      protocol.SyncState
-	place      Place         // in the log, up to which changes were applied
-	quietSince time.Time     // since when the place has not synced
-	goodSince  time.Time     // since when it is in sync, by the store's clock; zero while it is not
-	fresh      time.Duration // the Freshness at the last sync: after a longer gap it recovers
-	digestTurn int           // counts syncs, and so chooses the rings whose digests are compared
-	err        error         // why the last sync failed, or nil
-	applied    []string      // nonces of the last changes that were opened and merged here
-	ends       [16]byte      // see endsDigest
-	endsStale  bool          // some ring may have changed since ends was computed
-	undoneAt   atomic.Int64  // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
+	place      Place            // in the log, up to which changes were applied
+	quietSince time.Time        // since when the place has not synced
+	goodSince  time.Time        // since when it is in sync, by the store's clock; zero while it is not
+	fresh      time.Duration    // the Freshness at the last sync: after a longer gap it recovers
+	digestTurn int              // counts syncs, and so chooses the rings whose digests are compared
+	err        error            // why the last sync failed, or nil
+	applied    []protocol.Entry // changes of late that were applied here; see [protocol.Remember]
+	ends       [16]byte         // see endsDigest
+	endsStale  bool             // some ring may have changed since ends was computed
+	undoneAt   atomic.Int64     // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
 
 	status atomic.Pointer[syncStatus] // for any goroutine; never nil
 }
@@ -316,7 +317,9 @@ func (k *Keyring) addTenant(tenant string) *tenantRing {
 }
 
 // dropEmpty forgets tenants without a ring, if the keyring holds all tenants. Tenant names in the
-// store are not authenticated, so they must not accumulate here.
+// store are not authenticated, so they must not accumulate here. A tenant of which an authentic entry
+// of the log tells a revocation stays, up to maxAwaited of a bucket: a person may have removed its ring,
+// and the revocation must hold when a holder puts the ring back.
 func (k *Keyring) dropEmpty(buckets []*bucket) {
 	if !k.holdsAll() {
 		return
@@ -324,13 +327,18 @@ func (k *Keyring) dropEmpty(buckets []*bucket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, b := range buckets {
-		b.rings = slices.DeleteFunc(b.rings, func(r *tenantRing) bool {
-			empty := !r.dirty && r.state.Load() == nil
-			if empty {
+		awaited := 0
+		for _, r := range slices.Backward(b.rings) { // the newest stay
+			r.empty = !r.dirty && r.state.Load() == nil
+			if r.empty && r.news != nil && !r.news.ends.Equal(ring.Facts{}) {
+				awaited++
+				r.empty = awaited > maxAwaited
+			}
+			if r.empty {
 				delete(k.rings, r.tenant)
 			}
-			return empty
-		})
+		}
+		b.rings = slices.DeleteFunc(b.rings, func(r *tenantRing) bool { return r.empty })
 	}
 }
 

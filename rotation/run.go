@@ -131,7 +131,7 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 			return nil
 		}
 	}
-	err = r.Create(ctx, tenant, r.k.cfg.Policy)
+	_, err = r.Create(ctx, tenant, r.k.cfg.Policy)
 	switch {
 	case errors.Is(err, ring.ErrRefused):
 		return nil // another instance was first

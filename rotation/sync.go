@@ -93,7 +93,8 @@ func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 		if !b.vouches(now, gap) {
 			b.goodSince = time.Time{}
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b), Acks: b.state.Complete.IsZero()}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
+			Acks: b.state.Complete.IsZero() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {

@@ -207,7 +207,7 @@ func (f *fleet) create(ctx context.Context) error {
 // makeRing creates a ring. It tries again while Redis does not answer in time.
 func (p pace) makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
 	return await(ctx, "the ring of "+t.name, func() bool {
-		err := r.Create(ctx, t.name, p.policy(t))
+		_, err := r.Create(ctx, t.name, p.policy(t))
 		return err == nil || errors.Is(err, rotation.ErrRefused) // the ring exists
 	})
 }

@@ -43,7 +43,8 @@ With --json it prints {"primary","rings","rekeyed","fields","tenants","instances
 how many fields were under each other KEK. "tenants" is an array of {"tenant","rekeyed",
 "others","old_keys","error"}, without those that have nothing to say: "others" are the
 fields under other KEKs, by KEK, and "old_keys" the kids of keys that were made under
-another one. "instances" is an array of {"instance","applied","heard_at","live","keks"}.`,
+another one. "instances" is an array of {"instance","applied","heard_at","live","holds",
+"keks"}.`,
 		`  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --check
   keyturn keys rekey --redis redis://localhost:6379 --kek-file kek`)
 	r := &rekeyCommand{keysCommand: c}
@@ -170,18 +171,19 @@ func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
 		return
 	}
 	var changed []string
+	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, receipt: rotation.Receipt{Tenant: tenants[0]}, quiet: true}
 	for _, tenant := range tenants {
 		if r.stopped != nil || ctx.Err() != nil {
 			break
 		}
-		if r.rekeyRing(ctx, rotator, tenant) {
-			changed = append(changed, tenant)
+		if receipt, ok := r.rekeyRing(ctx, rotator, tenant); ok {
+			changed, w.receipt = append(changed, tenant), receipt
 		}
 		r.looked.Add(1)
 	}
-	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, timing: timingOf(k, tenants), quiet: true}
+	w.timing = timingOf(k, tenants)
 	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
-	r.watchBucket(ctx, w, tenants[0], changed)
+	r.watchBucket(ctx, w)
 	r.again(ctx, changed)
 }
 
@@ -206,7 +208,7 @@ func (r *rekeying) again(ctx context.Context, changed []string) {
 		return
 	}
 	for _, tenant := range changed {
-		report, err := rotator.Rekey(ctx, tenant)
+		report, _, err := rotator.Rekey(ctx, tenant)
 		r.seen.undone = r.seen.undone || report.Changed
 		if err != nil {
 			r.fail(tenant, err)
@@ -230,17 +232,17 @@ func timingOf(k *rotation.Keyring, tenants []string) (longest rotation.Policy) {
 	return longest
 }
 
-// rekeyRing works on one ring, and reports whether it has changed it.
-func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, tenant string) (changed bool) {
+// rekeyRing works on one ring, and reports whether it has changed it, with the receipt of the change.
+func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, tenant string) (_ rotation.Receipt, changed bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
 	defer cancel()
 	var opts []rotation.Option
 	if r.looks() {
 		opts = append(opts, rotation.DryRun)
 	}
-	report, err := rotator.Rekey(ctx, tenant, opts...)
+	report, receipt, err := rotator.Rekey(ctx, tenant, opts...)
 	if missing := (*ring.MissingError)(nil); errors.As(err, &missing) && !r.tenant.given {
-		return false // anyone can write a tenant's name
+		return receipt, false // anyone can write a tenant's name
 	}
 	if report.Primary != "" {
 		r.primary = report.Primary
@@ -253,7 +255,7 @@ func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, ten
 			err = noRing(tenant)
 		}
 		r.fail(tenant, err)
-		return false
+		return receipt, false
 	}
 	r.rings++
 	for kek, fields := range report.Others {
@@ -265,7 +267,7 @@ func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, ten
 	if report.Changed || len(report.Others)+len(report.OldKeys) > 0 {
 		r.tenants = append(r.tenants, rekeyedRing{Rekeyed: report})
 	}
-	return report.Changed
+	return receipt, report.Changed
 }
 
 // fail notes that a ring could not be read or sealed again.
@@ -280,15 +282,9 @@ func (r *rekeying) fail(tenant string, err error) {
 }
 
 // watchBucket waits for the last change in a bucket, and notes the instances of the bucket.
-func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, changed []string) {
-	w.receipt = rotation.Receipt{Tenant: any}
-	seen := watched{}
-	receipt, ok := rotation.Receipt{}, false
-	if len(changed) > 0 && !r.waits.noWait {
-		receipt, ok = r.session.logged(context.WithoutCancel(ctx), changed[len(changed)-1], ring.OpRekey)
-	}
-	if ok {
-		w.receipt = receipt
+func (r *rekeying) watchBucket(ctx context.Context, w *watcher) {
+	seen, changed := watched{}, !w.receipt.CommittedAt.IsZero()
+	if changed && !r.waits.noWait {
 		seen = w.watch(ctx)
 	} else {
 		w.look(context.WithoutCancel(ctx), &seen, nil)
@@ -300,8 +296,8 @@ func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, chan
 		r.seen.err = seen.err
 	}
 	for _, a := range seen.acks {
-		if !ok {
-			a.Applied = true // there was nothing to apply
+		if !changed || r.waits.noWait {
+			a.Applied = true // there was nothing to apply, or to wait for
 		}
 		before, known := r.instances[a.Instance]
 		if known {

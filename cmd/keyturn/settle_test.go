@@ -116,7 +116,8 @@ func TestNothingToSettle(t *testing.T) {
 	}
 }
 
-// A ring that Redis loses while the command watches is not said to be made.
+// A ring that Redis loses while the command watches is not said to be made. If the command has read it
+// back by then, it puts it back.
 func TestCreateUndone(t *testing.T) {
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		peer := c.freezable("peer") // it waits for the ring
@@ -138,7 +139,7 @@ func TestCreateUndone(t *testing.T) {
 			peer.freeze()
 			client.Del(t.Context(), key)
 		}()
-		c.run("keys", "create", "--wait", "500ms", "--json").wantCode(t, exitCannotTell, "Redis lost the ring after it was made")
+		c.run("keys", "create", "--wait", "500ms", "--json").wantCode(t, exitCannotTell, "Redis lost the ", " after it was made")
 		<-ended
 	})
 }
