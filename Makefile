@@ -115,6 +115,8 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
 	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
+	GODEBUG=fips140=only go test -vet=off -shuffle=on ./keystore ./keystore/keystoretest ./internal/jwk ./internal/jose ./internal/jwt
+	GOEXPERIMENT=runtimesecret go test -vet=off -skip Million ./keystore
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 

@@ -60,3 +60,88 @@ func skipSpace(text string, i int) int {
 	}
 	return i
 }
+
+// Reach returns the text of the value that name names in object, or "" without one. A member of
+// exactly this name comes first. Only without it, Reach cuts the name at its dots and looks into
+// objects: so "realm_access.roles" finds a claim of that name, or else the member roles of the
+// claim realm_access.
+func Reach(object, name string) string {
+	object = strings.TrimLeft(object, " \t\r\n") // a Scanner takes it too
+	if value := find(object, name); value != "" || strings.IndexByte(name, '.') < 0 {
+		return value
+	}
+	for part := range strings.SplitSeq(name, ".") {
+		if object = find(object, part); object == "" {
+			return ""
+		}
+	}
+	return object
+}
+
+// find returns the text of the value of object's member with this name, or "" if object lacks that
+// member or is not an object.
+func find(object, name string) string {
+	if object == "" || object[0] != '{' {
+		return ""
+	}
+	for i := skipSpace(object, 1); object[i] == '"'; { // i stands before a name, or at the end
+		end := valueEnd(object, i)
+		start := skipSpace(object, skipSpace(object, end)+1) // after the colon
+		stop := valueEnd(object, start)
+		if is, _ := String(object[i:end]); is == name {
+			return object[start:stop]
+		}
+		if i = skipSpace(object, stop); object[i] == ',' {
+			i = skipSpace(object, i+1)
+		}
+	}
+	return ""
+}
+
+// valueEnd returns where the value ends that begins at i.
+func valueEnd(text string, i int) int {
+	depth := 0
+	for ; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i // after a number or literal
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i // after a number or literal
+			}
+		}
+	}
+	return i
+}
+
+// Integer reports whether value is a number that is written as an integer: digits, perhaps after a
+// minus sign, without fraction and exponent. So an integer has one text; -0, which is 0 too, is
+// none.
+func Integer(value string) bool {
+	digits := strings.TrimPrefix(value, "-")
+	if digits == "" || value == "-0" {
+		return false
+	}
+	for i := range len(digits) {
+		if c := digits[i]; c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}

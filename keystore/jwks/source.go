@@ -36,6 +36,12 @@ var (
 // Serves reports whether tenant is the one that the source was opened for.
 func (s *Source) Serves(tenant string) bool { return tenant == s.tenant }
 
+// CanServe reports whether the source can ever have a key of alg: not of HS*, since what others can
+// read is no secret.
+func (s *Source) CanServe(tenant string, alg keystore.Algorithm) bool {
+	return tenant == s.tenant && !alg.Symmetric()
+}
+
 // NoteUse implements [keystore.UseNoter]: a token of tenant was verified. That keeps the source
 // awake, and wakes it. Its fetches go before those of sources that are not in use, for ten minutes
 // or its TTL. A verifier calls it. A program that verifies by itself should, too: otherwise the
@@ -48,7 +54,8 @@ func (s *Source) NoteUse(tenant string) {
 
 // Lookup implements [keystore.KeyStore]. It has no effect, and wakes nothing: anyone can cause one.
 // For another tenant the error wraps [keystore.ErrNotFound],
-// whatever the state. Otherwise it wraps [keystore.ErrUnavailable]
+// whatever the state. So does the error for a kid that the set has but that does not serve: it says
+// why that key was skipped. Otherwise it wraps [keystore.ErrUnavailable]
 //
 //   - in the states [Cold] and [Expired];
 //   - for an unknown kid, while the last attempt failed or the keys are [Stale];
@@ -67,10 +74,15 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 		return nil, v.why
 	}
 	keys, err := s.keys.Lookup(id, alg)
-	if err != nil && !v.inSync(now) {
+	switch {
+	case err == nil:
+		return keys, nil
+	case !v.inSync(now):
 		return nil, v.why
+	case v.skipped[id.KID] != nil:
+		return nil, v.skipped[id.KID]
 	}
-	return keys, err
+	return nil, err
 }
 
 // Refresh implements [keystore.Refresher]. It asks the issuer for a kid that Lookup did not find, or
@@ -147,6 +159,28 @@ func (s *Source) WaitReady(ctx context.Context) error {
 	}
 }
 
+// Ready returns nil if the source can answer for tenant, now or with the next token: it has keys that
+// serve, or it sleeps or has just been woken. Otherwise the error wraps [keystore.ErrUnavailable], and
+// for another tenant [keystore.ErrNotFound]. It asks nothing of the issuer, and does not keep the
+// source awake.
+func (s *Source) Ready(tenant string) error {
+	if tenant != s.tenant {
+		return keystore.ErrNotFound
+	}
+	if s.closed.Load() {
+		return unavailable(errClosed)
+	}
+	now := s.e.c.now()
+	v := s.e.view.Load()
+	switch state := v.state(now); {
+	case state != Cold && v.silent(now): // its last attempt went well: the next token is answered
+		return nil
+	case state == Cold, state == Expired:
+		return v.why
+	}
+	return nil
+}
+
 // HasKey reports whether the source holds a key of that kid, and serves it. It answers "has the new
 // key arrived?". It asks nothing of the issuer, and does not keep the source awake.
 func (s *Source) HasKey(kid string) bool {
@@ -182,6 +216,10 @@ type Status struct {
 	LastError error     // of the last attempt, an [*Error]; nil if it succeeded
 	NextFetch time.Time // zero: asleep, closed, or fetching now
 	Fetches   uint64    // attempts so far, those of others that share the URL included
+
+	// Irregular are the keys that serve, although their issuer spells them otherwise than the RFCs
+	// want: other readers may refuse them.
+	Irregular []Irregular
 }
 
 // Status returns what the source knows of itself. It asks nothing of the issuer. For readiness,
@@ -194,7 +232,7 @@ func (s *Source) Status() Status {
 		State: e.m.state(now), Asleep: e.m.mode == asleep, URL: display(e.url),
 		Fetched: e.m.lastGood, TTL: e.m.ttl, ETag: e.previous.validator.etag,
 		Keys: slices.Clone(e.set.keys), Skipped: slices.Clone(e.set.skipped),
-		Failures: e.m.failures, Fetches: e.fetches,
+		Failures: e.m.failures, Fetches: e.fetches, Irregular: slices.Clone(e.set.irregular),
 	}
 	if !st.Fetched.IsZero() {
 		st.Age = now.Sub(st.Fetched)
