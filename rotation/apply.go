@@ -22,53 +22,52 @@ const maxAttempts = 12
 // is nothing to do. It may be called several times, on newer bases.
 type decision func(*base) (*protocol.Proposal, error)
 
-// apply reads the ring, lets decide decide, and writes the change, until the store has made it or
-// there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
-func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
-	r.catchUp(ctx, tenant)
-	return r.applyTo(ctx, tenant, r.reading(ctx, tenant, create), decide)
-}
+// A reading reads the ring that a change is decided on.
+type reading func(ctx context.Context, tenant string) (*base, error)
 
-// reading returns a function that reads the ring for a change that may have to seal under the primary.
-func (r *Rotator) reading(ctx context.Context, tenant string, create bool) func() (*base, error) {
-	return func() (*base, error) {
-		b, err := r.base(ctx, tenant, create)
-		if err == nil && b.unasked != nil {
-			return nil, b.unasked
-		}
-		return b, err
+// change is apply for a change that a person waits for: its Receipt says which instances were live
+// before. No change is refused because of acknowledgements, which a person can garble.
+func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+	live, err := r.roster(ctx, tenant, true)
+	if err != nil {
+		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
 	}
+	p, receipt, err := r.apply(ctx, tenant, read, decide)
+	receipt.before = live.Acks("")
+	return p, receipt, err
 }
 
-// applyTo is apply on the ring that read reads.
-func (r *Rotator) applyTo(ctx context.Context, tenant string, read func() (*base, error), decide decision) (*protocol.Proposal, Result, error) {
+// apply reads the ring, lets decide decide, and writes the change, until the store has made it or
+// there is nothing to do; then the proposal is nil.
+func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+	r.catchUp(ctx, tenant)
 	minted := new(held.Material)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
 			if err := r.pause(ctx, attempt); err != nil {
-				return nil, Result{}, err
+				return nil, Receipt{}, err
 			}
 		}
-		b, err := read()
+		b, err := read(ctx, tenant)
 		if err != nil {
-			return nil, Result{}, err
+			return nil, Receipt{}, err
 		}
 		minted.Again()
 		b.minted, b.MakeKey = minted, minted.Mint
 		p, err := decide(b)
 		if err != nil || p == nil {
-			return nil, Result{}, err
+			return nil, Receipt{}, err
 		}
 		result, err := r.write(ctx, b, p)
 		if err != nil {
-			return nil, Result{}, err
+			return nil, Receipt{}, err
 		}
 		if result.Code == Committed {
 			r.remember(ctx, tenant, p)
-			return p, result, nil
+			return p, b.receipt(p, result), nil
 		}
 	}
-	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
+	return nil, Receipt{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
 // catchUp syncs a ring that is out of sync, so that a command does not have to be repeated after a
@@ -119,9 +118,14 @@ type base struct {
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
 // this instance is out of sync, the ring cannot be opened or lacks something that this instance
-// holds, or the clocks differ (invariant I10). create means that no ring should exist yet. Then
-// being out of sync is no obstacle, and only a ring that this instance holds is.
-func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, error) {
+// holds, or the clocks differ (invariant I10).
+func (r *Rotator) base(ctx context.Context, tenant string) (*base, error) {
+	return r.load(ctx, tenant, false)
+}
+
+// load is base, also where create says that no ring should exist yet. Then being out of sync is no
+// obstacle, and only a ring that this instance holds is.
+func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, error) {
 	tr := r.k.ring(tenant)
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
@@ -133,7 +137,7 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
-	b, err := r.load(ctx, tenant, mine)
+	b, err := r.open(ctx, tenant, mine)
 	if err != nil {
 		return nil, err
 	}
@@ -147,10 +151,10 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
 }
 
-// load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
+// open reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
 // opened may be a key or a revocation, so nothing is decided without it. Then the base has the
 // fields that could be opened.
-func (r *Rotator) load(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
+func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
 	deadline := r.k.times.Load().deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -195,8 +199,12 @@ func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 	return inTenant(tr.tenant, unavailable(s.Err))
 }
 
-// write seals p and asks the store to make the change.
+// write seals p and asks the store to make the change. A revocation is made even where it is not known
+// which KEKs the other instances have: see docs/decisions.md.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
+	if b.unasked != nil && p.Op != ring.OpRevoke {
+		return Result{}, b.unasked
+	}
 	c, err := r.k.seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err

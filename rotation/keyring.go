@@ -85,7 +85,6 @@ type tenantRing struct {
 	digest     string // of the fields that were read last; "" if there were none
 	dirty      bool   // the copy may be out of date or incomplete: read the ring again
 	changed    bool   // this process has changed it, and restores the change even with OneShot
-	empty      bool   // to be forgotten; see [Keyring.dropEmpty]
 	emptySyncs int    // syncs in a row that found no ring in the store
 	news       *news  // of it in the log, that the copy may not have yet; nil for none
 }
@@ -328,17 +327,19 @@ func (k *Keyring) dropEmpty(buckets []*bucket) {
 	defer k.mu.Unlock()
 	for _, b := range buckets {
 		awaited := 0
-		for _, r := range slices.Backward(b.rings) { // the newest stay
-			r.empty = !r.dirty && r.state.Load() == nil
-			if r.empty && r.news != nil && !r.news.ends.Equal(ring.Facts{}) {
+		slices.Reverse(b.rings) // the newest stay
+		b.rings = slices.DeleteFunc(b.rings, func(r *tenantRing) bool {
+			empty := !r.dirty && r.state.Load() == nil
+			if empty && r.news != nil && !r.news.ends.Equal(ring.Facts{}) {
 				awaited++
-				r.empty = awaited > maxAwaited
+				empty = awaited > maxAwaited
 			}
-			if r.empty {
+			if empty {
 				delete(k.rings, r.tenant)
 			}
-		}
-		b.rings = slices.DeleteFunc(b.rings, func(r *tenantRing) bool { return r.empty })
+			return empty
+		})
+		slices.Reverse(b.rings)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -266,7 +267,6 @@ func (l *loop) syncRequested(ctx context.Context) {
 	l.mu.Unlock()
 	compare := make(map[string]bool)
 	var buckets []*bucket
-	seen := make(map[*bucket]bool)
 	for _, a := range asks {
 		if a.begin != nil {
 			a.begin() // a request from now on may be about a change that this sync misses
@@ -274,8 +274,8 @@ func (l *loop) syncRequested(ctx context.Context) {
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
 		compare[a.tenant] = true
-		if b != nil && !seen[b] {
-			seen[b], buckets = true, append(buckets, b)
+		if b != nil && !slices.Contains(buckets, b) {
+			buckets = append(buckets, b)
 		}
 	}
 	l.syncAndAck(ctx, buckets, compare)

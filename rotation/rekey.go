@@ -79,7 +79,7 @@ func DryRun(o *options) { o.dryRun = true }
 func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, Receipt, error) {
 	o := optionsOf(opts)
 	var report ring.Rekeyed
-	p, receipt, err := r.change(ctx, tenant, r.reading(ctx, tenant, false), func(b *base) (*protocol.Proposal, error) {
+	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
 		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks.Primary(), b.fields)
 		if err := b.Ring(); err != nil || o.dryRun || len(report.Others) == 0 {
 			return nil, err
@@ -106,7 +106,7 @@ func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base
 	if tr := r.k.ring(tenant); tr != nil {
 		mine = tr.state.Load()
 	}
-	b, err := r.load(ctx, tenant, mine)
+	b, err := r.open(ctx, tenant, mine)
 	if b == nil {
 		return nil, err
 	}

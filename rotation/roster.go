@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -48,16 +49,6 @@ func (r *Rotator) Acks(ctx context.Context, receipt Receipt) ([]Ack, error) {
 	return all.Acks(receipt.Place.Nonce), nil
 }
 
-// before returns what is known of the instances before a change is made, for [Rotator.Await]. It may be
-// nothing: no change is refused because of acknowledgements that a person can garble.
-func (r *Rotator) before(ctx context.Context, tenant string) *held.Before {
-	live, err := r.roster(ctx, tenant, true)
-	if err != nil {
-		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
-	}
-	return &held.Before{Live: live.Acks("")}
-}
-
 // awaitEvery is how often [Rotator.Await] looks at most.
 const awaitEvery = 100 * time.Millisecond
 
@@ -75,10 +66,9 @@ const awaitEvery = 100 * time.Millisecond
 // The error is [ring.ErrUndone] if the store lost the change, even if it is back: find out who writes
 // to the store. It wraps the error of ctx, or [keystore.ErrUnavailable] if nothing could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	revokes := receipt.Revoked != ""
-	w, begin, gap := held.NewWatch(receipt.Place.Nonce, revokes, receipt.before), r.k.cfg.Now(), r.k.times.Load().maxPollGap()
+	w, begin, gap := protocol.NewWatch(receipt.Place.Nonce, receipt.Revoked != "", receipt.before, receipt.told), r.k.cfg.Now(), r.k.times.Load().maxPollGap()
 	for looked := false; ; {
-		err := r.look(ctx, receipt.Tenant, w, revokes)
+		err := r.look(ctx, receipt, w)
 		looked = looked || err == nil
 		if err == nil {
 			if done, unconfirmed := w.Done(r.k.cfg.Now().Sub(begin), gap); done {
@@ -99,14 +89,14 @@ func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 }
 
 // look restores what the store lost of the ring, and notes the live instances in w.
-func (r *Rotator) look(ctx context.Context, tenant string, w *held.Watch, revokes bool) error {
-	unread := r.k.sync(ctx, tenant, nil)
-	live, err := r.roster(ctx, tenant, true)
+func (r *Rotator) look(ctx context.Context, receipt Receipt, w *protocol.Watch) error {
+	unread := r.k.sync(ctx, receipt.Tenant, nil)
+	live, err := r.roster(ctx, receipt.Tenant, true)
 	if err != nil {
 		return err
 	}
-	w.Look(live, r.k.cfg.Now(), r.k.times.Load().fresh)
-	if parts := (*ring.UnreadableError)(nil); revokes && errors.As(unread, &parts) {
+	w.Look(live.Acks(receipt.Place.Nonce), r.k.cfg.Now(), r.k.times.Load().fresh)
+	if parts := (*ring.UnreadableError)(nil); receipt.Revoked != "" && errors.As(unread, &parts) {
 		return nil // a ring that is not whole takes revocations, and instances apply them
 	}
 	return unread

@@ -88,8 +88,9 @@ type Receipt struct {
 	// a set for as long, whatever its max-age.
 	ReadersUntil time.Time
 
-	losses uint64       // of the ring in the store, when the change was made: see [Rotator.Await]
-	before *held.Before // nil if this process did not make the change
+	losses uint64 // of the ring in the store, when the change was made: see [Rotator.Await]
+	before []Ack  // of the instances that were live before the change
+	told   int    // see [Result]
 
 	CommittedAt time.Time // when the store made the change; zero if there was nothing to change
 	Place       Place     // of the change in its bucket's log, for [Rotator.Acks]
@@ -115,7 +116,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
 		return Receipt{}, err
 	}
-	_, receipt, err := r.change(ctx, tenant, r.reading(ctx, tenant, true), func(b *base) (*protocol.Proposal, error) {
+	_, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, func(b *base) (*protocol.Proposal, error) {
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
@@ -144,7 +145,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 	if err != nil {
 		return err
 	}
-	_, _, err = r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
+	_, _, err = r.apply(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
 	return err
 }
 
@@ -157,7 +158,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, receipt, err := r.change(ctx, tenant, r.reading(ctx, tenant, false), func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
 	if err == nil && p.Op == ring.OpMint {
 		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
 			From: receipt.CommittedAt.Add(p.VisibleAfter)}
@@ -169,7 +170,7 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	_, receipt, err := r.change(ctx, tenant, r.reading(ctx, tenant, false), func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	_, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
 	return receipt, err
 }
 
@@ -200,11 +201,13 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		}
 		return p, err
 	}
-	// Whether all instances have the same primary KEK is not asked: see docs/decisions.md.
-	p, receipt, err := r.change(ctx, tenant, func() (*base, error) { return r.base(ctx, tenant, false) }, decide)
-	if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
-		p, receipt, err = r.change(ctx, tenant, func() (*base, error) { return r.unwhole(ctx, tenant, o.force) }, decide)
-	}
+	p, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {
+		b, err := r.base(ctx, tenant)
+		if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
+			return r.unwhole(ctx, tenant, o.force)
+		}
+		return b, err
+	}, decide)
 	if err != nil || p == nil {
 		return before, err
 	}
@@ -212,28 +215,10 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 	return receipt, nil
 }
 
-// change is applyTo for a change that a person waits for, and returns its Receipt.
-func (r *Rotator) change(ctx context.Context, tenant string, read func() (*base, error), decide decision) (*protocol.Proposal, Receipt, error) {
-	before := r.before(ctx, tenant)
-	r.catchUp(ctx, tenant)
-	var on *base
-	p, result, err := r.applyTo(ctx, tenant, read, func(b *base) (*protocol.Proposal, error) {
-		on = b
-		return decide(b)
-	})
-	if err != nil || p == nil {
-		return nil, Receipt{}, err
-	}
-	before.Told = result.Told
-	receipt := on.receipt(p, result)
-	receipt.before = before
-	return p, receipt, nil
-}
-
 // receipt returns the Receipt of p, which was decided on b and which the store has made with that
 // result.
 func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
-	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:

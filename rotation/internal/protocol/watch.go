@@ -1,4 +1,4 @@
-package held
+package protocol
 
 import (
 	"fmt"
@@ -10,37 +10,28 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Before is what a process knew of the instances when it made a change.
-type Before struct {
-	Live []ring.Ack // of the instances that were live; none has applied the change yet
-	Told int        // how many listeners the store told of the change
-}
-
 // A Watch is what a process has seen of the instances since it made a change. It is not safe for
 // concurrent use.
 type Watch struct {
-	nonce     string
-	revokes   bool
+	nonce     string              // of the change; "" if there was nothing to change
+	revokes   bool                // a key
 	exists    bool                // there are instances, or something else listens
 	confirmed bool                // an instance that holds the ring has said that it has applied the change
 	seen      map[string]ring.Ack // of the instances that were live, until they would no longer be
 }
 
-// NewWatch begins to watch the change with that nonce. revokes says that it revokes a key. before may
-// be nil.
-func NewWatch(nonce string, revokes bool, before *Before) *Watch {
-	w := &Watch{nonce: nonce, revokes: revokes, seen: make(map[string]ring.Ack)}
-	if before != nil {
-		w.exists = before.Told > 0
-		w.add(before.Live)
-	}
+// NewWatch begins to watch the change with that nonce. revokes says that it revokes a key. before has
+// the instances that were live before the change, and told is how many listeners the store told of it.
+func NewWatch(nonce string, revokes bool, before []ring.Ack, told int) *Watch {
+	w := &Watch{nonce: nonce, revokes: revokes, exists: told > 0, seen: make(map[string]ring.Ack)}
+	w.add(before)
 	return w
 }
 
 // Look notes the live instances. An instance that was seen before stays, as long as it would be live
 // by what it said last: a person who can write to the store can remove its acknowledgement.
-func (w *Watch) Look(live Roster, now time.Time, fresh time.Duration) {
-	w.add(live.Acks(w.nonce))
+func (w *Watch) Look(live []ring.Ack, now time.Time, fresh time.Duration) {
+	w.add(live)
 	maps.DeleteFunc(w.seen, func(_ string, a ring.Ack) bool { return now.Sub(a.At) > fresh })
 }
 
