@@ -98,9 +98,8 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 // KEK of a tenant key that can be opened: every reader of the ring needs that KEK anyway, so no
 // acknowledgement is asked, which a person could garble.
 //
-// If there is none, the KEKs of this process may be those of another service. What it sealed then
-// would fence the fleet. So an instance has to say that it has the KEK, or the caller that the KEKs are
-// right, by force.
+// If there is none, the KEKs of this process may be those of another service, and what it sealed would
+// fence the fleet. So the caller has to say that they are right, by force.
 func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base, error) {
 	var mine *held.Ring
 	if tr := r.k.ring(tenant); tr != nil {
@@ -113,14 +112,11 @@ func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	opened := false
-	if b.under, opened = b.have.UnderKEK(b.keks); !opened && !force {
-		live, _ := r.roster(ctx, tenant, true)
-		if !live.Has(b.under) {
-			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("nothing of its ring can be opened, and no instance says that it has KEK %v; force it if the KEKs of this process are right", b.under)}
+	if b.under, b.unwhole = b.have.UnderKEK(b.keks), true; b.under == (seal.KEKName{}) {
+		if b.under = b.keks.Primary(); !force {
+			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("nothing of its ring can be opened; force it if KEK %v of this process is right", b.under)}
 		}
 	}
-	b.unwhole = true
 	return b, nil
 }
 

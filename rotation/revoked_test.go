@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
@@ -94,6 +95,7 @@ func TestRevocationDuringRolloutNeedsNoAcks(t *testing.T) {
 		if n := tenantKeys(f.cluster); n != 1 {
 			t.Errorf("%d tenant keys", n)
 		}
+		time.Sleep(time.Second)
 		if got := f.finds(f.kid(1)); got != "not found" {
 			t.Errorf("the revoked key is %s", got)
 		}
@@ -114,7 +116,7 @@ func (s *failingAcks) Acks(ctx context.Context, bucket int) ([]rotation.RawAck, 
 }
 
 // Where nothing of a ring can be opened, the KEKs of the process may be those of another service. So it
-// takes an instance that says otherwise, or force.
+// takes force, whatever the acknowledgements say.
 func TestRevocationInRingThatCannotBeOpened(t *testing.T) {
 	for _, hidden := range []bool{false, true} {
 		t.Run(fmt.Sprint(hidden), func(t *testing.T) {
@@ -139,8 +141,10 @@ func TestRevocationInRingThatCannotBeOpened(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, err = r.Revoke(t.Context(), "acme", two, rotation.Force)
-				if err != nil {
+				if _, err := r.Revoke(t.Context(), "acme", two); !errors.Is(err, rotation.ErrRefused) || !strings.Contains(err.Error(), "nothing of its ring can be opened") {
+					t.Errorf("not forced: %v, want refused", err)
+				}
+				if _, err := r.Revoke(t.Context(), "acme", two, rotation.Force); err != nil {
 					t.Errorf("forced: %v", err)
 				}
 				f.conn.SetFaults(rotationtest.Faults{})
@@ -173,6 +177,48 @@ func TestRevocationOfRemovedRingIsKept(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := all.finds(one); got != "not found" {
 			t.Errorf("the revoked key is %s", got)
+		}
+	})
+}
+
+// Many such tenants do not accumulate: the 64 of a bucket stay that the log has told of last.
+func TestRevocationsOfRemovedRingsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		first := join(t, cluster, "first", trusting, of())
+		tenants := neighbours("acme", 104)
+		kids := make([]string, len(tenants))
+		for i, tenant := range tenants {
+			receipt, err := first.rotator.Create(t.Context(), tenant, fast)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kids[i] = receipt.Minted
+		}
+		for i, tenant := range tenants { // the log keeps 100 entries, so it forgets how the rings were made
+			if err := errorOf(first.rotator.Revoke(t.Context(), tenant, kids[i], rotation.Force)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last, kid := tenants[len(tenants)-1], kids[len(kids)-1]
+		fields := cluster.Ring(last)
+		delete(fields, "x:"+kid)
+		first.leave()
+		for _, tenant := range tenants {
+			cluster.DeleteRing(tenant)
+		}
+		all := join(t, cluster, "all", trusting, of())
+		defer all.leave()
+		time.Sleep(time.Second)
+		if got, want := fmt.Sprint(all.Keyring), "keyring of 64 tenants"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		if _, err := cluster.Connect("x").Write(t.Context(), rotation.Change{Tenant: last, Set: fields, Op: "list", Nonce: "n"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if _, err := all.Lookup(keystore.ID{Tenant: last, KID: kid}, keystore.HS256); !errors.Is(err, keystore.ErrRevoked) {
+			t.Errorf("the key that was revoked last: %v", err)
 		}
 	})
 }

@@ -186,7 +186,7 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 //
 // A ring of which a field cannot be opened takes revocations too, but no other change: then no key
 // takes over, and the signing key is revoked only with [Force]. The same holds for any key if nothing
-// of the ring can be opened, and no instance is known to have the primary KEK of this process.
+// of the ring can be opened: the KEKs of this process may be those of another service.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt

@@ -3,12 +3,15 @@ package rotation_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -145,6 +148,40 @@ func TestAwaitInRingThatIsNotWhole(t *testing.T) {
 		}
 		if got := f.finds(two); got != "not found" {
 			t.Errorf("the revoked key is %s", got)
+		}
+	})
+}
+
+// In a ring that is not whole for an instance, nothing but a revocation counts as applied.
+func TestRotationInRingThatIsNotWholeIsNotApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		time.Sleep(5 * time.Second)
+		k := openStore(t, &deceivedStore{
+			Store: f.cluster.Connect("x"),
+			load: func(_ string, s *rotation.Snapshot) {
+				s.Fields = maps.Clone(s.Fields)
+				s.Fields["k:junk"] = []byte("junk")
+			},
+		}, trusting, func(c *rotation.Config) { c.Instance = "x" })
+		defer k.Close(context.Background())
+		receipt, err := f.rotator.Rotate(t.Context(), "acme", rotation.Force)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if s, err := k.Tenant("acme"); err != nil || !slices.ContainsFunc(s.Ring.Keys, func(k ring.Key) bool { return k.KID == receipt.Promoted && !k.ActivatesAt.After(time.Now()) }) {
+			t.Errorf("it has not read the promotion: %+v, %v", s.Ring, err)
+		}
+		acks, err := f.rotator.Acks(t.Context(), receipt)
+		for _, a := range acks {
+			if a.Applied != (a.Instance != "x") {
+				t.Errorf("%+v", a)
+			}
+		}
+		if len(acks) != 2 || err != nil {
+			t.Errorf("%+v, %v", acks, err)
 		}
 	})
 }

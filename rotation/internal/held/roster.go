@@ -127,29 +127,23 @@ func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]
 
 // UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the
 // tenant key of the newest record, if both can be opened, or else of some tenant key that can be, the
-// primary first. If there is none, it returns the primary, and false.
-func (c *Ring) UnderKEK(keks *seal.KEKs) (name seal.KEKName, opened bool) {
+// primary first. If there is none, it returns no name.
+func (c *Ring) UnderKEK(keks *seal.KEKs) (name seal.KEKName) {
 	newest := ""
 	if n := c.Newest(); n != nil {
 		newest = c.Find(n.KID).TenantKey
 	}
-	name = keks.Primary()
 	for _, tk := range c.tenantKeys {
 		under, _, err := seal.ReadTenantKeyNames(tk.blob)
 		switch {
 		case err != nil:
 		case tk.id == newest:
-			return under, true
-		case !opened || KEK(under) == KEK(keks.Primary()):
-			name, opened = under, true
+			return under
+		case name == seal.KEKName{} || KEK(under) == KEK(keks.Primary()):
+			name = under
 		}
 	}
-	return name, opened
-}
-
-// Has reports whether some instance says that it has the KEK of that name.
-func (all Roster) Has(name seal.KEKName) bool {
-	return slices.ContainsFunc(all.Views, func(v protocol.AckView) bool { return slices.Contains(v.KEKs, KEK(name)) })
+	return name
 }
 
 // CheckKeeps returns an error if keks lack the KEK of a tenant key of the ring, so that its keys could

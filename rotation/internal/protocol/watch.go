@@ -35,8 +35,12 @@ func (w *Watch) Look(live []ring.Ack, now time.Time, fresh time.Duration) {
 	maps.DeleteFunc(w.seen, func(_ string, a ring.Ack) bool { return now.Sub(a.At) > fresh })
 }
 
+// add notes acknowledgements. One has room for few changes, so what an instance has once applied it may
+// leave out later.
 func (w *Watch) add(acks []ring.Ack) {
 	for _, a := range acks {
+		old := w.seen[a.Instance]
+		a.Applied, a.Holds = a.Applied || old.Applied, a.Holds || old.Holds
 		w.seen[a.Instance] = a
 		w.exists, w.confirmed = true, w.confirmed || a.Applied && a.Holds
 	}
