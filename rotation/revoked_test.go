@@ -102,6 +102,40 @@ func TestRevocationDuringRolloutNeedsNoAcks(t *testing.T) {
 	})
 }
 
+// In a ring that is not whole, and has tenant keys under two KEKs, a revocation is sealed under that of
+// the newest record: an instance may lack the other one soon.
+func TestRevocationIsSealedUnderTheNewestTenantKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		_, both, swapped, alone := twoKEKs(t)
+		for _, keks := range []*rotation.KEKs{both, swapped} {
+			if err := f.SetKEKs(keks); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		time.Sleep(fast.Every)
+		receipt, _ := f.rotator.Rotate(t.Context(), "acme") // refused, since no key is pending, and mints one
+		if receipt.Minted == "" || tenantKeys(f.cluster) != 2 {
+			t.Fatal(receipt, tenantKeys(f.cluster))
+		}
+		f.cluster.EditRing("acme", func(fields map[string][]byte) { fields["k:junk"] = []byte("junk") })
+		k := openStore(t, f.cluster.Connect("command"), once, with(both))
+		defer k.Close(context.Background())
+		r, err := rotation.NewRotator(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errorOf(r.Revoke(t.Context(), "acme", f.kid(1))); err != nil {
+			t.Fatal(err)
+		}
+		if sealed := f.cluster.Ring("acme")["x:"+f.kid(1)]; !strings.Contains(string(sealed), alone.IDs()[0]) {
+			t.Errorf("the revocation is sealed under an older KEK: %q", sealed)
+		}
+	})
+}
+
 // failingAcks is a store that can be made to tell no acknowledgement.
 type failingAcks struct {
 	rotation.Store

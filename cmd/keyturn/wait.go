@@ -173,8 +173,11 @@ func (w *watcher) outcome(seen *watched) error {
 	case seen.err != nil:
 		return exitf(exitCannotTell, "the change is made, but it is not known which instances have applied it: %s", printable(errorText(seen.err), false))
 	case len(missing) == 0 && seen.alone:
-		return exitf(exitNotEverywhere, `the change is made, but no instance that verifies the tenant's tokens had confirmed it %s. If no service verifies them, nothing is to do. Otherwise somebody may have removed what the instances say, and can remove the change: look at the instances, and revoke again; docs/operations.md, "Not confirmed"`, w.when(seen))
+		return exitf(exitNotEverywhere, `the change is made, but no instance that verifies the tenant's tokens had confirmed it within %v. If no service verifies them, nothing is to do. Otherwise somebody may have removed what the instances say, and can remove the change: look at the instances, and revoke again; docs/operations.md, "Not confirmed"`, max(time.Second, seen.waited.Round(time.Second)))
 	case len(missing) == 0:
+		if w.receipt.Revoked != "" && len(seen.acks) == 0 {
+			w.note(`no instance was seen, so none has confirmed the revocation: if a service verifies the tenant's tokens, look at its instances, and revoke again; docs/operations.md, "Not confirmed"`)
+		}
 		return nil
 	}
 	when := w.when(seen)

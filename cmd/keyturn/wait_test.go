@@ -107,7 +107,7 @@ func TestWaitNotApplied(t *testing.T) {
 			t.Errorf("receipt = %s", r.stdout)
 		}
 		keys := c.wantStates("retired", "signing", "pending")
-		c.run("keys", "promote", "--force", "--wait", "1500ms", "--", keys["pending"].KID).wantCode(t, exitNotEverywhere,
+		c.run("keys", "promote", "--force", "--wait", "2500ms", "--", keys["pending"].KID).wantCode(t, exitNotEverywhere,
 			"signs now", "keyturn: note: waiting for 1 instance to apply it", ": stuck", "stuck  NOT applied; last heard of")
 		r = c.run("keys", "revoke", "--force", "--no-wait", "--", keys["pending"].KID).wantCode(t, exitYes, "NOT applied")
 		if strings.Contains(r.stderr, "waiting") {
@@ -198,7 +198,7 @@ func TestWaitUnconfirmed(t *testing.T) {
 		keys := c.wantStates("signing", "pending")
 		c.peer("stranger", c.kek, neighbour("default"))
 		r := c.run("keys", "revoke", "--json", "--wait", "2s", "--", keys["pending"].KID)
-		r.wantCode(t, exitNotEverywhere, "no instance that verifies the tenant's tokens had confirmed it within 2s", "If no service verifies them, nothing is to do")
+		r.wantCode(t, exitNotEverywhere, "no instance that verifies the tenant's tokens had confirmed it within", "If no service verifies them, nothing is to do")
 		if shown := r.receipt(t); len(shown.Acks) != 1 || !shown.Acks[0].Applied || shown.Acks[0].Holds {
 			t.Errorf("receipt = %s", r.stdout)
 		}
