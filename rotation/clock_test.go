@@ -24,7 +24,7 @@ func TestClockThatGoesWrong(t *testing.T) {
 					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				})
 				defer m.leave()
-				if err := m.rotator.Create(t.Context(), "acme", ring.Policy{}); err != nil {
+				if _, err := m.rotator.Create(t.Context(), "acme", ring.Policy{}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * time.Minute)
@@ -61,7 +61,7 @@ func TestCreateHoldsClocksToItsPolicy(t *testing.T) {
 		cluster.Advance(365 * 24 * time.Hour)
 		m := join(t, cluster, "a", func(c *rotation.Config) { c.OneShot = true })
 		defer m.leave()
-		err := m.rotator.Create(t.Context(), "acme", fast)
+		_, err := m.rotator.Create(t.Context(), "acme", fast)
 		if !errors.Is(err, keystore.ErrUnavailable) || len(cluster.Ring("acme")) > 0 {
 			t.Errorf("Create: %v, %d fields", err, len(cluster.Ring("acme")))
 		}

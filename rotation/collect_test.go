@@ -272,7 +272,7 @@ func TestCreateWhereAllIsCollected(t *testing.T) {
 		elsewhere := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 		elsewhere.member = join(t, elsewhere.cluster, "s", derived)
 		time.Sleep(time.Minute)
-		if err := elsewhere.rotator.Create(t.Context(), "acme", ring.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
+		if _, err := elsewhere.rotator.Create(t.Context(), "acme", ring.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 		stop := elsewhere.run()
@@ -285,7 +285,7 @@ func TestCreateWhereAllIsCollected(t *testing.T) {
 		if f.signs() == nil {
 			t.Fatal("it signs on")
 		}
-		if err := f.rotator.Create(t.Context(), "acme", seldom); err != nil {
+		if _, err := f.rotator.Create(t.Context(), "acme", seldom); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.signs(); err != nil {

@@ -88,6 +88,8 @@ const (
 	// nudgeGap is the least time between two syncs that nudges ask for. Any client of the store can
 	// send nudges, so a flood of them must cost little.
 	nudgeGap = 20 * time.Millisecond
+	// maxAwaited is how many tenants without a ring a bucket keeps because of revocations in the log.
+	maxAwaited = 64
 	// digestSlices is the number of polls in which the digest of every ring is compared once. Three
 	// polls fit into Freshness, so an edit without a log entry is noticed within it (invariant
 	// I12).

@@ -153,7 +153,7 @@ func TestForgedAckKeepsNoOldTenantKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		if _, err := f.rotator.Rekey(t.Context(), "acme"); err != nil {
+		if _, _, err := f.rotator.Rekey(t.Context(), "acme"); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.SetKEKs(alone); err != nil {

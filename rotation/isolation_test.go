@@ -23,7 +23,7 @@ func TestRingWhosePollIsTooRareIsAlone(t *testing.T) {
 			c.TrustFirstRead, c.Poll, c.Deadline = true, 10*time.Second, time.Second
 		})
 		defer m.leave()
-		if err := m.rotator.Create(t.Context(), "acme", slow); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", slow); err != nil {
 			t.Fatal(err)
 		}
 		create(t, cluster, "short", fast)
@@ -56,7 +56,7 @@ func TestClockIsOffForOneRingAlone(t *testing.T) {
 			c.Now = func() time.Time { return time.Now().Add(100 * time.Millisecond) }
 		})
 		defer m.leave()
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		create(t, cluster, neighbour, exact)
@@ -80,7 +80,7 @@ func TestManyTenants(t *testing.T) {
 		defer m.leave()
 		began := time.Now()
 		for i := range n {
-			if err := m.rotator.Create(t.Context(), fmt.Sprint("tenant-", i), fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), fmt.Sprint("tenant-", i), fast); err != nil {
 				t.Fatal(err)
 			}
 		}

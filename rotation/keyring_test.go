@@ -18,7 +18,7 @@ func TestFleetRotatesItsKeys(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		first := join(t, cluster, "a", func(c *rotation.Config) { c.TrustFirstRead = true })
 		defer first.leave()
-		if err := first.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := first.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		if got := first.ring(); got != "1=signing* 2=pending" {

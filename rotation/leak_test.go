@@ -22,7 +22,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 			c.TrustFirstRead, c.Logger = true, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		})
 		defer m.run()()
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		var said []string

@@ -134,7 +134,7 @@ func TestKeyringOfAllTenantsIsReadyOnlyWhenAllAre(t *testing.T) {
 				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 				m := join(t, cluster, "a", trusting, of("acme", "globex"))
 				for _, tenant := range []string{"acme", "globex"} {
-					if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+					if _, err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -237,7 +237,7 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 			running := goleak.IgnoreCurrent()
 			cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 			m := join(t, cluster, "a", derived)
-			if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 				t.Fatal(err)
 			}
 			run, ready := make(chan error, 1), make(chan error, 1)
@@ -267,7 +267,7 @@ func TestClosingIsNoOutage(t *testing.T) {
 		m := join(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), "a", func(c *rotation.Config) {
 			c.TrustFirstRead, c.Logger = true, slog.New(slog.NewTextHandler(&out, nil))
 		})
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})

@@ -92,7 +92,7 @@ func TestUnknownIsUnavailable(t *testing.T) {
 		m := join(t, cluster, "a", trusting)
 		defer m.leave()
 		want(t, m, keystore.ErrUnavailable) // there is no ring
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		want(t, m, keystore.ErrNotFound)

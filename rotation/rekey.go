@@ -41,21 +41,17 @@ func (k *Keyring) SetKEKs(keks *KEKs) error {
 // instances have the same. It asks only where the tenant key in use was made under another one.
 // Without that, two halves of a fleet that get a new KEK one after the other would each make
 // another tenant key with every mint.
-func (r *Rotator) agree(ctx context.Context, b *base) error {
+func (r *Rotator) agree(ctx context.Context, b *base) {
 	if b.have.Born() == b.Primary {
 		b.Agreed = true
-		return nil
+		return
 	}
 	if b.have.Newest() == nil {
-		return nil
+		return
 	}
 	live, err := r.roster(ctx, b.Tenant, true)
-	if err != nil {
-		return err
-	}
-	b.others = live.NotFirst(b.Primary)
-	b.Agreed = len(b.others) == 0
-	return nil
+	b.others, b.unasked = live.NotFirst(b.Primary), err
+	b.Agreed = err == nil && len(b.others) == 0
 }
 
 // allHold refuses a change that is to be sealed under a KEK that a live instance lacks.
@@ -79,11 +75,11 @@ func DryRun(o *options) { o.dryRun = true }
 // exist already keep theirs: see [ring.Rekeyed].
 //
 // It is refused ([ErrRefused]) as long as a live instance has another primary KEK. With [DryRun] it
-// only reports.
-func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, error) {
+// only reports. CommittedAt of the Receipt is zero if there was nothing to change.
+func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, Receipt, error) {
 	o := optionsOf(opts)
 	var report ring.Rekeyed
-	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
 		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks.Primary(), b.fields)
 		if err := b.Ring(); err != nil || o.dryRun || len(report.Others) == 0 {
 			return nil, err
@@ -95,26 +91,33 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 		return b.Rekey()
 	})
 	report.Changed = p != nil
-	return report, err
+	return report, receipt, err
 }
 
 // unwhole reads a ring of which a field cannot be opened, for a revocation. That is sealed under the
-// KEK that the ring is under, as far as that can be told, and every live instance must have that
-// KEK: otherwise one wrong KEK file would fence the fleet.
-func (r *Rotator) unwhole(ctx context.Context, tenant string) (*base, error) {
+// KEK of a tenant key that can be opened: every reader of the ring needs that KEK anyway, so no
+// acknowledgement is asked, which a person could garble.
+//
+// If there is none, the KEKs of this process may be those of another service, and what it sealed would
+// fence the fleet. So the caller has to say that they are right, by force.
+func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base, error) {
 	var mine *held.Ring
 	if tr := r.k.ring(tenant); tr != nil {
 		mine = tr.state.Load()
 	}
-	b, err := r.load(ctx, tenant, mine)
+	b, err := r.open(ctx, tenant, mine)
 	if b == nil {
 		return nil, err
 	}
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	b.unwhole, b.under = true, b.have.UnderKEK(b.keks, b.fields)
-	return b, r.allHold(ctx, tenant, b.under)
+	if b.under, b.unwhole = b.have.UnderKEK(b.keks), true; b.under == (seal.KEKName{}) {
+		if b.under = b.keks.Primary(); !force {
+			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("nothing of its ring can be opened; force it if KEK %v of this process is right", b.under)}
+		}
+	}
+	return b, nil
 }
 
 // revoke decides about a revocation, also where the ring is not whole.

@@ -212,7 +212,7 @@ func TestMalformedRingHarmsNoNeighbour(t *testing.T) {
 		m := join(t, cluster, "a", trusting, of("acme", neighbour))
 		defer m.leave()
 		for _, tenant := range []string{"acme", neighbour} {
-			if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -101,7 +101,7 @@ func TestTokensOfRingSayWhoseTheyAre(t *testing.T) {
 		jwt, at := f.newSigner(cfg), cfg
 		at.Type = "at+jwt"
 		for tenant, want := range map[string]string{"acme": "https://acme.example api", "globex": "<nil> [one two]"} {
-			if err := f.rotator.Create(t.Context(), tenant, fast); err != nil {
+			if _, err := f.rotator.Create(t.Context(), tenant, fast); err != nil {
 				t.Fatal(err)
 			}
 			s, _ := f.Tenant(tenant)

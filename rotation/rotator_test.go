@@ -104,9 +104,9 @@ func TestCreateIsRefusedIfRingExists(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		before := f.ring()
-		wantRefused(t, f.rotator.Create(t.Context(), "acme", fast))
+		wantRefused(t, errorOf(f.rotator.Create(t.Context(), "acme", fast)))
 		wantRing(t, f.member, before)
-		if err := f.rotator.Create(t.Context(), "globex", fast); !errors.Is(err, keystore.ErrNotFound) {
+		if _, err := f.rotator.Create(t.Context(), "globex", fast); !errors.Is(err, keystore.ErrNotFound) {
 			t.Errorf("Create of a tenant that is not held: %v", err)
 		}
 	})

@@ -104,7 +104,7 @@ func TestRingOfAnotherTenantIsRefused(t *testing.T) {
 		both := func(c *rotation.Config) { c.TrustFirstRead, c.Tenants = true, []string{"acme", "globex"} }
 		m := join(t, cluster, "a", both)
 		for _, tenant := range []string{"acme", "globex"} {
-			if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
 				t.Fatal(err)
 			}
 		}

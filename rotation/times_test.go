@@ -88,7 +88,7 @@ func TestDeadlineNeedNotBeWholeMilliseconds(t *testing.T) {
 				f := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 				f.member = join(t, f.cluster, "a", tt.times)
 				defer f.leave()
-				if err := f.rotator.Create(t.Context(), "acme", tt.policy); err != nil {
+				if _, err := f.rotator.Create(t.Context(), "acme", tt.policy); err != nil {
 					t.Fatal(err)
 				}
 				policy := tt.policy.WithDefaults()
@@ -116,7 +116,7 @@ func TestShortestFreshnessCountsFromItsRingOn(t *testing.T) {
 		other := join(t, f.cluster, "b", derived, of("acme", "short"))
 		defer other.leave()
 		time.Sleep(42 * time.Second) // some seconds after a poll
-		if err := f.rotator.Create(t.Context(), "short", fast); err != nil {
+		if _, err := f.rotator.Create(t.Context(), "short", fast); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait() // the nudge has arrived
@@ -165,10 +165,10 @@ func TestPolicyIsHeldToTimesOfConfig(t *testing.T) {
 					c.TrustFirstRead, c.Poll, c.Deadline = true, tt.poll, tt.deadline
 				})
 				defer m.leave()
-				if err := m.rotator.Create(t.Context(), "old", slow); err != nil {
+				if _, err := m.rotator.Create(t.Context(), "old", slow); err != nil {
 					t.Fatal(err)
 				}
-				created := m.rotator.Create(t.Context(), "acme", tt.policy)
+				_, created := m.rotator.Create(t.Context(), "acme", tt.policy)
 				time.Sleep(2 * time.Minute)
 				set := m.rotator.SetPolicy(t.Context(), "old", tt.policy)
 				time.Sleep(30 * time.Second)
@@ -192,7 +192,7 @@ func TestFreshnessHasFloor(t *testing.T) {
 		least := fast
 		least.Freshness = time.Second
 		for _, tiny := range []ring.Policy{{Every: 200 * time.Millisecond, MaxTokenTTL: time.Second}, least} {
-			err := f.rotator.Create(t.Context(), "tiny", tiny)
+			_, err := f.rotator.Create(t.Context(), "tiny", tiny)
 			if refused := tiny.Freshness < time.Second; refused != (err != nil && strings.Contains(err.Error(), "Freshness is")) {
 				t.Errorf("Freshness %v: %v", tiny.WithDefaults().Freshness, err)
 			}

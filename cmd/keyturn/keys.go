@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +26,8 @@ Exit codes: 0 done, and applied by every live instance, 1 refused (stderr says w
 and, where waiting helps, from when on it is not), or no such ring or key, 2 the
 command line is not right, 3 Redis cannot be reached, or what it holds cannot be
 opened: then nothing was changed, unless stderr says otherwise; or Redis lost the
-change, 4 done, but a live instance has not applied it within --wait.`
+change, 4 done, but within --wait a live instance has not applied it, or none that
+holds the ring has confirmed a revocation.`
 
 // A keysCommand holds the flags of the commands under "keyturn keys".
 type keysCommand struct {
@@ -183,9 +183,10 @@ With --json it prints {"tenant","revoked","promoted","minted","committed_at",
 "signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
-"acks" is an array of {"instance","applied","heard_at","live","keks"}, or null if
-none was asked: "keks" are the instance's KEKs, the first one seals, and there are
-none if this command cannot read them. "undone" says that Redis lost the change and
+"acks" is an array of {"instance","applied","heard_at","live","holds","keks"}, or null
+if none was asked: "holds" says that the instance that has applied the change holds
+the ring; "keks" are the instance's KEKs, the first one seals, and there are none if
+this command cannot read them. "undone" says that Redis lost the change and
 the command put it back; "waited" is for how many seconds it waited. Times are in
 RFC 3339. What does not apply is null; "committed_at" is null if there was nothing
 to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
@@ -297,7 +298,8 @@ func (c *keysCommand) create(ctx context.Context) error {
 	err = c.withRotator(ctx, settleRing, func(ctx context.Context, o *opened) error {
 		waiting, stop := interruptible(ctx)
 		defer stop()
-		if err := c.make(ctx, o, policy); err != nil {
+		receipt, err := c.make(ctx, o, policy)
+		if err != nil {
 			return err
 		}
 		status, err := ringOf(o.keyring, c.tenant.value)
@@ -315,13 +317,13 @@ func (c *keysCommand) create(ctx context.Context) error {
 			return err
 		}
 		c.printed = true
-		return c.watchMade(waiting, o, newestTiming(status.Ring))
+		return c.watchMade(waiting, o, receipt, newestTiming(status.Ring))
 	})
 	return c.answer(err)
 }
 
 // make makes the tenant's ring.
-func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) error {
+func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) (rotation.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	return o.rotator.Create(ctx, c.tenant.value, policy)
@@ -329,9 +331,8 @@ func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Polic
 
 // watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
 // the change by hearing of it.
-func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.Policy) error {
-	receipt, ok := o.logged(ctx, c.tenant.value, ring.OpCreate)
-	if !ok || c.waits.noWait {
+func (c *keysCommand) watchMade(ctx context.Context, o *opened, receipt rotation.Receipt, timing rotation.Policy) error {
+	if c.waits.noWait {
 		return nil
 	}
 	w := &watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
@@ -345,20 +346,6 @@ func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.
 // lostRing returns an error for a new ring that is not there any more.
 func lostRing() error {
 	return exitf(exitCannotTell, "Redis lost the ring after it was made: see that it keeps what it has acknowledged, and repeat the command")
-}
-
-// logged returns a receipt of the tenant's newest change of that kind, from the log of its bucket,
-// for a change of which package rotation returns none.
-func (s *ringSession) logged(ctx context.Context, tenant string, op ring.Op) (rotation.Receipt, bool) {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	reply := s.store.Sync(ctx, "", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant)}})[0]
-	for _, e := range slices.Backward(reply.Changed) {
-		if e.Op == op && e.Tenant == tenant {
-			return rotation.Receipt{Tenant: tenant, CommittedAt: reply.Now, Place: rotation.Place{Nonce: e.Nonce}}, true
-		}
-	}
-	return rotation.Receipt{}, false
 }
 
 func (c *keysCommand) list(ctx context.Context) error {

@@ -55,7 +55,8 @@ how many fields were under each other KEK. "tenants" is an array of {"tenant","r
 "others","old_keys","promoted","minted","left","from","error"}, without those that have
 nothing to say: "others" are the fields under other KEKs, by KEK, "old_keys" the kids of
 keys that were made under another one, and "left" those of them that --rotate-all still
-has to rotate out. "instances" is an array of {"instance","applied","heard_at","live","keks"}.`,
+has to rotate out. "instances" is an array of {"instance","applied","heard_at","live",
+"holds","keks"}.`,
 		`  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --check
   keyturn keys rekey --redis redis://localhost:6379 --kek-file kek
   keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --rotate-all`)
@@ -194,19 +195,19 @@ func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
 		return
 	}
 	var changed []string
-	last := rotation.Receipt{}
+	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, receipt: rotation.Receipt{Tenant: tenants[0]}, quiet: true}
 	for _, tenant := range tenants {
 		if r.ended(ctx) {
 			break
 		}
-		if done, receipt := r.rekeyRing(ctx, k, rotator, tenant); done {
-			changed, last = append(changed, tenant), receipt
+		if receipt, ok := r.rekeyRing(ctx, k, rotator, tenant); ok {
+			changed, w.receipt = append(changed, tenant), receipt
 		}
 		r.looked.Add(1)
 	}
-	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, timing: timingOf(k, tenants), quiet: true}
+	w.timing = timingOf(k, tenants)
 	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
-	r.watchBucket(ctx, w, tenants[0], changed, last)
+	r.watchBucket(ctx, w)
 	r.again(ctx, changed)
 }
 
@@ -231,7 +232,7 @@ func (r *rekeying) again(ctx context.Context, changed []string) {
 		return
 	}
 	for _, tenant := range changed {
-		report, err := rotator.Rekey(ctx, tenant)
+		report, _, err := rotator.Rekey(ctx, tenant)
 		r.seen.undone = r.seen.undone || report.Changed
 		if err != nil {
 			r.fail(tenant, err)
@@ -255,18 +256,18 @@ func timingOf(k *rotation.Keyring, tenants []string) (longest rotation.Policy) {
 	return longest
 }
 
-// rekeyRing works on one ring, and reports whether it has changed it. The receipt is that of the
-// change, and zero if it was sealed again and no more.
-func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *rotation.Rotator, tenant string) (changed bool, last rotation.Receipt) {
+// rekeyRing works on one ring, and reports whether it has changed it, with the receipt of the last
+// change.
+func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *rotation.Rotator, tenant string) (last rotation.Receipt, changed bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
 	defer cancel()
 	var opts []rotation.Option
 	if r.looks() {
 		opts = append(opts, rotation.DryRun)
 	}
-	report, err := rotator.Rekey(ctx, tenant, opts...)
+	report, last, err := rotator.Rekey(ctx, tenant, opts...)
 	if missing := (*ring.MissingError)(nil); errors.As(err, &missing) && !r.tenant.given {
-		return false, last // anyone can write a tenant's name
+		return last, false // anyone can write a tenant's name
 	}
 	if report.Primary != "" {
 		r.primary = report.Primary
@@ -279,7 +280,7 @@ func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *
 			err = noRing(tenant)
 		}
 		r.fail(tenant, err)
-		return false, last
+		return last, false
 	}
 	r.rings++
 	for kek, fields := range report.Others {
@@ -295,7 +296,10 @@ func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *
 	if one.Changed || len(one.Others)+len(one.OldKeys) > 0 || one.err != nil {
 		r.tenants = append(r.tenants, one)
 	}
-	return one.Changed || !one.receipt.CommittedAt.IsZero(), one.receipt
+	if !one.receipt.CommittedAt.IsZero() {
+		return one.receipt, true
+	}
+	return last, one.Changed
 }
 
 // fail notes that a ring could not be read or sealed again.
@@ -310,15 +314,9 @@ func (r *rekeying) fail(tenant string, err error) {
 }
 
 // watchBucket waits for the last change in a bucket, and notes the instances of the bucket.
-func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, changed []string, last rotation.Receipt) {
-	w.receipt = rotation.Receipt{Tenant: any}
-	seen := watched{}
-	receipt, ok := last, !last.CommittedAt.IsZero() && !r.waits.noWait
-	if len(changed) > 0 && !ok && !r.waits.noWait {
-		receipt, ok = r.session.logged(context.WithoutCancel(ctx), changed[len(changed)-1], ring.OpRekey)
-	}
-	if ok {
-		w.receipt = receipt
+func (r *rekeying) watchBucket(ctx context.Context, w *watcher) {
+	seen, changed := watched{}, !w.receipt.CommittedAt.IsZero()
+	if changed && !r.waits.noWait {
 		seen = w.watch(ctx)
 	} else {
 		w.look(context.WithoutCancel(ctx), &seen, nil)
@@ -330,8 +328,8 @@ func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, chan
 		r.seen.err = seen.err
 	}
 	for _, a := range seen.acks {
-		if !ok {
-			a.Applied = true // there was nothing to apply
+		if !changed || r.waits.noWait {
+			a.Applied = true // there was nothing to apply, or to wait for
 		}
 		before, known := r.instances[a.Instance]
 		if known {

@@ -44,6 +44,7 @@ type shownRekey struct {
 	Instances []struct {
 		Instance      string
 		Applied, Live bool
+		Holds         bool
 		HeardAt       string `json:"heard_at"`
 		KEKs          []string
 	}

@@ -54,6 +54,7 @@ type shownReceipt struct {
 	Acks []struct {
 		Instance      string
 		Applied, Live bool
+		Holds         bool
 		KEKs          []string
 	}
 	Undone bool
@@ -80,7 +81,7 @@ func TestWaitApplied(t *testing.T) {
 			t.Errorf("receipt = %s", r.stdout)
 		}
 		for _, a := range shown.Acks {
-			if !a.Applied || !a.Live || len(a.KEKs) != 1 {
+			if !a.Applied || !a.Live || !a.Holds || len(a.KEKs) != 1 {
 				t.Errorf("ack = %+v", a)
 			}
 		}
@@ -107,7 +108,7 @@ func TestWaitNotApplied(t *testing.T) {
 			t.Errorf("receipt = %s", r.stdout)
 		}
 		keys := c.wantStates("retired", "signing", "pending")
-		c.run("keys", "promote", "--force", "--wait", "1500ms", "--", keys["pending"].KID).wantCode(t, exitNotEverywhere,
+		c.run("keys", "promote", "--force", "--wait", "2500ms", "--", keys["pending"].KID).wantCode(t, exitNotEverywhere,
 			"signs now", "keyturn: note: waiting for 1 instance to apply it", ": stuck", "stuck  NOT applied; last heard of")
 		r = c.run("keys", "revoke", "--force", "--no-wait", "--", keys["pending"].KID).wantCode(t, exitYes, "NOT applied")
 		if strings.Contains(r.stderr, "waiting") {
@@ -190,6 +191,50 @@ func TestWaitUndone(t *testing.T) {
 		}
 		c.wantStates("signing", "revoked")
 	})
+}
+
+// The only instance does not hold the ring, so none that verifies the tenant's tokens has confirmed the
+// revocation: exit code 4.
+func TestWaitUnconfirmed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
+		keys := c.wantStates("signing", "pending")
+		c.peer("stranger", c.kek, neighbour("default"))
+		r := c.run("keys", "revoke", "--json", "--wait", "2s", "--", keys["pending"].KID)
+		r.wantCode(t, exitNotEverywhere, "no instance that verifies the tenant's tokens had confirmed it within", "If no service verifies them, nothing is to do")
+		if shown := r.receipt(t); len(shown.Acks) != 1 || !shown.Acks[0].Applied || shown.Acks[0].Holds {
+			t.Errorf("receipt = %s", r.stdout)
+		}
+	})
+}
+
+// Somebody has put something else where the acknowledgements are. The revocation is made all the same, and
+// the command says that it cannot tell which instances have applied it.
+func TestRevokeWithoutAcknowledgements(t *testing.T) {
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
+		kid := c.wantStates("signing", "pending")["pending"].KID
+		client, err := rediskeys.Open(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		key := fmt.Sprintf("kt:{%d}:ack", rotation.BucketOf("default"))
+		if err := client.Set(t.Context(), key, "junk", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.run("keys", "revoke", "--wait", "300ms", "--", kid).wantCode(t, exitCannotTell, "is revoked", "it is not known which instances have applied it")
+		c.wantStates("signing", "revoked")
+	})
+}
+
+// neighbour returns another tenant of the bucket.
+func neighbour(tenant string) string {
+	for i := 0; ; i++ {
+		if other := fmt.Sprint("tenant-", i); rotation.BucketOf(other) == rotation.BucketOf(tenant) {
+			return other
+		}
+	}
 }
 
 // On a terminal the line is replaced each time, cut to the width, and removed at the end.

@@ -1,6 +1,7 @@
 package main
 
 const (
+	here      = "./rotation"
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
 )
@@ -218,6 +219,66 @@ var mutants = []mutant{
 		name:  "an instance vouches for what it knows nothing of",
 		edits: []edit{{"rotation/internal/protocol/acks.go", "good && a.Ends == ends", "good"}},
 		tests: tests{decisions, "TestVouched"}, want: "TestVouched",
+	},
+	{
+		name:  "a revocation ends well without a holder",
+		edits: []edit{{"rotation/internal/protocol/watch.go", "a.Applied && a.Holds", "a.Applied"}},
+		tests: tests{decisions, "TestWatch"}, want: "TestWatch",
+	},
+	{
+		name:  "a revocation ends well without acknowledgements",
+		edits: []edit{{"rotation/internal/protocol/watch.go", "case w.nonce == \"\" || !w.revokes || w.confirmed:", "case true:"}},
+		tests: tests{here, "TestAwaitWhereAllAcksAreHidden"}, want: "TestAwaitWhereAllAcksAreHidden",
+	},
+	{
+		name:  "who was live before a change is forgotten",
+		edits: []edit{{"rotation/apply.go", "receipt.before = live.Acks(\"\")", "_ = live"}},
+		tests: tests{here, "TestAwaitMissesWhoWasThereBefore"}, want: "TestAwaitMissesWhoWasThereBefore",
+	},
+	{
+		name:  "who listens is no sign of an instance",
+		edits: []edit{{"rotation/rotator.go", "told: result.Told, ", ""}},
+		tests: tests{here, "TestAwaitWhereAllAcksAreHidden"}, want: "TestAwaitWhereAllAcksAreHidden",
+	},
+	{
+		name:  "an instance without the ring says that it holds it",
+		edits: []edit{{"rotation/entries.go", "protocol.Entry{Op: e.Op, Nonce: e.Nonce}", "protocol.Entry{Op: e.Op, Nonce: e.Nonce, Holds: true}"}},
+		tests: tests{here, "TestAwaitWantsAHolder"}, want: "TestAwaitWantsAHolder",
+	},
+	{
+		name:  "a garbled field keeps a revocation from being acknowledged",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "(whole || e.Op == ring.OpRevoke)", "whole"}},
+		tests: tests{decisions, "TestApplied"}, want: "TestApplied",
+	},
+	{
+		name:  "a rotation in a ring that is not whole is acknowledged",
+		edits: []edit{{"rotation/entries.go", "r.news.changes, !r.dirty)", "r.news.changes, true)"}},
+		tests: tests{here, "TestRotationInRingThatIsNotWholeIsNotApplied"}, want: "TestRotationInRingThatIsNotWholeIsNotApplied",
+	},
+	{
+		name:  "mints push a revocation out of an acknowledgement",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "\t\treturn 2\n", "\t\treturn 0\n"}},
+		tests: tests{decisions, "TestRemember"}, want: "TestRemember",
+	},
+	{
+		name:  "a command does not restore what it sealed again",
+		edits: []edit{{"rotation/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
+		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
+	},
+	{
+		name:  "acknowledgements that cannot be read refuse a revocation",
+		edits: []edit{{"rotation/apply.go", "b.unasked != nil && p.Op != ring.OpRevoke", "b.unasked != nil"}},
+		tests: tests{here, "TestRevocationDuringRolloutNeedsNoAcks"}, want: "TestRevocationDuringRolloutNeedsNoAcks",
+	},
+	{
+		name:  "the revocations of a removed ring are forgotten",
+		edits: []edit{{"rotation/keyring.go", "if empty && r.news != nil &&", "if false && r.news != nil &&"}},
+		tests: tests{here, "TestRevocationOfRemovedRingIsKept"}, want: "TestRevocationOfRemovedRingIsKept",
+	},
+	{
+		name:  "the revocations of removed rings are kept without bound",
+		edits: []edit{{"rotation/keyring.go", "empty = awaited > maxAwaited", "empty = false"}},
+		tests: tests{here, "TestRevocationsOfRemovedRingsAreBounded"}, want: "TestRevocationsOfRemovedRingsAreBounded",
 	},
 	{
 		name:  "recovering ends while others restore",

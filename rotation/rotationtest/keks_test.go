@@ -42,11 +42,11 @@ func TestTimelineRollout(t *testing.T) {
 				t.Errorf("%v: %d tenant keys, once all instances agree", l.now(), got)
 			}
 		}
-		report, err := f[2].r.Load().Rekey(l.ctx, tenant)
+		report, _, err := f[2].r.Load().Rekey(l.ctx, tenant)
 		if err != nil || !report.Changed || len(report.Others) == 0 {
 			t.Errorf("Rekey: %+v, %v", report, err)
 		}
-		if report, err = f[3].r.Load().Rekey(l.ctx, tenant, rotation.DryRun); err != nil || len(report.Others) > 0 {
+		if report, _, err = f[3].r.Load().Rekey(l.ctx, tenant, rotation.DryRun); err != nil || len(report.Others) > 0 {
 			t.Errorf("after it: %+v, %v", report, err)
 		}
 		for _, i := range f {
@@ -87,7 +87,7 @@ func TestTimelineEnd(t *testing.T) {
 			two.setKEKs(keks...)
 			l.runFor(l.policy.Freshness + 2*pollFor)
 			if len(keks) > 1 {
-				if _, err := one.r.Load().Rekey(l.ctx, tenant); err != nil {
+				if _, _, err := one.r.Load().Rekey(l.ctx, tenant); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -699,7 +699,7 @@ func (w *world) corrupt(tenant, field string, bit int) {
 func (i *instance) create() {
 	i.opened()
 	for _, tenant := range i.w.tenants {
-		if err := i.r.Load().Create(i.w.ctx, tenant, i.w.policy); err != nil {
+		if _, err := i.r.Load().Create(i.w.ctx, tenant, i.w.policy); err != nil {
 			i.w.t.Errorf("create %s: %v", tenant, err)
 		}
 	}

@@ -3,9 +3,7 @@ package held
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
@@ -29,7 +27,10 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
 		switch {
 		case err == nil:
-			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Applied: a.Applied, Ends: a.Ends}
+			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Ends: a.Ends}
+			for _, applied := range a.Applied {
+				view.Applied = append(view.Applied, protocol.Entry{Nonce: applied.Nonce, Holds: applied.Holds})
+			}
 			for _, name := range a.KEKs {
 				view.KEKs = append(view.KEKs, KEK(name))
 				all.names[KEK(name)] = name.String()
@@ -55,7 +56,10 @@ func (all Roster) Live(now time.Time, fresh time.Duration) Roster {
 func (all Roster) Acks(nonce string) []ring.Ack {
 	acks := make([]ring.Ack, len(all.Views))
 	for i, v := range all.Views {
-		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince, Applied: nonce != "" && slices.Contains(v.Applied, nonce)}
+		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince}
+		if n := slices.IndexFunc(v.Applied, func(e protocol.Entry) bool { return e.Nonce == nonce }); nonce != "" && n >= 0 {
+			acks[i].Applied, acks[i].Holds = true, v.Applied[n].Holds
+		}
 		for _, kek := range v.KEKs {
 			acks[i].KEKs = append(acks[i].KEKs, all.names[kek])
 		}
@@ -71,6 +75,15 @@ func (all Roster) NotFirst(primary string) (instances []string) {
 		}
 	}
 	return instances
+}
+
+// SealAck returns the sealed acknowledgement of an instance that has applied those changes.
+func SealAck(keks *seal.KEKs, a seal.Ack, applied []protocol.Entry) ([]byte, error) {
+	for _, e := range applied {
+		a.Applied = append(a.Applied, seal.Applied{Nonce: e.Nonce, Holds: e.Holds})
+	}
+	a.GoodSince, a.At = protocol.WholeMillis(a.GoodSince), protocol.WholeMillis(a.At)
+	return seal.SealAck(keks, a)
 }
 
 // OpenEntry returns the facts of an entry of the log that end trust. The error wraps one of the
@@ -113,21 +126,24 @@ func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]
 }
 
 // UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the
-// tenant key of the newest record that can be, or else of some tenant key that names one of keks, or
-// else the primary. fields are those that the store has.
-func (c *Ring) UnderKEK(keks *seal.KEKs, fields map[string][]byte) seal.KEKName {
-	names := seal.UnderKEKs(fields)
+// tenant key of the newest record, if both can be opened, or else of some tenant key that can be, the
+// primary first. If there is none, it returns no name.
+func (c *Ring) UnderKEK(keks *seal.KEKs) (name seal.KEKName) {
+	newest := ""
 	if n := c.Newest(); n != nil {
-		if name := names[seal.PrefixKey+c.Find(n.KID).TenantKey]; keks.Has(name) {
-			return name
+		newest = c.Find(n.KID).TenantKey
+	}
+	for _, tk := range c.tenantKeys {
+		under, _, err := seal.ReadTenantKeyNames(tk.blob)
+		switch {
+		case err != nil:
+		case tk.id == newest:
+			return under
+		case name == seal.KEKName{} || KEK(under) == KEK(keks.Primary()):
+			name = under
 		}
 	}
-	for _, field := range slices.Sorted(maps.Keys(names)) { // not authentic
-		if name := names[field]; strings.HasPrefix(field, seal.PrefixKey) && keks.Has(name) {
-			return name
-		}
-	}
-	return keks.Primary()
+	return name
 }
 
 // CheckKeeps returns an error if keks lack the KEK of a tenant key of the ring, so that its keys could
