@@ -34,12 +34,14 @@ var allowed = map[string][]string{
 	"internal/jwt":                 {},
 	"internal/unknown":             {},
 	"internal/mutants":             {},
+	"internal/providertest":        {},
 	"internal/redistest":           {},
 	"internal/words":               {},
 	"docs/examples":                {},
 	"docs/examples/fleet":          {everything},
 	"docs/examples/issuer":         {everything},
 	"docs/examples/reader":         {everything},
+	"docs/examples/providers":      {},
 	"cmd/keyturn":                  {everything},
 	"cmd/keyturn/internal/server":  {everything},
 	"bench":                        {everything},
@@ -58,7 +60,7 @@ var order = []string{
 	"internal/jose", "internal/jwt", "internal/unknown", "internal/feed",
 	"keystore", "cache", "internal/jwk",
 	"rotation", "verifier", "middleware", "metrics",
-	"internal/redistest", "internal/proxytest", "internal/mutants", "internal/words",
+	"internal/redistest", "internal/providertest", "internal/proxytest", "internal/mutants", "internal/words",
 	"cmd", "bench", "docs", ".",
 }
 
