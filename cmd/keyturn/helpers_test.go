@@ -231,6 +231,12 @@ func startServe(t *testing.T, env map[string]string, flags ...string) *served {
 // startServeAlone is startServe with an admin listener only if the flags or the file want one.
 func startServeAlone(t *testing.T, env map[string]string, flags ...string) *served {
 	t.Helper()
+	return startServeIn(t, jwks.Config{}, env, flags...)
+}
+
+// startServeIn is startServeAlone in a network of the test's own.
+func startServeIn(t *testing.T, network jwks.Config, env map[string]string, flags ...string) *served {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	stdout, w := io.Pipe()
@@ -238,7 +244,8 @@ func startServeAlone(t *testing.T, env map[string]string, flags ...string) *serv
 	go func() {
 		lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 		args := append([]string{"serve", "--addr", "127.0.0.1:0"}, flags...)
-		ended <- run(ctx, args, lookup, strings.NewReader(""), w, s.log)
+		serve := &app{env: lookup, stdin: strings.NewReader(""), stdout: w, stderr: s.log, now: time.Now, network: network}
+		ended <- serve.run(ctx, args)
 		w.Close()
 	}()
 	s.stop = sync.OnceValue(func() int { cancel(); return <-ended })

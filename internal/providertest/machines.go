@@ -110,11 +110,11 @@ func googleIAP(k keys) Provider {
 	return p
 }
 
-// ALBSigner is the load balancer of awsALB, as the page names it.
-const ALBSigner = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/shop/50dc6c495c0c9188"
+// albSigner is the load balancer of the page.
+const albSigner = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/shop/50dc6c495c0c9188"
 
-// awsALB pads its tokens. The claim signer of the header decides who the user comes from, so a
-// token of another account's load balancer is good but for that: see OtherALB.
+// awsALB pads its tokens. The parameter signer of the header names the load balancer. Load balancers
+// of all accounts share the keys, so nothing else is wrong with another account's token.
 func awsALB(k keys) Provider {
 	const kid = "e38c2a2d-bf84-4c42-ba20-ad9eedfa9a47"
 	header, user := albToken(kid)
@@ -128,7 +128,8 @@ func awsALB(k keys) Provider {
 		p.Tokens = append(p.Tokens, t)
 	}
 	add("user", "", header, user, k.ec)
-	add("of another load balancer", "", header.with("signer", strings.Replace(ALBSigner, "123456789012", "999999999999", 1)), user, k.ec)
+	add("of another load balancer", "", header.with("signer", strings.Replace(albSigner, "123456789012", "999999999999", 1)), user, k.ec)
+	p.Tokens[len(p.Tokens)-1].Forbidden = true
 	add("of another issuer", "issuer", header, user.with("iss", "https://login.globex.example"), k.ec)
 	add("signed by another key", "signature", header, user, k.ec.stranger)
 	add("of a key that is not there", "unknown_key", header.with("kid", "00000000-bf84-4c42-ba20-ad9eedfa9a47"), user, k.ec)
@@ -140,7 +141,7 @@ func awsALB(k keys) Provider {
 func albToken(kid string) (header, user object) {
 	user = object{"sub": "ann", "email": "ann@acme.example", "iss": "https://login.acme.example"}.claims().with("iat", nil)
 	return object{
-		"typ": "JWT", "kid": kid, "alg": "ES256", "iss": user["iss"], "client": "3ctc20d3i4gh", "signer": ALBSigner, "exp": user["exp"],
+		"typ": "JWT", "kid": kid, "alg": "ES256", "iss": user["iss"], "client": "3ctc20d3i4gh", "signer": albSigner, "exp": user["exp"],
 	}, user
 }
 

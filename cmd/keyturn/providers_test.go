@@ -1,0 +1,97 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/keyturn/keyturn/internal/providertest"
+	"github.com/keyturn/keyturn/keystore/jwks"
+)
+
+// onlyInGo are the set-ups of docs/providers.md for which a file has no words.
+var onlyInGo = map[string]bool{"supabaseMoving": true, "awsALB": true}
+
+// TestProvidersYAML: serve, with each file of docs/providers.md, accepts the provider's tokens and
+// refuses the nearest wrong ones for the right reason. Those that the page says only Go can refuse
+// pass.
+func TestProvidersYAML(t *testing.T) {
+	configs := providerConfigs(t)
+	for _, p := range providertest.All() {
+		config, ok := configs[p.Name]
+		if delete(configs, p.Name); ok == onlyInGo[p.Name] {
+			t.Errorf("%s: docs/providers.md has YAML: %v", p.Name, ok)
+		}
+		if !ok {
+			continue
+		}
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			s := serveProvider(t, p, config)
+			for _, token := range p.Tokens {
+				before := len(s.log.String())
+				a := s.ask(t, "GET", "/api/x", token.Text)
+				if token.Reason == "" || token.NeedsGo {
+					if a.status != http.StatusOK {
+						t.Errorf("%s: %d %s\n%s", token.Name, a.status, a.body, s.log.String()[before:])
+					} else if !token.NeedsGo {
+						a.wantOK(t, token.Tenant, token.Subject, "/api/x")
+					}
+					continue
+				}
+				a.wantRefused(t)
+				if said := s.log.String()[before:]; !strings.Contains(said, "reason="+token.Reason+" ") {
+					t.Errorf("%s: want reason=%s in the log, which says %s", token.Name, token.Reason, said)
+				}
+			}
+		})
+	}
+	for name := range configs {
+		t.Errorf("docs/providers.md has YAML after %s, and there is no such provider", name)
+	}
+}
+
+// providerConfigs returns the YAML blocks of docs/providers.md by the function that stands before
+// them.
+func providerConfigs(t *testing.T) map[string]string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/providers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs, last := make(map[string]string), ""
+	function := regexp.MustCompile(`(?m)^func (\w+)\(`)
+	for _, block := range regexp.MustCompile("(?s)```(go|yaml)\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
+		if block[1] == "go" {
+			last = function.FindStringSubmatch(block[2])[1]
+			continue
+		}
+		if configs[last] != "" {
+			t.Errorf("docs/providers.md: two YAML blocks after %s", last)
+		}
+		configs[last] = block[2]
+	}
+	return configs
+}
+
+// serveProvider starts serve with a file of the page, in a network that has only the provider.
+func serveProvider(t *testing.T, p providertest.Provider, config string) *served {
+	t.Helper()
+	n := providertest.NewNetwork(t, p)
+	dir := t.TempDir()
+	for path, text := range p.Files {
+		if filepath.Ext(path) == ".crt" {
+			text = string(n.CA())
+		}
+		file := filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config = strings.ReplaceAll(config, " "+path+"\n", " "+file+"\n")
+	}
+	network := jwks.Config{TLS: n.TLS(), LookupNetIP: n.LookupNetIP, DialContext: n.DialContext}
+	return startServeIn(t, network, p.Env, "--config", configFolder(t, config, nil))
+}
