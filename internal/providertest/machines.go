@@ -21,7 +21,7 @@ func kubernetes(k keys) Provider {
 	p.bad("for the API server", "audience", header, bound.with("aud", list{issuer}), k.rsa)
 	p.bad("of another service account", "claim", header, bound.with("sub", "system:serviceaccount:shop:batch"), k.rsa)
 	p.bad("of the same name in another namespace", "claim", header, bound.with("sub", "system:serviceaccount:dev:web"), k.rsa)
-	p.bad("of a Secret, as before Kubernetes 1.24", "issuer", header, bound.with("iss", "kubernetes/serviceaccount").with("aud", nil).with("exp", nil), k.rsa)
+	p.bad("of a Secret, as before Kubernetes 1.24", "missing_claim", header, bound.with("iss", "kubernetes/serviceaccount").with("aud", nil).with("exp", nil), k.rsa)
 	p.forged(header, bound, k.rsa)
 	return p
 }
