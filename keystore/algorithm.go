@@ -50,6 +50,30 @@ func (a Algorithm) Symmetric() bool {
 	return a == HS256 || a == HS384 || a == HS512
 }
 
+// Same reports whether a and b name one algorithm: EdDSA, the older and polymorphic name, stands
+// for Ed25519 here (RFC 9864, section 2.2), and every other algorithm has one name. Ed448 is not
+// supported under either.
+func (a Algorithm) Same(b Algorithm) bool { return a.plain() == b.plain() }
+
+// plain returns Ed25519 for EdDSA, and a for every other algorithm.
+func (a Algorithm) plain() Algorithm {
+	if a == EdDSA {
+		return Ed25519
+	}
+	return a
+}
+
+// twin returns the other name of a, or "" if it has none.
+func (a Algorithm) twin() Algorithm {
+	switch a {
+	case EdDSA:
+		return Ed25519
+	case Ed25519:
+		return EdDSA
+	}
+	return ""
+}
+
 // Hash returns the hash function that a is built on (RFC 7518, section 3.1). It
 // is 0 for EdDSA and Ed25519, which sign the message and not its hash, and for an
 // unknown algorithm; a [crypto.Signer] takes it as it is.

@@ -20,6 +20,7 @@ import (
 type Key struct {
 	id    ID
 	alg   Algorithm
+	cost  int
 	until atomic.Int64             // the end of its life in the form of UnixNano, or noEnd, or withdrawn
 	mat   atomic.Pointer[material] // nil once withdrawn
 	owner atomic.Pointer[Static]   // the Static that holds it, if one does
@@ -27,6 +28,7 @@ type Key struct {
 
 // material is the material of a key, hidden in functions.
 type material struct {
+	cost        int // see [Key.Cost]; 0 stands for 1
 	verify      func(signed, sig []byte) bool
 	fingerprint func() [32]byte                 // equal for equal material
 	secret      func() [32]byte                 // equal for the same secret, whatever zero bytes and line ends follow; nil for a public key
@@ -39,7 +41,7 @@ const (
 )
 
 func newKey(id ID, alg Algorithm, m material) *Key {
-	k := &Key{id: id, alg: alg}
+	k := &Key{id: id, alg: alg, cost: max(m.cost, 1)}
 	k.mat.Store(&m)
 	k.until.Store(noEnd)
 	return k
@@ -59,7 +61,22 @@ func checkID(id ID) error {
 // ID returns the tenant and kid of the key.
 func (k *Key) ID() ID { return k.id }
 
-// Algorithm returns the only algorithm that the key verifies.
+// Cost returns what one check of a signature by this key costs, for [MaxCandidates]: 4 for
+// ES384, ES512 and RSA above 4096 bits, and 1 for every other key. The zero Key costs 1.
+func (k *Key) Cost() int { return max(k.cost, 1) }
+
+// sameMaterial reports whether k and o have the same ID and material, and one algorithm, perhaps
+// under its two names.
+func (k *Key) sameMaterial(o *Key) bool {
+	if k == nil || o == nil || k.id != o.id || !k.alg.Same(o.alg) {
+		return false
+	}
+	a, b := k.mat.Load(), o.mat.Load()
+	return a != nil && b != nil && a.fingerprint() == b.fingerprint()
+}
+
+// Algorithm returns the only algorithm that the key verifies. A key of [EdDSA] verifies [Ed25519]
+// too, and the other way round, since these are two names of one algorithm.
 func (k *Key) Algorithm() Algorithm { return k.alg }
 
 // Verify reports whether sig is a signature of signed by this key. It takes constant

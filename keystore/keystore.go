@@ -15,11 +15,42 @@ package keystore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 )
 
 // ErrNotFound reports that a store has no such key. The token is bad: answer 401.
 var ErrNotFound = errors.New("keystore: key not found")
+
+// ErrRevoked is the [ErrNotFound] of a store that knows that the key existed and was revoked:
+// errors.Is(ErrRevoked, ErrNotFound) is true. So traffic with a leaked key can be counted apart
+// from other tokens with an unknown key.
+var ErrRevoked error = revoked{}
+
+type revoked struct{}
+
+func (revoked) Error() string        { return "keystore: key revoked" }
+func (revoked) Is(target error) bool { return target == ErrNotFound }
+
+// NotFound returns an [ErrNotFound] that tells the operator more, such as that the kid is in the
+// issuer's set, but was skipped. Its text is detail, which a verifier appends to its own error. So
+// detail comes from the configuration or the issuer's set, and repeats nothing of a token but the
+// kid, quoted.
+func NotFound(detail string) error { return &notFound{detail} }
+
+type notFound struct{ detail string }
+
+func (n *notFound) Error() string        { return n.detail }
+func (n *notFound) Is(target error) bool { return target == ErrNotFound }
+
+// NotFoundDetail returns the detail of the [NotFound] that err wraps, or "".
+func NotFoundDetail(err error) string {
+	if n := (*notFound)(nil); errors.As(err, &n) {
+		return n.detail
+	}
+	return ""
+}
 
 // ErrUnavailable reports that a store cannot tell now whether it has such a key. The
 // token may be good: answer 503, not 401.
@@ -30,10 +61,37 @@ const (
 	// MaxKIDBytes is the longest kid, in bytes, that a token may carry.
 	MaxKIDBytes = 256
 
-	// MaxCandidates is how many keys one [KeyStore.Lookup] may return, and so how
-	// many signature checks one token may cost.
-	MaxCandidates = 4
+	// MaxCandidates bounds what the keys of one [KeyStore.Lookup] may cost together, by
+	// [Key.Cost], and so what one token may cost whose signature none of them verifies.
+	MaxCandidates = 8
+
+	// slowCost is the cost of a slow key. On 2026-11-28 a check of ES384 or ES512 took 1 to 3
+	// ms, and one of RSA above 4096 bits a quarter of that of an ES512, while an ES256 takes 0.1.
+	slowCost = 4
 )
+
+// CheckCost returns nil if a Lookup may return keys as the candidates of id, since they cost at
+// most [MaxCandidates] together. If they cost more, the error is a [NotFound] that gives the numbers
+// and the way out: then a store returns none of them, since a good token that passes or fails by
+// by the order of keys is worse than one that always fails. A key that is there under both
+// names of its algorithm counts once.
+func CheckCost(id ID, keys []*Key) error {
+	cost := 0
+	for i, k := range keys {
+		if !slices.ContainsFunc(keys[:i], k.sameMaterial) { // under its other name
+			cost += k.Cost()
+		}
+	}
+	if cost <= MaxCandidates {
+		return nil
+	}
+	if id.KID == "" {
+		return NotFound(fmt.Sprintf("%d keys may have signed a token without kid, which costs %d checks, and at most %d are allowed: "+
+			"let the issuer put a kid into its tokens, or give each tenant one key", len(keys), cost, MaxCandidates))
+	}
+	return NotFound(fmt.Sprintf("%d keys share the kid %q, which costs %d checks, and at most %d are allowed: "+
+		"let the issuer give each key a kid of its own", len(keys), id.KID, cost, MaxCandidates))
+}
 
 // An ID names a key of one tenant. IDs are comparable.
 //
@@ -61,21 +119,31 @@ func (id ID) String() string {
 // configured. Serves(tenant string) bool reports whether the store knows the tenant:
 // it finds a name that is spelled differently in two places. MaxLeeway(tenant string)
 // time.Duration returns the greatest leeway for which the store keeps retired keys.
+// CanServe(tenant string, alg Algorithm) bool reports whether the store can ever serve a key of that
+// algorithm: false is only for what no Replace, fetch or rotation could bring, such as HS* from
+// keys that are read over HTTP.
+//
+// A store that answers for several others may have a fourth. Unsure(id ID, alg Algorithm) error
+// returns why a Lookup may lack keys although it returned some, or nil. A verifier asks it where
+// none of the keys verifies a signature, and answers ErrUnavailable, not that the signature is
+// invalid. [Join] has it.
 type KeyStore interface {
 	// Lookup returns the keys that may have signed a token of id.Tenant with this
-	// kid and algorithm: at most [MaxCandidates]. It answers from memory, without
-	// I/O and without waiting. The caller must not change the slice.
+	// kid and algorithm: at most [MaxCandidates] by their cost, see [CheckCost]. EdDSA and
+	// Ed25519 are one algorithm, so a Lookup for one returns keys of both: see
+	// [Algorithm.Same]. It answers from memory, without I/O and without waiting. The
+	// caller must not change the slice.
 	//
 	// Looking changes nothing: a verifier looks before it has checked anything but
 	// the form of a token, so Lookup must not wake a source that sleeps. [Refresher]
 	// and [UseNoter] do that.
 	//
 	// An empty id.KID stands for a token without kid. Then Lookup returns all the
-	// tenant's keys of that algorithm, or none if there are more than
+	// tenant's keys of that algorithm, or none if they cost more than
 	// MaxCandidates. An unknown kid never falls back to another key.
 	//
-	// The error wraps [ErrNotFound] if there is no such key, and [ErrUnavailable]
-	// if the store cannot tell now. A verifier treats any other error, and one
+	// The error wraps [ErrNotFound] if there is no such key ([ErrRevoked], if the store
+	// knows that it was revoked), and [ErrUnavailable] if the store cannot tell now. A verifier treats any other error, and one
 	// that wraps both, as ErrUnavailable.
 	Lookup(id ID, alg Algorithm) ([]*Key, error)
 }

@@ -75,6 +75,7 @@ func wrongKeyType(alg Algorithm, pub crypto.PublicKey, want string) error {
 const (
 	minRSABits  = 2048
 	maxRSABits  = 8192
+	cheapBits   = 4096 // beyond, a check counts as slow
 	rsaExponent = 65537
 )
 
@@ -99,6 +100,9 @@ func newRSA(alg Algorithm, pub *rsa.PublicKey) (material, error) {
 	m := material{public: func() (crypto.PublicKey, bool) {
 		return &rsa.PublicKey{N: new(big.Int).Set(own.N), E: own.E}, true
 	}}
+	if pub.N.BitLen() > cheapBits {
+		m.cost = slowCost
+	}
 	switch alg {
 	case PS256, PS384, PS512:
 		// The salt is as long as the hash (RFC 7518, section 3.5).
@@ -145,7 +149,12 @@ func newECDSA(alg Algorithm, pub *ecdsa.PublicKey) (material, error) {
 	own := fresh()
 	h := alg.Hash()
 	size := (curve.Params().BitSize + 7) / 8
+	cost := slowCost
+	if alg == ES256 {
+		cost = 1
+	}
 	return material{
+		cost: cost,
 		verify: func(signed, sig []byte) bool {
 			// sig is R and S, each as long as the order of the curve (RFC 7518, section 3.4).
 			if len(sig) != 2*size {

@@ -1,13 +1,14 @@
 package keystore
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
 
 // Static is a [KeyStore] whose keys change only by [Static.Replace]. It is for shared
-// secrets and fixed public keys. Up to [MaxCandidates] keys may share an ID and an
-// algorithm: so an old and a new secret can overlap. The zero Static is empty. Static
+// secrets and fixed public keys. Several keys may share an ID and an algorithm, if they cost at most
+// [MaxCandidates] together: so an old and a new secret can overlap. The zero Static is empty. Static
 // is safe for concurrent use, starts no goroutines and needs no closing.
 type Static struct {
 	keys atomic.Pointer[staticKeys] // immutable, and replaced as a whole
@@ -20,8 +21,8 @@ var _ KeyStore = (*Static)(nil)
 
 type staticKeys struct {
 	all     []*Key
-	by      map[lookup][]*Key // by their own IDs
-	offered map[lookup][]*Key // the results of Lookup
+	by      map[lookup][]*Key // by their own IDs, EdDSA as Ed25519
+	offered map[lookup]answer // the results of Lookup
 	tenants map[string]bool
 }
 
@@ -36,6 +37,12 @@ func (s *Static) load() *staticKeys {
 type lookup struct {
 	id  ID
 	alg Algorithm
+}
+
+// An answer is the result of a Lookup.
+type answer struct {
+	keys []*Key
+	err  error
 }
 
 // NewStatic returns a store that holds keys. See [Static.Replace] for the
@@ -61,11 +68,14 @@ func NewStaticShared(keys ...*Key) (*Static, error) {
 
 // Lookup implements [KeyStore].
 func (s *Static) Lookup(id ID, alg Algorithm) ([]*Key, error) {
-	if keys := s.load().offered[lookup{id, alg}]; keys != nil {
-		return keys, nil
+	if a, ok := s.load().offered[lookup{id, alg}]; ok {
+		return a.keys, a.err
 	}
 	return nil, ErrNotFound
 }
+
+// CanServe returns true: [Static.Replace] can bring keys of every algorithm.
+func (s *Static) CanServe(string, Algorithm) bool { return true }
 
 // Serves reports whether the store has keys of tenant. An empty store serves every
 // tenant, since its keys may come later.
@@ -83,8 +93,8 @@ func (s *Static) Serves(tenant string) bool {
 // which also invalidates the cached tokens of these keys.
 //
 // Replace returns an error and changes nothing if a key is nil, was withdrawn, or
-// belongs to another store, or if more than [MaxCandidates] keys share an ID and an
-// algorithm. A key that is given twice counts once. If the two have different ends,
+// belongs to another store, or if keys share an ID and an algorithm that cost more than
+// [MaxCandidates] together. A key that is given twice counts once. If the two have different ends,
 // the earlier one counts.
 //
 // It also returns an error if two tenants have the same secret, under any algorithm:
@@ -131,7 +141,7 @@ func (r *replacement) add(k *Key) error {
 	if k == nil {
 		return failf("a nil Key")
 	}
-	at := lookup{k.id, k.alg}
+	at := lookup{k.id, k.alg.plain()}
 	end := k.until.Load()
 	if end == withdrawn {
 		return failf("%v was withdrawn, which is final: make a new Key", k)
@@ -148,8 +158,9 @@ func (r *replacement) add(k *Key) error {
 		}
 		return nil
 	}
-	if len(r.next.by[at]) == MaxCandidates {
-		return failf("more than %d keys share %v and %s: take the oldest out", MaxCandidates, k.id, k.alg)
+	sharing := append(slices.Clip(r.next.by[at]), k)
+	if CheckCost(k.id, sharing) != nil {
+		return failf("%d keys share %v and %s, and cost more than %d together: take the oldest out", len(sharing), k.id, k.alg, MaxCandidates)
 	}
 	if err := r.checkShared(k); err != nil {
 		return err
@@ -160,7 +171,7 @@ func (r *replacement) add(k *Key) error {
 		return failf("%v belongs to another store: make a Key for each store", k)
 	}
 	r.next.all = append(r.next.all, k)
-	r.next.by[at] = append(r.next.by[at], k)
+	r.next.by[at] = sharing
 	r.next.tenants[k.id.Tenant] = true
 	return nil
 }
@@ -227,22 +238,57 @@ func equalIn(keys []*Key, k *Key) *Key {
 }
 
 // offer sets the results of Lookup. It offers each key under its own ID. To tokens
-// without kid it offers all keys of a tenant and algorithm, or none if these are more
+// without kid it offers all keys of a tenant and algorithm, or none if these cost more
 // than MaxCandidates.
 func (s *staticKeys) offer() {
-	s.offered = make(map[lookup][]*Key, 2*len(s.by))
+	s.offered = make(map[lookup]answer, 2*len(s.by))
+	without := make(map[lookup][]*Key)
 	for _, k := range s.all {
-		at := lookup{ID{Tenant: k.id.Tenant}, k.alg}
-		s.offered[at] = append(s.offered[at], k)
+		at := lookup{ID{Tenant: k.id.Tenant}, k.alg.plain()}
+		without[at] = append(without[at], k)
 	}
-	for at, keys := range s.offered {
-		if len(keys) > MaxCandidates {
-			delete(s.offered, at)
-		}
+	for at, keys := range without {
+		s.offerAs(at, keys)
 	}
 	for at, keys := range s.by {
 		if at.id.KID != "" {
-			s.offered[at] = keys
+			s.offerAs(at, keys)
 		}
 	}
+}
+
+// offerAs offers keys of one algorithm under both its names.
+func (s *staticKeys) offerAs(at lookup, keys []*Key) {
+	for _, alg := range []Algorithm{at.alg, at.alg.twin()} {
+		if alg == "" {
+			continue
+		}
+		a := answer{keys: offeredTo(alg, keys)}
+		if a.err = CheckCost(at.id, a.keys); a.err != nil {
+			a.keys = nil
+		}
+		s.offered[lookup{at.id, alg}] = a
+	}
+}
+
+// offeredTo returns the keys that may have signed a token of alg, which is one of the names of
+// their algorithm. Those of that very name come first, and one key under two names counts once: a
+// JWK without alg makes two keys.
+func offeredTo(alg Algorithm, keys []*Key) []*Key {
+	if alg.twin() == "" {
+		return keys
+	}
+	var of []*Key
+	for _, k := range keys {
+		if k.alg == alg {
+			of = append(of, k)
+		}
+	}
+	named := of
+	for _, k := range keys {
+		if k.alg != alg && !slices.ContainsFunc(named, k.sameMaterial) {
+			of = append(of, k)
+		}
+	}
+	return of
 }

@@ -18,16 +18,20 @@ const (
 	badRequest
 	invalid
 	noScope
+	forbidden
 )
 
-// kindOf looks for the verifier's own verdict first: that may wrap the error of a
-// tenant's Check, which may be any error.
+// kindOf looks for a verdict first: that may wrap the error of a tenant's Check or of a
+// RequireFunc, which may be any error.
 func kindOf(err error) kind {
-	if e := (*verifier.Error)(nil); errors.As(err, &e) {
+	switch e := verdictIn(err).(type) {
+	case *verifier.Error:
 		if e.Reason == verifier.ReasonUnavailable {
 			return unavailable
 		}
 		return invalid
+	case *forbiddenError:
+		return forbidden
 	}
 	switch {
 	case errors.Is(err, verifier.ErrUnavailable):
@@ -40,8 +44,28 @@ func kindOf(err error) kind {
 		return badRequest
 	case errors.Is(err, ErrScope):
 		return noScope
+	case errors.Is(err, ErrForbidden):
+		return forbidden
 	}
 	return unavailable
+}
+
+// verdictIn returns the outermost verdict in the tree of err, or nil. [errors.As] would
+// find one type of verdict inside of the other.
+func verdictIn(err error) error {
+	switch e := err.(type) {
+	case *verifier.Error, *forbiddenError:
+		return err
+	case interface{ Unwrap() error }:
+		return verdictIn(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if v := verdictIn(err); v != nil {
+				return v
+			}
+		}
+	}
+	return nil
 }
 
 func (k kind) status() int {
@@ -50,15 +74,15 @@ func (k kind) status() int {
 		return http.StatusUnauthorized
 	case badRequest:
 		return http.StatusBadRequest
-	case noScope:
+	case noScope, forbidden:
 		return http.StatusForbidden
 	}
 	return http.StatusServiceUnavailable
 }
 
 // Status returns the HTTP status for err, for use in error handlers: 400 for
-// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for [ErrScope],
-// and 503 for [verifier.ErrUnavailable]. Any other error is also 503, since only a
+// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for [ErrScope] and
+// [ErrForbidden], and 503 for [verifier.ErrUnavailable]. Any other error is also 503, since only a
 // verdict may make a client discard its token.
 func Status(err error) int { return kindOf(err).status() }
 
@@ -99,6 +123,9 @@ func (g *guard) describe(k kind, err error) (code, description string) {
 		return "invalid_request", "the request is malformed"
 	case noScope:
 		return "insufficient_scope", "the token lacks a scope that is needed here"
+	case forbidden:
+		// RFC 6750 has no other code for a token that is good, but not for this.
+		return "insufficient_scope", "the token does not allow this request"
 	case invalid:
 		const text = "the token is not accepted"
 		if e := (*verifier.Error)(nil); g.detail && errors.As(err, &e) && isPlain(string(e.Reason)) {
@@ -113,12 +140,14 @@ func (g *guard) describe(k kind, err error) (code, description string) {
 // request without a token it names no error (section 3.1).
 func (g *guard) challenge(k kind, err error, code, description string) string {
 	c := "Bearer realm=" + quote(g.realm)
-	if k == noToken {
-		return c
+	if k != noToken {
+		c += `, error="` + code + `", error_description="` + description + `"`
 	}
-	c += `, error="` + code + `", error_description="` + description + `"`
-	if e := (*scopeError)(nil); errors.As(err, &e) {
+	if e := (*scopeError)(nil); k == noScope && errors.As(err, &e) {
 		c += `, scope="` + e.wanted + `"`
+	}
+	if g.resource != "" {
+		c += `, resource_metadata="` + g.resource + `"` // RFC 9728, section 5.1
 	}
 	return c
 }

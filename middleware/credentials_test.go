@@ -15,6 +15,7 @@ func TestCookieAndQuery(t *testing.T) {
 	v, token := newVerifier(t, "acme"), good("acme")
 	cookie, query := middleware.FromCookie("session"), middleware.FromQuery("access_token")
 	at := func(token string) string { return "/?access_token=" + token }
+	other := good("acme", "sub", "bob")
 	tests := []struct {
 		name    string
 		opts    []middleware.Option
@@ -35,7 +36,8 @@ func TestCookieAndQuery(t *testing.T) {
 		{"two cookies, one empty", []middleware.Option{cookie}, "/", []string{"Cookie", "session=; session=" + token}, 400},
 		{"two cookies, one without a value", []middleware.Option{cookie}, "/", []string{"Cookie", "session =" + token + ";session"}, 400},
 		{"two cookies on two lines", []middleware.Option{cookie}, "/", []string{"Cookie", "session=" + token, "Cookie", "session=" + token}, 400},
-		{"cookie and header", []middleware.Option{cookie}, "/", append(bearer(token), "Cookie", "session="+token), 400},
+		{"cookie and header", []middleware.Option{cookie}, "/", append(bearer(token), "Cookie", "session="+token), 200},
+		{"cookie and another token in the header", []middleware.Option{cookie}, "/", append(bearer(token), "Cookie", "session="+other), 400},
 		{"cookie and another scheme", []middleware.Option{cookie}, "/", []string{"Authorization", "Basic eDp5", "Cookie", "session=" + token}, 200},
 		{"cookie and a malformed header", []middleware.Option{cookie}, "/", []string{"Authorization", "Bearer", "Cookie", "session=" + token}, 400},
 		{"empty cookie and header", []middleware.Option{cookie}, "/", append(bearer(token), "Cookie", "session="), 200},
@@ -45,8 +47,11 @@ func TestCookieAndQuery(t *testing.T) {
 		{"query, not a token", []middleware.Option{query}, at("a%20b"), nil, 400},
 		{"query, of another name", []middleware.Option{query}, "/?Access_token=" + token, nil, 401},
 		{"query, twice", []middleware.Option{query}, at(token + "&access_token=" + token), nil, 400},
-		{"query and header", []middleware.Option{query}, at(token), bearer(token), 400},
-		{"query and cookie", []middleware.Option{query, cookie}, at(token), []string{"Cookie", "session=" + token}, 400},
+		{"query and header", []middleware.Option{query}, at(token), bearer(token), 200},
+		{"query and another token in the header", []middleware.Option{query}, at(token), bearer(other), 400},
+		{"query and cookie", []middleware.Option{query, cookie}, at(token), []string{"Cookie", "session=" + token}, 200},
+		{"query and another token in the cookie", []middleware.Option{query, cookie}, at(token), []string{"Cookie", "session=" + other}, 400},
+		{"query, cookie and header", []middleware.Option{query, cookie}, at(token), append(bearer(token), "Cookie", "session="+other), 400},
 		{"both on, header", []middleware.Option{query, cookie}, "/", bearer(token), 200},
 		{"both on, none", []middleware.Option{query, cookie}, "/", nil, 401},
 	}
@@ -72,14 +77,14 @@ func TestCookieAndQuery(t *testing.T) {
 
 func FuzzAuthorization(f *testing.F) {
 	token := good("acme")
-	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer " + token, "bearer " + token, "Bearer  " + token, "Bearer " + token + " x", "Bearer" + token,
+	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer " + token, "bearer " + token, "Bearer  " + token, "Bearer \t" + token, "Digest " + token, "Bearer " + token + " x", "Bearer" + token,
 		token, "Basic eDp5", "Basic x, Bearer " + token, "Bearer null", "Bearer " + token + "\n", "Bearer a=b", "Bearer \"", "\x00", "Bearer\t" + token} {
 		f.Add(seed)
 	}
 	h := middleware.Require(newVerifier(f, "acme"))(whoami)
 	f.Fuzz(func(t *testing.T, value string) {
 		w := serve(h, request("GET", "/", "Authorization", value))
-		isGood := len(value) > 7 && strings.EqualFold(value[:7], "Bearer ") && value[7:] == token
+		isGood := len(value) > 7 && strings.EqualFold(value[:7], "Bearer ") && strings.TrimLeft(value[7:], " ") == token
 		if (w.Code == 200) != isGood {
 			t.Errorf("%q: status %d", value, w.Code)
 		}
@@ -101,7 +106,7 @@ func FuzzAuthorization(f *testing.F) {
 // A request costs a bounded number of allocations, however long its header is.
 func TestLongHeaderIsCheap(t *testing.T) {
 	h := middleware.Require(newVerifier(t, "acme"))(whoami)
-	for _, value := range []string{"Bearer " + strings.Repeat("A", 1<<20), strings.Repeat("A", 1<<20), "Bearer" + strings.Repeat(" ", 1<<20)} {
+	for _, value := range []string{"Bearer " + strings.Repeat("A", 1<<20), strings.Repeat("A", 1<<20), "Bearer" + strings.Repeat(" ", 1<<20), "Bearer" + strings.Repeat(" ", 1<<20) + "x"} {
 		r := request("GET", "/", "Authorization", value)
 		if n := testing.AllocsPerRun(2, func() { serve(h, r) }); n > 60 {
 			t.Errorf("%.20s...: %v allocations", value, n)

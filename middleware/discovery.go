@@ -37,9 +37,10 @@ func Discovery(src PublicKeySource, tenant func(*http.Request) (string, error), 
 	if src == nil || tenant == nil || issuer == nil {
 		panic("middleware: Discovery: nil source, tenant func or issuer func")
 	}
-	return &publisher{src: src, tenant: tenant, mediaType: "application/json", marshal: func(tenant string, keys []jwk.Public) ([]byte, error) {
+	keys := &publicKeys{src: src, tenant: tenant, marshal: func(tenant string, keys []jwk.Public) ([]byte, error) {
 		return marshalMetadata(issuer(tenant), keys)
 	}}
+	return &publisher{keys.document, "application/json"}
 }
 
 // metadata holds the members that OpenID Connect requires of every provider, except

@@ -3,14 +3,10 @@ package middleware
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/internal/jwk"
@@ -42,9 +38,13 @@ type PublicKeySource interface {
 // instance.
 //
 //	200 and 304  the set, with an ETag and the time for which readers may keep it
+//	204          to OPTIONS
 //	404          the tenant is unknown or publishes no keys
-//	405          the method is neither GET nor HEAD
+//	405          the method is another one
 //	503          the source cannot tell now; with Retry-After
+//
+// Every answer lets scripts of any origin read it (Access-Control-Allow-Origin: *): the
+// keys are public, and no cookie or token opens them.
 //
 // An empty tenant is an unknown one, and so is one for which tenant returns an error
 // that wraps [keystore.ErrNotFound] or [verifier.ErrUnknownTenant].
@@ -57,7 +57,8 @@ func JWKS(src PublicKeySource, tenant func(*http.Request) (string, error)) http.
 	if src == nil || tenant == nil {
 		panic("middleware: JWKS: nil source or tenant func")
 	}
-	return &publisher{src: src, tenant: tenant, marshal: marshalSet, mediaType: "application/jwk-set+json"} // RFC 7517, section 8.5
+	keys := &publicKeys{src: src, tenant: tenant, marshal: marshalSet}
+	return &publisher{keys.document, "application/jwk-set+json"} // RFC 7517, section 8.5
 }
 
 // OneTenant returns a function for [JWKS] that always returns id. It panics if id is
@@ -69,41 +70,14 @@ func OneTenant(id string) func(*http.Request) (string, error) {
 	return func(*http.Request) (string, error) { return id, nil }
 }
 
-// A publisher makes a document of a tenant's public keys.
-type publisher struct {
-	src       PublicKeySource
-	tenant    func(*http.Request) (string, error)
-	marshal   func(tenant string, keys []jwk.Public) ([]byte, error)
-	mediaType string
+// publicKeys makes a document of a tenant's public keys.
+type publicKeys struct {
+	src     PublicKeySource
+	tenant  func(*http.Request) (string, error)
+	marshal func(tenant string, keys []jwk.Public) ([]byte, error)
 }
 
 func marshalSet(_ string, keys []jwk.Public) ([]byte, error) { return jwk.MarshalSet(keys...) }
-
-// retryKeysAfter is in seconds. In most cases a service without keys to publish has
-// just started.
-const retryKeysAfter = "5"
-
-// ServeHTTP implements [http.Handler].
-func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		writeJSON(w, http.StatusMethodNotAllowed, `{"error":"method_not_allowed"}`+"\n")
-		return
-	}
-	doc, maxAge, err := p.document(r)
-	switch {
-	case err == nil:
-		p.serve(w, r, doc, maxAge)
-	case isUnknown(err):
-		writeJSON(w, http.StatusNotFound, `{"error":"not_found","error_description":"there are no public keys here"}`+"\n")
-	default:
-		h.Set("Retry-After", retryKeysAfter)
-		writeJSON(w, http.StatusServiceUnavailable, `{"error":"temporarily_unavailable","error_description":"the keys cannot be told now"}`+"\n")
-	}
-}
 
 // isUnknown reports whether err says for certain that the tenant has no keys.
 func isUnknown(err error) bool {
@@ -111,7 +85,7 @@ func isUnknown(err error) bool {
 }
 
 // document returns the document that a request asks for.
-func (p *publisher) document(r *http.Request) (doc []byte, maxAge time.Duration, err error) {
+func (p *publicKeys) document(r *http.Request) (doc []byte, maxAge time.Duration, err error) {
 	tenant, err := p.tenant(r)
 	if err != nil {
 		return nil, 0, err
@@ -145,40 +119,4 @@ func publishable(tenant string, keys []*keystore.Key) []jwk.Public {
 		return cmp.Or(cmp.Compare(a.KID, b.KID), cmp.Compare(a.Algorithm, b.Algorithm))
 	})
 	return all
-}
-
-// serve answers with the whole document, or 304. It ignores ranges, since the
-// document is small, and the other preconditions, since their 412 would help no
-// reader of keys (RFC 9110, sections 13.2.1 and 14.2, allow both).
-func (p *publisher) serve(w http.ResponseWriter, r *http.Request, doc []byte, maxAge time.Duration) {
-	sum := sha256.Sum256(doc)
-	tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
-	h := w.Header()
-	h.Set("Cache-Control", "public, max-age="+strconv.FormatInt(int64(max(0, maxAge)/time.Second), 10))
-	h.Set("ETag", tag)
-	if holds(r.Header.Values("If-None-Match"), tag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	h.Set("Content-Type", p.mediaType)
-	h.Set("Content-Length", strconv.Itoa(len(doc)))
-	if r.Method == http.MethodHead {
-		return
-	}
-	_, _ = w.Write(doc)
-}
-
-// holds reports whether If-None-Match names tag, by the weak comparison (RFC 9110,
-// sections 8.8.3.2 and 13.1.2). Another tag may have a comma in it. That does no
-// harm: a part of such a tag does not equal tag, whose quotes count.
-func holds(lines []string, tag string) bool {
-	for _, line := range lines {
-		for part := range strings.SplitSeq(line, ",") {
-			part = strings.Trim(part, " \t")
-			if part == "*" || strings.TrimPrefix(part, "W/") == tag {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -16,16 +16,20 @@ var (
 	// ErrNoToken reports a request without a bearer token (401).
 	ErrNoToken = errors.New("middleware: no bearer token")
 
-	// ErrRequest reports a request whose token is malformed, comes twice, or comes in
-	// two places (400).
+	// ErrRequest reports a request whose token is malformed or comes twice, or that has
+	// different tokens in two places (400).
 	ErrRequest = errors.New("middleware: malformed request")
 
 	// ErrScope reports a good token that lacks a scope (403).
 	ErrScope = errors.New("middleware: insufficient scope")
+
+	// ErrForbidden reports a good token that [RequireFunc] or [RequireClaim] refuses (403).
+	ErrForbidden = errors.New("middleware: forbidden")
 )
 
 // Require returns a middleware that calls the handler only for requests with a token
-// that v accepts. The handler gets the token from [TokenFrom].
+// that v accepts. The handler gets the token from [TokenFrom]. It is made of
+// [Authenticator] and [Refuse].
 //
 // It panics if v or an option is nil, if an option is given twice, or if two options
 // name the tenant.
@@ -59,16 +63,61 @@ func ClaimsFrom[C any](ctx context.Context) (C, error) {
 	return verifier.Claims[C](t)
 }
 
+// Authenticator returns a function that returns the verified token of a request, for
+// code that is no [http.Handler]: another framework, a WebSocket handshake, an adapter.
+// It looks in the same places and by the same rules as [Require], and may be used by
+// several goroutines. [verifier.NewContext] puts the token where [TokenFrom] finds it.
+//
+// The error is [ErrNoToken] or [ErrRequest], or it is the verifier's. [Refuse] answers it.
+// A caller that also serves requests without a token must compare with ErrNoToken itself,
+// and refuse every other error. The function writes no header: with [FromQuery] the caller
+// sets Cache-Control to "private, no-store".
+//
+// Options for the answer have no effect here, so that both functions can have the same
+// options. It panics as Require does.
+func Authenticator(v *verifier.Verifier, opts ...Option) func(*http.Request) (*verifier.Token, error) {
+	g := newGuard(v, opts)
+	return func(r *http.Request) (*verifier.Token, error) {
+		t, _, err := g.authenticate(r)
+		return t, err
+	}
+}
+
+// Refuse answers a request with err, as [Require] does with the same options: status,
+// WWW-Authenticate or Retry-After, and a body that does not say more about err than its
+// kind. err is usually the error of an [Authenticator], or one of this package such as
+// [ErrScope]. [Status] says which status it means. A nil err is refused too, with 503.
+//
+// Without options it answers as the Require or [Optional] around the handler does. Options
+// that say where the token or the tenant is have no effect. It panics if an option is nil,
+// or is given twice.
+func Refuse(w http.ResponseWriter, r *http.Request, err error, opts ...Option) {
+	g := guardFrom(r.Context())
+	if len(opts) > 0 {
+		g = newAnswers(opts)
+	}
+	if err == nil {
+		err = errNil
+	}
+	g.refuse(w, r, err)
+}
+
+// errNil stands for the error that a caller of Refuse forgot. A request that is to be
+// refused must not pass because of that.
+var errNil = fmt.Errorf("middleware: Refuse is called with a nil error: %w", verifier.ErrUnavailable)
+
 // A guard is the configuration of a Require or Optional. It is immutable once built.
 type guard struct {
-	verifier *verifier.Verifier
-	tenant   func(*http.Request) (string, error) // nil: the token's own iss selects the tenant
-	cookie   string                              // the cookie that may hold a token; "" for none
-	query    string                              // the query parameter that may hold one; "" for none
-	handler  func(http.ResponseWriter, *http.Request, error)
-	realm    string
-	detail   bool
-	optional bool
+	verifier        *verifier.Verifier
+	tenant          func(*http.Request) (string, error) // nil: the token's own iss selects the tenant
+	noAuthorization bool                                // the Authorization header is ignored
+	places          []tokenPlace                        // more places that may hold a token
+	query           string                              // the query parameter that may hold one; "" for none
+	handler         func(http.ResponseWriter, *http.Request, error)
+	realm           string
+	resource        string // the URL of the resource's metadata; "" for none
+	detail          bool
+	optional        bool
 }
 
 const defaultRealm = "api"
@@ -77,7 +126,17 @@ func newGuard(v *verifier.Verifier, opts []Option) *guard {
 	if v == nil {
 		panic("middleware: nil Verifier")
 	}
-	g := &guard{verifier: v}
+	g := newAnswers(opts)
+	if g.noAuthorization && len(g.places) == 0 && g.query == "" {
+		panic("middleware: WithoutAuthorization: no other option says where the token is")
+	}
+	g.verifier = v
+	return g
+}
+
+// newAnswers returns a guard that can only refuse requests.
+func newAnswers(opts []Option) *guard {
+	g := new(guard)
 	for _, o := range opts {
 		if o == nil {
 			panic("middleware: nil Option")
@@ -95,18 +154,9 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 		panic("middleware: nil Handler")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cred, err := g.find(r)
-		if err != nil {
-			if g.optional && err == ErrNoToken {
-				next.ServeHTTP(w, r.WithContext(g.context(r.Context(), nil)))
-				return
-			}
+		t, cred, err := g.authenticate(r)
+		if err != nil && !(g.optional && err == ErrNoToken && cred.token == "") {
 			g.refuse(w, r, err)
-			return
-		}
-		t, err := g.verify(r, cred.token)
-		if err != nil {
-			g.refuse(w, r, cred.refused(err))
 			return
 		}
 		if cred.inQuery {
@@ -115,6 +165,19 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(g.context(r.Context(), t)))
 	})
+}
+
+// authenticate returns the verified token of r, or nil and an error. cred holds what r
+// carries, and no token if r carries none or a malformed one: the error ErrNoToken alone
+// may be that of the function for the tenant.
+func (g *guard) authenticate(r *http.Request) (t *verifier.Token, cred credential, err error) {
+	if cred, err = g.find(r); err != nil {
+		return nil, cred, err
+	}
+	if t, err = g.verify(r, cred.token); err != nil {
+		return nil, cred, cred.refused(err)
+	}
+	return t, cred, nil
 }
 
 func (g *guard) verify(r *http.Request, token string) (*verifier.Token, error) {

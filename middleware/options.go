@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
-// An Option changes what [Require] and [Optional] do.
+// An Option changes what [Require], [Optional], [Authenticator] and [Refuse] do.
 type Option func(*guard)
 
 // TenantFromHost takes the tenant from the host of the request: hosts maps host names
@@ -75,7 +76,7 @@ func tenantOption(tenant func(*http.Request) (string, error)) Option {
 }
 
 // WithErrorHandler calls handler to answer each refused request, also for
-// [RequireScope] and [RequireAudience] further in. [Status] returns the status for
+// [RequireScope] and its siblings further in. [Status] returns the status for
 // the error.
 //
 // These headers are set before the call: WWW-Authenticate or Retry-After,
@@ -95,7 +96,7 @@ func WithErrorHandler(handler func(w http.ResponseWriter, r *http.Request, err e
 }
 
 // FromCookie also accepts a token in the cookie of this name. An empty cookie counts
-// as missing. Two cookies of the name, or a second token elsewhere in the request,
+// as missing. Two cookies of the name, or another token elsewhere in the request,
 // are refused (400).
 //
 // Give it a name that begins with __Host-, and set it with Secure and Path=/. Then a browser takes
@@ -108,17 +109,70 @@ func FromCookie(name string) Option {
 	if (&http.Cookie{Name: name}).Valid() != nil {
 		panic(fmt.Sprintf("middleware: FromCookie: %q is not a cookie name", name))
 	}
+	return placeOption("FromCookie", func(r *http.Request) (string, error) { return fromCookies(r.Header["Cookie"], name) })
+}
+
+// FromHeader also accepts a token in the header of this name, which holds the token alone,
+// without a scheme. Gateways send such headers: Cf-Access-Jwt-Assertion,
+// X-Goog-Iap-Jwt-Assertion, X-Amzn-Oidc-Data. An empty header counts as missing. Two
+// headers of the name, or another token elsewhere in the request, are refused (400). It may
+// be given for several names.
+//
+// Anyone who reaches the service without its gateway can send the header too. That does no
+// harm as long as the tenant's keys and audience are those of the gateway's tokens. If the
+// request may carry the client's own token in Authorization, beside that of the gateway,
+// add [WithoutAuthorization].
+//
+// It panics if name is not the name of a header, if it has an option of its own (Cookie,
+// Authorization), or if proxies do not pass it on (Connection and the headers that RFC
+// 9110, section 7.6.1, names with it).
+func FromHeader(name string) Option {
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > '~' || !isTokenChar(byte(r)) }) {
+		panic(fmt.Sprintf("middleware: FromHeader: %q is not the name of a header", name))
+	}
+	name = http.CanonicalHeaderKey(name)
+	switch name {
+	case "Authorization", "Cookie":
+		panic(fmt.Sprintf("middleware: FromHeader: %s: it is read without an option, or with FromCookie", name))
+	case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		panic(fmt.Sprintf("middleware: FromHeader: %s: proxies and net/http do not pass it on to handlers", name))
+	}
+	return placeOption("FromHeader of "+name, func(r *http.Request) (string, error) { return fromNamed(r.Header[name]) })
+}
+
+// FromFunc also accepts the token that find returns, such as one in
+// Sec-WebSocket-Protocol. find returns the token alone, without a scheme, or "" if the
+// request has none. It must be safe for concurrent use, and must leave the request and its
+// body alone. It is called for every request, since another token elsewhere in the request
+// is refused (400). So is a text that cannot be a token.
+func FromFunc(find func(*http.Request) string) Option {
+	if find == nil {
+		panic("middleware: FromFunc: nil func")
+	}
+	return placeOption("FromFunc", func(r *http.Request) (string, error) { return fromFunc(find(r)) })
+}
+
+func placeOption(option string, find func(*http.Request) (string, error)) Option {
 	return func(g *guard) {
-		if g.cookie != "" {
-			panic("middleware: FromCookie is given twice")
+		if slices.ContainsFunc(g.places, func(p tokenPlace) bool { return p.option == option }) {
+			panic("middleware: " + option + " is given twice")
 		}
-		g.cookie = name
+		g.places = append(g.places, tokenPlace{option, find})
 	}
 }
 
+// WithoutAuthorization ignores the Authorization header. The token comes from the places
+// that other options name, and [Require] panics if there are none.
+//
+// It is for services behind a gateway that authenticates with a header of its own (see
+// [FromHeader]), and passes the client's Authorization header on. Both hold a token then,
+// and they differ.
+func WithoutAuthorization() Option { return func(g *guard) { g.noAuthorization = true } }
+
 // FromQuery also accepts a token in the query parameter of this name, such as
-// "access_token" (RFC 6750, section 2.3). Two parameters of the name, or a second
-// token elsewhere in the request, are refused (400). The header Cache-Control of the
+// "access_token" (RFC 6750, section 2.3). Two parameters of the name, or another token
+// elsewhere in the request, are refused (400). The header Cache-Control of the
 // answer is set to "private, no-store" before the handler runs.
 //
 // URLs end up in logs, histories and Referer headers. Use FromQuery only for clients
@@ -146,6 +200,25 @@ func Realm(realm string) Option {
 			panic("middleware: Realm is given twice")
 		}
 		g.realm = realm
+	}
+}
+
+// WithResourceMetadata adds the parameter resource_metadata to WWW-Authenticate: the URL
+// where clients find which authorization server issues tokens for this API (RFC 9728,
+// section 5.1). MCP clients need it. [ResourceMetadata] serves that document, and
+// [Resource.MetadataURL] is its URL.
+//
+// It panics if url is not an absolute https URL in ASCII. For tests and development it may
+// be http on a loopback host.
+func WithResourceMetadata(url string) Option {
+	if problem := checkWebURL(url); problem != "" {
+		panic(fmt.Sprintf("middleware: WithResourceMetadata: %q: %s", url, problem))
+	}
+	return func(g *guard) {
+		if g.resource != "" {
+			panic("middleware: WithResourceMetadata is given twice")
+		}
+		g.resource = url
 	}
 }
 

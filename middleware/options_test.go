@@ -81,7 +81,7 @@ func TestPanicsWhenBuilt(t *testing.T) {
 	v := newVerifier(t, "acme")
 	tenant := func(*http.Request) (string, error) { return "acme", nil }
 	handler := func(http.ResponseWriter, *http.Request, error) {}
-	for name, build := range map[string]func(){
+	panicsWhenBuilt(t, map[string]func(){
 		"nil verifier":                func() { middleware.Require(nil) },
 		"nil verifier, optional":      func() { middleware.Optional(nil) },
 		"nil option":                  func() { middleware.Require(v, nil) },
@@ -117,7 +117,55 @@ func TestPanicsWhenBuilt(t *testing.T) {
 		"scope with a line end": func() { middleware.RequireScope("a\n") },
 		"no audience":           func() { middleware.RequireAudience() },
 		"empty audience":        func() { middleware.RequireAudience("") },
-	} {
+	})
+}
+
+func TestPlacesAndDemandsPanicWhenBuilt(t *testing.T) {
+	v := newVerifier(t, "acme")
+	found := func(*http.Request) string { return "" }
+	metadata := middleware.WithResourceMetadata("https://api.example/x")
+	panicsWhenBuilt(t, map[string]func(){
+		"FromHeader without a name":      func() { middleware.FromHeader("") },
+		"FromHeader with a bad name":     func() { middleware.FromHeader("X Jwt") },
+		"FromHeader with a line end":     func() { middleware.FromHeader("X-Jwt\r\n") },
+		"FromHeader outside ASCII":       func() { middleware.FromHeader("X-J\u212a") },
+		"FromHeader not UTF-8":           func() { middleware.FromHeader("X-J\xff") },
+		"FromHeader of Authorization":    func() { middleware.FromHeader("authorization") },
+		"FromHeader of Cookie":           func() { middleware.FromHeader("cookie") },
+		"FromHeader of Connection":       func() { middleware.FromHeader("connection") },
+		"FromHeader that proxies keep":   func() { middleware.FromHeader("proxy-authorization") },
+		"FromHeader of Host":             func() { middleware.FromHeader("host") },
+		"FromHeader twice":               func() { middleware.Require(v, middleware.FromHeader("X-Jwt"), middleware.FromHeader("x-jwt")) },
+		"nil FromFunc":                   func() { middleware.FromFunc(nil) },
+		"FromFunc twice":                 func() { middleware.Require(v, middleware.FromFunc(found), middleware.FromFunc(found)) },
+		"no place for a token":           func() { middleware.Require(v, middleware.WithoutAuthorization()) },
+		"no place, authenticator":        func() { middleware.Authenticator(v, middleware.WithoutAuthorization()) },
+		"nil verifier, authenticator":    func() { middleware.Authenticator(nil) },
+		"nil option in Refuse":           func() { middleware.Refuse(httptest.NewRecorder(), request("GET", "/"), nil, nil) },
+		"metadata without https":         func() { middleware.WithResourceMetadata("http://api.example/x") },
+		"metadata with a relative URL":   func() { middleware.WithResourceMetadata("/x") },
+		"metadata with a quote":          func() { middleware.WithResourceMetadata(`https://api.example/"`) },
+		"metadata with a backslash":      func() { middleware.WithResourceMetadata(`https://api.example/\`) },
+		"metadata with a line end":       func() { middleware.WithResourceMetadata("https://api.example/\r\nX: y") },
+		"metadata outside ASCII":         func() { middleware.WithResourceMetadata("https://b\u00fccher.example/") },
+		"metadata with a space":          func() { middleware.WithResourceMetadata("https://api.example/a b") },
+		"metadata with a user":           func() { middleware.WithResourceMetadata("https://a:b@api.example/") },
+		"metadata without a host":        func() { middleware.WithResourceMetadata("https:///x") },
+		"metadata with a port alone":     func() { middleware.WithResourceMetadata("https://:443/x") },
+		"metadata with a fragment":       func() { middleware.WithResourceMetadata("https://api.example/#") },
+		"empty metadata":                 func() { middleware.WithResourceMetadata("") },
+		"metadata twice":                 func() { middleware.Require(v, metadata, metadata) },
+		"RequireAnyScope without scopes": func() { middleware.RequireAnyScope() },
+		"RequireAnyScope with a quote":   func() { middleware.RequireAnyScope("a", `b"`) },
+		"nil RequireFunc":                func() { middleware.RequireFunc(nil) },
+		"nil handler in RequireFunc":     func() { middleware.RequireFunc(func(*verifier.Token) error { return nil })(nil) },
+		"Ready without tenants":          func() { middleware.Ready(middleware.Readiness{}) },
+	})
+}
+
+func panicsWhenBuilt(t *testing.T, builds map[string]func()) {
+	t.Helper()
+	for name, build := range builds {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
 				if text, ok := recover().(string); !ok || !strings.HasPrefix(text, "middleware: ") {

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -17,14 +18,7 @@ import (
 // It panics if there are no scopes, or if one is not a scope-token (RFC 6749, section
 // 3.3): printable ASCII without spaces, quotes and backslashes.
 func RequireScope(scopes ...string) func(http.Handler) http.Handler {
-	if len(scopes) == 0 {
-		panic("middleware: RequireScope: no scopes")
-	}
-	for _, s := range scopes {
-		if s == "" || strings.Contains(s, " ") || !isPlain(s) {
-			panic(fmt.Sprintf("middleware: RequireScope: %q is not a scope (RFC 6749, section 3.3)", s))
-		}
-	}
+	checkScopes("RequireScope", scopes)
 	scopes = slices.Clone(scopes)
 	lacking := &scopeError{strings.Join(scopes, " ")}
 	return demand(func(t *verifier.Token) error {
@@ -34,6 +28,59 @@ func RequireScope(scopes ...string) func(http.Handler) http.Handler {
 			}
 		}
 		return nil
+	})
+}
+
+// RequireAnyScope is [RequireScope], but one of scopes is enough. WWW-Authenticate names
+// the first of them, since a client would take a list for scopes that it needs all. So put
+// first the one that gives the least.
+func RequireAnyScope(scopes ...string) func(http.Handler) http.Handler {
+	checkScopes("RequireAnyScope", scopes)
+	scopes = slices.Clone(scopes)
+	lacking := &scopeError{scopes[0]}
+	return demand(func(t *verifier.Token) error {
+		if slices.ContainsFunc(scopes, t.HasScope) {
+			return nil
+		}
+		return lacking
+	})
+}
+
+// checkScopes panics unless there are scopes, and all of them are ones.
+func checkScopes(caller string, scopes []string) {
+	if len(scopes) == 0 {
+		panic("middleware: " + caller + ": no scopes")
+	}
+	for _, s := range scopes {
+		if !isScope(s) {
+			panic(fmt.Sprintf("middleware: %s: %q is not a scope (RFC 6749, section 3.3)", caller, s))
+		}
+	}
+}
+
+func isScope(s string) bool { return s != "" && !strings.Contains(s, " ") && isPlain(s) }
+
+// RequireFunc returns a middleware that calls the handler only if allow returns nil for
+// the verified token. It answers 403 otherwise, and 401 if there is no verified token. The
+// error handler of the Require or Optional around it gets the error of allow, wrapped in
+// [ErrForbidden]. The default one tells the client nothing of it.
+//
+// An error that wraps [verifier.ErrUnavailable] means that allow cannot tell now (503).
+// One that wraps [ErrScope] gets the answer of that (403). allow must be safe for
+// concurrent use.
+func RequireFunc(allow func(*verifier.Token) error) func(http.Handler) http.Handler {
+	if allow == nil {
+		panic("middleware: RequireFunc: nil func")
+	}
+	return demand(func(t *verifier.Token) error {
+		err := allow(t)
+		if err == nil {
+			return nil
+		}
+		if k := kindOf(err); k == noScope || k == unavailable && errors.Is(err, verifier.ErrUnavailable) {
+			return err
+		}
+		return &forbiddenError{err}
 	})
 }
 
@@ -85,3 +132,9 @@ type scopeError struct{ wanted string } // with spaces between them
 
 func (e *scopeError) Error() string { return ErrScope.Error() + ": want " + e.wanted }
 func (e *scopeError) Unwrap() error { return ErrScope }
+
+// A forbiddenError is ErrForbidden, with its cause.
+type forbiddenError struct{ cause error }
+
+func (e *forbiddenError) Error() string   { return ErrForbidden.Error() + ": " + e.cause.Error() }
+func (e *forbiddenError) Unwrap() []error { return []error{ErrForbidden, e.cause} }

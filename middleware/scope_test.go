@@ -1,10 +1,13 @@
 package middleware_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keyturn/keyturn/middleware"
@@ -81,10 +84,79 @@ func TestRequireAudience(t *testing.T) {
 	}
 }
 
+func TestRequireAnyScope(t *testing.T) {
+	v := newVerifier(t, "acme")
+	h := middleware.RequireAnyScope("orders:read", "orders:write")(whoami)
+	for _, tt := range []struct {
+		changes []any
+		status  int
+	}{
+		{[]any{"scope", "orders:write"}, 200},
+		{[]any{"scope", "x orders:read"}, 200},
+		{[]any{"scp", []string{"orders:write"}}, 200},
+		{[]any{"scope", "orders:read2 Orders:read"}, 403},
+		{[]any{"scope", ""}, 403},
+		{nil, 403},
+	} {
+		w := serve(middleware.Require(v)(h), request("GET", "/", bearer(good("acme", tt.changes...))...))
+		const lacking = `Bearer realm="api", error="insufficient_scope", error_description="the token lacks a scope that is needed here", scope="orders:read"`
+		if got := w.Header().Get("WWW-Authenticate"); w.Code != tt.status || (got == lacking) != (tt.status == 403) {
+			t.Errorf("%v: got %d %s, want %d", tt.changes, w.Code, got, tt.status)
+		}
+	}
+}
+
+func TestRequireFunc(t *testing.T) {
+	v := newVerifier(t, "acme")
+	own := errors.New("bob alone may")
+	for _, tt := range []struct {
+		name   string
+		err    error
+		status int
+	}{
+		{"allowed", nil, 200},
+		{"refused", own, 403},
+		{"refused with an error that means another status", middleware.ErrNoToken, 403},
+		{"refused with a verdict", &verifier.Error{Reason: verifier.ReasonExpired, Err: verifier.ErrExpired}, 403},
+		{"cannot tell, among others", errors.Join(own, verifier.ErrInvalid, verifier.ErrUnavailable), 503},
+		{"refused for its context", context.Canceled, 403},
+		{"a scope", middleware.ErrScope, 403},
+		{"cannot tell", fmt.Errorf("no answer: %w", verifier.ErrUnavailable), 503},
+		{"the verifier cannot tell", &verifier.Error{Reason: verifier.ReasonUnavailable, Err: verifier.ErrUnavailable}, 503},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := middleware.RequireFunc(func(token *verifier.Token) error {
+				if token.Subject() != "ann" {
+					t.Errorf("asked about %v", token)
+				}
+				return tt.err
+			})(whoami)
+			var c capture
+			r := request("GET", "/", bearer(good("acme"))...)
+			w := serve(middleware.Require(v, middleware.WithErrorHandler(c.handle))(h), r)
+			if w.Code != tt.status || !errors.Is(c.err, tt.err) {
+				t.Errorf("got %d %v, want %d %v", w.Code, c.err, tt.status, tt.err)
+			}
+			// An error handler may wrap the error before it asks for the status.
+			if c.err != nil && middleware.Status(fmt.Errorf("x: %w", errors.Join(c.err))) != tt.status {
+				t.Errorf("Status of the wrapped error is not %d", tt.status)
+			}
+			if tt.err == own && !errors.Is(c.err, middleware.ErrForbidden) {
+				t.Errorf("error %v, want ErrForbidden", c.err)
+			}
+			if w := serve(middleware.Require(v)(h), r); tt.status == 403 && !strings.HasPrefix(w.Header().Get("WWW-Authenticate"), `Bearer realm="api", error="insufficient_scope", `) {
+				t.Errorf("answer %s", answerOf(w))
+			}
+		})
+	}
+}
+
 func TestDemandsWithoutRequire(t *testing.T) {
 	for name, h := range map[string]http.Handler{
-		"scope":    middleware.RequireScope("a")(whoami),
-		"audience": middleware.RequireAudience("a")(whoami),
+		"any scope": middleware.RequireAnyScope("a")(whoami),
+		"func":      middleware.RequireFunc(func(*verifier.Token) error { t.Error("asked without a token"); return nil })(whoami),
+		"scope":     middleware.RequireScope("a")(whoami),
+		"audience":  middleware.RequireAudience("a")(whoami),
 	} {
 		w := serve(h, request("GET", "/", bearer(good("acme", "scope", "a", "aud", "a"))...))
 		if w.Code != 401 || w.Header().Get("WWW-Authenticate") != `Bearer realm="api"` {

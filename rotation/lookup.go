@@ -16,8 +16,8 @@ import (
 // retired keys included, or for an empty KID those whose tokens have none, at most
 // [keystore.MaxCandidates].
 //
-// The error wraps [keystore.ErrNotFound] if the key does not exist, was revoked, or is not for alg.
-// It wraps [keystore.ErrUnavailable] if the instance cannot tell, because it is out of sync,
+// The error wraps [keystore.ErrNotFound] if the key does not exist or is not for alg, and
+// [keystore.ErrRevoked], which is one, if it was revoked. It wraps [keystore.ErrUnavailable] if the instance cannot tell, because it is out of sync,
 // recovering, or has not read the ring. A missing key counts as such only while the instance is in
 // sync. So a store that is away makes no good token look bad (invariant I1).
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
@@ -31,21 +31,22 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, unknownRing(id.Tenant, status)
 	}
 	if id.KID == "" {
-		if keys := c.WithoutKID(alg, now); len(keys) > 0 {
-			return keys, nil
+		keys, err := c.WithoutKID(id, alg, now)
+		if len(keys) > 0 || err != nil {
+			return keys, err
 		}
 		return nil, k.missing(id, status, now)
 	}
 	rec := c.Find(id.KID)
 	switch {
 	case c.Revoked(id.KID): // even if its record was collected
-		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrRevoked}
 	case rec == nil:
 		return nil, k.missing(id, status, now)
 	}
 	planned := c.PlanOf(rec.Record.Record)
 	switch {
-	case rec.Algorithm != alg:
+	case !rec.Algorithm.Same(alg):
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case planned.Dropped(now):
 		return nil, k.missing(id, status, now)
@@ -123,6 +124,10 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	}
 	return least
 }
+
+// CanServe reports whether the ring of tenant may ever have a key of alg: true, since a change of
+// the policy can bring any algorithm that a ring can have.
+func (k *Keyring) CanServe(string, keystore.Algorithm) bool { return true }
 
 // signingKey returns the record whose key signs for tenant at t, and the copy that has it. The
 // error wraps [ErrFenced], [ErrNoSigner], or [keystore.ErrNotFound] if the tenant's ring is not

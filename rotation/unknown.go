@@ -88,7 +88,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	case k.holds(r, id, now):
 		return nil
 	case r != nil && r.state.Load().Revoked(id.KID):
-		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound} // the store cannot say otherwise
+		return &ring.Error{Text: id.String(), Err: keystore.ErrRevoked} // the store cannot say otherwise
 	}
 	a := k.unknown.join(k, r, id, now)
 	switch {

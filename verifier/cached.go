@@ -80,8 +80,9 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 // offered reports whether the store still offers the key to tokens without kid. A
 // store that holds too many keys to try offers none of them.
 func (v *verified) offered() bool {
-	keys, err := v.rules.Keys.Lookup(keystore.ID{Tenant: v.rules.ID}, v.key.Algorithm())
-	return err == nil && slices.Contains(tried(keys), v.key)
+	id := keystore.ID{Tenant: v.rules.ID}
+	keys, err := v.rules.Keys.Lookup(id, v.key.Algorithm())
+	return err == nil && slices.Contains(tried(id, keys), v.key)
 }
 
 // revoked reports whether t was revoked or the revocations cannot tell. In both

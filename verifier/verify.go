@@ -243,7 +243,7 @@ type wanted struct {
 // that keeps its contract returns no key of another tenant, kid or algorithm; fits
 // does not rely on it.
 func (w *wanted) fits(k *keystore.Key) bool {
-	return k != nil && k.Algorithm() == w.alg && k.ID().Tenant == w.id.Tenant &&
+	return k != nil && k.Algorithm().Same(w.alg) && k.ID().Tenant == w.id.Tenant &&
 		(w.id.KID == "" || k.ID().KID == w.id.KID) && k.Usable(w.now)
 }
 
@@ -259,15 +259,19 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 	return keys, nil
 }
 
-// tried returns as many of the keys as a store may return. The rest is ignored.
-func tried(keys []*keystore.Key) []*keystore.Key {
-	return keys[:min(len(keys), keystore.MaxCandidates)]
+// tried returns the keys, or none if a store that breaks its contract returned more than one token
+// may cost.
+func tried(id keystore.ID, keys []*keystore.Key) []*keystore.Key {
+	if keystore.CheckCost(id, keys) != nil {
+		return nil
+	}
+	return keys
 }
 
 // candidates returns how many of the keys may cost a check of the signature.
 func (w *wanted) candidates(keys []*keystore.Key) int {
 	n := 0
-	for _, k := range tried(keys) {
+	for _, k := range tried(w.id, keys) {
 		if w.fits(k) {
 			n++
 		}
@@ -277,7 +281,7 @@ func (w *wanted) candidates(keys []*keystore.Key) int {
 
 // signer returns the key that signed the token, or nil.
 func (v *Verifier) signer(w *wanted, keys []*keystore.Key, p *parsed) *keystore.Key {
-	for _, k := range tried(keys) {
+	for _, k := range tried(w.id, keys) {
 		if w.fits(k) && v.signed(k, p.signed, p.sig) {
 			return k
 		}

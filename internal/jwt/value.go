@@ -60,3 +60,71 @@ func skipSpace(text string, i int) int {
 	}
 	return i
 }
+
+// Reach returns the text of the value that name names in object, or "" if there is none. A
+// member of exactly this name comes first. Only if there is none is the name cut at its dots, and
+// reaches into objects: so "realm_access.roles" finds a claim of that name, or else the member
+// roles of the claim realm_access.
+func Reach(object, name string) string {
+	if value := find(object, name); value != "" || strings.IndexByte(name, '.') < 0 {
+		return value
+	}
+	for part := range strings.SplitSeq(name, ".") {
+		if object = find(object, part); object == "" {
+			return ""
+		}
+	}
+	return object
+}
+
+// find returns the text of the value of object's member with this name, or "" if there is none or
+// object is not an object.
+func find(object, name string) string {
+	if object == "" || object[0] != '{' {
+		return ""
+	}
+	for i := skipSpace(object, 1); object[i] == '"'; { // i stands before a name, or at the end
+		end := valueEnd(object, i)
+		start := skipSpace(object, skipSpace(object, end)+1) // after the colon
+		stop := valueEnd(object, start)
+		if is, _ := String(object[i:end]); is == name {
+			return object[start:stop]
+		}
+		if i = skipSpace(object, stop); object[i] == ',' {
+			i = skipSpace(object, i+1)
+		}
+	}
+	return ""
+}
+
+// valueEnd returns where the value ends that begins at i.
+func valueEnd(text string, i int) int {
+	depth := 0
+	for ; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i // after a number or literal
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i // after a number or literal
+			}
+		}
+	}
+	return i
+}

@@ -46,9 +46,10 @@ func (s Skipped) String() string {
 // Without, it makes one for each algorithm that its type and curve allow, and a verifier's own list
 // decides.
 //
-// JWKs that share a kid are told apart by alg. If two share both and differ in material, neither
-// serves; a JWK that is there twice counts once. A JWK without kid serves tokens without kid; where
-// more than [keystore.MaxCandidates] of them share an algorithm, none serves with it.
+// JWKs that share a kid are told apart by alg. Public keys that share both all serve, if they cost
+// at most [keystore.MaxCandidates] together, and else none; of two secrets that share both, neither
+// serves. A JWK that is there twice counts once. A JWK without kid serves tokens without kid, under
+// the same bound for all those of an algorithm.
 //
 // The error, an [*Error], says that the document is not a JWK Set, or too large: above 1 MiB, 256
 // keys, or 64 that serve. A set of which nothing serves is no error.
@@ -260,24 +261,27 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 		alg keystore.Algorithm
 	}
 	distinct := make(map[name][]*keystore.Key)
+	nameOf := func(k *keystore.Key) name {
+		if k.Algorithm().Same(keystore.EdDSA) { // two names of one algorithm
+			return name{k.ID().KID, keystore.EdDSA}
+		}
+		return name{k.ID().KID, k.Algorithm()}
+	}
 	for _, e := range entries {
 		for _, k := range e.keys {
-			at := name{e.kid, k.Algorithm()}
+			at := nameOf(k)
 			if !slices.ContainsFunc(distinct[at], k.Equal) {
 				distinct[at] = append(distinct[at], k)
 			}
 		}
 	}
 	for _, e := range entries {
-		most, reason := 1, "same kid and alg as another key, other material"
-		if e.kid == "" { // as many as keystore.Static takes under one name
-			most, reason = keystore.MaxCandidates, fmt.Sprintf("more than %d keys without kid share its alg", keystore.MaxCandidates)
-		}
 		var lost []string
+		var reason string
 		e.keys = slices.DeleteFunc(e.keys, func(k *keystore.Key) bool {
-			all := distinct[name{e.kid, k.Algorithm()}]
-			if len(all) > most {
-				lost = append(lost, string(k.Algorithm()))
+			all := distinct[nameOf(k)]
+			if why := conflict(k, all); why != "" {
+				lost, reason = append(lost, string(k.Algorithm())), why
 				return true
 			}
 			return !slices.Contains(all, k) // equal to an earlier one
@@ -287,4 +291,18 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 		}
 	}
 	return skipped
+}
+
+// conflict returns why k cannot serve beside the others of its kid and algorithm, or "". all has k.
+func conflict(k *keystore.Key, all []*keystore.Key) string {
+	kid := k.ID().KID
+	switch {
+	case len(all) > 1 && kid != "" && k.Algorithm().Symmetric(): // one of them may be an attacker's
+		return "same kid and alg as another secret"
+	case keystore.CheckCost(k.ID(), all) == nil:
+		return ""
+	case kid == "":
+		return fmt.Sprintf("%d keys without kid share its alg, which is too costly for one token (at most %d checks)", len(all), keystore.MaxCandidates)
+	}
+	return fmt.Sprintf("%d keys share its kid and alg, which is too costly for one token (at most %d checks)", len(all), keystore.MaxCandidates)
 }

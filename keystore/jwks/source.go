@@ -36,6 +36,12 @@ var (
 // Serves reports whether tenant is the one that the source was opened for.
 func (s *Source) Serves(tenant string) bool { return tenant == s.tenant }
 
+// CanServe reports whether the source can ever have a key of alg: not of HS*, since what others can
+// read is no secret.
+func (s *Source) CanServe(tenant string, alg keystore.Algorithm) bool {
+	return tenant == s.tenant && !alg.Symmetric()
+}
+
 // NoteUse implements [keystore.UseNoter]: a token of tenant was verified. That keeps the source
 // awake, and wakes it. Its fetches go before those of sources that are not in use, for ten minutes
 // or its TTL. A verifier calls it. A program that verifies by itself should, too: otherwise the

@@ -188,19 +188,18 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 }
 
 // WithoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
-// there are more than [keystore.MaxCandidates] it returns none, because each one costs a signature
-// check.
-func (c *Ring) WithoutKID(alg keystore.Algorithm, now time.Time) []*keystore.Key {
-	var keys []*keystore.Key
+// they cost more than [keystore.MaxCandidates] together, it returns none and the error of
+// [keystore.CheckCost].
+func (c *Ring) WithoutKID(id keystore.ID, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, err error) {
 	for _, r := range c.sealed {
-		if r.NoKID && r.Algorithm == alg && r.Key.Usable(now) {
+		if r.NoKID && r.Algorithm.Same(alg) && r.Key.Usable(now) {
 			keys = append(keys, r.Key)
 		}
 	}
-	if len(keys) > keystore.MaxCandidates {
-		return nil
+	if err := keystore.CheckCost(id, keys); err != nil {
+		return nil, err
 	}
-	return keys
+	return keys, nil
 }
 
 // PublicKeys returns the public keys that readers of the JWK Set need at now.
