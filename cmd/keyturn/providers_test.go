@@ -66,7 +66,9 @@ func providerConfigs(t *testing.T) map[string]string {
 	function := regexp.MustCompile(`(?m)^func (\w+)\(`)
 	for _, block := range regexp.MustCompile("(?s)```(go|yaml)\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		if block[1] == "go" {
-			last = function.FindStringSubmatch(block[2])[1]
+			if f := function.FindStringSubmatch(block[2]); f != nil {
+				last = f[1]
+			}
 			continue
 		}
 		if configs[last] != "" {

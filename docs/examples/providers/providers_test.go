@@ -3,6 +3,7 @@
 package providers_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -77,7 +78,7 @@ func newVerifier(t *testing.T, p providertest.Provider) *verifier.Verifier {
 	t.Helper()
 	n := providertest.NewNetwork(t, p)
 	client := jwks.New(jwks.Config{TLS: n.TLS(), LookupNetIP: n.LookupNetIP, DialContext: n.DialContext})
-	t.Cleanup(func() { client.Close(t.Context()) })
+	t.Cleanup(func() { client.Close(context.Background()) })
 	s := setUp{client: client, env: p.Env, files: make(map[string]string)}
 	for path, text := range p.Files {
 		s.files[path] = filepath.Join(t.TempDir(), "file")
