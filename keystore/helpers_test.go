@@ -238,3 +238,34 @@ func usable(t *testing.T, want bool, keys ...*keystore.Key) {
 		}
 	}
 }
+
+// public returns n keys of one name and algorithm.
+func public(t *testing.T, kid string, alg keystore.Algorithm, n int) (keys []*keystore.Key) {
+	t.Helper()
+	for range n {
+		k, err := keystore.NewPublic(keystore.ID{Tenant: "acme", KID: kid}, alg, freshPublic(t, alg))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// freshPublic returns a new public key for alg, an EdDSA or ECDSA.
+func freshPublic(t *testing.T, alg keystore.Algorithm) crypto.PublicKey {
+	t.Helper()
+	curve, ok := map[keystore.Algorithm]elliptic.Curve{keystore.ES256: elliptic.P256(), keystore.ES384: elliptic.P384(), keystore.ES512: elliptic.P521()}[alg]
+	if !ok {
+		pub, _, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pub
+	}
+	k, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Public()
+}

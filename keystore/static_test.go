@@ -186,13 +186,10 @@ func TestReplaceAllOrNothing(t *testing.T) {
 	withdrawn.Withdraw()
 	foreign := hs256(t, "acme", "8", "f")
 	static(t, foreign)
-	var five []*keystore.Key
-	for _, seed := range []string{"a", "b", "c", "d", "e"} {
-		five = append(five, hs256(t, "acme", "5", seed))
-	}
-	var fiveWithout []*keystore.Key
-	for _, seed := range []string{"a", "b", "c", "d", "e"} {
-		fiveWithout = append(fiveWithout, hs256(t, "acme", "", seed))
+	var nine, nineWithout []*keystore.Key
+	for _, seed := range strings.Split("abcdefghi", "") {
+		nine = append(nine, hs256(t, "acme", "5", seed))
+		nineWithout = append(nineWithout, hs256(t, "acme", "", seed))
 	}
 	tests := []struct {
 		name string
@@ -202,8 +199,10 @@ func TestReplaceAllOrNothing(t *testing.T) {
 		{"a nil key", []*keystore.Key{nil}, "nil Key"},
 		{"a withdrawn key", []*keystore.Key{withdrawn}, "was withdrawn"},
 		{"a key of another store", []*keystore.Key{foreign}, "another store"},
-		{"more than four of one name", five, "more than 4"},
-		{"more than four without kid", fiveWithout, "more than 4"},
+		{"more than eight of one name", nine, `9 keys share "acme"/"5" and HS256, and cost more than 8`},
+		{"more than eight without kid", nineWithout, `9 keys share "acme"/"" and HS256, and cost more than 8`},
+		{"three slow ones of one name", public(t, "5", keystore.ES384, 3), `3 keys share "acme"/"5" and ES384, and cost more than 8`},
+		{"more than eight under two names", append(public(t, "5", keystore.EdDSA, 5), public(t, "5", keystore.Ed25519, 4)...), "cost more than 8"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -254,29 +253,33 @@ func TestKeyBelongsToOneStore(t *testing.T) {
 }
 
 func TestTokensWithoutKID(t *testing.T) {
-	var four []*keystore.Key
-	for _, kid := range []string{"1", "2", "", "4"} {
-		four = append(four, hs256(t, "acme", kid, "seed "+kid))
+	var eight []*keystore.Key
+	for _, kid := range []string{"1", "2", "", "4", "5", "6", "7", "8"} {
+		eight = append(eight, hs256(t, "acme", kid, "seed "+kid))
 	}
-	fifth, other := hs256(t, "acme", "5", "e"), hs256(t, "globex", "1", "g")
-	s := static(t, append(four, other)...)
-	found(t, s, "acme", "", four...)
+	ninth, other := hs256(t, "acme", "9", "e"), hs256(t, "globex", "1", "g")
+	s := static(t, append(eight, other)...)
+	found(t, s, "acme", "", eight...)
 	found(t, s, "globex", "", other)
 	found(t, s, "initech", "")
 
-	if err := s.Replace(append(four, other, fifth)...); err != nil {
+	if err := s.Replace(append(eight, other, ninth)...); err != nil {
 		t.Fatal(err)
 	}
-	found(t, s, "acme", "") // five are too many, so none is offered
+	found(t, s, "acme", "") // nine are too many, so none is offered
 	found(t, s, "globex", "", other)
-	found(t, s, "acme", "5", fifth)
-	found(t, s, "acme", "1", four[0])
-	usable(t, true, four...)
+	found(t, s, "acme", "9", ninth)
+	found(t, s, "acme", "1", eight[0])
+	usable(t, true, eight...)
+	_, err := s.Lookup(keystore.ID{Tenant: "acme"}, keystore.HS256)
+	if want := "9 keys may have signed a token without kid, which costs 9 checks, and at most 8 are allowed"; !strings.HasPrefix(keystore.NotFoundDetail(err), want) {
+		t.Errorf("detail %q, want %q", keystore.NotFoundDetail(err), want)
+	}
 
-	if err := s.Replace(four[1:]...); err != nil {
+	if err := s.Replace(eight[1:]...); err != nil {
 		t.Fatal(err)
 	}
-	found(t, s, "acme", "", four[1:]...)
+	found(t, s, "acme", "", eight[1:]...)
 }
 
 func TestKeyWithoutKIDServesOnlyTokensWithoutKID(t *testing.T) {
@@ -330,7 +333,7 @@ func TestZeroStatic(t *testing.T) {
 func TestKeyWithoutKIDStays(t *testing.T) {
 	fresh := func() []*keystore.Key {
 		var keys []*keystore.Key
-		for _, kid := range []string{"", "b", "c", "d", "e"} {
+		for _, kid := range []string{"", "b", "c", "d", "e", "f", "g", "h", "i"} {
 			keys = append(keys, hs256(t, "acme", kid, "a"))
 		}
 		return keys
@@ -341,7 +344,7 @@ func TestKeyWithoutKIDStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Lookup(keystore.ID{Tenant: "acme"}, keystore.HS256); !errors.Is(err, keystore.ErrNotFound) {
-		t.Errorf("five keys are offered: %v", err)
+		t.Errorf("nine keys are offered: %v", err)
 	}
 	if err := s.Replace(fresh()...); err != nil {
 		t.Fatal(err)

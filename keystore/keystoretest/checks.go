@@ -73,7 +73,7 @@ func (f *failures) lookup(s Subject, id keystore.ID, alg keystore.Algorithm) []*
 		return nil
 	}
 	if len(keys) < 1 {
-		f.addf("Lookup(%v, %q) returned no key and no error", id, alg)
+		f.addf("Lookup(%v, %q) returned 0 keys and no error, want at least one", id, alg)
 	}
 	cost := 0
 	for _, k := range keys {

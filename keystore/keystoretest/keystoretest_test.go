@@ -57,12 +57,12 @@ var withWrongKeys = []brokenStore{
 		}), "tenants are kept apart", "another tenant",
 	},
 	{
-		"returns five candidates", brokenLookup(func(s *altered, id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
+		"returns ten candidates", brokenLookup(func(s *altered, id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 			if id.KID == "" {
 				return matching(s, func(k *keystore.Key) bool { return k.ID().Tenant == id.Tenant && k.Algorithm() == alg })
 			}
 			return s.Static.Lookup(id, alg)
-		}), "a token without kid", "want 1 to 4 keys",
+		}), "a token without kid", "cost 10 together, want at most 8",
 	},
 	{
 		"ignores the algorithm", brokenLookup(func(s *altered, id keystore.ID, _ keystore.Algorithm) ([]*keystore.Key, error) {
