@@ -163,6 +163,7 @@ type outcome struct {
 	sum        [sha256.Size]byte
 	keys       []*keystore.Key // of no tenant: each source makes its own after them
 	skipped    []Skipped
+	irregular  []Irregular
 
 	body []byte // nil after a 304
 }
@@ -171,6 +172,7 @@ type outcome struct {
 // discovery is kept even if a later step fails.
 func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *outcome {
 	g := e.c.getter(e.guard, e.cfg.AllowRedirects)
+	g.maxBody = e.cfg.reading().bytes()
 	got := new(outcome)
 	from, asked := e.url, true
 	if e.issuer != "" {
@@ -221,8 +223,8 @@ func (e *endpoint) read(a *answer, prev previous, got *outcome) *Error {
 // readSet reads a set into got. A set without a key that serves is refused: an issuer's mistake
 // must not end all its tokens.
 func (e *endpoint) readSet(body []byte, got *outcome) *Error {
-	var failed *Error
-	got.keys, got.skipped, failed = parse("", body, false)
+	r, failed := parse("", body, e.cfg.reading())
+	got.keys, got.skipped, got.irregular = r.Keys, r.Skipped, r.Irregular
 	switch {
 	case failed != nil:
 		failed.Step = StepSet

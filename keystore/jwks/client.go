@@ -112,6 +112,19 @@ type SourceConfig struct {
 	// AcceptEmpty takes a set without a usable key for a withdrawal of all keys. Otherwise it
 	// counts as a mistake of the issuer, and the old keys stay.
 	AcceptEmpty bool
+
+	// Uses are values of "use" that serve besides "sig", such as "jwt-svid" in the bundles of
+	// SPIFFE. "enc" is an error of Open.
+	Uses []string
+
+	// MaxKeys is how many JWKs of a set may serve. 0 means 512. The set itself may have twice as
+	// many, and at least 1024. It is at most 8192.
+	MaxKeys int
+
+	// MaxBytes is how large a set may be. 0 means 1 MiB. It is at most 16 MiB. A set above one of
+	// these limits counts as a failed attempt: the source keeps serving what it served, until
+	// StaleIfError has passed, and says so in its Status and its log.
+	MaxBytes int
 }
 
 func (c SourceConfig) validate() *Error {
@@ -123,7 +136,7 @@ func (c SourceConfig) validate() *Error {
 			return failf("", "SourceConfig.AllowCIDR has a prefix that is not valid")
 		}
 	}
-	return nil
+	return c.reading().validate()
 }
 
 func (c SourceConfig) staleIfError() time.Duration {
@@ -135,7 +148,7 @@ func (c SourceConfig) staleIfError() time.Duration {
 
 // key names everything that sources must agree on to share an endpoint, and a file on disk.
 func (c SourceConfig) key(kind, url string) string {
-	return fmt.Sprintf("%s %q %v %v %v %v %v", kind, url, c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR)
+	return fmt.Sprintf("%s %q %v %v %v %v %v", kind, url, c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR) + c.reading().key()
 }
 
 // networks returns prefixes in one spelling and order.
@@ -230,7 +243,7 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 	if failed := cfg.validate(); failed != nil {
 		return nil, failed
 	}
-	cfg.AllowCIDR = networks(cfg.AllowCIDR)
+	cfg.AllowCIDR, cfg.Uses = networks(cfg.AllowCIDR), sorted(cfg.Uses)
 	u, failed := guard{cfg.AllowLoopback, cfg.AllowCIDR}.parseURL(raw)
 	if failed != nil {
 		return nil, failed

@@ -6,19 +6,10 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
 // discoveryTTL is how long an issuer's metadata is used.
 const discoveryTTL = 24 * time.Hour
-
-// metadata is the part of an issuer's metadata that is read (OpenID Connect Discovery 1.0, section
-// 3). Member names are compared byte for byte, and a name that is there twice is an error.
-type metadata struct {
-	Issuer  string `json:"issuer"`
-	JWKSURI string `json:"jwks_uri"`
-}
 
 // locate returns where the keys are, and whether the issuer was asked for that in this attempt. If
 // its metadata is old and cannot be fetched again, the keys are asked for where they were.
@@ -62,15 +53,15 @@ func (e *endpoint) discover(ctx context.Context, g *getter, got *outcome) (*url.
 // byte for byte: metadata that names another issuer does not count (OpenID Connect Discovery 1.0,
 // section 4.3).
 func (g guard) jwksURI(doc []byte, issuer string) (*url.URL, *Error) {
-	var m metadata
-	if json.Unmarshal(doc, &m) != nil {
-		return nil, failf(StepDiscovery, "the metadata is not a JSON object of strings")
+	m, failed := readMetadata(doc)
+	if failed != nil {
+		return nil, failed
 	}
-	if m.Issuer != issuer {
+	if m.issuer != issuer {
 		return nil, failf(StepDiscovery, "the metadata is of another issuer: it must be the same byte for byte").
 			hint("look for a slash at the end")
 	}
-	u, failed := g.parseURL(m.JWKSURI)
+	u, failed := g.parseURL(m.jwksURI)
 	if failed != nil {
 		return nil, failed.within(StepDiscovery, "jwks_uri")
 	}

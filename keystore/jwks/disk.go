@@ -23,10 +23,7 @@ type savedSet struct {
 	Set     []byte    `json:"set"`
 }
 
-const (
-	savedVersion = 1
-	maxSaved     = 2 * maxBody // base64 and the rest
-)
+const savedVersion = 1
 
 // fileName names the file of an endpoint. It does not show the URL. The settings are a part of it: a
 // source must not be given what only the settings of another one let in. The name of version 1 was of
@@ -87,7 +84,7 @@ func (e *endpoint) save(body []byte, fetched time.Time) bool {
 func (e *endpoint) write(body []byte, fetched time.Time) error {
 	name := e.fileName()
 	if body == nil {
-		old, err := readSaved(e.c.cfg.Dir, name)
+		old, err := readSaved(e.c.cfg.Dir, name, e.maxSaved())
 		if err != nil {
 			return err
 		}
@@ -117,9 +114,12 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 	return err
 }
 
-// readSaved reads a file that no other user can have written. It never waits: a pipe, which might
-// have no writer, is refused.
-func readSaved(dir, name string) (*savedSet, error) {
+// maxSaved is the size of the largest file: base64 and the rest.
+func (e *endpoint) maxSaved() int { return 2*e.cfg.reading().bytes() + 4<<10 }
+
+// readSaved reads a file of at most so many bytes that no other user can have written. It never
+// waits: a pipe, which might have no writer, is refused.
+func readSaved(dir, name string, most int) (*savedSet, error) {
 	if err := checkFolder(dir); err != nil {
 		return nil, err
 	}
@@ -145,12 +145,12 @@ func readSaved(dir, name string) (*savedSet, error) {
 	case !onlyOurs(is):
 		return nil, errors.New("others own the file or may write it, and so choose the keys: want mode 0600")
 	}
-	doc, err := io.ReadAll(io.LimitReader(file, maxSaved+1))
+	doc, err := io.ReadAll(io.LimitReader(file, int64(most)+1))
 	if err != nil {
 		return nil, err
 	}
 	s := new(savedSet)
-	if len(doc) > maxSaved || json.Unmarshal(doc, s) != nil || s.Version != savedVersion || s.Source != name {
+	if len(doc) > most || json.Unmarshal(doc, s) != nil || s.Version != savedVersion || s.Source != name {
 		return nil, errors.New("not a file that this version wrote")
 	}
 	return s, nil
@@ -174,7 +174,7 @@ func (e *endpoint) restore() {
 	if e.c.cfg.Dir == "" {
 		return
 	}
-	s, err := readSaved(e.c.cfg.Dir, e.fileName())
+	s, err := readSaved(e.c.cfg.Dir, e.fileName(), e.maxSaved())
 	if errors.Is(err, os.ErrNotExist) {
 		return
 	}

@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -65,8 +66,9 @@ type endpoint struct {
 // A view is what a lookup needs to know beside the keys. It is never modified.
 type view struct {
 	machine
-	kids map[string]bool
-	why  error // the answer where nothing can be told; wraps ErrUnavailable
+	kids    map[string]bool
+	skipped map[string]error // the answers for kids that the set has, and that do not serve
+	why     error            // the answer where nothing can be told; wraps ErrUnavailable
 }
 
 // A set is what a good answer held.
@@ -76,6 +78,8 @@ type set struct {
 	kids       map[string]bool
 	keys       []KeyInfo
 	skipped    []Skipped
+	irregular  []Irregular
+	why        map[string]error // of kids that are in the set and do not serve; each a NotFound
 }
 
 // A previous is what earlier answers said that the next request makes use of.
@@ -187,6 +191,29 @@ func (e *endpoint) storeLocked(got *outcome) {
 			e.c.logger.Error("jwks: a private key or secret is published", "tenant", e.tenant, "url", display(e.url), "key", s.String())
 		}
 	}
+	e.warnLocked()
+}
+
+// warnLocked tells of the keys of a new set that do not serve, and of those that other readers may
+// refuse, in one line.
+func (e *endpoint) warnLocked() {
+	if len(e.set.skipped)+len(e.set.irregular) > 0 {
+		e.c.logger.Warn("jwks: keys of a set are skipped or irregular", "tenant", e.tenant, "url", display(e.url),
+			"skipped", listed(e.set.skipped), "irregular", listed(e.set.irregular))
+	}
+}
+
+// listed joins what a log line says of keys: of the first 16, and how many more there are.
+func listed[T fmt.Stringer](all []T) string {
+	const most = 16
+	var texts []string
+	for _, one := range all[:min(len(all), most)] {
+		texts = append(texts, one.String())
+	}
+	if len(all) > most {
+		texts = append(texts, fmt.Sprintf("and %d more", len(all)-most))
+	}
+	return strings.Join(texts, " | ")
 }
 
 // installRestoredLocked gives the first source the keys that were read from disk.
@@ -198,6 +225,7 @@ func (e *endpoint) installRestoredLocked() {
 		s.install(e.restored, e.set.generation, e.m.keysEnd())
 	}
 	e.restored = nil
+	e.warnLocked()
 }
 
 func (e *endpoint) endKeysLocked() {
@@ -213,14 +241,17 @@ func (e *endpoint) publishLocked() {
 	if e.lastErr != nil {
 		why = unavailable(e.lastErr)
 	}
-	e.view.Store(&view{machine: e.m, kids: e.set.kids, why: why})
+	e.view.Store(&view{machine: e.m, kids: e.set.kids, skipped: e.set.why, why: why})
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
 
 // newSet keeps what [Status] tells of a set.
 func newSet(got *outcome) set {
-	s := set{generation: got.generation, sum: got.sum, kids: make(map[string]bool), skipped: got.skipped}
+	s := set{
+		generation: got.generation, sum: got.sum, kids: make(map[string]bool),
+		skipped: got.skipped, irregular: got.irregular, why: make(map[string]error),
+	}
 	for _, k := range got.keys {
 		s.kids[k.ID().KID] = true
 		s.keys = append(s.keys, KeyInfo{k.ID().KID, k.Algorithm()})
@@ -228,6 +259,25 @@ func newSet(got *outcome) set {
 	for i, skip := range s.skipped {
 		// A clone does not keep the rest of a long kid in memory.
 		s.skipped[i].KID = strings.Clone(skip.KID[:min(len(skip.KID), keystore.MaxKIDBytes)])
+		s.explain(skip)
 	}
 	return s
+}
+
+// explain notes why a kid of the set does not serve. A kid that is too long for a token needs no
+// reason, and neither does one of which another key serves, unless both share an algorithm.
+func (s *set) explain(skip Skipped) {
+	kid := skip.KID
+	if kid == "" || len(kid) > keystore.MaxKIDBytes || s.why[kid] != nil || s.kids[kid] && !skip.conflict {
+		return
+	}
+	s.why[strings.Clone(kid)] = keystore.NotFound(fmt.Sprintf("kid %s is in the set, but was skipped: %s", quote(kid), skip.Reason))
+}
+
+// notFound returns the answer for a kid that a set lacks, or that does not serve.
+func notFound(skipped map[string]error, kid string) error {
+	if why := skipped[kid]; why != nil {
+		return why
+	}
+	return keystore.ErrNotFound
 }

@@ -36,6 +36,8 @@ const (
 	SettingAllowLoopback Setting = "AllowLoopback"
 	SettingAllowCIDR     Setting = "AllowCIDR"
 	SettingAcceptEmpty   Setting = "AcceptEmpty"
+	SettingMaxKeys       Setting = "MaxKeys"
+	SettingMaxBytes      Setting = "MaxBytes"
 )
 
 // An Error says what failed while keys were read. Its text is for operators. It holds no userinfo

@@ -64,6 +64,6 @@ const (
 	WakeWait     = wakeWait
 	MaxWait      = maxWait
 	FetchTimeout = fetchTimeout
-	MaxBody      = maxBody
-	MaxRaw       = maxRaw
+	MaxBody      = defaultMaxBytes
+	MaxRaw       = defaultMaxBytes + rawExtra
 )

@@ -16,8 +16,7 @@ import (
 // Bounds on one attempt.
 const (
 	fetchTimeout = 5 * time.Second // discovery, redirects and body included
-	maxBody      = 256 << 10       // bytes, after decoding
-	maxRaw       = 1 << 20         // bytes, on the connection: they may decode to nothing
+	rawExtra     = 1 << 20         // bytes on the connection, beyond those of the body
 	maxHeader    = 64 << 10        // bytes
 	maxRedirects = 2
 
@@ -40,6 +39,7 @@ type getter struct {
 	tls       *tls.Config
 	proxy     *url.URL
 	redirects bool
+	maxBody   int // bytes, after decoding
 	now       func() time.Time
 
 	step atomic.Value // the current Step
@@ -117,7 +117,7 @@ func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return &cappedConn{conn, maxRaw}, nil
+			return &cappedConn{conn, g.maxRaw()}, nil
 		},
 	}
 	if g.proxy != nil && u.Scheme == "https" { // http is loopback, which is this machine and not the proxy
@@ -130,7 +130,7 @@ func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
 			return nil, err
 		}
 		g.step.Store(StepTLS)
-		return g.handshake(ctx, &cappedConn{conn, maxRaw}, addr)
+		return g.handshake(ctx, &cappedConn{conn, g.maxRaw()}, addr)
 	}
 	return t
 }
@@ -195,24 +195,27 @@ func (g *getter) failure(err error) *Error {
 
 var errSlow = failf(StepBody, "less than %d bytes a second", minRate)
 
-// readBody reads at most [maxBody] bytes, if they come fast enough.
+// maxRaw is how many bytes are read on a connection: they may decode to nothing.
+func (g *getter) maxRaw() int { return g.maxBody + rawExtra }
+
+// readBody reads at most maxBody bytes, if they come fast enough.
 func (g *getter) readBody(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader) ([]byte, *Error) {
 	watch := &pacedReader{r: body, now: g.now, start: g.now()}
 	watch.timer = time.AfterFunc(gracePeriod, func() { cancel(errSlow) })
 	defer watch.timer.Stop()
-	all, err := io.ReadAll(io.LimitReader(watch, maxBody+1))
+	all, err := io.ReadAll(io.LimitReader(watch, int64(g.maxBody)+1))
 	switch cause := context.Cause(ctx); {
 	case cause != nil: // even if the whole body came just before
 		return nil, asError(cause, StepBody, "no whole answer in time")
 	case err != nil:
 		return nil, asError(err, StepBody, "broken off, or not decodable")
-	case len(all) > maxBody:
-		return nil, failf(StepBody, "more than %d bytes", maxBody)
+	case len(all) > g.maxBody:
+		return nil, failf(StepBody, "more than %d bytes", g.maxBody).allowedBy(SettingMaxBytes, "raises the limit")
 	}
 	return all, nil
 }
 
-var errRaw = failf(StepBody, "more than %d bytes on the connection", maxRaw)
+var errRaw = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
 
 // A cappedConn brings so many more bytes, and then an error.
 type cappedConn struct {

@@ -17,41 +17,37 @@ import (
 // This file reads the JSON of a JWK Set and of its elements. Which of them may serve is decided in
 // parse.go.
 
-// Bounds on a document.
+// Bounds on a document. Those on its size and its keys are in reading.go.
 const (
-	maxSetBytes = 1 << 20 // of the whole document
-	maxKeys     = 256     // elements of its "keys" array, usable or not
-	maxMembers  = 100     // of the document or of one key: real ones have at most twenty
-	maxKeyOps   = 32      // elements of a "key_ops" array
+	maxMembers = 100 // of the document or of one key: real ones have at most twenty
+	maxKeyOps  = 32  // elements of a "key_ops" array
 )
 
 // splitSet returns the elements of a JWK Set (RFC 7517, section 5): one JSON object with a "keys"
-// array. Members that it does not know are ignored.
+// array. Members that it does not know are ignored. It reads no more than most elements.
 //
-// The error is about the document as a whole: it is too large, it is not one JSON value, it is not
-// a set, it has a member twice (RFC 7517, section 4, allows to reject that), or it has text outside
-// of the keys that is not UTF-8. Inside a key, the last two are left to [readJWK]. The error never
-// quotes the document.
-func splitSet(doc []byte) ([]jsontext.Value, error) {
-	if len(doc) > maxSetBytes {
-		return nil, fmt.Errorf("a JWK Set of %d bytes: at most %d are read", len(doc), maxSetBytes)
-	}
-	set, err := splitObject(doc)
+// The error is about the document as a whole: it is not one JSON value, it is not a set, it has a
+// member twice (RFC 7517, section 4, allows to reject that), or it has text outside of the keys that
+// is not UTF-8. Inside a key, the last two are left to [readJWK]. The error never quotes the
+// document.
+func splitSet(doc []byte, most int) ([]jsontext.Value, error) {
+	set, err := splitObject(withoutBOM(doc))
 	if err != nil {
 		return nil, err
 	}
 	keys, ok := set["keys"]
-	if !ok {
-		if _, bare := set["kty"]; bare {
-			return nil, errors.New(`a single JWK, not a JWK Set: wrap it in {"keys":[ ]}`)
-		}
-		return nil, errors.New(`not a JWK Set: it has no "keys" member`)
-	}
-	if keys.Kind() != '[' {
+	switch {
+	case !ok || keys.Kind() == 'n' && set["kty"] != nil:
+		return nil, errors.New(describeObject(set))
+	case keys.Kind() != '[':
 		return nil, errors.New(`not a JWK Set: its "keys" member is not an array`)
 	}
-	return splitKeys(keys)
+	return splitKeys(keys, most)
 }
+
+// withoutBOM returns doc without a UTF-8 byte order mark, which a parser may ignore (RFC 8259,
+// section 8.1). Editors and the encoders of .NET write one.
+func withoutBOM(doc []byte) []byte { return bytes.TrimPrefix(doc, []byte("\ufeff")) }
 
 // lenient lets one odd key pass, to be judged by itself.
 var lenient = jsontext.Options(json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)))
@@ -61,10 +57,10 @@ var lenient = jsontext.Options(json.JoinOptions(jsontext.AllowDuplicateNames(tru
 func splitObject(doc []byte) (map[string]jsontext.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewReader(doc), lenient)
 	malformed := func() error {
-		return fmt.Errorf("not a JWK Set: not valid JSON near byte %d", dec.InputOffset())
+		return fmt.Errorf("not a JWK Set: not valid JSON near byte %d%s", dec.InputOffset(), describeText(doc))
 	}
 	if kind := dec.PeekKind(); kind != '{' && kind != 0 {
-		return nil, errors.New("not a JWK Set: want a JSON object")
+		return nil, fmt.Errorf("not a JWK Set: want a JSON object, and not %s", describeValue(kind, doc))
 	}
 	if _, err := dec.ReadToken(); err != nil { // the opening brace
 		return nil, malformed()
@@ -97,17 +93,14 @@ func splitObject(doc []byte) (map[string]jsontext.Value, error) {
 	return set, nil
 }
 
-// splitKeys splits an array that is known to be JSON. It stops at the first element too many.
-func splitKeys(array jsontext.Value) ([]jsontext.Value, error) {
+// splitKeys splits an array that is known to be JSON. It stops after most elements.
+func splitKeys(array jsontext.Value, most int) ([]jsontext.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewReader(array), lenient)
 	if _, err := dec.ReadToken(); err != nil { // the opening bracket
 		return nil, errors.New(`not a JWK Set: its "keys" member cannot be read`)
 	}
 	var keys []jsontext.Value
-	for dec.PeekKind() != ']' {
-		if len(keys) == maxKeys {
-			return nil, fmt.Errorf("a JWK Set of more than %d keys", maxKeys)
-		}
+	for len(keys) < most && dec.PeekKind() != ']' {
 		raw, err := dec.ReadValue()
 		if err != nil {
 			return nil, errors.New(`not a JWK Set: its "keys" member cannot be read`)
@@ -124,8 +117,12 @@ type jwk struct {
 	keyOps                  []string
 	hasKeyOps               bool
 
-	private bool // a member that only a private key has is there, whatever its value
-	secret  bool // a member "k", which holds a secret, is there, whatever the kty
+	private bool // a member that only a private key has is there, with content
+	secret  bool // a member "k", which holds a secret, is there with content, whatever the kty
+
+	// irregular says how the members of the key were spelled, if not as the RFCs want. publicKey
+	// adds to it.
+	irregular []string
 
 	// unreadable says why this element is not a JWK, or is nil. The other fields then hold what
 	// could be read.
@@ -165,32 +162,54 @@ func readJWK(raw jsontext.Value) (k jwk) {
 		return k
 	}
 	k.member = func(name string) (jsontext.Value, bool) {
+		// Serializers write null for a member without a value: those of .NET do so for every member
+		// that they know. It is no member.
 		v, ok := members[name]
-		return v, ok
+		return v, ok && v.Kind() != 'n'
 	}
 	k.readMembers()
 	return k
 }
 
 // findSecrets looks through the member names of a JSON object for those that only a secret or a
-// private key has. It returns false if there are too many members.
+// private key has. One that holds nothing is not a leak. It returns false if there are too many
+// members.
 func (k *jwk) findSecrets(object jsontext.Value) bool {
 	dec := jsontext.NewDecoder(bytes.NewReader(object), lenient)
 	if _, err := dec.ReadToken(); err != nil { // the opening brace
 		return false
 	}
 	for n := 0; dec.PeekKind() == '"'; n++ {
-		name, err := dec.ReadToken()
+		token, err := dec.ReadToken()
 		if err != nil || n == maxMembers {
 			return false
 		}
-		k.private = k.private || slices.Contains(privateMembers[:], name.String())
-		k.secret = k.secret || name.String() == "k"
-		if dec.SkipValue() != nil {
+		name := token.String()
+		value, err := dec.ReadValue()
+		if err != nil {
 			return false
 		}
+		if holdsNothing(value) {
+			continue
+		}
+		k.private = k.private || slices.Contains(privateMembers[:], name)
+		k.secret = k.secret || name == "k"
 	}
 	return true
+}
+
+// holdsNothing reports whether a value is null, an empty string or an empty array. Serializers of
+// public keys write those for the private members that they do not have.
+func holdsNothing(v jsontext.Value) bool {
+	switch v.Kind() {
+	case 'n':
+		return true
+	case '"':
+		return len(v) == len(`""`)
+	case '[':
+		return len(bytes.TrimSpace(v[1:len(v)-1])) == 0
+	}
+	return false
 }
 
 // readMembers reads all it can. The first error is the one that counts.
@@ -211,6 +230,7 @@ func (k *jwk) readMembers() {
 	if !k.kty.given {
 		k.unreadable = errors.New(`it has no "kty"`)
 	}
+	k.kid.given = k.kid.value != "" // a token cannot name an empty kid
 }
 
 // text returns a member that must be a string if it is there.
@@ -226,8 +246,8 @@ func (k *jwk) text(name string) (text, error) {
 	return text{s, true}, nil
 }
 
-// texts returns a member that must be an array of strings if it is there. No string may be there
-// twice (RFC 7517, section 4.3).
+// texts returns a member that must be an array of strings if it is there. An empty one is no member:
+// .NET writes it. No string may be there twice (RFC 7517, section 4.3).
 func (k *jwk) texts(name string) (list []string, given bool, err error) {
 	v, ok := k.member(name)
 	if !ok {
@@ -254,32 +274,84 @@ func (k *jwk) texts(name string) (list []string, given bool, err error) {
 		seen[s] = true
 		list = append(list, s)
 	}
-	return list, true, nil
+	return list, len(list) > 0, nil
 }
 
 // octets returns a member that must be there, and must be base64url as RFC 7515, section 2, has it:
 // no padding, no line ends, no other character, and no bits left over at the end. The error never
 // quotes it.
 func (k *jwk) octets(name string) ([]byte, error) {
-	s, err := k.text(name)
+	s, err := k.required(name)
 	if err != nil {
 		return nil, err
 	}
-	if !s.given {
-		return nil, fmt.Errorf("it has no %q", name)
-	}
-	// The decoder skips line ends, strict or not.
-	if strings.ContainsAny(s.value, "\r\n") {
-		return nil, fmt.Errorf("%q is not base64url", name)
-	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s.value)
+	return decode(name, s, base64.RawURLEncoding)
+}
+
+// looseOctets is octets for the public members of public keys. It reads padding and the standard
+// alphabet too, and reports them as irregular: Java's and Python's encoders write them, and there is
+// one way to read them. A text of both alphabets, line ends and a wrong padding are refused.
+func (k *jwk) looseOctets(name string) ([]byte, error) {
+	s, err := k.required(name)
 	if err != nil {
-		return nil, fmt.Errorf("%q is not base64url", name)
+		return nil, err
 	}
-	if len(b) == 0 {
-		return nil, fmt.Errorf("%q is empty", name)
+	body := strings.TrimRight(s, "=")
+	padding := len(s) - len(body)
+	standard := strings.ContainsAny(body, "+/")
+	switch {
+	case padding > 2 || padding > 0 && len(s)%4 != 0: // RFC 4648, section 4
+		return nil, fmt.Errorf("%q is not base64url: its padding is wrong", name)
+	case standard && strings.ContainsAny(body, "-_"):
+		return nil, fmt.Errorf("%q is not base64url: it mixes two alphabets", name)
+	}
+	encoding := base64.RawURLEncoding
+	if standard {
+		encoding = base64.RawStdEncoding
+	}
+	b, err := decode(name, body, encoding)
+	if err != nil {
+		return nil, err
+	}
+	if padding > 0 {
+		k.note("%q is padded (RFC 7515, section 2)", name)
+	}
+	if standard {
+		k.note("%q is in the standard alphabet of base64 (RFC 7515, section 2)", name)
 	}
 	return b, nil
+}
+
+// required returns a member that must be a string and must be there.
+func (k *jwk) required(name string) (string, error) {
+	s, err := k.text(name)
+	switch {
+	case err != nil:
+		return "", err
+	case !s.given:
+		return "", fmt.Errorf("it has no %q", name)
+	case s.value == "":
+		return "", fmt.Errorf("%q is empty", name)
+	}
+	return s.value, nil
+}
+
+// decode decodes base64. The error does not quote it.
+func decode(name, s string, encoding *base64.Encoding) ([]byte, error) {
+	// The decoder skips line ends, strict or not.
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, fmt.Errorf("%q is not base64url", name)
+	}
+	b, err := encoding.Strict().DecodeString(s)
+	if err != nil || len(b) == 0 {
+		return nil, fmt.Errorf("%q is not base64url", name)
+	}
+	return b, nil
+}
+
+// note adds to what is irregular.
+func (k *jwk) note(format string, args ...any) {
+	k.irregular = append(k.irregular, fmt.Sprintf(format, args...))
 }
 
 // quote quotes text of the sender for a message, cut to a length that fits into a log line.

@@ -54,7 +54,7 @@ func TestSplitSet(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			keys, err := splitSet([]byte(tt.doc))
+			keys, err := splitSet([]byte(tt.doc), minElements)
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("error = %v, want one with %q", err, tt.want)
 			}
@@ -71,7 +71,7 @@ func TestErrorsDoNotQuoteTheDocument(t *testing.T) {
 		`{"keys":[{"k":"` + secret + `"}],"keys":[]}`, `{"` + secret + `":1,"` + secret + `":2}`, `{"keys":` + secret + `}`,
 		secret, `"` + secret + `"`, `{"keys":"` + secret + `"}`, `{"kty":"oct","k":"` + secret + `"}`, `{"keys":[],"x":"` + secret + "\xff\"}",
 	} {
-		_, err := splitSet([]byte(doc))
+		_, err := splitSet([]byte(doc), minElements)
 		if err == nil || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "hunter") {
 			t.Errorf("splitSet(%s) error = %v", doc, err)
 		}
@@ -129,7 +129,7 @@ func TestMembersOfWrongType(t *testing.T) {
 			t.Errorf("%s: no error", key)
 		}
 		for _, secrets := range []bool{true, false} {
-			if keys, err := k.judge("acme", secrets); err != k.unreadable || keys != nil {
+			if keys, err := k.judge("acme", reading{secrets: secrets}); err != k.unreadable || keys != nil {
 				t.Errorf("%s: judge = %v, %v, want the reason %v", key, keys, err, k.unreadable)
 			}
 		}
@@ -137,13 +137,13 @@ func TestMembersOfWrongType(t *testing.T) {
 }
 
 func TestOneBadKeyDoesNotFailTheSet(t *testing.T) {
-	keys, err := splitSet([]byte(`{"keys":[null,{"kty":7},{"kty":"AKP","pub":"AAAA"},{"kty":"OKP","crv":"Ed25519","x":"` + edX + `"},[]]}`))
+	keys, err := splitSet([]byte(`{"keys":[null,{"kty":7},{"kty":"AKP","pub":"AAAA"},{"kty":"OKP","crv":"Ed25519","x":"` + edX + `"},[]]}`), minElements)
 	if err != nil || len(keys) != 5 {
 		t.Fatalf("splitSet = %d keys, %v", len(keys), err)
 	}
 	for i := range keys {
 		k := readJWK(keys[i])
-		if _, err := k.judge("acme", false); (err == nil) != (i == 3) {
+		if _, err := k.judge("acme", reading{}); (err == nil) != (i == 3) {
 			t.Errorf("key %d: judge error = %v", i, err)
 		}
 	}

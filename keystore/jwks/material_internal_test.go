@@ -181,7 +181,7 @@ func TestSecretsAndPublicKeysDoNotMix(t *testing.T) {
 		t.Errorf("publicKey of an oct key = %v", pub)
 	}
 	k = readOne(t, `{"kty":"OKP","crv":"Ed25519","x":"`+edX+`","k":"AAAA"}`)
-	keys, err := k.judge("acme", true)
+	keys, err := k.judge("acme", reading{secrets: true})
 	if err != nil || slices.ContainsFunc(keys, func(k *keystore.Key) bool { return k.Algorithm().Symmetric() }) {
 		t.Errorf("judge of an OKP key with a secret = %v, %v, want public keys", keys, err)
 	}

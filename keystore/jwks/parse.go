@@ -9,9 +9,6 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 )
 
-// maxUsable is how many JWKs of one set may serve.
-const maxUsable = 64
-
 // A Skipped reports a JWK that does not serve, or not with all its algorithms.
 type Skipped struct {
 	// Index is the place of the JWK in the set, from 0.
@@ -27,6 +24,8 @@ type Skipped struct {
 	// Exposed is true if the JWK holds a private key, or a secret in a set that others can read:
 	// every reader of the set can sign with it. It calls for an alarm, and for a new key.
 	Exposed bool
+
+	conflict bool // with other JWKs; by itself it would serve
 }
 
 // String names the JWK, its kid quoted and cut to a readable length, and says why it was skipped,
@@ -38,6 +37,32 @@ func (s Skipped) String() string {
 	return fmt.Sprintf("key %d (%s): %s", s.Index, quote(s.KID), s.Reason)
 }
 
+// An Irregular reports a JWK that serves, although its issuer spells a member of it otherwise than
+// the RFCs want. Other readers may refuse it, so its issuer should know.
+type Irregular struct {
+	// KID is the JWK's kid, or empty.
+	KID string
+
+	// What says which member is irregular and why, without key material.
+	What string
+
+	// Index is the place of the JWK in the set, from 0.
+	Index int
+}
+
+// String names the JWK, its kid quoted, and says what is irregular, such as
+// `key 2 ("2026-11"): "n" is padded (RFC 7515, section 2)`.
+func (i Irregular) String() string {
+	return Skipped{Index: i.Index, KID: i.KID, Reason: i.What}.String()
+}
+
+// A Report is what [Inspect] finds in a set. Each list is in the order of the set.
+type Report struct {
+	Keys      []*keystore.Key
+	Skipped   []Skipped   // JWKs that do not serve, or not with all their algorithms
+	Irregular []Irregular // JWKs that serve, and are spelled otherwise than the RFCs want
+}
+
 // Parse makes keys of tenant from a JWK Set. It skips secrets ("oct"): in a set that others can
 // read they are not secret.
 //
@@ -46,65 +71,88 @@ func (s Skipped) String() string {
 // Without, it makes one for each algorithm that its type and curve allow, and a verifier's own list
 // decides.
 //
-// JWKs that share a kid are told apart by alg. Public keys that share both all serve, if they cost
-// at most [keystore.MaxCandidates] together, and else none; of two secrets that share both, neither
-// serves. A JWK that is there twice counts once. A JWK without kid serves tokens without kid, under
-// the same bound for all those of an algorithm.
+// A member that is null is absent, and so are empty key_ops, an empty kid, and a private member that
+// is an empty string or array. Numbers may be padded, in the standard alphabet of base64, or with
+// zero bytes too many or too few: see [Irregular], which [Inspect] returns.
 //
-// The error, an [*Error], says that the document is not a JWK Set, or too large: above 1 MiB, 256
-// keys, or 64 that serve. A set of which nothing serves is no error.
+// JWKs that share a kid are told apart by alg. If two public keys share both, a token of that kid may
+// be of either; a JWK that is there twice counts once. Where the keys of one kid and alg cost more
+// than [keystore.MaxCandidates] together, none of them serves with it. That holds for the keys
+// without kid too, which serve tokens without kid.
+//
+// The error, an [*Error], says that the document is not a JWK Set, or too large: above 1 MiB, 1024
+// JWKs, or 512 that serve. A set of which nothing serves is no error.
 func Parse(tenant string, set []byte) ([]*keystore.Key, []Skipped, error) {
-	keys, skipped, failed := parse(tenant, set, false)
+	r, failed := parse(tenant, set, reading{})
 	if failed != nil {
 		return nil, nil, failed
 	}
-	return keys, skipped, nil
+	return r.Keys, r.Skipped, nil
 }
 
 // ParseWithSecrets is [Parse] for a file that you trust. Secrets ("oct") that [keystore.NewSecret]
-// takes serve too, with their alg, or else with each HS* for which they are long enough. Private
-// keys are still skipped.
+// takes serve too, with their alg, or else with each HS* for which they are long enough. If two
+// secrets share kid and alg, neither serves. A secret has one spelling. Private keys are still
+// skipped.
 func ParseWithSecrets(tenant string, set []byte) ([]*keystore.Key, []Skipped, error) {
-	keys, skipped, failed := parse(tenant, set, true)
+	r, failed := parse(tenant, set, reading{secrets: true})
 	if failed != nil {
 		return nil, nil, failed
 	}
-	return keys, skipped, nil
+	return r.Keys, r.Skipped, nil
+}
+
+// Inspect is [Parse] that also tells of the JWKs that serve although they are irregular.
+func Inspect(tenant string, set []byte) (Report, error) {
+	r, failed := parse(tenant, set, reading{})
+	if failed != nil {
+		return Report{}, failed
+	}
+	return r, nil
 }
 
 // parse reads a set in three steps: it splits the document into elements, judges each element by
 // itself, and removes the keys that cannot serve beside each other.
-func parse(tenant string, set []byte, secrets bool) ([]*keystore.Key, []Skipped, *Error) {
-	elements, err := splitSet(set)
-	if err != nil {
-		return nil, nil, failf("", "%s", err)
+func parse(tenant string, set []byte, how reading) (Report, *Error) {
+	if most := how.bytes(); len(set) > most {
+		return Report{}, how.over(SettingMaxBytes, "a JWK Set of %d bytes: at most %d are read", len(set), most)
+	}
+	most := how.elements()
+	elements, err := splitSet(set, most+1)
+	switch {
+	case err != nil:
+		return Report{}, failf("", "%s", err)
+	case len(elements) > most:
+		return Report{}, how.over(SettingMaxKeys, "a JWK Set of more than %d keys", most)
 	}
 	var entries []*entry
-	var skipped []Skipped
+	var r Report
 	for i, raw := range elements {
 		k := readJWK(raw)
-		keys, err := k.judge(tenant, secrets)
+		keys, err := k.judge(tenant, how)
 		if err != nil {
-			skipped = append(skipped, newSkipped(i, k.kid.value, err))
+			r.Skipped = append(r.Skipped, newSkipped(i, k.kid.value, err))
 			continue
 		}
-		entries = append(entries, &entry{index: i, kid: k.kid.value, keys: keys})
+		entries = append(entries, &entry{index: i, kid: k.kid.value, keys: keys, irregular: k.irregular})
 	}
-	skipped = append(skipped, removeConflicts(entries)...)
-	slices.SortFunc(skipped, func(a, b Skipped) int { return a.Index - b.Index })
+	r.Skipped = append(r.Skipped, removeConflicts(entries)...)
+	slices.SortFunc(r.Skipped, func(a, b Skipped) int { return a.Index - b.Index })
 
-	var keys []*keystore.Key
 	usable := 0
 	for _, e := range entries {
 		if len(e.keys) > 0 {
 			usable++
 		}
-		keys = append(keys, e.keys...)
+		r.Keys = append(r.Keys, e.keys...)
+		if len(e.irregular) > 0 && !e.lost {
+			r.Irregular = append(r.Irregular, Irregular{Index: e.index, KID: e.kid, What: strings.Join(e.irregular, "; ")})
+		}
 	}
-	if usable > maxUsable {
-		return nil, nil, failf("", "a JWK Set of %d usable keys: at most %d are taken", usable, maxUsable)
+	if most := how.keys(); usable > most {
+		return Report{}, how.over(SettingMaxKeys, "a JWK Set of %d usable keys: at most %d are taken", usable, most)
 	}
-	return keys, skipped, nil
+	return r, nil
 }
 
 // The reasons that are an alarm.
@@ -128,8 +176,8 @@ func newSkipped(index int, kid string, reason error) Skipped {
 
 // judge returns the keys of a JWK, at least one, or the reason why it does not serve. The members
 // that say what the key is for come first, then its material, then its algorithms.
-func (k *jwk) judge(tenant string, secrets bool) ([]*keystore.Key, error) {
-	if err := k.checkPurpose(secrets); err != nil {
+func (k *jwk) judge(tenant string, how reading) ([]*keystore.Key, error) {
+	if err := k.checkPurpose(how); err != nil {
 		return nil, err
 	}
 	newKey, err := k.material(keystore.ID{Tenant: tenant, KID: k.kid.value})
@@ -161,19 +209,17 @@ func (k *jwk) judge(tenant string, secrets bool) ([]*keystore.Key, error) {
 
 // checkPurpose returns why a JWK may not serve, whatever its material is, or nil. What leaks a key
 // comes first: the alarm must be raised even where another rule would refuse the JWK too.
-func (k *jwk) checkPurpose(secrets bool) error {
+func (k *jwk) checkPurpose(how reading) error {
 	switch {
-	case (k.kty.value == typeOct || k.secret) && !secrets:
+	case k.secret && !how.secrets:
 		return errSecret
 	case k.private && k.kty.value != typeOct:
 		return errPrivate
 	case k.unreadable != nil:
 		return k.unreadable
-	case k.kid.given && k.kid.value == "":
-		return errors.New("its kid is empty, so no token can name it")
 	case len(k.kid.value) > keystore.MaxKIDBytes:
 		return fmt.Errorf("a kid of %d bytes: at most %d are accepted in a token", len(k.kid.value), keystore.MaxKIDBytes)
-	case k.use.given && k.use.value != "sig": // RFC 7517, section 4.2
+	case k.use.given && k.use.value != "sig" && !slices.Contains(how.uses, k.use.value): // RFC 7517, section 4.2
 		return fmt.Errorf(`its use is %s, not "sig"`, quote(k.use.value))
 	case k.hasKeyOps && !slices.Contains(k.keyOps, "verify"): // RFC 7517, section 4.3
 		return errors.New(`its key_ops do not include "verify"`)
@@ -248,61 +294,82 @@ func (k *jwk) allowed() []keystore.Algorithm {
 
 // An entry is one JWK that can serve, with the keys that it still has.
 type entry struct {
-	index int
-	kid   string
-	keys  []*keystore.Key
+	index     int
+	kid       string
+	keys      []*keystore.Key
+	irregular []string
+	lost      bool // removeConflicts removed all its keys, and reported them
+}
+
+// A name is what a token says of its key. EdDSA and Ed25519 are one.
+type name struct {
+	kid string
+	alg keystore.Algorithm
+}
+
+func nameOf(kid string, k *keystore.Key) name {
+	if k.Algorithm().Same(keystore.Ed25519) {
+		return name{kid, keystore.Ed25519}
+	}
+	return name{kid, k.Algorithm()}
 }
 
 // removeConflicts removes the keys that cannot serve beside each other, and reports them. A key
 // that equals an earlier one is removed without a report.
 func removeConflicts(entries []*entry) (skipped []Skipped) {
-	type name struct {
-		kid string
-		alg keystore.Algorithm
-	}
 	distinct := make(map[name][]*keystore.Key)
-	nameOf := func(k *keystore.Key) name {
-		if k.Algorithm().Same(keystore.EdDSA) { // two names of one algorithm
-			return name{k.ID().KID, keystore.EdDSA}
-		}
-		return name{k.ID().KID, k.Algorithm()}
-	}
 	for _, e := range entries {
 		for _, k := range e.keys {
-			at := nameOf(k)
+			at := nameOf(e.kid, k)
 			if !slices.ContainsFunc(distinct[at], k.Equal) {
 				distinct[at] = append(distinct[at], k)
 			}
 		}
 	}
+	refused := make(map[name]string)
+	for at, keys := range distinct {
+		if reason := conflict(at, keys); reason != "" {
+			refused[at] = reason
+		}
+	}
 	for _, e := range entries {
-		var lost []string
-		var reason string
+		var lost, reasons []string
 		e.keys = slices.DeleteFunc(e.keys, func(k *keystore.Key) bool {
-			all := distinct[nameOf(k)]
-			if why := conflict(k, all); why != "" {
-				lost, reason = append(lost, string(k.Algorithm())), why
-				return true
+			at := nameOf(e.kid, k)
+			reason := refused[at]
+			if reason == "" {
+				return !slices.Contains(distinct[at], k) // equal to an earlier one
 			}
-			return !slices.Contains(all, k) // equal to an earlier one
+			lost = append(lost, string(k.Algorithm()))
+			if !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
+			return true
 		})
 		if lost != nil {
-			skipped = append(skipped, Skipped{Index: e.index, KID: e.kid, Reason: reason + ": " + strings.Join(lost, ", ")})
+			e.lost = len(e.keys) == 0
+			skipped = append(skipped, Skipped{
+				Index: e.index, KID: e.kid, conflict: true,
+				Reason: strings.Join(reasons, "; ") + ": " + strings.Join(lost, ", "),
+			})
 		}
 	}
 	return skipped
 }
 
-// conflict returns why k cannot serve beside the others of its kid and algorithm, or "". all has k.
-func conflict(k *keystore.Key, all []*keystore.Key) string {
-	kid := k.ID().KID
+// conflict says why the keys of one name do not serve beside each other, or "".
+//
+// Two public keys of one name do: issuers have published the old and the new key under one kid, and
+// that costs a token one more check. Two secrets do not: a file that names them alike is a mistake,
+// and which of them is meant cannot be told.
+func conflict(at name, keys []*keystore.Key) string {
 	switch {
-	case len(all) > 1 && kid != "" && k.Algorithm().Symmetric(): // one of them may be an attacker's
+	case len(keys) > 1 && at.kid != "" && at.alg.Symmetric():
 		return "same kid and alg as another secret"
-	case keystore.CheckCost(k.ID(), all) == nil:
+	case keystore.CheckCost(keystore.ID{KID: at.kid}, keys) == nil:
 		return ""
-	case kid == "":
-		return fmt.Sprintf("%d keys without kid share its alg, which is too costly for one token (at most %d checks)", len(all), keystore.MaxCandidates)
+	case at.kid == "":
+		return fmt.Sprintf("%d keys without kid share its alg, which is too costly for one token (at most %d checks)", len(keys), keystore.MaxCandidates)
 	}
-	return fmt.Sprintf("%d keys share its kid and alg, which is too costly for one token (at most %d checks)", len(all), keystore.MaxCandidates)
+	return fmt.Sprintf("%d keys share its kid and alg, which is too costly for one token (at most %d checks)", len(keys), keystore.MaxCandidates)
 }

@@ -54,7 +54,8 @@ func (s *Source) NoteUse(tenant string) {
 
 // Lookup implements [keystore.KeyStore]. It has no effect, and wakes nothing: anyone can cause one.
 // For another tenant the error wraps [keystore.ErrNotFound],
-// whatever the state. Otherwise it wraps [keystore.ErrUnavailable]
+// whatever the state. So does the error for a kid that the set has but that does not serve: it says
+// why that key was skipped. Otherwise it wraps [keystore.ErrUnavailable]
 //
 //   - in the states [Cold] and [Expired];
 //   - for an unknown kid, while the last attempt failed or the keys are [Stale];
@@ -73,10 +74,15 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 		return nil, v.why
 	}
 	keys, err := s.keys.Lookup(id, alg)
-	if err != nil && !v.inSync(now) {
+	switch {
+	case err == nil:
+		return keys, nil
+	case !v.inSync(now):
 		return nil, v.why
+	case v.skipped[id.KID] != nil:
+		return nil, v.skipped[id.KID]
 	}
-	return keys, err
+	return nil, err
 }
 
 // Refresh implements [keystore.Refresher]. It asks the issuer for a kid that Lookup did not find, or
@@ -188,6 +194,10 @@ type Status struct {
 	LastError error     // of the last attempt, an [*Error]; nil if it succeeded
 	NextFetch time.Time // zero: asleep, closed, or fetching now
 	Fetches   uint64    // attempts so far, those of others that share the URL included
+
+	// Irregular are the keys that serve, although their issuer spells them otherwise than the RFCs
+	// want: other readers may refuse them.
+	Irregular []Irregular
 }
 
 // Status returns what the source knows of itself. It asks nothing of the issuer. For readiness,
@@ -200,7 +210,7 @@ func (s *Source) Status() Status {
 		State: e.m.state(now), Asleep: e.m.mode == asleep, URL: display(e.url),
 		Fetched: e.m.lastGood, TTL: e.m.ttl, ETag: e.previous.validator.etag,
 		Keys: slices.Clone(e.set.keys), Skipped: slices.Clone(e.set.skipped),
-		Failures: e.m.failures, Fetches: e.fetches,
+		Failures: e.m.failures, Fetches: e.fetches, Irregular: slices.Clone(e.set.irregular),
 	}
 	if !st.Fetched.IsZero() {
 		st.Age = now.Sub(st.Fetched)

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/internal/unknown"
-	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks/internal/queue"
 )
 
@@ -115,7 +114,7 @@ func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
 	case e.m.serves(now) && e.set.kids[kid]:
 		return nil, nil
 	case e.m.inSync(now) && e.missing.Has(unknown.ID{KID: kid}, now, e.set.generation):
-		return nil, keystore.ErrNotFound
+		return nil, notFound(e.set.why, kid)
 	}
 	inUse := e.inUseLocked(now)
 	if e.crowdedLocked(inUse) {
@@ -123,7 +122,7 @@ func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
 	}
 	if e.attempt != nil {
 		e.hurryLocked(inUse)
-	} else if err := e.demandLocked(now); err != nil {
+	} else if err := e.demandLocked(kid, now); err != nil {
 		return nil, err
 	}
 	e.waiters++
@@ -155,13 +154,13 @@ func (e *endpoint) hurryLocked(inUse bool) {
 }
 
 // demandLocked queues an attempt because of a token, or returns why not.
-func (e *endpoint) demandLocked(now time.Time) error {
+func (e *endpoint) demandLocked(kid string, now time.Time) error {
 	if e.m.holds(now) {
 		return unavailable(errHeld)
 	}
 	if !e.budget.Take(now) {
 		if e.m.inSync(now) {
-			return keystore.ErrNotFound
+			return notFound(e.set.why, kid)
 		}
 		return e.view.Load().why
 	}
@@ -201,7 +200,7 @@ func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
 	if a.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
 		e.missing.Add(unknown.ID{KID: kid}, a.start, e.set.generation)
 	}
-	return keystore.ErrNotFound
+	return notFound(e.set.why, kid)
 }
 
 // ready reports whether lookups are answered. If not, changed is closed when that may have changed.
