@@ -63,12 +63,16 @@ func (k *Key) ID() ID { return k.id }
 
 // Cost returns what one check of a signature by this key costs, for [MaxCandidates]: 4 for
 // ES384, ES512 and RSA above 4096 bits, and 1 for every other key. The zero Key costs 1.
-func (k *Key) Cost() int { return max(k.cost, 1) }
+func (k *Key) Cost() int {
+	if k == nil {
+		return 1
+	}
+	return max(k.cost, 1)
+}
 
-// sameMaterial reports whether k and o have the same ID and material, and one algorithm, perhaps
-// under its two names.
-func (k *Key) sameMaterial(o *Key) bool {
-	if k == nil || o == nil || k.id != o.id || !k.alg.Same(o.alg) {
+// isTwin reports whether k and o are one key under the two names of its algorithm.
+func (k *Key) isTwin(o *Key) bool {
+	if k == nil || o == nil || k.id != o.id || k.alg == o.alg || !k.alg.Same(o.alg) {
 		return false
 	}
 	a, b := k.mat.Load(), o.mat.Load()

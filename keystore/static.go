@@ -286,7 +286,7 @@ func offeredTo(alg Algorithm, keys []*Key) []*Key {
 	}
 	named := of
 	for _, k := range keys {
-		if k.alg != alg && !slices.ContainsFunc(named, k.sameMaterial) {
+		if k.alg != alg && !slices.ContainsFunc(named, k.isTwin) {
 			of = append(of, k)
 		}
 	}

@@ -18,6 +18,17 @@ import (
 )
 
 func TestStaticContract(t *testing.T) {
+	runContract(t, func(s *keystore.Static) keystore.KeyStore { return s })
+}
+
+func TestJoinContract(t *testing.T) {
+	runContract(t, func(s *keystore.Static) keystore.KeyStore {
+		return keystore.Join(static(t, hs256(t, "globex", "k1", "other")), s)
+	})
+}
+
+// runContract checks the store that wrap makes of a Static.
+func runContract(t *testing.T, wrap func(*keystore.Static) keystore.KeyStore) {
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Subject {
 		store := static(t)
 		seeds := make(map[keystore.ID]string) // as in a file
@@ -33,7 +44,7 @@ func TestStaticContract(t *testing.T) {
 		}
 		added := 0
 		return keystoretest.Subject{
-			Store:  store,
+			Store:  wrap(store),
 			Tenant: "acme",
 			Add: func(t *testing.T) keystoretest.Signing {
 				added++

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/middleware"
@@ -125,6 +126,7 @@ func TestAnswersHideTheConfiguration(t *testing.T) {
 	}
 	demands := map[string]func(http.Handler) http.Handler{
 		"audience": middleware.RequireAudience(hidden),
+		"claim":    middleware.RequireClaim("role", hidden),
 		"func":     middleware.RequireFunc(func(*verifier.Token) error { return errors.New(hidden) }),
 	}
 	for name, demand := range demands {
@@ -132,6 +134,42 @@ func TestAnswersHideTheConfiguration(t *testing.T) {
 			w := serve(middleware.Require(v, opts...)(demand(whoami)), request("GET", "/", bearer(good("acme"))...))
 			if strings.Contains(answerOf(w), hidden) || w.Code < 400 {
 				t.Errorf("%s, options %d: %s", name, i, answerOf(w))
+			}
+		}
+	}
+}
+
+// The same with tokens: the verifier's errors name what the tenant wants, and the answers
+// to them are those that every bad token gets.
+func TestAnswersHideWhatTheTenantWants(t *testing.T) {
+	rules := tenantOf("acme", newStatic(t, "acme"))
+	rules.Issuer, rules.Audiences, rules.TenantClaim = "https://hidden.example", []string{"hidden.example/aud"}, "tid"
+	rules.Match = map[string][]string{"azp": {"hidden.example/azp"}}
+	v, err := verifier.New(verifier.Config{Now: func() time.Time { return time.Unix(now, 0) }, Tenants: []verifier.Tenant{rules}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := func(changes ...any) string {
+		return good("acme", append([]any{"iss", rules.Issuer, "aud", rules.Audiences[0], "tid", "acme", "azp", "hidden.example/azp"}, changes...)...)
+	}
+	tenant := middleware.TenantFunc(func(*http.Request) (string, error) { return "acme", nil })
+	if w := serve(middleware.Require(v, tenant)(whoami), request("GET", "/", bearer(token())...)); w.Code != 200 {
+		t.Fatalf("the good token: %s", answerOf(w))
+	}
+	for claim, value := range map[string]string{"iss": "https://hidden.example/", "aud": "x", "tid": "x", "azp": "x"} {
+		r := request("GET", "/", bearer(token(claim, value))...)
+		var c capture
+		serve(middleware.Require(v, tenant, middleware.WithErrorHandler(c.handle))(whoami), r)
+		if text := fmt.Sprintf("%+v", c.err); !strings.Contains(text, "hidden.example") && !strings.Contains(text, `want "acme"`) {
+			t.Errorf("%s: the operator does not learn what was wanted: %+v", claim, c.err)
+		}
+		want := answerOf(serve(middleware.Require(v, tenant)(whoami), request("GET", "/", bearer("x.y.z")...)))
+		if got := answerOf(serve(middleware.Require(v, tenant)(whoami), r)); got != want {
+			t.Errorf("%s: %s, want %s", claim, got, want)
+		}
+		for _, opt := range []middleware.Option{middleware.WithDetail(), middleware.WithErrorHandler(middleware.MastraErrors)} {
+			if got := answerOf(serve(middleware.Require(v, tenant, opt)(whoami), r)); strings.Contains(got, "hidden") || !strings.HasPrefix(got, "401 ") {
+				t.Errorf("%s: %s", claim, got)
 			}
 		}
 	}

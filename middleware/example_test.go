@@ -166,5 +166,10 @@ func exampleVerifier() (*verifier.Verifier, string) {
 		ID: "acme", Keys: must(keystore.NewStatic(key)), Algorithms: []keystore.Algorithm{keystore.HS256},
 		Issuer: "https://acme.example", Audiences: []string{"api"},
 	}}}))
-	return v, sign(secretOf("acme"), "1", claimsOf("acme", "scope", "orders:read", "exp", time.Now().Add(time.Hour).Unix()))
+	return v, exampleToken("scope", "orders:read")
+}
+
+// exampleToken returns a token with this claim that the verifier of exampleVerifier accepts.
+func exampleToken(claim string, value any) string {
+	return sign(secretOf("acme"), "1", claimsOf("acme", claim, value, "exp", time.Now().Add(time.Hour).Unix()))
 }

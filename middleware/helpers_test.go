@@ -70,18 +70,24 @@ func newVerifier(tb testing.TB, tenants ...string) *verifier.Verifier {
 	tb.Helper()
 	cfg := verifier.Config{Now: func() time.Time { return time.Unix(now, 0) }}
 	for _, id := range tenants {
-		k, err1 := keystore.NewSecret(keystore.ID{Tenant: id, KID: "kid-" + id}, keystore.HS256, secretOf(id))
-		keys, err2 := keystore.NewStatic(k)
-		if err := errors.Join(err1, err2); err != nil {
-			tb.Fatal(err)
-		}
-		cfg.Tenants = append(cfg.Tenants, tenantOf(id, keys))
+		cfg.Tenants = append(cfg.Tenants, tenantOf(id, newStatic(tb, id)))
 	}
 	v, err := verifier.New(cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return v
+}
+
+// newStatic returns a store with the tenant's key, whose kid is kid-TENANT.
+func newStatic(tb testing.TB, id string) *keystore.Static {
+	tb.Helper()
+	k, err1 := keystore.NewSecret(keystore.ID{Tenant: id, KID: "kid-" + id}, keystore.HS256, secretOf(id))
+	keys, err2 := keystore.NewStatic(k)
+	if err := errors.Join(err1, err2); err != nil {
+		tb.Fatal(err)
+	}
+	return keys
 }
 
 func tenantOf(id string, keys keystore.KeyStore) verifier.Tenant {

@@ -28,6 +28,7 @@ func TestNothingLeaks(t *testing.T) {
 		for _, header := range [][]string{
 			bearer(token), {"Authorization", token}, {"Authorization", "Bearer" + token}, {"Authorization", "Bearer " + token + " " + token},
 			{"Authorization", "Bearer " + token + "\r\nX: y"}, append(bearer(token), bearer(token)...), {"Cookie", "session=" + token},
+			{"X-Jwt", token}, {"X-Jwt", "Bearer " + token}, append(bearer(token), "X-Jwt", token), {"Authorization", "Bearer   " + token},
 			{"Cookie", "session=" + token + "; session=" + token}, append(bearer(token), "Cookie", "session="+token),
 		} {
 			requests = append(requests, func() *http.Request { return request("GET", "/?t="+token[:5], header...) })
@@ -40,10 +41,11 @@ func TestNothingLeaks(t *testing.T) {
 			}
 		}
 	}
-	demands := middleware.RequireAudience("admin")(middleware.RequireScope("x")(whoami))
+	demands := middleware.RequireAudience("admin")(middleware.RequireClaim("role", "wanted-role")(middleware.RequireScope("x")(whoami)))
 	cookie := middleware.FromCookie("session")
 	for _, opts := range [][]middleware.Option{{cookie}, {cookie, middleware.WithDetail()}, {cookie, middleware.WithErrorHandler(middleware.MastraErrors)},
-		{cookie, middleware.TenantFromPath("tenant")}, {cookie, middleware.FromQuery("t"), middleware.WithDetail()}} {
+		{cookie, middleware.TenantFromPath("tenant")}, {cookie, middleware.FromQuery("t"), middleware.WithDetail()},
+		{cookie, middleware.FromHeader("X-Jwt"), middleware.WithDetail()}, {cookie, middleware.FromFunc(func(r *http.Request) string { return r.Header.Get("X-Jwt") })}} {
 		for _, r := range requests {
 			w := serve(middleware.Require(v, opts...)(demands), r())
 			out := fmt.Sprintf("%d %q %s", w.Code, w.Header(), w.Body)
@@ -51,7 +53,7 @@ func TestNothingLeaks(t *testing.T) {
 				t.Errorf("passed: %s", out)
 			}
 			find("the answer", out, parts...)
-			find("the answer", out, "evil", "kid-acme", "https://", "ann", "\\r", "\\n\"")
+			find("the answer", out, "evil", "kid-acme", "https://", "ann", "\\r", "\\n\"", "wanted-role")
 		}
 	}
 	for _, r := range requests {

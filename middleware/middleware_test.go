@@ -54,7 +54,7 @@ func TestRequire(t *testing.T) {
 		{"two headers, one empty", []string{"Authorization", "Bearer " + token, "Authorization", ""}, 400,
 			`Bearer realm="api", error="invalid_request", error_description="more than one Authorization header"`, middleware.ErrRequest},
 		{"not a JWT", bearer("null"), 401, refused, verifier.ErrMalformed},
-		{"too large", bearer(strings.Repeat("A", 9000)), 401, refused, verifier.ErrTooLarge},
+		{"too large", bearer(strings.Repeat("A", 16<<10+1)), 401, refused, verifier.ErrTooLarge},
 		{"expired", bearer(good("acme", "exp", now)), 401, refused, verifier.ErrExpired},
 		{"signature", bearer(badSignature(token)), 401, refused, verifier.ErrSignature},
 		{"another tenant's key", bearer(sign(secretOf("globex"), "kid-acme", claimsOf("acme"))), 401, refused, verifier.ErrSignature},

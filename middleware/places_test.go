@@ -1,6 +1,10 @@
 package middleware_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -9,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/verifier"
@@ -121,7 +126,8 @@ func TestHeaderThatAProxyDrops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gateway := httptest.NewServer(&httputil.ReverseProxy{Director: func(r *http.Request) { // what Rewrite replaces
+	//lint:ignore SA1019 proxies that still use Director are what this test is about
+	gateway := httptest.NewServer(&httputil.ReverseProxy{Director: func(r *http.Request) {
 		r.URL.Scheme, r.URL.Host = target.Scheme, target.Host
 		r.Header.Set("X-Jwt", good("acme"))
 	}})
@@ -201,6 +207,59 @@ func TestWithoutAuthorization(t *testing.T) {
 		h := middleware.Require(v, middleware.FromHeader("X-Jwt"), middleware.WithoutAuthorization())(whoami)
 		if w := serve(h, request("GET", "/", tt.headers...)); w.Code != tt.status || tt.status == 200 && w.Body.String() != "ann of acme" {
 			t.Errorf("%.60q: got %d %s, want %d", tt.headers, w.Code, w.Body, tt.status)
+		}
+	}
+}
+
+// AWS load balancers pad each part of the token in X-Amzn-Oidc-Data. Where the tenant
+// tolerates that, such a token serves in every place, and a bad one is a bad token and not
+// a malformed request: clients get a new token at 401 alone.
+func TestPaddedTokenInEachPlace(t *testing.T) {
+	padded := func(claims map[string]any) string {
+		part := func(v any) string {
+			text, err := json.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return base64.URLEncoding.EncodeToString(text)
+		}
+		signed := part(map[string]string{"alg": "HS256", "kid": "kid-acme"}) + "." + part(claims)
+		mac := hmac.New(sha256.New, secretOf("acme"))
+		mac.Write([]byte(signed))
+		return signed + "." + base64.URLEncoding.EncodeToString(mac.Sum(nil))
+	}
+	rules := tenantOf("acme", newStatic(t, "acme"))
+	rules.Tolerate = []verifier.Tolerance{verifier.Padding}
+	tolerant, err := verifier.New(verifier.Config{Now: func() time.Time { return time.Unix(now, 0) }, Tenants: []verifier.Tenant{rules}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, expired := padded(claimsOf("acme")), padded(claimsOf("acme", "exp", 1))
+	if strings.Count(live, "=.") == 0 || !strings.HasSuffix(live, "=") {
+		t.Fatalf("the token has no padding within: %s", live)
+	}
+	for place, send := range map[string]func(token string) *http.Request{
+		"Authorization": func(token string) *http.Request { return request("GET", "/", bearer(token)...) },
+		"header":        func(token string) *http.Request { return request("GET", "/", "X-Amzn-Oidc-Data", token) },
+		"cookie":        func(token string) *http.Request { return request("GET", "/", "Cookie", "session="+token) },
+		"query":         func(token string) *http.Request { return request("GET", "/?access_token="+url.QueryEscape(token)) },
+		"query, raw":    func(token string) *http.Request { return request("GET", "/?access_token="+token) },
+		"func":          func(token string) *http.Request { return request("GET", "/", "X-Func", token) },
+	} {
+		opts := []middleware.Option{middleware.FromHeader("X-Amzn-Oidc-Data"), middleware.FromCookie("session"), middleware.FromQuery("access_token"),
+			middleware.FromFunc(func(r *http.Request) string { return r.Header.Get("X-Func") })}
+		strict := 401
+		if place == "Authorization" {
+			strict = 400 // it is no b64token, and malformed for a tenant that wants no padding
+		}
+		for _, tt := range []struct {
+			v      *verifier.Verifier
+			token  string
+			status int
+		}{{tolerant, live, 200}, {tolerant, expired, 401}, {tolerant, badSignature(live[:strings.LastIndexByte(live, '.')+44]) + "=", 401}, {newVerifier(t, "acme"), live, strict}} {
+			if w := serve(middleware.Require(tt.v, opts...)(whoami), send(tt.token)); w.Code != tt.status {
+				t.Errorf("%s: got %d %s, want %d", place, w.Code, w.Body, tt.status)
+			}
 		}
 	}
 }

@@ -10,9 +10,14 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/middleware"
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
+
+// Each store that may be unable to answer says so. One without Ready would count as ready.
+var _ = []interface{ Ready(tenant string) error }{(*jwks.Source)(nil), (*rotation.Keyring)(nil)}
 
 // A readyStore says what it was told to. It counts how often it was asked.
 type readyStore struct {

@@ -60,6 +60,32 @@ func checkScopes(caller string, scopes []string) {
 
 func isScope(s string) bool { return s != "" && !strings.Contains(s, " ") && isPlain(s) }
 
+// RequireClaim returns a middleware that calls the handler only if the token's claim of
+// this name is one of values, or an array of strings that holds one. A number, a boolean, an
+// object and an array that holds one of those match none. The name is that of
+// [verifier.Tenant].Match: a claim of exactly this name comes first. Without it, the dots of
+// the name lead into objects, as in "realm_access.roles". It answers 403 otherwise, and 401 if there is no verified token. It
+// goes inside a [Require] or [Optional], whose error handler writes the answer.
+//
+// It panics if name is empty, or if there are no values, or if one is empty: an identity
+// provider may send an empty text for a role that a user does not have.
+func RequireClaim(name string, values ...string) func(http.Handler) http.Handler {
+	if name == "" {
+		panic("middleware: RequireClaim: empty name")
+	}
+	if len(values) == 0 || slices.Contains(values, "") {
+		panic("middleware: RequireClaim: no value, or an empty one")
+	}
+	values = slices.Clone(values)
+	lacking := &forbiddenError{fmt.Errorf("claim %q is none of %q", name, values)}
+	return demand(func(t *verifier.Token) error {
+		if t.HasAny(name, values...) {
+			return nil
+		}
+		return lacking
+	})
+}
+
 // RequireFunc returns a middleware that calls the handler only if allow returns nil for
 // the verified token. It answers 403 otherwise, and 401 if there is no verified token. The
 // error handler of the Require or Optional around it gets the error of allow, wrapped in

@@ -154,6 +154,7 @@ func TestRequireFunc(t *testing.T) {
 func TestDemandsWithoutRequire(t *testing.T) {
 	for name, h := range map[string]http.Handler{
 		"any scope": middleware.RequireAnyScope("a")(whoami),
+		"claim":     middleware.RequireClaim("sub", "ann")(whoami),
 		"func":      middleware.RequireFunc(func(*verifier.Token) error { t.Error("asked without a token"); return nil })(whoami),
 		"scope":     middleware.RequireScope("a")(whoami),
 		"audience":  middleware.RequireAudience("a")(whoami),

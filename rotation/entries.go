@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -36,7 +35,7 @@ func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
 				r.hear(e, ends)
 			}
 		case authentic: // this instance accepts no token of that tenant
-			b.applied = newest(append(b.applied, e.Nonce))
+			b.applied = protocol.Newest(append(b.applied, e.Nonce), seal.MaxApplied)
 		}
 	}
 }
@@ -48,18 +47,10 @@ func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
-	r.news.changes = newest(append(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce}))
+	r.news.changes = protocol.Newest(append(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce}), seal.MaxApplied)
 	if e.Op == ring.OpMerge && (e.KID != "" || !ends.Equal(ring.Facts{})) {
 		r.losses.Add(1)
 	}
-}
-
-// newest returns the newest changes that an acknowledgement has room for, each once.
-func newest[T comparable](changes []T) []T {
-	if last := len(changes) - 1; slices.Contains(changes[:last], changes[last]) {
-		changes = changes[:last]
-	}
-	return changes[max(0, len(changes)-seal.MaxApplied):]
 }
 
 // openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
@@ -91,7 +82,7 @@ func (b *bucket) noteApplied() {
 		}
 		applied, waiting := protocol.Applied(r.state.Load().Plain(), r.news.changes)
 		for _, nonce := range applied {
-			b.applied = newest(append(b.applied, nonce))
+			b.applied = protocol.Newest(append(b.applied, nonce), seal.MaxApplied)
 		}
 		if r.news.changes = waiting; len(waiting) == 0 && r.news.ends.Equal(ring.Facts{}) {
 			r.news = nil

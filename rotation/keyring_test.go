@@ -32,12 +32,21 @@ func TestFleetRotatesItsKeys(t *testing.T) {
 		if _, err := second.signer.Sign(t.Context(), "acme", nil); !errors.Is(err, rotation.ErrFenced) {
 			t.Errorf("a member in doubt signs: %v", err)
 		}
+		if err := second.Ready("acme"); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("a member in doubt is ready: %v", err)
+		}
 		if err := second.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		third := join(t, cluster, "c")
 		if s := third.Status(); !s.Ready || !s.Fresh {
 			t.Errorf("a member that others vouch for: %+v", s)
+		}
+		if err := errors.Join(second.Ready("acme"), third.Ready("acme")); err != nil {
+			t.Errorf("they are ready: %v", err)
+		}
+		if err := third.Ready("globex"); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("a tenant that it does not hold: %v", err)
 		}
 		others := []*member{second, third}
 		for _, m := range others {

@@ -16,10 +16,10 @@ import (
 // retired keys included, or for an empty KID those whose tokens have none, at most
 // [keystore.MaxCandidates].
 //
-// The error wraps [keystore.ErrNotFound] if the key does not exist or is not for alg, and
-// [keystore.ErrRevoked], which is one, if it was revoked. It wraps [keystore.ErrUnavailable] if the instance cannot tell, because it is out of sync,
-// recovering, or has not read the ring. A missing key counts as such only while the instance is in
-// sync. So a store that is away makes no good token look bad (invariant I1).
+// The error wraps [keystore.ErrNotFound] if the key does not exist or is not for alg,
+// [keystore.ErrRevoked] if it was revoked, and [keystore.ErrUnavailable] if the instance cannot tell:
+// it is out of sync, recovering, or has not read the ring. A missing key counts as such only while
+// the instance is in sync. So a store that is away makes no good token look bad (invariant I1).
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	now := k.cfg.Now()
 	r := k.ring(id.Tenant)
@@ -31,8 +31,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, unknownRing(id.Tenant, status)
 	}
 	if id.KID == "" {
-		keys, err := c.WithoutKID(id, alg, now)
-		if len(keys) > 0 || err != nil {
+		if keys, err := c.WithoutKID(id, alg, now); len(keys) > 0 || err != nil {
 			return keys, err
 		}
 		return nil, k.missing(id, status, now)
@@ -98,16 +97,14 @@ func unavailable(reason error) error {
 	return &ring.Error{Kind: keystore.ErrUnavailable, Err: reason}
 }
 
-// Serves reports whether the keyring holds a ring of tenant, or [Config.Tenants] names it. A server
-// asks it before it takes a tenant's name from a request.
+// Serves reports whether the keyring holds a ring of tenant, or [Config.Tenants] names it.
 func (k *Keyring) Serves(tenant string) bool {
 	r := k.ring(tenant)
 	return r != nil && (!k.holdsAll() || r.state.Load() != nil)
 }
 
 // MaxLeeway returns the most leeway with which tokens of tenant may be verified, the least Leeway
-// of its records: its keys are kept for no longer. It returns [ring.MaxDuration] if no record is
-// known yet. verifier.New compares it with the tenant's leeway.
+// of its records: its keys are kept for no longer. It returns [ring.MaxDuration] if none is known.
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
@@ -125,13 +122,11 @@ func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	return least
 }
 
-// CanServe reports whether the ring of tenant may ever have a key of alg: true, since a change of
-// the policy can bring any algorithm that a ring can have.
+// CanServe returns true: a change of the policy can bring keys of every algorithm.
 func (k *Keyring) CanServe(string, keystore.Algorithm) bool { return true }
 
-// signingKey returns the record whose key signs for tenant at t, and the copy that has it. The
-// error wraps [ErrFenced], [ErrNoSigner], or [keystore.ErrNotFound] if the tenant's ring is not
-// held.
+// signingKey returns the record whose key signs for tenant at t, and its copy. The error wraps
+// [ErrFenced], [ErrNoSigner], or [keystore.ErrNotFound] if the tenant's ring is not held.
 func (k *Keyring) signingKey(tenant string, t time.Time) (*held.Ring, *held.Record, error) {
 	r := k.ring(tenant)
 	if r == nil {

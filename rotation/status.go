@@ -135,6 +135,15 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	return t, nil
 }
 
+// Ready returns nil if tenant's ring is [TenantStatus].Ready, and otherwise the reason.
+func (k *Keyring) Ready(tenant string) error {
+	s, err := k.Tenant(tenant)
+	if err == nil && !s.Ready {
+		err = inTenant(tenant, unavailable(s.Err))
+	}
+	return err
+}
+
 // status returns the state of r without its keys. A ring that was destroyed is ready: there is
 // nothing to wait for.
 func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {

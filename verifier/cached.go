@@ -69,7 +69,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	at := keystore.UnixNano(now)
 	found, key := v.cache.Get(domain, token, func(e *verified) bool {
 		return e.verifiedAt <= at && at < e.notAfter && e.rules.live.Load() &&
-			e.key.Usable(now) && (e.hasKID || e.offered()) && !v.revoked(&e.cached)
+			e.key.Usable(now) && (e.hasKID && e.rules.unsure == nil || e.offered()) && !v.revoked(&e.cached)
 	})
 	if found == nil {
 		return nil, key
@@ -77,12 +77,16 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	return &found.cached, key
 }
 
-// offered reports whether the store still offers the key to tokens without kid. A
-// store that holds too many keys to try offers none of them.
+// offered reports whether the store still offers the key to the token. For a token without
+// kid a store that holds too many keys to try offers none of them. And of stores that answer
+// together, one may have revoked the kid of a key that another one has.
 func (v *verified) offered() bool {
 	id := keystore.ID{Tenant: v.rules.ID}
-	keys, err := v.rules.Keys.Lookup(id, v.key.Algorithm())
-	return err == nil && slices.Contains(tried(id, keys), v.key)
+	if v.hasKID {
+		id = v.key.ID()
+	}
+	keys, err := v.rules.Keys.Lookup(id, v.alg())
+	return err == nil && slices.Contains(keys, v.key) && keystore.CheckCost(id, keys) == nil
 }
 
 // revoked reports whether t was revoked or the revocations cannot tell. In both
@@ -104,6 +108,7 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 	e := new(entry)
 	c, v := &p.claims, &e.Value
 	v.rules, v.key, v.hasKID, v.payload = r, key, p.kid != "", c.payload
+	v.twinName = p.alg != key.Algorithm()
 	v.iss, v.sub, v.aud, v.exp, v.iat, v.jti = c.iss.span(), c.sub.span(), c.aud.span(), c.exp.span(), c.iat.span(), c.jti.span()
 	v.scopes = c.scp.span()
 	if c.scope.text != "" {

@@ -152,11 +152,11 @@ func TestCacheAndKeys(t *testing.T) {
 	w.hit("key back", one)
 
 	w.hit("no kid", noKID)
-	five := []*keystore.Key{key(t, "acme", "1", secret)}
-	for _, kid := range []string{"2", "3", "4", "5"} {
-		five = append(five, key(t, "acme", kid, secretOf(kid)))
+	nine := []*keystore.Key{key(t, "acme", "1", secret)}
+	for _, kid := range strings.Split("23456789", "") {
+		nine = append(nine, key(t, "acme", kid, secretOf(kid)))
 	}
-	replace(five...)
+	replace(nine...)
 	w.verify("too many keys to offer to a token without kid", noKID, verifier.ErrUnknownKey)
 	w.hit("one with a kid", one)
 	replace(key(t, "acme", "1", secret), key(t, "acme", "2", secretOf("2")))

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -21,11 +22,14 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 	if bad := r.checkAudience(c); bad != nil {
 		return bad
 	}
-	if _, ok := jwt.String(c.sub.text); c.sub.text != "" && !ok {
-		return refuseClaim(ErrClaim, "sub")
+	if bad := r.checkMatch(c); bad != nil {
+		return bad
 	}
-	if _, ok := jwt.String(c.jti.text); c.jti.text != "" && !ok {
-		return refuseClaim(ErrClaim, "jti")
+	if bad := r.checkName(c.sub.text, "sub", errSubNumber); bad != nil {
+		return bad
+	}
+	if bad := r.checkName(c.jti.text, "jti", errJTINumber); bad != nil {
+		return bad
 	}
 	if c.misspelt != "" {
 		return refuseClaim(errClaimFold, strings.Clone(c.misspelt)) // a part of the payload
@@ -34,14 +38,31 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 		return refuseClaim(errClaimCase, strings.Clone(name))
 	}
 	if !r.types.accept(p.typ, p.hasTyp) {
-		return refuse(ErrType)
+		return refuse(r.expected.typ)
 	}
 	return r.checkDemanded(c)
 }
 
+// checkName demands that sub or jti, if it is there, is a string (RFC 7519, sections 4.1.2 and
+// 4.1.7), or an integer if the tenant tolerates that. number is the error for one that it does
+// not.
+func (r *rules) checkName(text, name string, number error) *Error {
+	switch {
+	case text == "" || text[0] == '"':
+		return nil
+	case !jwt.Integer(text):
+		return refuseClaim(nullOr(text, true, ErrClaim), name)
+	case r.tolerates&needSubject == 0:
+		return refuseClaim(number, name)
+	}
+	return nil
+}
+
 var (
 	errClaimFold = detail(ErrClaim, "a name that differs from a registered one only by case")
-	errClaimCase = detail(ErrClaim, "a name that differs only by case from one that is read: scope, scp, TenantClaim or Required")
+	errClaimCase = detail(ErrClaim, "a name that differs only by case from one that is read: scope, scp, TenantClaim, Required or Match")
+	errSubNumber = detail(ErrClaim, `claim "sub" is a number; RFC 7519 wants a string. `+wantTolerance(NumericSubject))
+	errJTINumber = detail(ErrClaim, `claim "jti" is a number; RFC 7519 wants a string. `+wantTolerance(NumericSubject))
 	errDate      = detail(ErrClaim, "not a number of seconds from 0 to 2^53")
 )
 
@@ -53,15 +74,15 @@ func (r *rules) checkTimes(c *claims, now time.Time) *Error {
 	}
 	exp, ok := optionalDate(c.exp.text)
 	if !ok {
-		return refuseClaim(errDate, "exp")
+		return refuseClaim(nullOr(c.exp.text, r.AllowNoExpiry, errDate), "exp")
 	}
 	nbf, ok := optionalDate(c.nbf.text)
 	if !ok {
-		return refuseClaim(errDate, "nbf")
+		return refuseClaim(nullOr(c.nbf.text, true, errDate), "nbf")
 	}
 	iat, ok := optionalDate(c.iat.text)
 	if !ok {
-		return refuseClaim(errDate, "iat")
+		return refuseClaim(nullOr(c.iat.text, r.MaxAge == 0, errDate), "iat")
 	}
 	if c.iat.text == "" && r.MaxAge > 0 {
 		return refuseClaim(ErrMissingClaim, "iat")
@@ -87,15 +108,18 @@ func optionalDate(value string) (t time.Time, ok bool) {
 	return jwt.NumericDate(value)
 }
 
-// checkIssuer demands that iss is a string and equals the tenant's Issuer byte for
-// byte (RFC 7519, section 4.1.1).
+// checkIssuer demands that iss is a string and equals one of the tenant's issuers byte
+// for byte (RFC 7519, section 4.1.1).
 func (r *rules) checkIssuer(c *claims) *Error {
 	if c.iss.text == "" && r.AnyIssuer {
 		return nil
 	}
 	iss, ok := jwt.String(c.iss.text)
-	if !ok || !r.AnyIssuer && iss != r.Issuer {
-		return refuseClaim(ErrIssuer, "iss")
+	switch {
+	case r.AnyIssuer && !ok:
+		return refuseClaim(nullOr(c.iss.text, true, ErrIssuer), "iss")
+	case !r.AnyIssuer && (!ok || !slices.Contains(r.issuers, iss)):
+		return refuseClaim(slashed(r.expected.issuer, r.issuers, iss), "iss")
 	}
 	return nil
 }
@@ -112,17 +136,22 @@ func (r *rules) checkAudience(c *claims) *Error {
 			ours = ours || a == aud
 		}
 	})
-	if !ok || !ours {
-		return refuseClaim(ErrAudience, "aud")
+	switch {
+	case ok && ours:
+		return nil
+	case r.AnyAudience:
+		return refuseClaim(nullOr(c.aud.text, true, ErrAudience), "aud")
 	}
-	return nil
+	var bad = r.expected.audience
+	jwt.EachString(c.aud.text, func(aud string) { bad = slashed(bad, r.Audiences, aud) })
+	return refuseClaim(bad, "aud")
 }
 
 // checkDemanded applies the tenant's TenantClaim and Required.
 func (r *rules) checkDemanded(c *claims) *Error {
 	if r.TenantClaim != "" {
 		if tenant, ok := jwt.String(c.find(r.TenantClaim)); !ok || tenant != r.ID {
-			return refuseClaim(ErrTenantMismatch, r.TenantClaim)
+			return refuseClaim(r.expected.tenant, r.TenantClaim)
 		}
 	}
 	for _, name := range r.Required {

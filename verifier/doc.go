@@ -21,9 +21,9 @@
 //  1. Size: the token is at most [Config.MaxTokenBytes] long ([ErrTooLarge]).
 //  2. Parts: it has three parts of base64url, each in its only spelling
 //     ([ErrMalformed]).
-//  3. Header: it is one strict JSON object with alg, kid and typ of their types. It
-//     has no crit, b64 or zip ([ErrCritical]) and no cty ([ErrType]). Keys in a
-//     header are never read.
+//  3. Header: it is one strict JSON object with alg, kid and typ of their types, and
+//     without enc ([ErrMalformed]). It has no crit, b64 or zip ([ErrCritical]) and no
+//     cty ([ErrType]). Keys in a header are never read.
 //  4. Payload: it is one strict JSON object ([ErrMalformed]).
 //  5. Serialization: any other form, and an encrypted token, is malformed.
 //  6. Tenant: the tenant given to [Verifier.VerifyTenant] (the hint), or else the
@@ -31,24 +31,36 @@
 //     ([ErrUnknownTenant]). With a hint, iss must be that tenant's ([ErrIssuer]).
 //     Without one, a verifier of one tenant takes that tenant, and rule 13 judges iss.
 //  7. Suspension: the tenant is not suspended ([ErrSuspended]).
-//  8. Algorithm: alg is on the tenant's list ([ErrAlgorithm]).
+//  8. Algorithm: alg is on the tenant's list ([ErrAlgorithm]). EdDSA and Ed25519 are two
+//     names of one algorithm (RFC 9864): a key of one verifies tokens of the other, if the
+//     list has the token's name.
 //  9. Plausibility: if the store does not hold the key, or is unavailable, and the
 //     token would fail one of the rules 12 to 16 (Check apart), it is refused here,
 //     with [ErrUnknownKey] and not with that rule's error. The store is not asked to
 //     refresh, and does not wake.
 //  10. Key: the store has a key of that tenant, kid and algorithm
-//     ([ErrUnknownKey], or [ErrUnavailable] if the store cannot tell).
+//     ([ErrUnknownKey]; [ErrRevokedKey] if the store knows that it was revoked, or
+//     [ErrUnavailable] if the store cannot tell). If several keys fit, they cost at
+//     most [keystore.MaxCandidates] together, and otherwise none is tried.
 //  11. Signature: a key verifies it over the bytes received ([ErrSignature]).
 //  12. Times: exp, nbf, iat and MaxAge ([ErrMissingClaim], [ErrClaim],
 //     [ErrExpired], [ErrNotYetValid], [ErrTooOld]).
-//  13. Registered claims: iss, aud, sub and jti ([ErrIssuer], [ErrAudience],
-//     [ErrClaim]).
+//  13. Registered claims: iss, aud, then Match, then sub and jti ([ErrIssuer],
+//     [ErrAudience], [ErrClaim]).
 //  14. Spelling: no claim's name differs only by case from a registered one, from
-//     scope or scp, or from one that TenantClaim or Required names ([ErrClaim]).
+//     scope or scp, or from one that TenantClaim, Required or Match names ([ErrClaim]).
 //  15. Type: typ is on the tenant's list ([ErrType]).
 //  16. The tenant's own rules: TenantClaim, Required, then Check
 //     ([ErrTenantMismatch], [ErrMissingClaim], [ErrClaim]).
 //  17. Revocation: the token is not revoked ([ErrRevoked]).
+//
+// # Tolerances
+//
+// Some issuers depart from the standards, in every token. [Tenant.Tolerate] lets in what
+// such an issuer is known for, by name and for that tenant alone: see [Tolerance]. It
+// changes rules 2, 3, 12 and 13 as each [Tolerance] says, and no other. A token that needs a
+// tolerance is cached like any other. The error of a token that a tolerance would let in
+// names the tolerance, and [Needs] lists all that a token needs.
 //
 // # Cost
 //

@@ -22,6 +22,7 @@ const (
 	ReasonUnknownTenant Reason = "unknown_tenant"
 	ReasonSuspended     Reason = "suspended"
 	ReasonUnknownKey    Reason = "unknown_key"
+	ReasonRevokedKey    Reason = "revoked_key"
 	ReasonSignature     Reason = "signature"
 	ReasonExpired       Reason = "expired"
 	ReasonNotYetValid   Reason = "not_yet_valid"
@@ -50,6 +51,7 @@ var (
 	ErrUnknownTenant  error = &refusal{ReasonUnknownTenant, "unknown tenant"}
 	ErrSuspended      error = &refusal{ReasonSuspended, "tenant suspended"}
 	ErrUnknownKey     error = &refusal{ReasonUnknownKey, "unknown key"}
+	ErrRevokedKey     error = &refusal{ReasonRevokedKey, "key revoked"} // it is ErrUnknownKey too
 	ErrSignature      error = &refusal{ReasonSignature, "invalid signature"}
 	ErrExpired        error = &refusal{ReasonExpired, "token expired"}
 	ErrNotYetValid    error = &refusal{ReasonNotYetValid, "token not yet valid"}
@@ -72,8 +74,11 @@ type refusal struct {
 	text   string
 }
 
-func (r *refusal) Error() string        { return r.text }
-func (r *refusal) Is(target error) bool { return target == ErrInvalid }
+func (r *refusal) Error() string { return r.text }
+
+func (r *refusal) Is(target error) bool {
+	return target == ErrInvalid || r.reason == ReasonRevokedKey && target == ErrUnknownKey
+}
 
 // A detailed refusal tells the operator more.
 type detailed struct {
@@ -89,8 +94,9 @@ func detail(sentinel error, text string) error {
 }
 
 // An Error tells the operator why a token was refused. It may be logged: it holds
-// the kid, quoted when printed, and the name of a claim, but never the token, a
-// claim's value or key material.
+// the kid, quoted when printed, the name of a claim, and for iss, aud, typ, alg, Match and
+// TenantClaim the values that the [Tenant] wants. It never holds the token, a claim's
+// value or key material.
 //
 // A client should learn none of it: see package middleware.
 type Error struct {
@@ -116,8 +122,8 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		b.WriteString(e.Err.Error())
 	}
-	if e.Claim != "" {
-		b.WriteString(": claim " + strconv.Quote(e.Claim))
+	if claim := "claim " + strconv.Quote(e.Claim); e.Claim != "" && !strings.Contains(b.String(), claim) {
+		b.WriteString(": " + claim)
 	}
 	return b.String()
 }

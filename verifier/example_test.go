@@ -49,7 +49,7 @@ func Example() {
 	fmt.Println("401:", errors.Is(err, verifier.ErrInvalid), "503:", errors.Is(err, verifier.ErrUnavailable))
 	// Output:
 	// acme ann <nil>
-	// verifier: tenant "globex": wrong issuer: claim "iss"
+	// verifier: tenant "globex": wrong issuer: want "https://globex.example": claim "iss"
 	// 401: true 503: false
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,15 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// oracle is a second verifier: HS256, and the tenant of acme. It is written for clarity
-// alone, and shares nothing with the first. It returns the reason, or "" for a good
+// oracle is a second verifier: HS256, and the tenant of acme with tolerances. It is written for
+// clarity alone, and shares nothing with the first. It returns the reason, or "" for a good
 // token.
-func oracle(token string, now time.Time) verifier.Reason {
-	if len(token) > 8<<10 {
+func oracle(token string, now time.Time, tolerate ...verifier.Tolerance) verifier.Reason {
+	may := map[verifier.Tolerance]bool{}
+	for _, t := range tolerate {
+		may[t] = true
+	}
+	if len(token) > 16<<10 {
 		return "too_large"
 	}
 	parts := strings.Split(token, ".")
@@ -30,8 +35,12 @@ func oracle(token string, now time.Time) verifier.Reason {
 	}
 	var raw [3][]byte
 	for i, p := range parts {
-		b, err := base64.RawURLEncoding.DecodeString(p)
-		if err != nil || base64.RawURLEncoding.EncodeToString(b) != p {
+		encoding := base64.RawURLEncoding
+		if may["padding"] {
+			encoding = base64.URLEncoding
+		}
+		b, err := encoding.DecodeString(p)
+		if err != nil || encoding.EncodeToString(b) != p {
 			return "malformed"
 		}
 		raw[i] = b
@@ -40,12 +49,18 @@ func oracle(token string, now time.Time) verifier.Reason {
 	if !ok {
 		return "malformed"
 	}
-	if reason := oracleHeader(header); reason != "" {
+	if reason := oracleHeader(header, may); reason != "" {
 		return reason
 	}
 	claims, ok := object(raw[1])
 	if !ok {
 		return "malformed"
+	}
+	if may["null-members"] {
+		dropNulls(claims, "iss sub aud exp nbf iat jti")
+	}
+	if may["numeric-sub"] {
+		oracleNumbers(raw[1], claims)
 	}
 	if header["alg"] != "HS256" {
 		return "algorithm"
@@ -61,7 +76,31 @@ func oracle(token string, now time.Time) verifier.Reason {
 	return cmp.Or(oracleTimes(claims, now), oracleClaims(claims), oracleType(header))
 }
 
-func oracleHeader(header map[string]any) verifier.Reason {
+func dropNulls(m map[string]any, names string) {
+	for name := range strings.FieldsSeq(names) {
+		if v, has := m[name]; has && v == nil {
+			delete(m, name)
+		}
+	}
+}
+
+// oracleNumbers makes integers of sub and jti strings.
+func oracleNumbers(payload []byte, claims map[string]any) {
+	var raw map[string]jsontext.Value
+	if err := json.Unmarshal(payload, &raw); err != nil {
+		panic(err)
+	}
+	for _, name := range []string{"sub", "jti"} {
+		if text := string(raw[name]); regexp.MustCompile(`^-?[0-9]+$`).MatchString(text) && text != "-0" {
+			claims[name] = text
+		}
+	}
+}
+
+func oracleHeader(header map[string]any, may map[verifier.Tolerance]bool) verifier.Reason {
+	if may["null-members"] {
+		dropNulls(header, "alg kid typ enc zip cty")
+	}
 	if _, ok := header["alg"].(string); !ok {
 		return "malformed"
 	}
@@ -73,15 +112,18 @@ func oracleHeader(header map[string]any) verifier.Reason {
 	if _, ok := typ.(string); hasTyp && !ok {
 		return "malformed"
 	}
-	if folded(header, "alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit b64 zip") {
+	if folded(header, "alg jku jwk kid x5u x5c x5t x5t#S256 typ cty crit b64 zip enc") {
+		return "malformed"
+	}
+	if _, ok := header["enc"]; ok {
 		return "malformed"
 	}
 	for _, name := range []string{"crit", "b64", "zip"} {
-		if _, ok := header[name]; ok {
+		if _, ok := header[name]; ok && (name != "zip" || !may["zip"]) {
 			return "critical"
 		}
 	}
-	if _, ok := header["cty"]; ok {
+	if _, ok := header["cty"]; ok && !may["cty"] {
 		return "type"
 	}
 	return ""
@@ -197,33 +239,51 @@ var oracleSeeds = []struct{ header, payload string }{
 	{goodHeader, `{"iss":"https://acme.example","aud":[1,"api"],"exp":1800000001}`}, {goodHeader, `{"iss":"https:\/\/acme.example","aud":"other","exp":1800000000}`},
 	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"EXP":1}`}, {goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"sub":null}`},
 	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"scope":"a","SCOPE":"b"}`},
+	{`{"alg":"HS256","typ":null,"kid":null,"zip":null,"cty":null}`, goodPayload}, {`{"alg":"HS256","zip":"GZIP","cty":"json"}`, goodPayload},
+	{`{"alg":"HS256","enc":null,"crit":null}`, goodPayload}, {`{"alg":"HS256","enc":"A128GCM"}`, goodPayload}, {goodHeader + " ", goodPayload + " "},
+	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"sub":7,"jti":-7}`},
+	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"sub":7.0}`}, {goodHeader, `{"iss":null,"aud":null,"exp":null}`},
+	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000001,"sub":-0,"jti":123456789012345678901234567890,"nbf":null,"iat":null}`},
 	{goodHeader, `{"iss":"https://acme.example","aud":"api","exp":1800000000.9,"nbf":1800000000.1}`},
 }
 
 // FuzzVerify compares the verifier with the oracle: they must agree on the verdict and the
-// reason. Some tokens are signed, so that every rule is reached, and some are not.
+// reason, without tolerances, with each alone, and with all. Some tokens are signed, so that every
+// rule is reached, and some are not.
 func FuzzVerify(f *testing.F) {
 	for _, s := range oracleSeeds {
 		f.Add(s.header, s.payload, "")
 	}
 	f.Add(goodHeader, goodPayload, "x")
 	f.Add("", "", sign(goodHeader, goodPayload))
-	v := newVerifier(f, acme(f))
+	f.Add("", "", signPadded(goodHeader, goodPayload))
+	lists := [][]verifier.Tolerance{nil, verifier.Tolerances()}
+	for _, one := range verifier.Tolerances() {
+		lists = append(lists, []verifier.Tolerance{one})
+	}
+	var verifiers []*verifier.Verifier
+	for _, list := range lists {
+		verifiers = append(verifiers, newVerifier(f, tolerating(f, list...)))
+	}
 	now := at(nowUnix)()
 	f.Fuzz(func(t *testing.T, header, payload, raw string) {
-		token := raw
+		tokens := []string{raw}
 		if raw == "" {
-			token = sign(header, payload)
+			tokens = []string{sign(header, payload), signPadded(header, payload)}
 		}
-		tok, err := v.Verify(t.Context(), token)
-		want := oracle(token, now)
-		e := new(verifier.Error)
-		var got verifier.Reason
-		if errors.As(err, &e) {
-			got = e.Reason
-		}
-		if got != want || (tok == nil) != (want != "") {
-			t.Errorf("header %q\npayload %q\ntoken %q\nreason %q, the oracle says %q", header, payload, token, got, want)
+		for _, token := range tokens {
+			for i, v := range verifiers {
+				tok, err := v.Verify(t.Context(), token)
+				want := oracle(token, now, lists[i]...)
+				e := new(verifier.Error)
+				var got verifier.Reason
+				if errors.As(err, &e) {
+					got = e.Reason
+				}
+				if got != want || (tok == nil) != (want != "") {
+					t.Errorf("tolerate %v\nheader %q\npayload %q\ntoken %q\nreason %q, the oracle says %q", lists[i], header, payload, token, got, want)
+				}
+			}
 		}
 	})
 }

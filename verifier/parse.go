@@ -22,6 +22,7 @@ type parsed struct {
 
 	signed []byte // the bytes that the signature is over, as received
 	sig    []byte
+	bare   bool // a part lacks the padding that its length asks for
 }
 
 // A header holds the parameters that have a rule.
@@ -30,6 +31,7 @@ type header struct {
 	kid    string // "" if it is missing: an empty one is malformed
 	typ    string
 	hasTyp bool
+	needs  needs // the tolerances without which every tenant refuses it
 }
 
 // claims are the claims that have a rule. The text of a missing one is empty.
@@ -74,15 +76,15 @@ func (s *scratch) release() {
 
 // The ways in which a token is not well formed.
 var (
-	errParts        = detail(ErrMalformed, "want three parts with two dots between them")
-	errBase64       = detail(ErrMalformed, "a part is not base64url without padding")
-	errHeaderJSON   = detail(ErrMalformed, "the header is not one strict JSON object")
-	errPayloadJSON  = detail(ErrMalformed, "the payload is not one strict JSON object")
-	errHeaderAlg    = detail(ErrMalformed, `the header has no string "alg"`)
-	errHeaderKID    = detail(ErrMalformed, fmt.Sprintf(`the header's "kid" is not a string of 1 to %d bytes`, keystore.MaxKIDBytes))
-	errHeaderTyp    = detail(ErrMalformed, `the header's "typ" is not a string`)
-	errHeaderFold   = detail(ErrMalformed, "the header has a parameter that differs from a standard one only by case")
-	errHeaderNested = detail(ErrType, `the header has "cty": nested tokens are not accepted`)
+	errParts       = detail(ErrMalformed, "want three parts with two dots between them")
+	errBase64      = detail(ErrMalformed, "a part is not base64url without padding")
+	errHeaderJSON  = detail(ErrMalformed, "the header is not one strict JSON object")
+	errPayloadJSON = detail(ErrMalformed, "the payload is not one strict JSON object")
+	errHeaderAlg   = detail(ErrMalformed, `the header has no string "alg"`)
+	errHeaderKID   = detail(ErrMalformed, fmt.Sprintf(`the header's "kid" is not a string of 1 to %d bytes`, keystore.MaxKIDBytes))
+	errHeaderTyp   = detail(ErrMalformed, `the header's "typ" is not a string`)
+	errHeaderFold  = detail(ErrMalformed, "the header has a parameter that differs from a standard one only by case")
+	errHeaderEnc   = detail(ErrMalformed, `the header has "enc", which announces an encrypted token of five parts (RFC 7516)`)
 )
 
 // findDots returns the places of the two dots between the three parts of a token.
@@ -100,6 +102,14 @@ func findDots(token string) (first, second int, bad *Error) {
 // released. Its strings stay valid.
 func (s *scratch) parse(token string, first, second int, known *header) (*parsed, *Error) {
 	s.buf = append(slices.Grow(s.buf[:0], 2*len(token)), token...)
+	p := &s.parsed
+	padded := p.noteSpelling(s.buf[:first], s.buf[first+1:second], s.buf[second+1:])
+	if padded && p.bare { // two spellings in one token
+		return nil, refuse(errBase64)
+	}
+	if padded {
+		p.needs = needPadding
+	}
 	var head []byte
 	if known == nil {
 		var ok bool
@@ -115,11 +125,14 @@ func (s *scratch) parse(token string, first, second int, known *header) (*parsed
 	if !ok {
 		return nil, refuse(errBase64)
 	}
-	p := &s.parsed
 	p.signed, p.sig = s.buf[:second], sig
 
 	if known != nil {
 		p.header = *known
+		p.needs &^= needPadding // of the parts of this token
+		if padded {
+			p.needs |= needPadding
+		}
 	} else if bad := s.parseHeader(string(head)); bad != nil {
 		return nil, bad
 	}
@@ -137,6 +150,7 @@ func (s *scratch) parseHeader(text string) *Error {
 	}
 	h := &s.parsed.header
 	if err := h.readHeader(s.header.Members); err != nil {
+		h.needs &= needPadding | needNull // zip and cty come later in the order of the rules
 		return refuse(err)
 	}
 	// Errors and stores keep the kid, which would keep the whole header in memory.
@@ -144,8 +158,24 @@ func (s *scratch) parseHeader(text string) *Error {
 	return nil
 }
 
-// decode appends the decoded part to the buffer, which has room for it.
+// noteSpelling sets p.bare if one of the parts lacks the padding that its length asks for, and
+// reports whether one has it.
+func (p *parsed) noteSpelling(parts ...[]byte) (padded bool) {
+	for _, part := range parts {
+		padded = padded || len(part) > 0 && part[len(part)-1] == '='
+		p.bare = p.bare || len(part)%4 != 0
+	}
+	return padded
+}
+
+// decode appends the decoded part to the buffer, which has room for it. It accepts a part with the
+// padding of RFC 4648, section 3.2, which [parsed.noteSpelling] has noted.
 func (s *scratch) decode(part []byte) (decoded []byte, ok bool) {
+	if n := len(part); n > 0 && n%4 == 0 && part[n-1] == '=' {
+		if part = part[:n-1]; part[n-2] == '=' {
+			part = part[:n-2]
+		}
+	}
 	start := len(s.buf)
 	s.buf = s.buf[:start+base64url.DecodedLen(len(part))]
 	decoded = s.buf[start:]
@@ -155,46 +185,78 @@ func (s *scratch) decode(part []byte) (decoded []byte, ok bool) {
 }
 
 // readHeader reads the parameters that have a rule (RFC 7515, section 4.1). It never
-// reads the values of those that bring a key along: jwk, jku, x5u, x5c and x5t.
+// reads the values of those that bring a key along: jwk, jku, x5u, x5c and x5t. What some tenant
+// may tolerate it notes in h.needs.
 func (h *header) readHeader(members []jwt.Member) error {
-	var alg, kid, crit, cty, misspelt bool
+	r := headerReader{header: h}
 	for _, m := range members {
-		switch m.Name {
-		case "alg":
-			var text string
-			text, alg = jwt.String(m.Value)
-			h.alg = keystore.Algorithm(text)
-		case "kid":
-			kid = true
-			h.kid, _ = jwt.String(m.Value)
-		case "typ":
-			h.hasTyp = true
-			var ok bool
-			if h.typ, ok = jwt.String(m.Value); !ok {
-				return errHeaderTyp
-			}
-		case "crit", "b64", "zip":
-			crit = true // RFC 7515, section 4.1.11; RFC 7797; RFC 7516, section 4.1.3
-		case "cty":
-			cty = true
-		case "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256":
-		default:
-			misspelt = misspelt || jwt.FoldsToHeader(m.Name)
-		}
+		r.read(m.Name, m.Value)
 	}
 	switch {
-	case !alg:
+	case !r.alg:
 		return errHeaderAlg
-	case kid && (h.kid == "" || len(h.kid) > keystore.MaxKIDBytes):
+	case r.badTyp:
+		return errHeaderTyp
+	case r.kid && (h.kid == "" || len(h.kid) > keystore.MaxKIDBytes):
 		return errHeaderKID
-	case misspelt:
+	case r.enc:
+		return errHeaderEnc
+	case r.misspelt:
 		return errHeaderFold
-	case crit:
+	case r.crit:
 		return ErrCritical
-	case cty:
-		return errHeaderNested
 	}
 	return nil
+}
+
+// A headerReader notes what readHeader judges at the end, since the rules have another order than
+// the members.
+type headerReader struct {
+	*header
+	alg, kid, enc, crit, badTyp, misspelt bool
+}
+
+func (r *headerReader) read(name, value string) {
+	switch name {
+	case "alg":
+		var text string
+		text, r.alg = jwt.String(value)
+		r.header.alg = keystore.Algorithm(text)
+	case "kid":
+		if r.kid = !r.isNull(value, needNull); r.kid {
+			r.header.kid, _ = jwt.String(value)
+		}
+	case "typ":
+		if r.hasTyp = !r.isNull(value, needNull); r.hasTyp {
+			var ok bool
+			r.typ, ok = jwt.String(value)
+			r.badTyp = !ok
+		}
+	case "enc": // RFC 7516, section 4.1.2
+		r.enc = !r.isNull(value, needNull)
+	case "crit", "b64":
+		r.crit = true // RFC 7515, section 4.1.11; RFC 7797. No tolerance: null counts as well
+	case "zip": // RFC 7516, section 4.1.3
+		if !r.isNull(value, needNullOrZip) {
+			r.needs |= needZip
+		}
+	case "cty":
+		if !r.isNull(value, needNullOrCty) {
+			r.needs |= needCty
+		}
+	case "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256":
+	default:
+		r.misspelt = r.misspelt || jwt.FoldsToHeader(name)
+	}
+}
+
+// isNull reports whether value is null, and notes what that needs.
+func (r *headerReader) isNull(value string, need needs) bool {
+	if value != null {
+		return false
+	}
+	r.needs |= need
+	return true
 }
 
 // read picks the members that have a rule.

@@ -69,9 +69,9 @@ func nested(depth int) string {
 var partsTests = []ruleTest{
 	{name: "good"},
 	// 1. size
-	{name: "8 KiB", token: padTo(8 << 10)},
-	{name: "8 KiB and a byte", token: padTo(8<<10) + "A", want: verifier.ErrTooLarge},
-	{name: "too large, whatever it is", token: strings.Repeat(".", 9<<10), want: verifier.ErrTooLarge},
+	{name: "16 KiB", token: padTo(16 << 10)},
+	{name: "16 KiB and a byte", token: padTo(16<<10) + "A", want: verifier.ErrTooLarge},
+	{name: "too large, whatever it is", token: strings.Repeat(".", 16<<10+1), want: verifier.ErrTooLarge},
 	// 2. parts
 	{name: "no dot", token: "abc", want: verifier.ErrMalformed},
 	{name: "empty", header: "-", want: verifier.ErrMalformed},

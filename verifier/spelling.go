@@ -10,7 +10,7 @@ import (
 )
 
 // spelling are the claims that a tenant's rules, or a service, read by name, besides the
-// registered ones: scope, scp, TenantClaim and Required. A token that has one of them in
+// registered ones: scope, scp, TenantClaim, Required and Match. A token that has one of them in
 // another case is refused, since a reader that ignores case, as encoding/json does, would
 // take one for the other: on 2026-11-28 a token with both tid and TID passed.
 type spelling struct {
@@ -20,7 +20,7 @@ type spelling struct {
 
 func newSpelling(t *Tenant) spelling {
 	s := spelling{names: []string{"scope", "scp"}}
-	for _, name := range append([]string{t.TenantClaim}, t.Required...) {
+	for _, name := range slices.Concat([]string{t.TenantClaim}, t.Required, matchedNames(t.Match)) {
 		if name != "" && jwt.ClaimNamed(name) == jwt.Unregistered && !slices.Contains(s.names, name) {
 			s.names = append(s.names, name)
 			s.odd = s.odd || isOdd(name)
@@ -46,7 +46,7 @@ func (s *spelling) validate() error {
 }
 
 func differOnlyByCase(a, b string) error {
-	return fmt.Errorf("%q and %q differ only by case, and such a claim is refused: TenantClaim and Required must spell it as its issuer does, in one way", a, b)
+	return fmt.Errorf("%q and %q differ only by case, and such a claim is refused: TenantClaim, Required and Match must spell it as its issuer does, in one way", a, b)
 }
 
 // misspelt returns the first name of the token's claims that differs only by case from one

@@ -11,8 +11,27 @@ import (
 // TestOneBit flips each bit of a good token, drops and doubles each byte, and inserts
 // bytes at each place. Every result is refused.
 func TestOneBit(t *testing.T) {
-	v := newVerifier(t, acme(t))
-	good := sign(goodHeader, goodPayload)
+	none := []verifier.Tolerance{}
+	odd := header(`"typ":null,"zip":"GZIP","cty":"json"`)
+	for name, tt := range map[string]struct {
+		token    string
+		tolerate []verifier.Tolerance
+	}{
+		"strict":       {sign(goodHeader, goodPayload), none},
+		"all, bare":    {sign(odd, with(`"sub":7`)), verifier.Tolerances()[:4]},
+		"all":          {signPadded(odd, with(`"sub":7`)), verifier.Tolerances()},
+		"null-members": {sign(header(`"typ":null`), with(`"nbf":null`)), null},
+		"numeric-sub":  {sign(goodHeader, with(`"sub":7`)), number},
+		"cty":          {sign(header(`"cty":"json"`), goodPayload), cty},
+		"zip":          {sign(header(`"zip":"GZIP"`), goodPayload), zip},
+		"padding":      {signPadded(goodHeader, goodPayload), padding},
+	} {
+		t.Run(name, func(t *testing.T) { testOneBit(t, tolerating(t, tt.tolerate...), tt.token) })
+	}
+}
+
+func testOneBit(t *testing.T, r verifier.Tenant, good string) {
+	v := newVerifier(t, r)
 	if tok, err := v.Verify(t.Context(), good); err != nil || tok == nil {
 		t.Fatal(err)
 	}

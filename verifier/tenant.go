@@ -28,6 +28,13 @@ type Tenant struct {
 	// Issuer must equal "iss" byte for byte.
 	Issuer string
 
+	// OtherIssuers are accepted beside Issuer, byte for byte too: some issuers have two
+	// spellings, as Google does, or two versions, as Entra does. [Token.Issuer] is the
+	// token's own. An issuer belongs to one tenant, unless TenantClaim tells tenants apart.
+	// All issuers of a tenant share its subjects and jtis, so list only names of one
+	// authority.
+	OtherIssuers []string
+
 	// Audiences are accepted values of "aud". A token must have at least one of
 	// them.
 	Audiences []string
@@ -44,6 +51,15 @@ type Tenant struct {
 
 	// Required names claims that must be present and not null.
 	Required []string
+
+	// Match maps claims to the values that they may have: each of these claims must be one of
+	// its values, or an array of strings that holds one. Names are those of [Token.HasAny].
+	// A claim that is missing does not match.
+	Match map[string][]string
+
+	// Tolerate lists departures from the standards that this tenant's issuer is known for.
+	// Each is refused unless it is listed.
+	Tolerate []Tolerance
 
 	// Leeway is how far clocks may disagree when exp, nbf and iat are checked: 0
 	// means 30s, and a negative value means none. It is at most 5m.
@@ -85,6 +101,11 @@ type compiled struct {
 	leeway    time.Duration
 	types     types
 	spelling  spelling
+	issuers   []string // Issuer and OtherIssuers; empty with AnyIssuer
+	match     []matched
+	tolerates needs
+	expected  expected
+	unsure    unsure            // Keys, or nil if it is not one
 	noter     keystore.UseNoter // Keys, or nil if it is not one
 	suspended bool
 }
@@ -108,6 +129,12 @@ func compile(t Tenant) (*rules, error) {
 	r := newRules(t)
 	err := t.validate()
 	if err == nil {
+		r.tolerates, err = newTolerances(t.Tolerate)
+	}
+	if err == nil {
+		err = validateMatch(t.Match)
+	}
+	if err == nil {
 		err = r.spelling.validate()
 	}
 	if err == nil {
@@ -122,6 +149,7 @@ func compile(t Tenant) (*rules, error) {
 func newRules(t Tenant) *rules {
 	r := &rules{compiled: compiled{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types), spelling: newSpelling(&t)}}
 	r.noter, _ = t.Keys.(keystore.UseNoter)
+	r.unsure, _ = t.Keys.(unsure)
 	if t.Leeway == 0 {
 		r.leeway = defaultLeeway
 	}
@@ -129,6 +157,13 @@ func newRules(t Tenant) *rules {
 	r.Audiences = slices.Clone(t.Audiences)
 	r.Types = slices.Clone(t.Types)
 	r.Required = slices.Clone(t.Required)
+	r.OtherIssuers = slices.Clone(t.OtherIssuers)
+	r.Tolerate = slices.Clone(t.Tolerate)
+	r.Match, r.match = nil, newMatch(t.Match)
+	if t.Issuer != "" {
+		r.issuers = append([]string{t.Issuer}, t.OtherIssuers...)
+	}
+	r.expected = newExpected(r)
 	return r
 }
 
@@ -146,6 +181,12 @@ func (t *Tenant) validate() error {
 		return errors.New("Issuer is empty: set it, or waive the check with AnyIssuer")
 	case t.Issuer != "" && t.AnyIssuer:
 		return errors.New("Issuer and AnyIssuer contradict each other")
+	case len(t.OtherIssuers) > 0 && t.AnyIssuer:
+		return errors.New("OtherIssuers and AnyIssuer contradict each other")
+	case slices.Contains(t.OtherIssuers, ""):
+		return errors.New("OtherIssuers holds an empty string")
+	case hasTwice(append([]string{t.Issuer}, t.OtherIssuers...)) != "":
+		return fmt.Errorf("Issuer and OtherIssuers have %q twice", hasTwice(append([]string{t.Issuer}, t.OtherIssuers...)))
 	case len(t.Audiences) == 0 && !t.AnyAudience:
 		return errors.New("Audiences is empty: set it, or waive the check with AnyAudience")
 	case len(t.Audiences) > 0 && t.AnyAudience:
@@ -165,10 +206,20 @@ func (t *Tenant) validate() error {
 }
 
 // checkStore asks the store, if it has the optional methods of a
-// [keystore.KeyStore], whether it knows the tenant, and allows its leeway.
+// [keystore.KeyStore], whether it knows the tenant, can serve its algorithms, and allows
+// its leeway.
 func (r *rules) checkStore() error {
 	if s, ok := r.Keys.(interface{ Serves(tenant string) bool }); ok && !s.Serves(r.ID) {
 		return errors.New("its key store serves no tenant of that name: is it spelled the same in both places?")
+	}
+	if s, ok := r.Keys.(interface {
+		CanServe(tenant string, alg keystore.Algorithm) bool
+	}); ok {
+		for _, alg := range r.Algorithms {
+			if !s.CanServe(r.ID, alg) {
+				return fmt.Errorf("Algorithms holds %s, and its key store can never have a key for that: take it out", alg)
+			}
+		}
 	}
 	if s, ok := r.Keys.(interface {
 		MaxLeeway(tenant string) time.Duration
@@ -219,20 +270,22 @@ func newTenants(byID map[string]*rules) (*tenants, error) {
 	first := make(map[string]*rules, len(byID)) // the first one seen of each issuer, with "" for AnyIssuer
 	for _, r := range byID {
 		t.sole = r
-		other, shared := first[r.Issuer]
-		if !shared {
-			first[r.Issuer] = r
-			if r.Issuer != "" {
-				t.byIssuer[r.Issuer] = r
+		for _, issuer := range r.names() {
+			other, shared := first[issuer]
+			if !shared {
+				first[issuer] = r
+				if issuer != "" {
+					t.byIssuer[issuer] = r
+				}
+				continue
 			}
-			continue
-		}
-		if r.Issuer != "" {
-			t.byIssuer[r.Issuer] = nil
-		}
-		// If they named two claims, one token could belong to both tenants.
-		if r.TenantClaim == "" || r.TenantClaim != other.TenantClaim {
-			return nil, sharedIssuer(r, other)
+			if issuer != "" {
+				t.byIssuer[issuer] = nil
+			}
+			// If they named two claims, one token could belong to both tenants.
+			if r.TenantClaim == "" || r.TenantClaim != other.TenantClaim {
+				return nil, sharedIssuer(r, other, issuer)
+			}
 		}
 	}
 	if len(byID) != 1 {
@@ -241,20 +294,39 @@ func newTenants(byID map[string]*rules) (*tenants, error) {
 	return t, nil
 }
 
-func sharedIssuer(a, b *rules) error {
+// names returns the issuers of r, or "" alone if it has AnyIssuer.
+func (r *rules) names() []string {
+	if r.AnyIssuer {
+		return []string{""}
+	}
+	return r.issuers
+}
+
+func sharedIssuer(a, b *rules, issuer string) error {
 	if a.ID > b.ID {
 		a, b = b, a // the same text in every run, whatever the order of the map
 	}
-	if a.Issuer == "" {
+	if issuer == "" {
 		return fmt.Errorf("verifier: tenants %q and %q both set AnyIssuer: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID)
 	}
-	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID, a.Issuer)
+	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID, issuer)
 }
 
-// routes returns the ways in which tokens without a hint reach r: because it is
-// the only tenant, and by its issuer.
-func (t *tenants) routes(r *rules) (sole, byIssuer bool) {
-	return t.sole == r, r.Issuer != "" && t.byIssuer[r.Issuer] == r
+// sameRoutes reports whether tokens without a hint reach r in o in the same ways as in t:
+// because it is the only tenant, and by each of its issuers.
+func (t *tenants) sameRoutes(r *rules, o *tenants) bool {
+	return (t.sole == r) == (o.sole == r) && !slices.ContainsFunc(r.issuers, func(issuer string) bool {
+		return (t.byIssuer[issuer] == r) != (o.byIssuer[issuer] == r)
+	})
+}
+
+// known returns the tenant that judges every token with this hint, or without one: the one that
+// the hint names, or the only one. It is nil if the token's iss decides, or there is none.
+func (t *tenants) known(hint *string) *rules {
+	if hint != nil {
+		return t.byID[*hint]
+	}
+	return t.sole
 }
 
 // pick returns the tenant whose rules judge the token. It returns rules along with
@@ -273,10 +345,11 @@ func (t *tenants) byToken(c *claims) (*rules, *Error) {
 		return t.sole, nil // checkIssuer judges its iss
 	}
 	iss, _ := jwt.String(c.iss.text)
-	if r := t.byIssuer[iss]; r != nil {
+	r, shared := t.byIssuer[iss]
+	if r != nil {
 		return r, nil
 	}
-	return nil, refuseClaim(ErrUnknownTenant, "iss")
+	return nil, refuseClaim(t.unknownIssuer(iss, shared), "iss")
 }
 
 // byHint picks the tenant that a trusted hint names. Its issuer must be the
@@ -289,8 +362,5 @@ func (t *tenants) byHint(hint string, c *claims) (*rules, *Error) {
 	if r.AnyIssuer {
 		return r, nil
 	}
-	if iss, ok := jwt.String(c.iss.text); !ok || iss != r.Issuer {
-		return r, refuseClaim(ErrIssuer, "iss")
-	}
-	return r, nil
+	return r, r.checkIssuer(c)
 }

@@ -47,6 +47,7 @@ type verified struct {
 	payload                              string
 	iss, sub, aud, exp, iat, jti, scopes span // of the payload
 	hasKID                               bool
+	twinName                             bool // the token's alg is the other name of the key's
 }
 
 // A span is the place of a claim's text in the payload. It is empty for a missing
@@ -58,8 +59,14 @@ func (c claim) span() span { return span{uint32(c.at), uint32(c.at + len(c.text)
 func (v *verified) text(s span) string { return v.payload[s.at:s.end] }
 
 func (v *verified) str(s span) string {
-	text, _ := jwt.String(v.text(s))
-	return text
+	text := v.text(s)
+	if s, ok := jwt.String(text); ok {
+		return s
+	}
+	if jwt.Integer(text) { // sub or jti, tolerated
+		return text
+	}
+	return ""
 }
 
 func (v *verified) date(s span) time.Time {
@@ -74,10 +81,11 @@ func (t *Token) Tenant() string { return t.v().rules.ID }
 func (t *Token) Issuer() string { return t.v().str(t.v().iss) }
 
 // Subject returns "sub", or "". Subjects of different tenants may have the same
-// name.
+// name. For an integer, which [NumericSubject] lets in, it is the decimal text.
 func (t *Token) Subject() string { return t.v().str(t.v().sub) }
 
-// ID returns "jti", or "".
+// ID returns "jti", or "". For an integer, which [NumericSubject] lets in, it is the decimal
+// text.
 func (t *Token) ID() string { return t.v().str(t.v().jti) }
 
 // KeyID returns the "kid" of the header, or "".
@@ -88,8 +96,18 @@ func (t *Token) KeyID() string {
 	return t.v().key.ID().KID
 }
 
-// Algorithm returns the algorithm of the token's signature.
-func (t *Token) Algorithm() keystore.Algorithm { return t.v().key.Algorithm() }
+// Algorithm returns the "alg" of the header, by which the token was verified.
+func (t *Token) Algorithm() keystore.Algorithm { return t.v().alg() }
+
+func (v *verified) alg() keystore.Algorithm {
+	switch alg := v.key.Algorithm(); {
+	case !v.twinName:
+		return alg
+	case alg == keystore.EdDSA:
+		return keystore.Ed25519
+	}
+	return keystore.EdDSA
+}
 
 // Expires returns "exp", or the zero Time if it is missing. The verifier accepts the
 // token until then, and for the tenant's leeway after it.

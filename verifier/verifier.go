@@ -30,8 +30,8 @@ type Config struct {
 	// negative value turns the cache off.
 	CacheTTL time.Duration
 
-	// MaxTokenBytes is the longest token accepted, in bytes: 0 means 8 KiB. It is
-	// at most 1 MiB.
+	// MaxTokenBytes is the longest token accepted, in bytes: 0 means 16 KiB, since an
+	// Entra token of a user with 150 groups has more than 8. It is at most 1 MiB.
 	MaxTokenBytes int
 
 	// Revocations, if it is not nil, is asked about every good token, cached ones
@@ -47,7 +47,7 @@ type Config struct {
 }
 
 const (
-	defaultMaxTokenBytes  = 8 << 10
+	defaultMaxTokenBytes  = 16 << 10
 	greatestMaxTokenBytes = 1 << 20 // a span has 32 bits; a request header of this size is no use
 )
 
@@ -233,8 +233,7 @@ func renewMoved(old, next *tenants) (moved bool) {
 		if old.byID[id] != r {
 			continue
 		}
-		wasSole, wasByIssuer := old.routes(r)
-		if sole, byIssuer := next.routes(r); sole != wasSole || byIssuer != wasByIssuer {
+		if !next.sameRoutes(r, old) {
 			next.byID[id] = r.renewed()
 			moved = true
 		}

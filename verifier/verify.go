@@ -3,6 +3,7 @@ package verifier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -71,7 +72,7 @@ var errOvertaken = errors.New("the tenant was changed each time that its key sto
 // that refuse plain garbage without the cost of a digest.
 func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token string) (*Token, *Error) {
 	if len(token) > v.maxTokenBytes {
-		return nil, refuse(ErrTooLarge)
+		return nil, refuse(detail(ErrTooLarge, fmt.Sprintf("%d bytes, and MaxTokenBytes allows %d", len(token), v.maxTokenBytes)))
 	}
 	if strings.IndexByte(token, '.') < 0 {
 		return nil, refuse(errParts)
@@ -90,11 +91,20 @@ func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token 
 	knownHeader := v.headers.find(token[:first])
 	p, bad := s.parse(token, first, second, knownHeader)
 	if bad != nil {
+		if unmet := s.parsed.unmet(tenants.known(hint)); unmet != nil {
+			bad = unmet // it comes first in the order of the rules
+		}
 		return nil, bad
 	}
 	r, bad := tenants.pick(hint, &p.claims)
+	if unmet := p.unmet(r); unmet != nil {
+		return nil, unmet
+	}
 	if bad != nil {
 		return nil, bad.withTenant(r)
+	}
+	if r.tolerates&needNull != 0 {
+		p.claims.dropNulls()
 	}
 	e, bad := v.judge(ctx, d, r, p)
 	if bad != nil {
@@ -116,7 +126,7 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	}
 	listed := slices.Index(r.Algorithms, p.alg)
 	if listed < 0 {
-		return nil, refuse(ErrAlgorithm)
+		return nil, refuse(r.expected.algorithm)
 	}
 	p.alg = r.Algorithms[listed] // what is kept of it holds no part of the token
 	w := wanted{keystore.ID{Tenant: r.ID, KID: p.kid}, p.alg, d.now}
@@ -124,7 +134,7 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	if bad != nil {
 		return nil, bad.withKey(w.id)
 	}
-	key, bad := v.signedAndPlausible(&w, r, keys, p)
+	key, bad := v.signedAndPlausible(ctx, d, &w, r, keys, p)
 	if bad != nil {
 		return nil, bad.withKey(w.id)
 	}
@@ -145,7 +155,7 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 // have signed. Each candidate would cost a check, and anyone can write such a token: on
 // 2026-11-28, 249 bytes whose claims could never pass cost four checks of ES512, 12 ms. So
 // there the claims come first.
-func (v *Verifier) signedAndPlausible(w *wanted, r *rules, keys []*keystore.Key, p *parsed) (*keystore.Key, *Error) {
+func (v *Verifier) signedAndPlausible(ctx context.Context, d *decision, w *wanted, r *rules, keys []*keystore.Key, p *parsed) (*keystore.Key, *Error) {
 	claimsFirst := p.kid == "" && w.candidates(keys) > 1
 	if claimsFirst {
 		if bad := r.checkClaims(p, w.now); bad != nil {
@@ -154,7 +164,10 @@ func (v *Verifier) signedAndPlausible(w *wanted, r *rules, keys []*keystore.Key,
 	}
 	key := v.signer(w, keys, p)
 	if key == nil {
-		return nil, refuse(ErrSignature)
+		var bad *Error
+		if key, bad = v.askUnsure(ctx, d, w, r, p); bad != nil {
+			return nil, bad
+		}
 	}
 	if !claimsFirst {
 		if bad := r.checkClaims(p, w.now); bad != nil {
@@ -171,9 +184,18 @@ func (v *Verifier) findKeys(ctx context.Context, d *decision, w *wanted, r *rule
 	if err == nil {
 		return keys, nil
 	}
-	if !r.plausible(p, w.now) {
-		return nil, refuse(ErrUnknownKey)
+	if errors.Is(err, keystore.ErrRevoked) && isMiss(err) {
+		return nil, refuse(ErrRevokedKey) // which is final, so the store is not asked
 	}
+	if !r.plausible(p, w.now) {
+		return nil, implausible(err)
+	}
+	return v.askStore(ctx, d, w, r, p, err)
+}
+
+// askStore asks the store for news of a plausible token, and returns the keys that may have signed
+// it. err says why there are none yet.
+func (v *Verifier) askStore(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed, err error) ([]*keystore.Key, *Error) {
 	store, ok := r.Keys.(keystore.Refresher)
 	if !ok {
 		return nil, noKey(err)
@@ -189,11 +211,12 @@ func (v *Verifier) findKeys(ctx context.Context, d *decision, w *wanted, r *rule
 		d.overtaken = true
 		return nil, cannotTell(errOvertaken)
 	}
-	if keys, err = w.lookup(store); err == nil {
+	keys, err := w.lookup(store)
+	if err == nil {
 		return keys, nil
 	}
 	if !r.plausible(p, w.now) { // it has expired meanwhile
-		return nil, refuse(ErrUnknownKey)
+		return nil, implausible(err)
 	}
 	return nil, noNews(ctx, err, news)
 }
@@ -221,9 +244,58 @@ func (r *rules) plausible(p *parsed, now time.Time) bool { return r.checkClaims(
 // means that the store cannot tell.
 func noKey(err error) *Error {
 	if isMiss(err) {
-		return refuse(ErrUnknownKey)
+		return unknownKey(err)
 	}
 	return cannotTell(err)
+}
+
+// implausible returns the verdict for a token that has no key at hand and would be refused if it
+// had, so that it does not matter whether the store can tell.
+func implausible(err error) *Error {
+	if isMiss(err) {
+		return unknownKey(err)
+	}
+	return refuse(ErrUnknownKey)
+}
+
+// unknownKey returns the verdict for the ErrNotFound of a store, with what the store says of it.
+func unknownKey(err error) *Error {
+	if errors.Is(err, keystore.ErrRevoked) {
+		return refuse(ErrRevokedKey)
+	}
+	if text := keystore.NotFoundDetail(err); text != "" {
+		return refuse(detail(ErrUnknownKey, text))
+	}
+	return refuse(ErrUnknownKey)
+}
+
+// An unsure store may lack keys although it returned some: see [keystore.KeyStore].
+type unsure interface {
+	Unsure(id keystore.ID, alg keystore.Algorithm) error
+}
+
+// askUnsure returns the verdict on a token whose signature none of the keys at hand verifies, or
+// the key that does. If the store may lack keys, it is asked for them, within the bounds of a token
+// with an unknown key. While it cannot tell, the signature is not invalid.
+func (v *Verifier) askUnsure(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed) (*keystore.Key, *Error) {
+	if r.unsure == nil {
+		return nil, refuse(ErrSignature)
+	}
+	why := r.unsure.Unsure(w.id, w.alg)
+	if why == nil || !r.plausible(p, w.now) {
+		return nil, refuse(ErrSignature)
+	}
+	keys, bad := v.askStore(ctx, d, w, r, p, why)
+	if bad != nil {
+		return nil, bad
+	}
+	if key := v.signer(w, keys, p); key != nil {
+		return key, nil
+	}
+	if why = r.unsure.Unsure(w.id, w.alg); why != nil {
+		return nil, cannotTell(why)
+	}
+	return nil, refuse(ErrSignature)
 }
 
 // isMiss reports whether a store is sure that there is no such key. An error that
@@ -247,7 +319,8 @@ func (w *wanted) fits(k *keystore.Key) bool {
 		(w.id.KID == "" || k.ID().KID == w.id.KID) && k.Usable(w.now)
 }
 
-// lookup returns the keys of the store, of which at least one fits.
+// lookup returns the keys of the store, of which at least one fits. A store that breaks its
+// contract, and returns more than one token may cost, has none.
 func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 	keys, err := store.Lookup(w.id, w.alg)
 	if err != nil {
@@ -256,22 +329,16 @@ func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
 	if !slices.ContainsFunc(keys, w.fits) {
 		return nil, keystore.ErrNotFound
 	}
-	return keys, nil
-}
-
-// tried returns the keys, or none if a store that breaks its contract returned more than one token
-// may cost.
-func tried(id keystore.ID, keys []*keystore.Key) []*keystore.Key {
-	if keystore.CheckCost(id, keys) != nil {
-		return nil
+	if err := keystore.CheckCost(w.id, keys); err != nil {
+		return nil, err
 	}
-	return keys
+	return keys, nil
 }
 
 // candidates returns how many of the keys may cost a check of the signature.
 func (w *wanted) candidates(keys []*keystore.Key) int {
 	n := 0
-	for _, k := range tried(w.id, keys) {
+	for _, k := range keys {
 		if w.fits(k) {
 			n++
 		}
@@ -281,7 +348,7 @@ func (w *wanted) candidates(keys []*keystore.Key) int {
 
 // signer returns the key that signed the token, or nil.
 func (v *Verifier) signer(w *wanted, keys []*keystore.Key, p *parsed) *keystore.Key {
-	for _, k := range tried(w.id, keys) {
+	for _, k := range keys {
 		if w.fits(k) && v.signed(k, p.signed, p.sig) {
 			return k
 		}

@@ -274,7 +274,7 @@ var scenarios = []struct {
 	}, observation{fetches: 2, good: "yes", other: "no"}},
 	{"two keys of one kid (other: of the second)", `{"keys":[` + hostileGood.JWK() + "," + hostileTwin.JWK() + "," + hostileNew.JWK() + `]}`, func(r *trial) {
 		r.good, r.other = r.ask(hostileToken(hostileGood)), r.ask(hostileToken(hostileTwin))
-	}, observation{fetches: 2, good: "no", other: "no"}}, // it is unclear which of the two is meant
+	}, observation{fetches: 2, good: "yes", other: "yes"}}, // both are the issuer's
 	{"another key, at once (other: of that one)", "", func(r *trial) {
 		r.issuer.answer(http.StatusOK, jwkstest.Set(hostileNew))
 		r.other, r.good = r.ask(hostileToken(hostileNew)), r.ask(hostileToken(hostileGood))

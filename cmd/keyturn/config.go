@@ -13,14 +13,14 @@ import (
 // offerFile offers the mode of --config: one server for tenants of all kinds.
 func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
-		return nil, usagef("--config and --%s: the file says all of that; only --addr and --admin go with it", flag)
+		return nil, usagef("--config and --%s: the file says all of that; only --addr, --admin and --max-token-bytes go with it", flag)
 	}
 	file, err := s.readConfig(s.configFile.value)
 	if err != nil {
 		return nil, err
 	}
 	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
-	o.server = server.Config{Issuers: s.network, Reload: server.Reload{Every: file.Reload.every}}
+	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, Reload: server.Reload{Every: file.Reload.every}}
 	owners := make(secretOwners)
 	for i := range file.Tenants {
 		t, err := s.fileTenant(&file.Tenants[i], owners)
@@ -50,6 +50,8 @@ func (s *serveCommand) flagBesideConfig() string {
 		return "secret-file"
 	case s.allowNoExp:
 		return "allow-no-exp"
+	case len(s.tolerate.values) > 0:
+		return "tolerate"
 	}
 	return s.ringFlag()
 }
@@ -84,6 +86,7 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
 		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
+		OtherIssuers: t.OtherIssuers, Match: t.Match, Tolerate: t.tolerances,
 	}}
 	var err error
 	switch {
@@ -96,10 +99,15 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
 		tenant.Source = &server.Source{
-			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: jwks.SourceConfig{AllowLoopback: t.AllowLoopback},
+			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: t.sourceConfig(),
 		}
 	}
 	return tenant, err
+}
+
+// sourceConfig returns how the keys of a tenant are read over HTTP.
+func (t *tenantConfig) sourceConfig() jwks.SourceConfig {
+	return jwks.SourceConfig{AllowLoopback: t.AllowLoopback, Uses: t.Uses, MaxKeys: t.MaxKeys, MaxBytes: t.MaxBytes}
 }
 
 // secretKeys returns the shared secret of a tenant as a key for each algorithm.
@@ -159,6 +167,11 @@ func (s *serveCommand) fileKeys(t *tenantConfig, owners secretOwners) (keystore.
 	}
 	for _, k := range skipped {
 		s.log.Warn("a key is skipped", "tenant", t.ID, "key", k.String())
+	}
+	if r, err := jwks.Inspect(t.ID, f.text); err == nil {
+		for _, k := range r.Irregular {
+			s.log.Warn("a key is irregular: it serves, but other readers may refuse it", "tenant", t.ID, "key", k.String())
+		}
 	}
 	return newStatic(keys...)
 }

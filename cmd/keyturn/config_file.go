@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // configForm is what the help says of the file of --config.
@@ -28,6 +29,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       realm: production                # as --realm; none if it is left out
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
+    max_token_bytes: 16384             # as --max-token-bytes, which beats it
     tenants:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
@@ -35,9 +37,15 @@ no secret, only the names of files (seen from its own folder) and of variables:
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
-and may have allow_loopback; its issuer is issuer_url unless it says otherwise. Each may
-have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two tenants
-with one secret are refused, unless both have shared_secret: true.`
+and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
+uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
+what a set may have (512 that serve, 1 MiB). Each may have a leeway, and any_audience,
+any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
+both have shared_secret: true. Each may have
+
+    other_issuers: [login.globex.example]            # accepted beside issuer
+    match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
+    tolerate: [numeric-sub]                          # as --tolerate: see keyturn inspect`
 
 // A configFile is the file of --config.
 type configFile struct {
@@ -45,6 +53,8 @@ type configFile struct {
 	Reload  reloadConfig   `yaml:"reload"`
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
+
+	MaxTokenBytes int `yaml:"max_token_bytes"` // 0: the default
 }
 
 type adminConfig struct {
@@ -83,10 +93,19 @@ type tenantConfig struct {
 	AnyAudience   bool     `yaml:"any_audience"`
 	AllowNoExp    bool     `yaml:"allow_no_exp"`
 	SharedSecret  bool     `yaml:"shared_secret"`
+	Uses          []string `yaml:"uses"`
+	MaxKeys       int      `yaml:"max_keys"`
+	MaxBytes      int      `yaml:"max_bytes"`
+
+	OtherIssuers []string            `yaml:"other_issuers"`
+	Match        map[string][]string `yaml:"match"`
+	Tolerate     []string            `yaml:"tolerate"`
 
 	line   int
 	algs   []keystore.Algorithm
 	leeway time.Duration
+
+	tolerances []verifier.Tolerance
 }
 
 // The kinds of tenants.
@@ -227,6 +246,11 @@ func (c *configFile) check() error {
 	if err := c.Reload.parse(); err != nil {
 		return usagef("the file of --config: reload.every: %v", err)
 	}
+	if c.MaxTokenBytes != 0 {
+		if err := checkMaxTokenBytes(c.MaxTokenBytes); err != nil {
+			return usagef("the file of --config: max_token_bytes: %v", err)
+		}
+	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
@@ -237,10 +261,9 @@ func (c *configFile) check() error {
 			return t.errorf("the same id is on line %d", line)
 		}
 		lines[t.ID] = t.line
-		if line, ok := issuers[t.Issuer]; ok {
-			return t.errorf("line %d has the same issuer: a token's iss says whose it is", line)
+		if err := t.claimIssuers(issuers); err != nil {
+			return err
 		}
-		issuers[t.Issuer] = t.line
 		if t.Kind == kindRing {
 			rings++
 		}
@@ -252,6 +275,21 @@ func (c *configFile) check() error {
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
+	}
+	return nil
+}
+
+// claimIssuers notes the issuers of t, and refuses one that another tenant has.
+func (t *tenantConfig) claimIssuers(lines map[string]int) error {
+	for _, issuer := range append([]string{t.Issuer}, t.OtherIssuers...) {
+		line, ok := lines[issuer]
+		switch {
+		case ok && line == t.line:
+			return t.errorf("issuer and other_issuers have one issuer twice")
+		case ok:
+			return t.errorf("line %d has the same issuer: a token's iss says whose it is", line)
+		}
+		lines[issuer] = t.line
 	}
 	return nil
 }
@@ -295,6 +333,10 @@ func (t *tenantConfig) check(alone bool) error {
 	switch {
 	case t.AnyIssuer && !alone:
 		return t.errorf("any_issuer is for a tenant that is alone: a token's iss says whose it is")
+	case t.AnyIssuer && len(t.OtherIssuers) > 0:
+		return t.errorf("other_issuers and any_issuer: give one of them")
+	case slices.Contains(t.OtherIssuers, ""):
+		return t.errorf("other_issuers: one is empty")
 	case t.AnyIssuer && t.Issuer != "":
 		return t.errorf("issuer and any_issuer: give one of them")
 	case t.Issuer == "" && !t.AnyIssuer:
@@ -311,7 +353,7 @@ func (t *tenantConfig) check(alone bool) error {
 	return nil
 }
 
-// parse reads the algorithms and the leeway.
+// parse reads the algorithms, the tolerances and the leeway.
 func (t *tenantConfig) parse() error {
 	for _, name := range t.Algorithms {
 		alg, err := parseAlgorithm(name)
@@ -319,6 +361,13 @@ func (t *tenantConfig) parse() error {
 			return t.errorf("algorithms: one %v", err)
 		}
 		t.algs = append(t.algs, alg)
+	}
+	for _, name := range t.Tolerate {
+		tolerance, err := parseTolerance(name)
+		if err != nil {
+			return t.errorf("tolerate: %v", err)
+		}
+		t.tolerances = append(t.tolerances, tolerance)
 	}
 	if t.Leeway != "" {
 		leeway := newDuration(0, 5*time.Minute, 0, "")
@@ -328,6 +377,15 @@ func (t *tenantConfig) parse() error {
 		if t.leeway = leeway.value; t.leeway == 0 {
 			t.leeway = -1 // none: 0 stands for the default
 		}
+	}
+	const mostKeys, mostBytes = 8192, 16 << 20 // those of jwks.SourceConfig
+	switch {
+	case slices.Contains(t.Uses, "enc") || slices.Contains(t.Uses, ""):
+		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc verifies nothing")
+	case t.MaxKeys < 0 || t.MaxKeys > mostKeys:
+		return t.errorf("max_keys: want a number up to %d", mostKeys)
+	case t.MaxBytes < 0 || t.MaxBytes > mostBytes:
+		return t.errorf("max_bytes: want a number up to %d", mostBytes)
 	}
 	return nil
 }
@@ -340,8 +398,9 @@ func (t *tenantConfig) checkSource() error {
 	}{
 		{"secret_file", kindStatic, t.SecretFile != ""}, {"secret_env", kindStatic, t.SecretEnv != ""}, {"kid", kindStatic, t.KID != ""},
 		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"issuer_url", kindJWKS, t.IssuerURL != ""},
-		{"allow_loopback", kindJWKS, t.AllowLoopback},
+		{"allow_loopback", kindJWKS, t.AllowLoopback}, {"uses", kindJWKS, t.Uses != nil}, {"max_keys", kindJWKS, t.MaxKeys != 0}, {"max_bytes", kindJWKS, t.MaxBytes != 0},
 	}
+	settings := []string{"kid", "allow_loopback", "uses", "max_keys", "max_bytes"} // which name no source
 	sources := 0
 	for _, f := range fields {
 		if !f.given {
@@ -350,8 +409,11 @@ func (t *tenantConfig) checkSource() error {
 		if f.kind != t.Kind && t.Kind != "" {
 			return t.errorf("%s is for tenants of kind %s", f.name, f.kind)
 		}
-		if f.name != "kid" && f.name != "allow_loopback" {
+		switch setting := slices.Contains(settings, f.name); {
+		case !setting:
 			sources++
+		case t.Kind == kindJWKS && t.JWKSFile != "":
+			return t.errorf("%s goes with jwks_url or issuer_url", f.name)
 		}
 	}
 	switch t.Kind {
@@ -363,8 +425,6 @@ func (t *tenantConfig) checkSource() error {
 			return t.errorf("algorithms are missing: list those that you expect, such as [RS256]")
 		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
 			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
-		case t.AllowLoopback && t.JWKSFile != "":
-			return t.errorf("allow_loopback goes with jwks_url or issuer_url")
 		}
 		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
 	case kindRing:

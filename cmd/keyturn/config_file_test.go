@@ -2,8 +2,11 @@ package main
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/keyturn/keyturn/keystore/jwks"
 )
 
 // An error names the line and the field of the file. It does not print a value.
@@ -54,6 +57,13 @@ func TestConfigUsage(t *testing.T) {
 		{jwks("issuer_url: https://x.example, audiences: [a]"), "algorithms are missing"},
 		{jwks("algorithms: [ES256], issuer_url: https://x.example, jwks_url: https://x.example, audiences: [a]"), "want one of jwks_file, jwks_url or issuer_url"},
 		{jwks("algorithms: [ES256], jwks_file: s, allow_loopback: true"), "allow_loopback goes with"},
+		{jwks("algorithms: [ES256], jwks_file: s, uses: [jwt-svid]"), "uses goes with"},
+		{jwks("algorithms: [ES256], jwks_file: s, max_keys: 3"), "max_keys goes with"},
+		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], uses: [enc]"), "uses: want values such as jwt-svid"},
+		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], uses: ['']"), "uses: want values such as jwt-svid"},
+		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], max_keys: 8193"), "max_keys: want a number up to 8192"},
+		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], max_bytes: -1"), "max_bytes: want a number up to 16777216"},
+		{static("secret_file: s, max_bytes: 10, issuer: i, audiences: [a]"), "max_bytes is for tenants of kind jwks"},
 		{jwks("algorithms: [ES256], jwks_file: s, issuer: i, audiences: [a]"), "jwks_file: "},
 		{jwks("algorithms: [ES256], jwks_file: none.json, issuer: i, audiences: [a]"), "cannot read the file of jwks_file"},
 		{jwks("algorithms: [ES256], jwks_file: empty.json, issuer: i, audiences: [a]"), "no key of the set is usable"},
@@ -93,5 +103,18 @@ func TestConfigExamples(t *testing.T) {
 		if err != nil || len(c.Tenants) != 3 {
 			t.Errorf("the example in the %s: %v\n%s", where, err, text)
 		}
+	}
+}
+
+// What the file says of a set that is read over HTTP reaches its reader.
+func TestConfigOfSets(t *testing.T) {
+	c, err := parseConfig([]byte("tenants:\n  - {id: a, kind: jwks, issuer_url: https://x.example, algorithms: [ES256], audiences: [a], " +
+		"uses: [jwt-svid, wit-svid], max_keys: 700, max_bytes: 2000000}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := jwks.SourceConfig{Uses: []string{"jwt-svid", "wit-svid"}, MaxKeys: 700, MaxBytes: 2_000_000}
+	if got := c.Tenants[0].sourceConfig(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

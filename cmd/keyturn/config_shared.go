@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"slices"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/keyturn/keyturn/keystore"
 )
@@ -31,20 +33,33 @@ func (o secretOwners) add(t *tenantConfig, secret []byte) error {
 		quoteShort(other.ID), other.line)
 }
 
-// setSecrets returns the secrets of a JWK Set: those of keys, which were read from it.
+// setSecrets returns the secrets of a JWK Set: those of keys, which were read from it. It reads the
+// set as leniently, and its keys as strictly, as package jwks does: a secret that serves must not
+// escape it because of an odd key beside it or a member whose name differs in case.
 func setSecrets(doc []byte, keys []*keystore.Key) (secrets [][]byte) {
 	var set struct {
-		Keys []struct{ Kty, Kid, K string }
+		Keys []jsontext.Value `json:"keys"`
 	}
-	if json.Unmarshal(doc, &set) != nil {
+	lenient := json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if json.Unmarshal(bytes.TrimPrefix(doc, []byte("\ufeff")), &set, lenient) != nil {
 		return nil // no key was read from it
 	}
-	for _, k := range set.Keys {
+	for _, raw := range set.Keys {
+		var members map[string]jsontext.Value
+		if json.Unmarshal(raw, &members) != nil {
+			continue
+		}
+		text := func(name string) (s string) {
+			if json.Unmarshal(members[name], &s) != nil {
+				return ""
+			}
+			return s
+		}
 		used := slices.ContainsFunc(keys, func(key *keystore.Key) bool {
-			return key.Algorithm().Symmetric() && key.ID().KID == k.Kid
+			return key.Algorithm().Symmetric() && key.ID().KID == text("kid")
 		})
-		secret, err := base64.RawURLEncoding.DecodeString(k.K)
-		if used && k.Kty == "oct" && err == nil {
+		secret, err := base64.RawURLEncoding.DecodeString(text("k"))
+		if used && text("kty") == "oct" && err == nil {
 			secrets = append(secrets, secret)
 		}
 	}

@@ -17,13 +17,21 @@ func TestConfigSharedSecret(t *testing.T) {
 		"another kid":  "kind: static, secret_file: s, kid: k, issuer: b" + more,
 		"a variable":   "kind: static, secret_env: S, issuer: b" + more,
 		"a JWK Set":    "kind: jwks, jwks_file: set.json, algorithms: [HS256], issuer: b" + more,
+		// Whatever else is odd about a set, its secrets serve.
+		"a JWK Set with a byte order mark":   "kind: jwks, jwks_file: bom.json, algorithms: [HS256], issuer: b" + more,
+		"a JWK Set with an odd key":          "kind: jwks, jwks_file: odd.json, algorithms: [HS256], issuer: b" + more,
+		"a JWK Set with members in capitals": "kind: jwks, jwks_file: capitals.json, algorithms: [HS256], issuer: b" + more,
 		// RFC 2104, section 2: a key is filled up with zeros.
 		"zeros after it": "kind: static, secret_file: zeros, issuer: b" + more,
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve := func(first, second string) result {
 				path := configFolder(t, "tenants:\n"+first+second,
-					map[string]string{"s": testSecret, "same": testSecret + "\n", "zeros": testSecret + "\x00", "set.json": secretSet})
+					map[string]string{
+						"s": testSecret, "same": testSecret + "\n", "zeros": testSecret + "\x00", "set.json": secretSet, "bom.json": "\ufeff" + secretSet,
+						"odd.json":      strings.Replace(secretSet, "[", `[{"kid":7},{"kty":"EC","kty":"EC"},null,`, 1),
+						"capitals.json": strings.Replace(secretSet, "}]}", `,"K":"AAAA","KTY":"RSA","Kid":"other"}],"KEYS":[]}`, 1),
+					})
 				r := call{env: map[string]string{"S": testSecret}}.run(t, "serve", "--addr", "127.0.0.1:99999", "--config", path)
 				if strings.Contains(r.stderr, testSecret) {
 					t.Errorf("the secret is in %s", r.stderr)

@@ -22,6 +22,17 @@ func TestServeDemoRings(t *testing.T) {
 		if !regexp.MustCompile(`^public, max-age=[1-8]$`).MatchString(a.header.Get("Cache-Control")) || strings.Contains(a.body, `"d"`) || strings.Contains(a.body, `"k"`) {
 			t.Errorf("GET %s = %v %s", path, a.header, a.body)
 		}
+		if a.header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("GET %s: a page of another origin cannot read it: %v", path, a.header)
+		}
+		if a := s.ask(t, "OPTIONS", path, ""); a.status != http.StatusNoContent || a.header.Get("Access-Control-Allow-Headers") != "*" {
+			t.Errorf("OPTIONS %s = %d %v", path, a.status, a.header)
+		}
+	}
+	for _, path := range []string{"/api/x", "/readyz", "/healthz", "/"} {
+		if a := s.ask(t, "GET", path, ""); a.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("GET %s: any page may read it: %v", path, a.header)
+		}
 	}
 	for _, path := range []string{"/acme/.well-known/jwks.json", "/nobody/.well-known/jwks.json", "/globex/.well-known/jwks.json/", "/api.well-known/jwks.json"} {
 		if a := s.ask(t, "GET", path, ""); a.status != http.StatusNotFound {

@@ -197,8 +197,8 @@ func refusalText(e *verifier.Error) string {
 		text = fmt.Sprintf("tenant %q: ", e.Tenant)
 	}
 	text += e.Err.Error()
-	if e.Claim != "" {
-		text += fmt.Sprintf(": claim %q", e.Claim)
+	if claim := fmt.Sprintf("claim %q", e.Claim); e.Claim != "" && !strings.Contains(text, claim) {
+		text += ": " + claim
 	}
 	return text
 }

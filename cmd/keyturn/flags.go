@@ -12,8 +12,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // An option is the value of a flag that may be given once. Its errors never repeat the value: that
@@ -168,6 +170,56 @@ func parseAlgorithm(name string) (keystore.Algorithm, error) {
 		return "", errors.New(`"none" is not an algorithm: unsigned tokens are never accepted`)
 	}
 	return "", fmt.Errorf("holds an unknown algorithm: want some of %s, spelled like this and with commas between them", algorithmNames())
+}
+
+// newTolerances returns a flag for tolerances, which may be given several times, and with commas.
+func newTolerances() *list[[]verifier.Tolerance] {
+	return &list[[]verifier.Tolerance]{kind: "NAMES", parse: func(s string) (list []verifier.Tolerance, err error) {
+		for name := range strings.SplitSeq(s, ",") {
+			t, err := parseTolerance(name)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, t)
+		}
+		return list, nil
+	}}
+}
+
+func parseTolerance(name string) (verifier.Tolerance, error) {
+	switch t := verifier.Tolerance(name); {
+	case slices.Contains(verifier.Tolerances(), t):
+		return t, nil
+	case name == "crit" || name == "b64":
+		return "", fmt.Errorf("%s can never be tolerated: a token with it may mean something else than it seems", name)
+	}
+	return "", fmt.Errorf("holds an unknown name: want some of %s", joinTolerances(verifier.Tolerances()))
+}
+
+func joinTolerances(list []verifier.Tolerance) string {
+	var names []string
+	for _, t := range list {
+		names = append(names, string(t))
+	}
+	return strings.Join(names, ", ")
+}
+
+// newMaxTokenBytes returns a flag for the longest token that is accepted.
+func newMaxTokenBytes() *option[int] {
+	return &option[int]{kind: "BYTES", shown: strconv.Itoa(server.DefaultMaxTokenBytes), parse: func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			n = 0
+		}
+		return n, checkMaxTokenBytes(n)
+	}}
+}
+
+func checkMaxTokenBytes(n int) error {
+	if n < 1 || n > maxInputBytes {
+		return fmt.Errorf("want a number of bytes from 1 to %d", maxInputBytes)
+	}
+	return nil
 }
 
 func algorithmNames() string { return joinAlgorithms(keystore.Algorithms()) }

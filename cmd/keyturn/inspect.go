@@ -20,7 +20,8 @@ import (
 
 const inspectLong = `inspect shows what is inside a token, and says its times in words. It does NOT
 verify it: anyone can write a token that says anything. It warns about what a
-verifier would refuse, or a reader should know.
+verifier would refuse, or a reader should know, and lists the departures from the
+standards that verify and serve let in with --tolerate.
 
 It exits with 0 if it could decode the token, and with 1 if not.`
 
@@ -61,6 +62,7 @@ func newInspect(a *app) *cobra.Command {
 type inspection struct {
 	header, payload part
 	signature       int // bytes
+	needs           []verifier.Tolerance
 	times           []moment
 	warnings        []string
 	broken          string // why the token cannot be decoded, or ""
@@ -111,33 +113,51 @@ func (i *inspection) fail(format string, args ...any) {
 }
 
 // judgeForm asks a verifier that knows no key. Such a verifier refuses every token. If it refuses the
-// token for another reason than the key, the form of the token is wrong, and no key can help.
+// token for another reason than the key, the form of the token is wrong, and no key can help. Then
+// it asks one that tolerates what this token needs.
 func (i *inspection) judgeForm(ctx context.Context, token string) {
-	keys, err := keystore.NewStatic()
-	if err != nil {
-		return
+	i.needs, _ = verifier.Needs(token)
+	strict := keyless(ctx, token, nil, 0)
+	if reasonOf(strict) != verifier.ReasonUnknownKey {
+		who := "every verifier here refuses it"
+		if reasonOf(keyless(ctx, token, i.needs, maxInputBytes)) == verifier.ReasonUnknownKey {
+			who = "verifiers here refuse it unless told otherwise"
+		}
+		i.warn("%s: %s", who, formOf(strict))
 	}
-	v, err := verifier.New(verifier.Config{
-		Tenants: []verifier.Tenant{{
-			ID: defaultTenant, Keys: keys, Algorithms: keystore.Algorithms(),
-			AnyIssuer: true, AnyAudience: true, AllowNoExpiry: true, MixedFamilies: true,
-		}},
-		CacheTTL: -1,
-	})
-	if err != nil {
-		return
-	}
-	if _, err := v.Verify(ctx, token); reasonOf(err) != verifier.ReasonUnknownKey {
-		i.warn("every verifier here refuses it: %s", formOf(err))
+	if len(i.needs) > 0 {
+		i.warn("it departs from the standards: verifiers here refuse it without --tolerate %s (tolerate in the file of --config)",
+			strings.ReplaceAll(joinTolerances(i.needs), ", ", ","))
 	}
 }
 
-// formOf returns the words for a refusal without the tenant, which judgeForm has made up.
-func formOf(err error) string {
-	if e, ok := err.(*verifier.Error); ok {
-		err = e.Err
+// keyless returns the error of a verifier that knows no key.
+func keyless(ctx context.Context, token string, tolerate []verifier.Tolerance, maxBytes int) error {
+	v, err := verifier.New(verifier.Config{
+		Tenants: []verifier.Tenant{{
+			ID: defaultTenant, Keys: new(keystore.Static), Algorithms: keystore.Algorithms(), Tolerate: tolerate,
+			AnyIssuer: true, AnyAudience: true, AllowNoExpiry: true, MixedFamilies: true,
+		}},
+		CacheTTL: -1, MaxTokenBytes: maxBytes,
+	})
+	if err != nil {
+		return err
 	}
-	return err.Error()
+	_, err = v.Verify(ctx, token)
+	return err
+}
+
+// formOf returns the words for a refusal without the tenant and its algorithms, which judgeForm has
+// made up.
+func formOf(err error) string {
+	e, ok := err.(*verifier.Error)
+	switch {
+	case !ok:
+		return err.Error()
+	case e.Reason == verifier.ReasonAlgorithm:
+		return verifier.ErrAlgorithm.Error()
+	}
+	return e.Err.Error()
 }
 
 func reasonOf(err error) verifier.Reason {

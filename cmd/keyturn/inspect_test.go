@@ -110,7 +110,7 @@ func TestInspectWarnings(t *testing.T) {
 		{"white space", " " + good + "\n\n", "there is white space around the token", exitYes},
 		{"Bearer", "Bearer  " + good, `it begins with "Bearer"`, exitYes},
 		{"padding", good + "=", "the signature is not spelled as base64url", exitYes},
-		{"too large", hs256(testSecret, plainHeader, `{"exp":1,"x":"`+strings.Repeat("x", 8<<10)+`"}`), "token too large", exitYes},
+		{"too large", hs256(testSecret, plainHeader, `{"exp":1,"x":"`+strings.Repeat("x", 16<<10)+`"}`), "verifiers here refuse it unless told otherwise: token too large", exitYes},
 		{"JWE", good + ".x.x", "it is encrypted (JWE)", exitYes},
 		{"two parts", good[:strings.LastIndexByte(good, '.')], "it has 2 parts", exitNo},
 		{"six parts", good + ".x.x.x", "it has 6 parts", exitNo},

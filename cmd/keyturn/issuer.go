@@ -96,7 +96,15 @@ func (c *verifyCommand) runIssuer(ctx context.Context, arg string) error {
 	for _, s := range source.Status().Skipped {
 		c.note("skipped %s", printable(s.String(), false))
 	}
+	c.noteIrregular(source.Status().Irregular)
 	return c.judge(ctx, source, arg)
+}
+
+// noteIrregular tells of keys that serve, and that other readers may refuse.
+func (c *verifyCommand) noteIrregular(all []jwks.Irregular) {
+	for _, i := range all {
+		c.note("irregular %s: it serves, but other readers may refuse it", printable(i.String(), false))
+	}
 }
 
 // clientConfig returns how the issuer is reached. --now does not apply to the issuer's certificate:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,21 @@ func TestVerifyIssuerNonsense(t *testing.T) {
 	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "a slash at the end")
 }
 
+// A key that other readers may refuse is named, and is used.
+func TestVerifyIrregularKey(t *testing.T) {
+	issuer, key := jwkstest.New(t), jwkstest.NewKey("1", "ES256")
+	body := regexp.MustCompile(`"(x|y)":"([^"]{43})"`).ReplaceAllString(jwkstest.Set(key), `"$1":"$2="`)
+	issuer.PublishBody(body)
+	const want = `irregular key 0 ("1"): "x" is padded`
+	token := key.Token(liveClaims(""))
+	if r := atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", token); r.code != exitYes || !strings.Contains(r.stderr, want) {
+		t.Errorf("--jwks-url: %+v", r)
+	}
+	if r := keyturn(t, "verify", "--jwks", file(t, body), "--alg", "ES256", token); r.code != exitYes || !strings.Contains(r.stderr, want) {
+		t.Errorf("--jwks: %+v", r)
+	}
+}
+
 // An unusable key is named, and the other keys are used.
 func TestVerifyIssuerSkips(t *testing.T) {
 	issuer := jwkstest.New(t)
@@ -177,6 +193,14 @@ func TestVerifyIssuerSkips(t *testing.T) {
 	r := atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", key.Token(liveClaims("")))
 	if r.code != exitYes || !strings.Contains(r.stderr, `skipped key 0 ("leaked")`) || strings.Contains(r.stderr, "aGk") {
 		t.Errorf("%+v", r)
+	}
+
+	// A token of such a key learns why it is not known.
+	other := jwkstest.NewKey("2", "ES256")
+	issuer.Misbehave(jwkstest.Among("a key of encryption", strings.Replace(other.JWK(), `"use":"sig"`, `"use":"enc"`, 1)))
+	r = atIssuer(t, issuer, "verify", "--jwks-url", issuer.URL(), "--alg", "ES256", other.Token(liveClaims("")))
+	if want := `unknown key: kid "2" is in the set, but was skipped: its use is "enc"`; r.code != exitNo || !strings.Contains(r.stderr, want) {
+		t.Errorf("%+v, want %s", r, want)
 	}
 }
 

@@ -91,7 +91,11 @@ func (i *inspection) json() string {
 		}
 		fmt.Fprintf(&b, `%s:{"time":%s,"words":%s}`, quoteJSON(m.claim), quoteJSON(stamp(m.at)), quoteJSON(m.words))
 	}
-	b.WriteString(`},"warnings":[`)
+	b.WriteByte('}')
+	if len(i.needs) > 0 {
+		b.WriteString(`,"tolerate":["` + strings.ReplaceAll(joinTolerances(i.needs), ", ", `","`) + `"]`)
+	}
+	b.WriteString(`,"warnings":[`)
 	for n, warning := range i.warnings {
 		if n > 0 {
 			b.WriteByte(',')

@@ -39,7 +39,7 @@ func TestSignVerifyRing(t *testing.T) {
 			c.run("sign", "--tenant", alg, "--claim", "exp=1").wantCode(t, exitUsage)
 			// The ring of another tenant, or one that has revoked the key.
 			c.run("keys", "revoke", "--tenant", alg, "--force", "--no-wait", "--", keys["signing"].KID).wantCode(t, exitYes)
-			c.run("verify", "--tenant", alg, "--alg", alg, "--json", token).wantCode(t, exitNo, `"reason":"unknown_key"`)
+			c.run("verify", "--tenant", alg, "--alg", alg, "--json", token).wantCode(t, exitNo, `"reason":"revoked_key"`)
 		}
 		c.run("keys", "create").wantCode(t, exitYes)
 		_, keys := c.list()

@@ -109,5 +109,5 @@ func TestRunbookLeakedKEK(t *testing.T) {
 	c.kek, _ = kekLines(t, second)
 	token := strings.TrimSpace(c.run("sign").wantCode(t, exitYes).stdout)
 	c.run("verify", "--alg", "HS256", token).wantCode(t, exitYes)
-	c.run("verify", "--alg", "HS256", old).wantCode(t, exitNo, "unknown_key")
+	c.run("verify", "--alg", "HS256", old).wantCode(t, exitNo, "revoked_key")
 }

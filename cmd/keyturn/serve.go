@@ -28,6 +28,8 @@ type serveCommand struct {
 	tenants, aud *list[string]
 	iss          *option[string]
 	bootstrap    bool
+	tolerate     *list[[]verifier.Tolerance]
+	maxToken     *option[int]
 	policy       policyFlags
 	log          *slog.Logger
 }
@@ -39,7 +41,7 @@ func newServeCommand(a *app) *serveCommand {
 	return &serveCommand{
 		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), log: log,
+		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(),
 	}
 }
 
@@ -63,6 +65,8 @@ func newServe(a *app) *cobra.Command {
 	f.Var(s.tenants, "tenant", `with --redis: whose ring is served; may be given several times (default "default")`)
 	f.Var(s.iss, "iss", "with --redis: the issuer that tokens must have; {tenant} in it is the tenant's name")
 	f.Var(s.aud, "aud", "with --redis: the audience of tokens; if given several times, one of them")
+	f.Var(s.tolerate, "tolerate", "departures from the standards to let in, such as numeric-sub,zip")
+	f.Var(s.maxToken, "max-token-bytes", "the longest token accepted, in bytes, at most 1048576")
 	f.BoolVar(&s.bootstrap, "bootstrap", false, "with --redis: make the rings that are not there, with the policy that follows")
 	s.policy.register(cmd)
 	return cmd
@@ -94,6 +98,9 @@ func (s *serveCommand) offer() (*offer, error) {
 	if s.admin.given { // it beats the file
 		o.server.Admin = s.admin.value
 	}
+	if s.maxToken.given {
+		o.server.MaxTokenBytes = s.maxToken.value
+	}
 	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
 	return o, nil
 }
@@ -117,6 +124,8 @@ func (s *serveCommand) mode() (*offer, error) {
 		return s.offerSecret(secret)
 	case s.allowNoExp:
 		return nil, usagef("--allow-no-exp goes with a secret: give --secret-file, or set %s; the demo's own tokens all have exp", envSecrets)
+	case len(s.tolerate.values) > 0:
+		return nil, usagef("--tolerate goes with a secret or --redis: the demo's own tokens need none")
 	}
 	return s.offerDemo()
 }
@@ -180,7 +189,7 @@ func (s *serveCommand) offerSecret(secret *secret) (*offer, error) {
 	}
 	tenant := server.Tenant{Rules: verifier.Tenant{
 		ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
-		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp,
+		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp, Tolerate: slices.Concat(s.tolerate.values...),
 	}}
 	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}}
 	o.warnings = []string{"iss and aud are not checked: a token that was made with this secret for anything else opens this API too"}
@@ -204,7 +213,7 @@ func (s *serveCommand) offerRings() (*offer, error) {
 	for _, id := range s.tenantNames() {
 		o.server.Tenants = append(o.server.Tenants, server.Tenant{Ring: true, Rules: verifier.Tenant{
 			ID: id, Issuer: s.issuerOf(id), Audiences: s.aud.values,
-			AnyIssuer: s.issuerOf(id) == "", AnyAudience: len(s.aud.values) == 0,
+			AnyIssuer: s.issuerOf(id) == "", AnyAudience: len(s.aud.values) == 0, Tolerate: slices.Concat(s.tolerate.values...),
 		}})
 	}
 	o.intro = func(srv *server.Server) string { return s.ringIntro(endpoint(srv.Endpoint()), o.server.Tenants) }

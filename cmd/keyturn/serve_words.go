@@ -45,7 +45,7 @@ https://auth.example/{tenant}. Without /TENANT it is about the only tenant with 
 With --config and --redis, the KEK file is read again every 10 seconds, and at once at
 SIGHUP; new KEKs take effect without a restart.
 
-There is no CORS: it is for curl and for other servers. For pages in a browser,
+There is no CORS for /api: it is for curl and for other servers. For pages in a browser,
 put a proxy in front that adds it.
 
 Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
@@ -71,7 +71,7 @@ func (e endpoint) addresses() string {
 		"  " + e.URL + "/api/...   everything here wants a token\n" +
 		"  " + e.URL + "/healthz   200 while the server runs\n" +
 		"  " + e.URL + "/readyz   200 while it can verify tokens\n" +
-		"  there is no CORS: it is for curl and servers; for browsers, put a proxy in front\n"
+		"  there is no CORS for /api: it is for curl and servers; for browsers, put a proxy in front\n"
 }
 
 // adminIntro tells where the admin listener is, if there is one. It warns of one that other machines

@@ -96,7 +96,7 @@ func (v *vector) args(t testing.TB, dir string) []string {
 }
 
 // reasons are the only ones that the command may print.
-var reasons = strings.Fields(`malformed too_large type critical algorithm unknown_tenant suspended unknown_key signature
+var reasons = strings.Fields(`malformed too_large type critical algorithm unknown_tenant suspended unknown_key revoked_key signature
 	expired not_yet_valid too_old issuer audience tenant missing_claim claim revoked unavailable`)
 
 // check holds the command's answer against the vector's verdict.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,7 +12,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
-	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/rotation"
@@ -59,6 +59,8 @@ type verifyCommand struct {
 	aud              *list[string]
 	leeway           *option[time.Duration]
 	at               *option[time.Time]
+	tolerate         *list[[]verifier.Tolerance]
+	maxTokenBytes    *option[int]
 	allowNoExp, json bool
 }
 
@@ -77,6 +79,9 @@ func newVerify(a *app) *cobra.Command {
 		leeway:     newDuration(0, 5*time.Minute, 0, "none"),
 		typ:        newText("TYPE", ""),
 		at:         newUnix(),
+		tolerate:   newTolerances(),
+
+		maxTokenBytes: newMaxTokenBytes(),
 	}
 	cmd := &cobra.Command{
 		Use:     "verify (--jwks FILE | --secret-file FILE | --issuer-url URL | ...) --alg ALG[,ALG] (TOKEN | -)",
@@ -95,8 +100,10 @@ func newVerify(a *app) *cobra.Command {
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
 	f.Var(v.iss, "iss", "the issuer that the token must have")
 	f.Var(v.aud, "aud", "the audience that the token must be for; if given several times, one of them")
-	f.Var(v.leeway, "leeway", "how far clocks may disagree, at most 5m; the library's own default is 30s")
+	f.Var(v.leeway, "leeway", "how far clocks may disagree, at most 5m; the library's default is 30s")
 	f.Var(v.typ, "typ", `the type that the token's header must have (default: absent, "JWT" or "at+jwt")`)
+	f.Var(v.tolerate, "tolerate", "departures from the standards to let in: inspect lists those that a token needs")
+	f.Var(v.maxTokenBytes, "max-token-bytes", "the longest token accepted, in bytes, at most 1048576")
 	f.Var(v.at, "now", "the moment to judge the token at, in seconds since 1970 (default: the clock's)")
 	f.BoolVar(&v.allowNoExp, "allow-no-exp", false, "accept a token without exp, which never ends")
 	f.Var(v.tenant, "tenant", "the owner of the keys or ring: it is not put in the token")
@@ -185,7 +192,7 @@ func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg s
 	if len(c.aud.values) == 0 {
 		c.note("aud is not checked: --aud says which audience to expect")
 	}
-	text, err := c.token(arg, server.MaxTokenBytes)
+	text, err := c.token(arg, maxInputBytes)
 	if err != nil {
 		return err
 	}
@@ -210,6 +217,7 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 		AnyAudience:   len(c.aud.values) == 0,
 		AllowNoExpiry: c.allowNoExp,
 		MixedFamilies: true, // the user has listed both
+		Tolerate:      slices.Concat(c.tolerate.values...),
 	}
 	if t.Leeway == 0 {
 		t.Leeway = -1 // none: 0 stands for the default
@@ -219,7 +227,7 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 	}
 	return verifier.New(verifier.Config{
 		Tenants:       []verifier.Tenant{t},
-		MaxTokenBytes: server.MaxTokenBytes,
+		MaxTokenBytes: c.maxTokenBytes.value,
 		CacheTTL:      -1,
 		Now:           c.clock(),
 	})
@@ -267,6 +275,9 @@ func (c *verifyCommand) setKeys() (*keystore.Static, error) {
 	}
 	for _, s := range skipped {
 		c.note("skipped %s", printable(s.String(), false))
+	}
+	if r, err := jwks.Inspect(c.tenant.value, f.text); err == nil {
+		c.noteIrregular(r.Irregular)
 	}
 	if len(keys) == 0 {
 		c.note("no key of the set is usable")
@@ -366,7 +377,14 @@ func (c *verifyCommand) brief(bad *verifier.Error) string {
 
 // hints returns what to do about a refusal, or details about it.
 func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
+	if missing := c.notTolerated(token); len(missing) > 0 && strings.Contains(bad.Error(), "Tolerate ") {
+		return []string{"the token departs from the standards; if its issuer is known for that: --tolerate " + strings.Join(missing, ",")}
+	}
 	switch {
+	case bad.Reason == verifier.ReasonTooLarge:
+		return []string{"--max-token-bytes accepts longer ones"}
+	case bad.Reason == verifier.ReasonRevokedKey:
+		return []string{"the ring's key of that kid was revoked: no token of it is good any more"}
 	case bad.Reason == verifier.ReasonMalformed:
 		_, found := stripToken(token)
 		return found
@@ -390,6 +408,20 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 		return []string{"a token without exp never ends; --allow-no-exp accepts it"}
 	}
 	return nil
+}
+
+// notTolerated returns the tolerances that the token needs and the command line lacks.
+func (c *verifyCommand) notTolerated(token string) (names []string) {
+	needs, err := verifier.Needs(token)
+	if err != nil {
+		return nil
+	}
+	for _, t := range needs {
+		if !slices.Contains(slices.Concat(c.tolerate.values...), t) {
+			names = append(names, string(t))
+		}
+	}
+	return names
 }
 
 func (c *verifyCommand) typeHints(token string) []string {

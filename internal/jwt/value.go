@@ -61,11 +61,12 @@ func skipSpace(text string, i int) int {
 	return i
 }
 
-// Reach returns the text of the value that name names in object, or "" if there is none. A
-// member of exactly this name comes first. Only if there is none is the name cut at its dots, and
-// reaches into objects: so "realm_access.roles" finds a claim of that name, or else the member
-// roles of the claim realm_access.
+// Reach returns the text of the value that name names in object, or "" without one. A member of
+// exactly this name comes first. Only without it, Reach cuts the name at its dots and looks into
+// objects: so "realm_access.roles" finds a claim of that name, or else the member roles of the
+// claim realm_access.
 func Reach(object, name string) string {
+	object = strings.TrimLeft(object, " \t\r\n") // a Scanner takes it too
 	if value := find(object, name); value != "" || strings.IndexByte(name, '.') < 0 {
 		return value
 	}
@@ -77,8 +78,8 @@ func Reach(object, name string) string {
 	return object
 }
 
-// find returns the text of the value of object's member with this name, or "" if there is none or
-// object is not an object.
+// find returns the text of the value of object's member with this name, or "" if object lacks that
+// member or is not an object.
 func find(object, name string) string {
 	if object == "" || object[0] != '{' {
 		return ""
@@ -127,4 +128,20 @@ func valueEnd(text string, i int) int {
 		}
 	}
 	return i
+}
+
+// Integer reports whether value is a number that is written as an integer: digits, perhaps after a
+// minus sign, without fraction and exponent. So an integer has one text; -0, which is 0 too, is
+// none.
+func Integer(value string) bool {
+	digits := strings.TrimPrefix(value, "-")
+	if digits == "" || value == "-0" {
+		return false
+	}
+	for i := range len(digits) {
+		if c := digits[i]; c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
 }

@@ -70,7 +70,7 @@ func TestGzipOfNothing(t *testing.T) {
 }
 
 func TestBodyOfExactLimit(t *testing.T) {
-	const limit = 256 << 10
+	const limit = jwks.MaxBody
 	zip := func(body string) string {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)

@@ -46,6 +46,9 @@ func describeValue(kind jsontext.Kind, doc []byte) string {
 	case '"':
 		return "a string"
 	case '0':
+		if bytes.HasPrefix(bytes.TrimSpace(doc), []byte("-")) {
+			return "a number" + describeText(doc) // it may be PEM
+		}
 		return "a number"
 	}
 	rest := bytes.TrimLeft(doc, " \t\r\n[")
@@ -70,7 +73,7 @@ func describeText(doc []byte) string {
 		return ": it looks like a token, or a signed set, which is not read"
 	case strings.HasPrefix(text, "\x1f\x8b"):
 		return ": it looks like gzip"
-	case strings.HasPrefix(text, "{"), strings.HasPrefix(text, "["):
+	case strings.HasPrefix(text, "{"), strings.HasPrefix(text, "["), strings.HasPrefix(text, "-"):
 		return ""
 	}
 	return ": it does not begin like JSON"

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyturn/keyturn/internal/jwk"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 )
@@ -29,6 +30,16 @@ func FuzzParse(f *testing.F) {
 	f.Add(set(ecMembers(elliptic.P256()), edMembers(1), edMembers(2), edMembers(3), edMembers(4), edMembers(5)))
 	f.Add(set(`"kid":"a",`+edMembers(1), `"kid":"a",`+edMembers(2), octMembers(64), rsaMembers(2048, 1)))
 
+	n, x := base64.StdEncoding.EncodeToString(modulus.Bytes()), strings.TrimPrefix(ecMembers(elliptic.P256()), `"kty":"EC",`)
+	for _, members := range []string{
+		`"kty":"RSA","n":"` + n + `","e":"AAEAAQ=="`, `"kty":"RSA","n":"AA` + strings.TrimRight(n, "=") + `","e":"AQAB","d":null,"oth":[],"key_ops":[]`,
+		`"kty":"RSA","n":"` + modulus.String() + `","e":"AQAB"`, `"kty":"RSA","n":"` + n + `","n":null,"e":"AQAB","d":""`,
+		`"kty":"EC","kid":"","use":null,` + x, padded(`"kty":"EC","kid":null,` + x), `"kty":"EC","k":"","d":[],` + x,
+	} {
+		f.Add([]byte(`{"keys":[{` + members + `}]}`))
+		f.Add([]byte("\ufeff{\"keys\":[{\"kid\":\"a\"," + members + "},{\"kid\":\"a\"," + members + "}]}"))
+	}
+
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		const tenant = "acme"
 		public, skipped, err := jwks.Parse(tenant, doc)
@@ -45,6 +56,7 @@ func FuzzParse(f *testing.F) {
 		if names(again) != names(public) || !reflect.DeepEqual(skippedAgain, skipped) {
 			t.Error("the same document gave another answer")
 		}
+		checkReport(t, doc, public, skipped, err)
 
 		all, skipped, allErr := jwks.ParseWithSecrets(tenant, doc)
 		checkParsed(t, doc, all, skipped, allErr)
@@ -64,6 +76,35 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkReport checks that Inspect says what Parse does, and that a set whose keys are spelled as we
+// write them gives the same keys.
+func checkReport(t *testing.T, doc []byte, public []*keystore.Key, skipped []jwks.Skipped, err error) {
+	t.Helper()
+	r, inspected := jwks.Inspect("acme", doc)
+	if !slices.EqualFunc(r.Keys, public, (*keystore.Key).Equal) || !reflect.DeepEqual(r.Skipped, skipped) || (inspected == nil) != (err == nil) {
+		t.Errorf("Inspect = %s, %v, %v, and Parse = %s, %v, %v", names(r.Keys), r.Skipped, inspected, names(public), skipped, err)
+	}
+	for _, odd := range r.Irregular {
+		if odd.What == "" {
+			t.Errorf("%v is irregular for no reason", odd)
+		}
+		noSecrets(t, doc, odd.String())
+	}
+	var written []jwk.Public
+	for _, k := range public {
+		pub, _ := k.Public()
+		written = append(written, jwk.Public{KID: k.ID().KID, Algorithm: string(k.Algorithm()), Key: pub})
+	}
+	plain, failed := jwk.MarshalSet(written...)
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	again, failed := jwks.Inspect("acme", plain)
+	if len(public) <= 512 && (failed != nil || !slices.EqualFunc(again.Keys, public, (*keystore.Key).Equal) || len(again.Skipped)+len(again.Irregular) > 0) {
+		t.Errorf("written again: %s, %v, %v, %v, want %s", names(again.Keys), again.Skipped, again.Irregular, failed, names(public))
+	}
 }
 
 // checkParsed checks the rules that hold for every answer.

@@ -24,7 +24,7 @@ var odd2048 = new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 2047), big.NewInt
 // readOne reads the only key of a set.
 func readOne(t *testing.T, key string) jwk {
 	t.Helper()
-	keys, err := splitSet([]byte(`{"keys":[` + key + `]}`), minElements)
+	keys, err := splitSet([]byte(`{"keys":[`+key+`]}`), minElements)
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("splitSet = %d keys, %v", len(keys), err)
 	}

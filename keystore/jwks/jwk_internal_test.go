@@ -11,7 +11,6 @@ import (
 func TestSplitSet(t *testing.T) {
 	deep := func(n int) string { return `{"keys":[],"x":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}` }
 	many := func(n int) string { return `{"keys":[` + strings.TrimSuffix(strings.Repeat("{},", n), ",") + `]}` }
-	padded := func(n int) string { return `{"keys":[]}` + strings.Repeat(" ", n-len(`{"keys":[]}`)) }
 	tests := []struct {
 		name string
 		doc  string
@@ -20,10 +19,13 @@ func TestSplitSet(t *testing.T) {
 		{name: "an empty set", doc: `{"keys":[]}`},
 		{name: "unknown members", doc: `{"keys":[],"next":{"a":[1,null]}}`},
 		{name: "white space around it", doc: " \r\n\t{ \"keys\" : [ ] }\n"},
-		{name: "256 keys", doc: many(256)},
-		{name: "257 keys", doc: many(257), want: "more than 256 keys"},
-		{name: "1 MiB", doc: padded(1 << 20)},
-		{name: "1 MiB and a byte", doc: padded(1<<20 + 1), want: "at most 1048576"},
+		{name: "1024 keys", doc: many(1024)},
+		{name: "more keys than are read", doc: many(5000)},
+		{name: "a byte order mark", doc: "\ufeff{\"keys\":[]}"},
+		{name: "two byte order marks", doc: "\ufeff\ufeff{\"keys\":[]}", want: "not valid JSON"},
+		{name: "a byte order mark alone", doc: "\ufeff", want: "it is empty"},
+		{name: "a byte order mark inside", doc: "{\ufeff\"keys\":[]}", want: "not valid JSON"},
+		{name: "UTF-16", doc: "\xff\xfe{\x00}\x00", want: "not valid JSON"},
 		{name: "nothing", doc: ``, want: "not valid JSON"},
 		{name: "HTML", doc: `<html></html>`, want: "not valid JSON"},
 		{name: "truncated", doc: `{"keys":[`, want: "not valid JSON"},
@@ -31,7 +33,6 @@ func TestSplitSet(t *testing.T) {
 		{name: "two documents", doc: `{"keys":[]}{"keys":[]}`, want: "not valid JSON"},
 		{name: "a trailing comma", doc: `{"keys":[],}`, want: "not valid JSON"},
 		{name: "a comment", doc: `{"keys":[]/**/}`, want: "not valid JSON"},
-		{name: "a byte order mark", doc: "\ufeff{\"keys\":[]}", want: "not valid JSON"},
 		{name: "bad UTF-8 in a value", doc: "{\"keys\":[],\"x\":\"\xff\"}", want: "not valid JSON"},
 		{name: "bad UTF-8 in a name", doc: "{\"keys\":[],\"\xff\":1}", want: "not valid JSON"},
 		{name: "a lone surrogate", doc: `{"keys":[],"x":"\ud800"}`, want: "not valid JSON"},
@@ -46,6 +47,7 @@ func TestSplitSet(t *testing.T) {
 		{name: "a number", doc: `1`, want: "want a JSON object"},
 		{name: "no keys", doc: `{}`, want: `no "keys" member`},
 		{name: "keys null", doc: `{"keys":null}`, want: "not an array"},
+		{name: "keys null beside a bare JWK", doc: `{"keys":null,"kty":"RSA"}`, want: "wrap it"},
 		{name: "keys an object", doc: `{"keys":{}}`, want: "not an array"},
 		{name: "keys a string", doc: `{"keys":"[]"}`, want: "not an array"},
 		{name: "KEYS", doc: `{"KEYS":[]}`, want: `no "keys" member`},
@@ -60,6 +62,9 @@ func TestSplitSet(t *testing.T) {
 			}
 			if err != nil && keys != nil {
 				t.Error("keys along with an error")
+			}
+			if len(keys) > minElements+1 {
+				t.Errorf("%d keys were read", len(keys))
 			}
 		})
 	}
@@ -95,7 +100,12 @@ func TestReadMembers(t *testing.T) {
 		{
 			name: "empty", ops: "[]",
 			key:  `{"kty":"EC","kid":"","use":"","alg":"","key_ops":[]}`,
-			want: jwk{kty: given("EC"), kid: given(""), use: given(""), alg: given(""), hasKeyOps: true},
+			want: jwk{kty: given("EC"), use: given(""), alg: given("")},
+		},
+		{
+			name: "null", ops: "[]",
+			key:  `{"kty":"EC","crv":null,"kid":null,"use":null,"alg":null,"key_ops":null,"d":null,"k":null,"x5c":null}`,
+			want: jwk{kty: given("EC")},
 		},
 	}
 	for _, tt := range tests {
@@ -116,13 +126,13 @@ func TestMembersOfWrongType(t *testing.T) {
 	for _, key := range []string{
 		`null`, `1`, `"kty"`, `[]`, `[{"kty":"RSA"}]`, `true`,
 		`{}`, `{"kty":null}`, `{"kty":1}`, `{"kty":["RSA"]}`, `{"KTY":"RSA"}`, `{"Kty":"RSA"}`,
-		`{"kty":"RSA","kid":1}`, `{"kty":"RSA","kid":null}`, `{"kty":"RSA","kid":["a"]}`,
-		`{"kty":"RSA","use":1}`, `{"kty":"RSA","use":null}`, `{"kty":"RSA","use":["sig"]}`,
-		`{"kty":"RSA","alg":null}`, `{"kty":"RSA","alg":256}`,
-		`{"kty":"RSA","key_ops":"verify"}`, `{"kty":"RSA","key_ops":null}`, `{"kty":"RSA","key_ops":{}}`,
+		`{"kty":"RSA","kid":1}`, `{"kty":"RSA","kid":["a"]}`,
+		`{"kty":"RSA","use":1}`, `{"kty":"RSA","use":["sig"]}`,
+		`{"kty":"RSA","alg":256}`, `{"kty":"RSA","alg":[]}`, `{"kty":"RSA","use":[]}`, `{"kty":"RSA","kid":[]}`,
+		`{"kty":"RSA","key_ops":"verify"}`, `{"kty":"RSA","key_ops":""}`, `{"kty":"RSA","key_ops":{}}`,
 		`{"kty":"RSA","key_ops":["verify",null]}`, `{"kty":"RSA","key_ops":["verify",["x"]]}`, `{"kty":"RSA","key_ops":["verify",1]}`,
 		`{"kty":"RSA","key_ops":["verify","verify"]}`,
-		`{"kty":"EC","crv":256}`, `{"kty":"EC","crv":null}`,
+		`{"kty":"EC","crv":256}`, `{"kty":"EC","crv":{}}`,
 	} {
 		k := readOne(t, key)
 		if k.unreadable == nil {
@@ -137,7 +147,7 @@ func TestMembersOfWrongType(t *testing.T) {
 }
 
 func TestOneBadKeyDoesNotFailTheSet(t *testing.T) {
-	keys, err := splitSet([]byte(`{"keys":[null,{"kty":7},{"kty":"AKP","pub":"AAAA"},{"kty":"OKP","crv":"Ed25519","x":"` + edX + `"},[]]}`), minElements)
+	keys, err := splitSet([]byte(`{"keys":[null,{"kty":7},{"kty":"AKP","pub":"AAAA"},{"kty":"OKP","crv":"Ed25519","x":"`+edX+`"},[]]}`), minElements)
 	if err != nil || len(keys) != 5 {
 		t.Fatalf("splitSet = %d keys, %v", len(keys), err)
 	}
@@ -154,12 +164,19 @@ func TestPrivateMembers(t *testing.T) {
 		"d": true, "p": true, "q": true, "dp": true, "dq": true, "qi": true, "oth": true,
 		"D": false, "Q": false, "k": false, "x5c": false, "pq": false,
 	} {
-		for _, value := range []string{`"AQAB"`, `""`, `null`, `1`, `[]`} {
-			k := readOne(t, `{"kty":"RSA","`+member+`":`+value+`}`)
-			if k.private != want {
-				t.Errorf("member %q of %s: private = %v, want %v", member, value, k.private, want)
+		for value, content := range map[string]bool{
+			`"AQAB"`: true, `1`: true, `0`: true, `false`: true, `{}`: true, `[1]`: true, `[""]`: true, `" "`: true, `"="`: true, `"\u0000"`: true,
+			`""`: false, `null`: false, `[]`: false, "[ \n\t]": false,
+		} {
+			k := readOne(t, `{"kty":"RSA","`+member+`" : `+value+` }`)
+			if k.private != (want && content) || k.secret != (member == "k" && content) {
+				t.Errorf("member %q of %s: private = %v, secret = %v", member, value, k.private, k.secret)
 			}
 		}
+	}
+	// Of a member that is there twice, the one with content counts.
+	if k := readOne(t, `{"kty":"RSA","d":null,"d":"x","d":""}`); !k.private || k.unreadable == nil {
+		t.Errorf("parsed %+v", k)
 	}
 	// They are found even where the rest makes no sense.
 	if k := readOne(t, `{"kty":1,"d":"x"}`); !k.private || k.unreadable == nil {

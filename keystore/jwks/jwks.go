@@ -7,6 +7,8 @@
 // [Parse] is for sets that others can read. [ParseWithSecrets] is for a file that you trust, which
 // may hold shared secrets too. Both judge each JWK by itself: one that cannot serve is reported as
 // [Skipped] and never fails the set. Their keys can be given to [keystore.NewStatic] as they are.
+// Numbers are read in any spelling that stands for one number. [Inspect] reports those that other
+// readers may refuse.
 //
 // # URLs and issuers
 //

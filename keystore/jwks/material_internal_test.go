@@ -96,9 +96,14 @@ func TestEC(t *testing.T) {
 		{name: "infinity", key: key("P-256", zero, zero)},
 		{name: "P-256 coordinates under P-384", key: key("P-384", x, y)},
 		{name: "the same, filled up", key: key("P-384", append(make([]byte, 16), x...), append(make([]byte, 16), y...))},
-		{name: "x with a leading zero too many", key: key("P-256", append([]byte{0}, x...), y)},
-		{name: "y with a leading zero too many", key: key("P-256", x, append([]byte{0}, y...))},
+		{name: "x with a leading zero too many", key: key("P-256", append([]byte{0}, x...), y), ok: true},
+		{name: "y with a leading zero too many", key: key("P-256", x, append([]byte{0}, y...)), ok: true},
+		{name: "y with two leading zeros too many", key: key("P-256", x, append([]byte{0, 0}, y...))},
+		{name: "y with another byte in front", key: key("P-256", x, append([]byte{4}, y...))},
+		{name: "y with a zero at its end", key: key("P-256", x, append(bytes.Clone(y), 0))},
 		{name: "x a byte short", key: key("P-256", x[1:], y)},
+		{name: "y a byte short at its end", key: key("P-256", x, y[:31])},
+		{name: "a point as SEC 1 has it", key: key("P-256", slices.Concat([]byte{4}, x, y), y)},
 		{name: "empty y", key: key("P-256", x, nil)},
 		{name: "secp256k1", key: key("secp256k1", x, y)},
 		{name: "P-224", key: key("P-224", x[:28], y[:28])},
@@ -120,7 +125,7 @@ func TestEC(t *testing.T) {
 	}
 }
 
-// A coordinate with a leading zero keeps it (RFC 7518, section 6.2.1.2).
+// A coordinate with a leading zero keeps it (RFC 7518, section 6.2.1.2). Without, it is the same.
 func TestECLeadingZero(t *testing.T) {
 	for {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -140,8 +145,8 @@ func TestECLeadingZero(t *testing.T) {
 			t.Errorf("publicKey = %v, %v", pub, err)
 		}
 		k = readOne(t, `{"kty":"EC","crv":"P-256","x":"`+b64(x[1:])+`","y":"`+b64(y)+`"}`)
-		if pub, err := k.publicKey(); err == nil {
-			t.Errorf("without the zero: publicKey = %v, want an error", pub)
+		if pub, err := k.publicKey(); err != nil || !key.PublicKey.Equal(pub) || len(k.irregular) != 1 {
+			t.Errorf("without the zero: publicKey = %v, %v, irregular %q", pub, err, k.irregular)
 		}
 		return
 	}

@@ -213,7 +213,7 @@ func (k *jwk) checkPurpose(how reading) error {
 	switch {
 	case k.secret && !how.secrets:
 		return errSecret
-	case k.private && k.kty.value != typeOct:
+	case k.private && (k.kty.value != typeOct || !how.secrets):
 		return errPrivate
 	case k.unreadable != nil:
 		return k.unreadable

@@ -1,6 +1,9 @@
 package jwks_test
 
 import (
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,16 +73,39 @@ func TestIssuerRemovesKey(t *testing.T) {
 	})
 }
 
+// Two keys under one kid both serve, and the first keeps its pointer.
 func TestIssuerPublishesKIDTwice(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
+		a := w.wantKey(s, w.a)
 		w.issuer.Publish(w.a, jwkstest.NewKey("a", "ES256"), w.b)
 		w.busy(s, w.b, learned(s))
-		if keys, err := s.Lookup(keystore.ID{Tenant: "acme", KID: "a"}, keystore.ES256); err != nil || len(keys) != 2 {
-			t.Errorf("Lookup(a) = %v, %v, want both keys", keys, err)
+		found, err := s.Lookup(keystore.ID{Tenant: "acme", KID: "a"}, keystore.ES256)
+		if err != nil || len(found) != 2 || !slices.Contains(found, a) {
+			t.Errorf("Lookup = %v, %v, want both", found, err)
 		}
-		if got := s.Status().Skipped; len(got) != 0 {
-			t.Errorf("skipped %v, want none", got)
+		if st := s.Status(); len(st.Skipped) != 0 || len(st.Keys) != 3 {
+			t.Errorf("keys %v, skipped %v", st.Keys, st.Skipped)
+		}
+	})
+}
+
+// Of keys under one kid that cost more than one token may, none serves, and the error says why.
+func TestIssuerPublishesKIDTooOften(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.ready(jwks.SourceConfig{})
+		all := []*jwkstest.Key{w.b}
+		for range keystore.MaxCandidates + 1 {
+			all = append(all, jwkstest.NewKey("a", "ES256"))
+		}
+		w.issuer.Publish(all...)
+		w.busy(s, w.b, learned(s))
+		_, err := s.Lookup(keystore.ID{Tenant: "acme", KID: "a"}, keystore.ES256)
+		if !errors.Is(err, keystore.ErrNotFound) || !strings.Contains(err.Error(), `kid "a" is in the set, but was skipped: 9 keys share its kid and alg`) {
+			t.Errorf("Lookup error = %v", err)
+		}
+		if got := len(s.Status().Skipped); got != keystore.MaxCandidates+1 {
+			t.Errorf("%d keys are reported, want all of the kid", got)
 		}
 	})
 }

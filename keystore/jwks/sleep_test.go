@@ -141,6 +141,46 @@ func TestWakePastStaleIfError(t *testing.T) {
 	})
 }
 
+// A source that sleeps, or that a token has just woken, is ready: the token waits for the issuer.
+func TestReady(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.issuer.Misbehave(jwkstest.Status(503))
+		s := w.open(jwks.SourceConfig{})
+		want := func(when string, want error) {
+			t.Helper()
+			synctest.Wait()
+			if err := s.Ready("acme"); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v; state %v", when, err, want, s.Status().State)
+			}
+		}
+		want("no answer yet", keystore.ErrUnavailable)
+		w.issuer.Behave()
+		time.Sleep(time.Hour)
+		want("it has keys", nil)
+		time.Sleep(10 * time.Hour)
+		want("it sleeps, and its keys are too old", nil)
+		if st := s.Status(); !st.Asleep || st.State != jwks.Expired {
+			t.Fatalf("%+v", st)
+		}
+		w.issuer.Misbehave(jwkstest.HangHeader())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := s.Refresh(ctx, keystore.ID{Tenant: "acme", KID: "a"}); err == nil {
+			t.Fatal("the issuer hangs, and Refresh has news")
+		}
+		want("a token has woken it", nil)
+		time.Sleep(jwks.WakeWait)
+		want("and the issuer does not answer", keystore.ErrUnavailable)
+		if err := s.Ready("globex"); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("another tenant: %v", err)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want("closed", keystore.ErrUnavailable)
+	})
+}
+
 func TestWaitReadyWakes(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})

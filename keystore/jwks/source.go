@@ -159,6 +159,28 @@ func (s *Source) WaitReady(ctx context.Context) error {
 	}
 }
 
+// Ready returns nil if the source can answer for tenant, now or with the next token: it has keys that
+// serve, or it sleeps or has just been woken. Otherwise the error wraps [keystore.ErrUnavailable], and
+// for another tenant [keystore.ErrNotFound]. It asks nothing of the issuer, and does not keep the
+// source awake.
+func (s *Source) Ready(tenant string) error {
+	if tenant != s.tenant {
+		return keystore.ErrNotFound
+	}
+	if s.closed.Load() {
+		return unavailable(errClosed)
+	}
+	now := s.e.c.now()
+	v := s.e.view.Load()
+	switch state := v.state(now); {
+	case state != Cold && v.silent(now): // its last attempt went well: the next token is answered
+		return nil
+	case state == Cold, state == Expired:
+		return v.why
+	}
+	return nil
+}
+
 // HasKey reports whether the source holds a key of that kid, and serves it. It answers "has the new
 // key arrived?". It asks nothing of the issuer, and does not keep the source awake.
 func (s *Source) HasKey(kid string) bool {

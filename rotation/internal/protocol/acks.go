@@ -84,6 +84,15 @@ func Applied(c *Copy, entries []Entry) (nonces []string, waiting []Entry) {
 	return nonces, waiting
 }
 
+// Newest returns the newest of changes, at most that many, without the last one if it was there
+// before.
+func Newest[T comparable](changes []T, most int) []T {
+	if last := len(changes) - 1; slices.Contains(changes[:last], changes[last]) {
+		changes = changes[:last]
+	}
+	return changes[max(0, len(changes)-most):]
+}
+
 // has reports whether c has the change that e tells of, as far as e says what it was.
 func (c *Copy) has(e Entry) bool {
 	if c == nil {

@@ -44,6 +44,9 @@ type Config struct {
 	// Reload says when the server reads again the files that it follows.
 	Reload Reload
 
+	// MaxTokenBytes is the longest token that the API accepts. Zero means [DefaultMaxTokenBytes].
+	MaxTokenBytes int
+
 	// Hint returns advice about a refused token for the log, or "". It may be nil.
 	Hint func(*verifier.Error) string
 
@@ -121,12 +124,15 @@ type DemoRing struct {
 
 const defaultDrain = 10 * time.Second
 
-// MaxTokenBytes is the longest token that the API accepts.
-const MaxTokenBytes = 8 << 10
+// DefaultMaxTokenBytes is the longest token that is accepted by default: that of package verifier.
+const DefaultMaxTokenBytes = 16 << 10
 
 // withDefaults returns c with its zero fields filled in, and with tenants of its own.
 func (c Config) withDefaults() Config {
 	c.Tenants = slices.Clone(c.Tenants)
+	if c.MaxTokenBytes == 0 {
+		c.MaxTokenBytes = DefaultMaxTokenBytes
+	}
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
 	}

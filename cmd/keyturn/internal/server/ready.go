@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -43,6 +44,9 @@ func (r *readiness) add(state string) {
 type tenantReady struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
+
+	// Warnings are the keys of the issuer's set that are skipped or irregular.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // ready returns whether the tokens of each tenant can be verified, and says so of the whole:
@@ -73,7 +77,11 @@ func (t *tenants) ready() readiness {
 func (t *tenants) readyOf(tenant *Tenant) tenantReady {
 	switch {
 	case tenant.Source != nil:
-		return sourceReady(t.sources[tenant.Rules.ID].Status())
+		source := t.sources[tenant.Rules.ID]
+		status := source.Status()
+		one := sourceReady(status, source.Ready(tenant.Rules.ID) == nil)
+		one.Warnings = keyWarnings(status)
+		return one
 	case tenant.Ring:
 		return t.rings.ready(tenant.Rules.ID)
 	}
@@ -126,13 +134,18 @@ func IsSealError(err error) bool {
 }
 
 // sourceReady returns the state of an issuer's keys, with the reason in words that anyone may read.
-func sourceReady(status jwks.Status) tenantReady {
+// answers says that the source can answer: one that a token has woken has old keys for a moment, and
+// that token waits for new ones.
+func sourceReady(status jwks.Status, answers bool) tenantReady {
 	one := tenantReady{Status: stateReady}
 	switch {
 	case status.Asleep: // and its last attempt went well
 		one.Reason = "asleep: the issuer is asked with the next token"
 		return one
 	case status.State == jwks.Fresh, status.State == jwks.Aging:
+		return one
+	case status.State == jwks.Expired && answers:
+		one.Reason = "waking: the issuer is being asked"
 		return one
 	case status.State == jwks.Stale:
 		one.Status, one.Reason = stateDegraded, "the issuer's keys are stale"
@@ -145,6 +158,21 @@ func sourceReady(status jwks.Status) tenantReady {
 		one.Reason += "; last failure: " + StepName(e.Step)
 	}
 	return one
+}
+
+// keyWarnings says which keys of an issuer are skipped or irregular: the first 16, and how many more.
+func keyWarnings(status jwks.Status) (all []string) {
+	const most = 16
+	for _, k := range status.Skipped {
+		all = append(all, "skipped "+k.String())
+	}
+	for _, k := range status.Irregular {
+		all = append(all, "irregular "+k.String())
+	}
+	if more := len(all) - most; more > 0 {
+		all = append(all[:most], fmt.Sprintf("and %d more", more))
+	}
+	return all
 }
 
 // StepName returns the step of a failed attempt to read an issuer's keys, in words.

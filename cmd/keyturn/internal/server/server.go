@@ -51,7 +51,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: MaxTokenBytes, Now: s.cfg.Now})
+	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now})
 	if err != nil {
 		return nil, &Error{Part: PartRules, Err: err}
 	}
@@ -99,8 +99,8 @@ func endpointOf(a net.Addr) Endpoint {
 	return Endpoint{"http://" + a.String(), false}
 }
 
-// maxHeaderBytes has room for a token of 8 KiB and the other headers that a proxy sends.
-const maxHeaderBytes = 32 << 10
+// otherHeaderBytes has room for the headers that a proxy sends beside the token.
+const otherHeaderBytes = 24 << 10
 
 // Run answers requests until ctx ends. Then it waits for those in flight, and closes s. It returns
 // an error if the server could not go on before ctx ended.
@@ -149,7 +149,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    maxHeaderBytes,
+		MaxHeaderBytes:    s.cfg.MaxTokenBytes + otherHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
 	go func() { f.ended <- f.srv.Serve(l) }()
