@@ -94,7 +94,7 @@ type previous struct {
 
 func newEndpoint(c *Client, key, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
 	e := &endpoint{
-		c: c, key: key, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
+		c: c, key: key, tenant: tenant, url: u, cfg: cfg, guard: cfg.guard(),
 		heapIndex: -1, m: machine{staleIfError: cfg.staleIfError()}, sources: make(map[*Source]bool),
 		lastErr: errFirst, changed: make(chan struct{}),
 		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},

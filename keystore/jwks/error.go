@@ -38,6 +38,7 @@ const (
 	SettingAcceptEmpty   Setting = "AcceptEmpty"
 	SettingMaxKeys       Setting = "MaxKeys"
 	SettingMaxBytes      Setting = "MaxBytes"
+	SettingAllowHTTP     Setting = "AllowHTTP"
 )
 
 // An Error says what failed while keys were read. Its text is for operators. It holds no userinfo

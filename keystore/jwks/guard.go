@@ -21,11 +21,12 @@ const maxURL = 2048
 // A guard decides where a source may connect to.
 type guard struct {
 	loopback bool
+	http     bool // beyond loopback: to the networks in allowed
 	allowed  []netip.Prefix
 }
 
-// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http on a
-// loopback host, if loopback is allowed. The error does not quote the URL.
+// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http, if that is
+// allowed, or on a loopback host, if loopback is. The error does not quote the URL.
 func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -40,11 +41,13 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	case u.Scheme == "https":
 	case u.Scheme != "http":
 		return nil, failf(StepURL, "scheme %q: want https", u.Scheme)
+	case g.http:
 	case !g.loopback:
 		return nil, failf(StepURL, "scheme http: want https").
 			allowedBy(SettingAllowLoopback, "allows http on this machine, for tests")
 	case !isLoopback(u.Hostname()):
-		return nil, failf(StepURL, "scheme http: allowed on a loopback host only")
+		return nil, failf(StepURL, "scheme http: allowed on a loopback host only").
+			allowedBy(SettingAllowHTTP, "allows it in the networks of AllowCIDR")
 	}
 	if refused := g.checkHost(u.Hostname()); refused != nil {
 		return nil, refused
@@ -173,10 +176,28 @@ func (g guard) check(addr netip.Addr) *Error {
 	return nil
 }
 
+// checkPlain refuses an address for http, unless it is loopback, or http is allowed and the address is
+// in a network that is allowed by name. Public addresses are asked over https only: http is for
+// networks in which the operator trusts whatever is on the way.
+func (g guard) checkPlain(addr netip.Addr) *Error {
+	addr = addr.Unmap().WithZone("")
+	switch {
+	case addr.IsLoopback():
+		return nil
+	case !g.http:
+		return failf(StepAddress, "address %v: http is for loopback only", addr).
+			allowedBy(SettingAllowHTTP, "allows it in the networks of AllowCIDR")
+	case !slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }):
+		return failf(StepAddress, "address %v: http is for addresses that are allowed by name", addr).
+			allowedBy(SettingAllowCIDR, "does that")
+	}
+	return nil
+}
+
 // A dialer connects to the addresses that the guard permits.
 type dialer struct {
 	guard  guard
-	plain  bool   // http: loopback only
+	plain  bool   // http: loopback, and what the guard allows by name
 	direct string // host:port of the proxy, which the operator chose
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -242,8 +263,8 @@ func (d *dialer) permitted(addrs []netip.Addr) ([]netip.Addr, *Error) {
 	var last *Error
 	for _, addr := range addrs {
 		refused := d.guard.check(addr)
-		if refused == nil && d.plain && !addr.IsLoopback() {
-			refused = failf(StepAddress, "address %v: http is for loopback only", addr)
+		if refused == nil && d.plain {
+			refused = d.guard.checkPlain(addr)
 		}
 		if refused != nil {
 			last = refused
