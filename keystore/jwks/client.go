@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -69,6 +71,17 @@ type Config struct {
 
 	// PerHost is how many of them ask one host. 0 means 32.
 	PerHost int
+
+	// Wrap returns what carries requests out around next, which does it, for tracing. It is called
+	// for each request. What it returns gets no header of SourceConfig.Header. next refuses every
+	// host but that of the request, so Wrap leads to no address that the guard refuses. Nil wraps
+	// nothing.
+	Wrap func(next http.RoundTripper) http.RoundTripper
+
+	// Observe is called for each fetch that has ended and for each change of state, one call after
+	// the other, on a goroutine of its own. While it has not returned, the events after it wait:
+	// 4096 at most, and more are lost, which is logged. Close waits for it. Nil observes nothing.
+	Observe func(Event)
 }
 
 func (c Config) validate() *Error {
@@ -147,6 +160,14 @@ type SourceConfig struct {
 	// AllowCIDR names, and with AllowLoopback to this machine. One of them must be set. Who is on
 	// the way to such an issuer chooses its keys, so the log warns of each source that has it.
 	AllowHTTP bool
+
+	// Header returns a header for requests to the origin of the URL that the source was opened with:
+	// its scheme, host and port. So the metadata of an issuer gets it, and the jwks_uri only at the
+	// same origin. It is called for each fetch, must return when ctx ends, and cannot set what the
+	// client itself sets, such as Host. Its error is shown in logs: it must not quote a secret.
+	//
+	// A source with a Header shares its fetches with no other source. Nil adds nothing.
+	Header func(ctx context.Context) (http.Header, error)
 }
 
 func (c SourceConfig) validate() *Error {
@@ -366,6 +387,23 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Sources returns the sources that are open, in the order of their tenants and URLs.
+func (c *Client) Sources() []*Source {
+	c.mu.Lock()
+	endpoints := slices.Collect(maps.Values(c.endpoints))
+	c.mu.Unlock()
+	var all []*Source
+	for _, e := range endpoints {
+		e.mu.Lock()
+		all = slices.AppendSeq(all, maps.Keys(e.sources))
+		e.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b *Source) int {
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(display(a.e.url), display(b.e.url)))
+	})
+	return all
 }
 
 // remove drops an endpoint that was closed.

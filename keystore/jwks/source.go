@@ -33,6 +33,9 @@ var (
 	_ keystore.UseNoter  = (*Source)(nil)
 )
 
+// Tenant returns the tenant that the source was opened for.
+func (s *Source) Tenant() string { return s.tenant }
+
 // Serves reports whether tenant is the one that the source was opened for.
 func (s *Source) Serves(tenant string) bool { return tenant == s.tenant }
 
@@ -338,4 +341,10 @@ func (s *Source) withdraw() {
 	s.closed.Store(true)
 	s.installed = nil
 	_ = s.keys.Replace()
+}
+
+// Ready reports whether the source can answer, now or with the next token, as [Source.Ready] does:
+// its state is fresh, aging or stale, or it sleeps.
+func (st Status) Ready() bool {
+	return st.Asleep || st.State != Cold && st.State != Expired
 }
