@@ -11,8 +11,11 @@ import (
 )
 
 // HasAny reports whether the claim is one of values, or is an array of strings that holds one of
-// them. A claim of exactly this name comes first. Only if there is none is the name cut at its
-// dots, and reaches into objects: HasAny("realm_access.roles", "admin") finds a role of Keycloak.
+// them. A claim of exactly this name comes first. Only if there is none does a name with dots reach
+// into objects: HasAny("realm_access.roles", "admin") finds a role of Keycloak. Claims have dots in
+// their names too, as kubernetes.io has, so at each step the longest name that is there is taken,
+// and no other is tried: "kubernetes.io.namespace" is the member namespace of kubernetes.io.
+//
 // A sub or jti that is an integer, which [NumericSubject] lets in, counts by its decimal text.
 func (t *Token) HasAny(claim string, values ...string) bool {
 	return hasAny(t.v().payload, claim, values)
@@ -74,13 +77,12 @@ func validateMatch(of map[string][]string) error {
 	return nil
 }
 
-// matchedNames returns the names of claims that a Match reads: those of the Match, and where a name
-// has dots, that before the first.
+// matchedNames returns the names of claims that a Match may read: those of the Match, and what stands
+// before each of their dots.
 func matchedNames(of map[string][]string) (names []string) {
 	for _, name := range slices.Sorted(maps.Keys(of)) {
-		names = append(names, name)
-		if outer, _, dotted := strings.Cut(name, "."); dotted {
-			names = append(names, outer)
+		for end := len(name); end >= 0; end = strings.LastIndexByte(name[:end], '.') {
+			names = append(names, name[:end])
 		}
 	}
 	return names
