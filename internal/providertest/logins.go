@@ -23,7 +23,8 @@ func auth0(k keys) Provider {
 	p.set(issuer+".well-known/jwks.json", k.rsa.jwk(kid, k.rsa.x5().with("alg", "RS256").with("use", "sig")))
 	p.good("access token of a user", header, access, k.rsa)
 	p.good("access token of a machine", header, machine, k.rsa)
-	p.good("RFC 9068 profile", header.with("typ", "at+jwt"), access.with("client_id", "wEb4ppCl13ntId"), k.rsa)
+	p.bad("of the RFC 9068 profile, which names the client in client_id", "claim",
+		header.with("typ", "at+jwt"), access.with("azp", nil).with("client_id", "wEb4ppCl13ntId").with("jti", "73WakrfVbN"), k.rsa)
 	p.bad("ID token", "audience", header, access.with("aud", "wEb4ppCl13ntId").with("azp", nil), k.rsa)
 	p.bad("another API", "audience", header, access.with("aud", "https://other.acme.example"), k.rsa)
 	p.bad("another client", "claim", header, access.with("azp", "0therCl13ntId"), k.rsa)
