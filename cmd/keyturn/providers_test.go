@@ -30,7 +30,7 @@ func TestProvidersYAML(t *testing.T) {
 		}
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
-			s := serveProvider(t, p, config)
+			s, _ := serveProvider(t, providertest.NewNetwork(t, p), p, config)
 			for _, token := range p.Tokens {
 				before := len(s.log.String())
 				a := s.ask(t, "GET", "/api/x", token.Text)
@@ -79,11 +79,33 @@ func providerConfigs(t *testing.T) map[string]string {
 	return configs
 }
 
-// serveProvider starts serve with a file of the page, in a network that has only the provider.
-func serveProvider(t *testing.T, p providertest.Provider, config string) *served {
+// TestProviderTokenFileIsRotated: bearer_token_file is read at each fetch, because the kubelet renews
+// it. While it holds a token that the API server does not take, serve answers 503 for a new key.
+func TestProviderTokenFileIsRotated(t *testing.T) {
+	const podToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+	before, after := providertest.KubernetesRotated()
+	n := providertest.NewNetwork(t, before)
+	s, dir := serveProvider(t, n, before, providerConfigs(t)["kubernetes"])
+	old, turned := before.Tokens[0], after.Tokens[0]
+	s.ask(t, "GET", "/api/x", old.Text).wantOK(t, old.Tenant, old.Subject, "/api/x")
+	n.Publish(after)
+	if a := s.ask(t, "GET", "/api/x", turned.Text); a.status != http.StatusServiceUnavailable {
+		t.Errorf("a token of a new key, while the file is old: %d %s", a.status, a.body)
+	}
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(podToken)), []byte(after.Files[podToken]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.ask(t, "GET", "/api/x", turned.Text).wantOK(t, turned.Tenant, turned.Subject, "/api/x")
+	s.ask(t, "GET", "/api/x", old.Text).wantRefused(t)
+	if said := s.log.String() + s.out.String(); strings.Contains(said, "token-of-this-pod") {
+		t.Errorf("the token of the pod is in what serve prints: %s", said)
+	}
+}
+
+// serveProvider starts serve with a file of the page, in n. The files of p are in dir.
+func serveProvider(t *testing.T, n *providertest.Network, p providertest.Provider, config string) (s *served, dir string) {
 	t.Helper()
-	n := providertest.NewNetwork(t, p)
-	dir := t.TempDir()
+	dir = t.TempDir()
 	for path, text := range p.Files {
 		if filepath.Ext(path) == ".crt" {
 			text = string(n.CA())
@@ -95,5 +117,5 @@ func serveProvider(t *testing.T, p providertest.Provider, config string) *served
 		config = strings.ReplaceAll(config, " "+path+"\n", " "+file+"\n")
 	}
 	network := jwks.Config{TLS: n.TLS(), LookupNetIP: n.LookupNetIP, DialContext: n.DialContext}
-	return startServeIn(t, network, p.Env, "--config", configFolder(t, config, nil))
+	return startServeIn(t, network, p.Env, "--config", configFolder(t, config, nil)), dir
 }

@@ -6,7 +6,17 @@ import (
 )
 
 func kubernetes(k keys) Provider {
-	const issuer, kid = "https://kubernetes.default.svc.cluster.local", "e3b1d185e0d794058a6346c32b2575ac0efb622e"
+	return kubernetesWith(k, "e3b1d185e0d794058a6346c32b2575ac0efb622e", "token-of-this-pod")
+}
+
+// KubernetesRotated returns a cluster before and after it has changed its key and the token of the
+// reading pod, which it takes from then on instead of the first.
+func KubernetesRotated() (before, after Provider) {
+	return kubernetes(newKeys()), kubernetesWith(newKeys(), "0b9af77d1e2c3d4f5a60718293a4b5c6d7e8f901", "next-token-of-this-pod")
+}
+
+func kubernetesWith(k keys, kid, bearer string) Provider {
+	const issuer = "https://kubernetes.default.svc.cluster.local"
 	const set, account = "https://kubernetes.default.svc/openid/v1/jwks", "/var/run/secrets/kubernetes.io/serviceaccount/"
 	header := object{"alg": "RS256", "kid": kid}
 	bound := object{
@@ -14,9 +24,9 @@ func kubernetes(k keys) Provider {
 		"kubernetes.io": object{"namespace": "shop", "serviceaccount": object{"name": "web", "uid": "8180de1d"}, "pod": object{"name": "web-1", "uid": "989f1a6e"}},
 	}.claims()
 	bound = bound.with("nbf", bound["iat"])
-	p := Provider{Name: "kubernetes", Files: map[string]string{account + "token": "token-of-this-pod\n", account + "ca.crt": ""}}
+	p := Provider{Name: "kubernetes", Files: map[string]string{account + "token": bearer + "\n", account + "ca.crt": ""}}
 	p.set(set, k.rsa.jwk(kid, object{"alg": "RS256", "use": "sig"}))
-	p.Pages[set] = Page{Body: p.Pages[set].Body, Authorization: "Bearer token-of-this-pod"}
+	p.Pages[set] = Page{Body: p.Pages[set].Body, Authorization: "Bearer " + bearer}
 	p.good("bound token", header, bound, k.rsa)
 	p.bad("for the API server", "audience", header, bound.with("aud", list{issuer}), k.rsa)
 	p.bad("of another service account", "claim", header, bound.with("sub", "system:serviceaccount:shop:batch"), k.rsa)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -33,7 +35,10 @@ var (
 // A Network is one in which a provider's hosts have their real names, and are on loopback. Nothing
 // leaves the machine.
 type Network struct {
-	pages  map[string]Page
+	mu    sync.Mutex
+	pages map[string]Page // guarded by mu
+
+	names  map[string]bool // the hosts, without ports
 	secure *httptest.Server
 	plain  *httptest.Server
 	roots  *x509.CertPool
@@ -43,7 +48,10 @@ type Network struct {
 // NewNetwork starts the hosts of p. They end with the test.
 func NewNetwork(t testing.TB, p Provider) *Network {
 	t.Helper()
-	n := &Network{pages: p.Pages, roots: x509.NewCertPool()}
+	n := &Network{pages: maps.Clone(p.Pages), names: make(map[string]bool), roots: x509.NewCertPool()}
+	for page := range p.Pages {
+		n.names[must(url.Parse(page)).Hostname()] = true
+	}
 	n.plain = httptest.NewServer(http.HandlerFunc(n.serve))
 	t.Cleanup(n.plain.Close)
 	n.secure = httptest.NewUnstartedServer(http.HandlerFunc(n.serve))
@@ -54,13 +62,18 @@ func NewNetwork(t testing.TB, p Provider) *Network {
 	return n
 }
 
-// hosts returns the names of the hosts, without ports.
-func (n *Network) hosts() map[string]bool {
-	hosts := make(map[string]bool)
-	for page := range n.pages {
-		hosts[must(url.Parse(page)).Hostname()] = true
-	}
-	return hosts
+// Publish changes what the hosts serve to the pages of p. Other pages stay.
+func (n *Network) Publish(p Provider) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.Copy(n.pages, p.Pages)
+}
+
+func (n *Network) page(url string) (Page, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	page, ok := n.pages[url]
+	return page, ok
 }
 
 // certificate makes one for all hosts, and the authority that readers trust.
@@ -71,7 +84,7 @@ func (n *Network) certificate() tls.Certificate {
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	for host := range n.hosts() {
+	for host := range n.names {
 		template.DNSNames = append(template.DNSNames, host)
 	}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, k.Public(), k))
@@ -85,7 +98,7 @@ func (n *Network) serve(w http.ResponseWriter, r *http.Request) {
 	if r.TLS != nil {
 		scheme = "https://"
 	}
-	page, ok := n.pages[scheme+r.Host+r.URL.RequestURI()]
+	page, ok := n.page(scheme + r.Host + r.URL.RequestURI())
 	switch {
 	case !ok:
 		http.NotFound(w, r)
@@ -108,7 +121,7 @@ func (n *Network) TLS() *tls.Config { return &tls.Config{RootCAs: n.roots} }
 // [net.Resolver.LookupNetIP].
 func (n *Network) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	switch {
-	case !n.hosts()[host]:
+	case !n.names[host]:
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	case !strings.Contains(host, ".") || strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".local"):
 		return []netip.Addr{private}, nil

@@ -65,7 +65,7 @@ func TestProviders(t *testing.T) {
 	for _, p := range providertest.All() {
 		t.Run(p.Name, func(t *testing.T) {
 			t.Parallel()
-			v := newVerifier(t, p)
+			v := newVerifier(t, newSetUp(t, providertest.NewNetwork(t, p), p), p)
 			for _, token := range p.Tokens {
 				verdict(t, v, token)
 			}
@@ -74,9 +74,9 @@ func TestProviders(t *testing.T) {
 	}
 }
 
-func newVerifier(t *testing.T, p providertest.Provider) *verifier.Verifier {
+// newSetUp opens a client in n, and writes the files of p.
+func newSetUp(t *testing.T, n *providertest.Network, p providertest.Provider) setUp {
 	t.Helper()
-	n := providertest.NewNetwork(t, p)
 	client := jwks.New(jwks.Config{TLS: n.TLS(), LookupNetIP: n.LookupNetIP, DialContext: n.DialContext})
 	t.Cleanup(func() { client.Close(context.Background()) })
 	s := setUp{client: client, env: p.Env, files: make(map[string]string)}
@@ -86,6 +86,12 @@ func newVerifier(t *testing.T, p providertest.Provider) *verifier.Verifier {
 			t.Fatal(err)
 		}
 	}
+	return s
+}
+
+// newVerifier runs the Go lines of p.
+func newVerifier(t *testing.T, s setUp, p providertest.Provider) *verifier.Verifier {
+	t.Helper()
 	if lines[p.Name] == nil {
 		t.Fatal("the page has no Go lines")
 	}
