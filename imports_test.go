@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"internal/redistest":           {},
 	"internal/words":               {},
 	"docs/examples":                {},
+	"docs/examples/auth0":          {everything},
 	"docs/examples/fleet":          {everything},
 	"docs/examples/issuer":         {everything},
 	"docs/examples/reader":         {everything},

@@ -281,7 +281,7 @@ func cloudflareAccess(client *jwks.Client) (verifier.Tenant, error) {
 }
 
 func cloudflareHandler(v *verifier.Verifier, next http.Handler) http.Handler {
-	return middleware.Require(v, middleware.FromHeader("Cf-Access-Jwt-Assertion"))(next)
+	return middleware.Require(v, middleware.FromHeader("Cf-Access-Jwt-Assertion"), middleware.WithoutAuthorization())(next)
 }
 
 func googleIAP(client *jwks.Client) (verifier.Tenant, error) {
@@ -294,7 +294,7 @@ func googleIAP(client *jwks.Client) (verifier.Tenant, error) {
 }
 
 func iapHandler(v *verifier.Verifier, next http.Handler) http.Handler {
-	return middleware.Require(v, middleware.FromHeader("X-Goog-Iap-Jwt-Assertion"))(next)
+	return middleware.Require(v, middleware.FromHeader("X-Goog-Iap-Jwt-Assertion"), middleware.WithoutAuthorization())(next)
 }
 
 func awsALB(client *jwks.Client) (verifier.Tenant, error) {
@@ -315,7 +315,7 @@ func albHandler(v *verifier.Verifier, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-	return middleware.Require(v, middleware.FromHeader("X-Amzn-Oidc-Data"))(ofMine)
+	return middleware.Require(v, middleware.FromHeader("X-Amzn-Oidc-Data"), middleware.WithoutAuthorization())(ofMine)
 }
 
 func albSigner(token string) string {

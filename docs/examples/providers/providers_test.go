@@ -143,6 +143,7 @@ func handle(t *testing.T, v *verifier.Verifier, p providertest.Provider) {
 		case token == "":
 		case p.Header != "":
 			r.Header.Set(p.Header, token)
+			r.Header.Set("Authorization", "Bearer of.the.client") // proxies pass it on
 		default:
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
@@ -167,32 +168,38 @@ func handle(t *testing.T, v *verifier.Verifier, p providertest.Provider) {
 	}
 }
 
-// TestPage: the Go blocks of the page are the functions of lines_test.go, each of which is run.
+// TestPage: the Go blocks of the page are the program of docs/examples/auth0 and the functions of
+// lines_test.go, each of which is run.
 func TestPage(t *testing.T) {
-	page, err := os.ReadFile("../../providers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.ReadFile("lines_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page, lines, program := read(t, "../../providers.md"), read(t, "lines_test.go"), read(t, "../auth0/main.go")
 	var blocks strings.Builder
-	for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
+	for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page, -1) {
 		blocks.WriteString(block[1] + "\n")
 	}
 	function := regexp.MustCompile(`(?ms)^func (\w+)\(.*?^}\n`)
-	onPage := make(map[string]string)
+	tested := make(map[string]string)
+	for _, f := range function.FindAllStringSubmatch(program+lines, -1) {
+		tested[f[1]] = f[0]
+	}
 	for _, f := range function.FindAllStringSubmatch(blocks.String(), -1) {
-		onPage[f[1]] = f[0]
-	}
-	for _, f := range function.FindAllStringSubmatch(string(file), -1) {
-		if onPage[f[1]] != f[0] {
-			t.Errorf("docs/providers.md has another %s than lines_test.go:\n%s", f[1], onPage[f[1]])
+		if tested[f[1]] != f[0] {
+			t.Errorf("the page has another %s than the tested one:\n%s", f[1], tested[f[1]])
 		}
-		delete(onPage, f[1])
+		delete(tested, f[1])
 	}
-	for name := range onPage {
-		t.Errorf("docs/providers.md: lines_test.go has no %s", name)
+	for name := range tested {
+		t.Errorf("the page lacks %s", name)
 	}
+	if imports := regexp.MustCompile(`(?s)\nimport \(.*?\n\)\n`).FindString(program); !strings.Contains(page, imports) || imports == "" {
+		t.Errorf("the page has other imports than docs/examples/auth0:%s", imports)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
