@@ -126,7 +126,7 @@ func TestMatchKeepsACopy(t *testing.T) {
 
 func TestMatchThatNoTokenKeeps(t *testing.T) {
 	for want, match := range map[string]map[string][]string{
-		"without a name":         {"": {"x"}},
+		"an empty name":          {"": {"x"}},
 		`Match of "azp" has no`:  {"azp": nil},
 		"empty string":           {"azp": {"x", ""}},
 		`Match of "exp"`:         {"exp": {"1800003600"}},

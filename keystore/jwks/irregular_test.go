@@ -237,8 +237,8 @@ func TestUses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.issuer.PublishBody(among(w.a,
 			`"kid":"jwt","use":"jwt-svid","alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"x509","use":"x509-svid","alg":"ES256",`+ecMembers(elliptic.P256()),
-			`"kid":"enc","use":"enc","alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"ops","use":"jwt-svid","key_ops":["sign"],"alg":"ES256",`+ecMembers(elliptic.P256()),
-			`"kid":"both","use":"jwt-svid","key_ops":["verify","encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"enc","use":"enc","alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"ops","use":"jwt-svid","key_ops":["encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"both","use":"enc","key_ops":["verify","encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
 		))
 		uses := []string{"wit-svid", "jwt-svid"}
 		spiffe, plain := w.ready(jwks.SourceConfig{Uses: uses}), w.ready(jwks.SourceConfig{})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -67,9 +68,9 @@ type Report struct {
 // read they are not secret.
 //
 // A JWK serves if it is a public RSA, EC or Ed25519 key that [keystore.NewPublic] takes, its use is
-// "sig" or absent, and its key_ops include "verify" or are absent. With an alg it makes one key.
-// Without, it makes one for each algorithm that its type and curve allow, and a verifier's own list
-// decides.
+// "sig" or absent, and its key_ops include "verify", or "encrypt" and "sign", or are absent. With an
+// alg it makes one key. Without, it makes one for each algorithm that its type and curve allow, and a
+// verifier's own list decides.
 //
 // A member that is null is absent, and so are empty key_ops, an empty kid, and a private member that
 // is an empty string or array. Numbers may be padded, in the standard alphabet of base64, or with
@@ -221,10 +222,33 @@ func (k *jwk) checkPurpose(how reading) error {
 		return fmt.Errorf("a kid of %d bytes: at most %d are accepted in a token", len(k.kid.value), keystore.MaxKIDBytes)
 	case k.use.given && k.use.value != "sig" && !slices.Contains(how.uses, k.use.value): // RFC 7517, section 4.2
 		return fmt.Errorf(`its use is %s, not "sig"`, quote(k.use.value))
-	case k.hasKeyOps && !slices.Contains(k.keyOps, "verify"): // RFC 7517, section 4.3
+	}
+	return k.checkOps()
+}
+
+// checkOps returns why the key_ops of a JWK forbid it to verify, or nil (RFC 7517, section 4.3).
+//
+// Oracle's sets give public keys ["encrypt","sign"]: one operation of each half of the pair. What
+// they sign with it, the public half verifies. "sign" alone is for a key that only signs, and of a
+// secret each word counts.
+func (k *jwk) checkOps() error {
+	if !k.hasKeyOps {
+		return nil
+	}
+	has := func(op string) bool { return slices.Contains(k.keyOps, op) }
+	contradicts := k.use.given && slices.ContainsFunc(k.keyOps, isEncryption)
+	public := k.kty.value != typeOct
+	switch {
+	case !has("verify") && !(public && has("sign") && (has("encrypt") || has("wrapKey"))):
 		return errors.New(`its key_ops do not include "verify"`)
-	case k.use.given && slices.ContainsFunc(k.keyOps, isEncryption):
+	case !public && contradicts:
 		return errors.New("its use and key_ops contradict each other (RFC 7517, section 4.3)")
+	}
+	if !has("verify") {
+		k.note(`"key_ops" has "sign" of a private key, and not "verify" (RFC 7517, section 4.3)`)
+	}
+	if contradicts {
+		k.note(`"use" and "key_ops" contradict each other (RFC 7517, section 4.3)`)
 	}
 	return nil
 }
@@ -314,6 +338,11 @@ func nameOf(kid string, k *keystore.Key) name {
 	return name{kid, k.Algorithm()}
 }
 
+// enough is how many keys of one name are compared with each other: so many always cost too much
+// together, since a key is there under two names at most. Without it the keys of one large set took
+// a minute.
+const enough = 2*keystore.MaxCandidates + 1
+
 // removeConflicts removes the keys that cannot serve beside each other, and reports them. A key
 // that equals an earlier one is removed without a report.
 func removeConflicts(entries []*entry) (skipped []Skipped) {
@@ -321,7 +350,7 @@ func removeConflicts(entries []*entry) (skipped []Skipped) {
 	for _, e := range entries {
 		for _, k := range e.keys {
 			at := nameOf(e.kid, k)
-			if !slices.ContainsFunc(distinct[at], k.Equal) {
+			if len(distinct[at]) < enough && !slices.ContainsFunc(distinct[at], k.Equal) {
 				distinct[at] = append(distinct[at], k)
 			}
 		}
@@ -368,8 +397,13 @@ func conflict(at name, keys []*keystore.Key) string {
 		return "same kid and alg as another secret"
 	case keystore.CheckCost(keystore.ID{KID: at.kid}, keys) == nil:
 		return ""
-	case at.kid == "":
-		return fmt.Sprintf("%d keys without kid share its alg, which is too costly for one token (at most %d checks)", len(keys), keystore.MaxCandidates)
 	}
-	return fmt.Sprintf("%d keys share its kid and alg, which is too costly for one token (at most %d checks)", len(keys), keystore.MaxCandidates)
+	count, share := strconv.Itoa(len(keys)), "share its kid and alg"
+	if len(keys) == enough {
+		count = fmt.Sprintf("more than %d", enough-1)
+	}
+	if at.kid == "" {
+		share = "without kid share its alg"
+	}
+	return fmt.Sprintf("%s keys %s, which is too costly for one token (at most %d checks)", count, share, keystore.MaxCandidates)
 }
