@@ -65,13 +65,6 @@ type Config struct {
 	// Now is the clock. Nil means [time.Now]. Timers run on the machine's own.
 	Now func() time.Time
 
-	// Fetches is how many fetches run at once. 0 means 64. A quarter of them is for sources in use,
-	// and issuers that failed the last time get half to five eighths at most.
-	Fetches int
-
-	// PerHost is how many of them ask one host. 0 means 32.
-	PerHost int
-
 	// Wrap returns what carries requests out around next, which does it, for tracing. It is called
 	// for each request. What it returns gets no header of SourceConfig.Header. next refuses every
 	// host but that of the request, so Wrap leads to no address that the guard refuses. Nil wraps
@@ -82,6 +75,13 @@ type Config struct {
 	// the other, on a goroutine of its own. While it has not returned, the events after it wait:
 	// 4096 at most, and more are lost, which is logged. Close waits for it. Nil observes nothing.
 	Observe func(Event)
+
+	// Fetches is how many fetches run at once. 0 means 64. A quarter of them is for sources in use,
+	// and issuers that failed the last time get half to five eighths at most.
+	Fetches int
+
+	// PerHost is how many of them ask one host. 0 means 32.
+	PerHost int
 }
 
 func (c Config) validate() *Error {
@@ -155,12 +155,6 @@ type SourceConfig struct {
 	// StaleIfError has passed, and says so in its Status and its log.
 	MaxBytes int
 
-	// AllowHTTP allows http, for an issuer in a network of your own, such as http://keycloak:8080 in
-	// a cluster. It allows no address by itself: over http, a source connects only to addresses that
-	// AllowCIDR names, and with AllowLoopback to this machine. One of them must be set. Who is on
-	// the way to such an issuer chooses its keys, so the log warns of each source that has it.
-	AllowHTTP bool
-
 	// Header returns a header for requests to the origin of the URL that the source was opened with:
 	// its scheme, host and port. So the metadata of an issuer gets it, and the jwks_uri only at the
 	// same origin. It is called for each fetch, must return when ctx ends, and cannot set what the
@@ -168,6 +162,12 @@ type SourceConfig struct {
 	//
 	// A source with a Header shares its fetches with no other source. Nil adds nothing.
 	Header func(ctx context.Context) (http.Header, error)
+
+	// AllowHTTP allows http, for an issuer in a network of your own, such as http://keycloak:8080 in
+	// a cluster. It allows no address by itself: over http, a source connects only to addresses that
+	// AllowCIDR names, and with AllowLoopback to this machine. One of them must be set. Who is on
+	// the way to such an issuer chooses its keys, so the log warns of each source that has it.
+	AllowHTTP bool
 }
 
 func (c SourceConfig) validate() *Error {
