@@ -164,7 +164,7 @@ func oracle(k keys) Provider {
 		"client_id": "0ade767b9d97", "scope": "orders.read", "domain": "Default", "jti": "9f0e",
 	}.claims()
 	p := Provider{Name: "oracle"}
-	p.set(set, k.rsa.jwk(kid, k.rsa.x5().with("alg", "RS256").with("use", "sig")))
+	p.set(set, k.rsa.jwk(kid, k.rsa.x5().with("alg", "RS256").with("key_ops", list{"encrypt", "sign"})))
 	p.Files = map[string]string{"/run/secrets/idcs-token": "token-of-a-client\n"}
 	p.Pages[set] = Page{Body: p.Pages[set].Body, Authorization: "Bearer token-of-a-client"}
 	p.good("access token", header, access, k.rsa)

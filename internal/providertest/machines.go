@@ -138,8 +138,9 @@ func awsALB(k keys) Provider {
 		p.Tokens = append(p.Tokens, t)
 	}
 	add("user", "", header, user, k.ec)
-	add("of another load balancer", "", header.with("signer", strings.Replace(albSigner, "123456789012", "999999999999", 1)), user, k.ec)
-	p.Tokens[len(p.Tokens)-1].Forbidden = true
+	add("of another account's load balancer", "claim", header.with("signer", strings.Replace(albSigner, "123456789012", "999999999999", 1)), user, k.ec)
+	add("without a signer", "claim", header.with("signer", nil), user, k.ec)
+	add("of another client of the load balancer", "claim", header.with("client", "7other"), user, k.ec)
 	add("of another issuer", "issuer", header, user.with("iss", "https://login.globex.example"), k.ec)
 	add("signed by another key", "signature", header, user, k.ec.stranger)
 	add("of a key that is not there", "unknown_key", header.with("kid", "00000000-bf84-4c42-ba20-ad9eedfa9a47"), user, k.ec)

@@ -56,9 +56,6 @@ type Token struct {
 	// Tenant and Subject are those of a good token.
 	Tenant, Subject string
 
-	// Forbidden says that the verifier accepts the token, and the page's handler answers 403.
-	Forbidden bool
-
 	// NeedsGo says that only the Go lines of the page refuse the token, because the file of
 	// keyturn serve has no such rule. The page says so.
 	NeedsGo bool
