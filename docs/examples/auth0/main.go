@@ -24,7 +24,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	protect := middleware.Require(v, middleware.WithDetail()) // WithDetail, while you develop, tells clients the reason of a 401
+	protect := middleware.Require(v, middleware.WithErrorHandler(func(w http.ResponseWriter, _ *http.Request, err error) {
+		slog.Warn("request refused", "err", err) // says what was wanted, and holds no part of the token but its kid
+		w.WriteHeader(middleware.Status(err))    // 401, or 503 if it cannot tell now
+	}))
 	http.Handle("/", protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := middleware.TokenFrom(r.Context())
 		fmt.Fprintln(w, "hello", token.Subject(), "of", token.Tenant())
