@@ -231,9 +231,11 @@ type Client struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run and the fetches
+	conns  sync.WaitGroup // connections, and attempts to connect; see hold
 	wake   chan struct{}  // tells run that there is something to do earlier
 	done   chan struct{}  // closed when all goroutines have returned
 
+	pool        pool
 	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
@@ -258,6 +260,7 @@ func New(cfg Config) *Client {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
+	c.pool = pool{c: c, all: make(map[string]*pooled)}
 	c.queue.SetLimits(cmp.Or(cfg.Fetches, defaultFetches), cmp.Or(cfg.PerHost, defaultPerHost))
 	c.queue.SetBudget(cfg.onDemand())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -378,6 +381,8 @@ func (c *Client) Close(ctx context.Context) error {
 	if first {
 		go func() {
 			c.wg.Wait()
+			c.pool.closeIdle() // the transports keep nothing from now on: there are no more requests
+			c.conns.Wait()
 			close(c.done)
 		}()
 	}
@@ -540,40 +545,7 @@ func (c *Client) dispatchLocked() {
 
 // getter returns the getter of one attempt.
 func (c *Client) getter(g guard, redirects bool) *getter {
-	config := new(tls.Config)
-	if c.cfg.TLS != nil {
-		config = c.cfg.TLS.Clone()
-	}
-	config.ServerName = "" // that of each host
-	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
-	config.NextProtos = []string{"http/1.1"}
-	if config.Time == nil {
-		config.Time = c.clock
-	}
-	d := dialer{guard: g, lookup: c.cfg.LookupNetIP, dial: c.cfg.DialContext}
-	if d.lookup == nil {
-		d.lookup = net.DefaultResolver.LookupNetIP
-	}
-	if d.dial == nil {
-		d.dial = new(net.Dialer).DialContext
-	}
-	if c.cfg.Proxy != nil {
-		d.direct = hostPort(c.cfg.Proxy)
-	}
-	return &getter{dialer: d, tls: config, proxy: c.cfg.Proxy, redirects: redirects, now: c.now}
-}
-
-// hostPort returns u's host and port, in the form that is dialled.
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	switch {
-	case port != "":
-	case u.Scheme == "http":
-		port = "80"
-	default:
-		port = "443"
-	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return &getter{pool: &c.pool, guard: g, redirects: redirects, now: c.now}
 }
 
 // An agenda is a heap of endpoints, the one that is due first at the top.

@@ -67,3 +67,13 @@ const (
 	MaxBody      = defaultMaxBytes
 	MaxRaw       = defaultMaxBytes + rawExtra
 )
+
+// DialUnjudged has the dialer of a source without permissions dial an address that was not judged.
+func DialUnjudged(ctx context.Context, addr string) error {
+	d := dialer{}
+	conn, err := d.dialOne(ctx, addr, d.judge)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
