@@ -173,6 +173,7 @@ type outcome struct {
 func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *outcome {
 	g := e.c.getter(e.guard, e.cfg.AllowRedirects)
 	g.maxBody = e.cfg.reading().bytes()
+	g.header, g.headerFor = e.cfg.Header, originOf(e.url)
 	got := new(outcome)
 	from, asked := e.url, true
 	if e.issuer != "" {

@@ -236,6 +236,7 @@ type Client struct {
 	done   chan struct{}  // closed when all goroutines have returned
 
 	pool        pool
+	withHeader  atomic.Int64 // sources so far that have a Header
 	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
@@ -314,13 +315,16 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 			return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
 		}
 	}
-	s, key := &Source{tenant: tenant}, cfg.key(kind, raw)
+	saved, unique := c.headerKey(cfg, tenant)
+	s, file := &Source{tenant: tenant}, cfg.key(kind, raw)+saved
+	key := file + unique
 	for {
 		e, err := c.endpoint(key, func() *endpoint {
 			if cfg.AllowHTTP {
 				c.logger.Warn("jwks: http is allowed: anyone on the way to the issuer can choose its keys", "tenant", tenant, "url", display(u))
 			}
 			e := newEndpoint(c, key, tenant, u, cfg)
+			e.file = file
 			if discover {
 				e.issuer = raw
 			}
@@ -545,7 +549,7 @@ func (c *Client) dispatchLocked() {
 
 // getter returns the getter of one attempt.
 func (c *Client) getter(g guard, redirects bool) *getter {
-	return &getter{pool: &c.pool, guard: g, redirects: redirects, now: c.now}
+	return &getter{pool: &c.pool, guard: g, redirects: redirects, now: c.now, wrap: c.cfg.Wrap}
 }
 
 // An agenda is a heap of endpoints, the one that is due first at the top.

@@ -36,7 +36,7 @@ func (e *endpoint) fileName() string {
 	if t := e.c.cfg.TLS; t != nil && t.RootCAs != nil {
 		trust += "own authorities " // a pool does not say which
 	}
-	sum := sha256.Sum256([]byte(trust + e.key))
+	sum := sha256.Sum256([]byte(trust + e.file))
 	return hex.EncodeToString(sum[:]) + ".jwks"
 }
 

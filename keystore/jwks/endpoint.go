@@ -32,6 +32,7 @@ const (
 type endpoint struct {
 	c      *Client
 	key    string // in c.endpoints; see [SourceConfig.key]
+	file   string // the part of key that names its file on disk
 	tenant string // whose turn a fetch takes
 	url    *url.URL
 	issuer string // "" if url is that of the set
@@ -94,7 +95,7 @@ type previous struct {
 
 func newEndpoint(c *Client, key, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
 	e := &endpoint{
-		c: c, key: key, tenant: tenant, url: u, cfg: cfg, guard: cfg.guard(),
+		c: c, key: key, file: key, tenant: tenant, url: u, cfg: cfg, guard: cfg.guard(),
 		heapIndex: -1, m: machine{staleIfError: cfg.staleIfError()}, sources: make(map[*Source]bool),
 		lastErr: errFirst, changed: make(chan struct{}),
 		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},

@@ -36,6 +36,11 @@ type getter struct {
 	redirects bool
 	maxBody   int // bytes, after decoding
 	now       func() time.Time
+	wrap      func(http.RoundTripper) http.RoundTripper // of Config.Wrap, or nil
+
+	header    func(context.Context) (http.Header, error) // of SourceConfig.Header, or nil
+	headerFor string                                     // the origin that gets it
+	got       http.Header                                // what it returned in this attempt
 }
 
 // get asks for one document. onDemand asks past caches (RFC 9111, section 5.2.1.4). Otherwise v
@@ -44,7 +49,11 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &request{ctx: ctx, raw: g.maxRaw()}
-	client := &http.Client{Transport: g.pool.transport(g.guard, u.Scheme == "http"), CheckRedirect: g.checkRedirect}
+	carrier, failed := g.wrapped(ctx, u, g.pool.transport(g.guard, u.Scheme == "http"))
+	if failed != nil {
+		return nil, failed
+	}
+	client := &http.Client{Transport: carrier, CheckRedirect: g.checkRedirect}
 
 	req, err := http.NewRequestWithContext(r.trace(), http.MethodGet, u.String(), nil)
 	if err != nil {
