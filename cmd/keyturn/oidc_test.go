@@ -204,7 +204,7 @@ func TestOddTokens(t *testing.T) {
 		Set    json.RawMessage
 		Tokens map[string]string
 	}
-	if err != nil || json.Unmarshal(out, &odd) != nil || len(odd.Tokens) != 5 {
+	if err != nil || json.Unmarshal(out, &odd) != nil || len(odd.Tokens) != 6 {
 		t.Fatalf("odd.mjs: %v\n%s", err, out)
 	}
 	set := file(t, string(odd.Set))

@@ -30,6 +30,7 @@ process.stdout.write(JSON.stringify({
     'numeric-sub': jsonwebtoken.sign({ sub: 42, exp }, privateKey, { algorithm: 'ES256', keyid: 'k1' }),
     cty: await jose({ sub: 'ann' }, { cty: 'JWT' }),
     'null-members': await jose({ sub: 'ann', jti: null }),
+    zip: jsonwebtoken.sign({ sub: 'ann', exp }, privateKey, { algorithm: 'ES256', keyid: 'k1', header: { zip: 'RS256' } }), // LinkedIn
     padding: padded({ sub: 'ann' }),
   },
 }) + '\n')
