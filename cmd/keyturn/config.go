@@ -20,7 +20,7 @@ func (s *serveCommand) offerFile() (*offer, error) {
 		return nil, err
 	}
 	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
-	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, Reload: server.Reload{Every: file.Reload.every}}
+	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}}
 	owners := make(secretOwners)
 	for i := range file.Tenants {
 		t, err := s.fileTenant(&file.Tenants[i], owners)
@@ -86,7 +86,7 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
 		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
-		OtherIssuers: t.OtherIssuers, Match: t.Match, Tolerate: t.tolerances,
+		OtherIssuers: t.OtherIssuers, Match: t.Match, MatchHeader: t.MatchHeader, Required: t.Required, Types: t.Types, Tolerate: t.tolerances,
 	}}
 	var err error
 	switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -30,6 +32,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
+    from_header: [Cf-Access-Jwt-Assertion] # where the token is; [Authorization] unless it says otherwise
     tenants:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
@@ -45,6 +48,9 @@ both have shared_secret: true. Each may have
 
     other_issuers: [login.globex.example]            # accepted beside issuer
     match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
+    match_header: {signer: [arn:aws:elb]}            # parameters of the token's header
+    required: [sub, email]                           # claims that must be there
+    types: [at+jwt]                                  # the typ of its tokens; "" stands for none
     tolerate: [numeric-sub]                          # as --tolerate: see keyturn inspect`
 
 // A configFile is the file of --config.
@@ -54,7 +60,8 @@ type configFile struct {
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
 
-	MaxTokenBytes int `yaml:"max_token_bytes"` // 0: the default
+	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
+	FromHeader    []string `yaml:"from_header"`
 }
 
 type adminConfig struct {
@@ -99,6 +106,9 @@ type tenantConfig struct {
 
 	OtherIssuers []string            `yaml:"other_issuers"`
 	Match        map[string][]string `yaml:"match"`
+	MatchHeader  map[string][]string `yaml:"match_header"`
+	Required     []string            `yaml:"required"`
+	Types        []string            `yaml:"types"`
 	Tolerate     []string            `yaml:"tolerate"`
 
 	line   int
@@ -251,6 +261,9 @@ func (c *configFile) check() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
+	if err := c.checkHeaders(); err != nil {
+		return err
+	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
 		t := &c.Tenants[i]
@@ -275,6 +288,25 @@ func (c *configFile) check() error {
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
+	}
+	return nil
+}
+
+// checkHeaders refuses headers that cannot hold the token.
+func (c *configFile) checkHeaders() error {
+	if c.FromHeader != nil && len(c.FromHeader) == 0 {
+		return usagef("the file of --config: from_header is empty: name the headers that may hold the token, such as [Authorization]")
+	}
+	seen := make(map[string]bool)
+	for _, name := range c.FromHeader {
+		canonical := http.CanonicalHeaderKey(name)
+		if seen[canonical] {
+			return usagef("the file of --config: from_header has %s twice", quoteShort(canonical))
+		}
+		seen[canonical] = true
+		if err := server.CheckTokenHeader(name); err != nil {
+			return usagef("the file of --config: from_header: %v", err)
+		}
 	}
 	return nil
 }

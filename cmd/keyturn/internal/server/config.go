@@ -47,6 +47,11 @@ type Config struct {
 	// MaxTokenBytes is the longest token that the API accepts. Zero means [DefaultMaxTokenBytes].
 	MaxTokenBytes int
 
+	// TokenHeaders are the headers that may hold the token, as [CheckTokenHeader] takes them. In
+	// Authorization it has the scheme Bearer, and in any other it is alone. Empty means
+	// Authorization.
+	TokenHeaders []string
+
 	// Hint returns advice about a refused token for the log, or "". It may be nil.
 	Hint func(*verifier.Error) string
 
