@@ -48,14 +48,15 @@ type getter struct {
 func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool) (*answer, *Error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := &request{ctx: ctx, raw: g.maxRaw()}
-	carrier, failed := g.wrapped(ctx, u, g.pool.transport(g.guard, u.Scheme == "http"))
+	r := &request{ctx: ctx, raw: g.maxRaw(), next: g.pool.transport(g.guard, u.Scheme == "http")}
+	r.step.Store(StepConnect)
+	carrier, failed := g.wrapped(ctx, u, r)
 	if failed != nil {
 		return nil, failed
 	}
 	client := &http.Client{Transport: carrier, CheckRedirect: g.checkRedirect}
 
-	req, err := http.NewRequestWithContext(r.trace(), http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, failf(StepURL, "no request can be made of it")
 	}

@@ -131,6 +131,7 @@ func handshake(ctx context.Context, conn net.Conn, addr string, config *tls.Conf
 // A request is one document that is asked for, with its redirects.
 type request struct {
 	ctx  context.Context
+	next *http.Transport
 	step atomic.Value // the current Step
 	raw  int          // bytes that it may read on a connection
 }
@@ -138,12 +139,11 @@ type request struct {
 // requestKey is the key of a *request in the context of its dials.
 type requestKey struct{}
 
-// trace returns a context for the request, which notes its steps and limits what each connection
-// brings for it.
-func (r *request) trace() context.Context {
-	r.step.Store(StepConnect)
-	ctx := context.WithValue(r.ctx, requestKey{}, r)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+// RoundTrip implements [http.RoundTripper]. It notes the steps, and limits what each connection
+// brings.
+func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := context.WithValue(req.Context(), requestKey{}, r)
+	return r.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.step.Store(StepConnect) },
 		GotConn: func(info httptrace.GotConnInfo) {
 			r.step.Store(StepResponse)
@@ -160,7 +160,7 @@ func (r *request) trace() context.Context {
 				}
 			}
 		},
-	})
+	})))
 }
 
 var errRaw = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
