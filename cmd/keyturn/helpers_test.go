@@ -273,6 +273,15 @@ func (s *served) ask(t *testing.T, method, path, token string) answered {
 
 func askAt(t *testing.T, url, method, path, token string) answered {
 	t.Helper()
+	if token == "" {
+		return askWith(t, url, method, path, "")
+	}
+	return askWith(t, url, method, path, "Authorization: Bearer "+token+"\r\n")
+}
+
+// askWith asks with more header lines.
+func askWith(t *testing.T, url, method, path, headers string) answered {
+	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -280,10 +289,7 @@ func askAt(t *testing.T, url, method, path, token string) answered {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", method, path)
-	if token != "" {
-		fmt.Fprintf(conn, "Authorization: Bearer %s\r\n", token)
-	}
-	io.WriteString(conn, "Content-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"messages\": \"Weather in London\"}")
+	io.WriteString(conn, headers+"Content-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"messages\": \"Weather in London\"}")
 	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func TestProvidersYAML(t *testing.T) {
 			s, _ := serveProvider(t, providertest.NewNetwork(t, p), p, config)
 			for _, token := range p.Tokens {
 				before := len(s.log.String())
-				a := s.ask(t, "GET", "/api/x", token.Text)
+				a := askWith(t, s.url, "GET", "/api/x", providerHeaders(p, token))
 				if token.Reason == "" || token.NeedsGo {
 					if a.status != http.StatusOK {
 						t.Errorf("%s: %d %s\n%s", token.Name, a.status, a.body, s.log.String()[before:])
@@ -52,6 +52,15 @@ func TestProvidersYAML(t *testing.T) {
 	for name := range configs {
 		t.Errorf("docs/providers.md has YAML after %s, and there is no such provider", name)
 	}
+}
+
+// providerHeaders returns how the provider presents a token. Its proxies pass the client's own
+// Authorization on.
+func providerHeaders(p providertest.Provider, token providertest.Token) string {
+	if p.Header == "" {
+		return "Authorization: Bearer " + token.Text + "\r\n"
+	}
+	return p.Header + ": " + token.Text + "\r\nAuthorization: Bearer of.the.client\r\n"
 }
 
 // providerConfigs returns the YAML blocks of docs/providers.md by the function that stands before

@@ -20,7 +20,7 @@ func firebase(k keys) Provider {
 	p.bad("session cookie", "issuer", header, id.with("iss", "https://session.firebase.google.com/acme-orders"), k.rsa)
 	p.bad("custom token", "issuer", header, id.with("iss", "sa@acme-orders.iam.gserviceaccount.com").
 		with("aud", "https://identitytoolkit.googleapis.com/google.identity.identitytoolkit.v1.IdentityToolkit"), k.rsa)
-	p.badInGo("without auth_time", "missing_claim", header, id.with("auth_time", nil), k.rsa)
+	p.bad("without auth_time", "missing_claim", header, id.with("auth_time", nil), k.rsa)
 	p.forged(header, id, k.rsa)
 	return p
 }

@@ -120,7 +120,7 @@ func entraAny(k keys) Provider {
 	p.good("of any other", header, other, k.rsa)
 	p.badInGo("of a personal account", "claim", header, personal, k.rsa)
 	p.badInGo("iss of one directory, tid of another", "claim", header, acme.with("tid", otherTID), k.rsa)
-	p.badInGo("without tid", "missing_claim", header, acme.with("tid", nil), k.rsa)
+	p.bad("without tid", "missing_claim", header, acme.with("tid", nil), k.rsa)
 	p.bad("of version 1.0", "claim", header, acme.with("iss", "https://sts.windows.net/"+acmeTID+"/").with("ver", "1.0"), k.rsa)
 	p.bad("for another application", "audience", header, acme.with("aud", "99990000-aaaa-2222-bbbb-3333cccc4444"), k.rsa)
 	p.forged(header, acme, k.rsa)

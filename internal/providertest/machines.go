@@ -175,6 +175,8 @@ func spiffe(k keys) Provider {
 		},
 	})
 	p.good("JWT-SVID", header, svid, k.ec)
+	p.good("with the other type", header.with("typ", "JOSE"), svid, k.ec)
+	p.bad("with the type of an access token", "type", header.with("typ", "at+jwt"), svid, k.ec)
 	p.good("with an issuer", header.with("typ", nil), svid.with("iss", "https://oidc.acme.example"), k.ec)
 	p.bad("for another service", "audience", header, svid.with("aud", list{"spiffe://acme.example/billing"}), k.ec)
 	p.bad("of another trust domain", "claim", header, svid.with("sub", "spiffe://globex.example/ns/shop/sa/web"), k.ec)
