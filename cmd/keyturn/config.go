@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
@@ -85,7 +86,7 @@ func (t *tenantConfig) waivers() string {
 func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.Tenant, error) {
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
-		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
+		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "" || t.hasSecretBeside(),
 		OtherIssuers: t.OtherIssuers, Match: t.Match, MatchHeader: t.MatchHeader, Required: t.Required, Types: t.Types, Tolerate: t.tolerances,
 	}}
 	var err error
@@ -100,6 +101,9 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	case t.Kind == kindJWKS:
 		tenant.Source = &server.Source{
 			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: t.sourceConfig(),
+		}
+		if t.hasSecretBeside() {
+			tenant.Rules.Keys, err = s.secretKeys(t, slices.DeleteFunc(slices.Clone(t.algs), func(alg keystore.Algorithm) bool { return !alg.Symmetric() }), owners)
 		}
 	}
 	return tenant, err

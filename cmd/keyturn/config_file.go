@@ -42,7 +42,8 @@ A static tenant has secret_file or secret_env, and may have a kid; its algorithm
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
 and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
 uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
-what a set may have (512 that serve, 1 MiB). Each may have a leeway, and any_audience,
+what a set may have (512 that serve, 1 MiB), and a secret_file or secret_env (with a kid)
+serves beside the set, if algorithms has HS256 too. Each may have a leeway, and any_audience,
 any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
 both have shared_secret: true. Each may have
 
@@ -438,10 +439,11 @@ func (t *tenantConfig) checkSource() error {
 		if !f.given {
 			continue
 		}
-		if f.kind != t.Kind && t.Kind != "" {
+		if f.kind != t.Kind && t.Kind != "" && !(f.kind == kindStatic && t.hasSecretBeside()) {
 			return t.errorf("%s is for tenants of kind %s", f.name, f.kind)
 		}
 		switch setting := slices.Contains(settings, f.name); {
+		case f.kind != t.Kind:
 		case !setting:
 			sources++
 		case t.Kind == kindJWKS && t.JWKSFile != "":
@@ -455,8 +457,12 @@ func (t *tenantConfig) checkSource() error {
 		switch {
 		case len(t.Algorithms) == 0:
 			return t.errorf("algorithms are missing: list those that you expect, such as [RS256]")
+		case t.hasSecretBeside():
+			if err := t.checkSecretBeside(); err != nil {
+				return err
+			}
 		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
-			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
+			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none: name the secret too")
 		}
 		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
 	case kindRing:
@@ -466,6 +472,24 @@ func (t *tenantConfig) checkSource() error {
 		return nil
 	}
 	return t.errorf("kind: want static, jwks or ring")
+}
+
+// hasSecretBeside reports whether the tenant has a secret beside the keys of an issuer: its tokens of
+// the secret are to be good until the last one has expired.
+func (t *tenantConfig) hasSecretBeside() bool {
+	return t.Kind == kindJWKS && (t.JWKSURL != "" || t.IssuerURL != "") && (t.SecretFile != "" || t.SecretEnv != "")
+}
+
+func (t *tenantConfig) checkSecretBeside() error {
+	switch {
+	case t.SecretFile != "" && t.SecretEnv != "":
+		return t.errorf("secret_file and secret_env: give one of them")
+	case !slices.ContainsFunc(t.Algorithms, symmetric):
+		return t.errorf("algorithms: none is for the secret: add HS256, or take the secret out")
+	case !slices.ContainsFunc(t.Algorithms, func(name string) bool { return !symmetric(name) }):
+		return t.errorf("algorithms: all are for the secret: add that of the issuer's keys, or make the kind static")
+	}
+	return nil
 }
 
 // symmetric reports whether an algorithm uses a shared secret.

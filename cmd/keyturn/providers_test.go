@@ -13,7 +13,7 @@ import (
 )
 
 // onlyInGo are the set-ups of docs/providers.md for which a file has no words.
-var onlyInGo = map[string]bool{"supabaseMoving": true, "awsALB": true}
+var onlyInGo = map[string]bool{"awsALB": true}
 
 // TestProvidersYAML: serve, with each file of docs/providers.md, accepts the provider's tokens and
 // refuses the nearest wrong ones for the right reason. Those that the page says only Go can refuse
@@ -127,4 +127,23 @@ func serveProvider(t *testing.T, n *providertest.Network, p providertest.Provide
 	}
 	network := jwks.Config{TLS: n.TLS(), LookupNetIP: n.LookupNetIP, DialContext: n.DialContext}
 	return startServeIn(t, network, p.Env, "--config", configFolder(t, config, nil)), dir
+}
+
+// TestConfigSecretBesideSet: a secret beside the set of an issuer needs algorithms for both.
+func TestConfigSecretBesideSet(t *testing.T) {
+	for more, want := range map[string]string{
+		"jwks_url: https://x.example, secret_env: S, algorithms: [ES256]":                           "none is for the secret: add HS256",
+		"issuer_url: https://x.example, secret_file: s, algorithms: [HS256]":                        "all are for the secret",
+		"jwks_url: https://x.example, secret_env: S, secret_file: s, algorithms: [ES256, HS256]":    "secret_file and secret_env: give one",
+		"jwks_url: https://x.example, kid: k, algorithms: [ES256]":                                  "kid is for tenants of kind static",
+		"jwks_url: https://x.example, algorithms: [ES256, HS256]":                                   "name the secret too",
+		"jwks_file: set, secret_env: S, algorithms: [ES256, HS256]":                                 "secret_env is for tenants of kind static",
+		"secret_env: S, algorithms: [ES256, HS256]":                                                 "secret_env is for tenants of kind static",
+		"jwks_url: https://x.example, secret_env: S, algorithms: [ES256, HS256], issuer_url: 'a:b'": "want one of",
+	} {
+		config := "tenants:\n  - {id: a, kind: jwks, issuer: i, audiences: [a], " + more + "}\n"
+		if _, err := parseConfig([]byte(config)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", more, err, want)
+		}
+	}
 }

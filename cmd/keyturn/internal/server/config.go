@@ -66,7 +66,7 @@ type Config struct {
 }
 
 // A Tenant is the rules for one tenant's tokens and the source of its keys, which is one of
-// Rules.Keys, Source and Ring.
+// Rules.Keys, Source and Ring. Rules.Keys may stand beside a Source.
 type Tenant struct {
 	// Rules say which tokens are good. If Ring is set and Rules.Algorithms is empty, every key of
 	// the ring verifies the algorithm that it was made for.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -69,13 +70,21 @@ func (t *tenants) rules() []verifier.Tenant {
 		rules := tenant.Rules
 		switch {
 		case tenant.Source != nil:
-			rules.Keys = t.sources[rules.ID]
+			rules.Keys = withSource(rules.Keys, t.sources[rules.ID])
 		case tenant.Ring:
 			t.rings.complete(&rules)
 		}
 		all = append(all, rules)
 	}
 	return all
+}
+
+// withSource returns the keys of source, beside those that a tenant has already, if any.
+func withSource(keys keystore.KeyStore, source *jwks.Source) keystore.KeyStore {
+	if keys == nil {
+		return source
+	}
+	return keystore.Join(keys, source)
 }
 
 // closeTime is how long the fetches of issuers' keys may take to end.
