@@ -295,8 +295,12 @@ func (c *configFile) check() error {
 
 // checkHeaders refuses headers that cannot hold the token.
 func (c *configFile) checkHeaders() error {
-	if c.FromHeader != nil && len(c.FromHeader) == 0 {
+	const most = 8 // since each may be as long as a token
+	switch n := len(c.FromHeader); {
+	case c.FromHeader != nil && n == 0:
 		return usagef("the file of --config: from_header is empty: name the headers that may hold the token, such as [Authorization]")
+	case n > most:
+		return usagef("the file of --config: from_header has %d names: want at most %d", n, most)
 	}
 	seen := make(map[string]bool)
 	for _, name := range c.FromHeader {

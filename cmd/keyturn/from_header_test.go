@@ -77,6 +77,7 @@ func TestConfigFromHeader(t *testing.T) {
 		"[Host]":                         "proxies and net/http do not pass it on",
 		"[X-Jwt, x-jwt]":                 `"X-Jwt" twice`,
 		"[Authorization, AUTHORIZATION]": `"Authorization" twice`,
+		"[A, B, C, D, E, F, G, H, I]":    "9 names: want at most 8",
 		"X-Jwt":                          "wrong type",
 	} {
 		if _, err := parseConfig([]byte("from_header: " + list + "\ntenants:\n" + acmeTenant)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "middleware") {
