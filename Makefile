@@ -71,8 +71,8 @@ bench: setup ## measure, beside other libraries too, and write docs/benchmarks.m
 	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
 
 .PHONY: jwks-table
-jwks-table: ## hostile issuers, read by us and by other libraries: writes the table of docs/jwks.md
-	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^TestHostileIssuers$$' .
+jwks-table: ## hostile issuers and a cold start, read by us and by other libraries: writes the tables of docs/jwks.md
+	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^(TestHostileIssuers|TestColdStart)$$' .
 
 .PHONY: build
 build: ## build for Linux, macOS and Windows, and vet for macOS, without running

@@ -22,7 +22,8 @@ type attempt struct {
 
 	idle        bool // the endpoint was not in use; its mu guards this, idleWaiters and start
 	idleWaiters int
-	start       time.Time // zero: it is queued
+	queued      time.Time
+	start       time.Time // zero: it is queued. It is when the set was asked for, if another attempt did that before
 
 	done chan struct{} // closed when it has ended; err is set before
 	err  *Error
@@ -34,8 +35,9 @@ func (e *endpoint) startLocked(p queue.Priority, onDemand bool) {
 	if e.previous.jwksURI != nil {
 		host = e.previous.jwksURI
 	}
-	inUse := e.inUseLocked(e.c.now())
-	a := &attempt{onDemand: onDemand, idle: !inUse, done: make(chan struct{})}
+	now := e.c.now()
+	inUse := e.inUseLocked(now)
+	a := &attempt{onDemand: onDemand, idle: !inUse, queued: now, done: make(chan struct{})}
 	a.ctx, a.cancel = context.WithCancel(e.c.ctx)
 	a.ticket = &queue.Ticket{
 		Tenant: e.tenant, Host: hostOf(host), Health: e.m.health(), Priority: p,
@@ -65,9 +67,14 @@ func (e *endpoint) fetchAndStore(a *attempt) {
 	e.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(a.ctx, fetchTimeout)
-	got := e.fetch(ctx, prev, a.onDemand)
+	got := e.fetch(ctx, prev, a)
 	cancel()
 	a.cancel()
+	if !got.asked.IsZero() && got.asked.Before(a.start) {
+		e.mu.Lock()
+		a.start = got.asked
+		e.mu.Unlock()
+	}
 	if got.failed == nil && got.fresh {
 		e.distribute(got, a.start)
 	}
@@ -152,6 +159,7 @@ type outcome struct {
 	failed *Error
 	lost   bool // the keys are gone from where discovery said they were
 
+	asked      time.Time // when the request for the set was sent; zero: it was not
 	ttl        time.Duration
 	validator  validator
 	jwksURI    *url.URL
@@ -170,9 +178,9 @@ type outcome struct {
 
 // fetch asks for the keys: where discovery says, if the endpoint is an issuer's. A result of
 // discovery is kept even if a later step fails.
-func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *outcome {
+func (e *endpoint) fetch(ctx context.Context, prev previous, a *attempt) *outcome {
 	g := e.c.getter(e.guard, e.cfg.AllowRedirects)
-	g.maxBody = e.cfg.reading().bytes()
+	g.queued, g.maxBody = a.queued, e.cfg.reading().bytes()
 	g.header, g.headerFor = e.cfg.Header, originOf(e.url)
 	got := new(outcome)
 	from, asked := e.url, true
@@ -185,16 +193,20 @@ func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *out
 			prev.validator = validator{} // of another place
 		}
 	}
-	a, failed := g.get(ctx, from, prev.validator, onDemand)
+	get := g.share
+	if a.onDemand { // it is to prove that a key is missing
+		get = g.get
+	}
+	answer, failed := get(ctx, from, prev.validator, a.onDemand)
 	if !asked && isGone(failed) {
 		moved, undiscovered := e.discover(ctx, g, got)
 		if undiscovered == nil && *moved != *from {
-			a, failed = g.get(ctx, moved, validator{}, true)
+			answer, failed = g.get(ctx, moved, validator{}, true)
 		}
 	}
 	got.lost = e.issuer != "" && got.jwksURI == nil && isGone(failed)
 	if got.failed = failed; failed == nil {
-		got.failed = e.read(a, prev, got)
+		got.failed = e.read(answer, prev, got)
 	}
 	return got
 }
@@ -202,6 +214,7 @@ func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *out
 // read reads an answer into got.
 func (e *endpoint) read(a *answer, prev previous, got *outcome) *Error {
 	var said bool
+	got.asked = a.asked
 	got.ttl, said = freshness(a.header)
 	got.validator = newValidator(a.header)
 	if !a.modified {

@@ -236,6 +236,7 @@ type Client struct {
 	done   chan struct{}  // closed when all goroutines have returned
 
 	pool        pool
+	answers     answers
 	withHeader  atomic.Int64 // sources so far that have a Header
 	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
 
@@ -245,6 +246,7 @@ type Client struct {
 	endpoints map[string]*endpoint
 	agenda    agenda
 	queue     queue.Queue
+	attempts  int       // tickets that are queued or run
 	swept     time.Time // when old files were last removed from Dir
 	watched   bool      // run wakes when the queue's gate lets in the next ticket
 }
@@ -286,7 +288,8 @@ func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
 }
 
 // Discover is [Client.Open] for an OpenID Connect issuer, whose metadata says where its keys are
-// (OpenID Connect Discovery 1.0, section 4). The metadata must name the issuer byte for byte. It is
+// (OpenID Connect Discovery 1.0, section 4), or where that is 404, for an OAuth 2.0 authorization
+// server (RFC 8414, section 3). The metadata must name the issuer byte for byte. It is
 // fetched once a day, and when the keys are gone from their URL (404 or 410). While it cannot be
 // fetched, the keys are read from the last URL.
 func (c *Client) Discover(tenant, issuer string, cfg SourceConfig) (*Source, error) {
@@ -508,6 +511,7 @@ func (c *Client) enqueue(t *queue.Ticket) bool {
 		return false
 	}
 	c.queue.Add(t)
+	c.attempts++
 	c.dispatchLocked()
 	return true
 }
@@ -524,7 +528,18 @@ func (c *Client) hurry(t *queue.Ticket, inUse bool) {
 func (c *Client) dequeue(t *queue.Ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.queue.Cancel(t)
+	kept := c.queue.Cancel(t)
+	if kept {
+		c.endedLocked()
+	}
+	return kept
+}
+
+// endedLocked notes that a ticket will not run any longer.
+func (c *Client) endedLocked() {
+	if c.attempts--; c.attempts == 0 {
+		c.answers.clear()
+	}
 }
 
 func (c *Client) dispatchLocked() {
@@ -538,6 +553,7 @@ func (c *Client) dispatchLocked() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.queue.Done(t)
+			c.endedLocked()
 			c.dispatchLocked()
 		})
 	}
@@ -549,7 +565,7 @@ func (c *Client) dispatchLocked() {
 
 // getter returns the getter of one attempt.
 func (c *Client) getter(g guard, redirects bool) *getter {
-	return &getter{pool: &c.pool, guard: g, redirects: redirects, now: c.now, wrap: c.cfg.Wrap}
+	return &getter{pool: &c.pool, answers: &c.answers, guard: g, redirects: redirects, now: c.now, wrap: c.cfg.Wrap}
 }
 
 // An agenda is a heap of endpoints, the one that is due first at the top.

@@ -77,3 +77,12 @@ func DialUnjudged(ctx context.Context, addr string) error {
 	}
 	return err
 }
+
+// JWKSURI returns the jwks_uri of metadata, for a source with cfg.
+func JWKSURI(doc []byte, issuer string, cfg SourceConfig) (string, error) {
+	u, failed := cfg.guard().jwksURI(doc, issuer)
+	if failed != nil {
+		return "", failed
+	}
+	return u.String(), nil
+}

@@ -27,6 +27,7 @@ type answer struct {
 	header   http.Header
 	body     []byte
 	modified bool // false: 304, to a conditional request
+	asked    time.Time
 }
 
 // A getter asks for documents, over connections that its guard permits.
@@ -36,6 +37,8 @@ type getter struct {
 	redirects bool
 	maxBody   int // bytes, after decoding
 	now       func() time.Time
+	answers   *answers
+	queued    time.Time                                 // when the attempt was
 	wrap      func(http.RoundTripper) http.RoundTripper // of Config.Wrap, or nil
 
 	header    func(context.Context) (http.Header, error) // of SourceConfig.Header, or nil
@@ -48,6 +51,7 @@ type getter struct {
 func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool) (*answer, *Error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	asked := g.now()
 	r := &request{ctx: ctx, raw: g.maxRaw(), next: g.pool.transport(g.guard, u.Scheme == "http")}
 	r.step.Store(StepConnect)
 	carrier, failed := g.wrapped(ctx, u, r)
@@ -74,7 +78,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified && conditional {
-		return &answer{header: resp.Header}, nil
+		return &answer{header: resp.Header, asked: asked}, nil
 	}
 	if failed := checkStatus(resp, g.now()); failed != nil {
 		return nil, failed
@@ -83,7 +87,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 	if failed != nil {
 		return nil, failed
 	}
-	return &answer{header: resp.Header, body: body, modified: true}, nil
+	return &answer{header: resp.Header, body: body, modified: true, asked: asked}, nil
 }
 
 // checkStatus refuses every status but 200.
