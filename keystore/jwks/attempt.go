@@ -78,7 +78,12 @@ func (e *endpoint) fetchAndStore(a *attempt) {
 	if got.failed == nil && got.fresh {
 		e.distribute(got, a.start)
 	}
-	if e.finish(a, got) && e.c.cfg.Dir != "" && !e.save(got.body, a.start) {
+	good := e.finish(a, got)
+	switch {
+	case !good || e.c.cfg.Dir == "":
+	case got.gone:
+		e.forget()
+	case !e.save(got.body, a.start):
 		e.mu.Lock()
 		e.previous.validator = validator{} // ask for the whole set next time, to save it
 		e.mu.Unlock()
@@ -117,15 +122,19 @@ func (e *endpoint) finish(a *attempt, got *outcome) (good bool) {
 		}
 		e.previous.jwksURI, e.previous.discovered = to, got.discovered
 	}
+	before, was := e.set.keys, e.m.state(now)
 	e.lastErr, a.err = got.failed, got.failed
 	if got.failed != nil {
 		e.failLocked(a, got, now)
 	} else {
 		e.succeedLocked(a, got)
 	}
+	e.observeFetchLocked(a, got, before, was, now)
 	e.endKeysLocked()
 	e.publishLocked()
-	e.c.schedule(e, e.m.next)
+	if e.kid == "" || !e.emptyLocked() {
+		e.scheduleLocked(now)
+	}
 	return got.failed == nil
 }
 
@@ -167,6 +176,7 @@ type outcome struct {
 
 	// Of a set that differs from the one held:
 	fresh      bool
+	gone       bool // it is one PEM key, and was 404
 	generation uint64
 	sum        [sha256.Size]byte
 	keys       []*keystore.Key // of no tenant: each source makes its own after them
@@ -193,11 +203,18 @@ func (e *endpoint) fetch(ctx context.Context, prev previous, a *attempt) *outcom
 			prev.validator = validator{} // of another place
 		}
 	}
+	if e.kid != "" {
+		g.accept = "application/x-pem-file, text/plain;q=0.9, */*;q=0.8"
+	}
 	get := g.share
 	if a.onDemand { // it is to prove that a key is missing
 		get = g.get
 	}
 	answer, failed := get(ctx, from, prev.validator, a.onDemand)
+	if e.kid != "" && isGone(failed) { // it is an answer: the issuer has no such key
+		got.fresh, got.gone, got.generation, got.ttl = true, true, prev.generation+1, minFresh
+		return got
+	}
 	if !asked && isGone(failed) {
 		moved, undiscovered := e.discover(ctx, g, got)
 		if undiscovered == nil && *moved != *from {
@@ -234,16 +251,22 @@ func (e *endpoint) read(a *answer, prev previous, got *outcome) *Error {
 	return e.readSet(a.body, got)
 }
 
-// readSet reads a set into got. A set without a key that serves is refused: an issuer's mistake
+// readSet reads a set, or one PEM key, into got. A set without a key that serves is refused: an issuer's mistake
 // must not end all its tokens.
 func (e *endpoint) readSet(body []byte, got *outcome) *Error {
-	r, failed := parse("", body, e.cfg.reading())
+	var r Report
+	var failed *Error
+	if e.kid != "" {
+		r, failed = readPEM(e.kid, body)
+	} else {
+		r, failed = parse("", body, e.cfg.reading())
+	}
 	got.keys, got.skipped, got.irregular = r.Keys, r.Skipped, r.Irregular
 	switch {
 	case failed != nil:
 		failed.Step = StepSet
 		return failed
-	case len(got.keys) > 0 || e.cfg.AcceptEmpty:
+	case len(got.keys) > 0 || e.cfg.AcceptEmpty && e.kid == "":
 		return nil
 	case len(got.skipped) == 0:
 		return failf(StepSet, "it has no keys: the old ones stay").allowedBy(SettingAcceptEmpty, "takes it for a withdrawal")

@@ -237,8 +237,10 @@ type Client struct {
 
 	pool        pool
 	answers     answers
-	withHeader  atomic.Int64 // sources so far that have a Header
-	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
+	observer    *observer      // nil without Config.Observe
+	observing   sync.WaitGroup // its goroutine
+	withHeader  atomic.Int64   // sources so far that have a Header
+	idleWaiters atomic.Int64   // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
 	started   bool
@@ -263,6 +265,7 @@ func New(cfg Config) *Client {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
+	c.observer = newObserver(cfg, c.logger)
 	c.pool = pool{c: c, all: make(map[string]*pooled)}
 	c.queue.SetLimits(cmp.Or(cfg.Fetches, defaultFetches), cmp.Or(cfg.PerHost, defaultPerHost))
 	c.queue.SetBudget(cfg.onDemand())
@@ -284,7 +287,7 @@ func (c *Client) now() time.Time { return c.clock().Round(0) }
 // [*Error], says which of the URL, cfg and the Config of the Client is wrong and why, or that the
 // Client was closed. It does not quote the URL.
 func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
-	return c.open(tenant, url, false, cfg)
+	return c.open(tenant, url, kindSet, "", cfg)
 }
 
 // Discover is [Client.Open] for an OpenID Connect issuer, whose metadata says where its keys are
@@ -293,10 +296,11 @@ func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
 // fetched once a day, and when the keys are gone from their URL (404 or 410). While it cannot be
 // fetched, the keys are read from the last URL.
 func (c *Client) Discover(tenant, issuer string, cfg SourceConfig) (*Source, error) {
-	return c.open(tenant, issuer, true, cfg)
+	return c.open(tenant, issuer, kindIssuer, "", cfg)
 }
 
-func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Source, error) {
+// checkOpen refuses arguments of Open, and returns the URL. It puts cfg into its one form.
+func (c *Client) checkOpen(tenant, raw string, cfg *SourceConfig) (*url.URL, *Error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
@@ -307,16 +311,24 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 		return nil, failed
 	}
 	cfg.AllowCIDR, cfg.Uses = networks(cfg.AllowCIDR), sorted(cfg.Uses)
-	u, failed := cfg.guard().parseURL(raw)
+	return cfg.guard().parseURL(raw)
+}
+
+// The kinds of URLs of an endpoint. The files on disk depend on their names.
+const (
+	kindSet    = "url"
+	kindIssuer = "issuer"
+	kindPEM    = "pem"
+)
+
+// open opens a source of that kind. kid is "" unless it is kindPEM.
+func (c *Client) open(tenant, raw, kind, kid string, cfg SourceConfig) (*Source, error) {
+	u, failed := c.checkOpen(tenant, raw, &cfg)
 	if failed != nil {
 		return nil, failed
 	}
-	kind := "url"
-	if discover {
-		kind = "issuer"
-		if strings.Contains(raw, "?") {
-			return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
-		}
+	if kind == kindIssuer && strings.Contains(raw, "?") {
+		return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
 	}
 	saved, unique := c.headerKey(cfg, tenant)
 	s, file := &Source{tenant: tenant}, cfg.key(kind, raw)+saved
@@ -327,8 +339,8 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 				c.logger.Warn("jwks: http is allowed: anyone on the way to the issuer can choose its keys", "tenant", tenant, "url", display(u))
 			}
 			e := newEndpoint(c, key, tenant, u, cfg)
-			e.file = file
-			if discover {
+			e.file, e.kid = file, kid
+			if kind == kindIssuer {
 				e.issuer = raw
 			}
 			e.restore()
@@ -365,6 +377,9 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 	if !c.started {
 		c.started = true
 		c.wg.Go(c.run)
+		if c.observer != nil {
+			c.observing.Go(c.observer.run)
+		}
 	}
 	return fresh, nil
 }
@@ -390,6 +405,10 @@ func (c *Client) Close(ctx context.Context) error {
 			c.wg.Wait()
 			c.pool.closeIdle() // the transports keep nothing from now on: there are no more requests
 			c.conns.Wait()
+			if c.observer != nil {
+				c.observer.end()
+				c.observing.Wait()
+			}
 			close(c.done)
 		}()
 	}

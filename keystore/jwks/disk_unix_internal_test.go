@@ -5,6 +5,7 @@ package jwks
 import (
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -36,6 +37,30 @@ func TestOnlyOurs(t *testing.T) {
 		{"another's folder", fileOf{mode: fs.ModeDir | 0o755, uid: own + 1}, false},
 	} {
 		if got := onlyOurs(tt.is); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestJudgeFolder(t *testing.T) {
+	own := os.Geteuid()
+	set := strings.Repeat("0a", 32) + ".jwks"
+	for _, tt := range []struct {
+		name    string
+		is      fs.FileInfo
+		entries []string
+		want    folderUse
+	}{
+		{"ours", fileOf{mode: fs.ModeDir | 0o700, uid: own}, nil, asItIs},
+		{"ours, with the files of others", fileOf{mode: fs.ModeDir | 0o755, uid: own}, []string{"x"}, asItIs},
+		{"ours, after fsGroup", fileOf{mode: fs.ModeDir | fs.ModeSetgid | 0o770, uid: own}, []string{set, set + ".1.tmp"}, repaired},
+		{"a volume, as root", fileOf{mode: fs.ModeDir | fs.ModeSetgid | 0o775, uid: own}, []string{set, "lost+found"}, inside},
+		{"an empty volume, as root", fileOf{mode: fs.ModeDir | fs.ModeSetgid | 0o775, uid: own}, nil, inside},
+		{"a volume", fileOf{mode: fs.ModeDir | fs.ModeSetgid | 0o775, uid: own + 1}, nil, inside},
+		{"another's, with our files", fileOf{mode: fs.ModeDir | 0o700, uid: own + 1}, []string{set}, inside},
+		{"/tmp, as root", fileOf{mode: fs.ModeDir | fs.ModeSticky | 0o777, uid: own}, []string{"x"}, inside},
+	} {
+		if got := judgeFolder(tt.is, tt.entries); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}

@@ -36,6 +36,7 @@ type endpoint struct {
 	tenant string // whose turn a fetch takes
 	url    *url.URL
 	issuer string // "" if url is that of the set
+	kid    string // "", or that of the PEM key at url: see [PEMSource]
 	cfg    SourceConfig
 	guard  guard
 
@@ -61,6 +62,7 @@ type endpoint struct {
 	previous previous
 	lastErr  *Error // of the last attempt; nil if it succeeded
 	fetches  uint64
+	observed observed
 	changed  chan struct{} // closed when view is replaced
 }
 
@@ -125,7 +127,11 @@ func (e *endpoint) attach(s *Source) bool {
 	if first {
 		e.m.next, e.m.since = now, now
 		e.installRestoredLocked()
-		e.startLocked(queue.Scheduled, false)
+		if e.kid != "" { // a token causes it
+			e.startLocked(queue.Urgent, true)
+		} else {
+			e.startLocked(queue.Scheduled, false)
+		}
 	} else {
 		e.wakeLocked(now)
 	}
@@ -229,6 +235,28 @@ func (e *endpoint) installRestoredLocked() {
 	e.warnLocked()
 }
 
+// isEmpty reports whether the endpoint has no keys, and does not ask for them. One of a [PEMSource]
+// is not asked again by itself: its kid may be one that a stranger made up.
+func (e *endpoint) isEmpty() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.emptyLocked()
+}
+
+func (e *endpoint) emptyLocked() bool { return e.attempt == nil && len(e.set.keys) == 0 }
+
+func (e *endpoint) hasKeys() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.set.keys) > 0
+}
+
+func (e *endpoint) isAsking() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.attempt != nil
+}
+
 func (e *endpoint) endKeysLocked() {
 	end := e.m.keysEnd()
 	for s := range e.sources {
@@ -243,6 +271,7 @@ func (e *endpoint) publishLocked() {
 		why = unavailable(e.lastErr)
 	}
 	e.view.Store(&view{machine: e.m, kids: e.set.kids, skipped: e.set.why, why: why})
+	e.observeStateLocked(e.c.now())
 	close(e.changed)
 	e.changed = make(chan struct{})
 }

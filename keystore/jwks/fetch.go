@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -36,6 +37,7 @@ type getter struct {
 	guard     guard
 	redirects bool
 	maxBody   int // bytes, after decoding
+	accept    string
 	now       func() time.Time
 	answers   *answers
 	queued    time.Time                                 // when the attempt was
@@ -65,7 +67,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 		return nil, failf(StepURL, "no request can be made of it")
 	}
 	req.Header.Set("User-Agent", "keyturn")
-	req.Header.Set("Accept", "application/jwk-set+json, application/json;q=0.9")
+	req.Header.Set("Accept", cmp.Or(g.accept, "application/jwk-set+json, application/json;q=0.9"))
 	conditional := false
 	if onDemand {
 		req.Header.Set("Cache-Control", "no-cache")

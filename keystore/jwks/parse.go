@@ -281,7 +281,7 @@ func (k *jwk) material(id keystore.ID) (func(keystore.Algorithm) (*keystore.Key,
 
 // algorithms returns the algorithms of a JWK: its alg, or else each that its type and curve allow.
 func (k *jwk) algorithms() ([]keystore.Algorithm, error) {
-	allowed := k.allowed()
+	allowed := allowed(k.kty.value, k.crv.value)
 	if !k.alg.given {
 		return allowed, nil
 	}
@@ -296,8 +296,8 @@ func (k *jwk) algorithms() ([]keystore.Algorithm, error) {
 }
 
 // allowed returns the algorithms that a JWK's type and curve allow.
-func (k *jwk) allowed() []keystore.Algorithm {
-	switch k.kty.value + " " + k.crv.value {
+func allowed(kty, crv string) []keystore.Algorithm {
+	switch kty + " " + crv {
 	case "EC P-256":
 		return []keystore.Algorithm{keystore.ES256}
 	case "EC P-384":
@@ -307,7 +307,7 @@ func (k *jwk) allowed() []keystore.Algorithm {
 	case "OKP Ed25519":
 		return []keystore.Algorithm{keystore.EdDSA, keystore.Ed25519}
 	}
-	switch k.kty.value {
+	switch kty {
 	case typeRSA:
 		return []keystore.Algorithm{keystore.RS256, keystore.RS384, keystore.RS512, keystore.PS256, keystore.PS384, keystore.PS512}
 	case typeOct:
