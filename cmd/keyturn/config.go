@@ -100,7 +100,7 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
 		tenant.Source = &server.Source{
-			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: t.sourceConfig(),
+			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, PEMURL: t.PEMURL, Config: t.sourceConfig(),
 		}
 		if t.hasSecretBeside() {
 			tenant.Rules.Keys, err = s.secretKeys(t, slices.DeleteFunc(slices.Clone(t.algs), func(alg keystore.Algorithm) bool { return !alg.Symmetric() }), owners)
@@ -220,8 +220,11 @@ func (c *configFile) sourceError(tenant string, err error) error {
 
 func (t *tenantConfig) sourceError(err error) error {
 	field := "jwks_url"
-	if t.IssuerURL != "" {
+	switch {
+	case t.IssuerURL != "":
 		field = "issuer_url"
+	case t.PEMURL != "":
+		field = "pem_url"
 	}
 	text := errorText(err)
 	if e := new(jwks.Error); errors.As(err, &e) {

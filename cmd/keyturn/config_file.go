@@ -39,7 +39,8 @@ no secret, only the names of files (seen from its own folder) and of variables:
       - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
-[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
+[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url, issuer_url, or
+pem_url (of each key in PEM, with {kid} for its kid),
 and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
 uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
 what a set may have (512 that serve, 1 MiB), and a secret_file or secret_env (with a kid)
@@ -91,6 +92,7 @@ type tenantConfig struct {
 	KID           string   `yaml:"kid"`
 	JWKSFile      string   `yaml:"jwks_file"`
 	JWKSURL       string   `yaml:"jwks_url"`
+	PEMURL        string   `yaml:"pem_url"`
 	IssuerURL     string   `yaml:"issuer_url"`
 	AllowLoopback bool     `yaml:"allow_loopback"`
 	Algorithms    []string `yaml:"algorithms"`
@@ -434,7 +436,8 @@ func (t *tenantConfig) checkSource() error {
 		given      bool
 	}{
 		{"secret_file", kindStatic, t.SecretFile != ""}, {"secret_env", kindStatic, t.SecretEnv != ""}, {"kid", kindStatic, t.KID != ""},
-		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"issuer_url", kindJWKS, t.IssuerURL != ""},
+		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"pem_url", kindJWKS, t.PEMURL != ""},
+		{"issuer_url", kindJWKS, t.IssuerURL != ""},
 		{"allow_loopback", kindJWKS, t.AllowLoopback}, {"uses", kindJWKS, t.Uses != nil}, {"max_keys", kindJWKS, t.MaxKeys != 0}, {"max_bytes", kindJWKS, t.MaxBytes != 0},
 	}
 	settings := []string{"kid", "allow_loopback", "uses", "max_keys", "max_bytes"} // which name no source
@@ -468,7 +471,7 @@ func (t *tenantConfig) checkSource() error {
 		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
 			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none: name the secret too")
 		}
-		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
+		return t.wantOne(sources, "jwks_file, jwks_url, issuer_url or pem_url")
 	case kindRing:
 		if len(t.Algorithms) > 0 {
 			return t.errorf("algorithms are not for rings: each key of a ring has its own")

@@ -79,10 +79,11 @@ type Tenant struct {
 	Ring bool
 }
 
-// A Source is where an issuer publishes its keys: one of the two URLs is set.
+// A Source is where an issuer publishes its keys: one of the three URLs is set.
 type Source struct {
 	IssuerURL string // of the issuer, whose metadata names the JWK Set
 	JWKSURL   string // of the JWK Set
+	PEMURL    string // of each key, in PEM, with {kid} for its kid
 	Config    jwks.SourceConfig
 }
 

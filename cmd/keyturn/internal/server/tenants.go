@@ -13,15 +13,16 @@ import (
 // tenants are the tenants of a server with what reads their keys.
 type tenants struct {
 	all     []Tenant
-	sources map[string]*jwks.Source // of the tenants with a Source
-	client  *jwks.Client            // of sources; nil without any
-	rings   *rings                  // nil if no tenant has a ring
+	sources map[string]*jwks.Source // of the tenants with a Source that has a set
+	pems    map[string]*jwks.PEMSource
+	client  *jwks.Client // of sources; nil without any
+	rings   *rings       // nil if no tenant has a ring
 	log     *slog.Logger
 }
 
 // openTenants opens the sources and the rings of a server's tenants.
 func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
-	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), log: cfg.Logger}
+	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), pems: make(map[string]*jwks.PEMSource), log: cfg.Logger}
 	defer func() {
 		if err != nil {
 			t.close()
@@ -47,20 +48,23 @@ func (t *tenants) openSources(cfg jwks.Config) error {
 		if t.client == nil {
 			t.client = jwks.New(cfg)
 		}
-		source, err := tenant.Source.open(t.client, tenant.Rules.ID)
-		if err != nil {
+		if err := t.openSource(tenant.Rules.ID, tenant.Source); err != nil {
 			return &Error{Part: PartSource, Tenant: tenant.Rules.ID, Err: err}
 		}
-		t.sources[tenant.Rules.ID] = source
 	}
 	return nil
 }
 
-func (s *Source) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
-	if s.IssuerURL != "" {
-		return client.Discover(tenant, s.IssuerURL, s.Config)
+func (t *tenants) openSource(tenant string, s *Source) (err error) {
+	switch {
+	case s.PEMURL != "":
+		t.pems[tenant], err = t.client.OpenPEM(tenant, s.PEMURL, s.Config)
+	case s.IssuerURL != "":
+		t.sources[tenant], err = t.client.Discover(tenant, s.IssuerURL, s.Config)
+	default:
+		t.sources[tenant], err = t.client.Open(tenant, s.JWKSURL, s.Config)
 	}
-	return client.Open(tenant, s.JWKSURL, s.Config)
+	return err
 }
 
 // rules returns the rules of all tenants, with what their rings say now.
@@ -69,6 +73,8 @@ func (t *tenants) rules() []verifier.Tenant {
 	for _, tenant := range t.all {
 		rules := tenant.Rules
 		switch {
+		case t.pems[rules.ID] != nil:
+			rules.Keys = t.pems[rules.ID]
 		case tenant.Source != nil:
 			rules.Keys = withSource(rules.Keys, t.sources[rules.ID])
 		case tenant.Ring:
