@@ -32,7 +32,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
-    from_header: [Cf-Access-Jwt-Assertion] # where the token is; [Authorization] unless it says otherwise
+    from_header: [Cf-Access-Jwt-Assertion] # where the token is; else in Authorization
     tenants:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
@@ -419,14 +419,20 @@ func (t *tenantConfig) parse() error {
 	}
 	const mostKeys, mostBytes = 8192, 16 << 20 // those of jwks.SourceConfig
 	switch {
-	case slices.Contains(t.Uses, "enc") || slices.Contains(t.Uses, ""):
-		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc verifies nothing")
+	case slices.ContainsFunc(t.Uses, verifiesNothing):
+		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc or encrypt verifies nothing")
 	case t.MaxKeys < 0 || t.MaxKeys > mostKeys:
 		return t.errorf("max_keys: want a number up to %d", mostKeys)
 	case t.MaxBytes < 0 || t.MaxBytes > mostBytes:
 		return t.errorf("max_bytes: want a number up to %d", mostBytes)
 	}
 	return nil
+}
+
+// verifiesNothing reports whether no key of this use or operation serves, whatever the file says: see
+// jwks.SourceConfig.
+func verifiesNothing(use string) bool {
+	return slices.Contains([]string{"", "enc", "encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"}, use)
 }
 
 // checkSource refuses a tenant without the source of keys that its kind needs, or with another one.

@@ -61,6 +61,7 @@ func TestConfigUsage(t *testing.T) {
 		{jwks("algorithms: [ES256], jwks_file: s, uses: [jwt-svid]"), "uses goes with"},
 		{jwks("algorithms: [ES256], jwks_file: s, max_keys: 3"), "max_keys goes with"},
 		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], uses: [enc]"), "uses: want values such as jwt-svid"},
+		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], uses: [sign, wrapKey]"), "uses: want values such as jwt-svid"},
 		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], uses: ['']"), "uses: want values such as jwt-svid"},
 		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], max_keys: 8193"), "max_keys: want a number up to 8192"},
 		{jwks("algorithms: [ES256], jwks_url: https://x.example, issuer: i, audiences: [a], max_bytes: -1"), "max_bytes: want a number up to 16777216"},

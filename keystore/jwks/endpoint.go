@@ -295,9 +295,13 @@ func newSet(got *outcome) set {
 }
 
 // explain notes why a kid of the set does not serve. A kid that is too long for a token needs no
-// reason, and neither does one of which another key serves, unless both share an algorithm.
+// reason, and neither does one of which another key serves, unless both share an algorithm. Keys
+// without kid need one where they are too many for a token without kid.
 func (s *set) explain(skip Skipped) {
 	kid := skip.KID
+	if kid == "" && skip.conflict && s.why[""] == nil {
+		s.why[""] = keystore.NotFound("keys without kid are in the set, but were skipped: " + skip.Reason)
+	}
 	if kid == "" || len(kid) > keystore.MaxKIDBytes || s.why[kid] != nil || s.kids[kid] && !skip.conflict {
 		return
 	}

@@ -74,6 +74,28 @@ func TestSkippedKIDSaysWhy(t *testing.T) {
 	})
 }
 
+// Too many keys without kid: a token without kid learns why none of them is tried.
+func TestSkippedWithoutKIDSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var many []string
+		for i := range keystore.MaxCandidates + 1 {
+			many = append(many, `"alg":"EdDSA",`+edMembers(byte(i)))
+		}
+		w.issuer.PublishBody(among(w.a, append(many, `"use":"enc",`+rsaMembers(2048, 1))...))
+		s := w.ready(jwks.SourceConfig{})
+		id := keystore.ID{Tenant: "acme"}
+		for name, err := range map[string]error{"Lookup": second(s.Lookup(id, keystore.EdDSA)), "Refresh": s.Refresh(t.Context(), id)} {
+			wantOnly(t, name, err, keystore.ErrNotFound)
+			if want := "keys without kid are in the set, but were skipped: 9 keys without kid share its alg"; !strings.Contains(err.Error(), want) {
+				t.Errorf("%s error = %v", name, err)
+			}
+		}
+		if _, err := s.Lookup(id, keystore.ES256); err != nil {
+			t.Errorf("the key that serves a token without kid: %v", err)
+		}
+	})
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // Each new set that skips a key, or reads one irregularly, logs one line. Status has the same.
@@ -223,7 +245,7 @@ func TestRaisedLimits(t *testing.T) {
 			t.Errorf("%d lines of two processes, want 2:\n%s", lines, w.log)
 		}
 	})
-	for _, cfg := range []jwks.SourceConfig{{MaxKeys: -1}, {MaxKeys: 8193}, {MaxBytes: -1}, {MaxBytes: 16<<20 + 1}, {Uses: []string{"enc"}}, {Uses: []string{"jwt-svid", ""}}} {
+	for _, cfg := range []jwks.SourceConfig{{MaxKeys: -1}, {MaxKeys: 8193}, {MaxBytes: -1}, {MaxBytes: 16<<20 + 1}, {Uses: []string{"enc"}}, {Uses: []string{"encrypt"}}, {Uses: []string{"jwt-svid", ""}}} {
 		client := jwks.New(jwks.Config{})
 		if s, err := client.Open("acme", "https://login.example/jwks.json", cfg); err == nil || s != nil || !strings.Contains(err.Error(), "SourceConfig.") {
 			t.Errorf("%+v: Open error = %v", cfg, err)
@@ -232,13 +254,33 @@ func TestRaisedLimits(t *testing.T) {
 	}
 }
 
+// The operations that are listed serve in the place of verify. A use that contradicts them counts.
+func TestUsesOfKeyOps(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.issuer.PublishBody(among(w.a,
+			`"kid":"oracle","key_ops":["encrypt","sign"],"alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"signs","key_ops":["sign"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"enc","use":"enc","key_ops":["sign"],"alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"encrypts","key_ops":["encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"both","use":"sig","key_ops":["sign","encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+		))
+		oracle, plain := w.ready(jwks.SourceConfig{Uses: []string{"sign"}}), w.ready(jwks.SourceConfig{})
+		for kid, want := range map[string]bool{"a": true, "oracle": true, "signs": true, "enc": false, "encrypts": false, "both": false} {
+			if _, err := get(oracle, kid); (err == nil) != want {
+				t.Errorf("with Uses, %s: %v", kid, err)
+			}
+			if _, err := get(plain, kid); (err == nil) != (kid == "a") {
+				t.Errorf("without, %s: %v", kid, err)
+			}
+		}
+	})
+}
+
 // Values of use that are listed serve, for that source alone, and no key of encryption does.
 func TestUses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.issuer.PublishBody(among(w.a,
 			`"kid":"jwt","use":"jwt-svid","alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"x509","use":"x509-svid","alg":"ES256",`+ecMembers(elliptic.P256()),
-			`"kid":"enc","use":"enc","alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"ops","use":"jwt-svid","key_ops":["encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
-			`"kid":"both","use":"enc","key_ops":["verify","encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"enc","use":"enc","alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"ops","use":"jwt-svid","key_ops":["sign"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"both","use":"jwt-svid","key_ops":["verify","encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
 		))
 		uses := []string{"wit-svid", "jwt-svid"}
 		spiffe, plain := w.ready(jwks.SourceConfig{Uses: uses}), w.ready(jwks.SourceConfig{})

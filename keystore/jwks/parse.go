@@ -68,9 +68,9 @@ type Report struct {
 // read they are not secret.
 //
 // A JWK serves if it is a public RSA, EC or Ed25519 key that [keystore.NewPublic] takes, its use is
-// "sig" or absent, and its key_ops include "verify", or "encrypt" and "sign", or are absent. With an
-// alg it makes one key. Without, it makes one for each algorithm that its type and curve allow, and a
-// verifier's own list decides.
+// "sig" or absent, and its key_ops include "verify" or are absent. With an alg it makes one key.
+// Without, it makes one for each algorithm that its type and curve allow, and a verifier's own list
+// decides.
 //
 // A member that is null is absent, and so are empty key_ops, an empty kid, and a private member that
 // is an empty string or array. Numbers may be padded, in the standard alphabet of base64, or with
@@ -218,37 +218,16 @@ func (k *jwk) checkPurpose(how reading) error {
 		return errPrivate
 	case k.unreadable != nil:
 		return k.unreadable
+	case k.secret && k.kty.value != typeOct: // in a file: what it is meant for cannot be told
+		return errors.New(`it has "k", which is of a secret alone (RFC 7518, section 6.4.1)`)
 	case len(k.kid.value) > keystore.MaxKIDBytes:
 		return fmt.Errorf("a kid of %d bytes: at most %d are accepted in a token", len(k.kid.value), keystore.MaxKIDBytes)
-	case k.use.given && k.use.value != "sig" && !slices.Contains(how.uses, k.use.value): // RFC 7517, section 4.2
+	case k.use.given && k.use.value != "sig" && !how.takes(k.use.value): // RFC 7517, section 4.2
 		return fmt.Errorf(`its use is %s, not "sig"`, quote(k.use.value))
-	}
-	return k.checkOps()
-}
-
-// checkOps returns why the key_ops of a JWK forbid it to verify, or nil (RFC 7517, section 4.3).
-//
-// Oracle's sets give public keys ["encrypt","sign"]: one operation of each half of the pair. What
-// they sign with it, the public half verifies. "sign" alone is for a key that only signs, and of a
-// secret each word counts.
-func (k *jwk) checkOps() error {
-	if !k.hasKeyOps {
-		return nil
-	}
-	has := func(op string) bool { return slices.Contains(k.keyOps, op) }
-	contradicts := k.use.given && slices.ContainsFunc(k.keyOps, isEncryption)
-	public := k.kty.value != typeOct
-	switch {
-	case !has("verify") && !(public && has("sign") && (has("encrypt") || has("wrapKey"))):
+	case k.hasKeyOps && !slices.Contains(k.keyOps, "verify") && !slices.ContainsFunc(k.keyOps, how.takes): // RFC 7517, section 4.3
 		return errors.New(`its key_ops do not include "verify"`)
-	case !public && contradicts:
+	case k.use.given && slices.ContainsFunc(k.keyOps, isEncryption):
 		return errors.New("its use and key_ops contradict each other (RFC 7517, section 4.3)")
-	}
-	if !has("verify") {
-		k.note(`"key_ops" has "sign" of a private key, and not "verify" (RFC 7517, section 4.3)`)
-	}
-	if contradicts {
-		k.note(`"use" and "key_ops" contradict each other (RFC 7517, section 4.3)`)
 	}
 	return nil
 }

@@ -354,27 +354,24 @@ func judgeKey(raw json.RawMessage) (j judgement) {
 		texts[name] = text
 	}
 	j.kid = texts["kid"]
-	verifies, oddOps := judgeOps(m["key_ops"], m["use"] != nil)
-	if !once || j.exposed || len(j.kid) > 256 || m["use"] != nil && texts["use"] != "sig" || !verifies {
+	if !once || j.exposed || len(j.kid) > 256 || m["use"] != nil && texts["use"] != "sig" || !judgeOps(m["key_ops"], m["use"] != nil) {
 		return j
 	}
 	algs, irregular := judgeMaterial(texts["kty"], texts["crv"], m)
 	if m["alg"] != nil {
 		algs = slices.DeleteFunc(algs, func(alg string) bool { return alg != texts["alg"] })
 	}
-	j.algs, j.irregular = algs, (irregular || oddOps) && len(algs) > 0
+	j.algs, j.irregular = algs, irregular && len(algs) > 0
 	return j
 }
 
-func judgeOps(v any, withUse bool) (verifies, irregular bool) {
+func judgeOps(v any, withUse bool) bool {
 	list, isList := v.([]any)
 	if v == nil || isList && len(list) == 0 {
-		return true, false
+		return true
 	}
-	verify := slices.Contains(list, any("verify"))
-	pair := slices.Contains(list, any("sign")) && (slices.Contains(list, any("encrypt")) || slices.Contains(list, any("wrapKey")))
-	other := slices.ContainsFunc(list, func(op any) bool { return op != "sign" && op != "verify" })
-	return isList && (verify || pair), !verify || withUse && other
+	return isList && slices.Contains(list, any("verify")) &&
+		!(withUse && slices.ContainsFunc(list, func(op any) bool { return op != "sign" && op != "verify" }))
 }
 
 // judgeMaterial returns the algorithms of a public key.
