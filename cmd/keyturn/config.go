@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -99,19 +100,35 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	case t.JWKSFile != "":
 		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
-		tenant.Source = &server.Source{
-			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, PEMURL: t.PEMURL, Config: t.sourceConfig(),
-		}
-		if t.hasSecretBeside() {
+		if tenant.Source, err = s.fileSource(t); err == nil && t.hasSecretBeside() {
 			tenant.Rules.Keys, err = s.secretKeys(t, slices.DeleteFunc(slices.Clone(t.algs), func(alg keystore.Algorithm) bool { return !alg.Symmetric() }), owners)
 		}
 	}
 	return tenant, err
 }
 
-// sourceConfig returns how the keys of a tenant are read over HTTP.
+// sourceConfig returns how the sets of a tenant are read.
 func (t *tenantConfig) sourceConfig() jwks.SourceConfig {
-	return jwks.SourceConfig{AllowLoopback: t.AllowLoopback, Uses: t.Uses, MaxKeys: t.MaxKeys, MaxBytes: t.MaxBytes}
+	return jwks.SourceConfig{Uses: t.Uses, MaxKeys: t.MaxKeys, MaxBytes: t.MaxBytes}
+}
+
+// fileSource returns where and how the keys of a tenant are read over HTTP.
+func (s *serveCommand) fileSource(t *tenantConfig) (*server.Source, error) {
+	r := reach{
+		allowLoopback: t.AllowLoopback, allowHTTP: t.AllowHTTP, allowCIDR: t.networks, proxy: t.proxy,
+		caFile: t.CAFile, tokenFile: t.BearerTokenFile, file: t.name,
+		name: func(setting string) string {
+			return cmp.Or(map[string]string{allowHTTP: allowHTTP + ": true", allowLoopback: allowLoopback + ": true"}[setting], setting)
+		},
+	}
+	source, err := s.app.source(t.IssuerURL, t.JWKSURL, r, t.sourceConfig())
+	if err != nil && !errors.As(err, new(*exitError)) {
+		err = t.errorf("%v", err)
+	}
+	if err == nil {
+		source.PEMURL = t.PEMURL
+	}
+	return source, err
 }
 
 // secretKeys returns the shared secret of a tenant as a key for each algorithm.
@@ -228,7 +245,7 @@ func (t *tenantConfig) sourceError(err error) error {
 	}
 	text := errorText(err)
 	if e := new(jwks.Error); errors.As(err, &e) {
-		text = issuerText(e, "allow_loopback: true")
+		text = issuerText(e, settingField)
 	}
 	return t.errorf("%s: %s", field, text)
 }

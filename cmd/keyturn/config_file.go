@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -44,7 +47,15 @@ pem_url (of each key in PEM, with {kid} for its kid),
 and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
 uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
 what a set may have (512 that serve, 1 MiB), and a secret_file or secret_env (with a kid)
-serves beside the set, if algorithms has HS256 too. Each may have a leeway, and any_audience,
+serves beside the set, if algorithms has HS256 too. For an issuer that is not a public one:
+
+    allow_cidr: [10.0.0.0/8]           # networks that may be asked although they are private
+    allow_http: true                   # http in these networks, as to http://keycloak:8080
+    proxy: http://proxy.example:3128   # that this tenant's keys are fetched through
+    ca_file: ca.pem                    # the authorities to trust instead of the system's
+    bearer_token_file: token           # that the issuer wants to see; read at each fetch
+
+Each may have a leeway, and any_audience,
 any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
 both have shared_secret: true. Each may have
 
@@ -107,6 +118,12 @@ type tenantConfig struct {
 	MaxKeys       int      `yaml:"max_keys"`
 	MaxBytes      int      `yaml:"max_bytes"`
 
+	AllowCIDR       []string `yaml:"allow_cidr"`
+	AllowHTTP       bool     `yaml:"allow_http"`
+	Proxy           string   `yaml:"proxy"`
+	CAFile          string   `yaml:"ca_file"`
+	BearerTokenFile string   `yaml:"bearer_token_file"`
+
 	OtherIssuers []string            `yaml:"other_issuers"`
 	Match        map[string][]string `yaml:"match"`
 	MatchHeader  map[string][]string `yaml:"match_header"`
@@ -119,6 +136,8 @@ type tenantConfig struct {
 	leeway time.Duration
 
 	tolerances []verifier.Tolerance
+	networks   []netip.Prefix
+	proxy      *url.URL
 }
 
 // The kinds of tenants.
@@ -239,7 +258,7 @@ func (c *configFile) resolve(folder string) {
 		paths = append(paths, &c.Rings.KEKFile)
 	}
 	for i := range c.Tenants {
-		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile)
+		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile, &c.Tenants[i].CAFile, &c.Tenants[i].BearerTokenFile)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -417,14 +436,30 @@ func (t *tenantConfig) parse() error {
 			t.leeway = -1 // none: 0 stands for the default
 		}
 	}
-	const mostKeys, mostBytes = 8192, 16 << 20 // those of jwks.SourceConfig
+	return t.parseReading()
+}
+
+// parseReading reads how the keys are read over HTTP.
+func (t *tenantConfig) parseReading() (err error) {
+	for _, text := range t.AllowCIDR {
+		p, err := parseCIDR(text)
+		if err != nil {
+			return t.errorf("allow_cidr: %v", err)
+		}
+		t.networks = append(t.networks, p)
+	}
+	if t.Proxy != "" {
+		if t.proxy, err = parseProxy(t.Proxy); err != nil {
+			return t.errorf("proxy: %v", err)
+		}
+	}
 	switch {
 	case slices.ContainsFunc(t.Uses, verifiesNothing):
 		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc or encrypt verifies nothing")
-	case t.MaxKeys < 0 || t.MaxKeys > mostKeys:
-		return t.errorf("max_keys: want a number up to %d", mostKeys)
-	case t.MaxBytes < 0 || t.MaxBytes > mostBytes:
-		return t.errorf("max_bytes: want a number up to %d", mostBytes)
+	case t.MaxKeys < 0 || t.MaxKeys > jwks.MostKeys:
+		return t.errorf("max_keys: want a number up to %d", jwks.MostKeys)
+	case t.MaxBytes < 0 || t.MaxBytes > jwks.MostBytes:
+		return t.errorf("max_bytes: want a number up to %d", jwks.MostBytes)
 	}
 	return nil
 }
@@ -445,8 +480,12 @@ func (t *tenantConfig) checkSource() error {
 		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"pem_url", kindJWKS, t.PEMURL != ""},
 		{"issuer_url", kindJWKS, t.IssuerURL != ""},
 		{"allow_loopback", kindJWKS, t.AllowLoopback}, {"uses", kindJWKS, t.Uses != nil}, {"max_keys", kindJWKS, t.MaxKeys != 0}, {"max_bytes", kindJWKS, t.MaxBytes != 0},
+		{allowCIDR, kindJWKS, t.AllowCIDR != nil}, {allowHTTP, kindJWKS, t.AllowHTTP}, {"proxy", kindJWKS, t.Proxy != ""},
+		{caFile, kindJWKS, t.CAFile != ""}, {bearerTokenFile, kindJWKS, t.BearerTokenFile != ""},
 	}
-	settings := []string{"kid", "allow_loopback", "uses", "max_keys", "max_bytes"} // which name no source
+	settings := []string{ // which name no source
+		"kid", allowLoopback, "uses", "max_keys", "max_bytes", allowCIDR, allowHTTP, "proxy", caFile, bearerTokenFile,
+	}
 	sources := 0
 	for _, f := range fields {
 		if !f.given {

@@ -63,7 +63,7 @@ func (g *getter) secretHeader(ctx context.Context) (http.Header, *Error) {
 	}
 	h, err := g.header(ctx)
 	if err != nil {
-		failed := failf(StepHeader, "SourceConfig.Header failed: %v", err)
+		failed := failf(StepHeader, "%v", err)
 		failed.cause = err
 		return nil, failed
 	}
@@ -93,17 +93,17 @@ func checkHeader(name string, values []string) *Error {
 	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune(marks, r))
 	}) {
-		return failf(StepHeader, "SourceConfig.Header returned a name that is not one of a header")
+		return failf(StepHeader, "a name that is not one of a header")
 	}
 	if slices.Contains(reserved, textproto.CanonicalMIMEHeaderKey(name)) || strings.HasPrefix(strings.ToLower(name), "proxy-") {
-		return failf(StepHeader, "SourceConfig.Header returned %s, which the client itself decides", name)
+		return failf(StepHeader, "%s is for the client itself to decide", name)
 	}
 	for _, value := range values {
 		switch {
 		case value == "":
-			return failf(StepHeader, "SourceConfig.Header returned an empty %s", name)
+			return failf(StepHeader, "%s is empty", name)
 		case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-			return failf(StepHeader, "SourceConfig.Header returned a %s with a line end or another control character", name).
+			return failf(StepHeader, "%s has a line end or another control character", name).
 				hint("trim what was read from a file")
 		}
 	}

@@ -44,7 +44,7 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 			allowedBy(SettingAllowLoopback, "allows http on this machine, for tests")
 	case !isLoopback(u.Hostname()):
 		return nil, failf(StepURL, "scheme http: allowed on a loopback host only").
-			allowedBy(SettingAllowHTTP, "allows it in the networks of AllowCIDR")
+			allowedBy(SettingAllowHTTP, "allows it in networks that are allowed by name")
 	}
 	if refused := g.checkHost(u.Hostname()); refused != nil {
 		return nil, refused
@@ -183,7 +183,7 @@ func (g guard) checkPlain(addr netip.Addr) *Error {
 		return nil
 	case !g.http:
 		return failf(StepAddress, "address %v: http is for loopback only", addr).
-			allowedBy(SettingAllowHTTP, "allows it in the networks of AllowCIDR")
+			allowedBy(SettingAllowHTTP, "allows it in networks that are allowed by name")
 	case !slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }):
 		return failf(StepAddress, "address %v: http is for addresses that are allowed by name", addr).
 			allowedBy(SettingAllowCIDR, "does that")

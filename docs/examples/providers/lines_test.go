@@ -218,6 +218,7 @@ func linkedIn(client *jwks.Client) (verifier.Tenant, error) {
 func oracle(client *jwks.Client, tokenFile string) (verifier.Tenant, error) {
 	const domain = "idcs-1a2b3c4d5e6f"
 	keys, err := client.Open("acme", "https://"+domain+".identity.oraclecloud.com/admin/v1/SigningCert/jwk", jwks.SourceConfig{
+		Uses: []string{"sign"}, // what the key has in key_ops, instead of verify
 		Header: func(context.Context) (http.Header, error) { // not needed if the domain shows its certificate to all
 			token, err := os.ReadFile(tokenFile)
 			return http.Header{"Authorization": {"Bearer " + strings.TrimSpace(string(token))}}, err

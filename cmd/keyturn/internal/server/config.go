@@ -6,8 +6,11 @@
 package server
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"time"
 
@@ -85,6 +88,35 @@ type Source struct {
 	JWKSURL   string // of the JWK Set
 	PEMURL    string // of each key, in PEM, with {kid} for its kid
 	Config    jwks.SourceConfig
+
+	Proxy   *url.URL       // that it is reached through; nil is that of Config.Issuers
+	RootCAs *x509.CertPool // that its certificate is of; nil is those of Config.Issuers
+	CAFile  string         // names RootCAs: sources with the same name share them
+}
+
+// ClientConfig returns cfg with what the source has of its own.
+func (s *Source) ClientConfig(cfg jwks.Config) jwks.Config {
+	if s.Proxy != nil {
+		cfg.Proxy = s.Proxy
+	}
+	if s.RootCAs != nil {
+		secure := new(tls.Config)
+		if cfg.TLS != nil {
+			secure = cfg.TLS.Clone()
+		}
+		secure.RootCAs = s.RootCAs
+		cfg.TLS = secure
+	}
+	return cfg
+}
+
+// client names the client that the source can share with others.
+func (s *Source) client() string {
+	proxy := ""
+	if s.Proxy != nil {
+		proxy = s.Proxy.String()
+	}
+	return fmt.Sprintf("%q %q", proxy, s.CAFile)
 }
 
 // Rings say where the rings are, and how the server treats them.

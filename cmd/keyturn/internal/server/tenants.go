@@ -15,14 +15,17 @@ type tenants struct {
 	all     []Tenant
 	sources map[string]*jwks.Source // of the tenants with a Source that has a set
 	pems    map[string]*jwks.PEMSource
-	client  *jwks.Client // of sources; nil without any
-	rings   *rings       // nil if no tenant has a ring
+	clients map[string]*jwks.Client // of sources, by [Source.client]
+	rings   *rings                  // nil if no tenant has a ring
 	log     *slog.Logger
 }
 
 // openTenants opens the sources and the rings of a server's tenants.
 func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
-	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), pems: make(map[string]*jwks.PEMSource), log: cfg.Logger}
+	t := &tenants{
+		all: cfg.Tenants, sources: make(map[string]*jwks.Source), pems: make(map[string]*jwks.PEMSource),
+		clients: make(map[string]*jwks.Client), log: cfg.Logger,
+	}
 	defer func() {
 		if err != nil {
 			t.close()
@@ -45,26 +48,32 @@ func (t *tenants) openSources(cfg jwks.Config) error {
 		if tenant.Source == nil {
 			continue
 		}
-		if t.client == nil {
-			t.client = jwks.New(cfg)
+		name := tenant.Source.client()
+		if t.clients[name] == nil {
+			t.clients[name] = jwks.New(tenant.Source.ClientConfig(cfg))
 		}
-		if err := t.openSource(tenant.Rules.ID, tenant.Source); err != nil {
+		if err := t.openSource(t.clients[name], tenant.Rules.ID, tenant.Source); err != nil {
 			return &Error{Part: PartSource, Tenant: tenant.Rules.ID, Err: err}
 		}
 	}
 	return nil
 }
 
-func (t *tenants) openSource(tenant string, s *Source) (err error) {
-	switch {
-	case s.PEMURL != "":
-		t.pems[tenant], err = t.client.OpenPEM(tenant, s.PEMURL, s.Config)
-	case s.IssuerURL != "":
-		t.sources[tenant], err = t.client.Discover(tenant, s.IssuerURL, s.Config)
-	default:
-		t.sources[tenant], err = t.client.Open(tenant, s.JWKSURL, s.Config)
+func (t *tenants) openSource(client *jwks.Client, tenant string, s *Source) (err error) {
+	if s.PEMURL != "" {
+		t.pems[tenant], err = client.OpenPEM(tenant, s.PEMURL, s.Config)
+		return err
 	}
+	t.sources[tenant], err = s.Open(client, tenant)
 	return err
+}
+
+// Open opens a source that has a set. It does not wait for its keys.
+func (s *Source) Open(client *jwks.Client, tenant string) (*jwks.Source, error) {
+	if s.IssuerURL != "" {
+		return client.Discover(tenant, s.IssuerURL, s.Config)
+	}
+	return client.Open(tenant, s.JWKSURL, s.Config)
 }
 
 // rules returns the rules of all tenants, with what their rings say now.
@@ -101,12 +110,11 @@ func (t *tenants) close() {
 	if t.rings != nil {
 		t.rings.close()
 	}
-	if t.client == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	if err := t.client.Close(ctx); err != nil {
-		t.log.Warn("not all fetches of keys have ended", "err", err)
+	for _, client := range t.clients {
+		if err := client.Close(ctx); err != nil {
+			t.log.Warn("not all fetches of keys have ended", "err", err)
+		}
 	}
 }
