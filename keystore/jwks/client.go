@@ -217,7 +217,7 @@ func networks(prefixes []netip.Prefix) []netip.Prefix {
 	return slices.Compact(all)
 }
 
-// A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
+// A Client reads the keys of any number of issuers, and bounds the cost: 64 fetches at once, 32
 // per host, and tenants take turns. Forged tokens cause no more than [Config.OnDemand] fetches, and
 // delay no tenant that is in use. Its sources share those limits. Sources that name the same URL
 // share the fetch, but never a key.

@@ -23,7 +23,7 @@
 //	fetch  ---> the issuer                 one at a time for each URL
 //	  ^
 //	  |
-//	queue       16 fetches at once, two per host, tenants take turns, sources in use first
+//	queue       64 fetches at once, 32 per host, tenants take turns, sources in use first
 //	  ^  ^
 //	  |  +---- schedule                    at 4/5 of the TTL, with backoff after a failure
 //	  +------- Refresh, for an unknown kid or a source that sleeps, within two budgets: 3 at once and

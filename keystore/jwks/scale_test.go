@@ -194,7 +194,7 @@ func TestCrowdAtStrangers(t *testing.T) {
 		var hangs atomic.Bool
 		network := &network{set: func(string, *http.Request) string {
 			if hangs.Load() {
-				time.Sleep(4 * time.Second)
+				time.Sleep(4500 * time.Millisecond) // beyond the two seconds of those that come after two
 			}
 			return set
 		}}
