@@ -155,7 +155,21 @@ func TestStatusReady(t *testing.T) {
 			synctest.Wait()
 			check()
 		}
-		for _, want := range []string{"cold false", "fresh false", "stale true", "stale false", "expired false"} {
+		w.issuer.Behave()
+		time.Sleep(10 * time.Hour) // it sleeps
+		w.issuer.Misbehave(jwkstest.HangHeader())
+		check()
+		s.NoteUse("acme")
+		for range 10 { // it is woken, and answers when the fetch has ended
+			synctest.Wait()
+			check()
+			time.Sleep(500 * time.Millisecond)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		check()
+		for _, want := range []string{"expired true", "cold false", "fresh false", "stale true", "stale false", "expired false"} {
 			if !seen[want] {
 				t.Errorf("never %s: %v", want, seen)
 			}
