@@ -43,11 +43,11 @@ no secret, only the names of files (seen from its own folder) and of variables:
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url, issuer_url, or
-pem_url (of each key in PEM, with {kid} for its kid),
-and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
-uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
-what a set may have (512 that serve, 1 MiB), and a secret_file or secret_env (with a kid)
-serves beside the set, if algorithms has HS256 too. For an issuer that is not a public one:
+pem_url: where each key is, in PEM, with {kid} for its kid. It may have allow_loopback; its
+issuer is issuer_url unless it says otherwise. With a URL, uses: [jwt-svid] lets keys of
+another use serve than sig, and max_keys and max_bytes raise what a set may have (512 that
+serve, 1 MiB). A secret_file or secret_env, with its kid, serves beside a set if algorithms
+has HS256 too. For an issuer that is not a public one:
 
     allow_cidr: [10.0.0.0/8]           # networks that may be asked although they are private
     allow_http: true                   # http in these networks, as to http://keycloak:8080
@@ -55,9 +55,8 @@ serves beside the set, if algorithms has HS256 too. For an issuer that is not a 
     ca_file: ca.pem                    # the authorities to trust instead of the system's
     bearer_token_file: token           # that the issuer wants to see; read at each fetch
 
-Each may have a leeway, and any_audience,
-any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
-both have shared_secret: true. Each may have
+Each may have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two
+tenants with one secret are refused, unless both have shared_secret: true. Each may have
 
     other_issuers: [login.globex.example]            # accepted beside issuer
     match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
