@@ -19,7 +19,6 @@ type events struct {
 	mu    sync.Mutex
 	lines []string
 	last  jwks.Event // the last of a fetch
-	start time.Time
 }
 
 func (o *events) observe(e jwks.Event) {
