@@ -63,6 +63,7 @@ func supabaseMoving(k keys) Provider {
 	p.set(supabaseIssuer+"/.well-known/jwks.json", supabaseKey(k))
 	p.good("of the new key", header, session, k.ec)
 	p.good("of the old secret", old, session, secret)
+	p.badInGo("anonymous user of the old secret", "claim", old, session.with("is_anonymous", true), secret)
 	p.bad("of another secret", "signature", old, session, &key{secret: []byte(strings.Repeat("0ther/+x", 11))})
 	p.bad("HS256 under the public key, with its kid", "unknown_key", header.with("alg", "HS256"), session, &key{secret: k.ec.pem()})
 	p.bad("HS256 under the public key, with the secret's kid", "signature", old, session, &key{secret: k.ec.pem()})

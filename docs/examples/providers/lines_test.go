@@ -145,16 +145,18 @@ func supabase(client *jwks.Client) (verifier.Tenant, error) {
 		ID: "acme", Keys: keys, Algorithms: []keystore.Algorithm{keystore.ES256},
 		Issuer: issuer, Audiences: []string{"authenticated"},
 		Match: map[string][]string{"role": {"authenticated"}},
-		Check: func(t *verifier.Token) error {
-			claims, err := verifier.Claims[struct {
-				Anonymous bool `json:"is_anonymous"`
-			}](t)
-			if err != nil || claims.Anonymous {
-				return errors.New("an anonymous user")
-			}
-			return nil
-		},
+		Check: notAnonymous,
 	}, err
+}
+
+func notAnonymous(t *verifier.Token) error {
+	claims, err := verifier.Claims[struct {
+		Anonymous bool `json:"is_anonymous"`
+	}](t)
+	if err != nil || claims.Anonymous {
+		return errors.New("an anonymous user")
+	}
+	return nil
 }
 
 func supabaseMoving(client *jwks.Client, secret []byte) (verifier.Tenant, error) {
@@ -170,6 +172,7 @@ func supabaseMoving(client *jwks.Client, secret []byte) (verifier.Tenant, error)
 		Algorithms: []keystore.Algorithm{keystore.ES256, keystore.HS256}, MixedFamilies: true,
 		Issuer: issuer, Audiences: []string{"authenticated"},
 		Match: map[string][]string{"role": {"authenticated"}},
+		Check: notAnonymous,
 	}, err
 }
 
