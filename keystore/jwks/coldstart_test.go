@@ -96,6 +96,14 @@ func (f *far) asked(part string) (n int) {
 	return n
 }
 
+// load returns how many connections were made, how many of them are open, and how many requests there
+// were at once.
+func (f *far) load() (dials, open, most int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dials, f.open, f.most
+}
+
 // realms answers as a host of many issuers does, each with metadata and a set of its own. at is the
 // origin.
 func realms(at, set string) func(r *http.Request) string {
@@ -178,15 +186,16 @@ func TestColdStartAtOneHost(t *testing.T) {
 					}
 				}
 				synctest.Wait()
-				t.Logf("%d first tokens failed, %v; all ready after %v; %d connections", failed, took, time.Since(start), f.dials)
+				dials, _, most := f.load()
+				t.Logf("%d first tokens failed, %v; all ready after %v; %d connections", failed, took, time.Since(start), dials)
 				if got := time.Since(start); got > tt.within || failed > 0 != tt.failed {
 					t.Errorf("%d first tokens failed; all ready after %v, want %v", failed, got, tt.within)
 				}
 				if got := f.asked("/"); got != tt.requests {
 					t.Errorf("%d requests, want %d", got, tt.requests)
 				}
-				if f.most > 32 || f.dials > 2*32 {
-					t.Errorf("%d requests at once, over %d connections", f.most, f.dials)
+				if most > 32 || dials > 2*32 {
+					t.Errorf("%d requests at once, over %d connections", most, dials)
 				}
 			})
 		})
@@ -211,17 +220,17 @@ func TestConnectionsEnd(t *testing.T) {
 		}
 		open("a")
 		open("b")
-		if f.dials != 1 || f.open != 1 {
-			t.Errorf("%d connections for two fetches, %d open", f.dials, f.open)
+		if dials, kept, _ := f.load(); dials != 1 || kept != 1 {
+			t.Errorf("%d connections for two fetches, %d open", dials, kept)
 		}
 		time.Sleep(2100 * time.Millisecond)
 		synctest.Wait()
-		if f.open != 0 {
+		if _, kept, _ := f.load(); kept != 0 {
 			t.Error("a connection is kept for more than two seconds")
 		}
 		open("c")
-		if f.dials != 2 || f.open != 1 {
-			t.Errorf("%d connections, %d open", f.dials, f.open)
+		if dials, kept, _ := f.load(); dials != 2 || kept != 1 {
+			t.Errorf("%d connections, %d open", dials, kept)
 		}
 		if err := client.Close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -251,8 +260,8 @@ func TestConnectionsServeOneGuard(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if f.dials != 3 {
-			t.Errorf("%d connections, want one for each of three guards", f.dials)
+		if dials, _, _ := f.load(); dials != 3 {
+			t.Errorf("%d connections, want one for each of three guards", dials)
 		}
 	})
 }
@@ -283,8 +292,9 @@ func TestKeptConnectionsAreBounded(t *testing.T) {
 				}
 			}
 			synctest.Wait()
-			if want := map[bool]int{false: 2, true: 7}[once]; f.dials != want {
-				t.Errorf("%d connections, want %d", f.dials, want)
+			want := map[bool]int{false: 2, true: 7}[once]
+			if dials, _, _ := f.load(); dials != want {
+				t.Errorf("%d connections, want %d", dials, want)
 			}
 		})
 	}
@@ -377,7 +387,7 @@ func TestColdStartOverSockets(t *testing.T) {
 		}
 	}
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 		io.WriteString(w, realms(server.URL, set)(r))
 	})
 	server.StartTLS()
@@ -386,7 +396,7 @@ func TestColdStartOverSockets(t *testing.T) {
 	roots.AddCert(server.Certificate())
 	client := jwks.New(jwks.Config{TLS: &tls.Config{RootCAs: roots}})
 	defer client.Close(t.Context())
-	failed, took := firstTokens(t, 300, func(tenant string, i int) (*jwks.Source, error) {
+	failed, took := firstTokens(t, 100, func(tenant string, i int) (*jwks.Source, error) {
 		return client.Discover(tenant, fmt.Sprint(server.URL, "/", i), jwks.SourceConfig{AllowLoopback: true})
 	})
 	mu.Lock()
