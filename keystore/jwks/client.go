@@ -73,7 +73,8 @@ type Config struct {
 
 	// Observe is called for each fetch that has ended and for each change of state, one call after
 	// the other, on a goroutine of its own. While it has not returned, the events after it wait:
-	// 4096 at most, and more are lost, which is logged. Close waits for it. Nil observes nothing.
+	// 4096 at most, and more are lost, which is logged. Close waits for it, so it must not call Close.
+	// Nil observes nothing.
 	Observe func(Event)
 
 	// Fetches is how many fetches run at once. 0 means 64. A quarter of them is for sources in use,
@@ -222,7 +223,7 @@ func networks(prefixes []netip.Prefix) []netip.Prefix {
 // delay no tenant that is in use. Its sources share those limits. Sources that name the same URL
 // share the fetch, but never a key.
 //
-// It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine
+// It runs one goroutine from the first Open on, one more with [Config.Observe], and one for each fetch. A source has no goroutine
 // and no timer. The caller must call [Client.Close]. A Client is safe for concurrent use.
 type Client struct {
 	cfg    Config

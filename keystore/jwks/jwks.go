@@ -14,7 +14,8 @@
 //
 // A [Client] keeps any number of [Source]s in sync with their issuers. [Client.Open] takes the URL
 // of a set, and [Client.Discover] an issuer. A Source is the key store of one tenant. Sources that
-// name the same URL share its fetches, and each has its own keys.
+// name the same URL share its fetches, and each has its own keys. [Client.OpenPEM] is for issuers
+// that publish their keys one by one.
 //
 //	Lookup ---> keys in memory, state      never waits
 //	              ^

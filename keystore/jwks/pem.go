@@ -197,6 +197,9 @@ func (p *PEMSource) ask(kid string) (k *pemKid, fresh bool, err error) {
 	if k = p.kids[kid]; k != nil && !k.ended() {
 		return k, false, nil
 	}
+	if k != nil && k.isMissing(now) { // no caller has settled it yet
+		p.missing.Add(unknown.ID{KID: kid}, now, 0)
+	}
 	if p.missing.Has(unknown.ID{KID: kid}, now, 0) {
 		return nil, false, keystore.ErrNotFound
 	}
@@ -226,6 +229,13 @@ func (p *PEMSource) ask(kid string) (k *pemKid, fresh bool, err error) {
 func (k *pemKid) ended() bool {
 	s := k.source.Load()
 	return s != nil && s.e.isEmpty()
+}
+
+// isMissing reports whether the issuer answered a moment ago that it does not have the kid. The kid
+// must have ended.
+func (k *pemKid) isMissing(now time.Time) bool {
+	v := k.source.Load().e.view.Load()
+	return v.inSync(now) && now.Sub(v.lastGood).Abs() < missingFor
 }
 
 // settle drops a kid that turned out to have no key. A kid with a key displaces another one if there

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,8 +32,8 @@ func bodyAnswer(body string) func(string, *http.Request) (int, string, string) {
 // A pemSite publishes keys one by one, as AWS does for its load balancers.
 type pemSite struct {
 	site
-	keys   sync.Map // path to PEM
-	status int      // of every answer, if not 0
+	keys   sync.Map     // path to PEM
+	status atomic.Int32 // of every answer, if not 0
 	source *jwks.PEMSource
 	client *jwks.Client
 }
@@ -58,8 +59,8 @@ func newPEMSite(t *testing.T, cfg jwks.Config) *pemSite {
 	s.answer = func(_ string, r *http.Request) (int, string, string) {
 		body, ok := s.keys.Load(r.URL.Path)
 		switch {
-		case s.status != 0:
-			return s.status, "", ""
+		case s.status.Load() != 0:
+			return int(s.status.Load()), "", ""
 		case !ok:
 			return 404, "", ""
 		}
@@ -114,7 +115,7 @@ func TestPEMKeys(t *testing.T) {
 		if err := s.ask(t, "b"); err != nil {
 			t.Errorf("ten seconds later: %v", err)
 		}
-		s.status = 500
+		s.status.Store(500)
 		time.Sleep(10 * time.Second)
 		wantOnly(t, "an issuer that fails", s.ask(t, "c"), keystore.ErrUnavailable)
 		wantOnly(t, "it is not remembered as missing", s.lookup("c"), keystore.ErrUnavailable)
@@ -260,13 +261,13 @@ func TestPEMKeyFollowsItsIssuer(t *testing.T) {
 		if err := use(time.Hour); err != nil || len(s.requests()) < 6 {
 			t.Fatalf("%v, %d requests in an hour, want one in about eight minutes", err, len(s.requests()))
 		}
-		s.status = 503
+		s.status.Store(503)
 		if err := use(3*time.Hour + 50*time.Minute); err != nil {
 			t.Errorf("during an outage: %v", err)
 		}
 		wantOnly(t, "after four hours", use(15*time.Minute), keystore.ErrUnavailable)
 		wantOnly(t, "ready", s.source.Ready("acme"), keystore.ErrUnavailable)
-		s.status = 0
+		s.status.Store(0)
 		if err := use(10 * time.Minute); err != nil {
 			t.Errorf("after the outage: %v", err)
 		}
@@ -285,7 +286,7 @@ func TestPEMKeyOnDisk(t *testing.T) {
 		virtual(t, func(t *testing.T) {
 			s := newPEMSite(t, jwks.Config{Dir: dir})
 			s.keys.Store("/a", key)
-			s.status = status
+			s.status.Store(int32(status))
 			if err := s.ask(t, "a"); status != 404 && !errors.Is(err, want) { // 404: by then it may have been removed
 				t.Errorf("status %d: %v, want %v", status, err, want)
 			}
@@ -304,7 +305,7 @@ func TestPEMCallersShareRequest(t *testing.T) {
 		virtual(t, func(t *testing.T) {
 			s := newPEMSite(t, jwks.Config{})
 			s.keys.Store("/a", newEC())
-			s.status = status
+			s.status.Store(int32(status))
 			want := map[int]error{404: keystore.ErrNotFound, 500: keystore.ErrUnavailable}[status]
 			var callers sync.WaitGroup
 			for range 20 {
