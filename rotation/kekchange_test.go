@@ -43,7 +43,7 @@ func setKEKs(t *testing.T, m *member, names ...string) {
 // in the end nothing needs the old KEK, nor does the old KEK open anything that was minted since
 // (finding 1: new keys were under the old tenant key for ever).
 func TestKEKChangeHasAnEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")))
 		defer a.leave()
@@ -109,7 +109,7 @@ func opensNothing(t *testing.T, cluster *rotationtest.Cluster, before rotationte
 // While a new KEK is rolled out, half of the fleet has it first. No mint makes a tenant key then,
 // whoever mints (flip-flop, 13 j).
 func TestNoTenantKeyWhileFleetDisagrees(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old", "new")))
 		defer a.leave()
@@ -149,7 +149,7 @@ func tenantKeys(cluster *rotationtest.Cluster) (n int) {
 // V2: the operator's KEK file has the new KEK first, the fleet has the old one alone. The revocation
 // is sealed under the KEK of the ring, so that every instance can read it.
 func TestRevocationIsSealedForFleet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")), of("acme", "globex"))
 		defer a.leave()
@@ -180,7 +180,7 @@ func TestRevocationIsSealedForFleet(t *testing.T) {
 
 // SetKEKs keeps the last good ones.
 func TestSetKEKsRefusesToLoseAKEK(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")))
 		defer a.leave()
@@ -201,7 +201,7 @@ func TestSetKEKsRefusesToLoseAKEK(t *testing.T) {
 
 // A new KEK that is given to a running instance opens at once what it could not open before.
 func TestSetKEKsOpensRings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")), of("acme", "globex"))
 		defer a.leave()
@@ -228,7 +228,7 @@ func TestSetKEKsOpensRings(t *testing.T) {
 
 // Another realm under the same KEK is another world, and is told by its name.
 func TestRealms(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		realm := func(name string) func(*rotation.Config) {
 			return func(c *rotation.Config) { c.Realm = name }

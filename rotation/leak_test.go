@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -16,7 +15,7 @@ import (
 )
 
 func TestNothingSecretIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		var out lockedBuffer
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", func(c *rotation.Config) {

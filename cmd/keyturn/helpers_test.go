@@ -503,10 +503,23 @@ func (c *ringCLI) wantStates(states ...string) map[string]listed {
 	return keys
 }
 
-// eachRedis runs a test on a Redis in memory and on a real one.
+// eachRedis runs a test on a Redis in memory and on a real one, both at once.
 func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
-	t.Run("miniredis", func(t *testing.T) { test(t, newRingCLI(t, miniredis.RunT(t).Addr())) })
+	onEachRedis(t, (*testing.T).Parallel, test)
+}
+
+// eachRedisAlone is eachRedis for a test that a busy machine would disturb.
+func eachRedisAlone(t *testing.T, test func(t *testing.T, c *ringCLI)) {
+	onEachRedis(t, func(*testing.T) {}, test)
+}
+
+func onEachRedis(t *testing.T, begin func(*testing.T), test func(t *testing.T, c *ringCLI)) {
+	t.Run("miniredis", func(t *testing.T) {
+		begin(t)
+		test(t, newRingCLI(t, miniredis.RunT(t).Addr()))
+	})
 	t.Run("Redis", func(t *testing.T) {
+		begin(t)
 		redistest.Need(t)
 		test(t, newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr()))
 	})

@@ -233,7 +233,7 @@ func (c *keysCommand) withRotator(ctx context.Context, w settling, use func(cont
 		return err
 	}
 	defer s.store.close()
-	k, err := c.settled(ctx, s, w)
+	k, err := c.settled(ctx, s, w, c.tenant.value)
 	if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitCannotTell {
 		return exitf(e.code, "%s; the change was not made", e.text)
 	}
@@ -252,14 +252,15 @@ func (c *keysCommand) withRotator(ctx context.Context, w settling, use func(cont
 type settling int
 
 const (
-	settleTime settling = iota // until all instances have had the time to put back what they hold
-	settleRing                 // until there is a ring
+	settleTime   settling = iota // until all instances have had the time to put back what they hold
+	settleBucket                 // the same, for a command that shows its own progress
+	settleRing                   // until there is a ring
 	settleNot
 )
 
-// settled opens the tenant's ring once it is settled.
-func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (*rotation.Keyring, error) {
-	k, err := s.open(ctx, c.tenant.value)
+// settled opens the rings of tenants, which are of one bucket, once the bucket is settled.
+func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling, tenants ...string) (*rotation.Keyring, error) {
+	k, err := s.open(ctx, tenants...)
 	if err != nil || w == settleNot || c.waits.noWait {
 		return k, err
 	}
@@ -267,12 +268,9 @@ func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (
 	if err != nil {
 		return nil, ringError(err)
 	}
-	settler := &settler{app: c.app, store: s.store, tenant: c.tenant.value, gap: unknownGap}
+	settler := &settler{app: c.app, store: s.store, tenant: tenants[0], gap: pollGap(timingOf(k, tenants).Freshness), quiet: w == settleBucket}
 	settler.acks = func(ctx context.Context) ([]rotation.Ack, error) {
-		return rotator.Acks(ctx, rotation.Receipt{Tenant: c.tenant.value})
-	}
-	if status, err := k.Tenant(c.tenant.value); err == nil && len(status.Ring.Keys) > 0 {
-		settler.gap = pollGap(newestTiming(status.Ring).Freshness)
+		return rotator.Acks(ctx, rotation.Receipt{Tenant: tenants[0]})
 	}
 	if w == settleRing {
 		settler.until = func(hasRing bool) bool { return hasRing }
@@ -285,7 +283,7 @@ func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (
 	if err != nil {
 		return nil, err
 	}
-	return s.open(ctx, c.tenant.value)
+	return s.open(ctx, tenants...)
 }
 
 func (c *keysCommand) create(ctx context.Context) error {

@@ -131,6 +131,7 @@ func privateJWK(t *testing.T, kid string) json.RawMessage {
 // it replaces all keys at once. A running service learns a new key with the first token that names it.
 // A command that starts reads the current keys.
 func TestOIDCProvider(t *testing.T) {
+	t.Parallel()
 	first, second, third := privateJWK(t, "first"), privateJWK(t, "second"), privateJWK(t, "third")
 	p := startProvider(t, first)
 	client := jwks.New(jwks.Config{})
@@ -225,6 +226,7 @@ func TestOddTokens(t *testing.T) {
 
 // The errors of the command about a real provider.
 func TestOIDCProviderErrors(t *testing.T) {
+	t.Parallel()
 	p := startProvider(t, privateJWK(t, "first"))
 	token := p.token(t)
 	for _, tt := range []struct {
@@ -251,6 +253,7 @@ func TestOIDCProviderErrors(t *testing.T) {
 // The issuer's URL is enough to find the keys that serve publishes: for openid-client on node, for our
 // reader, and for the command.
 func TestServeDiscovery(t *testing.T) {
+	t.Parallel()
 	needNode(t)
 	s := startServe(t, nil)
 	wait(t, func() bool { return strings.Contains(s.out.String(), "Ctrl-C") })

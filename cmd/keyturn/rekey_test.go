@@ -27,13 +27,19 @@ func kekLines(t *testing.T, lines ...string) (string, *rotation.KEKs) {
 type shownRekey struct {
 	Primary        string
 	Rings, Rekeyed int
+	Rotated, Left  int
+	From           *time.Time
+	OldUntil       *time.Time `json:"old_keys_until"`
 	Fields         map[string]int
 	Tenants        []struct {
-		Tenant  string
-		Rekeyed bool
-		Others  map[string][]string
-		OldKeys []string `json:"old_keys"`
-		Error   *string
+		Tenant           string
+		Rekeyed          bool
+		Others           map[string][]string
+		OldKeys          []string `json:"old_keys"`
+		Promoted, Minted *string
+		Left             []string
+		From             *time.Time
+		Error            *string
 	}
 	Instances []struct {
 		Instance      string
@@ -57,6 +63,7 @@ func (r result) rekeyed(t *testing.T) (shown shownRekey) {
 
 // The four steps of docs/operations.md, "A new KEK", while an instance runs.
 func TestRekeySteps(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)
@@ -141,6 +148,7 @@ func (c *ringCLI) awaitInstance(ok func(keks []string) bool) {
 
 // One ring that cannot be read does not keep the others from being sealed again.
 func TestRekeyUnreadable(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
 	first, second := "old:"+c.kek, "new:"+newKEK()
@@ -200,6 +208,7 @@ func (c *ringCLI) rollBack(tenant string) (done func()) {
 
 // If Redis loses a rekey while the command watches, the command puts it back and says so.
 func TestRekeyUndone(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)

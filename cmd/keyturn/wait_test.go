@@ -70,7 +70,7 @@ func (r result) receipt(t *testing.T) (shown shownReceipt) {
 
 // A change is done if every live instance has applied it: exit code 0, whatever the change.
 func TestWaitApplied(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	eachRedisAlone(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
 		c.peer("peer-1", c.kek, "default")
 		c.peer("peer-2", c.kek) // holds all rings
@@ -93,6 +93,7 @@ func TestWaitApplied(t *testing.T) {
 // An instance that lives and cannot read the change is named: exit code 4. With --no-wait a change
 // that is made is enough.
 func TestWaitNotApplied(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
 		c.peer("good", c.kek, "default")
@@ -144,6 +145,7 @@ func (c *ringCLI) freezable(name string) *freezing {
 
 // Ctrl-C ends the wait, and not the change: what was done is printed, with exit code 4.
 func TestWaitInterrupted(t *testing.T) {
+	t.Parallel()
 	redistest.Need(t)
 	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
 	c.run("keys", "create", "--freshness", "60s").wantCode(t, exitYes)
@@ -170,6 +172,7 @@ func TestWaitInterrupted(t *testing.T) {
 // If Redis loses a revocation while the command watches, the command puts it back, and says so: exit
 // code 3.
 func TestWaitUndone(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
 		c.stuck("stuck")

@@ -1,7 +1,6 @@
 package main
 
 const (
-	here      = "./rotation"
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
 )
@@ -143,7 +142,7 @@ var mutants = []mutant{
 	{
 		name:  "what was collected returns",
 		edits: []edit{{"rotation/internal/protocol/collect.go", "if gone.After(b.Copy.Facts.CollectedUntil) {", "if false {"}},
-		tests: tests{here, "TestCollectedKeyStaysCollected/before.*record"}, want: "TestCollectedKeyStaysCollected",
+		tests: tests{decisions, "TestCollect$"}, want: "TestCollect", // holders mark what they drop as well
 	},
 	{
 		name:  "a holder does not assert",
@@ -254,5 +253,30 @@ var mutants = []mutant{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
+	},
+	{
+		name:  "a replica that accepts writes is used",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "if role ~= 'master' then", "if false then"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused"}, want: "TestReplicaIsRefused",
+	},
+	{
+		name:  "a primary is refused, and a replica used",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "if role ~= 'master' then", "if role == 'master' then"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused"}, want: "TestReplicaIsRefused",
+	},
+	{
+		name:  "a refused change may have been made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, "if false {"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused|TestRefusedChangeIsNotMade"}, want: "TestRefusedChangeIsNotMade",
+	},
+	{
+		name:  "a change that broke half way was not made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, "if !in.bad {"}},
+		tests: tests{"./rotation/rediskeys", "TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
+	},
+	{
+		name:  "only a change that broke half way was not made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, `if code != "refused" && !in.bad {`}},
+		tests: tests{"./rotation/rediskeys", "TestRefusedChangeIsNotMade|TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
 	},
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -393,9 +394,14 @@ func TestStepsTakeConstantTime(t *testing.T) {
 	}
 }
 
-// In any order of calls, every ticket starts once, within the bounds, and as soon as they allow.
+// In any order of calls, every ticket starts once, within the bounds, and as soon as they allow. make
+// soak tries more orders.
 func TestNothingIsLost(t *testing.T) {
-	for seed := range 50 {
+	orders := 15
+	if os.Getenv("SOAK") != "" {
+		orders = 500
+	}
+	for seed := range orders {
 		r := newRandomRun(t, seed)
 		for step := range 2000 {
 			r.step(step < 1000)
