@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
@@ -86,7 +87,7 @@ func (t *tenantConfig) waivers() string {
 func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.Tenant, error) {
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
-		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
+		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "" || t.hasSecretBeside(),
 		OtherIssuers: t.OtherIssuers, Match: t.Match, MatchHeader: t.MatchHeader, Required: t.Required, Types: t.Types, Tolerate: t.tolerances,
 	}}
 	var err error
@@ -99,7 +100,9 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	case t.JWKSFile != "":
 		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
-		tenant.Source, err = s.fileSource(t)
+		if tenant.Source, err = s.fileSource(t); err == nil && t.hasSecretBeside() {
+			tenant.Rules.Keys, err = s.secretKeys(t, slices.DeleteFunc(slices.Clone(t.algs), func(alg keystore.Algorithm) bool { return !alg.Symmetric() }), owners)
+		}
 	}
 	return tenant, err
 }
@@ -121,6 +124,9 @@ func (s *serveCommand) fileSource(t *tenantConfig) (*server.Source, error) {
 	source, err := s.app.source(t.IssuerURL, t.JWKSURL, r, t.sourceConfig())
 	if err != nil && !errors.As(err, new(*exitError)) {
 		err = t.errorf("%v", err)
+	}
+	if err == nil {
+		source.PEMURL = t.PEMURL
 	}
 	return source, err
 }
@@ -231,8 +237,11 @@ func (c *configFile) sourceError(tenant string, err error) error {
 
 func (t *tenantConfig) sourceError(err error) error {
 	field := "jwks_url"
-	if t.IssuerURL != "" {
+	switch {
+	case t.IssuerURL != "":
 		field = "issuer_url"
+	case t.PEMURL != "":
+		field = "pem_url"
 	}
 	text := errorText(err)
 	if e := new(jwks.Error); errors.As(err, &e) {

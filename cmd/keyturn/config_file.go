@@ -42,10 +42,12 @@ no secret, only the names of files (seen from its own folder) and of variables:
       - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
-[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
-and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
-uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
-what a set may have (512 that serve, 1 MiB). For an issuer that is not a public one:
+[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url, issuer_url, or
+pem_url: where each key is, in PEM, with {kid} for its kid. It may have allow_loopback; its
+issuer is issuer_url unless it says otherwise. With a URL, uses: [jwt-svid] lets keys of
+another use serve than sig, and max_keys and max_bytes raise what a set may have (512 that
+serve, 1 MiB). A secret_file or secret_env, with its kid, serves beside a set if algorithms
+has HS256 too. For an issuer that is not a public one:
 
     allow_cidr: [10.0.0.0/8]           # networks that may be asked although they are private
     allow_http: true                   # http in these networks, as to http://keycloak:8080
@@ -53,9 +55,8 @@ what a set may have (512 that serve, 1 MiB). For an issuer that is not a public 
     ca_file: ca.pem                    # the authorities to trust instead of the system's
     bearer_token_file: token           # that the issuer wants to see; read at each fetch
 
-Each may have a leeway, and any_audience,
-any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
-both have shared_secret: true. Each may have
+Each may have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two
+tenants with one secret are refused, unless both have shared_secret: true. Each may have
 
     other_issuers: [login.globex.example]            # accepted beside issuer
     match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
@@ -101,6 +102,7 @@ type tenantConfig struct {
 	KID           string   `yaml:"kid"`
 	JWKSFile      string   `yaml:"jwks_file"`
 	JWKSURL       string   `yaml:"jwks_url"`
+	PEMURL        string   `yaml:"pem_url"`
 	IssuerURL     string   `yaml:"issuer_url"`
 	AllowLoopback bool     `yaml:"allow_loopback"`
 	Algorithms    []string `yaml:"algorithms"`
@@ -474,7 +476,8 @@ func (t *tenantConfig) checkSource() error {
 		given      bool
 	}{
 		{"secret_file", kindStatic, t.SecretFile != ""}, {"secret_env", kindStatic, t.SecretEnv != ""}, {"kid", kindStatic, t.KID != ""},
-		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"issuer_url", kindJWKS, t.IssuerURL != ""},
+		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"pem_url", kindJWKS, t.PEMURL != ""},
+		{"issuer_url", kindJWKS, t.IssuerURL != ""},
 		{"allow_loopback", kindJWKS, t.AllowLoopback}, {"uses", kindJWKS, t.Uses != nil}, {"max_keys", kindJWKS, t.MaxKeys != 0}, {"max_bytes", kindJWKS, t.MaxBytes != 0},
 		{allowCIDR, kindJWKS, t.AllowCIDR != nil}, {allowHTTP, kindJWKS, t.AllowHTTP}, {"proxy", kindJWKS, t.Proxy != ""},
 		{caFile, kindJWKS, t.CAFile != ""}, {bearerTokenFile, kindJWKS, t.BearerTokenFile != ""},
@@ -487,10 +490,11 @@ func (t *tenantConfig) checkSource() error {
 		if !f.given {
 			continue
 		}
-		if f.kind != t.Kind && t.Kind != "" {
+		if f.kind != t.Kind && t.Kind != "" && !(f.kind == kindStatic && t.hasSecretBeside()) {
 			return t.errorf("%s is for tenants of kind %s", f.name, f.kind)
 		}
 		switch setting := slices.Contains(settings, f.name); {
+		case f.kind != t.Kind:
 		case !setting:
 			sources++
 		case t.Kind == kindJWKS && t.JWKSFile != "":
@@ -504,10 +508,14 @@ func (t *tenantConfig) checkSource() error {
 		switch {
 		case len(t.Algorithms) == 0:
 			return t.errorf("algorithms are missing: list those that you expect, such as [RS256]")
+		case t.hasSecretBeside():
+			if err := t.checkSecretBeside(); err != nil {
+				return err
+			}
 		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
-			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
+			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none: name the secret too")
 		}
-		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
+		return t.wantOne(sources, "jwks_file, jwks_url, issuer_url or pem_url")
 	case kindRing:
 		if len(t.Algorithms) > 0 {
 			return t.errorf("algorithms are not for rings: each key of a ring has its own")
@@ -515,6 +523,24 @@ func (t *tenantConfig) checkSource() error {
 		return nil
 	}
 	return t.errorf("kind: want static, jwks or ring")
+}
+
+// hasSecretBeside reports whether the tenant has a secret beside the keys of an issuer: its tokens of
+// the secret are to be good until the last one has expired.
+func (t *tenantConfig) hasSecretBeside() bool {
+	return t.Kind == kindJWKS && (t.JWKSURL != "" || t.IssuerURL != "") && (t.SecretFile != "" || t.SecretEnv != "")
+}
+
+func (t *tenantConfig) checkSecretBeside() error {
+	switch {
+	case t.SecretFile != "" && t.SecretEnv != "":
+		return t.errorf("secret_file and secret_env: give one of them")
+	case !slices.ContainsFunc(t.Algorithms, symmetric):
+		return t.errorf("algorithms: none is for the secret: add HS256, or take the secret out")
+	case !slices.ContainsFunc(t.Algorithms, func(name string) bool { return !symmetric(name) }):
+		return t.errorf("algorithms: all are for the secret: add that of the issuer's keys, or make the kind static")
+	}
+	return nil
 }
 
 // symmetric reports whether an algorithm uses a shared secret.

@@ -153,6 +153,9 @@ func TestOIDCProvider(t *testing.T) {
 	}
 	verifies := func(when, token string) {
 		t.Helper()
+		if typ := partOf(t, token, 0)["typ"]; typ != "at+jwt" {
+			t.Errorf("%s: typ is %v, want at+jwt (RFC 9068)", when, typ)
+		}
 		got, err := v.Verify(t.Context(), token)
 		if err != nil || got.Subject() != "orders" || !got.HasScope("read") {
 			t.Errorf("%s: the library says %v, %v", when, got, err)
@@ -188,6 +191,36 @@ func (p *oidcProvider) wantVerdict(t *testing.T, when, token string, code int, s
 	r := process(t, token+"\n", "verify", "--issuer-url", p.issuer, "--allow-loopback", "--iss", p.issuer, "--aud", "orders", "--alg", "ES256", "--json", "-")
 	if r.code != code || !strings.Contains(r.stdout, says) {
 		t.Errorf("%s: the command says %d, %s%s", when, r.code, r.stdout, r.stderr)
+	}
+}
+
+// Tokens that depart from the standards, as jose and jsonwebtoken on node make them, are refused by an
+// error that names the tolerance, and accepted with it.
+func TestOddTokens(t *testing.T) {
+	needNode(t)
+	cmd := exec.CommandContext(t.Context(), "node", "odd.mjs")
+	cmd.Dir = oidcFolder
+	out, err := cmd.Output()
+	var odd struct {
+		Set    json.RawMessage
+		Tokens map[string]string
+	}
+	if err != nil || json.Unmarshal(out, &odd) != nil || len(odd.Tokens) != 6 {
+		t.Fatalf("odd.mjs: %v\n%s", err, out)
+	}
+	set := file(t, string(odd.Set))
+	for tolerance, token := range odd.Tokens {
+		args := []string{"verify", "--jwks", set, "--alg", "ES256"}
+		if tolerance != "plain" {
+			r := keyturn(t, append(args, token)...)
+			if r.code != exitNo || !strings.Contains(strings.ToLower(r.stdout+r.stderr), "tolerate "+tolerance) {
+				t.Errorf("%s: %d %s%s", tolerance, r.code, r.stdout, r.stderr)
+			}
+			args = append(args, "--tolerate", tolerance)
+		}
+		if r := keyturn(t, append(args, token)...); r.code != exitYes {
+			t.Errorf("%s, tolerated: %d %s%s", tolerance, r.code, r.stdout, r.stderr)
+		}
 	}
 }
 

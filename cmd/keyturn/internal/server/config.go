@@ -69,7 +69,7 @@ type Config struct {
 }
 
 // A Tenant is the rules for one tenant's tokens and the source of its keys, which is one of
-// Rules.Keys, Source and Ring.
+// Rules.Keys, Source and Ring. Rules.Keys may stand beside a Source.
 type Tenant struct {
 	// Rules say which tokens are good. If Ring is set and Rules.Algorithms is empty, every key of
 	// the ring verifies the algorithm that it was made for.
@@ -82,10 +82,11 @@ type Tenant struct {
 	Ring bool
 }
 
-// A Source is where an issuer publishes its keys: one of the two URLs is set.
+// A Source is where an issuer publishes its keys: one of the three URLs is set.
 type Source struct {
 	IssuerURL string // of the issuer, whose metadata names the JWK Set
 	JWKSURL   string // of the JWK Set
+	PEMURL    string // of each key, in PEM, with {kid} for its kid
 	Config    jwks.SourceConfig
 
 	Proxy   *url.URL       // that it is reached through; nil is that of Config.Issuers
