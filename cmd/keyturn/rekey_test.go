@@ -222,3 +222,15 @@ func TestRekeyUndone(t *testing.T) {
 		c.run("keys", "rekey", "--check").wantCode(t, exitYes)
 	})
 }
+
+// A name that no tenant can have keeps the command from no other tenant of its bucket.
+func TestRekeyDespiteOddNames(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	if _, err := m.SAdd(fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("acme")), "\xff", strings.Repeat("x", 300)); err != nil {
+		t.Fatal(err)
+	}
+	c.kek = newKEK() + "\n" + c.kek
+	c.run("keys", "rekey").wantCode(t, exitYes, "1 sealed again")
+}

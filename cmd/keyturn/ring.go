@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,6 +120,16 @@ type store struct {
 	rotation.Store
 	close func() error
 	nudge func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
+}
+
+// Tenants returns the names that tenants can have. Anyone who can write to Redis chooses the names, and
+// one that no keyring takes would keep a command from the other tenants of its bucket.
+func (s *store) Tenants(ctx context.Context, buckets []int) ([][]string, error) {
+	all, err := s.Store.Tenants(ctx, buckets)
+	for i := range all {
+		all[i] = slices.DeleteFunc(all[i], func(name string) bool { _, err := parseTenant(name); return err != nil })
+	}
+	return all, err
 }
 
 // redisURL returns the URL of a Redis with the password of the environment in it.
