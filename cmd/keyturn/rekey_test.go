@@ -70,7 +70,7 @@ func TestRekeySteps(t *testing.T) {
 		c.kek, _ = kekLines(t, first)
 		tenants := []string{"acme", "globex", "initech"}
 		for _, tenant := range tenants {
-			c.run(append([]string{"keys", "create", "--tenant", tenant}, quick...)...).wantCode(t, exitYes)
+			c.run(append([]string{"keys", "create", "--tenant", tenant}, calm...)...).wantCode(t, exitYes)
 		}
 		c.run("keys", "rekey", "--check").wantCode(t, exitYes, "rings: 3 looked at, all under that KEK", "Keep the old KEK as a last line")
 		peer := c.peer("peer-1", c.kek, tenants...)
@@ -213,7 +213,7 @@ func TestRekeyUndone(t *testing.T) {
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)
-		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
+		c.run(append([]string{"keys", "create"}, calm...)...).wantCode(t, exitYes)
 		c.kek, _ = kekLines(t, second, first)
 		c.stuck("stuck")
 		done := c.rollBack("default")
