@@ -142,7 +142,8 @@ type requestKey struct{}
 // RoundTrip implements [http.RoundTripper]. It notes the steps, and limits what each connection
 // brings.
 func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := context.WithValue(req.Context(), requestKey{}, r)
+	ctx, cancel := context.WithCancel(context.WithValue(req.Context(), requestKey{}, r))
+	context.AfterFunc(r.ctx, cancel) // Config.Wrap may have given req a context that does not end
 	return r.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.step.Store(StepConnect) },
 		GotConn: func(info httptrace.GotConnInfo) {
