@@ -370,7 +370,7 @@ func readPEM(kid string, doc []byte) (r Report, failed *Error) {
 	switch {
 	case block == nil:
 		return r, failf("", "not a public key in PEM%s", describeText(doc))
-	case strings.Contains(block.Type, "PRIVATE"):
+	case holdsPrivate(doc):
 		r.Skipped = []Skipped{newSkipped(0, kid, errPrivate)}
 		return r, nil
 	case block.Type != "PUBLIC KEY":
@@ -399,6 +399,17 @@ func readPEM(kid string, doc []byte) (r Report, failed *Error) {
 		r.Skipped = []Skipped{newSkipped(0, kid, first)}
 	}
 	return r, nil
+}
+
+// holdsPrivate reports whether one of the blocks is a private key. It may stand behind a certificate, its
+// public key, or the EC PARAMETERS that "openssl ecparam -genkey" writes.
+func holdsPrivate(doc []byte) bool {
+	for block, rest := pem.Decode(withoutBOM(doc)); block != nil; block, rest = pem.Decode(rest) {
+		if strings.Contains(block.Type, "PRIVATE") {
+			return true
+		}
+	}
+	return false
 }
 
 // algorithmsOf returns the algorithms that a public key allows, as for a JWK without alg.
