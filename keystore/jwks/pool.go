@@ -140,31 +140,55 @@ type request struct {
 type requestKey struct{}
 
 // RoundTrip implements [http.RoundTripper]. It notes the steps, and limits what each connection
-// brings.
+// brings. It refuses an answer that was there before its request: it is what the host, or a proxy before
+// it, sent beyond the end of another answer, and may be what the issuer of another tenant chose. An
+// [http.Transport] drops such bytes only if it has the time to see them.
 func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(context.WithValue(req.Context(), requestKey{}, r))
 	context.AfterFunc(r.ctx, cancel) // Config.Wrap may have given req a context that does not end
-	return r.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	var conn atomic.Pointer[cappedConn]
+	var early atomic.Bool
+	resp, err := r.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.step.Store(StepConnect) },
 		GotConn: func(info httptrace.GotConnInfo) {
 			r.step.Store(StepResponse)
-			conn := info.Conn
-			for {
-				switch inner := conn.(type) {
-				case *tls.Conn:
-					conn = inner.NetConn()
-				case *cappedConn:
-					inner.left.Store(int64(r.raw))
-					return
-				default:
-					return
-				}
+			if capped := cappedIn(info.Conn); capped != nil {
+				capped.left.Store(int64(r.raw))
+				conn.Store(capped)
+			}
+		},
+		GotFirstResponseByte: func() {
+			if capped := conn.Load(); capped != nil && capped.left.Load() == int64(r.raw) {
+				early.Store(true)
 			}
 		},
 	})))
+	if err == nil && early.Load() {
+		resp.Body.Close()
+		conn.Load().Close()
+		return nil, errEarly
+	}
+	return resp, err
 }
 
-var errRaw = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
+// cappedIn returns the cappedConn in the connection of a transport, beneath TLS.
+func cappedIn(conn net.Conn) *cappedConn {
+	for {
+		switch inner := conn.(type) {
+		case *tls.Conn:
+			conn = inner.NetConn()
+		case *cappedConn:
+			return inner
+		default:
+			return nil
+		}
+	}
+}
+
+var (
+	errRaw   = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
+	errEarly = failf(StepResponse, "an answer from before the request: the host sent more bytes than its last answer has")
+)
 
 // A cappedConn brings so many more bytes, and then an error.
 type cappedConn struct {
