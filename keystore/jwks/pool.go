@@ -109,6 +109,8 @@ func (p *pool) connect(ctx context.Context, d *dialer, addr string, secure *tls.
 	}
 	capped := &cappedConn{Conn: conn, closed: sync.OnceFunc(p.c.conns.Done)}
 	capped.left.Store(rawExtra)
+	// A proxy may hang, and a transport gives it a minute, whatever the request's own time.
+	capped.unclaimed = time.AfterFunc(fetchTimeout, func() { capped.end() })
 	if secure == nil {
 		r.step.CompareAndSwap(StepConnect, StepResponse)
 		return capped, nil
@@ -153,6 +155,7 @@ func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
 		GotConn: func(info httptrace.GotConnInfo) {
 			r.step.Store(StepResponse)
 			if capped := cappedIn(info.Conn); capped != nil {
+				capped.unclaimed.Stop()
 				capped.left.Store(int64(r.raw))
 				conn.Store(capped)
 			}
@@ -193,8 +196,9 @@ var (
 // A cappedConn brings so many more bytes, and then an error.
 type cappedConn struct {
 	net.Conn
-	left   atomic.Int64 // a request sets it; what is read before the first is the handshake
-	closed func()
+	left      atomic.Int64 // a request sets it; what is read before the first is the handshake
+	unclaimed *time.Timer  // closes it, until a request has it
+	closed    func()
 }
 
 // Read implements [net.Conn].
@@ -210,6 +214,11 @@ func (c *cappedConn) Read(b []byte) (int, error) {
 
 // Close implements [net.Conn].
 func (c *cappedConn) Close() error {
+	c.unclaimed.Stop()
+	return c.end()
+}
+
+func (c *cappedConn) end() error {
 	defer c.closed()
 	return c.Conn.Close()
 }
