@@ -15,9 +15,13 @@ import (
 )
 
 // keepIdle is how long a connection is kept without a request: long enough for the next of many
-// tenants at one host, and for the keys after the metadata. A name is resolved and judged again
-// soon, and sources that are fetched once in minutes hold no sockets.
+// tenants at one host, and for the keys after the metadata. Sources that are fetched once in minutes
+// hold no sockets.
 const keepIdle = 2 * time.Second
+
+// keepMost is for how long connections are kept however many requests there are. Then a name is
+// resolved and judged again: an issuer may have moved.
+const keepMost = time.Minute
 
 // A pool keeps connections between requests. A connection that one guard permitted serves only
 // sources with the same guard.
@@ -31,7 +35,7 @@ type pool struct {
 // A pooled is the transport of one guard and scheme.
 type pooled struct {
 	*http.Transport
-	used time.Time
+	made, used time.Time
 }
 
 // transport returns the transport for requests of sources with a guard, over http or https.
@@ -47,7 +51,14 @@ func (p *pool) transport(g guard, plain bool) *http.Transport {
 				delete(p.all, other)
 			}
 		}
-		one = &pooled{Transport: p.newTransport(g, plain)}
+	}
+	if one != nil && now.Sub(one.made).Abs() >= keepMost {
+		one.CloseIdleConnections()
+		p.all[key+" before"] = one // requests may still run, and closeIdle is for what they leave
+		one = nil
+	}
+	if one == nil {
+		one = &pooled{Transport: p.newTransport(g, plain), made: now}
 		p.all[key] = one
 	}
 	one.used = now
