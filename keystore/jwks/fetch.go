@@ -73,8 +73,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 		req.Header.Set("Cache-Control", "no-cache")
 	} else {
 		conditional = v.set(req.Header)
-		// Some hosts send a body with a 304. It must not be on a connection that is used again.
-		req.Close = conditional
+		r.last = conditional
 	}
 	resp, err := client.Do(req)
 	if err != nil {

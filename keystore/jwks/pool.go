@@ -147,6 +147,7 @@ type request struct {
 	next *http.Transport
 	step atomic.Value // the current Step
 	raw  int          // bytes that it may read on a connection
+	last bool         // the last one on its connection: some hosts send a body with a 304
 }
 
 // requestKey is the key of a *request in the context of its dials.
@@ -161,7 +162,7 @@ func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
 	context.AfterFunc(r.ctx, cancel) // Config.Wrap may have given req a context that does not end
 	var conn atomic.Pointer[cappedConn]
 	var early atomic.Bool
-	resp, err := r.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.step.Store(StepConnect) },
 		GotConn: func(info httptrace.GotConnInfo) {
 			r.step.Store(StepResponse)
@@ -176,7 +177,9 @@ func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
 				early.Store(true)
 			}
 		},
-	})))
+	}))
+	req.Close = req.Close || r.last // after a redirect, too
+	resp, err := r.next.RoundTrip(req)
 	if err == nil && early.Load() {
 		resp.Body.Close()
 		conn.Load().Close()

@@ -91,53 +91,65 @@ func smuggle(t *testing.T, first string) bool {
 }
 
 // The body that some hosts send with a 304 may come late, when the connection has another request. So a
-// connection has none after a conditional one.
+// connection has none after a conditional one, not even after a redirect.
 func TestNoRequestAfterConditional(t *testing.T) {
-	virtual(t, func(t *testing.T) {
-		good, evil := oneSet(), jwkstest.Set(jwkstest.NewKey("evil", "ES256"))
-		answer := func(head, set string) string {
-			return fmt.Sprintf("HTTP/1.1 %s\r\nETag: \"1\"\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n%s", head, len(set), set)
-		}
-		var serving sync.WaitGroup
-		var conditional atomic.Int32
-		client := jwks.New(jwks.Config{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			ours, theirs := net.Pipe()
-			serving.Go(func() {
-				defer theirs.Close()
-				r, late := bufio.NewReader(theirs), ""
-				for {
-					req, err := http.ReadRequest(r)
-					if err != nil {
-						return
-					}
-					fmt.Fprint(theirs, late)
-					if req.Header.Get("If-None-Match") == "" {
-						fmt.Fprint(theirs, answer("200 OK", good))
-						continue
-					}
-					conditional.Add(1)
-					fmt.Fprint(theirs, "HTTP/1.1 304 Not Modified\r\n\r\n")
-					late = answer("200 OK", evil)
-				}
-			})
-			return ours, nil
-		}})
-		defer serving.Wait()
-		defer client.Close(context.Background())
-		hostile, err := client.Open("hostile", "http://127.0.0.1/hostile", onLoopback)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for conditional.Load() == 0 {
-			time.Sleep(time.Second)
-			hostile.NoteUse("hostile")
-		}
-		source, err := client.Open("acme", "http://127.0.0.1/keys", onLoopback)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := attempted(source); err != nil || source.HasKey("evil") {
-			t.Errorf("%v; a tenant has the keys of another one: %v", err, source.HasKey("evil"))
+	for _, path := range []string{"/keys", "/old"} {
+		virtual(t, func(t *testing.T) {
+			h := &lateBodies{good: oneSet(), evil: jwkstest.Set(jwkstest.NewKey("evil", "ES256"))}
+			client := jwks.New(jwks.Config{DialContext: h.dial})
+			defer h.serving.Wait()
+			defer client.Close(context.Background())
+			hostile, err := client.Open("hostile", "http://127.0.0.1"+path, jwks.SourceConfig{AllowLoopback: true, AllowRedirects: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for h.conditional.Load() == 0 {
+				time.Sleep(time.Second)
+				hostile.NoteUse("hostile")
+			}
+			source, err := client.Open("acme", "http://127.0.0.1/acme", onLoopback)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := attempted(source); err != nil || source.HasKey("evil") {
+				t.Errorf("%s: %v; a tenant has the keys of another one: %v", path, err, source.HasKey("evil"))
+			}
+		})
+	}
+}
+
+// lateBodies is a host that sends a whole answer after a 304, as soon as the next request comes.
+type lateBodies struct {
+	good, evil  string
+	conditional atomic.Int32
+	serving     sync.WaitGroup
+}
+
+func (h *lateBodies) dial(context.Context, string, string) (net.Conn, error) {
+	answer := func(set string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n%s", len(set), set)
+	}
+	ours, theirs := net.Pipe()
+	h.serving.Go(func() {
+		defer theirs.Close()
+		r, late := bufio.NewReader(theirs), ""
+		for {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			fmt.Fprint(theirs, late)
+			switch {
+			case req.URL.Path == "/old":
+				fmt.Fprint(theirs, "HTTP/1.1 302 Found\r\nLocation: /new\r\nContent-Length: 0\r\n\r\n")
+			case req.Header.Get("If-None-Match") == "":
+				fmt.Fprint(theirs, answer(h.good))
+			default:
+				h.conditional.Add(1)
+				fmt.Fprint(theirs, "HTTP/1.1 304 Not Modified\r\n\r\n")
+				late = answer(h.evil)
+			}
 		}
 	})
+	return ours, nil
 }
