@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore/jwks"
@@ -59,18 +58,23 @@ func (a *app) source(issuerURL, jwksURL string, r reach, cfg jwks.SourceConfig) 
 		if err != nil {
 			return nil, err
 		}
-		if _, err := bearerHeader(f.name, f.text); err != nil {
+		first, err := bearerHeader(f.name, f.text)
+		if err != nil {
 			return nil, usagef("%v", err)
 		}
 		cfg.Header = f.bearer
+		if !f.info.Mode().IsRegular() { // a pipe, which is read once
+			cfg.Header = func(context.Context) (http.Header, error) { return first, nil }
+		}
 	}
 	s.Config = cfg
 	return s, nil
 }
 
-// bearer reads the token again, since the kubelet replaces one before it expires.
+// bearer reads the token again, since the kubelet replaces one before it expires. It waits for no
+// writer of a pipe.
 func (f *inputFile) bearer(context.Context) (http.Header, error) {
-	again, err := openInput(f.path, os.Open)
+	again, err := openInput(f.path, openRegular)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the file of %s: %w", f.name, causeOf(err))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,8 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
 )
 
@@ -149,6 +153,50 @@ func TestServeGuardedIssuer(t *testing.T) {
 	s.ask(t, "GET", "/api/x", token(fresh, "https://a.example")).wantOK(t, "guarded", "ann", "/api/x")
 	if strings.Contains(s.log.String()+s.out.String(), "s3cr3t") {
 		t.Error("the bearer token is in the log")
+	}
+}
+
+// A token from a pipe is read once. A file that becomes a pipe is refused: a fetch does not wait for
+// its writer, who may never come.
+func TestBearerTokenInPipe(t *testing.T) {
+	g := newGuarded(t)
+	ca, pipe := file(t, g.ca), filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go os.WriteFile(pipe, []byte("s3cr3t\n"), 0o600)
+	done := make(chan result, 1)
+	go func() {
+		done <- keyturn(t, "verify", "--alg", "ES256", "--jwks-url", g.URL+"/jwks", "--allow-loopback", "--ca-file", ca,
+			"--bearer-token-file", pipe, g.first().Token(liveClaims("")))
+	}()
+	select {
+	case r := <-done:
+		r.wantCode(t, exitYes)
+	case <-time.After(20 * time.Second):
+		t.Error("verify waits for a second writer of the pipe")
+		os.WriteFile(pipe, nil, 0o600)
+	}
+
+	path := file(t, "s3cr3t")
+	flag := func(setting string) string { return setting }
+	source, err := new(app).source("", g.URL, reach{tokenFile: path, name: flag, file: flag}, jwks.SourceConfig{})
+	if err := errors.Join(err, os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := source.Config.Header(t.Context())
+		asked <- err
+	}()
+	select {
+	case err := <-asked:
+		if err == nil || !strings.Contains(err.Error(), "is no regular file any more") {
+			t.Errorf("error %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the fetch waits for a writer of the pipe")
+		os.WriteFile(path, nil, 0o600)
 	}
 }
 

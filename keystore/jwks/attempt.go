@@ -146,6 +146,7 @@ func (e *endpoint) failLocked(a *attempt, got *outcome, now time.Time) {
 	if a.onDemand && !a.wakes {
 		failed = e.m.failedOnDemand
 	}
+	e.alarm(got.skipped)
 	e.m = failed(now, e.lastUse, got.failed.wait, rand.Float64())
 	e.c.logger.Warn("jwks: fetch failed", "tenant", e.tenant, "url", display(e.url),
 		"error", got.failed.Error(), "failures", e.m.failures, "state", e.m.state(now).String(), "next", e.m.next)

@@ -3,7 +3,9 @@ package jwks
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -21,16 +23,44 @@ type carrier struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
-	if originOf(req.URL) != c.origin || req.Host != "" && req.Host != req.URL.Host {
+	if req.URL == nil || originOf(req.URL) != c.origin || req.Host != "" && req.Host != req.URL.Host {
 		return nil, failf(StepURL, "Config.Wrap sent a request to another host, port or scheme")
 	}
+	sent := req
 	if len(c.header) > 0 {
-		req = req.Clone(req.Context()) // a RoundTripper must not change the request
-		for name, values := range c.header {
-			req.Header[name] = values
+		sent = req.Clone(discreet{req.Context(), c.header}) // a RoundTripper must not change the request
+		if sent.Header == nil {
+			sent.Header = make(http.Header)
+		}
+		maps.Copy(sent.Header, c.header)
+	}
+	resp, err := c.next.RoundTrip(sent)
+	if resp != nil {
+		resp.Request = req // Wrap sees it, and sent has the header
+	}
+	return resp, err
+}
+
+// A discreet context tells an [httptrace.ClientTrace] in it of no header that is secret.
+type discreet struct {
+	context.Context
+	secret http.Header
+}
+
+// Value implements [context.Context].
+func (d discreet) Value(key any) any {
+	value := d.Context.Value(key)
+	trace, ok := value.(*httptrace.ClientTrace)
+	if !ok || trace.WroteHeaderField == nil {
+		return value
+	}
+	quiet := *trace
+	quiet.WroteHeaderField = func(name string, values []string) {
+		if d.secret[name] == nil {
+			trace.WroteHeaderField(name, values)
 		}
 	}
-	return c.next.RoundTrip(req)
+	return &quiet
 }
 
 // originOf returns the scheme, host and port of u (RFC 6454, section 4).

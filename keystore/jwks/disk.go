@@ -213,7 +213,7 @@ func (c *Client) folder(create bool) (string, error) {
 	case asItIs:
 		return dir, nil
 	case repaired:
-		return dir, c.repair(dir)
+		return dir, c.repair(dir, is)
 	}
 	dir = filepath.Join(dir, fmt.Sprintf("keyturn-%d", os.Geteuid()))
 	if create {
@@ -228,14 +228,27 @@ func (c *Client) folder(create bool) (string, error) {
 	case !is.IsDir() || !isOurs(is):
 		return "", fmt.Errorf("others own the folder or may write there, and so choose the keys, and %s is not ours: want mode 0700", dir)
 	case !onlyOurs(is):
-		return dir, c.repair(dir)
+		return dir, c.repair(dir, is)
 	}
 	return dir, nil
 }
 
-// repair makes a folder ours alone. Files in it that others could write are not read: see readSaved.
-func (c *Client) repair(dir string) error {
-	if err := os.Chmod(dir, 0o700); err != nil {
+// repair makes a folder ours alone: the one that is, even if another one has its name by now. Files in
+// it that others could write are not read: see readSaved.
+func (c *Client) repair(dir string, is fs.FileInfo) error {
+	folder, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	now, err := folder.Stat(".")
+	switch {
+	case err != nil:
+		return err
+	case !os.SameFile(now, is):
+		return fmt.Errorf("%s is another folder than a moment ago", dir)
+	}
+	if err := folder.Chmod(".", 0o700); err != nil {
 		return err
 	}
 	c.logger.Warn("jwks: others could write the folder of the last good sets: its mode is 0700 now", "folder", dir)

@@ -193,12 +193,19 @@ func (e *endpoint) storeLocked(got *outcome) {
 	}
 	e.set = newSet(got)
 	e.previous.sum, e.previous.generation = got.sum, got.generation
-	for _, s := range e.set.skipped {
-		if s.Exposed {
+	e.alarm(e.set.skipped)
+	e.warnLocked()
+}
+
+// alarm tells of the first 16 private keys and secrets of a set, which may be one that is refused.
+func (e *endpoint) alarm(skipped []Skipped) {
+	told := 0
+	for _, s := range skipped {
+		if s.Exposed && told < maxListed {
+			told++
 			e.c.logger.Error("jwks: a private key or secret is published", "tenant", e.tenant, "url", display(e.url), "key", s.String())
 		}
 	}
-	e.warnLocked()
 }
 
 // warnLocked tells of the keys of a new set that do not serve, and of those that other readers may
@@ -210,15 +217,17 @@ func (e *endpoint) warnLocked() {
 	}
 }
 
+// maxListed is how many keys of a set the log names.
+const maxListed = 16
+
 // listed joins what a log line says of keys: of the first 16, and how many more there are.
 func listed[T fmt.Stringer](all []T) string {
-	const most = 16
 	var texts []string
-	for _, one := range all[:min(len(all), most)] {
+	for _, one := range all[:min(len(all), maxListed)] {
 		texts = append(texts, one.String())
 	}
-	if len(all) > most {
-		texts = append(texts, fmt.Sprintf("and %d more", len(all)-most))
+	if len(all) > maxListed {
+		texts = append(texts, fmt.Sprintf("and %d more", len(all)-maxListed))
 	}
 	return strings.Join(texts, " | ")
 }

@@ -73,6 +73,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 		req.Header.Set("Cache-Control", "no-cache")
 	} else {
 		conditional = v.set(req.Header)
+		r.last = conditional
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -3,8 +3,11 @@ package jwks
 import (
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyturn/keyturn/keystore"
 )
 
 // An Outcome says how a fetch ended.
@@ -149,7 +152,8 @@ func (e *endpoint) observeFetchLocked(a *attempt, got *outcome, before []KeyInfo
 		}
 	}
 	for _, s := range got.skipped {
-		if s.Exposed {
+		if s.Exposed { // the kid of a refused set is as its issuer wrote it
+			s.KID = strings.Clone(s.KID[:min(len(s.KID), keystore.MaxKIDBytes)])
 			event.Exposed = append(event.Exposed, s)
 		}
 	}

@@ -179,6 +179,12 @@ func (p *PEMSource) Refresh(ctx context.Context, id keystore.ID) error {
 	return err
 }
 
+func (p *PEMSource) isClosed() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.closed
+}
+
 func (p *PEMSource) isMissing(kid string) bool {
 	now := p.c.now()
 	p.mu.RLock()
@@ -217,6 +223,10 @@ func (p *PEMSource) ask(kid string) (k *pemKid, fresh bool, err error) {
 		s, err := p.c.open(p.tenant, p.before+kid+p.after, kindPEM, kid, p.cfg)
 		if err == nil {
 			k.source.Store(s)
+			if p.isClosed() { // Close may not have seen it
+				s.e.detach(s)
+				return nil, errClosed
+			}
 		}
 		return s, err
 	})
@@ -334,10 +344,7 @@ func (p *PEMSource) Ready(tenant string) (err error) {
 	if tenant != p.tenant {
 		return keystore.ErrNotFound
 	}
-	p.mu.RLock()
-	closed := p.closed
-	p.mu.RUnlock()
-	if closed {
+	if p.isClosed() {
 		return unavailable(errClosed)
 	}
 	for _, s := range p.held() {
@@ -356,7 +363,11 @@ func (p *PEMSource) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	for _, s := range p.held() {
+	all := p.held()
+	for _, s := range all { // even if ctx has ended
+		s.e.detach(s)
+	}
+	for _, s := range all {
 		if err := s.Close(ctx); err != nil {
 			return err
 		}
@@ -370,7 +381,7 @@ func readPEM(kid string, doc []byte) (r Report, failed *Error) {
 	switch {
 	case block == nil:
 		return r, failf("", "not a public key in PEM%s", describeText(doc))
-	case strings.Contains(block.Type, "PRIVATE"):
+	case holdsPrivate(doc):
 		r.Skipped = []Skipped{newSkipped(0, kid, errPrivate)}
 		return r, nil
 	case block.Type != "PUBLIC KEY":
@@ -399,6 +410,17 @@ func readPEM(kid string, doc []byte) (r Report, failed *Error) {
 		r.Skipped = []Skipped{newSkipped(0, kid, first)}
 	}
 	return r, nil
+}
+
+// holdsPrivate reports whether one of the blocks is a private key. It may stand behind a certificate, its
+// public key, or the EC PARAMETERS that "openssl ecparam -genkey" writes.
+func holdsPrivate(doc []byte) bool {
+	for block, rest := pem.Decode(withoutBOM(doc)); block != nil; block, rest = pem.Decode(rest) {
+		if strings.Contains(block.Type, "PRIVATE") {
+			return true
+		}
+	}
+	return false
 }
 
 // algorithmsOf returns the algorithms that a public key allows, as for a JWK without alg.

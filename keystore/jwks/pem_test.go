@@ -36,6 +36,7 @@ type pemSite struct {
 	status atomic.Int32 // of every answer, if not 0
 	source *jwks.PEMSource
 	client *jwks.Client
+	log    *locked
 }
 
 func pemOf(pub any) string {
@@ -66,7 +67,7 @@ func newPEMSite(t *testing.T, cfg jwks.Config) *pemSite {
 		}
 		return 200, "", body.(string)
 	}
-	s.client, _ = s.site.client(t, cfg)
+	s.client, s.log = s.site.client(t, cfg)
 	var err error
 	if s.source, err = s.client.OpenPEM("acme", "http://127.0.0.1/{kid}", onLoopback); err != nil {
 		t.Fatal(err)
@@ -164,7 +165,9 @@ func TestPEMDocuments(t *testing.T) {
 	rsaKey, _ := rsa.GenerateKey(rand.Reader, 2048)
 	ec224, _ := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	ec384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	private, _ := x509.MarshalPKCS8PrivateKey(ec384)
+	der, _ := x509.MarshalPKCS8PrivateKey(ec384)
+	private := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	const certificate, parameters = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n"
 	for name, tt := range map[string]struct{ doc, want string }{
 		"P-256":       {newEC(), "[{k ES256}]"},
 		"P-384":       {pemOf(&ec384.PublicKey), "[{k ES384}]"},
@@ -172,8 +175,11 @@ func TestPEMDocuments(t *testing.T) {
 		"RSA":         {"\ufeff" + pemOf(&rsaKey.PublicKey) + "\n", "[{k RS256} {k RS384} {k RS512} {k PS256} {k PS384} {k PS512}]"},
 		"P-224":       {pemOf(&ec224.PublicKey), "no signature algorithm known here"},
 		"two keys":    {newEC() + newEC(), "more than one public key"},
-		"private":     {string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), "ALARM: holds a private key"},
-		"certificate": {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not of a PUBLIC KEY"},
+		"private":     {private, "ALARM: holds a private key"},
+		"certificate": {certificate, "not of a PUBLIC KEY"},
+		"both":        {newEC() + private, "ALARM: holds a private key"},
+		"chain":       {certificate + certificate + private, "ALARM: holds a private key"},
+		"openssl":     {parameters + strings.ReplaceAll(private, "PRIVATE", "EC PRIVATE"), "ALARM: holds a private key"}, // ecparam -genkey
 		"noise":       {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "cannot be read"},
 		"a JWK Set":   {oneSet(), "not a public key in PEM"},
 		"HTML":        {"<html>", "it looks like HTML"},
@@ -184,6 +190,9 @@ func TestPEMDocuments(t *testing.T) {
 				s := newPEMSite(t, jwks.Config{})
 				s.keys.Store("/k", tt.doc)
 				err := s.source.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "k"})
+				if alarm := strings.Contains(s.log.String(), "level=ERROR msg=\"jwks: a private key or secret is published\""); alarm != strings.HasPrefix(tt.want, "ALARM") {
+					t.Errorf("the log: %s", s.log)
+				}
 				if err != nil {
 					if !strings.Contains(err.Error(), tt.want) || stepOf(err) != jwks.StepSet || !errors.Is(err, keystore.ErrUnavailable) {
 						t.Errorf("%v, want %s", err, tt.want)
@@ -196,6 +205,29 @@ func TestPEMDocuments(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A set that holds nothing but a private key is refused, and is an alarm as any other with one is.
+func TestRefusedSetIsAnAlarm(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		secret := `{"kty":"oct","kid":"` + strings.Repeat("a", 9999) + `","alg":"HS256","k":"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}`
+		s := &site{answer: bodyAnswer(`{"keys":[` + secret + strings.Repeat(","+secret, 50) + `]}`)}
+		client, log := s.client(t, jwks.Config{Observe: func(e jwks.Event) {
+			if e.Outcome == jwks.Failed && (len(e.Exposed) != 51 || len(e.Exposed[0].KID) != keystore.MaxKIDBytes) {
+				t.Errorf("%d keys are exposed, kids of %d bytes", len(e.Exposed), len(e.Exposed[0].KID))
+			}
+		}})
+		source, err := client.Open("acme", "http://127.0.0.1/keys", onLoopback)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := attempted(source); stepOf(err) != jwks.StepSet || !strings.Contains(err.Error(), "ALARM") {
+			t.Errorf("error %v", err)
+		}
+		if n := strings.Count(log.String(), "level=ERROR msg=\"jwks: a private key or secret is published\""); n != 16 {
+			t.Errorf("%d alarms in the log: %s", n, log)
+		}
+	})
 }
 
 // Whatever kids strangers send, they cause three requests and one more every ten seconds, and a key

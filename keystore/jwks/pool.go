@@ -15,9 +15,13 @@ import (
 )
 
 // keepIdle is how long a connection is kept without a request: long enough for the next of many
-// tenants at one host, and for the keys after the metadata. A name is resolved and judged again
-// soon, and sources that are fetched once in minutes hold no sockets.
+// tenants at one host, and for the keys after the metadata. Sources that are fetched once in minutes
+// hold no sockets.
 const keepIdle = 2 * time.Second
+
+// keepMost is for how long connections are kept however many requests there are. Then a name is
+// resolved and judged again: an issuer may have moved.
+const keepMost = time.Minute
 
 // A pool keeps connections between requests. A connection that one guard permitted serves only
 // sources with the same guard.
@@ -31,7 +35,7 @@ type pool struct {
 // A pooled is the transport of one guard and scheme.
 type pooled struct {
 	*http.Transport
-	used time.Time
+	made, used time.Time
 }
 
 // transport returns the transport for requests of sources with a guard, over http or https.
@@ -47,7 +51,14 @@ func (p *pool) transport(g guard, plain bool) *http.Transport {
 				delete(p.all, other)
 			}
 		}
-		one = &pooled{Transport: p.newTransport(g, plain)}
+	}
+	if one != nil && now.Sub(one.made).Abs() >= keepMost {
+		one.CloseIdleConnections()
+		p.all[key+" before"] = one // requests may still run, and closeIdle is for what they leave
+		one = nil
+	}
+	if one == nil {
+		one = &pooled{Transport: p.newTransport(g, plain), made: now}
 		p.all[key] = one
 	}
 	one.used = now
@@ -109,6 +120,8 @@ func (p *pool) connect(ctx context.Context, d *dialer, addr string, secure *tls.
 	}
 	capped := &cappedConn{Conn: conn, closed: sync.OnceFunc(p.c.conns.Done)}
 	capped.left.Store(rawExtra)
+	// A proxy may hang, and a transport gives it a minute, whatever the request's own time.
+	capped.unclaimed = time.AfterFunc(fetchTimeout, func() { capped.end() })
 	if secure == nil {
 		r.step.CompareAndSwap(StepConnect, StepResponse)
 		return capped, nil
@@ -134,42 +147,72 @@ type request struct {
 	next *http.Transport
 	step atomic.Value // the current Step
 	raw  int          // bytes that it may read on a connection
+	last bool         // the last one on its connection: some hosts send a body with a 304
 }
 
 // requestKey is the key of a *request in the context of its dials.
 type requestKey struct{}
 
 // RoundTrip implements [http.RoundTripper]. It notes the steps, and limits what each connection
-// brings.
+// brings. It refuses an answer that was there before its request: it is what the host, or a proxy before
+// it, sent beyond the end of another answer, and may be what the issuer of another tenant chose. An
+// [http.Transport] drops such bytes only if it has the time to see them.
 func (r *request) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := context.WithValue(req.Context(), requestKey{}, r)
-	return r.next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	ctx, cancel := context.WithCancel(context.WithValue(req.Context(), requestKey{}, r))
+	context.AfterFunc(r.ctx, cancel) // Config.Wrap may have given req a context that does not end
+	var conn atomic.Pointer[cappedConn]
+	var early atomic.Bool
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { r.step.Store(StepConnect) },
 		GotConn: func(info httptrace.GotConnInfo) {
 			r.step.Store(StepResponse)
-			conn := info.Conn
-			for {
-				switch inner := conn.(type) {
-				case *tls.Conn:
-					conn = inner.NetConn()
-				case *cappedConn:
-					inner.left.Store(int64(r.raw))
-					return
-				default:
-					return
-				}
+			if capped := cappedIn(info.Conn); capped != nil {
+				capped.unclaimed.Stop()
+				capped.left.Store(int64(r.raw))
+				conn.Store(capped)
 			}
 		},
-	})))
+		GotFirstResponseByte: func() {
+			if capped := conn.Load(); capped != nil && capped.left.Load() == int64(r.raw) {
+				early.Store(true)
+			}
+		},
+	}))
+	req.Close = req.Close || r.last // after a redirect, too
+	resp, err := r.next.RoundTrip(req)
+	if err == nil && early.Load() {
+		resp.Body.Close()
+		conn.Load().Close()
+		return nil, errEarly
+	}
+	return resp, err
 }
 
-var errRaw = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
+// cappedIn returns the cappedConn in the connection of a transport, beneath TLS.
+func cappedIn(conn net.Conn) *cappedConn {
+	for {
+		switch inner := conn.(type) {
+		case *tls.Conn:
+			conn = inner.NetConn()
+		case *cappedConn:
+			return inner
+		default:
+			return nil
+		}
+	}
+}
+
+var (
+	errRaw   = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
+	errEarly = failf(StepResponse, "an answer from before the request: the host sent more bytes than its last answer has")
+)
 
 // A cappedConn brings so many more bytes, and then an error.
 type cappedConn struct {
 	net.Conn
-	left   atomic.Int64 // a request sets it; what is read before the first is the handshake
-	closed func()
+	left      atomic.Int64 // a request sets it; what is read before the first is the handshake
+	unclaimed *time.Timer  // closes it, until a request has it
+	closed    func()
 }
 
 // Read implements [net.Conn].
@@ -185,6 +228,11 @@ func (c *cappedConn) Read(b []byte) (int, error) {
 
 // Close implements [net.Conn].
 func (c *cappedConn) Close() error {
+	c.unclaimed.Stop()
+	return c.end()
+}
+
+func (c *cappedConn) end() error {
 	defer c.closed()
 	return c.Conn.Close()
 }

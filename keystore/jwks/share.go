@@ -3,13 +3,18 @@ package jwks
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"sync"
 	"time"
 )
 
-// maxShared bounds the documents that are kept for attempts that still wait, in bytes.
-const maxShared = 16 << 20
+// maxShared bounds the answers that are kept for attempts that still wait, in bytes. entrySize is what
+// each of them takes beside its own bytes, about.
+const (
+	maxShared = 16 << 20
+	entrySize = 1 << 10
+)
 
 // answers are documents that several attempts ask for at about the same time: many issuers may name
 // one jwks_uri, and sources with different settings one issuer. An attempt takes the answer to
@@ -18,7 +23,7 @@ const maxShared = 16 << 20
 type answers struct {
 	mu   sync.Mutex // guards the fields below
 	all  map[string]*asked
-	size int // bytes of all documents
+	size int // the sum of the sizes of all
 }
 
 // An asked is a request that was sent for one attempt, and its answer.
@@ -28,6 +33,7 @@ type asked struct {
 	answer *answer
 	failed *Error
 	void   bool // the attempt ended before the answer came, which tells others nothing
+	size   int  // in bytes; 0: there is no answer yet. mu of the answers guards it
 }
 
 // get returns the answer to a request that began since then: that of another attempt, or else that of
@@ -58,7 +64,9 @@ func (s *answers) get(ctx context.Context, key string, since time.Time, now func
 	}
 }
 
-// settle hands an answer to the attempts that wait for it.
+// settle hands an answer to the attempts that wait for it. If too much is kept then, all that came
+// before is forgotten: the oldest may be of attempts that ended long ago, since there may be no moment
+// without any.
 func (s *answers) settle(key string, one *asked, void bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,10 +75,18 @@ func (s *answers) settle(key string, one *asked, void bool) {
 	if s.all[key] != one {
 		return
 	}
-	if one.answer != nil {
-		s.size += len(one.answer.body)
+	if void {
+		delete(s.all, key)
+		return
 	}
-	if void || s.size > maxShared {
+	one.size = len(key) + entrySize + one.answer.size()
+	s.size += one.size
+	if s.size <= maxShared {
+		return
+	}
+	maps.DeleteFunc(s.all, func(_ string, other *asked) bool { return other != one && other.size > 0 })
+	s.size = one.size
+	if s.size > maxShared {
 		s.replaceLocked(key, nil)
 	}
 }
@@ -78,13 +94,7 @@ func (s *answers) settle(key string, one *asked, void bool) {
 // replaceLocked puts one in the place of what is kept under key; nil leaves it empty.
 func (s *answers) replaceLocked(key string, one *asked) {
 	if old := s.all[key]; old != nil {
-		select {
-		case <-old.done:
-			if old.answer != nil {
-				s.size -= len(old.answer.body)
-			}
-		default:
-		}
+		s.size -= old.size
 	}
 	if one == nil {
 		delete(s.all, key)
@@ -94,6 +104,21 @@ func (s *answers) replaceLocked(key string, one *asked) {
 		s.all = make(map[string]*asked)
 	}
 	s.all[key] = one
+}
+
+// size returns how many bytes a keeps in memory, of those that its issuer chooses.
+func (a *answer) size() int {
+	if a == nil {
+		return 0
+	}
+	n := len(a.body)
+	for name, values := range a.header {
+		n += len(name)
+		for _, value := range values {
+			n += len(value)
+		}
+	}
+	return n
 }
 
 // clear forgets all answers. No attempt is left that could take one.
@@ -110,6 +135,6 @@ func (g *getter) share(ctx context.Context, u *url.URL, v validator, onDemand bo
 	if g.header != nil {
 		return g.get(ctx, u, v, onDemand)
 	}
-	key := fmt.Sprintf("%q %s %v %d %q %v", u, g.guard.key(), g.redirects, g.maxBody, v, onDemand)
+	key := fmt.Sprintf("%q %s %v %d %q %v %s", u, g.guard.key(), g.redirects, g.maxBody, v, onDemand, g.accept)
 	return g.answers.get(ctx, key, g.queued, g.now, func() (*answer, *Error) { return g.get(ctx, u, v, onDemand) })
 }

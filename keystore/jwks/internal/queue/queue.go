@@ -124,7 +124,7 @@ type hostLimit struct {
 // least 1. It is for an empty Queue.
 func (q *Queue) SetLimits(running, perHost int) {
 	for i, g := range groups {
-		q.most[i] = max(1, running*g.eighths/8)
+		q.most[i] = max(1, running/8*g.eighths+running%8*g.eighths/8)
 	}
 	q.perHost = perHost
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -61,6 +62,18 @@ func addBlocked(q *Queue, newTicket func(i int) *Ticket, n, from int, tenant str
 		all = append(all, k)
 	}
 	return all
+}
+
+// No number is too large for a limit, as that of a caller who wants none.
+func TestLimitsWithoutEnd(t *testing.T) {
+	q := new(Queue)
+	q.SetLimits(math.MaxInt, math.MaxInt)
+	for i := range 100 {
+		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: "h", Health: Failing})
+	}
+	if n := len(start(q)); n != 100 {
+		t.Errorf("%d of 100 tickets may start", n)
+	}
 }
 
 func TestTwoRunPerHost(t *testing.T) {
