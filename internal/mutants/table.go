@@ -162,17 +162,17 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a roll-out makes tenant keys without end",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
 		tests: tests{simulator, "TestTimelineRollout$"}, want: "TestTimelineRollout",
 	},
 	{
 		name:  "a tenant key is used for ever",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
 		tests: tests{simulator, "TestTimelineRollout$"}, want: "I14",
 	},
 	{
 		name:  "a rewrap makes a tenant key young again",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "b.Agreed && tk.KEK != b.Primary"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "b.Agreed && tk.KEK != b.Primary"}},
 		tests: tests{decisions, "TestMintMakesTenantKey"}, want: "TestMintMakesTenantKey",
 	},
 	{
