@@ -117,6 +117,25 @@ func TestForcedRealmMove(t *testing.T) {
 	})
 }
 
+// A ring that moves to another realm keeps its tenant key: the KEK is the same, and a new tenant key
+// would protect nothing.
+func TestMovedRingKeepsItsTenantKey(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		create(t, cluster, "acme", fast)
+		m := join(t, cluster, "a", trusting, inRealm("live", ""))
+		defer m.leave()
+		if _, _, err := m.rotator.Rekey(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		defer m.run()()
+		time.Sleep(2 * fast.Every)
+		if n := tenantKeys(cluster); n != 1 || m.signs() != nil {
+			t.Errorf("%d tenant keys two rotations after the move, want 1: %v", n, m.signs())
+		}
+	})
+}
+
 // KEKs that go back to an older one are a change of KEKs too: no ring is sealed under a KEK that a
 // live instance lacks, even if its tenant key was made under that KEK long ago.
 func TestRekeyBackToTheFirstKEK(t *testing.T) {

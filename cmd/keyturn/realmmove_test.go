@@ -240,4 +240,12 @@ func TestRealmMoveUsage(t *testing.T) {
 	} {
 		keyturn(t, args...).wantUsage(t, want)
 	}
+	for realms, want := range map[string]string{
+		"other_realms: [" + strings.Repeat("x", 65) + "]": "rings.other_realms: one has 65 bytes: want at most 64",
+		"realm: a, other_realms: [a]":                     `rings.other_realms: the realm "a" is given twice`,
+		"other_realms: ['']":                              `rings.other_realms: the realm "" is given twice`,
+	} {
+		config := "rings: {redis: 'redis://127.0.0.1:1', kek_file: kek, " + realms + "}\ntenants:\n  - {id: default, kind: ring, any_issuer: true, any_audience: true}\n"
+		keyturn(t, "serve", "--config", configFolder(t, config, map[string]string{"kek": newKEK()})).wantUsage(t, want)
+	}
 }

@@ -266,6 +266,21 @@ var mutants = []mutant{
 		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
 	},
 	{
+		name:  "a KEK is the same one in all realms",
+		edits: []edit{{"rotation/internal/held/change.go", "append(name.Check[:], name.Realm[:]...)", "name.Check[:]"}},
+		tests: tests{here, "TestRealmMoveHasNoGap"}, want: "TestRealmMoveHasNoGap",
+	},
+	{
+		name:  "a key of another realm is made under another KEK",
+		edits: []edit{{"rotation/apply.go", "Origin: held.Origin(", "Origin: held.KEK("}},
+		tests: tests{here, "TestMovedRingKeepsItsTenantKey"}, want: "TestMovedRingKeepsItsTenantKey",
+	},
+	{
+		name:  "a rekey to the KEK of before asks no one",
+		edits: []edit{{"rotation/rekey.go", "b.have.Born() == b.Origin && b.Copy.SealingKEK() == b.Primary", "b.have.Born() == b.Origin"}},
+		tests: tests{here, "TestRekeyBackToTheFirstKEK"}, want: "TestRekeyBackToTheFirstKEK",
+	},
+	{
 		name:  "acknowledgements that cannot be read refuse a revocation",
 		edits: []edit{{"rotation/apply.go", "b.unasked != nil && p.Op != ring.OpRevoke", "b.unasked != nil"}},
 		tests: tests{here, "TestRevocationDuringRolloutNeedsNoAcks"}, want: "TestRevocationDuringRolloutNeedsNoAcks",
