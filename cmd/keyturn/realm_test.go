@@ -37,7 +37,9 @@ func TestRealm(t *testing.T) {
 	}
 
 	s = startServe(t, env, "--redis", c.url, "--realm", "live", "--other-realm", "", "--other-realm", "staging")
-	wait(t, func() bool { return strings.Contains(s.out.String(), "--realm live --other-realm '' --other-realm staging") })
+	wait(t, func() bool {
+		return strings.Contains(s.out.String(), "--realm live --other-realm '' --other-realm staging")
+	})
 	s.ask(t, "GET", "/api/x", token).wantOK(t, defaultTenant, "", "/api/x")
 	c.run("verify", "--realm", "live", "--other-realm", "staging", "--alg", "HS256", token).wantCode(t, exitYes)
 }
