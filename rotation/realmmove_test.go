@@ -40,7 +40,11 @@ func TestRealmMoveHasNoGap(t *testing.T) {
 			time.Sleep(time.Second)
 			for _, m := range members {
 				_, revoked := m.Lookup(keystore.ID{Tenant: "acme", KID: second}, fast.Algorithm)
-				if s := m.Status(); !s.Fresh || m.signs() != nil || m.finds(first) != "found" || !errors.Is(revoked, keystore.ErrRevoked) {
+				s := m.Status()
+				if s.Counts.Forged+s.Counts.Undone+s.Counts.Older > 0 {
+					t.Errorf("with %s restarted, an alarm was raised: %+v", name, s.Counts)
+				}
+				if !s.Fresh || m.signs() != nil || m.finds(first) != "found" || !errors.Is(revoked, keystore.ErrRevoked) {
 					t.Fatalf("with %s restarted: %v, %v, %s, %v", name, s.Err, m.signs(), m.finds(first), revoked)
 				}
 			}
@@ -108,6 +112,11 @@ func TestForcedRealmMove(t *testing.T) {
 		}
 		if m.signs() != nil || m.finds(m.kid(1)) != "found" {
 			t.Errorf("the new instance: %v", m.signs())
+		}
+		for _, one := range []*member{old, m} { // what is left of the other realm is no forgery
+			if c := one.Status().Counts; c.Forged+c.Undone+c.Older > 0 {
+				t.Errorf("an alarm was raised: %+v", c)
+			}
 		}
 		for field, value := range cluster.Ring("acme") {
 			if string(value) != string(moved[field]) {

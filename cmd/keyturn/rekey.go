@@ -59,7 +59,7 @@ With --json it prints {"primary","rings","rekeyed","rotated","left","from",
 at, "rekeyed" of them sealed again, "rotated" of them rotated. --rotate-all has "left"
 rings to rotate, the last of them at "from", or null; "old_keys_until" is when the last
 retired key that was made under another KEK is dropped. "fields" is
-how many fields were under each other KEK. "tenants" is an array of {"tenant","rekeyed",
+how many fields were under each other KEK. With two realms, the name of a KEK ends in its realm. "tenants" is an array of {"tenant","rekeyed",
 "others","old_keys","promoted","minted","left","from","error"}, without those that have
 nothing to say: "others" are the fields under other KEKs, by KEK, "old_keys" the kids of
 keys that were made under another one, and "left" those of them that --rotate-all still
