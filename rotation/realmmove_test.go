@@ -145,6 +145,43 @@ func TestMovedRingKeepsItsTenantKey(t *testing.T) {
 	})
 }
 
+// A ring without a record still has facts, such as a revocation, and nothing may be left of it that
+// needs the old realm. The instances are asked here too.
+func TestMoveOfARingWithoutRecords(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		create(t, cluster, "acme", fast)
+		cluster.EditRing("acme", func(fields map[string][]byte) {
+			for field := range fields {
+				if strings.HasPrefix(field, "k:") {
+					delete(fields, field)
+				}
+			}
+		})
+		old := join(t, cluster, "old", trusting)
+		time.Sleep(time.Second)
+		m := join(t, cluster, "new", trusting, inRealm("live", ""))
+		defer m.leave()
+		if _, _, err := m.rotator.Rekey(t.Context(), "acme"); !errors.Is(err, ring.ErrRefused) || !strings.Contains(err.Error(), "first: old; ") {
+			t.Errorf("a move while an instance is in the old realm: %v, want refused", err)
+		}
+		old.leave()
+		report, _, err := m.rotator.Rekey(t.Context(), "acme", rotation.DryRun)
+		if err != nil || report.Changed || len(report.Others) != 1 {
+			t.Errorf("a look: %+v, %v", report, err)
+		}
+		if report, _, err := m.rotator.Rekey(t.Context(), "acme"); err != nil || !report.Changed {
+			t.Errorf("a move: %+v, %v", report, err)
+		}
+		if report, _, err := m.rotator.Rekey(t.Context(), "acme", rotation.DryRun); err != nil || len(report.Others) > 0 {
+			t.Errorf("after it: %+v, %v", report, err)
+		}
+		if _, _, err := m.rotator.Rekey(t.Context(), "nobody"); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("of a tenant without a ring: %v", err)
+		}
+	})
+}
+
 // KEKs that go back to an older one are a change of KEKs too: no ring is sealed under a KEK that a
 // live instance lacks, even if its tenant key was made under that KEK long ago.
 func TestRekeyBackToTheFirstKEK(t *testing.T) {

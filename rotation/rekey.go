@@ -46,9 +46,6 @@ func (r *Rotator) agree(ctx context.Context, b *base) {
 		b.Agreed = true
 		return
 	}
-	if b.have.Newest() == nil {
-		return
-	}
 	live, err := r.roster(ctx, b.Tenant, true)
 	b.others, b.unasked = live.NotFirst(b.Primary), err
 	b.Agreed = err == nil && len(b.others) == 0
@@ -82,14 +79,15 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 	var report ring.Rekeyed
 	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
 		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks, b.fields)
-		if err := b.Ring(); err != nil || o.dryRun || len(report.Others) == 0 {
-			return nil, err
-		}
-		if len(b.others) > 0 && !o.force {
+		if len(report.Others) > 0 && len(b.others) > 0 && !o.force && !o.dryRun {
 			return nil, &ring.RefusedError{Tenant: tenant, Reason: held.NotFirstReason(b.keks, b.others)}
 		}
-		b.Agreed = b.Agreed || o.force
-		return b.Rekey()
+		b.Agreed = b.Agreed || o.force || o.dryRun
+		p, err := b.Rekey()
+		if o.dryRun {
+			p = nil
+		}
+		return p, err
 	})
 	report.Changed = p != nil
 	return report, receipt, err
