@@ -47,9 +47,9 @@ token has ended, or until "keyturn keys revoke".
 --from-realm moves rings to the realm of --realm from another one, '' for none: the same
 KEK is another one in another realm. Give all instances the new realm as --other-realm
 first, then as --realm with the old one as --other-realm: docs/operations.md, "A new
-realm", has the steps. It is refused while a live instance is in the old realm alone.
-With --force it is done all the same: such an instance cannot read the rings any more,
-so it hears of no revocation, and soon stops signing.
+realm", has the steps. It is refused while a live instance is not in the new realm.
+With --force it is done all the same: an instance that does not open the new realm
+cannot read the rings any more. It hears of no revocation, and soon stops signing.
 
 `+waitHelp+` Exit code 3 is also that
 of a ring that cannot be read.
@@ -59,7 +59,8 @@ With --json it prints {"primary","rings","rekeyed","rotated","left","from",
 at, "rekeyed" of them sealed again, "rotated" of them rotated. --rotate-all has "left"
 rings to rotate, the last of them at "from", or null; "old_keys_until" is when the last
 retired key that was made under another KEK is dropped. "fields" is
-how many fields were under each other KEK. With two realms, the name of a KEK ends in its realm. "tenants" is an array of {"tenant","rekeyed",
+how many fields were under each other KEK. With two realms, the name of a KEK ends in
+its realm. "tenants" is an array of {"tenant","rekeyed",
 "others","old_keys","promoted","minted","left","from","error"}, without those that have
 nothing to say: "others" are the fields under other KEKs, by KEK, "old_keys" the kids of
 keys that were made under another one, and "left" those of them that --rotate-all still
