@@ -171,7 +171,7 @@ func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*ba
 	opened, err := seal.OpenRing(b.keks, tenant, snap.Fields)
 	b.have = held.Open(mine, snap.Fields, opened)
 	b.digest, b.read, b.fields = snap.Digest, snap.Now, snap.Fields
-	b.Base = protocol.Base{Tenant: tenant, Now: protocol.WholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary())}
+	b.Base = protocol.Base{Tenant: tenant, Now: protocol.WholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary()), Origin: held.Origin(b.keks.Primary())}
 	if err != nil {
 		return b, unavailable(err)
 	}

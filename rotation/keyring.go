@@ -144,7 +144,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	keks, err := cfg.KEKs.sealing().In(cfg.Realm)
+	keks, err := cfg.KEKs.sealing().In(cfg.Realm, cfg.OtherRealms...)
 	if err != nil {
 		return nil, err
 	}

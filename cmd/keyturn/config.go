@@ -211,7 +211,15 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 			return nil, usagef("the file of --config: rings.realm: it %v", err)
 		}
 	}
-	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm}
+	for _, other := range c.OtherRealms {
+		if _, err := parseOtherRealm(other); err != nil {
+			return nil, usagef("the file of --config: rings.other_realms: one %v", err)
+		}
+	}
+	if err := checkRealms("the file of --config: rings.other_realms", c.Realm, c.OtherRealms); err != nil {
+		return nil, err
+	}
+	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
 	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       redis: redis://localhost:6379
       kek_file: kek                    # or KEYTURN_KEK
       realm: production                # as --realm; none if it is left out
+      other_realms: [old]              # as --other-realm, while rings move to another realm
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
@@ -87,11 +88,12 @@ type reloadConfig struct {
 }
 
 type ringsConfig struct {
-	Redis     string               `yaml:"redis"`
-	KEKFile   string               `yaml:"kek_file"`
-	Realm     string               `yaml:"realm"`
-	Bootstrap bool                 `yaml:"bootstrap"`
-	Policy    map[string]yaml.Node `yaml:"policy"` // by the names of the flags
+	Redis       string               `yaml:"redis"`
+	KEKFile     string               `yaml:"kek_file"`
+	Realm       string               `yaml:"realm"`
+	OtherRealms []string             `yaml:"other_realms"`
+	Bootstrap   bool                 `yaml:"bootstrap"`
+	Policy      map[string]yaml.Node `yaml:"policy"` // by the names of the flags
 }
 
 type tenantConfig struct {

@@ -273,7 +273,7 @@ func storeError(err error) error {
 func advice(err error) string {
 	switch {
 	case errors.Is(err, rotation.ErrWrongRealm):
-		return "; give the realm that the service has, with --realm (rings.realm in the file of serve)"
+		return "; give the realm that the service has, with --realm (rings.realm in the file of serve); keyturn keys rekey --from-realm moves rings to another one"
 	case errors.Is(err, rotation.ErrWrongKEK):
 		return "; give the KEK that the service has, with --kek-file or " + envKEK
 	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):

@@ -20,10 +20,11 @@ import (
 type rekeyCommand struct {
 	*keysCommand
 	check, dryRun, rotateAll bool
+	fromRealm                *option[string]
 }
 
 func newKeysRekey(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "rekey --redis URL [--tenant TENANT] [--rotate-all] [--check | --dry-run]", "Seal rings under the first KEK of the file",
+	c, cmd := newKeysCommand(a, "rekey --redis URL [--tenant TENANT] [--rotate-all] [--from-realm REALM] [--check | --dry-run]", "Seal rings under the first KEK of the file",
 		`rekey seals rings under the first KEK of the file, so that no older KEK is needed to
 read them: all rings, or that of --tenant. It goes ring by ring, and skips those that
 are done, so it can be repeated. It is refused (exit code 1, with the names) while a
@@ -43,6 +44,13 @@ exits with 1 while keys are left, with the time from which to repeat it. With --
 it exits with 1 while keys are left. Keys that have retired verify until their last
 token has ended, or until "keyturn keys revoke".
 
+--from-realm moves rings to the realm of --realm from another one, '' for none: the same
+KEK is another one in another realm. Give all instances the new realm as --other-realm
+first, then as --realm with the old one as --other-realm: docs/operations.md, "A new
+realm", has the steps. It is refused while a live instance is not in the new realm.
+With --force it is done all the same: an instance that does not open the new realm
+cannot read the rings any more. It hears of no revocation, and soon stops signing.
+
 `+waitHelp+` Exit code 3 is also that
 of a ring that cannot be read.
 
@@ -51,7 +59,8 @@ With --json it prints {"primary","rings","rekeyed","rotated","left","from",
 at, "rekeyed" of them sealed again, "rotated" of them rotated. --rotate-all has "left"
 rings to rotate, the last of them at "from", or null; "old_keys_until" is when the last
 retired key that was made under another KEK is dropped. "fields" is
-how many fields were under each other KEK. "tenants" is an array of {"tenant","rekeyed",
+how many fields were under each other KEK. With two realms, the name of a KEK ends in
+its realm. "tenants" is an array of {"tenant","rekeyed",
 "others","old_keys","promoted","minted","left","from","error"}, without those that have
 nothing to say: "others" are the fields under other KEKs, by KEK, "old_keys" the kids of
 keys that were made under another one, and "left" those of them that --rotate-all still
@@ -60,11 +69,13 @@ has to rotate out. "instances" is an array of {"instance","applied","heard_at","
 		`  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --check
   keyturn keys rekey --redis redis://localhost:6379 --kek-file kek
   keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --rotate-all`)
-	r := &rekeyCommand{keysCommand: c}
+	r := &rekeyCommand{keysCommand: c, fromRealm: &option[string]{kind: "REALM", parse: parseOtherRealm}}
 	c.waits.register(cmd)
 	cmd.Flags().BoolVar(&r.check, "check", false, "change nothing; exit with 1 while a field is under another KEK")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "change nothing; say what would be sealed again")
 	cmd.Flags().BoolVar(&r.rotateAll, "rotate-all", false, "also rotate out the keys that were made under another KEK")
+	cmd.Flags().Var(r.fromRealm, "from-realm", "also open what is sealed in that realm, and seal it in the one of --realm")
+	cmd.Flags().BoolVar(&c.force, "force", false, "move rings that a live instance can then not read")
 	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
 	c.tenant.shown = ""
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return r.answer(r.run(cmd.Context())) }
@@ -78,8 +89,17 @@ func (c *rekeyCommand) run(ctx context.Context) error {
 	if c.check && c.dryRun {
 		return usagef("--check and --dry-run: give one of them")
 	}
+	if c.force && !c.fromRealm.given {
+		return usagef("--force goes with --from-realm: a change of KEKs needs none")
+	}
 	if err := c.waits.check(); err != nil {
 		return err
+	}
+	if c.fromRealm.given {
+		c.ring.otherRealms.values = append(c.ring.otherRealms.values, c.fromRealm.value)
+		if err := checkRealms("--from-realm", c.ring.realm.value, c.ring.otherRealms.values); err != nil {
+			return err
+		}
 	}
 	s, err := c.connect(&c.ring)
 	if err != nil {
@@ -139,6 +159,7 @@ type rekeying struct {
 	tenants   []rekeyedRing  // those that have something to say
 	instances map[string]ackSeen
 	rotated   rotatedRings
+	forced    bool // it was said what that costs
 
 	looked atomic.Int64 // names that were looked at, for the progress
 
@@ -232,7 +253,7 @@ func (r *rekeying) again(ctx context.Context, changed []string) {
 		return
 	}
 	for _, tenant := range changed {
-		report, _, err := rotator.Rekey(ctx, tenant)
+		report, _, err := r.seal(ctx, rotator, tenant)
 		r.seen.undone = r.seen.undone || report.Changed
 		if err != nil {
 			r.fail(tenant, err)
@@ -265,7 +286,7 @@ func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *
 	if r.looks() {
 		opts = append(opts, rotation.DryRun)
 	}
-	report, last, err := rotator.Rekey(ctx, tenant, opts...)
+	report, last, err := r.seal(ctx, rotator, tenant, opts...)
 	if missing := (*ring.MissingError)(nil); errors.As(err, &missing) && !r.tenant.given {
 		return last, false // anyone can write a tenant's name
 	}
@@ -300,6 +321,20 @@ func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *
 		return one.receipt, true
 	}
 	return last, one.Changed
+}
+
+// seal seals a ring again. With --force it does what is refused otherwise, and says what that costs.
+func (r *rekeying) seal(ctx context.Context, rotator *rotation.Rotator, tenant string, opts ...rotation.Option) (ring.Rekeyed, rotation.Receipt, error) {
+	report, receipt, err := rotator.Rekey(ctx, tenant, opts...)
+	refused := (*rotation.RefusedError)(nil)
+	if !r.force || !errors.As(err, &refused) {
+		return report, receipt, err
+	}
+	if !r.forced {
+		r.note("forced, although %s. An instance that cannot read the rings in this realm verifies with what it holds, hears of no revocation, and stops signing when SignFor is over: restart it in this realm", printable(refused.Reason, false))
+	}
+	r.forced = true
+	return rotator.Rekey(ctx, tenant, append(opts, rotation.Force)...)
 }
 
 // fail notes that a ring could not be read or sealed again.

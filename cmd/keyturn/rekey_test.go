@@ -159,7 +159,7 @@ func TestRekeyUnreadable(t *testing.T) {
 	}
 	acme := fmt.Sprintf("kt:{%d}:ring:acme", rotation.BucketOf("acme"))
 	m.HSet(acme, "tk:x", "rubbish")
-	m.SAdd(fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("nobody")), "nobody") // anyone can write a name
+	m.SAdd(fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("acme")), "nobody", "\xff", strings.Repeat("x", 300)) // anyone can write names
 	c.kek, _ = kekLines(t, second, first)
 	r := c.run("keys", "rekey", "--json").wantCode(t, exitCannotTell, "malformed")
 	if shown := r.rekeyed(t); shown.Rings != 1 || shown.Rekeyed != 1 || len(shown.Tenants) != 2 {

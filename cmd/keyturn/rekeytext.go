@@ -132,10 +132,17 @@ func (r *rekeying) instancesText() string {
 		b.WriteString("\n")
 	}
 	whole := !r.tenant.given && r.stopped == nil && r.failed == nil && !r.seen.undone && (len(r.fields) == 0 || !r.looks())
-	if whole && len(ready) > 0 {
-		fmt.Fprintf(&b, "these instances do not need their older KEKs any longer: %s\n", strings.Join(ready, ", "))
+	needs := "these instances do not need their older KEKs"
+	if r.fromRealm.given {
+		needs = "these instances do not need their other KEKs and realms"
 	}
-	if whole {
+	if whole && len(ready) > 0 {
+		fmt.Fprintf(&b, "%s any longer: %s\n", needs, strings.Join(ready, ", "))
+	}
+	switch {
+	case whole && r.fromRealm.given:
+		b.WriteString("Dumps of Redis from before are in the old realm: after a restore from one, repeat this command.\n")
+	case whole:
 		b.WriteString("Keep the old KEK as a last line for as long as you keep dumps of Redis from before.\n")
 	}
 	return b.String()

@@ -149,10 +149,8 @@ func (c *verifyCommand) oneSource() error {
 	switch {
 	case len(given) > 1:
 		return usagef("%s: give one of them", strings.Join(given, " and "))
-	case c.ring.kekFile.given && !c.ring.redis.given:
-		return usagef("--kek-file goes with --redis, which says where the ring is")
-	case c.ring.realm.given && !c.ring.redis.given:
-		return usagef("--realm goes with --redis, which says where the ring is")
+	case c.ring.needRedis() != nil:
+		return c.ring.needRedis()
 	case c.issuer.setting() != "" && !c.issuer.given():
 		return usagef("%s goes with --issuer-url or --jwks-url: the others ask nothing over HTTP", c.issuer.setting())
 	}

@@ -29,6 +29,12 @@ var calm = []string{"--freshness", "30s", "--skew", "1s", "--dwell", "1s"}
 // peer opens an instance that holds the rings of the tenants.
 func (c *ringCLI) peer(name, kek string, tenants ...string) *rotation.Keyring {
 	c.t.Helper()
+	return c.peerIn("", nil, name, kek, tenants...)
+}
+
+// peerIn is peer in a realm, which opens other realms too.
+func (c *ringCLI) peerIn(realm string, others []string, name, kek string, tenants ...string) *rotation.Keyring {
+	c.t.Helper()
 	s, err := openStore(c.url)
 	if err != nil {
 		c.t.Fatal(err)
@@ -40,6 +46,7 @@ func (c *ringCLI) peer(name, kek string, tenants ...string) *rotation.Keyring {
 	}
 	k, err := rotation.Open(c.t.Context(), s, rotation.Config{
 		KEKs: keks, Tenants: tenants, Instance: name, TrustFirstRead: true, Poll: 100 * time.Millisecond,
+		Realm: realm, OtherRealms: others,
 	})
 	if err != nil {
 		c.t.Fatal(err)

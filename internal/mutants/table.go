@@ -162,17 +162,17 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a roll-out makes tenant keys without end",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
 		tests: tests{simulator, "TestTimelineRollout$"}, want: "TestTimelineRollout",
 	},
 	{
 		name:  "a tenant key is used for ever",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
 		tests: tests{simulator, "TestTimelineRollout$"}, want: "I14",
 	},
 	{
 		name:  "a rewrap makes a tenant key young again",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "b.Agreed && tk.KEK != b.Primary"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "b.Agreed && tk.KEK != b.Primary"}},
 		tests: tests{decisions, "TestMintMakesTenantKey"}, want: "TestMintMakesTenantKey",
 	},
 	{
@@ -264,6 +264,21 @@ var mutants = []mutant{
 		name:  "a command does not restore what it sealed again",
 		edits: []edit{{"rotation/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
 		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
+	},
+	{
+		name:  "a KEK is the same one in all realms",
+		edits: []edit{{"rotation/internal/held/change.go", "append(name.Check[:], name.Realm[:]...)", "name.Check[:]"}},
+		tests: tests{here, "TestRealmMoveHasNoGap"}, want: "TestRealmMoveHasNoGap",
+	},
+	{
+		name:  "a key of another realm is made under another KEK",
+		edits: []edit{{"rotation/apply.go", "Origin: held.Origin(", "Origin: held.KEK("}},
+		tests: tests{here, "TestMovedRingKeepsItsTenantKey"}, want: "TestMovedRingKeepsItsTenantKey",
+	},
+	{
+		name:  "a rekey to the KEK of before asks no one",
+		edits: []edit{{"rotation/rekey.go", "b.have.Born() == b.Origin && b.Copy.SealingKEK() == b.Primary", "b.have.Born() == b.Origin"}},
+		tests: tests{here, "TestRekeyBackToTheFirstKEK"}, want: "TestRekeyBackToTheFirstKEK",
 	},
 	{
 		name:  "acknowledgements that cannot be read refuse a revocation",

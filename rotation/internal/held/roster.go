@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
@@ -33,7 +34,7 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 			}
 			for _, name := range a.KEKs {
 				view.KEKs = append(view.KEKs, KEK(name))
-				all.names[KEK(name)] = name.String()
+				all.names[KEK(name)] = keks.Describe(name)
 			}
 			all.Views = append(all.Views, view)
 		case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
@@ -77,6 +78,17 @@ func (all Roster) NotFirst(primary string) (instances []string) {
 	return instances
 }
 
+// NotFirstReason says why a ring is not sealed again while these instances have another primary KEK
+// than that of keks.
+func NotFirstReason(keks *seal.KEKs, instances []string) string {
+	also := ""
+	if keks.SeveralRealms() {
+		also = " in that realm"
+	}
+	return fmt.Sprintf("these instances do not have KEK %v first: %s; make it the first line of their KEKs%s, and wait a minute for those that have ended, or see docs/operations.md if you know no such instance",
+		keks.Describe(keks.Primary()), strings.Join(instances, ", "), also)
+}
+
 // SealAck returns the sealed acknowledgement of an instance that has applied those changes.
 func SealAck(keks *seal.KEKs, a seal.Ack, applied []protocol.Entry) ([]byte, error) {
 	for _, e := range applied {
@@ -105,11 +117,12 @@ func OpenEntry(keks *seal.KEKs, e store.LogEntry) (ends ring.Facts, err error) {
 
 // Rekeyed returns under which KEKs the ring of tenant is, and the names of those KEKs. fields are
 // those that the store has of it.
-func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]byte) (report ring.Rekeyed, under []string) {
-	report = ring.Rekeyed{Tenant: tenant, Primary: primary.String(), Others: make(map[string][]string)}
+func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte) (report ring.Rekeyed, under []string) {
+	primary := keks.Primary()
+	report = ring.Rekeyed{Tenant: tenant, Primary: keks.Describe(primary), Others: make(map[string][]string)}
 	for field, name := range seal.UnderKEKs(fields) {
-		if KEK(name) != KEK(primary) {
-			report.Others[name.String()] = append(report.Others[name.String()], field)
+		if other := keks.Describe(name); KEK(name) != KEK(primary) {
+			report.Others[other] = append(report.Others[other], field)
 		}
 		under = append(under, KEK(name))
 	}
@@ -117,7 +130,7 @@ func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]
 		slices.Sort(fields)
 	}
 	for _, r := range c.All() {
-		if c.BornOf(r) != KEK(primary) && !c.Revoked(r.KID) {
+		if c.BornOf(r) != Origin(primary) && !c.Revoked(r.KID) {
 			report.OldKeys = append(report.OldKeys, r.KID)
 		}
 	}

@@ -127,8 +127,10 @@ type Rings struct {
 	// KEKs open the rings.
 	KEKs *rotation.KEKs
 
-	// Realm names the environment that the rings belong to: see [rotation.Config].
-	Realm string
+	// Realm names the environment that the rings belong to, and OtherRealms those that are opened
+	// too: see [rotation.Config].
+	Realm       string
+	OtherRealms []string
 
 	// KEKFile is the file that KEKs come from. New KEKs in it replace them while the server runs. It
 	// may be nil.
