@@ -326,6 +326,35 @@ func TestEntryInAnotherBucket(t *testing.T) {
 	})
 }
 
+// A tenant's name that the store lists again was lost, and only a fault of the store or a person who
+// writes to it loses one. That is an alarm; the list of a bucket that is read afresh is none.
+func TestListedAgainIsAnAlarm(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		store, once := &deceivedStore{Store: f.cluster.Connect("x")}, false
+		store.sync = func(q []rotation.SyncRequest, replies []rotation.SyncReply) {
+			for i := range q {
+				if once && q[i].Bucket == rotation.BucketOf("acme") {
+					replies[i].Changed = append(replies[i].Changed, rotation.LogEntry{Op: "list", Tenant: "acme", Actor: "another"})
+					once = false
+				}
+			}
+		}
+		k := openStore(t, store, trusting, func(c *rotation.Config) { c.Tenants = nil })
+		defer k.Close(context.Background())
+		time.Sleep(time.Second)
+		if got := k.Status().Counts.Older; got != 0 {
+			t.Errorf("before: %d alarms", got)
+		}
+		once = true
+		time.Sleep(time.Second)
+		if got := k.Status().Counts.Older; got != 1 {
+			t.Errorf("after a name was listed again: %d alarms, want 1", got)
+		}
+	})
+}
+
 // A ring that was removed and made again, as docs/operations.md says, raises no alarm.
 func TestRingIsMadeAgain(t *testing.T) {
 	virtual(t, func(t *testing.T) {

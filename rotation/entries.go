@@ -58,6 +58,9 @@ func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
 // without a MAC: the first one of a log, and those that list a tenant again.
 func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
 	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {
+		if e.Op == opList && e.Actor != "" { // else it is of listTenants
+			run.k.raise(&run.k.alarms.older, "the store has lost the name of a tenant that has a ring; it is listed again", "tenant", e.Tenant, "by", e.Actor)
+		}
 		return ring.Facts{}, false
 	}
 	ends, err := held.OpenEntry(run.k.keks.Load(), e)
@@ -68,10 +71,7 @@ func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
 }
 
 // The operations of entries that the store itself writes.
-const (
-	opBegin ring.Op = "begin"
-	opList  ring.Op = "list"
-)
+const opBegin, opList ring.Op = "begin", "list"
 
 // noteApplied moves changes to b.applied once their ring was read, opened and merged, and the copy
 // has what they did.
