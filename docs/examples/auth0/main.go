@@ -26,7 +26,7 @@ func main() {
 	}
 	protect := middleware.Require(v, middleware.WithErrorHandler(func(w http.ResponseWriter, _ *http.Request, err error) {
 		slog.Warn("request refused", "err", err) // says what was wanted, and holds no part of the token but its kid
-		w.WriteHeader(middleware.Status(err))    // 401, or 503 if it cannot tell now
+		w.WriteHeader(middleware.Status(err))    // 400, 401 or 403, and 503 if it cannot tell now
 	}))
 	http.Handle("/", protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := middleware.TokenFrom(r.Context())
