@@ -179,18 +179,19 @@ func (r *race) run(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	// With many addresses, each of them still has its turn in time.
 	delay := min(attemptDelay, connectTimeout/time.Duration(len(r.addrs)+1))
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	for {
-		select {
-		case <-timer.C:
-			if r.started == len(r.addrs) {
-				continue
-			}
+		// No timer of zero does this: in tests in virtual time, with the race detector, timers that are due
+		// when several goroutines select crash the runtime of Go 1.26.
+		if r.started < len(r.addrs) {
 			if !r.start(ctx, r.addrs[r.started]) {
 				return nil, errClosed
 			}
 			timer.Reset(delay)
+		}
+		select {
+		case <-timer.C:
 		case end := <-r.results:
 			if end.err == nil {
 				return end.conn, nil
@@ -198,7 +199,6 @@ func (r *race) run(ctx context.Context) (net.Conn, error) {
 			if r.running--; r.running == 0 && r.started == len(r.addrs) {
 				return nil, r.failed(end.addr, end.err)
 			}
-			timer.Reset(0)
 		case <-ctx.Done():
 			return nil, r.failed(r.addrs[max(r.started-1, 0)], ctx.Err())
 		}
