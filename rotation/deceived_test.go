@@ -332,12 +332,12 @@ func TestListedAgainIsAnAlarm(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
-		store, once := &deceivedStore{Store: f.cluster.Connect("x")}, false
+		store := &deceivedStore{Store: f.cluster.Connect("x")}
+		var once atomic.Bool
 		store.sync = func(q []rotation.SyncRequest, replies []rotation.SyncReply) {
 			for i := range q {
-				if once && q[i].Bucket == rotation.BucketOf("acme") {
+				if q[i].Bucket == rotation.BucketOf("acme") && once.CompareAndSwap(true, false) {
 					replies[i].Changed = append(replies[i].Changed, rotation.LogEntry{Op: "list", Tenant: "acme", Actor: "another"})
-					once = false
 				}
 			}
 		}
@@ -347,7 +347,7 @@ func TestListedAgainIsAnAlarm(t *testing.T) {
 		if got := k.Status().Counts.Older; got != 0 {
 			t.Errorf("before: %d alarms", got)
 		}
-		once = true
+		once.Store(true)
 		time.Sleep(time.Second)
 		if got := k.Status().Counts.Older; got != 1 {
 			t.Errorf("after a name was listed again: %d alarms, want 1", got)
