@@ -90,7 +90,7 @@ func (c *ringCLI) movable() movable {
 	return m
 }
 
-// wantMoved checks that rings open in a realm, and in no other, with all that they had.
+// wantMoved checks that rings open in a realm, and in no other, with everything that they had.
 func (m movable) wantMoved(c *ringCLI, realm string) {
 	c.t.Helper()
 	for tenant, token := range m.tokens {

@@ -323,7 +323,7 @@ func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *
 	return last, one.Changed
 }
 
-// seal seals a ring again. With --force it does what is refused otherwise, and says what that costs.
+// seal seals a ring again. With --force it also seals a ring that it would refuse, and prints the cost.
 func (r *rekeying) seal(ctx context.Context, rotator *rotation.Rotator, tenant string, opts ...rotation.Option) (ring.Rekeyed, rotation.Receipt, error) {
 	report, receipt, err := rotator.Rekey(ctx, tenant, opts...)
 	refused := (*rotation.RefusedError)(nil)

@@ -35,7 +35,7 @@ func TestRotateAll(t *testing.T) {
 
 	c.peer("peer-1", c.kek, "acme", "globex")
 
-	// The pending key is known as well, and too young: the ring is sealed again, and no more.
+	// The pending key is known as well, and too young: the command only seals the ring again.
 	r := c.run("keys", "rekey", "--rotate-all", "--json").wantCode(t, exitNo, "2 rings with a signing or pending key that was made under another KEK: repeat it from ")
 	shown := r.rekeyed(t)
 	if shown.Rekeyed != 2 || shown.Left != 2 || shown.From == nil || shown.OldUntil != nil || len(shown.Tenants[0].Left) != 2 {

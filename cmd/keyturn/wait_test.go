@@ -219,7 +219,7 @@ func TestWaitUnconfirmed(t *testing.T) {
 	})
 }
 
-// Somebody has put something else where the acknowledgements are. The revocation is made all the same, and
+// A person has put something else where the acknowledgements are. The revocation is made all the same, and
 // the command says that it cannot tell which instances have applied it.
 func TestRevokeWithoutAcknowledgements(t *testing.T) {
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
