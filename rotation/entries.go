@@ -43,7 +43,7 @@ func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
 func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
-	if r.news == nil || e.Op == ring.OpCreate && r.state.Load() == nil {
+	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && r.state.Load() == nil {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)

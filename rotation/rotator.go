@@ -197,7 +197,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
 		}
 		if rec := b.Copy.Find(kid); rec != nil {
-			before.WorstCase, before.ReadersUntil = protocol.WorstCase(&rec.Timing, b.Now)
+			before.WorstCase, before.ReadersUntil = protocol.WorstCase(rec, b.Now)
 		}
 		return p, err
 	}

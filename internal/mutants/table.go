@@ -11,7 +11,7 @@ var mutants = []mutant{
 	{
 		name: "without propagation",
 		edits: []edit{
-			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
+			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate, ", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now, "},
 			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
@@ -45,7 +45,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "retention a second short",
-		edits: []edit{{"rotation/ring/plan.go", "return end.Add(p.MaxTokenTTL + p.Leeway)", "return end.Add(p.MaxTokenTTL + p.Leeway - 1e9)"}},
+		edits: []edit{{"rotation/ring/plan.go", "return end.Add(k.TokenTTL() + p.Leeway)", "return end.Add(k.TokenTTL() + p.Leeway - 1e9)"}},
 		tests: tests{simulator, "TestTimeline(A|B|M)$"}, want: "I4",
 	},
 	{

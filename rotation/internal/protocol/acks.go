@@ -111,7 +111,7 @@ func (e *Entry) weight() int {
 	switch e.Op {
 	case ring.OpRevoke:
 		return 2
-	case ring.OpCreate, ring.OpPromote, ring.OpRotate, ring.OpRekey:
+	case ring.OpCreate, ring.OpAdopt, ring.OpPromote, ring.OpRotate, ring.OpRekey:
 		return 1
 	}
 	return 0
@@ -124,7 +124,7 @@ func (c *Copy) has(e Entry) bool {
 	}
 	fact := ring.FactKind(0)
 	switch e.Op {
-	case ring.OpCreate, ring.OpMint:
+	case ring.OpCreate, ring.OpAdopt, ring.OpMint:
 		return c.Find(e.KID) != nil || c.Plan.Dead
 	case ring.OpPromote, ring.OpRotate:
 		fact = ring.FactPromoted
