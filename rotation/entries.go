@@ -97,7 +97,7 @@ func (run *syncRun) ack(b *bucket, now time.Time) []byte {
 		return nil
 	}
 	sealed, err := held.SealAck(run.k.keks.Load(), seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
-		GoodSince: b.goodSince, At: now, Ends: b.endsDigest()}, b.applied)
+		GoodSince: b.goodSince, At: now, Ends: b.endsDigest(), Verifies: run.k.cfg.Verifies}, b.applied)
 	if err != nil {
 		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
 	}
