@@ -315,7 +315,7 @@ func (s *sim) command() {
 		})
 	default:
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
+			return r.SetPolicy(ctx, tenant, s.policy)
 		})
 	}
 }
