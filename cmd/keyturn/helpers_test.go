@@ -96,7 +96,8 @@ func builtBinary(t testing.TB) string {
 // cleanEnv returns the environment of the test without secrets, and more.
 func cleanEnv(more ...string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
-		return strings.HasPrefix(s, envSecret+"=") || strings.HasPrefix(s, envMastraSecret+"=")
+		name, _, _ := strings.Cut(s, "=")
+		return slices.Contains([]string{envSecret, envMastraSecret, envRedis, envKEKFile}, name)
 	})
 	return append(env, more...)
 }

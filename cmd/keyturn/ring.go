@@ -25,13 +25,13 @@ const (
 
 // ringForm is what the help says of the KEK and the URL.
 const ringForm = `The keys in Redis are sealed with a key-encryption key (KEK), 32 bytes in base64,
-from the file of --kek-file or from KEYTURN_KEK. All instances of a service share
-it. Make one with: (umask 077; openssl rand -base64 32 > kek)
+from the file of --kek-file or KEYTURN_KEK_FILE, or from KEYTURN_KEK. All instances of
+a service share it. Make one with: (umask 077; openssl rand -base64 32 > kek)
 
---redis takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
+--redis, or KEYTURN_REDIS without it, takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
 redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
-KEYTURN_REDIS_PASSWORD; one that is in the URL can be read by other users of the
-machine.
+KEYTURN_REDIS_PASSWORD; one that is in the URL of --redis can be read by other users
+of the machine.
 
 --realm names the environment of the service, if its instances have a name for it
 (rings.realm in the file of serve). What was sealed in one realm does not open in
@@ -66,8 +66,8 @@ func parseRealm(s string) (string, error) {
 
 func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f := cmd.Flags()
-	f.Var(r.redis, "redis", redisUsage)
-	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEK+")")
+	f.Var(r.redis, "redis", redisUsage+" (default: "+envRedis+")")
+	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEKFile+" or "+envKEK+")")
 	f.Var(r.realm, "realm", "the realm that the keys are sealed in, such as production (default: none)")
 }
 
@@ -86,8 +86,8 @@ func parseTenant(s string) (string, error) {
 	return s, err
 }
 
-// keks reads the KEK from a file or, if path is empty, from the environment. Errors hold nothing of
-// the KEK.
+// keks reads the KEK from a file or, if path is empty, from what the environment names. Errors hold
+// nothing of the KEK.
 func (a *app) keks(path string) (*rotation.KEKs, error) {
 	keks, _, err := a.readKEKs("--kek-file", path)
 	return keks, err
@@ -165,8 +165,11 @@ type ringSession struct {
 
 // connect returns the session of flags. It does not connect yet. The caller closes its store.
 func (a *app) connect(flags *ringFlags) (*ringSession, error) {
+	if err := flags.fromEnv(a, false); err != nil {
+		return nil, err
+	}
 	if !flags.redis.given {
-		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
+		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379, or set %s", envRedis)
 	}
 	keks, err := a.keks(flags.kekFile.value)
 	if err != nil {

@@ -68,7 +68,7 @@ func TestRingExitCodes(t *testing.T) {
 	for _, args := range [][]string{
 		{"keys", "list"}, {"keys", "create"}, {"keys", "rotate", "--force"}, {"keys", "revoke", "x"}, {"sign"}, {"verify", "--alg", "HS256", token},
 	} {
-		r := c.run(args...).wantCode(t, exitCannotTell, "wrong KEK", "--kek-file or KEYTURN_KEK")
+		r := c.run(args...).wantCode(t, exitCannotTell, "wrong KEK", "--kek-file, KEYTURN_KEK_FILE or KEYTURN_KEK")
 		if strings.Contains(r.stderr, c.kek) || strings.Contains(r.stderr, right) {
 			t.Error("a KEK is printed")
 		}

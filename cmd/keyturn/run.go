@@ -49,8 +49,8 @@ Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the comman
 line or a file is not right, 3 it cannot be told now, as Redis or an issuer
 cannot be reached, 4 a change is made, and not applied everywhere yet.
 Secrets come from a file or the environment (KEYTURN_SECRET or MASTRA_JWT_SECRET,
-KEYTURN_KEK, KEYTURN_REDIS_PASSWORD), never from a flag, where other users of the
-machine could read them.
+KEYTURN_KEK or KEYTURN_KEK_FILE, KEYTURN_REDIS_PASSWORD), never from a flag, where
+other users of the machine could read them. KEYTURN_REDIS stands for --redis.
 
 In a clone of the project, "go run ./cmd/keyturn" stands for "keyturn".`
 
