@@ -458,6 +458,9 @@ func (r result) wantCode(t *testing.T, code int, phrases ...string) result {
 // list returns the keys of "keys list --json", by state.
 func (c *ringCLI) list(flags ...string) (states []string, byState map[string]listed) {
 	c.t.Helper()
+	if !slices.Contains(flags, "--tenant") {
+		flags = append(flags, "--tenant", "default")
+	}
 	r := c.run(append([]string{"keys", "list", "--json"}, flags...)...).wantCode(c.t, exitYes)
 	var keys []listed
 	d := json.NewDecoder(strings.NewReader(r.stdout))

@@ -67,7 +67,7 @@ func parseRealm(s string) (string, error) {
 func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f := cmd.Flags()
 	f.Var(r.redis, "redis", redisUsage+" (default: "+envRedis+")")
-	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEKFile+" or "+envKEK+")")
+	f.Var(r.kekFile, "kek-file", "the file that holds the KEK of the ring (default: "+envKEKFile+")")
 	f.Var(r.realm, "realm", "the realm that the keys are sealed in, such as production (default: none)")
 }
 
@@ -188,13 +188,18 @@ func (a *app) connect(flags *ringFlags) (*ringSession, error) {
 
 // open returns a keyring that holds the tenants' rings as the store has them now.
 func (s *ringSession) open(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	k, err := rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, Now: s.now})
+	k, err := s.openRings(ctx, tenants...)
 	if err != nil {
 		return nil, openingError(err)
 	}
 	return k, nil
+}
+
+// openRings is open, with the error as package rotation has it.
+func (s *ringSession) openRings(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	return rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, Now: s.now})
 }
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards
