@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
@@ -117,8 +118,9 @@ func withPassword(rawURL, password string) (string, error) {
 // A store is a store of rings and its connections.
 type store struct {
 	rotation.Store
-	close func() error
-	nudge func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
+	client redis.UniversalClient // of the same Redis, for what no store does
+	close  func() error
+	nudge  func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
 }
 
 // redisURL returns the URL of a Redis with the password of the environment in it.
@@ -152,7 +154,7 @@ func openStore(rawURL string) (*store, error) {
 		n, err := client.Publish(ctx, "kt:changed", bucket).Result()
 		return int(n), err
 	}
-	return &store{Store: s, close: client.Close, nudge: nudge}, nil
+	return &store{Store: s, client: client, close: client.Close, nudge: nudge}, nil
 }
 
 // A ringSession is what the flags for rings name: a store, and how to open the rings in it.
@@ -165,13 +167,18 @@ type ringSession struct {
 
 // connect returns the session of flags. It does not connect yet. The caller closes its store.
 func (a *app) connect(flags *ringFlags) (*ringSession, error) {
+	return a.connectWith(flags, func() (*rotation.KEKs, error) { return a.keks(flags.kekFile.value) })
+}
+
+// connectWith is connect with the KEKs that keksOf returns. Without any, the session opens no ring.
+func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error)) (*ringSession, error) {
 	if err := flags.fromEnv(a, false); err != nil {
 		return nil, err
 	}
 	if !flags.redis.given {
 		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379, or set %s", envRedis)
 	}
-	keks, err := a.keks(flags.kekFile.value)
+	keks, err := keksOf()
 	if err != nil {
 		return nil, err
 	}
