@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -90,26 +91,34 @@ func (l *look) whyUnreachable(ctx context.Context) string {
 }
 
 func (l *look) clusterServers(ctx context.Context, c *redis.ClusterClient) {
-	var mu sync.Mutex // guards the rest: a Cluster's servers are asked at once
-	var some *redis.Client
-	err := c.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error {
+	var mu sync.Mutex // guards clients and facts: a Cluster's servers are asked at once
+	clients := make(map[string]*redis.Client)
+	_ = c.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error {
 		s, calls := l.server(ctx, client)
 		mu.Lock()
 		defer mu.Unlock()
 		l.facts.Servers = append(l.facts.Servers, s)
 		l.facts.Calls = append(l.facts.Calls, calls...)
-		if s.Err == "" {
-			some = client
-		}
+		clients[s.Name] = client
 		return nil
-	})
+	}) // it fails if no server is known, and then there are none
 	slices.SortFunc(l.facts.Servers, func(a, b doctor.Server) int { return strings.Compare(a.Name, b.Name) })
-	if err != nil || some == nil {
-		return // then it is not reachable
+	for _, s := range l.facts.Servers {
+		if s.Err != "" {
+			continue
+		}
+		if l.facts.Cluster == nil {
+			l.facts.Cluster = new(doctor.Cluster)
+			l.rights(ctx, clients[s.Name], true)
+		}
+		l.slots(ctx, clients[s.Name])
 	}
-	l.rights(ctx, some, true)
-	l.facts.Cluster = new(doctor.Cluster)
-	slots, err := some.ClusterSlots(ctx).Result()
+}
+
+// slots asks a server of a Cluster which slots are served. Servers may disagree: then the one
+// counts that misses most, since it refuses those keys.
+func (l *look) slots(ctx context.Context, client *redis.Client) {
+	slots, err := client.ClusterSlots(ctx).Result()
 	if err != nil {
 		l.facts.Cluster.Err = printable(err.Error(), false)
 		return
@@ -118,7 +127,9 @@ func (l *look) clusterServers(ctx context.Context, c *redis.ClusterClient) {
 	for _, r := range slots {
 		ranges = append(ranges, doctor.Slots{From: r.Start, To: r.End})
 	}
-	l.facts.Cluster.Missing = doctor.Uncovered(ranges)
+	if missing := doctor.Uncovered(ranges); len(missing) > len(l.facts.Cluster.Missing) {
+		l.facts.Cluster.Missing = missing
+	}
 }
 
 // server asks one server of itself.
@@ -134,7 +145,7 @@ func (l *look) server(ctx context.Context, client *redis.Client) (s doctor.Serve
 	}
 	for range 5 {
 		begin := time.Now()
-		if err := client.Ping(ctx).Err(); err != nil && !isForbidden(err) {
+		if err := ping(ctx, client); err != nil && !isAnswer(err) {
 			s.Err = printable(err.Error(), false)
 			return s, nil
 		}
@@ -151,6 +162,24 @@ func (l *look) server(ctx context.Context, client *redis.Client) (s doctor.Serve
 	s.Received = l.now()
 	s.Config = configOf(ctx, client)
 	return s, calls
+}
+
+// ping calls a server, which may hang.
+func ping(ctx context.Context, client *redis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, ringTime/4)
+	defer cancel()
+	return client.Ping(ctx).Err()
+}
+
+// isAnswer reports whether an error is the answer of a server that works for this user. PING is refused
+// by the ACL, and where Redis cannot save (MISCONF); then the other checks say what is wrong.
+func isAnswer(err error) bool {
+	for _, prefix := range []string{"NOAUTH", "WRONGPASS", "LOADING"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return false
+		}
+	}
+	return errors.As(err, new(redis.Error))
 }
 
 func isForbidden(err error) bool { return redis.HasErrorPrefix(err, "NOPERM") }
@@ -305,7 +334,12 @@ func (l *look) ringOf(ctx context.Context, k *rotation.Keyring, rotator *rotatio
 	l.facts.Timing = l.facts.Timing.Least(timing)
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	if r.Sealed, err = rotator.Rekey(ctx, tenant, rotation.DryRun); err != nil {
+	for range 3 { // a ring with a short Freshness has a short deadline, and one slow answer says little
+		if r.Sealed, err = rotator.Rekey(ctx, tenant, rotation.DryRun); err == nil {
+			break
+		}
+	}
+	if err != nil {
 		r.KEKErr = printable(errorText(err), false)
 	}
 	if r.Sealed.Primary != "" {
