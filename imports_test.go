@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"docs/examples/issuer":         {everything},
 	"docs/examples/reader":         {everything},
 	"cmd/keyturn":                  {everything},
+	"cmd/keyturn/internal/doctor":  {everything},
 	"cmd/keyturn/internal/server":  {everything},
 	"bench":                        {everything},
 	"bench/compare":                {everything},
