@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,19 @@ func (p *patient) do(args ...any) {
 	}
 }
 
+// contents returns all that the server has.
+func (p *patient) contents() map[string]string {
+	p.t.Helper()
+	all := make(map[string]string)
+	for _, key := range p.server.Client().Keys(p.t.Context(), "*").Val() {
+		all[key] = p.server.Client().Dump(p.t.Context(), key).Val()
+	}
+	if len(all) == 0 {
+		p.t.Fatal("the server is empty")
+	}
+	return all
+}
+
 // cli returns how redis-cli reaches the server, as the doctor says it.
 func (p *patient) cli() string {
 	return "redis-cli -h 127.0.0.1 -p " + strings.TrimPrefix(p.server.Addr(), "127.0.0.1:")
@@ -96,7 +110,11 @@ func TestDoctorHealthy(t *testing.T) {
 	p := &patient{newRingCLI(t, pair.Primary.Addr()), pair.Primary}
 	p.do("CONFIG", "SET", "min-replicas-to-write", "1")
 	p.run("keys", "create").wantCode(t, exitYes)
+	before := p.contents()
 	d := p.doctor(exitYes)
+	if after := p.contents(); !maps.Equal(before, after) {
+		t.Errorf("it changed what Redis has: %q, before %q", after, before)
+	}
 	for check, phrase := range map[string]string{
 		"reach": p.server.Addr(), "version": "Redis ", "persistence": "appendonly yes", "replicas": "1 replica", "eviction": "noeviction",
 		"clock": "agree to within", "rights": "user default may", "rings": "one ring looked at",

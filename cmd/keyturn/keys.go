@@ -208,13 +208,13 @@ where "from" is when it may be made, or null.`,
 func wantKID(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usagef(`give a KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`give a KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	case len(args) > 1:
 		return usagef("%d arguments where one KID is wanted; %s", len(args), seeHelp(cmd))
 	case strings.Count(args[0], ".") == 2 && len(args[0]) > 40:
 		return usagef(`that looks like a token, where a KID is wanted: "keyturn inspect" shows a token's kid; %s`, seeHelp(cmd))
 	case args[0] == "" || len(args[0]) > keystore.MaxKIDBytes:
-		return usagef(`that is no KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`that is no KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	}
 	return nil
 }
@@ -423,7 +423,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 		defer stop()
 		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
-			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
+			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list --tenant TENANT" shows those that it has`, quoteShort(c.tenant.value))
 		}
 		if err != nil {
 			return err

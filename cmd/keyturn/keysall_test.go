@@ -102,6 +102,19 @@ func TestKeysListUnreadable(t *testing.T) {
 		}
 	}
 
+	// Anyone who can write there chooses the names.
+	do("SADD", tenantsKey("a-good"), "\xff\x1b[2J", strings.Repeat("x", 300))
+	do("SET", fmt.Sprintf("kt:{%d}:tenants", (rotation.BucketOf("a-good")+1)%rotation.Buckets), "a string")
+	r = c.run("keys", "list").wantCode(t, exitCannotTell, "a-good", "the rings in 1 of 256 buckets are not listed")
+	if strings.Contains(r.stdout, "\x1b") || strings.Count(r.stdout, "INCOMPLETE") != 1 {
+		t.Errorf("keys list = %q", r.stdout)
+	}
+	_, by = c.run("keys", "list", "--json").wantCode(t, exitCannotTell).rings(t)
+	if by["a-good"].State != stateSigning || by["f-good"].State != stateSigning {
+		t.Errorf("with odd names: %+v", by)
+	}
+	do("DEL", fmt.Sprintf("kt:{%d}:tenants", (rotation.BucketOf("a-good")+1)%rotation.Buckets))
+
 	c.kek = newKEK() // that of another service: no ring opens, and each says so
 	_, by = c.run("keys", "list", "--json").wantCode(t, exitCannotTell, "wrong KEK").rings(t)
 	if len(by) != 6 || by["a-good"].State != stateUnreadable || !strings.Contains(*by["a-good"].Error, "wrong KEK") {

@@ -8,9 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // A ringWalk reads the rings of all tenants, one bucket after the other, so that a hundred thousand
@@ -45,6 +48,8 @@ func (s *ringSession) walk(ctx context.Context, tenant *option[string]) (*ringWa
 		return nil, ringError(&rotation.Error{Kind: keystore.ErrUnavailable, Err: err})
 	}
 	for _, tenants := range all {
+		// Anyone who can write to Redis chooses the names. A keyring ignores those that no tenant can have.
+		tenants = slices.DeleteFunc(tenants, func(name string) bool { _, err := parseTenant(name); return err != nil })
 		if len(tenants) > 0 {
 			slices.Sort(tenants)
 			w.buckets = append(w.buckets, tenants)
@@ -63,6 +68,9 @@ func (s *ringSession) names(ctx context.Context, buckets []int) ([][]string, err
 // another type, or one server of a Cluster that is away, hides its own names alone. Several are asked
 // at once, since each call to a server that is away takes its time.
 func (w *ringWalk) namesApart(ctx context.Context, err error) ([][]string, error) {
+	if _, inCluster := w.store.client.(*redis.ClusterClient); !inCluster && (errors.Is(err, rediskeys.ErrTimeout) || errors.Is(err, rediskeys.ErrUnreachable)) {
+		return nil, err // there is one server, and it is away
+	}
 	ctx, cancel := context.WithTimeout(ctx, ringTime/2)
 	defer cancel()
 	names, errs := make([][]string, rotation.Buckets), make([]error, rotation.Buckets)
