@@ -438,3 +438,14 @@ func TestDoctorMany(t *testing.T) {
 	p.kek = newKEK()
 	p.run("doctor").wantCode(t, exitNo, "bad      ring         and 1 more: --json lists them")
 }
+
+// Behind Sentinel the client does not say which server is the primary, but its port is known.
+func TestDoctorSentinel(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	s := redistest.RunSentinel(t, durable())
+	c := newRingCLI(t, "")
+	c.url = "redis-sentinel://" + strings.Join(s.Addrs(), ",") + "/" + s.Name
+	port := strings.TrimPrefix(s.Primary.Addr(), "127.0.0.1:")
+	c.doctor(exitNo).want("replicas", doctor.Bad, "redis-cli -h PRIMARY -p "+port+" CONFIG SET min-replicas-to-write 1")
+}

@@ -155,6 +155,9 @@ func (l *look) server(ctx context.Context, client *redis.Client) (s doctor.Serve
 	if info, err := client.Info(ctx).Result(); err == nil {
 		s.Info = infoFields(info)
 	}
+	if port := s.Info["tcp_port"]; port != "" && !strings.Contains(s.CLI, " -p ") {
+		s.CLI = strings.Replace(s.CLI, "PRIMARY", "PRIMARY -p "+port, 1)
+	}
 	s.Sent = l.now()
 	if t, err := client.Time(ctx).Result(); err == nil {
 		s.Time = t

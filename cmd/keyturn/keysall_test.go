@@ -170,3 +170,17 @@ func TestKeysListMany(t *testing.T) {
 		t.Errorf("%d rings, want %d", len(all), sortedRings+1)
 	}
 }
+
+// A name that no tenant can have keeps no command from the other tenants of its bucket.
+func TestOddNamesHideNone(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	if _, err := m.SAdd(tenantsKey("acme"), "\xff"); err != nil {
+		t.Fatal(err)
+	}
+	c.run("keys", "list").wantCode(t, exitYes, "acme ")
+	c.run("doctor").wantCode(t, exitCannotTell, `tenant "acme": it opens`, "rings        one ring looked at")
+	c.kek = newKEK() + "\n" + c.kek
+	c.run("keys", "rekey").wantCode(t, exitYes, "1 sealed again")
+}
