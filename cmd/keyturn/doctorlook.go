@@ -68,7 +68,9 @@ func (l *look) servers(ctx context.Context) {
 		client := l.session.store.client.(*redis.Client) // what rediskeys.Open makes otherwise
 		s, calls := l.server(ctx, client)
 		l.facts.Servers, l.facts.Calls = []doctor.Server{s}, calls
-		l.rights(ctx, client, false)
+		if s.Err == "" {
+			l.rights(ctx, client, false)
+		}
 	} else {
 		l.facts.IsCluster = true
 		l.clusterServers(ctx, cluster)
@@ -80,7 +82,9 @@ func (l *look) servers(ctx context.Context) {
 
 // whyUnreachable returns, in the words of the command, why no server answers.
 func (l *look) whyUnreachable(ctx context.Context) string {
-	_, err := l.session.names(context.WithoutCancel(ctx), []int{0})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime/4)
+	defer cancel()
+	_, err := l.session.names(ctx, []int{0})
 	switch {
 	case err != nil:
 		return printable(errorText(err), false)

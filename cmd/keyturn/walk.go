@@ -67,7 +67,7 @@ func (s *store) Tenants(ctx context.Context, buckets []int) ([][]string, error) 
 }
 
 func (s *ringSession) names(ctx context.Context, buckets []int) ([][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, ringTime/4)
+	ctx, cancel := context.WithTimeout(ctx, ringTime/2)
 	defer cancel()
 	return s.store.Tenants(ctx, buckets)
 }
