@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -22,10 +23,10 @@ import (
 //
 // The store has all optional methods of a [KeyStore], and a Ready(tenant string) error that is nil
 // if every store can answer for tenant now; each asks the stores that have it. Join panics if a
-// store is nil.
+// store is nil, or a nil pointer.
 func Join(stores ...KeyStore) KeyStore {
 	for i, s := range stores {
-		if s == nil {
+		if v := reflect.ValueOf(s); s == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 			panic(fmt.Sprintf("keystore: Join: store %d is nil", i))
 		}
 	}
@@ -66,10 +67,14 @@ func (j *joined) Lookup(id ID, alg Algorithm) ([]*Key, error) {
 }
 
 // Unsure returns why a Lookup may lack keys although it returned some: the error of the first
-// store that cannot tell now. It is nil if every store can.
+// store that cannot tell now, or is unsure itself. It is nil if every store can.
 func (j *joined) Unsure(id ID, alg Algorithm) error {
 	for _, s := range j.stores {
-		if _, err := s.Lookup(id, alg); err != nil && !isMiss(err) {
+		_, err := s.Lookup(id, alg)
+		if u, ok := s.(interface{ Unsure(ID, Algorithm) error }); ok && err == nil {
+			err = u.Unsure(id, alg)
+		}
+		if err != nil && !isMiss(err) {
 			return cannotTell(err)
 		}
 	}

@@ -144,12 +144,20 @@ func TestJoinForwards(t *testing.T) {
 	if err := store.Ready("acme"); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "cold") || store.Ready("globex") != nil {
 		t.Errorf("Ready = %v", err)
 	}
-	defer func() {
-		if recover() == nil {
-			t.Error("Join takes a nil store")
-		}
-	}()
-	keystore.Join(static(t), nil)
+}
+
+// TestJoinOfNil: a store whose constructor failed is found at once, and not by the first token.
+func TestJoinOfNil(t *testing.T) {
+	for _, store := range []keystore.KeyStore{nil, (*keystore.Static)(nil)} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("Join takes a nil %T", store)
+				}
+			}()
+			keystore.Join(static(t), store)
+		}()
+	}
 }
 
 func TestJoinAllocatesNothing(t *testing.T) {

@@ -77,12 +77,7 @@ const (
 // the order of keys is worse than one that always fails. A key that is there under both
 // names of its algorithm counts once.
 func CheckCost(id ID, keys []*Key) error {
-	cost := 0
-	for i, k := range keys {
-		if !slices.ContainsFunc(keys[:i], k.isTwin) {
-			cost += k.Cost()
-		}
-	}
+	cost := costOf(keys)
 	if cost <= MaxCandidates {
 		return nil
 	}
@@ -106,6 +101,26 @@ type ID struct {
 // hold slashes, line ends or anything else.
 func (id ID) String() string {
 	return strconv.Quote(id.Tenant) + "/" + strconv.Quote(id.KID)
+}
+
+// costOf returns what keys cost together. It is called for every token, so that few keys cost no
+// allocation, and many no comparison of each with each.
+func costOf(keys []*Key) (cost int) {
+	var byID map[ID][]*Key
+	if len(keys) > 2*MaxCandidates {
+		byID = make(map[ID][]*Key)
+	}
+	for i, k := range keys {
+		earlier := keys[:i]
+		if byID != nil && k != nil {
+			earlier = byID[k.id]
+			byID[k.id] = append(earlier, k)
+		}
+		if !slices.ContainsFunc(earlier, k.isTwin) {
+			cost += k.Cost()
+		}
+	}
+	return cost
 }
 
 // A KeyStore finds verification keys. Implementations must be safe for concurrent

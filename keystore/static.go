@@ -279,14 +279,15 @@ func offeredTo(alg Algorithm, keys []*Key) []*Key {
 		return keys
 	}
 	var of []*Key
+	named := make(map[ID][]*Key) // those in of; many keys are not compared each with each
 	for _, k := range keys {
 		if k.alg == alg {
 			of = append(of, k)
+			named[k.id] = append(named[k.id], k)
 		}
 	}
-	named := of
 	for _, k := range keys {
-		if k.alg != alg && !slices.ContainsFunc(named, k.isTwin) {
+		if k.alg != alg && !slices.ContainsFunc(named[k.id], k.isTwin) {
 			of = append(of, k)
 		}
 	}

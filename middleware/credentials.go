@@ -95,7 +95,7 @@ func fromAuthorization(values []string) (credential, error) {
 		return credential{}, ErrNoToken
 	case 1:
 		token, err := bearer(values[0])
-		return credential{token: token, inAuthorization: true}, err
+		return credential{token: token, inAuthorization: err == nil}, err // else another place may hold it
 	}
 	return credential{}, errHeaders // Header.Get would hide the second
 }

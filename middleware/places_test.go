@@ -102,6 +102,8 @@ func TestFromHeader(t *testing.T) {
 		{"only padding", jwt("=="), 400, middleware.ErrRequest},
 		{"padding", jwt(token + "="), 401, verifier.ErrMalformed},
 		{"padding within", jwt(strings.Replace(token, ".", "=.", 1)), 401, verifier.ErrMalformed},
+		{"padding within, beside another scheme", append(jwt(strings.Replace(token, ".", "=.", 1)), "Authorization", "Basic eDp5"), 401, verifier.ErrMalformed},
+		{"padding within, beside an empty Authorization", append(jwt(strings.Replace(token, ".", "=.", 1)), "Authorization", ""), 401, verifier.ErrMalformed},
 		{"in a name that some servers take for it", []string{"X_jwt", token}, 401, middleware.ErrNoToken},
 		{"in a longer name", []string{"X-Jwt-2", token, "X-Original-X-Jwt", token}, 401, middleware.ErrNoToken},
 	} {

@@ -63,9 +63,10 @@ func isScope(s string) bool { return s != "" && !strings.Contains(s, " ") && isP
 // RequireClaim returns a middleware that calls the handler only if the token's claim of
 // this name is one of values, or an array of strings that holds one. A number, a boolean, an
 // object and an array that holds one of those match none. The name is that of
-// [verifier.Tenant].Match: a claim of exactly this name comes first. Without it, the dots of
-// the name lead into objects, as in "realm_access.roles". It answers 403 otherwise, and 401 if there is no verified token. It
-// goes inside a [Require] or [Optional], whose error handler writes the answer.
+// [verifier.Token.HasAny]: a claim of exactly this name comes first. Without it, the dots of
+// the name lead into objects, as in "realm_access.roles". It answers 403 otherwise, and 401
+// if there is no verified token. It goes inside a [Require] or [Optional], whose error
+// handler writes the answer.
 //
 // It panics if name is empty, or if there are no values, or if one is empty: an identity
 // provider may send an empty text for a role that a user does not have.

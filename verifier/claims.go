@@ -25,6 +25,9 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 	if bad := r.checkMatch(c); bad != nil {
 		return bad
 	}
+	if bad := r.checkHeader(p); bad != nil {
+		return bad
+	}
 	if bad := r.checkName(c.sub.text, "sub", errSubNumber); bad != nil {
 		return bad
 	}

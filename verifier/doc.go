@@ -45,8 +45,8 @@
 //  11. Signature: a key verifies it over the bytes received ([ErrSignature]).
 //  12. Times: exp, nbf, iat and MaxAge ([ErrMissingClaim], [ErrClaim],
 //     [ErrExpired], [ErrNotYetValid], [ErrTooOld]).
-//  13. Registered claims: iss, aud, then Match, then sub and jti ([ErrIssuer],
-//     [ErrAudience], [ErrClaim]).
+//  13. Registered claims: iss, aud, then Match and MatchHeader, then sub and jti
+//     ([ErrIssuer], [ErrAudience], [ErrClaim]).
 //  14. Spelling: no claim's name differs only by case from a registered one, from
 //     scope or scp, or from one that TenantClaim, Required or Match names ([ErrClaim]).
 //  15. Type: typ is on the tenant's list ([ErrType]).

@@ -94,8 +94,8 @@ func detail(sentinel error, text string) error {
 }
 
 // An Error tells the operator why a token was refused. It may be logged: it holds
-// the kid, quoted when printed, the name of a claim, and for iss, aud, typ, alg, Match and
-// TenantClaim the values that the [Tenant] wants. It never holds the token, a claim's
+// the kid, quoted when printed, the name of a claim, and for iss, aud, typ, alg, Match,
+// MatchHeader and TenantClaim the values that the [Tenant] wants. It never holds the token, a claim's
 // value or key material.
 //
 // A client should learn none of it: see package middleware.

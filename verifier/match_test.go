@@ -39,7 +39,15 @@ var matchTests = []struct {
 	{"the exact name comes first", `"r.roles":"c","r":{"roles":"a"}`, "r.roles", false},
 	{"the exact name, though null", `"r.roles":null,"r":{"roles":"a"}`, "r.roles", false},
 	{"the exact name does not need the object", `"r.roles":"a","r":{"roles":"c"}`, "r.roles", true},
-	{"a name with a dot inside an object", `"a":{"b.c":"a"}`, "a.b.c", false},
+	{"a name with a dot inside an object", `"a":{"b.c":"a"}`, "a.b.c", true},
+	{"through a name with a dot", `"kubernetes.io":{"namespace":"a"}`, "kubernetes.io.namespace", true},
+	{"through and to names with a dot", `"kubernetes.io":{"x":0,"pod":{"a.b":"a"}}`, "kubernetes.io.pod.a.b", true},
+	{"the longest name", `"a.b":{"c":"a"},"a":{"b":{"c":"c"}}`, "a.b.c", true},
+	{"the longest name, wherever it stands", `"a":{"b":{"c":"a"}},"a.b":{"c":"c"}`, "a.b.c", false},
+	{"the longest name, though it leads nowhere", `"a":{"b":{"c":"a"}},"a.b":{"d":"a"}`, "a.b.c", false},
+	{"the longest name, though it is null", `"a":{"b":{"c":"a"}},"a.b":null`, "a.b.c", false},
+	{"the longest name in an object", `"a":{"b.c":{"d":"c"},"b":{"c.d":"a"}}`, "a.b.c.d", false},
+	{"a part of a name", `"ab.c":{"d":"a"}`, "b.c.d", false},
 	{"a name with an escaped dot", `"a\u002eb":"a"`, "a.b", true},
 	{"half of the name", `"a":{"bc":"a"}`, "a.b", false},
 	{"empty parts", `"a":{"":{"b":"a"}}`, "a..b", true},
@@ -92,6 +100,20 @@ func TestMatchIsOrdered(t *testing.T) {
 	w.verify("matches no more", good, verifier.ErrClaim)
 }
 
+// TestMatchSpelling: no claim that Match may read has another case beside it, which a service that
+// ignores case would read in its place.
+func TestMatchSpelling(t *testing.T) {
+	r := acme(t)
+	r.Match = map[string][]string{"a.b.c": {"x"}}
+	w := newTwin(t, r)
+	for _, good := range []string{`"a":{"b":{"c":"x"}}`, `"a.b":{"c":"x"}`, `"a.b.c":"x"`} {
+		w.hit(good, sign(goodHeader, with(good)))
+		for _, other := range []string{`"A":{}`, `"a.B":{}`, `"a.b.C":"y"`} {
+			w.verify(good+other, sign(goodHeader, with(good+","+other)), verifier.ErrClaim)
+		}
+	}
+}
+
 // TestMatchKeepsACopy: what the caller does to its map later changes nothing.
 func TestMatchKeepsACopy(t *testing.T) {
 	r := acme(t)
@@ -104,7 +126,7 @@ func TestMatchKeepsACopy(t *testing.T) {
 
 func TestMatchThatNoTokenKeeps(t *testing.T) {
 	for want, match := range map[string]map[string][]string{
-		"without a name":         {"": {"x"}},
+		"an empty name":          {"": {"x"}},
 		`Match of "azp" has no`:  {"azp": nil},
 		"empty string":           {"azp": {"x", ""}},
 		`Match of "exp"`:         {"exp": {"1800003600"}},

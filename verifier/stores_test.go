@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
@@ -79,6 +80,40 @@ func TestJoinedStores(t *testing.T) {
 			t.Errorf("%s: asked %d times, want %d", tt.name, tt.second.asked, tt.asked)
 		}
 	}
+}
+
+// TestJoinedKeysThatEnded: a key of one store whose end has come says nothing of the store that
+// cannot tell, which may have the key that signed the token.
+func TestJoinedKeysThatEnded(t *testing.T) {
+	good := key(t, "acme", "1", secret)
+	for _, header := range []string{goodHeader, `{"alg":"HS256"}`} {
+		for _, tt := range []struct {
+			name   string
+			second scripted
+			want   error
+		}{
+			{"the other cannot tell", scripted{lookupErr: errUnavailable, refresh: errUnavailable}, verifier.ErrUnavailable},
+			{"the other cannot tell, and its budget is spent", scripted{lookupErr: errUnavailable, refresh: errNotFound}, verifier.ErrUnavailable},
+			{"the other learns it", scripted{lookupErr: errUnavailable, after: list(good)}, nil},
+			{"the other lacks it", scripted{lookupErr: errNotFound, refresh: errNotFound}, verifier.ErrUnknownKey},
+		} {
+			ended := key(t, "acme", "1", secretOf("old"))
+			ended.SetUntil(time.Unix(nowUnix, 0))
+			r := acme(t)
+			r.Keys = keystore.Join(static(t, ended), &tt.second)
+			tok, err := newVerifier(t, r).Verify(t.Context(), sign(header, goodPayload))
+			check(t, tt.name+" "+header, tok, err, tt.want)
+		}
+	}
+}
+
+// TestJoinedJoins: a Join among the stores of a Join is as unsure as its own stores are.
+func TestJoinedJoins(t *testing.T) {
+	other := key(t, "acme", "1", secretOf("other"))
+	r := acme(t)
+	r.Keys = keystore.Join(keystore.Join(static(t, other), &scripted{lookupErr: errUnavailable, refresh: errUnavailable}))
+	tok, err := newVerifier(t, r).Verify(t.Context(), sign(goodHeader, goodPayload))
+	check(t, "a joined Join", tok, err, verifier.ErrUnavailable)
 }
 
 // TestJoinedStoresAreCached: a revocation in one store ends cached tokens of a copy in another.

@@ -57,6 +57,11 @@ type Tenant struct {
 	// A claim that is missing does not match.
 	Match map[string][]string
 
+	// MatchHeader is Match for parameters of the header, by their exact names. A load balancer of
+	// AWS names itself in signer, and must be checked: all of a region have the same keys.
+	// Parameters of the standards have rules of their own, and cannot be listed.
+	MatchHeader map[string][]string
+
 	// Tolerate lists departures from the standards that this tenant's issuer is known for.
 	// Each is refused unless it is listed.
 	Tolerate []Tolerance
@@ -101,13 +106,15 @@ type compiled struct {
 	leeway    time.Duration
 	types     types
 	spelling  spelling
-	issuers   []string // Issuer and OtherIssuers; empty with AnyIssuer
-	match     []matched
+	issuers   []string  // Issuer and OtherIssuers; empty with AnyIssuer
+	match     []matched // of Match
 	tolerates needs
 	expected  expected
-	unsure    unsure            // Keys, or nil if it is not one
-	noter     keystore.UseNoter // Keys, or nil if it is not one
-	suspended bool
+
+	matchHeader []matched         // of MatchHeader
+	unsure      unsure            // Keys, or nil if it is not one
+	noter       keystore.UseNoter // Keys, or nil if it is not one
+	suspended   bool
 }
 
 // renewed returns new rules with the same content.
@@ -132,7 +139,7 @@ func compile(t Tenant) (*rules, error) {
 		r.tolerates, err = newTolerances(t.Tolerate)
 	}
 	if err == nil {
-		err = validateMatch(t.Match)
+		err = t.validateMatch()
 	}
 	if err == nil {
 		err = r.spelling.validate()
@@ -159,7 +166,8 @@ func newRules(t Tenant) *rules {
 	r.Required = slices.Clone(t.Required)
 	r.OtherIssuers = slices.Clone(t.OtherIssuers)
 	r.Tolerate = slices.Clone(t.Tolerate)
-	r.Match, r.match = nil, newMatch(t.Match)
+	r.Match, r.match = nil, newMatch("claim", t.Match)
+	r.MatchHeader, r.matchHeader = nil, newMatch("header parameter", t.MatchHeader)
 	if t.Issuer != "" {
 		r.issuers = append([]string{t.Issuer}, t.OtherIssuers...)
 	}

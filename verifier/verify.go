@@ -180,7 +180,7 @@ func (v *Verifier) signedAndPlausible(ctx context.Context, d *decision, w *wante
 // findKeys returns the keys that may have signed the token. If the store holds
 // none, findKeys asks it for news, but only for a plausible token.
 func (v *Verifier) findKeys(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed) ([]*keystore.Key, *Error) {
-	keys, err := w.lookup(r.Keys)
+	keys, err := w.lookup(r)
 	if err == nil {
 		return keys, nil
 	}
@@ -211,7 +211,7 @@ func (v *Verifier) askStore(ctx context.Context, d *decision, w *wanted, r *rule
 		d.overtaken = true
 		return nil, cannotTell(errOvertaken)
 	}
-	keys, err := w.lookup(store)
+	keys, err := w.lookup(r)
 	if err == nil {
 		return keys, nil
 	}
@@ -319,14 +319,20 @@ func (w *wanted) fits(k *keystore.Key) bool {
 		(w.id.KID == "" || k.ID().KID == w.id.KID) && k.Usable(w.now)
 }
 
-// lookup returns the keys of the store, of which at least one fits. A store that breaks its
+// lookup returns the keys of the tenant's store, of which at least one fits. If none does, because
+// the end of each has come, a store that may lack others cannot tell. A store that breaks its
 // contract, and returns more than one token may cost, has none.
-func (w *wanted) lookup(store keystore.KeyStore) ([]*keystore.Key, error) {
-	keys, err := store.Lookup(w.id, w.alg)
+func (w *wanted) lookup(r *rules) ([]*keystore.Key, error) {
+	keys, err := r.Keys.Lookup(w.id, w.alg)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(keys, w.fits) {
+		if r.unsure != nil {
+			if why := r.unsure.Unsure(w.id, w.alg); why != nil {
+				return nil, why
+			}
+		}
 		return nil, keystore.ErrNotFound
 	}
 	if err := keystore.CheckCost(w.id, keys); err != nil {

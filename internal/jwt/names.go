@@ -1,6 +1,7 @@
 package jwt
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -69,6 +70,10 @@ func FoldsToClaim(name string) Claim {
 // headerNames are the header parameters of RFC 7515, section 4.1, with b64 (RFC
 // 7797), enc and zip (RFC 7516, sections 4.1.2 and 4.1.3).
 var headerNames = []string{"alg", "jku", "jwk", "kid", "x5u", "x5c", "x5t", "x5t#S256", "typ", "cty", "crit", "b64", "zip", "enc"}
+
+// IsHeader reports whether name is a parameter of a header that the standards define, compared byte
+// for byte.
+func IsHeader(name string) bool { return slices.Contains(headerNames, name) }
 
 // FoldsToHeader is [FoldsToClaim] for the parameters of a header: it reports
 // whether name differs from one of them only by case.

@@ -69,14 +69,14 @@ func TestFoldsToClaim(t *testing.T) {
 func TestFoldsToHeader(t *testing.T) {
 	for _, n := range headerNames {
 		for _, name := range spellings(n) {
-			if got, want := FoldsToHeader(name), name != n; got != want {
+			if got, want := FoldsToHeader(name), name != n; got != want || IsHeader(name) == want {
 				t.Errorf("FoldsToHeader(%q) = %v, want %v", name, got, want)
 			}
 		}
 	}
 	for _, name := range []string{"", "AL", "ALGO", "EPK", "X5T#S", "Authorization"} {
-		if FoldsToHeader(name) {
-			t.Errorf("FoldsToHeader(%q) = true", name)
+		if FoldsToHeader(name) || IsHeader(name) {
+			t.Errorf("FoldsToHeader or IsHeader(%q) = true", name)
 		}
 	}
 }

@@ -62,20 +62,26 @@ func skipSpace(text string, i int) int {
 }
 
 // Reach returns the text of the value that name names in object, or "" without one. A member of
-// exactly this name comes first. Only without it, Reach cuts the name at its dots and looks into
-// objects: so "realm_access.roles" finds a claim of that name, or else the member roles of the
-// claim realm_access.
+// exactly this name comes first. Without it, the longest beginning of the name that stands before one
+// of its dots and is a member leads into that member, where Reach looks for the rest in the same way.
+// So "realm_access.roles" finds the member roles of the claim realm_access, and
+// "kubernetes.io.namespace" the member namespace of the claim kubernetes.io. A member that was chosen
+// is final, even if the rest is not in it: a name names one place.
 func Reach(object, name string) string {
 	object = strings.TrimLeft(object, " \t\r\n") // a Scanner takes it too
-	if value := find(object, name); value != "" || strings.IndexByte(name, '.') < 0 {
-		return value
-	}
-	for part := range strings.SplitSeq(name, ".") {
-		if object = find(object, part); object == "" {
-			return ""
+	for {
+		value, end := find(object, name), len(name)
+		for value == "" {
+			if end = strings.LastIndexByte(name[:end], '.'); end < 0 {
+				return ""
+			}
+			value = find(object, name[:end])
 		}
+		if end == len(name) {
+			return value
+		}
+		object, name = value, name[end+1:]
 	}
-	return object
 }
 
 // find returns the text of the value of object's member with this name, or "" if object lacks that

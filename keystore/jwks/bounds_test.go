@@ -298,3 +298,22 @@ func TestOldTLS(t *testing.T) {
 		})
 	}
 }
+
+// TestSetsOfManyKeys: keys without kid, of which none can serve beside the others, are not compared
+// each with each, as their reason shows. Of 8192 RSA keys, which SourceConfig.MaxKeys allows, that
+// took a minute.
+func TestSetsOfManyKeys(t *testing.T) {
+	keys := make([]string, 17)
+	for i := range keys {
+		keys[i] = edMembers(byte(i))
+	}
+	r, err := jwks.Inspect("acme", set(keys...))
+	if err != nil || len(r.Keys) != 0 || len(r.Skipped) != len(keys) {
+		t.Fatalf("%d keys, %d skipped, %v", len(r.Keys), len(r.Skipped), err)
+	}
+	for _, s := range r.Skipped {
+		if want := "more than 16 keys without kid share its alg, which is too costly for one token (at most 8 checks): EdDSA, Ed25519"; s.Reason != want {
+			t.Errorf("%s, want %s", s.Reason, want)
+		}
+	}
+}

@@ -114,7 +114,9 @@ type SourceConfig struct {
 	AcceptEmpty bool
 
 	// Uses are values of "use" that serve besides "sig", such as "jwt-svid" in the bundles of
-	// SPIFFE. "enc" is an error of Open.
+	// SPIFFE. They are also operations that serve in key_ops in the place of "verify": Oracle gives
+	// its public keys the "sign" of their private ones. "enc" and the operations of encryption are
+	// an error of Open.
 	Uses []string
 
 	// MaxKeys is how many JWKs of a set may serve. 0 means 512. The set itself may have twice as

@@ -223,13 +223,33 @@ func TestRaisedLimits(t *testing.T) {
 			t.Errorf("%d lines of two processes, want 2:\n%s", lines, w.log)
 		}
 	})
-	for _, cfg := range []jwks.SourceConfig{{MaxKeys: -1}, {MaxKeys: 8193}, {MaxBytes: -1}, {MaxBytes: 16<<20 + 1}, {Uses: []string{"enc"}}, {Uses: []string{"jwt-svid", ""}}} {
+	for _, cfg := range []jwks.SourceConfig{{MaxKeys: -1}, {MaxKeys: 8193}, {MaxBytes: -1}, {MaxBytes: 16<<20 + 1}, {Uses: []string{"enc"}}, {Uses: []string{"encrypt"}}, {Uses: []string{"jwt-svid", ""}}} {
 		client := jwks.New(jwks.Config{})
 		if s, err := client.Open("acme", "https://login.example/jwks.json", cfg); err == nil || s != nil || !strings.Contains(err.Error(), "SourceConfig.") {
 			t.Errorf("%+v: Open error = %v", cfg, err)
 		}
 		client.Close(t.Context())
 	}
+}
+
+// The operations that are listed serve in the place of verify. A use that contradicts them counts.
+func TestUsesOfKeyOps(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.issuer.PublishBody(among(w.a,
+			`"kid":"oracle","key_ops":["encrypt","sign"],"alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"signs","key_ops":["sign"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"enc","use":"enc","key_ops":["sign"],"alg":"ES256",`+ecMembers(elliptic.P256()), `"kid":"encrypts","key_ops":["encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+			`"kid":"both","use":"sig","key_ops":["sign","encrypt"],"alg":"ES256",`+ecMembers(elliptic.P256()),
+		))
+		oracle, plain := w.ready(jwks.SourceConfig{Uses: []string{"sign"}}), w.ready(jwks.SourceConfig{})
+		for kid, want := range map[string]bool{"a": true, "oracle": true, "signs": true, "enc": false, "encrypts": false, "both": false} {
+			if _, err := get(oracle, kid); (err == nil) != want {
+				t.Errorf("with Uses, %s: %v", kid, err)
+			}
+			if _, err := get(plain, kid); (err == nil) != (kid == "a") {
+				t.Errorf("without, %s: %v", kid, err)
+			}
+		}
+	})
 }
 
 // Values of use that are listed serve, for that source alone, and no key of encryption does.

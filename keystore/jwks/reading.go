@@ -18,11 +18,14 @@ const (
 // A reading says how a set is read. The zero reading is that of [Parse].
 type reading struct {
 	secrets  bool     // of a file that is trusted: its secrets serve
-	uses     []string // further values of "use" that serve
+	uses     []string // further values of "use", and of key_ops, that serve
 	maxBytes int      // 0 is the default
 	maxKeys  int      // 0 is the default
 	settings bool     // the limits are settings of a source, for the words of an error
 }
+
+// takes reports whether a key of this use or operation serves although the RFCs do not say so.
+func (r reading) takes(use string) bool { return slices.Contains(r.uses, use) }
 
 func (r reading) bytes() int { return cmp.Or(r.maxBytes, defaultMaxBytes) }
 
@@ -60,9 +63,9 @@ func (r reading) validate() *Error {
 		return failf("", "SourceConfig.MaxBytes is %d: want a number of bytes up to %d, or 0 for %d", r.maxBytes, mostMaxBytes, defaultMaxBytes)
 	case r.maxKeys < 0 || r.maxKeys > mostMaxKeys:
 		return failf("", "SourceConfig.MaxKeys is %d: want a number of keys up to %d, or 0 for %d", r.maxKeys, mostMaxKeys, defaultMaxKeys)
-	case slices.Contains(r.uses, "enc"):
-		return failf("", `SourceConfig.Uses has "enc": such a key is for encryption, and verifies nothing (RFC 7517, section 4.2)`)
-	case slices.Contains(r.uses, ""):
+	case r.takes("enc") || slices.ContainsFunc(r.uses, isEncryption):
+		return failf("", `SourceConfig.Uses has "enc" or an operation of encryption: such a key verifies nothing (RFC 7517, sections 4.2 and 4.3)`)
+	case r.takes(""):
 		return failf("", "SourceConfig.Uses has an empty text: a key without use serves already")
 	}
 	return nil
