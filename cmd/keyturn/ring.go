@@ -29,10 +29,10 @@ const ringForm = `The keys in Redis are sealed with a key-encryption key (KEK), 
 from the file of --kek-file or KEYTURN_KEK_FILE, or from KEYTURN_KEK. All instances of
 a service share it. Make one with: (umask 077; openssl rand -base64 32 > kek)
 
---redis, or KEYTURN_REDIS without it, takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
-redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
-KEYTURN_REDIS_PASSWORD; one that is in the URL of --redis can be read by other users
-of the machine.
+--redis, or without it KEYTURN_REDIS, takes redis://USER@HOST:PORT/DB,
+redis-sentinel://HOST,HOST/NAME or redis-cluster://HOST,HOST, and rediss for TLS. The
+password of Redis comes from KEYTURN_REDIS_PASSWORD; one that is in the URL of --redis
+can be read by other users of the machine.
 
 --realm names the environment of the service, if its instances have a name for it
 (rings.realm in the file of serve). What was sealed in one realm does not open in
