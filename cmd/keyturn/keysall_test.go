@@ -172,3 +172,22 @@ func TestOddNamesHideNone(t *testing.T) {
 	c.kek = newKEK() + "\n" + c.kek
 	c.run("keys", "rekey").wantCode(t, exitYes, "1 sealed again")
 }
+
+// A keyring does not open if none of its rings does. Each ring of the bucket has its own reason all the
+// same.
+func TestKeysListReasons(t *testing.T) {
+	c := newPatient(t, durable())
+	one, other := "tenant", ""
+	for i := 0; other == ""; i++ {
+		if name := fmt.Sprint("tenant-", i); rotation.BucketOf(name) == rotation.BucketOf(one) {
+			other = name
+		}
+	}
+	c.do("SADD", tenantsKey(one), one, other)
+	c.do("SET", ringKey(one), "a string")
+	c.do("HSET", ringKey(other), "head", "rubbish", "k:one", "rubbish")
+	_, by := c.run("keys", "list", "--json").wantCode(t, exitCannotTell).rings(t)
+	if a, b := by[one].Error, by[other].Error; a == nil || b == nil || !strings.Contains(*a, "did not write") || !strings.Contains(*b, "malformed") {
+		t.Errorf("keys list --json = %+v", by)
+	}
+}
