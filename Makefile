@@ -11,7 +11,7 @@ CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
-RACED       ?= 300
+RACED       ?= 100
 HISTORIES   ?= 50000
 APIDIFF_BASE ?= origin/main
 
@@ -26,6 +26,11 @@ race = $(if $(shell command -v $$(go env CC)),-race)
 
 # All packages of a module except those whose tests keep to real time, and run alone.
 inTime = `go list ./... | grep -v /bench/faults`
+
+# The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
+# again, so the others are left out.
+jsonTests = Vector|Fuzz|JSON|Alloc|Million
+again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # Packages that start and stop real Redis servers with the signals of Unix.
 unixOnly = /internal/redistest$$|/bench/faults$$
@@ -61,18 +66,18 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
 	@echo "== ./bench/faults alone, as it keeps to real time"
 	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
-	@echo "== 5000 histories of rings under faults, without the race detector"
+	@echo "== 2000 histories of rings under faults, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
-	@GOEXPERIMENT=jsonv2 go test -vet=off -run 'Vector|Fuzz|JSON|Alloc|Million' -timeout 5m ./...
+	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 5m $(again)
 
 .PHONY: bench
 bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)
 	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
 
 .PHONY: jwks-table
-jwks-table: ## hostile issuers, read by us and by other libraries: writes the table of docs/jwks.md
-	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^TestHostileIssuers$$' .
+jwks-table: ## hostile issuers and a cold start, read by us and by other libraries: writes the tables of docs/jwks.md
+	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^(TestHostileIssuers|TestColdStart)$$' .
 
 .PHONY: build
 build: ## build for Linux, macOS and Windows, and vet for macOS, without running
@@ -111,13 +116,16 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 
 .PHONY: soak
 soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, and 50 000 histories of rings under faults (HISTORIES=): half an hour
-	GODEBUG=fips140=only go test -vet=off -skip '^Example$$' -timeout 5m ./rotation/rediskeys
+	GODEBUG=fips140=only go test -vet=off -shuffle=on -skip '^Example$$' -timeout 5m ./rotation ./rotation/rediskeys
+	GODEBUG=fips140=only go test -vet=off -shuffle=on ./rotation/internal/... ./rotation/ring
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
 	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
 	GODEBUG=fips140=only go test -vet=off -shuffle=on ./keystore ./keystore/keystoretest ./internal/jwk ./internal/jose ./internal/jwt
+	SOAK=1 go test -vet=off -run '^TestNothingIsLost$$' ./keystore/jwks/internal/queue
 	GOEXPERIMENT=runtimesecret go test -vet=off -skip Million ./keystore
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
+	KEYTURN_HISTORIES=2000 KEYTURN_SEED=$${SEED:-50000} go test -vet=off $(race) -run '^TestHistories$$' -timeout 1h ./rotation/rotationtest
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 
 .PHONY: mutants

@@ -106,7 +106,7 @@ func createRing(ctx context.Context, t *testing.T, url string, kek []byte) {
 	store := must(rediskeys.New(must(rediskeys.Open(url)), rediskeys.Config{}))
 	keys := must(rotation.Open(ctx, store, rotation.Config{KEKs: must(rotation.ParseKEKs(kek)), Tenants: []string{"acme"}, OneShot: true}))
 	rotator := must(rotation.NewRotator(keys))
-	if err := rotator.Create(ctx, "acme", rotation.Policy{Every: time.Minute, Freshness: time.Second}); err != nil {
+	if _, err := rotator.Create(ctx, "acme", rotation.Policy{Every: time.Minute, Freshness: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	if err := keys.Close(ctx); err != nil {

@@ -45,7 +45,7 @@ func newRings(b testing.TB, n int, alg keystore.Algorithm) (*rotationtest.Cluste
 			b.Fatal(err)
 		}
 		for _, tenant := range some {
-			if err := r.Create(b.Context(), tenant, rotation.Policy{Algorithm: alg}); err != nil {
+			if _, err := r.Create(b.Context(), tenant, rotation.Policy{Algorithm: alg}); err != nil {
 				b.Fatal(err)
 			}
 		}

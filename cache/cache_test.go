@@ -339,7 +339,7 @@ func TestOneGroupOneEntry(t *testing.T) {
 // TestSmallGroupsClimb: small groups can grow to their shares, even while a large group
 // uses all its entries.
 func TestSmallGroupsClimb(t *testing.T) {
-	const entries = 4096
+	const entries = 2048
 	for _, small := range []int{3, 15, 199} {
 		c := newCache(t, entries, entries<<10)
 		use := func(group, text string) bool {

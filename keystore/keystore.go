@@ -144,8 +144,8 @@ func costOf(keys []*Key) (cost int) {
 //
 // A store that answers for several others may have one more. Unsure(id ID, alg Algorithm) error
 // returns why a Lookup may lack keys although it returned some, or nil. A verifier asks it where
-// none of the keys verifies a signature, and answers ErrUnavailable, not that the signature is
-// invalid. [Join] has it.
+// none of the keys verifies a signature, or the end of each has come, and answers ErrUnavailable, not
+// that the token is bad. [Join] has it.
 type KeyStore interface {
 	// Lookup returns the keys that may have signed a token of id.Tenant with this
 	// kid and algorithm: at most [MaxCandidates] by their cost, see [CheckCost]. EdDSA and

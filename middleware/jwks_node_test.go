@@ -104,7 +104,7 @@ func oldRing(t *testing.T) (*rotation.Keyring, *rotation.Rotator) {
 	m.SetTime(then)
 	_, r := open(func() time.Time { return then })
 	policy := rotation.Policy{Algorithm: keystore.ES256, Freshness: 6 * time.Second, ClockSkew: time.Second, Dwell: time.Second, ReaderStaleness: time.Second}
-	if err := r.Create(t.Context(), "globex", policy); err != nil {
+	if _, err := r.Create(t.Context(), "globex", policy); err != nil {
 		t.Fatal(err)
 	}
 	m.SetTime(time.Time{})

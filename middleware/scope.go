@@ -61,8 +61,9 @@ func checkScopes(caller string, scopes []string) {
 func isScope(s string) bool { return s != "" && !strings.Contains(s, " ") && isPlain(s) }
 
 // RequireClaim returns a middleware that calls the handler only if the token's claim of
-// this name is one of values, or an array of strings that holds one. A number, a boolean, an
-// object and an array that holds one of those match none. The name is that of
+// this name is one of values, or an array of strings that holds one. A number (unless it is
+// a tolerated sub or jti), a boolean, an object and an array that holds one of those match
+// none. The name is that of
 // [verifier.Token.HasAny]: a claim of exactly this name comes first. Without it, the dots of
 // the name lead into objects, as in "realm_access.roles". It answers 403 otherwise, and 401
 // if there is no verified token. It goes inside a [Require] or [Optional], whose error

@@ -22,42 +22,52 @@ const maxAttempts = 12
 // is nothing to do. It may be called several times, on newer bases.
 type decision func(*base) (*protocol.Proposal, error)
 
-// apply reads the ring, lets decide decide, and writes the change, until the store has made it or
-// there is nothing to do; then the proposal is nil. create means that no ring should exist yet.
-func (r *Rotator) apply(ctx context.Context, tenant string, create bool, decide decision) (*protocol.Proposal, Result, error) {
-	r.catchUp(ctx, tenant)
-	return r.applyTo(ctx, tenant, func() (*base, error) { return r.base(ctx, tenant, create) }, decide)
+// A reading reads the ring that a change is decided on.
+type reading func(ctx context.Context, tenant string) (*base, error)
+
+// change is apply for a change that a person waits for: its Receipt says which instances were live
+// before. No change is refused because of acknowledgements, which a person can garble.
+func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+	live, err := r.roster(ctx, tenant, true)
+	if err != nil {
+		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
+	}
+	p, receipt, err := r.apply(ctx, tenant, read, decide)
+	receipt.before = live.Acks("")
+	return p, receipt, err
 }
 
-// applyTo is apply on the ring that read reads.
-func (r *Rotator) applyTo(ctx context.Context, tenant string, read func() (*base, error), decide decision) (*protocol.Proposal, Result, error) {
+// apply reads the ring, lets decide decide, and writes the change, until the store has made it or
+// there is nothing to do; then the proposal is nil.
+func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+	r.catchUp(ctx, tenant)
 	minted := new(held.Material)
 	for attempt := range maxAttempts {
 		if attempt > 0 {
 			if err := r.pause(ctx, attempt); err != nil {
-				return nil, Result{}, err
+				return nil, Receipt{}, err
 			}
 		}
-		b, err := read()
+		b, err := read(ctx, tenant)
 		if err != nil {
-			return nil, Result{}, err
+			return nil, Receipt{}, err
 		}
 		minted.Again()
 		b.minted, b.MakeKey = minted, minted.Mint
 		p, err := decide(b)
 		if err != nil || p == nil {
-			return nil, Result{}, err
+			return nil, Receipt{}, err
 		}
 		result, err := r.write(ctx, b, p)
 		if err != nil {
-			return nil, Result{}, err
+			return nil, Receipt{}, err
 		}
 		if result.Code == Committed {
 			r.remember(ctx, tenant, p)
-			return p, result, nil
+			return p, b.receipt(p, result), nil
 		}
 	}
-	return nil, Result{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
+	return nil, Receipt{}, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q changes all the time", tenant), Err: keystore.ErrUnavailable}
 }
 
 // catchUp syncs a ring that is out of sync, so that a command does not have to be repeated after a
@@ -67,7 +77,7 @@ func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
 		return
 	}
-	if err := r.k.sync(ctx, tenant, ring.Facts{}); err != nil {
+	if err := r.k.sync(ctx, tenant, nil); err != nil {
 		r.k.cfg.Logger.Warn("a ring that is to be changed is out of sync", "tenant", tenant, "error", err)
 	}
 }
@@ -98,6 +108,7 @@ type base struct {
 	fields   map[string][]byte // of the ring
 	unwhole  bool              // some field cannot be opened
 	others   []string          // instances that have another primary KEK, if that matters
+	unasked  error             // why others is not known, or nil
 	losses   uint64            // see tenantRing.losses
 	minted   *held.Material    // that Base.Mint makes
 	read     time.Time         // Now, with all its digits
@@ -107,9 +118,14 @@ type base struct {
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
 // this instance is out of sync, the ring cannot be opened or lacks something that this instance
-// holds, or the clocks differ (invariant I10). create means that no ring should exist yet. Then
-// being out of sync is no obstacle, and only a ring that this instance holds is.
-func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, error) {
+// holds, or the clocks differ (invariant I10).
+func (r *Rotator) base(ctx context.Context, tenant string) (*base, error) {
+	return r.load(ctx, tenant, false)
+}
+
+// load is base, also where create says that no ring should exist yet. Then being out of sync is no
+// obstacle, and only a ring that this instance holds is.
+func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, error) {
 	tr := r.k.ring(tenant)
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
@@ -121,13 +137,11 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
 	}
-	b, err := r.load(ctx, tenant, mine)
+	b, err := r.open(ctx, tenant, mine)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.agree(ctx, b); err != nil {
-		return nil, err
-	}
+	r.agree(ctx, b)
 	if r.lacks(b, mine, status.Good) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
@@ -137,10 +151,10 @@ func (r *Rotator) base(ctx context.Context, tenant string, create bool) (*base, 
 	return b, r.notInSync(tr, create) // a sync may have found something meanwhile
 }
 
-// load reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
+// open reads and opens the ring. Its error means that nothing is known of it: a field that cannot be
 // opened may be a key or a revocation, so nothing is decided without it. Then the base has the
 // fields that could be opened.
-func (r *Rotator) load(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
+func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
 	deadline := r.k.times.Load().deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -157,7 +171,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, mine *held.Ring) (*ba
 	opened, err := seal.OpenRing(b.keks, tenant, snap.Fields)
 	b.have = held.Open(mine, snap.Fields, opened)
 	b.digest, b.read, b.fields = snap.Digest, snap.Now, snap.Fields
-	b.Base = protocol.Base{Tenant: tenant, Now: protocol.WholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary())}
+	b.Base = protocol.Base{Tenant: tenant, Now: protocol.WholeMillis(snap.Now), Deadline: deadline, Copy: b.have.Copy, Primary: held.KEK(b.keks.Primary()), Origin: held.Origin(b.keks.Primary())}
 	if err != nil {
 		return b, unavailable(err)
 	}
@@ -185,8 +199,12 @@ func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
 	return inTenant(tr.tenant, unavailable(s.Err))
 }
 
-// write seals p and asks the store to make the change.
+// write seals p and asks the store to make the change. A revocation is made even where it is not known
+// which KEKs the other instances have: see docs/decisions.md.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
+	if b.unasked != nil && p.Op != ring.OpRevoke {
+		return Result{}, b.unasked
+	}
 	c, err := r.k.seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
@@ -230,7 +248,7 @@ func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Propo
 			r.k.withdraw(tenant, f.KID)
 		}
 	}
-	if err := r.k.sync(ctx, tenant, learned); err != nil {
+	if err := r.k.sync(ctx, tenant, &learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
 	}
 }

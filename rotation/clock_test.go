@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -18,14 +17,14 @@ import (
 func TestClockThatGoesWrong(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		t.Run(off.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				var offset atomic.Int64
 				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 				m := join(t, cluster, "a", derived, func(c *rotation.Config) {
 					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				})
 				defer m.leave()
-				if err := m.rotator.Create(t.Context(), "acme", ring.Policy{}); err != nil {
+				if _, err := m.rotator.Create(t.Context(), "acme", ring.Policy{}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(2 * time.Minute)
@@ -57,12 +56,12 @@ func TestClockThatGoesWrong(t *testing.T) {
 // A ring that is created by a clock which is wrong would not sign when it should, and
 // could not be created again.
 func TestCreateHoldsClocksToItsPolicy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		cluster.Advance(365 * 24 * time.Hour)
 		m := join(t, cluster, "a", func(c *rotation.Config) { c.OneShot = true })
 		defer m.leave()
-		err := m.rotator.Create(t.Context(), "acme", fast)
+		_, err := m.rotator.Create(t.Context(), "acme", fast)
 		if !errors.Is(err, keystore.ErrUnavailable) || len(cluster.Ring("acme")) > 0 {
 			t.Errorf("Create: %v, %d fields", err, len(cluster.Ring("acme")))
 		}
@@ -72,7 +71,7 @@ func TestCreateHoldsClocksToItsPolicy(t *testing.T) {
 func TestClockThatIsOff(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, -2500 * time.Millisecond, -200 * time.Millisecond, 200 * time.Millisecond, 2500 * time.Millisecond, time.Hour} {
 		t.Run(off.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				m := join(t, f.cluster, "b", func(c *rotation.Config) {
@@ -105,7 +104,7 @@ func TestStoreWhoseClockIsOffDecidesNothing(t *testing.T) {
 		{"ahead by less than ClockSkew", 200 * time.Millisecond, 9850 * time.Millisecond, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				time.Sleep(tt.at)
@@ -138,7 +137,7 @@ func TestStoreWhoseClockIsOffDecidesNothing(t *testing.T) {
 // 1.4s of it. The time at which a new key signs must be neither too soon nor too late.
 func TestEveryChangeIsHeldToStoreClock(t *testing.T) {
 	const announced, happened = "700ms(0s..1.4s)", "0s(-1.4s..0s)"
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		want := func(want string) {

@@ -3,7 +3,6 @@ package rotation_test
 import (
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -58,7 +57,7 @@ func TestCollectedKeyStaysCollected(t *testing.T) {
 	}{{"before its date", 4 * day}, {"after its date", 15 * day}} {
 		for _, how := range []string{"one record", "an old dump"} {
 			t.Run(tt.name+", "+how, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				virtual(t, func(t *testing.T) {
 					f, other, leave := warm(t)
 					defer leave()
 					two, old, dump := f.kid(2), f.cluster.Ring("acme"), f.cluster.Dump()
@@ -103,7 +102,7 @@ func (f *fleet) signer3(t *testing.T) string {
 // Keys that turn by schedule alone. The key that signs is taken away, too: whoever puts it
 // back announces it anew, by which its predecessor would be kept again.
 func TestCollectedKeyIsNotKeptAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
 		one, two, old := f.kid(1), f.kid(2), f.cluster.Ring("acme")
@@ -127,7 +126,7 @@ func TestCollectedKeyIsNotKeptAgain(t *testing.T) {
 // Keys that are promoted past another are collected no sooner than that one: up to when
 // keys were created that are gone is one moment.
 func TestCollectedKeysWereCreatedBeforeOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		defer f.run()()
@@ -158,7 +157,7 @@ func TestCollectedKeysWereCreatedBeforeOthers(t *testing.T) {
 // A fact about what is gone that was forged is as if it were not there, and an authentic
 // one is put back.
 func TestCollectionIsAuthenticated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f, _, leave := warm(t)
 		defer leave()
 		time.Sleep(45 * day)
@@ -188,7 +187,7 @@ func TestCollectionIsAuthenticated(t *testing.T) {
 
 // The records of one ring differ in when they were created, those of the first pair, too.
 func TestCreatedDiffers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		st, err := f.Tenant("acme")
@@ -205,7 +204,7 @@ func TestCreatedDiffers(t *testing.T) {
 // what is gone to everybody. One that comes back later still, when the fleet has just gone
 // on to its next key, gives in as well: the key before has live tokens.
 func TestInstanceThatReturnsLastGivesIn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
 		last := join(t, f.cluster, "last", seldomPolls)
@@ -238,7 +237,7 @@ func TestInstanceThatReturnsLastGivesIn(t *testing.T) {
 // Then somebody puts back what said that the key is gone which the fleet has come to sign
 // with. That key is lost; the tenant does not wait for its next one's schedule.
 func TestKeyCollectedAgainHasSuccessor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f, other, leave := warm(t)
 		defer leave()
 		dump := f.cluster.Dump()
@@ -267,13 +266,13 @@ func TestKeyCollectedAgainHasSuccessor(t *testing.T) {
 
 // Another store's, under the same KEK: no key of this one is left. A ring can be made anew.
 func TestCreateWhereAllIsCollected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f, _, leave := warm(t)
 		defer leave()
 		elsewhere := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 		elsewhere.member = join(t, elsewhere.cluster, "s", derived)
 		time.Sleep(time.Minute)
-		if err := elsewhere.rotator.Create(t.Context(), "acme", ring.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
+		if _, err := elsewhere.rotator.Create(t.Context(), "acme", ring.Policy{Every: time.Minute, MaxTokenTTL: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 		stop := elsewhere.run()
@@ -286,7 +285,7 @@ func TestCreateWhereAllIsCollected(t *testing.T) {
 		if f.signs() == nil {
 			t.Fatal("it signs on")
 		}
-		if err := f.rotator.Create(t.Context(), "acme", seldom); err != nil {
+		if _, err := f.rotator.Create(t.Context(), "acme", seldom); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.signs(); err != nil {

@@ -19,9 +19,12 @@ type Config struct {
 
 	// Realm names the environment, such as "production", in at most 64 bytes. What was sealed in one
 	// realm does not open in another, even under the same KEK: then the error is ErrWrongRealm. All
-	// instances and commands that share a store must have the same. It is not stored. The default
-	// is "".
+	// instances and commands that share a store must have the same. It is not stored. Default "".
 	Realm string
+
+	// OtherRealms are opened too while rings move to another realm; "" is one. Give each instance the
+	// new one here first, then as Realm with the old one here, and then call [Rotator.Rekey].
+	OtherRealms []string
 
 	// Tenants are those whose rings are held. An empty list means every tenant that the store has,
 	// also those that are added later. Then a writer of the store can add a ring that cannot be
@@ -88,6 +91,8 @@ const (
 	// nudgeGap is the least time between two syncs that nudges ask for. Any client of the store can
 	// send nudges, so a flood of them must cost little.
 	nudgeGap = 20 * time.Millisecond
+	// maxAwaited is how many tenants without a ring a bucket keeps because of revocations in the log.
+	maxAwaited = 64
 	// digestSlices is the number of polls in which the digest of every ring is compared once. Three
 	// polls fit into Freshness, so an edit without a log entry is noticed within it (invariant
 	// I12).

@@ -35,7 +35,7 @@ func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
 				r.hear(e, ends)
 			}
 		case authentic: // this instance accepts no token of that tenant
-			b.applied = protocol.Newest(append(b.applied, e.Nonce), seal.MaxApplied)
+			b.applied = protocol.Remember(b.applied, protocol.Entry{Op: e.Op, Nonce: e.Nonce}, seal.MaxApplied)
 		}
 	}
 }
@@ -47,7 +47,7 @@ func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
-	r.news.changes = protocol.Newest(append(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce}), seal.MaxApplied)
+	r.news.changes = protocol.Remember(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce, Holds: true}, seal.MaxApplied)
 	if e.Op == ring.OpMerge && (e.KID != "" || !ends.Equal(ring.Facts{})) {
 		r.losses.Add(1)
 	}
@@ -58,6 +58,9 @@ func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
 // without a MAC: the first one of a log, and those that list a tenant again.
 func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
 	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {
+		if e.Op == opList && e.Actor != "" { // else it is of listTenants
+			run.k.raise(&run.k.alarms.older, "the store has lost the name of a tenant that has a ring; it is listed again", "tenant", e.Tenant, "by", e.Actor)
+		}
 		return ring.Facts{}, false
 	}
 	ends, err := held.OpenEntry(run.k.keks.Load(), e)
@@ -68,21 +71,18 @@ func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
 }
 
 // The operations of entries that the store itself writes.
-const (
-	opBegin ring.Op = "begin"
-	opList  ring.Op = "list"
-)
+const opBegin, opList ring.Op = "begin", "list"
 
-// noteApplied moves the nonces of changes to b.applied once their ring was read, opened and merged,
-// and the copy has what they did.
+// noteApplied moves changes to b.applied once their ring was read, opened and merged, and the copy
+// has what they did.
 func (b *bucket) noteApplied() {
 	for _, r := range b.rings {
-		if r.dirty || r.news == nil {
+		if r.news == nil {
 			continue
 		}
-		applied, waiting := protocol.Applied(r.state.Load().Plain(), r.news.changes)
-		for _, nonce := range applied {
-			b.applied = protocol.Newest(append(b.applied, nonce), seal.MaxApplied)
+		applied, waiting := protocol.Applied(r.state.Load().Plain(), r.news.changes, !r.dirty)
+		for _, e := range applied {
+			b.applied = protocol.Remember(b.applied, e, seal.MaxApplied)
 		}
 		if r.news.changes = waiting; len(waiting) == 0 && r.news.ends.Equal(ring.Facts{}) {
 			r.news = nil
@@ -96,9 +96,8 @@ func (run *syncRun) ack(b *bucket, now time.Time) []byte {
 	if run.k.cfg.OneShot || b.place == (Place{}) {
 		return nil
 	}
-	keks := run.k.keks.Load()
-	sealed, err := seal.SealAck(keks, seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
-		GoodSince: protocol.WholeMillis(b.goodSince), At: protocol.WholeMillis(now), KEKs: keks.Names(), Applied: b.applied, Ends: b.endsDigest()})
+	sealed, err := held.SealAck(run.k.keks.Load(), seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
+		GoodSince: b.goodSince, At: now, Ends: b.endsDigest()}, b.applied)
 	if err != nil {
 		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
 	}

@@ -46,9 +46,10 @@ func Example() {
 	// Create makes the ring, once for each tenant. Run rotates its keys from then on.
 	rotator, err := rotation.NewRotator(keys)
 	must(err)
-	must(rotator.Create(ctx, "acme", rotation.Policy{
+	_, err = rotator.Create(ctx, "acme", rotation.Policy{
 		Every: 30 * 24 * time.Hour, MaxTokenTTL: 10 * time.Minute, Algorithm: keystore.ES256,
-	}))
+	})
+	must(err)
 	var running sync.WaitGroup
 	running.Go(func() { rotator.Run(ctx) })
 	defer running.Wait()
@@ -135,7 +136,8 @@ func ExampleRotator_Revoke() {
 	rotator, err := rotation.NewRotator(keys) // let rotator.Run rotate the keys by schedule
 	must(err)
 	policy := rotation.Policy{Every: 24 * time.Hour, MaxTokenTTL: time.Hour, Algorithm: keystore.ES256}
-	must(rotator.Create(ctx, "acme", policy))
+	_, err = rotator.Create(ctx, "acme", policy)
+	must(err)
 	signer, err := rotation.NewSigner(keys, rotation.SignerConfig{})
 	must(err)
 	text, err := signer.Sign(ctx, "acme", map[string]any{"sub": "ann"})

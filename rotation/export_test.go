@@ -15,7 +15,7 @@ import (
 // AddKey mints a key that is pending, however soon after the last, and returns it
 // with what signs with it.
 func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func([]byte) []byte, error) {
-	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
+	p, _, err := r.apply(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
 		timing := b.Copy.Newest().Timing
 		kid, err := b.MakeKey(timing)
 		if err != nil {
@@ -52,7 +52,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 
 // Reload reads a ring again.
 func (k *Keyring) Reload(ctx context.Context, tenant string) error {
-	return k.sync(ctx, tenant, ring.Facts{})
+	return k.sync(ctx, tenant, nil)
 }
 
 // Rewrap wraps the tenant keys among fields under the primary of keks.

@@ -23,7 +23,7 @@ func create(t *testing.T, cluster *rotationtest.Cluster, tenant string, policy r
 	t.Helper()
 	m := join(t, cluster, "command", of(tenant), func(c *rotation.Config) { c.OneShot, c.Poll, c.Deadline = true, 0, 0 })
 	defer m.leave()
-	if err := m.rotator.Create(t.Context(), tenant, policy); err != nil {
+	if _, err := m.rotator.Create(t.Context(), tenant, policy); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -204,7 +204,7 @@ func newDerivedFleet(t *testing.T, policy ring.Policy, change ...func(*rotation.
 	t.Helper()
 	f := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 	f.member = join(t, f.cluster, "a", append([]func(*rotation.Config){derived}, change...)...)
-	if err := f.rotator.Create(t.Context(), "acme", policy); err != nil {
+	if _, err := f.rotator.Create(t.Context(), "acme", policy); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -246,7 +246,7 @@ func newFleet(t *testing.T, policy ring.Policy) *fleet {
 		f.commits = append(f.commits, c)
 	}})
 	f.member = join(t, f.cluster, "a", func(c *rotation.Config) { c.TrustFirstRead = true })
-	if err := f.rotator.Create(t.Context(), "acme", policy); err != nil {
+	if _, err := f.rotator.Create(t.Context(), "acme", policy); err != nil {
 		t.Fatal(err)
 	}
 	return f

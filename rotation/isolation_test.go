@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -17,14 +16,14 @@ import (
 // TestRingWhosePollIsTooRareIsAlone: a ring needs a shorter Poll than the Config gives. Only that ring
 // is out of sync.
 func TestRingWhosePollIsTooRareIsAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		slow := ring.Policy{MaxTokenTTL: time.Minute, SignFor: 10 * time.Minute} // F is 60s
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", of("acme", "short"), func(c *rotation.Config) {
 			c.TrustFirstRead, c.Poll, c.Deadline = true, 10*time.Second, time.Second
 		})
 		defer m.leave()
-		if err := m.rotator.Create(t.Context(), "acme", slow); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", slow); err != nil {
 			t.Fatal(err)
 		}
 		create(t, cluster, "short", fast)
@@ -49,7 +48,7 @@ func besides(tenant string) string {
 
 // A ring in the same bucket that allows clocks to differ by less than they do.
 func TestClockIsOffForOneRingAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		exact, neighbour := fast, besides("acme")
 		exact.ClockSkew = time.Millisecond
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
@@ -57,7 +56,7 @@ func TestClockIsOffForOneRingAlone(t *testing.T) {
 			c.Now = func() time.Time { return time.Now().Add(100 * time.Millisecond) }
 		})
 		defer m.leave()
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		create(t, cluster, neighbour, exact)
@@ -75,13 +74,13 @@ func TestClockIsOffForOneRingAlone(t *testing.T) {
 // puts back the rings of as many tenants as there are.
 func TestManyTenants(t *testing.T) {
 	const n = 300 // more than are loaded at once
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", trusting, of())
 		defer m.leave()
 		began := time.Now()
 		for i := range n {
-			if err := m.rotator.Create(t.Context(), fmt.Sprint("tenant-", i), fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), fmt.Sprint("tenant-", i), fast); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -43,11 +43,11 @@ func setKEKs(t *testing.T, m *member, names ...string) {
 // in the end nothing needs the old KEK, nor does the old KEK open anything that was minted since
 // (finding 1: new keys were under the old tenant key for ever).
 func TestKEKChangeHasAnEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")))
 		defer a.leave()
-		if err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		b := join(t, cluster, "b", trusting, with(keksOf(t, "old")))
@@ -65,18 +65,18 @@ func TestKEKChangeHasAnEnd(t *testing.T) {
 		for _, step := range [][]string{{"old", "new"}, {"new", "old"}} {
 			setKEKs(t, a, step...)
 			wait()
-			if _, err := a.rotator.Rekey(t.Context(), "acme"); step[0] == "new" && !errors.Is(err, ring.ErrRefused) {
+			if _, _, err := a.rotator.Rekey(t.Context(), "acme"); step[0] == "new" && !errors.Is(err, ring.ErrRefused) {
 				t.Errorf("rekey while b has another primary: %v, want refused", err)
 			}
 			setKEKs(t, b, step...)
 			wait()
 		}
 		before := cluster.Dump()
-		report, err := a.rotator.Rekey(t.Context(), "acme")
+		report, _, err := a.rotator.Rekey(t.Context(), "acme")
 		if err != nil || !report.Changed || len(report.Others) == 0 {
 			t.Fatalf("rekey: %+v, %v", report, err)
 		}
-		report, err = a.rotator.Rekey(t.Context(), "acme", rotation.DryRun)
+		report, _, err = a.rotator.Rekey(t.Context(), "acme", rotation.DryRun)
 		if err != nil || report.Changed || len(report.Others) > 0 {
 			t.Errorf("after it: %+v, %v", report, err)
 		}
@@ -109,11 +109,11 @@ func opensNothing(t *testing.T, cluster *rotationtest.Cluster, before rotationte
 // While a new KEK is rolled out, half of the fleet has it first. No mint makes a tenant key then,
 // whoever mints (flip-flop, 13 j).
 func TestNoTenantKeyWhileFleetDisagrees(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old", "new")))
 		defer a.leave()
-		if err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		b := join(t, cluster, "b", trusting, with(keksOf(t, "new", "old")))
@@ -130,7 +130,7 @@ func TestNoTenantKeyWhileFleetDisagrees(t *testing.T) {
 		}
 		stopA()
 		stopB()
-		report, err := a.rotator.Rekey(t.Context(), "acme", rotation.DryRun)
+		report, _, err := a.rotator.Rekey(t.Context(), "acme", rotation.DryRun)
 		if err != nil || len(report.OldKeys) > 0 {
 			t.Errorf("three periods after the roll-out these keys are under the old tenant key: %q, %v", report.OldKeys, err)
 		}
@@ -149,11 +149,11 @@ func tenantKeys(cluster *rotationtest.Cluster) (n int) {
 // V2: the operator's KEK file has the new KEK first, the fleet has the old one alone. The revocation
 // is sealed under the KEK of the ring, so that every instance can read it.
 func TestRevocationIsSealedForFleet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")), of("acme", "globex"))
 		defer a.leave()
-		if err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
@@ -171,7 +171,7 @@ func TestRevocationIsSealedForFleet(t *testing.T) {
 		if got := a.finds(one); got != "not found" {
 			t.Errorf("the revoked key is %s", got)
 		}
-		err = admin.rotator.Create(t.Context(), "globex", fast)
+		_, err = admin.rotator.Create(t.Context(), "globex", fast)
 		if refused := wantRefused(t, err); refused == nil || !strings.Contains(refused.Reason, "a") {
 			t.Errorf("a ring that the fleet cannot open: %v", err)
 		}
@@ -180,11 +180,11 @@ func TestRevocationIsSealedForFleet(t *testing.T) {
 
 // SetKEKs keeps the last good ones.
 func TestSetKEKsRefusesToLoseAKEK(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")))
 		defer a.leave()
-		if err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		if err := a.SetKEKs(keksOf(t, "new")); !errors.Is(err, rotation.ErrWrongKEK) || !strings.Contains(err.Error(), `"acme"`) {
@@ -201,16 +201,16 @@ func TestSetKEKsRefusesToLoseAKEK(t *testing.T) {
 
 // A new KEK that is given to a running instance opens at once what it could not open before.
 func TestSetKEKsOpensRings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		a := join(t, cluster, "a", trusting, with(keksOf(t, "old")), of("acme", "globex"))
 		defer a.leave()
-		if err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := a.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		other := join(t, cluster, "other", with(keksOf(t, "new")), of("globex"), once)
 		cluster.ForgeAck(rotation.BucketOf("globex"), "a", nil) // otherwise the ring is not made
-		if err := other.rotator.Create(t.Context(), "globex", fast); err != nil {
+		if _, err := other.rotator.Create(t.Context(), "globex", fast); err != nil {
 			t.Fatal(err)
 		}
 		other.leave()
@@ -228,14 +228,14 @@ func TestSetKEKsOpensRings(t *testing.T) {
 
 // Another realm under the same KEK is another world, and is told by its name.
 func TestRealms(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		realm := func(name string) func(*rotation.Config) {
 			return func(c *rotation.Config) { c.Realm = name }
 		}
 		prod := join(t, cluster, "prod", trusting, realm("production"))
 		defer prod.leave()
-		if err := prod.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := prod.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		_, err := rotation.Open(t.Context(), cluster.Connect("staging"), rotation.Config{KEKs: testKEK, Realm: "staging", Tenants: []string{"acme"}})
@@ -248,7 +248,7 @@ func TestRealms(t *testing.T) {
 		// Fields of staging, written into production, are no news and no absence.
 		staging := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		create := join(t, staging, "s", trusting, realm("staging"))
-		if err := create.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := create.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		create.leave()

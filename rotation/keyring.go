@@ -116,16 +116,16 @@ type bucket struct {
 	index      int // in the store, and in Keyring.byIndex
 	rings      []*tenantRing
 	state      protocol.SyncState
-	place      Place         // in the log, up to which changes were applied
-	quietSince time.Time     // since when the place has not synced
-	goodSince  time.Time     // since when it is in sync, by the store's clock; zero while it is not
-	fresh      time.Duration // the Freshness at the last sync: after a longer gap it recovers
-	digestTurn int           // counts syncs, and so chooses the rings whose digests are compared
-	err        error         // why the last sync failed, or nil
-	applied    []string      // nonces of the last changes that were opened and merged here
-	ends       [16]byte      // see endsDigest
-	endsStale  bool          // some ring may have changed since ends was computed
-	undoneAt   atomic.Int64  // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
+	place      Place            // in the log, up to which changes were applied
+	quietSince time.Time        // since when the place has not synced
+	goodSince  time.Time        // since when it is in sync, by the store's clock; zero while it is not
+	fresh      time.Duration    // the Freshness at the last sync: after a longer gap it recovers
+	digestTurn int              // counts syncs, and so chooses the rings whose digests are compared
+	err        error            // why the last sync failed, or nil
+	applied    []protocol.Entry // changes of late that were applied here; see [protocol.Remember]
+	ends       [16]byte         // see endsDigest
+	endsStale  bool             // some ring may have changed since ends was computed
+	undoneAt   atomic.Int64     // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
 
 	status atomic.Pointer[syncStatus] // for any goroutine; never nil
 }
@@ -144,7 +144,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	keks, err := cfg.KEKs.sealing().In(cfg.Realm)
+	keks, err := cfg.KEKs.sealing().In(cfg.Realm, cfg.OtherRealms...)
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +316,9 @@ func (k *Keyring) addTenant(tenant string) *tenantRing {
 }
 
 // dropEmpty forgets tenants without a ring, if the keyring holds all tenants. Tenant names in the
-// store are not authenticated, so they must not accumulate here.
+// store are not authenticated, so they must not accumulate here. A tenant of which an authentic entry
+// of the log tells a revocation stays, up to maxAwaited of a bucket: a person may have removed its ring,
+// and the revocation must hold when a holder puts the ring back.
 func (k *Keyring) dropEmpty(buckets []*bucket) {
 	if !k.holdsAll() {
 		return
@@ -324,13 +326,20 @@ func (k *Keyring) dropEmpty(buckets []*bucket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, b := range buckets {
+		awaited := 0
+		slices.Reverse(b.rings) // the newest stay
 		b.rings = slices.DeleteFunc(b.rings, func(r *tenantRing) bool {
 			empty := !r.dirty && r.state.Load() == nil
+			if empty && r.news != nil && !r.news.ends.Equal(ring.Facts{}) {
+				awaited++
+				empty = awaited > maxAwaited
+			}
 			if empty {
 				delete(k.rings, r.tenant)
 			}
 			return empty
 		})
+		slices.Reverse(b.rings)
 	}
 }
 

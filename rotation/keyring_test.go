@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -15,11 +14,11 @@ import (
 )
 
 func TestFleetRotatesItsKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		first := join(t, cluster, "a", func(c *rotation.Config) { c.TrustFirstRead = true })
 		defer first.leave()
-		if err := first.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := first.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		if got := first.ring(); got != "1=signing* 2=pending" {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -16,14 +15,14 @@ import (
 )
 
 func TestNothingSecretIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		var out lockedBuffer
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", func(c *rotation.Config) {
 			c.TrustFirstRead, c.Logger = true, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		})
 		defer m.run()()
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		var said []string

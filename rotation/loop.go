@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,7 @@ type loop struct {
 // A pendingSync is a request for a sync of a tenant's bucket. Several may be answered by one sync.
 type pendingSync struct {
 	tenant  string
-	learned ring.Facts    // that this process has just written; held even if the store loses them
+	learned *ring.Facts   // of a change that this process has just made, held even if the store loses them; or nil
 	begin   func()        // called by the loop before the sync begins; may be nil
 	done    chan struct{} // closed when it has ended
 	err     error         // why the ring is not in sync, or nil; set before done is closed
@@ -246,7 +247,7 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[st
 
 // request asks the loop for a sync of tenant's bucket, and returns at once. Several requests that
 // the loop finds together cost one sync.
-func (l *loop) request(tenant string, learned ring.Facts, begin func()) *pendingSync {
+func (l *loop) request(tenant string, learned *ring.Facts, begin func()) *pendingSync {
 	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
 	l.mu.Lock()
 	l.pending = append(l.pending, a)
@@ -266,7 +267,6 @@ func (l *loop) syncRequested(ctx context.Context) {
 	l.mu.Unlock()
 	compare := make(map[string]bool)
 	var buckets []*bucket
-	seen := make(map[*bucket]bool)
 	for _, a := range asks {
 		if a.begin != nil {
 			a.begin() // a request from now on may be about a change that this sync misses
@@ -274,8 +274,8 @@ func (l *loop) syncRequested(ctx context.Context) {
 		l.learn(a)
 		b := l.k.byIndex[BucketOf(a.tenant)]
 		compare[a.tenant] = true
-		if b != nil && !seen[b] {
-			seen[b], buckets = true, append(buckets, b)
+		if b != nil && !slices.Contains(buckets, b) {
+			buckets = append(buckets, b)
 		}
 	}
 	l.syncAndAck(ctx, buckets, compare)
@@ -290,17 +290,15 @@ func (l *loop) syncRequested(ctx context.Context) {
 // the ring is read again.
 func (l *loop) learn(a *pendingSync) {
 	r := l.k.ring(a.tenant)
-	if r == nil || a.learned.Equal(ring.Facts{}) {
+	if r == nil || a.learned == nil {
 		return
 	}
-	old := r.state.Load()
-	if old == nil {
-		return
-	}
-	learned := held.Assemble(old.Learn(a.learned), old)
-	r.state.Store(learned)
-	learned.ApplyEnds(old, r.status.Load().Complete)
 	r.dirty, r.changed, r.bucket.endsStale = true, true, true
+	if old := r.state.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
+		learned := held.Assemble(old.Learn(*a.learned), old)
+		r.state.Store(learned)
+		learned.ApplyEnds(old, r.status.Load().Complete)
+	}
 }
 
 // result returns why a tenant's ring is not in sync, or nil.
@@ -317,9 +315,9 @@ func (l *loop) result(tenant string) error {
 // errClosed ends the waiting for a sync that will not come.
 var errClosed = errors.New("rotation: the keyring is closed")
 
-// sync asks for a sync of tenant's bucket, with facts to learn, and waits for it. The error wraps
+// sync asks for a sync of tenant's bucket, with facts to learn or nil, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
-func (k *Keyring) sync(ctx context.Context, tenant string, learned ring.Facts) error {
+func (k *Keyring) sync(ctx context.Context, tenant string, learned *ring.Facts) error {
 	return k.await(ctx, k.loop.request(tenant, learned, nil))
 }
 

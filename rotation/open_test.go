@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -20,7 +19,7 @@ import (
 // One bucket cannot be read when the keyring is opened, as when a server of a Cluster is
 // away: the others go on, and it is caught up with.
 func TestOpenWithoutOneServer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		for _, tenant := range []string{"acme", "globex"} {
 			create(t, cluster, tenant, fast)
@@ -47,7 +46,7 @@ func TestOpenWithoutOneServer(t *testing.T) {
 
 // Who waits for a ring that nobody has made is told so, once.
 func TestMissingRingIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		var out lockedBuffer
 		m := join(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), "a", func(c *rotation.Config) {
 			c.Logger = slog.New(slog.NewTextHandler(&out, nil))
@@ -64,7 +63,7 @@ func TestMissingRingIsLogged(t *testing.T) {
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		other, _ := rotation.NewKEKs([]byte("another KEK, another KEK, anothe"))
@@ -131,11 +130,11 @@ func TestKeyringOfAllTenantsIsReadyOnlyWhenAllAre(t *testing.T) {
 		{"an empty store, out of reach before doubt ends", func(c *rotationtest.Cluster) { c.Wipe() }, false, 10 * time.Second, "refused"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 				m := join(t, cluster, "a", trusting, of("acme", "globex"))
 				for _, tenant := range []string{"acme", "globex"} {
-					if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+					if _, err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -159,7 +158,7 @@ func TestKeyringOfAllTenantsIsReadyOnlyWhenAllAre(t *testing.T) {
 // Anyone can write names. One without a ring is let go of, and one whose ring cannot
 // be read is not.
 func TestKeyringOfAllTenantsHoldsNoNamesWithoutRing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		stranger := f.cluster.Connect("stranger")
@@ -205,7 +204,7 @@ func TestOpenNeedsReadOfOneRing(t *testing.T) {
 		{"one of two can", []string{"acme", "globex"}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				store := &faultyStore{Store: f.cluster.Connect("x"), load: func(tenant string) error {
@@ -238,7 +237,7 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 			running := goleak.IgnoreCurrent()
 			cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 			m := join(t, cluster, "a", derived)
-			if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 				t.Fatal(err)
 			}
 			run, ready := make(chan error, 1), make(chan error, 1)
@@ -263,12 +262,12 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 
 // A poll that Close calls off says nothing of the store, and is not logged as an outage.
 func TestClosingIsNoOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		var out lockedBuffer
 		m := join(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), "a", func(c *rotation.Config) {
 			c.TrustFirstRead, c.Logger = true, slog.New(slog.NewTextHandler(&out, nil))
 		})
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})
@@ -283,7 +282,7 @@ func TestClosingIsNoOutage(t *testing.T) {
 }
 
 func TestOneShotLeavesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		before := f.ops()

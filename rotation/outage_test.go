@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -16,7 +15,7 @@ import (
 func TestWhileStoreIsAway(t *testing.T) {
 	for _, cut := range []rotationtest.Cut{rotationtest.Refused, rotationtest.BlackHole} {
 		t.Run(fmt.Sprint(cut), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				time.Sleep(4 * time.Second)
@@ -88,12 +87,12 @@ func TestUnknownIsUnavailable(t *testing.T) {
 			}
 		}
 	}
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", trusting)
 		defer m.leave()
 		want(t, m, keystore.ErrUnavailable) // there is no ring
-		if err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		want(t, m, keystore.ErrNotFound)
@@ -130,7 +129,7 @@ func TestInstanceOutOfSyncChangesNoRing(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				time.Sleep(4 * time.Second)
 				conn := f.cluster.Connect("x")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -40,7 +39,7 @@ func (m *member) published() string {
 // Keys are published from when they are pending until the last reader's clock has seen
 // them dropped, in the order in which they sign.
 func TestPublicKeysOfOneLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, public)
 		defer f.leave()
 		began := time.Now()
@@ -86,7 +85,7 @@ func TestPublicKeysOfOneLife(t *testing.T) {
 
 // How long readers may keep the set is a quarter of what ReaderStaleness leaves.
 func TestOldPublicKeysMayBeCachedForLess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, public)
 		defer f.leave()
 		f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
@@ -130,7 +129,7 @@ func TestNoPublicKeys(t *testing.T) {
 		{"in doubt", public, "acme", func(*rotation.Config) {}, keystore.ErrUnavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, tt.policy)
 				f.leave()
 				m := join(t, f.cluster, "b", tt.change)

@@ -3,7 +3,6 @@ package rotation_test
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -13,7 +12,7 @@ import (
 
 // By hand no more keys are made than readers of the JWK Set take; a revocation always is.
 func TestJWKSetStaysSmall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newDerivedFleet(t, ring.Policy{Algorithm: keystore.ES256})
 		defer f.leave()
 		defer f.run()()
@@ -72,7 +71,7 @@ func (f *fleet) signer1(t *testing.T) string {
 
 // A key that others read has to be known to them, too, before it is made to sign.
 func TestReadersOfJWKSetAreWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		policy := ring.Policy{Algorithm: keystore.ES256}.WithDefaults()
 		wait := policy.ReaderStaleness + policy.Freshness + policy.Dwell + policy.ClockSkew
 		f := newDerivedFleet(t, policy)

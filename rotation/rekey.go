@@ -17,7 +17,7 @@ import (
 // be opened are read again at once. It changes nothing and returns an error if the new KEKs lack
 // one that a held ring needs: its keys could not sign any longer. keks must not be nil.
 func (k *Keyring) SetKEKs(keks *KEKs) error {
-	in, err := keks.sealing().In(k.cfg.Realm)
+	in, err := keks.sealing().In(k.cfg.Realm, k.cfg.OtherRealms...)
 	if err != nil {
 		return err
 	}
@@ -38,24 +38,17 @@ func (k *Keyring) SetKEKs(keks *KEKs) error {
 }
 
 // agree notes in b whether a new tenant key may be made under this process's primary KEK: all live
-// instances have the same. It asks only where the tenant key in use was made under another one.
+// instances have the same. It asks only where the tenant key was made or is wrapped under another one.
 // Without that, two halves of a fleet that get a new KEK one after the other would each make
 // another tenant key with every mint.
-func (r *Rotator) agree(ctx context.Context, b *base) error {
-	if b.have.Born() == b.Primary {
+func (r *Rotator) agree(ctx context.Context, b *base) {
+	if b.have.Born() == b.Origin && b.Copy.SealingKEK() == b.Primary {
 		b.Agreed = true
-		return nil
-	}
-	if b.have.Newest() == nil {
-		return nil
+		return
 	}
 	live, err := r.roster(ctx, b.Tenant, true)
-	if err != nil {
-		return err
-	}
-	b.others = live.NotFirst(b.Primary)
-	b.Agreed = len(b.others) == 0
-	return nil
+	b.others, b.unasked = live.NotFirst(b.Primary), err
+	b.Agreed = err == nil && len(b.others) == 0
 }
 
 // allHold refuses a change that is to be sealed under a KEK that a live instance lacks.
@@ -73,48 +66,57 @@ func (r *Rotator) allHold(ctx context.Context, tenant string, name seal.KEKName)
 // DryRun makes [Rotator.Rekey] look, and change nothing.
 func DryRun(o *options) { o.dryRun = true }
 
-// Rekey seals a ring under the primary KEK: all tenant keys are wrapped again, all facts and the
-// head sealed again, in one change. Afterwards nothing of the ring needs another KEK. Keys that are
-// minted later are sealed under a new tenant key, which no older KEK has ever opened; keys that
-// exist already keep theirs: see [ring.Rekeyed].
+// Rekey seals a ring under the primary KEK, in [Config.Realm]: all tenant keys are wrapped again, all
+// facts and the head sealed again, in one change. Afterwards nothing of the ring needs another KEK, or
+// one of OtherRealms. Keys that are minted later are sealed under a new tenant key, which no older KEK
+// has ever opened; keys that exist already keep theirs: see [ring.Rekeyed].
 //
-// It is refused ([ErrRefused]) as long as a live instance has another primary KEK. With [DryRun] it
-// only reports.
-func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, error) {
+// It is refused ([ErrRefused]) as long as a live instance has another primary KEK, or is in another
+// realm. [Force] overrides that: one that cannot open the ring then hears of no revocation, and stops
+// to sign. With [DryRun] it only reports. CommittedAt is zero if there was nothing to change.
+func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, Receipt, error) {
 	o := optionsOf(opts)
 	var report ring.Rekeyed
-	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
-		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks.Primary(), b.fields)
-		if err := b.Ring(); err != nil || o.dryRun || len(report.Others) == 0 {
-			return nil, err
+	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
+		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks, b.fields)
+		if len(report.Others) > 0 && len(b.others) > 0 && !o.force && !o.dryRun {
+			return nil, &ring.RefusedError{Tenant: tenant, Reason: held.NotFirstReason(b.keks, b.others)}
 		}
-		if len(b.others) > 0 {
-			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances do not have KEK %v first: %s; make it the first line of their KEKs, and wait a minute for those that have ended, or see docs/operations.md if you know no such instance",
-				report.Primary, strings.Join(b.others, ", "))}
+		b.Agreed = b.Agreed || o.force || o.dryRun
+		p, err := b.Rekey()
+		if o.dryRun {
+			p = nil
 		}
-		return b.Rekey()
+		return p, err
 	})
 	report.Changed = p != nil
-	return report, err
+	return report, receipt, err
 }
 
 // unwhole reads a ring of which a field cannot be opened, for a revocation. That is sealed under the
-// KEK that the ring is under, as far as that can be told, and every live instance must have that
-// KEK: otherwise one wrong KEK file would fence the fleet.
-func (r *Rotator) unwhole(ctx context.Context, tenant string) (*base, error) {
+// KEK of a tenant key that can be opened: every reader of the ring needs that KEK anyway, so no
+// acknowledgement is asked, which a person could garble.
+//
+// If there is none, the KEKs of this process may be those of another service, and what it sealed would
+// fence the fleet. So the caller has to say that they are right, by force.
+func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base, error) {
 	var mine *held.Ring
 	if tr := r.k.ring(tenant); tr != nil {
 		mine = tr.state.Load()
 	}
-	b, err := r.load(ctx, tenant, mine)
+	b, err := r.open(ctx, tenant, mine)
 	if b == nil {
 		return nil, err
 	}
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
 		return nil, inTenant(tenant, err)
 	}
-	b.unwhole, b.under = true, b.have.UnderKEK(b.keks, b.fields)
-	return b, r.allHold(ctx, tenant, b.under)
+	if b.under, b.unwhole = b.have.UnderKEK(b.keks), true; b.under == (seal.KEKName{}) {
+		if b.under = b.keks.Primary(); !force {
+			return nil, &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("nothing of its ring can be opened; force it if KEK %v of this process is right", b.under)}
+		}
+	}
+	return b, nil
 }
 
 // revoke decides about a revocation, also where the ring is not whole.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -42,7 +41,7 @@ func TestHolderAssertsItsSigningKey(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				b := join(t, f.cluster, "b", trusting)
 				defer b.leave()
@@ -73,7 +72,7 @@ func TestHolderAssertsItsSigningKey(t *testing.T) {
 // What was dated by a store whose clock was ahead can be merged into one whose clock is
 // behind, if both are within ClockSkew.
 func TestFailoverAcrossWholeClockSkew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newDerivedFleet(t, ring.Policy{MaxTokenTTL: time.Minute})
 		defer f.leave()
 		f.cluster.Advance(4900 * time.Millisecond) // of 5 s
@@ -111,7 +110,7 @@ func TestInstanceWithoutKEKWritesNothing(t *testing.T) {
 		}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				b := join(t, f.cluster, "b", trusting, func(c *rotation.Config) { c.KEKs = newer })
@@ -160,7 +159,7 @@ func TestHeadIsRestoredWithRecords(t *testing.T) {
 		}, 3, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				time.Sleep(4 * time.Second)
@@ -181,7 +180,7 @@ func TestHeadIsRestoredWithRecords(t *testing.T) {
 
 // A destruction that the store has lost is put back like any other fact.
 func TestDestructionIsNotForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		one, old := f.kid(1), f.cluster.Dump()
@@ -208,12 +207,12 @@ func TestMalformedRingHarmsNoNeighbour(t *testing.T) {
 	for i := 0; rotation.BucketOf(neighbour) != rotation.BucketOf("acme"); i++ {
 		neighbour = fmt.Sprint("tenant-", i)
 	}
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a", trusting, of("acme", neighbour))
 		defer m.leave()
 		for _, tenant := range []string{"acme", neighbour} {
-			if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -238,7 +237,7 @@ func TestMalformedRingHarmsNoNeighbour(t *testing.T) {
 // know, and the store comes to the same.
 func TestOldAndNewFieldsAreMixed(t *testing.T) {
 	for seed := range uint64(12) {
-		synctest.Test(t, func(t *testing.T) {
+		virtual(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			f := newFleet(t, fast)
 			defer f.leave()
@@ -308,7 +307,7 @@ func TestPublicationTimesAreBoundedByAuthenticOnes(t *testing.T) {
 		{"nothing", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				f.cluster.EditRing("acme", func(fields map[string][]byte) {
@@ -336,7 +335,7 @@ func TestPublicationTimesAreBoundedByAuthenticOnes(t *testing.T) {
 // What is put back was held to that clock before, which may have been ahead; what is news
 // with it, as anything new.
 func TestMergeIsHeldToStoreClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(4 * time.Second)

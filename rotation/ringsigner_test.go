@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -26,7 +25,7 @@ func (f *fleet) newSigner(cfg rotation.SignerConfig) *rotation.Signer {
 
 // A token does not outlive its key, which is kept for MaxTokenTTL and no longer.
 func TestTokenLivesForMaxTokenTTLAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		exp := func(s string) any { return json.RawMessage(`{"exp":` + s + `}`) }
@@ -66,7 +65,7 @@ func TestDefaultTTL(t *testing.T) {
 		{time.Hour, time.Minute, time.Minute},
 		{time.Hour, time.Hour, time.Hour},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		virtual(t, func(t *testing.T) {
 			policy := fast
 			policy.MaxTokenTTL = tt.most
 			f := newFleet(t, policy)
@@ -89,7 +88,7 @@ func TestDefaultTTL(t *testing.T) {
 
 // What a signer puts into tokens is of their tenant.
 func TestTokensOfRingSayWhoseTheyAre(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		f := &fleet{t: t, cluster: cluster, member: join(t, cluster, "a", trusting, of("acme", "globex"))}
 		defer f.leave()
@@ -102,7 +101,7 @@ func TestTokensOfRingSayWhoseTheyAre(t *testing.T) {
 		jwt, at := f.newSigner(cfg), cfg
 		at.Type = "at+jwt"
 		for tenant, want := range map[string]string{"acme": "https://acme.example api", "globex": "<nil> [one two]"} {
-			if err := f.rotator.Create(t.Context(), tenant, fast); err != nil {
+			if _, err := f.rotator.Create(t.Context(), tenant, fast); err != nil {
 				t.Fatal(err)
 			}
 			s, _ := f.Tenant(tenant)
@@ -154,7 +153,7 @@ func TestFencedAndNoSignerAreNoErrorsOfCaller(t *testing.T) {
 		}, rotation.ErrNoSigner},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				m := tt.stop(f)
 				defer f.leave()

@@ -1,16 +1,15 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -55,59 +54,50 @@ const awaitEvery = 100 * time.Millisecond
 
 // Await waits until every live instance has applied a change that this process made, and returns
 // their acknowledgements, beside an error too. Live are the instances whose acknowledgement is at
-// most Freshness old. Meanwhile this process restores the change if the store loses it, even with
-// [Config.OneShot]. Where no instance seems to be live, it watches a revocation for a poll: someone
-// may have removed what they say. Give ctx a deadline: an instance that reads the ring again after
-// the log was lost never says that it applied a change.
+// most Freshness old, now or just before the change. Meanwhile this process restores the change if the
+// store loses it, even with [Config.OneShot]. Give ctx a deadline: an instance that reads the ring
+// again after the log was lost never says that it applied a change.
+//
+// A revocation also has to be confirmed by an instance that holds the ring. Until one has read it, a
+// person who can write to the store can remove it, and all acknowledgements. If none confirms it
+// within two polls although there are instances, or something else listens to the store, the error is
+// [ring.ErrUnconfirmed]. Where nothing seems to run, a revocation is watched for a poll.
 //
 // The error is [ring.ErrUndone] if the store lost the change, even if it is back: find out who writes
 // to the store. It wraps the error of ctx, or [keystore.ErrUnavailable] if nothing could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	seen, alone := make(map[string]Ack), r.k.cfg.Now().Add(r.k.times.Load().maxPollGap())
-	var waiting []string
+	w, begin, gap := protocol.NewWatch(receipt.Place.Nonce, receipt.Revoked != "", receipt.before, receipt.told), r.k.cfg.Now(), r.k.times.Load().maxPollGap()
 	for looked := false; ; {
-		err := r.notApplied(ctx, receipt, seen, &waiting)
+		err := r.look(ctx, receipt, w)
 		looked = looked || err == nil
-		acks := slices.SortedFunc(maps.Values(seen), func(a, b Ack) int { return strings.Compare(a.Instance, b.Instance) })
-		if err == nil && len(waiting) == 0 && (len(seen) > 0 || receipt.CommittedAt.IsZero() || receipt.RevokedAt.IsZero() || r.k.cfg.Now().After(alone)) {
-			return acks, r.undone(receipt)
+		if err == nil {
+			if done, unconfirmed := w.Done(r.k.cfg.Now().Sub(begin), gap); done {
+				return w.Acks(), errors.Join(r.undone(receipt), unconfirmed)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			if looked {
 				err = nil // ctx has ended during a look: the one before counts
 			}
-			if len(waiting) > 0 {
-				err = &ring.Error{Text: fmt.Sprintf("tenant %q: the change is made, but these instances have not applied it yet: %s", receipt.Tenant, strings.Join(waiting, ", ")), Err: ctx.Err()}
-			}
-			return acks, errors.Join(r.undone(receipt), err)
+			return w.Acks(), errors.Join(r.undone(receipt), cmp.Or(w.Unfinished(receipt.Tenant, ctx.Err()), err))
 		case <-r.k.done:
-			return acks, unavailable(errClosed)
+			return w.Acks(), unavailable(errClosed)
 		case <-time.After(awaitEvery):
 		}
 	}
 }
 
-// notApplied restores what the store lost of the ring, notes the live instances in seen, and sets
-// waiting to those that have not applied the change. An instance that was seen stays until it is no
-// longer live: a person who can write to the store could remove its acknowledgement.
-func (r *Rotator) notApplied(ctx context.Context, receipt Receipt, seen map[string]Ack, waiting *[]string) error {
-	unread := r.k.sync(ctx, receipt.Tenant, ring.Facts{}) // such as a ring that is not whole
+// look restores what the store lost of the ring, and notes the live instances in w.
+func (r *Rotator) look(ctx context.Context, receipt Receipt, w *protocol.Watch) error {
+	unread := r.k.sync(ctx, receipt.Tenant, nil)
 	live, err := r.roster(ctx, receipt.Tenant, true)
 	if err != nil {
 		return err
 	}
-	for _, a := range live.Acks(receipt.Place.Nonce) {
-		seen[a.Instance] = a
-	}
-	*waiting = nil
-	for _, name := range slices.Sorted(maps.Keys(seen)) {
-		switch a := seen[name]; {
-		case r.k.cfg.Now().Sub(a.At) > r.k.times.Load().fresh:
-			delete(seen, name)
-		case !a.Applied && !receipt.CommittedAt.IsZero():
-			*waiting = append(*waiting, name)
-		}
+	w.Look(live.Acks(receipt.Place.Nonce), r.k.cfg.Now(), r.k.times.Load().fresh)
+	if parts := (*ring.UnreadableError)(nil); receipt.Revoked != "" && errors.As(unread, &parts) {
+		return nil // a ring that is not whole takes revocations, and instances apply them
 	}
 	return unread
 }

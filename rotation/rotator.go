@@ -89,6 +89,8 @@ type Receipt struct {
 	ReadersUntil time.Time
 
 	losses uint64 // of the ring in the store, when the change was made: see [Rotator.Await]
+	before []Ack  // of the instances that were live before the change
+	told   int    // see [Result]
 
 	CommittedAt time.Time // when the store made the change; zero if there was nothing to change
 	Place       Place     // of the change in its bucket's log, for [Rotator.Acks]
@@ -101,25 +103,26 @@ type Receipt struct {
 // It is refused ([ErrRefused]) if the store or this instance has a ring of the tenant, or if a live
 // instance lacks the primary KEK of this process, and so could not open the ring. It does not
 // wait until the instance stops recovering: the caller says that there is no ring to be restored.
-// The error is a [*PolicyError] if the policy does not hold.
-func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) error {
+// The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
+// signs.
+func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
 	if !isTenant(tenant) {
-		return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
 	policy, err := r.policy(policy)
 	if err != nil {
-		return err
+		return Receipt{}, err
 	}
 	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
-		return err
+		return Receipt{}, err
 	}
-	_, _, err = r.apply(ctx, tenant, true, func(b *base) (*protocol.Proposal, error) {
+	_, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, func(b *base) (*protocol.Proposal, error) {
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
 		return b.Create(policy)
 	})
-	return err
+	return receipt, err
 }
 
 // policy returns p with its defaults. The error says which inequality does not hold, or that this
@@ -142,7 +145,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 	if err != nil {
 		return err
 	}
-	_, _, err = r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
+	_, _, err = r.apply(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
 	return err
 }
 
@@ -155,35 +158,20 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	var on *base
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
-		on = b
-		return b.Rotate(o.force)
-	})
-	if err != nil {
-		return Receipt{}, err
+	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	if err == nil && p.Op == ring.OpMint {
+		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
+			From: receipt.CommittedAt.Add(p.VisibleAfter)}
 	}
-	receipt := on.receipt(p, result)
-	if p.Op == ring.OpMint {
-		return receipt, &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
-			From: result.Now.Add(p.VisibleAfter)}
-	}
-	return receipt, nil
+	return receipt, err
 }
 
 // Promote makes a pending key sign now, under the same conditions as [Rotator.Rotate], and mints
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	var on *base
-	p, result, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) {
-		on = b
-		return b.Promote(kid, o.force)
-	})
-	if err != nil {
-		return Receipt{}, err
-	}
-	return on.receipt(p, result), nil
+	_, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	return receipt, err
 }
 
 // Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
@@ -197,13 +185,12 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // and returns when it was revoked.
 //
 // A ring of which a field cannot be opened takes revocations too, but no other change: then no key
-// takes over, and the signing key is revoked only with [Force].
+// takes over, and the signing key is revoked only with [Force]. The same holds for any key if nothing
+// of the ring can be opened: the KEKs of this process may be those of another service.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt
-	var on *base
 	decide := func(b *base) (*protocol.Proposal, error) {
-		on = b
 		p, err := b.revoke(kid, o.force)
 		if err == nil && p == nil {
 			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
@@ -214,14 +201,16 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		}
 		return p, err
 	}
-	p, result, err := r.apply(ctx, tenant, false, decide)
-	if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
-		p, result, err = r.applyTo(ctx, tenant, func() (*base, error) { return r.unwhole(ctx, tenant) }, decide)
-	}
+	p, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {
+		b, err := r.base(ctx, tenant)
+		if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
+			return r.unwhole(ctx, tenant, o.force)
+		}
+		return b, err
+	}, decide)
 	if err != nil || p == nil {
 		return before, err
 	}
-	receipt := on.receipt(p, result)
 	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	return receipt, nil
 }
@@ -229,7 +218,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 // receipt returns the Receipt of p, which was decided on b and which the store has made with that
 // result.
 func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
-	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:

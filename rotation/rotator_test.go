@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -19,7 +18,7 @@ import (
 
 // Fields that are ignored, or in the open, are no ring.
 func TestCreateWhereNoRingExists(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		create(t, cluster, "acme", fast)
 		cluster.EditRing("acme", func(fields map[string][]byte) {
@@ -40,7 +39,7 @@ func TestCreateWhereNoRingExists(t *testing.T) {
 // does not do so before Dwell has passed, and neither does any other. The receipt, and who
 // is asked to sign, say until when.
 func TestForcedPromotionSaysUntilWhenNoKeySigns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		policy := fast
 		policy.Dwell, policy.SignFor = 1200*time.Millisecond, 2500*time.Millisecond
 		f := newFleet(t, policy)
@@ -64,7 +63,7 @@ func TestForcedPromotionSaysUntilWhenNoKeySigns(t *testing.T) {
 // As long as an acknowledged write may be lost, an old primary may keep an instance in sync, so a
 // manual change waits for that too.
 func TestDwellIsWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		policy := ring.Policy{Dwell: time.Hour, MaxTokenTTL: 2 * time.Hour}
 		f := newDerivedFleet(t, policy)
 		defer f.leave()
@@ -79,7 +78,7 @@ func TestDwellIsWaitedFor(t *testing.T) {
 // That a key was made to sign by force is in the ring, for who asks why its tokens were
 // refused.
 func TestForcedPromotionIsRecorded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		forced := func() bool { return f.cluster.Ring("acme")["f:"+f.kid(2)] != nil }
@@ -88,7 +87,7 @@ func TestForcedPromotionIsRecorded(t *testing.T) {
 		}
 	})
 	for _, opts := range [][]rotation.Option{{rotation.Force}, nil} {
-		synctest.Test(t, func(t *testing.T) {
+		virtual(t, func(t *testing.T) {
 			f := newFleet(t, fast)
 			defer f.leave()
 			time.Sleep(4 * time.Second) // it need not be forced any more
@@ -101,20 +100,20 @@ func TestForcedPromotionIsRecorded(t *testing.T) {
 }
 
 func TestCreateIsRefusedIfRingExists(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		before := f.ring()
-		wantRefused(t, f.rotator.Create(t.Context(), "acme", fast))
+		wantRefused(t, errorOf(f.rotator.Create(t.Context(), "acme", fast)))
 		wantRing(t, f.member, before)
-		if err := f.rotator.Create(t.Context(), "globex", fast); !errors.Is(err, keystore.ErrNotFound) {
+		if _, err := f.rotator.Create(t.Context(), "globex", fast); !errors.Is(err, keystore.ErrNotFound) {
 			t.Errorf("Create of a tenant that is not held: %v", err)
 		}
 	})
 }
 
 func TestTwoQuickRotationsDoNotDefeatPropagation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		refused := wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme")))
@@ -134,7 +133,7 @@ func TestTwoQuickRotationsDoNotDefeatPropagation(t *testing.T) {
 }
 
 func TestForcedRotation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		receipt, err := f.rotator.Rotate(t.Context(), "acme", rotation.Force)
@@ -155,7 +154,7 @@ func TestForcedRotation(t *testing.T) {
 }
 
 func TestPromote(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(4 * time.Second)
@@ -180,7 +179,7 @@ func TestPromote(t *testing.T) {
 }
 
 func TestRevoke(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		one, two := f.kid(1), f.kid(2)
@@ -214,7 +213,7 @@ func TestRevoke(t *testing.T) {
 }
 
 func TestForcedRevocationLeavesNoSigner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		receipt, err := f.rotator.Revoke(t.Context(), "acme", f.kid(1), rotation.Force)
@@ -234,7 +233,7 @@ func TestForcedRevocationLeavesNoSigner(t *testing.T) {
 }
 
 func TestRevokePendingKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		if err := errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(2))); err != nil {
@@ -250,7 +249,7 @@ func TestRevokePendingKey(t *testing.T) {
 func TestRevocationArrivesWithNudgeOrPoll(t *testing.T) {
 	for _, lose := range []float64{0, 1} {
 		t.Run(fmt.Sprintf("nudges lost %v", lose), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				other := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead = true })
@@ -281,7 +280,7 @@ func TestRevocationArrivesWithNudgeOrPoll(t *testing.T) {
 }
 
 func TestRotatorsRace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		members := make([]*member, 8)
@@ -308,7 +307,7 @@ func TestRotatorsRace(t *testing.T) {
 }
 
 func TestManualRotationsRace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(4 * time.Second)
@@ -333,7 +332,7 @@ func TestManualRotationsRace(t *testing.T) {
 }
 
 func TestSetPolicyTakesEffectWithNextKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		es := fast
@@ -357,7 +356,7 @@ func TestSetPolicyTakesEffectWithNextKey(t *testing.T) {
 }
 
 func TestBootstrap(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		allow := func(c *rotation.Config) { c.AllowBootstrap, c.Policy = true, fast }
 		a, b := join(t, cluster, "a", allow), join(t, cluster, "b", allow)
@@ -380,7 +379,7 @@ func TestBootstrap(t *testing.T) {
 }
 
 func TestNoRingIsMadeWithoutPermission(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		m := join(t, cluster, "a")
 		defer m.leave()
@@ -396,7 +395,7 @@ func TestNoRingIsMadeWithoutPermission(t *testing.T) {
 }
 
 func TestAcksTellWhoHasHeard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		near := join(t, f.cluster, "near", func(c *rotation.Config) { c.TrustFirstRead = true })

@@ -78,11 +78,11 @@ func (r *Rotator) due(tr *tenantRing, mayMake bool) func(context.Context) error 
 	b := protocol.Base{Tenant: tr.tenant, Now: now, Copy: c.Copy}
 	switch {
 	case b.TakeOver() != nil:
-		return func(ctx context.Context) error { return r.takeOver(ctx, tr.tenant) }
+		return r.making(tr.tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
 	case b.IsMintDue():
-		return func(ctx context.Context) error { return r.mint(ctx, tr.tenant) }
+		return r.making(tr.tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
 	case b.Collect() != nil:
-		return func(ctx context.Context) error { return r.collect(ctx, tr.tenant) }
+		return r.making(tr.tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 			return nil
 		}
 	}
-	err = r.Create(ctx, tenant, r.k.cfg.Policy)
+	_, err = r.Create(ctx, tenant, r.k.cfg.Policy)
 	switch {
 	case errors.Is(err, ring.ErrRefused):
 		return nil // another instance was first
@@ -141,23 +141,13 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 	return err
 }
 
-// mint mints the next key of a ring.
-func (r *Rotator) mint(ctx context.Context, tenant string) error {
-	p, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
-	if p != nil {
-		r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.Seq)
+// making returns the work of making the change of a ring that decide decides on.
+func (r *Rotator) making(tenant string, decide decision) func(context.Context) error {
+	return func(ctx context.Context) error {
+		p, _, err := r.apply(ctx, tenant, r.base, decide)
+		if p != nil && p.Op == ring.OpMint {
+			r.k.cfg.Logger.Info("minted the next key", "tenant", tenant, "seq", p.Seq)
+		}
+		return err
 	}
-	return err
-}
-
-// takeOver promotes the pending key if no key signs.
-func (r *Rotator) takeOver(ctx context.Context, tenant string) error {
-	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
-	return err
-}
-
-// collect removes the keys that every instance in sync has dropped.
-func (r *Rotator) collect(ctx context.Context, tenant string) error {
-	_, _, err := r.apply(ctx, tenant, false, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
-	return err
 }

@@ -43,7 +43,7 @@ type Counts struct {
 	// The following are alarms: nothing causes them but a store that lost what it had acknowledged,
 	// or a person who writes to it. Each is logged too.
 	Undone uint64 // rings in which the store lacked a revocation or collection that was known here
-	Older  uint64 // rings of which the store had counted fewer changes than were known here
+	Older  uint64 // rings of which the store had counted fewer changes than were known here, or lost the name
 	Forged uint64 // acknowledgements and log entries that were not authentic
 }
 

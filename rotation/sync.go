@@ -87,13 +87,11 @@ func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 	gap := run.asked.maxPollGap()
 	requests := make([]SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) {
+		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) || !b.vouches(now, gap) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		if !b.vouches(now, gap) {
-			b.goodSince = time.Time{}
-		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b), Acks: b.state.Complete.IsZero()}
+		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
+			Acks: b.state.Complete.IsZero() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -14,7 +13,7 @@ import (
 // When the key that signed was revoked, and so was the one that was minted in its place, the next
 // does not wait for its schedule: it takes over once all know it, and not before.
 func TestNextKeyTakesOverFromRevokedKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		defer f.run()()
@@ -48,7 +47,7 @@ func TestNextKeyTakesOverFromRevokedKey(t *testing.T) {
 // The key that a forced revocation minted may be lost, and be published anew: then it
 // signs when all know it, and not when its schedule would have it.
 func TestKeyOfForcedRevocationIsNotLateWhenItWasLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newDerivedFleet(t, ring.Policy{})
 		defer f.leave()
 		defer f.run()()

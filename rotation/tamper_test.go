@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -33,7 +32,7 @@ func TestStoreIsTamperedWith(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				time.Sleep(3600 * time.Millisecond)
@@ -65,7 +64,7 @@ func TestStoreIsTamperedWith(t *testing.T) {
 // Any byte of what is authenticated: the keys of the member that holds them go on,
 // nobody takes what was changed, and what can be put back is.
 func TestEveryByteIsAuthenticated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		time.Sleep(3500 * time.Millisecond)
 		if err := errorOf(f.rotator.Promote(t.Context(), "acme", f.kid(2))); err != nil {
@@ -100,12 +99,12 @@ func TestEveryByteIsAuthenticated(t *testing.T) {
 }
 
 func TestRingOfAnotherTenantIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		both := func(c *rotation.Config) { c.TrustFirstRead, c.Tenants = true, []string{"acme", "globex"} }
 		m := join(t, cluster, "a", both)
 		for _, tenant := range []string{"acme", "globex"} {
-			if err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
+			if _, err := m.rotator.Create(t.Context(), tenant, fast); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -128,7 +127,7 @@ func TestRingOfAnotherTenantIsRefused(t *testing.T) {
 }
 
 func TestOldRingIsReplayed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		old := f.cluster.Ring("acme")
@@ -159,7 +158,7 @@ func TestOldRingIsReplayed(t *testing.T) {
 func TestRetiredKeyStaysRetired(t *testing.T) {
 	for away := 4 * time.Second; away < 16*time.Second; away += time.Second {
 		t.Run(away.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				stop := f.run()
 				two := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead = true })
@@ -220,7 +219,7 @@ func TestNoKeyIsMintedWhereOneCannotBeOpened(t *testing.T) {
 		"a wrong type": func(c *rotationtest.Cluster) { c.SetWrongType("acme", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				f.leave()
 				spoil(f.cluster)

@@ -17,7 +17,7 @@ import (
 // Who has not heard of a new policy calls itself fresh, and reads the JWK Set, by the old
 // one: by that a manual change waits.
 func TestShorterFreshnessCountsWhenAllKnowIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		slow := ring.Policy{MaxTokenTTL: time.Minute} // F is 45s, D 30s, S 5s
 		f := newDerivedFleet(t, slow)
 		defer f.leave()
@@ -43,7 +43,7 @@ func TestShorterFreshnessCountsWhenAllKnowIt(t *testing.T) {
 // way is not in it.
 func TestFreshnessIsThatOfRequest(t *testing.T) {
 	const slow = fastDeadline - time.Millisecond
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(time.Second)
@@ -84,11 +84,11 @@ func TestDeadlineNeedNotBeWholeMilliseconds(t *testing.T) {
 		{"given", fast, func(c *rotation.Config) { c.TrustFirstRead, c.Deadline = true, fastDeadline-time.Microsecond }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
 				f.member = join(t, f.cluster, "a", tt.times)
 				defer f.leave()
-				if err := f.rotator.Create(t.Context(), "acme", tt.policy); err != nil {
+				if _, err := f.rotator.Create(t.Context(), "acme", tt.policy); err != nil {
 					t.Fatal(err)
 				}
 				policy := tt.policy.WithDefaults()
@@ -110,13 +110,13 @@ func TestDeadlineNeedNotBeWholeMilliseconds(t *testing.T) {
 // The poll follows the ring that is in the greatest hurry, from the pass that learns
 // of it on; the gap before it is judged by what held then.
 func TestShortestFreshnessCountsFromItsRingOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newDerivedFleet(t, ring.Policy{}, of("acme", "short"))
 		defer f.leave()
 		other := join(t, f.cluster, "b", derived, of("acme", "short"))
 		defer other.leave()
 		time.Sleep(42 * time.Second) // some seconds after a poll
-		if err := f.rotator.Create(t.Context(), "short", fast); err != nil {
+		if _, err := f.rotator.Create(t.Context(), "short", fast); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait() // the nudge has arrived
@@ -159,16 +159,16 @@ func TestPolicyIsHeldToTimesOfConfig(t *testing.T) {
 		{"both for a slower one", 5 * time.Second, time.Second, fast, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 				m := join(t, cluster, "a", of("acme", "old"), func(c *rotation.Config) {
 					c.TrustFirstRead, c.Poll, c.Deadline = true, tt.poll, tt.deadline
 				})
 				defer m.leave()
-				if err := m.rotator.Create(t.Context(), "old", slow); err != nil {
+				if _, err := m.rotator.Create(t.Context(), "old", slow); err != nil {
 					t.Fatal(err)
 				}
-				created := m.rotator.Create(t.Context(), "acme", tt.policy)
+				_, created := m.rotator.Create(t.Context(), "acme", tt.policy)
 				time.Sleep(2 * time.Minute)
 				set := m.rotator.SetPolicy(t.Context(), "old", tt.policy)
 				time.Sleep(30 * time.Second)
@@ -185,14 +185,14 @@ func TestPolicyIsHeldToTimesOfConfig(t *testing.T) {
 
 // A Freshness that no network can keep is refused: one ring sets the pace of all.
 func TestFreshnessHasFloor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newDerivedFleet(t, ring.Policy{}, of("acme", "tiny"))
 		defer f.leave()
 		f.conn.SetFaults(rotationtest.Faults{Before: 5 * time.Millisecond, After: 5 * time.Millisecond})
 		least := fast
 		least.Freshness = time.Second
 		for _, tiny := range []ring.Policy{{Every: 200 * time.Millisecond, MaxTokenTTL: time.Second}, least} {
-			err := f.rotator.Create(t.Context(), "tiny", tiny)
+			_, err := f.rotator.Create(t.Context(), "tiny", tiny)
 			if refused := tiny.Freshness < time.Second; refused != (err != nil && strings.Contains(err.Error(), "Freshness is")) {
 				t.Errorf("Freshness %v: %v", tiny.WithDefaults().Freshness, err)
 			}
@@ -206,7 +206,7 @@ func TestFreshnessHasFloor(t *testing.T) {
 
 // What is heard and asked of one tenant does not keep the others from being polled.
 func TestPollComesFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		m := join(t, f.cluster, "b", trusting, of("acme", "globex"))

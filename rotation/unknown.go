@@ -191,7 +191,7 @@ func (u *unknownKids) join(k *Keyring, r *tenantRing, id keystore.ID, now time.T
 	}
 	k.counts.refreshes.Add(1)
 	tenant := strings.Clone(id.Tenant) // it may be a part of a long token
-	running := k.loop.request(tenant, ring.Facts{}, func() {
+	running := k.loop.request(tenant, nil, func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		delete(u.running, tenant)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -17,7 +16,7 @@ import (
 )
 
 func TestUnknownKidsCostLittle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(10 * time.Second)
@@ -56,7 +55,7 @@ func TestUnknownKidBeyondBudget(t *testing.T) {
 		want   error
 	}{{"in step", trusting, keystore.ErrNotFound}, {"in doubt", func(*rotation.Config) {}, keystore.ErrUnavailable}} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				f.leave()
 				m := join(t, f.cluster, "b", tt.change)
@@ -77,7 +76,7 @@ func TestUnknownKidBeyondBudget(t *testing.T) {
 
 // That a kid was not there says nothing of another life of the store.
 func TestUnknownKidIsAskedForAgainAfterLoss(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		ask := func(want uint64) {
@@ -100,7 +99,7 @@ func TestUnknownKidIsAskedForAgainAfterLoss(t *testing.T) {
 }
 
 func TestUnknownKidIsLearned(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		other := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead = true })
@@ -121,7 +120,7 @@ func TestUnknownKidIsLearned(t *testing.T) {
 }
 
 func TestRefreshWaitsNoLongerThanItMay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		slow := ring.Policy{}.WithDefaults()
 		f := newFleet(t, slow)
 		long := join(t, f.cluster, "b", func(c *rotation.Config) { c.TrustFirstRead, c.Poll, c.Deadline = true, 0, 0 })
@@ -151,7 +150,7 @@ func TestRefreshWaitsNoLongerThanItMay(t *testing.T) {
 // A Refresh waits for a sync that begins after it: one that is under way may not have
 // the key.
 func TestRefreshJoinsNoSyncThatHasBegun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		other := join(t, f.cluster, "b", trusting)

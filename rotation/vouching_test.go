@@ -2,7 +2,6 @@ package rotation_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -12,7 +11,7 @@ import (
 // An instance that was away itself has no say about what the store may have lost
 // meanwhile.
 func TestInstanceThatWasAwayDoesNotVouch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		b := join(t, f.cluster, "b", trusting)
 		defer b.leave()
@@ -54,7 +53,7 @@ func TestOldAcknowledgementDoesNotVouchForShortFreshness(t *testing.T) {
 		{"within the W of no ring", 15 * time.Second, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newDerivedFleet(t, fast)
 				time.Sleep(10 * time.Second)
 				if err := f.Reload(t.Context(), "acme"); err != nil {

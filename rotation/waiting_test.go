@@ -17,7 +17,7 @@ import (
 // A key that is known to be revoked is a bad token at once (401), whatever the store does: asking
 // it cannot change the answer.
 func TestKnownRevocationNeedsNoStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(5 * time.Second) // the second key is known everywhere
@@ -45,7 +45,7 @@ func TestKnownRevocationNeedsNoStore(t *testing.T) {
 // Where the store cannot be asked, a token with an unknown kid may be good: 503. That is so for the
 // fourth token too, after three refreshes have used the budget up.
 func TestUnknownKidWhileStoreFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(time.Second)
@@ -65,7 +65,7 @@ func TestUnknownKidWhileStoreFails(t *testing.T) {
 
 // Each request that waits holds a request of the service open, so their number is bounded.
 func TestWaitersAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})
@@ -98,7 +98,7 @@ func TestWaitersAreBounded(t *testing.T) {
 
 // Unknown kids of many tenants together cause a bounded number of syncs, too.
 func TestUnknownKidsOfAllTenants(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		var names []string
 		for n := range 2000 {
 			names = append(names, fmt.Sprint("tenant-", n))
@@ -122,7 +122,7 @@ func TestUnknownKidsOfAllTenants(t *testing.T) {
 // A revocation holds in the process that made it once Revoke has returned, even if the store cannot
 // be read again: the verifier's cache asks the key itself.
 func TestRevokeHoldsHereAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(5 * time.Second)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -27,7 +26,7 @@ func logTo() (func(*rotation.Config), *strings.Builder) {
 // Finding 2: the revocation is removed before any instance reads the ring. It is in the log too, so
 // every instance learns it, restores it, and raises an alarm.
 func TestRevocationIsLearnedFromLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		log, said := logTo()
@@ -60,7 +59,7 @@ func TestRevocationIsLearnedFromLog(t *testing.T) {
 
 // Finding 2: a forged acknowledgement proves nothing, wherever it was copied from.
 func TestForgedAcknowledgements(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(5 * time.Second)
@@ -99,7 +98,7 @@ func TestAwait(t *testing.T) {
 		want   error
 	}{{"in peace", false, nil}, {"undone", true, ring.ErrUndone}} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				time.Sleep(5 * time.Second)
@@ -138,7 +137,7 @@ func TestAwait(t *testing.T) {
 // V1: a restarted instance that a peer would vouch for does not accept a key whose revocation was
 // removed just before, while it calls itself in sync.
 func TestNewcomerIsNotVouchedForWithoutRevocation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(5 * time.Second)
@@ -163,7 +162,7 @@ func TestNewcomerIsNotVouchedForWithoutRevocation(t *testing.T) {
 
 // V6: a field that cannot be opened does not keep a leaked key alive.
 func TestRevokeInRingThatIsNotWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(5 * time.Second)
@@ -188,7 +187,7 @@ func TestRevokeInRingThatIsNotWhole(t *testing.T) {
 
 // An older ring that is put in place of the present one is noticed.
 func TestOlderRingIsNoticed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		old := f.cluster.Ring("acme")
@@ -211,7 +210,7 @@ func TestOlderRingIsNoticed(t *testing.T) {
 
 // V4: AllowBootstrap makes no ring of the wrong algorithm.
 func TestBootstrapUnderAnotherAlgorithm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		create(t, cluster, "acme", fast)
 		policy := fast

@@ -40,6 +40,9 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 	if name := r.spelling.misspelt(c); name != "" {
 		return refuseClaim(errClaimCase, strings.Clone(name))
 	}
+	if name := r.misspeltInside(c); name != "" {
+		return refuseClaim(errClaimCase, strings.Clone(name))
+	}
 	if !r.types.accept(p.typ, p.hasTyp) {
 		return refuse(r.expected.typ)
 	}

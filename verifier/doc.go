@@ -48,7 +48,8 @@
 //  13. Registered claims: iss, aud, then Match and MatchHeader, then sub and jti
 //     ([ErrIssuer], [ErrAudience], [ErrClaim]).
 //  14. Spelling: no claim's name differs only by case from a registered one, from
-//     scope or scp, or from one that TenantClaim, Required or Match names ([ErrClaim]).
+//     scope or scp, or from one that TenantClaim, Required or Match names, in the objects
+//     that Match reaches into as well ([ErrClaim]).
 //  15. Type: typ is on the tenant's list ([ErrType]).
 //  16. The tenant's own rules: TenantClaim, Required, then Check
 //     ([ErrTenantMismatch], [ErrMissingClaim], [ErrClaim]).

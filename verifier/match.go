@@ -64,6 +64,18 @@ func (r *rules) checkMatch(c *claims) *Error {
 	return nil
 }
 
+// misspeltInside is [spelling.misspelt] for the members of objects that Match reads.
+func (r *rules) misspeltInside(c *claims) string {
+	for i := range r.match {
+		if name := r.match[i].name; strings.IndexByte(name, '.') >= 0 {
+			if other := jwt.Misspelt(c.payload, name); other != "" {
+				return other
+			}
+		}
+	}
+	return ""
+}
+
 // checkHeader applies the tenant's MatchHeader. It reads the header again, which the verifier may
 // know from an earlier token: few tenants need that, and a cached token does not.
 func (r *rules) checkHeader(p *parsed) *Error {

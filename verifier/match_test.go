@@ -114,6 +114,26 @@ func TestMatchSpelling(t *testing.T) {
 	}
 }
 
+// TestMatchSpellingInObjects: the rule of case holds on the whole way of a name, and nowhere else.
+func TestMatchSpellingInObjects(t *testing.T) {
+	r := acme(t)
+	r.Match = map[string][]string{"realm_access.roles": {"admin"}, "k.io.b.c": {"x"}}
+	w := newTwin(t, r)
+	const roles, way = `"realm_access":{"roles":["admin"]}`, `"k.io":{"b":{"c":"x"}}`
+	for claims, want := range map[string]error{
+		roles + "," + way: nil,
+		`"realm_access":{"roles":["admin"],"ROLES":["user"]},` + way: verifier.ErrClaim,
+		`"realm_access":{"Role\u017f":[],"roles":["admin"]},` + way:  verifier.ErrClaim,
+		`"realm_access":{"roles":["admin"],"Other":1},` + way:        nil,
+		roles + `,"k.io":{"b":{"c":"x"},"B":{}}`:                     verifier.ErrClaim,
+		roles + `,"k.io":{"b":{"c":"x","C":"y"}}`:                    verifier.ErrClaim,
+		roles + `,"k.io":{"b":{"c":"x","d":{"C":"y"}}}`:              nil,
+		roles + "," + way + `,"other":{"ROLES":[],"B":{}}`:           nil,
+	} {
+		w.verify(claims, sign(goodHeader, with(claims)), want)
+	}
+}
+
 // TestMatchKeepsACopy: what the caller does to its map later changes nothing.
 func TestMatchKeepsACopy(t *testing.T) {
 	r := acme(t)

@@ -183,7 +183,7 @@ func (t *Token) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 // The error names the claim that does not fit, and never its value.
 func Claims[C any](t *Token) (C, error) {
 	var c C
-	if t == nil {
+	if t == nil || t.h == nil {
 		return c, errors.New("verifier: no token to take claims from")
 	}
 	err := json.Unmarshal([]byte(t.v().payload), &c)

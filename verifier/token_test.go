@@ -190,3 +190,12 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 }
+
+// A Token that no verifier made has no claims, as a nil one has none.
+func TestClaimsOfNoToken(t *testing.T) {
+	for _, tok := range []*verifier.Token{nil, {}} {
+		if claims, err := verifier.Claims[map[string]any](tok); claims != nil || err == nil {
+			t.Errorf("Claims of %v = %v, %v", tok, claims, err)
+		}
+	}
+}

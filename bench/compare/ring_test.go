@@ -41,7 +41,7 @@ func oldRing(t *testing.T) (*rotation.Keyring, *rotation.Rotator) {
 	cluster.Advance(-time.Minute)
 	_, r := open("a minute ago", func() time.Time { return time.Now().Add(-time.Minute) })
 	policy := rotation.Policy{Algorithm: keystore.ES256, Freshness: 6 * time.Second, ClockSkew: time.Second, Dwell: time.Second, ReaderStaleness: time.Second}
-	if err := r.Create(t.Context(), tenant, policy); err != nil {
+	if _, err := r.Create(t.Context(), tenant, policy); err != nil {
 		t.Fatal(err)
 	}
 	cluster.Advance(time.Minute)

@@ -205,9 +205,13 @@ func (b *blow) checkNoticed(began time.Time, before rotation.Counts) {
 // revoke lets an instance revoke the tenant's signing key. It gives up if that takes too long:
 // the move may keep the instance from it.
 func (b *blow) revoke(ctx context.Context, opts ...rotation.Option) {
+	b.revokeBy(ctx, b.f.random(1)[0], opts...)
+}
+
+// revokeBy is revoke by that instance.
+func (b *blow) revokeBy(ctx context.Context, by *instance, opts ...rotation.Option) {
 	within, cancel := context.WithTimeout(ctx, 6*time.Second)
 	defer cancel()
-	by := b.f.random(1)[0]
 	t, receipt, err := b.f.revokeSigning(within, b.of, by, opts...)
 	if err != nil {
 		return

@@ -58,7 +58,7 @@ func (b *awayBench) fill(ctx context.Context) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	if err := r.Create(ctx, awayTenant, rotation.Policy{}); err != nil {
+	if _, err := r.Create(ctx, awayTenant, rotation.Policy{}); err != nil {
 		return err
 	}
 	for range 256 {

@@ -341,7 +341,8 @@ func flipBits(ctx context.Context, rings int, all bool, patient time.Duration) (
 }
 
 func (r *bitsResult) write(w io.Writer) {
-	fmt.Fprintf(w, "## Flipped bits\n\n%d rings have all kinds of fields, each ring %d bytes, and two holders. Each bit is flipped in turn, one of\n"+
-		"each ring at once (%d in all; `p:` has no seal, and is left out). **%d** were not put right by the holders. The longest time\n"+
-		"until all that were flipped together were right was %s.\n\n", r.Rings, r.Bytes, r.Flipped, r.left(), round(r.Longest))
+	fmt.Fprintf(w, "## Flipped bits\n\nTwo instances hold %d rings with all kinds of fields, each of %d bytes. Every bit of a ring is flipped,\n"+
+		"one in each ring at once: %d in all. (`p:`, when a key was published, has no seal and is left out.) The\n"+
+		"holders did not put **%d** right. The longest time until all that were flipped together were right was\n%s; F and two polls are %s.\n\n",
+		r.Rings, r.Bytes, r.Flipped, r.left(), round(r.Longest), round(quick.repair()))
 }

@@ -167,6 +167,6 @@ func (r *bootstrapResult) read(ctx context.Context, server *redistest.Server) er
 }
 
 func (r *bootstrapResult) write(w io.Writer) {
-	fmt.Fprintf(w, "## A newcomer that may make rings\n\nTwo instances hold %d rings. Redis is emptied, and at once a third instance starts that may make rings\n"+
-		"(AllowBootstrap). **%d** rings were made again. All were back, and the third instance in sync, after %s.\n\n", r.Rings, r.Again, round(r.Took))
+	fmt.Fprintf(w, "## A newcomer that may make rings\n\nTwo instances hold %d rings. Redis is emptied, and at once a third instance starts that may make\n"+
+		"rings (AllowBootstrap). **%d** rings were made again. After %s all were back, and the third\ninstance was in sync.\n\n", r.Rings, r.Again, round(r.Took))
 }

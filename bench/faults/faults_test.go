@@ -233,7 +233,7 @@ func TestPageIsCurrent(t *testing.T) {
 			t.Errorf("docs/faults.md lacks %s, or its expectation: make faults", s.name)
 		}
 	}
-	for _, wrong := range wrongInTable(string(page)) {
+	for _, wrong := range append(wrongInTable(string(page)), wrongInRest(string(page))...) {
 		t.Errorf("docs/faults.md: %s: make faults", wrong)
 	}
 }
@@ -277,6 +277,70 @@ func wrongInTable(page string) (wrong []string) {
 		}
 	}
 	return wrong
+}
+
+// wrongInRest returns what is missing or wrong in the rest of the page: the adversary's table, the
+// bits and the newcomer.
+func wrongInRest(page string) (wrong []string) {
+	for _, text := range []string{"holders did not put **0** right", "**0** rings were made again", "**0** places were minted twice"} {
+		if !strings.Contains(page, text) {
+			wrong = append(wrong, "lacks: "+text)
+		}
+	}
+	_, table, _ := strings.Cut(page, "| the adversary |")
+	titles := []string{"all"}
+	for _, m := range moves {
+		titles = append(titles, m.title)
+	}
+	for _, title := range titles {
+		_, row, _ := strings.Cut(table, "\n| "+title+" | ")
+		row, _, _ = strings.Cut(row, "\n")
+		cells := strings.Split(row, " | ")
+		if len(cells) < 9 {
+			wrong = append(wrong, "no row of the adversary who "+title)
+			continue
+		}
+		if n, err := strconv.Atoi(cells[0]); err != nil || n < leastMoves {
+			wrong = append(wrong, fmt.Sprintf("the adversary who %s: %s moves, want %d", title, cells[0], leastMoves))
+		}
+		for _, cell := range cells[3:9] {
+			if cell != "0" {
+				wrong = append(wrong, fmt.Sprintf("the adversary who %s: a count that must be 0 is %s", title, cell))
+			}
+		}
+	}
+	return wrong
+}
+
+// leastMoves is how often the adversary must make each move for a zero to mean something.
+const leastMoves = 5
+
+// TestWrongInRest gives wrongInRest pages with one mistake each.
+func TestWrongInRest(t *testing.T) {
+	for name, change := range map[string]func(r *report){
+		"":                          func(*report) {},
+		"lacks: holders did not":    func(r *report) { r.bits.Unrepaired["x:"] = 1 },
+		"lacks: **0** rings":        func(r *report) { r.bootstrap.Again = 1 },
+		"lacks: **0** places":       func(r *report) { r.race.Twice = 1 },
+		"flips bits: 4 moves":       func(r *report) { r.hostile.Rows["flip"] = wrongs{Blows: 4} },
+		"no row of the adversary":   func(r *report) { delete(r.hostile.Rows, "kill") },
+		"who flips bits: a count":   func(r *report) { r.hostile.Rows["flip"] = wrongs{Blows: 9, Unrepaired: 1} },
+		"who trims or deletes":      func(r *report) { r.hostile.Rows["trim"] = wrongs{Blows: 9, Late: 1} },
+		"nudge: a count that must ": func(r *report) { r.hostile.Rows["hide"] = wrongs{Blows: 9, Lied: 1} },
+	} {
+		r := report{race: new(raceResult), bits: &bitsResult{Unrepaired: make(map[string]int)}, bootstrap: new(bootstrapResult),
+			hostile: &hostileResult{Rows: make(map[string]wrongs)}}
+		for _, m := range moves {
+			r.hostile.Rows[m.name] = wrongs{Blows: leastMoves}
+		}
+		change(&r)
+		var b strings.Builder
+		r.write(&b)
+		got := wrongInRest(b.String())
+		if (name == "") != (len(got) == 0) || !strings.Contains(strings.Join(got, "; "), name) {
+			t.Errorf("%q: %q", name, got)
+		}
+	}
 }
 
 // TestWrongInTable gives wrongInTable pages with one mistake each.

@@ -179,6 +179,21 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 
 // create creates the rings one after the other, so that they do not rotate at the same moment.
 func (f *fleet) create(ctx context.Context) error {
+	return f.command(ctx, func(r *rotation.Rotator) error {
+		for _, t := range tenants {
+			if err := f.pace.makeRing(ctx, r, t); err != nil {
+				return err
+			}
+			if err := sleep(ctx, 150*time.Millisecond); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// command calls do as a command: a process that leaves no acknowledgement, and ends.
+func (f *fleet) command(ctx context.Context, do func(*rotation.Rotator) error) error {
 	l := newLink(f.servers.resolve)
 	client := l.client(f.servers.address())
 	defer l.stop()
@@ -187,27 +202,22 @@ func (f *fleet) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k, err := open(ctx, store, rotation.Config{KEKs: newKEKs(), Tenants: tenantNames(), Poll: f.pace.poll, Deadline: f.pace.deadline, OneShot: true})
+	k, err := open(ctx, store, rotation.Config{KEKs: keksOf(f.kek), Tenants: tenantNames(), Poll: f.pace.poll, Deadline: f.pace.deadline, OneShot: true})
 	if err != nil {
 		return err
 	}
 	defer k.Close(ctx)
 	r, err := rotation.NewRotator(k)
-	for _, t := range tenants {
-		if err == nil {
-			err = f.pace.makeRing(ctx, r, t)
-		}
-		if err == nil {
-			err = sleep(ctx, 150*time.Millisecond)
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	return do(r)
 }
 
 // makeRing creates a ring. It tries again while Redis does not answer in time.
 func (p pace) makeRing(ctx context.Context, r *rotation.Rotator, t tenant) error {
 	return await(ctx, "the ring of "+t.name, func() bool {
-		err := r.Create(ctx, t.name, p.policy(t))
+		_, err := r.Create(ctx, t.name, p.policy(t))
 		return err == nil || errors.Is(err, rotation.ErrRefused) // the ring exists
 	})
 }

@@ -31,7 +31,7 @@ type wrongs struct {
 	Blows, Changed int // how often the move was made, and how often it changed what an instance read
 	Revoked        int // revocations meanwhile
 	Late           int // tokens of a revoked key accepted by an instance in sync that had read the revocation, or should have
-	Lied           int // tokens of a revoked key accepted by an instance that had acknowledged the revocation
+	Lied           int // tokens of a revoked key accepted by an instance that had acknowledged the revocation, and waits that ended well where none had
 	Forgotten      int // tokens of a revoked key accepted by an instance that knew
 	Refused        int // good tokens rejected by an instance that had opened their key
 	NeverHeld      int // good tokens rejected by an instance in sync that never had their key; not a promise

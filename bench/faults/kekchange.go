@@ -76,7 +76,7 @@ func (f *fleet) setKEKs(ctx context.Context, o options, keys ...[]byte) error {
 func (f *fleet) rekey(ctx context.Context, tenant string) error {
 	var last error
 	err := await(ctx, "a rekey of "+tenant, func() bool {
-		_, last = f.random(1)[0].rotator.Rekey(ctx, tenant)
+		_, _, last = f.random(1)[0].rotator.Rekey(ctx, tenant)
 		return last == nil || !errors.Is(last, rotation.ErrRefused) && !errors.Is(last, keystore.ErrUnavailable)
 	})
 	return errors.Join(err, last)

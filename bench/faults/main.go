@@ -113,7 +113,8 @@ func (r *report) run(ctx context.Context, o options, only string, parallel int) 
 	return errors.Join(errs...)
 }
 
-// runAlone runs the race, and then the measurement while Redis hangs.
+// runAlone runs the race, the measurement while Redis hangs, the flipped bits and the newcomer, one
+// after the other.
 func (r *report) runAlone(ctx context.Context) error {
 	fmt.Fprintln(os.Stderr, "a race of rotators")
 	race, err := race(ctx, 10)
@@ -124,24 +125,13 @@ func (r *report) runAlone(ctx context.Context) error {
 	fmt.Fprintln(os.Stderr, "verifying while Redis hangs")
 	var err2 error
 	r.away, err2 = measureAway(ctx, 10)
-	return errors.Join(err, err2, r.runHolders(ctx))
-}
-
-// runHolders lets two holders put right flipped bits, and an emptied Redis beside a newcomer.
-func (r *report) runHolders(ctx context.Context) error {
-	fmt.Fprintln(os.Stderr, "flipped bits")
-	bits, err := flipBits(ctx, 128, true, 10*time.Second)
+	fmt.Fprintln(os.Stderr, "every bit of a ring is flipped")
+	bits, err3 := flipBits(ctx, 128, true, 10*time.Second)
 	r.bits = &bits
-	if err == nil && bits.left() > 0 {
-		err = fmt.Errorf("flipped bits: %d are left", bits.left())
-	}
-	fmt.Fprintln(os.Stderr, "an emptied Redis, and a newcomer that may make rings")
-	made, err2 := bootstrap(ctx, 20_000, fast.slower(2), 10*time.Millisecond)
-	r.made = &made
-	if err2 == nil {
-		err2 = made.broken()
-	}
-	return errors.Join(err, err2)
+	fmt.Fprintln(os.Stderr, "a newcomer that may make rings")
+	bootstrapped, err4 := bootstrap(ctx, 20_000, fast.slower(8), 0)
+	r.bootstrap = &bootstrapped
+	return errors.Join(err, err2, err3, err4, bits.broken(), bootstrapped.broken())
 }
 
 // runAdversary lets an adversary write to the Redis of a fleet, alone.

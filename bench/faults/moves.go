@@ -20,6 +20,8 @@ var moves = []*move{
 	{name: "hide", title: "removes `x:` at each nudge", do: hide("^x:", false)},
 	{name: "hide-promotion", title: "removes `x:` and `a:` of the next key at each nudge", do: hide("^[xaw]:", false)},
 	{name: "hide-all", title: "removes `x:`, `a:` and the log entries at each nudge", do: hide("^[xaw]:", true), hides: true},
+	{name: "hide-deaf", title: "the same, and kills the connections on which instances hear of changes", do: hideDeaf, hides: true},
+	{name: "hide-acks", title: "removes all acks without end, and once the wait is over `x:`, `a:` and the log entries", do: hideAcks, hides: true},
 	{name: "newcomer", title: "removes `x:` and `a:` at each nudge, while an instance starts", do: newcomer},
 	{name: "acks", title: "forges acks of all instances, and removes `x:` and `a:`", do: forgeAcks},
 	{name: "replay", title: "puts back the ring of before the revocation, at each nudge", do: replay},
@@ -110,6 +112,64 @@ func hide(pattern string, entries bool) func(context.Context, *blow) error {
 		defer stop()
 		b.revoke(ctx)
 		return b.wait(ctx)
+	}
+}
+
+// hideDeaf is hide with the log entries, while no instance hears of a change: then the adversary is
+// always quicker than the next poll.
+func hideDeaf(ctx context.Context, b *blow) error {
+	deaf, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sleep(deaf, 5*time.Millisecond) == nil {
+			_ = b.client.ClientKillByFilter(deaf, "TYPE", "pubsub").Err() // there may be none
+		}
+	}()
+	err := hide("^[xaw]:", true)(ctx, b)
+	stop()
+	<-done
+	return err
+}
+
+// hideAcks removes all acknowledgements without end, while a command revokes a key and waits until
+// that is applied. Nothing says that an instance has, so the wait must not end well. Then it is hide,
+// with the log entries.
+func hideAcks(ctx context.Context, b *blow) error {
+	hiding, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for sleep(hiding, time.Millisecond) == nil {
+			if n, err := b.client.Del(hiding, ackKey(b.of.name)).Result(); err == nil {
+				b.changed.Add(n)
+			}
+		}
+	}()
+	err := b.f.command(ctx, func(r *rotation.Rotator) error {
+		b.revokeBy(ctx, &instance{name: "command", signer: b.f.random(1)[0].signer, rotator: r})
+		for _, revoked := range b.revoked {
+			b.await(ctx, r, revoked)
+		}
+		return nil
+	})
+	if err == nil {
+		err = hide("^[xaw]:", true)(ctx, b)
+	}
+	cancel()
+	<-done
+	return err
+}
+
+// await waits as a command does that revokes a key. It counts a lie if that ends well although no
+// instance has said that it applied the revocation.
+func (b *blow) await(ctx context.Context, r *rotation.Rotator, revoked *revocation) {
+	ctx, cancel := context.WithTimeout(ctx, 3*b.f.pace.onePoll())
+	defer cancel()
+	acks, err := r.Await(ctx, revoked.receipt)
+	if err == nil && !slices.ContainsFunc(acks, func(a rotation.Ack) bool { return a.Applied }) {
+		b.f.judge.do(b.move.name, func(w *wrongs) { w.Lied++ })
+		b.f.judge.note("%s against %s: the wait for the revocation of %s ended well, and no instance had applied it", b.move.name, b.of.name, revoked.kid)
 	}
 }
 

@@ -30,8 +30,9 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
-	bits    *bitsResult
-	made    *bootstrapResult
+
+	bits      *bitsResult
+	bootstrap *bootstrapResult
 }
 
 func (r *report) write(w io.Writer) {
@@ -42,14 +43,14 @@ func (r *report) write(w io.Writer) {
 	r.writeRevocations(w)
 	r.writeRace(w)
 	r.writeAway(w)
-	if r.hostile != nil {
-		r.hostile.write(w)
-	}
 	if r.bits != nil {
 		r.bits.write(w)
 	}
-	if r.made != nil {
-		r.made.write(w)
+	if r.bootstrap != nil {
+		r.bootstrap.write(w)
+	}
+	if r.hostile != nil {
+		r.hostile.write(w)
 	}
 	r.writeExpectations(w)
 }

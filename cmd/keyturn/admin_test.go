@@ -83,6 +83,7 @@ func TestServeAdminUsage(t *testing.T) {
 
 // The real program, with both listeners, ends cleanly at a signal.
 func TestServeAdminProcess(t *testing.T) {
+	t.Parallel()
 	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	cmd := exec.Command(builtBinary(t), "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0")
 	cmd.Env, cmd.Stderr, cmd.Stdout = cleanEnv(envSecret+"="+testSecret), s.log, s.out

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
@@ -20,7 +22,7 @@ func (s *serveCommand) offerFile() (*offer, error) {
 		return nil, err
 	}
 	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
-	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, Reload: server.Reload{Every: file.Reload.every}}
+	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}}
 	owners := make(secretOwners)
 	for i := range file.Tenants {
 		t, err := s.fileTenant(&file.Tenants[i], owners)
@@ -85,8 +87,8 @@ func (t *tenantConfig) waivers() string {
 func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.Tenant, error) {
 	tenant := server.Tenant{Ring: t.Kind == kindRing, Rules: verifier.Tenant{
 		ID: t.ID, Algorithms: t.algs, Issuer: t.Issuer, Audiences: t.Audiences, Leeway: t.leeway,
-		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "",
-		OtherIssuers: t.OtherIssuers, Match: t.Match, Tolerate: t.tolerances,
+		AnyIssuer: t.AnyIssuer, AnyAudience: t.AnyAudience, AllowNoExpiry: t.AllowNoExp, MixedFamilies: t.JWKSFile != "" || t.hasSecretBeside(),
+		OtherIssuers: t.OtherIssuers, Match: t.Match, MatchHeader: t.MatchHeader, Required: t.Required, Types: t.Types, Tolerate: t.tolerances,
 	}}
 	var err error
 	switch {
@@ -98,16 +100,35 @@ func (s *serveCommand) fileTenant(t *tenantConfig, owners secretOwners) (server.
 	case t.JWKSFile != "":
 		tenant.Rules.Keys, err = s.fileKeys(t, owners)
 	case t.Kind == kindJWKS:
-		tenant.Source = &server.Source{
-			IssuerURL: t.IssuerURL, JWKSURL: t.JWKSURL, Config: t.sourceConfig(),
+		if tenant.Source, err = s.fileSource(t); err == nil && t.hasSecretBeside() {
+			tenant.Rules.Keys, err = s.secretKeys(t, slices.DeleteFunc(slices.Clone(t.algs), func(alg keystore.Algorithm) bool { return !alg.Symmetric() }), owners)
 		}
 	}
 	return tenant, err
 }
 
-// sourceConfig returns how the keys of a tenant are read over HTTP.
+// sourceConfig returns how the sets of a tenant are read.
 func (t *tenantConfig) sourceConfig() jwks.SourceConfig {
-	return jwks.SourceConfig{AllowLoopback: t.AllowLoopback, Uses: t.Uses, MaxKeys: t.MaxKeys, MaxBytes: t.MaxBytes}
+	return jwks.SourceConfig{Uses: t.Uses, MaxKeys: t.MaxKeys, MaxBytes: t.MaxBytes}
+}
+
+// fileSource returns where and how the keys of a tenant are read over HTTP.
+func (s *serveCommand) fileSource(t *tenantConfig) (*server.Source, error) {
+	r := reach{
+		allowLoopback: t.AllowLoopback, allowHTTP: t.AllowHTTP, allowCIDR: t.networks, proxy: t.proxy,
+		caFile: t.CAFile, tokenFile: t.BearerTokenFile, file: t.name,
+		name: func(setting string) string {
+			return cmp.Or(map[string]string{allowHTTP: allowHTTP + ": true", allowLoopback: allowLoopback + ": true"}[setting], setting)
+		},
+	}
+	source, err := s.app.source(t.IssuerURL, t.JWKSURL, r, t.sourceConfig())
+	if err != nil && !errors.As(err, new(*exitError)) {
+		err = t.errorf("%v", err)
+	}
+	if err == nil {
+		source.PEMURL = t.PEMURL
+	}
+	return source, err
 }
 
 // secretKeys returns the shared secret of a tenant as a key for each algorithm.
@@ -190,7 +211,15 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 			return nil, usagef("the file of --config: rings.realm: it %v", err)
 		}
 	}
-	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm}
+	for _, other := range c.OtherRealms {
+		if _, err := parseOtherRealm(other); err != nil {
+			return nil, usagef("the file of --config: rings.other_realms: one %v", err)
+		}
+	}
+	if err := checkRealms("the file of --config: rings.other_realms", c.Realm, c.OtherRealms); err != nil {
+		return nil, err
+	}
+	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
 	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
 		return nil, err
 	}
@@ -216,12 +245,15 @@ func (c *configFile) sourceError(tenant string, err error) error {
 
 func (t *tenantConfig) sourceError(err error) error {
 	field := "jwks_url"
-	if t.IssuerURL != "" {
+	switch {
+	case t.IssuerURL != "":
 		field = "issuer_url"
+	case t.PEMURL != "":
+		field = "pem_url"
 	}
 	text := errorText(err)
 	if e := new(jwks.Error); errors.As(err, &e) {
-		text = issuerText(e, "allow_loopback: true")
+		text = issuerText(e, settingField)
 	}
 	return t.errorf("%s: %s", field, text)
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,7 +16,9 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -27,24 +32,38 @@ no secret, only the names of files (seen from its own folder) and of variables:
       redis: redis://localhost:6379
       kek_file: kek                    # or KEYTURN_KEK
       realm: production                # as --realm; none if it is left out
+      other_realms: [old]              # as --other-realm, while rings move to another realm
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
+    from_header: [Cf-Access-Jwt-Assertion] # where the token is; else in Authorization
     tenants:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
       - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
-[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url or issuer_url,
-and may have allow_loopback; its issuer is issuer_url unless it says otherwise. With a URL,
-uses: [jwt-svid] lets keys of another use serve than sig, and max_keys and max_bytes raise
-what a set may have (512 that serve, 1 MiB). Each may have a leeway, and any_audience,
-any_issuer (if it is alone) or allow_no_exp. Two tenants with one secret are refused, unless
-both have shared_secret: true. Each may have
+[HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url, issuer_url, or
+pem_url: where each key is, in PEM, with {kid} for its kid. It may have allow_loopback; its
+issuer is issuer_url unless it says otherwise. With a URL, uses: [jwt-svid] lets keys of
+another use serve than sig, and max_keys and max_bytes raise what a set may have (512 that
+serve, 1 MiB). A secret_file or secret_env, with its kid, serves beside a set if algorithms
+has HS256 too. For an issuer that is not a public one:
+
+    allow_cidr: [10.0.0.0/8]           # networks that may be asked although they are private
+    allow_http: true                   # http in these networks, as to http://keycloak:8080
+    proxy: http://proxy.example:3128   # that this tenant's keys are fetched through
+    ca_file: ca.pem                    # the authorities to trust instead of the system's
+    bearer_token_file: token           # that the issuer wants to see; read at each fetch
+
+Each may have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two
+tenants with one secret are refused, unless both have shared_secret: true. Each may have
 
     other_issuers: [login.globex.example]            # accepted beside issuer
     match: {azp: [web], realm_access.roles: [admin]} # claims, and the values that they may have
+    match_header: {signer: [arn:aws:elb]}            # parameters of the token's header
+    required: [sub, email]                           # claims that must be there
+    types: [at+jwt]                                  # the typ of its tokens; "" stands for none
     tolerate: [numeric-sub]                          # as --tolerate: see keyturn inspect`
 
 // A configFile is the file of --config.
@@ -54,7 +73,8 @@ type configFile struct {
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
 
-	MaxTokenBytes int `yaml:"max_token_bytes"` // 0: the default
+	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
+	FromHeader    []string `yaml:"from_header"`
 }
 
 type adminConfig struct {
@@ -68,11 +88,12 @@ type reloadConfig struct {
 }
 
 type ringsConfig struct {
-	Redis     string               `yaml:"redis"`
-	KEKFile   string               `yaml:"kek_file"`
-	Realm     string               `yaml:"realm"`
-	Bootstrap bool                 `yaml:"bootstrap"`
-	Policy    map[string]yaml.Node `yaml:"policy"` // by the names of the flags
+	Redis       string               `yaml:"redis"`
+	KEKFile     string               `yaml:"kek_file"`
+	Realm       string               `yaml:"realm"`
+	OtherRealms []string             `yaml:"other_realms"`
+	Bootstrap   bool                 `yaml:"bootstrap"`
+	Policy      map[string]yaml.Node `yaml:"policy"` // by the names of the flags
 }
 
 type tenantConfig struct {
@@ -83,6 +104,7 @@ type tenantConfig struct {
 	KID           string   `yaml:"kid"`
 	JWKSFile      string   `yaml:"jwks_file"`
 	JWKSURL       string   `yaml:"jwks_url"`
+	PEMURL        string   `yaml:"pem_url"`
 	IssuerURL     string   `yaml:"issuer_url"`
 	AllowLoopback bool     `yaml:"allow_loopback"`
 	Algorithms    []string `yaml:"algorithms"`
@@ -97,8 +119,17 @@ type tenantConfig struct {
 	MaxKeys       int      `yaml:"max_keys"`
 	MaxBytes      int      `yaml:"max_bytes"`
 
+	AllowCIDR       []string `yaml:"allow_cidr"`
+	AllowHTTP       bool     `yaml:"allow_http"`
+	Proxy           string   `yaml:"proxy"`
+	CAFile          string   `yaml:"ca_file"`
+	BearerTokenFile string   `yaml:"bearer_token_file"`
+
 	OtherIssuers []string            `yaml:"other_issuers"`
 	Match        map[string][]string `yaml:"match"`
+	MatchHeader  map[string][]string `yaml:"match_header"`
+	Required     []string            `yaml:"required"`
+	Types        []string            `yaml:"types"`
 	Tolerate     []string            `yaml:"tolerate"`
 
 	line   int
@@ -106,6 +137,8 @@ type tenantConfig struct {
 	leeway time.Duration
 
 	tolerances []verifier.Tolerance
+	networks   []netip.Prefix
+	proxy      *url.URL
 }
 
 // The kinds of tenants.
@@ -226,7 +259,7 @@ func (c *configFile) resolve(folder string) {
 		paths = append(paths, &c.Rings.KEKFile)
 	}
 	for i := range c.Tenants {
-		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile)
+		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile, &c.Tenants[i].CAFile, &c.Tenants[i].BearerTokenFile)
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -250,6 +283,9 @@ func (c *configFile) check() error {
 		if err := checkMaxTokenBytes(c.MaxTokenBytes); err != nil {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
+	}
+	if err := c.checkHeaders(); err != nil {
+		return err
 	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {
@@ -275,6 +311,29 @@ func (c *configFile) check() error {
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
+	}
+	return nil
+}
+
+// checkHeaders refuses headers that cannot hold the token.
+func (c *configFile) checkHeaders() error {
+	const most = 8 // since each may be as long as a token
+	switch n := len(c.FromHeader); {
+	case c.FromHeader != nil && n == 0:
+		return usagef("the file of --config: from_header is empty: name the headers that may hold the token, such as [Authorization]")
+	case n > most:
+		return usagef("the file of --config: from_header has %d names: want at most %d", n, most)
+	}
+	seen := make(map[string]bool)
+	for _, name := range c.FromHeader {
+		canonical := http.CanonicalHeaderKey(name)
+		if seen[canonical] {
+			return usagef("the file of --config: from_header has %s twice", quoteShort(canonical))
+		}
+		seen[canonical] = true
+		if err := server.CheckTokenHeader(name); err != nil {
+			return usagef("the file of --config: from_header: %v", err)
+		}
 	}
 	return nil
 }
@@ -378,16 +437,38 @@ func (t *tenantConfig) parse() error {
 			t.leeway = -1 // none: 0 stands for the default
 		}
 	}
-	const mostKeys, mostBytes = 8192, 16 << 20 // those of jwks.SourceConfig
+	return t.parseReading()
+}
+
+// parseReading reads how the keys are read over HTTP.
+func (t *tenantConfig) parseReading() (err error) {
+	for _, text := range t.AllowCIDR {
+		p, err := parseCIDR(text)
+		if err != nil {
+			return t.errorf("allow_cidr: %v", err)
+		}
+		t.networks = append(t.networks, p)
+	}
+	if t.Proxy != "" {
+		if t.proxy, err = parseProxy(t.Proxy); err != nil {
+			return t.errorf("proxy: %v", err)
+		}
+	}
 	switch {
-	case slices.Contains(t.Uses, "enc") || slices.Contains(t.Uses, ""):
-		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc verifies nothing")
-	case t.MaxKeys < 0 || t.MaxKeys > mostKeys:
-		return t.errorf("max_keys: want a number up to %d", mostKeys)
-	case t.MaxBytes < 0 || t.MaxBytes > mostBytes:
-		return t.errorf("max_bytes: want a number up to %d", mostBytes)
+	case slices.ContainsFunc(t.Uses, verifiesNothing):
+		return t.errorf("uses: want values such as jwt-svid: a key without use serves already, and one of enc or encrypt verifies nothing")
+	case t.MaxKeys < 0 || t.MaxKeys > jwks.MostKeys:
+		return t.errorf("max_keys: want a number up to %d", jwks.MostKeys)
+	case t.MaxBytes < 0 || t.MaxBytes > jwks.MostBytes:
+		return t.errorf("max_bytes: want a number up to %d", jwks.MostBytes)
 	}
 	return nil
+}
+
+// verifiesNothing reports whether no key of this use or operation serves, whatever the file says: see
+// jwks.SourceConfig.
+func verifiesNothing(use string) bool {
+	return slices.Contains([]string{"", "enc", "encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"}, use)
 }
 
 // checkSource refuses a tenant without the source of keys that its kind needs, or with another one.
@@ -397,19 +478,25 @@ func (t *tenantConfig) checkSource() error {
 		given      bool
 	}{
 		{"secret_file", kindStatic, t.SecretFile != ""}, {"secret_env", kindStatic, t.SecretEnv != ""}, {"kid", kindStatic, t.KID != ""},
-		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"issuer_url", kindJWKS, t.IssuerURL != ""},
+		{"jwks_file", kindJWKS, t.JWKSFile != ""}, {"jwks_url", kindJWKS, t.JWKSURL != ""}, {"pem_url", kindJWKS, t.PEMURL != ""},
+		{"issuer_url", kindJWKS, t.IssuerURL != ""},
 		{"allow_loopback", kindJWKS, t.AllowLoopback}, {"uses", kindJWKS, t.Uses != nil}, {"max_keys", kindJWKS, t.MaxKeys != 0}, {"max_bytes", kindJWKS, t.MaxBytes != 0},
+		{allowCIDR, kindJWKS, t.AllowCIDR != nil}, {allowHTTP, kindJWKS, t.AllowHTTP}, {"proxy", kindJWKS, t.Proxy != ""},
+		{caFile, kindJWKS, t.CAFile != ""}, {bearerTokenFile, kindJWKS, t.BearerTokenFile != ""},
 	}
-	settings := []string{"kid", "allow_loopback", "uses", "max_keys", "max_bytes"} // which name no source
+	settings := []string{ // which name no source
+		"kid", allowLoopback, "uses", "max_keys", "max_bytes", allowCIDR, allowHTTP, "proxy", caFile, bearerTokenFile,
+	}
 	sources := 0
 	for _, f := range fields {
 		if !f.given {
 			continue
 		}
-		if f.kind != t.Kind && t.Kind != "" {
+		if f.kind != t.Kind && t.Kind != "" && !(f.kind == kindStatic && t.hasSecretBeside()) {
 			return t.errorf("%s is for tenants of kind %s", f.name, f.kind)
 		}
 		switch setting := slices.Contains(settings, f.name); {
+		case f.kind != t.Kind:
 		case !setting:
 			sources++
 		case t.Kind == kindJWKS && t.JWKSFile != "":
@@ -423,10 +510,14 @@ func (t *tenantConfig) checkSource() error {
 		switch {
 		case len(t.Algorithms) == 0:
 			return t.errorf("algorithms are missing: list those that you expect, such as [RS256]")
+		case t.hasSecretBeside():
+			if err := t.checkSecretBeside(); err != nil {
+				return err
+			}
 		case t.JWKSFile == "" && slices.ContainsFunc(t.Algorithms, symmetric):
-			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none")
+			return t.errorf("algorithms: HS256, HS384 and HS512 are for shared secrets, and what is read over HTTP holds none: name the secret too")
 		}
-		return t.wantOne(sources, "jwks_file, jwks_url or issuer_url")
+		return t.wantOne(sources, "jwks_file, jwks_url, issuer_url or pem_url")
 	case kindRing:
 		if len(t.Algorithms) > 0 {
 			return t.errorf("algorithms are not for rings: each key of a ring has its own")
@@ -434,6 +525,24 @@ func (t *tenantConfig) checkSource() error {
 		return nil
 	}
 	return t.errorf("kind: want static, jwks or ring")
+}
+
+// hasSecretBeside reports whether the tenant has a secret beside the keys of an issuer: its tokens of
+// the secret are to be good until the last one has expired.
+func (t *tenantConfig) hasSecretBeside() bool {
+	return t.Kind == kindJWKS && (t.JWKSURL != "" || t.IssuerURL != "") && (t.SecretFile != "" || t.SecretEnv != "")
+}
+
+func (t *tenantConfig) checkSecretBeside() error {
+	switch {
+	case t.SecretFile != "" && t.SecretEnv != "":
+		return t.errorf("secret_file and secret_env: give one of them")
+	case !slices.ContainsFunc(t.Algorithms, symmetric):
+		return t.errorf("algorithms: none is for the secret: add HS256, or take the secret out")
+	case !slices.ContainsFunc(t.Algorithms, func(name string) bool { return !symmetric(name) }):
+		return t.errorf("algorithms: all are for the secret: add that of the issuer's keys, or make the kind static")
+	}
+	return nil
 }
 
 // symmetric reports whether an algorithm uses a shared secret.

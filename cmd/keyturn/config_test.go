@@ -75,6 +75,7 @@ func TestServeConfig(t *testing.T) {
 
 // A ring beside a static tenant is opened with the KEK of the file, and published.
 func TestServeConfigRing(t *testing.T) {
+	t.Parallel()
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())

@@ -115,6 +115,9 @@ func (c *doctorCommand) flags(tenant string) string {
 	if c.ring.realm.given {
 		words = append(words, "--realm "+shellWord(c.ring.realm.value))
 	}
+	for _, realm := range c.ring.otherRealms.values {
+		words = append(words, "--other-realm "+shellWord(realm))
+	}
 	if tenant != "" {
 		words = append(words, "--tenant "+shellWord(tenant))
 	}

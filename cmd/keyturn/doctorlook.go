@@ -347,7 +347,7 @@ func (l *look) ringOf(ctx context.Context, k *rotation.Keyring, rotator *rotatio
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	for range 3 { // a ring with a short Freshness has a short deadline, and one slow answer says little
-		if r.Sealed, err = rotator.Rekey(ctx, tenant, rotation.DryRun); err == nil {
+		if r.Sealed, _, err = rotator.Rekey(ctx, tenant, rotation.DryRun); err == nil {
 			break
 		}
 	}

@@ -25,7 +25,7 @@ func errorText(err error) string {
 	case *keystore.Error:
 		return e.Detail // the hint names Go functions
 	case *jwks.Error:
-		return issuerText(e, "--allow-loopback")
+		return issuerText(e, settingFlag)
 	case *verifier.Error:
 		return refusalText(e)
 	case *rotation.Error:
@@ -175,16 +175,46 @@ func redisText(e *rediskeys.Error) string {
 	return text
 }
 
-// issuerText returns the words for an error, without its step. allowLoopback is the name by which the
-// user can set AllowLoopback. The command has no other of the settings.
-func issuerText(e *jwks.Error, allowLoopback string) string {
-	switch {
-	case e.Setting == jwks.SettingAllowLoopback:
-		return fmt.Sprintf("%s (%s %s)", e.Detail, allowLoopback, e.Hint)
+// issuerText returns the words for an error, without its step. nameOf returns the name by which the
+// user can set a setting, or "".
+func issuerText(e *jwks.Error, nameOf func(jwks.Setting) string) string {
+	switch name := nameOf(e.Setting); {
+	case name != "":
+		return fmt.Sprintf("%s (%s %s)", e.Detail, name, e.Hint)
 	case e.Setting == "" && e.Hint != "":
 		return fmt.Sprintf("%s (%s)", e.Detail, e.Hint)
 	}
 	return e.Detail
+}
+
+// settingFlag returns the flag of a setting, or "".
+func settingFlag(s jwks.Setting) string {
+	switch s {
+	case jwks.SettingAllowLoopback:
+		return "--allow-loopback"
+	case jwks.SettingAllowCIDR:
+		return "--allow-cidr"
+	case jwks.SettingAllowHTTP:
+		return "--allow-http"
+	}
+	return ""
+}
+
+// settingField returns the field of a tenant in the file of --config for a setting, or "".
+func settingField(s jwks.Setting) string {
+	switch s {
+	case jwks.SettingAllowLoopback:
+		return allowLoopback + ": true"
+	case jwks.SettingAllowHTTP:
+		return allowHTTP + ": true"
+	case jwks.SettingAllowCIDR:
+		return allowCIDR
+	case jwks.SettingMaxKeys:
+		return "max_keys"
+	case jwks.SettingMaxBytes:
+		return "max_bytes"
+	}
+	return ""
 }
 
 // refusalText says why a token is not good.
@@ -243,7 +273,7 @@ func storeError(err error) error {
 func advice(err error) string {
 	switch {
 	case errors.Is(err, rotation.ErrWrongRealm):
-		return "; give the realm that the service has, with --realm (rings.realm in the file of serve)"
+		return "; give the realm that the service has, with --realm (rings.realm in the file of serve); keyturn keys rekey --from-realm moves rings to another one"
 	case errors.Is(err, rotation.ErrWrongKEK):
 		return "; give the KEK that the service has, with --kek-file, " + envKEKFile + " or " + envKEK
 	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):

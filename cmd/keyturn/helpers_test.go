@@ -232,6 +232,12 @@ func startServe(t *testing.T, env map[string]string, flags ...string) *served {
 // startServeAlone is startServe with an admin listener only if the flags or the file want one.
 func startServeAlone(t *testing.T, env map[string]string, flags ...string) *served {
 	t.Helper()
+	return startServeIn(t, jwks.Config{}, env, flags...)
+}
+
+// startServeIn is startServeAlone in a network of the test's own.
+func startServeIn(t *testing.T, network jwks.Config, env map[string]string, flags ...string) *served {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
 	stdout, w := io.Pipe()
@@ -239,7 +245,8 @@ func startServeAlone(t *testing.T, env map[string]string, flags ...string) *serv
 	go func() {
 		lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 		args := append([]string{"serve", "--addr", "127.0.0.1:0"}, flags...)
-		ended <- run(ctx, args, lookup, strings.NewReader(""), w, s.log)
+		serve := &app{env: lookup, stdin: strings.NewReader(""), stdout: w, stderr: s.log, now: time.Now, network: network}
+		ended <- serve.run(ctx, args)
 		w.Close()
 	}()
 	s.stop = sync.OnceValue(func() int { cancel(); return <-ended })
@@ -267,6 +274,15 @@ func (s *served) ask(t *testing.T, method, path, token string) answered {
 
 func askAt(t *testing.T, url, method, path, token string) answered {
 	t.Helper()
+	if token == "" {
+		return askWith(t, url, method, path, "")
+	}
+	return askWith(t, url, method, path, "Authorization: Bearer "+token+"\r\n")
+}
+
+// askWith asks with more header lines.
+func askWith(t *testing.T, url, method, path, headers string) answered {
+	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -274,10 +290,7 @@ func askAt(t *testing.T, url, method, path, token string) answered {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
 	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", method, path)
-	if token != "" {
-		fmt.Fprintf(conn, "Authorization: Bearer %s\r\n", token)
-	}
-	io.WriteString(conn, "Content-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"messages\": \"Weather in London\"}")
+	io.WriteString(conn, headers+"Content-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"messages\": \"Weather in London\"}")
 	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
 		t.Fatal(err)
@@ -494,10 +507,23 @@ func (c *ringCLI) wantStates(states ...string) map[string]listed {
 	return keys
 }
 
-// eachRedis runs a test on a Redis in memory and on a real one.
+// eachRedis runs a test on a Redis in memory and on a real one, both at once.
 func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
-	t.Run("miniredis", func(t *testing.T) { test(t, newRingCLI(t, miniredis.RunT(t).Addr())) })
+	onEachRedis(t, (*testing.T).Parallel, test)
+}
+
+// eachRedisAlone is eachRedis for a test that a busy machine would disturb.
+func eachRedisAlone(t *testing.T, test func(t *testing.T, c *ringCLI)) {
+	onEachRedis(t, func(*testing.T) {}, test)
+}
+
+func onEachRedis(t *testing.T, begin func(*testing.T), test func(t *testing.T, c *ringCLI)) {
+	t.Run("miniredis", func(t *testing.T) {
+		begin(t)
+		test(t, newRingCLI(t, miniredis.RunT(t).Addr()))
+	})
 	t.Run("Redis", func(t *testing.T) {
+		begin(t)
 		redistest.Need(t)
 		test(t, newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr()))
 	})

@@ -173,6 +173,7 @@ func TestInspectEmpty(t *testing.T) {
 
 // A token must not be able to control the terminal of the user who inspects it.
 func TestInspectHostile(t *testing.T) {
+	t.Parallel()
 	b64 := base64.RawURLEncoding.EncodeToString
 	hostile := "\x1b]0;owned\x07\x1b[2J\u009b1m\u202e\u2028\r\x00\x7f"
 	nested := `{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}"

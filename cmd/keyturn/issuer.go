@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,8 +21,10 @@ import (
 const issuerForm = `--issuer-url asks an OpenID Connect issuer where its keys are (the issuer that it
 names must be that URL, byte for byte), --jwks-url reads a JWK Set. Both must be https,
 without a redirect, and lead to a public address; --allow-loopback allows this machine,
-and http there, --allow-cidr a network of your own. Proxies of the environment are not
-used; SSL_CERT_FILE names authorities of your own. It takes 10 seconds at most.`
+and http there, --allow-cidr a network of your own, and --allow-http http in it. Proxies
+of the environment are not used: --proxy names one. --ca-file or SSL_CERT_FILE names
+authorities of your own. The token of --bearer-token-file goes to that URL's host alone.
+It takes 10 seconds at most.`
 
 // issuerTime is how long the command waits for the keys of an issuer. One attempt takes at most half
 // of it.
@@ -32,11 +35,17 @@ type issuerFlags struct {
 	jwksURL, issuerURL *option[string]
 	allowLoopback      bool
 	allowCIDR          *list[netip.Prefix]
+	allowHTTP          bool
+	proxy              *option[*url.URL]
+	caFile, tokenFile  *option[string]
 }
 
 func newIssuerFlags() issuerFlags {
 	newURL := func() *option[string] { return &option[string]{kind: "URL", parse: parseText} }
-	return issuerFlags{jwksURL: newURL(), issuerURL: newURL(), allowCIDR: &list[netip.Prefix]{kind: "CIDR", parse: parseCIDR}}
+	return issuerFlags{
+		jwksURL: newURL(), issuerURL: newURL(), allowCIDR: &list[netip.Prefix]{kind: "CIDR", parse: parseCIDR},
+		proxy: &option[*url.URL]{kind: "URL", parse: parseProxy}, caFile: newPath(), tokenFile: newPath(),
+	}
 }
 
 func (i *issuerFlags) register(cmd *cobra.Command) {
@@ -45,6 +54,10 @@ func (i *issuerFlags) register(cmd *cobra.Command) {
 	f.Var(i.issuerURL, "issuer-url", "the OpenID Connect issuer that has the keys; --iss says to check iss")
 	f.BoolVar(&i.allowLoopback, "allow-loopback", false, "with --jwks-url or --issuer-url: allow this machine, and http there")
 	f.Var(i.allowCIDR, "allow-cidr", "the same: allow a private network, such as 10.0.0.0/8; may be repeated")
+	f.BoolVar(&i.allowHTTP, "allow-http", false, "the same: allow http in the networks of --allow-cidr")
+	f.Var(i.proxy, "proxy", "the same: the proxy to go through, such as http://proxy.example:3128")
+	f.Var(i.caFile, "ca-file", "the same: the file of the authorities to trust instead of the system's, as PEM")
+	f.Var(i.tokenFile, "bearer-token-file", "the same: the file of a bearer token that the issuer wants to see")
 }
 
 func parseCIDR(s string) (netip.Prefix, error) {
@@ -65,13 +78,36 @@ func (i *issuerFlags) flag() string {
 	return "--jwks-url"
 }
 
-// open returns the source that the flags name. It does not wait for its keys.
-func (i *issuerFlags) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
-	cfg := jwks.SourceConfig{AllowLoopback: i.allowLoopback, AllowCIDR: i.allowCIDR.values}
-	if i.issuerURL.given {
-		return client.Discover(tenant, i.issuerURL.value, cfg)
+// setting returns the name of a flag that was given and that says how to reach an issuer, or "".
+func (i *issuerFlags) setting() string {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"--allow-cidr", len(i.allowCIDR.values) > 0}, {"--allow-loopback", i.allowLoopback}, {"--allow-http", i.allowHTTP},
+		{"--proxy", i.proxy.given}, {"--ca-file", i.caFile.given}, {"--bearer-token-file", i.tokenFile.given},
+	} {
+		if f.given {
+			return f.name
+		}
 	}
-	return client.Open(tenant, i.jwksURL.value, cfg)
+	return ""
+}
+
+// flagSource returns where the flags say that the keys are.
+func (c *verifyCommand) flagSource() (*server.Source, error) {
+	i := &c.issuer
+	flag := func(setting string) string { return "--" + strings.ReplaceAll(setting, "_", "-") }
+	r := reach{
+		allowLoopback: i.allowLoopback, allowHTTP: i.allowHTTP, allowCIDR: i.allowCIDR.values,
+		proxy: i.proxy.value, caFile: i.caFile.value, tokenFile: i.tokenFile.value,
+		name: flag, file: flag,
+	}
+	source, err := c.app.source(i.issuerURL.value, i.jwksURL.value, r, jwks.SourceConfig{})
+	if err != nil && !errors.As(err, new(*exitError)) {
+		err = usagef("%v", err)
+	}
+	return source, err
 }
 
 // runIssuer judges a token by the keys of an issuer. If the keys cannot be read, the answer is that
@@ -80,12 +116,16 @@ func (c *verifyCommand) runIssuer(ctx context.Context, arg string) error {
 	if c.kid.given {
 		return usagef("--kid names a shared secret; the keys of %s have their own names", c.issuer.flag())
 	}
-	client := jwks.New(c.clientConfig())
+	from, err := c.flagSource()
+	if err != nil {
+		return err
+	}
+	client := jwks.New(from.ClientConfig(c.clientConfig()))
 	ctx, cancel := context.WithTimeout(ctx, issuerTime)
 	defer cancel()
 	defer client.Close(ctx) // ends the attempt that is under way
 
-	source, err := c.issuer.open(client, c.tenant.value)
+	source, err := from.Open(client, c.tenant.value)
 	if err == nil {
 		err = firstAttempt(ctx, source)
 	}
@@ -160,7 +200,7 @@ func (c *verifyCommand) noIssuer(err error) error {
 	if !errors.As(err, &e) {
 		return c.cannotTell(fmt.Sprintf("no keys from %s within %v", c.issuer.flag(), issuerTime))
 	}
-	text := printable(issuerText(e, "--allow-loopback"), false)
+	text := printable(issuerText(e, settingFlag), false)
 	if e.Step == jwks.StepURL {
 		return usagef("%s: %s", c.issuer.flag(), text)
 	}
@@ -182,14 +222,16 @@ func (c *verifyCommand) cannotTell(text string) error {
 // advice returns what to try after a failed attempt, or "".
 func (i *issuerFlags) advice(e *jwks.Error) string {
 	switch e.Step {
+	case jwks.StepHeader:
+		return "the file of --bearer-token-file must hold one token, which this user can read"
 	case jwks.StepDNS:
 		return "is the host's name right, and does this machine resolve names?"
 	case jwks.StepAddress:
 		return "keys are read from public addresses only; --allow-cidr allows the network of an issuer of your own, such as --allow-cidr 10.0.0.0/8, --allow-loopback this machine, and a file of --jwks needs no network"
 	case jwks.StepConnect:
-		return "is the port right, is something listening there, and does a firewall let it through? Proxies of the environment are not used"
+		return "is the port right, is something listening there, and does a firewall let it through? Proxies of the environment are not used: --proxy names one"
 	case jwks.StepTLS:
-		return "is it https that listens there? Its certificate must be in date, for that host, and of an authority that this machine trusts: SSL_CERT_FILE names others"
+		return "is it https that listens there? Its certificate must be in date, for that host, and of an authority that this machine trusts: --ca-file, or SSL_CERT_FILE, names others"
 	case jwks.StepResponse, jwks.StepBody:
 		return "something answers there, but not as a web server should: try it with curl"
 	case jwks.StepRedirect:
@@ -206,6 +248,8 @@ func (i *issuerFlags) advice(e *jwks.Error) string {
 
 func (i *issuerFlags) statusAdvice(e *jwks.Error) string {
 	switch {
+	case e.Status == 401 || e.Status == 403:
+		return "the issuer wants to know who asks: --bearer-token-file gives it a token"
 	case e.Status >= 500 || e.Status == 429:
 		return "it is there, but does not serve now: try again later"
 	case i.issuerURL.given:
@@ -251,5 +295,5 @@ func (c *verifyCommand) failedAgain() []string {
 	if !errors.As(c.source.Status().LastError, &e) {
 		return nil
 	}
-	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e, "--allow-loopback"), false)}
+	return []string{"the issuer has keys, but could not be asked about this one: " + server.StepName(e.Step) + ": " + printable(issuerText(e, settingFlag), false)}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +26,8 @@ Exit codes: 0 done, and applied by every live instance, 1 refused (stderr says w
 and, where waiting helps, from when on it is not), or no such ring or key, 2 the
 command line is not right, 3 Redis cannot be reached, or what it holds cannot be
 opened: then nothing was changed, unless stderr says otherwise; or Redis lost the
-change, 4 done, but a live instance has not applied it within --wait.`
+change, 4 done, but within --wait a live instance has not applied it, or none that
+holds the ring has confirmed a revocation.`
 
 // A keysCommand holds the flags of the commands under "keyturn keys".
 type keysCommand struct {
@@ -184,9 +184,10 @@ With --json it prints {"tenant","revoked","promoted","minted","committed_at",
 "signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
-"acks" is an array of {"instance","applied","heard_at","live","keks"}, or null if
-none was asked: "keks" are the instance's KEKs, the first one seals, and there are
-none if this command cannot read them. "undone" says that Redis lost the change and
+"acks" is an array of {"instance","applied","heard_at","live","holds","keks"}, or null
+if none was asked: "holds" says that the instance that has applied the change holds
+the ring; "keks" are the instance's KEKs, the first one seals, and there are none if
+this command cannot read them. "undone" says that Redis lost the change and
 the command put it back; "waited" is for how many seconds it waited. Times are in
 RFC 3339. What does not apply is null; "committed_at" is null if there was nothing
 to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
@@ -234,7 +235,7 @@ func (c *keysCommand) withRotator(ctx context.Context, w settling, use func(cont
 		return err
 	}
 	defer s.store.close()
-	k, err := c.settled(ctx, s, w)
+	k, err := c.settled(ctx, s, w, c.tenant.value)
 	if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitCannotTell {
 		return exitf(e.code, "%s; the change was not made", e.text)
 	}
@@ -253,14 +254,15 @@ func (c *keysCommand) withRotator(ctx context.Context, w settling, use func(cont
 type settling int
 
 const (
-	settleTime settling = iota // until all instances have had the time to put back what they hold
-	settleRing                 // until there is a ring
+	settleTime   settling = iota // until all instances have had the time to put back what they hold
+	settleBucket                 // the same, for a command that shows its own progress
+	settleRing                   // until there is a ring
 	settleNot
 )
 
-// settled opens the tenant's ring once it is settled.
-func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (*rotation.Keyring, error) {
-	k, err := s.open(ctx, c.tenant.value)
+// settled opens the rings of tenants, which are of one bucket, once the bucket is settled.
+func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling, tenants ...string) (*rotation.Keyring, error) {
+	k, err := s.open(ctx, tenants...)
 	if err != nil || w == settleNot || c.waits.noWait {
 		return k, err
 	}
@@ -268,12 +270,9 @@ func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (
 	if err != nil {
 		return nil, ringError(err)
 	}
-	settler := &settler{app: c.app, store: s.store, tenant: c.tenant.value, gap: unknownGap}
+	settler := &settler{app: c.app, store: s.store, tenant: tenants[0], gap: pollGap(timingOf(k, tenants).Freshness), quiet: w == settleBucket}
 	settler.acks = func(ctx context.Context) ([]rotation.Ack, error) {
-		return rotator.Acks(ctx, rotation.Receipt{Tenant: c.tenant.value})
-	}
-	if status, err := k.Tenant(c.tenant.value); err == nil && len(status.Ring.Keys) > 0 {
-		settler.gap = pollGap(newestTiming(status.Ring).Freshness)
+		return rotator.Acks(ctx, rotation.Receipt{Tenant: tenants[0]})
 	}
 	if w == settleRing {
 		settler.until = func(hasRing bool) bool { return hasRing }
@@ -286,7 +285,7 @@ func (c *keysCommand) settled(ctx context.Context, s *ringSession, w settling) (
 	if err != nil {
 		return nil, err
 	}
-	return s.open(ctx, c.tenant.value)
+	return s.open(ctx, tenants...)
 }
 
 func (c *keysCommand) create(ctx context.Context) error {
@@ -300,7 +299,8 @@ func (c *keysCommand) create(ctx context.Context) error {
 	err = c.withRotator(ctx, settleRing, func(ctx context.Context, o *opened) error {
 		waiting, stop := interruptible(ctx)
 		defer stop()
-		if err := c.make(ctx, o, policy); err != nil {
+		receipt, err := c.make(ctx, o, policy)
+		if err != nil {
 			return err
 		}
 		status, err := ringOf(o.keyring, c.tenant.value)
@@ -318,13 +318,13 @@ func (c *keysCommand) create(ctx context.Context) error {
 			return err
 		}
 		c.printed = true
-		return c.watchMade(waiting, o, newestTiming(status.Ring))
+		return c.watchMade(waiting, o, receipt, newestTiming(status.Ring))
 	})
 	return c.answer(err)
 }
 
 // make makes the tenant's ring.
-func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) error {
+func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) (rotation.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	return o.rotator.Create(ctx, c.tenant.value, policy)
@@ -332,9 +332,8 @@ func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Polic
 
 // watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
 // the change by hearing of it.
-func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.Policy) error {
-	receipt, ok := o.logged(ctx, c.tenant.value, ring.OpCreate)
-	if !ok || c.waits.noWait {
+func (c *keysCommand) watchMade(ctx context.Context, o *opened, receipt rotation.Receipt, timing rotation.Policy) error {
+	if c.waits.noWait {
 		return nil
 	}
 	w := &watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
@@ -348,20 +347,6 @@ func (c *keysCommand) watchMade(ctx context.Context, o *opened, timing rotation.
 // lostRing returns an error for a new ring that is not there any more.
 func lostRing() error {
 	return exitf(exitCannotTell, "Redis lost the ring after it was made: see that it keeps what it has acknowledged, and repeat the command")
-}
-
-// logged returns a receipt of the tenant's newest change of that kind, from the log of its bucket,
-// for a change of which package rotation returns none.
-func (s *ringSession) logged(ctx context.Context, tenant string, op ring.Op) (rotation.Receipt, bool) {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	reply := s.store.Sync(ctx, "", []rotation.SyncRequest{{Bucket: rotation.BucketOf(tenant)}})[0]
-	for _, e := range slices.Backward(reply.Changed) {
-		if e.Op == op && e.Tenant == tenant {
-			return rotation.Receipt{Tenant: tenant, CommittedAt: reply.Now, Place: rotation.Place{Nonce: e.Nonce}}, true
-		}
-	}
-	return rotation.Receipt{}, false
 }
 
 func (c *keysCommand) list(ctx context.Context) error {

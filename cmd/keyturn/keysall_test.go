@@ -35,10 +35,6 @@ func (r result) rings(t *testing.T) (rings []listedRing, byTenant map[string]lis
 	return rings, byTenant
 }
 
-func ringKey(tenant string) string {
-	return fmt.Sprintf("kt:{%d}:ring:%s", rotation.BucketOf(tenant), tenant)
-}
-
 func tenantsKey(tenant string) string {
 	return fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf(tenant))
 }

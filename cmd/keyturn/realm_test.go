@@ -30,7 +30,16 @@ func TestRealm(t *testing.T) {
 	s := startServe(t, env, "--redis", c.url, "--realm", "staging")
 	wait(t, func() bool { return strings.Contains(s.out.String(), "--realm staging") })
 	s.ask(t, "GET", "/api/x", token).wantOK(t, defaultTenant, "", "/api/x")
-	config := "rings: {redis: '" + c.url + "', realm: staging}\ntenants:\n  - {id: default, kind: ring, any_issuer: true, any_audience: true}\n"
-	s = startServe(t, env, "--config", configFolder(t, config, nil))
+	for _, realms := range []string{"realm: staging", "realm: live, other_realms: ['', staging]"} {
+		config := "rings: {redis: '" + c.url + "', " + realms + "}\ntenants:\n  - {id: default, kind: ring, any_issuer: true, any_audience: true}\n"
+		s = startServe(t, env, "--config", configFolder(t, config, nil))
+		s.ask(t, "GET", "/api/x", token).wantOK(t, defaultTenant, "", "/api/x")
+	}
+
+	s = startServe(t, env, "--redis", c.url, "--realm", "live", "--other-realm", "", "--other-realm", "staging")
+	wait(t, func() bool {
+		return strings.Contains(s.out.String(), "--realm live --other-realm '' --other-realm staging")
+	})
 	s.ask(t, "GET", "/api/x", token).wantOK(t, defaultTenant, "", "/api/x")
+	c.run("verify", "--realm", "live", "--other-realm", "staging", "--alg", "HS256", token).wantCode(t, exitYes)
 }

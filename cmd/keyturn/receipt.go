@@ -39,8 +39,9 @@ type ackJSON struct {
 	Applied  bool    `json:"applied"`
 	HeardAt  *string `json:"heard_at"`
 
-	Live bool     `json:"live"` // heard of within Freshness
-	KEKs []string `json:"keks"` // the primary first; empty if they cannot be read
+	Live  bool     `json:"live"`  // heard of within Freshness
+	Holds bool     `json:"holds"` // it holds the ring of the change that it has applied
+	KEKs  []string `json:"keks"`  // the primary first; empty if they cannot be read
 }
 
 // A receiptPrinter prints a change, and which instances have applied it.
@@ -124,7 +125,7 @@ func (p *receiptPrinter) object(seen *watched) string {
 func acksJSON(acks []ackSeen) []ackJSON {
 	roster := []ackJSON{}
 	for _, a := range acks {
-		roster = append(roster, ackJSON{Instance: a.Instance, Applied: a.Applied, HeardAt: when(a.At), Live: a.live, KEKs: append([]string{}, a.KEKs...)})
+		roster = append(roster, ackJSON{Instance: a.Instance, Applied: a.Applied, HeardAt: when(a.At), Live: a.live, Holds: a.Holds, KEKs: append([]string{}, a.KEKs...)})
 	}
 	return roster
 }
@@ -150,7 +151,7 @@ func (p *receiptPrinter) text() string {
 		fmt.Fprintf(&b, "key %q of tenant %s signs now\n", r.Promoted, quoteShort(r.Tenant))
 	}
 	if r.CommittedAt.IsZero() {
-		line("committed", "nothing: it was revoked already")
+		line("committed", "nothing: it was revoked already; no instance was asked")
 		return b.String()
 	}
 	line("committed", "%s", r.CommittedAt.UTC().Format(milliseconds))
@@ -198,6 +199,9 @@ func (p *receiptPrinter) rosterText(seen *watched) string {
 		case a.Applied:
 			applied++
 			state = "applied"
+			if !a.Holds {
+				state += "; it holds no ring of this tenant"
+			}
 		case !a.live:
 			state += ", so it has ended or is cut off"
 		case len(a.KEKs) == 0:
@@ -207,7 +211,7 @@ func (p *receiptPrinter) rosterText(seen *watched) string {
 	}
 	head := fmt.Sprintf("%d of %s have applied it", applied, instances(len(seen.acks)))
 	if len(seen.acks) == 0 {
-		head = "none holds this ring now"
+		head = "none was seen, so none has confirmed it"
 	}
 	return fmt.Sprintf("  %-12s %s\n", "instances", head) + b.String()
 }

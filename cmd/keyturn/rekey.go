@@ -19,11 +19,12 @@ import (
 // A rekeyCommand seals rings under another KEK, or looks under which they are.
 type rekeyCommand struct {
 	*keysCommand
-	check, dryRun bool
+	check, dryRun, rotateAll bool
+	fromRealm                *option[string]
 }
 
 func newKeysRekey(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "rekey --redis URL [--tenant TENANT] [--check | --dry-run]", "Seal rings under the first KEK of the file",
+	c, cmd := newKeysCommand(a, "rekey --redis URL [--tenant TENANT] [--rotate-all] [--from-realm REALM] [--check | --dry-run]", "Seal rings under the first KEK of the file",
 		`rekey seals rings under the first KEK of the file, so that no older KEK is needed to
 read them: all rings, or that of --tenant. It goes ring by ring, and skips those that
 are done, so it can be repeated. It is refused (exit code 1, with the names) while a
@@ -35,21 +36,46 @@ those fields by tenant and KEK. It also names the keys that were made under anot
 KEK: a person who has that one, and a dump of Redis from before the change, has them.
 They go with the next rotations. --dry-run is the same, and exits with 0.
 
+--rotate-all, for a KEK that leaked, also rotates each ring until its signing and
+pending keys are made under the first KEK. The pending key is known as well, so this
+takes two rotations. The second is refused until all instances know the new key: 125
+seconds by default, an hour more for public keys. A run does what can be done now, and
+exits with 1 while keys are left, with the time from which to repeat it. With --check
+it exits with 1 while keys are left. Keys that have retired verify until their last
+token has ended, or until "keyturn keys revoke".
+
+--from-realm moves rings to the realm of --realm from another one, '' for none: the same
+KEK is another one in another realm. Give all instances the new realm as --other-realm
+first, then as --realm with the old one as --other-realm: docs/operations.md, "A new
+realm", has the steps. It is refused while a live instance is not in the new realm.
+With --force it is done all the same: an instance that does not open the new realm
+cannot read the rings any more. It hears of no revocation, and soon stops signing.
+
 `+waitHelp+` Exit code 3 is also that
 of a ring that cannot be read.
 
-With --json it prints {"primary","rings","rekeyed","fields","tenants","instances",
-"undone","waited"}: "rings" were looked at, "rekeyed" of them sealed again; "fields" is
-how many fields were under each other KEK. "tenants" is an array of {"tenant","rekeyed",
-"others","old_keys","error"}, without those that have nothing to say: "others" are the
-fields under other KEKs, by KEK, and "old_keys" the kids of keys that were made under
-another one. "instances" is an array of {"instance","applied","heard_at","live","keks"}.`,
+With --json it prints {"primary","rings","rekeyed","rotated","left","from",
+"old_keys_until","fields","tenants","instances","undone","waited"}: "rings" were looked
+at, "rekeyed" of them sealed again, "rotated" of them rotated. --rotate-all has "left"
+rings to rotate, the last of them at "from", or null; "old_keys_until" is when the last
+retired key that was made under another KEK is dropped. "fields" is
+how many fields were under each other KEK. With two realms, the name of a KEK ends in
+its realm. "tenants" is an array of {"tenant","rekeyed",
+"others","old_keys","promoted","minted","left","from","error"}, without those that have
+nothing to say: "others" are the fields under other KEKs, by KEK, "old_keys" the kids of
+keys that were made under another one, and "left" those of them that --rotate-all still
+has to rotate out. "instances" is an array of {"instance","applied","heard_at","live",
+"holds","keks"}.`,
 		`  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --check
-  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek`)
-	r := &rekeyCommand{keysCommand: c}
+  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek
+  keyturn keys rekey --redis redis://localhost:6379 --kek-file kek --rotate-all`)
+	r := &rekeyCommand{keysCommand: c, fromRealm: &option[string]{kind: "REALM", parse: parseOtherRealm}}
 	c.waits.register(cmd)
 	cmd.Flags().BoolVar(&r.check, "check", false, "change nothing; exit with 1 while a field is under another KEK")
 	cmd.Flags().BoolVar(&r.dryRun, "dry-run", false, "change nothing; say what would be sealed again")
+	cmd.Flags().BoolVar(&r.rotateAll, "rotate-all", false, "also rotate out the keys that were made under another KEK")
+	cmd.Flags().Var(r.fromRealm, "from-realm", "also open what is sealed in that realm, and seal it in the one of --realm")
+	cmd.Flags().BoolVar(&c.force, "force", false, "move rings that a live instance can then not read")
 	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
 	c.tenant.shown = ""
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return r.answer(r.run(cmd.Context())) }
@@ -63,8 +89,17 @@ func (c *rekeyCommand) run(ctx context.Context) error {
 	if c.check && c.dryRun {
 		return usagef("--check and --dry-run: give one of them")
 	}
+	if c.force && !c.fromRealm.given {
+		return usagef("--force goes with --from-realm: a change of KEKs needs none")
+	}
 	if err := c.waits.check(); err != nil {
 		return err
+	}
+	if c.fromRealm.given {
+		c.ring.otherRealms.values = append(c.ring.otherRealms.values, c.fromRealm.value)
+		if err := checkRealms("--from-realm", c.ring.realm.value, c.ring.otherRealms.values); err != nil {
+			return err
+		}
 	}
 	s, err := c.connect(&c.ring)
 	if err != nil {
@@ -123,6 +158,8 @@ type rekeying struct {
 	fields    map[string]int // under each other KEK, before
 	tenants   []rekeyedRing  // those that have something to say
 	instances map[string]ackSeen
+	rotated   rotatedRings
+	forced    bool // it was said what that costs
 
 	looked atomic.Int64 // names that were looked at, for the progress
 
@@ -134,6 +171,7 @@ type rekeying struct {
 // A rekeyedRing is what is said about one ring.
 type rekeyedRing struct {
 	ring.Rekeyed
+	rotatedRing
 	err error
 }
 
@@ -142,21 +180,29 @@ func (r *rekeying) rekeyAll(ctx context.Context, buckets [][]string) {
 	stop := r.tellRekeying(ctx, buckets)
 	defer stop()
 	for _, tenants := range buckets {
-		switch {
-		case r.stopped != nil:
-			return
-		case ctx.Err() != nil:
-			r.stopped = exitf(exitCannotTell, "interrupted: repeat it for the other rings")
+		if r.ended(ctx) {
 			return
 		}
 		r.rekeyBucket(ctx, tenants)
 	}
 }
 
+// ended reports whether no other ring is to be looked at.
+func (r *rekeying) ended(ctx context.Context) bool {
+	if r.stopped == nil && ctx.Err() != nil {
+		r.stopped = exitf(exitCannotTell, "interrupted: repeat it for the other rings")
+	}
+	return r.stopped != nil
+}
+
 // rekeyBucket works on the rings of one bucket, and waits until the live instances have applied the
 // last change in it. They apply them in order.
 func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
-	k, err := r.session.open(ctx, tenants...)
+	settling := settleNot // a ring that the store has lost is sealed again later
+	if r.rotateAll && !r.looks() {
+		settling = settleBucket
+	}
+	k, err := r.settled(ctx, r.session, settling, tenants...)
 	if err != nil {
 		for _, tenant := range tenants {
 			r.fail(tenant, err)
@@ -170,18 +216,19 @@ func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
 		return
 	}
 	var changed []string
+	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, receipt: rotation.Receipt{Tenant: tenants[0]}, quiet: true}
 	for _, tenant := range tenants {
-		if r.stopped != nil || ctx.Err() != nil {
+		if r.ended(ctx) {
 			break
 		}
-		if r.rekeyRing(ctx, rotator, tenant) {
-			changed = append(changed, tenant)
+		if receipt, ok := r.rekeyRing(ctx, k, rotator, tenant); ok {
+			changed, w.receipt = append(changed, tenant), receipt
 		}
 		r.looked.Add(1)
 	}
-	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, timing: timingOf(k, tenants), quiet: true}
+	w.timing = timingOf(k, tenants)
 	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
-	r.watchBucket(ctx, w, tenants[0], changed)
+	r.watchBucket(ctx, w)
 	r.again(ctx, changed)
 }
 
@@ -206,7 +253,7 @@ func (r *rekeying) again(ctx context.Context, changed []string) {
 		return
 	}
 	for _, tenant := range changed {
-		report, err := rotator.Rekey(ctx, tenant)
+		report, _, err := r.seal(ctx, rotator, tenant)
 		r.seen.undone = r.seen.undone || report.Changed
 		if err != nil {
 			r.fail(tenant, err)
@@ -230,17 +277,18 @@ func timingOf(k *rotation.Keyring, tenants []string) (longest rotation.Policy) {
 	return longest
 }
 
-// rekeyRing works on one ring, and reports whether it has changed it.
-func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, tenant string) (changed bool) {
+// rekeyRing works on one ring, and reports whether it has changed it, with the receipt of the last
+// change.
+func (r *rekeying) rekeyRing(ctx context.Context, k *rotation.Keyring, rotator *rotation.Rotator, tenant string) (last rotation.Receipt, changed bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
 	defer cancel()
 	var opts []rotation.Option
 	if r.looks() {
 		opts = append(opts, rotation.DryRun)
 	}
-	report, err := rotator.Rekey(ctx, tenant, opts...)
+	report, last, err := r.seal(ctx, rotator, tenant, opts...)
 	if missing := (*ring.MissingError)(nil); errors.As(err, &missing) && !r.tenant.given {
-		return false // anyone can write a tenant's name
+		return last, false // anyone can write a tenant's name
 	}
 	if report.Primary != "" {
 		r.primary = report.Primary
@@ -253,7 +301,7 @@ func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, ten
 			err = noRing(tenant)
 		}
 		r.fail(tenant, err)
-		return false
+		return last, false
 	}
 	r.rings++
 	for kek, fields := range report.Others {
@@ -262,10 +310,31 @@ func (r *rekeying) rekeyRing(ctx context.Context, rotator *rotation.Rotator, ten
 	if report.Changed {
 		r.rekeyed++
 	}
-	if report.Changed || len(report.Others)+len(report.OldKeys) > 0 {
-		r.tenants = append(r.tenants, rekeyedRing{Rekeyed: report})
+	one := rekeyedRing{Rekeyed: report}
+	if r.rotateAll {
+		one.err = r.rotateRing(ctx, k, rotator, &one)
 	}
-	return report.Changed
+	if one.Changed || len(one.Others)+len(one.OldKeys) > 0 || one.err != nil {
+		r.tenants = append(r.tenants, one)
+	}
+	if !one.receipt.CommittedAt.IsZero() {
+		return one.receipt, true
+	}
+	return last, one.Changed
+}
+
+// seal seals a ring again. With --force it also seals a ring that it would refuse, and prints the cost.
+func (r *rekeying) seal(ctx context.Context, rotator *rotation.Rotator, tenant string, opts ...rotation.Option) (ring.Rekeyed, rotation.Receipt, error) {
+	report, receipt, err := rotator.Rekey(ctx, tenant, opts...)
+	refused := (*rotation.RefusedError)(nil)
+	if !r.force || !errors.As(err, &refused) {
+		return report, receipt, err
+	}
+	if !r.forced {
+		r.note("forced, although %s. An instance that cannot read the rings in this realm verifies with what it holds, hears of no revocation, and stops signing when SignFor is over: restart it in this realm", printable(refused.Reason, false))
+	}
+	r.forced = true
+	return rotator.Rekey(ctx, tenant, append(opts, rotation.Force)...)
 }
 
 // fail notes that a ring could not be read or sealed again.
@@ -280,15 +349,9 @@ func (r *rekeying) fail(tenant string, err error) {
 }
 
 // watchBucket waits for the last change in a bucket, and notes the instances of the bucket.
-func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, changed []string) {
-	w.receipt = rotation.Receipt{Tenant: any}
-	seen := watched{}
-	receipt, ok := rotation.Receipt{}, false
-	if len(changed) > 0 && !r.waits.noWait {
-		receipt, ok = r.session.logged(context.WithoutCancel(ctx), changed[len(changed)-1], ring.OpRekey)
-	}
-	if ok {
-		w.receipt = receipt
+func (r *rekeying) watchBucket(ctx context.Context, w *watcher) {
+	seen, changed := watched{}, !w.receipt.CommittedAt.IsZero()
+	if changed && !r.waits.noWait {
 		seen = w.watch(ctx)
 	} else {
 		w.look(context.WithoutCancel(ctx), &seen, nil)
@@ -300,8 +363,8 @@ func (r *rekeying) watchBucket(ctx context.Context, w *watcher, any string, chan
 		r.seen.err = seen.err
 	}
 	for _, a := range seen.acks {
-		if !ok {
-			a.Applied = true // there was nothing to apply
+		if !changed || r.waits.noWait {
+			a.Applied = true // there was nothing to apply, or to wait for
 		}
 		before, known := r.instances[a.Instance]
 		if known {
@@ -324,11 +387,12 @@ func (r *rekeying) outcome() error {
 		return r.failed
 	case r.check && len(r.fields) > 0:
 		return exitf(exitNo, "%s under another KEK than %s: run keys rekey without --check", countFields(r.fields), r.primary)
-	case r.looks() || r.waits.noWait || r.rekeyed == 0:
-		return nil
 	}
-	w := &watcher{keysCommand: r.keysCommand, limit: r.seen.waited}
-	return w.outcome(&r.seen)
+	var err error
+	if !r.looks() && !r.waits.noWait && r.rekeyed+r.rotated.rings > 0 {
+		err = (&watcher{keysCommand: r.keysCommand, limit: r.seen.waited}).outcome(&r.seen)
+	}
+	return r.rotationsLeft(err)
 }
 
 func (r *rekeying) roster() []ackSeen {

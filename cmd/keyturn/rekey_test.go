@@ -27,17 +27,24 @@ func kekLines(t *testing.T, lines ...string) (string, *rotation.KEKs) {
 type shownRekey struct {
 	Primary        string
 	Rings, Rekeyed int
+	Rotated, Left  int
+	From           *time.Time
+	OldUntil       *time.Time `json:"old_keys_until"`
 	Fields         map[string]int
 	Tenants        []struct {
-		Tenant  string
-		Rekeyed bool
-		Others  map[string][]string
-		OldKeys []string `json:"old_keys"`
-		Error   *string
+		Tenant           string
+		Rekeyed          bool
+		Others           map[string][]string
+		OldKeys          []string `json:"old_keys"`
+		Promoted, Minted *string
+		Left             []string
+		From             *time.Time
+		Error            *string
 	}
 	Instances []struct {
 		Instance      string
 		Applied, Live bool
+		Holds         bool
 		HeardAt       string `json:"heard_at"`
 		KEKs          []string
 	}
@@ -57,12 +64,13 @@ func (r result) rekeyed(t *testing.T) (shown shownRekey) {
 
 // The four steps of docs/operations.md, "A new KEK", while an instance runs.
 func TestRekeySteps(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)
 		tenants := []string{"acme", "globex", "initech"}
 		for _, tenant := range tenants {
-			c.run(append([]string{"keys", "create", "--tenant", tenant}, quick...)...).wantCode(t, exitYes)
+			c.run(append([]string{"keys", "create", "--tenant", tenant}, calm...)...).wantCode(t, exitYes)
 		}
 		c.run("keys", "rekey", "--check").wantCode(t, exitYes, "rings: 3 looked at, all under that KEK", "Keep the old KEK as a last line")
 		peer := c.peer("peer-1", c.kek, tenants...)
@@ -141,6 +149,7 @@ func (c *ringCLI) awaitInstance(ok func(keks []string) bool) {
 
 // One ring that cannot be read does not keep the others from being sealed again.
 func TestRekeyUnreadable(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
 	first, second := "old:"+c.kek, "new:"+newKEK()
@@ -150,7 +159,7 @@ func TestRekeyUnreadable(t *testing.T) {
 	}
 	acme := fmt.Sprintf("kt:{%d}:ring:acme", rotation.BucketOf("acme"))
 	m.HSet(acme, "tk:x", "rubbish")
-	m.SAdd(fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("nobody")), "nobody") // anyone can write a name
+	m.SAdd(fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("acme")), "nobody", "\xff", strings.Repeat("x", 300)) // anyone can write names
 	c.kek, _ = kekLines(t, second, first)
 	r := c.run("keys", "rekey", "--json").wantCode(t, exitCannotTell, "malformed")
 	if shown := r.rekeyed(t); shown.Rings != 1 || shown.Rekeyed != 1 || len(shown.Tenants) != 2 {
@@ -200,10 +209,11 @@ func (c *ringCLI) rollBack(tenant string) (done func()) {
 
 // If Redis loses a rekey while the command watches, the command puts it back and says so.
 func TestRekeyUndone(t *testing.T) {
+	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		first, second := "old:"+c.kek, "new:"+newKEK()
 		c.kek, _ = kekLines(t, first)
-		c.run(append([]string{"keys", "create"}, quick...)...).wantCode(t, exitYes)
+		c.run(append([]string{"keys", "create"}, calm...)...).wantCode(t, exitYes)
 		c.kek, _ = kekLines(t, second, first)
 		c.stuck("stuck")
 		done := c.rollBack("default")
@@ -211,4 +221,16 @@ func TestRekeyUndone(t *testing.T) {
 		done()
 		c.run("keys", "rekey", "--check").wantCode(t, exitYes)
 	})
+}
+
+// A name that no tenant can have keeps the command from no other tenant of its bucket.
+func TestRekeyDespiteOddNames(t *testing.T) {
+	m := miniredis.RunT(t)
+	c := newRingCLI(t, m.Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	if _, err := m.SAdd(fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("acme")), "\xff", strings.Repeat("x", 300)); err != nil {
+		t.Fatal(err)
+	}
+	c.kek = newKEK() + "\n" + c.kek
+	c.run("keys", "rekey").wantCode(t, exitYes, "1 sealed again")
 }

@@ -13,6 +13,10 @@ type rekeyJSON struct {
 	Primary   *string           `json:"primary"`
 	Rings     int               `json:"rings"`
 	Rekeyed   int               `json:"rekeyed"`
+	Rotated   int               `json:"rotated"`
+	Left      int               `json:"left"` // rings that --rotate-all has to rotate
+	From      *string           `json:"from"` // when the last of them can be rotated
+	OldUntil  *string           `json:"old_keys_until"`
 	Fields    map[string]int    `json:"fields"` // by KEK
 	Tenants   []rekeyedRingJSON `json:"tenants"`
 	Instances []ackJSON         `json:"instances"`
@@ -22,21 +26,27 @@ type rekeyJSON struct {
 
 // A rekeyedRingJSON is one ring of a [rekeyJSON].
 type rekeyedRingJSON struct {
-	Tenant  string              `json:"tenant"`
-	Rekeyed bool                `json:"rekeyed"`
-	Others  map[string][]string `json:"others"`
-	OldKeys []string            `json:"old_keys"`
-	Error   *string             `json:"error"`
+	Tenant   string              `json:"tenant"`
+	Rekeyed  bool                `json:"rekeyed"`
+	Others   map[string][]string `json:"others"`
+	OldKeys  []string            `json:"old_keys"`
+	Promoted *string             `json:"promoted"`
+	Minted   *string             `json:"minted"`
+	Left     []string            `json:"left"`
+	From     *string             `json:"from"`
+	Error    *string             `json:"error"`
 }
 
 // object is for programs.
 func (r *rekeying) object() string {
 	o := rekeyJSON{
-		Primary: orNull(r.primary), Rings: r.rings, Rekeyed: r.rekeyed, Fields: r.fields, Tenants: []rekeyedRingJSON{},
+		Primary: orNull(r.primary), Rings: r.rings, Rekeyed: r.rekeyed, Fields: r.fields,
+		Rotated: r.rotated.rings, Left: r.rotated.left, From: when(r.rotated.from), OldUntil: when(r.rotated.until), Tenants: []rekeyedRingJSON{},
 		Instances: acksJSON(r.roster()), Undone: r.seen.undone, Waited: r.seen.waited.Round(time.Millisecond).Seconds(),
 	}
 	for _, one := range r.tenants {
-		shown := rekeyedRingJSON{Tenant: one.Tenant, Rekeyed: one.Changed, Others: one.Others, OldKeys: append([]string{}, one.OldKeys...)}
+		shown := rekeyedRingJSON{Tenant: one.Tenant, Rekeyed: one.Changed, Others: one.Others, OldKeys: append([]string{}, one.OldKeys...),
+			Promoted: orNull(one.receipt.Promoted), Minted: orNull(one.receipt.Minted), Left: append([]string{}, one.left...), From: when(one.from)}
 		if shown.Others == nil {
 			shown.Others = map[string][]string{}
 		}
@@ -62,6 +72,7 @@ func (r *rekeying) text() string {
 	default:
 		fmt.Fprintf(&b, "rings: %d sealed again, %d done already\n", r.rekeyed, r.rings-r.rekeyed)
 	}
+	b.WriteString(r.rotatedText())
 	for _, kek := range slices.Sorted(maps.Keys(r.fields)) {
 		fmt.Fprintf(&b, "  %d under KEK %s%s\n", r.fields[kek], printable(kek, false), map[bool]string{false: " before"}[r.looks()])
 	}
@@ -90,6 +101,7 @@ func (one *rekeyedRing) text(looks bool) string {
 			fmt.Fprintf(&b, "tenant %s: under KEK %s: %s%s\n", tenant, printable(kek, false), printable(strings.Join(fields, " "), false), more)
 		}
 	}
+	b.WriteString(one.rotatedRing.text(tenant))
 	if len(one.OldKeys) > 0 {
 		fmt.Fprintf(&b, "tenant %s: keys that were made under another KEK: %s\n", tenant, printable(strings.Join(one.OldKeys, " "), false))
 	}
@@ -120,10 +132,17 @@ func (r *rekeying) instancesText() string {
 		b.WriteString("\n")
 	}
 	whole := !r.tenant.given && r.stopped == nil && r.failed == nil && !r.seen.undone && (len(r.fields) == 0 || !r.looks())
-	if whole && len(ready) > 0 {
-		fmt.Fprintf(&b, "these instances do not need their older KEKs any longer: %s\n", strings.Join(ready, ", "))
+	needs := "these instances do not need their older KEKs"
+	if r.fromRealm.given {
+		needs = "these instances do not need their other KEKs and realms"
 	}
-	if whole {
+	if whole && len(ready) > 0 {
+		fmt.Fprintf(&b, "%s any longer: %s\n", needs, strings.Join(ready, ", "))
+	}
+	switch {
+	case whole && r.fromRealm.given:
+		b.WriteString("Dumps of Redis from before are in the old realm: after a restore from one, repeat this command.\n")
+	case whole:
 		b.WriteString("Keep the old KEK as a last line for as long as you keep dumps of Redis from before.\n")
 	}
 	return b.String()

@@ -128,7 +128,7 @@ func rekey(t *testing.T, url, keks string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = rotator.Rekey(t.Context(), defaultTenant)
+	_, _, err = rotator.Rekey(t.Context(), defaultTenant)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,8 @@ can be read by other users of the machine.
 
 --realm names the environment of the service, if its instances have a name for it
 (rings.realm in the file of serve). What was sealed in one realm does not open in
-another, even with the same KEK.`
+another, even with the same KEK. --other-realm names a realm that is opened too, while
+keyturn keys rekey --from-realm moves rings from one to the other; '' is none.`
 
 // ringTime is how long a command works on a ring at most. If Redis answers, it takes a moment; if Redis
 // hangs, each call times out sooner.
@@ -45,6 +47,7 @@ const ringTime = 10 * time.Second
 // ringFlags say where the rings are, and which KEK opens them.
 type ringFlags struct {
 	redis, kekFile, realm *option[string]
+	otherRealms           *list[string]
 }
 
 func newRingFlags() ringFlags {
@@ -52,7 +55,27 @@ func newRingFlags() ringFlags {
 		redis:   &option[string]{kind: "URL", parse: parseText},
 		kekFile: newPath(),
 		realm:   &option[string]{kind: "NAME", parse: parseRealm},
+
+		otherRealms: &list[string]{kind: "NAME", parse: parseOtherRealm},
 	}
+}
+
+// parseOtherRealm is parseRealm, also of the realm "", in which rings are that were given none.
+func parseOtherRealm(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	return parseRealm(s)
+}
+
+// checkRealms refuses the name of a realm that is given twice. flag names the one that says so.
+func checkRealms(flag, realm string, others []string) error {
+	for i, other := range others {
+		if other == realm || slices.Contains(others[:i], other) {
+			return usagef("%s: the realm %s is given twice: want the other one", flag, quoteShort(other))
+		}
+	}
+	return nil
 }
 
 // parseRealm reads the name of a realm, which has at most the bytes that [rotation.Config] allows.
@@ -65,11 +88,25 @@ func parseRealm(s string) (string, error) {
 	return s, err
 }
 
+// needRedis refuses flags that say how to open a ring, without --redis.
+func (r *ringFlags) needRedis() error {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"kek-file", r.kekFile.given}, {"realm", r.realm.given}, {"other-realm", len(r.otherRealms.values) > 0}} {
+		if f.given && !r.redis.given {
+			return usagef("--%s goes with --redis, which says where the ring is", f.name)
+		}
+	}
+	return nil
+}
+
 func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f := cmd.Flags()
 	f.Var(r.redis, "redis", redisUsage+" (default: "+envRedis+")")
 	f.Var(r.kekFile, "kek-file", "the file that holds the KEK of the ring (default: "+envKEKFile+")")
 	f.Var(r.realm, "realm", "the realm that the keys are sealed in, such as production (default: none)")
+	f.Var(r.otherRealms, "other-realm", "a realm that keys may also be sealed in, while they move; repeatable")
 }
 
 // newRingTenant returns a flag for the tenant of a ring.
@@ -123,6 +160,16 @@ type store struct {
 	nudge  func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
 }
 
+// Tenants returns the names that tenants can have. Anyone who can write to Redis chooses the names, and
+// one that no keyring takes would keep a command from the other tenants of its bucket.
+func (s *store) Tenants(ctx context.Context, buckets []int) ([][]string, error) {
+	all, err := s.Store.Tenants(ctx, buckets)
+	for i := range all {
+		all[i] = slices.DeleteFunc(all[i], func(name string) bool { _, err := parseTenant(name); return err != nil })
+	}
+	return all, err
+}
+
 // redisURL returns the URL of a Redis with the password of the environment in it.
 func (a *app) redisURL(rawURL string) (string, error) {
 	if password, ok := a.env(envRedisPassword); ok {
@@ -163,6 +210,8 @@ type ringSession struct {
 	store *store
 	keks  *rotation.KEKs
 	realm string
+
+	otherRealms []string
 }
 
 // connect returns the session of flags. It does not connect yet. The caller closes its store.
@@ -178,6 +227,9 @@ func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error
 	if !flags.redis.given {
 		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379, or set %s", envRedis)
 	}
+	if err := checkRealms("--other-realm", flags.realm.value, flags.otherRealms.values); err != nil {
+		return nil, err
+	}
 	keks, err := keksOf()
 	if err != nil {
 		return nil, err
@@ -190,7 +242,7 @@ func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error
 	if err != nil {
 		return nil, err
 	}
-	return &ringSession{app: a, store: s, keks: keks, realm: flags.realm.value}, nil
+	return &ringSession{app: a, store: s, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
 }
 
 // open returns a keyring that holds the tenants' rings as the store has them now.
@@ -206,7 +258,7 @@ func (s *ringSession) open(ctx context.Context, tenants ...string) (*rotation.Ke
 func (s *ringSession) openRings(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	return rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, Now: s.now})
+	return rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now})
 }
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards

@@ -16,6 +16,7 @@ import (
 
 // A tenant may be called api. Its public keys are public, and the API still wants a token.
 func TestServeTenantNamedAPI(t *testing.T) {
+	t.Parallel()
 	c := newRingCLI(t, miniredis.RunT(t).Addr())
 	c.run("keys", "create", "--tenant", "api", "--alg", "ES256", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url, "--tenant", "api", "--iss", "https://auth.example/{tenant}")
@@ -156,6 +157,7 @@ func TestServeIdentity(t *testing.T) {
 }
 
 func TestServeBodyIsBounded(t *testing.T) {
+	t.Parallel()
 	s := startServe(t, map[string]string{envSecret: testSecret})
 	good := hs256(testSecret, plainHeader, in(time.Hour, ""))
 	for size, want := range map[int]int{10 << 20: http.StatusOK, 10<<20 + 1: http.StatusRequestEntityTooLarge} {

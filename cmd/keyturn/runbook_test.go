@@ -26,6 +26,7 @@ func TestRunbookLeakedKey(t *testing.T) {
 // A forced revocation mints a key that signs first. A rotation does not help; promoting the older key
 // does.
 func TestRunbookNoSigner(t *testing.T) {
+	t.Parallel()
 	c := oldRing(t, "--alg", "ES256")
 	before := c.wantStates("signing", "pending")
 	c.run("keys", "revoke", "--force", "--", before["signing"].KID).wantCode(t, exitYes, "NO SIGNER")
@@ -78,6 +79,7 @@ func TestRunbookRemoveRing(t *testing.T) {
 // docs/operations.md, "The KEK leaked": after two rotations, and the revocations that the check names, no
 // key is left that was made under the old KEK.
 func TestRunbookLeakedKEK(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
 	now := time.Now()

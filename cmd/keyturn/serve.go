@@ -139,7 +139,7 @@ func (s *serveCommand) ringFlag() string {
 		name  string
 		given bool
 	}{
-		{"kek-file", s.ring.kekFile.given}, {"realm", s.ring.realm.given}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap},
+		{"kek-file", s.ring.kekFile.given}, {"realm", s.ring.realm.given}, {"other-realm", len(s.ring.otherRealms.values) > 0}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap},
 	} {
 		if f.given {
 			return f.name
@@ -246,7 +246,10 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 	if s.secretFile.given {
 		return nil, usagef("--redis and --secret-file: give one of them")
 	}
-	rings := &server.Rings{Hint: noRingHint(s.bootstrap), Realm: s.ring.realm.value}
+	if err := checkRealms("--other-realm", s.ring.realm.value, s.ring.otherRealms.values); err != nil {
+		return nil, err
+	}
+	rings := &server.Rings{Hint: noRingHint(s.bootstrap), Realm: s.ring.realm.value, OtherRealms: s.ring.otherRealms.values}
 	if err := s.setKEKs(rings, "--kek-file", s.ring.kekFile.value); err != nil {
 		return nil, err
 	}

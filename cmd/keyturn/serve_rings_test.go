@@ -14,6 +14,7 @@ import (
 )
 
 func TestServeOnRedis(t *testing.T) {
+	t.Parallel()
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())
@@ -89,6 +90,7 @@ func TestServeWithoutRing(t *testing.T) {
 
 // The commands that serve prints make tokens that it accepts. They show no password.
 func TestServePrintsHowToSign(t *testing.T) {
+	t.Parallel()
 	redistest.Need(t)
 	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
 	quick := []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s"}

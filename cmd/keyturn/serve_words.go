@@ -164,6 +164,9 @@ func (s *serveCommand) signArgs(tenant string) string {
 	if s.ring.realm.given {
 		words = append(words, "--realm", s.ring.realm.value)
 	}
+	for _, other := range s.ring.otherRealms.values {
+		words = append(words, "--other-realm", other)
+	}
 	if iss := s.issuerOf(tenant); iss != "" {
 		words = append(words, "--iss", iss)
 	}

@@ -17,10 +17,6 @@ import (
 // of a tenant, and another promoted a key that had retired, since a holder with an older ring had put
 // back its own first.
 
-// unknownGap is the longest time between two polls of an instance whose rings the command does not
-// know: that of the default policy.
-const unknownGap = 20 * time.Second
-
 // answerTime is how long an instance that holds a bucket takes to acknowledge it after a nudge, and
 // more.
 const answerTime = 5 * time.Second
@@ -31,6 +27,7 @@ type settler struct {
 	store  *store
 	tenant string
 	gap    time.Duration           // between two polls of an instance
+	quiet  bool                    // it shows no progress of its own
 	until  func(hasRing bool) bool // it need not wait any longer; nil: only the time says so
 
 	// acks returns the authentic acknowledgements in the bucket.
@@ -104,6 +101,9 @@ func (s *settler) answered(ctx context.Context, old map[string]time.Time) (n int
 
 // tell shows on stderr why the command waits, until stop is called.
 func (s *settler) tell(ctx context.Context) (stop func()) {
+	if s.quiet {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	p := &progress{out: s.stderr, terminal: isTerminal(s.stderr)}

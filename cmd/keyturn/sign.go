@@ -116,11 +116,8 @@ func (s *signCommand) run(ctx context.Context) error {
 	if s.ring.redis.given {
 		return s.runRing(ctx)
 	}
-	if s.ring.kekFile.given {
-		return usagef("--kek-file goes with --redis, which says where the ring is")
-	}
-	if s.ring.realm.given {
-		return usagef("--realm goes with --redis, which says where the ring is")
+	if err := s.ring.needRedis(); err != nil {
+		return err
 	}
 	secret, err := s.secret(s.secretFile)
 	if err != nil {

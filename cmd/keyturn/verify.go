@@ -152,14 +152,10 @@ func (c *verifyCommand) oneSource() error {
 	switch {
 	case len(given) > 1:
 		return usagef("%s: give one of them", strings.Join(given, " and "))
-	case c.ring.kekFile.given && !c.ring.redis.given:
-		return usagef("--kek-file goes with --redis, which says where the ring is")
-	case c.ring.realm.given && !c.ring.redis.given:
-		return usagef("--realm goes with --redis, which says where the ring is")
-	case len(c.issuer.allowCIDR.values) > 0 && !c.issuer.given():
-		return usagef("--allow-cidr goes with --issuer-url or --jwks-url: the others do not look at the address")
-	case c.issuer.allowLoopback && !c.issuer.given():
-		return usagef("--allow-loopback goes with --issuer-url or --jwks-url: the others do not look at the address")
+	case c.ring.needRedis() != nil:
+		return c.ring.needRedis()
+	case c.issuer.setting() != "" && !c.issuer.given():
+		return usagef("%s goes with --issuer-url or --jwks-url: the others ask nothing over HTTP", c.issuer.setting())
 	}
 	return nil
 }

@@ -59,10 +59,12 @@ func pollGap(fresh time.Duration) time.Duration {
 // waitHelp is what the help of each change says about the wait.
 const waitHelp = `The command stays until every live instance has applied the change, or --wait is
 over, and puts the change back if Redis loses it meanwhile. An instance is live if it
-has said so within --freshness; where there is none, the command watches a revocation
-for a poll, in case somebody has removed what they say. Ctrl-C ends the wait; the change stays. Exit code 3:
-Redis lost the change while the command watched, or cannot be asked. Exit code 4: the
-change is made, and stderr names the live instances that have not applied it.`
+has said so within --freshness, now or just before the change. A revocation also has
+to be confirmed by an instance that holds the ring: until one has read it, a writer of
+Redis can remove it. Where no instance seems to run, it is watched for a poll. Ctrl-C
+ends the wait; the change stays. Exit code 3: Redis lost the change while the command
+watched, or cannot be asked. Exit code 4: the change is made, and stderr names the live
+instances that have not applied it, or says that none which holds the ring confirms it.`
 
 // interruptible returns a context that ends with Ctrl-C or SIGTERM. A second one ends the process.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -81,6 +83,7 @@ type ackSeen struct {
 type watched struct {
 	acks   []ackSeen // sorted by instance; nil if none could be read
 	undone bool      // the store lost the change, and it was put back
+	alone  bool      // a revocation that no instance which holds the ring has confirmed
 	waited time.Duration
 	cut    bool  // by Ctrl-C
 	err    error // why it is not known which instances have applied it, or nil
@@ -114,8 +117,8 @@ func (w *watcher) watch(ctx context.Context) watched {
 	awaited, err := w.rotator.Await(waiting, w.receipt)
 	cancel()
 	stop()
-	seen := watched{undone: errors.Is(err, ring.ErrUndone), waited: time.Since(begin), cut: ctx.Err() != nil}
-	if err != nil && !seen.undone && !isTimeout(err) {
+	seen := watched{undone: errors.Is(err, ring.ErrUndone), alone: errors.Is(err, ring.ErrUnconfirmed), waited: time.Since(begin), cut: ctx.Err() != nil}
+	if err != nil && !seen.undone && !seen.alone && !isTimeout(err) {
 		seen.err = err
 	}
 	w.look(context.WithoutCancel(ctx), &seen, awaited)
@@ -146,7 +149,7 @@ func (w *watcher) look(ctx context.Context, seen *watched, awaited []rotation.Ac
 		for _, b := range awaited {
 			if a.Instance == b.Instance {
 				live = true
-				a.Applied = a.Applied || b.Applied
+				a.Applied, a.Holds = a.Applied || b.Applied, a.Holds || b.Holds
 			}
 		}
 		seen.acks = append(seen.acks, ackSeen{a, live})
@@ -169,14 +172,24 @@ func (w *watcher) outcome(seen *watched) error {
 		return exitf(exitCannotTell, `%s. See that it stays ("keyturn keys list"), and docs/operations.md, "Someone writes to Redis"`, text)
 	case seen.err != nil:
 		return exitf(exitCannotTell, "the change is made, but it is not known which instances have applied it: %s", printable(errorText(seen.err), false))
+	case len(missing) == 0 && seen.alone:
+		return exitf(exitNotEverywhere, `the change is made, but no instance that verifies the tenant's tokens had confirmed it within %v. If no service verifies them, nothing is to do. Otherwise somebody may have removed what the instances say, and can remove the change: look at the instances, and revoke again; docs/operations.md, "Not confirmed"`, max(time.Second, seen.waited.Round(time.Second)))
 	case len(missing) == 0:
+		if w.receipt.Revoked != "" && len(seen.acks) == 0 {
+			w.note(`no instance was seen, so none has confirmed the revocation: if a service verifies the tenant's tokens, look at its instances, and revoke again; docs/operations.md, "Not confirmed"`)
+		}
 		return nil
 	}
-	when := "within " + w.limit.Round(time.Millisecond).String()
-	if seen.cut {
-		when = "when the wait was interrupted"
-	}
+	when := w.when(seen)
 	return exitf(exitNotEverywhere, "the change is made, but %s had not applied it %s: %s%s", instances(len(missing)), when, strings.Join(missing, ", "), w.whyMissing(seen))
+}
+
+// when says for how long the command has waited.
+func (w *watcher) when(seen *watched) string {
+	if seen.cut {
+		return "when the wait was interrupted"
+	}
+	return "within " + w.limit.Round(time.Millisecond).String()
 }
 
 // whyMissing says what is known of the instances that have not applied the change.
@@ -202,6 +215,10 @@ func (w *watcher) tellProgress(ctx context.Context) (stop func()) {
 	}
 	p := &progress{out: w.stderr, terminal: isTerminal(w.stderr)}
 	until := time.Now().Add(w.limit)
+	watching := "no live instance is left to wait for; watching for a poll that the change stays"
+	if w.receipt.Revoked != "" {
+		watching = "waiting for an instance that holds the ring to confirm it, if there is one"
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		p.run(ctx, func() string {
@@ -217,7 +234,7 @@ func (w *watcher) tellProgress(ctx context.Context) (stop func()) {
 			}
 			left := max(0, time.Until(until)).Round(time.Second)
 			if len(names) == 0 {
-				return fmt.Sprintf("no live instance is left to wait for; watching for a poll that the change stays, %v at most", left)
+				return fmt.Sprintf("%s, %v at most", watching, left)
 			}
 			return fmt.Sprintf("waiting for %s to apply it, %v at most: %s", instances(len(names)), left, strings.Join(names[:min(3, len(names))], ", "))
 		})

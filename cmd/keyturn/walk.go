@@ -56,16 +56,6 @@ func (s *ringSession) walk(ctx context.Context, tenant *option[string]) (*ringWa
 	return w, nil
 }
 
-// Tenants returns the names that tenants can have. Anyone who can write to Redis chooses the names, and
-// one that no keyring takes would hide the other tenants of its bucket.
-func (s *store) Tenants(ctx context.Context, buckets []int) ([][]string, error) {
-	all, err := s.Store.Tenants(ctx, buckets)
-	for i := range all {
-		all[i] = slices.DeleteFunc(all[i], func(name string) bool { _, err := parseTenant(name); return err != nil })
-	}
-	return all, err
-}
-
 func (s *ringSession) names(ctx context.Context, buckets []int) ([][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime/2)
 	defer cancel()

@@ -1,6 +1,9 @@
 package jwt
 
-import "strings"
+import (
+	"iter"
+	"strings"
+)
 
 // The functions of this file read the text of a value that a [Scanner] accepted,
 // or "" where a member is missing. They do not check the text again.
@@ -68,17 +71,43 @@ func skipSpace(text string, i int) int {
 // "kubernetes.io.namespace" the member namespace of the claim kubernetes.io. A member that was chosen
 // is final, even if the rest is not in it: a name names one place.
 func Reach(object, name string) string {
+	value := ""
+	walk(object, name, func(_, _, found string) { value = found })
+	return value
+}
+
+// Misspelt returns the name of a member that differs only by case from one on the way by which
+// [Reach] comes to name, beside it in the same object, or "" without one. A reader that ignores case,
+// as encoding/json does, may take another way.
+func Misspelt(object, name string) (other string) {
+	walk(object, name, func(object, taken, _ string) {
+		for member := range members(object) {
+			if other == "" && member != taken && strings.EqualFold(member, taken) {
+				other = member
+			}
+		}
+	})
+	return other
+}
+
+// walk calls step for each member on the way to name, with the object that has it, its name and its
+// value. If the way ends before name does, the last call has no value.
+func walk(object, name string, step func(object, taken, value string)) {
 	object = strings.TrimLeft(object, " \t\r\n") // a Scanner takes it too
 	for {
 		value, end := find(object, name), len(name)
-		for value == "" {
-			if end = strings.LastIndexByte(name[:end], '.'); end < 0 {
-				return ""
+		for value == "" && end >= 0 {
+			if end = strings.LastIndexByte(name[:end], '.'); end >= 0 {
+				value = find(object, name[:end])
 			}
-			value = find(object, name[:end])
 		}
+		if end < 0 {
+			step(object, "", "")
+			return
+		}
+		step(object, name[:end], value)
 		if end == len(name) {
-			return value
+			return
 		}
 		object, name = value, name[end+1:]
 	}
@@ -87,21 +116,32 @@ func Reach(object, name string) string {
 // find returns the text of the value of object's member with this name, or "" if object lacks that
 // member or is not an object.
 func find(object, name string) string {
-	if object == "" || object[0] != '{' {
-		return ""
-	}
-	for i := skipSpace(object, 1); object[i] == '"'; { // i stands before a name, or at the end
-		end := valueEnd(object, i)
-		start := skipSpace(object, skipSpace(object, end)+1) // after the colon
-		stop := valueEnd(object, start)
-		if is, _ := String(object[i:end]); is == name {
-			return object[start:stop]
-		}
-		if i = skipSpace(object, stop); object[i] == ',' {
-			i = skipSpace(object, i+1)
+	for member, value := range members(object) {
+		if member == name {
+			return value
 		}
 	}
 	return ""
+}
+
+// members iterates over the names and values of object, which has none if it is not an object.
+func members(object string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		if object == "" || object[0] != '{' {
+			return
+		}
+		for i := skipSpace(object, 1); object[i] == '"'; { // i stands before a name, or at the end
+			end := valueEnd(object, i)
+			start := skipSpace(object, skipSpace(object, end)+1) // after the colon
+			stop := valueEnd(object, start)
+			if name, _ := String(object[i:end]); !yield(name, object[start:stop]) {
+				return
+			}
+			if i = skipSpace(object, stop); object[i] == ',' {
+				i = skipSpace(object, i+1)
+			}
+		}
+	}
 }
 
 // valueEnd returns where the value ends that begins at i.

@@ -51,6 +51,26 @@ func FuzzReach(f *testing.F) {
 	})
 }
 
+func TestMisspelt(t *testing.T) {
+	for object, want := range map[string]string{
+		`{"a":{"b":1}}`:               "",
+		` {"A":1,"a":{"b":1}}`:        "A",
+		`{"a":{"b":1},"A":1}`:         "A",
+		`{"a":{"\u0042":2,"b":1}}`:    "B",
+		`{"a":{"b":{"B":1}}}`:         "",
+		`{"a":{"c":{"B":1},"b":1}}`:   "",
+		`{"a":1,"A.B":1}`:             "", // of another way
+		`{"a.b":1,"A.b":1}`:           "A.b",
+		`{"a.b":1,"a":{"b":1,"B":1}}`: "",
+		`{"A":{"b":1}}`:               "",
+		`{}`:                          "",
+	} {
+		if got := jwt.Misspelt(object, "a.b"); got != want {
+			t.Errorf("Misspelt(%s) = %q, want %q", object, got, want)
+		}
+	}
+}
+
 func TestInteger(t *testing.T) {
 	for value, want := range map[string]bool{
 		"0": true, "7": true, "-7": true, "12345678901234567890123": true,

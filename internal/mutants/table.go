@@ -143,7 +143,7 @@ var mutants = []mutant{
 	{
 		name:  "what was collected returns",
 		edits: []edit{{"rotation/internal/protocol/collect.go", "if gone.After(b.Copy.Facts.CollectedUntil) {", "if false {"}},
-		tests: tests{here, "TestCollectedKeyStaysCollected/before.*record"}, want: "TestCollectedKeyStaysCollected",
+		tests: tests{decisions, "TestCollect$"}, want: "TestCollect", // holders mark what they drop as well
 	},
 	{
 		name:  "a holder does not assert",
@@ -162,17 +162,17 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a roll-out makes tenant keys without end",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "tk.Born != b.Primary"}},
 		tests: tests{simulator, "TestTimelineRollout$"}, want: "TestTimelineRollout",
 	},
 	{
 		name:  "a tenant key is used for ever",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "return tk == nil || tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "return tk == nil"}},
 		tests: tests{simulator, "TestTimelineRollout$"}, want: "I14",
 	},
 	{
 		name:  "a rewrap makes a tenant key young again",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)", "b.Agreed && tk.KEK != b.Primary"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)", "b.Agreed && tk.KEK != b.Primary"}},
 		tests: tests{decisions, "TestMintMakesTenantKey"}, want: "TestMintMakesTenantKey",
 	},
 	{
@@ -221,6 +221,81 @@ var mutants = []mutant{
 		tests: tests{decisions, "TestVouched"}, want: "TestVouched",
 	},
 	{
+		name:  "a revocation ends well without a holder",
+		edits: []edit{{"rotation/internal/protocol/watch.go", "a.Applied && a.Holds", "a.Applied"}},
+		tests: tests{decisions, "TestWatch"}, want: "TestWatch",
+	},
+	{
+		name:  "a revocation ends well without acknowledgements",
+		edits: []edit{{"rotation/internal/protocol/watch.go", "case w.nonce == \"\" || !w.revokes || w.confirmed:", "case true:"}},
+		tests: tests{here, "TestAwaitWhereAllAcksAreHidden"}, want: "TestAwaitWhereAllAcksAreHidden",
+	},
+	{
+		name:  "who was live before a change is forgotten",
+		edits: []edit{{"rotation/apply.go", "receipt.before = live.Acks(\"\")", "_ = live"}},
+		tests: tests{here, "TestAwaitMissesWhoWasThereBefore"}, want: "TestAwaitMissesWhoWasThereBefore",
+	},
+	{
+		name:  "who listens is no sign of an instance",
+		edits: []edit{{"rotation/rotator.go", "told: result.Told, ", ""}},
+		tests: tests{here, "TestAwaitWhereAllAcksAreHidden"}, want: "TestAwaitWhereAllAcksAreHidden",
+	},
+	{
+		name:  "an instance without the ring says that it holds it",
+		edits: []edit{{"rotation/entries.go", "protocol.Entry{Op: e.Op, Nonce: e.Nonce}", "protocol.Entry{Op: e.Op, Nonce: e.Nonce, Holds: true}"}},
+		tests: tests{here, "TestAwaitWantsAHolder"}, want: "TestAwaitWantsAHolder",
+	},
+	{
+		name:  "a garbled field keeps a revocation from being acknowledged",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "(whole || e.Op == ring.OpRevoke)", "whole"}},
+		tests: tests{decisions, "TestApplied"}, want: "TestApplied",
+	},
+	{
+		name:  "a rotation in a ring that is not whole is acknowledged",
+		edits: []edit{{"rotation/entries.go", "r.news.changes, !r.dirty)", "r.news.changes, true)"}},
+		tests: tests{here, "TestRotationInRingThatIsNotWholeIsNotApplied"}, want: "TestRotationInRingThatIsNotWholeIsNotApplied",
+	},
+	{
+		name:  "mints push a revocation out of an acknowledgement",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "\t\treturn 2\n", "\t\treturn 0\n"}},
+		tests: tests{decisions, "TestRemember"}, want: "TestRemember",
+	},
+	{
+		name:  "a command does not restore what it sealed again",
+		edits: []edit{{"rotation/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
+		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
+	},
+	{
+		name:  "a KEK is the same one in all realms",
+		edits: []edit{{"rotation/internal/held/change.go", "append(name.Check[:], name.Realm[:]...)", "name.Check[:]"}},
+		tests: tests{here, "TestRealmMoveHasNoGap"}, want: "TestRealmMoveHasNoGap",
+	},
+	{
+		name:  "a key of another realm is made under another KEK",
+		edits: []edit{{"rotation/apply.go", "Origin: held.Origin(", "Origin: held.KEK("}},
+		tests: tests{here, "TestMovedRingKeepsItsTenantKey"}, want: "TestMovedRingKeepsItsTenantKey",
+	},
+	{
+		name:  "a rekey to the KEK of before asks no one",
+		edits: []edit{{"rotation/rekey.go", "b.have.Born() == b.Origin && b.Copy.SealingKEK() == b.Primary", "b.have.Born() == b.Origin"}},
+		tests: tests{here, "TestRekeyBackToTheFirstKEK"}, want: "TestRekeyBackToTheFirstKEK",
+	},
+	{
+		name:  "acknowledgements that cannot be read refuse a revocation",
+		edits: []edit{{"rotation/apply.go", "b.unasked != nil && p.Op != ring.OpRevoke", "b.unasked != nil"}},
+		tests: tests{here, "TestRevocationDuringRolloutNeedsNoAcks"}, want: "TestRevocationDuringRolloutNeedsNoAcks",
+	},
+	{
+		name:  "the revocations of a removed ring are forgotten",
+		edits: []edit{{"rotation/keyring.go", "if empty && r.news != nil &&", "if false && r.news != nil &&"}},
+		tests: tests{here, "TestRevocationOfRemovedRingIsKept"}, want: "TestRevocationOfRemovedRingIsKept",
+	},
+	{
+		name:  "the revocations of removed rings are kept without bound",
+		edits: []edit{{"rotation/keyring.go", "empty = awaited > maxAwaited", "empty = false"}},
+		tests: tests{here, "TestRevocationsOfRemovedRingsAreBounded"}, want: "TestRevocationsOfRemovedRingsAreBounded",
+	},
+	{
 		name:  "recovering ends while others restore",
 		edits: []edit{{"rotation/internal/protocol/syncstate.go", "case s.Recovering && r.Merging && s.Good.IsZero():", "case false:"}},
 		tests: tests{decisions, "TestMergesExtendRecovering"}, want: "TestMergesExtendRecovering",
@@ -254,5 +329,30 @@ var mutants = []mutant{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
+	},
+	{
+		name:  "a replica that accepts writes is used",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "if role ~= 'master' then", "if false then"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused"}, want: "TestReplicaIsRefused",
+	},
+	{
+		name:  "a primary is refused, and a replica used",
+		edits: []edit{{"rotation/rediskeys/lua/common.lua", "if role ~= 'master' then", "if role == 'master' then"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused"}, want: "TestReplicaIsRefused",
+	},
+	{
+		name:  "a refused change may have been made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, "if false {"}},
+		tests: tests{"./rotation/rediskeys", "TestReplicaIsRefused|TestRefusedChangeIsNotMade"}, want: "TestRefusedChangeIsNotMade",
+	},
+	{
+		name:  "a change that broke half way was not made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, "if !in.bad {"}},
+		tests: tests{"./rotation/rediskeys", "TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
+	},
+	{
+		name:  "only a change that broke half way was not made",
+		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, `if code != "refused" && !in.bad {`}},
+		tests: tests{"./rotation/rediskeys", "TestRefusedChangeIsNotMade|TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
 	},
 }

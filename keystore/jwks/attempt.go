@@ -22,7 +22,8 @@ type attempt struct {
 
 	idle        bool // the endpoint was not in use; its mu guards this, idleWaiters and start
 	idleWaiters int
-	start       time.Time // zero: it is queued
+	queued      time.Time
+	start       time.Time // zero: it is queued. It is when the set was asked for, if another attempt did that before
 
 	done chan struct{} // closed when it has ended; err is set before
 	err  *Error
@@ -34,8 +35,9 @@ func (e *endpoint) startLocked(p queue.Priority, onDemand bool) {
 	if e.previous.jwksURI != nil {
 		host = e.previous.jwksURI
 	}
-	inUse := e.inUseLocked(e.c.now())
-	a := &attempt{onDemand: onDemand, idle: !inUse, done: make(chan struct{})}
+	now := e.c.now()
+	inUse := e.inUseLocked(now)
+	a := &attempt{onDemand: onDemand, idle: !inUse, queued: now, done: make(chan struct{})}
 	a.ctx, a.cancel = context.WithCancel(e.c.ctx)
 	a.ticket = &queue.Ticket{
 		Tenant: e.tenant, Host: hostOf(host), Health: e.m.health(), Priority: p,
@@ -65,13 +67,23 @@ func (e *endpoint) fetchAndStore(a *attempt) {
 	e.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(a.ctx, fetchTimeout)
-	got := e.fetch(ctx, prev, a.onDemand)
+	got := e.fetch(ctx, prev, a)
 	cancel()
 	a.cancel()
+	if !got.asked.IsZero() && got.asked.Before(a.start) {
+		e.mu.Lock()
+		a.start = got.asked
+		e.mu.Unlock()
+	}
 	if got.failed == nil && got.fresh {
 		e.distribute(got, a.start)
 	}
-	if e.finish(a, got) && e.c.cfg.Dir != "" && !e.save(got.body, a.start) {
+	good := e.finish(a, got)
+	switch {
+	case !good || e.c.cfg.Dir == "":
+	case got.gone:
+		e.forget()
+	case !e.save(got.body, a.start):
 		e.mu.Lock()
 		e.previous.validator = validator{} // ask for the whole set next time, to save it
 		e.mu.Unlock()
@@ -110,15 +122,19 @@ func (e *endpoint) finish(a *attempt, got *outcome) (good bool) {
 		}
 		e.previous.jwksURI, e.previous.discovered = to, got.discovered
 	}
+	before, was := e.set.keys, e.m.state(now)
 	e.lastErr, a.err = got.failed, got.failed
 	if got.failed != nil {
 		e.failLocked(a, got, now)
 	} else {
 		e.succeedLocked(a, got)
 	}
+	e.observeFetchLocked(a, got, before, was, now)
 	e.endKeysLocked()
 	e.publishLocked()
-	e.c.schedule(e, e.m.next)
+	if e.kid == "" || !e.emptyLocked() {
+		e.scheduleLocked(now)
+	}
 	return got.failed == nil
 }
 
@@ -130,6 +146,7 @@ func (e *endpoint) failLocked(a *attempt, got *outcome, now time.Time) {
 	if a.onDemand && !a.wakes {
 		failed = e.m.failedOnDemand
 	}
+	e.alarm(got.skipped)
 	e.m = failed(now, e.lastUse, got.failed.wait, rand.Float64())
 	e.c.logger.Warn("jwks: fetch failed", "tenant", e.tenant, "url", display(e.url),
 		"error", got.failed.Error(), "failures", e.m.failures, "state", e.m.state(now).String(), "next", e.m.next)
@@ -152,6 +169,7 @@ type outcome struct {
 	failed *Error
 	lost   bool // the keys are gone from where discovery said they were
 
+	asked      time.Time // when the request for the set was sent; zero: it was not
 	ttl        time.Duration
 	validator  validator
 	jwksURI    *url.URL
@@ -159,6 +177,7 @@ type outcome struct {
 
 	// Of a set that differs from the one held:
 	fresh      bool
+	gone       bool // it is one PEM key, and was 404
 	generation uint64
 	sum        [sha256.Size]byte
 	keys       []*keystore.Key // of no tenant: each source makes its own after them
@@ -170,9 +189,10 @@ type outcome struct {
 
 // fetch asks for the keys: where discovery says, if the endpoint is an issuer's. A result of
 // discovery is kept even if a later step fails.
-func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *outcome {
+func (e *endpoint) fetch(ctx context.Context, prev previous, a *attempt) *outcome {
 	g := e.c.getter(e.guard, e.cfg.AllowRedirects)
-	g.maxBody = e.cfg.reading().bytes()
+	g.queued, g.maxBody = a.queued, e.cfg.reading().bytes()
+	g.header, g.headerFor = e.cfg.Header, originOf(e.url)
 	got := new(outcome)
 	from, asked := e.url, true
 	if e.issuer != "" {
@@ -184,16 +204,27 @@ func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *out
 			prev.validator = validator{} // of another place
 		}
 	}
-	a, failed := g.get(ctx, from, prev.validator, onDemand)
+	if e.kid != "" {
+		g.accept = "application/x-pem-file, text/plain;q=0.9, */*;q=0.8"
+	}
+	get := g.share
+	if a.onDemand { // it is to prove that a key is missing
+		get = g.get
+	}
+	answer, failed := get(ctx, from, prev.validator, a.onDemand)
+	if e.kid != "" && isGone(failed) { // it is an answer: the issuer has no such key
+		got.fresh, got.gone, got.generation, got.ttl = true, true, prev.generation+1, minFresh
+		return got
+	}
 	if !asked && isGone(failed) {
 		moved, undiscovered := e.discover(ctx, g, got)
 		if undiscovered == nil && *moved != *from {
-			a, failed = g.get(ctx, moved, validator{}, true)
+			answer, failed = g.get(ctx, moved, validator{}, true)
 		}
 	}
 	got.lost = e.issuer != "" && got.jwksURI == nil && isGone(failed)
 	if got.failed = failed; failed == nil {
-		got.failed = e.read(a, prev, got)
+		got.failed = e.read(answer, prev, got)
 	}
 	return got
 }
@@ -201,6 +232,7 @@ func (e *endpoint) fetch(ctx context.Context, prev previous, onDemand bool) *out
 // read reads an answer into got.
 func (e *endpoint) read(a *answer, prev previous, got *outcome) *Error {
 	var said bool
+	got.asked = a.asked
 	got.ttl, said = freshness(a.header)
 	got.validator = newValidator(a.header)
 	if !a.modified {
@@ -220,16 +252,22 @@ func (e *endpoint) read(a *answer, prev previous, got *outcome) *Error {
 	return e.readSet(a.body, got)
 }
 
-// readSet reads a set into got. A set without a key that serves is refused: an issuer's mistake
+// readSet reads a set, or one PEM key, into got. A set without a key that serves is refused: an issuer's mistake
 // must not end all its tokens.
 func (e *endpoint) readSet(body []byte, got *outcome) *Error {
-	r, failed := parse("", body, e.cfg.reading())
+	var r Report
+	var failed *Error
+	if e.kid != "" {
+		r, failed = readPEM(e.kid, body)
+	} else {
+		r, failed = parse("", body, e.cfg.reading())
+	}
 	got.keys, got.skipped, got.irregular = r.Keys, r.Skipped, r.Irregular
 	switch {
 	case failed != nil:
 		failed.Step = StepSet
 		return failed
-	case len(got.keys) > 0 || e.cfg.AcceptEmpty:
+	case len(got.keys) > 0 || e.cfg.AcceptEmpty && e.kid == "":
 		return nil
 	case len(got.skipped) == 0:
 		return failf(StepSet, "it has no keys: the old ones stay").allowedBy(SettingAcceptEmpty, "takes it for a withdrawal")

@@ -7,7 +7,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -62,6 +64,25 @@ type Config struct {
 
 	// Now is the clock. Nil means [time.Now]. Timers run on the machine's own.
 	Now func() time.Time
+
+	// Wrap returns what carries requests out around next, which does it, for tracing. It is called
+	// for each request. What it returns gets no header of SourceConfig.Header. next refuses every
+	// host but that of the request, so Wrap leads to no address that the guard refuses. Nil wraps
+	// nothing.
+	Wrap func(next http.RoundTripper) http.RoundTripper
+
+	// Observe is called for each fetch that has ended and for each change of state, one call after
+	// the other, on a goroutine of its own. While it has not returned, the events after it wait:
+	// 4096 at most, and more are lost, which is logged. Close waits for it, so it must not call Close.
+	// Nil observes nothing.
+	Observe func(Event)
+
+	// Fetches is how many fetches run at once. 0 means 64. A quarter of them is for sources in use,
+	// and issuers that failed the last time get half to five eighths at most.
+	Fetches int
+
+	// PerHost is how many of them ask one host. 0 means 32.
+	PerHost int
 }
 
 func (c Config) validate() *Error {
@@ -71,11 +92,20 @@ func (c Config) validate() *Error {
 			hint("RootCAs trusts an authority of your own")
 	case c.OnDemand < 0:
 		return failf("", "Config.OnDemand is %d: want a number of fetches per second, or 0 for %d", c.OnDemand, defaultOnDemand)
+	case c.Fetches < 0 || c.PerHost < 0:
+		return failf("", "Config.Fetches is %d and PerHost is %d: want numbers of fetches, or 0 for %d and %d", c.Fetches, c.PerHost, defaultFetches, defaultPerHost)
 	case c.Proxy != nil && (c.Proxy.Scheme != "http" && c.Proxy.Scheme != "https" || c.Proxy.Host == ""):
 		return failf("", "Config.Proxy: want http or https, and a host")
 	}
 	return nil
 }
+
+// The defaults of Config.Fetches and Config.PerHost. With 80 ms to an issuer, 300 tenants at one host
+// are read within a second.
+const (
+	defaultFetches = 64
+	defaultPerHost = 32
+)
 
 // defaultOnDemand is the default of Config.OnDemand. So many fetches over TLS take about a tenth of a
 // processor.
@@ -127,6 +157,20 @@ type SourceConfig struct {
 	// these limits counts as a failed attempt: the source keeps serving what it served, until
 	// StaleIfError has passed, and says so in its Status and its log.
 	MaxBytes int
+
+	// Header returns a header for requests to the origin of the URL that the source was opened with:
+	// its scheme, host and port. So the metadata of an issuer gets it, and the jwks_uri only at the
+	// same origin. It is called for each fetch, must return when ctx ends, and cannot set what the
+	// client itself sets, such as Host. Its error is shown in logs: it must not quote a secret.
+	//
+	// A source with a Header shares its fetches with no other source. Nil adds nothing.
+	Header func(ctx context.Context) (http.Header, error)
+
+	// AllowHTTP allows http, for an issuer in a network of your own, such as http://keycloak:8080 in
+	// a cluster. It allows no address by itself: over http, a source connects only to addresses that
+	// AllowCIDR names, and with AllowLoopback to this machine. One of them must be set. Who is on
+	// the way to such an issuer chooses its keys, so the log warns of each source that has it.
+	AllowHTTP bool
 }
 
 func (c SourceConfig) validate() *Error {
@@ -138,8 +182,15 @@ func (c SourceConfig) validate() *Error {
 			return failf("", "SourceConfig.AllowCIDR has a prefix that is not valid")
 		}
 	}
+	if c.AllowHTTP && !c.AllowLoopback && len(c.AllowCIDR) == 0 {
+		return failf("", "SourceConfig.AllowHTTP allows no address by itself").
+			allowedBy(SettingAllowCIDR, "names the networks that may be asked over http")
+	}
 	return c.reading().validate()
 }
+
+// guard returns what the source may connect to.
+func (c SourceConfig) guard() guard { return guard{c.AllowLoopback, c.AllowHTTP, c.AllowCIDR} }
 
 func (c SourceConfig) staleIfError() time.Duration {
 	if c.StaleIfError == 0 {
@@ -150,7 +201,11 @@ func (c SourceConfig) staleIfError() time.Duration {
 
 // key names everything that sources must agree on to share an endpoint, and a file on disk.
 func (c SourceConfig) key(kind, url string) string {
-	return fmt.Sprintf("%s %q %v %v %v %v %v", kind, url, c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR) + c.reading().key()
+	key := fmt.Sprintf("%s %q %v %v %v %v %v", kind, url, c.staleIfError(), c.AllowLoopback, c.AllowRedirects, c.AcceptEmpty, c.AllowCIDR) + c.reading().key()
+	if c.AllowHTTP { // only then: files that older releases wrote keep their names
+		key += " http"
+	}
+	return key
 }
 
 // networks returns prefixes in one spelling and order.
@@ -163,12 +218,12 @@ func networks(prefixes []netip.Prefix) []netip.Prefix {
 	return slices.Compact(all)
 }
 
-// A Client reads the keys of any number of issuers, and bounds the cost: 16 fetches at once, two
+// A Client reads the keys of any number of issuers, and bounds the cost: 64 fetches at once, 32
 // per host, and tenants take turns. Forged tokens cause no more than [Config.OnDemand] fetches, and
 // delay no tenant that is in use. Its sources share those limits. Sources that name the same URL
 // share the fetch, but never a key.
 //
-// It runs one goroutine from the first Open on, and one for each fetch. A source has no goroutine
+// It runs one goroutine from the first Open on, one more with [Config.Observe], and one for each fetch. A source has no goroutine
 // and no timer. The caller must call [Client.Close]. A Client is safe for concurrent use.
 type Client struct {
 	cfg    Config
@@ -179,10 +234,16 @@ type Client struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run and the fetches
+	conns  sync.WaitGroup // connections, and attempts to connect; see hold
 	wake   chan struct{}  // tells run that there is something to do earlier
 	done   chan struct{}  // closed when all goroutines have returned
 
-	idleWaiters atomic.Int64 // callers that wait for sources that are not in use
+	pool        pool
+	answers     answers
+	observer    *observer      // nil without Config.Observe
+	observing   sync.WaitGroup // its goroutine
+	withHeader  atomic.Int64   // sources so far that have a Header
+	idleWaiters atomic.Int64   // callers that wait for sources that are not in use
 
 	mu        sync.Mutex // guards the fields below; taken after that of an endpoint
 	started   bool
@@ -190,6 +251,7 @@ type Client struct {
 	endpoints map[string]*endpoint
 	agenda    agenda
 	queue     queue.Queue
+	attempts  int       // tickets that are queued or run
 	swept     time.Time // when old files were last removed from Dir
 	watched   bool      // run wakes when the queue's gate lets in the next ticket
 }
@@ -206,6 +268,9 @@ func New(cfg Config) *Client {
 	if c.clock == nil {
 		c.clock = time.Now
 	}
+	c.observer = newObserver(cfg, c.logger)
+	c.pool = pool{c: c, all: make(map[string]*pooled)}
+	c.queue.SetLimits(cmp.Or(cfg.Fetches, defaultFetches), cmp.Or(cfg.PerHost, defaultPerHost))
 	c.queue.SetBudget(cfg.onDemand())
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -218,24 +283,27 @@ func (c *Client) now() time.Time { return c.clock().Round(0) }
 // Open returns a source of the keys that tenant publishes at url, and starts to fetch them. It
 // never waits for the network: see [Source.WaitReady]. It reads the set that Config.Dir holds.
 //
-// The URL must be https, without userinfo and fragment, or http on a loopback host that cfg allows.
+// The URL must be https, without userinfo and fragment, or http where cfg allows that: on a
+// loopback host with AllowLoopback, elsewhere with AllowHTTP.
 // It must come from the operator: never make a URL from the claims or header of a token. The error,
 // an
 // [*Error], says which of the URL, cfg and the Config of the Client is wrong and why, or that the
 // Client was closed. It does not quote the URL.
 func (c *Client) Open(tenant, url string, cfg SourceConfig) (*Source, error) {
-	return c.open(tenant, url, false, cfg)
+	return c.open(tenant, url, kindSet, "", cfg)
 }
 
 // Discover is [Client.Open] for an OpenID Connect issuer, whose metadata says where its keys are
-// (OpenID Connect Discovery 1.0, section 4). The metadata must name the issuer byte for byte. It is
+// (OpenID Connect Discovery 1.0, section 4), or where that is 404, for an OAuth 2.0 authorization
+// server (RFC 8414, section 3). The metadata must name the issuer byte for byte. It is
 // fetched once a day, and when the keys are gone from their URL (404 or 410). While it cannot be
 // fetched, the keys are read from the last URL.
 func (c *Client) Discover(tenant, issuer string, cfg SourceConfig) (*Source, error) {
-	return c.open(tenant, issuer, true, cfg)
+	return c.open(tenant, issuer, kindIssuer, "", cfg)
 }
 
-func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Source, error) {
+// checkOpen refuses arguments of Open, and returns the URL. It puts cfg into its one form.
+func (c *Client) checkOpen(tenant, raw string, cfg *SourceConfig) (*url.URL, *Error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
@@ -246,22 +314,36 @@ func (c *Client) open(tenant, raw string, discover bool, cfg SourceConfig) (*Sou
 		return nil, failed
 	}
 	cfg.AllowCIDR, cfg.Uses = networks(cfg.AllowCIDR), sorted(cfg.Uses)
-	u, failed := guard{cfg.AllowLoopback, cfg.AllowCIDR}.parseURL(raw)
+	return cfg.guard().parseURL(raw)
+}
+
+// The kinds of URLs of an endpoint. The files on disk depend on their names.
+const (
+	kindSet    = "url"
+	kindIssuer = "issuer"
+	kindPEM    = "pem"
+)
+
+// open opens a source of that kind. kid is "" unless it is kindPEM.
+func (c *Client) open(tenant, raw, kind, kid string, cfg SourceConfig) (*Source, error) {
+	u, failed := c.checkOpen(tenant, raw, &cfg)
 	if failed != nil {
 		return nil, failed
 	}
-	kind := "url"
-	if discover {
-		kind = "issuer"
-		if strings.Contains(raw, "?") {
-			return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
-		}
+	if kind == kindIssuer && strings.Contains(raw, "?") {
+		return nil, failf(StepURL, "an issuer has no query (OpenID Connect Discovery 1.0, section 2)")
 	}
-	s, key := &Source{tenant: tenant}, cfg.key(kind, raw)
+	saved, unique := c.headerKey(cfg, tenant)
+	s, file := &Source{tenant: tenant}, cfg.key(kind, raw)+saved
+	key := file + unique
 	for {
 		e, err := c.endpoint(key, func() *endpoint {
+			if cfg.AllowHTTP {
+				c.logger.Warn("jwks: http is allowed: anyone on the way to the issuer can choose its keys", "tenant", tenant, "url", display(u))
+			}
 			e := newEndpoint(c, key, tenant, u, cfg)
-			if discover {
+			e.file, e.kid = file, kid
+			if kind == kindIssuer {
 				e.issuer = raw
 			}
 			e.restore()
@@ -298,6 +380,9 @@ func (c *Client) endpoint(key string, make func() *endpoint) (*endpoint, error) 
 	if !c.started {
 		c.started = true
 		c.wg.Go(c.run)
+		if c.observer != nil {
+			c.observing.Go(c.observer.run)
+		}
 	}
 	return fresh, nil
 }
@@ -321,6 +406,12 @@ func (c *Client) Close(ctx context.Context) error {
 	if first {
 		go func() {
 			c.wg.Wait()
+			c.pool.closeIdle() // the transports keep nothing from now on: there are no more requests
+			c.conns.Wait()
+			if c.observer != nil {
+				c.observer.end()
+				c.observing.Wait()
+			}
 			close(c.done)
 		}()
 	}
@@ -330,6 +421,23 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Sources returns the sources that are open, in the order of their tenants and URLs.
+func (c *Client) Sources() []*Source {
+	c.mu.Lock()
+	endpoints := slices.Collect(maps.Values(c.endpoints))
+	c.mu.Unlock()
+	var all []*Source
+	for _, e := range endpoints {
+		e.mu.Lock()
+		all = slices.AppendSeq(all, maps.Keys(e.sources))
+		e.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b *Source) int {
+		return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(display(a.e.url), display(b.e.url)))
+	})
+	return all
 }
 
 // remove drops an endpoint that was closed.
@@ -425,6 +533,7 @@ func (c *Client) enqueue(t *queue.Ticket) bool {
 		return false
 	}
 	c.queue.Add(t)
+	c.attempts++
 	c.dispatchLocked()
 	return true
 }
@@ -441,7 +550,18 @@ func (c *Client) hurry(t *queue.Ticket, inUse bool) {
 func (c *Client) dequeue(t *queue.Ticket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.queue.Cancel(t)
+	kept := c.queue.Cancel(t)
+	if kept {
+		c.endedLocked()
+	}
+	return kept
+}
+
+// endedLocked notes that a ticket will not run any longer.
+func (c *Client) endedLocked() {
+	if c.attempts--; c.attempts == 0 {
+		c.answers.clear()
+	}
 }
 
 func (c *Client) dispatchLocked() {
@@ -455,6 +575,7 @@ func (c *Client) dispatchLocked() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.queue.Done(t)
+			c.endedLocked()
 			c.dispatchLocked()
 		})
 	}
@@ -466,40 +587,7 @@ func (c *Client) dispatchLocked() {
 
 // getter returns the getter of one attempt.
 func (c *Client) getter(g guard, redirects bool) *getter {
-	config := new(tls.Config)
-	if c.cfg.TLS != nil {
-		config = c.cfg.TLS.Clone()
-	}
-	config.ServerName = "" // that of each host
-	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
-	config.NextProtos = []string{"http/1.1"}
-	if config.Time == nil {
-		config.Time = c.clock
-	}
-	d := dialer{guard: g, lookup: c.cfg.LookupNetIP, dial: c.cfg.DialContext}
-	if d.lookup == nil {
-		d.lookup = net.DefaultResolver.LookupNetIP
-	}
-	if d.dial == nil {
-		d.dial = new(net.Dialer).DialContext
-	}
-	if c.cfg.Proxy != nil {
-		d.direct = hostPort(c.cfg.Proxy)
-	}
-	return &getter{dialer: d, tls: config, proxy: c.cfg.Proxy, redirects: redirects, now: c.now}
-}
-
-// hostPort returns u's host and port, in the form that is dialled.
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	switch {
-	case port != "":
-	case u.Scheme == "http":
-		port = "80"
-	default:
-		port = "443"
-	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return &getter{pool: &c.pool, answers: &c.answers, guard: g, redirects: redirects, now: c.now, wrap: c.cfg.Wrap}
 }
 
 // An agenda is a heap of endpoints, the one that is due first at the top.

@@ -31,22 +31,56 @@ func (e *endpoint) locate(ctx context.Context, g *getter, prev previous, got *ou
 	return prev.jwksURI, true, nil
 }
 
-// discover asks the issuer where its keys are.
+// discover asks the issuer where its keys are. Where an OpenID Connect issuer has no metadata (404),
+// an OAuth 2.0 one may have it: some authorization servers serve no ID tokens.
 func (e *endpoint) discover(ctx context.Context, g *getter, got *outcome) (*url.URL, *Error) {
-	at, failed := e.guard.parseURL(strings.TrimSuffix(e.issuer, "/") + "/.well-known/openid-configuration")
-	if failed != nil {
-		return nil, failed
+	urls, where := metadataURLs(e.issuer), "discovery"
+	doc, failed := e.metadata(ctx, g, urls[0])
+	if failed != nil && failed.Step == StepStatus && failed.Status == http.StatusNotFound {
+		where = "discovery: " + urls[0] + " is 404, and " + urls[1]
+		doc, failed = e.metadata(ctx, g, urls[1])
 	}
-	a, failed := g.get(ctx, at, validator{}, true)
 	if failed != nil {
-		return nil, failed.within(failed.Step, "discovery")
+		return nil, failed.within(failed.Step, where)
 	}
-	uri, failed := e.guard.jwksURI(a.body, e.issuer)
+	uri, failed := e.guard.jwksURI(doc, e.issuer)
+	if failed != nil && where != "discovery" { // the text of this step says the rest
+		failed = failed.within(failed.Step, where)
+	}
 	if failed != nil {
 		return nil, failed
 	}
 	got.jwksURI, got.discovered = uri, e.c.now()
 	return uri, nil
+}
+
+// metadata asks for the metadata at one of its places.
+func (e *endpoint) metadata(ctx context.Context, g *getter, raw string) ([]byte, *Error) {
+	at, failed := e.guard.parseURL(raw)
+	if failed != nil {
+		return nil, failed
+	}
+	a, failed := g.share(ctx, at, validator{}, true)
+	if failed != nil {
+		return nil, failed
+	}
+	return a.body, nil
+}
+
+// metadataURLs returns the places of an issuer's metadata, in the order in which they are asked: that
+// of OpenID Connect Discovery 1.0, section 4, after the path, and that of RFC 8414, section 3,
+// between the host and the path.
+func metadataURLs(issuer string) [2]string {
+	issuer = strings.TrimSuffix(issuer, "/")
+	from := strings.Index(issuer, "://") + len("://")
+	host, path := issuer, ""
+	if slash := strings.IndexByte(issuer[from:], '/'); slash >= 0 {
+		host, path = issuer[:from+slash], issuer[from+slash:]
+	}
+	return [...]string{
+		issuer + "/.well-known/openid-configuration",
+		host + "/.well-known/oauth-authorization-server" + path,
+	}
 }
 
 // jwksURI returns where the keys of issuer are, according to its metadata. The issuer is compared

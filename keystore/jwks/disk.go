@@ -4,10 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -36,7 +39,7 @@ func (e *endpoint) fileName() string {
 	if t := e.c.cfg.TLS; t != nil && t.RootCAs != nil {
 		trust += "own authorities " // a pool does not say which
 	}
-	sum := sha256.Sum256([]byte(trust + e.key))
+	sum := sha256.Sum256([]byte(trust + e.file))
 	return hex.EncodeToString(sum[:]) + ".jwks"
 }
 
@@ -57,11 +60,15 @@ func (c *Client) sweep() {
 	if !due {
 		return
 	}
-	entries, err := os.ReadDir(c.cfg.Dir)
+	dir, err := c.folder(false)
+	var entries []os.DirEntry
+	if err == nil {
+		entries, err = os.ReadDir(dir)
+	}
 	for _, entry := range entries {
 		is, gone := entry.Info()
 		if gone == nil && ours.MatchString(entry.Name()) && is.Mode().IsRegular() && now.Sub(is.ModTime()) >= maxStaleIfError {
-			err = errors.Join(err, os.Remove(filepath.Join(c.cfg.Dir, entry.Name())))
+			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
 		}
 	}
 	if err != nil {
@@ -81,10 +88,25 @@ func (e *endpoint) save(body []byte, fetched time.Time) bool {
 	return true
 }
 
+// forget removes the file of a key that the issuer no longer has.
+func (e *endpoint) forget() {
+	dir, err := e.c.folder(false)
+	if err == nil {
+		err = os.Remove(filepath.Join(dir, e.fileName()))
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		e.c.logger.Warn("jwks: a key on disk that is gone was not removed", "tenant", e.tenant, "error", err)
+	}
+}
+
 func (e *endpoint) write(body []byte, fetched time.Time) error {
 	name := e.fileName()
+	dir, err := e.c.folder(true)
+	if err != nil {
+		return err
+	}
 	if body == nil {
-		old, err := readSaved(e.c.cfg.Dir, name, e.maxSaved())
+		old, err := readSaved(dir, name, e.maxSaved())
 		if err != nil {
 			return err
 		}
@@ -94,19 +116,13 @@ func (e *endpoint) write(body []byte, fetched time.Time) error {
 	if err != nil {
 		return errors.New("cannot be written as JSON")
 	}
-	if err := os.MkdirAll(e.c.cfg.Dir, 0o700); err != nil {
-		return err
-	}
-	if err := checkFolder(e.c.cfg.Dir); err != nil {
-		return err // readSaved would not read from it
-	}
-	file, err := os.CreateTemp(e.c.cfg.Dir, name+".*.tmp") // mode 0600
+	file, err := os.CreateTemp(dir, name+".*.tmp") // mode 0600
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(doc)
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), filepath.Join(e.c.cfg.Dir, name))
+		err = os.Rename(file.Name(), filepath.Join(dir, name))
 	}
 	if err != nil {
 		os.Remove(file.Name())
@@ -120,9 +136,6 @@ func (e *endpoint) maxSaved() int { return 2*e.cfg.reading().bytes() + 4<<10 }
 // readSaved reads a file of at most so many bytes that no other user can have written. It never
 // waits: a pipe, which might have no writer, is refused.
 func readSaved(dir, name string, most int) (*savedSet, error) {
-	if err := checkFolder(dir); err != nil {
-		return nil, err
-	}
 	path := filepath.Join(dir, name)
 	at, err := os.Lstat(path)
 	if err != nil {
@@ -156,16 +169,103 @@ func readSaved(dir, name string, most int) (*savedSet, error) {
 	return s, nil
 }
 
-// checkFolder refuses a folder where other users can put a file.
-func checkFolder(dir string) error {
+// A folderUse says what to do with a folder.
+type folderUse int
+
+const (
+	asItIs   folderUse = iota // only our user can put files there
+	repaired                  // once its mode is 0700
+	inside                    // in a folder of ours inside it
+)
+
+// judgeFolder decides how to use a folder that holds entries. Kubernetes gives a volume with fsGroup
+// to root and lets that group write, in all folders and files that the volume has. A folder that
+// holds our files alone is made ours again. Any other is left as it is: a program that runs as root
+// must not close /tmp to everyone else.
+func judgeFolder(is fs.FileInfo, entries []string) folderUse {
+	switch {
+	case onlyOurs(is):
+		return asItIs
+	case isOurs(is) && len(entries) > 0 && !slices.ContainsFunc(entries, func(name string) bool { return !ours.MatchString(name) }):
+		return repaired
+	}
+	return inside
+}
+
+// folder returns the folder that the files are in: Config.Dir, or one inside it if other users can
+// put files there, who would choose the keys. With create it makes it.
+func (c *Client) folder(create bool) (string, error) {
+	dir := c.cfg.Dir
+	if create {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", err
+		}
+	}
 	is, err := os.Stat(dir)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	if isOurs(is) && !onlyOurs(is) {
+		names = namesIn(dir)
+	}
+	switch judgeFolder(is, names) {
+	case asItIs:
+		return dir, nil
+	case repaired:
+		return dir, c.repair(dir, is)
+	}
+	dir = filepath.Join(dir, fmt.Sprintf("keyturn-%d", os.Geteuid()))
+	if create {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return "", err
+		}
+	}
+	is, err = os.Lstat(dir) // whoever may write Dir can put a link there
+	switch {
+	case err != nil:
+		return "", err
+	case !is.IsDir() || !isOurs(is):
+		return "", fmt.Errorf("others own the folder or may write there, and so choose the keys, and %s is not ours: want mode 0700", dir)
+	case !onlyOurs(is):
+		return dir, c.repair(dir, is)
+	}
+	return dir, nil
+}
+
+// repair makes a folder ours alone: the one that is, even if another one has its name by now. Files in
+// it that others could write are not read: see readSaved.
+func (c *Client) repair(dir string, is fs.FileInfo) error {
+	folder, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	now, err := folder.Stat(".")
 	switch {
 	case err != nil:
 		return err
-	case !onlyOurs(is):
-		return errors.New("others own the folder or may write there, and so choose the keys: want mode 0700")
+	case !os.SameFile(now, is):
+		return fmt.Errorf("%s is another folder than a moment ago", dir)
 	}
+	if err := folder.Chmod(".", 0o700); err != nil {
+		return err
+	}
+	c.logger.Warn("jwks: others could write the folder of the last good sets: its mode is 0700 now", "folder", dir)
 	return nil
+}
+
+// namesIn returns the names of what a folder holds, or one that is not ours if it cannot be read.
+func namesIn(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return []string{""}
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
 }
 
 // restore reads the last good answer from disk, if it can still be trusted. It is called before any
@@ -174,7 +274,11 @@ func (e *endpoint) restore() {
 	if e.c.cfg.Dir == "" {
 		return
 	}
-	s, err := readSaved(e.c.cfg.Dir, e.fileName(), e.maxSaved())
+	var s *savedSet
+	dir, err := e.c.folder(false)
+	if err == nil {
+		s, err = readSaved(dir, e.fileName(), e.maxSaved())
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return
 	}

@@ -15,6 +15,11 @@ const openFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 // onlyOurs reports whether a file or folder belongs to the user that this process runs as, and only
 // that user and root can write it.
 func onlyOurs(is fs.FileInfo) bool {
+	return isOurs(is) && is.Mode().Perm()&0o022 == 0
+}
+
+// isOurs reports whether a file or folder belongs to the user that this process runs as.
+func isOurs(is fs.FileInfo) bool {
 	stat, ok := is.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Geteuid() && is.Mode().Perm()&0o022 == 0
+	return ok && int(stat.Uid) == os.Geteuid()
 }

@@ -32,9 +32,11 @@ const (
 type endpoint struct {
 	c      *Client
 	key    string // in c.endpoints; see [SourceConfig.key]
+	file   string // the part of key that names its file on disk
 	tenant string // whose turn a fetch takes
 	url    *url.URL
 	issuer string // "" if url is that of the set
+	kid    string // "", or that of the PEM key at url: see [PEMSource]
 	cfg    SourceConfig
 	guard  guard
 
@@ -60,6 +62,7 @@ type endpoint struct {
 	previous previous
 	lastErr  *Error // of the last attempt; nil if it succeeded
 	fetches  uint64
+	observed observed
 	changed  chan struct{} // closed when view is replaced
 }
 
@@ -94,7 +97,7 @@ type previous struct {
 
 func newEndpoint(c *Client, key, tenant string, u *url.URL, cfg SourceConfig) *endpoint {
 	e := &endpoint{
-		c: c, key: key, tenant: tenant, url: u, cfg: cfg, guard: guard{cfg.AllowLoopback, cfg.AllowCIDR},
+		c: c, key: key, file: key, tenant: tenant, url: u, cfg: cfg, guard: cfg.guard(),
 		heapIndex: -1, m: machine{staleIfError: cfg.staleIfError()}, sources: make(map[*Source]bool),
 		lastErr: errFirst, changed: make(chan struct{}),
 		budget:  unknown.Budget{Burst: demandBurst, Every: demandEvery},
@@ -124,7 +127,11 @@ func (e *endpoint) attach(s *Source) bool {
 	if first {
 		e.m.next, e.m.since = now, now
 		e.installRestoredLocked()
-		e.startLocked(queue.Scheduled, false)
+		if e.kid != "" { // a token causes it
+			e.startLocked(queue.Urgent, true)
+		} else {
+			e.startLocked(queue.Scheduled, false)
+		}
 	} else {
 		e.wakeLocked(now)
 	}
@@ -186,12 +193,19 @@ func (e *endpoint) storeLocked(got *outcome) {
 	}
 	e.set = newSet(got)
 	e.previous.sum, e.previous.generation = got.sum, got.generation
-	for _, s := range e.set.skipped {
-		if s.Exposed {
+	e.alarm(e.set.skipped)
+	e.warnLocked()
+}
+
+// alarm tells of the first 16 private keys and secrets of a set, which may be one that is refused.
+func (e *endpoint) alarm(skipped []Skipped) {
+	told := 0
+	for _, s := range skipped {
+		if s.Exposed && told < maxListed {
+			told++
 			e.c.logger.Error("jwks: a private key or secret is published", "tenant", e.tenant, "url", display(e.url), "key", s.String())
 		}
 	}
-	e.warnLocked()
 }
 
 // warnLocked tells of the keys of a new set that do not serve, and of those that other readers may
@@ -203,15 +217,17 @@ func (e *endpoint) warnLocked() {
 	}
 }
 
+// maxListed is how many keys of a set the log names.
+const maxListed = 16
+
 // listed joins what a log line says of keys: of the first 16, and how many more there are.
 func listed[T fmt.Stringer](all []T) string {
-	const most = 16
 	var texts []string
-	for _, one := range all[:min(len(all), most)] {
+	for _, one := range all[:min(len(all), maxListed)] {
 		texts = append(texts, one.String())
 	}
-	if len(all) > most {
-		texts = append(texts, fmt.Sprintf("and %d more", len(all)-most))
+	if len(all) > maxListed {
+		texts = append(texts, fmt.Sprintf("and %d more", len(all)-maxListed))
 	}
 	return strings.Join(texts, " | ")
 }
@@ -228,6 +244,28 @@ func (e *endpoint) installRestoredLocked() {
 	e.warnLocked()
 }
 
+// isEmpty reports whether the endpoint has no keys, and does not ask for them. One of a [PEMSource]
+// is not asked again by itself: its kid may be one that a stranger made up.
+func (e *endpoint) isEmpty() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.emptyLocked()
+}
+
+func (e *endpoint) emptyLocked() bool { return e.attempt == nil && len(e.set.keys) == 0 }
+
+func (e *endpoint) hasKeys() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.set.keys) > 0
+}
+
+func (e *endpoint) isAsking() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.attempt != nil
+}
+
 func (e *endpoint) endKeysLocked() {
 	end := e.m.keysEnd()
 	for s := range e.sources {
@@ -242,6 +280,7 @@ func (e *endpoint) publishLocked() {
 		why = unavailable(e.lastErr)
 	}
 	e.view.Store(&view{machine: e.m, kids: e.set.kids, skipped: e.set.why, why: why})
+	e.observeStateLocked(e.c.now())
 	close(e.changed)
 	e.changed = make(chan struct{})
 }
@@ -265,9 +304,13 @@ func newSet(got *outcome) set {
 }
 
 // explain notes why a kid of the set does not serve. A kid that is too long for a token needs no
-// reason, and neither does one of which another key serves, unless both share an algorithm.
+// reason, and neither does one of which another key serves, unless both share an algorithm. Keys
+// without kid need one where they are too many for a token without kid.
 func (s *set) explain(skip Skipped) {
 	kid := skip.KID
+	if kid == "" && skip.conflict && s.why[""] == nil {
+		s.why[""] = keystore.NotFound("keys without kid are in the set, but were skipped: " + skip.Reason)
+	}
 	if kid == "" || len(kid) > keystore.MaxKIDBytes || s.why[kid] != nil || s.kids[kid] && !skip.conflict {
 		return
 	}

@@ -15,6 +15,7 @@ type Step string
 // The steps, in their order.
 const (
 	StepURL       Step = "url"       // keys are not read from such a URL
+	StepHeader    Step = "header"    // SourceConfig.Header failed, or returned no good header
 	StepDNS       Step = "dns"       // the name does not resolve
 	StepAddress   Step = "address"   // the guard refuses the address that it resolves to
 	StepConnect   Step = "connect"   // the address does not answer
@@ -38,6 +39,7 @@ const (
 	SettingAcceptEmpty   Setting = "AcceptEmpty"
 	SettingMaxKeys       Setting = "MaxKeys"
 	SettingMaxBytes      Setting = "MaxBytes"
+	SettingAllowHTTP     Setting = "AllowHTTP"
 )
 
 // An Error says what failed while keys were read. Its text is for operators. It holds no userinfo

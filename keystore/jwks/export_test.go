@@ -67,3 +67,22 @@ const (
 	MaxBody      = defaultMaxBytes
 	MaxRaw       = defaultMaxBytes + rawExtra
 )
+
+// DialUnjudged has the dialer of a source without permissions dial an address that was not judged.
+func DialUnjudged(ctx context.Context, addr string) error {
+	d := dialer{}
+	conn, err := d.dialOne(ctx, addr, d.judge)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+// JWKSURI returns the jwks_uri of metadata, for a source with cfg.
+func JWKSURI(doc []byte, issuer string, cfg SourceConfig) (string, error) {
+	u, failed := cfg.guard().jwksURI(doc, issuer)
+	if failed != nil {
+		return "", failed
+	}
+	return u.String(), nil
+}

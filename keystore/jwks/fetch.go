@@ -1,15 +1,13 @@
 package jwks
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 )
 
@@ -30,19 +28,24 @@ type answer struct {
 	header   http.Header
 	body     []byte
 	modified bool // false: 304, to a conditional request
+	asked    time.Time
 }
 
-// A getter asks for documents, over connections of its own: a connection that one source's guard
-// permitted must not serve another source.
+// A getter asks for documents, over connections that its guard permits.
 type getter struct {
-	dialer    dialer
-	tls       *tls.Config
-	proxy     *url.URL
+	pool      *pool
+	guard     guard
 	redirects bool
 	maxBody   int // bytes, after decoding
+	accept    string
 	now       func() time.Time
+	answers   *answers
+	queued    time.Time                                 // when the attempt was
+	wrap      func(http.RoundTripper) http.RoundTripper // of Config.Wrap, or nil
 
-	step atomic.Value // the current Step
+	header    func(context.Context) (http.Header, error) // of SourceConfig.Header, or nil
+	headerFor string                                     // the origin that gets it
+	got       http.Header                                // what it returned in this attempt
 }
 
 // get asks for one document. onDemand asks past caches (RFC 9111, section 5.2.1.4). Otherwise v
@@ -50,30 +53,35 @@ type getter struct {
 func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool) (*answer, *Error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	transport := g.transport(ctx, u)
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: g.checkRedirect}
+	asked := g.now()
+	r := &request{ctx: ctx, raw: g.maxRaw(), next: g.pool.transport(g.guard, u.Scheme == "http")}
+	r.step.Store(StepConnect)
+	carrier, failed := g.wrapped(ctx, u, r)
+	if failed != nil {
+		return nil, failed
+	}
+	client := &http.Client{Transport: carrier, CheckRedirect: g.checkRedirect}
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, failf(StepURL, "no request can be made of it")
 	}
 	req.Header.Set("User-Agent", "keyturn")
-	req.Header.Set("Accept", "application/jwk-set+json, application/json;q=0.9")
+	req.Header.Set("Accept", cmp.Or(g.accept, "application/jwk-set+json, application/json;q=0.9"))
 	conditional := false
 	if onDemand {
 		req.Header.Set("Cache-Control", "no-cache")
 	} else {
 		conditional = v.set(req.Header)
+		r.last = conditional
 	}
-	g.step.Store(StepConnect)
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, g.failure(err)
+		return nil, r.failure(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified && conditional {
-		return &answer{header: resp.Header}, nil
+		return &answer{header: resp.Header, asked: asked}, nil
 	}
 	if failed := checkStatus(resp, g.now()); failed != nil {
 		return nil, failed
@@ -82,7 +90,7 @@ func (g *getter) get(ctx context.Context, u *url.URL, v validator, onDemand bool
 	if failed != nil {
 		return nil, failed
 	}
-	return &answer{header: resp.Header, body: body, modified: true}, nil
+	return &answer{header: resp.Header, body: body, modified: true, asked: asked}, nil
 }
 
 // checkStatus refuses every status but 200.
@@ -99,52 +107,6 @@ func checkStatus(resp *http.Response, now time.Time) *Error {
 	failed.Status = resp.StatusCode
 	failed.wait = retryAfter(resp.Header, now)
 	return failed
-}
-
-// transport returns a transport for one request over HTTP/1.1, which does nothing after ctx ends.
-func (g *getter) transport(ctx context.Context, u *url.URL) *http.Transport {
-	d := g.dialer
-	d.plain = u.Scheme == "http"
-	t := &http.Transport{
-		DisableKeepAlives:      true,
-		MaxResponseHeaderBytes: maxHeader,
-		TLSClientConfig:        g.tls,
-		TLSHandshakeTimeout:    fetchTimeout,
-		// A dial may outlive the request that wanted it; ctx does not.
-		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
-			conn, err := d.connect(ctx, addr)
-			g.step.Store(StepResponse)
-			if err != nil {
-				return nil, err
-			}
-			return &cappedConn{conn, g.maxRaw()}, nil
-		},
-	}
-	if g.proxy != nil && u.Scheme == "https" { // http is loopback, which is this machine and not the proxy
-		t.Proxy = http.ProxyURL(g.proxy)
-		return t
-	}
-	t.DialTLSContext = func(_ context.Context, _, addr string) (net.Conn, error) {
-		conn, err := d.connect(ctx, addr)
-		if err != nil {
-			return nil, err
-		}
-		g.step.Store(StepTLS)
-		return g.handshake(ctx, &cappedConn{conn, g.maxRaw()}, addr)
-	}
-	return t
-}
-
-func (g *getter) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
-	config := g.tls.Clone()
-	config.ServerName, _, _ = net.SplitHostPort(addr)
-	secure := tls.Client(conn, config)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		conn.Close()
-		return nil, asError(err, StepTLS, tlsWords(err))
-	}
-	g.step.Store(StepResponse)
-	return secure, nil
 }
 
 // tlsWords says why a handshake failed. It quotes nothing of the certificate.
@@ -177,15 +139,15 @@ func (g *getter) checkRedirect(req *http.Request, via []*http.Request) error {
 	case req.URL.Scheme != first.Scheme || hostOf(req.URL) != hostOf(first):
 		return failf(StepRedirect, "a redirect to another host or scheme")
 	}
-	if _, failed := g.dialer.guard.parseURL(req.URL.String()); failed != nil {
+	if _, failed := g.guard.parseURL(req.URL.String()); failed != nil {
 		return failed.within(StepRedirect, "a redirect to a URL that is refused")
 	}
 	return nil
 }
 
 // failure says why a request got no answer.
-func (g *getter) failure(err error) *Error {
-	step, _ := g.step.Load().(Step)
+func (r *request) failure(err error) *Error {
+	step, _ := r.step.Load().(Step)
 	words := "the connection broke off, or the answer is not HTTP"
 	if errors.Is(err, context.DeadlineExceeded) {
 		words = "no answer in time"
@@ -213,24 +175,6 @@ func (g *getter) readBody(ctx context.Context, cancel context.CancelCauseFunc, b
 		return nil, failf(StepBody, "more than %d bytes", g.maxBody).allowedBy(SettingMaxBytes, "raises the limit")
 	}
 	return all, nil
-}
-
-var errRaw = failf(StepBody, "more bytes on the connection than a set may have, with 1 MiB for the rest")
-
-// A cappedConn brings so many more bytes, and then an error.
-type cappedConn struct {
-	net.Conn
-	left int
-}
-
-// Read implements [net.Conn].
-func (c *cappedConn) Read(b []byte) (int, error) {
-	if c.left == 0 {
-		return 0, errRaw
-	}
-	n, err := c.Conn.Read(b[:min(len(b), c.left)])
-	c.left -= n
-	return n, err
 }
 
 // A pacedReader gives its timer more time for each byte that it reads.

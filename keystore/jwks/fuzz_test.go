@@ -34,7 +34,7 @@ func FuzzParse(f *testing.F) {
 	for _, members := range []string{
 		`"kty":"RSA","n":"` + n + `","e":"AAEAAQ=="`, `"kty":"RSA","n":"AA` + strings.TrimRight(n, "=") + `","e":"AQAB","d":null,"oth":[],"key_ops":[]`,
 		`"kty":"RSA","n":"` + modulus.String() + `","e":"AQAB"`, `"kty":"RSA","n":"` + n + `","n":null,"e":"AQAB","d":""`,
-		`"kty":"EC","kid":"","use":null,` + x, padded(`"kty":"EC","kid":null,` + x), `"kty":"EC","k":"","d":[],` + x,
+		`"kty":"EC","kid":"","use":null,` + x, padded(`"kty":"EC","kid":null,` + x), `"kty":"EC","k":"","d":[],` + x, `"kty":"EC","k":"0",` + x,
 	} {
 		f.Add([]byte(`{"keys":[{` + members + `}]}`))
 		f.Add([]byte("\ufeff{\"keys\":[{\"kid\":\"a\"," + members + "},{\"kid\":\"a\"," + members + "}]}"))

@@ -1,19 +1,13 @@
 package jwks
 
 import (
-	"context"
-	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 )
-
-// connectTimeout bounds the name's resolution and the connection together.
-const connectTimeout = 2 * time.Second
 
 // maxURL is the longest URL, in bytes.
 const maxURL = 2048
@@ -21,11 +15,15 @@ const maxURL = 2048
 // A guard decides where a source may connect to.
 type guard struct {
 	loopback bool
+	http     bool // beyond loopback: to the networks in allowed
 	allowed  []netip.Prefix
 }
 
-// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http on a
-// loopback host, if loopback is allowed. The error does not quote the URL.
+// key names all that g permits.
+func (g guard) key() string { return fmt.Sprint(g.loopback, g.http, g.allowed) }
+
+// parseURL reads the URL of a set or an issuer: https, no userinfo, no fragment; or http, if that is
+// allowed, or on a loopback host, if loopback is. The error does not quote the URL.
 func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -40,11 +38,13 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	case u.Scheme == "https":
 	case u.Scheme != "http":
 		return nil, failf(StepURL, "scheme %q: want https", u.Scheme)
+	case g.http:
 	case !g.loopback:
 		return nil, failf(StepURL, "scheme http: want https").
 			allowedBy(SettingAllowLoopback, "allows http on this machine, for tests")
 	case !isLoopback(u.Hostname()):
-		return nil, failf(StepURL, "scheme http: allowed on a loopback host only")
+		return nil, failf(StepURL, "scheme http: allowed on a loopback host only").
+			allowedBy(SettingAllowHTTP, "allows it in networks that are allowed by name")
 	}
 	if refused := g.checkHost(u.Hostname()); refused != nil {
 		return nil, refused
@@ -173,107 +173,20 @@ func (g guard) check(addr netip.Addr) *Error {
 	return nil
 }
 
-// A dialer connects to the addresses that the guard permits.
-type dialer struct {
-	guard  guard
-	plain  bool   // http: loopback only
-	direct string // host:port of the proxy, which the operator chose
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
-	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-}
-
-// connect resolves host:port and connects to the first address that the guard permits and that
-// answers. The guard judges the address that is dialled, since a name may resolve to another one
-// each time (DNS rebinding).
-func (d *dialer) connect(ctx context.Context, hostport string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	host, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return nil, failf(StepURL, "no host and port")
-	}
-	addrs, failed := d.resolve(ctx, host)
-	if failed != nil {
-		return nil, failed
-	}
-	if hostport != d.direct {
-		if addrs, failed = d.permitted(addrs); failed != nil {
-			return nil, failed
-		}
-	}
-	failed = failf(StepDNS, "%s has no address", host)
-	for _, addr := range addrs {
-		conn, err := d.dialOne(ctx, net.JoinHostPort(addr.String(), port), len(addrs))
-		if err == nil {
-			return conn, nil
-		}
-		failed = asError(err, StepConnect, "no connection to "+addr.String()+": "+dialWords(err))
-	}
-	return nil, failed
-}
-
-// maxAddresses is how many addresses of a name are tried.
-const maxAddresses = 8
-
-func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, *Error) {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{addr}, nil
-	}
-	addrs, err := d.lookup(ctx, "ip", host)
-	if err != nil {
-		words := "cannot be resolved now"
-		if dns := new(net.DNSError); errors.As(err, &dns) && dns.IsNotFound {
-			words = "no such host"
-		} else if ctx.Err() != nil {
-			words = "no answer of the resolver in time"
-		}
-		return nil, asError(err, StepDNS, host+": "+words)
-	}
-	addrs = slices.Clone(addrs[:min(len(addrs), maxAddresses)])
-	for i := range addrs {
-		addrs[i] = addrs[i].Unmap() // resolvers write IPv4 either way
-	}
-	return addrs, nil
-}
-
-// permitted returns the addresses that may be dialled.
-func (d *dialer) permitted(addrs []netip.Addr) ([]netip.Addr, *Error) {
-	var passed []netip.Addr
-	var last *Error
-	for _, addr := range addrs {
-		refused := d.guard.check(addr)
-		if refused == nil && d.plain && !addr.IsLoopback() {
-			refused = failf(StepAddress, "address %v: http is for loopback only", addr)
-		}
-		if refused != nil {
-			last = refused
-			continue
-		}
-		passed = append(passed, addr)
-	}
-	if passed == nil && last != nil {
-		return nil, last
-	}
-	return passed, nil
-}
-
-// dialOne dials one of so many addresses, within its share of the time.
-func (d *dialer) dialOne(ctx context.Context, addr string, of int) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout/time.Duration(of))
-	defer cancel()
-	return d.dial(ctx, "tcp", addr)
-}
-
-// dialWords says why a connection failed.
-func dialWords(err error) string {
-	var timeout net.Error
+// checkPlain refuses an address for http, unless it is loopback, or http is allowed and the address is
+// in a network that is allowed by name. Public addresses are asked over https only: http is for
+// networks in which the operator trusts whatever is on the way.
+func (g guard) checkPlain(addr netip.Addr) *Error {
+	addr = addr.Unmap().WithZone("")
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "refused"
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return "unreachable"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
+	case addr.IsLoopback():
+		return nil
+	case !g.http:
+		return failf(StepAddress, "address %v: http is for loopback only", addr).
+			allowedBy(SettingAllowHTTP, "allows it in networks that are allowed by name")
+	case !slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }):
+		return failf(StepAddress, "address %v: http is for addresses that are allowed by name", addr).
+			allowedBy(SettingAllowCIDR, "does that")
 	}
-	return "failed"
+	return nil
 }

@@ -74,6 +74,28 @@ func TestSkippedKIDSaysWhy(t *testing.T) {
 	})
 }
 
+// Too many keys without kid: a token without kid learns why none of them is tried.
+func TestSkippedWithoutKIDSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var many []string
+		for i := range keystore.MaxCandidates + 1 {
+			many = append(many, `"alg":"EdDSA",`+edMembers(byte(i)))
+		}
+		w.issuer.PublishBody(among(w.a, append(many, `"use":"enc",`+rsaMembers(2048, 1))...))
+		s := w.ready(jwks.SourceConfig{})
+		id := keystore.ID{Tenant: "acme"}
+		for name, err := range map[string]error{"Lookup": second(s.Lookup(id, keystore.EdDSA)), "Refresh": s.Refresh(t.Context(), id)} {
+			wantOnly(t, name, err, keystore.ErrNotFound)
+			if want := "keys without kid are in the set, but were skipped: 9 keys without kid share its alg"; !strings.Contains(err.Error(), want) {
+				t.Errorf("%s error = %v", name, err)
+			}
+		}
+		if _, err := s.Lookup(id, keystore.ES256); err != nil {
+			t.Errorf("the key that serves a token without kid: %v", err)
+		}
+	})
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // Each new set that skips a key, or reads one irregularly, logs one line. Status has the same.

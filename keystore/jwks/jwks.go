@@ -14,7 +14,8 @@
 //
 // A [Client] keeps any number of [Source]s in sync with their issuers. [Client.Open] takes the URL
 // of a set, and [Client.Discover] an issuer. A Source is the key store of one tenant. Sources that
-// name the same URL share its fetches, and each has its own keys.
+// name the same URL share its fetches, and each has its own keys. [Client.OpenPEM] is for issuers
+// that publish their keys one by one.
 //
 //	Lookup ---> keys in memory, state      never waits
 //	              ^
@@ -23,7 +24,7 @@
 //	fetch  ---> the issuer                 one at a time for each URL
 //	  ^
 //	  |
-//	queue       16 fetches at once, two per host, tenants take turns, sources in use first
+//	queue       64 fetches at once, 32 per host, tenants take turns, sources in use first
 //	  ^  ^
 //	  |  +---- schedule                    at 4/5 of the TTL, with backoff after a failure
 //	  +------- Refresh, for an unknown kid or a source that sleeps, within two budgets: 3 at once and

@@ -189,6 +189,20 @@ func TestPrivateMemberOfSecret(t *testing.T) {
 	}
 }
 
+// A "k" with content makes no public key serve, neither in a set that others can read nor in a file.
+func TestSecretMemberOfPublicKey(t *testing.T) {
+	for _, key := range []string{edMembers(1), rsaMembers(2048, 1), ecMembers(elliptic.P256())} {
+		for k, want := range map[string]int{`"k":"c2VjcmV0"`: 0, `"k":{}`: 0, `"k":""`: 1, `"k":null`: 1} {
+			doc := set(`"kid":"a",` + k + `,` + key)
+			public, _, err1 := jwks.Parse("acme", doc)
+			file, skipped, err2 := jwks.ParseWithSecrets("acme", doc)
+			if err1 != nil || err2 != nil || min(len(public), 1) != want || names(public) != names(file) || len(skipped) != 1-want {
+				t.Errorf("%s: %s, and in a file %s, skipped %v", k, names(public), names(file), skipped)
+			}
+		}
+	}
+}
+
 // What a serializer writes for members that a key does not have changes nothing.
 func TestMembersThatHoldNothing(t *testing.T) {
 	for _, key := range []string{rsaMembers(2048, 1), ecMembers(elliptic.P256()), edMembers(1)} {

@@ -127,6 +127,14 @@ func (m machine) state(now time.Time) State {
 	return Fresh
 }
 
+// changes returns when the state changes by time alone.
+func (m machine) changes() []time.Time {
+	if m.lastGood.IsZero() {
+		return nil
+	}
+	return []time.Time{m.lastGood.Add(m.ttl / 5 * 4), m.lastGood.Add(m.ttl), m.expiry()}
+}
+
 // expiry returns when the keys are too old to be trusted.
 func (m machine) expiry() time.Time {
 	if m.lastGood.IsZero() {

@@ -218,6 +218,8 @@ func (k *jwk) checkPurpose(how reading) error {
 		return errPrivate
 	case k.unreadable != nil:
 		return k.unreadable
+	case k.secret && k.kty.value != typeOct: // in a file: what it is meant for cannot be told
+		return errors.New(`it has "k", which is of a secret alone (RFC 7518, section 6.4.1)`)
 	case len(k.kid.value) > keystore.MaxKIDBytes:
 		return fmt.Errorf("a kid of %d bytes: at most %d are accepted in a token", len(k.kid.value), keystore.MaxKIDBytes)
 	case k.use.given && k.use.value != "sig" && !how.takes(k.use.value): // RFC 7517, section 4.2
@@ -258,7 +260,7 @@ func (k *jwk) material(id keystore.ID) (func(keystore.Algorithm) (*keystore.Key,
 
 // algorithms returns the algorithms of a JWK: its alg, or else each that its type and curve allow.
 func (k *jwk) algorithms() ([]keystore.Algorithm, error) {
-	allowed := k.allowed()
+	allowed := allowed(k.kty.value, k.crv.value)
 	if !k.alg.given {
 		return allowed, nil
 	}
@@ -273,8 +275,8 @@ func (k *jwk) algorithms() ([]keystore.Algorithm, error) {
 }
 
 // allowed returns the algorithms that a JWK's type and curve allow.
-func (k *jwk) allowed() []keystore.Algorithm {
-	switch k.kty.value + " " + k.crv.value {
+func allowed(kty, crv string) []keystore.Algorithm {
+	switch kty + " " + crv {
 	case "EC P-256":
 		return []keystore.Algorithm{keystore.ES256}
 	case "EC P-384":
@@ -284,7 +286,7 @@ func (k *jwk) allowed() []keystore.Algorithm {
 	case "OKP Ed25519":
 		return []keystore.Algorithm{keystore.EdDSA, keystore.Ed25519}
 	}
-	switch k.kty.value {
+	switch kty {
 	case typeRSA:
 		return []keystore.Algorithm{keystore.RS256, keystore.RS384, keystore.RS512, keystore.PS256, keystore.PS384, keystore.PS512}
 	case typeOct:

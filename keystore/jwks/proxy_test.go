@@ -2,11 +2,13 @@ package jwks_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,6 +63,43 @@ func TestProxy(t *testing.T) {
 	if _, err := client.Open("acme", "https://127.0.0.1/", jwks.SourceConfig{}); err == nil {
 		t.Error("a proxy made a literal loopback address pass")
 	}
+}
+
+// A proxy that does not answer holds no more connections than attempts run: each ends with its attempt,
+// or soon after.
+func TestProxyThatHangs(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		var open, dials atomic.Int32
+		var serving sync.WaitGroup
+		client := jwks.New(jwks.Config{
+			Proxy: &url.URL{Scheme: "http", Host: "192.0.2.1:3128"},
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				open.Add(1)
+				dials.Add(1)
+				serving.Go(func() {
+					io.Copy(io.Discard, theirs)
+					open.Add(-1)
+				})
+				return ours, nil
+			},
+		})
+		defer serving.Wait()
+		defer client.Close(context.Background())
+		for i := range 10 {
+			if _, err := client.Open("acme", fmt.Sprintf("https://%d.example/keys", i), jwks.SourceConfig{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		most := int32(0)
+		for range 60 {
+			time.Sleep(time.Second)
+			most = max(most, open.Load())
+		}
+		if most > 20 || dials.Load() < 20 {
+			t.Errorf("%d connections at once for 10 sources, %d in all", most, dials.Load())
+		}
+	})
 }
 
 // The proxy variables of the environment are not read.

@@ -6,12 +6,16 @@ import (
 	"slices"
 )
 
+// The most that MaxKeys and MaxBytes of a [SourceConfig] can be.
+const (
+	MostKeys  = 8192
+	MostBytes = 16 << 20
+)
+
 // Bounds on a set. A [SourceConfig] may have others.
 const (
 	defaultMaxBytes = 1 << 20
-	mostMaxBytes    = 16 << 20
-	defaultMaxKeys  = 512 // that serve
-	mostMaxKeys     = 8192
+	defaultMaxKeys  = 512  // that serve
 	minElements     = 1024 // of the "keys" array, usable or not, or twice the keys that may serve
 )
 
@@ -59,10 +63,10 @@ func (r reading) key() string {
 
 func (r reading) validate() *Error {
 	switch {
-	case r.maxBytes < 0 || r.maxBytes > mostMaxBytes:
-		return failf("", "SourceConfig.MaxBytes is %d: want a number of bytes up to %d, or 0 for %d", r.maxBytes, mostMaxBytes, defaultMaxBytes)
-	case r.maxKeys < 0 || r.maxKeys > mostMaxKeys:
-		return failf("", "SourceConfig.MaxKeys is %d: want a number of keys up to %d, or 0 for %d", r.maxKeys, mostMaxKeys, defaultMaxKeys)
+	case r.maxBytes < 0 || r.maxBytes > MostBytes:
+		return failf("", "SourceConfig.MaxBytes is %d: want a number of bytes up to %d, or 0 for %d", r.maxBytes, MostBytes, defaultMaxBytes)
+	case r.maxKeys < 0 || r.maxKeys > MostKeys:
+		return failf("", "SourceConfig.MaxKeys is %d: want a number of keys up to %d, or 0 for %d", r.maxKeys, MostKeys, defaultMaxKeys)
 	case r.takes("enc") || slices.ContainsFunc(r.uses, isEncryption):
 		return failf("", `SourceConfig.Uses has "enc" or an operation of encryption: such a key verifies nothing (RFC 7517, sections 4.2 and 4.3)`)
 	case r.takes(""):

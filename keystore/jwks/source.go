@@ -33,6 +33,9 @@ var (
 	_ keystore.UseNoter  = (*Source)(nil)
 )
 
+// Tenant returns the tenant that the source was opened for.
+func (s *Source) Tenant() string { return s.tenant }
+
 // Serves reports whether tenant is the one that the source was opened for.
 func (s *Source) Serves(tenant string) bool { return tenant == s.tenant }
 
@@ -220,10 +223,13 @@ type Status struct {
 	// Irregular are the keys that serve, although their issuer spells them otherwise than the RFCs
 	// want: other readers may refuse them.
 	Irregular []Irregular
+
+	closed bool
+	silent bool // it was woken a moment ago: it answers once it has asked
 }
 
-// Status returns what the source knows of itself. It asks nothing of the issuer. For readiness,
-// count a source that is asleep as ready: the next token wakes it, whatever its State.
+// Status returns what the source knows of itself. It asks nothing of the issuer. See [Status.Ready]
+// for readiness.
 func (s *Source) Status() Status {
 	e, now := s.e, s.e.c.now()
 	e.mu.Lock()
@@ -234,6 +240,7 @@ func (s *Source) Status() Status {
 		Keys: slices.Clone(e.set.keys), Skipped: slices.Clone(e.set.skipped),
 		Failures: e.m.failures, Fetches: e.fetches, Irregular: slices.Clone(e.set.irregular),
 	}
+	st.closed, st.silent = e.closed || s.closed.Load(), e.m.silent(now)
 	if !st.Fetched.IsZero() {
 		st.Age = now.Sub(st.Fetched)
 	}
@@ -338,4 +345,10 @@ func (s *Source) withdraw() {
 	s.closed.Store(true)
 	s.installed = nil
 	_ = s.keys.Replace()
+}
+
+// Ready reports whether the source can answer, now or with the next token, as [Source.Ready] does:
+// its state is fresh, aging or stale, or it sleeps or was woken a moment ago.
+func (st Status) Ready() bool {
+	return !st.closed && st.State != Cold && (st.State != Expired || st.Asleep || st.silent)
 }

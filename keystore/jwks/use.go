@@ -44,6 +44,21 @@ func (e *endpoint) inUseLocked(now time.Time) bool {
 	return !e.verified.IsZero() && !e.m.unused(now, e.verified)
 }
 
+func (e *endpoint) isInUse(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.inUseLocked(now)
+}
+
+// hurry makes an attempt that is queued urgent.
+func (e *endpoint) hurry(inUse bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.attempt != nil {
+		e.hurryLocked(inUse)
+	}
+}
+
 // tick is called when the endpoint is due.
 func (e *endpoint) tick(now time.Time) {
 	e.mu.Lock()
@@ -58,7 +73,8 @@ func (e *endpoint) tick(now time.Time) {
 	case e.m.overslept(now):
 		e.wakeLocked(now)
 	case !e.m.due(now):
-		e.c.schedule(e, e.m.next)
+		e.observeStateLocked(now)
+		e.scheduleLocked(now)
 	default:
 		e.startLocked(queue.Scheduled, false)
 	}

@@ -41,7 +41,8 @@ func Example() {
 	// Once for each tenant. Afterwards Rotator.Run rotates the keys.
 	rotator, err := rotation.NewRotator(keys)
 	must(err)
-	must(rotator.Create(ctx, "acme", rotation.Policy{Algorithm: keystore.HS256}))
+	_, err = rotator.Create(ctx, "acme", rotation.Policy{Algorithm: keystore.HS256})
+	must(err)
 
 	signer, err := rotation.NewSigner(keys, rotation.SignerConfig{
 		Issuer:   func(tenant string) string { return "https://" + tenant + ".example" },

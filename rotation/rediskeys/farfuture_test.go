@@ -79,7 +79,7 @@ func TestInstanceSurvivesFarFutureEntry(t *testing.T) {
 	defer func() { _ = keys.Close(deadline(t, 5*time.Second)) }()
 	rotator, err1 := rotation.NewRotator(keys)
 	signer, err2 := rotation.NewSigner(keys, rotation.SignerConfig{})
-	err3 := rotator.Create(t.Context(), tenant, ring.Policy{
+	_, err3 := rotator.Create(t.Context(), tenant, ring.Policy{
 		Algorithm: keystore.HS256, Every: time.Hour, Propagation: time.Minute, MaxTokenTTL: time.Minute, Freshness: 5 * time.Second, Dwell: time.Second, ClockSkew: time.Second,
 	})
 	if err := errors.Join(err1, err2, err3); err != nil {

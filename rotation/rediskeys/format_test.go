@@ -31,11 +31,7 @@ func TestFormat(t *testing.T) {
 	if want := []string{key("ack"), key("log"), key("ring:" + tenant), key("tenants")}; !slices.Equal(keys, want) {
 		t.Errorf("keys %q, want %q", keys, want)
 	}
-	for _, k := range keys {
-		if ttl := server.Client().TTL(ctx, k).Val(); ttl != -1 {
-			t.Errorf("%q has a time to live: %v", k, ttl)
-		}
-	}
+	wantNoTTL(t, server, keys)
 	ms := strconv.FormatInt(r.Now.UnixMilli(), 10)
 	if got, want := server.Client().HGetAll(ctx, key("ring:"+tenant)).Val(), map[string]string{"head": "1", "k:a": "\x00\xff", "p:a": ms}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("ring %q, want %q", got, want)
@@ -52,6 +48,18 @@ func TestFormat(t *testing.T) {
 	}
 	if got := server.Client().HGet(ctx, key("ack"), "one").Val(); got != string(wantAck) {
 		t.Errorf("acknowledgement %q, want %q", got, wantAck)
+	}
+	write(t, s, rotation.Change{Tenant: tenant, If: r.Digest, Set: map[string][]byte{"head": []byte("2")}, Op: ring.OpMint, Actor: "operator", Nonce: "next"})
+	wantNoTTL(t, server, keys) // the first change finds no key that could get one
+}
+
+// wantNoTTL checks that keys live until someone deletes them.
+func wantNoTTL(t *testing.T, server *redistest.Server, keys []string) {
+	t.Helper()
+	for _, k := range keys {
+		if ttl := server.Client().TTL(t.Context(), k).Val(); ttl != -1 {
+			t.Errorf("%q has a time to live: %v", k, ttl)
+		}
 	}
 }
 

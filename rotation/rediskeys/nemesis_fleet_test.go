@@ -91,7 +91,7 @@ func nemesisFleet(t testing.TB, addr string, names ...string) []*member {
 	t.Helper()
 	maker := nemesisMember(t, addr, "maker", func(c *rotation.Config) { c.OneShot = true })
 	eventually(t, "a ring", func() bool {
-		err := maker.rotator.Create(t.Context(), nemesisTenant, nemesisPolicy)
+		_, err := maker.rotator.Create(t.Context(), nemesisTenant, nemesisPolicy)
 		return err == nil || errors.Is(err, rotation.ErrRefused)
 	})
 	var fleet []*member

@@ -1,6 +1,7 @@
 package rediskeys_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -160,5 +162,41 @@ func TestNemesisWritableReplicaIsRefused(t *testing.T) {
 		if err := call(); !errors.Is(err, rediskeys.ErrReplica) {
 			t.Errorf("%s: error %v, want %v", name, err, rediskeys.ErrReplica)
 		}
+	}
+}
+
+// A hidingStore is a store for an operator from whom a person hides every acknowledgement.
+type hidingStore struct{ rotation.Store }
+
+func (hidingStore) Acks(context.Context, int) ([]rotation.RawAck, time.Time, error) {
+	return nil, time.Now(), nil
+}
+
+// All acknowledgements are removed at every moment. Redis still says that instances listen, so the
+// operator is told that none has confirmed the revocation.
+func TestNemesisRevocationWithoutAcknowledgements(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server := redistest.Run(t, redistest.Options{})
+	fleet := nemesisFleet(t, server.Addr(), "a", "b")
+	kid, _ := fleet[0].signing(t)
+	k, err := rotation.Open(t.Context(), hidingStore{open(t, "redis://"+server.Addr())}, rotation.Config{
+		KEKs: keks(t, oldKEK()), Tenants: []string{nemesisTenant}, OneShot: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close(t.Context())
+	operator, err := rotation.NewRotator(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	receipt, err := operator.Revoke(t.Context(), nemesisTenant, kid, rotation.Force)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if acks, err := operator.Await(ctx, receipt); !errors.Is(err, ring.ErrUnconfirmed) {
+		t.Errorf("Await: %+v, %v, want ErrUnconfirmed", acks, err)
 	}
 }

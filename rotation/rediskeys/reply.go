@@ -40,6 +40,13 @@ func (r *replyReader) text() string {
 
 func (r *replyReader) flag() bool { return r.text() == "1" }
 
+// number reads a small decimal number.
+func (r *replyReader) number() int {
+	n, err := strconv.Atoi(r.text())
+	r.bad = r.bad || err != nil
+	return n
+}
+
 func (r *replyReader) time() time.Time {
 	ms, err := strconv.ParseInt(r.text(), 10, 64)
 	r.bad = r.bad || err != nil

@@ -332,7 +332,7 @@ func readWrite(value any, nonce string) (rotation.Result, error) {
 	case "ok":
 		result.Code, result.Now = rotation.Committed, in.time()
 		result.Place = rotation.Place{ID: in.text(), Nonce: nonce}
-		result.Digest = in.text()
+		result.Digest, result.Told = in.text(), in.number()
 	case "conflict":
 		result.Code, result.Now = rotation.Conflict, in.time()
 	case "bounds":

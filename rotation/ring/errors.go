@@ -119,6 +119,12 @@ func (e *RefusedError) Error() string {
 // writes to it.
 var ErrUndone = errors.New("rotation: the store lost the change after it was made; it was put back")
 
+// ErrUnconfirmed reports that a revocation was made, and that there are instances, but that none which
+// holds the ring has confirmed it. If the tenant has no instances, nothing is to do. Otherwise a
+// person may have removed their acknowledgements, and can then remove the revocation: look at the
+// instances, and revoke again.
+var ErrUnconfirmed = errors.New("rotation: the change is made, but no instance that holds the ring has confirmed it")
+
 // formatTime writes a time of the store, to the millisecond.
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 

@@ -10,9 +10,14 @@ type Ack struct {
 	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
 
 	// Applied reports that it has opened the entry of the change in the log, and then read, opened
-	// and merged the ring. An instance that does not hold the tenant applies a change by reading the
-	// entry.
+	// and merged the ring. A revocation counts as soon as it rejects the key, even if another part of
+	// the ring cannot be opened. An instance that does not hold the tenant applies a change by reading
+	// the entry.
 	Applied bool
+
+	// Holds reports that it holds the ring that was changed, and so verifies the tenant's tokens. An
+	// instance says so of the changes that it has applied.
+	Holds bool
 
 	// KEKs are its KEKs as id and check value, the primary first. If there are none, this process
 	// lacks its primary KEK, and nothing but Instance and At is known of it.

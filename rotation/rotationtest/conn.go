@@ -307,22 +307,28 @@ func (c *Conn) Write(ctx context.Context, change rotation.Change) (rotation.Resu
 		}
 		result, err := s.write(change)
 		if err == nil && result.Code == rotation.Committed {
-			c.cluster.announce(s, c.instance, change, result)
+			result.Told = c.cluster.announce(s, c.instance, change, result)
 		}
 		return result, err
 	})
 }
 
-// announce nudges the listeners on s, and calls [ClusterConfig.Committed].
-func (c *Cluster) announce(s *server, instance string, change rotation.Change, result rotation.Result) {
+// announce nudges the listeners on s, and calls [ClusterConfig.Committed]. It returns how many
+// listeners there are that the server can reach.
+func (c *Cluster) announce(s *server, instance string, change rotation.Change, result rotation.Result) (told int) {
 	for _, conn := range c.conns {
 		if conn.server == s {
 			conn.nudge(rotation.BucketOf(change.Tenant))
+			if conn.faults.Cut == Connected {
+				told += len(conn.listeners)
+			}
 		}
 	}
+	result.Told = told
 	if c.committed != nil {
 		c.committed(Commit{change, instance, time.Now(), c.life, s == c.primary, result})
 	}
+	return told
 }
 
 // Acks implements [rotation.Store].

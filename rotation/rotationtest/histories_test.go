@@ -15,7 +15,7 @@ import (
 // KEYTURN_TRACE=1 prints all events of a history that breaks a rule, and of a timeline that fails.
 func TestHistories(t *testing.T) {
 	const shards = 16
-	n, first := number(t, "KEYTURN_HISTORIES", 5000), number(t, "KEYTURN_SEED", 1)
+	n, first := number(t, "KEYTURN_HISTORIES", 2000), number(t, "KEYTURN_SEED", 1)
 	before := debug.SetGCPercent(200) // saves an eighth of the time
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	var c coverage

@@ -42,11 +42,11 @@ func TestTimelineRollout(t *testing.T) {
 				t.Errorf("%v: %d tenant keys, once all instances agree", l.now(), got)
 			}
 		}
-		report, err := f[2].r.Load().Rekey(l.ctx, tenant)
+		report, _, err := f[2].r.Load().Rekey(l.ctx, tenant)
 		if err != nil || !report.Changed || len(report.Others) == 0 {
 			t.Errorf("Rekey: %+v, %v", report, err)
 		}
-		if report, err = f[3].r.Load().Rekey(l.ctx, tenant, rotation.DryRun); err != nil || len(report.Others) > 0 {
+		if report, _, err = f[3].r.Load().Rekey(l.ctx, tenant, rotation.DryRun); err != nil || len(report.Others) > 0 {
 			t.Errorf("after it: %+v, %v", report, err)
 		}
 		for _, i := range f {
@@ -87,7 +87,7 @@ func TestTimelineEnd(t *testing.T) {
 			two.setKEKs(keks...)
 			l.runFor(l.policy.Freshness + 2*pollFor)
 			if len(keks) > 1 {
-				if _, err := one.r.Load().Rekey(l.ctx, tenant); err != nil {
+				if _, _, err := one.r.Load().Rekey(l.ctx, tenant); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -185,6 +185,43 @@ func TestTimelineRealm(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Move: a ring moves to another realm under the same KEK. The instances are replaced one by one, first
+// by those that open the new realm too, and then by those that are in it. Meanwhile keys rotate, by
+// instances of either realm. No token is rejected, and no tenant key is made.
+func TestTimelineMove(t *testing.T) {
+	runTimeline(t, seldom(), func(l *timeline) {
+		f := l.fleet("one", "two", "three")
+		l.runUntil(4 * time.Second)
+		replace := func(realm string, others ...string) {
+			for n, old := range f {
+				i := l.connect(old.name+"'", 0)
+				i.rotates, i.realm, i.realms = old.rotates, realm, others
+				i.open()
+				i.opened()
+				l.runFor(3 * pollFor)
+				old.close()
+				if f[n] = i; n == 1 { // two of three are new
+					l.rotate(i)
+					l.runFor(l.policy.HeardWithin() + pollFor)
+					l.rotate(f[2])
+				}
+				l.runFor(l.policy.HeardWithin())
+				l.inSync(f...)
+			}
+		}
+		replace("", "live")
+		replace("live", "")
+		report, _, err := f[2].r.Load().Rekey(l.ctx, tenant)
+		if err != nil || !report.Changed || len(report.Others) == 0 {
+			t.Errorf("Rekey: %+v, %v", report, err)
+		}
+		replace("live")
+		if n := l.count("tk:"); n != 1 || f[1].sign(tenant) < 0 {
+			t.Errorf("%d tenant keys after the move, want 1, and a signer", n)
+		}
+	})
 }
 
 // audit returns the keys that i holds.

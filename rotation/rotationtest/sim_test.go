@@ -143,7 +143,7 @@ func (s *sim) rollOut() {
 				return
 			}
 			i.runOp("rekey", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-				_, err := r.Rekey(ctx, tenant)
+				_, _, err := r.Rekey(ctx, tenant)
 				return rotation.Receipt{}, err
 			})
 		})

@@ -3,6 +3,7 @@ package rotationtest_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,13 +78,16 @@ func TestTimelineB(t *testing.T) {
 // promotion is restored. The first key must be retained from that moment on, because the instance
 // that is cut off signs with it for SignFor.
 func TestTimelineC(t *testing.T) {
+	long := seldom() // an instance may sign for so long that it can come back later than Dwell
+	long.SignFor, long.Propagation = 5*time.Second, 7*time.Second
 	for _, tt := range []struct {
 		name   string
 		policy rotation.Policy
 		reach  time.Duration // how long the instance reaches the new primary
 	}{
 		{"for a moment", fast, 900 * time.Millisecond},
-		{"beyond what the promotion itself announced, and no scheduled switch", seldom(), 2*pollFor + 600*time.Millisecond},
+		{"for polls, and no scheduled switch", seldom(), 2*pollFor + 600*time.Millisecond},
+		{"beyond what the promotion itself announced, and no scheduled switch", long, long.Dwell + 2*pollFor + 600*time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			runTimeline(t, tt.policy, func(l *timeline) {
@@ -214,8 +218,8 @@ func TestTimelineE(t *testing.T) {
 		l.wantState(3, ring.Pending, promoter, victim)
 		third := l.key(promoter, 3).KID
 		back := victim.cut()
-		if _, err := promoter.r.Load().Promote(l.ctx, tenant, third); !errors.Is(err, rotation.ErrRefused) {
-			t.Errorf("Promote of the second pending key: %v, want ErrRefused", err)
+		if _, err := promoter.r.Load().Promote(l.ctx, tenant, third); !errors.Is(err, rotation.ErrRefused) || !strings.Contains(err.Error(), "another key is pending before it") {
+			t.Errorf("Promote of the second pending key: %v, want ErrRefused for the key before it", err)
 		}
 		l.must(promoter.r.Load().Promote(l.ctx, tenant, third, rotation.Force))
 		l.runUntil(9 * time.Second)

@@ -58,6 +58,7 @@ type instance struct {
 	rotates bool
 	keks    []string // the names of those with which it starts, the primary first
 	realm   string
+	realms  []string // others that it opens too
 
 	k     atomic.Pointer[rotation.Keyring]
 	s     atomic.Pointer[rotation.Signer]
@@ -188,7 +189,7 @@ func (i *instance) open() {
 }
 
 func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
-	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
+	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
 	if i.w.bootstrap {
 		cfg.Policy = i.w.policy
 	}
@@ -699,7 +700,7 @@ func (w *world) corrupt(tenant, field string, bit int) {
 func (i *instance) create() {
 	i.opened()
 	for _, tenant := range i.w.tenants {
-		if err := i.r.Load().Create(i.w.ctx, tenant, i.w.policy); err != nil {
+		if _, err := i.r.Load().Create(i.w.ctx, tenant, i.w.policy); err != nil {
 			i.w.t.Errorf("create %s: %v", tenant, err)
 		}
 	}

@@ -203,4 +203,8 @@ type Result struct {
 	Now    time.Time // the moment of the decision, by the store's clock
 	Place  Place     // of the change in the log, if Committed
 	Digest string    // of the changed ring, if Committed
+
+	// Told is how many listeners the store has told of the change, if Committed, as far as it knows.
+	// Where there is one, there may be an instance whose acknowledgement a person has removed.
+	Told int
 }

@@ -103,6 +103,7 @@ func start(listener net.Listener) *Server {
 		header: make(http.Header), issuer: "https://" + Host, jwksPath: "/jwks.json", open: make(map[net.Conn]bool),
 	}
 	s.http = &http.Server{Handler: http.HandlerFunc(s.serve), ErrorLog: log.New(io.Discard, "", 0)}
+	s.http.SetKeepAlivesEnabled(false) // so that a fault of connections is seen by the next request
 	config := &tls.Config{GetCertificate: s.certificate, NextProtos: []string{"http/1.1"}}
 	s.serving.Go(func() { _ = s.http.Serve(tls.NewListener(&gate{s.listener, s}, config)) })
 	return s

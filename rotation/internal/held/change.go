@@ -11,12 +11,19 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// KEK returns the name by which package protocol compares a KEK: its check value. The id does not
-// count, since each operator may choose another one for the same key.
-func KEK(name seal.KEKName) string { return kekOf(name.Check) }
+// KEK returns the name by which package protocol compares the KEK of a field: its check value, and
+// that of its realm. A KEK in another realm is another one there: an instance that has it only in one
+// realm opens nothing of the other. The id does not count, since each operator may choose another one
+// for the same key.
+func KEK(name seal.KEKName) string { return shared(append(name.Check[:], name.Realm[:]...)) }
 
-// kekOf returns a check value as KEK does. Thousands of rings have the same few, so they share it.
-func kekOf(check [8]byte) string { return unique.Make(hex.EncodeToString(check[:])).Value() }
+// Origin returns the name by which package protocol compares the KEK that a tenant key was made
+// under: its check value. The realm does not count, since it is no secret. A person who has the KEK
+// opens its tenant keys of all realms.
+func Origin(name seal.KEKName) string { return shared(name.Check[:]) }
+
+// shared returns a check value as text. Thousands of rings have the same few, so they share it.
+func shared(check []byte) string { return unique.Make(hex.EncodeToString(check)).Value() }
 
 // A Sealer turns the proposals of package protocol, which have no bytes, into changes of one ring.
 type Sealer struct {

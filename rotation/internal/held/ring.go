@@ -49,7 +49,7 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 	}
 	for id, tk := range opened.TenantKeys {
 		have.tenantKeys = append(have.tenantKeys, tenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
-		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id, KEK: KEK(tk.KEK), Born: kekOf(tk.Born)})
+		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id, KEK: KEK(tk.KEK), Born: shared(tk.Born[:])})
 		tk.Wipe() // its bytes are needed again only to mint or to sign, and are opened again then
 	}
 	slices.SortFunc(c.TenantKeys, func(a, b protocol.TenantKey) int { return strings.Compare(a.ID, b.ID) })

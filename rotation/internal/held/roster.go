@@ -3,7 +3,6 @@ package held
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,10 +28,13 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
 		switch {
 		case err == nil:
-			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Applied: a.Applied, Ends: a.Ends}
+			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Ends: a.Ends}
+			for _, applied := range a.Applied {
+				view.Applied = append(view.Applied, protocol.Entry{Nonce: applied.Nonce, Holds: applied.Holds})
+			}
 			for _, name := range a.KEKs {
 				view.KEKs = append(view.KEKs, KEK(name))
-				all.names[KEK(name)] = name.String()
+				all.names[KEK(name)] = keks.Describe(name)
 			}
 			all.Views = append(all.Views, view)
 		case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
@@ -55,7 +57,10 @@ func (all Roster) Live(now time.Time, fresh time.Duration) Roster {
 func (all Roster) Acks(nonce string) []ring.Ack {
 	acks := make([]ring.Ack, len(all.Views))
 	for i, v := range all.Views {
-		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince, Applied: nonce != "" && slices.Contains(v.Applied, nonce)}
+		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince}
+		if n := slices.IndexFunc(v.Applied, func(e protocol.Entry) bool { return e.Nonce == nonce }); nonce != "" && n >= 0 {
+			acks[i].Applied, acks[i].Holds = true, v.Applied[n].Holds
+		}
 		for _, kek := range v.KEKs {
 			acks[i].KEKs = append(acks[i].KEKs, all.names[kek])
 		}
@@ -71,6 +76,26 @@ func (all Roster) NotFirst(primary string) (instances []string) {
 		}
 	}
 	return instances
+}
+
+// NotFirstReason says why a ring is not sealed again while these instances have another primary KEK
+// than that of keks.
+func NotFirstReason(keks *seal.KEKs, instances []string) string {
+	also := ""
+	if keks.SeveralRealms() {
+		also = " in that realm"
+	}
+	return fmt.Sprintf("these instances do not have KEK %v first: %s; make it the first line of their KEKs%s, and wait a minute for those that have ended, or see docs/operations.md if you know no such instance",
+		keks.Describe(keks.Primary()), strings.Join(instances, ", "), also)
+}
+
+// SealAck returns the sealed acknowledgement of an instance that has applied those changes.
+func SealAck(keks *seal.KEKs, a seal.Ack, applied []protocol.Entry) ([]byte, error) {
+	for _, e := range applied {
+		a.Applied = append(a.Applied, seal.Applied{Nonce: e.Nonce, Holds: e.Holds})
+	}
+	a.GoodSince, a.At = protocol.WholeMillis(a.GoodSince), protocol.WholeMillis(a.At)
+	return seal.SealAck(keks, a)
 }
 
 // OpenEntry returns the facts of an entry of the log that end trust. The error wraps one of the
@@ -92,11 +117,12 @@ func OpenEntry(keks *seal.KEKs, e store.LogEntry) (ends ring.Facts, err error) {
 
 // Rekeyed returns under which KEKs the ring of tenant is, and the names of those KEKs. fields are
 // those that the store has of it.
-func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]byte) (report ring.Rekeyed, under []string) {
-	report = ring.Rekeyed{Tenant: tenant, Primary: primary.String(), Others: make(map[string][]string)}
+func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte) (report ring.Rekeyed, under []string) {
+	primary := keks.Primary()
+	report = ring.Rekeyed{Tenant: tenant, Primary: keks.Describe(primary), Others: make(map[string][]string)}
 	for field, name := range seal.UnderKEKs(fields) {
-		if KEK(name) != KEK(primary) {
-			report.Others[name.String()] = append(report.Others[name.String()], field)
+		if other := keks.Describe(name); KEK(name) != KEK(primary) {
+			report.Others[other] = append(report.Others[other], field)
 		}
 		under = append(under, KEK(name))
 	}
@@ -104,7 +130,7 @@ func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]
 		slices.Sort(fields)
 	}
 	for _, r := range c.All() {
-		if c.BornOf(r) != KEK(primary) && !c.Revoked(r.KID) {
+		if c.BornOf(r) != Origin(primary) && !c.Revoked(r.KID) {
 			report.OldKeys = append(report.OldKeys, r.KID)
 		}
 	}
@@ -113,21 +139,24 @@ func (c *Ring) Rekeyed(tenant string, primary seal.KEKName, fields map[string][]
 }
 
 // UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the
-// tenant key of the newest record that can be, or else of some tenant key that names one of keks, or
-// else the primary. fields are those that the store has.
-func (c *Ring) UnderKEK(keks *seal.KEKs, fields map[string][]byte) seal.KEKName {
-	names := seal.UnderKEKs(fields)
+// tenant key of the newest record, if both can be opened, or else of some tenant key that can be, the
+// primary first. If there is none, it returns no name.
+func (c *Ring) UnderKEK(keks *seal.KEKs) (name seal.KEKName) {
+	newest := ""
 	if n := c.Newest(); n != nil {
-		if name := names[seal.PrefixKey+c.Find(n.KID).TenantKey]; keks.Has(name) {
-			return name
+		newest = c.Find(n.KID).TenantKey
+	}
+	for _, tk := range c.tenantKeys {
+		under, _, err := seal.ReadTenantKeyNames(tk.blob)
+		switch {
+		case err != nil:
+		case tk.id == newest:
+			return under
+		case name == seal.KEKName{} || KEK(under) == KEK(keks.Primary()):
+			name = under
 		}
 	}
-	for _, field := range slices.Sorted(maps.Keys(names)) { // not authentic
-		if name := names[field]; strings.HasPrefix(field, seal.PrefixKey) && keks.Has(name) {
-			return name
-		}
-	}
-	return keks.Primary()
+	return name
 }
 
 // CheckKeeps returns an error if keks lack the KEK of a tenant key of the ring, so that its keys could

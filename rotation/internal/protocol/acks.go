@@ -14,7 +14,7 @@ type AckView struct {
 	At        time.Time // when it said so
 	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
 	KEKs      []string  // the names of its KEKs, the primary first
-	Applied   []string  // the nonces of the changes that it has opened and merged last
+	Applied   []Entry   // changes of late that it has applied; only Nonce and Holds are known
 	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust
 
 	// Unreadable says that it cannot be opened: its instance has another primary KEK, which this one
@@ -66,31 +66,55 @@ type Entry struct {
 	Op    ring.Op
 	KID   string
 	Nonce string
+	Holds bool // the instance that read it holds the ring
 }
 
-// Applied returns the nonces of the entries whose change c has, and the entries whose change it
-// lacks. c may be nil.
+// Applied returns the entries whose change c has, and those whose change it lacks. c may be nil.
+// whole says that the ring was read since, and every field of it opened. Otherwise only revocations
+// count. The copy that has one rejects the key, whatever else could not be read.
 //
 // The entry alone proves nothing of the ring that was read after it: a person who can write the
 // store can put an older ring beside the entry.
-func Applied(c *Copy, entries []Entry) (nonces []string, waiting []Entry) {
+func Applied(c *Copy, entries []Entry, whole bool) (applied, waiting []Entry) {
 	for _, e := range entries {
-		if c.has(e) {
-			nonces = append(nonces, e.Nonce)
+		if (whole || e.Op == ring.OpRevoke) && c.has(e) {
+			applied = append(applied, e)
 		} else {
 			waiting = append(waiting, e)
 		}
 	}
-	return nonces, waiting
+	return applied, waiting
 }
 
-// Newest returns the newest of changes, at most that many, without the last one if it was there
-// before.
-func Newest[T comparable](changes []T, most int) []T {
-	if last := len(changes) - 1; slices.Contains(changes[:last], changes[last]) {
-		changes = changes[:last]
+// Remember adds e to changes, once, and returns those that there is room for. If there are more than
+// most, one of another kind leaves before a change by hand, and a revocation leaves last: a person
+// waits for its acknowledgement. The newest quarter stays in any case, or old revocations would leave
+// no room for anything else.
+func Remember(changes []Entry, e Entry, most int) []Entry {
+	if slices.ContainsFunc(changes, func(o Entry) bool { return o.Nonce == e.Nonce }) {
+		return changes
 	}
-	return changes[max(0, len(changes)-most):]
+	if changes = append(changes, e); len(changes) <= most {
+		return changes
+	}
+	leaves := 0
+	for i := range changes[:len(changes)-most/4] {
+		if changes[i].weight() < changes[leaves].weight() {
+			leaves = i
+		}
+	}
+	return slices.Delete(changes, leaves, leaves+1)
+}
+
+// weight says how long a person may wait to see a change applied.
+func (e *Entry) weight() int {
+	switch e.Op {
+	case ring.OpRevoke:
+		return 2
+	case ring.OpCreate, ring.OpPromote, ring.OpRotate, ring.OpRekey:
+		return 1
+	}
+	return 0
 }
 
 // has reports whether c has the change that e tells of, as far as e says what it was.

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -91,9 +92,44 @@ func TestApplied(t *testing.T) {
 		{"a merge", of(), ring.OpMerge, "k2", true},
 		{"a collection", of(), ring.OpCollect, "k2", true},
 	} {
-		nonces, waiting := Applied(tt.c, []Entry{{Op: tt.op, KID: tt.kid, Nonce: "n"}})
-		if got := slices.Equal(nonces, []string{"n"}); got != tt.want || len(waiting) == len(nonces) {
-			t.Errorf("%s: applied %q, waiting %v", tt.name, nonces, waiting)
+		applied, waiting := Applied(tt.c, []Entry{{Op: tt.op, KID: tt.kid, Nonce: "n"}}, true)
+		if got := len(applied) == 1 && applied[0].Nonce == "n"; got != tt.want || len(waiting) == len(applied) {
+			t.Errorf("%s: applied %v, waiting %v", tt.name, applied, waiting)
+		}
+		// In a ring that could not be read whole, only a revocation counts.
+		if applied, _ := Applied(tt.c, []Entry{{Op: tt.op, KID: tt.kid}}, false); len(applied) == 1 != (tt.want && tt.op == ring.OpRevoke) {
+			t.Errorf("%s: applied %v in a ring that is not whole", tt.name, applied)
+		}
+	}
+}
+
+// TestRemember: of more changes than there is room for, the oldest of those that nobody waits for
+// leaves first, and a revocation last.
+func TestRemember(t *testing.T) {
+	const most = 8
+	ops := map[byte]ring.Op{'m': ring.OpMint, 'g': ring.OpMerge, 'c': ring.OpCollect, 'p': ring.OpPromote, 'r': ring.OpRotate, 'n': ring.OpCreate, 'k': ring.OpRekey, 'x': ring.OpRevoke}
+	for _, tt := range []struct{ in, want string }{
+		{"mgcp", "mgcp"},
+		{"xmmmmmmmmmmm", "xmmmmmmm"},
+		{"xrmmmmmmmmmm", "xrmmmmmm"},
+		{"mxrgcpnkxm", "xrcpnkxm"},
+		{"rpnkrpnkrx", "nkrpnkrx"},
+		{"xxxxxxxxxx", "xxxxxxxx"},
+		{"xxxxxxxxmr", "xxxxxxmr"},
+		{"xxxxxxxxmrm", "xxxxxxrm"},
+	} {
+		var kept []Entry
+		for i := range tt.in {
+			e := Entry{Op: ops[tt.in[i]], Nonce: strconv.Itoa(i)}
+			kept = Remember(Remember(kept, e, most), e, most)
+		}
+		got := ""
+		for _, e := range kept {
+			i, _ := strconv.Atoi(e.Nonce)
+			got += tt.in[i : i+1]
+		}
+		if got != tt.want {
+			t.Errorf("of %s it keeps %s, want %s", tt.in, got, tt.want)
 		}
 	}
 }

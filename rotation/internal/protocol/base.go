@@ -17,10 +17,10 @@ type Base struct {
 	Deadline time.Duration // of one call of the store
 	Copy     *Copy         // complete, and authentic
 
-	// Primary names the KEK that this process seals under, and Agreed says that it is the primary
-	// of every live instance: see [AgreeOn].
-	Primary string
-	Agreed  bool
+	// Primary names the KEK that this process seals under, in its realm, and Agreed says that it is
+	// the primary of every live instance: see [AgreeOn]. Origin names the same KEK in any realm.
+	Primary, Origin string
+	Agreed          bool
 
 	// SealedUnder names the KEKs that the fields of the ring are sealed under, for [Base.Rekey].
 	SealedUnder []string

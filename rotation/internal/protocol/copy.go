@@ -32,7 +32,8 @@ type Record struct {
 }
 
 // A TenantKey is a tenant key of a ring, under which records are sealed. KEK and Born are opaque
-// names of KEKs, which this package only compares: with each other and with [Base].Primary.
+// names of KEKs, which this package only compares: KEK with [Base].Primary, and Born with
+// [Base].Origin.
 type TenantKey struct {
 	ID   string
 	KEK  string // that it is wrapped under

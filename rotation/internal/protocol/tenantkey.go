@@ -19,7 +19,7 @@ import (
 // make one up that cannot be opened.
 func (b *Base) needsTenantKey() bool {
 	tk := b.Copy.newestKey()
-	return tk == nil || tk.Born != b.Primary && (b.Agreed || tk.KEK == b.Primary)
+	return tk == nil || tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)
 }
 
 // unusedTenantKeys returns the ids of the tenant keys that no record is sealed under, once those of

@@ -42,10 +42,15 @@ func TestMintMakesTenantKey(t *testing.T) {
 			c.Records[0].TenantKey = "t"
 		}
 		b := baseOf(c, 50)
-		b.Primary, b.Agreed = tt.primary, tt.agreed
+		b.Primary, b.Origin, b.Agreed = tt.primary, tt.primary, tt.agreed
 		if p, err := b.MintDue(); err != nil || p == nil || p.NewTenantKey != tt.want {
 			t.Errorf("%s: %+v, %v", tt.name, p, err)
 		}
+	}
+	b := baseOf(sealedRing([]TenantKey{{"t", "b in realm 1", "b"}}, nil, key("k1", 1, -100, 0)), 50)
+	b.Primary, b.Origin, b.Agreed = "b in realm 2", "b", true
+	if p, err := b.MintDue(); err != nil || p == nil || p.NewTenantKey {
+		t.Errorf("made under the primary, and wrapped in another realm: %+v, %v", p, err)
 	}
 	if p, err := baseOf(ringOf(nil), 0).Create(round); err != nil || !p.NewTenantKey {
 		t.Errorf("the first of a ring: %+v, %v", p, err)
@@ -66,7 +71,7 @@ func TestRolloutMakesOneTenantKey(t *testing.T) {
 		for i := range acks {
 			b := baseOf(c, float64(50+100*(2*n+i)))
 			b.MakeKey = func(ring.Policy) (string, error) { return fmt.Sprintf("m%d.%d", n, i), nil }
-			b.Primary = acks[i].KEKs[0]
+			b.Primary, b.Origin = acks[i].KEKs[0], acks[i].KEKs[0]
 			b.Agreed = AgreeOn(b.Primary, acks)
 			p, err := b.SetPolicy(round)
 			if err != nil {

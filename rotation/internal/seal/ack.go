@@ -31,8 +31,17 @@ type Ack struct {
 	At         time.Time // when it was made, by the instance's own clock
 
 	KEKs    []KEKName // those of the instance, the primary first
-	Applied []string  // the nonces of the last changes that it has opened and merged, at most MaxApplied
+	Applied []Applied // changes of late that it has applied, at most MaxApplied
 	Ends    [16]byte  // EndsDigest of what it holds of the bucket
+}
+
+// An Applied names a change that an instance has applied.
+type Applied struct {
+	Nonce string // of its entry in the log
+
+	// Holds says that the instance holds the ring: it has opened and merged it. Otherwise it holds
+	// no ring of the tenant, and verifies none of the tenant's tokens: it has only read the entry.
+	Holds bool
 }
 
 // SealAck returns what to store of an acknowledgement: it with a MAC under the primary KEK. The MAC
@@ -75,7 +84,7 @@ func OpenAck(keks *KEKs, instance string, bucket int, blob []byte) (Ack, error) 
 // append appends the encoding of the acknowledgement:
 //
 //	start  at  good since  digest of ends  ID and nonce of the place
-//	number of KEK names, KEK names  number of nonces, nonces
+//	number of KEK names, KEK names  number of changes, for each: holds  nonce
 //
 // Instance and bucket are not in it: they are told by its place, and the MAC covers them. The time
 // has a fixed offset, so that a script can find old ones without a key.
@@ -93,8 +102,12 @@ func (a Ack) append(b []byte) []byte {
 		b = name.append(b)
 	}
 	b = append(b, byte(len(a.Applied)))
-	for _, nonce := range a.Applied {
-		b = appendText(b, nonce)
+	for _, applied := range a.Applied {
+		holds := byte(0)
+		if applied.Holds {
+			holds = 1
+		}
+		b = appendText(append(b, holds), applied.Nonce)
 	}
 	return b
 }
@@ -117,7 +130,8 @@ func readAck(blob []byte) (a Ack, mac []byte, err error) {
 		a.KEKs = append(a.KEKs, r.kekName())
 	}
 	for range r.number(1, 0, MaxApplied) {
-		a.Applied = append(a.Applied, r.text(1, maxNonce))
+		holds := r.number(1, 0, 1) == 1
+		a.Applied = append(a.Applied, Applied{Nonce: r.text(1, maxNonce), Holds: holds})
 	}
 	mac = r.mac()
 	if r.err != nil {
@@ -138,8 +152,8 @@ func checkAck(a Ack) error {
 	case len(a.Applied) > MaxApplied:
 		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of %d changes: want at most %d", len(a.Applied), MaxApplied)}
 	}
-	for _, nonce := range a.Applied {
-		if !isText(nonce, 1, maxNonce) {
+	for _, applied := range a.Applied {
+		if nonce := applied.Nonce; !isText(nonce, 1, maxNonce) {
 			return &ring.Error{Text: fmt.Sprintf("a nonce of %d bytes: want 1 to %d, in UTF-8", len(nonce), maxNonce)}
 		}
 	}

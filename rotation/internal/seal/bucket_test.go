@@ -18,7 +18,7 @@ func TestAck(t *testing.T) {
 	theirs, ours := mustKEKs(t, 1, 2), mustKEKs(t, 3, 2, 1)
 	most := testAck()
 	most.Instance, most.PlaceID, most.PlaceNonce = strings.Repeat("ü", 128), strings.Repeat("1", 64), strings.Repeat("n", 64)
-	most.Bucket, most.Applied = maxBucket, slices.Repeat([]string{strings.Repeat("n", 64)}, MaxApplied)
+	most.Bucket, most.Applied = maxBucket, slices.Repeat([]Applied{{strings.Repeat("n", 64), true}}, MaxApplied)
 	for _, a := range []Ack{testAck(), most, {Instance: "a", PlaceID: "0-1", PlaceNonce: "n", At: sealedAt}} {
 		blob, err := SealAck(theirs, a)
 		if err != nil {
@@ -57,9 +57,9 @@ func TestSealAckRefuses(t *testing.T) {
 		"no place":              func(a *Ack) { a.PlaceID = "" },
 		"a place without nonce": func(a *Ack) { a.PlaceNonce = "" },
 		"a long nonce":          func(a *Ack) { a.PlaceNonce = strings.Repeat("a", 65) },
-		"too many changes":      func(a *Ack) { a.Applied = slices.Repeat([]string{"n"}, MaxApplied+1) },
-		"an empty change":       func(a *Ack) { a.Applied = []string{""} },
-		"a change not UTF-8":    func(a *Ack) { a.Applied = []string{"\xff"} },
+		"too many changes":      func(a *Ack) { a.Applied = slices.Repeat([]Applied{{Nonce: "n"}}, MaxApplied+1) },
+		"an empty change":       func(a *Ack) { a.Applied = []Applied{{}} },
+		"a change not UTF-8":    func(a *Ack) { a.Applied = []Applied{{Nonce: "\xff"}} },
 		"no time":               func(a *Ack) { a.At = time.Time{} },
 		"microseconds":          func(a *Ack) { a.At = a.At.Add(time.Microsecond) },
 		"the year 2200":         func(a *Ack) { a.GoodSince = maxDate },

@@ -23,19 +23,20 @@ import (
 // no KEK yet, and the others open, and seal what is under them. Nil and zero KEKs seal and open
 // nothing.
 //
-// KEKs are of one realm: see [KEKs.In].
+// KEKs are of one realm, and may open what is of others: see [KEKs.In].
 //
 // KEKs are immutable and safe for concurrent use. The keys are in closures, so no fmt verb, log
 // handler or encoder reaches them.
 type KEKs struct {
-	list  []*kek
-	realm string
+	list   []*kek   // those of realms[0] first, then those of the next one
+	realms []string // see ownRealms
 }
 
 // A kek is one key-encryption key in one realm. Everything that it can do is in closures.
 type kek struct {
 	name   KEKName
-	label  string                  // of its check value
+	label  string // of its check value
+	realm  string
 	derive func(use string) []byte // 32 bytes for a use in the realm
 	box    func() (*box, error)    // wraps tenant keys
 	in     func(realm string) (*kek, error)
@@ -156,19 +157,40 @@ func InsecurePlaintext() *KEKs {
 // and is part of every key that is derived from a KEK. So what was sealed in one realm does not
 // open in another, even under the same KEK. It is not stored: the store cannot lose or change it.
 // All other constructors return KEKs of the realm "".
-func (ks *KEKs) In(realm string) (*KEKs, error) {
-	if !isText(realm, 0, maxRealm) {
-		return nil, &ring.Error{Text: fmt.Sprintf("a realm of %d bytes: want at most %d, in UTF-8", len(realm), maxRealm)}
-	}
-	other := &KEKs{realm: realm}
-	for _, k := range ks.all() {
-		k, err := k.in(realm)
-		if err != nil {
-			return nil, &ring.Error{Text: "KEK", Err: err}
+//
+// The result also opens what was sealed in one of others, and seals again what a ring has there. To
+// its callers a KEK in another realm is another KEK, further down in the list. So a ring moves from
+// realm to realm as it moves from KEK to KEK.
+func (ks *KEKs) In(realm string, others ...string) (*KEKs, error) {
+	in, own := &KEKs{realms: append([]string{realm}, others...)}, ks.all()
+	own = own[:len(own)/len(ks.ownRealms())] // once each
+	for i, realm := range in.realms {
+		switch {
+		case !isText(realm, 0, maxRealm):
+			return nil, &ring.Error{Text: fmt.Sprintf("a realm of %d bytes: want at most %d, in UTF-8", len(realm), maxRealm)}
+		case slices.Contains(in.realms[:i], realm):
+			return nil, &ring.Error{Text: fmt.Sprintf("the realm %q is given twice", realm)}
 		}
-		other.list = append(other.list, k)
+		for _, k := range own {
+			k, err := k.in(realm)
+			if err != nil {
+				return nil, &ring.Error{Text: "KEK", Err: err}
+			}
+			in.list = append(in.list, k)
+		}
 	}
-	return other, nil
+	if len(in.list) > maxKEKs { // an acknowledgement names all of them
+		return nil, &ring.Error{Text: fmt.Sprintf("%d KEKs in %d realms: want at most %d together", len(own), len(in.realms), maxKEKs)}
+	}
+	return in, nil
+}
+
+// ownRealms returns the realms that ks are of, the one that seals first. ks may be nil.
+func (ks *KEKs) ownRealms() []string {
+	if ks == nil || len(ks.realms) == 0 {
+		return []string{""}
+	}
+	return ks.realms
 }
 
 // Names returns the names of the keys, the primary first.
@@ -178,6 +200,18 @@ func (ks *KEKs) Names() []KEKName {
 		names = append(names, k.name)
 	}
 	return names
+}
+
+// SeveralRealms reports whether ks also open what was sealed in another realm than their own.
+func (ks *KEKs) SeveralRealms() bool { return len(ks.ownRealms()) > 1 }
+
+// Describe returns a name as text for people: its String and, if ks are of several realms, the realm
+// that it is in.
+func (ks *KEKs) Describe(name KEKName) string {
+	if k, err := ks.find(name); err == nil && ks.SeveralRealms() {
+		return fmt.Sprintf("%v in realm %q", name, k.realm)
+	}
+	return name.String()
 }
 
 // Primary returns the name of the first key, or the zero KEKName if there is none.
@@ -211,7 +245,9 @@ func (ks *KEKs) Has(name KEKName) bool {
 func (ks *KEKs) IDs() []string {
 	var ids []string
 	for _, k := range ks.all() {
-		ids = append(ids, k.name.ID)
+		if !slices.Contains(ids, k.name.ID) { // it is there once for each realm
+			ids = append(ids, k.name.ID)
+		}
 	}
 	return ids
 }
@@ -263,14 +299,18 @@ func (ks *KEKs) sealing(under KEKName) (*kek, error) {
 // find returns the key of that name. The check values decide, because an operator may change the
 // id.
 func (ks *KEKs) find(n KEKName) (*kek, error) {
+	elsewhere := false // the key is here, in other realms
 	for _, k := range ks.all() {
 		switch {
 		case k.name.Check != n.Check:
 		case k.name.Realm != n.Realm:
-			return nil, &ring.Error{Kind: ErrWrongRealm, Text: fmt.Sprintf("it is sealed under KEK %q in another realm, this process is in %q", n.ID, ks.realm)}
+			elsewhere = true
 		default:
 			return k, nil
 		}
+	}
+	if elsewhere {
+		return nil, &ring.Error{Kind: ErrWrongRealm, Text: fmt.Sprintf("it is sealed under KEK %q in another realm, this process is in %s", n.ID, strings.Join(quoteAll(ks.ownRealms()), " and "))}
 	}
 	// The id alone would mislead here: this process has a KEK of that id, and it is another key.
 	if slices.Contains(ks.IDs(), n.ID) {
@@ -353,6 +393,7 @@ func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
 	return &kek{
 		name:   name,
 		label:  hex.EncodeToString(name.Check[:]),
+		realm:  realm,
 		derive: func(use string) []byte { return derived[use] },
 		box:    sync.OnceValues(func() (*box, error) { return newBox(derived[useWrap]) }),
 		in:     func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },

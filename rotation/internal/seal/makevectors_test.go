@@ -173,7 +173,7 @@ func (v *vectors) sealHead(t testing.TB, realm, tenant string, h vectorHead) []b
 // that says as little as it can.
 func (v *vectors) addAcks(t testing.TB, realm string) {
 	full := &vectorAck{Realm: realm, KEKs: []int{1, 0}, Instance: "pod-ä/1", Bucket: 255, PlaceID: "1800000000123-0", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []string{"the first", "second", "2"}, Ends: hex.EncodeToString([]byte("a digest of ends"))}
+		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []vectorApplied{{"the first", true}, {"second", false}, {"2", true}}, Ends: hex.EncodeToString([]byte("a digest of ends"))}
 	least := &vectorAck{Realm: realm, KEKs: []int{0}, Instance: "b", PlaceID: "0-1", Nonce: "n", At: 1, Ends: hex.EncodeToString(make([]byte, 16))}
 	for _, a := range []*vectorAck{full, least} {
 		a.Value = hex.EncodeToString(v.sealAck(t, a))
@@ -192,6 +192,11 @@ func (v *vectors) addAcks(t testing.TB, realm string) {
 		refuse("wrong_kek", "another check value", a.Instance, edit(check, value[check]^1))
 		refuse("wrong_realm", "another realm", a.Instance, v.sealAck(t, &other))
 		refuse("newer", "version 2", a.Instance, edit(2, 2))
+		if len(a.Applied) > 0 {
+			holds := len(value) - 32 - (1 + 2 + len("2"))
+			refuse("tampered", "one that holds no ring", a.Instance, edit(holds, 0))
+			refuse("malformed", "one that holds the ring twice", a.Instance, edit(holds, 2))
+		}
 		refuse("malformed", "a byte more", a.Instance, append(bytes.Clone(value), 0))
 		refuse("malformed", "the text of an older format", a.Instance, []byte("1800000000123-0 ABC 0 1800000001000"))
 		v.Acks = append(v.Acks, a)
@@ -204,8 +209,8 @@ func (v *vectors) sealAck(t testing.TB, a *vectorAck) []byte {
 		open = append(open, v.name(t, k, a.Realm)...)
 	}
 	open = append(open, byte(len(a.Applied)))
-	for _, nonce := range a.Applied {
-		open = append(open, str(nonce)...)
+	for _, applied := range a.Applied {
+		open = append(append(open, flag1(applied.Holds)...), str(applied.Nonce)...)
 	}
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[a.KEKs[0]].realm(a.Realm).Acks), open, []byte{byte(a.Bucket >> 8), byte(a.Bucket)}, str(a.Instance)))
 }

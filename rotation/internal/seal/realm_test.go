@@ -28,7 +28,7 @@ func TestRealms(t *testing.T) {
 		bad := new(ring.UnreadableError)
 		errors.As(err, &bad)
 		for field, cause := range bad.Failed {
-			if !errors.Is(cause, ErrWrongRealm) || !errors.Is(cause, ErrWrongKEK) || !strings.Contains(cause.Error(), fmt.Sprintf("this process is in %q", tt.ours.realm)) {
+			if !errors.Is(cause, ErrWrongRealm) || !errors.Is(cause, ErrWrongKEK) || !strings.Contains(cause.Error(), fmt.Sprintf("this process is in %q", tt.ours.ownRealms()[0])) {
 				t.Errorf("%q of another realm: %v", field, cause)
 			}
 		}
@@ -88,6 +88,65 @@ func TestIn(t *testing.T) {
 			t.Errorf("nothing in a realm: %v", in.Names())
 		}
 	}
+}
+
+// TestSeveralRealms: KEKs of two realms open what is sealed in either, seal in the first one, and
+// take a ring from one to the other.
+func TestSeveralRealms(t *testing.T) {
+	none := named(t, "new", testKEK(1), "old", testKEK(2))
+	both, err := none.In("live", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := mustIn(t, none, "live")
+	if both.Primary() != live.Primary() || len(both.Names()) != 4 || !slices.Equal(both.IDs(), []string{"new", "old"}) || live.SeveralRealms() || !both.SeveralRealms() {
+		t.Errorf("names %v, ids %q", both.Names(), both.IDs())
+	}
+	for _, ks := range []*KEKs{none, live} {
+		s := wholeRing(t, ks)
+		delete(s.fields, FieldDead)
+		if _, err := OpenRing(both, "acme", s.fields); err != nil {
+			t.Errorf("what is sealed in %q: %v", ks.ownRealms(), err)
+		}
+	}
+	tk, blob, err := NewTenantKey(none, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, err := RewrapTenantKey(both, both.Primary(), "acme", tk.ID, blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := OpenTenantKey(live, "acme", tk.ID, moved)
+	if err != nil || there.Born != tk.Born || there.KEK != live.Primary() {
+		t.Errorf("moved: %+v, %v", there, err)
+	}
+	if _, err := OpenTenantKey(none, "acme", tk.ID, moved); !errors.Is(err, ErrWrongRealm) {
+		t.Errorf("in the old realm: %v", err)
+	}
+	_, err = OpenTenantKey(both, "acme", tk.ID, blobOf(NewTenantKey(mustIn(t, none, "third"), "acme")))
+	if !errors.Is(err, ErrWrongRealm) || !strings.Contains(err.Error(), `this process is in "live" and ""`) {
+		t.Errorf("of a third realm: %v", err)
+	}
+	if in := both.Describe(none.Primary()); in != none.Primary().String()+` in realm ""` || live.Describe(live.Primary()) != live.Primary().String() {
+		t.Errorf("described as %q and %q", in, live.Describe(live.Primary()))
+	}
+	if again := mustIn(t, both, "live"); !slices.Equal(again.Names(), live.Names()) {
+		t.Errorf("again in one realm: %v", again.Names())
+	}
+	for _, others := range [][]string{{"live"}, {"a", "a"}, {"\xff"}, {"1", "2", "3", "4", "5", "6", "7", "8"}} {
+		if ks, err := none.In("live", others...); err == nil || ks != nil {
+			t.Errorf("In(live, %q) = %v, %v", others, ks, err)
+		}
+	}
+}
+
+// blobOf returns what to store of a tenant key.
+func blobOf(_ *TenantKey, blob []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return blob
 }
 
 // TestNames: names and labels do not depend on the id that an operator gives.

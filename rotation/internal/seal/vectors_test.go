@@ -122,10 +122,15 @@ type vectorAck struct {
 	Nonce     string          `json:"place_nonce"`
 	GoodSince uint64          `json:"good_since"`
 	At        uint64          `json:"at"`
-	Applied   []string        `json:"applied"`
+	Applied   []vectorApplied `json:"applied"`
 	Ends      string          `json:"ends"`
 	Value     string          `json:"value"`
 	Refused   []vectorRefused `json:"refused"` // other values; Field is the name of the instance
+}
+
+type vectorApplied struct {
+	Nonce string `json:"nonce"`
+	Holds bool   `json:"holds"`
 }
 
 type vectorEntry struct {
@@ -407,8 +412,8 @@ func (v *vectors) readAck(t *testing.T, a *vectorAck, blob []byte) {
 		open = append(open, v.name(t, k, a.Realm)...)
 	}
 	open = append(open, byte(len(a.Applied)))
-	for _, nonce := range a.Applied {
-		open = append(open, str(nonce)...)
+	for _, applied := range a.Applied {
+		open = append(append(open, flag1(applied.Holds)...), str(applied.Nonce)...)
 	}
 	mac := hmac1(unhex(t, v.KEKs[a.KEKs[0]].realm(a.Realm).Acks), open, []byte{byte(a.Bucket >> 8), byte(a.Bucket)}, str(a.Instance))
 	if want := slices.Concat(open, mac); !bytes.Equal(blob, want) {
@@ -522,8 +527,10 @@ func TestVectorsOfBuckets(t *testing.T) {
 	v := readVectors(t)
 	for _, a := range v.Acks {
 		keks := v.keks(t, a.Realm, a.KEKs...)
-		want := Ack{Instance: a.Instance, Bucket: int(a.Bucket), PlaceID: a.PlaceID, PlaceNonce: a.Nonce, At: ms(a.At), KEKs: keks.Names(), Applied: a.Applied,
-			Ends: [16]byte(unhex(t, a.Ends))}
+		want := Ack{Instance: a.Instance, Bucket: int(a.Bucket), PlaceID: a.PlaceID, PlaceNonce: a.Nonce, At: ms(a.At), KEKs: keks.Names(), Ends: [16]byte(unhex(t, a.Ends))}
+		for _, applied := range a.Applied {
+			want.Applied = append(want.Applied, Applied(applied))
+		}
 		if a.GoodSince > 0 {
 			want.GoodSince = ms(a.GoodSince)
 		}

@@ -6,7 +6,7 @@
 -- ARGV 12-:  four lists, each after the number of its members: bounds (at, from, to in
 --            microseconds), fields to set (name, value), names of fields to delete, kids to
 --            publish.
--- Reply: 'ok', the time, the entry's ID, the new digest; or 'conflict' or 'bounds', and the time; or
+-- Reply: 'ok', the time, the entry's ID, the new digest, how many listeners were told; or 'conflict' or 'bounds', and the time; or
 -- 'refused' and the text of an error, if nothing was written; or 'broken' and the text of an error, if
 -- something was.
 local ring, log, tenants, ack = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -125,6 +125,6 @@ ok, made = pcall(write)
 if not ok then
   return {'broken', textOf(made)}
 end
-redis.pcall('PUBLISH', ARGV[10], ARGV[11]) -- only a nudge: an instance that misses it still polls
+local told = redis.pcall('PUBLISH', ARGV[10], ARGV[11]) -- only a nudge: an instance that misses it still polls
 
-return {'ok', decimal(now), id, made}
+return {'ok', decimal(now), id, made, type(told) == 'number' and decimal(told) or '0'}

@@ -6,8 +6,11 @@
 package server
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"time"
 
@@ -47,6 +50,11 @@ type Config struct {
 	// MaxTokenBytes is the longest token that the API accepts. Zero means [DefaultMaxTokenBytes].
 	MaxTokenBytes int
 
+	// TokenHeaders are the headers that may hold the token, as [CheckTokenHeader] takes them. In
+	// Authorization it has the scheme Bearer, and in any other it is alone. Empty means
+	// Authorization.
+	TokenHeaders []string
+
 	// Hint returns advice about a refused token for the log, or "". It may be nil.
 	Hint func(*verifier.Error) string
 
@@ -61,7 +69,7 @@ type Config struct {
 }
 
 // A Tenant is the rules for one tenant's tokens and the source of its keys, which is one of
-// Rules.Keys, Source and Ring.
+// Rules.Keys, Source and Ring. Rules.Keys may stand beside a Source.
 type Tenant struct {
 	// Rules say which tokens are good. If Ring is set and Rules.Algorithms is empty, every key of
 	// the ring verifies the algorithm that it was made for.
@@ -74,11 +82,41 @@ type Tenant struct {
 	Ring bool
 }
 
-// A Source is where an issuer publishes its keys: one of the two URLs is set.
+// A Source is where an issuer publishes its keys: one of the three URLs is set.
 type Source struct {
 	IssuerURL string // of the issuer, whose metadata names the JWK Set
 	JWKSURL   string // of the JWK Set
+	PEMURL    string // of each key, in PEM, with {kid} for its kid
 	Config    jwks.SourceConfig
+
+	Proxy   *url.URL       // that it is reached through; nil is that of Config.Issuers
+	RootCAs *x509.CertPool // that its certificate is of; nil is those of Config.Issuers
+	CAFile  string         // names RootCAs: sources with the same name share them
+}
+
+// ClientConfig returns cfg with what the source has of its own.
+func (s *Source) ClientConfig(cfg jwks.Config) jwks.Config {
+	if s.Proxy != nil {
+		cfg.Proxy = s.Proxy
+	}
+	if s.RootCAs != nil {
+		secure := new(tls.Config)
+		if cfg.TLS != nil {
+			secure = cfg.TLS.Clone()
+		}
+		secure.RootCAs = s.RootCAs
+		cfg.TLS = secure
+	}
+	return cfg
+}
+
+// client names the client that the source can share with others.
+func (s *Source) client() string {
+	proxy := ""
+	if s.Proxy != nil {
+		proxy = s.Proxy.String()
+	}
+	return fmt.Sprintf("%q %q", proxy, s.CAFile)
 }
 
 // Rings say where the rings are, and how the server treats them.
@@ -89,8 +127,10 @@ type Rings struct {
 	// KEKs open the rings.
 	KEKs *rotation.KEKs
 
-	// Realm names the environment that the rings belong to: see [rotation.Config].
-	Realm string
+	// Realm names the environment that the rings belong to, and OtherRealms those that are opened
+	// too: see [rotation.Config].
+	Realm       string
+	OtherRealms []string
 
 	// KEKFile is the file that KEKs come from. New KEKs in it replace them while the server runs. It
 	// may be nil.

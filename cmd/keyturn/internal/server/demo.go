@@ -52,7 +52,7 @@ func (d *demo) open(ctx context.Context, t *tenants, at Endpoint) (err error) {
 	}
 	for i := range d.cfg.Rings {
 		ring := &d.cfg.Rings[i]
-		if err := t.rings.rotator.Create(ctx, ring.Tenant, ring.Policy); err != nil {
+		if _, err := t.rings.rotator.Create(ctx, ring.Tenant, ring.Policy); err != nil {
 			return &Error{Part: PartRings, Tenant: ring.Tenant, Err: err}
 		}
 		token, err := d.token(ctx, ring)

@@ -76,6 +76,8 @@ func (t *tenants) ready() readiness {
 
 func (t *tenants) readyOf(tenant *Tenant) tenantReady {
 	switch {
+	case t.pems[tenant.Rules.ID] != nil:
+		return tenantReady{Status: stateReady, Reason: "the issuer is asked for each key with the first token of it"}
 	case tenant.Source != nil:
 		source := t.sources[tenant.Rules.ID]
 		status := source.Status()

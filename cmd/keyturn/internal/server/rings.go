@@ -61,7 +61,7 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 
 func (r *rings) config(cfg *Config) rotation.Config {
 	c := rotation.Config{
-		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
+		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
 		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
 		Logger:         cfg.Logger, Now: cfg.Now,
 	}

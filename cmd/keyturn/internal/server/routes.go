@@ -2,8 +2,11 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/keyturn/keyturn/middleware"
@@ -12,7 +15,8 @@ import (
 // routes returns the handler of all requests. The only way to the API leads through
 // [middleware.Require].
 func (s *Server) routes() http.Handler {
-	api := middleware.Require(s.verifier, middleware.WithErrorHandler(s.refuse))(http.HandlerFunc(serveAPI))
+	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
+	api := middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI))
 	published := newPublisher(s.tenants, s.cfg.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -31,6 +35,38 @@ func (s *Server) routes() http.Handler {
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
 	})
+}
+
+const authorization = "Authorization"
+
+// tokenPlaces returns the options for the headers that may hold the token.
+func tokenPlaces(headers []string) (options []middleware.Option) {
+	for _, name := range headers {
+		if !isAuthorization(name) {
+			options = append(options, middleware.FromHeader(name))
+		}
+	}
+	if len(headers) > 0 && !slices.ContainsFunc(headers, isAuthorization) {
+		options = append(options, middleware.WithoutAuthorization())
+	}
+	return options
+}
+
+func isAuthorization(name string) bool { return http.CanonicalHeaderKey(name) == authorization }
+
+// CheckTokenHeader returns why a header cannot be one of Config.TokenHeaders, or nil.
+func CheckTokenHeader(name string) (err error) {
+	if isAuthorization(name) {
+		return nil
+	}
+	// FromHeader panics for a name in a program. Here the name is one of a file.
+	defer func() {
+		if why := recover(); why != nil {
+			err = errors.New(strings.TrimPrefix(fmt.Sprint(why), "middleware: FromHeader: "))
+		}
+	}()
+	middleware.FromHeader(name)
+	return nil
 }
 
 // adminRoutes returns the handler of the admin listener's requests.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type Server struct {
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg.withDefaults()}
 	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
+	s.refusals.authorization = len(s.cfg.TokenHeaders) == 0 || slices.ContainsFunc(s.cfg.TokenHeaders, isAuthorization)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -149,7 +151,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    s.cfg.MaxTokenBytes + otherHeaderBytes,
+		MaxHeaderBytes:    s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
 	go func() { f.ended <- f.srv.Serve(l) }()

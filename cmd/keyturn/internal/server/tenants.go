@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -12,15 +13,19 @@ import (
 // tenants are the tenants of a server with what reads their keys.
 type tenants struct {
 	all     []Tenant
-	sources map[string]*jwks.Source // of the tenants with a Source
-	client  *jwks.Client            // of sources; nil without any
+	sources map[string]*jwks.Source // of the tenants with a Source that has a set
+	pems    map[string]*jwks.PEMSource
+	clients map[string]*jwks.Client // of sources, by [Source.client]
 	rings   *rings                  // nil if no tenant has a ring
 	log     *slog.Logger
 }
 
 // openTenants opens the sources and the rings of a server's tenants.
 func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
-	t := &tenants{all: cfg.Tenants, sources: make(map[string]*jwks.Source), log: cfg.Logger}
+	t := &tenants{
+		all: cfg.Tenants, sources: make(map[string]*jwks.Source), pems: make(map[string]*jwks.PEMSource),
+		clients: make(map[string]*jwks.Client), log: cfg.Logger,
+	}
 	defer func() {
 		if err != nil {
 			t.close()
@@ -43,19 +48,28 @@ func (t *tenants) openSources(cfg jwks.Config) error {
 		if tenant.Source == nil {
 			continue
 		}
-		if t.client == nil {
-			t.client = jwks.New(cfg)
+		name := tenant.Source.client()
+		if t.clients[name] == nil {
+			t.clients[name] = jwks.New(tenant.Source.ClientConfig(cfg))
 		}
-		source, err := tenant.Source.open(t.client, tenant.Rules.ID)
-		if err != nil {
+		if err := t.openSource(t.clients[name], tenant.Rules.ID, tenant.Source); err != nil {
 			return &Error{Part: PartSource, Tenant: tenant.Rules.ID, Err: err}
 		}
-		t.sources[tenant.Rules.ID] = source
 	}
 	return nil
 }
 
-func (s *Source) open(client *jwks.Client, tenant string) (*jwks.Source, error) {
+func (t *tenants) openSource(client *jwks.Client, tenant string, s *Source) (err error) {
+	if s.PEMURL != "" {
+		t.pems[tenant], err = client.OpenPEM(tenant, s.PEMURL, s.Config)
+		return err
+	}
+	t.sources[tenant], err = s.Open(client, tenant)
+	return err
+}
+
+// Open opens a source that has a set. It does not wait for its keys.
+func (s *Source) Open(client *jwks.Client, tenant string) (*jwks.Source, error) {
 	if s.IssuerURL != "" {
 		return client.Discover(tenant, s.IssuerURL, s.Config)
 	}
@@ -68,14 +82,24 @@ func (t *tenants) rules() []verifier.Tenant {
 	for _, tenant := range t.all {
 		rules := tenant.Rules
 		switch {
+		case t.pems[rules.ID] != nil:
+			rules.Keys = t.pems[rules.ID]
 		case tenant.Source != nil:
-			rules.Keys = t.sources[rules.ID]
+			rules.Keys = withSource(rules.Keys, t.sources[rules.ID])
 		case tenant.Ring:
 			t.rings.complete(&rules)
 		}
 		all = append(all, rules)
 	}
 	return all
+}
+
+// withSource returns the keys of source, beside those that a tenant has already, if any.
+func withSource(keys keystore.KeyStore, source *jwks.Source) keystore.KeyStore {
+	if keys == nil {
+		return source
+	}
+	return keystore.Join(keys, source)
 }
 
 // closeTime is how long the fetches of issuers' keys may take to end.
@@ -86,12 +110,11 @@ func (t *tenants) close() {
 	if t.rings != nil {
 		t.rings.close()
 	}
-	if t.client == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	if err := t.client.Close(ctx); err != nil {
-		t.log.Warn("not all fetches of keys have ended", "err", err)
+	for _, client := range t.clients {
+		if err := client.Close(ctx); err != nil {
+			t.log.Warn("not all fetches of keys have ended", "err", err)
+		}
 	}
 }

@@ -27,7 +27,7 @@ func startAt(q *Queue, at time.Duration) (all []*Ticket) {
 }
 
 func TestGateKeepsToBudget(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	q.SetBudget(5, 100*time.Millisecond)
 	onDemand(q, 100, "a", false)
 	if got := len(startAt(q, 0)); got != 5 {
@@ -52,7 +52,7 @@ func TestGateKeepsToBudget(t *testing.T) {
 
 // A source in use does not wait for the budget of the others, from the moment that it is in use.
 func TestSourcesInUseHaveBudgetOfTheirOwn(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	q.SetBudget(2, time.Second)
 	onDemand(q, 100, "stranger", false)
 	onDemand(q, 100, "another", false)
@@ -74,7 +74,7 @@ func TestSourcesInUseHaveBudgetOfTheirOwn(t *testing.T) {
 }
 
 func TestTenantsTakeTurnsAtGate(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	q.SetBudget(1, time.Second)
 	onDemand(q, 100, "big", false)
 	gone := onDemand(q, 1, "gone", false)[0]
@@ -89,7 +89,7 @@ func TestTenantsTakeTurnsAtGate(t *testing.T) {
 }
 
 func TestGateWithoutBudgetIsClosed(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	onDemand(q, 1, "a", true)
 	if _, ok := q.Wait(epoch); ok || startAt(q, time.Hour) != nil {
 		t.Error("a queue without a budget lets a ticket in")

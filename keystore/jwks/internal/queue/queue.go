@@ -3,13 +3,13 @@
 //
 //	Add --> gate (on demand only)                        Next
 //	 |        |                                            ^
-//	 |        | 1 as the budget allows, tenants in turns   | at most 16 run
+//	 |        | 1 as the budget allows, tenants in turns   | at most so many run
 //	 v        v                                            |
 //	urgent     in use | not in use  --+                    |
 //	                                  +--> the first class that is admitted
 //	scheduled  in use | not in use  --+    and whose host has room
 //	              ^                                        |
-//	              | the host has room again                | the host runs 2
+//	              | the host has room again                | the host runs its most
 //	              +------------- parked at its host <------+
 //
 // Each cell holds three round robins of tenants, one for each health, so that one tenant's backlog
@@ -27,31 +27,22 @@ import (
 	"time"
 )
 
-// Bounds on what runs at once.
-const (
-	MaxRunning = 16
-	MaxPerHost = 2
-
-	// MaxIdle is for sources that are not in use, whatever their health.
-	MaxIdle = MaxRunning * 3 / 4
-)
-
-// A group is a part of the tickets, and how many of it may run at once. Each group leaves an eighth
-// of the places to the tickets that are in the group before it only.
+// A group is a part of the tickets, and how many eighths of the places it may have at once. Each
+// group leaves an eighth to the tickets that are in the group before it only.
 type group struct {
-	most int
-	has  func(inUse bool, h Health) bool
+	eighths int
+	has     func(inUse bool, h Health) bool
 }
 
 var groups = [...]group{
-	{MaxRunning, func(bool, Health) bool { return true }},
-	{MaxRunning * 7 / 8, func(inUse bool, h Health) bool { return !inUse || h != Proven }},
-	{MaxRunning * 6 / 8, func(_ bool, h Health) bool { return h != Proven }},
-	{MaxRunning * 5 / 8, func(_ bool, h Health) bool { return h == Failing }},
+	{8, func(bool, Health) bool { return true }},
+	{7, func(inUse bool, h Health) bool { return !inUse || h != Proven }},
+	{6, func(_ bool, h Health) bool { return h != Proven }},
+	{5, func(_ bool, h Health) bool { return h == Failing }},
 
-	{MaxIdle, func(inUse bool, _ Health) bool { return !inUse }},
-	{MaxIdle - MaxRunning/8, func(inUse bool, h Health) bool { return !inUse && h != Proven }},
-	{MaxIdle - MaxRunning*2/8, func(inUse bool, h Health) bool { return !inUse && h == Failing }},
+	{6, func(inUse bool, _ Health) bool { return !inUse }},
+	{5, func(inUse bool, h Health) bool { return !inUse && h != Proven }},
+	{4, func(inUse bool, h Health) bool { return !inUse && h == Failing }},
 }
 
 // A Priority says who waits for a fetch.
@@ -106,11 +97,13 @@ func (t *Ticket) class() class {
 
 func (c class) health() Health { return Health(c % idle) }
 
-// A Queue holds tickets until they may start. The zero Queue is empty, and lets no ticket on demand
-// start: see [Queue.SetBudget]. It is not safe for concurrent use. Every method takes constant
+// A Queue holds tickets until they may start. The zero Queue is empty, and lets no ticket start: see
+// [Queue.SetLimits], and for those on demand [Queue.SetBudget]. It is not safe for concurrent use. Every method takes constant
 // time, on average.
 type Queue struct {
 	gate    gate
+	most    [len(groups)]int // how many may run of each group
+	perHost int
 	waiting [priorities][classes]roundRobin
 	urgent  run             // of priorities
 	inUse   [priorities]run // of classes in use
@@ -125,6 +118,15 @@ type hostLimit struct {
 	running int
 	parked  [classes][priorities]roundRobin
 	urgent  [classes]run
+}
+
+// SetLimits sets how many tickets may run at once, and how many of those at one host. Both are at
+// least 1. It is for an empty Queue.
+func (q *Queue) SetLimits(running, perHost int) {
+	for i, g := range groups {
+		q.most[i] = max(1, running/8*g.eighths+running%8*g.eighths/8)
+	}
+	q.perHost = perHost
 }
 
 // Add adds t.
@@ -172,7 +174,7 @@ func (q *Queue) Next(now time.Time) *Ticket {
 	for t := q.gate.next(now, q.tick()); t != nil; t = q.gate.next(now, q.tick()) {
 		q.enter(t)
 	}
-	if q.running[0] == MaxRunning {
+	if q.running[0] == q.most[0] {
 		return nil
 	}
 	for _, p := range q.urgent.order() {
@@ -226,7 +228,7 @@ func (q *Queue) start(t *Ticket) bool {
 		host = new(hostLimit)
 		q.hosts[t.Host] = host
 	}
-	if host.running == MaxPerHost {
+	if host.running == q.perHost {
 		host.parked[t.class()][t.Priority].push(t, q.tick())
 		return false
 	}
@@ -251,7 +253,7 @@ func (q *Queue) add(t *Ticket, n int) {
 // admits reports whether a ticket of that class may start beside those that run.
 func (q *Queue) admits(c class) bool {
 	for i, g := range groups {
-		if q.running[i] == g.most && g.has(c < idle, c.health()) {
+		if q.running[i] == q.most[i] && g.has(c < idle, c.health()) {
 			return false
 		}
 	}
@@ -271,7 +273,7 @@ func (q *Queue) Done(t *Ticket) {
 // has room.
 func (q *Queue) unpark(name string, c class) {
 	host := q.hosts[name]
-	if host == nil || host.running == MaxPerHost {
+	if host == nil || host.running == q.perHost {
 		return
 	}
 	for _, p := range host.urgent[c].order() {

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"fmt"
+	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,13 @@ import (
 )
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// newQueue returns a queue with the limits that the numbers of these tests are about.
+func newQueue() *Queue {
+	q := new(Queue)
+	q.SetLimits(16, 2)
+	return q
+}
 
 // start starts all tickets that may start now.
 func start(q *Queue) (all []*Ticket) {
@@ -55,8 +64,20 @@ func addBlocked(q *Queue, newTicket func(i int) *Ticket, n, from int, tenant str
 	return all
 }
 
-func TestTwoRunPerHost(t *testing.T) {
+// No number is too large for a limit, as that of a caller who wants none.
+func TestLimitsWithoutEnd(t *testing.T) {
 	q := new(Queue)
+	q.SetLimits(math.MaxInt, math.MaxInt)
+	for i := range 100 {
+		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: "h", Health: Failing})
+	}
+	if n := len(start(q)); n != 100 {
+		t.Errorf("%d of 100 tickets may start", n)
+	}
+}
+
+func TestTwoRunPerHost(t *testing.T) {
+	q := newQueue()
 	for i := range 5 {
 		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: "h", Priority: Scheduled})
 	}
@@ -80,19 +101,19 @@ func TestTwoRunPerHost(t *testing.T) {
 }
 
 func TestTenantsTakeTurns(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	for i := range 40 {
 		q.Add(&Ticket{Tenant: "big", Host: fmt.Sprint(i), Priority: Scheduled})
 	}
 	q.Add(&Ticket{Tenant: "small", Host: "s", Priority: Scheduled})
 	running := start(q)
-	if len(running) != MaxIdle || running[1].Tenant != "small" {
+	if len(running) != 12 || running[1].Tenant != "small" {
 		t.Errorf("started %s", names(running))
 	}
 }
 
 func TestUrgentGoesFirst(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	var all []*Ticket
 	for i := range 20 {
 		all = append(all, &Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i), Priority: Scheduled})
@@ -102,13 +123,13 @@ func TestUrgentGoesFirst(t *testing.T) {
 	q.Hurry(all[19], false)
 	q.Cancel(all[0])
 	running := start(q)
-	if len(running) != MaxIdle || running[0] != all[19] || running[1] != all[1] {
+	if len(running) != 12 || running[0] != all[19] || running[1] != all[1] {
 		t.Errorf("started %s", names(running))
 	}
 }
 
 func TestScheduleHasEveryFourthStart(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	for i := range 100 {
 		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i), Priority: Urgent})
 	}
@@ -117,7 +138,7 @@ func TestScheduleHasEveryFourthStart(t *testing.T) {
 	}
 	running := start(q)
 	for len(running) < 48 {
-		q.Done(running[len(running)-MaxIdle])
+		q.Done(running[len(running)-12])
 		running = append(running, start(q)...)
 	}
 	for i, k := range running {
@@ -156,7 +177,7 @@ func TestHealthKeepsRoom(t *testing.T) {
 		{[]bool{false, true}, [][]int{{8, 2, 2}, {2, 0, 2}}},
 		{[]bool{true, false}, [][]int{{10, 2, 4}, {0, 0, 0}}},
 	} {
-		q := new(Queue)
+		q := newQueue()
 		for i, inUse := range tt.inUse {
 			for j, h := range []Health{Failing, Untried, Proven} {
 				add(q, 30, fmt.Sprint(i, j), h, Urgent, inUse)
@@ -167,7 +188,7 @@ func TestHealthKeepsRoom(t *testing.T) {
 		}
 	}
 	// Failing and untried ones of sources in use leave room for others.
-	q := new(Queue)
+	q := newQueue()
 	add(q, 30, "failing", Failing, Urgent, true)
 	wantHealths(t, start(q), 0, 0, 10)
 	add(q, 30, "untried", Untried, Urgent, false)
@@ -178,7 +199,7 @@ func TestHealthKeepsRoom(t *testing.T) {
 	wantHealths(t, start(q), 2, 0, 0)
 
 	// And the other way round: untried ones may take the places of failing ones.
-	q = new(Queue)
+	q = newQueue()
 	add(q, 30, "untried", Untried, Urgent, false)
 	running := start(q)
 	wantHealths(t, running, 0, 10, 0)
@@ -192,7 +213,7 @@ func TestHealthKeepsRoom(t *testing.T) {
 
 // However healthy the others are, a quarter of the places is for sources in use. Those may take all.
 func TestSourcesInUseHaveAQuarter(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	add(q, 30, "stranger", Proven, Urgent, false)
 	if got := len(start(q)); got != 12 {
 		t.Errorf("%d of sources that are not in use started, want 12", got)
@@ -201,7 +222,7 @@ func TestSourcesInUseHaveAQuarter(t *testing.T) {
 	if got := len(start(q)); got != 4 {
 		t.Errorf("%d of sources in use started, want 4", got)
 	}
-	q = new(Queue)
+	q = newQueue()
 	add(q, 30, "used", Proven, Scheduled, true)
 	if got := len(start(q)); got != 16 {
 		t.Errorf("%d of sources in use started, want 16", got)
@@ -212,7 +233,7 @@ func TestSourcesInUseHaveAQuarter(t *testing.T) {
 func TestSourcesInUseGoFirst(t *testing.T) {
 	for name, newTicket := range blocked {
 		for p := range priorities {
-			q := new(Queue)
+			q := newQueue()
 			addBlocked(q, newTicket, 100, 0, "stranger", p)
 			running := start(q)
 			for i := range 100 {
@@ -238,7 +259,7 @@ func TestSourcesInUseGoFirst(t *testing.T) {
 func TestUrgentGoesFirstAmongBlocked(t *testing.T) {
 	for name, newTicket := range blocked {
 		t.Run(name, func(t *testing.T) {
-			q := new(Queue)
+			q := newQueue()
 			all := addBlocked(q, newTicket, 40, 0, "big", Scheduled)
 			running := start(q)
 			q.Hurry(all[38], false)
@@ -258,7 +279,7 @@ func TestTenantsTakeTurnsAmongBlocked(t *testing.T) {
 	for name, newTicket := range blocked {
 		t.Run(name, func(t *testing.T) {
 			for p := range priorities {
-				q := new(Queue)
+				q := newQueue()
 				addBlocked(q, newTicket, 40, 0, "big", p)
 				running := start(q)
 				addBlocked(q, newTicket, 3, 100, "small", p)
@@ -279,7 +300,7 @@ func TestTenantsTakeTurnsAmongBlocked(t *testing.T) {
 func TestScheduleHasEveryFourthStartAmongBlocked(t *testing.T) {
 	for name, newTicket := range blocked {
 		t.Run(name, func(t *testing.T) {
-			q := new(Queue)
+			q := newQueue()
 			addBlocked(q, newTicket, 40, 0, "asked", Urgent)
 			addBlocked(q, newTicket, 40, 100, "quiet", Scheduled)
 			running := start(q)
@@ -297,7 +318,7 @@ func TestScheduleHasEveryFourthStartAmongBlocked(t *testing.T) {
 }
 
 func TestTenantsTakeTurnsWhateverTheirHealth(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	for i := range 100 {
 		q.Add(&Ticket{Tenant: fmt.Sprint(i), Host: fmt.Sprint(i)})
 	}
@@ -321,7 +342,7 @@ func TestTenantsTakeTurnsWhateverTheirHealth(t *testing.T) {
 // A ticket that waits for its host, and then for its turn, keeps no other ticket of that host
 // waiting for the rest of its tenant's.
 func TestBacklogDoesNotBlockSharedHost(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	for range 3 {
 		q.Add(&Ticket{Tenant: "big", Host: "h"})
 	}
@@ -346,7 +367,7 @@ func TestBacklogDoesNotBlockSharedHost(t *testing.T) {
 // A ticket that stands in the queue for others of its host and class leaves another one in its place
 // when its source comes into use.
 func TestHurryLeavesAnotherInItsPlace(t *testing.T) {
-	q := new(Queue)
+	q := newQueue()
 	var all []*Ticket
 	for range 4 {
 		all = append(all, &Ticket{Tenant: "a", Host: "h"})
@@ -364,7 +385,7 @@ func TestHurryLeavesAnotherInItsPlace(t *testing.T) {
 // While ten thousand tickets wait, each step looks at a few.
 func TestStepsTakeConstantTime(t *testing.T) {
 	for name, newTicket := range blocked {
-		q, all := new(Queue), []*Ticket(nil)
+		q, all := newQueue(), []*Ticket(nil)
 		for i := range 10_000 {
 			k := newTicket(i)
 			k.Tenant, k.Priority = fmt.Sprint(i%100), Scheduled
@@ -386,9 +407,14 @@ func TestStepsTakeConstantTime(t *testing.T) {
 	}
 }
 
-// In any order of calls, every ticket starts once, within the bounds, and as soon as they allow.
+// In any order of calls, every ticket starts once, within the bounds, and as soon as they allow. make
+// soak tries more orders.
 func TestNothingIsLost(t *testing.T) {
-	for seed := range 50 {
+	orders := 15
+	if os.Getenv("SOAK") != "" {
+		orders = 500
+	}
+	for seed := range orders {
 		r := newRandomRun(t, seed)
 		for step := range 2000 {
 			r.step(step < 1000)
@@ -411,7 +437,7 @@ type randomRun struct {
 }
 
 func newRandomRun(t *testing.T, seed int) *randomRun {
-	r := &randomRun{t: t, seed: seed, random: uint32(seed + 1), now: epoch, q: new(Queue), started: make(map[*Ticket]int)}
+	r := &randomRun{t: t, seed: seed, random: uint32(seed + 1), now: epoch, q: newQueue(), started: make(map[*Ticket]int)}
 	r.q.SetBudget(3, 300*time.Millisecond)
 	return r
 }
@@ -465,18 +491,18 @@ func (r *randomRun) checkBounds() {
 				inGroup[i]++
 			}
 		}
-		if hosts[k.Host] > MaxPerHost {
+		if hosts[k.Host] > r.q.perHost {
 			r.t.Fatalf("seed %d: over the bound of a host: %s", r.seed, names(r.running))
 		}
 	}
 	for i, n := range inGroup {
-		if n > groups[i].most {
+		if n > r.q.most[i] {
 			r.t.Fatalf("seed %d: %d of group %d run: %s", r.seed, n, i, names(r.running))
 		}
 	}
 	r.waiting = slices.DeleteFunc(r.waiting, func(k *Ticket) bool { return k.place == nil })
 	for _, k := range r.waiting {
-		if !k.gated && hosts[k.Host] < MaxPerHost && r.q.admits(k.class()) {
+		if !k.gated && hosts[k.Host] < r.q.perHost && r.q.admits(k.class()) {
 			r.t.Fatalf("seed %d: %s@%s could run beside %s", r.seed, k.Tenant, k.Host, names(r.running))
 		}
 	}
@@ -503,6 +529,36 @@ func (r *randomRun) finish() {
 	for k, n := range r.started {
 		if n != 1 {
 			r.t.Fatalf("seed %d: %s started %d times", r.seed, k.Tenant, n)
+		}
+	}
+}
+
+// Every kind of ticket can start whatever the limits are, and no limit is passed.
+func TestLimits(t *testing.T) {
+	for _, tt := range []struct {
+		running, perHost int
+		want             []int // failing, untried and proven ones that are not in use, and proven ones that are
+	}{
+		{1, 1, []int{1, 0, 0, 0}},
+		{2, 1, []int{1, 0, 0, 1}},
+		{16, 2, []int{8, 2, 2, 4}},
+		{64, 32, []int{32, 8, 8, 16}},
+	} {
+		q := new(Queue)
+		q.SetLimits(tt.running, tt.perHost)
+		var got []int
+		for i, h := range []Health{Failing, Untried, Proven, Proven} {
+			add(q, 100, fmt.Sprint(i), h, Urgent, i == 3)
+			got = append(got, len(start(q)))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("of %d started %v, want %v", tt.running, got, tt.want)
+		}
+		q = new(Queue)
+		q.SetLimits(tt.running, tt.perHost)
+		addBlocked(q, blocked["a host"], 100, 0, "a", Urgent)
+		if got := len(start(q)); got != tt.perHost {
+			t.Errorf("%d started at one host, want %d", got, tt.perHost)
 		}
 	}
 }
