@@ -56,3 +56,28 @@ func TestServeRingFromEnvironment(t *testing.T) {
 	s = startServe(t, map[string]string{envRedis: "redis://127.0.0.1:1"}, "--secret-file", file(t, testSecret))
 	s.ask(t, "GET", "/api/x", hs256(testSecret, plainHeader, in(3600e9, `,"sub":"ann"`))).wantOK(t, "default", "ann", "/api/x")
 }
+
+// The environment beats the file of --config, which needs no rings then.
+func TestServeConfigEnvironmentBeatsFile(t *testing.T) {
+	m := miniredis.RunT(t)
+	kek := newKEK()
+	env := map[string]string{envRedis: "redis://" + m.Addr(), envKEKFile: file(t, kek)}
+	call{env: env}.run(t, "keys", "create").wantCode(t, exitYes)
+	token := strings.TrimSpace(call{env: env}.run(t, "sign", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	const tenants = "tenants: [{id: default, kind: ring, any_issuer: true, any_audience: true}]\n"
+	elsewhere := configFolder(t, "rings: {redis: 'redis://127.0.0.1:1', kek_file: kek}\n"+tenants, map[string]string{"kek": newKEK()})
+	for _, path := range []string{elsewhere, configFolder(t, tenants, nil)} {
+		s := startServe(t, env, "--config", path)
+		s.ask(t, "GET", "/api/x", token).wantOK(t, "default", "ann", "/api/x")
+		for _, says := range []string{"KEYTURN_REDIS is used in place of rings.redis", "KEYTURN_KEK_FILE is used in place of rings.kek_file"} {
+			if strings.Contains(s.log.String(), says) != (path == elsewhere) {
+				t.Errorf("the log with %s: %s", path, s.log)
+			}
+		}
+	}
+	bare := configFolder(t, tenants, nil)
+	call{env: map[string]string{envKEK: kek}}.run(t, "serve", "--config", bare).wantUsage(t, "need rings.redis", envRedis)
+	call{env: map[string]string{envRedis: "redis://127.0.0.1:1"}}.run(t, "serve", "--config", bare).wantUsage(t, "no KEK", envKEKFile)
+	env[envKEK] = kek
+	call{env: env}.run(t, "serve", "--config", elsewhere).wantUsage(t, envKEK, envKEKFile, "unset one")
+}
