@@ -45,7 +45,12 @@ func (b *Base) Adopt(a Adopted, policy ring.Policy) (*Proposal, error) {
 	}
 	next := later(b.Now.Add(policy.Every), b.soonest(policy.Propagation, &policy))
 	first := ring.Record{Tenant: b.Tenant, KID: a.KID, NoKID: a.NoKID, Seq: 1, Algorithm: a.Algorithm, ActivateAt: b.Now,
-		SignUntil: b.Now.Add(signPeriods * policy.Every), Origin: ring.Imported, Hold: a.Hold, Timing: policy, Longest: a.Longest}
+		SignUntil: b.Now.Add(signPeriods * policy.Every), Origin: ring.Imported, Hold: a.Hold, Timing: policy}
+	// This ring's instances sign with the key too, so its tokens live for as long as the policy says at
+	// least. That also keeps the inequality of MaxTokenTTL: see [ring.Policy].
+	if a.Longest > policy.MaxTokenTTL {
+		first.Longest = a.Longest
+	}
 	if a.NoKID {
 		first.Origin = ring.Legacy
 	}

@@ -71,6 +71,15 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// Instances sign with the adopted key too, under the policy: its tokens live for no less than that.
+func TestAdoptedTokensLiveAsPolicySays(t *testing.T) {
+	short := adopted(false)
+	short.Longest = time.Second
+	if c := adopt(t, short, 0, nil); c.Find("old").TokenTTL() != round.MaxTokenTTL {
+		t.Errorf("%+v", c.Find("old"))
+	}
+}
+
 // A key is not adopted where a ring is, after it was revoked, on a date before which its successor is
 // not known, or where readers would have to take too many keys.
 func TestAdoptIsRefused(t *testing.T) {
