@@ -67,7 +67,7 @@ type checker struct {
 	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
 	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
 	longest          map[string]time.Duration   // kid -> the longest life of its tokens
-	promoted         map[string]time.Duration   // kid -> when it was first promoted; forever if it waits and was not
+	promoted         map[string]time.Duration   // kid of one that waits -> when it was first promoted; forever if it was not
 }
 
 // spans are the windows of time in which something holds.
@@ -130,7 +130,7 @@ func (c *checker) noteCommit(e event) {
 		}
 	}
 	for _, kid := range e.commit.facts[ring.FactPromoted] {
-		if at, ok := c.promoted[kid]; !ok || e.at < at {
+		if at, waits := c.promoted[kid]; waits && e.at < at {
 			c.promoted[kid] = e.at
 		}
 	}
