@@ -48,7 +48,7 @@ type options struct{ force, dryRun bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
-// If that key was minted less than Dwell ago, no instance signs with it before Dwell is over: see
+// If that key was minted less than Dwell ago, the key before it signs on until Dwell is over: see
 // [Receipt]. Force does not override the limit of [ring.MaxPublished] public keys.
 func Force(o *options) { o.force = true }
 
@@ -72,11 +72,15 @@ type Receipt struct {
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
 
+	// ConfirmedAt is when Promoted signs, if it was forced to sign less than Dwell after it was minted.
+	// A failover may still lose it: the key before it signs on until then, and each instance's next poll.
+	ConfirmedAt time.Time
+
 	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation
-	// left it without a key that others know, or a key was forced to sign that a failover may still
-	// lose, for Dwell after it was minted. Or a pending key was revoked just before it took effect:
-	// then the key before it signs until that moment, and not again before no failover can lose the
-	// revocation. After NoSignerUntil an instance signs from its next poll on.
+	// left it without a key that others know, or a key was forced to sign and none before it may sign
+	// on until ConfirmedAt. Or a pending key was revoked just before it took effect: then the key
+	// before it signs until that moment, and not again before no failover can lose the revocation.
+	// After NoSignerUntil an instance signs from its next poll on.
 	NoSignerUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
@@ -218,7 +222,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 // receipt returns the Receipt of p, which was decided on b and which the store has made with that
 // result.
 func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
-	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, ConfirmedAt: p.ConfirmedAt, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:

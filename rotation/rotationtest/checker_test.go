@@ -428,11 +428,12 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 }
 
 // progress (I11): an instance in sync can sign. There are two exceptions: while the ring waits
-// after a forced revocation, and until a promoted key is old enough to sign.
+// after a forced revocation, and until a merge or revocation is confirmed. A rotation or promotion, even
+// by force, is none: the key before signs until the promoted one is old enough.
 func (c *checker) progress(report func(int, string, ...any)) {
 	p := c.policy
 	waits := make(map[string]time.Duration)  // tenant -> until when the ring may have no signer
-	unsure := make(map[string]time.Duration) // tenant -> until when the signing key may be too new to sign
+	unsure := make(map[string]time.Duration) // tenant -> until when a revocation may be unconfirmed, or a restored key too new to sign
 	for n, e := range c.events {
 		if e.commit != nil && e.commit.Op == ring.OpCreate {
 			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
@@ -447,7 +448,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 			(e.at <= waits[e.tenant] || len(e.commit.facts[ring.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
+		if e.commit != nil && !slices.Contains([]ring.Op{ring.OpMint, ring.OpCollect, ring.OpRotate, ring.OpPromote}, e.commit.Op) {
 			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + p.ClockSkew + c.timing.latency
 		}
 		if e.kind != evSign || e.result == ok || !e.fresh || c.beyondS {
