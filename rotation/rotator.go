@@ -72,15 +72,13 @@ type Receipt struct {
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
 
-	// ConfirmedAt is when Promoted signs, if it was forced to sign less than Dwell after it was minted.
-	// A failover may still lose it: the key before it signs on until then, and each instance's next poll.
+	// ConfirmedAt is when Promoted signs, if it was forced within Dwell. Until then the one before does.
 	ConfirmedAt time.Time
 
-	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation
-	// left it without a key that others know, or a key was forced to sign and none before it may sign
-	// on until ConfirmedAt. Or a pending key was revoked just before it took effect: then the key
-	// before it signs until that moment, and not again before no failover can lose the revocation.
-	// After NoSignerUntil an instance signs from its next poll on.
+	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation left
+	// it without a known key, or none may sign until ConfirmedAt. Or a pending key was revoked just
+	// before it took effect: then the key before it signs until that moment, and not again before no
+	// failover can lose the revocation. Afterwards an instance signs from its next poll on.
 	NoSignerUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
@@ -183,14 +181,13 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // heard.
 //
 // If the key signs, the next pending key takes over in the same change. If no key is ready for
-// that, Revoke is refused. The same holds if no key signs and this one is the next to do so. With
-// [Force] a new key is minted instead, and no instance signs until that one is known everywhere:
-// see [Receipt].NoSignerUntil. Revoking a key again changes nothing
-// and returns when it was revoked.
+// that, Revoke is refused; also if no key signs and this one is the next, or if it signs until
+// [Receipt].ConfirmedAt of another. With [Force] a new key is minted instead where none follows,
+// and none signs until NoSignerUntil. Revoking a key again changes nothing, and returns when.
 //
 // A ring of which a field cannot be opened takes revocations too, but no other change: then no key
-// takes over, and the signing key is revoked only with [Force]. The same holds for any key if nothing
-// of the ring can be opened: the KEKs of this process may be those of another service.
+// takes over, and the signing key is revoked only with [Force]. The same holds for any key if
+// nothing of the ring can be opened: the KEKs of this process may be those of another service.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt

@@ -60,6 +60,15 @@ func (c *Copy) Signing(t, good time.Time, deadline time.Duration) (*ring.Planned
 	return k, nil
 }
 
+// SignsWith returns the kid of the key that [Copy.Signing] names, or "".
+func (c *Copy) SignsWith(t, good time.Time, deadline time.Duration) string {
+	k, err := c.Signing(t, good, deadline)
+	if err != nil {
+		return ""
+	}
+	return k.KID
+}
+
 // tooOld returns an error if the last good sync is older than an instance may sign with k after it.
 func tooOld(t, good time.Time, k *ring.PlannedKey) error {
 	if a := Age(t, good); a > k.Timing.SignFor {
