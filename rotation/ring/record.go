@@ -33,7 +33,23 @@ type Record struct {
 	SignUntil  time.Time          // when it stops, if no other key has taken effect
 	Origin     Origin
 	NoKID      bool   // its tokens carry no kid
+	Hold       bool   // it signs until an operator rotates: its successor has no date
+	Waits      bool   // it was minted behind a key with Hold, and takes effect only once it is promoted
+	Life       int    // how many lives of the ring had ended when it was minted: 0 before the first shred
 	Timing     Policy // the policy that it was minted under, with no field left to its default
+
+	// Longest is the longest life of its tokens if other programs have made them under another
+	// limit than Timing.MaxTokenTTL, else 0: see [Record.TokenTTL].
+	Longest time.Duration
+}
+
+// TokenTTL returns the longest life of a token of the record: Longest, or MaxTokenTTL of its policy if
+// that is 0. An imported key may have tokens that live longer than those of its successors.
+func (r *Record) TokenTTL() time.Duration {
+	if r.Longest > 0 {
+		return r.Longest
+	}
+	return r.Timing.MaxTokenTTL
 }
 
 // TokenID returns the ID by which tokens of the record name their key. Its KID is empty if NoKID.

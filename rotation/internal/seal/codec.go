@@ -36,11 +36,12 @@ func appendStart(b []byte, kind byte) []byte {
 	return append(append(b, formatMagic...), formatVersion, kind)
 }
 
-// Bounds and sizes in bytes, except maxSeq.
+// Bounds and sizes in bytes, except maxSeq and maxLife.
 const (
 	maxPublic   = 2 << 10 // of a SubjectPublicKeyInfo
 	maxMaterial = 8 << 10 // of a secret or a PKCS #8: room for an RSA key of 8192 bits
 	maxSeq      = math.MaxInt32
+	maxLife     = math.MaxInt32
 
 	tenantKeyIDSize = 8
 	durationSize    = 5  // room for 34 years of milliseconds
@@ -78,8 +79,8 @@ func durations(p *ring.Policy) []*time.Duration {
 
 // append appends the encoding of the header:
 //
-//	start  seq  created activate_at sign_until  origin no_kid  alg  alg of the policy  9 durations
-//	id of the tenant key  public part
+//	start  seq  created activate_at sign_until  origin flags  alg  alg of the policy  9 durations
+//	longest  life  id of the tenant key  public part
 //
 // All but the public part has a fixed size, so that a script can read a field at its offset without
 // a key. Tenant and kid are not in it: they are told by its place, and place has them.
@@ -89,12 +90,11 @@ func (h header) append(b []byte) []byte {
 	b = appendDate(b, h.Created)
 	b = appendDate(b, h.ActivateAt)
 	b = appendDate(b, h.SignUntil)
-	b = append(b, codeOf(origins, h.Origin), boolByte(h.NoKID), codeOf(algorithms, h.Algorithm), codeOf(algorithms, h.Timing.Algorithm))
+	b = append(b, codeOf(origins, h.Origin), flagsOf(&h.Record), codeOf(algorithms, h.Algorithm), codeOf(algorithms, h.Timing.Algorithm))
 	for _, d := range durations(&h.Timing) {
-		var wide [8]byte
-		binary.BigEndian.PutUint64(wide[:], uint64(d.Milliseconds()))
-		b = append(b, wide[8-durationSize:]...)
+		b = appendDuration(b, *d)
 	}
+	b = binary.BigEndian.AppendUint32(appendDuration(b, h.Longest), uint32(h.Life))
 	b = append(b, mustHex(h.tenantKey)...)
 	return appendText(b, string(h.public))
 }
@@ -111,12 +111,13 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	h.Seq = int(r.number(4, 1, maxSeq))
 	h.Created, h.ActivateAt, h.SignUntil = r.date(), r.date(), r.date()
 	h.Origin = readCode(&r, origins, "origin")
-	h.NoKID = r.number(1, 0, 1) == 1
+	r.flags(&h.Record)
 	// A new algorithm comes with a new version of the format, so an unknown one is malformed.
 	h.Algorithm, h.Timing.Algorithm = readCode(&r, algorithms, "algorithm"), readCode(&r, algorithms, "algorithm")
 	for _, d := range durations(&h.Timing) {
-		*d = time.Duration(r.number(durationSize, 0, uint64(ring.MaxDuration.Milliseconds()))) * time.Millisecond
+		*d = r.duration()
 	}
+	h.Longest, h.Life = r.duration(), int(r.number(4, 0, maxLife))
 	h.tenantKey = hex.EncodeToString(r.take(tenantKeyIDSize))
 	h.public = r.bytes(0, maxPublic)
 	if r.err != nil {
@@ -222,6 +223,12 @@ func checkRecord(r ring.Record) error {
 		return &ring.Error{Text: fmt.Sprintf("a record of unknown origin %q", string(r.Origin))}
 	case !r.SignUntil.After(r.ActivateAt):
 		return &ring.Error{Text: "a record whose SignUntil is not after its ActivateAt"}
+	case r.Hold && r.Waits:
+		return &ring.Error{Text: "a record with both Hold and Waits: a key that waits is promoted before it can hold another"}
+	case r.Life < 0 || r.Life > maxLife:
+		return &ring.Error{Text: fmt.Sprintf("a record of life %d", r.Life)}
+	case r.Longest < 0 || r.Longest > ring.MaxDuration || r.Longest%time.Millisecond != 0:
+		return &ring.Error{Text: fmt.Sprintf("a record whose tokens live for up to %v: want whole milliseconds up to %v", r.Longest, ring.MaxDuration)}
 	}
 	for _, t := range []time.Time{r.Created, r.ActivateAt, r.SignUntil} {
 		if err := checkDate(t); err != nil {
@@ -269,6 +276,25 @@ func boolByte(b bool) byte {
 		return 1
 	}
 	return 0
+}
+
+// The flags of a record, one bit each.
+const (
+	flagNoKID = 1 << iota
+	flagHold
+	flagWaits
+)
+
+// flagsOf returns the flags of a record.
+func flagsOf(r *ring.Record) byte {
+	return flagNoKID*boolByte(r.NoKID) | flagHold*boolByte(r.Hold) | flagWaits*boolByte(r.Waits)
+}
+
+// appendDuration appends d in milliseconds.
+func appendDuration(b []byte, d time.Duration) []byte {
+	var wide [8]byte
+	binary.BigEndian.PutUint64(wide[:], uint64(d.Milliseconds()))
+	return append(b, wide[8-durationSize:]...)
 }
 
 // mustHex decodes the id of a tenant key. An id that this package has not checked is a mistake of
@@ -354,6 +380,21 @@ func (r *reader) number(size int, least, most uint64) uint64 {
 func (r *reader) date() time.Time {
 	ms := r.number(8, uint64(minDate.UnixMilli()), uint64(maxDate.UnixMilli()-1))
 	return time.UnixMilli(int64(ms)).UTC()
+}
+
+// duration reads a duration in milliseconds.
+func (r *reader) duration() time.Duration {
+	return time.Duration(r.number(durationSize, 0, uint64(ring.MaxDuration.Milliseconds()))) * time.Millisecond
+}
+
+// flags reads the flags of a record into it. A key that waits for a promotion holds no other: both
+// at once are malformed.
+func (r *reader) flags(to *ring.Record) {
+	flags := r.number(1, 0, flagNoKID|flagHold|flagWaits)
+	to.NoKID, to.Hold, to.Waits = flags&flagNoKID != 0, flags&flagHold != 0, flags&flagWaits != 0
+	if to.Hold && to.Waits {
+		r.fail("a key that holds and waits")
+	}
 }
 
 // bytes reads a length from least to most, and so many bytes.

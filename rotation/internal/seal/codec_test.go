@@ -166,8 +166,8 @@ func TestOneEncoding(t *testing.T) {
 	names := append([]byte{1}, name...)
 	for what, blobs := range map[string]map[string][]byte{
 		"record": {"": h.append(nil), "seq 0": edit(4, 0, 0, 0, 0), "seq 2^31": edit(4, 0x80), "created 0": edit(8, u64(0)...), "created late": edit(8, late...),
-			"origin": edit(32, 'x'), "no_kid 2": edit(33, 2), "alg 0": edit(34, 0), "alg 15": edit(34, 15), "policy's alg 0": edit(35, 0),
-			"11 years": edit(36, 0xff), "a long public part": edit(89, 0xff)},
+			"origin": edit(32, 'x'), "a flag of bit 3": edit(33, 8), "holds and waits": edit(33, 6), "alg 0": edit(34, 0), "alg 15": edit(34, 15), "policy's alg 0": edit(35, 0),
+			"11 years": edit(36, 0xff), "a long public part": edit(98, 0xff), "a longest of 11 years": edit(81, 0xff), "a life below 0": edit(86, 0xff)},
 		"fact": {"": fact(at, name), "at 0": fact(u64(0), name), "late": fact(late, name), "no id": fact(at, append([]byte{0}, name[17:]...)),
 			"a long id": fact(at, long), "an id with a slash": fact(at, append([]byte{16, '/'}, name[2:]...))},
 		"head": {"": head(1, 1), "seq 0": head(0, 1), "seq 2^31": head(1<<31, 1), "count 0": head(1, 0)},

@@ -115,6 +115,7 @@ func newRecords(t testing.TB) []vectorRecord {
 	legacy := base
 	legacy.TenantKey, legacy.KID, legacy.Seq, legacy.Algorithm, legacy.PolicyAlg, legacy.Origin, legacy.NoKID = 1, "old: the one", 1, "HS512", "ES256", "legacy", true
 	legacy.Durations[8] = 3_600_000
+	legacy.Hold, legacy.Longest, legacy.Life, ed.Waits, ed.Life = true, 30*day, 3, true, 3
 	legacy.Material, legacy.Nonce = hex.EncodeToString(bytes.Repeat([]byte("a legacy secret!"), 4)), hex.EncodeToString([]byte("record no. 4"))
 	return []vectorRecord{hs, es, ed, legacy}
 }
@@ -146,11 +147,11 @@ func (v *vectors) sealKey(t testing.TB, r *vectorRing, i int) []byte {
 func (r *vectorRing) recordHeader(t testing.TB, rec vectorRecord) []byte {
 	code := func(alg string) []byte { return []byte{byte(slices.Index(algs, alg))} }
 	header := slices.Concat([]byte("kt\x01R"), u32(rec.Seq), u64(rec.Created), u64(rec.ActivateAt), u64(rec.SignUntil),
-		[]byte(rec.Origin[:1]), flag1(rec.NoKID), code(rec.Algorithm), code(rec.PolicyAlg))
+		[]byte(rec.Origin[:1]), []byte{flag1(rec.NoKID)[0] | flag1(rec.Hold)[0]<<1 | flag1(rec.Waits)[0]<<2}, code(rec.Algorithm), code(rec.PolicyAlg))
 	for _, d := range rec.Durations {
 		header = append(header, u64(d)[3:]...)
 	}
-	return slices.Concat(header, unhex(t, r.Keys[rec.TenantKey].ID), str(string(unhex(t, rec.Public))))
+	return slices.Concat(header, u64(rec.Longest)[3:], u32(rec.Life), unhex(t, r.Keys[rec.TenantKey].ID), str(string(unhex(t, rec.Public))))
 }
 
 // sealRecord seals a record for r.

@@ -90,6 +90,10 @@ type vectorRecord struct {
 	SignUntil   uint64    `json:"sign_until"`
 	Origin      string    `json:"origin"`
 	NoKID       bool      `json:"no_kid"`
+	Hold        bool      `json:"hold"`
+	Waits       bool      `json:"waits"`
+	Longest     uint64    `json:"longest"`
+	Life        uint32    `json:"life"`
 	Durations   [9]uint64 `json:"durations"`
 	PolicyAlg   string    `json:"policy_alg"`
 	Public      string    `json:"public"`
@@ -383,19 +387,20 @@ func (v *vectors) readRing(t *testing.T, r *vectorRing, fields map[string][]byte
 // readRecord checks that blob holds the record want of the ring r.
 func (v *vectors) readRecord(t *testing.T, r *vectorRing, want vectorRecord, blob []byte) {
 	t.Helper()
-	size := int(binary.BigEndian.Uint16(blob[89:]))
-	n := 89 + 2 + size
+	size := int(binary.BigEndian.Uint16(blob[98:]))
+	n := 98 + 2 + size
 	got := vectorRecord{
-		TenantKey: slices.IndexFunc(r.Keys, func(k vectorKey) bool { return k.ID == hex.EncodeToString(blob[81:89]) }),
+		TenantKey: slices.IndexFunc(r.Keys, func(k vectorKey) bool { return k.ID == hex.EncodeToString(blob[90:98]) }),
 		KID:       want.KID, SignedText: want.SignedText, SignedBytes: want.SignedBytes,
 		Seq: binary.BigEndian.Uint32(blob[4:]), Created: binary.BigEndian.Uint64(blob[8:]),
 		ActivateAt: binary.BigEndian.Uint64(blob[16:]), SignUntil: binary.BigEndian.Uint64(blob[24:]),
-		Origin: map[byte]string{'g': "generated", 'i': "imported", 'l': "legacy"}[blob[32]], NoKID: blob[33] == 1,
+		Origin: map[byte]string{'g': "generated", 'i': "imported", 'l': "legacy"}[blob[32]], NoKID: blob[33]&1 != 0, Hold: blob[33]&2 != 0, Waits: blob[33]&4 != 0,
+		Longest: u40(blob[81:]), Life: binary.BigEndian.Uint32(blob[86:]),
 		Algorithm: algs[blob[34]], PolicyAlg: algs[blob[35]],
-		Public: hex.EncodeToString(blob[91:n]), Nonce: hex.EncodeToString(blob[n : n+12]),
+		Public: hex.EncodeToString(blob[100:n]), Nonce: hex.EncodeToString(blob[n : n+12]),
 	}
 	for i := range got.Durations {
-		got.Durations[i] = binary.BigEndian.Uint64(append([]byte{0, 0, 0}, blob[36+5*i:][:5]...))
+		got.Durations[i] = u40(blob[36+5*i:])
 	}
 	key := r.Keys[got.TenantKey]
 	got.Material = hex.EncodeToString(unbox1(t, unhex(t, key.Key), unhex(t, key.Commit), blob[:n], slices.Concat(str(r.Tenant), str(want.KID)), blob))
@@ -479,6 +484,9 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// u40 reads a duration.
+func u40(b []byte) uint64 { return binary.BigEndian.Uint64(append([]byte{0, 0, 0}, b[:5]...)) }
+
 func ms(n uint64) time.Time { return time.UnixMilli(int64(n)).UTC() }
 
 // record returns a record of the ring as the package has it.
@@ -487,7 +495,8 @@ func (r *vectorRing) record(want vectorRecord) ring.Record {
 	timing := ring.Policy{Algorithm: keystore.Algorithm(want.PolicyAlg), Every: d(0), Propagation: d(1), MaxTokenTTL: d(2), Leeway: d(3), ClockSkew: d(4),
 		Freshness: d(5), Dwell: d(6), SignFor: d(7), ReaderStaleness: d(8)}
 	return ring.Record{Tenant: r.Tenant, KID: want.KID, Seq: int(want.Seq), Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created),
-		ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Timing: timing}
+		ActivateAt: ms(want.ActivateAt), SignUntil: ms(want.SignUntil), Origin: ring.Origin(want.Origin), NoKID: want.NoKID, Hold: want.Hold, Waits: want.Waits,
+		Longest: time.Duration(want.Longest) * time.Millisecond, Life: int(want.Life), Timing: timing}
 }
 
 // facts returns the facts of the ring as the package has them.
