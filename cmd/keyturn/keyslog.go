@@ -267,7 +267,9 @@ func (l *logPrinter) tellBegun() {
 // shownName returns a name of the log for people. It is quoted where it is empty or has other than
 // letters, digits and the like, so that it cannot pass for the columns after it.
 func shownName(s string, most int) string {
-	odd := func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == '"' || r == utf8.RuneError }
+	odd := func(r rune) bool {
+		return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == '"' || r == utf8.RuneError
+	}
 	if s == "" || len(s) > most || strings.ContainsFunc(s, odd) {
 		return quoteCut(s, most)
 	}
