@@ -400,4 +400,99 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, `if code != "refused" && !in.bad {`}},
 		tests: tests{"./rotation/rediskeys", "TestRefusedChangeIsNotMade|TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
 	},
+	{
+		name:  "a key behind one with Hold has a date",
+		edits: []edit{{"rotation/internal/protocol/mint.go", "activate, holds(last))", "activate, false)"}},
+		tests: tests{simulator, "TestTimelineHoldRevoked$"}, want: "TestTimelineHoldRevoked",
+	},
+	{
+		name:  "a key that waits goes by its date",
+		edits: []edit{{"rotation/ring/plan.go", "if r.Waits {", "if false {"}},
+		tests: tests{simulator, "TestTimelineHold$"}, want: "I5",
+	},
+	{
+		name:  "a key with Hold ends by its date",
+		edits: []edit{{"rotation/ring/plan.go", "if k.Hold {", "if false {"}},
+		tests: tests{decisions, "TestLongHistories"}, want: "TestLongHistories",
+	},
+	{
+		name:  "a policy mints behind the key that waits",
+		edits: []edit{{"rotation/internal/protocol/mint.go", "\tb.revokeWaiting(p, \"\")\n", ""}},
+		tests: tests{simulator, "TestTimelineHold$"}, want: "TestTimelineHold",
+	},
+	{
+		name:  "a promotion leaves others that wait",
+		edits: []edit{{"rotation/internal/protocol/promote.go", "\tb.revokeWaiting(p, k.KID)\n", ""}},
+		tests: tests{decisions, "TestHold$"}, want: "TestHold",
+	},
+	{
+		name:  "after a hold no key is pending",
+		edits: []edit{{"rotation/internal/protocol/promote.go", "if k.Waiting() {", "if false {"}},
+		tests: tests{decisions, "TestHold$|TestStrayKey"}, want: "TestHold",
+	},
+	{
+		name:  "a stray key waits for ever",
+		edits: []edit{{"rotation/run.go", "case b.RevokeStray() != nil:", "case false:"}},
+		tests: tests{simulator, "TestTimelineHoldSplit$"}, want: "TestTimelineHoldSplit",
+	},
+	{
+		name:  "a stray key is heir enough",
+		edits: []edit{{"rotation/internal/protocol/mint.go", "(len(waiting) == 0 || c == nil || !c.Hold)", "true"}},
+		tests: tests{decisions, "TestStrayKey"}, want: "TestStrayKey",
+	},
+	{
+		name:  "the heir of a revoked key is a stray one",
+		edits: []edit{{"rotation/internal/protocol/hold.go", "b.headless() || c.Hold", "c.Hold && !b.headless()"}},
+		tests: tests{decisions, "TestStrayKey"}, want: "TestStrayKey",
+	},
+	{
+		name:  "a key that waited and was revoked has no end",
+		edits: []edit{{"rotation/ring/plan.go", "k.DroppedAt = k.RevokedAt\n", "_ = k\n"}},
+		tests: tests{decisions, "TestCollectBesideRevokedWaitingKey"}, want: "TestCollectBesideRevokedWaitingKey",
+	},
+	{
+		name:  "tokens of an imported key live as the policy says",
+		edits: []edit{{"rotation/ring/plan.go", "return end.Add(k.TokenTTL() + p.Leeway)", "return end.Add(p.MaxTokenTTL + p.Leeway)"}},
+		tests: tests{simulator, "TestTimelineHold$"}, want: "I1",
+	},
+	{
+		name:  "the life of imported tokens is the policy's",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "first.Longest = a.Longest", "first.Timing.MaxTokenTTL = a.Longest"}},
+		tests: tests{decisions, "TestRotateAtStays"}, want: "TestRotateAtStays",
+	},
+	{
+		name:  "imported tokens live for less than the policy says",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "if a.Longest > policy.MaxTokenTTL {", "if true {"}},
+		tests: tests{decisions, "TestAdoptedTokensLiveAsPolicySays"}, want: "TestAdoptedTokensLiveAsPolicySays",
+	},
+	{
+		name:  "an instance without the store is trusted for a year",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "return min(r.TokenTTL(), mostCutOff)", "return r.TokenTTL()"}},
+		tests: tests{decisions, "TestLongTokensEndWithoutStore"}, want: "TestLongTokensEndWithoutStore",
+	},
+	{
+		name:  "the date of a rotation is that of one key",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "first.SignUntil, first.Timing.Every = at, max(policy.Every, at.Sub(b.Now))\n", "\n"}},
+		tests: tests{simulator, "TestTimelineRotateAt$"}, want: "TestTimelineRotateAt",
+	},
+	{
+		name:  "a rotation may be at once",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "at.Before(soonest) {", "false {"}},
+		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
+	},
+	{
+		name:  "a revoked key is imported",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case false: //"}},
+		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
+	},
+	{
+		name:  "a ring is made beside a ring",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
+		tests: tests{simulator, "TestTimelineAdoptTwice$"}, want: "TestTimelineAdoptTwice",
+	},
+	{
+		name:  "no instance is asked which algorithms it verifies",
+		edits: []edit{{"rotation/apply.go", "if err == nil && p != nil && !o.force {", "if false {"}},
+		tests: tests{here, "TestAlgorithmIsVerifiedEverywhere"}, want: "TestAlgorithmIsVerifiedEverywhere",
+	},
 }
