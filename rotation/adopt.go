@@ -27,8 +27,8 @@ type AdoptOptions struct {
 	Hold     bool      // when [Rotator.Rotate] says so, and not before
 }
 
-// Adopt makes the first ring of a tenant with a key that signs its tokens already, so that nobody is
-// logged out. That key signs at once, and other programs may go on signing with it until the second
+// Adopt makes the first ring of a tenant with a key that signs its tokens already, so that no user
+// is logged out. That key signs at once, and other programs may go on signing with it until the second
 // key takes over. The second one is minted under policy, which may be of another algorithm. SignsFrom
 // of the Receipt is when it takes over, and AcceptedUntil when the last token of the first key ends;
 // both are zero with Hold.

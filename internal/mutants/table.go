@@ -117,7 +117,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "promotion of one that is not first",
-		edits: []edit{{"rotation/internal/protocol/promote.go", "return &pending[i], i == 0, nil", "return &pending[i], true, nil"}},
+		edits: []edit{{"rotation/internal/protocol/promote.go", "return &pending[i], i == 0 || pending[0].Waiting(), nil", "return &pending[i], true, nil"}},
 		tests: tests{simulator, "TestTimelineE$"}, want: "TestTimelineE",
 	},
 	{
@@ -408,7 +408,7 @@ var mutants = []mutant{
 	{
 		name:  "a key that waits goes by its date",
 		edits: []edit{{"rotation/ring/plan.go", "if r.Waits {", "if false {"}},
-		tests: tests{simulator, "TestTimelineHold$"}, want: "I5",
+		tests: tests{simulator, "TestTimelineHold$"}, want: "TestTimelineHold",
 	},
 	{
 		name:  "a key with Hold ends by its date",
@@ -437,7 +437,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a stray key is heir enough",
-		edits: []edit{{"rotation/internal/protocol/mint.go", "(len(waiting) == 0 || c == nil || !c.Hold)", "true"}},
+		edits: []edit{{"rotation/internal/protocol/mint.go", "(len(waiting) == 0 || c == nil || !c.Hold)", "(len(waiting) == 0 || c == nil)"}},
 		tests: tests{decisions, "TestStrayKey"}, want: "TestStrayKey",
 	},
 	{
@@ -473,7 +473,7 @@ var mutants = []mutant{
 	{
 		name:  "the date of a rotation is that of one key",
 		edits: []edit{{"rotation/internal/protocol/adopt.go", "first.SignUntil, first.Timing.Every = at, max(policy.Every, at.Sub(b.Now))\n", "\n"}},
-		tests: tests{simulator, "TestTimelineRotateAt$"}, want: "TestTimelineRotateAt",
+		tests: tests{simulator, "TestTimelineDate$"}, want: "TestTimelineDate",
 	},
 	{
 		name:  "a rotation may be at once",
@@ -488,7 +488,7 @@ var mutants = []mutant{
 	{
 		name:  "a ring is made beside a ring",
 		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
-		tests: tests{simulator, "TestTimelineAdoptTwice$"}, want: "TestTimelineAdoptTwice",
+		tests: tests{simulator, "TestTimelineAdopt$"}, want: "TestTimelineAdopt",
 	},
 	{
 		name:  "no instance is asked which algorithms it verifies",

@@ -136,9 +136,10 @@ func TestTimelineHoldSplit(t *testing.T) {
 		l.wantSigner(1, f...)
 		l.runFor(2 * time.Second)
 		heal = l.leave(f[1], 900*time.Millisecond)
+		setPolicy(f[0]) // both revoke the two that wait, and mint one that does
+		setPolicy(f[1])
+		l.runFor(4 * time.Second)
 		l.rotate(f[0])
-		setPolicy(f[1]) // revokes both that wait, and mints one that does
-		l.runFor(2 * time.Second)
 		heal()
 		l.runFor(10 * time.Second)
 		if st, _ := f[2].k.Load().Tenant(tenant); waiting(st.Ring) != 0 || st.Held {
@@ -160,7 +161,7 @@ func waiting(r ring.Ring) (n int) {
 
 // Date: the second key is to sign on a date. It is revoked, and a failover loses the one that was
 // minted in its place, with the instance that made it. Another one is made for the same date.
-func TestTimelineRotateAt(t *testing.T) {
+func TestTimelineDate(t *testing.T) {
 	for _, after := range []time.Duration{11 * time.Second, 25 * time.Second} { // within two periods, and later
 		t.Run(after.String(), func(t *testing.T) {
 			adopting(t, fast, rotation.AdoptOptions{}, func(l *timeline) {
@@ -197,7 +198,7 @@ func TestTimelineRotateAt(t *testing.T) {
 
 // Adopt, wipe: the store is emptied while all holders are cut off, and the key is imported once more,
 // with another life of its tokens. The holders come back. Tokens of the key are good until they end.
-func TestTimelineAdoptTwice(t *testing.T) {
+func TestTimelineAdopt(t *testing.T) {
 	adopting(t, seldom(), rotation.AdoptOptions{Hold: true}, func(l *timeline) {
 		f := l.fleet("first", "other")
 		tokens := l.oldPrograms(f[1], 5*time.Second)

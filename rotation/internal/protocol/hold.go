@@ -55,7 +55,7 @@ func (b *Base) revokeWaiting(p *Proposal, but string) {
 
 // RevokeStray decides about the keys that wait behind a key without Hold, which never take effect. A
 // merge makes them: one side of a split ended the hold, and the other one minted under it. It returns
-// nil if there is none. Where no key signs, the waiting key may be the next to do so.
+// nil if there are no such keys. Where no key signs, the waiting key may be the next to do so.
 func (b *Base) RevokeStray() *Proposal {
 	_, waiting := b.pending()
 	if c := b.current(); b.Copy.Plan.Dead || len(waiting) == 0 || b.headless() || c.Hold {

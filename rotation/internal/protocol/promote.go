@@ -124,7 +124,7 @@ func (b *Base) IsTakeOverDue() bool {
 // A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it.
 // Meanwhile the key before it signs on, if it can: see [Copy.Signing].
 //
-// No other key waits any longer: a key that waits belongs behind one with Hold, and k is none.
+// No other key waits any longer: a key that waits belongs behind one with Hold, which k is not.
 func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	b.addEvent(p, ring.FactPromoted, k.KID, &k.Timing)
 	if force {

@@ -148,7 +148,7 @@ func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 func cutOffLife(r *ring.Record) time.Duration { return min(r.TokenTTL(), mostCutOff) }
 
 // mostCutOff bounds that. It is as long as most policies let an instance sign without the store. After
-// it, what is not known to be revoked counts as unavailable.
+// it, a key that is not known to be revoked counts as unavailable.
 const mostCutOff = 24 * time.Hour
 
 // WorstCase returns until when an instance that is cut off accepts the key of r if it is revoked at
