@@ -219,7 +219,7 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 	if err := checkRealms("the file of --config: rings.other_realms", c.Realm, c.OtherRealms); err != nil {
 		return nil, err
 	}
-	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
+	rings := &server.Rings{MayBeAway: true, Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
 	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
 		return nil, err
 	}

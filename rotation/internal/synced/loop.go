@@ -136,6 +136,9 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 // that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.Times.Load().Poll
+	if slices.ContainsFunc(l.k.buckets, func(b *Bucket) bool { return b.unreached && b.state.Complete.IsZero() }) {
+		poll = min(poll, firstPoll)
+	}
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 

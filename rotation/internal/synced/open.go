@@ -54,7 +54,7 @@ func (k *Rings) checkFirstRead(ctx context.Context) error {
 			failed, why = failed+1, b.err
 		}
 	}
-	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets)) {
+	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets) && !k.cfg.StoreMayBeAway) {
 		return &ring.Error{Text: "the keyring cannot be opened", Err: why}
 	}
 	if err := k.checkAnyOpened(); err != nil {

@@ -28,6 +28,7 @@ type Config struct {
 	TrustFirstRead bool
 	OneShot        bool
 	AllowBootstrap bool
+	StoreMayBeAway bool
 	Logger         *slog.Logger
 	Now            func() time.Time
 }
