@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"docs/examples/reader":         {everything},
 	"docs/examples/providers":      {},
 	"cmd/keyturn":                  {everything},
+	"cmd/keyturn/internal/doctor":  {everything},
 	"cmd/keyturn/internal/server":  {everything},
 	"bench":                        {everything},
 	"bench/compare":                {everything},
