@@ -383,7 +383,7 @@ var mutants = []mutant{
 	{
 		name:  "a newcomer in doubt verifies",
 		edits: []edit{{"rotation/internal/protocol/verifying.go", "case c == nil || !clocks || s.Knew.IsZero():", "case c == nil || !clocks:"}},
-		tests: tests{here, "TestNewcomerInDoubtCannotVerify"}, want: "TestNewcomerInDoubtCannotVerify",
+		tests: tests{decisions, "TestCanVerify"}, want: "TestCanVerify",
 	},
 	{
 		name:  "steady clocks prove that the store's was set",
