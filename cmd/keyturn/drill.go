@@ -35,7 +35,7 @@ process. Rotate and revoke wait for --freshness and a few seconds, as every chan
 hand does. Ctrl-C ends a drill, and removes the canary too.`
 
 const drillExits = `The bounds are those of docs/rotation.md: a change is applied within --within by pub/sub,
-and within two polls otherwise, which counts as exceeded too.
+and within two polls otherwise (--wait), which counts as exceeded too.
 
 Exit codes: 0 all is within its bounds, 1 a bound was exceeded, or the tenant is not the
 drill's, 2 the command line is not right, 3 it cannot be told: Redis cannot be reached,
@@ -97,10 +97,12 @@ func newDrillOf(a *app, kind, short string) *cobra.Command {
 		freshness: newDuration(ring.MinFreshness, 10*time.Minute, time.Minute, "60s"),
 		lasts:     newDuration(time.Second, 24*time.Hour, 20*time.Second, "20s"),
 	}
+	c.waits.wait.shown = "two polls: 40s by default"
 	c.tenant.value, c.tenant.shown = "canary", "canary"
 	f := cmd.Flags()
 	f.Lookup("tenant").Usage = "the name of the canary, which must not be that of a tenant"
 	f.Var(c.within, "within", "how soon a live instance has to say that it applied a change")
+	f.Var(c.waits.wait, "wait", "how long to wait for those that do not")
 	f.Var(c.freshness, "freshness", "of the canary's policy: instances that hold it poll four times as often, so give none below that of your rings")
 	if kind == drillOutage {
 		f.Var(c.lasts, "for", "how long the link is cut")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,6 +18,7 @@ import (
 type drillInstance struct {
 	store    *store
 	link     *drill.Link
+	heard    *atomic.Bool // something that was published
 	keyring  *rotation.Keyring
 	signer   *rotation.Signer
 	verifier *verifier.Verifier
@@ -37,7 +39,8 @@ func openDrillInstance(ctx context.Context, s *ringSession, tenant, name string)
 		}
 	}()
 	throughLink(i.store.client, i.link)
-	i.keyring, err = rotation.Open(ctx, i.store, rotation.Config{
+	i.heard = new(atomic.Bool)
+	i.keyring, err = rotation.Open(ctx, hearing{i.store, i.heard}, rotation.Config{
 		KEKs: s.keks, Tenants: []string{tenant}, Instance: name, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now,
 		TrustFirstRead: true, // the ring is made after this
 	})
@@ -77,6 +80,30 @@ func (h linkHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return
 // ProcessPipelineHook implements [redis.Hook].
 func (h linkHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
+}
+
+// A hearing is a store that notes whether its keyring hears what is published.
+type hearing struct {
+	*store
+	heard *atomic.Bool
+}
+
+// Listen implements [rotation.Store].
+func (h hearing) Listen(ctx context.Context, changed func(bucket int)) error {
+	return h.store.Listen(ctx, func(bucket int) {
+		h.heard.Store(true)
+		changed(bucket)
+	})
+}
+
+// listens waits until the instance hears what is published. It begins to listen after it has opened
+// the rings, and would find a change that is made before that with a poll.
+func (i *drillInstance) listens(ctx context.Context) {
+	for end := time.Now().Add(ringTime / 4); !i.heard.Load() && time.Now().Before(end); {
+		if _, err := i.store.nudge(ctx, rotation.BucketOf(i.tenant)); err != nil || !pause(ctx, drillLooks) {
+			return // the drill tells that it hears nothing
+		}
+	}
 }
 
 // sign returns a token of the canary.

@@ -41,9 +41,12 @@ type drillRun struct {
 
 // begin makes the canary's ring. If it fails, nothing stays.
 func (c *drillCommand) begin(ctx context.Context, s *ringSession) (_ *drillRun, err error) {
-	gap := pollGap(c.freshness.value)
+	polls := 2 * pollGap(max(time.Minute, c.freshness.value)) // until they hold the canary, they poll as seldom as by default
+	if c.waits.wait.given {
+		polls = c.waits.wait.value
+	}
 	r := &drillRun{drillCommand: c, session: s, name: drillName(rand.Text()[:8]), live: make(map[string]bool), holds: make(map[string]bool),
-		times: drill.Times{Within: c.within.value, Gap: gap, Freshness: c.freshness.value}}
+		times: drill.Times{Within: c.within.value, Polls: max(polls, c.within.value), Gap: pollGap(c.freshness.value), Freshness: c.freshness.value}}
 	r.tellProgress(ctx)
 	defer func() {
 		if err != nil {
@@ -63,6 +66,7 @@ func (c *drillCommand) begin(ctx context.Context, s *ringSession) (_ *drillRun, 
 	if r.own, err = openDrillInstance(ctx, s, c.tenant.value, r.name); err != nil {
 		return nil, err
 	}
+	r.own.listens(ctx)
 	r.say("making the canary's ring, and waiting for the instances")
 	receipt, err := r.create(ctx)
 	if err != nil {
@@ -222,7 +226,7 @@ func (r *drillRun) hear(ctx context.Context, step string, receipt rotation.Recei
 		for _, h := range heard {
 			done = done && h.Applied
 		}
-		if done || time.Since(begin) > r.times.Polls() || !pause(ctx, drillLooks) {
+		if done || time.Since(begin) > r.times.Polls || !pause(ctx, drillLooks) {
 			break
 		}
 	}
@@ -241,7 +245,7 @@ func (r *drillRun) hear(ctx context.Context, step string, receipt rotation.Recei
 func (r *drillRun) noteHeard(heard map[string]*drill.Heard, acks []rotation.Ack, took time.Duration) {
 	for _, a := range acks {
 		h := heard[a.Instance]
-		if h == nil && r.now().Sub(a.At) <= r.times.Gap && a.Instance != r.name {
+		if h == nil && r.now().Sub(a.At) <= r.times.Polls && a.Instance != r.name {
 			h = &drill.Heard{Instance: a.Instance} // it has just started
 			heard[a.Instance] = h
 			r.live[a.Instance] = true

@@ -35,13 +35,10 @@ type Line struct {
 // Times are the bounds of a drill.
 type Times struct {
 	Within    time.Duration // in which a change reaches an instance by pub/sub, and its word comes back
-	Gap       time.Duration // the longest time between two polls of an instance, with the call
+	Polls     time.Duration // without pub/sub: one poll finds it, and the next one says so
+	Gap       time.Duration // the longest time between two polls of an instance that holds the canary
 	Freshness time.Duration // in which a ring that was removed without a log entry is missed
 }
-
-// Polls returns how long a change takes at most without pub/sub: one poll finds it, and the next one
-// says so.
-func (t Times) Polls() time.Duration { return 2*t.Gap + t.Within }
 
 // A Heard is what one live instance said about a change.
 type Heard struct {
@@ -108,15 +105,15 @@ func (t Times) judgeHeard(c Change, h Heard) Line {
 	case h.Unread:
 		line.Result, line.Found = Unknown, "has another KEK first, so what it says cannot be read"
 		return line.do("give this command the KEK file of the service")
-	case !h.Applied && c.Waited < t.Polls():
+	case !h.Applied && c.Waited < t.Polls:
 		line.Result, line.Found = Unknown, fmt.Sprintf("not applied, and the wait ended after %v", round(c.Waited))
 		return line.do("run the drill again, to its end")
 	case !h.Applied:
-		line.Result, line.Bound = Exceeded, seconds(t.Polls())
+		line.Result, line.Bound = Exceeded, seconds(t.Polls)
 		line.Found = fmt.Sprintf("has NOT applied it after %v, in which it polls twice", round(c.Waited))
 		return line.do("look at its log and its /readyz; if it has ended, repeat the drill in a minute")
-	case h.Took > t.Polls():
-		line.Result, line.Bound = Exceeded, seconds(t.Polls())
+	case h.Took > t.Polls:
+		line.Result, line.Bound = Exceeded, seconds(t.Polls)
 		line.Found = "applied it later than its second poll"
 		return line.do("look at its log, its processor and its link to Redis")
 	case h.Took > t.Within:
