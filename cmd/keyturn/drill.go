@@ -167,7 +167,10 @@ func (c *drillCommand) run(ctx context.Context) error {
 	defer stop()
 	began := c.now()
 	r, err := c.begin(ctx, s)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return c.answer(exitf(exitCannotTell, "interrupted before the drill began"))
+	case err != nil:
 		return c.answer(err)
 	}
 	r.rehearse(ctx)

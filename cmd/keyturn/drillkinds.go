@@ -270,7 +270,7 @@ func (r *drillRun) deleteRing(ctx context.Context) error {
 	return r.session.store.client.Del(ctx, key).Err()
 }
 
-// remove removes the canary for good, as docs/operations.md, "Removing a ring", says.
+// remove removes the canary, as docs/operations.md, "Removing a ring", says.
 func (r *drillRun) remove(ctx context.Context) error {
 	if err := r.deleteRing(ctx); err != nil {
 		return err

@@ -82,7 +82,7 @@ func (h linkHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	return next
 }
 
-// A hearing is a store that notes whether its keyring hears what is published.
+// A hearing is a store that notes whether its keyring hears the messages of pub/sub.
 type hearing struct {
 	*store
 	heard *atomic.Bool
@@ -96,7 +96,7 @@ func (h hearing) Listen(ctx context.Context, changed func(bucket int)) error {
 	})
 }
 
-// listens waits until the instance hears what is published. It begins to listen after it has opened
+// listens waits until the instance hears messages of pub/sub. It begins to listen after it has opened
 // the rings, and would find a change that is made before that with a poll.
 func (i *drillInstance) listens(ctx context.Context) {
 	for end := time.Now().Add(ringTime / 4); !i.heard.Load() && time.Now().Before(end); {

@@ -69,10 +69,10 @@ func (c *drillCommand) begin(ctx context.Context, s *ringSession) (_ *drillRun, 
 	r.own.listens(ctx)
 	r.say("making the canary's ring, and waiting for the instances")
 	receipt, err := r.create(ctx)
+	r.made = err == nil || !errors.Is(err, rotation.ErrRefused) // after another error it may have been made
 	if err != nil {
 		return nil, ringError(err)
 	}
-	r.made = true
 	r.hear(ctx, "ring made", receipt)
 	return r, nil
 }
@@ -134,7 +134,7 @@ func (r *drillRun) acks(ctx context.Context, tenant string, receipt rotation.Rec
 func (r *drillRun) clear(ctx context.Context) error {
 	status, err := ringOf(r.writer, r.tenant.value)
 	if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitNo {
-		return nil // there is none
+		return nil // no such ring
 	}
 	switch {
 	case err != nil:
@@ -260,7 +260,7 @@ func (r *drillRun) noteHeard(heard map[string]*drill.Heard, acks []rotation.Ack,
 	}
 }
 
-// listeners returns how many clients hear what is published, or -1.
+// listeners returns how many clients hear a message of pub/sub, or -1.
 func (r *drillRun) listeners(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, ringTime/4)
 	defer cancel()

@@ -1,5 +1,5 @@
 // Package drill judges what a drill on a canary ring measured, against the bounds that docs/rotation.md
-// states. Each judgement is a pure function of what was seen: nothing here asks Redis or reads a clock.
+// states. Each judgement is a pure function of the observations: nothing here asks Redis or reads a clock.
 // Its [Link] is what a drill cuts to play an outage.
 package drill
 
@@ -17,7 +17,7 @@ type Result string
 const (
 	OK       Result = "ok"
 	Exceeded Result = "exceeded" // a documented bound does not hold, or a token got the wrong answer
-	Unknown  Result = "unknown"  // it cannot be told; Do says what is missing
+	Unknown  Result = "unknown"  // it cannot be told; Do says how it can
 	Info     Result = "info"     // nothing is promised about it
 )
 
@@ -26,7 +26,7 @@ type Line struct {
 	Step     string   `json:"step"`
 	Instance *string  `json:"instance"` // null if it is not about one instance
 	Took     *float64 `json:"took"`     // seconds; null if it has not happened, or took no time
-	Bound    *float64 `json:"bound"`    // seconds; null if there is none
+	Bound    *float64 `json:"bound"`    // seconds; null without one
 	Result   Result   `json:"result"`
 	Found    string   `json:"found"`
 	Do       *string  `json:"do"` // null if there is nothing to do
@@ -54,7 +54,7 @@ type Heard struct {
 type Change struct {
 	Step      string
 	Heard     []Heard
-	Listeners int           // clients that hear what is published; -1 if that is not known
+	Listeners int           // clients that hear a message of pub/sub; -1 if that is not known
 	Waited    time.Duration // for those that have not applied it
 }
 
@@ -80,7 +80,7 @@ func (t Times) JudgeChange(c Change) []Line {
 	return lines
 }
 
-// deaf says that no instance hears what is published.
+// deaf says that no instance hears messages of pub/sub.
 func (t Times) deaf(c Change, late int) Line {
 	line := newLine(c.Step+": pub/sub", Exceeded, fmt.Sprintf("none of the %s that applied it heard of it by pub/sub: they found it with a poll, and a revocation takes as long", instances(late)))
 	switch {
@@ -203,7 +203,7 @@ func JudgeFleet(holds, others []string, needed bool) []Line {
 	return lines
 }
 
-// Exit returns the exit code of a drill that measured all that: 1 if a bound was exceeded, else 3 if
+// Exit returns the exit code of a drill with these lines: 1 if a bound was exceeded, else 3 if
 // something cannot be told, else 0.
 func Exit(lines []Line) int {
 	switch has := func(r Result) bool {
