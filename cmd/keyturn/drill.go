@@ -28,9 +28,9 @@ changes no other tenant. It refuses a tenant that exists and that no drill made.
   restore  the canary's ring is removed from Redis, and nothing else: an instance that
            holds it puts it back. The instances log that as a loss, and count an alarm
 
-Live instances that hold all tenants, such as those of "keyturn serve --redis" or of a
-service without Config.Tenants, take part. Those whose tenants are listed do not hold
-the canary, and are named. The drill has an instance of its own beside them, in this
+Live instances that hold all tenants, those of a service without Config.Tenants, take
+part. Those whose tenants are listed, as with "keyturn serve --redis --tenant acme",
+hold the canary only if it is among them, and are named. The drill has an instance of its own beside them, in this
 process. Rotate and revoke wait for --freshness and a few seconds, as every change by
 hand does. Ctrl-C ends a drill, and removes the canary too.`
 

@@ -120,7 +120,7 @@ func TestDrillRotate(t *testing.T) {
 	}
 	// Without a live instance nothing can be told.
 	alone := newDrilled(t)
-	alone.drill(exitCannotTell, drillRotate, easy...).want(t, drill.Unknown, "instances", "", "no live instance holds the canary", "keyturn serve --redis")
+	alone.drill(exitCannotTell, drillRotate, easy...).want(t, drill.Unknown, "instances", "", "no live instance holds the canary", "Config.Tenants")
 	alone.wantNoRing("canary")
 }
 

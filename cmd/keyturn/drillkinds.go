@@ -15,9 +15,11 @@ import (
 
 // rehearse runs the drill on the canary's ring, which was just made.
 func (r *drillRun) rehearse(ctx context.Context) {
-	if ctx.Err() == nil {
-		r.fleet(ctx)
-	}
+	defer func() { // at the end: an instance that has just started says so with its second poll
+		if ctx.Err() == nil {
+			r.fleet(ctx)
+		}
+	}()
 	token, err := r.own.sign(ctx)
 	if err != nil {
 		r.fail(ctx, "first token", err)

@@ -198,7 +198,7 @@ func JudgeFleet(holds, others []string, needed bool) []Line {
 	}
 	if len(holds) == 0 && needed {
 		lines = append(lines, newLine("instances", Unknown, "no live instance holds the canary: only the drill's own was measured").
-			do("run it beside a service that holds all tenants, such as keyturn serve --redis, or name the canary among its tenants"))
+			do("run it beside a service that holds all tenants (it has no Config.Tenants), or name the canary among its tenants"))
 	}
 	return lines
 }
