@@ -279,3 +279,20 @@ func (c *ringCLI) peerAt(name string, poll, deadline time.Duration) {
 		return err == nil && slices.ContainsFunc(acks, func(a rotation.RawAck) bool { return a.Instance == name })
 	})
 }
+
+// The link carries the connections to each server of a Cluster, and to a primary that Sentinels name.
+func TestDrillOutageTopologies(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	cluster := redistest.RunCluster(t, durable())
+	sentinel := redistest.RunSentinel(t, durable())
+	urls := []string{"redis-cluster://" + strings.Join(cluster.Addrs(), ","), "redis-sentinel://" + strings.Join(sentinel.Addrs(), ",") + "/" + sentinel.Name}
+	for _, url := range urls {
+		c := newRingCLI(t, "")
+		c.url = url
+		d := c.drill(exitYes, drillOutage, easy...)
+		for _, step := range []string{"signed while away", "change heard of", "in sync again"} {
+			d.want(t, drill.OK, step, "")
+		}
+	}
+}

@@ -97,18 +97,14 @@ func (r *drillRun) revoke(ctx context.Context, token string) {
 		},
 	}
 	r.hear(ctx, "revoked", receipt, refused, r.signsWith(ctx, receipt.Promoted))
-	line := drill.JudgeCheck(drill.Check{Step: "worst case", Happened: true})
-	line.Result, line.Found = drill.Info, fmt.Sprintf("an instance that is cut off and hears of nothing would accept it until %s", stamp(receipt.WorstCase))
-	r.lines = append(r.lines, line)
+	r.lines = append(r.lines, drill.Note("worst case", "an instance that is cut off and hears of nothing would accept it until %s", stamp(receipt.WorstCase)))
 }
 
 // outage cuts the link of the drill's own instance, changes the ring, and heals the link. The change is
 // the revocation of the pending key, which has to wait for nothing.
 func (r *drillRun) outage(ctx context.Context, token string) {
 	_, pending := r.kids()
-	line := drill.JudgeCheck(drill.Check{Step: "link cut", Happened: true})
-	line.Result, line.Found = drill.Info, fmt.Sprintf("for %v, of the drill's own instance %s; the others stay connected", r.lasts.value, r.name)
-	r.lines = append(r.lines, line)
+	r.lines = append(r.lines, drill.Note("link cut", "for %v, of the drill's own instance %s; the others stay connected", r.lasts.value, r.name))
 	r.own.link.Cut()
 	_, err := r.whenAllowed(ctx, "changing the ring", func(ctx context.Context, w *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
 		return w.Revoke(ctx, r.tenant.value, pending, opts...)
@@ -119,6 +115,7 @@ func (r *drillRun) outage(ctx context.Context, token string) {
 		return
 	}
 	o := r.away(ctx, token)
+	o.Heard = r.revoked(pending)
 	r.lines = append(r.lines, drill.JudgeOutage(o)...)
 	healed := r.now()
 	r.own.link.Heal()
@@ -220,9 +217,7 @@ func (r *drillRun) restore(ctx context.Context, token string) {
 	}
 	r.hearAfter(ctx, r.times.Freshness, back)
 	if back.Happened {
-		line := drill.JudgeCheck(drill.Check{Step: "put back by", Happened: true})
-		line.Result, line.Found = drill.Info, r.restorer(ctx)
-		r.lines = append(r.lines, line)
+		r.lines = append(r.lines, drill.Note("put back by", "%s", r.restorer(ctx)))
 	}
 	check := drill.Check{Step: "verified meanwhile", Happened: refused == "", Found: "the token of before was good all the time",
 		Missing: "a good token was refused: " + refused, Do: `docs/operations.md, "It cannot verify: 503"`}

@@ -163,6 +163,7 @@ type Outage struct {
 	Verified       int
 	Refused        int    // good tokens that it refused, or could not tell of
 	Why            string // of the first failure
+	Heard          bool   // it heard of a change meanwhile, so its link was not cut
 }
 
 // JudgeOutage says whether an instance without Redis went on: within SignFor it signs, and it verifies
@@ -182,6 +183,12 @@ func JudgeOutage(o Outage) []Line {
 		for _, line := range []*Line{&sign, &verify} {
 			line.Result, line.Found = Unknown, "the drill was ended before a token was tried"
 			*line = line.do("run the drill again, to its end")
+		}
+	}
+	if o.Heard {
+		for _, line := range []*Line{&sign, &verify} {
+			line.Result, line.Found = Unknown, "the instance heard of a change meanwhile, so its link was not cut"
+			*line = line.do("report it: the drill does not fit this Redis")
 		}
 	}
 	return []Line{sign, verify}
@@ -220,6 +227,11 @@ func Exit(lines []Line) int {
 // Sum returns the result of a drill as a whole.
 func Sum(lines []Line) Result {
 	return map[int]Result{0: OK, 1: Exceeded, 3: Unknown}[Exit(lines)]
+}
+
+// Note returns a line about which nothing is promised.
+func Note(step, format string, args ...any) Line {
+	return newLine(step, Info, fmt.Sprintf(format, args...))
 }
 
 func newLine(step string, r Result, found string) Line {

@@ -120,6 +120,7 @@ func TestJudgeOutage(t *testing.T) {
 		"none was signed":     {Outage{Failed: 1, Verified: 6}, Exceeded, OK},
 		"one was refused":     {Outage{Signed: 3, Verified: 5, Refused: 1}, OK, Exceeded},
 		"it was ended before": {Outage{}, Unknown, Unknown},
+		"it was not cut":      {Outage{Signed: 3, Verified: 6, Heard: true}, Unknown, Unknown},
 	} {
 		t.Run(name, func(t *testing.T) { check(t, JudgeOutage(tt.outage), string(tt.sign)+sign, string(tt.verify)+verify) })
 	}
