@@ -371,6 +371,36 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineMarkAway$"}, want: "TestTimelineMarkAway",
 	},
 	{
+		name:  "an instance verifies until its keys end, whatever signs then",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waits {", "if false {"}},
+		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "the unknown key is expected by this instance's clock",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", ".Add(-2 * last.Timing.ClockSkew)", ""}},
+		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "a newcomer in doubt verifies",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "case c == nil || !clocks || s.Knew.IsZero():", "case c == nil || !clocks:"}},
+		tests: tests{decisions, "TestCanVerify"}, want: "TestCanVerify",
+	},
+	{
+		name:  "steady clocks prove that the store's was set",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "by := v.Jumped", "by := true"}},
+		tests: tests{decisions, "TestPausedInstanceIsNeverRight"}, want: "TestPausedInstanceIsNeverRight",
+	},
+	{
+		name:  "one peer is believed against the others",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "case theirs && !mine, a.At.After(v.Now.Add(2 * v.Skew)):", "case false:"}},
+		tests: tests{decisions, "TestStoreJumped"}, want: "TestStoreJumped",
+	},
+	{
+		name:  "the own word counts as a peer's",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "a.Unreadable || a.Instance == self:", "a.Unreadable:"}},
+		tests: tests{here, "TestAloneNoClockIsRight"}, want: "TestAloneNoClockIsRight",
+	},
+	{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
