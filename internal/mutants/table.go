@@ -522,7 +522,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "no instance is asked which algorithms it verifies",
-		edits: []edit{{"rotation/apply.go", "if err == nil && p != nil && !o.force {", "if false {"}},
+		edits: []edit{{"rotation/rotator.go", "if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {", "if false {"}},
 		tests: tests{here, "TestAlgorithmIsVerifiedEverywhere"}, want: "TestAlgorithmIsVerifiedEverywhere",
 	},
 }
