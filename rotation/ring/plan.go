@@ -9,7 +9,8 @@ import (
 // A Plan is the schedule of a ring: the part of [View] that does not depend on the time. So a copy
 // of a ring makes one when it changes, and asks it on each request. A Plan is immutable.
 type Plan struct {
-	Dead bool // the ring was destroyed: it has no keys
+	Dead   bool      // the ring was destroyed, and no other was made since: it has no keys
+	DeadAt time.Time // when it was destroyed, if Dead and that is known
 
 	// Past is the latest promotion or revocation, or zero. Time never counts as earlier than that,
 	// even if this clock is behind.
@@ -30,11 +31,11 @@ type PlannedKey struct {
 	RevokedAt   time.Time // when it was revoked
 }
 
-// NewPlan returns the plan of the records of one ring. The caller leaves out the records that were
-// collected: see [Facts.Collected].
+// NewPlan returns the plan of the records of one ring. The caller leaves out the records that no
+// longer count: see [Facts.Ignored].
 func NewPlan(records []*Record, facts Facts) *Plan {
-	if !facts.Dead.IsZero() {
-		return &Plan{Dead: true}
+	if facts.Dead > 0 && len(records) == 0 {
+		return &Plan{Dead: true, DeadAt: facts.DeadAt}
 	}
 	p := &Plan{Past: facts.latest(FactPromoted, FactRevoked)}
 	p.order(records, facts)
@@ -176,7 +177,7 @@ func (p *Plan) state(i, current int, now time.Time) State {
 
 // At returns the ring at now: see [View].
 func (p *Plan) At(now time.Time) Ring {
-	ring := Ring{Signer: -1}
+	ring := Ring{Signer: -1, Dead: p.Dead, DeadAt: p.DeadAt}
 	current := p.Current(now)
 	for i, k := range p.InOrder {
 		state := p.state(i, current, now)
