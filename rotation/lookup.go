@@ -40,6 +40,8 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	switch {
 	case c.Revoked(id.KID): // even if its record was collected
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrRevoked}
+	case c.Buried(id.KID):
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	case rec == nil:
 		return nil, k.missing(id, status, now)
 	}

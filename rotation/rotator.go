@@ -120,7 +120,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
-		return b.Create(policy)
+		return b.Create(policy, false)
 	})
 	return receipt, err
 }

@@ -89,6 +89,8 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 		return nil
 	case r != nil && r.state.Load().Revoked(id.KID):
 		return &ring.Error{Text: id.String(), Err: keystore.ErrRevoked} // the store cannot say otherwise
+	case r != nil && r.state.Load().Buried(id.KID):
+		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	a := k.unknown.join(k, r, id, now)
 	switch {

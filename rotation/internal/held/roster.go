@@ -107,7 +107,7 @@ func OpenEntry(keks *seal.KEKs, e store.LogEntry) (ends ring.Facts, err error) {
 	}
 	for _, f := range opened.Ends {
 		if f.Kind == ring.FactDestroyed {
-			ends.Kill(f.At)
+			ends.Kill(f.Life, f.At)
 		} else {
 			ends.Add(f.Kind, f.KID, f.At)
 		}

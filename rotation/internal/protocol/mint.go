@@ -109,7 +109,7 @@ func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time
 		return err
 	}
 	p.Mint = append(p.Mint, ring.Record{Tenant: b.Tenant, KID: kid, Seq: seq, Algorithm: policy.Algorithm, Created: b.created(p), ActivateAt: activate,
-		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Timing: policy})
+		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Life: b.Copy.Facts.Dead, Timing: policy})
 	p.KID, p.Seq, p.Head, p.NewTenantKey = kid, seq, seq, b.needsTenantKey()
 	b.addAnnouncement(p, kid, &policy)
 	p.VisibleAfter = b.visibleAfter(&policy)
