@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -106,7 +107,7 @@ type Receipt struct {
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
-	if !isTenant(tenant) {
+	if !synced.IsTenant(tenant) {
 		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
 	policy, err := r.policy(policy)
@@ -132,7 +133,7 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 		return p, err
 	}
 	p = p.WithDefaults()
-	return p, r.k.checkTimes(p.Freshness)
+	return p, r.k.rings.CheckTimes(p.Freshness)
 }
 
 // SetPolicy mints the next key of a tenant under another policy. The policy takes effect with that

@@ -94,17 +94,18 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
 }
 
 func newKeysList(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show a tenant's keys, each with its life as a line",
-		`list shows the keys of a tenant's ring, and the life of each as a line: when it is
-published, when it signs, and until when what it has signed is good. Keys whose
-last token has ended are left out. It changes nothing.
-
-With --json it prints an array of {"kid","alg","state","seq","activates_at",
-"retires_at","dropped_at","published_at"}. Times are in RFC 3339, and null where
-they are not known; states are pending, signing, retired and revoked.`,
-		`  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
+	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show all rings, or a tenant's keys, each with its life as a line",
+		listLong, `  keyturn keys list --redis redis://localhost:6379 --kek-file kek
+  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek --json`)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.list(cmd.Context()) }
+	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
+	c.tenant.shown = ""
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !c.tenant.given {
+			return c.listAll(cmd.Context())
+		}
+		return c.list(cmd.Context())
+	}
 	return cmd
 }
 
@@ -208,13 +209,13 @@ where "from" is when it may be made, or null.`,
 func wantKID(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usagef(`give a KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`give a KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	case len(args) > 1:
 		return usagef("%d arguments where one KID is wanted; %s", len(args), seeHelp(cmd))
 	case strings.Count(args[0], ".") == 2 && len(args[0]) > 40:
 		return usagef(`that looks like a token, where a KID is wanted: "keyturn inspect" shows a token's kid; %s`, seeHelp(cmd))
 	case args[0] == "" || len(args[0]) > keystore.MaxKIDBytes:
-		return usagef(`that is no KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`that is no KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	}
 	return nil
 }
@@ -407,7 +408,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 		defer stop()
 		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
-			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
+			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list --tenant TENANT" shows those that it has`, quoteShort(c.tenant.value))
 		}
 		if err != nil {
 			return err

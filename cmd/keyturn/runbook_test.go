@@ -70,7 +70,7 @@ func TestRunbookRemoveRing(t *testing.T) {
 	if _, err := m.SRem(bucket+"tenants", "default"); err != nil {
 		t.Fatal(err)
 	}
-	c.run("keys", "list").wantCode(t, exitNo, "has no ring")
+	c.run("keys", "list", "--tenant", "default").wantCode(t, exitNo, "has no ring")
 	c.run("keys", "create", "--alg", "ES256").wantCode(t, exitYes)
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 	c.run("verify", "--alg", "HS256,ES256", token).wantCode(t, exitNo, "unknown_key")

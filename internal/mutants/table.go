@@ -18,7 +18,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/internal/synced/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
@@ -29,16 +29,16 @@ var mutants = []mutant{
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
-			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/internal/synced/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/internal/synced/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
+			{"rotation/internal/synced/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
 	{
 		name: "mint on a decrypt error",
 		edits: []edit{
-			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
+			{"rotation/internal/synced/sync.go", "errors.As(err, &failed)", "_ = err"},
 			{"rotation/apply.go", "if err != nil {\n\t\treturn b, unavailable(err)\n\t}\n\treturn b, nil", "_ = err\n\treturn b, nil"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
@@ -97,7 +97,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.HeardWithin())", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*t.MaxPollGap(), p.HeardWithin())", "2*t.Poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -242,7 +242,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance without the ring says that it holds it",
-		edits: []edit{{"rotation/entries.go", "protocol.Entry{Op: e.Op, Nonce: e.Nonce}", "protocol.Entry{Op: e.Op, Nonce: e.Nonce, Holds: true}"}},
+		edits: []edit{{"rotation/internal/synced/entries.go", "protocol.Entry{Op: e.Op, Nonce: e.Nonce}", "protocol.Entry{Op: e.Op, Nonce: e.Nonce, Holds: true}"}},
 		tests: tests{here, "TestAwaitWantsAHolder"}, want: "TestAwaitWantsAHolder",
 	},
 	{
@@ -252,7 +252,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a rotation in a ring that is not whole is acknowledged",
-		edits: []edit{{"rotation/entries.go", "r.news.changes, !r.dirty)", "r.news.changes, true)"}},
+		edits: []edit{{"rotation/internal/synced/entries.go", "r.news.changes, !r.dirty)", "r.news.changes, true)"}},
 		tests: tests{here, "TestRotationInRingThatIsNotWholeIsNotApplied"}, want: "TestRotationInRingThatIsNotWholeIsNotApplied",
 	},
 	{
@@ -262,7 +262,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a command does not restore what it sealed again",
-		edits: []edit{{"rotation/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
+		edits: []edit{{"rotation/internal/synced/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
 		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
 	},
 	{
@@ -287,12 +287,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the revocations of a removed ring are forgotten",
-		edits: []edit{{"rotation/keyring.go", "if empty && r.news != nil &&", "if false && r.news != nil &&"}},
+		edits: []edit{{"rotation/internal/synced/rings.go", "if empty && r.news != nil &&", "if false && r.news != nil &&"}},
 		tests: tests{here, "TestRevocationOfRemovedRingIsKept"}, want: "TestRevocationOfRemovedRingIsKept",
 	},
 	{
 		name:  "the revocations of removed rings are kept without bound",
-		edits: []edit{{"rotation/keyring.go", "empty = awaited > maxAwaited", "empty = false"}},
+		edits: []edit{{"rotation/internal/synced/rings.go", "empty = awaited > maxAwaited", "empty = false"}},
 		tests: tests{here, "TestRevocationsOfRemovedRingsAreBounded"}, want: "TestRevocationsOfRemovedRingsAreBounded",
 	},
 	{
@@ -302,7 +302,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the log teaches nothing",
-		edits: []edit{{"rotation/entries.go", "r.hear(e, ends)", "_ = ends\n\t\t\t\tr.hear(e, ring.Facts{})"}},
+		edits: []edit{{"rotation/internal/synced/entries.go", "r.hear(e, ends)", "_ = ends\n\t\t\t\tr.hear(e, ring.Facts{})"}},
 		tests: tests{simulator, "TestTimelineWriter$"}, want: "I13",
 	},
 	{
