@@ -41,11 +41,11 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	return &Rotator{k: k, jitter: held.NewJitter(k.cfg.Instance, 1)}, nil
 }
 
-// An Option changes how a Rotator makes one change: [Force] and [DryRun].
+// An Option changes how a Rotator makes one change: [Force], [DryRun] and [Again].
 type Option func(*options)
 
 // options are the sum of a call's Options.
-type options struct{ force, dryRun bool }
+type options struct{ force, dryRun, again bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
@@ -69,6 +69,8 @@ type Receipt struct {
 	Revoked  string // the kid of the key that was revoked
 	Promoted string // the kid of the key that signs from now on
 	Minted   string // the kid of the new key
+
+	DestroyedAt time.Time // when the ring was destroyed; earlier than the call if it was destroyed before
 
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
@@ -106,7 +108,11 @@ type Receipt struct {
 // wait until the instance stops recovering: the caller says that there is no ring to be restored.
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
-func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
+//
+// The name of a ring that was destroyed is refused, unless [Again] says that the tenant is to have
+// another one. Its former keys stay destroyed.
+func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy, opts ...Option) (Receipt, error) {
+	o := optionsOf(opts)
 	if !synced.IsTenant(tenant) {
 		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
@@ -121,7 +127,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
-		return b.Create(policy, false)
+		return b.Create(policy, o.again)
 	})
 	return receipt, err
 }
@@ -226,6 +232,8 @@ func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
 			receipt.Promoted = f.KID
 		case ring.FactRevoked:
 			receipt.RevokedAt = f.At
+		case ring.FactDestroyed:
+			receipt.DestroyedAt = f.At
 		}
 	}
 	if len(p.Mint) > 0 {

@@ -138,6 +138,15 @@ func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte)
 	return report, slices.Compact(under)
 }
 
+// UnderKEKs returns the names of the KEKs that fields of a ring are under, each once, sorted.
+func UnderKEKs(fields map[string][]byte) (under []string) {
+	for _, name := range seal.UnderKEKs(fields) {
+		under = append(under, KEK(name))
+	}
+	slices.Sort(under)
+	return slices.Compact(under)
+}
+
 // UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the
 // tenant key of the newest record, if both can be opened, or else of some tenant key that can be, the
 // primary first. If there is none, it returns no name.

@@ -67,3 +67,18 @@ func (p *Proposal) PutsBack() bool {
 		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
 	}))
 }
+
+// Stated returns the facts that p states.
+func (p *Proposal) Stated() (facts ring.Facts) {
+	for _, f := range p.Facts {
+		switch f.Kind {
+		case ring.FactDestroyed:
+			facts.Kill(f.Life, f.At)
+		case ring.FactCollected:
+			facts.Collect(f.Life, f.At)
+		default:
+			facts.Add(f.Kind, f.KID, f.At)
+		}
+	}
+	return facts
+}
