@@ -108,6 +108,7 @@ type TenantStatus struct {
 	Err       error                // why it is not Fresh, or nil
 	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
+	SignsWith string               // the kid with which this instance signs now, or "": see Receipt.ConfirmedAt
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool // some record of it is known
@@ -124,7 +125,7 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	t := k.status(r, now)
 	t.Ring.Signer = -1
 	if c := r.State.Load(); c != nil {
-		t.Ring = c.Plan.At(now)
+		t.Ring, t.SignsWith = c.Plan.At(now), c.SignsWith(now, t.LastGood, k.times.Load().Deadline)
 		t.Published = make(map[string]time.Time, len(c.Published))
 		for _, p := range c.Published {
 			t.Published[p.KID] = p.At

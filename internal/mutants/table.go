@@ -12,7 +12,7 @@ var mutants = []mutant{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
-			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
+			{"rotation/internal/protocol/signing.go", "if k.First || good.After(k.Created.Add(k.Timing.Dwell)) {", "if true {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
@@ -23,7 +23,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "without the fence",
-		edits: []edit{{"rotation/internal/protocol/signing.go", "a > s.Timing.SignFor {", "a < 0 {"}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "a > k.Timing.SignFor {", "a < 0 {"}},
 		tests: tests{simulator, "TestTimeline(C|H)$"}, want: "I5",
 	},
 	{
@@ -132,8 +132,53 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a key signs before it is confirmed",
-		edits: []edit{{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if k.First || good.After(k.Created.Add(k.Timing.Dwell)) {", "if true {"}},
 		tests: tests{simulator, "TestTimelineN$"}, want: "TestTimelineN",
+	},
+	{
+		name:  "no key signs in place of a forced one",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if i == 0 || !ok ||", "if i >= 0 || !ok ||"}},
+		tests: tests{simulator, "TestTimelineForced$"}, want: "I11",
+	},
+	{
+		name:  "one step back at most",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if i == 0 || !ok ||", "if i == 0 || !ok || k != s ||"}},
+		tests: tests{simulator, "TestTimelineForced$"}, want: "I11",
+	},
+	{
+		name:  "the fence of revoked keys is asked of the forced one",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "ring.ByEffect(*q, *k) > 0", "ring.ByEffect(*q, *s) > 0"}},
+		tests: tests{simulator, "TestTimelineLeft$"}, want: "I1",
+	},
+	{
+		name:  "the step back is bound by the announcement",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "promoted, ok := c.Facts.At(ring.FactPromoted, k.KID)", "promoted, ok := c.Facts.At(ring.FactAnnounced, k.KID)"}},
+		tests: tests{decisions, "TestSigningInPlaceOfForcedKeys"}, want: "TestSigningInPlaceOfForcedKeys",
+	},
+	{
+		name:  "the step back has no bound",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "t.After(promoted.Add(c.Plan.InOrder[i-1].Timing.SignFor))", "promoted.IsZero()"}},
+		tests: tests{decisions, "TestSigningInPlaceOfForcedKeys"}, want: "TestSigningInPlaceOfForcedKeys",
+	},
+	{
+		name:  "a key that was not promoted has a step back",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "promoted, ok := c.Facts.At(ring.FactPromoted, k.KID)", "promoted, ok := k.ActivatesAt, true"}},
+		tests: tests{decisions, "TestSigningInPlaceOfForcedKeys"}, want: "TestSigningInPlaceOfForcedKeys",
+	},
+	{
+		name:  "a step back to a revoked key",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "!c.Plan.InOrder[i-1].RevokedAt.IsZero() || ", ""}},
+		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
+	},
+	{
+		name:  "the key that signs in place is revoked without a word",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "case until.IsZero():", "case true:"}},
+		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
+	},
+	{
+		name:  "a forced promotion does not say its cost",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "last = later(last, end)", "_ = end"}},
+		tests: tests{decisions, "TestForcedPromotionSaysItsCost"}, want: "TestForcedPromotionSaysItsCost",
 	},
 	{
 		name:  "a revocation of a pending key is not waited for",
