@@ -9,8 +9,9 @@ import (
 // A Plan is the schedule of a ring: the part of [View] that does not depend on the time. So a copy
 // of a ring makes one when it changes, and asks it on each request. A Plan is immutable.
 type Plan struct {
+	Lives  int       // that have ended: see Facts.Dead
 	Dead   bool      // the ring was destroyed, and no other was made since: it has no keys
-	DeadAt time.Time // when it was destroyed, if Dead and that is known
+	DeadAt time.Time // when it was destroyed last, if that is known
 
 	// Past is the latest promotion or revocation, or zero. Time never counts as earlier than that,
 	// even if this clock is behind.
@@ -35,9 +36,9 @@ type PlannedKey struct {
 // longer count: see [Facts.Ignored].
 func NewPlan(records []*Record, facts Facts) *Plan {
 	if facts.Dead > 0 && len(records) == 0 {
-		return &Plan{Dead: true, DeadAt: facts.DeadAt}
+		return &Plan{Lives: facts.Dead, Dead: true, DeadAt: facts.DeadAt}
 	}
-	p := &Plan{Past: facts.latest(FactPromoted, FactRevoked)}
+	p := &Plan{Lives: facts.Dead, DeadAt: facts.DeadAt, Past: facts.latest(FactPromoted, FactRevoked)}
 	p.order(records, facts)
 	for i := range p.InOrder {
 		k := &p.InOrder[i]
@@ -177,7 +178,7 @@ func (p *Plan) state(i, current int, now time.Time) State {
 
 // At returns the ring at now: see [View].
 func (p *Plan) At(now time.Time) Ring {
-	ring := Ring{Signer: -1, Dead: p.Dead, DeadAt: p.DeadAt}
+	ring := Ring{Signer: -1, Lives: p.Lives, Dead: p.Dead, DeadAt: p.DeadAt}
 	current := p.Current(now)
 	for i, k := range p.InOrder {
 		state := p.state(i, current, now)

@@ -24,9 +24,12 @@ type Ring struct {
 	// Signer is the index in Keys of the key that signs, or -1 if no key signs.
 	Signer int
 
+	// Lives is how often the tenant's ring was destroyed.
+	Lives int
+
 	// Dead reports that the ring was destroyed, and that no other was made since. It has no keys.
 	Dead   bool
-	DeadAt time.Time // when it was destroyed, if that is known
+	DeadAt time.Time // when it was destroyed last, if that is known
 }
 
 // DrainedAt returns when the last token has ended that was signed by now, if none is signed from now

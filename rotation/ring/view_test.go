@@ -97,14 +97,15 @@ func TestViewOfLives(t *testing.T) {
 		facts   ring.Facts
 		want    string
 		dead    bool
+		lives   int
 	}{
-		{"destroyed", append(slices.Clone(old), late), dead, "", true},
-		{"made again", append(slices.Clone(old), late, next), dead, "n1=signing*", false},
-		{"made again, and that it was destroyed is lost", append(slices.Clone(old), late, next), facts(), "n1=signing*", false},
-		{"never destroyed", old, facts(), "k1=retired k2=signing*", false},
+		{"destroyed", append(slices.Clone(old), late), dead, "", true, 1},
+		{"made again", append(slices.Clone(old), late, next), dead, "n1=signing*", false, 1},
+		{"made again, and that it was destroyed is lost", append(slices.Clone(old), late, next), facts(), "n1=signing*", false, 1},
+		{"never destroyed", old, facts(), "k1=retired k2=signing*", false, 0},
 	} {
 		got := ring.View(tt.records, tt.facts, at(120))
-		if states(got) != tt.want || got.Dead != tt.dead || got.Dead != !got.DeadAt.IsZero() {
+		if states(got) != tt.want || got.Dead != tt.dead || !got.DeadAt.Equal(tt.facts.DeadAt) || got.Lives != tt.lives {
 			t.Errorf("%s: %s, dead %v at %v, want %s", tt.name, states(got), got.Dead, got.DeadAt, tt.want)
 		}
 	}
