@@ -133,7 +133,9 @@ func (s *sim) scheduleShred(within time.Duration) {
 	tenant := pick(s.rng, s.tenants)
 	s.after(time.Second+s.draw(within), func() {
 		if i := s.randomInstance(); i != nil {
-			i.runOp("shred", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) { return r.Destroy(ctx, tenant) })
+			i.runOp("shred", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+				return r.Destroy(ctx, tenant)
+			})
 		}
 		for range s.rng.IntN(3) {
 			s.after(s.draw(4*time.Second), func() {
