@@ -40,8 +40,7 @@ func (b *Base) Destroy() (*Proposal, error) {
 // bare reports whether the store has nothing of the ring but facts about the whole ring and
 // revocations. c has no records.
 func (c *Copy) bare() bool {
-	without := c.Facts.Prune(func(string) bool { return false })
-	return len(c.Revived)+len(c.TenantKeys) == 0 && without.Equal(c.Facts)
+	return len(c.Revived)+len(c.TenantKeys) == 0 && endsOf(c.Facts).Equal(c.Facts)
 }
 
 // WorstCaseOfAll returns until when an instance that is cut off accepts tokens of a ring that is
@@ -59,35 +58,19 @@ func (c *Copy) WorstCaseOfAll(now time.Time) (instances, readers time.Time) {
 	return instances, readers
 }
 
-// leastAway is how long a holder may have been out of touch with the store, at least, and still
-// restore records.
-const leastAway = 30 * 24 * time.Hour
-
-// mayRestoreFor returns how long a holder of c may have been out of touch with the store and still
-// restore its records. Every token that it could have signed or known has ended by then, so that
-// restoring them serves no token.
-//
-// Its ring may have been destroyed meanwhile, and the store emptied or replaced since, so that nothing
-// is left which says so. A holder that was away for a year would bring the tenant back.
-func (c *Copy) mayRestoreFor() time.Duration {
-	longest := leastAway
-	for _, r := range c.Records {
-		longest = max(longest, r.Timing.SignFor+r.TokenTTL()+r.Timing.Leeway)
-	}
-	return longest
-}
-
 // ends returns the part of c that a holder may restore however long it was out of touch: what ends
 // trust. c may be nil.
 func (c *Copy) ends() *Copy {
 	if c == nil {
 		return nil
 	}
-	return NewCopy(Copy{Count: c.Count, Facts: c.Facts.Prune(func(string) bool { return false })})
+	return NewCopy(Copy{Count: c.Count, Facts: endsOf(c.Facts)})
 }
 
-// outOfTouch reports whether this instance was away for so long that it restores no records. A wrong
-// clock is no reason: it makes an instance drop nothing.
+// outOfTouch reports whether this instance was out of touch with the store for longer than [Away]. Then
+// it restores no records. Every token that it could have signed or known has ended. Its ring may have been
+// destroyed meanwhile, and the store emptied or replaced since, so that nothing is left which says so.
+// A wrong clock is no reason: it makes an instance drop nothing.
 func (m *merge) outOfTouch() bool {
-	return m.Held != nil && !m.ClockOff && !m.Complete.IsZero() && Age(m.LocalNow, m.Complete) > m.Held.mayRestoreFor()
+	return m.Held != nil && !m.ClockOff && !m.Complete.IsZero() && Age(m.LocalNow, m.Complete) > m.Held.awayAfter()
 }

@@ -18,8 +18,10 @@ type world struct {
 	store     []state   // its history, the newest last
 	instances [3]instance
 	collected []collection
-	shredded  []Record // the records of lives that have ended
-	path      []string // the steps so far
+	shredded  []Record  // the records of lives that have ended
+	backup    *Copy     // of the store
+	backupAt  time.Time // when it was made
+	path      []string  // the steps so far
 }
 
 // A state is the content of the store after one change.
@@ -228,7 +230,7 @@ func remove(c *Copy, kids []string) {
 
 // steps returns all steps of the first n instances.
 func steps(n int) []step {
-	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack, revive}
+	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack, revive, backUp, restore}
 	for i := range n {
 		all = append(all, step{fmt.Sprintf("%d syncs", i), func(w *world) (bool, error) { return true, w.sync(i, checkedMerge) }})
 		all = append(all, step{fmt.Sprintf("%d restarts", i), func(w *world) (bool, error) {
