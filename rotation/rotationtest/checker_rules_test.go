@@ -150,16 +150,6 @@ func TestVerdictRules(t *testing.T) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7800*ms, evVerify, 1, n, ok)
 		}},
-		{"destroyed, and accepted after a poll", "I3", func(h script) {
-			n := h.sign(6*sec, 0, "two")
-			h.commit(7*sec, ring.OpDestroy, "dead")
-			h.note(7900*ms, evVerify, 1, n, ok)
-		}},
-		{"destroyed, and refused", "", func(h script) {
-			n := h.sign(6*sec, 0, "two")
-			h.commit(7*sec, ring.OpDestroy, "dead")
-			h.note(7900*ms, evVerify, 1, n, notFound)
-		}},
 		{"revoked, and accepted for too long out of reach", "I3", func(h script) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+8600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
@@ -189,6 +179,23 @@ func TestVerdictRules(t *testing.T) {
 		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
 			h.beyondS = true
 			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
+		}},
+	})
+}
+
+// TestShredVerdictRules tests I3 where a ring is destroyed.
+func TestShredVerdictRules(t *testing.T) {
+	const ms = time.Millisecond
+	runRuleCases(t, []ruleCase{
+		{"destroyed, and accepted after a poll", "I3", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.commit(7*sec, ring.OpDestroy, "dead")
+			h.note(7900*ms, evVerify, 1, n, ok)
+		}},
+		{"destroyed, and refused", "", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.commit(7*sec, ring.OpDestroy, "dead")
+			h.note(7900*ms, evVerify, 1, n, notFound)
 		}},
 	})
 }

@@ -169,7 +169,7 @@ func TestOneEncoding(t *testing.T) {
 	}
 	edit := func(i int, to ...byte) []byte { b := h.append(nil); copy(b[i:], to); return b }
 	names := append([]byte{1}, name...)
-	for what, blobs := range map[string]map[string][]byte{
+	checkEncodings(t, seals, map[string]map[string][]byte{
 		"record": {"": h.append(nil), "seq 0": edit(4, 0, 0, 0, 0), "seq 2^31": edit(4, 0x80), "created 0": edit(8, u64(0)...), "created late": edit(8, late...),
 			"origin": edit(32, 'x'), "a flag of bit 3": edit(33, 8), "holds and waits": edit(33, 6), "alg 0": edit(34, 0), "alg 15": edit(34, 15), "policy's alg 0": edit(35, 0),
 			"11 years": edit(36, 0xff), "a long public part": edit(98, 0xff), "a longest of 11 years": edit(81, 0xff), "a life below 0": edit(86, 0xff)},
@@ -185,7 +185,13 @@ func TestOneEncoding(t *testing.T) {
 			"twice": entry(2, end('x', "a", at), end('x', "a", at)), "a promotion": entry(1, end('a', "a", at)), "gone": entry(1, end('g', "", at)),
 			"no kid": entry(1, end('x', "", at)), "dead with a kid": entry(1, end('d', "a", at), u32(1)), "dead of no life": entry(1, end('d', "", at), u32(0)), "a life below 0": entry(1, end('d', "", at), u32(1<<31)), "at 0": entry(1, end('x', "a", u64(0))),
 			"fewer than it says": entry(2, end('x', "a", at)), "more than it says": entry(0, end('x', "a", at))},
-	} {
+	})
+}
+
+// checkEncodings checks that of each kind the encoding without a name opens, and no other.
+func checkEncodings(t *testing.T, seals map[string]func([]byte) error, all map[string]map[string][]byte) {
+	t.Helper()
+	for what, blobs := range all {
 		for name, open := range blobs {
 			if err := seals[what](open); name == "" && err != nil || name != "" && !errors.Is(err, ErrMalformed) {
 				t.Errorf("%s, %q: %v", what, name, err)
