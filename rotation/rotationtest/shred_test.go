@@ -123,7 +123,7 @@ func TestTimelineShredSplit(t *testing.T) {
 				l.runFor(500 * time.Millisecond)
 				l.shred(shredder)
 				l.runFor(500 * time.Millisecond)
-				if err := minter.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
+				if _, err := minter.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 					t.Fatal(err)
 				}
 				late := l.key(minter, 3).KID

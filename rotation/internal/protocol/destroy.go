@@ -51,8 +51,7 @@ func (c *Copy) WorstCaseOfAll(now time.Time) (instances, readers time.Time) {
 		if !k.RevokedAt.IsZero() || k.Dropped(now) {
 			continue
 		}
-		own, read := WorstCase(&k.Timing, now)
-		own = own.Add(k.TokenTTL() - k.Timing.MaxTokenTTL)
+		own, read := WorstCase(k.Record, now)
 		instances, readers = later(instances, own), later(readers, read)
 	}
 	return instances, readers

@@ -84,8 +84,8 @@ func TestDestroyedTakesNoChange(t *testing.T) {
 	if !strings.Contains(err6.Error(), "--again") {
 		t.Errorf("create does not say how: %v", err6)
 	}
-	if b.TakeOver() != nil || b.IsMintDue() {
-		t.Error("a rotator changes it")
+	if p, err := b.TakeOver(); p != nil || err != nil || b.IsMintDue() {
+		t.Errorf("a rotator changes it: %+v, %v", p, err)
 	}
 	p, err := b.Create(round, true)
 	if err != nil || len(p.Mint) != 2 || p.Mint[0].Life != 2 || p.Mint[1].Life != 2 || p.Mint[0].Seq != 1 || p.Head != 2 {
