@@ -42,7 +42,7 @@ type keysCommand struct {
 
 func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
-		Use:     "keys (create | list | rotate | promote | revoke | rekey | backup | restore) --redis URL [--tenant TENANT] [KID]",
+		Use:     "keys COMMAND --redis URL [--tenant TENANT] [KID]",
 		Short:   "Make and rotate the keys of a ring on Redis",
 		Long:    keysLong,
 		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
@@ -55,7 +55,17 @@ func newKeys(a *app) *cobra.Command {
 		},
 	}
 	keys.SuggestionsMinimumDistance = 2
-	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a), newKeysRekey(a), newKeysBackup(a), newKeysRestore(a))
+	keys.AddCommand(
+		newKeysCreate(a),
+		newKeysList(a),
+		newKeysLog(a),
+		newKeysRotate(a),
+		newKeysPromote(a),
+		newKeysRevoke(a),
+		newKeysRekey(a),
+		newKeysBackup(a),
+		newKeysRestore(a),
+	)
 	return keys
 }
 
@@ -123,8 +133,8 @@ if others read the JWK Set): 125 seconds by default, an hour more for public key
 is sooner than the schedule, by which a key is published for --propagation before it
 signs. By hand it is enough that all instances in reach know it.
 
-With --force a key younger than --dwell becomes the signer, but signs only after
---dwell.
+With --force a key younger than --dwell signs only after --dwell, since a failover may
+still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
@@ -146,8 +156,8 @@ func newKeysPromote(a *app) *cobra.Command {
 (exit code 1) under the same conditions as rotate, and if another key is pending
 before it. A KID that begins with a dash goes after "--".
 
-With --force a key younger than --dwell becomes the signer, but signs only after
---dwell.
+With --force a key younger than --dwell signs only after --dwell, since a failover may
+still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
@@ -169,7 +179,9 @@ func newKeysRevoke(a *app) *cobra.Command {
 		`revoke ends a key, and cannot be undone: all instances in reach reject its tokens in
 seconds. If the key signs, the pending one takes over in the same step; if none can
 yet, revoke is refused (exit code 1). With --force it then mints a key, and the tenant
-has none to sign with until all instances know the new one.
+has none to sign with until all instances know the new one. The same holds for a key
+that signs in place of one which was forced to sign less than --dwell after it was
+minted.
 
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
@@ -178,9 +190,10 @@ applied it. A KID that begins with a dash goes after "--".
 `+waitHelp+`
 
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
-"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks",
-"undone","waited"}:
-"promoted" is the kid that signs now, "minted" one that was made, to sign from
+"revoked_at","signs_from","confirmed_at","no_signer_until","worst_case",
+"readers_until","acks","undone","waited"}:
+"promoted" is the kid that signs now, or at "confirmed_at" if that is not null: until
+then the key before it signs. "minted" is one that was made, to sign from
 "signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).

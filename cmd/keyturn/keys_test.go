@@ -165,6 +165,7 @@ func TestKeysRevoke(t *testing.T) {
 		CommittedAt               time.Time  `json:"committed_at"`
 		RevokedAt                 time.Time  `json:"revoked_at"`
 		SignsFrom                 *time.Time `json:"signs_from"`
+		ConfirmedAt               *time.Time `json:"confirmed_at"`
 		NoSignerUntil             *time.Time `json:"no_signer_until"`
 		WorstCase                 time.Time  `json:"worst_case"`
 		Acks                      []any

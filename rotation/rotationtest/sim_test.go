@@ -30,6 +30,7 @@ type sim struct {
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
 	newKEK        bool // a new KEK is rolled out
+	forcing       bool // operators force most of their commands, several in a row
 }
 
 // A timed is an action that is due at a moment.
@@ -81,8 +82,25 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.copies, s.backups = make(map[string][]map[string][]byte), make(map[string][]rotation.Snapshot)
 	s.clocks = rng.IntN(16) == 0
 	s.newKEK = rng.IntN(8) == 0
+	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
+	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
 	return s
+}
+
+// chooseAdoption lets the rings of a quarter of the worlds begin with keys that old programs sign with.
+func (s *sim) chooseAdoption(rng *rand.Rand) {
+	if rng.IntN(4) > 0 || s.bootstrap {
+		return
+	}
+	s.adopts = &adoption{longest: seconds(rng, 2, 8).Truncate(time.Millisecond)}
+	s.h.begins = "an imported key"
+	switch rng.IntN(4) {
+	case 0, 1:
+		s.adopts.Hold, s.h.begins = true, "a held key"
+	case 2:
+		s.adopts.RotateAt = s.h.start.Add(s.policy.Propagation + 4*s.policy.ClockSkew + seconds(rng, 1, 9))
+	}
 }
 
 // chooseFaults enables one kind of fault, a few, or all.
@@ -206,7 +224,7 @@ func (s *sim) step() {
 	switch n := s.rng.IntN(1000); {
 	case n < 8:
 		s.restart()
-	case n < 26:
+	case n < 26 || s.forcing && n < 50:
 		s.command()
 	case n < 70:
 		if i, tenant := s.randomInstance(), pick(s.rng, s.tenants); i != nil {
@@ -237,7 +255,11 @@ func (s *sim) signOrVerify() {
 		return
 	}
 	if s.rng.IntN(2) == 0 {
-		n := i.sign(pick(s.rng, s.tenants))
+		sign := i.sign
+		if s.adopts != nil && s.rng.IntN(4) == 0 {
+			sign = i.signAsOldProgram
+		}
+		n := sign(pick(s.rng, s.tenants))
 		if n < 0 {
 			return
 		}
@@ -291,7 +313,7 @@ func (s *sim) command() {
 	}
 	var opts []rotation.Option
 	force := ""
-	if s.rng.IntN(5) == 0 {
+	if s.rng.IntN(5) == 0 || s.forcing && s.rng.IntN(5) > 0 {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
@@ -299,9 +321,7 @@ func (s *sim) command() {
 	case n == 8:
 		s.restore()
 	case n < 3:
-		i.runOp("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return r.Rotate(ctx, tenant, opts...)
-		})
+		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
 		kid := keys[len(keys)-1].KID
 		if st.Ring.Signer >= 0 && st.Ring.Signer+1 < len(keys) {
@@ -320,8 +340,24 @@ func (s *sim) command() {
 		})
 	default:
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
+			return r.SetPolicy(ctx, tenant, s.policy)
 		})
+	}
+}
+
+// rotations rotates once, or if operators force their commands, up to three times in a row.
+func (s *sim) rotations(tenant string, opts []rotation.Option) func(context.Context, *rotation.Rotator) (rotation.Receipt, error) {
+	times := 1
+	if s.forcing {
+		times += s.rng.IntN(3)
+	}
+	return func(ctx context.Context, r *rotation.Rotator) (receipt rotation.Receipt, err error) {
+		for range times {
+			if receipt, err = r.Rotate(ctx, tenant, opts...); err != nil {
+				break
+			}
+		}
+		return receipt, err
 	}
 }
 
