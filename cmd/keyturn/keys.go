@@ -63,6 +63,8 @@ func newKeys(a *app) *cobra.Command {
 		newKeysPromote(a),
 		newKeysRevoke(a),
 		newKeysRekey(a),
+		newKeysImport(a),
+		newKeysPolicy(a),
 		newKeysBackup(a),
 		newKeysRestore(a),
 	)

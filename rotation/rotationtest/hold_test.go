@@ -12,7 +12,7 @@ import (
 // tokens have no kid and live for longer than those of the policy.
 
 // longest is the longest life of a token of an old program.
-const longest = 9 * time.Second
+const longest = 12 * time.Second
 
 // adopting is runTimeline for a ring that begins with the key of old programs.
 func adopting(t *testing.T, policy rotation.Policy, opts rotation.AdoptOptions, play func(l *timeline)) {
