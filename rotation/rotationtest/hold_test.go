@@ -80,7 +80,7 @@ func TestTimelineHold(t *testing.T) {
 			t.Error("the ring is held after it was rotated")
 		}
 		l.goodUntilTheyEnd(tokens, f...)
-		l.wantSigner(4, f...)
+		l.wantSigner(5, f...)
 		l.runFor(13 * time.Second)
 		if l.has("k:" + l.h.tokens[tokens[0]].kid) {
 			t.Error("the key of the old programs has not been collected")
