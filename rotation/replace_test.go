@@ -20,9 +20,15 @@ func TestDryRun(t *testing.T) {
 		before, ops := f.cluster.Ring("acme"), f.ops()
 		wantRefused(t, errorOf(f.rotator.Rotate(t.Context(), "acme", rotation.DryRun)))
 		for name, change := range map[string]func(...rotation.Option) (rotation.Receipt, error){
-			"rotate":  func(o ...rotation.Option) (rotation.Receipt, error) { return f.rotator.Rotate(t.Context(), "acme", o...) },
-			"promote": func(o ...rotation.Option) (rotation.Receipt, error) { return f.rotator.Promote(t.Context(), "acme", two, o...) },
-			"revoke":  func(o ...rotation.Option) (rotation.Receipt, error) { return f.rotator.Revoke(t.Context(), "acme", one, o...) },
+			"rotate": func(o ...rotation.Option) (rotation.Receipt, error) {
+				return f.rotator.Rotate(t.Context(), "acme", o...)
+			},
+			"promote": func(o ...rotation.Option) (rotation.Receipt, error) {
+				return f.rotator.Promote(t.Context(), "acme", two, o...)
+			},
+			"revoke": func(o ...rotation.Option) (rotation.Receipt, error) {
+				return f.rotator.Revoke(t.Context(), "acme", one, o...)
+			},
 		} {
 			r, err := change(rotation.Force, rotation.DryRun)
 			if err != nil || r.Minted != "" || !r.CommittedAt.IsZero() || r.Place != (rotation.Place{}) || r.TokensUntil.IsZero() {
