@@ -155,7 +155,7 @@ func (b *Base) foresee(o *ring.Replacement, kids []string, p *Proposal) {
 		case f.Kind == ring.FactPromoted && !slices.Contains(kids, f.KID):
 			o.SignsFrom = later(b.Now, p.ConfirmedAt)
 		case f.Kind == ring.FactRevoked:
-			instances, readers := WorstCase(&b.Copy.Find(f.KID).Timing, b.Now)
+			instances, readers := b.WorstCase(f.KID)
 			o.RevokedAt, o.WorstCase, o.ReadersUntil = b.Now, later(o.WorstCase, instances), later(o.ReadersUntil, readers)
 		}
 	}

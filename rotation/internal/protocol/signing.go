@@ -131,27 +131,37 @@ func fenced(format string, args ...any) error {
 // complete: when the plan drops it, or when every token has ended that the instance can know of.
 //
 // An instance that no longer reads the store may have missed a revocation. SignFor after its last
-// read it signs nothing more, and MaxTokenTTL later its own last token ends. So a revoked key is
-// accepted for a bounded time at an instance that is cut off (I3): see [WorstCase].
+// read it signs nothing more, and a token's life later its own last token ends. So a revoked key is
+// accepted for a bounded time at an instance that is cut off (I3): see [WorstCase]. Tokens of an
+// imported key may live for a year. No instance is trusted for that long without the store.
 func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	k := c.PlanOf(r)
 	t := &k.Timing
-	end := complete.Add(t.SignFor + t.MaxTokenTTL + t.Leeway)
+	end := complete.Add(t.SignFor + cutOffLife(r) + t.Leeway)
 	if !k.DroppedAt.IsZero() && k.DroppedAt.Before(end) {
 		end = k.DroppedAt
 	}
 	return end
 }
 
-// WorstCase returns until when an instance that is cut off accepts a key that is revoked at now, and
-// until when readers of the JWK Set do. The latter is zero if the key is a secret. Such an instance
+// cutOffLife returns for how long an instance that no longer signs goes on accepting tokens of r
+// without the store.
+func cutOffLife(r *ring.Record) time.Duration { return min(r.TokenTTL(), mostCutOff) }
+
+// mostCutOff bounds that. It is as long as most policies let an instance sign without the store. After
+// it, a key that is not known to be revoked counts as unavailable.
+const mostCutOff = 24 * time.Hour
+
+// WorstCase returns until when an instance that is cut off accepts the key of r if it is revoked at
+// now, and until when readers of the JWK Set do. The latter is zero if the key is a secret. Such an instance
 // may have been in sync with an old primary for up to Dwell after the revocation.
 //
 // Our own reader, a jwks.Client, keeps a set for at least leastReaderStaleness. A shorter
 // ReaderStaleness is no promise about it.
-func WorstCase(p *ring.Policy, now time.Time) (instances, readers time.Time) {
-	instances = now.Add(p.Dwell + p.SignFor + p.MaxTokenTTL + p.Leeway)
-	if !p.Algorithm.Symmetric() {
+func WorstCase(r *ring.Record, now time.Time) (instances, readers time.Time) {
+	p := &r.Timing
+	instances = now.Add(p.Dwell + p.SignFor + cutOffLife(r) + p.Leeway)
+	if !r.Algorithm.Symmetric() {
 		readers = now.Add(max(p.ReaderStaleness, leastReaderStaleness))
 	}
 	return instances, readers
@@ -161,7 +171,7 @@ func WorstCase(p *ring.Policy, now time.Time) (instances, readers time.Time) {
 // of it.
 func (b *Base) WorstCase(kid string) (instances, readers time.Time) {
 	if r := b.Copy.Find(kid); r != nil {
-		instances, readers = WorstCase(&r.Timing, b.Now)
+		instances, readers = WorstCase(r, b.Now)
 	}
 	return instances, readers
 }
@@ -176,10 +186,10 @@ func (b *Base) TokensUntil(p *Proposal) (until time.Time) {
 	after := b.Copy.Learn(facts).Plan
 	for _, f := range p.Facts {
 		switch n := slices.IndexFunc(after.InOrder, func(k ring.PlannedKey) bool { return k.KID == f.KID }); {
-		case n < 0: // it was revoked before it took effect
+		case n < 0, f.Kind == ring.FactRevoked && f.KID != p.KID: // it never took effect
 		case f.Kind == ring.FactRevoked && after.InOrder[n].ActivatesAt.After(b.eventTime()):
 		case f.Kind == ring.FactRevoked && after.InOrder[n].DroppedAt.IsZero():
-			return b.Now.Add(after.InOrder[n].Timing.MaxTokenTTL + after.InOrder[n].Timing.Leeway)
+			return b.Now.Add(after.InOrder[n].TokenTTL() + after.InOrder[n].Timing.Leeway)
 		case f.Kind == ring.FactRevoked:
 			return after.InOrder[n].DroppedAt
 		case f.Kind == ring.FactPromoted && n > 0 && after.InOrder[n-1].RevokedAt.IsZero():
