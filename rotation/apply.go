@@ -26,20 +26,16 @@ type decision func(*base) (*protocol.Proposal, error)
 type reading func(ctx context.Context, tenant string) (*base, error)
 
 // change is apply for a change that a person waits for: its Receipt says which instances were live
-// before. The change is refused if one of them accepts no tokens of a new algorithm, unless it is
-// forced. No other change is refused because of acknowledgements, which a person can garble.
-func (r *Rotator) change(ctx context.Context, tenant string, o options, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+// before. Only a change to an algorithm that one of them does not verify is refused because of that: a
+// person can garble acknowledgements.
+func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	live, err := r.roster(ctx, tenant, true)
 	if err != nil {
 		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
 	}
 	p, receipt, err := r.apply(ctx, tenant, read, func(b *base) (*protocol.Proposal, error) {
-		p, err := decide(b)
-		if err == nil && p != nil && !o.force {
-			err = b.CheckVerified(p, live.Views)
-		}
-		b.dryRun = o.dryRun
-		return p, err
+		b.live = live.Views
+		return decide(b)
 	})
 	receipt.before = live.Acks("")
 	return p, receipt, err
@@ -118,17 +114,18 @@ type base struct {
 	mine     *held.Ring   // what this instance holds of the ring, or nil
 	under    seal.KEKName // see [held.Sealer]
 	keks     *seal.KEKs
-	digest   string            // "" if there is no ring
-	fields   map[string][]byte // of the ring
-	unwhole  bool              // some field cannot be opened
-	dryRun   bool              // nothing is to be written
-	others   []string          // instances that have another primary KEK, if that matters
-	unasked  error             // why others is not known, or nil
-	losses   uint64            // see synced.Ring.losses
-	minted   *held.Material    // that Base.Mint makes
-	read     time.Time         // Now, with all its digits
-	sent     time.Time         // before Now, by this instance's clock
-	received time.Time         // after Now, by this instance's clock
+	digest   string             // "" if there is no ring
+	fields   map[string][]byte  // of the ring
+	unwhole  bool               // some field cannot be opened
+	dryRun   bool               // nothing is to be written
+	others   []string           // instances that have another primary KEK, if that matters
+	unasked  error              // why others is not known, or nil
+	live     []protocol.AckView // of the instances before a change that a person waits for
+	losses   uint64             // see synced.Ring.losses
+	minted   *held.Material     // that Base.Mint makes
+	read     time.Time          // Now, with all its digits
+	sent     time.Time          // before Now, by this instance's clock
+	received time.Time          // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:

@@ -54,6 +54,10 @@ type Config struct {
 	// Set it only for a store that this process has just started.
 	TrustFirstRead bool
 
+	// StoreMayBeAway lets [Open] succeed although nothing of the store can be read. Until it can be,
+	// each ring is unavailable. Without it Open fails, so that a wrong address is found at once.
+	StoreMayBeAway bool
+
 	// OneShot is for a command that ends soon. It trusts its first read, as with TrustFirstRead,
 	// and leaves no acknowledgement. It restores nothing, and does not listen for changes.
 	OneShot bool
@@ -109,6 +113,8 @@ func (c Config) validate() error {
 	switch {
 	case c.KEKs == nil:
 		return &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
+	case c.OneShot && c.StoreMayBeAway:
+		return &ring.Error{Text: "Config.OneShot and Config.StoreMayBeAway exclude each other: a command reads the store"}
 	case c.Poll < 0 || c.Deadline < 0:
 		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:

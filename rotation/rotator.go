@@ -61,6 +61,19 @@ func optionsOf(opts []Option) (o options) {
 	return o
 }
 
+// on returns decide with the options that say whether its change is made. A change to an algorithm that
+// a live instance does not verify is refused, unless it is forced or revokes a key.
+func (o options) on(decide decision) decision {
+	return func(b *base) (*protocol.Proposal, error) {
+		b.dryRun = o.dryRun
+		p, err := decide(b)
+		if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {
+			err = b.CheckVerified(p, b.live)
+		}
+		return p, err
+	}
+}
+
 // DryRun makes a method of a [Rotator] change nothing. Its errors are those of the change. Its Receipt
 // says what the change would cost: Minted, CommittedAt and Place are zero.
 func DryRun(o *options) { o.dryRun = true }
@@ -142,12 +155,12 @@ func (r *Rotator) found(ctx context.Context, tenant string, policy ring.Policy, 
 	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
 		return Receipt{}, err
 	}
-	_, receipt, err := r.change(ctx, tenant, o, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, func(b *base) (*protocol.Proposal, error) {
+	_, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, o.on(func(b *base) (*protocol.Proposal, error) {
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
 		return decide(b, policy)
-	})
+	}))
 	return receipt, err
 }
 
@@ -173,7 +186,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 	if err != nil {
 		return Receipt{}, err
 	}
-	_, receipt, err := r.change(ctx, tenant, optionsOf(opts), r.base, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
+	_, receipt, err := r.change(ctx, tenant, r.base, optionsOf(opts).on(func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) }))
 	return receipt, err
 }
 
@@ -186,7 +199,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	p, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) }))
 	if err == nil && p.Op == ring.OpMint {
 		minted, reason := receipt.CommittedAt, "no key was pending; this one was minted and has to become known first"
 		if o.dryRun {
@@ -201,7 +214,7 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	_, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	_, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) }))
 	return receipt, err
 }
 
@@ -229,13 +242,13 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		}
 		return p, err
 	}
-	p, receipt, err := r.change(ctx, tenant, options{force: true, dryRun: o.dryRun}, func(ctx context.Context, tenant string) (*base, error) {
+	p, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {
 		b, err := r.base(ctx, tenant)
 		if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
 			return r.unwhole(ctx, tenant, o.force)
 		}
 		return b, err
-	}, decide)
+	}, o.on(decide))
 	if err != nil || p == nil {
 		return before, err
 	}
@@ -253,13 +266,13 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 func (r *Rotator) Replace(ctx context.Context, tenant string, kids []string, opts ...Option) (ring.Replacement, Receipt, error) {
 	o := optionsOf(opts)
 	var outlook ring.Replacement
-	_, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (p *protocol.Proposal, err error) {
+	_, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (p *protocol.Proposal, err error) {
 		if outlook, err = b.Outlook(kids, o.force); err != nil {
 			return nil, err
 		}
 		p, _, err = b.Base.Replace(kids, o.force)
 		return p, err
-	})
+	}))
 	return outlook, receipt, err
 }
 

@@ -78,6 +78,7 @@ func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.rings.Signs.Store(true)
 	return &Signer{ring: k, cfg: cfg, opened: new(sync.Map)}, nil
 }
 

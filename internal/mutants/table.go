@@ -371,6 +371,36 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineMarkAway$"}, want: "TestTimelineMarkAway",
 	},
 	{
+		name:  "an instance verifies until its keys end, whatever signs then",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waits {", "if false {"}},
+		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "the unknown key is expected by this instance's clock",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", ".Add(-2 * last.Timing.ClockSkew)", ""}},
+		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "a newcomer in doubt verifies",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "case c == nil || !clocks || s.Knew.IsZero():", "case c == nil || !clocks:"}},
+		tests: tests{decisions, "TestCanVerify"}, want: "TestCanVerify",
+	},
+	{
+		name:  "steady clocks prove that the store's was set",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "by := v.Jumped", "by := true"}},
+		tests: tests{decisions, "TestPausedInstanceIsNeverRight"}, want: "TestPausedInstanceIsNeverRight",
+	},
+	{
+		name:  "one peer is believed against the others",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "case theirs && !mine, a.At.After(v.Now.Add(2 * v.Skew)):", "case false:"}},
+		tests: tests{decisions, "TestStoreJumped"}, want: "TestStoreJumped",
+	},
+	{
+		name:  "the own word counts as a peer's",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "a.Unreadable || a.Instance == self:", "a.Unreadable:"}},
+		tests: tests{here, "TestAloneNoClockIsRight"}, want: "TestAloneNoClockIsRight",
+	},
+	{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
@@ -492,7 +522,47 @@ var mutants = []mutant{
 	},
 	{
 		name:  "no instance is asked which algorithms it verifies",
-		edits: []edit{{"rotation/apply.go", "if err == nil && p != nil && !o.force {", "if false {"}},
+		edits: []edit{{"rotation/rotator.go", "if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {", "if false {"}},
 		tests: tests{here, "TestAlgorithmIsVerifiedEverywhere"}, want: "TestAlgorithmIsVerifiedEverywhere",
+	},
+	{
+		name:  "a backup re-dates what the store has",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "if placesInOrder(id.Kind) && in.Stored.Find(id.KID) != nil {", "if false {"}},
+		tests: tests{simulator, "TestTimelineRestoreAbandoned$"}, want: "TestTimelineRestoreAbandoned",
+	},
+	{
+		name:  "a restore keeps the promotions of a lost key",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "in.Good, in.Learned = time.Time{}, ring.Facts{}", "in.Good, in.Learned = in.Now, ring.Facts{}"}},
+		tests: tests{decisions, "TestRestoreOfLostKey"}, want: "TestRestoreOfLostKey",
+	},
+	{
+		name:  "a restore of an old backup brings back its keys",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "endsOnly := !in.Older &&", "endsOnly := false &&"}},
+		tests: tests{decisions, "TestRestoreOfOldBackup"}, want: "TestRestoreOfOldBackup",
+	},
+	{
+		name:  "a restore collects what signs in the store",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "\t\tif superseded {", "\t\tif superseded && false {"}},
+		tests: tests{decisions, "TestRestoreIntoRolledBackStore"}, want: "TestRestoreIntoRolledBackStore",
+	},
+	{
+		name:  "a restore seals under the KEK of the backup",
+		edits: []edit{{"rotation/internal/held/restore.go", "isKey && tk != nil && tk.KEK != under {", "false && isKey && tk != nil {"}},
+		tests: tests{"./rotation/rediskeys", "TestNemesisRestoreAfterKEKChange"}, want: "TestNemesisRestoreAfterKEKChange",
+	},
+	{
+		name:  "a restore takes a half of a ring",
+		edits: []edit{{"rotation/internal/held/restore.go", "if err != nil {\n\t\treturn nil, &ring.Error{Text: \"the ring of the backup\", Err: err}\n\t}", "_ = err"}},
+		tests: tests{"./cmd/keyturn", "TestRestoreNeedsKEK"}, want: "TestRestoreNeedsKEK",
+	},
+	{
+		name:  "a restore asks no instance for the KEK",
+		edits: []edit{{"rotation/restore.go", "return d.Change, r.allHold(ctx, tenant, b.under)", "return d.Change, nil"}},
+		tests: tests{"./rotation/rediskeys", "TestNemesisRestoreAfterKEKChange"}, want: "TestNemesisRestoreAfterKEKChange",
+	},
+	{
+		name:  "a truncated backup is a smaller one",
+		edits: []edit{{"rotation/backup/reader.go", "return r.damaged(\"it is truncated: its end is missing\")", "return io.EOF"}},
+		tests: tests{"./rotation/backup", "TestDamagedFileIsRefused"}, want: "TestDamagedFileIsRefused",
 	},
 }

@@ -45,7 +45,7 @@ func (l *timeline) oldPrograms(i *instance, until time.Duration) (tokens []int) 
 func (l *timeline) goodUntilTheyEnd(tokens []int, at ...*instance) {
 	l.t.Helper()
 	last := l.h.tokens[tokens[len(tokens)-1]]
-	for l.h.start.Add(l.now()).Before(last.exp) {
+	for l.h.start.Add(l.now()).Before(last.exp.Add(l.policy.Leeway)) {
 		for _, i := range at {
 			for _, n := range tokens {
 				i.verify(n)
