@@ -29,6 +29,7 @@ type receiptJSON struct {
 	SignsFrom     *string    `json:"signs_from"`
 	ConfirmedAt   *string    `json:"confirmed_at"`
 	NoSignerUntil *string    `json:"no_signer_until"`
+	TokensUntil   *string    `json:"tokens_until"`
 	WorstCase     *string    `json:"worst_case"`
 	ReadersUntil  *string    `json:"readers_until,omitempty"`  // of public keys alone
 	AcceptedUntil *string    `json:"accepted_until,omitempty"` // of an import or a rotation
@@ -117,7 +118,7 @@ func (p *receiptPrinter) object(seen *watched) string {
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
 		Adopted: orNull(r.Adopted), Replaced: r.Replaced, AcceptedUntil: when(r.AcceptedUntil),
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
-		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
+		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), TokensUntil: when(r.TokensUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
 	}
 	if !r.CommittedAt.IsZero() && (seen.err == nil || len(seen.acks) > 0) {
@@ -181,6 +182,9 @@ func (p *receiptPrinter) text() string {
 			what += " from when the key was to take effect"
 		}
 		line("NO SIGNER", "until %s, %s: %s", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now), what)
+	}
+	if !r.TokensUntil.IsZero() && r.Revoked != "" {
+		line("tokens", "of the key, good until %s otherwise, are rejected", stamp(r.TokensUntil))
 	}
 	if !r.WorstCase.IsZero() {
 		line("worst case", "until %s: an instance that is cut off and hears", stamp(r.WorstCase))
