@@ -376,6 +376,16 @@ var mutants = []mutant{
 		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
 	},
 	{
+		name:  "an instance is ready although its keys have ended",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "k.RevokedAt.IsZero() && !dropped && at.Before(end)", "false && !dropped && at.Before(end)"}},
+		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
+	},
+	{
+		name:  "an instance is ready although an unknown key signs",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "end = endOfPeriod(last)", "end = endOfPeriod(last).Add(time.Hour)"}},
+		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
+	},
+	{
 		name:  "the unknown key is expected by this instance's clock",
 		edits: []edit{{"rotation/internal/protocol/verifying.go", ".Add(-2 * last.Timing.ClockSkew)", ""}},
 		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",

@@ -102,6 +102,15 @@ func TestVerdictRules(t *testing.T) {
 		{"an instance in sync cannot tell", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable) }},
 		{"a stale instance refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound).fresh = false }},
 		{"a stale instance cannot tell", "", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
+		{"a stale instance that is ready cannot tell", "I15", func(h script) {
+			e := h.note(40*sec, evVerify, 1, h.sign(39*sec, 0, "two"), unavailable)
+			e.fresh, e.ready = false, true
+		}},
+		{"an operator has changed the ring since", "", func(h script) {
+			h.commit(30*sec, ring.OpPromote, "a:two")
+			e := h.note(31*sec, evVerify, 1, h.sign(30500*ms, 0, "two"), unavailable)
+			e.fresh, e.ready = false, true
+		}},
 		{"the first key, and the store is out of reach", "", func(h script) { h.note(2*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable).reach = -1 }},
 		{"the first key, and the store is in reach", "I1", func(h script) { h.note(3*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable) }},
 		{"the key is revoked", "", func(h script) {
