@@ -26,13 +26,20 @@ type decision func(*base) (*protocol.Proposal, error)
 type reading func(ctx context.Context, tenant string) (*base, error)
 
 // change is apply for a change that a person waits for: its Receipt says which instances were live
-// before. No change is refused because of acknowledgements, which a person can garble.
-func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+// before. The change is refused if one of them accepts no tokens of a new algorithm, unless it is
+// forced. No other change is refused because of acknowledgements, which a person can garble.
+func (r *Rotator) change(ctx context.Context, tenant string, o options, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	live, err := r.roster(ctx, tenant, true)
 	if err != nil {
 		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
 	}
-	p, receipt, err := r.apply(ctx, tenant, read, decide)
+	p, receipt, err := r.apply(ctx, tenant, read, func(b *base) (*protocol.Proposal, error) {
+		p, err := decide(b)
+		if err == nil && p != nil && !o.force {
+			err = b.CheckVerified(p, live.Views)
+		}
+		return p, err
+	})
 	receipt.before = live.Acks("")
 	return p, receipt, err
 }

@@ -282,7 +282,7 @@ func TestOutageIsOneLine(t *testing.T) {
 		conn.SetFaults(rotationtest.Faults{LostBuckets: func(bucket int) bool { return bucket != rotation.BucketOf("acme") }})
 		for range 5 {
 			time.Sleep(5 * time.Minute)
-			if err := f.rotator.SetPolicy(t.Context(), "acme", daily); err != nil { // that nudges the reader
+			if _, err := f.rotator.SetPolicy(t.Context(), "acme", daily); err != nil { // that nudges the reader
 				t.Fatal(err)
 			}
 		}

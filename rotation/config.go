@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -71,6 +72,11 @@ type Config struct {
 	// their defaults.
 	Policy ring.Policy
 
+	// Verifies are the algorithms that this process's verifiers list for tenants whose rings are
+	// held. A change to another algorithm is refused while a live instance does not list it. The
+	// default, none, means all.
+	Verifies []keystore.Algorithm
+
 	// Logger receives what no caller is told: rings that cannot be read, repairs, recovering,
 	// rotations that failed. It never receives a secret. The default discards it.
 	Logger *slog.Logger
@@ -120,6 +126,11 @@ func (c Config) validate() error {
 	for _, tenant := range c.Tenants {
 		if !synced.IsTenant(tenant) {
 			return &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		}
+	}
+	for _, alg := range c.Verifies {
+		if !alg.Known() {
+			return &ring.Error{Text: fmt.Sprintf("Config.Verifies has %q: want some of %v", string(alg), keystore.Algorithms())}
 		}
 	}
 	if c.AllowBootstrap {

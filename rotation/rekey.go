@@ -75,7 +75,7 @@ func DryRun(o *options) { o.dryRun = true }
 func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, Receipt, error) {
 	o := optionsOf(opts)
 	var report ring.Rekeyed
-	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
+	p, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (*protocol.Proposal, error) {
 		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks, b.fields)
 		if len(report.Others) > 0 && len(b.others) > 0 && !o.force && !o.dryRun {
 			return nil, &ring.RefusedError{Tenant: tenant, Reason: held.NotFirstReason(b.keks, b.others)}

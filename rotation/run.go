@@ -19,6 +19,7 @@ const rotateAtOnce = 4
 //
 //   - mints the next key if none is pending,
 //   - promotes the pending key if the signing one was revoked,
+//   - revokes a key that waits although no key holds it back any longer,
 //   - removes keys whose last token expired long ago,
 //   - makes missing rings if [Config.AllowBootstrap] is set.
 //
@@ -78,8 +79,10 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 	}
 	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Copy}
 	switch {
-	case b.TakeOver() != nil:
-		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
+	case b.IsTakeOverDue():
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver() })
+	case b.RevokeStray() != nil:
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.RevokeStray(), nil })
 	case b.IsMintDue():
 		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
 	case b.Collect() != nil:

@@ -120,6 +120,7 @@ type TenantStatus struct {
 	CanVerify bool                 // as in [Status], for this ring
 	CanSign   bool                 // as in [Status], for this ring, and it has a key that signs
 	InDoubt   bool                 // recovering: the store may have lost something that others will restore
+	Held      bool                 // the signing key has Hold: only [Rotator.Rotate] ends it
 	Err       error                // why it is not Fresh, or nil
 	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
@@ -163,7 +164,7 @@ func (k *Keyring) Ready(tenant string) error {
 // nothing to wait for.
 func (k *Keyring) status(r *synced.Ring, now time.Time) TenantStatus {
 	status, c := r.Status.Load(), r.State.Load()
-	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, exists: c.Newest() != nil}
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, Held: c.Plain().Held(now), exists: c.Newest() != nil}
 	s.Fresh = s.exists && status.InSync(now, k.times.Load().Fresh) && !errors.Is(status.Err, ring.ErrClock)
 	switch {
 	case s.exists:

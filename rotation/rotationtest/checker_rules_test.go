@@ -31,7 +31,7 @@ func newScript() script {
 // "-two" a removal.
 func (h script) commit(at time.Duration, op ring.Op, what ...string) *commit {
 	c := &commit{Commit: rotationtest.Commit{Change: rotation.Change{Op: op}, Instance: "i0", Primary: true},
-		keys: make(map[string]int), facts: make(map[ring.FactKind][]string)}
+		keys: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
 	for _, w := range what {
 		if kid, seq, ok := strings.Cut(w, "#"); ok {
 			c.keys[kid] = int(seq[0] - '0')
@@ -94,6 +94,21 @@ func runRuleCases(t *testing.T, cases []ruleCase) {
 	}
 }
 
+// TestReadyRules tests the rule about instances that are ready to verify: I15.
+func TestReadyRules(t *testing.T) {
+	runRuleCases(t, []ruleCase{
+		{"a stale instance that is ready cannot tell", "I15", func(h script) {
+			e := h.note(40*sec, evVerify, 1, h.sign(39*sec, 0, "two"), unavailable)
+			e.fresh, e.ready = false, true
+		}},
+		{"an operator has changed the ring since", "", func(h script) {
+			h.commit(30*sec, ring.OpPromote, "a:two")
+			e := h.note(31*sec, evVerify, 1, h.sign(30500*time.Millisecond, 0, "two"), unavailable)
+			e.fresh, e.ready = false, true
+		}},
+	})
+}
+
 // TestVerdictRules tests the rules about verdicts on tokens: I1 to I4.
 func TestVerdictRules(t *testing.T) {
 	const ms = time.Millisecond
@@ -102,15 +117,6 @@ func TestVerdictRules(t *testing.T) {
 		{"an instance in sync cannot tell", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable) }},
 		{"a stale instance refuses", "I1", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), notFound).fresh = false }},
 		{"a stale instance cannot tell", "", func(h script) { h.note(8*sec, evVerify, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
-		{"a stale instance that is ready cannot tell", "I15", func(h script) {
-			e := h.note(40*sec, evVerify, 1, h.sign(39*sec, 0, "two"), unavailable)
-			e.fresh, e.ready = false, true
-		}},
-		{"an operator has changed the ring since", "", func(h script) {
-			h.commit(30*sec, ring.OpPromote, "a:two")
-			e := h.note(31*sec, evVerify, 1, h.sign(30500*ms, 0, "two"), unavailable)
-			e.fresh, e.ready = false, true
-		}},
 		{"the first key, and the store is out of reach", "", func(h script) { h.note(2*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable).reach = -1 }},
 		{"the first key, and the store is in reach", "I1", func(h script) { h.note(3*sec, evVerify, 1, h.sign(1*sec, 0, "one"), unavailable) }},
 		{"the key is revoked", "", func(h script) {
@@ -153,6 +159,18 @@ func TestVerdictRules(t *testing.T) {
 		{"revoked, and accepted for too long out of reach", "I3", func(h script) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+8600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
+		}},
+		{"imported and revoked, and accepted for as long as its tokens live", "", func(h script) {
+			c := h.commit(6*sec, ring.OpAdopt, "old#1")
+			c.Life, c.longest["old"] = 1, 8*sec
+			h.commit(7*sec, ring.OpRevoke, "x:old")
+			h.note(7*sec+13400*ms, evVerify, 1, h.sign(10900*ms, 1, "old"), ok).reach = -1
+		}},
+		{"imported and revoked, and accepted for longer", "I3", func(h script) {
+			c := h.commit(6*sec, ring.OpAdopt, "old#1")
+			c.Life, c.longest["old"] = 1, 8*sec
+			h.commit(7*sec, ring.OpRevoke, "x:old")
+			h.note(7*sec+13600*ms, evVerify, 1, h.sign(10900*ms, 1, "old"), ok).reach = -1
 		}},
 		{"revoked, and accepted out of reach", "", func(h script) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
@@ -209,6 +227,15 @@ func TestSignerRules(t *testing.T) {
 			h.sign(3*sec, 0, "two")
 			h.sign(8100*ms, 1, "one")
 		}},
+		{"a key that waits signs", "I5", func(h script) {
+			h.commit(5*sec, ring.OpMint, "three#3").waits = []string{"three"}
+			h.sign(8*sec, 0, "three")
+		}},
+		{"a key that waited signs", "", func(h script) {
+			h.commit(5*sec, ring.OpMint, "three#3").waits = []string{"three"}
+			h.commit(7*sec, ring.OpPromote, "a:three")
+			h.sign(8*sec, 0, "three")
+		}},
 		{"a seq twice", "I6", func(h script) {
 			h.commit(6*sec, ring.OpMint, "three#3")
 			h.commit(7*sec, ring.OpMint, "other#3")
@@ -239,11 +266,25 @@ func TestStoreRules(t *testing.T) {
 			h.note(6100*ms, evVerify, 1, h.sign(6*sec, 0, "two"), ok)
 		}},
 		{"another tenant accepts", "I9", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), ok).tenant = "other" }},
+		{"another tenant has a key for tokens without a kid", "", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.tokens[n].noKID = true
+			h.note(7*sec, evVerify, 1, n, badSig).tenant = "other"
+		}},
+		{"another tenant accepts one without a kid", "I9", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.tokens[n].noKID = true
+			h.note(7*sec, evVerify, 1, n, ok).tenant = "other"
+		}},
 		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
 		{"a mint while recovering", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").doubt = true }},
 		{"a mint beside a field that cannot be opened", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").unreadable = true }},
 		{"a merge over a field that cannot be opened", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").unreadable = true }},
 		{"a merge while recovering", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").doubt = true }},
+		{"a key is imported although an instance holds a ring", "I10", func(h script) {
+			c := h.commit(6*sec, ring.OpAdopt, "new#1")
+			c.Life, c.holder = 1, "i1"
+		}},
 		{"a ring is created although an instance holds one", "I10", func(h script) {
 			c := h.commit(6*sec, ring.OpCreate, "new#1")
 			c.Life, c.holder = 1, "i1"
@@ -255,6 +296,14 @@ func TestStoreRules(t *testing.T) {
 func TestProgressRules(t *testing.T) {
 	runRuleCases(t, []ruleCase{
 		{"an instance in sync cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
+		{"a key with Hold ends by its date", "I11", func(h script) {
+			e := h.note(30*sec, evSign, 1, -1, noSigner)
+			e.audit = &audit{keys: []ring.Key{{Record: ring.Record{KID: "one", Hold: true, SignUntil: h.start.Add(9 * sec)}, State: ring.Retired}}}
+		}},
+		{"another key ends by its date, and none rotates", "", func(h script) {
+			e := h.note(30*sec, evSign, 1, -1, noSigner)
+			e.audit = &audit{keys: []ring.Key{{Record: ring.Record{KID: "one", SignUntil: h.start.Add(9 * sec)}, State: ring.Retired}}}
+		}},
 		{"a stale instance cannot sign", "", func(h script) { h.note(6*sec, evSign, 1, -1, fenced).fresh = false }},
 		{"a forced revocation waits", "", func(h script) {
 			h.commit(5*sec, ring.OpRevoke, "x:one", "three#3")

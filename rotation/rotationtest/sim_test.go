@@ -83,7 +83,23 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.newKEK = rng.IntN(8) == 0
 	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
+	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
 	return s
+}
+
+// chooseAdoption lets the rings of a quarter of the worlds begin with keys that old programs sign with.
+func (s *sim) chooseAdoption(rng *rand.Rand) {
+	if rng.IntN(4) > 0 || s.bootstrap {
+		return
+	}
+	s.adopts = &adoption{longest: seconds(rng, 2, 8).Truncate(time.Millisecond)}
+	s.h.begins = "an imported key"
+	switch rng.IntN(4) {
+	case 0, 1:
+		s.adopts.Hold, s.h.begins = true, "a held key"
+	case 2:
+		s.adopts.RotateAt = s.h.start.Add(s.policy.Propagation + 4*s.policy.ClockSkew + seconds(rng, 1, 9))
+	}
 }
 
 // chooseFaults enables one kind of fault, a few, or all.
@@ -236,7 +252,11 @@ func (s *sim) signOrVerify() {
 		return
 	}
 	if s.rng.IntN(2) == 0 {
-		n := i.sign(pick(s.rng, s.tenants))
+		sign := i.sign
+		if s.adopts != nil && s.rng.IntN(4) == 0 {
+			sign = i.signAsOldProgram
+		}
+		n := sign(pick(s.rng, s.tenants))
 		if n < 0 {
 			return
 		}
@@ -315,7 +335,7 @@ func (s *sim) command() {
 		})
 	default:
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
+			return r.SetPolicy(ctx, tenant, s.policy)
 		})
 	}
 }

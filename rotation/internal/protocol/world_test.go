@@ -18,7 +18,9 @@ type world struct {
 	store     []state   // its history, the newest last
 	instances [3]instance
 	collected []collection
-	path      []string // the steps so far
+	backup    *Copy     // of the store
+	backupAt  time.Time // when it was made
+	path      []string  // the steps so far
 }
 
 // A state is the content of the store after one change.
@@ -214,7 +216,7 @@ func remove(c *Copy, kids []string) {
 
 // steps returns all steps of the first n instances.
 func steps(n int) []step {
-	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack}
+	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack, backUp, restore}
 	for i := range n {
 		all = append(all, step{fmt.Sprintf("%d syncs", i), func(w *world) (bool, error) { return true, w.sync(i, checkedMerge) }})
 		all = append(all, step{fmt.Sprintf("%d restarts", i), func(w *world) (bool, error) {
@@ -233,6 +235,9 @@ func changes(i int) []step {
 	}
 	return []step{
 		decision("creates", func(b *Base) (*Proposal, error) { return b.Create(round) }),
+		decision("adopts", func(b *Base) (*Proposal, error) { return b.Adopt(adopted(false), round) }),
+		decision("adopts and holds", func(b *Base) (*Proposal, error) { return b.Adopt(adopted(true), round) }),
+		decision("revokes strays", func(b *Base) (*Proposal, error) { return b.RevokeStray(), nil }),
 		decision("mints", (*Base).MintDue),
 		decision("mints ahead", func(b *Base) (*Proposal, error) { return b.SetPolicy(round) }),
 		decision("rotates", func(b *Base) (*Proposal, error) { return b.Rotate(false) }),
@@ -241,7 +246,7 @@ func changes(i int) []step {
 		decision("revokes the signer", func(b *Base) (*Proposal, error) { return b.Revoke(signer(b), false) }),
 		decision("revokes the signer by force", func(b *Base) (*Proposal, error) { return b.Revoke(signer(b), true) }),
 		decision("revokes the last", func(b *Base) (*Proposal, error) { return b.Revoke(lastPending(b), false) }),
-		decision("takes over", func(b *Base) (*Proposal, error) { return b.TakeOver(), nil }),
+		decision("takes over", (*Base).TakeOver),
 		decision("collects", func(b *Base) (*Proposal, error) { return b.Collect(), nil }),
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
@@ -29,6 +30,7 @@ type Config struct {
 	OneShot        bool
 	AllowBootstrap bool
 	StoreMayBeAway bool
+	Verifies       []keystore.Algorithm
 	Logger         *slog.Logger
 	Now            func() time.Time
 }
