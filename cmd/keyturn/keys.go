@@ -63,6 +63,7 @@ func newKeys(a *app) *cobra.Command {
 		newKeysRotate(a),
 		newKeysPromote(a),
 		newKeysRevoke(a),
+		newKeysReplace(a),
 		newKeysRekey(a),
 		newKeysImport(a),
 		newKeysPolicy(a),
@@ -82,7 +83,7 @@ func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *co
 	return c, cmd
 }
 
-func kidHint(string) string { return "only promote and revoke take a KID" }
+func kidHint(string) string { return "only promote, revoke and replace take a KID" }
 
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
