@@ -36,7 +36,7 @@ cannot sign: "keyturn keys accept --weak" lets it verify for a while.
 ` + waitHelp + `
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
-"adopted", the kid of the imported key, and "accepted_until".`
+"adopted", the kid of the imported key. "tokens_until" is when its last token ends.`
 
 // An importCommand holds the flags of "keyturn keys import".
 type importCommand struct {
@@ -205,6 +205,6 @@ func (p *receiptPrinter) importedText() string {
 	}
 	line("next key", "%q, to sign %s (%s)", r.Minted, since(r.SignsFrom, now), stamp(r.SignsFrom))
 	line("old programs", "that sign with the imported key must stop before %s;", stamp(r.SignsFrom))
-	line("", "their tokens end to be accepted at %s", stamp(r.AcceptedUntil))
+	line("", "their tokens end to be accepted at %s", stamp(r.TokensUntil))
 	return b.String()
 }
