@@ -128,17 +128,17 @@ func (i *importCommand) fits(k *privateKey, flag string) (*privateKey, error) {
 		k.algorithm = i.keyAlg.value
 	}
 	material, isSecret := k.material().([]byte)
-	if size := k.algorithm.Hash().Size(); isSecret && k.algorithm.Symmetric() && len(material) < size {
+	switch {
+	case isSecret != k.algorithm.Symmetric():
+		return nil, usagef("%s: the key is none for %s (--key-alg)", flag, k.algorithm)
+	case !isSecret:
+		return k, nil // package rotation judges it
+	}
+	if size := k.algorithm.Hash().Size(); len(material) < size {
 		return nil, usagef(`%s: a secret of %d bytes is too short to sign %s, which needs %d (RFC 7518, section 3.2); "keyturn keys accept --weak" lets it verify for at most 90 days, while another key signs`, flag, len(material), k.algorithm, size)
 	}
-	if isSecret != k.algorithm.Symmetric() {
-		return nil, usagef("%s: the key is none for %s (--key-alg)", flag, k.algorithm)
-	}
-	if isSecret {
-		_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
-		return k, err
-	}
-	return k, nil
+	_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
+	return k, err
 }
 
 func (i *importCommand) run(ctx context.Context) error {
