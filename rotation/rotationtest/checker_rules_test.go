@@ -103,7 +103,7 @@ func runRuleCases(t *testing.T, cases []ruleCase) {
 	}
 }
 
-// TestVerdictRules tests the rules about verdicts on tokens: I1 to I4.
+// TestVerdictRules tests the rules about verdicts on tokens: I1, I2 and I4.
 func TestVerdictRules(t *testing.T) {
 	const ms = time.Millisecond
 	runRuleCases(t, []ruleCase{
@@ -140,6 +140,17 @@ func TestVerdictRules(t *testing.T) {
 		}},
 		{"an instance in sync does not know the signing key", "I2", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable) }},
 		{"a stale instance does not know it", "", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
+		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
+			h.beyondS = true
+			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
+		}},
+	})
+}
+
+// TestRevocationVerdictRules tests the rules about verdicts on tokens of revoked keys: I3 and I13.
+func TestRevocationVerdictRules(t *testing.T) {
+	const ms = time.Millisecond
+	runRuleCases(t, []ruleCase{
 		{"revoked, and accepted after a poll", "I3", func(h script) {
 			n := h.sign(6*sec, 0, "two")
 			h.commit(7*sec, ring.OpRevoke, "x:two")
@@ -187,10 +198,6 @@ func TestVerdictRules(t *testing.T) {
 			n := h.sign(7*sec, 0, "two")
 			h.note(8900*ms, evLoss, -1, -1, "").loss = &loss{revoked: []string{"two"}}
 			h.note(9*sec, evVerify, 1, n, ok).holder = "i0"
-		}},
-		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
-			h.beyondS = true
-			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
 		}},
 	})
 }

@@ -149,8 +149,7 @@ func TestOneEncoding(t *testing.T) {
 			return err
 		},
 	}
-	long := []byte{65}
-	long = append(append(long, strings.Repeat("a", 65)...), name[17:]...)
+	long := append(append([]byte{65}, strings.Repeat("a", 65)...), name[17:]...)
 	fact := func(at, name []byte) []byte { return slices.Concat([]byte("kt\x01F"), at, name) }
 	dead := func(life uint32) []byte { return slices.Concat([]byte("kt\x01D"), at, u32(life), name) }
 	head := func(seq uint32, count uint64) []byte {
@@ -171,8 +170,7 @@ func TestOneEncoding(t *testing.T) {
 	entry := func(n byte, ends ...[]byte) []byte {
 		return slices.Concat([]byte("kt\x01L"), []byte{n}, slices.Concat(ends...), name)
 	}
-	edit := func(i int, to ...byte) []byte { b := h.append(nil); copy(b[i:], to); return b }
-	names := append([]byte{1}, name...)
+	names, edit := append([]byte{1}, name...), func(i int, to ...byte) []byte { b := h.append(nil); copy(b[i:], to); return b }
 	checkEncodings(t, seals, map[string]map[string][]byte{
 		"record": {"": h.append(nil), "seq 0": edit(4, 0, 0, 0, 0), "seq 2^31": edit(4, 0x80), "created 0": edit(8, u64(0)...), "created late": edit(8, late...),
 			"origin": edit(32, 'x'), "a flag of bit 3": edit(33, 8), "holds and waits": edit(33, 6), "alg 0": edit(34, 0), "alg 15": edit(34, 15), "policy's alg 0": edit(35, 0),
