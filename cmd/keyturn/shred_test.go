@@ -55,6 +55,8 @@ func TestShredSteps(t *testing.T) {
 		c.run("keys", "list", "--json").wantCode(t, exitYes, `"tenant":"acme","state":"destroyed"`, `"tenant":"globex","state":"signing"`)
 		c.run("keys", "create", "--tenant", "acme").wantCode(t, exitNo, "its ring was destroyed: another one is made only with --again")
 		c.run("keys", "rotate", "--tenant", "acme", "--force").wantCode(t, exitNo, "was destroyed on ")
+		old := []string{"keys", "import", "--tenant", "acme", "--secret-file", file(t, "a secret of thirty-two bytes, more"), "--no-kid", "--longest-token", "1h"}
+		c.run(old...).wantCode(t, exitNo, "its ring was destroyed: another one is made only with --again")
 		if again := c.run(append(shred, "--json")...).wantCode(t, exitYes).shredded(t); again.CommittedAt != nil || again.DestroyedAt == nil {
 			t.Errorf("once more: %+v", again)
 		}

@@ -512,7 +512,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case revoked && false: //"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{

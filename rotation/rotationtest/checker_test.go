@@ -320,7 +320,11 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			first[e.tenant] = make(map[string]time.Duration)
 		}
 		mine, had := first[e.tenant][kid]
-		if !had {
+		switch {
+		case had:
+		case c.slid(kid, e.at): // not yet: this instance has not heard that it was republished
+			continue
+		default:
 			first[e.tenant][kid] = e.at
 			continue
 		}
@@ -348,6 +352,11 @@ func (c *checker) startedByMistake(kid string, began, t time.Duration) bool {
 	_, lost := c.lost[kid].at(t)
 	_, demoted := c.promotionLost[kid].at(t)
 	return lost || demoted || slices.ContainsFunc(c.republished[kid], slid)
+}
+
+// slid reports whether a key was republished less than Propagation before t.
+func (c *checker) slid(kid string, t time.Duration) bool {
+	return slices.ContainsFunc(c.republished[kid], func(at time.Duration) bool { return at <= t && t < at+c.policy.Propagation })
 }
 
 // disturbed returns when, before t, the tenant's ring was last changed other than by a mint, or the
