@@ -49,7 +49,7 @@ func newSnapshotVectors(t *testing.T) *snapshotVectors {
 	for i, realm := range []string{"", "staging"} {
 		key := hkdf1([]byte(text), "keyturn/1/kek-snapshot:"+realm)
 		one := snapshotVector{KEK: base64.StdEncoding.EncodeToString([]byte(text)), Realm: realm, Store: []string{"kt", ""}[i], Key: hex.EncodeToString(key),
-			Commit: hex.EncodeToString(hkdf1(key, "keyturn/1/commit")), Nonce: hex.EncodeToString([]byte("snap nonce 0" + string(rune('1'+i)))), At: 1_800_000_000_000 + uint64(i)}
+			Commit: hex.EncodeToString(hkdf1(key, "keyturn/1/commit")), Nonce: hex.EncodeToString([]byte("snapnonce 0" + string(rune('1'+i)))), At: 1_800_000_000_000 + uint64(i)}
 		if i == 0 {
 			one.Buckets = [][3]uint64{{0, 1_799_999_999_000, 0}, {255, 1_799_999_999_000, 1_799_999_998_000}}
 			one.Rings = []snapshotRingVector{
