@@ -1,5 +1,5 @@
 // Package snapshot has snapshot files: bytes that are replaced as a whole, so that a process which
-// ends at any moment leaves the old ones or the new ones. What is in them is sealed elsewhere.
+// ends at any moment leaves the old ones or the new ones. Other packages seal them.
 package snapshot
 
 import (
@@ -14,7 +14,7 @@ import (
 // MaxBytes is the largest file that is read.
 const MaxBytes = 1 << 30
 
-// Read returns the bytes of the file, or nil if there is none.
+// Read returns the bytes of the file, or nil if it does not exist.
 func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -55,7 +55,7 @@ func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
 }
 
 // openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
-// that is not is a hint that a ring changed, and no more. Only the store itself writes entries
+// that is not is only a hint that a ring changed. Only the store itself writes entries
 // without a MAC: the first one of a log, and those that list a tenant again.
 func (run *syncRun) openEntry(b *Bucket, e store.LogEntry) (ring.Facts, bool) {
 	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {

@@ -150,8 +150,8 @@ func (k *Rings) save() error {
 	return nil
 }
 
-// snapshot returns what is held now, and when the last complete read of it was sent. A bucket or ring
-// that has never been in sync is left out: what it lacks is not known.
+// snapshot returns the rings that are held now, and when the last complete read of them was sent. It
+// leaves out a bucket or ring that has never been in sync, since a key may be missing from it.
 func (k *Rings) snapshot(now time.Time) (s *seal.Snapshot, newest time.Time, err error) {
 	s = &seal.Snapshot{At: protocol.WholeMillis(now)}
 	for _, b := range k.byIndex {
