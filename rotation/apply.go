@@ -26,26 +26,24 @@ type decision func(*base) (*protocol.Proposal, error)
 type reading func(ctx context.Context, tenant string) (*base, error)
 
 // change is apply for a change that a person waits for: its Receipt says which instances were live
-// before. The change is refused if one of them accepts no tokens of a new algorithm, unless it is
-// forced. No other change is refused because of acknowledgements, which a person can garble.
-func (r *Rotator) change(ctx context.Context, tenant string, o options, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
+// before. Only a change to an algorithm that one of them does not verify is refused because of that: a
+// person can garble acknowledgements.
+func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	live, err := r.roster(ctx, tenant, true)
 	if err != nil {
 		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
 	}
 	p, receipt, err := r.apply(ctx, tenant, read, func(b *base) (*protocol.Proposal, error) {
-		p, err := decide(b)
-		if err == nil && p != nil && !o.force {
-			err = b.CheckVerified(p, live.Views)
-		}
-		return p, err
+		b.live = live.Views
+		return decide(b)
 	})
 	receipt.before = live.Acks("")
 	return p, receipt, err
 }
 
 // apply reads the ring, lets decide decide, and writes the change, until the store has made it or
-// there is nothing to do; then the proposal is nil.
+// there is nothing to do; then the proposal is nil. With [DryRun] it writes nothing, and the receipt is
+// that of a change that was made, without its time, its place and the new key.
 func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	r.catchUp(ctx, tenant)
 	minted := new(held.Material)
@@ -64,6 +62,11 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Receipt{}, err
+		}
+		if b.dryRun {
+			receipt := b.receipt(p, Result{})
+			receipt.Minted = ""
+			return p, receipt, nil
 		}
 		result, err := r.write(ctx, b, p)
 		if err != nil {
@@ -107,20 +110,23 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 // a change. The change carries the digest, and the store makes it only if that is still the ring's.
 type base struct {
 	protocol.Base
-	have     *held.Ring   // Base.Copy with its bytes
-	mine     *held.Ring   // what this instance holds of the ring, or nil
-	under    seal.KEKName // see [held.Sealer]
-	keks     *seal.KEKs
-	digest   string            // "" if there is no ring
-	fields   map[string][]byte // of the ring
-	unwhole  bool              // some field cannot be opened
-	others   []string          // instances that have another primary KEK, if that matters
-	unasked  error             // why others is not known, or nil
-	losses   uint64            // see synced.Ring.losses
-	minted   *held.Material    // that Base.Mint makes
-	read     time.Time         // Now, with all its digits
-	sent     time.Time         // before Now, by this instance's clock
-	received time.Time         // after Now, by this instance's clock
+	have      *held.Ring   // Base.Copy with its bytes
+	mine      *held.Ring   // what this instance holds of the ring, or nil
+	under     seal.KEKName // see [held.Sealer]
+	keks      *seal.KEKs
+	digest    string             // "" if there is no ring
+	fields    map[string][]byte  // of the ring
+	unwhole   bool               // some field cannot be opened
+	dryRun    bool               // nothing is to be written
+	leaveHead bool               // the head cannot be opened, and may be another instance's later word
+	others    []string           // instances that have another primary KEK, if that matters
+	unasked   error              // why others is not known, or nil
+	live      []protocol.AckView // of the instances before a change that a person waits for
+	losses    uint64             // see synced.Ring.losses
+	minted    *held.Material     // that Base.Mint makes
+	read      time.Time          // Now, with all its digits
+	sent      time.Time          // before Now, by this instance's clock
+	received  time.Time          // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -149,7 +155,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 		return nil, err
 	}
 	r.agree(ctx, b)
-	if r.lacks(b, mine, status.Good) {
+	if r.lacks(b, mine, status) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
@@ -187,11 +193,11 @@ func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*ba
 
 // lacks reports whether the store lacks something that this instance holds. It was lost, and a change
 // decided without it could undo it.
-func (r *Rotator) lacks(b *base, mine *held.Ring, good time.Time) bool {
+func (r *Rotator) lacks(b *base, mine *held.Ring, status *synced.Status) bool {
 	if mine == nil {
 		return false
 	}
-	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
+	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: status.Good, Complete: status.Complete, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
 	return protocol.Merge(in).Change != nil
 }
 
@@ -209,10 +215,10 @@ func (r *Rotator) notInSync(tr *synced.Ring, create bool) error {
 // write seals p and asks the store to make the change. A revocation is made even where it is not known
 // which KEKs the other instances have: see docs/decisions.md.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
-	if b.unasked != nil && p.Op != ring.OpRevoke {
+	if b.unasked != nil && p.Op != ring.OpRevoke && p.Op != ring.OpDestroy {
 		return Result{}, b.unasked
 	}
-	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
+	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Fields: b.fields}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
@@ -232,16 +238,11 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
 //
-// A revoked key is withdrawn at once: the caller may give up while the loop is busy with another
-// sync, and this process must not accept the key after it has said that it is revoked.
+// A revoked key is withdrawn at once, and so are all keys of a ring that was destroyed: the caller may give up while the loop is busy with another
+// sync, and this process must not accept such a key after it has said so.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
-	var learned ring.Facts
-	for _, f := range p.Facts {
-		learned.Add(f.Kind, f.KID, f.At)
-		if f.Kind == ring.FactRevoked {
-			r.k.rings.Withdraw(tenant, f.KID)
-		}
-	}
+	learned := p.Stated()
+	r.k.rings.Withdraw(tenant, learned)
 	if err := r.k.rings.Sync(ctx, tenant, &learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
 	}

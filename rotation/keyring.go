@@ -48,7 +48,8 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 		return nil, err
 	}
 	rings, err := synced.Open(ctx, keks, synced.Config{Store: store, Tenants: cfg.Tenants, Instance: cfg.Instance, Poll: cfg.Poll, Deadline: cfg.Deadline,
-		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Snapshot: cfg.Snapshot, StoreName: nameOf(store), Verifies: cfg.Verifies, Logger: cfg.Logger, Now: cfg.Now})
+		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Snapshot: cfg.Snapshot, StoreName: nameOf(store), Verifies: cfg.Verifies,
+		Logger: cfg.Logger, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -61,9 +61,6 @@ func (r *Rotator) allHold(ctx context.Context, tenant string, name seal.KEKName)
 	return nil
 }
 
-// DryRun makes [Rotator.Rekey] look, and change nothing.
-func DryRun(o *options) { o.dryRun = true }
-
 // Rekey seals a ring under the primary KEK, in [Config.Realm]: all tenant keys are wrapped again, all
 // facts and the head sealed again, in one change. Afterwards nothing of the ring needs another KEK, or
 // one of OtherRealms. Keys that are minted later are sealed under a new tenant key, which no older KEK
@@ -75,7 +72,7 @@ func DryRun(o *options) { o.dryRun = true }
 func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (ring.Rekeyed, Receipt, error) {
 	o := optionsOf(opts)
 	var report ring.Rekeyed
-	p, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (*protocol.Proposal, error) {
+	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) {
 		report, b.SealedUnder = b.have.Rekeyed(tenant, b.keks, b.fields)
 		if len(report.Others) > 0 && len(b.others) > 0 && !o.force && !o.dryRun {
 			return nil, &ring.RefusedError{Tenant: tenant, Reason: held.NotFirstReason(b.keks, b.others)}

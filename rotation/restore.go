@@ -18,7 +18,7 @@ import (
 // [DryRun] it only reports. CommittedAt of the Receipt is zero if nothing was changed.
 func (r *Rotator) Restore(ctx context.Context, tenant string, saved Snapshot, opts ...Option) (report ring.Restored, receipt Receipt, err error) {
 	o := optionsOf(opts)
-	_, receipt, err = r.change(ctx, tenant, o, func(ctx context.Context, tenant string) (*base, error) {
+	_, receipt, err = r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {
 		b, err := r.load(ctx, tenant, true)
 		if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
 			return r.unwhole(ctx, tenant, true)

@@ -41,11 +41,11 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	return &Rotator{k: k, jitter: held.NewJitter(k.cfg.Instance, 1)}, nil
 }
 
-// An Option changes how a Rotator makes one change: [Force] and [DryRun].
+// An Option changes how a Rotator makes one change: [Force], [DryRun] and [Again].
 type Option func(*options)
 
 // options are the sum of a call's Options.
-type options struct{ force, dryRun bool }
+type options struct{ force, dryRun, again bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
@@ -61,6 +61,23 @@ func optionsOf(opts []Option) (o options) {
 	return o
 }
 
+// on returns decide with the options that say whether its change is made. A change to an algorithm that
+// a live instance does not verify is refused, unless it is forced or revokes a key.
+func (o options) on(decide decision) decision {
+	return func(b *base) (*protocol.Proposal, error) {
+		b.dryRun = o.dryRun
+		p, err := decide(b)
+		if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {
+			err = b.CheckVerified(p, b.live)
+		}
+		return p, err
+	}
+}
+
+// DryRun makes a method of a [Rotator] change nothing. Its errors are those of the change. Its Receipt
+// says what the change would cost: Minted, CommittedAt and Place are zero.
+func DryRun(o *options) { o.dryRun = true }
+
 // A Receipt says what a change did and what it cost. Times are by the store's clock. A field that
 // does not apply is zero. The store may still lose a change for Dwell after CommittedAt, in a
 // failover; each instance that has read it restores it.
@@ -74,6 +91,8 @@ type Receipt struct {
 	// Replaced are the kids of keys that waited behind a key with Hold, and were revoked with this
 	// change. They have signed no token.
 	Replaced []string
+
+	DestroyedAt time.Time // when the ring was destroyed; earlier than the call if it was destroyed before
 
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before; zero if it waits
@@ -90,6 +109,11 @@ type Receipt struct {
 	// before it took effect: then the key before it signs until that moment, and not again before no
 	// failover can lose the revocation. Afterwards an instance signs from its next poll on.
 	NoSignerUntil time.Time
+
+	// TokensUntil is the time until which tokens may live of the key that does not sign any more: of
+	// Revoked, whose tokens are rejected from now on, or of the key before Promoted, which verifies
+	// until then. It is zero if that key has signed nothing.
+	TokensUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
 	// of the revoked key: Dwell + SignFor + MaxTokenTTL + Leeway after the change.
@@ -117,8 +141,12 @@ type Receipt struct {
 // wait until the instance stops recovering: the caller says that there is no ring to be restored.
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
-func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
-	return r.found(ctx, tenant, policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Create(policy) })
+//
+// The name of a ring that was destroyed is refused, unless [Again] says that the tenant is to have
+// another one. Its former keys stay destroyed.
+func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy, opts ...Option) (Receipt, error) {
+	o := optionsOf(opts)
+	return r.found(ctx, tenant, policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Create(policy, o.again) })
 }
 
 // found makes the first ring of a tenant, as decide says. It gives it the policy with its defaults.
@@ -133,12 +161,12 @@ func (r *Rotator) found(ctx context.Context, tenant string, policy ring.Policy, 
 	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
 		return Receipt{}, err
 	}
-	_, receipt, err := r.change(ctx, tenant, o, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, func(b *base) (*protocol.Proposal, error) {
+	_, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, o.on(func(b *base) (*protocol.Proposal, error) {
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
 		return decide(b, policy)
-	})
+	}))
 	return receipt, err
 }
 
@@ -164,7 +192,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 	if err != nil {
 		return Receipt{}, err
 	}
-	_, receipt, err := r.change(ctx, tenant, optionsOf(opts), r.base, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
+	_, receipt, err := r.change(ctx, tenant, r.base, optionsOf(opts).on(func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) }))
 	return receipt, err
 }
 
@@ -177,10 +205,13 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	p, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) }))
 	if err == nil && p.Op == ring.OpMint {
-		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
-			From: receipt.CommittedAt.Add(p.VisibleAfter)}
+		minted, reason := receipt.CommittedAt, "no key was pending; this one was minted and has to become known first"
+		if o.dryRun {
+			minted, reason = p.Mint[0].Created, "no key is pending; one would be minted and has to become known first"
+		}
+		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: reason, From: minted.Add(p.VisibleAfter)}
 	}
 	return receipt, err
 }
@@ -189,7 +220,7 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	_, receipt, err := r.change(ctx, tenant, o, r.base, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	_, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) }))
 	return receipt, err
 }
 
@@ -213,40 +244,62 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		if err == nil && p == nil {
 			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
-		}
-		if rec := b.Copy.Find(kid); rec != nil {
-			before.WorstCase, before.ReadersUntil = protocol.WorstCase(rec, b.Now)
+			before.WorstCase, before.ReadersUntil = b.WorstCase(kid)
 		}
 		return p, err
 	}
-	p, receipt, err := r.change(ctx, tenant, options{force: true}, func(ctx context.Context, tenant string) (*base, error) {
+	p, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {
 		b, err := r.base(ctx, tenant)
 		if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
 			return r.unwhole(ctx, tenant, o.force)
 		}
 		return b, err
-	}, decide)
+	}, o.on(decide))
 	if err != nil || p == nil {
 		return before, err
 	}
-	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	return receipt, nil
+}
+
+// Replace makes the next step by which leaked keys, those of kids, are replaced: another key is minted,
+// made to sign, and then the leaked ones are revoked, one after the other. Call it until nothing is Left.
+// Where it returns no Next, wait until From. The steps are told by the ring alone, so another process
+// can go on. No instance is without a signer meanwhile, and only tokens of leaked keys are rejected.
+//
+// With [Force] nothing is waited for: the Replacement says what that costs. With [DryRun] nothing is
+// changed. Before a step that revokes a key which has signed, wait until all instances have applied the
+// step before it ([Rotator.Await]): one that has not signs tokens that will be rejected.
+func (r *Rotator) Replace(ctx context.Context, tenant string, kids []string, opts ...Option) (ring.Replacement, Receipt, error) {
+	o := optionsOf(opts)
+	var outlook ring.Replacement
+	_, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (p *protocol.Proposal, err error) {
+		if outlook, err = b.Outlook(kids, o.force); err != nil {
+			return nil, err
+		}
+		p, _, err = b.Base.Replace(kids, o.force)
+		return p, err
+	}))
+	return outlook, receipt, err
 }
 
 // receipt returns the Receipt of p, which was decided on b and which the store has made with that
 // result.
 func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
-	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, ConfirmedAt: p.ConfirmedAt, NoSignerUntil: p.NoSignerUntil}
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place,
+		ConfirmedAt: p.ConfirmedAt, NoSignerUntil: p.NoSignerUntil, TokensUntil: b.TokensUntil(p)}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:
 			receipt.Promoted = f.KID
 		case ring.FactRevoked:
 			if f.KID == p.KID {
-				receipt.RevokedAt = f.At
+				receipt.Revoked, receipt.RevokedAt = f.KID, f.At
+				receipt.WorstCase, receipt.ReadersUntil = b.WorstCase(f.KID)
 			} else {
 				receipt.Replaced = append(receipt.Replaced, f.KID)
 			}
+		case ring.FactDestroyed:
+			receipt.DestroyedAt = f.At
 		}
 	}
 	if len(p.Mint) > 0 {

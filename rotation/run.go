@@ -75,6 +75,9 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 		if c == nil && mayMake {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 		}
+		if c != nil && c.Plan.Dead && (&protocol.Base{Copy: c.Copy}).Collect() != nil { // something of it came back
+			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
+		}
 		return nil
 	}
 	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Copy}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,40 +255,6 @@ func mustRead(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// After 30 days a snapshot brings its revocations, and no key.
-func TestSnapshotOfLongAgo(t *testing.T) {
-	virtual(t, func(t *testing.T) {
-		var offset atomic.Int64
-		path := snapshotFile(t)
-		policy := daily
-		policy.SignFor, policy.Propagation, policy.Every = 40*day, 60*day, 60*day
-		f := newDerivedFleet(t, policy, keeping(path))
-		first, second := f.kid(1), f.kid(2)
-		if _, err := f.rotator.Revoke(t.Context(), "acme", second); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(3 * time.Minute)
-		f.leave()
-		for _, tt := range []struct {
-			after time.Duration
-			finds string
-		}{{30*day - time.Hour, "found"}, {30*day + time.Hour, "unavailable"}} {
-			offset.Store(int64(tt.after))
-			m, err := f.restart(t, path, func(c *rotation.Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) } })
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := m.finds(first); got != tt.finds {
-				t.Errorf("after %v the key is %s, want %s", tt.after, got, tt.finds)
-			}
-			if err := m.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: second}); !errors.Is(err, keystore.ErrRevoked) {
-				t.Errorf("after %v the revoked key: %v", tt.after, err)
-			}
-			m.abandon()
-		}
-	})
 }
 
 // The store is emptied while all instances are down: one that starts with its snapshot puts the ring

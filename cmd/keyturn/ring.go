@@ -209,6 +209,7 @@ func openStore(rawURL string) (*store, error) {
 type ringSession struct {
 	*app
 	store *store
+	url   string // of store, with its password
 	keks  *rotation.KEKs
 	realm string
 
@@ -243,7 +244,7 @@ func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error
 	if err != nil {
 		return nil, err
 	}
-	return &ringSession{app: a, store: s, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
+	return &ringSession{app: a, store: s, url: rawURL, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
 }
 
 // open returns a keyring that holds the tenants' rings as the store has them now.
@@ -280,7 +281,7 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 
 // noRing returns an error for a tenant that is known to have no ring.
 func noRing(tenant string) error {
-	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
+	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a backup (keyturn keys restore); for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
 // ringOf returns the state of the tenant's ring.

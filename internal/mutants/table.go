@@ -522,7 +522,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case revoked && false: //"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{
@@ -532,7 +532,47 @@ var mutants = []mutant{
 	},
 	{
 		name:  "no instance is asked which algorithms it verifies",
-		edits: []edit{{"rotation/apply.go", "if err == nil && p != nil && !o.force {", "if false {"}},
+		edits: []edit{{"rotation/rotator.go", "if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {", "if false {"}},
 		tests: tests{here, "TestAlgorithmIsVerifiedEverywhere"}, want: "TestAlgorithmIsVerifiedEverywhere",
+	},
+	{
+		name:  "a backup re-dates what the store has",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "if placesInOrder(id.Kind) && in.Stored.Find(id.KID) != nil {", "if false {"}},
+		tests: tests{simulator, "TestTimelineRestoreAbandoned$"}, want: "TestTimelineRestoreAbandoned",
+	},
+	{
+		name:  "a restore keeps the promotions of a lost key",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "in.Good, in.Learned = time.Time{}, ring.Facts{}", "in.Good, in.Learned = in.Now, ring.Facts{}"}},
+		tests: tests{decisions, "TestRestoreOfLostKey"}, want: "TestRestoreOfLostKey",
+	},
+	{
+		name:  "a restore of an old backup brings back its keys",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "endsOnly := !in.Older &&", "endsOnly := false &&"}},
+		tests: tests{decisions, "TestRestoreOfOldBackup"}, want: "TestRestoreOfOldBackup",
+	},
+	{
+		name:  "a restore collects what signs in the store",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "\t\tif superseded {", "\t\tif superseded && false {"}},
+		tests: tests{decisions, "TestRestoreIntoRolledBackStore"}, want: "TestRestoreIntoRolledBackStore",
+	},
+	{
+		name:  "a restore seals under the KEK of the backup",
+		edits: []edit{{"rotation/internal/held/restore.go", "isKey && tk != nil && tk.KEK != under {", "false && isKey && tk != nil {"}},
+		tests: tests{"./rotation/rediskeys", "TestNemesisRestoreAfterKEKChange"}, want: "TestNemesisRestoreAfterKEKChange",
+	},
+	{
+		name:  "a restore takes a half of a ring",
+		edits: []edit{{"rotation/internal/held/restore.go", "if err != nil {\n\t\treturn nil, &ring.Error{Text: \"the ring of the backup\", Err: err}\n\t}", "_ = err"}},
+		tests: tests{"./cmd/keyturn", "TestRestoreNeedsKEK"}, want: "TestRestoreNeedsKEK",
+	},
+	{
+		name:  "a restore asks no instance for the KEK",
+		edits: []edit{{"rotation/restore.go", "return d.Change, r.allHold(ctx, tenant, b.under)", "return d.Change, nil"}},
+		tests: tests{"./rotation/rediskeys", "TestNemesisRestoreAfterKEKChange"}, want: "TestNemesisRestoreAfterKEKChange",
+	},
+	{
+		name:  "a truncated backup is a smaller one",
+		edits: []edit{{"rotation/backup/reader.go", "return r.damaged(\"it is truncated: its end is missing\")", "return io.EOF"}},
+		tests: tests{"./rotation/backup", "TestDamagedFileIsRefused"}, want: "TestDamagedFileIsRefused",
 	},
 }

@@ -12,7 +12,7 @@ import (
 // tokens have no kid and live for longer than those of the policy.
 
 // longest is the longest life of a token of an old program.
-const longest = 9 * time.Second
+const longest = 12 * time.Second
 
 // adopting is runTimeline for a ring that begins with the key of old programs.
 func adopting(t *testing.T, policy rotation.Policy, opts rotation.AdoptOptions, play func(l *timeline)) {
@@ -45,7 +45,7 @@ func (l *timeline) oldPrograms(i *instance, until time.Duration) (tokens []int) 
 func (l *timeline) goodUntilTheyEnd(tokens []int, at ...*instance) {
 	l.t.Helper()
 	last := l.h.tokens[tokens[len(tokens)-1]]
-	for l.h.start.Add(l.now()).Before(last.exp) {
+	for l.h.start.Add(l.now()).Before(last.exp.Add(l.policy.Leeway)) {
 		for _, i := range at {
 			for _, n := range tokens {
 				i.verify(n)
@@ -80,7 +80,7 @@ func TestTimelineHold(t *testing.T) {
 			t.Error("the ring is held after it was rotated")
 		}
 		l.goodUntilTheyEnd(tokens, f...)
-		l.wantSigner(4, f...)
+		l.wantSigner(5, f...)
 		l.runFor(13 * time.Second)
 		if l.has("k:" + l.h.tokens[tokens[0]].kid) {
 			t.Error("the key of the old programs has not been collected")

@@ -25,10 +25,12 @@ type sim struct {
 	serversBusy   bool // a fault of the servers is under way that excludes others
 	dumps         []rotationtest.Dump
 	copies        map[string][]map[string][]byte // tenant -> old copies of its ring
+	backups       map[string][]rotation.Snapshot // tenant -> backups of its ring
 	tokens        []int                          // the newest ones, which may be live
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
 	newKEK        bool // a new KEK is rolled out
+	shreds        bool // rings are destroyed, and made again
 	forcing       bool // operators force most of their commands, several in a row
 }
 
@@ -78,11 +80,12 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.world = newWorld(t, seed, policy, names...)
 	s.bootstrap = rng.IntN(8) == 0
 	s.holdsAll = !s.bootstrap && rng.IntN(128) == 0
-	s.copies = make(map[string][]map[string][]byte)
+	s.copies, s.backups = make(map[string][]map[string][]byte), make(map[string][]rotation.Snapshot)
 	s.clocks = rng.IntN(16) == 0
 	s.newKEK = rng.IntN(8) == 0
 	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
+	s.shreds = rng.IntN(8) == 0
 	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
 	return s
 }
@@ -136,6 +139,34 @@ func (s *sim) begin() {
 	if s.newKEK {
 		s.rollOut()
 	}
+	if s.shreds {
+		s.scheduleShred(s.length / 2)
+	}
+}
+
+// scheduleShred schedules that a ring is destroyed within that time, and soon after, perhaps, that
+// another instance makes it again.
+func (s *sim) scheduleShred(within time.Duration) {
+	tenant := pick(s.rng, s.tenants)
+	s.after(time.Second+s.draw(within), func() {
+		if i := s.randomInstance(); i != nil {
+			i.runOp("shred", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+				return r.Destroy(ctx, tenant)
+			})
+		}
+		for range s.rng.IntN(3) {
+			s.after(s.draw(4*time.Second), func() {
+				if i := s.randomInstance(); i != nil {
+					i.runOp("again", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+						return r.Create(ctx, tenant, s.policy, rotation.Again)
+					})
+				}
+			})
+		}
+		if s.rng.IntN(3) == 0 && s.now() < s.length-2*time.Second {
+			s.scheduleShred(s.length - s.now() - time.Second)
+		}
+	})
 }
 
 // rollOut schedules the roll-out of a KEK: to all instances as a further one, then to one after the
@@ -229,7 +260,9 @@ func (s *sim) step() {
 		if i, tenant := s.randomInstance(), pick(s.rng, s.tenants); i != nil {
 			i.audit(tenant)
 		}
-	case n < 75:
+	case n < 78:
+		s.backUp()
+	case n < 83:
 		if f := s.cluster.Ring(s.tenants[0]); len(f) > 0 {
 			s.copies[s.tenants[0]] = append(s.copies[s.tenants[0]], f)
 		}
@@ -314,7 +347,9 @@ func (s *sim) command() {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
-	switch n := s.rng.IntN(8); {
+	switch n := s.rng.IntN(9); {
+	case n == 8:
+		s.restore()
 	case n < 3:
 		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
@@ -506,7 +541,12 @@ var faultKinds = []faultKind{
 		lag := s.policy.Dwell + s.draw(15*time.Second)
 		s.lose(fmt.Sprintf("failover, %v behind", lag), "", func() { s.cluster.Failover(lag) })
 	})},
-	{"wipe", onServers(func(s *sim) { s.lose("wipe", "", s.cluster.Wipe) })},
+	{"wipe", onServers(func(s *sim) {
+		s.lose("wipe", "", s.cluster.Wipe)
+		if s.rng.IntN(2) == 0 {
+			s.after(s.draw(2*time.Second), s.restore)
+		}
+	})},
 	{"dump", onServers(func(s *sim) {
 		s.dumps = append(s.dumps, s.cluster.Dump())
 		if len(s.dumps) > 1 {

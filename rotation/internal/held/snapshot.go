@@ -1,10 +1,7 @@
 package held
 
 import (
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/seal"
@@ -24,22 +21,22 @@ func (c *Ring) Fields(keks *seal.KEKs, tenant string) (map[string][]byte, error)
 	for _, p := range c.Published {
 		fields[seal.PrefixPublish+p.KID] = strconv.AppendInt(nil, p.At.UnixMilli(), 10)
 	}
-	add := func(kind ring.FactKind, kid string, at time.Time) (err error) {
-		if !at.IsZero() {
-			fields[seal.FactField(kind, kid)], err = seal.SealFact(keks, under, tenant, kind, kid, at)
-		}
-		return err
-	}
 	for id, at := range c.Facts.All {
-		if err := add(id.Kind, id.KID, at); err != nil {
+		blob, err := seal.SealFact(keks, under, tenant, id.Kind, id.KID, at)
+		if err != nil {
 			return nil, err
 		}
+		fields[seal.FactField(id.Kind, id.KID)] = blob
 	}
-	if err := add(ring.FactDestroyed, "", c.Facts.Dead); err != nil {
-		return nil, err
-	}
-	if err := add(ring.FactCollected, "", c.Facts.CollectedUntil); err != nil {
-		return nil, err
+	for kind, at := range map[ring.FactKind]time.Time{ring.FactDestroyed: c.Facts.DeadAt, ring.FactCollected: c.Facts.CollectedUntil} {
+		if at.IsZero() {
+			continue
+		}
+		blob, err := seal.SealRingFact(keks, under, tenant, kind, c.Facts.Dead, at)
+		if err != nil {
+			return nil, err
+		}
+		fields[seal.FactField(kind, "")] = blob
 	}
 	if c.Head > 0 && c.Count > 0 {
 		head, err := seal.SealHead(keks, under, tenant, seal.Head{Seq: c.Head, Count: c.Count})
@@ -51,16 +48,9 @@ func (c *Ring) Fields(keks *seal.KEKs, tenant string) (map[string][]byte, error)
 	return fields, nil
 }
 
-// FromFields returns the ring of tenant that [Ring.Fields] has returned. endsOnly leaves out everything
-// but the facts that end trust. The error is that of [seal.OpenRing]: then nothing is returned, since
-// what cannot be opened may be a revocation.
-func FromFields(keks *seal.KEKs, tenant string, fields map[string][]byte, endsOnly bool) (*Ring, error) {
-	if endsOnly {
-		fields = maps.Clone(fields)
-		maps.DeleteFunc(fields, func(name string, _ []byte) bool {
-			return !slices.Contains([]string{seal.FieldDead, seal.FieldGone}, name) && !strings.HasPrefix(name, seal.FactField(ring.FactRevoked, ""))
-		})
-	}
+// FromFields returns the ring of tenant that [Ring.Fields] has returned. The error is that of
+// [seal.OpenRing]: then nothing is returned, since a field that cannot be opened may be a revocation.
+func FromFields(keks *seal.KEKs, tenant string, fields map[string][]byte) (*Ring, error) {
 	opened, err := seal.OpenRing(keks, tenant, fields)
 	if err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func (in *RestoreInput) better(saved *Copy) (better []ring.FactID) {
 	if slices.ContainsFunc(saved.Records, func(r Record) bool { return stored.Collected(r.Record) }) {
 		better = append(better, ring.FactID{Kind: ring.FactCollected})
 	}
-	if in.Stored.Plan.Dead && !saved.Plan.Dead {
+	if stored.Dead > saved.Facts.Dead {
 		better = append(better, ring.FactID{Kind: ring.FactDestroyed})
 	}
 	return better

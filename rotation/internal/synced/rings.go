@@ -29,10 +29,10 @@ type Config struct {
 	TrustFirstRead bool
 	OneShot        bool
 	AllowBootstrap bool
-	StoreMayBeAway bool
 	Snapshot       string // the file; "" for none
 	StoreName      string // see [seal.SealSnapshot]
 	Verifies       []keystore.Algorithm
+	StoreMayBeAway bool
 	Logger         *slog.Logger
 	Now            func() time.Time
 }
@@ -209,11 +209,15 @@ func (k *Rings) Seal(p *protocol.Proposal, s *held.Sealer, digest string, minted
 		Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce, MAC: c.MAC}, nil
 }
 
-// Withdraw ends a key of the copy that this instance holds, if it has it.
-func (k *Rings) Withdraw(tenant, kid string) {
-	if tr := k.Ring(tenant); tr != nil {
-		if rec := tr.State.Load().Find(kid); rec != nil {
-			rec.Key.Withdraw()
+// Withdraw ends the keys of the copy that this instance holds that facts end.
+func (k *Rings) Withdraw(tenant string, facts ring.Facts) {
+	tr := k.Ring(tenant)
+	if tr == nil {
+		return
+	}
+	for _, r := range tr.State.Load().All() {
+		if _, revoked := facts.At(ring.FactRevoked, r.KID); revoked || r.Life < facts.Dead {
+			r.Key.Withdraw()
 		}
 	}
 }

@@ -15,10 +15,6 @@ import (
 	"github.com/keyturn/keyturn/rotation/store"
 )
 
-// endsOnlyAfter is how old a snapshot may be, at most, to bring keys. Of an older one only the facts
-// that end trust are used: the tenant may have been destroyed since, and its name been taken again.
-const endsOnlyAfter = 30 * 24 * time.Hour
-
 // A saver keeps the snapshot. Its fields but wake belong to Open, then to keepSnapshot, then to Close.
 type saver struct {
 	loaded bool          // there was a snapshot, and it was used
@@ -52,7 +48,7 @@ func (k *Rings) loadSnapshot() error {
 		if !k.HoldsAll() && k.Ring(one.Tenant) == nil {
 			continue
 		}
-		r, err := held.FromFields(keks, one.Tenant, one.Fields, protocol.Age(now, s.At) > endsOnlyAfter)
+		r, err := held.FromFields(keks, one.Tenant, one.Fields)
 		if err != nil { // it may have moved to another KEK since
 			unread[store.BucketOf(one.Tenant)] = true
 			k.cfg.Logger.Warn("a ring of the snapshot is not used", "tenant", one.Tenant, "error", err)
