@@ -31,8 +31,7 @@ type receiptJSON struct {
 	NoSignerUntil *string    `json:"no_signer_until"`
 	TokensUntil   *string    `json:"tokens_until"`
 	WorstCase     *string    `json:"worst_case"`
-	ReadersUntil  *string    `json:"readers_until,omitempty"`  // of public keys alone
-	AcceptedUntil *string    `json:"accepted_until,omitempty"` // of an import or a rotation
+	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
 	Acks          *[]ackJSON `json:"acks"`
 	Undone        bool       `json:"undone"`
 	Waited        float64    `json:"waited"` // in seconds
@@ -116,7 +115,7 @@ func (p *receiptPrinter) object(seen *watched) string {
 	r := &p.receipt
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
-		Adopted: orNull(r.Adopted), Replaced: r.Replaced, AcceptedUntil: when(r.AcceptedUntil),
+		Adopted: orNull(r.Adopted), Replaced: r.Replaced,
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
 		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), TokensUntil: when(r.TokensUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
