@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -26,19 +26,24 @@ type decision func(*base) (*protocol.Proposal, error)
 type reading func(ctx context.Context, tenant string) (*base, error)
 
 // change is apply for a change that a person waits for: its Receipt says which instances were live
-// before. No change is refused because of acknowledgements, which a person can garble.
+// before. Only a change to an algorithm that one of them does not verify is refused because of that: a
+// person can garble acknowledgements.
 func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	live, err := r.roster(ctx, tenant, true)
 	if err != nil {
 		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
 	}
-	p, receipt, err := r.apply(ctx, tenant, read, decide)
+	p, receipt, err := r.apply(ctx, tenant, read, func(b *base) (*protocol.Proposal, error) {
+		b.live = live.Views
+		return decide(b)
+	})
 	receipt.before = live.Acks("")
 	return p, receipt, err
 }
 
 // apply reads the ring, lets decide decide, and writes the change, until the store has made it or
-// there is nothing to do; then the proposal is nil.
+// there is nothing to do; then the proposal is nil. With [DryRun] it writes nothing, and the receipt is
+// that of a change that was made, without its time, its place and the new key.
 func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	r.catchUp(ctx, tenant)
 	minted := new(held.Material)
@@ -58,6 +63,11 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 		if err != nil || p == nil {
 			return nil, Receipt{}, err
 		}
+		if b.dryRun {
+			receipt := b.receipt(p, Result{})
+			receipt.Minted = ""
+			return p, receipt, nil
+		}
 		result, err := r.write(ctx, b, p)
 		if err != nil {
 			return nil, Receipt{}, err
@@ -74,10 +84,10 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 // poll. If that fails, [Rotator.base] refuses to decide.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	tr := r.k.ring(tenant)
-	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
+	if tr == nil || tr.Status.Load().InSync(r.k.cfg.Now(), r.k.times.Load().Fresh) {
 		return
 	}
-	if err := r.k.sync(ctx, tenant, nil); err != nil {
+	if err := r.k.rings.Sync(ctx, tenant, nil); err != nil {
 		r.k.cfg.Logger.Warn("a ring that is to be changed is out of sync", "tenant", tenant, "error", err)
 	}
 }
@@ -100,20 +110,23 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 // a change. The change carries the digest, and the store makes it only if that is still the ring's.
 type base struct {
 	protocol.Base
-	have     *held.Ring   // Base.Copy with its bytes
-	mine     *held.Ring   // what this instance holds of the ring, or nil
-	under    seal.KEKName // see [held.Sealer]
-	keks     *seal.KEKs
-	digest   string            // "" if there is no ring
-	fields   map[string][]byte // of the ring
-	unwhole  bool              // some field cannot be opened
-	others   []string          // instances that have another primary KEK, if that matters
-	unasked  error             // why others is not known, or nil
-	losses   uint64            // see tenantRing.losses
-	minted   *held.Material    // that Base.Mint makes
-	read     time.Time         // Now, with all its digits
-	sent     time.Time         // before Now, by this instance's clock
-	received time.Time         // after Now, by this instance's clock
+	have      *held.Ring   // Base.Copy with its bytes
+	mine      *held.Ring   // what this instance holds of the ring, or nil
+	under     seal.KEKName // see [held.Sealer]
+	keks      *seal.KEKs
+	digest    string             // "" if there is no ring
+	fields    map[string][]byte  // of the ring
+	unwhole   bool               // some field cannot be opened
+	dryRun    bool               // nothing is to be written
+	leaveHead bool               // the head cannot be opened, and may be another instance's later word
+	others    []string           // instances that have another primary KEK, if that matters
+	unasked   error              // why others is not known, or nil
+	live      []protocol.AckView // of the instances before a change that a person waits for
+	losses    uint64             // see synced.Ring.losses
+	minted    *held.Material     // that Base.Mint makes
+	read      time.Time          // Now, with all its digits
+	sent      time.Time          // before Now, by this instance's clock
+	received  time.Time          // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -130,9 +143,9 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	status, mine := new(syncStatus), (*held.Ring)(nil)
+	status, mine := new(synced.Status), (*held.Ring)(nil)
 	if tr != nil {
-		status, mine = tr.status.Load(), tr.state.Load() // in this order: see tenantRing
+		status, mine = tr.Status.Load(), tr.State.Load() // in this order: see synced.Ring
 	}
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
@@ -142,7 +155,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 		return nil, err
 	}
 	r.agree(ctx, b)
-	if r.lacks(b, mine, status.Good) {
+	if r.lacks(b, mine, status) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
@@ -155,12 +168,12 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 // opened may be a key or a revocation, so nothing is decided without it. Then the base has the
 // fields that could be opened.
 func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
-	deadline := r.k.times.Load().deadline
+	deadline := r.k.times.Load().Deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	b := &base{mine: mine, keks: r.k.keks.Load()}
 	if tr := r.k.ring(tenant); tr != nil {
-		b.losses = tr.losses.Load()
+		b.losses = tr.Losses.Load()
 	}
 	b.sent = r.k.cfg.Now()
 	snap := r.k.store.Load(ctx, []string{tenant})[0]
@@ -180,32 +193,32 @@ func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*ba
 
 // lacks reports whether the store lacks something that this instance holds. It was lost, and a change
 // decided without it could undo it.
-func (r *Rotator) lacks(b *base, mine *held.Ring, good time.Time) bool {
+func (r *Rotator) lacks(b *base, mine *held.Ring, status *synced.Status) bool {
 	if mine == nil {
 		return false
 	}
-	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
+	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: status.Good, Complete: status.Complete, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
 	return protocol.Merge(in).Change != nil
 }
 
 // notInSync returns why this instance may not decide about tr, or nil. create is the caller's word
 // that there is no ring, so there is nothing to be in sync with.
-func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
+func (r *Rotator) notInSync(tr *synced.Ring, create bool) error {
 	now := r.k.cfg.Now()
-	if create || tr.status.Load().fresh(now, r.k.times.Load().fresh) {
+	if create || tr.Status.Load().InSync(now, r.k.times.Load().Fresh) {
 		return nil
 	}
 	s := r.k.status(tr, now)
-	return inTenant(tr.tenant, unavailable(s.Err))
+	return inTenant(tr.Tenant, unavailable(s.Err))
 }
 
 // write seals p and asks the store to make the change. A revocation is made even where it is not known
 // which KEKs the other instances have: see docs/decisions.md.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
-	if b.unasked != nil && p.Op != ring.OpRevoke {
+	if b.unasked != nil && p.Op != ring.OpRevoke && p.Op != ring.OpDestroy {
 		return Result{}, b.unasked
 	}
-	c, err := r.k.seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
+	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Fields: b.fields}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
@@ -221,43 +234,16 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	return result, nil
 }
 
-// seal returns the change that p proposes to the ring whose digest is digest. The caller sets what s
-// has of the ring. minted has the material of the records that p mints; it may be nil if p mints
-// none.
-func (k *Keyring) seal(p *protocol.Proposal, s *held.Sealer, digest string, minted *held.Material) (Change, error) {
-	s.KEKs, s.Actor, s.Nonce = k.keks.Load(), k.cfg.Instance, rand.Text()
-	c, err := s.Change(p, minted)
-	if err != nil {
-		return Change{}, inTenant(s.Tenant, err)
-	}
-	return Change{Tenant: s.Tenant, If: digest, Bounds: c.Bounds, Set: c.Set, Delete: c.Delete, Publish: c.Publish,
-		Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce, MAC: c.MAC}, nil
-}
-
 // remember adds the facts of a change to the copy that this instance holds, and reads the ring
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
 //
-// A revoked key is withdrawn at once: the caller may give up while the loop is busy with another
-// sync, and this process must not accept the key after it has said that it is revoked.
+// A revoked key is withdrawn at once, and so are all keys of a ring that was destroyed: the caller may give up while the loop is busy with another
+// sync, and this process must not accept such a key after it has said so.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
-	var learned ring.Facts
-	for _, f := range p.Facts {
-		learned.Add(f.Kind, f.KID, f.At)
-		if f.Kind == ring.FactRevoked {
-			r.k.withdraw(tenant, f.KID)
-		}
-	}
-	if err := r.k.sync(ctx, tenant, &learned); err != nil {
+	learned := p.Stated()
+	r.k.rings.Withdraw(tenant, learned)
+	if err := r.k.rings.Sync(ctx, tenant, &learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
-	}
-}
-
-// withdraw ends a key of the copy that this instance holds, if it has it.
-func (k *Keyring) withdraw(tenant, kid string) {
-	if tr := k.ring(tenant); tr != nil {
-		if rec := tr.state.Load().Find(kid); rec != nil {
-			rec.Key.Withdraw()
-		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -52,6 +54,10 @@ type Config struct {
 	// Set it only for a store that this process has just started.
 	TrustFirstRead bool
 
+	// StoreMayBeAway lets [Open] succeed although nothing of the store can be read. Until it can be,
+	// each ring is unavailable. Without it Open fails, so that a wrong address is found at once.
+	StoreMayBeAway bool
+
 	// OneShot is for a command that ends soon. It trusts its first read, as with TrustFirstRead,
 	// and leaves no acknowledgement. It restores nothing, and does not listen for changes.
 	OneShot bool
@@ -66,6 +72,11 @@ type Config struct {
 	// their defaults.
 	Policy ring.Policy
 
+	// Verifies are the algorithms that this process's verifiers list for tenants whose rings are
+	// held. A change to another algorithm is refused while a live instance does not list it. The
+	// default, none, means all.
+	Verifies []keystore.Algorithm
+
 	// Logger receives what no caller is told: rings that cannot be read, repairs, recovering,
 	// rotations that failed. It never receives a secret. The default discards it.
 	Logger *slog.Logger
@@ -74,30 +85,6 @@ type Config struct {
 	// [time.Now].
 	Now func() time.Time
 }
-
-const (
-	// maxPoll bounds how late an instance without pub/sub hears of a revocation.
-	maxPoll = 15 * time.Second
-	// maxDeadline bounds how long one slow server holds up a poll of the others.
-	maxDeadline = 2 * time.Second
-	// defaultFreshness sets the times until a ring is known. It is that of a default policy.
-	defaultFreshness = time.Minute
-
-	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
-	loadAtOnce = 256
-	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What
-	// is left waits for the next poll.
-	syncRounds = 16
-	// nudgeGap is the least time between two syncs that nudges ask for. Any client of the store can
-	// send nudges, so a flood of them must cost little.
-	nudgeGap = 20 * time.Millisecond
-	// maxAwaited is how many tenants without a ring a bucket keeps because of revocations in the log.
-	maxAwaited = 64
-	// digestSlices is the number of polls in which the digest of every ring is compared once. Three
-	// polls fit into Freshness, so an edit without a log entry is noticed within it (invariant
-	// I12).
-	digestSlices = 3
-)
 
 // withDefaults returns c with its defaults, or the first thing that is wrong with it.
 func (c Config) withDefaults() (Config, error) {
@@ -126,6 +113,8 @@ func (c Config) validate() error {
 	switch {
 	case c.KEKs == nil:
 		return &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
+	case c.OneShot && c.StoreMayBeAway:
+		return &ring.Error{Text: "Config.OneShot and Config.StoreMayBeAway exclude each other: a command reads the store"}
 	case c.Poll < 0 || c.Deadline < 0:
 		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:
@@ -135,18 +124,17 @@ func (c Config) validate() error {
 		return &ring.Error{Text: fmt.Sprintf("Config.Instance has %d bytes: want at most %d, in UTF-8", len(c.Instance), ring.MaxTenantBytes)}
 	}
 	for _, tenant := range c.Tenants {
-		if !isTenant(tenant) {
+		if !synced.IsTenant(tenant) {
 			return &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		}
+	}
+	for _, alg := range c.Verifies {
+		if !alg.Known() {
+			return &ring.Error{Text: fmt.Sprintf("Config.Verifies has %q: want some of %v", string(alg), keystore.Algorithms())}
 		}
 	}
 	if c.AllowBootstrap {
 		return c.Policy.Validate()
 	}
 	return nil
-}
-
-// isTenant reports whether a tenant may have that name. The store holds names as they are, and
-// anyone who can write there chooses them.
-func isTenant(name string) bool {
-	return name != "" && len(name) <= ring.MaxTenantBytes && utf8.ValidString(name)
 }

@@ -37,12 +37,13 @@ type keysCommand struct {
 	policy      policyFlags
 	waits       waitFlags
 	json, force bool
+	dryRun      bool
 	printed     bool // the answer is on stdout, so that an error is not printed there
 }
 
 func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
-		Use:     "keys (create | list | rotate | promote | revoke | rekey) --redis URL [--tenant TENANT] [KID]",
+		Use:     "keys COMMAND --redis URL [--tenant TENANT] [KID]",
 		Short:   "Make and rotate the keys of a ring on Redis",
 		Long:    keysLong,
 		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
@@ -55,7 +56,19 @@ func newKeys(a *app) *cobra.Command {
 		},
 	}
 	keys.SuggestionsMinimumDistance = 2
-	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a), newKeysRekey(a))
+	keys.AddCommand(
+		newKeysCreate(a),
+		newKeysList(a),
+		newKeysLog(a),
+		newKeysRotate(a),
+		newKeysPromote(a),
+		newKeysRevoke(a),
+		newKeysRekey(a),
+		newKeysImport(a),
+		newKeysPolicy(a),
+		newKeysBackup(a),
+		newKeysRestore(a),
+	)
 	return keys
 }
 
@@ -94,19 +107,22 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
 }
 
 func newKeysList(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show a tenant's keys, each with its life as a line",
-		`list shows the keys of a tenant's ring, and the life of each as a line: when it is
-published, when it signs, and until when what it has signed is good. Keys whose
-last token has ended are left out. It changes nothing.
-
-With --json it prints an array of {"kid","alg","state","seq","activates_at",
-"retires_at","dropped_at","published_at"}. Times are in RFC 3339, and null where
-they are not known; states are pending, signing, retired and revoked.`,
-		`  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
+	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show all rings, or a tenant's keys, each with its life as a line",
+		listLong, `  keyturn keys list --redis redis://localhost:6379 --kek-file kek
+  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek --json`)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.list(cmd.Context()) }
+	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
+	c.tenant.shown = ""
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !c.tenant.given {
+			return c.listAll(cmd.Context())
+		}
+		return c.list(cmd.Context())
+	}
 	return cmd
 }
+
+const dryRunUsage = "change nothing; say what the change would cost"
 
 const forceUsage = "do it all the same, and say who may reject tokens meanwhile"
 
@@ -122,14 +138,18 @@ if others read the JWK Set): 125 seconds by default, an hour more for public key
 is sooner than the schedule, by which a key is published for --propagation before it
 signs. By hand it is enough that all instances in reach know it.
 
-With --force a key younger than --dwell becomes the signer, but signs only after
---dwell.
+With --force a key younger than --dwell signs only after --dwell, since a failover may
+still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
+`+dryRunHelp+`
+
 With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
-		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
+		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek --dry-run
+  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -145,14 +165,17 @@ func newKeysPromote(a *app) *cobra.Command {
 (exit code 1) under the same conditions as rotate, and if another key is pending
 before it. A KID that begins with a dash goes after "--".
 
-With --force a key younger than --dwell becomes the signer, but signs only after
---dwell.
+With --force a key younger than --dwell signs only after --dwell, since a failover may
+still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
+
+`+dryRunHelp+`
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
 		`  keyturn keys promote --redis redis://localhost:6379 --tenant acme --kek-file kek KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -168,7 +191,9 @@ func newKeysRevoke(a *app) *cobra.Command {
 		`revoke ends a key, and cannot be undone: all instances in reach reject its tokens in
 seconds. If the key signs, the pending one takes over in the same step; if none can
 yet, revoke is refused (exit code 1). With --force it then mints a key, and the tenant
-has none to sign with until all instances know the new one.
+has none to sign with until all instances know the new one. The same holds for a key
+that signs in place of one which was forced to sign less than --dwell after it was
+minted.
 
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
@@ -176,11 +201,16 @@ applied it. A KID that begins with a dash goes after "--".
 
 `+waitHelp+`
 
+`+dryRunHelp+`
+
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
-"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks",
-"undone","waited"}:
-"promoted" is the kid that signs now, "minted" one that was made, to sign from
-"signs_from" on. Until "no_signer_until" no key signs for the tenant; until
+"revoked_at","signs_from","confirmed_at","no_signer_until","tokens_until",
+"worst_case","readers_until","acks","undone","waited"}:
+"promoted" is the kid that signs now, or at "confirmed_at" if that is not null: until
+then the key before it signs. "minted" is one that was made, to sign from
+"signs_from" on. Until "tokens_until" tokens may live of
+the revoked key, or of the one that signed before, which verifies until then.
+Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
 "acks" is an array of {"instance","applied","heard_at","live","holds","keks"}, or null
@@ -191,9 +221,11 @@ the command put it back; "waited" is for how many seconds it waited. Times are i
 RFC 3339. What does not apply is null; "committed_at" is null if there was nothing
 to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
 where "from" is when it may be made, or null.`,
-		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
+		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --dry-run KID
+  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
   keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --json --no-wait KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, "revoke the key that signs though no other can take over")
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -208,13 +240,13 @@ where "from" is when it may be made, or null.`,
 func wantKID(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usagef(`give a KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`give a KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	case len(args) > 1:
 		return usagef("%d arguments where one KID is wanted; %s", len(args), seeHelp(cmd))
 	case strings.Count(args[0], ".") == 2 && len(args[0]) > 40:
 		return usagef(`that looks like a token, where a KID is wanted: "keyturn inspect" shows a token's kid; %s`, seeHelp(cmd))
 	case args[0] == "" || len(args[0]) > keystore.MaxKIDBytes:
-		return usagef(`that is no KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`that is no KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	}
 	return nil
 }
@@ -391,6 +423,9 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 	if err := c.waits.check(); err != nil {
 		return err
 	}
+	if c.dryRun {
+		return c.preview(ctx, do)
+	}
 	w := settleTime
 	switch {
 	case revoking != "":
@@ -407,7 +442,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 		defer stop()
 		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
-			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
+			return noSuchKey(c.tenant.value)
 		}
 		if err != nil {
 			return err
@@ -426,12 +461,16 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 func (c *keysCommand) apply(ctx context.Context, r *rotation.Rotator, do ringChange) (_ rotation.Receipt, forced *rotation.RefusedError, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	receipt, err := do(ctx, r)
-	if !c.force || !errors.As(err, &forced) || receipt.Minted != "" {
+	var opts []rotation.Option
+	if c.dryRun {
+		opts = append(opts, rotation.DryRun)
+	}
+	receipt, err := do(ctx, r, opts...)
+	if !c.force || !errors.As(err, &forced) || !receipt.SignsFrom.IsZero() {
 		// A key that was minted a moment ago is known to no instance, so that none could sign with it.
 		return receipt, nil, err
 	}
-	receipt, err = do(ctx, r, rotation.Force)
+	receipt, err = do(ctx, r, append(opts, rotation.Force)...)
 	return receipt, forced, err
 }
 

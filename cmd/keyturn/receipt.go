@@ -22,12 +22,17 @@ type receiptJSON struct {
 	Revoked       *string    `json:"revoked"`
 	Promoted      *string    `json:"promoted"`
 	Minted        *string    `json:"minted"`
+	Adopted       *string    `json:"adopted,omitempty"`  // of an import
+	Replaced      []string   `json:"replaced,omitempty"` // keys that waited
 	CommittedAt   *string    `json:"committed_at"`
 	RevokedAt     *string    `json:"revoked_at"`
 	SignsFrom     *string    `json:"signs_from"`
+	ConfirmedAt   *string    `json:"confirmed_at"`
 	NoSignerUntil *string    `json:"no_signer_until"`
+	TokensUntil   *string    `json:"tokens_until"`
 	WorstCase     *string    `json:"worst_case"`
-	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
+	ReadersUntil  *string    `json:"readers_until,omitempty"`  // of public keys alone
+	AcceptedUntil *string    `json:"accepted_until,omitempty"` // of an import or a rotation
 	Acks          *[]ackJSON `json:"acks"`
 	Undone        bool       `json:"undone"`
 	Waited        float64    `json:"waited"` // in seconds
@@ -111,8 +116,9 @@ func (p *receiptPrinter) object(seen *watched) string {
 	r := &p.receipt
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
+		Adopted: orNull(r.Adopted), Replaced: r.Replaced, AcceptedUntil: when(r.AcceptedUntil),
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
-		NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
+		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), TokensUntil: when(r.TokensUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
 	}
 	if !r.CommittedAt.IsZero() && (seen.err == nil || len(seen.acks) > 0) {
@@ -144,11 +150,17 @@ func (p *receiptPrinter) text() string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
+	switch {
+	case r.Adopted != "":
+		return p.importedText()
+	case r.Revoked == "" && r.Promoted == "":
+		return p.policyText()
+	}
 	if r.Revoked != "" {
 		fmt.Fprintf(&b, "key %q of tenant %s is revoked\n", r.Revoked, quoteShort(r.Tenant))
 		line("revoked", "%s (%s)", since(r.RevokedAt, now), r.RevokedAt.UTC().Format(milliseconds))
 	} else {
-		fmt.Fprintf(&b, "key %q of tenant %s signs now\n", r.Promoted, quoteShort(r.Tenant))
+		fmt.Fprintf(&b, "key %q of tenant %s signs %s\n", r.Promoted, quoteShort(r.Tenant), p.signsFrom())
 	}
 	if r.CommittedAt.IsZero() {
 		line("committed", "nothing: it was revoked already; no instance was asked")
@@ -161,12 +173,18 @@ func (p *receiptPrinter) text() string {
 	if r.Minted != "" {
 		line("minted", "key %q, to sign %s (%s)", r.Minted, since(r.SignsFrom, now), stamp(r.SignsFrom))
 	}
+	if r.ConfirmedAt.After(now) && r.NoSignerUntil.IsZero() {
+		line("until then", "the key before it signs: a failover could still lose this one")
+	}
 	if !r.NoSignerUntil.IsZero() {
 		what := "nothing can be signed for the tenant"
 		if r.Revoked != "" && r.Minted == "" && r.Promoted == "" {
 			what += " from when the key was to take effect"
 		}
 		line("NO SIGNER", "until %s, %s: %s", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now), what)
+	}
+	if !r.TokensUntil.IsZero() && r.Revoked != "" {
+		line("tokens", "of the key, good until %s otherwise, are rejected", stamp(r.TokensUntil))
 	}
 	if !r.WorstCase.IsZero() {
 		line("worst case", "until %s: an instance that is cut off and hears", stamp(r.WorstCase))
@@ -177,6 +195,14 @@ func (p *receiptPrinter) text() string {
 		line("", "where they can, and later where they cannot")
 	}
 	return b.String()
+}
+
+// signsFrom says when the promoted key signs.
+func (p *receiptPrinter) signsFrom() string {
+	if at := p.receipt.ConfirmedAt; at.After(p.now()) {
+		return fmt.Sprintf("from %s on (%s)", at.UTC().Format(milliseconds), since(at.Add(time.Second-1), p.now()))
+	}
+	return "now"
 }
 
 func instances(n int) string {

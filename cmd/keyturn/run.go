@@ -44,13 +44,15 @@ program proves to another who is asking.
   verify   says whether a token is good, and by its exit code too
   inspect  shows what is inside a token, without checking it
   serve    starts a small API on port 4111 that only a good token opens
+  doctor   says what in Redis, the rings and the clock would hurt
+  drill    rehearses a rotation, a revocation, an outage or a restore on a canary
 
 Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the command
 line or a file is not right, 3 it cannot be told now, as Redis or an issuer
 cannot be reached, 4 a change is made, and not applied everywhere yet.
 Secrets come from a file or the environment (KEYTURN_SECRET or MASTRA_JWT_SECRET,
-KEYTURN_KEK, KEYTURN_REDIS_PASSWORD), never from a flag, where other users of the
-machine could read them.
+KEYTURN_KEK or KEYTURN_KEK_FILE, KEYTURN_REDIS_PASSWORD), never from a flag, where
+other users of the machine could read them. KEYTURN_REDIS stands for --redis.
 
 In a clone of the project, "go run ./cmd/keyturn" stands for "keyturn".`
 
@@ -85,7 +87,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a))
+	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a), newDoctor(a), newDrill(a))
 	addHelp(root)
 	return root
 }
@@ -101,10 +103,13 @@ func addHelp(cmd *cobra.Command) {
 
 // commandNames lists the commands below cmd in words, in the order in which they are used.
 func commandNames(cmd *cobra.Command) string {
-	if cmd.HasParent() {
-		return "create, list, rotate, promote, revoke or rekey"
+	if cmd.Name() == "drill" {
+		return "rotate, revoke, outage or restore"
 	}
-	return "keys, sign, verify, inspect or serve"
+	if cmd.HasParent() {
+		return "create, list, log, rotate, promote, revoke or rekey"
+	}
+	return "keys, sign, verify, inspect, serve, doctor or drill"
 }
 
 // newHelp replaces cobra's help command. That one prints an argument that is not a command, which may

@@ -8,6 +8,7 @@ type Op string
 // The changes to a ring. docs/protocol.md has the rule of each.
 const (
 	OpCreate  Op = "create"  // make the first two keys of a tenant
+	OpAdopt   Op = "import"  // the same, where the first key is one that exists
 	OpMint    Op = "mint"    // make the next key
 	OpPromote Op = "promote" // make a pending key sign now
 	OpRotate  Op = "rotate"  // promote, and mint the next key
@@ -15,6 +16,7 @@ const (
 	OpMerge   Op = "merge"   // write back what the store lost
 	OpCollect Op = "collect" // remove keys that were dropped long ago
 	OpRekey   Op = "rekey"   // seal a ring under another KEK
+	OpDestroy Op = "shred"   // end the life of a ring, and remove its keys
 )
 
 // A Bound is a condition under which the store applies a change: when the change arrives, At must

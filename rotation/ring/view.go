@@ -23,6 +23,31 @@ type Ring struct {
 
 	// Signer is the index in Keys of the key that signs, or -1 if no key signs.
 	Signer int
+
+	// Lives is how often the tenant's ring was destroyed.
+	Lives int
+
+	// Dead reports that the ring was destroyed, and that no other was made since. It has no keys.
+	Dead   bool
+	DeadAt time.Time // when it was destroyed last, if that is known
+}
+
+// DrainedAt returns when the last token has ended that was signed by now, if none is signed from now
+// on: after the key that signs has stopped at every instance that may be cut off. So long after the
+// tenant's programs have stopped, a shred rejects no live token.
+func (r *Ring) DrainedAt(now time.Time) time.Time {
+	last := now
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		ends := now.Add(k.TokenTTL() + k.Timing.Leeway + k.Timing.ClockSkew)
+		if !k.DroppedAt.IsZero() && k.DroppedAt.Before(ends) {
+			ends = k.DroppedAt // its last token has ended by then
+		}
+		if k.Verifies() {
+			last = later(last, ends)
+		}
+	}
+	return last
 }
 
 // A Key is one key of a [Ring]. A time that is not known yet is zero.
@@ -30,7 +55,7 @@ type Key struct {
 	Record
 	State State // at the moment for which View was asked
 
-	ActivatesAt time.Time // when it takes effect, or would have if it had not been revoked
+	ActivatesAt time.Time // when it takes effect, or would have if it had not been revoked; zero while it waits
 	RetiresAt   time.Time // when the next key takes effect
 	DroppedAt   time.Time // when it stops verifying; zero until there is a next key
 	RevokedAt   time.Time // when it was revoked, or zero
@@ -44,12 +69,14 @@ func (k Key) Verifies() bool { return k.State != Dropped && k.State != Revoked }
 // result, in whatever order they have the records. It changes none of its arguments.
 //
 // Order. A record takes effect at its ActivateAt, or when it was promoted if that is earlier. A
-// record that was lost and restored waits for Propagation again. A record that was revoked before
-// it took effect leaves the order.
+// record that was lost and restored waits for Propagation again. A record that Waits takes effect
+// when it is promoted, and until then comes last. A record that was revoked before it took effect
+// leaves the order.
 //
 // Signing. The last record that has taken effect signs, until the next one takes effect. It does
 // not sign if it was revoked, or if there is no next one and its SignUntil has passed. (SignUntil
-// moves by as much as the record took effect later than its ActivateAt.) Then no key signs. View
+// moves by as much as the record took effect later than its ActivateAt. A record with Hold has no
+// such end.) Then no key signs. View
 // never goes back to an earlier record, since other instances may already have dropped it.
 //
 // Verifying. A pending key verifies. So does a key that signed, until the last token has expired
@@ -58,11 +85,15 @@ func (k Key) Verifies() bool { return k.State != Dropped && k.State != Revoked }
 // meanwhile, so the predecessor verifies for that much longer.
 //
 // Records created at or before [Facts.CollectedUntil] are ignored. They were dropped long ago, and
-// the facts that gave them their place in the order were removed with them.
+// the facts that gave them their place in the order were removed with them. So are records of a life
+// of the ring that has ended: see [Facts.Dead].
 func View(records []Record, facts Facts, now time.Time) Ring {
 	kept := make([]*Record, 0, len(records))
 	for i := range records {
-		if !facts.Collected(&records[i]) {
+		facts.Kill(records[i].Life, time.Time{}) // its life began when the one before it ended
+	}
+	for i := range records {
+		if !facts.Ignored(&records[i]) {
 			kept = append(kept, &records[i])
 		}
 	}

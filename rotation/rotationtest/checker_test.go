@@ -1,6 +1,7 @@
 package rotationtest_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,7 @@ type violation struct {
 	text  string
 }
 
-// rules are the invariants I1 to I14 of docs/protocol.md, each with its check.
+// rules are the invariants I1 to I15 of docs/protocol.md, each with its check.
 var rules = []struct {
 	name  string
 	check func(*checker, func(event int, format string, args ...any))
@@ -36,6 +37,7 @@ var rules = []struct {
 	{"I12 deletion and replay are noticed", (*checker).editsNoticed},
 	{"I13 no writer undoes a revocation", (*checker).revocationHolds},
 	{"I14 an old KEK opens no new key", (*checker).newKEKCounts},
+	{"I15 a ready instance answers", (*checker).readyAnswers},
 }
 
 // check applies all rules to a history. It is a pure function of the history.
@@ -65,6 +67,9 @@ type checker struct {
 	storeLosses      []time.Duration            // and those times that were no edit of one ring
 	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
 	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
+	lifeOf           map[string]map[string]int  // tenant -> kid -> of which life of the ring it is
+	longest          map[string]time.Duration   // kid -> the longest life of its tokens
+	promoted         map[string]time.Duration   // kid of one that waits -> when it was first promoted; forever if it was not
 }
 
 // spans are the windows of time in which something holds.
@@ -98,7 +103,8 @@ func (s spans) close(t time.Duration) spans {
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), revocationStored: make(map[string]spans), seq: make(map[string]int),
 		mayBeUnknown: make(map[string]bool), promotionLost: make(map[string]spans), lost: make(map[string]spans), changes: make(map[string][]time.Duration),
-		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration)}
+		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration), lifeOf: make(map[string]map[string]int),
+		longest: make(map[string]time.Duration), promoted: make(map[string]time.Duration)}
 	for _, e := range h.events {
 		switch {
 		case e.commit != nil:
@@ -117,6 +123,19 @@ func (c *checker) noteCommit(e event) {
 		}
 		c.lost[kid] = c.lost[kid].close(e.at + c.timing.w + c.timing.latency)
 	}
+	for kid, longest := range e.commit.longest {
+		c.longest[kid] = longest
+	}
+	for _, kid := range e.commit.waits {
+		if _, ok := c.promoted[kid]; !ok {
+			c.promoted[kid] = forever
+		}
+	}
+	for _, kid := range e.commit.facts[ring.FactPromoted] {
+		if at, waits := c.promoted[kid]; waits && e.at < at {
+			c.promoted[kid] = e.at
+		}
+	}
 	for _, kid := range slices.Concat(e.commit.facts[ring.FactForced], e.commit.facts[ring.FactRepublished]) {
 		c.mayBeUnknown[kid] = true
 	}
@@ -134,8 +153,28 @@ func (c *checker) noteCommit(e event) {
 			c.revocationStored[kid] = c.revocationStored[kid].open(e.at)
 		}
 	}
+	c.noteLives(e)
 	if e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
 		c.changes[e.tenant] = append(c.changes[e.tenant], e.at)
+	}
+}
+
+// noteLives notes of which life keys are. The shred of a ring is a revocation of all keys of a life,
+// those included that a side of a split mints later.
+func (c *checker) noteLives(e event) {
+	if c.lifeOf[e.tenant] == nil {
+		c.lifeOf[e.tenant] = make(map[string]int)
+	}
+	for kid, life := range e.commit.lives {
+		c.lifeOf[e.tenant][kid] = life
+	}
+	for _, kid := range e.commit.ends {
+		if _, ok := c.revoked[kid]; !ok {
+			c.revoked[kid] = e.at
+		}
+		if e.commit.Primary && e.commit.dead > 0 {
+			c.revocationStored[kid] = c.revocationStored[kid].open(e.at)
+		}
 	}
 }
 
@@ -202,6 +241,24 @@ func (c *checker) noFalseReject(report func(int, string, ...any)) {
 	}
 }
 
+// readyAnswers (I15): an instance that is ready to verify answers every live token of a good key. It may
+// ask the store for a key that signed before all could know it. One that is cut off does not know what
+// operators have changed since.
+func (c *checker) readyAnswers(report func(int, string, ...any)) {
+	for n, e := range c.events {
+		if e.kind != evVerify || c.beyondS || !e.ready || e.fresh || e.result != unavailable || !c.falseReject(e) {
+			continue
+		}
+		kid, p := c.tokens[e.token].kid, c.policy
+		since := e.at - p.SignFor - p.MaxTokenTTL - p.Leeway - p.Dwell - 2*c.timing.w
+		changes := c.changes[e.tenant]
+		byHand := slices.ContainsFunc(changes[min(1, len(changes)):], func(at time.Duration) bool { return at > since && at <= e.at }) // the first one created it
+		if !c.mayBeUnknown[kid] && !byHand {
+			report(n, "a live token of the good key %s: %s, at an instance that is ready to verify", short(kid), e.result)
+		}
+	}
+}
+
 // knownBeforeItSigns (I2): every instance in sync has the key that another instance signs with.
 func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 	for n, e := range c.events {
@@ -213,15 +270,16 @@ func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 
 // revocation (I3): an instance that reaches the store rejects a revoked key within one poll. Any
 // other instance rejects it Dwell + SignFor + MaxTokenTTL + Leeway after its revocation, unless the
-// store lost the revocation.
+// store lost the revocation. For an imported key, the longest life of its tokens takes the place of
+// MaxTokenTTL.
 func (c *checker) revocation(report func(int, string, ...any)) {
 	soon := c.timing.w + 2*c.timing.latency
-	late := c.policy.Dwell + c.policy.SignFor + c.policy.MaxTokenTTL + c.policy.Leeway + 2*c.policy.ClockSkew
 	for n, e := range c.events {
 		if e.kind != evVerify || e.result != ok {
 			continue
 		}
 		kid := c.tokens[e.token].kid
+		late := c.policy.Dwell + c.policy.SignFor + cmp.Or(c.longest[kid], c.policy.MaxTokenTTL) + c.policy.Leeway + 2*c.policy.ClockSkew
 		known, there := c.revocationStored[kid].at(e.at)
 		switch {
 		case !there:
@@ -256,8 +314,13 @@ func (c *checker) retention(report func(int, string, ...any)) {
 // oneSigner (I5): after a scheduled switch the key before signs for ClockSkew at most, because
 // clocks may differ by that much. After a promotion, a revocation, a merge or a loss it may sign
 // for Dwell + SignFor: an instance that was cut off, or that an old primary keeps in sync, does not
-// know of the change.
+// know of the change. A key that waits signs only once it was promoted.
 func (c *checker) oneSigner(report func(int, string, ...any)) {
+	for n, e := range c.events {
+		if e.kind == evSign && e.result == ok && e.at < c.promoted[c.tokens[e.token].kid] {
+			report(n, "key %s waits for a promotion, and signs", short(c.tokens[e.token].kid))
+		}
+	}
 	if c.beyondS {
 		return
 	}
@@ -276,7 +339,11 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			first[e.tenant] = make(map[string]time.Duration)
 		}
 		mine, had := first[e.tenant][kid]
-		if !had {
+		switch {
+		case had:
+		case c.slid(kid, e.at): // not yet: this instance has not heard that it was republished
+			continue
+		default:
 			first[e.tenant][kid] = e.at
 			continue
 		}
@@ -306,6 +373,11 @@ func (c *checker) startedByMistake(kid string, began, t time.Duration) bool {
 	return lost || demoted || slices.ContainsFunc(c.republished[kid], slid)
 }
 
+// slid reports whether a key was republished less than Propagation before t.
+func (c *checker) slid(kid string, t time.Duration) bool {
+	return slices.ContainsFunc(c.republished[kid], func(at time.Duration) bool { return at <= t && t < at+c.policy.Propagation })
+}
+
 // disturbed returns when, before t, the tenant's ring was last changed other than by a mint, or the
 // store last lost data. The creation of the ring does not count.
 func (c *checker) disturbed(tenant string, t time.Duration) (last time.Duration, any bool) {
@@ -331,7 +403,8 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 		seq     int
 		life    int
 		primary bool
-		edits   int // edits of the ring before: each begins another life of the ring
+		edits   int // edits of the ring before: each begins another life of the store
+		ring    int // the life of the ring
 	}
 	minted := make(map[place]string)
 	edits := make(map[string]int)
@@ -343,7 +416,7 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 			continue
 		}
 		for kid, seq := range e.commit.keys {
-			p := place{e.tenant, seq, e.commit.Life, e.commit.Primary, edits[e.tenant]}
+			p := place{e.tenant, seq, e.commit.Life, e.commit.Primary, edits[e.tenant], e.commit.lives[kid]}
 			if other, ok := minted[p]; ok {
 				report(n, "seq %d is minted a second time: %s, after %s", seq, short(kid), short(other))
 			}
@@ -373,10 +446,45 @@ func (c *checker) noOrphan(report func(int, string, ...any)) {
 			}
 		}
 	}
+	c.noneReturns(report)
 }
 
-// revocationStays (I8): while an instance lives that knows of a revocation, the store has it, and
-// that instance does not accept the key again.
+// noneReturns (I7): no instance writes back a key of a life that has ended, while the store says so, or
+// once it has known so itself.
+func (c *checker) noneReturns(report func(int, string, ...any)) {
+	stored := make(map[string]int) // tenant -> how many lives have ended, as the store has it
+	type copy struct {
+		inst   int
+		tenant string
+	}
+	knows := make(map[copy]int)
+	for n, e := range c.events {
+		switch {
+		case e.loss != nil && e.tenant == "":
+			for _, tenant := range e.loss.dead {
+				stored[tenant] = 0
+			}
+		case e.loss != nil:
+			stored[e.tenant] = 0 // an edit may have removed it
+		case e.kind == evAudit:
+			knows[copy{e.inst, e.tenant}] = max(knows[copy{e.inst, e.tenant}], e.audit.lives)
+		case e.commit != nil:
+			least := knows[copy{e.inst, e.tenant}]
+			if e.commit.Primary {
+				least = max(least, stored[e.tenant], e.commit.dead)
+				stored[e.tenant] = max(stored[e.tenant], e.commit.dead)
+			}
+			for kid, life := range e.commit.lives {
+				if life < least {
+					report(n, "key %s of life %d is written, and %d lives of the ring have ended", short(kid), life, least)
+				}
+			}
+		}
+	}
+}
+
+// revocationStays (I8): while an instance lives that knows of a revocation or a shred, the store has it,
+// and that instance does not accept the key again.
 func (c *checker) revocationStays(report func(int, string, ...any)) {
 	type fact struct {
 		inst int
@@ -390,6 +498,12 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 		if e.kind != evAudit {
 			continue
 		}
+		for kid, life := range c.lifeOf[e.tenant] {
+			knows[fact{e.inst, kid}] = knows[fact{e.inst, kid}] || life < e.audit.lives
+		}
+		if c.repaired(e) && e.audit.sinceEdit == time.Hour && e.audit.dated && !e.audit.fields["dead"] {
+			report(n, "the store lacks that %d lives of the ring have ended, which an instance knows", e.audit.lives)
+		}
 		for _, k := range e.audit.keys {
 			if k.State != ring.Revoked {
 				continue
@@ -402,11 +516,14 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 	}
 }
 
-// tenantsApart (I9): no tenant accepts another tenant's token.
+// tenantsApart (I9): no tenant accepts another tenant's token. The key of a kid is not even found.
 func (c *checker) tenantsApart(report func(int, string, ...any)) {
 	for n, e := range c.events {
-		if e.kind == evVerify && e.tenant != c.tokens[e.token].tenant && (e.result == ok || e.result == badSig) {
-			report(n, "a token of tenant %s finds a key", c.tokens[e.token].tenant)
+		if e.kind != evVerify {
+			continue
+		}
+		if t := c.tokens[e.token]; e.tenant != t.tenant && (e.result == ok || e.result == badSig && !t.noKID) {
+			report(n, "a token of tenant %s finds a key", t.tenant)
 		}
 	}
 }
@@ -419,22 +536,24 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 		case e.commit == nil || !mints(e.commit):
 		case e.commit.unreadable:
 			report(n, "minted where a field cannot be opened")
-		case e.commit.Op == ring.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
+		case founds(e.commit.Op) && e.commit.holder != "" && !c.isUnsafe(e.at):
 			report(n, "a ring is created, although %s has one and is in reach", e.commit.holder)
-		case e.commit.Op != ring.OpCreate && e.commit.doubt:
+		case !founds(e.commit.Op) && e.commit.doubt:
 			report(n, "minted while recovering")
 		}
 	}
 }
 
 // progress (I11): an instance in sync can sign. There are two exceptions: while the ring waits
-// after a forced revocation, and until a promoted key is old enough to sign.
+// after a forced revocation, and until a merge or revocation is confirmed. A rotation or promotion, even
+// by force, is none: the key before signs until the promoted one is old enough.
 func (c *checker) progress(report func(int, string, ...any)) {
 	p := c.policy
-	waits := make(map[string]time.Duration)  // tenant -> until when the ring may have no signer
-	unsure := make(map[string]time.Duration) // tenant -> until when the signing key may be too new to sign
+	waits := make(map[string]time.Duration)    // tenant -> until when the ring may have no signer
+	unsure := make(map[string]time.Duration)   // tenant -> until when a revocation may be unconfirmed, or a restored key too new to sign
+	forced := make(map[string][]time.Duration) // tenant -> when a key was forced to sign
 	for n, e := range c.events {
-		if e.commit != nil && e.commit.Op == ring.OpCreate {
+		if e.commit != nil && founds(e.commit.Op) {
 			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
 		}
 		if e.commit != nil && e.commit.Op == ring.OpRevoke && mints(e.commit) {
@@ -447,8 +566,11 @@ func (c *checker) progress(report func(int, string, ...any)) {
 			(e.at <= waits[e.tenant] || len(e.commit.facts[ring.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
+		if e.commit != nil && !slices.Contains([]ring.Op{ring.OpMint, ring.OpCollect, ring.OpRotate, ring.OpPromote}, e.commit.Op) {
 			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + p.ClockSkew + c.timing.latency
+		}
+		if e.commit != nil && len(e.commit.facts[ring.FactForced]) > 0 {
+			forced[e.tenant] = append(forced[e.tenant], e.at)
 		}
 		if e.kind != evSign || e.result == ok || !e.fresh || c.beyondS {
 			continue
@@ -456,20 +578,30 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		switch {
 		case e.at <= waits[e.tenant]:
 		case e.result == fenced && e.at <= unsure[e.tenant]:
-		case e.result == noSigner && (c.expired(e) || c.forgotten(e)):
+		case e.result == fenced && e.reach < 0 && slices.ContainsFunc(forced[e.tenant], func(at time.Duration) bool { return c.cutOffInPlace(at, e.at) }):
+		case e.result == noSigner && (c.expired(e) || c.forgotten(e) || len(e.audit.keys) == 0 && e.audit.lives > 0): // or the ring was destroyed
 		default:
 			report(n, "an instance in sync cannot sign: %v", e.err)
 		}
 	}
 }
 
+// cutOffInPlace reports whether an instance that is cut off, and signed in place of a key that was
+// forced to sign at a moment, may have stopped that although it is in sync at t. That is so where the
+// policy has a SignFor below Freshness + Dwell + ClockSkew: the last good sync has not confirmed the forced key.
+func (c *checker) cutOffInPlace(forced, t time.Duration) bool {
+	p, slack := c.policy, 2*c.policy.ClockSkew+c.timing.latency
+	return t >= forced+p.SignFor-slack && t <= forced+p.Freshness+p.Dwell+slack
+}
+
 // expired reports whether the last key of a ring has reached its SignUntil, and no instance could
-// rotate the keys: those that rotate could not reach the store, or the ring had been edited.
+// rotate the keys: those that rotate could not reach the store, or the ring had been edited. A key
+// with Hold has no such end.
 func (c *checker) expired(e event) bool {
 	end := false
 	for _, k := range e.audit.keys {
 		if k.State == ring.Retired {
-			end = !c.start.Add(e.at + c.policy.ClockSkew).Before(k.SignUntil)
+			end = !k.Hold && !c.start.Add(e.at+c.policy.ClockSkew).Before(k.SignUntil)
 		}
 	}
 	spoilt := slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool { return at <= e.at })
@@ -500,6 +632,9 @@ func (c *checker) editsNoticed(report func(int, string, ...any)) {
 			if k.State == ring.Revoked && !e.audit.fields["x:"+k.KID] {
 				report(n, "the ring was edited %v ago, and the store still lacks the revocation of key %s", e.audit.sinceEdit, short(k.KID))
 			}
+		}
+		if e.audit.dated && !e.audit.fields["dead"] {
+			report(n, "the ring was edited %v ago, and the store still lacks that it was destroyed", e.audit.sinceEdit)
 		}
 	}
 }

@@ -17,7 +17,8 @@ type history struct {
 	seed    uint64
 	policy  rotation.Policy
 	timing  timing
-	beyondS bool // a clock was off by more than ClockSkew: only I4 and I10 are promised
+	begins  string // how the rings begin, if with keys that exist
+	beyondS bool   // a clock was off by more than ClockSkew: only I4 and I10 are promised
 
 	mu        sync.Mutex
 	start     time.Time
@@ -45,6 +46,7 @@ func (w window) has(t time.Duration) bool { return w.from <= t && t <= w.to }
 // A token that an instance signed.
 type token struct {
 	tenant, kid string
+	noKID       bool // it has none: kid is that of the record
 	signer      int
 	at          time.Duration
 	issued, exp time.Time // by the signer's clock
@@ -92,6 +94,7 @@ type event struct {
 	err    error
 	note   string
 
+	ready        bool          // whether the ring at inst can verify
 	fresh, doubt bool          // whether the ring at inst is in sync, and whether it is recovering
 	reach        time.Duration // for how long inst has been able to reach the store; negative: it cannot
 	stored       bool          // if evVerify or evKnows failed: whether the server of inst has the key
@@ -108,8 +111,13 @@ type event struct {
 type commit struct {
 	rotationtest.Commit
 	keys       map[string]int             // the kids that were set, and their seq
+	lives      map[string]int             // and their life
+	dead       int                        // how many lives of the ring have ended, if the commit says so
+	ends       []string                   // and which kids that ends
 	facts      map[ring.FactKind][]string // the kids that have a new fact of each kind
 	removed    []string                   // kids
+	longest    map[string]time.Duration   // kid -> the longest life of its tokens, if that is not the policy's
+	waits      []string                   // the kids that wait for a promotion
 	doubt      bool                       // the writer was recovering
 	unreadable bool                       // the ring that the change was decided on could not be opened
 	holder     string                     // if a ring was created: an instance in reach that already had one
@@ -120,11 +128,14 @@ type loss struct {
 	keys     map[string]time.Duration // the kids, and when each was stored
 	revoked  []string                 // the kids whose revocation was lost
 	promoted []string                 // the kids whose promotion was lost
+	dead     []string                 // the tenants of which it was lost that their ring was destroyed
 }
 
 // An audit shows what an instance holds of a ring and what the store has of it.
 type audit struct {
 	keys                 []ring.Key
+	lives                int             // of the ring that have ended, as far as the instance knows
+	dated                bool            // it knows when the last one ended
 	fields               map[string]bool // the fields of the ring in the store
 	sinceLoss, sinceEdit time.Duration   // since the store last lost data, and since the ring was last edited
 }
@@ -171,7 +182,7 @@ func (h *history) line(e event) string {
 		fmt.Fprintf(&b, " %s", e.result)
 	}
 	if e.result != ok && (e.kind == evVerify || e.kind == evKnows || e.kind == evSign) {
-		fmt.Fprintf(&b, " fresh=%v doubt=%v stored=%v reach=%v", e.fresh, e.doubt, e.stored, e.reach)
+		fmt.Fprintf(&b, " ready=%v fresh=%v doubt=%v stored=%v reach=%v", e.ready, e.fresh, e.doubt, e.stored, e.reach)
 	}
 	if e.commit != nil {
 		b.WriteString(e.commit.line())
@@ -201,6 +212,9 @@ func (c *commit) line() string {
 		for _, kid := range c.facts[kind] {
 			fmt.Fprintf(&b, " %c:%s", kind, short(kid))
 		}
+	}
+	if c.dead > 0 {
+		fmt.Fprintf(&b, " %d lives ended", c.dead)
 	}
 	for _, kid := range c.removed {
 		fmt.Fprintf(&b, " -%s", short(kid))

@@ -25,10 +25,13 @@ type sim struct {
 	serversBusy   bool // a fault of the servers is under way that excludes others
 	dumps         []rotationtest.Dump
 	copies        map[string][]map[string][]byte // tenant -> old copies of its ring
+	backups       map[string][]rotation.Snapshot // tenant -> backups of its ring
 	tokens        []int                          // the newest ones, which may be live
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
 	newKEK        bool // a new KEK is rolled out
+	shreds        bool // rings are destroyed, and made again
+	forcing       bool // operators force most of their commands, several in a row
 }
 
 // A timed is an action that is due at a moment.
@@ -77,11 +80,29 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.world = newWorld(t, seed, policy, names...)
 	s.bootstrap = rng.IntN(8) == 0
 	s.holdsAll = !s.bootstrap && rng.IntN(128) == 0
-	s.copies = make(map[string][]map[string][]byte)
+	s.copies, s.backups = make(map[string][]map[string][]byte), make(map[string][]rotation.Snapshot)
 	s.clocks = rng.IntN(16) == 0
 	s.newKEK = rng.IntN(8) == 0
+	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
+	s.shreds = rng.IntN(8) == 0
+	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
 	return s
+}
+
+// chooseAdoption lets the rings of a quarter of the worlds begin with keys that old programs sign with.
+func (s *sim) chooseAdoption(rng *rand.Rand) {
+	if rng.IntN(4) > 0 || s.bootstrap {
+		return
+	}
+	s.adopts = &adoption{longest: seconds(rng, 2, 8).Truncate(time.Millisecond)}
+	s.h.begins = "an imported key"
+	switch rng.IntN(4) {
+	case 0, 1:
+		s.adopts.Hold, s.h.begins = true, "a held key"
+	case 2:
+		s.adopts.RotateAt = s.h.start.Add(s.policy.Propagation + 4*s.policy.ClockSkew + seconds(rng, 1, 9))
+	}
 }
 
 // chooseFaults enables one kind of fault, a few, or all.
@@ -118,6 +139,34 @@ func (s *sim) begin() {
 	if s.newKEK {
 		s.rollOut()
 	}
+	if s.shreds {
+		s.scheduleShred(s.length / 2)
+	}
+}
+
+// scheduleShred schedules that a ring is destroyed within that time, and soon after, perhaps, that
+// another instance makes it again.
+func (s *sim) scheduleShred(within time.Duration) {
+	tenant := pick(s.rng, s.tenants)
+	s.after(time.Second+s.draw(within), func() {
+		if i := s.randomInstance(); i != nil {
+			i.runOp("shred", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+				return r.Destroy(ctx, tenant)
+			})
+		}
+		for range s.rng.IntN(3) {
+			s.after(s.draw(4*time.Second), func() {
+				if i := s.randomInstance(); i != nil {
+					i.runOp("again", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+						return r.Create(ctx, tenant, s.policy, rotation.Again)
+					})
+				}
+			})
+		}
+		if s.rng.IntN(3) == 0 && s.now() < s.length-2*time.Second {
+			s.scheduleShred(s.length - s.now() - time.Second)
+		}
+	})
 }
 
 // rollOut schedules the roll-out of a KEK: to all instances as a further one, then to one after the
@@ -205,13 +254,15 @@ func (s *sim) step() {
 	switch n := s.rng.IntN(1000); {
 	case n < 8:
 		s.restart()
-	case n < 26:
+	case n < 26 || s.forcing && n < 50:
 		s.command()
 	case n < 70:
 		if i, tenant := s.randomInstance(), pick(s.rng, s.tenants); i != nil {
 			i.audit(tenant)
 		}
-	case n < 75:
+	case n < 78:
+		s.backUp()
+	case n < 83:
 		if f := s.cluster.Ring(s.tenants[0]); len(f) > 0 {
 			s.copies[s.tenants[0]] = append(s.copies[s.tenants[0]], f)
 		}
@@ -234,7 +285,11 @@ func (s *sim) signOrVerify() {
 		return
 	}
 	if s.rng.IntN(2) == 0 {
-		n := i.sign(pick(s.rng, s.tenants))
+		sign := i.sign
+		if s.adopts != nil && s.rng.IntN(4) == 0 {
+			sign = i.signAsOldProgram
+		}
+		n := sign(pick(s.rng, s.tenants))
 		if n < 0 {
 			return
 		}
@@ -288,15 +343,15 @@ func (s *sim) command() {
 	}
 	var opts []rotation.Option
 	force := ""
-	if s.rng.IntN(5) == 0 {
+	if s.rng.IntN(5) == 0 || s.forcing && s.rng.IntN(5) > 0 {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
-	switch n := s.rng.IntN(8); {
+	switch n := s.rng.IntN(9); {
+	case n == 8:
+		s.restore()
 	case n < 3:
-		i.runOp("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return r.Rotate(ctx, tenant, opts...)
-		})
+		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
 		kid := keys[len(keys)-1].KID
 		if st.Ring.Signer >= 0 && st.Ring.Signer+1 < len(keys) {
@@ -315,8 +370,24 @@ func (s *sim) command() {
 		})
 	default:
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
+			return r.SetPolicy(ctx, tenant, s.policy)
 		})
+	}
+}
+
+// rotations rotates once, or if operators force their commands, up to three times in a row.
+func (s *sim) rotations(tenant string, opts []rotation.Option) func(context.Context, *rotation.Rotator) (rotation.Receipt, error) {
+	times := 1
+	if s.forcing {
+		times += s.rng.IntN(3)
+	}
+	return func(ctx context.Context, r *rotation.Rotator) (receipt rotation.Receipt, err error) {
+		for range times {
+			if receipt, err = r.Rotate(ctx, tenant, opts...); err != nil {
+				break
+			}
+		}
+		return receipt, err
 	}
 }
 
@@ -470,7 +541,12 @@ var faultKinds = []faultKind{
 		lag := s.policy.Dwell + s.draw(15*time.Second)
 		s.lose(fmt.Sprintf("failover, %v behind", lag), "", func() { s.cluster.Failover(lag) })
 	})},
-	{"wipe", onServers(func(s *sim) { s.lose("wipe", "", s.cluster.Wipe) })},
+	{"wipe", onServers(func(s *sim) {
+		s.lose("wipe", "", s.cluster.Wipe)
+		if s.rng.IntN(2) == 0 {
+			s.after(s.draw(2*time.Second), s.restore)
+		}
+	})},
 	{"dump", onServers(func(s *sim) {
 		s.dumps = append(s.dumps, s.cluster.Dump())
 		if len(s.dumps) > 1 {

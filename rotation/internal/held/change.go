@@ -3,6 +3,8 @@ package held
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 	"unique"
 
@@ -33,6 +35,8 @@ type Sealer struct {
 	Count  uint64 // of the ring once the change is made: see [protocol.NextCount]
 	Actor  string // the instance, for the log
 	Nonce  string // of the change
+
+	Fields map[string][]byte // of the ring in the store, for a proposal that sweeps
 
 	// Under is the KEK of a change to a ring that is not whole. Otherwise it is zero: then the ring
 	// says which one, see [protocol.Copy.SealingKEK].
@@ -80,6 +84,9 @@ func (s *Sealer) Change(p *protocol.Proposal, minted *Material) (Change, error) 
 	for _, id := range p.RemoveKeys {
 		c.Delete = append(c.Delete, seal.PrefixKey+id)
 	}
+	if p.Sweep {
+		c.Delete = slices.AppendSeq(c.Delete, s.swept)
+	}
 	c.MAC, err = s.mac(p, under)
 	return c, err
 }
@@ -123,7 +130,7 @@ func (s *Sealer) mac(p *protocol.Proposal, under seal.KEKName) ([]byte, error) {
 	e := seal.Entry{Op: p.Op, Tenant: s.Tenant, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce}
 	for _, f := range p.Facts {
 		if (f.Kind == ring.FactRevoked || f.Kind == ring.FactDestroyed) && len(e.Ends) < maxEnds {
-			e.Ends = append(e.Ends, seal.EndFact{Kind: f.Kind, KID: f.KID, At: f.At})
+			e.Ends = append(e.Ends, seal.EndFact{Kind: f.Kind, KID: f.KID, At: f.At, Life: f.Life})
 		}
 	}
 	return seal.SealEntry(s.KEKs, under, e)
@@ -149,11 +156,11 @@ func (s *Sealer) addRewrapped(p *protocol.Proposal, c *Change) (err error) {
 			return err
 		}
 	}
-	for kind, at := range map[ring.FactKind]time.Time{ring.FactDestroyed: facts.Dead, ring.FactCollected: facts.CollectedUntil} {
+	for kind, at := range map[ring.FactKind]time.Time{ring.FactDestroyed: facts.DeadAt, ring.FactCollected: facts.CollectedUntil} {
 		if at.IsZero() {
 			continue
 		}
-		if c.Set[seal.FactField(kind, "")], err = seal.SealFact(s.KEKs, primary, s.Tenant, kind, "", at); err != nil {
+		if c.Set[seal.FactField(kind, "")], err = seal.SealRingFact(s.KEKs, primary, s.Tenant, kind, facts.Dead, at); err != nil {
 			return err
 		}
 	}
@@ -184,7 +191,7 @@ func (s *Sealer) addMinted(p *protocol.Proposal, c *Change, minted *Material) er
 // addFacts adds the facts to c, sealed, with the bounds of their times.
 func (s *Sealer) addFacts(p *protocol.Proposal, c *Change, under seal.KEKName) error {
 	for _, f := range p.Facts {
-		blob, err := seal.SealFact(s.KEKs, under, s.Tenant, f.Kind, f.KID, f.At)
+		blob, err := s.sealFact(under, &f)
 		if err != nil {
 			return err
 		}
@@ -192,6 +199,26 @@ func (s *Sealer) addFacts(p *protocol.Proposal, c *Change, under seal.KEKName) e
 		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
 	}
 	return nil
+}
+
+// sealFact seals a fact of a proposal.
+func (s *Sealer) sealFact(under seal.KEKName, f *protocol.ProposedFact) ([]byte, error) {
+	if f.Kind == ring.FactDestroyed || f.Kind == ring.FactCollected {
+		return seal.SealRingFact(s.KEKs, under, s.Tenant, f.Kind, f.Life, f.At)
+	}
+	return seal.SealFact(s.KEKs, under, s.Tenant, f.Kind, f.KID, f.At)
+}
+
+// swept calls yield with the fields of the ring that a sweep removes: all but its head, its
+// revocations, and the facts about the whole ring. It goes by names, so that no part of a ring is left
+// because it cannot be opened.
+func (s *Sealer) swept(yield func(string) bool) {
+	for field := range s.Fields {
+		keep := field == seal.FieldHead || field == seal.FieldDead || field == seal.FieldGone || strings.HasPrefix(field, seal.FactField(ring.FactRevoked, ""))
+		if !keep && !yield(field) {
+			return
+		}
+	}
 }
 
 // fieldsOf returns the fields of a record that is collected. A revocation stays: it must hold even if
@@ -226,6 +253,8 @@ func (s *Sealer) tenantKey(p *protocol.Proposal, c *Change) (*seal.TenantKey, er
 // Material makes the material of new keys and keeps it, because a change may be decided several
 // times and an RSA key takes a second to make. It is not safe for concurrent use.
 type Material struct {
+	imported *seal.Material // or nil
+
 	made []*seal.Material
 	next int // index in made of the material that the current decision takes next
 }
@@ -247,8 +276,14 @@ func (m *Material) Mint(policy ring.Policy) (kid string, err error) {
 	return m.made[m.next-1].KID, nil
 }
 
+// Import adds the material of a key that exists.
+func (m *Material) Import(imported *seal.Material) { m.imported = imported }
+
 // find returns the material of that kid, or nil.
 func (m *Material) find(kid string) *seal.Material {
+	if m.imported != nil && m.imported.KID == kid {
+		return m.imported
+	}
 	for _, made := range m.made {
 		if made.KID == kid {
 			return made

@@ -28,7 +28,7 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
 		switch {
 		case err == nil:
-			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Ends: a.Ends}
+			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, ReadTo: a.PlaceID, Ends: a.Ends, Verifies: a.Verifies}
 			for _, applied := range a.Applied {
 				view.Applied = append(view.Applied, protocol.Entry{Nonce: applied.Nonce, Holds: applied.Holds})
 			}
@@ -57,7 +57,7 @@ func (all Roster) Live(now time.Time, fresh time.Duration) Roster {
 func (all Roster) Acks(nonce string) []ring.Ack {
 	acks := make([]ring.Ack, len(all.Views))
 	for i, v := range all.Views {
-		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince}
+		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince, ReadTo: v.ReadTo, Verifies: v.Verifies}
 		if n := slices.IndexFunc(v.Applied, func(e protocol.Entry) bool { return e.Nonce == nonce }); nonce != "" && n >= 0 {
 			acks[i].Applied, acks[i].Holds = true, v.Applied[n].Holds
 		}
@@ -107,7 +107,7 @@ func OpenEntry(keks *seal.KEKs, e store.LogEntry) (ends ring.Facts, err error) {
 	}
 	for _, f := range opened.Ends {
 		if f.Kind == ring.FactDestroyed {
-			ends.Kill(f.At)
+			ends.Kill(f.Life, f.At)
 		} else {
 			ends.Add(f.Kind, f.KID, f.At)
 		}
@@ -136,6 +136,15 @@ func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte)
 	}
 	slices.Sort(under)
 	return report, slices.Compact(under)
+}
+
+// UnderKEKs returns the names of the KEKs that fields of a ring are under, each once, sorted.
+func UnderKEKs(fields map[string][]byte) (under []string) {
+	for _, name := range seal.UnderKEKs(fields) {
+		under = append(under, KEK(name))
+	}
+	slices.Sort(under)
+	return slices.Compact(under)
 }
 
 // UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the

@@ -1,9 +1,13 @@
 package protocol
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -13,9 +17,12 @@ type AckView struct {
 	Instance  string
 	At        time.Time // when it said so
 	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
+	ReadTo    string    // the ID of the newest entry of the log up to which it has read
 	KEKs      []string  // the names of its KEKs, the primary first
 	Applied   []Entry   // changes of late that it has applied; only Nonce and Holds are known
 	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust
+
+	Verifies []keystore.Algorithm // of tokens that it accepts; none means all
 
 	// Unreadable says that it cannot be opened: its instance has another primary KEK, which this one
 	// lacks, or a person without a KEK wrote it. Then only Instance and At are set, and they are not
@@ -61,23 +68,63 @@ func AllHold(kek string, live []AckView) (lack []string) {
 	return lack
 }
 
+// NotVerifying returns the live instances that accept no tokens of alg. One that cannot be read is
+// none of them: anyone who can write to the store could forbid a rotation with it.
+func NotVerifying(alg keystore.Algorithm, live []AckView) (instances []string) {
+	for _, a := range live {
+		if !a.Unreadable && len(a.Verifies) > 0 && !slices.ContainsFunc(a.Verifies, alg.Same) {
+			instances = append(instances, a.Instance)
+		}
+	}
+	return instances
+}
+
+// CheckVerified refuses p if it brings a key of another algorithm than that which signs now, and live
+// instances say that they accept no tokens of it. Those of the new algorithm would be 401 there. An
+// instance that starts later is not asked, so this is asked again when the key is made to sign.
+func (b *Base) CheckVerified(p *Proposal, live []AckView) error {
+	algs := make(map[keystore.Algorithm]bool)
+	for _, r := range p.Mint {
+		algs[r.Algorithm] = true
+	}
+	for _, f := range p.Facts {
+		if r := b.Copy.Find(f.KID); r != nil && f.Kind == ring.FactPromoted {
+			algs[r.Algorithm] = true
+		}
+	}
+	today := keystore.Algorithm("")
+	if c := b.current(); c != nil {
+		today = c.Algorithm
+	} else if p.Op == ring.OpAdopt {
+		today = p.Mint[0].Algorithm
+	}
+	maps.DeleteFunc(algs, func(alg keystore.Algorithm, _ bool) bool { return alg.Same(today) })
+	for _, alg := range slices.Sorted(maps.Keys(algs)) {
+		if lack := NotVerifying(alg, live); len(lack) > 0 {
+			return b.refuse("", fmt.Sprintf("these instances accept no tokens of %s: %s; let their verifiers list it beside the algorithm of today, or force it", alg, strings.Join(lack, ", ")), time.Time{})
+		}
+	}
+	return nil
+}
+
 // An Entry is an authentic entry of the log: which change it was, and of which key.
 type Entry struct {
 	Op    ring.Op
 	KID   string
 	Nonce string
 	Holds bool // the instance that read it holds the ring
+	Lives int  // of [ring.OpDestroy]: how many lives of the ring have ended with it
 }
 
 // Applied returns the entries whose change c has, and those whose change it lacks. c may be nil.
 // whole says that the ring was read since, and every field of it opened. Otherwise only revocations
-// count. The copy that has one rejects the key, whatever else could not be read.
+// and shreds count. The copy that has one rejects the keys, whatever else could not be read.
 //
 // The entry alone proves nothing of the ring that was read after it: a person who can write the
 // store can put an older ring beside the entry.
 func Applied(c *Copy, entries []Entry, whole bool) (applied, waiting []Entry) {
 	for _, e := range entries {
-		if (whole || e.Op == ring.OpRevoke) && c.has(e) {
+		if (whole || e.Op == ring.OpRevoke || e.Op == ring.OpDestroy) && c.has(e) {
 			applied = append(applied, e)
 		} else {
 			waiting = append(waiting, e)
@@ -109,9 +156,9 @@ func Remember(changes []Entry, e Entry, most int) []Entry {
 // weight says how long a person may wait to see a change applied.
 func (e *Entry) weight() int {
 	switch e.Op {
-	case ring.OpRevoke:
+	case ring.OpRevoke, ring.OpDestroy:
 		return 2
-	case ring.OpCreate, ring.OpPromote, ring.OpRotate, ring.OpRekey:
+	case ring.OpCreate, ring.OpAdopt, ring.OpPromote, ring.OpRotate, ring.OpRekey:
 		return 1
 	}
 	return 0
@@ -124,12 +171,14 @@ func (c *Copy) has(e Entry) bool {
 	}
 	fact := ring.FactKind(0)
 	switch e.Op {
-	case ring.OpCreate, ring.OpMint:
+	case ring.OpCreate, ring.OpAdopt, ring.OpMint:
 		return c.Find(e.KID) != nil || c.Plan.Dead
 	case ring.OpPromote, ring.OpRotate:
 		fact = ring.FactPromoted
 	case ring.OpRevoke:
 		fact = ring.FactRevoked
+	case ring.OpDestroy:
+		return c.Facts.Dead >= e.Lives
 	default:
 		return true
 	}

@@ -34,12 +34,15 @@ type Base struct {
 func (b *Base) Ring() error {
 	switch {
 	case b.Copy.Plan.Dead:
-		return b.refuse("", "its ring was destroyed", time.Time{})
+		return b.refuse("", wasDestroyed, time.Time{})
 	case b.Copy.Newest() == nil:
 		return &ring.MissingError{Tenant: b.Tenant}
 	}
 	return nil
 }
+
+// wasDestroyed is why a ring takes no change.
+const wasDestroyed = "its ring was destroyed"
 
 // refuse returns the error of a change that may not be made, or not before from.
 func (b *Base) refuse(kid, reason string, from time.Time) error {
@@ -48,6 +51,14 @@ func (b *Base) refuse(kid, reason string, from time.Time) error {
 
 // policy returns the timing of the newest record.
 func (b *Base) policy() *ring.Policy { return &b.Copy.Newest().Timing }
+
+// current returns the last key that has taken effect, or nil.
+func (b *Base) current() *ring.PlannedKey {
+	if i := b.Copy.Plan.Current(b.Now); i >= 0 {
+		return &b.Copy.Plan.InOrder[i]
+	}
+	return nil
+}
 
 // eventTime is the time of a fact that has just happened. Time never counts as earlier than a fact
 // that is known. A fact before it would come in the wrong order, where the store's clock was set
@@ -63,14 +74,14 @@ func (b *Base) announceTime(p *ring.Policy) time.Time { return b.Now.Add(p.Windo
 // an instance that hears of it counts from its time.
 func (b *Base) addEvent(p *Proposal, kind ring.FactKind, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: kind, KID: kid}
-	p.Facts = append(p.Facts, ProposedFact{id, b.eventTime(), -timing.Window(b.Deadline), 0})
+	p.Facts = append(p.Facts, ProposedFact{FactID: id, At: b.eventTime(), From: -timing.Window(b.Deadline)})
 }
 
 // addAnnouncement adds to p that kid, or its promotion, becomes known. The predecessor verifies for
 // SignFor longer from then on (timelines B and C).
 func (b *Base) addAnnouncement(p *Proposal, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: ring.FactAnnounced, KID: kid}
-	p.Facts = append(p.Facts, ProposedFact{id, b.announceTime(timing), 0, timing.Window(b.Deadline)})
+	p.Facts = append(p.Facts, ProposedFact{FactID: id, At: b.announceTime(timing), To: timing.Window(b.Deadline)})
 }
 
 // usableFrom returns when every instance in sync knows k, and every reader of the JWK Set. From

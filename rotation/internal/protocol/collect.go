@@ -44,7 +44,7 @@ func (b *Base) Collect() *Proposal {
 		return nil
 	}
 	if gone.After(b.Copy.Facts.CollectedUntil) {
-		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0})
+		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0, b.Copy.Facts.Dead})
 	}
 	if len(p.Remove) > 0 {
 		p.KID = p.Remove[0]

@@ -11,14 +11,17 @@ import (
 // No ring is made where one existed, or the two would reject each other's tokens (I10, timeline K).
 // The first key signs before it is known everywhere, since no other key could sign meanwhile (the
 // exception in I1 and I2).
-func (b *Base) Create(policy ring.Policy) (*Proposal, error) {
-	if !b.Copy.vacant() {
-		return nil, b.refuse("", "it has a ring already", time.Time{})
+//
+// A name whose ring was destroyed stays taken. Only again gives it another ring, whose records are of
+// the next life.
+func (b *Base) Create(policy ring.Policy, again bool) (*Proposal, error) {
+	if err := b.MayCreate(again); err != nil {
+		return nil, err
 	}
 	p := &Proposal{Op: ring.OpCreate}
 	next := later(b.Now.Add(policy.Every), b.soonest(policy.Propagation, &policy))
 	for i, activate := range []time.Time{b.Now, next} {
-		if err := b.mint(p, policy, i+1, activate); err != nil {
+		if err := b.mint(p, policy, i+1, activate, false); err != nil {
 			return nil, err
 		}
 	}
@@ -26,4 +29,19 @@ func (b *Base) Create(policy ring.Policy) (*Proposal, error) {
 	window := policy.Window(b.Deadline)
 	p.Bounds = append(p.Bounds, ring.Bound{At: b.Now, From: -window, To: window})
 	return p, nil
+}
+
+// MayCreate reports why no ring may be made of the tenant's name, or nil. again says that it is to be
+// made although one was destroyed. Records of the ring have Copy.Facts.Dead as their Life.
+func (b *Base) MayCreate(again bool) error {
+	switch {
+	case b.Copy.Plan.Dead && !again:
+		return b.refuse("", wasDestroyed+": another one is made only with --again", time.Time{})
+	case b.Copy.Plan.Dead && !b.Copy.bare():
+		// They may be of a ring that was made since, and that the store has lost in part.
+		return b.refuse("", wasDestroyed+", and the store has parts of a ring again: shred it again to remove them", time.Time{})
+	case !b.Copy.Plan.Dead && !b.Copy.vacant():
+		return b.refuse("", "it has a ring already", time.Time{})
+	}
+	return nil
 }

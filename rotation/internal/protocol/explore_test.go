@@ -8,16 +8,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// TestShortHistories explores every history of three steps out of twelve, from four beginnings on.
+// TestShortHistories explores every history of three steps out of fifteen, from four beginnings on.
 // The steps call only this package and ring, as a model checker would.
 func TestShortHistories(t *testing.T) {
 	chosen := named(t, "9s pass", "the newest change is lost", "the store is emptied", "a collected record is put back",
 		"0 syncs", "1 syncs", "0 mints ahead", "0 rotates by force", "1 rotates by force",
-		"0 revokes the signer by force", "0 revokes the last", "0 collects")
+		"0 revokes the signer by force", "0 revokes the last", "0 collects", "1 shreds", "0 creates again", "a shredded record is put back")
 	taken := 0
 	var explore func(w world, left int)
 	explore = func(w world, left int) {
@@ -51,7 +52,9 @@ func beginnings(t *testing.T) []world {
 	if len(gone.collected) == 0 {
 		t.Fatal("no record was collected")
 	}
-	return []world{known, unheard, over, gone}
+	again := follow(t, known, "0 shreds", "0 creates again") // 1 still holds the life before
+	held := follow(t, newWorld(), "0 adopts and holds", "1 syncs", "9s pass", "9s pass", "0 syncs", "1 syncs")
+	return []world{known, unheard, over, gone, again, held}
 }
 
 // follow returns w after the steps of those names.
@@ -86,7 +89,11 @@ func TestLongHistories(t *testing.T) {
 	usual := named(t, "3s pass", "9s pass", "3s pass", "9s pass", "0 syncs", "1 syncs", "2 syncs", "40s pass")
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		w := follow(t, newWorld(), "0 creates")
+		begin := "0 creates"
+		if seed%3 == 0 {
+			begin = "0 adopts and holds"
+		}
+		w := follow(t, newWorld(), begin)
 		for range 60 {
 			from := all
 			if rng.IntN(2) == 0 {
@@ -107,7 +114,7 @@ func TestLongHistories(t *testing.T) {
 func (w *world) check(before *world) error {
 	var errs []error
 	for i := range w.instances {
-		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.agreesWithView(i))
+		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.staysDead(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i), w.waitsForPromotion(i))
 		for j := range i {
 			errs = append(errs, w.mergesInEitherOrder(i, j))
 		}
@@ -137,6 +144,24 @@ func (w *world) remembersRevocations(i int, before *world) error {
 	return nil
 }
 
+// staysDead: an instance that knows how many lives have ended never forgets it, and holds no record of
+// one of them.
+func (w *world) staysDead(i int, before *world) error {
+	was, is := before.instances[i].held, w.instances[i].held
+	if was == nil || is == nil {
+		return nil
+	}
+	for _, r := range is.Records {
+		if r.Life < was.Facts.Dead || r.Life < is.Facts.Dead {
+			return fmt.Errorf("%s of life %d is held by instance %d", r.KID, r.Life, i)
+		}
+	}
+	if is.Facts.Dead < was.Facts.Dead || is.Facts.Dead == was.Facts.Dead && is.Facts.DeadAt.IsZero() && !was.Facts.DeadAt.IsZero() {
+		return fmt.Errorf("instance %d has forgotten that %d lives have ended", i, was.Facts.Dead)
+	}
+	return nil
+}
+
 // keepsCollected: a record that an instance knows as collected does not return to it. The exception
 // is an instance that was away for longer than SignFor, and reads a store that does not know of the
 // collection.
@@ -161,6 +186,27 @@ func (w *world) lostCollection(r Record) bool {
 	return !slices.ContainsFunc(w.collected, stands)
 }
 
+// keepsWhatItSigns: an instance signs with no revoked key and none that is pending, and keeps the key
+// until its token has ended. It signs in place of the key that the plan names, or with that one.
+func (w *world) keepsWhatItSigns(i int) error {
+	me, t := &w.instances[i], w.clock(i)
+	if me.held == nil {
+		return nil
+	}
+	k, err := me.held.Signing(t, me.trust.Good, roundDeadline)
+	if err != nil {
+		return nil
+	}
+	s, end := me.held.Plan.Signer(t), t.Add(k.Timing.MaxTokenTTL+k.Timing.Leeway)
+	switch {
+	case !k.RevokedAt.IsZero(), k.ActivatesAt.After(later(t, me.held.Plan.Past)), ring.ByEffect(*k, *s) > 0:
+		return fmt.Errorf("instance %d signs with %s, which is revoked, or not yet to sign", i, k.KID)
+	case !k.DroppedAt.IsZero() && k.DroppedAt.Before(end):
+		return fmt.Errorf("instance %d signs with %s until %v, and drops it at %v", i, k.KID, end, k.DroppedAt)
+	}
+	return nil
+}
+
 // agreesWithView: the plan of a copy and ring.View say the same.
 func (w *world) agreesWithView(i int) error {
 	c := w.instances[i].held
@@ -173,6 +219,29 @@ func (w *world) agreesWithView(i int) error {
 	}
 	if view, plan := ring.View(records, c.Facts, w.now), c.Plan.At(w.now); !reflect.DeepEqual(view, plan) {
 		return fmt.Errorf("instance %d goes by %+v, and ring.View says %+v", i, plan, view)
+	}
+	return nil
+}
+
+// waitsForPromotion: a key that waits takes effect only once it was promoted, and never behind a
+// date: by the clock of a hundred years from now it does not sign either. A key with Hold signs until
+// another key takes effect.
+func (w *world) waitsForPromotion(i int) error {
+	c := w.instances[i].held
+	if c == nil {
+		return nil
+	}
+	for _, now := range []time.Time{w.now, w.now.AddDate(100, 0, 0)} {
+		r := c.Plan.At(now)
+		for n, k := range r.Keys {
+			_, promoted := c.Facts.At(ring.FactPromoted, k.KID)
+			switch {
+			case k.Waits && !promoted && (k.State != ring.Pending && k.State != ring.Revoked || !k.ActivatesAt.IsZero()):
+				return fmt.Errorf("instance %d: %s waits, and is %s from %v on", i, k.KID, k.State, k.ActivatesAt)
+			case k.Hold && r.Signer != n && k.RevokedAt.IsZero() && k.RetiresAt.IsZero():
+				return fmt.Errorf("instance %d: %s has Hold, no key follows it, and it is %s", i, k.KID, k.State)
+			}
+		}
 	}
 	return nil
 }
@@ -252,7 +321,7 @@ func (w *world) maySignWithAll(i int) bool {
 
 // summary writes the records, revocations and collections of c, or also its schedule.
 func (w *world) summary(c *Copy, schedule bool) string {
-	s := fmt.Sprintf("collected until %v", c.Facts.CollectedUntil)
+	s := fmt.Sprintf("%d lives ended, collected until %v", c.Facts.Dead, c.Facts.CollectedUntil)
 	for _, k := range c.Plan.At(w.now).Keys {
 		_, revoked := c.Facts.At(ring.FactRevoked, k.KID)
 		if !schedule {

@@ -28,6 +28,10 @@ type Proposal struct {
 	// primary. Then facts and head of this change are sealed under the primary too.
 	NewTenantKey bool
 
+	// Sweep says that all fields of the ring are removed but its head, its revocations and the facts
+	// about the whole ring.
+	Sweep bool
+
 	Rewrap []string // ids of tenant keys to wrap again, under the primary
 	Reseal bool     // all facts and the head are to be sealed again, under the primary
 
@@ -40,6 +44,9 @@ type Proposal struct {
 
 	// NoSignerUntil is until when there is a time in which no instance signs, or zero.
 	NoSignerUntil time.Time
+
+	// ConfirmedAt is when the promoted key may sign, if a failover may still lose it, or zero.
+	ConfirmedAt time.Time
 }
 
 // A ProposedFact is a fact with its bounds: At has to be between From and To after the store's time
@@ -49,6 +56,7 @@ type ProposedFact struct {
 	ring.FactID
 	At       time.Time
 	From, To time.Duration
+	Life     int // of a fact about the whole ring: see [ring.Facts]
 }
 
 // unbounded is longer than any two dates are apart. It is the bound of a fact that may have
@@ -61,4 +69,19 @@ func (p *Proposal) PutsBack() bool {
 	return p != nil && (len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
 		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
 	}))
+}
+
+// Stated returns the facts that p states.
+func (p *Proposal) Stated() (facts ring.Facts) {
+	for _, f := range p.Facts {
+		switch f.Kind {
+		case ring.FactDestroyed:
+			facts.Kill(f.Life, f.At)
+		case ring.FactCollected:
+			facts.Collect(f.Life, f.At)
+		default:
+			facts.Add(f.Kind, f.KID, f.At)
+		}
+	}
+	return facts
 }

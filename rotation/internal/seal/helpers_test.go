@@ -79,7 +79,7 @@ func testRecord(tenant string, seq int, m *Material) ring.Record {
 	return ring.Record{
 		Tenant: tenant, KID: m.KID, Seq: seq, Algorithm: m.Algorithm,
 		Created: sealedAt, ActivateAt: sealedAt.Add(p.Every), SignUntil: sealedAt.Add(2 * p.Every),
-		Origin: ring.Generated, Timing: p,
+		Origin: ring.Generated, Life: 3, Timing: p,
 	}
 }
 
@@ -121,16 +121,20 @@ func (s *sealedRing) add(t testing.TB, r ring.Record, m *Material) {
 // addFact seals a fact.
 func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid string, at time.Time) {
 	t.Helper()
+	const life = 3 // that of testRecord
 	blob, err := SealFact(keks, keks.Primary(), s.tenant, kind, kid, at)
+	if isOfRing(kind) {
+		blob, err = SealRingFact(keks, keks.Primary(), s.tenant, kind, life, at)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.fields[FactField(kind, kid)] = blob
 	switch kind {
 	case ring.FactDestroyed:
-		s.facts.Kill(at)
+		s.facts.Kill(life, at)
 	case ring.FactCollected:
-		s.facts.Collect(at)
+		s.facts.Collect(life, at)
 	default:
 		s.facts.Add(kind, kid, at)
 	}
@@ -181,7 +185,7 @@ func holds(opened *OpenedRing, field string) bool {
 	case field == FieldHead:
 		return opened.Head != Head{}
 	case field == FieldDead:
-		return !opened.Facts.Dead.IsZero()
+		return !opened.Facts.DeadAt.IsZero()
 	case field == FieldGone:
 		return !opened.Facts.CollectedUntil.IsZero()
 	case prefix == "tk":

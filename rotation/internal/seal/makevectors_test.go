@@ -39,7 +39,7 @@ func newVectors(t testing.TB) *vectors {
 		v.addAcks(t, realm)
 		v.addEntries(t, realm)
 	}
-	v.Ends.Facts = []vectorEnd{{"acme", "d", "", 1}, {"acme", "x", "a", 2}, {"acme", "x", "ab", 3}, {"acmé", "g", "", 1_800_000_000_000}, {"b", "x", "a", 4}}
+	v.Ends.Facts = []vectorEnd{{"acme", "d", "", 1, 3}, {"acme", "x", "a", 2, 0}, {"acme", "x", "ab", 3, 0}, {"acmé", "g", "", 1_800_000_000_000, 0}, {"b", "x", "a", 4, 0}}
 	v.Ends.Digest, v.Ends.None = v.Ends.digest(), vectorEnds{}.digest()
 	return v
 }
@@ -59,7 +59,7 @@ func (v *vectors) addRing(t testing.TB, realm string) {
 	for i, kind := range []string{"x", "a", "f", "r", "w"} {
 		r.Facts = append(r.Facts, vectorFact{KEK: i % 2, Kind: kind, KID: r.Records[i%4].KID, At: 1_800_000_001_000 + uint64(i)})
 	}
-	r.Facts = append(r.Facts, vectorFact{KEK: 1, Kind: "g", At: r.Records[0].Created - 1})
+	r.Facts = append(r.Facts, vectorFact{KEK: 1, Kind: "g", At: r.Records[0].Created - 1, Life: 3})
 	for i, k := range r.Keys {
 		r.Fields["tk:"+k.ID] = hex.EncodeToString(v.sealKey(t, r, i))
 	}
@@ -77,7 +77,7 @@ func (v *vectors) addRing(t testing.TB, realm string) {
 // newRecords makes records of each kind of key.
 func newRecords(t testing.TB) []vectorRecord {
 	const day = 86_400_000
-	base := vectorRecord{Created: 1_800_000_000_123, ActivateAt: 1_800_000_000_123, SignUntil: 1_800_000_000_123 + 60*day, Origin: "generated",
+	base := vectorRecord{Created: 1_800_000_000_123, ActivateAt: 1_800_000_000_123, SignUntil: 1_800_000_000_123 + 60*day, Origin: "generated", Life: 3,
 		Durations: [9]uint64{30 * day, 15 * day, 900_000, 30_000, 5_000, 60_000, 60_000, day, 0}}
 
 	hs := base
@@ -115,7 +115,7 @@ func newRecords(t testing.TB) []vectorRecord {
 	legacy := base
 	legacy.TenantKey, legacy.KID, legacy.Seq, legacy.Algorithm, legacy.PolicyAlg, legacy.Origin, legacy.NoKID = 1, "old: the one", 1, "HS512", "ES256", "legacy", true
 	legacy.Durations[8] = 3_600_000
-	legacy.Hold, legacy.Longest, legacy.Life, ed.Waits, ed.Life = true, 30*day, 3, true, 3
+	legacy.Hold, legacy.Longest, ed.Waits = true, 30*day, true
 	legacy.Material, legacy.Nonce = hex.EncodeToString(bytes.Repeat([]byte("a legacy secret!"), 4)), hex.EncodeToString([]byte("record no. 4"))
 	return []vectorRecord{hs, es, ed, legacy}
 }
@@ -161,7 +161,7 @@ func (r *vectorRing) sealRecord(t testing.TB, rec vectorRecord) []byte {
 }
 
 func (v *vectors) sealFact(t testing.TB, realm, tenant string, f vectorFact) []byte {
-	open := slices.Concat([]byte("kt\x01F"), u64(f.At), v.name(t, f.KEK, realm))
+	open := slices.Concat(f.start(), v.name(t, f.KEK, realm))
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[f.KEK].realm(realm).Facts), open, []byte(f.Kind), str(tenant), str(f.KID)))
 }
 
@@ -174,7 +174,8 @@ func (v *vectors) sealHead(t testing.TB, realm, tenant string, h vectorHead) []b
 // that says as little as it can.
 func (v *vectors) addAcks(t testing.TB, realm string) {
 	full := &vectorAck{Realm: realm, KEKs: []int{1, 0}, Instance: "pod-ä/1", Bucket: 255, PlaceID: "1800000000123-0", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []vectorApplied{{"the first", true}, {"second", false}, {"2", true}}, Ends: hex.EncodeToString([]byte("a digest of ends"))}
+		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []vectorApplied{{"the first", true}, {"second", false}, {"2", true}}, Ends: hex.EncodeToString([]byte("a digest of ends")),
+		Verifies: []string{"HS256", "ES256"}}
 	least := &vectorAck{Realm: realm, KEKs: []int{0}, Instance: "b", PlaceID: "0-1", Nonce: "n", At: 1, Ends: hex.EncodeToString(make([]byte, 16))}
 	for _, a := range []*vectorAck{full, least} {
 		a.Value = hex.EncodeToString(v.sealAck(t, a))
@@ -197,6 +198,12 @@ func (v *vectors) addAcks(t testing.TB, realm string) {
 			holds := len(value) - 32 - (1 + 2 + len("2"))
 			refuse("tampered", "one that holds no ring", a.Instance, edit(holds, 0))
 			refuse("malformed", "one that holds the ring twice", a.Instance, edit(holds, 2))
+			verifies := check - 17
+			for range a.KEKs {
+				verifies += 1 + 16 + 16
+			}
+			refuse("tampered", "other algorithms", a.Instance, edit(verifies+1, 2))
+			refuse("malformed", "an unknown algorithm", a.Instance, edit(verifies+1, 99))
 		}
 		refuse("malformed", "a byte more", a.Instance, append(bytes.Clone(value), 0))
 		refuse("malformed", "the text of an older format", a.Instance, []byte("1800000000123-0 ABC 0 1800000001000"))
@@ -209,6 +216,10 @@ func (v *vectors) sealAck(t testing.TB, a *vectorAck) []byte {
 	for _, k := range a.KEKs {
 		open = append(open, v.name(t, k, a.Realm)...)
 	}
+	open = append(open, byte(len(a.Verifies)))
+	for _, alg := range a.Verifies {
+		open = append(open, byte(slices.Index(algs, alg)))
+	}
 	open = append(open, byte(len(a.Applied)))
 	for _, applied := range a.Applied {
 		open = append(append(open, flag1(applied.Holds)...), str(applied.Nonce)...)
@@ -219,14 +230,14 @@ func (v *vectors) sealAck(t testing.TB, a *vectorAck) []byte {
 // addEntries adds entries of the log: one with facts, and one without.
 func (v *vectors) addEntries(t testing.TB, realm string) {
 	merge := &vectorEntry{Realm: realm, KEK: 1, Op: "merge", Tenant: "acmé", Actor: "pod-ä/1", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-		Ends: []vectorFact{{Kind: "d", At: 1_800_000_000_000}, {Kind: "x", KID: "a", At: 1_800_000_000_001}, {Kind: "x", KID: "b: c", At: 1_800_000_000_002}}}
+		Ends: []vectorFact{{Kind: "d", At: 1_800_000_000_000, Life: 3}, {Kind: "x", KID: "a", At: 1_800_000_000_001}, {Kind: "x", KID: "b: c", At: 1_800_000_000_002}}}
 	mint := &vectorEntry{Realm: realm, Op: "mint", Tenant: "acmé", KID: "k", Seq: 7, Actor: "a", Nonce: "n"}
 	for _, e := range []*vectorEntry{merge, mint} {
 		e.Value = hex.EncodeToString(v.sealEntry(t, e))
 		value := unhex(t, e.Value)
 		edit := func(i int, b byte) []byte { c := bytes.Clone(value); c[i] = b; return c }
 		realmCheck := len(value) - 32 - 8
-		later, swapped, promoted, other := *e, *e, *e, *e
+		later, swapped, promoted, dead, other := *e, *e, *e, *e, *e
 		later.Nonce += "2"
 		swapped.Ends = slices.Clone(e.Ends)
 		slices.Reverse(swapped.Ends)
@@ -241,6 +252,8 @@ func (v *vectors) addEntries(t testing.TB, realm string) {
 		refuse("wrong_kek", "another check value", e.Tenant, edit(realmCheck-1, value[realmCheck-1]^1))
 		refuse("wrong_realm", "another realm", e.Tenant, v.sealEntry(t, &other))
 		refuse("newer", "version 2", e.Tenant, edit(2, 2))
+		dead.Ends = []vectorFact{{Kind: "d", At: 1}}
+		refuse("malformed", "destroyed, and no life has ended, authentic", e.Tenant, v.sealEntry(t, &dead))
 		refuse("malformed", "a promotion, authentic", e.Tenant, v.sealEntry(t, &promoted))
 		refuse("malformed", "a byte more", e.Tenant, append(bytes.Clone(value), 0))
 		refuse("malformed", "nothing", e.Tenant, nil)
@@ -254,7 +267,7 @@ func (v *vectors) addEntries(t testing.TB, realm string) {
 func (v *vectors) sealEntry(t testing.TB, e *vectorEntry) []byte {
 	open := slices.Concat([]byte("kt\x01L"), []byte{byte(len(e.Ends))})
 	for _, f := range e.Ends {
-		open = slices.Concat(open, []byte(f.Kind), str(f.KID), u64(f.At))
+		open = append(open, f.end()...)
 	}
 	open = append(open, v.name(t, e.KEK, e.Realm)...)
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[e.KEK].realm(e.Realm).Log), open, str(e.Op), str(e.Tenant), str(e.KID), str(e.Actor), str(e.Nonce), u32(e.Seq)))
@@ -286,9 +299,16 @@ func (v *vectors) refuse(t testing.TB, r, other *vectorRing) {
 	refuse("tampered", "a record that AES-GCM opens, with the commitment to another tenant key", hsField, slices.Concat(r.recordHeader(t, hs), body[:len(body)-32], commitment))
 	refuse("tampered", "a revocation made a promotion", "a:"+hs.KID, unhex(t, r.Fields[revoked]))
 	refuse("tampered", "a revocation of another tenant", "x:"+es.KID, v.sealFact(t, r.Realm, "globex", vectorFact{Kind: "x", KID: es.KID, At: 1_800_000_001_000}))
-	refuse("tampered", "a revocation made dead", "dead", unhex(t, r.Fields[revoked]))
+	refuse("malformed", "a revocation made dead", "dead", unhex(t, r.Fields[revoked]))
 	refuse("tampered", "what is gone made dead", "dead", unhex(t, r.Fields["gone"]))
-	refuse("tampered", "a revocation made what is gone", "gone", unhex(t, r.Fields[revoked]))
+	refuse("malformed", "a revocation made what is gone", "gone", unhex(t, r.Fields[revoked]))
+	dead := func(life uint32) []byte {
+		return v.sealFact(t, r.Realm, r.Tenant, vectorFact{Kind: "d", At: 1_800_000_000_000, Life: life})
+	}
+	refuse("tampered", "one life more has ended", "dead", set(15, 4)(dead(3)))
+	refuse("tampered", "one life less has ended", "dead", set(15, 2)(dead(3)))
+	refuse("malformed", "no life has ended, authentic", "dead", dead(0))
+	refuse("tampered", "gone of another life", "gone", edit("gone", set(15, 4)))
 	refuse("tampered", "more gone than is", "gone", edit("gone", set(11, 0xff)))
 	refuse("tampered", "a revocation at another time", revoked, edit(revoked, set(11, 0)))
 	refuse("tampered", "a tenant key under another id", "tk:0011223344556678", unhex(t, r.Fields[key]))
