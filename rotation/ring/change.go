@@ -15,6 +15,7 @@ const (
 	OpMerge   Op = "merge"   // write back what the store lost
 	OpCollect Op = "collect" // remove keys that were dropped long ago
 	OpRekey   Op = "rekey"   // seal a ring under another KEK
+	OpAccept  Op = "accept"  // let a key verify until a date, or until a later one
 )
 
 // A Bound is a condition under which the store applies a change: when the change arrives, At must

@@ -29,6 +29,7 @@ const (
 	blobHead      = 'H'
 	blobAck       = 'A' // of an instance's acknowledgement
 	blobEntry     = 'L' // of an entry of the log
+	blobAccept    = 'V' // of an accepted key
 )
 
 // appendStart appends the beginning of a sealed field.

@@ -14,6 +14,7 @@ import (
 type OpenedRing struct {
 	Head       Head           // zero if the field is missing
 	Records    []OpenedRecord // sorted by kid
+	Accepts    []OpenedAccept // sorted by kid
 	Facts      ring.Facts
 	TenantKeys map[string]*TenantKey // by id
 	Under      []KEKName             // the KEKs that something of it is sealed under, each once
@@ -57,7 +58,7 @@ func compareFields(a, b string) int {
 			return 0
 		case strings.HasPrefix(field, PrefixKey):
 			return 1
-		case strings.HasPrefix(field, PrefixRecord):
+		case strings.HasPrefix(field, PrefixRecord), strings.HasPrefix(field, PrefixAccept):
 			return 2
 		}
 		return 3
@@ -87,12 +88,14 @@ func (o *ringOpener) open(field string) error {
 		return o.openRingFact(ring.FactDestroyed, value, o.opened.Facts.Kill)
 	case field == FieldGone:
 		return o.openRingFact(ring.FactCollected, value, o.opened.Facts.Collect)
-	case !o.opened.Facts.Dead.IsZero() && (prefix+":" == PrefixKey || prefix+":" == PrefixRecord):
+	case !o.opened.Facts.Dead.IsZero() && (prefix+":" == PrefixKey || prefix+":" == PrefixRecord || prefix+":" == PrefixAccept):
 		return nil // of a destroyed ring only the facts count: its tenant keys may be destroyed
 	case cut && prefix+":" == PrefixKey:
 		return o.openTenantKey(name, value)
 	case cut && prefix+":" == PrefixRecord:
 		return o.openRecord(name, value)
+	case cut && prefix+":" == PrefixAccept:
+		return o.openAccept(name, value)
 	case cut && len(prefix) == 1 && ring.FactKind(prefix[0]).Known():
 		return o.openFact(ring.FactKind(prefix[0]), name, value)
 	}
@@ -122,12 +125,17 @@ func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) erro
 	return err
 }
 
-// shared returns kid in the memory of the record that has it, if there is one. kid itself is a part
+// shared returns kid in the memory of the record or accepted key that has it, if there is one. kid itself is a part
 // of the name of its field, and a large keyring holds tens of thousands of facts.
 func (o *ringOpener) shared(kid string) string {
 	for _, r := range o.opened.Records {
 		if r.KID == kid {
 			return r.KID
+		}
+	}
+	for i := range o.opened.Accepts {
+		if o.opened.Accepts[i].KID == kid {
+			return o.opened.Accepts[i].KID
 		}
 	}
 	return kid
@@ -151,10 +159,24 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 		return nil
 	}
 	h, _, malformed := readHeader(value)
-	if malformed != nil {
-		return err
+	return o.causeOf(err, h.tenantKey, malformed)
+}
+
+// openAccept is openRecord for an accepted key.
+func (o *ringOpener) openAccept(kid string, value []byte) error {
+	a, err := OpenAccept(o.opened.TenantKeys, o.tenant, kid, value)
+	if err == nil {
+		o.opened.Accepts = append(o.opened.Accepts, *a)
+		return nil
 	}
-	if cause, ok := o.failed[PrefixKey+h.tenantKey]; ok {
+	h, _, malformed := readAcceptHeader(value)
+	return o.causeOf(err, h.tenantKey, malformed)
+}
+
+// causeOf returns why the tenant key of that id cannot be opened, if that is so, or else err.
+// malformed is why the header, which names the tenant key, cannot be read, or nil.
+func (o *ringOpener) causeOf(err error, tenantKey string, malformed error) error {
+	if cause, ok := o.failed[PrefixKey+tenantKey]; ok && malformed == nil {
 		return &ring.Error{Text: "its tenant key cannot be opened", Err: cause}
 	}
 	return err
