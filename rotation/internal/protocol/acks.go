@@ -111,7 +111,7 @@ func (e *Entry) weight() int {
 	switch e.Op {
 	case ring.OpRevoke:
 		return 2
-	case ring.OpCreate, ring.OpPromote, ring.OpRotate, ring.OpRekey:
+	case ring.OpCreate, ring.OpPromote, ring.OpRotate, ring.OpRekey, ring.OpAccept:
 		return 1
 	}
 	return 0
@@ -126,6 +126,8 @@ func (c *Copy) has(e Entry) bool {
 	switch e.Op {
 	case ring.OpCreate, ring.OpMint:
 		return c.Find(e.KID) != nil || c.Plan.Dead
+	case ring.OpAccept:
+		return c.FindAccept(e.KID) != nil || c.Plan.Dead
 	case ring.OpPromote, ring.OpRotate:
 		fact = ring.FactPromoted
 	case ring.OpRevoke:

@@ -49,6 +49,10 @@ type MergeResult struct {
 	// and made another.
 	Older bool
 
+	// Clashes are the kids of keys of which the instance and the store have two. Union and Healed have
+	// the one that counts.
+	Clashes []string
+
 	// Undone says that the store lacked a revocation, the destruction or a collection that this
 	// instance knew. Someone may have removed it on purpose.
 	Undone bool
@@ -65,7 +69,7 @@ type MergeResult struct {
 func Merge(in MergeInput) MergeResult {
 	m := &merge{MergeInput: in, forgotten: make(map[ring.FactID]bool)}
 	m.union = m.join()
-	result := MergeResult{Union: m.union, Healed: m.union, Older: m.older(), Undone: m.undone()}
+	result := MergeResult{Union: m.union, Healed: m.union, Older: m.older(), Undone: m.undone(), Clashes: m.clashes()}
 	switch {
 	case m.ClockOff || m.lacksKEK():
 		return result
@@ -175,26 +179,23 @@ func (m *merge) join() *Copy {
 	u := *m.Stored // shares its slices, which stay as they are
 	u.Facts = u.Facts.Join(m.known())
 	u.Count = max(u.Count, m.Held.count())
+	if m.Held != nil {
+		u.Head = max(u.Head, m.Held.Head) // or a ring that was emptied would look as if no key was ever minted
+	}
 	if !u.Facts.Dead.IsZero() {
 		return NewCopy(Copy{Head: u.Head, Count: u.Count, Facts: u.Facts})
 	}
 	if m.Held == nil {
 		return NewCopy(u)
 	}
-	u.Records = slices.Clone(u.Records)
-	for _, r := range m.Held.Records {
-		if m.Stored.Find(r.KID) == nil && !u.Facts.Collected(r.Record) {
-			u.Records = append(u.Records, r)
-		}
-	}
+	u.Records, u.Accepts = m.joinRecords(u.Facts), m.joinAccepts(u.Facts)
 	u.replan()
 	m.drop(&u)
-	u.Facts = u.Facts.Prune(func(kid string) bool { return u.Find(kid) != nil })
+	u.Facts = u.Facts.Prune(u.keepsFact)
 	u.replan()
 	u.TenantKeys = slices.Clone(u.TenantKeys)
 	for _, tk := range m.Held.TenantKeys {
-		used := func(r Record) bool { return r.TenantKey == tk.ID }
-		if u.tenantKey(tk.ID) == nil && slices.ContainsFunc(u.Records, used) {
+		if u.tenantKey(tk.ID) == nil && u.uses(tk.ID, nil, nil) {
 			u.TenantKeys = append(u.TenantKeys, tk)
 		}
 	}
@@ -278,12 +279,12 @@ func (m *merge) inSync(p *ring.Policy) bool {
 	return !m.Good.IsZero() && Age(m.LocalNow, m.Good) <= p.Freshness
 }
 
-// missing returns the records that the store lacks. A record of that kid that cannot be opened is
+// missing returns the records that the store lacks, or has another one of that kid for. A record of that kid that cannot be opened is
 // not missing, unless it may be replaced: it may be sealed under a KEK that this instance lacks.
 func (m *merge) missing() []Record {
 	var missing []Record
 	for _, r := range m.union.Records {
-		if m.Stored.Find(r.KID) == nil && m.Unreadable.writable(RecordRef(r.KID)) {
+		if !m.Stored.hasRecord(r) && m.Unreadable.writable(RecordRef(r.KID)) {
 			missing = append(missing, r)
 		}
 	}

@@ -25,9 +25,11 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 			p.Head = r.Seq
 		}
 	}
-	if m.Held != nil && m.Unreadable.has(HeadRef) && m.Unreadable.writable(HeadRef) {
+	head := m.Held != nil && m.Unreadable.has(HeadRef) && m.Unreadable.writable(HeadRef)
+	if head {
 		p.Head = max(p.Head, healed.MaxSeq())
 	}
+	m.proposeAccepts(healed, p)
 	for _, tk := range healed.TenantKeys {
 		if m.Stored.tenantKey(tk.ID) == nil && m.Unreadable.writable(TenantKeyRef(tk.ID)) {
 			p.TenantKeys = append(p.TenantKeys, tk.ID)
@@ -48,7 +50,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	if until := healed.Facts.CollectedUntil; until.After(m.Stored.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
 		p.Facts = append(p.Facts, m.bounded(collected, until))
 	}
-	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 && !m.older() {
+	if p.Head+len(p.Restore)+len(p.RestoreAccepts)+len(p.TenantKeys)+len(p.Facts) == 0 && !m.older() && !head {
 		return nil
 	}
 	if len(missing) > 0 {
@@ -60,12 +62,12 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 // bounded returns a fact with its bounds. A new one has to be in the present, and a restored one
 // only in the past.
 func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
-	var window, skew time.Duration
-	if m.union.Newest() != nil {
-		window, skew = m.timing().Window(m.Deadline), m.timing().ClockSkew
-	}
+	window, skew := m.union.timing().Window(m.Deadline), m.union.timing().ClockSkew
 	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
 		return ProposedFact{FactID: id, At: at, From: 0, To: window}
+	}
+	if id.Kind == ring.FactAccepted {
+		window += ring.MaxAccept // it is a date ahead
 	}
 	// It was within the window of the store that first took it. That store's clock may have been
 	// ahead of this one's, by ClockSkew against this instance each.
