@@ -18,8 +18,10 @@ const (
 	// MaxAccepted is how many accepted keys a ring may have.
 	MaxAccepted = 64
 
-	// MaxWithoutKID is how many keys are tried for a token without kid.
-	MaxWithoutKID = 4
+	// MaxWithoutKID is how many keys are tried for a token without kid, and MaxWithoutKIDCost what they
+	// may cost together: see [keystore.MaxCandidates].
+	MaxWithoutKID     = 4
+	MaxWithoutKIDCost = keystore.MaxCandidates
 )
 
 // A ForeignKey is a key that did not come from a ring: of another party, or of the time before the
