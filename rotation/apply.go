@@ -2,7 +2,6 @@ package rotation
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -74,10 +74,10 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 // poll. If that fails, [Rotator.base] refuses to decide.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	tr := r.k.ring(tenant)
-	if tr == nil || tr.status.Load().fresh(r.k.cfg.Now(), r.k.times.Load().fresh) {
+	if tr == nil || tr.Status.Load().InSync(r.k.cfg.Now(), r.k.times.Load().Fresh) {
 		return
 	}
-	if err := r.k.sync(ctx, tenant, nil); err != nil {
+	if err := r.k.rings.Sync(ctx, tenant, nil); err != nil {
 		r.k.cfg.Logger.Warn("a ring that is to be changed is out of sync", "tenant", tenant, "error", err)
 	}
 }
@@ -109,7 +109,7 @@ type base struct {
 	unwhole  bool              // some field cannot be opened
 	others   []string          // instances that have another primary KEK, if that matters
 	unasked  error             // why others is not known, or nil
-	losses   uint64            // see tenantRing.losses
+	losses   uint64            // see synced.Ring.losses
 	minted   *held.Material    // that Base.Mint makes
 	read     time.Time         // Now, with all its digits
 	sent     time.Time         // before Now, by this instance's clock
@@ -130,9 +130,9 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 	if tr == nil && !(create && r.k.holdsAll()) {
 		return nil, r.k.missingRing(tenant)
 	}
-	status, mine := new(syncStatus), (*held.Ring)(nil)
+	status, mine := new(synced.Status), (*held.Ring)(nil)
 	if tr != nil {
-		status, mine = tr.status.Load(), tr.state.Load() // in this order: see tenantRing
+		status, mine = tr.Status.Load(), tr.State.Load() // in this order: see synced.Ring
 	}
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
@@ -155,12 +155,12 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 // opened may be a key or a revocation, so nothing is decided without it. Then the base has the
 // fields that could be opened.
 func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*base, error) {
-	deadline := r.k.times.Load().deadline
+	deadline := r.k.times.Load().Deadline
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	b := &base{mine: mine, keks: r.k.keks.Load()}
 	if tr := r.k.ring(tenant); tr != nil {
-		b.losses = tr.losses.Load()
+		b.losses = tr.Losses.Load()
 	}
 	b.sent = r.k.cfg.Now()
 	snap := r.k.store.Load(ctx, []string{tenant})[0]
@@ -190,13 +190,13 @@ func (r *Rotator) lacks(b *base, mine *held.Ring, good time.Time) bool {
 
 // notInSync returns why this instance may not decide about tr, or nil. create is the caller's word
 // that there is no ring, so there is nothing to be in sync with.
-func (r *Rotator) notInSync(tr *tenantRing, create bool) error {
+func (r *Rotator) notInSync(tr *synced.Ring, create bool) error {
 	now := r.k.cfg.Now()
-	if create || tr.status.Load().fresh(now, r.k.times.Load().fresh) {
+	if create || tr.Status.Load().InSync(now, r.k.times.Load().Fresh) {
 		return nil
 	}
 	s := r.k.status(tr, now)
-	return inTenant(tr.tenant, unavailable(s.Err))
+	return inTenant(tr.Tenant, unavailable(s.Err))
 }
 
 // write seals p and asks the store to make the change. A revocation is made even where it is not known
@@ -205,7 +205,7 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	if b.unasked != nil && p.Op != ring.OpRevoke {
 		return Result{}, b.unasked
 	}
-	c, err := r.k.seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
+	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
@@ -221,19 +221,6 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	return result, nil
 }
 
-// seal returns the change that p proposes to the ring whose digest is digest. The caller sets what s
-// has of the ring. minted has the material of the records that p mints; it may be nil if p mints
-// none.
-func (k *Keyring) seal(p *protocol.Proposal, s *held.Sealer, digest string, minted *held.Material) (Change, error) {
-	s.KEKs, s.Actor, s.Nonce = k.keks.Load(), k.cfg.Instance, rand.Text()
-	c, err := s.Change(p, minted)
-	if err != nil {
-		return Change{}, inTenant(s.Tenant, err)
-	}
-	return Change{Tenant: s.Tenant, If: digest, Bounds: c.Bounds, Set: c.Set, Delete: c.Delete, Publish: c.Publish,
-		Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce, MAC: c.MAC}, nil
-}
-
 // remember adds the facts of a change to the copy that this instance holds, and reads the ring
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
@@ -245,19 +232,10 @@ func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Propo
 	for _, f := range p.Facts {
 		learned.Add(f.Kind, f.KID, f.At)
 		if f.Kind == ring.FactRevoked {
-			r.k.withdraw(tenant, f.KID)
+			r.k.rings.Withdraw(tenant, f.KID)
 		}
 	}
-	if err := r.k.sync(ctx, tenant, &learned); err != nil {
+	if err := r.k.rings.Sync(ctx, tenant, &learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
-	}
-}
-
-// withdraw ends a key of the copy that this instance holds, if it has it.
-func (k *Keyring) withdraw(tenant, kid string) {
-	if tr := k.ring(tenant); tr != nil {
-		if rec := tr.state.Load().Find(kid); rec != nil {
-			rec.Key.Withdraw()
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -75,30 +76,6 @@ type Config struct {
 	Now func() time.Time
 }
 
-const (
-	// maxPoll bounds how late an instance without pub/sub hears of a revocation.
-	maxPoll = 15 * time.Second
-	// maxDeadline bounds how long one slow server holds up a poll of the others.
-	maxDeadline = 2 * time.Second
-	// defaultFreshness sets the times until a ring is known. It is that of a default policy.
-	defaultFreshness = time.Minute
-
-	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
-	loadAtOnce = 256
-	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What
-	// is left waits for the next poll.
-	syncRounds = 16
-	// nudgeGap is the least time between two syncs that nudges ask for. Any client of the store can
-	// send nudges, so a flood of them must cost little.
-	nudgeGap = 20 * time.Millisecond
-	// maxAwaited is how many tenants without a ring a bucket keeps because of revocations in the log.
-	maxAwaited = 64
-	// digestSlices is the number of polls in which the digest of every ring is compared once. Three
-	// polls fit into Freshness, so an edit without a log entry is noticed within it (invariant
-	// I12).
-	digestSlices = 3
-)
-
 // withDefaults returns c with its defaults, or the first thing that is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	if err := c.validate(); err != nil {
@@ -135,7 +112,7 @@ func (c Config) validate() error {
 		return &ring.Error{Text: fmt.Sprintf("Config.Instance has %d bytes: want at most %d, in UTF-8", len(c.Instance), ring.MaxTenantBytes)}
 	}
 	for _, tenant := range c.Tenants {
-		if !isTenant(tenant) {
+		if !synced.IsTenant(tenant) {
 			return &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 		}
 	}
@@ -143,10 +120,4 @@ func (c Config) validate() error {
 		return c.Policy.Validate()
 	}
 	return nil
-}
-
-// isTenant reports whether a tenant may have that name. The store holds names as they are, and
-// anyone who can write there chooses them.
-func isTenant(name string) bool {
-	return name != "" && len(name) <= ring.MaxTenantBytes && utf8.ValidString(name)
 }

@@ -1,16 +1,14 @@
 package rotation
 
 import (
-	"fmt"
-
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// inTenant returns err with the tenant whose ring it is about.
-func inTenant(tenant string, err error) error {
-	return &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err}
-}
+// A ClockError reports that the clock of this instance and the store's differ by more than
+// ClockSkew: it is [ring.ClockError], which documents the fields.
+type ClockError = ring.ClockError
 
 // A ClaimsError says why [Signer.Sign] does not put claims into a token: it is [ring.ClaimsError],
 // which documents the fields.
@@ -30,3 +28,9 @@ var (
 	// [Rotator.Rotate].
 	ErrNoSigner = protocol.ErrNoSigner
 )
+
+// inTenant returns err with the tenant whose ring it is about.
+func inTenant(tenant string, err error) error { return synced.InTenant(tenant, err) }
+
+// unavailable returns reason as a [keystore.ErrUnavailable], unless it is one. reason may be nil.
+func unavailable(reason error) error { return synced.Unavailable(reason) }

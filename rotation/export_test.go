@@ -32,7 +32,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
-	h := r.k.ring(tenant).state.Load()
+	h := r.k.ring(tenant).State.Load()
 	rec, err := h.OpenRecord(r.k.keks.Load(), h.Find(p.KID))
 	if err != nil {
 		return keystore.ID{}, nil, err
@@ -52,7 +52,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 
 // Reload reads a ring again.
 func (k *Keyring) Reload(ctx context.Context, tenant string) error {
-	return k.sync(ctx, tenant, nil)
+	return k.rings.Sync(ctx, tenant, nil)
 }
 
 // Rewrap wraps the tenant keys among fields under the primary of keks.

@@ -2,13 +2,13 @@ package rotation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -26,7 +26,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
+	status, c := r.Status.Load(), r.State.Load() // in this order: see synced.Ring
 	if c == nil || len(c.Records) == 0 && !c.Plan.Dead {
 		return nil, unknownRing(id.Tenant, status)
 	}
@@ -50,18 +50,18 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	case planned.Dropped(now):
 		return nil, k.missing(id, status, now)
 	case !rec.Key.Usable(now):
-		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.err)}
+		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.Err)}
 	}
 	return rec.Only, nil
 }
 
 // missing returns the error for a key that the copy lacks. Before Certain it is not an ErrNotFound
 // even in sync: an instance that vouches needs up to Freshness to notice an edited ring.
-func (k *Keyring) missing(id keystore.ID, status *syncStatus, now time.Time) error {
-	if status.fresh(now, k.times.Load().fresh) && !now.Before(status.Certain) {
+func (k *Keyring) missing(id keystore.ID, status *synced.Status, now time.Time) error {
+	if status.InSync(now, k.times.Load().Fresh) && !now.Before(status.Certain) {
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	return &ring.Error{Text: id.String(), Err: unavailable(status.err)}
+	return &ring.Error{Text: id.String(), Err: unavailable(status.Err)}
 }
 
 // missingRing returns the error for a tenant whose ring is not held. If the keyring holds all
@@ -74,8 +74,8 @@ func (k *Keyring) missingRing(tenant string) error {
 }
 
 // unknownRing returns the error for a tenant that is held, but of whose ring no record is known.
-func unknownRing(tenant string, status *syncStatus) error {
-	return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: unavailable(status.err)}
+func unknownRing(tenant string, status *synced.Status) error {
+	return &ring.Error{Text: fmt.Sprintf("no ring of tenant %q is known", tenant), Err: unavailable(status.Err)}
 }
 
 // notHeld returns the error for a tenant that has to be held in order to sign, or to be reported on.
@@ -83,24 +83,10 @@ func notHeld(tenant string) error {
 	return &ring.Error{Text: fmt.Sprintf("this keyring holds no ring of tenant %q", tenant), Err: keystore.ErrNotFound}
 }
 
-// errNotInSync is the reason if no better one is known.
-var errNotInSync = errors.New("not in step with the store, or in doubt about it")
-
-// unavailable returns reason as a [keystore.ErrUnavailable], unless it is one. reason may be nil.
-func unavailable(reason error) error {
-	if reason == nil {
-		reason = errNotInSync
-	}
-	if errors.Is(reason, keystore.ErrUnavailable) {
-		return reason
-	}
-	return &ring.Error{Kind: keystore.ErrUnavailable, Err: reason}
-}
-
 // Serves reports whether the keyring holds a ring of tenant, or [Config.Tenants] names it.
 func (k *Keyring) Serves(tenant string) bool {
 	r := k.ring(tenant)
-	return r != nil && (!k.holdsAll() || r.state.Load() != nil)
+	return r != nil && (!k.holdsAll() || r.State.Load() != nil)
 }
 
 // MaxLeeway returns the most leeway with which tokens of tenant may be verified, the least Leeway
@@ -108,7 +94,7 @@ func (k *Keyring) Serves(tenant string) bool {
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
-		if c := r.state.Load(); c != nil {
+		if c := r.State.Load(); c != nil {
 			for _, rec := range c.Records {
 				if least < 0 || rec.Timing.Leeway < least {
 					least = rec.Timing.Leeway
@@ -132,13 +118,13 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held.Ring, *held.Reco
 	if r == nil {
 		return nil, nil, notHeld(tenant)
 	}
-	status, c := r.status.Load(), r.state.Load() // in this order: see tenantRing
+	status, c := r.Status.Load(), r.State.Load() // in this order: see synced.Ring
 	if c.Newest() == nil {
 		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
 	}
-	signer, err := c.Signing(t, status.Good, k.times.Load().deadline)
+	signer, err := c.Signing(t, status.Good, k.times.Load().Deadline)
 	if err != nil {
-		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: status.err}
+		return nil, nil, &ring.Error{Text: fmt.Sprintf("tenant %q", tenant), Err: err, Also: status.Err}
 	}
 	return c, c.Find(signer.KID), nil
 }
@@ -156,13 +142,13 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	if r == nil {
 		return nil, 0, k.missingRing(tenant)
 	}
-	status, c := r.status.Load(), r.state.Load()
+	status, c := r.Status.Load(), r.State.Load()
 	newest := c.Newest()
 	switch {
 	case newest == nil:
 		return nil, 0, unknownRing(tenant, status)
 	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:
-		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.err)}
+		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.Err)}
 	}
 	keys = c.PublicKeys(now)
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {

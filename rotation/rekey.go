@@ -24,16 +24,14 @@ func (k *Keyring) SetKEKs(keks *KEKs) error {
 	if len(in.Names()) == 0 {
 		return &ring.Error{Text: "SetKEKs needs a KEK"}
 	}
-	for _, r := range k.allRings() {
-		if err := r.state.Load().CheckKeeps(r.tenant, in); err != nil {
+	for _, r := range k.rings.All() {
+		if err := r.State.Load().CheckKeeps(r.Tenant, in); err != nil {
 			return err
 		}
 	}
 	k.keks.Store(in)
 	k.cfg.Logger.Info("the KEKs were replaced", "keks", in.IDs())
-	for i := range k.byIndex {
-		k.loop.nudge(i) // unreadable rings are dirty, so a sync reads them
-	}
+	k.rings.Nudge() // unreadable rings are dirty, so a sync reads them
 	return nil
 }
 
@@ -102,7 +100,7 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base, error) {
 	var mine *held.Ring
 	if tr := r.k.ring(tenant); tr != nil {
-		mine = tr.state.Load()
+		mine = tr.State.Load()
 	}
 	b, err := r.open(ctx, tenant, mine)
 	if b == nil {

@@ -10,29 +10,23 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
-
-// roster opens the acknowledgements of a bucket.
-func (k *Keyring) roster(bucket int, raw []RawAck) held.Roster {
-	return held.OpenAcks(k.keks.Load(), bucket, raw, func(instance string, err error) {
-		k.raise(&k.alarms.forged, "an acknowledgement in the store is not authentic, and is ignored", "instance", instance, "bucket", bucket, "error", err)
-	})
-}
 
 // roster reads the acknowledgements of a tenant's bucket, of all instances or only of those that are
 // live: they were there within Freshness.
 func (r *Rotator) roster(ctx context.Context, tenant string, live bool) (held.Roster, error) {
 	t := r.k.times.Load()
-	ctx, cancel := context.WithTimeout(ctx, t.deadline)
+	ctx, cancel := context.WithTimeout(ctx, t.Deadline)
 	defer cancel()
 	raw, now, err := r.k.store.Acks(ctx, BucketOf(tenant))
 	if err != nil {
 		return held.Roster{}, inTenant(tenant, unavailable(err))
 	}
-	all := r.k.roster(BucketOf(tenant), raw)
+	all := r.k.rings.Roster(BucketOf(tenant), raw)
 	if live {
-		all = all.Live(now, t.fresh)
+		all = all.Live(now, t.Fresh)
 	}
 	return all, nil
 }
@@ -66,7 +60,7 @@ const awaitEvery = 100 * time.Millisecond
 // The error is [ring.ErrUndone] if the store lost the change, even if it is back: find out who writes
 // to the store. It wraps the error of ctx, or [keystore.ErrUnavailable] if nothing could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	w, begin, gap := protocol.NewWatch(receipt.Place.Nonce, receipt.Revoked != "", receipt.before, receipt.told), r.k.cfg.Now(), r.k.times.Load().maxPollGap()
+	w, begin, gap := protocol.NewWatch(receipt.Place.Nonce, receipt.Revoked != "", receipt.before, receipt.told), r.k.cfg.Now(), r.k.times.Load().MaxPollGap()
 	for looked := false; ; {
 		err := r.look(ctx, receipt, w)
 		looked = looked || err == nil
@@ -81,8 +75,8 @@ func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 				err = nil // ctx has ended during a look: the one before counts
 			}
 			return w.Acks(), errors.Join(r.undone(receipt), cmp.Or(w.Unfinished(receipt.Tenant, ctx.Err()), err))
-		case <-r.k.done:
-			return w.Acks(), unavailable(errClosed)
+		case <-r.k.rings.Done():
+			return w.Acks(), unavailable(synced.ErrClosed)
 		case <-time.After(awaitEvery):
 		}
 	}
@@ -90,12 +84,12 @@ func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
 
 // look restores what the store lost of the ring, and notes the live instances in w.
 func (r *Rotator) look(ctx context.Context, receipt Receipt, w *protocol.Watch) error {
-	unread := r.k.sync(ctx, receipt.Tenant, nil)
+	unread := r.k.rings.Sync(ctx, receipt.Tenant, nil)
 	live, err := r.roster(ctx, receipt.Tenant, true)
 	if err != nil {
 		return err
 	}
-	w.Look(live.Acks(receipt.Place.Nonce), r.k.cfg.Now(), r.k.times.Load().fresh)
+	w.Look(live.Acks(receipt.Place.Nonce), r.k.cfg.Now(), r.k.times.Load().Fresh)
 	if parts := (*ring.UnreadableError)(nil); receipt.Revoked != "" && errors.As(unread, &parts) {
 		return nil // a ring that is not whole takes revocations, and instances apply them
 	}
@@ -105,7 +99,7 @@ func (r *Rotator) look(ctx context.Context, receipt Receipt, w *protocol.Watch) 
 // undone returns an error if the store has lost something of the ring since the change was made.
 func (r *Rotator) undone(receipt Receipt) error {
 	tr := r.k.ring(receipt.Tenant)
-	if tr == nil || tr.losses.Load() == receipt.losses {
+	if tr == nil || tr.Losses.Load() == receipt.losses {
 		return nil
 	}
 	return &ring.Error{Kind: ring.ErrUndone, Text: fmt.Sprintf("tenant %q", receipt.Tenant), Err: keystore.ErrUnavailable}

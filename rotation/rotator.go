@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -48,7 +49,7 @@ type options struct{ force, dryRun bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
-// If that key was minted less than Dwell ago, no instance signs with it before Dwell is over: see
+// If that key was minted less than Dwell ago, the key before it signs on until Dwell is over: see
 // [Receipt]. Force does not override the limit of [ring.MaxPublished] public keys.
 func Force(o *options) { o.force = true }
 
@@ -72,11 +73,13 @@ type Receipt struct {
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
 
-	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation
-	// left it without a key that others know, or a key was forced to sign that a failover may still
-	// lose, for Dwell after it was minted. Or a pending key was revoked just before it took effect:
-	// then the key before it signs until that moment, and not again before no failover can lose the
-	// revocation. After NoSignerUntil an instance signs from its next poll on.
+	// ConfirmedAt is when Promoted signs, if it was forced within Dwell. Until then the one before does.
+	ConfirmedAt time.Time
+
+	// NoSignerUntil is the time until which no instance signs for the tenant: a forced revocation left
+	// it without a known key, or none may sign until ConfirmedAt. Or a pending key was revoked just
+	// before it took effect: then the key before it signs until that moment, and not again before no
+	// failover can lose the revocation. Afterwards an instance signs from its next poll on.
 	NoSignerUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
@@ -106,7 +109,7 @@ type Receipt struct {
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
-	if !isTenant(tenant) {
+	if !synced.IsTenant(tenant) {
 		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
 	policy, err := r.policy(policy)
@@ -132,7 +135,7 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 		return p, err
 	}
 	p = p.WithDefaults()
-	return p, r.k.checkTimes(p.Freshness)
+	return p, r.k.rings.CheckTimes(p.Freshness)
 }
 
 // SetPolicy mints the next key of a tenant under another policy. The policy takes effect with that
@@ -179,14 +182,13 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 // heard.
 //
 // If the key signs, the next pending key takes over in the same change. If no key is ready for
-// that, Revoke is refused. The same holds if no key signs and this one is the next to do so. With
-// [Force] a new key is minted instead, and no instance signs until that one is known everywhere:
-// see [Receipt].NoSignerUntil. Revoking a key again changes nothing
-// and returns when it was revoked.
+// that, Revoke is refused; also if no key signs and this one is the next, or if it signs until
+// [Receipt].ConfirmedAt of another. With [Force] a new key is minted instead where none follows,
+// and none signs until NoSignerUntil. Revoking a key again changes nothing, and returns when.
 //
 // A ring of which a field cannot be opened takes revocations too, but no other change: then no key
-// takes over, and the signing key is revoked only with [Force]. The same holds for any key if nothing
-// of the ring can be opened: the KEKs of this process may be those of another service.
+// takes over, and the signing key is revoked only with [Force]. The same holds for any key if
+// nothing of the ring can be opened: the KEKs of this process may be those of another service.
 func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
 	var before Receipt
@@ -218,7 +220,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 // receipt returns the Receipt of p, which was decided on b and which the store has made with that
 // result.
 func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
-	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, NoSignerUntil: p.NoSignerUntil}
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, ConfirmedAt: p.ConfirmedAt, NoSignerUntil: p.NoSignerUntil}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:

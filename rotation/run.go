@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -27,12 +28,12 @@ const rotateAtOnce = 4
 // other's way. The caller owns the goroutine, and Run waits for those that it starts.
 func (r *Rotator) Run(ctx context.Context) error {
 	for {
-		synced := r.k.loop.synced() // before the work, so that no sync during it is missed
+		synced := r.k.rings.NextSync() // before the work, so that no sync during it is missed
 		r.rotateDue(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.k.done:
+		case <-r.k.rings.Done():
 			return nil
 		case <-synced:
 		}
@@ -45,7 +46,7 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 	defer wg.Wait()
 	free := make(chan struct{}, rotateAtOnce)
 	mayMake := r.mayBootstrap()
-	for _, tr := range r.k.allRings() {
+	for _, tr := range r.k.rings.All() {
 		work := r.due(tr, mayMake)
 		if work == nil || ctx.Err() != nil {
 			continue
@@ -54,7 +55,7 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 		wg.Go(func() {
 			defer func() { <-free }()
 			if err := work(ctx); err != nil && ctx.Err() == nil {
-				r.k.cfg.Logger.Warn("a ring could not be rotated; it will be tried again", "tenant", tr.tenant, "error", err)
+				r.k.cfg.Logger.Warn("a ring could not be rotated; it will be tried again", "tenant", tr.Tenant, "error", err)
 			}
 		})
 	}
@@ -63,26 +64,26 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 // due returns the work that is due for a ring, or nil. It decides on this instance's copy and
 // clock, which costs nothing. The work itself decides again, on the ring in the store. One change a
 // sync is enough, so the first that applies is returned. mayMake is mayBootstrap.
-func (r *Rotator) due(tr *tenantRing, mayMake bool) func(context.Context) error {
+func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error {
 	now := r.k.cfg.Now()
-	status, c, t := tr.status.Load(), tr.state.Load(), r.k.times.Load()
-	if status.err != nil || !status.fresh(now, t.fresh) {
+	status, c, t := tr.Status.Load(), tr.State.Load(), r.k.times.Load()
+	if status.Err != nil || !status.InSync(now, t.Fresh) {
 		return nil
 	}
 	if c.Newest() == nil {
 		if c == nil && mayMake {
-			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.tenant) }
+			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 		}
 		return nil
 	}
-	b := protocol.Base{Tenant: tr.tenant, Now: now, Copy: c.Copy}
+	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Copy}
 	switch {
 	case b.TakeOver() != nil:
-		return r.making(tr.tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
 	case b.IsMintDue():
-		return r.making(tr.tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
 	case b.Collect() != nil:
-		return r.making(tr.tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
 	}
 	return nil
 }
@@ -99,17 +100,17 @@ func (r *Rotator) mayBootstrap() bool {
 		return false
 	}
 	now, t, p := r.k.cfg.Now(), r.k.times.Load(), r.k.cfg.Policy
-	still := max(2*t.maxPollGap(), p.HeardWithin())
-	for _, b := range r.k.buckets {
-		status := b.status.Load()
-		if !status.fresh(now, t.fresh) || protocol.Age(now, status.quietSince) < still {
+	still := max(2*t.MaxPollGap(), p.HeardWithin())
+	for _, b := range r.k.rings.Buckets() {
+		status := b.Status.Load()
+		if !status.InSync(now, t.Fresh) || protocol.Age(now, status.QuietSince) < still {
 			return false
 		}
 	}
-	for _, tr := range r.k.allRings() {
-		if n := tr.state.Load().Newest(); n != nil && n.Timing.Algorithm != p.Algorithm {
-			r.k.raise(&r.k.alarms.bootstrap, "AllowBootstrap makes no rings: a ring has another algorithm than Config.Policy; create each with Rotator.Create, or keyturn keys create",
-				"tenant", tr.tenant, "algorithm", string(n.Timing.Algorithm), "policy", string(p.Algorithm))
+	for _, tr := range r.k.rings.All() {
+		if n := tr.State.Load().Newest(); n != nil && n.Timing.Algorithm != p.Algorithm {
+			r.k.rings.Raise(&r.k.rings.Alarms.Bootstrap, "AllowBootstrap makes no rings: a ring has another algorithm than Config.Policy; create each with Rotator.Create, or keyturn keys create",
+				"tenant", tr.Tenant, "algorithm", string(n.Timing.Algorithm), "policy", string(p.Algorithm))
 			return false
 		}
 	}

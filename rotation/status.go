@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -47,34 +47,32 @@ type Counts struct {
 	Forged uint64 // acknowledgements and log entries that were not authentic
 }
 
-// counts are Counts that several goroutines add to.
-type counts struct{ syncs, failures, repairs, resyncs, refreshes atomic.Uint64 }
-
 // Status returns how the keyring stands now. It does not wait for the store.
 func (k *Keyring) Status() Status {
-	s := Status{Ready: true, Fresh: true, Counts: k.counts.load(&k.alarms)}
+	s := Status{Ready: true, Fresh: true, Counts: k.counts()}
 	now := k.cfg.Now()
 	k.addBuckets(&s, now)
 	k.addRings(&s, now)
 	return s
 }
 
-// load returns the counts now, each for itself.
-func (c *counts) load(a *alarms) Counts {
-	return Counts{Syncs: c.syncs.Load(), Failures: c.failures.Load(), Repairs: c.repairs.Load(),
-		Resyncs: c.resyncs.Load(), Refreshes: c.refreshes.Load(),
-		Undone: a.undone.count.Load(), Older: a.older.count.Load(), Forged: a.forged.count.Load()}
+// counts returns the counts now, each for itself.
+func (k *Keyring) counts() Counts {
+	c, a := &k.rings.Counts, &k.rings.Alarms
+	return Counts{Syncs: c.Syncs.Load(), Failures: c.Failures.Load(), Repairs: c.Repairs.Load(),
+		Resyncs: c.Resyncs.Load(), Refreshes: c.Refreshes.Load(),
+		Undone: a.Undone.Count(), Older: a.Older.Count(), Forged: a.Forged.Count()}
 }
 
 // addBuckets adds the state of the buckets to s, also of those without a ring: a bucket that cannot
 // be read may have rings that this keyring does not know.
 func (k *Keyring) addBuckets(s *Status, now time.Time) {
-	for _, b := range k.buckets {
-		status := b.status.Load()
-		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.err, ring.ErrClock)
-		s.Fresh = s.Fresh && status.fresh(now, k.times.Load().fresh)
+	for _, b := range k.rings.Buckets() {
+		status := b.Status.Load()
+		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.Err, ring.ErrClock)
+		s.Fresh = s.Fresh && status.InSync(now, k.times.Load().Fresh)
 		if s.Err == nil && !s.Fresh {
-			s.Err = unavailable(status.err)
+			s.Err = unavailable(status.Err)
 		}
 	}
 }
@@ -82,12 +80,12 @@ func (k *Keyring) addBuckets(s *Status, now time.Time) {
 // addRings adds the state of the rings to s, sorted by tenant, so that Err is always that of the same
 // ring. The reason of a ring replaces that of a bucket, since it names the tenant.
 func (k *Keyring) addRings(s *Status, now time.Time) {
-	rings := k.allRings()
-	slices.SortFunc(rings, func(a, b *tenantRing) int { return cmp.Compare(a.tenant, b.tenant) })
+	rings := k.rings.All()
+	slices.SortFunc(rings, func(a, b *synced.Ring) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	named := false // Err names a tenant
 	for _, r := range rings {
 		t := k.status(r, now)
-		if empty := !t.exists && !r.status.Load().bad; empty && k.holdsAll() {
+		if empty := !t.exists && !r.Status.Load().Bad; empty && k.holdsAll() {
 			continue // the store named the tenant, but has no ring of it
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
@@ -97,7 +95,7 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 		s.Ready, s.Fresh = s.Ready && t.Ready, s.Fresh && t.Fresh
 		if t.Err != nil && !named {
 			named = true
-			s.Err = fmt.Errorf("tenant %q: %w", r.tenant, t.Err)
+			s.Err = fmt.Errorf("tenant %q: %w", r.Tenant, t.Err)
 		}
 	}
 }
@@ -110,6 +108,7 @@ type TenantStatus struct {
 	Err       error                // why it is not Fresh, or nil
 	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
+	SignsWith string               // the kid with which this instance signs now, or "": see Receipt.ConfirmedAt
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool // some record of it is known
@@ -125,8 +124,8 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	now := k.cfg.Now()
 	t := k.status(r, now)
 	t.Ring.Signer = -1
-	if c := r.state.Load(); c != nil {
-		t.Ring = c.Plan.At(now)
+	if c := r.State.Load(); c != nil {
+		t.Ring, t.SignsWith = c.Plan.At(now), c.SignsWith(now, t.LastGood, k.times.Load().Deadline)
 		t.Published = make(map[string]time.Time, len(c.Published))
 		for _, p := range c.Published {
 			t.Published[p.KID] = p.At
@@ -146,15 +145,15 @@ func (k *Keyring) Ready(tenant string) error {
 
 // status returns the state of r without its keys. A ring that was destroyed is ready: there is
 // nothing to wait for.
-func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
-	status, c := r.status.Load(), r.state.Load()
-	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.err, LastGood: status.Good, exists: c.Newest() != nil}
-	s.Fresh = s.exists && status.fresh(now, k.times.Load().fresh)
+func (k *Keyring) status(r *synced.Ring, now time.Time) TenantStatus {
+	status, c := r.Status.Load(), r.State.Load()
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, exists: c.Newest() != nil}
+	s.Fresh = s.exists && status.InSync(now, k.times.Load().Fresh)
 	switch {
 	case s.exists:
-		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.err, ring.ErrClock)
+		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.Err, ring.ErrClock)
 	case c != nil && c.Plan.Dead:
-		s.Ready, s.Fresh = true, status.fresh(now, k.times.Load().fresh)
+		s.Ready, s.Fresh = true, status.InSync(now, k.times.Load().Fresh)
 	}
 	if s.Err == nil && !s.Fresh {
 		s.Err = s.reason(now, status)
@@ -163,7 +162,7 @@ func (k *Keyring) status(r *tenantRing, now time.Time) TenantStatus {
 }
 
 // reason returns why s is not fresh, where the last sync itself did not fail.
-func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
+func (s *TenantStatus) reason(now time.Time, status *synced.Status) error {
 	switch {
 	case s.InDoubt && status.Recovering && status.Until.After(now):
 		return fmt.Errorf("in doubt for another %v: the store may have lost something, and others get the time to put it back", status.Until.Sub(now).Round(time.Second))
@@ -183,14 +182,14 @@ func (s *TenantStatus) reason(now time.Time, status *syncStatus) error {
 // ctx. It also returns an error when the keyring is closed.
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
-		synced := k.loop.synced() // before Status, so that no sync in between is missed
+		synced := k.rings.NextSync() // before Status, so that no sync in between is missed
 		s := k.Status()
 		if s.Ready {
 			return nil
 		}
 		select {
 		case <-synced:
-		case <-k.done:
+		case <-k.rings.Done():
 			return &ring.Error{Text: "the keyring is closed"}
 		case <-ctx.Done():
 			return fmt.Errorf("rotation: not ready: %w (%w)", unavailable(s.Err), ctx.Err())

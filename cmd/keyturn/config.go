@@ -66,6 +66,18 @@ func (s *serveCommand) fileWarnings(file *configFile) []string {
 		}
 		used = append(used, t.SecretEnv)
 	}
+	if c := file.Rings; c != nil {
+		for _, name := range []string{envRedis, envKEK, envKEKFile} {
+			_, set := s.env(name)
+			field, value := "kek_file", c.KEKFile
+			if name == envRedis {
+				field, value = "redis", c.Redis
+			}
+			if set && value != "" {
+				warnings = append(warnings, name+" is used in place of rings."+field)
+			}
+		}
+	}
 	return append(warnings, s.unusedSecrets("with --config, only what the file names opens the API", used...)...)
 }
 
@@ -220,7 +232,11 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 		return nil, err
 	}
 	rings := &server.Rings{Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
-	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", c.KEKFile); err != nil {
+	url, kekFile, err := s.ringsFromEnv(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", kekFile); err != nil {
 		return nil, err
 	}
 	if c.Bootstrap {
@@ -229,8 +245,29 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	rings.URL, err = s.redisURL(c.Redis)
+	rings.URL, err = s.redisURL(url)
 	return rings, err
+}
+
+// ringsFromEnv returns where the rings are, and the file of their KEKs. The environment beats the file of
+// --config, so that one file can serve in several places. kekFile is "" if the environment has the KEKs.
+func (s *serveCommand) ringsFromEnv(c *ringsConfig) (url, kekFile string, err error) {
+	if err := s.ring.fromEnv(s.app, false); err != nil {
+		return "", "", err
+	}
+	url, kekFile = c.Redis, c.KEKFile
+	if s.ring.redis.given {
+		url = s.ring.redis.value
+	}
+	if url == "" {
+		return "", "", usagef("the file of --config: tenants of kind ring need rings.redis, the URL of the Redis that has them; or set %s", envRedis)
+	}
+	for _, name := range []string{envKEK, envKEKFile} {
+		if _, ok := s.env(name); ok {
+			kekFile = ""
+		}
+	}
+	return url, kekFile, nil
 }
 
 // sourceError returns the words for a URL of a tenant that no keys can be read from.

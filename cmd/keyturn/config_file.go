@@ -29,8 +29,8 @@ no secret, only the names of files (seen from its own folder) and of variables:
     admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
     reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
-      redis: redis://localhost:6379
-      kek_file: kek                    # or KEYTURN_KEK
+      redis: redis://localhost:6379    # KEYTURN_REDIS beats it
+      kek_file: kek                    # KEYTURN_KEK_FILE or KEYTURN_KEK beats it
       realm: production                # as --realm; none if it is left out
       other_realms: [old]              # as --other-realm, while rings move to another realm
       bootstrap: true                  # make the rings that are not there, with this policy
@@ -305,8 +305,8 @@ func (c *configFile) check() error {
 		}
 	}
 	switch {
-	case rings > 0 && (c.Rings == nil || c.Rings.Redis == ""):
-		return usagef("the file of --config: tenants of kind ring need rings.redis, the URL of the Redis that has them")
+	case rings > 0 && c.Rings == nil:
+		c.Rings = new(ringsConfig) // what it needs may be in the environment
 	case rings == 0 && c.Rings != nil:
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):

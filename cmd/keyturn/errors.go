@@ -264,9 +264,9 @@ func openingError(err error) error {
 // storeError returns the words for a URL that names no store.
 func storeError(err error) error {
 	if e := new(rediskeys.Error); errors.As(err, &e) {
-		return usagef("--redis: %s: %s", e.Call, printable(e.Err.Error(), false))
+		return usagef("--redis or %s: %s: %s", envRedis, e.Call, printable(e.Err.Error(), false))
 	}
-	return usagef("--redis: %s", printable(err.Error(), false))
+	return usagef("--redis or %s: %s", envRedis, printable(err.Error(), false))
 }
 
 // advice says what to do where the error does not.
@@ -275,7 +275,7 @@ func advice(err error) string {
 	case errors.Is(err, rotation.ErrWrongRealm):
 		return "; give the realm that the service has, with --realm (rings.realm in the file of serve); keyturn keys rekey --from-realm moves rings to another one"
 	case errors.Is(err, rotation.ErrWrongKEK):
-		return "; give the KEK that the service has, with --kek-file or " + envKEK
+		return "; give the KEK that the service has, with --kek-file, " + envKEKFile + " or " + envKEK
 	case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed):
 		return "; somebody without the KEK has written to this Redis, or a backup is broken: an instance that holds the ring puts back what it has; if it stays, docs/operations.md says how to remove it"
 	case errors.Is(err, rotation.ErrNoSigner):

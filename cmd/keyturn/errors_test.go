@@ -23,7 +23,7 @@ func TestErrorsNameNoInternals(t *testing.T) {
 	c.run("keys", "list").wantCode(t, exitCannotTell, "keyturn: Redis does not accept the user or the password")
 	m.RequireAuth("")
 	m.Set(fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default")), "a string")
-	c.run("keys", "list").wantCode(t, exitCannotTell, fmt.Sprintf(`load of tenant "default" (bucket %d): a key holds something`, rotation.BucketOf("default")))
+	c.run("keys", "list", "--tenant", "default").wantCode(t, exitCannotTell, fmt.Sprintf(`load of tenant "default" (bucket %d): a key holds something`, rotation.BucketOf("default")))
 	full := func(call string) error {
 		return &rediskeys.Error{Call: call, Kind: rediskeys.ErrFull, Err: errors.New("OOM")}
 	}

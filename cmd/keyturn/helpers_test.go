@@ -96,7 +96,8 @@ func builtBinary(t testing.TB) string {
 // cleanEnv returns the environment of the test without secrets, and more.
 func cleanEnv(more ...string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(s string) bool {
-		return strings.HasPrefix(s, envSecret+"=") || strings.HasPrefix(s, envMastraSecret+"=")
+		name, _, _ := strings.Cut(s, "=")
+		return slices.Contains([]string{envSecret, envMastraSecret, envRedis, envKEKFile}, name)
 	})
 	return append(env, more...)
 }
@@ -470,6 +471,9 @@ func (r result) wantCode(t *testing.T, code int, phrases ...string) result {
 // list returns the keys of "keys list --json", by state.
 func (c *ringCLI) list(flags ...string) (states []string, byState map[string]listed) {
 	c.t.Helper()
+	if !slices.Contains(flags, "--tenant") {
+		flags = append(flags, "--tenant", "default")
+	}
 	r := c.run(append([]string{"keys", "list", "--json"}, flags...)...).wantCode(c.t, exitYes)
 	var keys []listed
 	d := json.NewDecoder(strings.NewReader(r.stdout))

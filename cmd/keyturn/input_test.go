@@ -43,7 +43,7 @@ func TestSecretFileModes(t *testing.T) {
 		}
 		for flag, r := range map[string]result{
 			"--secret-file": keyturn(t, "verify", "--json", "--alg", "HS256", "--secret-file", secret, token),
-			"--kek-file":    keyturn(t, "keys", "list", "--json", "--redis", c.url, "--kek-file", kek),
+			"--kek-file":    keyturn(t, "keys", "list", "--tenant", "default", "--json", "--redis", c.url, "--kek-file", kek),
 		} {
 			note := fmt.Sprintf("the file of %s is readable by group or others (mode %04o): chmod 600", flag, mode)
 			if strings.Contains(r.stderr, note) != noted || strings.Contains(r.stdout, "readable") || !strings.HasPrefix(r.stdout, `{"ok":`) {

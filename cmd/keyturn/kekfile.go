@@ -5,22 +5,22 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// readKEKs reads the KEKs from the file that name names or, if path is empty, from the environment.
-// Then f is nil. Errors hold nothing of a KEK.
+// readKEKs reads the KEKs from the file that name names or, if path is empty, from what the
+// environment names: a file, or the KEKs themselves. Then f is nil. Errors hold nothing of a KEK.
 func (a *app) readKEKs(name, path string) (keks *rotation.KEKs, f *inputFile, err error) {
-	var text []byte
-	source := "the file of " + name
+	source, text := "the file of "+name, []byte(nil)
+	if path == "" {
+		var env string
+		if path, env, err = a.kekFromEnv(); err != nil {
+			return nil, nil, err
+		}
+		name, source, text = envKEKFile, envKEK, []byte(env)
+	}
 	if path != "" {
 		if f, err = a.readFile(name, path, "the KEK", holdsSecret); err != nil {
 			return nil, nil, err
 		}
-		text = f.text
-	} else {
-		env, ok := a.env(envKEK)
-		if !ok {
-			return nil, nil, usagef("no KEK to open the ring with: give --kek-file, or set %s", envKEK)
-		}
-		source, text = envKEK, []byte(env)
+		source, text = "the file of "+name, f.text
 	}
 	if keks, err = rotation.ParseKEKs(text); err != nil {
 		return nil, nil, usagef("%s: %s", source, errorText(err))

@@ -94,17 +94,18 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
 }
 
 func newKeysList(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show a tenant's keys, each with its life as a line",
-		`list shows the keys of a tenant's ring, and the life of each as a line: when it is
-published, when it signs, and until when what it has signed is good. Keys whose
-last token has ended are left out. It changes nothing.
-
-With --json it prints an array of {"kid","alg","state","seq","activates_at",
-"retires_at","dropped_at","published_at"}. Times are in RFC 3339, and null where
-they are not known; states are pending, signing, retired and revoked.`,
-		`  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
+	c, cmd := newKeysCommand(a, "list --redis URL [--tenant TENANT]", "Show all rings, or a tenant's keys, each with its life as a line",
+		listLong, `  keyturn keys list --redis redis://localhost:6379 --kek-file kek
+  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek --json`)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.list(cmd.Context()) }
+	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
+	c.tenant.shown = ""
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !c.tenant.given {
+			return c.listAll(cmd.Context())
+		}
+		return c.list(cmd.Context())
+	}
 	return cmd
 }
 
@@ -122,8 +123,8 @@ if others read the JWK Set): 125 seconds by default, an hour more for public key
 is sooner than the schedule, by which a key is published for --propagation before it
 signs. By hand it is enough that all instances in reach know it.
 
-With --force a key younger than --dwell becomes the signer, but signs only after
---dwell.
+With --force a key younger than --dwell signs only after --dwell, since a failover may
+still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
@@ -145,8 +146,8 @@ func newKeysPromote(a *app) *cobra.Command {
 (exit code 1) under the same conditions as rotate, and if another key is pending
 before it. A KID that begins with a dash goes after "--".
 
-With --force a key younger than --dwell becomes the signer, but signs only after
---dwell.
+With --force a key younger than --dwell signs only after --dwell, since a failover may
+still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
@@ -168,7 +169,9 @@ func newKeysRevoke(a *app) *cobra.Command {
 		`revoke ends a key, and cannot be undone: all instances in reach reject its tokens in
 seconds. If the key signs, the pending one takes over in the same step; if none can
 yet, revoke is refused (exit code 1). With --force it then mints a key, and the tenant
-has none to sign with until all instances know the new one.
+has none to sign with until all instances know the new one. The same holds for a key
+that signs in place of one which was forced to sign less than --dwell after it was
+minted.
 
 It prints a receipt: when it was committed, who signs now, until when the unluckiest
 instance may accept the key's tokens, and which instances have said that they have
@@ -177,9 +180,10 @@ applied it. A KID that begins with a dash goes after "--".
 `+waitHelp+`
 
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
-"revoked_at","signs_from","no_signer_until","worst_case","readers_until","acks",
-"undone","waited"}:
-"promoted" is the kid that signs now, "minted" one that was made, to sign from
+"revoked_at","signs_from","confirmed_at","no_signer_until","worst_case",
+"readers_until","acks","undone","waited"}:
+"promoted" is the kid that signs now, or at "confirmed_at" if that is not null: until
+then the key before it signs. "minted" is one that was made, to sign from
 "signs_from" on. Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
@@ -208,13 +212,13 @@ where "from" is when it may be made, or null.`,
 func wantKID(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usagef(`give a KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`give a KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	case len(args) > 1:
 		return usagef("%d arguments where one KID is wanted; %s", len(args), seeHelp(cmd))
 	case strings.Count(args[0], ".") == 2 && len(args[0]) > 40:
 		return usagef(`that looks like a token, where a KID is wanted: "keyturn inspect" shows a token's kid; %s`, seeHelp(cmd))
 	case args[0] == "" || len(args[0]) > keystore.MaxKIDBytes:
-		return usagef(`that is no KID: "keyturn keys list" shows them; %s`, seeHelp(cmd))
+		return usagef(`that is no KID: "keyturn keys list --tenant TENANT" shows them; %s`, seeHelp(cmd))
 	}
 	return nil
 }
@@ -407,7 +411,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 		defer stop()
 		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
-			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list" shows those that it has`, quoteShort(c.tenant.value))
+			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list --tenant TENANT" shows those that it has`, quoteShort(c.tenant.value))
 		}
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func TestKeysListText(t *testing.T) {
 	c.run("keys", "rotate").wantCode(t, exitYes)
 	keys := c.wantStates("retired", "signing", "pending")
 	c.run("keys", "revoke", "--no-wait", "--", keys["pending"].KID).wantCode(t, exitYes)
-	r := c.run("keys", "list").wantCode(t, exitYes, "retired  ", "signing  ", "revoked  ", "verifies for another", "now", "| now")
+	r := c.run("keys", "list", "--tenant", "default").wantCode(t, exitYes, "retired  ", "signing  ", "revoked  ", "verifies for another", "now", "| now")
 	for line := range strings.Lines(r.stdout) {
 		if line = strings.TrimSuffix(line, "\n"); len(line) > 80 || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
 			t.Errorf("a line of %d bytes: %s", len(line), line)
@@ -165,6 +165,7 @@ func TestKeysRevoke(t *testing.T) {
 		CommittedAt               time.Time  `json:"committed_at"`
 		RevokedAt                 time.Time  `json:"revoked_at"`
 		SignsFrom                 *time.Time `json:"signs_from"`
+		ConfirmedAt               *time.Time `json:"confirmed_at"`
 		NoSignerUntil             *time.Time `json:"no_signer_until"`
 		WorstCase                 time.Time  `json:"worst_case"`
 		Acks                      []any
@@ -190,7 +191,7 @@ func TestKeysRevoke(t *testing.T) {
 	signing := keys["signing"].KID
 	c.run("keys", "revoke", "--", signing).wantCode(t, exitNo, "no key is pending that could take over", "force it")
 	r = c.run("keys", "revoke", "--force", "--wait", "1s", "--", signing).wantCode(t, exitYes, "NO SIGNER", "minted", "worst case", "none was seen")
-	c.run("keys", "list").wantCode(t, exitYes, "NO KEY SIGNS NOW: the next one does in 2 minutes")
+	c.run("keys", "list", "--tenant", "default").wantCode(t, exitYes, "NO KEY SIGNS NOW: the next one does in 2 minutes")
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no key signs now")
 }
 

@@ -25,6 +25,7 @@ type receiptJSON struct {
 	CommittedAt   *string    `json:"committed_at"`
 	RevokedAt     *string    `json:"revoked_at"`
 	SignsFrom     *string    `json:"signs_from"`
+	ConfirmedAt   *string    `json:"confirmed_at"`
 	NoSignerUntil *string    `json:"no_signer_until"`
 	WorstCase     *string    `json:"worst_case"`
 	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
@@ -112,7 +113,7 @@ func (p *receiptPrinter) object(seen *watched) string {
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
-		NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
+		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
 	}
 	if !r.CommittedAt.IsZero() && (seen.err == nil || len(seen.acks) > 0) {
@@ -148,7 +149,7 @@ func (p *receiptPrinter) text() string {
 		fmt.Fprintf(&b, "key %q of tenant %s is revoked\n", r.Revoked, quoteShort(r.Tenant))
 		line("revoked", "%s (%s)", since(r.RevokedAt, now), r.RevokedAt.UTC().Format(milliseconds))
 	} else {
-		fmt.Fprintf(&b, "key %q of tenant %s signs now\n", r.Promoted, quoteShort(r.Tenant))
+		fmt.Fprintf(&b, "key %q of tenant %s signs %s\n", r.Promoted, quoteShort(r.Tenant), p.signsFrom())
 	}
 	if r.CommittedAt.IsZero() {
 		line("committed", "nothing: it was revoked already; no instance was asked")
@@ -160,6 +161,9 @@ func (p *receiptPrinter) text() string {
 	}
 	if r.Minted != "" {
 		line("minted", "key %q, to sign %s (%s)", r.Minted, since(r.SignsFrom, now), stamp(r.SignsFrom))
+	}
+	if r.ConfirmedAt.After(now) && r.NoSignerUntil.IsZero() {
+		line("until then", "the key before it signs: a failover could still lose this one")
 	}
 	if !r.NoSignerUntil.IsZero() {
 		what := "nothing can be signed for the tenant"
@@ -177,6 +181,14 @@ func (p *receiptPrinter) text() string {
 		line("", "where they can, and later where they cannot")
 	}
 	return b.String()
+}
+
+// signsFrom says when the promoted key signs.
+func (p *receiptPrinter) signsFrom() string {
+	if at := p.receipt.ConfirmedAt; at.After(p.now()) {
+		return fmt.Sprintf("from %s on (%s)", at.UTC().Format(milliseconds), since(at.Add(time.Second-1), p.now()))
+	}
+	return "now"
 }
 
 func instances(n int) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
@@ -26,13 +27,13 @@ const (
 
 // ringForm is what the help says of the KEK and the URL.
 const ringForm = `The keys in Redis are sealed with a key-encryption key (KEK), 32 bytes in base64,
-from the file of --kek-file or from KEYTURN_KEK. All instances of a service share
-it. Make one with: (umask 077; openssl rand -base64 32 > kek)
+from the file of --kek-file or KEYTURN_KEK_FILE, or from KEYTURN_KEK. All instances of
+a service share it. Make one with: (umask 077; openssl rand -base64 32 > kek)
 
---redis takes redis://USER@HOST:PORT/DB, redis-sentinel://HOST,HOST/NAME or
-redis-cluster://HOST,HOST, and rediss for TLS. The password of Redis comes from
-KEYTURN_REDIS_PASSWORD; one that is in the URL can be read by other users of the
-machine.
+--redis, or without it KEYTURN_REDIS, takes redis://USER@HOST:PORT/DB,
+redis-sentinel://HOST,HOST/NAME or redis-cluster://HOST,HOST, and rediss for TLS. The
+password of Redis comes from KEYTURN_REDIS_PASSWORD; one that is in the URL of --redis
+can be read by other users of the machine.
 
 --realm names the environment of the service, if its instances have a name for it
 (rings.realm in the file of serve). What was sealed in one realm does not open in
@@ -102,8 +103,8 @@ func (r *ringFlags) needRedis() error {
 
 func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f := cmd.Flags()
-	f.Var(r.redis, "redis", redisUsage)
-	f.Var(r.kekFile, "kek-file", "the file that holds the KEK that opens the ring (default: "+envKEK+")")
+	f.Var(r.redis, "redis", redisUsage+" (default: "+envRedis+")")
+	f.Var(r.kekFile, "kek-file", "the file that holds the KEK of the ring (default: "+envKEKFile+")")
 	f.Var(r.realm, "realm", "the realm that the keys are sealed in, such as production (default: none)")
 	f.Var(r.otherRealms, "other-realm", "a realm that keys may also be sealed in, while they move; repeatable")
 }
@@ -123,8 +124,8 @@ func parseTenant(s string) (string, error) {
 	return s, err
 }
 
-// keks reads the KEK from a file or, if path is empty, from the environment. Errors hold nothing of
-// the KEK.
+// keks reads the KEK from a file or, if path is empty, from what the environment names. Errors hold
+// nothing of the KEK.
 func (a *app) keks(path string) (*rotation.KEKs, error) {
 	keks, _, err := a.readKEKs("--kek-file", path)
 	return keks, err
@@ -154,8 +155,9 @@ func withPassword(rawURL, password string) (string, error) {
 // A store is a store of rings and its connections.
 type store struct {
 	rotation.Store
-	close func() error
-	nudge func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
+	client redis.UniversalClient // of the same Redis, for what no store does
+	close  func() error
+	nudge  func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
 }
 
 // Tenants returns the names that tenants can have. Anyone who can write to Redis chooses the names, and
@@ -199,7 +201,7 @@ func openStore(rawURL string) (*store, error) {
 		n, err := client.Publish(ctx, "kt:changed", bucket).Result()
 		return int(n), err
 	}
-	return &store{Store: s, close: client.Close, nudge: nudge}, nil
+	return &store{Store: s, client: client, close: client.Close, nudge: nudge}, nil
 }
 
 // A ringSession is what the flags for rings name: a store, and how to open the rings in it.
@@ -214,13 +216,21 @@ type ringSession struct {
 
 // connect returns the session of flags. It does not connect yet. The caller closes its store.
 func (a *app) connect(flags *ringFlags) (*ringSession, error) {
+	return a.connectWith(flags, func() (*rotation.KEKs, error) { return a.keks(flags.kekFile.value) })
+}
+
+// connectWith is connect with the KEKs that keksOf returns. Without any, the session opens no ring.
+func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error)) (*ringSession, error) {
+	if err := flags.fromEnv(a, false); err != nil {
+		return nil, err
+	}
 	if !flags.redis.given {
-		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379")
+		return nil, usagef("--redis is missing: give the URL of the Redis that has the ring, such as --redis redis://localhost:6379, or set %s", envRedis)
 	}
 	if err := checkRealms("--other-realm", flags.realm.value, flags.otherRealms.values); err != nil {
 		return nil, err
 	}
-	keks, err := a.keks(flags.kekFile.value)
+	keks, err := keksOf()
 	if err != nil {
 		return nil, err
 	}
@@ -237,13 +247,18 @@ func (a *app) connect(flags *ringFlags) (*ringSession, error) {
 
 // open returns a keyring that holds the tenants' rings as the store has them now.
 func (s *ringSession) open(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	k, err := rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now})
+	k, err := s.openRings(ctx, tenants...)
 	if err != nil {
 		return nil, openingError(err)
 	}
 	return k, nil
+}
+
+// openRings is open, with the error as package rotation has it.
+func (s *ringSession) openRings(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	return rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now})
 }
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards

@@ -69,7 +69,7 @@ func TestRingExitCodes(t *testing.T) {
 	for _, args := range [][]string{
 		{"keys", "list"}, {"keys", "create"}, {"keys", "rotate", "--force"}, {"keys", "revoke", "x"}, {"sign"}, {"verify", "--alg", "HS256", token},
 	} {
-		r := c.run(args...).wantCode(t, exitCannotTell, "wrong KEK", "--kek-file or KEYTURN_KEK")
+		r := c.run(args...).wantCode(t, exitCannotTell, "wrong KEK", "--kek-file, KEYTURN_KEK_FILE or KEYTURN_KEK")
 		if strings.Contains(r.stderr, c.kek) || strings.Contains(r.stderr, right) {
 			t.Error("a KEK is printed")
 		}
@@ -204,8 +204,8 @@ func TestKeysGarbledRing(t *testing.T) {
 	keys := c.wantStates("signing", "pending")
 	ring := fmt.Sprintf("kt:{%d}:ring:default", rotation.BucketOf("default"))
 	m.HSet(ring, "x:"+keys["pending"].KID, "rubbish")
-	c.run("keys", "list").wantCode(t, exitCannotTell, "NOT THE WHOLE RING", "pending  ")
-	c.run("keys", "list", "--json").wantCode(t, exitCannotTell, "NOT THE WHOLE RING")
+	c.run("keys", "list", "--tenant", "default").wantCode(t, exitCannotTell, "NOT THE WHOLE RING", "pending  ")
+	c.run("keys", "list", "--tenant", "default", "--json").wantCode(t, exitCannotTell, "NOT THE WHOLE RING")
 	c.run("sign").wantCode(t, exitCannotTell, "malformed")
 	c.run("keys", "rotate", "--force").wantCode(t, exitCannotTell, "malformed")
 	m.HDel(ring, "x:"+keys["pending"].KID)

@@ -44,13 +44,14 @@ program proves to another who is asking.
   verify   says whether a token is good, and by its exit code too
   inspect  shows what is inside a token, without checking it
   serve    starts a small API on port 4111 that only a good token opens
+  doctor   says what in Redis, the rings and the clock would hurt
 
 Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the command
 line or a file is not right, 3 it cannot be told now, as Redis or an issuer
 cannot be reached, 4 a change is made, and not applied everywhere yet.
 Secrets come from a file or the environment (KEYTURN_SECRET or MASTRA_JWT_SECRET,
-KEYTURN_KEK, KEYTURN_REDIS_PASSWORD), never from a flag, where other users of the
-machine could read them.
+KEYTURN_KEK or KEYTURN_KEK_FILE, KEYTURN_REDIS_PASSWORD), never from a flag, where
+other users of the machine could read them. KEYTURN_REDIS stands for --redis.
 
 In a clone of the project, "go run ./cmd/keyturn" stands for "keyturn".`
 
@@ -85,7 +86,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a))
+	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a), newDoctor(a))
 	addHelp(root)
 	return root
 }
@@ -104,7 +105,7 @@ func commandNames(cmd *cobra.Command) string {
 	if cmd.HasParent() {
 		return "create, list, rotate, promote, revoke or rekey"
 	}
-	return "keys, sign, verify, inspect or serve"
+	return "keys, sign, verify, inspect, serve or doctor"
 }
 
 // newHelp replaces cobra's help command. That one prints an argument that is not a command, which may

@@ -10,7 +10,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"sign"}, {"verify"}, {"inspect"}, {"serve"},
+		{}, {"sign"}, {"verify"}, {"inspect"}, {"serve"}, {"doctor"},
 		{"keys"}, {"keys", "create"}, {"keys", "list"}, {"keys", "rotate"}, {"keys", "promote"}, {"keys", "revoke"},
 	} {
 		r := keyturn(t, append(args, "--help")...)
@@ -37,7 +37,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	keyturn(t).wantUsage(t, "sign, verify, inspect or serve")
+	keyturn(t).wantUsage(t, "sign, verify, inspect, serve or doctor")
 	keyturn(t, "").wantUsage(t, "unknown command")
 	keyturn(t, "verfy").wantUsage(t, `unknown command "verfy"`, `did you mean "verify"?`)
 	keyturn(t, "help", "verfy").wantUsage(t, `did you mean "verify"?`)

@@ -37,7 +37,8 @@ func TestRunbookNoSigner(t *testing.T) {
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 }
 
-// A key that is younger than Dwell does not sign, even with --force.
+// A key that is younger than Dwell does not sign, even with --force. The key before it signs on, and is
+// revoked by force alone.
 func TestRunbookDwell(t *testing.T) {
 	m := miniredis.RunT(t)
 	c := newRingCLI(t, m.Addr())
@@ -46,14 +47,26 @@ func TestRunbookDwell(t *testing.T) {
 		m.SetTime(now.Add(d))
 		c.now = func() time.Time { return now.Add(d) }
 	}
+	signer := func() string {
+		t.Helper()
+		token := strings.TrimSpace(c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+		return kidOfToken(t, token)
+	}
 	at(0)
 	c.run("keys", "create").wantCode(t, exitYes)
-	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
-	c.run("keys", "rotate", "--force").wantCode(t, exitYes)
+	first := signer()
+	c.run("keys", "rotate", "--force").wantCode(t, exitYes, "signs from ", "the key before it signs: a failover could still lose this one")
 	at(59 * time.Second)
-	c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo, "no good sync has confirmed key")
+	if kid := signer(); kid != first {
+		t.Errorf("key %s signs, want the one before the forced one", kid)
+	}
+	c.run("keys", "revoke", "--", first).wantCode(t, exitNo, "it signs in place of the key that was forced to sign", "it may be from ")
 	at(61 * time.Second)
-	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+	if kid := signer(); kid == first {
+		t.Error("the key before the forced one signs")
+	}
+	c.run("keys", "revoke", "--", first).wantCode(t, exitYes, "is revoked")
+	signer()
 }
 
 // docs/operations.md, "A ring is the mistake".
@@ -70,7 +83,7 @@ func TestRunbookRemoveRing(t *testing.T) {
 	if _, err := m.SRem(bucket+"tenants", "default"); err != nil {
 		t.Fatal(err)
 	}
-	c.run("keys", "list").wantCode(t, exitNo, "has no ring")
+	c.run("keys", "list", "--tenant", "default").wantCode(t, exitNo, "has no ring")
 	c.run("keys", "create", "--alg", "ES256").wantCode(t, exitYes)
 	c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
 	c.run("verify", "--alg", "HS256,ES256", token).wantCode(t, exitNo, "unknown_key")

@@ -110,6 +110,9 @@ func (s *serveCommand) mode() (*offer, error) {
 	if s.configFile.given {
 		return s.offerFile()
 	}
+	if err := s.ring.fromEnv(s.app, true, s.secretFile.given); err != nil {
+		return nil, err
+	}
 	if s.ring.redis.given {
 		return s.offerRings()
 	}

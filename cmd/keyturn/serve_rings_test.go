@@ -82,7 +82,7 @@ func TestServeWithoutRing(t *testing.T) {
 	if a := s.ask(t, "GET", "/.well-known/jwks.json", ""); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 		t.Errorf("the JWK Set: %d %s", a.status, a.body)
 	}
-	c.run("keys", "list").wantCode(t, exitNo)
+	c.run("keys", "list", "--tenant", "default").wantCode(t, exitNo)
 	if a := s.ask(t, "GET", "/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("/healthz = %d", a.status)
 	}

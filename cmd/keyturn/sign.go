@@ -110,6 +110,9 @@ func (s *signCommand) run(ctx context.Context) error {
 	if err := s.claims.contradicts(s); err != nil {
 		return err
 	}
+	if err := s.ring.fromEnv(s.app, true, s.secretFile.given); err != nil {
+		return err
+	}
 	if s.ring.redis.given {
 		return s.runRing(ctx)
 	}
@@ -121,7 +124,7 @@ func (s *signCommand) run(ctx context.Context) error {
 		return err
 	}
 	if secret == nil {
-		return usagef("no secret to sign with: give --secret-file, or set %s; or --redis, to sign with a ring", envSecrets)
+		return usagef("no secret to sign with: give --secret-file, or set %s; or --redis or %s, to sign with a ring", envSecrets, envRedis)
 	}
 	id := keystore.ID{Tenant: s.tenant.value, KID: s.kid.value}
 	key, err := secret.key(id, s.alg.value)

@@ -115,6 +115,9 @@ func (c *verifyCommand) run(ctx context.Context, arg string) error {
 	if !c.algs.given {
 		return usagef("--alg is missing: list the algorithms that you expect, such as --alg HS256")
 	}
+	if err := c.ring.fromEnv(c.app, true, c.jwks.given, c.secretFile.given, c.issuer.given()); err != nil {
+		return err
+	}
 	if err := c.oneSource(); err != nil {
 		return err
 	}

@@ -12,33 +12,33 @@ var mutants = []mutant{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
-			{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
+			{"rotation/internal/protocol/signing.go", "if k.First || good.After(k.Created.Add(k.Timing.Dwell)) {", "if true {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
 	{
 		name:  "without repair",
-		edits: []edit{{"rotation/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
+		edits: []edit{{"rotation/internal/synced/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",
 	},
 	{
 		name:  "without the fence",
-		edits: []edit{{"rotation/internal/protocol/signing.go", "a > s.Timing.SignFor {", "a < 0 {"}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "a > k.Timing.SignFor {", "a < 0 {"}},
 		tests: tests{simulator, "TestTimeline(C|H)$"}, want: "I5",
 	},
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
-			{"rotation/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
-			{"rotation/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
+			{"rotation/internal/synced/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/internal/synced/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
+			{"rotation/internal/synced/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
 		tests: tests{simulator, "TestHistories"}, want: "I12",
 	},
 	{
 		name: "mint on a decrypt error",
 		edits: []edit{
-			{"rotation/sync.go", "errors.As(err, &failed)", "_ = err"},
+			{"rotation/internal/synced/sync.go", "errors.As(err, &failed)", "_ = err"},
 			{"rotation/apply.go", "if err != nil {\n\t\treturn b, unavailable(err)\n\t}\n\treturn b, nil", "_ = err\n\treturn b, nil"},
 		},
 		tests: tests{simulator, "TestMintOnDecryptError"}, want: "I10",
@@ -97,7 +97,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.maxPollGap(), p.HeardWithin())", "2*t.poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*t.MaxPollGap(), p.HeardWithin())", "2*t.Poll+0*p.Freshness"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -132,8 +132,53 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a key signs before it is confirmed",
-		edits: []edit{{"rotation/internal/protocol/signing.go", "if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if k.First || good.After(k.Created.Add(k.Timing.Dwell)) {", "if true {"}},
 		tests: tests{simulator, "TestTimelineN$"}, want: "TestTimelineN",
+	},
+	{
+		name:  "no key signs in place of a forced one",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if i == 0 || !ok ||", "if i >= 0 || !ok ||"}},
+		tests: tests{simulator, "TestTimelineForced$"}, want: "I11",
+	},
+	{
+		name:  "one step back at most",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "if i == 0 || !ok ||", "if i == 0 || !ok || k != s ||"}},
+		tests: tests{simulator, "TestTimelineForced$"}, want: "I11",
+	},
+	{
+		name:  "the fence of revoked keys is asked of the forced one",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "ring.ByEffect(*q, *k) > 0", "ring.ByEffect(*q, *s) > 0"}},
+		tests: tests{simulator, "TestTimelineLeft$"}, want: "I1",
+	},
+	{
+		name:  "the step back is bound by the announcement",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "promoted, ok := c.Facts.At(ring.FactPromoted, k.KID)", "promoted, ok := c.Facts.At(ring.FactAnnounced, k.KID)"}},
+		tests: tests{decisions, "TestSigningInPlaceOfForcedKeys"}, want: "TestSigningInPlaceOfForcedKeys",
+	},
+	{
+		name:  "the step back has no bound",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "t.After(promoted.Add(c.Plan.InOrder[i-1].Timing.SignFor))", "promoted.IsZero()"}},
+		tests: tests{decisions, "TestSigningInPlaceOfForcedKeys"}, want: "TestSigningInPlaceOfForcedKeys",
+	},
+	{
+		name:  "a key that was not promoted has a step back",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "promoted, ok := c.Facts.At(ring.FactPromoted, k.KID)", "promoted, ok := k.ActivatesAt, true"}},
+		tests: tests{decisions, "TestSigningInPlaceOfForcedKeys"}, want: "TestSigningInPlaceOfForcedKeys",
+	},
+	{
+		name:  "a step back to a revoked key",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "!c.Plan.InOrder[i-1].RevokedAt.IsZero() || ", ""}},
+		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
+	},
+	{
+		name:  "the key that signs in place is revoked without a word",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "case until.IsZero():", "case true:"}},
+		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
+	},
+	{
+		name:  "a forced promotion does not say its cost",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "last = later(last, end)", "_ = end"}},
+		tests: tests{decisions, "TestForcedPromotionSaysItsCost"}, want: "TestForcedPromotionSaysItsCost",
 	},
 	{
 		name:  "a revocation of a pending key is not waited for",
@@ -242,7 +287,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance without the ring says that it holds it",
-		edits: []edit{{"rotation/entries.go", "protocol.Entry{Op: e.Op, Nonce: e.Nonce}", "protocol.Entry{Op: e.Op, Nonce: e.Nonce, Holds: true}"}},
+		edits: []edit{{"rotation/internal/synced/entries.go", "protocol.Entry{Op: e.Op, Nonce: e.Nonce}", "protocol.Entry{Op: e.Op, Nonce: e.Nonce, Holds: true}"}},
 		tests: tests{here, "TestAwaitWantsAHolder"}, want: "TestAwaitWantsAHolder",
 	},
 	{
@@ -252,7 +297,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a rotation in a ring that is not whole is acknowledged",
-		edits: []edit{{"rotation/entries.go", "r.news.changes, !r.dirty)", "r.news.changes, true)"}},
+		edits: []edit{{"rotation/internal/synced/entries.go", "r.news.changes, !r.dirty)", "r.news.changes, true)"}},
 		tests: tests{here, "TestRotationInRingThatIsNotWholeIsNotApplied"}, want: "TestRotationInRingThatIsNotWholeIsNotApplied",
 	},
 	{
@@ -262,7 +307,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a command does not restore what it sealed again",
-		edits: []edit{{"rotation/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
+		edits: []edit{{"rotation/internal/synced/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
 		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
 	},
 	{
@@ -287,12 +332,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the revocations of a removed ring are forgotten",
-		edits: []edit{{"rotation/keyring.go", "if empty && r.news != nil &&", "if false && r.news != nil &&"}},
+		edits: []edit{{"rotation/internal/synced/rings.go", "if empty && r.news != nil &&", "if false && r.news != nil &&"}},
 		tests: tests{here, "TestRevocationOfRemovedRingIsKept"}, want: "TestRevocationOfRemovedRingIsKept",
 	},
 	{
 		name:  "the revocations of removed rings are kept without bound",
-		edits: []edit{{"rotation/keyring.go", "empty = awaited > maxAwaited", "empty = false"}},
+		edits: []edit{{"rotation/internal/synced/rings.go", "empty = awaited > maxAwaited", "empty = false"}},
 		tests: tests{here, "TestRevocationsOfRemovedRingsAreBounded"}, want: "TestRevocationsOfRemovedRingsAreBounded",
 	},
 	{
@@ -302,7 +347,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the log teaches nothing",
-		edits: []edit{{"rotation/entries.go", "r.hear(e, ends)", "_ = ends\n\t\t\t\tr.hear(e, ring.Facts{})"}},
+		edits: []edit{{"rotation/internal/synced/entries.go", "r.hear(e, ends)", "_ = ends\n\t\t\t\tr.hear(e, ring.Facts{})"}},
 		tests: tests{simulator, "TestTimelineWriter$"}, want: "I13",
 	},
 	{

@@ -428,11 +428,13 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 }
 
 // progress (I11): an instance in sync can sign. There are two exceptions: while the ring waits
-// after a forced revocation, and until a promoted key is old enough to sign.
+// after a forced revocation, and until a merge or revocation is confirmed. A rotation or promotion, even
+// by force, is none: the key before signs until the promoted one is old enough.
 func (c *checker) progress(report func(int, string, ...any)) {
 	p := c.policy
-	waits := make(map[string]time.Duration)  // tenant -> until when the ring may have no signer
-	unsure := make(map[string]time.Duration) // tenant -> until when the signing key may be too new to sign
+	waits := make(map[string]time.Duration)    // tenant -> until when the ring may have no signer
+	unsure := make(map[string]time.Duration)   // tenant -> until when a revocation may be unconfirmed, or a restored key too new to sign
+	forced := make(map[string][]time.Duration) // tenant -> when a key was forced to sign
 	for n, e := range c.events {
 		if e.commit != nil && e.commit.Op == ring.OpCreate {
 			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
@@ -447,8 +449,11 @@ func (c *checker) progress(report func(int, string, ...any)) {
 			(e.at <= waits[e.tenant] || len(e.commit.facts[ring.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
+		if e.commit != nil && !slices.Contains([]ring.Op{ring.OpMint, ring.OpCollect, ring.OpRotate, ring.OpPromote}, e.commit.Op) {
 			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + p.ClockSkew + c.timing.latency
+		}
+		if e.commit != nil && len(e.commit.facts[ring.FactForced]) > 0 {
+			forced[e.tenant] = append(forced[e.tenant], e.at)
 		}
 		if e.kind != evSign || e.result == ok || !e.fresh || c.beyondS {
 			continue
@@ -456,11 +461,20 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		switch {
 		case e.at <= waits[e.tenant]:
 		case e.result == fenced && e.at <= unsure[e.tenant]:
+		case e.result == fenced && e.reach < 0 && slices.ContainsFunc(forced[e.tenant], func(at time.Duration) bool { return c.cutOffInPlace(at, e.at) }):
 		case e.result == noSigner && (c.expired(e) || c.forgotten(e)):
 		default:
 			report(n, "an instance in sync cannot sign: %v", e.err)
 		}
 	}
+}
+
+// cutOffInPlace reports whether an instance that is cut off, and signed in place of a key that was
+// forced to sign at a moment, may have stopped that although it is in sync at t. That is so where the
+// policy has a SignFor below Freshness + Dwell + ClockSkew: the last good sync has not confirmed the forced key.
+func (c *checker) cutOffInPlace(forced, t time.Duration) bool {
+	p, slack := c.policy, 2*c.policy.ClockSkew+c.timing.latency
+	return t >= forced+p.SignFor-slack && t <= forced+p.Freshness+p.Dwell+slack
 }
 
 // expired reports whether the last key of a ring has reached its SignUntil, and no instance could

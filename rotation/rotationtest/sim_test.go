@@ -29,6 +29,7 @@ type sim struct {
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
 	newKEK        bool // a new KEK is rolled out
+	forcing       bool // operators force most of their commands, several in a row
 }
 
 // A timed is an action that is due at a moment.
@@ -80,6 +81,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.copies = make(map[string][]map[string][]byte)
 	s.clocks = rng.IntN(16) == 0
 	s.newKEK = rng.IntN(8) == 0
+	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
 	return s
 }
@@ -205,7 +207,7 @@ func (s *sim) step() {
 	switch n := s.rng.IntN(1000); {
 	case n < 8:
 		s.restart()
-	case n < 26:
+	case n < 26 || s.forcing && n < 50:
 		s.command()
 	case n < 70:
 		if i, tenant := s.randomInstance(), pick(s.rng, s.tenants); i != nil {
@@ -288,15 +290,13 @@ func (s *sim) command() {
 	}
 	var opts []rotation.Option
 	force := ""
-	if s.rng.IntN(5) == 0 {
+	if s.rng.IntN(5) == 0 || s.forcing && s.rng.IntN(5) > 0 {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
 	switch n := s.rng.IntN(8); {
 	case n < 3:
-		i.runOp("rotate"+force, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return r.Rotate(ctx, tenant, opts...)
-		})
+		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
 		kid := keys[len(keys)-1].KID
 		if st.Ring.Signer >= 0 && st.Ring.Signer+1 < len(keys) {
@@ -317,6 +317,22 @@ func (s *sim) command() {
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
 		})
+	}
+}
+
+// rotations rotates once, or if operators force their commands, up to three times in a row.
+func (s *sim) rotations(tenant string, opts []rotation.Option) func(context.Context, *rotation.Rotator) (rotation.Receipt, error) {
+	times := 1
+	if s.forcing {
+		times += s.rng.IntN(3)
+	}
+	return func(ctx context.Context, r *rotation.Rotator) (receipt rotation.Receipt, err error) {
+		for range times {
+			if receipt, err = r.Rotate(ctx, tenant, opts...); err != nil {
+				break
+			}
+		}
+		return receipt, err
 	}
 }
 

@@ -98,8 +98,8 @@ func (b *Base) TakeOver() *Proposal {
 // announcement says from when on others can have heard of it, and a cut-off instance signs with the
 // previous key for SignFor from then on. So that key is kept for as long (timeline B).
 //
-// A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it,
-// see [Copy.Signing].
+// A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it.
+// Meanwhile the key before it signs on, if it can: see [Copy.Signing].
 func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	b.addEvent(p, ring.FactPromoted, k.KID, &k.Timing)
 	if force {
@@ -108,7 +108,9 @@ func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	b.addAnnouncement(p, k.KID, &k.Timing)
 	p.KID, p.Seq = k.KID, k.Seq
 	if from := k.Created.Add(k.Timing.Dwell); !k.First && b.Now.Before(from) {
-		p.NoSignerUntil = from
+		promotion := ring.Facts{}
+		promotion.Add(ring.FactPromoted, k.KID, b.eventTime())
+		p.ConfirmedAt, p.NoSignerUntil = from, b.Copy.Learn(promotion).silentUntil(b.eventTime(), from, b.Deadline)
 	}
 }
 

@@ -44,6 +44,9 @@ type Proposal struct {
 
 	// NoSignerUntil is until when there is a time in which no instance signs, or zero.
 	NoSignerUntil time.Time
+
+	// ConfirmedAt is when the promoted key may sign, if a failover may still lose it, or zero.
+	ConfirmedAt time.Time
 }
 
 // A ProposedFact is a fact with its bounds: At has to be between From and To after the store's time

@@ -13,7 +13,8 @@ import (
 // No earlier key signs in place of a revoked one: other instances may have dropped it. So if kid
 // signs, the same change says which key is next. If no key signs and kid is the next to do so, as
 // after a forced revocation, the same holds: without it the tenant waits longer for a signer than
-// any receipt has said (timeline Heir).
+// any receipt has said (timeline Heir). And if kid signs in place of a key that was forced to sign,
+// and that a failover may still lose, only force accepts that no key signs meanwhile.
 func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	r := b.Copy.Find(kid)
 	if r == nil && b.Copy.FindAccept(kid) != nil {
@@ -31,10 +32,17 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	p := &Proposal{Op: ring.OpRevoke}
 	b.addEvent(p, ring.FactRevoked, kid, &r.Timing)
 	p.NoSignerUntil = b.unconfirmedUntil(r)
-	if b.isCurrent(kid) || b.isHeir(kid) {
+	switch from, until := b.standsIn(kid); {
+	case b.isCurrent(kid), b.isHeir(kid):
 		if err := b.succeed(p, kid, force); err != nil {
 			return nil, err
 		}
+	case until.IsZero():
+	case !force:
+		return nil, b.refuse(kid, "it signs in place of the key that was forced to sign, as long as a failover may lose that one; "+
+			"force it, and the tenant has no key to sign with until "+moment(until), from)
+	default:
+		p.NoSignerUntil = until
 	}
 	p.KID, p.Seq = kid, r.Seq
 	return p, nil
@@ -73,7 +81,26 @@ func (b *Base) RevokeUnwhole(kid string, record, accept, force bool) (*Proposal,
 
 // maySign reports whether kid signs or is the next to sign, or its record cannot be opened.
 func (b *Base) maySign(kid string) bool {
-	return b.Copy.Find(kid) == nil || b.isCurrent(kid) || b.isHeir(kid)
+	_, until := b.standsIn(kid)
+	return b.Copy.Find(kid) == nil || b.isCurrent(kid) || b.isHeir(kid) || !until.IsZero()
+}
+
+// standsIn returns until when no instance signs if kid is revoked now, although it has retired: it
+// signs in place of the current key, which a good sync can only confirm after from. Both are zero if
+// the revocation costs nothing.
+func (b *Base) standsIn(kid string) (from, until time.Time) {
+	current := b.Copy.Plan.Current(b.Now)
+	if current < 0 || !slices.ContainsFunc(b.Copy.Plan.InOrder[:current], func(k ring.PlannedKey) bool { return k.KID == kid }) {
+		return from, until
+	}
+	s, revocation := &b.Copy.Plan.InOrder[current], ring.Facts{}
+	revocation.Add(ring.FactRevoked, kid, b.eventTime())
+	from = s.Created.Add(s.Timing.Dwell)
+	until = b.Copy.Learn(revocation).silentUntil(b.eventTime(), from, b.Deadline)
+	if !until.After(b.Copy.silentUntil(b.eventTime(), from, b.Deadline)) {
+		return time.Time{}, time.Time{}
+	}
+	return from, until
 }
 
 // unconfirmedUntil returns until when no instance signs if r is revoked now, although r does not sign

@@ -20,14 +20,16 @@ var (
 // same clock. deadline is how long a call of the store may take. The error wraps [ErrNoSigner] or
 // [ErrFenced].
 //
-// The plan says which key signs. Three conditions that the plan does not know can forbid it here:
+// The plan says which key signs. Three conditions that the plan does not know can change that here:
 //   - The last good sync is older than SignFor. Other instances keep a retired key no longer than
 //     for the tokens of an instance that stops by then (I1, I5).
 //   - No good sync has confirmed the key for longer than Dwell, so a failover may still lose it.
-//     Then its tokens would be rejected (timeline N). Scheduled keys never wait for that, since
-//     Propagation >= SignFor + Dwell + ClockSkew.
+//     Then its tokens would be rejected (timeline N). The key before it signs on: see
+//     [Copy.confirmed]. Scheduled keys never wait for that, since Propagation >= SignFor + Dwell +
+//     ClockSkew.
 //   - No good sync has confirmed the revocation of a pending key for as long. If a failover loses
 //     that revocation, other instances sign with the key, and drop its predecessor (timeline L).
+//     The question is asked of the key that signs here: the fleet drops that one (timeline Left).
 func (c *Copy) Signing(t, good time.Time, deadline time.Duration) (*ring.PlannedKey, error) {
 	s := c.Plan.Signer(t)
 	if s == nil {
@@ -36,23 +38,88 @@ func (c *Copy) Signing(t, good time.Time, deadline time.Duration) (*ring.Planned
 	if good.IsZero() {
 		return nil, fenced("no good sync yet")
 	}
-	if a := Age(t, good); a > s.Timing.SignFor {
-		return nil, fenced("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), s.Timing.SignFor)
+	if err := tooOld(t, good, s); err != nil {
+		return nil, err
 	}
-	// The first key signs at once: no other key could sign in its place.
-	if !s.First && !good.After(s.Created.Add(s.Timing.Dwell)) {
-		return nil, fenced("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))
+	k, err := c.confirmed(c.Plan.Current(t), t, good)
+	if err != nil {
+		return nil, err
+	}
+	if err := tooOld(t, good, k); err != nil {
+		return nil, err
 	}
 	now := later(t, c.Plan.Past)
 	for i := range c.Plan.NeverActive {
-		k := &c.Plan.NeverActive[i]
-		wouldSign := !k.ActivatesAt.After(now) && ring.ByEffect(*k, *s) > 0
+		q := &c.Plan.NeverActive[i]
+		wouldSign := !q.ActivatesAt.After(now) && ring.ByEffect(*q, *k) > 0
 		// Sent at RevokedAt, the revocation reached the store up to one window later.
-		if from := k.RevokedAt.Add(k.Timing.Dwell + k.Timing.Window(deadline)); wouldSign && !good.After(from) {
-			return nil, fenced("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", k.KID, moment(from))
+		if from := q.RevokedAt.Add(q.Timing.Dwell + q.Timing.Window(deadline)); wouldSign && !good.After(from) {
+			return nil, fenced("no good sync has confirmed the revocation of key %q yet; the one before it signs with the first after %s", q.KID, moment(from))
 		}
 	}
-	return s, nil
+	return k, nil
+}
+
+// SignsWith returns the kid of the key that [Copy.Signing] names, or "".
+func (c *Copy) SignsWith(t, good time.Time, deadline time.Duration) string {
+	k, err := c.Signing(t, good, deadline)
+	if err != nil {
+		return ""
+	}
+	return k.KID
+}
+
+// tooOld returns an error if the last good sync is older than an instance may sign with k after it.
+func tooOld(t, good time.Time, k *ring.PlannedKey) error {
+	if a := Age(t, good); a > k.Timing.SignFor {
+		return fenced("the last good sync was %v ago, SignFor is %v", a.Round(time.Millisecond), k.Timing.SignFor)
+	}
+	return nil
+}
+
+// confirmed returns the key that signs in place of the i-th in order, as long as a failover may lose
+// that one: it, or the last one before it that a good sync has confirmed. Several keys in a row may
+// be unconfirmed, where one rotation was forced after the other.
+//
+// Each step back is bound by the promotion of the later key. The others keep the earlier one for the
+// tokens of an instance that is cut off and signs with it for SignFor after the announcement of that
+// promotion, which is never before the promotion. The announcement itself is no bound: a merge moves
+// it later, and the others may go by the old one. A key that was not promoted gives no step, nor does
+// a revoked key: its tokens are rejected.
+func (c *Copy) confirmed(i int, t, good time.Time) (*ring.PlannedKey, error) {
+	for s := &c.Plan.InOrder[i]; ; i-- {
+		k := &c.Plan.InOrder[i]
+		// The first key signs at once: no other key could sign in its place.
+		if k.First || good.After(k.Created.Add(k.Timing.Dwell)) {
+			return k, nil
+		}
+		promoted, ok := c.Facts.At(ring.FactPromoted, k.KID)
+		if i == 0 || !ok || !c.Plan.InOrder[i-1].RevokedAt.IsZero() || t.After(promoted.Add(c.Plan.InOrder[i-1].Timing.SignFor)) {
+			return nil, fenced("no good sync has confirmed key %q yet; it signs with the first after %s", s.KID, moment(s.Created.Add(s.Timing.Dwell)))
+		}
+	}
+}
+
+// silentUntil returns the end of the last time between from and to in which no instance signs, even
+// if its syncs are good. It is zero if there is always one that signs.
+func (c *Copy) silentUntil(from, to time.Time, deadline time.Duration) (last time.Time) {
+	ends := []time.Time{to}
+	for _, k := range c.Plan.InOrder {
+		ends = append(ends, k.Created.Add(k.Timing.Dwell), k.ActivatesAt)
+	}
+	for _, q := range c.Plan.NeverActive {
+		ends = append(ends, q.RevokedAt.Add(q.Timing.Dwell+q.Timing.Window(deadline)))
+	}
+	for _, end := range ends {
+		if !end.After(from) || end.After(to) {
+			continue
+		}
+		before := end.Add(-1)
+		if _, err := c.Signing(before, before, deadline); err != nil {
+			last = later(last, end)
+		}
+	}
+	return last
 }
 
 func fenced(format string, args ...any) error {

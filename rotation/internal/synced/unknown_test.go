@@ -1,4 +1,4 @@
-package rotation
+package synced
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 // Anyone can think of kids: those that are remembered are no more than there is room for,
 // the newest.
 func TestMemoryOfUnknownKids(t *testing.T) {
-	var k Keyring
+	var k Rings
 	k.unknown.init()
 	now, id := time.Now(), func(n int) keystore.ID { return keystore.ID{Tenant: "acme", KID: fmt.Sprint("unknown-", n)} }
 	const many = 100_000

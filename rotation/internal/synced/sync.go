@@ -1,4 +1,4 @@
-package rotation
+package synced
 
 import (
 	"context"
@@ -10,23 +10,24 @@ import (
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
 )
 
 // A syncRun is one sync of some buckets: ask what changed, read it, open it, join it with the
 // copies that are held, and write back what the store lacks. Only the loop runs one, and one at a
 // time; before the loop starts, Open does. Goroutines that a run starts have ended when it returns.
 type syncRun struct {
-	k       *Keyring
+	k       *Rings
 	ctx     context.Context // ends the run early, which says nothing about the store
-	buckets []*bucket       // to be synced
+	buckets []*Bucket       // to be synced
 	compare map[string]bool // tenants whose digests are compared although it is not their turn
 	changed bool            // the copy of some ring may have changed, and with it the times
-	asked   times           // those under which this attempt asked the store
+	asked   Times           // those under which this attempt asked the store
 }
 
 // run syncs the buckets, and asks again for those whose reply did not cover the whole log.
 func (run *syncRun) run() {
-	run.k.counts.syncs.Add(1)
+	run.k.Counts.Syncs.Add(1)
 	again := run.buckets
 	for range syncRounds {
 		if again = run.attempt(again); len(again) == 0 {
@@ -38,15 +39,15 @@ func (run *syncRun) run() {
 // attempt syncs buckets once, and returns those that have to be asked again. sent is read before
 // the store is asked: a sync proves what the store had at that moment, not what it has when the
 // answer is here.
-func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
+func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
 	sent := run.k.cfg.Now()
-	run.asked = *run.k.times.Load()
+	run.asked = *run.k.Times.Load()
 	replies := run.sync(buckets, sent)
 	received := run.k.cfg.Now()
 	run.listTenants(buckets, replies)
-	repairs := run.k.counts.repairs.Load()
+	repairs := run.k.Counts.Repairs.Load()
 	run.loadRings(run.staleRings(buckets, replies))
-	if run.k.counts.repairs.Load() > repairs {
+	if run.k.Counts.Repairs.Load() > repairs {
 		run.k.lastMerge = run.k.cfg.Now()
 	}
 	run.k.dropEmpty(buckets)
@@ -63,7 +64,7 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
-		case b.state.Complete.IsZero() && run.asked.maxPollGap() != run.k.times.Load().maxPollGap() && !run.k.cfg.TrustFirstRead:
+		case b.state.Complete.IsZero() && run.asked.MaxPollGap() != run.k.Times.Load().MaxPollGap() && !run.k.cfg.TrustFirstRead:
 			// Whether another instance vouches depends on the poll interval. The policies that this
 			// attempt has read changed it, so ask again.
 			more = append(more, b)
@@ -77,20 +78,20 @@ func (run *syncRun) attempt(buckets []*bucket) (more []*bucket) {
 
 // callContext returns the context of one call of the store.
 func (run *syncRun) callContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(run.ctx, run.k.times.Load().deadline)
+	return context.WithTimeout(run.ctx, run.k.Times.Load().Deadline)
 }
 
 // sync asks the store for the changes in buckets, and acknowledges those that were applied before.
 // On the first sync of a bucket it also asks whether another instance vouches for the store: one
 // that was in sync for two polls, and said so within the last.
-func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
-	gap := run.asked.maxPollGap()
-	requests := make([]SyncRequest, len(buckets))
+func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
+	gap := run.asked.MaxPollGap()
+	requests := make([]store.SyncRequest, len(buckets))
 	for i, b := range buckets {
-		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.fresh, b.fresh) || !b.vouches(now, gap) {
+		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.Fresh, b.fresh) || !b.vouches(now, gap) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		requests[i] = SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
+		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
 			Acks: b.state.Complete.IsZero() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
@@ -104,11 +105,11 @@ func (run *syncRun) sync(buckets []*bucket, now time.Time) []SyncReply {
 
 // digests returns the tenants of b whose digests this sync compares, in the order of the bucket: a
 // third of them by turns, and those of compare.
-func (run *syncRun) digests(b *bucket) []string {
+func (run *syncRun) digests(b *Bucket) []string {
 	var tenants []string
 	for i, r := range b.rings {
-		if i%digestSlices == b.digestTurn%digestSlices || run.compare[r.tenant] {
-			tenants = append(tenants, r.tenant)
+		if i%digestSlices == b.digestTurn%digestSlices || run.compare[r.Tenant] {
+			tenants = append(tenants, r.Tenant)
 		}
 	}
 	return tenants
@@ -116,8 +117,8 @@ func (run *syncRun) digests(b *bucket) []string {
 
 // listTenants asks the store which tenants there are in the buckets that resync, if the keyring
 // holds them all. Their log no longer says which were added.
-func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
-	if !run.k.holdsAll() {
+func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
+	if !run.k.HoldsAll() {
 		return
 	}
 	var indexes, at []int
@@ -138,22 +139,22 @@ func (run *syncRun) listTenants(buckets []*bucket, replies []SyncReply) {
 			continue
 		}
 		for _, tenant := range tenants[i] {
-			replies[at[i]].Changed = append(replies[at[i]].Changed, LogEntry{Op: opList, Tenant: tenant})
+			replies[at[i]].Changed = append(replies[at[i]].Changed, store.LogEntry{Op: opList, Tenant: tenant})
 		}
 	}
 }
 
 // staleRings returns the rings that have to be read: those that are marked dirty, and all of a
 // bucket that resyncs.
-func (run *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenantRing {
-	var stale []*tenantRing
+func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*Ring {
+	var stale []*Ring
 	for i, b := range buckets {
 		reply := &replies[i]
 		if reply.Err != nil {
 			continue
 		}
 		if reply.Resync {
-			run.k.counts.resyncs.Add(1)
+			run.k.Counts.Resyncs.Add(1)
 		}
 		run.markDirty(b, reply)
 		for _, r := range b.rings {
@@ -168,9 +169,9 @@ func (run *syncRun) staleRings(buckets []*bucket, replies []SyncReply) []*tenant
 // markDirty marks the rings of b that changed: those that the log names, and those whose digest
 // differs from that of the copy. The digest finds a ring that was deleted or edited without a log
 // entry (invariant I12).
-func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
+func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
 	for i, tenant := range run.digests(b) {
-		if r := run.k.ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+		if r := run.k.Ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
 		}
 	}
@@ -180,14 +181,14 @@ func (run *syncRun) markDirty(b *bucket, reply *SyncReply) {
 }
 
 // loadRings reads rings, loadAtOnce with one call, and joins them with their copies.
-func (run *syncRun) loadRings(stale []*tenantRing) {
+func (run *syncRun) loadRings(stale []*Ring) {
 	for len(stale) > 0 {
 		n := min(len(stale), loadAtOnce)
 		some := stale[:n]
 		stale = stale[n:]
 		tenants := make([]string, n)
 		for i, r := range some {
-			tenants[i] = r.tenant
+			tenants[i] = r.Tenant
 		}
 		run.joinAll(some, run.read(tenants))
 	}
@@ -196,7 +197,7 @@ func (run *syncRun) loadRings(stale []*tenantRing) {
 // A snapshot is a ring as it was read, with the time before and after the call by this instance's
 // clock.
 type snapshot struct {
-	Snapshot
+	store.Snapshot
 	sent, received time.Time
 }
 
@@ -220,7 +221,7 @@ const joiners = 8
 
 // joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
 // goroutine at a time, which is the only one to write its fields meanwhile.
-func (run *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
+func (run *syncRun) joinAll(rings []*Ring, snapshots []snapshot) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(joiners, len(rings)) {
@@ -242,18 +243,18 @@ func (run *syncRun) joinAll(rings []*tenantRing, snapshots []snapshot) {
 
 // noteJoined notes whether the copy of r is complete. If it is not, the error and the need to read
 // the ring again stay until a sync succeeds.
-func (run *syncRun) noteJoined(r *tenantRing, err error) {
+func (run *syncRun) noteJoined(r *Ring, err error) {
 	r.dirty = err != nil
-	old := r.status.Load()
+	old := r.Status.Load()
 	if err == nil {
 		return // finishRing publishes the status
 	}
-	if old.err == nil && run.ctx.Err() == nil {
-		run.k.cfg.Logger.Warn("a ring is out of sync", "tenant", r.tenant, "error", err)
+	if old.Err == nil && run.ctx.Err() == nil {
+		run.k.cfg.Logger.Warn("a ring is out of sync", "tenant", r.Tenant, "error", err)
 	}
 	out := *old
-	out.err, out.bad = unavailable(err), true
-	r.status.Store(&out)
+	out.Err, out.Bad = Unavailable(err), true
+	r.Status.Store(&out)
 }
 
 // maxMerges bounds how often a repair is tried again because another instance changed the ring
@@ -266,17 +267,17 @@ const maxMerges = 4
 // The union is installed before the repair is written, so that this instance uses what it has read
 // even if the write fails. If the write finds another ring than the one that was read, the ring is
 // read again. After one repair join does not write another; the next sync does.
-func (run *syncRun) join(r *tenantRing, s snapshot) error {
+func (run *syncRun) join(r *Ring, s snapshot) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
 			return s.Err
 		}
-		old := r.state.Load()
+		old := r.State.Load()
 		stored, failed := run.open(r, s)
 		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.keks.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
-			Good: r.status.Load().Good, LocalNow: s.received, Deadline: run.k.times.Load().deadline})
+		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
+			Good: r.Status.Load().Good, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
 		union := held.Assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
 		run.noteMerge(r, &result)
@@ -299,58 +300,58 @@ func (run *syncRun) join(r *tenantRing, s snapshot) error {
 			return run.checkOpened(r, nil)
 		}
 		wrote = done
-		s = run.read([]string{r.tenant})[0]
+		s = run.read([]string{r.Tenant})[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (run *syncRun) open(r *tenantRing, s snapshot) (*held.Ring, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(run.k.keks.Load(), r.tenant, s.Fields)
+func (run *syncRun) open(r *Ring, s snapshot) (*held.Ring, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(run.k.KEKs.Load(), r.Tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
-	return held.Open(r.state.Load(), s.Fields, opened), failed
+	return held.Open(r.State.Load(), s.Fields, opened), failed
 }
 
 // checkOpened returns why a ring that was read is not in sync, or nil.
-func (run *syncRun) checkOpened(r *tenantRing, failed *ring.UnreadableError) error {
+func (run *syncRun) checkOpened(r *Ring, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
-	if n := r.state.Load().Newest(); n != nil {
-		return run.k.checkTimes(n.Timing.Freshness)
+	if n := r.State.Load().Newest(); n != nil {
+		return run.k.CheckTimes(n.Timing.Freshness)
 	}
 	return nil
 }
 
 // install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
 // there is no ring, which is not the same as an empty one.
-func (run *syncRun) install(r *tenantRing, c *held.Ring, digest string) {
+func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 	r.digest = digest
-	old := r.state.Load()
+	old := r.State.Load()
 	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
-	r.state.Store(c)
-	c.ApplyEnds(old, r.status.Load().Complete)
+	r.State.Store(c)
+	c.ApplyEnds(old, r.Status.Load().Complete)
 }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
 // changed meanwhile, so it has to be read again.
-func (run *syncRun) write(r *tenantRing, union *held.Ring, m protocol.MergeResult, digest string) (bool, error) {
-	c, err := run.k.seal(m.Change, &held.Sealer{Tenant: r.tenant, Have: union, Count: protocol.NextCount(union.Copy, nil)}, digest, nil)
+func (run *syncRun) write(r *Ring, union *held.Ring, m protocol.MergeResult, digest string) (bool, error) {
+	c, err := run.k.Seal(m.Change, &held.Sealer{Tenant: r.Tenant, Have: union, Count: protocol.NextCount(union.Copy, nil)}, digest, nil)
 	if err != nil {
 		return false, err
 	}
 	ctx, cancel := run.callContext()
 	defer cancel()
 	result, err := run.k.store.Write(ctx, c)
-	if err != nil || result.Code != Committed {
+	if err != nil || result.Code != store.Committed {
 		return false, err
 	}
-	run.k.counts.repairs.Add(1)
-	run.k.cfg.Logger.Warn("merged back into the store what it lacked", "tenant", r.tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
+	run.k.Counts.Repairs.Add(1)
+	run.k.cfg.Logger.Warn("merged back into the store what it lacked", "tenant", r.Tenant, "records", len(m.Change.Restore), "facts", len(m.Change.Facts))
 	run.install(r, held.Assemble(m.Healed, union), result.Digest)
 	return true, nil
 }
@@ -367,7 +368,7 @@ func (run *syncRun) logAttempt(failed int, err error, before int) {
 	run.k.down = failed > 0
 	switch {
 	case failed > 0:
-		run.k.counts.failures.Add(1)
+		run.k.Counts.Failures.Add(1)
 		if !down {
 			log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", failed, "error", err)
 		}
@@ -384,16 +385,16 @@ func (run *syncRun) logAttempt(failed int, err error, before int) {
 
 // failBucket notes why b could not be synced. No time moves, so freshness runs out by itself. A
 // ring that could not be read before keeps its own reason.
-func (run *syncRun) failBucket(b *bucket, err error) {
-	b.err = unavailable(err)
-	out := *b.status.Load()
-	out.err = withClock(out.err, b.err)
-	b.status.Store(&out)
+func (run *syncRun) failBucket(b *Bucket, err error) {
+	b.err = Unavailable(err)
+	out := *b.Status.Load()
+	out.Err = withClock(out.Err, b.err)
+	b.Status.Store(&out)
 	for _, r := range b.rings {
-		if old := r.status.Load(); !old.bad {
+		if old := r.Status.Load(); !old.Bad {
 			out := *old
-			out.err = withClock(out.err, b.err)
-			r.status.Store(&out)
+			out.Err = withClock(out.Err, b.err)
+			r.Status.Store(&out)
 		}
 	}
 }
@@ -401,7 +402,7 @@ func (run *syncRun) failBucket(b *bucket, err error) {
 // withClock returns err, unless the clocks were known to differ: then that stays the reason, with
 // err as its Since. A store that cannot be reached sets no clock right.
 func withClock(known, err error) error {
-	if off := (*ClockError)(nil); errors.As(known, &off) {
+	if off := (*ring.ClockError)(nil); errors.As(known, &off) {
 		since := *off
 		since.Since = err
 		return &since
@@ -411,14 +412,14 @@ func withClock(known, err error) error {
 
 // finishBucket publishes the status of a bucket and its rings after a complete sync. The bucket can
 // vouch for the store only while every ring of it is in sync.
-func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received time.Time) {
+func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, received time.Time) {
 	b.noteApplied()
 	run.advance(b, reply, sent, received)
-	status := &syncStatus{SyncState: b.state, quietSince: b.quietSince, err: b.err}
-	b.status.Store(status)
+	status := &Status{SyncState: b.state, QuietSince: b.quietSince, Err: b.err}
+	b.Status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
-		off := protocol.CheckClock(reply.Now, sent, received, r.state.Load().Plain().ClockSkew())
+		off := protocol.CheckClock(reply.Now, sent, received, r.State.Load().Plain().ClockSkew())
 		run.finishRing(r, status, off, good)
 		good = good && !r.dirty && off == nil
 	}
@@ -432,12 +433,12 @@ func (run *syncRun) finishBucket(b *bucket, reply *SyncReply, sent, received tim
 
 // advance moves the state of b to that after a complete sync. If the clocks differ the place stays:
 // only Complete moves, so that keys do not end early because of a clock.
-func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Time) {
-	t := run.k.times.Load()
+func (run *syncRun) advance(b *Bucket, reply *store.SyncReply, sent, received time.Time) {
+	t := run.k.Times.Load()
 	switch b.err = protocol.CheckClock(reply.Now, sent, received, b.skew()); {
 	case b.err == nil:
-		b.state = b.state.After(run.reading(b, reply, sent), protocol.Limits{Fresh: max(t.fresh, b.fresh), Recover: 2 * t.maxPollGap()})
-		b.fresh = t.fresh
+		b.state = b.state.After(run.reading(b, reply, sent), protocol.Limits{Fresh: max(t.Fresh, b.fresh), Recover: 2 * t.MaxPollGap()})
+		b.fresh = t.Fresh
 		if reply.Place != b.place || b.quietSince.IsZero() {
 			b.place, b.quietSince = reply.Place, sent
 		}
@@ -448,17 +449,17 @@ func (run *syncRun) advance(b *bucket, reply *SyncReply, sent, received time.Tim
 
 // finishRing publishes the status of r after a complete sync of its bucket. off is why the clocks
 // differ by more than r allows, or nil.
-func (run *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, good bool) {
+func (run *syncRun) finishRing(r *Ring, status *Status, off error, good bool) {
 	if r.dirty {
 		return
 	}
-	c := r.state.Load()
+	c := r.State.Load()
 	if off != nil {
-		behind := *r.status.Load()
-		behind.Complete, behind.err = status.Complete, off
-		r.status.Store(&behind)
+		behind := *r.Status.Load()
+		behind.Complete, behind.Err = status.Complete, off
+		r.Status.Store(&behind)
 	} else {
-		r.status.Store(status)
+		r.Status.Store(status)
 		run.logNoRing(r, good && c == nil)
 	}
 	if c != nil {
@@ -468,28 +469,12 @@ func (run *syncRun) finishRing(r *tenantRing, status *syncStatus, off error, goo
 
 // logNoRing logs, once, that the store has no ring of a tenant that Config names. It does so with
 // the second sync, because a program may open a keyring in order to create the ring.
-func (run *syncRun) logNoRing(r *tenantRing, none bool) {
+func (run *syncRun) logNoRing(r *Ring, none bool) {
 	if !none {
 		r.emptySyncs = 0
 		return
 	}
-	if r.emptySyncs++; r.emptySyncs == 2 && !run.k.holdsAll() && !run.k.cfg.AllowBootstrap && !run.k.cfg.OneShot {
-		run.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.tenant)
-	}
-}
-
-// retime sets the times to those of the shortest Freshness of all rings. Rings for which Config's
-// own Poll and Deadline are too long do not count: they are out of sync, and must not affect the
-// others.
-func (k *Keyring) retime() {
-	fresh := time.Duration(0)
-	for _, r := range k.allRings() {
-		n := r.state.Load().Newest()
-		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.checkTimes(n.Timing.Freshness) == nil {
-			fresh = n.Timing.Freshness
-		}
-	}
-	if fresh > 0 {
-		k.setTimes(fresh)
+	if r.emptySyncs++; r.emptySyncs == 2 && !run.k.HoldsAll() && !run.k.cfg.AllowBootstrap && !run.k.cfg.OneShot {
+		run.k.cfg.Logger.Warn("the store has no ring of the tenant: make one (keyturn keys create, or Rotator.Create)", "tenant", r.Tenant)
 	}
 }

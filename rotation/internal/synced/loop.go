@@ -1,4 +1,4 @@
-package rotation
+package synced
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
 )
 
 // A loop keeps a keyring in sync. One goroutine polls, and syncs the buckets that a nudge or a
@@ -19,20 +20,20 @@ import (
 //
 // Open starts the loop, and Close cancels its context and waits for it. run waits for the listener.
 type loop struct {
-	k      *Keyring   // that it keeps in sync
+	k      *Rings     // that it keeps in sync
 	jitter *rand.Rand // only the loop's goroutine uses it
 
-	nudges    [Buckets]atomic.Bool // by index of the bucket: something in it may have changed
-	woken     chan struct{}        // holds an element while there are nudges
-	requested chan struct{}        // holds an element while there are pending syncs
+	nudges    [store.Buckets]atomic.Bool // by index of the bucket: something in it may have changed
+	woken     chan struct{}              // holds an element while there are nudges
+	requested chan struct{}              // holds an element while there are pending syncs
 
 	mu       sync.Mutex // guards pending and next
-	pending  []*pendingSync
+	pending  []*Pending
 	nextSync chan struct{} // closed and replaced when a sync ends
 }
 
-// A pendingSync is a request for a sync of a tenant's bucket. Several may be answered by one sync.
-type pendingSync struct {
+// A Pending is a request for a sync of a tenant's bucket. Several may be answered by one sync.
+type Pending struct {
 	tenant  string
 	learned *ring.Facts   // of a change that this process has just made, held even if the store loses them; or nil
 	begin   func()        // called by the loop before the sync begins; may be nil
@@ -41,7 +42,7 @@ type pendingSync struct {
 }
 
 // init makes l ready to take requests and nudges. run answers them.
-func (l *loop) init(k *Keyring) {
+func (l *loop) init(k *Rings) {
 	l.k, l.jitter = k, held.NewJitter(k.cfg.Instance, 0)
 	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
@@ -74,7 +75,7 @@ type loopTimers struct {
 func (l *loop) newTimers() *loopTimers {
 	return &loopTimers{
 		poll:     time.NewTimer(l.untilPoll()),
-		every:    l.k.times.Load().poll,
+		every:    l.k.Times.Load().Poll,
 		recovery: time.NewTimer(l.recoveryLeft()),
 		woken:    l.woken,
 		gap:      time.NewTimer(time.Hour),
@@ -96,7 +97,7 @@ func (l *loop) syncNext(ctx context.Context, t *loopTimers) {
 		l.poll(ctx, t)
 	default:
 	}
-	if poll := l.k.times.Load().poll; poll < t.every {
+	if poll := l.k.Times.Load().Poll; poll < t.every {
 		t.poll.Reset(l.untilPoll()) // a new ring has a shorter Freshness than those before
 		t.every = poll
 	}
@@ -105,7 +106,7 @@ func (l *loop) syncNext(ctx context.Context, t *loopTimers) {
 		return
 	case <-t.poll.C:
 		l.poll(ctx, t)
-		t.every = l.k.times.Load().poll
+		t.every = l.k.Times.Load().Poll
 	case <-t.recovery.C:
 		l.syncNow(ctx, l.recoveryOver(), nil)
 	case <-t.woken:
@@ -132,7 +133,7 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 // untilPoll returns how long to wait for the next poll: the poll interval, give or take a fifth, so
 // that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
-	poll := l.k.times.Load().poll
+	poll := l.k.Times.Load().Poll
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 
@@ -158,9 +159,9 @@ func (l *loop) recoveringRings() (n int) {
 }
 
 // recoveryOver returns the buckets that stop recovering with their next sync.
-func (l *loop) recoveryOver() []*bucket {
+func (l *loop) recoveryOver() []*Bucket {
 	now := l.k.cfg.Now()
-	var ended []*bucket
+	var ended []*Bucket
 	for _, b := range l.k.buckets {
 		if b.state.Recovering && !now.Before(b.state.Until) {
 			ended = append(ended, b)
@@ -171,7 +172,7 @@ func (l *loop) recoveryOver() []*bucket {
 
 // syncNow syncs buckets, and wakes the goroutines that wait for the end of a sync. compare names
 // tenants whose digests are compared although it is not their turn.
-func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[string]bool) {
+func (l *loop) syncNow(ctx context.Context, buckets []*Bucket, compare map[string]bool) {
 	if len(buckets) == 0 {
 		return
 	}
@@ -182,8 +183,8 @@ func (l *loop) syncNow(ctx context.Context, buckets []*bucket, compare map[strin
 	l.nextSync = make(chan struct{})
 }
 
-// synced returns a channel that is closed when the next sync has ended.
-func (l *loop) synced() <-chan struct{} {
+// nextEnd returns a channel that is closed when the next sync has ended.
+func (l *loop) nextEnd() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.nextSync
@@ -200,7 +201,7 @@ func (l *loop) listen(ctx context.Context) {
 		l.k.cfg.Logger.Warn("the store cannot be listened to: changes are found with the next poll", "error", err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(l.k.times.Load().poll):
+		case <-time.After(l.k.Times.Load().Poll):
 		}
 	}
 }
@@ -208,7 +209,7 @@ func (l *loop) listen(ctx context.Context) {
 // nudge notes that a bucket may have changed, and wakes the loop. Any goroutine may call it, with
 // any number. It never waits.
 func (l *loop) nudge(bucket int) {
-	if bucket < 0 || bucket >= Buckets || l.k.byIndex[bucket] == nil {
+	if bucket < 0 || bucket >= store.Buckets || l.k.byIndex[bucket] == nil {
 		return
 	}
 	l.nudges[bucket].Store(true)
@@ -220,7 +221,7 @@ func (l *loop) nudge(bucket int) {
 
 // syncNudged syncs the buckets that were nudged.
 func (l *loop) syncNudged(ctx context.Context) {
-	var buckets []*bucket
+	var buckets []*Bucket
 	for _, b := range l.k.buckets {
 		if l.nudges[b.index].Swap(false) {
 			buckets = append(buckets, b)
@@ -232,8 +233,8 @@ func (l *loop) syncNudged(ctx context.Context) {
 // syncAndAck syncs buckets, and nudges those in which something was new. A sync acknowledges only
 // changes that were applied before it, and an operator may be waiting to see which instances have
 // applied a revocation. So a second sync follows soon.
-func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[string]bool) {
-	before := make([]Place, len(buckets))
+func (l *loop) syncAndAck(ctx context.Context, buckets []*Bucket, compare map[string]bool) {
+	before := make([]store.Place, len(buckets))
 	for i, b := range buckets {
 		before[i] = b.place
 	}
@@ -247,8 +248,8 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*bucket, compare map[st
 
 // request asks the loop for a sync of tenant's bucket, and returns at once. Several requests that
 // the loop finds together cost one sync.
-func (l *loop) request(tenant string, learned *ring.Facts, begin func()) *pendingSync {
-	a := &pendingSync{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
+func (l *loop) request(tenant string, learned *ring.Facts, begin func()) *Pending {
+	a := &Pending{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
 	l.mu.Lock()
 	l.pending = append(l.pending, a)
 	l.mu.Unlock()
@@ -266,13 +267,13 @@ func (l *loop) syncRequested(ctx context.Context) {
 	l.pending = nil
 	l.mu.Unlock()
 	compare := make(map[string]bool)
-	var buckets []*bucket
+	var buckets []*Bucket
 	for _, a := range asks {
 		if a.begin != nil {
 			a.begin() // a request from now on may be about a change that this sync misses
 		}
 		l.learn(a)
-		b := l.k.byIndex[BucketOf(a.tenant)]
+		b := l.k.byIndex[store.BucketOf(a.tenant)]
 		compare[a.tenant] = true
 		if b != nil && !slices.Contains(buckets, b) {
 			buckets = append(buckets, b)
@@ -288,48 +289,58 @@ func (l *loop) syncRequested(ctx context.Context) {
 // learn adds the facts that this process has just written to its copy. It keeps them even if the
 // store loses them before any instance has read them, and the next sync restores them. The rest of
 // the ring is read again.
-func (l *loop) learn(a *pendingSync) {
-	r := l.k.ring(a.tenant)
+func (l *loop) learn(a *Pending) {
+	r := l.k.Ring(a.tenant)
 	if r == nil || a.learned == nil {
 		return
 	}
 	r.dirty, r.changed, r.bucket.endsStale = true, true, true
-	if old := r.state.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
+	if old := r.State.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
-		r.state.Store(learned)
-		learned.ApplyEnds(old, r.status.Load().Complete)
+		r.State.Store(learned)
+		learned.ApplyEnds(old, r.Status.Load().Complete)
 	}
 }
 
 // result returns why a tenant's ring is not in sync, or nil.
 func (l *loop) result(tenant string) error {
-	if b := l.k.byIndex[BucketOf(tenant)]; b != nil && b.err != nil {
+	if b := l.k.byIndex[store.BucketOf(tenant)]; b != nil && b.err != nil {
 		return b.err
 	}
-	if r := l.k.ring(tenant); r != nil {
-		return r.status.Load().err
+	if r := l.k.Ring(tenant); r != nil {
+		return r.Status.Load().Err
 	}
 	return nil
 }
 
-// errClosed ends the waiting for a sync that will not come.
-var errClosed = errors.New("rotation: the keyring is closed")
+// ErrClosed ends the waiting for a sync that will not come.
+var ErrClosed = errors.New("rotation: the keyring is closed")
 
-// sync asks for a sync of tenant's bucket, with facts to learn or nil, and waits for it. The error wraps
+// Sync asks for a sync of tenant's bucket, with facts to learn or nil, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
-func (k *Keyring) sync(ctx context.Context, tenant string, learned *ring.Facts) error {
+func (k *Rings) Sync(ctx context.Context, tenant string, learned *ring.Facts) error {
 	return k.await(ctx, k.loop.request(tenant, learned, nil))
 }
 
 // await waits until a has been answered, ctx ends, or the keyring is closed. The sync goes on if
 // ctx ends, since others may wait for it too.
-func (k *Keyring) await(ctx context.Context, a *pendingSync) error {
+func (k *Rings) await(ctx context.Context, a *Pending) error {
 	select {
 	case <-a.done:
 		return a.err
 	case <-k.done:
-		return unavailable(errClosed)
+		return Unavailable(ErrClosed)
 	case <-ctx.Done():
-		return &ring.Error{Text: "the store has not answered yet", Err: unavailable(ctx.Err())}
+		return &ring.Error{Text: "the store has not answered yet", Err: Unavailable(ctx.Err())}
+	}
+}
+
+// NextSync returns a channel that is closed when the next sync has ended.
+func (k *Rings) NextSync() <-chan struct{} { return k.loop.nextEnd() }
+
+// Nudge asks for a sync of every bucket, and does not wait for it.
+func (k *Rings) Nudge() {
+	for i := range k.byIndex {
+		k.loop.nudge(i)
 	}
 }

@@ -1,4 +1,4 @@
-package rotation
+package synced
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
 )
 
 // This file has what a sync learns from the log of a bucket, and what it acknowledges.
@@ -15,17 +16,17 @@ import (
 // readEntries takes over what the entries of the log say: which rings changed, and which facts that
 // end trust are in an authentic entry. An instance so learns a revocation even if a person who can
 // write to the store has removed it from the ring.
-func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
+func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 	for _, e := range reply.Changed {
-		if BucketOf(e.Tenant) != b.index {
+		if store.BucketOf(e.Tenant) != b.index {
 			continue // no keyturn writes it there, and this sync does not read that ring
 		}
 		ends, authentic := run.openEntry(b, e)
 		if authentic && e.Op == ring.OpMerge {
 			run.k.lastMerge = run.k.cfg.Now()
 		}
-		r := run.k.ring(e.Tenant)
-		if r == nil && run.k.holdsAll() && isTenant(e.Tenant) {
+		r := run.k.Ring(e.Tenant)
+		if r == nil && run.k.HoldsAll() && IsTenant(e.Tenant) {
 			r = run.k.addTenant(e.Tenant)
 		}
 		switch {
@@ -42,30 +43,30 @@ func (run *syncRun) readEntries(b *bucket, reply *SyncReply) {
 
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
-func (r *tenantRing) hear(e LogEntry, ends ring.Facts) {
-	if r.news == nil || e.Op == ring.OpCreate && r.state.Load() == nil {
+func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
+	if r.news == nil || e.Op == ring.OpCreate && r.State.Load() == nil {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
 	r.news.changes = protocol.Remember(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce, Holds: true}, seal.MaxApplied)
 	if e.Op == ring.OpMerge && (e.KID != "" || !ends.Equal(ring.Facts{})) {
-		r.losses.Add(1)
+		r.Losses.Add(1)
 	}
 }
 
 // openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
 // that is not is a hint that a ring changed, and no more. Only the store itself writes entries
 // without a MAC: the first one of a log, and those that list a tenant again.
-func (run *syncRun) openEntry(b *bucket, e LogEntry) (ring.Facts, bool) {
+func (run *syncRun) openEntry(b *Bucket, e store.LogEntry) (ring.Facts, bool) {
 	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {
 		if e.Op == opList && e.Actor != "" { // else it is of listTenants
-			run.k.raise(&run.k.alarms.older, "the store has lost the name of a tenant that has a ring; it is listed again", "tenant", e.Tenant, "by", e.Actor)
+			run.k.Raise(&run.k.Alarms.Older, "the store has lost the name of a tenant that has a ring; it is listed again", "tenant", e.Tenant, "by", e.Actor)
 		}
 		return ring.Facts{}, false
 	}
-	ends, err := held.OpenEntry(run.k.keks.Load(), e)
+	ends, err := held.OpenEntry(run.k.KEKs.Load(), e)
 	if err != nil && !errors.Is(err, seal.ErrWrongKEK) && !errors.Is(err, seal.ErrNewer) {
-		run.k.raise(&run.k.alarms.forged, "an entry of the store's log is not authentic, and only counts as a hint", "tenant", e.Tenant, "op", string(e.Op), "bucket", b.index, "error", err)
+		run.k.Raise(&run.k.Alarms.Forged, "an entry of the store's log is not authentic, and only counts as a hint", "tenant", e.Tenant, "op", string(e.Op), "bucket", b.index, "error", err)
 	}
 	return ends, err == nil
 }
@@ -75,12 +76,12 @@ const opBegin, opList ring.Op = "begin", "list"
 
 // noteApplied moves changes to b.applied once their ring was read, opened and merged, and the copy
 // has what they did.
-func (b *bucket) noteApplied() {
+func (b *Bucket) noteApplied() {
 	for _, r := range b.rings {
 		if r.news == nil {
 			continue
 		}
-		applied, waiting := protocol.Applied(r.state.Load().Plain(), r.news.changes, !r.dirty)
+		applied, waiting := protocol.Applied(r.State.Load().Plain(), r.news.changes, !r.dirty)
 		for _, e := range applied {
 			b.applied = protocol.Remember(b.applied, e, seal.MaxApplied)
 		}
@@ -92,11 +93,11 @@ func (b *bucket) noteApplied() {
 
 // ack returns the sealed acknowledgement of b, or nil if this process leaves none. It is dated by
 // this instance's clock.
-func (run *syncRun) ack(b *bucket, now time.Time) []byte {
-	if run.k.cfg.OneShot || b.place == (Place{}) {
+func (run *syncRun) ack(b *Bucket, now time.Time) []byte {
+	if run.k.cfg.OneShot || b.place == (store.Place{}) {
 		return nil
 	}
-	sealed, err := held.SealAck(run.k.keks.Load(), seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
+	sealed, err := held.SealAck(run.k.KEKs.Load(), seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
 		GoodSince: b.goodSince, At: now, Ends: b.endsDigest()}, b.applied)
 	if err != nil {
 		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
@@ -107,11 +108,11 @@ func (run *syncRun) ack(b *bucket, now time.Time) []byte {
 // endsDigest returns the digest of the facts that end trust, of all rings of b that this instance
 // holds. An instance that starts compares it with that of one that vouches: if they differ, one of
 // the two lacks a revocation.
-func (b *bucket) endsDigest() [16]byte {
+func (b *Bucket) endsDigest() [16]byte {
 	if b.endsStale {
 		var ends []seal.TenantEnd
 		for _, r := range b.rings {
-			ends = append(ends, r.state.Load().Ends(r.tenant)...)
+			ends = append(ends, r.State.Load().Ends(r.Tenant)...)
 		}
 		b.ends, b.endsStale = seal.EndsDigest(ends), false
 	}
@@ -119,44 +120,51 @@ func (b *bucket) endsDigest() [16]byte {
 }
 
 // reading returns what a sync of b that was sent at that time means for the protocol.
-func (run *syncRun) reading(b *bucket, reply *SyncReply, sent time.Time) protocol.SyncReading {
+func (run *syncRun) reading(b *Bucket, reply *store.SyncReply, sent time.Time) protocol.SyncReading {
 	vouched := false
 	if b.state.Complete.IsZero() {
-		gap := run.asked.maxPollGap()
-		vouched = protocol.Vouched(run.k.roster(b.index, reply.Acks).Views, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
+		gap := run.asked.MaxPollGap()
+		vouched = protocol.Vouched(run.k.Roster(b.index, reply.Acks).Views, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
 	}
 	return protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
 		Merging: run.k.lastMerge.After(b.state.Complete)}
 }
 
 // noteMerge raises the alarms of a merge, and notes that something was restored in r.
-func (run *syncRun) noteMerge(r *tenantRing, m *protocol.MergeResult) {
+func (run *syncRun) noteMerge(r *Ring, m *protocol.MergeResult) {
 	if m.Undone {
 		r.bucket.undoneAt.Store(run.k.cfg.Now().UnixNano())
-		run.k.raise(&run.k.alarms.undone, "the store lacked a revocation or collection that this instance knows; it is put back: "+
-			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
+		run.k.Raise(&run.k.Alarms.Undone, "the store lacked a revocation or collection that this instance knows; it is put back: "+
+			"if the store has not lost data, a person writes to it", "tenant", r.Tenant)
 	}
 	if m.Older {
-		run.k.raise(&run.k.alarms.older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
-			"if the store has not lost data, a person writes to it", "tenant", r.tenant)
+		run.k.Raise(&run.k.Alarms.Older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
+			"if the store has not lost data, a person writes to it", "tenant", r.Tenant)
 	}
 	if m.Older || m.Undone || m.Change.PutsBack() {
-		r.losses.Add(1)
+		r.Losses.Add(1)
 	}
 }
 
 // vouches reports whether b may vouch for the store to an instance that starts. It may not within
 // two polls of a loss: that one could have read the ring before it was put back.
-func (b *bucket) vouches(now time.Time, gap time.Duration) bool {
+func (b *Bucket) vouches(now time.Time, gap time.Duration) bool {
 	at := b.undoneAt.Load()
 	return at == 0 || now.UnixNano()-at >= int64(2*gap) || now.UnixNano() < at
 }
 
 // learnedOf returns the facts that the log names and that a merge has to take into account. Where
 // there is no ring, neither in the store nor here, an operator may have removed it. Then they wait.
-func (r *tenantRing) learnedOf(old *held.Ring, s snapshot) ring.Facts {
+func (r *Ring) learnedOf(old *held.Ring, s snapshot) ring.Facts {
 	if len(s.Fields) == 0 && old == nil || r.news == nil {
 		return ring.Facts{}
 	}
 	return r.news.ends
+}
+
+// Roster opens the acknowledgements of a bucket.
+func (k *Rings) Roster(bucket int, raw []store.RawAck) held.Roster {
+	return held.OpenAcks(k.KEKs.Load(), bucket, raw, func(instance string, err error) {
+		k.Raise(&k.Alarms.Forged, "an acknowledgement in the store is not authentic, and is ignored", "instance", instance, "bucket", bucket, "error", err)
+	})
 }

@@ -1,0 +1,97 @@
+package synced
+
+import (
+	"context"
+	"errors"
+
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
+)
+
+// Open returns Rings after the first complete read of the store: see rotation.Open. ctx bounds Open
+// alone.
+func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
+	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), done: make(chan struct{})}
+	k.KEKs.Store(keks)
+	k.unknown.init()
+	k.loop.init(k)
+	k.setTimes(defaultFreshness)
+	for _, tenant := range cfg.Tenants {
+		k.addTenant(tenant)
+	}
+	if len(cfg.Tenants) == 0 || cfg.AllowBootstrap { // a ring is made only where the whole store stands still
+		for i := range store.Buckets {
+			k.addBucket(i)
+		}
+	}
+	// The first sync runs here, so that its error is the caller's. The loop starts afterwards, so
+	// the two never run at once.
+	p := &syncRun{k: k, ctx: ctx, buckets: k.buckets}
+	p.run()
+	if err := k.checkFirstRead(ctx); err != nil {
+		return nil, err
+	}
+	// The loop outlives ctx, and ends with Close, which waits for done.
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	k.cancel = cancel
+	go func() {
+		defer close(k.done)
+		k.loop.run(own)
+	}()
+	return k, nil
+}
+
+// checkFirstRead returns why the first read is not enough to open the keyring, or nil.
+func (k *Rings) checkFirstRead(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return &ring.Error{Text: "the keyring was not opened", Err: Unavailable(err)}
+	}
+	// A long-lived process waits until the clocks are set right, so that is no reason not to start.
+	failed, why := 0, error(nil)
+	for _, b := range k.buckets {
+		if b.err != nil && (k.cfg.OneShot || !errors.Is(b.err, ring.ErrClock)) {
+			failed, why = failed+1, b.err
+		}
+	}
+	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets)) {
+		return &ring.Error{Text: "the keyring cannot be opened", Err: why}
+	}
+	if err := k.checkAnyOpened(); err != nil {
+		return &ring.Error{Text: "the keyring cannot be opened", Err: err}
+	}
+	if err := k.CheckTimes(k.Times.Load().Fresh); err != nil {
+		return err
+	}
+	return k.checkOwnTimes()
+}
+
+// checkOwnTimes returns nil if Config's Poll and Deadline suit the policy of at least one ring, or
+// if no ring is known. Otherwise it returns the error of one of them.
+func (k *Rings) checkOwnTimes() (err error) {
+	for _, r := range k.rings {
+		if n := r.State.Load().Newest(); n != nil {
+			if err = k.CheckTimes(n.Timing.Freshness); err == nil {
+				return nil
+			}
+		}
+	}
+	return err
+}
+
+// checkAnyOpened returns nil if at least one ring was read, even in part, or if the store has no
+// rings. Otherwise every ring failed, and it returns one of the reasons: the KEK is wrong, or the
+// store does not let this process read rings. One unreadable ring among many does not stop the
+// others from being served.
+func (k *Rings) checkAnyOpened() error {
+	var why error
+	for _, r := range k.rings {
+		status := r.Status.Load()
+		parts := (*ring.UnreadableError)(nil)
+		if !status.Bad || errors.As(status.Err, &parts) && !errors.Is(status.Err, seal.ErrWrongKEK) || r.State.Load().Newest() != nil {
+			return nil
+		}
+		why = status.Err
+	}
+	return why
+}

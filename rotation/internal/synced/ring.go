@@ -1,0 +1,83 @@
+package synced
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/keyturn/keyturn/internal/unknown"
+	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
+)
+
+// A Ring is the ring of one tenant in Rings. Any goroutine may read the atomic fields.
+// Only the loop writes them, and only it uses the fields below them.
+//
+// Read status before state. A sync replaces state first, so the copy is then at least as new as the
+// status that one judges it by. In the other order, a sync between the two reads would make an old
+// copy look in sync.
+type Ring struct {
+	Tenant string
+	bucket *Bucket
+	budget unknown.Budget // for unknown kids; guarded by unknownKids.mu
+
+	State  atomic.Pointer[held.Ring] // nil: none is known
+	Status atomic.Pointer[Status]    // how far it is in sync; never nil
+	Losses atomic.Uint64             // how often the store lacked something of it
+
+	digest     string // of the fields that were read last; "" if there were none
+	dirty      bool   // the copy may be out of date or incomplete: read the ring again
+	changed    bool   // this process has changed it, and restores the change even with OneShot
+	emptySyncs int    // syncs in a row that found no ring in the store
+	news       *news  // of it in the log, that the copy may not have yet; nil for none
+}
+
+// news are what authentic entries of the log say about a ring.
+type news struct {
+	ends    ring.Facts       // that end trust; the next merge takes them into account
+	changes []protocol.Entry // acknowledged once the ring was read, opened and merged, and has them
+}
+
+// A Status says how far a ring, or a bucket, is in sync with the store. It is immutable. Its
+// Times are of this instance's clock.
+type Status struct {
+	protocol.SyncState
+	QuietSince time.Time // since when no change in the bucket was logged
+	Err        error     // why the last sync failed, or nil
+	Bad        bool      // the bucket was read, but this ring could not be read or repaired
+}
+
+// InSync reports whether the instance is in sync: the last good sync is at most within old. Only
+// then does a key that the ring lacks not exist, and only then may a rotator decide.
+func (s *Status) InSync(now time.Time, within time.Duration) bool {
+	return !s.Bad && !s.Recovering && !s.Good.IsZero() && protocol.Age(now, s.Good) <= within
+}
+
+// A Bucket is a part of the store that is synced as a whole, with one place in one log. Only the
+// loop uses it, except for status.
+type Bucket struct {
+	index      int // in the store, and in Rings.byIndex
+	rings      []*Ring
+	state      protocol.SyncState
+	place      store.Place      // in the log, up to which changes were applied
+	quietSince time.Time        // since when the place has not synced
+	goodSince  time.Time        // since when it is in sync, by the store's clock; zero while it is not
+	fresh      time.Duration    // the Freshness at the last sync: after a longer gap it recovers
+	digestTurn int              // counts syncs, and so chooses the rings whose digests are compared
+	err        error            // why the last sync failed, or nil
+	applied    []protocol.Entry // changes of late that were applied here; see [protocol.Remember]
+	ends       [16]byte         // see endsDigest
+	endsStale  bool             // some ring may have changed since ends was computed
+	undoneAt   atomic.Int64     // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
+
+	Status atomic.Pointer[Status] // for any goroutine; never nil
+}
+
+// SyncStatus returns the status of r, to be read before its copy: see [Ring]. r may be nil.
+func (r *Ring) SyncStatus() *Status {
+	if r == nil {
+		return nil
+	}
+	return r.Status.Load()
+}
