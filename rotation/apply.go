@@ -104,16 +104,17 @@ type base struct {
 	mine     *held.Ring   // what this instance holds of the ring, or nil
 	under    seal.KEKName // see [held.Sealer]
 	keks     *seal.KEKs
-	digest   string            // "" if there is no ring
-	fields   map[string][]byte // of the ring
-	unwhole  bool              // some field cannot be opened
-	others   []string          // instances that have another primary KEK, if that matters
-	unasked  error             // why others is not known, or nil
-	losses   uint64            // see synced.Ring.losses
-	minted   *held.Material    // that Base.Mint makes
-	read     time.Time         // Now, with all its digits
-	sent     time.Time         // before Now, by this instance's clock
-	received time.Time         // after Now, by this instance's clock
+	digest   string             // "" if there is no ring
+	fields   map[string][]byte  // of the ring
+	unwhole  bool               // some field cannot be opened
+	others   []string           // instances that have another primary KEK, if that matters
+	unasked  error              // why others is not known, or nil
+	losses   uint64             // see synced.Ring.losses
+	minted   *held.Material     // that Base.Mint makes
+	foreign  []*seal.ForeignKey // see [held.Sealer]
+	read     time.Time          // Now, with all its digits
+	sent     time.Time          // before Now, by this instance's clock
+	received time.Time          // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -205,7 +206,7 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	if b.unasked != nil && p.Op != ring.OpRevoke {
 		return Result{}, b.unasked
 	}
-	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under}, b.digest, b.minted)
+	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Foreign: b.foreign}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}

@@ -70,6 +70,8 @@ type Receipt struct {
 	Promoted string // the kid of the key that signs from now on
 	Minted   string // the kid of the new key
 
+	Accepted []string // the kids of the keys that [Rotator.Accept] was given, in that order
+
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
 
@@ -109,6 +111,11 @@ type Receipt struct {
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
+	return r.create(ctx, tenant, policy, (*protocol.Base).Create)
+}
+
+// create is Create, decided by decide.
+func (r *Rotator) create(ctx context.Context, tenant string, policy ring.Policy, decide func(*protocol.Base, ring.Policy) (*protocol.Proposal, error)) (Receipt, error) {
 	if !synced.IsTenant(tenant) {
 		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
@@ -123,7 +130,7 @@ func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy)
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
-		return b.Create(policy)
+		return decide(&b.Base, policy)
 	})
 	return receipt, err
 }
@@ -177,7 +184,7 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 	return receipt, err
 }
 
-// Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
+// Revoke ends a key, of the ring or an accepted one: every instance rejects its tokens, live ones too, from its next nudge or poll
 // on. Readers of the JWK Set do with their next refresh. [Rotator.Acks] says which instances have
 // heard.
 //
@@ -198,9 +205,7 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
 		}
-		if rec := b.Copy.Find(kid); rec != nil {
-			before.WorstCase, before.ReadersUntil = protocol.WorstCase(&rec.Timing, b.Now)
-		}
+		before.WorstCase, before.ReadersUntil = b.Copy.WorstCaseOf(kid, b.Now)
 		return p, err
 	}
 	p, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {

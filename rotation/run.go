@@ -74,10 +74,16 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 		if c == nil && mayMake {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 		}
-		return nil
+		if !c.HasKeys() {
+			return nil
+		}
 	}
 	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Copy}
 	switch {
+	case c.Newest() == nil: // there are only accepted keys
+		if b.Collect() != nil {
+			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
+		}
 	case b.TakeOver() != nil:
 		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
 	case b.IsMintDue():
@@ -132,7 +138,7 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 			return nil
 		}
 	}
-	_, err = r.Create(ctx, tenant, r.k.cfg.Policy)
+	_, err = r.create(ctx, tenant, r.k.cfg.Policy, (*protocol.Base).Bootstrap)
 	switch {
 	case errors.Is(err, ring.ErrRefused):
 		return nil // another instance was first

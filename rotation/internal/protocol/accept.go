@@ -90,11 +90,17 @@ func acceptedFor(p *ring.Policy) time.Duration {
 	return p.SignFor + p.Leeway + min(p.MaxTokenTTL, 24*time.Hour)
 }
 
-// WorstCaseAccept returns until when an instance that is cut off accepts an accepted key that is revoked
-// at now: see [WorstCase].
-func (c *Copy) WorstCaseAccept(now time.Time) time.Time {
-	p := c.timing()
-	return now.Add(p.Dwell + acceptedFor(p))
+// WorstCaseOf returns the [WorstCase] of the key of the ring, or the accepted one, of that kid. Both
+// times are zero if there is none. An accepted key is in no JWK Set.
+func (c *Copy) WorstCaseOf(kid string, now time.Time) (instances, readers time.Time) {
+	if r := c.Find(kid); r != nil {
+		instances, readers = WorstCase(&r.Timing, now)
+	}
+	if c.FindAccept(kid) != nil {
+		p := c.timing()
+		instances = later(instances, now.Add(p.Dwell+acceptedFor(p)))
+	}
+	return instances, readers
 }
 
 // An AcceptRequest is a key that is to be accepted, as far as the decision depends on it.
@@ -147,7 +153,7 @@ func (b *Base) accept(p *Proposal, r *AcceptRequest, until time.Time) error {
 	switch weakEnd := created.Add(ring.MaxAcceptWeak); {
 	case revoked:
 		return b.refuse(r.KID, "it was revoked: a revoked key is never accepted again under that kid", time.Time{})
-	case r.Clash, known != nil && known.NoKID != r.NoKID:
+	case r.Clash, known != nil && known.NoKID != r.NoKID, slices.ContainsFunc(p.Facts, func(f ProposedFact) bool { return f.KID == r.KID }):
 		return b.refuse(r.KID, "another key has that kid", time.Time{})
 	case weak && until.After(weakEnd):
 		return b.refuse(r.KID, fmt.Sprintf("a weak secret is accepted for at most 90 days: the date may be up to %s", moment(weakEnd)), time.Time{})

@@ -198,9 +198,7 @@ func (k *Rings) Seal(p *protocol.Proposal, s *held.Sealer, digest string, minted
 // Withdraw ends a key of the copy that this instance holds, if it has it.
 func (k *Rings) Withdraw(tenant, kid string) {
 	if tr := k.Ring(tenant); tr != nil {
-		if rec := tr.State.Load().Find(kid); rec != nil {
-			rec.Key.Withdraw()
-		}
+		tr.State.Load().Withdraw(kid)
 	}
 }
 
