@@ -51,7 +51,9 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}, nil
+	k := &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}
+	k.warnOfWeak()
+	return k, nil
 }
 
 // Close stops syncing, waits until the loop has ended, and removes this instance's acknowledgements
