@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"rotation/ring":                {"keystore"},
 	"rotation/internal/protocol":   {"rotation/ring"},
 	"rotation/store":               {"rotation/ring"},
+	"rotation/backup":              {"rotation/ring", "rotation/store"},
 	"rotation/internal/held":       {"rotation/ring", "rotation/store", "rotation/internal/protocol", "rotation/internal/seal", "keystore"},
 	"rotation/internal/seal":       {"rotation/ring", "keystore", "internal/jwk"},
 	"rotation/internal/synced":     {"keystore", "rotation/ring", "rotation/store", "rotation/internal/held", "rotation/internal/protocol", "rotation/internal/seal", "internal/unknown"},

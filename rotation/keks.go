@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -113,3 +114,11 @@ func (ks *KEKs) String() string { return ks.sealing().String() }
 
 // Format implements [fmt.Formatter]: every verb prints what [KEKs.String] does.
 func (ks *KEKs) Format(f fmt.State, _ rune) { io.WriteString(f, ks.String()) }
+
+// EntryCheck returns a function that says whether an instance with one of these KEKs wrote an entry of
+// a store's log, in one of the realms. Its error wraps one of the errors above; the time of an entry
+// and its place in the log are not proved. The function is safe for concurrent use.
+func (ks *KEKs) EntryCheck(realm string, others ...string) (func(LogEntry) error, error) {
+	in, err := ks.sealing().In(realm, others...)
+	return func(e LogEntry) error { _, err := held.OpenEntry(in, e); return err }, err
+}

@@ -35,28 +35,37 @@ func TestCreateWhereNoRingExists(t *testing.T) {
 	})
 }
 
-// A key that was minted a moment ago may be lost with the next failover: forced to sign, it
-// does not do so before Dwell has passed, and neither does any other. The receipt, and who
-// is asked to sign, say until when.
-func TestForcedPromotionSaysUntilWhenNoKeySigns(t *testing.T) {
+// A key that was minted a moment ago may be lost with the next failover. Forced to sign, it does not do
+// so before Dwell has passed. The key before it signs on, and the receipt says until when. If that one
+// is revoked too, the receipt and the error of Sign say until when no key signs.
+func TestForcedPromotionSaysWhoSigns(t *testing.T) {
 	virtual(t, func(t *testing.T) {
-		policy := fast
-		policy.Dwell, policy.SignFor = 1200*time.Millisecond, 2500*time.Millisecond
-		f := newFleet(t, policy)
+		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(200 * time.Millisecond)
+		wantSigner := func(kid string) {
+			t.Helper()
+			s, err := f.Tenant("acme")
+			if _, failed := f.signer.Sign(t.Context(), "acme", nil); err != nil || s.SignsWith != kid || (failed == nil) != (kid != "") {
+				t.Errorf("signs with %q, want %q: %v, %v", s.SignsWith, kid, err, failed)
+			}
+		}
 		receipt, err := f.rotator.Promote(t.Context(), "acme", f.kid(2), rotation.Force)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || !receipt.NoSignerUntil.IsZero() || receipt.ConfirmedAt.IsZero() {
+			t.Fatalf("%+v, %v", receipt, err)
 		}
-		until := receipt.NoSignerUntil.UTC().Format("15:04:05.000")
-		if err := f.signs(); !errors.Is(err, rotation.ErrFenced) || !strings.Contains(err.Error(), until) {
-			t.Errorf("Sign: %v; the receipt says until %s", err, until)
+		wantSigner(f.kid(1))
+		wantRefused(t, errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(1))))
+		silent, err := f.rotator.Revoke(t.Context(), "acme", f.kid(1), rotation.Force)
+		if err != nil || !silent.NoSignerUntil.Equal(receipt.ConfirmedAt) {
+			t.Fatalf("%+v, %v", silent, err)
 		}
-		time.Sleep(time.Until(receipt.NoSignerUntil) + fastPoll + fastPoll/5 + fastDeadline)
-		if err := f.signs(); err != nil {
-			t.Error(err)
+		wantSigner("")
+		if err := f.signs(); !errors.Is(err, rotation.ErrFenced) || !strings.Contains(err.Error(), silent.NoSignerUntil.UTC().Format("15:04:05.000")) {
+			t.Errorf("Sign: %v; the receipt says until %v", err, silent.NoSignerUntil)
 		}
+		time.Sleep(time.Until(receipt.ConfirmedAt) + fastPoll + fastPoll/5 + fastDeadline)
+		wantSigner(f.kid(2))
 	})
 }
 
@@ -141,14 +150,13 @@ func TestForcedRotation(t *testing.T) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
 		wantRing(t, f.member, "1=retired 2=signing* 3=pending")
-		// The key is not signed with before a good sync later than its minting and the
-		// dwell has confirmed it: this instance made it, and nobody else may have it.
-		if _, err := f.signer.Sign(t.Context(), "acme", nil); !errors.Is(err, rotation.ErrFenced) {
-			t.Errorf("%v, want ErrFenced", err)
-		}
-		time.Sleep(fast.Dwell + 2*fastPoll)
-		if _, err := f.signer.Sign(t.Context(), "acme", nil); err != nil {
-			t.Error(err)
+		// Before a good sync has confirmed the key for Dwell, a failover may lose it: the first key signs.
+		for _, seq := range []int{1, 2} {
+			s, err := f.Tenant("acme")
+			if err := errors.Join(err, f.signs()); err != nil || s.SignsWith != f.kid(seq) {
+				t.Errorf("it signs with %s, want key #%d: %v", s.SignsWith, seq, err)
+			}
+			time.Sleep(fast.Dwell + 2*fastPoll)
 		}
 	})
 }

@@ -113,8 +113,8 @@ func (r *report) run(ctx context.Context, o options, only string, parallel int) 
 	return errors.Join(errs...)
 }
 
-// runAlone runs the race, the measurement while Redis hangs, the flipped bits and the newcomer, one
-// after the other.
+// runAlone runs the race, the measurement while Redis hangs, the flipped bits, the newcomer and the
+// forced rotations, one after the other.
 func (r *report) runAlone(ctx context.Context) error {
 	fmt.Fprintln(os.Stderr, "a race of rotators")
 	race, err := race(ctx, 10)
@@ -131,7 +131,10 @@ func (r *report) runAlone(ctx context.Context) error {
 	fmt.Fprintln(os.Stderr, "a newcomer that may make rings")
 	bootstrapped, err4 := bootstrap(ctx, 20_000, fast.slower(8), 0)
 	r.bootstrap = &bootstrapped
-	return errors.Join(err, err2, err3, err4, bits.broken(), bootstrapped.broken())
+	fmt.Fprintln(os.Stderr, "keys are forced to sign around failovers")
+	forced, err5 := forcedRotations(ctx, 1000, 3, forcedPace(), 1)
+	r.forced = &forced
+	return errors.Join(err, err2, err3, err4, err5, bits.broken(), bootstrapped.broken(), forced.broken())
 }
 
 // runAdversary lets an adversary write to the Redis of a fleet, alone.

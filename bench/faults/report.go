@@ -33,6 +33,7 @@ type report struct {
 
 	bits      *bitsResult
 	bootstrap *bootstrapResult
+	forced    *forcedResult
 }
 
 func (r *report) write(w io.Writer) {
@@ -48,6 +49,9 @@ func (r *report) write(w io.Writer) {
 	}
 	if r.bootstrap != nil {
 		r.bootstrap.write(w)
+	}
+	if r.forced != nil {
+		r.forced.write(w)
 	}
 	if r.hostile != nil {
 		r.hostile.write(w)

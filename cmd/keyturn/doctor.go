@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/doctor"
-	"github.com/keyturn/keyturn/rotation"
 )
 
 const doctorLong = `doctor looks at a Redis, its rings and the clock, and says what would hurt, and what to
@@ -90,12 +89,7 @@ func (c *doctorCommand) run(ctx context.Context) error {
 // session is connect for a command that can do without a KEK.
 func (c *doctorCommand) session() (*ringSession, error) {
 	c.fromEnv = !c.ring.redis.given
-	_, hasKEK := c.env(envKEK)
-	_, hasFile := c.env(envKEKFile)
-	if hasKEK || hasFile || c.ring.kekFile.given {
-		return c.connect(&c.ring)
-	}
-	return c.connectWith(&c.ring, func() (*rotation.KEKs, error) { return nil, nil })
+	return c.anySession(&c.ring)
 }
 
 // flags returns how a keyturn command reaches this Redis, for a person to paste. A password that is in

@@ -42,7 +42,7 @@ type keysCommand struct {
 
 func newKeys(a *app) *cobra.Command {
 	keys := &cobra.Command{
-		Use:     "keys (create | list | rotate | promote | revoke | rekey) --redis URL [--tenant TENANT] [KID]",
+		Use:     "keys COMMAND --redis URL [--tenant TENANT] [KID]",
 		Short:   "Make and rotate the keys of a ring on Redis",
 		Long:    keysLong,
 		Example: "  keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek",
@@ -55,7 +55,17 @@ func newKeys(a *app) *cobra.Command {
 		},
 	}
 	keys.SuggestionsMinimumDistance = 2
-	keys.AddCommand(newKeysCreate(a), newKeysList(a), newKeysRotate(a), newKeysPromote(a), newKeysRevoke(a), newKeysRekey(a))
+	keys.AddCommand(
+		newKeysCreate(a),
+		newKeysList(a),
+		newKeysLog(a),
+		newKeysRotate(a),
+		newKeysPromote(a),
+		newKeysRevoke(a),
+		newKeysRekey(a),
+		newKeysBackup(a),
+		newKeysRestore(a),
+	)
 	return keys
 }
 

@@ -158,6 +158,7 @@ type store struct {
 	client redis.UniversalClient // of the same Redis, for what no store does
 	close  func() error
 	nudge  func(ctx context.Context, bucket int) (instances int, err error) // wakes those that listen, and counts them
+	log    func(context.Context, []rediskeys.LogRead) []rediskeys.LogPage
 }
 
 // Tenants returns the names that tenants can have. Anyone who can write to Redis chooses the names, and
@@ -201,7 +202,7 @@ func openStore(rawURL string) (*store, error) {
 		n, err := client.Publish(ctx, "kt:changed", bucket).Result()
 		return int(n), err
 	}
-	return &store{Store: s, client: client, close: client.Close, nudge: nudge}, nil
+	return &store{Store: s, client: client, close: client.Close, nudge: nudge, log: s.Log}, nil
 }
 
 // A ringSession is what the flags for rings name: a store, and how to open the rings in it.

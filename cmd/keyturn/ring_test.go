@@ -104,7 +104,7 @@ func TestRingHangs(t *testing.T) {
 func TestRingUsage(t *testing.T) {
 	kek := file(t, newKEK())
 	url := "redis://127.0.0.1:1"
-	keyturn(t, "keys").wantUsage(t, "create, list, rotate, promote, revoke or rekey")
+	keyturn(t, "keys").wantUsage(t, "create, list, log, rotate, promote, revoke or rekey")
 	keyturn(t, "keys", "lst").wantUsage(t, `did you mean "list"?`)
 	keyturn(t, "keys", "list").wantUsage(t, "--redis is missing")
 	keyturn(t, "keys", "list", "--redis", url).wantUsage(t, "no KEK", "--kek-file", envKEK)

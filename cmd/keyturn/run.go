@@ -103,7 +103,7 @@ func addHelp(cmd *cobra.Command) {
 // commandNames lists the commands below cmd in words, in the order in which they are used.
 func commandNames(cmd *cobra.Command) string {
 	if cmd.HasParent() {
-		return "create, list, rotate, promote, revoke or rekey"
+		return "create, list, log, rotate, promote, revoke or rekey"
 	}
 	return "keys, sign, verify, inspect, serve or doctor"
 }

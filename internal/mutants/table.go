@@ -357,7 +357,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an heir is revoked without a word",
-		edits: []edit{{"rotation/internal/protocol/revoke.go", "if b.isCurrent(kid) || b.isHeir(kid) {", "if b.isCurrent(kid) {"}},
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "case b.isCurrent(kid), b.isHeir(kid):", "case b.isCurrent(kid):"}},
 		tests: tests{simulator, "TestTimelineHeir$"}, want: "TestTimelineHeir",
 	},
 	{

@@ -182,6 +182,7 @@ func calls(ctx context.Context, s *rediskeys.Store, at rotation.Place) map[strin
 		},
 		"Acks":   func() error { _, _, err := s.Acks(ctx, bucket); return err },
 		"Forget": func() error { return s.Forget(ctx, "me", []int{bucket}) },
+		"Log":    func() error { return s.Log(ctx, []rediskeys.LogRead{{Bucket: bucket}})[0].Err },
 	}
 }
 

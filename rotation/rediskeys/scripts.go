@@ -23,9 +23,11 @@ var (
 	acksLua string
 	//go:embed lua/forget.lua
 	forgetLua string
+	//go:embed lua/log.lua
+	logLua string
 )
 
-type scripts struct{ sync, load, tenants, write, acks, forget script }
+type scripts struct{ sync, load, tenants, write, acks, forget, log script }
 
 func newScripts() scripts {
 	return scripts{
@@ -35,6 +37,7 @@ func newScripts() scripts {
 		write:   newScript(commonLua + writeLua),
 		acks:    newScript(commonLua + acksLua),
 		forget:  newScript(commonLua + forgetLua),
+		log:     newScript(commonLua + logLua),
 	}
 }
 

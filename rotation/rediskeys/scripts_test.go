@@ -27,6 +27,7 @@ func TestFlushedScriptsAreSentAgain(t *testing.T) {
 		"Tenants": func() error { _, err := s.Tenants(t.Context(), []int{1, 2}); return err },
 		"Acks":    func() error { _, _, err := s.Acks(t.Context(), bucket); return err },
 		"Forget":  func() error { return s.Forget(t.Context(), "two", []int{1, 2}) },
+		"Log":     func() error { return s.Log(t.Context(), []rediskeys.LogRead{{Bucket: bucket}})[0].Err },
 		"Write": func() error {
 			r, err := s.Write(t.Context(), rotation.Change{Tenant: tenant, Nonce: rand.Text(), If: old.Digest, Set: map[string][]byte{"f": []byte("2")}})
 			if err == nil && r.Code != rotation.Committed {

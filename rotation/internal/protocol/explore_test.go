@@ -108,7 +108,7 @@ func TestLongHistories(t *testing.T) {
 func (w *world) check(before *world) error {
 	var errs []error
 	for i := range w.instances {
-		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.agreesWithView(i))
+		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i))
 		for j := range i {
 			errs = append(errs, w.mergesInEitherOrder(i, j))
 		}
@@ -187,6 +187,27 @@ func (w *world) keepsAccepted(i int, before *world) error {
 func (w *world) lostCollection(r Record) bool {
 	stands := func(c collection) bool { return !c.Created.Before(r.Created) && w.has(c.by) }
 	return !slices.ContainsFunc(w.collected, stands)
+}
+
+// keepsWhatItSigns: an instance signs with no revoked key and none that is pending, and keeps the key
+// until its token has ended. It signs in place of the key that the plan names, or with that one.
+func (w *world) keepsWhatItSigns(i int) error {
+	me, t := &w.instances[i], w.clock(i)
+	if me.held == nil {
+		return nil
+	}
+	k, err := me.held.Signing(t, me.trust.Good, roundDeadline)
+	if err != nil {
+		return nil
+	}
+	s, end := me.held.Plan.Signer(t), t.Add(k.Timing.MaxTokenTTL+k.Timing.Leeway)
+	switch {
+	case !k.RevokedAt.IsZero(), k.ActivatesAt.After(later(t, me.held.Plan.Past)), ring.ByEffect(*k, *s) > 0:
+		return fmt.Errorf("instance %d signs with %s, which is revoked, or not yet to sign", i, k.KID)
+	case !k.DroppedAt.IsZero() && k.DroppedAt.Before(end):
+		return fmt.Errorf("instance %d signs with %s until %v, and drops it at %v", i, k.KID, end, k.DroppedAt)
+	}
+	return nil
 }
 
 // agreesWithView: the plan of a copy and ring.View say the same.

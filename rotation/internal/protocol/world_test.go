@@ -19,7 +19,9 @@ type world struct {
 	store     []state   // its history, the newest last
 	instances [3]instance
 	collected []collection
-	path      []string // the steps so far
+	backup    *Copy     // of the store
+	backupAt  time.Time // when it was made
+	path      []string  // the steps so far
 }
 
 // A state is the content of the store after one change.
@@ -236,7 +238,7 @@ func remove(c *Copy, kids []string) {
 
 // steps returns all steps of the first n instances.
 func steps(n int) []step {
-	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack}
+	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack, backUp, restore}
 	for i := range n {
 		all = append(all, step{fmt.Sprintf("%d syncs", i), func(w *world) (bool, error) { return true, w.sync(i, checkedMerge) }})
 		all = append(all, step{fmt.Sprintf("%d restarts", i), func(w *world) (bool, error) {
