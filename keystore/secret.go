@@ -95,7 +95,7 @@ func newSecret(id ID, alg Algorithm, secret []byte, weak bool) (*Key, error) {
 func newHMAC(h crypto.Hash, secret []byte) material {
 	sum := sha256.Sum256(secret)
 	// HMAC pads a key with zero bytes (RFC 2104, section 2), so s and s followed by a zero byte
-	// are one key. A line end is all that tells the text of a secret from its file.
+	// are one key. Only a line end tells the text of a secret from its file.
 	bare := sha256.Sum256(bytes.TrimRight(secret, "\x00\r\n"))
 	newMAC := macs(h, secret)
 	pool := &sync.Pool{New: func() any { return newMAC() }}

@@ -120,7 +120,7 @@ const (
 )
 
 // WithKID returns the keys of a kid that verify tokens of alg at now: that of the ring, and an accepted
-// one. The kid must not be revoked. If there are none, the finding says why.
+// one. The kid must not be revoked. If no key does, the finding says why.
 func (c *Ring) WithKID(kid string, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, found Finding) {
 	judge := func(key *keystore.Key, only []*keystore.Key, ended bool) {
 		is := Found

@@ -90,8 +90,8 @@ func acceptedFor(p *ring.Policy) time.Duration {
 	return p.SignFor + p.Leeway + min(p.MaxTokenTTL, 24*time.Hour)
 }
 
-// WorstCaseOf returns the [WorstCase] of the key of the ring, or the accepted one, of that kid. Both
-// times are zero if there is none. An accepted key is in no JWK Set.
+// WorstCaseOf returns the [WorstCase] of the key of the ring, or the accepted one, of that kid, or two
+// zero times if the kid is unknown. An accepted key is in no JWK Set.
 func (c *Copy) WorstCaseOf(kid string, now time.Time) (instances, readers time.Time) {
 	if r := c.Find(kid); r != nil {
 		instances, readers = WorstCase(&r.Timing, now)

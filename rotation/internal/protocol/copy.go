@@ -141,7 +141,7 @@ func (c *Copy) newest() Record {
 	})
 }
 
-// newestKey returns the tenant key of the newest record, or nil if there is none. Without a record it
+// newestKey returns the tenant key of the newest record, or nil if it is missing. Without a record it
 // is that of the newest accepted key. c may be nil.
 func (c *Copy) newestKey() *TenantKey { return c.tenantKey(c.NewestKeyID()) }
 

@@ -235,7 +235,7 @@ func (f *ForeignKey) key(id keystore.ID, alg keystore.Algorithm, weak bool, unti
 }
 
 // Same reports whether the material and the algorithm are those of key, whatever its kid is. weakSince
-// is when a weak key was accepted first, or zero if key is none.
+// is when key was accepted first if it is a weak one, else zero.
 func (f *ForeignKey) Same(key *keystore.Key, weakSince time.Time) bool {
 	if !f.Algorithm.Same(key.Algorithm()) {
 		return false
