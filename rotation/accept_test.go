@@ -56,7 +56,7 @@ func (m *member) accepted() string {
 	}
 	var list []string
 	for _, a := range s.Accepted {
-		end := a.Until.Sub(time.Now()).Round(time.Second).String()
+		end := time.Until(a.Until).Round(time.Second).String()
 		if !a.RevokedAt.IsZero() {
 			end = "revoked"
 		}

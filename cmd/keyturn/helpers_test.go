@@ -496,6 +496,11 @@ type listed struct {
 	RetiresAt       *time.Time `json:"retires_at"`
 	DroppedAt       *time.Time `json:"dropped_at"`
 	PublishedAt     *time.Time `json:"published_at"`
+
+	Until     *time.Time // of accepted keys, as the rest
+	NoKID     bool       `json:"no_kid"`
+	Weak      bool
+	Instances []string
 }
 
 func (c *ringCLI) wantStates(states ...string) map[string]listed {

@@ -19,7 +19,9 @@ changes nothing.
 
 With --tenant and --json it prints an array of {"kid","alg","state","seq",
 "activates_at","retires_at","dropped_at","published_at"}. Times are in RFC 3339, and
-null where they are not known; states are pending, signing, retired and revoked.
+null where they are not known; states are pending, signing, retired and revoked. Keys
+that were accepted follow, with "seq" 0, the state accepted or revoked, and "until",
+"no_kid", "weak" and "instances": the live ones that were in sync since.
 
 Without --tenant, --json prints an array of {"tenant","state","alg","signing",
 "next_rotation","keys","error"}: "signing" is the kid that signs, "keys" how many are
@@ -126,7 +128,7 @@ func (l *ringList) write(r *seenRing) {
 		l.printed++
 		return
 	}
-	o := ringJSON{Tenant: r.tenant, State: r.state(), Keys: len(shownKeys(r.status))}
+	o := ringJSON{Tenant: r.tenant, State: r.state(), Keys: len(shownKeys(r.status)) + len(r.status.Accepted)}
 	if len(r.status.Ring.Keys) > 0 {
 		o.Algorithm = orNull(string(newestTiming(r.status.Ring).Algorithm))
 	}
@@ -164,6 +166,9 @@ func (l *ringList) line(r *seenRing) string {
 		state, words = "NO SIGNER", "no key signs now"+nextSigner(shownKeys(r.status), l.now())
 	case stateNoRing:
 		state, words = "NO RING", "Redis names the tenant, and has no ring of it"
+		if n := len(r.status.Accepted); n > 0 {
+			words = fmt.Sprintf("accepted keys: %d, and no ring", n)
+		}
 	case stateSigning:
 		signer := r.signer()
 		words = "no key is pending: no rotator runs, or it has just begun"

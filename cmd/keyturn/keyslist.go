@@ -19,9 +19,15 @@ type keyJSON struct {
 	RetiresAt   *string `json:"retires_at"`
 	DroppedAt   *string `json:"dropped_at"`
 	PublishedAt *string `json:"published_at"`
+
+	// Of accepted keys alone.
+	Until     *string   `json:"until,omitempty"`
+	NoKID     bool      `json:"no_kid,omitempty"`
+	Weak      bool      `json:"weak,omitempty"`
+	Instances *[]string `json:"instances,omitzero"`
 }
 
-func listJSON(status rotation.TenantStatus) string {
+func listJSON(status rotation.TenantStatus, accepted ...acceptedKey) string {
 	list := []keyJSON{}
 	for _, k := range shownKeys(status) {
 		list = append(list, keyJSON{
@@ -29,6 +35,9 @@ func listJSON(status rotation.TenantStatus) string {
 			ActivatesAt: when(k.ActivatesAt), RetiresAt: when(k.RetiresAt), DroppedAt: when(k.DroppedAt),
 			PublishedAt: when(status.Published[k.KID]),
 		})
+	}
+	for i := range accepted {
+		list = append(list, accepted[i].json())
 	}
 	return toJSON(list)
 }
@@ -60,6 +69,10 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 	var b strings.Builder
 	timing := newestTiming(status.Ring)
 	fmt.Fprintf(&b, "tenant %s at %s\n", quoteShort(tenant), stamp(now))
+	if len(status.Ring.Keys) == 0 {
+		b.WriteString("no ring: nothing is signed for it, and \"keyturn keys create\" makes one\n")
+		return b.String()
+	}
 	fmt.Fprintf(&b, "%s; a new key every %s, published at least %s before; tokens live up to %s\n",
 		timing.Algorithm, short(timing.Every), short(timing.Propagation), short(timing.MaxTokenTTL))
 	keys := shownKeys(status)
