@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"docs/examples/providers":      {},
 	"cmd/keyturn":                  {everything},
 	"cmd/keyturn/internal/doctor":  {everything},
+	"cmd/keyturn/internal/drill":   {},
 	"cmd/keyturn/internal/server":  {everything},
 	"bench":                        {everything},
 	"bench/compare":                {everything},

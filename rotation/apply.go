@@ -26,13 +26,17 @@ type decision func(*base) (*protocol.Proposal, error)
 type reading func(ctx context.Context, tenant string) (*base, error)
 
 // change is apply for a change that a person waits for: its Receipt says which instances were live
-// before. No change is refused because of acknowledgements, which a person can garble.
+// before. Only a change to an algorithm that one of them does not verify is refused because of that: a
+// person can garble acknowledgements.
 func (r *Rotator) change(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	live, err := r.roster(ctx, tenant, true)
 	if err != nil {
 		r.k.cfg.Logger.Warn("the instances are not known before a change", "tenant", tenant, "error", err)
 	}
-	p, receipt, err := r.apply(ctx, tenant, read, decide)
+	p, receipt, err := r.apply(ctx, tenant, read, func(b *base) (*protocol.Proposal, error) {
+		b.live = live.Views
+		return decide(b)
+	})
 	receipt.before = live.Acks("")
 	return p, receipt, err
 }
@@ -109,6 +113,7 @@ type base struct {
 	unwhole  bool               // some field cannot be opened
 	others   []string           // instances that have another primary KEK, if that matters
 	unasked  error              // why others is not known, or nil
+	live     []protocol.AckView // of the instances before a change that a person waits for
 	losses   uint64             // see synced.Ring.losses
 	minted   *held.Material     // that Base.Mint makes
 	foreign  []*seal.ForeignKey // see [held.Sealer]

@@ -155,7 +155,7 @@ func TestEveryChangeIsHeldToStoreClock(t *testing.T) {
 		want("create: 0s(-1.4s..1.4s) " + announced + " " + announced)
 		time.Sleep(4 * time.Second)
 		// P, and T and P and the window after the one before, which is to sign in 2s.
-		must(f.rotator.SetPolicy(t.Context(), "acme", fast))
+		must(errorOf(f.rotator.SetPolicy(t.Context(), "acme", fast)))
 		want("mint: " + announced + " 8s(4.5s..13.9s)")
 		must(errorOf(f.rotator.Promote(t.Context(), "acme", f.kid(2))))
 		want("promote: " + happened + " " + announced)

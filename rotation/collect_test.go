@@ -131,7 +131,7 @@ func TestCollectedKeysWereCreatedBeforeOthers(t *testing.T) {
 		defer f.leave()
 		defer f.run()()
 		time.Sleep(4 * time.Second)
-		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		two, three := f.kid(2), f.kid(3)

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/synced"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -53,6 +54,10 @@ type Config struct {
 	// Set it only for a store that this process has just started.
 	TrustFirstRead bool
 
+	// StoreMayBeAway lets [Open] succeed although nothing of the store can be read. Until it can be,
+	// each ring is unavailable. Without it Open fails, so that a wrong address is found at once.
+	StoreMayBeAway bool
+
 	// OneShot is for a command that ends soon. It trusts its first read, as with TrustFirstRead,
 	// and leaves no acknowledgement. It restores nothing, and does not listen for changes.
 	OneShot bool
@@ -66,6 +71,11 @@ type Config struct {
 	// Policy is for the rings that AllowBootstrap makes, and ignored without it. Zero fields take
 	// their defaults.
 	Policy ring.Policy
+
+	// Verifies are the algorithms that this process's verifiers list for tenants whose rings are
+	// held. A change to another algorithm is refused while a live instance does not list it. The
+	// default, none, means all.
+	Verifies []keystore.Algorithm
 
 	// Logger receives what no caller is told: rings that cannot be read, repairs, recovering,
 	// rotations that failed. It never receives a secret. The default discards it.
@@ -103,6 +113,8 @@ func (c Config) validate() error {
 	switch {
 	case c.KEKs == nil:
 		return &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
+	case c.OneShot && c.StoreMayBeAway:
+		return &ring.Error{Text: "Config.OneShot and Config.StoreMayBeAway exclude each other: a command reads the store"}
 	case c.Poll < 0 || c.Deadline < 0:
 		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:
@@ -114,6 +126,11 @@ func (c Config) validate() error {
 	for _, tenant := range c.Tenants {
 		if !synced.IsTenant(tenant) {
 			return &ring.Error{Text: fmt.Sprintf("Config.Tenants has a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		}
+	}
+	for _, alg := range c.Verifies {
+		if !alg.Known() {
+			return &ring.Error{Text: fmt.Sprintf("Config.Verifies has %q: want some of %v", string(alg), keystore.Algorithms())}
 		}
 	}
 	if c.AllowBootstrap {

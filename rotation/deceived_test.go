@@ -193,7 +193,7 @@ func TestForgedAckKeepsNoOldTenantKey(t *testing.T) {
 			}
 		}()
 		time.Sleep(2 * time.Second)
-		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		keys := 0

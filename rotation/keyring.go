@@ -34,7 +34,8 @@ type Keyring struct {
 // cfg.KEKs are required.
 //
 // The error wraps [keystore.ErrUnavailable] if nothing of the store can be read, and [ErrWrongKEK]
-// if no ring can be opened because the KEKs are wrong. It names the field if cfg is invalid. If
+// if no ring can be opened because the KEKs are wrong. It names the field if cfg is invalid. With
+// [Config.StoreMayBeAway] it does not need the store. If
 // only a part of the store cannot be read, such as one server of a Cluster, Open succeeds and each
 // poll tries again: [Keyring.Status] reports it, and [Keyring.WaitReady] waits for it.
 func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
@@ -47,7 +48,8 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 		return nil, err
 	}
 	rings, err := synced.Open(ctx, keks, synced.Config{Store: store, Tenants: cfg.Tenants, Instance: cfg.Instance, Poll: cfg.Poll, Deadline: cfg.Deadline,
-		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, Logger: cfg.Logger, Now: cfg.Now})
+		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Verifies: cfg.Verifies,
+		Logger: cfg.Logger, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func TestPublicKeysOfOneLife(t *testing.T) {
 		}
 		set := func() {
 			t.Helper()
-			if err := f.rotator.SetPolicy(t.Context(), "acme", public); err != nil {
+			if _, err := f.rotator.SetPolicy(t.Context(), "acme", public); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -40,10 +40,10 @@ func TestJWKSetStaysSmall(t *testing.T) {
 		if _, err := f.rotator.Rotate(t.Context(), "acme", rotation.Force); err == nil {
 			t.Error("forced: it is not refused")
 		}
-		if err := f.rotator.SetPolicy(t.Context(), "acme", ring.Policy{Algorithm: keystore.ES256}); err == nil {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", ring.Policy{Algorithm: keystore.ES256}); err == nil {
 			t.Error("SetPolicy is not refused")
 		}
-		if err := f.rotator.SetPolicy(t.Context(), "acme", ring.Policy{Algorithm: keystore.HS256}); err != nil && strings.Contains(err.Error(), "publish") {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", ring.Policy{Algorithm: keystore.HS256}); err != nil && strings.Contains(err.Error(), "publish") {
 			t.Errorf("SetPolicy to what is not published: %v", err)
 		}
 		if _, err := f.rotator.Revoke(t.Context(), "acme", f.signer1(t)); err != nil {

@@ -33,7 +33,7 @@ func TestHolderAssertsItsSigningKey(t *testing.T) {
 		{"after somebody came before", func(f *fleet, b *member, store *faultyStore, conn *rotationtest.Conn) {
 			store.write = func() {
 				store.write = nil
-				if err := b.rotator.SetPolicy(f.t.Context(), "acme", fast); err != nil {
+				if _, err := b.rotator.SetPolicy(f.t.Context(), "acme", fast); err != nil {
 					f.t.Error(err)
 				}
 			}

@@ -188,7 +188,9 @@ func TestNewSignerRefuses(t *testing.T) {
 			t.Errorf("TTL %v: taken", ttl)
 		}
 	}
-	if _, err := rotation.NewSigner(new(rotation.Keyring), rotation.SignerConfig{TTL: time.Second}); err != nil {
+	m := join(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), "a", trusting)
+	defer m.leave()
+	if _, err := rotation.NewSigner(m.Keyring, rotation.SignerConfig{TTL: time.Second}); err != nil {
 		t.Error(err)
 	}
 }

@@ -61,6 +61,18 @@ func optionsOf(opts []Option) (o options) {
 	return o
 }
 
+// on returns decide with the options that say whether its change is made. A change to an algorithm that
+// a live instance does not verify is refused, unless it is forced or revokes a key.
+func (o options) on(decide decision) decision {
+	return func(b *base) (*protocol.Proposal, error) {
+		p, err := decide(b)
+		if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {
+			err = b.CheckVerified(p, b.live)
+		}
+		return p, err
+	}
+}
+
 // A Receipt says what a change did and what it cost. Times are by the store's clock. A field that
 // does not apply is zero. The store may still lose a change for Dwell after CommittedAt, in a
 // failover; each instance that has read it restores it.
@@ -69,11 +81,20 @@ type Receipt struct {
 	Revoked  string // the kid of the key that was revoked
 	Promoted string // the kid of the key that signs from now on
 	Minted   string // the kid of the new key
+	Adopted  string // the kid of the imported key, for people if its tokens have none
+
+	// Replaced are the kids of keys that waited behind a key with Hold, and were revoked with this
+	// change. They have signed no token.
+	Replaced []string
 
 	Accepted []string // the kids of the keys that [Rotator.Accept] was given, in that order
 
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
-	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before
+	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before; zero if it waits
+
+	// AcceptedUntil is when the last token ends of the key that Promoted follows, or Minted where a
+	// key was Adopted. Programs that sign with that key must stop before the next one signs.
+	AcceptedUntil time.Time
 
 	// ConfirmedAt is when Promoted signs, if it was forced within Dwell. Until then the one before does.
 	ConfirmedAt time.Time
@@ -111,11 +132,11 @@ type Receipt struct {
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
 func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
-	return r.create(ctx, tenant, policy, (*protocol.Base).Create)
+	return r.found(ctx, tenant, policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Create(policy) })
 }
 
-// create is Create, decided by decide.
-func (r *Rotator) create(ctx context.Context, tenant string, policy ring.Policy, decide func(*protocol.Base, ring.Policy) (*protocol.Proposal, error)) (Receipt, error) {
+// found makes the first ring of a tenant, as decide says. It gives it the policy with its defaults.
+func (r *Rotator) found(ctx context.Context, tenant string, policy ring.Policy, o options, decide func(*base, ring.Policy) (*protocol.Proposal, error)) (Receipt, error) {
 	if !synced.IsTenant(tenant) {
 		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
@@ -126,12 +147,12 @@ func (r *Rotator) create(ctx context.Context, tenant string, policy ring.Policy,
 	if err := r.allHold(ctx, tenant, r.k.keks.Load().Primary()); err != nil {
 		return Receipt{}, err
 	}
-	_, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, func(b *base) (*protocol.Proposal, error) {
+	_, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) { return r.load(ctx, tenant, true) }, o.on(func(b *base) (*protocol.Proposal, error) {
 		if err := protocol.CheckClock(b.Now, b.sent, b.received, policy.ClockSkew); err != nil {
 			return nil, inTenant(tenant, err) // base knew of no policy, so it did not compare the clocks
 		}
-		return decide(&b.Base, policy)
-	})
+		return decide(b, policy)
+	}))
 	return receipt, err
 }
 
@@ -146,17 +167,19 @@ func (r *Rotator) policy(p ring.Policy) (ring.Policy, error) {
 }
 
 // SetPolicy mints the next key of a tenant under another policy. The policy takes effect with that
-// key, after the keys that are pending already; existing keys keep theirs. Zero fields take their
-// defaults, not the values of the old policy. The error is a [*PolicyError] if the policy does not
-// hold. It is refused within Freshness + Dwell + ClockSkew of the last mint, and beyond
-// [ring.MaxPublished] public keys.
-func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy) error {
+// key, after the keys that are pending already; existing keys keep theirs. Where the signing key has
+// Hold, the new key replaces the one that waits. Zero fields take their defaults, not the values of
+// the old policy. The error is a [*PolicyError] if the policy does not hold. It is refused within
+// Freshness + Dwell + ClockSkew of the last mint, and beyond [ring.MaxPublished] public keys. It is
+// refused too while a live instance does not list the algorithm in its [Config.Verifies], unless
+// [Force] is given.
+func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Policy, opts ...Option) (Receipt, error) {
 	policy, err := r.policy(policy)
 	if err != nil {
-		return err
+		return Receipt{}, err
 	}
-	_, _, err = r.apply(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) })
-	return err
+	_, receipt, err := r.change(ctx, tenant, r.base, optionsOf(opts).on(func(b *base) (*protocol.Proposal, error) { return b.SetPolicy(policy) }))
+	return receipt, err
 }
 
 // Rotate makes the next pending key sign now, and mints another if no other is pending. No token is
@@ -168,7 +191,7 @@ func (r *Rotator) SetPolicy(ctx context.Context, tenant string, policy ring.Poli
 // whose From says when it may sign; the Receipt is valid then.
 func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	p, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) })
+	p, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) }))
 	if err == nil && p.Op == ring.OpMint {
 		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
 			From: receipt.CommittedAt.Add(p.VisibleAfter)}
@@ -180,7 +203,7 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 // nothing. Without [Force] it must be the next one.
 func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Option) (Receipt, error) {
 	o := optionsOf(opts)
-	_, receipt, err := r.change(ctx, tenant, r.base, func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) })
+	_, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Promote(kid, o.force) }))
 	return receipt, err
 }
 
@@ -231,11 +254,27 @@ func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
 		case ring.FactPromoted:
 			receipt.Promoted = f.KID
 		case ring.FactRevoked:
-			receipt.RevokedAt = f.At
+			if f.KID == p.KID {
+				receipt.RevokedAt = f.At
+			} else {
+				receipt.Replaced = append(receipt.Replaced, f.KID)
+			}
 		}
 	}
 	if len(p.Mint) > 0 {
-		receipt.Minted, receipt.SignsFrom = p.Mint[0].KID, p.Mint[0].ActivateAt
+		minted := &p.Mint[0]
+		if p.Op == ring.OpAdopt {
+			minted = &p.Mint[1]
+		}
+		if receipt.Minted = minted.KID; !minted.Waits {
+			receipt.SignsFrom = minted.ActivateAt
+		}
+	}
+	if p.Op == ring.OpAdopt {
+		receipt.Adopted = p.KID
+	}
+	if receipt.Adopted+receipt.Promoted != "" {
+		receipt.AcceptedUntil = b.AcceptedUntil(p)
 	}
 	return receipt
 }

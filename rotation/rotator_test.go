@@ -166,7 +166,7 @@ func TestPromote(t *testing.T) {
 		f := newFleet(t, fast)
 		defer f.leave()
 		time.Sleep(4 * time.Second)
-		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 			t.Fatal(err)
 		}
 		wantRing(t, f.member, "1=signing* 2=pending 3=pending")
@@ -345,14 +345,14 @@ func TestSetPolicyTakesEffectWithNextKey(t *testing.T) {
 		defer f.leave()
 		es := fast
 		es.Algorithm, es.ReaderStaleness = keystore.ES256, time.Second
-		wantRefused(t, f.rotator.SetPolicy(t.Context(), "acme", es)) // F + D + S after the last mint
+		wantRefused(t, errorOf(f.rotator.SetPolicy(t.Context(), "acme", es))) // F + D + S after the last mint
 		time.Sleep(4 * time.Second)
-		if err := f.rotator.SetPolicy(t.Context(), "acme", es); err != nil {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", es); err != nil {
 			t.Fatal(err)
 		}
 		bad := es
 		bad.Propagation = 10 * time.Second
-		if err := f.rotator.SetPolicy(t.Context(), "acme", bad); err == nil || !strings.Contains(err.Error(), "Every >= Propagation") {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", bad); err == nil || !strings.Contains(err.Error(), "Every >= Propagation") {
 			t.Errorf("%v", err)
 		}
 		s, _ := f.Tenant("acme")

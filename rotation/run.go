@@ -19,6 +19,7 @@ const rotateAtOnce = 4
 //
 //   - mints the next key if none is pending,
 //   - promotes the pending key if the signing one was revoked,
+//   - revokes a key that waits although no key holds it back any longer,
 //   - removes keys whose last token expired long ago,
 //   - makes missing rings if [Config.AllowBootstrap] is set.
 //
@@ -84,8 +85,10 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 		if b.Collect() != nil {
 			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
 		}
-	case b.TakeOver() != nil:
-		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver(), b.Ring() })
+	case b.IsTakeOverDue():
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver() })
+	case b.RevokeStray() != nil:
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.RevokeStray(), nil })
 	case b.IsMintDue():
 		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
 	case b.Collect() != nil:
@@ -138,7 +141,7 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 			return nil
 		}
 	}
-	_, err = r.create(ctx, tenant, r.k.cfg.Policy, (*protocol.Base).Bootstrap)
+	_, err = r.found(ctx, tenant, r.k.cfg.Policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Bootstrap(policy) })
 	switch {
 	case errors.Is(err, ring.ErrRefused):
 		return nil // another instance was first

@@ -78,6 +78,7 @@ func NewSigner(k *Keyring, cfg SignerConfig) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.rings.Signs.Store(true)
 	return &Signer{ring: k, cfg: cfg, opened: new(sync.Map)}, nil
 }
 
@@ -199,7 +200,7 @@ func (s *Signer) keyAt(tenant string, now time.Time) (key *token.Key, ttl, most 
 	if key, err = s.openKey(tenant, c, r); err != nil {
 		return nil, 0, 0, &ring.Error{Text: fmt.Sprintf("tenant %q: the key that signs now cannot be opened", tenant), Err: err}
 	}
-	most = r.Timing.MaxTokenTTL
+	most = r.TokenTTL()
 	ttl = s.cfg.TTL
 	if ttl == 0 {
 		ttl = min(defaultTTL, most)

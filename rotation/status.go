@@ -24,6 +24,16 @@ type Status struct {
 	// made.
 	Fresh bool
 
+	// CanVerify reports whether this instance answers every token of every ring rightly, for now also
+	// without the store: until the keys that it knows have ended, or a key may sign that it does not
+	// know. It is false as long as an instance that has never been in sync recovers, and while its
+	// clock cannot be trusted. Route traffic by it if the instance only verifies.
+	CanVerify bool
+
+	// CanSign reports whether this instance may sign for every ring: it is Ready, and not fenced. A
+	// ring that no instance can sign for, because its key was revoked, does not count.
+	CanSign bool
+
 	// Err says why it is not Fresh, or is nil. It names one tenant if the reason is in its ring. It
 	// is for people: do not decide by it.
 	Err error
@@ -49,10 +59,11 @@ type Counts struct {
 
 // Status returns how the keyring stands now. It does not wait for the store.
 func (k *Keyring) Status() Status {
-	s := Status{Ready: true, Fresh: true, Counts: k.counts()}
+	s := Status{Ready: true, Fresh: true, CanVerify: true, CanSign: true, Counts: k.counts()}
 	now := k.cfg.Now()
 	k.addBuckets(&s, now)
 	k.addRings(&s, now)
+	s.CanSign = s.CanSign && s.Ready
 	return s
 }
 
@@ -70,7 +81,8 @@ func (k *Keyring) addBuckets(s *Status, now time.Time) {
 	for _, b := range k.rings.Buckets() {
 		status := b.Status.Load()
 		s.Ready = s.Ready && !status.Good.IsZero() && !errors.Is(status.Err, ring.ErrClock)
-		s.Fresh = s.Fresh && status.InSync(now, k.times.Load().Fresh)
+		s.CanVerify = s.CanVerify && !status.Knew.IsZero()
+		s.Fresh = s.Fresh && status.InSync(now, k.times.Load().Fresh) && !errors.Is(status.Err, ring.ErrClock)
 		if s.Err == nil && !s.Fresh {
 			s.Err = unavailable(status.Err)
 		}
@@ -93,6 +105,7 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 		}
 		s.Tenants++
 		s.Ready, s.Fresh = s.Ready && t.Ready, s.Fresh && t.Fresh
+		s.CanVerify, s.CanSign = s.CanVerify && t.CanVerify, s.CanSign && !t.fenced
 		if t.Err != nil && !named {
 			named = true
 			s.Err = fmt.Errorf("tenant %q: %w", r.Tenant, t.Err)
@@ -104,7 +117,10 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 type TenantStatus struct {
 	Ready     bool                 // as in [Status], for this ring
 	Fresh     bool                 // as in [Status], for this ring
+	CanVerify bool                 // as in [Status], for this ring
+	CanSign   bool                 // as in [Status], for this ring, and it has a key that signs
 	InDoubt   bool                 // recovering: the store may have lost something that others will restore
+	Held      bool                 // the signing key has Hold: only [Rotator.Rotate] ends it
 	Err       error                // why it is not Fresh, or nil
 	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
@@ -113,6 +129,7 @@ type TenantStatus struct {
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool // some record of it is known
+	fenced bool // this instance must not sign, whereas others may
 }
 
 // Tenant returns the state of tenant's ring now. It does not wait for the store. The error wraps
@@ -136,10 +153,10 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	return t, nil
 }
 
-// Ready returns nil if tenant's ring is [TenantStatus].Ready, and otherwise the reason.
+// Ready returns nil if tenant's ring is [TenantStatus].CanVerify, and otherwise the reason.
 func (k *Keyring) Ready(tenant string) error {
 	s, err := k.Tenant(tenant)
-	if err == nil && !s.Ready {
+	if err == nil && !s.CanVerify {
 		err = inTenant(tenant, unavailable(s.Err))
 	}
 	return err
@@ -149,15 +166,23 @@ func (k *Keyring) Ready(tenant string) error {
 // nothing to wait for.
 func (k *Keyring) status(r *synced.Ring, now time.Time) TenantStatus {
 	status, c := r.Status.Load(), r.State.Load()
-	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, exists: c.Newest() != nil}
-	s.Fresh = s.exists && status.InSync(now, k.times.Load().Fresh)
+	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, Held: c.Plain().Held(now), exists: c.Newest() != nil}
+	s.Fresh = s.exists && status.InSync(now, k.times.Load().Fresh) && !errors.Is(status.Err, ring.ErrClock)
 	switch {
 	case s.exists:
 		s.Ready = !status.Good.IsZero() && protocol.Age(now, status.Good) <= c.Newest().Timing.SignFor && !errors.Is(status.Err, ring.ErrClock)
 	case c != nil && c.Plan.Dead:
 		s.Ready, s.Fresh = true, status.InSync(now, k.times.Load().Fresh)
 	}
-	if s.Err == nil && !s.Fresh {
+	s.CanVerify = c.Plain().CanVerify(status.SyncState, now, status.InSync(now, k.times.Load().Fresh), r.ClockHolds(now))
+	if s.exists {
+		_, err := c.Signing(now, status.Good, k.times.Load().Deadline)
+		s.CanSign, s.fenced = s.Ready && err == nil, errors.Is(err, ErrFenced)
+	}
+	switch {
+	case s.Fresh:
+		s.Err = nil // a sync may have failed since; it is no reason yet
+	case s.Err == nil:
 		s.Err = s.reason(now, status)
 	}
 	return s
@@ -179,14 +204,15 @@ func (s *TenantStatus) reason(now time.Time, status *synced.Status) error {
 }
 
 // WaitReady waits until the keyring is [Status].Ready and returns nil. An instance needs it after
-// [Open], before it serves: until then it neither signs nor reports a key as missing. If ctx ends
+// [Open], before it serves: until then it neither signs nor reports a key as missing. A keyring
+// without a [Signer] need only be CanVerify. If ctx ends
 // first the error says why it is not ready, and wraps [keystore.ErrUnavailable] and the error of
 // ctx. It also returns an error when the keyring is closed.
 func (k *Keyring) WaitReady(ctx context.Context) error {
 	for {
 		synced := k.rings.NextSync() // before Status, so that no sync in between is missed
 		s := k.Status()
-		if s.Ready {
+		if s.Ready || s.CanVerify && !k.rings.Signs.Load() {
 			return nil
 		}
 		select {

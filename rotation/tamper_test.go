@@ -36,7 +36,7 @@ func TestStoreIsTamperedWith(t *testing.T) {
 				f := newFleet(t, fast)
 				defer f.leave()
 				time.Sleep(3600 * time.Millisecond)
-				if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
+				if _, err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil {
 					t.Fatal(err)
 				}
 				if err := errorOf(f.rotator.Revoke(t.Context(), "acme", f.kid(3))); err != nil {

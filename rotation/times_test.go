@@ -24,7 +24,7 @@ func TestShorterFreshnessCountsWhenAllKnowIt(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		quick := slow
 		quick.Freshness, quick.ClockSkew, quick.Dwell = time.Second, 10*time.Millisecond, time.Second
-		if err := f.rotator.SetPolicy(t.Context(), "acme", quick); err != nil {
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", quick); err != nil {
 			t.Fatal(err)
 		}
 		minted := time.Now()
@@ -170,7 +170,7 @@ func TestPolicyIsHeldToTimesOfConfig(t *testing.T) {
 				}
 				_, created := m.rotator.Create(t.Context(), "acme", tt.policy)
 				time.Sleep(2 * time.Minute)
-				set := m.rotator.SetPolicy(t.Context(), "old", tt.policy)
+				_, set := m.rotator.SetPolicy(t.Context(), "old", tt.policy)
 				time.Sleep(30 * time.Second)
 				if tt.refused != (created != nil) || tt.refused != (set != nil) {
 					t.Errorf("Create: %v; SetPolicy: %v", created, set)

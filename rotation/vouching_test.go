@@ -18,7 +18,7 @@ func TestInstanceThatWasAwayDoesNotVouch(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		b.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
 		time.Sleep(3 * time.Second)
-		if err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil { // b does not hear of it
+		if _, err := f.rotator.SetPolicy(t.Context(), "acme", fast); err != nil { // b does not hear of it
 			t.Fatal(err)
 		}
 		third := f.kid(3)

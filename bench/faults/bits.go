@@ -136,7 +136,7 @@ func (b *bitsBench) fillRing(ctx context.Context, tenant string) error {
 			_, err = r.Revoke(ctx, tenant, newestOf(s.Ring).KID)
 			return err == nil
 		},
-		func() bool { return r.SetPolicy(ctx, tenant, quick.Policy) == nil },
+		func() bool { _, err := r.SetPolicy(ctx, tenant, quick.Policy); return err == nil },
 		func() bool {
 			s, err := r.keys.Tenant(tenant)
 			if err != nil || !s.Fresh || newestOf(s.Ring).State != ring.Pending {

@@ -386,7 +386,7 @@ func TestDoctorRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, func() bool { // the deadline is short, and the machine may be busy
-		err := rotator.SetPolicy(t.Context(), "default", rotation.Policy{Algorithm: "ES256"})
+		_, err := rotator.SetPolicy(t.Context(), "default", rotation.Policy{Algorithm: "ES256"})
 		return err == nil || errors.Is(err, rotation.ErrRefused)
 	})
 	p.doctor(exitYes).want("algorithms", doctor.Warn, "ES256 HS256 (for another 30 days", "MixedFamilies: true")

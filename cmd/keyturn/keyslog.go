@@ -316,8 +316,8 @@ type loggedEntry struct {
 	bucket int
 }
 
-// logPage is how many entries are read at once. All that a writer of Redis can make a command hold is
-// a page of each bucket, which the store bounds too.
+// logPage is how many entries are read at once. A writer of Redis can make a command hold no
+// more than a page of each bucket, and the store bounds its bytes.
 const logPage = 200
 
 // A logMerge reads the logs of buckets as one, by the time in their IDs, and holds a page of each.
@@ -328,7 +328,7 @@ type logMerge struct {
 	why    error // of the first
 }
 
-// A bucketLog is what was read of a log and not taken yet.
+// A bucketLog has the entries of a log that were read and not taken yet.
 type bucketLog struct {
 	bucket int
 	ms, n  uint64 // of the ID of the first of entries

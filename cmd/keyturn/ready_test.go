@@ -39,7 +39,7 @@ func TestReadyzHidesAddresses(t *testing.T) {
 	c.run("keys", "create", "--freshness", "1s", "--skew", "100ms", "--dwell", "1s").wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
 	redis.Kill()
-	wait(t, func() bool { return strings.Contains(s.log.String(), "Redis cannot be reached") })
+	wait(t, func() bool { return strings.Contains(s.log.String(), "the store cannot be reached") })
 	wait(t, func() bool { _, all, _ := s.readiness(t); return all != stateReady }) // it is a second old at most
 	a := askAt(t, s.admin, "GET", "/readyz", "")
 	if strings.Contains(a.body, "127.0.0.1") || !strings.Contains(a.body, `"reason":"`) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -267,14 +268,26 @@ func (r *restoring) restore(ctx context.Context, some []backup.Entry) error {
 	if err != nil {
 		return ringError(err)
 	}
-	for _, e := range some {
-		report, err := r.merge(ctx, rotator, e)
-		if err := r.add(ctx, e, report, err); err != nil {
+	reports, errs := make([]ring.Restored, len(some)), make([]error, len(some))
+	var wg sync.WaitGroup
+	for first := range mergeAtOnce {
+		wg.Go(func() {
+			for i := first; i < len(some); i += mergeAtOnce {
+				reports[i], errs[i] = r.merge(ctx, rotator, some[i])
+			}
+		})
+	}
+	wg.Wait()
+	for i, e := range some {
+		if err := r.add(ctx, e, reports[i], errs[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// mergeAtOnce is how many rings are merged at once: each takes a few calls of Redis, one after the other.
+const mergeAtOnce = 8
 
 // merge merges one ring.
 func (r *restoring) merge(ctx context.Context, rotator *rotation.Rotator, e backup.Entry) (ring.Restored, error) {

@@ -209,6 +209,7 @@ func openStore(rawURL string) (*store, error) {
 type ringSession struct {
 	*app
 	store *store
+	url   string // of store, with its password
 	keks  *rotation.KEKs
 	realm string
 
@@ -243,7 +244,7 @@ func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error
 	if err != nil {
 		return nil, err
 	}
-	return &ringSession{app: a, store: s, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
+	return &ringSession{app: a, store: s, url: rawURL, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
 }
 
 // open returns a keyring that holds the tenants' rings as the store has them now.

@@ -45,6 +45,7 @@ program proves to another who is asking.
   inspect  shows what is inside a token, without checking it
   serve    starts a small API on port 4111 that only a good token opens
   doctor   says what in Redis, the rings and the clock would hurt
+  drill    rehearses a rotation, a revocation, an outage or a restore on a canary
 
 Exit codes: 0 yes, 1 no (a bad token, or a change that is refused), 2 the command
 line or a file is not right, 3 it cannot be told now, as Redis or an issuer
@@ -86,7 +87,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a), newDoctor(a))
+	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a), newDoctor(a), newDrill(a))
 	addHelp(root)
 	return root
 }
@@ -102,10 +103,13 @@ func addHelp(cmd *cobra.Command) {
 
 // commandNames lists the commands below cmd in words, in the order in which they are used.
 func commandNames(cmd *cobra.Command) string {
+	if cmd.Name() == "drill" {
+		return "rotate, revoke, outage or restore"
+	}
 	if cmd.HasParent() {
 		return "create, list, log, rotate, promote, revoke or rekey"
 	}
-	return "keys, sign, verify, inspect, serve or doctor"
+	return "keys, sign, verify, inspect, serve, doctor or drill"
 }
 
 // newHelp replaces cobra's help command. That one prints an argument that is not a command, which may

@@ -257,7 +257,11 @@ func isTerminal(w io.Writer) bool {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // a character device, too: that of jobs without a terminal
+	return err != nil || !os.SameFile(info, null)
 }
 
 // run shows what text returns until ctx ends, for the first time after quietFor.

@@ -133,7 +133,10 @@ func TestWaitNotApplied(t *testing.T) {
 func (c *ringCLI) stuck(name string) { c.freezable(name).freeze() }
 
 // freezable adds an instance that can be cut off.
-func (c *ringCLI) freezable(name string) *freezing {
+func (c *ringCLI) freezable(name string) *freezing { return c.freezableOf(name, "default") }
+
+// freezableOf is freezable for an instance that holds the rings of the tenants.
+func (c *ringCLI) freezableOf(name string, tenants ...string) *freezing {
 	c.t.Helper()
 	s, err := openStore(c.url)
 	if err != nil {
@@ -145,7 +148,7 @@ func (c *ringCLI) freezable(name string) *freezing {
 	}
 	frozen := &freezing{Store: s}
 	k, err := rotation.Open(c.t.Context(), frozen, rotation.Config{
-		KEKs: keks, Tenants: []string{"default"}, Instance: name, TrustFirstRead: true, Poll: 100 * time.Millisecond,
+		KEKs: keks, Tenants: tenants, Instance: name, TrustFirstRead: true, Poll: 100 * time.Millisecond,
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -11,7 +11,7 @@ var mutants = []mutant{
 	{
 		name: "without propagation",
 		edits: []edit{
-			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now)"},
+			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate, ", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now, "},
 			{"rotation/internal/protocol/signing.go", "if k.First || good.After(k.Created.Add(k.Timing.Dwell)) {", "if true {"}, // otherwise the key waits until it is confirmed, and the mistake shows nothing
 		},
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
@@ -45,7 +45,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "retention a second short",
-		edits: []edit{{"rotation/ring/plan.go", "return end.Add(p.MaxTokenTTL + p.Leeway)", "return end.Add(p.MaxTokenTTL + p.Leeway - 1e9)"}},
+		edits: []edit{{"rotation/ring/plan.go", "return end.Add(k.TokenTTL() + p.Leeway)", "return end.Add(k.TokenTTL() + p.Leeway - 1e9)"}},
 		tests: tests{simulator, "TestTimeline(A|B|M)$"}, want: "I4",
 	},
 	{
@@ -117,7 +117,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "promotion of one that is not first",
-		edits: []edit{{"rotation/internal/protocol/promote.go", "return &pending[i], i == 0, nil", "return &pending[i], true, nil"}},
+		edits: []edit{{"rotation/internal/protocol/promote.go", "return &pending[i], i == 0 || pending[0].Waiting(), nil", "return &pending[i], true, nil"}},
 		tests: tests{simulator, "TestTimelineE$"}, want: "TestTimelineE",
 	},
 	{
@@ -371,6 +371,36 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineMarkAway$"}, want: "TestTimelineMarkAway",
 	},
 	{
+		name:  "an instance verifies until its keys end, whatever signs then",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waits {", "if false {"}},
+		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "the unknown key is expected by this instance's clock",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", ".Add(-2 * last.Timing.ClockSkew)", ""}},
+		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "a newcomer in doubt verifies",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "case c == nil || !clocks || s.Knew.IsZero():", "case c == nil || !clocks:"}},
+		tests: tests{decisions, "TestCanVerify"}, want: "TestCanVerify",
+	},
+	{
+		name:  "steady clocks prove that the store's was set",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "by := v.Jumped", "by := true"}},
+		tests: tests{decisions, "TestPausedInstanceIsNeverRight"}, want: "TestPausedInstanceIsNeverRight",
+	},
+	{
+		name:  "one peer is believed against the others",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "case theirs && !mine, a.At.After(v.Now.Add(2 * v.Skew)):", "case false:"}},
+		tests: tests{decisions, "TestStoreJumped"}, want: "TestStoreJumped",
+	},
+	{
+		name:  "the own word counts as a peer's",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "a.Unreadable || a.Instance == self:", "a.Unreadable:"}},
+		tests: tests{here, "TestAloneNoClockIsRight"}, want: "TestAloneNoClockIsRight",
+	},
+	{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
@@ -399,5 +429,140 @@ var mutants = []mutant{
 		name:  "only a change that broke half way was not made",
 		edits: []edit{{"rotation/rediskeys/store.go", `if code == "refused" && !in.bad {`, `if code != "refused" && !in.bad {`}},
 		tests: tests{"./rotation/rediskeys", "TestRefusedChangeIsNotMade|TestScriptThatFailsHalfWay"}, want: "TestScriptThatFailsHalfWay",
+	},
+	{
+		name:  "a key behind one with Hold has a date",
+		edits: []edit{{"rotation/internal/protocol/mint.go", "activate, holds(last))", "activate, false)"}},
+		tests: tests{simulator, "TestTimelineHoldRevoked$"}, want: "TestTimelineHoldRevoked",
+	},
+	{
+		name:  "a key that waits goes by its date",
+		edits: []edit{{"rotation/ring/plan.go", "if r.Waits {", "if false {"}},
+		tests: tests{simulator, "TestTimelineHold$"}, want: "TestTimelineHold",
+	},
+	{
+		name:  "a key with Hold ends by its date",
+		edits: []edit{{"rotation/ring/plan.go", "if k.Hold {", "if false {"}},
+		tests: tests{decisions, "TestLongHistories"}, want: "TestLongHistories",
+	},
+	{
+		name:  "a policy mints behind the key that waits",
+		edits: []edit{{"rotation/internal/protocol/mint.go", "\tb.revokeWaiting(p, \"\")\n", ""}},
+		tests: tests{simulator, "TestTimelineHold$"}, want: "TestTimelineHold",
+	},
+	{
+		name:  "a promotion leaves others that wait",
+		edits: []edit{{"rotation/internal/protocol/promote.go", "\tb.revokeWaiting(p, k.KID)\n", ""}},
+		tests: tests{decisions, "TestHold$"}, want: "TestHold",
+	},
+	{
+		name:  "after a hold no key is pending",
+		edits: []edit{{"rotation/internal/protocol/promote.go", "if k.Waiting() {", "if false {"}},
+		tests: tests{decisions, "TestHold$|TestStrayKey"}, want: "TestHold",
+	},
+	{
+		name:  "a stray key waits for ever",
+		edits: []edit{{"rotation/run.go", "case b.RevokeStray() != nil:", "case false:"}},
+		tests: tests{simulator, "TestTimelineHoldSplit$"}, want: "TestTimelineHoldSplit",
+	},
+	{
+		name:  "a stray key is heir enough",
+		edits: []edit{{"rotation/internal/protocol/mint.go", "(len(waiting) == 0 || c == nil || !c.Hold)", "(len(waiting) == 0 || c == nil)"}},
+		tests: tests{decisions, "TestStrayKey"}, want: "TestStrayKey",
+	},
+	{
+		name:  "the heir of a revoked key is a stray one",
+		edits: []edit{{"rotation/internal/protocol/hold.go", "b.headless() || c.Hold", "c.Hold && !b.headless()"}},
+		tests: tests{decisions, "TestStrayKey"}, want: "TestStrayKey",
+	},
+	{
+		name:  "a key that waited and was revoked has no end",
+		edits: []edit{{"rotation/ring/plan.go", "k.DroppedAt = k.RevokedAt\n", "_ = k\n"}},
+		tests: tests{decisions, "TestCollectBesideRevokedWaitingKey"}, want: "TestCollectBesideRevokedWaitingKey",
+	},
+	{
+		name:  "tokens of an imported key live as the policy says",
+		edits: []edit{{"rotation/ring/plan.go", "return end.Add(k.TokenTTL() + p.Leeway)", "return end.Add(p.MaxTokenTTL + p.Leeway)"}},
+		tests: tests{simulator, "TestTimelineHold$"}, want: "I1",
+	},
+	{
+		name:  "the life of imported tokens is the policy's",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "first.Longest = a.Longest", "first.Timing.MaxTokenTTL = a.Longest"}},
+		tests: tests{decisions, "TestRotateAtStays"}, want: "TestRotateAtStays",
+	},
+	{
+		name:  "imported tokens live for less than the policy says",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "if a.Longest > policy.MaxTokenTTL {", "if true {"}},
+		tests: tests{decisions, "TestAdoptedTokensLiveAsPolicySays"}, want: "TestAdoptedTokensLiveAsPolicySays",
+	},
+	{
+		name:  "an instance without the store is trusted for a year",
+		edits: []edit{{"rotation/internal/protocol/signing.go", "return min(r.TokenTTL(), mostCutOff)", "return r.TokenTTL()"}},
+		tests: tests{decisions, "TestLongTokensEndWithoutStore"}, want: "TestLongTokensEndWithoutStore",
+	},
+	{
+		name:  "the date of a rotation is that of one key",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "first.SignUntil, first.Timing.Every = at, max(policy.Every, at.Sub(b.Now))\n", "\n"}},
+		tests: tests{simulator, "TestTimelineDate$"}, want: "TestTimelineDate",
+	},
+	{
+		name:  "a rotation may be at once",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "at.Before(soonest) {", "false {"}},
+		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
+	},
+	{
+		name:  "a revoked key is imported",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case false: //"}},
+		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
+	},
+	{
+		name:  "a ring is made beside a ring",
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
+		tests: tests{simulator, "TestTimelineAdopt$"}, want: "TestTimelineAdopt",
+	},
+	{
+		name:  "no instance is asked which algorithms it verifies",
+		edits: []edit{{"rotation/rotator.go", "if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {", "if false {"}},
+		tests: tests{here, "TestAlgorithmIsVerifiedEverywhere"}, want: "TestAlgorithmIsVerifiedEverywhere",
+	},
+	{
+		name:  "a backup re-dates what the store has",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "if placesInOrder(id.Kind) && in.Stored.Find(id.KID) != nil {", "if false {"}},
+		tests: tests{simulator, "TestTimelineRestoreAbandoned$"}, want: "TestTimelineRestoreAbandoned",
+	},
+	{
+		name:  "a restore keeps the promotions of a lost key",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "in.Good, in.Learned = time.Time{}, ring.Facts{}", "in.Good, in.Learned = in.Now, ring.Facts{}"}},
+		tests: tests{decisions, "TestRestoreOfLostKey"}, want: "TestRestoreOfLostKey",
+	},
+	{
+		name:  "a restore of an old backup brings back its keys",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "endsOnly := !in.Older &&", "endsOnly := false &&"}},
+		tests: tests{decisions, "TestRestoreOfOldBackup"}, want: "TestRestoreOfOldBackup",
+	},
+	{
+		name:  "a restore collects what signs in the store",
+		edits: []edit{{"rotation/internal/protocol/backup.go", "\t\tif superseded {", "\t\tif superseded && false {"}},
+		tests: tests{decisions, "TestRestoreIntoRolledBackStore"}, want: "TestRestoreIntoRolledBackStore",
+	},
+	{
+		name:  "a restore seals under the KEK of the backup",
+		edits: []edit{{"rotation/internal/held/restore.go", "isKey && tk != nil && tk.KEK != under {", "false && isKey && tk != nil {"}},
+		tests: tests{"./rotation/rediskeys", "TestNemesisRestoreAfterKEKChange"}, want: "TestNemesisRestoreAfterKEKChange",
+	},
+	{
+		name:  "a restore takes a half of a ring",
+		edits: []edit{{"rotation/internal/held/restore.go", "if err != nil {\n\t\treturn nil, &ring.Error{Text: \"the ring of the backup\", Err: err}\n\t}", "_ = err"}},
+		tests: tests{"./cmd/keyturn", "TestRestoreNeedsKEK"}, want: "TestRestoreNeedsKEK",
+	},
+	{
+		name:  "a restore asks no instance for the KEK",
+		edits: []edit{{"rotation/restore.go", "return d.Change, r.allHold(ctx, tenant, b.under)", "return d.Change, nil"}},
+		tests: tests{"./rotation/rediskeys", "TestNemesisRestoreAfterKEKChange"}, want: "TestNemesisRestoreAfterKEKChange",
+	},
+	{
+		name:  "a truncated backup is a smaller one",
+		edits: []edit{{"rotation/backup/reader.go", "return r.damaged(\"it is truncated: its end is missing\")", "return io.EOF"}},
+		tests: tests{"./rotation/backup", "TestDamagedFileIsRefused"}, want: "TestDamagedFileIsRefused",
 	},
 }

@@ -16,7 +16,7 @@ import (
 type LogRead struct {
 	Bucket int       // from 0 to rotation.Buckets - 1
 	After  string    // the ID of the entry before the page, or "" for the beginning
-	From   time.Time // the earliest entry, if After is empty; zero for all that the log has
+	From   time.Time // the earliest entry, if After is empty; zero for the oldest one
 	Count  int       // how many entries at most
 }
 

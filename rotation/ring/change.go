@@ -8,6 +8,7 @@ type Op string
 // The changes to a ring. docs/protocol.md has the rule of each.
 const (
 	OpCreate  Op = "create"  // make the first two keys of a tenant
+	OpAdopt   Op = "import"  // the same, where the first key is one that exists
 	OpMint    Op = "mint"    // make the next key
 	OpPromote Op = "promote" // make a pending key sign now
 	OpRotate  Op = "rotate"  // promote, and mint the next key

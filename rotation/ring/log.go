@@ -1,6 +1,10 @@
 package ring
 
-import "time"
+import (
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+)
 
 // An Ack is an instance's acknowledgement in one bucket: that it is there, and whether it has
 // applied a change.
@@ -22,4 +26,8 @@ type Ack struct {
 	// KEKs are its KEKs as id and check value, the primary first. If there are none, this process
 	// lacks its primary KEK, and nothing but Instance and At is known of it.
 	KEKs []string
+
+	// Verifies are the algorithms of the tokens that it accepts: its Config.Verifies. None means all,
+	// or that it is not known.
+	Verifies []keystore.Algorithm
 }

@@ -23,12 +23,19 @@ type Plan struct {
 type PlannedKey struct {
 	*Record
 	First       bool      // it is the ring's first key
-	ActivatesAt time.Time // when it takes effect
+	ActivatesAt time.Time // when it takes effect; if it is Waiting, later than any date
 	SignsUntil  time.Time // when it stops signing, even if no other key has taken effect
 	RetiresAt   time.Time // when the next key takes effect
 	DroppedAt   time.Time // when its last token has expired
 	RevokedAt   time.Time // when it was revoked
 }
+
+// Waiting reports whether the key has no date: it was minted behind a key with Hold, and takes effect
+// once it is promoted.
+func (k *PlannedKey) Waiting() bool { return k.ActivatesAt.Equal(never) }
+
+// never is when a waiting key takes effect: after every date that a record can have.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // NewPlan returns the plan of the records of one ring. The caller leaves out the records that were
 // collected: see [Facts.Collected].
@@ -43,7 +50,10 @@ func NewPlan(records []*Record, facts Facts) *Plan {
 		// A key that took effect late still signs for its whole time. One that was promoted stops
 		// when it was to stop.
 		k.SignsUntil = k.SignUntil.Add(max(0, k.ActivatesAt.Sub(k.ActivateAt)))
-		if i+1 < len(p.InOrder) {
+		if k.Hold {
+			k.SignsUntil = never // an operator says when it stops
+		}
+		if i+1 < len(p.InOrder) && !p.InOrder[i+1].Waiting() {
 			next := &p.InOrder[i+1]
 			k.RetiresAt, k.DroppedAt = next.ActivatesAt, keptUntil(k, next, facts)
 			// SignUntil is only for a key without a successor: it leaves no gap before one.
@@ -54,8 +64,10 @@ func NewPlan(records []*Record, facts Facts) *Plan {
 	// it is not collected, since a signer must know that it was revoked.
 	for i := range p.NeverActive {
 		k := &p.NeverActive[i]
-		after := func(n PlannedKey) bool { return ByEffect(n, *k) > 0 }
-		if n := slices.IndexFunc(p.InOrder, after); n >= 0 {
+		after := func(n PlannedKey) bool { return ByEffect(n, *k) > 0 && !n.Waiting() }
+		if k.Waiting() { // it has no date, so no instance signs in its place, or has to know it for long
+			k.DroppedAt = k.RevokedAt
+		} else if n := slices.IndexFunc(p.InOrder, after); n >= 0 {
 			k.DroppedAt = keptUntil(k, &p.InOrder[n], facts)
 		}
 	}
@@ -84,9 +96,13 @@ func ByEffect(a, b PlannedKey) int {
 }
 
 // effective returns when r takes effect. A republication only delays, and a promotion only hastens:
-// of the two the promotion wins, because instances that have read it may have signed with r.
+// of the two the promotion wins, because instances that have read it may have signed with r. A record
+// that waits takes effect only once it is promoted, whatever its date.
 func effective(r *Record, all []*Record, facts Facts) time.Time {
 	at := r.ActivateAt
+	if r.Waits {
+		at = never
+	}
 	if again, ok := facts.At(FactRepublished, r.KID); ok && !isFirst(r, all) {
 		at = later(at, again.Add(r.Timing.Propagation))
 	}
@@ -118,7 +134,7 @@ func keptUntil(k, next *PlannedKey, facts Facts) time.Time {
 			end = later(end, announced.Add(p.SignFor+p.Dwell+p.ClockSkew))
 		}
 	}
-	return end.Add(p.MaxTokenTTL + p.Leeway)
+	return end.Add(k.TokenTTL() + p.Leeway)
 }
 
 // Current returns the index in InOrder of the last key that has taken effect by now, or -1.
@@ -194,6 +210,9 @@ func (p *Plan) At(now time.Time) Ring {
 
 // inState returns k as a user sees it.
 func (k PlannedKey) inState(state State) Key {
+	if k.Waiting() {
+		k.ActivatesAt = time.Time{}
+	}
 	return Key{Record: *k.Record, State: state, ActivatesAt: k.ActivatesAt, RetiresAt: k.RetiresAt, DroppedAt: k.DroppedAt, RevokedAt: k.RevokedAt}
 }
 

@@ -153,7 +153,7 @@ func (p Policy) Validate() error {
 		}
 	}
 	if !p.Algorithm.Symmetric() {
-		if n := p.maxPublished(); n > MaxPublished {
+		if n := p.Published(); n > MaxPublished {
 			return &PolicyError{Inequality: fmt.Sprintf("2 + ceil((MaxTokenTTL + Leeway + 2 ClockSkew) / Every) <= %d", MaxPublished),
 				Reason: fmt.Sprintf("it would publish %d keys at once", n)}
 		}
@@ -206,9 +206,13 @@ func (p Policy) inequalities() []inequality {
 	}
 }
 
-// maxPublished returns how many keys an asymmetric ring publishes at most: the signing key, the
-// next one, and those whose tokens may still be alive.
-func (p Policy) maxPublished() int {
+// Published returns how many public keys a ring of that policy publishes at most, without changes by
+// hand: the signing key, the next one, and those whose tokens may still be alive. It is 0 for HS*.
+// Every field must be set.
+func (p Policy) Published() int {
+	if p.Algorithm.Symmetric() {
+		return 0
+	}
 	live := p.MaxTokenTTL + p.Leeway + 2*p.ClockSkew
 	return 2 + int((live+p.Every-1)/p.Every)
 }

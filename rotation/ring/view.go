@@ -30,7 +30,7 @@ type Key struct {
 	Record
 	State State // at the moment for which View was asked
 
-	ActivatesAt time.Time // when it takes effect, or would have if it had not been revoked
+	ActivatesAt time.Time // when it takes effect, or would have if it had not been revoked; zero while it waits
 	RetiresAt   time.Time // when the next key takes effect
 	DroppedAt   time.Time // when it stops verifying; zero until there is a next key
 	RevokedAt   time.Time // when it was revoked, or zero
@@ -44,12 +44,14 @@ func (k Key) Verifies() bool { return k.State != Dropped && k.State != Revoked }
 // result, in whatever order they have the records. It changes none of its arguments.
 //
 // Order. A record takes effect at its ActivateAt, or when it was promoted if that is earlier. A
-// record that was lost and restored waits for Propagation again. A record that was revoked before
-// it took effect leaves the order.
+// record that was lost and restored waits for Propagation again. A record that Waits takes effect
+// when it is promoted, and until then comes last. A record that was revoked before it took effect
+// leaves the order.
 //
 // Signing. The last record that has taken effect signs, until the next one takes effect. It does
 // not sign if it was revoked, or if there is no next one and its SignUntil has passed. (SignUntil
-// moves by as much as the record took effect later than its ActivateAt.) Then no key signs. View
+// moves by as much as the record took effect later than its ActivateAt. A record with Hold has no
+// such end.) Then no key signs. View
 // never goes back to an earlier record, since other instances may already have dropped it.
 //
 // Verifying. A pending key verifies. So does a key that signed, until the last token has expired

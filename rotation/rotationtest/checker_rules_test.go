@@ -31,7 +31,7 @@ func newScript() script {
 // "-two" a removal.
 func (h script) commit(at time.Duration, op ring.Op, what ...string) *commit {
 	c := &commit{Commit: rotationtest.Commit{Change: rotation.Change{Op: op}, Instance: "i0", Primary: true},
-		keys: make(map[string]int), facts: make(map[ring.FactKind][]string)}
+		keys: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
 	for _, w := range what {
 		if kid, seq, ok := strings.Cut(w, "#"); ok {
 			c.keys[kid] = int(seq[0] - '0')
@@ -145,6 +145,18 @@ func TestVerdictRules(t *testing.T) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+8600*ms, evVerify, 1, h.sign(13*sec, 1, "two"), ok).reach = -1
 		}},
+		{"imported and revoked, and accepted for as long as its tokens live", "", func(h script) {
+			c := h.commit(6*sec, ring.OpAdopt, "old#1")
+			c.Life, c.longest["old"] = 1, 8*sec
+			h.commit(7*sec, ring.OpRevoke, "x:old")
+			h.note(7*sec+13400*ms, evVerify, 1, h.sign(10900*ms, 1, "old"), ok).reach = -1
+		}},
+		{"imported and revoked, and accepted for longer", "I3", func(h script) {
+			c := h.commit(6*sec, ring.OpAdopt, "old#1")
+			c.Life, c.longest["old"] = 1, 8*sec
+			h.commit(7*sec, ring.OpRevoke, "x:old")
+			h.note(7*sec+13600*ms, evVerify, 1, h.sign(10900*ms, 1, "old"), ok).reach = -1
+		}},
 		{"revoked, and accepted out of reach", "", func(h script) {
 			h.commit(7*sec, ring.OpRevoke, "x:two")
 			h.note(7*sec+8400*ms, evVerify, 1, h.sign(10900*ms, 1, "two"), ok).reach = -1
@@ -200,6 +212,15 @@ func TestSignerRules(t *testing.T) {
 			h.sign(3*sec, 0, "two")
 			h.sign(8100*ms, 1, "one")
 		}},
+		{"a key that waits signs", "I5", func(h script) {
+			h.commit(5*sec, ring.OpMint, "three#3").waits = []string{"three"}
+			h.sign(8*sec, 0, "three")
+		}},
+		{"a key that waited signs", "", func(h script) {
+			h.commit(5*sec, ring.OpMint, "three#3").waits = []string{"three"}
+			h.commit(7*sec, ring.OpPromote, "a:three")
+			h.sign(8*sec, 0, "three")
+		}},
 		{"a seq twice", "I6", func(h script) {
 			h.commit(6*sec, ring.OpMint, "three#3")
 			h.commit(7*sec, ring.OpMint, "other#3")
@@ -230,11 +251,25 @@ func TestStoreRules(t *testing.T) {
 			h.note(6100*ms, evVerify, 1, h.sign(6*sec, 0, "two"), ok)
 		}},
 		{"another tenant accepts", "I9", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), ok).tenant = "other" }},
+		{"another tenant has a key for tokens without a kid", "", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.tokens[n].noKID = true
+			h.note(7*sec, evVerify, 1, n, badSig).tenant = "other"
+		}},
+		{"another tenant accepts one without a kid", "I9", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.tokens[n].noKID = true
+			h.note(7*sec, evVerify, 1, n, ok).tenant = "other"
+		}},
 		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
 		{"a mint while recovering", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").doubt = true }},
 		{"a mint beside a field that cannot be opened", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").unreadable = true }},
 		{"a merge over a field that cannot be opened", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").unreadable = true }},
 		{"a merge while recovering", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").doubt = true }},
+		{"a key is imported although an instance holds a ring", "I10", func(h script) {
+			c := h.commit(6*sec, ring.OpAdopt, "new#1")
+			c.Life, c.holder = 1, "i1"
+		}},
 		{"a ring is created although an instance holds one", "I10", func(h script) {
 			c := h.commit(6*sec, ring.OpCreate, "new#1")
 			c.Life, c.holder = 1, "i1"
@@ -246,6 +281,14 @@ func TestStoreRules(t *testing.T) {
 func TestProgressRules(t *testing.T) {
 	runRuleCases(t, []ruleCase{
 		{"an instance in sync cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
+		{"a key with Hold ends by its date", "I11", func(h script) {
+			e := h.note(30*sec, evSign, 1, -1, noSigner)
+			e.audit = &audit{keys: []ring.Key{{Record: ring.Record{KID: "one", Hold: true, SignUntil: h.start.Add(9 * sec)}, State: ring.Retired}}}
+		}},
+		{"another key ends by its date, and none rotates", "", func(h script) {
+			e := h.note(30*sec, evSign, 1, -1, noSigner)
+			e.audit = &audit{keys: []ring.Key{{Record: ring.Record{KID: "one", SignUntil: h.start.Add(9 * sec)}, State: ring.Retired}}}
+		}},
 		{"a stale instance cannot sign", "", func(h script) { h.note(6*sec, evSign, 1, -1, fenced).fresh = false }},
 		{"a forced revocation waits", "", func(h script) {
 			h.commit(5*sec, ring.OpRevoke, "x:one", "three#3")

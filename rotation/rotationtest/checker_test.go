@@ -1,6 +1,7 @@
 package rotationtest_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -65,6 +66,8 @@ type checker struct {
 	storeLosses      []time.Duration            // and those times that were no edit of one ring
 	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
 	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
+	longest          map[string]time.Duration   // kid -> the longest life of its tokens
+	promoted         map[string]time.Duration   // kid of one that waits -> when it was first promoted; forever if it was not
 }
 
 // spans are the windows of time in which something holds.
@@ -98,7 +101,8 @@ func (s spans) close(t time.Duration) spans {
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), revocationStored: make(map[string]spans), seq: make(map[string]int),
 		mayBeUnknown: make(map[string]bool), promotionLost: make(map[string]spans), lost: make(map[string]spans), changes: make(map[string][]time.Duration),
-		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration)}
+		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration),
+		longest: make(map[string]time.Duration), promoted: make(map[string]time.Duration)}
 	for _, e := range h.events {
 		switch {
 		case e.commit != nil:
@@ -116,6 +120,19 @@ func (c *checker) noteCommit(e event) {
 			c.mayBeUnknown[kid] = true
 		}
 		c.lost[kid] = c.lost[kid].close(e.at + c.timing.w + c.timing.latency)
+	}
+	for kid, longest := range e.commit.longest {
+		c.longest[kid] = longest
+	}
+	for _, kid := range e.commit.waits {
+		if _, ok := c.promoted[kid]; !ok {
+			c.promoted[kid] = forever
+		}
+	}
+	for _, kid := range e.commit.facts[ring.FactPromoted] {
+		if at, waits := c.promoted[kid]; waits && e.at < at {
+			c.promoted[kid] = e.at
+		}
 	}
 	for _, kid := range slices.Concat(e.commit.facts[ring.FactForced], e.commit.facts[ring.FactRepublished]) {
 		c.mayBeUnknown[kid] = true
@@ -213,15 +230,16 @@ func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 
 // revocation (I3): an instance that reaches the store rejects a revoked key within one poll. Any
 // other instance rejects it Dwell + SignFor + MaxTokenTTL + Leeway after its revocation, unless the
-// store lost the revocation.
+// store lost the revocation. For an imported key, the longest life of its tokens takes the place of
+// MaxTokenTTL.
 func (c *checker) revocation(report func(int, string, ...any)) {
 	soon := c.timing.w + 2*c.timing.latency
-	late := c.policy.Dwell + c.policy.SignFor + c.policy.MaxTokenTTL + c.policy.Leeway + 2*c.policy.ClockSkew
 	for n, e := range c.events {
 		if e.kind != evVerify || e.result != ok {
 			continue
 		}
 		kid := c.tokens[e.token].kid
+		late := c.policy.Dwell + c.policy.SignFor + cmp.Or(c.longest[kid], c.policy.MaxTokenTTL) + c.policy.Leeway + 2*c.policy.ClockSkew
 		known, there := c.revocationStored[kid].at(e.at)
 		switch {
 		case !there:
@@ -256,8 +274,13 @@ func (c *checker) retention(report func(int, string, ...any)) {
 // oneSigner (I5): after a scheduled switch the key before signs for ClockSkew at most, because
 // clocks may differ by that much. After a promotion, a revocation, a merge or a loss it may sign
 // for Dwell + SignFor: an instance that was cut off, or that an old primary keeps in sync, does not
-// know of the change.
+// know of the change. A key that waits signs only once it was promoted.
 func (c *checker) oneSigner(report func(int, string, ...any)) {
+	for n, e := range c.events {
+		if e.kind == evSign && e.result == ok && e.at < c.promoted[c.tokens[e.token].kid] {
+			report(n, "key %s waits for a promotion, and signs", short(c.tokens[e.token].kid))
+		}
+	}
 	if c.beyondS {
 		return
 	}
@@ -402,11 +425,14 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 	}
 }
 
-// tenantsApart (I9): no tenant accepts another tenant's token.
+// tenantsApart (I9): no tenant accepts another tenant's token. The key of a kid is not even found.
 func (c *checker) tenantsApart(report func(int, string, ...any)) {
 	for n, e := range c.events {
-		if e.kind == evVerify && e.tenant != c.tokens[e.token].tenant && (e.result == ok || e.result == badSig) {
-			report(n, "a token of tenant %s finds a key", c.tokens[e.token].tenant)
+		if e.kind != evVerify {
+			continue
+		}
+		if t := c.tokens[e.token]; e.tenant != t.tenant && (e.result == ok || e.result == badSig && !t.noKID) {
+			report(n, "a token of tenant %s finds a key", t.tenant)
 		}
 	}
 }
@@ -419,9 +445,9 @@ func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 		case e.commit == nil || !mints(e.commit):
 		case e.commit.unreadable:
 			report(n, "minted where a field cannot be opened")
-		case e.commit.Op == ring.OpCreate && e.commit.holder != "" && !c.isUnsafe(e.at):
+		case founds(e.commit.Op) && e.commit.holder != "" && !c.isUnsafe(e.at):
 			report(n, "a ring is created, although %s has one and is in reach", e.commit.holder)
-		case e.commit.Op != ring.OpCreate && e.commit.doubt:
+		case !founds(e.commit.Op) && e.commit.doubt:
 			report(n, "minted while recovering")
 		}
 	}
@@ -436,7 +462,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 	unsure := make(map[string]time.Duration)   // tenant -> until when a revocation may be unconfirmed, or a restored key too new to sign
 	forced := make(map[string][]time.Duration) // tenant -> when a key was forced to sign
 	for n, e := range c.events {
-		if e.commit != nil && e.commit.Op == ring.OpCreate {
+		if e.commit != nil && founds(e.commit.Op) {
 			waits[e.tenant] = e.at + p.ClockSkew + c.timing.deadline // the first key takes effect by the store's clock
 		}
 		if e.commit != nil && e.commit.Op == ring.OpRevoke && mints(e.commit) {
@@ -478,12 +504,13 @@ func (c *checker) cutOffInPlace(forced, t time.Duration) bool {
 }
 
 // expired reports whether the last key of a ring has reached its SignUntil, and no instance could
-// rotate the keys: those that rotate could not reach the store, or the ring had been edited.
+// rotate the keys: those that rotate could not reach the store, or the ring had been edited. A key
+// with Hold has no such end.
 func (c *checker) expired(e event) bool {
 	end := false
 	for _, k := range e.audit.keys {
 		if k.State == ring.Retired {
-			end = !c.start.Add(e.at + c.policy.ClockSkew).Before(k.SignUntil)
+			end = !k.Hold && !c.start.Add(e.at+c.policy.ClockSkew).Before(k.SignUntil)
 		}
 	}
 	spoilt := slices.ContainsFunc(c.edited[e.tenant], func(at time.Duration) bool { return at <= e.at })

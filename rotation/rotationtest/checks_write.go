@@ -57,7 +57,7 @@ func checkChange(c *storeCheck) {
 // checkOps checks that the store takes every op.
 func checkOps(c *storeCheck, tenant string) {
 	for i, op := range []ring.Op{
-		ring.OpCreate, ring.OpMint, ring.OpPromote, ring.OpRotate, ring.OpRevoke, ring.OpMerge, ring.OpCollect,
+		ring.OpCreate, ring.OpAdopt, ring.OpMint, ring.OpPromote, ring.OpRotate, ring.OpRevoke, ring.OpMerge, ring.OpCollect,
 	} {
 		c.want(rotation.Committed, rotation.Change{
 			Tenant: tenant, If: c.load(tenant).Digest, Set: fields("op", string(op)), Op: op, KID: "k\x00{}", Seq: i, Actor: "a \"person\"\n",

@@ -42,7 +42,7 @@ func TestTimelineCount(t *testing.T) {
 			l.runUntil(4 * time.Second)
 			back2, back3 := f[1].cut(), f[2].cut()
 			l.runFor(100 * time.Millisecond)
-			if err := f[0].r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
+			if _, err := f[0].r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 				t.Fatal(err)
 			}
 			lost := l.key(f[0], 3).KID
@@ -51,7 +51,7 @@ func TestTimelineCount(t *testing.T) {
 			back2()
 			back3()
 			l.runFor(3 * time.Second)
-			if err := f[1].r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
+			if _, err := f[1].r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 				t.Fatal(err)
 			}
 			made := l.key(f[1], 3).KID

@@ -109,7 +109,7 @@ func TestTimelineLeft(t *testing.T) {
 		thirdBack := third.cut()
 		l.runUntil(5900 * time.Millisecond)
 		l.must(revoker.r.Load().Revoke(l.ctx, tenant, second))
-		if err := revoker.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil && !errors.Is(err, rotation.ErrRefused) {
+		if _, err := revoker.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil && !errors.Is(err, rotation.ErrRefused) {
 			t.Fatal(err) // refused: the rotator has minted it already
 		}
 		l.runUntil(6080 * time.Millisecond)

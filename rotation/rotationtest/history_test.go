@@ -17,7 +17,8 @@ type history struct {
 	seed    uint64
 	policy  rotation.Policy
 	timing  timing
-	beyondS bool // a clock was off by more than ClockSkew: only I4 and I10 are promised
+	begins  string // how the rings begin, if with keys that exist
+	beyondS bool   // a clock was off by more than ClockSkew: only I4 and I10 are promised
 
 	mu        sync.Mutex
 	start     time.Time
@@ -45,6 +46,7 @@ func (w window) has(t time.Duration) bool { return w.from <= t && t <= w.to }
 // A token that an instance signed.
 type token struct {
 	tenant, kid string
+	noKID       bool // it has none: kid is that of the record
 	signer      int
 	at          time.Duration
 	issued, exp time.Time // by the signer's clock
@@ -110,6 +112,8 @@ type commit struct {
 	keys       map[string]int             // the kids that were set, and their seq
 	facts      map[ring.FactKind][]string // the kids that have a new fact of each kind
 	removed    []string                   // kids
+	longest    map[string]time.Duration   // kid -> the longest life of its tokens, if that is not the policy's
+	waits      []string                   // the kids that wait for a promotion
 	doubt      bool                       // the writer was recovering
 	unreadable bool                       // the ring that the change was decided on could not be opened
 	holder     string                     // if a ring was created: an instance in reach that already had one

@@ -25,6 +25,7 @@ type sim struct {
 	serversBusy   bool // a fault of the servers is under way that excludes others
 	dumps         []rotationtest.Dump
 	copies        map[string][]map[string][]byte // tenant -> old copies of its ring
+	backups       map[string][]rotation.Snapshot // tenant -> backups of its ring
 	tokens        []int                          // the newest ones, which may be live
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
@@ -78,12 +79,28 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.world = newWorld(t, seed, policy, names...)
 	s.bootstrap = rng.IntN(8) == 0
 	s.holdsAll = !s.bootstrap && rng.IntN(128) == 0
-	s.copies = make(map[string][]map[string][]byte)
+	s.copies, s.backups = make(map[string][]map[string][]byte), make(map[string][]rotation.Snapshot)
 	s.clocks = rng.IntN(16) == 0
 	s.newKEK = rng.IntN(8) == 0
 	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
+	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
 	return s
+}
+
+// chooseAdoption lets the rings of a quarter of the worlds begin with keys that old programs sign with.
+func (s *sim) chooseAdoption(rng *rand.Rand) {
+	if rng.IntN(4) > 0 || s.bootstrap {
+		return
+	}
+	s.adopts = &adoption{longest: seconds(rng, 2, 8).Truncate(time.Millisecond)}
+	s.h.begins = "an imported key"
+	switch rng.IntN(4) {
+	case 0, 1:
+		s.adopts.Hold, s.h.begins = true, "a held key"
+	case 2:
+		s.adopts.RotateAt = s.h.start.Add(s.policy.Propagation + 4*s.policy.ClockSkew + seconds(rng, 1, 9))
+	}
 }
 
 // chooseFaults enables one kind of fault, a few, or all.
@@ -213,7 +230,9 @@ func (s *sim) step() {
 		if i, tenant := s.randomInstance(), pick(s.rng, s.tenants); i != nil {
 			i.audit(tenant)
 		}
-	case n < 75:
+	case n < 78:
+		s.backUp()
+	case n < 83:
 		if f := s.cluster.Ring(s.tenants[0]); len(f) > 0 {
 			s.copies[s.tenants[0]] = append(s.copies[s.tenants[0]], f)
 		}
@@ -236,7 +255,11 @@ func (s *sim) signOrVerify() {
 		return
 	}
 	if s.rng.IntN(2) == 0 {
-		n := i.sign(pick(s.rng, s.tenants))
+		sign := i.sign
+		if s.adopts != nil && s.rng.IntN(4) == 0 {
+			sign = i.signAsOldProgram
+		}
+		n := sign(pick(s.rng, s.tenants))
 		if n < 0 {
 			return
 		}
@@ -294,7 +317,9 @@ func (s *sim) command() {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
-	switch n := s.rng.IntN(8); {
+	switch n := s.rng.IntN(9); {
+	case n == 8:
+		s.restore()
 	case n < 3:
 		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
@@ -315,7 +340,7 @@ func (s *sim) command() {
 		})
 	default:
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
-			return rotation.Receipt{}, r.SetPolicy(ctx, tenant, s.policy)
+			return r.SetPolicy(ctx, tenant, s.policy)
 		})
 	}
 }
@@ -486,7 +511,12 @@ var faultKinds = []faultKind{
 		lag := s.policy.Dwell + s.draw(15*time.Second)
 		s.lose(fmt.Sprintf("failover, %v behind", lag), "", func() { s.cluster.Failover(lag) })
 	})},
-	{"wipe", onServers(func(s *sim) { s.lose("wipe", "", s.cluster.Wipe) })},
+	{"wipe", onServers(func(s *sim) {
+		s.lose("wipe", "", s.cluster.Wipe)
+		if s.rng.IntN(2) == 0 {
+			s.after(s.draw(2*time.Second), s.restore)
+		}
+	})},
 	{"dump", onServers(func(s *sim) {
 		s.dumps = append(s.dumps, s.cluster.Dump())
 		if len(s.dumps) > 1 {

@@ -210,7 +210,7 @@ func TestTimelineE(t *testing.T) {
 		f := l.fleet("promoter", "cut", "fleet")
 		promoter, victim := f[0], f[1]
 		l.runUntil(3600 * time.Millisecond)
-		if err := promoter.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
+		if _, err := promoter.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 			t.Fatal(err)
 		}
 		l.runUntil(5400 * time.Millisecond)
@@ -317,7 +317,7 @@ func TestTimelineHPromoted(t *testing.T) {
 		away := f[0]
 		l.runUntil(4 * time.Second)
 		back1, back2 := f[1].cut(), f[2].cut()
-		if err := away.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
+		if _, err := away.r.Load().SetPolicy(l.ctx, tenant, l.policy); err != nil {
 			t.Fatal(err)
 		}
 		alone := l.key(away, 3).KID

@@ -38,9 +38,11 @@ type world struct {
 	tenants   []string
 	outages   atomic.Int32 // how many faults now keep all instances from the store
 	bootstrap bool
-	holdsAll  bool // instances hold all tenants of the store, not a list
+	adopts    *adoption // how the rings begin, or nil
+	holdsAll  bool      // instances hold all tenants of the store, not a list
 
 	mu         sync.Mutex
+	old        int                      // see oldProgram; guarded by mu, as all below
 	storedAt   map[string]time.Duration // kid -> when it was last stored
 	lastLoss   time.Duration
 	edits      map[string]time.Duration // tenant -> when its ring was last edited without a log entry
@@ -105,13 +107,13 @@ func (w *world) close() {
 
 // committed adds a change to the history. The cluster calls it.
 func (w *world) committed(c rotationtest.Commit) {
-	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[ring.FactKind][]string)}
+	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
 	for _, field := range keysOf(c.Set) {
 		kind, kid, ok := strings.Cut(field, ":")
 		switch {
 		case !ok || len(kind) != 1:
 		case kind == "k":
-			e.keys[kid] = int(binary.BigEndian.Uint32(c.Set[field][4:]))
+			e.noteRecord(kid, c.Set[field])
 		default:
 			e.facts[ring.FactKind(kind[0])] = append(e.facts[ring.FactKind(kind[0])], kid)
 		}
@@ -141,11 +143,25 @@ func (w *world) committed(c rotationtest.Commit) {
 			}
 		}
 	}
-	if c.Op == ring.OpCreate {
+	if founds(c.Op) {
 		e.holder = w.holder(c.Tenant, "", 2*pollFor+w.h.timing.latency)
 	}
 	w.h.add(event{kind: evCommit, inst: inst, tenant: c.Tenant, token: -1, commit: e})
 }
+
+// noteRecord notes a record that was set. docs/formats.md has the offsets.
+func (c *commit) noteRecord(kid string, blob []byte) {
+	c.keys[kid] = int(binary.BigEndian.Uint32(blob[4:]))
+	if blob[33]&4 != 0 {
+		c.waits = append(c.waits, kid)
+	}
+	if longest := binary.BigEndian.Uint64(append(make([]byte, 3), blob[81:86]...)); longest > 0 {
+		c.longest[kid] = time.Duration(longest) * time.Millisecond
+	}
+}
+
+// founds reports whether an op makes a tenant's first ring.
+func founds(op ring.Op) bool { return op == ring.OpCreate || op == ring.OpAdopt }
 
 // connect adds an instance whose keyring is not open yet.
 func (w *world) connect(name string, offset time.Duration) *instance {
@@ -408,6 +424,10 @@ func (i *instance) sign(tenant string) int {
 		return -1
 	}
 	t := parse(text)
+	if t.kid == "" {
+		st, _ := i.k.Load().Tenant(tenant)
+		t = i.named(t, st.Ring.Keys)
+	}
 	t.tenant, t.signer, t.issued = tenant, i.id, now
 	e.token = i.w.h.addToken(t)
 	i.w.h.add(e)
@@ -419,7 +439,7 @@ func (i *instance) live(t token) bool { return i.now().Before(t.exp.Add(i.w.poli
 
 // lookup verifies a token as a verifier does, without asking the store about an unknown kid.
 func (i *instance) lookup(k *rotation.Keyring, tenant string, t token, now time.Time) (outcome, error) {
-	keys, err := k.Lookup(keystore.ID{Tenant: tenant, KID: t.kid}, i.w.policy.Algorithm)
+	keys, err := k.Lookup(t.id(tenant), i.w.algorithmOf(t))
 	if err != nil {
 		return outcomeOf(err), err
 	}
@@ -429,6 +449,14 @@ func (i *instance) lookup(k *rotation.Keyring, tenant string, t token, now time.
 		}
 	}
 	return badSig, nil
+}
+
+// algorithmOf returns the algorithm of a token: that of the policy, or that of the old programs.
+func (w *world) algorithmOf(t token) keystore.Algorithm {
+	if t.noKID {
+		return keystore.HS256
+	}
+	return w.policy.Algorithm
 }
 
 func outcomeOf(err error) outcome {
@@ -462,7 +490,7 @@ func (i *instance) verify(n int) {
 	}
 	i.status(&e)
 	i.w.wg.Go(func() {
-		news := k.Refresh(i.w.ctx, keystore.ID{Tenant: t.tenant, KID: t.kid})
+		news := k.Refresh(i.w.ctx, t.id(t.tenant))
 		if i.ended.Load() || i.w.ctx.Err() != nil {
 			return
 		}
@@ -700,7 +728,13 @@ func (w *world) corrupt(tenant, field string, bit int) {
 func (i *instance) create() {
 	i.opened()
 	for _, tenant := range i.w.tenants {
-		if _, err := i.r.Load().Create(i.w.ctx, tenant, i.w.policy); err != nil {
+		var err error
+		if i.w.adopts != nil {
+			_, err = i.adopt(i.w.ctx, tenant, *i.w.adopts)
+		} else {
+			_, err = i.r.Load().Create(i.w.ctx, tenant, i.w.policy)
+		}
+		if err != nil {
 			i.w.t.Errorf("create %s: %v", tenant, err)
 		}
 	}

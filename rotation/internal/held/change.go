@@ -229,6 +229,8 @@ func (s *Sealer) tenantKey(p *protocol.Proposal, c *Change) (*seal.TenantKey, er
 // Material makes the material of new keys and keeps it, because a change may be decided several
 // times and an RSA key takes a second to make. It is not safe for concurrent use.
 type Material struct {
+	imported *seal.Material // or nil
+
 	made []*seal.Material
 	next int // index in made of the material that the current decision takes next
 }
@@ -250,8 +252,14 @@ func (m *Material) Mint(policy ring.Policy) (kid string, err error) {
 	return m.made[m.next-1].KID, nil
 }
 
+// Import adds the material of a key that exists.
+func (m *Material) Import(imported *seal.Material) { m.imported = imported }
+
 // find returns the material of that kid, or nil.
 func (m *Material) find(kid string) *seal.Material {
+	if m.imported != nil && m.imported.KID == kid {
+		return m.imported
+	}
 	for _, made := range m.made {
 		if made.KID == kid {
 			return made

@@ -87,14 +87,14 @@ func (c *Copy) AcceptEnd(a *ring.AcceptRecord, complete time.Time) time.Time {
 
 // acceptedFor is how long an instance that is cut off goes on with an accepted key.
 func acceptedFor(p *ring.Policy) time.Duration {
-	return p.SignFor + p.Leeway + min(p.MaxTokenTTL, 24*time.Hour)
+	return p.SignFor + p.Leeway + min(p.MaxTokenTTL, mostCutOff)
 }
 
 // WorstCaseOf returns the [WorstCase] of the key of the ring, or the accepted one, of that kid, or two
 // zero times if the kid is unknown. An accepted key is in no JWK Set.
 func (c *Copy) WorstCaseOf(kid string, now time.Time) (instances, readers time.Time) {
 	if r := c.Find(kid); r != nil {
-		instances, readers = WorstCase(&r.Timing, now)
+		instances, readers = WorstCase(r, now)
 	}
 	if c.FindAccept(kid) != nil {
 		p := c.timing()

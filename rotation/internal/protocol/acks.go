@@ -1,9 +1,13 @@
 package protocol
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -16,6 +20,8 @@ type AckView struct {
 	KEKs      []string  // the names of its KEKs, the primary first
 	Applied   []Entry   // changes of late that it has applied; only Nonce and Holds are known
 	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust
+
+	Verifies []keystore.Algorithm // of tokens that it accepts; none means all
 
 	// Unreadable says that it cannot be opened: its instance has another primary KEK, which this one
 	// lacks, or a person without a KEK wrote it. Then only Instance and At are set, and they are not
@@ -59,6 +65,45 @@ func AllHold(kek string, live []AckView) (lack []string) {
 		}
 	}
 	return lack
+}
+
+// NotVerifying returns the live instances that accept no tokens of alg. One that cannot be read is
+// none of them: anyone who can write to the store could forbid a rotation with it.
+func NotVerifying(alg keystore.Algorithm, live []AckView) (instances []string) {
+	for _, a := range live {
+		if !a.Unreadable && len(a.Verifies) > 0 && !slices.ContainsFunc(a.Verifies, alg.Same) {
+			instances = append(instances, a.Instance)
+		}
+	}
+	return instances
+}
+
+// CheckVerified refuses p if it brings a key of another algorithm than that which signs now, and live
+// instances say that they accept no tokens of it. Those of the new algorithm would be 401 there. An
+// instance that starts later is not asked, so this is asked again when the key is made to sign.
+func (b *Base) CheckVerified(p *Proposal, live []AckView) error {
+	algs := make(map[keystore.Algorithm]bool)
+	for _, r := range p.Mint {
+		algs[r.Algorithm] = true
+	}
+	for _, f := range p.Facts {
+		if r := b.Copy.Find(f.KID); r != nil && f.Kind == ring.FactPromoted {
+			algs[r.Algorithm] = true
+		}
+	}
+	today := keystore.Algorithm("")
+	if c := b.current(); c != nil {
+		today = c.Algorithm
+	} else if p.Op == ring.OpAdopt {
+		today = p.Mint[0].Algorithm
+	}
+	maps.DeleteFunc(algs, func(alg keystore.Algorithm, _ bool) bool { return alg.Same(today) })
+	for _, alg := range slices.Sorted(maps.Keys(algs)) {
+		if lack := NotVerifying(alg, live); len(lack) > 0 {
+			return b.refuse("", fmt.Sprintf("these instances accept no tokens of %s: %s; let their verifiers list it beside the algorithm of today, or force it", alg, strings.Join(lack, ", ")), time.Time{})
+		}
+	}
+	return nil
 }
 
 // An Entry is an authentic entry of the log: which change it was, and of which key.
@@ -111,7 +156,7 @@ func (e *Entry) weight() int {
 	switch e.Op {
 	case ring.OpRevoke:
 		return 2
-	case ring.OpCreate, ring.OpPromote, ring.OpRotate, ring.OpRekey, ring.OpAccept:
+	case ring.OpCreate, ring.OpAdopt, ring.OpPromote, ring.OpRotate, ring.OpRekey, ring.OpAccept:
 		return 1
 	}
 	return 0
@@ -124,7 +169,7 @@ func (c *Copy) has(e Entry) bool {
 	}
 	fact := ring.FactKind(0)
 	switch e.Op {
-	case ring.OpCreate, ring.OpMint:
+	case ring.OpCreate, ring.OpAdopt, ring.OpMint:
 		return c.Find(e.KID) != nil || c.Plan.Dead
 	case ring.OpAccept:
 		return c.FindAccept(e.KID) != nil || c.Plan.Dead

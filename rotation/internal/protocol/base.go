@@ -49,6 +49,14 @@ func (b *Base) refuse(kid, reason string, from time.Time) error {
 // policy returns the timing of the newest record.
 func (b *Base) policy() *ring.Policy { return &b.Copy.Newest().Timing }
 
+// current returns the last key that has taken effect, or nil.
+func (b *Base) current() *ring.PlannedKey {
+	if i := b.Copy.Plan.Current(b.Now); i >= 0 {
+		return &b.Copy.Plan.InOrder[i]
+	}
+	return nil
+}
+
 // eventTime is the time of a fact that has just happened. Time never counts as earlier than a fact
 // that is known. A fact before it would come in the wrong order, where the store's clock was set
 // back at a failover.

@@ -32,7 +32,7 @@ func (b *Base) Create(policy ring.Policy) (*Proposal, error) {
 	p := &Proposal{Op: ring.OpCreate}
 	next := later(b.Now.Add(policy.Every), b.soonest(policy.Propagation, &policy))
 	for i, activate := range []time.Time{b.Now, next} {
-		if err := b.mint(p, policy, i+1, activate); err != nil {
+		if err := b.mint(p, policy, i+1, activate, false); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -52,7 +53,8 @@ func beginnings(t *testing.T) []world {
 		t.Fatal("no record was collected")
 	}
 	accepted := follow(t, known, "0 accepts for 30s", "1 syncs")
-	return []world{known, unheard, over, gone, accepted}
+	held := follow(t, newWorld(), "0 adopts and holds", "1 syncs", "9s pass", "9s pass", "0 syncs", "1 syncs")
+	return []world{known, unheard, over, gone, held, accepted}
 }
 
 // follow returns w after the steps of those names.
@@ -87,7 +89,11 @@ func TestLongHistories(t *testing.T) {
 	usual := named(t, "3s pass", "9s pass", "3s pass", "9s pass", "0 syncs", "1 syncs", "2 syncs", "40s pass")
 	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		w := follow(t, newWorld(), "0 creates")
+		begin := "0 creates"
+		if seed%3 == 0 {
+			begin = "0 adopts and holds"
+		}
+		w := follow(t, newWorld(), begin)
 		for range 60 {
 			from := all
 			if rng.IntN(2) == 0 {
@@ -108,7 +114,7 @@ func TestLongHistories(t *testing.T) {
 func (w *world) check(before *world) error {
 	var errs []error
 	for i := range w.instances {
-		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i))
+		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i), w.waitsForPromotion(i))
 		for j := range i {
 			errs = append(errs, w.mergesInEitherOrder(i, j))
 		}
@@ -222,6 +228,29 @@ func (w *world) agreesWithView(i int) error {
 	}
 	if view, plan := ring.View(records, c.Facts, w.now), c.Plan.At(w.now); !reflect.DeepEqual(view, plan) {
 		return fmt.Errorf("instance %d goes by %+v, and ring.View says %+v", i, plan, view)
+	}
+	return nil
+}
+
+// waitsForPromotion: a key that waits takes effect only once it was promoted, and never behind a
+// date: by the clock of a hundred years from now it does not sign either. A key with Hold signs until
+// another key takes effect.
+func (w *world) waitsForPromotion(i int) error {
+	c := w.instances[i].held
+	if c == nil {
+		return nil
+	}
+	for _, now := range []time.Time{w.now, w.now.AddDate(100, 0, 0)} {
+		r := c.Plan.At(now)
+		for n, k := range r.Keys {
+			_, promoted := c.Facts.At(ring.FactPromoted, k.KID)
+			switch {
+			case k.Waits && !promoted && (k.State != ring.Pending && k.State != ring.Revoked || !k.ActivatesAt.IsZero()):
+				return fmt.Errorf("instance %d: %s waits, and is %s from %v on", i, k.KID, k.State, k.ActivatesAt)
+			case k.Hold && r.Signer != n && k.RevokedAt.IsZero() && k.RetiresAt.IsZero():
+				return fmt.Errorf("instance %d: %s has Hold, no key follows it, and it is %s", i, k.KID, k.State)
+			}
+		}
 	}
 	return nil
 }

@@ -27,6 +27,25 @@ func key(kid string, seq int, created, activate float64) ring.Record {
 		SignUntil: sec(activate + 1e6), Origin: ring.Generated, Timing: round}
 }
 
+// adopted is a key for the algorithm of round, whose tokens live for longer than those of round.
+func adopted(hold bool) Adopted {
+	return Adopted{KID: "old", NoKID: true, Algorithm: round.Algorithm, Longest: time.Minute, Hold: hold}
+}
+
+// held is a ring whose first key, "old", has Hold, and whose second one waits, with more records.
+func held(facts []factAt, more ...ring.Record) *Copy {
+	old, k2 := key("old", 1, 0, 0), key("k2", 2, 0.001, 100)
+	old.Hold, old.NoKID, old.Longest, old.Origin, k2.Waits = true, true, time.Minute, ring.Legacy, true
+	return ringOf(facts, append([]ring.Record{old, k2}, more...)...)
+}
+
+// waits is key, of one that waits.
+func waits(kid string, seq int, created float64) ring.Record {
+	k := key(kid, seq, created, created+200)
+	k.Waits = true
+	return k
+}
+
 // A factAt is a fact, with its time in seconds.
 type factAt struct {
 	kind ring.FactKind

@@ -7,7 +7,8 @@ import (
 )
 
 // SetPolicy decides about minting the next key under another policy, whether or not one is pending.
-// The ring's policy is that of its newest record, so it takes effect with that key.
+// The ring's policy is that of its newest record, so it takes effect with that key. A key that waits
+// is replaced: behind it, the new one would wait for ever.
 func (b *Base) SetPolicy(policy ring.Policy) (*Proposal, error) {
 	if err := b.Ring(); err != nil {
 		return nil, err
@@ -16,6 +17,7 @@ func (b *Base) SetPolicy(policy ring.Policy) (*Proposal, error) {
 		return nil, err
 	}
 	p := &Proposal{Op: ring.OpMint}
+	b.revokeWaiting(p, "")
 	return p, b.mintNext(p, policy, b.lastInOrder())
 }
 
@@ -31,10 +33,15 @@ func (b *Base) MintDue() (*Proposal, error) {
 
 // IsMintDue reports whether the ring has no pending key, and may have one now. The next key is
 // minted as soon as the last one signs, not when it is needed. So nearly always one is pending that
-// can be promoted if the signing key has to be revoked.
+// can be promoted if the signing key has to be revoked. Behind a key with Hold, one that waits is
+// enough. Behind any other key it does not count: it would never sign.
 func (b *Base) IsMintDue() bool {
-	none := b.Copy.Newest() != nil && !b.Copy.Plan.Dead && len(b.Copy.Plan.Pending(b.Now)) == 0
-	return none && !b.Now.Before(b.mintFrom())
+	if b.Copy.Newest() == nil || b.Copy.Plan.Dead || b.Now.Before(b.mintFrom()) {
+		return false
+	}
+	dated, waiting := b.pending()
+	c := b.current()
+	return len(dated) == 0 && (len(waiting) == 0 || c == nil || !c.Hold)
 }
 
 // mintFrom is when the next key may be minted: once every instance in sync knows the last one. So
@@ -57,7 +64,7 @@ func (b *Base) mintNext(p *Proposal, policy ring.Policy, last *ring.PlannedKey) 
 //
 // The key signs at the end of its predecessor's period, and not before it is known everywhere. An
 // instance that has not heard of the new policy calls itself in sync by the old one, so the longer
-// Propagation of the two counts. The upper end of the bound is for a failover to a server whose
+// Propagation of the two counts. Behind a key with Hold it has no date, and waits. The upper end of the bound is for a failover to a server whose
 // clock is behind: there the same ActivateAt would be too far ahead.
 func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey) error {
 	propagation, every := max(policy.Propagation, b.policy().Propagation), policy.Every
@@ -67,7 +74,7 @@ func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey)
 		every = max(every, last.Timing.Every)
 	}
 	p.Bounds = append(p.Bounds, ring.Bound{At: activate, From: propagation, To: latest.Sub(b.Now) + every + propagation + policy.Window(b.Deadline)})
-	return b.mint(p, policy, b.Copy.MaxSeq()+1, activate)
+	return b.mint(p, policy, b.Copy.MaxSeq()+1, activate, holds(last))
 }
 
 // mintSigner adds to p a key that signs as soon as it is known everywhere, however soon after the last
@@ -76,7 +83,7 @@ func (b *Base) mintAfter(p *Proposal, policy ring.Policy, last *ring.PlannedKey)
 func (b *Base) mintSigner(p *Proposal) error {
 	t := b.policy()
 	p.NoSignerUntil = b.Now.Add(b.visibleAfter(t))
-	return b.mint(p, *t, b.Copy.MaxSeq()+1, p.NoSignerUntil)
+	return b.mint(p, *t, b.Copy.MaxSeq()+1, p.NoSignerUntil, false)
 }
 
 // soonest returns when a key that is minted now may sign. The store refuses the key if less than
@@ -102,18 +109,24 @@ func endOfPeriod(k *ring.PlannedKey) time.Time {
 const signPeriods = 3
 
 // mint adds a new key to p. It is announced, since an instance that has not heard of it signs with
-// the predecessor for up to SignFor.
-func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time) error {
+// the predecessor for up to SignFor. waits says that it has no date: see [ring.Record].Waits.
+func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time, waits bool) error {
 	kid, err := b.MakeKey(policy)
 	if err != nil {
 		return err
 	}
-	p.Mint = append(p.Mint, ring.Record{Tenant: b.Tenant, KID: kid, Seq: seq, Algorithm: policy.Algorithm, Created: b.created(p), ActivateAt: activate,
-		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Timing: policy})
-	p.KID, p.Seq, p.Head, p.NewTenantKey = kid, seq, seq, b.needsTenantKey()
-	b.addAnnouncement(p, kid, &policy)
+	b.addRecord(p, ring.Record{Tenant: b.Tenant, KID: kid, Seq: seq, Algorithm: policy.Algorithm, ActivateAt: activate,
+		SignUntil: activate.Add(signPeriods * policy.Every), Origin: ring.Generated, Waits: waits, Timing: policy})
 	p.VisibleAfter = b.visibleAfter(&policy)
 	return nil
+}
+
+// addRecord adds a record to p that is created now, and announces it.
+func (b *Base) addRecord(p *Proposal, r ring.Record) {
+	r.Created = b.created(p)
+	p.Mint = append(p.Mint, r)
+	p.KID, p.Seq, p.Head, p.NewTenantKey = r.KID, r.Seq, r.Seq, b.needsTenantKey()
+	b.addAnnouncement(p, r.KID, &r.Timing)
 }
 
 // created is when the next record of p is created: a millisecond after all others, if Now is not
@@ -130,10 +143,13 @@ func (b *Base) created(p *Proposal) time.Time {
 	return later(b.Now, last.Add(time.Millisecond))
 }
 
-// lastInOrder returns the key that takes effect last, or nil if there is none.
+// lastInOrder returns the key that takes effect last, of those that have a date, or nil if there is
+// none.
 func (b *Base) lastInOrder() *ring.PlannedKey {
-	if n := len(b.Copy.Plan.InOrder); n > 0 {
-		return &b.Copy.Plan.InOrder[n-1]
+	for i := len(b.Copy.Plan.InOrder) - 1; i >= 0; i-- {
+		if k := &b.Copy.Plan.InOrder[i]; !k.Waiting() {
+			return k
+		}
 	}
 	return nil
 }

@@ -30,12 +30,11 @@ func (b *Base) Promote(kid string, force bool) (*Proposal, error) {
 	case early:
 		return nil, b.tooFresh(k)
 	}
-	if err := b.room(b.standby()); err != nil {
+	if err := b.room(b.standby(k)); err != nil {
 		return nil, err
 	}
 	p := &Proposal{Op: ring.OpPromote}
-	b.makeSign(p, k, force)
-	return p, nil
+	return p, b.promote(p, k, force)
 }
 
 // Rotate decides about making the next pending key sign now, and minting another. If none is
@@ -61,18 +60,38 @@ func (b *Base) Rotate(force bool) (*Proposal, error) {
 	if from := b.usableFrom(next); !force && b.Now.Before(from) {
 		return nil, b.tooFresh(next)
 	}
-	if err := b.room(b.standby()); err != nil {
+	if err := b.room(b.standby(next)); err != nil {
 		return nil, err
 	}
 	p := &Proposal{Op: ring.OpRotate}
-	if promoted := *next; len(pending) == 1 {
-		promoted.ActivatesAt = b.eventTime()
-		if err := b.mintAfter(p, *b.policy(), &promoted); err != nil {
-			return nil, err
-		}
+	if err := b.mintBehind(p, next); err != nil {
+		return nil, err
 	}
 	b.makeSign(p, next, force)
 	return p, nil
+}
+
+// promote adds to p that k signs from now on. Nothing is minted, unless k waited: with k the hold of
+// its ring ends, and the key after it gets a date again.
+func (b *Base) promote(p *Proposal, k *ring.PlannedKey, force bool) error {
+	if k.Waiting() {
+		if err := b.mintBehind(p, k); err != nil {
+			return err
+		}
+	}
+	b.makeSign(p, k, force)
+	return nil
+}
+
+// mintBehind adds to p the key after k, which is about to be made to sign, unless another one with a
+// date is pending.
+func (b *Base) mintBehind(p *Proposal, k *ring.PlannedKey) error {
+	if b.isFollowed(k) {
+		return nil
+	}
+	promoted := *k
+	promoted.ActivatesAt = b.eventTime()
+	return b.mintAfter(p, *b.policy(), &promoted)
 }
 
 // TakeOver decides about the promotion that a rotator makes without being told. If the current key
@@ -82,14 +101,18 @@ func (b *Base) Rotate(force bool) (*Proposal, error) {
 // A forced revocation mints a key that signs as soon as it is known. If a failover loses both and
 // an instance restores them, the key is published again and would wait for Propagation, which may
 // be days without a signer (I11).
-func (b *Base) TakeOver() *Proposal {
-	pending := b.Copy.Plan.Pending(b.Now)
-	if b.Copy.Plan.Dead || !b.headless() || len(pending) == 0 || b.Now.Before(b.usableFrom(&pending[0])) {
-		return nil
+func (b *Base) TakeOver() (*Proposal, error) {
+	if !b.IsTakeOverDue() {
+		return nil, nil
 	}
 	p := &Proposal{Op: ring.OpPromote}
-	b.makeSign(p, &pending[0], false)
-	return p
+	return p, b.promote(p, &b.Copy.Plan.Pending(b.Now)[0], false)
+}
+
+// IsTakeOverDue reports whether TakeOver promotes a key.
+func (b *Base) IsTakeOverDue() bool {
+	pending := b.Copy.Plan.Pending(b.Now)
+	return !b.Copy.Plan.Dead && b.headless() && len(pending) > 0 && !b.Now.Before(b.usableFrom(&pending[0]))
 }
 
 // makeSign adds to p that k signs from now on.
@@ -100,12 +123,15 @@ func (b *Base) TakeOver() *Proposal {
 //
 // A forced key may be younger than Dwell. No instance signs with it until a sync has confirmed it.
 // Meanwhile the key before it signs on, if it can: see [Copy.Signing].
+//
+// No other key waits any longer: a key that waits belongs behind one with Hold, which k is not.
 func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	b.addEvent(p, ring.FactPromoted, k.KID, &k.Timing)
 	if force {
 		b.addEvent(p, ring.FactForced, k.KID, &k.Timing)
 	}
 	b.addAnnouncement(p, k.KID, &k.Timing)
+	b.revokeWaiting(p, k.KID)
 	p.KID, p.Seq = k.KID, k.Seq
 	if from := k.Created.Add(k.Timing.Dwell); !k.First && b.Now.Before(from) {
 		promotion := ring.Facts{}
@@ -114,8 +140,9 @@ func (b *Base) makeSign(p *Proposal, k *ring.PlannedKey, force bool) {
 	}
 }
 
-// pendingKey returns the pending key kid, and whether it is the next one. The error says which
-// state another key is in.
+// pendingKey returns the pending key kid, and whether it is the next one: any of those that wait may
+// be, since no instance signs with one of them by the clock. The error says which state another key
+// is in.
 func (b *Base) pendingKey(kid string) (k *ring.PlannedKey, first bool, err error) {
 	if b.Copy.Find(kid) == nil {
 		return nil, false, &ring.MissingError{Tenant: b.Tenant, KID: kid}
@@ -123,7 +150,7 @@ func (b *Base) pendingKey(kid string) (k *ring.PlannedKey, first bool, err error
 	pending := b.Copy.Plan.Pending(b.Now)
 	for i := range pending {
 		if pending[i].KID == kid {
-			return &pending[i], i == 0, nil
+			return &pending[i], i == 0 || pending[0].Waiting(), nil
 		}
 	}
 	state := ring.Retired

@@ -8,10 +8,10 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// standby is the policy of the key that has to be minted when the next pending key is made to sign,
-// or nil if another is pending.
-func (b *Base) standby() *ring.Policy {
-	if len(b.Copy.Plan.Pending(b.Now)) > 1 {
+// standby is the policy of the key that has to be minted when the pending key k is made to sign, or
+// nil if another is pending.
+func (b *Base) standby(k *ring.PlannedKey) *ring.Policy {
+	if b.isFollowed(k) {
 		return nil
 	}
 	return b.policy()

@@ -130,27 +130,37 @@ func fenced(format string, args ...any) error {
 // complete: when the plan drops it, or when every token has ended that the instance can know of.
 //
 // An instance that no longer reads the store may have missed a revocation. SignFor after its last
-// read it signs nothing more, and MaxTokenTTL later its own last token ends. So a revoked key is
-// accepted for a bounded time at an instance that is cut off (I3): see [WorstCase].
+// read it signs nothing more, and a token's life later its own last token ends. So a revoked key is
+// accepted for a bounded time at an instance that is cut off (I3): see [WorstCase]. Tokens of an
+// imported key may live for a year. No instance is trusted for that long without the store.
 func (c *Copy) KeyEnd(r *ring.Record, complete time.Time) time.Time {
 	k := c.PlanOf(r)
 	t := &k.Timing
-	end := complete.Add(t.SignFor + t.MaxTokenTTL + t.Leeway)
+	end := complete.Add(t.SignFor + cutOffLife(r) + t.Leeway)
 	if !k.DroppedAt.IsZero() && k.DroppedAt.Before(end) {
 		end = k.DroppedAt
 	}
 	return end
 }
 
-// WorstCase returns until when an instance that is cut off accepts a key that is revoked at now, and
-// until when readers of the JWK Set do. The latter is zero if the key is a secret. Such an instance
+// cutOffLife returns for how long an instance that no longer signs goes on accepting tokens of r
+// without the store.
+func cutOffLife(r *ring.Record) time.Duration { return min(r.TokenTTL(), mostCutOff) }
+
+// mostCutOff bounds that. It is as long as most policies let an instance sign without the store. After
+// it, a key that is not known to be revoked counts as unavailable.
+const mostCutOff = 24 * time.Hour
+
+// WorstCase returns until when an instance that is cut off accepts the key of r if it is revoked at
+// now, and until when readers of the JWK Set do. The latter is zero if the key is a secret. Such an instance
 // may have been in sync with an old primary for up to Dwell after the revocation.
 //
 // Our own reader, a jwks.Client, keeps a set for at least leastReaderStaleness. A shorter
 // ReaderStaleness is no promise about it.
-func WorstCase(p *ring.Policy, now time.Time) (instances, readers time.Time) {
-	instances = now.Add(p.Dwell + p.SignFor + p.MaxTokenTTL + p.Leeway)
-	if !p.Algorithm.Symmetric() {
+func WorstCase(r *ring.Record, now time.Time) (instances, readers time.Time) {
+	p := &r.Timing
+	instances = now.Add(p.Dwell + p.SignFor + cutOffLife(r) + p.Leeway)
+	if !r.Algorithm.Symmetric() {
 		readers = now.Add(max(p.ReaderStaleness, leastReaderStaleness))
 	}
 	return instances, readers

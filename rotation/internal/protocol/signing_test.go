@@ -178,7 +178,8 @@ func TestWorstCase(t *testing.T) {
 		policy  ring.Policy
 		readers time.Time
 	}{{round, time.Time{}}, {short, sec(160)}, {long, sec(3700)}} {
-		if instances, readers := WorstCase(&tt.policy, sec(100)); !instances.Equal(sec(160)) || !readers.Equal(tt.readers) {
+		r := ring.Record{Algorithm: tt.policy.Algorithm, Timing: tt.policy}
+		if instances, readers := WorstCase(&r, sec(100)); !instances.Equal(sec(160)) || !readers.Equal(tt.readers) {
 			t.Errorf("ReaderStaleness %v: %v, readers %v", tt.policy.ReaderStaleness, instances, readers)
 		}
 	}

@@ -14,6 +14,10 @@ type SyncState struct {
 	Complete time.Time // when the last complete sync was sent; zero before the first
 	Good     time.Time // when the last one was sent that did not leave the instance recovering
 
+	// Knew is Good, also after the process has started again and recovers: then it is the Good that
+	// its snapshot has. Nothing signs by it.
+	Knew time.Time
+
 	Recovering bool
 	Until      time.Time // when Recovering may end, with a sync
 
@@ -69,7 +73,7 @@ func (s SyncState) After(r SyncReading, l Limits) SyncState {
 	}
 	s.Complete = r.Sent
 	if !s.Recovering {
-		s.Good = r.Sent
+		s.Good, s.Knew = r.Sent, r.Sent
 	}
 	return s
 }

@@ -257,6 +257,9 @@ func changes(i int) []step {
 	}
 	return []step{
 		decision("creates", func(b *Base) (*Proposal, error) { return b.Create(round) }),
+		decision("adopts", func(b *Base) (*Proposal, error) { return b.Adopt(adopted(false), round) }),
+		decision("adopts and holds", func(b *Base) (*Proposal, error) { return b.Adopt(adopted(true), round) }),
+		decision("revokes strays", func(b *Base) (*Proposal, error) { return b.RevokeStray(), nil }),
 		decision("mints", (*Base).MintDue),
 		decision("mints ahead", func(b *Base) (*Proposal, error) { return b.SetPolicy(round) }),
 		decision("rotates", func(b *Base) (*Proposal, error) { return b.Rotate(false) }),
@@ -265,7 +268,7 @@ func changes(i int) []step {
 		decision("revokes the signer", func(b *Base) (*Proposal, error) { return b.Revoke(signer(b), false) }),
 		decision("revokes the signer by force", func(b *Base) (*Proposal, error) { return b.Revoke(signer(b), true) }),
 		decision("revokes the last", func(b *Base) (*Proposal, error) { return b.Revoke(lastPending(b), false) }),
-		decision("takes over", func(b *Base) (*Proposal, error) { return b.TakeOver(), nil }),
+		decision("takes over", (*Base).TakeOver),
 		decision("creates with the kids of before", func(b *Base) (*Proposal, error) {
 			made := 0
 			b.MakeKey = func(ring.Policy) (string, error) { made++; return fmt.Sprintf("k%d", made), nil }

@@ -4,8 +4,10 @@ import (
 	"crypto/hmac"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -33,6 +35,9 @@ type Ack struct {
 	KEKs    []KEKName // those of the instance, the primary first
 	Applied []Applied // changes of late that it has applied, at most MaxApplied
 	Ends    [16]byte  // EndsDigest of what it holds of the bucket
+
+	// Verifies are the algorithms of the tokens that the instance accepts. None means all.
+	Verifies []keystore.Algorithm
 }
 
 // An Applied names a change that an instance has applied.
@@ -84,7 +89,8 @@ func OpenAck(keks *KEKs, instance string, bucket int, blob []byte) (Ack, error) 
 // append appends the encoding of the acknowledgement:
 //
 //	start  at  good since  digest of ends  ID and nonce of the place
-//	number of KEK names, KEK names  number of changes, for each: holds  nonce
+//	number of KEK names, KEK names  number of algorithms, algorithms
+//	number of changes, for each: holds  nonce
 //
 // Instance and bucket are not in it: they are told by its place, and the MAC covers them. The time
 // has a fixed offset, so that a script can find old ones without a key.
@@ -100,6 +106,10 @@ func (a Ack) append(b []byte) []byte {
 	b = append(b, byte(len(a.KEKs)))
 	for _, name := range a.KEKs {
 		b = name.append(b)
+	}
+	b = append(b, byte(len(a.Verifies)))
+	for _, alg := range a.Verifies {
+		b = append(b, codeOf(algorithms, alg))
 	}
 	b = append(b, byte(len(a.Applied)))
 	for _, applied := range a.Applied {
@@ -129,6 +139,9 @@ func readAck(blob []byte) (a Ack, mac []byte, err error) {
 	for range r.number(1, 1, maxKEKs) {
 		a.KEKs = append(a.KEKs, r.kekName())
 	}
+	for range r.number(1, 0, uint64(len(algorithms))) {
+		a.Verifies = append(a.Verifies, readCode(&r, algorithms, "algorithm"))
+	}
 	for range r.number(1, 0, MaxApplied) {
 		holds := r.number(1, 0, 1) == 1
 		a.Applied = append(a.Applied, Applied{Nonce: r.text(1, maxNonce), Holds: holds})
@@ -151,6 +164,9 @@ func checkAck(a Ack) error {
 		return &ring.Error{Text: "an acknowledgement without a place"}
 	case len(a.Applied) > MaxApplied:
 		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of %d changes: want at most %d", len(a.Applied), MaxApplied)}
+	}
+	if odd := func(alg keystore.Algorithm) bool { return !alg.Known() }; len(a.Verifies) > len(algorithms) || slices.ContainsFunc(a.Verifies, odd) {
+		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of the algorithms %v: want some of %v", a.Verifies, keystore.Algorithms())}
 	}
 	for _, applied := range a.Applied {
 		if nonce := applied.Nonce; !isText(nonce, 1, maxNonce) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -60,6 +61,8 @@ func TestSealAckRefuses(t *testing.T) {
 		"too many changes":      func(a *Ack) { a.Applied = slices.Repeat([]Applied{{Nonce: "n"}}, MaxApplied+1) },
 		"an empty change":       func(a *Ack) { a.Applied = []Applied{{}} },
 		"a change not UTF-8":    func(a *Ack) { a.Applied = []Applied{{Nonce: "\xff"}} },
+		"an unknown algorithm":  func(a *Ack) { a.Verifies = []keystore.Algorithm{"none"} },
+		"too many algorithms":   func(a *Ack) { a.Verifies = slices.Repeat([]keystore.Algorithm{keystore.HS256}, 15) },
 		"no time":               func(a *Ack) { a.At = time.Time{} },
 		"microseconds":          func(a *Ack) { a.At = a.At.Add(time.Microsecond) },
 		"the year 2200":         func(a *Ack) { a.GoodSince = maxDate },

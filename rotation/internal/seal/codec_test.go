@@ -152,11 +152,15 @@ func TestOneEncoding(t *testing.T) {
 		return slices.Concat([]byte("kt\x01H"), u32(seq), u64(count), name)
 	}
 	ack := func(good []byte, id, nonce string, names []byte, applied ...string) []byte {
-		b := slices.Concat([]byte("kt\x01A"), at, good, make([]byte, 16), str(id), str(nonce), names, []byte{byte(len(applied))})
+		b := slices.Concat([]byte("kt\x01A"), at, good, make([]byte, 16), str(id), str(nonce), names, []byte{0, byte(len(applied))})
 		for _, a := range applied {
 			b = append(b, str(a)...)
 		}
 		return b
+	}
+	accepts := func(algs ...byte) []byte { // an acknowledgement of algorithms
+		b := ack(at, "0-1", "n", append([]byte{1}, name...))
+		return slices.Concat(b[:len(b)-2], []byte{byte(len(algs))}, algs, []byte{0})
 	}
 	end := func(kind byte, kid string, at []byte) []byte { return slices.Concat([]byte{kind}, str(kid), at) }
 	entry := func(n byte, ends ...[]byte) []byte {
@@ -174,6 +178,7 @@ func TestOneEncoding(t *testing.T) {
 		"ack": {"": ack(u64(0), "0-1", "n", names), "good since late": ack(late, "0-1", "n", names), "no place": ack(at, "", "n", names), "no nonce": ack(at, "0-1", "", names),
 			"a long nonce": ack(at, "0-1", strings.Repeat("n", 65), names), "not UTF-8": ack(at, "\xff", "n", names), "no KEK": ack(at, "0-1", "n", []byte{0}),
 			"17 KEKs": ack(at, "0-1", "n", append([]byte{17}, slices.Repeat(name, 17)...)), "an empty change": ack(at, "0-1", "n", names, ""),
+			"an unknown algorithm": accepts(15), "15 algorithms": accepts(slices.Repeat([]byte{1}, 15)...),
 			"33 changes": ack(at, "0-1", "n", names, slices.Repeat([]string{"n"}, 33)...)},
 		"entry": {"": entry(2, end('x', "a", at), end('x', "b", at)), "other order": entry(2, end('x', "b", at), end('x', "a", at)),
 			"twice": entry(2, end('x', "a", at), end('x', "a", at)), "a promotion": entry(1, end('a', "a", at)), "gone": entry(1, end('g', "", at)),

@@ -206,7 +206,8 @@ func (v *vectors) sealHead(t testing.TB, realm, tenant string, h vectorHead) []b
 // that says as little as it can.
 func (v *vectors) addAcks(t testing.TB, realm string) {
 	full := &vectorAck{Realm: realm, KEKs: []int{1, 0}, Instance: "pod-ä/1", Bucket: 255, PlaceID: "1800000000123-0", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []vectorApplied{{"the first", true}, {"second", false}, {"2", true}}, Ends: hex.EncodeToString([]byte("a digest of ends"))}
+		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []vectorApplied{{"the first", true}, {"second", false}, {"2", true}}, Ends: hex.EncodeToString([]byte("a digest of ends")),
+		Verifies: []string{"HS256", "ES256"}}
 	least := &vectorAck{Realm: realm, KEKs: []int{0}, Instance: "b", PlaceID: "0-1", Nonce: "n", At: 1, Ends: hex.EncodeToString(make([]byte, 16))}
 	for _, a := range []*vectorAck{full, least} {
 		a.Value = hex.EncodeToString(v.sealAck(t, a))
@@ -229,6 +230,12 @@ func (v *vectors) addAcks(t testing.TB, realm string) {
 			holds := len(value) - 32 - (1 + 2 + len("2"))
 			refuse("tampered", "one that holds no ring", a.Instance, edit(holds, 0))
 			refuse("malformed", "one that holds the ring twice", a.Instance, edit(holds, 2))
+			verifies := check - 17
+			for range a.KEKs {
+				verifies += 1 + 16 + 16
+			}
+			refuse("tampered", "other algorithms", a.Instance, edit(verifies+1, 2))
+			refuse("malformed", "an unknown algorithm", a.Instance, edit(verifies+1, 99))
 		}
 		refuse("malformed", "a byte more", a.Instance, append(bytes.Clone(value), 0))
 		refuse("malformed", "the text of an older format", a.Instance, []byte("1800000000123-0 ABC 0 1800000001000"))
@@ -240,6 +247,10 @@ func (v *vectors) sealAck(t testing.TB, a *vectorAck) []byte {
 	open := slices.Concat([]byte("kt\x01A"), u64(a.At), u64(a.GoodSince), unhex(t, a.Ends), str(a.PlaceID), str(a.Nonce), []byte{byte(len(a.KEKs))})
 	for _, k := range a.KEKs {
 		open = append(open, v.name(t, k, a.Realm)...)
+	}
+	open = append(open, byte(len(a.Verifies)))
+	for _, alg := range a.Verifies {
+		open = append(open, byte(slices.Index(algs, alg)))
 	}
 	open = append(open, byte(len(a.Applied)))
 	for _, applied := range a.Applied {

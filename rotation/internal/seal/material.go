@@ -52,6 +52,24 @@ func NewMaterial(alg keystore.Algorithm) (*Material, error) {
 	}
 }
 
+// ImportMaterial returns the material of a key that exists: a []byte for HS*, otherwise an
+// *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey. kid is that of its tokens. If it is "",
+// one is made as for a new key. It refuses what [keystore.NewSecret] and [keystore.NewPublic] refuse.
+func ImportMaterial(alg keystore.Algorithm, key any, kid string) (*Material, error) {
+	if secret, ok := key.([]byte); ok && !alg.Symmetric() && alg.Known() {
+		return nil, &ring.Error{Text: fmt.Sprintf("a secret of %d bytes is not a private key for %s", len(secret), alg)}
+	}
+	m, err := newMaterialOf(alg, key)
+	if err != nil || kid == "" {
+		return m, err
+	}
+	if !isText(kid, 1, keystore.MaxKIDBytes) {
+		return nil, &ring.Error{Text: fmt.Sprintf("a kid of %d bytes: want 1 to %d, in UTF-8", len(kid), keystore.MaxKIDBytes)}
+	}
+	m.KID = kid
+	return m, nil
+}
+
 // generate makes a key for alg, as newMaterialOf takes it.
 func generate(alg keystore.Algorithm) (any, error) {
 	switch alg {

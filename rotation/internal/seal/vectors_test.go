@@ -142,6 +142,7 @@ type vectorAck struct {
 	Nonce     string          `json:"place_nonce"`
 	GoodSince uint64          `json:"good_since"`
 	At        uint64          `json:"at"`
+	Verifies  []string        `json:"verifies"`
 	Applied   []vectorApplied `json:"applied"`
 	Ends      string          `json:"ends"`
 	Value     string          `json:"value"`
@@ -465,6 +466,10 @@ func (v *vectors) readAck(t *testing.T, a *vectorAck, blob []byte) {
 	for _, k := range a.KEKs {
 		open = append(open, v.name(t, k, a.Realm)...)
 	}
+	open = append(open, byte(len(a.Verifies)))
+	for _, alg := range a.Verifies {
+		open = append(open, byte(slices.Index(algs, alg)))
+	}
 	open = append(open, byte(len(a.Applied)))
 	for _, applied := range a.Applied {
 		open = append(append(open, flag1(applied.Holds)...), str(applied.Nonce)...)
@@ -617,6 +622,9 @@ func TestVectorsOfBuckets(t *testing.T) {
 		want := Ack{Instance: a.Instance, Bucket: int(a.Bucket), PlaceID: a.PlaceID, PlaceNonce: a.Nonce, At: ms(a.At), KEKs: keks.Names(), Ends: [16]byte(unhex(t, a.Ends))}
 		for _, applied := range a.Applied {
 			want.Applied = append(want.Applied, Applied(applied))
+		}
+		for _, alg := range a.Verifies {
+			want.Verifies = append(want.Verifies, keystore.Algorithm(alg))
 		}
 		if a.GoodSince > 0 {
 			want.GoodSince = ms(a.GoodSince)

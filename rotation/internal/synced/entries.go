@@ -44,7 +44,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
 func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
-	if r.news == nil || e.Op == ring.OpCreate && r.State.Load() == nil {
+	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && r.State.Load() == nil {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
@@ -98,7 +98,7 @@ func (run *syncRun) ack(b *Bucket, now time.Time) []byte {
 		return nil
 	}
 	sealed, err := held.SealAck(run.k.KEKs.Load(), seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
-		GoodSince: b.goodSince, At: now, Ends: b.endsDigest()}, b.applied)
+		GoodSince: b.goodSince, At: now, Ends: b.endsDigest(), Verifies: run.k.cfg.Verifies}, b.applied)
 	if err != nil {
 		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/store"
 )
@@ -127,6 +128,7 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 		l.nudges[i].Store(false)
 	}
 	l.syncNow(ctx, l.k.buckets, nil)
+	l.k.watch()
 	t.poll.Reset(l.untilPoll())
 }
 
@@ -134,6 +136,9 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 // that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.Times.Load().Poll
+	if slices.ContainsFunc(l.k.buckets, func(b *Bucket) bool { return b.unreached && b.state.Complete.IsZero() }) {
+		poll = min(poll, firstPoll)
+	}
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
 }
 
@@ -146,16 +151,6 @@ func (l *loop) recoveryLeft() time.Duration {
 		}
 	}
 	return least
-}
-
-// recoveringRings returns how many rings are in buckets that are recovering.
-func (l *loop) recoveringRings() (n int) {
-	for _, b := range l.k.buckets {
-		if b.state.Recovering {
-			n += len(b.rings)
-		}
-	}
-	return n
 }
 
 // recoveryOver returns the buckets that stop recovering with their next sync.
@@ -191,17 +186,27 @@ func (l *loop) nextEnd() <-chan struct{} {
 }
 
 // listen waits for nudges from the store until ctx ends. They only save time. If they are lost, the
-// poll still finds every change, so an error is logged and listening begins again a poll later.
+// poll still finds every change, so listening begins again a poll later. An error is logged once, and
+// only if the polls reach the store: otherwise they have logged that.
 func (l *loop) listen(ctx context.Context) {
+	failed, said := 0, false
 	for ctx.Err() == nil {
+		begin := l.k.cfg.Now()
 		err := l.k.store.Listen(ctx, l.nudge)
 		if ctx.Err() != nil {
 			return
 		}
-		l.k.cfg.Logger.Warn("the store cannot be listened to: changes are found with the next poll", "error", err)
+		poll := l.k.Times.Load().Poll
+		if failed++; protocol.Age(l.k.cfg.Now(), begin) > poll {
+			failed, said = 1, false // it has listened
+		}
+		if failed > 1 && !said && !l.k.down.Load() {
+			said = true
+			l.k.cfg.Logger.Warn("the store cannot be listened to: changes are found with the next poll", "error", err)
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(l.k.Times.Load().Poll):
+		case <-time.After(poll):
 		}
 	}
 }
@@ -297,6 +302,7 @@ func (l *loop) learn(a *Pending) {
 	r.dirty, r.changed, r.bucket.endsStale = true, true, true
 	if old := r.State.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
+		l.k.logRevoked(r, old, learned)
 		r.State.Store(learned)
 		learned.ApplyEnds(old, r.Status.Load().Complete)
 	}

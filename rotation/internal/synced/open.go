@@ -12,7 +12,7 @@ import (
 // Open returns Rings after the first complete read of the store: see rotation.Open. ctx bounds Open
 // alone.
 func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
-	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), done: make(chan struct{})}
+	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), opened: cfg.Now(), done: make(chan struct{})}
 	k.KEKs.Store(keks)
 	k.unknown.init()
 	k.loop.init(k)
@@ -54,7 +54,7 @@ func (k *Rings) checkFirstRead(ctx context.Context) error {
 			failed, why = failed+1, b.err
 		}
 	}
-	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets)) {
+	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets) && !k.cfg.StoreMayBeAway) {
 		return &ring.Error{Text: "the keyring cannot be opened", Err: why}
 	}
 	if err := k.checkAnyOpened(); err != nil {

@@ -1,6 +1,7 @@
 package synced
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,8 @@ type Ring struct {
 	dirty      bool   // the copy may be out of date or incomplete: read the ring again
 	changed    bool   // this process has changed it, and restores the change even with OneShot
 	emptySyncs int    // syncs in a row that found no ring in the store
+	signer     string // the kid that signed when [Rings.watch] looked last
+	looked     bool   // it has looked
 	news       *news  // of it in the log, that the copy may not have yet; nil for none
 }
 
@@ -46,6 +49,11 @@ type Status struct {
 	QuietSince time.Time // since when no change in the bucket was logged
 	Err        error     // why the last sync failed, or nil
 	Bad        bool      // the bucket was read, but this ring could not be read or repaired
+
+	// Of a bucket: when the clocks agreed last, zero for never, and whether it is the store's that was
+	// set since. See [protocol.ClockView].
+	Agreed      time.Time
+	StoreJumped bool
 }
 
 // InSync reports whether the instance is in sync: the last good sync is at most within old. Only
@@ -69,9 +77,20 @@ type Bucket struct {
 	applied    []protocol.Entry // changes of late that were applied here; see [protocol.Remember]
 	ends       [16]byte         // see endsDigest
 	endsStale  bool             // some ring may have changed since ends was computed
+	agreed     time.Time        // see Status.Agreed
+	jumped     bool             // see Status.StoreJumped
+	asksAcks   bool             // the clocks differ: the acknowledgements say whose is right
+	unreached  bool             // the last sync did not reach it
 	undoneAt   atomic.Int64     // when a ring lacked a revocation last, in nanoseconds since 1970; 0 for never
 
 	Status atomic.Pointer[Status] // for any goroutine; never nil
+}
+
+// ClockHolds reports whether tokens of r can be judged by this instance's clock.
+func (r *Ring) ClockHolds(now time.Time) bool {
+	b, skew := r.bucket.Status.Load(), r.State.Load().Plain().ClockSkew()
+	off := errors.Is(r.Status.Load().Err, ring.ErrClock)
+	return (b.Agreed.IsZero() || protocol.Steady(now, b.Agreed, skew)) && (!off || b.StoreJumped)
 }
 
 // SyncStatus returns the status of r, to be read before its copy: see [Ring]. r may be nil.

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/seal"
@@ -28,6 +29,8 @@ type Config struct {
 	TrustFirstRead bool
 	OneShot        bool
 	AllowBootstrap bool
+	Verifies       []keystore.Algorithm
+	StoreMayBeAway bool
 	Logger         *slog.Logger
 	Now            func() time.Time
 }
@@ -58,9 +61,14 @@ type Rings struct {
 	done   chan struct{}      // closed when the loop has ended
 	loop   loop
 
-	// Only the loop uses these two.
-	down      bool      // the last sync did not reach all of the store
+	Signs atomic.Bool // there is a signer of these rings
+	down  atomic.Bool // the last sync did not reach all of the store; only the loop writes it
+
+	// Only the loop uses these.
+	opened    time.Time // when Open was called
+	awaySince time.Time // when down became true last
 	lastMerge time.Time // when a log told of a merge last, or this instance made one
+	fenced    int       // rings that it said last it does not sign for
 
 	unknown unknownKids
 	Counts  Counts

@@ -54,12 +54,12 @@ func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
 	if run.changed {
 		run.k.retime()
 	}
-	before := run.k.loop.recoveringRings()
-	failed, unreached := 0, error(nil)
+	before := run.k.stand()
+	unreached := error(nil)
 	for i, b := range buckets {
 		switch reply := &replies[i]; {
 		case reply.Err != nil:
-			failed, unreached = failed+1, reply.Err
+			unreached = reply.Err
 			run.failBucket(b, reply.Err)
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
@@ -68,11 +68,14 @@ func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
 			// Whether another instance vouches depends on the poll interval. The policies that this
 			// attempt has read changed it, so ask again.
 			more = append(more, b)
+		case !b.asksAcks && protocol.CheckClock(reply.Now, sent, received, b.skew()) != nil:
+			b.asksAcks = true // whose clock is right? The acknowledgements of the others say so.
+			more = append(more, b)
 		default:
 			run.finishBucket(b, reply, sent, received)
 		}
 	}
-	run.logAttempt(failed, unreached, before)
+	run.logAttempt(unreached, before)
 	return more
 }
 
@@ -92,7 +95,7 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
 		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
-			Acks: b.state.Complete.IsZero() && !run.k.cfg.TrustFirstRead}
+			Acks: b.asksAcks || b.state.Complete.IsZero() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {
@@ -333,6 +336,7 @@ func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 	if old == nil && !c.HasKeys() && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
+	run.k.logRevoked(r, old, c)
 	r.State.Store(c)
 	c.ApplyEnds(old, r.Status.Load().Complete)
 }
@@ -356,37 +360,10 @@ func (run *syncRun) write(r *Ring, union *held.Ring, m protocol.MergeResult, dig
 	return true, nil
 }
 
-// logAttempt logs what changed with this attempt, once for all buckets: that the store was lost or
-// came back, and that recovering began or ended. failed is how many buckets failed, err one of
-// their errors, and before how many rings were recovering. An attempt that was cancelled says
-// nothing about the store.
-func (run *syncRun) logAttempt(failed int, err error, before int) {
-	if run.ctx.Err() != nil {
-		return
-	}
-	log, down := run.k.cfg.Logger, run.k.down
-	run.k.down = failed > 0
-	switch {
-	case failed > 0:
-		run.k.Counts.Failures.Add(1)
-		if !down {
-			log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", failed, "error", err)
-		}
-	case down:
-		log.Info("the store is reached again")
-	}
-	switch now := run.k.loop.recoveringRings(); {
-	case now > before:
-		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now)
-	case now == 0 && before > 0:
-		log.Info("in sync with the store")
-	}
-}
-
 // failBucket notes why b could not be synced. No time moves, so freshness runs out by itself. A
 // ring that could not be read before keeps its own reason.
 func (run *syncRun) failBucket(b *Bucket, err error) {
-	b.err = Unavailable(err)
+	b.err, b.unreached = Unavailable(err), true
 	out := *b.Status.Load()
 	out.Err = withClock(out.Err, b.err)
 	b.Status.Store(&out)
@@ -414,8 +391,10 @@ func withClock(known, err error) error {
 // vouch for the store only while every ring of it is in sync.
 func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, received time.Time) {
 	b.noteApplied()
+	b.unreached = false
+	run.noteClock(b, reply, sent, received)
 	run.advance(b, reply, sent, received)
-	status := &Status{SyncState: b.state, QuietSince: b.quietSince, Err: b.err}
+	status := &Status{SyncState: b.state, QuietSince: b.quietSince, Err: b.err, Agreed: b.agreed, StoreJumped: b.jumped}
 	b.Status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	for _, r := range b.rings {
@@ -429,6 +408,17 @@ func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, receiv
 	case b.goodSince.IsZero():
 		b.goodSince = reply.Now
 	}
+}
+
+// noteClock notes when the clocks agreed, or else whose clock was set.
+func (run *syncRun) noteClock(b *Bucket, reply *store.SyncReply, sent, received time.Time) {
+	skew := b.skew()
+	if protocol.CheckClock(reply.Now, sent, received, skew) == nil {
+		b.agreed, b.jumped, b.asksAcks = received, false, false
+		return
+	}
+	view := protocol.ClockView{Now: received, Store: reply.Now, Agreed: b.agreed, Skew: skew, Gap: run.asked.MaxPollGap(), Jumped: b.jumped}
+	b.jumped = view.StoreJumped(run.k.cfg.Instance, run.k.Roster(b.index, reply.Acks).Views)
 }
 
 // advance moves the state of b to that after a complete sync. If the clocks differ the place stays:

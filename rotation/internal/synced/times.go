@@ -17,6 +17,10 @@ const (
 	// defaultFreshness sets the times until a ring is known. It is that of a default policy.
 	defaultFreshness = time.Minute
 
+	// firstPoll is how long after a poll the next one begins at most, as long as some bucket has never
+	// been read: the instance serves nothing of it.
+	firstPoll = 2 * time.Second
+
 	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
 	loadAtOnce = 256
 	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What

@@ -144,6 +144,10 @@ type Rings struct {
 	// means as the policies of the rings say.
 	Poll, Deadline time.Duration
 
+	// MayBeAway says that the server starts although Redis does not answer. The tenants without a
+	// ring are served, and the others when it does.
+	MayBeAway bool
+
 	// Hint is advice for the log while a tenant has no ring.
 	Hint string
 }

@@ -49,20 +49,34 @@ type tenantReady struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// ready returns whether the tokens of each tenant can be verified, and says so of the whole:
+// A purpose is what a server has to be ready for.
+type purpose string
+
+// The values of the parameter for of /readyz.
+const (
+	forVerify purpose = "verify" // tokens: answering each one rightly
+	forSign   purpose = "sign"   // for the tenants that have rings
+)
+
+// ready returns whether the tokens of each tenant can be verified, or signed, and says so of the
+// whole:
 //
-//   - It is as ready as the least ready of the rings.
+//   - It is as ready as the least ready of the rings. A ring that no instance signs for only degrades
+//     it: no other instance would do better.
 //   - An issuer that does not answer only degrades it: the tokens of other tenants can be verified.
 //   - It is not ready if no tenant is.
-func (t *tenants) ready() readiness {
+func (t *tenants) ready(why purpose) readiness {
 	all := readiness{Status: stateReady, Tenants: make(map[string]tenantReady)}
 	for _, tenant := range t.all {
-		one := t.readyOf(&tenant)
+		if why == forSign && !tenant.Ring {
+			continue // another program signs its tokens
+		}
+		one := t.readyOf(&tenant, why)
 		all.Tenants[tenant.Rules.ID] = one
 		all.add(one.Status)
 		switch {
 		case one.Status == stateReady:
-		case one.Status == stateNotReady && tenant.Ring:
+		case one.Status == stateNotReady && tenant.Ring && one.Reason != reasonNoSigner:
 			all.Status = stateNotReady
 		case all.Status == stateReady:
 			all.Status = stateDegraded
@@ -74,7 +88,7 @@ func (t *tenants) ready() readiness {
 	return all
 }
 
-func (t *tenants) readyOf(tenant *Tenant) tenantReady {
+func (t *tenants) readyOf(tenant *Tenant, why purpose) tenantReady {
 	switch {
 	case t.pems[tenant.Rules.ID] != nil:
 		return tenantReady{Status: stateReady, Reason: "the issuer is asked for each key with the first token of it"}
@@ -85,45 +99,64 @@ func (t *tenants) readyOf(tenant *Tenant) tenantReady {
 		one.Warnings = keyWarnings(status)
 		return one
 	case tenant.Ring:
-		return t.rings.ready(tenant.Rules.ID)
+		return t.rings.ready(tenant.Rules.ID, why)
 	}
 	return tenantReady{Status: stateReady}
 }
 
 // ready returns the state of a tenant's ring.
-func (r *rings) ready(tenant string) tenantReady {
+func (r *rings) ready(tenant string, why purpose) tenantReady {
 	status, err := r.keyring.Tenant(tenant)
 	if err != nil {
 		status = rotation.TenantStatus{Err: err}
 	}
-	state, reason := ringState(&status)
+	state, reason := ringState(&status, why)
 	return tenantReady{Status: state, Reason: reason}
 }
 
 // ringState returns the state of a ring, and the reason in words that anyone may read.
-func ringState(status *rotation.TenantStatus) (state, reason string) {
+func ringState(status *rotation.TenantStatus, why purpose) (state, reason string) {
+	can := status.CanVerify
+	if why == forSign {
+		can = status.CanSign
+	}
 	switch {
-	case status.Fresh:
+	case can && status.Fresh:
 		return stateReady, ""
-	case status.Ready:
+	case can:
 		state = stateDegraded
+	case why == forSign && status.Ready && status.Ring.Signer < 0:
+		return stateNotReady, reasonNoSigner
+	case why == forSign && status.Fresh:
+		return stateNotReady, "the key that signs is not confirmed yet"
 	default:
 		state = stateNotReady
 	}
 	switch {
+	case status.Fresh:
+		reason = "the clock of this machine was set"
 	case IsSealError(status.Err):
 		reason = "what Redis holds cannot be opened"
 	case errors.Is(status.Err, keystore.ErrUnavailable):
-		reason = "out of step with Redis"
+		reason = reasonAway
 	case status.InDoubt:
-		reason = "in doubt: Redis may have lost something, and others get the time to put it back"
+		reason = reasonInDoubt
 	case len(status.Ring.Keys) == 0:
 		reason = "there is no ring in Redis"
 	default:
-		reason = "out of step with Redis"
+		reason = reasonAway
 	}
 	return state, reason
 }
+
+// reasonNoSigner is the reason of a ring that no instance signs for.
+const reasonNoSigner = "no key signs now"
+
+// The reasons of all rings at once.
+const (
+	reasonAway    = "out of step with Redis"
+	reasonInDoubt = "in doubt: Redis may have lost something, and others get the time to put it back"
+)
 
 // IsSealError reports whether an error says that a part of a ring cannot be opened.
 func IsSealError(err error) bool {
@@ -199,12 +232,21 @@ func serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveReady answers whether tokens can be verified, with the names of tenants or without.
+// serveReady answers whether tokens can be verified, or signed, with the names of tenants or without.
 func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, named bool) {
 	if !onlyRead(w, r) {
 		return
 	}
-	all := s.readiness.get(s.cfg.Now(), s.tenants.ready)
+	why := s.purpose
+	if asked := r.URL.Query().Get("for"); asked != "" {
+		why = purpose(asked)
+	}
+	cached := s.readiness[why]
+	if cached == nil {
+		answer(w, http.StatusBadRequest, map[string]string{"error": "for is verify or sign"})
+		return
+	}
+	all := cached.get(s.cfg.Now(), func() readiness { return s.tenants.ready(why) })
 	if !named {
 		all.Tenants = nil
 	}

@@ -40,7 +40,7 @@ func TestReadyAgainWithoutRequest(t *testing.T) {
 				// look asks /readyz every ten seconds for d, and uses the API while that is ready.
 				look := func(d time.Duration) (all string) {
 					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
-						if all = one.ready().Status; all != stateNotReady {
+						if all = one.ready(forVerify).Status; all != stateNotReady {
 							_, _ = s.Lookup(keystore.ID{Tenant: "acme", KID: "a"}, keystore.ES256)
 						}
 					}
@@ -78,11 +78,11 @@ func TestReadyWhileSourceWakes(t *testing.T) {
 			t.Fatal("the issuer hangs, and Refresh has news")
 		}
 		one := &tenants{all: []Tenant{{Rules: verifier.Tenant{ID: "acme"}, Source: &Source{}}}, sources: map[string]*jwks.Source{"acme": s}}
-		if all := one.ready(); all.Status != stateReady || all.Tenants["acme"].Reason != "waking: the issuer is being asked" {
+		if all := one.ready(forVerify); all.Status != stateReady || all.Tenants["acme"].Reason != "waking: the issuer is being asked" {
 			t.Errorf("%+v", all)
 		}
 		time.Sleep(3 * time.Second)
-		if all := one.ready(); all.Status != stateNotReady {
+		if all := one.ready(forVerify); all.Status != stateNotReady {
 			t.Errorf("the issuer did not answer: %+v", all)
 		}
 	})
@@ -106,7 +106,7 @@ func TestReadyWarnsOfKeys(t *testing.T) {
 			defer s.Close(t.Context())
 			synctest.Wait()
 			one := &tenants{all: []Tenant{{Rules: verifier.Tenant{ID: "acme"}, Source: &Source{}}}, sources: map[string]*jwks.Source{"acme": s}}
-			return one.ready().Tenants["acme"]
+			return one.ready(forVerify).Tenants["acme"]
 		}
 		if one := open(jwkstest.Set(good)); one.Status != stateReady || one.Warnings != nil {
 			t.Errorf("an ordinary set: %+v", one)

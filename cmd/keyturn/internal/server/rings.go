@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -53,16 +54,30 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	if r.keyring, err = rotation.Open(ctx, store, r.config(cfg)); err != nil {
 		return nil, &Error{Part: PartRings, Err: err}
 	}
+	if err := refusal(r.keyring.Status().Err); err != nil {
+		return nil, &Error{Part: PartRings, Err: err}
+	}
 	if r.rotator, err = rotation.NewRotator(r.keyring); err != nil {
 		return nil, &Error{Part: PartRings, Err: err}
 	}
 	return r, nil
 }
 
+// refusal returns err if Redis has answered, and waiting would not help.
+func refusal(err error) error {
+	for _, refused := range []error{rediskeys.ErrNoAuth, rediskeys.ErrNoPermission, rediskeys.ErrUnsupported} {
+		if errors.Is(err, refused) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *rings) config(cfg *Config) rotation.Config {
 	c := rotation.Config{
 		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
 		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
+		StoreMayBeAway: cfg.Rings.MayBeAway,
 		Logger:         cfg.Logger, Now: cfg.Now,
 	}
 	if cfg.Rings.Bootstrap != nil {
@@ -127,23 +142,19 @@ func (r *rings) rotate(ctx context.Context) {
 // watchEvery is how often the rings are compared with what they were.
 const watchEvery = time.Second
 
-// watch logs when another key signs, and when a ring falls out of sync or comes back.
+// watch logs when a ring is not ready for a reason of its own, and when it is ready again. That the
+// store is away, and that another key signs, the keyring logs.
 func (r *rings) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	seen := make(map[string]ringGlimpse)
+	seen := make(map[string]string)
 	for {
 		for _, tenant := range r.tenants {
 			status, err := r.keyring.Tenant(tenant)
 			if err != nil {
 				continue
 			}
-			now := glimpseOf(&status)
-			if before, ok := seen[tenant]; ok {
-				r.logSigner(tenant, before, now, &status)
-				r.logState(tenant, before, now, &status)
-			}
-			seen[tenant] = now
+			r.logState(tenant, seen, &status)
 		}
 		select {
 		case <-ctx.Done():
@@ -153,41 +164,21 @@ func (r *rings) watch(ctx context.Context) {
 	}
 }
 
-// A ringGlimpse is what watch compares of a ring.
-type ringGlimpse struct{ signer, state, reason string }
-
-func glimpseOf(status *rotation.TenantStatus) ringGlimpse {
-	g := ringGlimpse{}
-	g.state, g.reason = ringState(status)
-	if i := status.Ring.Signer; i >= 0 {
-		g.signer = status.Ring.Keys[i].KID
+// logState logs that a ring became unready, or is ready again. seen has the reason by tenant, "" for
+// none.
+func (r *rings) logState(tenant string, seen map[string]string, status *rotation.TenantStatus) {
+	state, reason := ringState(status, forVerify)
+	if reason == reasonAway || reason == reasonInDoubt {
+		return
 	}
-	return g
-}
-
-// logSigner logs that another key signs now, or none.
-func (r *rings) logSigner(tenant string, before, now ringGlimpse, status *rotation.TenantStatus) {
+	before, looked := seen[tenant]
+	seen[tenant] = reason
 	switch {
-	case now.signer == before.signer:
-	case now.signer == "":
-		r.log.Warn("no key signs", "tenant", tenant, "before", before.signer)
-	default:
-		attrs := []any{"tenant", tenant, "signs", now.signer, "before", before.signer}
-		if until := status.Ring.Keys[status.Ring.Signer].RetiresAt; !until.IsZero() {
-			attrs = append(attrs, "until", until.UTC().Format(time.RFC3339))
-		}
-		r.log.Info("a key rotated", attrs...)
-	}
-}
-
-// logState logs that a ring fell out of sync, or is in sync again.
-func (r *rings) logState(tenant string, before, now ringGlimpse, status *rotation.TenantStatus) {
-	switch {
-	case now.state == before.state:
-	case now.state == stateReady:
+	case !looked || reason == before:
+	case reason == "":
 		r.log.Info("in step again", "tenant", tenant)
 	default:
-		r.log.Warn(now.state, "tenant", tenant, "reason", now.reason, "err", status.Err)
+		r.log.Warn(state, "tenant", tenant, "reason", reason, "err", status.Err)
 	}
 }
 
@@ -197,6 +188,7 @@ const progressEvery = 5 * time.Second
 // awaitReady waits until all rings are in sync, and logs which are not meanwhile. It reports
 // whether they are: if not, ctx has ended.
 func (r *rings) awaitReady(ctx context.Context) bool {
+	said := make(map[string]string)
 	for ctx.Err() == nil {
 		waiting, cancel := context.WithTimeout(ctx, progressEvery)
 		err := r.keyring.WaitReady(waiting)
@@ -205,23 +197,24 @@ func (r *rings) awaitReady(ctx context.Context) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			r.logWaiting()
+			r.logWaiting(said)
 		}
 	}
 	return false
 }
 
-// logWaiting logs which rings are not ready.
-func (r *rings) logWaiting() {
+// logWaiting logs which rings are not ready, and why, unless it has said so.
+func (r *rings) logWaiting(said map[string]string) {
 	for _, tenant := range r.tenants {
 		status, err := r.keyring.Tenant(tenant)
 		if err != nil {
 			status = rotation.TenantStatus{Err: err}
 		}
-		state, reason := ringState(&status)
-		if state != stateNotReady {
+		state, reason := ringState(&status, forVerify)
+		if state != stateNotReady || said[tenant] == reason {
 			continue
 		}
+		said[tenant] = reason
 		attrs := []any{"tenant", tenant, "reason", reason}
 		if err == nil && !status.InDoubt && len(status.Ring.Keys) == 0 && status.Err != nil {
 			attrs = append(attrs, "hint", r.hint)

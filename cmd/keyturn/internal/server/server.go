@@ -21,7 +21,8 @@ type Server struct {
 	listener  net.Listener
 	admin     net.Listener // nil without Config.Admin
 	verifier  *verifier.Verifier
-	readiness recent[readiness]
+	purpose   purpose                        // of /readyz without one: to sign, if the server does
+	readiness map[purpose]*recent[readiness] // by what for
 	refusals  refusalLog
 	stopping  atomic.Bool // Run waits for requests in flight
 }
@@ -29,7 +30,7 @@ type Server struct {
 // New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
 // error is an [Error]; then nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
-	s := &Server{cfg: cfg.withDefaults()}
+	s := &Server{cfg: cfg.withDefaults(), purpose: forVerify, readiness: map[purpose]*recent[readiness]{forVerify: {}, forSign: {}}}
 	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
 	s.refusals.authorization = len(s.cfg.TokenHeaders) == 0 || slices.ContainsFunc(s.cfg.TokenHeaders, isAuthorization)
 	defer func() {
@@ -38,6 +39,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		}
 	}()
 	if s.cfg.Demo != nil {
+		s.purpose = forSign
 		if s.demo, err = startDemo(&s.cfg); err != nil {
 			return nil, err
 		}

@@ -25,7 +25,7 @@ func TestRingTenants(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer tenants.close()
-		if got := tenants.ready(); got.Status != stateNotReady || got.Tenants["ring"].Status != stateNotReady || got.Tenants["acme"].Status != stateReady {
+		if got := tenants.ready(forVerify); got.Status != stateNotReady || got.Tenants["ring"].Status != stateNotReady || got.Tenants["acme"].Status != stateReady {
 			t.Errorf("ready = %v", got)
 		}
 		for _, rules := range tenants.rules() {

@@ -1,0 +1,151 @@
+package synced
+
+import (
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// This file has what the log says of the rings: one line when something begins, and one when it ends.
+
+// A standing is what logAttempt compares, over all buckets.
+type standing struct {
+	unreached  int // buckets
+	jumped     int // buckets whose server's clock was set
+	recovering int // rings in buckets that recover
+}
+
+// stand returns how the buckets stand.
+func (k *Rings) stand() (s standing) {
+	for _, b := range k.buckets {
+		if b.unreached {
+			s.unreached++
+		}
+		if b.jumped {
+			s.jumped++
+		}
+		if b.state.Recovering {
+			s.recovering += len(b.rings)
+		}
+	}
+	return s
+}
+
+// logAttempt logs what changed with this attempt, once for all buckets: that the store was lost or
+// came back, and that recovering began or ended. err is the error of one bucket, or nil. An attempt
+// that was cancelled says nothing about the store.
+func (run *syncRun) logAttempt(err error, before standing) {
+	if run.ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		run.k.Counts.Failures.Add(1)
+	}
+	log, now := run.k.cfg.Logger, run.k.stand()
+	run.k.down.Store(now.unreached > 0)
+	began := now.recovering > before.recovering
+	switch {
+	case now.unreached > 0 && before.unreached == 0:
+		run.k.awaySince = run.k.cfg.Now()
+		log.Warn("the store cannot be reached: verifying goes on, and signing for SignFor", "buckets", now.unreached, "error", err)
+	case now.unreached == 0 && before.unreached > 0:
+		log.Info("the store is reached again", "after", protocol.Age(run.k.cfg.Now(), run.k.awaySince).Round(time.Millisecond), "recovering", now.recovering)
+		began = false
+	}
+	switch {
+	case began:
+		log.Info("in doubt about the store: others get the time to put back what it may have lost", "rings", now.recovering)
+	case now.recovering == 0 && before.recovering > 0:
+		log.Info("in sync with the store")
+	}
+	switch {
+	case now.jumped > 0 && before.jumped == 0:
+		log.Error("the store's clock was set, and this instance's was not: verifying goes on, and nothing is decided; set it right", "buckets", now.jumped)
+	case now.jumped == 0 && before.jumped > 0:
+		log.Info("the store's clock is right again")
+	}
+}
+
+// watch logs what the time alone brings, after each poll: that another key signs, and that this
+// instance must not sign any longer, or may again.
+func (k *Rings) watch() {
+	if k.cfg.OneShot {
+		return
+	}
+	now := k.cfg.Now()
+	fenced, since := 0, time.Time{}
+	for _, r := range k.All() {
+		k.logSigner(r, now)
+		if at := r.fencedSince(k.opened, now); !at.IsZero() {
+			if fenced++; since.IsZero() || at.Before(since) {
+				since = at
+			}
+		}
+	}
+	if !k.Signs.Load() {
+		return // it has no signer
+	}
+	switch {
+	case fenced > k.fenced:
+		k.cfg.Logger.Error("this instance does not sign: its last sync with the store is too old", "since", since.UTC().Format(time.RFC3339), "tenants", fenced)
+	case fenced == 0 && k.fenced > 0:
+		k.cfg.Logger.Info("this instance may sign again")
+	}
+	k.fenced = fenced
+}
+
+// fencedSince returns since when this instance does not sign for r because it has lost the store, or
+// zero. One that began with a snapshot has not signed since it was opened.
+func (r *Ring) fencedSince(opened, now time.Time) time.Time {
+	s, c := r.Status.Load(), r.State.Load()
+	n := c.Newest()
+	switch {
+	case n == nil || c.Plan.Dead:
+	case s.Good.IsZero() && !s.Knew.IsZero() && s.Err != nil:
+		return opened
+	case !s.Good.IsZero() && protocol.Age(now, s.Good) > n.Timing.SignFor:
+		return s.Good.Add(n.Timing.SignFor)
+	}
+	return time.Time{}
+}
+
+// logSigner logs that another key of r signs than when it looked last, or none.
+func (k *Rings) logSigner(r *Ring, now time.Time) {
+	c := r.State.Load()
+	if c.Newest() == nil {
+		r.looked = false
+		return
+	}
+	before, looked, signs := r.signer, r.looked, ""
+	s := c.Plan.Signer(now)
+	if s != nil {
+		signs = s.KID
+	}
+	r.signer, r.looked = signs, true
+	switch {
+	case !looked || signs == before:
+	case s == nil:
+		k.cfg.Logger.Warn("no key signs", "tenant", r.Tenant, "before", before)
+	default:
+		attrs := []any{"tenant", r.Tenant, "signs", signs, "before", before}
+		if !s.RetiresAt.IsZero() {
+			attrs = append(attrs, "until", s.RetiresAt.UTC().Format(time.RFC3339))
+		}
+		k.cfg.Logger.Info("a key rotated", attrs...)
+	}
+}
+
+// logRevoked logs the revocations that c has, and the copy before it has not. old is nil if there
+// was none: then they are no news.
+func (k *Rings) logRevoked(r *Ring, old, c *held.Ring) {
+	if old == nil || k.cfg.OneShot {
+		return
+	}
+	for id, at := range c.Facts.All {
+		if _, known := old.Facts.At(id.Kind, id.KID); id.Kind == ring.FactRevoked && !known {
+			k.cfg.Logger.Info("a key was revoked", "tenant", r.Tenant, "kid", id.KID, "at", at.UTC().Format(time.RFC3339))
+		}
+	}
+}
