@@ -34,7 +34,7 @@ type AdoptOptions struct {
 // both are zero with Hold.
 //
 // It is refused as [Rotator.Create] is, and if a live instance does not list the algorithm of the
-// policy in its [Config.Verifies]; [Force] overrides the latter. A secret must be as long as the hash
+// policy in its [Config.Verifies]; [Force] overrides the latter, and [Again] that a ring was destroyed. A secret must be as long as the hash
 // of its algorithm. Without a kid, tokens are told by that alone: the ring offers this key for them,
 // until it ends.
 func (r *Rotator) Adopt(ctx context.Context, tenant string, key Imported, policy ring.Policy, opts AdoptOptions, options ...Option) (Receipt, error) {
@@ -46,8 +46,9 @@ func (r *Rotator) Adopt(ctx context.Context, tenant string, key Imported, policy
 	if err != nil {
 		return Receipt{}, err
 	}
-	adopted.KID = material.KID
-	return r.found(ctx, tenant, policy, optionsOf(options), func(b *base, policy ring.Policy) (*protocol.Proposal, error) {
+	o := optionsOf(options)
+	adopted.KID, adopted.Again = material.KID, o.again
+	return r.found(ctx, tenant, policy, o, func(b *base, policy ring.Policy) (*protocol.Proposal, error) {
 		b.minted.Import(material)
 		return b.Adopt(adopted, policy)
 	})

@@ -104,22 +104,23 @@ func (r *Rotator) pause(ctx context.Context, attempt int) error {
 // a change. The change carries the digest, and the store makes it only if that is still the ring's.
 type base struct {
 	protocol.Base
-	have     *held.Ring   // Base.Copy with its bytes
-	mine     *held.Ring   // what this instance holds of the ring, or nil
-	under    seal.KEKName // see [held.Sealer]
-	keks     *seal.KEKs
-	digest   string             // "" if there is no ring
-	fields   map[string][]byte  // of the ring
-	unwhole  bool               // some field cannot be opened
-	others   []string           // instances that have another primary KEK, if that matters
-	unasked  error              // why others is not known, or nil
-	live     []protocol.AckView // of the instances before a change that a person waits for
-	losses   uint64             // see synced.Ring.losses
-	minted   *held.Material     // that Base.Mint makes
-	foreign  []*seal.ForeignKey // see [held.Sealer]
-	read     time.Time          // Now, with all its digits
-	sent     time.Time          // before Now, by this instance's clock
-	received time.Time          // after Now, by this instance's clock
+	have      *held.Ring   // Base.Copy with its bytes
+	mine      *held.Ring   // what this instance holds of the ring, or nil
+	under     seal.KEKName // see [held.Sealer]
+	keks      *seal.KEKs
+	digest    string             // "" if there is no ring
+	fields    map[string][]byte  // of the ring
+	unwhole   bool               // some field cannot be opened
+	leaveHead bool               // the head cannot be opened, and may be another instance's later word
+	others    []string           // instances that have another primary KEK, if that matters
+	unasked   error              // why others is not known, or nil
+	live      []protocol.AckView // of the instances before a change that a person waits for
+	losses    uint64             // see synced.Ring.losses
+	minted    *held.Material     // that Base.Mint makes
+	foreign   []*seal.ForeignKey // see [held.Sealer]
+	read      time.Time          // Now, with all its digits
+	sent      time.Time          // before Now, by this instance's clock
+	received  time.Time          // after Now, by this instance's clock
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -148,7 +149,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 		return nil, err
 	}
 	r.agree(ctx, b)
-	if r.lacks(b, mine, status.Good) {
+	if r.lacks(b, mine, status) {
 		return nil, inTenant(tenant, &ring.Error{Kind: keystore.ErrUnavailable, Text: "the store lacks what this instance holds; it is being put back"})
 	}
 	if err := protocol.CheckClock(b.read, b.sent, b.received, b.have.ClockSkew()); err != nil {
@@ -186,11 +187,11 @@ func (r *Rotator) open(ctx context.Context, tenant string, mine *held.Ring) (*ba
 
 // lacks reports whether the store lacks something that this instance holds. It was lost, and a change
 // decided without it could undo it.
-func (r *Rotator) lacks(b *base, mine *held.Ring, good time.Time) bool {
+func (r *Rotator) lacks(b *base, mine *held.Ring, status *synced.Status) bool {
 	if mine == nil {
 		return false
 	}
-	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: good, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
+	in := protocol.MergeInput{Held: mine.Copy, Stored: b.Copy, Now: b.Now, Good: status.Good, Complete: status.Complete, LocalNow: r.k.cfg.Now(), Deadline: b.Deadline}
 	return protocol.Merge(in).Change != nil
 }
 
@@ -208,10 +209,10 @@ func (r *Rotator) notInSync(tr *synced.Ring, create bool) error {
 // write seals p and asks the store to make the change. A revocation is made even where it is not known
 // which KEKs the other instances have: see docs/decisions.md.
 func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Result, error) {
-	if b.unasked != nil && p.Op != ring.OpRevoke {
+	if b.unasked != nil && p.Op != ring.OpRevoke && p.Op != ring.OpDestroy {
 		return Result{}, b.unasked
 	}
-	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Foreign: b.foreign}, b.digest, b.minted)
+	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Fields: b.fields, Foreign: b.foreign}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}
@@ -231,16 +232,11 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
 //
-// A revoked key is withdrawn at once: the caller may give up while the loop is busy with another
-// sync, and this process must not accept the key after it has said that it is revoked.
+// A revoked key is withdrawn at once, and so are all keys of a ring that was destroyed: the caller may give up while the loop is busy with another
+// sync, and this process must not accept such a key after it has said so.
 func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
-	var learned ring.Facts
-	for _, f := range p.Facts {
-		learned.Add(f.Kind, f.KID, f.At)
-		if f.Kind == ring.FactRevoked {
-			r.k.rings.Withdraw(tenant, f.KID)
-		}
-	}
+	learned := p.Stated()
+	r.k.rings.Withdraw(tenant, learned)
 	if err := r.k.rings.Sync(ctx, tenant, &learned); err != nil {
 		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
 	}

@@ -72,7 +72,7 @@ func Rewrap(keks *KEKs, tenant string, fields map[string][]byte) {
 
 // SealDead seals that a ring was destroyed.
 func SealDead(keks *KEKs, tenant string, at time.Time) []byte {
-	b, err := seal.SealFact(keks.sealing(), keks.sealing().Primary(), tenant, ring.FactDestroyed, "", at)
+	b, err := seal.SealRingFact(keks.sealing(), keks.sealing().Primary(), tenant, ring.FactDestroyed, 1, at)
 	if err != nil {
 		panic(err)
 	}

@@ -19,7 +19,8 @@ import (
 // The error wraps [keystore.ErrNotFound] if the key does not exist or is not for alg,
 // [keystore.ErrRevoked] if it was revoked, and [keystore.ErrUnavailable] if the instance cannot tell:
 // it is out of sync, recovering, or has not read the ring. A missing key counts as such only while
-// the instance is in sync. So a store that is away makes no good token look bad (invariant I1).
+// the instance is in sync. So a store that is away makes no good token look bad (invariant I1). A key
+// of a ring that was destroyed while this process held it is not found, whether or not it is in sync.
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	now := k.cfg.Now()
 	r := k.ring(id.Tenant)
@@ -36,8 +37,11 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		}
 		return nil, k.missing(id, status, now)
 	}
-	if c.Revoked(id.KID) { // even if its record was collected
+	switch {
+	case c.Revoked(id.KID): // even if its record was collected
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrRevoked}
+	case c.Buried(id.KID):
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	switch keys, found := c.WithKID(id.KID, alg, now); found {
 	case held.Found:
@@ -115,7 +119,11 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held.Ring, *held.Reco
 	}
 	status, c := r.Status.Load(), r.State.Load() // in this order: see synced.Ring
 	if c.Newest() == nil {
-		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: "no ring is known"})
+		why := "no ring is known"
+		if c != nil && c.Plan.Dead {
+			why = "its ring was destroyed"
+		}
+		return nil, nil, inTenant(tenant, &ring.Error{Kind: ErrNoSigner, Text: why})
 	}
 	signer, err := c.Signing(t, status.Good, k.times.Load().Deadline)
 	if err != nil {
@@ -128,8 +136,8 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held.Ring, *held.Reco
 // pending keys included, and how long others may cache them, in whole seconds. It does not wait for
 // the store.
 //
-// The error wraps [keystore.ErrNotFound] if the ring is for HS*, which has no public keys, or the
-// tenant is not held. It wraps [keystore.ErrUnavailable] if the last good sync is older than
+// The error wraps [keystore.ErrNotFound] if the ring is for HS*, which has no public keys, or was
+// destroyed, or the tenant is not held. It wraps [keystore.ErrUnavailable] if the last good sync is older than
 // SignFor, or no ring is known yet. Readers then keep the set that they have.
 func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore.Key, maxAge time.Duration, err error) {
 	now := k.cfg.Now()
@@ -140,6 +148,8 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	status, c := r.Status.Load(), r.State.Load()
 	newest := c.Newest()
 	switch {
+	case newest == nil && c != nil && c.Plan.Dead:
+		return nil, 0, k.missing(keystore.ID{Tenant: tenant}, status, now)
 	case newest == nil:
 		return nil, 0, unknownRing(tenant, status)
 	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:

@@ -52,7 +52,7 @@ const awaitEvery = 100 * time.Millisecond
 // store loses it, even with [Config.OneShot]. Give ctx a deadline: an instance that reads the ring
 // again after the log was lost never says that it applied a change.
 //
-// A revocation also has to be confirmed by an instance that holds the ring. Until one has read it, a
+// A revocation or a shred also has to be confirmed by an instance that holds the ring. Until one has read it, a
 // person who can write to the store can remove it, and all acknowledgements. If none confirms it
 // within two polls although there are instances, or something else listens to the store, the error is
 // [ring.ErrUnconfirmed]. Where nothing seems to run, a revocation is watched for a poll.
@@ -60,7 +60,7 @@ const awaitEvery = 100 * time.Millisecond
 // The error is [ring.ErrUndone] if the store lost the change, even if it is back: find out who writes
 // to the store. It wraps the error of ctx, or [keystore.ErrUnavailable] if nothing could be read.
 func (r *Rotator) Await(ctx context.Context, receipt Receipt) ([]Ack, error) {
-	w, begin, gap := protocol.NewWatch(receipt.Place.Nonce, receipt.Revoked != "", receipt.before, receipt.told), r.k.cfg.Now(), r.k.times.Load().MaxPollGap()
+	w, begin, gap := protocol.NewWatch(receipt.Place.Nonce, receipt.endsTrust(), receipt.before, receipt.told), r.k.cfg.Now(), r.k.times.Load().MaxPollGap()
 	for looked := false; ; {
 		err := r.look(ctx, receipt, w)
 		looked = looked || err == nil
@@ -90,8 +90,8 @@ func (r *Rotator) look(ctx context.Context, receipt Receipt, w *protocol.Watch) 
 		return err
 	}
 	w.Look(live.Acks(receipt.Place.Nonce), r.k.cfg.Now(), r.k.times.Load().Fresh)
-	if parts := (*ring.UnreadableError)(nil); receipt.Revoked != "" && errors.As(unread, &parts) {
-		return nil // a ring that is not whole takes revocations, and instances apply them
+	if parts := (*ring.UnreadableError)(nil); receipt.endsTrust() && errors.As(unread, &parts) {
+		return nil // a ring that is not whole takes revocations and a shred, and instances apply them
 	}
 	return unread
 }

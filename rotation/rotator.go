@@ -41,11 +41,11 @@ func NewRotator(k *Keyring) (*Rotator, error) {
 	return &Rotator{k: k, jitter: held.NewJitter(k.cfg.Instance, 1)}, nil
 }
 
-// An Option changes how a Rotator makes one change: [Force] and [DryRun].
+// An Option changes how a Rotator makes one change: [Force], [DryRun] and [Again].
 type Option func(*options)
 
 // options are the sum of a call's Options.
-type options struct{ force, dryRun bool }
+type options struct{ force, dryRun, again bool }
 
 // Force makes a change that would be refused because it costs tokens. Instances that have not heard
 // of the key that signs then reject its tokens, or answer that they cannot tell, until they have.
@@ -87,7 +87,8 @@ type Receipt struct {
 	// change. They have signed no token.
 	Replaced []string
 
-	Accepted []string // the kids of the keys that [Rotator.Accept] was given, in that order
+	Accepted    []string  // the kids of the keys that [Rotator.Accept] was given, in that order
+	DestroyedAt time.Time // when the ring was destroyed; earlier than the call if it was destroyed before
 
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before; zero if it waits
@@ -131,8 +132,12 @@ type Receipt struct {
 // wait until the instance stops recovering: the caller says that there is no ring to be restored.
 // The error is a [*PolicyError] if the policy does not hold. Minted of the Receipt is the key that
 // signs.
-func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy) (Receipt, error) {
-	return r.found(ctx, tenant, policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Create(policy) })
+//
+// The name of a ring that was destroyed is refused, unless [Again] says that the tenant is to have
+// another one. Its former keys stay destroyed.
+func (r *Rotator) Create(ctx context.Context, tenant string, policy ring.Policy, opts ...Option) (Receipt, error) {
+	o := optionsOf(opts)
+	return r.found(ctx, tenant, policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Create(policy, o.again) })
 }
 
 // found makes the first ring of a tenant, as decide says. It gives it the policy with its defaults.
@@ -259,6 +264,8 @@ func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
 			} else {
 				receipt.Replaced = append(receipt.Replaced, f.KID)
 			}
+		case ring.FactDestroyed:
+			receipt.DestroyedAt = f.At
 		}
 	}
 	if len(p.Mint) > 0 {

@@ -75,16 +75,14 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 		if c == nil && mayMake {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 		}
-		if !c.HasKeys() {
-			return nil
+		ended := c.HasKeys() || c != nil && c.Plan.Dead // only accepted keys, or something of it came back
+		if ended && (&protocol.Base{Now: now, Copy: c.Copy}).Collect() != nil {
+			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
 		}
+		return nil
 	}
 	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Copy}
 	switch {
-	case c.Newest() == nil: // there are only accepted keys
-		if b.Collect() != nil {
-			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
-		}
 	case b.IsTakeOverDue():
 		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver() })
 	case b.RevokeStray() != nil:

@@ -33,6 +33,8 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 		return nil
 	case r != nil && r.State.Load().Revoked(id.KID):
 		return &ring.Error{Text: id.String(), Err: keystore.ErrRevoked} // the store cannot say otherwise
+	case r != nil && r.State.Load().Buried(id.KID):
+		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	a := k.rings.AskUnknown(r, id, now)
 	switch {

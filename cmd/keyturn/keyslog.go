@@ -107,7 +107,7 @@ func (c *keysCommand) log(ctx context.Context, since time.Time) error {
 			break
 		}
 		l.add(e)
-		if !m.buffered() {
+		if m.hungry {
 			l.out.Flush() // its error stays, and end returns it
 		}
 	}
@@ -324,6 +324,7 @@ const logPage = 200
 type logMerge struct {
 	store  *store
 	logs   []*bucketLog
+	hungry bool  // some log has to be read before the next entry is known
 	failed int   // logs that could not be read to their end
 	why    error // of the first
 }
@@ -341,7 +342,7 @@ type bucketLog struct {
 
 // newLogMerge returns a merge of the logs of those buckets, or of all.
 func newLogMerge(s *store, since time.Time, buckets ...int) *logMerge {
-	m := &logMerge{store: s}
+	m := &logMerge{store: s, hungry: true}
 	for i := 0; len(buckets) == 0 && i < rotation.Buckets; i++ {
 		m.logs = append(m.logs, &bucketLog{bucket: i, from: since})
 	}
@@ -354,7 +355,9 @@ func newLogMerge(s *store, since time.Time, buckets ...int) *logMerge {
 // next returns the oldest entry that was not returned yet. Of two of one time that of the lower bucket
 // is first; entries of one bucket stay in their order.
 func (m *logMerge) next(ctx context.Context) (loggedEntry, bool) {
-	m.fill(ctx)
+	for m.hungry && ctx.Err() == nil {
+		m.fill(ctx)
+	}
 	var first *bucketLog
 	for _, l := range m.logs {
 		if len(l.entries) > 0 && (first == nil || l.ms < first.ms || l.ms == first.ms && l.n < first.n) {
@@ -366,17 +369,8 @@ func (m *logMerge) next(ctx context.Context) (loggedEntry, bool) {
 	}
 	e := loggedEntry{first.entries[0], first.bucket}
 	first.take(first.entries[1:])
+	m.hungry = len(first.entries) == 0 && !first.ended
 	return e, true
-}
-
-// buffered reports whether next returns an entry without a call.
-func (m *logMerge) buffered() bool {
-	for _, l := range m.logs {
-		if len(l.entries) == 0 && !l.ended {
-			return false
-		}
-	}
-	return true
 }
 
 // take makes entries those that are left.
@@ -390,31 +384,29 @@ func (l *bucketLog) take(entries []rediskeys.LoggedEntry) {
 
 // fill reads the next page of each log of which all was taken.
 func (m *logMerge) fill(ctx context.Context) {
-	for !m.buffered() {
-		var empty []*bucketLog
-		var reads []rediskeys.LogRead
-		for _, l := range m.logs {
-			if len(l.entries) == 0 && !l.ended {
-				empty = append(empty, l)
-				reads = append(reads, rediskeys.LogRead{Bucket: l.bucket, After: l.after, From: l.from, Count: logPage})
+	m.hungry = false
+	var empty []*bucketLog
+	var reads []rediskeys.LogRead
+	for _, l := range m.logs {
+		if len(l.entries) == 0 && !l.ended {
+			empty = append(empty, l)
+			reads = append(reads, rediskeys.LogRead{Bucket: l.bucket, After: l.after, From: l.from, Count: logPage})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	for i, page := range m.store.log(ctx, reads) {
+		l := empty[i]
+		l.ended = page.Err != nil || !page.More
+		if n := len(page.Entries); n > 0 {
+			l.after = page.Entries[n-1].ID
+		}
+		if page.Err != nil {
+			if m.failed++; m.failed == 1 {
+				m.why = &rotation.Error{Kind: keystore.ErrUnavailable, Err: page.Err}
 			}
 		}
-		calling, cancel := context.WithTimeout(ctx, ringTime)
-		pages := m.store.log(calling, reads)
-		cancel()
-		for i, page := range pages {
-			empty[i].ended = !page.More
-			if page.Err != nil {
-				empty[i].ended = true
-				if m.failed++; m.failed == 1 {
-					m.why = &rotation.Error{Kind: keystore.ErrUnavailable, Err: page.Err}
-				}
-				continue
-			}
-			if n := len(page.Entries); n > 0 {
-				empty[i].after = page.Entries[n-1].ID
-			}
-			empty[i].take(page.Entries)
-		}
+		l.take(page.Entries)
+		m.hungry = m.hungry || len(l.entries) == 0 && !l.ended
 	}
 }

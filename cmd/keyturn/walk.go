@@ -189,7 +189,7 @@ func (r *seenRing) state() string {
 		return stateIncomplete
 	case r.err != nil:
 		return stateUnreadable
-	case keys == 0 && r.status.Ready:
+	case r.status.Ring.Dead:
 		return stateDestroyed
 	case keys == 0:
 		return stateNoRing

@@ -17,6 +17,7 @@ const (
 	OpCollect Op = "collect" // remove keys that were dropped long ago
 	OpRekey   Op = "rekey"   // seal a ring under another KEK
 	OpAccept  Op = "accept"  // let a key verify until a date, or until a later one
+	OpDestroy Op = "shred"   // end the life of a ring, and remove its keys
 )
 
 // A Bound is a condition under which the store applies a change: when the change arrives, At must

@@ -24,8 +24,8 @@ const (
 
 // The kinds of facts about a whole ring. They have no kid, and [Facts] has a field for each.
 const (
-	FactDestroyed FactKind = 'd' // Facts.Dead
-	FactCollected FactKind = 'g' // Facts.CollectedUntil
+	FactDestroyed FactKind = 'd' // Facts.Dead and Facts.DeadAt
+	FactCollected FactKind = 'g' // Facts.CollectedUntil, of the life that Facts.Dead leaves
 )
 
 // FactKinds returns the kinds of facts about one record.
@@ -65,11 +65,17 @@ type Facts struct {
 	// map, since a ring has only a few, and thousands of rings are in memory.
 	dated []datedFact
 
-	// Dead is when the ring was destroyed, or zero. The earliest counts.
-	Dead time.Time
+	// Dead is how many lives of the ring have ended: a shred ends one, and a ring that is made after
+	// it begins the next. Records of a life that has ended are ignored. The highest number counts,
+	// and not a date: the side of a split that had not heard of the shred mints records after it.
+	Dead int
+
+	// DeadAt is when the last of these lives ended, or zero if that is not known. The earliest counts.
+	DeadAt time.Time
 
 	// CollectedUntil is the creation time of the newest collected record, or zero. Records created
-	// at or before it are ignored, even if they reappear in the store. The latest counts.
+	// at or before it are ignored, even if they reappear in the store. The latest counts. It is about
+	// the life that Dead leaves: one that ended may have gone on, in a split, after the next began.
 	CollectedUntil time.Time
 }
 
@@ -107,18 +113,32 @@ func (f *Facts) Add(kind FactKind, kid string, at time.Time) {
 	}
 }
 
-// Kill adds that the ring was destroyed. The earliest time counts.
-func (f *Facts) Kill(at time.Time) {
-	if f.Dead.IsZero() || at.Before(f.Dead) {
-		f.Dead = at
+// Kill adds that so many lives of the ring have ended, the last one at that time, or at one that is
+// not known if that is zero. What was collected of a life that has ended no longer matters.
+func (f *Facts) Kill(lives int, at time.Time) {
+	switch {
+	case lives > f.Dead:
+		f.Dead, f.DeadAt, f.CollectedUntil = lives, at, time.Time{}
+	case lives == f.Dead && lives > 0 && !at.IsZero() && (f.DeadAt.IsZero() || at.Before(f.DeadAt)):
+		f.DeadAt = at
 	}
 }
 
-// Collect adds that the records created at or before until were collected. The latest counts.
-func (f *Facts) Collect(until time.Time) { f.CollectedUntil = later(f.CollectedUntil, until) }
+// Collect adds that the records of a life that were created at or before until were collected. The
+// latest time counts. A life has such records only if the lives before it have ended.
+func (f *Facts) Collect(life int, until time.Time) {
+	if f.Kill(life, time.Time{}); life == f.Dead {
+		f.CollectedUntil = later(f.CollectedUntil, until)
+	}
+}
+
+// Ignored reports whether the record no longer counts: its life has ended, or it was collected.
+func (f Facts) Ignored(r *Record) bool { return r.Life < f.Dead || f.Collected(r) }
 
 // Collected reports whether the record was collected, and so is to be ignored.
-func (f Facts) Collected(r *Record) bool { return !r.Created.After(f.CollectedUntil) }
+func (f Facts) Collected(r *Record) bool {
+	return r.Life == f.Dead && !r.Created.After(f.CollectedUntil)
+}
 
 // Join returns the facts of f and g together. It changes neither.
 func (f Facts) Join(g Facts) Facts {
@@ -126,23 +146,26 @@ func (f Facts) Join(g Facts) Facts {
 	for _, d := range g.dated {
 		j.Add(d.Kind, d.KID, d.at)
 	}
-	if !g.Dead.IsZero() {
-		j.Kill(g.Dead)
-	}
-	j.Collect(g.CollectedUntil)
+	j.Kill(g.Dead, g.DeadAt)
+	j.Collect(g.Dead, g.CollectedUntil)
 	return j
 }
 
 // Prune returns the facts that are kept. A revocation stays all the same, since the record may
 // reappear.
 func (f Facts) Prune(kept func(FactID) bool) Facts {
-	g := Facts{Dead: f.Dead, CollectedUntil: f.CollectedUntil}
+	g := f.OfRing()
 	for id, at := range f.All {
 		if id.Kind == FactRevoked || kept(id) {
 			g.Add(id.Kind, id.KID, at)
 		}
 	}
 	return g
+}
+
+// OfRing returns the facts about the whole ring alone.
+func (f Facts) OfRing() Facts {
+	return Facts{Dead: f.Dead, DeadAt: f.DeadAt, CollectedUntil: f.CollectedUntil}
 }
 
 // Forget removes a fact about one record. It breaks the rule that facts only grow. So it is only
@@ -155,13 +178,15 @@ func (f *Facts) Forget(kind FactKind, kid string) {
 
 // Clone returns a copy that shares no memory with f.
 func (f Facts) Clone() Facts {
-	return Facts{dated: slices.Clip(slices.Clone(f.dated)), Dead: f.Dead, CollectedUntil: f.CollectedUntil}
+	c := f.OfRing()
+	c.dated = slices.Clip(slices.Clone(f.dated))
+	return c
 }
 
 // Equal reports whether f and g have the same facts at the same times.
 func (f Facts) Equal(g Facts) bool {
 	same := func(a, b datedFact) bool { return a.FactID == b.FactID && a.at.Equal(b.at) }
-	return f.Dead.Equal(g.Dead) && f.CollectedUntil.Equal(g.CollectedUntil) && slices.EqualFunc(f.dated, g.dated, same)
+	return f.Dead == g.Dead && f.DeadAt.Equal(g.DeadAt) && f.CollectedUntil.Equal(g.CollectedUntil) && slices.EqualFunc(f.dated, g.dated, same)
 }
 
 // All calls yield with each fact about a single record, sorted by kind and kid, until yield returns

@@ -9,7 +9,9 @@ import (
 // A Plan is the schedule of a ring: the part of [View] that does not depend on the time. So a copy
 // of a ring makes one when it changes, and asks it on each request. A Plan is immutable.
 type Plan struct {
-	Dead bool // the ring was destroyed: it has no keys
+	Lives  int       // that have ended: see Facts.Dead
+	Dead   bool      // the ring was destroyed, and no other was made since: it has no keys
+	DeadAt time.Time // when it was destroyed last, if that is known
 
 	// Past is the latest promotion or revocation, or zero. Time never counts as earlier than that,
 	// even if this clock is behind.
@@ -37,13 +39,13 @@ func (k *PlannedKey) Waiting() bool { return k.ActivatesAt.Equal(never) }
 // never is when a waiting key takes effect: after every date that a record can have.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// NewPlan returns the plan of the records of one ring. The caller leaves out the records that were
-// collected: see [Facts.Collected].
+// NewPlan returns the plan of the records of one ring. The caller leaves out the records that no
+// longer count: see [Facts.Ignored].
 func NewPlan(records []*Record, facts Facts) *Plan {
-	if !facts.Dead.IsZero() {
-		return &Plan{Dead: true}
+	if facts.Dead > 0 && len(records) == 0 {
+		return &Plan{Lives: facts.Dead, Dead: true, DeadAt: facts.DeadAt}
 	}
-	p := &Plan{Past: facts.latest(FactPromoted, FactRevoked)}
+	p := &Plan{Lives: facts.Dead, DeadAt: facts.DeadAt, Past: facts.latest(FactPromoted, FactRevoked)}
 	p.order(records, facts)
 	for i := range p.InOrder {
 		k := &p.InOrder[i]
@@ -192,7 +194,7 @@ func (p *Plan) state(i, current int, now time.Time) State {
 
 // At returns the ring at now: see [View].
 func (p *Plan) At(now time.Time) Ring {
-	ring := Ring{Signer: -1}
+	ring := Ring{Signer: -1, Lives: p.Lives, Dead: p.Dead, DeadAt: p.DeadAt}
 	current := p.Current(now)
 	for i, k := range p.InOrder {
 		state := p.state(i, current, now)

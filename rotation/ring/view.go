@@ -23,6 +23,31 @@ type Ring struct {
 
 	// Signer is the index in Keys of the key that signs, or -1 if no key signs.
 	Signer int
+
+	// Lives is how often the tenant's ring was destroyed.
+	Lives int
+
+	// Dead reports that the ring was destroyed, and that no other was made since. It has no keys.
+	Dead   bool
+	DeadAt time.Time // when it was destroyed last, if that is known
+}
+
+// DrainedAt returns when the last token has ended that was signed by now, if none is signed from now
+// on: after the key that signs has stopped at every instance that may be cut off. So long after the
+// tenant's programs have stopped, a shred rejects no live token.
+func (r *Ring) DrainedAt(now time.Time) time.Time {
+	last := now
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		ends := now.Add(k.TokenTTL() + k.Timing.Leeway + k.Timing.ClockSkew)
+		if !k.DroppedAt.IsZero() && k.DroppedAt.Before(ends) {
+			ends = k.DroppedAt // its last token has ended by then
+		}
+		if k.Verifies() {
+			last = later(last, ends)
+		}
+	}
+	return last
 }
 
 // A Key is one key of a [Ring]. A time that is not known yet is zero.
@@ -60,11 +85,15 @@ func (k Key) Verifies() bool { return k.State != Dropped && k.State != Revoked }
 // meanwhile, so the predecessor verifies for that much longer.
 //
 // Records created at or before [Facts.CollectedUntil] are ignored. They were dropped long ago, and
-// the facts that gave them their place in the order were removed with them.
+// the facts that gave them their place in the order were removed with them. So are records of a life
+// of the ring that has ended: see [Facts.Dead].
 func View(records []Record, facts Facts, now time.Time) Ring {
 	kept := make([]*Record, 0, len(records))
 	for i := range records {
-		if !facts.Collected(&records[i]) {
+		facts.Kill(records[i].Life, time.Time{}) // its life began when the one before it ended
+	}
+	for i := range records {
+		if !facts.Ignored(&records[i]) {
 			kept = append(kept, &records[i])
 		}
 	}

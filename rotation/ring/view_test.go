@@ -80,10 +80,72 @@ func TestView(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestViewOfLives: a shred ends the life of all records there are, and not of those of the next life.
+// One record of that life is proof that the one before it has ended.
+func TestViewOfLives(t *testing.T) {
+	old := []ring.Record{rec("k1", 1, 0), rec("k2", 2, 30)}
+	late := rec("late", 3, 500) // minted after the shred, by a side of a split that had not heard of it
+	next := rec("n1", 1, 100)
+	next.Life = 1
 	dead := facts()
-	dead.Kill(at(5))
-	if got := ring.View(three, dead, at(6)); got.Signer != -1 || len(got.Keys) != 0 {
-		t.Errorf("a dead ring: %s", states(got))
+	dead.Kill(1, at(50))
+	for _, tt := range []struct {
+		name    string
+		records []ring.Record
+		facts   ring.Facts
+		want    string
+		dead    bool
+		lives   int
+	}{
+		{"destroyed", append(slices.Clone(old), late), dead, "", true, 1},
+		{"made again", append(slices.Clone(old), late, next), dead, "n1=signing*", false, 1},
+		{"made again, and that it was destroyed is lost", append(slices.Clone(old), late, next), facts(), "n1=signing*", false, 1},
+		{"never destroyed", old, facts(), "k1=retired k2=signing*", false, 0},
+	} {
+		got := ring.View(tt.records, tt.facts, at(120))
+		if states(got) != tt.want || got.Dead != tt.dead || !got.DeadAt.Equal(tt.facts.DeadAt) || got.Lives != tt.lives {
+			t.Errorf("%s: %s, dead %v at %v, want %s", tt.name, states(got), got.Dead, got.DeadAt, tt.want)
+		}
+	}
+	twice := dead.Clone()
+	twice.Kill(2, at(130))
+	if got := ring.View(append(old, next), twice, at(140)); !got.Dead || !got.DeadAt.Equal(at(130)) || len(got.Keys) > 0 {
+		t.Errorf("destroyed twice: %s, dead %v at %v", states(got), got.Dead, got.DeadAt)
+	}
+}
+
+// TestDrainedAt: every token that was signed by then has ended, and the keys alone say when.
+func TestDrainedAt(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		records, f := drawRing(t)
+		now := drawTime(t, 10*time.Minute)
+		r := ring.View(records, f, now)
+		drained := r.DrainedAt(now)
+		if drained.Before(now) {
+			t.Fatalf("drained at %v, before now", drained)
+		}
+		for _, k := range r.Keys {
+			// A token that was signed now lives for TokenTTL, and is forgiven Leeway at a clock behind.
+			ends := now.Add(k.TokenTTL() + k.Timing.Leeway + k.Timing.ClockSkew)
+			switch {
+			case !k.Verifies():
+			case k.State == ring.Signing && drained.Before(ends) && (k.DroppedAt.IsZero() || drained.Before(k.DroppedAt)):
+				t.Fatalf("drained at %v, and a token of %s lives until %v", drained, k.KID, ends)
+			case k.State == ring.Retired && drained.Before(k.DroppedAt) && drained.Before(ends):
+				t.Fatalf("drained at %v, and %s is dropped at %v", drained, k.KID, k.DroppedAt)
+			}
+		}
+	})
+	long := rec("k1", 1, 0)
+	long.Longest = time.Hour
+	r := ring.View([]ring.Record{long}, facts(), at(10))
+	if got, want := r.DrainedAt(at(10)), at(10).Add(time.Hour+31*sec); !got.Equal(want) {
+		t.Errorf("a key with long tokens: %v, want %v", got, want)
+	}
+	if r = ring.View(nil, facts(), at(10)); !r.DrainedAt(at(10)).Equal(at(10)) {
+		t.Errorf("no key: %v", r.DrainedAt(at(10)))
 	}
 }
 
@@ -199,7 +261,7 @@ func TestViewIgnoresCollected(t *testing.T) {
 		stay := slices.DeleteFunc(slices.Clone(records), func(r ring.Record) bool { return !r.Created.After(gone) })
 		now := drawTime(t, 10*time.Minute)
 		want := ring.View(stay, f, now)
-		f.Collect(gone)
+		f.Collect(0, gone)
 		got := ring.View(records, f, now)
 		if !slices.Equal(got.Keys, want.Keys) || got.Signer != want.Signer {
 			t.Fatalf("%s, want %s", states(got), states(want))

@@ -31,10 +31,12 @@ func newScript() script {
 // "-two" a removal.
 func (h script) commit(at time.Duration, op ring.Op, what ...string) *commit {
 	c := &commit{Commit: rotationtest.Commit{Change: rotation.Change{Op: op}, Instance: "i0", Primary: true},
-		keys: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
+		keys: make(map[string]int), lives: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
 	for _, w := range what {
-		if kid, seq, ok := strings.Cut(w, "#"); ok {
-			c.keys[kid] = int(seq[0] - '0')
+		if w == "dead" {
+			c.dead, c.ends = 1, []string{"one", "two"}
+		} else if kid, seq, ok := strings.Cut(w, "#"); ok {
+			c.keys[kid], c.lives[kid] = int(seq[0]-'0'), len(seq)-1 // "#1'" is of the second life
 		} else if kid, ok := strings.CutPrefix(w, "-"); ok {
 			c.removed = append(c.removed, kid)
 		} else {
@@ -69,6 +71,13 @@ func (h script) audit(at time.Duration, inst int, state ring.State, fields ...st
 	return e
 }
 
+// shredded adds an audit: the instance knows that the ring was destroyed, and the store has the fields.
+func (h script) shredded(at time.Duration, inst int, fields ...string) *event {
+	e := h.audit(at, inst, ring.Pending, fields...)
+	e.audit.keys, e.audit.lives, e.audit.dated = nil, 1, true
+	return e
+}
+
 // A ruleCase is a history, and the rule that it breaks.
 type ruleCase struct {
 	name string
@@ -94,7 +103,7 @@ func runRuleCases(t *testing.T, cases []ruleCase) {
 	}
 }
 
-// TestVerdictRules tests the rules about verdicts on tokens: I1 to I4.
+// TestVerdictRules tests the rules about verdicts on tokens: I1, I2 and I4.
 func TestVerdictRules(t *testing.T) {
 	const ms = time.Millisecond
 	runRuleCases(t, []ruleCase{
@@ -131,6 +140,17 @@ func TestVerdictRules(t *testing.T) {
 		}},
 		{"an instance in sync does not know the signing key", "I2", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable) }},
 		{"a stale instance does not know it", "", func(h script) { h.note(7*sec, evKnows, 1, h.sign(7*sec, 0, "two"), unavailable).fresh = false }},
+		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
+			h.beyondS = true
+			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
+		}},
+	})
+}
+
+// TestRevocationVerdictRules tests the rules about verdicts on tokens of revoked keys: I3 and I13.
+func TestRevocationVerdictRules(t *testing.T) {
+	const ms = time.Millisecond
+	runRuleCases(t, []ruleCase{
 		{"revoked, and accepted after a poll", "I3", func(h script) {
 			n := h.sign(6*sec, 0, "two")
 			h.commit(7*sec, ring.OpRevoke, "x:two")
@@ -179,9 +199,22 @@ func TestVerdictRules(t *testing.T) {
 			h.note(8900*ms, evLoss, -1, -1, "").loss = &loss{revoked: []string{"two"}}
 			h.note(9*sec, evVerify, 1, n, ok).holder = "i0"
 		}},
-		{"its own token, while stale and with a wrong clock", "I4", func(h script) {
-			h.beyondS = true
-			h.note(8*sec, evVerify, 0, h.sign(7*sec, 0, "two"), unavailable).fresh = false
+	})
+}
+
+// TestShredVerdictRules tests I3 where a ring is destroyed.
+func TestShredVerdictRules(t *testing.T) {
+	const ms = time.Millisecond
+	runRuleCases(t, []ruleCase{
+		{"destroyed, and accepted after a poll", "I3", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.commit(7*sec, ring.OpDestroy, "dead")
+			h.note(7900*ms, evVerify, 1, n, ok)
+		}},
+		{"destroyed, and refused", "", func(h script) {
+			n := h.sign(6*sec, 0, "two")
+			h.commit(7*sec, ring.OpDestroy, "dead")
+			h.note(7900*ms, evVerify, 1, n, notFound)
 		}},
 	})
 }
@@ -225,6 +258,7 @@ func TestSignerRules(t *testing.T) {
 			h.commit(6*sec, ring.OpMint, "three#3")
 			h.commit(7*sec, ring.OpMint, "other#3")
 		}},
+		{"a seq twice, in two lives of the ring", "", func(h script) { h.commit(6*sec, ring.OpCreate, "new#1'", "next#2'") }},
 		{"a seq twice, in two lives", "", func(h script) {
 			h.commit(6*sec, ring.OpMint, "three#3")
 			h.commit(7*sec, ring.OpMint, "other#3").Life = 1
@@ -262,6 +296,33 @@ func TestStoreRules(t *testing.T) {
 			h.note(7*sec, evVerify, 1, n, ok).tenant = "other"
 		}},
 		{"another tenant refuses", "", func(h script) { h.note(7*sec, evVerify, 1, h.sign(6*sec, 0, "two"), notFound).tenant = "other" }},
+		{"destroyed, and the store lacks it", "I8", func(h script) { h.shredded(9*sec, 1) }},
+		{"destroyed, and the store has it", "", func(h script) { h.shredded(9*sec, 1, "dead") }},
+		{"destroyed, and the store lost it just now", "", func(h script) { h.shredded(9*sec, 1).audit.sinceLoss = sec }},
+		{"destroyed, and the instance does not know when", "", func(h script) { h.shredded(9*sec, 1).audit.dated = false }},
+		{"an instance forgets that the ring was destroyed", "I8", func(h script) {
+			h.shredded(6*sec, 1, "dead")
+			h.note(6100*ms, evVerify, 1, h.sign(6*sec, 0, "two"), ok)
+		}},
+		{"a key of a life that has ended is written back", "I7", func(h script) {
+			h.commit(6*sec, ring.OpDestroy, "dead")
+			h.commit(7*sec, ring.OpMerge, "two#2")
+		}},
+		{"a key of the next life is written", "", func(h script) {
+			h.commit(6*sec, ring.OpDestroy, "dead")
+			h.commit(7*sec, ring.OpCreate, "new#1'", "next#2'")
+		}},
+		{"who knows of the shred writes a key back, after a loss", "I7", func(h script) {
+			h.commit(6*sec, ring.OpDestroy, "dead")
+			h.shredded(6500*ms, 0, "dead")
+			h.events = append(h.events, event{at: 7 * sec, kind: evLoss, inst: -1, loss: &loss{dead: []string{"t"}, revoked: []string{"one", "two"}}})
+			h.commit(8*sec, ring.OpMerge, "two#2")
+		}},
+		{"one that does not know of it writes a key back, after a loss", "", func(h script) {
+			h.commit(6*sec, ring.OpDestroy, "dead")
+			h.events = append(h.events, event{at: 7 * sec, kind: evLoss, inst: -1, loss: &loss{dead: []string{"t"}, revoked: []string{"one", "two"}}})
+			h.commit(8*sec, ring.OpMerge, "two#2")
+		}},
 		{"a mint while recovering", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").doubt = true }},
 		{"a mint beside a field that cannot be opened", "I10", func(h script) { h.commit(6*sec, ring.OpMint, "three#3").unreadable = true }},
 		{"a merge over a field that cannot be opened", "", func(h script) { h.commit(6*sec, ring.OpMerge, "three#3").unreadable = true }},
@@ -281,6 +342,7 @@ func TestStoreRules(t *testing.T) {
 func TestProgressRules(t *testing.T) {
 	runRuleCases(t, []ruleCase{
 		{"an instance in sync cannot sign", "I11", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{} }},
+		{"the ring was destroyed", "", func(h script) { h.note(6*sec, evSign, 1, -1, noSigner).audit = &audit{lives: 1} }},
 		{"a key with Hold ends by its date", "I11", func(h script) {
 			e := h.note(30*sec, evSign, 1, -1, noSigner)
 			e.audit = &audit{keys: []ring.Key{{Record: ring.Record{KID: "one", Hold: true, SignUntil: h.start.Add(9 * sec)}, State: ring.Retired}}}

@@ -66,6 +66,7 @@ type checker struct {
 	storeLosses      []time.Duration            // and those times that were no edit of one ring
 	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
 	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
+	lifeOf           map[string]map[string]int  // tenant -> kid -> of which life of the ring it is
 	longest          map[string]time.Duration   // kid -> the longest life of its tokens
 	promoted         map[string]time.Duration   // kid of one that waits -> when it was first promoted; forever if it was not
 }
@@ -101,7 +102,7 @@ func (s spans) close(t time.Duration) spans {
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), revocationStored: make(map[string]spans), seq: make(map[string]int),
 		mayBeUnknown: make(map[string]bool), promotionLost: make(map[string]spans), lost: make(map[string]spans), changes: make(map[string][]time.Duration),
-		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration),
+		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration), lifeOf: make(map[string]map[string]int),
 		longest: make(map[string]time.Duration), promoted: make(map[string]time.Duration)}
 	for _, e := range h.events {
 		switch {
@@ -151,8 +152,28 @@ func (c *checker) noteCommit(e event) {
 			c.revocationStored[kid] = c.revocationStored[kid].open(e.at)
 		}
 	}
+	c.noteLives(e)
 	if e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
 		c.changes[e.tenant] = append(c.changes[e.tenant], e.at)
+	}
+}
+
+// noteLives notes of which life keys are. The shred of a ring is a revocation of all keys of a life,
+// those included that a side of a split mints later.
+func (c *checker) noteLives(e event) {
+	if c.lifeOf[e.tenant] == nil {
+		c.lifeOf[e.tenant] = make(map[string]int)
+	}
+	for kid, life := range e.commit.lives {
+		c.lifeOf[e.tenant][kid] = life
+	}
+	for _, kid := range e.commit.ends {
+		if _, ok := c.revoked[kid]; !ok {
+			c.revoked[kid] = e.at
+		}
+		if e.commit.Primary && e.commit.dead > 0 {
+			c.revocationStored[kid] = c.revocationStored[kid].open(e.at)
+		}
 	}
 }
 
@@ -354,7 +375,8 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 		seq     int
 		life    int
 		primary bool
-		edits   int // edits of the ring before: each begins another life of the ring
+		edits   int // edits of the ring before: each begins another life of the store
+		ring    int // the life of the ring
 	}
 	minted := make(map[place]string)
 	edits := make(map[string]int)
@@ -366,7 +388,7 @@ func (c *checker) oneMint(report func(int, string, ...any)) {
 			continue
 		}
 		for kid, seq := range e.commit.keys {
-			p := place{e.tenant, seq, e.commit.Life, e.commit.Primary, edits[e.tenant]}
+			p := place{e.tenant, seq, e.commit.Life, e.commit.Primary, edits[e.tenant], e.commit.lives[kid]}
 			if other, ok := minted[p]; ok {
 				report(n, "seq %d is minted a second time: %s, after %s", seq, short(kid), short(other))
 			}
@@ -396,10 +418,45 @@ func (c *checker) noOrphan(report func(int, string, ...any)) {
 			}
 		}
 	}
+	c.noneReturns(report)
 }
 
-// revocationStays (I8): while an instance lives that knows of a revocation, the store has it, and
-// that instance does not accept the key again.
+// noneReturns (I7): no instance writes back a key of a life that has ended, while the store says so, or
+// once it has known so itself.
+func (c *checker) noneReturns(report func(int, string, ...any)) {
+	stored := make(map[string]int) // tenant -> how many lives have ended, as the store has it
+	type copy struct {
+		inst   int
+		tenant string
+	}
+	knows := make(map[copy]int)
+	for n, e := range c.events {
+		switch {
+		case e.loss != nil && e.tenant == "":
+			for _, tenant := range e.loss.dead {
+				stored[tenant] = 0
+			}
+		case e.loss != nil:
+			stored[e.tenant] = 0 // an edit may have removed it
+		case e.kind == evAudit:
+			knows[copy{e.inst, e.tenant}] = max(knows[copy{e.inst, e.tenant}], e.audit.lives)
+		case e.commit != nil:
+			least := knows[copy{e.inst, e.tenant}]
+			if e.commit.Primary {
+				least = max(least, stored[e.tenant], e.commit.dead)
+				stored[e.tenant] = max(stored[e.tenant], e.commit.dead)
+			}
+			for kid, life := range e.commit.lives {
+				if life < least {
+					report(n, "key %s of life %d is written, and %d lives of the ring have ended", short(kid), life, least)
+				}
+			}
+		}
+	}
+}
+
+// revocationStays (I8): while an instance lives that knows of a revocation or a shred, the store has it,
+// and that instance does not accept the key again.
 func (c *checker) revocationStays(report func(int, string, ...any)) {
 	type fact struct {
 		inst int
@@ -412,6 +469,12 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 		}
 		if e.kind != evAudit {
 			continue
+		}
+		for kid, life := range c.lifeOf[e.tenant] {
+			knows[fact{e.inst, kid}] = knows[fact{e.inst, kid}] || life < e.audit.lives
+		}
+		if c.repaired(e) && e.audit.sinceEdit == time.Hour && e.audit.dated && !e.audit.fields["dead"] {
+			report(n, "the store lacks that %d lives of the ring have ended, which an instance knows", e.audit.lives)
 		}
 		for _, k := range e.audit.keys {
 			if k.State != ring.Revoked {
@@ -488,7 +551,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		case e.at <= waits[e.tenant]:
 		case e.result == fenced && e.at <= unsure[e.tenant]:
 		case e.result == fenced && e.reach < 0 && slices.ContainsFunc(forced[e.tenant], func(at time.Duration) bool { return c.cutOffInPlace(at, e.at) }):
-		case e.result == noSigner && (c.expired(e) || c.forgotten(e)):
+		case e.result == noSigner && (c.expired(e) || c.forgotten(e) || len(e.audit.keys) == 0 && e.audit.lives > 0): // or the ring was destroyed
 		default:
 			report(n, "an instance in sync cannot sign: %v", e.err)
 		}
@@ -541,6 +604,9 @@ func (c *checker) editsNoticed(report func(int, string, ...any)) {
 			if k.State == ring.Revoked && !e.audit.fields["x:"+k.KID] {
 				report(n, "the ring was edited %v ago, and the store still lacks the revocation of key %s", e.audit.sinceEdit, short(k.KID))
 			}
+		}
+		if e.audit.dated && !e.audit.fields["dead"] {
+			report(n, "the ring was edited %v ago, and the store still lacks that it was destroyed", e.audit.sinceEdit)
 		}
 	}
 }

@@ -110,6 +110,9 @@ type event struct {
 type commit struct {
 	rotationtest.Commit
 	keys       map[string]int             // the kids that were set, and their seq
+	lives      map[string]int             // and their life
+	dead       int                        // how many lives of the ring have ended, if the commit says so
+	ends       []string                   // and which kids that ends
 	facts      map[ring.FactKind][]string // the kids that have a new fact of each kind
 	removed    []string                   // kids
 	longest    map[string]time.Duration   // kid -> the longest life of its tokens, if that is not the policy's
@@ -124,11 +127,14 @@ type loss struct {
 	keys     map[string]time.Duration // the kids, and when each was stored
 	revoked  []string                 // the kids whose revocation was lost
 	promoted []string                 // the kids whose promotion was lost
+	dead     []string                 // the tenants of which it was lost that their ring was destroyed
 }
 
 // An audit shows what an instance holds of a ring and what the store has of it.
 type audit struct {
 	keys                 []ring.Key
+	lives                int             // of the ring that have ended, as far as the instance knows
+	dated                bool            // it knows when the last one ended
 	fields               map[string]bool // the fields of the ring in the store
 	sinceLoss, sinceEdit time.Duration   // since the store last lost data, and since the ring was last edited
 }
@@ -205,6 +211,9 @@ func (c *commit) line() string {
 		for _, kid := range c.facts[kind] {
 			fmt.Fprintf(&b, " %c:%s", kind, short(kid))
 		}
+	}
+	if c.dead > 0 {
+		fmt.Fprintf(&b, " %d lives ended", c.dead)
 	}
 	for _, kid := range c.removed {
 		fmt.Fprintf(&b, " -%s", short(kid))

@@ -30,6 +30,7 @@ type sim struct {
 	maxInstances  int
 	clocks        bool // clocks may be off by more than ClockSkew
 	newKEK        bool // a new KEK is rolled out
+	shreds        bool // rings are destroyed, and made again
 	forcing       bool // operators force most of their commands, several in a row
 }
 
@@ -84,6 +85,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.newKEK = rng.IntN(8) == 0
 	s.forcing = rng.IntN(4) == 0
 	s.chooseFaults()
+	s.shreds = rng.IntN(8) == 0
 	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
 	return s
 }
@@ -137,6 +139,34 @@ func (s *sim) begin() {
 	if s.newKEK {
 		s.rollOut()
 	}
+	if s.shreds {
+		s.scheduleShred(s.length / 2)
+	}
+}
+
+// scheduleShred schedules that a ring is destroyed within that time, and soon after, perhaps, that
+// another instance makes it again.
+func (s *sim) scheduleShred(within time.Duration) {
+	tenant := pick(s.rng, s.tenants)
+	s.after(time.Second+s.draw(within), func() {
+		if i := s.randomInstance(); i != nil {
+			i.runOp("shred", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+				return r.Destroy(ctx, tenant)
+			})
+		}
+		for range s.rng.IntN(3) {
+			s.after(s.draw(4*time.Second), func() {
+				if i := s.randomInstance(); i != nil {
+					i.runOp("again", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+						return r.Create(ctx, tenant, s.policy, rotation.Again)
+					})
+				}
+			})
+		}
+		if s.rng.IntN(3) == 0 && s.now() < s.length-2*time.Second {
+			s.scheduleShred(s.length - s.now() - time.Second)
+		}
+	})
 }
 
 // rollOut schedules the roll-out of a KEK: to all instances as a further one, then to one after the

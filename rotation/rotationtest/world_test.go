@@ -45,9 +45,11 @@ type world struct {
 	old        int                      // see oldProgram; guarded by mu, as all below
 	storedAt   map[string]time.Duration // kid -> when it was last stored
 	lastLoss   time.Duration
-	edits      map[string]time.Duration // tenant -> when its ring was last edited without a log entry
-	unreadable map[string]bool          // digests of rings that cannot be opened
-	revoked    map[string]bool          // the kids whose revocation the store has ever had
+	edits      map[string]time.Duration  // tenant -> when its ring was last edited without a log entry
+	unreadable map[string]bool           // digests of rings that cannot be opened
+	revoked    map[string]bool           // the kids whose revocation the store has ever had, or the shred of their ring
+	minted     map[string]map[string]int // tenant -> kid -> its life
+	dead       map[string]int            // tenant -> how many of its lives have ended
 }
 
 // An instance is one process of the service, from its start to its end.
@@ -86,7 +88,7 @@ type fault struct {
 func newWorld(t *testing.T, seed uint64, policy rotation.Policy, tenants ...string) *world {
 	ctx, stop := context.WithCancel(t.Context())
 	w := &world{t: t, policy: policy.WithDefaults(), ctx: ctx, stop: stop, keks: []string{"A"}, tenants: tenants,
-		storedAt: make(map[string]time.Duration), edits: make(map[string]time.Duration), unreadable: make(map[string]bool), revoked: make(map[string]bool), lastLoss: -time.Hour}
+		storedAt: make(map[string]time.Duration), edits: make(map[string]time.Duration), unreadable: make(map[string]bool), revoked: make(map[string]bool), minted: make(map[string]map[string]int), dead: make(map[string]int), lastLoss: -time.Hour}
 	w.h = &history{seed: seed, policy: w.policy, start: time.Now(), timing: timing{poll, deadline, pollFor, 50 * time.Millisecond}}
 	w.baseFaults = rotationtest.Faults{Before: 2 * time.Millisecond} // a delay after the effect too would double the time that the tests take
 	w.cluster = rotationtest.NewCluster(rotationtest.ClusterConfig{Seed: seed, Page: 3 + int(seed%5), Committed: w.committed})
@@ -107,7 +109,7 @@ func (w *world) close() {
 
 // committed adds a change to the history. The cluster calls it.
 func (w *world) committed(c rotationtest.Commit) {
-	e := &commit{Commit: c, keys: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
+	e := &commit{Commit: c, keys: make(map[string]int), lives: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
 	for _, field := range keysOf(c.Set) {
 		kind, kid, ok := strings.Cut(field, ":")
 		switch {
@@ -123,7 +125,11 @@ func (w *world) committed(c rotationtest.Commit) {
 			e.removed = append(e.removed, kid)
 		}
 	}
+	if dead := c.Set["dead"]; dead != nil {
+		e.dead = int(binary.BigEndian.Uint32(dead[12:]))
+	}
 	w.mu.Lock()
+	w.noteLives(c.Tenant, e)
 	e.unreadable = w.unreadable[c.If]
 	for kid := range e.keys {
 		w.storedAt[kid] = w.now()
@@ -144,14 +150,50 @@ func (w *world) committed(c rotationtest.Commit) {
 		}
 	}
 	if founds(c.Op) {
-		e.holder = w.holder(c.Tenant, "", 2*pollFor+w.h.timing.latency)
+		e.holder = w.holderOf(c.Tenant, 2*pollFor+w.h.timing.latency, func(k ring.Key) bool { return k.Life >= lifeMade(e) })
 	}
 	w.h.add(event{kind: evCommit, inst: inst, tenant: c.Tenant, token: -1, commit: e})
+}
+
+// noteLives notes of which life the keys of a commit are, and which keys it ends. w.mu is held.
+func (w *world) noteLives(tenant string, c *commit) {
+	if w.minted[tenant] == nil {
+		w.minted[tenant] = make(map[string]int)
+	}
+	for kid, life := range c.lives {
+		w.minted[tenant][kid] = life
+	}
+	w.dead[tenant] = max(w.dead[tenant], c.dead)
+	for _, kid := range w.ended(tenant) {
+		if _, set := c.lives[kid]; set || c.dead > 0 {
+			c.ends = append(c.ends, kid)
+			w.revoked[kid] = true
+		}
+	}
+}
+
+// ended returns the keys of a tenant whose life has ended. w.mu is held.
+func (w *world) ended(tenant string) (kids []string) {
+	for _, kid := range keysOf(w.minted[tenant]) {
+		if w.minted[tenant][kid] < w.dead[tenant] {
+			kids = append(kids, kid)
+		}
+	}
+	return kids
+}
+
+// lifeMade returns the life of the ring that a commit creates.
+func lifeMade(c *commit) (life int) {
+	for _, of := range c.lives {
+		life = of
+	}
+	return life
 }
 
 // noteRecord notes a record that was set. docs/formats.md has the offsets.
 func (c *commit) noteRecord(kid string, blob []byte) {
 	c.keys[kid] = int(binary.BigEndian.Uint32(blob[4:]))
+	c.lives[kid] = int(binary.BigEndian.Uint32(blob[86:]))
 	if blob[33]&4 != 0 {
 		c.waits = append(c.waits, kid)
 	}
@@ -355,6 +397,11 @@ func (w *world) allInstances() []*instance {
 // holder returns an instance that holds a key (or any key of the ring, if kid is empty) and has
 // been in reach of the store for some time. It returns "" if there is no such instance.
 func (w *world) holder(tenant, kid string, reach time.Duration) string {
+	return w.holderOf(tenant, reach, func(k ring.Key) bool { return kid == "" || k.KID == kid })
+}
+
+// holderOf is holder for the keys that which chooses.
+func (w *world) holderOf(tenant string, reach time.Duration, which func(ring.Key) bool) string {
 	for _, i := range w.alive() {
 		k := i.k.Load()
 		if k == nil || i.reach() < reach {
@@ -362,7 +409,7 @@ func (w *world) holder(tenant, kid string, reach time.Duration) string {
 		}
 		st, _ := k.Tenant(tenant)
 		for _, key := range st.Ring.Keys {
-			if (kid == "" || key.KID == kid) && key.Verifies() {
+			if which(key) && key.Verifies() {
 				return i.name
 			}
 		}
@@ -417,7 +464,7 @@ func (i *instance) sign(tenant string) int {
 		}
 		i.status(&e)
 		if st, err := i.k.Load().Tenant(tenant); err == nil {
-			e.audit = &audit{keys: st.Ring.Keys}
+			e.audit = &audit{keys: st.Ring.Keys, lives: st.Ring.Lives, dated: !st.Ring.DeadAt.IsZero()}
 		}
 		e.holder = i.w.rotator(2 * i.w.policy.Propagation)
 		i.w.h.add(e)
@@ -563,9 +610,9 @@ func (i *instance) audit(tenant string) {
 	if err != nil {
 		return
 	}
-	i.noteRevoked(st)
+	i.noteRevoked(tenant, st)
 	e := event{kind: evAudit, inst: i.id, tenant: tenant, token: -1, fresh: st.Fresh, doubt: st.InDoubt, err: st.Err, reach: i.reach()}
-	e.audit = &audit{keys: st.Ring.Keys, fields: make(map[string]bool), sinceEdit: time.Hour}
+	e.audit = &audit{keys: st.Ring.Keys, lives: st.Ring.Lives, dated: !st.Ring.DeadAt.IsZero(), fields: make(map[string]bool), sinceEdit: time.Hour}
 	for field := range i.w.cluster.Ring(tenant) {
 		e.audit.fields[field] = true
 	}
@@ -601,6 +648,9 @@ func (w *world) lose(note, tenant string, f func()) {
 		if kid, ok := strings.CutPrefix(field, "a:"); ok && !after[field] {
 			l.promoted = append(l.promoted, kid)
 		}
+		if of, ok := strings.CutPrefix(field, "dead of "); ok && !after[field] {
+			l.revoked, l.dead = append(l.revoked, w.ended(of)...), append(l.dead, of)
+		}
 	}
 	if tenant == "" {
 		w.lastLoss = w.now()
@@ -619,6 +669,9 @@ func (w *world) holdings(of ...*instance) map[string]bool {
 		}
 		for _, ring := range rings {
 			for field := range ring {
+				if field == "dead" {
+					field += " of " + tenant
+				}
 				all[field] = true
 			}
 		}
@@ -677,12 +730,17 @@ func (w *world) remove(tenant string, which func(field string) bool) {
 }
 
 // noteRevoked notes what i knows of the revocations of a ring.
-func (i *instance) noteRevoked(st rotation.TenantStatus) {
+func (i *instance) noteRevoked(tenant string, st rotation.TenantStatus) {
 	i.w.mu.Lock()
 	defer i.w.mu.Unlock()
 	for _, k := range st.Ring.Keys {
 		if _, noted := i.knew[k.KID]; k.State == ring.Revoked && !noted {
 			i.knew[k.KID] = i.w.now()
+		}
+	}
+	for kid, life := range i.w.minted[tenant] {
+		if _, noted := i.knew[kid]; life < st.Ring.Lives && !noted {
+			i.knew[kid] = i.w.now()
 		}
 	}
 }
@@ -696,7 +754,7 @@ func (w *world) knower(tenant, kid string, since time.Duration) string {
 			continue
 		}
 		st, _ := k.Tenant(tenant)
-		i.noteRevoked(st)
+		i.noteRevoked(tenant, st)
 		w.mu.Lock()
 		at, knows := i.knew[kid]
 		w.mu.Unlock()

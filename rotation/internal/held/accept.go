@@ -58,12 +58,9 @@ func sealedAccepts(old *Ring, fields map[string][]byte, opened *seal.OpenedRing)
 		}
 		accepts = append(accepts, known)
 	}
-	if !opened.Facts.Dead.IsZero() {
-		return accepts
-	}
 	for _, a := range old.AllAccepted() {
 		found := slices.ContainsFunc(accepts, func(o *Accept) bool { return o.KID == a.KID })
-		if !found && bytes.Equal(fields[seal.PrefixAccept+a.KID], a.blob) {
+		if !found && a.Life >= opened.Facts.Dead && bytes.Equal(fields[seal.PrefixAccept+a.KID], a.blob) {
 			accepts = append(accepts, a)
 		}
 	}
@@ -153,13 +150,18 @@ func (c *Ring) Verifies(kid string, now time.Time) bool {
 	return r != nil && r.Key.Usable(now) || a != nil && a.Key.Usable(now)
 }
 
-// Withdraw ends the keys of a kid, which was revoked. c may be nil.
-func (c *Ring) Withdraw(kid string) {
-	if r := c.Find(kid); r != nil {
-		r.Key.Withdraw()
+// Withdraw ends the keys that facts end. c may be nil.
+func (c *Ring) Withdraw(facts ring.Facts) {
+	end := func(kid string, life int, key *keystore.Key) {
+		if _, revoked := facts.At(ring.FactRevoked, kid); revoked || life < facts.Dead {
+			key.Withdraw()
+		}
 	}
-	if a := c.Accepted(kid); a != nil {
-		a.Key.Withdraw()
+	for _, r := range c.All() {
+		end(r.KID, r.Life, r.Key)
+	}
+	for _, a := range c.AllAccepted() {
+		end(a.KID, a.Life, a.Key)
 	}
 }
 

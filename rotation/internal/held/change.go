@@ -3,6 +3,8 @@ package held
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 	"unique"
 
@@ -35,6 +37,7 @@ type Sealer struct {
 	Nonce  string // of the change
 
 	Foreign []*seal.ForeignKey // that the change accepts
+	Fields  map[string][]byte  // of the ring in the store, for a proposal that sweeps
 
 	// Under is the KEK of a change to a ring that is not whole. Otherwise it is zero: then the ring
 	// says which one, see [protocol.Copy.SealingKEK].
@@ -83,6 +86,9 @@ func (s *Sealer) Change(p *protocol.Proposal, minted *Material) (Change, error) 
 	for _, id := range p.RemoveKeys {
 		c.Delete = append(c.Delete, seal.PrefixKey+id)
 	}
+	if p.Sweep {
+		c.Delete = slices.AppendSeq(c.Delete, s.swept)
+	}
 	c.MAC, err = s.mac(p, under)
 	return c, err
 }
@@ -126,7 +132,7 @@ func (s *Sealer) mac(p *protocol.Proposal, under seal.KEKName) ([]byte, error) {
 	e := seal.Entry{Op: p.Op, Tenant: s.Tenant, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce}
 	for _, f := range p.Facts {
 		if (f.Kind == ring.FactRevoked || f.Kind == ring.FactDestroyed) && len(e.Ends) < maxEnds {
-			e.Ends = append(e.Ends, seal.EndFact{Kind: f.Kind, KID: f.KID, At: f.At})
+			e.Ends = append(e.Ends, seal.EndFact{Kind: f.Kind, KID: f.KID, At: f.At, Life: f.Life})
 		}
 	}
 	return seal.SealEntry(s.KEKs, under, e)
@@ -152,11 +158,11 @@ func (s *Sealer) addRewrapped(p *protocol.Proposal, c *Change) (err error) {
 			return err
 		}
 	}
-	for kind, at := range map[ring.FactKind]time.Time{ring.FactDestroyed: facts.Dead, ring.FactCollected: facts.CollectedUntil} {
+	for kind, at := range map[ring.FactKind]time.Time{ring.FactDestroyed: facts.DeadAt, ring.FactCollected: facts.CollectedUntil} {
 		if at.IsZero() {
 			continue
 		}
-		if c.Set[seal.FactField(kind, "")], err = seal.SealFact(s.KEKs, primary, s.Tenant, kind, "", at); err != nil {
+		if c.Set[seal.FactField(kind, "")], err = seal.SealRingFact(s.KEKs, primary, s.Tenant, kind, facts.Dead, at); err != nil {
 			return err
 		}
 	}
@@ -187,7 +193,7 @@ func (s *Sealer) addMinted(p *protocol.Proposal, c *Change, minted *Material) er
 // addFacts adds the facts to c, sealed, with the bounds of their times.
 func (s *Sealer) addFacts(p *protocol.Proposal, c *Change, under seal.KEKName) error {
 	for _, f := range p.Facts {
-		blob, err := seal.SealFact(s.KEKs, under, s.Tenant, f.Kind, f.KID, f.At)
+		blob, err := s.sealFact(under, &f)
 		if err != nil {
 			return err
 		}
@@ -195,6 +201,26 @@ func (s *Sealer) addFacts(p *protocol.Proposal, c *Change, under seal.KEKName) e
 		c.Bounds = append(c.Bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
 	}
 	return nil
+}
+
+// sealFact seals a fact of a proposal.
+func (s *Sealer) sealFact(under seal.KEKName, f *protocol.ProposedFact) ([]byte, error) {
+	if f.Kind == ring.FactDestroyed || f.Kind == ring.FactCollected {
+		return seal.SealRingFact(s.KEKs, under, s.Tenant, f.Kind, f.Life, f.At)
+	}
+	return seal.SealFact(s.KEKs, under, s.Tenant, f.Kind, f.KID, f.At)
+}
+
+// swept calls yield with the fields of the ring that a sweep removes: all but its head, its
+// revocations, and the facts about the whole ring. It goes by names, so that no part of a ring is left
+// because it cannot be opened.
+func (s *Sealer) swept(yield func(string) bool) {
+	for field := range s.Fields {
+		keep := field == seal.FieldHead || field == seal.FieldDead || field == seal.FieldGone || strings.HasPrefix(field, seal.FactField(ring.FactRevoked, ""))
+		if !keep && !yield(field) {
+			return
+		}
+	}
 }
 
 // fieldsOf returns the fields of a record that is collected. A revocation stays: it must hold even if

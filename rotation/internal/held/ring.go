@@ -19,7 +19,8 @@ type Ring struct {
 	*protocol.Copy
 	sealed     []*Record   // those of Copy.Records, in that order
 	accepts    []*Accept   // those of Copy.Accepts, in that order
-	tenantKeys []tenantKey // those of Copy.TenantKeys, in that order
+	tenantKeys []tenantKey // those of Copy.TenantKeys, in that order, but for those of lives that have ended
+	buried     []string    // kids that were held here, of lives that have ended since
 
 	under []seal.KEKName // of what the store had of the ring when it was read last
 }
@@ -56,6 +57,18 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: id, KEK: KEK(tk.KEK), Born: shared(tk.Born[:])})
 		tk.Wipe() // its bytes are needed again only to mint or to sign, and are opened again then
 	}
+	for _, field := range opened.Ended { // so that they can be removed
+		kid, isRecord := strings.CutPrefix(field, seal.PrefixRecord)
+		accepted, isAccept := strings.CutPrefix(field, seal.PrefixAccept)
+		switch {
+		case isRecord:
+			c.Revived = append(c.Revived, kid)
+		case isAccept:
+			c.RevivedAccepts = append(c.RevivedAccepts, accepted)
+		default:
+			c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: strings.TrimPrefix(field, seal.PrefixKey)})
+		}
+	}
 	slices.SortFunc(c.TenantKeys, func(a, b protocol.TenantKey) int { return strings.Compare(a.ID, b.ID) })
 	for _, p := range seal.Publications(fields) {
 		c.Published = append(c.Published, protocol.Publication{KID: p.KID, At: p.At})
@@ -76,14 +89,11 @@ func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing)
 		}
 		records = append(records, known)
 	}
-	if !opened.Facts.Dead.IsZero() {
-		return records
-	}
 	// A record whose bytes are unchanged still counts as present, even if its tenant key is lost, or
 	// is under another KEK now.
 	for _, r := range old.All() {
 		found := slices.ContainsFunc(records, func(o *Record) bool { return o.KID == r.KID })
-		if !found && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
+		if !found && !opened.Facts.Ignored(r.Record.Record) && bytes.Equal(fields[seal.PrefixRecord+r.KID], r.blob) {
 			records = append(records, r)
 		}
 	}
@@ -103,14 +113,50 @@ func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
 		a.accepts = append(a.accepts, from[i].Accepted(r.KID))
 	}
 	for _, tk := range c.TenantKeys {
-		i := slices.IndexFunc(from, func(f *Ring) bool { return f.TenantKey(tk.ID) != nil })
-		a.tenantKeys = append(a.tenantKeys, tenantKey{tk.ID, from[i].TenantKey(tk.ID)})
+		if i := slices.IndexFunc(from, func(f *Ring) bool { return f.TenantKey(tk.ID) != nil }); i >= 0 {
+			a.tenantKeys = append(a.tenantKeys, tenantKey{tk.ID, from[i].TenantKey(tk.ID)})
+		}
+	}
+	for _, f := range from {
+		a.bury(f)
 	}
 	return a
 }
 
 // is reports whether the record has that digest. It tells two records of one kid apart. r may be nil.
 func (r *Record) is(sum [32]byte) bool { return r != nil && r.Sum == sum }
+
+// maxBuried is how many kids of lives that have ended are remembered.
+const maxBuried = 64
+
+// bury notes the keys that from holds, and whose life has ended in c. The tokens of such a key are
+// refused whether or not the store can be asked: no key of another life has its kid. from may be nil.
+func (c *Ring) bury(from *Ring) {
+	if from == nil {
+		return
+	}
+	buried := slices.Clone(from.buried)
+	for _, r := range from.sealed {
+		if r.Life < c.Facts.Dead {
+			buried = append(buried, r.KID)
+		}
+	}
+	for _, a := range from.accepts {
+		if a.Life < c.Facts.Dead {
+			buried = append(buried, a.KID)
+		}
+	}
+	for _, kid := range buried {
+		if !slices.Contains(c.buried, kid) && len(c.buried) < maxBuried {
+			c.buried = append(c.buried, kid)
+		}
+	}
+}
+
+// Buried reports whether the kid is known to be of a life of the ring that has ended. c may be nil.
+func (c *Ring) Buried(kid string) bool {
+	return c != nil && slices.Contains(c.buried, kid) && c.Find(kid) == nil && c.Accepted(kid) == nil
+}
 
 // Plain returns c as the protocol's decisions take it: without bytes, and nil if c is nil.
 func (c *Ring) Plain() *protocol.Copy {
@@ -142,14 +188,14 @@ func (c *Ring) Find(kid string) *Record {
 	return nil
 }
 
-// Revoked reports whether the key of that kid is known to be revoked, or the ring to be destroyed.
-// Nothing undoes that, so it needs no store. c may be nil.
+// Revoked reports whether the key of that kid is known to be revoked. Nothing undoes that, so it
+// needs no store. c may be nil.
 func (c *Ring) Revoked(kid string) bool {
 	if c == nil {
 		return false
 	}
 	_, revoked := c.Facts.At(ring.FactRevoked, kid)
-	return revoked || c.Plan.Dead
+	return revoked
 }
 
 // TenantKey returns the sealed tenant key of that id, or nil. c may be nil.
@@ -183,10 +229,9 @@ func (c *Ring) OpenRecord(keks *seal.KEKs, r *Record) (*seal.OpenedRecord, error
 // sync, the fewer tokens of others can be alive. old may be nil.
 func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 	for _, r := range c.sealed {
-		switch _, revoked := c.Facts.At(ring.FactRevoked, r.KID); {
-		case revoked || c.Plan.Dead:
+		if c.Revoked(r.KID) {
 			r.Key.Withdraw()
-		default:
+		} else {
 			r.Key.SetUntil(c.KeyEnd(r.Record.Record, complete))
 		}
 	}
@@ -266,17 +311,17 @@ func (c *Ring) Ends(tenant string) (ends []seal.TenantEnd) {
 	if c == nil {
 		return nil
 	}
-	add := func(kind ring.FactKind, kid string, at time.Time) {
-		if !at.IsZero() {
-			ends = append(ends, seal.TenantEnd{Tenant: tenant, EndFact: seal.EndFact{Kind: kind, KID: kid, At: at}})
-		}
-	}
+	add := func(f seal.EndFact) { ends = append(ends, seal.TenantEnd{Tenant: tenant, EndFact: f}) }
 	for id, at := range c.Facts.All {
 		if id.Kind == ring.FactRevoked {
-			add(id.Kind, id.KID, at)
+			add(seal.EndFact{Kind: id.Kind, KID: id.KID, At: at})
 		}
 	}
-	add(ring.FactDestroyed, "", c.Facts.Dead)
-	add(ring.FactCollected, "", c.Facts.CollectedUntil)
+	if c.Facts.Dead > 0 {
+		add(seal.EndFact{Kind: ring.FactDestroyed, At: c.Facts.DeadAt, Life: c.Facts.Dead})
+	}
+	if !c.Facts.CollectedUntil.IsZero() {
+		add(seal.EndFact{Kind: ring.FactCollected, At: c.Facts.CollectedUntil})
+	}
 	return ends
 }

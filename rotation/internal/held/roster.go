@@ -107,7 +107,7 @@ func OpenEntry(keks *seal.KEKs, e store.LogEntry) (ends ring.Facts, err error) {
 	}
 	for _, f := range opened.Ends {
 		if f.Kind == ring.FactDestroyed {
-			ends.Kill(f.At)
+			ends.Kill(f.Life, f.At)
 		} else {
 			ends.Add(f.Kind, f.KID, f.At)
 		}
@@ -136,6 +136,15 @@ func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte)
 	}
 	slices.Sort(under)
 	return report, slices.Compact(under)
+}
+
+// UnderKEKs returns the names of the KEKs that fields of a ring are under, each once, sorted.
+func UnderKEKs(fields map[string][]byte) (under []string) {
+	for _, name := range seal.UnderKEKs(fields) {
+		under = append(under, KEK(name))
+	}
+	slices.Sort(under)
+	return slices.Compact(under)
 }
 
 // UnderKEK returns the KEK for a change to a ring of which not every field can be opened: that of the

@@ -50,7 +50,7 @@ func (c *Copy) hasRecord(r Record) bool {
 // unborn reports whether no key was ever minted, as the authentic head says: the tenant has accepted
 // keys, or had some, and no ring.
 func (c *Copy) unborn() bool {
-	return c.Count > 0 && c.Head == 0 && len(c.Records) == 0 && !c.Plan.Dead && c.Facts.CollectedUntil.IsZero()
+	return c.Count > 0 && c.Head == 0 && len(c.Records) == 0 && c.Facts.Dead == 0 && c.Facts.CollectedUntil.IsZero()
 }
 
 // HeadSeq returns the seq that the head gets with a change that mints nothing. It is 0 as long as no key
@@ -119,7 +119,7 @@ type AcceptRequest struct {
 func (b *Base) Accept(requests []AcceptRequest, until time.Time) (*Proposal, error) {
 	switch most := b.Now.Add(ring.MaxAccept); {
 	case b.Copy.Plan.Dead:
-		return nil, b.refuse("", "its ring was destroyed", time.Time{})
+		return nil, b.refuse("", wasDestroyed, time.Time{})
 	case !until.After(b.Now):
 		return nil, b.refuse("", "the date until which the key is to be accepted is past", time.Time{})
 	case until.After(most):
@@ -159,7 +159,7 @@ func (b *Base) accept(p *Proposal, r *AcceptRequest, until time.Time) error {
 		return b.refuse(r.KID, fmt.Sprintf("a weak secret is accepted for at most 90 days: the date may be up to %s", moment(weakEnd)), time.Time{})
 	case known == nil:
 		a := r.AcceptRecord
-		a.Tenant, a.Created, a.Until = b.Tenant, b.Now, until
+		a.Tenant, a.Created, a.Until, a.Life = b.Tenant, b.Now, until, b.Copy.Facts.Dead
 		p.Accept = append(p.Accept, a)
 	default:
 		switch before := b.Copy.Facts.Accepted(known.AcceptRecord).Until; {
@@ -175,7 +175,7 @@ func (b *Base) accept(p *Proposal, r *AcceptRequest, until time.Time) error {
 	if weak {
 		most = ring.MaxAcceptWeak
 	}
-	p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactAccepted, KID: r.KID}, until, 0, most})
+	p.Facts = append(p.Facts, ProposedFact{FactID: ring.FactID{Kind: ring.FactAccepted, KID: r.KID}, At: until, To: most})
 	return nil
 }
 
@@ -230,6 +230,7 @@ func (b *Base) revokeAccept(kid string) *Proposal {
 func (b *Base) endedAccepts() (kids []string) {
 	p := b.Copy.timing()
 	before := b.Now.Add(-p.Leeway - p.HeardWithin() - p.ClockSkew)
+	kids = slices.Clone(b.Copy.RevivedAccepts)
 	for _, a := range b.Copy.Accepts {
 		if b.Copy.Facts.Accepted(a.AcceptRecord).Until.Before(before) {
 			kids = append(kids, a.KID)
@@ -254,10 +255,10 @@ func (m *merge) joinRecords(facts ring.Facts) []Record {
 	for _, r := range m.Held.Records {
 		i := slices.IndexFunc(records, func(o Record) bool { return o.KID == r.KID })
 		switch {
-		case facts.Collected(r.Record):
+		case facts.Ignored(r.Record):
 		case i < 0:
 			records = append(records, r)
-		case facts.Collected(records[i].Record), precedes(r.Created, r.Sum, records[i].Created, records[i].Sum):
+		case facts.Ignored(records[i].Record), precedes(r.Created, r.Sum, records[i].Created, records[i].Sum):
 			records[i] = r
 		}
 	}
@@ -276,10 +277,11 @@ func (m *merge) joinAccepts(facts ring.Facts) []Accept {
 	for _, a := range m.Held.Accepts {
 		i := slices.IndexFunc(accepts, func(o Accept) bool { return o.KID == a.KID })
 		switch {
+		case a.Life < facts.Dead:
 		case m.ended(facts, a) && (i < 0 || !m.ended(facts, accepts[i])):
 		case i < 0:
 			accepts = append(accepts, a)
-		case !m.ended(facts, a) && m.ended(facts, accepts[i]), precedes(a.Created, a.Sum, accepts[i].Created, accepts[i].Sum):
+		case accepts[i].Life < facts.Dead, !m.ended(facts, a) && m.ended(facts, accepts[i]), precedes(a.Created, a.Sum, accepts[i].Created, accepts[i].Sum):
 			accepts[i] = a
 		}
 	}

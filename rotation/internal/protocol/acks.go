@@ -112,17 +112,18 @@ type Entry struct {
 	KID   string
 	Nonce string
 	Holds bool // the instance that read it holds the ring
+	Lives int  // of [ring.OpDestroy]: how many lives of the ring have ended with it
 }
 
 // Applied returns the entries whose change c has, and those whose change it lacks. c may be nil.
 // whole says that the ring was read since, and every field of it opened. Otherwise only revocations
-// count. The copy that has one rejects the key, whatever else could not be read.
+// and shreds count. The copy that has one rejects the keys, whatever else could not be read.
 //
 // The entry alone proves nothing of the ring that was read after it: a person who can write the
 // store can put an older ring beside the entry.
 func Applied(c *Copy, entries []Entry, whole bool) (applied, waiting []Entry) {
 	for _, e := range entries {
-		if (whole || e.Op == ring.OpRevoke) && c.has(e) {
+		if (whole || e.Op == ring.OpRevoke || e.Op == ring.OpDestroy) && c.has(e) {
 			applied = append(applied, e)
 		} else {
 			waiting = append(waiting, e)
@@ -154,7 +155,7 @@ func Remember(changes []Entry, e Entry, most int) []Entry {
 // weight says how long a person may wait to see a change applied.
 func (e *Entry) weight() int {
 	switch e.Op {
-	case ring.OpRevoke:
+	case ring.OpRevoke, ring.OpDestroy:
 		return 2
 	case ring.OpCreate, ring.OpAdopt, ring.OpPromote, ring.OpRotate, ring.OpRekey, ring.OpAccept:
 		return 1
@@ -177,6 +178,8 @@ func (c *Copy) has(e Entry) bool {
 		fact = ring.FactPromoted
 	case ring.OpRevoke:
 		fact = ring.FactRevoked
+	case ring.OpDestroy:
+		return c.Facts.Dead >= e.Lives
 	default:
 		return true
 	}

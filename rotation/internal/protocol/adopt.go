@@ -17,6 +17,7 @@ type Adopted struct {
 
 	RotateAt time.Time // when its successor signs; zero for a period of the policy
 	Hold     bool      // an operator says when: RotateAt must be zero
+	Again    bool      // also of a name whose ring was destroyed
 }
 
 // MostLongest is the longest life of tokens of a key that a ring adopts: as long as any token is kept
@@ -75,11 +76,10 @@ func (b *Base) Adopt(a Adopted, policy ring.Policy) (*Proposal, error) {
 
 // mayAdopt returns why the ring may not begin with a, or nil.
 func (b *Base) mayAdopt(a *Adopted, policy *ring.Policy) error {
-	_, revoked := b.Copy.Facts.At(ring.FactRevoked, a.KID)
-	switch {
-	case !b.Copy.vacant():
-		return b.refuse("", "it has a ring already", time.Time{})
-	case revoked: // of an earlier ring, whose records were collected
+	if err := b.MayCreate(a.Again); err != nil {
+		return err
+	}
+	if _, revoked := b.Copy.Facts.At(ring.FactRevoked, a.KID); revoked { // of an earlier ring
 		return b.refuse(a.KID, "it was revoked", time.Time{})
 	}
 	// Its tokens may live for long, so it is published beside all keys that the policy makes meanwhile.
@@ -93,16 +93,13 @@ func (b *Base) mayAdopt(a *Adopted, policy *ring.Policy) error {
 // AcceptedUntil returns when the last token of the key that signs now ends, once p is made: of the
 // adopted key if p makes the ring. It returns zero if that is not known, as while a key has Hold.
 func (b *Base) AcceptedUntil(p *Proposal) time.Time {
-	facts, kid := b.Copy.Facts.Clone(), ""
+	facts, kid := b.Copy.Facts.Join(p.Stated()), ""
 	var records []*ring.Record
 	for _, r := range b.Copy.Records {
 		records = append(records, r.Record)
 	}
 	for i := range p.Mint {
 		records = append(records, &p.Mint[i])
-	}
-	for _, f := range p.Facts {
-		facts.Add(f.Kind, f.KID, f.At)
 	}
 	switch c := b.current(); {
 	case p.Op == ring.OpAdopt:

@@ -90,7 +90,7 @@ func TestAdoptIsRefused(t *testing.T) {
 	public := adopted(false)
 	public.Algorithm = keystore.ES256
 	revoked := ringOf([]factAt{{ring.FactRevoked, "old", 3}})
-	revoked.Facts.Collect(sec(4))
+	revoked.Facts.Collect(0, sec(4))
 	for _, tt := range []struct {
 		name   string
 		of     *Copy

@@ -145,8 +145,8 @@ func TestRestoreKeepsEnds(t *testing.T) {
 	saved := ringOf(nil, k1, k2)
 	revoked := ringOf([]factAt{{ring.FactRevoked, "k2", 70}}, k1)
 	collected, dead := *ringOf(nil, k2), *ringOf(nil)
-	collected.Facts.Collect(sec(-50))
-	dead.Facts.Kill(sec(80))
+	collected.Facts.Collect(0, sec(-50))
+	dead.Facts.Kill(1, sec(80))
 	for _, tt := range []struct {
 		name         string
 		stored       *Copy
@@ -195,7 +195,7 @@ func TestRestoreOfOldBackup(t *testing.T) {
 		{"longer than those", legacy, days(90) + 31, false, true},
 	} {
 		saved := ringOf(facts, tt.first, k2)
-		saved.Facts.Collect(sec(-200))
+		saved.Facts.Collect(0, sec(-200))
 		in := restoring(saved, ringOf(nil), 50+tt.age, 50)
 		in.Older = tt.older
 		result, err := checkedRestore(in)
@@ -217,7 +217,7 @@ func TestRestoreOfOldBackup(t *testing.T) {
 func TestRestoreIntoRolledBackStore(t *testing.T) {
 	k1, k2 := key("k1", 1, -100, 0), key("k2", 2, 40, 130)
 	saved := *ringOf(nil, k2)
-	saved.Facts.Collect(sec(-100))
+	saved.Facts.Collect(0, sec(-100))
 	for _, age := range []float64{100, 40 * 24 * 3600} {
 		signs := k1
 		signs.SignUntil = sec(1e9)

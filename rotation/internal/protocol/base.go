@@ -34,12 +34,15 @@ type Base struct {
 func (b *Base) Ring() error {
 	switch {
 	case b.Copy.Plan.Dead:
-		return b.refuse("", "its ring was destroyed", time.Time{})
+		return b.refuse("", wasDestroyed, time.Time{})
 	case b.Copy.Newest() == nil:
 		return &ring.MissingError{Tenant: b.Tenant}
 	}
 	return nil
 }
+
+// wasDestroyed is why a ring takes no change.
+const wasDestroyed = "its ring was destroyed"
 
 // refuse returns the error of a change that may not be made, or not before from.
 func (b *Base) refuse(kid, reason string, from time.Time) error {
@@ -71,14 +74,14 @@ func (b *Base) announceTime(p *ring.Policy) time.Time { return b.Now.Add(p.Windo
 // an instance that hears of it counts from its time.
 func (b *Base) addEvent(p *Proposal, kind ring.FactKind, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: kind, KID: kid}
-	p.Facts = append(p.Facts, ProposedFact{id, b.eventTime(), -timing.Window(b.Deadline), 0})
+	p.Facts = append(p.Facts, ProposedFact{FactID: id, At: b.eventTime(), From: -timing.Window(b.Deadline)})
 }
 
 // addAnnouncement adds to p that kid, or its promotion, becomes known. The predecessor verifies for
 // SignFor longer from then on (timelines B and C).
 func (b *Base) addAnnouncement(p *Proposal, kid string, timing *ring.Policy) {
 	id := ring.FactID{Kind: ring.FactAnnounced, KID: kid}
-	p.Facts = append(p.Facts, ProposedFact{id, b.announceTime(timing), 0, timing.Window(b.Deadline)})
+	p.Facts = append(p.Facts, ProposedFact{FactID: id, At: b.announceTime(timing), To: timing.Window(b.Deadline)})
 }
 
 // usableFrom returns when every instance in sync knows k, and every reader of the JWK Set. From

@@ -45,7 +45,7 @@ func (b *Base) Collect() *Proposal {
 		return nil
 	}
 	if gone.After(b.Copy.Facts.CollectedUntil) {
-		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0})
+		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0, b.Copy.Facts.Dead})
 	}
 	if removed := slices.Concat(p.Remove, p.RemoveAccepts); len(removed) > 0 {
 		p.KID = removed[0]

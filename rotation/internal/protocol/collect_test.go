@@ -77,7 +77,7 @@ func TestRevocationStaysUntilConfirmed(t *testing.T) {
 	h := ringOf(facts, records...)
 	if p := baseOf(h, 241).Collect(); p != nil {
 		for _, f := range p.Facts {
-			h.Facts.Collect(f.At)
+			h.Facts.Collect(0, f.At)
 		}
 		h.replan()
 	}

@@ -21,7 +21,9 @@ type Copy struct {
 	Facts      ring.Facts
 	TenantKeys []TenantKey   // by id
 	Published  []Publication // by kid
-	Revived    []string      // kids that were collected, and are in the store again
+	Revived    []string      // kids of records that were collected, or of a life that has ended, and are in the store
+	// RevivedAccepts are the kids of accepted keys of a life that has ended, and that are in the store.
+	RevivedAccepts []string
 
 	Plan *ring.Plan // of Records and Facts
 }
@@ -49,32 +51,43 @@ type Publication struct {
 	At  time.Time
 }
 
-// NewCopy returns c with its plan, and without the records that were collected. It keeps what c
+// NewCopy returns c with its plan, and without the records that no longer count. It keeps what c
 // refers to, and changes none of it.
 func NewCopy(c Copy) *Copy {
 	c.Records, c.Accepts = slices.Clone(c.Records), slices.Clone(c.Accepts)
 	return c.replan()
 }
 
-// replan makes the plan of c, drops the records that were collected, and returns c. It owns
-// c.Records and c.Accepts, and no other slice of c.
+// replan makes the plan of c, drops the records that were collected or whose life has ended, and returns
+// c. It owns c.Records and c.Accepts, and no other slice of c. All records that stay are of one life: a record is
+// proof that the lives before its own have ended.
 //
 // A collected record may be in the store again, by an old dump or by a person who can write the
 // store. It is no part of the ring, since the facts that gave it its place in the order were
 // removed with it. Without its promotion it would take effect later than the key that signs, and
 // sign in place of that key (timeline Gone).
 func (c *Copy) replan() *Copy {
+	for _, r := range c.Records {
+		c.Facts.Kill(r.Life, time.Time{})
+	}
+	for _, a := range c.Accepts {
+		c.Facts.Kill(a.Life, time.Time{})
+	}
 	c.Records = slices.DeleteFunc(c.Records, func(r Record) bool {
-		collected := c.Facts.Collected(r.Record)
-		if collected {
+		ignored := c.Facts.Ignored(r.Record)
+		if ignored {
 			c.Revived = append(slices.Clip(c.Revived), r.KID)
 		}
-		return collected
+		return ignored
 	})
 	slices.SortFunc(c.Records, func(a, b Record) int { return strings.Compare(a.KID, b.KID) })
-	if !c.Facts.Dead.IsZero() {
-		c.Accepts = nil
-	}
+	c.Accepts = slices.DeleteFunc(c.Accepts, func(a Accept) bool {
+		ended := a.Life < c.Facts.Dead
+		if ended {
+			c.RevivedAccepts = append(slices.Clip(c.RevivedAccepts), a.KID)
+		}
+		return ended
+	})
 	slices.SortFunc(c.Accepts, func(a, b Accept) int { return strings.Compare(a.KID, b.KID) })
 	records := make([]*ring.Record, len(c.Records))
 	for i, r := range c.Records {

@@ -13,7 +13,7 @@ func TestNewCopyChangesNothing(t *testing.T) {
 	one, two, three := key("k1", 1, 0, 0), key("k2", 2, 10, 100), key("k3", 3, 20, 200)
 	c := Copy{Revived: roomy([]string{"k0"}), Plan: &ring.Plan{}}
 	c.Records = roomy([]Record{{Record: &three}, {Record: &one}, {Record: &two}})
-	c.Facts.Collect(sec(0))
+	c.Facts.Collect(0, sec(0))
 	before := whole(&c)
 	made := NewCopy(c)
 	if err := unchanged("NewCopy", before, &c); err != nil {

@@ -13,12 +13,13 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// TestShortHistories explores every history of three steps out of twelve, from four beginnings on.
+// TestShortHistories explores every history of three steps out of fifteen, from four beginnings on.
 // The steps call only this package and ring, as a model checker would.
 func TestShortHistories(t *testing.T) {
 	chosen := named(t, "9s pass", "the newest change is lost", "the store is emptied", "a collected record is put back",
 		"0 syncs", "1 syncs", "0 mints ahead", "0 rotates by force", "1 rotates by force",
-		"0 revokes the signer by force", "0 revokes the last", "0 collects", "1 accepts for 100s", "0 revokes an accepted key")
+		"0 revokes the signer by force", "0 revokes the last", "0 collects", "1 shreds", "0 creates again", "a shredded record is put back",
+		"1 accepts for 100s", "0 revokes an accepted key")
 	taken := 0
 	var explore func(w world, left int)
 	explore = func(w world, left int) {
@@ -53,8 +54,9 @@ func beginnings(t *testing.T) []world {
 		t.Fatal("no record was collected")
 	}
 	accepted := follow(t, known, "0 accepts for 30s", "1 syncs")
+	again := follow(t, known, "0 shreds", "0 creates again") // 1 still holds the life before
 	held := follow(t, newWorld(), "0 adopts and holds", "1 syncs", "9s pass", "9s pass", "0 syncs", "1 syncs")
-	return []world{known, unheard, over, gone, held, accepted}
+	return []world{known, unheard, over, gone, again, held, accepted}
 }
 
 // follow returns w after the steps of those names.
@@ -114,7 +116,7 @@ func TestLongHistories(t *testing.T) {
 func (w *world) check(before *world) error {
 	var errs []error
 	for i := range w.instances {
-		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i), w.waitsForPromotion(i))
+		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.staysDead(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i), w.waitsForPromotion(i))
 		for j := range i {
 			errs = append(errs, w.mergesInEitherOrder(i, j))
 		}
@@ -144,6 +146,24 @@ func (w *world) remembersRevocations(i int, before *world) error {
 	return nil
 }
 
+// staysDead: an instance that knows how many lives have ended never forgets it, and holds no record of
+// one of them.
+func (w *world) staysDead(i int, before *world) error {
+	was, is := before.instances[i].held, w.instances[i].held
+	if was == nil || is == nil {
+		return nil
+	}
+	for _, r := range is.Records {
+		if r.Life < was.Facts.Dead || r.Life < is.Facts.Dead {
+			return fmt.Errorf("%s of life %d is held by instance %d", r.KID, r.Life, i)
+		}
+	}
+	if is.Facts.Dead < was.Facts.Dead || is.Facts.Dead == was.Facts.Dead && is.Facts.DeadAt.IsZero() && !was.Facts.DeadAt.IsZero() {
+		return fmt.Errorf("instance %d has forgotten that %d lives have ended", i, was.Facts.Dead)
+	}
+	return nil
+}
+
 // keepsCollected: a record that an instance knows as collected does not return to it. The exception
 // is an instance that was away for longer than SignFor, and reads a store that does not know of the
 // collection.
@@ -163,7 +183,7 @@ func (w *world) keepsCollected(i int, before *world) error {
 }
 
 // keepsAccepted: an accepted key stays at an instance until its date, which never becomes earlier,
-// unless it is revoked. It is whatever happens to the store and to the records of the ring.
+// unless it is revoked or the ring is destroyed, whatever happens to the store and to the records.
 func (w *world) keepsAccepted(i int, before *world) error {
 	was, is := before.instances[i].held, w.instances[i].held
 	if was == nil || is == nil {
@@ -171,7 +191,7 @@ func (w *world) keepsAccepted(i int, before *world) error {
 	}
 	for _, a := range was.Accepts {
 		then := was.Facts.Accepted(a.AcceptRecord)
-		if !w.clock(i).Before(then.Until) || !w.now.Before(then.Until) {
+		if !w.clock(i).Before(then.Until) || !w.now.Before(then.Until) || a.Life < is.Facts.Dead {
 			continue
 		}
 		if now := is.FindAccept(a.KID); now == nil {
@@ -330,7 +350,7 @@ func (w *world) maySignWithAll(i int) bool {
 
 // summary writes the records, revocations and collections of c, or also its schedule.
 func (w *world) summary(c *Copy, schedule bool) string {
-	s := fmt.Sprintf("collected until %v", c.Facts.CollectedUntil)
+	s := fmt.Sprintf("%d lives ended, collected until %v", c.Facts.Dead, c.Facts.CollectedUntil)
 	for _, a := range c.Accepts {
 		s += fmt.Sprintf("\naccepted %+v %x", c.Facts.Accepted(a.AcceptRecord), a.Sum[:2])
 	}

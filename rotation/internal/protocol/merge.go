@@ -22,6 +22,7 @@ type MergeInput struct {
 	Now        time.Time // by the store's clock
 
 	Good     time.Time     // the last good sync of Held, by the instance's clock; zero for none
+	Complete time.Time     // the last complete sync of Held, by the same clock; zero for none
 	LocalNow time.Time     // Now, by the instance's clock
 	Deadline time.Duration // of one call of the store
 
@@ -68,15 +69,17 @@ type MergeResult struct {
 // this instance holds even if the change cannot be written, since they decide what it signs with.
 func Merge(in MergeInput) MergeResult {
 	m := &merge{MergeInput: in, forgotten: make(map[ring.FactID]bool)}
+	m.rolledBack = m.superseded()
+	if m.outOfTouch() {
+		m.Held = m.Held.ends()
+	}
 	m.union = m.join()
 	result := MergeResult{Union: m.union, Healed: m.union, Older: m.older(), Undone: m.undone(), Clashes: m.clashes()}
 	switch {
 	case m.ClockOff || m.lacksKEK():
 		return result
-	case m.union.Plan.Dead:
-		return m.with(result, m.union, m.destroyed())
-	case m.Held == nil:
-		return m.with(result, m.union, m.proposal(m.union, nil)) // of the facts that it has learned
+	case m.union.Plan.Dead, m.Held == nil:
+		return m.with(result, m.union, m.proposal(m.union, nil)) // of the facts that end trust
 	}
 	m.assert()
 	m.postpone()
@@ -122,8 +125,9 @@ func (m *merge) undone() bool {
 			return true
 		}
 	}
-	return !known.Dead.IsZero() && m.Stored.Facts.Dead.IsZero() && lacks(ring.FactID{Kind: ring.FactDestroyed}) ||
-		known.CollectedUntil.After(m.Stored.Facts.CollectedUntil) && lacks(ring.FactID{Kind: ring.FactCollected})
+	revived := known.Dead > m.Stored.Facts.Dead || !known.DeadAt.IsZero() && m.Stored.Facts.DeadAt.IsZero()
+	return revived && lacks(ring.FactID{Kind: ring.FactDestroyed}) ||
+		known.Dead >= m.Stored.Facts.Dead && known.CollectedUntil.After(m.Stored.Facts.CollectedUntil) && lacks(ring.FactID{Kind: ring.FactCollected})
 }
 
 // known returns the facts that this instance knows without the store.
@@ -132,10 +136,10 @@ func (m *merge) known() ring.Facts {
 	if m.Held != nil {
 		known = m.Held.Facts
 	}
-	if m.superseded() {
+	if m.rolledBack {
 		known.CollectedUntil = time.Time{}
 	}
-	known = known.Join(ring.Facts{Dead: m.Learned.Dead})
+	known = known.Join(ring.Facts{Dead: m.Learned.Dead, DeadAt: m.Learned.DeadAt})
 	for id, at := range m.Learned.All {
 		if id.Kind == ring.FactRevoked {
 			known.Add(id.Kind, id.KID, at)
@@ -161,6 +165,8 @@ func (m *merge) lacksKEK() bool {
 type merge struct {
 	MergeInput
 
+	rolledBack bool // see superseded
+
 	union     *Copy                // the join, with the facts of assert and postpone
 	news      ring.Facts           // facts that are stated for the first time, at proposed times
 	forgotten map[ring.FactID]bool // promotions that go, see republish
@@ -174,20 +180,16 @@ type merge struct {
 // in the store, and has no live token: another instance has collected it, or the loss costs
 // nothing.
 //
-// A destroyed ring has no records. Its destruction is all there is to know of it.
+// Records of a life that has ended do not get in either. Of a ring that was destroyed, and not made
+// again, the facts that end trust are all there is to know.
 func (m *merge) join() *Copy {
 	u := *m.Stored // shares its slices, which stay as they are
 	u.Facts = u.Facts.Join(m.known())
 	u.Count = max(u.Count, m.Held.count())
-	if m.Held != nil {
-		u.Head = max(u.Head, m.Held.Head) // or a ring that was emptied would look as if no key was ever minted
-	}
-	if !u.Facts.Dead.IsZero() {
-		return NewCopy(Copy{Head: u.Head, Count: u.Count, Facts: u.Facts})
-	}
 	if m.Held == nil {
 		return NewCopy(u)
 	}
+	u.Head = max(u.Head, m.Held.Head) // or a ring that was emptied would look as if no key was ever minted
 	u.Records, u.Accepts = m.joinRecords(u.Facts), m.joinAccepts(u.Facts)
 	u.replan()
 	m.drop(&u)
@@ -222,7 +224,7 @@ func (m *merge) drop(u *Copy) {
 	for _, created := range marks {
 		older := func(r Record) bool { return !r.Created.After(created) }
 		if !slices.ContainsFunc(u.Records, older) {
-			u.Facts.Collect(created)
+			u.Facts.Collect(u.Facts.Dead, created)
 		}
 	}
 }
@@ -289,18 +291,4 @@ func (m *merge) missing() []Record {
 		}
 	}
 	return missing
-}
-
-// destroyed proposes that the ring was destroyed, if the store has lost that. Nothing else of the
-// ring is restored.
-func (m *merge) destroyed() *Proposal {
-	dead := ring.FactID{Kind: ring.FactDestroyed}
-	p := &Proposal{Op: ring.OpMerge, LeaveHead: !m.Unreadable.writable(HeadRef)}
-	if m.Stored.Facts.Dead.IsZero() && m.Unreadable.writable(FactRef(dead)) {
-		p.Facts = append(p.Facts, ProposedFact{dead, m.union.Facts.Dead, -unbounded, unbounded})
-	}
-	if len(p.Facts) == 0 && !m.older() {
-		return nil
-	}
-	return p
 }

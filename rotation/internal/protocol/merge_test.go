@@ -143,7 +143,7 @@ func TestMergeLearnsEnds(t *testing.T) {
 	var learned ring.Facts
 	learned.Add(ring.FactRevoked, "k2", sec(40))
 	learned.Add(ring.FactPromoted, "k2", sec(30))
-	learned.Collect(sec(10))
+	learned.Collect(0, sec(10))
 	for _, held := range []*Copy{nil, ringOf(nil, k1, k2)} {
 		in := merging(held, ringOf(nil, k1, k2), 50, 49)
 		in.Learned = learned
@@ -160,7 +160,7 @@ func TestMergeLearnsEnds(t *testing.T) {
 		if result := Merge(in); result.Undone {
 			t.Error("a revocation that the store has is undone")
 		}
-		in.Learned = ring.Facts{Dead: sec(41)}
+		in.Learned = ring.Facts{Dead: 1, DeadAt: sec(41)}
 		result, err = checkedMerge(in)
 		if err != nil {
 			t.Error(err)
@@ -188,7 +188,7 @@ func TestMergeSaysWhatWasUndone(t *testing.T) {
 	} {
 		held := *ringOf(nil, k1, k2)
 		if tt.fact.kind == ring.FactCollected {
-			held.Facts.Collect(sec(tt.fact.at))
+			held.Facts.Collect(0, sec(tt.fact.at))
 		} else {
 			held.Facts.Add(tt.fact.kind, tt.fact.kid, sec(tt.fact.at))
 		}

@@ -123,7 +123,7 @@ func (b *Base) mint(p *Proposal, policy ring.Policy, seq int, activate time.Time
 
 // addRecord adds a record to p that is created now, and announces it.
 func (b *Base) addRecord(p *Proposal, r ring.Record) {
-	r.Created = b.created(p)
+	r.Created, r.Life = b.created(p), b.Copy.Facts.Dead
 	p.Mint = append(p.Mint, r)
 	p.KID, p.Seq, p.Head, p.NewTenantKey = r.KID, r.Seq, r.Seq, b.needsTenantKey()
 	b.addAnnouncement(p, r.KID, &r.Timing)

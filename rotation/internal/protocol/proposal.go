@@ -32,6 +32,10 @@ type Proposal struct {
 	// primary. Then facts and head of this change are sealed under the primary too.
 	NewTenantKey bool
 
+	// Sweep says that all fields of the ring are removed but its head, its revocations and the facts
+	// about the whole ring.
+	Sweep bool
+
 	Rewrap []string // ids of tenant keys to wrap again, under the primary
 	Reseal bool     // all facts and the head are to be sealed again, under the primary
 
@@ -56,6 +60,7 @@ type ProposedFact struct {
 	ring.FactID
 	At       time.Time
 	From, To time.Duration
+	Life     int // of a fact about the whole ring: see [ring.Facts]
 }
 
 // unbounded is longer than any two dates are apart. It is the bound of a fact that may have
@@ -68,4 +73,19 @@ func (p *Proposal) PutsBack() bool {
 	return p != nil && (len(p.Restore)+len(p.RestoreAccepts)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
 		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
 	}))
+}
+
+// Stated returns the facts that p states.
+func (p *Proposal) Stated() (facts ring.Facts) {
+	for _, f := range p.Facts {
+		switch f.Kind {
+		case ring.FactDestroyed:
+			facts.Kill(f.Life, f.At)
+		case ring.FactCollected:
+			facts.Collect(f.Life, f.At)
+		default:
+			facts.Add(f.Kind, f.KID, f.At)
+		}
+	}
+	return facts
 }

@@ -46,10 +46,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 			}
 		}
 	}
-	collected := ring.FactID{Kind: ring.FactCollected}
-	if until := healed.Facts.CollectedUntil; until.After(m.Stored.Facts.CollectedUntil) && m.Unreadable.writable(FactRef(collected)) {
-		p.Facts = append(p.Facts, m.bounded(collected, until))
-	}
+	p.Facts = append(p.Facts, m.ofRing(healed)...)
 	if p.Head+len(p.Restore)+len(p.RestoreAccepts)+len(p.TenantKeys)+len(p.Facts) == 0 && !m.older() && !head {
 		return nil
 	}
@@ -68,8 +65,31 @@ func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
 	}
 	if id.Kind == ring.FactAccepted {
 		window += ring.MaxAccept // it is a date ahead
+	} else if m.union.Newest() == nil {
+		return ProposedFact{FactID: id, At: at, From: -unbounded, To: unbounded} // no policy says how far clocks differ
 	}
 	// It was within the window of the store that first took it. That store's clock may have been
 	// ahead of this one's, by ClockSkew against this instance each.
 	return ProposedFact{FactID: id, At: at, From: -unbounded, To: window + 2*skew}
+}
+
+// ofRing returns the facts about the whole ring that the store lacks of healed. When a ring was
+// destroyed is not known where only a record of its next life says that it was; then there is nothing to
+// write.
+func (m *merge) ofRing(healed *Copy) (facts []ProposedFact) {
+	add := func(kind ring.FactKind, at time.Time) {
+		if id := (ring.FactID{Kind: kind}); m.Unreadable.writable(FactRef(id)) {
+			f := m.bounded(id, at)
+			f.Life = healed.Facts.Dead
+			facts = append(facts, f)
+		}
+	}
+	h, s := healed.Facts, m.Stored.Facts
+	if !h.DeadAt.IsZero() && (h.Dead > s.Dead || !h.DeadAt.Equal(s.DeadAt)) {
+		add(ring.FactDestroyed, h.DeadAt)
+	}
+	if !h.CollectedUntil.IsZero() && (h.Dead > s.Dead || h.CollectedUntil.After(s.CollectedUntil)) {
+		add(ring.FactCollected, h.CollectedUntil)
+	}
+	return facts
 }

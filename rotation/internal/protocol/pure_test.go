@@ -80,10 +80,10 @@ func same(a, b *Copy) error {
 // contents writes the kids and facts of c. The store may also have facts about a collected record
 // that is there again. They say nothing, and a merge leaves them to the next collection.
 func contents(c *Copy) string {
-	if c.Plan.Dead {
-		return "[destroyed]" // nothing else matters, and the store may still have it
-	}
 	s := "["
+	if c.Facts.Dead > 0 {
+		s += fmt.Sprintf("%d lives ended, at %v; ", c.Facts.Dead, c.Facts.DeadAt)
+	}
 	for _, r := range c.Records {
 		s += r.KID + bytesOf(r.Sum) + " "
 	}

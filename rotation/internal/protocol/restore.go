@@ -45,7 +45,7 @@ func (m *merge) republish(r *ring.Record) {
 // store's ring has no signer, any instance that reads it can sign with r only.
 func (m *merge) supplants(r *ring.Record) bool {
 	signer := m.Stored.Plan.Signer(m.Now)
-	if signer == nil || m.union.Facts.Collected(signer.Record) {
+	if signer == nil || m.union.Facts.Ignored(signer.Record) {
 		return false
 	}
 	return ring.ByEffect(*m.union.PlanOf(r), *m.union.PlanOf(signer.Record)) > 0

@@ -60,7 +60,7 @@ func (b *Base) RevokeUnwhole(kid string, record, accept, force bool) (*Proposal,
 	r := b.Copy.Find(kid)
 	switch _, revoked := b.Copy.Facts.At(ring.FactRevoked, kid); {
 	case b.Copy.Plan.Dead:
-		return nil, b.refuse("", "its ring was destroyed", time.Time{})
+		return nil, b.refuse("", wasDestroyed, time.Time{})
 	case revoked:
 		return nil, nil
 	case r == nil && !record && !accept:

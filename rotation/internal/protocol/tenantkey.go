@@ -50,7 +50,7 @@ func (b *Base) Rekey() (*Proposal, error) {
 		return nil, &ring.MissingError{Tenant: b.Tenant}
 	}
 	p := &Proposal{Op: ring.OpRekey, Reseal: true}
-	other := func(kek string) bool { return kek != b.Primary }
+	other := func(kek string) bool { return kek != b.Primary && kek != "" } // "" is that of a life that has ended
 	for _, tk := range b.Copy.TenantKeys {
 		if other(tk.KEK) {
 			p.Rewrap = append(p.Rewrap, tk.ID)

@@ -52,7 +52,7 @@ func TestMintMakesTenantKey(t *testing.T) {
 	if p, err := b.MintDue(); err != nil || p == nil || p.NewTenantKey {
 		t.Errorf("made under the primary, and wrapped in another realm: %+v, %v", p, err)
 	}
-	if p, err := baseOf(ringOf(nil), 0).Create(round); err != nil || !p.NewTenantKey {
+	if p, err := baseOf(ringOf(nil), 0).Create(round, false); err != nil || !p.NewTenantKey {
 		t.Errorf("the first of a ring: %+v, %v", p, err)
 	}
 }
@@ -142,7 +142,7 @@ func TestRekey(t *testing.T) {
 	keys := []TenantKey{{"t1", "a", "a"}, {"t2", "b", "b"}}
 	records := []ring.Record{key("k1", 1, -100, 0), key("k2", 2, -99, 100)}
 	dead := ringOf(nil)
-	dead.Facts.Kill(sec(1))
+	dead.Facts.Kill(1, sec(1))
 	dead = NewCopy(*dead)
 	for _, tt := range []struct {
 		name   string

@@ -56,7 +56,7 @@ func TestCanVerify(t *testing.T) {
 
 func dead() *Copy {
 	var c Copy
-	c.Facts.Kill(sec(50))
+	c.Facts.Kill(1, sec(50))
 	return NewCopy(c)
 }
 

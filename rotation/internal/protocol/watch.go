@@ -14,13 +14,13 @@ import (
 // concurrent use.
 type Watch struct {
 	nonce     string              // of the change; "" if there was nothing to change
-	revokes   bool                // a key
+	revokes   bool                // a key, or all of a ring
 	exists    bool                // there are instances, or something else listens
 	confirmed bool                // an instance that holds the ring has said that it has applied the change
 	seen      map[string]ring.Ack // of the instances that were live, until they would no longer be
 }
 
-// NewWatch begins to watch the change with that nonce. revokes says that it revokes a key. before has
+// NewWatch begins to watch the change with that nonce. revokes says that it revokes a key, or destroys a ring. before has
 // the instances that were live before the change, and told is how many listeners the store told of it.
 func NewWatch(nonce string, revokes bool, before []ring.Ack, told int) *Watch {
 	w := &Watch{nonce: nonce, revokes: revokes, exists: told > 0, seen: make(map[string]ring.Ack)}

@@ -19,6 +19,7 @@ type world struct {
 	store     []state   // its history, the newest last
 	instances [3]instance
 	collected []collection
+	shredded  []Record  // the records of lives that have ended
 	backup    *Copy     // of the store
 	backupAt  time.Time // when it was made
 	path      []string  // the steps so far
@@ -78,6 +79,7 @@ func (w world) after(s step) (world, bool, error) {
 func (w *world) fork() world {
 	f := *w
 	f.store, f.collected, f.path = slices.Clip(w.store), slices.Clip(w.collected), slices.Clip(w.path)
+	f.shredded = slices.Clip(w.shredded)
 	return f
 }
 
@@ -99,7 +101,7 @@ func plainMerge(in MergeInput) (MergeResult, error) { return Merge(in), nil }
 // sync lets instance i read the store, and write back the records and facts that the store lacks.
 func (w *world) sync(i int, merge merger) error {
 	me := &w.instances[i]
-	in := MergeInput{Held: me.held, Stored: w.top().c, Now: w.now, LocalNow: w.clock(i), Good: me.trust.Good, Deadline: roundDeadline}
+	in := MergeInput{Held: me.held, Stored: w.top().c, Now: w.now, LocalNow: w.clock(i), Good: me.trust.Good, Complete: me.trust.Complete, Deadline: roundDeadline}
 	result, err := merge(in)
 	if err != nil {
 		return err
@@ -164,6 +166,9 @@ func (w *world) change(i int, decide func(b *Base) (*Proposal, error)) (bool, er
 		if slices.Contains(p.Remove, r.KID) {
 			w.collected = append(w.collected, collection{r, w.changes + 1})
 		}
+		if p.Sweep {
+			w.shredded = append(w.shredded, r)
+		}
 	}
 	raw, err := apply(w.top().raw, p, w.instances[i].held, w.now)
 	if err != nil {
@@ -208,9 +213,11 @@ func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
 		bounds = append(bounds, ring.Bound{At: f.At, From: f.From, To: f.To})
 		switch f.Kind {
 		case ring.FactDestroyed:
-			out.Facts.Dead = f.At
+			out.Facts.Kill(f.Life, f.At)
 		case ring.FactCollected:
-			out.Facts.CollectedUntil = f.At
+			if f.Life == out.Facts.Dead {
+				out.Facts.CollectedUntil = f.At
+			}
 		default: // the store overwrites a field, and joins nothing
 			out.Facts.Forget(f.Kind, f.KID)
 			out.Facts.Add(f.Kind, f.KID, f.At)
@@ -226,6 +233,13 @@ func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
 	out.Facts = out.Facts.Prune(func(id ring.FactID) bool {
 		return id.Kind != ring.FactAccepted || !slices.Contains(p.RemoveAccepts, id.KID)
 	})
+	switch {
+	case p.Sweep:
+		out.Records, out.Accepts, out.Published, out.TenantKeys = nil, nil, nil, nil
+		out.Facts = out.Facts.Prune(func(ring.FactID) bool { return false })
+	case len(out.Records) == 0:
+		out.TenantKeys = raw.TenantKeys
+	}
 	return out, nil
 }
 
@@ -238,7 +252,7 @@ func remove(c *Copy, kids []string) {
 
 // steps returns all steps of the first n instances.
 func steps(n int) []step {
-	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack, backUp, restore}
+	all := []step{wait(3), wait(9), wait(40), loseNewest, loseAll, putBack, revive, backUp, restore}
 	for i := range n {
 		all = append(all, step{fmt.Sprintf("%d syncs", i), func(w *world) (bool, error) { return true, w.sync(i, checkedMerge) }})
 		all = append(all, step{fmt.Sprintf("%d restarts", i), func(w *world) (bool, error) {
@@ -256,7 +270,9 @@ func changes(i int) []step {
 		return step{fmt.Sprintf("%d %s", i, name), func(w *world) (bool, error) { return w.change(i, decide) }}
 	}
 	return []step{
-		decision("creates", func(b *Base) (*Proposal, error) { return b.Create(round) }),
+		decision("creates", func(b *Base) (*Proposal, error) { return b.Create(round, false) }),
+		decision("creates again", func(b *Base) (*Proposal, error) { return b.Create(round, true) }),
+		decision("shreds", (*Base).Destroy),
 		decision("adopts", func(b *Base) (*Proposal, error) { return b.Adopt(adopted(false), round) }),
 		decision("adopts and holds", func(b *Base) (*Proposal, error) { return b.Adopt(adopted(true), round) }),
 		decision("revokes strays", func(b *Base) (*Proposal, error) { return b.RevokeStray(), nil }),
@@ -272,7 +288,7 @@ func changes(i int) []step {
 		decision("creates with the kids of before", func(b *Base) (*Proposal, error) {
 			made := 0
 			b.MakeKey = func(ring.Policy) (string, error) { made++; return fmt.Sprintf("k%d", made), nil }
-			return b.Create(round)
+			return b.Create(round, false)
 		}),
 		decision("accepts for 30s", func(b *Base) (*Proposal, error) { return b.Accept(request("v"), at(b.Now, 30)) }),
 		decision("accepts for 100s", func(b *Base) (*Proposal, error) { return b.Accept(request("v"), at(b.Now, 100)) }),
@@ -322,6 +338,21 @@ var putBack = step{"a collected record is put back", func(w *world) (bool, error
 		return false, nil
 	}
 	raw.Records = append(slices.Clone(raw.Records), c.Record)
+	w.push(raw)
+	return true, nil
+}}
+
+// revive writes a record of a life that has ended into the store again, as an old dump does.
+var revive = step{"a shredded record is put back", func(w *world) (bool, error) {
+	raw := w.top().raw
+	if len(w.shredded) == 0 {
+		return false, nil
+	}
+	r := w.shredded[len(w.shredded)-1]
+	if slices.ContainsFunc(raw.Records, func(o Record) bool { return o.KID == r.KID }) {
+		return false, nil
+	}
+	raw.Records = append(slices.Clone(raw.Records), r)
 	w.push(raw)
 	return true, nil
 }}

@@ -147,15 +147,19 @@ func TestEntryRefuses(t *testing.T) {
 		"a huge seq":    func(e *Entry) { e.Seq = maxSeq + 1 },
 	}
 	ends := map[string][]EndFact{
-		"a promotion":     {{ring.FactPromoted, "a", sealedAt}},
-		"what is gone":    {{ring.FactCollected, "", sealedAt}},
-		"no kid":          {{ring.FactRevoked, "", sealedAt}},
-		"dead with a kid": {{ring.FactDestroyed, "a", sealedAt}},
-		"the same twice":  {{ring.FactRevoked, "a", sealedAt}, {ring.FactRevoked, "a", sealedAt.Add(time.Second)}},
-		"no time":         {{ring.FactRevoked, "a", time.Time{}}},
+		"a promotion":     {{ring.FactPromoted, "a", sealedAt, 0}},
+		"what is gone":    {{ring.FactCollected, "", sealedAt, 0}},
+		"no kid":          {{ring.FactRevoked, "", sealedAt, 0}},
+		"dead with a kid": {{ring.FactDestroyed, "a", sealedAt, 2}},
+		"the same twice":  {{ring.FactRevoked, "a", sealedAt, 0}, {ring.FactRevoked, "a", sealedAt.Add(time.Second), 0}},
+		"no time":         {{ring.FactRevoked, "a", time.Time{}, 0}},
+		"dead of no life": {{ring.FactDestroyed, "", sealedAt, 0}},
+		"dead of life -1": {{ring.FactDestroyed, "", sealedAt, -1}},
+		"too many lives":  {{ring.FactDestroyed, "", sealedAt, maxSeq + 1}},
+		"a life of a key": {{ring.FactRevoked, "a", sealedAt, 1}},
 		"too many":        make([]EndFact, maxEnds+1),
-		"no kind":         {{0, "a", sealedAt}},
-		"a kid not UTF-8": {{ring.FactRevoked, "\xff", sealedAt}},
+		"no kind":         {{0, "a", sealedAt, 0}},
+		"a kid not UTF-8": {{ring.FactRevoked, "\xff", sealedAt, 0}},
 	}
 	for name, list := range ends {
 		fields[name] = func(e *Entry) { e.Ends = list }
@@ -176,7 +180,7 @@ func TestEntryRefuses(t *testing.T) {
 	most := testEntry()
 	most.Ends = nil
 	for i := range maxEnds {
-		most.Ends = append(most.Ends, EndFact{ring.FactRevoked, strings.Repeat("k", i+1), sealedAt})
+		most.Ends = append(most.Ends, EndFact{ring.FactRevoked, strings.Repeat("k", i+1), sealedAt, 0})
 	}
 	blob, err := SealEntry(keks, keks.Primary(), most)
 	if err != nil {
@@ -237,7 +241,11 @@ func TestBucketCutOrExtended(t *testing.T) {
 // count only for what is gone.
 func TestEndsDigest(t *testing.T) {
 	end := func(tenant string, kind ring.FactKind, kid string, at time.Time) TenantEnd {
-		return TenantEnd{tenant, EndFact{kind, kid, at}}
+		e := TenantEnd{tenant, EndFact{kind, kid, at, 0}}
+		if kind == ring.FactDestroyed {
+			e.Life = 2
+		}
+		return e
 	}
 	base := []TenantEnd{end("acme", ring.FactRevoked, "a", sealedAt), end("acme", ring.FactCollected, "", sealedAt), end("b", ring.FactDestroyed, "", sealedAt)}
 	want := EndsDigest(base)
@@ -260,6 +268,7 @@ func TestEndsDigest(t *testing.T) {
 		"gone of another":  {base[0], end("b", ring.FactCollected, "", sealedAt), base[2]},
 		"one more":         append(slices.Clone(base), end("c", ring.FactRevoked, "a", sealedAt)),
 		"dead of two":      append(slices.Clone(base), end("c", ring.FactDestroyed, "", sealedAt)),
+		"dead once more":   {base[0], base[1], {"b", EndFact{ring.FactDestroyed, "", sealedAt, 3}}},
 	} {
 		got := EndsDigest(ends)
 		if other, ok := seen[got]; ok {

@@ -26,6 +26,7 @@ const (
 	blobTenantKey = 'K'
 	blobRecord    = 'R'
 	blobFact      = 'F'
+	blobLifeFact  = 'D' // a fact about the whole ring, with the number of a life
 	blobHead      = 'H'
 	blobAck       = 'A' // of an instance's acknowledgement
 	blobEntry     = 'L' // of an entry of the log
@@ -173,17 +174,23 @@ func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
 // A sealedFact is a fact as the store has it, without its MAC. Tenant, kind and kid are not in it:
 // they are told by its place, and the MAC covers them.
 type sealedFact struct {
-	at  time.Time
-	kek KEKName
+	ofRing bool // it is about the whole ring, and has a life
+	life   int  // how many lives have ended, or the one that the fact is about
+	at     time.Time
+	kek    KEKName
 }
 
-// append appends the encoding of the fact:
+// append appends the encoding of the fact, where a fact about one record has no life:
 //
-//	start  at  KEK name
+//	start  at  life  KEK name
 //
-// The time has a fixed offset, so that a script can compare two facts without a key.
+// Time and life have a fixed offset, so that a script can compare two facts without a key.
 func (f sealedFact) append(b []byte) []byte {
-	return f.kek.append(appendDate(appendStart(b, blobFact), f.at))
+	if !f.ofRing {
+		return f.kek.append(appendDate(appendStart(b, blobFact), f.at))
+	}
+	b = appendDate(appendStart(b, blobLifeFact), f.at)
+	return f.kek.append(binary.BigEndian.AppendUint32(b, uint32(f.life)))
 }
 
 // authenticated returns the message of the MAC: the fact, and the place where it must be found.
@@ -192,14 +199,35 @@ func (f sealedFact) authenticated(tenant string, kind ring.FactKind, kid string)
 	return appendText(appendText(append(f.append(nil), byte(kind)), tenant), kid)
 }
 
-// readSealedFact reads a fact and its MAC, which the caller checks.
-func readSealedFact(blob []byte) (f sealedFact, mac []byte, err error) {
+// readSealedFact reads a fact of that kind and its MAC, which the caller checks.
+func readSealedFact(kind ring.FactKind, blob []byte) (f sealedFact, mac []byte, err error) {
 	r := reader{rest: blob}
-	r.start(blobFact)
+	if f.ofRing = isOfRing(kind); f.ofRing {
+		r.start(blobLifeFact)
+	} else {
+		r.start(blobFact)
+	}
 	f.at = r.date()
+	if f.ofRing {
+		f.life = int(r.number(4, uint64(leastLife(kind)), maxSeq))
+	}
 	f.kek = r.kekName()
 	mac = r.mac()
 	return f, mac, r.err
+}
+
+// isOfRing reports whether facts of that kind are about the whole ring.
+func isOfRing(kind ring.FactKind) bool {
+	return kind == ring.FactDestroyed || kind == ring.FactCollected
+}
+
+// leastLife is the least life that a fact about the whole ring may have: to be destroyed, a ring must
+// have had a life.
+func leastLife(kind ring.FactKind) int {
+	if kind == ring.FactDestroyed {
+		return 1
+	}
+	return 0
 }
 
 // append appends the encoding of the name: the length of the id, the id, the check value, the realm

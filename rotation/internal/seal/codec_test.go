@@ -131,6 +131,10 @@ func TestOneEncoding(t *testing.T) {
 			_, err := openFact(keks, "acme", ring.FactRevoked, "k", append(open, kek.mac(useFacts, slices.Concat(open, []byte("x"), str("acme"), str("k")))...))
 			return err
 		},
+		"dead": func(open []byte) error {
+			_, err := openFact(keks, "acme", ring.FactDestroyed, "", append(open, kek.mac(useFacts, slices.Concat(open, []byte("d"), str("acme"), str("")))...))
+			return err
+		},
 		"head": func(open []byte) error {
 			_, err := openHead(keks, "acme", append(open, kek.mac(useHead, slices.Concat(open, str("acme")))...))
 			return err
@@ -145,9 +149,9 @@ func TestOneEncoding(t *testing.T) {
 			return err
 		},
 	}
-	long := []byte{65}
-	long = append(append(long, strings.Repeat("a", 65)...), name[17:]...)
+	long := append(append([]byte{65}, strings.Repeat("a", 65)...), name[17:]...)
 	fact := func(at, name []byte) []byte { return slices.Concat([]byte("kt\x01F"), at, name) }
+	dead := func(life uint32) []byte { return slices.Concat([]byte("kt\x01D"), at, u32(life), name) }
 	head := func(seq uint32, count uint64) []byte {
 		return slices.Concat([]byte("kt\x01H"), u32(seq), u64(count), name)
 	}
@@ -166,14 +170,14 @@ func TestOneEncoding(t *testing.T) {
 	entry := func(n byte, ends ...[]byte) []byte {
 		return slices.Concat([]byte("kt\x01L"), []byte{n}, slices.Concat(ends...), name)
 	}
-	edit := func(i int, to ...byte) []byte { b := h.append(nil); copy(b[i:], to); return b }
-	names := append([]byte{1}, name...)
-	for what, blobs := range map[string]map[string][]byte{
+	names, edit := append([]byte{1}, name...), func(i int, to ...byte) []byte { b := h.append(nil); copy(b[i:], to); return b }
+	checkEncodings(t, seals, map[string]map[string][]byte{
 		"record": {"": h.append(nil), "seq 0": edit(4, 0, 0, 0, 0), "seq 2^31": edit(4, 0x80), "created 0": edit(8, u64(0)...), "created late": edit(8, late...),
 			"origin": edit(32, 'x'), "a flag of bit 3": edit(33, 8), "holds and waits": edit(33, 6), "alg 0": edit(34, 0), "alg 15": edit(34, 15), "policy's alg 0": edit(35, 0),
 			"11 years": edit(36, 0xff), "a long public part": edit(98, 0xff), "a longest of 11 years": edit(81, 0xff), "a life below 0": edit(86, 0xff)},
 		"fact": {"": fact(at, name), "at 0": fact(u64(0), name), "late": fact(late, name), "no id": fact(at, append([]byte{0}, name[17:]...)),
 			"a long id": fact(at, long), "an id with a slash": fact(at, append([]byte{16, '/'}, name[2:]...))},
+		"dead": {"": dead(1), "life 0": dead(0), "life 2^31": dead(1 << 31), "a fact without a life": fact(at, name)},
 		"head": {"": head(0, 1), "seq 2^31": head(1<<31, 1), "count 0": head(1, 0)},
 		"ack": {"": ack(u64(0), "0-1", "n", names), "good since late": ack(late, "0-1", "n", names), "no place": ack(at, "", "n", names), "no nonce": ack(at, "0-1", "", names),
 			"a long nonce": ack(at, "0-1", strings.Repeat("n", 65), names), "not UTF-8": ack(at, "\xff", "n", names), "no KEK": ack(at, "0-1", "n", []byte{0}),
@@ -182,9 +186,15 @@ func TestOneEncoding(t *testing.T) {
 			"33 changes": ack(at, "0-1", "n", names, slices.Repeat([]string{"n"}, 33)...)},
 		"entry": {"": entry(2, end('x', "a", at), end('x', "b", at)), "other order": entry(2, end('x', "b", at), end('x', "a", at)),
 			"twice": entry(2, end('x', "a", at), end('x', "a", at)), "a promotion": entry(1, end('a', "a", at)), "gone": entry(1, end('g', "", at)),
-			"no kid": entry(1, end('x', "", at)), "dead with a kid": entry(1, end('d', "a", at)), "at 0": entry(1, end('x', "a", u64(0))),
+			"no kid": entry(1, end('x', "", at)), "dead with a kid": entry(1, end('d', "a", at), u32(1)), "dead of no life": entry(1, end('d', "", at), u32(0)), "a life below 0": entry(1, end('d', "", at), u32(1<<31)), "at 0": entry(1, end('x', "a", u64(0))),
 			"fewer than it says": entry(2, end('x', "a", at)), "more than it says": entry(0, end('x', "a", at))},
-	} {
+	})
+}
+
+// checkEncodings checks that of each kind the encoding without a name opens, and no other.
+func checkEncodings(t *testing.T, seals map[string]func([]byte) error, all map[string]map[string][]byte) {
+	t.Helper()
+	for what, blobs := range all {
 		for name, open := range blobs {
 			if err := seals[what](open); name == "" && err != nil || name != "" && !errors.Is(err, ErrMalformed) {
 				t.Errorf("%s, %q: %v", what, name, err)

@@ -3,6 +3,7 @@ package seal
 import (
 	"cmp"
 	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -17,7 +18,8 @@ type TenantEnd struct {
 
 // EndsDigest returns a digest of facts that end trust, in any order. Two instances that hold the
 // same ones of a bucket have the same digest. The time of a fact counts only if it is
-// [ring.FactCollected]: a revoked key verifies nothing from whatever time on.
+// [ring.FactCollected]: a revoked key verifies nothing from whatever time on. Of a destroyed ring it
+// counts how many lives have ended.
 func EndsDigest(ends []TenantEnd) [16]byte {
 	ends = slices.SortedFunc(slices.Values(ends), func(a, b TenantEnd) int {
 		return cmp.Or(strings.Compare(a.Tenant, b.Tenant), compareEnds(a.EndFact, b.EndFact))
@@ -26,8 +28,11 @@ func EndsDigest(ends []TenantEnd) [16]byte {
 	var b []byte
 	for _, e := range ends {
 		b = appendText(append(appendText(b[:0], e.Tenant), byte(e.Kind)), e.KID)
-		if e.Kind == ring.FactCollected {
+		switch e.Kind {
+		case ring.FactCollected:
 			b = appendDate(b, e.At)
+		case ring.FactDestroyed:
+			b = binary.BigEndian.AppendUint32(b, uint32(e.Life))
 		}
 		h.Write(b)
 	}

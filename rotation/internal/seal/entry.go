@@ -32,6 +32,7 @@ type EndFact struct {
 	Kind ring.FactKind
 	KID  string // or "" for a fact about the whole ring
 	At   time.Time
+	Life int // how many lives of the ring had ended; 0 but for [ring.FactDestroyed]
 }
 
 // compareEnds sorts by kind and kid, which no two facts of a ring share.
@@ -95,11 +96,14 @@ type sealedEntry struct {
 
 // append appends the encoding:
 //
-//	start  number of facts  facts: kind, kid, at  KEK name
+//	start  number of facts  facts: kind, kid, at, life if it was destroyed  KEK name
 func (s sealedEntry) append(b []byte) []byte {
 	b = append(appendStart(b, blobEntry), byte(len(s.ends)))
 	for _, f := range s.ends {
 		b = appendDate(appendText(append(b, byte(f.Kind)), f.KID), f.At)
+		if f.Kind == ring.FactDestroyed {
+			b = binary.BigEndian.AppendUint32(b, uint32(f.Life))
+		}
 	}
 	return s.kek.append(b)
 }
@@ -119,6 +123,9 @@ func readSealedEntry(blob []byte) (s sealedEntry, mac []byte, err error) {
 	r.start(blobEntry)
 	for range r.number(1, 0, maxEnds) {
 		f := EndFact{Kind: ring.FactKind(r.take(1)[0]), KID: r.text(0, keystore.MaxKIDBytes), At: r.date()}
+		if f.Kind == ring.FactDestroyed {
+			f.Life = int(r.number(4, 1, maxSeq))
+		}
 		if r.err == nil && checkEnd("tenant", f) != nil {
 			r.fail("not a fact that ends trust")
 		}
@@ -159,6 +166,9 @@ func checkEnd(tenant string, f EndFact) error {
 	}
 	if err := checkFact(tenant, f.Kind, f.KID); err != nil {
 		return err
+	}
+	if destroyed := f.Kind == ring.FactDestroyed; destroyed != (f.Life > 0) || f.Life < 0 || f.Life > maxSeq {
+		return &ring.Error{Text: fmt.Sprintf("a fact of kind %q with life %d in an entry of the log", rune(f.Kind), f.Life)}
 	}
 	return checkDate(f.At)
 }

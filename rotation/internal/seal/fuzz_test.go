@@ -223,7 +223,7 @@ func FuzzOpenMACs(f *testing.F) {
 	renamed := keks.Primary()
 	renamed.ID = "main" // the KEK may have had another id when the fact was sealed
 	f.Add(vr.Tenant, byte('x'), "k", append(sealedFact{at: sealedAt, kek: renamed}.append(nil), make([]byte, macSize)...))
-	f.Add(vr.Tenant, byte('d'), "", v.sealFact(f, vr.Realm, vr.Tenant, vectorFact{Kind: "d", At: 1_800_000_000_000}))
+	f.Add(vr.Tenant, byte('d'), "", v.sealFact(f, vr.Realm, vr.Tenant, vectorFact{Kind: "d", Life: 3, At: 1_800_000_000_000}))
 	f.Add(vr.Tenant, byte('H'), "", vr.ring(f)[FieldHead])
 	f.Add("\x80", byte('H'), "", vr.ring(f)[FieldHead])
 	for _, a := range v.Acks {
@@ -278,9 +278,14 @@ func openMAC(keks *KEKs, kind byte, tenant, kid string, blob []byte) (again func
 		s, _, _ := readSealedEntry(blob)
 		return func() ([]byte, error) { return SealEntry(keks, under, e) }, s.append(nil), err
 	}
-	at, err := openFact(keks, tenant, ring.FactKind(kind), kid, blob)
-	s, _, _ := readSealedFact(blob)
-	return func() ([]byte, error) { return SealFact(keks, under, tenant, ring.FactKind(kind), kid, at) }, s.append(nil), err
+	f, err := openFact(keks, tenant, ring.FactKind(kind), kid, blob)
+	s, _, _ := readSealedFact(ring.FactKind(kind), blob)
+	return func() ([]byte, error) {
+		if f.ofRing {
+			return SealRingFact(keks, under, tenant, ring.FactKind(kind), f.life, f.at)
+		}
+		return SealFact(keks, under, tenant, ring.FactKind(kind), kid, f.at)
+	}, s.append(nil), err
 }
 
 // checkMAC checks the promises of a blob with a MAC.
@@ -371,8 +376,8 @@ func FuzzOpenRing(f *testing.F) {
 				t.Errorf("a fact that was not in the ring: %c of %q at %v", id.Kind, id.KID, at)
 			}
 		}
-		if !got.Facts.Dead.IsZero() || got.Head != (Head{}) && got.Head != opened.Head {
-			t.Errorf("destroyed at %v, head %+v", got.Facts.Dead, got.Head)
+		if got.Facts.Dead > opened.Facts.Dead || got.Head != (Head{}) && got.Head != opened.Head {
+			t.Errorf("%d lives have ended, head %+v", got.Facts.Dead, got.Head)
 		}
 		if !got.Facts.CollectedUntil.IsZero() && !got.Facts.CollectedUntil.Equal(opened.Facts.CollectedUntil) {
 			t.Errorf("gone until %v", got.Facts.CollectedUntil)

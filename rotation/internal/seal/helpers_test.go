@@ -80,7 +80,7 @@ func testRecord(tenant string, seq int, m *Material) ring.Record {
 	return ring.Record{
 		Tenant: tenant, KID: m.KID, Seq: seq, Algorithm: m.Algorithm,
 		Created: sealedAt, ActivateAt: sealedAt.Add(p.Every), SignUntil: sealedAt.Add(2 * p.Every),
-		Origin: ring.Generated, Timing: p,
+		Origin: ring.Generated, Life: 3, Timing: p,
 	}
 }
 
@@ -133,7 +133,7 @@ func (s *sealedRing) addAccept(t testing.TB, a ring.AcceptRecord, key any) {
 
 // testAccept returns an accepted key of alg, as a command would record it.
 func testAccept(tenant, kid string, alg keystore.Algorithm) ring.AcceptRecord {
-	return ring.AcceptRecord{Tenant: tenant, KID: kid, Algorithm: alg, Created: sealedAt, Until: sealedAt.Add(48 * time.Hour)}
+	return ring.AcceptRecord{Tenant: tenant, KID: kid, Algorithm: alg, Created: sealedAt, Until: sealedAt.Add(48 * time.Hour), Life: 3}
 }
 
 // publicOf returns the public key of m.
@@ -149,16 +149,20 @@ func publicOf(t testing.TB, m *Material) any {
 // addFact seals a fact.
 func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid string, at time.Time) {
 	t.Helper()
+	const life = 3 // that of testRecord
 	blob, err := SealFact(keks, keks.Primary(), s.tenant, kind, kid, at)
+	if isOfRing(kind) {
+		blob, err = SealRingFact(keks, keks.Primary(), s.tenant, kind, life, at)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.fields[FactField(kind, kid)] = blob
 	switch kind {
 	case ring.FactDestroyed:
-		s.facts.Kill(at)
+		s.facts.Kill(life, at)
 	case ring.FactCollected:
-		s.facts.Collect(at)
+		s.facts.Collect(life, at)
 	default:
 		s.facts.Add(kind, kid, at)
 	}
@@ -212,7 +216,7 @@ func holds(opened *OpenedRing, field string) bool {
 	case field == FieldHead:
 		return opened.Head != Head{}
 	case field == FieldDead:
-		return !opened.Facts.Dead.IsZero()
+		return !opened.Facts.DeadAt.IsZero()
 	case field == FieldGone:
 		return !opened.Facts.CollectedUntil.IsZero()
 	case prefix == "tk":

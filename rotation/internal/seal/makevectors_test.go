@@ -39,7 +39,7 @@ func newVectors(t testing.TB) *vectors {
 		v.addAcks(t, realm)
 		v.addEntries(t, realm)
 	}
-	v.Ends.Facts = []vectorEnd{{"acme", "d", "", 1}, {"acme", "x", "a", 2}, {"acme", "x", "ab", 3}, {"acmé", "g", "", 1_800_000_000_000}, {"b", "x", "a", 4}}
+	v.Ends.Facts = []vectorEnd{{"acme", "d", "", 1, 3}, {"acme", "x", "a", 2, 0}, {"acme", "x", "ab", 3, 0}, {"acmé", "g", "", 1_800_000_000_000, 0}, {"b", "x", "a", 4, 0}}
 	v.Ends.Digest, v.Ends.None = v.Ends.digest(), vectorEnds{}.digest()
 	return v
 }
@@ -60,7 +60,7 @@ func (v *vectors) addRing(t testing.TB, realm string) {
 		r.Facts = append(r.Facts, vectorFact{KEK: i % 2, Kind: kind, KID: r.Records[i%4].KID, At: 1_800_000_001_000 + uint64(i)})
 	}
 	r.Facts = append(r.Facts, vectorFact{Kind: "u", KID: r.Accepts[1].KID, At: r.Accepts[1].Until + 1}, vectorFact{KEK: 1, Kind: "x", KID: r.Accepts[2].KID, At: 1_800_000_001_005})
-	r.Facts = append(r.Facts, vectorFact{KEK: 1, Kind: "g", At: r.Records[0].Created - 1})
+	r.Facts = append(r.Facts, vectorFact{KEK: 1, Kind: "g", At: r.Records[0].Created - 1, Life: 3})
 	for i, k := range r.Keys {
 		r.Fields["tk:"+k.ID] = hex.EncodeToString(v.sealKey(t, r, i))
 	}
@@ -81,7 +81,7 @@ func (v *vectors) addRing(t testing.TB, realm string) {
 // newRecords makes records of each kind of key.
 func newRecords(t testing.TB) []vectorRecord {
 	const day = 86_400_000
-	base := vectorRecord{Created: 1_800_000_000_123, ActivateAt: 1_800_000_000_123, SignUntil: 1_800_000_000_123 + 60*day, Origin: "generated",
+	base := vectorRecord{Created: 1_800_000_000_123, ActivateAt: 1_800_000_000_123, SignUntil: 1_800_000_000_123 + 60*day, Origin: "generated", Life: 3,
 		Durations: [9]uint64{30 * day, 15 * day, 900_000, 30_000, 5_000, 60_000, 60_000, day, 0}}
 
 	hs := base
@@ -119,7 +119,7 @@ func newRecords(t testing.TB) []vectorRecord {
 	legacy := base
 	legacy.TenantKey, legacy.KID, legacy.Seq, legacy.Algorithm, legacy.PolicyAlg, legacy.Origin, legacy.NoKID = 1, "old: the one", 1, "HS512", "ES256", "legacy", true
 	legacy.Durations[8] = 3_600_000
-	legacy.Hold, legacy.Longest, legacy.Life, ed.Waits, ed.Life = true, 30*day, 3, true, 3
+	legacy.Hold, legacy.Longest, ed.Waits = true, 30*day, true
 	legacy.Material, legacy.Nonce = hex.EncodeToString(bytes.Repeat([]byte("a legacy secret!"), 4)), hex.EncodeToString([]byte("record no. 4"))
 	return []vectorRecord{hs, es, ed, legacy}
 }
@@ -193,7 +193,7 @@ func (r *vectorRing) sealAccept(t testing.TB, a vectorAccept) []byte {
 }
 
 func (v *vectors) sealFact(t testing.TB, realm, tenant string, f vectorFact) []byte {
-	open := slices.Concat([]byte("kt\x01F"), u64(f.At), v.name(t, f.KEK, realm))
+	open := slices.Concat(f.start(), v.name(t, f.KEK, realm))
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[f.KEK].realm(realm).Facts), open, []byte(f.Kind), str(tenant), str(f.KID)))
 }
 
@@ -262,14 +262,14 @@ func (v *vectors) sealAck(t testing.TB, a *vectorAck) []byte {
 // addEntries adds entries of the log: one with facts, and one without.
 func (v *vectors) addEntries(t testing.TB, realm string) {
 	merge := &vectorEntry{Realm: realm, KEK: 1, Op: "merge", Tenant: "acmé", Actor: "pod-ä/1", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-		Ends: []vectorFact{{Kind: "d", At: 1_800_000_000_000}, {Kind: "x", KID: "a", At: 1_800_000_000_001}, {Kind: "x", KID: "b: c", At: 1_800_000_000_002}}}
+		Ends: []vectorFact{{Kind: "d", At: 1_800_000_000_000, Life: 3}, {Kind: "x", KID: "a", At: 1_800_000_000_001}, {Kind: "x", KID: "b: c", At: 1_800_000_000_002}}}
 	mint := &vectorEntry{Realm: realm, Op: "mint", Tenant: "acmé", KID: "k", Seq: 7, Actor: "a", Nonce: "n"}
 	for _, e := range []*vectorEntry{merge, mint} {
 		e.Value = hex.EncodeToString(v.sealEntry(t, e))
 		value := unhex(t, e.Value)
 		edit := func(i int, b byte) []byte { c := bytes.Clone(value); c[i] = b; return c }
 		realmCheck := len(value) - 32 - 8
-		later, swapped, promoted, other := *e, *e, *e, *e
+		later, swapped, promoted, dead, other := *e, *e, *e, *e, *e
 		later.Nonce += "2"
 		swapped.Ends = slices.Clone(e.Ends)
 		slices.Reverse(swapped.Ends)
@@ -284,6 +284,8 @@ func (v *vectors) addEntries(t testing.TB, realm string) {
 		refuse("wrong_kek", "another check value", e.Tenant, edit(realmCheck-1, value[realmCheck-1]^1))
 		refuse("wrong_realm", "another realm", e.Tenant, v.sealEntry(t, &other))
 		refuse("newer", "version 2", e.Tenant, edit(2, 2))
+		dead.Ends = []vectorFact{{Kind: "d", At: 1}}
+		refuse("malformed", "destroyed, and no life has ended, authentic", e.Tenant, v.sealEntry(t, &dead))
 		refuse("malformed", "a promotion, authentic", e.Tenant, v.sealEntry(t, &promoted))
 		refuse("malformed", "a byte more", e.Tenant, append(bytes.Clone(value), 0))
 		refuse("malformed", "nothing", e.Tenant, nil)
@@ -297,7 +299,7 @@ func (v *vectors) addEntries(t testing.TB, realm string) {
 func (v *vectors) sealEntry(t testing.TB, e *vectorEntry) []byte {
 	open := slices.Concat([]byte("kt\x01L"), []byte{byte(len(e.Ends))})
 	for _, f := range e.Ends {
-		open = slices.Concat(open, []byte(f.Kind), str(f.KID), u64(f.At))
+		open = append(open, f.end()...)
 	}
 	open = append(open, v.name(t, e.KEK, e.Realm)...)
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[e.KEK].realm(e.Realm).Log), open, str(e.Op), str(e.Tenant), str(e.KID), str(e.Actor), str(e.Nonce), u32(e.Seq)))
@@ -329,9 +331,16 @@ func (v *vectors) refuse(t testing.TB, r, other *vectorRing) {
 	refuse("tampered", "a record that AES-GCM opens, with the commitment to another tenant key", hsField, slices.Concat(r.recordHeader(t, hs), body[:len(body)-32], commitment))
 	refuse("tampered", "a revocation made a promotion", "a:"+hs.KID, unhex(t, r.Fields[revoked]))
 	refuse("tampered", "a revocation of another tenant", "x:"+es.KID, v.sealFact(t, r.Realm, "globex", vectorFact{Kind: "x", KID: es.KID, At: 1_800_000_001_000}))
-	refuse("tampered", "a revocation made dead", "dead", unhex(t, r.Fields[revoked]))
+	refuse("malformed", "a revocation made dead", "dead", unhex(t, r.Fields[revoked]))
 	refuse("tampered", "what is gone made dead", "dead", unhex(t, r.Fields["gone"]))
-	refuse("tampered", "a revocation made what is gone", "gone", unhex(t, r.Fields[revoked]))
+	refuse("malformed", "a revocation made what is gone", "gone", unhex(t, r.Fields[revoked]))
+	dead := func(life uint32) []byte {
+		return v.sealFact(t, r.Realm, r.Tenant, vectorFact{Kind: "d", At: 1_800_000_000_000, Life: life})
+	}
+	refuse("tampered", "one life more has ended", "dead", set(15, 4)(dead(3)))
+	refuse("tampered", "one life less has ended", "dead", set(15, 2)(dead(3)))
+	refuse("malformed", "no life has ended, authentic", "dead", dead(0))
+	refuse("tampered", "gone of another life", "gone", edit("gone", set(15, 4)))
 	refuse("tampered", "more gone than is", "gone", edit("gone", set(11, 0xff)))
 	refuse("tampered", "a revocation at another time", revoked, edit(revoked, set(11, 0)))
 	refuse("tampered", "a tenant key under another id", "tk:0011223344556678", unhex(t, r.Fields[key]))

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -27,7 +26,7 @@ func UnderKEKs(fields map[string][]byte) map[string]KEKName {
 
 // readName returns the name of the KEK that a field is under.
 func readName(field string, value []byte) (KEKName, error) {
-	switch _, _, isFact := factOf(field); {
+	switch kind, _, isFact := factOf(field); {
 	case field == FieldHead:
 		s, _, err := readSealedHead(value)
 		return s.kek, err
@@ -35,7 +34,7 @@ func readName(field string, value []byte) (KEKName, error) {
 		s, _, err := readSealedKey(value)
 		return s.kek, err
 	case isFact:
-		s, _, err := readSealedFact(value)
+		s, _, err := readSealedFact(kind, value)
 		return s.kek, err
 	}
 	return KEKName{}, &ring.Error{Kind: ErrMalformed, Text: "not a field under a KEK"}
@@ -108,10 +107,12 @@ func (h HeldBytes) onlyNameDiffers(tenant, field string) bool {
 	case isKey:
 		return sameWrapped(stored, look(h.TenantKey, id))
 	case isFact:
-		at, ok := timeOf(h.Facts, kind, kid)
-		s, mac, err := readSealedFact(stored)
-		return err == nil && ok && s.at.Equal(at) && h.isMAC(mac, useFacts, s.kek.ID, func(name KEKName) []byte {
-			return sealedFact{at: at, kek: name}.authenticated(tenant, kind, kid)
+		mine, ok := factIn(h.Facts, kind, kid)
+		s, mac, err := readSealedFact(kind, stored)
+		return err == nil && ok && s.at.Equal(mine.at) && s.life == mine.life && h.isMAC(mac, useFacts, s.kek.ID, func(name KEKName) []byte {
+			named := mine
+			named.kek = name
+			return named.authenticated(tenant, kind, kid)
 		})
 	}
 	return false
@@ -152,13 +153,17 @@ func factOf(field string) (kind ring.FactKind, kid string, ok bool) {
 	return 0, "", false
 }
 
-// timeOf returns the time of a fact, and whether there is one.
-func timeOf(facts ring.Facts, kind ring.FactKind, kid string) (time.Time, bool) {
+// factIn returns a fact as it is sealed, without a KEK, and whether there is one.
+func factIn(facts ring.Facts, kind ring.FactKind, kid string) (f sealedFact, ok bool) {
+	f.ofRing = isOfRing(kind)
 	switch kind {
 	case ring.FactDestroyed:
-		return facts.Dead, !facts.Dead.IsZero()
+		f.life, f.at = facts.Dead, facts.DeadAt
 	case ring.FactCollected:
-		return facts.CollectedUntil, !facts.CollectedUntil.IsZero()
+		f.life, f.at = facts.Dead, facts.CollectedUntil
+	default:
+		f.at, ok = facts.At(kind, kid)
+		return f, ok
 	}
-	return facts.At(kind, kid)
+	return f, !f.at.IsZero()
 }

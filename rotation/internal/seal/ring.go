@@ -18,6 +18,10 @@ type OpenedRing struct {
 	Facts      ring.Facts
 	TenantKeys map[string]*TenantKey // by id
 	Under      []KEKName             // the KEKs that something of it is sealed under, each once
+
+	// Ended are the records and tenant keys of lives that have ended, by field. They were not opened:
+	// their tenant keys may be destroyed, or under a KEK that is gone.
+	Ended []string
 }
 
 // OpenRing opens the fields of tenant's ring.
@@ -28,6 +32,9 @@ type OpenedRing struct {
 // cannot be opened may be the revocation of a key that can be. So the caller joins the ring with
 // the copy that it holds. It does not count the read as a sync, mints nothing, and reports no key
 // as missing.
+//
+// Where a life of the ring has ended, only records of a later life count, with the tenant keys that
+// they name. An edit that gives a record another life removes it, as its deletion would.
 //
 // OpenRing does not notice fields that were removed. That takes a copy to compare with.
 func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing, error) {
@@ -88,8 +95,9 @@ func (o *ringOpener) open(field string) error {
 		return o.openRingFact(ring.FactDestroyed, value, o.opened.Facts.Kill)
 	case field == FieldGone:
 		return o.openRingFact(ring.FactCollected, value, o.opened.Facts.Collect)
-	case !o.opened.Facts.Dead.IsZero() && (prefix+":" == PrefixKey || prefix+":" == PrefixRecord || prefix+":" == PrefixAccept):
-		return nil // of a destroyed ring only the facts count: its tenant keys may be destroyed
+	case cut && o.hasEnded(prefix+":", name, value):
+		o.opened.Ended = append(o.opened.Ended, field)
+		return nil
 	case cut && prefix+":" == PrefixKey:
 		return o.openTenantKey(name, value)
 	case cut && prefix+":" == PrefixRecord:
@@ -108,19 +116,54 @@ func (o *ringOpener) openHead(value []byte) (err error) {
 	return err
 }
 
-// openRingFact opens a fact about the whole ring, and gives its time to add.
-func (o *ringOpener) openRingFact(kind ring.FactKind, value []byte, add func(time.Time)) error {
-	at, err := openFact(o.keks, o.tenant, kind, "", value)
+// hasEnded reports whether a field is a record or an accepted key of a life that has ended, or a tenant
+// key that none of a later life names. If there is no record or accepted key of a later life, all of them
+// have ended, even if they cannot be read.
+func (o *ringOpener) hasEnded(prefix, name string, value []byte) bool {
+	dead := o.opened.Facts.Dead
+	if dead == 0 || prefix != PrefixRecord && prefix != PrefixAccept && prefix != PrefixKey {
+		return false
+	}
+	lives, uses := false, false
+	for field, value := range o.fields {
+		if life, tenantKey, ok := lifeOf(field, value); ok && life >= dead {
+			lives, uses = true, uses || tenantKey == name
+		}
+	}
+	if prefix == PrefixKey || !lives {
+		return !uses
+	}
+	life, _, ok := lifeOf(prefix+name, value)
+	return ok && life < dead
+}
+
+// lifeOf returns the life of a record or an accepted key, and the id of its tenant key. ok is false if
+// the field is no such, or cannot be read.
+func lifeOf(field string, value []byte) (life int, tenantKey string, ok bool) {
+	switch {
+	case strings.HasPrefix(field, PrefixRecord):
+		h, _, err := readHeader(value)
+		return h.Life, h.tenantKey, err == nil
+	case strings.HasPrefix(field, PrefixAccept):
+		h, _, err := readAcceptHeader(value)
+		return h.Life, h.tenantKey, err == nil
+	}
+	return 0, "", false
+}
+
+// openRingFact opens a fact about the whole ring, and gives its life and time to add.
+func (o *ringOpener) openRingFact(kind ring.FactKind, value []byte, add func(int, time.Time)) error {
+	f, err := openFact(o.keks, o.tenant, kind, "", value)
 	if err == nil {
-		add(at)
+		add(f.life, f.at)
 	}
 	return err
 }
 
 func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) error {
-	at, err := openFact(o.keks, o.tenant, kind, kid, value)
+	f, err := openFact(o.keks, o.tenant, kind, kid, value)
 	if err == nil {
-		o.opened.Facts.Add(kind, o.shared(kid), at)
+		o.opened.Facts.Add(kind, o.shared(kid), f.at)
 	}
 	return err
 }

@@ -125,14 +125,14 @@ func TestDestroyed(t *testing.T) {
 	if !errors.Is(err, ErrTampered) || !strings.Contains(err.Error(), s.key.ID) {
 		t.Errorf("its tenant key is missing: %v", err)
 	}
-	dead, err := SealFact(keks, keks.Primary(), "acme", ring.FactDestroyed, "", sealedAt)
+	dead, err := SealRingFact(keks, keks.Primary(), "acme", ring.FactDestroyed, s.records[0].Life+1, sealedAt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.fields[FieldDead] = dead
 	s.fields["k:x"] = []byte("rubbish")
 	opened, err := OpenRing(keks, "acme", s.fields)
-	if err != nil || !opened.Facts.Dead.Equal(sealedAt) || len(opened.Records) != 0 {
+	if err != nil || opened.Facts.Dead != s.records[0].Life+1 || !opened.Facts.DeadAt.Equal(sealedAt) || len(opened.Records) != 0 || len(opened.Ended) != 5 {
 		t.Errorf("destroyed: %+v, %v", opened, err)
 	}
 	if _, ok := opened.Facts.At(ring.FactRevoked, s.records[0].KID); !ok {
@@ -220,5 +220,37 @@ func BenchmarkOpenRing(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestLives: after a shred only records of a later life are opened, and the tenant keys that they name.
+// The others may be sealed under a KEK that is gone.
+func TestLives(t *testing.T) {
+	keks := mustKEKs(t, 1)
+	s, old := newSealedRing(t, keks, "acme"), newSealedRing(t, mustKEKs(t, 2), "acme")
+	for i := range old.records { // a dump from before the shred
+		kid := old.records[i].KID
+		old.records[i].Life--
+		m, err := NewMaterial(old.records[i].Algorithm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.KID, old.records[i].KID = "old"+kid, "old"+kid
+		old.records[i].Origin = ring.Imported
+		s.fields[PrefixRecord+"old"+kid] = mustSeal(t, old.key, old.records[i], m)
+	}
+	s.fields[PrefixKey+old.key.ID] = old.fields[PrefixKey+old.key.ID]
+	if _, err := OpenRing(keks, "acme", s.fields); !errors.Is(err, ErrWrongKEK) {
+		t.Fatalf("records under another KEK: %v", err)
+	}
+	s.addFact(t, keks, ring.FactDestroyed, "", sealedAt)
+	opened, err := OpenRing(keks, "acme", s.fields)
+	if err != nil || len(opened.Records) != 2 || len(opened.TenantKeys) != 1 || opened.TenantKeys[s.key.ID] == nil || len(opened.Ended) != 3 {
+		t.Errorf("%v; %d records, %d tenant keys; ended %q", err, len(opened.Records), len(opened.TenantKeys), opened.Ended)
+	}
+	// Rubbish may be a record of this life.
+	s.fields["k:x"] = []byte("rubbish")
+	if _, err := OpenRing(keks, "acme", s.fields); !errors.Is(err, ErrMalformed) {
+		t.Errorf("rubbish beside the records of this life: %v", err)
 	}
 }

@@ -62,6 +62,8 @@ func nameAt(field string) int {
 		return -1
 	case field == FieldHead:
 		return 4 + 4 + 8
+	case field == FieldDead, field == FieldGone:
+		return 4 + 8 + 4 // after the time and the life
 	}
 	return 4 + 8 // after the time of a fact, or after the KEK that a tenant key was born under
 }
@@ -302,8 +304,9 @@ func (s *sealedRing) again(t *testing.T, keks *KEKs, field string, later time.Du
 	case isKey: // in a realm where it does not open
 		blob, err = s.key.wrap(keks.list[0], s.tenant)
 	default:
-		at, _ := timeOf(s.facts, kind, kid)
-		blob, err = SealFact(keks, keks.Primary(), s.tenant, kind, kid, at.Add(later))
+		f, _ := factIn(s.facts, kind, kid)
+		f.at = f.at.Add(later)
+		blob, err = sealFact(keks, keks.Primary(), s.tenant, kind, kid, f)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -348,5 +351,5 @@ func testAck() Ack {
 // testEntry returns an entry of the log that has all of its parts.
 func testEntry() Entry {
 	return Entry{Op: ring.OpMerge, Tenant: "acme", KID: "k", Seq: 3, Actor: "pod-1", Nonce: "nonce",
-		Ends: []EndFact{{ring.FactDestroyed, "", sealedAt}, {ring.FactRevoked, "a", sealedAt}, {ring.FactRevoked, "b", sealedAt.Add(time.Second)}}}
+		Ends: []EndFact{{ring.FactDestroyed, "", sealedAt, 2}, {ring.FactRevoked, "a", sealedAt, 0}, {ring.FactRevoked, "b", sealedAt.Add(time.Second), 0}}}
 }

@@ -124,6 +124,7 @@ type vectorFact struct {
 	Kind string `json:"kind"`
 	KID  string `json:"kid"`
 	At   uint64 `json:"at"`
+	Life uint32 `json:"life"` // of a fact about the whole ring
 }
 
 type vectorHead struct {
@@ -179,6 +180,7 @@ type vectorEnd struct {
 	Kind   string `json:"kind"`
 	KID    string `json:"kid"`
 	At     uint64 `json:"at"`
+	Life   uint32 `json:"life"`
 }
 
 type vectorRefused struct {
@@ -290,6 +292,23 @@ func (v *vectors) keks(t testing.TB, realm string, which ...int) *KEKs {
 		t.Fatal(err)
 	}
 	return ks
+}
+
+// start returns a fact up to the name of its KEK.
+func (f vectorFact) start() []byte {
+	if f.Kind == "d" || f.Kind == "g" {
+		return slices.Concat([]byte("kt\x01D"), u64(f.At), u32(f.Life))
+	}
+	return slices.Concat([]byte("kt\x01F"), u64(f.At))
+}
+
+// end returns a fact as an entry of the log has it.
+func (f vectorFact) end() []byte {
+	b := slices.Concat([]byte(f.Kind), str(f.KID), u64(f.At))
+	if f.Kind == "d" {
+		b = append(b, u32(f.Life)...)
+	}
+	return b
 }
 
 func (f vectorFact) field() string {
@@ -404,7 +423,7 @@ func (v *vectors) readRing(t *testing.T, r *vectorRing, fields map[string][]byte
 	}
 	for _, f := range r.Facts {
 		blob := fields[f.field()]
-		open := slices.Concat([]byte("kt\x01F"), u64(f.At), v.name(t, f.KEK, r.Realm))
+		open := slices.Concat(f.start(), v.name(t, f.KEK, r.Realm))
 		mac := hmac1(unhex(t, v.KEKs[f.KEK].realm(r.Realm).Facts), open, []byte(f.Kind), str(r.Tenant), str(f.KID))
 		if !bytes.Equal(blob, slices.Concat(open, mac)) {
 			t.Errorf("fact %+v: %x", f, blob)
@@ -485,7 +504,7 @@ func (v *vectors) readEntry(t *testing.T, e *vectorEntry, blob []byte) {
 	t.Helper()
 	open := slices.Concat([]byte("kt\x01L"), []byte{byte(len(e.Ends))})
 	for _, f := range e.Ends {
-		open = slices.Concat(open, []byte(f.Kind), str(f.KID), u64(f.At))
+		open = append(open, f.end()...)
 	}
 	open = append(open, v.name(t, e.KEK, e.Realm)...)
 	mac := hmac1(unhex(t, v.KEKs[e.KEK].realm(e.Realm).Log), open, str(e.Op), str(e.Tenant), str(e.KID), str(e.Actor), str(e.Nonce), u32(e.Seq))
@@ -499,8 +518,11 @@ func (e vectorEnds) digest() string {
 	h := sha256.New()
 	for _, f := range e.Facts {
 		h.Write(slices.Concat(str(f.Tenant), []byte(f.Kind), str(f.KID)))
-		if f.Kind == "g" {
+		switch f.Kind {
+		case "g":
 			h.Write(u64(f.At))
+		case "d":
+			h.Write(u32(f.Life))
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
@@ -585,11 +607,14 @@ func (r *vectorRing) record(want vectorRecord) ring.Record {
 // facts returns the facts of the ring as the package has them.
 func (r *vectorRing) facts() (facts ring.Facts) {
 	for _, f := range r.Facts {
-		if f.Kind == "g" {
-			facts.Collect(ms(f.At))
-			continue
+		switch f.Kind {
+		case "g":
+			facts.Collect(int(f.Life), ms(f.At))
+		case "d":
+			facts.Kill(int(f.Life), ms(f.At))
+		default:
+			facts.Add(ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
 		}
-		facts.Add(ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
 	}
 	return facts
 }
@@ -643,7 +668,7 @@ func TestVectorsOfBuckets(t *testing.T) {
 		entry := e.entry()
 		want := entry
 		for _, f := range e.Ends {
-			want.Ends = append(want.Ends, EndFact{ring.FactKind(f.Kind[0]), f.KID, ms(f.At)})
+			want.Ends = append(want.Ends, EndFact{ring.FactKind(f.Kind[0]), f.KID, ms(f.At), int(f.Life)})
 		}
 		got, err := OpenEntry(keks, entry, unhex(t, e.Value))
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -656,7 +681,7 @@ func TestVectorsOfBuckets(t *testing.T) {
 	}
 	var ends []TenantEnd
 	for _, e := range slices.Backward(v.Ends.Facts) {
-		ends = append(ends, TenantEnd{e.Tenant, EndFact{ring.FactKind(e.Kind[0]), e.KID, ms(e.At)}})
+		ends = append(ends, TenantEnd{e.Tenant, EndFact{ring.FactKind(e.Kind[0]), e.KID, ms(e.At), int(e.Life)}})
 	}
 	if got, none := EndsDigest(ends), EndsDigest(nil); hex.EncodeToString(got[:]) != v.Ends.Digest || hex.EncodeToString(none[:]) != v.Ends.None {
 		t.Errorf("digests of ends %x, %x, want %s, %s", got, none, v.Ends.Digest, v.Ends.None)
@@ -743,7 +768,11 @@ func TestVectorsAreCurrent(t *testing.T) {
 			r.Accepts[i].Nonce = hex.EncodeToString(blob[n : n+12])
 		}
 		for _, f := range r.Facts {
-			blob, err := SealFact(keks, names[f.KEK], r.Tenant, ring.FactKind(f.Kind[0]), f.KID, ms(f.At))
+			kind := ring.FactKind(f.Kind[0])
+			blob, err := SealFact(keks, names[f.KEK], r.Tenant, kind, f.KID, ms(f.At))
+			if isOfRing(kind) {
+				blob, err = SealRingFact(keks, names[f.KEK], r.Tenant, kind, int(f.Life), ms(f.At))
+			}
 			put(f.field(), blob, err)
 		}
 		blob, err := SealHead(keks, names[r.Head.KEK], r.Tenant, Head{int(r.Head.Seq), r.Head.Count})

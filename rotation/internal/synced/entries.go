@@ -48,7 +48,7 @@ func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
-	r.news.changes = protocol.Remember(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce, Holds: true}, seal.MaxApplied)
+	r.news.changes = protocol.Remember(r.news.changes, protocol.Entry{Op: e.Op, KID: e.KID, Nonce: e.Nonce, Holds: true, Lives: ends.Dead}, seal.MaxApplied)
 	if e.Op == ring.OpMerge && (e.KID != "" || !ends.Equal(ring.Facts{})) {
 		r.Losses.Add(1)
 	}

@@ -203,10 +203,10 @@ func (k *Rings) Seal(p *protocol.Proposal, s *held.Sealer, digest string, minted
 		Op: p.Op, KID: p.KID, Seq: p.Seq, Actor: s.Actor, Nonce: s.Nonce, MAC: c.MAC}, nil
 }
 
-// Withdraw ends a key of the copy that this instance holds, if it has it.
-func (k *Rings) Withdraw(tenant, kid string) {
+// Withdraw ends the keys of the copy that this instance holds that facts end.
+func (k *Rings) Withdraw(tenant string, facts ring.Facts) {
 	if tr := k.Ring(tenant); tr != nil {
-		tr.State.Load().Withdraw(kid)
+		tr.State.Load().Withdraw(facts)
 	}
 }
 

@@ -280,7 +280,7 @@ func (run *syncRun) join(r *Ring, s snapshot) error {
 		stored, failed := run.open(r, s)
 		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
-			Good: r.Status.Load().Good, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
+			Good: r.Status.Load().Good, Complete: r.Status.Load().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
 		union := held.Assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
 		run.noteMerge(r, &result)
