@@ -243,13 +243,13 @@ func TestMigration(t *testing.T) {
 // guideSecretOfOld is the secret that everything was signed with.
 const guideSecretOfOld = "a secret that two million tokens have"
 
-// quickES are flags of a ring that can be rotated after seconds.
-var quickES = []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s", "--reader-staleness", "1s", "--max-ttl", "1h"}
+// quickly are flags of a ring that can be rotated after seconds.
+var quickly = []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s", "--max-ttl", "1h"}
 
 // importSecret is the first step. It is undone by shredding the ring, which no service reads yet.
 func (m *migration) importSecret() {
 	m.t.Helper()
-	adopt := append([]string{"keys", "import", "--tenant", "acme", "--secret-file", m.secret, "--no-kid", "--hold", "--longest-token", "1h"}, quickES[:6]...)
+	adopt := append([]string{"keys", "import", "--tenant", "acme", "--secret-file", m.secret, "--no-kid", "--hold", "--longest-token", "1h"}, quickly...)
 	m.run(adopt...).wantCode(m.t, exitYes)
 	m.run("keys", "shred", "--tenant", "acme", "--confirm", "acme").wantCode(m.t, exitYes)
 	m.run(append(adopt, "--again")...).wantCode(m.t, exitYes)
@@ -285,22 +285,35 @@ func (m *migration) moveSigner(k *rotation.Keyring) {
 // changeAlgorithm has the next key be one for ES256.
 func (m *migration) changeAlgorithm() {
 	m.t.Helper()
-	to := func(alg string) {
+	to := func(alg string, more ...string) {
 		m.t.Helper()
-		args := append([]string{"keys", "policy", "--tenant", "acme", "--alg", alg}, quickES...)
-		wait(m.t, func() bool { return m.run(args...).code == exitYes })
+		m.until(append([]string{"keys", "policy", "--tenant", "acme", "--alg", alg}, more...)...)
 		m.check("the next key is for "+alg, m.old[:1], m.new)
 	}
-	to("ES256")
+	to("ES256", "--reader-staleness", "1s")
 	to("HS256")
-	to("ES256")
+	to("ES256", "--reader-staleness", "1s")
+}
+
+// until repeats a command that is refused for some seconds, until the key before it is known everywhere.
+func (m *migration) until(args ...string) {
+	m.t.Helper()
+	for ended := time.Now().Add(time.Minute); ; time.Sleep(500 * time.Millisecond) {
+		r := m.run(args...)
+		if r.code == exitYes {
+			return
+		}
+		if r.code != exitNo || time.Now().After(ended) {
+			m.t.Fatalf("%q: %d %s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
 }
 
 // rotateAway has the ES256 key sign. From then on old programs are cut off, so they have ended.
 func (m *migration) rotateAway(k *rotation.Keyring) {
 	m.t.Helper()
 	m.old[0].stop()
-	wait(m.t, func() bool { return m.run("keys", "rotate", "--tenant", "acme").code == exitYes })
+	m.until("keys", "rotate", "--tenant", "acme")
 	m.newSigner(k, 50)
 	last := m.tokens[len(m.tokens)-1]
 	if header := partOf(m.t, last, 0); header["alg"] != "ES256" || header["kid"] == nil {
