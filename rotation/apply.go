@@ -117,6 +117,7 @@ type base struct {
 	digest    string             // "" if there is no ring
 	fields    map[string][]byte  // of the ring
 	unwhole   bool               // some field cannot be opened
+	dryRun    bool               // nothing is to be written
 	leaveHead bool               // the head cannot be opened, and may be another instance's later word
 	dryRun    bool               // nothing is to be written
 	others    []string           // instances that have another primary KEK, if that matters

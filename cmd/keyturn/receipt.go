@@ -22,6 +22,8 @@ type receiptJSON struct {
 	Revoked       *string    `json:"revoked"`
 	Promoted      *string    `json:"promoted"`
 	Minted        *string    `json:"minted"`
+	Adopted       *string    `json:"adopted,omitempty"`  // of an import
+	Replaced      []string   `json:"replaced,omitempty"` // keys that waited
 	CommittedAt   *string    `json:"committed_at"`
 	RevokedAt     *string    `json:"revoked_at"`
 	SignsFrom     *string    `json:"signs_from"`
@@ -113,6 +115,7 @@ func (p *receiptPrinter) object(seen *watched) string {
 	r := &p.receipt
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
+		Adopted: orNull(r.Adopted), Replaced: r.Replaced,
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
 		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), TokensUntil: when(r.TokensUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
@@ -145,6 +148,12 @@ func (p *receiptPrinter) text() string {
 	r, now := &p.receipt, p.now()
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case r.Adopted != "":
+		return p.importedText()
+	case r.Revoked == "" && r.Promoted == "":
+		return p.policyText()
 	}
 	if r.Revoked != "" {
 		fmt.Fprintf(&b, "key %q of tenant %s is revoked\n", r.Revoked, quoteShort(r.Tenant))

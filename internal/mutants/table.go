@@ -397,8 +397,18 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance verifies until its keys end, whatever signs then",
-		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waits {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waiting() {", "if false {"}},
 		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "an instance is ready although its keys have ended",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "k.RevokedAt.IsZero() && !dropped && at.Before(end)", "false && !dropped && at.Before(end)"}},
+		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
+	},
+	{
+		name:  "an instance is ready although an unknown key signs",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "end = endOfPeriod(last)", "end = endOfPeriod(last).Add(time.Hour)"}},
+		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
 	},
 	{
 		name:  "the unknown key is expected by this instance's clock",
@@ -537,7 +547,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case revoked && false: //"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{

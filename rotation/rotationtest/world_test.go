@@ -443,7 +443,7 @@ func (w *world) alive() []*instance {
 func (i *instance) status(e *event) {
 	if k := i.k.Load(); k != nil {
 		st, _ := k.Tenant(e.tenant)
-		e.fresh, e.doubt = st.Fresh, st.InDoubt
+		e.fresh, e.doubt, e.ready = st.Fresh, st.InDoubt, st.CanVerify
 	}
 	e.reach = i.reach()
 }
@@ -544,6 +544,7 @@ func (i *instance) verify(n int) {
 		after := e
 		i.status(&after)
 		e.fresh, e.doubt, e.reach = e.fresh && after.fresh, e.doubt || after.doubt, after.reach
+		e.ready = e.ready && after.ready
 		e.result, e.err = i.lookup(k, t.tenant, t, now)
 		if e.result != ok && e.result != badSig && news != nil && outcomeOf(news) != notFound {
 			e.result, e.err = unavailable, news

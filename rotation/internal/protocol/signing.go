@@ -177,8 +177,12 @@ func (b *Base) WorstCase(kid string) (instances, readers time.Time) {
 }
 
 // TokensUntil returns until when tokens may live of the key that p revokes, or of the one in whose place
-// p makes another sign. It is zero if that key has signed nothing, or there is none.
+// p makes another sign, or of the key that p adopts. It is zero if that key has signed nothing, there is
+// none, or it is not known.
 func (b *Base) TokensUntil(p *Proposal) (until time.Time) {
+	if p.Op == ring.OpAdopt {
+		return adoptedUntil(p)
+	}
 	facts := ring.Facts{}
 	for _, f := range p.Facts {
 		facts.Add(f.Kind, f.KID, f.At)
