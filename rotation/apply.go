@@ -119,7 +119,6 @@ type base struct {
 	unwhole   bool               // some field cannot be opened
 	dryRun    bool               // nothing is to be written
 	leaveHead bool               // the head cannot be opened, and may be another instance's later word
-	dryRun    bool               // nothing is to be written
 	others    []string           // instances that have another primary KEK, if that matters
 	unasked   error              // why others is not known, or nil
 	live      []protocol.AckView // of the instances before a change that a person waits for
