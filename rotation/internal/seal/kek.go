@@ -158,7 +158,7 @@ func InsecurePlaintext() *KEKs {
 // open in another, even under the same KEK. It is not stored: the store cannot lose or change it.
 // All other constructors return KEKs of the realm "".
 //
-// The result also opens fields of one of others, and seals again what a ring has there. To
+// The result also opens fields of the other realms, and seals again what a ring has there. To
 // its callers a KEK in another realm is another KEK, further down in the list. So a ring moves from
 // realm to realm as it moves from KEK to KEK.
 func (ks *KEKs) In(realm string, others ...string) (*KEKs, error) {
