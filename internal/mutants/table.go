@@ -176,6 +176,31 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
 	},
 	{
+		name:  "a replacement waits for no instance",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "case !now && b.Now.Before(b.usableFrom(&pending[next])):", "case false:"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement leaves a time without a signer",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "if until := b.unconfirmedUntil(r); !until.IsZero() {", "if until := b.unconfirmedUntil(r); false && !until.IsZero() {"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement that is done goes on",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "slices.Contains(kids, k.KID) && k.State != ring.Revoked", "slices.Contains(kids, k.KID)"}},
+		tests: tests{decisions, "TestReplace"}, want: "TestReplaceInAnyRing",
+	},
+	{
+		name:  "a leaked key is revoked while an instance signs with it",
+		edits: []edit{{"cmd/keyturn/replace.go", "if next.Next == ring.OpRevoke && !b.replaceCommand.now {", "if false {"}},
+		tests: tests{"./cmd/keyturn", "TestKeysReplaceWaitsForInstances"}, want: "TestKeysReplaceWaitsForInstances",
+	},
+	{
+		name:  "a dry run makes the change",
+		edits: []edit{{"rotation/apply.go", "if b.dryRun {", "if false {"}},
+		tests: tests{here, "TestDryRun"}, want: "TestDryRun",
+	},
+	{
 		name:  "a forced promotion does not say its cost",
 		edits: []edit{{"rotation/internal/protocol/signing.go", "last = later(last, end)", "_ = end"}},
 		tests: tests{decisions, "TestForcedPromotionSaysItsCost"}, want: "TestForcedPromotionSaysItsCost",
