@@ -28,7 +28,8 @@ The key is a shared secret (--secret-file), or a private key in PEM or as a JWK
 --no-kid if they have none. For another key the default is the kid of the JWK, or the
 thumbprint of the key (RFC 7638). ` + secretForm + `
 
-It is refused (exit code 1) if the tenant has a ring, if the next key cannot be known
+It is refused (exit code 1) if the tenant has a ring, or had one that was destroyed
+(--again imports all the same), if the next key cannot be known
 before --rotate-at, and, unless --force is given, while a live instance does not verify
 the algorithm of the next key. A secret that is shorter than the hash of its algorithm
 cannot sign: "keyturn keys accept --weak" lets it verify for a while.
@@ -68,6 +69,7 @@ func newKeysImport(a *app) *cobra.Command {
 	f.Var(i.longest, "longest-token", "the longest life of a token of the key, at most 400d; required")
 	f.Var(i.rotateAt, "rotate-at", "when the next key takes over: RFC 3339 or Unix seconds (default: after --every)")
 	f.BoolVar(&i.hold, "hold", false, `the next key takes over with "keyturn keys rotate", and not before`)
+	f.BoolVar(&c.again, "again", false, "also for a tenant whose ring was destroyed")
 	f.BoolVar(&c.force, "force", false, "import the key though a live instance does not verify the algorithm of the next one")
 	c.policy.register(cmd)
 	c.waits.register(cmd)
@@ -164,7 +166,7 @@ func (i *importCommand) run(ctx context.Context) error {
 		waiting, stop := interruptible(ctx)
 		defer stop()
 		receipt, forced, err := i.apply(ctx, o.rotator, func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
-			return r.Adopt(ctx, i.tenant.value, imported, policy, rotation.AdoptOptions{RotateAt: i.rotateAt.value, Hold: i.hold}, opts...)
+			return r.Adopt(ctx, i.tenant.value, imported, policy, rotation.AdoptOptions{RotateAt: i.rotateAt.value, Hold: i.hold}, append(opts, i.making()...)...)
 		})
 		if err != nil {
 			return err

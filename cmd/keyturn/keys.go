@@ -35,6 +35,7 @@ type keysCommand struct {
 	ring        ringFlags
 	tenant      *option[string]
 	policy      policyFlags
+	again       bool // also of a tenant whose ring was destroyed
 	waits       waitFlags
 	json, force bool
 	dryRun      bool
@@ -63,7 +64,9 @@ func newKeys(a *app) *cobra.Command {
 		newKeysRotate(a),
 		newKeysPromote(a),
 		newKeysRevoke(a),
+		newKeysReplace(a),
 		newKeysRekey(a),
+		newKeysShred(a),
 		newKeysImport(a),
 		newKeysPolicy(a),
 		newKeysBackup(a),
@@ -82,13 +85,15 @@ func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *co
 	return c, cmd
 }
 
-func kidHint(string) string { return "only promote and revoke take a KID" }
+func kidHint(string) string { return "only promote, revoke and replace take a KID" }
 
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
 		`create makes a tenant's first ring: one key that signs now, and one that is
 pending. If there is a ring already, it is refused (exit code 1). If Redis may have
 lost the ring, as after a FLUSHALL, create first waits for the instances that hold it.
+The name of a ring that "keyturn keys shred" destroyed is refused too, unless --again
+says that the tenant is to have another one.
 
 The policy is fixed with the ring. The defaults follow from --every; a policy that
 would cost tokens is refused, with the inequality that does not hold.
@@ -101,6 +106,7 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()
 	c.policy.register(cmd)
+	cmd.Flags().BoolVar(&c.again, "again", false, "make another ring of a tenant whose ring was destroyed")
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.create(cmd.Context()) }
 	return cmd
@@ -358,7 +364,15 @@ func (c *keysCommand) create(ctx context.Context) error {
 func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) (rotation.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	return o.rotator.Create(ctx, c.tenant.value, policy)
+	return o.rotator.Create(ctx, c.tenant.value, policy, c.making()...)
+}
+
+// making returns the options of a command that makes a ring.
+func (c *keysCommand) making() (opts []rotation.Option) {
+	if c.again {
+		opts = append(opts, rotation.Again)
+	}
+	return opts
 }
 
 // watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
@@ -384,7 +398,7 @@ func (c *keysCommand) list(ctx context.Context) error {
 	printed := false
 	err := c.withRing(ctx, &c.ring, c.tenant.value, func(_ context.Context, k *rotation.Keyring) error {
 		status, err := ringOf(k, c.tenant.value)
-		if err != nil {
+		if err != nil && !status.Ring.Dead {
 			return err
 		}
 		text := listText(c.tenant.value, status, c.now())

@@ -62,6 +62,9 @@ func shownKeys(status rotation.TenantStatus) []shownKey {
 // listText is for people, on a terminal of 80 columns without colour.
 func listText(tenant string, status rotation.TenantStatus, now time.Time) string {
 	var b strings.Builder
+	if status.Ring.Dead {
+		return fmt.Sprintf("tenant %s at %s\nits ring was destroyed%s: its tokens are refused\n", quoteShort(tenant), stamp(now), onDate(status.Ring.DeadAt))
+	}
 	timing := newestTiming(status.Ring)
 	fmt.Fprintf(&b, "tenant %s at %s\n", quoteShort(tenant), stamp(now))
 	fmt.Fprintf(&b, "%s; a new key every %s, published at least %s before; tokens live up to %s\n",
