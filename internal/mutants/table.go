@@ -547,12 +547,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case revoked && false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "a.KID); revoked {", "a.KID); revoked && false {"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{
 		name:  "a ring is made beside a ring",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
+		edits: []edit{{"rotation/internal/protocol/create.go", "case !b.Copy.Plan.Dead && !b.Copy.vacant():", "case false:"}},
 		tests: tests{simulator, "TestTimelineAdopt$"}, want: "TestTimelineAdopt",
 	},
 	{
