@@ -228,6 +228,7 @@ func TestOldSnapshotIsAnInstanceThatWasCutOff(t *testing.T) {
 		if _, err := b.rotator.Revoke(t.Context(), "acme", first, rotation.Force); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(30 * time.Minute)
 		m, err := f.restart(t, path)
 		if err != nil {
 			t.Fatal(err)
