@@ -53,7 +53,9 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}, nil
+	k := &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}
+	k.warnOfWeak()
+	return k, nil
 }
 
 // nameOf returns the name by which a snapshot tells stores apart, if the store has one.

@@ -28,7 +28,8 @@ The key is a shared secret (--secret-file), or a private key in PEM or as a JWK
 --no-kid if they have none. For another key the default is the kid of the JWK, or the
 thumbprint of the key (RFC 7638). ` + secretForm + `
 
-It is refused (exit code 1) if the tenant has a ring, if the next key cannot be known
+It is refused (exit code 1) if the tenant has a ring, or had one that was destroyed
+(--again imports all the same), if the next key cannot be known
 before --rotate-at, and, unless --force is given, while a live instance does not verify
 the algorithm of the next key. A secret that is shorter than the hash of its algorithm
 cannot sign: "keyturn keys accept --weak" lets it verify for a while.
@@ -36,7 +37,7 @@ cannot sign: "keyturn keys accept --weak" lets it verify for a while.
 ` + waitHelp + `
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
-"adopted", the kid of the imported key, and "accepted_until".`
+"adopted", the kid of the imported key. "tokens_until" is when its last token ends.`
 
 // An importCommand holds the flags of "keyturn keys import".
 type importCommand struct {
@@ -68,6 +69,7 @@ func newKeysImport(a *app) *cobra.Command {
 	f.Var(i.longest, "longest-token", "the longest life of a token of the key, at most 400d; required")
 	f.Var(i.rotateAt, "rotate-at", "when the next key takes over: RFC 3339 or Unix seconds (default: after --every)")
 	f.BoolVar(&i.hold, "hold", false, `the next key takes over with "keyturn keys rotate", and not before`)
+	f.BoolVar(&c.again, "again", false, "also for a tenant whose ring was destroyed")
 	f.BoolVar(&c.force, "force", false, "import the key though a live instance does not verify the algorithm of the next one")
 	c.policy.register(cmd)
 	c.waits.register(cmd)
@@ -128,17 +130,17 @@ func (i *importCommand) fits(k *privateKey, flag string) (*privateKey, error) {
 		k.algorithm = i.keyAlg.value
 	}
 	material, isSecret := k.material().([]byte)
-	if size := k.algorithm.Hash().Size(); isSecret && k.algorithm.Symmetric() && len(material) < size {
+	switch {
+	case isSecret != k.algorithm.Symmetric():
+		return nil, usagef("%s: the key is none for %s (--key-alg)", flag, k.algorithm)
+	case !isSecret:
+		return k, nil // package rotation judges it
+	}
+	if size := k.algorithm.Hash().Size(); len(material) < size {
 		return nil, usagef(`%s: a secret of %d bytes is too short to sign %s, which needs %d (RFC 7518, section 3.2); "keyturn keys accept --weak" lets it verify for at most 90 days, while another key signs`, flag, len(material), k.algorithm, size)
 	}
-	if isSecret != k.algorithm.Symmetric() {
-		return nil, usagef("%s: the key is none for %s (--key-alg)", flag, k.algorithm)
-	}
-	if isSecret {
-		_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
-		return k, err
-	}
-	return k, nil
+	_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
+	return k, err
 }
 
 func (i *importCommand) run(ctx context.Context) error {
@@ -164,7 +166,7 @@ func (i *importCommand) run(ctx context.Context) error {
 		waiting, stop := interruptible(ctx)
 		defer stop()
 		receipt, forced, err := i.apply(ctx, o.rotator, func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
-			return r.Adopt(ctx, i.tenant.value, imported, policy, rotation.AdoptOptions{RotateAt: i.rotateAt.value, Hold: i.hold}, opts...)
+			return r.Adopt(ctx, i.tenant.value, imported, policy, rotation.AdoptOptions{RotateAt: i.rotateAt.value, Hold: i.hold}, append(opts, i.making()...)...)
 		})
 		if err != nil {
 			return err
@@ -205,6 +207,6 @@ func (p *receiptPrinter) importedText() string {
 	}
 	line("next key", "%q, to sign %s (%s)", r.Minted, since(r.SignsFrom, now), stamp(r.SignsFrom))
 	line("old programs", "that sign with the imported key must stop before %s;", stamp(r.SignsFrom))
-	line("", "their tokens end to be accepted at %s", stamp(r.AcceptedUntil))
+	line("", "their tokens end to be accepted at %s", stamp(r.TokensUntil))
 	return b.String()
 }

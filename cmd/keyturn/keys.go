@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -35,10 +36,15 @@ type keysCommand struct {
 	ring        ringFlags
 	tenant      *option[string]
 	policy      policyFlags
+	again       bool // also of a tenant whose ring was destroyed
 	waits       waitFlags
 	json, force bool
 	dryRun      bool
 	printed     bool // the answer is on stdout, so that an error is not printed there
+
+	// Of accept: the tenant need not have a ring, and until when the key is accepted.
+	ringless bool
+	until    time.Time
 }
 
 func newKeys(a *app) *cobra.Command {
@@ -63,7 +69,10 @@ func newKeys(a *app) *cobra.Command {
 		newKeysRotate(a),
 		newKeysPromote(a),
 		newKeysRevoke(a),
+		newKeysReplace(a),
+		newKeysAccept(a),
 		newKeysRekey(a),
+		newKeysShred(a),
 		newKeysImport(a),
 		newKeysPolicy(a),
 		newKeysBackup(a),
@@ -82,13 +91,15 @@ func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *co
 	return c, cmd
 }
 
-func kidHint(string) string { return "only promote and revoke take a KID" }
+func kidHint(string) string { return "only promote, revoke and replace take a KID" }
 
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
 		`create makes a tenant's first ring: one key that signs now, and one that is
 pending. If there is a ring already, it is refused (exit code 1). If Redis may have
 lost the ring, as after a FLUSHALL, create first waits for the instances that hold it.
+The name of a ring that "keyturn keys shred" destroyed is refused too, unless --again
+says that the tenant is to have another one.
 
 The policy is fixed with the ring. The defaults follow from --every; a policy that
 would cost tokens is refused, with the inequality that does not hold.
@@ -101,6 +112,7 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()
 	c.policy.register(cmd)
+	cmd.Flags().BoolVar(&c.again, "again", false, "make another ring of a tenant whose ring was destroyed")
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.create(cmd.Context()) }
 	return cmd
@@ -358,7 +370,15 @@ func (c *keysCommand) create(ctx context.Context) error {
 func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) (rotation.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	return o.rotator.Create(ctx, c.tenant.value, policy)
+	return o.rotator.Create(ctx, c.tenant.value, policy, c.making()...)
+}
+
+// making returns the options of a command that makes a ring.
+func (c *keysCommand) making() (opts []rotation.Option) {
+	if c.again {
+		opts = append(opts, rotation.Again)
+	}
+	return opts
 }
 
 // watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
@@ -382,14 +402,15 @@ func lostRing() error {
 
 func (c *keysCommand) list(ctx context.Context) error {
 	printed := false
-	err := c.withRing(ctx, &c.ring, c.tenant.value, func(_ context.Context, k *rotation.Keyring) error {
+	err := c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
 		status, err := ringOf(k, c.tenant.value)
-		if err != nil {
+		if err != nil && !status.Ring.Dead {
 			return err
 		}
-		text := listText(c.tenant.value, status, c.now())
+		accepted := c.acceptedKeys(ctx, k, &status)
+		text := listText(c.tenant.value, status, c.now()) + acceptedText(accepted, c.now())
 		if c.json {
-			text = listJSON(status)
+			text = listJSON(status, accepted...)
 		}
 		if err := c.print(text); err != nil {
 			return err
@@ -408,6 +429,9 @@ func (c *keysCommand) list(ctx context.Context) error {
 func unreadPart(status rotation.TenantStatus) error {
 	if status.Err == nil || status.Fresh {
 		return nil
+	}
+	if len(status.Ring.Keys) == 0 && !server.IsSealError(status.Err) && !errors.Is(status.Err, keystore.ErrUnavailable) {
+		return nil // there is no ring, only accepted keys
 	}
 	f := new(exitError)
 	errors.As(ringError(status.Err), &f)
@@ -435,8 +459,13 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 	}
 	err := c.withRotator(ctx, w, func(ctx context.Context, o *opened) error {
 		before, err := ringOf(o.keyring, c.tenant.value)
-		if err != nil {
+		none := (*exitError)(nil)
+		switch {
+		case c.ringless && errors.As(err, &none) && none.code == exitNo: // it has no keys yet
+		case err != nil:
 			return err
+		case len(before.Ring.Keys) == 0 && revoking == "" && !c.ringless: // only accepted keys
+			return noRing(c.tenant.value)
 		}
 		waiting, stop := interruptible(ctx) // from here on the user is told what was done
 		defer stop()
@@ -448,7 +477,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 			return err
 		}
 		timing := newestTiming(before.Ring)
-		p := &receiptPrinter{watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}, revoking != ""}
+		p := &receiptPrinter{watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}, revoking != "", c.until}
 		if forced != nil && !p.revoking {
 			p.noteForced(forced)
 		}
@@ -474,8 +503,11 @@ func (c *keysCommand) apply(ctx context.Context, r *rotation.Rotator, do ringCha
 	return receipt, forced, err
 }
 
-// newestTiming returns the policy of the newest key of a ring that has keys.
+// newestTiming returns the policy of the newest key of a ring, or the default one if there is none.
 func newestTiming(ring ring.Ring) rotation.Policy {
+	if len(ring.Keys) == 0 {
+		return rotation.Policy{}.WithDefaults()
+	}
 	newest := ring.Keys[0]
 	for _, k := range ring.Keys {
 		if k.Seq > newest.Seq {

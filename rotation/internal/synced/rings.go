@@ -211,14 +211,8 @@ func (k *Rings) Seal(p *protocol.Proposal, s *held.Sealer, digest string, minted
 
 // Withdraw ends the keys of the copy that this instance holds that facts end.
 func (k *Rings) Withdraw(tenant string, facts ring.Facts) {
-	tr := k.Ring(tenant)
-	if tr == nil {
-		return
-	}
-	for _, r := range tr.State.Load().All() {
-		if _, revoked := facts.At(ring.FactRevoked, r.KID); revoked || r.Life < facts.Dead {
-			r.Key.Withdraw()
-		}
+	if tr := k.Ring(tenant); tr != nil {
+		tr.State.Load().Withdraw(facts)
 	}
 }
 

@@ -333,7 +333,7 @@ func (run *syncRun) checkOpened(r *Ring, failed *ring.UnreadableError) error {
 func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 	r.digest = digest
 	old := r.State.Load()
-	if old == nil && len(c.Records) == 0 && c.Facts.Equal(ring.Facts{}) {
+	if old == nil && !c.HasKeys() && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
 	run.k.logRevoked(r, old, c)
