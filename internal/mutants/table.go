@@ -436,6 +436,36 @@ var mutants = []mutant{
 		tests: tests{here, "TestAloneNoClockIsRight"}, want: "TestAloneNoClockIsRight",
 	},
 	{
+		name:  "a snapshot says that the instance was in sync",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "Restored: complete, Knew: good, Recovering: true}", "Restored: complete, Knew: good, Good: good}"}},
+		tests: tests{simulator, "TestTimelineSnapshot$"}, want: "TestTimelineSnapshot",
+	},
+	{
+		name:  "keys of a snapshot live from the start on",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "c.ApplyEnds(nil, one.Complete)", "c.ApplyEnds(nil, k.opened)"}},
+		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
+	},
+	{
+		name:  "a snapshot makes the first read certain",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "return s.Complete.Equal(s.Restored)", "return s.Complete.IsZero()"}},
+		tests: tests{decisions, "TestSnapshotIsNoSync"}, want: "TestSnapshotIsNoSync",
+	},
+	{
+		name:  "a snapshot of the future is used",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "skew != protocol.AnySkew && s.At", "false && s.At"}},
+		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
+	},
+	{
+		name:  "a snapshot is of any store",
+		edits: []edit{{"rotation/internal/seal/snapshot.go", "if of != store {", "if false {"}},
+		tests: tests{here, "TestSnapshotOfAnotherPrefix"}, want: "TestSnapshotOfAnotherPrefix",
+	},
+	{
+		name:  "an instance that read nothing replaces the snapshot",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "if err != nil || !newest.After(k.saver.newest) {", "if err != nil {"}},
+		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
+	},
+	{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -28,10 +30,11 @@ type sim struct {
 	backups       map[string][]rotation.Snapshot // tenant -> backups of its ring
 	tokens        []int                          // the newest ones, which may be live
 	maxInstances  int
-	clocks        bool // clocks may be off by more than ClockSkew
-	newKEK        bool // a new KEK is rolled out
-	shreds        bool // rings are destroyed, and made again
-	forcing       bool // operators force most of their commands, several in a row
+	clocks        bool   // clocks may be off by more than ClockSkew
+	newKEK        bool   // a new KEK is rolled out
+	shreds        bool   // rings are destroyed, and made again
+	snapshots     string // the folder in which instances keep snapshots; "" for none
+	forcing       bool   // operators force most of their commands, several in a row
 }
 
 // A timed is an action that is due at a moment.
@@ -44,6 +47,9 @@ type timed struct {
 func simulate(t *testing.T, seed uint64) (h *history) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, seed)
+		if seed%5 == 0 {
+			s.snapshots = t.TempDir()
+		}
 		s.run()
 		h = s.h
 	})
@@ -241,8 +247,32 @@ func (s *sim) join() *instance {
 	offset := time.Duration(s.rng.Int64N(int64(skew))) - skew/2
 	i := s.connect(fmt.Sprintf("i%d", len(s.allInstances())), offset)
 	i.rotates = len(s.alive()) < 8 && s.rng.IntN(4) > 0 || len(s.allInstances()) == 1
+	s.giveSnapshot(i)
 	i.open()
 	return i
+}
+
+// giveSnapshot lets i keep a snapshot, if this history is one with snapshots. It begins with any that
+// another instance has left, an old one too, or with none.
+func (s *sim) giveSnapshot(i *instance) {
+	if s.snapshots == "" {
+		return
+	}
+	i.snapshot = filepath.Join(s.snapshots, i.name)
+	left, err := filepath.Glob(filepath.Join(s.snapshots, "i*[0-9]"))
+	if err != nil {
+		panic(err)
+	}
+	if len(left) == 0 || s.rng.IntN(4) == 0 {
+		return
+	}
+	blob, err := os.ReadFile(pick(s.rng, left))
+	if err == nil {
+		err = os.WriteFile(i.snapshot, blob, 0o600)
+	}
+	if err != nil {
+		panic(err)
+	}
 }
 
 // step does one random thing.

@@ -64,6 +64,8 @@ type instance struct {
 	realm   string
 	realms  []string // others that it opens too
 
+	snapshot string // the file that it keeps; "" for none
+
 	k     atomic.Pointer[rotation.Keyring]
 	s     atomic.Pointer[rotation.Signer]
 	r     atomic.Pointer[rotation.Rotator]
@@ -247,7 +249,7 @@ func (i *instance) open() {
 }
 
 func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
-	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
+	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Snapshot: i.snapshot, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
 	if i.w.bootstrap {
 		cfg.Policy = i.w.policy
 	}
