@@ -35,6 +35,9 @@ type sim struct {
 	shreds        bool   // rings are destroyed, and made again
 	snapshots     string // the folder in which instances keep snapshots; "" for none
 	forcing       bool   // operators force most of their commands, several in a row
+
+	partners      *rand.Rand // see partner; nil if the world has none
+	partnerTokens []int
 }
 
 // A timed is an action that is due at a moment.
@@ -93,6 +96,9 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.chooseFaults()
 	s.shreds = rng.IntN(8) == 0
 	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
+	if seed%3 == 0 {
+		s.partners = rand.New(rand.NewPCG(seed, 3))
+	}
 	return s
 }
 
@@ -277,6 +283,9 @@ func (s *sim) giveSnapshot(i *instance) {
 
 // step does one random thing.
 func (s *sim) step() {
+	if s.partners != nil && s.partners.IntN(12) == 0 {
+		s.partner()
+	}
 	if s.rng.Float64() < s.faultRate {
 		s.startFault()
 		return
