@@ -97,7 +97,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.MaxPollGap(), p.HeardWithin())", "2*t.Poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*r.k.times.Load().MaxPollGap(), r.k.cfg.Policy.HeardWithin())", "2 * r.k.times.Load().Poll"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{

@@ -222,6 +222,13 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 	}
 }
 
+// Withdraw ends all keys of the copy. c may be nil.
+func (c *Ring) Withdraw() {
+	for _, r := range c.All() {
+		r.Key.Withdraw()
+	}
+}
+
 // WithoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
 // they cost more than [keystore.MaxCandidates] together, it returns none and the error of
 // [keystore.CheckCost].
