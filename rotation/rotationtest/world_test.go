@@ -63,6 +63,7 @@ type instance struct {
 	keks    []string // the names of those with which it starts, the primary first
 	realm   string
 	realms  []string // others that it opens too
+	tenants []string // if not nil, it begins with these tenants, and makes rings where there are none
 
 	snapshot string // the file that it keeps; "" for none
 
@@ -261,6 +262,9 @@ func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
 	}
 	if !i.w.holdsAll {
 		cfg.Tenants = i.w.tenants
+	}
+	if i.tenants != nil {
+		cfg.Tenants, cfg.AllowBootstrap, cfg.Policy = i.tenants, true, i.w.policy
 	}
 	for ctx.Err() == nil {
 		k, err := rotation.Open(ctx, i.conn, cfg)
