@@ -243,8 +243,8 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 	c.applyAcceptEnds(old, complete)
 }
 
-// Withdraw ends all keys of the copy, accepted ones too. c may be nil.
-func (c *Ring) Withdraw() {
+// WithdrawAll ends all keys of the copy, accepted ones too. c may be nil.
+func (c *Ring) WithdrawAll() {
 	for _, r := range c.All() {
 		r.Key.Withdraw()
 	}
