@@ -75,6 +75,8 @@ const (
 	useHead  = "kek-head"  // of heads
 	useAcks  = "kek-acks"  // of acknowledgements
 	useLog   = "kek-log"   // of entries of the log
+
+	useSnapshot = "kek-snapshot" // seals snapshots
 )
 
 // insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
@@ -385,7 +387,7 @@ func newKEK(id string, key []byte) (*kek, error) {
 // inRealm returns a KEK in a realm. extracted and the id and check value of name are those of the
 // KEK.
 func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
-	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog)
+	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog, useSnapshot)
 	if err != nil {
 		return nil, err
 	}

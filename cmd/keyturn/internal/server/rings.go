@@ -78,9 +78,9 @@ func (r *rings) config(cfg *Config) rotation.Config {
 	c := rotation.Config{
 		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
 		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
-		StoreMayBeAway: cfg.Rings.MayBeAway,
-		Verifies:       verifies(cfg.Tenants),
-		Logger:         cfg.Logger, Now: cfg.Now,
+		StoreMayBeAway: cfg.Rings.MayBeAway, Snapshot: cfg.Rings.Snapshot,
+		Verifies: verifies(cfg.Tenants),
+		Logger:   cfg.Logger, Now: cfg.Now,
 	}
 	if cfg.Rings.Bootstrap != nil {
 		c.AllowBootstrap, c.Policy = true, *cfg.Rings.Bootstrap
