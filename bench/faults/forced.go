@@ -86,11 +86,12 @@ func (m *forcedMember) fresh(tenant string) bool {
 	return err == nil && s.Fresh
 }
 
-// forcedRotations makes at least that many runs, with several benches at once.
-func forcedRotations(ctx context.Context, runs, benches int, p pace, seed uint64) (all forcedResult, err error) {
+// forcedRotations makes at least that many runs, with several benches at once. tell is called after
+// each failover with the result of its bench so far.
+func forcedRotations(ctx context.Context, runs, benches int, p pace, seed uint64, tell func(bench int, r forcedResult)) (all forcedResult, err error) {
 	results := make([]forcedResult, benches)
 	err = atOnce(benches, func(i int) (err error) {
-		results[i], err = forceOn(ctx, (runs+benches-1)/benches, p, seed+uint64(i))
+		results[i], err = forceOn(ctx, (runs+benches-1)/benches, p, seed+uint64(i), func(r forcedResult) { tell(i, r) })
 		return err
 	})
 	for i := range results {
@@ -99,7 +100,7 @@ func forcedRotations(ctx context.Context, runs, benches int, p pace, seed uint64
 	return all, err
 }
 
-func forceOn(ctx context.Context, runs int, p pace, seed uint64) (r forcedResult, err error) {
+func forceOn(ctx context.Context, runs int, p pace, seed uint64, tell func(forcedResult)) (r forcedResult, err error) {
 	b := &forcedBench{pace: p, rng: rand.New(rand.NewPCG(seed, 7))}
 	for i := range forcedRings {
 		b.names = append(b.names, fmt.Sprint("tenant-", i))
@@ -122,6 +123,7 @@ func forceOn(ctx context.Context, runs int, p pace, seed uint64) (r forcedResult
 		if err = b.round(ctx); b.r.Late > 2*runs+5*forcedRings {
 			err = errors.Join(err, fmt.Errorf("the machine is too slow: in %d runs of %d the failover lost more than Dwell of writes", b.r.Late, b.r.Late+b.r.Runs))
 		}
+		b.count(func(r *forcedResult) { tell(*r) }, "")
 	}
 	stop()
 	traffic.Wait()

@@ -21,7 +21,7 @@ func TestForcedRotations(t *testing.T) {
 		}
 		runs, benches, slower = n, 4, 4
 	}
-	r, err := forcedRotations(t.Context(), runs, benches, forcedPace().slower(slower), 1)
+	r, err := forcedRotations(t.Context(), runs, benches, forcedPace().slower(slower), 1, func(bench int, r forcedResult) { t.Logf("bench %d so far: %+v", bench, r) })
 	t.Logf("%+v", r)
 	if err != nil {
 		t.Fatal(err)
