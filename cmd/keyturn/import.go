@@ -71,7 +71,6 @@ func newKeysImport(a *app) *cobra.Command {
 	f.BoolVar(&i.hold, "hold", false, `the next key takes over with "keyturn keys rotate", and not before`)
 	f.BoolVar(&c.again, "again", false, "also for a tenant whose ring was destroyed")
 	f.BoolVar(&c.force, "force", false, "import the key though a live instance does not verify the algorithm of the next one")
-	f.BoolVar(&c.again, "again", false, "also of a tenant whose ring was destroyed")
 	c.policy.register(cmd)
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return i.run(cmd.Context()) }
@@ -167,9 +166,6 @@ func (i *importCommand) run(ctx context.Context) error {
 		waiting, stop := interruptible(ctx)
 		defer stop()
 		receipt, forced, err := i.apply(ctx, o.rotator, func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
-			if i.again {
-				opts = append(opts, rotation.Again)
-			}
 			return r.Adopt(ctx, i.tenant.value, imported, policy, rotation.AdoptOptions{RotateAt: i.rotateAt.value, Hold: i.hold}, append(opts, i.making()...)...)
 		})
 		if err != nil {
