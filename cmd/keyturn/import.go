@@ -39,7 +39,7 @@ cannot sign: "keyturn keys accept --weak" lets it verify for a while.
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
 "adopted", the kid of the imported key. "tokens_until" is when its last token ends.`
 
-// An importCommand holds the flags of "keyturn keys import".
+// An importCommand has the flags of "keyturn keys import".
 type importCommand struct {
 	*keysCommand
 	secretFile, keyFile, kid *option[string]
