@@ -92,6 +92,7 @@ type Receipt struct {
 	// change. They have signed no token.
 	Replaced []string
 
+	Accepted    []string  // the kids of the keys that [Rotator.Accept] was given, in that order
 	DestroyedAt time.Time // when the ring was destroyed; earlier than the call if it was destroyed before
 
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
@@ -221,7 +222,7 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 	return receipt, err
 }
 
-// Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
+// Revoke ends a key, of the ring or an accepted one: every instance rejects its tokens, live ones too, from its next nudge or poll
 // on. Readers of the JWK Set do with their next refresh. [Rotator.Acks] says which instances have
 // heard.
 //

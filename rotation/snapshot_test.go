@@ -158,7 +158,10 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 			if err := os.WriteFile(path, tt.file, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := f.restart(t, path, tt.change)
+			used, err := f.restart(t, path, tt.change)
+			if used != nil {
+				used.abandon()
+			}
 			if err == nil || !errors.Is(err, keystore.ErrUnavailable) || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("%s: %v", tt.name, err)
 			}
@@ -225,6 +228,7 @@ func TestOldSnapshotIsAnInstanceThatWasCutOff(t *testing.T) {
 		if _, err := b.rotator.Revoke(t.Context(), "acme", first, rotation.Force); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(30 * time.Minute)
 		m, err := f.restart(t, path)
 		if err != nil {
 			t.Fatal(err)

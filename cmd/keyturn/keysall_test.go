@@ -19,6 +19,7 @@ type listedRing struct {
 	NextRotation *string `json:"next_rotation"`
 	Held         bool
 	Keys         int
+	Held         bool
 	Error        *string
 }
 

@@ -107,7 +107,20 @@ func (p *policyFlags) over(old rotation.Policy) rotation.Policy {
 			*t.of(&policy) = p.times[i].value
 		}
 	}
+	if policy.Algorithm.Symmetric() && !old.Algorithm.Symmetric() && !p.gives(&policy.ReaderStaleness, &policy) {
+		policy.ReaderStaleness = 0 // a secret is not published, so no reader keeps it
+	}
 	return policy
+}
+
+// gives reports whether a flag was given for field, which is one of policy.
+func (p *policyFlags) gives(field *time.Duration, policy *rotation.Policy) bool {
+	for i, t := range policyTimes() {
+		if t.of(policy) == field {
+			return p.times[i].given
+		}
+	}
+	return false
 }
 
 func ref[T any](v T) *T { return &v }

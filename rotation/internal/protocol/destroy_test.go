@@ -73,12 +73,12 @@ func TestDestroyedTakesNoChange(t *testing.T) {
 	_, err1 := b.Rotate(true)
 	_, err2 := b.Promote("k1", true)
 	_, err3 := b.Revoke("k1", true)
-	_, err4 := b.RevokeUnwhole("k1", true, true)
+	_, err4 := b.RevokeUnwhole("k1", true, false, true)
 	_, err5 := b.SetPolicy(round)
 	_, err6 := b.Create(round, false)
 	for i, err := range []error{err1, err2, err3, err4, err5, err6} {
 		if !errors.Is(err, ring.ErrRefused) || !strings.Contains(err.Error(), "was destroyed") {
-			t.Errorf("%d: %v", i+1, err)
+			t.Fatalf("%d: %v", i+1, err)
 		}
 	}
 	if !strings.Contains(err6.Error(), "--again") {

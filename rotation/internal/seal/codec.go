@@ -31,6 +31,7 @@ const (
 	blobAck       = 'A' // of an instance's acknowledgement
 	blobEntry     = 'L' // of an entry of the log
 	blobSnapshot  = 'S' // of a file
+	blobAccept    = 'V' // of an accepted key
 )
 
 // appendStart appends the beginning of a sealed field.

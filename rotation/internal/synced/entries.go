@@ -141,6 +141,9 @@ func (run *syncRun) noteMerge(r *Ring, m *protocol.MergeResult) {
 		run.k.Raise(&run.k.Alarms.Older, "the store has an older ring than this instance has seen; what it lacks is put back: "+
 			"if the store has not lost data, a person writes to it", "tenant", r.Tenant)
 	}
+	if len(m.Clashes) > 0 {
+		run.k.Raise(&run.k.Alarms.clash, "two keys have the same kid; the one that was recorded first counts, and tokens of the other are refused", "tenant", r.Tenant, "kids", m.Clashes)
+	}
 	if m.Older || m.Undone || m.Change.PutsBack() {
 		r.Losses.Add(1)
 	}
