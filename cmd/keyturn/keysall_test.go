@@ -17,6 +17,7 @@ type listedRing struct {
 	Alg          *string
 	Signing      *string
 	NextRotation *string `json:"next_rotation"`
+	Held         bool
 	Keys         int
 	Held         bool
 	Error        *string
