@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"verifier/verifiertest":        {"verifier", "keystore", "rotation"},
 	"rotation":                     {"keystore", "rotation/ring", "rotation/store", "rotation/internal/held", "rotation/internal/protocol", "rotation/internal/seal", "rotation/internal/synced", "rotation/internal/token", "internal/jwk"},
 	"rotation/ring":                {"keystore"},
-	"rotation/internal/protocol":   {"rotation/ring"},
+	"rotation/internal/protocol":   {"keystore", "rotation/ring"},
 	"rotation/store":               {"rotation/ring"},
 	"rotation/backup":              {"rotation/ring", "rotation/store"},
 	"rotation/internal/held":       {"rotation/ring", "rotation/store", "rotation/internal/protocol", "rotation/internal/seal", "keystore"},

@@ -413,7 +413,7 @@ func (r *replacing) pace(ctx context.Context) {
 	r.changed = time.Now()
 }
 
-// note adds a change to what is said of a ring.
+// note adds a change to the report about a ring.
 func (one *replacedRing) note(receipt rotation.Receipt) {
 	if receipt.CommittedAt.IsZero() {
 		return // another process has made the step

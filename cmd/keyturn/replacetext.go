@@ -110,7 +110,7 @@ func (r *replacing) text() string {
 	return b.String()
 }
 
-// text says what was done in a ring. Of many rings, those that are done are only counted.
+// text reports on a ring. Of many rings, those that are done are only counted.
 func (one *replacedRing) text(now time.Time, many bool) string {
 	var b strings.Builder
 	line := func(format string, args ...any) {
@@ -276,7 +276,7 @@ func (r *replacing) foresee(ctx context.Context) error {
 	return failed
 }
 
-// foresee returns what is foreseen for a ring.
+// foresee returns the outlook of a ring.
 func (b *replacedBucket) foresee(ctx context.Context, one *replacedRing) (f foreseenRingJSON, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()

@@ -97,7 +97,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.MaxPollGap(), p.HeardWithin())", "2*t.Poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*r.k.times.Load().MaxPollGap(), r.k.cfg.Policy.HeardWithin())", "2 * r.k.times.Load().Poll"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -174,6 +174,31 @@ var mutants = []mutant{
 		name:  "the key that signs in place is revoked without a word",
 		edits: []edit{{"rotation/internal/protocol/revoke.go", "case until.IsZero():", "case true:"}},
 		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
+	},
+	{
+		name:  "a replacement waits for no instance",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "case !now && b.Now.Before(b.usableFrom(&pending[next])):", "case false:"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement leaves a time without a signer",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "if until := b.unconfirmedUntil(r); !until.IsZero() {", "if until := b.unconfirmedUntil(r); false && !until.IsZero() {"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement that is done goes on",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "slices.Contains(kids, k.KID) && k.State != ring.Revoked", "slices.Contains(kids, k.KID)"}},
+		tests: tests{decisions, "TestReplace"}, want: "TestReplaceInAnyRing",
+	},
+	{
+		name:  "a leaked key is revoked while an instance signs with it",
+		edits: []edit{{"cmd/keyturn/replace.go", "if next.Next == ring.OpRevoke && !b.replaceCommand.now {", "if false {"}},
+		tests: tests{"./cmd/keyturn", "TestKeysReplaceWaitsForInstances"}, want: "TestKeysReplaceWaitsForInstances",
+	},
+	{
+		name:  "a dry run makes the change",
+		edits: []edit{{"rotation/apply.go", "if b.dryRun {", "if false {"}},
+		tests: tests{here, "TestDryRun"}, want: "TestDryRun",
 	},
 	{
 		name:  "a forced promotion does not say its cost",
@@ -552,12 +577,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case revoked && false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "a.KID); revoked {", "a.KID); revoked && false {"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{
 		name:  "a ring is made beside a ring",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
+		edits: []edit{{"rotation/internal/protocol/create.go", "case !b.Copy.Plan.Dead && !b.Copy.vacant():", "case false:"}},
 		tests: tests{simulator, "TestTimelineAdopt$"}, want: "TestTimelineAdopt",
 	},
 	{
@@ -604,5 +629,75 @@ var mutants = []mutant{
 		name:  "a truncated backup is a smaller one",
 		edits: []edit{{"rotation/backup/reader.go", "return r.damaged(\"it is truncated: its end is missing\")", "return io.EOF"}},
 		tests: tests{"./rotation/backup", "TestDamagedFileIsRefused"}, want: "TestDamagedFileIsRefused",
+	},
+	{
+		name:  "a shred ends nothing that is minted after it",
+		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && !r.Created.After(f.DeadAt) || f.Collected(r)"}},
+		tests: tests{simulator, "TestTimelineShredSplit$"}, want: "I7",
+	},
+	{
+		name:  "a holder brings a destroyed ring back",
+		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && false || f.Collected(r)"}},
+		tests: tests{simulator, "TestTimelineShredAgain$"}, want: "I7",
+	},
+	{
+		name:  "a destruction that is lost is not restored",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "if !h.DeadAt.IsZero() && (h.Dead > s.Dead || !h.DeadAt.Equal(s.DeadAt)) {", "if false {"}},
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "I8",
+	},
+	{
+		name:  "a record is no proof that the lives before it have ended",
+		edits: []edit{{"rotation/internal/protocol/copy.go", "\t\tc.Facts.Kill(r.Life, time.Time{})\n", "\t\t_ = r\n"}},
+		tests: tests{decisions, "TestShredWins"}, want: "TestShredWins",
+	},
+	{
+		name:  "what one life has collected ends the next",
+		edits: []edit{{"rotation/ring/facts.go", "f.Dead, f.DeadAt, f.CollectedUntil = lives, at, time.Time{}", "f.Dead, f.DeadAt = lives, at"}},
+		tests: tests{"./rotation/ring", "TestLives|TestJoin"}, want: "TestLives",
+	},
+	{
+		name:  "a holder that was away for a year restores keys",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.outOfTouch() {", "if false {"}},
+		tests: tests{simulator, "TestTimelineShredYearAway"}, want: "TestTimelineShredYearAway",
+	},
+	{
+		name:  "a shred leaves tenant keys",
+		edits: []edit{{"rotation/internal/held/change.go", "keep := field == seal.FieldHead", "keep := strings.HasPrefix(field, seal.PrefixKey) || field == seal.FieldHead"}},
+		tests: tests{here, "TestDestroy$"}, want: "TestDestroy",
+	},
+	{
+		name:  "what came back of a destroyed ring stays in the store",
+		edits: []edit{{"rotation/run.go", "if c != nil && c.Plan.Dead && (", "if c != nil && false && ("}},
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
+	},
+	{
+		name:  "a destroyed name is free",
+		edits: []edit{{"rotation/internal/protocol/create.go", "case b.Copy.Plan.Dead && !again:", "case false:"}},
+		tests: tests{decisions, "TestDestroyedTakesNoChange"}, want: "TestDestroyedTakesNoChange",
+	},
+	{
+		name:  "a key of an ended life is unavailable",
+		edits: []edit{{"rotation/lookup.go", "case c.Buried(id.KID):", "case false:"}},
+		tests: tests{simulator, "TestTimelineShred$"}, want: "TestTimelineShred",
+	},
+	{
+		name:  "a garbled field keeps a shred from being acknowledged",
+		edits: []edit{{"rotation/internal/protocol/acks.go", " || e.Op == ring.OpDestroy) && c.has(e)", ") && c.has(e)"}},
+		tests: tests{decisions, "TestShredIsApplied"}, want: "TestShredIsApplied",
+	},
+	{
+		name:  "an added tenant gets a ring at once",
+		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
+		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
+	},
+	{
+		name:  "an added ring is certain at once",
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
+		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",
+	},
+	{
+		name:  "a removed tenant's keys come back with a read",
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.Withdraw()\n\t}\n", ""}},
+		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 }

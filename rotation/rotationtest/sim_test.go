@@ -35,6 +35,9 @@ type sim struct {
 	shreds        bool   // rings are destroyed, and made again
 	snapshots     string // the folder in which instances keep snapshots; "" for none
 	forcing       bool   // operators force most of their commands, several in a row
+
+	partners      *rand.Rand // see partner; nil if the world has none
+	partnerTokens []int
 }
 
 // A timed is an action that is due at a moment.
@@ -93,6 +96,9 @@ func newSim(t *testing.T, seed uint64) *sim {
 	s.chooseFaults()
 	s.shreds = rng.IntN(8) == 0
 	s.chooseAdoption(rand.New(rand.NewPCG(seed, 2)))
+	if seed%3 == 0 {
+		s.partners = rand.New(rand.NewPCG(seed, 3))
+	}
 	return s
 }
 
@@ -277,6 +283,9 @@ func (s *sim) giveSnapshot(i *instance) {
 
 // step does one random thing.
 func (s *sim) step() {
+	if s.partners != nil && s.partners.IntN(12) == 0 {
+		s.partner()
+	}
 	if s.rng.Float64() < s.faultRate {
 		s.startFault()
 		return
@@ -377,9 +386,11 @@ func (s *sim) command() {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
-	switch n := s.rng.IntN(9); {
+	switch n := s.rng.IntN(10); {
 	case n == 8:
 		s.restore()
+	case n == 9:
+		s.replace("replace"+force, tenant, []string{pick(s.rng, keys).KID, keys[0].KID}, 2+s.rng.IntN(4), opts)
 	case n < 3:
 		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
@@ -402,6 +413,24 @@ func (s *sim) command() {
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.SetPolicy(ctx, tenant, s.policy)
 		})
+	}
+}
+
+// replace makes the steps of a replacement of leaked keys that can be made now, and goes on some time
+// later, up to so many times, each time at another instance.
+func (s *sim) replace(what, tenant string, kids []string, times int, opts []rotation.Option) {
+	if i := s.randomInstance(); i != nil {
+		i.runOp(what, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+			for {
+				next, receipt, err := r.Replace(ctx, tenant, kids, opts...)
+				if err != nil || next.Next == "" {
+					return receipt, err
+				}
+			}
+		})
+	}
+	if times > 1 {
+		s.after(s.draw(3*time.Second), func() { s.replace(what, tenant, kids, times-1, opts) })
 	}
 }
 

@@ -218,7 +218,7 @@ func (l *loop) listen(ctx context.Context) {
 // nudge notes that a bucket may have changed, and wakes the loop. Any goroutine may call it, with
 // any number. It never waits.
 func (l *loop) nudge(bucket int) {
-	if bucket < 0 || bucket >= store.Buckets || l.k.byIndex[bucket] == nil {
+	if bucket < 0 || bucket >= store.Buckets || l.k.byIndex[bucket].Load() == nil {
 		return
 	}
 	l.nudges[bucket].Store(true)
@@ -282,7 +282,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 			a.begin() // a request from now on may be about a change that this sync misses
 		}
 		l.learn(a)
-		b := l.k.byIndex[store.BucketOf(a.tenant)]
+		b := l.k.byIndex[store.BucketOf(a.tenant)].Load()
 		compare[a.tenant] = true
 		if b != nil && !slices.Contains(buckets, b) {
 			buckets = append(buckets, b)
@@ -307,14 +307,13 @@ func (l *loop) learn(a *Pending) {
 	if old := r.State.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
 		l.k.logRevoked(r, old, learned)
-		r.State.Store(learned)
-		learned.ApplyEnds(old, r.Status.Load().Complete)
+		r.set(learned, old)
 	}
 }
 
 // result returns why a tenant's ring is not in sync, or nil.
 func (l *loop) result(tenant string) error {
-	if b := l.k.byIndex[store.BucketOf(tenant)]; b != nil && b.err != nil {
+	if b := l.k.byIndex[store.BucketOf(tenant)].Load(); b != nil && b.err != nil {
 		return b.err
 	}
 	if r := l.k.Ring(tenant); r != nil {

@@ -40,6 +40,7 @@ func (run *syncRun) run() {
 // the store is asked: a sync proves what the store had at that moment, not what it has when the
 // answer is here.
 func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
+	dropRemoved(buckets)
 	sent := run.k.cfg.Now()
 	run.asked = *run.k.Times.Load()
 	replies := run.sync(buckets, sent)
@@ -174,7 +175,7 @@ func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*
 // entry (invariant I12).
 func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
 	for i, tenant := range run.digests(b) {
-		if r := run.k.Ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+		if r := run.k.Ring(tenant); r != nil && i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
 		}
 	}
@@ -337,8 +338,7 @@ func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 		return
 	}
 	run.k.logRevoked(r, old, c)
-	r.State.Store(c)
-	c.ApplyEnds(old, r.Status.Load().Complete)
+	r.set(c, old)
 }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
@@ -449,7 +449,7 @@ func (run *syncRun) finishRing(r *Ring, status *Status, off error, good bool) {
 		behind.Complete, behind.Err = status.Complete, off
 		r.Status.Store(&behind)
 	} else {
-		r.Status.Store(status)
+		r.Status.Store(r.certainOf(status))
 		run.logNoRing(r, good && c == nil)
 	}
 	if c != nil {
