@@ -83,9 +83,12 @@ func (k *Rings) restore(s *seal.Snapshot, rings map[string]*held.Ring) {
 		}
 	}
 	for _, b := range s.Buckets {
-		if b.Index < len(k.byIndex) && k.byIndex[b.Index] != nil && !b.Complete.IsZero() {
-			k.byIndex[b.Index].state = state(b.Complete, b.Good)
-			k.byIndex[b.Index].Status.Store(&Status{SyncState: state(b.Complete, b.Good)})
+		if b.Index >= len(k.byIndex) || b.Complete.IsZero() {
+			continue
+		}
+		if synced := k.byIndex[b.Index].Load(); synced != nil {
+			synced.state = state(b.Complete, b.Good)
+			synced.Status.Store(&Status{SyncState: synced.state})
 		}
 	}
 	k.saver.loaded, k.saver.newest = true, s.At
@@ -150,7 +153,8 @@ func (k *Rings) save() error {
 // leaves out a bucket or ring that has never been in sync, since a key may be missing from it.
 func (k *Rings) snapshot(now time.Time) (s *seal.Snapshot, newest time.Time, err error) {
 	s = &seal.Snapshot{At: protocol.WholeMillis(now)}
-	for _, b := range k.byIndex {
+	for i := range k.byIndex {
+		b := k.byIndex[i].Load()
 		if b == nil {
 			continue
 		}
