@@ -298,3 +298,37 @@ func flat(fields map[string]string) (args []any) {
 	}
 	return args
 }
+
+// A tenant that was destroyed after the backup stays so, also in an emptied Redis if a later backup says
+// so, and where a new ring was made under its name.
+func TestRestoreAfterShred(t *testing.T) {
+	c := newPatient(t, durable())
+	for _, tenant := range []string{"acme", "globex"} {
+		c.run("keys", "create", "--tenant", tenant).wantCode(t, exitYes)
+	}
+	_, old := c.list("--tenant", "acme")
+	before := c.backUp()
+	c.run("keys", "shred", "--tenant", "acme", "--confirm", "acme", "--wait", "200ms").wantCode(t, exitYes)
+	after := c.backUp()
+	isDead := func(when string) {
+		t.Helper()
+		c.run("keys", "create", "--tenant", "acme").wantCode(t, exitNo, "destroyed")
+		if _, rings := c.run("keys", "list", "--json").wantCode(t, exitYes).rings(t); rings["acme"].State != stateDestroyed || rings["acme"].Keys != 0 {
+			t.Errorf("%s: %+v", when, rings["acme"])
+		}
+	}
+	c.run("keys", "restore", before).wantCode(t, exitYes, "it stays destroyed", "0 of 2 rings restored")
+	isDead("restored from before")
+	c.do("FLUSHALL")
+	c.run("keys", "restore", after).wantCode(t, exitYes, "put back that it was destroyed", "2 of 2 rings restored")
+	isDead("restored from after")
+	c.run("keys", "restore", before).wantCode(t, exitYes, "it stays destroyed")
+	c.run("keys", "create", "--tenant", "acme", "--again").wantCode(t, exitYes)
+	_, made := c.list("--tenant", "acme")
+	c.run("keys", "restore", before).wantCode(t, exitYes)
+	c.run("keys", "restore", after).wantCode(t, exitYes)
+	states, now := c.list("--tenant", "acme")
+	if len(states) != 2 || now["signing"].KID != made["signing"].KID || now["signing"].KID == old["signing"].KID {
+		t.Errorf("the new ring: %v, %+v", states, now)
+	}
+}
