@@ -700,4 +700,84 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.Withdraw()\n\t}\n", ""}},
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
+	{
+		name:  "an accepted key does not end without the store",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "end := complete.Add(acceptedFor(c.timing()))", "end := complete.Add(1e6 * acceptedFor(c.timing()))"}},
+		tests: tests{simulator, "TestTimelineDisown$"}, want: "I3",
+	},
+	{
+		name:  "an accepted key is not put back",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, p)\n", ""}},
+		tests: tests{simulator, "TestTimelineExtend$"}, want: "I7",
+	},
+	{
+		name:  "of two dates the earlier counts",
+		edits: []edit{{"rotation/ring/facts.go", "func (k FactKind) earliest() bool { return k == FactRevoked", "func (k FactKind) earliest() bool { return k == FactAccepted || k == FactRevoked"}},
+		tests: tests{simulator, "TestTimelineExtend$"}, want: "TestTimelineExtend",
+	},
+	{
+		name:  "an accepted key that has ended is put back",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "return !m.ClockOff && !now.Before(facts.Accepted(a.AcceptRecord).Until)", "return false && now.Before(facts.Accepted(a.AcceptRecord).Until)"}},
+		tests: tests{decisions, "TestEndedAcceptIsNotPutBack"}, want: "TestEndedAcceptIsNotPutBack",
+	},
+	{
+		name:  "an accepted key is collected at its date",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "before := b.Now.Add(-p.Leeway - p.HeardWithin() - p.ClockSkew)", "before := b.Now.Add(p.Leeway - p.Leeway)"}},
+		tests: tests{decisions, "TestAcceptedKeyEnds"}, want: "TestAcceptedKeyEnds",
+	},
+	{
+		name:  "an accepted key that has ended is kept",
+		edits: []edit{{"rotation/internal/protocol/collect.go", "p.RemoveAccepts = b.endedAccepts()", "p.RemoveAccepts = nil"}},
+		tests: tests{simulator, "TestTimelineEnded$"}, want: "TestTimelineEnded",
+	},
+	{
+		name:  "the revocation of an accepted key is for lookups by kid alone",
+		edits: []edit{{"rotation/internal/held/accept.go", "if c.Revoked(a.KID) {", "if false {"}},
+		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
+	},
+	{
+		name:  "the date of an accepted key is its record's alone",
+		edits: []edit{{"rotation/ring/accept.go", "a.Until = later(a.Until, until)", "_ = until"}},
+		tests: tests{simulator, "TestTimelineExtend$"}, want: "TestTimelineExtend",
+	},
+	{
+		name:  "a revoked key is accepted again",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "\tcase revoked:\n", "\tcase revoked && false:\n"}},
+		tests: tests{here, "TestRevokedAccept"}, want: "TestRevokedAccept",
+	},
+	{
+		name:  "a key without kid is another one each time",
+		edits: []edit{{"rotation/internal/held/accept.go", "f.NoKID && i >= 0 {", "f.NoKID && i >= 0 && false {"}},
+		tests: tests{here, "TestAcceptWithoutKID"}, want: "TestAcceptWithoutKID",
+	},
+	{
+		name:  "tokens without kid are tried with some of the keys",
+		edits: []edit{{"rotation/internal/held/accept.go", "return cmp.Or(c.until(b).Compare(c.until(a)), strings.Compare(a.KID, b.KID))", "return cmp.Or(c.until(a).Compare(c.until(b)), strings.Compare(a.KID, b.KID))"}},
+		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
+	},
+	{
+		name:  "a date of an accepted key goes with the ring's key",
+		edits: []edit{{"rotation/internal/held/change.go", "kind != ring.FactRevoked && kind != ring.FactAccepted {", "kind != ring.FactRevoked {"}},
+		tests: tests{simulator, "TestTimelineBoth$"}, want: "TestTimelineBoth",
+	},
+	{
+		name:  "accepted keys alone are a ring",
+		edits: []edit{{"rotation/internal/protocol/copy.go", "(c.noData() || c.unborn() ||", "(c.noData() ||"}},
+		tests: tests{decisions, "TestAcceptedKeysAloneAreNoRing"}, want: "TestAcceptedKeysAloneAreNoRing",
+	},
+	{
+		name:  "a rotator makes a ring beside accepted keys",
+		edits: []edit{{"rotation/internal/protocol/create.go", "if len(b.Copy.Accepts) > 0 {", "if false {"}},
+		tests: tests{decisions, "TestAcceptedKeysAloneAreNoRing"}, want: "TestAcceptedKeysAloneAreNoRing",
+	},
+	{
+		name:  "of two keys with one kid the last heard of counts",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "case facts.Ignored(records[i].Record), precedes(r.Created, r.Sum, records[i].Created, records[i].Sum):", "case facts.Ignored(records[i].Record), false:"}},
+		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
+	},
+	{
+		name:  "records are told apart by their kid",
+		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
+		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
+	},
 }
