@@ -64,6 +64,9 @@ func TestOperationsCommands(t *testing.T) {
 	run(t, ".", "go", "build", "-o", program, "./cmd/keyturn")
 	folder := t.TempDir()
 	backupFile(t, filepath.Join(folder, "rings.ktb"))
+	if err := os.WriteFile(filepath.Join(folder, "old.secret"), []byte("a secret of an old program, 32 bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	vars := strings.NewReplacer("$REDIS", "redis://127.0.0.1:1", "$TOKEN", "a.b.c", "$T", "acme", "$PENDING_KID", "one", "$KID", "two",
 		"https://login.acme.example", "https://127.0.0.1:1", "--issuer-url", "--allow-loopback --issuer-url", `"`, "")
 	lines := 0

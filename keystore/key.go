@@ -18,12 +18,13 @@ import (
 // Closures hold the key material, so that no fmt verb, log handler or encoder reaches
 // it.
 type Key struct {
-	id    ID
-	alg   Algorithm
-	cost  int
-	until atomic.Int64             // the end of its life in the form of UnixNano, or noEnd, or withdrawn
-	mat   atomic.Pointer[material] // nil once withdrawn
-	owner atomic.Pointer[Static]   // the Static that holds it, if one does
+	id           ID
+	alg          Algorithm
+	cost         int
+	from, latest int64                    // of a weak secret, in the form of UnixNano: it is not usable before from, nor from latest on
+	until        atomic.Int64             // the end of its life in the form of UnixNano, or noEnd, or withdrawn
+	mat          atomic.Pointer[material] // nil once withdrawn
+	owner        atomic.Pointer[Static]   // the Static that holds it, if one does
 }
 
 // material is the material of a key, hidden in functions.
@@ -41,7 +42,7 @@ const (
 )
 
 func newKey(id ID, alg Algorithm, m material) *Key {
-	k := &Key{id: id, alg: alg, cost: max(m.cost, 1)}
+	k := &Key{id: id, alg: alg, cost: max(m.cost, 1), from: math.MinInt64, latest: noEnd}
 	k.mat.Store(&m)
 	k.until.Store(noEnd)
 	return k
@@ -92,18 +93,21 @@ func (k *Key) Verify(signed, sig []byte) bool {
 }
 
 // Usable reports whether tokens of the key are accepted at now: the key has not been
-// withdrawn, and now is before its end. It costs one atomic load.
+// withdrawn, and now is before its end. It costs one atomic load. A key of [NewWeakSecret] is not
+// usable more than 90 days before its end either.
 func (k *Key) Usable(now time.Time) bool {
-	return UnixNano(now) < k.until.Load()
+	n := UnixNano(now)
+	return n < k.until.Load() && n >= k.from
 }
 
 // SetUntil sets the end of the key's life to t, which may be earlier or later than
 // before: from t on, the key is not [Key.Usable]. The zero Time is long past, so it
-// ends the key. SetUntil does nothing after the key has been withdrawn. It is for
-// stores.
+// ends the key. SetUntil does nothing after the key has been withdrawn, and does not move
+// the end of a [NewWeakSecret] beyond the one that it was made with. It is for stores.
 func (k *Key) SetUntil(t time.Time) { k.setEnd(UnixNano(t)) }
 
 func (k *Key) setEnd(end int64) {
+	end = min(end, k.latest)
 	for {
 		old := k.until.Load()
 		if old == withdrawn || k.until.CompareAndSwap(old, end) {
@@ -130,14 +134,14 @@ func (k *Key) Withdraw() {
 	k.mat.Store(nil)
 }
 
-// Equal reports whether o has the same ID, algorithm and material as k. Its time does
-// not depend on the material. A withdrawn key has no material, and equals only
+// Equal reports whether o has the same ID, algorithm and material as k, and, for keys of
+// [NewWeakSecret], the same end. Its time does not depend on the material. A withdrawn key has no material, and equals only
 // itself.
 func (k *Key) Equal(o *Key) bool {
 	if k == o {
 		return true
 	}
-	if k == nil || o == nil || k.id != o.id || k.alg != o.alg {
+	if k == nil || o == nil || k.id != o.id || k.alg != o.alg || k.latest != o.latest {
 		return false
 	}
 	a, b := k.mat.Load(), o.mat.Load()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"hash"
 	"sync"
+	"time"
 )
 
 // NewSecret returns a key that verifies HMAC signatures of alg, which must be
@@ -30,6 +31,34 @@ import (
 //     (RFC 8725, section 2.1). A raw Ed25519 key or RSA modulus looks like random
 //     bytes, and is not recognised.
 func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
+	return newSecret(id, alg, secret, false)
+}
+
+// The bounds of a weak secret: see [NewWeakSecret].
+const (
+	minWeakBytes = 16                          // 128 bits, if they are random
+	weakLife     = 90*24*time.Hour + time.Hour // the hour is for clocks that differ
+)
+
+// NewWeakSecret is [NewSecret] for a secret that is shorter than the hash of alg. It is for the end of
+// a migration: programs have signed with that secret, and their tokens are to verify until a date. The
+// secret needs 16 bytes. A short secret that people chose can be guessed from a single token, so make
+// the time as short as the tokens live.
+//
+// The key ends at until, and is [Key.Usable] for at most 90 days before that. So with a later date it
+// is not usable yet. [Key.SetUntil] moves the end to an earlier time only. Two weak keys with different
+// ends are not [Key.Equal].
+func NewWeakSecret(id ID, alg Algorithm, secret []byte, until time.Time) (*Key, error) {
+	k, err := newSecret(id, alg, secret, true)
+	if err != nil {
+		return nil, err
+	}
+	k.from, k.latest = UnixNano(until.Add(-weakLife)), UnixNano(until)
+	k.until.Store(k.latest)
+	return k, nil
+}
+
+func newSecret(id ID, alg Algorithm, secret []byte, weak bool) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
@@ -41,7 +70,9 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 	}
 	h := alg.Hash()
 	switch size := h.Size(); {
-	case len(secret) < size:
+	case weak && len(secret) < minWeakBytes:
+		return nil, failf("the weak secret for %s is %d bytes, want at least %d", alg, len(secret), minWeakBytes)
+	case !weak && len(secret) < size:
 		return nil, failf("the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
 			alg, len(secret), size, size)
 	case allZero(secret):
@@ -64,7 +95,7 @@ func NewSecret(id ID, alg Algorithm, secret []byte) (*Key, error) {
 func newHMAC(h crypto.Hash, secret []byte) material {
 	sum := sha256.Sum256(secret)
 	// HMAC pads a key with zero bytes (RFC 2104, section 2), so s and s followed by a zero byte
-	// are one key. A line end is all that tells the text of a secret from its file.
+	// are one key. Only a line end tells the text of a secret from its file.
 	bare := sha256.Sum256(bytes.TrimRight(secret, "\x00\r\n"))
 	newMAC := macs(h, secret)
 	pool := &sync.Pool{New: func() any { return newMAC() }}

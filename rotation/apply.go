@@ -124,6 +124,7 @@ type base struct {
 	live      []protocol.AckView // of the instances before a change that a person waits for
 	losses    uint64             // see synced.Ring.losses
 	minted    *held.Material     // that Base.Mint makes
+	foreign   []*seal.ForeignKey // see [held.Sealer]
 	read      time.Time          // Now, with all its digits
 	sent      time.Time          // before Now, by this instance's clock
 	received  time.Time          // after Now, by this instance's clock
@@ -218,7 +219,7 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	if b.unasked != nil && p.Op != ring.OpRevoke && p.Op != ring.OpDestroy {
 		return Result{}, b.unasked
 	}
-	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Fields: b.fields}, b.digest, b.minted)
+	c, err := r.k.rings.Seal(p, &held.Sealer{Tenant: b.Tenant, Have: b.have, Count: protocol.NextCount(b.Copy, b.mine.Plain()), Under: b.under, Fields: b.fields, Foreign: b.foreign}, b.digest, b.minted)
 	if err != nil {
 		return Result{}, err
 	}

@@ -49,12 +49,22 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 		return nil, err
 	}
 	rings, err := synced.Open(ctx, keks, synced.Config{Store: store, Tenants: cfg.Tenants, Instance: cfg.Instance, Poll: cfg.Poll, Deadline: cfg.Deadline,
-		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Verifies: cfg.Verifies,
+		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Snapshot: cfg.Snapshot, StoreName: nameOf(store), Verifies: cfg.Verifies,
 		Logger: cfg.Logger, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}
-	return &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}, nil
+	k := &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}
+	k.warnOfWeak()
+	return k, nil
+}
+
+// nameOf returns the name by which a snapshot tells stores apart, if the store has one.
+func nameOf(s Store) string {
+	if named, ok := s.(interface{ Name() string }); ok {
+		return named.Name()
+	}
+	return ""
 }
 
 // Close stops syncing, waits until the loop has ended, and removes this instance's acknowledgements

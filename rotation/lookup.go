@@ -12,9 +12,9 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// Lookup implements keystore.KeyStore, from memory. It returns the one key of id.KID, pending and
-// retired keys included, or for an empty KID those whose tokens have none, at most
-// [keystore.MaxCandidates].
+// Lookup implements keystore.KeyStore, from memory. It returns the key of id.KID, pending and retired
+// keys included, and an accepted key of that kid; or for an empty KID those whose tokens have none, at
+// most [keystore.MaxCandidates]. [Rotator.Accept] accepts keys.
 //
 // The error wraps [keystore.ErrNotFound] if the key does not exist or is not for alg,
 // [keystore.ErrRevoked] if it was revoked, and [keystore.ErrUnavailable] if the instance cannot tell:
@@ -28,7 +28,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		return nil, k.missingRing(id.Tenant)
 	}
 	status, c := r.Status.Load(), r.State.Load() // in this order: see synced.Ring
-	if c == nil || len(c.Records) == 0 && !c.Plan.Dead {
+	if c == nil || !c.HasKeys() && !c.Plan.Dead {
 		return nil, unknownRing(id.Tenant, status)
 	}
 	if id.KID == "" {
@@ -37,25 +37,21 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		}
 		return nil, k.missing(id, status, now)
 	}
-	rec := c.Find(id.KID)
 	switch {
 	case c.Revoked(id.KID): // even if its record was collected
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrRevoked}
 	case c.Buried(id.KID):
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case rec == nil:
-		return nil, k.missing(id, status, now)
 	}
-	planned := c.PlanOf(rec.Record.Record)
-	switch {
-	case !rec.Algorithm.Same(alg):
-		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
-	case planned.Dropped(now):
-		return nil, k.missing(id, status, now)
-	case !rec.Key.Usable(now):
+	switch keys, found := c.WithKID(id.KID, alg, now); found {
+	case held.Found:
+		return keys, nil
+	case held.Stale:
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.Err)}
+	case held.OtherAlgorithm:
+		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	return rec.Only, nil
+	return nil, k.missing(id, status, now)
 }
 
 // missing returns the error for a key that the copy lacks. Before Certain it is not an ErrNotFound

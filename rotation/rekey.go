@@ -119,6 +119,7 @@ func (b *base) revoke(kid string, force bool) (*protocol.Proposal, error) {
 	if !b.unwhole {
 		return b.Revoke(kid, force)
 	}
-	_, exists := b.fields[seal.PrefixRecord+kid]
-	return b.RevokeUnwhole(kid, exists, force)
+	_, record := b.fields[seal.PrefixRecord+kid]
+	_, accept := b.fields[seal.PrefixAccept+kid]
+	return b.RevokeUnwhole(kid, record, accept, force)
 }

@@ -92,14 +92,11 @@ type Receipt struct {
 	// change. They have signed no token.
 	Replaced []string
 
+	Accepted    []string  // the kids of the keys that [Rotator.Accept] was given, in that order
 	DestroyedAt time.Time // when the ring was destroyed; earlier than the call if it was destroyed before
 
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before; zero if it waits
-
-	// AcceptedUntil is when the last token ends of the key that Promoted follows, or Minted where a
-	// key was Adopted. Programs that sign with that key must stop before the next one signs.
-	AcceptedUntil time.Time
 
 	// ConfirmedAt is when Promoted signs, if it was forced within Dwell. Until then the one before does.
 	ConfirmedAt time.Time
@@ -112,7 +109,8 @@ type Receipt struct {
 
 	// TokensUntil is the time until which tokens may live of the key that does not sign any more: of
 	// Revoked, whose tokens are rejected from now on, or of the key before Promoted, which verifies
-	// until then. It is zero if that key has signed nothing.
+	// until then. Of a key that was Adopted it is the same, once Minted signs; programs that sign with
+	// it must stop before that. It is zero if that key has signed nothing, or Minted waits.
 	TokensUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
@@ -224,7 +222,7 @@ func (r *Rotator) Promote(ctx context.Context, tenant, kid string, opts ...Optio
 	return receipt, err
 }
 
-// Revoke ends a key: every instance rejects its tokens, live ones too, from its next nudge or poll
+// Revoke ends a key, of the ring or an accepted one: every instance rejects its tokens, live ones too, from its next nudge or poll
 // on. Readers of the JWK Set do with their next refresh. [Rotator.Acks] says which instances have
 // heard.
 //
@@ -313,9 +311,6 @@ func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
 	}
 	if p.Op == ring.OpAdopt {
 		receipt.Adopted = p.KID
-	}
-	if receipt.Adopted+receipt.Promoted != "" {
-		receipt.AcceptedUntil = b.AcceptedUntil(p)
 	}
 	return receipt
 }

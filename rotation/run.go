@@ -76,7 +76,8 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 		if c == nil && mayMake && (tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor()) {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 		}
-		if c != nil && c.Plan.Dead && (&protocol.Base{Copy: c.Copy}).Collect() != nil { // something of it came back
+		ended := c.HasKeys() || c != nil && c.Plan.Dead // only accepted keys, or something of it came back
+		if ended && (&protocol.Base{Now: now, Copy: c.Copy}).Collect() != nil {
 			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
 		}
 		return nil
@@ -146,7 +147,7 @@ func (r *Rotator) bootstrap(ctx context.Context, tenant string) error {
 			return nil
 		}
 	}
-	_, err = r.Create(ctx, tenant, r.k.cfg.Policy)
+	_, err = r.found(ctx, tenant, r.k.cfg.Policy, options{}, func(b *base, policy ring.Policy) (*protocol.Proposal, error) { return b.Bootstrap(policy) })
 	switch {
 	case errors.Is(err, ring.ErrRefused):
 		return nil // another instance was first

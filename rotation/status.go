@@ -125,6 +125,7 @@ type TenantStatus struct {
 	LastGood  time.Time            // the last good sync, by this clock; zero before the first
 	Ring      ring.Ring            // as this instance sees it now
 	SignsWith string               // the kid with which this instance signs now, or "": see Receipt.ConfirmedAt
+	Accepted  []ring.Accepted      // keys that verify until a date and sign nothing: see [Rotator.Accept]
 	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool // some record of it is known
@@ -143,6 +144,7 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	t.Ring.Signer = -1
 	if c := r.State.Load(); c != nil {
 		t.Ring, t.SignsWith = c.Plan.At(now), c.SignsWith(now, t.LastGood, k.times.Load().Deadline)
+		t.Accepted = c.ListAccepted(now)
 		t.Published = make(map[string]time.Time, len(c.Published))
 		for _, p := range c.Published {
 			t.Published[p.KID] = p.At

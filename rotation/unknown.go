@@ -58,11 +58,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 
 // holds reports whether the copy of r has a usable key of that kid. r may be nil.
 func (k *Keyring) holds(r *synced.Ring, id keystore.ID, now time.Time) bool {
-	if r == nil {
-		return false
-	}
-	rec := r.State.Load().Find(id.KID)
-	return rec != nil && rec.Key.Usable(now)
+	return r != nil && r.State.Load().Verifies(id.KID, now)
 }
 
 // absent returns the error for a key that is not there. r may be nil.

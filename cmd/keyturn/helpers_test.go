@@ -498,6 +498,11 @@ type listed struct {
 	PublishedAt     *time.Time `json:"published_at"`
 	Origin          string
 	Held, Waits     bool
+
+	Until     *time.Time // of accepted keys, as the rest
+	NoKID     bool       `json:"no_kid"`
+	Weak      bool
+	Instances []string
 }
 
 func (c *ringCLI) wantStates(states ...string) map[string]listed {

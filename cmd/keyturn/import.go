@@ -37,7 +37,7 @@ cannot sign: "keyturn keys accept --weak" lets it verify for a while.
 ` + waitHelp + `
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
-"adopted", the kid of the imported key, and "accepted_until".`
+"adopted", the kid of the imported key. "tokens_until" is when its last token ends.`
 
 // An importCommand holds the flags of "keyturn keys import".
 type importCommand struct {
@@ -130,17 +130,17 @@ func (i *importCommand) fits(k *privateKey, flag string) (*privateKey, error) {
 		k.algorithm = i.keyAlg.value
 	}
 	material, isSecret := k.material().([]byte)
-	if size := k.algorithm.Hash().Size(); isSecret && k.algorithm.Symmetric() && len(material) < size {
+	switch {
+	case isSecret != k.algorithm.Symmetric():
+		return nil, usagef("%s: the key is none for %s (--key-alg)", flag, k.algorithm)
+	case !isSecret:
+		return k, nil // package rotation judges it
+	}
+	if size := k.algorithm.Hash().Size(); len(material) < size {
 		return nil, usagef(`%s: a secret of %d bytes is too short to sign %s, which needs %d (RFC 7518, section 3.2); "keyturn keys accept --weak" lets it verify for at most 90 days, while another key signs`, flag, len(material), k.algorithm, size)
 	}
-	if isSecret != k.algorithm.Symmetric() {
-		return nil, usagef("%s: the key is none for %s (--key-alg)", flag, k.algorithm)
-	}
-	if isSecret {
-		_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
-		return k, err
-	}
-	return k, nil
+	_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
+	return k, err
 }
 
 func (i *importCommand) run(ctx context.Context) error {
@@ -207,6 +207,6 @@ func (p *receiptPrinter) importedText() string {
 	}
 	line("next key", "%q, to sign %s (%s)", r.Minted, since(r.SignsFrom, now), stamp(r.SignsFrom))
 	line("old programs", "that sign with the imported key must stop before %s;", stamp(r.SignsFrom))
-	line("", "their tokens end to be accepted at %s", stamp(r.AcceptedUntil))
+	line("", "their tokens end to be accepted at %s", stamp(r.TokensUntil))
 	return b.String()
 }

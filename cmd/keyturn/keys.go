@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -40,6 +41,10 @@ type keysCommand struct {
 	json, force bool
 	dryRun      bool
 	printed     bool // the answer is on stdout, so that an error is not printed there
+
+	// Of accept: the tenant need not have a ring, and until when the key is accepted.
+	ringless bool
+	until    time.Time
 }
 
 func newKeys(a *app) *cobra.Command {
@@ -64,6 +69,8 @@ func newKeys(a *app) *cobra.Command {
 		newKeysRotate(a),
 		newKeysPromote(a),
 		newKeysRevoke(a),
+		newKeysReplace(a),
+		newKeysAccept(a),
 		newKeysRekey(a),
 		newKeysShred(a),
 		newKeysImport(a),
@@ -84,7 +91,7 @@ func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *co
 	return c, cmd
 }
 
-func kidHint(string) string { return "only promote and revoke take a KID" }
+func kidHint(string) string { return "only promote, revoke and replace take a KID" }
 
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
@@ -395,14 +402,15 @@ func lostRing() error {
 
 func (c *keysCommand) list(ctx context.Context) error {
 	printed := false
-	err := c.withRing(ctx, &c.ring, c.tenant.value, func(_ context.Context, k *rotation.Keyring) error {
+	err := c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
 		status, err := ringOf(k, c.tenant.value)
 		if err != nil && !status.Ring.Dead {
 			return err
 		}
-		text := listText(c.tenant.value, status, c.now())
+		accepted := c.acceptedKeys(ctx, k, &status)
+		text := listText(c.tenant.value, status, c.now()) + acceptedText(accepted, c.now())
 		if c.json {
-			text = listJSON(status)
+			text = listJSON(status, accepted...)
 		}
 		if err := c.print(text); err != nil {
 			return err
@@ -421,6 +429,9 @@ func (c *keysCommand) list(ctx context.Context) error {
 func unreadPart(status rotation.TenantStatus) error {
 	if status.Err == nil || status.Fresh {
 		return nil
+	}
+	if len(status.Ring.Keys) == 0 && !server.IsSealError(status.Err) && !errors.Is(status.Err, keystore.ErrUnavailable) {
+		return nil // there is no ring, only accepted keys
 	}
 	f := new(exitError)
 	errors.As(ringError(status.Err), &f)
@@ -448,8 +459,13 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 	}
 	err := c.withRotator(ctx, w, func(ctx context.Context, o *opened) error {
 		before, err := ringOf(o.keyring, c.tenant.value)
-		if err != nil {
+		none := (*exitError)(nil)
+		switch {
+		case c.ringless && errors.As(err, &none) && none.code == exitNo: // it has no keys yet
+		case err != nil:
 			return err
+		case len(before.Ring.Keys) == 0 && revoking == "" && !c.ringless: // only accepted keys
+			return noRing(c.tenant.value)
 		}
 		waiting, stop := interruptible(ctx) // from here on the user is told what was done
 		defer stop()
@@ -461,7 +477,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 			return err
 		}
 		timing := newestTiming(before.Ring)
-		p := &receiptPrinter{watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}, revoking != ""}
+		p := &receiptPrinter{watcher{keysCommand: c, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}, revoking != "", c.until}
 		if forced != nil && !p.revoking {
 			p.noteForced(forced)
 		}
@@ -487,8 +503,11 @@ func (c *keysCommand) apply(ctx context.Context, r *rotation.Rotator, do ringCha
 	return receipt, forced, err
 }
 
-// newestTiming returns the policy of the newest key of a ring that has keys.
+// newestTiming returns the policy of the newest key of a ring, or the default one if there is none.
 func newestTiming(ring ring.Ring) rotation.Policy {
+	if len(ring.Keys) == 0 {
+		return rotation.Policy{}.WithDefaults()
+	}
 	newest := ring.Keys[0]
 	for _, k := range ring.Keys {
 		if k.Seq > newest.Seq {

@@ -23,6 +23,8 @@ Times are in RFC 3339, and null where they are not known; states are pending, si
 retired and revoked; origins are generated, imported, and legacy for a key whose tokens
 carry no kid. A key that is held signs until "keyturn keys rotate"; one that waits
 signs from then on.
+Keys that were accepted follow, with "seq" 0, the state accepted or revoked, and "until",
+"no_kid", "weak" and "instances": the live ones that were in sync since.
 
 Without --tenant, --json prints an array of {"tenant","state","alg","signing",
 "next_rotation","keys","held","error"}: "signing" is the kid that signs, "keys" how
@@ -130,7 +132,7 @@ func (l *ringList) write(r *seenRing) {
 		l.printed++
 		return
 	}
-	o := ringJSON{Tenant: r.tenant, State: r.state(), Keys: len(shownKeys(r.status)), Held: r.status.Held}
+	o := ringJSON{Tenant: r.tenant, State: r.state(), Keys: len(shownKeys(r.status)) + len(r.status.Accepted), Held: r.status.Held}
 	if len(r.status.Ring.Keys) > 0 {
 		o.Algorithm = orNull(string(newestTiming(r.status.Ring).Algorithm))
 	}
@@ -168,6 +170,9 @@ func (l *ringList) line(r *seenRing) string {
 		state, words = "NO SIGNER", "no key signs now"+nextSigner(shownKeys(r.status), l.now())
 	case stateNoRing:
 		state, words = "NO RING", "Redis names the tenant, and has no ring of it"
+		if n := len(r.status.Accepted); n > 0 {
+			words = fmt.Sprintf("accepted keys: %d, and no ring", n)
+		}
 	case stateSigning:
 		signer := r.signer()
 		words = "no key is pending: no rotator runs, or it has just begun"

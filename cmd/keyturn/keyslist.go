@@ -22,9 +22,15 @@ type keyJSON struct {
 	Origin      string  `json:"origin"` // generated, imported or legacy
 	Held        bool    `json:"held"`   // it signs until an operator rotates
 	Waits       bool    `json:"waits"`  // it takes effect only then
+
+	// Of accepted keys alone.
+	Until     *string   `json:"until,omitempty"`
+	NoKID     bool      `json:"no_kid,omitempty"`
+	Weak      bool      `json:"weak,omitempty"`
+	Instances *[]string `json:"instances,omitzero"`
 }
 
-func listJSON(status rotation.TenantStatus) string {
+func listJSON(status rotation.TenantStatus, accepted ...acceptedKey) string {
 	list := []keyJSON{}
 	for _, k := range shownKeys(status) {
 		list = append(list, keyJSON{
@@ -33,6 +39,9 @@ func listJSON(status rotation.TenantStatus) string {
 			PublishedAt: when(status.Published[k.KID]), Origin: string(k.Origin),
 			Held: k.Hold && k.State == ring.Signing, Waits: k.State == ring.Pending && k.ActivatesAt.IsZero(),
 		})
+	}
+	for i := range accepted {
+		list = append(list, accepted[i].json())
 	}
 	return toJSON(list)
 }
@@ -67,6 +76,10 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 	}
 	timing := newestTiming(status.Ring)
 	fmt.Fprintf(&b, "tenant %s at %s\n", quoteShort(tenant), stamp(now))
+	if len(status.Ring.Keys) == 0 {
+		b.WriteString("no ring: nothing is signed for it, and \"keyturn keys create\" makes one\n")
+		return b.String()
+	}
 	fmt.Fprintf(&b, "%s; a new key every %s, published at least %s before; tokens live up to %s\n",
 		timing.Algorithm, short(timing.Every), short(timing.Propagation), short(timing.MaxTokenTTL))
 	keys := shownKeys(status)

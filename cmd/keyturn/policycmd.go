@@ -30,17 +30,14 @@ nothing.
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
 "replaced", the kids of keys that waited.`
 
-// A policyCommand holds the flags of "keyturn keys policy".
-type policyCommand struct {
-	*keysCommand
-	dryRun bool
-}
+// A policyCommand is "keyturn keys policy".
+type policyCommand struct{ *keysCommand }
 
 func newKeysPolicy(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "policy --redis URL [--tenant TENANT] [--alg ALG] [--every DURATION] [--max-ttl DURATION] ...", "Mint the next key under another policy", policyLong,
 		`  keyturn keys policy --redis redis://localhost:6379 --tenant acme --kek-file kek --alg ES256
   keyturn keys policy --redis redis://localhost:6379 --tenant acme --kek-file kek --every 7d --max-ttl 10m --dry-run`)
-	p := &policyCommand{keysCommand: c}
+	p := &policyCommand{c}
 	c.policy = newPolicyFlags()
 	c.policy.alg.shown = "that of the ring"
 	for _, t := range c.policy.times {
@@ -48,7 +45,7 @@ func newKeysPolicy(a *app) *cobra.Command {
 	}
 	c.policy.register(cmd)
 	cmd.Flags().BoolVar(&c.force, "force", false, "do it though a live instance does not verify the algorithm")
-	cmd.Flags().BoolVar(&p.dryRun, "dry-run", false, "say what would be done, and change nothing")
+	cmd.Flags().BoolVar(&p.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return p.run(cmd.Context()) }
 	return cmd
@@ -110,7 +107,20 @@ func (p *policyFlags) over(old rotation.Policy) rotation.Policy {
 			*t.of(&policy) = p.times[i].value
 		}
 	}
+	if policy.Algorithm.Symmetric() && !old.Algorithm.Symmetric() && !p.gives(&policy.ReaderStaleness, &policy) {
+		policy.ReaderStaleness = 0 // a secret is not published, so no reader keeps it
+	}
 	return policy
+}
+
+// gives reports whether a flag was given for field, which is one of policy.
+func (p *policyFlags) gives(field *time.Duration, policy *rotation.Policy) bool {
+	for i, t := range policyTimes() {
+		if t.of(policy) == field {
+			return p.times[i].given
+		}
+	}
+	return false
 }
 
 func ref[T any](v T) *T { return &v }

@@ -31,11 +31,15 @@ type receiptJSON struct {
 	NoSignerUntil *string    `json:"no_signer_until"`
 	TokensUntil   *string    `json:"tokens_until"`
 	WorstCase     *string    `json:"worst_case"`
-	ReadersUntil  *string    `json:"readers_until,omitempty"`  // of public keys alone
-	AcceptedUntil *string    `json:"accepted_until,omitempty"` // of an import or a rotation
+	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
 	Acks          *[]ackJSON `json:"acks"`
 	Undone        bool       `json:"undone"`
-	Waited        float64    `json:"waited"` // in seconds
+
+	// Of accept alone.
+	Accepted []string `json:"accepted,omitempty"`
+	Until    *string  `json:"until,omitempty"`
+
+	Waited float64 `json:"waited"` // in seconds
 }
 
 // An ackJSON says whether an instance has applied the change.
@@ -53,6 +57,7 @@ type ackJSON struct {
 type receiptPrinter struct {
 	watcher
 	revoking bool
+	until    time.Time // until when the keys of accept are accepted
 }
 
 // noteForced says which instances may reject tokens meanwhile.
@@ -116,9 +121,10 @@ func (p *receiptPrinter) object(seen *watched) string {
 	r := &p.receipt
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
-		Adopted: orNull(r.Adopted), Replaced: r.Replaced, AcceptedUntil: when(r.AcceptedUntil),
+		Adopted: orNull(r.Adopted), Replaced: r.Replaced,
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
 		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), TokensUntil: when(r.TokensUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
+		Accepted: r.Accepted, Until: when(p.until),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
 	}
 	if !r.CommittedAt.IsZero() && (seen.err == nil || len(seen.acks) > 0) {
@@ -145,6 +151,9 @@ func orNull(text string) *string {
 
 // text returns the receipt for people.
 func (p *receiptPrinter) text() string {
+	if len(p.receipt.Accepted) > 0 {
+		return p.acceptedText()
+	}
 	var b strings.Builder
 	r, now := &p.receipt, p.now()
 	line := func(name, format string, args ...any) {

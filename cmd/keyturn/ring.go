@@ -290,7 +290,7 @@ func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
 	switch {
 	case err != nil:
 		return status, ringError(err)
-	case len(status.Ring.Keys) > 0:
+	case len(status.Ring.Keys)+len(status.Accepted) > 0:
 		return status, nil
 	case status.Ring.Dead:
 		return status, destroyedRing(tenant, status.Ring.DeadAt)

@@ -140,7 +140,7 @@ func (c *shredCommand) shred(ctx context.Context, o *opened) error {
 		timing = newestTiming(before.Ring)
 	}
 	w := watcher{keysCommand: c.keysCommand, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
-	return (&shredPrinter{receiptPrinter{w, true}, before, c.dryRun}).print(waiting)
+	return (&shredPrinter{receiptPrinter{watcher: w, revoking: true}, before, c.dryRun}).print(waiting)
 }
 
 func (c *shredCommand) destroy(ctx context.Context, r *rotation.Rotator, opts []rotation.Option) (rotation.Receipt, error) {

@@ -154,6 +154,9 @@ func (s *signCommand) runRing(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(status.Ring.Keys) == 0 { // only accepted keys
+			return noRing(s.tenant.value)
+		}
 		if status.Err != nil && !status.Fresh {
 			return ringError(status.Err) // a part cannot be opened, and may be a revocation
 		}

@@ -176,6 +176,31 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
 	},
 	{
+		name:  "a replacement waits for no instance",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "case !now && b.Now.Before(b.usableFrom(&pending[next])):", "case false:"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement leaves a time without a signer",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "if until := b.unconfirmedUntil(r); !until.IsZero() {", "if until := b.unconfirmedUntil(r); false && !until.IsZero() {"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement that is done goes on",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "slices.Contains(kids, k.KID) && k.State != ring.Revoked", "slices.Contains(kids, k.KID)"}},
+		tests: tests{decisions, "TestReplace"}, want: "TestReplaceInAnyRing",
+	},
+	{
+		name:  "a leaked key is revoked while an instance signs with it",
+		edits: []edit{{"cmd/keyturn/replace.go", "if next.Next == ring.OpRevoke && !b.replaceCommand.now {", "if false {"}},
+		tests: tests{"./cmd/keyturn", "TestKeysReplaceWaitsForInstances"}, want: "TestKeysReplaceWaitsForInstances",
+	},
+	{
+		name:  "a dry run makes the change",
+		edits: []edit{{"rotation/apply.go", "if b.dryRun {", "if false {"}},
+		tests: tests{here, "TestDryRun"}, want: "TestDryRun",
+	},
+	{
 		name:  "a forced promotion does not say its cost",
 		edits: []edit{{"rotation/internal/protocol/signing.go", "last = later(last, end)", "_ = end"}},
 		tests: tests{decisions, "TestForcedPromotionSaysItsCost"}, want: "TestForcedPromotionSaysItsCost",
@@ -411,6 +436,36 @@ var mutants = []mutant{
 		tests: tests{here, "TestAloneNoClockIsRight"}, want: "TestAloneNoClockIsRight",
 	},
 	{
+		name:  "a snapshot says that the instance was in sync",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "Restored: complete, Knew: good, Recovering: true}", "Restored: complete, Knew: good, Good: good}"}},
+		tests: tests{simulator, "TestTimelineSnapshot$"}, want: "TestTimelineSnapshot",
+	},
+	{
+		name:  "keys of a snapshot live from the start on",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "c.ApplyEnds(nil, one.Complete)", "c.ApplyEnds(nil, k.opened)"}},
+		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
+	},
+	{
+		name:  "a snapshot makes the first read certain",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "return s.Complete.Equal(s.Restored)", "return s.Complete.IsZero()"}},
+		tests: tests{decisions, "TestSnapshotIsNoSync"}, want: "TestSnapshotIsNoSync",
+	},
+	{
+		name:  "a snapshot of the future is used",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "skew != protocol.AnySkew && s.At", "false && s.At"}},
+		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
+	},
+	{
+		name:  "a snapshot is of any store",
+		edits: []edit{{"rotation/internal/seal/snapshot.go", "if of != store {", "if false {"}},
+		tests: tests{here, "TestSnapshotOfAnotherPrefix"}, want: "TestSnapshotOfAnotherPrefix",
+	},
+	{
+		name:  "an instance that read nothing replaces the snapshot",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "if err != nil || !newest.After(k.saver.newest) {", "if err != nil {"}},
+		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
+	},
+	{
 		name:  "a strange key does not wait",
 		edits: []edit{{"rotation/internal/protocol/merge.go", "\tm.postpone()\n", ""}},
 		tests: tests{simulator, "TestTimelineH"}, want: "I2",
@@ -522,12 +577,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case revoked && false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "a.KID); revoked {", "a.KID); revoked && false {"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{
 		name:  "a ring is made beside a ring",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
+		edits: []edit{{"rotation/internal/protocol/create.go", "case !b.Copy.Plan.Dead && !b.Copy.vacant():", "case false:"}},
 		tests: tests{simulator, "TestTimelineAdopt$"}, want: "TestTimelineAdopt",
 	},
 	{
@@ -612,7 +667,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what came back of a destroyed ring stays in the store",
-		edits: []edit{{"rotation/run.go", "if c != nil && c.Plan.Dead && (", "if c != nil && false && ("}},
+		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
 		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
 	},
 	{
@@ -642,7 +697,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.Withdraw()\n\t}\n", ""}},
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 }

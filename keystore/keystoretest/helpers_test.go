@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/keystore"
 )
@@ -18,6 +19,8 @@ type secrets struct {
 	tenant string
 	held   []secret
 	minted int
+
+	weakUntil time.Time // if not zero, the secrets are half as long, and weak until then
 }
 
 type secret struct {
@@ -31,6 +34,9 @@ func (s *secrets) mint() Signing {
 		id:    keystore.ID{Tenant: s.tenant, KID: fmt.Sprintf("kid-%d", s.minted)},
 		value: fmt.Appendf(nil, "%032d", s.minted),
 	}
+	if !s.weakUntil.IsZero() {
+		it.value = it.value[16:]
+	}
 	s.held = append(s.held, it)
 	return Signing{ID: it.id, Algorithm: keystore.HS256, Sign: func(msg []byte) []byte {
 		mac := hmac.New(sha256.New, it.value)
@@ -42,6 +48,9 @@ func (s *secrets) mint() Signing {
 func (s *secrets) keys(t *testing.T) (keys []*keystore.Key) {
 	for _, it := range s.held {
 		k, err := keystore.NewSecret(it.id, keystore.HS256, it.value)
+		if !s.weakUntil.IsZero() {
+			k, err = keystore.NewWeakSecret(it.id, keystore.HS256, it.value, s.weakUntil)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +61,11 @@ func (s *secrets) keys(t *testing.T) (keys []*keystore.Key) {
 
 // subject returns a Subject that passes all keys to replace after every change.
 func subject(t *testing.T, store keystore.KeyStore, replace func(keys ...*keystore.Key) error) Subject {
-	from := &secrets{tenant: "acme"}
+	return subjectOf(t, &secrets{tenant: "acme"}, store, replace)
+}
+
+// subjectOf is subject, with the source of the keys.
+func subjectOf(t *testing.T, from *secrets, store keystore.KeyStore, replace func(keys ...*keystore.Key) error) Subject {
 	load := func(t *testing.T) {
 		t.Helper()
 		if err := replace(from.keys(t)...); err != nil {

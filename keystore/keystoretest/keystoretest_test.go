@@ -18,6 +18,14 @@ func TestStaticKeepsContract(t *testing.T) {
 	})
 }
 
+func TestStaticOfWeakSecretsKeepsContract(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	Run(t, func(t *testing.T) Subject {
+		static := newStatic(t)
+		return subjectOf(t, &secrets{tenant: "acme", weakUntil: until}, static, static.Replace)
+	})
+}
+
 func TestRefresherKeepsContract(t *testing.T) {
 	Run(t, func(t *testing.T) Subject {
 		store := asking{newStatic(t)}

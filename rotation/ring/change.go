@@ -16,6 +16,7 @@ const (
 	OpMerge   Op = "merge"   // write back what the store lost
 	OpCollect Op = "collect" // remove keys that were dropped long ago
 	OpRekey   Op = "rekey"   // seal a ring under another KEK
+	OpAccept  Op = "accept"  // let a key verify until a date, or until a later one
 	OpDestroy Op = "shred"   // end the life of a ring, and remove its keys
 )
 

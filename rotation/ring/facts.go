@@ -19,6 +19,7 @@ const (
 	FactForced      FactKind = 'f' // it was made to sign before all instances could know it; the earliest counts
 	FactRepublished FactKind = 'r' // it was lost and restored, and waits for Propagation again; the latest counts
 	FactAnnounced   FactKind = 'w' // it, or its promotion, became known, or known again; the latest counts
+	FactAccepted    FactKind = 'u' // an accepted key verifies until then; the latest counts
 )
 
 // The kinds of facts about a whole ring. They have no kid, and [Facts] has a field for each.
@@ -29,7 +30,7 @@ const (
 
 // FactKinds returns the kinds of facts about one record.
 func FactKinds() []FactKind {
-	return []FactKind{FactRevoked, FactPromoted, FactForced, FactRepublished, FactAnnounced}
+	return []FactKind{FactRevoked, FactPromoted, FactForced, FactRepublished, FactAnnounced, FactAccepted}
 }
 
 // earliest reports whether the earlier of two times counts. What ends trust or starts signing
@@ -40,7 +41,7 @@ func (k FactKind) earliest() bool { return k == FactRevoked || k == FactPromoted
 // Known reports whether k is a kind of fact about one record.
 func (k FactKind) Known() bool {
 	switch k {
-	case FactRevoked, FactPromoted, FactForced, FactRepublished, FactAnnounced:
+	case FactRevoked, FactPromoted, FactForced, FactRepublished, FactAnnounced, FactAccepted:
 		return true
 	}
 	return false
@@ -150,12 +151,12 @@ func (f Facts) Join(g Facts) Facts {
 	return j
 }
 
-// Prune returns the facts without those about records that are not kept. A revocation stays all the
-// same, since the record may reappear.
-func (f Facts) Prune(kept func(kid string) bool) Facts {
+// Prune returns the facts that are kept. A revocation stays all the same, since the record may
+// reappear.
+func (f Facts) Prune(kept func(FactID) bool) Facts {
 	g := f.OfRing()
 	for id, at := range f.All {
-		if id.Kind == FactRevoked || kept(id.KID) {
+		if id.Kind == FactRevoked || kept(id) {
 			g.Add(id.Kind, id.KID, at)
 		}
 	}

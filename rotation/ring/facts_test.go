@@ -56,7 +56,7 @@ func TestPrune(t *testing.T) {
 	want := facts(fact{ring.FactRevoked, "old", 1}, fact{ring.FactAnnounced, "new", 3})
 	want.Kill(1, at(4))
 	want.Collect(1, at(5))
-	if got := all.Prune(func(kid string) bool { return kid == "new" }); !got.Equal(want) {
+	if got := all.Prune(func(id ring.FactID) bool { return id.KID == "new" }); !got.Equal(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if _, ok := all.At(ring.FactPromoted, "old"); !ok {

@@ -68,6 +68,7 @@ type checker struct {
 	changes          map[string][]time.Duration // tenant -> when its ring was changed other than by a mint or a collection
 	edited           map[string][]time.Duration // tenant -> when its ring was edited without a log entry
 	lifeOf           map[string]map[string]int  // tenant -> kid -> of which life of the ring it is
+	accepted         map[string]*acceptance     // kid of an accepted key -> what the history says of it
 	longest          map[string]time.Duration   // kid -> the longest life of its tokens
 	promoted         map[string]time.Duration   // kid of one that waits -> when it was first promoted; forever if it was not
 }
@@ -103,7 +104,7 @@ func (s spans) close(t time.Duration) spans {
 func newChecker(h *history) *checker {
 	c := &checker{history: h, revoked: make(map[string]time.Duration), revocationStored: make(map[string]spans), seq: make(map[string]int),
 		mayBeUnknown: make(map[string]bool), promotionLost: make(map[string]spans), lost: make(map[string]spans), changes: make(map[string][]time.Duration),
-		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration), lifeOf: make(map[string]map[string]int),
+		republished: make(map[string][]time.Duration), edited: make(map[string][]time.Duration), lifeOf: make(map[string]map[string]int), accepted: make(map[string]*acceptance),
 		longest: make(map[string]time.Duration), promoted: make(map[string]time.Duration)}
 	for _, e := range h.events {
 		switch {
@@ -154,7 +155,8 @@ func (c *checker) noteCommit(e event) {
 		}
 	}
 	c.noteLives(e)
-	if e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect {
+	c.noteAccepts(e)
+	if e.commit.Op != ring.OpMint && e.commit.Op != ring.OpCollect && e.commit.Op != ring.OpAccept {
 		c.changes[e.tenant] = append(c.changes[e.tenant], e.at)
 	}
 }
@@ -187,6 +189,9 @@ func (c *checker) noteLoss(e event) {
 	for _, kid := range e.loss.promoted {
 		c.promotionLost[kid] = c.promotionLost[kid].open(e.at)
 	}
+	for _, kid := range e.loss.accepts {
+		c.acceptanceOf(kid).stored = c.acceptanceOf(kid).stored.close(e.at)
+	}
 	for _, kid := range e.loss.revoked {
 		c.revocationStored[kid] = c.revocationStored[kid].close(e.at)
 	}
@@ -202,6 +207,9 @@ func (c *checker) noteLoss(e event) {
 // protocol excuses that.
 func (c *checker) falseReject(e event) bool {
 	t := c.tokens[e.token]
+	if t.partner {
+		return false // see acceptedVerifies
+	}
 	if at, is := c.revoked[t.kid]; e.result == ok || e.tenant != t.tenant || is && at <= e.at {
 		return false
 	}
@@ -239,6 +247,7 @@ func (c *checker) noFalseReject(report func(int, string, ...any)) {
 			report(n, "a live token of key %s, first, forced or republished: %s, at an instance in sync and in reach of the store", short(kid), e.result)
 		}
 	}
+	c.acceptedVerifies(report)
 }
 
 // readyAnswers (I15): an instance that is ready to verify answers every live token of a good key. It may
@@ -273,6 +282,7 @@ func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 // store lost the revocation. For an imported key, the longest life of its tokens takes the place of
 // MaxTokenTTL.
 func (c *checker) revocation(report func(int, string, ...any)) {
+	c.acceptedEnds(report)
 	soon := c.timing.w + 2*c.timing.latency
 	for n, e := range c.events {
 		if e.kind != evVerify || e.result != ok {
@@ -445,6 +455,7 @@ func (c *checker) noOrphan(report func(int, string, ...any)) {
 				report(n, "the store lacks key %s, which an instance holds", short(k.KID))
 			}
 		}
+		c.acceptedStored(n, e, report)
 	}
 	c.noneReturns(report)
 }
@@ -504,13 +515,10 @@ func (c *checker) revocationStays(report func(int, string, ...any)) {
 		if c.repaired(e) && e.audit.sinceEdit == time.Hour && e.audit.dated && !e.audit.fields["dead"] {
 			report(n, "the store lacks that %d lives of the ring have ended, which an instance knows", e.audit.lives)
 		}
-		for _, k := range e.audit.keys {
-			if k.State != ring.Revoked {
-				continue
-			}
-			knows[fact{e.inst, k.KID}] = true
-			if c.repaired(e) && e.audit.sinceEdit == time.Hour && !e.audit.fields["x:"+k.KID] {
-				report(n, "the store lacks the revocation of key %s, which an instance knows", short(k.KID))
+		for _, kid := range e.audit.revoked() {
+			knows[fact{e.inst, kid}] = true
+			if c.repaired(e) && e.audit.sinceEdit == time.Hour && !e.audit.fields["x:"+kid] {
+				report(n, "the store lacks the revocation of key %s, which an instance knows", short(kid))
 			}
 		}
 	}
@@ -533,7 +541,7 @@ func (c *checker) tenantsApart(report func(int, string, ...any)) {
 func (c *checker) noMintOnDoubt(report func(int, string, ...any)) {
 	for n, e := range c.events {
 		switch {
-		case e.commit == nil || !mints(e.commit):
+		case e.commit == nil || !mints(e.commit) && e.commit.Op != ring.OpAccept:
 		case e.commit.unreadable:
 			report(n, "minted where a field cannot be opened")
 		case founds(e.commit.Op) && e.commit.holder != "" && !c.isUnsafe(e.at):
@@ -566,7 +574,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 			(e.at <= waits[e.tenant] || len(e.commit.facts[ring.FactRevoked]) > 0) { // the key that should sign next was lost with the revocation
 			waits[e.tenant] = e.at + p.Propagation + 3*(p.ClockSkew+c.timing.deadline)
 		}
-		if e.commit != nil && !slices.Contains([]ring.Op{ring.OpMint, ring.OpCollect, ring.OpRotate, ring.OpPromote}, e.commit.Op) {
+		if e.commit != nil && !slices.Contains([]ring.Op{ring.OpMint, ring.OpCollect, ring.OpRotate, ring.OpPromote, ring.OpAccept}, e.commit.Op) {
 			unsure[e.tenant] = e.at + p.Freshness + p.Dwell + 2*(p.ClockSkew+c.timing.deadline) + p.ClockSkew + c.timing.latency
 		}
 		if e.commit != nil && len(e.commit.facts[ring.FactForced]) > 0 {
@@ -629,10 +637,13 @@ func (c *checker) editsNoticed(report func(int, string, ...any)) {
 			if k.Verifies() && !e.audit.fields["k:"+k.KID] {
 				report(n, "the ring was edited %v ago, and the store still lacks key %s", e.audit.sinceEdit, short(k.KID))
 			}
-			if k.State == ring.Revoked && !e.audit.fields["x:"+k.KID] {
-				report(n, "the ring was edited %v ago, and the store still lacks the revocation of key %s", e.audit.sinceEdit, short(k.KID))
+		}
+		for _, kid := range e.audit.revoked() {
+			if !e.audit.fields["x:"+kid] {
+				report(n, "the ring was edited %v ago, and the store still lacks the revocation of key %s", e.audit.sinceEdit, short(kid))
 			}
 		}
+		c.acceptedStored(n, e, report)
 		if e.audit.dated && !e.audit.fields["dead"] {
 			report(n, "the ring was edited %v ago, and the store still lacks that it was destroyed", e.audit.sinceEdit)
 		}

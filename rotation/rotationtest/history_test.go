@@ -47,6 +47,7 @@ func (w window) has(t time.Duration) bool { return w.from <= t && t <= w.to }
 type token struct {
 	tenant, kid string
 	noKID       bool // it has none: kid is that of the record
+	partner     bool // it is of an accepted key: no instance signed it
 	signer      int
 	at          time.Duration
 	issued, exp time.Time // by the signer's clock
@@ -115,7 +116,10 @@ type commit struct {
 	dead       int                        // how many lives of the ring have ended, if the commit says so
 	ends       []string                   // and which kids that ends
 	facts      map[ring.FactKind][]string // the kids that have a new fact of each kind
+	accepts    map[string]time.Time       // the kids of accepted keys that were set, and until when by their records
+	until      map[string]time.Time       // and until when by later dates
 	removed    []string                   // kids
+	ended      []string                   // kids of accepted keys that were removed
 	longest    map[string]time.Duration   // kid -> the longest life of its tokens, if that is not the policy's
 	waits      []string                   // the kids that wait for a promotion
 	doubt      bool                       // the writer was recovering
@@ -128,12 +132,14 @@ type loss struct {
 	keys     map[string]time.Duration // the kids, and when each was stored
 	revoked  []string                 // the kids whose revocation was lost
 	promoted []string                 // the kids whose promotion was lost
+	accepts  []string                 // the kids of accepted keys that were lost, or their date
 	dead     []string                 // the tenants of which it was lost that their ring was destroyed
 }
 
 // An audit shows what an instance holds of a ring and what the store has of it.
 type audit struct {
 	keys                 []ring.Key
+	accepted             []ring.Accepted
 	lives                int             // of the ring that have ended, as far as the instance knows
 	dated                bool            // it knows when the last one ended
 	fields               map[string]bool // the fields of the ring in the store

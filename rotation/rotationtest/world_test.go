@@ -65,6 +65,8 @@ type instance struct {
 	realms  []string // others that it opens too
 	tenants []string // if not nil, it begins with these tenants, and makes rings where there are none
 
+	snapshot string // the file that it keeps; "" for none
+
 	k     atomic.Pointer[rotation.Keyring]
 	s     atomic.Pointer[rotation.Signer]
 	r     atomic.Pointer[rotation.Rotator]
@@ -110,13 +112,16 @@ func (w *world) close() {
 
 // committed adds a change to the history. The cluster calls it.
 func (w *world) committed(c rotationtest.Commit) {
-	e := &commit{Commit: c, keys: make(map[string]int), lives: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration)}
+	e := &commit{Commit: c, keys: make(map[string]int), lives: make(map[string]int), facts: make(map[ring.FactKind][]string), longest: make(map[string]time.Duration),
+		accepts: make(map[string]time.Time), until: make(map[string]time.Time)}
 	for _, field := range keysOf(c.Set) {
 		kind, kid, ok := strings.Cut(field, ":")
 		switch {
 		case !ok || len(kind) != 1:
 		case kind == "k":
 			e.noteRecord(kid, c.Set[field])
+		case kind == "v" || kind == "u":
+			e.noteAccept(kind, kid, c.Set[field])
 		default:
 			e.facts[ring.FactKind(kind[0])] = append(e.facts[ring.FactKind(kind[0])], kid)
 		}
@@ -124,6 +129,9 @@ func (w *world) committed(c rotationtest.Commit) {
 	for _, field := range c.Delete {
 		if kid, ok := strings.CutPrefix(field, "k:"); ok {
 			e.removed = append(e.removed, kid)
+		}
+		if kid, ok := strings.CutPrefix(field, "v:"); ok {
+			e.ended = append(e.ended, kid)
 		}
 	}
 	if dead := c.Set["dead"]; dead != nil {
@@ -248,7 +256,7 @@ func (i *instance) open() {
 }
 
 func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
-	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
+	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Snapshot: i.snapshot, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
 	if i.w.bootstrap {
 		cfg.Policy = i.w.policy
 	}
@@ -504,7 +512,7 @@ func (i *instance) lookup(k *rotation.Keyring, tenant string, t token, now time.
 
 // algorithmOf returns the algorithm of a token: that of the policy, or that of the old programs.
 func (w *world) algorithmOf(t token) keystore.Algorithm {
-	if t.noKID {
+	if t.noKID || t.partner {
 		return keystore.HS256
 	}
 	return w.policy.Algorithm
@@ -617,7 +625,7 @@ func (i *instance) audit(tenant string) {
 	}
 	i.noteRevoked(tenant, st)
 	e := event{kind: evAudit, inst: i.id, tenant: tenant, token: -1, fresh: st.Fresh, doubt: st.InDoubt, err: st.Err, reach: i.reach()}
-	e.audit = &audit{keys: st.Ring.Keys, lives: st.Ring.Lives, dated: !st.Ring.DeadAt.IsZero(), fields: make(map[string]bool), sinceEdit: time.Hour}
+	e.audit = &audit{keys: st.Ring.Keys, accepted: st.Accepted, lives: st.Ring.Lives, dated: !st.Ring.DeadAt.IsZero(), fields: make(map[string]bool), sinceEdit: time.Hour}
 	for field := range i.w.cluster.Ring(tenant) {
 		e.audit.fields[field] = true
 	}
@@ -652,6 +660,9 @@ func (w *world) lose(note, tenant string, f func()) {
 		}
 		if kid, ok := strings.CutPrefix(field, "a:"); ok && !after[field] {
 			l.promoted = append(l.promoted, kid)
+		}
+		if kind, kid, _ := strings.Cut(field, ":"); (kind == "v" || kind == "u") && !after[field] {
+			l.accepts = append(l.accepts, kid)
 		}
 		if of, ok := strings.CutPrefix(field, "dead of "); ok && !after[field] {
 			l.revoked, l.dead = append(l.revoked, w.ended(of)...), append(l.dead, of)
@@ -741,6 +752,11 @@ func (i *instance) noteRevoked(tenant string, st rotation.TenantStatus) {
 	for _, k := range st.Ring.Keys {
 		if _, noted := i.knew[k.KID]; k.State == ring.Revoked && !noted {
 			i.knew[k.KID] = i.w.now()
+		}
+	}
+	for _, a := range st.Accepted {
+		if _, noted := i.knew[a.KID]; !a.RevokedAt.IsZero() && !noted {
+			i.knew[a.KID] = i.w.now()
 		}
 	}
 	for kid, life := range i.w.minted[tenant] {

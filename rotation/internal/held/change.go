@@ -36,7 +36,8 @@ type Sealer struct {
 	Actor  string // the instance, for the log
 	Nonce  string // of the change
 
-	Fields map[string][]byte // of the ring in the store, for a proposal that sweeps
+	Foreign []*seal.ForeignKey // that the change accepts
+	Fields  map[string][]byte  // of the ring in the store, for a proposal that sweeps
 
 	// Under is the KEK of a change to a ring that is not whole. Otherwise it is zero: then the ring
 	// says which one, see [protocol.Copy.SealingKEK].
@@ -70,6 +71,7 @@ func (s *Sealer) Change(p *protocol.Proposal, minted *Material) (Change, error) 
 	}
 	for _, add := range []func() error{
 		func() error { return s.addMinted(p, &c, minted) },
+		func() error { return s.addAccepted(p, &c) },
 		func() error { return s.addRewrapped(p, &c) },
 		func() error { return s.addFacts(p, &c, under) },
 		func() error { return s.addHead(p, &c, under) },
@@ -93,14 +95,14 @@ func (s *Sealer) Change(p *protocol.Proposal, minted *Material) (Change, error) 
 
 // under returns the KEK that facts, head and log entry of p are sealed under.
 func (s *Sealer) under(p *protocol.Proposal) (seal.KEKName, error) {
-	newest := s.Have.Newest()
+	newest := s.Have.Plain().NewestKeyID()
 	switch {
 	case s.Under != seal.KEKName{}:
 		return s.Under, nil
-	case p.Reseal, p.NewTenantKey, newest == nil:
+	case p.Reseal, p.NewTenantKey, newest == "":
 		return s.KEKs.Primary(), nil
 	}
-	name, _, err := seal.ReadTenantKeyNames(s.Have.TenantKey(s.Have.Find(newest.KID).TenantKey))
+	name, _, err := seal.ReadTenantKeyNames(s.Have.TenantKey(newest))
 	if err != nil { // the tenant key was lost, and no holder of it has written it back yet
 		return s.KEKs.Primary(), nil
 	}
@@ -117,7 +119,7 @@ func (s *Sealer) addHead(p *protocol.Proposal, c *Change, under seal.KEKName) er
 	}
 	seq := p.Head
 	if seq == 0 {
-		seq = max(1, s.Have.MaxSeq()) // a head that was lost, or a ring without a record
+		seq = s.Have.HeadSeq()
 	}
 	blob, err := seal.SealHead(s.KEKs, under, s.Tenant, seal.Head{Seq: seq, Count: s.Count})
 	c.Set[seal.FieldHead] = blob
@@ -226,19 +228,19 @@ func (s *Sealer) swept(yield func(string) bool) {
 func fieldsOf(kid string) []string {
 	fields := []string{seal.PrefixRecord + kid, seal.PrefixPublish + kid}
 	for _, kind := range ring.FactKinds() {
-		if kind != ring.FactRevoked {
+		if kind != ring.FactRevoked && kind != ring.FactAccepted { // an accepted key may have the same kid
 			fields = append(fields, seal.FactField(kind, kid))
 		}
 	}
 	return fields
 }
 
-// tenantKey returns the tenant key of the newest record, or makes one and adds it to c. So a ring
+// tenantKey returns the tenant key of the newest record (without a record: of the newest accepted key),
+// or makes one and adds it to c. So a ring
 // keeps one tenant key for as long as the KEK stays, and a record can be written without touching
 // the others.
 func (s *Sealer) tenantKey(p *protocol.Proposal, c *Change) (*seal.TenantKey, error) {
-	if newest := s.Have.Newest(); newest != nil && !p.NewTenantKey {
-		id := s.Have.Find(newest.KID).TenantKey
+	if id := s.Have.Plain().NewestKeyID(); !p.NewTenantKey {
 		if blob := s.Have.TenantKey(id); blob != nil {
 			return seal.OpenTenantKey(s.KEKs, s.Tenant, id, blob)
 		}

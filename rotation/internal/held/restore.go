@@ -110,6 +110,9 @@ func (d *Restoration) note(result *protocol.RestoreResult, saved map[string][]by
 		for _, kid := range p.Restore {
 			fields = append(fields, seal.PrefixRecord+kid)
 		}
+		for _, kid := range p.RestoreAccepts {
+			fields = append(fields, seal.PrefixAccept+kid)
+		}
 		for _, id := range p.TenantKeys {
 			fields = append(fields, seal.PrefixKey+id)
 		}

@@ -2,6 +2,7 @@ package held
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 type Ring struct {
 	*protocol.Copy
 	sealed     []*Record   // those of Copy.Records, in that order
+	accepts    []*Accept   // those of Copy.Accepts, in that order
 	tenantKeys []tenantKey // those of Copy.TenantKeys, in that order, but for those of lives that have ended
 	buried     []string    // kids that were held here, of lives that have ended since
 
@@ -44,9 +46,12 @@ type tenantKey struct {
 // over from old every record that old has too. old may be nil.
 func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 	c := protocol.Copy{Head: opened.Head.Seq, Count: opened.Head.Count, Facts: opened.Facts}
-	have := &Ring{sealed: sealedRecords(old, fields, opened), under: opened.Under}
+	have := &Ring{sealed: sealedRecords(old, fields, opened), accepts: sealedAccepts(old, fields, opened), under: opened.Under}
 	for _, r := range have.sealed {
 		c.Records = append(c.Records, r.Record)
+	}
+	for _, a := range have.accepts {
+		c.Accepts = append(c.Accepts, a.Accept)
 	}
 	for id, tk := range opened.TenantKeys {
 		have.tenantKeys = append(have.tenantKeys, tenantKey{id, bytes.Clone(fields[seal.PrefixKey+id])})
@@ -54,9 +59,14 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 		tk.Wipe() // its bytes are needed again only to mint or to sign, and are opened again then
 	}
 	for _, field := range opened.Ended { // so that they can be removed
-		if kid, isRecord := strings.CutPrefix(field, seal.PrefixRecord); isRecord {
+		kid, isRecord := strings.CutPrefix(field, seal.PrefixRecord)
+		accepted, isAccept := strings.CutPrefix(field, seal.PrefixAccept)
+		switch {
+		case isRecord:
 			c.Revived = append(c.Revived, kid)
-		} else {
+		case isAccept:
+			c.RevivedAccepts = append(c.RevivedAccepts, accepted)
+		default:
 			c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: strings.TrimPrefix(field, seal.PrefixKey)})
 		}
 	}
@@ -72,10 +82,10 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) []*Record {
 	var records []*Record
 	for _, r := range opened.Records {
-		known := old.Find(r.KID)
-		if known == nil || known.Life != r.Life {
+		known, blob := old.Find(r.KID), fields[seal.PrefixRecord+r.KID]
+		if known == nil || !bytes.Equal(known.blob, blob) { // another key may have that kid: see protocol.Merge
 			record := r.Record
-			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey}, blob: bytes.Clone(fields[seal.PrefixRecord+r.KID]),
+			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey, Sum: seal.Sum(blob), Cost: r.Key.Cost()}, blob: bytes.Clone(blob),
 				Key: r.Key, Only: []*keystore.Key{r.Key}}
 		}
 		records = append(records, known)
@@ -92,13 +102,16 @@ func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing)
 }
 
 // Assemble adds to c the sealed bytes and keys of its parts. Each part must be in at least one of
-// from; any of them will do, because the bytes of a record never change. The first is what the store
-// has.
+// from; any of them will do. The first is what the store has.
 func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
 	a := &Ring{Copy: c, under: from[0].under}
 	for _, r := range c.Records {
-		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Find(r.KID) != nil })
+		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Find(r.KID).is(r.Sum) })
 		a.sealed = append(a.sealed, from[i].Find(r.KID))
+	}
+	for _, r := range c.Accepts {
+		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Accepted(r.KID).is(r.Sum) })
+		a.accepts = append(a.accepts, from[i].Accepted(r.KID))
 	}
 	for _, tk := range c.TenantKeys {
 		if i := slices.IndexFunc(from, func(f *Ring) bool { return f.TenantKey(tk.ID) != nil }); i >= 0 {
@@ -110,6 +123,9 @@ func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
 	}
 	return a
 }
+
+// is reports whether the record has that digest. It tells two records of one kid apart. r may be nil.
+func (r *Record) is(sum [32]byte) bool { return r != nil && r.Sum == sum }
 
 // maxBuried is how many kids of lives that have ended are remembered.
 const maxBuried = 64
@@ -126,6 +142,11 @@ func (c *Ring) bury(from *Ring) {
 			buried = append(buried, r.KID)
 		}
 	}
+	for _, a := range from.accepts {
+		if a.Life < c.Facts.Dead {
+			buried = append(buried, a.KID)
+		}
+	}
 	for _, kid := range buried {
 		if !slices.Contains(c.buried, kid) && len(c.buried) < maxBuried {
 			c.buried = append(c.buried, kid)
@@ -135,7 +156,7 @@ func (c *Ring) bury(from *Ring) {
 
 // Buried reports whether the kid is known to be of a life of the ring that has ended. c may be nil.
 func (c *Ring) Buried(kid string) bool {
-	return c != nil && slices.Contains(c.buried, kid) && c.Find(kid) == nil
+	return c != nil && slices.Contains(c.buried, kid) && c.Find(kid) == nil && c.Accepted(kid) == nil
 }
 
 // Plain returns c as the protocol's decisions take it: without bytes, and nil if c is nil.
@@ -220,18 +241,20 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 			r.Key.Withdraw()
 		}
 	}
+	c.applyAcceptEnds(old, complete)
 }
 
-// Withdraw ends all keys of the copy. c may be nil.
-func (c *Ring) Withdraw() {
-	for _, r := range c.All() {
-		r.Key.Withdraw()
+// WithdrawAll ends all keys of the copy, accepted ones too. c may be nil.
+func (c *Ring) WithdrawAll() {
+	if c != nil {
+		c.Withdraw(ring.Facts{Dead: math.MaxInt})
 	}
 }
 
-// WithoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. If
-// they cost more than [keystore.MaxCandidates] together, it returns none and the error of
-// [keystore.CheckCost].
+// WithoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. Those of
+// the ring come first. If they cost more than [keystore.MaxCandidates] together, it returns none and
+// the error of [keystore.CheckCost]. Accepted keys follow as far as there is room, see
+// [ring.MaxWithoutKID].
 func (c *Ring) WithoutKID(id keystore.ID, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, err error) {
 	for _, r := range c.sealed {
 		if r.NoKID && r.Algorithm.Same(alg) && r.Key.Usable(now) {
@@ -241,7 +264,7 @@ func (c *Ring) WithoutKID(id keystore.ID, alg keystore.Algorithm, now time.Time)
 	if err := keystore.CheckCost(id, keys); err != nil {
 		return nil, err
 	}
-	return keys, nil
+	return c.addAcceptedWithoutKID(keys, id, alg, now), nil
 }
 
 // PublicKeys returns the public keys that readers of the JWK Set need at now.

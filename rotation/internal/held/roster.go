@@ -151,10 +151,7 @@ func UnderKEKs(fields map[string][]byte) (under []string) {
 // tenant key of the newest record, if both can be opened, or else of some tenant key that can be, the
 // primary first. If there is none, it returns no name.
 func (c *Ring) UnderKEK(keks *seal.KEKs) (name seal.KEKName) {
-	newest := ""
-	if n := c.Newest(); n != nil {
-		newest = c.Find(n.KID).TenantKey
-	}
+	newest := c.Plain().NewestKeyID()
 	for _, tk := range c.tenantKeys {
 		under, _, err := seal.ReadTenantKeyNames(tk.blob)
 		switch {

@@ -22,6 +22,11 @@ func Unreadable(failed *ring.UnreadableError, keks *seal.KEKs, fields map[string
 			return r.blob
 		}
 		return nil
+	}, Accept: func(kid string) []byte {
+		if a := c.Accepted(kid); a != nil {
+			return a.blob
+		}
+		return nil
 	}}
 	if c != nil {
 		mine.Facts, mine.Head = c.Facts, seal.Head{Seq: c.Head, Count: c.Count}
@@ -47,6 +52,8 @@ func partOf(field string) protocol.Ref {
 		return protocol.FactRef(ring.FactID{Kind: ring.FactCollected})
 	case prefix+":" == seal.PrefixRecord:
 		return protocol.RecordRef(name)
+	case prefix+":" == seal.PrefixAccept:
+		return protocol.AcceptRef(name)
 	case prefix+":" == seal.PrefixKey:
 		return protocol.TenantKeyRef(name)
 	case len(prefix) == 1 && name != "" && ring.FactKind(prefix[0]).Known(): // anyone can write a field "d:"

@@ -158,7 +158,7 @@ func (e *Entry) weight() int {
 	switch e.Op {
 	case ring.OpRevoke, ring.OpDestroy:
 		return 2
-	case ring.OpCreate, ring.OpAdopt, ring.OpPromote, ring.OpRotate, ring.OpRekey:
+	case ring.OpCreate, ring.OpAdopt, ring.OpPromote, ring.OpRotate, ring.OpRekey, ring.OpAccept:
 		return 1
 	}
 	return 0
@@ -173,6 +173,8 @@ func (c *Copy) has(e Entry) bool {
 	switch e.Op {
 	case ring.OpCreate, ring.OpAdopt, ring.OpMint:
 		return c.Find(e.KID) != nil || c.Plan.Dead
+	case ring.OpAccept:
+		return c.FindAccept(e.KID) != nil || c.Plan.Dead
 	case ring.OpPromote, ring.OpRotate:
 		fact = ring.FactPromoted
 	case ring.OpRevoke:

@@ -73,6 +73,11 @@ func Restore(in RestoreInput) RestoreResult {
 			result.Left = append(result.Left, r.KID)
 		}
 	}
+	for _, a := range saved.Accepts {
+		if in.Stored.FindAccept(a.KID) == nil && result.Healed.FindAccept(a.KID) == nil {
+			result.Left = append(result.Left, a.KID)
+		}
+	}
 	return result
 }
 
@@ -111,10 +116,18 @@ func endsOf(facts ring.Facts) ring.Facts {
 // better returns the facts of [RestoreResult].Better.
 func (in *RestoreInput) better(saved *Copy) (better []ring.FactID) {
 	stored := in.Stored.Facts
+	add := func(kid string) {
+		_, revoked := stored.At(ring.FactRevoked, kid)
+		if _, knew := saved.Facts.At(ring.FactRevoked, kid); revoked && !knew {
+			better = append(better, ring.FactID{Kind: ring.FactRevoked, KID: kid})
+		}
+	}
 	for _, r := range saved.Records {
-		_, revoked := stored.At(ring.FactRevoked, r.KID)
-		if _, knew := saved.Facts.At(ring.FactRevoked, r.KID); revoked && !knew {
-			better = append(better, ring.FactID{Kind: ring.FactRevoked, KID: r.KID})
+		add(r.KID)
+	}
+	for _, a := range saved.Accepts {
+		if saved.Find(a.KID) == nil {
+			add(a.KID)
 		}
 	}
 	if slices.ContainsFunc(saved.Records, func(r Record) bool { return stored.Collected(r.Record) }) {

@@ -39,15 +39,16 @@ func (b *Base) Collect() *Proposal {
 			p.Remove = append(p.Remove, neverActive[i].KID)
 		}
 	}
-	p.RemoveKeys = b.unusedTenantKeys(p.Remove)
-	if len(p.Remove)+len(p.RemoveKeys) == 0 {
+	p.RemoveAccepts = b.endedAccepts()
+	p.RemoveKeys = b.unusedTenantKeys(p)
+	if len(p.Remove)+len(p.RemoveAccepts)+len(p.RemoveKeys) == 0 {
 		return nil
 	}
 	if gone.After(b.Copy.Facts.CollectedUntil) {
 		p.Facts = append(p.Facts, ProposedFact{ring.FactID{Kind: ring.FactCollected}, gone, -unbounded, 0, b.Copy.Facts.Dead})
 	}
-	if len(p.Remove) > 0 {
-		p.KID = p.Remove[0]
+	if removed := slices.Concat(p.Remove, p.RemoveAccepts); len(removed) > 0 {
+		p.KID = removed[0]
 	}
 	return p
 }

@@ -17,10 +17,13 @@ type Copy struct {
 	Head       int      // the newest seq that was given, of the store's authentic head; 0 without one
 	Count      uint64   // of the changes of the ring, of the same head; 0 if it is not known
 	Records    []Record // by kid
+	Accepts    []Accept // by kid
 	Facts      ring.Facts
 	TenantKeys []TenantKey   // by id
 	Published  []Publication // by kid
-	Revived    []string      // kids that were collected, or of a life that has ended, and are in the store
+	Revived    []string      // kids of records that were collected, or of a life that has ended, and are in the store
+	// RevivedAccepts are the kids of accepted keys of a life that has ended, and that are in the store.
+	RevivedAccepts []string
 
 	Plan *ring.Plan // of Records and Facts
 }
@@ -29,6 +32,8 @@ type Copy struct {
 type Record struct {
 	*ring.Record
 	TenantKey string
+	Sum       [32]byte // the digest of its sealed bytes, by which two records of one kid are told apart
+	Cost      int      // of a check with its key
 }
 
 // A TenantKey is a tenant key of a ring, under which records are sealed. KEK and Born are opaque
@@ -49,12 +54,12 @@ type Publication struct {
 // NewCopy returns c with its plan, and without the records that no longer count. It keeps what c
 // refers to, and changes none of it.
 func NewCopy(c Copy) *Copy {
-	c.Records = slices.Clone(c.Records)
+	c.Records, c.Accepts = slices.Clone(c.Records), slices.Clone(c.Accepts)
 	return c.replan()
 }
 
 // replan makes the plan of c, drops the records that were collected or whose life has ended, and returns
-// c. It owns c.Records, and no other slice of c. All records that stay are of one life: a record is
+// c. It owns c.Records and c.Accepts, and no other slice of c. All records that stay are of one life: a record is
 // proof that the lives before its own have ended.
 //
 // A collected record may be in the store again, by an old dump or by a person who can write the
@@ -65,6 +70,9 @@ func (c *Copy) replan() *Copy {
 	for _, r := range c.Records {
 		c.Facts.Kill(r.Life, time.Time{})
 	}
+	for _, a := range c.Accepts {
+		c.Facts.Kill(a.Life, time.Time{})
+	}
 	c.Records = slices.DeleteFunc(c.Records, func(r Record) bool {
 		ignored := c.Facts.Ignored(r.Record)
 		if ignored {
@@ -73,6 +81,14 @@ func (c *Copy) replan() *Copy {
 		return ignored
 	})
 	slices.SortFunc(c.Records, func(a, b Record) int { return strings.Compare(a.KID, b.KID) })
+	c.Accepts = slices.DeleteFunc(c.Accepts, func(a Accept) bool {
+		ended := a.Life < c.Facts.Dead
+		if ended {
+			c.RevivedAccepts = append(slices.Clip(c.RevivedAccepts), a.KID)
+		}
+		return ended
+	})
+	slices.SortFunc(c.Accepts, func(a, b Accept) int { return strings.Compare(a.KID, b.KID) })
 	records := make([]*ring.Record, len(c.Records))
 	for i, r := range c.Records {
 		records[i] = r.Record
@@ -86,24 +102,24 @@ func (c *Copy) replan() *Copy {
 // again.
 func (c *Copy) Learn(facts ring.Facts) *Copy {
 	learned := *c
-	learned.Facts = c.Facts.Join(facts).Prune(func(kid string) bool { return c.Find(kid) != nil })
+	learned.Facts = c.Facts.Join(facts).Prune(c.keepsFact)
 	return NewCopy(learned)
 }
 
-// vacant reports whether a ring may be created: the tenant has no data, or all its records were
-// collected.
+// vacant reports whether a ring may be created: the tenant has no data, or no key was ever minted, or
+// all its records were collected. Accepted keys alone are no ring.
 //
 // A ring that merely lost its records is not vacant. Its tenant keys or facts prove that it
 // existed, and an instance may still hold the records. Two rings of one tenant would reject each
 // other's tokens (timeline K).
 func (c *Copy) vacant() bool {
-	return !c.Plan.Dead && len(c.Records) == 0 && (c.noData() || !c.Facts.CollectedUntil.IsZero())
+	return !c.Plan.Dead && len(c.Records) == 0 && (c.noData() || c.unborn() || !c.Facts.CollectedUntil.IsZero())
 }
 
 // noData reports whether the tenant has no data, except perhaps records of which nothing else is
 // left.
 func (c *Copy) noData() bool {
-	return c.Count == 0 && len(c.TenantKeys) == 0 && c.Facts.Equal(ring.Facts{})
+	return c.Count == 0 && len(c.TenantKeys)+len(c.Accepts) == 0 && c.Facts.Equal(ring.Facts{})
 }
 
 // Find returns the record of that kid, or nil. c may be nil.
@@ -138,16 +154,25 @@ func (c *Copy) newest() Record {
 	})
 }
 
-// newestKey returns the tenant key of the newest record, or nil if there is none.
-func (c *Copy) newestKey() *TenantKey {
-	if c.Newest() == nil {
-		return nil
+// newestKey returns the tenant key of the newest record, or nil if it is missing. Without a record it
+// is that of the newest accepted key. c may be nil.
+func (c *Copy) newestKey() *TenantKey { return c.tenantKey(c.NewestKeyID()) }
+
+// NewestKeyID returns the id of that tenant key, or "". The tenant key itself may be lost. c may be
+// nil.
+func (c *Copy) NewestKeyID() string {
+	switch {
+	case c.Newest() != nil:
+		return c.newest().TenantKey
+	case c != nil && len(c.Accepts) > 0:
+		return slices.MaxFunc(c.Accepts, func(a, b Accept) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.KID, b.KID)) }).TenantKey
 	}
-	return c.tenantKey(c.newest().TenantKey)
+	return ""
 }
 
 // SealingKEK returns the name of the KEK that facts, head and log entries of the ring are sealed
-// under: the one that wraps the tenant key of the newest record. It is "" if there is no such
+// under: the one that wraps the tenant key of the newest record, or, if there is no record, of the
+// newest accepted key. It is "" if there is no such
 // tenant key; then the primary of the writer takes its place. c may be nil.
 //
 // All writers go by the ring and not by their own primary. While a new KEK is rolled out, half of
@@ -214,8 +239,11 @@ func (c *Copy) publishedAt(kid string) time.Time {
 	return time.Time{}
 }
 
-// tenantKey returns the tenant key of that id, or nil.
+// tenantKey returns the tenant key of that id, or nil. c may be nil.
 func (c *Copy) tenantKey(id string) *TenantKey {
+	if c == nil {
+		return nil
+	}
 	for i := range c.TenantKeys { // one or two
 		if c.TenantKeys[i].ID == id {
 			return &c.TenantKeys[i]

@@ -6,6 +6,20 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
+// Bootstrap is Create for a rotator that was told to make missing rings. Where a person has accepted or
+// revoked a key, a person also makes the ring.
+func (b *Base) Bootstrap(policy ring.Policy) (*Proposal, error) {
+	for id := range b.Copy.Facts.All {
+		if id.Kind == ring.FactRevoked {
+			return nil, b.refuse("", "it has revoked keys", time.Time{})
+		}
+	}
+	if len(b.Copy.Accepts) > 0 {
+		return nil, b.refuse("", "it has accepted keys", time.Time{})
+	}
+	return b.Create(policy, false)
+}
+
 // Create decides about the first ring of a tenant: one key that signs now, and one that is pending.
 //
 // No ring is made where one existed, or the two would reject each other's tokens (I10, timeline K).

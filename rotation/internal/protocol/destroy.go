@@ -25,7 +25,7 @@ func (b *Base) Destroy() (*Proposal, error) {
 		}
 		return &Proposal{Op: ring.OpDestroy, Sweep: true}, nil
 	}
-	if c.noData() && len(c.Records) == 0 && len(c.Revived) == 0 && len(b.SealedUnder) == 0 {
+	if c.noData() && len(c.Records) == 0 && len(c.Revived)+len(c.RevivedAccepts) == 0 && len(b.SealedUnder) == 0 {
 		return nil, &ring.MissingError{Tenant: b.Tenant}
 	}
 	timing := ring.Policy{}.WithDefaults()
@@ -40,7 +40,7 @@ func (b *Base) Destroy() (*Proposal, error) {
 // bare reports whether the store has nothing of the ring but facts about the whole ring and
 // revocations. c has no records.
 func (c *Copy) bare() bool {
-	return len(c.Revived)+len(c.TenantKeys) == 0 && endsOf(c.Facts).Equal(c.Facts)
+	return len(c.Revived)+len(c.Accepts)+len(c.RevivedAccepts)+len(c.TenantKeys) == 0 && endsOf(c.Facts).Equal(c.Facts)
 }
 
 // WorstCaseOfAll returns until when an instance that is cut off accepts tokens of a ring that is
@@ -53,6 +53,12 @@ func (c *Copy) WorstCaseOfAll(now time.Time) (instances, readers time.Time) {
 		}
 		own, read := WorstCase(k.Record, now)
 		instances, readers = later(instances, own), later(readers, read)
+	}
+	for _, a := range c.Accepts {
+		if c.Facts.Accepted(a.AcceptRecord).Verifies(now) {
+			own, _ := c.WorstCaseOf(a.KID, now)
+			instances = later(instances, own)
+		}
 	}
 	return instances, readers
 }

@@ -73,7 +73,7 @@ func TestDestroyedTakesNoChange(t *testing.T) {
 	_, err1 := b.Rotate(true)
 	_, err2 := b.Promote("k1", true)
 	_, err3 := b.Revoke("k1", true)
-	_, err4 := b.RevokeUnwhole("k1", true, true)
+	_, err4 := b.RevokeUnwhole("k1", true, false, true)
 	_, err5 := b.SetPolicy(round)
 	_, err6 := b.Create(round, false)
 	for i, err := range []error{err1, err2, err3, err4, err5, err6} {

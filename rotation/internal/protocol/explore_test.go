@@ -18,7 +18,8 @@ import (
 func TestShortHistories(t *testing.T) {
 	chosen := named(t, "9s pass", "the newest change is lost", "the store is emptied", "a collected record is put back",
 		"0 syncs", "1 syncs", "0 mints ahead", "0 rotates by force", "1 rotates by force",
-		"0 revokes the signer by force", "0 revokes the last", "0 collects", "1 shreds", "0 creates again", "a shredded record is put back")
+		"0 revokes the signer by force", "0 revokes the last", "0 collects", "1 shreds", "0 creates again", "a shredded record is put back",
+		"1 accepts for 100s", "0 revokes an accepted key")
 	taken := 0
 	var explore func(w world, left int)
 	explore = func(w world, left int) {
@@ -52,9 +53,10 @@ func beginnings(t *testing.T) []world {
 	if len(gone.collected) == 0 {
 		t.Fatal("no record was collected")
 	}
+	accepted := follow(t, known, "0 accepts for 30s", "1 syncs")
 	again := follow(t, known, "0 shreds", "0 creates again") // 1 still holds the life before
 	held := follow(t, newWorld(), "0 adopts and holds", "1 syncs", "9s pass", "9s pass", "0 syncs", "1 syncs")
-	return []world{known, unheard, over, gone, again, held}
+	return []world{known, unheard, over, gone, again, held, accepted}
 }
 
 // follow returns w after the steps of those names.
@@ -114,7 +116,7 @@ func TestLongHistories(t *testing.T) {
 func (w *world) check(before *world) error {
 	var errs []error
 	for i := range w.instances {
-		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.staysDead(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i), w.waitsForPromotion(i))
+		errs = append(errs, w.remembersRevocations(i, before), w.keepsCollected(i, before), w.keepsAccepted(i, before), w.staysDead(i, before), w.agreesWithView(i), w.keepsWhatItSigns(i), w.waitsForPromotion(i))
 		for j := range i {
 			errs = append(errs, w.mergesInEitherOrder(i, j))
 		}
@@ -175,6 +177,33 @@ func (w *world) keepsCollected(i int, before *world) error {
 		knew := was.held.Facts.Collected(r.Record) || slices.Contains(was.gone, r.KID)
 		if knew && !(away && before.lostCollection(r)) {
 			return fmt.Errorf("%s was collected, and returns to instance %d", r.KID, i)
+		}
+	}
+	return nil
+}
+
+// keepsAccepted: an accepted key stays at an instance until its date, which never becomes earlier,
+// unless it is revoked or the ring is destroyed, whatever happens to the store and to the records.
+func (w *world) keepsAccepted(i int, before *world) error {
+	was, is := before.instances[i].held, w.instances[i].held
+	if was == nil || is == nil {
+		return nil
+	}
+	for _, a := range was.Accepts {
+		then := was.Facts.Accepted(a.AcceptRecord)
+		if !w.clock(i).Before(then.Until) || !w.now.Before(then.Until) || a.Life < is.Facts.Dead {
+			continue
+		}
+		if now := is.FindAccept(a.KID); now == nil {
+			return fmt.Errorf("instance %d has lost the accepted key %s", i, a.KID)
+		} else if until := is.Facts.Accepted(now.AcceptRecord).Until; until.Before(then.Until) {
+			return fmt.Errorf("at instance %d the accepted key %s ends at %v, and did at %v", i, a.KID, until, then.Until)
+		}
+	}
+	for _, a := range is.Accepts {
+		_, revoked := is.Facts.At(ring.FactRevoked, a.KID)
+		if now := is.Facts.Accepted(a.AcceptRecord); revoked && now.Verifies(w.now) {
+			return fmt.Errorf("instance %d accepts %s, which is revoked", i, a.KID)
 		}
 	}
 	return nil
@@ -322,6 +351,9 @@ func (w *world) maySignWithAll(i int) bool {
 // summary writes the records, revocations and collections of c, or also its schedule.
 func (w *world) summary(c *Copy, schedule bool) string {
 	s := fmt.Sprintf("%d lives ended, collected until %v", c.Facts.Dead, c.Facts.CollectedUntil)
+	for _, a := range c.Accepts {
+		s += fmt.Sprintf("\naccepted %+v %x", c.Facts.Accepted(a.AcceptRecord), a.Sum[:2])
+	}
 	for _, k := range c.Plan.At(w.now).Keys {
 		_, revoked := c.Facts.At(ring.FactRevoked, k.KID)
 		if !schedule {

@@ -50,6 +50,10 @@ type MergeResult struct {
 	// and made another.
 	Older bool
 
+	// Clashes are the kids of keys of which the instance and the store have two. Union and Healed have
+	// the one that counts.
+	Clashes []string
+
 	// Undone says that the store lacked a revocation, the destruction or a collection that this
 	// instance knew. Someone may have removed it on purpose.
 	Undone bool
@@ -70,7 +74,7 @@ func Merge(in MergeInput) MergeResult {
 		m.Held = m.Held.ends()
 	}
 	m.union = m.join()
-	result := MergeResult{Union: m.union, Healed: m.union, Older: m.older(), Undone: m.undone()}
+	result := MergeResult{Union: m.union, Healed: m.union, Older: m.older(), Undone: m.undone(), Clashes: m.clashes()}
 	switch {
 	case m.ClockOff || m.lacksKEK():
 		return result
@@ -185,20 +189,15 @@ func (m *merge) join() *Copy {
 	if m.Held == nil {
 		return NewCopy(u)
 	}
-	u.Records = slices.Clone(u.Records)
-	for _, r := range m.Held.Records {
-		if m.Stored.Find(r.KID) == nil && !u.Facts.Ignored(r.Record) {
-			u.Records = append(u.Records, r)
-		}
-	}
+	u.Head = max(u.Head, m.Held.Head) // or a ring that was emptied would look as if no key was ever minted
+	u.Records, u.Accepts = m.joinRecords(u.Facts), m.joinAccepts(u.Facts)
 	u.replan()
 	m.drop(&u)
-	u.Facts = u.Facts.Prune(func(kid string) bool { return u.Find(kid) != nil })
+	u.Facts = u.Facts.Prune(u.keepsFact)
 	u.replan()
 	u.TenantKeys = slices.Clone(u.TenantKeys)
 	for _, tk := range m.Held.TenantKeys {
-		used := func(r Record) bool { return r.TenantKey == tk.ID }
-		if u.tenantKey(tk.ID) == nil && slices.ContainsFunc(u.Records, used) {
+		if u.tenantKey(tk.ID) == nil && u.uses(tk.ID, nil, nil) {
 			u.TenantKeys = append(u.TenantKeys, tk)
 		}
 	}
@@ -282,12 +281,12 @@ func (m *merge) inSync(p *ring.Policy) bool {
 	return !m.Good.IsZero() && Age(m.LocalNow, m.Good) <= p.Freshness
 }
 
-// missing returns the records that the store lacks. A record of that kid that cannot be opened is
+// missing returns the records that the store lacks, or has another one of that kid for. A record of that kid that cannot be opened is
 // not missing, unless it may be replaced: it may be sealed under a KEK that this instance lacks.
 func (m *merge) missing() []Record {
 	var missing []Record
 	for _, r := range m.union.Records {
-		if m.Stored.Find(r.KID) == nil && m.Unreadable.writable(RecordRef(r.KID)) {
+		if !m.Stored.hasRecord(r) && m.Unreadable.writable(RecordRef(r.KID)) {
 			missing = append(missing, r)
 		}
 	}

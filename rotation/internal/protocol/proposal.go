@@ -19,10 +19,14 @@ type Proposal struct {
 	Mint       []ring.Record // to be sealed with the material that Base.MakeKey made
 	Restore    []string      // kids of records to write back as they were sealed
 	TenantKeys []string      // ids of tenant keys to write back
-	Facts      []ProposedFact
-	Bounds     []ring.Bound // besides those of the facts
-	Remove     []string     // kids to remove, with all their facts but a revocation
-	RemoveKeys []string     // ids of tenant keys to remove
+
+	Accept         []ring.AcceptRecord // keys to accept, to be sealed with the material of the request
+	RestoreAccepts []string            // kids of accepted keys to write back as they were sealed
+	RemoveAccepts  []string            // kids of accepted keys to remove, with their FactAccepted
+	Facts          []ProposedFact
+	Bounds         []ring.Bound // besides those of the facts
+	Remove         []string     // kids to remove, with all their facts but a revocation
+	RemoveKeys     []string     // ids of tenant keys to remove
 
 	// NewTenantKey says that Mint is to be sealed under a tenant key that is made for it, under the
 	// primary. Then facts and head of this change are sealed under the primary too.
@@ -66,7 +70,7 @@ const unbounded = 250 * 365 * 24 * time.Hour
 // PutsBack reports whether a merge restores something. One that only says that a key has become known
 // does not: such a merge follows every forced change. p may be nil.
 func (p *Proposal) PutsBack() bool {
-	return p != nil && (len(p.Restore)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
+	return p != nil && (len(p.Restore)+len(p.RestoreAccepts)+len(p.TenantKeys) > 0 || slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
 		return f.Kind != ring.FactAnnounced && f.Kind != ring.FactRepublished
 	}))
 }

@@ -25,9 +25,11 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 			p.Head = r.Seq
 		}
 	}
-	if m.Held != nil && m.Unreadable.has(HeadRef) && m.Unreadable.writable(HeadRef) {
+	head := m.Held != nil && m.Unreadable.has(HeadRef) && m.Unreadable.writable(HeadRef)
+	if head {
 		p.Head = max(p.Head, healed.MaxSeq())
 	}
+	m.proposeAccepts(healed, p)
 	for _, tk := range healed.TenantKeys {
 		if m.Stored.tenantKey(tk.ID) == nil && m.Unreadable.writable(TenantKeyRef(tk.ID)) {
 			p.TenantKeys = append(p.TenantKeys, tk.ID)
@@ -45,7 +47,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 		}
 	}
 	p.Facts = append(p.Facts, m.ofRing(healed)...)
-	if p.Head+len(p.Restore)+len(p.TenantKeys)+len(p.Facts) == 0 && !m.older() {
+	if p.Head+len(p.Restore)+len(p.RestoreAccepts)+len(p.TenantKeys)+len(p.Facts) == 0 && !m.older() && !head {
 		return nil
 	}
 	if len(missing) > 0 {
@@ -57,14 +59,13 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 // bounded returns a fact with its bounds. A new one has to be in the present, and a restored one
 // only in the past.
 func (m *merge) bounded(id ring.FactID, at time.Time) ProposedFact {
-	var window, skew time.Duration
-	if m.union.Newest() != nil {
-		window, skew = m.timing().Window(m.Deadline), m.timing().ClockSkew
-	}
+	window, skew := m.union.timing().Window(m.Deadline), m.union.timing().ClockSkew
 	if fresh, ok := m.news.At(id.Kind, id.KID); ok && fresh.Equal(at) {
 		return ProposedFact{FactID: id, At: at, From: 0, To: window}
 	}
-	if m.union.Newest() == nil {
+	if id.Kind == ring.FactAccepted {
+		window += ring.MaxAccept // it is a date ahead
+	} else if m.union.Newest() == nil {
 		return ProposedFact{FactID: id, At: at, From: -unbounded, To: unbounded} // no policy says how far clocks differ
 	}
 	// It was within the window of the store that first took it. That store's clock may have been

@@ -56,6 +56,9 @@ func afterChange(parts Unreadable, p *Proposal) Unreadable {
 	for _, kid := range p.Restore {
 		delete(left, RecordRef(kid))
 	}
+	for _, kid := range p.RestoreAccepts {
+		delete(left, AcceptRef(kid))
+	}
 	for _, id := range p.TenantKeys {
 		delete(left, TenantKeyRef(id))
 	}
@@ -82,12 +85,23 @@ func contents(c *Copy) string {
 		s += fmt.Sprintf("%d lives ended, at %v; ", c.Facts.Dead, c.Facts.DeadAt)
 	}
 	for _, r := range c.Records {
-		s += r.KID + " "
+		s += r.KID + bytesOf(r.Sum) + " "
 	}
-	for id, at := range c.Facts.Prune(func(kid string) bool { return c.Find(kid) != nil }).All {
+	for _, a := range c.Accepts {
+		s += "v:" + a.KID + bytesOf(a.Sum) + " "
+	}
+	for id, at := range c.Facts.Prune(c.keepsFact).All {
 		s += fmt.Sprintf("%c:%s=%v ", id.Kind, id.KID, at.Sub(sec(0)))
 	}
 	return s + fmt.Sprintf("collected until %v]", c.Facts.CollectedUntil)
+}
+
+// bytesOf writes the digest of a record, if a test gave it one.
+func bytesOf(sum [32]byte) string {
+	if sum == [32]byte{} {
+		return ""
+	}
+	return fmt.Sprintf("/%x", sum[:2])
 }
 
 // spread returns a deep copy of c. Its slices have room for more, so appending to one in place
@@ -97,12 +111,16 @@ func spread(c *Copy) *Copy {
 		return nil
 	}
 	d := *c
-	d.Records, d.TenantKeys = roomy(c.Records), roomy(c.TenantKeys)
+	d.Records, d.Accepts, d.TenantKeys = roomy(c.Records), roomy(c.Accepts), roomy(c.TenantKeys)
 	d.Published, d.Revived = roomy(c.Published), roomy(c.Revived)
 	records := make([]*ring.Record, len(c.Records))
 	for i, r := range c.Records {
 		record := *r.Record
 		d.Records[i].Record, records[i] = &record, &record
+	}
+	for i, a := range c.Accepts {
+		record := *a.AcceptRecord
+		d.Accepts[i].AcceptRecord = &record
 	}
 	d.Facts = c.Facts.Clone()
 	d.Plan = ring.NewPlan(records, d.Facts)
@@ -120,8 +138,12 @@ func whole(c *Copy) []any {
 	for _, r := range c.Records {
 		records = append(records, *r.Record)
 	}
+	var accepts []ring.AcceptRecord
+	for _, a := range c.Accepts {
+		accepts = append(accepts, *a.AcceptRecord)
+	}
 	return []any{
-		records, c.Head, c.Count, c.Facts.Clone(),
+		records, accepts, room(c.Accepts), c.Head, c.Count, c.Facts.Clone(),
 		room(c.Records), room(c.TenantKeys), room(c.Published), room(c.Revived),
 		c.Plan.Dead, c.Plan.Past, room(c.Plan.InOrder), room(c.Plan.NeverActive),
 	}

@@ -9,13 +9,13 @@ import (
 )
 
 // Replace decides about the next step by which another key signs in place of the leaked ones, and then
-// all of them are revoked. It returns nil if there is none now: from then on there may be one, or, if
+// all of them are revoked. It returns nil if no step can be made now: from then on one may be, or, if
 // from is zero, all are revoked. The steps are told by the ring alone, so a replacement that was
 // interrupted goes on where it ended, and one that is done has no step:
 //
 //   - A leaked key that does not sign, and whose revocation costs no signer, is revoked.
 //   - Where the key that signs is leaked, or is the next to sign although no key does, the first other
-//     pending key is made to sign once every instance knows it. If there is none, one is minted.
+//     pending key is made to sign once every instance knows it. If no other is pending, one is minted.
 //
 // So no instance is without a signer, and no token of another key is rejected. With now, nothing is
 // waited for, at the price that [Base.Outlook] foresees: instances that have not heard of the new key

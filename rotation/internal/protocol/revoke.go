@@ -16,10 +16,13 @@ import (
 // any receipt has said (timeline Heir). And if kid signs in place of a key that was forced to sign,
 // and that a failover may still lose, only force accepts that no key signs meanwhile.
 func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
+	r := b.Copy.Find(kid)
+	if r == nil && b.Copy.FindAccept(kid) != nil {
+		return b.revokeAccept(kid), nil
+	}
 	if err := b.Ring(); err != nil {
 		return nil, err
 	}
-	r := b.Copy.Find(kid)
 	if r == nil {
 		return nil, &ring.MissingError{Tenant: b.Tenant, KID: kid}
 	}
@@ -46,23 +49,23 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 }
 
 // RevokeUnwhole decides about the revocation of kid in a ring of which something cannot be opened.
-// Base.Copy has the parts that can be. exists says that the store has a record of kid, whether or
-// not it can be opened. It returns nil if kid was revoked already.
+// Base.Copy has the parts that can be. record and accept say that the store has a record, or an
+// accepted key, of kid, whether or not it can be opened. It returns nil if kid was revoked already.
 //
 // A revocation ends trust, and can be added to any ring: a field that an attacker has garbled must
 // not keep a leaked key alive. But which key signs next cannot be decided without the whole ring.
 // So a key that may be the signing one is only revoked by force, and a rotator finds the next one
 // once the ring is whole. Head stays, since it may be the field that cannot be opened.
-func (b *Base) RevokeUnwhole(kid string, exists, force bool) (*Proposal, error) {
+func (b *Base) RevokeUnwhole(kid string, record, accept, force bool) (*Proposal, error) {
 	r := b.Copy.Find(kid)
 	switch _, revoked := b.Copy.Facts.At(ring.FactRevoked, kid); {
 	case b.Copy.Plan.Dead:
 		return nil, b.refuse("", wasDestroyed, time.Time{})
 	case revoked:
 		return nil, nil
-	case r == nil && !exists:
+	case r == nil && !record && !accept:
 		return nil, &ring.MissingError{Tenant: b.Tenant, KID: kid}
-	case !force && b.maySign(kid):
+	case !force && b.maySign(kid) && (record || r != nil): // an accepted key never signs
 		return nil, b.refuse(kid, "it may be the key that signs, and no other can take over while parts of the ring cannot be opened; force it", time.Time{})
 	}
 	p, timing := &Proposal{Op: ring.OpRevoke, KID: kid, LeaveHead: true}, ring.Policy{}.WithDefaults()

@@ -29,7 +29,7 @@ func TestRevokeUnwhole(t *testing.T) {
 		{"no record", ringOf(nil, k1), "k9", false, true, "missing"},
 		{"revoked before", ringOf([]factAt{{ring.FactRevoked, "k9", 3}}, k1), "k9", true, false, "nothing"},
 	} {
-		p, err := baseOf(tt.of, 50).RevokeUnwhole(tt.kid, tt.exists, tt.force)
+		p, err := baseOf(tt.of, 50).RevokeUnwhole(tt.kid, tt.exists, false, tt.force)
 		got := "revoke"
 		switch missing := (*ring.MissingError)(nil); {
 		case errors.As(err, &missing):

@@ -167,18 +167,18 @@ func WorstCase(r *ring.Record, now time.Time) (instances, readers time.Time) {
 	return instances, readers
 }
 
-// WorstCase is [WorstCase] of a key of the ring that is revoked now. Both are zero if there is no record
-// of it.
+// WorstCase is [Copy.WorstCaseOf] of a key that is revoked now.
 func (b *Base) WorstCase(kid string) (instances, readers time.Time) {
-	if r := b.Copy.Find(kid); r != nil {
-		instances, readers = WorstCase(r, b.Now)
-	}
-	return instances, readers
+	return b.Copy.WorstCaseOf(kid, b.Now)
 }
 
 // TokensUntil returns until when tokens may live of the key that p revokes, or of the one in whose place
-// p makes another sign. It is zero if that key has signed nothing, or there is none.
+// p makes another sign, or of the key that p adopts. It is zero if that key has signed nothing, there is
+// none, or it is not known.
 func (b *Base) TokensUntil(p *Proposal) (until time.Time) {
+	if p.Op == ring.OpAdopt {
+		return adoptedUntil(p)
+	}
 	facts := ring.Facts{}
 	for _, f := range p.Facts {
 		facts.Add(f.Kind, f.KID, f.At)

@@ -162,7 +162,7 @@ func TestRevocationOfStandIn(t *testing.T) {
 		if err != nil || !isSec(p.NoSignerUntil, tt.silent) {
 			t.Errorf("%s: no signer until %v, %v", tt.name, p.NoSignerUntil, err)
 		}
-		if unwhole, err := baseOf(tt.of, tt.now).RevokeUnwhole(tt.kid, true, false); (err != nil) != (tt.from != 0) {
+		if unwhole, err := baseOf(tt.of, tt.now).RevokeUnwhole(tt.kid, true, false, false); (err != nil) != (tt.from != 0) {
 			t.Errorf("%s, not whole: %+v, %v", tt.name, unwhole, err)
 		}
 	}

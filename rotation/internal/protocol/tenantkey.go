@@ -22,16 +22,22 @@ func (b *Base) needsTenantKey() bool {
 	return tk == nil || tk.Born != b.Origin && (b.Agreed || tk.KEK == b.Primary)
 }
 
-// unusedTenantKeys returns the ids of the tenant keys that no record is sealed under, once those of
-// removed are gone. A holder of a record that the store lacks restores the tenant key with it.
-func (b *Base) unusedTenantKeys(removed []string) (ids []string) {
+// unusedTenantKeys returns the ids of the tenant keys that nothing is sealed under, once what p removes
+// is gone. A holder of a record that the store lacks restores the tenant key with it.
+func (b *Base) unusedTenantKeys(p *Proposal) (ids []string) {
 	for _, tk := range b.Copy.TenantKeys {
-		uses := func(r Record) bool { return r.TenantKey == tk.ID && !slices.Contains(removed, r.KID) }
-		if !slices.ContainsFunc(b.Copy.Records, uses) {
+		if !b.Copy.uses(tk.ID, p.Remove, p.RemoveAccepts) {
 			ids = append(ids, tk.ID)
 		}
 	}
 	return ids
+}
+
+// uses reports whether a record or an accepted key is sealed under the tenant key of that id, apart
+// from those that are removed.
+func (c *Copy) uses(id string, records, accepts []string) bool {
+	return slices.ContainsFunc(c.Records, func(r Record) bool { return r.TenantKey == id && !slices.Contains(records, r.KID) }) ||
+		slices.ContainsFunc(c.Accepts, func(a Accept) bool { return a.TenantKey == id && !slices.Contains(accepts, a.KID) })
 }
 
 // Rekey decides about sealing the whole ring under this process's primary, so that another KEK is

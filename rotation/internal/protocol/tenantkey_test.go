@@ -83,7 +83,7 @@ func TestRolloutMakesOneTenantKey(t *testing.T) {
 				under = fmt.Sprintf("t%d", made)
 				next.TenantKeys = append(slices.Clone(c.TenantKeys), TenantKey{under, b.Primary, b.Primary})
 			}
-			next.Records = append(slices.Clone(c.Records), Record{&p.Mint[0], under})
+			next.Records = append(slices.Clone(c.Records), Record{Record: &p.Mint[0], TenantKey: under})
 			c = NewCopy(next)
 		}
 		if want := map[bool]int{true: 1}[n >= 3]; made != want {
@@ -104,7 +104,7 @@ func TestSealingKEK(t *testing.T) {
 		{"no records", sealedRing([]TenantKey{{"t", "a", "a"}}, nil), ""},
 		{"one tenant key", sealedRing([]TenantKey{{"t", "a", "a"}}, nil, two...), "a"},
 		{"two", sealedRing([]TenantKey{{"t", "a", "a"}, {"u", "b", "b"}}, nil, two...), "b"},
-		{"that of the newest is gone", NewCopy(Copy{TenantKeys: []TenantKey{{"t", "a", "a"}}, Records: []Record{{&two[0], "t"}, {&two[1], "u"}}}), ""},
+		{"that of the newest is gone", NewCopy(Copy{TenantKeys: []TenantKey{{"t", "a", "a"}}, Records: []Record{{Record: &two[0], TenantKey: "t"}, {Record: &two[1], TenantKey: "u"}}}), ""},
 	} {
 		if got := tt.of.SealingKEK(); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)

@@ -25,6 +25,9 @@ var HeadRef = Ref{part: 'h'}
 // RecordRef names a record.
 func RecordRef(kid string) Ref { return Ref{part: 'k', name: kid} }
 
+// AcceptRef names an accepted key.
+func AcceptRef(kid string) Ref { return Ref{part: 'v', name: kid} }
+
 // TenantKeyRef names a tenant key.
 func TenantKeyRef(id string) Ref { return Ref{part: 't', name: id} }
 

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,6 +157,11 @@ func (w *world) change(i int, decide func(b *Base) (*Proposal, error)) (bool, er
 	if refused != nil || p == nil {
 		return false, nil
 	}
+	for _, kid := range p.RemoveAccepts {
+		if a := b.Copy.FindAccept(kid); a != nil && w.now.Before(b.Copy.Facts.Accepted(a.AcceptRecord).Until.Add(round.Leeway)) {
+			return false, fmt.Errorf("the accepted key %s is collected before its end", kid)
+		}
+	}
 	for _, r := range w.top().c.Records {
 		if slices.Contains(p.Remove, r.KID) {
 			w.collected = append(w.collected, collection{r, w.changes + 1})
@@ -179,16 +185,28 @@ func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
 	if !p.LeaveHead {
 		out.Count = NextCount(&raw, held)
 	}
-	out.Records, out.Published = slices.Clone(raw.Records), slices.Clone(raw.Published)
+	out.Records, out.Accepts, out.Published = slices.Clone(raw.Records), slices.Clone(raw.Accepts), slices.Clone(raw.Published)
 	publish := func(r Record) {
+		out.Records = slices.DeleteFunc(out.Records, func(o Record) bool { return o.KID == r.KID }) // the store overwrites a field
 		out.Records = append(out.Records, r)
 		out.Published = append(out.Published, Publication{KID: r.KID, At: now})
 	}
 	for i := range p.Mint {
-		publish(Record{Record: &p.Mint[i], TenantKey: "t"})
+		publish(Record{Record: &p.Mint[i], TenantKey: "t", Sum: sha256.Sum256(fmt.Append(nil, p.Mint[i]))})
 	}
 	for _, kid := range p.Restore {
-		publish(Record{Record: held.Find(kid), TenantKey: "t"})
+		i := slices.IndexFunc(held.Records, func(r Record) bool { return r.KID == kid })
+		publish(held.Records[i])
+	}
+	accept := func(a Accept) {
+		out.Accepts = slices.DeleteFunc(out.Accepts, func(o Accept) bool { return o.KID == a.KID })
+		out.Accepts = append(out.Accepts, a)
+	}
+	for i := range p.Accept {
+		accept(Accept{AcceptRecord: &p.Accept[i], TenantKey: "t", Sum: sha256.Sum256(fmt.Append(nil, p.Accept[i]))})
+	}
+	for _, kid := range p.RestoreAccepts {
+		accept(*held.FindAccept(kid))
 	}
 	bounds := slices.Clone(p.Bounds)
 	for _, f := range p.Facts {
@@ -211,10 +229,14 @@ func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
 		}
 	}
 	remove(&out, p.Remove)
+	out.Accepts = slices.DeleteFunc(out.Accepts, func(a Accept) bool { return slices.Contains(p.RemoveAccepts, a.KID) })
+	out.Facts = out.Facts.Prune(func(id ring.FactID) bool {
+		return id.Kind != ring.FactAccepted || !slices.Contains(p.RemoveAccepts, id.KID)
+	})
 	switch {
 	case p.Sweep:
-		out.Records, out.Published, out.TenantKeys = nil, nil, nil
-		out.Facts = out.Facts.Prune(func(string) bool { return false })
+		out.Records, out.Accepts, out.Published, out.TenantKeys = nil, nil, nil, nil
+		out.Facts = out.Facts.Prune(func(ring.FactID) bool { return false })
 	case len(out.Records) == 0:
 		out.TenantKeys = raw.TenantKeys
 	}
@@ -225,7 +247,7 @@ func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
 func remove(c *Copy, kids []string) {
 	c.Records = slices.DeleteFunc(c.Records, func(r Record) bool { return slices.Contains(kids, r.KID) })
 	c.Published = slices.DeleteFunc(c.Published, func(p Publication) bool { return slices.Contains(kids, p.KID) })
-	c.Facts = c.Facts.Prune(func(kid string) bool { return !slices.Contains(kids, kid) })
+	c.Facts = c.Facts.Prune(func(id ring.FactID) bool { return id.Kind == ring.FactAccepted || !slices.Contains(kids, id.KID) })
 }
 
 // steps returns all steps of the first n instances.
@@ -263,8 +285,22 @@ func changes(i int) []step {
 		decision("revokes the signer by force", func(b *Base) (*Proposal, error) { return b.Revoke(signer(b), true) }),
 		decision("revokes the last", func(b *Base) (*Proposal, error) { return b.Revoke(lastPending(b), false) }),
 		decision("takes over", (*Base).TakeOver),
+		decision("creates with the kids of before", func(b *Base) (*Proposal, error) {
+			made := 0
+			b.MakeKey = func(ring.Policy) (string, error) { made++; return fmt.Sprintf("k%d", made), nil }
+			return b.Create(round, false)
+		}),
+		decision("accepts for 30s", func(b *Base) (*Proposal, error) { return b.Accept(request("v"), at(b.Now, 30)) }),
+		decision("accepts for 100s", func(b *Base) (*Proposal, error) { return b.Accept(request("v"), at(b.Now, 100)) }),
+		decision("accepts the kid of a key", func(b *Base) (*Proposal, error) { return b.Accept(request("k1"), at(b.Now, 100)) }),
+		decision("revokes an accepted key", func(b *Base) (*Proposal, error) { return b.Revoke("v", false) }),
 		decision("collects", func(b *Base) (*Proposal, error) { return b.Collect(), nil }),
 	}
+}
+
+// request asks to accept one key.
+func request(kid string) []AcceptRequest {
+	return []AcceptRequest{{AcceptRecord: ring.AcceptRecord{KID: kid, Algorithm: round.Algorithm}}}
 }
 
 func wait(s float64) step {

@@ -17,6 +17,7 @@ const (
 	FieldGone = "gone" // the fact FactCollected
 
 	PrefixRecord   = "k:"
+	PrefixAccept   = "v:" // an accepted key
 	PrefixKey      = "tk:"
 	PrefixPublish  = "p:" // when a record was published; not authenticated
 	prefixOptional = "_"  // a field that a newer keyturn may add and an older one may ignore

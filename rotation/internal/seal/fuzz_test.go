@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -83,6 +84,76 @@ func checkRecordBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid strin
 		t.Errorf("it does not verify what it signs: %v", err)
 	}
 	ring.View([]ring.Record{r.Record}, ring.Facts{}, r.ActivateAt)
+}
+
+// FuzzOpenAccept: the same for accepted keys. material is the secret of one.
+func FuzzOpenAccept(f *testing.F) {
+	vr := readVectors(f).Rings[1]
+	keys := make(map[string]*TenantKey)
+	for _, k := range vr.Keys {
+		keys[k.ID] = makeTenantKey(k.ID, KEKName{}, [checkSize]byte{}, unhex(f, k.Key))
+	}
+	for _, a := range vr.Accepts {
+		blob := vr.ring(f)["v:"+a.KID]
+		material := unhex(f, a.Material)
+		f.Add(a.KID, blob, material)
+		f.Add(a.KID, blob[:len(blob)-len(material)-boxOverhead], material)
+	}
+	for _, r := range vr.Refused {
+		f.Add(r.Field[min(2, len(r.Field)):], unhex(f, r.Value), []byte(nil))
+	}
+	f.Fuzz(func(t *testing.T, kid string, blob, material []byte) {
+		checkAcceptBlob(t, keys, vr.Tenant, kid, blob)
+
+		h, n, err := readAcceptHeader(blob)
+		if err != nil {
+			if !oneReason(err) || n != 0 {
+				t.Errorf("readAcceptHeader = %d, %v", n, err)
+			}
+			return
+		}
+		if !bytes.Equal(h.append(nil), blob[:n]) {
+			t.Errorf("read from %x, written as %x", blob[:n], h.append(nil))
+		}
+		tk := keys[h.tenantKey]
+		if tk == nil || len(kid) > math.MaxUint16 {
+			return
+		}
+		box, err := tk.box()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Tenant, h.KID = vr.Tenant, kid
+		checkAcceptBlob(t, keys, h.Tenant, h.KID, box.seal(bytes.Clone(blob[:n]), h.place(), material))
+	})
+}
+
+// checkAcceptBlob checks the promises of OpenAccept for any blob.
+func checkAcceptBlob(t *testing.T, keys map[string]*TenantKey, tenant, kid string, blob []byte) {
+	t.Helper()
+	a, err := OpenAccept(keys, tenant, kid, blob)
+	if err != nil {
+		if a != nil || !oneReason(err) {
+			t.Errorf("OpenAccept = %v, %v", a, err)
+		}
+		return
+	}
+	h, n, err := readAcceptHeader(blob)
+	h.Tenant, h.KID = tenant, kid
+	if err != nil || !bytes.Equal(blob[:n], h.append(nil)) || h.AcceptRecord != a.AcceptRecord || h.tenantKey != a.TenantKey {
+		t.Errorf("opened %+v from %x", a.AcceptRecord, blob)
+	}
+	if a.Key.ID() != (keystore.ID{Tenant: tenant, KID: kid}) || a.Key.Algorithm() != a.Algorithm || !a.Until.After(a.Created) {
+		t.Errorf("opened %+v with %v", a.AcceptRecord, a.Key)
+	}
+	for _, elsewhere := range [][2]string{{tenant + "x", kid}, {tenant, kid + "x"}, {kid, tenant}, {"", kid}, {tenant, ""}} {
+		if elsewhere == [2]string{tenant, kid} {
+			continue
+		}
+		if _, err := OpenAccept(keys, elsewhere[0], elsewhere[1], blob); !errors.Is(err, ErrTampered) && !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q opens as %q: %v", [2]string{tenant, kid}, elsewhere, err)
+		}
+	}
 }
 
 // FuzzOpenTenantKey: a tenant key that opens is in its canonical encoding, and opens only in its
@@ -233,7 +304,7 @@ func checkMAC(t *testing.T, keks *KEKs, kind byte, tenant, kid string, blob []by
 	if _, err := again(); err != nil {
 		t.Errorf("%x cannot be sealed again: %v", blob, err)
 	}
-	for _, other := range []byte("xafrwdgHAL") {
+	for _, other := range []byte("xafrwudgHAL") {
 		if _, _, err := openMAC(keks, other, tenant, kid, blob); err == nil && other != kind {
 			t.Errorf("one of kind %c opens as %c", kind, other)
 		}
@@ -294,6 +365,12 @@ func FuzzOpenRing(f *testing.F) {
 				t.Errorf("a record that was not in the ring: %+v", r.Record)
 			}
 		}
+		for _, a := range got.Accepts {
+			i := slices.IndexFunc(opened.Accepts, func(o OpenedAccept) bool { return o.KID == a.KID })
+			if i < 0 || a.AcceptRecord != opened.Accepts[i].AcceptRecord || !bytes.Equal(fields["v:"+a.KID], whole["v:"+a.KID]) {
+				t.Errorf("an accepted key that was not in the ring: %+v", a.AcceptRecord)
+			}
+		}
 		for id, at := range got.Facts.All {
 			if want, ok := opened.Facts.At(id.Kind, id.KID); !ok || !want.Equal(at) {
 				t.Errorf("a fact that was not in the ring: %c of %q at %v", id.Kind, id.KID, at)
@@ -315,7 +392,7 @@ func FuzzOpenRing(f *testing.F) {
 		ring.View(recordsOf(got), got.Facts, time.UnixMilli(1_800_000_000_123))
 
 		other, err := OpenRing(keks, v.Tenant+"x", fields)
-		if len(other.Records)+len(other.TenantKeys) > 0 || !other.Facts.Equal(ring.Facts{}) || err == nil {
+		if len(other.Records)+len(other.Accepts)+len(other.TenantKeys) > 0 || !other.Facts.Equal(ring.Facts{}) || err == nil {
 			t.Errorf("opens under another tenant: %v", err)
 		}
 	})

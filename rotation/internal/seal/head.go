@@ -12,14 +12,14 @@ import (
 // A Head is the newest seq of a ring, and how many changes were made to the ring. A smaller count
 // than one that was seen before is a loss: the store was rolled back.
 type Head struct {
-	Seq   int    // of the newest record, from 1
+	Seq   int    // of the newest record, from 1; 0 if none was ever minted: there are only accepted keys
 	Count uint64 // from 1
 }
 
 // SealHead returns what to store of a head: it with a MAC under the KEK that is named.
 func SealHead(keks *KEKs, under KEKName, tenant string, h Head) ([]byte, error) {
 	switch {
-	case h.Seq < 1 || h.Seq > maxSeq || h.Count < 1:
+	case h.Seq < 0 || h.Seq > maxSeq || h.Count < 1:
 		return nil, &ring.Error{Text: fmt.Sprintf("a head with seq %d and count %d", h.Seq, h.Count)}
 	case !isText(tenant, 1, ring.MaxTenantBytes):
 		return nil, &ring.Error{Text: fmt.Sprintf("a head of a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
@@ -73,7 +73,7 @@ func (s sealedHead) authenticated(tenant string) []byte { return appendText(s.ap
 func readSealedHead(blob []byte) (s sealedHead, mac []byte, err error) {
 	r := reader{rest: blob}
 	r.start(blobHead)
-	s.head.Seq = int(r.number(4, 1, maxSeq))
+	s.head.Seq = int(r.number(4, 0, maxSeq))
 	s.head.Count = r.number(8, 1, math.MaxUint64)
 	s.kek = r.kekName()
 	mac = r.mac()

@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"maps"
@@ -106,6 +107,7 @@ type sealedRing struct {
 	tenant  string
 	fields  map[string][]byte
 	records []ring.Record
+	accepts []ring.AcceptRecord
 	facts   ring.Facts
 	head    Head
 	key     *TenantKey
@@ -116,6 +118,32 @@ func (s *sealedRing) add(t testing.TB, r ring.Record, m *Material) {
 	t.Helper()
 	s.fields[PrefixRecord+r.KID] = mustSeal(t, s.key, r, m)
 	s.records = append(s.records, r)
+}
+
+// addAccept seals an accepted key.
+func (s *sealedRing) addAccept(t testing.TB, a ring.AcceptRecord, key any) {
+	t.Helper()
+	blob, err := SealAccept(s.key, a, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fields[PrefixAccept+a.KID] = blob
+	s.accepts = append(s.accepts, a)
+}
+
+// testAccept returns an accepted key of alg, as a command would record it.
+func testAccept(tenant, kid string, alg keystore.Algorithm) ring.AcceptRecord {
+	return ring.AcceptRecord{Tenant: tenant, KID: kid, Algorithm: alg, Created: sealedAt, Until: sealedAt.Add(48 * time.Hour), Life: 3}
+}
+
+// publicOf returns the public key of m.
+func publicOf(t testing.TB, m *Material) any {
+	t.Helper()
+	pub, err := x509.ParsePKIXPublicKey(m.public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pub
 }
 
 // addFact seals a fact.
@@ -140,8 +168,8 @@ func (s *sealedRing) addFact(t testing.TB, keks *KEKs, kind ring.FactKind, kid s
 	}
 }
 
-// newSealedRing makes a ring with a key of HS256, one of ES256, and a fact of every kind about one
-// of them.
+// newSealedRing makes a ring with a key of HS256, one of ES256, two accepted keys of these kinds, and a
+// fact of every kind.
 func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
 	t.Helper()
 	s := &sealedRing{tenant: tenant, fields: make(map[string][]byte)}
@@ -158,6 +186,9 @@ func newSealedRing(t testing.TB, keks *KEKs, tenant string) *sealedRing {
 	for i, kind := range ring.FactKinds() {
 		s.addFact(t, keks, kind, s.records[i%2].KID, sealedAt.Add(time.Duration(i)*time.Second))
 	}
+	s.addAccept(t, testAccept(tenant, "theirs: one", keystore.HS256), mustMaterial(t, keystore.HS256).secret())
+	s.addAccept(t, testAccept(tenant, "theirs: two", keystore.ES256), publicOf(t, mustMaterial(t, keystore.ES256)))
+	s.addFact(t, keks, ring.FactAccepted, "theirs: two", sealedAt.Add(time.Hour))
 	s.head = Head{Seq: 2, Count: 3}
 	if s.fields[FieldHead], err = SealHead(keks, keks.Primary(), tenant, s.head); err != nil {
 		t.Fatal(err)
@@ -192,6 +223,8 @@ func holds(opened *OpenedRing, field string) bool {
 		return opened.TenantKeys[name] != nil
 	case prefix == "k":
 		return slices.ContainsFunc(opened.Records, func(r OpenedRecord) bool { return r.KID == name })
+	case prefix == "v":
+		return slices.ContainsFunc(opened.Accepts, func(a OpenedAccept) bool { return a.KID == name })
 	case len(prefix) != 1:
 		return false
 	}

@@ -36,12 +36,17 @@ func TestNothingLeaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	wiped.Wipe()
+	foreign, err := NewForeignKey(ring.ForeignKey{KID: "theirs", Algorithm: keystore.HS256, Key: hs.secret()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addAccept(t, testAccept("acme", "theirs", keystore.HS256), hs.secret())
 	ack, entry, bucketErrs := bucketValues(t, keks, elsewhere)
 	errs := append(ringErrors(t, keks, s, hs), bucketErrs...)
 
 	var out strings.Builder
 	values := []any{keks, *keks, keks.list[0], *keks.list[0], elsewhere, *elsewhere.list[0], keks.Names(), s.key, *s.key, wiped, *wiped, opened, *opened,
-		opened.Records, opened.Records[0], opened.Records[0].Private, hs, *es, ack, entry, s.heldOf(keks, s.fields), errs}
+		opened.Records, opened.Records[0], opened.Records[0].Private, hs, *es, ack, entry, opened.Accepts, foreign, *foreign, s.heldOf(keks, s.fields), errs}
 	for _, err := range errs {
 		values = append(values, err)
 	}
@@ -93,7 +98,7 @@ func secretsOf(t *testing.T, keks, elsewhere *KEKs, s *sealedRing, hs, es *Mater
 	}
 	secrets := map[string][]byte{"KEK": testKEK(1), "tenant key": tenantKey, "secret": hs.secret(), "private key": scalar,
 		"commitment key of a tenant key": hkdf1(tenantKey, "keyturn/1/commit")}
-	for _, use := range []string{useWrap, useFacts, useHead, useAcks, useLog} {
+	for _, use := range []string{useWrap, useFacts, useHead, useAcks, useLog, useSnapshot} {
 		secrets[use], secrets[use+" in a realm"] = keks.list[0].derive(use), elsewhere.list[0].derive(use)
 	}
 	return secrets
@@ -111,7 +116,10 @@ func ringErrors(t *testing.T, keks *KEKs, s *sealedRing, hs *Material) []error {
 	_, err3 := newMaterialOf(keystore.ES256, hs.secret())
 	_, err4 := ParseKEKs([]byte(base64.StdEncoding.EncodeToString(testKEK(1)) + "x"))
 	_, err5 := ParseKEKs([]byte(base64.StdEncoding.EncodeToString(testKEK(1)) + ":" + base64.StdEncoding.EncodeToString(testKEK(1))))
-	return []error{err1, err2, err3, err4, err5}
+	_, err6 := NewForeignKey(ring.ForeignKey{KID: "theirs", Algorithm: keystore.HS512, Key: hs.secret()})
+	_, err7 := NewForeignKey(ring.ForeignKey{KID: "theirs", Algorithm: keystore.ES256, Key: hs.secret()})
+	_, err8 := SealAccept(s.key, testAccept("acme", "theirs", keystore.HS512), hs.secret())
+	return []error{err1, err2, err3, err4, err5, err6, err7, err8}
 }
 
 // bucketValues returns an acknowledgement and an entry of the log, and errors about them and about

@@ -51,7 +51,7 @@ func (v *vectors) ringOf(realm string) *vectorRing {
 // addRing adds a ring: its first tenant key is under the first KEK, its second was made under the
 // first and is under the second.
 func (v *vectors) addRing(t testing.TB, realm string) {
-	r := &vectorRing{Realm: realm, Tenant: "acmé", Records: newRecords(t), Head: vectorHead{KEK: 1, Seq: 3, Count: 1<<32 + 7}, Fields: make(map[string]string)}
+	r := &vectorRing{Realm: realm, Tenant: "acmé", Records: newRecords(t), Accepts: newAccepts(t), Head: vectorHead{KEK: 1, Seq: 3, Count: 1<<32 + 7}, Fields: make(map[string]string)}
 	for i, text := range []string{"keyturn test vectors: tenant key", "keyturn vectors: tenant key no 2"} {
 		r.Keys = append(r.Keys, vectorKey{ID: []string{"0011223344556677", "8899aabbccddeeff"}[i], KEK: i, Key: hex.EncodeToString([]byte(text)),
 			Commit: hex.EncodeToString(hkdf1([]byte(text), "keyturn/1/commit")), Nonce: hex.EncodeToString(fmt.Appendf(nil, "key nonce 0%d", i+1))})
@@ -59,12 +59,16 @@ func (v *vectors) addRing(t testing.TB, realm string) {
 	for i, kind := range []string{"x", "a", "f", "r", "w"} {
 		r.Facts = append(r.Facts, vectorFact{KEK: i % 2, Kind: kind, KID: r.Records[i%4].KID, At: 1_800_000_001_000 + uint64(i)})
 	}
+	r.Facts = append(r.Facts, vectorFact{Kind: "u", KID: r.Accepts[1].KID, At: r.Accepts[1].Until + 1}, vectorFact{KEK: 1, Kind: "x", KID: r.Accepts[2].KID, At: 1_800_000_001_005})
 	r.Facts = append(r.Facts, vectorFact{KEK: 1, Kind: "g", At: r.Records[0].Created - 1, Life: 3})
 	for i, k := range r.Keys {
 		r.Fields["tk:"+k.ID] = hex.EncodeToString(v.sealKey(t, r, i))
 	}
 	for _, rec := range r.Records {
 		r.Fields["k:"+rec.KID] = hex.EncodeToString(r.sealRecord(t, rec))
+	}
+	for _, a := range r.Accepts {
+		r.Fields["v:"+a.KID] = hex.EncodeToString(r.sealAccept(t, a))
 	}
 	for _, f := range r.Facts {
 		r.Fields[f.field()] = hex.EncodeToString(v.sealFact(t, r.Realm, r.Tenant, f))
@@ -120,6 +124,21 @@ func newRecords(t testing.TB) []vectorRecord {
 	return []vectorRecord{hs, es, ed, legacy}
 }
 
+// newAccepts makes accepted keys of each kind: a secret, a public key, and a weak secret without kid.
+// They are in the order of their kids.
+func newAccepts(t testing.TB) []vectorAccept {
+	const day = 86_400_000
+	base := vectorAccept{Created: 1_800_000_000_123, Until: 1_800_000_000_123 + 30*day}
+	hs, ed, weak := base, base, base
+	hs.KID, hs.Algorithm, hs.Material, hs.Nonce = "a partner's", "HS256", hex.EncodeToString([]byte("a secret of HS256 that is theirs")), hex.EncodeToString([]byte("accept no. 1"))
+	seed := sha256.Sum256([]byte("keyturn test vectors: accepted Ed25519"))
+	ed.KID, ed.TenantKey, ed.Algorithm, ed.Life, ed.Nonce = "b: with a colon", 1, "Ed25519", 2, hex.EncodeToString([]byte("accept no. 2"))
+	ed.Public, _ = der(t, ed25519.NewKeyFromSeed(seed[:]))
+	weak.KID, weak.Algorithm, weak.NoKID, weak.Weak = "c", "HS512", true, true
+	weak.Material, weak.Nonce = hex.EncodeToString([]byte("a weak secret :(")), hex.EncodeToString([]byte("accept no. 3"))
+	return []vectorAccept{hs, ed, weak}
+}
+
 func der(t testing.TB, key crypto.Signer) (public, private string) {
 	t.Helper()
 	pub, err1 := x509.MarshalPKIXPublicKey(key.Public())
@@ -158,6 +177,19 @@ func (r *vectorRing) recordHeader(t testing.TB, rec vectorRecord) []byte {
 func (r *vectorRing) sealRecord(t testing.TB, rec vectorRecord) []byte {
 	k := r.Keys[rec.TenantKey]
 	return box1(t, unhex(t, k.Key), unhex(t, k.Commit), r.recordHeader(t, rec), slices.Concat(str(r.Tenant), str(rec.KID)), unhex(t, rec.Nonce), unhex(t, rec.Material))
+}
+
+// acceptHeader returns what is in the open of an accepted key.
+func (r *vectorRing) acceptHeader(t testing.TB, a vectorAccept) []byte {
+	flags := flag1(a.NoKID)[0] | flag1(a.Weak)[0]<<1
+	return slices.Concat([]byte("kt\x01V"), u64(a.Created), u64(a.Until), []byte{flags, byte(slices.Index(algs, a.Algorithm))}, u32(a.Life),
+		unhex(t, r.Keys[a.TenantKey].ID), str(string(unhex(t, a.Public))))
+}
+
+// sealAccept seals an accepted key for r.
+func (r *vectorRing) sealAccept(t testing.TB, a vectorAccept) []byte {
+	k := r.Keys[a.TenantKey]
+	return box1(t, unhex(t, k.Key), unhex(t, k.Commit), r.acceptHeader(t, a), slices.Concat(str(r.Tenant), str(a.KID)), unhex(t, a.Nonce), unhex(t, a.Material))
 }
 
 func (v *vectors) sealFact(t testing.TB, realm, tenant string, f vectorFact) []byte {
@@ -330,9 +362,42 @@ func (v *vectors) refuse(t testing.TB, r, other *vectorRing) {
 	refuse("malformed", "rubbish", hsField, []byte("rubbish"))
 	refuse("malformed", "the head of an older format", "head", []byte("3"))
 
+	v.refuseAccepts(t, r, refuse)
+
 	wrong, confused := es, es
 	wrong.KID, wrong.Nonce = "not-its-thumbprint", hex.EncodeToString([]byte("record no. 5"))
 	refuse("malformed", "a sealed record whose kid is no thumbprint", "k:"+wrong.KID, r.sealRecord(t, wrong))
 	confused.Algorithm, confused.Material, confused.Nonce = "HS256", es.Public, hex.EncodeToString([]byte("record no. 6"))
 	refuse("malformed", "a sealed record whose secret is a public key", esField, r.sealRecord(t, confused))
+}
+
+// refuseAccepts makes those that are about accepted keys.
+func (v *vectors) refuseAccepts(t testing.TB, r *vectorRing, refuse func(why, name, field string, value []byte)) {
+	hs, ed := r.Accepts[0], r.Accepts[1]
+	field, sealed := "v:"+hs.KID, unhex(t, r.Fields["v:"+hs.KID])
+	body := sealed[len(r.acceptHeader(t, hs)):]
+	edit := func(i int, b byte) []byte { c := bytes.Clone(sealed); c[i] = b; return c }
+	later, moved := hs, hs
+	later.Until++
+	moved.TenantKey = 1
+	refuse("tampered", "a key that is accepted for longer", field, slices.Concat(r.acceptHeader(t, later), body))
+	refuse("tampered", "an accepted key under the other tenant key", field, slices.Concat(r.acceptHeader(t, moved), body))
+	refuse("tampered", "an accepted key in another's place", "v:"+ed.KID, sealed)
+	refuse("tampered", "an accepted key without kid", field, edit(20, 1))
+	refuse("tampered", "a date of acceptance made a revocation", "x:"+ed.KID, unhex(t, r.Fields["u:"+ed.KID]))
+	refuse("newer", "an accepted key of version 2", field, edit(2, 2))
+	refuse("malformed", "an accepted key as a record", "k:"+hs.KID, sealed)
+	refuse("malformed", "a record as an accepted key", field, unhex(t, r.Fields["k:"+r.Records[0].KID]))
+	refuse("malformed", "an accepted key with an unknown flag", field, edit(20, 4))
+
+	confused, ended, weak := hs, hs, ed
+	confused.Material, confused.Nonce = ed.Public, hex.EncodeToString([]byte("accept no. 4"))
+	ended.Until, ended.Nonce = ended.Created, hex.EncodeToString([]byte("accept no. 5"))
+	weak.Weak, weak.Nonce = true, hex.EncodeToString([]byte("accept no. 6"))
+	short := r.Accepts[2]
+	short.Weak, short.Nonce = false, hex.EncodeToString([]byte("accept no. 7"))
+	refuse("malformed", "a sealed acceptance whose secret is a public key", field, r.sealAccept(t, confused))
+	refuse("malformed", "a sealed acceptance that ends when it begins", field, r.sealAccept(t, ended))
+	refuse("malformed", "a sealed acceptance of a weak public key", "v:"+ed.KID, r.sealAccept(t, weak))
+	refuse("malformed", "a sealed acceptance of a short secret that is not weak", "v:"+short.KID, r.sealAccept(t, short))
 }

@@ -47,6 +47,7 @@ type HeldBytes struct {
 	Stored map[string][]byte // the fields that OpenRing was given
 
 	Record    func(kid string) []byte // the sealed record; nil if the instance holds none
+	Accept    func(kid string) []byte // the sealed accepted key; nil if the instance holds none
 	TenantKey func(id string) []byte  // the sealed tenant key; nil if the instance holds none
 	Facts     ring.Facts
 	Head      Head // zero if the instance holds none
@@ -56,7 +57,7 @@ type HeldBytes struct {
 // sorted. They are:
 //
 //   - those that were changed, forged or malformed;
-//   - records that the instance holds, since a record never changes;
+//   - records and accepted keys that the instance holds, since these never change;
 //   - those that differ from what the instance holds in nothing but the version or the name of the
 //     KEK. One flipped bit there makes a field look newer, or under an unknown KEK.
 //
@@ -67,9 +68,11 @@ func Replaceable(e *ring.UnreadableError, held HeldBytes) []string {
 	for _, field := range slices.Sorted(maps.Keys(e.Failed)) {
 		err := e.Failed[field]
 		kid, isRecord := strings.CutPrefix(field, PrefixRecord)
+		accepted, isAccept := strings.CutPrefix(field, PrefixAccept)
 		switch {
 		case errors.Is(err, ErrTampered), errors.Is(err, ErrMalformed),
 			isRecord && look(held.Record, kid) != nil,
+			isAccept && look(held.Accept, accepted) != nil,
 			held.onlyNameDiffers(e.Tenant, field):
 			fields = append(fields, field)
 		}

@@ -14,6 +14,7 @@ import (
 type OpenedRing struct {
 	Head       Head           // zero if the field is missing
 	Records    []OpenedRecord // sorted by kid
+	Accepts    []OpenedAccept // sorted by kid
 	Facts      ring.Facts
 	TenantKeys map[string]*TenantKey // by id
 	Under      []KEKName             // the KEKs that something of it is sealed under, each once
@@ -64,7 +65,7 @@ func compareFields(a, b string) int {
 			return 0
 		case strings.HasPrefix(field, PrefixKey):
 			return 1
-		case strings.HasPrefix(field, PrefixRecord):
+		case strings.HasPrefix(field, PrefixRecord), strings.HasPrefix(field, PrefixAccept):
 			return 2
 		}
 		return 3
@@ -101,6 +102,8 @@ func (o *ringOpener) open(field string) error {
 		return o.openTenantKey(name, value)
 	case cut && prefix+":" == PrefixRecord:
 		return o.openRecord(name, value)
+	case cut && prefix+":" == PrefixAccept:
+		return o.openAccept(name, value)
 	case cut && len(prefix) == 1 && ring.FactKind(prefix[0]).Known():
 		return o.openFact(ring.FactKind(prefix[0]), name, value)
 	}
@@ -113,25 +116,39 @@ func (o *ringOpener) openHead(value []byte) (err error) {
 	return err
 }
 
-// hasEnded reports whether a field is a record of a life that has ended, or a tenant key that no record
-// of a later life names. If there is no such record, all of them have ended, even if they cannot be
-// read.
+// hasEnded reports whether a field is a record or an accepted key of a life that has ended, or a tenant
+// key that none of a later life names. If there is no record or accepted key of a later life, all of them
+// have ended, even if they cannot be read.
 func (o *ringOpener) hasEnded(prefix, name string, value []byte) bool {
 	dead := o.opened.Facts.Dead
-	if dead == 0 || prefix != PrefixRecord && prefix != PrefixKey {
+	if dead == 0 || prefix != PrefixRecord && prefix != PrefixAccept && prefix != PrefixKey {
 		return false
 	}
 	lives, uses := false, false
 	for field, value := range o.fields {
-		if h, _, err := readHeader(value); strings.HasPrefix(field, PrefixRecord) && err == nil && h.Life >= dead {
-			lives, uses = true, uses || h.tenantKey == name
+		if life, tenantKey, ok := lifeOf(field, value); ok && life >= dead {
+			lives, uses = true, uses || tenantKey == name
 		}
 	}
 	if prefix == PrefixKey || !lives {
 		return !uses
 	}
-	h, _, err := readHeader(value)
-	return err == nil && h.Life < dead
+	life, _, ok := lifeOf(prefix+name, value)
+	return ok && life < dead
+}
+
+// lifeOf returns the life of a record or an accepted key, and the id of its tenant key. ok is false if
+// the field is no such, or cannot be read.
+func lifeOf(field string, value []byte) (life int, tenantKey string, ok bool) {
+	switch {
+	case strings.HasPrefix(field, PrefixRecord):
+		h, _, err := readHeader(value)
+		return h.Life, h.tenantKey, err == nil
+	case strings.HasPrefix(field, PrefixAccept):
+		h, _, err := readAcceptHeader(value)
+		return h.Life, h.tenantKey, err == nil
+	}
+	return 0, "", false
 }
 
 // openRingFact opens a fact about the whole ring, and gives its life and time to add.
@@ -151,12 +168,17 @@ func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) erro
 	return err
 }
 
-// shared returns kid in the memory of the record that has it, if there is one. kid itself is a part
+// shared returns kid in the memory of the record or accepted key that has it, if there is one. kid itself is a part
 // of the name of its field, and a large keyring holds tens of thousands of facts.
 func (o *ringOpener) shared(kid string) string {
 	for _, r := range o.opened.Records {
 		if r.KID == kid {
 			return r.KID
+		}
+	}
+	for i := range o.opened.Accepts {
+		if o.opened.Accepts[i].KID == kid {
+			return o.opened.Accepts[i].KID
 		}
 	}
 	return kid
@@ -180,10 +202,24 @@ func (o *ringOpener) openRecord(kid string, value []byte) error {
 		return nil
 	}
 	h, _, malformed := readHeader(value)
-	if malformed != nil {
-		return err
+	return o.causeOf(err, h.tenantKey, malformed)
+}
+
+// openAccept is openRecord for an accepted key.
+func (o *ringOpener) openAccept(kid string, value []byte) error {
+	a, err := OpenAccept(o.opened.TenantKeys, o.tenant, kid, value)
+	if err == nil {
+		o.opened.Accepts = append(o.opened.Accepts, *a)
+		return nil
 	}
-	if cause, ok := o.failed[PrefixKey+h.tenantKey]; ok {
+	h, _, malformed := readAcceptHeader(value)
+	return o.causeOf(err, h.tenantKey, malformed)
+}
+
+// causeOf returns why the tenant key of that id cannot be opened, if that is so, or else err.
+// malformed is why the header, which names the tenant key, cannot be read, or nil.
+func (o *ringOpener) causeOf(err error, tenantKey string, malformed error) error {
+	if cause, ok := o.failed[PrefixKey+tenantKey]; ok && malformed == nil {
 		return &ring.Error{Text: "its tenant key cannot be opened", Err: cause}
 	}
 	return err

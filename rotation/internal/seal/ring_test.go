@@ -132,7 +132,7 @@ func TestDestroyed(t *testing.T) {
 	s.fields[FieldDead] = dead
 	s.fields["k:x"] = []byte("rubbish")
 	opened, err := OpenRing(keks, "acme", s.fields)
-	if err != nil || opened.Facts.Dead != s.records[0].Life+1 || !opened.Facts.DeadAt.Equal(sealedAt) || len(opened.Records) != 0 || len(opened.Ended) != 3 {
+	if err != nil || opened.Facts.Dead != s.records[0].Life+1 || !opened.Facts.DeadAt.Equal(sealedAt) || len(opened.Records) != 0 || len(opened.Ended) != 5 {
 		t.Errorf("destroyed: %+v, %v", opened, err)
 	}
 	if _, ok := opened.Facts.At(ring.FactRevoked, s.records[0].KID); !ok {

@@ -58,7 +58,7 @@ func wantBit(t *testing.T, what string, i, name int, changed []byte, err error) 
 // nameAt returns where in a field the name of its KEK begins, or -1.
 func nameAt(field string) int {
 	switch {
-	case strings.HasPrefix(field, PrefixRecord):
+	case isUnderTenantKey(field):
 		return -1
 	case field == FieldHead:
 		return 4 + 4 + 8
@@ -68,12 +68,17 @@ func nameAt(field string) int {
 	return 4 + 8 // after the time of a fact, or after the KEK that a tenant key was born under
 }
 
+// isUnderTenantKey reports whether the field is sealed under a tenant key.
+func isUnderTenantKey(field string) bool {
+	return strings.HasPrefix(field, PrefixRecord) || strings.HasPrefix(field, PrefixAccept)
+}
+
 // part returns the fields that it takes to open a field of the ring: also tenant keys for records.
 func part(fields map[string][]byte, field string) map[string][]byte {
 	some := map[string][]byte{field: fields[field]}
 	for other, value := range fields {
-		isKey, isRecord := strings.HasPrefix(field, PrefixKey), strings.HasPrefix(field, PrefixRecord)
-		if isRecord && strings.HasPrefix(other, PrefixKey) || isKey && strings.HasPrefix(other, PrefixRecord) {
+		isKey, under := strings.HasPrefix(field, PrefixKey), isUnderTenantKey(field)
+		if under && strings.HasPrefix(other, PrefixKey) || isKey && isUnderTenantKey(other) {
 			some[other] = value
 		}
 	}
@@ -142,6 +147,7 @@ func TestEveryBitOfABucket(t *testing.T) {
 func (s *sealedRing) heldOf(keks *KEKs, stored map[string][]byte) HeldBytes {
 	return HeldBytes{KEKs: keks, Stored: stored, Facts: s.facts, Head: s.head,
 		Record:    func(kid string) []byte { return s.fields[PrefixRecord+kid] },
+		Accept:    func(kid string) []byte { return s.fields[PrefixAccept+kid] },
 		TenantKey: func(id string) []byte { return s.fields[PrefixKey+id] }}
 }
 
@@ -193,7 +199,7 @@ func TestNotReplaceable(t *testing.T) {
 	elsewhere := mustIn(t, keks, "staging")
 	s := wholeRing(t, keks)
 	for field, value := range s.fields {
-		if !isSealed(field) || strings.HasPrefix(field, PrefixRecord) {
+		if !isSealed(field) || isUnderTenantKey(field) {
 			continue
 		}
 		for what, foreign := range map[string][]byte{
@@ -218,32 +224,35 @@ func TestNotReplaceable(t *testing.T) {
 	}
 }
 
-// TestReplaceableRecords: a record never changes, so one that the instance holds is replaceable
-// whatever its bytes look like. One that it does not hold may be newer.
+// TestReplaceableRecords: a record, or an accepted key, never changes, so one that the instance holds
+// is replaceable whatever its bytes look like. One that it does not hold may be newer.
 func TestReplaceableRecords(t *testing.T) {
 	keks := mustKEKs(t, 1)
 	s := newSealedRing(t, keks, "acme")
-	held := PrefixRecord + s.records[0].KID
-	fields := part(s.fields, held)
-	for _, value := range [][]byte{[]byte("kt\x02"), []byte("kt\xffR"), {}, []byte("kt\x01R")} {
-		fields[held] = value
-		if failed, may := s.replaceable(keks, fields); !slices.Equal(failed, may) || len(failed) != 1 {
-			t.Errorf("%x: %q cannot be opened, %q are replaceable", value, failed, may)
+	for _, held := range []string{PrefixRecord + s.records[0].KID, PrefixAccept + s.accepts[0].KID} {
+		fields := part(s.fields, held)
+		for _, value := range [][]byte{[]byte("kt\x02"), []byte("kt\xffR"), {}, []byte("kt\x01R")} {
+			fields[held] = value
+			if failed, may := s.replaceable(keks, fields); !slices.Equal(failed, may) || len(failed) != 1 {
+				t.Errorf("%q, %x: %q cannot be opened, %q are replaceable", held, value, failed, may)
+			}
 		}
 	}
-	fields = map[string][]byte{PrefixRecord + "other": []byte("kt\x02")}
-	_, err := OpenRing(keks, "acme", fields)
-	bad := new(ring.UnreadableError)
-	if errors.As(err, &bad); len(Replaceable(bad, s.heldOf(keks, fields))) > 0 {
-		t.Error("a newer record that the instance does not hold is replaceable")
+	for _, prefix := range []string{PrefixRecord, PrefixAccept} {
+		fields := map[string][]byte{prefix + "other": []byte("kt\x02")}
+		_, err := OpenRing(keks, "acme", fields)
+		bad := new(ring.UnreadableError)
+		if errors.As(err, &bad); len(Replaceable(bad, s.heldOf(keks, fields))) > 0 {
+			t.Errorf("a newer field %q that the instance does not hold is replaceable", prefix)
+		}
 	}
 	// The tenant key is rewrapped under a KEK that this instance lacks. It is not replaceable, and
 	// the records are what the instance holds.
 	key := PrefixKey + s.key.ID
-	fields = part(s.fields, key)
+	fields := part(s.fields, key)
 	fields[key] = s.again(t, mustKEKs(t, 2, 1), key, 0)
 	failed, may := s.replaceable(keks, fields)
-	if slices.Contains(may, key) || len(failed) != 3 || len(may) != 2 {
+	if slices.Contains(may, key) || len(failed) != 5 || len(may) != 4 {
 		t.Errorf("rewrapped: %q cannot be opened, %q are replaceable", failed, may)
 	}
 }
@@ -257,7 +266,7 @@ func TestReplaceableWithoutCopy(t *testing.T) {
 			continue
 		}
 		for i, reason := range map[int]error{2: ErrNewer, nameAt(field) + 1 + 16: ErrWrongKEK} {
-			if i < 2 || i > 2 && strings.HasPrefix(field, PrefixRecord) {
+			if i < 2 || i > 2 && isUnderTenantKey(field) {
 				continue
 			}
 			fields := map[string][]byte{field: flip(value, i, 2)}
@@ -320,7 +329,7 @@ func TestUnderKEKs(t *testing.T) {
 		switch {
 		case field == FieldHead:
 			want = second
-		case strings.HasPrefix(field, PrefixRecord), !isSealed(field):
+		case isUnderTenantKey(field), !isSealed(field):
 			want = KEKName{}
 		}
 		if got[field] != want {

@@ -7,6 +7,7 @@ import (
 	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -65,6 +66,7 @@ type vectorRing struct {
 	Tenant  string            `json:"tenant"`
 	Keys    []vectorKey       `json:"tenant_keys"`
 	Records []vectorRecord    `json:"records"`
+	Accepts []vectorAccept    `json:"accepts"`
 	Facts   []vectorFact      `json:"facts"`
 	Head    vectorHead        `json:"head"`
 	Fields  map[string]string `json:"fields"`  // the whole ring, values in hex
@@ -101,6 +103,20 @@ type vectorRecord struct {
 	Nonce       string    `json:"nonce"`
 	SignedText  string    `json:"signed_text,omitempty"` // by the key, where that is deterministic
 	SignedBytes string    `json:"signature,omitempty"`
+}
+
+type vectorAccept struct {
+	TenantKey int    `json:"tenant_key"` // its index
+	KID       string `json:"kid"`
+	Algorithm string `json:"alg"`
+	Created   uint64 `json:"created"`
+	Until     uint64 `json:"until"`
+	NoKID     bool   `json:"no_kid"`
+	Weak      bool   `json:"weak"`
+	Life      uint32 `json:"life"`
+	Public    string `json:"public"`
+	Material  string `json:"material"`
+	Nonce     string `json:"nonce"`
 }
 
 type vectorFact struct {
@@ -305,6 +321,19 @@ func (f vectorFact) field() string {
 	return f.Kind + ":" + f.KID
 }
 
+// key returns the material as SealAccept takes it.
+func (a vectorAccept) key(t testing.TB) any {
+	t.Helper()
+	if a.Public == "" {
+		return unhex(t, a.Material)
+	}
+	pub, err := x509.ParsePKIXPublicKey(unhex(t, a.Public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pub
+}
+
 func readVectors(t testing.TB) *vectors {
 	t.Helper()
 	doc, err := os.ReadFile(vectorsFile)
@@ -389,6 +418,9 @@ func (v *vectors) readRing(t *testing.T, r *vectorRing, fields map[string][]byte
 	for _, want := range r.Records {
 		v.readRecord(t, r, want, fields["k:"+want.KID])
 	}
+	for _, want := range r.Accepts {
+		v.readAccept(t, r, want, fields["v:"+want.KID])
+	}
 	for _, f := range r.Facts {
 		blob := fields[f.field()]
 		open := slices.Concat(f.start(), v.name(t, f.KEK, r.Realm))
@@ -426,6 +458,23 @@ func (v *vectors) readRecord(t *testing.T, r *vectorRing, want vectorRecord, blo
 	got.Material = hex.EncodeToString(unbox1(t, unhex(t, key.Key), unhex(t, key.Commit), blob[:n], slices.Concat(str(r.Tenant), str(want.KID)), blob))
 	if got != want || string(blob[:4]) != "kt\x01R" {
 		t.Errorf("record %+v\nwant   %+v", got, want)
+	}
+}
+
+// readAccept checks that blob holds the accepted key want of the ring r.
+func (v *vectors) readAccept(t *testing.T, r *vectorRing, want vectorAccept, blob []byte) {
+	t.Helper()
+	n := 36 + int(binary.BigEndian.Uint16(blob[34:]))
+	got := vectorAccept{
+		TenantKey: slices.IndexFunc(r.Keys, func(k vectorKey) bool { return k.ID == hex.EncodeToString(blob[26:34]) }),
+		KID:       want.KID, Created: binary.BigEndian.Uint64(blob[4:]), Until: binary.BigEndian.Uint64(blob[12:]),
+		NoKID: blob[20]&1 != 0, Weak: blob[20]&2 != 0, Algorithm: algs[blob[21]], Life: binary.BigEndian.Uint32(blob[22:]),
+		Public: hex.EncodeToString(blob[36:n]), Nonce: hex.EncodeToString(blob[n : n+12]),
+	}
+	key := r.Keys[got.TenantKey]
+	got.Material = hex.EncodeToString(unbox1(t, unhex(t, key.Key), unhex(t, key.Commit), blob[:n], slices.Concat(str(r.Tenant), str(want.KID)), blob))
+	if got != want || string(blob[:4]) != "kt\x01V" {
+		t.Errorf("accepted key %+v\nwant         %+v", got, want)
 	}
 }
 
@@ -505,9 +554,38 @@ func TestVectors(t *testing.T) {
 			}
 			wantRecord(t, r, want, &opened.Records[i])
 		}
+		for i, want := range r.Accepts {
+			wantAccept(t, r, want, opened, i)
+		}
 		if want := r.facts(); !opened.Facts.Equal(want) {
 			t.Errorf("facts %v, want %v", opened.Facts, want)
 		}
+	}
+}
+
+// accept returns an accepted key of the ring as the package has it.
+func (r *vectorRing) accept(want vectorAccept) ring.AcceptRecord {
+	return ring.AcceptRecord{Tenant: r.Tenant, KID: want.KID, Algorithm: keystore.Algorithm(want.Algorithm), Created: ms(want.Created), Until: ms(want.Until),
+		NoKID: want.NoKID, Weak: want.Weak, Life: int(want.Life)}
+}
+
+// wantAccept reports an error of the test unless the i-th accepted key of opened is want.
+func wantAccept(t *testing.T, r *vectorRing, want vectorAccept, opened *OpenedRing, i int) {
+	t.Helper()
+	if len(opened.Accepts) != len(r.Accepts) {
+		t.Errorf("%d accepted keys, want %d", len(opened.Accepts), len(r.Accepts))
+		return
+	}
+	got := &opened.Accepts[i]
+	h, _, err := readAcceptHeader(r.ring(t)["v:"+want.KID])
+	if err != nil || got.AcceptRecord != r.accept(want) || hex.EncodeToString(h.public) != want.Public || got.TenantKey != r.Keys[want.TenantKey].ID {
+		t.Errorf("accepted key %+v\nwant         %+v", got.AcceptRecord, r.accept(want))
+	}
+	if want.Algorithm != "HS256" {
+		return
+	}
+	if mac := hmac1(unhex(t, want.Material), []byte("a text")); !got.Key.Verify([]byte("a text"), mac) {
+		t.Errorf("the accepted key %q does not verify", want.KID)
 	}
 }
 
@@ -683,6 +761,12 @@ func TestVectorsAreCurrent(t *testing.T) {
 			n := len(blob) - len(unhex(t, rec.Material)) - boxOverhead
 			r.Records[i].Nonce = hex.EncodeToString(blob[n : n+12])
 		}
+		for i, a := range r.Accepts {
+			blob, err := SealAccept(keys[a.TenantKey], r.accept(a), a.key(t))
+			put("v:"+a.KID, blob, err)
+			n := len(blob) - len(unhex(t, a.Material)) - boxOverhead
+			r.Accepts[i].Nonce = hex.EncodeToString(blob[n : n+12])
+		}
 		for _, f := range r.Facts {
 			kind := ring.FactKind(f.Kind[0])
 			blob, err := SealFact(keks, names[f.KEK], r.Tenant, kind, f.KID, ms(f.At))
@@ -694,7 +778,7 @@ func TestVectorsAreCurrent(t *testing.T) {
 		blob, err := SealHead(keks, names[r.Head.KEK], r.Tenant, Head{int(r.Head.Seq), r.Head.Count})
 		put("head", blob, err)
 		for field, blob := range resealed { // what has no nonce is byte for byte the same
-			if sealed := strings.HasPrefix(field, "k:") || strings.HasPrefix(field, "tk:"); !sealed && !bytes.Equal(blob, r.ring(t)[field]) {
+			if sealed := isUnderTenantKey(field) || strings.HasPrefix(field, "tk:"); !sealed && !bytes.Equal(blob, r.ring(t)[field]) {
 				t.Errorf("%q: %x, want %s", field, blob, r.Fields[field])
 			}
 		}

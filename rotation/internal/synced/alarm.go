@@ -17,7 +17,7 @@ type Alarm struct {
 }
 
 // Alarms are the alarms of a keyring. rotation.Counts documents them.
-type Alarms struct{ Undone, Older, Forged, Bootstrap Alarm }
+type Alarms struct{ Undone, Older, Forged, Bootstrap, clash Alarm }
 
 // Raise counts an event of a, and logs it unless another one was logged less than alarmEvery ago.
 func (k *Rings) Raise(a *Alarm, text string, args ...any) {

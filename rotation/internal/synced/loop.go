@@ -55,6 +55,9 @@ func (l *loop) run(ctx context.Context) {
 	if !l.k.cfg.OneShot {
 		wg.Go(func() { l.listen(ctx) })
 	}
+	if l.k.cfg.Snapshot != "" {
+		wg.Go(func() { l.k.keepSnapshot(ctx) })
+	}
 	t := l.newTimers()
 	defer t.stop()
 	for ctx.Err() == nil {
@@ -129,6 +132,7 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 	}
 	l.syncNow(ctx, l.k.buckets, nil)
 	l.k.watch()
+	l.k.wakeSaver()
 	t.poll.Reset(l.untilPoll())
 }
 
@@ -136,7 +140,7 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 // that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.Times.Load().Poll
-	if slices.ContainsFunc(l.k.buckets, func(b *Bucket) bool { return b.unreached && b.state.Complete.IsZero() }) {
+	if slices.ContainsFunc(l.k.buckets, func(b *Bucket) bool { return b.unreached && b.state.First() }) {
 		poll = min(poll, firstPoll)
 	}
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))

@@ -29,6 +29,8 @@ type Config struct {
 	TrustFirstRead bool
 	OneShot        bool
 	AllowBootstrap bool
+	Snapshot       string // the file; "" for none
+	StoreName      string // see [seal.SealSnapshot]
 	Verifies       []keystore.Algorithm
 	StoreMayBeAway bool
 	Logger         *slog.Logger
@@ -71,6 +73,7 @@ type Rings struct {
 	fenced    int       // rings that it said last it does not sign for
 
 	unknown unknownKids
+	saver   saver
 	Counts  Counts
 	Alarms  Alarms
 }
@@ -89,6 +92,9 @@ func (k *Rings) Close(ctx context.Context) error {
 	}
 	if k.cfg.OneShot {
 		return nil
+	}
+	if err := k.save(); err != nil {
+		k.cfg.Logger.Warn("the snapshot cannot be written", "error", err)
 	}
 	indexes := make([]int, len(k.buckets))
 	for i, b := range k.buckets {
@@ -220,14 +226,8 @@ func (k *Rings) Seal(p *protocol.Proposal, s *held.Sealer, digest string, minted
 
 // Withdraw ends the keys of the copy that this instance holds that facts end.
 func (k *Rings) Withdraw(tenant string, facts ring.Facts) {
-	tr := k.Ring(tenant)
-	if tr == nil {
-		return
-	}
-	for _, r := range tr.State.Load().All() {
-		if _, revoked := facts.At(ring.FactRevoked, r.KID); revoked || r.Life < facts.Dead {
-			r.Key.Withdraw()
-		}
+	if tr := k.Ring(tenant); tr != nil {
+		tr.State.Load().Withdraw(facts)
 	}
 }
 

@@ -51,7 +51,7 @@ func (k *Rings) Remove(tenants []string) {
 	}
 	k.mu.Unlock()
 	for _, r := range gone {
-		r.State.Load().Withdraw()
+		r.State.Load().WithdrawAll()
 		k.loop.nudge(r.bucket.index) // so that the loop forgets it
 	}
 }
@@ -71,7 +71,7 @@ func (r *Ring) set(c, old *held.Ring) {
 	r.State.Store(c)
 	c.ApplyEnds(old, r.Status.Load().Complete)
 	if r.removed.Load() {
-		c.Withdraw()
+		c.WithdrawAll()
 	}
 }
 
