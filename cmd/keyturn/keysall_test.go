@@ -19,7 +19,6 @@ type listedRing struct {
 	NextRotation *string `json:"next_rotation"`
 	Held         bool
 	Keys         int
-	Held         bool
 	Error        *string
 }
 

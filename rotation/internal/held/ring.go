@@ -2,6 +2,7 @@ package held
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strings"
 	"time"
