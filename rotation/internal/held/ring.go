@@ -2,7 +2,6 @@ package held
 
 import (
 	"bytes"
-	"math"
 	"slices"
 	"strings"
 	"time"
