@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/backup"
 )
 
 // TestOperations checks that each error of the packages that keep keys in sync is quoted by a
@@ -59,6 +62,11 @@ func TestOperationsSections(t *testing.T) {
 func TestOperationsCommands(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "keyturn")
 	run(t, ".", "go", "build", "-o", program, "./cmd/keyturn")
+	folder := t.TempDir()
+	backupFile(t, filepath.Join(folder, "rings.ktb"))
+	if err := os.WriteFile(filepath.Join(folder, "old.secret"), []byte("a secret of an old program, 32 bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	vars := strings.NewReplacer("$REDIS", "redis://127.0.0.1:1", "$TOKEN", "a.b.c", "$T", "acme", "$PENDING_KID", "one", "$KID", "two",
 		"https://login.acme.example", "https://127.0.0.1:1", "--issuer-url", "--allow-loopback --issuer-url", `"`, "")
 	lines := 0
@@ -71,6 +79,7 @@ func TestOperationsCommands(t *testing.T) {
 			}
 			lines++
 			cmd := exec.CommandContext(t.Context(), program, args[1:]...)
+			cmd.Dir = folder
 			cmd.Env = append(os.Environ(), "KEYTURN_KEK=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=")
 			if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() == 2 {
 				t.Errorf("docs/operations.md: %s: %s", line, out)
@@ -79,6 +88,23 @@ func TestOperationsCommands(t *testing.T) {
 	}
 	if lines < 20 {
 		t.Errorf("only %d lines call the command", lines)
+	}
+}
+
+// backupFile writes a backup without rings.
+func backupFile(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := backup.NewWriter(f, time.Now())
+	if err == nil {
+		_, err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -90,7 +90,7 @@ func ResourceMetadata(r Resource) http.Handler {
 	return &publisher{func(*http.Request) ([]byte, time.Duration, error) { return doc, resourceMaxAge, nil }, "application/json"}
 }
 
-// check returns a field that is wrong, and what is wrong with it.
+// check returns a field that is wrong, and why.
 func (r *Resource) check() (field, problem string) {
 	if problem := checkIssuerURL(r.URL); problem != "" {
 		return "URL", fmt.Sprintf("%q: %s", r.URL, problem)
@@ -120,7 +120,7 @@ func (r *Resource) check() (field, problem string) {
 	return "", ""
 }
 
-// checkIssuerURL says what is wrong with the URL of an issuer or a resource, or "". Both
+// checkIssuerURL says why a URL cannot be that of an issuer or a resource, or "". Both
 // have no query here (RFC 8414, section 2; RFC 9728, section 1.2, advises against one).
 func checkIssuerURL(text string) (problem string) {
 	if strings.Contains(text, "?") {
@@ -129,7 +129,7 @@ func checkIssuerURL(text string) (problem string) {
 	return checkWebURL(text)
 }
 
-// checkWebURL says what is wrong with a URL that goes into a header or a document, or "".
+// checkWebURL says why a URL cannot go into a header or a document, or "".
 func checkWebURL(text string) (problem string) {
 	u, err := url.Parse(text)
 	switch {

@@ -30,7 +30,7 @@ type AdoptOptions struct {
 // Adopt makes the first ring of a tenant with a key that signs its tokens already, so that no user
 // is logged out. That key signs at once, and other programs may go on signing with it until the second
 // key takes over. The second one is minted under policy, which may be of another algorithm. SignsFrom
-// of the Receipt is when it takes over, and AcceptedUntil when the last token of the first key ends;
+// of the Receipt is when it takes over, and TokensUntil when the last token of the first key ends;
 // both are zero with Hold.
 //
 // It is refused as [Rotator.Create] is, and if a live instance does not list the algorithm of the

@@ -42,7 +42,8 @@ func (r *Rotator) change(ctx context.Context, tenant string, read reading, decid
 }
 
 // apply reads the ring, lets decide decide, and writes the change, until the store has made it or
-// there is nothing to do; then the proposal is nil.
+// there is nothing to do; then the proposal is nil. With [DryRun] it writes nothing, and the receipt is
+// that of a change that was made, without its time, its place and the new key.
 func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide decision) (*protocol.Proposal, Receipt, error) {
 	r.catchUp(ctx, tenant)
 	minted := new(held.Material)
@@ -61,6 +62,11 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 		p, err := decide(b)
 		if err != nil || p == nil {
 			return nil, Receipt{}, err
+		}
+		if b.dryRun {
+			receipt := b.receipt(p, Result{})
+			receipt.Minted = ""
+			return p, receipt, nil
 		}
 		result, err := r.write(ctx, b, p)
 		if err != nil {
@@ -111,6 +117,7 @@ type base struct {
 	digest    string             // "" if there is no ring
 	fields    map[string][]byte  // of the ring
 	unwhole   bool               // some field cannot be opened
+	dryRun    bool               // nothing is to be written
 	leaveHead bool               // the head cannot be opened, and may be another instance's later word
 	others    []string           // instances that have another primary KEK, if that matters
 	unasked   error              // why others is not known, or nil

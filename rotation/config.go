@@ -58,6 +58,13 @@ type Config struct {
 	// each ring is unavailable. Without it Open fails, so that a wrong address is found at once.
 	StoreMayBeAway bool
 
+	// Snapshot names a file in which the keyring keeps what it holds, sealed under the primary KEK, with
+	// mode 0600. It is replaced every Freshness and by [Keyring.Close]. A process that starts while the
+	// store cannot be reached verifies from it, for as long as an instance that was cut off since would.
+	// It never signs from it. A file of another KEK, realm or store, or from the future, is not used, and
+	// the log says why. Each process needs a file of its own. The default "" keeps none.
+	Snapshot string
+
 	// OneShot is for a command that ends soon. It trusts its first read, as with TrustFirstRead,
 	// and leaves no acknowledgement. It restores nothing, and does not listen for changes.
 	OneShot bool
@@ -113,8 +120,8 @@ func (c Config) validate() error {
 	switch {
 	case c.KEKs == nil:
 		return &ring.Error{Text: "Config.KEKs is missing: the rings are sealed with them; see ParseKEKs"}
-	case c.OneShot && c.StoreMayBeAway:
-		return &ring.Error{Text: "Config.OneShot and Config.StoreMayBeAway exclude each other: a command reads the store"}
+	case c.OneShot && (c.StoreMayBeAway || c.Snapshot != ""):
+		return &ring.Error{Text: "Config.OneShot excludes Config.StoreMayBeAway and Config.Snapshot: a command reads the store"}
 	case c.Poll < 0 || c.Deadline < 0:
 		return &ring.Error{Text: "Config.Poll and Config.Deadline must not be negative"}
 	case c.AllowBootstrap && len(c.Tenants) == 0:

@@ -55,5 +55,5 @@
 // Package rotationtest checks an implementation.
 //
 // docs/rotation.md in this module says what the package promises, and its limits. docs/protocol.md has
-// the rules, the invariants (I1 to I14) and the timelines that comments refer to by letters.
+// the rules, the invariants (I1 to I15) and the timelines that comments refer to by letters.
 package rotation

@@ -103,3 +103,20 @@ func OpenableKIDs(keks *KEKs, tenant string, fields map[string][]byte) (kids []s
 	}
 	return kids
 }
+
+// KeysOf returns a function that reports whether any key usable now is in the copy of a tenant's ring that
+// k holds at the moment, or ever after, whether or not k still holds the tenant. It is nil if k does not.
+func KeysOf(k *Keyring, tenant string) (usable func() bool) {
+	r := k.ring(tenant)
+	if r == nil {
+		return nil
+	}
+	return func() bool {
+		for _, rec := range r.State.Load().All() {
+			if rec.Key.Usable(k.cfg.Now()) {
+				return true
+			}
+		}
+		return false
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/internal/synced"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // A Keyring is this process's copy of the rings in a [Store]. It finds keys for a verifier and for
@@ -48,7 +49,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 		return nil, err
 	}
 	rings, err := synced.Open(ctx, keks, synced.Config{Store: store, Tenants: cfg.Tenants, Instance: cfg.Instance, Poll: cfg.Poll, Deadline: cfg.Deadline,
-		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Verifies: cfg.Verifies,
+		TrustFirstRead: cfg.TrustFirstRead, OneShot: cfg.OneShot, AllowBootstrap: cfg.AllowBootstrap, StoreMayBeAway: cfg.StoreMayBeAway, Snapshot: cfg.Snapshot, StoreName: nameOf(store), Verifies: cfg.Verifies,
 		Logger: cfg.Logger, Now: cfg.Now})
 	if err != nil {
 		return nil, err
@@ -58,12 +59,44 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	return k, nil
 }
 
+// nameOf returns the name by which a snapshot tells stores apart, if the store has one.
+func nameOf(s Store) string {
+	if named, ok := s.(interface{ Name() string }); ok {
+		return named.Name()
+	}
+	return ""
+}
+
 // Close stops syncing, waits until the loop has ended, and removes this instance's acknowledgements
 // from the store. Its keys remain for the time that they would if the store were away.
 // [Keyring.WaitReady] and [Rotator.Run] return. ctx bounds the waiting and the removal. Close returns
 // an error if ctx ends before the loop has, or if the acknowledgements remain: then [Rotator.Acks]
 // still lists the instance. Close may be called again.
 func (k *Keyring) Close(ctx context.Context) error { return k.rings.Close(ctx) }
+
+// Add adds tenants to those of [Config.Tenants], and returns once their rings were read. The error wraps
+// [keystore.ErrUnavailable] if one could not be; the tenants are added all the same, and each poll
+// tries again, also where ctx has ended. A keyring of all tenants reads their rings now.
+//
+// With [Config.AllowBootstrap] the ring of a tenant that has none is made later, when every instance that
+// may hold it had the time to put it back since.
+func (k *Keyring) Add(ctx context.Context, tenants ...string) error {
+	for _, tenant := range tenants {
+		if !synced.IsTenant(tenant) {
+			return &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
+		}
+	}
+	return k.rings.Add(ctx, tenants)
+}
+
+// Remove removes tenants from this keyring, and from no store: [Rotator.Destroy] ends a tenant for all.
+// When it returns, their keys verify nothing any more, also for tokens that a verifier has cached. It
+// does nothing to a keyring of all tenants.
+func (k *Keyring) Remove(tenants ...string) {
+	if !k.holdsAll() {
+		k.rings.Remove(tenants)
+	}
+}
 
 // Format implements [fmt.Formatter]: every verb prints how many rings there are, and nothing else,
 // so that no log holds a key.
@@ -77,7 +110,8 @@ func (k *Keyring) ring(tenant string) *synced.Ring { return k.rings.Ring(tenant)
 // holdsAll reports whether Config leaves it to the store which tenants there are.
 func (k *Keyring) holdsAll() bool { return k.rings.HoldsAll() }
 
-// Tenants returns the tenants of [Config.Tenants], sorted, whether or not the store has a ring of
+// Tenants returns the tenants of [Config.Tenants], with those that [Keyring.Add] has added and without
+// those that [Keyring.Remove] has removed, sorted, whether or not the store has a ring of
 // them. If that is empty, it returns those that have a ring.
 func (k *Keyring) Tenants() []string {
 	var tenants []string

@@ -61,9 +61,6 @@ func (r *Rotator) allHold(ctx context.Context, tenant string, name seal.KEKName)
 	return nil
 }
 
-// DryRun makes [Rotator.Rekey] look, and change nothing.
-func DryRun(o *options) { o.dryRun = true }
-
 // Rekey seals a ring under the primary KEK, in [Config.Realm]: all tenant keys are wrapped again, all
 // facts and the head sealed again, in one change. Afterwards nothing of the ring needs another KEK, or
 // one of OtherRealms. Keys that are minted later are sealed under a new tenant key, which no older KEK

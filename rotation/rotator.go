@@ -65,6 +65,7 @@ func optionsOf(opts []Option) (o options) {
 // a live instance does not verify is refused, unless it is forced or revokes a key.
 func (o options) on(decide decision) decision {
 	return func(b *base) (*protocol.Proposal, error) {
+		b.dryRun = o.dryRun
 		p, err := decide(b)
 		if err == nil && p != nil && p.Op != ring.OpRevoke && !o.force {
 			err = b.CheckVerified(p, b.live)
@@ -72,6 +73,10 @@ func (o options) on(decide decision) decision {
 		return p, err
 	}
 }
+
+// DryRun makes a method of a [Rotator] change nothing. Its errors are those of the change. Its Receipt
+// says what the change would cost: Minted, CommittedAt and Place are zero.
+func DryRun(o *options) { o.dryRun = true }
 
 // A Receipt says what a change did and what it cost. Times are by the store's clock. A field that
 // does not apply is zero. The store may still lose a change for Dwell after CommittedAt, in a
@@ -93,10 +98,6 @@ type Receipt struct {
 	RevokedAt time.Time // when Revoked was revoked; earlier than the call if it was revoked before
 	SignsFrom time.Time // when Minted takes effect, unless it is promoted or revoked before; zero if it waits
 
-	// AcceptedUntil is when the last token ends of the key that Promoted follows, or Minted where a
-	// key was Adopted. Programs that sign with that key must stop before the next one signs.
-	AcceptedUntil time.Time
-
 	// ConfirmedAt is when Promoted signs, if it was forced within Dwell. Until then the one before does.
 	ConfirmedAt time.Time
 
@@ -105,6 +106,12 @@ type Receipt struct {
 	// before it took effect: then the key before it signs until that moment, and not again before no
 	// failover can lose the revocation. Afterwards an instance signs from its next poll on.
 	NoSignerUntil time.Time
+
+	// TokensUntil is the time until which tokens may live of the key that does not sign any more: of
+	// Revoked, whose tokens are rejected from now on, or of the key before Promoted, which verifies
+	// until then. Of a key that was Adopted it is the same, once Minted signs; programs that sign with
+	// it must stop before that. It is zero if that key has signed nothing, or Minted waits.
+	TokensUntil time.Time
 
 	// WorstCase is the time until which an instance that is cut off from the store accepts tokens
 	// of the revoked key: Dwell + SignFor + MaxTokenTTL + Leeway after the change.
@@ -198,8 +205,11 @@ func (r *Rotator) Rotate(ctx context.Context, tenant string, opts ...Option) (Re
 	o := optionsOf(opts)
 	p, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (*protocol.Proposal, error) { return b.Rotate(o.force) }))
 	if err == nil && p.Op == ring.OpMint {
-		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: "no key was pending; this one was minted and has to become known first",
-			From: receipt.CommittedAt.Add(p.VisibleAfter)}
+		minted, reason := receipt.CommittedAt, "no key was pending; this one was minted and has to become known first"
+		if o.dryRun {
+			minted, reason = p.Mint[0].Created, "no key is pending; one would be minted and has to become known first"
+		}
+		err = &ring.RefusedError{Tenant: tenant, KID: receipt.Minted, Reason: reason, From: minted.Add(p.VisibleAfter)}
 	}
 	return receipt, err
 }
@@ -232,8 +242,8 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 		if err == nil && p == nil {
 			at, _ := b.Copy.Facts.At(ring.FactRevoked, kid)
 			before = Receipt{Tenant: tenant, Revoked: kid, RevokedAt: at}
+			before.WorstCase, before.ReadersUntil = b.WorstCase(kid)
 		}
-		before.WorstCase, before.ReadersUntil = b.Copy.WorstCaseOf(kid, b.Now)
 		return p, err
 	}
 	p, receipt, err := r.change(ctx, tenant, func(ctx context.Context, tenant string) (*base, error) {
@@ -242,25 +252,47 @@ func (r *Rotator) Revoke(ctx context.Context, tenant, kid string, opts ...Option
 			return r.unwhole(ctx, tenant, o.force)
 		}
 		return b, err
-	}, decide)
+	}, o.on(decide))
 	if err != nil || p == nil {
 		return before, err
 	}
-	receipt.Revoked, receipt.WorstCase, receipt.ReadersUntil = kid, before.WorstCase, before.ReadersUntil
 	return receipt, nil
+}
+
+// Replace makes the next step by which leaked keys, those of kids, are replaced: another key is minted,
+// made to sign, and then the leaked ones are revoked, one after the other. Call it until nothing is Left.
+// Where it returns no Next, wait until From. The steps are told by the ring alone, so another process
+// can go on. No instance is without a signer meanwhile, and only tokens of leaked keys are rejected.
+//
+// With [Force] nothing is waited for: the Replacement says what that costs. With [DryRun] nothing is
+// changed. Before a step that revokes a key which has signed, wait until all instances have applied the
+// step before it ([Rotator.Await]): one that has not signs tokens that will be rejected.
+func (r *Rotator) Replace(ctx context.Context, tenant string, kids []string, opts ...Option) (ring.Replacement, Receipt, error) {
+	o := optionsOf(opts)
+	var outlook ring.Replacement
+	_, receipt, err := r.change(ctx, tenant, r.base, o.on(func(b *base) (p *protocol.Proposal, err error) {
+		if outlook, err = b.Outlook(kids, o.force); err != nil {
+			return nil, err
+		}
+		p, _, err = b.Base.Replace(kids, o.force)
+		return p, err
+	}))
+	return outlook, receipt, err
 }
 
 // receipt returns the Receipt of p, which was decided on b and which the store has made with that
 // result.
 func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
-	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place, ConfirmedAt: p.ConfirmedAt, NoSignerUntil: p.NoSignerUntil}
+	receipt := Receipt{Tenant: b.Tenant, losses: b.losses, told: result.Told, CommittedAt: result.Now, Place: result.Place,
+		ConfirmedAt: p.ConfirmedAt, NoSignerUntil: p.NoSignerUntil, TokensUntil: b.TokensUntil(p)}
 	for _, f := range p.Facts {
 		switch f.Kind {
 		case ring.FactPromoted:
 			receipt.Promoted = f.KID
 		case ring.FactRevoked:
 			if f.KID == p.KID {
-				receipt.RevokedAt = f.At
+				receipt.Revoked, receipt.RevokedAt = f.KID, f.At
+				receipt.WorstCase, receipt.ReadersUntil = b.WorstCase(f.KID)
 			} else {
 				receipt.Replaced = append(receipt.Replaced, f.KID)
 			}
@@ -279,9 +311,6 @@ func (b *base) receipt(p *protocol.Proposal, result Result) Receipt {
 	}
 	if p.Op == ring.OpAdopt {
 		receipt.Adopted = p.KID
-	}
-	if receipt.Adopted+receipt.Promoted != "" {
-		receipt.AcceptedUntil = b.AcceptedUntil(p)
 	}
 	return receipt
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/internal/synced"
@@ -72,7 +73,7 @@ func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error
 		return nil
 	}
 	if c.Newest() == nil {
-		if c == nil && mayMake {
+		if c == nil && mayMake && (tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor()) {
 			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 		}
 		ended := c.HasKeys() || c != nil && c.Plan.Dead // only accepted keys, or something of it came back
@@ -107,7 +108,7 @@ func (r *Rotator) mayBootstrap() bool {
 		return false
 	}
 	now, t, p := r.k.cfg.Now(), r.k.times.Load(), r.k.cfg.Policy
-	still := max(2*t.MaxPollGap(), p.HeardWithin())
+	still := r.stillFor()
 	for _, b := range r.k.rings.Buckets() {
 		status := b.Status.Load()
 		if !status.InSync(now, t.Fresh) || protocol.Age(now, status.QuietSince) < still {
@@ -122,6 +123,13 @@ func (r *Rotator) mayBootstrap() bool {
 		}
 	}
 	return true
+}
+
+// stillFor is how long the store must have been unchanged, and a tenant have been held, before a ring is
+// made. A tenant that was just added may have a ring that was evicted without an entry in the log: its
+// holders put it back within that time.
+func (r *Rotator) stillFor() time.Duration {
+	return max(2*r.k.times.Load().MaxPollGap(), r.k.cfg.Policy.HeardWithin())
 }
 
 // bootstrap makes the ring of a tenant that has none, unless a live instance is recovering: it may

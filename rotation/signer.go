@@ -195,6 +195,9 @@ func (s *Signer) keyAt(tenant string, now time.Time) (key *token.Key, ttl, most 
 	}
 	c, r, err := s.ring.signingKey(tenant, now)
 	if err != nil {
+		if !errors.Is(err, ErrFenced) {
+			s.opened.Delete(tenant) // its ring was removed or destroyed, or no key signs any more
+		}
 		return nil, 0, 0, err
 	}
 	if key, err = s.openKey(tenant, c, r); err != nil {

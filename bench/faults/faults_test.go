@@ -67,6 +67,9 @@ func checkRow(t *testing.T, x *row) {
 		if len(c.Revoked) == 0 {
 			t.Error("nothing was revoked")
 		}
+		if c.Restores == 0 {
+			t.Error("no backup was restored")
+		}
 	}
 }
 

@@ -119,7 +119,9 @@ func forceOn(ctx context.Context, runs int, p pace, seed uint64) (r forcedResult
 		traffic.Go(func() { b.traffic(running, m) })
 	}
 	for b.r.Runs < runs && err == nil {
-		err = b.round(ctx)
+		if err = b.round(ctx); b.r.Late > 2*runs+5*forcedRings {
+			err = errors.Join(err, fmt.Errorf("the machine is too slow: in %d runs of %d the failover lost more than Dwell of writes", b.r.Late, b.r.Late+b.r.Runs))
+		}
 	}
 	stop()
 	traffic.Wait()

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
 )
@@ -12,15 +13,15 @@ import (
 func TestForcedRotations(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
-	runs, benches := 16, 1
+	runs, benches, slower := 16, 1, time.Duration(2)
 	if text := os.Getenv("KEYTURN_FORCED"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		runs, benches = n, 3
+		runs, benches, slower = n, 4, 4
 	}
-	r, err := forcedRotations(t.Context(), runs, benches, forcedPace().slower(2), 1)
+	r, err := forcedRotations(t.Context(), runs, benches, forcedPace().slower(slower), 1)
 	t.Logf("%+v", r)
 	if err != nil {
 		t.Fatal(err)

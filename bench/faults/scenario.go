@@ -286,7 +286,7 @@ func (f *fleet) begin(ctx context.Context, byItself bool) (end func()) {
 	traffic, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
-		jobs := []func(context.Context){f.traffic, f.watch, f.operate}
+		jobs := []func(context.Context){f.traffic, f.watch, f.operate, f.keepBackups}
 		if byItself {
 			jobs = jobs[:2]
 		}

@@ -24,6 +24,7 @@ type count struct {
 	Fenced, NoSigner, Unsure  int // refusals to sign; Unsure counts all other errors
 	FreshRefused              int // refusals to sign at instances in sync
 	Rotations, ByHand         int // keys that began to sign; rotations by hand
+	Restores                  int // of backups
 	TwiceInLife, Twice        int // seqs that were minted more than once: in one life of the store, in any lives
 	LostMints                 int // keys that the store lost
 	Repairs, Resyncs          uint64
@@ -118,6 +119,12 @@ func (t *tally) used(tenant, kid string) {
 func (t *tally) rotated(err error) {
 	if err == nil {
 		t.do(func(c *count) { c.ByHand++ })
+	}
+}
+
+func (t *tally) restored(err error) {
+	if err == nil {
+		t.do(func(c *count) { c.Restores++ })
 	}
 }
 

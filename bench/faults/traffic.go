@@ -172,12 +172,39 @@ func (f *fleet) watch(ctx context.Context) {
 	}
 }
 
-// operate rotates a random tenant's keys by hand every few seconds, until ctx ends.
+// operate rotates a random tenant's keys by hand every few seconds, or replaces the key that signs,
+// until ctx ends.
 func (f *fleet) operate(ctx context.Context) {
-	for sleep(ctx, f.between(time.Second, 3*time.Second)) == nil {
+	for n := 1; sleep(ctx, f.between(time.Second, 3*time.Second)) == nil; n++ {
 		t := tenants[f.intN(len(tenants))]
+		if n%8 == 0 {
+			f.replace(ctx, t)
+			continue
+		}
 		_, err := f.random(1)[0].rotator.Rotate(ctx, t.name)
 		f.tally.rotated(err)
+	}
+}
+
+// replace replaces the key that signs, as if it had leaked. Each step is made by another instance.
+func (f *fleet) replace(ctx context.Context, t tenant) {
+	s, err := f.random(1)[0].keys.Tenant(t.name)
+	if err != nil || s.Ring.Signer < 0 {
+		return
+	}
+	leaked := s.Ring.Keys[s.Ring.Signer].KID
+	f.tally.setRevoked(leaked, true) // its tokens are rejected from one of the steps on
+	ctx, cancel := context.WithTimeout(ctx, 4*f.pace.Propagation)
+	defer cancel()
+	for ctx.Err() == nil {
+		next, receipt, err := f.random(1)[0].rotator.Replace(ctx, t.name, []string{leaked})
+		switch {
+		case receipt.Promoted != "":
+			f.tally.rotated(err)
+		case err == nil && len(next.Left) == 0:
+			return
+		}
+		_ = sleep(ctx, max(f.pace.onePoll(), time.Until(next.From)))
 	}
 }
 

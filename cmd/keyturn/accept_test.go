@@ -21,8 +21,8 @@ import (
 // tomorrow is a date for --until.
 func tomorrow() string { return time.Now().AddDate(0, 0, 1).UTC().Format(time.RFC3339) }
 
-// pemOf writes a key as a PEM block.
-func pemOf(t *testing.T, kind string, key any) string {
+// pemOfKey writes a key as a PEM block.
+func pemOfKey(t *testing.T, kind string, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if kind == "PRIVATE KEY" {
@@ -122,17 +122,17 @@ func TestKeysAcceptPublic(t *testing.T) {
 			t.Fatal(err)
 		}
 		one := strings.TrimSuffix(strings.TrimPrefix(strings.Split(string(set), "},{")[0], `{"keys":[`), "]}") + "}"
-		public := file(t, pemOf(t, "PUBLIC KEY", &es.PublicKey))
+		public := file(t, pemOfKey(t, "PUBLIC KEY", &es.PublicKey))
 		c.run("keys", "accept", "--key-file", public, "--until", tomorrow()).wantCode(t, exitYes, thumbprint)
 		c.run("keys", "accept", "--key-file", public, "--kid", "partner", "--until", tomorrow()).wantCode(t, exitYes, `"partner"`)
 		c.run("keys", "accept", "--key-file", file(t, one), "--until", tomorrow()).wantCode(t, exitYes, `key "one"`)
 		c.run("keys", "accept", "--jwks-file", file(t, string(set)), "--until", tomorrow()).wantCode(t, exitYes, `key "one"`, `key "two"`)
-		c.run("keys", "accept", "--key-file", file(t, pemOf(t, "PUBLIC KEY", ed)), "--kid", "partner", "--until", tomorrow()).wantCode(t, exitNo, "another key has that kid")
+		c.run("keys", "accept", "--key-file", file(t, pemOfKey(t, "PUBLIC KEY", ed)), "--kid", "partner", "--until", tomorrow()).wantCode(t, exitNo, "another key has that kid")
 		states, _ := c.list()
 		if len(states) != 4 {
 			t.Errorf("%q", states)
 		}
-		c.run("keys", "accept", "--key-file", file(t, pemOf(t, "PRIVATE KEY", es)), "--until", tomorrow()).wantCode(t, exitUsage, "holds a private key", "openssl pkey")
+		c.run("keys", "accept", "--key-file", file(t, pemOfKey(t, "PRIVATE KEY", es)), "--until", tomorrow()).wantCode(t, exitUsage, "holds a private key", "openssl pkey")
 		c.run("keys", "accept", "--jwks-file", file(t, string(set)), "--kid", "k", "--until", tomorrow()).wantCode(t, exitUsage, "--kid is for one")
 		c.run("keys", "accept", "--key-file", public, "--alg", "RS256", "--until", tomorrow()).wantCode(t, exitUsage, "cannot verify RS256")
 	})

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -84,4 +86,39 @@ func TestReadyzForWhat(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, func() bool { return ready("?for=sign") == http.StatusOK })
+}
+
+// Redis is away, and the server is restarted: with --snapshot it verifies.
+func TestServeFromSnapshot(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	redis := redistest.Run(t, redistest.Options{Keep: true})
+	c := newRingCLI(t, redis.Addr())
+	c.run(append([]string{"keys", "create"}, append(quickRing, "--max-ttl", "1h")...)...).wantCode(t, exitYes)
+	token := strings.TrimSpace(c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	args := []string{"--redis", c.url, "--snapshot", filepath.Join(t.TempDir(), "rings")}
+	env := map[string]string{envKEK: c.kek}
+	s := startServe(t, env, args...)
+	wait(t, func() bool { return s.ask(t, "GET", "/api/x", token).status == http.StatusOK })
+	wait(t, func() bool { _, all, _ := s.readiness(t); return all == stateReady })
+	if code := s.stop(); code != exitYes {
+		t.Fatalf("exit code = %d: %s", code, s.log)
+	}
+	redis.Kill()
+	s = startServe(t, env, args...)
+	s.ask(t, "GET", "/api/x", token).wantOK(t, "default", "ann", "/api/x")
+	if status, all, _ := s.readiness(t); status != http.StatusOK || all != stateDegraded {
+		t.Errorf("/readyz = %d %s", status, all)
+	}
+	if a := askAt(t, s.admin, "GET", "/readyz?for=sign", ""); a.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz?for=sign = %d %s", a.status, a.body)
+	}
+	if err := redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { return askAt(t, s.admin, "GET", "/readyz?for=sign", "").status == http.StatusOK })
+	blob, err := os.ReadFile(args[3])
+	if err != nil || strings.Contains(string(blob), c.kek) || strings.Contains(string(blob), "default") {
+		t.Errorf("the file has something in the open: %v", err)
+	}
 }

@@ -231,7 +231,7 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 	if err := checkRealms("the file of --config: rings.other_realms", c.Realm, c.OtherRealms); err != nil {
 		return nil, err
 	}
-	rings := &server.Rings{MayBeAway: true, Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
+	rings := &server.Rings{MayBeAway: true, Snapshot: c.Snapshot, Hint: noRingHint(c.Bootstrap), Realm: c.Realm, OtherRealms: c.OtherRealms}
 	url, kekFile, err := s.ringsFromEnv(c)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       kek_file: kek                    # KEYTURN_KEK_FILE or KEYTURN_KEK beats it
       realm: production                # as --realm; none if it is left out
       other_realms: [old]              # as --other-realm, while rings move to another realm
+      snapshot: rings.snapshot         # as --snapshot; written by the server
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
@@ -90,6 +91,7 @@ type reloadConfig struct {
 type ringsConfig struct {
 	Redis       string               `yaml:"redis"`
 	KEKFile     string               `yaml:"kek_file"`
+	Snapshot    string               `yaml:"snapshot"`
 	Realm       string               `yaml:"realm"`
 	OtherRealms []string             `yaml:"other_realms"`
 	Bootstrap   bool                 `yaml:"bootstrap"`
@@ -256,7 +258,7 @@ func (t *tenantConfig) name(field string) string {
 func (c *configFile) resolve(folder string) {
 	paths := []*string{}
 	if c.Rings != nil {
-		paths = append(paths, &c.Rings.KEKFile)
+		paths = append(paths, &c.Rings.KEKFile, &c.Rings.Snapshot)
 	}
 	for i := range c.Tenants {
 		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile, &c.Tenants[i].CAFile, &c.Tenants[i].BearerTokenFile)

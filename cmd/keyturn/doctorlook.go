@@ -389,6 +389,9 @@ func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant strin
 		for i := range in.KEKs {
 			in.KEKs[i] = printable(in.KEKs[i], false)
 		}
+		for _, alg := range a.Verifies {
+			in.Verifies = append(in.Verifies, string(alg))
+		}
 		l.note(in)
 	}
 	for _, a := range raw {

@@ -32,7 +32,8 @@ Live instances that hold all tenants, those of a service without Config.Tenants,
 part. Those whose tenants are listed, as with "keyturn serve --redis --tenant acme",
 hold the canary only if it is among them, and are named. The drill has an instance of its own beside them, in this
 process. Rotate and revoke wait for --freshness and a few seconds, as every change by
-hand does. Ctrl-C ends a drill, and removes the canary too.`
+hand does. At the end the canary's ring is destroyed, and after Ctrl-C too: its name stays
+in "keyturn keys list", and the next drill takes it again.`
 
 const drillExits = `The bounds are those of docs/rotation.md: a change is applied within --within by pub/sub,
 and within two polls otherwise (--wait), which counts as exceeded too.

@@ -84,10 +84,13 @@ func (d drilled) want(t *testing.T, r drill.Result, step, instance string, phras
 	}
 }
 
-// wantNoRing checks that nothing is left of a canary.
-func (c *ringCLI) wantNoRing(tenant string) {
+// wantGone checks that no key is left of a canary, and that no instance puts one back.
+func (c *ringCLI) wantGone() {
 	c.t.Helper()
-	c.run("keys", "list", "--tenant", tenant).wantCode(c.t, exitNo, "has no ring")
+	_, by := c.run("keys", "list", "--json").wantCode(c.t, exitYes).rings(c.t)
+	if r := by["canary"]; r.State != stateDestroyed || r.Keys != 0 {
+		c.t.Errorf("the canary is %+v", r)
+	}
 }
 
 func newDrilled(t *testing.T) *patient {
@@ -115,13 +118,16 @@ func TestDrillRotate(t *testing.T) {
 	if l := d.step(t, "rotated", "holds-all"); l.Took == nil || *l.Took > 10 || l.Bound == nil || *l.Bound != 10 {
 		t.Errorf("rotated: %+v", l)
 	}
-	if _, by := c.run("keys", "list", "--json").wantCode(t, exitYes).rings(t); len(by) != 1 {
-		t.Errorf("rings = %v", by)
-	}
+	c.wantGone()
+	again := c.drill(exitYes, drillRestore, easy...) // with a holder of the ring of before
+	again.want(t, drill.OK, "ring made", "holds-all", "applied")
+	again.want(t, drill.OK, "ring put back", "")
+	c.wantGone()
+	c.run("keys", "list", "--tenant", "acme").wantCode(t, exitYes)
 	// Without a live instance nothing can be told.
 	alone := newDrilled(t)
 	alone.drill(exitCannotTell, drillRotate, easy...).want(t, drill.Unknown, "instances", "", "no live instance holds the canary", "Config.Tenants")
-	alone.wantNoRing("canary")
+	alone.wantGone()
 }
 
 func TestDrillRevoke(t *testing.T) {
@@ -143,7 +149,7 @@ func TestDrillOutage(t *testing.T) {
 		d.want(t, drill.OK, step, "")
 	}
 	d.want(t, drill.Info, "link cut", "", "the drill's own instance drill-")
-	c.wantNoRing("canary")
+	c.wantGone()
 	if r := c.runDrill(t.Context(), "drill", "outage", "--for", "1s", "--within", "10s", "--freshness", "2s").wantCode(t, exitYes, "link cut", "canary removed"); strings.Contains(r.stdout, "\x1b") {
 		t.Errorf("stdout = %q", r.stdout)
 	}
@@ -156,7 +162,7 @@ func TestDrillRestore(t *testing.T) {
 	d.want(t, drill.OK, "ring put back", "", "all keys")
 	d.want(t, drill.OK, "verified meanwhile", "")
 	d.want(t, drill.Info, "put back by", "", "the drill's own instance")
-	c.wantNoRing("canary")
+	c.wantGone()
 }
 
 // A tenant that no drill made is refused, and left alone. What a drill that was killed has left is
@@ -172,7 +178,17 @@ func TestDrillTenant(t *testing.T) {
 	}
 	c.run("keys", "create", "--tenant", "canary", "--every", canaryEvery.String()).wantCode(t, exitYes)
 	c.drill(exitYes, drillRestore, easy...)
-	c.wantNoRing("canary")
+	c.wantGone()
+
+	c.run("keys", "create", "--tenant", "globex").wantCode(t, exitYes)
+	rotator, err := rotation.NewRotator(c.peer("a-person", c.kek, "globex"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rotator.Destroy(t.Context(), "globex"); err != nil {
+		t.Fatal(err)
+	}
+	c.runDrill(t.Context(), "drill", "restore", "--tenant", "globex").wantCode(t, exitNo, "was destroyed", "does not say that a drill did it")
 
 	c.peer(drillPrefix+"other", c.kek, "canary")
 	c.runDrill(t.Context(), "drill", "restore").wantCode(t, exitNo, "another drill works on tenant")
@@ -201,7 +217,7 @@ func TestDrillInterrupted(t *testing.T) {
 	cancel()
 	r := <-done
 	r.wantCode(t, exitCannotTell, `"removed":true`, "interrupted")
-	c.wantNoRing("canary")
+	c.wantGone()
 	if n := c.server.Client().HLen(t.Context(), "kt:{89}:ack").Val(); n != 0 {
 		t.Errorf("%d acknowledgements are left", n)
 	}

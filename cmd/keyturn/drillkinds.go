@@ -20,7 +20,7 @@ func (r *drillRun) rehearse(ctx context.Context) {
 			r.fleet(ctx)
 		}
 	}()
-	token, err := r.own.sign(ctx)
+	token, err := r.firstToken(ctx)
 	if err != nil {
 		r.fail(ctx, "first token", err)
 		return
@@ -34,6 +34,18 @@ func (r *drillRun) rehearse(ctx context.Context) {
 		r.outage(ctx, token)
 	case drillRestore:
 		r.restore(ctx, token)
+	}
+}
+
+// firstToken returns a token of the new ring. An instance signs only with a key that a sync has
+// confirmed after Dwell, since a failover may lose it until then.
+func (r *drillRun) firstToken(ctx context.Context) (token string, err error) {
+	r.say("waiting until the canary's first key signs")
+	policy := canaryPolicy(r.freshness.value)
+	for end := time.Now().Add(policy.Dwell + r.times.Gap + r.times.Within); ; {
+		if token, err = r.own.sign(ctx); err == nil || time.Now().After(end) || !pause(ctx, drillLooks) {
+			return token, err
+		}
 	}
 }
 
@@ -237,18 +249,9 @@ func (r *drillRun) stored(ctx context.Context) (fields []string, err error) {
 
 // restorer says which instance has put the ring back.
 func (r *drillRun) restorer(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	check, err := r.session.keks.EntryCheck(r.session.realm, r.session.otherRealms...)
+	name, err := r.lastActor(ctx, ring.OpMerge, r.now().Add(-2*r.times.Freshness-time.Minute))
 	if err != nil {
-		return errorText(err)
-	}
-	m := newLogMerge(r.session.store, r.now().Add(-2*r.times.Freshness-time.Minute), rotation.BucketOf(r.tenant.value))
-	name := ""
-	for e, ok := m.next(ctx); ok; e, ok = m.next(ctx) {
-		if e.Tenant == r.tenant.value && e.Op == ring.OpMerge && check(e.LogEntry) == nil {
-			name = e.Actor
-		}
+		return "the log cannot be read: " + errorText(err)
 	}
 	switch name {
 	case "":
@@ -265,14 +268,4 @@ func (r *drillRun) deleteRing(ctx context.Context) error {
 	defer cancel()
 	key := fmt.Sprintf("kt:{%d}:ring:%s", rotation.BucketOf(r.tenant.value), r.tenant.value)
 	return r.session.store.client.Del(ctx, key).Err()
-}
-
-// remove removes the canary, as docs/operations.md, "Removing a ring", says.
-func (r *drillRun) remove(ctx context.Context) error {
-	if err := r.deleteRing(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	return r.session.store.client.SRem(ctx, fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf(r.tenant.value)), r.tenant.value).Err()
 }

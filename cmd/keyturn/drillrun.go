@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/drill"
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
@@ -32,6 +33,7 @@ type drillRun struct {
 	live    map[string]bool // the instances that live, in the canary's bucket
 	holds   map[string]bool // those of live that have said that they hold the canary
 	made    bool            // the canary's ring
+	again   bool            // a drill has destroyed a ring of that name
 	removed bool
 	lines   []drill.Line
 
@@ -97,7 +99,23 @@ func (r *drillRun) openWriter(ctx context.Context) error {
 func (r *drillRun) create(ctx context.Context) (rotation.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	return r.rotator.Create(ctx, r.tenant.value, canaryPolicy(r.freshness.value))
+	var opts []rotation.Option
+	if r.again {
+		opts = append(opts, rotation.Again)
+	}
+	return r.rotator.Create(ctx, r.tenant.value, canaryPolicy(r.freshness.value), opts...)
+}
+
+// remove destroys the canary's ring: the instances that hold it would put it back if it were only
+// deleted. What stays is that the name had a ring.
+func (r *drillRun) remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	_, err := r.rotator.Destroy(ctx, r.tenant.value)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // liveFor is how old the acknowledgement of a live instance is at most. Its rings may have a longer
@@ -132,6 +150,9 @@ func (r *drillRun) acks(ctx context.Context, tenant string, receipt rotation.Rec
 
 // clear refuses a tenant that exists, and removes what a drill that was killed has left.
 func (r *drillRun) clear(ctx context.Context) error {
+	if status, err := r.writer.Tenant(r.tenant.value); err == nil && status.Ring.Dead {
+		return r.destroyedByDrill(ctx)
+	}
 	status, err := ringOf(r.writer, r.tenant.value)
 	if e := (*exitError)(nil); errors.As(err, &e) && e.code == exitNo {
 		return nil // no such ring
@@ -146,8 +167,39 @@ func (r *drillRun) clear(ctx context.Context) error {
 	if err := r.remove(ctx); err != nil {
 		return ringError(err)
 	}
-	r.writer.Close(context.WithoutCancel(ctx))
-	return r.openWriter(ctx)
+	r.again = true
+	return nil
+}
+
+// destroyedByDrill refuses the name of a tenant that was destroyed, unless the log proves that a drill
+// did it.
+func (r *drillRun) destroyedByDrill(ctx context.Context) error {
+	actor, err := r.lastActor(ctx, ring.OpDestroy, time.Time{})
+	switch {
+	case err != nil:
+		return ringError(&rotation.Error{Kind: keystore.ErrUnavailable, Err: err})
+	case !strings.HasPrefix(actor, drillPrefix):
+		return exitf(exitNo, "tenant %s had a ring that was destroyed, and the log does not say that a drill did it: name another canary with --tenant", quoteShort(r.tenant.value))
+	}
+	r.again = true
+	return nil
+}
+
+// lastActor returns who made the last change of that kind to the canary's ring, by its log, or "".
+func (r *drillRun) lastActor(ctx context.Context, op ring.Op, since time.Time) (actor string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	check, err := r.session.keks.EntryCheck(r.session.realm, r.session.otherRealms...)
+	if err != nil {
+		return "", err
+	}
+	m := newLogMerge(r.session.store, since, rotation.BucketOf(r.tenant.value))
+	for e, ok := m.next(ctx); ok; e, ok = m.next(ctx) {
+		if e.Tenant == r.tenant.value && e.Op == op && check(e.LogEntry) == nil {
+			actor = e.Actor
+		}
+	}
+	return actor, m.why
 }
 
 // end removes the canary, also after Ctrl-C, and closes what the drill has opened. The drill's own

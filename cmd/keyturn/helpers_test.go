@@ -496,6 +496,8 @@ type listed struct {
 	RetiresAt       *time.Time `json:"retires_at"`
 	DroppedAt       *time.Time `json:"dropped_at"`
 	PublishedAt     *time.Time `json:"published_at"`
+	Origin          string
+	Held, Waits     bool
 
 	Until     *time.Time // of accepted keys, as the rest
 	NoKID     bool       `json:"no_kid"`

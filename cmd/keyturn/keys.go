@@ -36,8 +36,10 @@ type keysCommand struct {
 	ring        ringFlags
 	tenant      *option[string]
 	policy      policyFlags
+	again       bool // also of a tenant whose ring was destroyed
 	waits       waitFlags
 	json, force bool
+	dryRun      bool
 	printed     bool // the answer is on stdout, so that an error is not printed there
 
 	// Of accept: the tenant need not have a ring, and until when the key is accepted.
@@ -67,8 +69,12 @@ func newKeys(a *app) *cobra.Command {
 		newKeysRotate(a),
 		newKeysPromote(a),
 		newKeysRevoke(a),
+		newKeysReplace(a),
 		newKeysAccept(a),
 		newKeysRekey(a),
+		newKeysShred(a),
+		newKeysImport(a),
+		newKeysPolicy(a),
 		newKeysBackup(a),
 		newKeysRestore(a),
 	)
@@ -85,13 +91,15 @@ func newKeysCommand(a *app, use, short, long, example string) (*keysCommand, *co
 	return c, cmd
 }
 
-func kidHint(string) string { return "only promote and revoke take a KID" }
+func kidHint(string) string { return "only promote, revoke and replace take a KID" }
 
 func newKeysCreate(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "create --redis URL [--tenant TENANT]", "Make a tenant's first ring",
 		`create makes a tenant's first ring: one key that signs now, and one that is
 pending. If there is a ring already, it is refused (exit code 1). If Redis may have
 lost the ring, as after a FLUSHALL, create first waits for the instances that hold it.
+The name of a ring that "keyturn keys shred" destroyed is refused too, unless --again
+says that the tenant is to have another one.
 
 The policy is fixed with the ring. The defaults follow from --every; a policy that
 would cost tokens is refused, with the inequality that does not hold.
@@ -104,6 +112,7 @@ that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()
 	c.policy.register(cmd)
+	cmd.Flags().BoolVar(&c.again, "again", false, "make another ring of a tenant whose ring was destroyed")
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.create(cmd.Context()) }
 	return cmd
@@ -125,6 +134,8 @@ func newKeysList(a *app) *cobra.Command {
 	return cmd
 }
 
+const dryRunUsage = "change nothing; say what the change would cost"
+
 const forceUsage = "do it all the same, and say who may reject tokens meanwhile"
 
 func newKeysRotate(a *app) *cobra.Command {
@@ -144,9 +155,13 @@ still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
+`+dryRunHelp+`
+
 With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
-		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
+		`  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek --dry-run
+  keyturn keys rotate --redis redis://localhost:6379 --tenant acme --kek-file kek`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.change(cmd.Context(), "", func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -167,9 +182,12 @@ still lose it. Until then the key before it signs on, so no login is refused.
 
 `+waitHelp+`
 
+`+dryRunHelp+`
+
 With --json it prints the receipt that "keyturn keys revoke --help" describes.`,
 		`  keyturn keys promote --redis redis://localhost:6379 --tenant acme --kek-file kek KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, forceUsage)
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -195,12 +213,16 @@ applied it. A KID that begins with a dash goes after "--".
 
 `+waitHelp+`
 
+`+dryRunHelp+`
+
 With --json it prints {"tenant","revoked","promoted","minted","committed_at",
-"revoked_at","signs_from","confirmed_at","no_signer_until","worst_case",
-"readers_until","acks","undone","waited"}:
+"revoked_at","signs_from","confirmed_at","no_signer_until","tokens_until",
+"worst_case","readers_until","acks","undone","waited"}:
 "promoted" is the kid that signs now, or at "confirmed_at" if that is not null: until
 then the key before it signs. "minted" is one that was made, to sign from
-"signs_from" on. Until "no_signer_until" no key signs for the tenant; until
+"signs_from" on. Until "tokens_until" tokens may live of
+the revoked key, or of the one that signed before, which verifies until then.
+Until "no_signer_until" no key signs for the tenant; until
 "worst_case" an instance that hears of nothing accepts the key's tokens, and until
 "readers_until" so do readers of the JWK Set (only where there are public keys).
 "acks" is an array of {"instance","applied","heard_at","live","holds","keks"}, or null
@@ -211,9 +233,11 @@ the command put it back; "waited" is for how many seconds it waited. Times are i
 RFC 3339. What does not apply is null; "committed_at" is null if there was nothing
 to change. If it is refused, or cannot be told: {"ok":false,"error","from"},
 where "from" is when it may be made, or null.`,
-		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
+		`  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --dry-run KID
+  keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek KID
   keyturn keys revoke --redis redis://localhost:6379 --tenant acme --kek-file kek --json --no-wait KID`)
 	cmd.Flags().BoolVar(&c.force, "force", false, "revoke the key that signs though no other can take over")
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRunUsage)
 	c.waits.register(cmd)
 	cmd.Args = wantKID
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -346,7 +370,15 @@ func (c *keysCommand) create(ctx context.Context) error {
 func (c *keysCommand) make(ctx context.Context, o *opened, policy rotation.Policy) (rotation.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	return o.rotator.Create(ctx, c.tenant.value, policy)
+	return o.rotator.Create(ctx, c.tenant.value, policy, c.making()...)
+}
+
+// making returns the options of a command that makes a ring.
+func (c *keysCommand) making() (opts []rotation.Option) {
+	if c.again {
+		opts = append(opts, rotation.Again)
+	}
+	return opts
 }
 
 // watchMade waits until the live instances have the new ring. Those that do not hold the tenant apply
@@ -372,7 +404,7 @@ func (c *keysCommand) list(ctx context.Context) error {
 	printed := false
 	err := c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
 		status, err := ringOf(k, c.tenant.value)
-		if err != nil {
+		if err != nil && !status.Ring.Dead {
 			return err
 		}
 		accepted := c.acceptedKeys(ctx, k, &status)
@@ -415,6 +447,9 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 	if err := c.waits.check(); err != nil {
 		return err
 	}
+	if c.dryRun {
+		return c.preview(ctx, do)
+	}
 	w := settleTime
 	switch {
 	case revoking != "":
@@ -436,7 +471,7 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 		defer stop()
 		receipt, forced, err := c.apply(ctx, o.rotator, do)
 		if errors.Is(err, keystore.ErrNotFound) {
-			return exitf(exitNo, `tenant %s has no such key: "keyturn keys list --tenant TENANT" shows those that it has`, quoteShort(c.tenant.value))
+			return noSuchKey(c.tenant.value)
 		}
 		if err != nil {
 			return err
@@ -455,12 +490,16 @@ func (c *keysCommand) change(ctx context.Context, revoking string, do ringChange
 func (c *keysCommand) apply(ctx context.Context, r *rotation.Rotator, do ringChange) (_ rotation.Receipt, forced *rotation.RefusedError, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	receipt, err := do(ctx, r)
-	if !c.force || !errors.As(err, &forced) || receipt.Minted != "" {
+	var opts []rotation.Option
+	if c.dryRun {
+		opts = append(opts, rotation.DryRun)
+	}
+	receipt, err := do(ctx, r, opts...)
+	if !c.force || !errors.As(err, &forced) || !receipt.SignsFrom.IsZero() {
 		// A key that was minted a moment ago is known to no instance, so that none could sign with it.
 		return receipt, nil, err
 	}
-	receipt, err = do(ctx, r, rotation.Force)
+	receipt, err = do(ctx, r, append(opts, rotation.Force)...)
 	return receipt, forced, err
 }
 

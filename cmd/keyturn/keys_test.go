@@ -167,6 +167,7 @@ func TestKeysRevoke(t *testing.T) {
 		SignsFrom                 *time.Time `json:"signs_from"`
 		ConfirmedAt               *time.Time `json:"confirmed_at"`
 		NoSignerUntil             *time.Time `json:"no_signer_until"`
+		TokensUntil               *time.Time `json:"tokens_until"`
 		WorstCase                 time.Time  `json:"worst_case"`
 		Acks                      []any
 		Undone                    bool

@@ -18,14 +18,17 @@ when what it has signed is good. Keys whose last token has ended are left out. I
 changes nothing.
 
 With --tenant and --json it prints an array of {"kid","alg","state","seq",
-"activates_at","retires_at","dropped_at","published_at"}. Times are in RFC 3339, and
-null where they are not known; states are pending, signing, retired and revoked. Keys
-that were accepted follow, with "seq" 0, the state accepted or revoked, and "until",
+"activates_at","retires_at","dropped_at","published_at","origin","held","waits"}.
+Times are in RFC 3339, and null where they are not known; states are pending, signing,
+retired and revoked; origins are generated, imported, and legacy for a key whose tokens
+carry no kid. A key that is held signs until "keyturn keys rotate"; one that waits
+signs from then on.
+Keys that were accepted follow, with "seq" 0, the state accepted or revoked, and "until",
 "no_kid", "weak" and "instances": the live ones that were in sync since.
 
 Without --tenant, --json prints an array of {"tenant","state","alg","signing",
-"next_rotation","keys","error"}: "signing" is the kid that signs, "keys" how many are
-listed with --tenant. States are signing, no_signer, incomplete (a part cannot be
+"next_rotation","keys","held","error"}: "signing" is the kid that signs, "keys" how
+many are listed with --tenant, "held" whether it signs until an operator rotates. States are signing, no_signer, incomplete (a part cannot be
 opened, and may be a revocation), unreadable, destroyed, and no_ring (Redis names the
 tenant, and has no ring of it). A ring that cannot be read has its own line, with the
 reason; the others follow, and the exit code is 3. Rings are sorted by name if there are
@@ -119,6 +122,7 @@ type ringJSON struct {
 	Signing      *string `json:"signing"`
 	NextRotation *string `json:"next_rotation"`
 	Keys         int     `json:"keys"`
+	Held         bool    `json:"held"`
 	Error        *string `json:"error"`
 }
 
@@ -128,7 +132,7 @@ func (l *ringList) write(r *seenRing) {
 		l.printed++
 		return
 	}
-	o := ringJSON{Tenant: r.tenant, State: r.state(), Keys: len(shownKeys(r.status)) + len(r.status.Accepted)}
+	o := ringJSON{Tenant: r.tenant, State: r.state(), Keys: len(shownKeys(r.status)) + len(r.status.Accepted), Held: r.status.Held}
 	if len(r.status.Ring.Keys) > 0 {
 		o.Algorithm = orNull(string(newestTiming(r.status.Ring).Algorithm))
 	}
@@ -172,6 +176,9 @@ func (l *ringList) line(r *seenRing) string {
 	case stateSigning:
 		signer := r.signer()
 		words = "no key is pending: no rotator runs, or it has just begun"
+		if r.status.Held {
+			words = "HELD until \"keyturn keys rotate\""
+		}
 		if !signer.RetiresAt.IsZero() {
 			words = fmt.Sprintf("next rotation %s (%s)", since(signer.RetiresAt, l.now()), stamp(signer.RetiresAt))
 		}

@@ -19,6 +19,9 @@ type keyJSON struct {
 	RetiresAt   *string `json:"retires_at"`
 	DroppedAt   *string `json:"dropped_at"`
 	PublishedAt *string `json:"published_at"`
+	Origin      string  `json:"origin"` // generated, imported or legacy
+	Held        bool    `json:"held"`   // it signs until an operator rotates
+	Waits       bool    `json:"waits"`  // it takes effect only then
 
 	// Of accepted keys alone.
 	Until     *string   `json:"until,omitempty"`
@@ -33,7 +36,8 @@ func listJSON(status rotation.TenantStatus, accepted ...acceptedKey) string {
 		list = append(list, keyJSON{
 			KID: k.KID, Algorithm: string(k.Algorithm), State: string(k.State), Seq: k.Seq,
 			ActivatesAt: when(k.ActivatesAt), RetiresAt: when(k.RetiresAt), DroppedAt: when(k.DroppedAt),
-			PublishedAt: when(status.Published[k.KID]),
+			PublishedAt: when(status.Published[k.KID]), Origin: string(k.Origin),
+			Held: k.Hold && k.State == ring.Signing, Waits: k.State == ring.Pending && k.ActivatesAt.IsZero(),
 		})
 	}
 	for i := range accepted {
@@ -67,6 +71,9 @@ func shownKeys(status rotation.TenantStatus) []shownKey {
 // listText is for people, on a terminal of 80 columns without colour.
 func listText(tenant string, status rotation.TenantStatus, now time.Time) string {
 	var b strings.Builder
+	if status.Ring.Dead {
+		return fmt.Sprintf("tenant %s at %s\nits ring was destroyed%s: its tokens are refused\n", quoteShort(tenant), stamp(now), onDate(status.Ring.DeadAt))
+	}
 	timing := newestTiming(status.Ring)
 	fmt.Fprintf(&b, "tenant %s at %s\n", quoteShort(tenant), stamp(now))
 	if len(status.Ring.Keys) == 0 {
@@ -79,12 +86,17 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 	if status.Ring.Signer < 0 {
 		b.WriteString("\nNO KEY SIGNS NOW" + nextSigner(keys, now) + "\n")
 	}
+	b.WriteString(heldText(status.Ring, status.Held))
 	l := newLifeline(keys, now)
 	b.WriteString("\n" + lifeIndent + l.header() + "\n")
 	for _, k := range keys {
 		fmt.Fprintf(&b, "%3d  %-7s  %s\n", k.Seq, k.State, printable(k.KID, false))
 		b.WriteString(lifeIndent + l.draw(k) + "\n")
-		b.WriteString(lifeIndent + k.words(now) + "\n\n")
+		b.WriteString(lifeIndent + k.words(now) + "\n")
+		if origin := originText(&k.Record); origin != "" {
+			b.WriteString(lifeIndent + origin + "\n")
+		}
+		b.WriteString("\n")
 	}
 	b.WriteString(lifeIndent + l.footer() + "\n")
 	b.WriteString(lifeIndent + ". published   = signs   - verifies only   x revoked   | now\n")
@@ -94,6 +106,9 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 // nextSigner says when a key signs again.
 func nextSigner(keys []shownKey, now time.Time) string {
 	for _, k := range keys {
+		if k.State == ring.Pending && k.ActivatesAt.IsZero() {
+			return `: "keyturn keys rotate" makes the one sign that waits`
+		}
 		if k.State == ring.Pending {
 			return ": the next one does " + since(k.ActivatesAt, now) + " (" + stamp(k.ActivatesAt) + ")"
 		}
@@ -105,8 +120,14 @@ func nextSigner(keys []shownKey, now time.Time) string {
 func (k *shownKey) words(now time.Time) string {
 	switch k.State {
 	case ring.Pending:
+		if k.ActivatesAt.IsZero() {
+			return fmt.Sprintf("waits until \"keyturn keys rotate\"; published %s", since(k.begins, now))
+		}
 		return fmt.Sprintf("signs %s (%s); published %s", since(k.ActivatesAt, now), stamp(k.ActivatesAt), since(k.begins, now))
 	case ring.Signing:
+		if k.RetiresAt.IsZero() && k.Hold {
+			return fmt.Sprintf("signs since %s (%s); held", ago(k.ActivatesAt, now), stamp(k.ActivatesAt))
+		}
 		if k.RetiresAt.IsZero() {
 			return fmt.Sprintf("signs since %s (%s); no key follows it yet", ago(k.ActivatesAt, now), stamp(k.ActivatesAt))
 		}
@@ -214,9 +235,9 @@ func (k *shownKey) phase(t time.Time) byte {
 	switch {
 	case t.Before(k.begins), !k.RevokedAt.IsZero() && !t.Before(k.RevokedAt), !k.DroppedAt.IsZero() && !t.Before(k.DroppedAt):
 		return ' '
-	case t.Before(k.ActivatesAt):
+	case t.Before(k.ActivatesAt), k.State == ring.Pending && k.ActivatesAt.IsZero():
 		return '.'
-	case !k.RetiresAt.IsZero() && !t.Before(k.RetiresAt), !t.Before(k.SignUntil):
+	case !k.RetiresAt.IsZero() && !t.Before(k.RetiresAt), !k.Hold && !t.Before(k.SignUntil):
 		return '-'
 	}
 	return '='

@@ -22,11 +22,14 @@ type receiptJSON struct {
 	Revoked       *string    `json:"revoked"`
 	Promoted      *string    `json:"promoted"`
 	Minted        *string    `json:"minted"`
+	Adopted       *string    `json:"adopted,omitempty"`  // of an import
+	Replaced      []string   `json:"replaced,omitempty"` // keys that waited
 	CommittedAt   *string    `json:"committed_at"`
 	RevokedAt     *string    `json:"revoked_at"`
 	SignsFrom     *string    `json:"signs_from"`
 	ConfirmedAt   *string    `json:"confirmed_at"`
 	NoSignerUntil *string    `json:"no_signer_until"`
+	TokensUntil   *string    `json:"tokens_until"`
 	WorstCase     *string    `json:"worst_case"`
 	ReadersUntil  *string    `json:"readers_until,omitempty"` // of public keys alone
 	Acks          *[]ackJSON `json:"acks"`
@@ -118,8 +121,9 @@ func (p *receiptPrinter) object(seen *watched) string {
 	r := &p.receipt
 	o := receiptJSON{
 		Tenant: r.Tenant, Revoked: orNull(r.Revoked), Promoted: orNull(r.Promoted), Minted: orNull(r.Minted),
+		Adopted: orNull(r.Adopted), Replaced: r.Replaced,
 		CommittedAt: when(r.CommittedAt), RevokedAt: when(r.RevokedAt), SignsFrom: when(r.SignsFrom),
-		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
+		ConfirmedAt: when(r.ConfirmedAt), NoSignerUntil: when(r.NoSignerUntil), TokensUntil: when(r.TokensUntil), WorstCase: when(r.WorstCase), ReadersUntil: when(r.ReadersUntil),
 		Accepted: r.Accepted, Until: when(p.until),
 		Undone: seen.undone, Waited: seen.waited.Round(time.Millisecond).Seconds(),
 	}
@@ -155,6 +159,12 @@ func (p *receiptPrinter) text() string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
+	switch {
+	case r.Adopted != "":
+		return p.importedText()
+	case r.Revoked == "" && r.Promoted == "":
+		return p.policyText()
+	}
 	if r.Revoked != "" {
 		fmt.Fprintf(&b, "key %q of tenant %s is revoked\n", r.Revoked, quoteShort(r.Tenant))
 		line("revoked", "%s (%s)", since(r.RevokedAt, now), r.RevokedAt.UTC().Format(milliseconds))
@@ -181,6 +191,9 @@ func (p *receiptPrinter) text() string {
 			what += " from when the key was to take effect"
 		}
 		line("NO SIGNER", "until %s, %s: %s", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now), what)
+	}
+	if !r.TokensUntil.IsZero() && r.Revoked != "" {
+		line("tokens", "of the key, good until %s otherwise, are rejected", stamp(r.TokensUntil))
 	}
 	if !r.WorstCase.IsZero() {
 		line("worst case", "until %s: an instance that is cut off and hears", stamp(r.WorstCase))

@@ -281,7 +281,7 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 
 // noRing returns an error for a tenant that is known to have no ring.
 func noRing(tenant string) error {
-	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a dump; for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
+	return exitf(exitNo, `tenant %s has no ring in this Redis: is the name right? If it had one, instances that run still put it back, and so does a backup (keyturn keys restore); for a new tenant, "keyturn keys create" makes one`, quoteShort(tenant))
 }
 
 // ringOf returns the state of the tenant's ring.
@@ -292,6 +292,8 @@ func ringOf(k *rotation.Keyring, tenant string) (rotation.TenantStatus, error) {
 		return status, ringError(err)
 	case len(status.Ring.Keys)+len(status.Accepted) > 0:
 		return status, nil
+	case status.Ring.Dead:
+		return status, destroyedRing(tenant, status.Ring.DeadAt)
 	case server.IsSealError(status.Err) || errors.Is(status.Err, keystore.ErrUnavailable):
 		return status, ringError(status.Err)
 	}

@@ -111,7 +111,7 @@ func TestRingUsage(t *testing.T) {
 	keyturn(t, "keys", "list", "--redis", url, "--kek-file", file(t, testSecret)).wantUsage(t, "--kek-file", "line 1", "32 bytes")
 	call{env: map[string]string{envKEK: testSecret}}.run(t, "keys", "list", "--redis", url).wantUsage(t, "KEYTURN_KEK", "32 bytes")
 	keyturn(t, "keys", "list", "--redis", "http://hush", "--kek-file", kek).wantUsage(t, "want redis://")
-	keyturn(t, "keys", "list", "--redis", url, "--kek-file", kek, "kid").wantUsage(t, "only promote and revoke take a KID")
+	keyturn(t, "keys", "list", "--redis", url, "--kek-file", kek, "kid").wantUsage(t, "only promote, revoke and replace take a KID")
 	keyturn(t, "keys", "revoke", "--redis", url, "--kek-file", kek).wantUsage(t, "give a KID")
 	keyturn(t, "keys", "revoke", "--redis", url, hs256(testSecret, plainHeader, `{"sub":"hush"}`)).wantUsage(t, "looks like a token")
 	keyturn(t, "keys", "revoke", "--redis", url, "-Abc").wantUsage(t, "as does a KID")

@@ -37,7 +37,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	keyturn(t).wantUsage(t, "sign, verify, inspect, serve or doctor")
+	keyturn(t).wantUsage(t, "sign, verify, inspect, serve, doctor or drill")
 	keyturn(t, "").wantUsage(t, "unknown command")
 	keyturn(t, "verfy").wantUsage(t, `unknown command "verfy"`, `did you mean "verify"?`)
 	keyturn(t, "help", "verfy").wantUsage(t, `did you mean "verify"?`)

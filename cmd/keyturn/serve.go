@@ -23,6 +23,7 @@ type serveCommand struct {
 	addr, admin  *option[string]
 	secretFile   *option[string]
 	configFile   *option[string]
+	snapshot     *option[string]
 	allowNoExp   bool
 	ring         ringFlags
 	tenants, aud *list[string]
@@ -39,7 +40,7 @@ func newServeCommand(a *app) *serveCommand {
 	own := *a
 	own.remark = func(text string) { log.Warn(text) }
 	return &serveCommand{
-		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(),
+		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
 		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(),
 	}
@@ -67,6 +68,7 @@ func newServe(a *app) *cobra.Command {
 	f.Var(s.aud, "aud", "with --redis: the audience of tokens; if given several times, one of them")
 	f.Var(s.tolerate, "tolerate", "departures from the standards to let in, such as numeric-sub,zip")
 	f.Var(s.maxToken, "max-token-bytes", "the longest token accepted, in bytes, at most 1048576")
+	f.Var(s.snapshot, "snapshot", "with --redis: the file to start from while Redis is away")
 	f.BoolVar(&s.bootstrap, "bootstrap", false, "with --redis: make the rings that are not there, with the policy that follows")
 	s.policy.register(cmd)
 	return cmd
@@ -139,7 +141,7 @@ func (s *serveCommand) ringFlag() string {
 		name  string
 		given bool
 	}{
-		{"kek-file", s.ring.kekFile.given}, {"realm", s.ring.realm.given}, {"other-realm", len(s.ring.otherRealms.values) > 0}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap},
+		{"kek-file", s.ring.kekFile.given}, {"realm", s.ring.realm.given}, {"other-realm", len(s.ring.otherRealms.values) > 0}, {"tenant", len(s.tenants.values) > 0}, {"iss", s.iss.given}, {"aud", len(s.aud.values) > 0}, {"bootstrap", s.bootstrap}, {"snapshot", s.snapshot.given},
 	} {
 		if f.given {
 			return f.name
@@ -249,7 +251,7 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 	if err := checkRealms("--other-realm", s.ring.realm.value, s.ring.otherRealms.values); err != nil {
 		return nil, err
 	}
-	rings := &server.Rings{Hint: noRingHint(s.bootstrap), Realm: s.ring.realm.value, OtherRealms: s.ring.otherRealms.values}
+	rings := &server.Rings{Snapshot: s.snapshot.value, Hint: noRingHint(s.bootstrap), Realm: s.ring.realm.value, OtherRealms: s.ring.otherRealms.values}
 	if err := s.setKEKs(rings, "--kek-file", s.ring.kekFile.value); err != nil {
 		return nil, err
 	}

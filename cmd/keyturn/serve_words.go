@@ -35,12 +35,17 @@ token's iss is its tenant's name.
 ` + configForm + `
 
 /healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
-and counts the tenants by their state. --admin ADDRESS opens a second listener, where
+and counts the tenants by their state. /readyz?for=sign says whether the keys of the
+rings may sign here. --admin ADDRESS opens a second listener, where
 /readyz names each tenant too, and says why it is not ready. It asks for no token: keep
 it on 127.0.0.1, or where strangers do not reach it. /TENANT/.well-known/jwks.json has a tenant's public
 keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tells
 readers of them, if --iss is the URL under which they reach /TENANT, such as
 https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
+
+With --snapshot, or with --config, the server starts although Redis is away. From the
+file of --snapshot it verifies tokens of the rings for as long as if it had not been
+restarted, and makes none. The file is sealed with the KEK; give each server its own.
 
 With --config and --redis, the KEK file is read again every 10 seconds, and at once at
 SIGHUP; new KEKs take effect without a restart.

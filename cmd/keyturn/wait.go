@@ -175,6 +175,9 @@ func (w *watcher) outcome(seen *watched) error {
 	case len(missing) == 0 && seen.alone:
 		return exitf(exitNotEverywhere, `the change is made, but no instance that verifies the tenant's tokens had confirmed it within %v. If no service verifies them, nothing is to do. Otherwise somebody may have removed what the instances say, and can remove the change: look at the instances, and revoke again; docs/operations.md, "Not confirmed"`, max(time.Second, seen.waited.Round(time.Second)))
 	case len(missing) == 0:
+		if !w.receipt.DestroyedAt.IsZero() && len(seen.acks) == 0 {
+			w.note(`no instance was seen, so none has confirmed the shred: if a service verifies the tenant's tokens, look at its instances, and shred again; docs/operations.md, "Not confirmed"`)
+		}
 		if w.receipt.Revoked != "" && len(seen.acks) == 0 {
 			w.note(`no instance was seen, so none has confirmed the revocation: if a service verifies the tenant's tokens, look at its instances, and revoke again; docs/operations.md, "Not confirmed"`)
 		}
@@ -216,7 +219,7 @@ func (w *watcher) tellProgress(ctx context.Context) (stop func()) {
 	p := &progress{out: w.stderr, terminal: isTerminal(w.stderr)}
 	until := time.Now().Add(w.limit)
 	watching := "no live instance is left to wait for; watching for a poll that the change stays"
-	if w.receipt.Revoked != "" {
+	if w.receipt.Revoked != "" || !w.receipt.DestroyedAt.IsZero() {
 		watching = "waiting for an instance that holds the ring to confirm it, if there is one"
 	}
 	var wg sync.WaitGroup

@@ -120,7 +120,7 @@ func TestWaitNotApplied(t *testing.T) {
 		}
 		keys := c.wantStates("retired", "signing", "pending")
 		c.run("keys", "promote", "--force", "--wait", "2500ms", "--", keys["pending"].KID).wantCode(t, exitNotEverywhere,
-			"signs now", "keyturn: note: waiting for 1 instance to apply it", ": stuck", "stuck  NOT applied; last heard of")
+			" signs ", "keyturn: note: waiting for 1 instance to apply it", ": stuck", "stuck  NOT applied; last heard of")
 		r = c.run("keys", "revoke", "--force", "--no-wait", "--", keys["pending"].KID).wantCode(t, exitYes, "NOT applied")
 		if strings.Contains(r.stderr, "waiting") {
 			t.Errorf("stderr = %s", r.stderr)

@@ -97,7 +97,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a quiet period of two polls",
-		edits: []edit{{"rotation/run.go", "max(2*t.MaxPollGap(), p.HeardWithin())", "2*t.Poll+0*p.Freshness"}},
+		edits: []edit{{"rotation/run.go", "max(2*r.k.times.Load().MaxPollGap(), r.k.cfg.Policy.HeardWithin())", "2 * r.k.times.Load().Poll"}},
 		tests: tests{simulator, "TestTimelineK"}, want: "TestTimelineKHoldersComeLate",
 	},
 	{
@@ -176,6 +176,31 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineForcedRevoked$"}, want: "TestTimelineForcedRevoked",
 	},
 	{
+		name:  "a replacement waits for no instance",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "case !now && b.Now.Before(b.usableFrom(&pending[next])):", "case false:"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement leaves a time without a signer",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "if until := b.unconfirmedUntil(r); !until.IsZero() {", "if until := b.unconfirmedUntil(r); false && !until.IsZero() {"}},
+		tests: tests{decisions, "TestReplace$"}, want: "TestReplace",
+	},
+	{
+		name:  "a replacement that is done goes on",
+		edits: []edit{{"rotation/internal/protocol/replace.go", "slices.Contains(kids, k.KID) && k.State != ring.Revoked", "slices.Contains(kids, k.KID)"}},
+		tests: tests{decisions, "TestReplace"}, want: "TestReplaceInAnyRing",
+	},
+	{
+		name:  "a leaked key is revoked while an instance signs with it",
+		edits: []edit{{"cmd/keyturn/replace.go", "if next.Next == ring.OpRevoke && !b.replaceCommand.now {", "if false {"}},
+		tests: tests{"./cmd/keyturn", "TestKeysReplaceWaitsForInstances"}, want: "TestKeysReplaceWaitsForInstances",
+	},
+	{
+		name:  "a dry run makes the change",
+		edits: []edit{{"rotation/apply.go", "if b.dryRun {", "if false {"}},
+		tests: tests{here, "TestDryRun"}, want: "TestDryRun",
+	},
+	{
 		name:  "a forced promotion does not say its cost",
 		edits: []edit{{"rotation/internal/protocol/signing.go", "last = later(last, end)", "_ = end"}},
 		tests: tests{decisions, "TestForcedPromotionSaysItsCost"}, want: "TestForcedPromotionSaysItsCost",
@@ -202,7 +227,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what is gone is asserted by whoever was away",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.superseded() {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "m.rolledBack = m.superseded()", "m.rolledBack = false"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
 	},
 	{
@@ -227,7 +252,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a tenant key of no record stays",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "if !slices.ContainsFunc(b.Copy.Records, uses) {", "if uses(Record{}) {"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "if !b.Copy.uses(tk.ID, p.Remove, p.RemoveAccepts) {", "if false {"}},
 		tests: tests{decisions, "TestCollectTenantKeys"}, want: "TestCollectTenantKeys",
 	},
 	{
@@ -247,7 +272,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a count that fell is left alone",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "== 0 && !m.older() {", "== 0 {"}},
+		edits: []edit{{"rotation/internal/protocol/propose.go", "== 0 && !m.older() && !head {", "== 0 && !head {"}},
 		tests: tests{decisions, "TestMergeOutcountsOlderStore"}, want: "TestMergeOutcountsOlderStore",
 	},
 	{
@@ -292,7 +317,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a garbled field keeps a revocation from being acknowledged",
-		edits: []edit{{"rotation/internal/protocol/acks.go", "(whole || e.Op == ring.OpRevoke)", "whole"}},
+		edits: []edit{{"rotation/internal/protocol/acks.go", "(whole || e.Op == ring.OpRevoke || e.Op == ring.OpDestroy)", "whole"}},
 		tests: tests{decisions, "TestApplied"}, want: "TestApplied",
 	},
 	{
@@ -362,7 +387,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a dropped key leaves no mark",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(created)\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(u.Facts.Dead, created)\n", ""}},
 		tests: tests{simulator, "TestTimelineMark$"}, want: "TestTimelineMark",
 	},
 	{
@@ -372,8 +397,18 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance verifies until its keys end, whatever signs then",
-		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waits {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waiting() {", "if false {"}},
 		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
+	},
+	{
+		name:  "an instance is ready although its keys have ended",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "k.RevokedAt.IsZero() && !dropped && at.Before(end)", "false && !dropped && at.Before(end)"}},
+		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
+	},
+	{
+		name:  "an instance is ready although an unknown key signs",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "end = endOfPeriod(last)", "end = endOfPeriod(last).Add(time.Hour)"}},
+		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
 	},
 	{
 		name:  "the unknown key is expected by this instance's clock",
@@ -399,6 +434,36 @@ var mutants = []mutant{
 		name:  "the own word counts as a peer's",
 		edits: []edit{{"rotation/internal/protocol/verifying.go", "a.Unreadable || a.Instance == self:", "a.Unreadable:"}},
 		tests: tests{here, "TestAloneNoClockIsRight"}, want: "TestAloneNoClockIsRight",
+	},
+	{
+		name:  "a snapshot says that the instance was in sync",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "Restored: complete, Knew: good, Recovering: true}", "Restored: complete, Knew: good, Good: good}"}},
+		tests: tests{simulator, "TestTimelineSnapshot$"}, want: "TestTimelineSnapshot",
+	},
+	{
+		name:  "keys of a snapshot live from the start on",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "c.ApplyEnds(nil, one.Complete)", "c.ApplyEnds(nil, k.opened)"}},
+		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
+	},
+	{
+		name:  "a snapshot makes the first read certain",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "return s.Complete.Equal(s.Restored)", "return s.Complete.IsZero()"}},
+		tests: tests{decisions, "TestSnapshotIsNoSync"}, want: "TestSnapshotIsNoSync",
+	},
+	{
+		name:  "a snapshot of the future is used",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "skew != protocol.AnySkew && s.At", "false && s.At"}},
+		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
+	},
+	{
+		name:  "a snapshot is of any store",
+		edits: []edit{{"rotation/internal/seal/snapshot.go", "if of != store {", "if false {"}},
+		tests: tests{here, "TestSnapshotOfAnotherPrefix"}, want: "TestSnapshotOfAnotherPrefix",
+	},
+	{
+		name:  "an instance that read nothing replaces the snapshot",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "if err != nil || !newest.After(k.saver.newest) {", "if err != nil {"}},
+		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
 	},
 	{
 		name:  "a strange key does not wait",
@@ -512,12 +577,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a revoked key is imported",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case revoked: //", "case false: //"}},
+		edits: []edit{{"rotation/internal/protocol/adopt.go", "a.KID); revoked {", "a.KID); revoked && false {"}},
 		tests: tests{decisions, "TestAdoptIsRefused"}, want: "TestAdoptIsRefused",
 	},
 	{
 		name:  "a ring is made beside a ring",
-		edits: []edit{{"rotation/internal/protocol/adopt.go", "case !b.Copy.vacant():", "case false:"}},
+		edits: []edit{{"rotation/internal/protocol/create.go", "case !b.Copy.Plan.Dead && !b.Copy.vacant():", "case false:"}},
 		tests: tests{simulator, "TestTimelineAdopt$"}, want: "TestTimelineAdopt",
 	},
 	{
@@ -644,5 +709,75 @@ var mutants = []mutant{
 		name:  "records are told apart by their kid",
 		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
 		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
+	},
+	{
+		name:  "a shred ends nothing that is minted after it",
+		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && !r.Created.After(f.DeadAt) || f.Collected(r)"}},
+		tests: tests{simulator, "TestTimelineShredSplit$"}, want: "I7",
+	},
+	{
+		name:  "a holder brings a destroyed ring back",
+		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && false || f.Collected(r)"}},
+		tests: tests{simulator, "TestTimelineShredAgain$"}, want: "I7",
+	},
+	{
+		name:  "a destruction that is lost is not restored",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "if !h.DeadAt.IsZero() && (h.Dead > s.Dead || !h.DeadAt.Equal(s.DeadAt)) {", "if false {"}},
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "I8",
+	},
+	{
+		name:  "a record is no proof that the lives before it have ended",
+		edits: []edit{{"rotation/internal/protocol/copy.go", "\t\tc.Facts.Kill(r.Life, time.Time{})\n", "\t\t_ = r\n"}},
+		tests: tests{decisions, "TestShredWins"}, want: "TestShredWins",
+	},
+	{
+		name:  "what one life has collected ends the next",
+		edits: []edit{{"rotation/ring/facts.go", "f.Dead, f.DeadAt, f.CollectedUntil = lives, at, time.Time{}", "f.Dead, f.DeadAt = lives, at"}},
+		tests: tests{"./rotation/ring", "TestLives|TestJoin"}, want: "TestLives",
+	},
+	{
+		name:  "a holder that was away for a year restores keys",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.outOfTouch() {", "if false {"}},
+		tests: tests{simulator, "TestTimelineShredYearAway"}, want: "TestTimelineShredYearAway",
+	},
+	{
+		name:  "a shred leaves tenant keys",
+		edits: []edit{{"rotation/internal/held/change.go", "keep := field == seal.FieldHead", "keep := strings.HasPrefix(field, seal.PrefixKey) || field == seal.FieldHead"}},
+		tests: tests{here, "TestDestroy$"}, want: "TestDestroy",
+	},
+	{
+		name:  "what came back of a destroyed ring stays in the store",
+		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
+	},
+	{
+		name:  "a destroyed name is free",
+		edits: []edit{{"rotation/internal/protocol/create.go", "case b.Copy.Plan.Dead && !again:", "case false:"}},
+		tests: tests{decisions, "TestDestroyedTakesNoChange"}, want: "TestDestroyedTakesNoChange",
+	},
+	{
+		name:  "a key of an ended life is unavailable",
+		edits: []edit{{"rotation/lookup.go", "case c.Buried(id.KID):", "case false:"}},
+		tests: tests{simulator, "TestTimelineShred$"}, want: "TestTimelineShred",
+	},
+	{
+		name:  "a garbled field keeps a shred from being acknowledged",
+		edits: []edit{{"rotation/internal/protocol/acks.go", " || e.Op == ring.OpDestroy) && c.has(e)", ") && c.has(e)"}},
+		tests: tests{decisions, "TestShredIsApplied"}, want: "TestShredIsApplied",
+	},
+	{
+		name:  "an added tenant gets a ring at once",
+		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
+		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
+	},
+	{
+		name:  "an added ring is certain at once",
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
+		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",
+	},
+	{
+		name:  "a removed tenant's keys come back with a read",
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
+		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 }

@@ -462,7 +462,7 @@ func (c *Client) schedule(e *endpoint, at time.Time) {
 	}
 }
 
-// wakeRun makes run look at what is due.
+// wakeRun makes run look for due fetches.
 func (c *Client) wakeRun() {
 	select {
 	case c.wake <- struct{}{}:

@@ -178,6 +178,12 @@ func TestNemesisRestoreWithoutInstances(t *testing.T) {
 	if report := restoreFrom(t, server.Addr(), saved, rotation.DryRun); len(report.PutBack) < 5 || server.Client().Exists(t.Context(), nemesisKey("ring:"+nemesisTenant)).Val() != 0 {
 		t.Errorf("a dry run: %+v", report)
 	}
+	// What may be a revocation that this version cannot read stops it.
+	do(t, server, "HSET", nemesisKey("ring:"+nemesisTenant), "z:"+kid, "of a later version")
+	if _, err := restoreAs(t, server.Addr(), saved, oldKEK()); !errors.Is(err, rotation.ErrNewer) || server.Client().HLen(t.Context(), nemesisKey("ring:"+nemesisTenant)).Val() != 1 {
+		t.Errorf("beside a field of a later version: %v", err)
+	}
+	do(t, server, "DEL", nemesisKey("ring:"+nemesisTenant))
 	// A person has garbled what is there, too: the backup replaces it.
 	do(t, server, "HSET", nemesisKey("ring:"+nemesisTenant), "k:"+kid, "junk")
 	report := restoreFrom(t, server.Addr(), saved)

@@ -107,6 +107,9 @@ func New(client redis.UniversalClient, c Config) (*Store, error) {
 	return s, nil
 }
 
+// Name returns the prefix of the keys. A snapshot of a keyring is used with the same prefix only.
+func (s *Store) Name() string { return strings.TrimSuffix(s.channel, ":changed") }
+
 func checkClient(client redis.UniversalClient) error {
 	keepsDeadlines, readsReplicas := true, false
 	switch c := client.(type) {

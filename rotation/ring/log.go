@@ -23,6 +23,10 @@ type Ack struct {
 	// instance says so of the changes that it has applied.
 	Holds bool
 
+	// ReadTo is the ID of the newest entry of the bucket's log up to which it has read, or "". A place
+	// in the log says less than Applied: an entry before it may have been removed.
+	ReadTo string
+
 	// KEKs are its KEKs as id and check value, the primary first. If there are none, this process
 	// lacks its primary KEK, and nothing but Instance and At is known of it.
 	KEKs []string

@@ -103,6 +103,21 @@ func runRuleCases(t *testing.T, cases []ruleCase) {
 	}
 }
 
+// TestReadyRules tests the rule about instances that are ready to verify: I15.
+func TestReadyRules(t *testing.T) {
+	runRuleCases(t, []ruleCase{
+		{"a stale instance that is ready cannot tell", "I15", func(h script) {
+			e := h.note(40*sec, evVerify, 1, h.sign(39*sec, 0, "two"), unavailable)
+			e.fresh, e.ready = false, true
+		}},
+		{"an operator has changed the ring since", "", func(h script) {
+			h.commit(30*sec, ring.OpPromote, "a:two")
+			e := h.note(31*sec, evVerify, 1, h.sign(30500*time.Millisecond, 0, "two"), unavailable)
+			e.fresh, e.ready = false, true
+		}},
+	})
+}
+
 // TestVerdictRules tests the rules about verdicts on tokens: I1, I2 and I4.
 func TestVerdictRules(t *testing.T) {
 	const ms = time.Millisecond

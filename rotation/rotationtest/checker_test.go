@@ -18,7 +18,7 @@ type violation struct {
 	text  string
 }
 
-// rules are the invariants I1 to I14 of docs/protocol.md, each with its check.
+// rules are the invariants I1 to I15 of docs/protocol.md, each with its check.
 var rules = []struct {
 	name  string
 	check func(*checker, func(event int, format string, args ...any))
@@ -37,6 +37,7 @@ var rules = []struct {
 	{"I12 deletion and replay are noticed", (*checker).editsNoticed},
 	{"I13 no writer undoes a revocation", (*checker).revocationHolds},
 	{"I14 an old KEK opens no new key", (*checker).newKEKCounts},
+	{"I15 a ready instance answers", (*checker).readyAnswers},
 }
 
 // check applies all rules to a history. It is a pure function of the history.
@@ -249,6 +250,24 @@ func (c *checker) noFalseReject(report func(int, string, ...any)) {
 	c.acceptedVerifies(report)
 }
 
+// readyAnswers (I15): an instance that is ready to verify answers every live token of a good key. It may
+// ask the store for a key that signed before all could know it. One that is cut off does not know what
+// operators have changed since.
+func (c *checker) readyAnswers(report func(int, string, ...any)) {
+	for n, e := range c.events {
+		if e.kind != evVerify || c.beyondS || !e.ready || e.fresh || e.result != unavailable || !c.falseReject(e) {
+			continue
+		}
+		kid, p := c.tokens[e.token].kid, c.policy
+		since := e.at - p.SignFor - p.MaxTokenTTL - p.Leeway - p.Dwell - 2*c.timing.w
+		changes := c.changes[e.tenant]
+		byHand := slices.ContainsFunc(changes[min(1, len(changes)):], func(at time.Duration) bool { return at > since && at <= e.at }) // the first one created it
+		if !c.mayBeUnknown[kid] && !byHand {
+			report(n, "a live token of the good key %s: %s, at an instance that is ready to verify", short(kid), e.result)
+		}
+	}
+}
+
 // knownBeforeItSigns (I2): every instance in sync has the key that another instance signs with.
 func (c *checker) knownBeforeItSigns(report func(int, string, ...any)) {
 	for n, e := range c.events {
@@ -330,7 +349,11 @@ func (c *checker) oneSigner(report func(int, string, ...any)) {
 			first[e.tenant] = make(map[string]time.Duration)
 		}
 		mine, had := first[e.tenant][kid]
-		if !had {
+		switch {
+		case had:
+		case c.slid(kid, e.at): // not yet: this instance has not heard that it was republished
+			continue
+		default:
 			first[e.tenant][kid] = e.at
 			continue
 		}
@@ -358,6 +381,11 @@ func (c *checker) startedByMistake(kid string, began, t time.Duration) bool {
 	_, lost := c.lost[kid].at(t)
 	_, demoted := c.promotionLost[kid].at(t)
 	return lost || demoted || slices.ContainsFunc(c.republished[kid], slid)
+}
+
+// slid reports whether a key was republished less than Propagation before t.
+func (c *checker) slid(kid string, t time.Duration) bool {
+	return slices.ContainsFunc(c.republished[kid], func(at time.Duration) bool { return at <= t && t < at+c.policy.Propagation })
 }
 
 // disturbed returns when, before t, the tenant's ring was last changed other than by a mint, or the

@@ -95,6 +95,7 @@ type event struct {
 	err    error
 	note   string
 
+	ready        bool          // whether the ring at inst can verify
 	fresh, doubt bool          // whether the ring at inst is in sync, and whether it is recovering
 	reach        time.Duration // for how long inst has been able to reach the store; negative: it cannot
 	stored       bool          // if evVerify or evKnows failed: whether the server of inst has the key
@@ -190,7 +191,7 @@ func (h *history) line(e event) string {
 		fmt.Fprintf(&b, " %s", e.result)
 	}
 	if e.result != ok && (e.kind == evVerify || e.kind == evKnows || e.kind == evSign) {
-		fmt.Fprintf(&b, " fresh=%v doubt=%v stored=%v reach=%v", e.fresh, e.doubt, e.stored, e.reach)
+		fmt.Fprintf(&b, " ready=%v fresh=%v doubt=%v stored=%v reach=%v", e.ready, e.fresh, e.doubt, e.stored, e.reach)
 	}
 	if e.commit != nil {
 		b.WriteString(e.commit.line())

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -28,10 +30,11 @@ type sim struct {
 	backups       map[string][]rotation.Snapshot // tenant -> backups of its ring
 	tokens        []int                          // the newest ones, which may be live
 	maxInstances  int
-	clocks        bool // clocks may be off by more than ClockSkew
-	newKEK        bool // a new KEK is rolled out
-	shreds        bool // rings are destroyed, and made again
-	forcing       bool // operators force most of their commands, several in a row
+	clocks        bool   // clocks may be off by more than ClockSkew
+	newKEK        bool   // a new KEK is rolled out
+	shreds        bool   // rings are destroyed, and made again
+	snapshots     string // the folder in which instances keep snapshots; "" for none
+	forcing       bool   // operators force most of their commands, several in a row
 
 	partners      *rand.Rand // see partner; nil if the world has none
 	partnerTokens []int
@@ -47,6 +50,9 @@ type timed struct {
 func simulate(t *testing.T, seed uint64) (h *history) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, seed)
+		if seed%5 == 0 {
+			s.snapshots = t.TempDir()
+		}
 		s.run()
 		h = s.h
 	})
@@ -247,8 +253,32 @@ func (s *sim) join() *instance {
 	offset := time.Duration(s.rng.Int64N(int64(skew))) - skew/2
 	i := s.connect(fmt.Sprintf("i%d", len(s.allInstances())), offset)
 	i.rotates = len(s.alive()) < 8 && s.rng.IntN(4) > 0 || len(s.allInstances()) == 1
+	s.giveSnapshot(i)
 	i.open()
 	return i
+}
+
+// giveSnapshot lets i keep a snapshot, if this history is one with snapshots. It begins with any that
+// another instance has left, an old one too, or with none.
+func (s *sim) giveSnapshot(i *instance) {
+	if s.snapshots == "" {
+		return
+	}
+	i.snapshot = filepath.Join(s.snapshots, i.name)
+	left, err := filepath.Glob(filepath.Join(s.snapshots, "i*[0-9]"))
+	if err != nil {
+		panic(err)
+	}
+	if len(left) == 0 || s.rng.IntN(4) == 0 {
+		return
+	}
+	blob, err := os.ReadFile(pick(s.rng, left))
+	if err == nil {
+		err = os.WriteFile(i.snapshot, blob, 0o600)
+	}
+	if err != nil {
+		panic(err)
+	}
 }
 
 // step does one random thing.
@@ -356,9 +386,11 @@ func (s *sim) command() {
 		opts, force = append(opts, rotation.Force), " forced"
 	}
 	keys := st.Ring.Keys
-	switch n := s.rng.IntN(9); {
+	switch n := s.rng.IntN(10); {
 	case n == 8:
 		s.restore()
+	case n == 9:
+		s.replace("replace"+force, tenant, []string{pick(s.rng, keys).KID, keys[0].KID}, 2+s.rng.IntN(4), opts)
 	case n < 3:
 		i.runOp("rotate"+force, tenant, s.rotations(tenant, opts))
 	case n < 6:
@@ -381,6 +413,24 @@ func (s *sim) command() {
 		i.runOp("set policy", tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.SetPolicy(ctx, tenant, s.policy)
 		})
+	}
+}
+
+// replace makes the steps of a replacement of leaked keys that can be made now, and goes on some time
+// later, up to so many times, each time at another instance.
+func (s *sim) replace(what, tenant string, kids []string, times int, opts []rotation.Option) {
+	if i := s.randomInstance(); i != nil {
+		i.runOp(what, tenant, func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+			for {
+				next, receipt, err := r.Replace(ctx, tenant, kids, opts...)
+				if err != nil || next.Next == "" {
+					return receipt, err
+				}
+			}
+		})
+	}
+	if times > 1 {
+		s.after(s.draw(3*time.Second), func() { s.replace(what, tenant, kids, times-1, opts) })
 	}
 }
 

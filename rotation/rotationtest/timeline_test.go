@@ -78,7 +78,7 @@ func (l *timeline) runUntil(at time.Duration) {
 func (l *timeline) runFor(d time.Duration) { l.runUntil(l.now() + d) }
 
 func (l *timeline) traffic(n int) {
-	alive := l.alive()
+	alive := slices.DeleteFunc(l.alive(), func(i *instance) bool { k := i.k.Load(); return k != nil && !k.Serves(tenant) })
 	if len(alive) == 0 {
 		return
 	}

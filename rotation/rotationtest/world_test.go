@@ -63,6 +63,9 @@ type instance struct {
 	keks    []string // the names of those with which it starts, the primary first
 	realm   string
 	realms  []string // others that it opens too
+	tenants []string // if not nil, it begins with these tenants, and makes rings where there are none
+
+	snapshot string // the file that it keeps; "" for none
 
 	k     atomic.Pointer[rotation.Keyring]
 	s     atomic.Pointer[rotation.Signer]
@@ -253,12 +256,15 @@ func (i *instance) open() {
 }
 
 func (i *instance) tryOpen(ctx context.Context) *rotation.Keyring {
-	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
+	cfg := rotation.Config{KEKs: keksOf(i.keks), Realm: i.realm, OtherRealms: i.realms, Snapshot: i.snapshot, Instance: i.name, Poll: poll, Deadline: deadline, Now: i.now, AllowBootstrap: i.w.bootstrap}
 	if i.w.bootstrap {
 		cfg.Policy = i.w.policy
 	}
 	if !i.w.holdsAll {
 		cfg.Tenants = i.w.tenants
+	}
+	if i.tenants != nil {
+		cfg.Tenants, cfg.AllowBootstrap, cfg.Policy = i.tenants, true, i.w.policy
 	}
 	for ctx.Err() == nil {
 		k, err := rotation.Open(ctx, i.conn, cfg)
@@ -449,7 +455,7 @@ func (w *world) alive() []*instance {
 func (i *instance) status(e *event) {
 	if k := i.k.Load(); k != nil {
 		st, _ := k.Tenant(e.tenant)
-		e.fresh, e.doubt = st.Fresh, st.InDoubt
+		e.fresh, e.doubt, e.ready = st.Fresh, st.InDoubt, st.CanVerify
 	}
 	e.reach = i.reach()
 }
@@ -550,6 +556,7 @@ func (i *instance) verify(n int) {
 		after := e
 		i.status(&after)
 		e.fresh, e.doubt, e.reach = e.fresh && after.fresh, e.doubt || after.doubt, after.reach
+		e.ready = e.ready && after.ready
 		e.result, e.err = i.lookup(k, t.tenant, t, now)
 		if e.result != ok && e.result != badSig && news != nil && outcomeOf(news) != notFound {
 			e.result, e.err = unavailable, news

@@ -40,6 +40,9 @@ func BucketOf(tenant string) int {
 // store bounds what it returns: an entry of the log with an oversized field has that field empty,
 // and of many acknowledgements the youngest are returned.
 //
+// A store may have a method Name() string besides, which tells it from other stores that a process
+// could be given by mistake. A snapshot is used with a store of the same name only.
+//
 // The store's clock never goes back: it is the later of its server's clock and the newest entry of
 // the bucket's log.
 type Store interface {

@@ -243,6 +243,16 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 	c.applyAcceptEnds(old, complete)
 }
 
+// WithdrawAll ends all keys of the copy, accepted ones too. c may be nil.
+func (c *Ring) WithdrawAll() {
+	for _, r := range c.All() {
+		r.Key.Withdraw()
+	}
+	for _, a := range c.AllAccepted() {
+		a.Key.Withdraw()
+	}
+}
+
 // WithoutKID returns the keys for alg whose tokens have no kid. A verifier tries each of them. Those of
 // the ring come first. If they cost more than [keystore.MaxCandidates] together, it returns none and
 // the error of [keystore.CheckCost]. Accepted keys follow as far as there is room, see

@@ -28,7 +28,7 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
 		switch {
 		case err == nil:
-			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, Ends: a.Ends, Verifies: a.Verifies}
+			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, ReadTo: a.PlaceID, Ends: a.Ends, Verifies: a.Verifies}
 			for _, applied := range a.Applied {
 				view.Applied = append(view.Applied, protocol.Entry{Nonce: applied.Nonce, Holds: applied.Holds})
 			}
@@ -57,7 +57,7 @@ func (all Roster) Live(now time.Time, fresh time.Duration) Roster {
 func (all Roster) Acks(nonce string) []ring.Ack {
 	acks := make([]ring.Ack, len(all.Views))
 	for i, v := range all.Views {
-		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince, Verifies: v.Verifies}
+		acks[i] = ring.Ack{Instance: v.Instance, At: v.At, GoodSince: v.GoodSince, ReadTo: v.ReadTo, Verifies: v.Verifies}
 		if n := slices.IndexFunc(v.Applied, func(e protocol.Entry) bool { return e.Nonce == nonce }); nonce != "" && n >= 0 {
 			acks[i].Applied, acks[i].Holds = true, v.Applied[n].Holds
 		}

@@ -17,6 +17,7 @@ type AckView struct {
 	Instance  string
 	At        time.Time // when it said so
 	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
+	ReadTo    string    // the ID of the newest entry of the log up to which it has read
 	KEKs      []string  // the names of its KEKs, the primary first
 	Applied   []Entry   // changes of late that it has applied; only Nonce and Holds are known
 	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust

@@ -90,26 +90,8 @@ func (b *Base) mayAdopt(a *Adopted, policy *ring.Policy) error {
 	return nil
 }
 
-// AcceptedUntil returns when the last token of the key that signs now ends, once p is made: of the
-// adopted key if p makes the ring. It returns zero if that is not known, as while a key has Hold.
-func (b *Base) AcceptedUntil(p *Proposal) time.Time {
-	facts, kid := b.Copy.Facts.Join(p.Stated()), ""
-	var records []*ring.Record
-	for _, r := range b.Copy.Records {
-		records = append(records, r.Record)
-	}
-	for i := range p.Mint {
-		records = append(records, &p.Mint[i])
-	}
-	switch c := b.current(); {
-	case p.Op == ring.OpAdopt:
-		kid = p.KID
-	case c != nil:
-		kid = c.KID
-	}
-	k := ring.NewPlan(records, facts).Find(kid)
-	if _, revoked := facts.At(ring.FactRevoked, kid); k == nil || revoked {
-		return time.Time{}
-	}
-	return k.DroppedAt
+// adoptedUntil returns when the last token ends of the key that p adopts. It returns zero if that is
+// not known, since the key has Hold.
+func adoptedUntil(p *Proposal) time.Time {
+	return ring.NewPlan([]*ring.Record{&p.Mint[0], &p.Mint[1]}, p.Stated()).Find(p.KID).DroppedAt
 }

@@ -65,7 +65,7 @@ func TestAdopt(t *testing.T) {
 		if tt.next >= 0 && !second.ActivateAt.Equal(sec(tt.next)) {
 			t.Errorf("%s: the second key signs at %v, want %v", tt.name, second.ActivateAt, sec(tt.next))
 		}
-		if ends := b.AcceptedUntil(p); !ends.Equal(tt.ends) { // L, 60s, and leeway, 5s, after the second signs
+		if ends := b.TokensUntil(p); !ends.Equal(tt.ends) { // L, 60s, and leeway, 5s, after the second signs
 			t.Errorf("%s: its tokens end at %v, want %v", tt.name, ends, tt.ends)
 		}
 	}
@@ -183,11 +183,8 @@ func TestImportedTokensAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The announcement is 1.5s after the promotion; then SignFor + D + S, 36s, and L + leeway, 65s.
-	if ends := b.AcceptedUntil(p); !ends.Equal(sec(1102.5)) {
+	if ends := b.TokensUntil(p); !ends.Equal(sec(1102.5)) {
 		t.Errorf("its tokens end at %v", ends)
-	}
-	if p, err = baseOf(held(nil), 1000).Revoke("old", false); err != nil || !b.AcceptedUntil(p).IsZero() {
-		t.Errorf("revoked, its tokens end at %v; %v", b.AcceptedUntil(p), err)
 	}
 	var refused *ring.RefusedError
 	if _, err := baseOf(held(nil), 10).Rotate(false); !errors.As(err, &refused) {

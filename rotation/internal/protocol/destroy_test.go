@@ -78,7 +78,7 @@ func TestDestroyedTakesNoChange(t *testing.T) {
 	_, err6 := b.Create(round, false)
 	for i, err := range []error{err1, err2, err3, err4, err5, err6} {
 		if !errors.Is(err, ring.ErrRefused) || !strings.Contains(err.Error(), "was destroyed") {
-			t.Errorf("%d: %v", i+1, err)
+			t.Fatalf("%d: %v", i+1, err)
 		}
 	}
 	if !strings.Contains(err6.Error(), "--again") {

@@ -42,6 +42,6 @@
 // collection removes records; [Base.Collect] says how they are kept from coming back. A merge may
 // forget a promotion; that is only for one that no other instance has acted on.
 //
-// docs/protocol.md has the rules, the invariants (I1 to I14) and the timelines that the
+// docs/protocol.md has the rules, the invariants (I1 to I15) and the timelines that the
 // comments here refer to.
 package protocol

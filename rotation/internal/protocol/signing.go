@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -164,6 +165,38 @@ func WorstCase(r *ring.Record, now time.Time) (instances, readers time.Time) {
 		readers = now.Add(max(p.ReaderStaleness, leastReaderStaleness))
 	}
 	return instances, readers
+}
+
+// WorstCase is [Copy.WorstCaseOf] of a key that is revoked now.
+func (b *Base) WorstCase(kid string) (instances, readers time.Time) {
+	return b.Copy.WorstCaseOf(kid, b.Now)
+}
+
+// TokensUntil returns until when tokens may live of the key that p revokes, or of the one in whose place
+// p makes another sign, or of the key that p adopts. It is zero if that key has signed nothing, there is
+// none, or it is not known.
+func (b *Base) TokensUntil(p *Proposal) (until time.Time) {
+	if p.Op == ring.OpAdopt {
+		return adoptedUntil(p)
+	}
+	facts := ring.Facts{}
+	for _, f := range p.Facts {
+		facts.Add(f.Kind, f.KID, f.At)
+	}
+	after := b.Copy.Learn(facts).Plan
+	for _, f := range p.Facts {
+		switch n := slices.IndexFunc(after.InOrder, func(k ring.PlannedKey) bool { return k.KID == f.KID }); {
+		case n < 0, f.Kind == ring.FactRevoked && f.KID != p.KID: // it never took effect
+		case f.Kind == ring.FactRevoked && after.InOrder[n].ActivatesAt.After(b.eventTime()):
+		case f.Kind == ring.FactRevoked && after.InOrder[n].DroppedAt.IsZero():
+			return b.Now.Add(after.InOrder[n].TokenTTL() + after.InOrder[n].Timing.Leeway)
+		case f.Kind == ring.FactRevoked:
+			return after.InOrder[n].DroppedAt
+		case f.Kind == ring.FactPromoted && n > 0 && after.InOrder[n-1].RevokedAt.IsZero():
+			until = after.InOrder[n-1].DroppedAt
+		}
+	}
+	return until
 }
 
 // leastReaderStaleness is the least TTL of a set in a jwks.Client. Policies may have less, since

@@ -18,6 +18,9 @@ type SyncState struct {
 	// its snapshot has. Nothing signs by it.
 	Knew time.Time
 
+	// Restored is Complete as the snapshot has it that the process began with; zero without one.
+	Restored time.Time
+
 	Recovering bool
 	Until      time.Time // when Recovering may end, with a sync
 
@@ -25,6 +28,9 @@ type SyncState struct {
 	// finds a ring that was edited without an entry in the log only within Freshness.
 	Certain time.Time
 }
+
+// First reports whether this process has not read the bucket completely yet.
+func (s *SyncState) First() bool { return s.Complete.Equal(s.Restored) }
 
 // A SyncReading is one complete sync of a bucket.
 type SyncReading struct {
@@ -56,7 +62,7 @@ type Limits struct {
 // longer one would fence a healthy fleet. But what it does not know may exist until Certain.
 func (s SyncState) After(r SyncReading, l Limits) SyncState {
 	switch {
-	case s.Complete.IsZero():
+	case s.First():
 		s.Recovering, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(l.Recover)
 		if r.Vouched && !r.Trusted {
 			s.Certain = r.Sent.Add(l.Fresh)

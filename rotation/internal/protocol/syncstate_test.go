@@ -81,3 +81,24 @@ func TestAgeTakesClockThatSaysMore(t *testing.T) {
 		t.Errorf("the wall clock alone: %v", got)
 	}
 }
+
+// An instance that began with a snapshot has not read the store: its first read needs a peer's word, or
+// it recovers, however recent the snapshot is. And it signs nothing before.
+func TestSnapshotIsNoSync(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	l := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
+	begin := SyncState{Complete: start, Restored: start, Knew: start, Recovering: true}
+	for _, vouched := range []bool{false, true} {
+		s := begin.After(SyncReading{Sent: at(start, 1), Vouched: vouched}, l)
+		if s.Recovering == vouched || s.First() || s.Good.IsZero() == vouched {
+			t.Errorf("vouched %v: %+v", vouched, s)
+		}
+		if want := (map[bool]time.Time{false: start, true: at(start, 1)})[vouched]; !s.Knew.Equal(want) {
+			t.Errorf("vouched %v: it knew at %v, want %v", vouched, s.Knew, want)
+		}
+		s = s.After(SyncReading{Sent: at(start, 5)}, l)
+		if s.Recovering || !s.Good.Equal(at(start, 5)) || !s.Knew.Equal(s.Good) {
+			t.Errorf("vouched %v, 4s later: %+v", vouched, s)
+		}
+	}
+}

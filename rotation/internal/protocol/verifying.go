@@ -40,7 +40,7 @@ func (c *Copy) CanVerify(s SyncState, now time.Time, inSync, clocks bool) bool {
 func (c *Copy) VerifiesUntil(complete time.Time) time.Time {
 	last := &c.Plan.InOrder[len(c.Plan.InOrder)-1]
 	end := complete.Add(ring.MaxDuration)
-	if !last.Hold && !last.Waits { // those sign until an operator rotates
+	if !last.Hold && !last.Waiting() { // those sign until an operator rotates
 		end = endOfPeriod(last).Add(-2 * last.Timing.ClockSkew)
 	}
 	for i := range c.Plan.InOrder {

@@ -30,6 +30,7 @@ const (
 	blobHead      = 'H'
 	blobAck       = 'A' // of an instance's acknowledgement
 	blobEntry     = 'L' // of an entry of the log
+	blobSnapshot  = 'S' // of a file
 	blobAccept    = 'V' // of an accepted key
 )
 

@@ -75,6 +75,8 @@ const (
 	useHead  = "kek-head"  // of heads
 	useAcks  = "kek-acks"  // of acknowledgements
 	useLog   = "kek-log"   // of entries of the log
+
+	useSnapshot = "kek-snapshot" // seals snapshots
 )
 
 // insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
@@ -154,11 +156,11 @@ func InsecurePlaintext() *KEKs {
 }
 
 // In returns the same keys for a realm. A realm is a name of the operator's, such as "production",
-// and is part of every key that is derived from a KEK. So what was sealed in one realm does not
+// and is part of every key that is derived from a KEK. So a field of one realm does not
 // open in another, even under the same KEK. It is not stored: the store cannot lose or change it.
 // All other constructors return KEKs of the realm "".
 //
-// The result also opens what was sealed in one of others, and seals again what a ring has there. To
+// The result also opens fields of the other realms, and seals again what a ring has there. To
 // its callers a KEK in another realm is another KEK, further down in the list. So a ring moves from
 // realm to realm as it moves from KEK to KEK.
 func (ks *KEKs) In(realm string, others ...string) (*KEKs, error) {
@@ -202,7 +204,7 @@ func (ks *KEKs) Names() []KEKName {
 	return names
 }
 
-// SeveralRealms reports whether ks also open what was sealed in another realm than their own.
+// SeveralRealms reports whether ks also open fields of another realm than their own.
 func (ks *KEKs) SeveralRealms() bool { return len(ks.ownRealms()) > 1 }
 
 // Describe returns a name as text for people: its String and, if ks are of several realms, the realm
@@ -214,7 +216,7 @@ func (ks *KEKs) Describe(name KEKName) string {
 	return name.String()
 }
 
-// Primary returns the name of the first key, or the zero KEKName if there is none.
+// Primary returns the name of the first key, or the zero KEKName without any.
 func (ks *KEKs) Primary() KEKName {
 	if len(ks.all()) == 0 {
 		return KEKName{}
@@ -385,7 +387,7 @@ func newKEK(id string, key []byte) (*kek, error) {
 // inRealm returns a KEK in a realm. extracted and the id and check value of name are those of the
 // KEK.
 func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
-	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog)
+	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog, useSnapshot)
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func secretsOf(t *testing.T, keks, elsewhere *KEKs, s *sealedRing, hs, es *Mater
 	}
 	secrets := map[string][]byte{"KEK": testKEK(1), "tenant key": tenantKey, "secret": hs.secret(), "private key": scalar,
 		"commitment key of a tenant key": hkdf1(tenantKey, "keyturn/1/commit")}
-	for _, use := range []string{useWrap, useFacts, useHead, useAcks, useLog} {
+	for _, use := range []string{useWrap, useFacts, useHead, useAcks, useLog, useSnapshot} {
 		secrets[use], secrets[use+" in a realm"] = keks.list[0].derive(use), elsewhere.list[0].derive(use)
 	}
 	return secrets

@@ -66,7 +66,7 @@ func TestIn(t *testing.T) {
 		if name.ID != other.ID || name.Check != other.Check || name.Realm == other.Realm || none.Has(name) || !staging.Has(name) {
 			t.Errorf("%+v in a realm, %+v in none", name, other)
 		}
-		for _, use := range []string{useWrap, useFacts, useHead, useAcks, useLog} {
+		for _, use := range []string{useWrap, useFacts, useHead, useAcks, useLog, useSnapshot} {
 			if string(staging.list[i].derive(use)) == string(none.list[i].derive(use)) {
 				t.Errorf("%s is the same in both realms", use)
 			}

@@ -55,7 +55,7 @@ func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
 }
 
 // openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
-// that is not is a hint that a ring changed, and no more. Only the store itself writes entries
+// that is not is only a hint that a ring changed. Only the store itself writes entries
 // without a MAC: the first one of a log, and those that list a tenant again.
 func (run *syncRun) openEntry(b *Bucket, e store.LogEntry) (ring.Facts, bool) {
 	if len(e.MAC) == 0 && (e.Op == opList || e.Op == opBegin) {
@@ -122,7 +122,7 @@ func (b *Bucket) endsDigest() [16]byte {
 // reading returns what a sync of b that was sent at that time means for the protocol.
 func (run *syncRun) reading(b *Bucket, reply *store.SyncReply, sent time.Time) protocol.SyncReading {
 	vouched := false
-	if b.state.Complete.IsZero() {
+	if b.state.First() {
 		gap := run.asked.MaxPollGap()
 		vouched = protocol.Vouched(run.k.Roster(b.index, reply.Acks).Views, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
 	}
@@ -158,7 +158,7 @@ func (b *Bucket) vouches(now time.Time, gap time.Duration) bool {
 
 // learnedOf returns the facts that the log names and that a merge has to take into account. Where
 // there is no ring, neither in the store nor here, an operator may have removed it. Then they wait.
-func (r *Ring) learnedOf(old *held.Ring, s snapshot) ring.Facts {
+func (r *Ring) learnedOf(old *held.Ring, s loadedRing) ring.Facts {
 	if len(s.Fields) == 0 && old == nil || r.news == nil {
 		return ring.Facts{}
 	}

@@ -55,6 +55,9 @@ func (l *loop) run(ctx context.Context) {
 	if !l.k.cfg.OneShot {
 		wg.Go(func() { l.listen(ctx) })
 	}
+	if l.k.cfg.Snapshot != "" {
+		wg.Go(func() { l.k.keepSnapshot(ctx) })
+	}
 	t := l.newTimers()
 	defer t.stop()
 	for ctx.Err() == nil {
@@ -129,6 +132,7 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 	}
 	l.syncNow(ctx, l.k.buckets, nil)
 	l.k.watch()
+	l.k.wakeSaver()
 	t.poll.Reset(l.untilPoll())
 }
 
@@ -136,7 +140,7 @@ func (l *loop) poll(ctx context.Context, t *loopTimers) {
 // that a fleet that was started at one moment does not poll at one moment.
 func (l *loop) untilPoll() time.Duration {
 	poll := l.k.Times.Load().Poll
-	if slices.ContainsFunc(l.k.buckets, func(b *Bucket) bool { return b.unreached && b.state.Complete.IsZero() }) {
+	if slices.ContainsFunc(l.k.buckets, func(b *Bucket) bool { return b.unreached && b.state.First() }) {
 		poll = min(poll, firstPoll)
 	}
 	return time.Duration(float64(poll) * (0.8 + 0.4*l.jitter.Float64()))
@@ -214,7 +218,7 @@ func (l *loop) listen(ctx context.Context) {
 // nudge notes that a bucket may have changed, and wakes the loop. Any goroutine may call it, with
 // any number. It never waits.
 func (l *loop) nudge(bucket int) {
-	if bucket < 0 || bucket >= store.Buckets || l.k.byIndex[bucket] == nil {
+	if bucket < 0 || bucket >= store.Buckets || l.k.byIndex[bucket].Load() == nil {
 		return
 	}
 	l.nudges[bucket].Store(true)
@@ -278,7 +282,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 			a.begin() // a request from now on may be about a change that this sync misses
 		}
 		l.learn(a)
-		b := l.k.byIndex[store.BucketOf(a.tenant)]
+		b := l.k.byIndex[store.BucketOf(a.tenant)].Load()
 		compare[a.tenant] = true
 		if b != nil && !slices.Contains(buckets, b) {
 			buckets = append(buckets, b)
@@ -303,14 +307,13 @@ func (l *loop) learn(a *Pending) {
 	if old := r.State.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
 		l.k.logRevoked(r, old, learned)
-		r.State.Store(learned)
-		learned.ApplyEnds(old, r.Status.Load().Complete)
+		r.set(learned, old)
 	}
 }
 
 // result returns why a tenant's ring is not in sync, or nil.
 func (l *loop) result(tenant string) error {
-	if b := l.k.byIndex[store.BucketOf(tenant)]; b != nil && b.err != nil {
+	if b := l.k.byIndex[store.BucketOf(tenant)].Load(); b != nil && b.err != nil {
 		return b.err
 	}
 	if r := l.k.Ring(tenant); r != nil {

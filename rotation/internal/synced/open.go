@@ -12,7 +12,7 @@ import (
 // Open returns Rings after the first complete read of the store: see rotation.Open. ctx bounds Open
 // alone.
 func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
-	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), opened: cfg.Now(), done: make(chan struct{})}
+	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), opened: cfg.Now(), done: make(chan struct{}), saver: saver{wake: make(chan struct{}, 1)}}
 	k.KEKs.Store(keks)
 	k.unknown.init()
 	k.loop.init(k)
@@ -25,11 +25,18 @@ func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
 			k.addBucket(i)
 		}
 	}
+	refused := k.loadSnapshot()
+	if refused != nil {
+		cfg.Logger.Warn("the snapshot is not used", "error", refused)
+	}
 	// The first sync runs here, so that its error is the caller's. The loop starts afterwards, so
 	// the two never run at once.
 	p := &syncRun{k: k, ctx: ctx, buckets: k.buckets}
 	p.run()
 	if err := k.checkFirstRead(ctx); err != nil {
+		if refused != nil {
+			err = errors.Join(err, refused)
+		}
 		return nil, err
 	}
 	// The loop outlives ctx, and ends with Close, which waits for done.
@@ -54,7 +61,7 @@ func (k *Rings) checkFirstRead(ctx context.Context) error {
 			failed, why = failed+1, b.err
 		}
 	}
-	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets) && !k.cfg.StoreMayBeAway) {
+	if failed > 0 && (k.cfg.OneShot || failed == len(k.buckets) && !k.cfg.StoreMayBeAway && !k.saver.loaded) {
 		return &ring.Error{Text: "the keyring cannot be opened", Err: why}
 	}
 	if err := k.checkAnyOpened(); err != nil {

@@ -27,6 +27,11 @@ type Ring struct {
 	Status atomic.Pointer[Status]    // how far it is in sync; never nil
 	Losses atomic.Uint64             // how often the store lacked something of it
 
+	// Added is when [Rings.Add] added the ring, by this instance's clock. It is zero for a ring that was
+	// held from the start, and never changes.
+	Added   time.Time
+	removed atomic.Bool // by [Rings.Remove]: its keys verify nothing, and the loop forgets it
+
 	digest     string // of the fields that were read last; "" if there were none
 	dirty      bool   // the copy may be out of date or incomplete: read the ring again
 	changed    bool   // this process has changed it, and restores the change even with OneShot

@@ -29,6 +29,8 @@ type Config struct {
 	TrustFirstRead bool
 	OneShot        bool
 	AllowBootstrap bool
+	Snapshot       string // the file; "" for none
+	StoreName      string // see [seal.SealSnapshot]
 	Verifies       []keystore.Algorithm
 	StoreMayBeAway bool
 	Logger         *slog.Logger
@@ -49,11 +51,11 @@ type Rings struct {
 
 	KEKs atomic.Pointer[seal.KEKs] // of the Config's realm; never nil
 
-	mu    sync.RWMutex // guards rings
-	rings map[string]*Ring
+	mu      sync.RWMutex // guards rings, and buckets against the loop, which alone adds some
+	rings   map[string]*Ring
+	buckets []*Bucket // that are synced
 
-	buckets []*Bucket              // that are synced; fixed once Open has returned, as is byIndex
-	byIndex [store.Buckets]*Bucket // nil where the bucket is not synced
+	byIndex [store.Buckets]atomic.Pointer[Bucket] // nil where the bucket is not synced; only the loop sets one
 
 	Times atomic.Pointer[Times] // never nil; only the loop replaces it once Open has returned
 
@@ -71,6 +73,7 @@ type Rings struct {
 	fenced    int       // rings that it said last it does not sign for
 
 	unknown unknownKids
+	saver   saver
 	Counts  Counts
 	Alarms  Alarms
 }
@@ -90,6 +93,9 @@ func (k *Rings) Close(ctx context.Context) error {
 	if k.cfg.OneShot {
 		return nil
 	}
+	if err := k.save(); err != nil {
+		k.cfg.Logger.Warn("the snapshot cannot be written", "error", err)
+	}
 	indexes := make([]int, len(k.buckets))
 	for i, b := range k.buckets {
 		indexes[i] = b.index
@@ -106,13 +112,20 @@ func (k *Rings) Close(ctx context.Context) error {
 func (k *Rings) Done() <-chan struct{} { return k.done }
 
 // addTenant returns the ring of tenant, and adds it if it is not held yet. Only Open and the loop
-// add rings, so no other goroutine can add the same one between the check and the lock.
+// add rings, so no other goroutine can add the same one between the check and the lock. One that
+// [Rings.Remove] removes meanwhile is not found, and is added as another Ring.
 func (k *Rings) addTenant(tenant string) *Ring {
 	if r := k.Ring(tenant); r != nil {
 		return r
 	}
+	return k.addRing(tenant, time.Time{})
+}
+
+// addRing adds the ring of a tenant that is not held. added is when it was added while the rings were in
+// use, or zero.
+func (k *Rings) addRing(tenant string, added time.Time) *Ring {
 	b := k.addBucket(store.BucketOf(tenant))
-	r := &Ring{Tenant: tenant, bucket: b, budget: newRefreshBudget(), dirty: true}
+	r := &Ring{Tenant: tenant, bucket: b, budget: newRefreshBudget(), dirty: true, Added: added}
 	r.Status.Store(&Status{})
 	b.rings = append(b.rings, r)
 	k.mu.Lock()
@@ -151,12 +164,16 @@ func (k *Rings) dropEmpty(buckets []*Bucket) {
 
 // addBucket returns the bucket of that index, and adds it if it is not synced yet.
 func (k *Rings) addBucket(index int) *Bucket {
-	if k.byIndex[index] == nil {
-		k.byIndex[index] = &Bucket{index: index, endsStale: true}
-		k.byIndex[index].Status.Store(&Status{})
-		k.buckets = append(k.buckets, k.byIndex[index])
+	if b := k.byIndex[index].Load(); b != nil {
+		return b
 	}
-	return k.byIndex[index]
+	b := &Bucket{index: index, endsStale: true}
+	b.Status.Store(&Status{})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.buckets = append(k.buckets, b)
+	k.byIndex[index].Store(b)
+	return b
 }
 
 // Ring returns the ring of tenant, or nil if it is not held.
@@ -181,7 +198,11 @@ func (k *Rings) All() []*Ring {
 func (k *Rings) HoldsAll() bool { return len(k.cfg.Tenants) == 0 }
 
 // Buckets returns the buckets that are synced.
-func (k *Rings) Buckets() []*Bucket { return k.buckets }
+func (k *Rings) Buckets() []*Bucket {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.Clip(k.buckets)
+}
 
 // Len returns how many tenants are held.
 func (k *Rings) Len() int {

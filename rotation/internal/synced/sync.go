@@ -40,6 +40,7 @@ func (run *syncRun) run() {
 // the store is asked: a sync proves what the store had at that moment, not what it has when the
 // answer is here.
 func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
+	dropRemoved(buckets)
 	sent := run.k.cfg.Now()
 	run.asked = *run.k.Times.Load()
 	replies := run.sync(buckets, sent)
@@ -64,7 +65,7 @@ func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
 		case reply.More:
 			b.place, b.quietSince = reply.Place, sent
 			more = append(more, b)
-		case b.state.Complete.IsZero() && run.asked.MaxPollGap() != run.k.Times.Load().MaxPollGap() && !run.k.cfg.TrustFirstRead:
+		case b.state.First() && run.asked.MaxPollGap() != run.k.Times.Load().MaxPollGap() && !run.k.cfg.TrustFirstRead:
 			// Whether another instance vouches depends on the poll interval. The policies that this
 			// attempt has read changed it, so ask again.
 			more = append(more, b)
@@ -95,7 +96,7 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
 		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
-			Acks: b.asksAcks || b.state.Complete.IsZero() && !run.k.cfg.TrustFirstRead}
+			Acks: b.asksAcks || b.state.First() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {
@@ -174,7 +175,7 @@ func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*
 // entry (invariant I12).
 func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
 	for i, tenant := range run.digests(b) {
-		if r := run.k.Ring(tenant); i < len(reply.Digests) && reply.Digests[i] != r.digest {
+		if r := run.k.Ring(tenant); r != nil && i < len(reply.Digests) && reply.Digests[i] != r.digest {
 			r.dirty = true
 		}
 	}
@@ -197,23 +198,23 @@ func (run *syncRun) loadRings(stale []*Ring) {
 	}
 }
 
-// A snapshot is a ring as it was read, with the time before and after the call by this instance's
+// A loadedRing is a ring as it was read, with the time before and after the call by this instance's
 // clock.
-type snapshot struct {
+type loadedRing struct {
 	store.Snapshot
 	sent, received time.Time
 }
 
 // read reads rings with one call.
-func (run *syncRun) read(tenants []string) []snapshot {
+func (run *syncRun) read(tenants []string) []loadedRing {
 	ctx, cancel := run.callContext()
 	defer cancel()
 	sent := run.k.cfg.Now()
 	loaded := run.k.store.Load(ctx, tenants)
 	received := run.k.cfg.Now()
-	snapshots := make([]snapshot, len(loaded))
+	snapshots := make([]loadedRing, len(loaded))
 	for i := range loaded {
-		snapshots[i] = snapshot{loaded[i], sent, received}
+		snapshots[i] = loadedRing{loaded[i], sent, received}
 	}
 	return snapshots
 }
@@ -224,7 +225,7 @@ const joiners = 8
 
 // joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
 // goroutine at a time, which is the only one to write its fields meanwhile.
-func (run *syncRun) joinAll(rings []*Ring, snapshots []snapshot) {
+func (run *syncRun) joinAll(rings []*Ring, snapshots []loadedRing) {
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(joiners, len(rings)) {
@@ -270,7 +271,7 @@ const maxMerges = 4
 // The union is installed before the repair is written, so that this instance uses what it has read
 // even if the write fails. If the write finds another ring than the one that was read, the ring is
 // read again. After one repair join does not write another; the next sync does.
-func (run *syncRun) join(r *Ring, s snapshot) error {
+func (run *syncRun) join(r *Ring, s loadedRing) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
@@ -280,7 +281,7 @@ func (run *syncRun) join(r *Ring, s snapshot) error {
 		stored, failed := run.open(r, s)
 		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
-			Good: r.Status.Load().Good, Complete: r.Status.Load().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
+			Good: r.Status.Load().Knew, Complete: r.Status.Load().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
 		union := held.Assemble(result.Union, stored, old)
 		run.install(r, union, s.Digest)
 		run.noteMerge(r, &result)
@@ -310,7 +311,7 @@ func (run *syncRun) join(r *Ring, s snapshot) error {
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (run *syncRun) open(r *Ring, s snapshot) (*held.Ring, *ring.UnreadableError) {
+func (run *syncRun) open(r *Ring, s loadedRing) (*held.Ring, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(run.k.KEKs.Load(), r.Tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
@@ -337,8 +338,7 @@ func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 		return
 	}
 	run.k.logRevoked(r, old, c)
-	r.State.Store(c)
-	c.ApplyEnds(old, r.Status.Load().Complete)
+	r.set(c, old)
 }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
@@ -449,7 +449,7 @@ func (run *syncRun) finishRing(r *Ring, status *Status, off error, good bool) {
 		behind.Complete, behind.Err = status.Complete, off
 		r.Status.Store(&behind)
 	} else {
-		r.Status.Store(status)
+		r.Status.Store(r.certainOf(status))
 		run.logNoRing(r, good && c == nil)
 	}
 	if c != nil {

@@ -45,8 +45,7 @@ type unknownKids struct {
 	// may bring another state of the store.
 	memory unknown.Memory
 
-	// unheldTenants is the budget of all tenants together that are not held, and all that of all
-	// tenants together.
+	// unheldTenants is one budget for the tenants that are not held, and all is one for every tenant.
 	unheldTenants, all unknown.Budget
 
 	waiters int // requests that wait for a sync

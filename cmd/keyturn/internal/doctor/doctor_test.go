@@ -182,6 +182,9 @@ func TestInstances(t *testing.T) {
 	odd.KEKs = nil
 	want(t, with(odd), Warn, "not in the file here", "give this command the KEK file of the service")
 	odd = good
+	odd.Verifies = []string{"HS256"}
+	want(t, with(odd), OK, "instance a accepts tokens of HS256 alone")
+	odd = good
 	odd.At = odd.At.Add(-1)
 	want(t, with(odd), Warn, "was last heard of 1 minute ago", "after a day")
 	want(t, with(odd), Warn, "no instance lives", "keyturn serve")

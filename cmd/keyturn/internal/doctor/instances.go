@@ -13,6 +13,8 @@ type Instance struct {
 	Opened bool      // its acknowledgements were read with our KEKs; else only Name and At are known
 	InSync bool      // in all buckets that it has acknowledged
 	KEKs   []string  // the first one seals; none if this command lacks its first KEK
+
+	Verifies []string // the algorithms of the tokens that it accepts; none means all
 }
 
 // instances says which instances live, whether they are in sync, and whether they have our KEK.
@@ -59,6 +61,10 @@ func (f *Facts) instance(in *Instance) (all []Finding) {
 	case f.Primary != "" && in.KEKs[0] != f.Primary:
 		all = append(all, found(check, Warn, `finish the change of KEKs: docs/operations.md, "A new KEK"`, "instance %s has KEK %s first, and here it is %s (it has %s)",
 			in.Name, in.KEKs[0], f.Primary, strings.Join(in.KEKs, ", ")))
+	}
+	if len(in.Verifies) > 0 {
+		all = append(all, found(check, OK, "", "instance %s accepts tokens of %s alone: no key of another algorithm is made before it lists that too",
+			in.Name, strings.Join(in.Verifies, ", ")))
 	}
 	if !in.InSync {
 		all = append(all, found(check, Warn, "wait for a minute, and run doctor again; if it stays, see its log and its /readyz", "instance %s is not in sync: it has just started, or cannot read all that it holds", in.Name))

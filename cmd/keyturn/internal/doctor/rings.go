@@ -68,6 +68,8 @@ func (r *Ring) signs() []Finding {
 	switch {
 	case signer != nil:
 		return []Finding{found("ring", OK, "", "it opens, and key %s signs with %s", signer.KID, signer.Algorithm)}
+	case pending != nil && pending.ActivatesAt.IsZero():
+		return []Finding{found("ring", Bad, "keyturn keys rotate "+r.Flags, "no key signs now, and the next one waits for a rotation")}
 	case pending != nil:
 		return []Finding{found("ring", Bad, `docs/operations.md, "No key signs"`, "no key signs now; the next one does in %s", words(pending.ActivatesAt.Sub(r.Now)))}
 	}
@@ -82,6 +84,8 @@ func (r *Ring) rotation() []Finding {
 	switch {
 	case signer == nil:
 		return nil // said already
+	case pending != nil && pending.ActivatesAt.IsZero():
+		return []Finding{found(check, OK, "", "the ring is held: key %s signs until \"keyturn keys rotate\", and the next key waits", signer.KID)}
 	case pending != nil:
 		return []Finding{found(check, OK, "", "a key is pending; the next rotation is in %s", words(pending.ActivatesAt.Sub(r.Now)))}
 	case r.Now.Sub(signer.ActivatesAt) < 2*timing.HeardWithin():
@@ -144,6 +148,9 @@ func (r *Ring) outage(timing ring.Policy) Finding {
 	for _, k := range r.View.Keys {
 		if k.State == ring.Signing || k.State == ring.Pending {
 			end := k.SignUntil
+			if k.Hold {
+				end = r.Now.Add(timing.SignFor) // it has no end of its own
+			}
 			if k.ActivatesAt.After(k.ActivateAt) { // SignUntil moves with it: see ring.View
 				end = end.Add(k.ActivatesAt.Sub(k.ActivateAt))
 			}

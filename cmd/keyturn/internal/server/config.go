@@ -144,6 +144,9 @@ type Rings struct {
 	// means as the policies of the rings say.
 	Poll, Deadline time.Duration
 
+	// Snapshot is the file to keep the rings in: see [rotation.Config]. Empty means none.
+	Snapshot string
+
 	// MayBeAway says that the server starts although Redis does not answer. The tenants without a
 	// ring are served, and the others when it does.
 	MayBeAway bool

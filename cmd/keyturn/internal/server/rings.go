@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -77,13 +78,30 @@ func (r *rings) config(cfg *Config) rotation.Config {
 	c := rotation.Config{
 		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
 		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
-		StoreMayBeAway: cfg.Rings.MayBeAway,
-		Logger:         cfg.Logger, Now: cfg.Now,
+		StoreMayBeAway: cfg.Rings.MayBeAway, Snapshot: cfg.Rings.Snapshot,
+		Verifies: verifies(cfg.Tenants),
+		Logger:   cfg.Logger, Now: cfg.Now,
 	}
 	if cfg.Rings.Bootstrap != nil {
 		c.AllowBootstrap, c.Policy = true, *cfg.Rings.Bootstrap
 	}
 	return c
+}
+
+// verifies returns the algorithms that all rules of tenants with a ring list, or none if each takes
+// every algorithm. The instance tells others so, and they make no key of another one.
+func verifies(tenants []Tenant) (listed []keystore.Algorithm) {
+	narrowed := false
+	for _, t := range tenants {
+		switch algs := t.Rules.Algorithms; {
+		case !t.Ring || len(algs) == 0:
+		case !narrowed:
+			listed, narrowed = slices.Clone(algs), true
+		default:
+			listed = slices.DeleteFunc(listed, func(alg keystore.Algorithm) bool { return !slices.ContainsFunc(algs, alg.Same) })
+		}
+	}
+	return listed
 }
 
 // setKEKs replaces the KEKs by those of a KEK file.

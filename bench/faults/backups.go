@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+)
+
+// keepBackups makes backups of all rings, and restores one of them every few seconds, until ctx ends. An
+// operator may do that at any time, also while Redis lacks something: no token is rejected for it. The
+// backups are of up to a minute before, so most of their keys have gone since.
+func (f *fleet) keepBackups(ctx context.Context) {
+	l := newLink(f.servers.resolve)
+	client := l.client(f.servers.address())
+	defer l.stop()
+	defer client.Close()
+	store, err := rediskeys.New(client, rediskeys.Config{})
+	if err != nil {
+		f.tally.note("no backups: %v", err)
+		return
+	}
+	const most = 20
+	var kept [][]rotation.Snapshot // of all tenants each
+	for sleep(ctx, f.between(time.Second, 3*time.Second)) == nil {
+		if len(kept) > 0 {
+			from := f.intN(len(tenants))
+			if saved := kept[f.intN(len(kept))][from]; saved.Err == nil && len(saved.Fields) > 0 {
+				_, _, err := f.random(1)[0].rotator.Restore(ctx, tenants[from].name, saved)
+				f.tally.restored(err)
+			}
+		}
+		calling, cancel := context.WithTimeout(ctx, f.pace.deadline)
+		kept = append(kept, store.Load(calling, tenantNames()))
+		cancel()
+		kept = kept[max(0, len(kept)-most):]
+	}
+}

@@ -1,0 +1,238 @@
+package seal
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The vectors of snapshots, in a file of their own. Like the others they are written and read here
+// with the standard library alone: -write-vectors writes them again.
+const snapshotVectorsFile = "testdata/snapshots.json"
+
+type snapshotVectors struct {
+	Comment   string           `json:"comment"`
+	Snapshots []snapshotVector `json:"snapshots"`
+}
+
+type snapshotVector struct {
+	KEK     string               `json:"kek"` // as in KEYTURN_KEK
+	Realm   string               `json:"realm"`
+	Store   string               `json:"store"`
+	Key     string               `json:"snapshot_key"`
+	Commit  string               `json:"commit_key"`
+	Nonce   string               `json:"nonce"`
+	At      uint64               `json:"at"`
+	Buckets [][3]uint64          `json:"buckets"` // index, complete, good
+	Rings   []snapshotRingVector `json:"rings"`
+	Bytes   string               `json:"bytes"`
+}
+
+type snapshotRingVector struct {
+	Tenant   string            `json:"tenant"`
+	Complete uint64            `json:"complete"`
+	Good     uint64            `json:"good"`
+	Fields   map[string]string `json:"fields"`
+}
+
+func newSnapshotVectors(t *testing.T) *snapshotVectors {
+	v := &snapshotVectors{Comment: "Examples of snapshots for docs/formats.md. Bytes are in hexadecimal, times in milliseconds. The key is public: use it nowhere."}
+	const text = "keyturn test vectors: key no. 1!"
+	for i, realm := range []string{"", "staging"} {
+		key := hkdf1([]byte(text), "keyturn/1/kek-snapshot:"+realm)
+		one := snapshotVector{KEK: base64.StdEncoding.EncodeToString([]byte(text)), Realm: realm, Store: []string{"kt", ""}[i], Key: hex.EncodeToString(key),
+			Commit: hex.EncodeToString(hkdf1(key, "keyturn/1/commit")), Nonce: hex.EncodeToString([]byte("snapnonce 0" + string(rune('1'+i)))), At: 1_800_000_000_000 + uint64(i)}
+		if i == 0 {
+			one.Buckets = [][3]uint64{{0, 1_799_999_999_000, 0}, {255, 1_799_999_999_000, 1_799_999_998_000}}
+			one.Rings = []snapshotRingVector{
+				{"acme", 1_799_999_999_000, 1_799_999_998_000, map[string]string{"head": "00", "k:a": "0102", "p:a": ""}}, {"acmé", 1_799_999_999_000, 0, map[string]string{}}}
+		}
+		one.Bytes = hex.EncodeToString(one.seal(t))
+		v.Snapshots = append(v.Snapshots, one)
+	}
+	return v
+}
+
+// header returns the bytes before the sealed part.
+func (v *snapshotVector) header(t *testing.T) []byte {
+	text, err := base64.StdEncoding.DecodeString(v.KEK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := hex.EncodeToString(hkdf1(text, "keyturn/1/kek-id")[:8])
+	return slices.Concat([]byte("kt\x01S"), []byte{byte(len(id))}, []byte(id), hkdf1(text, "keyturn/1/kek-check")[:8], hkdf1(text, "keyturn/1/kek-realm:"+v.Realm)[:8], str(v.Store))
+}
+
+func (v *snapshotVector) seal(t *testing.T) []byte {
+	body := slices.Concat(u64(v.At), []byte{byte(len(v.Buckets) >> 8), byte(len(v.Buckets))})
+	for _, b := range v.Buckets {
+		body = slices.Concat(body, []byte{byte(b[0] >> 8), byte(b[0])}, u64(b[1]), u64(b[2]))
+	}
+	body = append(body, u32(uint32(len(v.Rings)))...)
+	for _, r := range v.Rings {
+		body = slices.Concat(body, str(r.Tenant), u64(r.Complete), u64(r.Good), []byte{0, byte(len(r.Fields))})
+		names := make([]string, 0, len(r.Fields))
+		for name := range r.Fields {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			body = slices.Concat(body, str(name), str(string(unhex(t, r.Fields[name]))))
+		}
+	}
+	return box1(t, unhex(t, v.Key), unhex(t, v.Commit), v.header(t), nil, unhex(t, v.Nonce), body)
+}
+
+// snapshot returns what the package reads.
+func (v *snapshotVector) snapshot(t *testing.T) *Snapshot {
+	at := func(n uint64) time.Time {
+		if n == 0 {
+			return time.Time{}
+		}
+		return ms(n)
+	}
+	s := &Snapshot{At: at(v.At)}
+	for _, b := range v.Buckets {
+		s.Buckets = append(s.Buckets, SnapshotBucket{int(b[0]), at(b[1]), at(b[2])})
+	}
+	for _, r := range v.Rings {
+		one := SnapshotRing{r.Tenant, at(r.Complete), at(r.Good), make(map[string][]byte)}
+		for name, value := range r.Fields {
+			one.Fields[name] = unhex(t, value)
+		}
+		s.Rings = append(s.Rings, one)
+	}
+	return s
+}
+
+func (v *snapshotVector) keks(t *testing.T) *KEKs {
+	keks, err := ParseKEKs([]byte(v.KEK))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustIn(t, keks, v.Realm)
+}
+
+func TestSnapshotVectors(t *testing.T) {
+	want, err := json.MarshalIndent(newSnapshotVectors(t), "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, '\n')
+	if *writeVectors {
+		if err := os.WriteFile(snapshotVectorsFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(snapshotVectorsFile)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%s is not what the test writes: %v", snapshotVectorsFile, err)
+	}
+	for _, v := range newSnapshotVectors(t).Snapshots {
+		s, err := OpenSnapshot(v.keks(t), v.Store, unhex(t, v.Bytes))
+		if err != nil || !reflect.DeepEqual(s, v.snapshot(t)) {
+			t.Errorf("%+v, %v, want %+v", s, err, v.snapshot(t))
+		}
+		blob, err := SealSnapshot(v.keks(t), v.Store, v.snapshot(t))
+		header := v.header(t)
+		if err != nil || !bytes.HasPrefix(blob, header) {
+			t.Fatalf("%x, %v, want it to begin with %x", blob, err, header)
+		}
+		old, renewed := unbox1(t, unhex(t, v.Key), unhex(t, v.Commit), header, nil, unhex(t, v.Bytes)), unbox1(t, unhex(t, v.Key), unhex(t, v.Commit), header, nil, blob)
+		if !bytes.Equal(old, renewed) {
+			t.Errorf("%x, want %x", renewed, old)
+		}
+	}
+}
+
+// A snapshot of another KEK, realm or store is refused by name, and one that was changed at all.
+func TestSnapshotsRefused(t *testing.T) {
+	v := newSnapshotVectors(t).Snapshots[0]
+	blob, keks := unhex(t, v.Bytes), v.keks(t)
+	for _, tt := range []struct {
+		name  string
+		keks  *KEKs
+		store string
+		is    error
+		says  string
+	}{
+		{"another KEK", mustKEKs(t, 2), "kt", ErrWrongKEK, "sealed under KEK"},
+		{"another realm", mustIn(t, keks, "staging"), "kt", ErrWrongRealm, "realm"},
+		{"another store", keks, "other", nil, `the snapshot is of the store "kt", this one is "other"`},
+	} {
+		s, err := OpenSnapshot(tt.keks, tt.store, blob)
+		if s != nil || err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	moved, err := keks.In("staging", "") // a realm that rings move from is opened too
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := OpenSnapshot(moved, "kt", blob); err != nil || s == nil {
+		t.Errorf("the realm that it moves from: %v", err)
+	}
+	for i := range blob {
+		changed := bytes.Clone(blob)
+		changed[i] ^= 1
+		if s, err := OpenSnapshot(keks, "kt", changed); s != nil || err == nil {
+			t.Errorf("byte %d may be changed", i)
+		}
+		if s, err := OpenSnapshot(keks, "kt", blob[:i]); s != nil || err == nil {
+			t.Errorf("it may be cut at %d", i)
+		}
+	}
+}
+
+// What cannot be read again is not written.
+func TestSnapshotsThatCannotBeSealed(t *testing.T) {
+	at := time.UnixMilli(1_800_000_000_000).UTC()
+	for name, s := range map[string]*Snapshot{
+		"no time":         {},
+		"no bucket":       {At: at, Buckets: []SnapshotBucket{{Index: -1}}},
+		"no tenant":       {At: at, Rings: []SnapshotRing{{}}},
+		"a huge field":    {At: at, Rings: []SnapshotRing{{Tenant: "a", Fields: map[string][]byte{"k:a": make([]byte, 1<<16)}}}},
+		"a field unnamed": {At: at, Rings: []SnapshotRing{{Tenant: "a", Fields: map[string][]byte{"": nil}}}},
+	} {
+		if blob, err := SealSnapshot(mustKEKs(t, 1), "kt", s); err == nil || blob != nil {
+			t.Errorf("%s: it is sealed", name)
+		}
+	}
+	if blob, err := SealSnapshot(mustKEKs(t, 1), strings.Repeat("x", 257), &Snapshot{At: at}); err == nil || blob != nil {
+		t.Error("a long name: it is sealed")
+	}
+}
+
+// FuzzSnapshot: a body that can be read is in its one encoding. The input is also tried as a file.
+func FuzzSnapshot(f *testing.F) {
+	keks := mustKEKs(f, 1)
+	body, err := (&Snapshot{At: time.UnixMilli(1).UTC(), Buckets: []SnapshotBucket{{Index: 3}}, Rings: []SnapshotRing{{Tenant: "a", Fields: map[string][]byte{"k:a": {1}}}}}).append(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
+	f.Add(body[:len(body)-1])
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if _, err := OpenSnapshot(keks, "", in); err != nil && !oneReason(err) {
+			t.Errorf("OpenSnapshot: %v", err)
+		}
+		s, err := readSnapshot(in)
+		if err != nil {
+			if s != nil || !oneReason(err) {
+				t.Errorf("readSnapshot: %v", err)
+			}
+			return
+		}
+		if again, err := s.append(nil); err != nil || !bytes.Equal(again, in) {
+			t.Errorf("read from %x, written as %x, %v", in, again, err)
+		}
+	})
+}

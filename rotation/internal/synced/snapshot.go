@@ -1,0 +1,188 @@
+package synced
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
+	"github.com/keyturn/keyturn/rotation/internal/snapshot"
+	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
+)
+
+// A saver keeps the snapshot. Its fields but wake belong to Open, then to keepSnapshot, then to Close.
+type saver struct {
+	loaded bool          // there was a snapshot, and it was used
+	wake   chan struct{} // holds an element while there may be something to save
+
+	newest time.Time     // the newest Complete that was saved
+	at     time.Time     // when the last one was saved
+	took   time.Duration // how long that took
+	said   bool          // that it cannot be written
+}
+
+// loadSnapshot gives the rings what the snapshot has of them. The error says why it is not used. An
+// instance that starts with it is one that was cut off since: it verifies within what it can still know,
+// and signs nothing. Only Open calls it.
+func (k *Rings) loadSnapshot() error {
+	if k.cfg.Snapshot == "" {
+		return nil
+	}
+	blob, err := snapshot.Read(k.cfg.Snapshot)
+	if err != nil || blob == nil {
+		return err
+	}
+	keks := k.KEKs.Load()
+	s, err := seal.OpenSnapshot(keks, k.cfg.StoreName, blob)
+	if err != nil {
+		return err
+	}
+	rings, unread := make(map[string]*held.Ring), make(map[int]bool)
+	now, skew := k.cfg.Now(), protocol.AnySkew
+	for _, one := range s.Rings {
+		if !k.HoldsAll() && k.Ring(one.Tenant) == nil {
+			continue
+		}
+		r, err := held.FromFields(keks, one.Tenant, one.Fields)
+		if err != nil { // it may have moved to another KEK since
+			unread[store.BucketOf(one.Tenant)] = true
+			k.cfg.Logger.Warn("a ring of the snapshot is not used", "tenant", one.Tenant, "error", err)
+			continue
+		}
+		rings[one.Tenant], skew = r, min(skew, r.ClockSkew())
+	}
+	if skew != protocol.AnySkew && s.At.After(now.Add(skew)) {
+		return &ring.Error{Text: fmt.Sprintf("the snapshot is from the future: it says %v, and this clock %v; one of the two clocks was wrong", s.At, now.UTC())}
+	}
+	s.Buckets = slices.DeleteFunc(s.Buckets, func(b seal.SnapshotBucket) bool { return unread[b.Index] }) // a ring of it is missing
+	k.restore(s, rings)
+	return nil
+}
+
+// restore installs the rings of a snapshot.
+func (k *Rings) restore(s *seal.Snapshot, rings map[string]*held.Ring) {
+	state := func(complete, good time.Time) protocol.SyncState {
+		return protocol.SyncState{Complete: complete, Restored: complete, Knew: good, Recovering: true}
+	}
+	for _, one := range s.Rings {
+		c := rings[one.Tenant]
+		if c == nil || one.Complete.IsZero() {
+			continue
+		}
+		r := k.addTenant(one.Tenant)
+		status := &Status{SyncState: state(one.Complete, one.Good)}
+		r.Status.Store(status)
+		if len(c.Records) > 0 || !c.Facts.Equal(ring.Facts{}) {
+			r.State.Store(c)
+			c.ApplyEnds(nil, one.Complete)
+		}
+	}
+	for _, b := range s.Buckets {
+		if b.Index >= len(k.byIndex) || b.Complete.IsZero() {
+			continue
+		}
+		if synced := k.byIndex[b.Index].Load(); synced != nil {
+			synced.state = state(b.Complete, b.Good)
+			synced.Status.Store(&Status{SyncState: synced.state})
+		}
+	}
+	k.saver.loaded, k.saver.newest = true, s.At
+	k.cfg.Logger.Info("began with the snapshot", "of", s.At.Format(time.RFC3339), "rings", len(rings))
+}
+
+// wakeSaver tells keepSnapshot that a poll is over. It never waits.
+func (k *Rings) wakeSaver() {
+	select {
+	case k.saver.wake <- struct{}{}:
+	default:
+	}
+}
+
+// saveShare bounds the time that saving takes: a hundredth of all.
+const saveShare = 100
+
+// keepSnapshot writes the snapshot after a poll, until ctx ends: every Freshness, since what it has
+// grows old from Complete on, or less often if that takes long.
+func (k *Rings) keepSnapshot(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.saver.wake:
+		}
+		s := &k.saver
+		if now := k.cfg.Now(); !s.at.IsZero() && protocol.Age(now, s.at) < max(k.Times.Load().Fresh, saveShare*s.took) {
+			continue
+		}
+		err := k.save()
+		if err != nil && !s.said {
+			k.cfg.Logger.Warn("the snapshot cannot be written", "error", err)
+		}
+		s.said = err != nil
+	}
+}
+
+// save writes the snapshot, unless no bucket was read since the last one. An instance that could not
+// read the store leaves what another one has written, or it itself before.
+func (k *Rings) save() error {
+	if k.cfg.Snapshot == "" {
+		return nil
+	}
+	begin := k.cfg.Now()
+	s, newest, err := k.snapshot(begin)
+	if err != nil || !newest.After(k.saver.newest) {
+		return err
+	}
+	blob, err := seal.SealSnapshot(k.KEKs.Load(), k.cfg.StoreName, s)
+	if err != nil {
+		return err
+	}
+	if err := snapshot.Write(k.cfg.Snapshot, blob); err != nil {
+		return err
+	}
+	k.saver.newest, k.saver.at, k.saver.took = newest, begin, protocol.Age(k.cfg.Now(), begin)
+	return nil
+}
+
+// snapshot returns the rings that are held now, and when the last complete read of them was sent. It
+// leaves out a bucket or ring that has never been in sync, since a key may be missing from it.
+func (k *Rings) snapshot(now time.Time) (s *seal.Snapshot, newest time.Time, err error) {
+	s = &seal.Snapshot{At: protocol.WholeMillis(now)}
+	for i := range k.byIndex {
+		b := k.byIndex[i].Load()
+		if b == nil {
+			continue
+		}
+		if status := b.Status.Load(); !status.Knew.IsZero() {
+			s.Buckets = append(s.Buckets, seal.SnapshotBucket{Index: b.index, Complete: protocol.WholeMillis(status.Complete), Good: protocol.WholeMillis(status.Knew)})
+			newest = later(newest, status.Complete)
+		}
+	}
+	keks, rings := k.KEKs.Load(), k.All()
+	slices.SortFunc(rings, func(a, b *Ring) int { return strings.Compare(a.Tenant, b.Tenant) })
+	for _, r := range rings {
+		status, c := r.Status.Load(), r.State.Load() // in this order: see Ring
+		if c == nil || status.Knew.IsZero() {
+			continue
+		}
+		one := seal.SnapshotRing{Tenant: r.Tenant, Complete: protocol.WholeMillis(status.Complete), Good: protocol.WholeMillis(status.Knew)}
+		if one.Fields, err = c.Fields(keks, r.Tenant); err != nil {
+			return nil, time.Time{}, err
+		}
+		s.Rings = append(s.Rings, one)
+	}
+	return s, newest, nil
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
