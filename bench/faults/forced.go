@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -261,11 +262,10 @@ func (b *forcedBench) round(ctx context.Context) error {
 		return err
 	}
 	rotator, cut := b.command.Rotator, b.rng.IntN(5) // before step 0, 1, 2, after all, or not
-	if b.rng.IntN(2) == 0 {
+	away := b.rng.Perm(len(b.members))[:1+b.rng.IntN(2)]
+	if b.rng.IntN(2) == 0 && (cut > 2 || !slices.Contains(away, 0)) { // an instance that is cut off forces nothing
 		rotator = b.members[0].Rotator
 	}
-	order := b.rng.Perm(len(b.members))
-	away := order[:1+b.rng.IntN(2)]
 	times := make([]int, len(b.names))
 	for i := range times {
 		times[i] = 1 + b.rng.IntN(3)
