@@ -50,7 +50,7 @@ type importCommand struct {
 }
 
 func newKeysImport(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "import --redis URL [--tenant TENANT] (--secret-file FILE | --key-file FILE) --longest-token DURATION", "Make a tenant's first ring with the key that it signs with today", importLong,
+	c, cmd := newKeysCommand(a, "import --redis URL (--secret-file FILE | --key-file FILE) --longest-token DURATION", "Make a tenant's first ring with the key that it signs with today", importLong,
 		`  keyturn keys import --redis redis://localhost:6379 --tenant acme --kek-file kek \
     --secret-file old.secret --no-kid --longest-token 30d --hold
   keyturn keys import --redis redis://localhost:6379 --tenant acme --kek-file kek \

@@ -17,7 +17,6 @@ type listedRing struct {
 	Alg          *string
 	Signing      *string
 	NextRotation *string `json:"next_rotation"`
-	Held         bool
 	Keys         int
 	Error        *string
 }
