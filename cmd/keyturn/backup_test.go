@@ -332,3 +332,22 @@ func TestRestoreAfterShred(t *testing.T) {
 		t.Errorf("the new ring: %v, %+v", states, now)
 	}
 }
+
+// A key of somebody else's that is accepted comes back with its date, and ends as before.
+func TestRestoreOfAcceptedKey(t *testing.T) {
+	c := newPatient(t, durable())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	secret := file(t, testSecret)
+	until := stamp(time.Now().Add(48 * time.Hour))
+	c.run("keys", "accept", "--tenant", "acme", "--secret-file", secret, "--kid", "partner", "--until", until, "--no-wait").wantCode(t, exitYes)
+	token := hs256(testSecret, `{"alg":"HS256","typ":"JWT","kid":"partner"}`, in(3600e9, `,"sub":"ann"`))
+	verify := []string{"verify", "--tenant", "acme", "--alg", "HS256", token}
+	c.run(verify...).wantCode(t, exitYes)
+	name := c.backUp()
+	c.do("FLUSHALL")
+	c.run("keys", "restore", name).wantCode(t, exitYes, "put back 2 keys, one accepted key")
+	c.run(verify...).wantCode(t, exitYes)
+	c.run("keys", "revoke", "--tenant", "acme", "--", "partner").wantCode(t, exitYes)
+	c.run("keys", "restore", name).wantCode(t, exitYes, `"partner" stays revoked`, "0 of one ring restored")
+	c.run(verify...).wantCode(t, exitNo)
+}
