@@ -39,7 +39,7 @@ cannot sign: "keyturn keys accept --weak" lets it verify for a while.
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
 "adopted", the kid of the imported key. "tokens_until" is when its last token ends.`
 
-// An importCommand holds the flags of "keyturn keys import".
+// An importCommand has the flags of "keyturn keys import".
 type importCommand struct {
 	*keysCommand
 	secretFile, keyFile, kid *option[string]
@@ -50,16 +50,16 @@ type importCommand struct {
 }
 
 func newKeysImport(a *app) *cobra.Command {
-	c, cmd := newKeysCommand(a, "import --redis URL [--tenant TENANT] (--secret-file FILE | --key-file FILE) [--kid KID | --no-kid] --longest-token DURATION", "Make a tenant's first ring with the key that it signs with today", importLong,
+	c, cmd := newKeysCommand(a, "import --redis URL (--secret-file FILE | --key-file FILE) --longest-token DURATION", "Make a tenant's first ring with the key that it signs with today", importLong,
 		`  keyturn keys import --redis redis://localhost:6379 --tenant acme --kek-file kek \
     --secret-file old.secret --no-kid --longest-token 30d --hold
   keyturn keys import --redis redis://localhost:6379 --tenant acme --kek-file kek \
     --key-file old.pem --longest-token 12h --rotate-at 2026-12-24T03:00:00Z --alg ES256`)
 	i := &importCommand{keysCommand: c, secretFile: newPath(), keyFile: newPath(), kid: &option[string]{kind: "KID", parse: parseKID},
-		keyAlg:  &option[keystore.Algorithm]{kind: "ALG", shown: "HS256 for a secret; else what fits the key", parse: parseAlgorithm},
+		keyAlg:  &option[keystore.Algorithm]{kind: "ALG", shown: "HS256, or what fits the key", parse: parseAlgorithm},
 		longest: &option[time.Duration]{kind: "DURATION", parse: parseLong}, rotateAt: newDate()}
 	c.policy = newPolicyFlags()
-	c.policy.alg.shown = "that of the imported key"
+	c.policy.alg.shown = "as the old key"
 	f := cmd.Flags()
 	f.Var(i.secretFile, "secret-file", "the file that holds the shared secret")
 	f.Var(i.keyFile, "key-file", "the file that holds the private key, in PEM or as a JWK")

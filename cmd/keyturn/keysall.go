@@ -28,9 +28,10 @@ Keys that were accepted follow, with "seq" 0, the state accepted or revoked, and
 
 Without --tenant, --json prints an array of {"tenant","state","alg","signing",
 "next_rotation","keys","held","error"}: "signing" is the kid that signs, "keys" how
-many are listed with --tenant, "held" whether it signs until an operator rotates. States are signing, no_signer, incomplete (a part cannot be
-opened, and may be a revocation), unreadable, destroyed, and no_ring (Redis names the
-tenant, and has no ring of it). A ring that cannot be read has its own line, with the
+many are listed with --tenant, "held" whether it signs until an operator rotates.
+States are signing, no_signer, incomplete (a part cannot be opened, and may be a
+revocation), unreadable, destroyed, and no_ring (Redis names the tenant, and has no
+ring of it). A ring that cannot be read has its own line, with the
 reason; the others follow, and the exit code is 3. Rings are sorted by name if there are
 at most 1000; more are printed as they are read, one bucket after the other.`
 

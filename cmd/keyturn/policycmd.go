@@ -39,7 +39,7 @@ func newKeysPolicy(a *app) *cobra.Command {
   keyturn keys policy --redis redis://localhost:6379 --tenant acme --kek-file kek --every 7d --max-ttl 10m --dry-run`)
 	p := &policyCommand{c}
 	c.policy = newPolicyFlags()
-	c.policy.alg.shown = "that of the ring"
+	c.policy.alg.shown = "as it is"
 	for _, t := range c.policy.times {
 		t.shown = "as it is"
 	}

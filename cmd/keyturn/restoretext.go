@@ -156,7 +156,7 @@ func (r *restoring) end() {
 		did = "would be restored"
 	}
 	fmt.Fprintf(r.out, "\n%d of %s %s; Redis had all of the others\n", r.restored, countRings(int(r.done.Load())), did)
-	fmt.Fprintf(r.out, "revocations after %s (%s) are not in the backup: revoke such keys again\n", stamp(r.file.first), since(r.file.first, r.now()))
+	fmt.Fprintf(r.out, "revocations after %s (%s) are not in the backup: revoke such keys again, and shred tenants that were shredded since\n", stamp(r.file.first), since(r.file.first, r.now()))
 }
 
 // outcome returns the exit code and its text. err is what has ended the run, or nil.

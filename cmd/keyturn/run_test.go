@@ -11,7 +11,7 @@ import (
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"sign"}, {"verify"}, {"inspect"}, {"serve"}, {"doctor"},
-		{"keys"}, {"keys", "create"}, {"keys", "list"}, {"keys", "rotate"}, {"keys", "promote"}, {"keys", "revoke"},
+		{"keys"}, {"keys", "create"}, {"keys", "import"}, {"keys", "policy"}, {"keys", "list"}, {"keys", "rotate"}, {"keys", "promote"}, {"keys", "revoke"},
 	} {
 		r := keyturn(t, append(args, "--help")...)
 		if r.code != exitYes || r.stderr != "" {

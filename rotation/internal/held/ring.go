@@ -2,7 +2,6 @@ package held
 
 import (
 	"bytes"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -246,8 +245,11 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 
 // WithdrawAll ends all keys of the copy, accepted ones too. c may be nil.
 func (c *Ring) WithdrawAll() {
-	if c != nil {
-		c.Withdraw(ring.Facts{Dead: math.MaxInt})
+	for _, r := range c.All() {
+		r.Key.Withdraw()
+	}
+	for _, a := range c.AllAccepted() {
+		a.Key.Withdraw()
 	}
 }
 

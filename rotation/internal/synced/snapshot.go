@@ -86,9 +86,9 @@ func (k *Rings) restore(s *seal.Snapshot, rings map[string]*held.Ring) {
 		if b.Index >= len(k.byIndex) || b.Complete.IsZero() {
 			continue
 		}
-		if mine := k.byIndex[b.Index].Load(); mine != nil {
-			mine.state = state(b.Complete, b.Good)
-			mine.Status.Store(&Status{SyncState: state(b.Complete, b.Good)})
+		if synced := k.byIndex[b.Index].Load(); synced != nil {
+			synced.state = state(b.Complete, b.Good)
+			synced.Status.Store(&Status{SyncState: synced.state})
 		}
 	}
 	k.saver.loaded, k.saver.newest = true, s.At
@@ -153,7 +153,11 @@ func (k *Rings) save() error {
 // leaves out a bucket or ring that has never been in sync, since a key may be missing from it.
 func (k *Rings) snapshot(now time.Time) (s *seal.Snapshot, newest time.Time, err error) {
 	s = &seal.Snapshot{At: protocol.WholeMillis(now)}
-	for _, b := range slices.SortedFunc(slices.Values(k.Buckets()), func(a, b *Bucket) int { return a.index - b.index }) {
+	for i := range k.byIndex {
+		b := k.byIndex[i].Load()
+		if b == nil {
+			continue
+		}
 		if status := b.Status.Load(); !status.Knew.IsZero() {
 			s.Buckets = append(s.Buckets, seal.SnapshotBucket{Index: b.index, Complete: protocol.WholeMillis(status.Complete), Good: protocol.WholeMillis(status.Knew)})
 			newest = later(newest, status.Complete)
