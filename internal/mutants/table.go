@@ -700,6 +700,9 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
+	},
+	{
+	{},
 	{
 		name:  "an accepted key does not end without the store",
 		edits: []edit{{"rotation/internal/protocol/accept.go", "end := complete.Add(acceptedFor(c.timing()))", "end := complete.Add(1e6 * acceptedFor(c.timing()))"}},
@@ -780,6 +783,9 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
 		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
 	},
+	},
+	{
+	{},
 	{
 		name:  "a shred ends nothing that is minted after it",
 		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && !r.Created.After(f.DeadAt) || f.Collected(r)"}},
