@@ -701,8 +701,6 @@ var mutants = []mutant{
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 	{
-	},
-	{
 		name:  "an accepted key does not end without the store",
 		edits: []edit{{"rotation/internal/protocol/accept.go", "end := complete.Add(acceptedFor(c.timing()))", "end := complete.Add(1e6 * acceptedFor(c.timing()))"}},
 		tests: tests{simulator, "TestTimelineDisown$"}, want: "I3",
@@ -781,8 +779,6 @@ var mutants = []mutant{
 		name:  "records are told apart by their kid",
 		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
 		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
-	},
-	{
 	},
 	{
 		name:  "a shred ends nothing that is minted after it",
