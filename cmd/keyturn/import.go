@@ -162,7 +162,12 @@ func (i *importCommand) run(ctx context.Context) error {
 	if imported.KID == "" && !i.noKID {
 		imported.KID = key.kid
 	}
-	err = i.withRotator(ctx, settleRing, func(ctx context.Context, o *opened) error {
+	return i.answer(i.adopt(ctx, imported, policy))
+}
+
+// adopt makes the ring, and shows the receipt.
+func (i *importCommand) adopt(ctx context.Context, imported rotation.Imported, policy rotation.Policy) error {
+	return i.withRotator(ctx, settleRing, func(ctx context.Context, o *opened) error {
 		waiting, stop := interruptible(ctx)
 		defer stop()
 		receipt, forced, err := i.apply(ctx, o.rotator, func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
@@ -173,7 +178,6 @@ func (i *importCommand) run(ctx context.Context) error {
 		}
 		return i.show(waiting, o, receipt, policy.WithDefaults(), forced)
 	})
-	return i.answer(err)
 }
 
 // show prints the receipt of the import, and waits until the live instances have the new ring.

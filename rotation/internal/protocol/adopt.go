@@ -44,17 +44,7 @@ func (b *Base) Adopt(a Adopted, policy ring.Policy) (*Proposal, error) {
 	if err := b.mayAdopt(&a, &policy); err != nil {
 		return nil, err
 	}
-	next := later(b.Now.Add(policy.Every), b.soonest(policy.Propagation, &policy))
-	first := ring.Record{Tenant: b.Tenant, KID: a.KID, NoKID: a.NoKID, Seq: 1, Algorithm: a.Algorithm, ActivateAt: b.Now,
-		SignUntil: b.Now.Add(signPeriods * policy.Every), Origin: ring.Imported, Hold: a.Hold, Timing: policy}
-	// This ring's instances sign with the key too, so its tokens live for as long as the policy says at
-	// least. That also keeps the inequality of MaxTokenTTL: see [ring.Policy].
-	if a.Longest > policy.MaxTokenTTL {
-		first.Longest = a.Longest
-	}
-	if a.NoKID {
-		first.Origin = ring.Legacy
-	}
+	next, first := later(b.Now.Add(policy.Every), b.soonest(policy.Propagation, &policy)), b.adopted(&a, &policy)
 	if at := WholeMillis(a.RotateAt); !at.IsZero() {
 		if soonest := b.soonest(policy.Propagation, &policy); at.Before(soonest) {
 			return nil, b.refuse("", fmt.Sprintf("a rotation at %s is too soon: the next key has to be published for Propagation before it, so %s is the earliest", moment(at), moment(soonest)), time.Time{})
@@ -72,6 +62,21 @@ func (b *Base) Adopt(a Adopted, policy ring.Policy) (*Proposal, error) {
 	}
 	p.KID, p.Seq = a.KID, 1
 	return p, nil
+}
+
+// adopted returns the record of the key a, the first of a ring of that policy.
+func (b *Base) adopted(a *Adopted, policy *ring.Policy) ring.Record {
+	first := ring.Record{Tenant: b.Tenant, KID: a.KID, NoKID: a.NoKID, Seq: 1, Algorithm: a.Algorithm, ActivateAt: b.Now,
+		SignUntil: b.Now.Add(signPeriods * policy.Every), Origin: ring.Imported, Hold: a.Hold, Timing: *policy}
+	// This ring's instances sign with the key too, so its tokens live for as long as the policy says at
+	// least. That also keeps the inequality of MaxTokenTTL: see [ring.Policy].
+	if a.Longest > policy.MaxTokenTTL {
+		first.Longest = a.Longest
+	}
+	if a.NoKID {
+		first.Origin = ring.Legacy
+	}
+	return first
 }
 
 // mayAdopt returns why the ring may not begin with a, or nil.
