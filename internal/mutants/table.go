@@ -703,6 +703,8 @@ var mutants = []mutant{
 	},
 	{
 	{},
+	},
+	{
 	{
 		name:  "an accepted key does not end without the store",
 		edits: []edit{{"rotation/internal/protocol/accept.go", "end := complete.Add(acceptedFor(c.timing()))", "end := complete.Add(1e6 * acceptedFor(c.timing()))"}},
@@ -786,6 +788,8 @@ var mutants = []mutant{
 	},
 	{
 	{},
+	},
+	{
 	{
 		name:  "a shred ends nothing that is minted after it",
 		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && !r.Created.After(f.DeadAt) || f.Collected(r)"}},
