@@ -79,15 +79,23 @@ func textForm(text []byte) string {
 	case !has("AAAA"): // base64 of the length of a name, as sshKey wants it
 		return ""
 	}
-	// In a line of authorized_keys or known_hosts, other fields may stand before the key.
+	if holdsSSHKey(text) {
+		return "an SSH key"
+	}
+	return ""
+}
+
+// holdsSSHKey reports whether a field of the text is an SSH key in base64. In a line of authorized_keys
+// or known_hosts, other fields may stand before the key.
+func holdsSSHKey(text []byte) bool {
 	for field := range bytes.FieldsSeq(text) {
 		head := field[:min(len(field), base64.StdEncoding.EncodedLen(maxSSHName))]
 		wire, _ := base64.StdEncoding.AppendDecode(nil, head[:len(head)/4*4])
 		if sshKey(wire) {
-			return "an SSH key"
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
 // maxSSHName is more than the beginning of an SSH key takes, up to the name of its algorithm.

@@ -129,15 +129,19 @@ func (h *readyHandler) ask() readiness {
 			all.Tenants[t.ID] = one
 		}
 	}
-	switch {
-	case all.Ready == 0:
-		all.Status = stateNotReady
-	case all.NotReady > 0:
-		all.Status = stateDegraded
-	default:
-		all.Status = stateReady
-	}
+	all.Status = all.status()
 	return all
+}
+
+// status returns the status of all tenants together.
+func (r *readiness) status() string {
+	switch {
+	case r.Ready == 0:
+		return stateNotReady
+	case r.NotReady > 0:
+		return stateDegraded
+	}
+	return stateReady
 }
 
 // readyOf asks the key store of a tenant.

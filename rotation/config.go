@@ -29,8 +29,8 @@ type Config struct {
 	OtherRealms []string
 
 	// Tenants are those whose rings are held. An empty list means every tenant that the store has,
-	// also those that are added later. Then a writer of the store can add a ring that cannot be
-	// read, and so make the keyring not ready.
+	// also those that are added later. A ring that cannot be read does not keep the others from being
+	// ready. [Keyring.Add] and [Keyring.Remove] change a list while the keyring is in use.
 	Tenants []string
 
 	// Instance names this process in the store, in at most 256 bytes. [Rotator.Acks] reports by it which instances have

@@ -223,8 +223,11 @@ func TestMalformedRingHarmsNoNeighbour(t *testing.T) {
 		if s, _ := m.Tenant("acme"); !s.Fresh || m.signs() != nil {
 			t.Errorf("the neighbour: %v, %v", s.Err, m.signs())
 		}
-		if s, _ := m.Tenant(neighbour); s.Ready || s.Fresh || s.Err == nil {
+		if s, _ := m.Tenant(neighbour); s.Ready || s.Fresh || s.Err == nil || !s.Unreadable {
 			t.Errorf("the ring itself: %+v", s)
+		}
+		if s := m.Status(); !s.Ready || !s.CanVerify || !s.CanSign || s.Fresh || s.Err == nil || !strings.Contains(s.Err.Error(), neighbour) {
+			t.Errorf("both: %+v", s)
 		}
 		cluster.SetWrongType(neighbour, false)
 		time.Sleep(fast.Freshness)

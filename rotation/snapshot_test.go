@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +260,45 @@ func mustRead(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// A snapshot has all of a ring: its keys and what happened to them, and accepted keys.
+func TestSnapshotHasAllOfARing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		path := snapshotFile(t)
+		f := newDerivedFleet(t, daily, keeping(path))
+		accepted := f.accept(day, theirs(1, "theirs")).Accepted
+		time.Sleep(3 * time.Minute)
+		if _, err := f.rotator.Rotate(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.rotator.Revoke(t.Context(), "acme", f.kid(1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		before := tenantOf(t, f.member)
+		f.leave()
+		m, err := f.restart(t, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.abandon()
+		after := tenantOf(t, m)
+		if !reflect.DeepEqual(before.Ring, after.Ring) || !reflect.DeepEqual(before.Accepted, after.Accepted) || !reflect.DeepEqual(before.Published, after.Published) || len(after.Accepted) != 1 {
+			t.Errorf("%+v\n%+v", before, after)
+		}
+		if got := m.finds(accepted[0]); got != "found" || !after.CanVerify {
+			t.Errorf("the accepted key is %s, CanVerify %v", got, after.CanVerify)
+		}
+		time.Sleep(time.Hour + 10*time.Minute) // SignFor, and less than L
+		if got := m.finds(accepted[0]); got != "found" || !m.Status().CanVerify {
+			t.Errorf("just before its end the accepted key is %s, CanVerify %v", got, m.Status().CanVerify)
+		}
+		time.Sleep(6 * time.Minute)
+		if got := m.finds(accepted[0]); got != "unavailable" || m.Status().CanVerify {
+			t.Errorf("after its end the accepted key is %s, CanVerify %v", got, m.Status().CanVerify)
+		}
+	})
 }
 
 // The store is emptied while all instances are down: one that starts with its snapshot puts the ring

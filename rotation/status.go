@@ -17,6 +17,9 @@ import (
 type Status struct {
 	// Ready reports whether every ring is known, was in sync within its SignFor, and agrees with
 	// this clock to within ClockSkew. Then tokens can be signed and verified. Route traffic by it.
+	//
+	// A ring that is [TenantStatus].Unreadable counts neither here nor in CanVerify and CanSign, unless
+	// all are: it must not take the instance from the others. Err tells of it.
 	Ready bool
 
 	// Fresh reports whether every ring is also in sync within the shortest Freshness, and not
@@ -95,6 +98,7 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 	rings := k.rings.All()
 	slices.SortFunc(rings, func(a, b *synced.Ring) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	named := false // Err names a tenant
+	whole, unread := 0, Status{Ready: true, CanVerify: true, CanSign: true}
 	for _, r := range rings {
 		t := k.status(r, now)
 		if empty := !t.exists && !r.Status.Load().Bad; empty && k.holdsAll() {
@@ -104,29 +108,43 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 			s.LastGood = t.LastGood
 		}
 		s.Tenants++
-		s.Ready, s.Fresh = s.Ready && t.Ready, s.Fresh && t.Fresh
-		s.CanVerify, s.CanSign = s.CanVerify && t.CanVerify, s.CanSign && !t.fenced
+		s.Fresh = s.Fresh && t.Fresh
+		if t.Unreadable {
+			unread.add(&t)
+		} else {
+			whole++
+			s.add(&t)
+		}
 		if t.Err != nil && !named {
 			named = true
 			s.Err = fmt.Errorf("tenant %q: %w", r.Tenant, t.Err)
 		}
 	}
+	if whole == 0 {
+		s.Ready, s.CanVerify, s.CanSign = s.Ready && unread.Ready, s.CanVerify && unread.CanVerify, s.CanSign && unread.CanSign
+	}
+}
+
+// add adds the state of a ring to that of a keyring.
+func (s *Status) add(t *TenantStatus) {
+	s.Ready, s.CanVerify, s.CanSign = s.Ready && t.Ready, s.CanVerify && t.CanVerify, s.CanSign && !t.fenced
 }
 
 // A TenantStatus says whether one ring can serve. [Keyring.Tenant] returns it.
 type TenantStatus struct {
-	Ready     bool                 // as in [Status], for this ring
-	Fresh     bool                 // as in [Status], for this ring
-	CanVerify bool                 // as in [Status], for this ring
-	CanSign   bool                 // as in [Status], for this ring, and it has a key that signs
-	InDoubt   bool                 // recovering: the store may have lost something that others will restore
-	Held      bool                 // the signing key has Hold: only [Rotator.Rotate] ends it
-	Err       error                // why it is not Fresh, or nil
-	LastGood  time.Time            // the last good sync, by this clock; zero before the first
-	Ring      ring.Ring            // as this instance sees it now
-	SignsWith string               // the kid with which this instance signs now, or "": see Receipt.ConfirmedAt
-	Accepted  []ring.Accepted      // keys that verify until a date and sign nothing: see [Rotator.Accept]
-	Published map[string]time.Time // when each kid was published, as the store has it: not authenticated
+	Ready      bool                 // as in [Status], for this ring
+	Fresh      bool                 // as in [Status], for this ring
+	CanVerify  bool                 // as in [Status], for this ring
+	CanSign    bool                 // as in [Status], for this ring, and it has a key that signs
+	InDoubt    bool                 // recovering: the store may have lost something that others will restore
+	Unreadable bool                 // the store can be read, and this ring cannot: a field of it cannot be opened, or its place holds something else
+	Held       bool                 // the signing key has Hold: only [Rotator.Rotate] ends it
+	Err        error                // why it is not Fresh, or nil
+	LastGood   time.Time            // the last good sync, by this clock; zero before the first
+	Ring       ring.Ring            // as this instance sees it now
+	SignsWith  string               // the kid with which this instance signs now, or "": see Receipt.ConfirmedAt
+	Accepted   []ring.Accepted      // keys that verify until a date and sign nothing: see [Rotator.Accept]
+	Published  map[string]time.Time // when each kid was published, as the store has it: not authenticated
 
 	exists bool // some record of it is known
 	fenced bool // this instance must not sign, whereas others may
@@ -174,6 +192,7 @@ func (k *Keyring) status(r *synced.Ring, now time.Time) TenantStatus {
 	case c != nil && c.Plan.Dead:
 		s.Ready, s.Fresh = true, status.InSync(now, k.times.Load().Fresh)
 	}
+	s.Unreadable = status.Bad
 	s.CanVerify = c.Plain().CanVerify(status.SyncState, now, status.InSync(now, k.times.Load().Fresh), r.ClockHolds(now))
 	if s.exists {
 		_, err := c.Signing(now, status.Good, k.times.Load().Deadline)

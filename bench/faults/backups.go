@@ -25,15 +25,20 @@ func (f *fleet) keepBackups(ctx context.Context) {
 	var kept [][]rotation.Snapshot // of all tenants each
 	for sleep(ctx, f.between(time.Second, 3*time.Second)) == nil {
 		if len(kept) > 0 {
-			from := f.intN(len(tenants))
-			if saved := kept[f.intN(len(kept))][from]; saved.Err == nil && len(saved.Fields) > 0 {
-				_, _, err := f.random(1)[0].rotator.Restore(ctx, tenants[from].name, saved)
-				f.tally.restored(err)
-			}
+			f.restore(ctx, kept[f.intN(len(kept))])
 		}
 		calling, cancel := context.WithTimeout(ctx, f.pace.deadline)
 		kept = append(kept, store.Load(calling, tenantNames()))
 		cancel()
 		kept = kept[max(0, len(kept)-most):]
+	}
+}
+
+// restore restores the ring of a random tenant. saved has those of all tenants.
+func (f *fleet) restore(ctx context.Context, saved []rotation.Snapshot) {
+	from := f.intN(len(tenants))
+	if s := saved[from]; s.Err == nil && len(s.Fields) > 0 {
+		_, _, err := f.random(1)[0].rotator.Restore(ctx, tenants[from].name, s)
+		f.tally.restored(err)
 	}
 }

@@ -13,15 +13,15 @@ import (
 func TestForcedRotations(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
-	runs, benches, slower := 16, 1, time.Duration(2)
+	runs, benches, slower := 16, 1, time.Duration(3)
 	if text := os.Getenv("KEYTURN_FORCED"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		runs, benches, slower = n, 4, 4
+		runs, benches, slower = n, 3, 8
 	}
-	r, err := forcedRotations(t.Context(), runs, benches, forcedPace().slower(slower), 1)
+	r, err := forcedRotations(t.Context(), runs, benches, forcedPace().slower(slower), 1, func(bench int, r forcedResult) { t.Logf("bench %d so far: %+v", bench, r) })
 	t.Logf("%+v", r)
 	if err != nil {
 		t.Fatal(err)

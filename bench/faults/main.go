@@ -132,7 +132,7 @@ func (r *report) runAlone(ctx context.Context) error {
 	bootstrapped, err4 := bootstrap(ctx, 20_000, fast.slower(8), 0)
 	r.bootstrap = &bootstrapped
 	fmt.Fprintln(os.Stderr, "keys are forced to sign around failovers")
-	forced, err5 := forcedRotations(ctx, 1000, 3, forcedPace(), 1)
+	forced, err5 := forcedRotations(ctx, 1000, 3, forcedPace(), 1, func(int, forcedResult) {})
 	r.forced = &forced
 	return errors.Join(err, err2, err3, err4, err5, bits.broken(), bootstrapped.broken(), forced.broken())
 }

@@ -361,19 +361,27 @@ func kill(ctx context.Context, b *blow) error {
 	defer stop()
 	b.revoke(ctx)
 	for end := time.Now().Add(b.hold); time.Now().Before(end); {
-		list, err := b.client.ClientList(ctx).Result()
-		if err != nil {
+		if err := b.killOthers(ctx); err != nil {
 			return err
-		}
-		for line := range strings.Lines(list) {
-			id, rest, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
-			if !strings.Contains(rest, "name="+adversaryName+" ") {
-				_ = b.client.ClientKillByFilter(ctx, "ID", id).Err() // it may be gone already
-				b.changed.Add(1)
-			}
 		}
 		if err := sleep(ctx, time.Duration(rand.IntN(20))*time.Millisecond); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// killOthers cuts all connections but those of the adversary.
+func (b *blow) killOthers(ctx context.Context) error {
+	list, err := b.client.ClientList(ctx).Result()
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(list) {
+		id, rest, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
+		if !strings.Contains(rest, "name="+adversaryName+" ") {
+			_ = b.client.ClientKillByFilter(ctx, "ID", id).Err() // it may be gone already
+			b.changed.Add(1)
 		}
 	}
 	return nil

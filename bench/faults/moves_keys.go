@@ -233,13 +233,8 @@ func flip(ctx context.Context, b *blow) error {
 	if err != nil {
 		return err
 	}
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		if fields[name] != "" && !strings.HasPrefix(name, "p:") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(fields))
+	names = slices.DeleteFunc(names, func(name string) bool { return fields[name] == "" || strings.HasPrefix(name, "p:") })
 	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	for _, name := range names[:min(3, len(names))] {
 		value := []byte(fields[name])

@@ -298,3 +298,56 @@ func flat(fields map[string]string) (args []any) {
 	}
 	return args
 }
+
+// A tenant that was destroyed after the backup stays so, also in an emptied Redis if a later backup says
+// so, and where a new ring was made under its name.
+func TestRestoreAfterShred(t *testing.T) {
+	c := newPatient(t, durable())
+	for _, tenant := range []string{"acme", "globex"} {
+		c.run("keys", "create", "--tenant", tenant).wantCode(t, exitYes)
+	}
+	_, old := c.list("--tenant", "acme")
+	before := c.backUp()
+	c.run("keys", "shred", "--tenant", "acme", "--confirm", "acme", "--wait", "200ms").wantCode(t, exitYes)
+	after := c.backUp()
+	isDead := func(when string) {
+		t.Helper()
+		c.run("keys", "create", "--tenant", "acme").wantCode(t, exitNo, "destroyed")
+		if _, rings := c.run("keys", "list", "--json").wantCode(t, exitYes).rings(t); rings["acme"].State != stateDestroyed || rings["acme"].Keys != 0 {
+			t.Errorf("%s: %+v", when, rings["acme"])
+		}
+	}
+	c.run("keys", "restore", before).wantCode(t, exitYes, "it stays destroyed", "0 of 2 rings restored")
+	isDead("restored from before")
+	c.do("FLUSHALL")
+	c.run("keys", "restore", after).wantCode(t, exitYes, "put back that it was destroyed", "2 of 2 rings restored")
+	isDead("restored from after")
+	c.run("keys", "restore", before).wantCode(t, exitYes, "it stays destroyed")
+	c.run("keys", "create", "--tenant", "acme", "--again").wantCode(t, exitYes)
+	_, made := c.list("--tenant", "acme")
+	c.run("keys", "restore", before).wantCode(t, exitYes)
+	c.run("keys", "restore", after).wantCode(t, exitYes)
+	states, now := c.list("--tenant", "acme")
+	if len(states) != 2 || now["signing"].KID != made["signing"].KID || now["signing"].KID == old["signing"].KID {
+		t.Errorf("the new ring: %v, %+v", states, now)
+	}
+}
+
+// A key of somebody else's that is accepted comes back with its date, and ends as before.
+func TestRestoreOfAcceptedKey(t *testing.T) {
+	c := newPatient(t, durable())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	secret := file(t, testSecret)
+	until := stamp(time.Now().Add(48 * time.Hour))
+	c.run("keys", "accept", "--tenant", "acme", "--secret-file", secret, "--kid", "partner", "--until", until, "--no-wait").wantCode(t, exitYes)
+	token := hs256(testSecret, `{"alg":"HS256","typ":"JWT","kid":"partner"}`, in(3600e9, `,"sub":"ann"`))
+	verify := []string{"verify", "--tenant", "acme", "--alg", "HS256", token}
+	c.run(verify...).wantCode(t, exitYes)
+	name := c.backUp()
+	c.do("FLUSHALL")
+	c.run("keys", "restore", name).wantCode(t, exitYes, "put back 2 keys, one accepted key")
+	c.run(verify...).wantCode(t, exitYes)
+	c.run("keys", "revoke", "--tenant", "acme", "--", "partner").wantCode(t, exitYes)
+	c.run("keys", "restore", name).wantCode(t, exitYes, `"partner" stays revoked`, "0 of one ring restored")
+	c.run(verify...).wantCode(t, exitNo)
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,10 +164,7 @@ func (r *drillRun) away(ctx context.Context, token string) (o drill.Outage) {
 		} else {
 			o.Signed++
 		}
-		for _, text := range []string{token, made} {
-			if text == "" {
-				continue
-			}
+		for _, text := range []string{token, cmp.Or(made, token)} {
 			if _, err := r.own.verify(ctx, text); err != nil {
 				o.Refused, o.Why = o.Refused+1, errorText(err)
 			} else {
@@ -182,22 +180,9 @@ func (r *drillRun) away(ctx context.Context, token string) (o drill.Outage) {
 // hearAfter asks probes until all have happened, or twice the bound is over.
 func (r *drillRun) hearAfter(ctx context.Context, bound time.Duration, probes ...*probe) {
 	begin := time.Now()
-	for {
-		done := true
-		for _, p := range probes {
-			if !p.Happened {
-				p.Happened, p.Took = p.test(), time.Since(begin)
-			}
-			done = done && p.Happened
-		}
-		if done || time.Since(begin) > 2*bound || !pause(ctx, drillLooks) {
-			break
-		}
+	for !ask(probes, begin) && time.Since(begin) <= 2*bound && pause(ctx, drillLooks) {
 	}
-	for _, p := range probes {
-		p.Cut = ctx.Err() != nil && !p.Happened
-		r.lines = append(r.lines, drill.JudgeCheck(p.Check))
-	}
+	r.judge(ctx, probes)
 }
 
 // restore removes the canary's ring from Redis, as a person or a loss would, and waits until an

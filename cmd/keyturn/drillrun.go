@@ -56,14 +56,10 @@ func (c *drillCommand) begin(ctx context.Context, s *ringSession) (_ *drillRun, 
 		}
 	}()
 	r.say("looking at the tenant, and at the instances")
-	if err := r.openWriter(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.findLive(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.clear(ctx); err != nil {
-		return nil, err
+	for _, step := range []func(context.Context) error{r.openWriter, r.findLive, r.clear} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if r.own, err = openDrillInstance(ctx, s, c.tenant.value, r.name); err != nil {
 		return nil, err
@@ -254,27 +250,13 @@ type probe struct {
 // hear watches a change until every live instance has said that it applied it and every probe has
 // happened, or their time is over, and notes what it saw.
 func (r *drillRun) hear(ctx context.Context, step string, receipt rotation.Receipt, probes ...*probe) {
-	begin := time.Now()
-	heard := map[string]*drill.Heard{r.name: {Instance: r.name, Own: true}}
-	for name := range r.live {
-		heard[name] = &drill.Heard{Instance: name}
-	}
-	if r.own.link.IsCut() {
-		delete(heard, r.name)
-	}
+	begin, heard := time.Now(), r.awaited()
 	for {
 		took := time.Since(begin)
-		acks, err := r.acks(ctx, r.tenant.value, receipt)
-		if err == nil {
+		if acks, err := r.acks(ctx, r.tenant.value, receipt); err == nil {
 			r.noteHeard(heard, acks, took)
 		}
-		done := true
-		for _, p := range probes {
-			if !p.Happened {
-				p.Happened, p.Took = p.test(), time.Since(begin)
-			}
-			done = done && p.Happened
-		}
+		done := ask(probes, begin)
 		for _, h := range heard {
 			done = done && h.Applied
 		}
@@ -287,6 +269,35 @@ func (r *drillRun) hear(ctx context.Context, step string, receipt rotation.Recei
 		change.Heard = append(change.Heard, *heard[name])
 	}
 	r.lines = append(r.lines, r.times.JudgeChange(change)...)
+	r.judge(ctx, probes)
+}
+
+// awaited returns the instances that have to hear of a change.
+func (r *drillRun) awaited() map[string]*drill.Heard {
+	heard := map[string]*drill.Heard{r.name: {Instance: r.name, Own: true}}
+	if r.own.link.IsCut() {
+		delete(heard, r.name)
+	}
+	for name := range r.live {
+		heard[name] = &drill.Heard{Instance: name}
+	}
+	return heard
+}
+
+// ask asks the probes that have not happened yet, and reports whether all have.
+func ask(probes []*probe, begin time.Time) bool {
+	done := true
+	for _, p := range probes {
+		if !p.Happened {
+			p.Happened, p.Took = p.test(), time.Since(begin)
+		}
+		done = done && p.Happened
+	}
+	return done
+}
+
+// judge notes what came of the probes.
+func (r *drillRun) judge(ctx context.Context, probes []*probe) {
 	for _, p := range probes {
 		p.Cut = ctx.Err() != nil
 		r.lines = append(r.lines, drill.JudgeCheck(p.Check))

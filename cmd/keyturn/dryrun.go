@@ -74,13 +74,17 @@ func (c *keysCommand) preview(ctx context.Context, do ringChange) error {
 		if p.live, err = c.liveIn(ctx, o.rotator, c.tenant.value, p.timing); err != nil {
 			return err
 		}
-		text := p.text()
-		if c.json {
-			text = p.object()
-		}
-		return c.print(text)
+		return c.print(p.shown())
 	})
 	return c.answer(err)
+}
+
+// shown returns the plan for people or, with --json, for programs.
+func (p *plan) shown() string {
+	if p.json {
+		return p.object()
+	}
+	return p.text()
 }
 
 // noSuchKey returns an error for a kid that the ring of a tenant does not have.
@@ -164,7 +168,7 @@ func namesOf(acks []rotation.Ack) []string {
 // text is for people.
 func (p *plan) text() string {
 	var b strings.Builder
-	r, now := &p.receipt, p.now()
+	r := &p.receipt
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -179,13 +183,8 @@ func (p *plan) text() string {
 		fmt.Fprintf(&b, "key %q of tenant %s would sign\n", r.Promoted, quoteShort(p.tenant.value))
 	}
 	line("instances", "%s", p.heard())
-	if r.Revoked != "" && r.Promoted != "" {
-		line("then signs", "key %q", r.Promoted)
-	}
+	p.signers(line)
 	p.costs(line)
-	if !r.NoSignerUntil.IsZero() {
-		line("NO SIGNER", "until %s, %s: nothing could be signed for the tenant", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now))
-	}
 	return b.String()
 }
 
@@ -209,17 +208,28 @@ func (p *plan) heard() string {
 	return instances(len(p.live)) + " would have to hear of it, and have read the key: " + strings.Join(namesOf(p.live), ", ")
 }
 
-// costs writes what the change would cost.
-func (p *plan) costs(line func(name, format string, args ...any)) {
+// signers writes which key would sign then, and until when none would.
+func (p *plan) signers(line func(name, format string, args ...any)) {
 	r, now := &p.receipt, p.now()
+	if r.Revoked != "" && r.Promoted != "" {
+		line("then signs", "key %q", r.Promoted)
+	}
+	if !r.NoSignerUntil.IsZero() {
+		line("NO SIGNER", "until %s, %s: nothing could be signed for the tenant", r.NoSignerUntil.UTC().Format(milliseconds), since(r.NoSignerUntil.Add(time.Second-1), now))
+	}
 	if r.ConfirmedAt.After(now) {
 		line("signs from", "%s (%s): a failover may lose the key until then", r.ConfirmedAt.UTC().Format(milliseconds), since(r.ConfirmedAt.Add(time.Second-1), now))
 	}
-	if p.forced != nil && !p.forced.From.IsZero() {
-		line("forced", "until %s, instances and readers that do not know the key may reject its tokens", stamp(p.forced.From))
-	}
 	if !r.SignsFrom.IsZero() {
 		line("minted", "one more key, to sign %s (%s)", since(r.SignsFrom, now), stamp(r.SignsFrom))
+	}
+}
+
+// costs writes which tokens would be rejected, and by whom.
+func (p *plan) costs(line func(name, format string, args ...any)) {
+	r, now := &p.receipt, p.now()
+	if p.forced != nil && !p.forced.From.IsZero() {
+		line("forced", "until %s, instances and readers that do not know the key may reject its tokens", stamp(p.forced.From))
 	}
 	if r.Revoked != "" && !r.TokensUntil.IsZero() {
 		line("tokens", "of the key may live until %s, and would be rejected", stamp(r.TokensUntil))

@@ -3,10 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"github.com/keyturn/keyturn/internal/redistest"
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/keyturn/keyturn/internal/redistest"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/keystore"

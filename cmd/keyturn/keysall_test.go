@@ -18,7 +18,6 @@ type listedRing struct {
 	Signing      *string
 	NextRotation *string `json:"next_rotation"`
 	Keys         int
-	Held         bool
 	Error        *string
 }
 

@@ -94,18 +94,11 @@ func (c *keysCommand) log(ctx context.Context, since time.Time) error {
 			return ringError(err)
 		}
 	}
-	m := newLogMerge(s.store, since)
-	if c.tenant.given {
-		m = newLogMerge(s.store, since, rotation.BucketOf(c.tenant.value))
-	}
+	m := newLogMerge(s.store, since, c.buckets()...)
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	l.begin()
-	for {
-		e, ok := m.next(ctx)
-		if !ok {
-			break
-		}
+	for e, ok := m.next(ctx); ok; e, ok = m.next(ctx) {
 		l.add(e)
 		if m.hungry {
 			l.out.Flush() // its error stays, and end returns it
@@ -116,6 +109,14 @@ func (c *keysCommand) log(ctx context.Context, since time.Time) error {
 		return exitf(exitCannotTell, "cannot write the answer to standard output")
 	}
 	return c.answer(l.outcome(ctx, m))
+}
+
+// buckets returns the bucket of the tenant, or nothing for all.
+func (c *keysCommand) buckets() []int {
+	if !c.tenant.given {
+		return nil
+	}
+	return []int{rotation.BucketOf(c.tenant.value)}
 }
 
 // The answers of "keys log --json" to the question whether an entry is authentic.
@@ -155,15 +156,7 @@ func (l *logPrinter) add(e loggedEntry) {
 		return
 	}
 	check, why := l.judge(e)
-	switch {
-	case check == checkNotAuthentic:
-		l.forged++
-	case check == checkNot:
-		l.unknown++
-	}
-	if e.At.IsZero() {
-		l.tooFar++
-	}
+	l.count(e, check)
 	if !l.json {
 		l.line(e, check, why)
 		return
@@ -176,6 +169,19 @@ func (l *logPrinter) add(e loggedEntry) {
 		At: when(e.At), Tenant: orNull(e.Tenant), Op: string(e.Op), KID: orNull(e.KID), Seq: e.Seq, Actor: orNull(e.Actor),
 		Check: check, Error: orNull(why), Bucket: e.bucket, ID: e.ID,
 	}), "\n"))
+}
+
+// count counts what outcome tells of.
+func (l *logPrinter) count(e loggedEntry, check string) {
+	switch check {
+	case checkNotAuthentic:
+		l.forged++
+	case checkNot:
+		l.unknown++
+	}
+	if e.At.IsZero() {
+		l.tooFar++
+	}
 }
 
 // An entryJSON is an entry in the array of "keys log --json".
@@ -206,6 +212,11 @@ func (l *logPrinter) judge(e loggedEntry) (check, why string) {
 	if rotation.BucketOf(e.Tenant) != e.bucket {
 		return checkNotAuthentic, fmt.Sprintf("the tenant is not of bucket %d, so no keyturn wrote it there", e.bucket)
 	}
+	return l.judgeSeal(e)
+}
+
+// judgeSeal is judge for an entry that has to be sealed.
+func (l *logPrinter) judgeSeal(e loggedEntry) (check, why string) {
 	if l.check == nil {
 		return checkNot, "no KEK is given"
 	}

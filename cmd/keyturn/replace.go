@@ -385,14 +385,16 @@ func (b *replacedBucket) read(one *replacedRing) error {
 }
 
 // signing returns the live instances that may still sign with a key that is to be revoked: they have
-// not read the log up to the moment at which another one was made to sign.
+// not read the log up to the moment at which another one was made to sign. At a scheduled switch they
+// go by the clock, and the log has no entry of it.
 func (b *replacedBucket) signing(ctx context.Context, one *replacedRing, kid string) ([]string, error) {
 	status, err := ringOf(b.keyring, one.tenant)
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range status.Ring.Keys {
-		if k.KID != kid || k.State != ring.Retired {
+	for i, k := range status.Ring.Keys {
+		next := status.Ring.Keys[min(i+1, len(status.Ring.Keys)-1)]
+		if k.KID != kid || k.State != ring.Retired || !next.ActivatesAt.Before(next.ActivateAt) {
 			continue
 		}
 		live, err := b.liveIn(ctx, b.rotator, one.tenant, newestTiming(status.Ring))

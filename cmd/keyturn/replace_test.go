@@ -78,6 +78,16 @@ func TestKeysReplaceWaitsForInstances(t *testing.T) {
 	})
 }
 
+// A key that has retired by the schedule is revoked at once: instances switch by the clock, and no entry
+// of the log tells of it.
+func TestKeysReplaceRetired(t *testing.T) {
+	t.Parallel()
+	c := oldRing(t, "--every", "100s")
+	keys := c.wantStates("retired", "signing")
+	c.peer("peer", c.kek, "default")
+	c.run("keys", "replace", "--wait", "1s", "--", keys["retired"].KID).wantCode(t, exitYes, "revoked: "+keys["retired"].KID)
+}
+
 // --all-tenants replaces all keys that were made before a date, and no others when it is repeated.
 func TestKeysReplaceAll(t *testing.T) {
 	eachRedis(t, func(t *testing.T, c *ringCLI) {

@@ -103,7 +103,7 @@ func (r *replacing) text() string {
 	for _, one := range r.rings() {
 		b.WriteString(one.text(r.app.now(), r.all))
 	}
-	if roster := r.roster(); len(roster) > 0 && !r.waits.noWait {
+	if roster := r.roster(); len(roster) > 0 && !r.waits.noWait && r.changedAny() {
 		applied := slices.DeleteFunc(slices.Clone(roster), func(a ackSeen) bool { return !a.Applied })
 		fmt.Fprintf(&b, "%d of %s have applied it\n", len(applied), instances(len(roster)))
 	}

@@ -134,11 +134,10 @@ func (c *restoreCommand) survey(f io.Reader) (*surveyed, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, err
 	case c.tenant.given && file.wanted+len(file.missed) == 0:
-		return nil, exitf(exitNo, "the backup has no ring of tenant %s", quoteShort(c.tenant.value))
+		err = exitf(exitNo, "the backup has no ring of tenant %s", quoteShort(c.tenant.value))
 	}
-	return file, nil
+	return file, err
 }
 
 // eachEntry calls use with what a backup has of the tenants that are meant.
@@ -268,6 +267,11 @@ func (r *restoring) restore(ctx context.Context, some []backup.Entry) error {
 	if err != nil {
 		return ringError(err)
 	}
+	return r.mergeAll(ctx, rotator, some)
+}
+
+// mergeAll merges rings, mergeAtOnce at once.
+func (r *restoring) mergeAll(ctx context.Context, rotator *rotation.Rotator, some []backup.Entry) error {
 	reports, errs := make([]ring.Restored, len(some)), make([]error, len(some))
 	var wg sync.WaitGroup
 	for first := range mergeAtOnce {

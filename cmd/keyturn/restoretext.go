@@ -71,16 +71,29 @@ func (r *restoring) write(e backup.Entry, report ring.Restored, failure string) 
 // restoredLine is for people.
 func restoredLine(tenant string, report ring.Restored, failure string, dryRun bool) string {
 	var parts []string
-	say := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if failure != "" {
-		say("FAILED: %s", failure)
+		parts = append(parts, "FAILED: "+failure)
 	}
-	back := "put back"
-	if dryRun {
-		back = "would put back"
+	if words := putBackWords(report.PutBack); words != "" && dryRun {
+		parts = append(parts, "would put back "+words)
+	} else if words != "" {
+		parts = append(parts, "put back "+words)
 	}
+	for _, field := range report.Better {
+		parts = append(parts, betterWords(field))
+	}
+	if n := len(report.Left); n > 0 && report.EndsOnly {
+		parts = append(parts, fmt.Sprintf("left out %s: the backup is too old (--older)", countKeys(n)))
+	} else if n > 0 && !slices.Contains(report.Better, "dead") {
+		parts = append(parts, fmt.Sprintf("left out %s whose time is over", countKeys(n)))
+	}
+	return printable(fmt.Sprintf("%-24s  %s", tenant, strings.Join(parts, "; ")), false) + "\n"
+}
+
+// putBackWords names fields that were put back, or is "".
+func putBackWords(fields []string) string {
 	counts := make(map[string]int)
-	for _, field := range report.PutBack {
+	for _, field := range fields {
 		kind, _, _ := strings.Cut(field, ":")
 		counts[kind]++
 	}
@@ -96,28 +109,22 @@ func restoredLine(tenant string, report ring.Restored, failure string, dryRun bo
 			words = append(words, fmt.Sprintf(kind.more, n))
 		}
 	}
-	if len(words) == 0 && len(report.PutBack) > 0 {
-		words = []string{"a part"}
+	if len(words) == 0 && len(fields) > 0 {
+		return "a part"
 	}
-	if len(words) > 0 {
-		say("%s %s", back, strings.Join(words, ", "))
+	return strings.Join(words, ", ")
+}
+
+// betterWords says what a field of Redis ends, which the backup lacks.
+func betterWords(field string) string {
+	kid, isRevoked := strings.CutPrefix(field, "x:")
+	switch {
+	case isRevoked:
+		return quoteKID(kid) + " stays revoked"
+	case field == "dead":
+		return "it stays destroyed"
 	}
-	for _, field := range report.Better {
-		switch kid, isRevoked := strings.CutPrefix(field, "x:"); {
-		case isRevoked:
-			say("%s stays revoked", quoteKID(kid))
-		case field == "dead":
-			say("it stays destroyed")
-		case field == "gone":
-			say("keys that were collected stay so")
-		}
-	}
-	if n := len(report.Left); n > 0 && report.EndsOnly {
-		say("left out %s: the backup is too old (--older)", countKeys(n))
-	} else if n > 0 && !slices.Contains(report.Better, "dead") {
-		say("left out %s whose time is over", countKeys(n))
-	}
-	return printable(fmt.Sprintf("%-24s  %s", tenant, strings.Join(parts, "; ")), false) + "\n"
+	return "keys that were collected stay so"
 }
 
 func countKeys(n int) string {
@@ -156,7 +163,7 @@ func (r *restoring) end() {
 		did = "would be restored"
 	}
 	fmt.Fprintf(r.out, "\n%d of %s %s; Redis had all of the others\n", r.restored, countRings(int(r.done.Load())), did)
-	fmt.Fprintf(r.out, "revocations after %s (%s) are not in the backup: revoke such keys again\n", stamp(r.file.first), since(r.file.first, r.now()))
+	fmt.Fprintf(r.out, "revocations after %s (%s) are not in the backup: revoke such keys again, and shred tenants that were shredded since\n", stamp(r.file.first), since(r.file.first, r.now()))
 }
 
 // outcome returns the exit code and its text. err is what has ended the run, or nil.

@@ -36,26 +36,33 @@ func nearestFlag(cmd *cobra.Command, typed string) (name string) {
 	if len(typed) < 2 || len(typed) > 20 {
 		return ""
 	}
-	const far = 3
-	least := far
+	least := tooFar
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		d := distance(typed, f.Name)
-		if 2*d > max(len(typed), len(f.Name)) {
-			d = far
-		}
-		// An abbreviation, or the whole word: --allow, --issuer.
-		short, long := typed, f.Name
-		if len(short) > len(long) {
-			short, long = long, short
-		}
-		if len(short) >= 3 && strings.HasPrefix(long, short) && !strings.Contains(typed, "-") {
-			d = min(d, 2)
-		}
-		if d < least || d == least && len(f.Name) < len(name) {
+		if d := flagDistance(typed, f.Name); d < least || d == least && len(f.Name) < len(name) {
 			least, name = d, f.Name
 		}
 	})
 	return name
+}
+
+// tooFar is the distance of two names of which neither is meant where the other is typed.
+const tooFar = 3
+
+// flagDistance returns how far what was typed is from the name of a flag, up to tooFar.
+func flagDistance(typed, name string) int {
+	d := distance(typed, name)
+	if 2*d > max(len(typed), len(name)) {
+		d = tooFar
+	}
+	// An abbreviation, or the whole word: --allow, --issuer.
+	short, long := typed, name
+	if len(short) > len(long) {
+		short, long = long, short
+	}
+	if len(short) >= 3 && strings.HasPrefix(long, short) && !strings.Contains(typed, "-") {
+		d = min(d, 2)
+	}
+	return d
 }
 
 // distance returns the Levenshtein distance: how many bytes must be added, left out or changed to

@@ -227,7 +227,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what is gone is asserted by whoever was away",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.superseded() {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "m.rolledBack = m.superseded()", "m.rolledBack = false"}},
 		tests: tests{simulator, "TestTimelineGone"}, want: "I1",
 	},
 	{
@@ -252,7 +252,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a tenant key of no record stays",
-		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "if !slices.ContainsFunc(b.Copy.Records, uses) {", "if uses(Record{}) {"}},
+		edits: []edit{{"rotation/internal/protocol/tenantkey.go", "if !b.Copy.uses(tk.ID, p.Remove, p.RemoveAccepts) {", "if false {"}},
 		tests: tests{decisions, "TestCollectTenantKeys"}, want: "TestCollectTenantKeys",
 	},
 	{
@@ -272,7 +272,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a count that fell is left alone",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "== 0 && !m.older() {", "== 0 {"}},
+		edits: []edit{{"rotation/internal/protocol/propose.go", "== 0 && !m.older() && !head {", "== 0 && !head {"}},
 		tests: tests{decisions, "TestMergeOutcountsOlderStore"}, want: "TestMergeOutcountsOlderStore",
 	},
 	{
@@ -317,7 +317,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a garbled field keeps a revocation from being acknowledged",
-		edits: []edit{{"rotation/internal/protocol/acks.go", "(whole || e.Op == ring.OpRevoke)", "whole"}},
+		edits: []edit{{"rotation/internal/protocol/acks.go", "(whole || e.Op == ring.OpRevoke || e.Op == ring.OpDestroy)", "whole"}},
 		tests: tests{decisions, "TestApplied"}, want: "TestApplied",
 	},
 	{
@@ -387,7 +387,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a dropped key leaves no mark",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(created)\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/merge.go", "\t\t\tu.Facts.Collect(u.Facts.Dead, created)\n", ""}},
 		tests: tests{simulator, "TestTimelineMark$"}, want: "TestTimelineMark",
 	},
 	{
@@ -397,7 +397,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance verifies until its keys end, whatever signs then",
-		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waiting() {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "if !last.Hold && !last.Waiting() { // those", "if false { // those"}},
 		tests: tests{decisions, "TestVerifyingEndsBeforeAnUnknownKeySigns|TestCanVerify"}, want: "TestVerifyingEndsBeforeAnUnknownKeySigns",
 	},
 	{
@@ -638,12 +638,12 @@ var mutants = []mutant{
 	{
 		name:  "a holder brings a destroyed ring back",
 		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && false || f.Collected(r)"}},
-		tests: tests{simulator, "TestTimelineShredAgain$"}, want: "I7",
+		tests: tests{simulator, "TestTimelineShredAgain$"}, want: "TestTimelineShredAgain",
 	},
 	{
 		name:  "a destruction that is lost is not restored",
 		edits: []edit{{"rotation/internal/protocol/propose.go", "if !h.DeadAt.IsZero() && (h.Dead > s.Dead || !h.DeadAt.Equal(s.DeadAt)) {", "if false {"}},
-		tests: tests{simulator, "TestTimelineShredDump$"}, want: "I8",
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
 	},
 	{
 		name:  "a record is no proof that the lives before it have ended",
@@ -667,7 +667,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what came back of a destroyed ring stays in the store",
-		edits: []edit{{"rotation/run.go", "if c != nil && c.Plan.Dead && (", "if c != nil && false && ("}},
+		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
 		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
 	},
 	{
@@ -697,7 +697,161 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.Withdraw()\n\t}\n", ""}},
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
+		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
+	},
+	{
+	},
+	{
+		name:  "an accepted key does not end without the store",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "end := complete.Add(acceptedFor(c.timing()))", "end := complete.Add(1e6 * acceptedFor(c.timing()))"}},
+		tests: tests{simulator, "TestTimelineDisown$"}, want: "I3",
+	},
+	{
+		name:  "an accepted key is not put back",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, p)\n", ""}},
+		tests: tests{simulator, "TestTimelineExtend$"}, want: "I7",
+	},
+	{
+		name:  "of two dates the earlier counts",
+		edits: []edit{{"rotation/ring/facts.go", "func (k FactKind) earliest() bool { return k == FactRevoked", "func (k FactKind) earliest() bool { return k == FactAccepted || k == FactRevoked"}},
+		tests: tests{simulator, "TestTimelineExtend$"}, want: "TestTimelineExtend",
+	},
+	{
+		name:  "an accepted key that has ended is put back",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "return !m.ClockOff && !now.Before(facts.Accepted(a.AcceptRecord).Until)", "return false && now.Before(facts.Accepted(a.AcceptRecord).Until)"}},
+		tests: tests{decisions, "TestEndedAcceptIsNotPutBack"}, want: "TestEndedAcceptIsNotPutBack",
+	},
+	{
+		name:  "an accepted key is collected at its date",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "before := b.Now.Add(-p.Leeway - p.HeardWithin() - p.ClockSkew)", "before := b.Now.Add(p.Leeway - p.Leeway)"}},
+		tests: tests{decisions, "TestAcceptedKeyEnds"}, want: "TestAcceptedKeyEnds",
+	},
+	{
+		name:  "an accepted key that has ended is kept",
+		edits: []edit{{"rotation/internal/protocol/collect.go", "p.RemoveAccepts = b.endedAccepts()", "p.RemoveAccepts = nil"}},
+		tests: tests{simulator, "TestTimelineEnded$"}, want: "TestTimelineEnded",
+	},
+	{
+		name:  "the revocation of an accepted key is for lookups by kid alone",
+		edits: []edit{{"rotation/internal/held/accept.go", "if c.Revoked(a.KID) {", "if false {"}},
+		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
+	},
+	{
+		name:  "the date of an accepted key is its record's alone",
+		edits: []edit{{"rotation/ring/accept.go", "a.Until = later(a.Until, until)", "_ = until"}},
+		tests: tests{simulator, "TestTimelineExtend$"}, want: "TestTimelineExtend",
+	},
+	{
+		name:  "a revoked key is accepted again",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "\tcase revoked:\n", "\tcase revoked && false:\n"}},
+		tests: tests{here, "TestRevokedAccept"}, want: "TestRevokedAccept",
+	},
+	{
+		name:  "a key without kid is another one each time",
+		edits: []edit{{"rotation/internal/held/accept.go", "f.NoKID && i >= 0 {", "f.NoKID && i >= 0 && false {"}},
+		tests: tests{here, "TestAcceptWithoutKID"}, want: "TestAcceptWithoutKID",
+	},
+	{
+		name:  "tokens without kid are tried with some of the keys",
+		edits: []edit{{"rotation/internal/held/accept.go", "return cmp.Or(c.until(b).Compare(c.until(a)), strings.Compare(a.KID, b.KID))", "return cmp.Or(c.until(a).Compare(c.until(b)), strings.Compare(a.KID, b.KID))"}},
+		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
+	},
+	{
+		name:  "a date of an accepted key goes with the ring's key",
+		edits: []edit{{"rotation/internal/held/change.go", "kind != ring.FactRevoked && kind != ring.FactAccepted {", "kind != ring.FactRevoked {"}},
+		tests: tests{simulator, "TestTimelineBoth$"}, want: "TestTimelineBoth",
+	},
+	{
+		name:  "accepted keys alone are a ring",
+		edits: []edit{{"rotation/internal/protocol/copy.go", "(c.noData() || c.unborn() ||", "(c.noData() ||"}},
+		tests: tests{decisions, "TestAcceptedKeysAloneAreNoRing"}, want: "TestAcceptedKeysAloneAreNoRing",
+	},
+	{
+		name:  "a rotator makes a ring beside accepted keys",
+		edits: []edit{{"rotation/internal/protocol/create.go", "if len(b.Copy.Accepts) > 0 {", "if false {"}},
+		tests: tests{decisions, "TestAcceptedKeysAloneAreNoRing"}, want: "TestAcceptedKeysAloneAreNoRing",
+	},
+	{
+		name:  "of two keys with one kid the last heard of counts",
+		edits: []edit{{"rotation/internal/protocol/accept.go", "case facts.Ignored(records[i].Record), precedes(r.Created, r.Sum, records[i].Created, records[i].Sum):", "case facts.Ignored(records[i].Record), false:"}},
+		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
+	},
+	{
+		name:  "records are told apart by their kid",
+		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
+		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
+	},
+	{
+	},
+	{
+		name:  "a shred ends nothing that is minted after it",
+		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && !r.Created.After(f.DeadAt) || f.Collected(r)"}},
+		tests: tests{simulator, "TestTimelineShredSplit$"}, want: "I7",
+	},
+	{
+		name:  "a holder brings a destroyed ring back",
+		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && false || f.Collected(r)"}},
+		tests: tests{simulator, "TestTimelineShredAgain$"}, want: "I7",
+	},
+	{
+		name:  "a destruction that is lost is not restored",
+		edits: []edit{{"rotation/internal/protocol/propose.go", "if !h.DeadAt.IsZero() && (h.Dead > s.Dead || !h.DeadAt.Equal(s.DeadAt)) {", "if false {"}},
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "I8",
+	},
+	{
+		name:  "a record is no proof that the lives before it have ended",
+		edits: []edit{{"rotation/internal/protocol/copy.go", "\t\tc.Facts.Kill(r.Life, time.Time{})\n", "\t\t_ = r\n"}},
+		tests: tests{decisions, "TestShredWins"}, want: "TestShredWins",
+	},
+	{
+		name:  "what one life has collected ends the next",
+		edits: []edit{{"rotation/ring/facts.go", "f.Dead, f.DeadAt, f.CollectedUntil = lives, at, time.Time{}", "f.Dead, f.DeadAt = lives, at"}},
+		tests: tests{"./rotation/ring", "TestLives|TestJoin"}, want: "TestLives",
+	},
+	{
+		name:  "a holder that was away for a year restores keys",
+		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.outOfTouch() {", "if false {"}},
+		tests: tests{simulator, "TestTimelineShredYearAway"}, want: "TestTimelineShredYearAway",
+	},
+	{
+		name:  "a shred leaves tenant keys",
+		edits: []edit{{"rotation/internal/held/change.go", "keep := field == seal.FieldHead", "keep := strings.HasPrefix(field, seal.PrefixKey) || field == seal.FieldHead"}},
+		tests: tests{here, "TestDestroy$"}, want: "TestDestroy",
+	},
+	{
+		name:  "what came back of a destroyed ring stays in the store",
+		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
+		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
+	},
+	{
+		name:  "a destroyed name is free",
+		edits: []edit{{"rotation/internal/protocol/create.go", "case b.Copy.Plan.Dead && !again:", "case false:"}},
+		tests: tests{decisions, "TestDestroyedTakesNoChange"}, want: "TestDestroyedTakesNoChange",
+	},
+	{
+		name:  "a key of an ended life is unavailable",
+		edits: []edit{{"rotation/lookup.go", "case c.Buried(id.KID):", "case false:"}},
+		tests: tests{simulator, "TestTimelineShred$"}, want: "TestTimelineShred",
+	},
+	{
+		name:  "a garbled field keeps a shred from being acknowledged",
+		edits: []edit{{"rotation/internal/protocol/acks.go", " || e.Op == ring.OpDestroy) && c.has(e)", ") && c.has(e)"}},
+		tests: tests{decisions, "TestShredIsApplied"}, want: "TestShredIsApplied",
+	},
+	{
+		name:  "an added tenant gets a ring at once",
+		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
+		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
+	},
+	{
+		name:  "an added ring is certain at once",
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
+		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",
+	},
+	{
+		name:  "a removed tenant's keys come back with a read",
+		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 }

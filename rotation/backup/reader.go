@@ -84,13 +84,18 @@ func (r *Reader) next() (Entry, error) {
 		return Entry{}, r.damaged(err.Error())
 	case r.last != "" && compare(r.last, e.Tenant) >= 0:
 		return Entry{}, r.damaged("its tenants are not in order")
-	case part == partRing:
-		r.summary.Rings++
-	default:
-		r.summary.Missed++
 	}
+	r.count(part)
 	r.last = e.Tenant
 	return e, nil
+}
+
+func (r *Reader) count(part byte) {
+	if part == partRing {
+		r.summary.Rings++
+	} else {
+		r.summary.Missed++
+	}
 }
 
 // part reads one part into r.content, and returns its kind. It takes memory for what is in the file,

@@ -160,6 +160,45 @@ func TestNemesisRestoreIntoEmptiedStore(t *testing.T) {
 	}
 }
 
+// A tenant is destroyed after the backup, and Redis is emptied. The instances know that the tenant is
+// destroyed, so the backup does not bring it back.
+func TestNemesisRestoreAfterDestroy(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server := redistest.Run(t, redistest.Options{})
+	fleet := nemesisFleet(t, server.Addr(), "a", "b", "c", "d", "e", "f")
+	_, token := fleet[0].signing(t)
+	saved := backedUp(t, server.Addr())
+	eventually(t, "the destruction", func() bool {
+		_, err := fleet[0].rotator.Destroy(t.Context(), nemesisTenant)
+		return err == nil
+	})
+	for _, m := range fleet {
+		eventually(t, m.name+" to refuse the token", func() bool { return m.refuses(t, token) })
+	}
+	do(t, server, "FLUSHALL")
+	restoreFrom(t, server.Addr(), saved)
+	accepted := 0
+	for end := time.Now().Add(2 * repairTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for _, m := range fleet {
+			if !m.refuses(t, token) {
+				accepted++
+			}
+		}
+	}
+	if accepted > 0 {
+		t.Errorf("a token of the destroyed tenant was accepted %d times", accepted)
+	}
+	eventually(t, "the destruction to be back", func() bool {
+		return server.Client().HExists(t.Context(), nemesisKey("ring:"+nemesisTenant), "dead").Val()
+	})
+	if again := restoreFrom(t, server.Addr(), saved); len(again.PutBack) > 0 || !slices.Contains(again.Better, "dead") {
+		t.Errorf("restored again: %+v", again)
+	}
+	late := nemesisMember(t, server.Addr(), "late")
+	eventually(t, "the newcomer to refuse the token", func() bool { return late.refuses(t, token) })
+}
+
 // All instances are gone, and Redis is empty. The backup brings the ring back, tokens of its keys are
 // good again, and what was revoked in it stays so.
 func TestNemesisRestoreWithoutInstances(t *testing.T) {

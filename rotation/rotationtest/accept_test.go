@@ -187,6 +187,7 @@ func TestTimelineBoth(t *testing.T) {
 		if _, err := i.accept(l.ctx, tenant, "q", false, time.Minute); err != nil {
 			t.Error(err)
 		}
+		l.accepts(i, "p", false, 14*time.Second)
 		l.accepts(i, "p", false, time.Minute)
 		keys, err := i.k.Load().Lookup(keystore.ID{Tenant: tenant, KID: "p"}, keystore.HS256)
 		if err != nil || len(keys) != 2 {
@@ -197,6 +198,9 @@ func TestTimelineBoth(t *testing.T) {
 		l.runUntil(20 * time.Second)
 		if l.has("k:p") || !l.has("v:p") {
 			t.Fatalf("the store has the ring's key: %v, the accepted one: %v", l.has("k:p"), l.has("v:p"))
+		}
+		if n := i.k.Load().Status().Counts.Repairs; n > 0 {
+			t.Errorf("something of the accepted key was lost with the ring's key: %d repairs", n)
 		}
 		l.wantVerdict(ok, "p", "p", i)
 		l.must(i.r.Load().Revoke(l.ctx, tenant, "p"))

@@ -181,8 +181,11 @@ func (h *history) line(e event) string {
 		fmt.Fprintf(&b, " %s", e.tenant)
 	}
 	if e.token >= 0 {
-		t := h.tokens[e.token]
-		fmt.Fprintf(&b, " token %d of %s (by %s at %.4fs, exp %s)", e.token, short(t.kid), h.instances[t.signer], t.at.Seconds(), t.exp.Format("05.000"))
+		t, by := h.tokens[e.token], "a partner"
+		if !t.partner {
+			by = h.instances[t.signer]
+		}
+		fmt.Fprintf(&b, " token %d of %s (by %s at %.4fs, exp %s)", e.token, short(t.kid), by, t.at.Seconds(), t.exp.Format("05.000"))
 	}
 	if e.result != "" {
 		fmt.Fprintf(&b, " %s", e.result)

@@ -105,27 +105,32 @@ func (d *Restoration) note(result *protocol.RestoreResult, saved map[string][]by
 	for _, id := range result.Better {
 		report.Better = append(report.Better, seal.FactField(id.Kind, id.KID))
 	}
-	if p := result.Change; p != nil {
-		var fields []string
-		for _, kid := range p.Restore {
-			fields = append(fields, seal.PrefixRecord+kid)
-		}
-		for _, kid := range p.RestoreAccepts {
-			fields = append(fields, seal.PrefixAccept+kid)
-		}
-		for _, id := range p.TenantKeys {
-			fields = append(fields, seal.PrefixKey+id)
-		}
-		for _, f := range p.Facts {
-			fields = append(fields, seal.FactField(f.Kind, f.KID))
-		}
-		for _, field := range fields {
-			if _, has := saved[field]; has { // a key is announced as well, which no backup had
-				report.PutBack = append(report.PutBack, field)
-			}
+	for _, field := range putBack(result.Change) {
+		if _, has := saved[field]; has { // a key is announced as well, which no backup had
+			report.PutBack = append(report.PutBack, field)
 		}
 	}
 	slices.Sort(report.PutBack)
 	slices.Sort(report.Better)
 	slices.Sort(report.Left)
+}
+
+// putBack returns the fields that p puts back, besides the head. p may be nil.
+func putBack(p *protocol.Proposal) (fields []string) {
+	if p == nil {
+		return nil
+	}
+	for _, kid := range p.Restore {
+		fields = append(fields, seal.PrefixRecord+kid)
+	}
+	for _, kid := range p.RestoreAccepts {
+		fields = append(fields, seal.PrefixAccept+kid)
+	}
+	for _, id := range p.TenantKeys {
+		fields = append(fields, seal.PrefixKey+id)
+	}
+	for _, f := range p.Facts {
+		fields = append(fields, seal.FactField(f.Kind, f.KID))
+	}
+	return fields
 }

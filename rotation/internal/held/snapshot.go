@@ -15,6 +15,9 @@ func (c *Ring) Fields(keks *seal.KEKs, tenant string) (map[string][]byte, error)
 	for _, r := range c.sealed {
 		fields[seal.PrefixRecord+r.KID] = r.blob
 	}
+	for _, a := range c.accepts {
+		fields[seal.PrefixAccept+a.KID] = a.blob
+	}
 	for _, tk := range c.tenantKeys {
 		fields[seal.PrefixKey+tk.id] = tk.blob
 	}

@@ -20,7 +20,7 @@ func (c *Copy) CanVerify(s SyncState, now time.Time, inSync, clocks bool) bool {
 		return false
 	case c.Plan.Dead:
 		return true // its tokens are refused, and nothing undoes that
-	case len(c.Plan.InOrder) == 0:
+	case len(c.Plan.InOrder)+len(c.Accepts) == 0:
 		return false
 	case inSync:
 		return true
@@ -31,17 +31,25 @@ func (c *Copy) CanVerify(s SyncState, now time.Time, inSync, clocks bool) bool {
 }
 
 // VerifiesUntil returns until when an instance that no longer reads the store answers every token of
-// the ring rightly. complete is when it sent the last complete read. There is a record.
+// the ring rightly. complete is when it sent the last complete read.
 //
-// It ends when a known key stops verifying although other instances may sign with it: see
-// [Copy.KeyEnd]. And it ends when the period of the last known key does. The key after it, which the
+// It ends when a known key stops verifying although tokens of it may live: see [Copy.KeyEnd] and
+// [Copy.AcceptEnd]. And it ends when the period of the last known key does. The key after it, which the
 // others have published meanwhile, is unknown here. An instance in sync may be ahead by ClockSkew,
 // and this one behind by as much.
 func (c *Copy) VerifiesUntil(complete time.Time) time.Time {
-	last := &c.Plan.InOrder[len(c.Plan.InOrder)-1]
 	end := complete.Add(ring.MaxDuration)
-	if !last.Hold && !last.Waiting() { // those sign until an operator rotates
-		end = endOfPeriod(last).Add(-2 * last.Timing.ClockSkew)
+	if n := len(c.Plan.InOrder); n > 0 {
+		last := &c.Plan.InOrder[n-1]
+		if !last.Hold && !last.Waiting() { // those sign until an operator rotates
+			end = endOfPeriod(last).Add(-2 * last.Timing.ClockSkew)
+		}
+	}
+	for _, a := range c.Accepts {
+		accepted := c.Facts.Accepted(a.AcceptRecord)
+		if at := c.AcceptEnd(a.AcceptRecord, complete); accepted.RevokedAt.IsZero() && at.Before(accepted.Until) && at.Before(end) {
+			end = at
+		}
 	}
 	for i := range c.Plan.InOrder {
 		k := &c.Plan.InOrder[i]

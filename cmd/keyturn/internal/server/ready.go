@@ -45,6 +45,8 @@ type tenantReady struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
 
+	alone bool // it is not ready for a reason of its own, which no other instance mends
+
 	// Warnings are the keys of the issuer's set that are skipped or irregular.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -61,8 +63,8 @@ const (
 // ready returns whether the tokens of each tenant can be verified, or signed, and says so of the
 // whole:
 //
-//   - It is as ready as the least ready of the rings. A ring that no instance signs for only degrades
-//     it: no other instance would do better.
+//   - It is as ready as the least ready of the rings. A ring that no instance signs for, that cannot be
+//     opened, or that Redis does not have, only degrades it: no other instance would do better.
 //   - An issuer that does not answer only degrades it: the tokens of other tenants can be verified.
 //   - It is not ready if no tenant is.
 func (t *tenants) ready(why purpose) readiness {
@@ -76,7 +78,7 @@ func (t *tenants) ready(why purpose) readiness {
 		all.add(one.Status)
 		switch {
 		case one.Status == stateReady:
-		case one.Status == stateNotReady && tenant.Ring && one.Reason != reasonNoSigner:
+		case one.Status == stateNotReady && tenant.Ring && !one.alone:
 			all.Status = stateNotReady
 		case all.Status == stateReady:
 			all.Status = stateDegraded
@@ -111,7 +113,8 @@ func (r *rings) ready(tenant string, why purpose) tenantReady {
 		status = rotation.TenantStatus{Err: err}
 	}
 	state, reason := ringState(&status, why)
-	return tenantReady{Status: state, Reason: reason}
+	alone := status.Unreadable || reason == reasonNoSigner || reason == reasonNoRing
+	return tenantReady{Status: state, Reason: reason, alone: alone}
 }
 
 // ringState returns the state of a ring, and the reason in words that anyone may read.
@@ -142,15 +145,18 @@ func ringState(status *rotation.TenantStatus, why purpose) (state, reason string
 	case status.InDoubt:
 		reason = reasonInDoubt
 	case len(status.Ring.Keys) == 0:
-		reason = "there is no ring in Redis"
+		reason = reasonNoRing
 	default:
 		reason = reasonAway
 	}
 	return state, reason
 }
 
-// reasonNoSigner is the reason of a ring that no instance signs for.
-const reasonNoSigner = "no key signs now"
+// The reasons of a ring with which no instance can do better.
+const (
+	reasonNoSigner = "no key signs now"
+	reasonNoRing   = "there is no ring in Redis"
+)
 
 // The reasons of all rings at once.
 const (
@@ -247,6 +253,15 @@ func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, named bool) 
 		return
 	}
 	all := cached.get(s.cfg.Now(), func() readiness { return s.tenants.ready(why) })
+	if tenant, asked := r.URL.Query()["tenant"]; asked {
+		if one, known := all.Tenants[tenant[0]]; named && known {
+			all = readiness{Status: one.Status, Tenants: map[string]tenantReady{tenant[0]: one}}
+			all.add(one.Status)
+		} else { // the names of tenants are for the admin listener alone
+			answer(w, http.StatusNotFound, map[string]string{"error": "there is no such tenant here"})
+			return
+		}
+	}
 	if !named {
 		all.Tenants = nil
 	}
