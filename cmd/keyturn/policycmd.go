@@ -58,7 +58,12 @@ func (c *policyCommand) run(ctx context.Context) error {
 	if err := c.waits.check(); err != nil {
 		return err
 	}
-	err := c.withRotator(ctx, settleTime, func(ctx context.Context, o *opened) error {
+	return c.answer(c.set(ctx))
+}
+
+// set gives the ring the policy of the flags, and shows the receipt.
+func (c *policyCommand) set(ctx context.Context) error {
+	return c.withRotator(ctx, settleTime, func(ctx context.Context, o *opened) error {
 		before, err := ringOf(o.keyring, c.tenant.value)
 		if err != nil {
 			return err
@@ -88,7 +93,6 @@ func (c *policyCommand) run(ctx context.Context) error {
 		}
 		return p.print(waiting)
 	})
-	return c.answer(err)
 }
 
 // over returns the policy old with what the flags say instead. A duration that old has by default

@@ -151,6 +151,11 @@ func readPrivateJWK(doc []byte) (*privateKey, error) {
 	case j.Type != "oct" && j.D == "":
 		return nil, errPublicKey
 	}
+	return j.read()
+}
+
+// read returns the key of j, and the algorithm that j names or that fits it.
+func (j *jwkPrivate) read() (*privateKey, error) {
 	key, err := j.key()
 	if err != nil {
 		return nil, err
