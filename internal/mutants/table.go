@@ -700,11 +700,6 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
-	},
-	{
-	{},
-	},
-	{
 	{
 		name:  "an accepted key does not end without the store",
 		edits: []edit{{"rotation/internal/protocol/accept.go", "end := complete.Add(acceptedFor(c.timing()))", "end := complete.Add(1e6 * acceptedFor(c.timing()))"}},
@@ -784,80 +779,5 @@ var mutants = []mutant{
 		name:  "records are told apart by their kid",
 		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
 		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
-	},
-	},
-	{
-	{},
-	},
-	{
-	{
-		name:  "a shred ends nothing that is minted after it",
-		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && !r.Created.After(f.DeadAt) || f.Collected(r)"}},
-		tests: tests{simulator, "TestTimelineShredSplit$"}, want: "I7",
-	},
-	{
-		name:  "a holder brings a destroyed ring back",
-		edits: []edit{{"rotation/ring/facts.go", "return r.Life < f.Dead || f.Collected(r)", "return r.Life < f.Dead && false || f.Collected(r)"}},
-		tests: tests{simulator, "TestTimelineShredAgain$"}, want: "I7",
-	},
-	{
-		name:  "a destruction that is lost is not restored",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "if !h.DeadAt.IsZero() && (h.Dead > s.Dead || !h.DeadAt.Equal(s.DeadAt)) {", "if false {"}},
-		tests: tests{simulator, "TestTimelineShredDump$"}, want: "I8",
-	},
-	{
-		name:  "a record is no proof that the lives before it have ended",
-		edits: []edit{{"rotation/internal/protocol/copy.go", "\t\tc.Facts.Kill(r.Life, time.Time{})\n", "\t\t_ = r\n"}},
-		tests: tests{decisions, "TestShredWins"}, want: "TestShredWins",
-	},
-	{
-		name:  "what one life has collected ends the next",
-		edits: []edit{{"rotation/ring/facts.go", "f.Dead, f.DeadAt, f.CollectedUntil = lives, at, time.Time{}", "f.Dead, f.DeadAt = lives, at"}},
-		tests: tests{"./rotation/ring", "TestLives|TestJoin"}, want: "TestLives",
-	},
-	{
-		name:  "a holder that was away for a year restores keys",
-		edits: []edit{{"rotation/internal/protocol/merge.go", "if m.outOfTouch() {", "if false {"}},
-		tests: tests{simulator, "TestTimelineShredYearAway"}, want: "TestTimelineShredYearAway",
-	},
-	{
-		name:  "a shred leaves tenant keys",
-		edits: []edit{{"rotation/internal/held/change.go", "keep := field == seal.FieldHead", "keep := strings.HasPrefix(field, seal.PrefixKey) || field == seal.FieldHead"}},
-		tests: tests{here, "TestDestroy$"}, want: "TestDestroy",
-	},
-	{
-		name:  "what came back of a destroyed ring stays in the store",
-		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
-		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
-	},
-	{
-		name:  "a destroyed name is free",
-		edits: []edit{{"rotation/internal/protocol/create.go", "case b.Copy.Plan.Dead && !again:", "case false:"}},
-		tests: tests{decisions, "TestDestroyedTakesNoChange"}, want: "TestDestroyedTakesNoChange",
-	},
-	{
-		name:  "a key of an ended life is unavailable",
-		edits: []edit{{"rotation/lookup.go", "case c.Buried(id.KID):", "case false:"}},
-		tests: tests{simulator, "TestTimelineShred$"}, want: "TestTimelineShred",
-	},
-	{
-		name:  "a garbled field keeps a shred from being acknowledged",
-		edits: []edit{{"rotation/internal/protocol/acks.go", " || e.Op == ring.OpDestroy) && c.has(e)", ") && c.has(e)"}},
-		tests: tests{decisions, "TestShredIsApplied"}, want: "TestShredIsApplied",
-	},
-	{
-		name:  "an added tenant gets a ring at once",
-		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
-	},
-	{
-		name:  "an added ring is certain at once",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
-		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",
-	},
-	{
-		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
-		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 }
