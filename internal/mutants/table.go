@@ -761,10 +761,11 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
 	},
 	{
-		name:  "a date of an accepted key goes with the ring's key",
-		edits: []edit{{"rotation/internal/held/change.go", "kind != ring.FactRevoked && kind != ring.FactAccepted {", "kind != ring.FactRevoked {"}},
-		tests: tests{simulator, "TestTimelineBoth$"}, want: "TestTimelineBoth",
+		name:  "a date of an accepted key counts for every key of its kid",
+		edits: []edit{{"rotation/ring/accept.go", "ok && !created.Before(r.Created) && created.Before(r.Until)", "ok && !created.IsZero()"}},
+		tests: tests{decisions, "TestEndedAcceptStaysEnded"}, want: "TestEndedAcceptStaysEnded",
 	},
+
 	{
 		name:  "accepted keys alone are a ring",
 		edits: []edit{{"rotation/internal/protocol/copy.go", "(c.noData() || c.unborn() ||", "(c.noData() ||"}},
