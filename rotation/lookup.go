@@ -20,7 +20,8 @@ import (
 // [keystore.ErrRevoked] if it was revoked, and [keystore.ErrUnavailable] if the instance cannot tell:
 // it is out of sync, recovering, or has not read the ring. A missing key counts as such only while
 // the instance is in sync. So a store that is away makes no good token look bad (invariant I1). A key
-// of a ring that was destroyed while this process held it is not found, whether or not it is in sync.
+// that a ring has made, and that was destroyed while this process held it, is not found, whether or not it
+// is in sync.
 func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	now := k.cfg.Now()
 	r := k.ring(id.Tenant)

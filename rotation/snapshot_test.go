@@ -421,3 +421,34 @@ func TestCloseTwiceAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestSnapshotOfAcceptedKeysFromTheFuture: no ring of the snapshot has a policy that says how far clocks may differ. All the
+// same, a snapshot of a time when the clock was ahead is not used: its keys, of which one may be revoked by now, would
+// verify without the store until that time.
+func TestSnapshotOfAcceptedKeysFromTheFuture(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		path, log := snapshotFile(t), new(logbook)
+		f := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
+		f.member = join(t, f.cluster, "a", derived, keeping(path))
+		f.accept(30*24*time.Hour, theirs(1, "theirs"))
+		time.Sleep(3 * time.Minute)
+		f.leave()
+		m, err := f.restart(t, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := m.finds("theirs"); found != "found" {
+			t.Errorf("after a restart the accepted key is %s", found)
+		}
+		m.abandon()
+		behind := func(c *rotation.Config) { c.Now = func() time.Time { return time.Now().Add(-10 * 24 * time.Hour) } }
+		m, err = f.restart(t, path, behind, logging(log), func(c *rotation.Config) { c.StoreMayBeAway = true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.abandon()
+		if found := m.finds("theirs"); found != "unavailable" || len(log.with("from the future")) != 1 {
+			t.Errorf("of a snapshot from the future: %s, %q", found, log.with("snapshot"))
+		}
+	})
+}

@@ -27,7 +27,8 @@ func (c *checker) acceptanceOf(kid string) *acceptance {
 func (c *commit) noteAccept(kind, kid string, blob []byte) {
 	date := func(at int) time.Time { return time.UnixMilli(int64(binary.BigEndian.Uint64(blob[at:]))) }
 	if kind == "u" {
-		c.until[kid] = date(4)
+		of, _, _ := ring.FactID{Kind: ring.FactAccepted, KID: kid}.AcceptedKey()
+		c.until[of] = date(4)
 		return
 	}
 	c.accepts[kid], c.lives[kid] = date(12), int(binary.BigEndian.Uint32(blob[22:]))

@@ -89,7 +89,7 @@ func (c *Ring) applyAcceptEnds(old *Ring, complete time.Time) {
 func (c *Ring) addAcceptedWithoutKID(keys []*keystore.Key, id keystore.ID, alg keystore.Algorithm, now time.Time) []*keystore.Key {
 	var more []*Accept
 	for _, a := range c.accepts {
-		if a.NoKID && a.Algorithm.Same(alg) && a.Key.Usable(now) {
+		if a.NoKID && a.Algorithm.Same(alg) && a.Key.Usable(now) && !c.Revoked(a.KID) && !c.Ended(a, now) {
 			more = append(more, a)
 		}
 	}

@@ -133,20 +133,17 @@ func (r *Record) is(sum [32]byte) bool { return r != nil && r.Sum == sum }
 const maxBuried = 64
 
 // bury notes the keys that from holds, and whose life has ended in c. The tokens of such a key are
-// refused whether or not the store can be asked: no key of another life has its kid. from may be nil.
+// refused whether or not the store can be asked: no key of another life has its kid, since that was made at
+// random. Kids that others have chosen, of imported and of accepted keys, are not noted: the next life of
+// the ring may have them again. from may be nil.
 func (c *Ring) bury(from *Ring) {
 	if from == nil {
 		return
 	}
 	buried := slices.Clone(from.buried)
 	for _, r := range from.sealed {
-		if r.Life < c.Facts.Dead {
+		if r.Life < c.Facts.Dead && r.Origin == ring.Generated {
 			buried = append(buried, r.KID)
-		}
-	}
-	for _, a := range from.accepts {
-		if a.Life < c.Facts.Dead {
-			buried = append(buried, a.KID)
 		}
 	}
 	for _, kid := range buried {
@@ -262,7 +259,8 @@ func (c *Ring) WithdrawAll() {
 // [ring.MaxWithoutKID].
 func (c *Ring) WithoutKID(id keystore.ID, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, err error) {
 	for _, r := range c.sealed {
-		if r.NoKID && r.Algorithm.Same(alg) && r.Key.Usable(now) {
+		// The keys of a copy that has just been opened were not told their ends yet.
+		if r.NoKID && r.Algorithm.Same(alg) && r.Key.Usable(now) && !c.Revoked(r.KID) && !c.PlanOf(r.Record.Record).Dropped(now) {
 			keys = append(keys, r.Key)
 		}
 	}
