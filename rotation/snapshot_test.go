@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -354,6 +357,67 @@ func TestSnapshotAndOneShot(t *testing.T) {
 		_, err := rotation.Open(t.Context(), cluster.Connect("a"), rotation.Config{KEKs: testKEK, Tenants: []string{"acme"}, OneShot: true, Snapshot: "s"})
 		if err == nil || !strings.Contains(err.Error(), "OneShot excludes") {
 			t.Error(err)
+		}
+	})
+}
+
+// TestSnapshotOfForgedPublications: a person who can write to the store, and has no KEK, adds times of publication to
+// a ring. Nothing else in a ring is not authentic. Each has a name that no snapshot has room for, or there are more than
+// it has room for. The snapshot is written all the same, and the next start has the keys.
+func TestSnapshotOfForgedPublications(t *testing.T) {
+	forge := func(name string, n int) map[string][]byte {
+		fields := make(map[string][]byte)
+		for i := range n {
+			fields[fmt.Sprintf("p:%s%x", name, i)] = []byte("1764421380000")
+		}
+		return fields
+	}
+	for name, forged := range map[string]map[string][]byte{
+		"long": forge(strings.Repeat("x", 3<<10), 1), "no text": forge("\xff", 1), "many": forge("", 66_000),
+	} {
+		virtual(t, func(t *testing.T) {
+			path := snapshotFile(t)
+			f := newDerivedFleet(t, daily, keeping(path))
+			f.cluster.EditRing("acme", func(fields map[string][]byte) { maps.Copy(fields, forged) })
+			time.Sleep(3 * time.Minute)
+			first := f.kid(1)
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Minute)
+			f.leave()
+			m, err := f.restart(t, path)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			defer m.abandon()
+			if found := m.finds(first); found != "found" {
+				t.Errorf("%s: the key is %s", name, found)
+			}
+		})
+	}
+}
+
+// TestCloseTwiceAtOnce: two goroutines may close one keyring, as a handler of signals and a deferred call do. The snapshot
+// is whole afterwards.
+func TestCloseTwiceAtOnce(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		path := snapshotFile(t)
+		f := newDerivedFleet(t, daily, keeping(path))
+		time.Sleep(3 * time.Minute)
+		first := f.kid(1)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { f.Close(context.Background()) })
+		}
+		wg.Wait()
+		m, err := f.restart(t, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.abandon()
+		if found := m.finds(first); found != "found" {
+			t.Errorf("the key is %s", found)
 		}
 	})
 }

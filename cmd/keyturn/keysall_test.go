@@ -18,6 +18,7 @@ type listedRing struct {
 	Signing      *string
 	NextRotation *string `json:"next_rotation"`
 	Keys         int
+	Held         bool
 	Error        *string
 }
 

@@ -406,6 +406,11 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
 	},
 	{
+		name:  "a key that a failover may have lost keeps an instance ready",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "i == 0 || k.First || complete.After(k.Created.Add(k.Timing.Dwell))", "true"}},
+		tests: tests{decisions, "TestCanVerify$"}, want: "TestCanVerify",
+	},
+	{
 		name:  "an instance is ready although an unknown key signs",
 		edits: []edit{{"rotation/internal/protocol/verifying.go", "end = endOfPeriod(last)", "end = endOfPeriod(last).Add(time.Hour)"}},
 		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
@@ -756,10 +761,11 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
 	},
 	{
-		name:  "a date of an accepted key goes with the ring's key",
-		edits: []edit{{"rotation/internal/held/change.go", "kind != ring.FactRevoked && kind != ring.FactAccepted {", "kind != ring.FactRevoked {"}},
-		tests: tests{simulator, "TestTimelineBoth$"}, want: "TestTimelineBoth",
+		name:  "a date of an accepted key counts for every key of its kid",
+		edits: []edit{{"rotation/ring/accept.go", "ok && !created.Before(r.Created) && created.Before(r.Until)", "ok && !created.IsZero()"}},
+		tests: tests{decisions, "TestEndedAcceptStaysEnded"}, want: "TestEndedAcceptStaysEnded",
 	},
+
 	{
 		name:  "accepted keys alone are a ring",
 		edits: []edit{{"rotation/internal/protocol/copy.go", "(c.noData() || c.unborn() ||", "(c.noData() ||"}},

@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -64,11 +66,44 @@ type Accepted struct {
 // Verifies reports whether tokens of the key are accepted at now.
 func (a Accepted) Verifies(now time.Time) bool { return a.RevokedAt.IsZero() && now.Before(a.Until) }
 
+// DateFact names the [FactAccepted] of the record. It names when the record was made, too: after a key has
+// ended and was collected, another one may be accepted under its kid. The first one, put back by a dump or
+// by a person who can write to the store, must not verify until the date of the second.
+func (r *AcceptRecord) DateFact() FactID {
+	return FactID{FactAccepted, fmt.Sprintf("%0*d.%s", DateDigits, r.Created.UnixMilli(), r.KID)}
+}
+
+// DateDigits is how many digits the creation time of a record has in the name of its [FactAccepted], in
+// milliseconds since 1970. A dot and the kid follow.
+const DateDigits = 13
+
+// AcceptedKey returns the kid that a [FactAccepted] is about, and when the record was made for which it was
+// stated. ok is false if the fact is of another kind, or none that keyturn states.
+func (id FactID) AcceptedKey() (kid string, created time.Time, ok bool) {
+	if id.Kind != FactAccepted || len(id.KID) <= DateDigits+1 || id.KID[DateDigits] != '.' {
+		return "", time.Time{}, false
+	}
+	ms, err := strconv.ParseUint(id.KID[:DateDigits], 10, 63)
+	return id.KID[DateDigits+1:], time.UnixMilli(int64(ms)).UTC(), err == nil
+}
+
 // Accepted returns an accepted key as the facts have it.
+//
+// Two sides of a split may accept one key, and make a record each. One of them counts, and the later of
+// the dates: so the date of a record counts that was made before this one had its first date behind it.
 func (f Facts) Accepted(r *AcceptRecord) Accepted {
 	a := Accepted{AcceptRecord: *r, Until: r.Until}
-	if until, ok := f.At(FactAccepted, r.KID); ok {
-		a.Until = later(a.Until, until)
+	from, _ := f.find(FactAccepted, "")
+	for _, d := range f.dated[from:] {
+		if d.Kind != FactAccepted {
+			break
+		}
+		if len(d.KID) != DateDigits+1+len(r.KID) || d.KID[DateDigits+1:] != r.KID {
+			continue
+		}
+		if _, created, ok := d.AcceptedKey(); ok && !created.Before(r.Created) && created.Before(r.Until) {
+			a.Until = later(a.Until, d.at)
+		}
 	}
 	a.RevokedAt, _ = f.At(FactRevoked, r.KID)
 	return a

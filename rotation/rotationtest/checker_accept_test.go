@@ -103,7 +103,7 @@ func (c *checker) acceptedStored(n int, e event, report func(int, string, ...any
 		case !a.Verifies(later):
 		case !e.audit.fields["v:"+a.KID]:
 			report(n, "the store lacks the accepted key %s, which an instance holds", a.KID)
-		case a.Until.After(a.AcceptRecord.Until) && !e.audit.fields["u:"+a.KID]:
+		case a.Until.After(a.AcceptRecord.Until) && !e.audit.hasDate(a.KID):
 			report(n, "the store lacks the later date of the accepted key %s, which an instance holds", a.KID)
 		}
 	}
@@ -122,4 +122,14 @@ func (a *audit) revoked() (kids []string) {
 		}
 	}
 	return kids
+}
+
+// hasDate reports whether the store had a date of the accepted key of that kid.
+func (a *audit) hasDate(kid string) bool {
+	for field := range a.fields {
+		if isDateOf(field, kid) {
+			return true
+		}
+	}
+	return false
 }

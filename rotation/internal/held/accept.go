@@ -231,7 +231,12 @@ func (s *Sealer) addAccepted(p *protocol.Proposal, c *Change) error {
 		c.Set[seal.PrefixAccept+kid] = s.Have.Accepted(kid).blob
 	}
 	for _, kid := range p.RemoveAccepts {
-		c.Delete = append(c.Delete, seal.PrefixAccept+kid, seal.FactField(ring.FactAccepted, kid))
+		c.Delete = append(c.Delete, seal.PrefixAccept+kid)
+		for id := range s.Have.Facts.All {
+			if of, _, ok := id.AcceptedKey(); ok && of == kid {
+				c.Delete = append(c.Delete, seal.FactField(id.Kind, id.KID))
+			}
+		}
 	}
 	if len(p.Accept) == 0 {
 		return nil

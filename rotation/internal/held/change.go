@@ -228,7 +228,7 @@ func (s *Sealer) swept(yield func(string) bool) {
 func fieldsOf(kid string) []string {
 	fields := []string{seal.PrefixRecord + kid, seal.PrefixPublish + kid}
 	for _, kind := range ring.FactKinds() {
-		if kind != ring.FactRevoked && kind != ring.FactAccepted { // an accepted key may have the same kid
+		if kind != ring.FactRevoked && kind != ring.FactAccepted { // it is of an accepted key, and names more than its kid
 			fields = append(fields, seal.FactField(kind, kid))
 		}
 	}

@@ -1,7 +1,6 @@
 package held
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
@@ -31,10 +30,15 @@ func Unreadable(failed *ring.UnreadableError, keks *seal.KEKs, fields map[string
 	if c != nil {
 		mine.Facts, mine.Head = c.Facts, seal.Head{Seq: c.Head, Count: c.Count}
 	}
-	replaceable := seal.Replaceable(failed, mine)
 	parts := make(protocol.Unreadable, len(failed.Failed))
+	replaceable := make(map[string]bool) // no slice: anyone who can write to the store may add a hundred thousand fields
+	for _, field := range seal.Replaceable(failed, mine) {
+		replaceable[field] = true
+	}
 	for field := range failed.Failed {
-		parts[partOf(field)] = slices.Contains(replaceable, field)
+		part := partOf(field)
+		was, several := parts[part] // fields of an unknown kind are one part
+		parts[part] = replaceable[field] && (was || !several)
 	}
 	return parts
 }

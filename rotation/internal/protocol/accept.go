@@ -37,7 +37,8 @@ func (c *Copy) FindAccept(kid string) *Accept {
 // keepsFact reports whether c has the record or the accepted key that the fact is about.
 func (c *Copy) keepsFact(id ring.FactID) bool {
 	if id.Kind == ring.FactAccepted {
-		return c.FindAccept(id.KID) != nil
+		kid, _, _ := id.AcceptedKey()
+		return c.FindAccept(kid) != nil
 	}
 	return c.Find(id.KID) != nil
 }
@@ -139,7 +140,7 @@ func (b *Base) Accept(requests []AcceptRequest, until time.Time) (*Proposal, err
 		window := b.Copy.timing().Window(b.Deadline)
 		p.Bounds = append(p.Bounds, ring.Bound{At: b.Now, From: -window, To: window})
 	}
-	p.KID = p.Facts[0].KID
+	p.KID, _, _ = p.Facts[0].AcceptedKey()
 	return p, b.acceptRoom(p, requests)
 }
 
@@ -153,7 +154,7 @@ func (b *Base) accept(p *Proposal, r *AcceptRequest, until time.Time) error {
 	switch weakEnd := created.Add(ring.MaxAcceptWeak); {
 	case revoked:
 		return b.refuse(r.KID, "it was revoked: a revoked key is never accepted again under that kid", time.Time{})
-	case r.Clash, known != nil && known.NoKID != r.NoKID, slices.ContainsFunc(p.Facts, func(f ProposedFact) bool { return f.KID == r.KID }):
+	case r.Clash, known != nil && known.NoKID != r.NoKID, p.dates(r.KID):
 		return b.refuse(r.KID, "another key has that kid", time.Time{})
 	case weak && until.After(weakEnd):
 		return b.refuse(r.KID, fmt.Sprintf("a weak secret is accepted for at most 90 days: the date may be up to %s", moment(weakEnd)), time.Time{})
@@ -175,8 +176,17 @@ func (b *Base) accept(p *Proposal, r *AcceptRequest, until time.Time) error {
 	if weak {
 		most = ring.MaxAcceptWeak
 	}
-	p.Facts = append(p.Facts, ProposedFact{FactID: ring.FactID{Kind: ring.FactAccepted, KID: r.KID}, At: until, To: most})
+	dated := ring.AcceptRecord{KID: r.KID, Created: created}
+	p.Facts = append(p.Facts, ProposedFact{FactID: dated.DateFact(), At: until, To: most})
 	return nil
+}
+
+// dates reports whether p gives an accepted key of that kid a date.
+func (p *Proposal) dates(kid string) bool {
+	return slices.ContainsFunc(p.Facts, func(f ProposedFact) bool {
+		of, _, ok := f.AcceptedKey()
+		return ok && of == kid
+	})
 }
 
 // acceptRoom refuses the keys of p if there would be too many.
@@ -226,7 +236,8 @@ func (b *Base) revokeAccept(kid string) *Proposal {
 }
 
 // endedAccepts returns the kids of the accepted keys whose date is so long past that every instance in
-// sync has ended them. Bytes that are put back later are in the past too, so nothing need remember them.
+// sync has ended them. Bytes that are put back later are in the past too, so nothing need remember them: the
+// dates of another key that is accepted under the kid meanwhile are not theirs, see [ring.AcceptRecord.DateFact].
 func (b *Base) endedAccepts() (kids []string) {
 	p := b.Copy.timing()
 	before := b.Now.Add(-p.Leeway - p.HeardWithin() - p.ClockSkew)
@@ -237,8 +248,8 @@ func (b *Base) endedAccepts() (kids []string) {
 		}
 	}
 	for id, until := range b.Copy.Facts.All { // dates whose key a failover has lost
-		if id.Kind == ring.FactAccepted && b.Copy.FindAccept(id.KID) == nil && until.Before(before) {
-			kids = append(kids, id.KID)
+		if kid, _, ok := id.AcceptedKey(); ok && b.Copy.FindAccept(kid) == nil && until.Before(before) && !slices.Contains(kids, kid) {
+			kids = append(kids, kid)
 		}
 	}
 	return kids

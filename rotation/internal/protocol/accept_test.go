@@ -22,6 +22,9 @@ func accepted(kid string, created, until float64) Accept {
 	return Accept{AcceptRecord: &ring.AcceptRecord{Tenant: "acme", KID: kid, Algorithm: round.Algorithm, Created: sec(created), Until: sec(until)}, Sum: [32]byte{byte(len(kid))}}
 }
 
+// dateOf returns what a FactAccepted names: the key of that kid, as it was recorded then.
+func dateOf(kid string, created float64) string { return accepted(kid, created, 0).DateFact().KID }
+
 // noKID returns a as one of a key whose tokens have no kid, and of that cost.
 func (a Accept) noKID(cost int) Accept {
 	record := *a.AcceptRecord
@@ -98,7 +101,7 @@ func TestAcceptProposes(t *testing.T) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	want := ring.AcceptRecord{Tenant: "acme", KID: "v", Algorithm: round.Algorithm, Created: sec(50), Until: sec(100)}
-	fact := ProposedFact{FactID: ring.FactID{Kind: ring.FactAccepted, KID: "v"}, At: sec(100), To: ring.MaxAccept}
+	fact := ProposedFact{FactID: want.DateFact(), At: sec(100), To: ring.MaxAccept}
 	window := round.Window(roundDeadline)
 	if p.Accept[0] != want || !slices.Equal(p.Facts, []ProposedFact{fact}) || !slices.Equal(p.Bounds, []ring.Bound{{At: sec(50), From: -window, To: window}}) {
 		t.Errorf("%+v", p)
@@ -149,7 +152,7 @@ func TestAcceptedKeysAloneAreNoRing(t *testing.T) {
 // TestAcceptedKeyEnds: at its date, and earlier at an instance that no longer reads the store. Then it is
 // collected, once no instance in sync can be behind.
 func TestAcceptedKeyEnds(t *testing.T) {
-	c := accepting(ringOf([]factAt{{ring.FactAccepted, "v", 1000}}, key("k1", 1, -100, 0)), accepted("v", 0, 100))
+	c := accepting(ringOf([]factAt{{ring.FactAccepted, dateOf("v", 0), 1000}}, key("k1", 1, -100, 0)), accepted("v", 0, 100))
 	a := c.FindAccept("v").AcceptRecord
 	capped := sec(50 + 30 + 20 + 5) // SignFor, MaxTokenTTL, Leeway
 	for good, want := range map[float64]time.Time{50: capped, 1e6: sec(1000)} {
@@ -276,9 +279,9 @@ func TestRevokeOfAcceptedKey(t *testing.T) {
 // replaced only where it may be.
 func TestAcceptedPartsOfUnwholeRing(t *testing.T) {
 	k1 := key("k1", 1, -100, 0)
-	held := accepting(ringOf([]factAt{{ring.FactAccepted, "v", 200}}, k1), accepted("v", 0, 100))
+	held := accepting(ringOf([]factAt{{ring.FactAccepted, dateOf("v", 0), 200}}, k1), accepted("v", 0, 100))
 	for replaceable, want := range map[bool][]string{true: {"v"}, false: nil} {
-		in := merging(held, ringOf([]factAt{{ring.FactAccepted, "v", 200}}, k1), 50, 49)
+		in := merging(held, ringOf([]factAt{{ring.FactAccepted, dateOf("v", 0), 200}}, k1), 50, 49)
 		in.Unreadable = Unreadable{AcceptRef("v"): replaceable}
 		result, err := checkedMerge(in)
 		var got []string

@@ -22,7 +22,7 @@ type Proposal struct {
 
 	Accept         []ring.AcceptRecord // keys to accept, to be sealed with the material of the request
 	RestoreAccepts []string            // kids of accepted keys to write back as they were sealed
-	RemoveAccepts  []string            // kids of accepted keys to remove, with their FactAccepted
+	RemoveAccepts  []string            // kids of accepted keys to remove, with all their FactAccepted
 	Facts          []ProposedFact
 	Bounds         []ring.Bound // besides those of the facts
 	Remove         []string     // kids to remove, with all their facts but a revocation

@@ -44,6 +44,9 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 			if id.Kind != ring.FactAnnounced && id.Kind != ring.FactRepublished {
 				p.KID = id.KID // that something was lost of it
 			}
+			if kid, _, ok := id.AcceptedKey(); ok {
+				p.KID = kid
+			}
 		}
 	}
 	p.Facts = append(p.Facts, m.ofRing(healed)...)

@@ -231,7 +231,8 @@ func apply(raw Copy, p *Proposal, held *Copy, now time.Time) (Copy, error) {
 	remove(&out, p.Remove)
 	out.Accepts = slices.DeleteFunc(out.Accepts, func(a Accept) bool { return slices.Contains(p.RemoveAccepts, a.KID) })
 	out.Facts = out.Facts.Prune(func(id ring.FactID) bool {
-		return id.Kind != ring.FactAccepted || !slices.Contains(p.RemoveAccepts, id.KID)
+		kid, _, ok := id.AcceptedKey()
+		return !ok || !slices.Contains(p.RemoveAccepts, kid)
 	})
 	switch {
 	case p.Sweep:

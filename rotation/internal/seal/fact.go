@@ -65,6 +65,10 @@ func openFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, blob []
 
 // checkFact refuses a fact that has no field of its own in the ring of tenant.
 func checkFact(tenant string, kind ring.FactKind, kid string) error {
+	most := keystore.MaxKIDBytes
+	if kind == ring.FactAccepted {
+		most += ring.DateDigits + 1 // see ring.AcceptRecord.DateFact
+	}
 	switch {
 	case !isText(tenant, 1, ring.MaxTenantBytes):
 		return &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact of a tenant of %d bytes", len(tenant))}
@@ -72,7 +76,7 @@ func checkFact(tenant string, kind ring.FactKind, kid string) error {
 		return nil
 	case !kind.Known():
 		return &ring.Error{Kind: ErrMalformed, Text: "a fact of an unknown kind"}
-	case !isText(kid, 1, keystore.MaxKIDBytes):
+	case !isText(kid, 1, most):
 		return &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a fact about a kid of %d bytes", len(kid))}
 	}
 	return nil

@@ -80,6 +80,7 @@ type ringOpener struct {
 	fields map[string][]byte
 	opened *OpenedRing
 	failed map[string]error // by field
+	later  *laterLives      // see there; nil until it is asked for
 }
 
 // open opens one field. Its kind is told by the name alone.
@@ -124,17 +125,35 @@ func (o *ringOpener) hasEnded(prefix, name string, value []byte) bool {
 	if dead == 0 || prefix != PrefixRecord && prefix != PrefixAccept && prefix != PrefixKey {
 		return false
 	}
-	lives, uses := false, false
-	for field, value := range o.fields {
-		if life, tenantKey, ok := lifeOf(field, value); ok && life >= dead {
-			lives, uses = true, uses || tenantKey == name
-		}
+	if o.later == nil {
+		o.later = o.livesFrom(dead)
 	}
-	if prefix == PrefixKey || !lives {
-		return !uses
+	switch {
+	case prefix == PrefixKey:
+		return !o.later.uses[name]
+	case !o.later.any:
+		return true
 	}
 	life, _, ok := lifeOf(prefix+name, value)
 	return ok && life < dead
+}
+
+// laterLives are what the records and accepted keys of a ring say that are of no life that has ended. They
+// are looked through once for all fields: anyone who can write to the store may add a hundred thousand.
+type laterLives struct {
+	any  bool            // there is one
+	uses map[string]bool // ids of the tenant keys that they name
+}
+
+// livesFrom returns what the records and accepted keys say that are of that life, or of a later one.
+func (o *ringOpener) livesFrom(dead int) *laterLives {
+	l := &laterLives{uses: make(map[string]bool)}
+	for field, value := range o.fields {
+		if life, tenantKey, ok := lifeOf(field, value); ok && life >= dead {
+			l.any, l.uses[tenantKey] = true, true
+		}
+	}
+	return l
 }
 
 // lifeOf returns the life of a record or an accepted key, and the id of its tenant key. ok is false if

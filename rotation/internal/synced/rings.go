@@ -93,7 +93,10 @@ func (k *Rings) Close(ctx context.Context) error {
 	if k.cfg.OneShot {
 		return nil
 	}
-	if err := k.save(); err != nil {
+	k.saver.closing.Lock()
+	err := k.save()
+	k.saver.closing.Unlock()
+	if err != nil {
 		k.cfg.Logger.Warn("the snapshot cannot be written", "error", err)
 	}
 	indexes := make([]int, len(k.buckets))

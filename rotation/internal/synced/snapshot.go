@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -17,6 +18,8 @@ import (
 
 // A saver keeps the snapshot. Its fields but wake belong to Open, then to keepSnapshot, then to Close.
 type saver struct {
+	closing sync.Mutex // guards the others against a second Close at once
+
 	loaded bool          // there was a snapshot, and it was used
 	wake   chan struct{} // holds an element while there may be something to save
 
@@ -77,7 +80,7 @@ func (k *Rings) restore(s *seal.Snapshot, rings map[string]*held.Ring) {
 		r := k.addTenant(one.Tenant)
 		status := &Status{SyncState: state(one.Complete, one.Good)}
 		r.Status.Store(status)
-		if len(c.Records) > 0 || !c.Facts.Equal(ring.Facts{}) {
+		if c.HasKeys() || !c.Facts.Equal(ring.Facts{}) {
 			r.State.Store(c)
 			c.ApplyEnds(nil, one.Complete)
 		}
