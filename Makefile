@@ -66,8 +66,9 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
 	@echo "== ./bench/faults alone, as it keeps to real time"
 	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
-	@echo "== 2000 histories of rings under faults, without the race detector"
+	@echo "== 2000 histories of rings under faults, and all short ones, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
+	@go test -vet=off ./rotation/internal/protocol
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
 	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 5m $(again)
 
