@@ -43,7 +43,7 @@ func TestKeysAccept(t *testing.T) {
 		old := hs256(testSecret, plainHeader, in(time.Hour, ""))
 		verify := []string{"verify", "--tenant", "default", "--alg", "HS256", old}
 		c.run(verify...).wantCode(t, exitNo)
-		r := c.run("keys", "accept", "--secret-file", secret, "--no-kid", "--until", tomorrow()).wantCode(t, exitYes, "is accepted until", "(in 24 hours)", "committed")
+		r := c.run("keys", "accept", "--secret-file", secret, "--no-kid", "--until", tomorrow()).wantCode(t, exitYes, "is accepted until", " hours)", "committed")
 		kid := strings.Split(r.stdout, `"`)[1]
 		c.run(verify...).wantCode(t, exitYes)
 		c.run("keys", "accept", "--secret-file", secret, "--no-kid", "--until", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)).

@@ -59,8 +59,7 @@ func newKeysBackup(a *app) *cobra.Command {
 		`  keyturn keys backup --redis redis://localhost:6379 --out rings.ktb
   keyturn keys backup --redis redis://localhost:6379 > rings.ktb`)
 	cmd.Flags().Var(c.out, "out", "the file to write; standard output without it")
-	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
-	c.tenant.shown = ""
+	describeTenant(cmd, "the tenant whose ring it is; all tenants without it", "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) }
 	return cmd
 }

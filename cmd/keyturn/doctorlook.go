@@ -298,7 +298,7 @@ func (l *look) summary(w *ringWalk) {
 	do := ""
 	switch {
 	case l.rings == 0 && w.unnamed == 0:
-		f.Found, do = "there are no rings yet", "keyturn keys create "+l.flags("")
+		f.Found, do = "there are no rings", `if there were any: docs/operations.md, "Redis came back empty"; else: keyturn keys create `+l.flags("")
 	case !l.facts.HasKEK:
 		f.Level, f.Found = doctor.Unknown, fmt.Sprintf("without a KEK %s cannot be opened", countRings(l.rings))
 		do = "give --kek-file, or set " + envKEKFile
@@ -330,7 +330,7 @@ func (l *look) bucket(ctx context.Context, k *rotation.Keyring, tenants []string
 // ringOf gathers what is known of one ring.
 func (l *look) ringOf(ctx context.Context, k *rotation.Keyring, rotator *rotation.Rotator, tenant string, err error) *doctor.Ring {
 	seen := see(k, tenant, err)
-	r := &doctor.Ring{Tenant: tenant, View: seen.status.Ring, Dead: seen.state() == stateDestroyed, Flags: l.flags(tenant), Now: l.now()}
+	r := &doctor.Ring{Tenant: tenant, View: seen.status.Ring, Accepted: seen.status.Accepted, Dead: seen.state() == stateDestroyed, Flags: l.flags(tenant), Now: l.now()}
 	if seen.err != nil {
 		r.Err = seen.oneLine()
 		return r

@@ -99,9 +99,9 @@ func newDrillOf(a *app, kind, short string) *cobra.Command {
 		lasts:     newDuration(time.Second, 24*time.Hour, 20*time.Second, "20s"),
 	}
 	c.waits.wait.shown = "two polls: 40s by default"
-	c.tenant.value, c.tenant.shown = "canary", "canary"
+	c.tenant.value = "canary"
 	f := cmd.Flags()
-	f.Lookup("tenant").Usage = "the name of the canary, which must not be that of a tenant"
+	describeTenant(cmd, "the name of the canary, which must not be that of a tenant", `"canary"`)
 	f.Var(c.within, "within", "how soon a live instance has to say that it applied a change")
 	f.Var(c.waits.wait, "wait", "how long to wait for those that do not")
 	f.Var(c.freshness, "freshness", "of the canary's policy: instances that hold it poll four times as often, so give none below that of your rings")

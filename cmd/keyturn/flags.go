@@ -80,6 +80,13 @@ func newTenant() *option[string] {
 	return o
 }
 
+// describeTenant gives --tenant of one command its own usage and default in the help. The flag is
+// registered already, and pflag copies the default then.
+func describeTenant(cmd *cobra.Command, usage, standard string) {
+	f := cmd.Flags().Lookup("tenant")
+	f.Usage, f.DefValue = usage, standard
+}
+
 func newTexts(kind string) *list[string] { return &list[string]{kind: kind, parse: parseText} }
 
 // parseText refuses text that no token can hold, and empty text: most often that is a variable of the

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -18,6 +19,22 @@ func TestUnixFlag(t *testing.T) {
 	for _, text := range []string{"", ".", "..5", "1.5.", "-1", "+1", "1e3", "0x1", "now", " 1", "9007199254740992"} {
 		if got, err := newUnix().parse(text); err == nil {
 			t.Errorf("%q is taken as %v", text, got)
+		}
+	}
+}
+
+// The help names the tenant that a command takes without --tenant, and none where that means all.
+func TestHelpNamesTenant(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"keys create": `(default "default")`, "keys rotate": `(default "default")`, "drill rotate": `(default "canary")`,
+		"keys list": "", "keys log": "", "keys backup": "", "keys restore": "", "keys rekey": "", "keys shred": "", "doctor": "",
+	} {
+		r := (&call{}).run(t, append(strings.Fields(args), "--help")...).wantCode(t, exitYes)
+		_, line, _ := strings.Cut(r.stdout, "--tenant TENANT   ")
+		line, _, _ = strings.Cut(line, "\n")
+		if _, got, _ := strings.Cut(line, "(default"); strings.TrimPrefix(want, "(default") != got {
+			t.Errorf("%s: %s", args, line)
 		}
 	}
 }

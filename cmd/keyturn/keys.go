@@ -123,8 +123,7 @@ func newKeysList(a *app) *cobra.Command {
 		listLong, `  keyturn keys list --redis redis://localhost:6379 --kek-file kek
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek
   keyturn keys list --redis redis://localhost:6379 --tenant acme --kek-file kek --json`)
-	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
-	c.tenant.shown = ""
+	describeTenant(cmd, "the tenant whose ring it is; all tenants without it", "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !c.tenant.given {
 			return c.listAll(cmd.Context())

@@ -75,10 +75,12 @@ func TestKeysTimeline(t *testing.T) {
 		key(ring.Signing, -6, -2, 8, 12, 0),
 		key(ring.Pending, -1, 8, 0, 0, 0),
 		key(ring.Revoked, -12, -11, -9, 2, -4),
+		key(ring.Revoked, -12, 0, 0, 0, -4), // it waited in a held ring, and signed nothing
 	}
 	l := newLifeline(keys, now)
 	for i, want := range []string{
 		"^\\.+=+-+\\|-+$", "^ +\\.+=+\\|=+-+$", "^ +\\.+\\|\\.+=+$", "^\\.+=+-+x +\\|$",
+		"^\\.+x +\\|$",
 	} {
 		if got := l.draw(keys[i]); !regexp.MustCompile(want).MatchString(got) {
 			t.Errorf("key %d: %q, want %s", i, got, want)

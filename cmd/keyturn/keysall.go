@@ -110,7 +110,7 @@ func (l *ringList) end() error {
 	case l.json:
 		l.out.WriteString("]\n")
 	case l.printed == 0:
-		l.out.WriteString("this Redis has no rings: \"keyturn keys create\" makes one\n")
+		l.out.WriteString("this Redis has no rings: \"keyturn keys create\" makes one; if it had some: docs/operations.md, \"Redis came back empty\"\n")
 	}
 	return l.out.Flush()
 }

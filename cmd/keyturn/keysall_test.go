@@ -18,6 +18,7 @@ type listedRing struct {
 	Signing      *string
 	NextRotation *string `json:"next_rotation"`
 	Keys         int
+	Held         bool
 	Error        *string
 }
 
@@ -41,7 +42,7 @@ func tenantsKey(tenant string) string {
 
 func TestKeysListAll(t *testing.T) {
 	c := newPatient(t, durable())
-	c.run("keys", "list").wantCode(t, exitYes, "this Redis has no rings", "keys create")
+	c.run("keys", "list").wantCode(t, exitYes, "this Redis has no rings", "keys create", "Redis came back empty")
 	if r := c.run("keys", "list", "--json").wantCode(t, exitYes); r.stdout != "[]\n" {
 		t.Errorf("without rings --json = %q", r.stdout)
 	}

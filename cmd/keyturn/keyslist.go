@@ -235,7 +235,7 @@ func (k *shownKey) phase(t time.Time) byte {
 	switch {
 	case t.Before(k.begins), !k.RevokedAt.IsZero() && !t.Before(k.RevokedAt), !k.DroppedAt.IsZero() && !t.Before(k.DroppedAt):
 		return ' '
-	case t.Before(k.ActivatesAt), k.State == ring.Pending && k.ActivatesAt.IsZero():
+	case t.Before(k.ActivatesAt), k.ActivatesAt.IsZero(): // zero: it waits, or waited until it was revoked
 		return '.'
 	case !k.RetiresAt.IsZero() && !t.Before(k.RetiresAt), !k.Hold && !t.Before(k.SignUntil):
 		return '-'

@@ -50,8 +50,7 @@ func newKeysLog(a *app) *cobra.Command {
   keyturn keys log --redis redis://localhost:6379 --kek-file kek --tenant acme --json
   keyturn keys log --redis redis://localhost:6379 --since 2026-11-29T08:00:00Z`)
 	cmd.Long += "\n\n" + logExits
-	cmd.Flags().Lookup("tenant").Usage = "the tenant whose changes are shown; all tenants without it"
-	c.tenant.shown = ""
+	describeTenant(cmd, "the tenant whose changes are shown; all tenants without it", "")
 	cmd.Flags().Var(since, "since", "how long ago, or the date, from which changes are shown")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.log(cmd.Context(), since.value) }
 	return cmd
@@ -105,7 +104,7 @@ func (c *keysCommand) log(ctx context.Context, since time.Time) error {
 		}
 	}
 	c.printed = true
-	if err := l.end(); err != nil {
+	if err := l.end(m.failed > 0); err != nil {
 		return exitf(exitCannotTell, "cannot write the answer to standard output")
 	}
 	return c.answer(l.outcome(ctx, m))
@@ -287,10 +286,11 @@ func shownName(s string, most int) string {
 	return s
 }
 
-func (l *logPrinter) end() error {
+// end prints what is left. It says that there are no changes only if the whole log was read.
+func (l *logPrinter) end(partly bool) error {
 	if l.json {
 		l.out.WriteString("]\n")
-	} else if l.tellBegun(); l.lines == 0 {
+	} else if l.tellBegun(); l.lines == 0 && !partly {
 		l.out.WriteString("the log has no such changes\n")
 	}
 	return l.out.Flush()

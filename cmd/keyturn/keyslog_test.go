@@ -82,6 +82,14 @@ func TestKeysLog(t *testing.T) {
 	c.run("keys", "log", "--tenant", "nobody").wantCode(t, exitYes, "the log has no such changes")
 }
 
+// A log that cannot be read is not said to have no changes.
+func TestKeysLogWithoutRedis(t *testing.T) {
+	c := newRingCLI(t, closedPort(t))
+	if r := c.run("keys", "log").wantCode(t, exitCannotTell, "THIS IS NOT THE WHOLE LOG"); r.stdout != "" {
+		t.Errorf("stdout = %q", r.stdout)
+	}
+}
+
 // What a person without the KEK wrote, copied or moved is not authentic, and harms no terminal.
 func TestKeysLogForged(t *testing.T) {
 	c := newPatient(t, durable())

@@ -76,8 +76,7 @@ has to rotate out. "instances" is an array of {"instance","applied","heard_at","
 	cmd.Flags().BoolVar(&r.rotateAll, "rotate-all", false, "also rotate out the keys that were made under another KEK")
 	cmd.Flags().Var(r.fromRealm, "from-realm", "also open what is sealed in that realm, and seal it in the one of --realm")
 	cmd.Flags().BoolVar(&c.force, "force", false, "move rings that a live instance can then not read")
-	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
-	c.tenant.shown = ""
+	describeTenant(cmd, "the tenant whose ring it is; all tenants without it", "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return r.answer(r.run(cmd.Context())) }
 	return cmd
 }

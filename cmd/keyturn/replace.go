@@ -364,8 +364,8 @@ func (b *replacedBucket) replaceError(one *replacedRing, err error) error {
 	return ringError(err)
 }
 
-// read notes which keys of a ring leaked, if that is told by their age. A name without a ring is left
-// out: anyone can write a tenant's name.
+// read notes which keys of a ring leaked, if that is told by their age. A tenant without a ring is left
+// out: it has only accepted keys, or someone wrote its name, which anyone can.
 func (b *replacedBucket) read(one *replacedRing) error {
 	status, err := ringOf(b.keyring, one.tenant)
 	if e := (*exitError)(nil); b.all && errors.As(err, &e) && e.code == exitNo {
@@ -374,6 +374,10 @@ func (b *replacedBucket) read(one *replacedRing) error {
 	}
 	if err != nil || !b.all || one.known {
 		return err
+	}
+	if len(status.Ring.Keys) == 0 { // accepted keys alone: nothing is signed with them here
+		one.none = true
+		return nil
 	}
 	for _, k := range status.Ring.Keys {
 		if k.Created.Before(b.before.value) && k.State != ring.Revoked && k.State != ring.Dropped {

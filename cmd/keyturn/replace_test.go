@@ -95,6 +95,7 @@ func TestKeysReplaceAll(t *testing.T) {
 		for _, tenant := range tenants {
 			c.run(append([]string{"keys", "create", "--tenant", tenant}, calm...)...).wantCode(t, exitYes)
 		}
+		c.run("keys", "accept", "--tenant", "partner", "--secret-file", file(t, testSecret), "--kid", "old", "--until", tomorrow()).wantCode(t, exitYes) // it has no ring
 		before := time.Now().UTC().Format(time.RFC3339Nano)
 		c.run("keys", "replace", "--all-tenants", "--before", before, "--dry-run").wantCode(t, exitYes, "3 rings with keys that were made before", "without --now:", "with --now:")
 		all := []string{"keys", "replace", "--all-tenants", "--before", before, "--now", "--no-wait", "--rate", "1000", "--json"}

@@ -62,8 +62,7 @@ func newKeysRestore(a *app) *cobra.Command {
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would be put back")
 	cmd.Flags().BoolVar(&c.older, "older", false, "put back the keys of a backup of more than 30 days too")
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask")
-	cmd.Flags().Lookup("tenant").Usage = "the tenant whose ring it is; all tenants without it"
-	c.tenant.shown = ""
+	describeTenant(cmd, "the tenant whose ring it is; all tenants without it", "")
 	cmd.Args = wantBackup
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), args[0]) }
 	return cmd

@@ -56,14 +56,14 @@ func (r *restoring) add(ctx context.Context, e backup.Entry, report ring.Restore
 }
 
 func (r *restoring) write(e backup.Entry, report ring.Restored, failure string) {
+	r.shown++
 	if !r.json {
 		r.out.WriteString(restoredLine(e.Tenant, report, failure, r.dryRun))
 		return
 	}
-	if r.shown > 0 {
+	if r.shown > 1 {
 		r.out.WriteString(",")
 	}
-	r.shown++
 	r.out.WriteString(strings.TrimSuffix(toJSON(restoredJSON{Tenant: e.Tenant, Taken: when(e.Ring.Now), PutBack: append([]string{}, report.PutBack...),
 		Better: append([]string{}, report.Better...), Left: append([]string{}, report.Left...), EndsOnly: report.EndsOnly, Error: orNull(failure)}), "\n"))
 }
@@ -162,7 +162,10 @@ func (r *restoring) end() {
 	if r.dryRun {
 		did = "would be restored"
 	}
-	fmt.Fprintf(r.out, "\n%d of %s %s; Redis had all of the others\n", r.restored, countRings(int(r.done.Load())), did)
+	if r.shown > 0 {
+		r.out.WriteString("\n")
+	}
+	fmt.Fprintf(r.out, "%d of %s %s; Redis had all of the others\n", r.restored, countRings(int(r.done.Load())), did)
 	fmt.Fprintf(r.out, "revocations after %s (%s) are not in the backup: revoke such keys again, and shred tenants that were shredded since\n", stamp(r.file.first), since(r.file.first, r.now()))
 }
 

@@ -52,8 +52,7 @@ func newKeysShred(a *app) *cobra.Command {
 	c.keysCommand, cmd = newKeysCommand(a, "shred --redis URL --tenant TENANT --confirm TENANT [--after-drain] [--dry-run]", "Destroy the keys of a tenant who leaves", shredLong,
 		`  keyturn keys shred --redis redis://localhost:6379 --kek-file kek --tenant acme --confirm acme --dry-run
   keyturn keys shred --redis redis://localhost:6379 --kek-file kek --tenant acme --confirm acme --after-drain`)
-	cmd.Flags().Lookup("tenant").Usage = "the tenant whose keys are destroyed; required"
-	c.tenant.shown = ""
+	describeTenant(cmd, "the tenant whose keys are destroyed; required", "")
 	cmd.Flags().Var(c.confirm, "confirm", "the same name once more; required")
 	cmd.Flags().BoolVar(&c.afterDrain, "after-drain", false, "wait first until the last token that was signed by now has ended")
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would end")
@@ -203,8 +202,36 @@ func (p *shredPrinter) object(seen *watched) string {
 	return toJSON(o)
 }
 
-// verifying returns how many keys verified tokens before.
+// keys says how many keys verified tokens before.
+func (p *shredPrinter) keys() string {
+	text := countOf(p.verifying(), "key")
+	if n := p.accepted(); n > 0 {
+		text += fmt.Sprintf(" (%d accepted)", n)
+	}
+	return text
+}
+
+// accepted returns how many accepted keys verified tokens before.
+func (p *shredPrinter) accepted() (n int) {
+	for _, k := range p.before.Accepted {
+		if k.Verifies(p.now()) {
+			n++
+		}
+	}
+	return n
+}
+
+// countOf returns a number of things in words for people.
+func countOf(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// verifying returns how many keys verified tokens before, accepted ones included.
 func (p *shredPrinter) verifying() (n int) {
+	n = p.accepted()
 	for _, k := range p.before.Ring.Keys {
 		if k.Verifies() {
 			n++
@@ -225,10 +252,15 @@ func (p *shredPrinter) text() string {
 		return b.String()
 	case p.dryRun:
 		fmt.Fprintf(&b, "the ring of tenant %s would be destroyed; nothing was changed\n", quoteShort(r.Tenant))
-		line("ends", "%d keys, and every token that they signed, at once", p.verifying())
-		line("drained", "the last token that is signed by now ends %s (%s)", since(p.before.Ring.DrainedAt(now), now), stamp(p.before.Ring.DrainedAt(now)))
+		line("ends", "%s, and every token that they signed, at once", p.keys())
+		if len(p.before.Ring.Keys) > 0 {
+			line("drained", "the last token that is signed by now ends %s (%s)", since(p.before.Ring.DrainedAt(now), now), stamp(p.before.Ring.DrainedAt(now)))
+		}
+		if p.accepted() > 0 {
+			line("accepted", "keys end too, and --after-drain does not wait for their tokens")
+		}
 	default:
-		fmt.Fprintf(&b, "the ring of tenant %s is destroyed: %d keys, and every token that they signed\n", quoteShort(r.Tenant), p.verifying())
+		fmt.Fprintf(&b, "the ring of tenant %s is destroyed: %s, and every token that they signed\n", quoteShort(r.Tenant), p.keys())
 		line("committed", "%s", r.CommittedAt.UTC().Format(milliseconds))
 	}
 	if !r.WorstCase.IsZero() {

@@ -93,6 +93,23 @@ func TestShredUsage(t *testing.T) {
 	})
 }
 
+// Accepted keys end with the ring, are counted, and are not waited for.
+func TestShredCountsAcceptedKeys(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		c.run("keys", "accept", "--secret-file", file(t, testSecret), "--kid", "old", "--until", tomorrow(), "--no-wait").wantCode(t, exitYes)
+		shred := []string{"keys", "shred", "--tenant", "default", "--confirm", "default"}
+		if r := c.run(append(shred, "--no-wait", "--dry-run")...).wantCode(t, exitYes, "1 key (1 accepted), and every token", "--after-drain does not wait"); strings.Contains(r.stdout, "drained") {
+			t.Errorf("a time until which nothing was signed: %s", r.stdout)
+		}
+		c.run("keys", "create", "--no-wait").wantCode(t, exitYes)
+		c.run(append(shred, "--no-wait", "--dry-run")...).wantCode(t, exitYes, "3 keys (1 accepted)", "drained")
+		if shown := c.run(append(shred, "--no-wait", "--json")...).wantCode(t, exitYes).shredded(t); shown.Keys != 3 {
+			t.Errorf("keys = %d, want 3", shown.Keys)
+		}
+	})
+}
+
 // With --after-drain the last token that was signed by then has ended before its key goes. A shred by
 // somebody else in the meantime is no error.
 func TestShredAfterDrain(t *testing.T) {

@@ -406,6 +406,11 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",
 	},
 	{
+		name:  "a key that a failover may have lost keeps an instance ready",
+		edits: []edit{{"rotation/internal/protocol/verifying.go", "i == 0 || k.First || complete.After(k.Created.Add(k.Timing.Dwell))", "true"}},
+		tests: tests{decisions, "TestCanVerify$"}, want: "TestCanVerify",
+	},
+	{
 		name:  "an instance is ready although an unknown key signs",
 		edits: []edit{{"rotation/internal/protocol/verifying.go", "end = endOfPeriod(last)", "end = endOfPeriod(last).Add(time.Hour)"}},
 		tests: tests{simulator, "TestTimelineReady$"}, want: "I15",

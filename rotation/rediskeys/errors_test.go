@@ -285,6 +285,8 @@ func TestUnreachable(t *testing.T) {
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
+	// After as many failures as it has connections, go-redis tries to connect once a second.
+	eventually(t, "the restarted server to be reached", func() bool { return s.Load(deadline(t, 5*time.Second), []string{tenant})[0].Err == nil })
 	begin(t, s)
 }
 

@@ -36,11 +36,11 @@ func (c *Copy) CanVerify(s SyncState, now time.Time, inSync, clocks bool) bool {
 // It ends when a known key stops verifying although tokens of it may live: see [Copy.KeyEnd] and
 // [Copy.AcceptEnd]. And it ends when the period of the last known key does. The key after it, which the
 // others have published meanwhile, is unknown here. An instance in sync may be ahead by ClockSkew,
-// and this one behind by as much.
+// and this one behind by as much. A key that a failover may have lost does not count: the others may
+// have minted another in its place.
 func (c *Copy) VerifiesUntil(complete time.Time) time.Time {
 	end := complete.Add(ring.MaxDuration)
-	if n := len(c.Plan.InOrder); n > 0 {
-		last := &c.Plan.InOrder[n-1]
+	if last := c.lastConfirmed(complete); last != nil {
 		if !last.Hold && !last.Waiting() { // those sign until an operator rotates
 			end = endOfPeriod(last).Add(-2 * last.Timing.ClockSkew)
 		}
@@ -60,6 +60,17 @@ func (c *Copy) VerifiesUntil(complete time.Time) time.Time {
 		}
 	}
 	return end
+}
+
+// lastConfirmed returns the last key in order that no failover can lose any more, as of a complete read,
+// or the ring's first key. It is nil if there is no key.
+func (c *Copy) lastConfirmed(complete time.Time) *ring.PlannedKey {
+	for i := len(c.Plan.InOrder) - 1; i >= 0; i-- {
+		if k := &c.Plan.InOrder[i]; i == 0 || k.First || complete.After(k.Created.Add(k.Timing.Dwell)) {
+			return k
+		}
+	}
+	return nil
 }
 
 // A ClockView is what an instance sees of the clocks when the store's differs from its own.

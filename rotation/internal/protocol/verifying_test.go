@@ -11,6 +11,7 @@ import (
 
 func TestCanVerify(t *testing.T) {
 	last := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 100)) // a third key may sign from 200 on
+	unsure := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 20), key("k3", 3, 96, 120)) // D is 5s
 	alone := ringOf(nil, key("k1", 1, 0, 0))
 	held := alone.Records[0]
 	keeps := *held.Record
@@ -35,6 +36,9 @@ func TestCanVerify(t *testing.T) {
 		{"then its keys have ended", last, in(100, 100, false), 155, false, false},
 		{"the period of the last known key, less 2S", last, in(190, 190, false), 197.999, false, true},
 		{"then a key may sign that is unknown here", last, in(190, 190, false), 198, false, false},
+		{"a failover may have lost the last key, and another be minted", unsure, in(101, 101, false), 117.999, false, true},
+		{"then that one may sign", unsure, in(101, 101, false), 118, false, false},
+		{"a read has confirmed the last key", unsure, in(101.001, 101.001, false), 118, false, true},
 		{"but not in sync: a key is known long before it signs", last, in(195, 195, false), 198, true, true},
 		{"a key that signs until an operator rotates has no next one", ringOf(nil, keeps), in(1000, 1000, false), 1054, false, true},
 		{"it has never been in sync, and recovers", last, in(100, -1, true), 101, false, false},

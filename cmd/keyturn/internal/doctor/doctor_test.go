@@ -44,6 +44,26 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// An accepted key that is weak or ends soon is worth a warning, and one that has ended is not.
+func TestAcceptedKeys(t *testing.T) {
+	now := time.Date(2026, 1, 10, 0, 0, 0, 0, time.UTC)
+	day := func(n int) time.Time { return now.AddDate(0, 0, n) }
+	key := func(kid string, until int, weak bool, revoked time.Time) ring.Accepted {
+		return ring.Accepted{AcceptRecord: ring.AcceptRecord{KID: kid, Weak: weak}, Until: day(until), RevokedAt: revoked}
+	}
+	r := &Ring{Tenant: "acme", Flags: "--tenant acme", Now: now, Accepted: []ring.Accepted{
+		key("weak", 60, true, time.Time{}), key("soon", 3, false, time.Time{}), key("late", 30, false, time.Time{}),
+		key("over", -1, true, time.Time{}), key("gone", 3, true, day(-1)),
+	}}
+	all := r.Check()
+	want(t, all, Warn, `key "weak" is a weak secret`, "another 60 days", "keys revoke --tenant acme -- KID")
+	want(t, all, Warn, `key "soon" is accepted for another 3 days`, "keys accept")
+	want(t, all, OK, "accepted keys, and no ring")
+	if len(all) != 3 {
+		t.Errorf("%+v", all)
+	}
+}
+
 // The commands that the doctor asks about are those that an operator is told to allow.
 func TestCallsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../../../docs/operations.md")

@@ -14,14 +14,15 @@ import (
 
 // A Ring is what a tenant's ring looks like from here.
 type Ring struct {
-	Tenant string
-	Err    string       // why it could not be read, or not all of it; "" if it was
-	Dead   bool         // it was destroyed
-	View   ring.Ring    // now; without keys if the store has no ring of the tenant
-	Sealed ring.Rekeyed // under which KEKs it is
-	KEKErr string       // why Sealed is not known, or ""
-	Flags  string       // how keyturn commands reach it, such as "--redis URL --tenant acme"
-	Now    time.Time
+	Tenant   string
+	Err      string    // why it could not be read, or not all of it; "" if it was
+	Dead     bool      // it was destroyed
+	View     ring.Ring // now; without keys if the store has no ring of the tenant
+	Accepted []ring.Accepted
+	Sealed   ring.Rekeyed // under which KEKs it is
+	KEKErr   string       // why Sealed is not known, or ""
+	Flags    string       // how keyturn commands reach it, such as "--redis URL --tenant acme"
+	Now      time.Time
 }
 
 // Check returns what is to say about one ring.
@@ -32,11 +33,13 @@ func (r *Ring) Check() []Finding {
 		return of(r.Tenant, found("ring", Bad, list+`; then docs/operations.md, "Which error"`, "it cannot be read, or not all of it: %s", r.Err))
 	case r.Dead:
 		return of(r.Tenant, found("ring", OK, "", "it was destroyed"))
+	case len(r.View.Keys) == 0 && len(r.Accepted) > 0:
+		return of(r.Tenant, append(r.accepted(), found("ring", OK, "", "it has accepted keys, and no ring: nothing is signed for it"))...)
 	case len(r.View.Keys) == 0:
 		return of(r.Tenant, found("ring", Warn, `docs/operations.md, "Redis came back empty"; if the tenant never had one: keyturn keys create `+r.Flags,
 			"Redis names the tenant, and has no ring of it"))
 	}
-	return of(r.Tenant, slices.Concat(r.signs(), r.rotation(), r.algorithms(), r.policy(), r.keks())...)
+	return of(r.Tenant, slices.Concat(r.signs(), r.rotation(), r.algorithms(), r.accepted(), r.policy(), r.keks())...)
 }
 
 // signer returns the key that signs, or nil.
@@ -124,6 +127,26 @@ func (r *Ring) algorithms() []Finding {
 		do += ", with MixedFamilies: true"
 	}
 	return []Finding{found("algorithms", Warn, do, "keys of several algorithms are in use: %s", strings.TrimSpace(text))}
+}
+
+// accepted tells of accepted keys that are weak, or end soon: their tokens are rejected from then on,
+// also those of programs that were forgotten.
+func (r *Ring) accepted() []Finding {
+	const check, soon = "accepted", 7 * 24 * time.Hour
+	var all []Finding
+	for _, k := range r.Accepted {
+		left := k.Until.Sub(r.Now)
+		switch {
+		case !k.Verifies(r.Now): // it has ended
+		case k.Weak:
+			all = append(all, found(check, Warn, "move the programs that sign with it to the ring; then: keyturn keys revoke "+r.Flags+" -- KID",
+				"key %q is a weak secret, and accepted for another %s: a person who guesses it can sign tokens of the tenant", k.KID, words(left)))
+		case left < soon:
+			all = append(all, found(check, Warn, "if its tokens are still in use: keyturn keys accept with a later --until",
+				"key %q is accepted for another %s, and then its tokens are rejected", k.KID, words(left)))
+		}
+	}
+	return all
 }
 
 // policy checks the inequalities of the ring's policy, and says how long Redis may be away.
