@@ -737,7 +737,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the revocation of an accepted key is for lookups by kid alone",
-		edits: []edit{{"rotation/internal/held/accept.go", "if c.Revoked(a.KID) {", "if false {"}},
+		edits: []edit{{"rotation/internal/held/accept.go", "if c.Revoked(a.KID) {", "if false {"}, {"rotation/internal/held/accept.go", " && !c.Revoked(a.KID) && !c.Ended", " && !c.Ended"}},
 		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
 	},
 	{
@@ -766,6 +766,11 @@ var mutants = []mutant{
 		tests: tests{decisions, "TestEndedAcceptStaysEnded"}, want: "TestEndedAcceptStaysEnded",
 	},
 
+	{
+		name:  "a key that has just been opened serves tokens without kid although it was revoked",
+		edits: []edit{{"rotation/internal/held/accept.go", " && !c.Revoked(a.KID) && !c.Ended", " && !c.Ended"}},
+		tests: tests{"./rotation/internal/held", "TestWithoutKIDBeforeEnds"}, want: "TestWithoutKIDBeforeEnds",
+	},
 	{
 		name:  "accepted keys alone are a ring",
 		edits: []edit{{"rotation/internal/protocol/copy.go", "(c.noData() || c.unborn() ||", "(c.noData() ||"}},
