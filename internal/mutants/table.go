@@ -457,7 +457,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a snapshot of the future is used",
-		edits: []edit{{"rotation/internal/synced/snapshot.go", "skew != protocol.AnySkew && s.At", "false && s.At"}},
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "if s.At.After(now.Add(skew)) {", "if false {"}},
 		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
 	},
 	{
@@ -737,12 +737,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "the revocation of an accepted key is for lookups by kid alone",
-		edits: []edit{{"rotation/internal/held/accept.go", "if c.Revoked(a.KID) {", "if false {"}},
+		edits: []edit{{"rotation/internal/held/accept.go", "if c.Revoked(a.KID) {", "if false {"}, {"rotation/internal/held/accept.go", " && !c.Revoked(a.KID) && !c.Ended", " && !c.Ended"}},
 		tests: tests{simulator, "TestTimelineFive$"}, want: "TestTimelineFive",
 	},
 	{
 		name:  "the date of an accepted key is its record's alone",
-		edits: []edit{{"rotation/ring/accept.go", "a.Until = later(a.Until, until)", "_ = until"}},
+		edits: []edit{{"rotation/ring/accept.go", "a.Until = later(a.Until, d.at)", "_ = d.at"}},
 		tests: tests{simulator, "TestTimelineExtend$"}, want: "TestTimelineExtend",
 	},
 	{
@@ -766,6 +766,11 @@ var mutants = []mutant{
 		tests: tests{decisions, "TestEndedAcceptStaysEnded"}, want: "TestEndedAcceptStaysEnded",
 	},
 
+	{
+		name:  "a key that has just been opened serves tokens without kid although it was revoked",
+		edits: []edit{{"rotation/internal/held/accept.go", " && !c.Revoked(a.KID) && !c.Ended", " && !c.Ended"}},
+		tests: tests{"./rotation/internal/held", "TestWithoutKIDBeforeEnds"}, want: "TestWithoutKIDBeforeEnds",
+	},
 	{
 		name:  "accepted keys alone are a ring",
 		edits: []edit{{"rotation/internal/protocol/copy.go", "(c.noData() || c.unborn() ||", "(c.noData() ||"}},

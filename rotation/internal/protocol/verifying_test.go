@@ -10,7 +10,7 @@ import (
 )
 
 func TestCanVerify(t *testing.T) {
-	last := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 100)) // a third key may sign from 200 on
+	last := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 100))                         // a third key may sign from 200 on
 	unsure := ringOf(nil, key("k1", 1, 0, 0), key("k2", 2, 0, 20), key("k3", 3, 96, 120)) // D is 5s
 	alone := ringOf(nil, key("k1", 1, 0, 0))
 	held := alone.Records[0]
