@@ -94,7 +94,7 @@ func TestKeysTimeline(t *testing.T) {
 func TestKeysRotate(t *testing.T) {
 	c := oldRing(t)
 	before := c.wantStates("signing", "pending")
-	c.run("keys", "rotate").wantCode(t, exitYes, fmt.Sprintf("key %q of tenant \"default\" signs now", before["pending"].KID))
+	c.run("keys", "rotate").wantCode(t, exitYes, fmt.Sprintf("key %q of tenant \"default\" signs now", before["pending"].KID), "of the key before it are accepted until ")
 	after := c.wantStates("retired", "signing", "pending")
 	if after["signing"].KID != before["pending"].KID || after["retired"].KID != before["signing"].KID || after["pending"].Seq != 3 {
 		t.Errorf("before: %+v\nafter: %+v", before, after)

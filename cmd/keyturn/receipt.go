@@ -194,6 +194,8 @@ func (p *receiptPrinter) text() string {
 	}
 	if !r.TokensUntil.IsZero() && r.Revoked != "" {
 		line("tokens", "of the key, good until %s otherwise, are rejected", stamp(r.TokensUntil))
+	} else if !r.TokensUntil.IsZero() {
+		line("tokens", "of the key before it are accepted until %s", stamp(r.TokensUntil))
 	}
 	if !r.WorstCase.IsZero() {
 		line("worst case", "until %s: an instance that is cut off and hears", stamp(r.WorstCase))

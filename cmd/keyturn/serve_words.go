@@ -43,9 +43,9 @@ keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tel
 readers of them, if --iss is the URL under which they reach /TENANT, such as
 https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
 
-With --snapshot, or with --config, the server starts although Redis is away. From the
-file of --snapshot it verifies tokens of the rings for as long as if it had not been
-restarted, and makes none. The file is sealed with the KEK; give each server its own.
+With --config the server starts although Redis is away; with --redis it does so once it
+has written the file of --snapshot. From that file it verifies tokens of the rings for as
+long as if it had not been restarted, and makes none. The file is sealed with the KEK; give each server its own.
 
 With --config and --redis, the KEK file is read again every 10 seconds, and at once at
 SIGHUP; new KEKs take effect without a restart.
