@@ -119,7 +119,7 @@ func TestVerifyingEndsWhereAnUnknownKeyMaySign(t *testing.T) {
 		defer f.run()()
 		m := join(t, f.cluster, "b", trusting)
 		defer m.leave()
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second) // Dwell, so that no failover can lose the second key
 		third := func() string { return f.kid(3) }
 		m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})
 		for m.Status().CanVerify {
