@@ -23,7 +23,7 @@ import (
 
 const backupLong = `backup writes the rings to standard output, or to the file of --out, as Redis has them:
 all rings, or that of --tenant. They stay sealed, so it needs no KEK, and without the
-KEK nobody can use the file. "keyturn keys restore" merges it back: keep the KEK
+KEK the file is of no use. "keyturn keys restore" merges it back: keep the KEK
 somewhere else, or both are lost at once. It changes nothing.
 
 Each ring is read at one moment, and the rings one after the other. The file ends with
@@ -107,7 +107,7 @@ func (c *backupCommand) failed(err error) error {
 }
 
 // writeWhole makes the file of that name once write has written all of it. Until then another name, in
-// the same folder, has what there is of it. Nobody but its owner can read it.
+// the same folder, has the part that is written. Only its owner can read it.
 func writeWhole(name string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
 	if err != nil {
