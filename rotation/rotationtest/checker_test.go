@@ -446,8 +446,13 @@ func (c *checker) repaired(e event) bool {
 
 // noOrphan (I7): two polls after a fault has ended, the store has every key that an instance holds.
 func (c *checker) noOrphan(report func(int, string, ...any)) {
+	shredded := make(map[string]time.Duration) // tenant -> when every instance has heard that its ring was destroyed
 	for n, e := range c.events {
-		if !c.repaired(e) || e.audit.sinceEdit != time.Hour {
+		if e.commit != nil && e.commit.dead > 0 {
+			shredded[e.tenant] = e.at + c.timing.repairedIn()
+		}
+		// An instance holds the keys of a shredded ring until its next poll.
+		if !c.repaired(e) || e.audit.sinceEdit != time.Hour || e.at < shredded[e.tenant] {
 			continue
 		}
 		for _, k := range e.audit.keys {
