@@ -211,7 +211,7 @@ func isAway(err error) bool {
 	return err != nil && !errors.Is(err, rediskeys.ErrTooLarge) && !errors.Is(err, rediskeys.ErrWrongType)
 }
 
-// tell says what was written.
+// tell reports the backup that it has written.
 func (c *backupCommand) tell(s backup.Summary) error {
 	digest := hex.EncodeToString(s.Digest[:])
 	if c.json {

@@ -333,7 +333,7 @@ func TestRestoreAfterShred(t *testing.T) {
 	}
 }
 
-// A key of somebody else's that is accepted comes back with its date, and ends as before.
+// An accepted key of another issuer comes back with its date, and ends as before.
 func TestRestoreOfAcceptedKey(t *testing.T) {
 	c := newPatient(t, durable())
 	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)

@@ -150,7 +150,7 @@ func findingsText(findings []doctor.Finding) string {
 	return b.String()
 }
 
-// outcomeOf returns the exit code for what was found, with its text.
+// outcomeOf returns the exit code for the findings, with its text.
 func outcomeOf(findings []doctor.Finding) error {
 	counts := make(map[doctor.Level]int)
 	for _, f := range findings {

@@ -85,7 +85,7 @@ func (p *patient) do(args ...any) {
 	}
 }
 
-// contents returns all that the server has.
+// contents returns every key of the server, with its value.
 func (p *patient) contents() map[string]string {
 	p.t.Helper()
 	all := make(map[string]string)
@@ -356,7 +356,7 @@ func TestDoctorRings(t *testing.T) {
 	c.run(t, "doctor").wantCode(t, exitCannotTell, "without a KEK 4 rings cannot be opened -> give --kek-file, or set KEYTURN_KEK_FILE")
 }
 
-// Nobody rotates, and then a policy with another algorithm follows.
+// No rotator runs, and then a policy with another algorithm follows.
 func TestDoctorRotation(t *testing.T) {
 	p := newPatient(t, durable())
 	p.run("keys", "create", "--freshness", "2s", "--dwell", "20ms", "--skew", "20ms", "--sign-for", "2m").wantCode(t, exitYes)
