@@ -61,6 +61,9 @@ type Config struct {
 	// Notify receives the events. It is called by several goroutines, and may be nil.
 	Notify func(Event)
 
+	// Meter counts requests, streams and reloads. It may be nil: then nothing is counted.
+	Meter Meter
+
 	// Logger receives what happens while the server runs. It may be nil: then nothing is logged.
 	Logger *slog.Logger
 
@@ -191,6 +194,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Notify == nil {
 		c.Notify = func(Event) {}
+	}
+	if c.Meter == nil {
+		c.Meter = silentMeter{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

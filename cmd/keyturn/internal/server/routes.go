@@ -16,7 +16,7 @@ import (
 // [middleware.Require].
 func (s *Server) routes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
-	api := middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI))
+	api := s.metered(FaceAPI, middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI)))
 	published := newPublisher(s.tenants, s.cfg.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -29,7 +29,7 @@ func (s *Server) routes() http.Handler {
 			s.serveReady(w, r, false)
 		default:
 			if h := published.handler(r.URL.Path); h != nil {
-				h.ServeHTTP(w, r)
+				s.metered(FaceJWKS, h).ServeHTTP(w, r)
 				return
 			}
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
