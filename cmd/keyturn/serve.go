@@ -154,7 +154,8 @@ func (s *serveCommand) ringFlag() string {
 func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 	stop := func() {}
 	o.server.Notify = func(e server.Event) {
-		if _, ending := e.(server.Draining); ending {
+		switch e.(type) {
+		case server.Stopping, server.Draining:
 			stop() // from here on, a signal ends the process at once
 		}
 		fmt.Fprint(s.stdout, eventText(e))
@@ -173,13 +174,40 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 		s.log.Warn(warning)
 	}
 	signal.Ignore(syscall.SIGPIPE) // the reader of the output may go away: that must not end the server
-	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop = endAtSignal(ctx)
 	defer stop()
 	fmt.Fprint(s.stdout, o.intro(srv)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
 	if err := srv.Run(ctx); err != nil {
 		return exitf(exitNo, "the server ended: %v", err)
 	}
 	return nil
+}
+
+// endAtSignal returns a context that ends when the process receives SIGINT or SIGTERM. The cause tells
+// them apart: at SIGINT a user waits at a terminal, and at SIGTERM a load balancer may need some time.
+// stop gives the signals their own effect back.
+func endAtSignal(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(parent)
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ctx.Done():
+		case sig := <-received:
+			cause := context.Canceled
+			if sig == syscall.SIGTERM {
+				cause = server.ErrTerminated
+			}
+			end(cause)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(received)
+		end(context.Canceled)
+		<-done
+	}
 }
 
 // offerSecret offers the mode with a shared secret: everyone who has the secret makes good tokens.

@@ -108,6 +108,8 @@ func eventText(e server.Event) string {
 	switch e := e.(type) {
 	case server.FreshToken:
 		return fmt.Sprintf("\nthe same with a fresh token:\n%s\n", endpoint(e.At).curl(e.Text))
+	case server.Stopping:
+		return fmt.Sprintf("stopping: serving on for %v while load balancers turn to others; Ctrl-C ends at once\n", e.For)
 	case server.Draining:
 		return fmt.Sprintf("shutting down: waiting up to %v for requests in flight; Ctrl-C again ends at once\n", e.Limit)
 	case server.Stopped:

@@ -28,8 +28,17 @@ type Config struct {
 	// and why not, to everyone who reaches it. Empty means that there is none.
 	Admin string
 
-	// Drain is how long the server waits at its end for requests in flight. Zero means 10 s.
+	// Drain is how long the server goes on at its end, while /readyz says that it is stopping, if its
+	// context ends with [ErrTerminated]. Load balancers need that time to send their requests
+	// elsewhere. Zero means not at all.
 	Drain time.Duration
+
+	// Grace is how long the server waits at its end for requests in flight. Zero means 10 s.
+	Grace time.Duration
+
+	// Fixed has the settings that a reload does not change, by name. Their values are compared, and
+	// never logged.
+	Fixed map[string]string
 
 	// Tenants are those whose tokens open the API.
 	Tenants []Tenant
@@ -80,6 +89,10 @@ type Tenant struct {
 
 	// Ring says that the keys are those of the tenant's ring.
 	Ring bool
+
+	// Sum tells what the tenant was made of apart from anything else, so that a reload leaves a tenant
+	// alone that has not changed. Zero stands for a tenant that may have changed.
+	Sum Sum
 }
 
 // A Source is where an issuer publishes its keys: one of the three URLs is set.
@@ -92,6 +105,8 @@ type Source struct {
 	Proxy   *url.URL       // that it is reached through; nil is that of Config.Issuers
 	RootCAs *x509.CertPool // that its certificate is of; nil is those of Config.Issuers
 	CAFile  string         // names RootCAs: sources with the same name share them
+
+	HeaderFile string // names Config.Header: two with the same name are the same
 }
 
 // ClientConfig returns cfg with what the source has of its own.
@@ -108,6 +123,16 @@ func (s *Source) ClientConfig(cfg jwks.Config) jwks.Config {
 		cfg.TLS = secure
 	}
 	return cfg
+}
+
+// same reports whether two sources read the same keys in the same way. Neither may be nil.
+func (s *Source) same(o *Source) bool { return s.identity() == o.identity() }
+
+// identity names everything that decides which keys a source reads.
+func (s *Source) identity() string {
+	cfg := s.Config
+	cfg.Header = nil // HeaderFile names it
+	return fmt.Sprintf("%q %q %q %+v %q %s", s.IssuerURL, s.JWKSURL, s.PEMURL, cfg, s.HeaderFile, s.client())
 }
 
 // client names the client that the source can share with others.
@@ -169,7 +194,7 @@ type DemoRing struct {
 	Policy rotation.Policy
 }
 
-const defaultDrain = 10 * time.Second
+const defaultGrace = 10 * time.Second
 
 // DefaultMaxTokenBytes is the longest token that is accepted by default: that of package verifier.
 const DefaultMaxTokenBytes = 16 << 10
@@ -180,11 +205,14 @@ func (c Config) withDefaults() Config {
 	if c.MaxTokenBytes == 0 {
 		c.MaxTokenBytes = DefaultMaxTokenBytes
 	}
-	if c.Drain == 0 {
-		c.Drain = defaultDrain
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
 	}
 	if c.Reload.Every == 0 {
 		c.Reload.Every = defaultReload
+	}
+	if c.Reload.Settle == 0 {
+		c.Reload.Settle = settleFor
 	}
 	if c.Hint == nil {
 		c.Hint = func(*verifier.Error) string { return "" }
@@ -234,8 +262,8 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err, for [errors.Is] and [errors.As].
 func (e *Error) Unwrap() error { return e.Err }
 
-// An Event is something that an operator at a terminal should see: a [FreshToken], [Draining] or
-// [Stopped].
+// An Event is something that an operator at a terminal should see: a [FreshToken], [Stopping],
+// [Draining] or [Stopped].
 type Event interface{ event() }
 
 // A FreshToken is a token of a demo that replaces one which expires soon.
@@ -244,6 +272,9 @@ type FreshToken struct {
 	At Endpoint // of the server
 }
 
+// Stopping reports that the server goes on for a while, and tells load balancers that it will end.
+type Stopping struct{ For time.Duration }
+
 // Draining reports that the server takes no new connections, and waits for requests in flight.
 type Draining struct{ Limit time.Duration }
 
@@ -251,5 +282,6 @@ type Draining struct{ Limit time.Duration }
 type Stopped struct{}
 
 func (FreshToken) event() {}
+func (Stopping) event()   {}
 func (Draining) event()   {}
 func (Stopped) event()    {}

@@ -14,7 +14,7 @@ import (
 
 // routes returns the handler of all requests. The only way to the API leads through
 // [middleware.Require].
-func (s *Server) routes() http.Handler {
+func (s *generation) routes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	api := middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI))
 	published := newPublisher(s.tenants, s.cfg.Now)
@@ -70,7 +70,7 @@ func CheckTokenHeader(name string) (err error) {
 }
 
 // adminRoutes returns the handler of the admin listener's requests.
-func (s *Server) adminRoutes() http.Handler {
+func (s *generation) adminRoutes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch r.URL.Path {
@@ -105,7 +105,7 @@ func isAPI(p string) bool {
 }
 
 // refuse answers a request whose token is missing or bad, or cannot be judged now.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *generation) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.refusals.add(r, err)
 	if r.ContentLength != 0 {
 		// Otherwise net/http waits for the body before it answers.
