@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,12 @@ type serveCommand struct {
 	tolerate     *list[[]verifier.Tolerance]
 	maxToken     *option[int]
 	policy       policyFlags
+	drain        *option[time.Duration]
 	log          *slog.Logger
+
+	good map[string]*folderTenant // by file of tenants_dir: what was good last
+	next map[string]*folderTenant // the same, of what is being read
+	kept map[string]error         // by file of tenants_dir that cannot be used: why
 }
 
 func newServeCommand(a *app) *serveCommand {
@@ -42,7 +48,7 @@ func newServeCommand(a *app) *serveCommand {
 	return &serveCommand{
 		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(),
+		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(), drain: newDrain(),
 	}
 }
 
@@ -59,6 +65,7 @@ func newServe(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
+	f.Var(s.drain, "drain", "how long to go on at SIGTERM, with /readyz at 503 (default 5s with --admin, else 0s)")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -88,6 +95,7 @@ func (s *serveCommand) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.followConfig(o)
 	return s.serve(ctx, o)
 }
 
@@ -97,13 +105,15 @@ func (s *serveCommand) offer() (*offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.admin.given { // it beats the file
-		o.server.Admin = s.admin.value
+	if err := s.setListen(o); err != nil { // flags beat the file
+		return nil, err
 	}
+	s.setDrain(o)
 	if s.maxToken.given {
 		o.server.MaxTokenBytes = s.maxToken.value
 	}
-	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
+	o.server.Logger, o.server.Now = s.log, s.now
+	o.server.Fixed = fixedSettings(o)
 	return o, nil
 }
 

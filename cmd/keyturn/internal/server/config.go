@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -21,8 +22,17 @@ import (
 
 // A Config says what a [Server] serves. The command's flags, its file and its demo each make one.
 type Config struct {
-	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine.
+	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine. Empty
+	// means on Unix alone.
 	Addr string
+
+	// Unix is the path of a socket on which the server listens too. Empty means that there is none.
+	// UnixMode is the mode of the socket: who can write it can connect.
+	Unix     string
+	UnixMode fs.FileMode
+
+	// TLS is for Addr. Nil means that it has none.
+	TLS *TLS
 
 	// Admin is where the admin listener is: HOST:PORT. It says of each tenant whether it is ready,
 	// and why not, to everyone who reaches it. Empty means that there is none.
@@ -240,6 +250,7 @@ const (
 	PartStore    Part = "store"    // the Redis of the rings: its URL cannot be used
 	PartRings    Part = "rings"    // they cannot be read or made
 	PartListener Part = "listener" // Config.Addr cannot be listened on
+	PartUnix     Part = "unix"     // Config.Unix cannot be listened on
 	PartAdmin    Part = "admin"    // Config.Admin cannot be listened on
 	PartRules    Part = "rules"    // the rules of the tenants contradict each other
 )

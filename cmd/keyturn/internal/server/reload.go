@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"slices"
@@ -43,11 +44,20 @@ type generation struct {
 	readiness map[purpose]*recent[readiness] // by what for
 	public    http.Handler
 	private   http.Handler // of the admin listener
+	number    uint64       // counts the generations of a server
+	tls       *tls.Config  // nil without TLS
 }
 
 // generation returns what answers by cfg, with tenants that are open.
 func (s *Server) generation(cfg Config, t *tenants) *generation {
-	return &generation{Server: s, cfg: cfg, tenants: t, readiness: map[purpose]*recent[readiness]{forVerify: {}, forSign: {}}}
+	g := &generation{Server: s, cfg: cfg, tenants: t, readiness: map[purpose]*recent[readiness]{forVerify: {}, forSign: {}}}
+	if cfg.TLS != nil {
+		g.tls = cfg.TLS.config()
+	}
+	if before := s.live.Load(); before != nil {
+		g.number = before.number + 1
+	}
+	return g
 }
 
 // install has g answer all requests from now on.
@@ -190,6 +200,9 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 	cfg.Reload.Settle, cfg.Reload.Signal, cfg.Reload.Files = s.cfg.Reload.Settle, s.cfg.Reload.Signal, s.cfg.Reload.Files
 	cfg = cfg.withDefaults()
 	old := s.live.Load()
+	if (cfg.TLS == nil) != (old.cfg.TLS == nil) {
+		cfg.TLS = old.cfg.TLS // the listener does not change
+	}
 	if len(cfg.Tenants) == 0 {
 		return what, errors.New("it has no tenants")
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,10 @@ import (
 
 // A Server serves an API that only good tokens open. [New] opens one, and [Server.Run] closes it.
 type Server struct {
-	cfg      Config // of the start; that of now is in live
-	demo     *demo  // nil without Config.Demo
-	listener net.Listener
+	cfg      Config       // of the start; that of now is in live
+	demo     *demo        // nil without Config.Demo
+	listener net.Listener // nil with Config.Unix alone
+	unix     net.Listener // nil without Config.Unix
 	admin    net.Listener // nil without Config.Admin
 	verifier *verifier.Verifier
 	purpose  purpose // of /readyz without one: to sign, if the server does
@@ -69,28 +71,23 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	return s, nil
 }
 
-// listen opens the listeners.
-func (s *Server) listen(ctx context.Context) (err error) {
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
-		return &Error{Part: PartListener, Err: err}
-	}
-	if s.cfg.Admin == "" {
-		return nil
-	}
-	if s.admin, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Admin); err != nil {
-		return &Error{Part: PartAdmin, Err: err}
-	}
-	return nil
-}
-
 // An Endpoint is where a server listens.
 type Endpoint struct {
-	URL  string // by which a program on this machine reaches it
+	URL  string // by which a program on this machine reaches it; empty without a TCP listener
 	Open bool   // whether it listens on all addresses of the machine
 }
 
 // Endpoint returns where s listens.
-func (s *Server) Endpoint() Endpoint { return endpointOf(s.listener.Addr()) }
+func (s *Server) Endpoint() Endpoint {
+	if s.listener == nil {
+		return Endpoint{}
+	}
+	at := endpointOf(s.listener.Addr())
+	if s.cfg.TLS != nil {
+		at.URL = "https" + strings.TrimPrefix(at.URL, "http")
+	}
+	return at
+}
 
 // Admin returns where the admin listener of s is, and whether other machines may reach it. ok is
 // false if there is none.
@@ -125,10 +122,9 @@ var ErrTerminated = errors.New("terminated")
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	defer s.startBackground(ctx)()
-	public := s.start(s.listener, s.routes())
-	admin := s.start(s.admin, s.adminRoutes())
-	if err := s.serve(ctx, public, admin); err != nil {
-		for _, f := range []*face{public, admin} {
+	public, local, admin := s.start(s.listener, s.routes()), s.start(s.unix, s.routes()), s.start(s.admin, s.adminRoutes())
+	if err := s.serve(ctx, public, local, admin); err != nil {
+		for _, f := range []*face{public, local, admin} {
 			f.close()
 		}
 		return err
@@ -136,9 +132,15 @@ func (s *Server) Run(ctx context.Context) error {
 	s.cfg.Notify(Draining{Limit: s.cfg.Grace})
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace)
 	defer cancel()
-	if !public.shutdown(grace) {
-		s.cfg.Logger.Warn("requests in flight were cut off")
+	var wg sync.WaitGroup
+	for _, f := range []*face{public, local} {
+		wg.Go(func() {
+			if !f.shutdown(grace) {
+				s.cfg.Logger.Warn("requests in flight were cut off")
+			}
+		})
 	}
+	wg.Wait()
 	admin.shutdown(grace)
 	s.cfg.Notify(Stopped{})
 	return nil
@@ -192,9 +194,17 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		MaxHeaderBytes:    s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
+	secure := l == s.listener && s.cfg.TLS != nil
+	if secure {
+		f.srv.TLSConfig, f.srv.ConnContext, f.srv.Handler = s.tlsConfig(), s.withAdmission, s.onlyAdmitted(f.srv.Handler)
+	}
 	go func() {
 		defer close(f.ended)
-		f.err = f.srv.Serve(l)
+		if secure {
+			f.err = f.srv.ServeTLS(l, "", "")
+		} else {
+			f.err = f.srv.Serve(l)
+		}
 	}()
 	return f
 }
@@ -204,7 +214,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 // may cross a request on the way.
 func (s *Server) leaving(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.stopping.Load() && r.ProtoMajor == 1 && r.Header.Get("Upgrade") == "" {
+		if s.stopping.Load() && r.Header.Get("Upgrade") == "" {
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)
@@ -311,7 +321,7 @@ func (s *Server) putIncomplete() error {
 // close ends what New has opened, the last first.
 func (s *Server) close() {
 	s.refusals.flush()
-	for _, l := range []net.Listener{s.admin, s.listener} {
+	for _, l := range []net.Listener{s.admin, s.unix, s.listener} {
 		if l != nil {
 			l.Close()
 		}
