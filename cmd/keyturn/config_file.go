@@ -82,6 +82,9 @@ type configFile struct {
 	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
 	FromHeader    []string `yaml:"from_header"`
 
+	Upstream       *upstreamConfig `yaml:"upstream"`
+	TrustedProxies []string        `yaml:"trusted_proxies"`
+
 	drain        *time.Duration           // nil: the default
 	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
 }
@@ -337,7 +340,12 @@ func (c *configFile) checkServer() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	return c.checkHeaders()
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkRings refuses rings without a tenant that has one. In tenants_dir one may come later.

@@ -60,7 +60,7 @@ func fixedSettings(o *offer) map[string]string {
 	cfg := &o.server
 	fixed := map[string]string{
 		"listen.addr": cfg.Addr, "listen.unix": cfg.Unix, "listen.unix_mode": cfg.UnixMode.String(), "admin.addr": cfg.Admin,
-		"listen.tls": fmt.Sprint(cfg.TLS != nil), "max_token_bytes": fmt.Sprint(cfg.MaxTokenBytes),
+		"upstream": fmt.Sprint(cfg.Upstream != nil), "listen.tls": fmt.Sprint(cfg.TLS != nil), "max_token_bytes": fmt.Sprint(cfg.MaxTokenBytes),
 	}
 	if o.file == nil || o.file.Rings == nil {
 		return fixed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -24,6 +25,7 @@ type serveCommand struct {
 	addr, admin  *option[string]
 	secretFile   *option[string]
 	configFile   *option[string]
+	upstream     *option[*url.URL]
 	snapshot     *option[string]
 	allowNoExp   bool
 	ring         ringFlags
@@ -44,9 +46,9 @@ type serveCommand struct {
 func newServeCommand(a *app) *serveCommand {
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	own := *a
-	own.remark = func(text string) { log.Warn(text) }
+	own.remark, own.seen = func(text string) { log.Warn(text) }, new(seenFiles)
 	return &serveCommand{
-		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(),
+		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(), upstream: newUpstream(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
 		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(), drain: newDrain(),
 	}
@@ -66,6 +68,7 @@ func newServe(a *app) *cobra.Command {
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
 	f.Var(s.drain, "drain", "how long to go on at SIGTERM, with /readyz at 503 (default 5s with --admin, else 0s)")
+	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -111,6 +114,9 @@ func (s *serveCommand) offer() (*offer, error) {
 	s.setDrain(o)
 	if s.maxToken.given {
 		o.server.MaxTokenBytes = s.maxToken.value
+	}
+	if err := s.addUpstream(o); err != nil {
+		return nil, err
 	}
 	o.server.Logger, o.server.Now = s.log, s.now
 	o.server.Fixed = fixedSettings(o)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"time"
 
@@ -42,10 +43,12 @@ type generation struct {
 	cfg       Config
 	tenants   *tenants
 	readiness map[purpose]*recent[readiness] // by what for
-	public    http.Handler
-	private   http.Handler // of the admin listener
-	number    uint64       // counts the generations of a server
-	tls       *tls.Config  // nil without TLS
+	proxy     *proxy                         // nil without Config.Upstream
+	public    http.Handler                   // of the public listener
+	local     http.Handler                   // of the socket
+	private   http.Handler                   // of the admin listener
+	number    uint64                         // counts the generations of a server
+	tls       *tls.Config                    // nil without TLS
 }
 
 // generation returns what answers by cfg, with tenants that are open.
@@ -62,15 +65,55 @@ func (s *Server) generation(cfg Config, t *tenants) *generation {
 
 // install has g answer all requests from now on.
 func (s *Server) install(g *generation) {
-	g.public, g.private = g.routes(), g.adminRoutes()
+	g.proxy = s.proxyOf(g)
+	g.public, g.local, g.private = g.routes(), g.localRoutes(), g.adminRoutes()
 	headers := g.cfg.TokenHeaders
 	s.refusals.authorization.Store(len(headers) == 0 || slices.ContainsFunc(headers, isAuthorization))
 	s.live.Store(g)
+	if g.cfg.TLS != nil {
+		s.cfg.Meter.CertificateEnds(g.cfg.TLS.ends())
+	}
+}
+
+// proxyOf returns what passes on the requests of g: that of the generation before, unless something of
+// it has changed. Then the streams of the one before go on.
+func (s *Server) proxyOf(g *generation) *proxy {
+	if g.cfg.Upstream == nil {
+		return nil
+	}
+	if old := s.live.Load(); old.proxy != nil && reflect.DeepEqual(old.cfg.Upstream, g.cfg.Upstream) &&
+		reflect.DeepEqual(old.cfg.Identity, g.cfg.Identity) && slices.Equal(old.cfg.TokenHeaders, g.cfg.TokenHeaders) {
+		return old.proxy
+	}
+	p := newProxy(g)
+	s.proxies = append(slices.DeleteFunc(s.proxies, func(old *proxy) bool {
+		done := old != s.live.Load().proxy && old.streams.none()
+		if done {
+			old.close()
+		}
+		return done
+	}), p)
+	return p
+}
+
+// closeProxies ends what no shutdown of the HTTP server ends.
+func (s *Server) closeProxies() {
+	s.mu.Lock()
+	all := slices.Clone(s.proxies)
+	s.mu.Unlock()
+	for _, p := range all {
+		p.close()
+	}
 }
 
 // routes returns the handler of the public listener.
 func (s *Server) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.live.Load().public.ServeHTTP(w, r) })
+}
+
+// localRoutes returns the handler of the socket.
+func (s *Server) localRoutes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.live.Load().local.ServeHTTP(w, r) })
 }
 
 // adminRoutes returns the handler of the admin listener.
@@ -135,6 +178,7 @@ func (f *follower) apply(ctx context.Context, loaded *Loaded, err error, asked b
 	if err == nil {
 		what, err = f.s.reload(ctx, loaded.Config)
 	}
+	f.s.cfg.Meter.Reloaded(err == nil && len(loaded.Kept) == 0, f.s.cfg.Now())
 	if err != nil {
 		if text := err.Error(); text != f.said || asked {
 			log.Warn("the configuration is not reloaded: what was read before stays in use", "err", err)
@@ -196,12 +240,15 @@ var errNoRings = errors.New("restart needed: tenants of kind ring, and none was 
 // reload makes cfg the configuration, all of it or nothing. It opens what cfg names beside what is
 // open, and waits up to 10 s for rings that are added.
 func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error) {
-	cfg.Logger, cfg.Now, cfg.Notify, cfg.Hint = s.cfg.Logger, s.cfg.Now, s.cfg.Notify, s.cfg.Hint
+	cfg.Logger, cfg.Now, cfg.Notify, cfg.Hint, cfg.Meter = s.cfg.Logger, s.cfg.Now, s.cfg.Notify, s.cfg.Hint, s.cfg.Meter
 	cfg.Reload.Settle, cfg.Reload.Signal, cfg.Reload.Files = s.cfg.Reload.Settle, s.cfg.Reload.Signal, s.cfg.Reload.Files
 	cfg = cfg.withDefaults()
 	old := s.live.Load()
 	if (cfg.TLS == nil) != (old.cfg.TLS == nil) {
 		cfg.TLS = old.cfg.TLS // the listener does not change
+	}
+	if (cfg.Upstream == nil) != (old.cfg.Upstream == nil) {
+		cfg.Upstream = old.cfg.Upstream // nor what its paths mean
 	}
 	if len(cfg.Tenants) == 0 {
 		return what, errors.New("it has no tenants")

@@ -30,6 +30,7 @@ type Server struct {
 	replaced   chan struct{}  // receives after rings were added to live
 	retiring   sync.WaitGroup // of the sources that a reload has replaced
 	mu         sync.Mutex     // held while live and the verifier's tenants change; guards incomplete
+	proxies    []*proxy       // that may have streams; guarded by mu
 	incomplete []string       // tenants whose rings have not said yet how much leeway they allow
 }
 
@@ -122,7 +123,8 @@ var ErrTerminated = errors.New("terminated")
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	defer s.startBackground(ctx)()
-	public, local, admin := s.start(s.listener, s.routes()), s.start(s.unix, s.routes()), s.start(s.admin, s.adminRoutes())
+	defer s.closeProxies()
+	public, local, admin := s.start(s.listener, s.routes()), s.start(s.unix, s.localRoutes()), s.start(s.admin, s.adminRoutes())
 	if err := s.serve(ctx, public, local, admin); err != nil {
 		for _, f := range []*face{public, local, admin} {
 			f.close()
@@ -141,6 +143,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.closeProxies()
 	admin.shutdown(grace)
 	s.cfg.Notify(Stopped{})
 	return nil
@@ -197,6 +200,9 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 	secure := l == s.listener && s.cfg.TLS != nil
 	if secure {
 		f.srv.TLSConfig, f.srv.ConnContext, f.srv.Handler = s.tlsConfig(), s.withAdmission, s.onlyAdmitted(f.srv.Handler)
+	}
+	if p := s.live.Load().proxy; l == s.listener && p != nil {
+		p.serveBy(f.srv)
 	}
 	go func() {
 		defer close(f.ended)

@@ -49,6 +49,16 @@ func (t *TLS) config() *tls.Config {
 	return c
 }
 
+// ends returns when the first certificate of the chain ends: clients refuse the chain from then on.
+func (t *TLS) ends() (first time.Time) {
+	for _, der := range t.Certificate.Certificate {
+		if c, err := x509.ParseCertificate(der); err == nil && (first.IsZero() || c.NotAfter.Before(first)) {
+			first = c.NotAfter
+		}
+	}
+	return first
+}
+
 // checkName returns why a client's verified certificate is not one of ClientNames.
 func (t *TLS) checkName(chain []*x509.Certificate) error {
 	if len(t.ClientNames) == 0 {
