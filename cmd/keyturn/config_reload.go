@@ -29,7 +29,7 @@ func (s *serveCommand) followConfig(o *offer) {
 		s.note("the configuration is not read again: the file of %s is a pipe", s.seen.pipe)
 	default:
 		f := &configFiles{start: s, seen: s.seen, good: s.next, said: &saidLines{lines: make(map[server.Sum]bool)}}
-		o.server.Reload.Files, o.server.Reload.Sum = f, f.seen.sum()
+		o.server.Reload.Files, o.server.Reload.Sum, o.server.Reload.Warnings = f, f.seen.sum(), o.warnings
 	}
 }
 
@@ -47,7 +47,8 @@ func (f *configFiles) Load() (server.Loaded, error) {
 	f.seen, f.next = own.seen, s.next
 	loaded := server.Loaded{Sum: f.seen.sum(), Kept: s.kept}
 	if err == nil {
-		loaded.Config = o.server
+		loaded.Config, loaded.Warnings = o.server, o.warnings
+		loaded.Explain = func(err error) error { return s.openError(o, err) }
 	}
 	return loaded, err
 }

@@ -36,6 +36,8 @@ type serveCommand struct {
 	maxToken     *option[int]
 	policy       policyFlags
 	drain        *option[time.Duration]
+	checkOnly    bool
+	json         bool
 	log          *slog.Logger
 
 	good map[string]*folderTenant // by file of tenants_dir: what was good last
@@ -69,6 +71,8 @@ func newServe(a *app) *cobra.Command {
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
 	f.Var(s.drain, "drain", "how long to go on at SIGTERM, with /readyz at 503 (default 5s with --admin, else 0s)")
 	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
+	f.BoolVar(&s.checkOnly, "check", false, "say whether it would start, by the exit code too: nothing is opened on the network")
+	f.BoolVar(&s.json, "json", false, "with --check: say so as JSON")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -94,9 +98,15 @@ type offer struct {
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
+	if s.json && !s.checkOnly {
+		return usagef("--json goes with --check")
+	}
 	o, err := s.offer()
 	if err != nil {
-		return err
+		return s.unchecked(err)
+	}
+	if s.checkOnly {
+		return s.check(o)
 	}
 	s.followConfig(o)
 	return s.serve(ctx, o)
@@ -192,7 +202,7 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 	signal.Ignore(syscall.SIGPIPE) // the reader of the output may go away: that must not end the server
 	ctx, stop = endAtSignal(ctx)
 	defer stop()
-	fmt.Fprint(s.stdout, o.intro(srv)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
+	fmt.Fprint(s.stdout, o.intro(srv)+unixIntro(o)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
 	if err := srv.Run(ctx); err != nil {
 		return exitf(exitNo, "the server ended: %v", err)
 	}

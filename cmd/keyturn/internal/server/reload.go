@@ -34,6 +34,9 @@ type Loaded struct {
 	// Kept are the files of single tenants that cannot be used, with the reason. What they held
 	// before is in Config.
 	Kept map[string]error
+
+	Warnings []string          // for the log, if Config is used
+	Explain  func(error) error // returns the words for an [Error] about Config; nil: there are none
 }
 
 // A generation is what one reading of the configuration has made: it is replaced as a whole, and a
@@ -127,16 +130,17 @@ func (s *Server) adminRoutes() http.Handler {
 // The files count once they have been read twice, with the same content, so that a half written file
 // does not, nor a part of a Kubernetes ConfigMap beside a part of the next one.
 type follower struct {
-	s     *Server
-	files Files
-	inUse Sum
-	said  string              // the error that the log has
-	kept  map[string]string   // by file: the error that the log has
-	fixed map[string]struct{} // settings that the log has said to need a restart
+	s      *Server
+	files  Files
+	inUse  Sum
+	said   string              // the error that the log has
+	warned []string            // what the log has been warned of last
+	kept   map[string]string   // by file: the error that the log has
+	fixed  map[string]struct{} // settings that the log has said to need a restart
 }
 
 func newFollower(s *Server) *follower {
-	return &follower{s: s, files: s.cfg.Reload.Files, inUse: s.cfg.Reload.Sum, kept: make(map[string]string), fixed: make(map[string]struct{})}
+	return &follower{s: s, files: s.cfg.Reload.Files, inUse: s.cfg.Reload.Sum, warned: s.cfg.Reload.Warnings, kept: make(map[string]string), fixed: make(map[string]struct{})}
 }
 
 // every returns how often the files are read.
@@ -176,7 +180,9 @@ func (f *follower) apply(ctx context.Context, loaded *Loaded, err error, asked b
 	log := f.s.cfg.Logger
 	var what change
 	if err == nil {
-		what, err = f.s.reload(ctx, loaded.Config)
+		if what, err = f.s.reload(ctx, loaded.Config); err != nil && loaded.Explain != nil {
+			err = loaded.Explain(err)
+		}
 	}
 	f.s.cfg.Meter.Reloaded(err == nil && len(loaded.Kept) == 0, f.s.cfg.Now())
 	if err != nil {
@@ -189,8 +195,19 @@ func (f *follower) apply(ctx context.Context, loaded *Loaded, err error, asked b
 	f.inUse, f.said = loaded.Sum, ""
 	f.files.Used()
 	log.Info("the configuration is reloaded", "added", len(what.added), "changed", what.changed, "removed", len(what.removed))
+	f.logWarnings(loaded.Warnings)
 	f.logKept(loaded.Kept)
 	f.logFixed(loaded.Config.Fixed)
+}
+
+// logWarnings logs what a start with this configuration would warn of, and no warning twice in a row.
+func (f *follower) logWarnings(now []string) {
+	for _, text := range now {
+		if !slices.Contains(f.warned, text) {
+			f.s.cfg.Logger.Warn(text)
+		}
+	}
+	f.warned = now
 }
 
 // logKept logs which tenants keep their last good rules, once for each reason.

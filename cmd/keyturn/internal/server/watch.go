@@ -33,6 +33,9 @@ type Reload struct {
 
 	// Sum is what Files.Sum was when the Config was read.
 	Sum Sum
+
+	// Warnings are those that the log has at the start.
+	Warnings []string
 }
 
 // A File is a file whose content a running server follows. It is read again and again, by its name,
