@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -43,6 +44,13 @@ type Config struct {
 	// Issuers says how the issuers of tenants with a Source are reached. Its Now and its Logger
 	// are replaced by those below.
 	Issuers jwks.Config
+
+	// Upstream is the service that the server stands in front of, in place of the demo API. It may
+	// be nil. Then everything on Addr is the upstream's, and Admin must be set.
+	Upstream *Upstream
+
+	// Identity says in which headers the upstream learns whose request it gets.
+	Identity middleware.Identity
 
 	// Reload says when the server reads again the files that it follows.
 	Reload Reload

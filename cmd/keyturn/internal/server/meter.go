@@ -42,6 +42,7 @@ const (
 	StreamExpired  = "expired"
 	StreamRevoked  = "revoked" // its token, key or tenant is no longer good
 	StreamShutdown = "shutdown"
+	StreamIdle     = "idle" // nothing moved
 )
 
 // A silentMeter counts nothing.
