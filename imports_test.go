@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"rotation/internal/token":      {"keystore", "internal/jwt"},
 	"rotation/rediskeys":           {"rotation", "rotation/ring"},
 	"rotation/rotationtest":        {"rotation", "rotation/ring"},
-	"middleware":                   {"verifier", "keystore", "internal/jwk"},
+	"middleware":                   {"verifier", "keystore", "internal/jwk", "internal/jwt"},
 	"internal/jose":                {},
 	"internal/jwk":                 {},
 	"internal/jwt":                 {},

@@ -76,6 +76,9 @@ type configFile struct {
 
 	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
 	FromHeader    []string `yaml:"from_header"`
+
+	Upstream       *upstreamConfig `yaml:"upstream"`
+	TrustedProxies []string        `yaml:"trusted_proxies"`
 }
 
 type adminConfig struct {
@@ -286,8 +289,10 @@ func (c *configFile) check() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	if err := c.checkHeaders(); err != nil {
-		return err
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
 	for i := range c.Tenants {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/signal"
 	"slices"
@@ -23,6 +24,7 @@ type serveCommand struct {
 	addr, admin  *option[string]
 	secretFile   *option[string]
 	configFile   *option[string]
+	upstream     *option[*url.URL]
 	snapshot     *option[string]
 	allowNoExp   bool
 	ring         ringFlags
@@ -40,7 +42,7 @@ func newServeCommand(a *app) *serveCommand {
 	own := *a
 	own.remark = func(text string) { log.Warn(text) }
 	return &serveCommand{
-		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(),
+		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(), upstream: newUpstream(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
 		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(),
 	}
@@ -59,6 +61,7 @@ func newServe(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
+	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -102,6 +105,9 @@ func (s *serveCommand) offer() (*offer, error) {
 	}
 	if s.maxToken.given {
 		o.server.MaxTokenBytes = s.maxToken.value
+	}
+	if err := s.addUpstream(o); err != nil {
+		return nil, err
 	}
 	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
 	return o, nil

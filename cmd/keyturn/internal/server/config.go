@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -44,6 +45,13 @@ type Config struct {
 	// are replaced by those below.
 	Issuers jwks.Config
 
+	// Upstream is the service that the server stands in front of, in place of the demo API. It may
+	// be nil. Then everything on Addr is the upstream's, and Admin must be set.
+	Upstream *Upstream
+
+	// Identity says in which headers the upstream learns whose request it gets.
+	Identity middleware.Identity
+
 	// Reload says when the server reads again the files that it follows.
 	Reload Reload
 
@@ -60,6 +68,9 @@ type Config struct {
 
 	// Notify receives the events. It is called by several goroutines, and may be nil.
 	Notify func(Event)
+
+	// Meter counts requests, streams and reloads. It may be nil: then nothing is counted.
+	Meter Meter
 
 	// Logger receives what happens while the server runs. It may be nil: then nothing is logged.
 	Logger *slog.Logger
@@ -191,6 +202,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Notify == nil {
 		c.Notify = func(Event) {}
+	}
+	if c.Meter == nil {
+		c.Meter = silentMeter{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

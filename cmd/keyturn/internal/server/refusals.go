@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -24,6 +26,8 @@ type refusalLog struct {
 	log  *slog.Logger
 	hint func(*verifier.Error) string
 	now  func() time.Time
+
+	more string // what the line with a count says; empty stands for refusals
 
 	authorization bool // a token may be in Authorization
 
@@ -50,6 +54,15 @@ func (l *refusalLog) add(r *http.Request, err error) {
 	l.logEnded(ended)
 	if logged {
 		l.logOne(r, err)
+	}
+}
+
+// note logs, or counts, something else that ends requests and that anyone can bring about.
+func (l *refusalLog) note(level slog.Level, reason, text string, attrs ...any) {
+	logged, ended := l.count(reason)
+	l.logEnded(ended)
+	if logged {
+		l.log.Log(context.Background(), level, text, attrs...)
 	}
 }
 
@@ -101,7 +114,7 @@ func (l *refusalLog) flush() {
 
 func (l *refusalLog) logEnded(ended map[string]int) {
 	for _, reason := range slices.Sorted(maps.Keys(ended)) {
-		l.log.Warn("more requests refused", "reason", reason, "suppressed", ended[reason])
+		l.log.Warn(cmp.Or(l.more, "more requests refused"), "reason", reason, "suppressed", ended[reason])
 	}
 }
 

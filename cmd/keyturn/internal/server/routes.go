@@ -16,8 +16,11 @@ import (
 // [middleware.Require].
 func (s *Server) routes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
-	api := middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI))
+	api := s.metered(FaceAPI, middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI)))
 	published := newPublisher(s.tenants, s.cfg.Now)
+	if s.proxy != nil {
+		return s.upstreamRoutes(published)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch {
@@ -29,11 +32,24 @@ func (s *Server) routes() http.Handler {
 			s.serveReady(w, r, false)
 		default:
 			if h := published.handler(r.URL.Path); h != nil {
-				h.ServeHTTP(w, r)
+				s.metered(FaceJWKS, h).ServeHTTP(w, r)
 				return
 			}
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
+	})
+}
+
+// upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
+// but for public keys if those are published.
+func (s *Server) upstreamRoutes(published *publisher) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := published.handler(r.URL.Path); h != nil && s.cfg.Upstream.Publish {
+			setHeaders(w.Header())
+			s.metered(FaceJWKS, h).ServeHTTP(w, r)
+			return
+		}
+		s.proxy.ServeHTTP(w, r)
 	})
 }
 
@@ -107,7 +123,7 @@ func isAPI(p string) bool {
 // refuse answers a request whose token is missing or bad, or cannot be judged now.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.refusals.add(r, err)
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers.
 		w.Header().Set("Connection", "close")
 	}

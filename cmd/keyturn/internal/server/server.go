@@ -21,6 +21,7 @@ type Server struct {
 	listener  net.Listener
 	admin     net.Listener // nil without Config.Admin
 	verifier  *verifier.Verifier
+	proxy     *proxy                         // nil without Config.Upstream
 	purpose   purpose                        // of /readyz without one: to sign, if the server does
 	readiness map[purpose]*recent[readiness] // by what for
 	refusals  refusalLog
@@ -58,6 +59,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now})
 	if err != nil {
 		return nil, &Error{Part: PartRules, Err: err}
+	}
+	if s.cfg.Upstream != nil {
+		s.proxy = newProxy(s)
 	}
 	return s, nil
 }
@@ -113,6 +117,7 @@ const otherHeaderBytes = 24 << 10
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	defer s.startBackground(ctx)()
+	defer s.proxy.close()
 	public := s.start(s.listener, s.routes())
 	admin := s.start(s.admin, s.adminRoutes())
 	select {
@@ -131,6 +136,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if !public.shutdown(drain) {
 		s.cfg.Logger.Warn("requests in flight were cut off")
 	}
+	s.proxy.close()
 	admin.shutdown(drain)
 	s.cfg.Notify(Stopped{})
 	return nil
@@ -156,6 +162,9 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		MaxHeaderBytes:    s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
+	if l == s.listener && s.proxy != nil {
+		s.proxy.serveBy(f.srv)
+	}
 	go func() { f.ended <- f.srv.Serve(l) }()
 	return f
 }
