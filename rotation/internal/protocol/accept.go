@@ -241,7 +241,7 @@ func (b *Base) revokeAccept(kid string) *Proposal {
 func (b *Base) endedAccepts() (kids []string) {
 	p := b.Copy.timing()
 	before := b.Now.Add(-p.Leeway - p.HeardWithin() - p.ClockSkew)
-	kids = slices.Clone(b.Copy.RevivedAccepts)
+	kids = slices.Clone(bounded(b.Copy.RevivedAccepts))
 	for _, a := range b.Copy.Accepts {
 		if b.Copy.Facts.Accepted(a.AcceptRecord).Until.Before(before) {
 			kids = append(kids, a.KID)
