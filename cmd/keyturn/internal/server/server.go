@@ -228,16 +228,30 @@ func (s *Server) watcher() *watcher {
 	return w
 }
 
-// completeRules waits until all rings are in sync. Then it gives the verifier the rules again: a
-// ring that was missing before could not say how much leeway it allows.
+// completeRules waits until all rings are ready, and then until they are in sync. Each time it gives
+// the verifier the rules again: a ring that was missing before, or known from a snapshot, could not say
+// how much leeway it allows.
 func (s *Server) completeRules(ctx context.Context) {
-	if !s.tenants.rings.awaitReady(ctx) {
+	r := s.tenants.rings
+	if !r.awaitReady(ctx) {
 		return
 	}
+	if status := r.keyring.Status(); !status.Fresh {
+		s.putRules()
+		s.cfg.Logger.Info("ready to verify, and not all rings are in step with Redis yet", "err", status.Err)
+		if !r.awaitFresh(ctx) {
+			return
+		}
+	}
+	s.putRules()
+	s.cfg.Logger.Info("ready: all rings are in step")
+}
+
+// putRules gives the verifier the rules that fit the rings now.
+func (s *Server) putRules() {
 	if err := s.verifier.Put(s.tenants.rules()...); err != nil {
 		s.cfg.Logger.Error("the rules for the rings' tokens do not fit them", "err", err)
 	}
-	s.cfg.Logger.Info("ready: all rings are in step")
 }
 
 // close ends what New has opened, the last first.
