@@ -498,6 +498,7 @@ type listed struct {
 	PublishedAt     *time.Time `json:"published_at"`
 	Origin          string
 	Held, Waits     bool
+	Signs           bool
 
 	Until     *time.Time // of accepted keys, as the rest
 	NoKID     bool       `json:"no_kid"`
