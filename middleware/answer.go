@@ -19,6 +19,7 @@ const (
 	invalid
 	noScope
 	forbidden
+	tooLarge
 )
 
 // kindOf looks for a verdict first: that may wrap the error of a tenant's Check or of a
@@ -46,6 +47,8 @@ func kindOf(err error) kind {
 		return noScope
 	case errors.Is(err, ErrForbidden):
 		return forbidden
+	case errors.Is(err, ErrTooLarge):
+		return tooLarge
 	}
 	return unavailable
 }
@@ -74,15 +77,15 @@ func (k kind) status() int {
 		return http.StatusUnauthorized
 	case badRequest:
 		return http.StatusBadRequest
-	case noScope, forbidden:
+	case noScope, forbidden, tooLarge:
 		return http.StatusForbidden
 	}
 	return http.StatusServiceUnavailable
 }
 
 // Status returns the HTTP status for err, for use in error handlers: 400 for
-// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for [ErrScope] and
-// [ErrForbidden], and 503 for [verifier.ErrUnavailable]. Any other error is also 503, since only a
+// [ErrRequest], 401 for [ErrNoToken] and [verifier.ErrInvalid], 403 for [ErrScope],
+// [ErrForbidden] and [ErrTooLarge], and 503 for [verifier.ErrUnavailable]. Any other error is also 503, since only a
 // verdict may make a client discard its token.
 func Status(err error) int { return kindOf(err).status() }
 
@@ -126,6 +129,8 @@ func (g *guard) describe(k kind, err error) (code, description string) {
 	case forbidden:
 		// RFC 6750 has no other code for a token that is good, but not for this.
 		return "insufficient_scope", "the token does not allow this request"
+	case tooLarge:
+		return "identity_too_large", "the token's identity does not fit into headers"
 	case invalid:
 		const text = "the token is not accepted"
 		if e := (*verifier.Error)(nil); g.detail && errors.As(err, &e) && isPlain(string(e.Reason)) {

@@ -5,7 +5,8 @@
 // the token from [TokenFrom], or its claims from [ClaimsFrom]. [RequireScope],
 // [RequireAnyScope], [RequireClaim], [RequireFunc] and [RequireAudience] demand more of
 // the token. [Optional] also lets requests without a token through. [Authenticator] and
-// [Refuse] are the two halves of Require, for code that is no http.Handler.
+// [Refuse] are the two halves of Require, for code that is no http.Handler. [Identity] tells
+// a service behind a proxy whose request it is, in headers that no client can set.
 //
 // [Transport] is the client's side: it puts a token that has not expired on each
 // request. [JWKS] and [Discovery] publish the public keys of a tenant, for services
@@ -27,6 +28,7 @@
 //	401                     no token
 //	401 invalid_token       a bad token
 //	403 insufficient_scope  a good token without a scope, or something else, that is needed
+//	403 identity_too_large  a good token that does not fit into the headers of an [Identity]
 //	503 and Retry-After     the verifier cannot tell now whether the token is good
 //
 // 400, 401 and 403 come with WWW-Authenticate (RFC 6750, section 3). All bad tokens
