@@ -202,10 +202,10 @@ func (f *fleet) judgeDead(v verdict, kid string) {
 
 // checkBuried checks, at the end of a run, that the store has nothing of a key of a destroyed ring.
 // Instances need a few polls to remove what a merge brought back.
-func (f *fleet) checkBuried(ctx context.Context) error {
+func (f *fleet) checkBuried(ctx context.Context, patience time.Duration) error {
 	return f.withStore(func(store rotation.Store) error {
 		var found []string
-		err := awaitEvery(ctx, 100*time.Millisecond, patience/4, "the keys of destroyed rings to be removed", func() bool {
+		err := awaitEvery(ctx, 100*time.Millisecond, patience, "the keys of destroyed rings to be removed", func() bool {
 			found = nil
 			names := f.guestNames()
 			for i, s := range store.Load(ctx, names) {

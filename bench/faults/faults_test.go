@@ -207,7 +207,7 @@ func TestReport(t *testing.T) {
 	var b strings.Builder
 	r.write(&b)
 	for _, s := range scenarios {
-		if strings.Count(b.String(), "| "+s.title+" |") != 3 || !strings.Contains(b.String(), "(`"+s.name+"`).\n"+s.text) {
+		if strings.Count(b.String(), "| "+s.title+" |") != 5 || !strings.Contains(b.String(), "(`"+s.name+"`).\n"+s.text) {
 			t.Errorf("%s is not in all tables", s.name)
 		}
 	}
