@@ -93,7 +93,7 @@ func (f *fleet) adopt(ctx context.Context, g *guest, hold bool) error {
 	if err := f.welcome(ctx, g, all[:len(all)/2]...); err != nil {
 		return err
 	}
-	err := f.insist(ctx, "an import", func(*rotation.Rotator) error {
+	err := f.insistOnce(ctx, "an import", func(*rotation.Rotator) error {
 		all := f.random(len(f.instances()))
 		m := all[max(0, slices.IndexFunc(all, func(m *instance) bool { return g.stayAt(m).held() }))]
 		if err := f.tryWelcome(ctx, g, m); err != nil { // those that held it have ended
@@ -128,8 +128,13 @@ func (f *fleet) adopt(ctx context.Context, g *guest, hold bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.settled, g.oldEnds = true, time.Now().Add(time.Hour)
-	if s, err := all[0].keys.Tenant(g.tenant.name); !hold && err == nil {
-		g.oldEnds = s.Ring.Keys[0].RetiresAt
+	if hold {
+		return nil
+	}
+	for _, m := range f.instances() { // one that does not hold the guest has no keys of it
+		if s, err := m.keys.Tenant(g.tenant.name); err == nil && len(s.Ring.Keys) > 0 && s.Ring.Keys[0].RetiresAt.Before(g.oldEnds) {
+			g.oldEnds = s.Ring.Keys[0].RetiresAt
+		}
 	}
 	return nil
 }
