@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -25,13 +26,16 @@ type Server struct {
 	purpose   purpose                        // of /readyz without one: to sign, if the server does
 	readiness map[purpose]*recent[readiness] // by what for
 	refusals  refusalLog
-	stopping  atomic.Bool // Run waits for requests in flight
+	metrics   *metrics.Collector // nil without Config.Admin
+	page      http.Handler       // of metrics
+	stopping  atomic.Bool        // Run waits for requests in flight
 }
 
 // New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
 // error is an [Error]; then nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	s := &Server{cfg: cfg.withDefaults(), purpose: forVerify, readiness: map[purpose]*recent[readiness]{forVerify: {}, forSign: {}}}
+	s.startMetrics()
 	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
 	s.refusals.authorization = len(s.cfg.TokenHeaders) == 0 || slices.ContainsFunc(s.cfg.TokenHeaders, isAuthorization)
 	defer func() {
@@ -52,14 +56,15 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.demo != nil {
-		if err = s.demo.open(ctx, s.tenants, s.Endpoint()); err != nil {
+		if err = s.demo.open(ctx, s.tenants, s.Endpoint(), s.observeSign()); err != nil {
 			return nil, err
 		}
 	}
-	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now})
+	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now, Observe: s.observe()})
 	if err != nil {
 		return nil, &Error{Part: PartRules, Err: err}
 	}
+	s.watchMetrics()
 	if s.cfg.Upstream != nil {
 		s.proxy = newProxy(s)
 	}
