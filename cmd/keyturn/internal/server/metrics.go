@@ -44,18 +44,17 @@ func (s *Server) observeSign() func(context.Context, rotation.SignEvent) {
 	return s.metrics.ObserveSign
 }
 
-// watchMetrics has the page read the tenants that the server has now.
-func (s *Server) watchMetrics() {
+// watchMetrics has the page read the tenants of g.
+func (s *Server) watchMetrics(g *generation) {
 	if s.metrics == nil {
 		return
 	}
-	t := s.tenants
-	w := metrics.Watched{Verifier: s.verifier, Sources: t.allSources}
-	if t.rings != nil {
-		w.Keyring = t.rings.keyring
+	w := metrics.Watched{Verifier: s.verifier, Sources: g.tenants.allSources}
+	if g.tenants.rings != nil {
+		w.Keyring = g.tenants.rings.keyring
 	}
-	for i := range t.all {
-		w.Tenants = append(w.Tenants, t.all[i].Rules.ID)
+	for i := range g.tenants.all {
+		w.Tenants = append(w.Tenants, g.tenants.all[i].Rules.ID)
 	}
 	s.metrics.Watch(w)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/metrics"
@@ -20,7 +21,7 @@ type refusalLog struct {
 	hint func(*verifier.Error) string
 	now  func() time.Time
 
-	authorization bool // a token may be in Authorization
+	authorization atomic.Bool // a token may be in Authorization
 }
 
 // boundedLog returns log with its lines bounded.
@@ -58,7 +59,7 @@ func (l *refusalLog) add(r *http.Request, err error) {
 	text := ""
 	if bad := (*verifier.Error)(nil); errors.As(err, &bad) {
 		text = l.hint(bad)
-	} else if errors.Is(err, middleware.ErrNoToken) && l.authorization && len(r.Header[authorization]) > 0 {
+	} else if errors.Is(err, middleware.ErrNoToken) && l.authorization.Load() && len(r.Header[authorization]) > 0 {
 		text = "there is an Authorization header, but it does not begin with Bearer"
 	}
 	if text != "" {
