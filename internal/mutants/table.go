@@ -799,7 +799,7 @@ var mutants = []mutant{
 	{
 		name:  "an acknowledgement of another run vouches",
 		edits: []edit{{"rotation/internal/protocol/acks.go", "a.Run != \"\" && a.Run == f.Run && (", "a.Run != \"\" && ("}},
-		tests: tests{simulator, "TestTimelineOtherRun$"}, want: "TestTimelineOtherRun",
+		tests: tests{simulator, "TestTimelinePower$"}, want: "TestTimelinePower",
 	},
 	{
 		name:  "a young acknowledgement of another run vouches",
@@ -814,12 +814,12 @@ var mutants = []mutant{
 	{
 		name:  "being in sync outlasts a run",
 		edits: []edit{{"rotation/internal/synced/sync.go", "b.run, b.goodSince = reply.Run, time.Time{}", "b.run = reply.Run"}},
-		tests: tests{simulator, "TestTimelineFailoverRun$"}, want: "TestTimelineFailoverRun",
+		tests: tests{simulator, "TestTimelineUnheard$"}, want: "TestTimelineUnheard",
 	},
 	{
 		name:  "a run is proved at once",
 		edits: []edit{{"rotation/internal/synced/sync.go", " && reply.Now.Sub(b.goodSince) >= 2*run.asked.MaxPollGap()", ""}},
-		tests: tests{simulator, "TestTimelineFailoverRun$"}, want: "TestTimelineFailoverRun",
+		tests: tests{simulator, "TestTimelineUnheard$"}, want: "TestTimelineUnheard",
 	},
 	{
 		name:  "what is vouched for is certain",

@@ -89,10 +89,10 @@ func TestTimelineCold(t *testing.T) {
 	})
 }
 
-// OtherRun: the store and all instances lose their power, and the store its last second. Or it fails over
+// Power: the store and all instances lose their power, and the store its last second. Or it fails over
 // and back while no instance runs, and loses one write. Or a dump is put back.
 // The acknowledgements that are left are of another run: each fleet that starts recovers.
-func TestTimelineOtherRun(t *testing.T) {
+func TestTimelinePower(t *testing.T) {
 	for name, lose := range map[string]func(c *rotationtest.Cluster, d rotationtest.Dump){
 		"power":     func(c *rotationtest.Cluster, _ rotationtest.Dump) { c.Failover(time.Second) },
 		"failback":  func(c *rotationtest.Cluster, _ rotationtest.Dump) { c.Failover(50 * time.Millisecond); c.Failover(0) },
@@ -133,10 +133,10 @@ func TestTimelineFlush(t *testing.T) {
 	})
 }
 
-// Failover: a write is lost at a failover, and its holder is cut off. An instance that stays in sync
+// Unheard: a write is lost at a failover, and its holder is cut off. An instance that stays in sync
 // with the new primary does not know that. It ends at once, and another starts, within two polls of the
 // failover: it recovers, so the holder has the time to put back what it knows.
-func TestTimelineFailoverRun(t *testing.T) {
+func TestTimelineUnheard(t *testing.T) {
 	runTimeline(t, seldom(), func(l *timeline) {
 		all := l.fleet("a", "b")
 		l.runUntil(5 * time.Second)
