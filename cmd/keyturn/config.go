@@ -76,6 +76,9 @@ func (s *serveCommand) fileWarnings(file *configFile) []string {
 				warnings = append(warnings, name+" is used in place of rings."+field)
 			}
 		}
+		if _, set := s.env(envRedisPassword); set && c.RedisPasswordFile != "" {
+			warnings = append(warnings, envRedisPassword+" is used in place of rings.redis_password_file")
+		}
 	}
 	return append(warnings, s.unusedSecrets("with --config, only what the file names opens the API", used...)...)
 }
@@ -246,7 +249,7 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	rings.URL, err = s.redisURL(url)
+	rings.URL, rings.Link, err = s.redisAt(url, c.link(s.app))
 	return rings, err
 }
 
