@@ -73,6 +73,7 @@ func (s *Server) install(g *generation) {
 	headers := g.cfg.TokenHeaders
 	s.refusals.authorization.Store(len(headers) == 0 || slices.ContainsFunc(headers, isAuthorization))
 	s.live.Store(g)
+	s.watchMetrics(g)
 	if g.cfg.TLS != nil {
 		s.cfg.Meter.CertificateEnds(g.cfg.TLS.ends())
 	}
@@ -268,6 +269,7 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 	cfg.Logger, cfg.Now, cfg.Notify, cfg.Hint, cfg.Meter = s.cfg.Logger, s.cfg.Now, s.cfg.Notify, s.cfg.Hint, s.cfg.Meter
 	cfg.Reload.Settle, cfg.Reload.Signal, cfg.Reload.Files = s.cfg.Reload.Settle, s.cfg.Reload.Signal, s.cfg.Reload.Files
 	cfg = cfg.withDefaults()
+	cfg.Issuers.Observe = s.cfg.Issuers.Observe
 	old := s.live.Load()
 	if (cfg.TLS == nil) != (old.cfg.TLS == nil) {
 		cfg.TLS = old.cfg.TLS // the listener does not change
