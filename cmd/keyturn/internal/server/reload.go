@@ -155,13 +155,14 @@ const lookAgain = 10
 func (f *follower) look(ctx context.Context, asked bool) {
 	for again := lookAgain; ctx.Err() == nil; again-- {
 		if f.files.Sum() == f.inUse {
-			if f.said != "" || asked {
-				f.s.cfg.Logger.Info("the configuration is as it was")
-			}
-			f.said = ""
+			f.unchanged(asked)
 			return
 		}
 		loaded, err := f.files.Load()
+		if err == nil && loaded.Sum == f.inUse { // a mistake in it was taken back
+			f.unchanged(asked)
+			return
+		}
 		if settle(ctx, f.s.cfg.Reload.Settle); ctx.Err() == nil && f.files.Sum() == loaded.Sum {
 			f.apply(ctx, &loaded, err, asked)
 			return
@@ -174,6 +175,13 @@ func (f *follower) look(ctx context.Context, asked bool) {
 			return
 		}
 	}
+}
+
+func (f *follower) unchanged(asked bool) {
+	if f.said != "" || asked {
+		f.s.cfg.Logger.Info("the configuration is as it was")
+	}
+	f.said = ""
 }
 
 // apply makes a configuration that has settled the one in use, unless it cannot be.

@@ -296,13 +296,20 @@ func (s *Server) watcher() *watcher {
 	return w
 }
 
-// completeRules waits until all rings are in sync. Then it gives the verifier their rules again: a
+// completeRules waits until all rings are ready. Then it gives the verifier their rules again: a
 // ring that was missing before could not say how much leeway it allows. It does so again after a
 // reload that adds rings.
 func (s *Server) completeRules(ctx context.Context) {
 	for s.live.Load().tenants.rings.awaitReady(ctx) {
 		if err := s.putIncomplete(); err != nil {
 			s.cfg.Logger.Error("the rules for the rings' tokens do not fit them", "err", err)
+		}
+		rings := s.live.Load().tenants.rings
+		if status := rings.keyring.Status(); !status.Fresh { // such as after a start from a snapshot
+			s.cfg.Logger.Info("ready to verify, and not all rings are in step with Redis yet", "err", status.Err)
+			if !rings.awaitFresh(ctx) {
+				return
+			}
 		}
 		s.cfg.Logger.Info("ready: all rings are in step")
 		select {
