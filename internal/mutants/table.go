@@ -836,4 +836,9 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/synced/rings.go", "\tk.part(ctx)\n", ""}},
 		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
 	},
+	{
+		name:  "a revoked successor leaves a signer past its end",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "if err := b.keepSigner(p, kid); err != nil {", "if err := b.keepSigner(new(Proposal), kid); err != nil {"}},
+		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
+	},
 }
