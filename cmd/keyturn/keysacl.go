@@ -118,7 +118,7 @@ func (c *keysACL) run(ctx context.Context) error {
 	return nil
 }
 
-// aclError returns the words for a role or a URL that is none.
+// aclError returns the words for an unknown role or a malformed URL.
 func (c *keysACL) aclError(err error) error {
 	if errors.As(err, new(*rediskeys.Error)) {
 		return storeError(err)

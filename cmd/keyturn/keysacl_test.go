@@ -52,23 +52,23 @@ func TestACLUserRunsEverything(t *testing.T) {
 			t.Fatal(p.run("keys", "rotate", "--tenant", "acme", "--force", "--no-wait"))
 		}
 	}
-	for _, state := range []string{"pending", "signing"} {
+	for _, state := range []string{"retired"} {
 		_, keys := p.list("--tenant", "acme")
 		p.run("keys", "revoke", "--tenant", "acme", "--force", "--no-wait", "--", keys[state].KID).wantCode(t, exitYes)
 	}
 	p.run("keys", "accept", "--tenant", "acme", "--secret-file", secret, "--no-kid", "--until", tomorrow(), "--no-wait").wantCode(t, exitYes)
 	p.run("keys", "import", "--tenant", "globex", "--secret-file", secret, "--no-kid", "--longest-token", "20h", "--hold", "--shared-secret", "--no-wait")
-	p.run("keys", "policy", "--tenant", "acme", "--every", "2h", "--no-wait").wantCode(t, exitYes)
 	backup := t.TempDir() + "/rings.ktb"
 	p.run("keys", "backup", "--out", backup).wantCode(t, exitYes)
 	p.run("keys", "list").wantCode(t, exitYes, "acme")
 	p.run("keys", "log").wantCode(t, exitYes, "create")
 	p.run("keys", "rekey", "--check").wantCode(t, exitYes)
 	p.wantNoDenials("the commands")
-	token := strings.TrimSpace(p.run("sign", "--tenant", "acme", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
-	p.run("verify", "--tenant", "acme", "--alg", "HS256", token).wantCode(t, exitYes)
-	s := startServe(t, map[string]string{envKEK: p.kek}, "--redis", p.url, "--tenant", "acme")
-	s.ask(t, "GET", "/api/x", token).wantOK(t, "acme", "ann", "/api/x")
+	p.run("keys", "create", "--tenant", "initech").wantCode(t, exitYes)
+	token := strings.TrimSpace(p.run("sign", "--tenant", "initech", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	p.run("verify", "--tenant", "initech", "--alg", "HS256", token).wantCode(t, exitYes)
+	s := startServe(t, map[string]string{envKEK: p.kek}, "--redis", p.url, "--tenant", "initech")
+	s.ask(t, "GET", "/api/x", token).wantOK(t, "initech", "ann", "/api/x")
 	p.wantNoDenials("serve")
 	p.doctor(exitYes).want("rights", "ok", "user clerk may call all")
 	p.wantNoDenials("the doctor")
