@@ -22,7 +22,7 @@ func (s *serveCommand) offerFile() (*offer, error) {
 		return nil, err
 	}
 	o := &offer{file: file, reloads: true}
-	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}}
+	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}, Metrics: file.Metrics.config()}
 	if o.server.Tenants, err = s.fileTenants(file); err != nil {
 		return nil, err
 	}

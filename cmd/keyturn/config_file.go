@@ -28,6 +28,7 @@ const configForm = `With --config a YAML file says whose tokens are good, and no
 no secret, only the names of files (seen from its own folder) and of variables:
 
     admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
+    metrics: {tenants: 20}             # how many tenants /metrics names, on the admin listener; else none
     reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379    # KEYTURN_REDIS beats it
@@ -88,6 +89,8 @@ type configFile struct {
 
 	Upstream       *upstreamConfig `yaml:"upstream"`
 	TrustedProxies []string        `yaml:"trusted_proxies"`
+
+	Metrics metricsConfig `yaml:"metrics"`
 
 	drain        *time.Duration           // nil: the default
 	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
@@ -349,7 +352,7 @@ func (c *configFile) checkServer() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	for _, check := range []func() error{c.checkHeaders, c.checkUpstream} {
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkMetrics} {
 		if err := check(); err != nil {
 			return err
 		}
