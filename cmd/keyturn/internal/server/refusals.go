@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/middleware"
@@ -25,7 +28,9 @@ type refusalLog struct {
 	hint func(*verifier.Error) string
 	now  func() time.Time
 
-	authorization bool // a token may be in Authorization
+	more string // what the line with a count says; empty stands for refusals
+
+	authorization atomic.Bool // a token may be in Authorization
 
 	mu      sync.Mutex                 // guards reasons
 	reasons map[string]*refusalsSecond // few: no reason is a client's text
@@ -50,6 +55,15 @@ func (l *refusalLog) add(r *http.Request, err error) {
 	l.logEnded(ended)
 	if logged {
 		l.logOne(r, err)
+	}
+}
+
+// note logs, or counts, something else that ends requests and that anyone can bring about.
+func (l *refusalLog) note(level slog.Level, reason, text string, attrs ...any) {
+	logged, ended := l.count(reason)
+	l.logEnded(ended)
+	if logged {
+		l.log.Log(context.Background(), level, text, attrs...)
 	}
 }
 
@@ -101,7 +115,7 @@ func (l *refusalLog) flush() {
 
 func (l *refusalLog) logEnded(ended map[string]int) {
 	for _, reason := range slices.Sorted(maps.Keys(ended)) {
-		l.log.Warn("more requests refused", "reason", reason, "suppressed", ended[reason])
+		l.log.Warn(cmp.Or(l.more, "more requests refused"), "reason", reason, "suppressed", ended[reason])
 	}
 }
 
@@ -114,7 +128,7 @@ func (l *refusalLog) logOne(r *http.Request, err error) {
 	if bad := (*verifier.Error)(nil); errors.As(err, &bad) {
 		attrs = append(attrs, "reason", string(bad.Reason))
 		text = l.hint(bad)
-	} else if errors.Is(err, middleware.ErrNoToken) && l.authorization && len(r.Header[authorization]) > 0 {
+	} else if errors.Is(err, middleware.ErrNoToken) && l.authorization.Load() && len(r.Header[authorization]) > 0 {
 		text = "there is an Authorization header, but it does not begin with Bearer"
 	}
 	if text != "" {

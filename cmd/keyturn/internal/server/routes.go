@@ -12,11 +12,20 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 )
 
-// routes returns the handler of all requests. The only way to the API leads through
-// [middleware.Require].
-func (s *Server) routes() http.Handler {
+// routes returns the handler of the public listener. The socket has localRoutes, also where every path
+// of the public listener is the upstream's.
+func (s *generation) routes() http.Handler {
+	if s.proxy != nil {
+		return s.upstreamRoutes()
+	}
+	return s.localRoutes()
+}
+
+// localRoutes returns the handler of requests that the server answers itself. The only way to the API
+// leads through [middleware.Require].
+func (s *generation) localRoutes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
-	api := middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI))
+	api := s.metered(FaceAPI, middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI)))
 	published := newPublisher(s.tenants, s.cfg.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
@@ -29,11 +38,25 @@ func (s *Server) routes() http.Handler {
 			s.serveReady(w, r, false)
 		default:
 			if h := published.handler(r.URL.Path); h != nil {
-				h.ServeHTTP(w, r)
+				s.metered(FaceJWKS, h).ServeHTTP(w, r)
 				return
 			}
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
+	})
+}
+
+// upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
+// but for public keys if those are published.
+func (s *generation) upstreamRoutes() http.Handler {
+	published := newPublisher(s.tenants, s.cfg.Now)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := published.handler(r.URL.Path); h != nil && s.cfg.Upstream.Publish {
+			setHeaders(w.Header())
+			s.metered(FaceJWKS, h).ServeHTTP(w, r)
+			return
+		}
+		s.proxy.ServeHTTP(w, r)
 	})
 }
 
@@ -70,7 +93,7 @@ func CheckTokenHeader(name string) (err error) {
 }
 
 // adminRoutes returns the handler of the admin listener's requests.
-func (s *Server) adminRoutes() http.Handler {
+func (s *generation) adminRoutes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch r.URL.Path {
@@ -105,9 +128,9 @@ func isAPI(p string) bool {
 }
 
 // refuse answers a request whose token is missing or bad, or cannot be judged now.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *generation) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.refusals.add(r, err)
-	if r.ContentLength != 0 {
+	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers.
 		w.Header().Set("Connection", "close")
 	}
