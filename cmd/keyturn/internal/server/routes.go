@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/middleware"
 )
 
@@ -60,7 +61,7 @@ func (s *generation) upstreamRoutes() http.Handler {
 			s.metered(FaceJWKS, h).ServeHTTP(w, r)
 			return
 		}
-		s.proxy.ServeHTTP(w, r)
+		s.proxy.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), FaceProxy)))
 	})
 }
 
@@ -105,6 +106,8 @@ func (s *generation) adminRoutes() http.Handler {
 			serveHealth(w, r)
 		case "/readyz":
 			s.serveReady(w, r, true)
+		case "/metrics":
+			s.serveMetrics(w, r)
 		default:
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
