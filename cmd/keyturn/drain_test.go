@@ -21,7 +21,9 @@ func startDraining(t *testing.T, flags ...string) (s *served, signal func(syscal
 	ended = make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { cmd.Process.Kill() })
-	wait(t, func() bool { return adminOn.MatchString(s.out.String()) && strings.Contains(s.out.String(), "Ctrl-C ends it") })
+	wait(t, func() bool {
+		return adminOn.MatchString(s.out.String()) && strings.Contains(s.out.String(), "Ctrl-C ends it")
+	})
 	s.url, s.admin = listening.FindStringSubmatch(s.out.String())[1], adminOn.FindStringSubmatch(s.out.String())[1]
 	return s, func(sig syscall.Signal) { cmd.Process.Signal(sig) }, ended
 }
