@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +28,11 @@ const configForm = `With --config a YAML file says whose tokens are good, and no
 no secret, only the names of files (seen from its own folder) and of variables:
 
     admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
+    metrics: {tenants: 20}             # how many tenants /metrics names, on the admin listener; else none
     reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379    # KEYTURN_REDIS beats it
+      redis_password_file: password    # KEYTURN_REDIS_PASSWORD beats it
       kek_file: kek                    # KEYTURN_KEK_FILE or KEYTURN_KEK beats it
       realm: production                # as --realm; none if it is left out
       other_realms: [old]              # as --other-realm, while rings move to another realm
@@ -42,6 +45,15 @@ no secret, only the names of files (seen from its own folder) and of variables:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
       - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
+
+For reverse proxies that ask at /authz, /authz/NAME or /ext-authz/NAME, and for an upstream:
+
+    identity: {prefix: X-Auth-, claims: {Email: email}} # headers that tell whose request it is
+    authz: {profiles: {default: {}, orders-write: {scopes: [orders:write], audiences: [api], tenant: acme}}}
+
+identity may have assertion: {tenant: T, audience: A}, for a token in X-Auth-Assertion that T's
+ring signs. authz may have wait (150ms: how long a key is looked for), cannot_tell (503, or 403
+for an Envoy that lets in what it cannot ask about) and forward_token (Envoy keeps the token).
 
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url, issuer_url, or
@@ -57,6 +69,9 @@ has HS256 too. For an issuer that is not a public one:
     ca_file: ca.pem                    # the authorities to trust instead of the system's
     bearer_token_file: token           # that the issuer wants to see; read at each fetch
 
+For a Redis with TLS (rediss) rings may have redis_tls, with ca_file, cert_file, key_file,
+server_name and min_version, as the flags of these names; and sentinel_password_file.
+
 Each may have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two
 tenants with one secret are refused, unless both have shared_secret: true. Each may have
 
@@ -69,16 +84,27 @@ tenants with one secret are refused, unless both have shared_secret: true. Each 
 
 // A configFile is the file of --config.
 type configFile struct {
+	Listen  *listenConfig  `yaml:"listen"`
 	Admin   *adminConfig   `yaml:"admin"`
 	Reload  reloadConfig   `yaml:"reload"`
+	Drain   string         `yaml:"drain"`
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
+
+	TenantsDir string `yaml:"tenants_dir"`
 
 	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
 	FromHeader    []string `yaml:"from_header"`
 
 	Upstream       *upstreamConfig `yaml:"upstream"`
 	TrustedProxies []string        `yaml:"trusted_proxies"`
+	Identity       *identityConfig `yaml:"identity"`
+	Authz          *authzConfig    `yaml:"authz"`
+
+	Metrics metricsConfig `yaml:"metrics"`
+
+	drain        *time.Duration           // nil: the default
+	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
 }
 
 type adminConfig struct {
@@ -92,8 +118,13 @@ type reloadConfig struct {
 }
 
 type ringsConfig struct {
-	Redis       string               `yaml:"redis"`
-	KEKFile     string               `yaml:"kek_file"`
+	Redis   string `yaml:"redis"`
+	KEKFile string `yaml:"kek_file"`
+
+	RedisPasswordFile    string         `yaml:"redis_password_file"`
+	SentinelPasswordFile string         `yaml:"sentinel_password_file"`
+	RedisTLS             redisTLSConfig `yaml:"redis_tls"`
+
 	Snapshot    string               `yaml:"snapshot"`
 	Realm       string               `yaml:"realm"`
 	OtherRealms []string             `yaml:"other_realms"`
@@ -137,6 +168,9 @@ type tenantConfig struct {
 	Types        []string            `yaml:"types"`
 	Tolerate     []string            `yaml:"tolerate"`
 
+	file   string // of tenants_dir; "" for a tenant of the file of --config
+	broken error  // why the file of tenants_dir cannot be used
+
 	line   int
 	algs   []keystore.Algorithm
 	leeway time.Duration
@@ -144,6 +178,8 @@ type tenantConfig struct {
 	tolerances []verifier.Tolerance
 	networks   []netip.Prefix
 	proxy      *url.URL
+
+	secrets [][sha256.Size]byte // digests of its secrets
 }
 
 // The kinds of tenants.
@@ -164,7 +200,10 @@ func (a *app) readConfig(path string) (*configFile, error) {
 		return nil, err
 	}
 	c.resolve(filepath.Dir(path))
-	return c, nil
+	if c.TenantsDir == "" {
+		return c, nil
+	}
+	return c, c.readFolder(a)
 }
 
 func parseConfig(doc []byte) (*configFile, error) {
@@ -249,34 +288,62 @@ func (t *tenantConfig) errorf(format string, args ...any) error {
 	if t.ID != "" {
 		name = " (tenant " + quoteShort(t.ID) + ")"
 	}
+	if t.file != "" {
+		return fileErrorf(t.file, "line %d%s: %s", t.line, name, fmt.Sprintf(format, args...))
+	}
 	return usagef("the file of --config: line %d%s: %s", t.line, name, fmt.Sprintf(format, args...))
 }
 
 // name returns the name of a tenant's field for errors.
 func (t *tenantConfig) name(field string) string {
-	return field + " of tenant " + quoteShort(t.ID) + " in the file of --config"
+	where := " in the file of --config"
+	if t.file != "" {
+		where = " " + t.place()
+	}
+	return field + " of tenant " + quoteShort(t.ID) + where
 }
 
 // resolve makes relative paths of files relative to folder, in which the configuration is.
 func (c *configFile) resolve(folder string) {
-	paths := []*string{}
+	resolveAll(folder, &c.TenantsDir)
 	if c.Rings != nil {
-		paths = append(paths, &c.Rings.KEKFile, &c.Rings.Snapshot)
+		resolveAll(folder, c.Rings.files()...)
 	}
+	c.Listen.resolve(folder)
 	for i := range c.Tenants {
-		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile, &c.Tenants[i].CAFile, &c.Tenants[i].BearerTokenFile)
-	}
-	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(folder, *p)
-		}
+		c.Tenants[i].resolve(folder)
 	}
 }
 
-// check refuses contradictions, and fills in what follows from the other fields.
+// check refuses contradictions, and fills in what follows from the other fields. The tenants of
+// tenants_dir are not there yet.
 func (c *configFile) check() error {
-	if len(c.Tenants) == 0 {
+	if len(c.Tenants) == 0 && c.TenantsDir == "" {
 		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
+	}
+	if err := c.checkServer(); err != nil {
+		return err
+	}
+	c.ids, c.issuers = make(map[string]*tenantConfig), make(map[string]*tenantConfig)
+	for i := range c.Tenants {
+		t := &c.Tenants[i]
+		if err := t.check(len(c.Tenants) == 1 && c.TenantsDir == ""); err != nil {
+			return err
+		}
+		if err := c.claim(t); err != nil {
+			return err
+		}
+	}
+	if c.TenantsDir != "" {
+		return nil
+	}
+	return c.checkRings()
+}
+
+// checkServer checks what is not about single tenants.
+func (c *configFile) checkServer() error {
+	if err := c.Listen.check(); err != nil {
+		return usagef("the file of --config: listen.%v", err)
 	}
 	if c.Admin != nil && c.Admin.Addr == "" {
 		return usagef("the file of --config: admin.addr is missing: where to listen, such as 127.0.0.1:9102")
@@ -284,40 +351,36 @@ func (c *configFile) check() error {
 	if err := c.Reload.parse(); err != nil {
 		return usagef("the file of --config: reload.every: %v", err)
 	}
+	if c.Drain != "" {
+		drain := newDrain()
+		if err := drain.Set(c.Drain); err != nil {
+			return usagef("the file of --config: drain: %v", err)
+		}
+		c.drain = &drain.value
+	}
 	if c.MaxTokenBytes != 0 {
 		if err := checkMaxTokenBytes(c.MaxTokenBytes); err != nil {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	for _, check := range []func() error{c.checkHeaders, c.checkUpstream} {
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkAuthz, c.checkMetrics} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
-	for i := range c.Tenants {
-		t := &c.Tenants[i]
-		if err := t.check(len(c.Tenants) == 1); err != nil {
-			return err
-		}
-		if line, ok := lines[t.ID]; ok {
-			return t.errorf("the same id is on line %d", line)
-		}
-		lines[t.ID] = t.line
-		if err := t.claimIssuers(issuers); err != nil {
-			return err
-		}
-		if t.Kind == kindRing {
-			rings++
-		}
-	}
+	return nil
+}
+
+// checkRings refuses rings without a tenant that has one. In tenants_dir one may come later.
+func (c *configFile) checkRings() error {
+	wanted := slices.ContainsFunc(c.Tenants, func(t tenantConfig) bool { return t.Kind == kindRing })
 	switch {
-	case rings > 0 && c.Rings == nil:
+	case wanted && c.Rings == nil:
 		c.Rings = new(ringsConfig) // what it needs may be in the environment
-	case rings == 0 && c.Rings != nil:
+	case !wanted && c.Rings != nil && c.TenantsDir == "":
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
-		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
+		return usagef("the file of --config: rings.redis has a password: take it out, and set %s or rings.redis_password_file", envRedisPassword)
 	}
 	return nil
 }
@@ -345,18 +408,25 @@ func (c *configFile) checkHeaders() error {
 	return nil
 }
 
-// claimIssuers notes the issuers of t, and refuses one that another tenant has.
-func (t *tenantConfig) claimIssuers(lines map[string]int) error {
-	for _, issuer := range append([]string{t.Issuer}, t.OtherIssuers...) {
-		line, ok := lines[issuer]
-		switch {
-		case ok && line == t.line:
-			return t.errorf("issuer and other_issuers have one issuer twice")
-		case ok:
-			return t.errorf("line %d has the same issuer: a token's iss says whose it is", line)
-		}
-		lines[issuer] = t.line
+// claim notes the ID and the issuers of t, and refuses one that another tenant has.
+func (c *configFile) claim(t *tenantConfig) error {
+	if other := c.ids[t.ID]; other != nil {
+		return t.errorf("the same id is %s", other.at())
 	}
+	seen := make(map[string]bool)
+	for _, issuer := range append([]string{t.Issuer}, t.OtherIssuers...) {
+		switch other := c.issuers[issuer]; {
+		case seen[issuer]:
+			return t.errorf("issuer and other_issuers have one issuer twice")
+		case other != nil:
+			return t.errorf("%s has the same issuer: a token's iss says whose it is", other.place())
+		}
+		seen[issuer] = true
+	}
+	for issuer := range seen {
+		c.issuers[issuer] = t
+	}
+	c.ids[t.ID] = t
 	return nil
 }
 

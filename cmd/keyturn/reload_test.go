@@ -13,6 +13,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 func TestConfigReloadUsage(t *testing.T) {
@@ -47,11 +48,11 @@ func hangUp(t *testing.T, env string, flags ...string) (s *served, ended chan er
 	return s, ended
 }
 
-// SIGHUP is how an operator has a service reload. It does not end one that has nothing to reload.
+// SIGHUP is how an operator has a service reload. It does not end one that has nothing new to read.
 // The demo, and a server with a secret, run in a terminal, and end with it.
 func TestServeHangUp(t *testing.T) {
 	s, ended := hangUp(t, "X=", "--config", configFolder(t, "tenants:\n"+acmeTenant, map[string]string{"s": testSecret}))
-	wait(t, func() bool { return strings.Contains(s.log.String(), "nothing to reload") })
+	wait(t, func() bool { return strings.Contains(s.log.String(), "the configuration is as it was") })
 	s.ask(t, "GET", "/api/", "").wantRefused(t)
 	if len(ended) > 0 {
 		t.Error("SIGHUP ended the service")
@@ -114,7 +115,7 @@ func rekey(t *testing.T, url, keks string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := openStore(url)
+	store, err := openStore(url, rediskeys.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,12 +110,12 @@ type proxy struct {
 	now          func() time.Time
 }
 
-// newProxy returns the proxy of s to its upstream.
-func newProxy(s *Server) *proxy {
+// newProxy returns the proxy of a generation to its upstream.
+func newProxy(s *generation) *proxy {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	p := &proxy{
-		up: s.cfg.Upstream.withDefaults(), identity: s.cfg.Identity, meter: s.cfg.Meter, now: s.cfg.Now,
-		log:          refusalLog{log: s.cfg.Logger, now: s.cfg.Now, more: "more requests to the upstream ended early"},
+		up: s.cfg.Upstream.withDefaults(), identity: s.identity(), meter: s.cfg.Meter, now: s.cfg.Now,
+		log:          refusalLog{log: s.cfg.Logger, now: s.cfg.Now},
 		authenticate: middleware.Authenticator(s.verifier, options...),
 		refuse: func(w http.ResponseWriter, r *http.Request, err error) {
 			setHeaders(w.Header())

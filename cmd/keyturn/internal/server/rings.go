@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,7 @@ import (
 
 // rings are the rings that a server reads, rotates and publishes.
 type rings struct {
-	tenants []string
+	tenants atomic.Pointer[[]string] // with a ring; a reload replaces them
 	client  redis.UniversalClient
 	keyring *rotation.Keyring
 	rotator *rotation.Rotator
@@ -32,18 +33,15 @@ const ringTime = 10 * time.Second
 // openRings reads the rings of the tenants that have one.
 func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	r := &rings{hint: cfg.Rings.Hint, log: cfg.Logger}
+	ids := ringIDs(cfg.Tenants)
+	r.tenants.Store(&ids)
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	for _, t := range cfg.Tenants {
-		if t.Ring {
-			r.tenants = append(r.tenants, t.Rules.ID)
-		}
-	}
 	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
-	if r.client, err = rediskeys.Open(cfg.Rings.URL); err != nil {
+	if r.client, err = rediskeys.OpenWith(cfg.Rings.URL, cfg.Rings.Link); err != nil {
 		return nil, &Error{Part: PartStore, Err: err}
 	}
 	store, err := rediskeys.New(r.client, rediskeys.Config{})
@@ -64,6 +62,16 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	return r, nil
 }
 
+// ringIDs returns the tenants that have a ring.
+func ringIDs(all []Tenant) (ids []string) {
+	for i := range all {
+		if all[i].Ring {
+			ids = append(ids, all[i].Rules.ID)
+		}
+	}
+	return ids
+}
+
 // refusal returns err if Redis has answered, and waiting would not help.
 func refusal(err error) error {
 	for _, refused := range []error{rediskeys.ErrNoAuth, rediskeys.ErrNoPermission, rediskeys.ErrUnsupported} {
@@ -76,7 +84,7 @@ func refusal(err error) error {
 
 func (r *rings) config(cfg *Config) rotation.Config {
 	c := rotation.Config{
-		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
+		Tenants: *r.tenants.Load(), KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
 		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
 		StoreMayBeAway: cfg.Rings.MayBeAway, Snapshot: cfg.Rings.Snapshot,
 		Verifies: verifies(cfg.Tenants),
@@ -167,7 +175,7 @@ func (r *rings) watch(ctx context.Context) {
 	defer tick.Stop()
 	seen := make(map[string]string)
 	for {
-		for _, tenant := range r.tenants {
+		for _, tenant := range *r.tenants.Load() {
 			status, err := r.keyring.Tenant(tenant)
 			if err != nil {
 				continue
@@ -203,7 +211,7 @@ func (r *rings) logState(tenant string, seen map[string]string, status *rotation
 // progressEvery is how often the log says that a ring is still waited for.
 const progressEvery = 5 * time.Second
 
-// awaitReady waits until all rings are in sync, and logs which are not meanwhile. It reports
+// awaitReady waits until all rings are ready, and logs which are not meanwhile. It reports
 // whether they are: if not, ctx has ended.
 func (r *rings) awaitReady(ctx context.Context) bool {
 	said := make(map[string]string)
@@ -221,9 +229,23 @@ func (r *rings) awaitReady(ctx context.Context) bool {
 	return false
 }
 
+// awaitFresh waits until all rings are in sync, and reports whether they are: if not, ctx has ended.
+func (r *rings) awaitFresh(ctx context.Context) bool {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for !r.keyring.Status().Fresh {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
 // logWaiting logs which rings are not ready, and why, unless it has said so.
 func (r *rings) logWaiting(said map[string]string) {
-	for _, tenant := range r.tenants {
+	for _, tenant := range *r.tenants.Load() {
 		status, err := r.keyring.Tenant(tenant)
 		if err != nil {
 			status = rotation.TenantStatus{Err: err}

@@ -9,19 +9,30 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/middleware"
 )
 
-// routes returns the handler of all requests. The only way to the API leads through
-// [middleware.Require].
-func (s *Server) routes() http.Handler {
+// routes returns the handler of the public listener. The socket has localRoutes, also where every path
+// of the public listener is the upstream's.
+func (s *generation) routes() http.Handler {
+	if s.proxy != nil {
+		return s.upstreamRoutes()
+	}
+	return s.localRoutes()
+}
+
+// localRoutes returns the handler of requests that the server answers itself. The only way to the API
+// leads through [middleware.Require].
+func (s *generation) localRoutes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	api := s.metered(FaceAPI, middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI)))
-	published := newPublisher(s.tenants, s.cfg.Now)
-	if s.proxy != nil {
-		return s.upstreamRoutes(published)
-	}
+	published, authz := newPublisher(s.tenants, s.cfg.Now), s.authz()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isAuthz(r.URL.Path) { // before anything else that the client's path may name behind it
+			authz.ServeHTTP(w, r)
+			return
+		}
 		setHeaders(w.Header())
 		switch {
 		case isAPI(r.URL.Path) && !published.owns(r.URL.Path):
@@ -42,14 +53,15 @@ func (s *Server) routes() http.Handler {
 
 // upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
 // but for public keys if those are published.
-func (s *Server) upstreamRoutes(published *publisher) http.Handler {
+func (s *generation) upstreamRoutes() http.Handler {
+	published := newPublisher(s.tenants, s.cfg.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h := published.handler(r.URL.Path); h != nil && s.cfg.Upstream.Publish {
 			setHeaders(w.Header())
 			s.metered(FaceJWKS, h).ServeHTTP(w, r)
 			return
 		}
-		s.proxy.ServeHTTP(w, r)
+		s.proxy.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), FaceProxy)))
 	})
 }
 
@@ -86,7 +98,7 @@ func CheckTokenHeader(name string) (err error) {
 }
 
 // adminRoutes returns the handler of the admin listener's requests.
-func (s *Server) adminRoutes() http.Handler {
+func (s *generation) adminRoutes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch r.URL.Path {
@@ -94,6 +106,8 @@ func (s *Server) adminRoutes() http.Handler {
 			serveHealth(w, r)
 		case "/readyz":
 			s.serveReady(w, r, true)
+		case "/metrics":
+			s.serveMetrics(w, r)
 		default:
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}
@@ -121,7 +135,7 @@ func isAPI(p string) bool {
 }
 
 // refuse answers a request whose token is missing or bad, or cannot be judged now.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *generation) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.refusals.add(r, err)
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers.

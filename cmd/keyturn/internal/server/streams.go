@@ -390,12 +390,11 @@ func (x *exchange) report() {
 	if reason == StreamUpstream {
 		level = slog.LevelWarn
 	}
-	attrs := []any{"remote", x.in.RemoteAddr, "method", methodOf(x.in), "status", x.status, "reason", reason,
-		"seconds", p.now().Sub(x.began).Seconds()}
+	attrs := []any{"status", x.status, "seconds", p.now().Sub(x.began).Seconds()}
 	if x.token != nil {
 		attrs = append(attrs, "tenant", x.token.Tenant())
 	}
-	p.log.note(level, reason, "request to the upstream ended early", append(attrs, "err", err)...)
+	p.log.note(x.in, level, reason, "request to the upstream ended early", append(attrs, "err", err)...)
 }
 
 // count counts the answer, once its header is written.
@@ -410,6 +409,13 @@ type streams struct {
 	open   map[*exchange]struct{}
 	closed bool
 	wg     sync.WaitGroup // of open
+}
+
+// none reports whether no WebSocket is open.
+func (s *streams) none() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open) == 0
 }
 
 // add notes a WebSocket. It reports false if there are to be no more.
