@@ -13,6 +13,7 @@ import (
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/doctor"
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // doctor runs the doctor on c's Redis, and returns what it found.
@@ -367,7 +368,7 @@ func TestDoctorRotation(t *testing.T) {
 	time.Sleep(4100 * time.Millisecond) // a rotator would have minted one by then
 	p.doctor(exitNo).want("rotation", doctor.Bad, "no rotator runs, and signing ends in", "keyturn keys rotate --redis "+p.url+" --tenant default")
 
-	s, err := openStore(p.url)
+	s, err := openStore(p.url, rediskeys.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -173,6 +173,9 @@ func (s *serveCommand) ringFlag() string {
 			return f.name
 		}
 	}
+	if names := s.ring.link.given(); len(names) > 0 {
+		return names[0]
+	}
 	return s.policy.given()
 }
 
@@ -319,8 +322,8 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	url, err := s.redisURL(s.ring.redis.value)
-	rings.URL = url
+	var err error
+	rings.URL, rings.Link, err = s.redisAt(s.ring.redis.value, s.ring.link.link())
 	return rings, err
 }
 

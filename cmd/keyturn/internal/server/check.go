@@ -26,7 +26,7 @@ func Check(cfg Config) error {
 		return err
 	}
 	if cfg.Rings != nil && cfg.Demo == nil {
-		client, err := rediskeys.Open(cfg.Rings.URL) // dials with the first command
+		client, err := rediskeys.OpenWith(cfg.Rings.URL, cfg.Rings.Link) // dials with the first command
 		if err != nil {
 			return &Error{Part: PartStore, Err: err}
 		}
