@@ -797,6 +797,8 @@ var mutants = []mutant{
 		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
 	},
 	{
+	},
+	{
 		name:  "polls every 15 s",
 		edits: []edit{{"rotation/internal/synced/times.go", "maxPoll = 3 * time.Second", "maxPoll = 15 * time.Second"}},
 		tests: tests{here, "TestColdStartTakesTwoPolls$"}, want: "TestColdStartTakesTwoPolls",
@@ -840,5 +842,12 @@ var mutants = []mutant{
 		name:  "an instance that ends leaves nothing",
 		edits: []edit{{"rotation/internal/synced/rings.go", "\tk.part(ctx)\n", ""}},
 		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
+	},
+	{
+	},
+	{
+		name:  "a revoked successor leaves a signer past its end",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "if err := b.keepSigner(p, kid); err != nil {", "if err := b.keepSigner(new(Proposal), kid); err != nil {"}},
+		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
 	},
 }

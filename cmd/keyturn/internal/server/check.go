@@ -19,10 +19,15 @@ import (
 // whether an address is free, nor whether a Redis or an issuer answers. Its error is an [Error].
 func Check(cfg Config) error {
 	cfg = cfg.withDefaults()
-	if err := checkListeners(&cfg); err != nil {
-		return err
+	for _, check := range []func(*Config) error{checkAuthz, checkListeners} {
+		if err := check(&cfg); err != nil {
+			return err
+		}
 	}
 	if err := checkSources(&cfg); err != nil {
+		return err
+	}
+	if err := checkAuthz(&cfg); err != nil {
 		return err
 	}
 	if cfg.Rings != nil && cfg.Demo == nil {
