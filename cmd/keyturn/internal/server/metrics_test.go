@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -131,5 +132,34 @@ func TestGHSA_mh2q_q3fh_2475_BaggageIsNotRead(t *testing.T) {
 	r.Header.Del("Baggage")
 	if plain := testing.AllocsPerRun(5, func() { s.adminRoutes().ServeHTTP(httptest.NewRecorder(), r) }); allocations > 1.5*plain+100 {
 		t.Errorf("%v allocations, and %v without baggage", allocations, plain)
+	}
+}
+
+// A configuration that is mended, new or as it was, ends the alert about the one that could not be used.
+func TestReloadsAreMetered(t *testing.T) {
+	reloading(t, func(t *testing.T, f *follower, m *memoryFiles, _ *strings.Builder) {
+		meter := new(listMeter)
+		f.s.cfg.Meter = meter
+		for _, tenants := range []string{"a half", "a", "a", "a half", "a b"} {
+			m.tenants = tenants
+			f.look(t.Context(), false)
+		}
+		want := []string{"reloaded: false", "reloaded: true", "reloaded: false", "reloaded: true"}
+		if got := meter.told(); !slices.Equal(got, want) {
+			t.Errorf("counted %q, want %q", got, want)
+		}
+	})
+}
+
+// After a reload the page reads the tenants that there are now.
+func TestMetricsFollowAReload(t *testing.T) {
+	s := open(t, Config{Admin: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, Metrics: metrics.Config{TenantLimit: 5}})
+	next := s.cfg
+	next.Tenants = []Tenant{static(t, "globex")}
+	if _, err := s.reload(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if page := metricsOf(t, s); !strings.Contains(page, `tenant="globex"`) || strings.Contains(page, `tenant="acme"`) {
+		t.Error("the page has the tenants of before")
 	}
 }
