@@ -7,8 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/metrics"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // page returns the metrics of a server.
@@ -161,5 +165,32 @@ func TestMetricsFollowAReload(t *testing.T) {
 	}
 	if page := metricsOf(t, s); !strings.Contains(page, `tenant="globex"`) || strings.Contains(page, `tenant="acme"`) {
 		t.Error("the page has the tenants of before")
+	}
+}
+
+// The decisions for reverse proxies are a face of their own, and assertions count as signatures.
+func TestAuthzIsMetered(t *testing.T) {
+	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newAuthzServer(t, func(c *Config) {
+		c.Admin = "127.0.0.1:0"
+		c.Tenants = []Tenant{{Ring: true, Rules: verifier.Tenant{ID: "internal", Audiences: []string{"service", "api"}}}}
+		c.Rings = &Rings{KEKs: keks}
+		c.Demo = &Demo{Rings: []DemoRing{{Tenant: "internal", User: "ann", Policy: rotation.Policy{Algorithm: keystore.ES256}}}, FreshEvery: time.Hour}
+		c.Assertion = &Assertion{Tenant: "internal", Audience: "service"}
+	})
+	for _, token := range []string{s.DemoTokens()[0].Text, s.DemoTokens()[0].Text, "rubbish"} {
+		ask(t, s.routes(), "GET /authz", token)
+	}
+	page := metricsOf(t, s)
+	for _, want := range []string{
+		`keyturn_http_requests_total{code="200",face="authz"} 2`, `keyturn_http_requests_total{code="401",face="authz"} 1`,
+		`keyturn_signatures_total{outcome="signed"} 3`, `keyturn_rings{state="ready"} 1`, `keyturn_cache_hits_total 1`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s", want)
+		}
 	}
 }
