@@ -48,6 +48,7 @@ var allowed = map[string][]string{
 	"docs/examples/fleet":          {everything},
 	"docs/examples/issuer":         {everything},
 	"docs/examples/reader":         {everything},
+	"docs/prometheus":              {},
 	"docs/examples/providers":      {},
 	"cmd/keyturn":                  {everything},
 	"cmd/keyturn/internal/doctor":  {everything},

@@ -77,7 +77,8 @@ func (s *generation) asserter(a *Assertion) middleware.Asserter {
 	}
 	audience := []string{a.Audience}
 	signer, err := rotation.NewSigner(s.tenants.rings.keyring, rotation.SignerConfig{
-		Type: AssertionType, Now: s.cfg.Now, Issuer: s.issuerNow, Audience: func(string) []string { return audience },
+		Observe: s.observeSign(),
+		Type:    AssertionType, Now: s.cfg.Now, Issuer: s.issuerNow, Audience: func(string) []string { return audience },
 	})
 	if err != nil {
 		return brokenAsserter{}
