@@ -65,14 +65,19 @@ const serveExample = `  keyturn serve
 // An endpoint is where the server listens.
 type endpoint server.Endpoint
 
-// addresses tells where the server listens, and for whom.
-func (e endpoint) addresses() string {
+// listening tells where the server listens.
+func (e endpoint) listening() string {
 	text := "listening on " + e.URL + "\n"
 	if e.Open {
 		port := e.URL[strings.LastIndexByte(e.URL, ':'):]
 		text += "  on all addresses of this machine; for this machine alone: --addr 127.0.0.1" + port + "\n"
 	}
-	return text +
+	return text
+}
+
+// addresses tells where the server listens, and for whom.
+func (e endpoint) addresses() string {
+	return e.listening() +
 		"  " + e.URL + "/api/...   everything here wants a token\n" +
 		"  " + e.URL + "/healthz   200 while the server runs\n" +
 		"  " + e.URL + "/readyz   200 while it can verify tokens\n" +

@@ -192,13 +192,12 @@ func (p *proxy) close() {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{proxy: p, w: w, control: http.NewResponseController(w), in: r, began: p.now()}
 	x.extend()
-	passable := x.setTarget()
 	switch {
-	case !passable:
-		x.answer(http.StatusBadRequest, "invalid_request", "the path of this request cannot be passed on as it is")
-		return
 	case r.Method == http.MethodConnect:
 		x.answer(http.StatusMethodNotAllowed, "method_not_allowed", "this proxy opens no tunnels")
+		return
+	case !x.setTarget():
+		x.answer(http.StatusBadRequest, "invalid_request", "the path of this request cannot be passed on as it is")
 		return
 	case p.isPublic(r):
 		x.bare = true
