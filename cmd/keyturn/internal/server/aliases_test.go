@@ -95,6 +95,9 @@ func TestGHSA_vjrc_mh2v_45x6_NoAliasReachesTheUpstream(t *testing.T) {
 				ask(t, name+": "+forged, name+": "+forged) // Envoy GHSA-ghc4-35x6-crw5: never joined with ours
 				ask(t, "Connection: close, "+name, name+": "+forged)
 				ask(t, "Connection: "+name+", X-Auth-Subject, X-Auth-Tenant, Te, Upgrade, Keep-Alive") // golang/go#50580, ory/oathkeeper#1098, traefik/traefik#11077
+				if upstream.name == "Python" {
+					continue // WSGI has no trailers
+				}
 				ask(t, "Transfer-Encoding: chunked", "Trailer: "+name+"\r\n\r\n2\r\nhi\r\n0\r\n"+name+": "+forged+"\r\n\r\n")
 				ask(t, "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"+name+": "+forged+"\r\n\r\n")
 			}

@@ -302,6 +302,7 @@ func (x *exchange) fail(err error) {
 	if x.status != 0 {
 		return // too late for another answer
 	}
+	x.control.SetWriteDeadline(x.proxy.now().Add(x.proxy.up.Idle)) // the first one may be over
 	if x.in.ProtoMajor == 1 && !x.sent.Load() {
 		x.w.Header().Set("Connection", "close") // net/http would wait for the rest of the body
 	}
