@@ -64,7 +64,7 @@ func baselines(ctx context.Context, chosen []mutant) bool {
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(names)) {
 		began, all := time.Now(), tests{pkg, strings.Join(names[pkg], "|")}
-		if out, err := all.run(ctx, ".", ""); err != nil {
+		if out, err := all.run(ctx, ".", "", 5*time.Minute); err != nil {
 			fmt.Printf("without a mistake %s fails: %v\n%s", all, err, out)
 			return false
 		}
@@ -123,16 +123,16 @@ func (m mutant) test(ctx context.Context, root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := m.tests.run(ctx, root, overlay)
+	out, err := m.tests.run(ctx, root, overlay, 90*time.Second)
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
 	return m.verdict(out, err)
 }
 
-// run runs the tests, with the changed files of overlay, or without if that is "".
-func (t tests) run(ctx context.Context, root, overlay string) ([]byte, error) {
-	args := []string{"test", "-vet=off", "-count=1", "-timeout", "90s", "-run", t.names}
+// run runs the tests for at most limit, with the changed files of overlay, or without if that is "".
+func (t tests) run(ctx context.Context, root, overlay string, limit time.Duration) ([]byte, error) {
+	args := []string{"test", "-vet=off", "-count=1", "-timeout", limit.String(), "-run", t.names}
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}

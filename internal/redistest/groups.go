@@ -15,6 +15,9 @@ type Pair struct{ Primary, Replica *Server }
 
 // StartPair starts a primary and its replica, and returns when the replica is in sync.
 func StartPair(o Options) (*Pair, error) {
+	if o.named() {
+		o.Args = append([]string{"--replica-announce-ip", hostname}, o.Args...)
+	}
 	primary, err := Start(o)
 	if err != nil {
 		return nil, err
@@ -77,11 +80,15 @@ func StartSentinel(o Options) (*Sentinel, error) {
 		return nil, err
 	}
 	s := &Sentinel{Pair: *pair, Name: sentinelName, Sentinels: make([]*Server, 3)}
-	config := "sentinel monitor " + s.Name + " 127.0.0.1 " + strconv.Itoa(pair.Primary.port) + " 2\n" +
+	host, names := "127.0.0.1", ""
+	if o.named() {
+		host, names = hostname, "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel announce-ip "+hostname+"\n"
+	}
+	config := names + "sentinel monitor " + s.Name + " " + host + " " + strconv.Itoa(pair.Primary.port) + " 2\n" +
 		"sentinel down-after-milliseconds " + s.Name + " 500\n" +
 		"sentinel failover-timeout " + s.Name + " 2000\n"
 	err = atOnce(len(s.Sentinels), func(i int) (err error) {
-		s.Sentinels[i], err = start(func(int) []string { return []string{"--sentinel"} }, config)
+		s.Sentinels[i], err = start(func(int) []string { return []string{"--sentinel"} }, config, o.TLS)
 		return err
 	})
 	if err == nil {
@@ -129,11 +136,11 @@ func (s *Sentinel) Current(ctx context.Context) (string, error) {
 func (s *Sentinel) Failover() error {
 	return await("a failover", func(ctx context.Context) (bool, error) {
 		addr, err := s.Current(ctx)
-		if err != nil || addr != s.Replica.Addr() {
+		if _, port, _ := strings.Cut(addr, ":"); err != nil || port != strconv.Itoa(s.Replica.port) {
 			return false, err
 		}
 		info, err := s.Replica.client.Info(ctx, "replication").Result()
-		return strings.Contains(info, "role:master"), err
+		return err == nil && strings.Contains(info, "role:master"), nil // Sentinel ends the connections of a new primary
 	})
 }
 
@@ -144,18 +151,30 @@ func (s *Sentinel) Stop() error {
 
 // A Cluster is a Redis Cluster of three primaries without replicas. If one is
 // unreachable, the others go on serving their slots (cluster-require-full-coverage no).
-type Cluster struct{ Servers []*Server }
+type Cluster struct {
+	Servers  []*Server
+	Replicas []*Server // those that AddReplica has added
+
+	options Options
+}
 
 const slots = 16384
 
 // StartCluster starts three servers and returns when all of them serve their slots. It
 // takes a few seconds.
 func StartCluster(o Options) (*Cluster, error) {
-	c := &Cluster{Servers: make([]*Server, 3)}
-	o.Args = append([]string{
+	args := []string{
 		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
 		"--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no",
-	}, o.Args...)
+	}
+	if o.TLS != nil {
+		args = append(args, "--tls-cluster", "yes")
+	}
+	if o.named() {
+		args = append(args, "--cluster-announce-hostname", hostname, "--cluster-preferred-endpoint-type", "hostname")
+	}
+	o.Args = append(args, o.Args...)
+	c := &Cluster{Servers: make([]*Server, 3), options: o}
 	err := atOnce(len(c.Servers), func(i int) (err error) {
 		c.Servers[i], err = Start(o)
 		return err
@@ -195,11 +214,40 @@ func (c *Cluster) complete(ctx context.Context) (bool, error) {
 		info, err := s.client.ClusterInfo(ctx).Result()
 		if err != nil || infoField(info, "cluster_state") != "ok" ||
 			infoField(info, "cluster_slots_ok") != strconv.Itoa(slots) ||
-			infoField(info, "cluster_known_nodes") != strconv.Itoa(len(c.Servers)) {
+			infoField(info, "cluster_known_nodes") != strconv.Itoa(len(c.Servers)+len(c.Replicas)) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// AddReplica adds a replica of one of the servers, and returns it when it has its data. If that server
+// dies, the others let the replica take over after some seconds.
+func (c *Cluster) AddReplica(of int) (*Server, error) {
+	s, err := Start(c.options)
+	if err != nil {
+		return nil, err
+	}
+	c.Replicas = append(c.Replicas, s)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", c.Servers[0].port); err != nil {
+		return nil, err
+	}
+	if err := await("the Cluster to know a replica", c.complete); err != nil {
+		return nil, err
+	}
+	id, err := c.Servers[of].client.Do(ctx, "CLUSTER", "MYID").Text()
+	if err != nil {
+		return nil, err
+	}
+	err = await("a server to become a replica", func(ctx context.Context) (bool, error) { // it may not know that one yet
+		return s.Do(ctx, "CLUSTER", "REPLICATE", id) == nil, nil
+	})
+	if err == nil {
+		err = s.await("to be in sync", s.inSync)
+	}
+	return s, err
 }
 
 // Addrs returns the addresses of the servers.
@@ -212,7 +260,7 @@ func (c *Cluster) Owner(ctx context.Context, key string) (int, error) {
 }
 
 // Stop stops all servers.
-func (c *Cluster) Stop() error { return stopAll(c.Servers...) }
+func (c *Cluster) Stop() error { return stopAll(append(c.Replicas, c.Servers...)...) }
 
 func addrs(servers []*Server) []string {
 	var all []string

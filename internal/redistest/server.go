@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +35,9 @@ type Options struct {
 	// ReplicaOf is the address of the server to replicate, or of a [Proxy].
 	ReplicaOf string
 
+	// TLS, if not nil, makes the server speak TLS alone.
+	TLS *TLS
+
 	// Args are further options of redis-server, as on its command line, such as
 	// "--maxmemory", "10mb".
 	Args []string
@@ -60,7 +64,7 @@ func Start(o Options) (*Server, error) {
 	if o.ReplicaOf != "" {
 		args = append(args, "--replicaof", strings.Replace(o.ReplicaOf, ":", " ", 1))
 	}
-	s, err := start(func(int) []string { return slices.Concat(args, o.Args) }, "")
+	s, err := start(func(int) []string { return slices.Concat(args, o.Args) }, "", o.TLS)
 	if err != nil || o.ReplicaOf == "" {
 		return s, err
 	}
@@ -73,13 +77,13 @@ func Start(o Options) (*Server, error) {
 // start starts a server on a free port. It tries three times, because another process
 // may take the port first. A config that is not empty goes into a file, which the
 // server may change.
-func start(args func(port int) []string, config string) (*Server, error) {
+func start(args func(port int) []string, config string, t *TLS) (*Server, error) {
 	if err := Missing(); err != nil {
 		return nil, err
 	}
 	var errs []error
 	for range 3 {
-		s, err := startOnce(args, config)
+		s, err := startOnce(args, config, t)
 		if err == nil {
 			return s, nil
 		}
@@ -88,7 +92,7 @@ func start(args func(port int) []string, config string) (*Server, error) {
 	return nil, errors.Join(errs...)
 }
 
-func startOnce(args func(port int) []string, config string) (*Server, error) {
+func startOnce(args func(port int) []string, config string, t *TLS) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -97,7 +101,14 @@ func startOnce(args func(port int) []string, config string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{port: port, dir: dir, client: newClient(address(port))}
+	s := &Server{port: port, dir: dir}
+	speaks, client := []string{"--port", strconv.Itoa(port)}, (*tls.Config)(nil)
+	if t != nil {
+		if speaks, client, err = t.serve(dir, port); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	s.client = newClient(address(port), client)
 	if config != "" {
 		file := filepath.Join(dir, "server.conf")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -105,17 +116,17 @@ func startOnce(args func(port int) []string, config string) (*Server, error) {
 		}
 		s.args = append(s.args, file)
 	}
-	s.args = append(s.args, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", dir)
-	s.args = append(s.args, args(port)...)
+	s.args = append(s.args, "--bind", "127.0.0.1", "--dir", dir)
+	s.args = slices.Concat(s.args, speaks, args(port))
 	if err := s.up(); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
 }
 
-func newClient(addr string) *redis.Client {
+func newClient(addr string, t *tls.Config) *redis.Client {
 	return redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second,
+		Addr: addr, TLSConfig: t, MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second,
 		ReadTimeout: 5 * time.Second, ContextTimeoutEnabled: true, DisableIdentity: true, Protocol: 2,
 	})
 }
