@@ -43,6 +43,13 @@ keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tel
 readers of them, if --iss is the URL under which they reach /TENANT, such as
 https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
 
+With --upstream URL, requests with a good token go to the service there, and all others are
+refused, whatever their path: the path, the query and the body pass byte for byte. The service
+learns whose request it is from X-Auth-Tenant, X-Auth-Subject, X-Auth-Scopes, X-Auth-Expires and
+X-Auth-Token-Id, which no client can set, and does not see the token. WebSockets, event streams
+and other answers that go on end when their token does. /healthz and /readyz are on --admin
+alone, which --upstream needs.
+
 With --config the server starts although Redis is away; with --redis it does so once it
 has written the file of --snapshot. From that file it verifies tokens of the rings for as
 long as if it had not been restarted, and makes none. The file is sealed with the KEK; give each server its own.
@@ -59,6 +66,7 @@ second Ctrl-C at once.`
 const serveExample = `  keyturn serve
   keyturn serve --config keyturn.yaml --admin 127.0.0.1:9102
   MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
+  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --upstream http://127.0.0.1:3000 --admin 127.0.0.1:9102
   keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
     --iss https://{tenant}.example --aud api --bootstrap`
 

@@ -43,10 +43,13 @@ func (s *Server) routes() http.Handler {
 // upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
 // but for public keys if those are published.
 func (s *Server) upstreamRoutes(published *publisher) http.Handler {
+	if published == nil || !s.cfg.Upstream.Publish {
+		return s.proxy
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h := published.handler(r.URL.Path); h != nil && s.cfg.Upstream.Publish {
+		if path := r.URL.EscapedPath(); published.owns(path) || published.byPath[path] != nil {
 			setHeaders(w.Header())
-			s.metered(FaceJWKS, h).ServeHTTP(w, r)
+			s.metered(FaceJWKS, published.handler(path)).ServeHTTP(w, r)
 			return
 		}
 		s.proxy.ServeHTTP(w, r)
