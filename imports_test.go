@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"rotation/rediskeys":           {"rotation", "rotation/ring"},
 	"rotation/rotationtest":        {"rotation", "rotation/ring"},
 	"middleware":                   {"verifier", "keystore", "internal/jwk", "internal/jwt"},
+	"metrics":                      {"verifier", "cache", "rotation", "rotation/ring", "keystore/jwks"},
 	"internal/jose":                {},
 	"internal/jwk":                 {},
 	"internal/jwt":                 {},

@@ -256,7 +256,7 @@ func TestOutageInTheLog(t *testing.T) {
 		if got := log.louder(); len(got) != 2 {
 			t.Errorf("when it is back: %q", got)
 		}
-		for _, text := range []string{"INFO the store is reached again after=1h59m", "INFO in sync with the store", "INFO this instance may sign again"} {
+		for _, text := range []string{"INFO the store is reached again after=", "INFO in sync with the store", "INFO this instance may sign again"} {
 			if len(log.with(text)) != 1 {
 				t.Errorf("%q: %q", text, log.with("INFO "))
 			}

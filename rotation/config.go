@@ -39,13 +39,13 @@ type Config struct {
 	Instance string
 
 	// Poll is how long after one sync the next begins, give or take a fifth. The default follows
-	// from the policies of the rings: a quarter of the shortest Freshness, at most 15s. All
+	// from the policies of the rings: a quarter of the shortest Freshness, at most 3s. All
 	// instances should have the same, because each one waits for two of its own polls to give the
 	// others time.
 	Poll time.Duration
 
 	// Deadline is how long one call of the store may take. The default is a thirtieth of the
-	// shortest Freshness, at most 2s. Freshness must be at least three times as long as 1.2 Poll
+	// shortest Freshness, at most 1s. Freshness must be at least three times as long as 1.2 Poll
 	// and Deadline together. A ring with a shorter Freshness counts as out of sync.
 	Deadline time.Duration
 

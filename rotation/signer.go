@@ -35,6 +35,40 @@ type SignerConfig struct {
 	// Now reports the wall clock's time. It must be safe for concurrent use. The default is the
 	// keyring's Now for [NewSigner], and [time.Now] for [NewStaticSigner].
 	Now func() time.Time
+
+	// Observe, if it is not nil, receives a [SignEvent] for every call of Sign whose context had not
+	// ended before, on the goroutine of the call. It must be fast and safe for concurrent use.
+	Observe func(context.Context, SignEvent)
+}
+
+// A SignEvent describes one call of [Signer.Sign].
+type SignEvent struct {
+	Tenant  string // as the caller named it: there may be no such tenant
+	Outcome SignOutcome
+}
+
+// A SignOutcome says how a call of [Signer.Sign] ended, in a form for metrics.
+type SignOutcome string
+
+// The outcomes of a call of [Signer.Sign].
+const (
+	Signed       SignOutcome = "signed"
+	SignFenced   SignOutcome = "fenced"    // ErrFenced: this instance must not sign, others may
+	SignNoSigner SignOutcome = "no_signer" // ErrNoSigner: no instance signs
+	SignFailed   SignOutcome = "failed"    // any other error, such as claims that are refused
+)
+
+// outcomeOf returns the outcome of a call of Sign that returned err.
+func outcomeOf(err error) SignOutcome {
+	switch {
+	case err == nil:
+		return Signed
+	case errors.Is(err, ErrFenced):
+		return SignFenced
+	case errors.Is(err, ErrNoSigner):
+		return SignNoSigner
+	}
+	return SignFailed
 }
 
 // defaultTTL is the TTL where neither claims, Config nor ring say less.
@@ -138,6 +172,15 @@ func (s *Signer) sign(ctx context.Context, tenant string, claims any) (signed st
 	if err := ctx.Err(); err != nil {
 		return "", exp, err
 	}
+	signed, exp, err = s.signNow(tenant, claims)
+	if s.cfg.Observe != nil {
+		s.cfg.Observe(ctx, SignEvent{Tenant: tenant, Outcome: outcomeOf(err)})
+	}
+	return signed, exp, err
+}
+
+// signNow is sign for a context that has not ended, and tells Observe nothing.
+func (s *Signer) signNow(tenant string, claims any) (signed string, exp time.Time, err error) {
 	// One reading of the clock decides about the fence, the key, iat and exp. So a pause of any
 	// length between two of these steps cannot make a token that other instances reject.
 	now := s.cfg.Now()

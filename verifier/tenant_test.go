@@ -199,6 +199,28 @@ func TestTenantsComeAndGo(t *testing.T) {
 	verify("all or none", a, verifier.ErrUnknownTenant)
 }
 
+// TestChangeIsOneStep moves an issuer from one tenant to another, which Put and Remove cannot without
+// a moment in which its tokens are refused.
+func TestChangeIsOneStep(t *testing.T) {
+	v := newVerifier(t, tenant(t, "a", "https://a", nil), tenant(t, "b", "https://b", nil))
+	moved := tenant(t, "a2", "https://a", nil)
+	if err := v.Put(moved); err == nil {
+		t.Error("Put took an issuer that another tenant has")
+	}
+	if err := v.Change([]verifier.Tenant{moved}, []string{"a", "x"}); err == nil || !strings.Contains(err.Error(), `"x"`) {
+		t.Errorf("Change with an unknown tenant: %v", err)
+	}
+	tok, err := v.Verify(t.Context(), tokenOf("a", `"iss":"https://a"`))
+	check(t, "after a change that failed", tok, err, nil)
+	if err := v.Change([]verifier.Tenant{moved}, []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	tok, err = v.Verify(t.Context(), tokenOf("a2", `"iss":"https://a"`))
+	check(t, "the new tenant", tok, err, nil)
+	tok, err = v.Verify(t.Context(), tokenOf("a", `"iss":"https://a"`))
+	check(t, "the key of the removed one", tok, err, verifier.ErrSignature)
+}
+
 // TestRulesAreCopied: a later change to the caller's Tenant has no effect.
 func TestRulesAreCopied(t *testing.T) {
 	r := acme(t)

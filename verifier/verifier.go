@@ -135,26 +135,44 @@ func New(cfg Config) (*Verifier, error) {
 // [Verifier.Verify] gives every token to a verifier's only tenant. Once there is a
 // second one, it finds each by its Issuer. The time of a call grows with the
 // number of all tenants, so put many at once.
-func (v *Verifier) Put(list ...Tenant) error {
+func (v *Verifier) Put(list ...Tenant) error { return v.Change(list, nil) }
+
+// Change removes tenants and puts others, as [Verifier.Put] does, in one step: no call sees a part of
+// it. So an issuer can move from one tenant to another, and a tenant can get another ID, while tokens
+// are verified. It is an error to remove a tenant that does not exist. A tenant that is in both lists
+// is put, and is no longer suspended.
+func (v *Verifier) Change(put []Tenant, remove []string) error {
 	return v.change(func(byID map[string]*rules) error {
-		put := make(map[string]bool, len(list))
-		for _, t := range list {
-			if put[t.ID] {
-				return fmt.Errorf("verifier: tenant %q is given twice", t.ID)
+		for _, id := range remove {
+			if byID[id] == nil {
+				return noTenant(id)
 			}
-			put[t.ID] = true
-			r, err := compile(t)
-			if err != nil {
-				return err
-			}
-			if old := byID[t.ID]; old != nil {
-				r.suspended = old.suspended
-			}
-			byID[t.ID] = r
+			delete(byID, id)
 		}
-		return nil
+		return putAll(byID, put)
 	})
 }
+
+func putAll(byID map[string]*rules, list []Tenant) error {
+	put := make(map[string]bool, len(list))
+	for _, t := range list {
+		if put[t.ID] {
+			return fmt.Errorf("verifier: tenant %q is given twice", t.ID)
+		}
+		put[t.ID] = true
+		r, err := compile(t)
+		if err != nil {
+			return err
+		}
+		if old := byID[t.ID]; old != nil {
+			r.suspended = old.suspended
+		}
+		byID[t.ID] = r
+	}
+	return nil
+}
+
+func noTenant(id string) error { return fmt.Errorf("verifier: there is no tenant %q", id) }
 
 // Remove removes a tenant. The verifier refuses its tokens from the next call on,
 // cached ones included. It is an error if there is no such tenant.
@@ -180,7 +198,7 @@ func (v *Verifier) setSuspended(id string, suspended bool) error {
 func (v *Verifier) changeOne(id string, change func(byID map[string]*rules)) error {
 	return v.change(func(byID map[string]*rules) error {
 		if byID[id] == nil {
-			return fmt.Errorf("verifier: there is no tenant %q", id)
+			return noTenant(id)
 		}
 		change(byID)
 		return nil

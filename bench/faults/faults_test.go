@@ -96,7 +96,7 @@ func TestBrokenPromiseIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.stop()
-	end := f.begin(t.Context(), false)
+	end := f.begin(t.Context(), false, 0)
 	t.Run("a key that the others do not have", func(t *testing.T) { signWithout(t, f) })
 	t.Run("a key that was revoked in secret", func(t *testing.T) { revokeInSecret(t, f) })
 	t.Run("a KEK that opens too much", func(t *testing.T) { openAll(t, f) })

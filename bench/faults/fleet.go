@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -98,12 +100,15 @@ type fleet struct {
 	pace    pace
 	log     *slog.Logger
 	kek     []byte // of the instances that start; only strike changes it
+	dir     string // of the instances' snapshots, or ""
 
 	mu       sync.Mutex
 	rng      *rand.Rand
 	members  []*instance
 	departed rotation.Counts // of the instances that have left
 	joined   int
+	arrived  int      // guests
+	guests   []*guest // that have a ring, or had one
 
 	pending sync.WaitGroup // the verifications to come
 }
@@ -121,6 +126,8 @@ type instance struct {
 	rotator   *rotation.Rotator
 	signer    *rotation.Signer
 	verifiers [2]*verifier.Verifier // without a cache, and with one
+	snapshot  string                // its file, or ""
+	away      atomic.Bool           // it has read nothing since its start, because the store is away
 	stop      context.CancelFunc
 	stopped   chan struct{}
 }
@@ -157,7 +164,7 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 	for _, b := range []byte(name) {
 		seed = seed*31 + uint64(b)
 	}
-	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, kek: []byte(firstKEK), rng: rand.New(rand.NewPCG(o.seed, seed))}
+	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, kek: []byte(firstKEK), dir: o.snapshots, rng: rand.New(rand.NewPCG(o.seed, seed))}
 	if err := f.create(ctx); err != nil {
 		return nil, err
 	}
@@ -235,17 +242,35 @@ func open(ctx context.Context, store rotation.Store, cfg rotation.Config) (k *ro
 
 // start starts an instance. It does not wait until the instance is in sync.
 func (f *fleet) start(ctx context.Context, name string, offset time.Duration) (*instance, error) {
+	return f.startBehind(ctx, name, offset, nil)
+}
+
+// startBehind starts an instance whose network has a fault, unless that is nil.
+func (f *fleet) startBehind(ctx context.Context, name string, offset time.Duration, how fault) (*instance, error) {
 	m := &instance{name: name, pace: f.pace, offset: offset, link: f.newLink(), nudgeLink: f.newLink(), stopped: make(chan struct{})}
+	if how != nil {
+		isolate([]*instance{m}, how)
+		m.away.Store(true)
+	}
+	if f.dir != "" {
+		m.snapshot = filepath.Join(f.dir, name)
+	}
+	guests := f.guestList()
+	names := tenantNames()
+	for _, g := range guests {
+		names = append(names, g.tenant.name)
+	}
 	store, err := m.store(f.servers.address())
 	if err == nil {
 		m.keys, err = open(ctx, store, rotation.Config{
-			KEKs: keksOf(f.kek), Tenants: tenantNames(), Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
+			KEKs: keksOf(f.kek), Tenants: names, Instance: name, Poll: f.pace.poll, Deadline: f.pace.deadline,
+			Snapshot: m.snapshot, StoreMayBeAway: how != nil,
 			AllowBootstrap: mayBootstrap(name), Policy: f.pace.Policy,
 			Now: m.now, Logger: f.log.With("instance", name),
 		})
 	}
 	if err == nil {
-		err = m.openUsers()
+		err = m.openUsers(guests)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("instance %s: %w", name, err), m.close())
@@ -289,7 +314,7 @@ func mayBootstrap(name string) bool { return strings.HasPrefix(name, "joiner") }
 
 func issuer(tenant string) string { return "https://" + tenant + ".example" }
 
-func (m *instance) openUsers() (err error) {
+func (m *instance) openUsers(guests []*guest) (err error) {
 	if m.rotator, err = rotation.NewRotator(m.keys); err != nil {
 		return err
 	}
@@ -302,9 +327,15 @@ func (m *instance) openUsers() (err error) {
 			cfg.Tenants = append(cfg.Tenants, verifier.Tenant{ID: t.name, Keys: m.keys, Algorithms: []keystore.Algorithm{t.alg},
 				Issuer: issuer(t.name), AnyAudience: true, Leeway: m.pace.Leeway})
 		}
+		for _, g := range guests {
+			cfg.Tenants = append(cfg.Tenants, g.rules(m))
+		}
 		if m.verifiers[i], err = verifier.New(cfg); err != nil {
 			return err
 		}
+	}
+	for _, g := range guests {
+		g.change(m)
 	}
 	return nil
 }
@@ -398,10 +429,13 @@ func (f *fleet) random(n int) []*instance {
 func (f *fleet) ready(ctx context.Context) error {
 	var late string
 	err := await(ctx, "the fleet to be fresh", func() bool {
+		names := append(tenantNames(), f.guestNames()...)
 		for _, m := range f.instances() {
-			if s := m.keys.Status(); !s.Fresh {
-				late = fmt.Sprintf("%s is not: %v", m.name, s.Err)
-				return false
+			for _, name := range names {
+				if s, err := m.keys.Tenant(name); m.keys.Serves(name) && !s.Fresh {
+					late = fmt.Sprintf("%s is not: %v", m.name, errors.Join(err, s.Err))
+					return false
+				}
 			}
 		}
 		return true

@@ -47,7 +47,7 @@ func underAttack(ctx context.Context, o options, all []*move, long time.Duration
 	sides := []*adversary{newAdversary(f, server.(single), ear.heard, &alone, tenants[0], tenants[1], tenants[4]),
 		newAdversary(f, server.(single), ear.heard, &alone, tenants[2], tenants[3])}
 	counts := f.counts()
-	quiet := f.begin(ctx, false)
+	quiet := f.begin(ctx, false, 0)
 	watching, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {

@@ -34,6 +34,7 @@ func strikeKEK(ctx context.Context, f *fleet, o options) error {
 			return err
 		}
 	}
+	f.rekeyGuests(ctx)
 	since := time.Now()
 	f.kek = new
 	if err := f.setKEKs(ctx, o, new); err != nil {
@@ -59,7 +60,9 @@ func (f *fleet) setKEKs(ctx context.Context, o options, keys ...[]byte) error {
 	for _, m := range f.random(len(f.instances())) {
 		var last error
 		err := await(ctx, "an instance to take other KEKs", func() bool { // it keeps a KEK until it has read the rings that were sealed again
-			last = m.keys.SetKEKs(keks)
+			if last = m.keys.SetKEKs(keks); last != nil {
+				f.rekeyGuests(ctx)
+			}
 			return last == nil
 		})
 		if err != nil {
@@ -80,6 +83,13 @@ func (f *fleet) rekey(ctx context.Context, tenant string) error {
 		return last == nil || !errors.Is(last, rotation.ErrRefused) && !errors.Is(last, keystore.ErrUnavailable)
 	})
 	return errors.Join(err, last)
+}
+
+// rekeyGuests tries to seal the rings of the guests under the new KEK.
+func (f *fleet) rekeyGuests(ctx context.Context) {
+	for _, name := range f.guestNames() {
+		_, _, _ = f.random(1)[0].rotator.Rekey(ctx, name) // the caller tries again
+	}
 }
 
 // A rings has the fields of rings, by tenant.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
@@ -18,6 +19,9 @@ type scenario struct {
 
 	// byItself says that no keys are rotated by hand but by strike
 	byItself bool
+
+	// snapshots says that the instances keep sealed snapshots.
+	snapshots bool
 
 	// pace is that of the fleet; nil: that of the run
 	pace func(o options) pace
@@ -34,8 +38,11 @@ type options struct {
 	tokens int // how many tokens are signed at least
 	rate   int // tokens a second
 	pace   pace
+	guests int  // how many guests there are at once
 	short  bool // each duration is the middle of its range
 	log    *slog.Logger
+
+	snapshots string // the folder of the instances' snapshots; "": they keep none
 }
 
 // pick returns a random duration from least to most, at the run's pace. In a short run it returns
@@ -58,6 +65,7 @@ var scenarios = []scenario{
 	{name: "cut-one", title: "partition of one instance", start: startSingle, strike: partition(1), text: textPartition},
 	{name: "cut-half", title: "partition of half", start: startSingle, strike: partition(len(offsets) / 2), text: textHalf},
 	{name: "cut-all", title: "partition of all", start: startSingle, strike: partition(len(offsets)), text: textAll},
+	{name: "restart", title: "Redis away, and instances restarted from their snapshots", start: startSingle, strike: strikeRestart, snapshots: true, text: textRestart},
 	{name: "slow", title: "slow by 50 ms", start: startSingle, strike: slow(50 * time.Millisecond), text: textSlow},
 	{name: "too-slow", title: "slow by more than the deadline", start: startSingle, strike: tooSlow, text: textTooSlow},
 	{name: "sentinel", title: "Sentinel failover", start: startSentinel, strike: strikeSentinel, text: textSentinel},
@@ -262,17 +270,23 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 		return c, nil, err
 	}
 	defer func() { err = errors.Join(err, all.Stop()) }()
+	if s.snapshots {
+		if o.snapshots, err = os.MkdirTemp("", "keyturn-faults-"); err != nil {
+			return c, nil, err
+		}
+		defer os.RemoveAll(o.snapshots)
+	}
 	f, err := newFleet(ctx, all, o, s.name)
 	if err != nil {
 		return c, nil, err
 	}
 	defer func() { err = errors.Join(err, f.stop()) }()
 	before := f.counts()
-	quiet := f.begin(ctx, s.byItself)
+	quiet := f.begin(ctx, s.byItself, o.guests)
 	err = s.strikes(ctx, f, o)
 	quiet()
 	if err == nil {
-		err = f.agree(ctx)
+		err = errors.Join(f.agree(ctx), f.checkBuried(ctx))
 	}
 	c, said = f.tally.result()
 	counts := f.counts()
@@ -280,19 +294,21 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 	return c, said, err
 }
 
-// begin starts the traffic, the watch on mints and the rotations by hand. end stops them and waits
-// for the last verification. If byItself is set, no keys are rotated by hand.
-func (f *fleet) begin(ctx context.Context, byItself bool) (end func()) {
+// begin starts the traffic, the watch on mints and what operators do. end stops them and waits for the
+// last verification. If byItself is set, operators do nothing. Else so many guests come and go at once.
+func (f *fleet) begin(ctx context.Context, byItself bool, guests int) (end func()) {
 	traffic, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() {
-		jobs := []func(context.Context){f.traffic, f.watch, f.operate, f.keepBackups}
-		if byItself {
-			jobs = jobs[:2]
-		}
-		done <- atOnce(len(jobs), func(i int) error { jobs[i](traffic); return nil })
-	}()
+	done, left := make(chan error, 1), make(chan error, 1)
+	jobs := []func(context.Context){f.traffic, f.watch, f.operate, f.keepBackups, f.guestTraffic, f.watchDead}
+	if byItself {
+		jobs, guests = jobs[:2], 0
+	}
+	go func() { done <- atOnce(len(jobs), func(i int) error { jobs[i](traffic); return nil }) }()
+	hosting, close := context.WithCancel(traffic)
+	go func() { left <- atOnce(guests, func(int) error { f.host(hosting, traffic); return nil }) }()
 	return func() {
+		close()
+		<-left
 		cancel()
 		<-done
 		f.pending.Wait()

@@ -30,10 +30,11 @@ type count struct {
 	Repairs, Resyncs          uint64
 	Healed                    time.Duration   // the longest time from a fault's end until all were in sync
 	Revoked                   []time.Duration // how long each revocation took to reach each instance
+	Ops                       ops
 }
 
 // bad reports whether the run broke a promise.
-func (c *count) bad() bool { return c.RejectedFresh+c.Lacking+c.TwiceInLife > 0 }
+func (c *count) bad() bool { return c.RejectedFresh+c.Lacking+c.TwiceInLife+c.Ops.bad() > 0 }
 
 // A mintedKey is a key and its creation time, by the store's clock.
 type mintedKey struct {
@@ -170,6 +171,13 @@ func (t *tally) revoked(took []time.Duration) {
 
 // newLife begins another life of the store, which may have lost data.
 func (t *tally) newLife() { t.do(func(*count) { t.lives = append(t.lives, time.Now()) }) }
+
+// livesBegun returns how many further lives of the store have begun.
+func (t *tally) livesBegun() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.lives)
+}
 
 func (t *tally) minted(tenant string, r ring.Ring) {
 	t.do(func(*count) {

@@ -40,6 +40,12 @@ than Freshness.`
 to seven seconds and the recovery afterwards. No instance can mint or rotate a key, so every
 instance knows every kid. The tokens that were signed verify until they expire, without a 503.`
 
+	textRestart = `For 2 to 10 s no instance reaches Redis. Meanwhile half of them end and start again, each from its
+sealed snapshot. Half of those end without writing it, so theirs is up to Freshness old. A restarted
+instance answers as one that was cut off when its snapshot was written: it accepts the live tokens of
+the keys in it, says 503 and not 401 of all other keys, and signs nothing before it has read the store
+(ErrFenced).`
+
 	textSlow = `Every request to Redis takes 50 ms longer for 2 to 9 s. A poll takes a few round trips, all within
 the deadline. The fault has no effect, because no verification waits for Redis.`
 

@@ -25,10 +25,19 @@ type token struct {
 	by     string
 	signed time.Time
 	leeway time.Duration // the leeway of its verifiers
+	guest  *guest        // nil: the token is not a guest's
+	from   origin        // which of the guest's keys signed it
+	until  time.Time     // the date until which its key is accepted; zero: none
 }
 
 // end returns the time until which a verifier must accept the token, by the verifier's own clock.
-func (t token) end() time.Time { return t.exp.Add(t.leeway) }
+func (t token) end() time.Time {
+	end := t.exp.Add(t.leeway)
+	if t.until.IsZero() || end.Before(t.until) {
+		return end
+	}
+	return t.until
+}
 
 func (p pace) readToken(raw string, of tenant) (token, error) {
 	t := token{raw: raw, tenant: of, signed: time.Now(), leeway: p.Leeway}
@@ -70,8 +79,9 @@ func (f *fleet) traffic(ctx context.Context) {
 
 // issue signs a token at an instance and schedules its verifications.
 func (f *fleet) issue(from *instance, of tenant, cached int) {
-	before := from.fresh(of.name)
+	before, away := from.fresh(of.name), from.away.Load()
 	raw, err := from.signer.Sign(context.Background(), of.name, nil)
+	f.checkAwaySigned(from, away, err)
 	f.tally.signing(err, before && err != nil && from.fresh(of.name))
 	if err != nil {
 		return
@@ -103,7 +113,7 @@ func (f *fleet) checkKnows(m *instance, t token) {
 }
 
 // schedule schedules the verifications of a token: at once, twice while it lives, and just before
-// its end.
+// its end. A token of an accepted key is verified once more right after that.
 func (f *fleet) schedule(t token) {
 	life := max(0, time.Until(t.exp))
 	f.after(0, t, f.random(1)[0])
@@ -111,6 +121,9 @@ func (f *fleet) schedule(t token) {
 	f.after(f.between(0, life), t, nil)
 	last := f.random(1)[0]
 	f.after(t.end().Sub(last.now())-f.between(5*time.Millisecond, f.pace.ClockSkew), t, last)
+	if t.from == ofPartner {
+		f.after(t.end().Sub(last.now())+f.between(5*time.Millisecond, f.pace.ClockSkew), t, last)
+	}
 }
 
 // after verifies t after a while, at m, or at a random instance if m is nil.
@@ -128,11 +141,16 @@ func (f *fleet) after(d time.Duration, t token, m *instance) {
 func (f *fleet) verify(m *instance, t token) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	if t.guest != nil {
+		f.verifyGuest(ctx, m, t)
+		return
+	}
 	v := verdict{by: m, token: t}
 	before, good := m.inSync(t.tenant.name)
 	v.good, v.began = good.Add(-m.offset), time.Now()
 	_, v.err = m.verifiers[t.cached].VerifyTenant(ctx, t.tenant.name, t.raw)
 	v.fresh = before && m.fresh(t.tenant.name)
+	f.tally.ofSnapshot(m, v.err)
 	now, err, fresh := m.now(), v.err, v.fresh
 	if !now.Before(t.end()) {
 		return // the verifier may, or must, reject it
@@ -172,13 +190,20 @@ func (f *fleet) watch(ctx context.Context) {
 	}
 }
 
-// operate rotates a random tenant's keys by hand every few seconds, or replaces the key that signs,
-// until ctx ends.
+// operate rotates a random tenant's keys by hand every few seconds, or replaces the key that signs, or
+// sets a policy, until ctx ends.
 func (f *fleet) operate(ctx context.Context) {
 	for n := 1; sleep(ctx, f.between(time.Second, 3*time.Second)) == nil; n++ {
 		t := tenants[f.intN(len(tenants))]
-		if n%8 == 0 {
+		switch {
+		case n%8 == 0:
 			f.replace(ctx, t)
+			continue
+		case n%4 == 1: // the next keys sign for longer
+			policy := f.pace.policy(t)
+			policy.Every += f.between(0, policy.Every/4)
+			_, err := f.random(1)[0].rotator.SetPolicy(ctx, t.name, policy)
+			f.tally.policy(err)
 			continue
 		}
 		_, err := f.random(1)[0].rotator.Rotate(ctx, t.name)

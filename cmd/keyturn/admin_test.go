@@ -85,7 +85,7 @@ func TestServeAdminUsage(t *testing.T) {
 func TestServeAdminProcess(t *testing.T) {
 	t.Parallel()
 	s := &served{log: new(syncBuffer), out: new(syncBuffer)}
-	cmd := exec.Command(builtBinary(t), "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	cmd := exec.Command(builtBinary(t), "serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain", "0s")
 	cmd.Env, cmd.Stderr, cmd.Stdout = cleanEnv(envSecret+"="+testSecret), s.log, s.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ type app struct {
 	now            func() time.Time
 	remark         func(string) // receives what note says; nil means that stderr does
 	network        jwks.Config  // how issuers are reached; zero except in tests
+	seen           *seenFiles   // notes the files that are read; nil: nothing does
+	reloading      bool         // a configuration is read again
 }
 
 // note prints a remark to stderr that is not an error. A command that runs for long logs it.

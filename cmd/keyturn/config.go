@@ -15,26 +15,25 @@ import (
 // offerFile offers the mode of --config: one server for tenants of all kinds.
 func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
-		return nil, usagef("--config and --%s: the file says all of that; only --addr, --admin, --upstream and --max-token-bytes go with it", flag)
+		return nil, usagef("--config and --%s: the file says all of that; only --addr, --admin, --drain, --upstream and --max-token-bytes go with it", flag)
 	}
 	file, err := s.readConfig(s.configFile.value)
 	if err != nil {
 		return nil, err
 	}
-	o := &offer{file: file, reloads: true, warnings: s.fileWarnings(file)}
+	o := &offer{file: file, reloads: true}
 	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}}
-	owners := make(secretOwners)
-	for i := range file.Tenants {
-		t, err := s.fileTenant(&file.Tenants[i], owners)
-		if err != nil {
-			return nil, err
-		}
-		o.server.Tenants = append(o.server.Tenants, t)
+	if o.server.Tenants, err = s.fileTenants(file); err != nil {
+		return nil, err
 	}
+	if err := file.checkRings(); err != nil {
+		return nil, err
+	}
+	o.warnings = s.fileWarnings(file)
 	if file.Admin != nil {
 		o.server.Admin = file.Admin.Addr
 	}
-	if file.Rings != nil {
+	if file.Rings != nil && slices.ContainsFunc(file.Tenants, func(t tenantConfig) bool { return t.Kind == kindRing }) {
 		if o.server.Rings, err = s.fileRings(file.Rings); err != nil {
 			return nil, err
 		}
@@ -236,8 +235,10 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", kekFile); err != nil {
-		return nil, err
+	if !s.reloading { // a reload changes nothing of the rings
+		if err := s.setKEKs(rings, "rings.kek_file in the file of --config", kekFile); err != nil {
+			return nil, err
+		}
 	}
 	if c.Bootstrap {
 		if err := checkPolicy(policy); err != nil {

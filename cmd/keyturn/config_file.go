@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -83,16 +84,23 @@ tenants with one secret are refused, unless both have shared_secret: true. Each 
 
 // A configFile is the file of --config.
 type configFile struct {
+	Listen  *listenConfig  `yaml:"listen"`
 	Admin   *adminConfig   `yaml:"admin"`
 	Reload  reloadConfig   `yaml:"reload"`
+	Drain   string         `yaml:"drain"`
 	Rings   *ringsConfig   `yaml:"rings"`
 	Tenants []tenantConfig `yaml:"tenants"`
+
+	TenantsDir string `yaml:"tenants_dir"`
 
 	MaxTokenBytes int      `yaml:"max_token_bytes"` // 0: the default
 	FromHeader    []string `yaml:"from_header"`
 
 	Upstream       *upstreamConfig `yaml:"upstream"`
 	TrustedProxies []string        `yaml:"trusted_proxies"`
+
+	drain        *time.Duration           // nil: the default
+	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
 }
 
 type adminConfig struct {
@@ -151,6 +159,9 @@ type tenantConfig struct {
 	Types        []string            `yaml:"types"`
 	Tolerate     []string            `yaml:"tolerate"`
 
+	file   string // of tenants_dir; "" for a tenant of the file of --config
+	broken error  // why the file of tenants_dir cannot be used
+
 	line   int
 	algs   []keystore.Algorithm
 	leeway time.Duration
@@ -158,6 +169,8 @@ type tenantConfig struct {
 	tolerances []verifier.Tolerance
 	networks   []netip.Prefix
 	proxy      *url.URL
+
+	secrets [][sha256.Size]byte // digests of its secrets
 }
 
 // The kinds of tenants.
@@ -178,7 +191,10 @@ func (a *app) readConfig(path string) (*configFile, error) {
 		return nil, err
 	}
 	c.resolve(filepath.Dir(path))
-	return c, nil
+	if c.TenantsDir == "" {
+		return c, nil
+	}
+	return c, c.readFolder(a)
 }
 
 func parseConfig(doc []byte) (*configFile, error) {
@@ -263,40 +279,75 @@ func (t *tenantConfig) errorf(format string, args ...any) error {
 	if t.ID != "" {
 		name = " (tenant " + quoteShort(t.ID) + ")"
 	}
+	if t.file != "" {
+		return fileErrorf(t.file, "line %d%s: %s", t.line, name, fmt.Sprintf(format, args...))
+	}
 	return usagef("the file of --config: line %d%s: %s", t.line, name, fmt.Sprintf(format, args...))
 }
 
 // name returns the name of a tenant's field for errors.
 func (t *tenantConfig) name(field string) string {
-	return field + " of tenant " + quoteShort(t.ID) + " in the file of --config"
+	where := " in the file of --config"
+	if t.file != "" {
+		where = " " + t.place()
+	}
+	return field + " of tenant " + quoteShort(t.ID) + where
 }
 
 // resolve makes relative paths of files relative to folder, in which the configuration is.
 func (c *configFile) resolve(folder string) {
-	paths := []*string{}
+	resolveAll(folder, &c.TenantsDir)
 	if c.Rings != nil {
-		paths = append(paths, &c.Rings.KEKFile, &c.Rings.Snapshot)
+		resolveAll(folder, &c.Rings.KEKFile, &c.Rings.Snapshot)
 	}
+	c.Listen.resolve(folder)
 	for i := range c.Tenants {
-		paths = append(paths, &c.Tenants[i].SecretFile, &c.Tenants[i].JWKSFile, &c.Tenants[i].CAFile, &c.Tenants[i].BearerTokenFile)
-	}
-	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(folder, *p)
-		}
+		c.Tenants[i].resolve(folder)
 	}
 }
 
-// check refuses contradictions, and fills in what follows from the other fields.
+// check refuses contradictions, and fills in what follows from the other fields. The tenants of
+// tenants_dir are not there yet.
 func (c *configFile) check() error {
-	if len(c.Tenants) == 0 {
+	if len(c.Tenants) == 0 && c.TenantsDir == "" {
 		return usagef("the file of --config has no tenants; see keyturn serve --help for an example")
+	}
+	if err := c.checkServer(); err != nil {
+		return err
+	}
+	c.ids, c.issuers = make(map[string]*tenantConfig), make(map[string]*tenantConfig)
+	for i := range c.Tenants {
+		t := &c.Tenants[i]
+		if err := t.check(len(c.Tenants) == 1 && c.TenantsDir == ""); err != nil {
+			return err
+		}
+		if err := c.claim(t); err != nil {
+			return err
+		}
+	}
+	if c.TenantsDir != "" {
+		return nil
+	}
+	return c.checkRings()
+}
+
+// checkServer checks what is not about single tenants.
+func (c *configFile) checkServer() error {
+	if err := c.Listen.check(); err != nil {
+		return usagef("the file of --config: listen.%v", err)
 	}
 	if c.Admin != nil && c.Admin.Addr == "" {
 		return usagef("the file of --config: admin.addr is missing: where to listen, such as 127.0.0.1:9102")
 	}
 	if err := c.Reload.parse(); err != nil {
 		return usagef("the file of --config: reload.every: %v", err)
+	}
+	if c.Drain != "" {
+		drain := newDrain()
+		if err := drain.Set(c.Drain); err != nil {
+			return usagef("the file of --config: drain: %v", err)
+		}
+		c.drain = &drain.value
 	}
 	if c.MaxTokenBytes != 0 {
 		if err := checkMaxTokenBytes(c.MaxTokenBytes); err != nil {
@@ -308,27 +359,16 @@ func (c *configFile) check() error {
 			return err
 		}
 	}
-	lines, issuers, rings := make(map[string]int), make(map[string]int), 0
-	for i := range c.Tenants {
-		t := &c.Tenants[i]
-		if err := t.check(len(c.Tenants) == 1); err != nil {
-			return err
-		}
-		if line, ok := lines[t.ID]; ok {
-			return t.errorf("the same id is on line %d", line)
-		}
-		lines[t.ID] = t.line
-		if err := t.claimIssuers(issuers); err != nil {
-			return err
-		}
-		if t.Kind == kindRing {
-			rings++
-		}
-	}
+	return nil
+}
+
+// checkRings refuses rings without a tenant that has one. In tenants_dir one may come later.
+func (c *configFile) checkRings() error {
+	wanted := slices.ContainsFunc(c.Tenants, func(t tenantConfig) bool { return t.Kind == kindRing })
 	switch {
-	case rings > 0 && c.Rings == nil:
+	case wanted && c.Rings == nil:
 		c.Rings = new(ringsConfig) // what it needs may be in the environment
-	case rings == 0 && c.Rings != nil:
+	case !wanted && c.Rings != nil && c.TenantsDir == "":
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
 		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
@@ -359,18 +399,25 @@ func (c *configFile) checkHeaders() error {
 	return nil
 }
 
-// claimIssuers notes the issuers of t, and refuses one that another tenant has.
-func (t *tenantConfig) claimIssuers(lines map[string]int) error {
-	for _, issuer := range append([]string{t.Issuer}, t.OtherIssuers...) {
-		line, ok := lines[issuer]
-		switch {
-		case ok && line == t.line:
-			return t.errorf("issuer and other_issuers have one issuer twice")
-		case ok:
-			return t.errorf("line %d has the same issuer: a token's iss says whose it is", line)
-		}
-		lines[issuer] = t.line
+// claim notes the ID and the issuers of t, and refuses one that another tenant has.
+func (c *configFile) claim(t *tenantConfig) error {
+	if other := c.ids[t.ID]; other != nil {
+		return t.errorf("the same id is %s", other.at())
 	}
+	seen := make(map[string]bool)
+	for _, issuer := range append([]string{t.Issuer}, t.OtherIssuers...) {
+		switch other := c.issuers[issuer]; {
+		case seen[issuer]:
+			return t.errorf("issuer and other_issuers have one issuer twice")
+		case other != nil:
+			return t.errorf("%s has the same issuer: a token's iss says whose it is", other.place())
+		}
+		seen[issuer] = true
+	}
+	for issuer := range seen {
+		c.issuers[issuer] = t
+	}
+	c.ids[t.ID] = t
 	return nil
 }
 

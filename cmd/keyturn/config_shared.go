@@ -21,6 +21,12 @@ type secretOwners map[[sha256.Size]byte]*tenantConfig
 func (o secretOwners) add(t *tenantConfig, secret []byte) error {
 	// HMAC fills a key up with zeros (RFC 2104, section 2): with some more or less it is the same.
 	sum := sha256.Sum256(bytes.TrimRight(secret, "\x00"))
+	t.secrets = append(t.secrets, sum)
+	return o.check(t, sum)
+}
+
+// check is add for the digest of a secret.
+func (o secretOwners) check(t *tenantConfig, sum [sha256.Size]byte) error {
 	other, known := o[sum]
 	if !known {
 		o[sum] = t
@@ -29,8 +35,8 @@ func (o secretOwners) add(t *tenantConfig, secret []byte) error {
 	if other == t || other.SharedSecret && t.SharedSecret {
 		return nil
 	}
-	return t.errorf("its secret is that of tenant %s (line %d): each could make the other's tokens; give each a secret of its own, or both shared_secret: true",
-		quoteShort(other.ID), other.line)
+	return t.errorf("its secret is that of tenant %s (%s): each could make the other's tokens; give each a secret of its own, or both shared_secret: true",
+		quoteShort(other.ID), other.place())
 }
 
 // setSecrets returns the secrets of a JWK Set: those of keys, which were read from it. It reads the

@@ -98,7 +98,7 @@ func newDrillOf(a *app, kind, short string) *cobra.Command {
 		freshness: newDuration(ring.MinFreshness, 10*time.Minute, time.Minute, "60s"),
 		lasts:     newDuration(time.Second, 24*time.Hour, 20*time.Second, "20s"),
 	}
-	c.waits.wait.shown = "two polls: 40s by default"
+	c.waits.wait.shown = "two polls: 9s by default"
 	c.tenant.value = "canary"
 	f := cmd.Flags()
 	describeTenant(cmd, "the name of the canary, which must not be that of a tenant", `"canary"`)

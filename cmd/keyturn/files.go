@@ -36,7 +36,8 @@ type inputFile struct {
 // secret itself, or the text of the JWK Set. A file that others can change is refused, and one that
 // they can read is remarked on.
 func (a *app) readFile(name, path, what string, use fileUse) (*inputFile, error) {
-	f, err := openInput(path, os.Open)
+	f, err := openInput(path, a.openNamed())
+	a.seen.note(name, path, use, f, err)
 	if err == nil {
 		f.name = name
 		return f, a.judgeFile(f, use)

@@ -30,7 +30,7 @@ func (a *app) readKEKs(name, path string) (keks *rotation.KEKs, f *inputFile, er
 
 // setKEKs gives rings their KEKs, and the file that they came from.
 func (a *app) setKEKs(rings *server.Rings, name, path string) error {
-	keks, f, err := a.readKEKs(name, path)
+	keks, f, err := a.unseen().readKEKs(name, path) // the server follows it by itself
 	if err != nil {
 		return err
 	}

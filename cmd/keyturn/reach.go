@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -51,13 +52,15 @@ func (a *app) source(issuerURL, jwksURL string, r reach, cfg jwks.SourceConfig) 
 		if !s.RootCAs.AppendCertsFromPEM(f.text) {
 			return nil, usagef("the file of %s has no certificate: want those of authorities, as PEM", r.file(caFile))
 		}
-		s.CAFile = r.caFile
+		s.CAFile = fmt.Sprintf("%s %x", r.caFile, sha256.Sum256(f.text))
 	}
 	if r.tokenFile != "" {
-		f, err := a.readFile(r.file(bearerTokenFile), r.tokenFile, "a bearer token for the issuer", holdsSecret)
+		f, err := a.unseen().readFile(r.file(bearerTokenFile), r.tokenFile, "a bearer token for the issuer", holdsSecret)
 		if err != nil {
 			return nil, err
 		}
+		a.seen.noteOnce(f) // it is read at each fetch
+		s.HeaderFile = r.tokenFile
 		first, err := bearerHeader(f.name, f.text)
 		if err != nil {
 			return nil, usagef("%v", err)

@@ -47,11 +47,11 @@ func hangUp(t *testing.T, env string, flags ...string) (s *served, ended chan er
 	return s, ended
 }
 
-// SIGHUP is how an operator has a service reload. It does not end one that has nothing to reload.
+// SIGHUP is how an operator has a service reload. It does not end one that has nothing new to read.
 // The demo, and a server with a secret, run in a terminal, and end with it.
 func TestServeHangUp(t *testing.T) {
 	s, ended := hangUp(t, "X=", "--config", configFolder(t, "tenants:\n"+acmeTenant, map[string]string{"s": testSecret}))
-	wait(t, func() bool { return strings.Contains(s.log.String(), "nothing to reload") })
+	wait(t, func() bool { return strings.Contains(s.log.String(), "the configuration is as it was") })
 	s.ask(t, "GET", "/api/", "").wantRefused(t)
 	if len(ended) > 0 {
 		t.Error("SIGHUP ended the service")

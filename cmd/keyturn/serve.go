@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,17 +35,24 @@ type serveCommand struct {
 	tolerate     *list[[]verifier.Tolerance]
 	maxToken     *option[int]
 	policy       policyFlags
+	drain        *option[time.Duration]
+	checkOnly    bool
+	json         bool
 	log          *slog.Logger
+
+	good map[string]*folderTenant // by file of tenants_dir: what was good last
+	next map[string]*folderTenant // the same, of what is being read
+	kept map[string]error         // by file of tenants_dir that cannot be used: why
 }
 
 func newServeCommand(a *app) *serveCommand {
 	log := slog.New(slog.NewTextHandler(a.stderr, nil))
 	own := *a
-	own.remark = func(text string) { log.Warn(text) }
+	own.remark, own.seen = func(text string) { log.Warn(text) }, new(seenFiles)
 	return &serveCommand{
 		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(), upstream: newUpstream(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
-		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(),
+		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(), drain: newDrain(),
 	}
 }
 
@@ -61,7 +69,10 @@ func newServe(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
+	f.Var(s.drain, "drain", "how long to go on at SIGTERM, with /readyz at 503 (default 5s with --admin, else 0s)")
 	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
+	f.BoolVar(&s.checkOnly, "check", false, "say whether it would start, by the exit code too: nothing is opened on the network")
+	f.BoolVar(&s.json, "json", false, "with --check: say so as JSON")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
 	f.BoolVar(&s.allowNoExp, "allow-no-exp", false, "with a secret: accept tokens without exp, which never end")
@@ -87,10 +98,17 @@ type offer struct {
 }
 
 func (s *serveCommand) run(ctx context.Context) error {
+	if s.json && !s.checkOnly {
+		return usagef("--json goes with --check")
+	}
 	o, err := s.offer()
 	if err != nil {
-		return err
+		return s.unchecked(err)
 	}
+	if s.checkOnly {
+		return s.check(o)
+	}
+	s.followConfig(o)
 	return s.serve(ctx, o)
 }
 
@@ -100,16 +118,18 @@ func (s *serveCommand) offer() (*offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.admin.given { // it beats the file
-		o.server.Admin = s.admin.value
+	if err := s.setListen(o); err != nil { // flags beat the file
+		return nil, err
 	}
+	s.setDrain(o)
 	if s.maxToken.given {
 		o.server.MaxTokenBytes = s.maxToken.value
 	}
 	if err := s.addUpstream(o); err != nil {
 		return nil, err
 	}
-	o.server.Addr, o.server.Logger, o.server.Now = s.addr.value, s.log, s.now
+	o.server.Logger, o.server.Now = s.log, s.now
+	o.server.Fixed = fixedSettings(o)
 	return o, nil
 }
 
@@ -160,7 +180,8 @@ func (s *serveCommand) ringFlag() string {
 func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 	stop := func() {}
 	o.server.Notify = func(e server.Event) {
-		if _, ending := e.(server.Draining); ending {
+		switch e.(type) {
+		case server.Stopping, server.Draining:
 			stop() // from here on, a signal ends the process at once
 		}
 		fmt.Fprint(s.stdout, eventText(e))
@@ -179,13 +200,40 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 		s.log.Warn(warning)
 	}
 	signal.Ignore(syscall.SIGPIPE) // the reader of the output may go away: that must not end the server
-	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop = endAtSignal(ctx)
 	defer stop()
-	fmt.Fprint(s.stdout, o.intro(srv)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
+	fmt.Fprint(s.stdout, o.intro(srv)+unixIntro(o)+s.adminIntro(srv)+"\nCtrl-C ends it\n")
 	if err := srv.Run(ctx); err != nil {
 		return exitf(exitNo, "the server ended: %v", err)
 	}
 	return nil
+}
+
+// endAtSignal returns a context that ends when the process receives SIGINT or SIGTERM. The cause tells
+// them apart: at SIGINT a user waits at a terminal, and at SIGTERM a load balancer may need some time.
+// stop gives the signals their own effect back.
+func endAtSignal(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(parent)
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ctx.Done():
+		case sig := <-received:
+			cause := context.Canceled
+			if sig == syscall.SIGTERM {
+				cause = server.ErrTerminated
+			}
+			end(cause)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(received)
+		end(context.Canceled)
+		<-done
+	}
 }
 
 // offerSecret offers the mode with a shared secret: everyone who has the secret makes good tokens.

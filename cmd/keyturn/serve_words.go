@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -75,6 +76,9 @@ type endpoint server.Endpoint
 
 // listening tells where the server listens.
 func (e endpoint) listening() string {
+	if e.URL == "" {
+		return "" // on a socket alone
+	}
 	text := "listening on " + e.URL + "\n"
 	if e.Open {
 		port := e.URL[strings.LastIndexByte(e.URL, ':'):]
@@ -108,6 +112,14 @@ func (s *serveCommand) adminIntro(srv *server.Server) string {
 		"  " + at.URL + "/readyz   200 while it can verify tokens, with the name and the state of each tenant\n"
 }
 
+// unixIntro tells where the socket is, if there is one.
+func unixIntro(o *offer) string {
+	if o.server.Unix == "" {
+		return ""
+	}
+	return fmt.Sprintf("listening on the socket %s (mode %04o)\n", o.server.Unix, o.server.UnixMode.Perm())
+}
+
 // curl returns the command that tries a token on this server: the one of the guide to
 // MastraJwtAuth.
 func (e endpoint) curl(token string) string {
@@ -121,6 +133,8 @@ func eventText(e server.Event) string {
 	switch e := e.(type) {
 	case server.FreshToken:
 		return fmt.Sprintf("\nthe same with a fresh token:\n%s\n", endpoint(e.At).curl(e.Text))
+	case server.Stopping:
+		return fmt.Sprintf("stopping: serving on for %v while load balancers turn to others; Ctrl-C ends at once\n", e.For)
 	case server.Draining:
 		return fmt.Sprintf("shutting down: waiting up to %v for requests in flight; Ctrl-C again ends at once\n", e.Limit)
 	case server.Stopped:
@@ -273,7 +287,13 @@ func (s *serveCommand) openError(o *offer, err error) error {
 	}
 	switch e.Part {
 	case server.PartListener:
-		return place{"--addr", o.server.Addr, "127.0.0.1:4111"}.listenError(e.Err)
+		at := place{"--addr", o.server.Addr, "127.0.0.1:4111"}
+		if o.file != nil && o.file.Listen != nil && !s.addr.given {
+			at.name = "listen.addr in the file of --config"
+		}
+		return at.listenError(e.Err)
+	case server.PartUnix:
+		return unixError(e.Err)
 	case server.PartAdmin:
 		return s.adminError(o, e.Err)
 	case server.PartRedis:
@@ -326,6 +346,21 @@ func (p place) listenError(err error) error {
 		err = e.Err
 	}
 	return usagef("%s: cannot listen there: %v", p.name, err)
+}
+
+// unixError returns the words for a socket that cannot be listened on.
+func unixError(err error) error {
+	const name = "listen.unix in the file of --config"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return usagef("%s: another program listens there: end it, or choose another path", name)
+	}
+	if e := (*os.LinkError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	if e := (*net.OpError)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return usagef("%s: cannot listen there: %v", name, causeOf(err))
 }
 
 // portBeside returns a port beside one that is in use.

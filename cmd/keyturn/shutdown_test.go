@@ -64,7 +64,7 @@ func TestServeSecondSignal(t *testing.T) {
 	}
 }
 
-// A request that does not end within Config.Drain is cut off.
+// A request that does not end within Config.Grace is cut off.
 func TestServeDrainEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -76,7 +76,7 @@ func TestServeDrainEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.server.Addr, o.server.Drain = "127.0.0.1:0", 50*time.Millisecond
+	o.server.Addr, o.server.Grace = "127.0.0.1:0", 50*time.Millisecond
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.serve(ctx, o); w.Close() }()
 	s.url = waitURL(t, stdout, s.out)

@@ -53,7 +53,7 @@ func (w *waitFlags) limit(timing rotation.Policy) time.Duration {
 // pollGap returns the longest time between two polls of an instance with the default settings, the
 // call included.
 func pollGap(fresh time.Duration) time.Duration {
-	return min(15*time.Second, fresh/4)*6/5 + min(2*time.Second, fresh/30)
+	return min(3*time.Second, fresh/4)*6/5 + min(time.Second, fresh/30)
 }
 
 // waitHelp is what the help of each change says about the wait.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -173,7 +174,7 @@ func TestWaitInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, func() bool {
-		return strings.Contains(stderr.String(), "waiting for 1 instance to apply it, 39s at most: stuck")
+		return regexp.MustCompile(`waiting for 1 instance to apply it, \ds at most: stuck`).MatchString(stderr.String())
 	})
 	cmd.Process.Signal(syscall.SIGINT)
 	cmd.Wait()

@@ -47,6 +47,29 @@ var (
 	// WRONGPASS).
 	ErrNoAuth = errors.New("Redis does not accept the user or the password: check them")
 
+	// ErrCredentials reports that the function for the user and the password has failed
+	// ([Options.Credentials]).
+	ErrCredentials = errors.New("there are no user and password for Redis: repair what provides them, such as the password file")
+
+	// ErrAuthority reports that no authority that is trusted here has signed the certificate of
+	// the server.
+	ErrAuthority = errors.New("the certificate of Redis is of an authority that is not trusted here: trust the one that signed it")
+
+	// ErrServerName reports that the certificate of the server is of other names. Sentinels and
+	// Clusters give out IP addresses unless they are told otherwise (redis/redis issue 7928).
+	ErrServerName = errors.New("the certificate of Redis is of another name: connect by a name that it has, let Sentinels and a Cluster announce host names, or set the server name, which then holds for all servers and Sentinels")
+
+	// ErrCertificateDates reports that the certificate of the server has expired, or is not good yet.
+	ErrCertificateDates = errors.New("the certificate of Redis is not good at this time: renew it, or set the clock of this machine")
+
+	// ErrClientCertificate reports that the server wants a certificate from its clients, or refuses
+	// the one that it got.
+	ErrClientCertificate = errors.New("Redis refuses the certificate of this client, or wants one: give one of an authority that Redis trusts, and its key")
+
+	// ErrTLS reports that TLS did not come about for another reason: the server does not speak it on
+	// this port, or the two have no version in common, or the server hung up.
+	ErrTLS = errors.New("TLS with Redis failed: is this its port for TLS, does it want a certificate of this client, and do both know a version of TLS?")
+
 	// ErrWrongType reports that one of the store's keys has another type than the
 	// store gives it (WRONGTYPE): another program writes to it.
 	ErrWrongType = errors.New("a key holds something that keyturn did not write: look at it, and delete it or restore a backup")
@@ -112,6 +135,12 @@ func explain(call string, err error) error {
 }
 
 func kindOf(err error) error {
+	if errors.As(err, new(*credentialsError)) {
+		return ErrCredentials
+	}
+	if kind := kindOfHandshake(err); kind != nil {
+		return kind
+	}
 	if errors.As(err, new(redis.Error)) {
 		return kindOfReply(err.Error())
 	}

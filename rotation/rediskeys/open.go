@@ -1,24 +1,14 @@
 package rediskeys
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
-)
-
-// The timeouts of a client without a shorter context. They only end calls that would
-// otherwise hang forever; a keyring's own deadlines are shorter.
-const (
-	dialTimeout = 2 * time.Second
-	callTimeout = 3 * time.Second
 )
 
 // Open returns a client for a URL:
@@ -26,9 +16,10 @@ const (
 //	redis://user:password@host:6379/0
 //	redis-sentinel://user:password@host:26379,host:26379/mastername/0
 //	redis-cluster://user:password@host:6379,host:6379
+//	unix://user:password@/run/redis.sock?db=0
 //
 // The schemes rediss, rediss-sentinel and rediss-cluster do the same over TLS 1.2 or
-// later, with the system's certificate authorities. User, password, port and database
+// later, with the system's certificate authorities; [OpenWith] takes others. User, password, port and database
 // number are optional. Percent-encode special characters in user, password and
 // mastername. User and password are for Redis. If the Sentinels have a password of
 // their own, add the parameters sentinel_username and sentinel_password.
@@ -37,37 +28,14 @@ const (
 // at the latest. Errors never show the URL, nor any part that may be a password. The
 // caller closes the client.
 func Open(rawURL string) (redis.UniversalClient, error) {
-	a, err := parseURL(rawURL)
-	if err != nil {
-		return nil, &Error{Call: "the URL of Redis", Err: err}
-	}
-	o := &redis.UniversalOptions{
-		Addrs: a.hosts, Username: a.user, Password: a.password, DB: a.db,
-		MasterName: a.master, SentinelUsername: a.sentinelUser, SentinelPassword: a.sentinelPassword,
-		IsClusterMode: a.kind == kindCluster,
-
-		ContextTimeoutEnabled: true,
-		DialTimeout:           dialTimeout,
-		ReadTimeout:           callTimeout,
-		WriteTimeout:          callTimeout,
-		PoolTimeout:           callTimeout,
-		DialerRetries:         1, // the client repeats the whole call
-		MaxRetries:            2,
-		MaxRetryBackoff:       100 * time.Millisecond,
-
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	if a.tls {
-		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the client sets each host's name
-	}
-	return redis.NewUniversalClient(o), nil
+	return OpenWith(rawURL, Options{})
 }
 
 const (
 	kindServer   = ""
 	kindSentinel = "sentinel"
 	kindCluster  = "cluster"
+	kindUnix     = "unix" // a socket of this machine
 )
 
 // An address is a parsed URL.
@@ -82,7 +50,7 @@ type address struct {
 }
 
 var (
-	errScheme   = errors.New("want redis://, redis-sentinel:// or redis-cluster://, or rediss for TLS")
+	errScheme   = errors.New("want redis://, redis-sentinel:// or redis-cluster://, or rediss for TLS, or unix:///PATH")
 	errEncoding = errors.New("special characters in user, password and names have to be percent-encoded")
 )
 
@@ -94,6 +62,9 @@ func parseURL(raw string) (address, error) {
 		return address{}, errScheme
 	}
 	var a address
+	if strings.EqualFold(scheme, kindUnix) {
+		return a, a.readSocket(rest)
+	}
 	base, kind, _ := strings.Cut(strings.ToLower(scheme), "-")
 	a.kind, a.tls = kind, base == "rediss"
 	if base != "redis" && base != "rediss" || !slices.Contains([]string{kindServer, kindSentinel, kindCluster}, kind) || strings.HasSuffix(scheme, "-") {
@@ -108,16 +79,40 @@ func parseURL(raw string) (address, error) {
 	return a, err
 }
 
+// readSocket reads what follows unix://.
+func (a *address) readSocket(rest string) error {
+	a.kind = kindUnix
+	rest, query, _ := strings.Cut(rest, "?")
+	user, path, ok := strings.Cut(rest, "/")
+	path, err := url.PathUnescape("/" + path)
+	switch {
+	case strings.Contains(query, "@") || strings.Contains(user, "@") != strings.HasSuffix(user, "@") || err != nil:
+		return errEncoding
+	case !ok || path == "/" || user != "" && !strings.HasSuffix(user, "@"):
+		return errors.New("the path of a socket begins with a slash: unix:///run/redis.sock")
+	}
+	a.hosts = []string{path}
+	return errors.Join(a.readUser(strings.TrimSuffix(user, "@")), a.readQuery(query))
+}
+
+// readUser reads a user and a password, with a colon between them.
+func (a *address) readUser(text string) error {
+	user, password, _ := strings.Cut(text, ":")
+	var err1, err2 error
+	a.user, err1 = url.PathUnescape(user)
+	a.password, err2 = url.PathUnescape(password)
+	if err1 != nil || err2 != nil {
+		return errEncoding
+	}
+	return nil
+}
+
 func (a *address) readAuthority(authority string) error {
 	hosts := authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
 		hosts = authority[i+1:]
-		user, password, _ := strings.Cut(authority[:i], ":")
-		var err1, err2 error
-		a.user, err1 = url.PathUnescape(user)
-		a.password, err2 = url.PathUnescape(password)
-		if err1 != nil || err2 != nil {
-			return errEncoding
+		if err := a.readUser(authority[:i]); err != nil {
+			return err
 		}
 	}
 	port := "6379"
@@ -171,7 +166,11 @@ func (a *address) readPath(path string) error {
 	case a.kind == kindCluster && parts[0] != "0":
 		return errors.New("a Cluster has database 0 alone")
 	}
-	db, err := strconv.ParseUint(parts[0], 10, 16)
+	return a.readDB(parts[0])
+}
+
+func (a *address) readDB(text string) error {
+	db, err := strconv.ParseUint(text, 10, 16)
 	if err != nil {
 		return errors.New("the number of the database is not a number")
 	}
@@ -190,8 +189,12 @@ func (a *address) readQuery(query string) error {
 			a.sentinelUser = all[0]
 		case a.kind == kindSentinel && name == "sentinel_password" && len(all) == 1:
 			a.sentinelPassword = all[0]
+		case a.kind == kindUnix && name == "db" && len(all) == 1:
+			if err := a.readDB(all[0]); err != nil {
+				return err
+			}
 		default:
-			return errors.New("unknown parameter: there are sentinel_username and sentinel_password, of redis-sentinel://")
+			return errors.New("unknown parameter: there are sentinel_username and sentinel_password, of redis-sentinel://, and db, of unix://")
 		}
 	}
 	return nil

@@ -283,7 +283,8 @@ func codeOf(r reply) rotation.Code {
 	dial, text := (*net.OpError)(nil), r.err.Error()
 	code, _, _ := strings.Cut(text, " ")
 	switch {
-	case r.notSent, errors.Is(r.err, redis.ErrPoolTimeout), errors.As(r.err, &dial) && dial.Op == "dial":
+	case r.notSent, errors.Is(r.err, redis.ErrPoolTimeout), errors.As(r.err, &dial) && dial.Op == "dial",
+		errors.As(r.err, new(*handshakeError)), errors.As(r.err, new(*credentialsError)): // HELLO comes before any call
 		return rotation.NotMade
 	case !errors.As(r.err, new(redis.Error)) || strings.Contains(text, "user_script"):
 		return 0

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// maxPoll bounds how late an instance without pub/sub hears of a revocation.
-	maxPoll = 15 * time.Second
+	// maxPoll bounds how late an instance without pub/sub hears of a revocation. With maxDeadline it
+	// bounds how long an instance recovers, which is two polls: at most 9.2 s.
+	maxPoll = 3 * time.Second
 	// maxDeadline bounds how long one slow server holds up a poll of the others.
-	maxDeadline = 2 * time.Second
+	maxDeadline = time.Second
 	// defaultFreshness sets the times until a ring is known. It is that of a default policy.
 	defaultFreshness = time.Minute
 

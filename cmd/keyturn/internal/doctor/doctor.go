@@ -82,9 +82,9 @@ func (t Timing) Least(p rotation.Policy) Timing {
 	return Timing{min(t.ClockSkew, p.ClockSkew), min(t.Dwell, p.Dwell), min(t.Freshness, p.Freshness)}
 }
 
-// deadline returns how long an instance waits for Redis: a thirtieth of Freshness, at most 2 s (see
+// deadline returns how long an instance waits for Redis: a thirtieth of Freshness, at most 1 s (see
 // rotation.Config.Deadline).
-func (t Timing) deadline() time.Duration { return min(2*time.Second, t.Freshness/30) }
+func (t Timing) deadline() time.Duration { return min(time.Second, t.Freshness/30) }
 
 // A Server is a primary, as it told of itself.
 type Server struct {

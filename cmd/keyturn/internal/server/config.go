@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -22,15 +23,33 @@ import (
 
 // A Config says what a [Server] serves. The command's flags, its file and its demo each make one.
 type Config struct {
-	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine.
+	// Addr is where the server listens: HOST:PORT, or :PORT for every address of the machine. Empty
+	// means on Unix alone.
 	Addr string
+
+	// Unix is the path of a socket on which the server listens too. Empty means that there is none.
+	// UnixMode is the mode of the socket: who can write it can connect.
+	Unix     string
+	UnixMode fs.FileMode
+
+	// TLS is for Addr. Nil means that it has none.
+	TLS *TLS
 
 	// Admin is where the admin listener is: HOST:PORT. It says of each tenant whether it is ready,
 	// and why not, to everyone who reaches it. Empty means that there is none.
 	Admin string
 
-	// Drain is how long the server waits at its end for requests in flight. Zero means 10 s.
+	// Drain is how long the server goes on at its end, while /readyz says that it is stopping, if its
+	// context ends with [ErrTerminated]. Load balancers need that time to send their requests
+	// elsewhere. Zero means not at all.
 	Drain time.Duration
+
+	// Grace is how long the server waits at its end for requests in flight. Zero means 10 s.
+	Grace time.Duration
+
+	// Fixed has the settings that a reload does not change, by name. Their values are compared, and
+	// never logged.
+	Fixed map[string]string
 
 	// Tenants are those whose tokens open the API.
 	Tenants []Tenant
@@ -91,6 +110,10 @@ type Tenant struct {
 
 	// Ring says that the keys are those of the tenant's ring.
 	Ring bool
+
+	// Sum tells what the tenant was made of apart from anything else, so that a reload leaves a tenant
+	// alone that has not changed. Zero stands for a tenant that may have changed.
+	Sum Sum
 }
 
 // A Source is where an issuer publishes its keys: one of the three URLs is set.
@@ -103,6 +126,8 @@ type Source struct {
 	Proxy   *url.URL       // that it is reached through; nil is that of Config.Issuers
 	RootCAs *x509.CertPool // that its certificate is of; nil is those of Config.Issuers
 	CAFile  string         // names RootCAs: sources with the same name share them
+
+	HeaderFile string // names Config.Header: two with the same name are the same
 }
 
 // ClientConfig returns cfg with what the source has of its own.
@@ -119,6 +144,16 @@ func (s *Source) ClientConfig(cfg jwks.Config) jwks.Config {
 		cfg.TLS = secure
 	}
 	return cfg
+}
+
+// same reports whether two sources read the same keys in the same way. Neither may be nil.
+func (s *Source) same(o *Source) bool { return s.identity() == o.identity() }
+
+// identity names everything that decides which keys a source reads.
+func (s *Source) identity() string {
+	cfg := s.Config
+	cfg.Header = nil // HeaderFile names it
+	return fmt.Sprintf("%q %q %q %+v %q %s", s.IssuerURL, s.JWKSURL, s.PEMURL, cfg, s.HeaderFile, s.client())
 }
 
 // client names the client that the source can share with others.
@@ -180,7 +215,7 @@ type DemoRing struct {
 	Policy rotation.Policy
 }
 
-const defaultDrain = 10 * time.Second
+const defaultGrace = 10 * time.Second
 
 // DefaultMaxTokenBytes is the longest token that is accepted by default: that of package verifier.
 const DefaultMaxTokenBytes = 16 << 10
@@ -191,11 +226,14 @@ func (c Config) withDefaults() Config {
 	if c.MaxTokenBytes == 0 {
 		c.MaxTokenBytes = DefaultMaxTokenBytes
 	}
-	if c.Drain == 0 {
-		c.Drain = defaultDrain
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
 	}
 	if c.Reload.Every == 0 {
 		c.Reload.Every = defaultReload
+	}
+	if c.Reload.Settle == 0 {
+		c.Reload.Settle = settleFor
 	}
 	if c.Hint == nil {
 		c.Hint = func(*verifier.Error) string { return "" }
@@ -226,6 +264,7 @@ const (
 	PartStore    Part = "store"    // the Redis of the rings: its URL cannot be used
 	PartRings    Part = "rings"    // they cannot be read or made
 	PartListener Part = "listener" // Config.Addr cannot be listened on
+	PartUnix     Part = "unix"     // Config.Unix cannot be listened on
 	PartAdmin    Part = "admin"    // Config.Admin cannot be listened on
 	PartRules    Part = "rules"    // the rules of the tenants contradict each other
 )
@@ -248,8 +287,8 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err, for [errors.Is] and [errors.As].
 func (e *Error) Unwrap() error { return e.Err }
 
-// An Event is something that an operator at a terminal should see: a [FreshToken], [Draining] or
-// [Stopped].
+// An Event is something that an operator at a terminal should see: a [FreshToken], [Stopping],
+// [Draining] or [Stopped].
 type Event interface{ event() }
 
 // A FreshToken is a token of a demo that replaces one which expires soon.
@@ -258,6 +297,9 @@ type FreshToken struct {
 	At Endpoint // of the server
 }
 
+// Stopping reports that the server goes on for a while, and tells load balancers that it will end.
+type Stopping struct{ For time.Duration }
+
 // Draining reports that the server takes no new connections, and waits for requests in flight.
 type Draining struct{ Limit time.Duration }
 
@@ -265,5 +307,6 @@ type Draining struct{ Limit time.Duration }
 type Stopped struct{}
 
 func (FreshToken) event() {}
+func (Stopping) event()   {}
 func (Draining) event()   {}
 func (Stopped) event()    {}

@@ -110,8 +110,8 @@ type proxy struct {
 	now          func() time.Time
 }
 
-// newProxy returns the proxy of s to its upstream.
-func newProxy(s *Server) *proxy {
+// newProxy returns the proxy of a generation to its upstream.
+func newProxy(s *generation) *proxy {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	p := &proxy{
 		up: s.cfg.Upstream.withDefaults(), identity: s.cfg.Identity, meter: s.cfg.Meter, now: s.cfg.Now,

@@ -23,6 +23,7 @@ const discoveryPath = "/.well-known/openid-configuration"
 // A publisher serves the public keys of rings, and the metadata that leads to them.
 type publisher struct {
 	rings  *rings
+	ids    []string // of the tenants with a ring
 	now    func() time.Time
 	byPath map[string]http.Handler // by the end of the path
 	only   recent[onlyTenant]
@@ -33,7 +34,7 @@ func newPublisher(t *tenants, now func() time.Time) *publisher {
 	if t.rings == nil {
 		return nil
 	}
-	p := &publisher{rings: t.rings, now: now}
+	p := &publisher{rings: t.rings, ids: t.ringIDs(), now: now}
 	p.byPath = map[string]http.Handler{
 		JWKSPath:      middleware.JWKS(t.rings.keyring, p.tenantOf(JWKSPath)),
 		discoveryPath: middleware.Discovery(t.rings.keyring, p.tenantOf(discoveryPath), t.publicIssuer),
@@ -62,7 +63,7 @@ func (p *publisher) owns(path string) bool {
 	}
 	for end := range p.byPath {
 		name, ok := strings.CutSuffix(path, end)
-		if tenant, rooted := strings.CutPrefix(name, "/"); ok && rooted && slices.Contains(p.rings.tenants, tenant) {
+		if tenant, rooted := strings.CutPrefix(name, "/"); ok && rooted && slices.Contains(p.ids, tenant) {
 			return true
 		}
 	}
@@ -89,7 +90,7 @@ type onlyTenant struct {
 }
 
 func (p *publisher) onlyTenant() (only onlyTenant) {
-	for _, tenant := range p.rings.tenants {
+	for _, tenant := range p.ids {
 		_, _, err := p.rings.keyring.PublicKeys(context.Background(), tenant) // from memory
 		switch {
 		case err != nil && errors.Is(err, keystore.ErrNotFound) && !errors.Is(err, keystore.ErrUnavailable):

@@ -239,7 +239,7 @@ func serveHealth(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveReady answers whether tokens can be verified, or signed, with the names of tenants or without.
-func (s *Server) serveReady(w http.ResponseWriter, r *http.Request, named bool) {
+func (s *generation) serveReady(w http.ResponseWriter, r *http.Request, named bool) {
 	if !onlyRead(w, r) {
 		return
 	}

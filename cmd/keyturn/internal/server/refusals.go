@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/middleware"
@@ -29,7 +30,7 @@ type refusalLog struct {
 
 	more string // what the line with a count says; empty stands for refusals
 
-	authorization bool // a token may be in Authorization
+	authorization atomic.Bool // a token may be in Authorization
 
 	mu      sync.Mutex                 // guards reasons
 	reasons map[string]*refusalsSecond // few: no reason is a client's text
@@ -127,7 +128,7 @@ func (l *refusalLog) logOne(r *http.Request, err error) {
 	if bad := (*verifier.Error)(nil); errors.As(err, &bad) {
 		attrs = append(attrs, "reason", string(bad.Reason))
 		text = l.hint(bad)
-	} else if errors.Is(err, middleware.ErrNoToken) && l.authorization && len(r.Header[authorization]) > 0 {
+	} else if errors.Is(err, middleware.ErrNoToken) && l.authorization.Load() && len(r.Header[authorization]) > 0 {
 		text = "there is an Authorization header, but it does not begin with Bearer"
 	}
 	if text != "" {

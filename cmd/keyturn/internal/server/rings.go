@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,7 @@ import (
 
 // rings are the rings that a server reads, rotates and publishes.
 type rings struct {
-	tenants []string
+	tenants atomic.Pointer[[]string] // with a ring; a reload replaces them
 	client  redis.UniversalClient
 	keyring *rotation.Keyring
 	rotator *rotation.Rotator
@@ -32,16 +33,13 @@ const ringTime = 10 * time.Second
 // openRings reads the rings of the tenants that have one.
 func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	r := &rings{hint: cfg.Rings.Hint, log: cfg.Logger}
+	ids := ringIDs(cfg.Tenants)
+	r.tenants.Store(&ids)
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	for _, t := range cfg.Tenants {
-		if t.Ring {
-			r.tenants = append(r.tenants, t.Rules.ID)
-		}
-	}
 	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
 	if r.client, err = rediskeys.Open(cfg.Rings.URL); err != nil {
 		return nil, &Error{Part: PartStore, Err: err}
@@ -64,6 +62,16 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 	return r, nil
 }
 
+// ringIDs returns the tenants that have a ring.
+func ringIDs(all []Tenant) (ids []string) {
+	for i := range all {
+		if all[i].Ring {
+			ids = append(ids, all[i].Rules.ID)
+		}
+	}
+	return ids
+}
+
 // refusal returns err if Redis has answered, and waiting would not help.
 func refusal(err error) error {
 	for _, refused := range []error{rediskeys.ErrNoAuth, rediskeys.ErrNoPermission, rediskeys.ErrUnsupported} {
@@ -76,7 +84,7 @@ func refusal(err error) error {
 
 func (r *rings) config(cfg *Config) rotation.Config {
 	c := rotation.Config{
-		Tenants: r.tenants, KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
+		Tenants: *r.tenants.Load(), KEKs: cfg.Rings.KEKs, Realm: cfg.Rings.Realm, OtherRealms: cfg.Rings.OtherRealms, Poll: cfg.Rings.Poll, Deadline: cfg.Rings.Deadline,
 		TrustFirstRead: cfg.Demo != nil, // its Redis is new, and nothing else uses it
 		StoreMayBeAway: cfg.Rings.MayBeAway, Snapshot: cfg.Rings.Snapshot,
 		Verifies: verifies(cfg.Tenants),
@@ -167,7 +175,7 @@ func (r *rings) watch(ctx context.Context) {
 	defer tick.Stop()
 	seen := make(map[string]string)
 	for {
-		for _, tenant := range r.tenants {
+		for _, tenant := range *r.tenants.Load() {
 			status, err := r.keyring.Tenant(tenant)
 			if err != nil {
 				continue
@@ -223,7 +231,7 @@ func (r *rings) awaitReady(ctx context.Context) bool {
 
 // logWaiting logs which rings are not ready, and why, unless it has said so.
 func (r *rings) logWaiting(said map[string]string) {
-	for _, tenant := range r.tenants {
+	for _, tenant := range *r.tenants.Load() {
 		status, err := r.keyring.Tenant(tenant)
 		if err != nil {
 			status = rotation.TenantStatus{Err: err}

@@ -12,15 +12,21 @@ import (
 	"github.com/keyturn/keyturn/middleware"
 )
 
-// routes returns the handler of all requests. The only way to the API leads through
-// [middleware.Require].
-func (s *Server) routes() http.Handler {
+// routes returns the handler of the public listener. The socket has localRoutes, also where every path
+// of the public listener is the upstream's.
+func (s *generation) routes() http.Handler {
+	if s.proxy != nil {
+		return s.upstreamRoutes()
+	}
+	return s.localRoutes()
+}
+
+// localRoutes returns the handler of requests that the server answers itself. The only way to the API
+// leads through [middleware.Require].
+func (s *generation) localRoutes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	api := s.metered(FaceAPI, middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI)))
 	published := newPublisher(s.tenants, s.cfg.Now)
-	if s.proxy != nil {
-		return s.upstreamRoutes(published)
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch {
@@ -42,7 +48,8 @@ func (s *Server) routes() http.Handler {
 
 // upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
 // but for public keys if those are published.
-func (s *Server) upstreamRoutes(published *publisher) http.Handler {
+func (s *generation) upstreamRoutes() http.Handler {
+	published := newPublisher(s.tenants, s.cfg.Now)
 	if published == nil || !s.cfg.Upstream.Publish {
 		return s.proxy
 	}
@@ -89,7 +96,7 @@ func CheckTokenHeader(name string) (err error) {
 }
 
 // adminRoutes returns the handler of the admin listener's requests.
-func (s *Server) adminRoutes() http.Handler {
+func (s *generation) adminRoutes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		switch r.URL.Path {
@@ -124,7 +131,7 @@ func isAPI(p string) bool {
 }
 
 // refuse answers a request whose token is missing or bad, or cannot be judged now.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (s *generation) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.refusals.add(r, err)
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers.

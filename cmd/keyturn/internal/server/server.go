@@ -2,10 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,25 +16,29 @@ import (
 
 // A Server serves an API that only good tokens open. [New] opens one, and [Server.Run] closes it.
 type Server struct {
-	cfg       Config
-	demo      *demo // nil without Config.Demo
-	tenants   *tenants
-	listener  net.Listener
-	admin     net.Listener // nil without Config.Admin
-	verifier  *verifier.Verifier
-	proxy     *proxy                         // nil without Config.Upstream
-	purpose   purpose                        // of /readyz without one: to sign, if the server does
-	readiness map[purpose]*recent[readiness] // by what for
-	refusals  refusalLog
-	stopping  atomic.Bool // Run waits for requests in flight
+	cfg      Config       // of the start; that of now is in live
+	demo     *demo        // nil without Config.Demo
+	listener net.Listener // nil with Config.Unix alone
+	unix     net.Listener // nil without Config.Unix
+	admin    net.Listener // nil without Config.Admin
+	verifier *verifier.Verifier
+	purpose  purpose // of /readyz without one: to sign, if the server does
+	refusals refusalLog
+	stopping atomic.Bool // Run will end
+
+	live       atomic.Pointer[generation]
+	replaced   chan struct{}  // receives after rings were added to live
+	retiring   sync.WaitGroup // of the sources that a reload has replaced
+	mu         sync.Mutex     // held while live and the verifier's tenants change; guards incomplete
+	proxies    []*proxy       // that may have streams; guarded by mu
+	incomplete []string       // tenants whose rings have not said yet how much leeway they allow
 }
 
 // New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
 // error is an [Error]; then nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
-	s := &Server{cfg: cfg.withDefaults(), purpose: forVerify, readiness: map[purpose]*recent[readiness]{forVerify: {}, forSign: {}}}
+	s := &Server{cfg: cfg.withDefaults(), purpose: forVerify, replaced: make(chan struct{}, 1)}
 	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
-	s.refusals.authorization = len(s.cfg.TokenHeaders) == 0 || slices.ContainsFunc(s.cfg.TokenHeaders, isAuthorization)
 	defer func() {
 		if err != nil {
 			s.close()
@@ -45,49 +50,45 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if s.tenants, err = openTenants(ctx, &s.cfg); err != nil {
+	first, err := openTenants(ctx, &s.cfg)
+	if err != nil {
 		return nil, err
 	}
+	s.live.Store(s.generation(s.cfg, first))
 	if err = s.listen(ctx); err != nil {
 		return nil, err
 	}
 	if s.demo != nil {
-		if err = s.demo.open(ctx, s.tenants, s.Endpoint()); err != nil {
+		if err = s.demo.open(ctx, first, s.Endpoint()); err != nil {
 			return nil, err
 		}
 	}
-	s.verifier, err = verifier.New(verifier.Config{Tenants: s.tenants.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now})
+	s.verifier, err = verifier.New(verifier.Config{Tenants: first.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now})
 	if err != nil {
 		return nil, &Error{Part: PartRules, Err: err}
 	}
-	if s.cfg.Upstream != nil {
-		s.proxy = newProxy(s)
-	}
+	s.incomplete = first.ringIDs()
+	s.install(s.live.Load())
 	return s, nil
-}
-
-// listen opens the listeners.
-func (s *Server) listen(ctx context.Context) (err error) {
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
-		return &Error{Part: PartListener, Err: err}
-	}
-	if s.cfg.Admin == "" {
-		return nil
-	}
-	if s.admin, err = new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Admin); err != nil {
-		return &Error{Part: PartAdmin, Err: err}
-	}
-	return nil
 }
 
 // An Endpoint is where a server listens.
 type Endpoint struct {
-	URL  string // by which a program on this machine reaches it
+	URL  string // by which a program on this machine reaches it; empty without a TCP listener
 	Open bool   // whether it listens on all addresses of the machine
 }
 
 // Endpoint returns where s listens.
-func (s *Server) Endpoint() Endpoint { return endpointOf(s.listener.Addr()) }
+func (s *Server) Endpoint() Endpoint {
+	if s.listener == nil {
+		return Endpoint{}
+	}
+	at := endpointOf(s.listener.Addr())
+	if s.cfg.TLS != nil {
+		at.URL = "https" + strings.TrimPrefix(at.URL, "http")
+	}
+	return at
+}
 
 // Admin returns where the admin listener of s is, and whether other machines may reach it. ok is
 // false if there is none.
@@ -110,42 +111,76 @@ func endpointOf(a net.Addr) Endpoint {
 // otherHeaderBytes has room for the headers that a proxy sends beside the token.
 const otherHeaderBytes = 24 << 10
 
-// Run answers requests until ctx ends. Then it waits for those in flight, and closes s. It returns
-// an error if the server could not go on before ctx ended.
+// ErrTerminated is the cause of a context that ends a Server whose place others are about to take: it
+// goes on for Config.Drain. After any other cause somebody waits for its end.
+var ErrTerminated = errors.New("terminated")
+
+// Run answers requests until ctx ends, and for Config.Drain if its cause is [ErrTerminated]. Then it
+// waits for those in flight, and closes s. It returns an error if the server could not go on before
+// ctx ended.
 //
 // The admin listener ends last: until then /readyz says there that the server is stopping.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	defer s.startBackground(ctx)()
-	defer s.proxy.close()
-	public := s.start(s.listener, s.routes())
-	admin := s.start(s.admin, s.adminRoutes())
-	select {
-	case err := <-public.done():
-		admin.close()
+	defer s.closeProxies()
+	public, local, admin := s.start(s.listener, s.routes()), s.start(s.unix, s.localRoutes()), s.start(s.admin, s.adminRoutes())
+	if err := s.serve(ctx, public, local, admin); err != nil {
+		for _, f := range []*face{public, local, admin} {
+			f.close()
+		}
 		return err
-	case err := <-admin.done():
-		public.close()
+	}
+	s.cfg.Notify(Draining{Limit: s.cfg.Grace})
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, f := range []*face{public, local} {
+		wg.Go(func() {
+			if !f.shutdown(grace) {
+				s.cfg.Logger.Warn("requests in flight were cut off")
+			}
+		})
+	}
+	wg.Wait()
+	s.closeProxies()
+	admin.shutdown(grace)
+	s.cfg.Notify(Stopped{})
+	return nil
+}
+
+// serve waits until ctx has ended and the drain is over. Its error says which face has ended before.
+func (s *Server) serve(ctx context.Context, faces ...*face) error {
+	ended := make(chan error, len(faces))
+	for _, f := range faces {
+		if f != nil {
+			go func() { <-f.ended; ended <- f.err }()
+		}
+	}
+	select {
+	case err := <-ended:
 		return err
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
-	s.cfg.Notify(Draining{Limit: s.cfg.Drain})
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
-	defer cancel()
-	if !public.shutdown(drain) {
-		s.cfg.Logger.Warn("requests in flight were cut off")
+	drain := s.live.Load().cfg.Drain
+	if drain <= 0 || !errors.Is(context.Cause(ctx), ErrTerminated) {
+		return nil
 	}
-	s.proxy.close()
-	admin.shutdown(drain)
-	s.cfg.Notify(Stopped{})
+	s.cfg.Notify(Stopping{For: drain})
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(drain):
+	}
 	return nil
 }
 
 // A face is what serves one listener. A nil face serves none, and does not end by itself.
 type face struct {
 	srv   *http.Server
-	ended chan error // receives once why srv serves no longer
+	ended chan struct{} // closed when srv serves no longer
+	err   error         // why; to be read after ended
 }
 
 // start serves l, which may be nil.
@@ -153,8 +188,8 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 	if l == nil {
 		return nil
 	}
-	f := &face{ended: make(chan error, 1), srv: &http.Server{
-		Handler:           h,
+	f := &face{ended: make(chan struct{}), srv: &http.Server{
+		Handler:           s.leaving(h),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -162,19 +197,34 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		MaxHeaderBytes:    s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
-	if l == s.listener && s.proxy != nil {
-		s.proxy.serveBy(f.srv)
+	secure := l == s.listener && s.cfg.TLS != nil
+	if secure {
+		f.srv.TLSConfig, f.srv.ConnContext, f.srv.Handler = s.tlsConfig(), s.withAdmission, s.onlyAdmitted(f.srv.Handler)
 	}
-	go func() { f.ended <- f.srv.Serve(l) }()
+	if p := s.live.Load().proxy; l == s.listener && p != nil {
+		p.serveBy(f.srv)
+	}
+	go func() {
+		defer close(f.ended)
+		if secure {
+			f.err = f.srv.ServeTLS(l, "", "")
+		} else {
+			f.err = f.srv.Serve(l)
+		}
+	}()
 	return f
 }
 
-// done returns a channel that receives why f serves no longer.
-func (f *face) done() <-chan error {
-	if f == nil {
-		return nil
-	}
-	return f.ended
+// leaving returns h with an answer that ends its connection while the server is stopping. So a load
+// balancer that keeps connections open moves to another server before this one closes them, which
+// may cross a request on the way.
+func (s *Server) leaving(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.stopping.Load() && r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // shutdown takes no new connections, and waits for requests in flight until ctx ends. It reports
@@ -204,16 +254,17 @@ func (f *face) close() {
 func (s *Server) startBackground(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var work []func(context.Context)
-	if r := s.tenants.rings; r != nil {
-		work = append(work, r.rotate, r.watch)
+	rings := s.live.Load().tenants.rings
+	if rings != nil {
+		work = append(work, rings.rotate, rings.watch)
 	}
-	if w := s.watcher(); len(w.files) > 0 || w.reload.Signal != nil {
+	if w := s.watcher(); len(w.files) > 0 || w.config != nil || w.reload.Signal != nil {
 		work = append(work, w.run)
 	}
 	switch {
 	case s.demo != nil:
 		work = append(work, s.demo.announceTokens)
-	case s.tenants.rings != nil:
+	case rings != nil:
 		work = append(work, s.completeRules)
 	}
 	var wg sync.WaitGroup
@@ -223,42 +274,66 @@ func (s *Server) startBackground(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		wg.Wait()
+		s.retiring.Wait()
 	}
 }
 
 // watcher returns what follows the files of s.
 func (s *Server) watcher() *watcher {
 	w := &watcher{reload: s.cfg.Reload, log: s.cfg.Logger}
-	if r := s.tenants.rings; r != nil && s.cfg.Rings.KEKFile != nil {
+	if r := s.live.Load().tenants.rings; r != nil && s.cfg.Rings.KEKFile != nil {
 		f := s.cfg.Rings.KEKFile
 		f.apply = r.setKEKs
 		w.files = append(w.files, f)
 	}
+	if s.cfg.Reload.Files != nil {
+		w.config = newFollower(s)
+	}
 	return w
 }
 
-// completeRules waits until all rings are in sync. Then it gives the verifier the rules again: a
-// ring that was missing before could not say how much leeway it allows.
+// completeRules waits until all rings are in sync. Then it gives the verifier their rules again: a
+// ring that was missing before could not say how much leeway it allows. It does so again after a
+// reload that adds rings.
 func (s *Server) completeRules(ctx context.Context) {
-	if !s.tenants.rings.awaitReady(ctx) {
-		return
+	for s.live.Load().tenants.rings.awaitReady(ctx) {
+		if err := s.putIncomplete(); err != nil {
+			s.cfg.Logger.Error("the rules for the rings' tokens do not fit them", "err", err)
+		}
+		s.cfg.Logger.Info("ready: all rings are in step")
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.replaced:
+		}
 	}
-	if err := s.verifier.Put(s.tenants.rules()...); err != nil {
-		s.cfg.Logger.Error("the rules for the rings' tokens do not fit them", "err", err)
+}
+
+// putIncomplete gives the verifier again the rules of the tenants whose rings are known now.
+func (s *Server) putIncomplete() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.live.Load().tenants
+	var rules []verifier.Tenant
+	for _, id := range s.incomplete {
+		if t := now.byID[id]; t != nil && t.Ring {
+			rules = append(rules, now.rulesOf(t))
+		}
 	}
-	s.cfg.Logger.Info("ready: all rings are in step")
+	s.incomplete = nil
+	return s.verifier.Put(rules...)
 }
 
 // close ends what New has opened, the last first.
 func (s *Server) close() {
 	s.refusals.flush()
-	for _, l := range []net.Listener{s.admin, s.listener} {
+	for _, l := range []net.Listener{s.admin, s.unix, s.listener} {
 		if l != nil {
 			l.Close()
 		}
 	}
-	if s.tenants != nil {
-		s.tenants.close()
+	if g := s.live.Load(); g != nil {
+		g.tenants.close()
 	}
 	if s.demo != nil {
 		s.demo.close()

@@ -66,7 +66,7 @@ func TestNewErrors(t *testing.T) {
 func TestRunEvents(t *testing.T) {
 	var events []Event
 	s, err := New(t.Context(), Config{
-		Addr: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, Drain: time.Minute,
+		Addr: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, Grace: time.Minute,
 		Notify: func(e Event) { events = append(events, e) },
 	})
 	if err != nil {

@@ -412,6 +412,13 @@ type streams struct {
 	wg     sync.WaitGroup // of open
 }
 
+// none reports whether no WebSocket is open.
+func (s *streams) none() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open) == 0
+}
+
 // add notes a WebSocket. It reports false if there are to be no more.
 func (s *streams) add(x *exchange) bool {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 // tenants are the tenants of a server with what reads their keys.
 type tenants struct {
 	all     []Tenant
+	byID    map[string]*Tenant      // elements of all
 	sources map[string]*jwks.Source // of the tenants with a Source that has a set
 	pems    map[string]*jwks.PEMSource
 	clients map[string]*jwks.Client // of sources, by [Source.client]
@@ -22,51 +24,78 @@ type tenants struct {
 
 // openTenants opens the sources and the rings of a server's tenants.
 func openTenants(ctx context.Context, cfg *Config) (_ *tenants, err error) {
-	t := &tenants{
-		all: cfg.Tenants, sources: make(map[string]*jwks.Source), pems: make(map[string]*jwks.PEMSource),
-		clients: make(map[string]*jwks.Client), log: cfg.Logger,
-	}
-	defer func() {
-		if err != nil {
-			t.close()
-		}
-	}()
-	if err := t.openSources(cfg.Issuers); err != nil {
+	t, err := new(tenants).openNext(cfg)
+	if err != nil {
 		return nil, err
 	}
 	if cfg.Rings != nil {
 		if t.rings, err = openRings(ctx, cfg); err != nil {
+			t.close()
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
-// openSources begins to read the keys of issuers. It waits for none of them.
-func (t *tenants) openSources(cfg jwks.Config) error {
-	for _, tenant := range t.all {
-		if tenant.Source == nil {
+// openNext opens the sources of cfg beside t, with those that t has already. It waits for no issuer.
+func (t *tenants) openNext(cfg *Config) (*tenants, error) {
+	next := &tenants{
+		all: cfg.Tenants, sources: make(map[string]*jwks.Source), pems: make(map[string]*jwks.PEMSource),
+		clients: make(map[string]*jwks.Client), rings: t.rings, log: cfg.Logger, byID: make(map[string]*Tenant),
+	}
+	for i := range next.all {
+		next.byID[next.all[i].Rules.ID] = &next.all[i]
+	}
+	for i := range next.all {
+		if next.all[i].Source == nil {
 			continue
 		}
-		name := tenant.Source.client()
-		if t.clients[name] == nil {
-			t.clients[name] = jwks.New(tenant.Source.ClientConfig(cfg))
-		}
-		if err := t.openSource(t.clients[name], tenant.Rules.ID, tenant.Source); err != nil {
-			return &Error{Part: PartSource, Tenant: tenant.Rules.ID, Err: err}
+		if err := next.openSource(cfg.Issuers, &next.all[i], t); err != nil {
+			next.closeBut(t)
+			return nil, &Error{Part: PartSource, Tenant: next.all[i].Rules.ID, Err: err}
 		}
 	}
-	return nil
+	return next, nil
 }
 
-func (t *tenants) openSource(client *jwks.Client, tenant string, s *Source) (err error) {
-	if s.PEMURL != "" {
-		t.pems[tenant], err = client.OpenPEM(tenant, s.PEMURL, s.Config)
+// openSource opens the source of a tenant, or takes that of old if it reads the same keys: a new one
+// would have none until the issuer answers.
+func (t *tenants) openSource(cfg jwks.Config, tenant *Tenant, old *tenants) (err error) {
+	id, name := tenant.Rules.ID, tenant.Source.client()
+	if t.clients[name] == nil {
+		t.clients[name] = old.clients[name]
+	}
+	if t.clients[name] == nil {
+		t.clients[name] = jwks.New(tenant.Source.ClientConfig(cfg))
+	}
+	if was := old.byID[id]; was != nil && was.Source != nil && was.Source.same(tenant.Source) {
+		t.keepSource(id, old)
+		return nil
+	}
+	if tenant.Source.PEMURL != "" {
+		t.pems[id], err = t.clients[name].OpenPEM(id, tenant.Source.PEMURL, tenant.Source.Config)
 		return err
 	}
-	t.sources[tenant], err = s.Open(client, tenant)
+	t.sources[id], err = tenant.Source.Open(t.clients[name], id)
 	return err
 }
+
+func (t *tenants) keepSource(id string, old *tenants) {
+	if s := old.sources[id]; s != nil {
+		t.sources[id] = s
+	}
+	if s := old.pems[id]; s != nil {
+		t.pems[id] = s
+	}
+}
+
+// sameSource reports whether a tenant's keys come from what old reads them with.
+func (t *tenants) sameSource(old *tenants, id string) bool {
+	return t.sources[id] == old.sources[id] && t.pems[id] == old.pems[id]
+}
+
+// ringIDs returns the tenants that have a ring.
+func (t *tenants) ringIDs() []string { return ringIDs(t.all) }
 
 // Open opens a source that has a set. It does not wait for its keys.
 func (s *Source) Open(client *jwks.Client, tenant string) (*jwks.Source, error) {
@@ -79,19 +108,23 @@ func (s *Source) Open(client *jwks.Client, tenant string) (*jwks.Source, error) 
 // rules returns the rules of all tenants, with what their rings say now.
 func (t *tenants) rules() []verifier.Tenant {
 	var all []verifier.Tenant
-	for _, tenant := range t.all {
-		rules := tenant.Rules
-		switch {
-		case t.pems[rules.ID] != nil:
-			rules.Keys = t.pems[rules.ID]
-		case tenant.Source != nil:
-			rules.Keys = withSource(rules.Keys, t.sources[rules.ID])
-		case tenant.Ring:
-			t.rings.complete(&rules)
-		}
-		all = append(all, rules)
+	for i := range t.all {
+		all = append(all, t.rulesOf(&t.all[i]))
 	}
 	return all
+}
+
+func (t *tenants) rulesOf(tenant *Tenant) verifier.Tenant {
+	rules := tenant.Rules
+	switch {
+	case t.pems[rules.ID] != nil:
+		rules.Keys = t.pems[rules.ID]
+	case tenant.Source != nil:
+		rules.Keys = withSource(rules.Keys, t.sources[rules.ID])
+	case tenant.Ring:
+		t.rings.complete(&rules)
+	}
+	return rules
 }
 
 // withSource returns the keys of source, beside those that a tenant has already, if any.
@@ -110,11 +143,30 @@ func (t *tenants) close() {
 	if t.rings != nil {
 		t.rings.close()
 	}
+	t.closeBut(new(tenants))
+}
+
+// closeBut ends the sources and the clients of t that other does not have.
+func (t *tenants) closeBut(other *tenants) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	for _, client := range t.clients {
-		if err := client.Close(ctx); err != nil {
-			t.log.Warn("not all fetches of keys have ended", "err", err)
+	var errs []error
+	for id, source := range t.sources {
+		if other.sources[id] != source {
+			errs = append(errs, source.Close(ctx))
 		}
+	}
+	for id, source := range t.pems {
+		if other.pems[id] != source {
+			errs = append(errs, source.Close(ctx))
+		}
+	}
+	for name, client := range t.clients {
+		if other.clients[name] != client {
+			errs = append(errs, client.Close(ctx))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.log.Warn("not all fetches of keys have ended", "err", err)
 	}
 }

@@ -22,8 +22,20 @@ type Reload struct {
 	// Every is how often. Zero means 10 s, and a negative one only at a signal.
 	Every time.Duration
 
+	// Settle is how long a new content must stay the same before it counts. Zero means 1 s.
+	Settle time.Duration
+
 	// Signal has the files read at once, with each value, whatever that is. It may be nil.
 	Signal <-chan os.Signal
+
+	// Files are those that the Config was read from. A server without them follows the KEK file alone.
+	Files Files
+
+	// Sum is what Files.Sum was when the Config was read.
+	Sum Sum
+
+	// Warnings are those that the log has at the start.
+	Warnings []string
 }
 
 // A File is a file whose content a running server follows. It is read again and again, by its name,
@@ -38,12 +50,13 @@ type File struct {
 	read  func() ([]byte, error)
 	apply func(content []byte) error // by the server
 
-	inUse digest // of the content that was applied last
-	next  digest // of another content that was read last; zero without one
+	inUse Sum    // of the content that was applied last
+	next  Sum    // of another content that was read last; zero without one
 	said  string // the error that the log has
 }
 
-type digest [sha256.Size]byte
+// A Sum is the SHA-256 of contents. The zero Sum stands for none.
+type Sum [sha256.Size]byte
 
 // NewFile returns a file whose content has been read. The log calls it name. read reads it again. It
 // must bound what it returns, which the server overwrites, and not wait for a pipe. Its errors get
@@ -73,20 +86,20 @@ func (f *File) look() (outcome, error) {
 		err = errEmptyFile
 	}
 	if err != nil {
-		f.next = digest{}
+		f.next = Sum{}
 		return failed, err
 	}
-	before, now := f.next, digest(sha256.Sum256(content))
+	before, now := f.next, Sum(sha256.Sum256(content))
 	f.next = now
 	switch now {
 	case f.inUse:
-		f.next = digest{}
+		f.next = Sum{}
 		return unchanged, nil
 	case before:
 		if err := f.apply(content); err != nil {
 			return failed, err // and tried again with the next look: what it lacks may come
 		}
-		f.inUse, f.next = now, digest{}
+		f.inUse, f.next = now, Sum{}
 		return applied, nil
 	}
 	return unsettled, nil
@@ -95,33 +108,52 @@ func (f *File) look() (outcome, error) {
 // A watcher reads files again and again.
 type watcher struct {
 	files  []*File
+	config *follower // nil without Reload.Files
 	reload Reload
 	log    *slog.Logger
 }
 
 // run watches the files until ctx ends.
 func (w *watcher) run(ctx context.Context) {
-	var ticks <-chan time.Time
-	if len(w.files) > 0 && w.reload.Every > 0 {
-		tick := time.NewTicker(w.reload.Every)
-		defer tick.Stop()
-		ticks = tick.C
-	}
 	for {
 		asked := false
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticks:
+		case <-w.nextLook():
 		case <-w.reload.Signal:
 			asked = true
 		}
-		if asked && len(w.files) == 0 {
+		if asked && len(w.files) == 0 && w.config == nil {
 			w.log.Info("nothing to reload: no file is followed")
 		}
 		for _, f := range w.files {
 			w.look(ctx, f, asked)
 		}
+		if w.config != nil {
+			w.config.look(ctx, asked)
+		}
+	}
+}
+
+// nextLook returns when the files are read next unless there is a signal. A reload may have changed
+// that.
+func (w *watcher) nextLook() <-chan time.Time {
+	every := w.reload.Every
+	if w.config != nil {
+		every = w.config.every()
+	}
+	if every <= 0 || len(w.files) == 0 && w.config == nil {
+		return nil
+	}
+	return time.After(every)
+}
+
+// settle waits until a content must be the same again, or ctx ends.
+func settle(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
@@ -130,10 +162,8 @@ func (w *watcher) run(ctx context.Context) {
 func (w *watcher) look(ctx context.Context, f *File, asked bool) {
 	got, err := f.look()
 	if got == unsettled {
-		select {
-		case <-ctx.Done():
+		if settle(ctx, w.reload.Settle); ctx.Err() != nil {
 			return
-		case <-time.After(settleFor):
 		}
 		got, err = f.look()
 	}

@@ -48,7 +48,7 @@ func watched(t *testing.T, every time.Duration, test func(*testing.T, *watchTest
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			(&watcher{[]*File{f}, Reload{every, w.signal}, slog.New(slog.NewTextHandler(&w.log, nil))}).run(ctx)
+			(&watcher{files: []*File{f}, reload: Reload{Every: every, Settle: settleFor, Signal: w.signal}, log: slog.New(slog.NewTextHandler(&w.log, nil))}).run(ctx)
 		}()
 		w.mu.Lock()
 		test(t, w)
