@@ -69,7 +69,7 @@ func newServe(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
-	f.Var(s.drain, "drain", "how long to go on at SIGTERM, with /readyz at 503 (default 5s with --admin, else 0s)")
+	f.Var(s.drain, "drain", "how long to go on at SIGTERM, /readyz at 503 (default 5s with --admin, else 0s)")
 	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
 	f.BoolVar(&s.checkOnly, "check", false, "say whether it would start, by the exit code too: nothing is opened on the network")
 	f.BoolVar(&s.json, "json", false, "with --check: say so as JSON")

@@ -56,7 +56,7 @@ func TestUpstreamUsage(t *testing.T) {
 		{up(`public: ["get /a"]`), "upstream.public: want a method and a path"},
 		{up(`public: ["GET /a|b"]`), "upstream.public: want a method and a path"},
 		{up(`public: ["GET a"]`), "upstream.public: want a method and a path"},
-		{append(up(""), "--allow-no-exp"), "only --addr, --admin, --upstream and --max-token-bytes go with it"},
+		{append(up(""), "--allow-no-exp"), "only --addr, --admin, --drain, --upstream and --max-token-bytes go with it"},
 	} {
 		r := keyturn(t, tt.args...)
 		r.wantUsage(t, tt.phrase)
