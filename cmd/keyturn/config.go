@@ -29,6 +29,9 @@ func (s *serveCommand) offerFile() (*offer, error) {
 	if err := file.checkRings(); err != nil {
 		return nil, err
 	}
+	if err := file.addAuthz(&o.server); err != nil {
+		return nil, err
+	}
 	o.warnings = s.fileWarnings(file)
 	if file.Admin != nil {
 		o.server.Admin = file.Admin.Addr

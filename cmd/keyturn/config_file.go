@@ -58,6 +58,15 @@ no secret, only the names of files (seen from its own folder) and of variables:
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
       - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
 
+For reverse proxies that ask at /authz, /authz/NAME or /ext-authz/NAME, and for an upstream:
+
+    identity: {prefix: X-Auth-, claims: {Email: email}} # headers that tell whose request it is
+    authz: {profiles: {default: {}, orders-write: {scopes: [orders:write], audiences: [api], tenant: acme}}}
+
+identity may have assertion: {tenant: T, audience: A}, for a token in X-Auth-Assertion that T's
+ring signs. authz may have wait (150ms: how long a key is looked for), cannot_tell (503, or 403
+for an Envoy that lets in what it cannot ask about) and forward_token (Envoy keeps the token).
+
 A static tenant has secret_file or secret_env, and may have a kid; its algorithms are
 [HS256] unless it says otherwise. One of kind jwks has jwks_file, jwks_url, issuer_url, or
 pem_url: where each key is, in PEM, with {kid} for its kid. It may have allow_loopback; its
@@ -98,6 +107,8 @@ type configFile struct {
 
 	Upstream       *upstreamConfig `yaml:"upstream"`
 	TrustedProxies []string        `yaml:"trusted_proxies"`
+	Identity       *identityConfig `yaml:"identity"`
+	Authz          *authzConfig    `yaml:"authz"`
 
 	drain        *time.Duration           // nil: the default
 	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
@@ -354,7 +365,7 @@ func (c *configFile) checkServer() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	for _, check := range []func() error{c.checkHeaders, c.checkUpstream} {
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkAuthz} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -35,6 +35,10 @@ token's iss is its tenant's name.
 
 ` + configForm + `
 
+nginx, Caddy, Traefik and Envoy can ask at /authz, or at /ext-authz/default, whether to let
+a request in: 200 says whose it is, in headers that begin with X-Auth-. With authz in the file of
+--config there are more such questions, each with a name: docs/proxies has what they need.
+
 /healthz answers 200 while the server runs, /readyz 200 while it can verify tokens,
 and counts the tenants by their state. /readyz?for=sign says whether the keys of the
 rings may sign here. --admin ADDRESS opens a second listener, where

@@ -25,6 +25,9 @@ func Check(cfg Config) error {
 	if err := checkSources(&cfg); err != nil {
 		return err
 	}
+	if err := checkAuthz(&cfg); err != nil {
+		return err
+	}
 	if cfg.Rings != nil && cfg.Demo == nil {
 		client, err := rediskeys.Open(cfg.Rings.URL) // dials with the first command
 		if err != nil {

@@ -68,8 +68,14 @@ type Config struct {
 	// be nil. Then everything on Addr is the upstream's, and Admin must be set.
 	Upstream *Upstream
 
-	// Identity says in which headers the upstream learns whose request it gets.
-	Identity middleware.Identity
+	// Identity says in which headers the upstream, or a service behind a proxy that asks at /authz,
+	// learns whose request it gets. Its Asserter is made of Assertion, which may be nil.
+	Identity  middleware.Identity
+	Assertion *Assertion
+
+	// Authz says how the server decides for reverse proxies, at /authz and /ext-authz. Its Identity and
+	// its Observe are replaced.
+	Authz middleware.ForwardAuthConfig
 
 	// Reload says when the server reads again the files that it follows.
 	Reload Reload
@@ -267,6 +273,7 @@ const (
 	PartUnix     Part = "unix"     // Config.Unix cannot be listened on
 	PartAdmin    Part = "admin"    // Config.Admin cannot be listened on
 	PartRules    Part = "rules"    // the rules of the tenants contradict each other
+	PartAuthz    Part = "authz"    // Config.Identity, Assertion or Authz cannot be used
 )
 
 // An Error says which part of a server could not be opened.

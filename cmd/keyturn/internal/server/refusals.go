@@ -147,6 +147,14 @@ func reasonOf(err error) string {
 		return "no_token"
 	case errors.Is(err, middleware.ErrRequest):
 		return "bad_request"
+	case errors.Is(err, middleware.ErrScope):
+		return "insufficient_scope"
+	case errors.Is(err, middleware.ErrForbidden):
+		return "forbidden"
+	case errors.Is(err, middleware.ErrTooLarge):
+		return "identity_too_large"
+	case errors.Is(err, middleware.ErrNoProfile):
+		return "no_profile"
 	}
 	return "other"
 }

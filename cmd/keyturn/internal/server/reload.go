@@ -85,7 +85,7 @@ func (s *Server) proxyOf(g *generation) *proxy {
 		return nil
 	}
 	if old := s.live.Load(); old.proxy != nil && reflect.DeepEqual(old.cfg.Upstream, g.cfg.Upstream) &&
-		reflect.DeepEqual(old.cfg.Identity, g.cfg.Identity) && slices.Equal(old.cfg.TokenHeaders, g.cfg.TokenHeaders) {
+		reflect.DeepEqual(old.cfg.Identity, g.cfg.Identity) && reflect.DeepEqual(old.cfg.Assertion, g.cfg.Assertion) && slices.Equal(old.cfg.TokenHeaders, g.cfg.TokenHeaders) {
 		return old.proxy
 	}
 	p := newProxy(g)
@@ -269,6 +269,9 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 	}
 	if len(cfg.Tenants) == 0 {
 		return what, errors.New("it has no tenants")
+	}
+	if err := checkAuthz(&cfg); err != nil {
+		return what, err
 	}
 	next, err := old.tenants.openNext(&cfg)
 	if err != nil {

@@ -26,8 +26,12 @@ func (s *generation) routes() http.Handler {
 func (s *generation) localRoutes() http.Handler {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	api := s.metered(FaceAPI, middleware.Require(s.verifier, options...)(http.HandlerFunc(serveAPI)))
-	published := newPublisher(s.tenants, s.cfg.Now)
+	published, authz := newPublisher(s.tenants, s.cfg.Now), s.authz()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isAuthz(r.URL.Path) { // before anything else that the client's path may name behind it
+			authz.ServeHTTP(w, r)
+			return
+		}
 		setHeaders(w.Header())
 		switch {
 		case isAPI(r.URL.Path) && !published.owns(r.URL.Path):

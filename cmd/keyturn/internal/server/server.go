@@ -37,6 +37,9 @@ type Server struct {
 // New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
 // error is an [Error]; then nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if err := checkAuthz(&cfg); err != nil {
+		return nil, err
+	}
 	s := &Server{cfg: cfg.withDefaults(), purpose: forVerify, replaced: make(chan struct{}, 1)}
 	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
 	defer func() {
@@ -189,13 +192,14 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		return nil
 	}
 	f := &face{ended: make(chan struct{}), srv: &http.Server{
-		Handler:           s.leaving(h),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+		Handler:                      s.leaving(h),
+		DisableGeneralOptionsHandler: true, // net/http would answer "OPTIONS *" with 200, which lets a proxy's client in
+		ReadHeaderTimeout:            5 * time.Second,
+		ReadTimeout:                  30 * time.Second,
+		WriteTimeout:                 60 * time.Second,
+		IdleTimeout:                  60 * time.Second,
+		MaxHeaderBytes:               s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
+		ErrorLog:                     slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
 	secure := l == s.listener && s.cfg.TLS != nil
 	if secure {

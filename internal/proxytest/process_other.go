@@ -1,0 +1,7 @@
+//go:build unix && !linux
+
+package proxytest
+
+import "syscall"
+
+func dieWithParent(*syscall.SysProcAttr) {}
