@@ -60,6 +60,8 @@ func TestOperationsSections(t *testing.T) {
 // TestOperationsCommands checks that the command understands each line of docs/operations.md that
 // calls it. No Redis listens, so it may well say that it cannot tell.
 func TestOperationsCommands(t *testing.T) {
+	t.Setenv("KEYTURN_KEK_FILE", "no-such-file") // of the shell in which an operator has worked
+	t.Setenv("KEYTURN_REDIS_PASSWORD", "wrong")
 	program := filepath.Join(t.TempDir(), "keyturn")
 	run(t, ".", "go", "build", "-o", program, "./cmd/keyturn")
 	folder := t.TempDir()
@@ -80,7 +82,8 @@ func TestOperationsCommands(t *testing.T) {
 			lines++
 			cmd := exec.CommandContext(t.Context(), program, args[1:]...)
 			cmd.Dir = folder
-			cmd.Env = append(os.Environ(), "KEYTURN_KEK=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=")
+			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KEYTURN_") })
+			cmd.Env = append(cmd.Env, "KEYTURN_KEK=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlBQkNERUY=")
 			if out, err := cmd.CombinedOutput(); err != nil && cmd.ProcessState.ExitCode() == 2 {
 				t.Errorf("docs/operations.md: %s: %s", line, out)
 			}

@@ -9,18 +9,18 @@ import (
 // and reason. A face or reason that is not listed counts as the last one.
 var (
 	faces   = [...]string{"api", "authz", "proxy", "jwks", "other"}
-	reasons = [...]string{"client", "upstream", "expired", "revoked", "shutdown", "other"}
+	reasons = [...]string{"client", "upstream", "expired", "revoked", "idle", "shutdown", "other"}
 )
 
 // codes are the statuses that have a series of their own, and usual is how many of them are there
 // from the start. An upstream chooses its statuses, so the others count by their class: "5xx".
 var codes = [...]int{
-	200, 401, 403, 404, 500, 502, 503, 504,
-	101, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 405, 408, 409, 410, 411, 412, 413, 415, 416, 421, 422, 425,
+	200, 400, 401, 403, 404, 500, 502, 503, 504,
+	101, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 405, 408, 409, 410, 411, 412, 413, 415, 416, 421, 422, 425,
 	429, 431, 499, 501, 505,
 }
 
-const usual = 8
+const usual = 9
 
 // classes are the classes of the statuses that codes does not list. The last one is of numbers that
 // are no status.
@@ -82,7 +82,7 @@ func (s *streamCounts) open() uint64 {
 func (c *Collector) StreamOpened() { c.streams.opened.Add(1) }
 
 // StreamEnded counts a stream that ended, because of its "client", its "upstream" or a "shutdown", or
-// since its token is "expired" or "revoked". Call it once for each StreamOpened.
+// since its token is "expired" or "revoked", or since it stood still: "idle". Call it once for each StreamOpened.
 func (c *Collector) StreamEnded(reason string) { c.streams.ended[index(reasons[:], reason)].Add(1) }
 
 // A reloadCounts counts reloads of the configuration. The start counts as the first good one, without

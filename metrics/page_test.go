@@ -169,7 +169,7 @@ func TestPrometheus_5355_SeriesBeginAtZero(t *testing.T) {
 	for _, outcome := range []jwks.Outcome{jwks.Changed, jwks.Unchanged, jwks.Failed, ""} {
 		c.ObserveFetch(jwks.Event{Outcome: outcome})
 	}
-	for _, code := range []int{200, 401, 403, 404, 500, 502, 503, 504} {
+	for _, code := range []int{200, 400, 401, 403, 404, 500, 502, 503, 504} {
 		c.Request("proxy", code, time.Millisecond)
 	}
 	c.StreamOpened()

@@ -18,9 +18,11 @@ import (
 //
 // It is refused ([ErrRefused]) for a kid that was revoked or that another key has, for an earlier date,
 // and if too many keys would be accepted: see the constants of package ring. A key whose tokens have no
-// kid is known again by its material. Receipt.Accepted has the kids by which the keys are listed and
-// revoked. Receipt.CommittedAt is zero if all keys were accepted until that date already.
-func (r *Rotator) Accept(ctx context.Context, tenant string, keys []ring.ForeignKey, until time.Time) (Receipt, error) {
+// kid is known again by its material, also long after it was revoked. That does not hold for a key that
+// the ring began with: its material goes when the key is collected. Receipt.Accepted has the kids by which
+// the keys are listed and revoked. Receipt.CommittedAt is zero if all keys were accepted until that date
+// already, and with [DryRun].
+func (r *Rotator) Accept(ctx context.Context, tenant string, keys []ring.ForeignKey, until time.Time, opts ...Option) (Receipt, error) {
 	if !synced.IsTenant(tenant) {
 		return Receipt{}, &ring.Error{Text: fmt.Sprintf("a tenant of %d bytes: want 1 to %d, in UTF-8", len(tenant), ring.MaxTenantBytes)}
 	}
@@ -42,7 +44,7 @@ func (r *Rotator) Accept(ctx context.Context, tenant string, keys []ring.Foreign
 				return nil, err
 			}
 		}
-		b.foreign, kids = foreign, nil
+		b.foreign, b.dryRun, kids = foreign, optionsOf(opts).dryRun, nil
 		requests := make([]protocol.AcceptRequest, len(foreign))
 		for i, f := range foreign {
 			requests[i] = b.have.Request(b.keks, f)

@@ -175,6 +175,42 @@ func TestRevokedAccept(t *testing.T) {
 	})
 }
 
+// TestRevokedSecretStaysRefused: also long after its date, whether or not its tokens had a kid.
+func TestRevokedSecretStaysRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		defer f.run()()
+		for _, key := range []ring.ForeignKey{theirs(1, "theirs"), theirs(2, "")} {
+			r := f.accept(5*time.Second, key)
+			if _, err := f.rotator.Revoke(t.Context(), "acme", r.Accepted[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		if !strings.Contains(f.ops(), "collect") {
+			t.Fatalf("nothing was collected: %s", f.ops())
+		}
+		f.acceptRefused("a revoked key is never accepted again", time.Hour, theirs(1, "theirs"))
+		f.acceptRefused("a revoked key is never accepted again", time.Hour, theirs(2, ""))
+	})
+}
+
+// TestAcceptDryRun: it says what it would do, and changes nothing.
+func TestAcceptDryRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		before := f.ops()
+		r, err := f.rotator.Accept(t.Context(), "acme", []ring.ForeignKey{theirs(1, "theirs")}, time.Now().Add(day), rotation.DryRun)
+		if err != nil || !r.CommittedAt.IsZero() || !slices.Equal(r.Accepted, []string{"theirs"}) || f.ops() != before || f.accepted() != "" {
+			t.Errorf("%+v, %v; changes %q, accepted %q", r, err, f.ops(), f.accepted())
+		}
+		_, err = f.rotator.Accept(t.Context(), "acme", []ring.ForeignKey{theirs(1, "theirs")}, time.Now().Add(-day), rotation.DryRun)
+		wantRefused(t, err)
+	})
+}
+
 // TestAcceptWithoutKID: keys whose tokens have no kid are found again by their material. Four of them
 // are tried for a token, and no more are accepted.
 func TestAcceptWithoutKID(t *testing.T) {

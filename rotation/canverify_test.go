@@ -335,3 +335,28 @@ func TestEveryInstanceLogsTheKeys(t *testing.T) {
 		}
 	})
 }
+
+// A key that was forced to sign does so once no failover can lose it. The line is written then, not before.
+func TestEveryInstanceLogsAForcedKey(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		log := new(logbook)
+		m := join(t, f.cluster, "b", trusting, logging(log))
+		defer m.leave()
+		time.Sleep(200 * time.Millisecond)
+		first, second := f.kid(1), f.kid(2)
+		receipt, err := f.rotator.Promote(t.Context(), "acme", second, rotation.Force)
+		if err != nil || receipt.ConfirmedAt.IsZero() {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+		time.Sleep(time.Until(receipt.ConfirmedAt) - time.Millisecond)
+		if lines := log.with("a key rotated"); len(lines) > 0 {
+			t.Errorf("before any instance signs with it: %q", lines)
+		}
+		time.Sleep(2 * (fastPoll + fastPoll/5 + fastDeadline))
+		if lines := log.with("INFO a key rotated"); len(lines) != 1 || !strings.Contains(lines[0], "signs="+second+" before="+first) {
+			t.Errorf("%q", lines)
+		}
+	})
+}

@@ -22,8 +22,9 @@ func Again(o *options) { o.again = true }
 // It is not an erasure. Backups, dumps and snapshots of before still hold the keys, sealed, and the
 // KEKs open them.
 //
-// A ring of which a field cannot be opened is destroyed too, but one of which nothing can be opened only
-// with [Force]: the KEKs of this process may be those of another service. WorstCase of the Receipt is
+// A ring of which a field cannot be opened is destroyed too. It takes [Force] if nothing can be opened,
+// since the KEKs of this process may be those of another service, and if the fact that the ring was
+// destroyed before is under an unknown KEK or by a newer keyturn. WorstCase of the Receipt is
 // the time until which an instance that is cut off may accept tokens. With [DryRun] nothing is
 // changed, and the Receipt says what would be.
 func (r *Rotator) Destroy(ctx context.Context, tenant string, opts ...Option) (Receipt, error) {
@@ -31,13 +32,8 @@ func (r *Rotator) Destroy(ctx context.Context, tenant string, opts ...Option) (R
 	var before Receipt
 	read := func(ctx context.Context, tenant string) (*base, error) {
 		b, err := r.base(ctx, tenant)
-		parts := (*ring.UnreadableError)(nil)
-		if !errors.As(err, &parts) || parts.Failed[seal.FieldDead] != nil {
-			return b, err // what says how many lives have ended must be known
-		}
-		head := parts.Failed[seal.FieldHead]
-		if b, err = r.unwhole(ctx, tenant, o.force); b != nil {
-			b.leaveHead = errors.Is(head, seal.ErrWrongKEK) || errors.Is(head, seal.ErrNewer)
+		if parts := (*ring.UnreadableError)(nil); errors.As(err, &parts) {
+			return r.garbled(ctx, parts, o.force)
 		}
 		return b, err
 	}
@@ -62,6 +58,27 @@ func (r *Rotator) Destroy(ctx context.Context, tenant string, opts ...Option) (R
 		receipt.DestroyedAt = before.DestroyedAt // it was destroyed before
 	}
 	return receipt, nil
+}
+
+// garbled reads a ring of which a field cannot be opened, to destroy it. If that is the fact that the ring
+// was destroyed, its records say how many of its lives have ended, and so may this instance. Forged bytes
+// there hide no more than their removal would. But what may be authentic is not overwritten unasked.
+func (r *Rotator) garbled(ctx context.Context, parts *ring.UnreadableError, force bool) (*base, error) {
+	mayBeNewer := func(field string) bool {
+		err := parts.Failed[field]
+		return errors.Is(err, seal.ErrWrongKEK) || errors.Is(err, seal.ErrNewer)
+	}
+	if mayBeNewer(seal.FieldDead) && !force {
+		return nil, &ring.RefusedError{Tenant: parts.Tenant, Reason: "it cannot be opened how often its ring was destroyed before; force it if the KEKs of this process are right"}
+	}
+	b, err := r.unwhole(ctx, parts.Tenant, force)
+	if b == nil {
+		return nil, err
+	}
+	if b.leaveHead = mayBeNewer(seal.FieldHead); b.mine != nil {
+		b.Copy = b.Copy.Learn(b.mine.Facts)
+	}
+	return b, err
 }
 
 // endsTrust reports whether the change of a receipt ends the trust in a key, or in all of a ring.

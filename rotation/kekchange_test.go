@@ -1,13 +1,18 @@
 package rotation_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
@@ -263,6 +268,33 @@ func TestRealms(t *testing.T) {
 		}
 		if s, _ := prod.Tenant("acme"); !errors.Is(s.Err, rotation.ErrWrongRealm) {
 			t.Errorf("the strange fields are not told: %v", s.Err)
+		}
+	})
+}
+
+// A person who has the old KEK, and a dump from then, has the secrets that were accepted under it too, and
+// can sign with them. A public key is none, and a revoked secret signs nothing.
+func TestRekeyReportsAcceptedSecrets(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		m := join(t, cluster, "a", trusting, with(keksOf(t, "old")))
+		defer m.leave()
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+			t.Fatal(err)
+		}
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.accept(day, theirs(1, "secret"), theirs(2, "revoked"), ring.ForeignKey{KID: "public", Algorithm: keystore.ES256, Key: private.Public()})
+		if _, err := m.rotator.Revoke(t.Context(), "acme", "revoked"); err != nil {
+			t.Fatal(err)
+		}
+		setKEKs(t, m, "new", "old")
+		time.Sleep(time.Second)
+		report, _, err := m.rotator.Rekey(t.Context(), "acme")
+		if err != nil || !report.Changed || len(report.OldKeys) != 3 || !slices.Contains(report.OldKeys, "secret") {
+			t.Errorf("%v: old keys %q, want the two of the ring and the secret", err, report.OldKeys)
 		}
 	})
 }

@@ -62,7 +62,7 @@ func (f *fleet) shred(ctx context.Context, g *guest) error {
 		return nil
 	}
 	f.tally.do(func(c *count) { c.Ops.Again++ })
-	return f.insist(ctx, "another ring", func(r *rotation.Rotator) error {
+	return f.insistOnce(ctx, "another ring", func(r *rotation.Rotator) error {
 		_, err := r.Create(ctx, g.tenant.name, f.pace.policy(g.tenant), rotation.Again)
 		return err
 	})
@@ -77,26 +77,31 @@ func (f *fleet) allKnow(g *guest) bool {
 	return true
 }
 
-// insist lets instances make a change until one of them does. A change of which the answer was lost may
-// be refused when it is made again: it has been made.
+// insist lets instances make a change until one of them does.
 func (f *fleet) insist(ctx context.Context, what string, change func(*rotation.Rotator) error) error {
 	var last error
-	lost := false
 	err := await(ctx, what, func() bool {
-		err := change(f.random(1)[0].rotator)
-		refused := new(rotation.RefusedError)
-		switch {
-		case errors.As(err, &refused) && refused.From.IsZero() && lost:
-			err = nil
-		case errors.As(err, &refused):
+		last = change(f.random(1)[0].rotator)
+		if refused := new(rotation.RefusedError); errors.As(last, &refused) {
 			_ = sleep(ctx, max(50*time.Millisecond, min(time.Second, time.Until(refused.From))))
-		case err != nil:
-			lost = true
 		}
-		last = err
-		return err == nil
+		return last == nil
 	})
 	return errors.Join(err, last)
+}
+
+// insistOnce is insist for a change that is refused once it has been made. If the answer was lost, a
+// refusal says that it was.
+func (f *fleet) insistOnce(ctx context.Context, what string, change func(*rotation.Rotator) error) error {
+	lost := false
+	return f.insist(ctx, what, func(r *rotation.Rotator) error {
+		err := change(r)
+		if errors.Is(err, rotation.ErrRefused) && lost {
+			return nil
+		}
+		lost = lost || err != nil && !errors.Is(err, rotation.ErrRefused)
+		return err
+	})
 }
 
 // save makes a backup of the guest's ring.
@@ -126,7 +131,7 @@ func (f *fleet) withStore(do func(rotation.Store) error) (err error) {
 
 // watchDead looks, until ctx ends, for keys of destroyed rings at all instances.
 func (f *fleet) watchDead(ctx context.Context) {
-	for sleep(ctx, 25*time.Millisecond) == nil {
+	for sleep(ctx, f.pace.glance()) == nil {
 		for _, g := range f.guestList() {
 			for _, m := range f.instances() {
 				f.lookForDead(m, g)
@@ -202,10 +207,10 @@ func (f *fleet) judgeDead(v verdict, kid string) {
 
 // checkBuried checks, at the end of a run, that the store has nothing of a key of a destroyed ring.
 // Instances need a few polls to remove what a merge brought back.
-func (f *fleet) checkBuried(ctx context.Context) error {
+func (f *fleet) checkBuried(ctx context.Context, patience time.Duration) error {
 	return f.withStore(func(store rotation.Store) error {
 		var found []string
-		err := awaitEvery(ctx, 100*time.Millisecond, patience/4, "the keys of destroyed rings to be removed", func() bool {
+		err := awaitEvery(ctx, 100*time.Millisecond, patience, "the keys of destroyed rings to be removed", func() bool {
 			found = nil
 			names := f.guestNames()
 			for i, s := range store.Load(ctx, names) {

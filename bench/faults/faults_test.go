@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // testOptions are the options of a short run that a busy machine keeps up with.
 func testOptions() options {
-	return options{seed: 1, tokens: 500, rate: 100, pace: fast.slower(2), short: true, log: slog.New(slog.DiscardHandler)}
+	return options{seed: 1, tokens: 500, rate: 50, pace: fast.slower(2), guests: 1, short: true, log: slog.New(slog.DiscardHandler)}
 }
 
 // TestFaults lets every fault strike once. Its verdicts do not depend on the speed of the machine.
@@ -36,7 +36,7 @@ func TestFaults(t *testing.T) {
 	for i := range rows {
 		rows[i].scenario = &scenarios[i]
 	}
-	runRows(t.Context(), rows, testOptions(), 8, func(*row) {}) // many at once, because a run mostly waits
+	runRows(t.Context(), rows, testOptions(), len(rows), func(*row) {}) // all at once, because a run mostly waits
 	for i := range rows {
 		t.Run(rows[i].scenario.name, func(t *testing.T) { checkRow(t, &rows[i]) })
 	}
@@ -54,7 +54,14 @@ func checkRow(t *testing.T, x *row) {
 	if c.Rejected > 0 {
 		t.Errorf("%d false rejects by instances that were not fresh: they can only say 503", c.Rejected)
 	}
+	if o := &c.Ops; !x.scenario.byItself && (o.Imported == 0 || o.Accepted == 0 || o.Policies == 0 || o.Shredded == 0 || o.Removed == 0 || o.Verified < 100) {
+		t.Errorf("%+v: too few to prove anything of guests", o)
+	}
 	switch x.scenario.name {
+	case "restart":
+		if o := &c.Ops; o.Restarts < 2 || o.Killed == 0 || o.FromSnapshot == 0 {
+			t.Errorf("%+v: too few restarts to prove anything", o)
+		}
 	case "kill":
 		if c.LostMints == 0 {
 			t.Error("no mint was lost")
@@ -207,7 +214,7 @@ func TestReport(t *testing.T) {
 	var b strings.Builder
 	r.write(&b)
 	for _, s := range scenarios {
-		if strings.Count(b.String(), "| "+s.title+" |") != 3 || !strings.Contains(b.String(), "(`"+s.name+"`).\n"+s.text) {
+		if strings.Count(b.String(), "| "+s.title+" |") != 5 || !strings.Contains(b.String(), "(`"+s.name+"`).\n"+s.text) {
 			t.Errorf("%s is not in all tables", s.name)
 		}
 	}
@@ -232,14 +239,23 @@ func TestPageIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range scenarios {
-		if !strings.Contains(string(page), s.title) || !strings.Contains(string(page), s.text) {
-			t.Errorf("docs/faults.md lacks %s, or its expectation: make faults", s.name)
+		has := strings.Contains(string(page), s.title) && strings.Contains(string(page), s.text)
+		if has == slices.Contains(unwritten, s.name) {
+			t.Errorf("docs/faults.md has %s and its expectation: %v: make faults, and mend unwritten", s.name, has)
 		}
 	}
-	for _, wrong := range append(wrongInTable(string(page)), wrongInRest(string(page))...) {
+	wrong := append(wrongInTable(string(page)), wrongInRest(string(page))...)
+	if len(unwritten) == 0 {
+		wrong = append(wrong, wrongInOps(string(page))...)
+	}
+	for _, wrong := range wrong {
 		t.Errorf("docs/faults.md: %s: make faults", wrong)
 	}
 }
+
+// unwritten are the scenarios that are newer than the last whole run. Whoever commits the page of the
+// next one empties the list: then the page must also have the tables of what operators do.
+var unwritten = []string{"restart"}
 
 // leastTokens is how many tokens must be signed under a fault for a zero to mean something.
 const leastTokens = 20_000
@@ -266,6 +282,9 @@ func wrongInTable(page string) (wrong []string) {
 	tokens := column("tokens")
 	for _, s := range scenarios {
 		row := rows[s.title]
+		if slices.Contains(unwritten, s.name) && row == nil {
+			continue
+		}
 		if len(row) != len(names) || tokens < 0 {
 			wrong = append(wrong, "no row of "+s.title)
 			continue
@@ -374,7 +393,7 @@ func TestWrongInTable(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	if got := wrongInTable("## What must be zero\n"); len(got) != len(scenarios) {
+	if got := wrongInTable("## What must be zero\n"); len(got) != len(scenarios)-len(unwritten) {
 		t.Errorf("of no table: %q", got)
 	}
 }

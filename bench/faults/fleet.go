@@ -50,6 +50,9 @@ func (p pace) slower(n time.Duration) pace {
 // onePoll returns how long after a change every instance that reaches the store has read it.
 func (p pace) onePoll() time.Duration { return p.poll + p.poll/5 + p.deadline }
 
+// glance returns how often the state of all instances is looked at.
+func (p pace) glance() time.Duration { return p.poll * 2 / 25 }
+
 // offsets are how far the instances' clocks are ahead of true time. All are within ClockSkew.
 var offsets = []time.Duration{-200 * time.Millisecond, -120 * time.Millisecond, -40 * time.Millisecond, 40 * time.Millisecond, 120 * time.Millisecond, 200 * time.Millisecond}
 

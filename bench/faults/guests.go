@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -127,21 +126,32 @@ func (g *guest) change(m *instance) {
 	g.changes[m]++
 }
 
-// welcome adds the guest to the keyrings of instances.
+// welcome adds the guest to the keyrings of instances, except those that end meanwhile.
 func (f *fleet) welcome(ctx context.Context, g *guest, members ...*instance) error {
 	return atOnce(len(members), func(i int) error {
 		m := members[i]
-		err := await(ctx, "a tenant to be added", func() bool { return m.keys.Add(ctx, g.tenant.name) == nil })
-		if err != nil {
+		return await(ctx, "a tenant to be added", func() bool {
+			return f.tryWelcome(ctx, g, m) == nil || !slices.Contains(f.instances(), m)
+		})
+	})
+}
+
+// tryWelcome adds the guest to the keyring of an instance, unless it is there.
+func (f *fleet) tryWelcome(ctx context.Context, g *guest, m *instance) error {
+	if g.stayAt(m).held() {
+		return nil
+	}
+	if err := m.keys.Add(ctx, g.tenant.name); err != nil {
+		return err
+	}
+	for _, v := range m.verifiers {
+		if err := v.Put(g.rules(m)); err != nil {
 			return err
 		}
-		f.tally.do(func(c *count) { c.Ops.Added++ })
-		for _, v := range m.verifiers {
-			err = errors.Join(err, v.Put(g.rules(m)))
-		}
-		g.change(m)
-		return err
-	})
+	}
+	f.tally.do(func(c *count) { c.Ops.Added++ })
+	g.change(m)
+	return nil
 }
 
 // sendAway removes the guest from the keyring of an instance. From then on none of its tokens may be

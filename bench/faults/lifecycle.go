@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -92,8 +93,13 @@ func (f *fleet) adopt(ctx context.Context, g *guest, hold bool) error {
 	if err := f.welcome(ctx, g, all[:len(all)/2]...); err != nil {
 		return err
 	}
-	err := f.insist(ctx, "an import", func(r *rotation.Rotator) error {
-		_, err := r.Adopt(ctx, g.tenant.name, g.old, f.pace.policy(g.tenant), rotation.AdoptOptions{Hold: hold})
+	err := f.insistOnce(ctx, "an import", func(*rotation.Rotator) error {
+		all := f.random(len(f.instances()))
+		m := all[max(0, slices.IndexFunc(all, func(m *instance) bool { return g.stayAt(m).held() }))]
+		if err := f.tryWelcome(ctx, g, m); err != nil { // those that held it have ended
+			return err
+		}
+		_, err := m.rotator.Adopt(ctx, g.tenant.name, g.old, f.pace.policy(g.tenant), rotation.AdoptOptions{Hold: hold})
 		return err
 	})
 	if err != nil {
@@ -108,7 +114,7 @@ func (f *fleet) adopt(ctx context.Context, g *guest, hold bool) error {
 	f.mu.Lock()
 	f.guests = append(f.guests, g)
 	f.mu.Unlock()
-	if err := f.welcome(ctx, g, all[len(all)/2:]...); err != nil {
+	if err := f.welcome(ctx, g, f.instances()...); err != nil {
 		return err
 	}
 	id := keystore.ID{Tenant: g.tenant.name, KID: g.old.KID}
@@ -122,8 +128,13 @@ func (f *fleet) adopt(ctx context.Context, g *guest, hold bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.settled, g.oldEnds = true, time.Now().Add(time.Hour)
-	if s, err := all[0].keys.Tenant(g.tenant.name); !hold && err == nil {
-		g.oldEnds = s.Ring.Keys[0].RetiresAt
+	if hold {
+		return nil
+	}
+	for _, m := range f.instances() { // one that does not hold the guest has no keys of it
+		if s, err := m.keys.Tenant(g.tenant.name); err == nil && len(s.Ring.Keys) > 0 && s.Ring.Keys[0].RetiresAt.Before(g.oldEnds) {
+			g.oldEnds = s.Ring.Keys[0].RetiresAt
+		}
 	}
 	return nil
 }
@@ -142,12 +153,13 @@ func (f *fleet) allHave(ctx context.Context, g *guest, what string, done func(*i
 
 // accept accepts the key of the guest's partner until a date, or until a later one.
 func (f *fleet) accept(ctx context.Context, g *guest, life time.Duration) error {
-	g.mu.Lock()
-	until := later(g.until, time.Now().Add(life)).Truncate(time.Millisecond)
-	g.latest = until
-	g.mu.Unlock()
+	var until time.Time
 	var receipt rotation.Receipt
 	err := f.insist(ctx, "a key to be accepted", func(r *rotation.Rotator) (err error) {
+		g.mu.Lock()
+		until = later(g.latest, time.Now().Add(life).Truncate(time.Millisecond)) // an attempt of which the answer was lost may have been made
+		g.latest = until
+		g.mu.Unlock()
 		receipt, err = r.Accept(ctx, g.tenant.name, []ring.ForeignKey{g.partner}, until)
 		return err
 	})
@@ -157,6 +169,9 @@ func (f *fleet) accept(ctx context.Context, g *guest, life time.Duration) error 
 	f.tally.do(func(c *count) { c.Ops.Accepted++ })
 	kid := receipt.Accepted[0]
 	err = f.allHave(ctx, g, "an accepted key", func(m *instance) bool {
+		if !time.Now().Before(until) {
+			return true // it has ended before a cut off instance could hear of it
+		}
 		s, err := m.keys.Tenant(g.tenant.name)
 		for _, a := range s.Accepted {
 			if err == nil && a.KID == kid && !a.Until.Before(until) {
@@ -170,7 +185,9 @@ func (f *fleet) accept(ctx context.Context, g *guest, life time.Duration) error 
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.accepted, g.until = kid, until
+	if time.Now().Before(until) {
+		g.accepted, g.until = kid, until
+	}
 	return nil
 }
 

@@ -286,7 +286,7 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 	err = s.strikes(ctx, f, o)
 	quiet()
 	if err == nil {
-		err = errors.Join(f.agree(ctx), f.checkBuried(ctx))
+		err = errors.Join(f.agree(ctx), f.checkBuried(ctx, patience/4))
 	}
 	c, said = f.tally.result()
 	counts := f.counts()

@@ -174,7 +174,7 @@ func (f *fleet) verify(m *instance, t token) {
 // watch tells the tally which keys are minted, and the judge which keys instances have, until ctx
 // ends.
 func (f *fleet) watch(ctx context.Context) {
-	for sleep(ctx, 20*time.Millisecond) == nil {
+	for sleep(ctx, f.pace.glance()) == nil {
 		for _, m := range f.instances() {
 			for _, t := range tenants {
 				s, err := m.keys.Tenant(t.name)

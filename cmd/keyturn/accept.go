@@ -39,6 +39,10 @@ HS256 for a secret, that of the JWK, or the first that the key is for; --alg say
 accept again with a later date extends the time. An earlier one is refused (exit code
 1): revoke ends a key. A key that was revoked is never accepted again under its kid.
 
+With --dry-run it says what it would do, and changes nothing. With --json that is
+{"dry_run","tenant","accepted","until","live"}: "live" are the instances that live, and
+a key without kid that is not accepted yet has no name in "accepted".
+
 --weak takes a secret that is shorter than the hash, from 16 bytes on, for at most 90
 days from the first acceptance on. A person can guess such a secret from a token.
 
@@ -74,6 +78,7 @@ func newKeysAccept(a *app) *cobra.Command {
 	flags.Var(c.alg, "alg", "the algorithm of the key")
 	flags.Var(c.date, "until", "until when the key is accepted: RFC 3339, or Unix seconds; required")
 	flags.BoolVar(&c.weak, "weak", false, "the secret may be short, from 16 bytes on")
+	flags.BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would be accepted")
 	c.waits.register(cmd)
 	c.ringless = true
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.accept(cmd.Context()) }
@@ -99,9 +104,73 @@ func (c *acceptCommand) accept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, "", func(ctx context.Context, r *rotation.Rotator, _ ...rotation.Option) (rotation.Receipt, error) {
-		return r.Accept(ctx, c.tenant.value, keys, c.until)
+	do := func(ctx context.Context, r *rotation.Rotator, opts ...rotation.Option) (rotation.Receipt, error) {
+		return r.Accept(ctx, c.tenant.value, keys, c.until, opts...)
+	}
+	if c.dryRun {
+		return c.answer(c.previewAccept(ctx, do))
+	}
+	return c.change(ctx, "", do)
+}
+
+// An acceptPlanJSON is what --dry-run --json prints.
+type acceptPlanJSON struct {
+	DryRun   bool     `json:"dry_run"`
+	Tenant   string   `json:"tenant"`
+	Accepted []string `json:"accepted"`
+	Until    *string  `json:"until"`
+	Live     []string `json:"live"`
+}
+
+// previewAccept says what would be accepted.
+func (c *acceptCommand) previewAccept(ctx context.Context, do ringChange) error {
+	if err := c.waits.check(); err != nil {
+		return err
+	}
+	return c.withRotator(ctx, settleNot, func(ctx context.Context, o *opened) error {
+		before, err := ringOf(o.keyring, c.tenant.value)
+		if none := (*exitError)(nil); err != nil && !(errors.As(err, &none) && none.code == exitNo) {
+			return err
+		}
+		receipt, _, err := c.apply(ctx, o.rotator, do)
+		if err != nil {
+			return err
+		}
+		live, err := c.liveIn(ctx, o.rotator, c.tenant.value, newestTiming(before.Ring))
+		if err != nil {
+			return err
+		}
+		return c.print(c.planned(&before, receipt.Accepted, live))
 	})
+}
+
+// planned returns what would be accepted, for people or, with --json, for programs.
+func (c *acceptCommand) planned(before *rotation.TenantStatus, kids []string, live []rotation.Ack) string {
+	now := c.now()
+	plan := acceptPlanJSON{DryRun: true, Tenant: c.tenant.value, Accepted: []string{}, Until: when(c.until), Live: []string{}}
+	var b strings.Builder
+	for _, kid := range kids {
+		i := slices.IndexFunc(before.Accepted, func(a ring.Accepted) bool { return a.KID == kid })
+		name := "key " + strconv.Quote(kid)
+		if i < 0 && c.noKID {
+			name = "a key without kid" // its name here would be another random one
+		} else {
+			plan.Accepted = append(plan.Accepted, kid)
+		}
+		if i >= 0 && before.Accepted[i].Until.Equal(c.until) {
+			fmt.Fprintf(&b, "%s of tenant %s is accepted until then already\n", name, quoteShort(c.tenant.value))
+			continue
+		}
+		fmt.Fprintf(&b, "%s of tenant %s WOULD BE accepted until %s (%s)\n", name, quoteShort(c.tenant.value), stamp(c.until), since(c.until, now))
+	}
+	for _, a := range live {
+		plan.Live = append(plan.Live, a.Instance)
+	}
+	if c.json {
+		return toJSON(plan)
+	}
+	fmt.Fprintf(&b, "  nothing was changed; %s would hear of it\n", instances(len(live)))
+	return b.String()
 }
 
 // keys returns the keys that the flags name.

@@ -89,7 +89,12 @@ func TestKeysAcceptWithoutRing(t *testing.T) {
 		token := hs256(testSecret, `{"alg":"HS256","kid":"old"}`, in(time.Hour, ""))
 		c.run("verify", "--alg", "HS256", token).wantCode(t, exitYes)
 		c.run("sign", "--claim", "sub=ann").wantCode(t, exitNo)
-		c.run("keys", "rotate").wantCode(t, exitNo, "has no ring")
+		for _, args := range [][]string{{"rotate"}, {"policy", "--every", "7d"}, {"policy", "--every", "7d", "--dry-run"}, {"promote", "old"}} {
+			r := c.run(append([]string{"keys"}, args...)...).wantCode(t, exitNo, "has no ring", "keyturn keys create")
+			if strings.Contains(r.stderr, "rotation:") || strings.Contains(r.stderr, "keystore:") {
+				t.Errorf("%q: %s", args, r.stderr)
+			}
+		}
 		c.run("keys", "list", "--tenant", "default").wantCode(t, exitYes, "no ring: nothing is signed for it", "old  HS256")
 		c.run("keys", "list").wantCode(t, exitYes, "NO RING", "accepted keys: 1")
 		c.wantStates("accepted")
@@ -98,6 +103,37 @@ func TestKeysAcceptWithoutRing(t *testing.T) {
 		c.run("verify", "--alg", "HS256", token).wantCode(t, exitYes)
 		c.run("keys", "revoke", "old").wantCode(t, exitYes)
 		c.wantStates("signing", "pending", "revoked")
+	})
+}
+
+// TestKeysAcceptDryRun: it says what it would do, and changes nothing. What would be refused is.
+func TestKeysAcceptDryRun(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		until := tomorrow()
+		accept := func(more ...string) result {
+			return c.run(append([]string{"keys", "accept", "--secret-file", file(t, testSecret), "--until", until, "--no-wait"}, more...)...)
+		}
+		accept("--kid", "old", "--dry-run").wantCode(t, exitYes, `key "old" of tenant "default" WOULD BE accepted until `, "nothing was changed")
+		accept("--no-kid", "--dry-run").wantCode(t, exitYes, `a key without kid of tenant "default" WOULD BE accepted until `)
+		c.run("keys", "list", "--tenant", "default").wantCode(t, exitNo, "has no ring")
+		c.run("keys", "create").wantCode(t, exitYes)
+		r := accept("--kid", "old", "--dry-run", "--json").wantCode(t, exitYes)
+		var plan struct {
+			DryRun   bool `json:"dry_run"`
+			Tenant   string
+			Accepted []string
+			Until    time.Time
+			Live     []string
+		}
+		if err := json.Unmarshal([]byte(r.stdout), &plan); err != nil || !plan.DryRun || plan.Tenant != "default" || len(plan.Accepted) != 1 || plan.Accepted[0] != "old" || plan.Until.Format(time.RFC3339) != until || plan.Live == nil {
+			t.Errorf("%s, %v", r.stdout, err)
+		}
+		c.wantStates("signing", "pending")
+		accept("--kid", "old").wantCode(t, exitYes, "committed")
+		accept("--kid", "old", "--dry-run").wantCode(t, exitYes, "is accepted until then already")
+		c.run("keys", "revoke", "--", "old").wantCode(t, exitYes)
+		accept("--kid", "old", "--dry-run").wantCode(t, exitNo, "a revoked key is never accepted again")
 	})
 }
 

@@ -113,10 +113,16 @@ func TestServeFromSnapshot(t *testing.T) {
 	if a := askAt(t, s.admin, "GET", "/readyz?for=sign", ""); a.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz?for=sign = %d %s", a.status, a.body)
 	}
+	const inStep = "ready: all rings are in step"
+	wait(t, func() bool { return strings.Contains(s.log.String(), "ready") })
+	if log := s.log.String(); strings.Contains(log, inStep) || !strings.Contains(log, "ready to verify, and not all rings are in step with Redis yet") {
+		t.Errorf("the log while Redis is away:\n%s", log)
+	}
 	if err := redis.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, func() bool { return askAt(t, s.admin, "GET", "/readyz?for=sign", "").status == http.StatusOK })
+	wait(t, func() bool { return strings.Contains(s.log.String(), inStep) })
 	blob, err := os.ReadFile(args[3])
 	if err != nil || strings.Contains(string(blob), c.kek) || strings.Contains(string(blob), "default") {
 		t.Errorf("the file has something in the open: %v", err)

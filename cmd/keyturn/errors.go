@@ -236,6 +236,9 @@ func refusalText(e *verifier.Error) string {
 // ringError returns the words and the exit code for an error about a ring, with what to do. An error
 // of no known kind is a mistake in the command line.
 func ringError(err error) error {
+	if missing := (*ring.MissingError)(nil); errors.As(err, &missing) {
+		return noRing(missing.Tenant)
+	}
 	code := exitUsage
 	switch {
 	case errors.Is(err, rotation.ErrRefused), errors.Is(err, rotation.ErrFenced), errors.Is(err, rotation.ErrNoSigner):

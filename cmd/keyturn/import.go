@@ -37,7 +37,9 @@ cannot sign: "keyturn keys accept --weak" lets it verify for a while.
 ` + waitHelp + `
 
 With --json it prints the receipt that "keyturn keys revoke --help" describes, with
-"adopted", the kid of the imported key. "tokens_until" is when its last token ends.`
+"adopted", the kid of the imported key. "tokens_until" is when its last token ends. If
+it is refused: {"ok":false,"error","from"}, where "from" is the earliest date for
+--rotate-at if that is too soon, or else null.`
 
 // An importCommand has the flags of "keyturn keys import".
 type importCommand struct {

@@ -108,7 +108,12 @@ func TestKeysImportOnDate(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &receipt); err != nil || receipt.Adopted != "2026" || !receipt.SignsFrom.Equal(date) || !receipt.TokensUntil.Equal(ends) {
 		t.Errorf("%s, %v", r.stdout, err)
 	}
-	run("c", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)).wantCode(t, exitNo, "is too soon", "is the earliest")
+	run("c", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)).wantCode(t, exitNo, "is too soon", "it may be from ", "(in 15 days)")
+	r = c.run("keys", "import", "--json", "--tenant", "c", "--secret-file", secret, "--kid", "2026", "--longest-token", "12h", "--rotate-at", fmt.Sprint(time.Now().Add(time.Hour).Unix())).wantCode(t, exitNo)
+	var refused struct{ From time.Time }
+	if err := json.Unmarshal([]byte(r.stdout), &refused); err != nil || !refused.From.After(time.Now().AddDate(0, 0, 14)) {
+		t.Errorf("the earliest date is not told: %s, %v", r.stdout, err)
+	}
 	run("d", "tomorrow").wantUsage(t, "want a date such as 2026-12-24T03:00:00Z")
 }
 

@@ -107,7 +107,8 @@ would cost tokens is refused, with the inequality that does not hold.
 `+"`+waitHelp+`"+`
 
 With --json it prints the array that "keyturn keys list --help" describes: the key
-that signs, and the pending one. If it is refused: {"ok":false,"error","from"}.`,
+that signs, and the pending one. If it is refused: {"ok":false,"error","from"},
+where "from" is null: waiting does not help.`,
 		`  keyturn keys create --redis redis://localhost:6379 --tenant acme --kek-file kek
   keyturn keys create --redis redis://localhost:6379 --tenant globex --kek-file kek --alg ES256 --every 7d`)
 	c.policy = newPolicyFlags()

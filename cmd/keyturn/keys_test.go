@@ -133,6 +133,30 @@ func TestKeysRotateForced(t *testing.T) {
 	})
 }
 
+// Until no failover can lose a key that was forced to sign, the key before it signs. Lists say so.
+func TestKeysListAfterForce(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, c *ringCLI) {
+		c.run("keys", "create").wantCode(t, exitYes)
+		before := c.wantStates("signing", "pending")
+		c.run("keys", "rotate", "--force", "--no-wait").wantCode(t, exitYes)
+		after := c.wantStates("retired", "signing", "pending")
+		if !before["signing"].Signs || before["pending"].Signs || !after["retired"].Signs || after["signing"].Signs || after["pending"].Signs {
+			t.Errorf("before: %+v\nafter: %+v", before, after)
+		}
+		signer := before["signing"].KID
+		c.run("keys", "list", "--tenant", "default").wantCode(t, exitYes, "  1  signing  "+signer, "signs in place of the forced key", "  2  forced   ", "until then Redis could lose it")
+		c.run("keys", "list").wantCode(t, exitYes, signer, "next rotation in ")
+		c.run("keys", "list", "--json").wantCode(t, exitYes, `"signing":"`+signer+`"`)
+		c.run("sign", "--claim", "sub=ann").wantCode(t, exitYes)
+
+		c.run("keys", "revoke", "--force", "--no-wait", "--", signer).wantCode(t, exitYes)
+		c.run("keys", "list", "--tenant", "default").wantCode(t, exitYes, "NO KEY SIGNS NOW: the forced one does in ")
+		c.run("keys", "list").wantCode(t, exitYes, "NO SIGNER", "the forced one does in ")
+		c.run("keys", "list", "--json").wantCode(t, exitYes, `"state":"no_signer"`, `"signing":null`)
+	})
+}
+
 func TestKeysPromote(t *testing.T) {
 	t.Parallel()
 	c := oldRing(t)

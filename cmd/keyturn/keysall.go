@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -18,11 +19,12 @@ when what it has signed is good. Keys whose last token has ended are left out. I
 changes nothing.
 
 With --tenant and --json it prints an array of {"kid","alg","state","seq",
-"activates_at","retires_at","dropped_at","published_at","origin","held","waits"}.
-Times are in RFC 3339, and null where they are not known; states are pending, signing,
-retired and revoked; origins are generated, imported, and legacy for a key whose tokens
-carry no kid. A key that is held signs until "keyturn keys rotate"; one that waits
-signs from then on.
+"activates_at","retires_at","dropped_at","published_at","origin","held","waits",
+"signs"}. Times are in RFC 3339, and null where they are not known; states are pending,
+signing, retired and revoked; origins are generated, imported, and legacy for a key whose
+tokens carry no kid. A key that is held signs until "keyturn keys rotate"; one that waits
+signs from then on. "signs" is true of the key that signs now. While Redis could still
+lose a key that was forced to sign, that is the one before it.
 Keys that were accepted follow, with "seq" 0, the state accepted or revoked, and "until",
 "no_kid", "weak" and "instances": the live ones that were in sync since.
 
@@ -138,7 +140,7 @@ func (l *ringList) write(r *seenRing) {
 		o.Algorithm = orNull(string(newestTiming(r.status.Ring).Algorithm))
 	}
 	if signer := r.signer(); signer != nil {
-		o.Signing, o.NextRotation = orNull(signer.KID), when(signer.RetiresAt)
+		o.Signing, o.NextRotation = orNull(signer.KID), when(r.nextRotation(signer))
 	}
 	if r.err != nil {
 		o.Error = orNull(r.oneLine())
@@ -152,10 +154,23 @@ func (l *ringList) write(r *seenRing) {
 
 // signer returns the key that signs, or nil.
 func (r *seenRing) signer() *ring.Key {
-	if i := r.status.Ring.Signer; i >= 0 && i < len(r.status.Ring.Keys) {
-		return &r.status.Ring.Keys[i]
+	signs := signingKID(&r.status)
+	for i := range r.status.Ring.Keys {
+		if k := &r.status.Ring.Keys[i]; k.KID == signs {
+			return k
+		}
 	}
 	return nil
+}
+
+// nextRotation returns when another key than the signer signs, or zero.
+func (r *seenRing) nextRotation(signer *ring.Key) time.Time {
+	for _, k := range shownKeys(r.status) {
+		if !k.forced.IsZero() {
+			return k.forced
+		}
+	}
+	return signer.RetiresAt
 }
 
 // line is for people. What is wrong is in capitals.
@@ -180,8 +195,8 @@ func (l *ringList) line(r *seenRing) string {
 		if r.status.Held {
 			words = "HELD until \"keyturn keys rotate\""
 		}
-		if !signer.RetiresAt.IsZero() {
-			words = fmt.Sprintf("next rotation %s (%s)", since(signer.RetiresAt, l.now()), stamp(signer.RetiresAt))
+		if next := r.nextRotation(signer); !next.IsZero() {
+			words = fmt.Sprintf("next rotation %s (%s)", since(next, l.now()), stamp(next))
 		}
 		words += "  " + signer.KID
 	}

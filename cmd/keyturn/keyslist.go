@@ -22,6 +22,7 @@ type keyJSON struct {
 	Origin      string  `json:"origin"` // generated, imported or legacy
 	Held        bool    `json:"held"`   // it signs until an operator rotates
 	Waits       bool    `json:"waits"`  // it takes effect only then
+	Signs       bool    `json:"signs"`  // instances in sync sign with it now
 
 	// Of accepted keys alone.
 	Until     *string   `json:"until,omitempty"`
@@ -37,7 +38,7 @@ func listJSON(status rotation.TenantStatus, accepted ...acceptedKey) string {
 			KID: k.KID, Algorithm: string(k.Algorithm), State: string(k.State), Seq: k.Seq,
 			ActivatesAt: when(k.ActivatesAt), RetiresAt: when(k.RetiresAt), DroppedAt: when(k.DroppedAt),
 			PublishedAt: when(status.Published[k.KID]), Origin: string(k.Origin),
-			Held: k.Hold && k.State == ring.Signing, Waits: k.State == ring.Pending && k.ActivatesAt.IsZero(),
+			Held: k.Hold && k.State == ring.Signing, Waits: k.State == ring.Pending && k.ActivatesAt.IsZero(), Signs: k.signs,
 		})
 	}
 	for i := range accepted {
@@ -50,11 +51,23 @@ func listJSON(status rotation.TenantStatus, accepted ...acceptedKey) string {
 type shownKey struct {
 	ring.Key
 	begins time.Time
+	signs  bool      // instances in sync sign with it now
+	forced time.Time // it was forced to sign, and does so from then on; or zero
+}
+
+// signingKID returns the kid with which instances in sync sign now, or "". A key that was forced to sign
+// does not do so while a failover could still lose it: then the key before it signs, or none.
+func signingKID(status *rotation.TenantStatus) string {
+	if i := status.Ring.Signer; i >= 0 && i < len(status.Ring.Keys) && status.SignsWith == "" && !status.Fresh {
+		return status.Ring.Keys[i].KID // this command is not in sync, and cannot tell more
+	}
+	return status.SignsWith
 }
 
 // shownKeys returns the keys of a ring without those whose last token has expired.
 func shownKeys(status rotation.TenantStatus) []shownKey {
 	var keys []shownKey
+	signs := signingKID(&status)
 	for _, k := range status.Ring.Keys {
 		if k.State == ring.Dropped {
 			continue
@@ -63,7 +76,11 @@ func shownKeys(status rotation.TenantStatus) []shownKey {
 		if published, ok := status.Published[k.KID]; ok {
 			begins = published
 		}
-		keys = append(keys, shownKey{k, begins})
+		shown := shownKey{Key: k, begins: begins, signs: k.KID == signs}
+		if k.State == ring.Signing && !shown.signs {
+			shown.forced = k.Created.Add(k.Timing.Dwell)
+		}
+		keys = append(keys, shown)
 	}
 	return keys
 }
@@ -83,14 +100,14 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 	fmt.Fprintf(&b, "%s; a new key every %s, published at least %s before; tokens live up to %s\n",
 		timing.Algorithm, short(timing.Every), short(timing.Propagation), short(timing.MaxTokenTTL))
 	keys := shownKeys(status)
-	if status.Ring.Signer < 0 {
+	if signingKID(&status) == "" {
 		b.WriteString("\nNO KEY SIGNS NOW" + nextSigner(keys, now) + "\n")
 	}
 	b.WriteString(heldText(status.Ring, status.Held))
 	l := newLifeline(keys, now)
 	b.WriteString("\n" + lifeIndent + l.header() + "\n")
 	for _, k := range keys {
-		fmt.Fprintf(&b, "%3d  %-7s  %s\n", k.Seq, k.State, printable(k.KID, false))
+		fmt.Fprintf(&b, "%3d  %-7s  %s\n", k.Seq, k.stateText(), printable(k.KID, false))
 		b.WriteString(lifeIndent + l.draw(k) + "\n")
 		b.WriteString(lifeIndent + k.words(now) + "\n")
 		if origin := originText(&k.Record); origin != "" {
@@ -106,6 +123,11 @@ func listText(tenant string, status rotation.TenantStatus, now time.Time) string
 // nextSigner says when a key signs again.
 func nextSigner(keys []shownKey, now time.Time) string {
 	for _, k := range keys {
+		if !k.forced.IsZero() {
+			return ": the forced one does " + since(k.forced, now) + " (" + stamp(k.forced) + ")"
+		}
+	}
+	for _, k := range keys {
 		if k.State == ring.Pending && k.ActivatesAt.IsZero() {
 			return `: "keyturn keys rotate" makes the one sign that waits`
 		}
@@ -116,8 +138,25 @@ func nextSigner(keys []shownKey, now time.Time) string {
 	return `, and none is pending: "keyturn keys rotate" mints one`
 }
 
+// stateText returns the state of a key for people. For programs it is the one by the schedule.
+func (k *shownKey) stateText() string {
+	switch {
+	case !k.forced.IsZero():
+		return "forced"
+	case k.signs:
+		return string(ring.Signing)
+	}
+	return string(k.State)
+}
+
 // words says which state a key is in, and until when.
 func (k *shownKey) words(now time.Time) string {
+	switch {
+	case !k.forced.IsZero():
+		return fmt.Sprintf("signs %s (%s): until then Redis could lose it", since(k.forced, now), stamp(k.forced))
+	case k.signs && k.State != ring.Signing:
+		return fmt.Sprintf("signs in place of the forced key; verifies for another %s", left(k.DroppedAt, now))
+	}
 	switch k.State {
 	case ring.Pending:
 		if k.ActivatesAt.IsZero() {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -165,7 +164,7 @@ func TestRingProcess(t *testing.T) {
 	keyturn := func(stdin string, args ...string) result {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), builtBinary(t), args...)
-		cmd.Env = append(os.Environ(), envKEK+"="+kek)
+		cmd.Env = cleanEnv(envKEK + "=" + kek)
 		cmd.Stdin = strings.NewReader(stdin)
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr

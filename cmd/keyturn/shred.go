@@ -27,7 +27,8 @@ and changes nothing before that. It cannot see whether a program still signs: st
 first, or those tokens end with the shred. Ctrl-C ends the wait, and nothing is changed.
 
 A ring of which a part cannot be opened is destroyed too; one of which nothing can be
-opened only with --force, since the KEK may be that of another service. Shredding a
+opened only with --force, since the KEK may be that of another service; and so is one
+that may have been destroyed before, by a newer keyturn or under another KEK. Shredding a
 tenant again removes what has come back since, as from a dump.
 
 ` + waitHelp + `
@@ -56,7 +57,7 @@ func newKeysShred(a *app) *cobra.Command {
 	cmd.Flags().Var(c.confirm, "confirm", "the same name once more; required")
 	cmd.Flags().BoolVar(&c.afterDrain, "after-drain", false, "wait first until the last token that was signed by now has ended")
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would end")
-	cmd.Flags().BoolVar(&c.force, "force", false, "destroy a ring of which nothing can be opened")
+	cmd.Flags().BoolVar(&c.force, "force", false, "destroy a ring of which nothing can be opened, or not how often it was destroyed before")
 	c.waits.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) }
 	return cmd
@@ -139,7 +140,7 @@ func (c *shredCommand) shred(ctx context.Context, o *opened) error {
 		timing = newestTiming(before.Ring)
 	}
 	w := watcher{keysCommand: c.keysCommand, rotator: o.rotator, receipt: receipt, timing: timing, limit: c.waits.limit(timing)}
-	return (&shredPrinter{receiptPrinter{watcher: w, revoking: true}, before, c.dryRun}).print(waiting)
+	return (&shredPrinter{receiptPrinter{watcher: w, revoking: true}, before, c.dryRun, c.afterDrain}).print(waiting)
 }
 
 func (c *shredCommand) destroy(ctx context.Context, r *rotation.Rotator, opts []rotation.Option) (rotation.Receipt, error) {
@@ -153,6 +154,7 @@ type shredPrinter struct {
 	receiptPrinter
 	before rotation.TenantStatus
 	dryRun bool
+	drains bool // it would wait first until the last token has ended that was signed by now
 }
 
 // A shredJSON is what --json prints about a shred.
@@ -252,9 +254,16 @@ func (p *shredPrinter) text() string {
 		return b.String()
 	case p.dryRun:
 		fmt.Fprintf(&b, "the ring of tenant %s would be destroyed; nothing was changed\n", quoteShort(r.Tenant))
-		line("ends", "%s, and every token that they signed, at once", p.keys())
+		drained, when := p.before.Ring.DrainedAt(now), "at once"
+		if p.drains {
+			when = "after the wait"
+		}
+		line("ends", "%s, and every token that they signed, %s", p.keys(), when)
 		if len(p.before.Ring.Keys) > 0 {
-			line("drained", "the last token that is signed by now ends %s (%s)", since(p.before.Ring.DrainedAt(now), now), stamp(p.before.Ring.DrainedAt(now)))
+			line("drained", "the last token that is signed by now ends %s (%s)", since(drained, now), stamp(drained))
+		}
+		if p.drains && drained.After(now) {
+			line("the wait", "nothing is changed before %s", stamp(drained))
 		}
 		if p.accepted() > 0 {
 			line("accepted", "keys end too, and --after-drain does not wait for their tokens")

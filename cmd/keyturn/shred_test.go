@@ -104,6 +104,10 @@ func TestShredCountsAcceptedKeys(t *testing.T) {
 		}
 		c.run("keys", "create", "--no-wait").wantCode(t, exitYes)
 		c.run(append(shred, "--no-wait", "--dry-run")...).wantCode(t, exitYes, "3 keys (1 accepted)", "drained")
+		r := c.run(append(shred, "--no-wait", "--dry-run", "--after-drain")...).wantCode(t, exitYes, "after the wait", "nothing is changed before ", "--after-drain does not wait")
+		if strings.Contains(r.stdout, "at once") {
+			t.Errorf("it says that tokens end at once: %s", r.stdout)
+		}
 		if shown := c.run(append(shred, "--no-wait", "--json")...).wantCode(t, exitYes).shredded(t); shown.Keys != 3 {
 			t.Errorf("keys = %d, want 3", shown.Keys)
 		}

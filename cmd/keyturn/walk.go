@@ -193,7 +193,7 @@ func (r *seenRing) state() string {
 		return stateDestroyed
 	case keys == 0:
 		return stateNoRing
-	case r.status.Ring.Signer < 0:
+	case r.signer() == nil:
 		return stateNoSigner
 	}
 	return stateSigning

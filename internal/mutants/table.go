@@ -791,4 +791,9 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
 		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
 	},
+	{
+		name:  "a revoked successor leaves a signer past its end",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "if err := b.keepSigner(p, kid); err != nil {", "if err := b.keepSigner(new(Proposal), kid); err != nil {"}},
+		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
+	},
 }

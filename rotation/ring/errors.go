@@ -91,8 +91,8 @@ type RefusedError struct {
 	KID    string // the key that the reason is about, or ""
 	Reason string // in words, without a secret; docs/operations.md has a section for each
 
-	// From is the time, by the store's clock, from which the change would be made. It is zero if
-	// waiting does not help.
+	// From is the time, by the store's clock, from which the change would be made, or the earliest date
+	// that it may name. It is zero if neither helps.
 	From time.Time
 
 	// MaxTokenTTL is that of the ring if the reason is that a token would live longer: its exp, or

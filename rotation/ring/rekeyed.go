@@ -11,8 +11,9 @@ type Rekeyed struct {
 	// If there are none, no other KEK is needed to read the ring.
 	Others map[string][]string
 
-	// OldKeys are the kids of the keys whose tenant key was made under another KEK. A person who has
-	// that KEK and a dump of the store from before the change has these keys. They go with the next
-	// rotations, or can be revoked. Keys that were revoked are left out.
+	// OldKeys are the kids of the keys whose tenant key was made under another KEK, and of the secrets
+	// that were accepted under one. A person who has that KEK and a dump of the store from before the
+	// change has these keys. Those of the ring go with the next rotations, accepted ones at their date,
+	// and all can be revoked. Keys that were revoked are left out.
 	OldKeys []string
 }

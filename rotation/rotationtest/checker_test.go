@@ -591,7 +591,7 @@ func (c *checker) progress(report func(int, string, ...any)) {
 		switch {
 		case e.at <= waits[e.tenant]:
 		case e.result == fenced && e.at <= unsure[e.tenant]:
-		case e.result == fenced && e.reach < 0 && slices.ContainsFunc(forced[e.tenant], func(at time.Duration) bool { return c.cutOffInPlace(at, e.at) }):
+		case e.result == fenced && e.reach < c.timing.w+c.timing.latency && slices.ContainsFunc(forced[e.tenant], func(at time.Duration) bool { return c.cutOffInPlace(at, e.at) }):
 		case e.result == noSigner && (c.expired(e) || c.forgotten(e) || len(e.audit.keys) == 0 && e.audit.lives > 0): // or the ring was destroyed
 		default:
 			report(n, "an instance in sync cannot sign: %v", e.err)
@@ -599,8 +599,8 @@ func (c *checker) progress(report func(int, string, ...any)) {
 	}
 }
 
-// cutOffInPlace reports whether an instance that is cut off, and signed in place of a key that was
-// forced to sign at a moment, may have stopped that although it is in sync at t. That is so where the
+// cutOffInPlace reports whether an instance that is cut off, or has not polled since, and signed in
+// place of a key that was forced to sign at a moment, may have stopped that although it is in sync at t. That is so where the
 // policy has a SignFor below Freshness + Dwell + ClockSkew: the last good sync has not confirmed the forced key.
 func (c *checker) cutOffInPlace(forced, t time.Duration) bool {
 	p, slack := c.policy, 2*c.policy.ClockSkew+c.timing.latency

@@ -307,9 +307,12 @@ func (c *Ring) Born() string {
 
 // BornOf returns the name of the KEK under which the tenant key of r was made, or "" if the tenant
 // key is lost. Who has that KEK, and a copy of the store from then, can open r.
-func (c *Ring) BornOf(r *Record) string {
+func (c *Ring) BornOf(r *Record) string { return c.bornOf(r.Record.TenantKey) }
+
+// bornOf is BornOf for what is sealed under the tenant key of that id.
+func (c *Ring) bornOf(id string) string {
 	for _, tk := range c.Copy.TenantKeys {
-		if tk.ID == r.Record.TenantKey {
+		if tk.ID == id {
 			return tk.Born
 		}
 	}

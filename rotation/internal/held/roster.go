@@ -134,6 +134,12 @@ func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte)
 			report.OldKeys = append(report.OldKeys, r.KID)
 		}
 	}
+	// The secret of an accepted key signs whatever its owner wants. A public key is none.
+	for _, a := range c.AllAccepted() {
+		if a.Algorithm.Symmetric() && c.bornOf(a.Accept.TenantKey) != Origin(primary) && !c.Revoked(a.KID) {
+			report.OldKeys = append(report.OldKeys, a.KID)
+		}
+	}
 	slices.Sort(under)
 	return report, slices.Compact(under)
 }

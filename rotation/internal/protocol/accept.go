@@ -238,12 +238,15 @@ func (b *Base) revokeAccept(kid string) *Proposal {
 // endedAccepts returns the kids of the accepted keys whose date is so long past that every instance in
 // sync has ended them. Bytes that are put back later are in the past too, so nothing need remember them: the
 // dates of another key that is accepted under the kid meanwhile are not theirs, see [ring.AcceptRecord.DateFact].
+//
+// A revoked key whose tokens have no kid stays. It is known again by its material alone, and must not be
+// accepted a second time.
 func (b *Base) endedAccepts() (kids []string) {
 	p := b.Copy.timing()
 	before := b.Now.Add(-p.Leeway - p.HeardWithin() - p.ClockSkew)
-	kids = slices.Clone(b.Copy.RevivedAccepts)
+	kids = slices.Clone(bounded(b.Copy.RevivedAccepts))
 	for _, a := range b.Copy.Accepts {
-		if b.Copy.Facts.Accepted(a.AcceptRecord).Until.Before(before) {
+		if accepted := b.Copy.Facts.Accepted(a.AcceptRecord); accepted.Until.Before(before) && !(a.NoKID && !accepted.RevokedAt.IsZero()) {
 			kids = append(kids, a.KID)
 		}
 	}

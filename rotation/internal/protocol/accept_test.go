@@ -175,6 +175,20 @@ func TestAcceptedKeyEnds(t *testing.T) {
 	}
 }
 
+// TestRevokedWithoutKIDIsNotCollected: a key whose tokens have no kid is known again by its material alone, so
+// that of a revoked one is kept. Of others the revocation names the kid, and is kept for ever.
+func TestRevokedWithoutKIDIsNotCollected(t *testing.T) {
+	for _, noKID := range []bool{false, true} {
+		a := accepted("v", 0, 100)
+		a.NoKID = noKID
+		c := accepting(ringOf([]factAt{{ring.FactRevoked, "v", 50}}, key("k1", 1, -100, 0)), a)
+		p := baseOf(c, 10000).Collect()
+		if collected := p != nil && slices.Contains(p.RemoveAccepts, "v"); collected == noKID {
+			t.Errorf("without kid %t: collected %t", noKID, collected)
+		}
+	}
+}
+
 // TestEndedAcceptIsNotPutBack: an accepted key that the store lacks is put back until its date, by the
 // clock that is behind. One that has ended does not count against another one of its kid.
 func TestEndedAcceptIsNotPutBack(t *testing.T) {

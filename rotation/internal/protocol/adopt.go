@@ -47,7 +47,7 @@ func (b *Base) Adopt(a Adopted, policy ring.Policy) (*Proposal, error) {
 	next, first := later(b.Now.Add(policy.Every), b.soonest(policy.Propagation, &policy)), b.adopted(&a, &policy)
 	if at := WholeMillis(a.RotateAt); !at.IsZero() {
 		if soonest := b.soonest(policy.Propagation, &policy); at.Before(soonest) {
-			return nil, b.refuse("", fmt.Sprintf("a rotation at %s is too soon: the next key has to be published for Propagation before it, so %s is the earliest", moment(at), moment(soonest)), time.Time{})
+			return nil, b.refuse("", fmt.Sprintf("a rotation at %s is too soon: the next key has to be published for Propagation before it", moment(at)), soonest)
 		}
 		// These two make a successor that was lost or revoked again for the same date: see endOfPeriod.
 		first.SignUntil, first.Timing.Every = at, max(policy.Every, at.Sub(b.Now))

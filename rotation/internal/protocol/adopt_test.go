@@ -156,6 +156,36 @@ func TestRotateAtStays(t *testing.T) {
 	}
 }
 
+// After its date the first key signs on only because another one is pending. If that one is revoked,
+// the same step mints another, so there is no moment without a signer.
+func TestRevokedSuccessorAfterRotateAt(t *testing.T) {
+	onDate := adopted(false)
+	onDate.RotateAt = sec(300)
+	c := adopt(t, onDate, 0, nil)
+	late := ringOf([]factAt{{ring.FactRevoked, "minted", 280}}, *c.Records[0].Record, *c.Records[1].Record, key("k3", 3, 290, 352))
+	for _, now := range []float64{295, 300, 310} {
+		b := baseOf(late, now)
+		b.MakeKey = func(ring.Policy) (string, error) { return "k4", nil }
+		p, err := b.Revoke("k3", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Mint) != 1 || p.KID != "k3" {
+			t.Fatalf("at %v: %+v", now, p)
+		}
+		after := ringOf(append([]factAt{{ring.FactRevoked, "minted", 280}}, factAt{ring.FactRevoked, "k3", now}), *c.Records[0].Record, *c.Records[1].Record, key("k3", 3, 290, 352), p.Mint[0])
+		for at := now; at < now+100; at++ {
+			if after.Plan.Signer(sec(at)) == nil {
+				t.Fatalf("no key signs at %v, after k3 was revoked at %v", at, now)
+			}
+		}
+	}
+	// While the first key's own time lasts, the rotator mints later, as always.
+	if p, err := baseOf(ringOf(nil, *c.Records[0].Record, *c.Records[1].Record), 60).Revoke("minted", false); err != nil || len(p.Mint) != 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 // An instance that is cut off accepts tokens of an imported key for as long as they live, but without
 // the store for at most SignFor and a day. Then it cannot tell whether the key was revoked.
 func TestLongTokensEndWithoutStore(t *testing.T) {

@@ -26,7 +26,7 @@ func (b *Base) Collect() *Proposal {
 	if n < 0 {
 		n = len(inOrder)
 	}
-	p := &Proposal{Op: ring.OpCollect, Remove: slices.Clone(b.Copy.Revived)}
+	p := &Proposal{Op: ring.OpCollect, Remove: slices.Clone(bounded(b.Copy.Revived))}
 	stays := b.firstToStay(inOrder[n:])
 	gone := b.Copy.Facts.CollectedUntil
 	for i := range inOrder[:n] {
@@ -40,7 +40,7 @@ func (b *Base) Collect() *Proposal {
 		}
 	}
 	p.RemoveAccepts = b.endedAccepts()
-	p.RemoveKeys = b.unusedTenantKeys(p)
+	p.RemoveKeys = bounded(b.unusedTenantKeys(p))
 	if len(p.Remove)+len(p.RemoveAccepts)+len(p.RemoveKeys) == 0 {
 		return nil
 	}
@@ -52,6 +52,14 @@ func (b *Base) Collect() *Proposal {
 	}
 	return p
 }
+
+// maxRevived is how many parts of each kind one collection removes that came back, or that nothing uses.
+// The next one removes more. They are not authentic: anyone who can write to the store may have added a
+// hundred thousand, and one change of that size would block the store for all rings.
+const maxRevived = 1000
+
+// bounded returns at most maxRevived of names.
+func bounded(names []string) []string { return names[:min(len(names), maxRevived)] }
 
 // over reports whether every instance in sync has dropped k: it was dropped so long ago, by the
 // store's clock, that all have heard of what dropped it. Before that, an instance would put the

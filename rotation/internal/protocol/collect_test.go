@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,5 +84,32 @@ func TestRevocationStaysUntilConfirmed(t *testing.T) {
 	}
 	if r, err := h.Signing(sec(255), sec(245), roundDeadline); err == nil {
 		t.Errorf("it signs with %s; %d keys have left the order", r.KID, len(h.Plan.NeverActive))
+	}
+}
+
+// A person who can write to the store can put a hundred thousand fields into a destroyed ring. They are
+// removed in changes of bounded size, and all of them in the end.
+func TestCollectIsBounded(t *testing.T) {
+	const many = 2500
+	c := *deadRing(1, 40, nil)
+	for i := range many {
+		name := strconv.Itoa(i)
+		c.Revived, c.RevivedAccepts = append(c.Revived, "k"+name), append(c.RevivedAccepts, "v"+name)
+		c.TenantKeys = append(c.TenantKeys, TenantKey{ID: name})
+	}
+	changes := 0
+	for p := baseOf(NewCopy(c), 50).Collect(); p != nil; p = baseOf(NewCopy(c), 50).Collect() {
+		if n := len(p.Remove) + len(p.RemoveAccepts) + len(p.RemoveKeys); n > 3*maxRevived {
+			t.Fatalf("one change removes %d parts", n)
+		}
+		gone := func(from, removed []string) []string {
+			return slices.DeleteFunc(from, func(name string) bool { return slices.Contains(removed, name) })
+		}
+		c.Revived, c.RevivedAccepts = gone(c.Revived, p.Remove), gone(c.RevivedAccepts, p.RemoveAccepts)
+		c.TenantKeys = slices.DeleteFunc(c.TenantKeys, func(tk TenantKey) bool { return slices.Contains(p.RemoveKeys, tk.ID) })
+		changes++
+	}
+	if changes < 2 || len(c.Revived)+len(c.RevivedAccepts)+len(c.TenantKeys) != 0 {
+		t.Errorf("after %d changes %d records, %d accepted keys and %d tenant keys are left", changes, len(c.Revived), len(c.RevivedAccepts), len(c.TenantKeys))
 	}
 }

@@ -38,6 +38,9 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 			return nil, err
 		}
 	case until.IsZero():
+		if err := b.keepSigner(p, kid); err != nil {
+			return nil, err
+		}
 	case !force:
 		return nil, b.refuse(kid, "it signs in place of the key that was forced to sign, as long as a failover may lose that one; "+
 			"force it, and the tenant has no key to sign with until "+moment(until), from)
@@ -46,6 +49,19 @@ func (b *Base) Revoke(kid string, force bool) (*Proposal, error) {
 	}
 	p.KID, p.Seq = kid, r.Seq
 	return p, nil
+}
+
+// keepSigner adds to p another successor of the key that signs, where that key signs past its own
+// SignUntil because kid, which is being revoked, was to follow it. So is an imported key that was to
+// rotate on a date, whose successor came late. Without another, no key would sign from the revocation
+// until a rotator mints.
+func (b *Base) keepSigner(p *Proposal, kid string) error {
+	revocation, heard := ring.Facts{}, b.Now.Add(b.visibleAfter(b.policy()))
+	revocation.Add(ring.FactRevoked, kid, b.eventTime())
+	if b.Copy.Plan.Signer(b.Now) == nil || b.Copy.Learn(revocation).Plan.Signer(heard) != nil {
+		return nil
+	}
+	return b.mintAfter(p, *b.policy(), b.current())
 }
 
 // RevokeUnwhole decides about the revocation of kid in a ring of which something cannot be opened.

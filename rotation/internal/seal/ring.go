@@ -46,7 +46,7 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 	for _, field := range slices.SortedFunc(maps.Keys(fields), compareFields) {
 		if err := o.open(field); err != nil {
 			o.failed[field] = err
-		} else if name, err := readName(field, fields[field]); err == nil && !slices.Contains(o.opened.Under, name) {
+		} else if name, err := readName(field, fields[field]); err == nil && !o.isEnded(field) && !slices.Contains(o.opened.Under, name) {
 			o.opened.Under = append(o.opened.Under, name)
 		}
 	}
@@ -54,6 +54,13 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 		return o.opened, nil
 	}
 	return o.opened, &ring.UnreadableError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
+}
+
+// isEnded reports whether the field, which was looked at last, was not opened because its life has ended. So
+// the name of its KEK is not authentic.
+func (o *ringOpener) isEnded(field string) bool {
+	n := len(o.opened.Ended)
+	return n > 0 && o.opened.Ended[n-1] == field
 }
 
 // compareFields sorts fields so that each comes after the fields that its opening depends on:

@@ -248,6 +248,10 @@ func TestLives(t *testing.T) {
 	if err != nil || len(opened.Records) != 2 || len(opened.TenantKeys) != 1 || opened.TenantKeys[s.key.ID] == nil || len(opened.Ended) != 3 {
 		t.Errorf("%v; %d records, %d tenant keys; ended %q", err, len(opened.Records), len(opened.TenantKeys), opened.Ended)
 	}
+	// The name of a KEK in a field that was not opened is not authentic.
+	if !slices.Equal(opened.Under, []KEKName{keks.Primary()}) {
+		t.Errorf("the ring is under %v, want its own KEK alone", opened.Under)
+	}
 	// Rubbish may be a record of this life.
 	s.fields["k:x"] = []byte("rubbish")
 	if _, err := OpenRing(keks, "acme", s.fields); !errors.Is(err, ErrMalformed) {

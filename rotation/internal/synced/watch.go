@@ -119,7 +119,7 @@ func (k *Rings) logSigner(r *Ring, now time.Time) {
 		return
 	}
 	before, looked, signs := r.signer, r.looked, ""
-	s := c.Plan.Signer(now)
+	s := k.signerOf(r, c, now)
 	if s != nil {
 		signs = s.KID
 	}
@@ -130,11 +130,25 @@ func (k *Rings) logSigner(r *Ring, now time.Time) {
 		k.cfg.Logger.Warn("no key signs", "tenant", r.Tenant, "before", before)
 	default:
 		attrs := []any{"tenant", r.Tenant, "signs", signs, "before", before}
-		if !s.RetiresAt.IsZero() {
+		if s.RetiresAt.After(now) {
 			attrs = append(attrs, "until", s.RetiresAt.UTC().Format(time.RFC3339))
 		}
 		k.cfg.Logger.Info("a key rotated", attrs...)
 	}
+}
+
+// signerOf returns the key of c with which the instances sign that are in sync, or nil. While a failover may
+// lose the key that should sign, that is the one before it: see [protocol.Copy.Signing].
+func (k *Rings) signerOf(r *Ring, c *held.Ring, now time.Time) *ring.PlannedKey {
+	good, times := now, k.Times.Load()
+	if s := r.Status.Load(); s.InSync(now, times.Fresh) {
+		good = s.Good
+	}
+	s, err := c.Signing(now, good, times.Deadline)
+	if err != nil {
+		return nil
+	}
+	return s
 }
 
 // logRevoked logs the revocations that c has, and the copy before it has not. old is nil if there

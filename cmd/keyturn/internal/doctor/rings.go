@@ -205,7 +205,7 @@ func (r *Ring) keks() []Finding {
 		return []Finding{found(check, Warn, "keyturn keys rekey "+r.Flags, "%s under another KEK than %s, the first one here: %s; that one is still needed to read the ring",
 			count(fields, "field"), r.Sealed.Primary, strings.Join(slices.Sorted(maps.Keys(r.Sealed.Others)), ", "))}
 	case len(r.Sealed.OldKeys) > 0:
-		return []Finding{found(check, OK, "", "it is under KEK %s; %s made under another one, and will go with the next rotations", r.Sealed.Primary, wereKeys(len(r.Sealed.OldKeys)))}
+		return []Finding{found(check, OK, "", "it is under KEK %s; %s made under another one, and will go with the next rotations, or at the date until which it is accepted", r.Sealed.Primary, wereKeys(len(r.Sealed.OldKeys)))}
 	}
 	return []Finding{found(check, OK, "", "it is under KEK %s", r.Sealed.Primary)}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore/jwks"
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
@@ -94,7 +95,11 @@ type Config struct {
 	// Notify receives the events. It is called by several goroutines, and may be nil.
 	Notify func(Event)
 
-	// Meter counts requests, streams and reloads. It may be nil: then nothing is counted.
+	// Metrics say how /metrics looks, which the admin listener has. Its Now is replaced by that below.
+	Metrics metrics.Config
+
+	// Meter counts requests, streams and reloads. Nil means that /metrics has the counts, if there is
+	// an admin listener.
 	Meter Meter
 
 	// Logger receives what happens while the server runs. It may be nil: then nothing is logged.

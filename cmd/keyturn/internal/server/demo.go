@@ -34,7 +34,7 @@ func startDemo(cfg *Config) (*demo, error) {
 
 // open makes the rings, and a token with each. The issuers are named by the URL under which the
 // server is reached.
-func (d *demo) open(ctx context.Context, t *tenants, at Endpoint) (err error) {
+func (d *demo) open(ctx context.Context, t *tenants, at Endpoint, observe func(context.Context, rotation.SignEvent)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	audiences := make(map[string][]string)
@@ -46,6 +46,7 @@ func (d *demo) open(ctx context.Context, t *tenants, at Endpoint) (err error) {
 	}
 	d.signer, err = rotation.NewSigner(t.rings.keyring, rotation.SignerConfig{
 		Issuer: d.issuer, Audience: func(tenant string) []string { return audiences[tenant] },
+		Observe: observe,
 	})
 	if err != nil {
 		return &Error{Part: PartRings, Err: err}

@@ -3,6 +3,8 @@ package server
 import (
 	"net/http"
 	"time"
+
+	"github.com/keyturn/keyturn/metrics"
 )
 
 // A Meter counts what a server does. Its methods are called while requests wait, so they must be
@@ -56,10 +58,8 @@ func (silentMeter) CertificateEnds(time.Time)          {}
 
 // metered returns h, whose answers are counted as those of a face.
 func (s *Server) metered(face string, h http.Handler) http.Handler {
-	if s.cfg.Meter == (silentMeter{}) {
-		return h
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(metrics.WithFace(r.Context(), face))
 		m := &meteredWriter{ResponseWriter: w, meter: s.cfg.Meter, face: face, now: s.cfg.Now, began: s.cfg.Now()}
 		returned := false
 		defer func() {

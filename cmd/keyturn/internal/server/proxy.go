@@ -115,7 +115,7 @@ func newProxy(s *generation) *proxy {
 	options := append(tokenPlaces(s.cfg.TokenHeaders), middleware.WithErrorHandler(s.refuse))
 	p := &proxy{
 		up: s.cfg.Upstream.withDefaults(), identity: s.identity(), meter: s.cfg.Meter, now: s.cfg.Now,
-		log:          refusalLog{log: s.cfg.Logger, now: s.cfg.Now, more: "more requests to the upstream ended early"},
+		log:          refusalLog{log: s.cfg.Logger, now: s.cfg.Now},
 		authenticate: middleware.Authenticator(s.verifier, options...),
 		refuse: func(w http.ResponseWriter, r *http.Request, err error) {
 			setHeaders(w.Header())

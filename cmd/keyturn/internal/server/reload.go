@@ -73,6 +73,7 @@ func (s *Server) install(g *generation) {
 	headers := g.cfg.TokenHeaders
 	s.refusals.authorization.Store(len(headers) == 0 || slices.ContainsFunc(headers, isAuthorization))
 	s.live.Store(g)
+	s.watchMetrics(g)
 	if g.cfg.TLS != nil {
 		s.cfg.Meter.CertificateEnds(g.cfg.TLS.ends())
 	}
@@ -154,13 +155,14 @@ const lookAgain = 10
 func (f *follower) look(ctx context.Context, asked bool) {
 	for again := lookAgain; ctx.Err() == nil; again-- {
 		if f.files.Sum() == f.inUse {
-			if f.said != "" || asked {
-				f.s.cfg.Logger.Info("the configuration is as it was")
-			}
-			f.said = ""
+			f.unchanged(asked)
 			return
 		}
 		loaded, err := f.files.Load()
+		if err == nil && loaded.Sum == f.inUse { // a mistake in it was taken back
+			f.unchanged(asked)
+			return
+		}
 		if settle(ctx, f.s.cfg.Reload.Settle); ctx.Err() == nil && f.files.Sum() == loaded.Sum {
 			f.apply(ctx, &loaded, err, asked)
 			return
@@ -173,6 +175,13 @@ func (f *follower) look(ctx context.Context, asked bool) {
 			return
 		}
 	}
+}
+
+func (f *follower) unchanged(asked bool) {
+	if f.said != "" || asked {
+		f.s.cfg.Logger.Info("the configuration is as it was")
+	}
+	f.said = ""
 }
 
 // apply makes a configuration that has settled the one in use, unless it cannot be.
@@ -260,6 +269,7 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 	cfg.Logger, cfg.Now, cfg.Notify, cfg.Hint, cfg.Meter = s.cfg.Logger, s.cfg.Now, s.cfg.Notify, s.cfg.Hint, s.cfg.Meter
 	cfg.Reload.Settle, cfg.Reload.Signal, cfg.Reload.Files = s.cfg.Reload.Settle, s.cfg.Reload.Signal, s.cfg.Reload.Files
 	cfg = cfg.withDefaults()
+	cfg.Issuers.Observe = s.cfg.Issuers.Observe
 	old := s.live.Load()
 	if (cfg.TLS == nil) != (old.cfg.TLS == nil) {
 		cfg.TLS = old.cfg.TLS // the listener does not change

@@ -211,7 +211,7 @@ func (r *rings) logState(tenant string, seen map[string]string, status *rotation
 // progressEvery is how often the log says that a ring is still waited for.
 const progressEvery = 5 * time.Second
 
-// awaitReady waits until all rings are in sync, and logs which are not meanwhile. It reports
+// awaitReady waits until all rings are ready, and logs which are not meanwhile. It reports
 // whether they are: if not, ctx has ended.
 func (r *rings) awaitReady(ctx context.Context) bool {
 	said := make(map[string]string)
@@ -227,6 +227,20 @@ func (r *rings) awaitReady(ctx context.Context) bool {
 		}
 	}
 	return false
+}
+
+// awaitFresh waits until all rings are in sync, and reports whether they are: if not, ctx has ended.
+func (r *rings) awaitFresh(ctx context.Context) bool {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for !r.keyring.Status().Fresh {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }
 
 // logWaiting logs which rings are not ready, and why, unless it has said so.

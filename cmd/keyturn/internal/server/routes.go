@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/middleware"
 )
 
@@ -63,7 +64,7 @@ func (s *generation) upstreamRoutes() http.Handler {
 			s.metered(FaceJWKS, published.handler(path)).ServeHTTP(w, r)
 			return
 		}
-		s.proxy.ServeHTTP(w, r)
+		s.proxy.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), FaceProxy)))
 	})
 }
 
@@ -108,6 +109,8 @@ func (s *generation) adminRoutes() http.Handler {
 			serveHealth(w, r)
 		case "/readyz":
 			s.serveReady(w, r, true)
+		case "/metrics":
+			s.serveMetrics(w, r)
 		default:
 			answer(w, http.StatusNotFound, map[string]string{"error": "Not found"})
 		}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -24,7 +25,9 @@ type Server struct {
 	verifier *verifier.Verifier
 	purpose  purpose // of /readyz without one: to sign, if the server does
 	refusals refusalLog
-	stopping atomic.Bool // Run will end
+	metrics  *metrics.Collector // nil without Config.Admin
+	page     http.Handler       // of metrics
+	stopping atomic.Bool        // Run will end
 
 	live       atomic.Pointer[generation]
 	replaced   chan struct{}  // receives after rings were added to live
@@ -41,6 +44,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg.withDefaults(), purpose: forVerify, replaced: make(chan struct{}, 1)}
+	s.startMetrics()
 	s.refusals.log, s.refusals.hint, s.refusals.now = s.cfg.Logger, s.cfg.Hint, s.cfg.Now
 	defer func() {
 		if err != nil {
@@ -62,11 +66,11 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.demo != nil {
-		if err = s.demo.open(ctx, first, s.Endpoint()); err != nil {
+		if err = s.demo.open(ctx, first, s.Endpoint(), s.observeSign()); err != nil {
 			return nil, err
 		}
 	}
-	s.verifier, err = verifier.New(verifier.Config{Tenants: first.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now})
+	s.verifier, err = verifier.New(verifier.Config{Tenants: first.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now, Observe: s.observe()})
 	if err != nil {
 		return nil, &Error{Part: PartRules, Err: err}
 	}
@@ -296,13 +300,20 @@ func (s *Server) watcher() *watcher {
 	return w
 }
 
-// completeRules waits until all rings are in sync. Then it gives the verifier their rules again: a
+// completeRules waits until all rings are ready. Then it gives the verifier their rules again: a
 // ring that was missing before could not say how much leeway it allows. It does so again after a
 // reload that adds rings.
 func (s *Server) completeRules(ctx context.Context) {
 	for s.live.Load().tenants.rings.awaitReady(ctx) {
 		if err := s.putIncomplete(); err != nil {
 			s.cfg.Logger.Error("the rules for the rings' tokens do not fit them", "err", err)
+		}
+		rings := s.live.Load().tenants.rings
+		if status := rings.keyring.Status(); !status.Fresh { // such as after a start from a snapshot
+			s.cfg.Logger.Info("ready to verify, and not all rings are in step with Redis yet", "err", status.Err)
+			if !rings.awaitFresh(ctx) {
+				return
+			}
 		}
 		s.cfg.Logger.Info("ready: all rings are in step")
 		select {

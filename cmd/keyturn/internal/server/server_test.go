@@ -86,6 +86,29 @@ func TestRunEvents(t *testing.T) {
 	}
 }
 
+// A server that is terminated goes on for Config.Drain before it takes no new connections.
+func TestRunDrains(t *testing.T) {
+	events := make(chan Event, 3)
+	const drain = 100 * time.Millisecond
+	s, err := New(t.Context(), Config{
+		Addr: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, Drain: drain, Grace: time.Minute, Notify: func(e Event) { events <- e },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrTerminated)
+	begin := time.Now()
+	if err := s.Run(ctx); err != nil || time.Since(begin) < drain {
+		t.Errorf("Run = %v after %v", err, time.Since(begin))
+	}
+	for _, want := range []Event{Stopping{For: drain}, Draining{Limit: time.Minute}, Stopped{}} {
+		if got := <-events; got != want {
+			t.Errorf("event = %v, want %v", got, want)
+		}
+	}
+}
+
 func TestEndpoint(t *testing.T) {
 	for ip, want := range map[string]Endpoint{
 		"0.0.0.0":   {"http://localhost:4111", true},

@@ -390,12 +390,11 @@ func (x *exchange) report() {
 	if reason == StreamUpstream {
 		level = slog.LevelWarn
 	}
-	attrs := []any{"remote", x.in.RemoteAddr, "method", methodOf(x.in), "status", x.status, "reason", reason,
-		"seconds", p.now().Sub(x.began).Seconds()}
+	attrs := []any{"status", x.status, "seconds", p.now().Sub(x.began).Seconds()}
 	if x.token != nil {
 		attrs = append(attrs, "tenant", x.token.Tenant())
 	}
-	p.log.note(level, reason, "request to the upstream ended early", append(attrs, "err", err)...)
+	p.log.note(x.in, level, reason, "request to the upstream ended early", append(attrs, "err", err)...)
 }
 
 // count counts the answer, once its header is written.
