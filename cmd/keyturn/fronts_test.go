@@ -11,6 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -216,4 +219,74 @@ func (f *front) testEvents(t *testing.T) {
 	if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != "data: bye\n\n" {
 		t.Errorf("rest = %q, %v", rest, err)
 	}
+}
+
+// SIGTERM under load loses no request: the proxy in front moves to another server before this one ends.
+func TestSIGTERMUnderLoad(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewServer(frontUpstream(nil))
+	t.Cleanup(service.Close)
+	one, signal, ended := startWithAdmin(t, "--upstream", service.URL, "--drain", "4s")
+	two, _, _ := startWithAdmin(t, "--upstream", service.URL)
+	port := func(url string) string { return "port " + url[strings.LastIndexByte(url, ':')+1:] }
+	p := proxytest.HAProxy(t, proxytest.Config{
+		File: "../../docs/proxies/haproxy.cfg", Listen: "127.0.0.1:8080",
+		Replace: map[string]string{"127.0.0.1:4111": strings.TrimPrefix(one.url, "http://"), "port 9102": port(one.admin), "127.0.0.1:4112": strings.TrimPrefix(two.url, "http://"), "port 9103": port(two.admin)},
+		Edit: func(text string) string {
+			return text + "\tserver two 127.0.0.1:4112 check addr 127.0.0.1 port 9103 inter 1s fall 2\n"
+		},
+	})
+	token := hs256(testSecret, plainHeader, in(time.Hour, frontClaims))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var good, lost atomic.Int64
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := askOnce(p.URL(), token); err == nil {
+					good.Add(1)
+				} else if lost.Add(1) == 1 {
+					t.Errorf("a request is lost: %v", err)
+				}
+				time.Sleep(2 * time.Millisecond)
+			}
+		})
+	}
+	wait(t, func() bool { return good.Load() > 100 })
+	signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("it ended with %v: %s", err, one.log)
+		}
+	case <-time.After(60 * time.Second):
+		t.Fatal("it did not end")
+	}
+	before := good.Load()
+	wait(t, func() bool { return good.Load() > before+100 })
+	stop()
+	wg.Wait()
+	if strings.Contains(one.log.String(), "cut off") || lost.Load() > 0 {
+		t.Errorf("%d requests are lost, %d are not; log: %s", lost.Load(), good.Load(), one.log)
+	}
+}
+
+// askOnce sends a POST, which a proxy does not repeat.
+func askOnce(url, token string) error {
+	req, err := http.NewRequest(http.MethodPost, url+"/orders", strings.NewReader("{}"))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s", res.Status, body)
+	}
+	return err
 }
