@@ -134,7 +134,7 @@ func section(all []round, requests int) string {
 	return b.String()
 }
 
-// The marks around the section. make bench leaves what is between them as it is.
+// The marks around the section. make bench keeps the text between them.
 const (
 	beginMark = "<!-- Written by make edge. -->\n"
 	endMark   = "<!-- The end of what make edge writes. -->\n"

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -289,4 +290,18 @@ func askOnce(url, token string) error {
 		err = fmt.Errorf("%s %s", res.Status, body)
 	}
 	return err
+}
+
+// The pages show the files that the tests run.
+func TestFrontPagesShowTheFiles(t *testing.T) {
+	for page, file := range map[string]string{"upstream.md": "upstream.yaml", "apache.md": "apache.conf", "haproxy.md": "haproxy.cfg"} {
+		text, err1 := os.ReadFile("../../docs/proxies/" + page)
+		want, err2 := os.ReadFile("../../docs/proxies/" + file)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), "\n"+string(want)+"```\n") {
+			t.Errorf("docs/proxies/%s does not show %s byte for byte", page, file)
+		}
+	}
 }

@@ -235,8 +235,8 @@ func (x *exchange) setTarget() bool {
 	if u.EscapedPath() == raw {
 		return true
 	}
-	// A character is not as RFC 3986 wants it, such as |, and package url would write the whole path anew:
-	// then %2F becomes a slash.
+	// A character is not as RFC 3986 wants it, such as |, and package url would encode the whole path
+	// again: then %2F becomes a slash.
 	u.Opaque = raw
 	return strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//")
 }
@@ -254,7 +254,7 @@ func isPreflight(r *http.Request) bool {
 }
 
 // rewrite makes the request to the upstream. It is called after [httputil.ReverseProxy] has removed the
-// headers that Connection lists, so that a client cannot name there what is set here (golang/go#50580).
+// headers that Connection lists, so that a client cannot name the identity there (golang/go#50580).
 func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	x := pr.In.Context().Value(exchangeKey{}).(*exchange)
 	out := pr.Out
