@@ -206,14 +206,16 @@ func TestDoctorRights(t *testing.T) {
 	admin := p.url
 	p.url = "redis://clerk:pw-hush@" + p.server.Addr()
 	user()
-	d := p.doctor(exitCannotTell)
-	d.want("rights", doctor.Unknown, "NOPERM", p.cli()+" ACL SETUSER clerk '+acl|whoami' '+acl|dryrun'")
+	d := p.doctor(exitYes)
+	d.want("rights", doctor.OK, "user clerk may call all") // a script says it
 	d.want("persistence", doctor.OK) // INFO says it
 	d.want("ring", doctor.OK)
 	p.do("CONFIG", "SET", "appendonly", "no")
 	p.doctor(exitCannotTell).want("persistence", doctor.Unknown, p.cli()+" ACL SETUSER clerk '+info' '+config|get'")
 	p.do("CONFIG", "SET", "appendonly", "yes")
 
+	user("-xadd")
+	p.doctor(exitNo).want("rights", doctor.Bad, "may not call xadd", "keyturn keys acl --user clerk")
 	tools := []any{"+acl|whoami", "+acl|dryrun", "+config|get"}
 	user(tools...)
 	p.doctor(exitYes).want("rights", doctor.OK, "user clerk may call all")

@@ -34,8 +34,8 @@ Exit codes: 0 the line is printed and, with --check, the user may do all of it, 
 not, 2 the command line is not right, 3 Redis cannot be asked.
 
 With --json it prints {"user","role","server","sentinel","denied"}: the arguments of ACL
-SETUSER after the user, for servers and for Sentinels (null without them), and the
-commands that the user may not call (null without --check).`
+SETUSER after the user, for servers and for Sentinels, and the commands that the user may
+not call. Lists may be empty.`
 
 const keysACLExample = `  keyturn keys acl --user keyturn
   keyturn keys acl --user reader --role reader --redis redis-cluster://a:6379,b:6379
@@ -118,7 +118,7 @@ func (c *keysACL) run(ctx context.Context) error {
 	return nil
 }
 
-// aclError returns the words for a role or a URL that is none.
+// aclError returns the words for an unknown role or a malformed URL.
 func (c *keysACL) aclError(err error) error {
 	if errors.As(err, new(*rediskeys.Error)) {
 		return storeError(err)
@@ -130,7 +130,9 @@ func (c *keysACL) text(answer *aclJSON) string {
 	if c.json {
 		return toJSON(answer)
 	}
-	line := func(rules []string) string { return "ACL SETUSER " + c.user.value + " " + strings.Join(rules, " ") + "\n" }
+	line := func(rules []string) string {
+		return "ACL SETUSER " + c.user.value + " " + strings.Join(rules, " ") + "\n"
+	}
 	text := line(answer.Server)
 	if answer.Sentinel != nil {
 		c.note("the second line is for the Sentinels")
@@ -169,7 +171,7 @@ func (c *keysACL) denied(ctx context.Context, rules []string) ([]string, error) 
 	}
 	if err != nil {
 		if _, known := s.store.Tenants(ctx, []int{0}); known != nil && !isForbidden(err) {
-			return nil, openingError(known)
+			return nil, exitf(exitCannotTell, "%s", printable(errorText(known), false))
 		}
 		return nil, exitf(exitCannotTell, "Redis cannot say what user %s may do: %s", quoteShort(c.user.value), printable(err.Error(), false))
 	}

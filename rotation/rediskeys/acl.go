@@ -16,7 +16,7 @@ const (
 	// RoleReader is for an instance that only signs or verifies. Every change of a ring is refused,
 	// and nothing of it is made. So it cannot put back what Redis lost: instances with the other
 	// role have to run too. It is a guard against mistakes, and none against an intruder: an
-	// instance writes its acknowledgements, and Redis checks commands, not what is in them.
+	// instance writes its acknowledgements, and Redis checks the command, and not its arguments.
 	RoleReader Role = "reader"
 )
 
@@ -38,8 +38,8 @@ var (
 	sentinelCommands = []string{"sentinel|get-master-addr-by-name", "sentinel|sentinels", "subscribe", "ping"}
 )
 
-// ACL returns the least rights with which a client of rawURL works, in a role. A reader's need no more
-// than Redis 6, but only Redis 7 tells the scripts what their user may do.
+// ACL returns the least rights with which a client of rawURL works, in a role. They suit
+// Redis 6 and 7, but only Redis 7 tells the scripts what their user may do.
 func (c Config) ACL(rawURL string, role Role) (ACL, error) {
 	if role != RoleWriter && role != RoleReader {
 		return ACL{}, fmt.Errorf("rediskeys: the role is %q, want %q or %q", role, RoleWriter, RoleReader)
