@@ -77,6 +77,10 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)
 	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
 
+.PHONY: edge
+edge: ## what one core passes on with serve --upstream, beside Go's bare ReverseProxy: writes its section of docs/benchmarks.md
+	go run ./bench/edge
+
 .PHONY: jwks-table
 jwks-table: ## hostile issuers and a cold start, read by us and by other libraries: writes the tables of docs/jwks.md
 	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^(TestHostileIssuers|TestColdStart)$$' .

@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"cmd/keyturn/internal/server":  {everything},
 	"bench":                        {everything},
 	"bench/compare":                {everything},
+	"bench/edge":                   {},
 	"bench/compare/report":         {},
 	"bench/faults":                 {everything},
 	"bench/wycheproof":             {everything},

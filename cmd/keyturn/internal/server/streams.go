@@ -418,7 +418,7 @@ func (s *streams) none() bool {
 	return len(s.open) == 0
 }
 
-// add notes a WebSocket. It reports false if there are to be no more.
+// add notes a WebSocket. It reports false once the proxy closes.
 func (s *streams) add(x *exchange) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
