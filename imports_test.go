@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/unknown":             {},
 	"internal/mutants":             {},
 	"internal/providertest":        {},
+	"internal/proxytest":           {},
 	"internal/redistest":           {},
 	"internal/words":               {},
 	"docs/examples":                {},

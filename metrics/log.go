@@ -167,7 +167,7 @@ type suppressed struct {
 	n     int
 }
 
-// endLocked forgets the seconds that are over, and returns what was suppressed in them.
+// endLocked forgets the seconds that are over, and returns the counts of suppressed records.
 func (s *logState) endLocked(over func(*second) bool) (ended []suppressed) {
 	waiting := false
 	for key, one := range s.seconds {
@@ -187,7 +187,7 @@ func (s *logState) endLocked(over func(*second) bool) (ended []suppressed) {
 	return ended
 }
 
-// tell logs what was suppressed.
+// tell logs the counts of suppressed records.
 func (s *logState) tell(ctx context.Context, ended []suppressed, now time.Time) (failed error) {
 	for _, e := range ended {
 		if !s.root.Enabled(ctx, e.level) {

@@ -22,7 +22,7 @@ type ForwardAuthConfig struct {
 	Identity Identity
 
 	// Profiles are the rules that a proxy can ask for, by name: letters, digits, hyphens, dots and
-	// underscores. If there are none, there is one named "default", which wants a good token.
+	// underscores. Nil means one named "default", which wants a good token.
 	Profiles map[string]Profile
 
 	// Wait bounds how long a decision waits for the source of a key that is not known yet. After it
@@ -314,8 +314,8 @@ func (f *forwardAuth) allow(w http.ResponseWriter, values []string) {
 
 // A door is the ResponseWriter of an answer that lets no request in, whatever is written to it. The
 // status 200 that net/http implies is how other programs let people in (authelia
-// GHSA-68wm-pfjf-wqp6, authentik GHSA-fj56-5763-j8pp). It has no Unwrap: nobody may hijack the
-// connection.
+// GHSA-68wm-pfjf-wqp6, authentik GHSA-fj56-5763-j8pp). It has no Unwrap, so that its caller
+// cannot hijack the connection.
 type door struct {
 	w          http.ResponseWriter
 	cannotTell int

@@ -225,7 +225,7 @@ func (id Identity) checkClaims() error {
 
 // fold returns what every name of a header becomes that some program takes for the same. HTTP does
 // not tell upper and lower case apart (RFC 9110, section 5.1). CGI, WSGI and their kin make _ of
-// all that is not a letter or a digit.
+// every character that is neither a letter nor a digit.
 func fold(name string) string {
 	b := []byte(name)
 	for i, c := range b {

@@ -202,7 +202,13 @@ func of(tenants ...string) func(*rotation.Config) {
 // newDerivedFleet is newFleet with times that follow from the policy.
 func newDerivedFleet(t *testing.T, policy ring.Policy, change ...func(*rotation.Config)) *fleet {
 	t.Helper()
-	f := &fleet{t: t, cluster: rotationtest.NewCluster(rotationtest.ClusterConfig{})}
+	return newDerivedFleetOn(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}), policy, change...)
+}
+
+// newDerivedFleetOn is newDerivedFleet on a store.
+func newDerivedFleetOn(t *testing.T, c *rotationtest.Cluster, policy ring.Policy, change ...func(*rotation.Config)) *fleet {
+	t.Helper()
+	f := &fleet{t: t, cluster: c}
 	f.member = join(t, f.cluster, "a", append([]func(*rotation.Config){derived}, change...)...)
 	if _, err := f.rotator.Create(t.Context(), "acme", policy); err != nil {
 		t.Fatal(err)

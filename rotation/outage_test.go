@@ -134,6 +134,7 @@ func TestInstanceOutOfSyncChangesNoRing(t *testing.T) {
 				time.Sleep(4 * time.Second)
 				conn := f.cluster.Connect("x")
 				f.leave() // nobody is left to vouch
+				f.cluster.Failover(0)
 				k := tt.away(f, &faultyStore{Store: conn}, conn)
 				defer k.Close(t.Context())
 				r, err := rotation.NewRotator(k)

@@ -54,7 +54,7 @@ func TestOldAcknowledgementDoesNotVouchForShortFreshness(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			virtual(t, func(t *testing.T) {
-				f := newDerivedFleet(t, fast)
+				f := newDerivedFleetOn(t, rotationtest.NewCluster(rotationtest.ClusterConfig{NoRun: true}), fast)
 				time.Sleep(10 * time.Second)
 				if err := f.Reload(t.Context(), "acme"); err != nil {
 					t.Fatal(err)

@@ -114,7 +114,9 @@ func verifyCold(tenant string, source *jwks.Source, err error) (func(context.Con
 	return func(ctx context.Context, token string) error { _, err := v.Verify(ctx, token); return err }, nil
 }
 
-// TestColdStart measures a service that starts with 300 tenants of one host, and a token of each.
+// TestColdStart measures a service that starts with 300 tenants of one host, and a token of each. On a
+// busy machine our client may refuse the first tokens too, because none waits for longer than two
+// seconds. That it refuses none where the machine is quick is tested in fake time, by keystore/jwks.
 func TestColdStart(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| 300 tenants, one host | first tokens refused | all read after | requests | connections at once |\n|---|---|---|---|---|\n")
@@ -124,7 +126,7 @@ func TestColdStart(t *testing.T) {
 		token := hostileToken(hostileGood)
 		var mu sync.Mutex
 		var callers sync.WaitGroup
-		refused, began := 0, time.Now()
+		refused, late, began := 0, 0, time.Now()
 		for i := range coldTenants {
 			tenant := fmt.Sprint("tenant-", i)
 			callers.Go(func() {
@@ -134,10 +136,17 @@ func TestColdStart(t *testing.T) {
 				if err == nil {
 					err = verify(ctx, token)
 				}
+				never := err
+				for tries := 0; lib.ours && never != nil && tries < 10; tries++ { // each waits for two seconds
+					never = verify(t.Context(), token)
+				}
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
 					refused++
+				}
+				if never != nil {
+					late++
 				}
 			})
 		}
@@ -146,8 +155,8 @@ func TestColdStart(t *testing.T) {
 		client.Close(t.Context())
 		host.mu.Lock()
 		fmt.Fprintf(&b, "| %s%s | %d | %v | %d | %d |\n", lib.name, versionOf(lib.module), refused, took, host.requests, host.most)
-		if lib.ours && (refused > 0 || host.most > 64) {
-			t.Errorf("%s: %d first tokens refused, %d connections at once", lib.name, refused, host.most)
+		if lib.ours && (late > 0 || host.most > 64 || host.requests > 3*coldTenants) {
+			t.Errorf("%s: %d tokens refused for twenty seconds, %d connections at once, %d requests", lib.name, late, host.most, host.requests)
 		}
 		host.mu.Unlock()
 	}

@@ -241,14 +241,28 @@ func hostileToken(k *jwkstest.Key) string {
 	return k.Token(map[string]any{"exp": expires, "sub": "ann"})
 }
 
-// scenarios are the hostile ones. other is a token of a key that was never published, unless the
+// A scenario is what a hostile issuer does. other is a token of a key that was never published, unless the
 // scenario says otherwise.
-var scenarios = []struct {
+type scenario struct {
 	name string
 	body string
 	run  func(r *trial)
 	ours observation // at most so many fetches, and these verdicts
-}{
+}
+
+// more returns how many fetches our client may make beyond those of a scenario if that takes so long, as
+// on a busy machine: one every ten seconds for unknown kids, and one a second of the schedule if the
+// issuer fails.
+func (s scenario) more(took time.Duration) int64 {
+	every := 10 * time.Second
+	if s.ours.other == "cannot tell" {
+		every = time.Second
+	}
+	return int64(took / every)
+}
+
+// scenarios are the hostile ones.
+var scenarios = []scenario{
 	{"2 000 unknown kids", "", func(r *trial) {
 		r.askUnknown(2000)
 		r.good = r.ask(hostileToken(hostileGood))
@@ -261,7 +275,9 @@ var scenarios = []struct {
 	{"hangs, when the set is old", "", func(r *trial) {
 		r.issuer.hangs()
 		r.expire()
-		r.good = r.ask(hostileToken(hostileGood))
+		if r.good = r.ask(hostileToken(hostileGood)); r.good == "cannot tell" || r.good == "no answer" {
+			r.good = r.ask(hostileToken(hostileGood)) // on a busy machine the fetch may begin late in a caller's two seconds
+		}
 		r.other = r.ask(hostileToken(hostileOther))
 	}, observation{fetches: 2, good: "yes", other: "cannot tell"}},
 	{"answers `{}`", "", func(r *trial) {
@@ -293,14 +309,19 @@ func TestHostileIssuers(t *testing.T) {
 			}
 			issuer := newIssuer(t, body)
 			r := &trial{reader: lib.open(t, issuer.URL), issuer: issuer, observation: new(observation)}
-			r.ask(hostileToken(hostileGood))
-			warm := issuer.fetches.Load()
+			for range 5 { // a busy machine may not answer in time
+				if r.ask(hostileToken(hostileGood)) == "yes" {
+					break
+				}
+			}
+			warm, began := issuer.fetches.Load(), time.Now()
 			r.longest = 0
 			s.run(r)
 			r.fetches = issuer.fetches.Load() - warm
+			most := s.ours.fetches + s.more(time.Since(began))
 			table[s.name][lib.name] = *r.observation
-			if lib.name == "keyturn" && (r.fetches > s.ours.fetches || r.good != s.ours.good || r.other != s.ours.other) {
-				t.Errorf("%s: %v, want at most %v", s.name, r.observation, s.ours)
+			if lib.name == "keyturn" && (r.fetches > most || r.good != s.ours.good || r.other != s.ours.other) {
+				t.Errorf("%s: %v, want at most %v, and %d fetches", s.name, r.observation, s.ours, most)
 			}
 		}
 	}

@@ -29,12 +29,15 @@ func testOptions() options {
 	return options{seed: 1, tokens: 500, rate: 50, pace: fast.slower(2), guests: 1, short: true, log: slog.New(slog.DiscardHandler)}
 }
 
-// TestFaults lets every fault strike once. Its verdicts do not depend on the speed of the machine.
+// TestFaults lets every fault strike once. Its verdicts do not depend on the speed of the machine. With
+// the race detector, a fleet needs so much of a machine that only three are let.
 func TestFaults(t *testing.T) {
 	redistest.Need(t)
-	rows := make([]row, len(scenarios))
-	for i := range rows {
-		rows[i].scenario = &scenarios[i]
+	var rows []row
+	for i := range scenarios {
+		if s := &scenarios[i]; !raceEnabled || slices.Contains([]string{"none", "kill", "restart"}, s.name) {
+			rows = append(rows, row{scenario: s})
+		}
 	}
 	runRows(t.Context(), rows, testOptions(), len(rows), func(*row) {}) // all at once, because a run mostly waits
 	for i := range rows {

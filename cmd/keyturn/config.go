@@ -22,7 +22,7 @@ func (s *serveCommand) offerFile() (*offer, error) {
 		return nil, err
 	}
 	o := &offer{file: file, reloads: true}
-	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}}
+	o.server = server.Config{Issuers: s.network, MaxTokenBytes: file.MaxTokenBytes, TokenHeaders: file.FromHeader, Reload: server.Reload{Every: file.Reload.every}, Metrics: file.Metrics.config()}
 	if o.server.Tenants, err = s.fileTenants(file); err != nil {
 		return nil, err
 	}
@@ -78,6 +78,9 @@ func (s *serveCommand) fileWarnings(file *configFile) []string {
 			if set && value != "" {
 				warnings = append(warnings, name+" is used in place of rings."+field)
 			}
+		}
+		if _, set := s.env(envRedisPassword); set && c.RedisPasswordFile != "" {
+			warnings = append(warnings, envRedisPassword+" is used in place of rings.redis_password_file")
 		}
 	}
 	return append(warnings, s.unusedSecrets("with --config, only what the file names opens the API", used...)...)
@@ -249,7 +252,7 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	rings.URL, err = s.redisURL(url)
+	rings.URL, rings.Link, err = s.redisAt(url, c.link(s.app))
 	return rings, err
 }
 

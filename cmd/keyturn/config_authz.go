@@ -121,7 +121,7 @@ func (c *configFile) setAuthz(cfg *server.Config) {
 }
 
 // addAuthz adds identity and authz of the file to the configuration of the server, whose tenants are
-// known now. A profile may name a tenant that comes to tenants_dir later: until then it lets nobody in.
+// known now. A profile may name a tenant that comes to tenants_dir later: until then it refuses all requests.
 func (c *configFile) addAuthz(cfg *server.Config) error {
 	c.setAuthz(cfg)
 	if a := cfg.Assertion; a != nil && !slices.ContainsFunc(cfg.Tenants, func(t server.Tenant) bool { return t.Ring && t.Rules.ID == a.Tenant }) {

@@ -28,9 +28,11 @@ const configForm = `With --config a YAML file says whose tokens are good, and no
 no secret, only the names of files (seen from its own folder) and of variables:
 
     admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
+    metrics: {tenants: 20}             # how many tenants /metrics names, on the admin listener; else none
     reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379    # KEYTURN_REDIS beats it
+      redis_password_file: password    # KEYTURN_REDIS_PASSWORD beats it
       kek_file: kek                    # KEYTURN_KEK_FILE or KEYTURN_KEK beats it
       realm: production                # as --realm; none if it is left out
       other_realms: [old]              # as --other-realm, while rings move to another realm
@@ -81,6 +83,9 @@ has HS256 too. For an issuer that is not a public one:
     ca_file: ca.pem                    # the authorities to trust instead of the system's
     bearer_token_file: token           # that the issuer wants to see; read at each fetch
 
+For a Redis with TLS (rediss) rings may have redis_tls, with ca_file, cert_file, key_file,
+server_name and min_version, as the flags of these names; and sentinel_password_file.
+
 Each may have a leeway, and any_audience, any_issuer (if it is alone) or allow_no_exp. Two
 tenants with one secret are refused, unless both have shared_secret: true. Each may have
 
@@ -110,6 +115,8 @@ type configFile struct {
 	Identity       *identityConfig `yaml:"identity"`
 	Authz          *authzConfig    `yaml:"authz"`
 
+	Metrics metricsConfig `yaml:"metrics"`
+
 	drain        *time.Duration           // nil: the default
 	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
 }
@@ -125,8 +132,13 @@ type reloadConfig struct {
 }
 
 type ringsConfig struct {
-	Redis       string               `yaml:"redis"`
-	KEKFile     string               `yaml:"kek_file"`
+	Redis   string `yaml:"redis"`
+	KEKFile string `yaml:"kek_file"`
+
+	RedisPasswordFile    string         `yaml:"redis_password_file"`
+	SentinelPasswordFile string         `yaml:"sentinel_password_file"`
+	RedisTLS             redisTLSConfig `yaml:"redis_tls"`
+
 	Snapshot    string               `yaml:"snapshot"`
 	Realm       string               `yaml:"realm"`
 	OtherRealms []string             `yaml:"other_realms"`
@@ -309,7 +321,7 @@ func (t *tenantConfig) name(field string) string {
 func (c *configFile) resolve(folder string) {
 	resolveAll(folder, &c.TenantsDir)
 	if c.Rings != nil {
-		resolveAll(folder, &c.Rings.KEKFile, &c.Rings.Snapshot)
+		resolveAll(folder, c.Rings.files()...)
 	}
 	c.Listen.resolve(folder)
 	for i := range c.Tenants {
@@ -365,7 +377,7 @@ func (c *configFile) checkServer() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkAuthz} {
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkAuthz, c.checkMetrics} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -382,7 +394,7 @@ func (c *configFile) checkRings() error {
 	case !wanted && c.Rings != nil && c.TenantsDir == "":
 		return usagef("the file of --config: there is rings, but no tenant of kind ring")
 	case c.Rings != nil && hasPassword(c.Rings.Redis):
-		return usagef("the file of --config: rings.redis has a password: take it out, and set %s", envRedisPassword)
+		return usagef("the file of --config: rings.redis has a password: take it out, and set %s or rings.redis_password_file", envRedisPassword)
 	}
 	return nil
 }

@@ -62,6 +62,7 @@ func fixedSettings(o *offer) map[string]string {
 	fixed := map[string]string{
 		"listen.addr": cfg.Addr, "listen.unix": cfg.Unix, "listen.unix_mode": cfg.UnixMode.String(), "admin.addr": cfg.Admin,
 		"upstream": fmt.Sprint(cfg.Upstream != nil), "listen.tls": fmt.Sprint(cfg.TLS != nil), "max_token_bytes": fmt.Sprint(cfg.MaxTokenBytes),
+		"metrics.tenants": fmt.Sprint(cfg.Metrics.TenantLimit),
 	}
 	if o.file == nil || o.file.Rings == nil {
 		return fixed

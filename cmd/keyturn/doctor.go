@@ -103,6 +103,9 @@ func (c *doctorCommand) flags(tenant string) string {
 	default:
 		words = append(words, "--redis "+shellWord(url))
 	}
+	for _, word := range c.ring.link.words() {
+		words = append(words, shellWord(word))
+	}
 	if c.ring.kekFile.given {
 		words = append(words, "--kek-file "+shellWord(c.ring.kekFile.value))
 	}

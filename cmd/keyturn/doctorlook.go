@@ -208,6 +208,9 @@ func infoFields(info string) map[string]string {
 
 // configOf returns the settings that matter, or nil if the user may not read them.
 func configOf(ctx context.Context, client *redis.Client) map[string]string {
+	if may, err := mayCall(ctx, client, "CONFIG", "GET", "save"); err == nil && !may {
+		return nil // tried, it would be in the ACL LOG
+	}
 	pipe := client.Pipeline()
 	var cmds []*redis.MapStringStringCmd
 	for _, name := range []string{"save", "min-replicas-to-write", "min-replicas-max-lag", "cluster-require-full-coverage"} {
@@ -228,34 +231,18 @@ func configOf(ctx context.Context, client *redis.Client) map[string]string {
 // rights asks the server what the user may do.
 func (l *look) rights(ctx context.Context, client *redis.Client, inCluster bool) {
 	r := &l.facts.Rights
-	if name := client.Options().Username; name != "" {
-		r.User = shellWord(name)
-	}
-	user, err := client.Do(ctx, "ACL", "WHOAMI").Text()
+	r.User = shellWord(ownName(ctx, client, false))
+	got, err := askRights(ctx, client, "", doctor.Calls(inCluster))
 	if err != nil {
-		r.Err, r.Old = printable(err.Error(), false), isUnknownCommand(err)
+		r.Err, r.Old = printable(err.Error(), false), isOldScript(err)
 		return
 	}
-	r.User = shellWord(user)
-	pipe, calls := client.Pipeline(), doctor.Calls(inCluster)
-	var cmds []*redis.Cmd
-	for _, call := range calls {
-		cmds = append(cmds, pipe.Do(ctx, append([]any{"ACL", "DRYRUN", user}, call.Args...)...))
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, call := range calls {
-		answer, err := cmds[i].Text()
-		switch {
-		case err != nil && (isForbidden(err) || isUnknownCommand(err)):
-			r.Err, r.Old = printable(err.Error(), false), isUnknownCommand(err)
-			return
-		case err != nil:
-			answer = err.Error()
-		}
-		if answer != "OK" {
-			r.Denied = append(r.Denied, doctor.Denial{Command: call.Command, Answer: printable(answer, false)})
-		}
-	}
+	r.User, r.Denied = shellWord(got.user), got.denied
+}
+
+// isOldScript reports whether scripts of a server cannot ask what their user may do.
+func isOldScript(err error) bool {
+	return !isForbidden(err) && (strings.Contains(err.Error(), "acl_check_cmd") || isUnknownCommand(err))
 }
 
 // isUnknownCommand reports whether a server does not know a command, or not this form of it.

@@ -12,6 +12,7 @@ import (
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/drill"
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 // drilled is what "keyturn drill --json" printed.
@@ -276,7 +277,7 @@ func TestDrillUnreadInstance(t *testing.T) {
 // peerAt is peer for an instance that holds all rings, with those times.
 func (c *ringCLI) peerAt(name string, poll, deadline time.Duration) {
 	c.t.Helper()
-	s, err := openStore(c.url)
+	s, err := openStore(c.url, rediskeys.Options{})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func openDrillInstance(ctx context.Context, s *ringSession, tenant, name string)
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	i := &drillInstance{link: new(drill.Link), tenant: tenant}
-	if i.store, err = openStore(s.url); err != nil {
+	if i.store, err = openStore(s.url, s.link); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -167,7 +167,7 @@ func claimsText(e *rotation.ClaimsError) string {
 func redisText(e *rediskeys.Error) string {
 	text := e.Err.Error()
 	if e.Kind != nil {
-		text = fmt.Sprintf("%v (%v)", e.Kind, e.Err)
+		text = fmt.Sprintf("%v%s (%v)", e.Kind, linkHint(e.Kind), e.Err)
 	}
 	if errors.Is(e.Kind, rediskeys.ErrWrongType) {
 		return e.Call + ": " + text

@@ -336,7 +336,7 @@ func in(d time.Duration, claims string) string {
 // wait waits until done, for something that another goroutine does.
 func wait(t *testing.T, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("timeout")
 		}

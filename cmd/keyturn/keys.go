@@ -77,6 +77,7 @@ func newKeys(a *app) *cobra.Command {
 		newKeysPolicy(a),
 		newKeysBackup(a),
 		newKeysRestore(a),
+		newKeysACL(a),
 	)
 	return keys
 }

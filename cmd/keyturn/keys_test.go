@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -227,7 +228,7 @@ func TestKeysRevokeRoster(t *testing.T) {
 	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run("keys", "create", "--freshness", "6s", "--skew", "1s").wantCode(t, exitYes)
-		s, err := openStore(c.url)
+		s, err := openStore(c.url, rediskeys.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

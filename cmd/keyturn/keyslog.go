@@ -77,8 +77,11 @@ func (a *app) anySession(flags *ringFlags) (*ringSession, error) {
 	if hasKEK || hasFile || flags.kekFile.given {
 		return a.connect(flags)
 	}
-	return a.connectWith(flags, func() (*rotation.KEKs, error) { return nil, nil })
+	return a.connectWith(flags, noKEKs)
 }
+
+// noKEKs is for a session that opens no ring.
+func noKEKs() (*rotation.KEKs, error) { return nil, nil }
 
 // log shows the logs of all buckets as one, or what the log of one bucket says of the tenant.
 func (c *keysCommand) log(ctx context.Context, since time.Time) error {

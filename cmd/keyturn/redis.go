@@ -9,8 +9,8 @@ import (
 
 // tellsPassword reports whether a client of a URL sends a password without TLS to another machine. A
 // name other than localhost counts as one, whatever it resolves to. A URL that is none tells nothing:
-// package rediskeys refuses it.
-func tellsPassword(rawURL string) bool {
+// package rediskeys refuses it. fromFile says that the password is not in the URL.
+func tellsPassword(rawURL string, fromFile bool) bool {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if base, _, _ := strings.Cut(strings.ToLower(scheme), "-"); !ok || base != "redis" {
 		return false
@@ -23,7 +23,7 @@ func tellsPassword(rawURL string) bool {
 	}
 	_, password, _ := strings.Cut(user, ":")
 	values, _ := url.ParseQuery(query)
-	if password == "" && values.Get("sentinel_password") == "" {
+	if !fromFile && password == "" && values.Get("sentinel_password") == "" {
 		return false
 	}
 	for host := range strings.SplitSeq(hosts, ",") {

@@ -33,8 +33,8 @@ func TestPlainPasswordIsNoted(t *testing.T) {
 		{"not a URL", "hush", false}, // and refused elsewhere
 	} {
 		var said strings.Builder
-		a := &app{stderr: &said, env: func(string) (string, bool) { return tt.password, tt.password != "" }}
-		if _, err := a.redisURL(tt.url); err != nil {
+		a := &app{stderr: &said, env: envPassword(tt.password)}
+		if _, _, err := a.redisAt(tt.url, noLink()); err != nil {
 			t.Errorf("%s: %v", tt.url, err)
 		}
 		if strings.Contains(said.String(), note) != tt.noted || strings.Contains(said.String(), "hush") {
@@ -46,8 +46,19 @@ func TestPlainPasswordIsNoted(t *testing.T) {
 // serve warns of it in its log.
 func TestServeLogsPlainPassword(t *testing.T) {
 	var log strings.Builder
-	s := newServeCommand(&app{stderr: &log, env: func(string) (string, bool) { return "hush", true }})
-	if _, err := s.redisURL("redis://redis.internal"); err != nil || !strings.Contains(log.String(), `level=WARN msg="the password of Redis goes over`) {
+	s := newServeCommand(&app{stderr: &log, env: envPassword("hush")})
+	if _, _, err := s.redisAt("redis://redis.internal", noLink()); err != nil || !strings.Contains(log.String(), `level=WARN msg="the password of Redis goes over`) {
 		t.Errorf("error = %v, log = %s", err, log.String())
+	}
+}
+
+func noLink() redisLink { flags := newLinkFlags(); return flags.link() }
+
+func envPassword(password string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		if name != envRedisPassword {
+			return "", false
+		}
+		return password, password != ""
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
 
 func TestConfigReloadUsage(t *testing.T) {
@@ -114,7 +115,7 @@ func rekey(t *testing.T, url, keks string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := openStore(url)
+	store, err := openStore(url, rediskeys.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

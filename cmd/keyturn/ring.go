@@ -31,9 +31,10 @@ from the file of --kek-file or KEYTURN_KEK_FILE, or from KEYTURN_KEK. All instan
 a service share it. Make one with: (umask 077; openssl rand -base64 32 > kek)
 
 --redis, or without it KEYTURN_REDIS, takes redis://USER@HOST:PORT/DB,
-redis-sentinel://HOST,HOST/NAME or redis-cluster://HOST,HOST, and rediss for TLS. The
-password of Redis comes from KEYTURN_REDIS_PASSWORD; one that is in the URL of --redis
-can be read by other users of the machine.
+redis-sentinel://HOST,HOST/NAME or redis-cluster://HOST,HOST, and rediss for TLS, or
+unix:///PATH?db=DB. The password of Redis comes from --redis-password-file or
+KEYTURN_REDIS_PASSWORD, and the user from the URL or KEYTURN_REDIS_USER; a password in
+the URL of --redis can be read by other users of the machine.
 
 --realm names the environment of the service, if its instances have a name for it
 (rings.realm in the file of serve). What was sealed in one realm does not open in
@@ -48,6 +49,7 @@ const ringTime = 10 * time.Second
 type ringFlags struct {
 	redis, kekFile, realm *option[string]
 	otherRealms           *list[string]
+	link                  linkFlags
 }
 
 func newRingFlags() ringFlags {
@@ -57,6 +59,7 @@ func newRingFlags() ringFlags {
 		realm:   &option[string]{kind: "NAME", parse: parseRealm},
 
 		otherRealms: &list[string]{kind: "NAME", parse: parseOtherRealm},
+		link:        newLinkFlags(),
 	}
 }
 
@@ -98,12 +101,16 @@ func (r *ringFlags) needRedis() error {
 			return usagef("--%s goes with --redis, which says where the ring is", f.name)
 		}
 	}
+	if names := r.link.given(); len(names) > 0 && !r.redis.given {
+		return usagef("--%s goes with --redis, which says where the ring is", names[0])
+	}
 	return nil
 }
 
 func (r *ringFlags) register(cmd *cobra.Command, redisUsage string) {
 	f := cmd.Flags()
 	f.Var(r.redis, "redis", redisUsage+" (default: "+envRedis+")")
+	r.link.register(cmd)
 	f.Var(r.kekFile, "kek-file", "the file that holds the KEK of the ring (default: "+envKEKFile+")")
 	f.Var(r.realm, "realm", "the realm that the keys are sealed in, such as production (default: none)")
 	f.Var(r.otherRealms, "other-realm", "a realm that keys may also be sealed in, while they move; repeatable")
@@ -131,8 +138,9 @@ func (a *app) keks(path string) (*rotation.KEKs, error) {
 	return keks, err
 }
 
-// withPassword puts the password of the environment into a URL that has none.
-func withPassword(rawURL, password string) (string, error) {
+// withLogin puts a user and a password into a URL that has none. Either may be empty: then it is left as
+// it is.
+func withLogin(rawURL, user, password string) (string, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	if !ok {
 		return rawURL, nil // refused by rediskeys.Open
@@ -141,15 +149,27 @@ func withPassword(rawURL, password string) (string, error) {
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		authority, path = rest[:i], rest[i:]
 	}
-	user, hosts := "", authority
+	login, hosts := "", authority
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		user, hosts = authority[:i], authority[i+1:]
+		login, hosts = authority[:i], authority[i+1:]
 	}
-	if strings.Contains(user, ":") {
+	name, own, hasOwn := strings.Cut(login, ":")
+	escape := func(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+	switch {
+	case hasOwn && password != "":
 		return "", usagef("the password of Redis is in --redis and in %s: give one", envRedisPassword)
+	case name != "" && user != "" && name != escape(user):
+		return "", usagef("the user of Redis is in --redis and in %s: give one", envRedisUser)
+	case user != "":
+		name = escape(user)
 	}
-	escaped := strings.ReplaceAll(url.QueryEscape(password), "+", "%20")
-	return scheme + "://" + user + ":" + escaped + "@" + hosts + path, nil
+	if password != "" {
+		own, hasOwn = escape(password), true
+	}
+	if hasOwn {
+		name += ":" + own
+	}
+	return scheme + "://" + name + "@" + hosts + path, nil
 }
 
 // A store is a store of rings and its connections.
@@ -171,24 +191,10 @@ func (s *store) Tenants(ctx context.Context, buckets []int) ([][]string, error) 
 	return all, err
 }
 
-// redisURL returns the URL of a Redis with the password of the environment in it.
-func (a *app) redisURL(rawURL string) (string, error) {
-	if password, ok := a.env(envRedisPassword); ok {
-		var err error
-		if rawURL, err = withPassword(rawURL, password); err != nil {
-			return "", err
-		}
-	}
-	if tellsPassword(rawURL) {
-		a.note("the password of Redis goes over the network in clear: use rediss://, and TLS in Redis")
-	}
-	return rawURL, nil
-}
-
 // openStore returns the store that a URL names. It does not connect yet.
-func openStore(rawURL string) (*store, error) {
+func openStore(rawURL string, o rediskeys.Options) (*store, error) {
 	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
-	client, err := rediskeys.Open(rawURL)
+	client, err := rediskeys.OpenWith(rawURL, o)
 	if err != nil {
 		return nil, storeError(err)
 	}
@@ -210,6 +216,7 @@ type ringSession struct {
 	*app
 	store *store
 	url   string // of store, with its password
+	link  rediskeys.Options
 	keks  *rotation.KEKs
 	realm string
 
@@ -236,15 +243,15 @@ func (a *app) connectWith(flags *ringFlags, keksOf func() (*rotation.KEKs, error
 	if err != nil {
 		return nil, err
 	}
-	rawURL, err := a.redisURL(flags.redis.value)
+	rawURL, link, err := a.redisAt(flags.redis.value, flags.link.link())
 	if err != nil {
 		return nil, err
 	}
-	s, err := openStore(rawURL)
+	s, err := openStore(rawURL, link)
 	if err != nil {
 		return nil, err
 	}
-	return &ringSession{app: a, store: s, url: rawURL, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
+	return &ringSession{app: a, store: s, url: rawURL, link: link, keks: keks, realm: flags.realm.value, otherRealms: flags.otherRealms.values}, nil
 }
 
 // open returns a keyring that holds the tenants' rings as the store has them now.

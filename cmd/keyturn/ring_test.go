@@ -139,8 +139,15 @@ func TestRedisPassword(t *testing.T) {
 		"redis-sentinel://u@a,b/n/": "redis-sentinel://u:p%2F%40w@a,b/n/",
 		"nonsense":                  "nonsense",
 	} {
-		if got, err := withPassword(url, "p/@w"); err != nil || got != want {
-			t.Errorf("withPassword(%s) = %s, %v, want %s", url, got, err, want)
+		if got, err := withLogin(url, "", "p/@w"); err != nil || got != want {
+			t.Errorf("withLogin(%s) = %s, %v, want %s", url, got, err, want)
+		}
+	}
+	for url, want := range map[string]string{
+		"redis://h": "redis://an%40n@h", "redis://an%40n:p@h": "redis://an%40n:p@h", "redis://bob@h": "", "unix:///s?db=1": "unix://an%40n@/s?db=1",
+	} {
+		if got, err := withLogin(url, "an@n", ""); (err == nil) != (want != "") || got != want {
+			t.Errorf("withLogin(%s) = %s, %v, want %s", url, got, err, want)
 		}
 	}
 	m := miniredis.RunT(t)

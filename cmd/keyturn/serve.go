@@ -69,9 +69,9 @@ func newServe(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.Var(s.addr, "addr", "where to listen: HOST:PORT, or :PORT for every address here")
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
-	f.Var(s.drain, "drain", "how long to go on at SIGTERM, /readyz at 503 (default 5s with --admin, else 0s)")
+	f.Var(s.drain, "drain", "how long to serve on at SIGTERM (default 5s with --admin, else 0s)")
 	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
-	f.BoolVar(&s.checkOnly, "check", false, "say whether it would start, by the exit code too: nothing is opened on the network")
+	f.BoolVar(&s.checkOnly, "check", false, "say whether it would start: nothing is opened on the network")
 	f.BoolVar(&s.json, "json", false, "with --check: say so as JSON")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
 	f.Var(s.secretFile, "secret-file", "the file that holds the shared secret")
@@ -172,6 +172,9 @@ func (s *serveCommand) ringFlag() string {
 		if f.given {
 			return f.name
 		}
+	}
+	if names := s.ring.link.given(); len(names) > 0 {
+		return names[0]
 	}
 	return s.policy.given()
 }
@@ -319,8 +322,8 @@ func (s *serveCommand) flagRings() (*server.Rings, error) {
 		}
 		rings.Bootstrap = &policy
 	}
-	url, err := s.redisURL(s.ring.redis.value)
-	rings.URL = url
+	var err error
+	rings.URL, rings.Link, err = s.redisAt(s.ring.redis.value, s.ring.link.link())
 	return rings, err
 }
 

@@ -194,6 +194,7 @@ func issuerWords(iss string) string {
 // signArgs returns the arguments of the command that makes a good token for this server.
 func (s *serveCommand) signArgs(tenant string) string {
 	words := []string{"sign", "--redis", s.shownRedis(), "--tenant", tenant}
+	words = append(words, s.ring.link.words()...)
 	if s.ring.kekFile.given {
 		words = append(words, "--kek-file", s.ring.kekFile.value)
 	}

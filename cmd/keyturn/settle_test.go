@@ -58,7 +58,7 @@ func TestCreateAfterFlush(t *testing.T) {
 // slowPeer opens an instance that polls as rarely as one in production.
 func (c *ringCLI) slowPeer(tenants ...string) {
 	c.t.Helper()
-	s, err := openStore(c.url)
+	s, err := openStore(c.url, rediskeys.Options{})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (c *ringCLI) peer(name, kek string, tenants ...string) *rotation.Keyring {
 // peerIn is peer in a realm, which opens other realms too.
 func (c *ringCLI) peerIn(realm string, others []string, name, kek string, tenants ...string) *rotation.Keyring {
 	c.t.Helper()
-	s, err := openStore(c.url)
+	s, err := openStore(c.url, rediskeys.Options{})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func (c *ringCLI) freezable(name string) *freezing { return c.freezableOf(name, 
 // freezableOf is freezable for an instance that holds the rings of the tenants.
 func (c *ringCLI) freezableOf(name string, tenants ...string) *freezing {
 	c.t.Helper()
-	s, err := openStore(c.url)
+	s, err := openStore(c.url, rediskeys.Options{})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -287,7 +287,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance vouches for what it knows nothing of",
-		edits: []edit{{"rotation/internal/protocol/acks.go", "good && a.Ends == ends", "good"}},
+		edits: []edit{{"rotation/internal/protocol/acks.go", "!a.GoodSince.IsZero() && a.Ends == f.Ends && (", "!a.GoodSince.IsZero() && ("}},
 		tests: tests{decisions, "TestVouched"}, want: "TestVouched",
 	},
 	{
@@ -790,6 +790,60 @@ var mutants = []mutant{
 		name:  "records are told apart by their kid",
 		edits: []edit{{"rotation/internal/held/ring.go", "if known == nil || !bytes.Equal(known.blob, blob) {", "if known == nil {"}},
 		tests: tests{simulator, "TestTimelineKid$"}, want: "TestTimelineKid",
+	},
+	{
+		name:  "a revoked successor leaves a signer past its end",
+		edits: []edit{{"rotation/internal/protocol/revoke.go", "if err := b.keepSigner(p, kid); err != nil {", "if err := b.keepSigner(new(Proposal), kid); err != nil {"}},
+		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
+	},
+	{
+	},
+	{
+		name:  "polls every 15 s",
+		edits: []edit{{"rotation/internal/synced/times.go", "maxPoll = 3 * time.Second", "maxPoll = 15 * time.Second"}},
+		tests: tests{here, "TestColdStartTakesTwoPolls$"}, want: "TestColdStartTakesTwoPolls",
+	},
+	{
+		name:  "an acknowledgement of another run vouches",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "a.Run != \"\" && a.Run == f.Run && (", "a.Run != \"\" && ("}},
+		tests: tests{simulator, "TestTimelinePower$"}, want: "TestTimelinePower",
+	},
+	{
+		name:  "a young acknowledgement of another run vouches",
+		edits: []edit{{"rotation/internal/protocol/acks.go", "a.Instance != f.Self && !other && ", "a.Instance != f.Self && "}, {"rotation/internal/protocol/acks.go", "\tother := ", "\t_ = "}},
+		tests: tests{decisions, "TestVouched$"}, want: "TestVouched",
+	},
+	{
+		name:  "a place that is gone vouches",
+		edits: []edit{{"rotation/internal/protocol/acks.go", " && (a.Nonce == f.Place || slices.Contains(f.Late, a.Nonce))", ""}},
+		tests: tests{decisions, "TestVouchedByRun$"}, want: "TestVouchedByRun",
+	},
+	{
+		name:  "being in sync outlasts a run",
+		edits: []edit{{"rotation/internal/synced/sync.go", "b.run, b.goodSince = reply.Run, time.Time{}", "b.run = reply.Run"}},
+		tests: tests{simulator, "TestTimelineUnheard$"}, want: "TestTimelineUnheard",
+	},
+	{
+		name:  "a run is proved at once",
+		edits: []edit{{"rotation/internal/synced/sync.go", " && reply.Now.Sub(b.goodSince) >= 2*run.asked.MaxPollGap()", ""}},
+		tests: tests{simulator, "TestTimelineUnheard$"}, want: "TestTimelineUnheard",
+	},
+	{
+		name:  "what is vouched for is certain",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "if r.Vouched && !r.Trusted {", "if false {"}},
+		tests: tests{simulator, "TestTimelineRun$"}, want: "TestTimelineRun",
+	},
+	{
+		name:  "an instance that has ended is live",
+		edits: []edit{{"rotation/internal/held/roster.go", "if r.Instance == seal.Ended {", "if false {"}},
+		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
+	},
+	{
+		name:  "an instance that ends leaves nothing",
+		edits: []edit{{"rotation/internal/synced/rings.go", "\tk.part(ctx)\n", ""}},
+		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
+	},
+	{
 	},
 	{
 		name:  "a revoked successor leaves a signer past its end",

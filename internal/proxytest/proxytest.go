@@ -279,7 +279,7 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.b.Write(p)
 }
 
-// String returns what was written.
+// String returns the text so far.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -131,8 +131,8 @@ func (a *Authority) KeyPair(c Certificate) (tls.Certificate, error) {
 }
 
 // serve writes the files of a server into its folder, and returns the options that name them. It
-// returns too how the server's own client connects: it takes every certificate, so that the test can
-// have one that nobody else takes.
+// returns too how the server's own client connects: it takes every certificate, so that a test may use
+// one that other clients refuse.
 func (t *TLS) serve(dir string, port int) (args []string, client *tls.Config, err error) {
 	certPEM, keyPEM, err := t.Authority.Issue(t.Certificate)
 	if err != nil {

@@ -104,6 +104,21 @@ func TestSuspended(t *testing.T) {
 			w.wantState(s, jwks.Stale)
 		})
 	})
+	t.Run("and the issuer hangs, and the fetch began a moment after the caller came", func(t *testing.T) {
+		jumping(t, func(t *testing.T, w *world, clock *jumpy) {
+			s := w.ready(jwks.SourceConfig{})
+			w.issuer.Misbehave(jwkstest.HangHeader())
+			clock.jump(3 * time.Hour)
+			go func() {
+				time.Sleep(time.Millisecond)
+				clock.jump(-200 * time.Millisecond) // the same as if it began so much later
+			}()
+			if err := s.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: "a"}); err != nil {
+				t.Errorf("Refresh = %v: the key is worth asking for", err)
+			}
+			w.wantState(s, jwks.Stale)
+		})
+	})
 	t.Run("within the TTL", func(t *testing.T) {
 		jumping(t, func(t *testing.T, w *world, clock *jumpy) {
 			s := w.ready(jwks.SourceConfig{})

@@ -60,7 +60,7 @@
 //
 // A source that is not in use goes to sleep. Then it costs no fetch, no goroutine and no timer.
 // Within its TTL it answers as before, and a verified token wakes it. Past the TTL it answers
-// nothing: Refresh has it ask its issuer, and it answers when that fetch has ended, or two seconds
+// nothing: Refresh has it ask its issuer, and it answers when that fetch has ended, or 1.75 s
 // after it began.
 //
 // A source stays awake if its last attempt failed, or if it never had an answer. So its state, and

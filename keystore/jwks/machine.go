@@ -24,8 +24,9 @@ const (
 
 	// wakeWait is how long a source that slept past its TTL answers nothing while it fetches what
 	// it missed. The wait in the queue does not count. Otherwise a stranger who floods the service
-	// could have keys served that were removed meanwhile.
-	wakeWait = 2 * time.Second
+	// could have keys served that were removed meanwhile. It is shorter than maxWait, so that the
+	// caller that woke the source has its answer although the fetch begins a moment after the wait.
+	wakeWait = maxWait - 250*time.Millisecond
 
 	// lateBy is how late the schedule must be to prove that time went by which no timer saw.
 	lateBy = time.Minute

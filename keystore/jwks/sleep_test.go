@@ -93,7 +93,7 @@ func TestWakeWhileIssuerHangs(t *testing.T) {
 	})
 }
 
-// Two seconds after the fetch began, tokens pass although no caller waited so long.
+// WakeWait after the fetch began, tokens pass although no caller waited so long.
 func TestWakeAfterCallersLeft(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.ready(jwks.SourceConfig{})
@@ -108,7 +108,7 @@ func TestWakeAfterCallersLeft(t *testing.T) {
 		time.Sleep(jwks.WakeWait)
 		start := time.Now()
 		if _, err := v.Verify(t.Context(), token(w.a, time.Hour)); err != nil || time.Since(start) != 0 {
-			t.Errorf("two seconds later: %v after %v", err, time.Since(start))
+			t.Errorf("WakeWait later: %v after %v", err, time.Since(start))
 		}
 	})
 }

@@ -62,7 +62,7 @@ func (s *Source) NoteUse(tenant string) {
 //
 //   - in the states [Cold] and [Expired];
 //   - for an unknown kid, while the last attempt failed or the keys are [Stale];
-//   - while the source sleeps, from the TTL on, and for up to two seconds of the fetch that wakes it;
+//   - while the source sleeps, from the TTL on, and for up to 1.75 s of the fetch that wakes it;
 //   - once the source was closed.
 func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
 	if id.Tenant != s.tenant {

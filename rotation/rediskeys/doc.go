@@ -2,7 +2,8 @@
 // Sentinel, or in a Cluster. It is a [rotation.Store] made of compare-and-set scripts and an
 // append-only log per bucket, in which every reader proves its position.
 //
-// [Open] makes a client from a URL. [New] makes a [Store] from a client. [rotation.Open] makes a
+// [Open] makes a client from a URL, and [OpenWith] one with TLS of its own or with a password that
+// changes. [New] makes a [Store] from a client. [rotation.Open] makes a
 // keyring from the store; the keyring is the store's only caller.
 //
 // # What Redis holds
@@ -59,8 +60,9 @@
 //
 // Redis 6.0 or later, better 7.0, with maxmemory-policy noeviction: a Redis that may evict loses keys.
 // A user of its ACL needs the commands eval, evalsha, info, time, hgetall, hset, hdel, sadd, srem,
-// sismember, smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, and cluster|slots in a
-// Cluster; and the keys and channels that begin with [Config.Prefix] and a colon.
+// sismember, smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, and cluster|slots and
+// asking in a Cluster; and the keys and channels that begin with [Config.Prefix] and a colon.
+// [Config.ACL] returns them as ACL SETUSER takes them.
 //
 // Redis may lose an acknowledged write when a replica takes over. Set min-replicas-to-write 1: then
 // a primary that was cut off refuses writes, and instances that reach only this primary learn that

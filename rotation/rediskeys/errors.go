@@ -131,8 +131,19 @@ func (e *Error) Unwrap() []error {
 // explain wraps err with the call that failed and, if the cause is known, the package's
 // error for it, which says what to do.
 func explain(call string, err error) error {
-	return &Error{Call: call, Kind: kindOf(err), Err: err}
+	kind := kindOf(err)
+	if strings.Contains(err.Error(), "\n") {
+		err = &lineError{err}
+	}
+	return &Error{Call: call, Kind: kind, Err: err}
 }
+
+// A lineError is an error in one line: the client joins those of several Sentinels with line ends.
+type lineError struct{ err error }
+
+func (e *lineError) Error() string { return strings.ReplaceAll(e.err.Error(), "\n", "; ") }
+
+func (e *lineError) Unwrap() error { return e.err }
 
 func kindOf(err error) error {
 	if errors.As(err, new(*credentialsError)) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/alicebob/miniredis/v2"
 
@@ -67,4 +69,24 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// A password that Kubernetes or Vault keeps in a file is read at each connection, so a new one needs no
+// restart.
+func ExampleOpenWith() {
+	password := func(context.Context) (user, password string, err error) {
+		text, err := os.ReadFile("/run/secrets/redis-password")
+		return "keyturn", strings.TrimSuffix(string(text), "\n"), err
+	}
+	client, err := rediskeys.OpenWith("redis://localhost:6379", rediskeys.Options{Credentials: password})
+	must(err)
+	defer client.Close() // OpenWith does not connect
+}
+
+// The least rights of a user, to paste into redis-cli.
+func ExampleConfig_ACL() {
+	acl, err := rediskeys.Config{}.ACL("redis://localhost:6379", rediskeys.RoleReader)
+	must(err)
+	fmt.Println("ACL SETUSER verifier", strings.Join(acl.Server[:6], " "), "...")
+	// Output: ACL SETUSER verifier on resetkeys resetchannels -@all ~kt:* &kt:* ...
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -197,10 +198,25 @@ func wantErr(t *testing.T, what string, err, kind error) {
 	}
 }
 
-// documented are the ACL rights that the package comment lists.
-var documented = []any{
-	"~kt:*", "&kt:*", "+eval", "+evalsha", "+time", "+hgetall", "+hset", "+hdel", "+sadd", "+srem", "+sismember", "+smembers", "+del",
-	"+xadd", "+xrange", "+xrevrange", "+publish", "+subscribe", "+ping", "+info",
+// documented are the rights of a writer, as [rediskeys.Config.ACL] has them.
+var documented = aclOf("redis://h", rediskeys.RoleWriter).Server
+
+func aclOf(url string, role rediskeys.Role) rediskeys.ACL {
+	acl, err := rediskeys.Config{}.ACL(url, role)
+	if err != nil {
+		panic(err)
+	}
+	return acl
+}
+
+// setUser gives the user keyturn some rules of ACL SETUSER, and no others.
+func setUser(t testing.TB, server *redistest.Server, rules ...[]string) {
+	t.Helper()
+	args := []any{"ACL", "SETUSER", "keyturn", "reset", ">right"}
+	for _, rule := range slices.Concat(rules...) {
+		args = append(args, rule)
+	}
+	do(t, server, args...)
 }
 
 // A counter counts the commands that a client sends.

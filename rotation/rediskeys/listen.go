@@ -39,6 +39,7 @@ func (s *Store) Listen(ctx context.Context, changed func(bucket int)) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	s.askForSlots(ctx, err)
 	return explain("listen", err)
 }
 

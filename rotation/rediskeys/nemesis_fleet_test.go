@@ -12,6 +12,7 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -58,6 +59,12 @@ type member struct {
 // nemesisMember starts an instance.
 func nemesisMember(t testing.TB, addr, name string, change ...func(*rotation.Config)) *member {
 	t.Helper()
+	return memberOn(t, open(t, "redis://"+addr), name, change...)
+}
+
+// memberOn is nemesisMember on a store.
+func memberOn(t testing.TB, s *rediskeys.Store, name string, change ...func(*rotation.Config)) *member {
+	t.Helper()
 	cfg := rotation.Config{KEKs: keks(t, oldKEK()), Tenants: []string{nemesisTenant}, Instance: name, Poll: nemesisPoll, Deadline: nemesisDeadline}
 	for _, f := range change {
 		f(&cfg)
@@ -65,7 +72,7 @@ func nemesisMember(t testing.TB, addr, name string, change ...func(*rotation.Con
 	m := &member{name: name}
 	var err error
 	eventually(t, name+" to open", func() bool {
-		m.keys, err = rotation.Open(t.Context(), open(t, "redis://"+addr), cfg)
+		m.keys, err = rotation.Open(t.Context(), s, cfg)
 		return err == nil || !errors.Is(err, keystore.ErrUnavailable) // a busy machine may need a second try
 	})
 	if err != nil {

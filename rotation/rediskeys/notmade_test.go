@@ -82,7 +82,7 @@ func TestRefusedChangeIsNotMade(t *testing.T) {
 	do(t, server, "CONFIG", "SET", "save", "")
 
 	for _, c := range documented {
-		name, isCommand := strings.CutPrefix(c.(string), "+")
+		name, isCommand := strings.CutPrefix(c, "+")
 		switch name {
 		case "publish", "subscribe", "smembers", "xrange", "ping", "eval", "del": // write.lua does not call them
 			continue
@@ -108,8 +108,7 @@ func TestRefusedChangeIsNotMade(t *testing.T) {
 // forbid gives the user keyturn the documented rights, but for those that change takes away.
 func forbid(t *testing.T, server *redistest.Server, change string) {
 	t.Helper()
-	args := append([]any{"ACL", "SETUSER", "keyturn", "reset", "on", ">right"}, documented...)
-	do(t, server, append(args, change)...)
+	setUser(t, server, documented, []string{change})
 }
 
 // cannotSave takes the server's folder away and lets it try to save its data.

@@ -34,7 +34,7 @@ func TestDocumentedRightsAreEnough(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server, _ := running(t)
-	do(t, server, append([]any{"ACL", "SETUSER", "keyturn", "on", ">right"}, documented...)...)
+	setUser(t, server, documented)
 	rotationtest.TestStore(t, func(t *testing.T) rotation.Store {
 		flush(t, server)
 		return open(t, "redis://keyturn:right@"+server.Addr())
@@ -77,7 +77,7 @@ func TestNoRoleNoAnswer(t *testing.T) {
 func TestRightsAreDocumented(t *testing.T) {
 	var want []string
 	for _, right := range documented {
-		if name, ok := strings.CutPrefix(right.(string), "+"); ok {
+		if name, ok := strings.CutPrefix(right, "+"); ok {
 			want = append(want, name)
 		}
 	}

@@ -1,8 +1,10 @@
 package rediskeys
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -144,8 +146,20 @@ func (s *Store) pipeline(ctx context.Context, calls []call, group []int, name, s
 		_ = pipe.Process(ctx, cmds[n]) // queues it
 	}
 	_, err := pipe.Exec(ctx)
+	lost := err
 	for n, i := range group {
 		replies[i] = replyTo(cmds[n], err)
+		lost = cmp.Or(lost, replies[i].err)
+	}
+	s.askForSlots(ctx, lost)
+}
+
+// askForSlots lets the client of a Cluster ask again who has the slots, in the background, if a server
+// could not be reached. A replica may have taken over. The client itself asks once a minute, and
+// otherwise only where a server redirects it, which a dead one does not.
+func (s *Store) askForSlots(ctx context.Context, err error) {
+	if c, ok := s.client.(*redis.ClusterClient); ok && err != nil && !errors.As(err, new(redis.Error)) {
+		c.ReloadState(ctx)
 	}
 }
 
@@ -175,6 +189,7 @@ func (s *Store) runOnce(ctx context.Context, sc script, c call) reply {
 		}
 		cmd := c.command(ctx, as[0], as[1])
 		r := replyTo(cmd, s.client.Process(ctx, unrepeatedCmd{cmd}))
+		s.askForSlots(ctx, r.err)
 		if !redis.HasErrorPrefix(r.err, "NOSCRIPT") {
 			return r
 		}

@@ -103,6 +103,7 @@ func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {
 		Changed: in.entries(),
 		Digests: in.texts(),
 		Acks:    in.acks(),
+		Run:     in.text(),
 	}
 	if in.bad || len(out.Digests) != len(q.Digests) {
 		return rotation.SyncReply{Err: explain(what, errUnexpected)}

@@ -120,6 +120,34 @@ func TestClusterLosesOneServer(t *testing.T) {
 	}
 }
 
+// If a replica takes over in a Cluster, the store finds it within seconds.
+func TestClusterFailover(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	c := redistest.RunCluster(t, redistest.Options{})
+	lost, err := c.Owner(t.Context(), logKey(bucket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica, err := c.AddReplica(lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, "redis-cluster://"+strings.Join(c.Addrs(), ","))
+	set(t, s, tenant, "f", "1")
+	c.Servers[lost].Kill()
+	eventually(t, "the replica to take over", func() bool {
+		info, err := replica.Client().Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(info, "role:master")
+	})
+	took := time.Now()
+	eventually(t, "the store", func() bool { return s.Load(deadline(t, 5*time.Second), []string{tenant})[0].Err == nil })
+	if d := time.Since(took); d > 20*time.Second { // the client alone needs up to a minute
+		t.Errorf("it took %v", d)
+	}
+	set(t, s, tenant, "f", "2")
+}
+
 func TestStoreOnSentinel(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()

@@ -20,6 +20,9 @@ type ClusterConfig struct {
 	// Page is how many log entries one reply covers at most. 0 means 100.
 	Page int
 
+	// NoRun says that replies do not name the run, as those of a Redis that does not tell it.
+	NoRun bool
+
 	// History is how far back a replica can lag at most. 0 means one minute. It is
 	// a lower bound: the Cluster may remember more.
 	History time.Duration
@@ -48,6 +51,7 @@ type Commit struct {
 // for concurrent use.
 type Cluster struct {
 	page      int
+	noRun     bool
 	history   time.Duration
 	committed func(Commit)
 	seed      uint64
@@ -55,6 +59,7 @@ type Cluster struct {
 	mu        sync.Mutex
 	rng       *rand.Rand
 	nonces    uint64
+	runs      int
 	life      int
 	primary   *server
 	conns     []*Conn
@@ -64,7 +69,7 @@ type Cluster struct {
 // NewCluster returns an empty store.
 func NewCluster(cfg ClusterConfig) *Cluster {
 	c := &Cluster{
-		page: cfg.Page, history: cfg.History, committed: cfg.Committed, seed: cfg.Seed,
+		page: cfg.Page, noRun: cfg.NoRun, history: cfg.History, committed: cfg.Committed, seed: cfg.Seed,
 		rng:       rand.New(rand.NewPCG(cfg.Seed, 0)),
 		databases: make(map[int]*server),
 	}
@@ -82,6 +87,15 @@ func NewCluster(cfg ClusterConfig) *Cluster {
 func (c *Cluster) nonce() string {
 	c.nonces++
 	return strconv.FormatUint(c.rng.Uint64(), 36) + "." + strconv.FormatUint(c.nonces, 36)
+}
+
+// newRun names a run that was never named before.
+func (c *Cluster) newRun() string {
+	if c.noRun {
+		return ""
+	}
+	c.runs++
+	return "run " + strconv.Itoa(c.runs)
 }
 
 // Connect returns a connection without faults to the primary.
@@ -112,7 +126,17 @@ func (c *Cluster) Failover(lag time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.primary.clone()
+	s.run = c.newRun()
 	s.rollback(time.Now().Add(-lag))
+	c.replacePrimary(s)
+}
+
+// Flush removes all data of the primary, as FLUSHALL does. The server runs on.
+func (c *Cluster) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := newServer(c)
+	s.ahead, s.readOnly, s.run = c.primary.ahead, c.primary.readOnly, c.primary.run
 	c.replacePrimary(s)
 }
 
@@ -140,6 +164,7 @@ func (c *Cluster) Restore(d Dump) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := d.server.clone()
+	s.run = c.newRun()
 	s.ahead, s.readOnly = c.primary.ahead, false
 	c.replacePrimary(s)
 }
@@ -152,6 +177,7 @@ func (c *Cluster) Split(lag time.Duration, minReplicas bool, stay ...*Conn) {
 	defer c.mu.Unlock()
 	old := c.primary
 	s := old.clone()
+	s.run = c.newRun()
 	s.rollback(time.Now().Add(-lag))
 	c.replacePrimary(s)
 	for _, conn := range stay {

@@ -30,6 +30,7 @@ type server struct {
 	buckets  [rotation.Buckets]*bucket // nil: no data
 	ahead    time.Duration             // how far its clock is ahead of true time
 	readOnly bool
+	run      string // see [rotation.SyncReply]
 	undo     []undo // the oldest change first
 }
 
@@ -85,7 +86,7 @@ const (
 	undoAck
 )
 
-func newServer(c *Cluster) *server { return &server{cluster: c} }
+func newServer(c *Cluster) *server { return &server{cluster: c, run: c.newRun()} }
 
 // clone returns a replica that does not lag.
 func (s *server) clone() *server {
@@ -197,7 +198,7 @@ func parseID(id string) (ms int64, n int, ok bool) {
 func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.SyncReply) {
 	b := s.bucket(q.Bucket)
 	now := s.now(b)
-	reply.Now = date(now)
+	reply.Now, reply.Run = date(now), s.run
 	at, proved := b.find(q.Place)
 	acknowledges := proved && instance != "" && len(q.Ack) > 0
 	if s.readOnly && (acknowledges || len(b.log) == 0) {
@@ -208,6 +209,7 @@ func (s *server) sync(instance string, q rotation.SyncRequest) (reply rotation.S
 	}
 	if len(b.log) == 0 {
 		s.append(q.Bucket, now, rotation.LogEntry{})
+		clear(b.acks) // those of an earlier log say nothing about this one
 	}
 	if proved {
 		reply.Place, reply.Changed, reply.More = b.after(at, s.cluster.page)

@@ -606,6 +606,13 @@ var faultKinds = []faultKind{
 			s.after(s.draw(2*time.Second), s.restore)
 		}
 	})},
+	{"flush", onServers(func(s *sim) { s.lose("flush", "", s.cluster.Flush) })},
+	{"failover and failback", onServers(func(s *sim) {
+		lag := s.draw(s.policy.Dwell)
+		s.lose(fmt.Sprintf("failover, %v behind", lag), "", func() { s.cluster.Failover(lag) })
+		s.after(s.draw(time.Second), func() { s.lose("failback", "", func() { s.cluster.Failover(0) }) })
+	})},
+	{"whole fleet restarts", (*sim).restartFleet},
 	{"dump", onServers(func(s *sim) {
 		s.dumps = append(s.dumps, s.cluster.Dump())
 		if len(s.dumps) > 1 {
@@ -696,6 +703,35 @@ var faultKinds = []faultKind{
 		s.cluster.Advance(d)
 		return func() { s.cluster.Advance(-d) }, true
 	}},
+}
+
+// restartFleet ends all instances, some of them as kill -9 does, and starts as many. Between, the store
+// may start again and lose its last writes, or fail over and back, or be emptied.
+func (s *sim) restartFleet() (func(), bool) {
+	alive := s.alive()
+	if s.serversBusy || len(alive) == 0 {
+		return nil, false
+	}
+	for _, i := range alive {
+		if s.rng.IntN(2) == 0 {
+			i.kill()
+		} else {
+			i.close()
+		}
+	}
+	switch lag := s.draw(s.policy.Dwell); s.rng.IntN(8) {
+	case 0, 1:
+		s.lose(fmt.Sprintf("restart, %v behind", lag), "", func() { s.cluster.Failover(lag) })
+	case 2:
+		s.lose(fmt.Sprintf("failover and failback, %v behind", lag), "", func() { s.cluster.Failover(lag); s.cluster.Failover(0) })
+	case 3:
+		s.lose("flush", "", s.cluster.Flush)
+	}
+	within := time.Duration(s.rng.IntN(4))*time.Second + 1
+	for range alive {
+		s.after(s.draw(within), func() { s.join() })
+	}
+	return nil, true
 }
 
 // startSplit promotes a replica and leaves some instances with the old primary.

@@ -154,6 +154,11 @@ type SyncReply struct {
 	Digests []string  // as requested; "" without a ring, and unlike any digest if it cannot be read
 	Now     time.Time // by the store's clock
 
+	// Run names the time for which one process has been the primary without a break, in at most 64
+	// bytes of UTF-8. It is another one after each start, failover and failback. Within one, the store
+	// loses nothing, unless somebody removes it. It is empty if the store cannot tell.
+	Run string
+
 	// Acks, if they were requested, are those that are stored after this sync, sorted by instance.
 	// If there are more than 64, they are the 64 youngest.
 	Acks []RawAck

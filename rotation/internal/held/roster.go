@@ -16,7 +16,8 @@ import (
 // A Roster is the acknowledgements of one bucket at one moment.
 type Roster struct {
 	Views []protocol.AckView
-	names map[string]string // of the KEKs, for people
+	Ended []protocol.AckView // what instances have left that have ended: see [seal.Ended]
+	names map[string]string  // of the KEKs, for people
 }
 
 // OpenAcks returns the roster of a bucket. It leaves out the acknowledgements that are not
@@ -28,7 +29,7 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 		a, err := seal.OpenAck(keks, r.Instance, bucket, r.Sealed)
 		switch {
 		case err == nil:
-			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, ReadTo: a.PlaceID, Ends: a.Ends, Verifies: a.Verifies}
+			view := protocol.AckView{Instance: r.Instance, At: a.At, GoodSince: a.GoodSince, ReadTo: a.PlaceID, Nonce: a.PlaceNonce, Run: a.Run, Ends: a.Ends, Verifies: a.Verifies}
 			for _, applied := range a.Applied {
 				view.Applied = append(view.Applied, protocol.Entry{Nonce: applied.Nonce, Holds: applied.Holds})
 			}
@@ -36,7 +37,13 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 				view.KEKs = append(view.KEKs, KEK(name))
 				all.names[KEK(name)] = keks.Describe(name)
 			}
+			if r.Instance == seal.Ended {
+				all.Ended = append(all.Ended, view)
+				continue
+			}
 			all.Views = append(all.Views, view)
+		case r.Instance == seal.Ended && (errors.Is(err, seal.ErrWrongKEK) || errors.Is(err, seal.ErrNewer)):
+			// It is of no instance, and tells this one nothing.
 		case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
 			all.Views = append(all.Views, protocol.AckView{Instance: r.Instance, At: r.At(), Unreadable: true})
 		default:

@@ -18,6 +18,8 @@ type AckView struct {
 	At        time.Time // when it said so
 	GoodSince time.Time // since when it has been in sync, by the store's clock; zero if it is not
 	ReadTo    string    // the ID of the newest entry of the log up to which it has read
+	Nonce     string    // of that entry
+	Run       string    // of the store, in which it has been in sync for two polls; empty if it has not
 	KEKs      []string  // the names of its KEKs, the primary first
 	Applied   []Entry   // changes of late that it has applied; only Nonce and Holds are known
 	Ends      [16]byte  // the digest of all facts that it holds in the bucket and that end trust
@@ -40,17 +42,41 @@ func Live(acks []AckView, storeNow time.Time, fresh time.Duration) []AckView {
 	return slices.DeleteFunc(slices.Clone(acks), func(a AckView) bool { return a.age(storeNow) > fresh })
 }
 
-// Vouched reports whether an instance other than self vouches for the content of a bucket. It said
-// less than within ago that it had been in sync for at least duration, and it knows of the same facts
-// that end trust. ends is the digest of those that this instance has read.
+// A FirstRead is the first complete read of a bucket by an instance that has just started.
+type FirstRead struct {
+	Self  string        // the instance
+	Ends  [16]byte      // the digest of the facts that it has read and that end trust
+	Now   time.Time     // by the store's clock
+	Run   string        // of the store; empty if that does not tell
+	Place string        // the nonce of the newest entry of the log
+	Late  []string      // the nonces of others of the newest entries
+	Gap   time.Duration // W of docs/protocol.md
+}
+
+// Vouched reports whether an acknowledgement proves that the store lacks nothing of the bucket: one of
+// another instance that is there, or one of any instance that was there in this run of the store. Its
+// instance had been in sync for two polls, and knows of the same facts that end trust.
 //
 // Without the last condition, a person who can write to the store could remove a revocation. An
 // instance that starts then would accept the revoked key, although all others reject it.
-func Vouched(acks []AckView, self string, ends [16]byte, now time.Time, within, duration time.Duration) bool {
+func (f *FirstRead) Vouched(acks []AckView) bool {
 	return slices.ContainsFunc(acks, func(a AckView) bool {
-		good := !a.GoodSince.IsZero() && now.Sub(a.GoodSince) >= duration
-		return !a.Unreadable && a.Instance != self && a.age(now) < within && good && a.Ends == ends
+		return !a.Unreadable && !a.GoodSince.IsZero() && a.Ends == f.Ends && (f.there(&a) || f.sameRun(&a))
 	})
+}
+
+// there reports whether a is of another instance that has said just now that it is in sync. If the
+// store has failed over since, it has not said so of this store.
+func (f *FirstRead) there(a *AckView) bool {
+	other := a.Run != "" && f.Run != "" && a.Run != f.Run
+	return a.Instance != f.Self && !other && a.age(f.Now) < f.Gap && f.Now.Sub(a.GoodSince) >= 2*f.Gap
+}
+
+// sameRun reports whether a was made in this run of the store. A run loses nothing, so what the store
+// had then it has now, however long ago that is, and whether or not an instance is left. Its place must
+// still be in the log. Where a person has emptied the store, it is not.
+func (f *FirstRead) sameRun(a *AckView) bool {
+	return a.Run != "" && a.Run == f.Run && (a.Nonce == f.Place || slices.Contains(f.Late, a.Nonce))
 }
 
 // AgreeOn reports whether primary is the primary KEK of all live instances.

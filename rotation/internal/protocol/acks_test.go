@@ -9,32 +9,63 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-func TestVouched(t *testing.T) {
-	now, ends := sec(100), [16]byte{1}
-	good := AckView{Instance: "other", At: sec(96.001), GoodSince: sec(90), Ends: ends}
-	for _, tt := range []struct {
-		name string
-		edit func(*AckView)
-		want bool
-	}{
-		{"in sync for long enough, and said so just now", func(*AckView) {}, true},
-		{"too long ago", func(a *AckView) { a.At = sec(96) }, false},
-		{"its clock is ahead", func(a *AckView) { a.At = sec(103.999) }, true},
-		{"far ahead", func(a *AckView) { a.At = sec(104) }, false},
-		{"in sync for less long", func(a *AckView) { a.GoodSince = sec(90.001) }, false},
-		{"not in sync", func(a *AckView) { a.GoodSince = time.Time{} }, false},
-		{"this instance, before it was restarted", func(a *AckView) { a.Instance = "self" }, false},
-		{"it knows of other revocations", func(a *AckView) { a.Ends[15] = 1 }, false},
-		{"not authentic", func(a *AckView) { a.Unreadable = true }, false},
-	} {
+// firstRead is a first read at 100 s, with W of 5 s. The newest entries of the log are b, c and d.
+var firstRead = FirstRead{Self: "self", Ends: [16]byte{1}, Now: sec(100), Run: "run", Place: "d", Late: []string{"b", "c"}, Gap: 5 * time.Second}
+
+// wantVouched checks what each change of an acknowledgement makes of it.
+func wantVouched(t *testing.T, good AckView, tests map[string]func(*AckView), want bool) {
+	t.Helper()
+	for name, edit := range tests {
 		a := good
-		tt.edit(&a)
-		if got := Vouched([]AckView{a}, "self", ends, now, 4*time.Second, 10*time.Second); got != tt.want {
-			t.Errorf("%s: vouched %v", tt.name, got)
+		edit(&a)
+		if got := firstRead.Vouched([]AckView{a}); got != want {
+			t.Errorf("%s: vouched %v", name, got)
 		}
 	}
-	if Vouched(nil, "self", ends, now, 4*time.Second, 10*time.Second) {
+}
+
+func TestVouched(t *testing.T) {
+	good := AckView{Instance: "other", At: sec(95.001), GoodSince: sec(90), Ends: firstRead.Ends, Nonce: "a"}
+	wantVouched(t, good, map[string]func(*AckView){
+		"in sync for long enough, and said so just now": func(*AckView) {},
+		"its clock is ahead":                            func(a *AckView) { a.At = sec(104.999) },
+		"of this run":                                   func(a *AckView) { a.Run = "run" },
+	}, true)
+	wantVouched(t, good, map[string]func(*AckView){
+		"too long ago":                           func(a *AckView) { a.At = sec(95) },
+		"far ahead":                              func(a *AckView) { a.At = sec(105) },
+		"in sync for less long":                  func(a *AckView) { a.GoodSince = sec(90.001) },
+		"not in sync":                            func(a *AckView) { a.GoodSince = time.Time{} },
+		"this instance, before it was restarted": func(a *AckView) { a.Instance = "self" },
+		"it knows of other revocations":          func(a *AckView) { a.Ends[15] = 1 },
+		"not authentic":                          func(a *AckView) { a.Unreadable = true },
+		"of before a failover":                   func(a *AckView) { a.Run = "another" },
+	}, false)
+	if firstRead.Vouched(nil) {
 		t.Error("vouched by no instance")
+	}
+}
+
+// A run of the store loses nothing: what an instance said in it counts whatever its age, and whether or
+// not it still runs.
+func TestVouchedByRun(t *testing.T) {
+	good := AckView{Instance: "self", At: sec(1), GoodSince: sec(0.5), Ends: firstRead.Ends, Nonce: "b", Run: "run"}
+	wantVouched(t, good, map[string]func(*AckView){
+		"said long ago, by this instance": func(*AckView) {},
+		"up to the newest entry":          func(a *AckView) { a.Nonce = "d" },
+	}, true)
+	wantVouched(t, good, map[string]func(*AckView){
+		"another run":                   func(a *AckView) { a.Run = "another" },
+		"it had not been in sync":       func(a *AckView) { a.Run = "" },
+		"it is not":                     func(a *AckView) { a.GoodSince = time.Time{} },
+		"its place is gone":             func(a *AckView) { a.Nonce = "a" },
+		"it knows of other revocations": func(a *AckView) { a.Ends[15] = 1 },
+		"not authentic":                 func(a *AckView) { a.Unreadable = true },
+	}, false)
+	silent := firstRead
+	silent.Run = ""
+	if good.Run = ""; silent.Vouched([]AckView{good}) {
+		t.Error("the store does not tell its run, and it counts as the same")
 	}
 }
 

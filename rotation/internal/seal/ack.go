@@ -18,6 +18,7 @@ const (
 	maxInstance = 256 // bytes of the name of an instance, and of the actor of an entry
 	maxNonce    = 64  // bytes
 	maxPlaceID  = 64  // bytes
+	maxRun      = 64  // bytes
 	maxBucket   = 1<<16 - 1
 )
 
@@ -36,9 +37,17 @@ type Ack struct {
 	Applied []Applied // changes of late that it has applied, at most MaxApplied
 	Ends    [16]byte  // EndsDigest of what it holds of the bucket
 
+	// Run is the run of the store in which the instance has been in sync for at least two polls. It is
+	// empty for one that has not, or where the store does not tell.
+	Run string
+
 	// Verifies are the algorithms of the tokens that the instance accepts. None means all.
 	Verifies []keystore.Algorithm
 }
+
+// Ended is the name under which an instance that ends leaves what it can say of the store. It stands
+// for no instance: only one that starts reads it. Of several the last one stays.
+const Ended = "\x00ended"
 
 // An Applied names a change that an instance has applied.
 type Applied struct {
@@ -91,6 +100,7 @@ func OpenAck(keks *KEKs, instance string, bucket int, blob []byte) (Ack, error) 
 //	start  at  good since  digest of ends  ID and nonce of the place
 //	number of KEK names, KEK names  number of algorithms, algorithms
 //	number of changes, for each: holds  nonce
+//	run, unless it is empty
 //
 // Instance and bucket are not in it: they are told by its place, and the MAC covers them. The time
 // has a fixed offset, so that a script can find old ones without a key.
@@ -119,6 +129,9 @@ func (a Ack) append(b []byte) []byte {
 		}
 		b = appendText(append(b, holds), applied.Nonce)
 	}
+	if a.Run != "" { // so that one without a run is as it was before there were runs
+		b = appendText(b, a.Run)
+	}
 	return b
 }
 
@@ -146,6 +159,9 @@ func readAck(blob []byte) (a Ack, mac []byte, err error) {
 		holds := r.number(1, 0, 1) == 1
 		a.Applied = append(a.Applied, Applied{Nonce: r.text(1, maxNonce), Holds: holds})
 	}
+	if len(r.rest) > macSize {
+		a.Run = r.text(1, maxRun)
+	}
 	mac = r.mac()
 	if r.err != nil {
 		return Ack{}, nil, r.err
@@ -162,6 +178,8 @@ func checkAck(a Ack) error {
 		return &ring.Error{Text: fmt.Sprintf("a bucket %d", a.Bucket)}
 	case !isText(a.PlaceID, 1, maxPlaceID) || !isText(a.PlaceNonce, 1, maxNonce):
 		return &ring.Error{Text: "an acknowledgement without a place"}
+	case !isText(a.Run, 0, maxRun):
+		return &ring.Error{Text: fmt.Sprintf("a run of %d bytes: want at most %d, in UTF-8", len(a.Run), maxRun)}
 	case len(a.Applied) > MaxApplied:
 		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of %d changes: want at most %d", len(a.Applied), MaxApplied)}
 	}

@@ -63,6 +63,8 @@ func TestSealAckRefuses(t *testing.T) {
 		"a change not UTF-8":    func(a *Ack) { a.Applied = []Applied{{Nonce: "\xff"}} },
 		"an unknown algorithm":  func(a *Ack) { a.Verifies = []keystore.Algorithm{"none"} },
 		"too many algorithms":   func(a *Ack) { a.Verifies = slices.Repeat([]keystore.Algorithm{keystore.HS256}, 15) },
+		"a long run":            func(a *Ack) { a.Run = strings.Repeat("a", 65) },
+		"a run not UTF-8":       func(a *Ack) { a.Run = "\xff" },
 		"no time":               func(a *Ack) { a.At = time.Time{} },
 		"microseconds":          func(a *Ack) { a.At = a.At.Add(time.Microsecond) },
 		"the year 2200":         func(a *Ack) { a.GoodSince = maxDate },
@@ -217,7 +219,8 @@ func TestBucketCutOrExtended(t *testing.T) {
 		"entry":           {mustEntry(t, keks), func(blob []byte) error { _, err := OpenEntry(keks, testEntry(), blob); return err }},
 	} {
 		for n := range tt.blob {
-			if err := tt.open(tt.blob[:n]); !errors.Is(err, ErrMalformed) {
+			ran := what == "acknowledgement" && n == len(ack)-len("..a run") // without its run it is one, under another MAC
+			if err := tt.open(tt.blob[:n]); !errors.Is(err, ErrMalformed) && !(ran && errors.Is(err, ErrTampered)) {
 				t.Errorf("%s cut at %d: %v", what, n, err)
 			}
 		}

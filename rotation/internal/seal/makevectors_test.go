@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -202,14 +203,16 @@ func (v *vectors) sealHead(t testing.TB, realm, tenant string, h vectorHead) []b
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[h.KEK].realm(realm).Head), open, str(tenant)))
 }
 
-// addAcks adds acknowledgements: one that says all, of an instance with another primary, and one
-// that says as little as it can.
+// addAcks adds acknowledgements: one that says all, of an instance with another primary, one
+// that says as little as it can, and one that names a run.
 func (v *vectors) addAcks(t testing.TB, realm string) {
 	full := &vectorAck{Realm: realm, KEKs: []int{1, 0}, Instance: "pod-ä/1", Bucket: 255, PlaceID: "1800000000123-0", Nonce: "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
 		GoodSince: 1_800_000_000_000, At: 1_800_000_001_000, Applied: []vectorApplied{{"the first", true}, {"second", false}, {"2", true}}, Ends: hex.EncodeToString([]byte("a digest of ends")),
 		Verifies: []string{"HS256", "ES256"}}
 	least := &vectorAck{Realm: realm, KEKs: []int{0}, Instance: "b", PlaceID: "0-1", Nonce: "n", At: 1, Ends: hex.EncodeToString(make([]byte, 16))}
-	for _, a := range []*vectorAck{full, least} {
+	ran := *least
+	ran.Run, ran.GoodSince, ran.At = strings.Repeat("0123456789", 4), 1_800_000_000_000, 1_800_000_001_000
+	for _, a := range []*vectorAck{full, least, &ran} {
 		a.Value = hex.EncodeToString(v.sealAck(t, a))
 		value := unhex(t, a.Value)
 		edit := func(i int, b byte) []byte { c := bytes.Clone(value); c[i] = b; return c }
@@ -255,6 +258,9 @@ func (v *vectors) sealAck(t testing.TB, a *vectorAck) []byte {
 	open = append(open, byte(len(a.Applied)))
 	for _, applied := range a.Applied {
 		open = append(append(open, flag1(applied.Holds)...), str(applied.Nonce)...)
+	}
+	if a.Run != "" {
+		open = append(open, str(a.Run)...)
 	}
 	return slices.Concat(open, hmac1(unhex(t, v.KEKs[a.KEKs[0]].realm(a.Realm).Acks), open, []byte{byte(a.Bucket >> 8), byte(a.Bucket)}, str(a.Instance)))
 }

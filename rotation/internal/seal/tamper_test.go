@@ -345,7 +345,7 @@ func TestUnderKEKs(t *testing.T) {
 // testAck returns an acknowledgement that has all of its parts.
 func testAck() Ack {
 	return Ack{Instance: "pod-1", Bucket: 7, PlaceID: "1800000000123-0", PlaceNonce: "nonce", GoodSince: sealedAt, At: sealedAt.Add(time.Minute),
-		Applied: []Applied{{"one", true}, {"two", false}}, Ends: [16]byte{1, 2, 3}, Verifies: []keystore.Algorithm{keystore.ES256, keystore.HS256}}
+		Applied: []Applied{{"one", true}, {"two", false}}, Ends: [16]byte{1, 2, 3}, Verifies: []keystore.Algorithm{keystore.ES256, keystore.HS256}, Run: "a run"}
 }
 
 // testEntry returns an entry of the log that has all of its parts.

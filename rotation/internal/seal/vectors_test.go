@@ -146,6 +146,7 @@ type vectorAck struct {
 	Verifies  []string        `json:"verifies"`
 	Applied   []vectorApplied `json:"applied"`
 	Ends      string          `json:"ends"`
+	Run       string          `json:"run,omitempty"` // one without a run is as it was before there were runs
 	Value     string          `json:"value"`
 	Refused   []vectorRefused `json:"refused"` // other values; Field is the name of the instance
 }
@@ -493,6 +494,9 @@ func (v *vectors) readAck(t *testing.T, a *vectorAck, blob []byte) {
 	for _, applied := range a.Applied {
 		open = append(append(open, flag1(applied.Holds)...), str(applied.Nonce)...)
 	}
+	if a.Run != "" {
+		open = append(open, str(a.Run)...)
+	}
 	mac := hmac1(unhex(t, v.KEKs[a.KEKs[0]].realm(a.Realm).Acks), open, []byte{byte(a.Bucket >> 8), byte(a.Bucket)}, str(a.Instance))
 	if want := slices.Concat(open, mac); !bytes.Equal(blob, want) {
 		t.Errorf("acknowledgement %x, want %x", blob, want)
@@ -644,7 +648,7 @@ func TestVectorsOfBuckets(t *testing.T) {
 	v := readVectors(t)
 	for _, a := range v.Acks {
 		keks := v.keks(t, a.Realm, a.KEKs...)
-		want := Ack{Instance: a.Instance, Bucket: int(a.Bucket), PlaceID: a.PlaceID, PlaceNonce: a.Nonce, At: ms(a.At), KEKs: keks.Names(), Ends: [16]byte(unhex(t, a.Ends))}
+		want := Ack{Instance: a.Instance, Bucket: int(a.Bucket), PlaceID: a.PlaceID, PlaceNonce: a.Nonce, At: ms(a.At), KEKs: keks.Names(), Ends: [16]byte(unhex(t, a.Ends)), Run: a.Run}
 		for _, applied := range a.Applied {
 			want.Applied = append(want.Applied, Applied(applied))
 		}

@@ -1,6 +1,7 @@
 package synced
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -94,15 +95,40 @@ func (b *Bucket) noteApplied() {
 // ack returns the sealed acknowledgement of b, or nil if this process leaves none. It is dated by
 // this instance's clock.
 func (run *syncRun) ack(b *Bucket, now time.Time) []byte {
-	if run.k.cfg.OneShot || b.place == (store.Place{}) {
+	if run.k.cfg.OneShot || b.place == (store.Place{}) || b.state.First() {
 		return nil
 	}
-	sealed, err := held.SealAck(run.k.KEKs.Load(), seal.Ack{Instance: run.k.cfg.Instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
-		GoodSince: b.goodSince, At: now, Ends: b.endsDigest(), Verifies: run.k.cfg.Verifies}, b.applied)
+	return run.k.ackOf(b, run.k.cfg.Instance, now)
+}
+
+// ackOf returns the sealed acknowledgement of b under that name, or nil.
+func (k *Rings) ackOf(b *Bucket, instance string, now time.Time) []byte {
+	a := seal.Ack{Instance: instance, Bucket: b.index, PlaceID: b.place.ID, PlaceNonce: b.place.Nonce,
+		GoodSince: b.goodSince, At: now, Ends: b.endsDigest(), Verifies: k.cfg.Verifies}
+	if b.proved && !b.goodSince.IsZero() {
+		a.Run = b.run
+	}
+	sealed, err := held.SealAck(k.KEKs.Load(), a, b.applied)
 	if err != nil {
-		run.k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
+		k.cfg.Logger.Warn("an acknowledgement cannot be sealed", "bucket", b.index, "error", err)
 	}
 	return sealed
+}
+
+// part leaves in the store what this instance, which ends, can say of it: see [seal.Ended]. The last
+// instance of a fleet so vouches for the store to the first of the next. An error costs that one two
+// polls, and nothing else.
+func (k *Rings) part(ctx context.Context) {
+	now, t := k.cfg.Now(), k.Times.Load()
+	var requests []store.SyncRequest
+	for _, b := range k.buckets {
+		if b.proved && !b.goodSince.IsZero() && b.vouches(now, t.MaxPollGap()) && protocol.Age(now, b.state.Complete) <= t.Fresh {
+			requests = append(requests, store.SyncRequest{Bucket: b.index, Place: b.place, Ack: k.ackOf(b, seal.Ended, now)})
+		}
+	}
+	if len(requests) > 0 {
+		k.store.Sync(ctx, seal.Ended, requests)
+	}
 }
 
 // endsDigest returns the digest of the facts that end trust, of all rings of b that this instance
@@ -123,8 +149,12 @@ func (b *Bucket) endsDigest() [16]byte {
 func (run *syncRun) reading(b *Bucket, reply *store.SyncReply, sent time.Time) protocol.SyncReading {
 	vouched := false
 	if b.state.First() {
-		gap := run.asked.MaxPollGap()
-		vouched = protocol.Vouched(run.k.Roster(b.index, reply.Acks).Views, run.k.cfg.Instance, b.endsDigest(), reply.Now, gap, 2*gap)
+		first := protocol.FirstRead{Self: run.k.cfg.Instance, Ends: b.endsDigest(), Now: reply.Now, Run: reply.Run, Place: reply.Place.Nonce, Gap: run.asked.MaxPollGap()}
+		for _, e := range reply.Changed {
+			first.Late = append(first.Late, e.Nonce)
+		}
+		roster := run.k.Roster(b.index, reply.Acks)
+		vouched = first.Vouched(roster.Views) || first.Vouched(roster.Ended)
 	}
 	return protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
 		Merging: run.k.lastMerge.After(b.state.Complete)}

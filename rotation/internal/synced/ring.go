@@ -75,7 +75,9 @@ type Bucket struct {
 	state      protocol.SyncState
 	place      store.Place      // in the log, up to which changes were applied
 	quietSince time.Time        // since when the place has not synced
-	goodSince  time.Time        // since when it is in sync, by the store's clock; zero while it is not
+	goodSince  time.Time        // since when it is in sync in this run, by the store's clock; zero while it is not
+	run        string           // of the store at the last sync: see [store.SyncReply]
+	proved     bool             // it has been in sync for two polls in this run
 	fresh      time.Duration    // the Freshness at the last sync: after a longer gap it recovers
 	digestTurn int              // counts syncs, and so chooses the rings whose digests are compared
 	err        error            // why the last sync failed, or nil

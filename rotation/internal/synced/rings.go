@@ -105,6 +105,7 @@ func (k *Rings) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.Times.Load().Deadline)
 	defer cancel()
+	k.part(ctx)
 	if err := k.store.Forget(ctx, k.cfg.Instance, indexes); err != nil {
 		return &ring.Error{Text: fmt.Sprintf("closed, but the acknowledgements of %q stay in the store", k.cfg.Instance), Err: err}
 	}

@@ -397,6 +397,9 @@ func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, receiv
 	status := &Status{SyncState: b.state, QuietSince: b.quietSince, Err: b.err, Agreed: b.agreed, StoreJumped: b.jumped}
 	b.Status.Store(status)
 	good := b.err == nil && !b.state.Recovering
+	if reply.Run != b.run { // what the other run has lost may be in an instance that has not polled yet
+		b.run, b.goodSince = reply.Run, time.Time{}
+	}
 	for _, r := range b.rings {
 		off := protocol.CheckClock(reply.Now, sent, received, r.State.Load().Plain().ClockSkew())
 		run.finishRing(r, status, off, good)
@@ -408,6 +411,7 @@ func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, receiv
 	case b.goodSince.IsZero():
 		b.goodSince = reply.Now
 	}
+	b.proved = good && b.run != "" && reply.Now.Sub(b.goodSince) >= 2*run.asked.MaxPollGap()
 }
 
 // noteClock notes when the clocks agreed, or else whose clock was set.

@@ -19,6 +19,11 @@ end
 -- Whether the server told its role. Then the check is done, and probe has nothing to add.
 local roleKnown = false
 
+-- Which run of the server this is, '' if it does not tell: its replication ID. That is another one
+-- after each start of a primary and after each promotion, so a process that was a replica meanwhile
+-- has another one too. The run_id does not change then, and costs another INFO.
+local serverRun = ''
+
 -- The error of a server that must not be used, else nil. INFO tells a replica even if it accepts
 -- writes (replica-read-only no). ROLE would say the same, but scripts may not call it. Each script
 -- asks, at some 3 us, because between two scripts of one pipeline the server may become a replica.
@@ -43,6 +48,10 @@ local function refusal(writes)
     return nil
   end
   roleKnown = true
+  local id = string.match(info, 'master_replid:(%x+)')
+  if id and #id == 40 and string.find(id, '[^0]') then
+    serverRun = id
+  end
   if role ~= 'master' then
     return redis.error_reply('READONLY this server is no primary: its role is ' .. role)
   end

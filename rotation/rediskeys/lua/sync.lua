@@ -8,7 +8,7 @@
 -- ARGV 7-9: how many entries to return at most after the place, and without a place; the log's length.
 -- ARGV 10-: the tenants of the rings.
 -- Reply: 'ok' or 'resync'; ID and nonce of the new place; '1' if there is more; the time; the entries,
--- each a list of its fields; the digests; the acknowledgements, name and value in turn.
+-- each a list of its fields; the digests; the acknowledgements, name and value in turn; the server's run, or ''.
 local log, ack, tenants = KEYS[1], KEYS[2], KEYS[3]
 local id, nonce, instance, sealed = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local wanted, beginNonce = tonumber(ARGV[5]), ARGV[6]
@@ -113,4 +113,4 @@ if instance ~= '' then
   end
 end
 
-return {proved and 'ok' or 'resync', last[1], field(last, 'nonce'), more and '1' or '0', decimal(now), changed, digests, acks}
+return {proved and 'ok' or 'resync', last[1], field(last, 'nonce'), more and '1' or '0', decimal(now), changed, digests, acks, serverRun}

@@ -26,9 +26,25 @@ type Call struct {
 	Args    []any  // the command and its arguments
 }
 
+// Undetailed is the answer of a server that says only yes or no.
+const Undetailed = "the server refuses it"
+
 // Calls returns the commands that package rediskeys uses. A test compares them with those that
 // docs/operations.md tells an operator to allow.
 func Calls(inCluster bool) []Call {
+	n := len(AllCalls()) - len(special)
+	if inCluster {
+		n += 2
+	}
+	return AllCalls()[:n]
+}
+
+// special are the commands that not every client sends: two in a Cluster, and one for a database
+// other than 0.
+var special = [][]any{{"asking"}, {"cluster", "slots"}, {"select", 1}}
+
+// AllCalls returns the commands that a client may send, for whatever Redis.
+func AllCalls() []Call {
 	const log, ack, tenants, ring, channel = "kt:{0}:log", "kt:{0}:ack", "kt:{0}:tenants", "kt:{0}:ring:doctor", "kt:changed"
 	var calls []Call
 	for _, args := range [][]any{
@@ -39,8 +55,12 @@ func Calls(inCluster bool) []Call {
 	} {
 		calls = append(calls, Call{args[0].(string), args})
 	}
-	if inCluster {
-		calls = append(calls, Call{"cluster|slots", []any{"cluster", "slots"}})
+	for _, args := range special {
+		name := args[0].(string)
+		if name == "cluster" {
+			name = "cluster|slots"
+		}
+		calls = append(calls, Call{name, args})
 	}
 	return calls
 }
@@ -69,7 +89,11 @@ func (f *Facts) rights() []Finding {
 			names, answers = append(names, d.Command), append(answers, d.right())
 		}
 		slices.Sort(answers)
-		return []Finding{found(check, Bad, f.grant(s, slices.Compact(answers)...), "user %s may not call %s, which keyturn needs: %s", r.User, strings.Join(names, ", "), r.Denied[0].Answer)}
+		do := f.grant(s, slices.Compact(answers)...)
+		if r.Denied[0].Answer == Undetailed {
+			do = fmt.Sprintf("type into %s what keyturn keys acl --user %s prints; its keys and channels may be what is missing", s.CLI, user)
+		}
+		return []Finding{found(check, Bad, do, "user %s may not call %s, which keyturn needs: %s", r.User, strings.Join(names, ", "), r.Denied[0].Answer)}
 	}
 	return []Finding{found(check, OK, "", "user %s may call all that keyturn needs", r.User)}
 }

@@ -86,7 +86,7 @@ func TestCallsAreDocumented(t *testing.T) {
 	if !slices.Equal(documented, asked) {
 		t.Errorf("the doctor asks about %q, docs/operations.md lists %q", asked, documented)
 	}
-	if all := Calls(true); all[len(all)-1].Command != "cluster|slots" {
+	if all := Calls(true); all[len(all)-1].Command != "cluster|slots" || AllCalls()[len(AllCalls())-1].Command != "select" {
 		t.Errorf("in a Cluster the last call is %v", all[len(all)-1])
 	}
 }

@@ -20,8 +20,8 @@ type Assertion struct {
 	TTL      time.Duration // zero means one minute
 }
 
-// AssertionType is the typ of assertions. No tenant takes it unless its rules name it, so that nobody
-// can use an assertion as a token (RFC 8725, section 3.11).
+// AssertionType is the typ of assertions. No tenant takes it unless its rules name it, so an
+// assertion is no token here (RFC 8725, section 3.11).
 const AssertionType = "identity+jwt"
 
 // checkAuthz returns why the identity, or the rules of /authz, cannot be used, or nil.

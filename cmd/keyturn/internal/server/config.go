@@ -19,6 +19,7 @@ import (
 	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -180,6 +181,9 @@ func (s *Source) client() string {
 type Rings struct {
 	// URL is the Redis that has the rings, with its password. A demo has its own.
 	URL string
+
+	// Link says how to connect to it, beside the URL.
+	Link rediskeys.Options
 
 	// KEKs open the rings.
 	KEKs *rotation.KEKs

@@ -11,7 +11,7 @@ import (
 )
 
 // startMetrics prepares what /metrics shows, before anything is opened that it counts. Without an admin
-// listener nobody can read the page, and nothing is counted. The log is bounded in any case.
+// listener the page cannot be read, and nothing is counted. The log is bounded in any case.
 func (s *Server) startMetrics() {
 	s.cfg.Logger = boundedLog(s.cfg.Logger)
 	s.cfg.Issuers.Logger = s.cfg.Logger

@@ -65,6 +65,8 @@ const (
 //
 //   - It is as ready as the least ready of the rings. A ring that no instance signs for, that cannot be
 //     opened, or that Redis does not have, only degrades it: no other instance would do better.
+//   - A ring that a reload has added only degrades it until it was ready once. Each instance reloads at
+//     about the same time, so otherwise a new tenant would take all of them from the others.
 //   - An issuer that does not answer only degrades it: the tokens of other tenants can be verified.
 //   - It is not ready if no tenant is.
 func (t *tenants) ready(why purpose) readiness {
@@ -74,6 +76,11 @@ func (t *tenants) ready(why purpose) readiness {
 			continue // another program signs its tokens
 		}
 		one := t.readyOf(&tenant, why)
+		if joins := t.joining[tenant.Rules.ID]; joins != nil && one.Status != stateNotReady {
+			joins.Store(false)
+		} else if joins != nil && joins.Load() {
+			one.alone = true
+		}
 		all.Tenants[tenant.Rules.ID] = one
 		all.add(one.Status)
 		switch {

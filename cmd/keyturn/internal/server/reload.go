@@ -293,6 +293,7 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 		}
 	}()
 	newRings := without(next.ringIDs(), old.tenants.ringIDs())
+	next.join(newRings, old.tenants)
 	if err := s.addRings(ctx, newRings); err != nil {
 		return what, err
 	}

@@ -41,7 +41,7 @@ func openRings(ctx context.Context, cfg *Config) (_ *rings, err error) {
 		}
 	}()
 	logging.Disable() // the Redis client would write to stderr; what matters comes as an error
-	if r.client, err = rediskeys.Open(cfg.Rings.URL); err != nil {
+	if r.client, err = rediskeys.OpenWith(cfg.Rings.URL, cfg.Rings.Link); err != nil {
 		return nil, &Error{Part: PartStore, Err: err}
 	}
 	store, err := rediskeys.New(r.client, rediskeys.Config{})

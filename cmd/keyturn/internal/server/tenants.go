@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -19,6 +20,7 @@ type tenants struct {
 	pems    map[string]*jwks.PEMSource
 	clients map[string]*jwks.Client // of sources, by [Source.client]
 	rings   *rings                  // nil if no tenant has a ring
+	joining map[string]*atomic.Bool // rings that a reload has added: whether they were not ready yet
 	log     *slog.Logger
 }
 
@@ -56,6 +58,20 @@ func (t *tenants) openNext(cfg *Config) (*tenants, error) {
 		}
 	}
 	return next, nil
+}
+
+// join notes the rings that a reload adds, with those of old that have not been ready yet.
+func (t *tenants) join(ids []string, old *tenants) {
+	t.joining = make(map[string]*atomic.Bool)
+	for id, joins := range old.joining {
+		if joins.Load() {
+			t.joining[id] = joins
+		}
+	}
+	for _, id := range ids {
+		t.joining[id] = new(atomic.Bool)
+		t.joining[id].Store(true)
+	}
 }
 
 // openSource opens the source of a tenant, or takes that of old if it reads the same keys: a new one

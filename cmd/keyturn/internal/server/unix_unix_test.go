@@ -24,7 +24,9 @@ func TestUnixSocket(t *testing.T) {
 			if err != nil || info.Mode() != fs.ModeSocket|mode {
 				t.Fatalf("socket = %v, %v", info.Mode(), err)
 			}
-			dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) }
+			dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", path)
+			}
 			res, err := (&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}).Get("http://localhost/healthz")
 			if err != nil || res.StatusCode != http.StatusOK {
 				t.Errorf("over the socket: %v, %v", res, err)
