@@ -7,11 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -366,6 +366,8 @@ func (x *exchange) endBody() {
 	x.body.closed = true
 }
 
+const eventStream = "text/event-stream"
+
 // watchResponse prepares an exchange for the answer of the upstream. It is a ModifyResponse of
 // [httputil.ReverseProxy].
 func watchResponse(res *http.Response) error {
@@ -373,7 +375,7 @@ func watchResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return nil
 	}
-	if media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); media == "text/event-stream" {
+	if media := res.Header.Get("Content-Type"); len(media) >= len(eventStream) && strings.EqualFold(media[:len(eventStream)], eventStream) {
 		x.mu.Lock()
 		x.streamLocked()
 		x.mu.Unlock()
