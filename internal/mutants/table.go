@@ -765,7 +765,6 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/ring/accept.go", "ok && !created.Before(r.Created) && created.Before(r.Until)", "ok && !created.IsZero()"}},
 		tests: tests{decisions, "TestEndedAcceptStaysEnded"}, want: "TestEndedAcceptStaysEnded",
 	},
-
 	{
 		name:  "a key that has just been opened serves tokens without kid although it was revoked",
 		edits: []edit{{"rotation/internal/held/accept.go", " && !c.Revoked(a.KID) && !c.Ended", " && !c.Ended"}},
@@ -795,8 +794,6 @@ var mutants = []mutant{
 		name:  "a revoked successor leaves a signer past its end",
 		edits: []edit{{"rotation/internal/protocol/revoke.go", "if err := b.keepSigner(p, kid); err != nil {", "if err := b.keepSigner(new(Proposal), kid); err != nil {"}},
 		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
-	},
-	{
 	},
 	{
 		name:  "polls every 15 s",
@@ -842,12 +839,5 @@ var mutants = []mutant{
 		name:  "an instance that ends leaves nothing",
 		edits: []edit{{"rotation/internal/synced/rings.go", "\tk.part(ctx)\n", ""}},
 		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
-	},
-	{
-	},
-	{
-		name:  "a revoked successor leaves a signer past its end",
-		edits: []edit{{"rotation/internal/protocol/revoke.go", "if err := b.keepSigner(p, kid); err != nil {", "if err := b.keepSigner(new(Proposal), kid); err != nil {"}},
-		tests: tests{decisions, "TestRevokedSuccessorAfterRotateAt"}, want: "TestRevokedSuccessorAfterRotateAt",
 	},
 }
