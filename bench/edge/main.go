@@ -1,5 +1,6 @@
 // Command edge measures keyturn in front of a service: how many requests one core passes on, beside
-// Go's own reverse proxy that checks nothing. It writes the section of docs/benchmarks.md between its
+// Go's own reverse proxy that checks nothing, and how many nginx lets in that asks at /authz, beside an
+// nginx that asks a handler which checks nothing. It writes the section of docs/benchmarks.md between its
 // marks. make edge runs it.
 //
 // Each proxy is a process of its own with GOMAXPROCS=1. What counts is the processor time that it takes
@@ -25,11 +26,15 @@ func main() {
 	rounds := flag.Int("rounds", 7, "how often each proxy is measured")
 	requests := flag.Int("requests", 20000, "the requests of a round")
 	bare := flag.String("bare", "", "be the bare proxy, to this `URL`")
+	bareAuthz := flag.String("bare-authz", "", "be the bare handler that nginx asks, with these `headers` as JSON")
 	flag.Parse()
 	err := error(nil)
-	if *bare != "" {
+	switch {
+	case *bare != "":
 		err = serveBare(*bare)
-	} else {
+	case *bareAuthz != "":
+		err = serveBareAuthz(*bareAuthz)
+	default:
 		err = run(*md, *rounds, *requests)
 	}
 	if err != nil {
@@ -76,7 +81,11 @@ func run(md string, rounds, requests int) error {
 	if err != nil {
 		return err
 	}
-	return write(md, section(all, requests))
+	authz, err := runAuthz(dir, self, program, rounds, requests)
+	if err != nil {
+		return err
+	}
+	return write(md, section(all, requests)+authzSection(authz, requests))
 }
 
 // measure asks both proxies in turn, round by round: a slow minute of the machine falls on both.
@@ -88,7 +97,7 @@ func measure(bare, keyturn *process, rounds, requests int) ([]round, error) {
 			p    *process
 			into *float64
 		}{{bare, &r.bare}, {keyturn, &r.keyturn}} {
-			perSecond, err := one.p.load(requests)
+			perSecond, err := one.p.load("/orders/17?fields=all", requests)
 			if err != nil {
 				return nil, err
 			}

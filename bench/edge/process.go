@@ -103,14 +103,14 @@ func (p *process) stop() {
 	p.cmd.Wait()
 }
 
-// load sends requests over all connections, and returns how many of them a second of the proxy's
+// load sends requests of a path over all connections, and returns how many of them a second of the proxy's
 // processor time is enough for.
-func (p *process) load(requests int) (perSecond float64, err error) {
+func (p *process) load(path string, requests int) (perSecond float64, err error) {
 	before, err := p.cpu()
 	if err != nil {
 		return 0, err
 	}
-	request := fmt.Sprintf("GET /orders/17?fields=all HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: edge\r\nAccept: */*\r\nAuthorization: Bearer %s\r\n\r\n", benchToken())
+	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: edge\r\nAccept: */*\r\nAuthorization: Bearer %s\r\n\r\n", path, benchToken())
 	errs := make(chan error, connections)
 	var wg sync.WaitGroup
 	for range connections {
