@@ -60,15 +60,15 @@ type fronted struct {
 	Header               http.Header
 }
 
-// A front is a proxy in front of keyturn in front of a service.
-type front struct {
+// A chain is a proxy in front of keyturn in front of a service.
+type chain struct {
 	url   string
 	token string
 	read  chan struct{}
 }
 
-// startFront runs the three of them, with the files of docs/proxies.
-func startFront(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.Proxy, file string) *front {
+// startChain runs the three of them, with the files of docs/proxies.
+func startChain(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.Proxy, file string) *chain {
 	t.Helper()
 	read := make(chan struct{})
 	service := httptest.NewServer(frontUpstream(read))
@@ -84,23 +84,23 @@ func startFront(t *testing.T, start func(testing.TB, proxytest.Config) *proxytes
 		replace["port 9102"] = "port " + s.admin[strings.LastIndexByte(s.admin, ':')+1:]
 	}
 	p := start(t, proxytest.Config{File: "../../docs/proxies/" + file, Listen: "127.0.0.1:8080", Replace: replace})
-	return &front{p.URL(), hs256(testSecret, plainHeader, in(time.Hour, frontClaims)), read}
+	return &chain{p.URL(), hs256(testSecret, plainHeader, in(time.Hour, frontClaims)), read}
 }
 
 const frontClaims = `,"sub":"ann","iss":"https://acme.example","aud":"api","scope":"a b"`
 
 // fronts are the proxies that stand in front of --upstream, since neither asks a forward-auth server.
-func fronts(t *testing.T, test func(t *testing.T, f *front)) {
+func fronts(t *testing.T, test func(t *testing.T, f *chain)) {
 	for _, one := range []struct {
 		name, file string
 		start      func(testing.TB, proxytest.Config) *proxytest.Proxy
 	}{{"Apache", "apache.conf", proxytest.Apache}, {"HAProxy", "haproxy.cfg", proxytest.HAProxy}} {
-		t.Run(one.name, func(t *testing.T) { test(t, startFront(t, one.start, one.file)) })
+		t.Run(one.name, func(t *testing.T) { test(t, startChain(t, one.start, one.file)) })
 	}
 }
 
 // reached is the echo of a request that must reach the service.
-func (f *front) reached(t *testing.T, method, target, headers string) fronted {
+func (f *chain) reached(t *testing.T, method, target, headers string) fronted {
 	t.Helper()
 	a := askWith(t, f.url, method, target, headers)
 	var got fronted
@@ -111,7 +111,7 @@ func (f *front) reached(t *testing.T, method, target, headers string) fronted {
 }
 
 func TestFronts(t *testing.T) {
-	fronts(t, func(t *testing.T, f *front) {
+	fronts(t, func(t *testing.T, f *chain) {
 		bearer := "Authorization: Bearer " + f.token + "\r\n"
 		t.Run("good", func(t *testing.T) {
 			got := f.reached(t, "POST", "/a%2Fb//c/../d;e?q=1;2&x=%zz", bearer+"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Prefix: /x\r\nForwarded: for=6.6.6.6\r\n")
@@ -156,7 +156,7 @@ func TestFronts(t *testing.T) {
 }
 
 // testRefused asks without a good token. What the client learns arrives whole.
-func (f *front) testRefused(t *testing.T) {
+func (f *chain) testRefused(t *testing.T) {
 	cannotTell := hs256(testSecret, `{"alg":"RS256","kid":"1"}`, in(time.Hour, `,"iss":"https://login.globex.example","aud":"api"`))
 	for _, tt := range []struct {
 		name, headers, header string
@@ -177,7 +177,7 @@ func (f *front) testRefused(t *testing.T) {
 	}
 }
 
-func (f *front) testWebSocket(t *testing.T) {
+func (f *chain) testWebSocket(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(f.url, "http")+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + f.token}}})
@@ -199,7 +199,7 @@ func (f *front) testWebSocket(t *testing.T) {
 }
 
 // testEvents reads an event while the stream goes on.
-func (f *front) testEvents(t *testing.T) {
+func (f *chain) testEvents(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+"/sse", nil)

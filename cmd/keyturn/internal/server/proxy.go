@@ -192,6 +192,9 @@ func (p *proxy) close() {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{proxy: p, w: w, control: http.NewResponseController(w), in: r, began: p.now()}
 	x.extend()
+	if r.ContentLength != 0 {
+		x.limitRest() // until the request is passed on
+	}
 	switch {
 	case r.Method == http.MethodConnect:
 		x.answer(http.StatusMethodNotAllowed, "method_not_allowed", "this proxy opens no tunnels")

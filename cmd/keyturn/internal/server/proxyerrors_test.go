@@ -303,3 +303,50 @@ func grpcEcho(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 	w.Header().Set(http.TrailerPrefix+"Grpc-Message", "fine")
 }
+
+// An upstream may answer before it has read the whole body. The client gets that answer at once, although
+// it sends nothing more, and it holds neither the connection nor the end of the server.
+func TestAnswerBeforeTheBodyEnds(t *testing.T) {
+	for _, length := range []string{"Content-Length: 100000", "Transfer-Encoding: chunked"} {
+		p := startProxy(t, startTCP(t, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n4\r\nfour\r\n", testToken(time.Hour, ""), length)
+		r := bufio.NewReader(conn)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := make([]byte, 4)
+		if _, err := io.ReadFull(res.Body, body); err != nil || res.StatusCode != 413 || string(body) != "much" {
+			t.Errorf("answer = %d %s, %v", res.StatusCode, body, err)
+		}
+		if _, err := r.ReadByte(); err == nil || isTimeout(err) {
+			t.Errorf("the connection: %v, want its end", err)
+		}
+		began := time.Now()
+		if p.stop(); time.Since(began) > 5*time.Second {
+			t.Errorf("the server ended after %v", time.Since(began))
+		}
+	}
+}
+
+// A refused request whose body does not come holds no connection.
+func TestRefusedBodyThatDoesNotCome(t *testing.T) {
+	p := startProxy(t, startEcho(t))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nfour")
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 401 ") {
+		t.Errorf("answer = %q, %v, want 401 and the end of the connection", answer, err)
+	}
+}
