@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"log/slog"
@@ -68,5 +69,42 @@ func TestHandshakeErrorsAreBounded(t *testing.T) {
 		if lines := strings.Count(log.String(), text); lines == 0 || lines > 55 {
 			t.Errorf("%d lines:\n%s", lines, log)
 		}
+	}
+}
+
+// A stream ends with the certificate of its client too.
+func TestStreamEndsWithItsClientCertificate(t *testing.T) {
+	ca, next := newCA(t, "ca"), newCA(t, "next")
+	secure := TLS{Certificate: ca.issue(t, "127.0.0.1"), ClientCAs: ca.pool()}
+	p := startProxy(t, startHandler(t, streamsHandler(nil)), quick, func(c *Config) { c.TLS = &secure })
+	cert := ca.issue(t, "gw.example")
+	for _, h2 := range []bool{false, true} {
+		client := ca.client(&cert, h2)
+		defer client.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/sse", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+testToken(time.Hour, ""))
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		lines := bufio.NewReader(res.Body)
+		wantEvent(t, lines, "hello ann")
+		reload := func(of TLS) {
+			if _, err := p.reload(t.Context(), Config{Tenants: []Tenant{static(t, "acme")}, TLS: &of, Upstream: p.cfg.Upstream, Admin: p.cfg.Admin}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reload(TLS{Certificate: secure.Certificate, ClientCAs: ca.pool(), ClientNames: []string{"gw.example"}})
+		ends := len(p.meter.ended())
+		reload(TLS{Certificate: secure.Certificate, ClientCAs: next.pool()})
+		until(t, "the stream ends", func() bool { return len(p.meter.ended()) > ends })
+		if _, err := lines.ReadString('\n'); err == nil || p.meter.ended()[ends] != StreamRevoked {
+			t.Errorf("HTTP/2 %v: Read = %v, ended: %v", h2, err, p.meter.ended())
+		}
+		reload(secure)
 	}
 }

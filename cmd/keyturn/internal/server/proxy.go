@@ -99,6 +99,7 @@ type proxy struct {
 	scheme       string // of requests to the upstream
 	identity     middleware.Identity
 	authenticate func(*http.Request) (*verifier.Token, error)
+	admitted     func(*http.Request) error // why the client's certificate is not good now
 	refuse       func(http.ResponseWriter, *http.Request, error)
 	unwanted     unwantedHeaders // of clients
 	credentials  unwantedHeaders // that requests without a token must not bring to the upstream
@@ -117,6 +118,7 @@ func newProxy(s *generation) *proxy {
 		up: s.cfg.Upstream.withDefaults(), identity: s.identity(), meter: s.cfg.Meter, now: s.cfg.Now,
 		log:          refusalLog{log: s.cfg.Logger, now: s.cfg.Now},
 		authenticate: middleware.Authenticator(s.verifier, options...),
+		admitted:     s.admitted,
 		refuse: func(w http.ResponseWriter, r *http.Request, err error) {
 			setHeaders(w.Header())
 			middleware.Refuse(w, r, err, options...)
