@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -106,5 +107,35 @@ func TestStreamEndsWithItsClientCertificate(t *testing.T) {
 			t.Errorf("HTTP/2 %v: Read = %v, ended: %v", h2, err, p.meter.ended())
 		}
 		reload(secure)
+	}
+}
+
+// A client of HTTP/2 that lets no byte of an answer through holds memory for each of its streams. Without a
+// token it does so for seconds only.
+func TestRefusedClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, "ca")
+	p := startProxy(t, startEcho(t), func(c *Config) { c.TLS = &TLS{Certificate: ca.issue(t, "127.0.0.1")} })
+	c, err := tls.Dial("tcp", p.listener.Addr().String(), &tls.Config{RootCAs: ca.pool(), NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	// RFC 9113: the preface, SETTINGS with INITIAL_WINDOW_SIZE 0, and HEADERS of GET https / that end stream 1.
+	io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+
+		"\x00\x00\x06\x04\x00\x00\x00\x00\x00"+"\x00\x04\x00\x00\x00\x00"+
+		"\x00\x00\x03\x01\x05\x00\x00\x00\x01"+"\x82\x87\x84")
+	const rstStream = 3
+	for head := make([]byte, 9); ; {
+		if _, err := io.ReadFull(c, head); err != nil {
+			t.Fatalf("the stream is not ended: %v", err)
+		}
+		if head[3] == rstStream {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, c, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
