@@ -156,7 +156,7 @@ func (run *syncRun) reading(b *Bucket, reply *store.SyncReply, sent time.Time) p
 		roster := run.k.Roster(b.index, reply.Acks)
 		vouched = first.Vouched(roster.Views) || first.Vouched(roster.Ended)
 	}
-	return protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
+	return protocol.SyncReading{Sent: sent, Now: reply.Now, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
 		Merging: run.k.lastMerge.After(b.state.Complete)}
 }
 
