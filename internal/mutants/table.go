@@ -91,7 +91,7 @@ var mutants = []mutant{
 	{
 		name: "no doubt",
 		edits: []edit{
-			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
+			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = !r.Trusted && !known, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
 			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = true, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
 		},
 		tests: tests{simulator, "TestTimelineH$"}, want: "TestTimelineH",
