@@ -29,15 +29,15 @@ func TestWhole(t *testing.T) {
 // Saving takes at most a hundredth of the time, and a MiB a second.
 func TestHowOftenASnapshotIsSaved(t *testing.T) {
 	for _, tt := range []struct {
-		s    saver
-		want time.Duration
+		bytes      int
+		took, want time.Duration
 	}{
-		{saver{bytes: 1 << 20, took: 100 * time.Millisecond}, 30 * time.Second},
-		{saver{bytes: 1 << 20, took: time.Second}, 100 * time.Second},
-		{saver{bytes: 200 << 20, took: time.Second}, 200 * time.Second},
+		{1 << 20, 100 * time.Millisecond, 30 * time.Second},
+		{1 << 20, time.Second, 100 * time.Second},
+		{200 << 20, time.Second, 200 * time.Second},
 	} {
-		if got := tt.s.again(time.Minute); got != tt.want {
-			t.Errorf("%d bytes in %v: again after %v, want %v", tt.s.bytes, tt.s.took, got, tt.want)
+		if got := (&saver{bytes: tt.bytes, took: tt.took}).again(time.Minute); got != tt.want {
+			t.Errorf("%d bytes in %v: again after %v, want %v", tt.bytes, tt.took, got, tt.want)
 		}
 	}
 }
