@@ -18,7 +18,7 @@ func (i *instance) putSnapshot(blob []byte) {
 	}
 }
 
-// keeping connects an instance that keeps a snapshot in a file of that name, with what is in it.
+// keeping connects an instance that keeps a snapshot in a file of that name. It begins with that file.
 func (l *timeline) keeping(dir, name, file string) *instance {
 	i := l.connect(name, 0)
 	i.snapshot = filepath.Join(dir, file)
@@ -76,7 +76,7 @@ func TestTimelinePause(t *testing.T) {
 
 // PauseLost: the store loses the place of the snapshot while its instance is away for less than
 // Freshness: it is emptied, or a dump of before is put back. The instance recovers, and puts back what it
-// has. A failover that loses nothing which the snapshot has read is none of that.
+// has. A failover that loses no entry which the snapshot has is no such loss.
 func TestTimelinePauseLost(t *testing.T) {
 	for name, tt := range map[string]struct {
 		lose   func(c *rotationtest.Cluster, before rotationtest.Dump)
@@ -108,7 +108,7 @@ func TestTimelinePauseLost(t *testing.T) {
 	}
 }
 
-// PauseReplayed: somebody puts back the snapshot of a while ago. The store still has its place, and all
+// PauseReplayed: a person puts back the snapshot of a while ago. The store still has its place, and all
 // instances have ended. The instance that begins with it is one that was cut off since: it recovers, and
 // knows of a revocation of meanwhile once it has read the store.
 func TestTimelinePauseReplayed(t *testing.T) {

@@ -105,7 +105,7 @@ func TestSnapshotIsNoSync(t *testing.T) {
 }
 
 // A restart is a pause if the snapshot was in sync, the store proves its place, and by both clocks it is
-// no older than Freshness. What is missing then may still exist, for Freshness.
+// no older than Freshness. A key that is missing then may still exist, for Freshness.
 func TestRestartIsAPause(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	l := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}

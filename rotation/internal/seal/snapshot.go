@@ -124,7 +124,7 @@ func OpenSnapshot(keks *KEKs, store string, blob []byte) (*Snapshot, error) {
 //
 //	at  number of buckets, for each: index  complete  good
 //	number of rings, for each: tenant  complete  good  number of fields, for each: name  value
-//	number of places, for each: index of the bucket  ID and nonce; nothing if there is none
+//	number of places, for each: index of the bucket  ID and nonce; nothing without places
 func (s *Snapshot) append(b []byte) ([]byte, error) {
 	if err := checkDate(s.At); err != nil {
 		return nil, err

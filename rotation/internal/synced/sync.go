@@ -449,7 +449,7 @@ func (run *syncRun) advance(b *Bucket, reply *store.SyncReply, sent, received ti
 	}
 }
 
-// whole reports whether the rings of b, which is in sync, have all that the log says up to its place.
+// whole reports whether the rings of b, which is in sync, have everything that the log says up to its place.
 func (b *Bucket) whole() bool {
 	return b.err == nil && !b.state.Recovering && !slices.ContainsFunc(b.rings, func(r *Ring) bool { return r.dirty || r.news != nil })
 }
