@@ -11,7 +11,7 @@ CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 FUZZTIME    ?= 60s
 BENCHCOUNT  ?= 5
 BENCHTIME   ?= 500ms
-RACED       ?= 100
+RACED       ?= 30
 HISTORIES   ?= 50000
 APIDIFF_BASE ?= origin/main
 
@@ -29,7 +29,7 @@ inTime = `go list ./... | grep -v /bench/faults`
 
 # The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
 # again, so the others are left out.
-jsonTests = Vector|Fuzz|JSON|Alloc|Million
+jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
 again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # Packages that start and stop real Redis servers with the signals of Unix.
@@ -66,6 +66,7 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
 	@echo "== ./bench/faults alone, as it keeps to real time"
 	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
+	$(if $(race),@go test -vet=off -run '^TestFaults$$' -timeout 8m ./bench/faults)
 	@echo "== 2000 histories of rings under faults, and all short ones, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@go test -vet=off ./rotation/internal/protocol

@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 	"internal/words":               {},
 	"docs/examples":                {},
 	"docs/examples/auth0":          {everything},
+	"docs/examples/elasticache":    {"rotation/rediskeys"},
 	"docs/examples/fleet":          {everything},
 	"docs/examples/issuer":         {everything},
 	"docs/examples/reader":         {everything},

@@ -51,7 +51,10 @@ func (p pace) slower(n time.Duration) pace {
 func (p pace) onePoll() time.Duration { return p.poll + p.poll/5 + p.deadline }
 
 // glance returns how often the state of all instances is looked at.
-func (p pace) glance() time.Duration { return p.poll * 2 / 25 }
+func (p pace) glance() time.Duration {
+	slower := p.poll / fast.poll
+	return 20 * time.Millisecond * slower * slower
+}
 
 // offsets are how far the instances' clocks are ahead of true time. All are within ClockSkew.
 var offsets = []time.Duration{-200 * time.Millisecond, -120 * time.Millisecond, -40 * time.Millisecond, 40 * time.Millisecond, 120 * time.Millisecond, 200 * time.Millisecond}

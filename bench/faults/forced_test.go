@@ -13,7 +13,7 @@ import (
 func TestForcedRotations(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
-	runs, benches, slower := 16, 1, time.Duration(3)
+	runs, benches, slower := 16, 1, time.Duration(3+2*busy())
 	if text := os.Getenv("KEYTURN_FORCED"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {

@@ -241,18 +241,19 @@ func (s *serveCommand) fileRings(c *ringsConfig) (*server.Rings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.reloading { // a reload changes nothing of the rings
-		if err := s.setKEKs(rings, "rings.kek_file in the file of --config", kekFile); err != nil {
-			return nil, err
-		}
-	}
 	if c.Bootstrap {
 		if err := checkPolicy(policy); err != nil {
 			return nil, err
 		}
 		rings.Bootstrap = &policy
 	}
-	rings.URL, rings.Link, err = s.redisAt(url, c.link(s.app))
+	if s.reloading { // which changes nothing of the rings, and follows other files
+		return rings, nil
+	}
+	if err := s.setKEKs(rings, "rings.kek_file in the file of --config", kekFile); err != nil {
+		return nil, err
+	}
+	rings.URL, rings.Link, err = s.unseen().redisAt(url, c.link(s.app))
 	return rings, err
 }
 

@@ -27,9 +27,11 @@ import (
 const configForm = `With --config a YAML file says whose tokens are good, and nothing is assumed. It holds
 no secret, only the names of files (seen from its own folder) and of variables:
 
+    listen: {addr: ":4111"}            # as --addr, which beats it; also unix, unix_mode, tls
     admin: {addr: 127.0.0.1:9102}      # as --admin, which beats it
     metrics: {tenants: 20}             # how many tenants /metrics names, on the admin listener; else none
-    reload: {every: 10s}               # how often kek_file is read again; 0s: only at SIGHUP
+    drain: 5s                          # as --drain, which beats it
+    reload: {every: 10s}               # how often all files are read again; 0s: only at SIGHUP
     rings:                             # for tenants of kind ring
       redis: redis://localhost:6379    # KEYTURN_REDIS beats it
       redis_password_file: password    # KEYTURN_REDIS_PASSWORD beats it
@@ -45,6 +47,17 @@ no secret, only the names of files (seen from its own folder) and of variables:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}
       - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}
+
+docs/serve.md has every key, and which of them need a restart. tenants_dir names a folder
+with one more tenant a file: a broken one keeps the last good of its tenant. With
+
+    listen:
+      addr: ":8443"
+      tls: {cert_file: c.pem, key_file: k.pem, client_ca_file: ca.pem, client_names: [gw.example]}
+      unix: /run/keyturn/authz.sock    # a socket too
+      unix_mode: "0660"
+
+clients over TLS need a certificate of that authority with that URI or DNS name.
 
 For reverse proxies that ask at /authz, /authz/NAME or /ext-authz/NAME, and for an upstream:
 

@@ -37,6 +37,10 @@ const (
 	partSentinelPassword = "sentinel-password-file"
 )
 
+// sentinelPassFile is the flag of partSentinelPassword. A longer name would make the help wider than a
+// terminal.
+const sentinelPassFile = "sentinel-pass-file"
+
 // linkFlags are the flags of a redisLink.
 type linkFlags struct {
 	caFile, certFile, keyFile, serverName, passwordFile, sentinelPasswordFile *option[string]
@@ -54,12 +58,12 @@ type namedFlag struct {
 
 func (l *linkFlags) all() []namedFlag {
 	return []namedFlag{
-		{"redis-" + partCA, "with rediss: the authorities that sign the certificate of Redis, in PEM (default: the system's)", l.caFile},
-		{"redis-" + partCert, "with rediss: the certificate that Redis wants of us, in PEM; read at each connection", l.certFile},
+		{"redis-" + partCA, "with rediss: the authorities to trust, in PEM (default: the system's)", l.caFile},
+		{"redis-" + partCert, "with rediss: our certificate, in PEM; read at each connection", l.certFile},
 		{"redis-" + partKey, "with rediss: its private key, in PEM; read at each connection", l.keyFile},
 		{"redis-" + partServerName, "with rediss: the name in the certificates of Redis and its Sentinels", l.serverName},
-		{"redis-" + partPassword, "the file that holds the password of Redis; read at each connection (default: " + envRedisPassword + ")", l.passwordFile},
-		{"redis-" + partSentinelPassword, "the same, of the Sentinels", l.sentinelPasswordFile},
+		{"redis-" + partPassword, "the file of the password of Redis (default: " + envRedisPassword + ")", l.passwordFile},
+		{sentinelPassFile, "the file of the password of the Sentinels", l.sentinelPasswordFile},
 	}
 }
 
@@ -95,7 +99,12 @@ func (l *linkFlags) link() redisLink {
 	return redisLink{
 		caFile: l.caFile.value, certFile: l.certFile.value, keyFile: l.keyFile.value, serverName: l.serverName.value,
 		passwordFile: l.passwordFile.value, sentinelPasswordFile: l.sentinelPasswordFile.value,
-		name: func(part string) string { return "--redis-" + part },
+		name: func(part string) string {
+			if part == partSentinelPassword {
+				return "--" + sentinelPassFile
+			}
+			return "--redis-" + part
+		},
 	}
 }
 

@@ -52,17 +52,21 @@ With --config the server starts although Redis is away; with --redis it does so 
 has written the file of --snapshot. From that file it verifies tokens of the rings for as
 long as if it had not been restarted, and makes none. The file is sealed with the KEK; give each server its own.
 
-With --config and --redis, the KEK file is read again every 10 seconds, and at once at
-SIGHUP; new KEKs take effect without a restart.
+With --config the file, and each file that it names, is read again every 10 seconds, and at
+once at SIGHUP; with --redis the KEK file is. A change takes effect without a restart,
+as a whole; if something is wrong, what was read before stays in use. --check says
+whether the files are right, and opens nothing on the network.
 
 There is no CORS for /api: it is for curl and for other servers. For pages in a browser,
 put a proxy in front that adds it.
 
-Ctrl-C ends it when the requests in flight are done, or after 10 seconds; a
-second Ctrl-C at once.`
+At SIGTERM /readyz says 503, and the server goes on for the time of --drain, while load
+balancers turn to others. Then, and at once at Ctrl-C, it ends when the requests in
+flight are done, or after 10 seconds; a second signal ends it at once.`
 
 const serveExample = `  keyturn serve
   keyturn serve --config keyturn.yaml --admin 127.0.0.1:9102
+  keyturn serve --config keyturn.yaml --check
   MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
   keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
     --iss https://{tenant}.example --aud api --bootstrap`

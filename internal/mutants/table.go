@@ -766,7 +766,6 @@ var mutants = []mutant{
 		edits: []edit{{"rotation/ring/accept.go", "ok && !created.Before(r.Created) && created.Before(r.Until)", "ok && !created.IsZero()"}},
 		tests: tests{decisions, "TestEndedAcceptStaysEnded"}, want: "TestEndedAcceptStaysEnded",
 	},
-
 	{
 		name:  "a key that has just been opened serves tokens without kid although it was revoked",
 		edits: []edit{{"rotation/internal/held/accept.go", " && !c.Revoked(a.KID) && !c.Ended", " && !c.Ended"}},

@@ -19,8 +19,10 @@ import (
 // whether an address is free, nor whether a Redis or an issuer answers. Its error is an [Error].
 func Check(cfg Config) error {
 	cfg = cfg.withDefaults()
-	if err := checkListeners(&cfg); err != nil {
-		return err
+	for _, check := range []func(*Config) error{checkAuthz, checkListeners} {
+		if err := check(&cfg); err != nil {
+			return err
+		}
 	}
 	if err := checkSources(&cfg); err != nil {
 		return err
@@ -29,7 +31,7 @@ func Check(cfg Config) error {
 		return err
 	}
 	if cfg.Rings != nil && cfg.Demo == nil {
-		client, err := rediskeys.Open(cfg.Rings.URL) // dials with the first command
+		client, err := rediskeys.OpenWith(cfg.Rings.URL, cfg.Rings.Link) // dials with the first command
 		if err != nil {
 			return &Error{Part: PartStore, Err: err}
 		}

@@ -6,11 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// reloads is a Meter that keeps the outcomes of reloads.
+type reloads struct {
+	silentMeter
+	outcomes []bool
+}
+
+func (r *reloads) Reloaded(ok bool, _ time.Time) { r.outcomes = append(r.outcomes, ok) }
 
 // memoryFiles are files in memory: tenants, by name.
 type memoryFiles struct {
@@ -52,6 +61,7 @@ func reloading(t *testing.T, test func(t *testing.T, f *follower, m *memoryFiles
 		}
 		cfg := first.Config
 		cfg.Addr, cfg.Logger = "127.0.0.1:0", slog.New(slog.NewTextHandler(log, nil))
+		cfg.Meter = new(reloads)
 		cfg.Reload = Reload{Files: m, Sum: first.Sum, Signal: make(chan os.Signal)}
 		s, err := New(t.Context(), cfg)
 		if err != nil {
@@ -119,7 +129,12 @@ func TestReloadLogsOnce(t *testing.T) {
 		m.tenants = "a"
 		f.look(t.Context(), false)
 		f.look(t.Context(), false)
-		if n := strings.Count(log.String(), "the configuration is as it was"); n != 1 || strings.Contains(log.String(), "is reloaded") {
+		m.tenants = "a b"
+		f.look(t.Context(), false)
+		if got, want := f.s.cfg.Meter.(*reloads).outcomes, []bool{false, false, false, false, false, true}; !slices.Equal(got, want) {
+			t.Errorf("the meter was told %v, want %v", got, want)
+		}
+		if n := strings.Count(log.String(), "the configuration is as it was"); n != 1 || strings.Count(log.String(), "is reloaded") != 1 {
 			t.Errorf("log = %s", log)
 		}
 	})
