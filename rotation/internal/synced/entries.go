@@ -127,6 +127,8 @@ func (k *Rings) part(ctx context.Context) {
 		}
 	}
 	if len(requests) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, t.Deadline)
+		defer cancel()
 		k.store.Sync(ctx, seal.Ended, requests)
 	}
 }

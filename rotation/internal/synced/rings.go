@@ -103,9 +103,9 @@ func (k *Rings) Close(ctx context.Context) error {
 	for i, b := range k.buckets {
 		indexes[i] = b.index
 	}
+	k.part(ctx)
 	ctx, cancel := context.WithTimeout(ctx, k.Times.Load().Deadline)
 	defer cancel()
-	k.part(ctx)
 	if err := k.store.Forget(ctx, k.cfg.Instance, indexes); err != nil {
 		return &ring.Error{Text: fmt.Sprintf("closed, but the acknowledgements of %q stay in the store", k.cfg.Instance), Err: err}
 	}
