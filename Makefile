@@ -25,7 +25,7 @@ MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirna
 race = $(if $(shell command -v $$(go env CC)),-race)
 
 # All packages of a module except those whose tests keep to real time, and run alone.
-inTime = `go list ./... | grep -v /bench/faults`
+inTime = `go list ./... | grep -v -e /bench/faults -e /docs/prometheus`
 
 # The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
 # again, so the others are left out.
@@ -76,6 +76,10 @@ test: setup lint ## everything: lint, all tests with the race detector, the vect
 .PHONY: bench
 bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)
 	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
+
+.PHONY: edge
+edge: ## what one core passes on with serve --upstream, beside Go's bare ReverseProxy: writes its section of docs/benchmarks.md
+	go run ./bench/edge
 
 .PHONY: jwks-table
 jwks-table: ## hostile issuers and a cold start, read by us and by other libraries: writes the tables of docs/jwks.md
@@ -130,6 +134,10 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 	KEYTURN_MIGRATED=20000 go test -vet=off -run '^TestMigration$$' -timeout 10m -v ./cmd/keyturn
 	KEYTURN_HISTORIES=2000 KEYTURN_SEED=$${SEED:-50000} go test -vet=off $(race) -run '^TestHistories$$' -timeout 1h ./rotation/rotationtest
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
+
+.PHONY: alerts
+alerts: setup ## every alert and every panel on a real Prometheus, while a real service is broken and mended: a minute
+	go test -vet=off -timeout 8m -v ./docs/prometheus
 
 .PHONY: mutants
 mutants: ## the protocol with one mistake at a time: the test that names it must find it, in two minutes (MUTANT=TEXT: those with TEXT in their name)

@@ -1,10 +1,16 @@
 package metrics_test
 
 import (
+	"context"
+	"fmt"
+	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/metrics"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -41,4 +47,37 @@ func BenchmarkObserveParallel(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkScrape scrapes an instance with 300 rings, of two keys each.
+func BenchmarkScrape(b *testing.B) {
+	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	tenants := make([]string, 300)
+	for i := range tenants {
+		tenants[i] = fmt.Sprint("tenant-", i)
+	}
+	keyring, err := rotation.Open(b.Context(), rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a"), rotation.Config{KEKs: keks, Tenants: tenants, TrustFirstRead: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer keyring.Close(context.Background())
+	rotator, err := rotation.NewRotator(keyring)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, tenant := range tenants {
+		if _, err := rotator.Create(b.Context(), tenant, rotation.Policy{Algorithm: keystore.HS256}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c := metrics.New(metrics.Config{})
+	c.Watch(metrics.Watched{Keyring: keyring})
+	h := c.Handler()
+	for b.Loop() {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/metrics", nil))
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/300, "µs/ring")
 }

@@ -54,8 +54,8 @@ func (s *ringSum) add(t *rotation.TenantStatus, now time.Time) {
 	}
 }
 
-// collectRings writes the state of the rings. It asks the keyring for each, which takes about 3 µs,
-// and never the store.
+// collectRings writes the state of the rings. It asks the keyring for each, which takes less than 10 µs
+// of the processor (BenchmarkScrape), and never the store.
 func collectRings(p page, w *Watched, now time.Time) {
 	sum := ringSum{states: make(map[string]int), keys: make(map[string]int)}
 	var status rotation.Status

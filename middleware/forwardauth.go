@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyturn/keyturn/verifier"
@@ -198,9 +199,14 @@ func (p Profile) check(name string) error {
 
 // ServeHTTP answers one question of a proxy.
 func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d := &door{w: w, cannotTell: f.CannotTell}
-	defer d.shutOnPanic()
-	w.Header().Set("Cache-Control", "no-store")
+	var d *door // of a refusal
+	defer func() {
+		if why := recover(); why != nil {
+			f.shutOnPanic(w, d)
+			panic(why)
+		}
+	}()
+	w.Header()["Cache-Control"] = []string{"no-store"}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers, and a proxy that passes on the
 		// length of the client's body does not send the body.
@@ -209,11 +215,13 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, ok := f.profileOf(r)
 	if !ok {
 		f.Observe(r, "", http.StatusNotFound, ErrNoProfile)
+		d = f.door(w)
 		writeJSON(d, http.StatusNotFound, `{"error":"not_found","error_description":"there is no such profile"}`+"\n")
 		return
 	}
 	values, err := f.decide(r, f.Profiles[name])
 	if err != nil {
+		d = f.door(w)
 		f.Observe(r, name, d.status(Status(err)), err)
 		f.guard.refuse(d, r, err)
 		d.shut()
@@ -227,7 +235,10 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // proxy wrote it: no other spelling, and nothing that was decoded, is a name. Of the path for Envoy
 // it reads the first segment alone. The others are the client's.
 func (f *forwardAuth) profileOf(r *http.Request) (name string, ok bool) {
-	path := r.URL.EscapedPath()
+	path := r.URL.Path
+	if r.URL.RawPath != "" { // otherwise they differ in no character that a name has, and in no slash
+		path = r.URL.EscapedPath()
+	}
 	if path == f.Prefix {
 		name = defaultProfile
 	} else if rest, isOurs := strings.CutPrefix(path, f.Prefix+"/"); isOurs {
@@ -248,8 +259,8 @@ func (f *forwardAuth) decide(r *http.Request, p Profile) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), f.Wait)
-	defer cancel()
+	ctx := &patience{Context: r.Context(), wait: f.Wait}
+	defer ctx.end()
 	var t *verifier.Token
 	if p.Tenant == "" {
 		t, err = f.guard.verifier.Verify(ctx, cred.token)
@@ -322,6 +333,10 @@ type door struct {
 	written    bool
 }
 
+func (f *forwardAuth) door(w http.ResponseWriter) *door {
+	return &door{w: w, cannotTell: f.CannotTell}
+}
+
 // Header implements [http.ResponseWriter].
 func (d *door) Header() http.Header { return d.w.Header() }
 
@@ -360,12 +375,58 @@ func (d *door) Write(b []byte) (int, error) {
 // shut answers with 500 if nothing was written.
 func (d *door) shut() { d.WriteHeader(http.StatusInternalServerError) }
 
-// shutOnPanic sends an answer before a panic of the caller's own function ends the connection:
-// Envoy with failure_mode_allow would let the request in.
-func (d *door) shutOnPanic() {
-	if why := recover(); why != nil {
-		d.shut()
-		http.NewResponseController(d.w).Flush() // an error does not matter: the connection ends
-		panic(why)
+// shutOnPanic sends an answer before a panic of the caller's own function ends the connection: Envoy
+// with failure_mode_allow would let the request in. d is nil unless the request was refused before.
+func (f *forwardAuth) shutOnPanic(w http.ResponseWriter, d *door) {
+	if d == nil {
+		d = f.door(w)
+	}
+	d.shut()
+	http.NewResponseController(w).Flush() // an error does not matter: the connection ends
+}
+
+// A patience is a context that ends after a while, counted from when something begins to wait for its
+// end. Nothing does so for a token in the cache, and a timer for each would be a fifth of the work.
+type patience struct {
+	context.Context
+	wait time.Duration
+
+	mu     sync.Mutex      // guards the fields below
+	timed  context.Context // nil until something waits
+	cancel context.CancelFunc
+}
+
+// begin returns the context that ends.
+func (p *patience) begin() context.Context {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timed == nil {
+		p.timed, p.cancel = context.WithTimeout(p.Context, p.wait)
+	}
+	return p.timed
+}
+
+// Deadline implements [context.Context].
+func (p *patience) Deadline() (time.Time, bool) { return p.begin().Deadline() }
+
+// Done implements [context.Context].
+func (p *patience) Done() <-chan struct{} { return p.begin().Done() }
+
+// Err implements [context.Context].
+func (p *patience) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timed == nil {
+		return p.Context.Err()
+	}
+	return p.timed.Err()
+}
+
+// end stops the timer.
+func (p *patience) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cancel != nil {
+		p.cancel()
 	}
 }

@@ -207,7 +207,7 @@ func TestForwardAuth_GHSA_68wm_pfjf_wqp6_RefusalIsNeverOpen(t *testing.T) {
 		"writes a body alone":                func(w http.ResponseWriter, _ *http.Request, _ error) { io.WriteString(w, "no") },
 		"200":                                func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(200) },
 		"204":                                func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(204) },
-		"redirects":                          func(w http.ResponseWriter, r *http.Request, _ error) { http.Redirect(w, r, "/login", 302) },
+		"redirects":                          func(w http.ResponseWriter, r *http.Request, _ error) { http.Redirect(w, r, "/login", http.StatusFound) },
 		"103, and nothing":                   func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(103) },
 		"101": func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.Header().Set("Upgrade", "x")

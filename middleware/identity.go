@@ -143,8 +143,17 @@ var identityHeaders = [claimHeaders]string{"Tenant", "Subject", "Scopes", "Expir
 
 const assertionHeader = "Assertion"
 
+// defaultPlan is that of the zero Identity, which most proxies use for every request.
+var defaultPlan = &identityPlan{
+	Identity: Identity{Prefix: defaultPrefix}, folded: "x-auth-",
+	names: []string{"X-Auth-Tenant", "X-Auth-Subject", "X-Auth-Scopes", "X-Auth-Expires", "X-Auth-Token-Id"},
+}
+
 // plan checks id.
 func (id Identity) plan() (*identityPlan, error) {
+	if id.Prefix == "" && len(id.Claims) == 0 && id.Asserter == nil && id.AssertTenant == "" && id.AssertTTL == 0 {
+		return defaultPlan, nil
+	}
 	if id.Prefix == "" {
 		id.Prefix = defaultPrefix
 	}

@@ -73,7 +73,9 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 			return nil, Receipt{}, err
 		}
 		if result.Code == Committed {
-			r.remember(ctx, tenant, p)
+			if !b.untold {
+				r.remember(ctx, tenant, p)
+			}
 			return p, b.receipt(p, result), nil
 		}
 	}
@@ -114,14 +116,17 @@ type base struct {
 	mine      *held.Ring   // what this instance holds of the ring, or nil
 	under     seal.KEKName // see [held.Sealer]
 	keks      *seal.KEKs
-	digest    string             // "" if there is no ring
-	fields    map[string][]byte  // of the ring
-	unwhole   bool               // some field cannot be opened
-	dryRun    bool               // nothing is to be written
-	leaveHead bool               // the head cannot be opened, and may be another instance's later word
-	others    []string           // instances that have another primary KEK, if that matters
-	unasked   error              // why others is not known, or nil
+	digest    string            // "" if there is no ring
+	fields    map[string][]byte // of the ring
+	unwhole   bool              // some field cannot be opened
+	dryRun    bool              // nothing is to be written
+	leaveHead bool              // the head cannot be opened, and may be another instance's later word
+	others    []string          // instances that have another primary KEK, if that matters
+	unasked   error             // why others is not known, or nil
+	asked     bool              // roster has the live instances, unless unasked says why not
+	roster    []protocol.AckView
 	live      []protocol.AckView // of the instances before a change that a person waits for
+	untold    bool               // this process has no use for the change, and does not read it back
 	losses    uint64             // see synced.Ring.losses
 	minted    *held.Material     // that Base.Mint makes
 	foreign   []*seal.ForeignKey // see [held.Sealer]

@@ -81,8 +81,8 @@ type Config struct {
 	Policy ring.Policy
 
 	// Verifies are the algorithms that this process's verifiers list for tenants whose rings are
-	// held. A change to another algorithm is refused while a live instance does not list it. The
-	// default, none, means all.
+	// held. A change to another algorithm is refused while a live instance does not list it. An empty
+	// list means all. If the tenants have none in common, it is [ring.NoAlgorithm] alone.
 	Verifies []keystore.Algorithm
 
 	// Logger receives what no caller is told: rings that cannot be read, repairs, recovering,
@@ -137,7 +137,7 @@ func (c Config) validate() error {
 		}
 	}
 	for _, alg := range c.Verifies {
-		if !alg.Known() {
+		if !alg.Known() && !(alg == ring.NoAlgorithm && len(c.Verifies) == 1) {
 			return &ring.Error{Text: fmt.Sprintf("Config.Verifies has %q: want some of %v", string(alg), keystore.Algorithms())}
 		}
 	}

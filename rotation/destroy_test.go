@@ -152,3 +152,38 @@ func TestCreateAgain(t *testing.T) {
 		}
 	})
 }
+
+// A token without kid, of a ring that was destroyed, cannot be judged by an instance that is cut off: the
+// tenant may have another ring by now, begun with a key whose tokens have no kid. So that is no bad token
+// (401) but an outage (503). In sync it is a bad one, until there is such a ring.
+func TestDestroyedWithoutKID(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		b := join(t, f.cluster, "b")
+		defer b.leave()
+		time.Sleep(3 * time.Second)
+		if _, err := f.rotator.Destroy(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		look := func() error { _, err := b.Lookup(keystore.ID{Tenant: "acme"}, keystore.HS256); return err }
+		if err := look(); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("in sync: %v", err)
+		}
+		b.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		time.Sleep(5 * time.Second)
+		imported := rotation.Imported{NoKID: true, Algorithm: keystore.HS256, Key: []byte("0123456789abcdef0123456789ABCDEF"), Longest: time.Hour}
+		if _, err := f.rotator.Adopt(t.Context(), "acme", imported, fast, rotation.AdoptOptions{}, rotation.Again); err != nil {
+			t.Fatal(err)
+		}
+		if err := look(); !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("cut off: %v", err)
+		}
+		b.conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(5 * time.Second)
+		if err := look(); err != nil {
+			t.Errorf("with the next ring: %v", err)
+		}
+	})
+}

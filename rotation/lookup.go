@@ -36,6 +36,7 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 		if keys, err := c.WithoutKID(id, alg, now); len(keys) > 0 || err != nil {
 			return keys, err
 		}
+		// Also if the ring was destroyed: the next one may begin with a key whose tokens have no kid.
 		return nil, k.missing(id, status, now)
 	}
 	switch {

@@ -45,7 +45,7 @@ func (r *Rotator) agree(ctx context.Context, b *base) {
 		return
 	}
 	live, err := r.roster(ctx, b.Tenant, true)
-	b.others, b.unasked = live.NotFirst(b.Primary), err
+	b.others, b.roster, b.asked, b.unasked = live.NotFirst(b.Primary), live.Views, true, err
 	b.Agreed = err == nil && len(b.others) == 0
 }
 
@@ -55,7 +55,12 @@ func (r *Rotator) allHold(ctx context.Context, tenant string, name seal.KEKName)
 	if err != nil {
 		return err
 	}
-	if lack := protocol.AllHold(held.KEK(name), live.Views); len(lack) > 0 {
+	return allHold(tenant, name, live.Views)
+}
+
+// allHold is [Rotator.allHold] for live instances that have been asked already.
+func allHold(tenant string, name seal.KEKName, live []protocol.AckView) error {
+	if lack := protocol.AllHold(held.KEK(name), live); len(lack) > 0 {
 		return &ring.RefusedError{Tenant: tenant, Reason: fmt.Sprintf("these instances lack KEK %v, and could not open it: %s; give them the KEK first", name, strings.Join(lack, ", "))}
 	}
 	return nil

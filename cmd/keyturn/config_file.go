@@ -43,6 +43,20 @@ no secret, only the names of files (seen from its own folder) and of variables:
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
     from_header: [Cf-Access-Jwt-Assertion] # where the token is; else in Authorization
+    upstream:                          # the service behind the server, in place of the demo API
+      url: http://127.0.0.1:3000       # as --upstream, which beats it; h2c:// for gRPC
+      forward_token: false             # true: the service gets the token too
+      preserve_host: true              # false: the service sees its own name in Host
+      public: ["GET /robots.txt"]      # need no token, in exactly this spelling and without a query
+      preflight: refuse                # pass: the service answers the preflights of browsers
+      publish: false                   # true: the public keys of rings are published here too
+      streams: token                   # request: an answer may outlive its token
+      recheck: 5s                      # how often an answer that goes on is asked about again
+      dial: 2s                         # how long the service may take to accept a connection,
+      first_byte: 30s                  # and to begin its answer; 0s: for ever
+      idle: 2m                         # how long a request or an answer may stand still
+      max_body: 0                      # bytes that a request may have; 0: any number
+    trusted_proxies: [10.0.0.0/8]      # whose X-Forwarded-For, -Proto and -Host are believed
     tenants:
       - {id: acme, kind: static, secret_file: acme.secret, issuer: https://acme.example, audiences: [api]}
       - {id: globex, kind: jwks, issuer_url: https://login.globex.example, algorithms: [RS256], audiences: [api]}

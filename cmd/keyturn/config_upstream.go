@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -201,5 +202,21 @@ func (s *serveCommand) addUpstream(o *offer) error {
 		return usagef("--admin ADDR: probes and metrics need a place, such as --admin 127.0.0.1:9102: every path of --addr is the upstream's")
 	}
 	o.server.Upstream = up
+	o.intro = func(srv *server.Server) string { return upstreamIntro(endpoint(srv.Endpoint()), up) }
 	return nil
+}
+
+// upstreamIntro says what a server in front of a service does.
+func upstreamIntro(at endpoint, up *server.Upstream) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "keyturn serve: requests with a good token go to %s\n", up.URL)
+	b.WriteString(at.listening())
+	if len(up.Public) == 0 {
+		fmt.Fprintf(&b, "  every path wants a token\n")
+	} else {
+		fmt.Fprintf(&b, "  every path wants a token, with %d exceptions\n", len(up.Public))
+	}
+	b.WriteString("\ntry it, with the token in place of <your-jwt>:\n")
+	fmt.Fprintf(&b, "curl -i %s/ -H \"Authorization: Bearer <your-jwt>\"\n", at.URL)
+	return b.String()
 }

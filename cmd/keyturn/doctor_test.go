@@ -208,7 +208,7 @@ func TestDoctorRights(t *testing.T) {
 	user()
 	d := p.doctor(exitYes)
 	d.want("rights", doctor.OK, "user clerk may call all") // a script says it
-	d.want("persistence", doctor.OK) // INFO says it
+	d.want("persistence", doctor.OK)                       // INFO says it
 	d.want("ring", doctor.OK)
 	p.do("CONFIG", "SET", "appendonly", "no")
 	p.doctor(exitCannotTell).want("persistence", doctor.Unknown, p.cli()+" ACL SETUSER clerk '+info' '+config|get'")
@@ -393,6 +393,23 @@ func TestDoctorRotation(t *testing.T) {
 		return err == nil || errors.Is(err, rotation.ErrRefused)
 	})
 	p.doctor(exitYes).want("algorithms", doctor.Warn, "ES256 HS256 (for another 30 days", "MixedFamilies: true")
+}
+
+// An instance lists HS256 alone, and the ring moves to ES256 by force.
+func TestDoctorVerified(t *testing.T) {
+	p := newPatient(t, durable())
+	p.run("keys", "create", "--freshness", "5s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
+	p.peerAt("peer-1", 100*time.Millisecond, time.Second, "HS256")
+	lists := func() bool { return strings.Contains(p.run("doctor").stdout, "accepts tokens of HS256 alone") }
+	wait(t, lists)
+	if out := p.run("doctor").stdout; strings.Contains(out, "verified") {
+		t.Errorf("a healthy ring: %s", out)
+	}
+	wait(t, func() bool { return p.run("keys", "policy", "--alg", "ES256", "--force", "--no-wait").code == exitYes })
+	p.doctor(exitNo).want("verified", doctor.Bad, "will sign with ES256 in 59 days", "add ES256 to Tenant.Algorithms of tenant default and to Config.Verifies", "keyturn keys revoke --redis "+p.url+" --tenant default -- ")
+	p.run("keys", "rotate", "--force", "--no-wait").wantCode(t, exitYes)
+	p.run("keys", "rotate", "--force", "--no-wait").wantCode(t, exitYes)
+	p.doctor(exitNo).want("verified", doctor.Bad, "signs with ES256: they are refused there (401)", "add ES256 to Tenant.Algorithms")
 }
 
 func TestDoctorKEK(t *testing.T) {

@@ -302,8 +302,10 @@ func (l *look) bucket(ctx context.Context, k *rotation.Keyring, tenants []string
 	if err == nil {
 		rotator, err = rotation.NewRotator(k)
 	}
+	instances := l.acks(ctx, rotator, tenants[0])
 	for _, tenant := range tenants {
 		r := l.ringOf(ctx, k, rotator, tenant, err)
+		r.Instances, r.Only = instances, l.rings == 1 && !l.tenant.given
 		for _, f := range r.Check() {
 			if l.details || f.Level != doctor.OK {
 				l.findings = append(l.findings, f)
@@ -311,7 +313,6 @@ func (l *look) bucket(ctx context.Context, k *rotation.Keyring, tenants []string
 		}
 		l.looked.Add(1)
 	}
-	l.acks(ctx, rotator, tenants[0])
 }
 
 // ringOf gathers what is known of one ring.
@@ -347,9 +348,9 @@ func (l *look) ringOf(ctx context.Context, k *rotation.Keyring, rotator *rotatio
 	return r
 }
 
-// acks notes the instances that have acknowledged the bucket of tenant. rotator is nil if their
-// acknowledgements cannot be opened.
-func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant string) {
+// acks notes the instances that have acknowledged the bucket of tenant, and returns those whose
+// acknowledgements were opened. rotator is nil if they cannot be.
+func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant string) (read []doctor.Instance) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
 	bucket := rotation.BucketOf(tenant)
@@ -363,13 +364,13 @@ func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant strin
 	}
 	if err != nil {
 		l.facts.AcksErr = printable(errorText(err), false)
-		return
+		return nil
 	}
 	if rotator == nil {
 		for _, a := range raw {
 			l.note(doctor.Instance{Name: printable(a.Instance, false), At: a.At()})
 		}
-		return
+		return nil
 	}
 	for _, a := range opened {
 		in := doctor.Instance{Name: printable(a.Instance, false), At: a.At, Opened: true, InSync: !a.GoodSince.IsZero(), KEKs: a.KEKs}
@@ -380,6 +381,7 @@ func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant strin
 			in.Verifies = append(in.Verifies, string(alg))
 		}
 		l.note(in)
+		read = append(read, in)
 	}
 	for _, a := range raw {
 		same := func(b rotation.RawAck) bool { return b.Instance == a.Instance }
@@ -387,6 +389,7 @@ func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant strin
 			l.facts.Forged++ // it did not go meanwhile, and does not open
 		}
 	}
+	return read
 }
 
 // note adds what one bucket says of an instance.

@@ -12,8 +12,14 @@ import (
 // startDraining runs the built command, with a drain that no test waits for.
 func startDraining(t *testing.T, flags ...string) (s *served, signal func(syscall.Signal), ended chan error) {
 	t.Helper()
+	return startWithAdmin(t, append([]string{"--drain", "10m"}, flags...)...)
+}
+
+// startWithAdmin runs the built command, with an admin listener.
+func startWithAdmin(t *testing.T, flags ...string) (s *served, signal func(syscall.Signal), ended chan error) {
+	t.Helper()
 	s = &served{log: new(syncBuffer), out: new(syncBuffer)}
-	cmd := exec.Command(builtBinary(t), append([]string{"serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain", "10m"}, flags...)...)
+	cmd := exec.Command(builtBinary(t), append([]string{"serve", "--addr", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, flags...)...)
 	cmd.Env, cmd.Stderr, cmd.Stdout = cleanEnv(envSecret+"="+testSecret), s.log, s.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

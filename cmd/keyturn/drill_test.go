@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/drill"
 	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
@@ -275,7 +276,7 @@ func TestDrillUnreadInstance(t *testing.T) {
 }
 
 // peerAt is peer for an instance that holds all rings, with those times.
-func (c *ringCLI) peerAt(name string, poll, deadline time.Duration) {
+func (c *ringCLI) peerAt(name string, poll, deadline time.Duration, verifies ...keystore.Algorithm) {
 	c.t.Helper()
 	s, err := openStore(c.url, rediskeys.Options{})
 	if err != nil {
@@ -286,7 +287,7 @@ func (c *ringCLI) peerAt(name string, poll, deadline time.Duration) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	k, err := rotation.Open(c.t.Context(), s, rotation.Config{KEKs: keks, Instance: name, TrustFirstRead: true, Poll: poll, Deadline: deadline})
+	k, err := rotation.Open(c.t.Context(), s, rotation.Config{KEKs: keks, Instance: name, TrustFirstRead: true, Poll: poll, Deadline: deadline, Verifies: verifies})
 	if err != nil {
 		c.t.Fatal(err)
 	}

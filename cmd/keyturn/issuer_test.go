@@ -165,6 +165,10 @@ func TestVerifyIssuerNonsense(t *testing.T) {
 	issuer := jwkstest.New(t)
 	issuer.ClaimIssuer(issuer.Issuer() + "/")
 	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "byte for byte")
+	issuer.ClaimIssuer("https://login.microsoftonline.com/{tenantid}/v2.0") // as that of Entra's /common does
+	if r := atIssuer(t, issuer, "verify", "--issuer-url", issuer.Issuer(), "--alg", "ES256", token); strings.Contains(r.stderr, "look for a slash") || !strings.Contains(r.stderr, "a template, which no token has as its iss") {
+		t.Errorf("a template: %s", r.stderr)
+	}
 	issuer.Misbehave(jwkstest.Body("not metadata", "[]"))
 	wantUnavailable(t, issuer, "--issuer-url", issuer.Issuer(), token, "discovery mismatch: ", "a slash at the end")
 }

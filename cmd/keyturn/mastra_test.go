@@ -70,11 +70,16 @@ func TestGuide(t *testing.T) {
 	t.Run("MastraClient", func(t *testing.T) { testMastraClient(t, keyturn) })
 	t.Run("curl", func(t *testing.T) { testGuideCurl(t, keyturn) })
 	t.Run("no exp", func(t *testing.T) { testGuideNoExpiry(t, keyturn) })
+	t.Run("Mastra behind it", func(t *testing.T) { testMastraUpstream(t, keyturn) })
 }
 
 func testMastraClient(t *testing.T, keyturn string) {
 	needNode(t)
-	s := startServe(t, keyturn)
+	askByClient(t, startServe(t, keyturn), checkAnswer)
+}
+
+// askByClient asks with the real MastraClient. check checks the answer to a good token.
+func askByClient(t *testing.T, s *guideServer, check func(*testing.T, []byte)) {
 	for _, tt := range guideCases() {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "node", "client.mjs")
@@ -97,7 +102,7 @@ func testMastraClient(t *testing.T, keyturn string) {
 			case got.OK != tt.good:
 				t.Errorf("MastraClient says %s", out)
 			case tt.good:
-				checkAnswer(t, got.Result)
+				check(t, got.Result)
 			case got.Status != 401:
 				t.Errorf("status = %d, want 401", got.Status)
 			default:
@@ -109,7 +114,11 @@ func testMastraClient(t *testing.T, keyturn string) {
 
 func testGuideCurl(t *testing.T, keyturn string) {
 	need(t, "curl")
-	s := startServe(t, keyturn)
+	askByCurl(t, startServe(t, keyturn), checkAnswer)
+}
+
+// askByCurl asks with the guide's own curl. check checks the answer to a good token.
+func askByCurl(t *testing.T, s *guideServer, check func(*testing.T, []byte)) {
 	port := s.url[strings.LastIndexByte(s.url, ':')+1:]
 	for _, tt := range guideCases() {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,11 +131,52 @@ func testGuideCurl(t *testing.T, keyturn string) {
 				t.Fatalf("curl: %v\n%s", err, out)
 			}
 			if tt.good {
-				checkAnswer(t, cutStatus(t, out, 200))
+				check(t, cutStatus(t, out, 200))
 			} else {
 				checkRefusal(t, cutStatus(t, out, 401))
 			}
 		})
+	}
+}
+
+// testMastraUpstream has a real Mastra server behind the command. It has no auth of its own.
+func testMastraUpstream(t *testing.T, keyturn string) {
+	needNode(t)
+	need(t, "curl")
+	s := startServe(t, keyturn, "--upstream", startMastra(t), "--admin", "127.0.0.1:0")
+	t.Run("curl", func(t *testing.T) { askByCurl(t, s, checkWeather) })
+	t.Run("MastraClient", func(t *testing.T) { askByClient(t, s, checkWeather) })
+	t.Run("stream", func(t *testing.T) {
+		out, err := exec.CommandContext(t.Context(), "curl", "-sS", "-N", s.url+"/api/agents/weatherAgent/stream", "-H", "Content-Type: application/json",
+			"-H", "Authorization: Bearer "+guideCases()[0].token, "-d", `{"messages":"Weather in London"}`).CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte(`"text":"rains "`)) || !bytes.Contains(out, []byte(`"type":"finish"`)) {
+			t.Errorf("the event stream is %.2000s, %v", out, err)
+		}
+	})
+}
+
+// startMastra runs the Mastra server, and returns its URL.
+func startMastra(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command("node", "server.mjs")
+	cmd.Dir = clientFolder
+	cmd.Env = append(os.Environ(), "MASTRA_TELEMETRY_DISABLED=1")
+	printed := new(output)
+	cmd.Stdout, cmd.Stderr = printed, printed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	s := guideServer{output: printed}
+	return "http://127.0.0.1:" + strings.TrimSpace(s.waitFor(t, `(?m)^[1-9][0-9]*\n`))
+}
+
+// checkWeather checks the answer of the Mastra server's agent.
+func checkWeather(t *testing.T, body []byte) {
+	t.Helper()
+	var got struct{ Text string }
+	if err := json.Unmarshal(body, &got); err != nil || got.Text != "It rains in London." {
+		t.Errorf("answer = %.500s, %v", body, err)
 	}
 }
 
@@ -159,15 +209,18 @@ func testGuideNoExpiry(t *testing.T, keyturn string) {
 	})
 }
 
-// Some @mastra packages of June 2026 contained malware. This version did not. The manifest pins it by
-// its exact number, and the lock file has a hash for each package.
+// Some @mastra packages of June 2026 contained malware. These versions did not. The manifest pins them
+// by their exact numbers, and the lock file has a hash for each package.
 func TestMastraLockFile(t *testing.T) {
 	manifest, err := os.ReadFile(filepath.Join(clientFolder, "package.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(manifest, []byte(`"@mastra/client-js": "1.47.0"`)) {
-		t.Error("package.json does not pin @mastra/client-js 1.47.0")
+	pinned := map[string]string{"@mastra/client-js": "1.47.0", "@mastra/hono": "1.7.9", "@hono/node-server": "1.19.19"}
+	for name, version := range pinned {
+		if !bytes.Contains(manifest, []byte(`"`+name+`": "`+version+`"`)) {
+			t.Errorf("package.json does not pin %s %s", name, version)
+		}
 	}
 	text, err := os.ReadFile(filepath.Join(clientFolder, "package-lock.json"))
 	if err != nil {
@@ -182,8 +235,10 @@ func TestMastraLockFile(t *testing.T) {
 	if err := json.Unmarshal(text, &lock); err != nil {
 		t.Fatal(err)
 	}
-	if v := lock.Packages["node_modules/@mastra/client-js"].Version; v != "1.47.0" {
-		t.Errorf("package-lock.json has @mastra/client-js %q, want 1.47.0", v)
+	for name, version := range pinned {
+		if v := lock.Packages["node_modules/"+name].Version; v != version {
+			t.Errorf("package-lock.json has %s %q, want %s", name, v, version)
+		}
 	}
 	for name, p := range lock.Packages {
 		if name != "" && !strings.HasPrefix(p.Integrity, "sha512-") {
@@ -257,7 +312,7 @@ func startServe(t *testing.T, keyturn string, flags ...string) *guideServer {
 			t.Errorf("serve does not end after Ctrl-C\n%s", s.output)
 		}
 	})
-	s.url = s.waitFor(t, `http://127\.0\.0\.1:[1-9][0-9]*`)
+	s.url = strings.TrimPrefix(s.waitFor(t, `listening on http://127\.0\.0\.1:[1-9][0-9]*`), "listening on ")
 	return s
 }
 
@@ -265,7 +320,7 @@ func startServe(t *testing.T, keyturn string, flags ...string) *guideServer {
 func (s *guideServer) waitFor(t *testing.T, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	for range 1000 {
+	for range 3000 { // node takes seconds to load Mastra
 		if match := re.FindString(s.output.String()); match != "" {
 			return match
 		}

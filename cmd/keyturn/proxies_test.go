@@ -52,14 +52,14 @@ func newService(t *testing.T) (addr string, seen chan serviceSeen) {
 	return strings.TrimPrefix(server.URL, "http://"), seen
 }
 
-// A front is a proxy with keyturn beside it and a service behind it.
-type front struct {
+// A gate is a proxy with keyturn beside it and a service behind it.
+type gate struct {
 	addr string
 	seen chan serviceSeen
 }
 
-// newFront starts keyturn with the profiles of docs/proxies, a service, and the proxy by start.
-func newFront(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.Proxy, cfg proxytest.Config) *front {
+// newGate starts keyturn with the profiles of docs/proxies, a service, and the proxy by start.
+func newGate(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.Proxy, cfg proxytest.Config) *gate {
 	t.Helper()
 	config, err := os.ReadFile("../../docs/proxies/keyturn.yaml")
 	if err != nil {
@@ -68,7 +68,7 @@ func newFront(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.
 	// A tenant whose keys cannot be had: nobody can tell whether its tokens are good.
 	text := string(config) + "  - {id: away, kind: jwks, jwks_url: 'http://127.0.0.1:1/jwks', allow_loopback: true, algorithms: [ES256], issuer: https://away.example, audiences: [api]}\n"
 	s := startServeAlone(t, nil, "--config", configFolder(t, text, map[string]string{"acme.secret": testSecret}))
-	f := new(front)
+	f := new(gate)
 	var service string
 	service, f.seen = newService(t)
 	cfg.Listen, cfg.Replace = "127.0.0.1:8080", map[string]string{"127.0.0.1:4111": strings.TrimPrefix(s.url, "http://"), "127.0.0.1:3000": service}
@@ -78,7 +78,7 @@ func newFront(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.
 
 // exchange sends a request of this text, and returns the answer with its connection, which is closed at
 // the end of the test.
-func (f *front) exchange(t *testing.T, line, headers, body string) (*http.Response, net.Conn) {
+func (f *gate) exchange(t *testing.T, line, headers, body string) (*http.Response, net.Conn) {
 	t.Helper()
 	c, err := net.Dial("tcp", f.addr)
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *front) exchange(t *testing.T, line, headers, body string) (*http.Respon
 
 // want sends a request, and compares the status. It returns what the service has seen, which is nothing
 // unless the request got through.
-func (f *front) want(t *testing.T, line, headers, body string, statuses ...int) (serviceSeen, *http.Response) {
+func (f *gate) want(t *testing.T, line, headers, body string, statuses ...int) (serviceSeen, *http.Response) {
 	t.Helper()
 	resp, c := f.exchange(t, line, headers, body)
 	defer c.Close()
@@ -168,8 +168,8 @@ func (s *serviceSeen) wantIdentity(t *testing.T, scopes string) {
 	}
 }
 
-// testFront holds a proxy to what A10 of the design says: the same for each.
-func testFront(t *testing.T, f *front) {
+// testGate holds a proxy to what A10 of the design says: the same for each.
+func testGate(t *testing.T, f *gate) {
 	t.Run("good", func(t *testing.T) {
 		seen, _ := f.want(t, "GET /a/b?c=1", acmeToken(""), "", 200)
 		seen.wantIdentity(t, "")
@@ -177,7 +177,7 @@ func testFront(t *testing.T, f *front) {
 			t.Errorf("the service sees %s", seen.uri)
 		}
 	})
-	t.Run("decisions", func(t *testing.T) { testFrontDecisions(t, f) })
+	t.Run("decisions", func(t *testing.T) { testGateDecisions(t, f) })
 	t.Run("bodies", func(t *testing.T) {
 		for _, size := range []int{1, 300_000} {
 			seen, _ := f.want(t, "POST /a", acmeToken(""), strings.Repeat("b", size), 200)
@@ -220,10 +220,10 @@ func testFront(t *testing.T, f *front) {
 			t.Errorf("got %d", resp.StatusCode)
 		}
 	})
-	t.Run("streams", func(t *testing.T) { testFrontStreams(t, f) })
+	t.Run("streams", func(t *testing.T) { testGateStreams(t, f) })
 }
 
-func testFrontDecisions(t *testing.T, f *front) {
+func testGateDecisions(t *testing.T, f *gate) {
 	t.Run("refused", func(t *testing.T) {
 		_, resp := f.want(t, "GET /a", "", "", 401)
 		if c := resp.Header.Get("WWW-Authenticate"); c != `Bearer realm="api"` {
@@ -261,7 +261,7 @@ func testFrontDecisions(t *testing.T, f *front) {
 	})
 }
 
-func testFrontStreams(t *testing.T, f *front) {
+func testGateStreams(t *testing.T, f *gate) {
 	upgrade := "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	f.want(t, "GET /ws", upgrade, "", 401)
 	resp, c := f.exchange(t, "GET /ws", upgrade+acmeToken(""), "")

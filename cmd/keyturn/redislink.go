@@ -138,9 +138,12 @@ func (a *app) redisAt(rawURL string, l redisLink) (string, rediskeys.Options, er
 // redisLogin returns the URL of a Redis with the user and the password of the environment in it. With a
 // file, the password stays out of it.
 func (a *app) redisLogin(rawURL string, fromFile bool) (string, error) {
-	user, _ := a.env(envRedisUser)
-	password, _ := a.env(envRedisPassword)
-	if fromFile {
+	user, userSet := a.env(envRedisUser)
+	password, passwordSet := a.env(envRedisPassword)
+	if !userSet {
+		user = ""
+	}
+	if !passwordSet || fromFile {
 		password = ""
 	}
 	switch {

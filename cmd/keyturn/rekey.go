@@ -196,7 +196,49 @@ func (r *rekeying) ended(ctx context.Context) bool {
 
 // rekeyBucket works on the rings of one bucket, and waits until the live instances have applied the
 // last change in it. They apply them in order.
+//
+// Each change has its keyring read what is new, which costs a look at each of its rings. So a bucket with
+// hundreds of rings is worked on in parts.
 func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
+	var changed []string
+	w := &watcher{keysCommand: r.keysCommand, receipt: rotation.Receipt{Tenant: tenants[0]}, timing: rotation.Policy{}, quiet: true}
+	for some := range slices.Chunk(tenants, readAtOnce) {
+		if r.ended(ctx) {
+			break
+		}
+		k, rotator := r.openPart(ctx, some)
+		if k == nil {
+			continue
+		}
+		defer k.Close(context.WithoutCancel(ctx)) // not sooner: w may watch a change of it
+		if w.rotator == nil {
+			w.rotator = rotator
+		}
+		for _, tenant := range some {
+			if r.ended(ctx) {
+				break
+			}
+			if receipt, ok := r.rekeyRing(ctx, k, rotator, tenant); ok {
+				changed, w.receipt, w.rotator = append(changed, tenant), receipt, rotator
+			}
+			r.looked.Add(1)
+		}
+		if t := timingOf(k, some); t.Freshness > w.timing.Freshness {
+			w.timing = t
+		}
+	}
+	if w.rotator == nil {
+		return
+	}
+	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
+	r.watchBucket(ctx, w)
+	for some := range slices.Chunk(changed, readAtOnce) {
+		r.again(ctx, some)
+	}
+}
+
+// openPart opens rings of one bucket. If that fails, it says so for each, and returns nil.
+func (r *rekeying) openPart(ctx context.Context, tenants []string) (*rotation.Keyring, *rotation.Rotator) {
 	settling := settleNot // a ring that the store has lost is sealed again later
 	if r.rotateAll && !r.looks() {
 		settling = settleBucket
@@ -206,29 +248,15 @@ func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
 		for _, tenant := range tenants {
 			r.fail(tenant, err)
 		}
-		return
+		return nil, nil
 	}
-	defer k.Close(context.WithoutCancel(ctx))
 	rotator, err := rotation.NewRotator(k)
 	if err != nil {
 		r.stopped = ringError(err)
-		return
+		k.Close(context.WithoutCancel(ctx))
+		return nil, nil
 	}
-	var changed []string
-	w := &watcher{keysCommand: r.keysCommand, rotator: rotator, receipt: rotation.Receipt{Tenant: tenants[0]}, quiet: true}
-	for _, tenant := range tenants {
-		if r.ended(ctx) {
-			break
-		}
-		if receipt, ok := r.rekeyRing(ctx, k, rotator, tenant); ok {
-			changed, w.receipt = append(changed, tenant), receipt
-		}
-		r.looked.Add(1)
-	}
-	w.timing = timingOf(k, tenants)
-	w.limit = max(0, r.waits.limit(w.timing)-r.seen.waited)
-	r.watchBucket(ctx, w)
-	r.again(ctx, changed)
+	return k, rotator
 }
 
 // again seals those rings once more that the store has lost meanwhile. A holder does not do that: what

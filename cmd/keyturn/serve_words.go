@@ -48,6 +48,13 @@ keys, if it signs with any but HS*; /TENANT/.well-known/openid-configuration tel
 readers of them, if --iss is the URL under which they reach /TENANT, such as
 https://auth.example/{tenant}. Without /TENANT it is about the only tenant with such keys.
 
+With --upstream URL, requests with a good token go to the service there, and all others are
+refused, whatever their path: the path, the query and the body pass byte for byte. The service
+learns whose request it is from X-Auth-Tenant, X-Auth-Subject, X-Auth-Scopes, X-Auth-Expires and
+X-Auth-Token-Id, which no client can set, and does not see the token. WebSockets, event streams
+and other answers that go on end when their token does. /healthz and /readyz are on --admin
+alone, which --upstream needs.
+
 With --config the server starts although Redis is away; with --redis it does so once it
 has written the file of --snapshot. From that file it verifies tokens of the rings for as
 long as if it had not been restarted, and makes none. The file is sealed with the KEK; give each server its own.
@@ -68,14 +75,15 @@ const serveExample = `  keyturn serve
   keyturn serve --config keyturn.yaml --admin 127.0.0.1:9102
   keyturn serve --config keyturn.yaml --check
   MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --addr 127.0.0.1:8080
+  MASTRA_JWT_SECRET="$(cat secret)" keyturn serve --upstream http://127.0.0.1:3000 --admin 127.0.0.1:9102
   keyturn serve --redis redis://localhost:6379 --kek-file kek --tenant acme --tenant globex \
     --iss https://{tenant}.example --aud api --bootstrap`
 
 // An endpoint is where the server listens.
 type endpoint server.Endpoint
 
-// addresses tells where the server listens, and for whom.
-func (e endpoint) addresses() string {
+// listening tells where the server listens.
+func (e endpoint) listening() string {
 	if e.URL == "" {
 		return "" // on a socket alone
 	}
@@ -84,7 +92,12 @@ func (e endpoint) addresses() string {
 		port := e.URL[strings.LastIndexByte(e.URL, ':'):]
 		text += "  on all addresses of this machine; for this machine alone: --addr 127.0.0.1" + port + "\n"
 	}
-	return text +
+	return text
+}
+
+// addresses tells where the server listens, and for whom.
+func (e endpoint) addresses() string {
+	return e.listening() +
 		"  " + e.URL + "/api/...   everything here wants a token\n" +
 		"  " + e.URL + "/healthz   200 while the server runs\n" +
 		"  " + e.URL + "/readyz   200 while it can verify tokens\n" +

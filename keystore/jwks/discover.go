@@ -91,7 +91,12 @@ func (g guard) jwksURI(doc []byte, issuer string) (*url.URL, *Error) {
 	if failed != nil {
 		return nil, failed
 	}
-	if m.issuer != issuer {
+	switch {
+	case m.issuer == issuer:
+	case strings.ContainsAny(m.issuer, "{}"): // Entra's /common and /organizations: {tenantid}
+		return nil, failf(StepDiscovery, "the metadata names a template, which no token has as its iss").
+			hint("name the issuer of one directory, or give the URL of the keys and each issuer that you expect: docs/providers.md")
+	default:
 		return nil, failf(StepDiscovery, "the metadata is of another issuer: it must be the same byte for byte").
 			hint("look for a slash at the end")
 	}

@@ -93,7 +93,7 @@ func TestRealMetadata(t *testing.T) {
 		if want := (asItself == nil || asItself.Step == StepDiscovery && strings.HasPrefix(asItself.Detail, "jwks_uri: ")); issuer != "" && !want {
 			t.Errorf("%s as itself: %v", path, asItself)
 		}
-		if _, asOther := g.jwksURI(doc, issuer+"/"); asOther == nil || !errors.As(error(asOther), new(*Error)) || !strings.Contains(asOther.Detail, "another issuer") {
+		if _, asOther := g.jwksURI(doc, issuer+"/"); asOther == nil || !errors.As(error(asOther), new(*Error)) || !strings.Contains(asOther.Detail, "another issuer") && !(strings.Contains(issuer, "{") && strings.Contains(asOther.Detail, "a template")) {
 			t.Errorf("%s as another: %v", path, asOther)
 		}
 	}

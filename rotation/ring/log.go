@@ -31,7 +31,11 @@ type Ack struct {
 	// lacks its primary KEK, and nothing but Instance and At is known of it.
 	KEKs []string
 
-	// Verifies are the algorithms of the tokens that it accepts: its Config.Verifies. None means all,
-	// or that it is not known.
+	// Verifies are the algorithms of the tokens that it accepts: its Config.Verifies. An empty list
+	// means all, or that it is not known.
 	Verifies []keystore.Algorithm
 }
+
+// NoAlgorithm stands alone in [Ack].Verifies and in rotation.Config.Verifies if the tenants of an instance
+// have no algorithm in common. An empty list would mean all.
+const NoAlgorithm keystore.Algorithm = "none"

@@ -19,6 +19,16 @@ func main() {
 	}
 }
 
+// edgeSection returns what make edge has written into the page, with its marks.
+func edgeSection(page []byte) []byte {
+	const beginMark, endMark = "<!-- Written by make edge. -->\n", "<!-- The end of what make edge writes. -->\n"
+	begin, end := bytes.Index(page, []byte(beginMark)), bytes.Index(page, []byte(endMark))
+	if begin < 0 || end < begin {
+		return nil
+	}
+	return append([]byte("\n"), page[begin:end+len(endMark)]...)
+}
+
 func write(md, svg string) error {
 	r, err := parse(os.Stdin)
 	if err != nil {
@@ -30,6 +40,11 @@ func write(md, svg string) error {
 	if err := os.WriteFile(svg, chart.Bytes(), 0o644); err != nil {
 		return err
 	}
+	old, err := os.ReadFile(md)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	text.Write(edgeSection(old))
 	if err := os.WriteFile(md, text.Bytes(), 0o644); err != nil {
 		return err
 	}

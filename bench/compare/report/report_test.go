@@ -176,3 +176,16 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 }
+
+// What make edge has written stays when make bench writes the page.
+func TestEdgeSectionStays(t *testing.T) {
+	const section = "<!-- Written by make edge. -->\n## In front of a service\n<!-- The end of what make edge writes. -->\n"
+	if got := edgeSection([]byte("# Old\n\n" + section + "more\n")); string(got) != "\n"+section {
+		t.Errorf("edgeSection = %q", got)
+	}
+	for _, page := range []string{"", "# Old\n", "<!-- Written by make edge. -->\n"} {
+		if got := edgeSection([]byte(page)); got != nil {
+			t.Errorf("edgeSection(%q) = %q", page, got)
+		}
+	}
+}

@@ -41,7 +41,8 @@ type Ack struct {
 	// empty for one that has not, or where the store does not tell.
 	Run string
 
-	// Verifies are the algorithms of the tokens that the instance accepts. None means all.
+	// Verifies are the algorithms of the tokens that the instance accepts. An empty list means all.
+	// One of [ring.NoAlgorithm] alone means none.
 	Verifies []keystore.Algorithm
 }
 
@@ -119,7 +120,7 @@ func (a Ack) append(b []byte) []byte {
 	}
 	b = append(b, byte(len(a.Verifies)))
 	for _, alg := range a.Verifies {
-		b = append(b, codeOf(algorithms, alg))
+		b = append(b, codeOf(algorithms, alg)) // 0 for NoAlgorithm
 	}
 	b = append(b, byte(len(a.Applied)))
 	for _, applied := range a.Applied {
@@ -152,9 +153,7 @@ func readAck(blob []byte) (a Ack, mac []byte, err error) {
 	for range r.number(1, 1, maxKEKs) {
 		a.KEKs = append(a.KEKs, r.kekName())
 	}
-	for range r.number(1, 0, uint64(len(algorithms))) {
-		a.Verifies = append(a.Verifies, readCode(&r, algorithms, "algorithm"))
-	}
+	a.Verifies = r.listed()
 	for range r.number(1, 0, MaxApplied) {
 		holds := r.number(1, 0, 1) == 1
 		a.Applied = append(a.Applied, Applied{Nonce: r.text(1, maxNonce), Holds: holds})
@@ -167,6 +166,19 @@ func readAck(blob []byte) (a Ack, mac []byte, err error) {
 		return Ack{}, nil, r.err
 	}
 	return a, mac, nil
+}
+
+// listed reads a list of algorithms. Code 0 stands alone, for no algorithm.
+func (r *reader) listed() (algs []keystore.Algorithm) {
+	n := r.number(1, 0, uint64(len(algorithms)))
+	if n == 1 && len(r.rest) > 0 && r.rest[0] == 0 {
+		r.take(1)
+		return []keystore.Algorithm{ring.NoAlgorithm}
+	}
+	for range n {
+		algs = append(algs, readCode(r, algorithms, "algorithm"))
+	}
+	return algs
 }
 
 // checkAck refuses an acknowledgement that readAck would refuse.
@@ -183,7 +195,8 @@ func checkAck(a Ack) error {
 	case len(a.Applied) > MaxApplied:
 		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of %d changes: want at most %d", len(a.Applied), MaxApplied)}
 	}
-	if odd := func(alg keystore.Algorithm) bool { return !alg.Known() }; len(a.Verifies) > len(algorithms) || slices.ContainsFunc(a.Verifies, odd) {
+	none := slices.Equal(a.Verifies, []keystore.Algorithm{ring.NoAlgorithm})
+	if odd := func(alg keystore.Algorithm) bool { return !alg.Known() && !none }; len(a.Verifies) > len(algorithms) || slices.ContainsFunc(a.Verifies, odd) {
 		return &ring.Error{Text: fmt.Sprintf("an acknowledgement of the algorithms %v: want some of %v", a.Verifies, keystore.Algorithms())}
 	}
 	for _, applied := range a.Applied {

@@ -20,7 +20,7 @@ func TestAck(t *testing.T) {
 	most := testAck()
 	most.Instance, most.PlaceID, most.PlaceNonce = strings.Repeat("ü", 128), strings.Repeat("1", 64), strings.Repeat("n", 64)
 	most.Bucket, most.Applied = maxBucket, slices.Repeat([]Applied{{strings.Repeat("n", 64), true}}, MaxApplied)
-	for _, a := range []Ack{testAck(), most, {Instance: "a", PlaceID: "0-1", PlaceNonce: "n", At: sealedAt}} {
+	for _, a := range []Ack{testAck(), most, {Instance: "a", PlaceID: "0-1", PlaceNonce: "n", At: sealedAt, Verifies: []keystore.Algorithm{ring.NoAlgorithm}}, {Instance: "a", PlaceID: "0-1", PlaceNonce: "n", At: sealedAt}} {
 		blob, err := SealAck(theirs, a)
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +61,8 @@ func TestSealAckRefuses(t *testing.T) {
 		"too many changes":      func(a *Ack) { a.Applied = slices.Repeat([]Applied{{Nonce: "n"}}, MaxApplied+1) },
 		"an empty change":       func(a *Ack) { a.Applied = []Applied{{}} },
 		"a change not UTF-8":    func(a *Ack) { a.Applied = []Applied{{Nonce: "\xff"}} },
-		"an unknown algorithm":  func(a *Ack) { a.Verifies = []keystore.Algorithm{"none"} },
+		"an unknown algorithm":  func(a *Ack) { a.Verifies = []keystore.Algorithm{"HS1"} },
+		"none beside another":   func(a *Ack) { a.Verifies = []keystore.Algorithm{keystore.HS256, ring.NoAlgorithm} },
 		"too many algorithms":   func(a *Ack) { a.Verifies = slices.Repeat([]keystore.Algorithm{keystore.HS256}, 15) },
 		"a long run":            func(a *Ack) { a.Run = strings.Repeat("a", 65) },
 		"a run not UTF-8":       func(a *Ack) { a.Run = "\xff" },

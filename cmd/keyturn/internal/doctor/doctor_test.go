@@ -127,7 +127,7 @@ func TestClock(t *testing.T) {
 func TestLatency(t *testing.T) {
 	f := &Facts{Timing: Timing{Freshness: time.Minute}}
 	for worst, level := range map[time.Duration]Level{
-		time.Millisecond: OK, 500 * time.Millisecond: OK, 501 * time.Millisecond: Warn, 1999 * time.Millisecond: Warn, 2 * time.Second: Bad,
+		time.Millisecond: OK, 250 * time.Millisecond: OK, 251 * time.Millisecond: Warn, 999 * time.Millisecond: Warn, time.Second: Bad,
 	} {
 		f.Calls = []time.Duration{time.Millisecond, worst, time.Millisecond}
 		want(t, f.latency(), level)
@@ -181,6 +181,32 @@ func TestPolicy(t *testing.T) {
 	p := ring.Policy{}.WithDefaults()
 	p.Leeway = p.ClockSkew
 	want(t, ringAt(now, p, -time.Hour, 29*24*time.Hour).Check(), Bad, "Leeway >= 2 ClockSkew: 5s is less than 10s", "SetPolicy", "Policies")
+}
+
+// An instance that does not list the algorithm of a key in use may refuse its tokens. If it has one ring, it
+// does.
+func TestVerified(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	r := ringAt(now, ring.Policy{Algorithm: "ES256"}.WithDefaults(), -day, 29*day)
+	r.Flags = "--tenant acme"
+	r.Instances = []Instance{{Name: "a", At: now, Opened: true, Verifies: []string{"HS256", "RS256"}}}
+	want(t, r.verified(), Warn, "instance a lists HS256, RS256 for all its tenants, and not ES256, with which key key signs", "add ES256 to Tenant.Algorithms of tenant acme")
+	r.Only = true
+	want(t, r.verified(), Bad, "instance a accepts tokens of HS256, RS256 alone, and key key signs with ES256: they are refused there (401)", "add ES256 to Tenant.Algorithms of tenant acme", "Config.Verifies")
+	r.View.Keys[0].Algorithm = "HS256"
+	want(t, r.verified(), Bad, "key key will sign with ES256 in 29 days: they are refused there", "or undo the change before that: keyturn keys revoke --tenant acme -- key")
+	for name, in := range map[string]Instance{
+		"it lists the algorithm": {Name: "a", At: now, Opened: true, Verifies: []string{"ES256", "HS256"}},
+		"it takes all":           {Name: "a", At: now, Opened: true},
+		"its tenants differ":     {Name: "a", At: now, Opened: true, Verifies: []string{"none"}},
+		"it has ended":           {Name: "a", At: now.Add(-time.Hour), Opened: true, Verifies: []string{"HS256"}},
+		"it cannot be read":      {Name: "a", At: now, Verifies: []string{"HS256"}},
+	} {
+		if r.Instances = []Instance{in}; len(r.verified()) > 0 {
+			t.Errorf("%s: %+v", name, r.verified())
+		}
+	}
 }
 
 func TestInstances(t *testing.T) {

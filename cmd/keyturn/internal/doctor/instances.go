@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // An Instance is a process that has told Redis how far it has read.
@@ -62,7 +64,10 @@ func (f *Facts) instance(in *Instance) (all []Finding) {
 		all = append(all, found(check, Warn, `finish the change of KEKs: docs/operations.md, "A new KEK"`, "instance %s has KEK %s first, and here it is %s (it has %s)",
 			in.Name, in.KEKs[0], f.Primary, strings.Join(in.KEKs, ", ")))
 	}
-	if len(in.Verifies) > 0 {
+	switch {
+	case in.listsNone():
+		all = append(all, found(check, OK, "", "the tenants of instance %s list no algorithm in common: no key of another algorithm is made unless it is forced", in.Name))
+	case len(in.Verifies) > 0:
 		all = append(all, found(check, OK, "", "instance %s accepts tokens of %s alone: no key of another algorithm is made before it lists that too",
 			in.Name, strings.Join(in.Verifies, ", ")))
 	}
@@ -70,6 +75,11 @@ func (f *Facts) instance(in *Instance) (all []Finding) {
 		all = append(all, found(check, Warn, "wait for a minute, and run doctor again; if it stays, see its log and its /readyz", "instance %s is not in sync: it has just started, or cannot read all that it holds", in.Name))
 	}
 	return all
+}
+
+// listsNone reports whether the tenants of the instance have no algorithm in common.
+func (in *Instance) listsNone() bool {
+	return len(in.Verifies) == 1 && in.Verifies[0] == string(ring.NoAlgorithm)
 }
 
 func lives(n int) string {

@@ -21,8 +21,11 @@ type Ring struct {
 	Accepted []ring.Accepted
 	Sealed   ring.Rekeyed // under which KEKs it is
 	KEKErr   string       // why Sealed is not known, or ""
+	Only     bool         // this Redis has no other ring
 	Flags    string       // how keyturn commands reach it, such as "--redis URL --tenant acme"
 	Now      time.Time
+
+	Instances []Instance // that have acknowledged its bucket
 }
 
 // Check returns what is to say about one ring.
@@ -39,7 +42,7 @@ func (r *Ring) Check() []Finding {
 		return of(r.Tenant, found("ring", Warn, `docs/operations.md, "Redis came back empty"; if the tenant never had one: keyturn keys create `+r.Flags,
 			"Redis names the tenant, and has no ring of it"))
 	}
-	return of(r.Tenant, slices.Concat(r.signs(), r.rotation(), r.algorithms(), r.accepted(), r.policy(), r.keks())...)
+	return of(r.Tenant, slices.Concat(r.signs(), r.rotation(), r.algorithms(), r.verified(), r.accepted(), r.policy(), r.keks())...)
 }
 
 // signer returns the key that signs, or nil.
@@ -127,6 +130,56 @@ func (r *Ring) algorithms() []Finding {
 		do += ", with MixedFamilies: true"
 	}
 	return []Finding{found("algorithms", Warn, do, "keys of several algorithms are in use: %s", strings.TrimSpace(text))}
+}
+
+// verified compares the algorithms of the signing and the pending keys with those that the live instances
+// list. An instance says what all its tenants list, so only one with a single ring surely refuses the rest.
+func (r *Ring) verified() (all []Finding) {
+	const check = "verified"
+	stale := max(r.timing().Freshness, DefaultTiming().Freshness)
+	for i := range r.Instances {
+		in := &r.Instances[i]
+		if !in.Opened || len(in.Verifies) == 0 || in.listsNone() || r.Now.Sub(in.At) > stale {
+			continue
+		}
+		key := r.unlisted(in)
+		if key == nil {
+			continue
+		}
+		listed, verb := strings.Join(in.Verifies, ", "), "signs with "+string(key.Algorithm)
+		do := fmt.Sprintf("add %s to Tenant.Algorithms of tenant %s and to Config.Verifies in its program, and roll that out", key.Algorithm, r.Tenant)
+		if key.State == ring.Pending {
+			verb = fmt.Sprintf("will sign with %s", key.Algorithm)
+			if !key.ActivatesAt.IsZero() {
+				verb += " in " + words(key.ActivatesAt.Sub(r.Now))
+			}
+			do += fmt.Sprintf("; or undo the change before that: keyturn keys revoke %s -- %s", r.Flags, key.KID)
+		}
+		if r.Only {
+			all = append(all, found(check, Bad, do, "instance %s accepts tokens of %s alone, and key %s %s: they are refused there (401)", in.Name, listed, key.KID, verb))
+			continue
+		}
+		all = append(all, found(check, Warn, do, "instance %s lists %s for all its tenants, and not %s, with which key %s %s: if its rules for this tenant do not list it, tokens are refused there (401)",
+			in.Name, listed, key.Algorithm, key.KID, strings.Replace(verb, " with "+string(key.Algorithm), "", 1)))
+	}
+	return all
+}
+
+// unlisted returns the signing key, or else the first pending one, whose algorithm the instance does not
+// list, or nil.
+func (r *Ring) unlisted(in *Instance) *ring.Key {
+	lists := func(alg keystore.Algorithm) bool {
+		return slices.ContainsFunc(in.Verifies, func(listed string) bool { return alg.Same(keystore.Algorithm(listed)) })
+	}
+	if s := r.signer(); s != nil && !lists(s.Algorithm) {
+		return s
+	}
+	for i := range r.View.Keys {
+		if k := &r.View.Keys[i]; k.State == ring.Pending && !lists(k.Algorithm) {
+			return k
+		}
+	}
+	return nil
 }
 
 // accepted tells of accepted keys that are weak, or end soon: their tokens are rejected from then on,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/middleware"
 	"github.com/keyturn/keyturn/rotation"
 )
@@ -77,7 +78,8 @@ func (s *generation) asserter(a *Assertion) middleware.Asserter {
 	}
 	audience := []string{a.Audience}
 	signer, err := rotation.NewSigner(s.tenants.rings.keyring, rotation.SignerConfig{
-		Type: AssertionType, Now: s.cfg.Now, Issuer: s.issuerNow, Audience: func(string) []string { return audience },
+		Observe: s.observeSign(),
+		Type:    AssertionType, Now: s.cfg.Now, Issuer: s.issuerNow, Audience: func(string) []string { return audience },
 	})
 	if err != nil {
 		return brokenAsserter{}
@@ -105,13 +107,13 @@ func (s *generation) authz() http.Handler {
 	cfg := s.cfg.Authz
 	cfg.Identity = s.identity()
 	cfg.Observe = func(r *http.Request, profile string, _ int, err error) {
-		switch {
-		case err == nil:
-		case profile == "":
-			s.refusals.add(r, err)
-		default:
-			s.refusals.add(r, fmt.Errorf("profile %s of /authz: %w", profile, err))
+		if err == nil {
+			return
 		}
+		if profile != "" {
+			err = fmt.Errorf("profile %s of /authz: %w", profile, err)
+		}
+		s.refusals.add(r.WithContext(metrics.WithFace(r.Context(), FaceAuthz)), err)
 	}
-	return s.metered(FaceAuthz, middleware.ForwardAuth(s.verifier, cfg, tokenPlaces(s.cfg.TokenHeaders)...))
+	return s.counted(FaceAuthz, middleware.ForwardAuth(s.verifier, cfg, tokenPlaces(s.cfg.TokenHeaders)...))
 }

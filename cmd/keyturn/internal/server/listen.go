@@ -13,7 +13,7 @@ func (s *Server) listen(ctx context.Context) (err error) {
 			err = &Error{Part: part, Err: failed}
 			return nil
 		}
-		return l
+		return patiently(l)
 	}
 	if s.cfg.Addr != "" || s.cfg.Unix == "" {
 		s.listener = tcp(s.cfg.Addr, PartListener)
@@ -21,6 +21,8 @@ func (s *Server) listen(ctx context.Context) (err error) {
 	if err == nil && s.cfg.Unix != "" {
 		if s.unix, err = listenUnix(ctx, s.cfg.Unix, s.cfg.UnixMode); err != nil {
 			s.unix, err = nil, &Error{Part: PartUnix, Err: err}
+		} else {
+			s.unix = patiently(s.unix)
 		}
 	}
 	if err == nil && s.cfg.Admin != "" {

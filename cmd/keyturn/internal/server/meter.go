@@ -58,8 +58,17 @@ func (silentMeter) CertificateEnds(time.Time)          {}
 
 // metered returns h, whose answers are counted as those of a face.
 func (s *Server) metered(face string, h http.Handler) http.Handler {
+	return s.counted(face, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), face)))
+	}))
+}
+
+// counted is metered for a handler that tells its log of the face.
+func (s *Server) counted(face string, h http.Handler) http.Handler {
+	if s.cfg.Meter == (silentMeter{}) {
+		return h
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.WithContext(metrics.WithFace(r.Context(), face))
 		m := &meteredWriter{ResponseWriter: w, meter: s.cfg.Meter, face: face, now: s.cfg.Now, began: s.cfg.Now()}
 		returned := false
 		defer func() {

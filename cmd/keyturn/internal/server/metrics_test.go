@@ -4,10 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/metrics"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // page returns the metrics of a server.
@@ -131,5 +136,61 @@ func TestGHSA_mh2q_q3fh_2475_BaggageIsNotRead(t *testing.T) {
 	r.Header.Del("Baggage")
 	if plain := testing.AllocsPerRun(5, func() { s.adminRoutes().ServeHTTP(httptest.NewRecorder(), r) }); allocations > 1.5*plain+100 {
 		t.Errorf("%v allocations, and %v without baggage", allocations, plain)
+	}
+}
+
+// A configuration that is mended, new or as it was, ends the alert about the one that could not be used.
+func TestReloadsAreMetered(t *testing.T) {
+	reloading(t, func(t *testing.T, f *follower, m *memoryFiles, _ *strings.Builder) {
+		meter := new(listMeter)
+		f.s.cfg.Meter = meter
+		for _, tenants := range []string{"a half", "a", "a", "a half", "a b"} {
+			m.tenants = tenants
+			f.look(t.Context(), false)
+		}
+		want := []string{"reloaded: false", "reloaded: true", "reloaded: false", "reloaded: true"}
+		if got := meter.told(); !slices.Equal(got, want) {
+			t.Errorf("counted %q, want %q", got, want)
+		}
+	})
+}
+
+// After a reload the page reads the tenants that there are now.
+func TestMetricsFollowAReload(t *testing.T) {
+	s := open(t, Config{Admin: "127.0.0.1:0", Tenants: []Tenant{static(t, "acme")}, Metrics: metrics.Config{TenantLimit: 5}})
+	next := s.cfg
+	next.Tenants = []Tenant{static(t, "globex")}
+	if _, err := s.reload(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if page := metricsOf(t, s); !strings.Contains(page, `tenant="globex"`) || strings.Contains(page, `tenant="acme"`) {
+		t.Error("the page has the tenants of before")
+	}
+}
+
+// The decisions for reverse proxies are a face of their own, and assertions count as signatures.
+func TestAuthzIsMetered(t *testing.T) {
+	keks, err := rotation.NewKEKs([]byte("0123456789abcdef0123456789ABCDEF"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newAuthzServer(t, func(c *Config) {
+		c.Admin = "127.0.0.1:0"
+		c.Tenants = []Tenant{{Ring: true, Rules: verifier.Tenant{ID: "internal", Audiences: []string{"service", "api"}}}}
+		c.Rings = &Rings{KEKs: keks}
+		c.Demo = &Demo{Rings: []DemoRing{{Tenant: "internal", User: "ann", Policy: rotation.Policy{Algorithm: keystore.ES256}}}, FreshEvery: time.Hour}
+		c.Assertion = &Assertion{Tenant: "internal", Audience: "service"}
+	})
+	for _, token := range []string{s.DemoTokens()[0].Text, s.DemoTokens()[0].Text, "rubbish"} {
+		ask(t, s.routes(), "GET /authz", token)
+	}
+	page := metricsOf(t, s)
+	for _, want := range []string{
+		`keyturn_http_requests_total{code="200",face="authz"} 2`, `keyturn_http_requests_total{code="401",face="authz"} 1`,
+		`keyturn_signatures_total{outcome="signed"} 3`, `keyturn_rings{state="ready"} 1`, `keyturn_cache_hits_total 1`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s", want)
+		}
 	}
 }

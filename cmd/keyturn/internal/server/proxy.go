@@ -192,13 +192,15 @@ func (p *proxy) close() {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{proxy: p, w: w, control: http.NewResponseController(w), in: r, began: p.now()}
 	x.extend()
-	passable := x.setTarget()
+	if r.ContentLength != 0 {
+		x.limitRest() // until the request is passed on
+	}
 	switch {
-	case !passable:
-		x.answer(http.StatusBadRequest, "invalid_request", "the path of this request cannot be passed on as it is")
-		return
 	case r.Method == http.MethodConnect:
 		x.answer(http.StatusMethodNotAllowed, "method_not_allowed", "this proxy opens no tunnels")
+		return
+	case !x.setTarget():
+		x.answer(http.StatusBadRequest, "invalid_request", "the path of this request cannot be passed on as it is")
 		return
 	case p.isPublic(r):
 		x.bare = true
@@ -236,8 +238,8 @@ func (x *exchange) setTarget() bool {
 	if u.EscapedPath() == raw {
 		return true
 	}
-	// A character is not as RFC 3986 wants it, such as |, and package url would write the whole path anew:
-	// then %2F becomes a slash.
+	// A character is not as RFC 3986 wants it, such as |, and package url would encode the whole path
+	// again: then %2F becomes a slash.
 	u.Opaque = raw
 	return strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//")
 }
@@ -255,7 +257,7 @@ func isPreflight(r *http.Request) bool {
 }
 
 // rewrite makes the request to the upstream. It is called after [httputil.ReverseProxy] has removed the
-// headers that Connection lists, so that a client cannot name there what is set here (golang/go#50580).
+// headers that Connection lists, so that a client cannot name the identity there (golang/go#50580).
 func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
 	x := pr.In.Context().Value(exchangeKey{}).(*exchange)
 	out := pr.Out
@@ -303,6 +305,7 @@ func (x *exchange) fail(err error) {
 	if x.status != 0 {
 		return // too late for another answer
 	}
+	x.control.SetWriteDeadline(x.proxy.now().Add(x.proxy.up.Idle)) // the first one may be over
 	if x.in.ProtoMajor == 1 && !x.sent.Load() {
 		x.w.Header().Set("Connection", "close") // net/http would wait for the rest of the body
 	}

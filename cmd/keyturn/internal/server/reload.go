@@ -177,9 +177,13 @@ func (f *follower) look(ctx context.Context, asked bool) {
 	}
 }
 
+// unchanged says that the files hold what is in use, if they did not before, or an operator has asked.
 func (f *follower) unchanged(asked bool) {
 	if f.said != "" || asked {
 		f.s.cfg.Logger.Info("the configuration is as it was")
+	}
+	if f.said != "" {
+		f.s.cfg.Meter.Reloaded(true, f.s.cfg.Now()) // otherwise the alert about the bad one would stay
 	}
 	f.said = ""
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -96,8 +97,9 @@ func (r *rings) config(cfg *Config) rotation.Config {
 	return c
 }
 
-// verifies returns the algorithms that all rules of tenants with a ring list, or none if each takes
-// every algorithm. The instance tells others so, and they make no key of another one.
+// verifies returns the algorithms that all rules of tenants with a ring list, or nil if each takes
+// every algorithm. The instance tells others so, and they make no key of another one. Rules that have
+// none in common give [ring.NoAlgorithm].
 func verifies(tenants []Tenant) (listed []keystore.Algorithm) {
 	narrowed := false
 	for _, t := range tenants {
@@ -108,6 +110,9 @@ func verifies(tenants []Tenant) (listed []keystore.Algorithm) {
 		default:
 			listed = slices.DeleteFunc(listed, func(alg keystore.Algorithm) bool { return !slices.ContainsFunc(algs, alg.Same) })
 		}
+	}
+	if narrowed && len(listed) == 0 {
+		listed = []keystore.Algorithm{ring.NoAlgorithm}
 	}
 	return listed
 }

@@ -55,10 +55,13 @@ func (s *generation) localRoutes() http.Handler {
 // but for public keys if those are published.
 func (s *generation) upstreamRoutes() http.Handler {
 	published := newPublisher(s.tenants, s.cfg.Now)
+	if published == nil || !s.cfg.Upstream.Publish {
+		return s.proxy
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h := published.handler(r.URL.Path); h != nil && s.cfg.Upstream.Publish {
+		if path := r.URL.EscapedPath(); published.owns(path) || published.byPath[path] != nil {
 			setHeaders(w.Header())
-			s.metered(FaceJWKS, h).ServeHTTP(w, r)
+			s.metered(FaceJWKS, published.handler(path)).ServeHTTP(w, r)
 			return
 		}
 		s.proxy.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), FaceProxy)))

@@ -132,7 +132,8 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.startBackground(ctx)()
 	defer s.closeProxies()
 	public, local, admin := s.start(s.listener, s.routes()), s.start(s.unix, s.localRoutes()), s.start(s.admin, s.adminRoutes())
-	if err := s.serve(ctx, public, local, admin); err != nil {
+	drained, err := s.serve(ctx, public, local, admin)
+	if err != nil {
 		for _, f := range []*face{public, local, admin} {
 			f.close()
 		}
@@ -144,6 +145,9 @@ func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, f := range []*face{public, local} {
 		wg.Go(func() {
+			if drained {
+				f.leave(lingerFor)
+			}
 			if !f.shutdown(grace) {
 				s.cfg.Logger.Warn("requests in flight were cut off")
 			}
@@ -156,8 +160,9 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve waits until ctx has ended and the drain is over. Its error says which face has ended before.
-func (s *Server) serve(ctx context.Context, faces ...*face) error {
+// serve waits until ctx has ended and the drain, if there is one, is over. Its error says why a face has
+// ended before.
+func (s *Server) serve(ctx context.Context, faces ...*face) (drained bool, err error) {
 	ended := make(chan error, len(faces))
 	for _, f := range faces {
 		if f != nil {
@@ -166,26 +171,33 @@ func (s *Server) serve(ctx context.Context, faces ...*face) error {
 	}
 	select {
 	case err := <-ended:
-		return err
+		return false, err
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
 	drain := s.live.Load().cfg.Drain
 	if drain <= 0 || !errors.Is(context.Cause(ctx), ErrTerminated) {
-		return nil
+		return false, nil
 	}
 	s.cfg.Notify(Stopping{For: drain})
 	select {
 	case err := <-ended:
-		return err
+		return false, err
 	case <-time.After(drain):
 	}
-	return nil
+	return true, nil
 }
+
+// lingerFor is how long connections that are open after the drain are served, while new ones are refused.
+// A proxy that does not ask /readyz learns from a refused connection that the server is gone. Then it
+// leaves the connections alone that it has kept open, and one that is closed meets no request.
+const lingerFor = time.Second
 
 // A face is what serves one listener. A nil face serves none, and does not end by itself.
 type face struct {
 	srv   *http.Server
+	l     net.Listener
+	open  atomic.Int64  // connections
 	ended chan struct{} // closed when srv serves no longer
 	err   error         // why; to be read after ended
 }
@@ -195,7 +207,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 	if l == nil {
 		return nil
 	}
-	f := &face{ended: make(chan struct{}), srv: &http.Server{
+	f := &face{l: l, ended: make(chan struct{}), srv: &http.Server{
 		Handler:                      s.leaving(h),
 		DisableGeneralOptionsHandler: true, // net/http would answer "OPTIONS *" with 200, which lets a proxy's client in
 		ReadHeaderTimeout:            5 * time.Second,
@@ -205,6 +217,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		MaxHeaderBytes:               s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
 		ErrorLog:                     slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}}
+	f.srv.ConnState = f.count
 	secure := l == s.listener && s.cfg.TLS != nil
 	if secure {
 		f.srv.TLSConfig, f.srv.ConnContext, f.srv.Handler = s.tlsConfig(), s.withAdmission, s.onlyAdmitted(f.srv.Handler)
@@ -233,6 +246,28 @@ func (s *Server) leaving(h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// count counts the connections, for [http.Server.ConnState].
+func (f *face) count(_ net.Conn, now http.ConnState) {
+	switch now {
+	case http.StateNew:
+		f.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		f.open.Add(-1)
+	}
+}
+
+// leave takes no new connections, and serves those that are open for a while, or until there are none.
+func (f *face) leave(d time.Duration) {
+	if f == nil {
+		return
+	}
+	f.l.Close()
+	<-f.ended
+	for end := time.Now().Add(d); f.open.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // shutdown takes no new connections, and waits for requests in flight until ctx ends. It reports

@@ -7,11 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +39,9 @@ type exchange struct {
 	ctx             context.Context // ends when the exchange is cut
 	cancel          context.CancelCauseFunc
 	writeDeadline   time.Time
-	status          int   // of the answer; 0 before it
-	failure         error // of the upstream
+	body            *requestBody // of the client; nil if it has none
+	status          int          // of the answer; 0 before it
+	failure         error        // of the upstream
 
 	moved    atomic.Int64 // counts reads and writes on both sides
 	sent     atomic.Bool  // the whole request has been read
@@ -77,7 +78,10 @@ func (x *exchange) run() {
 		if limit := x.proxy.up.MaxBody; limit > 0 {
 			body = http.MaxBytesReader(x.w, body, limit)
 		}
-		r.Body = &requestBody{body, x}
+		x.body = &requestBody{ReadCloser: body, exchange: x}
+		r.Body = x.body
+		x.control.SetReadDeadline(time.Time{})
+		x.control.EnableFullDuplex() // or net/http holds an early answer back until the body ends
 	}
 	defer x.end()
 	x.mu.Lock()
@@ -193,6 +197,9 @@ func (x *exchange) end() {
 	x.mu.Unlock()
 	x.cancel(nil)
 	x.ticks.Wait()
+	if x.body != nil && x.conn == nil && x.in.ProtoMajor == 1 {
+		x.endBody()
+	}
 	x.proxy.streams.remove(x)
 	x.report()
 }
@@ -220,6 +227,10 @@ func (x *exchange) WriteHeader(status int) {
 	if status >= 200 {
 		if _, typed := x.w.Header()["Content-Type"]; !typed {
 			x.w.Header()["Content-Type"] = nil // net/http would guess one (golang/go#31595)
+		}
+		if x.in.ProtoMajor == 1 && !x.sent.Load() {
+			// Else what comes of the body later may be taken for another request.
+			x.w.Header().Set("Connection", "close")
 		}
 		x.count(status)
 		x.answered.Store(true)
@@ -311,9 +322,17 @@ func (c *clientConn) CloseWrite() error {
 type requestBody struct {
 	io.ReadCloser
 	exchange *exchange
+
+	mu     sync.Mutex // held by a read, guards closed
+	closed bool
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, io.ErrClosedPipe
+	}
 	n, err := b.ReadCloser.Read(p)
 	x := b.exchange
 	x.moved.Add(1)
@@ -327,6 +346,28 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// restTime is how long a client may take to send a body that is not passed on. net/http reads up to 256
+// KiB of it, so that the client can read the answer before the connection ends.
+const restTime = 2 * time.Second
+
+// limitRest bounds how long the rest of the body may take.
+func (x *exchange) limitRest() { x.control.SetReadDeadline(x.proxy.now().Add(restTime)) }
+
+// endBody ends the reads of the body. The upstream may have answered before it had the whole of it, and
+// then [http.Transport] may still wait for the client. net/http would end such a read, but clear the
+// deadline, and wait for the rest of the body without one.
+func (x *exchange) endBody() {
+	if !x.sent.Load() {
+		x.control.Flush() // the answer does not wait for that
+		x.limitRest()
+	}
+	x.body.mu.Lock()
+	defer x.body.mu.Unlock()
+	x.body.closed = true
+}
+
+const eventStream = "text/event-stream"
+
 // watchResponse prepares an exchange for the answer of the upstream. It is a ModifyResponse of
 // [httputil.ReverseProxy].
 func watchResponse(res *http.Response) error {
@@ -334,7 +375,7 @@ func watchResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return nil
 	}
-	if media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); media == "text/event-stream" {
+	if media := res.Header.Get("Content-Type"); len(media) >= len(eventStream) && strings.EqualFold(media[:len(eventStream)], eventStream) {
 		x.mu.Lock()
 		x.streamLocked()
 		x.mu.Unlock()
@@ -418,7 +459,7 @@ func (s *streams) none() bool {
 	return len(s.open) == 0
 }
 
-// add notes a WebSocket. It reports false if there are to be no more.
+// add notes a WebSocket. It reports false once the proxy closes.
 func (s *streams) add(x *exchange) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
