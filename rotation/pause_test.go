@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,16 +95,16 @@ func TestNoPauseAfterAWrongClock(t *testing.T) {
 func TestSnapshotOfAClockThatWasSetBack(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		path, log := snapshotFile(t), new(logbook)
-		back := time.Duration(0)
+		var back atomic.Int64
 		f := silentFleet(t, keeping(path), func(c *rotation.Config) {
-			c.Now = func() time.Time { return time.Now().Add(-back) }
+			c.Now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		})
 		time.Sleep(2*time.Minute + time.Second)
 		f.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
-		back = time.Minute
+		back.Store(int64(time.Minute))
 		f.abandon()
 		m := join(t, f.cluster, "again", derived, cold, keeping(path), logging(log), func(c *rotation.Config) {
-			c.Now = func() time.Time { return time.Now().Add(-back) }
+			c.Now = func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }
 		})
 		defer m.abandon()
 		if len(log.with("the snapshot is from the future")) != 1 {

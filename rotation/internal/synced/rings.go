@@ -95,6 +95,7 @@ func (k *Rings) Close(ctx context.Context) error {
 	}
 	k.saver.closing.Lock()
 	err := k.save()
+	k.part(ctx)
 	k.saver.closing.Unlock()
 	if err != nil {
 		k.cfg.Logger.Warn("the snapshot cannot be written", "error", err)
@@ -103,7 +104,6 @@ func (k *Rings) Close(ctx context.Context) error {
 	for i, b := range k.buckets {
 		indexes[i] = b.index
 	}
-	k.part(ctx)
 	ctx, cancel := context.WithTimeout(ctx, k.Times.Load().Deadline)
 	defer cancel()
 	if err := k.store.Forget(ctx, k.cfg.Instance, indexes); err != nil {

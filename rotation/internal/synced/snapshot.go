@@ -18,7 +18,7 @@ import (
 
 // A saver keeps the snapshot. Its fields but wake belong to Open, then to keepSnapshot, then to Close.
 type saver struct {
-	closing sync.Mutex // guards the others against a second Close at once
+	closing sync.Mutex // guards the others, and the buckets of Rings.part, against a second Close at once
 
 	loaded bool          // there was a snapshot, and it was used
 	wake   chan struct{} // holds an element while there may be something to save
