@@ -89,3 +89,16 @@ func TestColdStartInTheSameRun(t *testing.T) {
 		})
 	}
 }
+
+// The store is slow. An instance that ends leaves its word and removes its acknowledgement: each of the
+// two calls has its own deadline.
+func TestCloseOnASlowStore(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		f := newDerivedFleet(t, ring.Policy{})
+		time.Sleep(time.Minute)
+		f.conn.SetFaults(rotationtest.Faults{Before: 600 * time.Millisecond}) // the deadline is 1 s
+		if err := f.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -59,9 +59,10 @@ type Config struct {
 	StoreMayBeAway bool
 
 	// Snapshot names a file in which the keyring keeps what it holds, sealed under the primary KEK, with
-	// mode 0600. It is replaced every Freshness and by [Keyring.Close]. A process that starts while the
-	// store cannot be reached verifies from it, for as long as an instance that was cut off since would.
-	// It never signs from it. A file of another KEK, realm or store, or from the future, is not used, and
+	// mode 0600. It is replaced every half of Freshness, or less often if it is large, and by
+	// [Keyring.Close]. A process that starts while the store cannot be reached verifies from it, for as
+	// long as an instance that was cut off since would. One that starts again within Freshness, and finds
+	// in the store what it had read, is in sync at once. It never signs from the file. A file of another KEK, realm or store, or from the future, is not used, and
 	// the log says why. Each process needs a file of its own. The default "" keeps none.
 	Snapshot string
 

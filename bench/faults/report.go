@@ -79,11 +79,11 @@ ms. After a good sync it is in sync for 2.25 s and signs for 3 s. In the tables,
 sync.
 
 A fault strikes again and again, at random times, until enough tokens are signed. Meanwhile keys are
-also rotated by hand and replaced, policies are set, and backups of up to a minute ago are restored. A random instance signs each
-token. Random instances verify it at once, at two random ages, and in the last quarter of a second
-in which the verifier must accept it: until its exp and the leeway, by the verifier's own clock.
-Every other token is verified with a cache. An instance counts as fresh if it says so right before
-and right after.
+also rotated by hand and replaced, policies are set, and backups of up to a minute ago are restored.
+A random instance signs each token. Random instances verify it at once, at two random ages, and in
+the last quarter of a second in which the verifier must accept it: until its exp and the leeway, by
+the verifier's own clock. Every other token is verified with a cache. An instance counts as fresh if
+it says so right before and right after.
 
 `
 

@@ -208,7 +208,7 @@ func TestDoctorRights(t *testing.T) {
 	user()
 	d := p.doctor(exitYes)
 	d.want("rights", doctor.OK, "user clerk may call all") // a script says it
-	d.want("persistence", doctor.OK) // INFO says it
+	d.want("persistence", doctor.OK)                       // INFO says it
 	d.want("ring", doctor.OK)
 	p.do("CONFIG", "SET", "appendonly", "no")
 	p.doctor(exitCannotTell).want("persistence", doctor.Unknown, p.cli()+" ACL SETUSER clerk '+info' '+config|get'")

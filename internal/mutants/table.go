@@ -4,6 +4,7 @@ const (
 	here      = "./rotation"
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
+	syncing   = "./rotation/internal/synced"
 )
 
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
@@ -90,7 +91,7 @@ var mutants = []mutant{
 	{
 		name: "no doubt",
 		edits: []edit{
-			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
+			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = !r.Trusted && !known, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
 			{"rotation/internal/protocol/syncstate.go", "s.Recovering, s.Until = true, r.Sent.Add(l.Recover)", "s.Recovering, s.Until = false, r.Sent.Add(l.Recover)"},
 		},
 		tests: tests{simulator, "TestTimelineH$"}, want: "TestTimelineH",
@@ -457,7 +458,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a snapshot of the future is used",
-		edits: []edit{{"rotation/internal/synced/snapshot.go", "if s.At.After(now.Add(skew)) {", "if false {"}},
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "newest.After(now.Add(skew)) {", "newest.IsZero() {"}},
 		tests: tests{here, "TestSnapshotsThatAreNotUsed"}, want: "TestSnapshotsThatAreNotUsed",
 	},
 	{
@@ -827,7 +828,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what is vouched for is certain",
-		edits: []edit{{"rotation/internal/protocol/syncstate.go", "if r.Vouched && !r.Trusted {", "if false {"}},
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "if known && !r.Trusted {", "if false {"}},
 		tests: tests{simulator, "TestTimelineRun$"}, want: "TestTimelineRun",
 	},
 	{
@@ -839,5 +840,80 @@ var mutants = []mutant{
 		name:  "an instance that ends leaves nothing",
 		edits: []edit{{"rotation/internal/synced/rings.go", "\tk.part(ctx)\n", ""}},
 		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
+	},
+	{
+		name:  "a short restart is no pause",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "r.Vouched || s.paused(r, l)", "r.Vouched"}},
+		tests: tests{simulator, "TestTimelinePause$"}, want: "TestTimelinePause",
+	},
+	{
+		name:  "a long restart is a pause",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "max(Age(r.Sent, s.Restored), r.Now.Sub(s.Restored)) <= l.Fresh", "l.Fresh > 0"}},
+		tests: tests{simulator, "TestTimelinePauseReplayed$"}, want: "TestTimelinePauseReplayed",
+	},
+	{
+		name:  "a pause goes by this clock alone",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "max(Age(r.Sent, s.Restored), r.Now.Sub(s.Restored))", "Age(r.Sent, s.Restored)"}},
+		tests: tests{decisions, "TestRestartIsAPause$"}, want: "TestRestartIsAPause",
+	},
+	{
+		name:  "a pause goes by the store's clock alone",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "max(Age(r.Sent, s.Restored), r.Now.Sub(s.Restored))", "r.Now.Sub(s.Restored)"}},
+		tests: tests{decisions, "TestRestartIsAPause$"}, want: "TestRestartIsAPause",
+	},
+	{
+		name:  "a pause needs no place",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "s.Knew.Equal(s.Restored) && !r.Resync &&", "s.Knew.Equal(s.Restored) &&"}},
+		tests: tests{simulator, "TestTimelinePauseLost$"}, want: "TestTimelinePauseLost",
+	},
+	{
+		name:  "a restart while recovering is a pause",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "!s.Restored.IsZero() && s.Knew.Equal(s.Restored) && !r.Resync", "!s.Restored.IsZero() && !r.Resync"}},
+		tests: tests{decisions, "TestRestartIsAPause$"}, want: "TestRestartIsAPause",
+	},
+	{
+		name:  "what a pause proves is certain",
+		edits: []edit{{"rotation/internal/protocol/syncstate.go", "if known && !r.Trusted {", "if r.Vouched && !r.Trusted {"}},
+		tests: tests{simulator, "TestTimelinePauseCold$"}, want: "TestTimelinePauseCold",
+	},
+	{
+		name:  "a snapshot of a ring that is not whole has a place",
+		edits: []edit{{"rotation/internal/synced/sync.go", "return r.dirty || r.news != nil", "return r.news != nil"}},
+		tests: tests{here, "TestNoPauseForARingThatIsNotWhole$"}, want: "TestNoPauseForARingThatIsNotWhole",
+	},
+	{
+		name:  "a snapshot has a place beyond news that wait",
+		edits: []edit{{"rotation/internal/synced/sync.go", "return r.dirty || r.news != nil", "return r.dirty"}},
+		tests: tests{syncing, "TestWhole$"}, want: "TestWhole",
+	},
+	{
+		name:  "a place outlasts a wrong clock",
+		edits: []edit{{"rotation/internal/synced/sync.go", "if b.state.First() {\n\t\t\tb.place = store.Place{}", "if false {\n\t\t\tb.place = store.Place{}"}},
+		tests: tests{here, "TestNoPauseAfterAWrongClock$"}, want: "TestNoPauseAfterAWrongClock",
+	},
+	{
+		name:  "a pause does not ask for the tenants",
+		edits: []edit{{"rotation/internal/synced/sync.go", "(replies[i].Resync || b.state.First())", "replies[i].Resync"}},
+		tests: tests{here, "TestPauseListsTenants$"}, want: "TestPauseListsTenants",
+	},
+	{
+		name:  "a snapshot is written once in Freshness",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "max(fresh/2, ", "max(fresh, "}},
+		tests: tests{here, "TestPauseAfterAKill$"}, want: "TestPauseAfterAKill",
+	},
+	{
+		name:  "a large snapshot is written as often",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", ", time.Duration(s.bytes)*time.Second/saveRate)", ")"}},
+		tests: tests{syncing, "TestHowOftenASnapshotIsSaved$"}, want: "TestHowOftenASnapshotIsSaved",
+	},
+	{
+		name:  "a snapshot after its clock was set back is used",
+		edits: []edit{{"rotation/internal/synced/snapshot.go", "newest := s.Newest();", "newest := s.At;"}},
+		tests: tests{here, "TestSnapshotOfAClockThatWasSetBack$"}, want: "TestSnapshotOfAClockThatWasSetBack",
+	},
+	{
+		name:  "an acknowledgement from the past",
+		edits: []edit{{"rotation/internal/synced/entries.go", "|| b.place == (store.Place{}) || b.state.First() {", "|| b.place == (store.Place{}) {"}},
+		tests: tests{here, "TestNoAcknowledgementFromASnapshot$"}, want: "TestNoAcknowledgementFromASnapshot",
 	},
 }

@@ -1,6 +1,7 @@
 package rotationtest_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -13,10 +14,18 @@ func (i *instance) doubts() bool {
 	return err != nil || st.InDoubt
 }
 
-// kill ends an instance that says nothing to the store, as kill -9 does.
+// kill ends an instance that says nothing to the store, and leaves the snapshot that it has, as kill -9
+// does.
 func (i *instance) kill() {
 	i.begin(&fault{change: func(f *rotationtest.Faults) { f.Cut = rotationtest.Refused }})
+	var left []byte
+	if i.snapshot != "" {
+		left, _ = os.ReadFile(i.snapshot) // it may have written none
+	}
 	i.close()
+	if left != nil {
+		i.putSnapshot(left)
+	}
 }
 
 // knowsKID returns what an instance says of a kid.
@@ -28,13 +37,18 @@ func (i *instance) knowsKID(kid string) outcome {
 // wantCold starts an instance, and checks whether it recovers and how its first token fares.
 func (l *timeline) wantCold(name string, doubts bool) *instance {
 	l.t.Helper()
-	i := l.connect(name, 0)
+	return l.wantStart(l.connect(name, 0), doubts)
+}
+
+// wantStart is wantCold of an instance that was connected.
+func (l *timeline) wantStart(i *instance, doubts bool) *instance {
+	l.t.Helper()
 	i.open()
 	if got := i.opened() != nil && i.doubts(); got != doubts {
-		l.t.Errorf("%v: %s recovers: %v", l.now(), name, got)
+		l.t.Errorf("%v: %s recovers: %v", l.now(), i.name, got)
 	}
 	if n := i.sign(tenant); (n < 0) != doubts {
-		l.t.Errorf("%v: %s signs: %v", l.now(), name, n >= 0)
+		l.t.Errorf("%v: %s signs: %v", l.now(), i.name, n >= 0)
 	}
 	return i
 }

@@ -112,7 +112,7 @@ func (c *coverage) add(h *history, bad bool) {
 
 // missing returns the events that should have happened in some history, and did not.
 func (c *coverage) missing() []string {
-	want := []string{"op rotate ok", "op rotate forced ok", "op promote ok", "op promote forced ok", "op revoke ok", "op revoke forced ok", "op replace ok", "op replace forced ok", "op set ok", "op rekey ok", "op shred ok", "op again ok", "op accept ok", "op accept failed", "op disown ok",
+	want := []string{"fault restart with a snapshot", "op rotate ok", "op rotate forced ok", "op promote ok", "op promote forced ok", "op revoke ok", "op revoke forced ok", "op replace ok", "op replace forced ok", "op set ok", "op rekey ok", "op shred ok", "op again ok", "op accept ok", "op accept failed", "op disown ok",
 		"commit create", "commit import", "commit mint", "history that begins with an imported key", "history that begins with a held key", "commit promote", "commit rotate", "commit revoke", "commit merge", "commit collect", "commit rekey", "commit shred", "commit accept",
 		"history with 12 instances or more", "history with 20 tenants or more", "sign ok", "sign fenced", "verify ok", "verify not found", "verify unavailable", "knows ok", "loss"}
 	for _, f := range faultKinds {

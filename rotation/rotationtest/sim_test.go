@@ -258,6 +258,42 @@ func (s *sim) join() *instance {
 	return i
 }
 
+// joinAgain adds an instance in place of old, which has ended, with its clock and its snapshot.
+func (s *sim) joinAgain(old *instance) {
+	i := s.connect(fmt.Sprintf("i%d", len(s.allInstances())), time.Duration(old.offset.Load()))
+	i.rotates, i.snapshot = old.rotates, old.snapshot
+	i.open()
+}
+
+// bounce ends an instance that keeps a snapshot, and starts it again, mostly within Freshness. The store
+// may lose something between.
+func (s *sim) bounce() {
+	i := s.randomInstance()
+	if i == nil {
+		return
+	}
+	s.h.add(event{kind: evFault, inst: -1, token: -1, note: "restart with a snapshot"})
+	s.end(i)
+	if !s.serversBusy {
+		switch lag := s.draw(s.policy.Dwell); s.rng.IntN(8) {
+		case 0, 1:
+			s.lose(fmt.Sprintf("failover, %v behind", lag), "", func() { s.cluster.Failover(lag) })
+		case 2:
+			s.lose("flush", "", s.cluster.Flush)
+		}
+	}
+	s.after(s.draw(s.policy.Freshness*5/4), func() { s.joinAgain(i) })
+}
+
+// end ends an instance, perhaps as kill -9 does.
+func (s *sim) end(i *instance) {
+	if s.rng.IntN(2) == 0 {
+		i.kill()
+	} else {
+		i.close()
+	}
+}
+
 // giveSnapshot lets i keep a snapshot, if this history is one with snapshots. It begins with any that
 // another instance has left, an old one too, or with none.
 func (s *sim) giveSnapshot(i *instance) {
@@ -288,6 +324,10 @@ func (s *sim) step() {
 	}
 	if s.rng.Float64() < s.faultRate {
 		s.startFault()
+		return
+	}
+	if s.snapshots != "" && s.rng.IntN(75) == 0 {
+		s.bounce()
 		return
 	}
 	switch n := s.rng.IntN(1000); {
@@ -713,11 +753,7 @@ func (s *sim) restartFleet() (func(), bool) {
 		return nil, false
 	}
 	for _, i := range alive {
-		if s.rng.IntN(2) == 0 {
-			i.kill()
-		} else {
-			i.close()
-		}
+		s.end(i)
 	}
 	switch lag := s.draw(s.policy.Dwell); s.rng.IntN(8) {
 	case 0, 1:
@@ -728,8 +764,14 @@ func (s *sim) restartFleet() (func(), bool) {
 		s.lose("flush", "", s.cluster.Flush)
 	}
 	within := time.Duration(s.rng.IntN(4))*time.Second + 1
-	for range alive {
-		s.after(s.draw(within), func() { s.join() })
+	for _, i := range alive {
+		s.after(s.draw(within), func() {
+			if s.snapshots != "" && s.rng.IntN(2) == 0 {
+				s.joinAgain(i)
+			} else {
+				s.join()
+			}
+		})
 	}
 	return nil, true
 }

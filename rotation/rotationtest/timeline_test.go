@@ -31,8 +31,17 @@ type timeline struct {
 // runTimeline runs a timeline and checks all invariants on its history.
 func runTimeline(t *testing.T, policy rotation.Policy, play func(l *timeline)) {
 	t.Helper()
+	runTimelineIn(t, 1, policy, play)
+}
+
+// silent is the seed of a world whose store does not tell its run.
+const silent = 7
+
+// runTimelineIn is runTimeline in the world of that seed.
+func runTimelineIn(t *testing.T, seed uint64, policy rotation.Policy, play func(l *timeline)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &timeline{world: newWorld(t, 1, policy, tenant), t: t}
+		l := &timeline{world: newWorld(t, seed, policy, tenant), t: t}
 		func() {
 			defer l.close()
 			play(l)

@@ -35,7 +35,8 @@ func (s *SyncState) First() bool { return s.Complete.Equal(s.Restored) }
 // A SyncReading is one complete sync of a bucket.
 type SyncReading struct {
 	Sent    time.Time // a change after this moment may be missing from the sync, so it counts from here
-	Resync  bool      // the place in the log could not be proved
+	Now     time.Time // by the store's clock
+	Resync  bool      // there was no place in the log, or it could not be proved
 	Trusted bool      // the first sync counts, as this process has just made the store
 	Vouched bool      // the first sync counts, as a peer vouches for the store
 
@@ -63,8 +64,9 @@ type Limits struct {
 func (s SyncState) After(r SyncReading, l Limits) SyncState {
 	switch {
 	case s.First():
-		s.Recovering, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(l.Recover)
-		if r.Vouched && !r.Trusted {
+		known := r.Vouched || s.paused(r, l)
+		s.Recovering, s.Until = !r.Trusted && !known, r.Sent.Add(l.Recover)
+		if known && !r.Trusted {
 			s.Certain = r.Sent.Add(l.Fresh)
 		}
 	case r.Resync, Age(r.Sent, s.Complete) > l.Fresh:
@@ -82,6 +84,14 @@ func (s SyncState) After(r SyncReading, l Limits) SyncState {
 		s.Good, s.Knew = r.Sent, r.Sent
 	}
 	return s
+}
+
+// paused reports whether the process that wrote the snapshot was in sync, and so short a time before r
+// that an instance which runs on would not recover either, as the store still has its place. Only the
+// wall clock spans a restart. If it was set back meanwhile, the store's says so.
+func (s *SyncState) paused(r SyncReading, l Limits) bool {
+	return !s.Restored.IsZero() && s.Knew.Equal(s.Restored) && !r.Resync &&
+		max(Age(r.Sent, s.Restored), r.Now.Sub(s.Restored)) <= l.Fresh
 }
 
 // Age returns how long ago t was, by the monotonic or the wall clock, whichever says more. The

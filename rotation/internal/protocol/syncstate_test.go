@@ -83,13 +83,14 @@ func TestAgeTakesClockThatSaysMore(t *testing.T) {
 }
 
 // An instance that began with a snapshot has not read the store: its first read needs a peer's word, or
-// it recovers, however recent the snapshot is. And it signs nothing before.
+// the place of the snapshot. Without both it recovers, however recent the snapshot is. And it signs
+// nothing before.
 func TestSnapshotIsNoSync(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	l := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
 	begin := SyncState{Complete: start, Restored: start, Knew: start, Recovering: true}
 	for _, vouched := range []bool{false, true} {
-		s := begin.After(SyncReading{Sent: at(start, 1), Vouched: vouched}, l)
+		s := begin.After(SyncReading{Sent: at(start, 1), Now: at(start, 1), Resync: true, Vouched: vouched}, l)
 		if s.Recovering == vouched || s.First() || s.Good.IsZero() == vouched {
 			t.Errorf("vouched %v: %+v", vouched, s)
 		}
@@ -99,6 +100,40 @@ func TestSnapshotIsNoSync(t *testing.T) {
 		s = s.After(SyncReading{Sent: at(start, 5)}, l)
 		if s.Recovering || !s.Good.Equal(at(start, 5)) || !s.Knew.Equal(s.Good) {
 			t.Errorf("vouched %v, 4s later: %+v", vouched, s)
+		}
+	}
+}
+
+// A restart is a pause if the snapshot was in sync, the store proves its place, and by both clocks it is
+// no older than Freshness. A key that is missing then may still exist, for Freshness.
+func TestRestartIsAPause(t *testing.T) {
+	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	l := Limits{Fresh: 6 * time.Second, Recover: 4 * time.Second}
+	synced := SyncState{Complete: start, Restored: start, Knew: start, Recovering: true}
+	stale := synced
+	stale.Knew = at(start, -1)
+	for _, tt := range []struct {
+		name      string
+		begin     SyncState
+		sent, now float64
+		resync    bool
+		doubt     bool
+	}{
+		{"at once", synced, 0, 0, false, false},
+		{"just within Freshness", synced, 6, 6, false, false},
+		{"too late", synced, 6.001, 6.001, false, true},
+		{"too late by the store's clock alone: ours was set back", synced, 1, 6.001, false, true},
+		{"too late by our clock alone", synced, 6.001, 1, false, true},
+		{"the place is gone", synced, 1, 1, true, true},
+		{"it was recovering when the snapshot was written", stale, 1, 1, false, true},
+		{"no snapshot", SyncState{}, 1, 1, false, true},
+	} {
+		s := tt.begin.After(SyncReading{Sent: at(start, tt.sent), Now: at(start, tt.now), Resync: tt.resync}, l)
+		if s.Recovering != tt.doubt || s.Good.IsZero() != tt.doubt || !s.Complete.Equal(at(start, tt.sent)) {
+			t.Errorf("%s: %+v", tt.name, s)
+		}
+		if !tt.doubt && !s.Certain.Equal(s.Good.Add(l.Fresh)) {
+			t.Errorf("%s: certain from %v on", tt.name, s.Certain)
 		}
 	}
 }

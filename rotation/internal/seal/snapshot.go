@@ -28,12 +28,40 @@ type Snapshot struct {
 	Rings   []SnapshotRing   // by tenant
 }
 
+// Newest returns the latest time that the snapshot names. A clock that was set back before it was
+// written makes that one of a sync.
+func (s *Snapshot) Newest() time.Time {
+	newest := s.At
+	for _, b := range s.Buckets {
+		newest = later(newest, b.Complete)
+	}
+	for i := range s.Rings {
+		newest = later(newest, s.Rings[i].Complete)
+	}
+	return newest
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // A SnapshotBucket says how far a bucket was in sync. A time is zero for never.
 type SnapshotBucket struct {
 	Index    int
 	Complete time.Time // when the last complete read was sent
 	Good     time.Time // when the last one was that left the instance in sync
+
+	// PlaceID and PlaceNonce name the newest entry of the log that the rings of the bucket have, as of
+	// Complete. Both are empty if a ring may lack something: then the bucket proves nothing.
+	PlaceID, PlaceNonce string
 }
+
+// hasPlace reports whether the bucket has a place.
+func (k *SnapshotBucket) hasPlace() bool { return k.PlaceID != "" || k.PlaceNonce != "" }
 
 // A SnapshotRing is a copy of a ring, with how far it was in sync.
 type SnapshotRing struct {
@@ -96,6 +124,7 @@ func OpenSnapshot(keks *KEKs, store string, blob []byte) (*Snapshot, error) {
 //
 //	at  number of buckets, for each: index  complete  good
 //	number of rings, for each: tenant  complete  good  number of fields, for each: name  value
+//	number of places, for each: index of the bucket  ID and nonce; nothing without places
 func (s *Snapshot) append(b []byte) ([]byte, error) {
 	if err := checkDate(s.At); err != nil {
 		return nil, err
@@ -123,7 +152,48 @@ func (s *Snapshot) append(b []byte) ([]byte, error) {
 			b = appendText(appendText(b, name), string(r.Fields[name]))
 		}
 	}
-	return b, nil
+	return s.appendPlaces(b)
+}
+
+// appendPlaces appends the places. A snapshot without any is as it was before there were places.
+func (s *Snapshot) appendPlaces(b []byte) ([]byte, error) {
+	var places []byte
+	n := 0
+	for _, k := range s.Buckets {
+		if !k.hasPlace() {
+			continue
+		}
+		if !isText(k.PlaceID, 1, maxPlaceID) || !isText(k.PlaceNonce, 1, maxNonce) {
+			return nil, &ring.Error{Text: fmt.Sprintf("a place of %d and %d bytes in bucket %d", len(k.PlaceID), len(k.PlaceNonce), k.Index)}
+		}
+		places = appendText(appendText(binary.BigEndian.AppendUint16(places, uint16(k.Index)), k.PlaceID), k.PlaceNonce)
+		n++
+	}
+	if n == 0 {
+		return b, nil
+	}
+	return append(binary.BigEndian.AppendUint16(b, uint16(n)), places...), nil
+}
+
+// readPlaces reads what appendPlaces has written.
+func (s *Snapshot) readPlaces(r *reader) {
+	if r.err != nil || len(r.rest) == 0 {
+		return
+	}
+	at := 0
+	for range r.number(2, 1, maxBucket+1) {
+		index := int(r.number(2, 0, maxBucket))
+		for at < len(s.Buckets) && s.Buckets[at].Index < index {
+			at++
+		}
+		if at == len(s.Buckets) || s.Buckets[at].Index != index || s.Buckets[at].hasPlace() {
+			r.fail("a place out of order")
+		}
+		if r.err != nil {
+			return
+		}
+		s.Buckets[at].PlaceID, s.Buckets[at].PlaceNonce = r.text(1, maxPlaceID), r.text(1, maxNonce)
+	}
 }
 
 // readSnapshot reads what append has written. Buckets, tenants and fields are in order, and each is
@@ -151,6 +221,7 @@ func readSnapshot(body []byte) (*Snapshot, error) {
 		}
 		s.Rings = append(s.Rings, one)
 	}
+	s.readPlaces(&r)
 	if r.err == nil && len(r.rest) > 0 {
 		r.fail("%d bytes after its end", len(r.rest))
 	}

@@ -33,7 +33,14 @@ type snapshotVector struct {
 	At      uint64               `json:"at"`
 	Buckets [][3]uint64          `json:"buckets"` // index, complete, good
 	Rings   []snapshotRingVector `json:"rings"`
+	Places  []snapshotPlace      `json:"places,omitempty"` // those of before there were places have none
 	Bytes   string               `json:"bytes"`
+}
+
+type snapshotPlace struct {
+	Bucket int    `json:"bucket"`
+	ID     string `json:"id"`
+	Nonce  string `json:"nonce"`
 }
 
 type snapshotRingVector struct {
@@ -46,14 +53,17 @@ type snapshotRingVector struct {
 func newSnapshotVectors(t *testing.T) *snapshotVectors {
 	v := &snapshotVectors{Comment: "Examples of snapshots for docs/formats.md. Bytes are in hexadecimal, times in milliseconds. The key is public: use it nowhere."}
 	const text = "keyturn test vectors: key no. 1!"
-	for i, realm := range []string{"", "staging"} {
+	for i, realm := range []string{"", "staging", ""} {
 		key := hkdf1([]byte(text), "keyturn/1/kek-snapshot:"+realm)
-		one := snapshotVector{KEK: base64.StdEncoding.EncodeToString([]byte(text)), Realm: realm, Store: []string{"kt", ""}[i], Key: hex.EncodeToString(key),
+		one := snapshotVector{KEK: base64.StdEncoding.EncodeToString([]byte(text)), Realm: realm, Store: []string{"kt", "", "kt"}[i], Key: hex.EncodeToString(key),
 			Commit: hex.EncodeToString(hkdf1(key, "keyturn/1/commit")), Nonce: hex.EncodeToString([]byte("snapnonce 0" + string(rune('1'+i)))), At: 1_800_000_000_000 + uint64(i)}
-		if i == 0 {
+		if i != 1 {
 			one.Buckets = [][3]uint64{{0, 1_799_999_999_000, 0}, {255, 1_799_999_999_000, 1_799_999_998_000}}
 			one.Rings = []snapshotRingVector{
 				{"acme", 1_799_999_999_000, 1_799_999_998_000, map[string]string{"head": "00", "k:a": "0102", "p:a": ""}}, {"acmé", 1_799_999_999_000, 0, map[string]string{}}}
+		}
+		if i == 2 {
+			one.Places = []snapshotPlace{{255, "1799999999123-0", "J2BWM4UKX5TNSLQ7"}}
 		}
 		one.Bytes = hex.EncodeToString(one.seal(t))
 		v.Snapshots = append(v.Snapshots, one)
@@ -88,6 +98,12 @@ func (v *snapshotVector) seal(t *testing.T) []byte {
 			body = slices.Concat(body, str(name), str(string(unhex(t, r.Fields[name]))))
 		}
 	}
+	if n := len(v.Places); n > 0 {
+		body = append(body, byte(n>>8), byte(n))
+	}
+	for _, p := range v.Places {
+		body = slices.Concat(body, []byte{byte(p.Bucket >> 8), byte(p.Bucket)}, str(p.ID), str(p.Nonce))
+	}
 	return box1(t, unhex(t, v.Key), unhex(t, v.Commit), v.header(t), nil, unhex(t, v.Nonce), body)
 }
 
@@ -101,7 +117,13 @@ func (v *snapshotVector) snapshot(t *testing.T) *Snapshot {
 	}
 	s := &Snapshot{At: at(v.At)}
 	for _, b := range v.Buckets {
-		s.Buckets = append(s.Buckets, SnapshotBucket{int(b[0]), at(b[1]), at(b[2])})
+		one := SnapshotBucket{Index: int(b[0]), Complete: at(b[1]), Good: at(b[2])}
+		for _, p := range v.Places {
+			if p.Bucket == one.Index {
+				one.PlaceID, one.PlaceNonce = p.ID, p.Nonce
+			}
+		}
+		s.Buckets = append(s.Buckets, one)
 	}
 	for _, r := range v.Rings {
 		one := SnapshotRing{r.Tenant, at(r.Complete), at(r.Good), make(map[string][]byte)}
@@ -198,6 +220,8 @@ func TestSnapshotsThatCannotBeSealed(t *testing.T) {
 	for name, s := range map[string]*Snapshot{
 		"no time":         {},
 		"no bucket":       {At: at, Buckets: []SnapshotBucket{{Index: -1}}},
+		"half a place":    {At: at, Buckets: []SnapshotBucket{{Index: 1, PlaceID: "1-0"}}},
+		"a huge place":    {At: at, Buckets: []SnapshotBucket{{Index: 1, PlaceID: "1-0", PlaceNonce: strings.Repeat("n", 65)}}},
 		"no tenant":       {At: at, Rings: []SnapshotRing{{}}},
 		"a huge field":    {At: at, Rings: []SnapshotRing{{Tenant: "a", Fields: map[string][]byte{"k:a": make([]byte, 1<<16)}}}},
 		"a field unnamed": {At: at, Rings: []SnapshotRing{{Tenant: "a", Fields: map[string][]byte{"": nil}}}},
@@ -211,6 +235,38 @@ func TestSnapshotsThatCannotBeSealed(t *testing.T) {
 	}
 }
 
+// Places are of buckets that are there, in order, each once. A snapshot of before there were places has
+// none, and is read as it was.
+func TestSnapshotPlaces(t *testing.T) {
+	s := &Snapshot{At: time.UnixMilli(1).UTC(), Buckets: []SnapshotBucket{{Index: 3, PlaceID: "a", PlaceNonce: "b"}, {Index: 4, PlaceID: "c", PlaceNonce: "d"}}}
+	body, err := s.append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = 2 + 3 + 3 // an index, and two texts of a byte
+	n := len(body) - 2*one
+	of := func(count byte, places ...[]byte) []byte {
+		return append([]byte{0, count}, slices.Concat(places...)...)
+	}
+	head, first, second := body[:n-2], body[n:n+one], body[n+one:]
+	strange := bytes.Clone(second)
+	strange[1] = 5
+	for name, rest := range map[string][]byte{
+		"out of order": of(2, second, first), "twice": of(2, first, first), "of no bucket": of(2, first, strange),
+		"an empty list": of(0), "too few": of(2, first), "too many": of(1, first, second),
+	} {
+		if got, err := readSnapshot(slices.Concat(head, rest)); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if got, err := readSnapshot(slices.Concat(head, of(2, first, second))); err != nil || !reflect.DeepEqual(got, s) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := readSnapshot(head); err != nil || got.Buckets[0].hasPlace() || got.Buckets[1].hasPlace() {
+		t.Errorf("without places: %+v, %v", got, err)
+	}
+}
+
 // FuzzSnapshot: a body that can be read is in its one encoding. The input is also tried as a file.
 func FuzzSnapshot(f *testing.F) {
 	keks := mustKEKs(f, 1)
@@ -218,6 +274,11 @@ func FuzzSnapshot(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	placed, err := (&Snapshot{At: time.UnixMilli(1).UTC(), Buckets: []SnapshotBucket{{Index: 3}, {Index: 4, PlaceID: "1-0", PlaceNonce: "n"}}}).append(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(placed)
 	f.Add(body)
 	f.Add(body[:len(body)-1])
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -127,6 +127,8 @@ func (k *Rings) part(ctx context.Context) {
 		}
 	}
 	if len(requests) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, t.Deadline)
+		defer cancel()
 		k.store.Sync(ctx, seal.Ended, requests)
 	}
 }
@@ -156,7 +158,7 @@ func (run *syncRun) reading(b *Bucket, reply *store.SyncReply, sent time.Time) p
 		roster := run.k.Roster(b.index, reply.Acks)
 		vouched = first.Vouched(roster.Views) || first.Vouched(roster.Ended)
 	}
-	return protocol.SyncReading{Sent: sent, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
+	return protocol.SyncReading{Sent: sent, Now: reply.Now, Resync: reply.Resync, Trusted: run.k.cfg.TrustFirstRead, Vouched: vouched,
 		Merging: run.k.lastMerge.After(b.state.Complete)}
 }
 

@@ -59,6 +59,10 @@ type Status struct {
 	// set since. See [protocol.ClockView].
 	Agreed      time.Time
 	StoreJumped bool
+
+	// Place, of a bucket, is up to where in the log all its rings have everything, as of Complete. It
+	// is empty if a ring may lack something. It goes into the snapshot.
+	Place store.Place
 }
 
 // InSync reports whether the instance is in sync: the last good sync is at most within old. Only

@@ -95,6 +95,7 @@ func (k *Rings) Close(ctx context.Context) error {
 	}
 	k.saver.closing.Lock()
 	err := k.save()
+	k.part(ctx)
 	k.saver.closing.Unlock()
 	if err != nil {
 		k.cfg.Logger.Warn("the snapshot cannot be written", "error", err)
@@ -105,7 +106,6 @@ func (k *Rings) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, k.Times.Load().Deadline)
 	defer cancel()
-	k.part(ctx)
 	if err := k.store.Forget(ctx, k.cfg.Instance, indexes); err != nil {
 		return &ring.Error{Text: fmt.Sprintf("closed, but the acknowledgements of %q stay in the store", k.cfg.Instance), Err: err}
 	}

@@ -18,7 +18,7 @@ import (
 
 // A saver keeps the snapshot. Its fields but wake belong to Open, then to keepSnapshot, then to Close.
 type saver struct {
-	closing sync.Mutex // guards the others against a second Close at once
+	closing sync.Mutex // guards the others, and the buckets of Rings.part, against a second Close at once
 
 	loaded bool          // there was a snapshot, and it was used
 	wake   chan struct{} // holds an element while there may be something to save
@@ -26,12 +26,13 @@ type saver struct {
 	newest time.Time     // the newest Complete that was saved
 	at     time.Time     // when the last one was saved
 	took   time.Duration // how long that took
+	bytes  int           // how many it has
 	said   bool          // that it cannot be written
 }
 
 // loadSnapshot gives the rings what the snapshot has of them. The error says why it is not used. An
 // instance that starts with it is one that was cut off since: it verifies within what it can still know,
-// and signs nothing. Only Open calls it.
+// and signs nothing. If the store then proves its place in time, that was a pause. Only Open calls it.
 func (k *Rings) loadSnapshot() error {
 	if k.cfg.Snapshot == "" {
 		return nil
@@ -62,8 +63,8 @@ func (k *Rings) loadSnapshot() error {
 	if skew == protocol.AnySkew { // accepted keys alone have no policy, and their dates may be a year ahead
 		skew = ring.Policy{}.WithDefaults().ClockSkew
 	}
-	if s.At.After(now.Add(skew)) {
-		return &ring.Error{Text: fmt.Sprintf("the snapshot is from the future: it says %v, and this clock %v; one of the two clocks was wrong", s.At, now.UTC())}
+	if newest := s.Newest(); newest.After(now.Add(skew)) {
+		return &ring.Error{Text: fmt.Sprintf("the snapshot is from the future: it says %v, and this clock %v; one of the two clocks was wrong", newest, now.UTC())}
 	}
 	s.Buckets = slices.DeleteFunc(s.Buckets, func(b seal.SnapshotBucket) bool { return unread[b.Index] }) // a ring of it is missing
 	k.restore(s, rings)
@@ -93,10 +94,11 @@ func (k *Rings) restore(s *seal.Snapshot, rings map[string]*held.Ring) {
 			continue
 		}
 		if synced := k.byIndex[b.Index].Load(); synced != nil {
-			synced.state = state(b.Complete, b.Good)
+			synced.state, synced.place = state(b.Complete, b.Good), store.Place{ID: b.PlaceID, Nonce: b.PlaceNonce}
 			synced.Status.Store(&Status{SyncState: synced.state})
 		}
 	}
+	k.retime()
 	k.saver.loaded, k.saver.newest = true, s.At
 	k.cfg.Logger.Info("began with the snapshot", "of", s.At.Format(time.RFC3339), "rings", len(rings))
 }
@@ -109,11 +111,21 @@ func (k *Rings) wakeSaver() {
 	}
 }
 
-// saveShare bounds the time that saving takes: a hundredth of all.
-const saveShare = 100
+const (
+	// saveShare bounds the time that saving takes: a hundredth of all.
+	saveShare = 100
+	// saveRate bounds the bytes per second that saving writes: a disk has other work.
+	saveRate = 1 << 20
+)
 
-// keepSnapshot writes the snapshot after a poll, until ctx ends: every Freshness, since what it has
-// grows old from Complete on, or less often if that takes long.
+// again returns how long after the last saving the next one may begin: half of Freshness, so that a
+// process that is killed has the other half to start again, or longer if that costs much.
+func (s *saver) again(fresh time.Duration) time.Duration {
+	return max(fresh/2, saveShare*s.took, time.Duration(s.bytes)*time.Second/saveRate)
+}
+
+// keepSnapshot writes the snapshot after a poll, until ctx ends. It does so even if no ring has changed:
+// its times are the evidence that a restart was short.
 func (k *Rings) keepSnapshot(ctx context.Context) {
 	for {
 		select {
@@ -122,7 +134,7 @@ func (k *Rings) keepSnapshot(ctx context.Context) {
 		case <-k.saver.wake:
 		}
 		s := &k.saver
-		if now := k.cfg.Now(); !s.at.IsZero() && protocol.Age(now, s.at) < max(k.Times.Load().Fresh, saveShare*s.took) {
+		if now := k.cfg.Now(); !s.at.IsZero() && protocol.Age(now, s.at) < s.again(k.Times.Load().Fresh) {
 			continue
 		}
 		err := k.save()
@@ -151,7 +163,7 @@ func (k *Rings) save() error {
 	if err := snapshot.Write(k.cfg.Snapshot, blob); err != nil {
 		return err
 	}
-	k.saver.newest, k.saver.at, k.saver.took = newest, begin, protocol.Age(k.cfg.Now(), begin)
+	k.saver.newest, k.saver.at, k.saver.took, k.saver.bytes = newest, begin, protocol.Age(k.cfg.Now(), begin), len(blob)
 	return nil
 }
 
@@ -165,7 +177,8 @@ func (k *Rings) snapshot(now time.Time) (s *seal.Snapshot, newest time.Time, err
 			continue
 		}
 		if status := b.Status.Load(); !status.Knew.IsZero() {
-			s.Buckets = append(s.Buckets, seal.SnapshotBucket{Index: b.index, Complete: protocol.WholeMillis(status.Complete), Good: protocol.WholeMillis(status.Knew)})
+			s.Buckets = append(s.Buckets, seal.SnapshotBucket{Index: b.index, Complete: protocol.WholeMillis(status.Complete), Good: protocol.WholeMillis(status.Knew),
+				PlaceID: status.Place.ID, PlaceNonce: status.Place.Nonce})
 			newest = later(newest, status.Complete)
 		}
 	}

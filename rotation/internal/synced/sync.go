@@ -3,6 +3,7 @@ package synced
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,15 +120,16 @@ func (run *syncRun) digests(b *Bucket) []string {
 	return tenants
 }
 
-// listTenants asks the store which tenants there are in the buckets that resync, if the keyring
-// holds them all. Their log no longer says which were added.
+// listTenants asks the store which tenants there are in the buckets that resync, or that are read for
+// the first time, if the keyring holds them all. Their log no longer says which were added, and a
+// snapshot leaves out tenants without a ring.
 func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 	if !run.k.HoldsAll() {
 		return
 	}
 	var indexes, at []int
 	for i, b := range buckets {
-		if replies[i].Err == nil && replies[i].Resync {
+		if replies[i].Err == nil && (replies[i].Resync || b.state.First()) {
 			indexes, at = append(indexes, b.index), append(at, i)
 		}
 	}
@@ -395,6 +397,9 @@ func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, receiv
 	run.noteClock(b, reply, sent, received)
 	run.advance(b, reply, sent, received)
 	status := &Status{SyncState: b.state, QuietSince: b.quietSince, Err: b.err, Agreed: b.agreed, StoreJumped: b.jumped}
+	if b.whole() {
+		status.Place = b.place
+	}
 	b.Status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	if reply.Run != b.run { // what the other run has lost may be in an instance that has not polled yet
@@ -437,8 +442,16 @@ func (run *syncRun) advance(b *Bucket, reply *store.SyncReply, sent, received ti
 			b.place, b.quietSince = reply.Place, sent
 		}
 	case !b.state.Complete.IsZero():
+		if b.state.First() {
+			b.place = store.Place{} // it is of the snapshot, and proves nothing later
+		}
 		b.state.Complete = sent
 	}
+}
+
+// whole reports whether the rings of b, which is in sync, have everything that the log says up to its place.
+func (b *Bucket) whole() bool {
+	return b.err == nil && !b.state.Recovering && !slices.ContainsFunc(b.rings, func(r *Ring) bool { return r.dirty || r.news != nil })
 }
 
 // finishRing publishes the status of r after a complete sync of its bucket. off is why the clocks
