@@ -336,6 +336,33 @@ func TestEveryInstanceLogsTheKeys(t *testing.T) {
 	})
 }
 
+// Every instance logs that a ring was destroyed, once: its log is what a person has when Redis and its own
+// log are lost.
+func TestEveryInstanceLogsADestroyedRing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		log := new(logbook)
+		m := join(t, f.cluster, "b", trusting, logging(log))
+		defer m.leave()
+		time.Sleep(8 * time.Second)
+		if _, err := f.rotator.Destroy(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		if lines := log.with("INFO a ring was destroyed"); len(lines) != 1 || !strings.Contains(lines[0], "tenant=acme at=") {
+			t.Errorf("%q", lines)
+		}
+		late := new(logbook)
+		n := join(t, f.cluster, "c", trusting, logging(late))
+		defer n.leave()
+		time.Sleep(8 * time.Second)
+		if lines := late.with("a ring was destroyed"); len(lines) > 0 {
+			t.Errorf("what it finds is no news: %q", lines)
+		}
+	})
+}
+
 // A key that was forced to sign does so once no failover can lose it. The line is written then, not before.
 func TestEveryInstanceLogsAForcedKey(t *testing.T) {
 	virtual(t, func(t *testing.T) {

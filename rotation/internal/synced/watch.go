@@ -151,11 +151,14 @@ func (k *Rings) signerOf(r *Ring, c *held.Ring, now time.Time) *ring.PlannedKey 
 	return s
 }
 
-// logRevoked logs the revocations that c has, and the copy before it has not. old is nil if there
-// was none: then they are no news.
-func (k *Rings) logRevoked(r *Ring, old, c *held.Ring) {
+// logEnds logs the revocations that c has, and the copy before it has not, and that the ring was
+// destroyed. old is nil if there was none: then they are no news.
+func (k *Rings) logEnds(r *Ring, old, c *held.Ring) {
 	if old == nil || k.cfg.OneShot {
 		return
+	}
+	if c.Facts.Dead > old.Facts.Dead {
+		k.cfg.Logger.Info("a ring was destroyed", "tenant", r.Tenant, "at", c.Facts.DeadAt.UTC().Format(time.RFC3339))
 	}
 	for id, at := range c.Facts.All {
 		if _, known := old.Facts.At(id.Kind, id.KID); id.Kind == ring.FactRevoked && !known {
