@@ -181,7 +181,8 @@ func TestClocksThatJump(t *testing.T) {
 		t.Run("its own, by "+jump.String(), func(t *testing.T) {
 			virtual(t, func(t *testing.T) {
 				var offset atomic.Int64
-				f := newDerivedFleet(t, daily, func(c *rotation.Config) {
+				log := new(logbook)
+				f := newDerivedFleet(t, daily, logging(log), func(c *rotation.Config) {
 					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				})
 				defer f.leave()
@@ -201,6 +202,9 @@ func TestClocksThatJump(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				if s := f.Status(); !s.CanVerify || !s.CanSign {
 					t.Errorf("right again: %+v", s)
+				}
+				if off, on := log.with("ERROR this clock and the store's differ"), log.with("INFO this clock and the store's agree again"); len(off) != 1 || len(on) != 1 {
+					t.Errorf("%q, %q", off, on)
 				}
 			})
 		})
