@@ -132,16 +132,26 @@ func (e *Error) Unwrap() []error {
 // error for it, which says what to do.
 func explain(call string, err error) error {
 	kind := kindOf(err)
-	if strings.Contains(err.Error(), "\n") {
+	if text := err.Error(); strings.Contains(text, "\n") || strings.Contains(text, argumentsFollow) {
 		err = &lineError{err}
 	}
 	return &Error{Call: call, Kind: kind, Err: err}
 }
 
-// A lineError is an error in one line: the client joins those of several Sentinels with line ends.
+// argumentsFollow is how Redis 5 and later goes on after "unknown command 'AUTH'": the password follows.
+const argumentsFollow = ", with args beginning with:"
+
+// A lineError is an error in one line, without the arguments of an unknown command. The client joins
+// those of several Sentinels with line ends.
 type lineError struct{ err error }
 
-func (e *lineError) Error() string { return strings.ReplaceAll(e.err.Error(), "\n", "; ") }
+func (e *lineError) Error() string {
+	lines := strings.Split(e.err.Error(), "\n")
+	for i, line := range lines {
+		lines[i], _, _ = strings.Cut(line, argumentsFollow)
+	}
+	return strings.Join(lines, "; ")
+}
 
 func (e *lineError) Unwrap() error { return e.err }
 

@@ -17,6 +17,10 @@ type patient struct {
 	left []net.Conn // that Close has accepted
 }
 
+// mostWaiting bounds the connections that Close accepts: clients that connect as fast as it accepts must not
+// keep a server from its end. Linux lets 4096 wait, unless net.core.somaxconn says otherwise.
+const mostWaiting = 1 << 14
+
 // patiently returns l as a patient listener.
 func patiently(l net.Listener) net.Listener {
 	p := &patient{Listener: l}
@@ -50,7 +54,7 @@ func (p *patient) Close() error {
 	}
 	p.left = nil
 	if p.raw != nil {
-		p.left = acceptAll(p.raw)
+		p.left = acceptAll(p.raw, mostWaiting)
 	}
 	return p.Listener.Close()
 }

@@ -7,4 +7,4 @@ import (
 	"syscall"
 )
 
-func acceptAll(syscall.RawConn) []net.Conn { return nil }
+func acceptAll(syscall.RawConn, int) []net.Conn { return nil }

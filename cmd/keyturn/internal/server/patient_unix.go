@@ -8,17 +8,18 @@ import (
 	"syscall"
 )
 
-// acceptAll returns the connections that wait to be accepted, and has the kernel complete no more. Closing
-// the listener is not enough: the runtime does that only when the goroutine in Accept has come back.
-func acceptAll(raw syscall.RawConn) (all []net.Conn) {
+// acceptAll returns the connections that wait to be accepted, most of them at the most, and has the kernel
+// complete no more. Closing the listener is not enough: the runtime does that only when the goroutine in
+// Accept has come back.
+func acceptAll(raw syscall.RawConn, most int) (all []net.Conn) {
 	err := raw.Control(func(listener uintptr) {
-		for {
+		defer syscall.Shutdown(int(listener), syscall.SHUT_RD) // ends to listen on Linux; elsewhere it fails, and Close does
+		for range most {
 			fd, _, err := syscall.Accept(int(listener)) // which does not wait: the runtime has made it so
 			if err == syscall.EINTR || err == syscall.ECONNABORTED {
 				continue
 			}
 			if err != nil {
-				syscall.Shutdown(int(listener), syscall.SHUT_RD) // ends to listen on Linux; elsewhere it fails, and Close does
 				return
 			}
 			syscall.CloseOnExec(fd)

@@ -226,8 +226,13 @@ func (x *exchange) admit() (err error) {
 }
 
 // setTarget sets the path that the upstream gets: byte for byte that of the request line. It reports
-// false for the one kind that [http.Transport] cannot send: it would take //a for a host.
+// false for those that cannot be sent so. [http.Transport] would take //a for a host. And HTTP/2 lets a
+// path hold a space, which ends the path in HTTP/1.1 (RFC 9112, section 3): after "/a HTTP/1.0" the
+// upstream may take a body for the next request, with the identity that its sender likes.
 func (x *exchange) setTarget() bool {
+	if strings.ContainsFunc(x.in.RequestURI, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return false
+	}
 	raw, _, _ := strings.Cut(x.in.RequestURI, "?")
 	if i := strings.Index(raw, "://"); i > 0 && !strings.HasPrefix(raw, "/") { // the absolute form
 		_, raw, _ = strings.Cut(raw[i+len("://"):], "/")

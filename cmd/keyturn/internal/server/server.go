@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -215,7 +216,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		WriteTimeout:                 60 * time.Second,
 		IdleTimeout:                  60 * time.Second,
 		MaxHeaderBytes:               s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
-		ErrorLog:                     slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+		ErrorLog:                     log.New(connectionLog{s.cfg.Logger}, "", 0),
 	}}
 	f.srv.ConnState = f.count
 	secure := l == s.listener && s.cfg.TLS != nil
@@ -234,6 +235,16 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		}
 	}()
 	return f
+}
+
+// A connectionLog takes what [http.Server] says of connections, such as handshakes of TLS that fail. Anyone
+// can cause that, so that its lines have a reason, by which [metrics.Log] bounds them.
+type connectionLog struct{ log *slog.Logger }
+
+// Write implements [io.Writer].
+func (l connectionLog) Write(text []byte) (int, error) {
+	l.log.Warn("connection failed", "reason", "connection", "err", strings.TrimSuffix(string(text), "\n"))
+	return len(text), nil
 }
 
 // leaving returns h with an answer that ends its connection while the server is stopping. So a load

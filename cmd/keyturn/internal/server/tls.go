@@ -128,7 +128,7 @@ func (s *Server) onlyAdmitted(h http.Handler) http.Handler {
 		a, ok := r.Context().Value(admissionKey{}).(*admission)
 		if !ok || a.generation.Load() != g.number {
 			if err := g.cfg.TLS.admits(r.TLS, s.cfg.Now()); err != nil {
-				s.cfg.Logger.Warn("a client is no longer admitted", "client", r.RemoteAddr, "err", err)
+				s.cfg.Logger.Warn("a client is no longer admitted", "reason", "client_certificate", "client", r.RemoteAddr, "err", err)
 				setHeaders(w.Header())
 				w.Header().Set("Connection", "close") // ends an HTTP/2 connection too
 				answer(w, http.StatusForbidden, map[string]string{"error": "Client certificate refused"})

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,8 +22,9 @@ const dialTime = time.Second
 // to another socket by then.
 type unixListener struct {
 	*net.UnixListener
-	path string
-	info fs.FileInfo
+	path   string
+	info   fs.FileInfo
+	unlink sync.Once // guards the name
 }
 
 // listenUnix listens on a socket at path.
@@ -32,7 +34,7 @@ type unixListener struct {
 // path meanwhile is not followed, not opened and not replaced.
 func listenUnix(ctx context.Context, path string, mode fs.FileMode) (_ net.Listener, err error) {
 	folder := filepath.Dir(path)
-	unlock, err := lockFolder(folder)
+	unlock, err := lockFolder(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
@@ -66,21 +68,36 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (_ net.Liste
 	if err != nil {
 		return nil, err
 	}
-	return &unixListener{l, path, info}, nil
+	return &unixListener{UnixListener: l, path: path, info: info}, nil
 }
 
+// lockTime is how long a server that starts waits for the lock of another one, which needs it for
+// milliseconds, or for dialTime at the most.
+const lockTime = 2 * dialTime
+
 // lockFolder holds a lock on a folder, so that of two servers that start at once the second one finds
-// the socket of the first.
-func lockFolder(folder string) (unlock func(), err error) {
+// the socket of the first. Every user who may read the folder can lock it, and must not keep a server from
+// its start: so after a while it does without.
+func lockFolder(ctx context.Context, folder string) (unlock func(), err error) {
 	d, err := os.Open(folder)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		d.Close()
-		return nil, err
+	wait, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	for {
+		switch err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		case err != nil && err != syscall.EWOULDBLOCK && err != syscall.EINTR:
+			d.Close()
+			return nil, err
+		case ctx.Err() != nil:
+			d.Close()
+			return nil, ctx.Err()
+		case err == nil, wait.Err() != nil:
+			return func() { d.Close() }, nil
+		}
+		settle(wait, 10*time.Millisecond)
 	}
-	return func() { d.Close() }, nil
 }
 
 // removeStale removes a socket on which nothing listens, as a server leaves it that was killed. It
@@ -110,11 +127,13 @@ func removeStale(ctx context.Context, path string) error {
 	return os.Remove(path)
 }
 
-// Close ends the listener, and removes its name.
-func (l *unixListener) Close() error {
-	err := l.UnixListener.Close()
-	if now, statErr := os.Lstat(l.path); statErr == nil && os.SameFile(now, l.info) {
-		err = errors.Join(err, os.Remove(l.path))
-	}
-	return err
+// Close removes the name, once, and ends the listener. While the listener is open, no other socket can have
+// its inode. Afterwards the next server's may: ext4 gives a free inode out again at once.
+func (l *unixListener) Close() (err error) {
+	l.unlink.Do(func() {
+		if now, statErr := os.Lstat(l.path); statErr == nil && os.SameFile(now, l.info) {
+			err = os.Remove(l.path)
+		}
+	})
+	return errors.Join(err, l.UnixListener.Close())
 }
