@@ -181,7 +181,8 @@ func TestClocksThatJump(t *testing.T) {
 		t.Run("its own, by "+jump.String(), func(t *testing.T) {
 			virtual(t, func(t *testing.T) {
 				var offset atomic.Int64
-				f := newDerivedFleet(t, daily, func(c *rotation.Config) {
+				log := new(logbook)
+				f := newDerivedFleet(t, daily, logging(log), func(c *rotation.Config) {
 					c.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 				})
 				defer f.leave()
@@ -201,6 +202,9 @@ func TestClocksThatJump(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				if s := f.Status(); !s.CanVerify || !s.CanSign {
 					t.Errorf("right again: %+v", s)
+				}
+				if off, on := log.with("ERROR this clock and the store's differ"), log.with("INFO this clock and the store's agree again"); len(off) != 1 || len(on) != 1 {
+					t.Errorf("%q, %q", off, on)
 				}
 			})
 		})
@@ -332,6 +336,33 @@ func TestEveryInstanceLogsTheKeys(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := len(log.with("a key was revoked")); got != 2 {
 			t.Errorf("%d revocations", got)
+		}
+	})
+}
+
+// Every instance logs that a ring was destroyed, once: its log is what a person has when Redis and its own
+// log are lost.
+func TestEveryInstanceLogsADestroyedRing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		f := newFleet(t, fast)
+		defer f.leave()
+		log := new(logbook)
+		m := join(t, f.cluster, "b", trusting, logging(log))
+		defer m.leave()
+		time.Sleep(8 * time.Second)
+		if _, err := f.rotator.Destroy(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		if lines := log.with("INFO a ring was destroyed"); len(lines) != 1 || !strings.Contains(lines[0], "tenant=acme at=") {
+			t.Errorf("%q", lines)
+		}
+		late := new(logbook)
+		n := join(t, f.cluster, "c", trusting, logging(late))
+		defer n.leave()
+		time.Sleep(8 * time.Second)
+		if lines := late.with("a ring was destroyed"); len(lines) > 0 {
+			t.Errorf("what it finds is no news: %q", lines)
 		}
 	})
 }

@@ -298,3 +298,43 @@ func TestRekeyReportsAcceptedSecrets(t *testing.T) {
 		}
 	})
 }
+
+// A ring that was destroyed after keys of it were collected can be sealed again: else the old KEK could
+// never go.
+func TestRekeyOfADestroyedRing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		m := join(t, cluster, "a", trusting, with(keksOf(t, "old")))
+		defer m.leave()
+		if _, err := m.rotator.Create(t.Context(), "acme", fast); err != nil {
+			t.Fatal(err)
+		}
+		stop := m.run()
+		for end := time.Now().Add(2 * day); !slices.Contains(fieldsOf(cluster), "gone"); time.Sleep(time.Minute) {
+			if time.Now().After(end) {
+				t.Fatalf("no key was collected: %q", fieldsOf(cluster))
+			}
+		}
+		stop()
+		if _, err := m.rotator.Destroy(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		setKEKs(t, m, "new", "old")
+		time.Sleep(time.Second)
+		_, receipt, err := m.rotator.Rekey(t.Context(), "acme")
+		if err == nil {
+			_, err = m.rotator.Await(t.Context(), receipt)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report, _, err := m.rotator.Rekey(t.Context(), "acme", rotation.DryRun); err != nil || len(report.Others) > 0 {
+			t.Errorf("%v: under other KEKs are %q", err, report.Others)
+		}
+		time.Sleep(time.Minute)
+		setKEKs(t, m, "new")
+		if s, err := m.Tenant("acme"); err != nil || !s.Ring.Dead || s.Ring.Lives != 1 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}

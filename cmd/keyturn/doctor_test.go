@@ -444,6 +444,26 @@ func TestDoctorInstances(t *testing.T) {
 	p.doctor(exitNo).want("instances", doctor.Warn, "was last heard of", "see that it runs and reaches Redis")
 }
 
+// What an instance that has ended leaves in Redis is of no instance, and no one has forged it.
+func TestDoctorAfterAStop(t *testing.T) {
+	p := newPatient(t, durable())
+	p.run("keys", "create", "--freshness", "5s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
+	bucket := rotation.BucketOf("default")
+	left := func() int64 { return p.server.Client().HLen(t.Context(), fmt.Sprintf("kt:{%d}:ack", bucket)).Val() }
+	for pause := time.Second; left() == 0 && pause < 20*time.Second; pause *= 2 {
+		peer := p.peer("peer-1", p.kek, "default")
+		time.Sleep(pause) // what an instance has not seen for two polls, it does not vouch for
+		if err := peer.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := left(); n != 1 {
+		t.Fatalf("%d acknowledgements are left", n)
+	}
+	p.doctor(exitYes).want("instances", doctor.Warn, "no instance lives", "keyturn serve")
+	call{env: map[string]string{envRedis: p.url}}.run(t, "doctor").wantCode(t, exitCannotTell, "no instance lives")
+}
+
 // With many rings, only those with something wrong have lines.
 func TestDoctorMany(t *testing.T) {
 	p := newPatient(t, durable())

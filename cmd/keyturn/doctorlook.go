@@ -366,6 +366,7 @@ func (l *look) acks(ctx context.Context, rotator *rotation.Rotator, tenant strin
 		l.facts.AcksErr = printable(errorText(err), false)
 		return nil
 	}
+	raw = slices.DeleteFunc(raw, rotation.RawAck.Parted) // of no instance; the instances watch for forged ones
 	if rotator == nil {
 		for _, a := range raw {
 			l.note(doctor.Instance{Name: printable(a.Instance, false), At: a.At()})

@@ -105,7 +105,7 @@ says that the tenant is to have another one.
 The policy is fixed with the ring. The defaults follow from --every; a policy that
 would cost tokens is refused, with the inequality that does not hold.
 
-`+"`+waitHelp+`"+`
+`+waitHelp+`
 
 With --json it prints the array that "keyturn keys list --help" describes: the key
 that signs, and the pending one. If it is refused: {"ok":false,"error","from"},

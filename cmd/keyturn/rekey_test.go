@@ -72,7 +72,7 @@ func TestRekeySteps(t *testing.T) {
 		for _, tenant := range tenants {
 			c.run(append([]string{"keys", "create", "--tenant", tenant}, calm...)...).wantCode(t, exitYes)
 		}
-		c.run("keys", "rekey", "--check").wantCode(t, exitYes, "rings: 3 looked at, all under that KEK", "Keep the old KEK as a last line")
+		c.run("keys", "rekey", "--check").wantCode(t, exitYes, "rings: 3 looked at, all under that KEK", "Keep the old KEK in a safe place, and in no instance")
 		peer := c.peer("peer-1", c.kek, tenants...)
 
 		// Nothing is sealed under a KEK that a live instance does not have first.
@@ -104,7 +104,7 @@ func TestRekeySteps(t *testing.T) {
 			t.Errorf("rekey = %s", r.stdout)
 		}
 		c.run("keys", "rekey", "--check").wantCode(t, exitYes, "rings: 3 looked at, all under that KEK", "keys that were made under another KEK: ",
-			"these instances do not need their older KEKs any longer: peer-1", "Keep the old KEK as a last line")
+			"these instances do not need their older KEKs any longer: peer-1", "Keep the old KEK in a safe place, and in no instance")
 		c.run("keys", "rekey").wantCode(t, exitYes, "rings: 0 sealed again, 3 done already")
 
 		// The old KEK goes, and the keys made under it go with the rotations.

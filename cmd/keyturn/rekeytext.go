@@ -143,7 +143,7 @@ func (r *rekeying) instancesText() string {
 	case whole && r.fromRealm.given:
 		b.WriteString("Dumps of Redis from before are in the old realm: after a restore from one, repeat this command.\n")
 	case whole:
-		b.WriteString("Keep the old KEK as a last line for as long as you keep dumps of Redis from before.\n")
+		b.WriteString("Keep the old KEK in a safe place, and in no instance, for as long as you keep dumps of Redis from before.\n")
 	}
 	return b.String()
 }

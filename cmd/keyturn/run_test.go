@@ -76,6 +76,17 @@ func TestHelpTexts(t *testing.T) {
 	}
 }
 
+// Each command's help is its text, and no piece of the program that makes it.
+func TestHelpIsText(t *testing.T) {
+	for _, command := range strings.Fields("accept acl backup create import list log policy promote rekey replace restore revoke rotate shred") {
+		r := keyturn(t, "keys", command, "--help").wantCode(t, exitYes, "Usage:")
+		if i := strings.IndexByte(r.stdout, '`'); i >= 0 {
+			t.Errorf("keys %s --help has a quote of Go: %q", command, r.stdout[i:min(i+20, len(r.stdout))])
+		}
+	}
+	keyturn(t, "keys", "create", "--help").wantCode(t, exitYes, "The command stays until every live instance has applied the change")
+}
+
 // A token or a secret in the wrong place is a common mistake, and must not be printed.
 func TestMisplacedValuesAreNotPrinted(t *testing.T) {
 	token := hs256(testSecret, plainHeader, `{"sub":"hush","exp":1}`)

@@ -111,6 +111,10 @@ type RawAck struct {
 	Sealed   []byte
 }
 
+// Parted reports whether an instance that has ended left the acknowledgement, for the next one that
+// starts: see "Acknowledgement" of docs/formats.md. It stands for no instance.
+func (a RawAck) Parted() bool { return a.Instance == "\x00ended" }
+
 // At returns the readable date, or zero. It is not authentic.
 func (a RawAck) At() time.Time {
 	if len(a.Sealed) < 12 {

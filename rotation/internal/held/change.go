@@ -37,7 +37,7 @@ type Sealer struct {
 	Nonce  string // of the change
 
 	Foreign []*seal.ForeignKey // that the change accepts
-	Fields  map[string][]byte  // of the ring in the store, for a proposal that sweeps
+	Fields  map[string][]byte  // of the ring in the store, for a proposal that sweeps or seals again
 
 	// Under is the KEK of a change to a ring that is not whole. Otherwise it is zero: then the ring
 	// says which one, see [protocol.Copy.SealingKEK].
@@ -165,6 +165,9 @@ func (s *Sealer) addRewrapped(p *protocol.Proposal, c *Change) (err error) {
 		if c.Set[seal.FactField(kind, "")], err = seal.SealRingFact(s.KEKs, primary, s.Tenant, kind, facts.Dead, at); err != nil {
 			return err
 		}
+	}
+	if _, stored := s.Fields[seal.FieldGone]; stored && facts.CollectedUntil.IsZero() {
+		c.Delete = append(c.Delete, seal.FieldGone) // of a life that has ended; the old KEK must be able to go
 	}
 	return nil
 }

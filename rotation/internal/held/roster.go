@@ -37,12 +37,12 @@ func OpenAcks(keks *seal.KEKs, bucket int, raw []store.RawAck, forged func(insta
 				view.KEKs = append(view.KEKs, KEK(name))
 				all.names[KEK(name)] = keks.Describe(name)
 			}
-			if r.Instance == seal.Ended {
+			if r.Parted() {
 				all.Ended = append(all.Ended, view)
 				continue
 			}
 			all.Views = append(all.Views, view)
-		case r.Instance == seal.Ended && (errors.Is(err, seal.ErrWrongKEK) || errors.Is(err, seal.ErrNewer)):
+		case r.Parted() && (errors.Is(err, seal.ErrWrongKEK) || errors.Is(err, seal.ErrNewer)):
 			// It is of no instance, and tells this one nothing.
 		case errors.Is(err, seal.ErrWrongKEK), errors.Is(err, seal.ErrNewer):
 			all.Views = append(all.Views, protocol.AckView{Instance: r.Instance, At: r.At(), Unreadable: true})

@@ -306,7 +306,7 @@ func (l *loop) learn(a *Pending) {
 	r.dirty, r.changed, r.bucket.endsStale = true, true, true
 	if old := r.State.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
-		l.k.logRevoked(r, old, learned)
+		l.k.logEnds(r, old, learned)
 		r.set(learned, old)
 	}
 }

@@ -69,6 +69,7 @@ type Rings struct {
 	// Only the loop uses these.
 	opened    time.Time // when Open was called
 	awaySince time.Time // when down became true last
+	skewed    bool      // the log says that the clocks differ
 	lastMerge time.Time // when a log told of a merge last, or this instance made one
 	fenced    int       // rings that it said last it does not sign for
 

@@ -339,7 +339,7 @@ func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 	if old == nil && !c.HasKeys() && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
-	run.k.logRevoked(r, old, c)
+	run.k.logEnds(r, old, c)
 	r.set(c, old)
 }
 

@@ -1,6 +1,7 @@
 package synced
 
 import (
+	"errors"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -14,6 +15,7 @@ import (
 type standing struct {
 	unreached  int // buckets
 	jumped     int // buckets whose server's clock was set
+	skewed     int // buckets whose server's clock differs from this one, and nothing shows which is wrong
 	recovering int // rings in buckets that recover
 }
 
@@ -23,8 +25,11 @@ func (k *Rings) stand() (s standing) {
 		if b.unreached {
 			s.unreached++
 		}
-		if b.jumped {
+		switch {
+		case b.jumped:
 			s.jumped++
+		case errors.Is(b.err, ring.ErrClock):
+			s.skewed++
 		}
 		if b.state.Recovering {
 			s.recovering += len(b.rings)
@@ -65,6 +70,21 @@ func (run *syncRun) logAttempt(err error, before standing) {
 		log.Error("the store's clock was set, and this instance's was not: verifying goes on, and nothing is decided; set it right", "buckets", now.jumped)
 	case now.jumped == 0 && before.jumped > 0:
 		log.Info("the store's clock is right again")
+	}
+	run.logSkew(now)
+}
+
+// logSkew logs once that the clocks differ, and once that they agree again. While the store is away, or
+// an acknowledgement shows that its clock was set, neither is known.
+func (run *syncRun) logSkew(now standing) {
+	k := run.k
+	switch {
+	case now.skewed > 0 && !k.skewed:
+		k.skewed = true
+		k.cfg.Logger.Error("this clock and the store's differ by more than ClockSkew: nothing is decided, and this instance is not ready; set right the one that is wrong", "buckets", now.skewed)
+	case now.skewed == 0 && now.jumped == 0 && now.unreached == 0 && k.skewed:
+		k.skewed = false
+		k.cfg.Logger.Info("this clock and the store's agree again")
 	}
 }
 
@@ -151,11 +171,14 @@ func (k *Rings) signerOf(r *Ring, c *held.Ring, now time.Time) *ring.PlannedKey 
 	return s
 }
 
-// logRevoked logs the revocations that c has, and the copy before it has not. old is nil if there
-// was none: then they are no news.
-func (k *Rings) logRevoked(r *Ring, old, c *held.Ring) {
+// logEnds logs the revocations that c has, and the copy before it has not, and that the ring was
+// destroyed. old is nil if there was none: then they are no news.
+func (k *Rings) logEnds(r *Ring, old, c *held.Ring) {
 	if old == nil || k.cfg.OneShot {
 		return
+	}
+	if c.Facts.Dead > old.Facts.Dead {
+		k.cfg.Logger.Info("a ring was destroyed", "tenant", r.Tenant, "at", c.Facts.DeadAt.UTC().Format(time.RFC3339))
 	}
 	for id, at := range c.Facts.All {
 		if _, known := old.Facts.At(id.Kind, id.KID); id.Kind == ring.FactRevoked && !known {

@@ -169,7 +169,7 @@ func TestOutage(t *testing.T) {
 	want(t, ringAt(now, long, -day, 29*day).Check(), OK, "Redis may be away for 14 days before signing is at risk, and for 14 days before")
 	// No key follows, and the last one ends before SignFor does.
 	want(t, ringAt(now, long, -85*day).Check(), OK, "Redis may be away for 5 days before")
-	want(t, ringAt(now, long, -91*day).Check(), Warn, "Redis may be away for 1ms before", "SetPolicy")
+	want(t, ringAt(now, long, -91*day).Check(), Warn, "Redis may be away for 1ms before", "keyturn keys policy --sign-for DURATION ", "SetPolicy")
 	short := ring.Policy{SignFor: time.Minute}.WithDefaults()
 	want(t, ringAt(now, short, -day, 29*day).Check(), Warn, "1 minute before signing is at risk")
 }

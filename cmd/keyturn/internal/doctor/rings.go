@@ -211,7 +211,7 @@ func (r *Ring) policy() []Finding {
 		if e := (*ring.PolicyError)(nil); errors.As(err, &e) {
 			text = e.Text(func(field string) string { return field })
 		}
-		all = append(all, found("policy", Bad, `give it a policy that holds, with Rotator.SetPolicy; docs/operations.md, "Policies"`, "%s", text))
+		all = append(all, found("policy", Bad, "give it a policy that holds: keyturn keys policy "+r.Flags+` (Rotator.SetPolicy); docs/operations.md, "Policies"`, "%s", text))
 	}
 	return append(all, r.outage(timing))
 }
@@ -239,7 +239,7 @@ func (r *Ring) outage(timing ring.Policy) Finding {
 	text := fmt.Sprintf("Redis may be away for %s before signing is at risk, and for %s before good tokens are refused",
 		words(budget), words(budget+timing.MaxTokenTTL+timing.Leeway))
 	if budget < short {
-		return found(check, Warn, "give it a longer SignFor (and Propagation), with Rotator.SetPolicy, or --sign-for when a ring is made", "%s", text)
+		return found(check, Warn, "give it a longer SignFor (and Propagation): keyturn keys policy --sign-for DURATION "+r.Flags+" (Rotator.SetPolicy)", "%s", text)
 	}
 	return found(check, OK, "", "%s", text)
 }
