@@ -63,10 +63,10 @@ words: ## how the comments and pages are written: fails above one listed phrase 
 .PHONY: test
 test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
-	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 8m $(inTime))
+	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 15m $(inTime))
 	@echo "== ./bench/faults alone, as it keeps to real time"
-	@go test -vet=off $(race) -shuffle=on -timeout 8m ./bench/faults
-	$(if $(race),@go test -vet=off -run '^TestFaults$$' -timeout 8m ./bench/faults)
+	@go test -vet=off $(race) -shuffle=on -timeout 15m ./bench/faults
+	$(if $(race),@go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults)
 	@echo "== 2000 histories of rings under faults, and all short ones, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@go test -vet=off ./rotation/internal/protocol
@@ -137,7 +137,7 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 
 .PHONY: alerts
 alerts: setup ## every alert and every panel on a real Prometheus, while a real service is broken and mended: a minute
-	go test -vet=off -timeout 8m -v ./docs/prometheus
+	go test -vet=off -timeout 15m -v ./docs/prometheus
 
 .PHONY: mutants
 mutants: ## the protocol with one mistake at a time: the test that names it must find it, in two minutes (MUTANT=TEXT: those with TEXT in their name)
