@@ -85,5 +85,6 @@
 //
 // The Redis client has its own logger, one for the whole process. It writes to standard error, not
 // to [rotation.Config.Logger]; replace it with [redis.SetLogger]. Everything that matters is also
-// in the errors of this package.
+// in the errors of this package. Its lines hold what Redis answers, which may repeat the password to a
+// command that Redis does not know.
 package rediskeys
