@@ -117,7 +117,7 @@ func TestFronts(t *testing.T) {
 			got := f.reached(t, "POST", "/a%2Fb//c/../d;e?q=1;2&x=%zz", bearer+"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil.example\r\nX-Forwarded-Prefix: /x\r\nForwarded: for=6.6.6.6\r\n")
 			for name, want := range map[string]string{
 				"X-Auth-Tenant": "acme", "X-Auth-Subject": "ann", "X-Auth-Scopes": "a b", "Authorization": "", "X-Forwarded-Proto": "http",
-				"X-Forwarded-For": "127.0.0.1, 127.0.0.1", "Forwarded": "", "X-Forwarded-Prefix": "",
+				"X-Forwarded-For": "127.0.0.1, 127.0.0.1", "X-Forwarded-Host": "localhost", "Forwarded": "", "X-Forwarded-Prefix": "",
 			} {
 				if v := strings.Join(got.Header[name], "; "); v != want {
 					t.Errorf("%s = %q, want %q", name, v, want)

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -67,6 +69,73 @@ func TestHandshakeErrorsAreBounded(t *testing.T) {
 	for _, text := range []string{"TLS handshake error", "no longer admitted"} {
 		if lines := strings.Count(log.String(), text); lines == 0 || lines > 55 {
 			t.Errorf("%d lines:\n%s", lines, log)
+		}
+	}
+}
+
+// A stream ends with the certificate of its client too.
+func TestStreamEndsWithItsClientCertificate(t *testing.T) {
+	ca, next := newCA(t, "ca"), newCA(t, "next")
+	secure := TLS{Certificate: ca.issue(t, "127.0.0.1"), ClientCAs: ca.pool()}
+	p := startProxy(t, startHandler(t, streamsHandler(nil)), quick, func(c *Config) { c.TLS = &secure })
+	cert := ca.issue(t, "gw.example")
+	for _, h2 := range []bool{false, true} {
+		client := ca.client(&cert, h2)
+		defer client.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/sse", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+testToken(time.Hour, ""))
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		lines := bufio.NewReader(res.Body)
+		wantEvent(t, lines, "hello ann")
+		reload := func(of TLS) {
+			if _, err := p.reload(t.Context(), Config{Tenants: []Tenant{static(t, "acme")}, TLS: &of, Upstream: p.cfg.Upstream, Admin: p.cfg.Admin}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reload(TLS{Certificate: secure.Certificate, ClientCAs: ca.pool(), ClientNames: []string{"gw.example"}})
+		ends := len(p.meter.ended())
+		reload(TLS{Certificate: secure.Certificate, ClientCAs: next.pool()})
+		until(t, "the stream ends", func() bool { return len(p.meter.ended()) > ends })
+		if _, err := lines.ReadString('\n'); err == nil || p.meter.ended()[ends] != StreamRevoked {
+			t.Errorf("HTTP/2 %v: Read = %v, ended: %v", h2, err, p.meter.ended())
+		}
+		reload(secure)
+	}
+}
+
+// A client of HTTP/2 that lets no byte of an answer through holds memory for each of its streams. Without a
+// token it does so for seconds only.
+func TestRefusedClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t, "ca")
+	p := startProxy(t, startEcho(t), func(c *Config) { c.TLS = &TLS{Certificate: ca.issue(t, "127.0.0.1")} })
+	c, err := tls.Dial("tcp", p.listener.Addr().String(), &tls.Config{RootCAs: ca.pool(), NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	// RFC 9113: the preface, SETTINGS with INITIAL_WINDOW_SIZE 0, and HEADERS of GET https / that end stream 1.
+	io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+
+		"\x00\x00\x06\x04\x00\x00\x00\x00\x00"+"\x00\x04\x00\x00\x00\x00"+
+		"\x00\x00\x03\x01\x05\x00\x00\x00\x01"+"\x82\x87\x84")
+	const rstStream = 3
+	for head := make([]byte, 9); ; {
+		if _, err := io.ReadFull(c, head); err != nil {
+			t.Fatalf("the stream is not ended: %v", err)
+		}
+		if head[3] == rstStream {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, c, int64(head[0])<<16|int64(head[1])<<8|int64(head[2])); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

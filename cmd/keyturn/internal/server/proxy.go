@@ -99,6 +99,7 @@ type proxy struct {
 	scheme       string // of requests to the upstream
 	identity     middleware.Identity
 	authenticate func(*http.Request) (*verifier.Token, error)
+	admitted     func(*http.Request) error // why the client's certificate is not good now
 	refuse       func(http.ResponseWriter, *http.Request, error)
 	unwanted     unwantedHeaders // of clients
 	credentials  unwantedHeaders // that requests without a token must not bring to the upstream
@@ -117,6 +118,7 @@ func newProxy(s *generation) *proxy {
 		up: s.cfg.Upstream.withDefaults(), identity: s.identity(), meter: s.cfg.Meter, now: s.cfg.Now,
 		log:          refusalLog{log: s.cfg.Logger, now: s.cfg.Now},
 		authenticate: middleware.Authenticator(s.verifier, options...),
+		admitted:     s.admitted,
 		refuse: func(w http.ResponseWriter, r *http.Request, err error) {
 			setHeaders(w.Header())
 			middleware.Refuse(w, r, err, options...)
@@ -208,6 +210,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.bare, x.preflight = true, true
 	default:
 		if err := x.admit(); err != nil {
+			x.limitAnswer()
 			x.count(middleware.Status(err))
 			p.refuse(w, r, err)
 			return
@@ -310,7 +313,7 @@ func (x *exchange) fail(err error) {
 	if x.status != 0 {
 		return // too late for another answer
 	}
-	x.control.SetWriteDeadline(x.proxy.now().Add(x.proxy.up.Idle)) // the first one may be over
+	x.limitAnswer()
 	if x.in.ProtoMajor == 1 && !x.sent.Load() {
 		x.w.Header().Set("Connection", "close") // net/http would wait for the rest of the body
 	}
@@ -339,9 +342,17 @@ func isTimeout(err error) bool {
 
 // answer answers with an error of the proxy's own.
 func (x *exchange) answer(status int, code, description string) {
+	x.limitAnswer()
 	x.count(status)
 	answerError(x.w, status, code, description)
 }
+
+// answerTime is how long a client may take to let an answer of the proxy's own through. It needs no token
+// for that, and HTTP/2 lets it hold back the answers of 250 requests on each connection, and their memory.
+const answerTime = 5 * time.Second
+
+// limitAnswer bounds how long the answer may take. A deadline from before may be over.
+func (x *exchange) limitAnswer() { x.control.SetWriteDeadline(x.proxy.now().Add(answerTime)) }
 
 // statusClientGone is what the log and the metrics say of a request whose client has gone: nginx made
 // the number up, and no client sees it.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -152,10 +153,14 @@ func (x *exchange) idleLocked() bool {
 }
 
 // judge asks the verifier again, and returns its verdict against the token. It finds the token where it
-// was found before: the headers of the client's request are as they were.
+// was found before: the headers of the client's request are as they were. A certificate of the client that
+// a reload has taken out ends the exchange too.
 func (x *exchange) judge() error {
 	if !x.rechecks() {
 		return nil
+	}
+	if err := x.proxy.admitted(x.in); err != nil {
+		return fmt.Errorf("%w: %w", middleware.ErrForbidden, err)
 	}
 	t, err := x.proxy.authenticate(x.in.WithContext(x.ctx))
 	switch {

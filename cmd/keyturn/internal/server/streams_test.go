@@ -319,7 +319,7 @@ func TestStreamWhileTheVerifierCannotTell(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			own := &proxy{up: p.live.Load().proxy.up, now: func() time.Time { return token.Expires().Add(-tt.exp) }}
+			own := &proxy{up: p.live.Load().proxy.up, admitted: p.admitted, now: func() time.Time { return token.Expires().Add(-tt.exp) }}
 			own.authenticate = func(*http.Request) (*verifier.Token, error) { return token, tt.err }
 			x := &exchange{proxy: own, in: r, token: token, ctx: t.Context()}
 			if got := x.judge(); !errors.Is(got, tt.want) || (got == nil) != (tt.want == nil) {

@@ -124,20 +124,27 @@ func (s *Server) withAdmission(ctx context.Context, _ net.Conn) context.Context 
 // under by hours. A request on it whose client could not connect now is refused, and ends it.
 func (s *Server) onlyAdmitted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g := s.live.Load()
-		a, ok := r.Context().Value(admissionKey{}).(*admission)
-		if !ok || a.generation.Load() != g.number {
-			if err := g.cfg.TLS.admits(r.TLS, s.cfg.Now()); err != nil {
-				s.cfg.Logger.Warn("a client is no longer admitted", "reason", "client_certificate", "client", r.RemoteAddr, "err", err)
-				setHeaders(w.Header())
-				w.Header().Set("Connection", "close") // ends an HTTP/2 connection too
-				answer(w, http.StatusForbidden, map[string]string{"error": "Client certificate refused"})
-				return
-			}
-			if ok {
-				a.generation.Store(g.number)
-			}
+		if err := s.admitted(r); err != nil {
+			s.cfg.Logger.Warn("a client is no longer admitted", "reason", "client_certificate", "client", r.RemoteAddr, "err", err)
+			setHeaders(w.Header())
+			w.Header().Set("Connection", "close") // ends an HTTP/2 connection too
+			answer(w, http.StatusForbidden, map[string]string{"error": "Client certificate refused"})
+			return
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// admitted returns why the client of a request could not connect now, or nil.
+func (s *Server) admitted(r *http.Request) error {
+	g := s.live.Load()
+	a, ok := r.Context().Value(admissionKey{}).(*admission)
+	if g.cfg.TLS == nil || ok && a.generation.Load() == g.number {
+		return nil
+	}
+	err := g.cfg.TLS.admits(r.TLS, s.cfg.Now())
+	if err == nil && ok {
+		a.generation.Store(g.number)
+	}
+	return err
 }
