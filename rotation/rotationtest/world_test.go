@@ -43,7 +43,7 @@ type world struct {
 
 	mu         sync.Mutex
 	old        int                      // see oldProgram; guarded by mu, as all below
-	storedAt   map[string]time.Duration // kid -> when it was last stored
+	storedAt   map[string]time.Duration // kid -> when it was first stored, or republished
 	lastLoss   time.Duration
 	edits      map[string]time.Duration  // tenant -> when its ring was last edited without a log entry
 	unreadable map[string]bool           // digests of rings that cannot be opened
@@ -141,7 +141,10 @@ func (w *world) committed(c rotationtest.Commit) {
 	w.noteLives(c.Tenant, e)
 	e.unreadable = w.unreadable[c.If]
 	for kid := range e.keys {
-		w.storedAt[kid] = w.now()
+		_, had := w.storedAt[kid]
+		if !had || slices.Contains(e.facts[ring.FactRepublished], kid) { // one that signed goes on at once
+			w.storedAt[kid] = w.now()
+		}
 	}
 	for _, kid := range e.facts[ring.FactRevoked] {
 		w.revoked[kid] = true
@@ -664,8 +667,15 @@ func (w *world) lose(note, tenant string, f func()) {
 		if kind, kid, _ := strings.Cut(field, ":"); (kind == "v" || kind == "u") && !after[field] {
 			l.accepts = append(l.accepts, kid)
 		}
-		if of, ok := strings.CutPrefix(field, "dead of "); ok && !after[field] {
-			l.revoked, l.dead = append(l.revoked, w.ended(of)...), append(l.dead, of)
+		var life int
+		var of string
+		if n, _ := fmt.Sscanf(field, "life %d of %s", &life, &of); n == 2 && !after[field] {
+			l.dead = append(l.dead, of)
+			for _, kid := range w.ended(of) {
+				if w.minted[of][kid] == life {
+					l.revoked = append(l.revoked, kid)
+				}
+			}
 		}
 	}
 	if tenant == "" {
@@ -685,14 +695,22 @@ func (w *world) holdings(of ...*instance) map[string]bool {
 		}
 		for _, ring := range rings {
 			for field := range ring {
-				if field == "dead" {
-					field += " of " + tenant
-				}
 				all[field] = true
+			}
+			for life := range livesEnded(ring) { // a store that loses the last of several shreds has the field still
+				all[fmt.Sprintf("life %d of %s", life, tenant)] = true
 			}
 		}
 	}
 	return all
+}
+
+// livesEnded returns how many lives of a ring have ended, by the bytes in clear of its field.
+func livesEnded(ring map[string][]byte) int {
+	if dead := ring["dead"]; len(dead) >= 16 {
+		return int(min(binary.BigEndian.Uint32(dead[12:]), 1000))
+	}
+	return 0
 }
 
 // edit changes a ring without a log entry.
