@@ -833,7 +833,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an instance that has ended is live",
-		edits: []edit{{"rotation/internal/held/roster.go", "if r.Instance == seal.Ended {", "if false {"}},
+		edits: []edit{{"rotation/internal/held/roster.go", "\t\t\tif r.Parted() {", "\t\t\tif false {"}},
 		tests: tests{here, "TestColdStartInTheSameRun$"}, want: "TestColdStartInTheSameRun",
 	},
 	{
@@ -915,5 +915,10 @@ var mutants = []mutant{
 		name:  "an acknowledgement from the past",
 		edits: []edit{{"rotation/internal/synced/entries.go", "|| b.place == (store.Place{}) || b.state.First() {", "|| b.place == (store.Place{}) {"}},
 		tests: tests{here, "TestNoAcknowledgementFromASnapshot$"}, want: "TestNoAcknowledgementFromASnapshot",
+	},
+	{
+		name:  "a destroyed ring keeps what a life has collected under the old KEK",
+		edits: []edit{{"rotation/internal/held/change.go", "stored && facts.CollectedUntil.IsZero()", "stored && false"}},
+		tests: tests{here, "TestRekeyOfADestroyedRing$"}, want: "TestRekeyOfADestroyedRing",
 	},
 }
