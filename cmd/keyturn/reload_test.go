@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -36,6 +37,10 @@ func hangUp(t *testing.T, env string, flags ...string) (s *served, ended chan er
 	s = &served{log: new(syncBuffer), out: new(syncBuffer)}
 	cmd := exec.Command(builtBinary(t), append([]string{"serve", "--addr", "127.0.0.1:0"}, flags...)...)
 	cmd.Env, cmd.Stderr, cmd.Stdout = cleanEnv(env), s.log, s.out
+	// Under nohup the tests ignore SIGHUP, and so would the program. It does not inherit one that is caught.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
