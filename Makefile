@@ -78,7 +78,7 @@ bench: setup ## measure, beside other libraries too, and write docs/benchmarks.m
 	@BENCHCOUNT=$(BENCHCOUNT) BENCHTIME=$(BENCHTIME) bench/compare/run
 
 .PHONY: edge
-edge: ## what one core passes on with serve --upstream, beside Go's bare ReverseProxy: writes its section of docs/benchmarks.md
+edge: ## what one core passes on with serve --upstream, beside Go's bare ReverseProxy, and decides at /authz behind nginx: writes its section of docs/benchmarks.md
 	go run ./bench/edge
 
 .PHONY: jwks-table

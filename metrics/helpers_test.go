@@ -3,13 +3,13 @@ package metrics_test
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/internal/proxytest"
 	"github.com/keyturn/keyturn/metrics"
 )
 
@@ -69,15 +69,10 @@ func eventually(t *testing.T, ok func() bool) {
 // fixed is a clock that stands.
 func fixed() time.Time { return time.Unix(1764000000, 500e6) }
 
-// promtool runs promtool with a page as its input, or skips the test if there is none.
+// promtool runs promtool with a page as its input, or skips the test if promtool is missing.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("promtool"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("CI has no promtool: %v", err)
-		}
-		t.Skip("there is no promtool: apt install prometheus")
-	}
+	proxytest.Need(t, "promtool")
 	cmd := exec.CommandContext(t.Context(), "promtool", args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()

@@ -78,7 +78,7 @@ func TestLogBoundsEachReason(t *testing.T) {
 	}
 }
 
-// What is said of one tenant does not hide what is said of another.
+// Lines about one tenant do not hide lines about another.
 func TestLogBoundsEachTenant(t *testing.T) {
 	l := newLogTest()
 	for i := range 100 {

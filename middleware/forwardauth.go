@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyturn/keyturn/internal/fold"
 	"github.com/keyturn/keyturn/verifier"
 )
 
@@ -145,7 +146,7 @@ func newForwardAuth(g *guard, cfg ForwardAuthConfig) (*forwardAuth, error) {
 	}
 	f := &forwardAuth{ForwardAuthConfig: cfg, guard: g, identity: identity}
 	for _, name := range identity.names {
-		f.aliased = append(f.aliased, fold(name))
+		f.aliased = append(f.aliased, fold.Name(name))
 		f.lower = append(f.lower, strings.ToLower(name))
 	}
 	f.Profiles = make(map[string]Profile)
@@ -282,7 +283,7 @@ var errAlias = &requestError{"a header has the name of one that the identity has
 // that a proxy does not replace by it, since it is spelt with other characters.
 func (f *forwardAuth) hasAlias(h http.Header) bool {
 	for name := range h {
-		if f.identity.owns(name) && slices.Contains(f.aliased, fold(name)) && !isHeaderWord(name) {
+		if f.identity.owns(name) && slices.Contains(f.aliased, fold.Name(name)) && !isHeaderWord(name) {
 			return true
 		}
 	}

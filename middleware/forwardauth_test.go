@@ -200,7 +200,7 @@ func TestForwardAuthWait(t *testing.T) {
 	})
 }
 
-// Whatever an error handler does, a refusal is none of what a proxy takes for leave.
+// Whatever an error handler does, no proxy takes a refusal for leave.
 func TestForwardAuth_GHSA_68wm_pfjf_wqp6_RefusalIsNeverOpen(t *testing.T) {
 	for name, handler := range map[string]func(w http.ResponseWriter, r *http.Request, err error){
 		"GHSA_fj56_5763_j8pp_writes nothing": func(http.ResponseWriter, *http.Request, error) {},

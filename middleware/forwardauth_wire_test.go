@@ -57,7 +57,7 @@ func TestForwardAuthOnTheWire(t *testing.T) {
 		{"CONNECT of a host", "CONNECT x.example:443 HTTP/1.1", token, 404},
 		{"CONNECT of a path", "CONNECT /ext-authz/admin/x HTTP/1.1", token, 200},
 		{"an absolute URL", "GET http://x.example/authz HTTP/1.1", token, 200},
-		{"an escape that is none", "GET /ext-authz/admin/%zz HTTP/1.1", token, 400},
+		{"a bad escape", "GET /ext-authz/admin/%zz HTTP/1.1", token, 400},
 		{"a body that does not come", "POST /authz HTTP/1.1", token + "Content-Length: 300000\r\n", 200},
 		{"a small body that does not come", "POST /authz HTTP/1.1", token + "Content-Length: 3\r\n", 200},
 		{"chunks that do not come", "POST /authz HTTP/1.1", token + "Transfer-Encoding: chunked\r\n", 200},

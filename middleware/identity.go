@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/keyturn/keyturn/internal/fold"
 	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -166,7 +167,7 @@ func (id Identity) plan() (*identityPlan, error) {
 	if err := id.check(); err != nil {
 		return nil, err
 	}
-	p := &identityPlan{Identity: id, folded: fold(id.Prefix), names: make([]string, 0, claimHeaders+len(id.Claims)+1)}
+	p := &identityPlan{Identity: id, folded: fold.Name(id.Prefix), names: make([]string, 0, claimHeaders+len(id.Claims)+1)}
 	for _, name := range identityHeaders {
 		p.names = append(p.names, http.CanonicalHeaderKey(id.Prefix+name))
 	}
@@ -213,11 +214,11 @@ func (id Identity) checkClaims() error {
 	}
 	seen := make(map[string]string)
 	for _, name := range append(identityHeaders[:], assertionHeader) {
-		seen[fold(name)] = "the header of every identity"
+		seen[fold.Name(name)] = "the header of every identity"
 	}
 	for _, name := range slices.Sorted(maps.Keys(id.Claims)) {
 		claim := id.Claims[name]
-		switch other := seen[fold(name)]; {
+		switch other := seen[fold.Name(name)]; {
 		case !isHeaderWord(name), name[0] == '-', name[len(name)-1] == '-', len(name) > 64:
 			return fmt.Errorf("middleware: Identity.Claims: %q is not the end of a header's name: want letters, digits and hyphens", name)
 		case other != "":
@@ -227,30 +228,9 @@ func (id Identity) checkClaims() error {
 		case slices.Contains(listClaims, claim):
 			return fmt.Errorf("middleware: Identity.Claims: %q: the claim %q is a list or an object, and a header holds one text", name, claim)
 		}
-		seen[fold(name)] = strconv.Quote(name)
+		seen[fold.Name(name)] = strconv.Quote(name)
 	}
 	return nil
-}
-
-// fold returns what every name of a header becomes that some program takes for the same. HTTP does
-// not tell upper and lower case apart (RFC 9110, section 5.1). CGI, WSGI and their kin make _ of
-// every character that is neither a letter nor a digit.
-func fold(name string) string {
-	b := []byte(name)
-	for i, c := range b {
-		b[i] = foldByte(c)
-	}
-	return string(b)
-}
-
-func foldByte(c byte) byte {
-	switch {
-	case 'A' <= c && c <= 'Z':
-		return c + ('a' - 'A')
-	case !isAlphaNum(c):
-		return '-'
-	}
-	return c
 }
 
 // isHeaderWord reports whether name has only letters, digits and hyphens. nginx drops headers with
@@ -260,17 +240,7 @@ func isHeaderWord(name string) bool {
 }
 
 // owns reports whether name may be taken for that of a header of the identity.
-func (p *identityPlan) owns(name string) bool {
-	if len(name) < len(p.folded) {
-		return false
-	}
-	for i := range len(p.folded) {
-		if foldByte(name[i]) != p.folded[i] {
-			return false
-		}
-	}
-	return true
-}
+func (p *identityPlan) owns(name string) bool { return fold.HasPrefix(name, p.folded) }
 
 func (p *identityPlan) strip(h http.Header) {
 	for name, values := range h {

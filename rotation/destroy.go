@@ -62,7 +62,8 @@ func (r *Rotator) Destroy(ctx context.Context, tenant string, opts ...Option) (R
 
 // garbled reads a ring of which a field cannot be opened, to destroy it. If that is the fact that the ring
 // was destroyed, its records say how many of its lives have ended, and so may this instance. Forged bytes
-// there hide no more than their removal would. But what may be authentic is not overwritten unasked.
+// there hide no more than their removal would. But bytes that may be authentic are only overwritten by
+// force.
 func (r *Rotator) garbled(ctx context.Context, parts *ring.UnreadableError, force bool) (*base, error) {
 	mayBeNewer := func(field string) bool {
 		err := parts.Failed[field]

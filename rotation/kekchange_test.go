@@ -273,7 +273,7 @@ func TestRealms(t *testing.T) {
 }
 
 // A person who has the old KEK, and a dump from then, has the secrets that were accepted under it too, and
-// can sign with them. A public key is none, and a revoked secret signs nothing.
+// can sign with them. A public key is not secret, and a revoked secret signs nothing.
 func TestRekeyReportsAcceptedSecrets(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})

@@ -129,7 +129,7 @@ func TestPauseListsTenants(t *testing.T) {
 			}}
 			s.sync = func(q []rotation.SyncRequest, replies []rotation.SyncReply) {
 				for i := range replies {
-					replies[i].Acks = nil // so that nobody vouches
+					replies[i].Acks = nil // so that no instance vouches
 				}
 			}
 			return openStore(t, s, derived, cold, keeping(path), of())

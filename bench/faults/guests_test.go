@@ -76,7 +76,7 @@ func (f *fleet) secretly(t *testing.T, g *guest, change func(*rotation.Rotator) 
 	if err := f.insist(t.Context(), "a change in secret", change); err != nil {
 		t.Fatal(err)
 	}
-	err := f.allHave(t.Context(), g, "what was changed in secret", func(m *instance) bool {
+	err := f.allHave(t.Context(), g, "the change in secret", func(m *instance) bool {
 		s, err := m.keys.Tenant(g.tenant.name)
 		return err == nil && done(s)
 	})
@@ -211,7 +211,7 @@ func wrongInOps(page string) (wrong []string) {
 				wrong = append(wrong, fmt.Sprintf("%s: %d cells of what operators do, want %d", s.title, len(cells), want))
 				continue
 			}
-			if part == 0 { // imported to removed, but for what is left to chance
+			if part == 0 { // imported to removed, except the operations that chance chooses
 				cells = []string{cells[0], cells[2], cells[3], cells[4], cells[6], cells[7], cells[12]}
 			}
 			for i, cell := range cells {

@@ -367,7 +367,7 @@ func (c *configFile) check() error {
 	return c.checkRings()
 }
 
-// checkServer checks what is not about single tenants.
+// checkServer checks the settings that concern no single tenant.
 func (c *configFile) checkServer() error {
 	if err := c.Listen.check(); err != nil {
 		return usagef("the file of --config: listen.%v", err)

@@ -109,7 +109,7 @@ func resolveAll(folder string, paths ...*string) {
 
 // fileTenants returns the tenants of the file, and of tenants_dir, as the server takes them. One of
 // tenants_dir that cannot be used is as it was when it could be used last, and the others are not held
-// up. At the start there is none before, and a server that left a tenant out would call its good
+// up. At the start no earlier tenant exists, and a server that left a tenant out would call its good
 // tokens bad: so that is an error.
 func (s *serveCommand) fileTenants(file *configFile) (all []server.Tenant, err error) {
 	f := &folderReading{serveCommand: s, file: file, owners: make(secretOwners)}
@@ -191,7 +191,7 @@ func (f *folderReading) add(t *tenantConfig) error {
 	return nil
 }
 
-// sumTenant is fileTenant with the sum of all that the tenant is made of.
+// sumTenant is fileTenant with the sum of the tenant's file and of the files that it names.
 func (s *serveCommand) sumTenant(t *tenantConfig, owners secretOwners) (server.Tenant, error) {
 	text, err := yaml.Marshal(t)
 	if err != nil {

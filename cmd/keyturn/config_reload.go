@@ -71,7 +71,7 @@ func fixedSettings(o *offer) map[string]string {
 	if err != nil {
 		return fixed
 	}
-	// Each member at the top has a line that is not indented, and what is in it follows.
+	// Each member at the top begins with a line that is not indented. Its content follows.
 	name := ""
 	for line := range strings.Lines(string(text)) {
 		if before, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "-") {

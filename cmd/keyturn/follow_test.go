@@ -111,8 +111,8 @@ func tenantLine(id, more string) string {
 
 const (
 	reloaded  = "the configuration is reloaded"
-	notTaken  = "the configuration is not reloaded: what was read before stays in use"
-	keptOne   = "a file is not reloaded: what was read before stays in use"
+	notTaken  = "the configuration is not reloaded: the last good version stays in use"
+	keptOne   = "a file is not reloaded: the last good version stays in use"
 	asItWas   = "the configuration is as it was"
 	readyAcme = `{"status":"ready","ready":1,"degraded":0,"not_ready":0,"tenants":{"acme":{"status":"ready"}}}` + "\n"
 )

@@ -289,7 +289,7 @@ func shownName(s string, most int) string {
 	return s
 }
 
-// end prints what is left. It says that there are no changes only if the whole log was read.
+// end prints the rest. It says that there are no changes only if the whole log was read.
 func (l *logPrinter) end(partly bool) error {
 	if l.json {
 		l.out.WriteString("]\n")

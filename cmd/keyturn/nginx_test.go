@@ -51,7 +51,7 @@ func TestNginx_nginx_824_AnswersAreNotCached(t *testing.T) {
 	}
 }
 
-// If keyturn is gone, nobody gets through.
+// If keyturn is gone, no request gets through.
 func TestNginxWithoutKeyturn(t *testing.T) {
 	t.Parallel()
 	service, seen := newService(t)

@@ -142,7 +142,7 @@ func startProxied(t *testing.T) *served {
 	return startServeAlone(t, nil, "--config", configFolder(t, string(config), map[string]string{"acme.secret": testSecret}))
 }
 
-// wantProfile checks that there is a profile at a path, and that it lets nobody in without a token.
+// wantProfile checks that a profile is at a path, and that it refuses a request without a token.
 func wantProfile(t *testing.T, s *served, path string) {
 	t.Helper()
 	token := hs256(testSecret, plainHeader, in(time.Hour, `,"iss":"https://acme.example","aud":"api","scope":"orders:write"`))

@@ -65,7 +65,7 @@ func newGate(t *testing.T, start func(testing.TB, proxytest.Config) *proxytest.P
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A tenant whose keys cannot be had: nobody can tell whether its tokens are good.
+	// A tenant whose keys cannot be fetched: keyturn cannot tell whether its tokens are good.
 	text := string(config) + "  - {id: away, kind: jwks, jwks_url: 'http://127.0.0.1:1/jwks', allow_loopback: true, algorithms: [ES256], issuer: https://away.example, audiences: [api]}\n"
 	s := startServeAlone(t, nil, "--config", configFolder(t, text, map[string]string{"acme.secret": testSecret}))
 	f := new(gate)

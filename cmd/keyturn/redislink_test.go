@@ -122,7 +122,7 @@ func TestServeConfigOverMutualTLS(t *testing.T) {
 	}
 }
 
-// What is wrong with TLS is an error that names the flag.
+// A fault of TLS is an error that names the flag.
 func TestTLSErrorsNameFlags(t *testing.T) {
 	g := newVault(t)
 	list := func(args ...string) result {

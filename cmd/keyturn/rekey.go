@@ -197,7 +197,7 @@ func (r *rekeying) ended(ctx context.Context) bool {
 // rekeyBucket works on the rings of one bucket, and waits until the live instances have applied the
 // last change in it. They apply them in order.
 //
-// Each change has its keyring read what is new, which costs a look at each of its rings. So a bucket with
+// Each change has its keyring read the news, which costs a look at each of its rings. So a bucket with
 // hundreds of rings is worked on in parts.
 func (r *rekeying) rekeyBucket(ctx context.Context, tenants []string) {
 	var changed []string

@@ -20,7 +20,7 @@ type seenFiles struct {
 	files  []seenFile
 	byPath map[string]int // index in files
 	pipe   string         // the name of one that can be read once only; "" without one
-	tenant hash.Hash      // of what was read since beginTenant; nil outside
+	tenant hash.Hash      // of the bytes that were read since beginTenant; nil outside
 }
 
 type seenFile struct {
@@ -167,7 +167,7 @@ func (a *app) openNamed() func(string) (*os.File, error) {
 	return os.Open
 }
 
-// onceHandler hands on each record once: what is read again and again says the same each time.
+// onceHandler hands on each record once. A file that is read several times logs the same each time.
 type onceHandler struct {
 	slog.Handler
 	said *saidLines

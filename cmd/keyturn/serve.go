@@ -40,8 +40,8 @@ type serveCommand struct {
 	json         bool
 	log          *slog.Logger
 
-	good map[string]*folderTenant // by file of tenants_dir: what was good last
-	next map[string]*folderTenant // the same, of what is being read
+	good map[string]*folderTenant // by file of tenants_dir: the last good tenant
+	next map[string]*folderTenant // the same, of the reading in progress
 	kept map[string]error         // by file of tenants_dir that cannot be used: why
 }
 

@@ -61,7 +61,7 @@ long as if it had not been restarted, and makes none. The file is sealed with th
 
 With --config the file, and each file that it names, is read again every 10 seconds, and at
 once at SIGHUP; with --redis the KEK file is. A change takes effect without a restart,
-as a whole; if something is wrong, what was read before stays in use. --check says
+as a whole; if something is wrong, the last good version stays in use. --check says
 whether the files are right, and opens nothing on the network.
 
 There is no CORS for /api: it is for curl and for other servers. For pages in a browser,

@@ -173,7 +173,7 @@ func (w *watcher) outcome(seen *watched) error {
 	case seen.err != nil:
 		return exitf(exitCannotTell, "the change is made, but it is not known which instances have applied it: %s", printable(errorText(seen.err), false))
 	case len(missing) == 0 && seen.alone:
-		return exitf(exitNotEverywhere, `the change is made, but no instance that verifies the tenant's tokens had confirmed it within %v. If no service verifies them, nothing is to do. Otherwise somebody may have removed what the instances say, and can remove the change: look at the instances, and repeat the command; docs/operations.md, "Not confirmed"`, max(time.Second, seen.waited.Round(time.Second)))
+		return exitf(exitNotEverywhere, `the change is made, but no instance that verifies the tenant's tokens had confirmed it within %v. If no service verifies them, nothing is to do. Otherwise another person may have removed what the instances say, and can remove the change: look at the instances, and repeat the command; docs/operations.md, "Not confirmed"`, max(time.Second, seen.waited.Round(time.Second)))
 	case len(missing) == 0:
 		if !w.receipt.DestroyedAt.IsZero() && len(seen.acks) == 0 {
 			w.note(`no instance was seen, so none has confirmed the shred: if a service verifies the tenant's tokens, look at its instances, and shred again; docs/operations.md, "Not confirmed"`)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/proxytest"
 )
 
 // A prom is a real Prometheus, with its data in a folder of its own.
@@ -22,7 +24,7 @@ type prom struct{ url string }
 // startPrometheus starts one that scrapes targets twice a second and judges rules four times.
 func startPrometheus(t *testing.T, rules string, targets ...string) *prom {
 	t.Helper()
-	need(t, "prometheus")
+	proxytest.Need(t, "prometheus")
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "rules.yml"), rules)
 	write(t, filepath.Join(dir, "prometheus.yml"), fmt.Sprintf(`
@@ -123,17 +125,6 @@ func (p *prom) since(t *testing.T, alert, state string) (first time.Time) {
 		}
 	}
 	return first
-}
-
-// need skips the test if a program is missing.
-func need(t *testing.T, program string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("CI has no %s: %v", program, err)
-		}
-		t.Skipf("there is no %s: apt install prometheus", program)
-	}
 }
 
 // start runs a program in a folder until the test ends, and shows what it said if the test has failed.

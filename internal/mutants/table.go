@@ -827,7 +827,7 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineUnheard$"}, want: "TestTimelineUnheard",
 	},
 	{
-		name:  "what is vouched for is certain",
+		name:  "a vouched copy is certain",
 		edits: []edit{{"rotation/internal/protocol/syncstate.go", "if known && !r.Trusted {", "if false {"}},
 		tests: tests{simulator, "TestTimelineRun$"}, want: "TestTimelineRun",
 	},

@@ -324,7 +324,7 @@ func TestOpenWithRefuses(t *testing.T) {
 		"Sentinels that there are not":  {"redis://u@h", rediskeys.Options{SentinelCredentials: get}, "redis-sentinel://"},
 		"two passwords for Sentinels":   {"redis-sentinel://h/m?sentinel_password=hush", rediskeys.Options{SentinelCredentials: get}, "give one"},
 		"a socket with TLS":             {"unix:///hush", rediskeys.Options{TLS: &tls.Config{}}, "TLS"},
-		"a URL that is none, with both": {"hush", rediskeys.Options{Credentials: get}, "want redis://"},
+		"a bad URL, with both": {"hush", rediskeys.Options{Credentials: get}, "want redis://"},
 	} {
 		if _, err := rediskeys.OpenWith(tt.url, tt.o); err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", name, err)

@@ -112,7 +112,7 @@ func TestTLSErrors(t *testing.T) {
 	}
 }
 
-// A port without TLS waits for the rest of a command, or says that there is none. Either error names
+// A port without TLS waits for the rest of a command, or says that it lacks TLS. Either error names
 // TLS.
 func TestTLSToPlainPort(t *testing.T) {
 	redistest.Need(t)

@@ -160,7 +160,7 @@ type SyncReply struct {
 
 	// Run names the time for which one process has been the primary without a break, in at most 64
 	// bytes of UTF-8. It is another one after each start, failover and failback. Within one, the store
-	// loses nothing, unless somebody removes it. It is empty if the store cannot tell.
+	// loses nothing, unless a person removes it. It is empty if the store cannot tell.
 	Run string
 
 	// Acks, if they were requested, are those that are stored after this sync, sorted by instance.

@@ -1,4 +1,4 @@
-// A real Mastra server with the agent of the guide, whose model is a mock: it asks nobody. It prints
+// A real Mastra server with the agent of the guide, whose model is a mock: it calls no service. It prints
 // its port. It has no auth of its own: keyturn stands in front of it.
 import { serve } from '@hono/node-server'
 import { Agent } from '@mastra/core/agent'

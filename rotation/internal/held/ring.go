@@ -309,7 +309,7 @@ func (c *Ring) Born() string {
 // key is lost. Who has that KEK, and a copy of the store from then, can open r.
 func (c *Ring) BornOf(r *Record) string { return c.bornOf(r.Record.TenantKey) }
 
-// bornOf is BornOf for what is sealed under the tenant key of that id.
+// bornOf is BornOf for a blob that is sealed under the tenant key of that id.
 func (c *Ring) bornOf(id string) string {
 	for _, tk := range c.Copy.TenantKeys {
 		if tk.ID == id {

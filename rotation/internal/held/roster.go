@@ -141,7 +141,7 @@ func (c *Ring) Rekeyed(tenant string, keks *seal.KEKs, fields map[string][]byte)
 			report.OldKeys = append(report.OldKeys, r.KID)
 		}
 	}
-	// The secret of an accepted key signs whatever its owner wants. A public key is none.
+	// The secret of an accepted key signs whatever its owner wants. A public key is not secret.
 	for _, a := range c.AllAccepted() {
 		if a.Algorithm.Symmetric() && c.bornOf(a.Accept.TenantKey) != Origin(primary) && !c.Revoked(a.KID) {
 			report.OldKeys = append(report.OldKeys, a.KID)

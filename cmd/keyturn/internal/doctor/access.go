@@ -91,7 +91,7 @@ func (f *Facts) rights() []Finding {
 		slices.Sort(answers)
 		do := f.grant(s, slices.Compact(answers)...)
 		if r.Denied[0].Answer == Undetailed {
-			do = fmt.Sprintf("type into %s what keyturn keys acl --user %s prints; its keys and channels may be what is missing", s.CLI, user)
+			do = fmt.Sprintf("type into %s what keyturn keys acl --user %s prints; the user may lack its keys and channels", s.CLI, user)
 		}
 		return []Finding{found(check, Bad, do, "user %s may not call %s, which keyturn needs: %s", r.User, strings.Join(names, ", "), r.Denied[0].Answer)}
 	}

@@ -10,23 +10,14 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// need skips the test if a program is missing: in CI, that fails it.
-func need(t *testing.T, program string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skipf("%s is missing (make setup brings it): %v", program, err)
-	}
-}
+	"github.com/keyturn/keyturn/internal/proxytest"
+)
 
 // startScript runs an upstream that prints its port.
 func startScript(t *testing.T, program, script string) (url string) {
 	t.Helper()
-	need(t, program)
+	proxytest.Need(t, program)
 	cmd := exec.Command(program, script)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()

@@ -29,7 +29,7 @@ type Config struct {
 	// means on Unix alone.
 	Addr string
 
-	// Unix is the path of a socket on which the server listens too. Empty means that there is none.
+	// Unix is the path of a socket on which the server listens too. Empty means no socket.
 	// UnixMode is the mode of the socket: who can write it can connect.
 	Unix     string
 	UnixMode fs.FileMode

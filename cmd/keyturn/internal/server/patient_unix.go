@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// acceptAll returns the connections that wait to be accepted, most of them at the most, and has the kernel
-// complete no more. Closing the listener is not enough: the runtime does that only when the goroutine in
+// acceptAll returns the connections that wait to be accepted, most of them at the most, and has the
+// kernel complete no further ones. Closing the listener is not enough: the runtime does that only when the goroutine in
 // Accept has come back.
 func acceptAll(raw syscall.RawConn, most int) (all []net.Conn) {
 	err := raw.Control(func(listener uintptr) {

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/fold"
 )
 
 // testToken returns a token that expires after ttl. It uses nothing of ours.
@@ -254,7 +256,7 @@ func TestProxyPublic(t *testing.T) {
 		t.Fatalf("answer = %d %s", res.StatusCode, body)
 	}
 	for name := range e.Header {
-		if f := fold(name); strings.HasPrefix(f, "x-auth-") || f == "authorization" || f == "cookie" {
+		if f := fold.Name(name); strings.HasPrefix(f, "x-auth-") || f == "authorization" || f == "cookie" {
 			t.Errorf("the upstream got %s: %q", name, e.Header[name])
 		}
 	}
@@ -297,7 +299,7 @@ func TestProxyPreflight(t *testing.T) {
 	}
 }
 
-// X-Forwarded-* are ours, but for what trusted proxies say.
+// keyturn sets X-Forwarded-*. It keeps those of trusted proxies alone.
 func TestTrustedProxies(t *testing.T) {
 	said := []string{"X-Forwarded-For: 6.6.6.6, 1.2.3.4, 127.0.0.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: www.example", "X-Forwarded-Prefix: /x", "X-Real-IP: 6.6.6.6", "Forwarded: for=6.6.6.6"}
 	tests := []struct {
@@ -306,7 +308,7 @@ func TestTrustedProxies(t *testing.T) {
 		lines             []string
 		addr, proto, host string
 	}{
-		{"GHSA-6384-m2mw-rf54 GHSA-vhr5-ggp3-qq85: nobody is trusted", "", said, "127.0.0.1", "http", "shop.example"},
+		{"GHSA-6384-m2mw-rf54 GHSA-vhr5-ggp3-qq85: no proxy is trusted", "", said, "127.0.0.1", "http", "shop.example"},
 		{"another network is", "10.0.0.0/8", said, "127.0.0.1", "http", "shop.example"},
 		{"the caller is, and the hop before it", "127.0.0.0/8", said, "1.2.3.4, 127.0.0.9, 127.0.0.1", "https", "www.example"},
 		{"only the caller is", "127.0.0.1/32", said, "127.0.0.9, 127.0.0.1", "https", "www.example"},

@@ -201,7 +201,7 @@ func TestProxyAnswer(t *testing.T) {
 	}
 }
 
-// No upgrade but that of a WebSocket reaches the upstream: through h2c a client could send requests
+// Only the upgrade of a WebSocket reaches the upstream: through h2c a client could send requests
 // past the proxy (golang/go#80416, Traefik GHSA-w4v4-9rw7-5326).
 func TestGolangGo80416_NoH2CSmuggling(t *testing.T) {
 	upgraded := make(chan string, 10)

@@ -29,14 +29,14 @@ type Files interface {
 // Loaded is what a configuration was read as.
 type Loaded struct {
 	Config Config
-	Sum    Sum // of what was read, also where there is an error
+	Sum    Sum // of the bytes that were read, also where there is an error
 
 	// Kept are the files of single tenants that cannot be used, with the reason. What they held
 	// before is in Config.
 	Kept map[string]error
 
 	Warnings []string          // for the log, if Config is used
-	Explain  func(error) error // returns the words for an [Error] about Config; nil: there are none
+	Explain  func(error) error // returns the words for an [Error] about Config; may be nil
 }
 
 // A generation is what one reading of the configuration has made: it is replaced as a whole, and a
@@ -125,8 +125,8 @@ func (s *Server) adminRoutes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.live.Load().private.ServeHTTP(w, r) })
 }
 
-// A follower applies a configuration whose files have changed. What was read last and could be used
-// stays in use until another one can be used, as a whole.
+// A follower applies a configuration whose files have changed. The last good configuration stays in
+// use until another one can be used, as a whole.
 //
 // The files count once they have been read twice, with the same content, so that a half written file
 // does not, nor a part of a Kubernetes ConfigMap beside a part of the next one.
@@ -177,7 +177,8 @@ func (f *follower) look(ctx context.Context, asked bool) {
 	}
 }
 
-// unchanged says that the files hold what is in use, if they did not before, or an operator has asked.
+// unchanged says that the files hold the configuration in use, if they did not before, or an
+// operator has asked.
 func (f *follower) unchanged(asked bool) {
 	if f.said != "" || asked {
 		f.s.cfg.Logger.Info("the configuration is as it was")
@@ -200,7 +201,7 @@ func (f *follower) apply(ctx context.Context, loaded *Loaded, err error, asked b
 	f.s.cfg.Meter.Reloaded(err == nil && len(loaded.Kept) == 0, f.s.cfg.Now())
 	if err != nil {
 		if text := err.Error(); text != f.said || asked {
-			log.Warn("the configuration is not reloaded: what was read before stays in use", "err", err)
+			log.Warn("the configuration is not reloaded: the last good version stays in use", "err", err)
 			f.said = text
 		}
 		return // and the next look tries again: what it lacks may come
@@ -227,7 +228,7 @@ func (f *follower) logWarnings(now []string) {
 func (f *follower) logKept(kept map[string]error) {
 	for name, err := range kept {
 		if f.kept[name] != err.Error() {
-			f.s.cfg.Logger.Warn("a file is not reloaded: what was read before stays in use", "file", name, "err", err)
+			f.s.cfg.Logger.Warn("a file is not reloaded: the last good version stays in use", "file", name, "err", err)
 		}
 	}
 	clear(f.kept)
@@ -267,8 +268,8 @@ type change struct {
 // errNoRings says that no keyring is open, and a reload opens none.
 var errNoRings = errors.New("restart needed: tenants of kind ring, and none was there at the start")
 
-// reload makes cfg the configuration, all of it or nothing. It opens what cfg names beside what is
-// open, and waits up to 10 s for rings that are added.
+// reload makes cfg the configuration, all of it or nothing. It opens the sources of cfg beside the
+// open ones, and waits up to 10 s for rings that are added.
 func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error) {
 	cfg.Logger, cfg.Now, cfg.Notify, cfg.Hint, cfg.Meter = s.cfg.Logger, s.cfg.Now, s.cfg.Notify, s.cfg.Hint, s.cfg.Meter
 	cfg.Reload.Settle, cfg.Reload.Signal, cfg.Reload.Files = s.cfg.Reload.Settle, s.cfg.Reload.Signal, s.cfg.Reload.Files
@@ -390,7 +391,7 @@ func (s *Server) retire(ctx context.Context, old, next *tenants) {
 	})
 }
 
-// without returns the elements of all that are not in others.
+// without returns the elements of all, except those of others.
 func without(all, others []string) (rest []string) {
 	known := make(map[string]bool, len(others))
 	for _, one := range others {

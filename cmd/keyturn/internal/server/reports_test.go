@@ -93,7 +93,7 @@ func FuzzUnwantedHeaders(f *testing.F) {
 	}
 	u := newUnwanted(Config{}.Identity, nil, false)
 	f.Fuzz(func(t *testing.T, name string) {
-		// As CGI makes a variable of it (RFC 3875, section 4.1.18), but for all characters that are odd.
+		// As CGI makes a variable of it (RFC 3875, section 4.1.18), here of every odd character too.
 		variable := strings.Map(func(r rune) rune {
 			if r < 128 && (r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
 				return r

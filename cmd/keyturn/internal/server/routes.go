@@ -52,7 +52,7 @@ func (s *generation) localRoutes() http.Handler {
 }
 
 // upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
-// but for public keys if those are published.
+// except public keys if those are published.
 func (s *generation) upstreamRoutes() http.Handler {
 	published := newPublisher(s.tenants, s.cfg.Now)
 	if published == nil || !s.cfg.Upstream.Publish {

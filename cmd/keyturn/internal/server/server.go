@@ -120,7 +120,7 @@ func endpointOf(a net.Addr) Endpoint {
 const otherHeaderBytes = 24 << 10
 
 // ErrTerminated is the cause of a context that ends a Server whose place others are about to take: it
-// goes on for Config.Drain. After any other cause somebody waits for its end.
+// goes on for Config.Drain. After any other cause an operator waits for its end.
 var ErrTerminated = errors.New("terminated")
 
 // Run answers requests until ctx ends, and for Config.Drain if its cause is [ErrTerminated]. Then it
@@ -269,7 +269,7 @@ func (f *face) count(_ net.Conn, now http.ConnState) {
 	}
 }
 
-// leave takes no new connections, and serves those that are open for a while, or until there are none.
+// leave takes no new connections, and serves the open ones for a while, or until the last one ends.
 func (f *face) leave(d time.Duration) {
 	if f == nil {
 		return

@@ -22,8 +22,8 @@ type TLS struct {
 	ClientCAs *x509.CertPool
 
 	// ClientNames are the URIs and DNS names of clients that may connect: a client's certificate has
-	// one of them among its subject alternative names, byte for byte. Empty means all that ClientCAs
-	// vouches for.
+	// one of them among its subject alternative names, byte for byte. Empty means every client that
+	// ClientCAs vouches for.
 	ClientNames []string
 }
 

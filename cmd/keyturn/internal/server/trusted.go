@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyturn/keyturn/internal/fold"
 	"github.com/keyturn/keyturn/middleware"
 )
 
@@ -35,7 +36,7 @@ type unwantedHeaders struct {
 func newUnwanted(id middleware.Identity, tokenHeaders []string, forwardToken bool) unwantedHeaders {
 	u := unwantedHeaders{}
 	for _, name := range slices.Concat(proxyHeaders, []string{cmp.Or(id.Prefix, defaultIdentityPrefix)}, tokenNames(tokenHeaders)) {
-		u.folded = append(u.folded, fold(name))
+		u.folded = append(u.folded, fold.Name(name))
 	}
 	if forwardToken {
 		for _, name := range tokenNames(tokenHeaders) {
@@ -49,7 +50,7 @@ func newUnwanted(id middleware.Identity, tokenHeaders []string, forwardToken boo
 func newCredentials(tokenHeaders []string) unwantedHeaders {
 	u := unwantedHeaders{}
 	for _, name := range append(tokenNames(tokenHeaders), authorization, "Cookie") {
-		u.folded = append(u.folded, fold(name))
+		u.folded = append(u.folded, fold.Name(name))
 	}
 	return u
 }
@@ -73,43 +74,11 @@ func (u *unwantedHeaders) remove(h http.Header) {
 
 func (u *unwantedHeaders) has(name string) bool {
 	for _, f := range u.folded {
-		if len(name) == len(f) || len(name) > len(f) && f[len(f)-1] == '-' {
-			if foldsTo(name[:len(f)], f) {
-				return true
-			}
+		if (len(name) == len(f) || f[len(f)-1] == '-') && fold.HasPrefix(name, f) {
+			return true
 		}
 	}
 	return false
-}
-
-// foldsTo reports whether a name becomes folded where only letters and digits count.
-func foldsTo(name, folded string) bool {
-	for i := range len(name) {
-		if foldByte(name[i]) != folded[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// fold returns what every name of a header becomes that some program takes for the same one: CGI and
-// WSGI write X-Auth-Subject and X_Auth.Subject alike.
-func fold(name string) string {
-	b := []byte(name)
-	for i, c := range b {
-		b[i] = foldByte(c)
-	}
-	return string(b)
-}
-
-func foldByte(c byte) byte {
-	switch {
-	case 'A' <= c && c <= 'Z':
-		return c + ('a' - 'A')
-	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		return c
-	}
-	return '-'
 }
 
 // setForwarded sets X-Forwarded-For, -Host and -Proto. It builds on those of the request only if the
@@ -170,6 +139,6 @@ func lastOf(values []string) string {
 // isHost reports whether s may be a host with or without a port.
 func isHost(s string) bool {
 	return s != "" && len(s) <= 300 && !strings.ContainsFunc(s, func(r rune) bool {
-		return r > '~' || foldByte(byte(r)) == '-' && !strings.ContainsRune("-._:[]", r)
+		return r > '~' || fold.Byte(byte(r)) == '-' && !strings.ContainsRune("-._:[]", r)
 	})
 }

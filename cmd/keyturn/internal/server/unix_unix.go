@@ -30,8 +30,8 @@ type unixListener struct {
 // listenUnix listens on a socket at path.
 //
 // The socket is made in a new folder that is ours alone, gets its mode there, and is then linked to
-// its place. So it never has another mode there, whatever the umask, and a file that somebody puts at
-// path meanwhile is not followed, not opened and not replaced.
+// its place. So it never has another mode there, whatever the umask, and a file that another user puts
+// at path meanwhile is not followed, not opened and not replaced.
 func listenUnix(ctx context.Context, path string, mode fs.FileMode) (_ net.Listener, err error) {
 	folder := filepath.Dir(path)
 	unlock, err := lockFolder(ctx, folder)
@@ -61,7 +61,7 @@ func listenUnix(ctx context.Context, path string, mode fs.FileMode) (_ net.Liste
 	if err := os.Chmod(made, mode); err != nil {
 		return nil, err
 	}
-	if err := os.Link(made, path); err != nil { // not Rename, which replaces what is there
+	if err := os.Link(made, path); err != nil { // not Rename, which replaces an existing file
 		return nil, err
 	}
 	info, err := os.Lstat(path)

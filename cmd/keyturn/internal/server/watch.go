@@ -172,7 +172,7 @@ func (w *watcher) look(ctx context.Context, f *File, asked bool) {
 	switch {
 	case got == failed:
 		if f.said = err.Error(); f.said != said || asked {
-			w.log.Warn("a file is not reloaded: what was read before stays in use", "file", f.name, "err", err)
+			w.log.Warn("a file is not reloaded: the last good version stays in use", "file", f.name, "err", err)
 		}
 	case got == applied:
 		w.log.Info("a file is reloaded", "file", f.name)

@@ -126,7 +126,7 @@ func TestWatchKeepsTheLastGood(t *testing.T) {
 		w.err = fs.ErrNotExist
 		w.after(time.Minute)
 		w.wantLines(t, 1, "level=WARN")
-		w.wantLines(t, 1, `msg="a file is not reloaded: what was read before stays in use" file="the file" err="file does not exist"`)
+		w.wantLines(t, 1, `msg="a file is not reloaded: the last good version stays in use" file="the file" err="file does not exist"`)
 		w.err = fs.ErrPermission
 		w.after(time.Minute)
 		w.wantLines(t, 2, "level=WARN")
