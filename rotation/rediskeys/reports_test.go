@@ -317,14 +317,14 @@ func TestOpenWithRefuses(t *testing.T) {
 		o    rediskeys.Options
 		says string
 	}{
-		"TLS for a URL without":         {"redis://u:hush@h", rediskeys.Options{TLS: &tls.Config{}}, "rediss"},
-		"no verification":               {"rediss://u:hush@h", rediskeys.Options{TLS: &tls.Config{InsecureSkipVerify: true}}, "InsecureSkipVerify"},
-		"TLS 1.1":                       {"rediss://u:hush@h", rediskeys.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS11}}, "TLS 1.2"},
-		"two passwords":                 {"redis://u:hush@h", rediskeys.Options{Credentials: get}, "give one"},
-		"Sentinels that there are not":  {"redis://u@h", rediskeys.Options{SentinelCredentials: get}, "redis-sentinel://"},
-		"two passwords for Sentinels":   {"redis-sentinel://h/m?sentinel_password=hush", rediskeys.Options{SentinelCredentials: get}, "give one"},
-		"a socket with TLS":             {"unix:///hush", rediskeys.Options{TLS: &tls.Config{}}, "TLS"},
-		"a bad URL, with both": {"hush", rediskeys.Options{Credentials: get}, "want redis://"},
+		"TLS for a URL without":        {"redis://u:hush@h", rediskeys.Options{TLS: &tls.Config{}}, "rediss"},
+		"no verification":              {"rediss://u:hush@h", rediskeys.Options{TLS: &tls.Config{InsecureSkipVerify: true}}, "InsecureSkipVerify"},
+		"TLS 1.1":                      {"rediss://u:hush@h", rediskeys.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS11}}, "TLS 1.2"},
+		"two passwords":                {"redis://u:hush@h", rediskeys.Options{Credentials: get}, "give one"},
+		"Sentinels that there are not": {"redis://u@h", rediskeys.Options{SentinelCredentials: get}, "redis-sentinel://"},
+		"two passwords for Sentinels":  {"redis-sentinel://h/m?sentinel_password=hush", rediskeys.Options{SentinelCredentials: get}, "give one"},
+		"a socket with TLS":            {"unix:///hush", rediskeys.Options{TLS: &tls.Config{}}, "TLS"},
+		"a bad URL, with both":         {"hush", rediskeys.Options{Credentials: get}, "want redis://"},
 	} {
 		if _, err := rediskeys.OpenWith(tt.url, tt.o); err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: %v", name, err)
