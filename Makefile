@@ -32,8 +32,8 @@ inTime = `go list ./... | grep -v -e /bench/faults -e /docs/prometheus`
 jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
 again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
-# Packages that start and stop real Redis servers with the signals of Unix.
-unixOnly = /internal/redistest$$|/bench/faults$$
+# Packages that start and stop real servers with the signals of Unix.
+unixOnly = /internal/(redis|proxy)test$$|/bench/faults$$
 
 # $(call each,COMMAND) runs COMMAND in every module, and names the module.
 each = for module in $(MODULES); do echo "== $$module:" '$(1)'; (cd "$$module" && $(1)) || exit 1; done
