@@ -3,7 +3,6 @@ package verifier
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,7 +94,7 @@ type Verifier struct {
 
 	tenants atomic.Pointer[tenants]
 
-	mu      sync.Mutex // held while tenants is replaced; guards serials
+	mu      sync.Mutex // held while tenants is replaced, which no reader waits for; guards serials
 	serials uint64     // the serial of the newest rules
 }
 
@@ -122,7 +121,7 @@ func New(cfg Config) (*Verifier, error) {
 	if err := v.openCache(cfg); err != nil {
 		return nil, err
 	}
-	v.tenants.Store(&tenants{})
+	v.tenants.Store(noTenants())
 	if err := v.Put(cfg.Tenants...); err != nil {
 		return nil, err
 	}
@@ -133,8 +132,8 @@ func New(cfg Config) (*Verifier, error) {
 // or returns an error and changes none. A suspended tenant stays suspended.
 //
 // [Verifier.Verify] gives every token to a verifier's only tenant. Once there is a
-// second one, it finds each by its Issuer. The time of a call grows with the
-// number of all tenants, so put many at once.
+// second one, it finds each by its Issuer. The time of a call grows with the length
+// of the list, and not with the number of tenants that there are.
 func (v *Verifier) Put(list ...Tenant) error { return v.Change(list, nil) }
 
 // Change removes tenants and puts others, as [Verifier.Put] does, in one step: no call sees a part of
@@ -142,119 +141,107 @@ func (v *Verifier) Put(list ...Tenant) error { return v.Change(list, nil) }
 // are verified. It is an error to remove a tenant that does not exist. A tenant that is in both lists
 // is put, and is no longer suspended.
 func (v *Verifier) Change(put []Tenant, remove []string) error {
-	return v.change(func(byID map[string]*rules) error {
+	compiled, bad := compileAll(put) // before the lock: it asks the key stores
+	return v.change(func(e *edit) error {
 		for _, id := range remove {
-			if byID[id] == nil {
+			if e.named(id) == nil {
 				return noTenant(id)
 			}
-			delete(byID, id)
+			e.set(id, nil)
 		}
-		return putAll(byID, put)
+		for _, r := range compiled {
+			e.put(r)
+		}
+		return bad
 	})
 }
 
-func putAll(byID map[string]*rules, list []Tenant) error {
-	put := make(map[string]bool, len(list))
+// put makes r the rules of its tenant. A suspension stays.
+func (e *edit) put(r *rules) {
+	if old := e.named(r.ID); old != nil {
+		r.suspended = old.suspended
+	}
+	e.set(r.ID, r)
+}
+
+func compileAll(list []Tenant) ([]*rules, error) {
+	all := make([]*rules, 0, len(list))
+	given := make(map[string]bool, len(list))
 	for _, t := range list {
-		if put[t.ID] {
-			return fmt.Errorf("verifier: tenant %q is given twice", t.ID)
+		if given[t.ID] {
+			return nil, givenTwice(t.ID)
 		}
-		put[t.ID] = true
+		given[t.ID] = true
 		r, err := compile(t)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if old := byID[t.ID]; old != nil {
-			r.suspended = old.suspended
-		}
-		byID[t.ID] = r
+		all = append(all, r)
 	}
-	return nil
+	return all, nil
 }
+
+func givenTwice(id string) error { return fmt.Errorf("verifier: tenant %q is given twice", id) }
 
 func noTenant(id string) error { return fmt.Errorf("verifier: there is no tenant %q", id) }
 
 // Remove removes a tenant. The verifier refuses its tokens from the next call on,
 // cached ones included. It is an error if there is no such tenant.
-func (v *Verifier) Remove(id string) error {
-	return v.changeOne(id, func(byID map[string]*rules) { delete(byID, id) })
-}
+func (v *Verifier) Remove(id string) error { return v.Change(nil, []string{id}) }
 
 // Suspend makes the verifier refuse a tenant's tokens, with [ErrSuspended],
 // until [Verifier.Resume]. It is an error if there is no such tenant.
 func (v *Verifier) Suspend(id string) error { return v.setSuspended(id, true) }
 
-// Resume ends a suspension. It is an error if there is no such tenant.
+// Resume ends a suspension, also one by [Tenant.Suspended]. It is an error if there is no
+// such tenant.
 func (v *Verifier) Resume(id string) error { return v.setSuspended(id, false) }
 
 func (v *Verifier) setSuspended(id string, suspended bool) error {
-	return v.changeOne(id, func(byID map[string]*rules) {
-		r := byID[id].renewed()
-		r.suspended = suspended
-		byID[id] = r
-	})
-}
-
-func (v *Verifier) changeOne(id string, change func(byID map[string]*rules)) error {
-	return v.change(func(byID map[string]*rules) error {
-		if byID[id] == nil {
+	return v.change(func(e *edit) error {
+		old := e.named(id)
+		if old == nil {
 			return noTenant(id)
 		}
-		change(byID)
+		if old.suspended == suspended && (suspended || !old.Suspended) {
+			return nil
+		}
+		r := old.renewed()
+		r.suspended, r.Suspended = suspended, suspended && old.Suspended
+		e.set(id, r)
 		return nil
 	})
 }
 
-// change calls edit with a copy of the tenants, and installs the copy unless edit
-// fails or the result is not valid.
-func (v *Verifier) change(edit func(byID map[string]*rules) error) error {
+// change installs what make makes of the tenants, unless it fails or the result is not valid.
+func (v *Verifier) change(make func(e *edit) error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	byID := maps.Clone(v.tenants.Load().byID)
-	if byID == nil {
-		byID = make(map[string]*rules)
-	}
-	if err := edit(byID); err != nil {
+	e := newEdit(v.tenants.Load())
+	if err := make(e); err != nil {
 		return err
 	}
-	old := v.tenants.Load()
-	next, err := newTenants(byID)
-	if err != nil {
+	if err := e.check(); err != nil {
 		return err
 	}
-	if renewMoved(old, next) {
-		if next, err = newTenants(byID); err != nil {
-			return err
-		}
-	}
-	for _, r := range byID {
-		if r.serial == 0 {
+	v.install(e)
+	return nil
+}
+
+// install replaces the tenants. The caller holds v.mu.
+func (v *Verifier) install(e *edit) {
+	next := e.finish()
+	for id := range e.changed {
+		if r := next.named(id); r != nil && r.serial == 0 {
 			v.serials++
 			r.serial = v.serials
 			r.live.Store(true)
 		}
 	}
 	v.tenants.Store(next)
-	for id, r := range old.byID {
-		if byID[id] != r {
+	for id := range e.changed {
+		if r := e.old.named(id); r != nil && next.named(id) != r {
 			r.live.Store(false)
 		}
 	}
-	return nil
-}
-
-// renewMoved gives new rules to each unchanged tenant that tokens without a hint
-// now reach in another way than before, and reports whether there is one. The
-// tokens that were cached for it are then checked again.
-func renewMoved(old, next *tenants) (moved bool) {
-	for id, r := range next.byID {
-		if old.byID[id] != r {
-			continue
-		}
-		if !next.sameRoutes(r, old) {
-			next.byID[id] = r.renewed()
-			moved = true
-		}
-	}
-	return moved
 }

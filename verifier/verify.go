@@ -121,7 +121,7 @@ func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token 
 // judge applies the rules of one tenant to a token that is well formed: the rules
 // from "not suspended" on. It returns what the cache keeps of a good token.
 func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) (*entry, *Error) {
-	if r.suspended {
+	if r.suspended || r.Suspended {
 		return nil, refuse(ErrSuspended)
 	}
 	listed := slices.Index(r.Algorithms, p.alg)

@@ -1,0 +1,147 @@
+package verifier
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/keyturn/keyturn/verifier/internal/trie"
+)
+
+// An edit is a change of the tenants in the making. Its cost grows with the number of tenants that it
+// changes, and not with the number that there are: all rules about several tenants look only at the
+// issuers of changed ones.
+type edit struct {
+	old      *tenants
+	noSole   bool // there is no only tenant: [Config.Resolve] may know others
+	byID     *trie.Edit[*rules]
+	byIssuer *trie.Edit[claimants]
+	any      claimants
+	changed  map[string]bool // tenants; true if that was not asked for, see renewMoved
+	touched  map[string]bool // issuers, with "" for AnyIssuer
+}
+
+func newEdit(old *tenants) *edit {
+	return &edit{old: old, byID: old.byID.Edit(), byIssuer: old.byIssuer.Edit(), any: old.any,
+		changed: make(map[string]bool), touched: make(map[string]bool)}
+}
+
+func (e *edit) named(id string) *rules {
+	r, _ := e.byID.Get(id)
+	return r
+}
+
+// set makes r the rules of a tenant, or removes it if r is nil.
+func (e *edit) set(id string, r *rules) {
+	old := e.named(id)
+	if old == r {
+		return
+	}
+	e.changed[id] = false
+	if r == nil {
+		e.byID.Delete(id)
+	} else {
+		e.byID.Set(id, r)
+	}
+	if old != nil {
+		for _, issuer := range old.names() {
+			e.claim(issuer, e.claimants(issuer).without(old, e.named))
+		}
+	}
+	if r != nil {
+		for _, issuer := range r.names() {
+			e.claim(issuer, e.claimants(issuer).with(r))
+		}
+	}
+}
+
+func (e *edit) claimants(issuer string) claimants {
+	if issuer == "" {
+		return e.any
+	}
+	c, _ := e.byIssuer.Get(issuer)
+	return c
+}
+
+func (e *edit) claim(issuer string, c claimants) {
+	e.touched[issuer] = true
+	switch {
+	case issuer == "":
+		e.any = c
+	case c.none():
+		e.byIssuer.Delete(issuer)
+	default:
+		e.byIssuer.Set(issuer, c)
+	}
+}
+
+// contradictions returns the issuers whose tenants contradict each other, sorted.
+func (e *edit) contradictions() (issuers []string) {
+	for issuer := range e.touched {
+		if e.claimants(issuer).contradict() {
+			issuers = append(issuers, issuer)
+		}
+	}
+	slices.Sort(issuers)
+	return issuers
+}
+
+// check returns an error if tenants contradict each other. It names one that was changed.
+func (e *edit) check() error {
+	for _, issuer := range e.contradictions() {
+		c := e.claimants(issuer)
+		for _, id := range slices.Sorted(maps.Keys(e.changed)) {
+			r := e.named(id)
+			if r == nil || !slices.Contains(r.names(), issuer) {
+				continue
+			}
+			if other := c.opponent(r); other != "" {
+				return sharedIssuer(id, other, issuer)
+			}
+		}
+	}
+	return nil
+}
+
+// finish returns the tenants that the edit has made.
+func (e *edit) finish() *tenants {
+	e.renewMoved()
+	return &tenants{byID: e.byID.Map(), byIssuer: e.byIssuer.Map(), any: e.any, sole: e.sole()}
+}
+
+// sole returns the only tenant, or nil.
+func (e *edit) sole() *rules {
+	if e.byID.Len() != 1 || e.noSole {
+		return nil
+	}
+	for _, r := range e.byID.All() {
+		return r
+	}
+	return nil
+}
+
+// renewMoved gives new rules to each unchanged tenant that tokens without a hint now reach in another
+// way than before: because it is the only tenant, or by one of its issuers. The tokens that were cached
+// for it are then checked again.
+func (e *edit) renewMoved() {
+	var moved []*rules
+	move := func(before, after *rules) {
+		for _, r := range []*rules{before, after} {
+			if before != after && r != nil && e.old.named(r.ID) == r && e.named(r.ID) == r {
+				moved = append(moved, r)
+			}
+		}
+	}
+	move(e.old.sole, e.sole())
+	for issuer := range e.touched {
+		if issuer != "" { // no token without a hint reaches a tenant by its AnyIssuer
+			before, _ := e.old.byIssuer.Get(issuer)
+			move(before.only, e.claimants(issuer).only)
+		}
+	}
+	for _, r := range moved {
+		if e.named(r.ID) == r {
+			e.set(r.ID, r.renewed())
+			e.changed[r.ID] = true
+		}
+	}
+}
