@@ -16,8 +16,8 @@ type edit struct {
 	byID     *trie.Edit[*rules]
 	byIssuer *trie.Edit[claimants]
 	any      claimants
-	changed  map[string]bool // tenants; true if that was not asked for, see renewMoved
-	touched  map[string]bool // issuers, with "" for AnyIssuer
+	changed  map[string]bool // the IDs of tenants that may have other rules than before, or none
+	touched  map[string]bool // the issuers of those, with "" for AnyIssuer
 }
 
 func newEdit(old *tenants) *edit {
@@ -36,7 +36,7 @@ func (e *edit) set(id string, r *rules) {
 	if old == r {
 		return
 	}
-	e.changed[id] = false
+	e.changed[id] = true
 	if r == nil {
 		e.byID.Delete(id)
 	} else {
@@ -44,14 +44,27 @@ func (e *edit) set(id string, r *rules) {
 	}
 	if old != nil {
 		for _, issuer := range old.names() {
-			e.claim(issuer, e.claimants(issuer).without(old, e.named))
+			if !r.claimsAs(old, issuer) {
+				e.claim(issuer, e.claimants(issuer).without(old, e.named))
+			}
 		}
 	}
-	if r != nil {
-		for _, issuer := range r.names() {
-			e.claim(issuer, e.claimants(issuer).with(r))
+	if r == nil {
+		return
+	}
+	for _, issuer := range r.names() {
+		switch c := e.claimants(issuer); {
+		case !old.claimsAs(r, issuer):
+			e.claim(issuer, c.with(r))
+		case c.only != nil:
+			e.claim(issuer, claimants{only: r})
 		}
 	}
+}
+
+// claimsAs reports whether r has the issuer, and tells its tokens apart as o does.
+func (r *rules) claimsAs(o *rules, issuer string) bool {
+	return r != nil && o != nil && r.TenantClaim == o.TenantClaim && slices.Contains(r.names(), issuer)
 }
 
 func (e *edit) claimants(issuer string) claimants {
@@ -141,7 +154,6 @@ func (e *edit) renewMoved() {
 	for _, r := range moved {
 		if e.named(r.ID) == r {
 			e.set(r.ID, r.renewed())
-			e.changed[r.ID] = true
 		}
 	}
 }
