@@ -20,8 +20,10 @@ type edit struct {
 	touched  map[string]bool // the issuers of those, with "" for AnyIssuer
 }
 
-func newEdit(old *tenants) *edit {
-	return &edit{old: old, byID: old.byID.Edit(), byIssuer: old.byIssuer.Edit(), any: old.any,
+// newEdit starts an edit of the tenants as they are. The caller holds v.mu.
+func (v *Verifier) newEdit() *edit {
+	old := v.tenants.Load()
+	return &edit{old: old, noSole: v.resolver != nil, byID: old.byID.Edit(), byIssuer: old.byIssuer.Edit(), any: old.any,
 		changed: make(map[string]bool), touched: make(map[string]bool)}
 }
 
@@ -113,6 +115,20 @@ func (e *edit) check() error {
 		}
 	}
 	return nil
+}
+
+// dropLeases removes the tenants of [Config.Resolve] that contradict others, except one. What was put
+// counts more than they do, and a newer answer more than an older one. They are asked for again.
+func (e *edit) dropLeases(except string) {
+	for _, issuer := range e.contradictions() {
+		for _, g := range e.claimants(issuer).groups {
+			for id := range g.ids.All() {
+				if e.named(id).lease != nil && id != except {
+					e.set(id, nil)
+				}
+			}
+		}
+	}
 }
 
 // finish returns the tenants that the edit has made.

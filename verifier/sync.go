@@ -35,9 +35,12 @@ func (v *Verifier) Sync(all []Tenant) (changed int, errs map[string]error) {
 	s.read(all, v.tenants.Load())
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	s.edit = newEdit(v.tenants.Load())
+	s.edit = v.newEdit()
 	if len(all) == 0 && s.old.byID.Len() > 0 {
 		return 0, map[string]error{"": errEmptyList}
+	}
+	if v.resolver != nil {
+		v.resolver.sweep()
 	}
 	s.apply()
 	s.resolveContradictions()
@@ -83,7 +86,7 @@ func (s *syncing) read(all []Tenant, old *tenants) {
 			s.errs[r.ID] = givenTwice(r.ID)
 			continue
 		}
-		if held := old.named(r.ID); held != nil && held.madeOf(r.Tenant) {
+		if held := old.named(r.ID); held.isRow(r.Tenant) {
 			r.same = held
 		} else if r.fresh, s.errs[r.ID] = compile(*r.Tenant); s.errs[r.ID] != nil {
 			continue
@@ -104,7 +107,7 @@ func (s *syncing) apply() {
 	for i := range s.rows {
 		r := &s.rows[i]
 		held := s.old.named(r.ID)
-		if held == r.same && held != nil || held != nil && r.same != nil && held.madeOf(r.Tenant) {
+		if r.same != nil && (held == r.same || held.isRow(r.Tenant)) {
 			continue
 		}
 		if r.fresh == nil { // the tenant was changed since the row was read
@@ -238,6 +241,10 @@ func (d *dispute) against(claim string, rows []*rules) map[string]error {
 	return losers
 }
 
+// isRow reports whether the tenant is as the row says, and nothing is to be done. One that
+// [Config.Resolve] returned becomes one that was put.
+func (r *rules) isRow(t *Tenant) bool { return r != nil && r.lease == nil && r.madeOf(t) }
+
 // madeOf reports whether compile would make the same rules of t. It may say no where it would.
 func (r *rules) madeOf(t *Tenant) bool {
 	return r.ID == t.ID && sameStore(r.Keys, t.Keys) && sameFunc(&r.Check, &t.Check) &&
@@ -258,9 +265,14 @@ func matchMadeOf(list []matched, of map[string][]string) bool {
 }
 
 // sameStore reports whether a and b are one store. Stores that cannot be compared, such as a struct
-// with a slice, are never the same.
-func sameStore(a, b keystore.KeyStore) bool {
-	return a != nil && b != nil && reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+// with a slice, are never the same: == panics on them.
+func sameStore(a, b keystore.KeyStore) (same bool) {
+	defer func() {
+		if recover() != nil {
+			same = false
+		}
+	}()
+	return a == b
 }
 
 // sameFunc reports whether a and b hold one function value. The pointer that reflect.Value.Pointer

@@ -118,16 +118,20 @@ type compiled struct {
 	matchHeader []matched         // of MatchHeader
 	unsure      unsure            // Keys, or nil if it is not one
 	noter       keystore.UseNoter // Keys, or nil if it is not one
-	suspended   bool
+	suspended   bool              // by Verifier.Suspend, beside Tenant.Suspended
+	lease       *lease            // nil unless Config.Resolve returned the tenant
 }
 
 // renewed returns new rules with the same content.
 func (r *rules) renewed() *rules { return &rules{compiled: r.compiled} }
 
-// noteUse tells the key store that a token passed every rule.
-func (r *rules) noteUse() {
+// noteUse tells the key store, and the lease, that a token passed every rule.
+func (r *rules) noteUse(now time.Time) {
 	if r.noter != nil {
 		r.noter.NoteUse(r.ID)
+	}
+	if r.lease != nil {
+		r.lease.use(now)
 	}
 }
 

@@ -37,6 +37,46 @@ type Config struct {
 	// included. [RevocationList] is one.
 	Revocations Revocations
 
+	// Resolve, if it is not nil, is asked for tenants that the verifier does not hold, such as
+	// those of a database with too many rows to hold all. It returns the tenant that h names. An
+	// error that is [ErrUnknownTenant] or [keystore.ErrNotFound] says that there is none, and
+	// the token is refused (401). Any other error says that it cannot tell (503).
+	//
+	// It is asked once for all tokens that wait for one tenant, and for well-formed tokens alone.
+	// Strangers choose the names: an unknown one is remembered for 5s, a failure for 1s. A
+	// tenant is held for ResolveTTL, and asked for again after half of that, while it serves on.
+	// So a tenant that is gone from the database ends within ResolveTTL, and at once with
+	// [Verifier.Remove]. One that is suspended with [Verifier.Suspend] is held until it is resumed.
+	//
+	// A tenant of Tenants, [Verifier.Put] or [Verifier.Sync] is not asked for, and counts more
+	// than one of Resolve that has the same issuer: that one goes. Of two of Resolve, the
+	// newer answer counts. Sync ends those that are not listed. They, and tenants that were
+	// removed, are asked for again when a token comes for them.
+	//
+	// With Resolve no tenant is ever the only one: [Verifier.Verify] finds each by its Issuer,
+	// and a tenant with AnyIssuer is reached by [Verifier.VerifyTenant] alone.
+	//
+	// Each question runs in a goroutine of its own, which ends when Resolve returns. It must
+	// return when ctx ends. A panic counts as an error.
+	Resolve func(ctx context.Context, h Hint) (Tenant, error)
+
+	// MaxResolved bounds how many tenants of Resolve are held: 0 means 10 000. The one whose
+	// last good token is the longest ago makes room. Tenants that no good token has used
+	// yet make room first, so that names alone do not evict a tenant in use.
+	MaxResolved int
+
+	// ResolvePerSecond bounds how often Resolve is asked for tenants that are not held: 0
+	// means 100 times a second. Beyond that the verifier cannot tell (503). Tenants that are
+	// held cost one more question each per half ResolveTTL.
+	ResolvePerSecond int
+
+	// ResolveTTL is how long an answer of Resolve counts: 0 means 5m.
+	ResolveTTL time.Duration
+
+	// ResolveTimeout is how long one call of Resolve may take: 0 means 2s. Then its tokens
+	// get 503, even if Resolve does not return.
+	ResolveTimeout time.Duration
+
 	// Now reports the wall clock's time. The default is [time.Now].
 	Now func() time.Time
 
@@ -63,7 +103,7 @@ func (c Config) validate() error {
 	case isNilPointer(c.Revocations):
 		return fmt.Errorf("verifier: Config.Revocations is a nil %T", c.Revocations)
 	}
-	return nil
+	return c.validateResolve()
 }
 
 // Revocations knows which tokens were revoked before their end.
@@ -76,7 +116,7 @@ type Revocations interface {
 }
 
 // A Verifier decides whether tokens are good: make one with [New]. It is safe for
-// concurrent use, starts no goroutines and needs no closing.
+// concurrent use and needs no closing. It starts no goroutines, except for calls of [Config.Resolve].
 //
 // Once a change has returned (Put, Remove, Suspend or Resume here, a key withdrawn in a
 // store, a revocation), every call of Verify that starts later judges by it, and so does
@@ -92,10 +132,12 @@ type Verifier struct {
 	cache    *cache.Cache[verified] // nil if it is off
 	cacheTTL time.Duration
 
-	tenants atomic.Pointer[tenants]
+	tenants  atomic.Pointer[tenants]
+	resolver *resolver // nil without Config.Resolve
 
-	mu      sync.Mutex // held while tenants is replaced, which no reader waits for; guards serials
+	mu      sync.Mutex // held while tenants is replaced, which no reader waits for; guards serials and leases
 	serials uint64     // the serial of the newest rules
+	leases  leases     // of the tenants of Config.Resolve
 }
 
 // New returns a Verifier. If a rule is missing, unsafe or contradicts another, New
@@ -121,6 +163,7 @@ func New(cfg Config) (*Verifier, error) {
 	if err := v.openCache(cfg); err != nil {
 		return nil, err
 	}
+	v.openResolver(cfg)
 	v.tenants.Store(noTenants())
 	if err := v.Put(cfg.Tenants...); err != nil {
 		return nil, err
@@ -143,6 +186,9 @@ func (v *Verifier) Put(list ...Tenant) error { return v.Change(list, nil) }
 func (v *Verifier) Change(put []Tenant, remove []string) error {
 	compiled, bad := compileAll(put) // before the lock: it asks the key stores
 	return v.change(func(e *edit) error {
+		if v.resolver != nil {
+			v.resolver.removed(remove)
+		}
 		for _, id := range remove {
 			if e.named(id) == nil {
 				return noTenant(id)
@@ -217,10 +263,11 @@ func (v *Verifier) setSuspended(id string, suspended bool) error {
 func (v *Verifier) change(make func(e *edit) error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	e := newEdit(v.tenants.Load())
+	e := v.newEdit()
 	if err := make(e); err != nil {
 		return err
 	}
+	e.dropLeases("")
 	if err := e.check(); err != nil {
 		return err
 	}
@@ -240,8 +287,10 @@ func (v *Verifier) install(e *edit) {
 	}
 	v.tenants.Store(next)
 	for id := range e.changed {
-		if r := e.old.named(id); r != nil && next.named(id) != r {
-			r.live.Store(false)
+		old, now := e.old.named(id), next.named(id)
+		if old != nil && old != now {
+			old.live.Store(false)
 		}
+		v.leases.follow(old, now)
 	}
 }

@@ -45,7 +45,7 @@ func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Tok
 	if bad != nil {
 		return nil, bad
 	}
-	t.v().rules.noteUse()
+	t.v().rules.noteUse(d.now)
 	return t, nil
 }
 
@@ -59,6 +59,7 @@ type decision struct {
 	now       time.Time // the moment that every rule judges: read at the start, and after a wait
 	waits     int       // how often the token may still wait
 	overtaken bool      // the rules were replaced during a wait, so the verdict does not count
+	asked     int       // how often the token has waited for Config.Resolve
 }
 
 // maxWaits is how often a token waits for a key: once more if its tenant was replaced
@@ -97,6 +98,11 @@ func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token 
 		return nil, bad
 	}
 	r, bad := tenants.pick(hint, &p.claims)
+	if v.resolver != nil {
+		if bad := v.askTenant(ctx, d, tenants, hint, p, r); bad != nil || d.overtaken {
+			return nil, bad
+		}
+	}
 	if unmet := p.unmet(r); unmet != nil {
 		return nil, unmet
 	}
@@ -139,6 +145,9 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 		return nil, bad.withKey(w.id)
 	}
 	e := newEntry(r, key, p, d.now, v.cacheTTL)
+	if r.lease != nil {
+		e.Value.notAfter = min(e.Value.notAfter, r.lease.next(d.now))
+	}
 	if bad := r.checkOwn(&e.Value.fresh); bad != nil {
 		return nil, bad.withKey(w.id)
 	}
