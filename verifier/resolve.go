@@ -423,7 +423,7 @@ func (v *Verifier) putResolved(f *flight, t *Tenant, fresh *rules, asked time.Ti
 		v.install(e)
 		return nil
 	case held != nil && held.madeOf(t):
-		held.lease.renew(asked, v.resolver.ttl) // its cached tokens live on
+		held.lease.renew(asked, v.resolver.ttl)
 		v.install(e)
 		return nil
 	case held != nil:

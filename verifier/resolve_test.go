@@ -460,6 +460,20 @@ func TestResolveAndPut(t *testing.T) {
 		s.hinted("whose issuer was put", "b", verifier.ErrUnavailable)
 		s.db.hook = func(verifier.Hint) { s.db.hook = nil; must(s.v.Put(tenant(t, "d", "https://d", nil))) }
 		s.hinted("put while it was asked for", "d", nil)
+		for _, id := range []string{"e", "f"} { // f is held by the time
+			row := tenant(t, id, "https://"+id, nil)
+			s.db.set(id, &row)
+		}
+		s.plain("resolved", "f", nil)
+		time.Sleep(3 * time.Minute)
+		for _, id := range []string{"e", "f"} {
+			s.db.hook = func(verifier.Hint) {
+				s.db.hook = nil
+				must(s.v.Put(tenant(t, id, "https://"+id, func(r *verifier.Tenant) { r.Required = []string{"role"} })))
+			}
+			s.plain("put otherwise while it was asked for", id, verifier.ErrMissingClaim)
+			s.hinted("put otherwise", id, verifier.ErrMissingClaim)
+		}
 		_, errs := s.v.Sync([]verifier.Tenant{tenant(t, "d", "https://d", nil)})
 		must(errs["d"])
 		s.db.questions()
@@ -545,6 +559,30 @@ func TestResolveNamesEvictNothing(t *testing.T) {
 			s.plain("in use", fmt.Sprint("t", i), nil)
 		}
 		s.asked("tenants in use", 0)
+	})
+}
+
+// TestResolveNewcomersTogether: newcomers that come at the same time do not evict each other before their
+// tokens are judged, although all the room is taken.
+func TestResolveNewcomersTogether(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		db := newDatabase(t)
+		for i := range 200 {
+			row := tenant(t, fmt.Sprint("t", i), fmt.Sprint("https://t", i), nil)
+			db.set(row.ID, &row)
+		}
+		s := newSite(t, db, func(c *verifier.Config) { c.MaxResolved = 64 })
+		for i := range 100 {
+			s.plain("before", fmt.Sprint("t", i), nil)
+		}
+		s.db.questions()
+		db.hook = func(verifier.Hint) { time.Sleep(time.Second) }
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() { s.plain("together", fmt.Sprint("t", 100+i), nil) })
+		}
+		all.Wait()
+		s.asked("together", 8)
 	})
 }
 
