@@ -575,6 +575,7 @@ func TestResolveNewcomersTogether(t *testing.T) {
 		for i := range 100 {
 			s.plain("before", fmt.Sprint("t", i), nil)
 		}
+		time.Sleep(time.Second) // the budget
 		s.db.questions()
 		db.hook = func(verifier.Hint) { time.Sleep(time.Second) }
 		var all sync.WaitGroup
