@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 	"docs/examples/fleet":                 {everything},
 	"docs/examples/issuer":                {everything},
 	"docs/examples/reader":                {everything},
+	"docs/examples/tenants":               {everything},
 	"docs/prometheus":                     {},
 	"docs/examples/providers":             {},
 	"cmd/keyturn":                         {everything},
