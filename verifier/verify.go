@@ -17,8 +17,8 @@ import (
 // The error is an [*Error]. It is [ErrInvalid] if the token is bad, and
 // [ErrUnavailable] if the verifier cannot tell now.
 //
-// Verify waits in one case only: the key store asks its source for a key that it
-// does not hold. If ctx ends meanwhile, the error also wraps ctx.Err(). After the wait
+// Verify waits in two cases only: the key store asks its source for a key that it
+// does not hold, or [Config.Resolve] is asked for a tenant. If ctx ends meanwhile, the error also wraps ctx.Err(). After the wait
 // the verifier reads the clock again, and judges by the tenant as it is then.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 	return v.verify(ctx, nil, token)

@@ -4,7 +4,7 @@
 //	[{"id": "acme", "issuer": "https://acme.example", "audience": "api", "secret_file": "acme.secret"},
 //	 {"id": "globex", "issuer": "https://globex.example", "audience": "api", "secret_file": "globex.secret", "suspended": true}]
 //
-//	openssl rand -base64 32 > acme.secret
+//	(umask 077; openssl rand -base64 32 > acme.secret; openssl rand -base64 32 > globex.secret)
 //	go run ./docs/examples/tenants -tenants tenants.json -addr :8085
 //	curl -H "Authorization: Bearer $(keyturn sign --secret-file acme.secret --tenant acme --iss https://acme.example --aud api --claim sub=ann)" localhost:8085/hello
 //
