@@ -15,9 +15,7 @@ import (
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
-	"github.com/keyturn/keyturn/verifier"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
-	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
@@ -45,7 +43,7 @@ type List struct {
 // A view is what look-ups read beside the table. It is replaced whole, and never changed.
 type view struct {
 	keys       codec.Keys
-	generation uint32          // another one for other keys; never 0
+	generation uint64          // another one for other keys; never 0
 	err        error           // why the list cannot tell, or nil
 	over       map[uint64]bool // tenants of which the list holds more than it may; nil without any
 	status     Status
@@ -134,44 +132,6 @@ func (l *List) Close(ctx context.Context) error {
 		return fmt.Errorf("revocations: close: %w", ctx.Err())
 	}
 	return l.part(ctx)
-}
-
-// Revoked implements [verifier.Revocations]. Its error is [ErrNotReady], [ErrStale], [ErrFull],
-// [ErrDigestKeys] or [ErrClosed].
-func (l *List) Revoked(t *verifier.Token) (bool, error) {
-	v := l.view.Load()
-	if v.err != nil {
-		return false, v.err
-	}
-	if !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale { // after a pause of this machine
-		return false, ErrStale
-	}
-	if l.table.Len() == 0 && v.over == nil {
-		return false, nil
-	}
-	iat := int64(0)
-	if at := t.IssuedAt(); !at.IsZero() {
-		iat = at.Unix()
-	}
-	for _, k := range v.keys {
-		ds := digestsOf(k, t)
-		if v.over != nil && v.over[tenantOf(ds[3])] {
-			return false, ErrFull
-		}
-		if l.table.Check(&ds, iat) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// digestsOf returns the digests under which a token may be revoked. That of the tenant is the last.
-func digestsOf(k *codec.Key, t *verifier.Token) [4]table.Digest {
-	tenant := t.Tenant()
-	return [4]table.Digest{
-		k.Digest(table.Token, tenant, t.ID()), k.Digest(table.Session, tenant, sessionOf(t)),
-		k.Digest(table.Subject, tenant, t.Subject()), k.Digest(table.Tenant, tenant, ""),
-	}
 }
 
 // A Status says how a list stands.
