@@ -27,34 +27,40 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	if !inTable && !l.roomLocked(e) {
 		return
 	}
-	counted, ok := held, inTable
+	counted := earlyEntry{held, inTable}
 	early, written := l.early[e.Digest]
 	if written {
-		counted, ok = early.counted, early.ok
+		counted = early
 	}
-	joined := e
-	if ok {
-		joined = rules.Join(counted, e)
-	}
+	joined := l.countLocked(counted, e, k)
 	l.table.Put(e)
 	switch {
 	case !written:
-	case inTable && rules.Lacks(joined, held):
+	case rules.Lacks(joined, held):
 		l.early[e.Digest] = earlyEntry{joined, true}
 	default:
 		delete(l.early, e.Digest)
-	}
-	if !ok || rules.Lacks(counted, joined) {
-		g := groupOf(e.Digest, len(l.prints))
-		if ok {
-			l.prints[g] ^= k.Fingerprint(counted)
-		}
-		l.prints[g] ^= k.Fingerprint(joined)
 	}
 	if e.Kind == table.Tenant {
 		l.tenants[e.Tenant] = joined
 		l.toSweep = true
 	}
+}
+
+// countLocked counts e in the fingerprints, beside what was counted of its digest. It returns what is
+// counted now.
+func (l *List) countLocked(counted earlyEntry, e table.Entry, k *codec.Key) table.Entry {
+	g := groupOf(e.Digest, len(l.prints))
+	switch {
+	case !counted.ok:
+		l.prints[g] ^= k.Fingerprint(e)
+		return e
+	case rules.Lacks(counted.counted, e):
+		joined := rules.Join(counted.counted, e)
+		l.prints[g] ^= k.Fingerprint(counted.counted) ^ k.Fingerprint(joined)
+		return joined
+	}
+	return counted.counted
 }
 
 // replacedLocked reports whether the revocation of the whole tenant does what e does.

@@ -56,7 +56,7 @@ func (l *List) Revoked(t *verifier.Token) (bool, error) {
 		return false, v.err
 	case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:
 		return false, ErrStale
-	case l.table.Len() == 0 && v.over == nil:
+	case l.table.Len() == 0 && len(v.over) == 0:
 		return false, nil
 	}
 	for _, k := range v.keys {
@@ -71,7 +71,7 @@ func (l *List) Revoked(t *verifier.Token) (bool, error) {
 // lookUp reports whether a token with these marks is revoked.
 func (l *List) lookUp(v *view, m *verifier.Marks) (bool, error) {
 	for ; m != nil; m = m.Next {
-		if v.over != nil && v.over[tenantOf(m.Digests[3])] {
+		if len(v.over) > 0 && v.over[tenantOf(m.Digests[3])] {
 			return false, ErrFull
 		}
 		if l.table.Check(&m.Digests, m.IssuedAt) {
