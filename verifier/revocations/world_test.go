@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/rotationtest"
+	"github.com/keyturn/keyturn/verifier"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
@@ -50,9 +51,11 @@ type revocation struct {
 	name    string
 	at      time.Time
 	ends    time.Time
-	ok      bool                // the call returned without an error
-	present map[*node]time.Time // since when the node's server has it, without a break
-	dead    bool                // no holder and no store has it any more
+	ok      bool                    // the call returned without an error
+	present map[*node]time.Time     // since when the node's server has it, without a break
+	held    map[*node]time.Time     // since when the node holds it
+	digests map[uint32]table.Digest // by digest key
+	dead    bool                    // no holder and no store has it any more
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -117,7 +120,7 @@ func (w *world) stopAll() {
 // revoke asks a node to revoke something.
 func (w *world) revoke(l *List, who string) {
 	w.made++
-	r := &revocation{kind: table.Kind(1 + w.rng.IntN(3)), name: fmt.Sprintf("x%d", w.made), at: time.Now(), present: make(map[*node]time.Time)}
+	r := &revocation{kind: table.Kind(1 + w.rng.IntN(3)), name: fmt.Sprintf("x%d", w.made), at: time.Now(), present: make(map[*node]time.Time), held: make(map[*node]time.Time), digests: make(map[uint32]table.Digest)}
 	r.names = names{tenant: []string{"acme", "globex"}[w.rng.IntN(2)], jti: fmt.Sprintf("j%d", w.made), sub: "s" + r.name, sid: "d" + r.name, iat: time.Now().Unix() - 5}
 	if w.rng.IntN(20) == 0 {
 		r.kind, r.tenant = table.Tenant, fmt.Sprintf("tenant%d", w.made)
@@ -158,10 +161,20 @@ func (w *world) command() {
 	conn.Disconnect()
 }
 
-// holds reports whether a list holds the revocation, in its table.
+// digest returns the digest of the revocation. It is made once for each key: there are many checks.
+func (r *revocation) digest(k *codec.Key) table.Digest {
+	d, ok := r.digests[k.ID]
+	if !ok {
+		d = k.Digest(r.kind, r.tenant, r.name)
+		r.digests[k.ID] = d
+	}
+	return d
+}
+
+// heldBy reports whether a list holds the revocation, in its table.
 func (r *revocation) heldBy(l *List) bool {
 	for _, k := range l.current() {
-		if e, ok := l.table.Get(k.Digest(r.kind, r.tenant, r.name)); ok && (e.Kind <= table.Session || e.Before > r.iat) {
+		if e, ok := l.table.Get(r.digest(k)); ok && (e.Kind <= table.Session || e.Before > r.iat) {
 			return true
 		}
 	}
@@ -173,7 +186,7 @@ func (r *revocation) heldBy(l *List) bool {
 func (r *revocation) storedAt(n *node) bool {
 	keys := n.current()
 	for _, k := range keys {
-		d := k.Digest(r.kind, r.tenant, r.name)
+		d := r.digest(k)
 		value, ok := n.conn.Ring(groupName(groupOf(d, few)))[codec.Field(d)]
 		if !ok {
 			continue
@@ -183,6 +196,19 @@ func (r *revocation) storedAt(n *node) bool {
 		}
 	}
 	return false
+}
+
+// says returns what a list says of the token of the revocation.
+func (r *revocation) saidBy(l *List) (revoked bool, err error) {
+	v := l.view.Load()
+	m := &verifier.Marks{Generation: v.generation, IssuedAt: r.iat}
+	for i, k := range v.keys {
+		if i > 0 {
+			m = &verifier.Marks{Generation: v.generation, IssuedAt: r.iat, Next: m}
+		}
+		m.Digests[r.kind-1] = r.digest(k)
+	}
+	return l.RevokedMarks(m, l.cfg.Now())
 }
 
 // says returns what a list says of a token.
