@@ -13,7 +13,18 @@ type expected struct {
 	issuer, audience, typ, algorithm, tenant error
 }
 
-func newExpected(r *rules) expected {
+// wants returns the errors, which are made when the first of them is needed: they are half of what a
+// tenant takes, and most tenants never refuse a token.
+func (r *rules) wants() *expected {
+	if e := r.expected.Load(); e != nil {
+		return e
+	}
+	e := newExpected(r)
+	r.expected.Store(e)
+	return e
+}
+
+func newExpected(r *rules) *expected {
 	algs := make([]string, len(r.Algorithms))
 	for i, a := range r.Algorithms {
 		algs[i] = string(a)
@@ -28,7 +39,7 @@ func newExpected(r *rules) expected {
 			named[i] = "no typ"
 		}
 	}
-	return expected{
+	return &expected{
 		issuer:    detail(ErrIssuer, "want "+anyOf(quoted(r.issuers))),
 		audience:  detail(ErrAudience, "want "+anyOf(quoted(r.Audiences))),
 		typ:       detail(ErrType, "want "+anyOf(named)),

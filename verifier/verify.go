@@ -132,7 +132,7 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	}
 	listed := slices.Index(r.Algorithms, p.alg)
 	if listed < 0 {
-		return nil, refuse(r.expected.algorithm)
+		return nil, refuse(r.wants().algorithm)
 	}
 	p.alg = r.Algorithms[listed] // what is kept of it holds no part of the token
 	w := wanted{keystore.ID{Tenant: r.ID, KID: p.kid}, p.alg, d.now}
