@@ -115,7 +115,7 @@ func (v *Verifier) askAgain(ctx context.Context, d *decision, r *rules) *Error {
 	if d.asked == maxAttempts {
 		return cannotTell(errResolvedOvertaken)
 	}
-	err := v.resolver.wait(ctx, d, r.lease.hint, r)
+	err := v.resolver.wait(ctx, d, Hint{Tenant: r.ID}, r)
 	switch {
 	case !r.live.Load():
 		d.overtaken = true
@@ -253,18 +253,38 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 
 // fly asks the question, and installs the answer. Its tokens wait for it until the timeout. If Resolve
 // does not keep to that, the flight keeps its place in asking, which bounds such goroutines.
+//
+// If another tenant of Resolve has the same issuer, that one is asked for as well: its row may have changed. If
+// it has not, the answer is refused. So nobody takes over an issuer by a row of their own.
 func (r *resolver) fly(f *flight, cancel context.CancelFunc) {
 	defer r.land(f, cancel)
+	asked := ""
 	for range maxAttempts {
-		f.err = r.attempt(f)
-		if f.err != errResolvedOvertaken {
+		f.err = r.attempt(f, f.hint, f.held)
+		var rival *rivalError
+		switch {
+		case f.err == errResolvedOvertaken:
+		case errors.As(f.err, &rival) && rival.ID != asked:
+			asked = rival.ID
+			if r.attempt(f, Hint{Tenant: rival.ID}, rival.rules); rival.live.Load() {
+				return
+			}
+		default:
 			return
 		}
 	}
 }
 
+// rivalError reports that another tenant of Resolve contradicts an answer.
+type rivalError struct {
+	*rules
+	cause error
+}
+
+func (e *rivalError) Error() string { return e.cause.Error() }
+
 // attempt asks once. A panic of Resolve, or of a key store that is asked about the tenant, is an error.
-func (r *resolver) attempt(f *flight) (err error) {
+func (r *resolver) attempt(f *flight, h Hint, held *rules) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("Config.Resolve panicked: %v", p)
@@ -274,15 +294,16 @@ func (r *resolver) attempt(f *flight) (err error) {
 	f.removed, f.swept = nil, false
 	r.mu.Unlock()
 	asked := r.v.now()
-	t, err := r.resolve(f.ctx, f.hint)
+	t, err := r.resolve(f.ctx, h)
 	switch {
 	case err == nil:
 	case isNoTenant(err):
-		return r.v.dropAbsent(f)
+		r.v.dropAbsent(held)
+		return errNoTenant
 	default:
 		return fmt.Errorf("Config.Resolve: %w", err)
 	}
-	fresh, err := f.hint.check(t)
+	fresh, err := h.check(t)
 	if err == nil {
 		err = r.v.putResolved(f, &t, fresh, asked)
 	}
@@ -385,24 +406,18 @@ func (r *resolver) outdated(f *flight, id string) bool {
 	return f.swept || f.removed[id]
 }
 
-// dropAbsent removes the tenant that the flight was about, as there is none any more, and returns
-// errNoTenant.
-func (v *Verifier) dropAbsent(f *flight) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	e := v.newEdit()
-	e.dropHeld(f)
-	v.install(e)
-	return errNoTenant
-}
-
-// dropHeld removes the tenant that the flight was about, unless it was changed or suspended meanwhile.
-func (e *edit) dropHeld(f *flight) {
-	if f.held == nil {
+// dropAbsent removes a tenant of Resolve that is no longer there, unless it was changed or suspended
+// meanwhile.
+func (v *Verifier) dropAbsent(held *rules) {
+	if held == nil {
 		return
 	}
-	if now := e.named(f.held.ID); now != nil && now.lease == f.held.lease && !now.suspended {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if now := v.tenants.Load().named(held.ID); now != nil && now.lease == held.lease && !now.suspended {
+		e := v.newEdit()
 		e.set(now.ID, nil)
+		v.install(e)
 	}
 }
 
@@ -414,26 +429,23 @@ func (v *Verifier) putResolved(f *flight, t *Tenant, fresh *rules, asked time.Ti
 		return errResolvedOvertaken
 	}
 	e := v.newEdit()
-	if f.held != nil && f.held.ID != t.ID {
-		e.dropHeld(f) // its issuer belongs to another tenant now
-	}
 	held := e.named(t.ID)
 	switch {
 	case held != nil && held.lease == nil:
-		v.install(e)
 		return nil
 	case held != nil && held.madeOf(t):
 		held.lease.renew(asked, v.resolver.ttl)
-		v.install(e)
 		return nil
 	case held != nil:
 		fresh.lease = held.lease
 	default:
-		fresh.lease = &lease{id: t.ID, hint: f.hint}
+		fresh.lease = &lease{id: t.ID}
 	}
 	e.put(fresh)
-	e.dropLeases(t.ID)
 	if err := e.check(); err != nil {
+		if rival := e.rival(fresh); rival != nil {
+			return &rivalError{rival, err}
+		}
 		return err
 	}
 	if held == nil {
