@@ -43,6 +43,7 @@ func (r *report) write(w io.Writer) {
 	r.writeCosts(w)
 	r.writeOps(w)
 	r.writeRevocations(w)
+	r.writeLogouts(w)
 	r.writeRace(w)
 	r.writeAway(w)
 	if r.bits != nil {
