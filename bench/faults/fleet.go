@@ -175,7 +175,7 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 		seed = seed*31 + uint64(b)
 	}
 	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, kek: []byte(firstKEK), dir: o.snapshots, rng: rand.New(rand.NewPCG(o.seed, seed))}
-	if o.logouts {
+	if o.haveUsers(name) {
 		f.logouts = newLogouts(f, o.measures)
 	}
 	if err := f.create(ctx); err != nil {

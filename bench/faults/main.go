@@ -42,7 +42,7 @@ func main() {
 	atOnce := flag.Int("parallel", 3, "how many faults run at once")
 	attack := flag.Duration("attack", 10*time.Minute, "how long an adversary writes to Redis")
 	verbose := flag.Bool("v", false, "show what the instances log")
-	o := options{pace: fast, guests: 3, logouts: true, log: slog.New(slog.DiscardHandler)}
+	o := options{pace: fast, guests: 3, logouts: inAll, log: slog.New(slog.DiscardHandler)}
 	flag.Uint64Var(&o.seed, "seed", 1, "chooses the instances that a fault strikes, and how long it lasts")
 	flag.IntVar(&o.tokens, "tokens", 25_000, "how many tokens are signed under each fault at least")
 	flag.IntVar(&o.rate, "rate", 500, "how many tokens are signed a second")
@@ -55,6 +55,7 @@ func main() {
 			fmt.Printf("%-14s%s\n", s.name, s.title)
 		}
 		fmt.Printf("%-14s%s\n", "adversary", "an adversary writes to Redis")
+		fmt.Printf("%-14s%s\n", "logouts", "an adversary writes to the lists of revocations")
 		return
 	}
 	exitOn(redistest.Missing())
@@ -109,6 +110,9 @@ func (r *report) run(ctx context.Context, o options, only string, parallel int) 
 	if strings.Contains("adversary", only) {
 		errs = append(errs, r.runAdversary(ctx, o))
 	}
+	if strings.Contains("logouts", only) {
+		errs = append(errs, r.runLogoutAdversary(ctx, o))
+	}
 	r.took = time.Since(r.when)
 	return errors.Join(errs...)
 }
@@ -147,6 +151,18 @@ func (r *report) runAdversary(ctx context.Context, o options) error {
 		fmt.Fprintln(os.Stderr, "     ", note)
 	}
 	return errors.Join(err, result.broken())
+}
+
+// runLogoutAdversary lets an adversary write to the lists of a fleet, alone.
+func (r *report) runLogoutAdversary(ctx context.Context, o options) (err error) {
+	fmt.Fprintln(os.Stderr, "an adversary of users, for", r.attack)
+	if r.logouts, err = underLogoutAttack(ctx, o, logoutMoves, r.attack); r.logouts == nil {
+		return err
+	}
+	for _, note := range r.logouts.notes() {
+		fmt.Fprintln(os.Stderr, "     ", note)
+	}
+	return errors.Join(err, r.logouts.broken())
 }
 
 // runRows runs the scenarios of the rows, several at once. It calls ended for each that has ended.

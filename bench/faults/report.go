@@ -30,6 +30,7 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
+	logouts *logoutAttack
 
 	bits      *bitsResult
 	bootstrap *bootstrapResult
@@ -57,6 +58,9 @@ func (r *report) write(w io.Writer) {
 	}
 	if r.hostile != nil {
 		r.hostile.write(w)
+	}
+	if r.logouts != nil {
+		r.logouts.write(w)
 	}
 	r.writeExpectations(w)
 }

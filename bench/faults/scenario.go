@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
@@ -48,10 +50,18 @@ type options struct {
 	short  bool // each duration is the middle of its range
 	log    *slog.Logger
 
-	logouts  bool // users log in and out
-	measures bool // see scenario
+	logouts  string // the runs in which users log in and out, by their names, or inAll
+	measures bool   // see scenario
 
 	snapshots string // the folder of the instances' snapshots; "": they keep none
+}
+
+// inAll says that users log in and out in all runs.
+const inAll = "all"
+
+// haveUsers reports whether users log in and out in the run of that name.
+func (o options) haveUsers(name string) bool {
+	return o.logouts == inAll || slices.Contains(strings.Fields(o.logouts), name)
 }
 
 // pick returns a random duration from least to most, at the run's pace. In a short run it returns
