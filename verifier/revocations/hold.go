@@ -27,7 +27,7 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	if !inTable && !l.roomLocked(e) {
 		return
 	}
-	counted := earlyEntry{held, inTable}
+	counted := earlyEntry{counted: held, ok: inTable}
 	early, written := l.early[e.Digest]
 	if written {
 		counted = early
@@ -37,7 +37,7 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	switch {
 	case !written:
 	case rules.Lacks(joined, held):
-		l.early[e.Digest] = earlyEntry{joined, true}
+		l.early[e.Digest] = earlyEntry{joined, true, early.at}
 	default:
 		delete(l.early, e.Digest)
 	}
@@ -98,10 +98,36 @@ func (l *List) holdEarly(e table.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held, ok := l.table.Get(e.Digest)
-	if _, written := l.early[e.Digest]; !written && (!ok || rules.Lacks(held, e)) {
-		l.early[e.Digest] = earlyEntry{held, ok}
+	early, written := l.early[e.Digest]
+	if !written && ok && !rules.Lacks(held, e) {
+		return
 	}
+	if !written {
+		early = earlyEntry{counted: held, ok: ok}
+	}
+	early.at = l.cfg.Now()
+	l.early[e.Digest] = early
 	l.table.Put(e)
+}
+
+// settleEarly counts the early entries of the buckets that were read with a sync sent after they were
+// written: the log did not have them, so the store has lost them. A failover may do that.
+func (l *List) settleEarly(read map[*bucket]bool, sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for digest, early := range l.early {
+		g := groupOf(digest, len(l.prints))
+		b := l.byIndex[bucketsOf()[g]]
+		if !read[b] || !early.at.Before(sent) {
+			continue
+		}
+		e, _ := l.table.Get(digest)
+		if k := l.keys.set.Find(e.Key); k != nil {
+			l.learnLocked(e, k)
+		}
+		b.lost[g] = true
+		l.nudge(b.index)
+	}
 }
 
 // countEarly counts an early entry as held: whether the store has it is unknown, so it is compared, and

@@ -42,12 +42,17 @@ type lostGroup struct {
 // readGroups reads the groups that may have changed, and those that lack something.
 func (r *reading) readGroups() {
 	r.noKey = false
+	keys := r.l.current()
 	var reads []groupRead
 	for i, b := range r.buckets {
 		if r.replies[i].Err != nil {
 			continue
 		}
 		maps.Copy(b.unread, b.lost)
+		if b.keys < len(keys) {
+			maps.Copy(b.unread, b.keyless) // the key that was missing may be there now
+			b.keys = len(keys)
+		}
 		for _, g := range slices.Sorted(maps.Keys(b.unread)) {
 			reads = append(reads, groupRead{b: b, group: g})
 		}
@@ -128,6 +133,9 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	print, stored := r.learnGroup(keys, b, g, opened.entries)
 	delete(b.unread, g)
 	delete(b.lost, g)
+	if delete(b.keyless, g); opened.noKey {
+		b.keyless[g] = true
+	}
 	b.digests[g], r.loaded[b] = read.snapshot.Digest, true
 	if print != l.prints[g] && !l.cfg.Transient {
 		r.lost = append(r.lost, lostGroup{b: b, group: g, digest: read.snapshot.Digest, stored: stored})

@@ -57,6 +57,7 @@ func (r *reading) run() (again []*bucket) {
 	}
 	l.sweepTenants()
 	r.restore()
+	read := make(map[*bucket]bool)
 	for i, b := range r.buckets {
 		switch reply := &r.replies[i]; {
 		case reply.Err != nil:
@@ -67,11 +68,13 @@ func (r *reading) run() (again []*bucket) {
 			b.place = reply.Place
 			again = append(again, b)
 		default:
+			read[b] = true
 			if r.finish(b, reply) {
 				again = append(again, b)
 			}
 		}
 	}
+	l.settleEarly(read, r.sent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.publishLocked(nil)
