@@ -70,22 +70,28 @@ func (u *logouts) judgeAcceptedLocked(h *hearing) string {
 		}
 	}
 	for _, o := range h.must {
-		visible := later(o.committed, u.hidden)
-		by, after := fmt.Sprintf("%s accepts, ready %v, a token whose %s %s revoked", h.by.name, h.ready, o.what.kind, o.by.name), h.began.Sub(o.committed)
-		if h.ready {
-			u.count.Longest = max(u.count.Longest, after)
+		if note := u.judgeLateLocked(h, o); note != "" {
+			u.count.Late++
+			return note
 		}
-		switch {
-		case o.by == h.by:
-			u.count.Late++
-			return fmt.Sprintf("%s, itself, %v before", by, after)
-		case h.ready && h.good.After(visible):
-			u.count.Late++
-			return fmt.Sprintf("%s %v before, in a sync that was sent %v after it could be read", by, after, h.good.Sub(visible))
-		case h.ready && h.began.Sub(visible) > u.maxStale+slack:
-			u.count.Late++
-			return fmt.Sprintf("%s %v before, beyond MaxStale", by, after)
-		}
+	}
+	return ""
+}
+
+// judgeLateLocked returns why a token should have been refused because of o, or "".
+func (u *logouts) judgeLateLocked(h *hearing, o *order) string {
+	visible := later(o.committed, u.hidden)
+	by, after := fmt.Sprintf("%s accepts, ready %v, a token whose %s %s revoked", h.by.name, h.ready, o.what.kind, o.by.name), h.began.Sub(o.committed)
+	if h.ready {
+		u.count.Longest = max(u.count.Longest, after)
+	}
+	switch {
+	case o.by == h.by:
+		return fmt.Sprintf("%s, itself, %v before", by, after)
+	case h.ready && h.good.After(visible):
+		return fmt.Sprintf("%s %v before, in a sync that was sent %v after it could be read", by, after, h.good.Sub(visible))
+	case h.ready && h.began.Sub(visible) > u.maxStale+slack:
+		return fmt.Sprintf("%s %v before, beyond MaxStale", by, after)
 	}
 	return ""
 }

@@ -45,8 +45,8 @@ type logoutMove struct {
 // A logoutBlow is one use of a move.
 type logoutBlow struct {
 	*logoutAttack
-	before, now listDump
-	changed     []string // the groups that the revocation changed
+	before  listDump // of before the revocation
+	changed []string // the groups that the revocation changed
 }
 
 var logoutMoves = []logoutMove{
@@ -81,18 +81,22 @@ func underLogoutAttack(ctx context.Context, o options, moves []logoutMove, long 
 	defer func() { err = errors.Join(err, f.stop()) }()
 	a = &logoutAttack{u: f.logouts, client: redis.NewClient(&redis.Options{Addr: server.(single).Addr(), Protocol: 2, DisableIdentity: true}), rows: make(map[string]*logoutRow)}
 	defer a.client.Close()
+	return a, a.run(ctx, moves, long)
+}
+
+// run makes the moves while users log in and out, and checks afterwards what was revoked.
+func (a *logoutAttack) run(ctx context.Context, moves []logoutMove, long time.Duration) error {
 	traffic, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	jobs := []func(context.Context){f.logouts.traffic, f.logouts.probe}
+	jobs := []func(context.Context){a.u.traffic, a.u.probe}
 	go func() { done <- atOnce(len(jobs), func(i int) error { jobs[i](traffic); return nil }) }()
-	err = a.strikes(ctx, moves, long)
+	err := a.strikes(ctx, moves, long)
 	cancel()
 	<-done
-	if err == nil {
-		a.rows["after"] = new(logoutRow)
-		err = a.count("after", func() error { return f.logouts.after(ctx) })
+	if err != nil {
+		return err
 	}
-	return a, err
+	return a.count("after", func() error { return a.u.after(ctx) })
 }
 
 // strikes makes all moves once, in random order, and then again, until the time is over.
@@ -136,24 +140,12 @@ func (a *logoutAttack) row(move string) *logoutRow {
 func (a *logoutAttack) strike(ctx context.Context, m *logoutMove) error {
 	u, row := a.u, a.row(m.name)
 	row.Blows++
-	b := &logoutBlow{logoutAttack: a}
-	var err error
-	if b.before, err = a.dump(ctx); err != nil {
-		return err
-	}
 	if m.hides {
 		u.hide(time.Now().Add(time.Hour))
 	}
-	kinds := []revocations.Kind{revocations.Token, revocations.Session, revocations.Subject, revocations.Tenant}
-	u.revoke(ctx, u.f.random(1)[0], kinds[u.f.intN(len(kinds))], u.login(userTenant(clubs+u.f.intN(clubs)), ""))
-	if b.now, err = a.dump(ctx); err != nil {
+	b, err := a.revoke(ctx)
+	if err != nil {
 		return err
-	}
-	a.old = append(a.old[max(0, len(a.old)-20):], b.before)
-	for key, text := range b.now {
-		if strings.Contains(key, ":ring:e") && b.before[key] != text {
-			b.changed = append(b.changed, key)
-		}
 	}
 	if err := m.do(ctx, b); err != nil {
 		return err
@@ -172,7 +164,29 @@ func (a *logoutAttack) strike(ctx context.Context, m *logoutMove) error {
 	return sleep(ctx, wait+u.f.pace.listGap())
 }
 
-// keys returns the names of the lists' keys that end like suffix, or contain it.
+// revoke lets an instance revoke something, and returns what that changed in the store.
+func (a *logoutAttack) revoke(ctx context.Context) (*logoutBlow, error) {
+	b := &logoutBlow{logoutAttack: a}
+	var err error
+	if b.before, err = a.dump(ctx); err != nil {
+		return nil, err
+	}
+	u, kinds := a.u, []revocations.Kind{revocations.Token, revocations.Session, revocations.Subject, revocations.Tenant}
+	u.revoke(ctx, u.f.random(1)[0], kinds[u.f.intN(len(kinds))], u.login(userTenant(clubs+u.f.intN(clubs)), ""))
+	now, err := a.dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.old = append(a.old[max(0, len(a.old)-20):], b.before)
+	for key, text := range now {
+		if strings.Contains(key, ":ring:e") && b.before[key] != text {
+			b.changed = append(b.changed, key)
+		}
+	}
+	return b, nil
+}
+
+// keys returns the names of the lists' keys that contain a text.
 func (a *logoutAttack) keys(ctx context.Context, part string) ([]string, error) {
 	all, err := a.client.Keys(ctx, listPrefix+":*").Result()
 	return slices.DeleteFunc(all, func(key string) bool { return !strings.Contains(key, part) }), err

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -119,6 +118,11 @@ func (u *logouts) open(ctx context.Context, m *instance) error {
 	if err != nil {
 		return err
 	}
+	return m.openGuards()
+}
+
+// openGuards makes the verifiers of the users' tokens.
+func (m *instance) openGuards() (err error) {
 	for i, ttl := range []time.Duration{-1, 0} {
 		cfg := verifier.Config{CacheTTL: ttl, Now: m.now, Revocations: m.list}
 		for n := range 2 * clubs {
@@ -209,17 +213,7 @@ func (u *logouts) revoke(ctx context.Context, by *instance, kind revocations.Kin
 	defer cancel()
 	before := time.Now()
 	o := u.begin(by, kind, t, before)
-	var err error
-	switch exp := time.Unix(t.iat, 0).Add(userLife); kind {
-	case revocations.Token:
-		_, err = by.list.RevokeToken(ctx, t.tenant, t.jti, exp)
-	case revocations.Session:
-		_, err = by.list.RevokeSession(ctx, t.tenant, t.sid, exp)
-	case revocations.Subject:
-		_, err = by.list.RevokeSubject(ctx, t.tenant, t.sub, before)
-	default:
-		_, err = by.list.RevokeTenant(ctx, t.tenant, before)
-	}
+	err := revoke(ctx, by.list, kind, t, before)
 	u.mu.Lock()
 	if err != nil {
 		u.count.Failed++
@@ -234,6 +228,20 @@ func (u *logouts) revoke(ctx context.Context, by *instance, kind revocations.Kin
 	u.verify(by, t, 0)
 	u.verify(by, t, 1)
 	return o
+}
+
+func revoke(ctx context.Context, by *revocations.List, kind revocations.Kind, t *userToken, before time.Time) (err error) {
+	switch exp := time.Unix(t.iat, 0).Add(userLife); kind {
+	case revocations.Token:
+		_, err = by.RevokeToken(ctx, t.tenant, t.jti, exp)
+	case revocations.Session:
+		_, err = by.RevokeSession(ctx, t.tenant, t.sid, exp)
+	case revocations.Subject:
+		_, err = by.RevokeSubject(ctx, t.tenant, t.sub, before)
+	default:
+		_, err = by.RevokeTenant(ctx, t.tenant, before)
+	}
+	return err
 }
 
 // begin notes that a revocation has begun: from now on a token may be refused because of it.
@@ -329,8 +337,14 @@ func (u *logouts) after(ctx context.Context) error {
 	if err := sleep(ctx, 2*u.f.pace.listGap()); err != nil {
 		return err
 	}
+	u.checkAll()
+	return u.f.leave(newcomer)
+}
+
+// checkAll checks that every instance refuses what was revoked.
+func (u *logouts) checkAll() {
 	u.mu.Lock()
-	orders := slices.Clone(u.committedLocked())
+	orders := u.committedLocked()
 	u.mu.Unlock()
 	for _, o := range orders {
 		for _, m := range u.f.instances() {
@@ -339,7 +353,6 @@ func (u *logouts) after(ctx context.Context) error {
 			}
 		}
 	}
-	return u.f.leave(newcomer)
 }
 
 func (u *logouts) committedLocked() (all []*order) {
