@@ -453,3 +453,25 @@ func TestTimelineLogAlone(t *testing.T) {
 		want(t, issuer, token, "refused", a, b)
 	})
 }
+
+// TestTimelineHidden: a person removes a revocation from the group and from the log, before anyone has read it
+// and even its writer has read it back. The writer holds it, and puts it back for all.
+func TestTimelineHidden(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a, b := open(t, cluster.Connect("a"), "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		time.Sleep(time.Second)
+		token := revoked(t, issuer, a, "1")
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+				cluster.Trim(rotation.BucketOf(g), 0)
+			}
+		}
+		time.Sleep(2 * gap)
+		c := open(t, cluster.Connect("c"), "c")
+		ready(t, c)
+		want(t, issuer, token, "refused", a, b, c)
+	})
+}
