@@ -131,7 +131,7 @@ func (e *edit) dropLeases() {
 	}
 }
 
-// rival returns a tenant of [Config.Resolve] that contradicts r, or nil. A suspended one is none: its
+// rival returns a tenant of [Config.Resolve] that contradicts r, or nil. It leaves out suspended ones: a
 // suspension must not end because another tenant comes.
 func (e *edit) rival(r *rules) *rules {
 	for _, issuer := range e.contradictions() {

@@ -155,7 +155,7 @@ var (
 	errResolveEnded      = errors.New("Config.Resolve ended its goroutine without an answer")
 )
 
-// A resolver asks [Config.Resolve], for one token of all that wait for the same tenant.
+// A resolver asks [Config.Resolve], once for all tokens that wait for the same tenant.
 type resolver struct {
 	v       *Verifier
 	resolve func(context.Context, Hint) (Tenant, error)
@@ -170,7 +170,7 @@ type resolver struct {
 	order   []Hint // of memory, the oldest first
 }
 
-// A memo is what is remembered of a question that brought no tenant.
+// A memo is a question that brought no tenant, as it is remembered.
 type memo struct {
 	err   error
 	until time.Time
@@ -185,7 +185,7 @@ type flight struct {
 	done chan struct{}
 	err  error // once done is closed
 
-	// What was removed since the question was asked must not come back by its answer.
+	// Tenants removed since the question was asked. Its answer must not bring them back.
 	removed map[string]bool
 	swept   bool // all
 }
@@ -217,7 +217,7 @@ func (r *resolver) wait(ctx context.Context, d *decision, h Hint, held *rules) e
 	return err
 }
 
-// board returns the flight to wait for, or nil and the reason why there is none.
+// board returns the flight to wait for, or nil and the reason against one.
 func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, now time.Time) (*flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -241,7 +241,7 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 		return nil, errResolveBudget
 	}
 	if held != nil {
-		held.lease.putOff(now, r.ttl) // nobody else asks meanwhile, nor soon if it fails
+		held.lease.putOff(now, r.ttl) // others do not ask meanwhile, nor soon if it fails
 	}
 	r.asking[f.lane]++
 	r.flights[f.hint] = f
@@ -255,7 +255,7 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 // does not keep to that, the flight keeps its place in asking, which bounds such goroutines.
 //
 // If another tenant of Resolve has the same issuer, that one is asked for as well: its row may have changed. If
-// it has not, the answer is refused. So nobody takes over an issuer by a row of their own.
+// it has not, the answer is refused. So no customer takes over an issuer by a row of their own.
 func (r *resolver) fly(f *flight, cancel context.CancelFunc) {
 	defer r.land(f, cancel)
 	asked := ""
@@ -360,7 +360,7 @@ func (r *resolver) remember(h Hint, m memo) {
 	r.memory[h] = m
 }
 
-// forget drops what has run out. The budget bounds what is left.
+// forget drops memos that have run out. The budget bounds the number of the others.
 func (r *resolver) forget(now time.Time) {
 	for len(r.order) > 0 {
 		m, there := r.memory[r.order[0]]

@@ -39,7 +39,7 @@ type Config struct {
 
 	// Resolve, if it is not nil, is asked for tenants that the verifier does not hold, such as
 	// those of a database with too many rows to hold all. It returns the tenant that h names. An
-	// error that is [ErrUnknownTenant] or [keystore.ErrNotFound] says that there is none, and
+	// error that is [ErrUnknownTenant] or [keystore.ErrNotFound] says that it does not exist, and
 	// the token is refused (401). Any other error says that it cannot tell (503).
 	//
 	// It is asked once for all tokens that wait for one tenant, and for well-formed tokens alone.
