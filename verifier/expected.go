@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// expected are the errors of a tenant that say what was wanted. That is configuration, and no
-// secret, but it is for logs alone: package middleware sends none of it. What the token had is
+// expected are the errors of a tenant that name the values it wants. That is configuration, and no
+// secret, but it is for logs alone: package middleware sends none of it. The token's own values are
 // never part of them.
 type expected struct {
 	issuer, audience, typ, algorithm, tenant error

@@ -12,7 +12,7 @@ import (
 )
 
 // HasAny reports whether the claim is one of values, or is an array of strings that holds one of
-// them. A claim of exactly this name comes first. Only if there is none does a name with dots reach
+// them. A claim of exactly this name comes first. Only if it is missing does a name with dots reach
 // into objects: HasAny("realm_access.roles", "admin") finds a role of Keycloak. Claims have dots in
 // their names too, as kubernetes.io has, so at each step the longest name that is there is taken,
 // and no other is tried: "kubernetes.io.namespace" is the member namespace of kubernetes.io.
