@@ -32,7 +32,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
-	h := r.k.ring(tenant).State.Load()
+	h := r.k.ring(tenant).Copy()
 	rec, err := h.OpenRecord(r.k.keks.Load(), h.Find(p.KID))
 	if err != nil {
 		return keystore.ID{}, nil, err
@@ -112,8 +112,8 @@ func KeysOf(k *Keyring, tenant string) (usable func() bool) {
 		return nil
 	}
 	return func() bool {
-		for _, rec := range r.State.Load().All() {
-			if rec.Key.Usable(k.cfg.Now()) {
+		for _, rec := range r.Live().All() {
+			if rec.Usable(k.cfg.Now()) {
 				return true
 			}
 		}

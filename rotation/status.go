@@ -101,7 +101,7 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 	whole, unread := 0, Status{Ready: true, CanVerify: true, CanSign: true}
 	for _, r := range rings {
 		t := k.status(r, now)
-		if empty := !t.exists && !r.Status.Load().Bad; empty && k.holdsAll() {
+		if empty := !t.exists && !r.SyncStatus().Bad; empty && k.holdsAll() {
 			continue // the store named the tenant, but has no ring of it
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
@@ -160,7 +160,7 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	now := k.cfg.Now()
 	t := k.status(r, now)
 	t.Ring.Signer = -1
-	if c := r.State.Load(); c != nil {
+	if c := r.Copy(); c != nil {
 		t.Ring, t.SignsWith = c.Plan.At(now), c.SignsWith(now, t.LastGood, k.times.Load().Deadline)
 		t.Accepted = c.ListAccepted(now)
 		t.Published = make(map[string]time.Time, len(c.Published))
@@ -183,7 +183,7 @@ func (k *Keyring) Ready(tenant string) error {
 // status returns the state of r without its keys. A ring that was destroyed is ready: there is
 // nothing to wait for.
 func (k *Keyring) status(r *synced.Ring, now time.Time) TenantStatus {
-	status, c := r.Status.Load(), r.State.Load()
+	status, c := r.SyncStatus(), r.Copy()
 	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, Held: c.Plain().Held(now), exists: c.Newest() != nil}
 	s.Fresh = s.exists && status.InSync(now, k.times.Load().Fresh) && !errors.Is(status.Err, ring.ErrClock)
 	switch {

@@ -117,51 +117,67 @@ const (
 )
 
 // WithKID returns the keys of a kid that verify tokens of alg at now: that of the ring, and an accepted
-// one. The kid must not be revoked. If no key does, the finding says why.
-func (c *Ring) WithKID(kid string, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, found Finding) {
-	judge := func(key *keystore.Key, only []*keystore.Key, ended bool) {
+// one. The kid must not be revoked. If no key does, the finding says why. The error says why a key that
+// would verify cannot be opened.
+func (c *Ring) WithKID(keks *seal.KEKs, kid string, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, found Finding, err error) {
+	if r := c.Find(kid); r != nil {
+		switch {
+		case !r.Algorithm.Same(alg):
+			found = OtherAlgorithm
+		case c.PlanOf(r.Record.Record).Dropped(now):
+			found = Ended
+		case !r.Usable(now):
+			found = Stale
+		default:
+			made, err := c.keyOf(keks, r)
+			if err != nil {
+				return nil, Stale, err
+			}
+			if found = Stale; made != nil {
+				keys, found = made.only, Found
+			}
+		}
+	}
+	if a := c.Accepted(kid); a != nil {
 		is := Found
 		switch {
-		case !key.Algorithm().Same(alg):
+		case !a.Key.Algorithm().Same(alg):
 			is = OtherAlgorithm
-		case ended:
+		case c.Ended(a, now):
 			is = Ended
-		case !key.Usable(now):
+		case !a.Key.Usable(now):
 			is = Stale
 		case keys == nil:
-			keys = only
+			keys = a.Only
 		default:
-			keys = append(slices.Clip(keys), key)
+			keys = append(slices.Clip(keys), a.Key)
 		}
 		found = max(found, is)
 	}
-	if r := c.Find(kid); r != nil {
-		judge(r.Key, r.Only, c.PlanOf(r.Record.Record).Dropped(now))
-	}
-	if a := c.Accepted(kid); a != nil {
-		judge(a.Key, a.Only, c.Ended(a, now))
-	}
-	return keys, found
+	return keys, found, nil
 }
 
 // Verifies reports whether the ring has a usable key of that kid. c may be nil.
 func (c *Ring) Verifies(kid string, now time.Time) bool {
 	r, a := c.Find(kid), c.Accepted(kid)
-	return r != nil && r.Key.Usable(now) || a != nil && a.Key.Usable(now)
+	return r != nil && r.Usable(now) || a != nil && a.Key.Usable(now)
 }
 
 // Withdraw ends the keys that facts end. c may be nil.
 func (c *Ring) Withdraw(facts ring.Facts) {
-	end := func(kid string, life int, key *keystore.Key) {
-		if _, revoked := facts.At(ring.FactRevoked, kid); revoked || life < facts.Dead {
-			key.Withdraw()
-		}
+	ends := func(kid string, life int) bool {
+		_, revoked := facts.At(ring.FactRevoked, kid)
+		return revoked || life < facts.Dead
 	}
 	for _, r := range c.All() {
-		end(r.KID, r.Life, r.Key)
+		if ends(r.KID, r.Life) {
+			r.key.withdraw()
+		}
 	}
 	for _, a := range c.AllAccepted() {
-		end(a.KID, a.Life, a.Key)
+		if ends(a.KID, a.Life) {
+			a.Key.Withdraw()
+		}
 	}
 }
 

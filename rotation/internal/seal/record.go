@@ -100,3 +100,15 @@ func openSecret(h header, secret []byte) (*OpenedRecord, error) {
 	}
 	return &OpenedRecord{Record: h.Record, Key: key, Private: func() any { return private }}, nil
 }
+
+// ReadRecord returns the record in a blob that [OpenRecord] has opened before for the same tenant and kid,
+// and the id of the tenant key that seals it. It needs no key, so it proves nothing.
+func ReadRecord(tenant, kid string, blob []byte) (r *ring.Record, tenantKey string, err error) {
+	h, _, err := parseHeader(blob)
+	if err != nil {
+		return nil, "", err
+	}
+	h.Tenant, h.KID = tenant, kid
+	record := h.Record
+	return &record, h.tenantKey, nil
+}

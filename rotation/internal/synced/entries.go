@@ -33,6 +33,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 		switch {
 		case r != nil:
 			r.dirty = true
+			b.touch(r)
 			if authentic {
 				r.hear(e, ends)
 			}
@@ -45,7 +46,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
 func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
-	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && r.State.Load() == nil {
+	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && !r.Known() {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
@@ -78,11 +79,11 @@ const opBegin, opList ring.Op = "begin", "list"
 // noteApplied moves changes to b.applied once their ring was read, opened and merged, and the copy
 // has what they did.
 func (b *Bucket) noteApplied() {
-	for _, r := range b.rings {
+	for _, r := range b.busy {
 		if r.news == nil {
 			continue
 		}
-		applied, waiting := protocol.Applied(r.State.Load().Plain(), r.news.changes, !r.dirty)
+		applied, waiting := protocol.Applied(r.Copy().Plain(), r.news.changes, !r.dirty)
 		for _, e := range applied {
 			b.applied = protocol.Remember(b.applied, e, seal.MaxApplied)
 		}
@@ -140,7 +141,7 @@ func (b *Bucket) endsDigest() [16]byte {
 	if b.endsStale {
 		var ends []seal.TenantEnd
 		for _, r := range b.rings {
-			ends = append(ends, r.State.Load().Ends(r.Tenant)...)
+			ends = append(ends, r.Copy().Ends(r.Tenant)...)
 		}
 		b.ends, b.endsStale = seal.EndsDigest(ends), false
 	}

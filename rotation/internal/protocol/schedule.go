@@ -1,0 +1,75 @@
+package protocol
+
+import (
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// NextChange returns the first moment after now at which the clock alone may change what a ring does: which
+// key signs, which are dropped, or what a rotator has to do. It is now while a key or a revocation is so
+// young that an instance still waits for a sync that confirms it, and zero if nothing is to come. It may
+// name a moment at which nothing changes. deadline is that of one call of the store. c may be nil.
+func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
+	if c == nil {
+		return time.Time{}
+	}
+	next := time.Time{}
+	// Some rules ask for a moment after the date, and dates have whole milliseconds.
+	add := func(at time.Time) {
+		if !at.After(now) {
+			at = at.Add(time.Millisecond)
+		}
+		if at.After(now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	b, young := Base{Copy: c, Deadline: deadline}, false
+	confirmed := func(at time.Time, t *ring.Policy) { young = young || now.Before(at.Add(t.Freshness+t.ClockSkew)) }
+	for _, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
+		for i := range keys {
+			k := &keys[i]
+			t := &k.Timing
+			for _, at := range []time.Time{k.ActivatesAt, k.SignsUntil, k.RetiresAt, k.DroppedAt} {
+				if !at.IsZero() {
+					add(at)
+				}
+			}
+			if !k.DroppedAt.IsZero() {
+				add(k.DroppedAt.Add(t.HeardWithin()))
+			}
+			add(k.Created.Add(t.HeardWithin())) // the next one may be minted
+			add(b.usableFrom(k))
+			confirmed(k.Created.Add(t.Dwell), t)
+			if !k.RevokedAt.IsZero() {
+				confirmed(k.RevokedAt.Add(t.Dwell+t.Window(deadline)), t)
+			}
+		}
+	}
+	p := c.timing()
+	for id, until := range c.Facts.All {
+		if id.Kind == ring.FactAccepted {
+			add(until.Add(p.Leeway + p.HeardWithin() + p.ClockSkew))
+		}
+	}
+	for _, a := range c.Accepts {
+		until := c.Facts.Accepted(a.AcceptRecord).Until
+		add(until)
+		add(until.Add(p.Leeway + p.HeardWithin() + p.ClockSkew))
+	}
+	if young {
+		return now
+	}
+	return next
+}
+
+// IsWorkDue reports whether a rotator has something to do: to promote, revoke, mint or collect.
+func (b *Base) IsWorkDue() bool {
+	switch {
+	case b.Copy == nil:
+		return false
+	case b.Copy.Newest() == nil: // there are only accepted keys, or something of a life that has ended
+		return (b.Copy.Plan.Dead || len(b.Copy.Accepts) > 0) && b.Collect() != nil
+	}
+	return b.IsTakeOverDue() || b.RevokeStray() != nil || b.IsMintDue() || b.Collect() != nil
+}
