@@ -86,7 +86,7 @@ func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing)
 		known, blob := old.Find(r.KID), fields[seal.PrefixRecord+r.KID]
 		if known == nil || !bytes.Equal(known.blob, blob) { // another key may have that kid: see protocol.Merge
 			record := r.Record
-			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey, Sum: seal.Sum(blob), Cost: r.Key.Cost()}, blob: bytes.Clone(blob)}
+			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey, Sum: seal.Sum(blob), Cost: r.Cost}, blob: bytes.Clone(blob)}
 		}
 		records = append(records, known)
 	}

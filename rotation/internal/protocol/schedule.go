@@ -24,8 +24,10 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 			next = at
 		}
 	}
-	b, young := Base{Copy: c, Deadline: deadline}, false
-	confirmed := func(at time.Time, t *ring.Policy) { young = young || now.Before(at.Add(t.Freshness+t.ClockSkew)) }
+	b := Base{Copy: c, Deadline: deadline}
+	if c.unconfirmed(now, deadline) {
+		return now
+	}
 	for _, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
 		for i := range keys {
 			k := &keys[i]
@@ -40,10 +42,6 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 			}
 			add(k.Created.Add(t.HeardWithin())) // the next one may be minted
 			add(b.usableFrom(k))
-			confirmed(k.Created.Add(t.Dwell), t)
-			if !k.RevokedAt.IsZero() {
-				confirmed(k.RevokedAt.Add(t.Dwell+t.Window(deadline)), t)
-			}
 		}
 	}
 	p := c.timing()
@@ -57,10 +55,25 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 		add(until)
 		add(until.Add(p.Leeway + p.HeardWithin() + p.ClockSkew))
 	}
-	if young {
-		return now
-	}
 	return next
+}
+
+// unconfirmed reports whether an instance in sync may still wait for a sync that confirms a key that has
+// taken effect, or the revocation of one that would have: see [Copy.Signing].
+func (c *Copy) unconfirmed(now time.Time, deadline time.Duration) bool {
+	young := func(from time.Time, t *ring.Policy) bool { return now.Before(from.Add(t.Freshness + t.ClockSkew)) }
+	for i := range c.Plan.InOrder[:c.Plan.Current(now)+1] {
+		if k := &c.Plan.InOrder[i]; !k.First && young(k.Created.Add(k.Timing.Dwell), &k.Timing) {
+			return true
+		}
+	}
+	for i := range c.Plan.NeverActive {
+		q := &c.Plan.NeverActive[i]
+		if !q.ActivatesAt.After(later(now, c.Plan.Past)) && young(q.RevokedAt.Add(q.Timing.Dwell+q.Timing.Window(deadline)), &q.Timing) {
+			return true
+		}
+	}
+	return false
 }
 
 // IsWorkDue reports whether a rotator has something to do: to promote, revoke, mint or collect.

@@ -2,7 +2,11 @@ package synced
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -139,11 +143,13 @@ func (k *Rings) part(ctx context.Context) {
 // the two lacks a revocation.
 func (b *Bucket) endsDigest() [16]byte {
 	if b.endsStale {
-		var ends []seal.TenantEnd
-		for _, r := range b.rings {
-			ends = append(ends, r.Copy().Ends(r.Tenant)...)
+		rings := slices.DeleteFunc(slices.Clone(b.rings), func(r *Ring) bool { return r.ends() == "" })
+		slices.SortFunc(rings, func(a, b *Ring) int { return strings.Compare(a.Tenant, b.Tenant) })
+		h := sha256.New()
+		for _, r := range rings {
+			io.WriteString(h, r.ends())
 		}
-		b.ends, b.endsStale = seal.EndsDigest(ends), false
+		b.ends, b.endsStale = [16]byte(h.Sum(nil)), false
 	}
 	return b.ends
 }

@@ -5,6 +5,7 @@ import (
 	"unique"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -21,6 +22,7 @@ type node struct {
 	whole  *held.Ring // nil if it is packed
 	packed string
 	policy unique.Handle[ring.Policy] // of the newest record; zero if there is none
+	ends   string                     // what it adds to the digest of [Bucket.endsDigest]: see [seal.EndsText]
 }
 
 // A cell has the copy of a ring.
@@ -28,8 +30,8 @@ type cell struct{ node atomic.Pointer[node] }
 
 // newNode returns the node of a copy: packed, unless some parts cannot be or live says that its keys are in
 // use.
-func newNode(c *held.Ring, live bool) *node {
-	n := new(node)
+func newNode(tenant string, c *held.Ring, live bool) *node {
+	n := &node{ends: string(seal.EndsText(c.Ends(tenant)))}
 	if newest := c.Newest(); newest != nil {
 		n.policy = unique.Make(newest.Timing)
 	}
@@ -92,6 +94,14 @@ func (r *Ring) For(kid string) *held.Ring {
 // Policy returns the policy of the newest record, and whether there is one.
 func (r *Ring) Policy() (policy ring.Policy, ok bool) { return r.state.node.Load().newest() }
 
+// ends returns what r adds to the digest of the facts that end trust.
+func (r *Ring) ends() string {
+	if n := r.state.node.Load(); n != nil {
+		return n.ends
+	}
+	return ""
+}
+
 // Live returns what Copy does, for a caller that looks up keys in it or withdraws them: the keys of the
 // result are told their ends from now on.
 func (r *Ring) Live() *held.Ring {
@@ -103,7 +113,7 @@ func (r *Ring) Live() *held.Ring {
 		c := r.read(n)
 		// The bucket has it first, so that no sync passes over it.
 		r.bucket.lived(r)
-		if r.state.node.CompareAndSwap(n, &node{whole: c, policy: n.policy}) {
+		if r.state.node.CompareAndSwap(n, &node{whole: c, policy: n.policy, ends: n.ends}) {
 			if r.removed.Load() {
 				c.WithdrawAll()
 			}
@@ -136,7 +146,7 @@ func (r *Ring) set(c, old *held.Ring) {
 		if live && n.whole != old {
 			c, old = c.Sharing(n.whole), n.whole // a lookup has got keys of it meanwhile
 		}
-		next := newNode(c, live)
+		next := newNode(r.Tenant, c, live)
 		if next.whole != nil && !live {
 			r.bucket.lived(r)
 		}

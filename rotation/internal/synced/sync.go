@@ -212,17 +212,35 @@ func (k *Rings) hash(digest string) uint64 {
 	return maphash.String(k.seed, digest)
 }
 
-// loadRings reads rings, loadAtOnce with one call, and joins them with their copies.
+// loadRings reads rings, loadAtOnce with one call, and joins them with their copies. While some are joined
+// others are read, so that neither the store nor this instance waits for the other. No more than loadAhead
+// pages are in memory at once.
 func (run *syncRun) loadRings(stale []*Ring) {
-	for len(stale) > 0 {
-		n := min(len(stale), loadAtOnce)
-		some := stale[:n]
-		stale = stale[n:]
-		tenants := make([]string, n)
-		for i, r := range some {
-			tenants[i] = r.Tenant
+	pages := slices.Collect(slices.Chunk(stale, loadAtOnce))
+	loaded := make([]chan []loadedRing, len(pages))
+	for i := range loaded {
+		loaded[i] = make(chan []loadedRing, 1)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	read := func(i int) {
+		tenants := make([]string, len(pages[i]))
+		for n, r := range pages[i] {
+			tenants[n] = r.Tenant
 		}
-		run.joinAll(some, run.read(tenants))
+		loaded[i] <- run.read(tenants)
+	}
+	begun := 0
+	for i, page := range pages {
+		if i == len(pages)-1 && begun == i {
+			read(i) // nothing to read besides
+			begun++
+		}
+		for ; begun < min(len(pages), i+loadAhead); begun++ {
+			n := begun
+			wg.Go(func() { read(n) })
+		}
+		run.joinAll(page, <-loaded[i])
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 
 	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
 	loadAtOnce = 256
+	// loadAhead is how many such calls are under way or waited for at once. A Cluster answers them in parallel.
+	loadAhead = 4
 	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What
 	// is left waits for the next poll.
 	syncRounds = 16
