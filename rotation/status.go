@@ -93,9 +93,10 @@ func (k *Keyring) addBuckets(s *Status, now time.Time) {
 }
 
 // addRings adds the state of the rings to s, sorted by tenant, so that Err is always that of the same
-// ring. The reason of a ring replaces that of a bucket, since it names the tenant.
+// ring. The reason of a ring replaces that of a bucket, since it names the tenant. Of rings that all stand
+// alike it looks at one.
 func (k *Keyring) addRings(s *Status, now time.Time) {
-	rings := k.rings.All()
+	rings, alike := k.rings.Standing(now)
 	slices.SortFunc(rings, func(a, b *synced.Ring) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	named := false // Err names a tenant
 	whole, unread := 0, Status{Ready: true, CanVerify: true, CanSign: true}
@@ -107,7 +108,7 @@ func (k *Keyring) addRings(s *Status, now time.Time) {
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
 			s.LastGood = t.LastGood
 		}
-		s.Tenants++
+		s.Tenants += 1 + alike[r]
 		s.Fresh = s.Fresh && t.Fresh
 		if t.Unreadable {
 			unread.add(&t)

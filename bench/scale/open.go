@@ -44,7 +44,7 @@ type figures struct {
 	Rotating float64 // the same, with a rotator that runs
 	Status   float64 // milliseconds of one call of Keyring.Status
 	First    float64 // microseconds of the first Lookup of a tenant
-	Lookup   float64 // nanoseconds of the second one
+	Lookup   float64 // nanoseconds of those after it, the fastest of nine rounds
 }
 
 const (
@@ -145,16 +145,21 @@ func (f *figures) timeLookups(k *rotation.Keyring) error {
 		}
 		ids[i] = keystore.ID{Tenant: tenant, KID: s.Ring.Keys[0].KID}
 	}
-	for _, into := range []*float64{&f.First, &f.Lookup} {
+	for i := range 10 { // the machine may be busy with something else in one of them
 		begin := time.Now()
 		for _, id := range ids {
 			if _, err := k.Lookup(id, keystore.HS256); err != nil {
 				return err
 			}
 		}
-		*into = float64(time.Since(begin).Nanoseconds()) / float64(len(ids))
+		each := float64(time.Since(begin).Nanoseconds()) / float64(len(ids))
+		switch {
+		case i == 0:
+			f.First = each / 1e3
+		case f.Lookup == 0 || each < f.Lookup:
+			f.Lookup = each
+		}
 	}
-	f.First /= 1e3
 	return nil
 }
 

@@ -28,6 +28,9 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 	if c.unconfirmed(now, deadline) {
 		return now
 	}
+	if s := c.Plan.Signer(now); s != nil && !s.Hold {
+		add(endOfPeriod(s).Add(-2 * s.Timing.ClockSkew))
+	}
 	for _, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
 		for i := range keys {
 			k := &keys[i]
@@ -41,6 +44,7 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 				add(k.DroppedAt.Add(t.HeardWithin()))
 			}
 			add(k.Created.Add(t.HeardWithin())) // the next one may be minted
+			add(k.Created.Add(t.Dwell + t.SignFor))
 			add(b.usableFrom(k))
 		}
 	}
@@ -75,6 +79,33 @@ func (c *Copy) unconfirmed(now time.Time, deadline time.Duration) bool {
 	}
 	return false
 }
+
+// Settled reports whether nothing of a ring that signs now is recent, so that it stands as its last sync does:
+// at now, as long as no NextChange comes, an instance may sign for SignFor after any good sync, and answers
+// every token for SignFor, the longest life of a token and Leeway after any complete one.
+func (c *Copy) Settled(now time.Time, deadline time.Duration) bool {
+	signer := c.Plan.Signer(now)
+	if signer == nil || len(c.Accepts) > 0 {
+		return false
+	}
+	if !signer.Hold && !now.Before(endOfPeriod(signer).Add(-2*signer.Timing.ClockSkew)) {
+		return false // a key that this instance does not know may sign
+	}
+	for _, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
+		for i := range keys {
+			k := &keys[i]
+			recent := now.Add(-k.Timing.Dwell - k.Timing.SignFor)
+			if !k.First && k.Created.After(recent) || !k.RevokedAt.IsZero() && k.RevokedAt.After(recent.Add(-k.Timing.Window(deadline))) ||
+				cutOff(k.Record) < cutOff(c.Newest()) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// cutOff returns how long after its last complete read an instance answers tokens of r: see [Copy.KeyEnd].
+func cutOff(r *ring.Record) time.Duration { return r.Timing.SignFor + cutOffLife(r) + r.Timing.Leeway }
 
 // IsWorkDue reports whether a rotator has something to do: to promote, revoke, mint or collect.
 func (b *Base) IsWorkDue() bool {

@@ -1,6 +1,7 @@
 package synced
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 
 // This file has what polls and status have to know of all rings of a bucket together. It is summed up again
 // when a ring has changed, or was looked at.
+
+// mostCutOff is that of package protocol, which bounds how long an instance answers tokens without the store.
+const mostCutOff = 24 * time.Hour
 
 // sums are of all rings of a bucket. stale says that a ring has changed since, was looked at, or got or lost
 // a status of its own.
@@ -23,14 +27,16 @@ type sums struct {
 
 // An Outlook says how the rings of a bucket stand, without a look at each. It is immutable.
 type Outlook struct {
-	Known int // rings of which something is known, without those of Odd
-
 	// Odd are the rings that have to be looked at one by one: those that are not as far in sync as the
-	// bucket, and those of which the clock may have changed something.
+	// bucket, and those in which something is recent.
 	Odd []*Ring
 
-	CalmUntil     int64         // the others sign until then if the last good sync is young, in the form of [keystore.UnixNano]
-	SignFor, Skew time.Duration // the least of the others; SignFor is 0 if there are none
+	Calm  int   // how many others there are
+	First *Ring // that of them whose tenant comes first; nil if there is none
+
+	until         int64         // the clock changes none of them before, in the form of [keystore.UnixNano]
+	signFor, skew time.Duration // the least of them
+	cutOff        time.Duration // for how long after a complete sync each answers every token
 }
 
 // sum sums up the rings of b, if one has changed. Only the loop calls it.
@@ -40,7 +46,7 @@ func (b *Bucket) sum() *sums {
 		return s
 	}
 	*s = sums{mostSkew: -1, leastSkew: protocol.AnySkew, freshness: s.freshness[:0]}
-	o := &Outlook{CalmUntil: 1<<63 - 1, Skew: protocol.AnySkew}
+	o := &Outlook{until: math.MaxInt64, skew: protocol.AnySkew, signFor: protocol.AnySkew, cutOff: protocol.AnySkew}
 	for _, r := range b.rings {
 		p, ok := r.Policy()
 		if ok {
@@ -56,14 +62,14 @@ func (b *Bucket) sum() *sums {
 			o.Odd = append(o.Odd, r)
 			continue
 		}
-		o.Known++
+		if o.Calm++; o.First == nil || r.Tenant < o.First.Tenant {
+			o.First = r
+		}
 		if r.calmUntil != 0 {
-			o.CalmUntil = min(o.CalmUntil, r.calmUntil)
+			o.until = min(o.until, r.calmUntil)
 		}
-		if o.SignFor == 0 || p.SignFor < o.SignFor {
-			o.SignFor = p.SignFor
-		}
-		o.Skew = min(o.Skew, p.ClockSkew)
+		o.signFor, o.skew = min(o.signFor, p.SignFor), min(o.skew, p.ClockSkew)
+		o.cutOff = min(o.cutOff, p.SignFor+min(p.MaxTokenTTL, mostCutOff)+p.Leeway)
 	}
 	if s.mostSkew < 0 {
 		s.mostSkew = protocol.AnySkew
@@ -72,14 +78,29 @@ func (b *Bucket) sum() *sums {
 	return s
 }
 
+// Calm returns the outlook of b, and whether all its calm rings stand as the First does at now: they are all
+// ready or none, and the same goes for signing and verifying.
+func (b *Bucket) Calm(now time.Time) (o *Outlook, calm bool) {
+	o, status := b.Outlook.Load(), b.Status.Load()
+	switch {
+	case o.Calm == 0:
+		return o, true
+	case b.gone.Load() > 0, keystore.UnixNano(now) >= o.until, !status.Agreed.IsZero() && !protocol.Steady(now, status.Agreed, o.skew):
+		return o, false
+	case status.Good.IsZero():
+		return o, status.Knew.IsZero() // or the snapshot says how long each verifies
+	}
+	known := now.Before(status.Complete.Add(o.cutOff)) && now.Round(0).Before(status.Complete.Round(0).Add(o.cutOff))
+	return o, protocol.Age(now, status.Good) <= o.signFor && known
+}
+
 // look notes what the clock alone will change of r, of which c is known at now.
 func (k *Rings) look(r *Ring, c *held.Ring, now time.Time) {
 	deadline := k.Times.Load().Deadline
 	next := c.Plain().NextChange(now, deadline)
 	r.calm, r.calmUntil = false, 0
-	if c.Newest() != nil && len(c.Plan.InOrder) > 0 {
-		_, err := c.Signing(now, now, deadline)
-		r.calm = err == nil && (next.IsZero() || next.After(now))
+	if c.Newest() != nil {
+		r.calm = c.Settled(now, deadline) && (next.IsZero() || next.After(now))
 		r.calmUntil = unixNano(next)
 	}
 	b := protocol.Base{Tenant: r.Tenant, Now: now, Deadline: deadline, Copy: c.Plain()}
@@ -134,4 +155,36 @@ func (k *Rings) Unknown() (rings []*Ring) {
 		}
 	}
 	return rings
+}
+
+// Standing returns the rings whose state at now has to be looked at. Others stand as one of those does: alike
+// says how many, by the one that stands for them.
+func (k *Rings) Standing(now time.Time) (rings []*Ring, alike map[*Ring]int) {
+	alike = make(map[*Ring]int)
+	unlike := make(map[*Bucket]bool) // whose rings are all looked at
+	for _, b := range k.Buckets() {
+		o, calm := b.Calm(now)
+		if !calm {
+			unlike[b] = true
+			continue
+		}
+		for _, r := range o.Odd {
+			if !r.removed.Load() {
+				rings = append(rings, r)
+			}
+		}
+		if o.First != nil {
+			rings = append(rings, o.First)
+			alike[o.First] = o.Calm - 1
+		}
+	}
+	if len(unlike) == 0 {
+		return rings, alike
+	}
+	for _, r := range k.All() {
+		if unlike[r.bucket] {
+			rings = append(rings, r)
+		}
+	}
+	return rings, alike
 }

@@ -422,6 +422,7 @@ func (run *syncRun) failBucket(b *Bucket, err error) {
 			r.own.Store(&out)
 		}
 	}
+	b.sum()
 }
 
 // withClock returns err, unless the clocks were known to differ: then that stays the reason, with
