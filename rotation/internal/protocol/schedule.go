@@ -91,11 +91,12 @@ func (c *Copy) Settled(now time.Time, deadline time.Duration) bool {
 	if !signer.Hold && !now.Before(endOfPeriod(signer).Add(-2*signer.Timing.ClockSkew)) {
 		return false // a key that this instance does not know may sign
 	}
-	for _, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
+	current := c.Plan.Current(now)
+	for n, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
 		for i := range keys {
 			k := &keys[i]
-			recent := now.Add(-k.Timing.Dwell - k.Timing.SignFor)
-			if !k.First && k.Created.After(recent) || !k.RevokedAt.IsZero() && k.RevokedAt.After(recent.Add(-k.Timing.Window(deadline))) ||
+			recent, asked := now.Add(-k.Timing.Dwell-k.Timing.SignFor), n == 0 && i <= current && !k.First
+			if asked && k.Created.After(recent) || !k.RevokedAt.IsZero() && k.RevokedAt.After(recent.Add(-k.Timing.Window(deadline))) ||
 				cutOff(k.Record) < cutOff(c.Newest()) {
 				return false
 			}

@@ -114,7 +114,7 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	}
 	// Every value has one encoding. Otherwise two byte strings would be the same record, and
 	// instances that compare bytes would overwrite each other's.
-	if !bytes.Equal(h.append(nil), blob[:n]) {
+	if !bytes.Equal(h.append(make([]byte, 0, 256)), blob[:n]) {
 		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in the canonical encoding"}
 	}
 	return h, n, nil

@@ -45,7 +45,7 @@ type OpenedRecord struct {
 	ring.Record
 	TenantKey string // the id of the tenant key that seals it
 
-	Cost      int    // of a check with its key: see [keystore.Key.Cost]
+	Cost int // of a check with its key: see [keystore.Key.Cost]
 
 	// Key and Private are nil in an [OpenedRing] for HS*: a large keyring opens a hundred thousand records
 	// when it starts, and needs the keys of a few.

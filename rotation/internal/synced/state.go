@@ -2,6 +2,7 @@ package synced
 
 import (
 	"sync/atomic"
+	"time"
 	"unique"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -93,6 +94,14 @@ func (r *Ring) For(kid string) *held.Ring {
 
 // Policy returns the policy of the newest record, and whether there is one.
 func (r *Ring) Policy() (policy ring.Policy, ok bool) { return r.state.node.Load().newest() }
+
+// Accepted returns the accepted keys of the ring: see [held.Ring.ListAccepted].
+func (r *Ring) Accepted(now time.Time) []ring.Accepted {
+	if n := r.state.node.Load(); n != nil {
+		return n.whole.ListAccepted(now) // a ring that is packed has none
+	}
+	return nil
+}
 
 // ends returns what r adds to the digest of the facts that end trust.
 func (r *Ring) ends() string {
