@@ -120,3 +120,18 @@ func KeysOf(k *Keyring, tenant string) (usable func() bool) {
 		return false
 	}
 }
+
+// StatusOfEach returns what Status does, with a look at each ring.
+func (k *Keyring) StatusOfEach() Status {
+	s, now := Status{Ready: true, Fresh: true, CanVerify: true, CanSign: true, Counts: k.counts()}, k.cfg.Now()
+	k.addBuckets(&s, now)
+	k.addRings(&s, now, k.rings.All(), nil)
+	s.CanSign = s.CanSign && s.Ready
+	return s
+}
+
+// LooksAt returns how many rings Status looks at.
+func (k *Keyring) LooksAt() int {
+	rings, _ := k.rings.Standing(k.cfg.Now())
+	return len(rings)
+}

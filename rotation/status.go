@@ -65,7 +65,8 @@ func (k *Keyring) Status() Status {
 	s := Status{Ready: true, Fresh: true, CanVerify: true, CanSign: true, Counts: k.counts()}
 	now := k.cfg.Now()
 	k.addBuckets(&s, now)
-	k.addRings(&s, now)
+	rings, alike := k.rings.Standing(now)
+	k.addRings(&s, now, rings, alike)
 	s.CanSign = s.CanSign && s.Ready
 	return s
 }
@@ -93,10 +94,9 @@ func (k *Keyring) addBuckets(s *Status, now time.Time) {
 }
 
 // addRings adds the state of the rings to s, sorted by tenant, so that Err is always that of the same
-// ring. The reason of a ring replaces that of a bucket, since it names the tenant. Of rings that all stand
-// alike it looks at one.
-func (k *Keyring) addRings(s *Status, now time.Time) {
-	rings, alike := k.rings.Standing(now)
+// ring. The reason of a ring replaces that of a bucket, since it names the tenant. alike says how many others
+// a ring stands for: see [synced.Rings.Standing].
+func (k *Keyring) addRings(s *Status, now time.Time, rings []*synced.Ring, alike map[*synced.Ring]int) {
 	slices.SortFunc(rings, func(a, b *synced.Ring) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	named := false // Err names a tenant
 	whole, unread := 0, Status{Ready: true, CanVerify: true, CanSign: true}

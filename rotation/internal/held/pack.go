@@ -19,7 +19,14 @@ func (c *Ring) Pack() (packed string, ok bool) {
 	if c == nil || !c.ordinary() {
 		return "", false
 	}
-	p := packer{kids: c.sealed}
+	size := 256
+	for _, r := range c.sealed {
+		size += len(r.blob) + len(r.KID)
+	}
+	for _, tk := range c.tenantKeys {
+		size += len(tk.blob)
+	}
+	p := packer{b: make([]byte, 0, size), kids: c.sealed}
 	p.number(uint64(c.Head))
 	p.number(c.Count)
 	p.number(uint64(len(c.sealed)))

@@ -81,8 +81,9 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 // sealedRecords returns the records of [Open]: those that were opened, and those of old whose
 // bytes the store still has although they cannot be opened now.
 func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) []*Record {
-	var records []*Record
-	for _, r := range opened.Records {
+	records := make([]*Record, 0, len(opened.Records))
+	for i := range opened.Records {
+		r := &opened.Records[i]
 		known, blob := old.Find(r.KID), fields[seal.PrefixRecord+r.KID]
 		if known == nil || !bytes.Equal(known.blob, blob) { // another key may have that kid: see protocol.Merge
 			record := r.Record

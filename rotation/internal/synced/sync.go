@@ -330,7 +330,10 @@ func (run *syncRun) join(r *Ring, s loadedRing) error {
 		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
 			Good: r.SyncStatus().Knew, Complete: r.SyncStatus().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
-		union := held.Assemble(result.Union, stored, old)
+		union := stored
+		if result.Union != stored.Copy { // else this instance knew nothing, as when it starts
+			union = held.Assemble(result.Union, stored, old)
+		}
 		run.install(r, union, s.Digest)
 		run.noteMerge(r, &result)
 		if r.news != nil && (len(s.Fields) > 0 || old != nil) {
