@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -28,7 +28,7 @@ const makers, batch = 4, 200
 
 // fill makes n rings as a rotator does, and writes them into Redis, without an entry in the log for each: a
 // million calls of the script would take minutes, and an instance that starts reads the rings alone.
-func fill(ctx context.Context, n int, servers []*redistest.Server, url string) error {
+func fill(ctx context.Context, n int, url string) error {
 	client, err := rediskeys.Open(url)
 	if err != nil {
 		return err
@@ -39,28 +39,25 @@ func fill(ctx context.Context, n int, servers []*redistest.Server, url string) e
 		return err
 	}
 	var wg sync.WaitGroup
-	var mu sync.Mutex // guards next and failed
-	next, failed := 0, error(nil)
+	var next atomic.Int64
+	failed := make(chan error, makers)
 	for range makers {
 		wg.Go(func() {
-			for {
-				mu.Lock()
-				first, stop := next, failed != nil
-				next += batch
-				mu.Unlock()
-				if stop || first >= n {
+			for len(failed) == 0 {
+				first := int(next.Add(batch)) - batch
+				if first >= n {
 					return
 				}
 				if err := fillSome(ctx, client, keks, first, min(first+batch, n)); err != nil {
-					mu.Lock()
-					failed = err
-					mu.Unlock()
+					failed <- err
+					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return failed
+	close(failed)
+	return <-failed
 }
 
 // fillSome makes the rings of tenants from first up to end.
@@ -85,19 +82,23 @@ func fillSome(ctx context.Context, client redis.UniversalClient, keks *rotation.
 			return err
 		}
 		k.Remove(tenant)
-		bucket := fmt.Sprintf("kt:{%d}:", rotation.BucketOf(tenant))
-		values := make(map[string]any)
-		for field, value := range sink.take(tenant) {
-			values[field] = value
-		}
-		pipe.HSet(ctx, bucket+"ring:"+tenant, values)
-		pipe.SAdd(ctx, bucket+"tenants", tenant)
+		copyRing(ctx, pipe, tenant, sink.take(tenant))
 	}
 	_, err = pipe.Exec(ctx)
 	return err
 }
 
-// A sink is a store for a process that makes rings: it keeps what is written until it is taken.
+// copyRing writes a ring where docs/formats.md says.
+func copyRing(ctx context.Context, pipe redis.Pipeliner, tenant string, fields map[string][]byte) {
+	bucket, values := fmt.Sprintf("kt:{%d}:", rotation.BucketOf(tenant)), make(map[string]any)
+	for field, value := range fields {
+		values[field] = value
+	}
+	pipe.HSet(ctx, bucket+"ring:"+tenant, values)
+	pipe.SAdd(ctx, bucket+"tenants", tenant)
+}
+
+// A sink is a store for a process that makes rings: it keeps each ring until it is taken.
 type sink struct {
 	mu    sync.Mutex // guards rings
 	rings map[string]map[string][]byte

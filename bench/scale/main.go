@@ -8,11 +8,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -45,10 +45,10 @@ func main() {
 func run(ctx context.Context, md, sizes string, large int, o openOptions) error {
 	var rows []row
 	for text := range strings.SplitSeq(sizes, ",") {
+		n, err := strconv.Atoi(text)
 		if text == "" {
 			continue
 		}
-		n, err := strconv.Atoi(text)
 		if err != nil {
 			return err
 		}
@@ -57,19 +57,13 @@ func run(ctx context.Context, md, sizes string, large int, o openOptions) error 
 			return err
 		}
 		r, err := measure(ctx, n, []*redistest.Server{server}, "redis://"+server.Addr(), o)
-		server.Stop()
-		if err != nil {
+		if err = errors.Join(err, server.Stop()); err != nil {
 			return err
 		}
 		rows = append(rows, r)
 	}
 	if large > 0 {
-		cluster, err := redistest.StartCluster(redistest.Options{})
-		if err != nil {
-			return err
-		}
-		r, err := measure(ctx, large, cluster.Servers, "redis-cluster://"+strings.Join(cluster.Addrs(), ","), o)
-		cluster.Stop()
+		r, err := measureCluster(ctx, large, o)
 		if err != nil {
 			return err
 		}
@@ -78,63 +72,79 @@ func run(ctx context.Context, md, sizes string, large int, o openOptions) error 
 	return write(md, table(rows))
 }
 
+// measureCluster measures a Cluster of three.
+func measureCluster(ctx context.Context, n int, o openOptions) (row, error) {
+	cluster, err := redistest.StartCluster(redistest.Options{})
+	if err != nil {
+		return row{}, err
+	}
+	r, err := measure(ctx, n, cluster.Servers, "redis-cluster://"+strings.Join(cluster.Addrs(), ","), o)
+	return r, errors.Join(err, cluster.Stop())
+}
+
 // A row is the figures of one size.
 type row struct {
 	Tenants, Servers int
 	RedisBytes       float64 // of memory a ring
-	RedisPoll        float64 // milliseconds of processor time of all servers a poll
 	figures
 }
 
 // measure fills the servers with n rings, and lets another process open them.
 func measure(ctx context.Context, n int, servers []*redistest.Server, url string, o openOptions) (row, error) {
-	before, err := sum(ctx, servers, "memory", "used_memory")
+	before, err := used(ctx, servers)
 	if err != nil {
 		return row{}, err
 	}
-	if err := fill(ctx, n, servers, url); err != nil {
+	if err := fill(ctx, n, url); err != nil {
 		return row{}, fmt.Errorf("filling with %d rings: %w", n, err)
 	}
-	after, err := sum(ctx, servers, "memory", "used_memory")
+	after, err := used(ctx, servers)
 	if err != nil {
 		return row{}, err
-	}
-	runtime.GC()
-	self, err := os.Executable()
-	if err != nil {
-		return row{}, err
-	}
-	cmd := exec.CommandContext(ctx, self, append([]string{"-open", url}, o.profiles(n)...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return row{}, fmt.Errorf("opening %d rings: %w", n, err)
 	}
 	r := row{Tenants: n, Servers: len(servers), RedisBytes: (after - before) / float64(n)}
-	if err := json.Unmarshal(out, &r.figures); err != nil {
-		return row{}, err
-	}
-	if r.Held != n {
-		return row{}, fmt.Errorf("%d of %d rings are held", r.Held, n)
+	if r.figures, err = openElsewhere(ctx, n, url, o); err != nil {
+		return row{}, fmt.Errorf("opening %d rings: %w", n, err)
 	}
 	fmt.Fprintf(os.Stderr, "%d tenants: %+v\n", n, r)
 	return r, nil
 }
 
-// sum adds a number of INFO over all servers.
-func sum(ctx context.Context, servers []*redistest.Server, part, name string) (total float64, err error) {
+// openElsewhere opens a keyring in another process.
+func openElsewhere(ctx context.Context, n int, url string, o openOptions) (f figures, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return f, err
+	}
+	cmd := exec.CommandContext(ctx, self, append([]string{"-open", url}, o.profiles(n)...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(out, &f); err != nil {
+		return f, err
+	}
+	if f.Held != n {
+		return f, fmt.Errorf("%d rings are held", f.Held)
+	}
+	return f, nil
+}
+
+// used returns the bytes that all servers use.
+func used(ctx context.Context, servers []*redistest.Server) (total float64, err error) {
 	for _, s := range servers {
-		info, err := s.Client().Info(ctx, part).Result()
+		info, err := s.Client().Info(ctx, "memory").Result()
 		if err != nil {
 			return 0, err
 		}
 		for line := range strings.Lines(info) {
-			if field, text, _ := strings.Cut(strings.TrimSpace(line), ":"); field == name {
-				value, err := strconv.ParseFloat(text, 64)
+			if text, ok := strings.CutPrefix(strings.TrimSpace(line), "used_memory:"); ok {
+				bytes, err := strconv.ParseFloat(text, 64)
 				if err != nil {
 					return 0, err
 				}
-				total += value
+				total += bytes
 			}
 		}
 	}

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -54,7 +56,6 @@ const (
 
 // open opens a keyring, and prints its figures as JSON.
 func open(ctx context.Context, o openOptions) error {
-	var f figures
 	client, err := rediskeys.Open(o.url)
 	if err != nil {
 		return err
@@ -64,19 +65,27 @@ func open(ctx context.Context, o openOptions) error {
 	if err != nil {
 		return err
 	}
-	store := &counted{Store: redis}
 	keks, err := newKEKs()
 	if err != nil {
 		return err
 	}
-	before := heapInUse()
+	var f figures
+	before, store := heapInUse(), &counted{Store: redis}
 	k, err := f.timeOpen(ctx, store, keks, o.cpu)
 	if err != nil {
 		return err
 	}
 	defer k.Close(ctx)
+	if err := f.measure(ctx, store, k, before, o); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(f)
+}
+
+// measure measures a keyring that was opened. before is the heap that was in use before that.
+func (f *figures) measure(ctx context.Context, store *counted, k *rotation.Keyring, before float64, o openOptions) (err error) {
 	f.Held = k.Status().Tenants
-	if err := store.await(ctx, 3); err != nil { // each ring's digest was compared once
+	if err := store.await(ctx, 3); err != nil {
 		return err
 	}
 	f.Bytes = (heapInUse() - before) / float64(f.Held)
@@ -100,10 +109,8 @@ func open(ctx context.Context, o openOptions) error {
 	if err := f.timeLookups(k); err != nil {
 		return err
 	}
-	if f.RSS, err = memory("VmHWM"); err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(f)
+	f.RSS, err = memory("VmHWM")
+	return err
 }
 
 // timeOpen opens the keyring.
@@ -133,34 +140,35 @@ func (f *figures) timeRotator(ctx context.Context, store *counted, k *rotation.K
 	return err
 }
 
-// timeLookups measures lookups of a thousand tenants, the first and the second.
+// timeLookups measures lookups of a thousand tenants, the first and later ones.
 func (f *figures) timeLookups(k *rotation.Keyring) error {
 	tenants := k.Tenants()
-	tenants = tenants[:min(len(tenants), 1000)]
-	ids := make([]keystore.ID, len(tenants))
-	for i, tenant := range tenants {
+	var ids []keystore.ID
+	for _, tenant := range tenants[:min(len(tenants), 1000)] {
 		s, err := k.Tenant(tenant)
 		if err != nil {
 			return err
 		}
-		ids[i] = keystore.ID{Tenant: tenant, KID: s.Ring.Keys[0].KID}
+		ids = append(ids, keystore.ID{Tenant: tenant, KID: s.Ring.Keys[0].KID})
 	}
-	for i := range 10 { // the machine may be busy with something else in one of them
-		begin := time.Now()
-		for _, id := range ids {
-			if _, err := k.Lookup(id, keystore.HS256); err != nil {
-				return err
-			}
-		}
-		each := float64(time.Since(begin).Nanoseconds()) / float64(len(ids))
-		switch {
-		case i == 0:
-			f.First = each / 1e3
-		case f.Lookup == 0 || each < f.Lookup:
-			f.Lookup = each
+	first, err := timeLookup(k, ids)
+	f.First, f.Lookup = first/1e3, math.MaxFloat64
+	for range 9 { // the machine may be busy with something else in one of them
+		each, failed := timeLookup(k, ids)
+		f.Lookup, err = min(f.Lookup, each), errors.Join(err, failed)
+	}
+	return err
+}
+
+// timeLookup looks up each of ids, and returns how many nanoseconds one takes.
+func timeLookup(k *rotation.Keyring, ids []keystore.ID) (float64, error) {
+	begin := time.Now()
+	for _, id := range ids {
+		if _, err := k.Lookup(id, keystore.HS256); err != nil {
+			return 0, err
 		}
 	}
-	return nil
+	return float64(time.Since(begin).Nanoseconds()) / float64(len(ids)), nil
 }
 
 // A counted store counts the polls.
@@ -259,7 +267,7 @@ func profiled(file string, do func() error) error {
 	return do()
 }
 
-// profileHeap writes what is in memory, if file is not empty.
+// profileHeap writes a profile of the memory, if file is not empty.
 func profileHeap(file string) error {
 	if file == "" {
 		return nil

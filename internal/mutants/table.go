@@ -30,7 +30,7 @@ var mutants = []mutant{
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/internal/synced/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/internal/synced/sync.go", "run.k.hash(reply.Digests[i]) != r.digest", "run.k.hash(reply.Digests[i]) != r.digest && false"},
 			{"rotation/internal/synced/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
 			{"rotation/internal/synced/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
@@ -448,7 +448,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "keys of a snapshot live from the start on",
-		edits: []edit{{"rotation/internal/synced/snapshot.go", "c.ApplyEnds(nil, one.Complete)", "c.ApplyEnds(nil, k.opened)"}},
+		edits: []edit{{"rotation/internal/synced/state.go", "c.ApplyEnds(nil, r.SyncStatus().Complete)", "c.ApplyEnds(nil, time.Now())"}},
 		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
 	},
 	{
@@ -673,7 +673,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what came back of a destroyed ring stays in the store",
-		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
+		edits: []edit{{"rotation/internal/protocol/schedule.go", "(b.Copy.Plan.Dead || len(b.Copy.Accepts) > 0)", "len(b.Copy.Accepts) > 0"}},
 		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
 	},
 	{
@@ -693,7 +693,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an added tenant gets a ring at once",
-		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
+		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
 		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
 	},
 	{
@@ -703,7 +703,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
+		edits: []edit{{"rotation/internal/synced/state.go", "\tif r.removed.Load() {\n\t\tr.Copy().WithdrawAll()\n\t}\n", ""}},
 		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
 	},
 	{

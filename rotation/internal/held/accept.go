@@ -121,40 +121,45 @@ const (
 // would verify cannot be opened.
 func (c *Ring) WithKID(keks *seal.KEKs, kid string, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, found Finding, err error) {
 	if r := c.Find(kid); r != nil {
-		switch {
-		case !r.Algorithm.Same(alg):
-			found = OtherAlgorithm
-		case c.PlanOf(r.Record.Record).Dropped(now):
-			found = Ended
-		case !r.Usable(now):
-			found = Stale
-		default:
-			made, err := c.keyOf(keks, r)
-			if err != nil {
-				return nil, Stale, err
-			}
-			if found = Stale; made != nil {
-				keys, found = made.only, Found
-			}
+		if keys, found, err = c.judgeRecord(keks, r, alg, now); err != nil {
+			return nil, found, err
 		}
 	}
-	if a := c.Accepted(kid); a != nil {
-		is := Found
-		switch {
-		case !a.Key.Algorithm().Same(alg):
-			is = OtherAlgorithm
-		case c.Ended(a, now):
-			is = Ended
-		case !a.Key.Usable(now):
-			is = Stale
-		case keys == nil:
-			keys = a.Only
-		default:
-			keys = append(slices.Clip(keys), a.Key)
-		}
-		found = max(found, is)
+	a := c.Accepted(kid)
+	if a == nil {
+		return keys, found, nil
 	}
-	return keys, found, nil
+	is := Found
+	switch {
+	case !a.Key.Algorithm().Same(alg):
+		is = OtherAlgorithm
+	case c.Ended(a, now):
+		is = Ended
+	case !a.Key.Usable(now):
+		is = Stale
+	case keys == nil:
+		keys = a.Only
+	default:
+		keys = append(slices.Clip(keys), a.Key)
+	}
+	return keys, max(found, is), nil
+}
+
+// judgeRecord is WithKID for a record alone.
+func (c *Ring) judgeRecord(keks *seal.KEKs, r *Record, alg keystore.Algorithm, now time.Time) ([]*keystore.Key, Finding, error) {
+	switch {
+	case !r.Algorithm.Same(alg):
+		return nil, OtherAlgorithm, nil
+	case c.PlanOf(r.Record.Record).Dropped(now):
+		return nil, Ended, nil
+	case !r.Usable(now):
+		return nil, Stale, nil
+	}
+	made, err := c.keyOf(keks, r)
+	if err != nil || made == nil { // nil: it was withdrawn just now
+		return nil, Stale, err
+	}
+	return made.only, Found, nil
 }
 
 // Verifies reports whether the ring has a usable key of that kid. c may be nil.

@@ -11,8 +11,8 @@ import (
 )
 
 // Pack returns c in few bytes, for a ring whose keys no lookup has asked for: as a [Ring] it takes three
-// times as many. [Unpack] makes a copy of them that equals c. They hold what is sealed as it is sealed, and
-// were authentic when they were read; so Unpack needs no KEK. ok is false for a ring with something that
+// times as many. [Unpack] makes a copy of them that equals c. The sealed parts lie in them as they are
+// sealed, and were authentic when they were read; so Unpack needs no KEK. ok is false for a ring with something that
 // few rings have: accepted keys, parts of a life that has ended, a tenant key that is lost. It has to stay
 // as it is. c may be nil.
 func (c *Ring) Pack() (packed string, ok bool) {
@@ -35,15 +35,7 @@ func (c *Ring) Pack() (packed string, ok bool) {
 		p.number(uint64(r.Cost))
 		p.blob(r.blob)
 	}
-	p.number(uint64(c.Facts.Dead))
-	p.date(c.Facts.DeadAt)
-	p.date(c.Facts.CollectedUntil)
-	p.number(uint64(factsOf(c)))
-	for id, at := range c.Facts.All {
-		p.b = append(p.b, byte(id.Kind))
-		p.kid(id.KID)
-		p.date(at)
-	}
+	p.facts(c)
 	p.number(uint64(len(c.tenantKeys)))
 	for _, tk := range c.tenantKeys {
 		p.text(tk.id)
@@ -62,14 +54,6 @@ func (c *Ring) Pack() (packed string, ok bool) {
 func (c *Ring) ordinary() bool {
 	return len(c.accepts)+len(c.buried)+len(c.Accepts)+len(c.Revived)+len(c.RevivedAccepts) == 0 && len(c.tenantKeys) == len(c.TenantKeys) &&
 		len(c.sealed) == len(c.Records) && !slices.ContainsFunc(c.sealed, func(r *Record) bool { return r.key.made.Load() != nil })
-}
-
-// factsOf returns how many facts about single records c has.
-func factsOf(c *Ring) (n int) {
-	for range c.Facts.All {
-		n++
-	}
-	return n
 }
 
 // A packer writes the parts of a ring.
@@ -110,6 +94,19 @@ func (p *packer) date(t time.Time) {
 	p.number(uint64(ms))
 }
 
+// facts writes the facts of a ring.
+func (p *packer) facts(c *Ring) {
+	p.number(uint64(c.Facts.Dead))
+	p.date(c.Facts.DeadAt)
+	p.date(c.Facts.CollectedUntil)
+	for id, at := range c.Facts.All {
+		p.b = append(p.b, byte(id.Kind))
+		p.kid(id.KID)
+		p.date(at)
+	}
+	p.b = append(p.b, 0) // no kind of fact
+}
+
 // under writes the names of KEKs. Nearly always there is one, that of the tenant key.
 func (p *packer) under(names []seal.KEKName, keys []tenantKey) {
 	if len(keys) > 0 && len(names) == 1 {
@@ -129,29 +126,12 @@ func (p *packer) under(names []seal.KEKName, keys []tenantKey) {
 func Unpack(tenant, packed string) *Ring {
 	u := unpacker{rest: packed}
 	c, have := protocol.Copy{Head: int(u.number()), Count: u.number()}, new(Ring)
-	for range u.number() {
-		kid, cost, blob := u.text(), int(u.number()), []byte(u.text())
-		record, tenantKey, err := seal.ReadRecord(tenant, kid, blob)
-		if err != nil {
-			panic("held: a ring that was packed cannot be read: " + err.Error())
-		}
-		have.sealed = append(have.sealed, &Record{Record: protocol.Record{Record: record, TenantKey: tenantKey, Sum: seal.Sum(blob), Cost: cost}, blob: blob})
-		c.Records = append(c.Records, have.sealed[len(have.sealed)-1].Record)
+	have.sealed = u.records(tenant)
+	for _, r := range have.sealed {
+		c.Records = append(c.Records, r.Record)
 	}
-	c.Facts = ring.Facts{Dead: int(u.number()), DeadAt: u.date(), CollectedUntil: u.date()}
-	for range u.number() {
-		kind := ring.FactKind(u.take(1)[0])
-		c.Facts.Add(kind, u.kid(have.sealed), u.date())
-	}
-	for range u.number() {
-		tk := tenantKey{u.text(), []byte(u.text())}
-		name, born, err := seal.ReadTenantKeyNames(tk.blob)
-		if err != nil {
-			panic("held: a tenant key that was packed cannot be read: " + err.Error())
-		}
-		have.tenantKeys = append(have.tenantKeys, tk)
-		c.TenantKeys = append(c.TenantKeys, protocol.TenantKey{ID: tk.id, KEK: KEK(name), Born: shared(born[:])})
-	}
+	c.Facts = u.facts(have.sealed)
+	have.tenantKeys, c.TenantKeys = u.tenantKeys()
 	for range u.number() {
 		c.Published = append(c.Published, protocol.Publication{KID: u.kid(have.sealed), At: u.date()})
 	}
@@ -162,6 +142,41 @@ func Unpack(tenant, packed string) *Ring {
 
 // An unpacker reads what a packer has written.
 type unpacker struct{ rest string }
+
+func (u *unpacker) records(tenant string) (all []*Record) {
+	for range u.number() {
+		kid, cost, blob := u.text(), int(u.number()), []byte(u.text())
+		record, tenantKey, err := seal.ReadRecord(tenant, kid, blob)
+		if err != nil {
+			panic("held: a ring that was packed cannot be read: " + err.Error())
+		}
+		all = append(all, &Record{Record: protocol.Record{Record: record, TenantKey: tenantKey, Sum: seal.Sum(blob), Cost: cost}, blob: blob})
+	}
+	return all
+}
+
+func (u *unpacker) facts(records []*Record) ring.Facts {
+	facts := ring.Facts{Dead: int(u.number()), DeadAt: u.date(), CollectedUntil: u.date()}
+	for {
+		kind := ring.FactKind(u.take(1)[0])
+		if kind == 0 {
+			return facts
+		}
+		facts.Add(kind, u.kid(records), u.date())
+	}
+}
+
+func (u *unpacker) tenantKeys() (keys []tenantKey, names []protocol.TenantKey) {
+	for range u.number() {
+		tk := tenantKey{u.text(), []byte(u.text())}
+		name, born, err := seal.ReadTenantKeyNames(tk.blob)
+		if err != nil {
+			panic("held: a tenant key that was packed cannot be read: " + err.Error())
+		}
+		keys, names = append(keys, tk), append(names, protocol.TenantKey{ID: tk.id, KEK: KEK(name), Born: shared(born[:])})
+	}
+	return keys, names
+}
 
 func (u *unpacker) take(n int) string {
 	s := u.rest[:n]

@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -14,52 +16,50 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 	if c == nil {
 		return time.Time{}
 	}
+	if c.unconfirmed(now, deadline) {
+		return now
+	}
 	next := time.Time{}
-	// Some rules ask for a moment after the date, and dates have whole milliseconds.
-	add := func(at time.Time) {
-		if !at.After(now) {
+	for at := range c.moments(now, deadline) {
+		if !at.After(now) { // some rules ask for a moment after the date, and dates have whole milliseconds
 			at = at.Add(time.Millisecond)
 		}
 		if at.After(now) && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
-	b := Base{Copy: c, Deadline: deadline}
-	if c.unconfirmed(now, deadline) {
-		return now
-	}
+	return next
+}
+
+// moments returns the dates of a ring at which something may change, in no order. Some are past.
+func (c *Copy) moments(now time.Time, deadline time.Duration) iter.Seq[time.Time] {
+	var all []time.Time
 	if s := c.Plan.Signer(now); s != nil && !s.Hold {
-		add(endOfPeriod(s).Add(-2 * s.Timing.ClockSkew))
+		all = append(all, endOfPeriod(s).Add(-2*s.Timing.ClockSkew)) // see Settled
 	}
+	b := Base{Copy: c, Deadline: deadline}
 	for _, keys := range [2][]ring.PlannedKey{c.Plan.InOrder, c.Plan.NeverActive} {
 		for i := range keys {
 			k := &keys[i]
 			t := &k.Timing
-			for _, at := range []time.Time{k.ActivatesAt, k.SignsUntil, k.RetiresAt, k.DroppedAt} {
-				if !at.IsZero() {
-					add(at)
-				}
-			}
+			// The next key may be minted, no sync can be without it, and it may take over.
+			all = append(all, k.ActivatesAt, k.SignsUntil, k.RetiresAt, k.DroppedAt, k.Created.Add(t.HeardWithin()), k.Created.Add(t.Dwell+t.SignFor), b.usableFrom(k))
 			if !k.DroppedAt.IsZero() {
-				add(k.DroppedAt.Add(t.HeardWithin()))
+				all = append(all, k.DroppedAt.Add(t.HeardWithin())) // it may be collected
 			}
-			add(k.Created.Add(t.HeardWithin())) // the next one may be minted
-			add(k.Created.Add(t.Dwell + t.SignFor))
-			add(b.usableFrom(k))
 		}
 	}
 	p := c.timing()
+	ends := func(until time.Time) { all = append(all, until, until.Add(p.Leeway+p.HeardWithin()+p.ClockSkew)) }
 	for id, until := range c.Facts.All {
 		if id.Kind == ring.FactAccepted {
-			add(until.Add(p.Leeway + p.HeardWithin() + p.ClockSkew))
+			ends(until)
 		}
 	}
 	for _, a := range c.Accepts {
-		until := c.Facts.Accepted(a.AcceptRecord).Until
-		add(until)
-		add(until.Add(p.Leeway + p.HeardWithin() + p.ClockSkew))
+		ends(c.Facts.Accepted(a.AcceptRecord).Until)
 	}
-	return next
+	return slices.Values(all)
 }
 
 // unconfirmed reports whether an instance in sync may still wait for a sync that confirms a key that has

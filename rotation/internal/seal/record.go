@@ -63,7 +63,7 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	return openRecord(keys, tenant, kid, blob, openSecret)
 }
 
-// openRecord is OpenRecord. use gets the header of the record and what was decrypted for it.
+// openRecord is OpenRecord. use gets the header of the record and its decrypted secret.
 func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use func(header, []byte) (*OpenedRecord, error)) (*OpenedRecord, error) {
 	h, n, err := readHeader(blob)
 	if err != nil {

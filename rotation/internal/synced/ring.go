@@ -25,7 +25,7 @@ type Ring struct {
 	bucket *Bucket
 	budget *unknown.Budget // for unknown kids, nil for a full one; guarded by unknownKids.mu
 
-	state cell                   // what is known of it: see [Ring.Copy]
+	state cell                   // its copy: see [Ring.Copy]
 	own   atomic.Pointer[Status] // how far it is in sync; nil: as far as its bucket
 
 	Losses atomic.Uint64 // how often the store lacked something of it

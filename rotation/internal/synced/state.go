@@ -22,7 +22,7 @@ import (
 type node struct {
 	whole  *held.Ring // nil if it is packed
 	packed string
-	policy unique.Handle[ring.Policy] // of the newest record; zero if there is none
+	policy unique.Handle[ring.Policy] // of the newest record; zero without a record
 	ends   string                     // what it adds to the digest of [Bucket.endsDigest]: see [seal.EndsText]
 }
 

@@ -1,6 +1,7 @@
 package synced
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/ring"
 )
 
 // This file has what polls and status have to know of all rings of a bucket together. It is summed up again
@@ -21,7 +23,7 @@ const mostCutOff = 24 * time.Hour
 type sums struct {
 	stale               bool
 	mostSkew, leastSkew time.Duration   // ClockSkew; AnySkew if no ring has a policy
-	leastSignFor        time.Duration   // 0 if no ring has one
+	leastSignFor        time.Duration   // AnySkew if no ring has one
 	freshness           []time.Duration // each Freshness of a ring once
 }
 
@@ -32,7 +34,7 @@ type Outlook struct {
 	Odd []*Ring
 
 	Calm  int   // how many others there are
-	First *Ring // that of them whose tenant comes first; nil if there is none
+	First *Ring // that of them whose tenant comes first, or nil
 
 	until         int64         // the clock changes none of them before, in the form of [keystore.UnixNano]
 	signFor, skew time.Duration // the least of them
@@ -45,37 +47,44 @@ func (b *Bucket) sum() *sums {
 	if !s.stale {
 		return s
 	}
-	*s = sums{mostSkew: -1, leastSkew: protocol.AnySkew, freshness: s.freshness[:0]}
+	*s = sums{mostSkew: -1, leastSkew: protocol.AnySkew, leastSignFor: protocol.AnySkew, freshness: s.freshness[:0]}
 	o := &Outlook{until: math.MaxInt64, skew: protocol.AnySkew, signFor: protocol.AnySkew, cutOff: protocol.AnySkew}
 	for _, r := range b.rings {
 		p, ok := r.Policy()
 		if ok {
-			s.mostSkew, s.leastSkew = max(s.mostSkew, p.ClockSkew), min(s.leastSkew, p.ClockSkew)
-			if s.leastSignFor == 0 || p.SignFor < s.leastSignFor {
-				s.leastSignFor = p.SignFor
-			}
-			if !slices.Contains(s.freshness, p.Freshness) {
-				s.freshness = append(s.freshness, p.Freshness)
-			}
+			s.add(&p)
 		}
-		if !ok || !r.calm || r.own.Load() != nil {
+		if ok && r.calm && r.own.Load() == nil {
+			o.add(r, &p)
+		} else {
 			o.Odd = append(o.Odd, r)
-			continue
 		}
-		if o.Calm++; o.First == nil || r.Tenant < o.First.Tenant {
-			o.First = r
-		}
-		if r.calmUntil != 0 {
-			o.until = min(o.until, r.calmUntil)
-		}
-		o.signFor, o.skew = min(o.signFor, p.SignFor), min(o.skew, p.ClockSkew)
-		o.cutOff = min(o.cutOff, p.SignFor+min(p.MaxTokenTTL, mostCutOff)+p.Leeway)
 	}
 	if s.mostSkew < 0 {
 		s.mostSkew = protocol.AnySkew
 	}
 	b.Outlook.Store(o)
 	return s
+}
+
+// add adds the policy of a ring.
+func (s *sums) add(p *ring.Policy) {
+	s.mostSkew, s.leastSkew, s.leastSignFor = max(s.mostSkew, p.ClockSkew), min(s.leastSkew, p.ClockSkew), min(s.leastSignFor, p.SignFor)
+	if !slices.Contains(s.freshness, p.Freshness) {
+		s.freshness = append(s.freshness, p.Freshness)
+	}
+}
+
+// add adds a calm ring with that policy.
+func (o *Outlook) add(r *Ring, p *ring.Policy) {
+	if o.Calm++; o.First == nil || r.Tenant < o.First.Tenant {
+		o.First = r
+	}
+	if r.calmUntil != 0 {
+		o.until = min(o.until, r.calmUntil)
+	}
+	o.signFor, o.skew = min(o.signFor, p.SignFor), min(o.skew, p.ClockSkew)
+	o.cutOff = min(o.cutOff, p.SignFor+min(p.MaxTokenTTL, mostCutOff)+p.Leeway)
 }
 
 // Calm returns the outlook of b, and whether all its calm rings stand as the First does at now: they are all
@@ -164,26 +173,20 @@ func (k *Rings) Standing(now time.Time) (rings []*Ring, alike map[*Ring]int) {
 	unlike := make(map[*Bucket]bool) // whose rings are all looked at
 	for _, b := range k.Buckets() {
 		o, calm := b.Calm(now)
-		if !calm {
-			unlike[b] = true
+		if unlike[b] = !calm; !calm {
 			continue
 		}
-		for _, r := range o.Odd {
-			if !r.removed.Load() {
+		rings = append(rings, o.Odd...)
+		if o.First != nil {
+			rings, alike[o.First] = append(rings, o.First), o.Calm-1
+		}
+	}
+	rings = slices.DeleteFunc(rings, func(r *Ring) bool { return r.removed.Load() })
+	if slices.Contains(slices.Collect(maps.Values(unlike)), true) {
+		for _, r := range k.All() {
+			if unlike[r.bucket] {
 				rings = append(rings, r)
 			}
-		}
-		if o.First != nil {
-			rings = append(rings, o.First)
-			alike[o.First] = o.Calm - 1
-		}
-	}
-	if len(unlike) == 0 {
-		return rings, alike
-	}
-	for _, r := range k.All() {
-		if unlike[r.bucket] {
-			rings = append(rings, r)
 		}
 	}
 	return rings, alike

@@ -203,7 +203,7 @@ func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
 	run.readEntries(b, reply)
 }
 
-// hash returns what is kept of the digest of a ring, 0 for that of none. The seed is random: a person who
+// hash returns a short form of the digest of a ring, 0 without a ring. The seed is random: a person who
 // writes to the store finds no ring with the same one.
 func (k *Rings) hash(digest string) uint64 {
 	if digest == "" {
@@ -213,7 +213,7 @@ func (k *Rings) hash(digest string) uint64 {
 }
 
 // loadRings reads rings, loadAtOnce with one call, and joins them with their copies. While some are joined
-// others are read, so that neither the store nor this instance waits for the other. No more than loadAhead
+// others are read, so that neither the store nor this instance waits for the other. At most loadAhead
 // pages are in memory at once.
 func (run *syncRun) loadRings(stale []*Ring) {
 	pages := slices.Collect(slices.Chunk(stale, loadAtOnce))
@@ -487,6 +487,13 @@ func (run *syncRun) finishRings(b *Bucket, reply *store.SyncReply, status *Statu
 	for _, r := range own {
 		r.setOwn(nil)
 	}
+	b.settle(status)
+	return good
+}
+
+// settle tells the keys of b that are in use when they end, after a complete sync, and forgets which rings it
+// had to look at.
+func (b *Bucket) settle(status *Status) {
 	for _, r := range b.alive() {
 		if !r.dirty {
 			r.Copy().ApplyEnds(nil, status.Complete)
@@ -500,7 +507,6 @@ func (run *syncRun) finishRings(b *Bucket, reply *store.SyncReply, status *Statu
 		b.busy = nil // after the first sync it has room for all rings
 	}
 	b.sum()
-	return good
 }
 
 // noteClock notes when the clocks agreed, or else whose clock was set.
