@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,8 +18,11 @@ func TestStatusLooksAtFew(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
 		tenants := inOneBucket(4)
+		longer := fast // the first of them, which stands for the others, signs for longer than they do
+		longer.SignFor += 250 * time.Millisecond
 		for _, tenant := range tenants {
-			create(t, cluster, tenant, fast)
+			create(t, cluster, tenant, longer)
+			longer = fast
 		}
 		m := join(t, cluster, "a", of())
 		defer m.leave()
@@ -63,5 +67,6 @@ func inOneBucket(n int) (tenants []string) {
 			tenants = append(tenants, name)
 		}
 	}
+	slices.Sort(tenants)
 	return tenants
 }

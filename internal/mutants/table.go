@@ -694,7 +694,7 @@ var mutants = []mutant{
 	{
 		name:  "an added tenant gets a ring at once",
 		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
+		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
 	},
 	{
 		name:  "an added ring is certain at once",
@@ -704,7 +704,7 @@ var mutants = []mutant{
 	{
 		name:  "a removed tenant's keys come back with a read",
 		edits: []edit{{"rotation/internal/synced/state.go", "\tif r.removed.Load() {\n\t\tr.Copy().WithdrawAll()\n\t}\n", ""}},
-		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
+		tests: tests{syncing, "TestRemovedDuringASync$"}, want: "TestRemovedDuringASync",
 	},
 	{
 		name:  "an accepted key does not end without the store",
@@ -920,5 +920,40 @@ var mutants = []mutant{
 		name:  "a destroyed ring keeps what a life has collected under the old KEK",
 		edits: []edit{{"rotation/internal/held/change.go", "stored && facts.CollectedUntil.IsZero()", "stored && false"}},
 		tests: tests{here, "TestRekeyOfADestroyedRing$"}, want: "TestRekeyOfADestroyedRing",
+	},
+	{
+		name:  "a lookup of a packed ring gets a key of its own",
+		edits: []edit{{"rotation/internal/synced/state.go", "\treturn r.Live()\n", "\treturn r.read(n)\n"}},
+		tests: tests{syncing, "TestLookupDuringASync$"}, want: "TestLookupDuringASync",
+	},
+	{
+		name:  "a sync forgets the keys of a lookup that came meanwhile",
+		edits: []edit{{"rotation/internal/synced/state.go", "c, old = c.Sharing(n.whole), n.whole", "_ = old"}},
+		tests: tests{syncing, "TestLookupDuringASync$"}, want: "TestLookupDuringASync",
+	},
+	{
+		name:  "an unknown kid unpacks a ring",
+		edits: []edit{{"rotation/internal/synced/state.go", " || !c.Names(kid)", " || c == nil"}},
+		tests: tests{syncing, "TestUnknownKIDsCostNoMemory$"}, want: "TestUnknownKIDsCostNoMemory",
+	},
+	{
+		name:  "a key in use is packed away",
+		edits: []edit{{"rotation/internal/held/pack.go", "return r.key.made.Load() != nil", "return false"}},
+		tests: tests{"./rotation/internal/held", "TestNotPacked$"}, want: "TestNotPacked",
+	},
+	{
+		name:  "rings stand alike although they are cut off for too long",
+		edits: []edit{{"rotation/internal/synced/sums.go", "protocol.Age(now, status.Good) <= o.signFor && known", "known"}},
+		tests: tests{here, "TestStatusLooksAtFew$"}, want: "TestStatusLooksAtFew",
+	},
+	{
+		name:  "what an instance could not tell is not looked at again",
+		edits: []edit{{"rotation/run.go", "work != nil || unsure)", "work != nil)"}},
+		tests: tests{simulator, "TestHistories"}, want: "I11",
+	},
+	{
+		name:  "a clock that was set back leaves the agenda ahead",
+		edits: []edit{{"rotation/internal/synced/agenda.go", "(back || a.heap[0].at <= n)", "a.heap[0].at <= n"}},
+		tests: tests{syncing, "TestAgendaWhenTheClockIsSetBack$"}, want: "TestAgendaWhenTheClockIsSetBack",
 	},
 }
