@@ -124,7 +124,7 @@ func TestLogoutAdversary(t *testing.T) {
 	o := testOptions()
 	o.pace = fast
 	moves := slices.DeleteFunc(slices.Clone(logoutMoves), func(m logoutMove) bool {
-		return !slices.Contains([]string{"edit", "keys", "forge", "replay"}, m.name)
+		return !slices.Contains([]string{"hide", "edit", "keys", "flush"}, m.name)
 	})
 	a, err := underLogoutAttack(t.Context(), o, moves, 15*time.Second)
 	if err != nil {
