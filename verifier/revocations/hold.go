@@ -89,6 +89,7 @@ func (l *List) roomLocked(e table.Entry) bool {
 		l.cfg.Logger.Error("revocations: a tenant has more than twice its share: its tokens are answered with 503; revoke the whole tenant, and restart", "share", l.cfg.MaxPerTenant)
 	}
 	l.alarms.Over++
+	l.partial = true
 	return false
 }
 

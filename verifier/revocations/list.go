@@ -56,6 +56,7 @@ type heldState struct {
 	early   map[table.Digest]earlyEntry   // those that this process has written, and not read back yet
 	tenants map[uint64]table.Entry        // the revocations of whole tenants, by table.Entry.Tenant
 	over    map[uint64]bool               // tenants with more than twice their share
+	partial bool                          // an entry was not held, since there was no room
 	changed chan struct{}                 // closed and replaced when view is
 	gone    [rotation.Buckets]minutePrint // see minutePrint
 	keysErr error                         // why the digest keys cannot be used
@@ -80,6 +81,7 @@ type Alarms struct {
 	Forged   uint64 // values in the store that are not authentic
 	Restored uint64 // groups in which this instance put back what the store had lost
 	Over     uint64 // entries that were not held, since their tenant has more than twice its share
+	Disputed uint64 // live instances that held other entries than this one, at the same place
 }
 
 // Open returns the list that lies in Redis beside the rings: its keys begin with Config.Prefix and

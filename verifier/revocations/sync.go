@@ -321,7 +321,10 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	for _, e := range reply.Changed {
 		v.Log = append(v.Log, e.Nonce)
 	}
-	if !b.exact {
+	if l.isPartial() {
+		v.Past = nil
+	}
+	if !b.exact || v.Past == nil {
 		v.Held.Last = notComparable
 	}
 	keys := l.current()
@@ -330,8 +333,16 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	}
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
+		l.count(&l.alarms.Disputed)
 		l.nudge(b.index)
 	}
+}
+
+// isPartial reports whether something is not held, since there was no room. Then nothing can be compared.
+func (l *List) isPartial() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.partial
 }
 
 func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {
