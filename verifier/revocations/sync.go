@@ -45,6 +45,7 @@ func (r *reading) run() (again []*bucket) {
 	l.turn++
 	r.ask()
 	l.sweep(r.sent)
+	l.takeUnsure()
 	keysErr := r.readKeys()
 	r.readLogs()
 	r.listGroups()
