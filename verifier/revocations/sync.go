@@ -221,8 +221,12 @@ func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range logged.Entries {
-		if k := l.keys.set.Find(e.Key); k != nil && groupOf(e.Digest, len(l.prints)) == g {
+		switch k := l.keys.set.Find(e.Key); {
+		case groupOf(e.Digest, len(l.prints)) != g:
+		case k != nil:
 			l.learnLocked(e, k)
+		default: // the log was sealed under another digest key, which is known
+			b.unread[g], l.keys.unread = true, true
 		}
 	}
 	delete(b.digests, g)
