@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"cache":                        {},
 	"verifier":                     {"keystore", "cache", "internal/jwt"},
 	"verifier/verifiertest":        {"verifier", "keystore", "rotation"},
+	"verifier/revocations":         {"verifier"},
 	"rotation":                     {"keystore", "rotation/ring", "rotation/store", "rotation/internal/held", "rotation/internal/protocol", "rotation/internal/seal", "rotation/internal/synced", "rotation/internal/token", "internal/jwk"},
 	"rotation/ring":                {"keystore"},
 	"rotation/internal/protocol":   {"keystore", "rotation/ring"},
