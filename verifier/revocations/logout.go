@@ -78,6 +78,12 @@ func LogoutHandler(list *List, cfg LogoutConfig) (http.Handler, error) {
 	return newLogout(list, list.maxTokenTTL(), cfg)
 }
 
+// Validate returns what of c [LogoutHandler] would refuse, or nil.
+func (c LogoutConfig) Validate() error {
+	_, err := newLogout(nil, 0, c)
+	return err
+}
+
 // A logout is the handler.
 type logout struct {
 	list     revoker
