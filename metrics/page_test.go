@@ -212,8 +212,8 @@ func TestSynapse_9540_DatesAndNoAges(t *testing.T) {
 			dates++
 		}
 	}
-	if dates != 5 {
-		t.Errorf("%d families are dates, want 5", dates)
+	if dates != 6 {
+		t.Errorf("%d families are dates, want 6", dates)
 	}
 	wantDates(t, scrape(t, everything(t)))
 }

@@ -41,6 +41,9 @@ func (s *serveCommand) offerFile() (*offer, error) {
 			return nil, err
 		}
 	}
+	if err := s.addRevocations(file, &o.server); err != nil {
+		return nil, err
+	}
 	o.intro = func(srv *server.Server) string { return fileIntro(endpoint(srv.Endpoint()), file) }
 	return o, nil
 }

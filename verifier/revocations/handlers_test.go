@@ -26,10 +26,11 @@ import (
 
 // A fakeList notes what is revoked.
 type fakeList struct {
-	mu    sync.Mutex // guards the fields
-	calls []string
-	err   error
-	hold  chan struct{} // if it is not nil, each call waits for it
+	mu     sync.Mutex // guards the fields
+	calls  []string
+	err    error
+	latest time.Time     // of a subject's before; zero: any
+	hold   chan struct{} // if it is not nil, each call waits for it
 }
 
 func (f *fakeList) note(format string, args ...any) (Receipt, error) {
@@ -50,6 +51,9 @@ func (f *fakeList) RevokeToken(_ context.Context, tenant, jti string, exp time.T
 }
 
 func (f *fakeList) RevokeSubject(_ context.Context, tenant, sub string, before time.Time) (Receipt, error) {
+	if !f.latest.IsZero() && before.After(f.latest) {
+		return Receipt{}, ErrFuture
+	}
 	return f.note("subject %s %s %d", tenant, sub, before.Unix())
 }
 

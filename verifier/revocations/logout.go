@@ -269,6 +269,14 @@ func (h *logout) revoke(ctx context.Context, t *verifier.Token) error {
 		return nil
 	}
 	_, err = h.list.RevokeSubject(ctx, t.Tenant(), t.Subject(), before)
+	if errors.Is(err, ErrFuture) {
+		// The provider's clock is ahead. What can be revoked now is, and the provider hears that the
+		// logout is not complete.
+		if _, err := h.list.RevokeSubject(ctx, t.Tenant(), t.Subject(), h.now()); err != nil {
+			return err
+		}
+		return fmt.Errorf("the provider's clock is ahead of ours: tokens issued up to now are revoked: %w", err)
+	}
 	return err
 }
 

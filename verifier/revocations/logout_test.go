@@ -283,3 +283,18 @@ func TestLogoutHandlerRefusesTenantsThatCannotBeToldApart(t *testing.T) {
 		}
 	}
 }
+
+// Where the provider's clock is ahead, the tokens up to now end at once, and the provider is asked to
+// repeat the logout.
+func TestALogoutFromTheFutureIsRepeated(t *testing.T) {
+	list := &fakeList{latest: now.Add(3 * time.Second)}
+	at := now
+	h := newTestLogout(t, list, func(_ *LogoutTenant, c *LogoutConfig) { c.Now = func() time.Time { return at } })
+	token := sign(seed("acme"), edHeader, with(goodLogout(), map[string]any{"iat": now.Unix() + 20}))
+	wantAnswer(t, sendLogout(h, token), http.StatusServiceUnavailable, "temporarily_unavailable")
+	at, list.latest = now.Add(20*time.Second), now.Add(23*time.Second)
+	wantAnswer(t, sendLogout(h, token), http.StatusOK, "")
+	if got, want := list.revoked(), "subject acme ann 1900000000; subject acme ann 1900000021"; got != want {
+		t.Errorf("revoked: %q, want %q", got, want)
+	}
+}

@@ -3,6 +3,7 @@ package revocations
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 	"time"
@@ -70,3 +71,5 @@ func (l *List) WaitReady(ctx context.Context) error                   { return n
 func (l *List) Close(ctx context.Context) error                       { return nil }
 func (l *List) All(tenant string) iter.Seq[Entry]                     { return nil }
 func (l *List) maxTokenTTL() time.Duration                            { return 0 }
+
+var ErrFuture = errors.New("future")
