@@ -46,6 +46,7 @@ no secret, only the names of files (seen from its own folder) and of variables:
       kek_file: kek                    # KEYTURN_KEK_FILE or KEYTURN_KEK beats it; may be left out
       max_stale: 60s                   # without Redis for longer, every token is 503
       stale_ok: false                  # true: the last known list serves on
+      max_token_ttl: 24h               # the longest that a token lives; 400 days if left out
       clients: [{id: orders, secret_file: orders.secret, may: [introspect, revoke]}]
       logout: {globex: {client_id: shop}} # whose providers send logout tokens
     max_token_bytes: 16384             # as --max-token-bytes, which beats it

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
@@ -24,10 +25,12 @@ type revocationsConfig struct {
 	MaxStale string `yaml:"max_stale"`
 	StaleOK  bool   `yaml:"stale_ok"`
 
+	MaxTokenTTL string `yaml:"max_token_ttl"`
+
 	Clients []revocationClient      `yaml:"clients"`
 	Logout  map[string]logoutConfig `yaml:"logout"` // by tenant
 
-	maxStale time.Duration
+	maxStale, maxTokenTTL time.Duration
 }
 
 // A revocationClient is a service that may ask at /introspect or /revoke.
@@ -90,15 +93,27 @@ func (c *configFile) checkRevocations() error {
 		}
 		r.maxStale = d.value
 	}
+	if r.MaxTokenTTL != "" {
+		d := newTokenTTL()
+		if err := d.Set(r.MaxTokenTTL); err != nil {
+			return usagef("the file of --config: revocations.max_token_ttl: %v", err)
+		}
+		r.maxTokenTTL = d.value
+	}
 	if r.Realm != "" {
 		if _, err := parseRealm(r.Realm); err != nil {
 			return usagef("the file of --config: revocations.realm: it %v", err)
 		}
 	}
+	seen := make(map[string]bool)
 	for i := range r.Clients {
 		if err := r.Clients[i].check(); err != nil {
 			return err
 		}
+		if seen[r.Clients[i].ID] {
+			return usagef("the file of --config: revocations.clients: client %s is there twice", quoteShort(r.Clients[i].ID))
+		}
+		seen[r.Clients[i].ID] = true
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.Logout)) {
 		if r.Logout[id].ClientID == "" {
@@ -108,11 +123,18 @@ func (c *configFile) checkRevocations() error {
 	return nil
 }
 
+// newTokenTTL returns a flag for the longest that a token lives.
+func newTokenTTL() *option[time.Duration] {
+	return newDuration(time.Second, 400*24*time.Hour, 0, "400 days")
+}
+
 func (c *revocationClient) check() error {
 	name := "revocations.clients: client " + quoteShort(c.ID)
 	switch {
 	case c.ID == "":
 		return usagef("the file of --config: revocations.clients: one has no id")
+	case strings.ContainsFunc(c.ID, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }):
+		return usagef("the file of --config: %s: an id has printable ASCII without a colon, as HTTP Basic wants", name)
 	case c.SecretFile == "":
 		return usagef("the file of --config: %s has no secret_file", name)
 	case len(c.May) == 0:
@@ -136,8 +158,11 @@ func (c *configFile) checkRevocationTenants(tenants []server.Tenant) error {
 		return slices.ContainsFunc(tenants, func(t server.Tenant) bool { return t.Rules.ID == id })
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.Revocations.Logout)) {
-		if !known(id) {
+		switch i := slices.IndexFunc(tenants, func(t server.Tenant) bool { return t.Rules.ID == id }); {
+		case i < 0:
 			return usagef("the file of --config: revocations.logout: there is no tenant %s", quoteShort(id))
+		case tenants[i].Rules.Issuer == "":
+			return usagef("the file of --config: revocations.logout.%s: the tenant needs an issuer, which says whose logout token it is", printable(id, false))
 		}
 	}
 	for _, client := range c.Revocations.Clients {
@@ -166,7 +191,7 @@ func (s *serveCommand) addRevocations(file *configFile, cfg *server.Config) (err
 // fileRevocations returns where the file says that the list is, and who may use it.
 func (s *serveCommand) fileRevocations(file *configFile) (*server.Revocations, error) {
 	c := file.Revocations
-	out := &server.Revocations{Realm: c.Realm, MaxStale: c.maxStale, StaleOK: c.StaleOK, Logout: make(map[string]server.Logout)}
+	out := &server.Revocations{Realm: c.Realm, MaxStale: c.maxStale, MaxTokenTTL: c.maxTokenTTL, StaleOK: c.StaleOK, Logout: make(map[string]server.Logout)}
 	for id, l := range c.Logout {
 		out.Logout[id] = server.Logout{ClientID: l.ClientID, Types: l.Types, TokensHaveSID: l.TokensHaveSID}
 	}
@@ -187,6 +212,9 @@ func (s *serveCommand) revocationClient(c *revocationClient) (server.RevocationC
 	secret, err := s.fileSecret("secret_file of client "+quoteShort(c.ID)+" in the file of --config", c.SecretFile)
 	if err != nil {
 		return server.RevocationClient{}, err
+	}
+	if n, least := len(secret.bytes()), 32; n < least {
+		return server.RevocationClient{}, usagef("the file of %s has %d bytes: want at least %d; make one with: openssl rand -base64 32", secret.source, n, least)
 	}
 	return server.RevocationClient{
 		Client:     revocations.Client{ID: c.ID, Secret: secret.bytes(), Tenants: c.Tenants},

@@ -29,9 +29,10 @@ type Revocations struct {
 	// Realm names the environment that the list belongs to.
 	Realm string
 
-	// MaxStale and StaleOK are those of [revocations.Config].
-	MaxStale time.Duration
-	StaleOK  bool
+	// MaxStale, StaleOK and MaxTokenTTL are those of [revocations.Config].
+	MaxStale    time.Duration
+	StaleOK     bool
+	MaxTokenTTL time.Duration
 
 	// Clients may ask at /introspect or /revoke. A reload replaces them.
 	Clients []RevocationClient
@@ -80,7 +81,7 @@ func openRevocations(ctx context.Context, cfg *Config) (*revocationList, error) 
 		return nil, &Error{Part: PartStore, Err: err}
 	}
 	list, err := revocations.Open(ctx, client, revocations.Config{
-		KEKs: c.KEKs, Realm: c.Realm, MaxStale: c.MaxStale, StaleOK: c.StaleOK, Logger: cfg.Logger, Now: cfg.Now,
+		KEKs: c.KEKs, Realm: c.Realm, MaxStale: c.MaxStale, StaleOK: c.StaleOK, MaxTokenTTL: c.MaxTokenTTL, Logger: cfg.Logger, Now: cfg.Now,
 	})
 	if err != nil {
 		client.Close()
