@@ -137,8 +137,15 @@ func (t *Token) HasAudience(aud string) bool {
 // is a string of values with spaces between them (RFC 8693, section 4.2), or an
 // array of such strings.
 func (t *Token) Scopes() []string {
-	var list []string
+	text := t.v().text(t.v().scopes)
+	if text == "" {
+		return nil
+	}
+	list := make([]string, 0, 1+strings.Count(text, " ")+strings.Count(text, ",")) // or less
 	t.eachScope(func(s string) { list = append(list, s) })
+	if len(list) == 0 {
+		return nil
+	}
 	return list
 }
 
@@ -151,7 +158,7 @@ func (t *Token) HasScope(scope string) bool {
 
 func (t *Token) eachScope(yield func(string)) {
 	scopes := t.v().text(t.v().scopes)
-	if !jwt.EachString(scopes, func(string) {}) {
+	if _, isOne := jwt.String(scopes); !isOne && !jwt.EachString(scopes, func(string) {}) {
 		return // an array with an element of another type has no scopes
 	}
 	jwt.EachString(scopes, func(list string) {
