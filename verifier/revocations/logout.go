@@ -75,7 +75,7 @@ func LogoutHandler(list *List, cfg LogoutConfig) (http.Handler, error) {
 	if list == nil {
 		return nil, errors.New("revocations: LogoutHandler: the list is nil")
 	}
-	return newLogout(list, list.maxTokenTTL(), cfg)
+	return newLogout(list, list.cfg.MaxTokenTTL, cfg)
 }
 
 // Validate returns what of c [LogoutHandler] would refuse, or nil.
