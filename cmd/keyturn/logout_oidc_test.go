@@ -179,17 +179,18 @@ type logoutFleet struct {
 
 func startLogoutFleet(t *testing.T, p *logoutProvider, logout string) *logoutFleet {
 	t.Helper()
-	redis := redistest.Start(t)
+	redistest.Need(t)
+	redis := redistest.Run(t, redistest.Options{})
 	f := &logoutFleet{t: t}
 	config := fmt.Sprintf(`revocations:
-  redis: %s
+  redis: redis://%s
   kek_file: kek
   max_token_ttl: 1h
   clients: [{id: orders, secret_file: orders.secret, may: [introspect, revoke]}]
   logout: {acme: {client_id: shop%s}}
 tenants:
   - {id: acme, kind: jwks, issuer_url: %s, algorithms: [ES256], audiences: [orders], allow_loopback: true}
-`, redis.URL, logout, p.issuer)
+`, redis.Addr(), logout, p.issuer)
 	kek := newKEK()
 	for range 2 {
 		f.servers = append(f.servers, startServe(t, nil, "--config", configFolder(t, config, map[string]string{"kek": kek, "orders.secret": testSecret})))

@@ -29,7 +29,7 @@ func (f *fakeRevocations) Revoked(*verifier.Token) (bool, error) { return f.revo
 func testEndpoint(t *testing.T, list *fakeRevocations) EndpointConfig {
 	t.Helper()
 	v, err := verifier.New(verifier.Config{
-		Tenants: []verifier.Tenant{rules(t, "acme", issuer), rules(t, "globex", "https://globex.example")}, Revocations: list, Now: func() time.Time { return now },
+		Tenants: []verifier.Tenant{tenantRules(t, "acme", opURL), tenantRules(t, "globex", "https://globex.example")}, Revocations: list, Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func testEndpoint(t *testing.T, list *fakeRevocations) EndpointConfig {
 
 func accessToken(changes map[string]any) string {
 	return sign(seed("acme"), `{"alg":"EdDSA","kid":"k1"}`, with(map[string]any{
-		"iss": issuer, "aud": "api", "sub": "ann", "jti": "t1", "iat": now.Unix(), "exp": now.Unix() + 900,
+		"iss": opURL, "aud": "api", "sub": "ann", "jti": "t1", "iat": now.Unix(), "exp": now.Unix() + 900,
 	}, changes))
 }
 
@@ -89,7 +89,7 @@ func TestIntrospectionSaysNoMoreOfABadToken(t *testing.T) {
 	}{
 		"expired":                  {accessToken(map[string]any{"exp": now.Unix() - 100}), "orders", fakeRevocations{}},
 		"revoked":                  {accessToken(nil), "orders", fakeRevocations{revoked: true}},
-		"forged":                   {sign(seed("mallory"), `{"alg":"EdDSA","kid":"k1"}`, map[string]any{"iss": issuer, "aud": "api", "exp": now.Unix() + 900}), "orders", fakeRevocations{}},
+		"forged":                   {sign(seed("mallory"), `{"alg":"EdDSA","kid":"k1"}`, map[string]any{"iss": opURL, "aud": "api", "exp": now.Unix() + 900}), "orders", fakeRevocations{}},
 		"a logout token":           {sign(seed("acme"), edHeader, goodLogout()), "orders", fakeRevocations{}},
 		"no token":                 {"x", "orders", fakeRevocations{}},
 		"a tenant of another":      {accessToken(nil), "limited", fakeRevocations{}},
@@ -242,7 +242,7 @@ func TestRevocationRevokesTheToken(t *testing.T) {
 
 func TestATokenWithoutEndIsNotRevokedAlone(t *testing.T) {
 	cfg := testEndpoint(t, new(fakeRevocations))
-	endless := rules(t, "acme", issuer)
+	endless := tenantRules(t, "acme", opURL)
 	endless.AllowNoExpiry = true
 	if err := cfg.Verifier.Put(endless); err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func (f *fakeList) fail(err error) {
 }
 
 const (
-	issuer   = "https://op.example"
+	opURL    = "https://op.example"
 	clientID = "shop"
 )
 
@@ -110,8 +110,8 @@ func with(base, changes map[string]any) map[string]any {
 	return all
 }
 
-// rules are those of a tenant whose tokens the key with its name signs.
-func rules(t *testing.T, id, issuer string) verifier.Tenant {
+// tenantRules are those of a tenant whose tokens the key with its name signs.
+func tenantRules(t *testing.T, id, issuer string) verifier.Tenant {
 	t.Helper()
 	key, err := keystore.NewPublic(keystore.ID{Tenant: id, KID: "k1"}, keystore.EdDSA, seed(id).Public())
 	if err != nil {
@@ -121,7 +121,7 @@ func rules(t *testing.T, id, issuer string) verifier.Tenant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return verifier.Tenant{ID: id, Keys: keys, Algorithms: []keystore.Algorithm{keystore.EdDSA}, Issuer: issuer, Audiences: []string{"api"}}
+	return verifier.Tenant{ID: id, Keys: keys, Algorithms: []keystore.Algorithm{keystore.EdDSA}, Issuer: opURL, Audiences: []string{"api"}}
 }
 
 // post has h answer a form.

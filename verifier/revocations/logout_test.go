@@ -20,14 +20,14 @@ const ttl = 24 * time.Hour
 // goodLogout returns the claims of a good logout token.
 func goodLogout() map[string]any {
 	return map[string]any{
-		"iss": issuer, "aud": clientID, "sub": "ann", "jti": "l1", "iat": now.Unix(), "exp": now.Unix() + 120,
+		"iss": opURL, "aud": clientID, "sub": "ann", "jti": "l1", "iat": now.Unix(), "exp": now.Unix() + 120,
 		"events": map[string]any{logoutEvent: map[string]any{}},
 	}
 }
 
 func newTestLogout(t *testing.T, list revoker, change func(*LogoutTenant, *LogoutConfig)) *logout {
 	t.Helper()
-	tenant := LogoutTenant{Rules: rules(t, "acme", issuer), ClientID: clientID}
+	tenant := LogoutTenant{Rules: tenantRules(t, "acme", opURL), ClientID: clientID}
 	cfg := LogoutConfig{Now: func() time.Time { return now }}
 	if change != nil {
 		change(&tenant, &cfg)
@@ -265,17 +265,17 @@ func TestTheLogOfLogoutsHoldsNoToken(t *testing.T) {
 }
 
 func TestLogoutHandlerRefusesTenantsThatCannotBeToldApart(t *testing.T) {
-	tenant := func(id, issuer, client string) LogoutTenant {
-		return LogoutTenant{Rules: rules(t, id, issuer), ClientID: client}
+	tenant := func(id, opURL, client string) LogoutTenant {
+		return LogoutTenant{Rules: tenantRules(t, id, opURL), ClientID: client}
 	}
-	open := LogoutTenant{Rules: rules(t, "acme", ""), ClientID: "c"}
+	open := LogoutTenant{Rules: tenantRules(t, "acme", ""), ClientID: "c"}
 	open.Rules.AnyIssuer = true
 	for want, tenants := range map[string][]LogoutTenant{
 		"Tenants is empty":   nil,
-		"no ClientID":        {tenant("acme", issuer, "")},
+		"no ClientID":        {tenant("acme", opURL, "")},
 		"no Issuer":          {open},
-		"share the issuer":   {tenant("acme", issuer, "c"), tenant("globex", issuer, "d")},
-		"a Tenant has no ID": {{Rules: verifier.Tenant{Issuer: issuer}, ClientID: "c"}},
+		"share the issuer":   {tenant("acme", opURL, "c"), tenant("globex", opURL, "d")},
+		"a Tenant has no ID": {{Rules: verifier.Tenant{Issuer: opURL}, ClientID: "c"}},
 	} {
 		_, err := newLogout(new(fakeList), ttl, LogoutConfig{Tenants: tenants})
 		if err == nil || !strings.Contains(err.Error(), want) {

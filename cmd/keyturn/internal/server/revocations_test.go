@@ -24,7 +24,7 @@ const clientSecret = "fedcba9876543210FEDCBA9876543210"
 func withRevocations(t *testing.T, cfg *Config) {
 	t.Helper()
 	cfg.Revocations = &Revocations{
-		URL: "redis://" + miniredis.RunT(t).Addr(),
+		URL: "redis://" + miniredis.RunT(t).Addr(), TrustFirstRead: true,
 		Clients: []RevocationClient{{
 			Client: revocations.Client{ID: "orders", Secret: []byte(clientSecret)}, Introspect: true, Revoke: true,
 		}},
