@@ -217,7 +217,7 @@ func readyOfList(status revocations.Status) *revocationsReady {
 		one.Status = stateNotReady
 	}
 	switch {
-	case IsSealError(status.Err):
+	case IsSealError(status.Err), len(status.KeyNames) == 0 && status.Alarms.Forged > 0: // such as without the KEK of the others
 		one.Reason = "what Redis holds of the revocations cannot be opened"
 	case status.InDoubt:
 		one.Reason = reasonInDoubt

@@ -214,6 +214,7 @@ func TestReadinessOfTheList(t *testing.T) {
 		"stale":         {revocations.Status{Err: keystore.ErrUnavailable, Synced: at}, stateNotReady, reasonAway},
 		"stale, waived": {revocations.Status{Ready: true, Err: keystore.ErrUnavailable, Synced: at}, stateDegraded, reasonAway},
 		"in doubt":      {revocations.Status{Err: keystore.ErrUnavailable, InDoubt: true, Synced: at}, stateNotReady, reasonInDoubt},
+		"no KEK":        {revocations.Status{Err: revocations.ErrNotReady, InDoubt: true, Alarms: revocations.Alarms{Forged: 1}}, stateNotReady, "what Redis holds of the revocations cannot be opened"},
 		"another KEK":   {revocations.Status{Err: rotation.ErrWrongKEK, Synced: at}, stateNotReady, "what Redis holds of the revocations cannot be opened"},
 	} {
 		if got := readyOfList(c.status); got.Status != c.state || got.Reason != c.reason {
