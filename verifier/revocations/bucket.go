@@ -1,6 +1,7 @@
 package revocations
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -36,6 +37,8 @@ type bucket struct {
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
 	ended   map[int]bool   // groups that have fields to be removed
+	keyless map[int]bool   // groups that have entries under a digest key that is unknown
+	keys    int            // how many digest keys were known when keyless was read last
 	digests map[int]string // of the groups as they were read last; "" or missing if that is unknown
 	audited int            // the group whose digest was compared last
 	recheck bool           // compare the digests of all groups
@@ -68,7 +71,7 @@ func (bs *buckets) add(index int) *bucket {
 	if b := bs.byIndex[index]; b != nil {
 		return b
 	}
-	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), digests: make(map[int]string)}
+	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), digests: make(map[int]string)}
 	bs.byIndex[index] = b
 	bs.all = append(bs.all, b)
 	return b
@@ -117,10 +120,29 @@ func (l *List) setState(b *bucket, s rules.State, off bool, err error) {
 	b.state, b.off, b.err = s, off, err
 }
 
-// publishLocked replaces the view, if something changed. end is why the list cannot tell any more, or
-// nil. The caller holds mu.
+// publishLocked replaces the view. end is why the list cannot tell any more, or nil. The caller holds mu.
 func (l *List) publishLocked(end error) {
-	old := l.view.Load()
+	old, s := l.view.Load(), l.statusLocked()
+	if s.Err = cmp.Or(end, l.whyNotLocked(&s)); old.err == ErrClosed {
+		s.Err = ErrClosed
+	}
+	s.Ready = s.Err == nil
+	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, over: l.over, status: s}
+	if !slices.Equal(v.keys, old.keys) {
+		v.generation++
+	}
+	l.view.Store(v)
+	if s.Ready != old.status.Ready {
+		l.logReady(v.err)
+	}
+	if s.Ready != old.status.Ready || (s.Unread == nil) != (old.status.Unread == nil) || len(s.KeyNames) != len(old.status.KeyNames) {
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+}
+
+// statusLocked returns how the buckets stand.
+func (l *List) statusLocked() Status {
 	s := Status{Instance: l.cfg.Instance, KeyNames: l.keys.names(), Alarms: l.alarms}
 	for i, b := range l.all {
 		if i == 0 || b.state.Good.Before(s.Synced) {
@@ -132,36 +154,22 @@ func (l *List) publishLocked(end error) {
 			s.Unread = b.err
 		}
 	}
+	return s
+}
+
+// whyNotLocked returns why the list cannot tell, or nil.
+func (l *List) whyNotLocked(s *Status) error {
 	switch {
-	case end != nil:
-		s.Err = end
-	case old.err == ErrClosed:
-		s.Err = ErrClosed
 	case l.keysErr != nil:
-		s.Err = l.keysErr
+		return l.keysErr
 	case s.Synced.IsZero():
-		s.Err = ErrNotReady
+		return ErrNotReady
 	case !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, l.cfg.StaleOK):
-		s.Err = ErrStale
+		return ErrStale
 	case l.table.Len() > 2*l.cfg.MaxEntries:
-		s.Err = ErrFull
+		return ErrFull
 	}
-	s.Ready = s.Err == nil
-	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, status: s}
-	if len(l.over) > 0 {
-		v.over = l.over
-	}
-	if !slices.Equal(v.keys, old.keys) {
-		v.generation = max(1, old.generation+1)
-	}
-	l.view.Store(v)
-	if s.Ready != old.status.Ready {
-		l.logReady(v.err)
-	}
-	if s.Ready != old.status.Ready || (s.Unread == nil) != (old.status.Unread == nil) || len(s.KeyNames) != len(old.status.KeyNames) {
-		close(l.changed)
-		l.changed = make(chan struct{})
-	}
+	return nil
 }
 
 // logReady logs that the list can tell now, or why it cannot any more.

@@ -27,34 +27,40 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	if !inTable && !l.roomLocked(e) {
 		return
 	}
-	counted, ok := held, inTable
+	counted := earlyEntry{counted: held, ok: inTable}
 	early, written := l.early[e.Digest]
 	if written {
-		counted, ok = early.counted, early.ok
+		counted = early
 	}
-	joined := e
-	if ok {
-		joined = rules.Join(counted, e)
-	}
+	joined := l.countLocked(counted, e, k)
 	l.table.Put(e)
 	switch {
 	case !written:
-	case inTable && rules.Lacks(joined, held):
-		l.early[e.Digest] = earlyEntry{joined, true}
+	case rules.Lacks(joined, held):
+		l.early[e.Digest] = earlyEntry{joined, true, early.at}
 	default:
 		delete(l.early, e.Digest)
-	}
-	if !ok || rules.Lacks(counted, joined) {
-		g := groupOf(e.Digest, len(l.prints))
-		if ok {
-			l.prints[g] ^= k.Fingerprint(counted)
-		}
-		l.prints[g] ^= k.Fingerprint(joined)
 	}
 	if e.Kind == table.Tenant {
 		l.tenants[e.Tenant] = joined
 		l.toSweep = true
 	}
+}
+
+// countLocked counts e in the fingerprints, beside what was counted of its digest. It returns what is
+// counted now.
+func (l *List) countLocked(counted earlyEntry, e table.Entry, k *codec.Key) table.Entry {
+	g := groupOf(e.Digest, len(l.prints))
+	switch {
+	case !counted.ok:
+		l.prints[g] ^= k.Fingerprint(e)
+		return e
+	case rules.Lacks(counted.counted, e):
+		joined := rules.Join(counted.counted, e)
+		l.prints[g] ^= k.Fingerprint(counted.counted) ^ k.Fingerprint(joined)
+		return joined
+	}
+	return counted.counted
 }
 
 // replacedLocked reports whether the revocation of the whole tenant does what e does.
@@ -92,10 +98,36 @@ func (l *List) holdEarly(e table.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held, ok := l.table.Get(e.Digest)
-	if _, written := l.early[e.Digest]; !written && (!ok || rules.Lacks(held, e)) {
-		l.early[e.Digest] = earlyEntry{held, ok}
+	early, written := l.early[e.Digest]
+	if !written && ok && !rules.Lacks(held, e) {
+		return
 	}
+	if !written {
+		early = earlyEntry{counted: held, ok: ok}
+	}
+	early.at = l.cfg.Now()
+	l.early[e.Digest] = early
 	l.table.Put(e)
+}
+
+// settleEarly counts the early entries of the buckets that were read with a sync sent after they were
+// written: the log did not have them, so the store has lost them. A failover may do that.
+func (l *List) settleEarly(read map[*bucket]bool, sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for digest, early := range l.early {
+		g := groupOf(digest, len(l.prints))
+		b := l.byIndex[bucketsOf()[g]]
+		if !read[b] || !early.at.Before(sent) {
+			continue
+		}
+		e, _ := l.table.Get(digest)
+		if k := l.keys.set.Find(e.Key); k != nil {
+			l.learnLocked(e, k)
+		}
+		b.lost[g] = true
+		l.nudge(b.index)
+	}
 }
 
 // countEarly counts an early entry as held: whether the store has it is unknown, so it is compared, and

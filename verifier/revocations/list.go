@@ -69,6 +69,7 @@ type heldState struct {
 type earlyEntry struct {
 	counted table.Entry
 	ok      bool
+	at      time.Time // when it was written
 }
 
 // A minutePrint has, for each minute, the fingerprint of the entries of a bucket that ended then.

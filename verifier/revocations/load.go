@@ -42,12 +42,17 @@ type lostGroup struct {
 // readGroups reads the groups that may have changed, and those that lack something.
 func (r *reading) readGroups() {
 	r.noKey = false
+	keys := r.l.current()
 	var reads []groupRead
 	for i, b := range r.buckets {
 		if r.replies[i].Err != nil {
 			continue
 		}
 		maps.Copy(b.unread, b.lost)
+		if b.keys < len(keys) {
+			maps.Copy(b.unread, b.keyless) // the key that was missing may be there now
+			b.keys = len(keys)
+		}
 		for _, g := range slices.Sorted(maps.Keys(b.unread)) {
 			reads = append(reads, groupRead{b: b, group: g})
 		}
@@ -87,35 +92,62 @@ type storedEntry struct {
 	print codec.Fingerprint
 }
 
+// An openedGroup is what the fields of a group say.
+type openedGroup struct {
+	entries []storedEntry
+	garbage int  // values that no keyturn wrote
+	noKey   bool // an entry names a digest key that is unknown
+}
+
+// openGroup opens the fields of the group g, of so many groups.
+func openGroup(keys codec.Keys, fields map[string][]byte, g, groups int) (opened openedGroup) {
+	for field, value := range fields {
+		e, print, err := codec.OpenEntry(keys, field, value)
+		switch {
+		case err == nil && groupOf(e.Digest, groups) == g:
+			opened.entries = append(opened.entries, storedEntry{e, print})
+		case errors.Is(err, codec.ErrNoKey):
+			opened.noKey = true
+		case !errors.Is(err, codec.ErrNewer):
+			opened.garbage++
+		}
+	}
+	return opened
+}
+
 // join learns what a group has, and notes whether it lacks something.
 func (r *reading) join(keys codec.Keys, read groupRead) {
 	l, b, g := r.l, read.b, read.group
-	var stored []storedEntry
-	garbage, noKey := uint64(0), false
-	for field, value := range read.snapshot.Fields {
-		e, print, err := codec.OpenEntry(keys, field, value)
-		switch {
-		case err == nil && groupOf(e.Digest, len(l.prints)) == g:
-			stored = append(stored, storedEntry{e, print})
-		case errors.Is(err, codec.ErrNoKey):
-			noKey = true
-		case !errors.Is(err, codec.ErrNewer):
-			garbage++
-		}
-	}
+	opened := openGroup(keys, read.snapshot.Fields, g, len(l.prints))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := read.snapshot.Err; err != nil {
 		b.unread[g], r.failed[b] = true, err
 		return
 	}
-	r.noKey = r.noKey || noKey
-	l.alarms.Forged += garbage
-	if garbage > 0 {
+	r.noKey = r.noKey || opened.noKey
+	l.alarms.Forged += uint64(opened.garbage)
+	if opened.garbage > 0 {
 		b.ended[g] = true
 	}
-	print, all := codec.Fingerprint(0), make(map[table.Digest]table.Entry, len(stored))
-	for _, e := range stored {
+	print, stored := r.learnGroup(keys, b, g, opened.entries)
+	delete(b.unread, g)
+	delete(b.lost, g)
+	if delete(b.keyless, g); opened.noKey {
+		b.keyless[g] = true
+	}
+	b.digests[g], r.loaded[b] = read.snapshot.Digest, true
+	if print != l.prints[g] && !l.cfg.Transient {
+		r.lost = append(r.lost, lostGroup{b: b, group: g, digest: read.snapshot.Digest, stored: stored})
+	}
+}
+
+// learnGroup learns the entries of a group. It returns those that count, and their fingerprint. The
+// caller holds mu.
+func (r *reading) learnGroup(keys codec.Keys, b *bucket, g int, entries []storedEntry) (print codec.Fingerprint, stored map[table.Digest]table.Entry) {
+	l := r.l
+	stored = make(map[table.Digest]table.Entry, len(entries))
+	for _, e := range entries {
 		switch {
 		case rules.Ended(e.Entry, time.Unix(l.swept, 0)):
 			b.ended[g] = true
@@ -126,16 +158,11 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 			b.ended[g] = true
 		default:
 			print ^= e.print
-			all[e.Digest] = e.Entry
+			stored[e.Digest] = e.Entry
 			l.learnLocked(e.Entry, keys.Find(e.Key))
 		}
 	}
-	delete(b.unread, g)
-	delete(b.lost, g)
-	b.digests[g], r.loaded[b] = read.snapshot.Digest, true
-	if print != l.prints[g] && !l.cfg.Transient {
-		r.lost = append(r.lost, lostGroup{b: b, group: g, digest: read.snapshot.Digest, stored: all})
-	}
+	return print, stored
 }
 
 // resyncs reports whether all groups of b are read in this round.

@@ -20,15 +20,28 @@ var errGeneration = errors.New("revocations: the marks are of other digest keys"
 // Marks implements [verifier.Marker]: they are the digests of what t may be revoked by, under each
 // digest key.
 func (l *List) Marks(t *verifier.Token) verifier.Marks {
-	v := l.view.Load()
-	marks := verifier.Marks{Generation: v.generation}
+	return l.view.Load().marks(namesOf(t))
+}
+
+// names are what a token may be revoked by.
+type names struct {
+	tenant, jti, sid, sub string
+	iat                   int64
+}
+
+func namesOf(t *verifier.Token) names {
+	return names{tenant: t.Tenant(), jti: t.ID(), sid: t.SessionID(), sub: t.Subject(), iat: issuedAt(t)}
+}
+
+func (v *view) marks(n names) verifier.Marks {
+	marks := verifier.Marks{Generation: v.generation, IssuedAt: n.iat}
 	for i, k := range v.keys {
 		m := &marks
 		if i > 0 {
-			m = &verifier.Marks{Generation: v.generation, Next: marks.Next}
+			m = &verifier.Marks{Generation: v.generation, IssuedAt: n.iat, Next: marks.Next}
 			marks.Next = m
 		}
-		m.Digests, m.IssuedAt = digestsOf(k, t), issuedAt(t)
+		m.Digests = n.digests(k)
 	}
 	return marks
 }
@@ -56,11 +69,12 @@ func (l *List) Revoked(t *verifier.Token) (bool, error) {
 		return false, v.err
 	case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:
 		return false, ErrStale
-	case l.table.Len() == 0 && v.over == nil:
+	case l.table.Len() == 0 && len(v.over) == 0:
 		return false, nil
 	}
+	n := namesOf(t)
 	for _, k := range v.keys {
-		m := verifier.Marks{Digests: digestsOf(k, t), IssuedAt: issuedAt(t)}
+		m := verifier.Marks{Digests: n.digests(k), IssuedAt: n.iat}
 		if revoked, err := l.lookUp(v, &m); revoked || err != nil {
 			return revoked, err
 		}
@@ -71,7 +85,7 @@ func (l *List) Revoked(t *verifier.Token) (bool, error) {
 // lookUp reports whether a token with these marks is revoked.
 func (l *List) lookUp(v *view, m *verifier.Marks) (bool, error) {
 	for ; m != nil; m = m.Next {
-		if v.over != nil && v.over[tenantOf(m.Digests[3])] {
+		if len(v.over) > 0 && v.over[tenantOf(m.Digests[3])] {
 			return false, ErrFull
 		}
 		if l.table.Check(&m.Digests, m.IssuedAt) {
@@ -81,12 +95,11 @@ func (l *List) lookUp(v *view, m *verifier.Marks) (bool, error) {
 	return false, nil
 }
 
-// digestsOf returns the digests under which a token may be revoked, in the order of verifier.Marks.
-func digestsOf(k *codec.Key, t *verifier.Token) [4]table.Digest {
-	tenant := t.Tenant()
+// digests returns the digests under which a token may be revoked, in the order of verifier.Marks.
+func (n *names) digests(k *codec.Key) [4]table.Digest {
 	return [4]table.Digest{
-		k.Digest(table.Token, tenant, t.ID()), k.Digest(table.Session, tenant, t.SessionID()),
-		k.Digest(table.Subject, tenant, t.Subject()), k.Digest(table.Tenant, tenant, ""),
+		k.Digest(table.Token, n.tenant, n.jti), k.Digest(table.Session, n.tenant, n.sid),
+		k.Digest(table.Subject, n.tenant, n.sub), k.Digest(table.Tenant, n.tenant, ""),
 	}
 }
 

@@ -57,6 +57,7 @@ func (r *reading) run() (again []*bucket) {
 	}
 	l.sweepTenants()
 	r.restore()
+	read := make(map[*bucket]bool)
 	for i, b := range r.buckets {
 		switch reply := &r.replies[i]; {
 		case reply.Err != nil:
@@ -67,11 +68,13 @@ func (r *reading) run() (again []*bucket) {
 			b.place = reply.Place
 			again = append(again, b)
 		default:
+			read[b] = true
 			if r.finish(b, reply) {
 				again = append(again, b)
 			}
 		}
 	}
+	l.settleEarly(read, r.sent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.publishLocked(nil)
@@ -191,7 +194,7 @@ func (r *reading) readLogs() {
 func (r *reading) readEntry(keys codec.Keys, b *bucket, e rotation.LogEntry) {
 	l := r.l
 	g, isGroup := groupNumber(e.Tenant)
-	isGroup = isGroup && g < len(l.prints) && l.byIndex[bucketsOf()[g]] == b
+	isGroup = isGroup && l.lies(g, b)
 	logged, err := codec.OpenLog(keys, codec.Logged{Op: string(e.Op), Group: e.Tenant, Actor: e.Actor, Nonce: e.Nonce}, e.MAC)
 	if e.Tenant == keysGroup && b == l.keys.bucket {
 		l.keys.unread = true
@@ -231,10 +234,8 @@ func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
 	b.applied = rules.Remember(b.applied, logged.Nonce)
 }
 
-// listGroups notes that all groups have to be read of the buckets whose place the store could not
-// prove: those that it has, and those of which something is held.
+// listGroups notes which groups have to be read of the buckets whose place the store could not prove.
 func (r *reading) listGroups() {
-	l := r.l
 	var indexes []int
 	var replies []*rotation.SyncReply
 	for i, b := range r.buckets {
@@ -245,31 +246,41 @@ func (r *reading) listGroups() {
 	if len(indexes) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, l.cfg.Deadline)
+	ctx, cancel := context.WithTimeout(r.ctx, r.l.cfg.Deadline)
 	defer cancel()
-	names, err := l.store.Tenants(ctx, indexes)
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	names, err := r.l.store.Tenants(ctx, indexes)
 	for i, index := range indexes {
 		if err != nil {
 			replies[i].Err = err
 			continue
 		}
-		b := l.byIndex[index]
-		l.gone[index] = nil // what has ended is counted again as it is read
-		for _, name := range names[i] {
-			if g, ok := groupNumber(name); ok && g < len(l.prints) && l.byIndex[bucketsOf()[g]] == b {
-				b.unread[g] = true
-			}
-			l.keys.unread = l.keys.unread || name == keysGroup
-		}
-		for _, g := range b.groups {
-			if l.prints[g] != 0 {
-				b.unread[g] = true
-			}
-		}
-		l.keys.unread = l.keys.unread || b == l.keys.bucket
+		r.l.readAll(r.l.byIndex[index], names[i])
 	}
+}
+
+// readAll notes that all groups of b have to be read: those that the store lists, and those of which
+// something is held.
+func (l *List) readAll(b *bucket, names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gone[b.index] = nil // what has ended is counted again as it is read
+	for _, name := range names {
+		if g, ok := groupNumber(name); ok && l.lies(g, b) {
+			b.unread[g] = true
+		}
+		l.keys.unread = l.keys.unread || name == keysGroup
+	}
+	for _, g := range b.groups {
+		if l.prints[g] != 0 {
+			b.unread[g] = true
+		}
+	}
+	l.keys.unread = l.keys.unread || b == l.keys.bucket
+}
+
+// lies reports whether the group g lies in b. Anyone can write names into the store.
+func (l *List) lies(g int, b *bucket) bool {
+	return g < len(l.prints) && l.byIndex[bucketsOf()[g]] == b
 }
 
 // finish notes that a bucket was read. It reports whether to ask again at once: what was read of groups
@@ -315,24 +326,29 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	}
 	keys := l.current()
 	for _, raw := range reply.Acks {
-		a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
-		live := rules.Live(raw.At(), reply.Now, 3*l.cfg.gap()) && !raw.Parted()
-		switch {
-		case errors.Is(err, codec.ErrNoKey) && live: // its instance holds a digest key that the store has lost
-			l.keys.unread, now.Disputed = true, true
-		case err != nil && !errors.Is(err, codec.ErrNoKey):
-			l.count(&l.alarms.Forged)
-		case err == nil:
-			if live {
-				l.live[a.Instance] = a.At
-			}
-			now.Vouched = now.Vouched || v.Vouches(a)
-			now.Disputed = now.Disputed || !raw.Parted() && v.Disputes(a)
-		}
+		r.readAck(keys, b, raw, &v, now)
 	}
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
 		l.nudge(b.index)
+	}
+}
+
+func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {
+	l := r.l
+	a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
+	live := rules.Live(raw.At(), v.Now, 3*v.Gap) && !raw.Parted()
+	switch {
+	case errors.Is(err, codec.ErrNoKey) && live: // its instance holds a digest key that the store has lost
+		l.keys.unread, now.Disputed = true, true
+	case err != nil && !errors.Is(err, codec.ErrNoKey):
+		l.count(&l.alarms.Forged)
+	case err == nil:
+		if live {
+			l.live[a.Instance] = a.At
+		}
+		now.Vouched = now.Vouched || v.Vouches(a)
+		now.Disputed = now.Disputed || !raw.Parted() && v.Disputes(a)
 	}
 }
 
