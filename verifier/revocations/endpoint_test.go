@@ -223,7 +223,7 @@ func TestRevocationRevokesTheToken(t *testing.T) {
 			}
 			c.cfg.Logger = log
 			list := &fakeList{err: c.write}
-			h, err := newRevocation(list, c.cfg)
+			h, err := newRevocationHandler(list, c.cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -248,7 +248,7 @@ func TestATokenWithoutEndIsNotRevokedAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := new(fakeList)
-	h, err := newRevocation(list, cfg)
+	h, err := newRevocationHandler(list, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestEndpointConfigIsChecked(t *testing.T) {
 		} else if strings.Contains(err.Error(), "xxxx") {
 			t.Errorf("the error holds a secret: %v", err)
 		}
-		if _, err := newRevocation(new(fakeList), cfg); err == nil {
+		if _, err := newRevocationHandler(new(fakeList), cfg); err == nil {
 			t.Errorf("newRevocation: no error, want one with %q", want)
 		}
 	}
@@ -293,7 +293,7 @@ func FuzzForm(f *testing.F) {
 	}
 	list := new(fakeList)
 	f.Fuzz(func(t *testing.T, body string) {
-		h, err := newRevocation(list, testEndpoint(t, new(fakeRevocations)))
+		h, err := newRevocationHandler(list, testEndpoint(t, new(fakeRevocations)))
 		if err != nil {
 			t.Fatal(err)
 		}

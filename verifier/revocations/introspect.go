@@ -24,10 +24,10 @@ func IntrospectionHandler(cfg EndpointConfig) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return introspection{e}, nil
+	return introspectionHandler{e}, nil
 }
 
-type introspection struct{ *endpoint }
+type introspectionHandler struct{ *endpoint }
 
 // An activeToken is the answer about a good token (RFC 7662, section 2.2).
 type activeToken struct {
@@ -49,7 +49,7 @@ type activeToken struct {
 const inactive = `{"active":false}`
 
 // ServeHTTP implements [http.Handler].
-func (h introspection) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h introspectionHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, token, ok := h.open(w, r)
 	if !ok {
 		return

@@ -84,8 +84,8 @@ func (c LogoutConfig) Validate() error {
 	return err
 }
 
-// A logout is the handler.
-type logout struct {
+// A logoutHandler answers to logout tokens.
+type logoutHandler struct {
 	list     revoker
 	ttl      time.Duration // the longest that a token lives
 	verifier *verifier.Verifier
@@ -95,8 +95,8 @@ type logout struct {
 	log      *slog.Logger
 }
 
-func newLogout(list revoker, ttl time.Duration, cfg LogoutConfig) (*logout, error) {
-	h := &logout{list: list, ttl: ttl, now: cfg.Now, log: cfg.Logger, hasSID: make(map[string]bool)}
+func newLogout(list revoker, ttl time.Duration, cfg LogoutConfig) (*logoutHandler, error) {
+	h := &logoutHandler{list: list, ttl: ttl, now: cfg.Now, log: cfg.Logger, hasSID: make(map[string]bool)}
 	if h.now == nil {
 		h.now = time.Now
 	}
@@ -196,7 +196,7 @@ func checkLogout(t *verifier.Token) error {
 }
 
 // ServeHTTP implements [http.Handler].
-func (h *logout) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *logoutHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setHeaders(w.Header())
 	if !onlyPost(w, r) {
 		return
@@ -222,7 +222,7 @@ func (h *logout) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *logout) logRefused(err error) {
+func (h *logoutHandler) logRefused(err error) {
 	attrs := []any{"reason", reasonOf(err), "err", err}
 	if why := logoutError(""); errors.As(err, &why) {
 		attrs = append(attrs, "why", why.Error())
@@ -231,7 +231,7 @@ func (h *logout) logRefused(err error) {
 }
 
 // use revokes what a good logout token names, once.
-func (h *logout) use(w http.ResponseWriter, r *http.Request, t *verifier.Token) {
+func (h *logoutHandler) use(w http.ResponseWriter, r *http.Request, t *verifier.Token) {
 	key := tokenKey(t.Tenant(), t.ID())
 	switch h.used.begin(h.now(), key) {
 	case wasUsed:
@@ -254,7 +254,7 @@ func (h *logout) use(w http.ResponseWriter, r *http.Request, t *verifier.Token) 
 }
 
 // revoke revokes the session and the subject of a logout token. Both may be repeated.
-func (h *logout) revoke(ctx context.Context, t *verifier.Token) error {
+func (h *logoutHandler) revoke(ctx context.Context, t *verifier.Token) error {
 	c, err := verifier.Claims[logoutClaims](t)
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ func goodLogout() map[string]any {
 	}
 }
 
-func newTestLogout(t *testing.T, list revoker, change func(*LogoutTenant, *LogoutConfig)) *logout {
+func newTestLogout(t *testing.T, list revoker, change func(*LogoutTenant, *LogoutConfig)) *logoutHandler {
 	t.Helper()
 	tenant := LogoutTenant{Rules: tenantRules(t, "acme", opURL), ClientID: clientID}
 	cfg := LogoutConfig{Now: func() time.Time { return now }}
@@ -155,7 +155,7 @@ func TestALogoutTokenInUseMayComeAgain(t *testing.T) {
 }
 
 // state returns what h knows of a logout token.
-func (h *logout) state(key [32]byte) use {
+func (h *logoutHandler) state(key [32]byte) use {
 	h.used.mu.Lock()
 	defer h.used.mu.Unlock()
 	used, ok := h.used.young[key]

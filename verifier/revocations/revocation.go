@@ -30,24 +30,24 @@ func RevocationHandler(list *List, cfg EndpointConfig) (http.Handler, error) {
 	if list == nil {
 		return nil, errors.New("revocations: RevocationHandler: the list is nil")
 	}
-	return newRevocation(list, cfg)
+	return newRevocationHandler(list, cfg)
 }
 
-func newRevocation(list revoker, cfg EndpointConfig) (http.Handler, error) {
+func newRevocationHandler(list revoker, cfg EndpointConfig) (http.Handler, error) {
 	e, err := newEndpoint(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return revocation{e, list}, nil
+	return revocationHandler{e, list}, nil
 }
 
-type revocation struct {
+type revocationHandler struct {
 	*endpoint
 	list revoker
 }
 
 // ServeHTTP implements [http.Handler].
-func (h revocation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h revocationHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, token, ok := h.open(w, r)
 	if !ok {
 		return
@@ -64,7 +64,7 @@ func (h revocation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h revocation) revoke(w http.ResponseWriter, r *http.Request, c *client, t *verifier.Token) {
+func (h revocationHandler) revoke(w http.ResponseWriter, r *http.Request, c *client, t *verifier.Token) {
 	switch {
 	case !c.may(t.Tenant()):
 		refuse(w, r, http.StatusBadRequest, "unauthorized_client", "the client may not revoke tokens of this tenant")
