@@ -45,7 +45,7 @@ type node struct {
 }
 
 // A revocation is one that a caller asked for, whether or not the call returned an error.
-type revocationHandler struct {
+type revocation struct {
 	names   // of a token that it revokes
 	kind    table.Kind
 	name    string
