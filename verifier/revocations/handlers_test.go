@@ -121,7 +121,7 @@ func tenantRules(t *testing.T, id, issuer string) verifier.Tenant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return verifier.Tenant{ID: id, Keys: keys, Algorithms: []keystore.Algorithm{keystore.EdDSA}, Issuer: opURL, Audiences: []string{"api"}}
+	return verifier.Tenant{ID: id, Keys: keys, Algorithms: []keystore.Algorithm{keystore.EdDSA}, Issuer: issuer, Audiences: []string{"api"}}
 }
 
 // post has h answer a form.

@@ -265,8 +265,8 @@ func TestTheLogOfLogoutsHoldsNoToken(t *testing.T) {
 }
 
 func TestLogoutHandlerRefusesTenantsThatCannotBeToldApart(t *testing.T) {
-	tenant := func(id, opURL, client string) LogoutTenant {
-		return LogoutTenant{Rules: tenantRules(t, id, opURL), ClientID: client}
+	tenant := func(id, issuer, client string) LogoutTenant {
+		return LogoutTenant{Rules: tenantRules(t, id, issuer), ClientID: client}
 	}
 	open := LogoutTenant{Rules: tenantRules(t, "acme", ""), ClientID: "c"}
 	open.Rules.AnyIssuer = true
