@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -137,18 +136,18 @@ func (p *logoutProvider) logout(browser string) {
 // forge signs claims with the provider's own key.
 func (p *logoutProvider) forge(header string, claims map[string]any) string {
 	p.t.Helper()
-	var jwk struct{ X, Y, D string }
+	var jwk struct{ D string }
 	if err := json.Unmarshal(p.key, &jwk); err != nil {
 		p.t.Fatal(err)
 	}
-	number := func(s string) *big.Int {
-		b, err := base64.RawURLEncoding.DecodeString(s)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		return new(big.Int).SetBytes(b)
+	d, err := base64.RawURLEncoding.DecodeString(jwk.D)
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	key := &ecdsa.PrivateKey{PublicKey: ecdsa.PublicKey{Curve: elliptic.P256(), X: number(jwk.X), Y: number(jwk.Y)}, D: number(jwk.D)}
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d)
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	return signES256(p.t, key, header, claims)
 }
 
