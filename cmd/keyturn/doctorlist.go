@@ -19,7 +19,7 @@ func (l *look) list(ctx context.Context) {
 	})
 	if err == nil {
 		defer list.Close(context.WithoutCancel(ctx))
-		err = awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Synced.IsZero() })
+		err = awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
 		status := list.Status()
 		facts = doctor.List{Entries: status.Entries, KeyNames: status.KeyNames, Forged: status.Alarms.Forged}
 	}

@@ -154,13 +154,13 @@ func (c *revocationsCommand) count(entries []revocations.Entry) error {
 // awaitRead waits until the list was read once. Whether Redis has lost something does not matter to a
 // command that only shows.
 func awaitRead(ctx context.Context, list *revocations.List) error {
-	return awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Synced.IsZero() })
+	return awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
 }
 
 // awaitKeys waits until the digest keys are known, or there are none yet. A command whose KEK is not
 // that of the service would make one of its own otherwise, which no instance can open.
 func awaitKeys(ctx context.Context, list *revocations.List) error {
-	return awaitList(ctx, list, func(s *revocations.Status) bool { return len(s.KeyNames) > 0 || !s.Synced.IsZero() })
+	return awaitList(ctx, list, func(s *revocations.Status) bool { return len(s.KeyNames) > 0 || !s.Read.IsZero() })
 }
 
 // patience is how long a command asks a Redis that does not answer: the calls of a list are short.
