@@ -12,7 +12,7 @@ import (
 // This file has what changes the entries that are held. Each function whose name ends in Locked needs
 // heldState.mu.
 
-// learnLocked joins an authentic entry that the store has, or has logged, with what is held.
+// learnLocked joins an authentic entry that the store has, or has logged, with the held one.
 func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	switch {
 	case rules.Ended(e, time.Unix(l.swept, 0)):
@@ -47,8 +47,8 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	}
 }
 
-// countLocked counts e in the fingerprints, beside what was counted of its digest. It returns what is
-// counted now.
+// countLocked counts e in the fingerprints, joined with the counted entry of its digest. It returns the
+// joined one.
 func (l *List) countLocked(counted earlyEntry, e table.Entry, k *codec.Key) table.Entry {
 	g := groupOf(e.Digest, len(l.prints))
 	switch {

@@ -28,7 +28,7 @@ type List struct {
 	store rotation.Store
 	box   codec.Box
 
-	table *table.Table         // what is revoked
+	table *table.Table         // the revocations
 	view  atomic.Pointer[view] // what look-ups need besides
 	buckets
 	heldState

@@ -18,7 +18,7 @@ const (
 	loaders    = 4   // calls at once: this process opens entries while the store reads others
 	restorers  = 8   // writes at once
 
-	// restoreFor bounds how long one sync puts back, so that the next poll is not late. What is left
+	// restoreFor bounds how long one sync puts back, so that the next poll is not late. The rest
 	// waits for the next sync, which follows at once.
 	restoreFor = time.Second
 )

@@ -71,7 +71,7 @@ func (l *List) syncNudgedFor(ctx context.Context, d time.Duration) {
 }
 
 // syncNudged syncs the buckets that were nudged, and nudges those in which something was new: a sync
-// acknowledges only what was applied before it, and a person may be waiting for that.
+// acknowledges only changes that were applied before it, and a person may be waiting for that.
 func (l *List) syncNudged(ctx context.Context) {
 	var buckets []*bucket
 	var before []rotation.Place

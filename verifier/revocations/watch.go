@@ -114,7 +114,7 @@ func (l *List) part(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*l.cfg.Deadline)
 	defer cancel()
 	if len(requests) > 0 {
-		l.store.Sync(ctx, ended, requests) // what is not left costs the next one a wait, and nothing else
+		l.store.Sync(ctx, ended, requests) // if it fails, the next instance that starts waits longer
 	}
 	if err := l.store.Forget(ctx, l.cfg.Instance, indexes); err != nil {
 		return fmt.Errorf("revocations: close: %w", err)

@@ -19,7 +19,7 @@ type State struct {
 
 // A Reading is one complete read of a bucket.
 type Reading struct {
-	Sent     time.Time // what was written after this moment may be missing
+	Sent     time.Time // later writes may be missing
 	Run      string    // of the store, or ""
 	Resync   bool      // there was no place in the log, or the store could not prove it
 	Trusted  bool      // the first read counts: this process has made the store
