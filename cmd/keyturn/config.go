@@ -71,6 +71,9 @@ func (s *serveCommand) fileWarnings(file *configFile) []string {
 		}
 		used = append(used, t.SecretEnv)
 	}
+	if c := file.Revocations; c != nil && c.StaleOK {
+		warnings = append(warnings, "revocations has a waiver: stale_ok: without Redis, what is revoked meanwhile is accepted")
+	}
 	if c := file.Rings; c != nil {
 		for _, name := range []string{envRedis, envKEK, envKEKFile} {
 			_, set := s.env(name)
