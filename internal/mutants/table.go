@@ -1104,4 +1104,49 @@ var mutants = []mutant{
 		edits: []edit{{"verifier/revocations/hold.go", "l.unsure[groupOf(e.Digest, len(l.prints))] = true", ""}},
 		tests: tests{revoking, "TestTimelineUnknownOutcome$"}, want: "TestTimelineUnknownOutcome",
 	},
+	{
+		name:  "logout: an ID token passes",
+		edits: []edit{{"verifier/revocations/logout.go", "case c.Nonce != nil:", "case false:"}},
+		tests: tests{revoking, "TestABadLogoutTokenDoesNothing$"}, want: "TestABadLogoutTokenDoesNothing",
+	},
+	{
+		name:  "logout: a logout for any client counts",
+		edits: []edit{{"verifier/revocations/logout.go", "Audiences: []string{t.ClientID}", "AnyAudience: true"}},
+		tests: tests{revoking, "TestABadLogoutTokenDoesNothing$"}, want: "TestABadLogoutTokenDoesNothing",
+	},
+	{
+		name:  "logout: tokens of the second of the logout live on",
+		edits: []edit{{"verifier/revocations/logout.go", "t.IssuedAt().Unix()+1", "t.IssuedAt().Unix()"}},
+		tests: tests{revoking, "TestALogoutTokenRevokesItsSubjectAndItsSession$"}, want: "TestALogoutTokenRevokesItsSubjectAndItsSession",
+	},
+	{
+		name:  "logout: tokens without sid live on",
+		edits: []edit{{"verifier/revocations/logout.go", "c.SID != \"\" && h.hasSID[t.Tenant()]", "c.SID != \"\""}},
+		tests: tests{revoking, "TestALogoutTokenRevokesItsSubjectAndItsSession$"}, want: "TestALogoutTokenRevokesItsSubjectAndItsSession",
+	},
+	{
+		name:  "logout: a logout that was not written is not repeated",
+		edits: []edit{{"verifier/revocations/logout.go", "h.used.end(key, err == nil)", "h.used.end(key, true)"}},
+		tests: tests{revoking, "TestALogoutTokenIsUsedOnce$"}, want: "TestALogoutTokenIsUsedOnce",
+	},
+	{
+		name:  "introspection: an outage is inactive",
+		edits: []edit{{"verifier/revocations/introspect.go", "case errors.Is(err, verifier.ErrInvalid):", "case err != nil:"}},
+		tests: tests{revoking, "TestIntrospectionThatCannotTellIsNeverInactive$"}, want: "TestIntrospectionThatCannotTellIsNeverInactive",
+	},
+	{
+		name:  "introspection: another tenant's tokens",
+		edits: []edit{{"verifier/revocations/introspect.go", "case !c.may(t.Tenant()):", "case false:"}},
+		tests: tests{revoking, "TestIntrospectionSaysNoMoreOfABadToken$"}, want: "TestIntrospectionSaysNoMoreOfABadToken",
+	},
+	{
+		name:  "clients: any secret",
+		edits: []edit{{"verifier/revocations/form.go", "if good != 1 || !known {", "if !known {"}},
+		tests: tests{revoking, "TestClientsAuthenticate$"}, want: "TestClientsAuthenticate",
+	},
+	{
+		name:  "revocation: a token of a suspended tenant seems revoked",
+		edits: []edit{{"verifier/revocations/revocation.go", ", reason == verifier.ReasonSuspended:", ":"}},
+		tests: tests{revoking, "TestRevocationRevokesTheToken$"}, want: "TestRevocationRevokesTheToken",
+	},
 }

@@ -148,6 +148,9 @@ func (l *List) statusLocked() Status {
 		if i == 0 || b.state.Good.Before(s.Synced) {
 			s.Synced = b.state.Good
 		}
+		if i == 0 || b.state.Complete.Before(s.Read) {
+			s.Read = b.state.Complete
+		}
 		s.InDoubt = s.InDoubt || b.state.Doubt
 		s.ClockOff = s.ClockOff || b.off
 		if s.Unread == nil {

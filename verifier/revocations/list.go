@@ -162,6 +162,7 @@ type Status struct {
 	Err      error     // why not, or nil
 	Entries  int       // that it holds
 	Synced   time.Time // when its last good sync was sent; zero before the first
+	Read     time.Time // when its last complete read was sent, in doubt or not; zero before the first
 	InDoubt  bool      // the store may have lost revocations; others get the time to put them back
 	Unread   error     // why the last sync failed, or nil
 	ClockOff bool      // this clock and the store's differ by more than ClockSkew: nothing is removed from the store
