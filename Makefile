@@ -125,12 +125,13 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 		done; done; done
 
 .PHONY: soak
-soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, a migration of 20 000 live tokens, and 50 000 histories of rings under faults (HISTORIES=): an hour
+soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, a migration of 20 000 live tokens, 50 000 histories of rings under faults (HISTORIES=), and 20 000 of revocations: an hour
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -skip '^Example$$' -timeout 5m ./rotation ./rotation/rediskeys
 	GODEBUG=fips140=only go test -vet=off -shuffle=on ./rotation/internal/... ./rotation/ring
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
 	SOAK=2500000 go test -vet=off -run '^TestSoakLinearizable$$' -timeout 10m -v ./verifier
-	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on ./verifier/... ./cache ./middleware
+	CI= GODEBUG=fips140=only go test -vet=off -shuffle=on $$(go list ./verifier/... | grep -v '/revocations$$') ./cache ./middleware
+	GODEBUG=fips140=only go test -vet=off -run '^TestRedis$$' ./verifier/revocations
 	GODEBUG=fips140=only go test -vet=off -shuffle=on ./keystore ./keystore/keystoretest ./internal/jwk ./internal/jose ./internal/jwt
 	SOAK=1 go test -vet=off -run '^TestNothingIsLost$$' ./keystore/jwks/internal/queue
 	GOEXPERIMENT=runtimesecret go test -vet=off -skip Million ./keystore
@@ -138,6 +139,7 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 	KEYTURN_MIGRATED=20000 go test -vet=off -run '^TestMigration$$' -timeout 10m -v ./cmd/keyturn
 	KEYTURN_HISTORIES=2000 KEYTURN_SEED=$${SEED:-50000} go test -vet=off $(race) -run '^TestHistories$$' -timeout 1h ./rotation/rotationtest
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
+	KEYTURN_HISTORIES=20000 KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 1h ./verifier/revocations
 
 .PHONY: alerts
 alerts: setup ## every alert and every panel on a real Prometheus, while a real service is broken and mended: a minute
