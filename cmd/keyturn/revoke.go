@@ -69,6 +69,10 @@ func (l *listFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&l.json, "json", false, "answer in one line of JSON")
 }
 
+// commandDeadline bounds each call of a command, which may be far from Redis, and has nothing to answer
+// meanwhile.
+const commandDeadline = 2 * time.Second
+
 // withList calls use with the list, which stays open until use returns.
 func (l *listFlags) withList(ctx context.Context, ttl time.Duration, use func(context.Context, *revocations.List) error) error {
 	s, err := l.connectList(&l.ring)
@@ -77,7 +81,7 @@ func (l *listFlags) withList(ctx context.Context, ttl time.Duration, use func(co
 	}
 	defer s.store.close()
 	list, err := revocations.Open(ctx, s.store.client, revocations.Config{
-		KEKs: s.keks, Realm: s.realm, MaxTokenTTL: ttl, Transient: true, Logger: discard(), Now: l.now,
+		KEKs: s.keks, Realm: s.realm, MaxTokenTTL: ttl, Transient: true, Deadline: commandDeadline, Logger: discard(), Now: l.now,
 	})
 	if err != nil {
 		return usagef("%s", errorText(err))

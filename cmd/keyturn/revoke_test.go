@@ -22,7 +22,12 @@ func listInstance(t *testing.T, addr, name, kek string) *revocations.List {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { client.Close() })
-	cfg := revocations.Config{Instance: name, TrustFirstRead: true, Logger: slog.New(slog.DiscardHandler)}
+	return listOn(t, client, name, kek)
+}
+
+func listOn(t *testing.T, client redis.UniversalClient, name, kek string) *revocations.List {
+	t.Helper()
+	cfg := revocations.Config{Instance: name, TrustFirstRead: true, Deadline: 5 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 	if kek != "" {
 		keks, err := rotation.ParseKEKs([]byte(kek))
 		if err != nil {
@@ -99,7 +104,7 @@ func TestRevokeReachesTheInstances(t *testing.T) {
 		if n := l.Len(); n != 4 {
 			t.Errorf("the instance holds %d revocations, want 4", n)
 		}
-		again := c.run("revoke", "--tenant", "acme", "--jti", "j-secret", "--exp", "1798081200", "--json").wantCode(t, exitYes)
+		again := c.run("revoke", "--tenant", "acme", "--session", "s-secret", "--exp", "2027-01-01T00:00:00Z", "--json").wantCode(t, exitYes)
 		if !again.revocation(t).Known {
 			t.Errorf("once more: %s", again.stdout)
 		}
@@ -134,8 +139,8 @@ func TestRevokeReadsSecretNamesFromStandardInput(t *testing.T) {
 	t.Parallel()
 	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
 		given := call{env: map[string]string{envRedis: c.url, envKEK: c.kek}, stdin: strings.NewReader("s1\n")}
-		given.run(t, "revoke", "--tenant", "acme", "--session", "-", "--no-wait").wantCode(t, exitYes)
-		if again := c.run("revoke", "--tenant", "acme", "--session", "s1", "--json"); !again.revocation(t).Known {
+		given.run(t, "revoke", "--tenant", "acme", "--session", "-", "--exp", "2027-01-01T00:00:00Z", "--no-wait").wantCode(t, exitYes)
+		if again := c.run("revoke", "--tenant", "acme", "--session", "s1", "--exp", "2027-01-01T00:00:00Z", "--json"); !again.revocation(t).Known {
 			t.Errorf("the session of standard input is another one: %s", again.stdout)
 		}
 		call{env: given.env}.run(t, "revoke", "--tenant", "acme", "--session", "-").wantUsage(t, "standard input is empty")

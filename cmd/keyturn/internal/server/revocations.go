@@ -34,6 +34,9 @@ type Revocations struct {
 	StaleOK     bool
 	MaxTokenTTL time.Duration
 
+	// Poll and Deadline are those of [revocations.Config]. Zero means its defaults.
+	Poll, Deadline time.Duration
+
 	// TrustFirstRead says that the Redis is new and nothing else uses it, as in a test.
 	TrustFirstRead bool
 
@@ -84,7 +87,8 @@ func openRevocations(ctx context.Context, cfg *Config) (*revocationList, error) 
 		return nil, &Error{Part: PartStore, Err: err}
 	}
 	list, err := revocations.Open(ctx, client, revocations.Config{
-		KEKs: c.KEKs, Realm: c.Realm, MaxStale: c.MaxStale, StaleOK: c.StaleOK, MaxTokenTTL: c.MaxTokenTTL, TrustFirstRead: c.TrustFirstRead, Logger: cfg.Logger, Now: cfg.Now,
+		KEKs: c.KEKs, Realm: c.Realm, MaxStale: c.MaxStale, StaleOK: c.StaleOK, MaxTokenTTL: c.MaxTokenTTL, TrustFirstRead: c.TrustFirstRead, Poll: c.Poll, Deadline: c.Deadline,
+		Logger: cfg.Logger, Now: cfg.Now,
 	})
 	if err != nil {
 		client.Close()

@@ -24,7 +24,7 @@ const clientSecret = "fedcba9876543210FEDCBA9876543210"
 func withRevocations(t *testing.T, cfg *Config) {
 	t.Helper()
 	cfg.Revocations = &Revocations{
-		URL: "redis://" + miniredis.RunT(t).Addr(), TrustFirstRead: true,
+		URL: "redis://" + miniredis.RunT(t).Addr(), TrustFirstRead: true, Deadline: 15 * time.Second,
 		Clients: []RevocationClient{{
 			Client: revocations.Client{ID: "orders", Secret: []byte(clientSecret)}, Introspect: true, Revoke: true,
 		}},
@@ -53,7 +53,7 @@ func revocationServer(t *testing.T, change func(*Config)) *Server {
 
 func awaitList(t *testing.T, s *Server) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(2 * time.Minute); ; {
 		if status := s.revoked.list.Status(); status.Ready {
 			return
 		} else if time.Now().After(end) {
