@@ -50,8 +50,8 @@ type figures struct {
 }
 
 const (
-	pollEvery = time.Second     // it changes how often a poll comes, and not what one costs
-	deadline  = 5 * time.Second // of a call: Redis shares the cores with this process, and others may be at work
+	pollEvery = time.Second     // with deadline it leaves as many polls in Freshness as the defaults do
+	deadline  = 3 * time.Second // of a call: Redis shares the cores with this process. A third of Freshness has room for it
 	polls     = 8               // over which the cost is measured: each digest is compared twice
 )
 
