@@ -1,12 +1,14 @@
 package rotation_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
@@ -69,4 +71,50 @@ func inOneBucket(n int) (tenants []string) {
 	}
 	slices.Sort(tenants)
 	return tenants
+}
+
+// TestUnreadableFromTheStart: every field of a ring is rubbish when an instance starts, and the other rings of
+// its bucket are as they were. That ring is not ready, says why, and its tokens are 503 and not 401. It takes
+// the others nothing.
+func TestUnreadableFromTheStart(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		tenants := inOneBucket(3)
+		for _, tenant := range tenants {
+			create(t, cluster, tenant, fast)
+		}
+		spoilt, good := tenants[0], tenants[1]
+		cluster.EditRing(spoilt, func(fields map[string][]byte) {
+			for field := range fields {
+				fields[field] = []byte("rubbish")
+			}
+		})
+		for _, of := range []func(*rotation.Config){of(), of(tenants...)} {
+			m := join(t, cluster, "a", of)
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+				time.Sleep(111 * time.Millisecond)
+				synctest.Wait()
+				s, err := m.Tenant(spoilt)
+				if err != nil || s.Ready || s.CanVerify || s.CanSign || s.Fresh || !errors.Is(s.Err, keystore.ErrUnavailable) {
+					t.Fatalf("%+v, %v", s, err)
+				}
+				if err := m.Ready(spoilt); !errors.Is(err, keystore.ErrUnavailable) {
+					t.Fatalf("it is ready: %v", err)
+				}
+				if _, err := m.Lookup(keystore.ID{Tenant: spoilt, KID: "k"}, keystore.HS256); !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) {
+					t.Fatalf("a token is refused: %v", err)
+				}
+				if got, want := m.Status(), m.StatusOfEach(); fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+					t.Fatalf("%+v\nlooking at each: %+v", got, want)
+				}
+			}
+			if s, _ := m.Tenant(spoilt); !s.Unreadable {
+				t.Errorf("it is not called unreadable: %+v", s)
+			}
+			if s := m.Status(); !s.Ready || !s.CanVerify || s.Fresh || s.Err == nil || m.Ready(good) != nil {
+				t.Errorf("the others: %+v, %v", s, m.Ready(good))
+			}
+			m.leave()
+		}
+	})
 }

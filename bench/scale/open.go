@@ -50,8 +50,9 @@ type figures struct {
 }
 
 const (
-	pollEvery = time.Second // it changes how often a poll comes, and not what one costs
-	polls     = 8           // over which the cost is measured: each digest is compared twice
+	pollEvery = time.Second     // with deadline it leaves as many polls in Freshness as the defaults do
+	deadline  = 3 * time.Second // of a call: Redis shares the cores with this process. A third of Freshness has room for it
+	polls     = 8               // over which the cost is measured: each digest is compared twice
 )
 
 // open opens a keyring, and prints its figures as JSON.
@@ -117,7 +118,7 @@ func (f *figures) measure(ctx context.Context, store *counted, k *rotation.Keyri
 func (f *figures) timeOpen(ctx context.Context, store rotation.Store, keks *rotation.KEKs, profile string) (k *rotation.Keyring, err error) {
 	err = profiled(profile, func() error {
 		begin, used := time.Now(), processorTime()
-		k, err = rotation.Open(ctx, store, rotation.Config{KEKs: keks, Instance: "scale", TrustFirstRead: true, Poll: pollEvery,
+		k, err = rotation.Open(ctx, store, rotation.Config{KEKs: keks, Instance: "scale", TrustFirstRead: true, Poll: pollEvery, Deadline: deadline,
 			Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
 		f.Open, f.OpenCPU = time.Since(begin).Seconds(), (processorTime() - used).Seconds()
 		return err

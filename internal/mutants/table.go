@@ -946,7 +946,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "rings stand alike although they are cut off for too long",
-		edits: []edit{{"rotation/internal/synced/sums.go", "protocol.Age(now, status.Good) <= o.signFor && known", "known"}},
+		edits: []edit{{"rotation/internal/synced/sums.go", "(age <= o.signFor || age > o.mostSignFor) && known", "known && age >= 0"}},
 		tests: tests{here, "TestStatusLooksAtFew$"}, want: "TestStatusLooksAtFew",
 	},
 	{

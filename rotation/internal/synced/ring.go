@@ -102,6 +102,7 @@ type Bucket struct {
 	run        string           // of the store at the last sync: see [store.SyncReply]
 	proved     bool             // it has been in sync for two polls in this run
 	fresh      time.Duration    // the Freshness at the last sync: after a longer gap it recovers
+	digestTurn int              // counts syncs, and so chooses how many digests are compared
 	digestAt   int              // index in rings from which the next sync compares digests
 	asked      []string         // the tenants whose digests the current sync compares
 	sums       sums             // of all rings

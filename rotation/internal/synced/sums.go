@@ -38,6 +38,7 @@ type Outlook struct {
 
 	until         int64         // the clock changes none of them before, in the form of [keystore.UnixNano]
 	signFor, skew time.Duration // the least of them
+	mostSignFor   time.Duration
 	cutOff        time.Duration // for how long after a complete sync each answers every token
 }
 
@@ -83,7 +84,7 @@ func (o *Outlook) add(r *Ring, p *ring.Policy) {
 	if r.calmUntil != 0 {
 		o.until = min(o.until, r.calmUntil)
 	}
-	o.signFor, o.skew = min(o.signFor, p.SignFor), min(o.skew, p.ClockSkew)
+	o.signFor, o.mostSignFor, o.skew = min(o.signFor, p.SignFor), max(o.mostSignFor, p.SignFor), min(o.skew, p.ClockSkew)
 	o.cutOff = min(o.cutOff, p.SignFor+min(p.MaxTokenTTL, mostCutOff)+p.Leeway)
 }
 
@@ -100,7 +101,8 @@ func (b *Bucket) Calm(now time.Time) (o *Outlook, calm bool) {
 		return o, status.Knew.IsZero() // or the snapshot says how long each verifies
 	}
 	known := now.Before(status.Complete.Add(o.cutOff)) && now.Round(0).Before(status.Complete.Round(0).Add(o.cutOff))
-	return o, protocol.Age(now, status.Good) <= o.signFor && known
+	age := protocol.Age(now, status.Good)
+	return o, (age <= o.signFor || age > o.mostSignFor) && known
 }
 
 // look notes what the clock alone will change of r, of which c is known at now.

@@ -118,8 +118,12 @@ func (run *syncRun) digests(b *Bucket) []string {
 	if n == 0 {
 		return nil
 	}
+	// Over turns syncs in a row the parts add up to all rings, also where a bucket has fewer rings than turns.
 	turns := run.asked.digestSlices(run.k.held)
-	part := min(n, (n+turns-1)/turns)
+	upTo := func(turn int) int { return (turn*n + turns - 1) / turns }
+	turn := b.digestTurn % turns
+	part := upTo(turn+1) - upTo(turn)
+	b.digestTurn++
 	tenants := make([]string, 0, part+len(run.compare))
 	for i := range part {
 		tenants = append(tenants, b.rings[(b.digestAt+i)%n].Tenant)
@@ -134,8 +138,8 @@ func (run *syncRun) digests(b *Bucket) []string {
 }
 
 // listTenants asks the store which tenants there are in the buckets that resync, or that are read for
-// the first time, if the keyring holds them all. Their log no longer says which were added, and a
-// snapshot leaves out tenants without a ring.
+// the first time, if the keyring holds them all, and has their rings read. Their log no longer says which
+// were added, and a snapshot leaves out tenants without a ring.
 func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 	if !run.k.HoldsAll() {
 		return
@@ -146,9 +150,15 @@ func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 			indexes, at = append(indexes, b.index), append(at, i)
 		}
 	}
-	if len(indexes) == 0 {
-		return
+	for len(indexes) > 0 {
+		n := min(len(indexes), listAtOnce)
+		run.listSome(buckets, replies, indexes[:n], at[:n])
+		indexes, at = indexes[n:], at[n:]
 	}
+}
+
+// listSome is listTenants for the buckets of these indexes, with one call. at has their places in buckets.
+func (run *syncRun) listSome(buckets []*Bucket, replies []store.SyncReply, indexes, at []int) {
 	ctx, cancel := run.callContext()
 	defer cancel()
 	tenants, err := run.k.store.Tenants(ctx, indexes)
@@ -157,9 +167,19 @@ func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 			replies[at[i]].Err = err
 			continue
 		}
-		for _, tenant := range tenants[i] {
-			replies[at[i]].Changed = append(replies[at[i]].Changed, store.LogEntry{Op: opList, Tenant: tenant})
+		run.addListed(buckets[at[i]], tenants[i])
+	}
+}
+
+// addListed has the rings of the tenants read that the store names in b.
+func (run *syncRun) addListed(b *Bucket, tenants []string) {
+	for _, tenant := range tenants {
+		if store.BucketOf(tenant) != b.index || !IsTenant(tenant) {
+			continue // no keyturn writes it there
 		}
+		r := run.k.addTenant(tenant)
+		r.dirty = true
+		b.touch(r)
 	}
 }
 

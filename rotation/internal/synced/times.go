@@ -23,6 +23,9 @@ const (
 
 	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
 	loadAtOnce = 256
+	// listAtOnce is of how many buckets one call lists the tenants. A keyring of a million has 4000 in each, and
+	// the call has to finish within its deadline.
+	listAtOnce = 32
 	// loadAhead is how many such calls are under way or waited for at once. A Cluster answers them in parallel.
 	loadAhead = 4
 	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What

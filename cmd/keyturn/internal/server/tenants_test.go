@@ -83,6 +83,7 @@ func TestReadyPerTenant(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	k.Close(t.Context()) // it holds the ring, and would put it back
 	key := fmt.Sprintf("kt:{%d}:ring:spoilt", rotation.BucketOf("spoilt"))
 	fields, _ := redis.HKeys(key)
 	for _, field := range fields {
