@@ -37,6 +37,7 @@ var adapters = []adapter{
 	{"echo v4", overHTTP(withEchoV4), nil},
 	{"gin", overHTTP(withGin), nil},
 	{"connect", overHTTP(withConnectErrors), nil},
+	{"ogen", overOgen, nil},
 	{"huma", overHTTP(withHuma), []string{"http-options", "http-connect-trace"}},
 	{"fiber", overFiber, []string{"http-64k", "http-1m"}},
 	{"fasthttp", overFastHTTP, []string{"http-64k", "http-1m"}},
@@ -55,6 +56,14 @@ func withConnectErrors(v *verifier.Verifier) http.Handler {
 	return middleware.Require(v, middleware.WithErrorHandler(ConnectErrors()))(http.HandlerFunc(hello))
 }
 
+func overOgen(t *testing.T, v *verifier.Verifier) string {
+	server, err := withOgen(v, greeter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return overHTTP(func(*verifier.Verifier) http.Handler { return server })(t, v)
+}
+
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,18 +75,13 @@ func listen(t *testing.T) net.Listener {
 
 func overFiber(t *testing.T, v *verifier.Verifier) string {
 	app, ln := withFiber(v), listen(t)
-	ended := make(chan error, 1)
-	go func() { ended <- app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }()
-	t.Cleanup(func() { app.Shutdown(); <-ended })
+	serve(t, func() error { return app.Listener(ln, fiber.ListenConfig{DisableStartupMessage: true}) }, app.Shutdown)
 	return ln.Addr().String()
 }
 
 func overFastHTTP(t *testing.T, v *verifier.Verifier) string {
-	ln := listen(t)
-	server := &fasthttp.Server{Handler: withFastHTTP(v), Logger: silent{}}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
-	t.Cleanup(func() { server.Shutdown(); <-ended })
+	server, ln := &fasthttp.Server{Handler: withFastHTTP(v), Logger: silent{}}, listen(t)
+	serve(t, func() error { return server.Serve(ln) }, server.Shutdown)
 	return ln.Addr().String()
 }
 
