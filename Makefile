@@ -77,6 +77,7 @@ words: ## how the comments and pages are written: fails above one listed phrase 
 .PHONY: test
 test: ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
+	@.ci/setup first
 	@.ci/beside '.ci/setup npm' '$(MAKE) --no-print-directory lint'
 	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory nested' '$(MAKE) --no-print-directory root'
 	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory again' '$(MAKE) --no-print-directory faults-in-time'
