@@ -46,8 +46,11 @@ unixOnly = /internal/(redis|proxy)test$$|/bench/faults$$
 each = $(call in,$(MODULES),$(1))
 in   = for module in $(1); do echo "== $$module:" '$(2)'; (cd "$$module" && $(2)) || exit 1; done
 
+# How many tests of a package run at once. They mostly wait, so more than there are cores.
+WAITING := 4
+
 # A test of all packages of a module.
-tested = go test -vet=off $(1) -shuffle=on -timeout 15m $(inTime)
+tested = go test -vet=off $(1) -shuffle=on -parallel $(WAITING) -timeout 15m $(inTime)
 
 .PHONY: help
 help: ## list the targets
@@ -75,7 +78,7 @@ words: ## how the comments and pages are written: fails above one listed phrase 
 # What waits runs beside what computes, at the lowest priority: npm beside lint, and what is quick or
 # repeated beside the tests that wait for Redis, proxies and real time.
 .PHONY: test
-test: ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
+test: ## all of CI: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2, the alerts
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
 	@.ci/setup first
 	@.ci/beside '.ci/setup npm' '$(MAKE) --no-print-directory lint'
@@ -90,9 +93,9 @@ nested:
 	@$(call in,$(filter-out . $(UNRACED),$(MODULES)),$(call tested,$(race)))
 	@$(call in,$(UNRACED),$(call tested,))
 faults-in-time:
-	@echo "== ./bench/faults alone, as it keeps to real time"
-	@go test -vet=off $(race) -shuffle=on -timeout 15m ./bench/faults
-	$(if $(race),@go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults)
+	@echo "== ./bench/faults by itself, as it keeps to real time"
+	@go test -vet=off $(race) -shuffle=on -parallel $(WAITING) -timeout 15m ./bench/faults
+	@.ci/beside '$(MAKE) --no-print-directory alerts' "$(if $(race),go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults,true)"
 again:
 	@echo "== 2000 histories of rings under faults, and all short ones, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest

@@ -63,6 +63,7 @@ func handmade(secret, claims string) string {
 
 // TestGuide walks through the guide, with the command in the place of its Mastra server.
 func TestGuide(t *testing.T) {
+	t.Parallel()
 	keyturn := filepath.Join(t.TempDir(), "keyturn")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", keyturn, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
