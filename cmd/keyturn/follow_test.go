@@ -204,6 +204,47 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	f.wantGood(true, "acme", secretOf("acme"))
 }
 
+// A folder that had tenants and is empty looks like a volume that is not mounted. Its tenants stay, also
+// beside others, until the file no longer names the folder.
+func TestReloadEmptiedTenantsDir(t *testing.T) {
+	t.Parallel()
+	one := func(id string) string {
+		return strings.TrimSpace(strings.TrimPrefix(tenantLine(id, ""), "  - ")) + "\n"
+	}
+	listed := "tenants:\n" + tenantLine("a", "")
+	path := configFolder(t, "tenants_dir: t.d\n"+listed, map[string]string{"a.secret": secretOf("a"),
+		"t.d/.b.secret": secretOf("b"), "t.d/b.yaml": strings.Replace(one("b"), "b.secret", ".b.secret", 1),
+		"t.d/.c.secret": secretOf("c"), "t.d/c.yaml": strings.Replace(one("c"), "c.secret", ".c.secret", 1)})
+	f := follow(t, path)
+	remove := func(name string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(filepath.Dir(path), "t.d", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(good map[string]bool) {
+		t.Helper()
+		for id, is := range good {
+			f.wantGood(is, id, secretOf(id))
+		}
+	}
+	want(map[string]bool{"a": true, "b": true, "c": true})
+	remove("b.yaml")
+	f.reload(reloaded)
+	want(map[string]bool{"a": true, "b": false, "c": true})
+	remove("c.yaml")
+	f.reload(notTaken)
+	want(map[string]bool{"a": true, "b": false, "c": true})
+	if !strings.Contains(f.log.String(), "is it not mounted?") || !strings.Contains(f.log.String(), "take tenants_dir out of the file") {
+		t.Errorf("log = %s", f.log)
+	}
+	if err := replace(path, listed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.reload(reloaded)
+	want(map[string]bool{"a": true, "b": false, "c": false})
+}
+
 // A broken file in tenants_dir keeps the last good of its own tenant, and no other waits for it.
 func TestReloadTenantsDir(t *testing.T) {
 	t.Parallel()
