@@ -29,10 +29,16 @@ const followSettle = 2 * time.Millisecond
 // follow starts serve with a configuration.
 func follow(t *testing.T, path string) *followed {
 	t.Helper()
+	return followWith(t, path, func(cmd *serveCommand) error { return cmd.configFile.Set(path) })
+}
+
+// followWith starts serve with what set sets.
+func followWith(t *testing.T, path string, set func(*serveCommand) error) *followed {
+	t.Helper()
 	f := &followed{served: &served{log: new(syncBuffer), out: new(syncBuffer)}, t: t, path: path, hups: make(chan os.Signal)}
 	stdout, w := io.Pipe()
 	cmd := newServeCommand(&app{env: func(string) (string, bool) { return "", false }, stdout: w, stderr: f.log, now: time.Now})
-	for _, err := range []error{cmd.configFile.Set(path), cmd.addr.Set("127.0.0.1:0"), cmd.admin.Set("127.0.0.1:0")} {
+	for _, err := range []error{set(cmd), cmd.addr.Set("127.0.0.1:0"), cmd.admin.Set("127.0.0.1:0")} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,6 +208,27 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	f.remove("keyturn.yaml")
 	f.reload(notTaken)
 	f.wantGood(true, "acme", secretOf("acme"))
+}
+
+// The file of --secret-file is followed as one of --config is.
+func TestReloadSecretFile(t *testing.T) {
+	t.Parallel()
+	path := file(t, secretOf("old")+"\n")
+	f := followWith(t, path, func(cmd *serveCommand) error { return cmd.secretFile.Set(path) })
+	f.wantGood(true, "a", secretOf("old"))
+	put := func(text string) {
+		t.Helper()
+		if err := replace(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("short")
+	f.reload(notTaken)
+	f.wantGood(true, "a", secretOf("old"))
+	put(secretOf("new") + "\n")
+	f.reload(reloaded)
+	f.wantGood(true, "a", secretOf("new"))
+	f.wantGood(false, "a", secretOf("old"))
 }
 
 // A folder that had tenants and is empty looks like a volume that is not mounted. Its tenants stay, also

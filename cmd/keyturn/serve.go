@@ -257,7 +257,7 @@ func (s *serveCommand) offerSecret(secret *secret) (*offer, error) {
 		ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
 		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp, Tolerate: slices.Concat(s.tolerate.values...),
 	}}
-	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}}
+	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}, reloads: s.secretFile.given}
 	o.warnings = []string{"iss and aud are not checked: a token that was made with this secret for anything else opens this API too"}
 	if s.allowNoExp {
 		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")
