@@ -308,18 +308,21 @@ func (p Profile) allows(t *verifier.Token) error {
 // allow is the only place where a request is let in.
 func (f *forwardAuth) allow(w http.ResponseWriter, values []string) {
 	h := w.Header()
-	var remove []string
+	var space [128]byte // for the names that most answers list
+	remove := space[:0]
 	if !f.ForwardToken {
-		remove = append(remove, "authorization")
+		remove = append(remove, ",authorization"...)
 	}
 	for i, name := range f.identity.names {
 		h[name] = values[i : i+1 : i+1]
 		if values[i] == "" {
-			remove = append(remove, f.lower[i])
+			remove = append(append(remove, ','), f.lower[i]...)
 		}
 	}
 	if len(remove) > 0 {
-		h[toRemove] = []string{strings.Join(remove, ",")}
+		last := len(values)
+		values = append(values, string(remove[1:]))
+		h[toRemove] = values[last:]
 	}
 	w.WriteHeader(http.StatusOK)
 }

@@ -289,7 +289,7 @@ func (p *identityPlan) values(ctx context.Context, t *verifier.Token) ([]string,
 	if t == nil {
 		return nil, fmt.Errorf("middleware: Identity: no token: %w", verifier.ErrUnavailable)
 	}
-	values := make([]string, len(p.names))
+	values := make([]string, len(p.names), len(p.names)+1) // ForwardAuth adds one
 	values[tenantHeader] = encodeValue(t.Tenant())
 	values[subjectHeader] = encodeValue(t.Subject())
 	values[scopesHeader] = encodeScopes(t.Scopes())

@@ -115,6 +115,22 @@ func (ks *KEKs) String() string { return ks.sealing().String() }
 // Format implements [fmt.Formatter]: every verb prints what [KEKs.String] does.
 func (ks *KEKs) Format(f fmt.State, _ rune) { io.WriteString(f, ks.String()) }
 
+// SecretBox returns functions that seal and open small secrets which are no part of a ring, in the
+// first realm; the second takes those of the others too. purpose keeps the secrets of different packages
+// apart, and a sealed secret opens only at the place that it was sealed for. The second reports whether the
+// secret is under the primary KEK. Its error wraps one of the errors above. Package
+// verifier/revocations seals its digest keys with it.
+func (ks *KEKs) SecretBox(purpose, realm string, others ...string) (sealIt func(place string, secret []byte) ([]byte, error), openIt func(place string, sealed []byte) (secret []byte, primary bool, err error), err error) {
+	in, err := ks.sealing().In(realm, others...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(place string, secret []byte) ([]byte, error) { return seal.SealSecret(in, purpose, place, secret) },
+		func(place string, sealed []byte) ([]byte, bool, error) {
+			return seal.OpenSecret(in, purpose, place, sealed)
+		}, nil
+}
+
 // EntryCheck returns a function that says whether an instance with one of these KEKs wrote an entry of
 // a store's log, in one of the realms. Its error wraps one of the errors above; the time of an entry
 // and its place in the log are not proved. The function is safe for concurrent use.

@@ -69,7 +69,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	at := keystore.UnixNano(now)
 	found, key := v.cache.Get(domain, token, func(e *verified) bool {
 		return e.verifiedAt <= at && at < e.notAfter && e.rules.live.Load() &&
-			e.key.Usable(now) && (e.hasKID && e.rules.unsure == nil || e.offered()) && !v.revoked(&e.cached)
+			e.key.Usable(now) && (e.hasKID && e.rules.unsure == nil || e.offered()) && !v.hitIsRevoked(e, now)
 	})
 	if found == nil {
 		return nil, key
@@ -89,27 +89,15 @@ func (v *verified) offered() bool {
 	return err == nil && slices.Contains(keys, v.key) && keystore.CheckCost(id, keys) == nil
 }
 
-// revoked reports whether t was revoked or the revocations cannot tell. In both
-// cases the full check asks again, and names the reason.
-func (v *Verifier) revoked(t *Token) bool {
-	if v.revocations == nil {
-		return false
-	}
-	revoked, err := v.revocations.Revoked(t)
-	return revoked || err != nil
-}
-
 // An entry of the cache holds a verified token.
 type entry = cache.Entry[verified]
 
-// newEntry returns the entry for a token that passed the rules r at now, and that
-// key signed.
-func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Duration) *entry {
-	e := new(entry)
-	c, v := &p.claims, &e.Value
+// fill fills v for a token that passed the rules r at now, and that key signed.
+func (v *verified) fill(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Duration) {
+	c := &p.claims
 	v.rules, v.key, v.hasKID, v.payload = r, key, p.kid != "", c.payload
 	v.twinName = p.alg != key.Algorithm()
-	v.iss, v.sub, v.aud, v.exp, v.iat, v.jti = c.iss.span(), c.sub.span(), c.aud.span(), c.exp.span(), c.iat.span(), c.jti.span()
+	v.iss, v.sub, v.aud, v.exp, v.iat, v.jti, v.sid = c.iss.span(), c.sub.span(), c.aud.span(), c.exp.span(), c.iat.span(), c.jti.span(), c.sid.span()
 	v.scopes = c.scp.span()
 	if c.scope.text != "" {
 		v.scopes = c.scope.span()
@@ -124,11 +112,10 @@ func newEntry(r *rules, key *keystore.Key, p *parsed, now time.Time, ttl time.Du
 	if iat, ok := jwt.NumericDate(c.iat.text); ok && r.MaxAge > 0 {
 		v.notAfter = min(v.notAfter, keystore.UnixNano(iat.Add(r.MaxAge).Add(r.leeway)))
 	}
-	return e
 }
 
 // verifiedBytes is the size of a verified in bytes, without the payload.
-const verifiedBytes = 136
+const verifiedBytes = 152
 
 // remember adds a good token to the cache. Entries that can never serve again make
 // room first.
@@ -137,7 +124,7 @@ func (v *Verifier) remember(key cache.Key, e *entry, now time.Time) {
 		return
 	}
 	at := keystore.UnixNano(now)
-	v.cache.Add(key, e.Value.rules.ID, e, verifiedBytes+len(e.Value.payload), func(o *verified) bool {
+	v.cache.Add(key, e.Value.rules.ID, e, e.Value.size(), func(o *verified) bool {
 		return at >= o.notAfter || !o.rules.live.Load() || !o.key.Usable(now)
 	})
 }

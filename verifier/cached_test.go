@@ -299,6 +299,10 @@ func TestCacheAndForgeries(t *testing.T) {
 }
 
 func TestCacheAndRevocations(t *testing.T) {
+	testCacheAndRevocations(t, verifier.NewRevocationList(100))
+}
+
+func testCacheAndRevocations(t *testing.T, list revoker) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +325,7 @@ func TestCacheAndRevocations(t *testing.T) {
 	}
 	rules := acme(t)
 	rules.Keys, rules.Algorithms = static(t, k), []keystore.Algorithm{keystore.ES256}
-	w := newTwin(t, rules)
+	w := newTwinWith(t, list, rules)
 	one, malleated := signES(with(`"jti":"one"`))
 	two, _ := signES(with(`"jti":"two"`))
 	old, _ := signES(strings.Replace(with(`"sub":"bob"`), "1799999940", "1799990000", 1))

@@ -173,11 +173,15 @@ type twin struct {
 	t           *testing.T
 	now         time.Time
 	on, off     *verifier.Verifier
-	revocations *verifier.RevocationList
+	revocations revoker
 }
 
 func newTwin(t *testing.T, tenants ...verifier.Tenant) *twin {
-	w := &twin{t: t, now: time.Unix(nowUnix, 0), revocations: verifier.NewRevocationList(100)}
+	return newTwinWith(t, verifier.NewRevocationList(100), tenants...)
+}
+
+func newTwinWith(t *testing.T, revocations revoker, tenants ...verifier.Tenant) *twin {
+	w := &twin{t: t, now: time.Unix(nowUnix, 0), revocations: revocations}
 	for _, v := range []struct {
 		at  **verifier.Verifier
 		ttl time.Duration

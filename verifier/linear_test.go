@@ -27,9 +27,13 @@ import (
 // timeline: its states, each with the verdict that it demands. A verdict is right if, for each
 // thing, a state within the call allows it. `make soak` runs the test for longer.
 func TestSoakLinearizable(t *testing.T) {
-	w := newLinearWorld(t)
+	testLinearizable(t, verifier.NewRevocationList(10), linearCalls())
+}
+
+func testLinearizable(t *testing.T, revoked revoker, calls int) {
+	w := newLinearWorld(t, revoked)
 	total := make(map[verifier.Reason]int)
-	for left := linearCalls(); left > 0; left -= linearRound {
+	for left := calls; left > 0; left -= linearRound {
 		for reason, n := range w.round(t, min(left, linearRound)) {
 			total[reason] += n
 		}
@@ -101,7 +105,7 @@ type linearTenant struct {
 
 type linearWorld struct {
 	v       *verifier.Verifier
-	revoked *verifier.RevocationList
+	revoked revoker
 	tenants []*linearTenant
 
 	seq, changes, waited atomic.Int64
@@ -142,9 +146,9 @@ func (w *linearWorld) pause(things int64) {
 	}
 }
 
-func newLinearWorld(t *testing.T) *linearWorld {
+func newLinearWorld(t *testing.T, revoked revoker) *linearWorld {
 	t.Helper()
-	w := &linearWorld{revoked: verifier.NewRevocationList(10)}
+	w := &linearWorld{revoked: revoked}
 	w.now.Store(nowUnix)
 	cfg := verifier.Config{
 		Revocations: w.revoked, Now: func() time.Time { return time.Unix(w.now.Load(), 0) }, CacheEntries: linearTenants * linearTokens / 4,
@@ -365,6 +369,9 @@ func (w *linearWorld) round(t *testing.T, calls int) map[verifier.Reason]int {
 		})
 	}
 	change(func(i int) error { w.stepClock(i); return nil })
+	if m, ok := w.revoked.(*marking); ok {
+		change(func(i int) error { w.pause(5000); m.rekey(1 + i%4); return nil })
+	}
 	for n, l := range w.tenants {
 		r := rand.New(rand.NewPCG(uint64(n), uint64(w.seq.Load())))
 		change(func(int) error { w.pause(100); return w.change(t, l, r) })

@@ -38,7 +38,7 @@ type header struct {
 type claims struct {
 	payload                           string
 	iss, sub, aud, exp, nbf, iat, jti claim
-	scope, scp                        claim
+	sid, scope, scp                   claim
 	misspelt                          string // the first name that differs from a registered one only by case
 	odd                               bool   // a name that is not registered is odd
 	all                               []jwt.Member
@@ -278,6 +278,8 @@ func (c *claims) read(payload string, members []jwt.Member) {
 			c.iat = claim{m.Value, m.At}
 		case "jti":
 			c.jti = claim{m.Value, m.At}
+		case "sid":
+			c.sid = claim{m.Value, m.At}
 		case "scope":
 			c.scope = claim{m.Value, m.At}
 		case "scp":

@@ -15,8 +15,8 @@ import (
 // next to none while the list is empty. The list is safe for concurrent use,
 // starts no goroutines and needs no closing.
 //
-// Tokens, subjects and tenants have room of their own, which tenants share: each may
-// revoke as many tokens, and as many subjects, as there is room left. So a tenant alone
+// Tokens, sessions, subjects and tenants have room of their own, which tenants share: each
+// may revoke as many tokens, sessions and subjects as there is room left. So a tenant alone
 // takes half of the room, and none can take all of it. [RevocationList.RevokeTenant]
 // has room for every tenant, and replaces what the tenant revoked before.
 //
@@ -31,9 +31,11 @@ type RevocationList struct {
 
 	size atomic.Int64 // of the ledgers together, so that an empty list costs one load and no lock
 
-	mu               sync.RWMutex // guards the ledgers
-	tokens, subjects ledger       // by tenant, and jti or sub
-	tenants          ledger       // by "", and tenant
+	mu       sync.RWMutex // guards the ledgers
+	tokens   ledger       // by tenant, and jti
+	sessions ledger       // by tenant, and sid
+	subjects ledger       // by tenant, and sub
+	tenants  ledger       // by "", and tenant
 }
 
 var _ Revocations = (*RevocationList)(nil)
@@ -41,17 +43,17 @@ var _ Revocations = (*RevocationList)(nil)
 // RevocationListConfig configures a [RevocationList]. Where a kind of revocation has no
 // room, each one of that kind is an error.
 type RevocationListConfig struct {
-	// Tokens and Subjects are how many the list holds, for all tenants together.
-	// A tenant may hold as many as there is room left: half of the room if it is
-	// the only one.
-	Tokens, Subjects int
+	// Tokens, Sessions and Subjects are how many the list holds, for all tenants
+	// together. A tenant may hold as many as there is room left: half of the room
+	// if it is the only one.
+	Tokens, Sessions, Subjects int
 
 	// Tenants is how many tenants can be revoked as a whole. It should be at least
 	// the number of tenants, so that [RevocationList.RevokeTenant] never fails.
 	Tenants int
 
 	// MaxTokenTTL is the longest that a token may live, from iat to exp. It is
-	// required where subjects or tenants can be revoked, and at most 400 days.
+	// required unless only tokens can be revoked, and at most 400 days.
 	// The list may forget the revocation of a subject or a
 	// tenant so long after its time (and 5m for leeway), since the tokens have
 	// expired by then. A token that lives longer may be accepted again.
@@ -68,16 +70,16 @@ func (c RevocationListConfig) validate() error {
 	for _, f := range []struct {
 		name string
 		room int
-	}{{"Tokens", c.Tokens}, {"Subjects", c.Subjects}, {"Tenants", c.Tenants}} {
+	}{{"Tokens", c.Tokens}, {"Sessions", c.Sessions}, {"Subjects", c.Subjects}, {"Tenants", c.Tenants}} {
 		if f.room < 0 {
 			return fmt.Errorf("verifier: RevocationListConfig.%s is %d, want 0 or more", f.name, f.room)
 		}
 	}
-	switch needed := c.Subjects > 0 || c.Tenants > 0; {
+	switch needed := c.Sessions > 0 || c.Subjects > 0 || c.Tenants > 0; {
 	case c.Tokens == 0 && !needed:
-		return errors.New("verifier: RevocationListConfig has no room: set Tokens, Subjects or Tenants")
+		return errors.New("verifier: RevocationListConfig has no room: set Tokens, Sessions, Subjects or Tenants")
 	case needed && c.MaxTokenTTL <= 0:
-		return fmt.Errorf("verifier: RevocationListConfig.MaxTokenTTL is %v: set it to the longest that a token lives, since revocations of subjects and tenants end with their tokens", c.MaxTokenTTL)
+		return fmt.Errorf("verifier: RevocationListConfig.MaxTokenTTL is %v: set it to the longest that a token lives, since revocations of sessions, subjects and tenants end with their tokens", c.MaxTokenTTL)
 	case c.MaxTokenTTL > greatestTTL || c.MaxTokenTTL < 0:
 		return fmt.Errorf("verifier: RevocationListConfig.MaxTokenTTL is %v, want at most 400 days", c.MaxTokenTTL)
 	}
@@ -98,13 +100,13 @@ func NewRevocationListWith(cfg RevocationListConfig) (*RevocationList, error) {
 const manyTenants = 1 << 17
 
 // NewRevocationList returns a list in which a tenant, if it is the only one, has room for
-// maxEntries tokens and as many subjects, and for one if maxEntries is less than that.
+// maxEntries tokens, as many sessions and subjects, and for one if maxEntries is less.
 // The list holds twice as many for all tenants together. No token may live longer than
 // 400 days. [NewRevocationListWith] sets each bound.
 func NewRevocationList(maxEntries int) *RevocationList {
 	room := 2 * min(max(maxEntries, 1), math.MaxInt/2)
 	return newRevocationList(RevocationListConfig{
-		Tokens: room, Subjects: room, Tenants: max(maxEntries, manyTenants), MaxTokenTTL: greatestTTL,
+		Tokens: room, Sessions: room, Subjects: room, Tenants: max(maxEntries, manyTenants), MaxTokenTTL: greatestTTL,
 	})
 }
 
@@ -113,6 +115,7 @@ func newRevocationList(cfg RevocationListConfig) *RevocationList {
 		maxTokenTTL: cfg.MaxTokenTTL,
 		now:         cfg.Now,
 		tokens:      newLedger(cfg.Tokens, true),
+		sessions:    newLedger(cfg.Sessions, true),
 		subjects:    newLedger(cfg.Subjects, true),
 		tenants:     newLedger(cfg.Tenants, false),
 	}
@@ -151,6 +154,30 @@ func (l *RevocationList) RevokeToken(tenant, jti string, until time.Time) error 
 	return nil
 }
 
+// RevokeSession revokes all tokens of a session, by their claim sid: also those that are
+// issued later. until is when the last of them expires: after that, and 5m for leeway,
+// the list may forget the revocation. The zero Time stands for MaxTokenTTL from now.
+//
+// It is an error if the sid is empty, or the tenant has no room left: then revoke the
+// subject or the tenant, or make the list larger.
+func (l *RevocationList) RevokeSession(tenant, sid string, until time.Time) error {
+	if sid == "" {
+		return errors.New("verifier: no session to revoke: revoke the subject instead")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if until.IsZero() {
+		until = now.Add(l.maxTokenTTL)
+	}
+	r := revocation{before: math.MaxInt64, end: keystore.UnixNano(until.Add(maxLeeway))}
+	if !l.sessions.put(tenant, sid, r, keystore.UnixNano(now)) {
+		return l.full(tenant, &l.sessions, "sessions: revoke the subject or the tenant, or raise RevocationListConfig.Sessions")
+	}
+	l.count()
+	return nil
+}
+
 // RevokeSubject revokes the tokens of a subject whose iat is strictly earlier than
 // before, and those without iat. A later time replaces an earlier one, and never
 // the reverse.
@@ -180,7 +207,8 @@ func (l *RevocationList) RevokeSubject(tenant, sub string, before time.Time) err
 
 // RevokeTenant is [RevocationList.RevokeSubject] for all tokens of a tenant. It replaces
 // the revocations of the tenant's subjects up to before, and of its tokens that were
-// revoked 5m before that or earlier, so that the tenant has room again.
+// revoked 5m before that or earlier, so that the tenant has room again. Sessions stay
+// revoked, as their later tokens are.
 //
 // It is an error if more tenants are revoked than [RevocationListConfig.Tenants].
 func (l *RevocationList) RevokeTenant(tenant string, before time.Time) error {
@@ -200,6 +228,12 @@ func (l *RevocationList) RevokeTenant(tenant string, before time.Time) error {
 // on the list. It does not bring back what a revocation of its subject or tenant revokes.
 func (l *RevocationList) RemoveToken(tenant, jti string) bool {
 	return l.remove(&l.tokens, tenant, jti)
+}
+
+// RemoveSession takes back [RevocationList.RevokeSession], and reports whether the session
+// was on the list.
+func (l *RevocationList) RemoveSession(tenant, sid string) bool {
+	return l.remove(&l.sessions, tenant, sid)
 }
 
 // RemoveSubject takes back [RevocationList.RevokeSubject], and reports whether the
@@ -238,7 +272,7 @@ func (l *RevocationList) full(tenant string, of *ledger, rest string) error {
 	return fmt.Errorf("%w: it holds %d of at most %d, and tenant %q %d %s", errFull, of.size, of.room, tenant, len(of.byOwner[tenant]), rest)
 }
 
-// Len returns the number of tokens, subjects and tenants on the list, including
+// Len returns the number of tokens, sessions, subjects and tenants on the list, including
 // those whose tokens have expired and that it has not forgotten yet.
 func (l *RevocationList) Len() int {
 	l.mu.RLock()
@@ -252,7 +286,9 @@ func (l *RevocationList) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "revocation list of %d", l.Len())
 }
 
-func (l *RevocationList) lenLocked() int { return l.tokens.size + l.subjects.size + l.tenants.size }
+func (l *RevocationList) lenLocked() int {
+	return l.tokens.size + l.sessions.size + l.subjects.size + l.tenants.size
+}
 
 func (l *RevocationList) count() { l.size.Store(int64(l.lenLocked())) }
 
@@ -267,6 +303,11 @@ func (l *RevocationList) Revoked(t *Token) (bool, error) {
 	if l.tokens.size > 0 {
 		// A token without jti has the name "", which is never on the list.
 		if _, ok := l.tokens.find(tenant, t.ID()); ok {
+			return true, nil
+		}
+	}
+	if l.sessions.size > 0 {
+		if _, ok := l.sessions.find(tenant, t.SessionID()); ok {
 			return true, nil
 		}
 	}

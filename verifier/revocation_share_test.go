@@ -80,9 +80,9 @@ func TestRevocationIsRoundedUp(t *testing.T) {
 		{time.Unix(1799999900, 999999999), "1799999900", verifier.ErrRevoked},
 		{time.Unix(1799999900, 1), "1799999901", nil},
 	} {
-		for kind, revoke := range map[string]func(*verifier.RevocationList) error{
-			"subject": func(l *verifier.RevocationList) error { return l.RevokeSubject("acme", "ann", tt.before) },
-			"tenant":  func(l *verifier.RevocationList) error { return l.RevokeTenant("acme", tt.before) },
+		for kind, revoke := range map[string]func(revoker) error{
+			"subject": func(l revoker) error { return l.RevokeSubject("acme", "ann", tt.before) },
+			"tenant":  func(l revoker) error { return l.RevokeTenant("acme", tt.before) },
 		} {
 			w := newTwin(t, acme(t))
 			if err := revoke(w.revocations); err != nil {

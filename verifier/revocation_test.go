@@ -12,11 +12,11 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// newList returns a list with room for two tokens, two subjects and one tenant, and tokens
+// newList returns a list with room for two tokens, sessions and subjects of a tenant, and one tenant, and tokens
 // of an hour at most.
 func newList(t *testing.T) *verifier.RevocationList {
 	t.Helper()
-	l, err := verifier.NewRevocationListWith(verifier.RevocationListConfig{Tokens: 3, Subjects: 3, Tenants: 1, MaxTokenTTL: time.Hour})
+	l, err := verifier.NewRevocationListWith(verifier.RevocationListConfig{Tokens: 3, Sessions: 3, Subjects: 3, Tenants: 1, MaxTokenTTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +32,16 @@ func TestRevocationListRefuses(t *testing.T) {
 		want string
 	}{
 		{"no jti", l.RevokeToken("acme", "", now), "no jti"},
+		{"no session", l.RevokeSession("acme", "", now), "no session"},
 		{"no subject", l.RevokeSubject("acme", "", now), "no subject"},
 		{"a token", l.RevokeToken("acme", "1", now.Add(time.Hour)), ""},
 		{"another", l.RevokeToken("acme", "2", now), ""},
 		{"again", l.RevokeToken("acme", "1", now.Add(2*time.Hour)), ""},
 		{"a token too many", l.RevokeToken("acme", "3", now), `full: it holds 2 of at most 3, and tenant "acme" 2 tokens`},
+		{"a session", l.RevokeSession("acme", "s", now), ""},
+		{"another session", l.RevokeSession("acme", "t", now), ""},
+		{"the session again", l.RevokeSession("acme", "t", time.Time{}), ""},
+		{"a session too many", l.RevokeSession("acme", "u", now), `full: it holds 2 of at most 3, and tenant "acme" 2 sessions`},
 		{"a subject", l.RevokeSubject("acme", "ann", now), ""},
 		{"another subject", l.RevokeSubject("acme", "bob", now), ""},
 		{"a subject too many", l.RevokeSubject("acme", "cat", now), `full: it holds 2 of at most 3, and tenant "acme" 2 subjects`},
@@ -50,7 +55,7 @@ func TestRevocationListRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", tt.what, tt.err, tt.want)
 		}
 	}
-	if n := l.Len(); n != 2+1+1 {
+	if n := l.Len(); n != 2+2+1+1 {
 		t.Errorf("Len = %d", n)
 	}
 	if n := verifier.NewRevocationList(-1); n.RevokeToken("acme", "1", now) != nil {
@@ -68,6 +73,8 @@ func TestRevocationListConfig(t *testing.T) {
 		{"no room", verifier.RevocationListConfig{MaxTokenTTL: day}, "no room"},
 		{"tokens alone", verifier.RevocationListConfig{Tokens: 1}, ""},
 		{"subjects without an end", verifier.RevocationListConfig{Tokens: 1, Subjects: 1}, "MaxTokenTTL is 0s"},
+		{"sessions without an end", verifier.RevocationListConfig{Sessions: 1}, "MaxTokenTTL is 0s"},
+		{"negative sessions", verifier.RevocationListConfig{Sessions: -1}, "Sessions is -1"},
 		{"tenants without an end", verifier.RevocationListConfig{Tenants: 1}, "MaxTokenTTL is 0s"},
 		{"400 days", verifier.RevocationListConfig{Subjects: 1, MaxTokenTTL: 400 * day}, ""},
 		{"above 400 days", verifier.RevocationListConfig{Subjects: 1, MaxTokenTTL: 400*day + 1}, "at most 400 days"},
@@ -100,6 +107,12 @@ func TestRevocationListForgets(t *testing.T) {
 	}{
 		{"token", time.Minute, func(l *verifier.RevocationList, tenant, name string) error {
 			return l.RevokeToken(tenant, name, time.Now().Add(time.Minute))
+		}},
+		{"session", time.Minute, func(l *verifier.RevocationList, tenant, name string) error {
+			return l.RevokeSession(tenant, name, time.Now().Add(time.Minute))
+		}},
+		{"session without until", time.Hour, func(l *verifier.RevocationList, tenant, name string) error {
+			return l.RevokeSession(tenant, name, time.Time{})
 		}},
 		{"subject", time.Hour, func(l *verifier.RevocationList, tenant, name string) error {
 			return l.RevokeSubject(tenant, name, time.Now())
@@ -178,7 +191,8 @@ func TestRevocationListPrintsNothing(t *testing.T) {
 	l := verifier.NewRevocationList(10)
 	l.RevokeToken("acme", "jti-of-ann", time.Time{})
 	l.RevokeSubject("acme", "sub-ann", time.Now())
-	if out := fmt.Sprintf("%v %+v %#v %s %d", l, l, l, l, l); strings.Contains(out, "ann") || !strings.Contains(out, "list of 2") {
+	l.RevokeSession("acme", "sid-ann", time.Now())
+	if out := fmt.Sprintf("%v %+v %#v %s %d", l, l, l, l, l); strings.Contains(out, "ann") || !strings.Contains(out, "list of 3") {
 		t.Error(out)
 	}
 }
@@ -224,7 +238,7 @@ func TestRevocations(t *testing.T) {
 // others as they are.
 func TestRevocationListRemoves(t *testing.T) {
 	l := verifier.NewRevocationList(10)
-	tok := verified(t, with(`"jti":"7"`)) // of acme and ann
+	tok := verified(t, with(`"jti":"7","sid":"s"`)) // of acme and ann
 	is := func(what string, want bool) {
 		t.Helper()
 		if got, err := l.Revoked(tok); got != want || err != nil {
@@ -238,6 +252,7 @@ func TestRevocationListRemoves(t *testing.T) {
 		remove func(tenant string) bool
 	}{
 		{"token", func() error { return l.RevokeToken("acme", "7", tok.Expires()) }, func(tenant string) bool { return l.RemoveToken(tenant, "7") }},
+		{"session", func() error { return l.RevokeSession("acme", "s", tok.Expires()) }, func(tenant string) bool { return l.RemoveSession(tenant, "s") }},
 		{"subject", func() error { return l.RevokeSubject("acme", "ann", now) }, func(tenant string) bool { return l.RemoveSubject(tenant, "ann") }},
 		{"tenant", func() error { return l.RevokeTenant("acme", now) }, l.RemoveTenant},
 	} {
@@ -263,7 +278,8 @@ func TestRevokeTenantReplaces(t *testing.T) {
 		revoke := func(tenant string) error {
 			now := time.Now()
 			return errors.Join(l.RevokeToken(tenant, "1", now.Add(time.Hour)), l.RevokeToken(tenant, "forever", time.Time{}),
-				l.RevokeSubject(tenant, "ann", now), l.RevokeSubject(tenant, "later", now.Add(time.Hour)))
+				l.RevokeSubject(tenant, "ann", now), l.RevokeSubject(tenant, "later", now.Add(time.Hour)),
+				l.RevokeSession(tenant, "s", now.Add(time.Hour)))
 		}
 		if err := errors.Join(revoke("acme"), revoke("globex")); err != nil {
 			t.Fatal(err)
@@ -273,9 +289,9 @@ func TestRevokeTenantReplaces(t *testing.T) {
 			what string
 			want int // of acme, its own revocation included
 		}{
-			{"the token may have been issued after it, by a clock that is ahead", 4},
-			{"all but what is later, or outlives it", 3},
-			{"a subject that is covered takes no room", 3},
+			{"the token may have been issued after it, by a clock that is ahead", 5},
+			{"all but what is later, or outlives it", 4},
+			{"a subject that is covered takes no room", 4},
 		}
 		for i, step := range steps {
 			if err := l.RevokeTenant("acme", time.Now()); err != nil {
@@ -286,10 +302,36 @@ func TestRevokeTenantReplaces(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := l.Len() - 4; got != step.want {
+			if got := l.Len() - 5; got != step.want {
 				t.Errorf("%s: %d of acme are left, want %d", step.what, got, step.want)
 			}
 			time.Sleep(time.Second)
 		}
 	})
+}
+
+// TestRevokeSession: a session ends for tokens of every iat, of its own tenant, and for nothing that
+// merely has its name.
+func TestRevokeSession(t *testing.T) {
+	w := newTwin(t, tenant(t, "acme", "https://acme", nil), tenant(t, "globex", "https://globex", nil))
+	late := tokenOf("acme", `"iss":"https://acme","sid":"s","iat":1800000000`)
+	undated := tokenOf("acme", `"iss":"https://acme","sid":"s"`)
+	others := []string{
+		tokenOf("globex", `"iss":"https://globex","sid":"s"`), tokenOf("acme", `"iss":"https://acme","sid":"S"`), tokenOf("acme", `"iss":"https://acme","jti":"s","sub":"s"`),
+		tokenOf("acme", `"iss":"https://acme","sid":["s"]`), tokenOf("acme", `"iss":"https://acme"`),
+	}
+	w.hit("at first", late)
+	list := w.revocations.(*verifier.RevocationList)
+	if err := list.RevokeSession("acme", "s", time.Unix(1800003600, 0)); err != nil {
+		t.Fatal(err)
+	}
+	w.verify("revoked", late, verifier.ErrRevoked)
+	w.verify("revoked, without iat", undated, verifier.ErrRevoked)
+	for i, token := range others {
+		w.verify(fmt.Sprint("other ", i), token, nil)
+	}
+	if err := list.RevokeTenant("acme", time.Unix(1799999999, 0)); err != nil {
+		t.Fatal(err)
+	}
+	w.verify("the tenant is revoked before its iat", late, verifier.ErrRevoked)
 }

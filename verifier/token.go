@@ -41,13 +41,15 @@ type verified struct {
 	// [keystore.UnixNano]. If the clock steps back, the full check decides.
 	verifiedAt, notAfter int64
 
+	marks *Marks // of the verifier's Marker, or nil; in the same allocation
+
 	handle        handle
 	fresh, cached Token // for the caller that had it verified, and for the callers of hits
 
-	payload                              string
-	iss, sub, aud, exp, iat, jti, scopes span // of the payload
-	hasKID                               bool
-	twinName                             bool // the token's alg is the other name of the key's
+	payload                                   string
+	iss, sub, aud, exp, iat, jti, sid, scopes span // of the payload
+	hasKID                                    bool
+	twinName                                  bool // the token's alg is the other name of the key's
 }
 
 // A span is the place of a claim's text in the payload. It is empty for a missing
@@ -87,6 +89,13 @@ func (t *Token) Subject() string { return t.v().str(t.v().sub) }
 // ID returns "jti", or "". For an integer, which [NumericSubject] lets in, it is the decimal
 // text.
 func (t *Token) ID() string { return t.v().str(t.v().jti) }
+
+// SessionID returns "sid", or "" if it is missing or not a string. It names the session of the
+// user at the issuer (OpenID Connect Back-Channel Logout 1.0, section 2.1).
+func (t *Token) SessionID() string {
+	s, _ := jwt.String(t.v().text(t.v().sid))
+	return s
+}
 
 // KeyID returns the "kid" of the header, or "".
 func (t *Token) KeyID() string {
@@ -137,8 +146,15 @@ func (t *Token) HasAudience(aud string) bool {
 // is a string of values with spaces between them (RFC 8693, section 4.2), or an
 // array of such strings.
 func (t *Token) Scopes() []string {
-	var list []string
+	text := t.v().text(t.v().scopes)
+	if text == "" {
+		return nil
+	}
+	list := make([]string, 0, 1+strings.Count(text, " ")+strings.Count(text, ",")) // or less
 	t.eachScope(func(s string) { list = append(list, s) })
+	if len(list) == 0 {
+		return nil
+	}
 	return list
 }
 
@@ -151,7 +167,7 @@ func (t *Token) HasScope(scope string) bool {
 
 func (t *Token) eachScope(yield func(string)) {
 	scopes := t.v().text(t.v().scopes)
-	if !jwt.EachString(scopes, func(string) {}) {
+	if _, isOne := jwt.String(scopes); !isOne && !jwt.EachString(scopes, func(string) {}) {
 		return // an array with an element of another type has no scopes
 	}
 	jwt.EachString(scopes, func(list string) {

@@ -138,11 +138,12 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	if bad != nil {
 		return nil, bad.withKey(w.id)
 	}
-	e := newEntry(r, key, p, d.now, v.cacheTTL)
+	e := v.allocate()
+	e.Value.fill(r, key, p, d.now, v.cacheTTL)
 	if bad := r.checkOwn(&e.Value.fresh); bad != nil {
 		return nil, bad.withKey(w.id)
 	}
-	if bad := v.checkRevoked(&e.Value.fresh); bad != nil {
+	if bad := v.checkRevoked(e, d.now); bad != nil {
 		return nil, bad.withKey(w.id)
 	}
 	return e, nil
@@ -369,21 +370,6 @@ func (r *rules) checkOwn(t *Token) *Error {
 	}
 	if err := r.Check(t); err != nil {
 		return &Error{Reason: ReasonClaim, Err: &checkFailed{err}}
-	}
-	return nil
-}
-
-// checkRevoked asks the revocations, the last rule.
-func (v *Verifier) checkRevoked(t *Token) *Error {
-	if v.revocations == nil {
-		return nil
-	}
-	revoked, err := v.revocations.Revoked(t)
-	switch {
-	case err != nil:
-		return cannotTell(err)
-	case revoked:
-		return refuse(ErrRevoked)
 	}
 	return nil
 }

@@ -176,16 +176,13 @@ func runAuthz(dir, self, program string, rounds, requests int) ([]authzRound, er
 	defer nginx.stop()
 	var all []authzRound
 	for i := range rounds + 1 {
-		var r authzRound
-		for _, one := range []struct {
-			path  string
-			asked *process
-			into  *float64
-		}{{"/bare/file", bare, &r.bare}, {"/keyturn/file", keyturn, &r.keyturn}, {"/internal/file", nil, &r.internal}} {
-			if *one.into, err = nginx.loadWith(one.path, requests, one.asked); err != nil {
-				return nil, err
-			}
+		perSecond, err := inTurn(3, requests, func(i, requests int) (float64, error) {
+			return nginx.loadWith([]string{"/bare/file", "/keyturn/file", "/internal/file"}[i], requests, []*process{bare, keyturn, nil}[i])
+		})
+		if err != nil {
+			return nil, err
 		}
+		r := authzRound{perSecond[0], perSecond[1], perSecond[2]}
 		if i == 0 {
 			continue // to warm up
 		}

@@ -23,8 +23,8 @@ import (
 
 func main() {
 	md := flag.String("md", "docs/benchmarks.md", "the `file` with the section to write; empty: print it")
-	rounds := flag.Int("rounds", 7, "how often each proxy is measured")
-	requests := flag.Int("requests", 20000, "the requests of a round")
+	rounds := flag.Int("rounds", 9, "how often each proxy is measured")
+	requests := flag.Int("requests", 80000, "the requests of a round")
 	bare := flag.String("bare", "", "be the bare proxy, to this `URL`")
 	bareAuthz := flag.String("bare-authz", "", "be the bare handler that nginx asks, with these `headers` as JSON")
 	flag.Parse()
@@ -88,21 +88,40 @@ func run(md string, rounds, requests int) error {
 	return write(md, section(all, requests)+authzSection(authz, requests))
 }
 
-// measure asks both proxies in turn, round by round: a slow minute of the machine falls on both.
-func measure(bare, keyturn *process, rounds, requests int) ([]round, error) {
-	var all []round
-	for i := range rounds + 1 {
-		var r round
-		for _, one := range []struct {
-			p    *process
-			into *float64
-		}{{bare, &r.bare}, {keyturn, &r.keyturn}} {
-			perSecond, err := one.p.load("/orders/17?fields=all", requests)
+// inTurn measures each of several in eight parts of a round, there and back: a slow second of the machine falls
+// on all of them. each returns how many requests a second one core is enough for.
+func inTurn(n, requests int, each func(i, requests int) (float64, error)) ([]float64, error) {
+	const parts = 8
+	seconds := make([]float64, n) // for one request, of each part
+	for part := range parts {
+		for i := range n {
+			if part%2 == 1 {
+				i = n - 1 - i
+			}
+			perSecond, err := each(i, requests/parts)
 			if err != nil {
 				return nil, err
 			}
-			*one.into = perSecond
+			seconds[i] += 1 / perSecond / parts
 		}
+	}
+	for i := range seconds {
+		seconds[i] = 1 / seconds[i]
+	}
+	return seconds, nil
+}
+
+// measure asks both proxies in turn.
+func measure(bare, keyturn *process, rounds, requests int) ([]round, error) {
+	var all []round
+	for i := range rounds + 1 {
+		perSecond, err := inTurn(2, requests, func(i, requests int) (float64, error) {
+			return []*process{bare, keyturn}[i].load("/orders/17?fields=all", requests)
+		})
+		if err != nil {
+			return nil, err
+		}
+		r := round{perSecond[0], perSecond[1]}
 		if i == 0 {
 			continue // to warm up
 		}

@@ -32,6 +32,7 @@ const (
 	blobEntry     = 'L' // of an entry of the log
 	blobSnapshot  = 'S' // of a file
 	blobAccept    = 'V' // of an accepted key
+	blobSecret    = 'B' // of a small secret of another package
 )
 
 // appendStart appends the beginning of a sealed field.

@@ -77,6 +77,7 @@ const (
 	useLog   = "kek-log"   // of entries of the log
 
 	useSnapshot = "kek-snapshot" // seals snapshots
+	useSecrets  = "kek-secrets"  // seals small secrets of other packages
 )
 
 // insecureKey is the key of InsecurePlaintext. It is published in docs/formats.md and protects
@@ -387,7 +388,7 @@ func newKEK(id string, key []byte) (*kek, error) {
 // inRealm returns a KEK in a realm. extracted and the id and check value of name are those of the
 // KEK.
 func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
-	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog, useSnapshot)
+	derived, err := expand(extracted, ":"+realm, useRealm, useWrap, useFacts, useHead, useAcks, useLog, useSnapshot, useSecrets)
 	if err != nil {
 		return nil, err
 	}

@@ -194,6 +194,10 @@ func (s *Server) serve(ctx context.Context, faces ...*face) (drained bool, err e
 // leaves the connections alone that it has kept open, and one that is closed meets no request.
 const lingerFor = time.Second
 
+// readTimeout bounds how long a request may take to arrive, where there is no upstream. The bodies that are
+// read are forms.
+const readTimeout = 5 * time.Second
+
 // A face is what serves one listener. A nil face serves none, and does not end by itself.
 type face struct {
 	srv   *http.Server
@@ -211,8 +215,8 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 	f := &face{l: l, ended: make(chan struct{}), srv: &http.Server{
 		Handler:                      s.leaving(h),
 		DisableGeneralOptionsHandler: true, // net/http would answer "OPTIONS *" with 200, which lets a proxy's client in
-		ReadHeaderTimeout:            5 * time.Second,
-		ReadTimeout:                  30 * time.Second,
+		ReadHeaderTimeout:            readTimeout,
+		ReadTimeout:                  readTimeout, // with two different times net/http sets a timer more for each request
 		WriteTimeout:                 60 * time.Second,
 		IdleTimeout:                  60 * time.Second,
 		MaxHeaderBytes:               s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,

@@ -1,0 +1,63 @@
+package seal
+
+import (
+	"fmt"
+
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// Bounds of a small secret, in bytes.
+const (
+	maxPurpose = 64
+	maxPlace   = 256
+	maxSecret  = 256
+)
+
+// SealSecret seals a small secret that is no part of a ring, under the primary KEK. purpose keeps
+// the secrets of different packages apart, and place says where the result must be found.
+func SealSecret(keks *KEKs, purpose, place string, secret []byte) ([]byte, error) {
+	if !isText(purpose, 1, maxPurpose) || !isText(place, 1, maxPlace) || len(secret) == 0 || len(secret) > maxSecret {
+		return nil, &ring.Error{Text: fmt.Sprintf("a secret of %d bytes, with a purpose of %d and a place of %d", len(secret), len(purpose), len(place))}
+	}
+	kek, err := keks.sealing(keks.Primary())
+	if err != nil {
+		return nil, err
+	}
+	box, err := newBox(kek.derive(useSecrets))
+	if err != nil {
+		return nil, err
+	}
+	return box.seal(kek.name.append(appendStart(nil, blobSecret)), secretPlace(purpose, place), secret), nil
+}
+
+// OpenSecret opens what SealSecret has returned for a purpose and a place. primary reports whether it
+// is sealed under the primary KEK. The error wraps one of ErrWrongKEK, ErrTampered, ErrNewer and
+// ErrMalformed.
+func OpenSecret(keks *KEKs, purpose, place string, sealed []byte) (secret []byte, primary bool, err error) {
+	r := reader{rest: sealed}
+	r.start(blobSecret)
+	name := r.kekName()
+	if r.err == nil && (len(r.rest) <= boxOverhead || len(r.rest) > boxOverhead+maxSecret) {
+		r.fail("%d bytes of secret", len(r.rest))
+	}
+	if r.err != nil {
+		return nil, false, r.err
+	}
+	kek, err := keks.find(name)
+	if err != nil {
+		return nil, false, err
+	}
+	box, err := newBox(kek.derive(useSecrets))
+	if err != nil {
+		return nil, false, err
+	}
+	n := len(sealed) - len(r.rest)
+	if secret, err = box.open(sealed[:n:n], secretPlace(purpose, place), r.rest); err != nil {
+		return nil, false, &ring.Error{Kind: ErrTampered, Text: "the secret was changed, moved or forged"}
+	}
+	first := keks.Primary()
+	return secret, name.Check == first.Check && name.Realm == first.Realm, nil // an operator may change the id
+}
+
+// secretPlace returns the additional data of a secret. The seal covers it.
+func secretPlace(purpose, place string) []byte { return appendText(appendText(nil, purpose), place) }

@@ -1,0 +1,183 @@
+package revocations
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+)
+
+// buckets are the buckets of the store that the list uses: all of them, but in a simulation.
+type buckets struct {
+	all     []*bucket
+	byIndex [rotation.Buckets]*bucket
+	keys    keysState
+	turn    int                  // counts polls
+	live    map[string]time.Time // instances, and when they were seen last; by the store's clock
+	merged  time.Time            // when the log last showed that something was put back
+	offset  time.Duration        // of the store's clock to this one, as of the last poll
+}
+
+// A bucket is what the loop knows of a bucket of the store. Only the loop uses it, except for state and
+// err, which heldState.mu guards too when they are written.
+type bucket struct {
+	index  int
+	groups []int // that lie in it
+
+	place   rotation.Place // up to which the log was read
+	last    string         // see rules.Held
+	past    []rules.Held   // at earlier places
+	applied []string       // nonces of the changes of late that were applied
+	begun   bool           // its groups were read once
+	exact   bool           // what is held is exactly what the log says up to place
+
+	unread  map[int]bool   // groups that must be read before the bucket is complete
+	lost    map[int]bool   // groups that lack something that is held
+	ended   map[int]bool   // groups that have fields to be removed
+	keyless map[int]bool   // groups that have entries under a digest key that is unknown
+	keys    int            // how many digest keys were known when keyless was read last
+	digests map[int]string // of the groups as they were read last; "" or missing if that is unknown
+	audited int            // the group whose digest was compared last
+	recheck bool           // compare the digests of all groups
+	checked time.Time      // when that was done last because of a dispute
+
+	state rules.State
+	off   bool // the clocks differ
+	err   error
+}
+
+// maxPast is how many earlier places an instance remembers. Acknowledgements of others are at most a
+// poll old, and most buckets change less often than that.
+const maxPast = 16
+
+func newBuckets(groups int) buckets {
+	bs := buckets{live: make(map[string]time.Time)}
+	of := bucketsOf()
+	for g := range groups {
+		b := bs.add(int(of[g]))
+		b.groups = append(b.groups, g)
+	}
+	bs.keys.unread = true
+	bs.keys.bucket = bs.add(rotation.BucketOf(keysGroup))
+	slices.SortFunc(bs.all, func(a, b *bucket) int { return a.index - b.index })
+	return bs
+}
+
+// add returns the bucket of that index, which it makes if there is none.
+func (bs *buckets) add(index int) *bucket {
+	if b := bs.byIndex[index]; b != nil {
+		return b
+	}
+	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), digests: make(map[int]string)}
+	bs.byIndex[index] = b
+	bs.all = append(bs.all, b)
+	return b
+}
+
+// heldAt returns what the list holds of b, with the minute up to which entries were forgotten. The
+// caller holds mu.
+func (l *List) heldAt(b *bucket) rules.Held {
+	h := rules.Held{Last: b.last, Minute: l.swept}
+	for _, g := range b.groups {
+		h.Print ^= l.prints[g]
+	}
+	return h
+}
+
+// goneOf returns the entries of b that have ended of late. The caller holds mu.
+func (l *List) goneOf(b *bucket) []rules.Gone {
+	var gone []rules.Gone
+	for minute, print := range l.gone[b.index] {
+		gone = append(gone, rules.Gone{End: minute, Fingerprint: print})
+	}
+	return gone
+}
+
+// addGone notes that an entry of b has ended. The caller holds mu.
+func (l *List) addGone(b *bucket, end int64, f codec.Fingerprint) {
+	if l.gone[b.index] == nil {
+		l.gone[b.index] = make(minutePrint)
+	}
+	l.gone[b.index][end] ^= f
+}
+
+// rememberPast notes what is held at the place of b.
+func (b *bucket) rememberPast(h rules.Held) {
+	if n := len(b.past); n > 0 && b.past[n-1].Last == h.Last && b.past[n-1].Minute == h.Minute {
+		b.past[n-1] = h
+		return
+	}
+	b.past = append(b.past[max(0, len(b.past)-maxPast+1):], h)
+}
+
+// setState writes what mu guards of b.
+func (l *List) setState(b *bucket, s rules.State, off bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.state, b.off, b.err = s, off, err
+}
+
+// publishLocked replaces the view. end is why the list cannot tell any more, or nil. The caller holds mu.
+func (l *List) publishLocked(end error) {
+	old, s := l.view.Load(), l.statusLocked()
+	if s.Err = cmp.Or(end, l.whyNotLocked(&s)); old.err == ErrClosed {
+		s.Err = ErrClosed
+	}
+	s.Ready = s.Err == nil
+	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, over: l.over, status: s}
+	if !slices.Equal(v.keys, old.keys) {
+		v.generation++
+	}
+	l.view.Store(v)
+	if s.Ready != old.status.Ready {
+		l.logReady(v.err)
+	}
+	if s.Ready != old.status.Ready || (s.Unread == nil) != (old.status.Unread == nil) || len(s.KeyNames) != len(old.status.KeyNames) {
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
+}
+
+// statusLocked returns how the buckets stand.
+func (l *List) statusLocked() Status {
+	s := Status{Instance: l.cfg.Instance, KeyNames: l.keys.names(), Alarms: l.alarms}
+	for i, b := range l.all {
+		if i == 0 || b.state.Good.Before(s.Synced) {
+			s.Synced = b.state.Good
+		}
+		s.InDoubt = s.InDoubt || b.state.Doubt
+		s.ClockOff = s.ClockOff || b.off
+		if s.Unread == nil {
+			s.Unread = b.err
+		}
+	}
+	return s
+}
+
+// whyNotLocked returns why the list cannot tell, or nil.
+func (l *List) whyNotLocked(s *Status) error {
+	switch {
+	case l.keysErr != nil:
+		return l.keysErr
+	case s.Synced.IsZero():
+		return ErrNotReady
+	case !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, l.cfg.StaleOK):
+		return ErrStale
+	case l.table.Len() > 2*l.cfg.MaxEntries:
+		return ErrFull
+	}
+	return nil
+}
+
+// logReady logs that the list can tell now, or why it cannot any more.
+func (l *List) logReady(err error) {
+	switch {
+	case err == nil:
+		l.cfg.Logger.Info("revocations: the list is ready", "entries", l.Len())
+	case err != ErrClosed:
+		l.cfg.Logger.Error("revocations: the list cannot tell which tokens are revoked: they are answered with 503", "error", err)
+	}
+}

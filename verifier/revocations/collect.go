@@ -1,0 +1,104 @@
+package revocations
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+)
+
+// collectAtOnce is how many groups one poll clears of ended entries at most.
+const collectAtOnce = 256
+
+// collect removes from the store what has ended, if this instance is the one that does. While the clocks
+// differ, nothing is removed.
+func (l *List) collect(ctx context.Context) {
+	if l.cfg.Transient || ctx.Err() != nil || !l.isCollector() {
+		return
+	}
+	var reads []groupRead
+	for _, b := range l.all {
+		if b.err != nil || b.off || b.state.Doubt || b.state.Good.IsZero() {
+			continue
+		}
+		for _, g := range slices.Sorted(maps.Keys(b.ended)) {
+			if len(reads) < collectAtOnce {
+				reads = append(reads, groupRead{b: b, group: g})
+			}
+		}
+	}
+	if len(reads) == 0 {
+		return
+	}
+	names := make([]string, len(reads))
+	for i := range reads {
+		names[i] = groupName(reads[i].group)
+	}
+	loaded := l.load(ctx, names)
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, restorers)
+	for i, s := range loaded {
+		if s.Err != nil {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			l.collectGroup(ctx, reads[i], s)
+		})
+	}
+	wg.Wait()
+}
+
+// isCollector reports whether this instance removes ended entries.
+func (l *List) isCollector() bool {
+	now := l.cfg.Now()
+	var names []string
+	for name, at := range l.live {
+		if rules.Live(at, now, 3*l.cfg.gap()+l.cfg.ClockSkew) {
+			names = append(names, name)
+		} else {
+			delete(l.live, name)
+		}
+	}
+	return rules.Collects(l.cfg.Instance, names)
+}
+
+// collectGroup removes from a group what has ended, what the revocation of a whole tenant replaces, and
+// what no keyturn wrote.
+func (l *List) collectGroup(ctx context.Context, read groupRead, s rotation.Snapshot) {
+	keys := l.current()
+	var fields []string
+	last := int64(0)
+	l.mu.Lock()
+	for field, value := range s.Fields {
+		e, _, err := codec.OpenEntry(keys, field, value)
+		switch {
+		case codec.Garbage(err):
+			fields = append(fields, field)
+		case err != nil:
+		case rules.Ended(e, time.Unix(l.swept, 0)):
+			fields, last = append(fields, field), max(last, e.End)
+		case l.replacedLocked(e):
+			fields = append(fields, field)
+		}
+	}
+	l.mu.Unlock()
+	if len(fields) > 0 {
+		change := rotation.Change{Tenant: groupName(read.group), If: s.Digest, Delete: fields, Op: opCollect,
+			Bounds: []ring.Bound{{At: time.Unix(last, 0), From: -2 * century, To: 0}}}
+		if result, err := l.write(ctx, change, keys.First(), codec.Logged{Whole: true}); err != nil || result.Code != rotation.Committed {
+			return // at the next poll
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(read.b.ended, read.group)
+	delete(read.b.digests, read.group)
+}

@@ -1,0 +1,155 @@
+package rules
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+)
+
+// A Gone is an entry that has ended: it was forgotten, or the store has it still.
+type Gone struct {
+	End         int64
+	Fingerprint codec.Fingerprint
+}
+
+// A Held is what an instance holds in a bucket after it has read the log up to a place.
+type Held struct {
+	Last   string // the nonce of the newest authentic entry of the log; "" if it has seen none
+	Minute int64  // entries that end up to it are not counted
+	Print  codec.Fingerprint
+}
+
+// at returns the fingerprint of what h was when later minutes had not passed yet. gone are the entries
+// that have ended of late.
+func (h Held) at(minute int64, gone []Gone) codec.Fingerprint {
+	f := h.Print
+	for _, e := range gone {
+		if e.End > minute && e.End <= h.Minute {
+			f ^= e.Fingerprint
+		}
+	}
+	return f
+}
+
+// A Comparison says how what another instance holds compares with ours.
+type Comparison int
+
+// The results of [Compare].
+const (
+	Unknown   Comparison = iota // it was at another place of the log, or has forgotten other entries
+	Same                        // it holds the same entries
+	Different                   // one of the two holds entries that the other has not
+)
+
+// Compare compares an acknowledgement with what this instance holds now, and with what it held at
+// earlier places. Two instances at the same place hold the same entries, unless one of them has read a
+// store that had lost some.
+//
+// A reader of a log whose newest entries are all forged has seen no authentic one. Nothing authentic was
+// written since, so it is at the place of anyone.
+func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
+	if (a.Last == now.Last || now.Last == "") && a.Minute <= now.Minute {
+		if now.at(a.Minute, gone) == a.Held {
+			return Same
+		}
+		return Different
+	}
+	for _, h := range earlier {
+		switch {
+		case h.Last != a.Last || h.Minute != a.Minute:
+		case h.Print == a.Held:
+			return Same
+		default:
+			return Different
+		}
+	}
+	return Unknown
+}
+
+// A View is what one instance sees of a bucket when it compares acknowledgements.
+type View struct {
+	Self string
+	Now  time.Time // by the store's clock
+	Run  string    // of the store, or ""
+	Log  []string  // nonces of the newest entries of the log
+	Gap  time.Duration
+	Held Held
+	Gone []Gone
+	Past []Held
+}
+
+// Live reports whether an instance said so within fresh. A clock that is ahead by less counts too.
+func Live(at, storeNow time.Time, fresh time.Duration) bool { return storeNow.Sub(at).Abs() <= fresh }
+
+// fresh is how long an acknowledgement stands for a live instance.
+func (v *View) fresh() time.Duration { return 3 * v.Gap }
+
+// Vouches reports whether a proves that the store lacks nothing of the bucket: its instance holds what we
+// have read, and either was in sync for two polls just now, or was so in this run of the store, which
+// loses nothing.
+func (v *View) Vouches(a codec.Ack) bool {
+	if a.Good.IsZero() || Compare(a, v.Held, v.Gone, v.Past) != Same {
+		return false
+	}
+	other := a.Run != "" && v.Run != "" && a.Run != v.Run
+	there := a.Instance != v.Self && !other && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
+	sameRun := a.Run != "" && a.Run == v.Run && slices.Contains(v.Log, a.Place)
+	return there || sameRun
+}
+
+// Disputes reports whether a live instance holds other entries than we do.
+func (v *View) Disputes(a codec.Ack) bool {
+	return a.Instance != v.Self && Live(a.At, v.Now, v.fresh()) && Compare(a, v.Held, v.Gone, v.Past) == Different
+}
+
+// Collects reports whether self removes ended entries from the store: the first live instance does, by
+// its name. If two do, the second finds nothing left.
+func Collects(self string, live []string) bool {
+	return !slices.ContainsFunc(live, func(other string) bool { return strings.Compare(other, self) < 0 })
+}
+
+// Remember adds nonce to those of the changes that were applied of late.
+func Remember(applied []string, nonce string) []string {
+	if nonce == "" || slices.Contains(applied, nonce) {
+		return applied
+	}
+	return append(applied[max(0, len(applied)-codec.MaxApplied+1):], nonce)
+}
+
+// A Roster is who has applied a change, as far as acknowledgements say.
+type Roster struct {
+	Applied, Missing []string // instances, sorted
+}
+
+// RosterOf returns the roster of a change. was are the instances that were there before; one that is
+// silent now, or whose acknowledgement was removed, is missing, unless it had applied the change: it may
+// run on, cut off from the store.
+func RosterOf(nonce string, acks []codec.Ack, storeNow time.Time, fresh time.Duration, was Roster) Roster {
+	var r Roster
+	add := func(list *[]string, name string) {
+		if !slices.Contains(r.Applied, name) && !slices.Contains(r.Missing, name) {
+			*list = append(*list, name)
+		}
+	}
+	for _, name := range was.Applied {
+		add(&r.Applied, name)
+	}
+	for _, a := range acks {
+		if slices.Contains(a.Applied, nonce) {
+			add(&r.Applied, a.Instance)
+		}
+	}
+	for _, a := range acks {
+		if Live(a.At, storeNow, fresh) {
+			add(&r.Missing, a.Instance)
+		}
+	}
+	for _, name := range was.Missing {
+		add(&r.Missing, name)
+	}
+	slices.Sort(r.Applied)
+	slices.Sort(r.Missing)
+	return r
+}

@@ -1,0 +1,256 @@
+package revocations
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
+)
+
+const (
+	loadAtOnce = 256 // groups in one call, which has to finish within its deadline
+	loaders    = 4   // calls at once: this process opens entries while the store reads others
+	restorers  = 8   // writes at once
+
+	// restoreFor bounds how long one sync puts back, so that the next poll is not late. What is left
+	// waits for the next sync, which follows at once.
+	restoreFor = time.Second
+)
+
+// A groupRead is a group that was read.
+type groupRead struct {
+	b        *bucket
+	group    int
+	snapshot rotation.Snapshot
+}
+
+// A lostGroup is a group that lacks something that is held.
+type lostGroup struct {
+	b      *bucket
+	group  int
+	digest string
+	stored map[table.Digest]table.Entry
+	lost   []table.Entry
+}
+
+// readGroups reads the groups that may have changed, and those that lack something.
+func (r *reading) readGroups() {
+	r.noKey = false
+	keys := r.l.current()
+	var reads []groupRead
+	for i, b := range r.buckets {
+		if r.replies[i].Err != nil {
+			continue
+		}
+		maps.Copy(b.unread, b.lost)
+		if b.keys < len(keys) {
+			maps.Copy(b.unread, b.keyless) // the key that was missing may be there now
+			b.keys = len(keys)
+		}
+		for _, g := range slices.Sorted(maps.Keys(b.unread)) {
+			reads = append(reads, groupRead{b: b, group: g})
+		}
+	}
+	parts := make(chan []groupRead)
+	var wg sync.WaitGroup
+	for range min(loaders, (len(reads)+loadAtOnce-1)/loadAtOnce) {
+		wg.Go(func() {
+			for part := range parts {
+				r.readPart(part)
+			}
+		})
+	}
+	for part := range slices.Chunk(reads, loadAtOnce) {
+		parts <- part
+	}
+	close(parts)
+	wg.Wait()
+}
+
+// readPart reads some groups with one call, and learns what they have.
+func (r *reading) readPart(part []groupRead) {
+	names := make([]string, len(part))
+	for i := range part {
+		names[i] = groupName(part[i].group)
+	}
+	keys := r.l.current()
+	for i, s := range r.l.load(r.ctx, names) {
+		part[i].snapshot = s
+		r.join(keys, part[i])
+	}
+}
+
+// A storedEntry is an entry as a group has it.
+type storedEntry struct {
+	table.Entry
+	print codec.Fingerprint
+}
+
+// An openedGroup is what the fields of a group say.
+type openedGroup struct {
+	entries []storedEntry
+	garbage int  // values that no keyturn wrote
+	noKey   bool // an entry names a digest key that is unknown
+}
+
+// openGroup opens the fields of the group g, of so many groups.
+func openGroup(keys codec.Keys, fields map[string][]byte, g, groups int) (opened openedGroup) {
+	for field, value := range fields {
+		e, print, err := codec.OpenEntry(keys, field, value)
+		switch {
+		case err == nil && groupOf(e.Digest, groups) == g:
+			opened.entries = append(opened.entries, storedEntry{e, print})
+		case errors.Is(err, codec.ErrNoKey):
+			opened.noKey = true
+		case !errors.Is(err, codec.ErrNewer):
+			opened.garbage++
+		}
+	}
+	return opened
+}
+
+// join learns what a group has, and notes whether it lacks something.
+func (r *reading) join(keys codec.Keys, read groupRead) {
+	l, b, g := r.l, read.b, read.group
+	opened := openGroup(keys, read.snapshot.Fields, g, len(l.prints))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := read.snapshot.Err; err != nil {
+		b.unread[g], r.failed[b] = true, err
+		return
+	}
+	r.noKey = r.noKey || opened.noKey
+	l.alarms.Forged += uint64(opened.garbage)
+	if opened.garbage > 0 {
+		b.ended[g] = true
+	}
+	print, stored := r.learnGroup(keys, b, g, opened.entries)
+	delete(b.unread, g)
+	delete(b.lost, g)
+	if delete(b.keyless, g); opened.noKey {
+		b.keyless[g] = true
+	}
+	b.digests[g], r.loaded[b] = read.snapshot.Digest, true
+	if print != l.prints[g] && !l.cfg.Transient {
+		r.lost = append(r.lost, lostGroup{b: b, group: g, digest: read.snapshot.Digest, stored: stored})
+	}
+}
+
+// learnGroup learns the entries of a group. It returns those that count, and their fingerprint. The
+// caller holds mu.
+func (r *reading) learnGroup(keys codec.Keys, b *bucket, g int, entries []storedEntry) (print codec.Fingerprint, stored map[table.Digest]table.Entry) {
+	l := r.l
+	stored = make(map[table.Digest]table.Entry, len(entries))
+	for _, e := range entries {
+		switch {
+		case rules.Ended(e.Entry, time.Unix(l.swept, 0)):
+			b.ended[g] = true
+			if r.resyncs(b) {
+				l.addGone(b, e.End, e.print)
+			}
+		case l.replacedLocked(e.Entry):
+			b.ended[g] = true
+		default:
+			print ^= e.print
+			stored[e.Digest] = e.Entry
+			l.learnLocked(e.Entry, keys.Find(e.Key))
+		}
+	}
+	return print, stored
+}
+
+// resyncs reports whether all groups of b are read in this round.
+func (r *reading) resyncs(b *bucket) bool {
+	i := slices.Index(r.buckets, b)
+	return r.replies[i].Resync
+}
+
+// restore puts back what the store has lost.
+func (r *reading) restore() {
+	if len(r.lost) == 0 {
+		return
+	}
+	r.findLost()
+	work := make(chan *lostGroup)
+	var wg sync.WaitGroup
+	for range min(restorers, len(r.lost)) {
+		wg.Go(func() {
+			for lost := range work {
+				r.putBack(lost)
+			}
+		})
+	}
+	for i := range r.lost {
+		work <- &r.lost[i]
+	}
+	close(work)
+	wg.Wait()
+}
+
+// findLost finds the entries that the groups lack.
+func (r *reading) findLost() {
+	l := r.l
+	byGroup := make(map[int]*lostGroup, len(r.lost))
+	for i := range r.lost {
+		byGroup[r.lost[i].group] = &r.lost[i]
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := range l.table.All() {
+		lost := byGroup[groupOf(e.Digest, len(l.prints))]
+		if lost == nil || l.replacedLocked(e) {
+			continue
+		}
+		if early, written := l.early[e.Digest]; written { // it is being written
+			if !early.ok {
+				continue
+			}
+			e = early.counted
+		}
+		if s, ok := lost.stored[e.Digest]; !ok || rules.Lacks(s, e) {
+			lost.lost = append(lost.lost, e)
+		}
+	}
+}
+
+// putBack writes what a group lacks. If others were faster, it is read again.
+func (r *reading) putBack(lost *lostGroup) {
+	l, b := r.l, lost.b
+	if len(lost.lost) == 0 {
+		return
+	}
+	again := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		b.lost[lost.group] = true
+		l.nudge(b.index)
+	}
+	if rules.Age(l.cfg.Now(), r.received) > restoreFor || r.ctx.Err() != nil {
+		again()
+		return
+	}
+	keys := l.current()
+	set := make(map[string][]byte)
+	for _, e := range lost.lost {
+		if k := keys.Find(e.Key); k != nil {
+			set[codec.Field(e.Digest)] = k.SealEntry(e)
+		}
+	}
+	change := rotation.Change{Tenant: groupName(lost.group), If: lost.digest, Set: set, Op: opRestore}
+	result, err := l.write(r.ctx, change, keys.First(), codec.Logged{Entries: lost.lost, Whole: true})
+	if err != nil || result.Code != rotation.Committed {
+		again()
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alarms.Restored++
+	l.merged = r.sent
+	b.digests[lost.group] = result.Digest
+}

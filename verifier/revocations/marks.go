@@ -1,0 +1,116 @@
+package revocations
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/keyturn/keyturn/verifier"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
+)
+
+var _ verifier.Marker = (*List)(nil)
+
+// errGeneration makes the verifier make new marks.
+var errGeneration = errors.New("revocations: the marks are of other digest keys")
+
+// Marks implements [verifier.Marker]: they are the digests of what t may be revoked by, under each
+// digest key.
+func (l *List) Marks(t *verifier.Token) verifier.Marks {
+	return l.view.Load().marks(namesOf(t))
+}
+
+// names are what a token may be revoked by.
+type names struct {
+	tenant, jti, sid, sub string
+	iat                   int64
+}
+
+func namesOf(t *verifier.Token) names {
+	return names{tenant: t.Tenant(), jti: t.ID(), sid: t.SessionID(), sub: t.Subject(), iat: issuedAt(t)}
+}
+
+func (v *view) marks(n names) verifier.Marks {
+	marks := verifier.Marks{Generation: v.generation, IssuedAt: n.iat}
+	for i, k := range v.keys {
+		m := &marks
+		if i > 0 {
+			m = &verifier.Marks{Generation: v.generation, IssuedAt: n.iat, Next: marks.Next}
+			marks.Next = m
+		}
+		m.Digests = n.digests(k)
+	}
+	return marks
+}
+
+// RevokedMarks implements [verifier.Marker]. It reads memory only, takes no lock and allocates nothing.
+func (l *List) RevokedMarks(m *verifier.Marks, now time.Time) (bool, error) {
+	v := l.view.Load()
+	switch {
+	case m.Generation != v.generation:
+		return false, errGeneration
+	case v.err != nil:
+		return false, v.err
+	case !l.cfg.StaleOK && rules.Age(now, v.status.Synced) > l.cfg.MaxStale: // after a pause of this machine
+		return false, ErrStale
+	}
+	return l.lookUp(v, m)
+}
+
+// Revoked implements [verifier.Revocations]. Its error is [ErrNotReady], [ErrStale], [ErrFull],
+// [ErrDigestKeys] or [ErrClosed].
+func (l *List) Revoked(t *verifier.Token) (bool, error) {
+	v := l.view.Load()
+	switch {
+	case v.err != nil:
+		return false, v.err
+	case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:
+		return false, ErrStale
+	case l.table.Len() == 0 && len(v.over) == 0:
+		return false, nil
+	}
+	n := namesOf(t)
+	for _, k := range v.keys {
+		m := verifier.Marks{Digests: n.digests(k), IssuedAt: n.iat}
+		if revoked, err := l.lookUp(v, &m); revoked || err != nil {
+			return revoked, err
+		}
+	}
+	return false, nil
+}
+
+// lookUp reports whether a token with these marks is revoked.
+func (l *List) lookUp(v *view, m *verifier.Marks) (bool, error) {
+	for ; m != nil; m = m.Next {
+		if len(v.over) > 0 && v.over[tenantOf(m.Digests[3])] {
+			return false, ErrFull
+		}
+		if l.table.Check(&m.Digests, m.IssuedAt) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// digests returns the digests under which a token may be revoked, in the order of verifier.Marks.
+func (n *names) digests(k *codec.Key) [4]table.Digest {
+	return [4]table.Digest{
+		k.Digest(table.Token, n.tenant, n.jti), k.Digest(table.Session, n.tenant, n.sid),
+		k.Digest(table.Subject, n.tenant, n.sub), k.Digest(table.Tenant, n.tenant, ""),
+	}
+}
+
+// issuedAt returns the iat of a token as marks have it. A token without one was issued before every
+// revocation.
+func issuedAt(t *verifier.Token) int64 {
+	if at := t.IssuedAt(); !at.IsZero() {
+		return at.Unix()
+	}
+	return math.MinInt64
+}
+
+// tenantOf returns the short name of the tenant with that digest.
+func tenantOf(d table.Digest) uint64 { return binary.BigEndian.Uint64(d[:8]) }

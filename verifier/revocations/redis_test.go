@@ -1,0 +1,116 @@
+package revocations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// connect returns a client that is closed when the test ends.
+func connect(t testing.TB, url string) redis.UniversalClient {
+	t.Helper()
+	client, err := rediskeys.Open(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// onRedis opens a list on a Redis server. It is closed when the test ends.
+func onRedis(t testing.TB, url, name string, options ...func(*Config)) *List {
+	t.Helper()
+	cfg := Config{KEKs: testKEK, Instance: name, Logger: quiet, TrustFirstRead: true}
+	for _, o := range options {
+		o(&cfg)
+	}
+	l, err := Open(t.Context(), connect(t, url), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close(context.WithoutCancel(t.Context())) })
+	return l
+}
+
+// waitFor waits until f is true, for 20 s.
+func waitFor(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("after 20 s not yet: " + what)
+		}
+	}
+}
+
+// TestRedis: a revocation reaches a second list on a Redis server at the nudge, which the receipt's
+// acknowledgements tell; a third list that starts later has it; and Redis has none of the names.
+func TestRedis(t *testing.T) {
+	redistest.Need(t)
+	url := "redis://" + redistest.Run(t, redistest.Options{}).Addr()
+	issuer := newIssuer(t, "acme")
+	a, b := onRedis(t, url, "a"), onRedis(t, url, "b")
+	ready(t, a, b)
+	v := issuer.verifier(b)
+	token := issuer.token("acme", map[string]any{"sub": "ann-the-secret-subject"})
+	if _, err := v.Verify(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	receipt, err := a.RevokeSubject(t.Context(), "acme", "ann-the-secret-subject", time.Now().Add(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	applied, err := a.Watch(ctx, receipt)
+	if err != nil || !slices.Equal(applied.By, []string{"a", "b"}) || applied.Holders != 2 {
+		t.Errorf("applied by %+v, %v", applied, err)
+	}
+	if _, err := v.Verify(t.Context(), token); !errors.Is(err, verifier.ErrRevoked) {
+		t.Errorf("after the acknowledgement: %v", err)
+	}
+	c := onRedis(t, url, "c")
+	ready(t, c)
+	if _, err := issuer.verifier(c).Verify(t.Context(), token); !errors.Is(err, verifier.ErrRevoked) {
+		t.Errorf("an instance that starts later: %v", err)
+	}
+}
+
+// BenchmarkPropagation measures how long after Revoke has returned another list refuses.
+func BenchmarkPropagation(b *testing.B) {
+	redistest.Need(b)
+	url := "redis://" + redistest.Run(b, redistest.Options{}).Addr()
+	issuer := newIssuer(b, "acme")
+	one, other := onRedis(b, url, "one"), onRedis(b, url, "other")
+	ready(b, one, other)
+	v := issuer.verifier(other)
+	var all []time.Duration
+	for n := 0; b.Loop(); n++ {
+		token := issuer.token("acme", map[string]any{"jti": fmt.Sprint(n)})
+		if _, err := v.Verify(b.Context(), token); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := one.RevokeToken(b.Context(), "acme", fmt.Sprint(n), time.Now().Add(time.Hour)); err != nil {
+			b.Fatal(err)
+		}
+		begin := time.Now()
+		for {
+			if _, err := v.Verify(b.Context(), token); errors.Is(err, verifier.ErrRevoked) {
+				break
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
+		all = append(all, time.Since(begin))
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, "median-ms")
+	b.ReportMetric(float64(all[len(all)-1].Microseconds())/1000, "worst-ms")
+}

@@ -1,0 +1,255 @@
+package revocations
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
+)
+
+// A Kind says what a revocation is about.
+type Kind string
+
+// The kinds of revocations.
+const (
+	Token   Kind = "token"
+	Session Kind = "session"
+	Subject Kind = "subject"
+	Tenant  Kind = "tenant"
+)
+
+var kinds = [...]Kind{table.Token: Token, table.Session: Session, table.Subject: Subject, table.Tenant: Tenant}
+
+func kindOf(k table.Kind) Kind { return kinds[k] }
+
+// A Receipt says what was revoked, and when the store had it.
+type Receipt struct {
+	Kind   Kind   `json:"kind"`
+	Tenant string `json:"tenant"`
+
+	// Before is the second from which logins count again: tokens of the subject or the tenant are
+	// revoked that were issued earlier. It is zero for a token and a session, which are revoked whatever
+	// their iat.
+	Before time.Time `json:"before,omitzero"`
+
+	// Ends is when the revocation may be forgotten, since all its tokens have expired. It is zero if
+	// that is never.
+	Ends time.Time `json:"ends,omitzero"`
+
+	Committed time.Time `json:"committed"` // by the store's clock
+	Known     bool      `json:"known"`     // it was revoked already, at least as far
+
+	bucket int
+	nonce  string
+	told   int
+}
+
+// RevokeToken revokes a token that was issued, by its jti. exp is its exp: so long, and 5m for leeway,
+// the revocation is kept. With the zero Time it is kept for ever.
+//
+// When it has returned, this list refuses the token, and every other within a second while it reaches
+// the store: see [List.Watch]. After an error the revocation may be in force all the same; to repeat it
+// does no harm. It is an error if the jti is empty, since that names no token, and [ErrFull] if the
+// tenant has no room left.
+func (l *List) RevokeToken(ctx context.Context, tenant, jti string, exp time.Time) (Receipt, error) {
+	if jti == "" {
+		return Receipt{}, errors.New("revocations: no jti to revoke: revoke the subject instead")
+	}
+	return l.revoke(ctx, order{kind: table.Token, tenant: tenant, name: jti, exp: exp})
+}
+
+// RevokeSession is [List.RevokeToken] for all tokens of a session, by their claim sid (OpenID Connect
+// Back-Channel Logout 1.0, section 2.1): also those that are issued later. exp is when the last of them
+// expires; with the zero Time it is MaxTokenTTL from now.
+func (l *List) RevokeSession(ctx context.Context, tenant, sid string, exp time.Time) (Receipt, error) {
+	if sid == "" {
+		return Receipt{}, errors.New("revocations: no session to revoke: revoke the subject instead")
+	}
+	if exp.IsZero() {
+		exp = l.cfg.Now().Add(l.cfg.MaxTokenTTL)
+	}
+	return l.revoke(ctx, order{kind: table.Session, tenant: tenant, name: sid, exp: exp})
+}
+
+// RevokeSubject is [List.RevokeToken] for the tokens of a subject whose iat is earlier than before, and
+// those without iat. A later time replaces an earlier one, and never the reverse.
+//
+// before is rounded up to a whole second, as most issuers round iat down to one: so every token is
+// revoked that was issued up to before. One that is issued later in the same second cannot be told
+// apart, and is revoked too: Receipt.Before is the second from which logins count. A time that is more
+// than two seconds ahead of the store's clock is [ErrFuture], since it could not be undone.
+func (l *List) RevokeSubject(ctx context.Context, tenant, sub string, before time.Time) (Receipt, error) {
+	if sub == "" {
+		return Receipt{}, errors.New("revocations: no subject to revoke: revoke the tenant instead")
+	}
+	return l.revoke(ctx, order{kind: table.Subject, tenant: tenant, name: sub, before: before})
+}
+
+// RevokeTenant is [List.RevokeSubject] for all tokens of a tenant. It always finds room, and replaces
+// the revocations of the tenant's subjects up to before, and of its tokens that were revoked 5m before
+// that or earlier.
+func (l *List) RevokeTenant(ctx context.Context, tenant string, before time.Time) (Receipt, error) {
+	return l.revoke(ctx, order{kind: table.Tenant, tenant: tenant, before: before})
+}
+
+// An order is what a caller wants to be revoked.
+type order struct {
+	kind         table.Kind
+	tenant, name string
+	exp          time.Time // of tokens and sessions
+	before       time.Time // of subjects and tenants
+}
+
+// maxName is how long a tenant and a name may be, in bytes. No token has longer ones.
+const maxName = 64 << 10
+
+// revoke writes a revocation.
+func (l *List) revoke(ctx context.Context, o order) (Receipt, error) {
+	if len(o.tenant) >= maxName || len(o.name) >= maxName {
+		return Receipt{}, fmt.Errorf("revocations: a tenant of %d bytes and a name of %d, want less than %d", len(o.tenant), len(o.name), maxName)
+	}
+	k, err := l.keyToWrite(ctx)
+	if err != nil {
+		return Receipt{}, failed(o.kind, err)
+	}
+	e := l.entryOf(o, k)
+	if err := l.checkRoom(e); err != nil {
+		return Receipt{}, err
+	}
+	receipt, err := l.commit(ctx, e, k)
+	receipt.Tenant = o.tenant
+	if err != nil {
+		return Receipt{}, failed(o.kind, err)
+	}
+	return receipt, nil
+}
+
+// failed returns the error of a revocation. It names nobody.
+func failed(kind table.Kind, err error) error {
+	return fmt.Errorf("revocations: the %s could not be revoked: %w", kindOf(kind), err)
+}
+
+// entryOf returns the entry of an order.
+func (l *List) entryOf(o order, k *codec.Key) table.Entry {
+	e := table.Entry{Digest: k.Digest(o.kind, o.tenant, o.name), Tenant: k.TenantID(o.tenant), Kind: o.kind, Key: k.ID, End: codec.Forever}
+	switch {
+	case o.kind == table.Subject || o.kind == table.Tenant:
+		e.Before = max(0, rules.Seconds(o.before))
+		e.End = rules.End(time.Unix(e.Before, 0).Add(l.cfg.MaxTokenTTL), l.cfg.ClockSkew)
+	case !o.exp.IsZero():
+		e.End = max(0, rules.End(o.exp, l.cfg.ClockSkew))
+	}
+	if o.kind == table.Token {
+		e.Before = rules.TokenBefore(l.cfg.Now())
+	}
+	return e
+}
+
+// checkRoom refuses a new entry if its tenant's share is taken. A command that has not read all of the
+// store does not know that. The lists hold up to twice the share for such.
+func (l *List) checkRoom(e table.Entry) error {
+	if _, held := l.table.Get(e.Digest); held || e.Kind == table.Tenant {
+		return nil
+	}
+	switch n := l.table.LenOf(e.Tenant); {
+	case n >= l.cfg.MaxPerTenant:
+		return fmt.Errorf("%w: the tenant has %d revocations, and may have %d: revoke the whole tenant, or raise Config.MaxPerTenant", ErrFull, n, l.cfg.MaxPerTenant)
+	case l.table.Len() >= l.cfg.MaxEntries:
+		return fmt.Errorf("%w: it holds %d of at most %d: raise Config.MaxEntries", ErrFull, l.table.Len(), l.cfg.MaxEntries)
+	}
+	return nil
+}
+
+// commit joins an entry with what the store has of it, and writes that. It writes also what is there
+// already, so that acknowledgements tell of it.
+func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt, error) {
+	g := groupOf(e.Digest, len(l.prints))
+	var last error
+	for try := range maxTries {
+		if try > 0 {
+			if err := l.pause(ctx, try); err != nil {
+				return Receipt{}, errors.Join(err, last)
+			}
+		}
+		s := l.load(ctx, []string{groupName(g)})[0]
+		if s.Err != nil {
+			last = s.Err
+			continue
+		}
+		stored, known := l.storedEntry(s, e.Digest)
+		joined := e
+		if known {
+			joined = rules.Join(stored, e)
+		}
+		result, err := l.writeEntry(ctx, g, s.Digest, joined, k)
+		switch {
+		case err == nil && result.Code == rotation.Committed:
+			return l.receiptOf(joined, result, known && !rules.Lacks(stored, joined)), nil
+		case err == nil && result.Code == rotation.OutOfBounds:
+			return Receipt{}, fmt.Errorf("%w: %d s ahead of the store's clock", ErrFuture, e.Before-result.Now.Unix())
+		case err == nil:
+			last = errBusy
+		default:
+			last = err
+		}
+	}
+	return Receipt{}, last
+}
+
+// pause waits before a write is tried again.
+func (l *List) pause(ctx context.Context, try int) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.done:
+		return ErrClosed
+	case <-time.After(min(time.Duration(try*try)*5*time.Millisecond, l.cfg.Deadline)):
+		return nil
+	}
+}
+
+// storedEntry returns the entry of a digest in a group.
+func (l *List) storedEntry(s rotation.Snapshot, d table.Digest) (table.Entry, bool) {
+	field := codec.Field(d)
+	value, ok := s.Fields[field]
+	if !ok {
+		return table.Entry{}, false
+	}
+	e, _, err := codec.OpenEntry(l.current(), field, value)
+	return e, err == nil
+}
+
+// writeEntry writes one entry. A revocation is dated by the store's clock, so that a time of the future
+// is refused there. What was sent may have been written, also after an error: then it is held.
+func (l *List) writeEntry(ctx context.Context, g int, digest string, e table.Entry, k *codec.Key) (rotation.Result, error) {
+	key := l.current().Find(e.Key)
+	change := rotation.Change{Tenant: groupName(g), If: digest, Set: map[string][]byte{codec.Field(e.Digest): key.SealEntry(e)}, Op: opRevoke}
+	if e.Kind == table.Subject || e.Kind == table.Tenant {
+		change.Bounds = []ring.Bound{{At: time.Unix(e.Before, 0), From: -century, To: 2*l.cfg.ClockSkew + time.Second}}
+	}
+	result, err := l.write(ctx, change, k, codec.Logged{Entries: []table.Entry{e}, Whole: true})
+	switch {
+	case err == nil && result.Code == rotation.Committed:
+		l.holdEarly(e)
+		l.nudge(int(bucketsOf()[g]))
+	case err != nil && result.Code == 0:
+		l.holdEarly(e)
+		l.countEarly(e, key)
+	}
+	return result, err
+}
+
+// century is longer than any revocation lies back.
+const century = 100 * 365 * 24 * time.Hour
+
+func (l *List) receiptOf(e table.Entry, result rotation.Result, known bool) Receipt {
+	entry := entryOf(e)
+	return Receipt{Kind: entry.Kind, Before: entry.Before, Ends: entry.Ends, Committed: result.Now, Known: known,
+		bucket: int(bucketsOf()[groupOf(e.Digest, len(l.prints))]), nonce: result.Place.Nonce, told: result.Told}
+}

@@ -1,0 +1,356 @@
+package revocations
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+)
+
+// syncRounds bounds how often one sync asks again, since a reply did not cover the whole log, or groups
+// were read after it. What is left waits for the next poll.
+const syncRounds = 8
+
+// sync asks what changed in buckets, reads it, and puts back what the store has lost.
+func (l *List) sync(ctx context.Context, buckets []*bucket) {
+	for range syncRounds {
+		if len(buckets) == 0 || ctx.Err() != nil {
+			return
+		}
+		r := &reading{l: l, ctx: ctx, buckets: buckets, sent: l.cfg.Now(), loaded: make(map[*bucket]bool), failed: make(map[*bucket]error)}
+		buckets = r.run()
+	}
+}
+
+// A reading is one round of a sync.
+type reading struct {
+	l              *List
+	ctx            context.Context
+	buckets        []*bucket
+	sent, received time.Time
+	replies        []rotation.SyncReply
+	lost           []lostGroup
+	loaded         map[*bucket]bool  // in which groups were read
+	failed         map[*bucket]error // why a group could not be read
+	noKey          bool              // an entry names a digest key that is unknown
+}
+
+// run returns the buckets that have to be asked again.
+func (r *reading) run() (again []*bucket) {
+	l := r.l
+	l.turn++
+	r.ask()
+	l.sweep(r.sent)
+	keysErr := r.readKeys()
+	r.readLogs()
+	r.listGroups()
+	keysErr = cmp.Or(r.readKeys(), keysErr)
+	r.readGroups()
+	if r.noKey {
+		l.keys.unread = true
+		keysErr = cmp.Or(r.readKeys(), keysErr)
+		r.readGroups()
+	}
+	l.sweepTenants()
+	r.restore()
+	read := make(map[*bucket]bool)
+	for i, b := range r.buckets {
+		switch reply := &r.replies[i]; {
+		case reply.Err != nil:
+			l.setState(b, b.state, b.off, reply.Err)
+		case b == l.keys.bucket && keysErr != nil:
+			l.setState(b, b.state, b.off, keysErr)
+		case reply.More:
+			b.place = reply.Place
+			again = append(again, b)
+		default:
+			read[b] = true
+			if r.finish(b, reply) {
+				again = append(again, b)
+			}
+		}
+	}
+	l.settleEarly(read, r.sent)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.publishLocked(nil)
+	return again
+}
+
+// readKeys reads the digest keys if they may have changed. Without them nothing else can be opened, so
+// until they were read once, their error is that of all buckets.
+func (r *reading) readKeys() error {
+	l := r.l
+	if !l.keys.unread {
+		return nil
+	}
+	err := l.readKeys(r.ctx)
+	select {
+	case <-l.keysAt:
+		return err
+	default:
+	}
+	for i := range r.replies {
+		r.replies[i].Err = cmp.Or(r.replies[i].Err, err)
+	}
+	return err
+}
+
+// ask asks the store, and acknowledges what was applied before.
+func (r *reading) ask() {
+	l := r.l
+	requests := make([]rotation.SyncRequest, len(r.buckets))
+	l.mu.Lock()
+	for i, b := range r.buckets {
+		requests[i] = rotation.SyncRequest{
+			Bucket: b.index, Place: b.place, Digests: l.digestsToCompare(b), Ack: l.ackOf(b, r.sent, l.cfg.Instance),
+			Acks: b.state.Doubt || b.state.Complete.IsZero() || (b.index+l.turn)%3 == 0,
+		}
+	}
+	l.mu.Unlock()
+	instance := l.cfg.Instance
+	if l.cfg.Transient {
+		instance = ""
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, l.cfg.Deadline)
+	defer cancel()
+	r.replies = l.store.Sync(ctx, instance, requests)
+	r.received = l.cfg.Now()
+	r.noteClock()
+	for i, b := range r.buckets {
+		if reply := &r.replies[i]; reply.Err == nil {
+			r.compareDigests(b, requests[i].Digests, reply)
+		}
+	}
+}
+
+// digestsToCompare returns the groups of b whose digests this sync compares: the next one by turns, all
+// after a dispute, and that of the digest keys each time. The log names no change that a person makes
+// by hand. A group that is missing in the store's list of groups is listed again.
+func (l *List) digestsToCompare(b *bucket) (names []string) {
+	if b == l.keys.bucket {
+		names = append(names, keysGroup)
+	}
+	if b.state.Complete.IsZero() {
+		return names // all is read in any case
+	}
+	for n := range b.groups {
+		g := b.groups[(b.audited+1+n)%len(b.groups)]
+		if l.prints[g] == 0 && !b.recheck {
+			continue // nothing is held that could be lost
+		}
+		names = append(names, groupName(g))
+		if !b.recheck {
+			b.audited = (b.audited + 1 + n) % len(b.groups)
+			break
+		}
+	}
+	b.recheck = false
+	return names
+}
+
+// compareDigests notes which groups are not as they were read.
+func (r *reading) compareDigests(b *bucket, names []string, reply *rotation.SyncReply) {
+	for i, name := range names {
+		if i >= len(reply.Digests) {
+			return
+		}
+		g, ok := groupNumber(name)
+		switch {
+		case !ok:
+			r.l.keys.unread = r.l.keys.unread || reply.Digests[i] != r.l.keys.digest
+		case reply.Digests[i] != b.digests[g] || reply.Digests[i] == "":
+			b.unread[g] = true
+		}
+	}
+}
+
+// readLogs learns from the entries of the log.
+func (r *reading) readLogs() {
+	keys := r.l.current()
+	for i, b := range r.buckets {
+		reply := &r.replies[i]
+		if reply.Err != nil {
+			continue
+		}
+		if reply.Resync {
+			b.last = ""
+		}
+		for _, e := range reply.Changed {
+			r.readEntry(keys, b, e)
+		}
+		if reply.Resync && b == r.l.keys.bucket {
+			r.l.keys.unread = true
+		}
+	}
+}
+
+// readEntry learns from an entry of the log. One that is not authentic may be a person's, or of a newer
+// version: the group that it names is read.
+func (r *reading) readEntry(keys codec.Keys, b *bucket, e rotation.LogEntry) {
+	l := r.l
+	g, isGroup := groupNumber(e.Tenant)
+	isGroup = isGroup && l.lies(g, b)
+	logged, err := codec.OpenLog(keys, codec.Logged{Op: string(e.Op), Group: e.Tenant, Actor: e.Actor, Nonce: e.Nonce}, e.MAC)
+	if e.Tenant == keysGroup && b == l.keys.bucket {
+		l.keys.unread = true
+	}
+	switch {
+	case err != nil && isGroup:
+		b.unread[g] = true
+	case err != nil:
+	case !isGroup:
+		b.last = e.Nonce
+	default:
+		b.last = e.Nonce
+		r.learnLogged(b, g, logged)
+		if e.Op == opRestore {
+			l.merged = r.sent
+		}
+	}
+}
+
+// learnLogged learns the entries of an authentic entry of the log.
+func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range logged.Entries {
+		if k := l.keys.set.Find(e.Key); k != nil && groupOf(e.Digest, len(l.prints)) == g {
+			l.learnLocked(e, k)
+		}
+	}
+	delete(b.digests, g)
+	switch {
+	case !logged.Whole:
+		b.unread[g] = true
+	case logged.Op == string(opCollect):
+		delete(b.ended, g)
+	}
+	b.applied = rules.Remember(b.applied, logged.Nonce)
+}
+
+// listGroups notes which groups have to be read of the buckets whose place the store could not prove.
+func (r *reading) listGroups() {
+	var indexes []int
+	var replies []*rotation.SyncReply
+	for i, b := range r.buckets {
+		if reply := &r.replies[i]; reply.Err == nil && reply.Resync {
+			indexes, replies = append(indexes, b.index), append(replies, reply)
+		}
+	}
+	if len(indexes) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, r.l.cfg.Deadline)
+	defer cancel()
+	names, err := r.l.store.Tenants(ctx, indexes)
+	for i, index := range indexes {
+		if err != nil {
+			replies[i].Err = err
+			continue
+		}
+		r.l.readAll(r.l.byIndex[index], names[i])
+	}
+}
+
+// readAll notes that all groups of b have to be read: those that the store lists, and those of which
+// something is held.
+func (l *List) readAll(b *bucket, names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gone[b.index] = nil // what has ended is counted again as it is read
+	for _, name := range names {
+		if g, ok := groupNumber(name); ok && l.lies(g, b) {
+			b.unread[g] = true
+		}
+		l.keys.unread = l.keys.unread || name == keysGroup
+	}
+	for _, g := range b.groups {
+		if l.prints[g] != 0 {
+			b.unread[g] = true
+		}
+	}
+	l.keys.unread = l.keys.unread || b == l.keys.bucket
+}
+
+// lies reports whether the group g lies in b. Anyone can write names into the store.
+func (l *List) lies(g int, b *bucket) bool {
+	return g < len(l.prints) && l.byIndex[bucketsOf()[g]] == b
+}
+
+// finish notes that a bucket was read. It reports whether to ask again at once: what was read of groups
+// may be newer than the log was, and only afterwards it can be compared with what others hold.
+func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
+	l := r.l
+	if len(b.unread) > 0 {
+		l.setState(b, b.state, b.off, cmp.Or(r.failed[b], errUnread))
+		return false
+	}
+	b.place, b.exact = reply.Place, !r.loaded[b]
+	l.mu.Lock()
+	held, gone := l.heldAt(b), l.goneOf(b)
+	l.mu.Unlock()
+	if b.exact {
+		b.rememberPast(held)
+	}
+	if b.state.Complete.IsZero() && !b.exact && !b.begun && !l.cfg.TrustFirstRead {
+		b.begun = true // acknowledgements vouch for what is compared with them, so the state begins after that
+		return true
+	}
+	now := rules.Reading{Sent: r.sent, Run: reply.Run, Resync: reply.Resync, Trusted: l.cfg.TrustFirstRead, Merging: !l.merged.IsZero() && !l.merged.Before(b.state.Complete)}
+	r.readAcks(b, reply, held, gone, &now)
+	l.setState(b, b.state.After(now, 2*l.cfg.gap()), rules.Off(reply.Now, r.sent, r.received, l.cfg.ClockSkew), nil)
+	return r.loaded[b]
+}
+
+// errUnread reports that a group of a bucket could not be read.
+var errUnread = errors.New("revocations: a group of the store could not be read")
+
+// readAcks compares what is held with what the acknowledgements of others say.
+func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held, gone []rules.Gone, now *rules.Reading) {
+	l := r.l
+	if len(reply.Acks) == 0 {
+		return
+	}
+	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Run: reply.Run, Log: []string{reply.Place.Nonce}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: b.past}
+	for _, e := range reply.Changed {
+		v.Log = append(v.Log, e.Nonce)
+	}
+	if !b.exact {
+		v.Held.Last = notComparable
+	}
+	keys := l.current()
+	for _, raw := range reply.Acks {
+		r.readAck(keys, b, raw, &v, now)
+	}
+	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
+		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
+		l.nudge(b.index)
+	}
+}
+
+func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {
+	l := r.l
+	a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
+	live := rules.Live(raw.At(), v.Now, 3*v.Gap) && !raw.Parted()
+	switch {
+	case errors.Is(err, codec.ErrNoKey) && live: // its instance holds a digest key that the store has lost
+		l.keys.unread, now.Disputed = true, true
+	case err != nil && !errors.Is(err, codec.ErrNoKey):
+		l.count(&l.alarms.Forged)
+	case err == nil:
+		if live {
+			l.live[a.Instance] = a.At
+		}
+		now.Vouched = now.Vouched || v.Vouches(a)
+		now.Disputed = now.Disputed || !raw.Parted() && v.Disputes(a)
+	}
+}
+
+// notComparable is the nonce of no entry of a log.
+const notComparable = "\x00"

@@ -1,0 +1,271 @@
+package revocations
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// refuses reports whether the list refuses a token as revoked. An error other than that is "unknown".
+func refuses(t testing.TB, i *issuer, l *List, token string) string {
+	t.Helper()
+	_, err := i.verifier(l).Verify(t.Context(), token)
+	switch {
+	case err == nil:
+		return "accepted"
+	case errors.Is(err, verifier.ErrRevoked):
+		return "refused"
+	case errors.Is(err, verifier.ErrUnavailable):
+		return "unknown"
+	}
+	return err.Error()
+}
+
+// want checks what lists say of a token.
+func want(t testing.TB, i *issuer, token, want string, lists ...*List) {
+	t.Helper()
+	for _, l := range lists {
+		if got := refuses(t, i, l, token); got != want {
+			t.Errorf("%s: the token is %s, want %s (%+v)", l.cfg.Instance, got, want, l.Status())
+		}
+	}
+}
+
+// revoked revokes a token of acme with a jti, and returns it.
+func revoked(t testing.TB, i *issuer, l *List, jti string) (token string) {
+	t.Helper()
+	token = i.token("acme", map[string]any{"jti": jti})
+	if _, err := l.RevokeToken(t.Context(), "acme", jti, time.Now().Add(15*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// TestTimelineWipe: the store is emptied, and a newcomer is there first. It answers nothing until a
+// holder has put back what was lost, and makes no digest key of its own.
+func TestTimelineWipe(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(10 * time.Second)
+		cluster.Wipe()
+		b := open(t, cluster.Connect("b"), "b")
+		time.Sleep(10 * time.Millisecond)
+		want(t, issuer, token, "unknown", b)
+		ready(t, b)
+		want(t, issuer, token, "refused", a, b)
+		if keys := b.Status().KeyNames; len(keys) != 1 || keys[0] != a.Status().KeyNames[0] {
+			t.Errorf("the digest keys are %v and %v", a.Status().KeyNames, keys)
+		}
+	})
+}
+
+// TestTimelineWriterAfterWipe: the store is emptied, and a command is there first. It waits for the digest
+// key of the holder, or the holder puts its own beside the new one: both revocations count everywhere.
+func TestTimelineWriterAfterWipe(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		one := revoked(t, issuer, a, "1")
+		time.Sleep(10 * time.Second)
+		cluster.Wipe()
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		two := revoked(t, issuer, command, "2")
+		b := open(t, cluster.Connect("b"), "b")
+		ready(t, b)
+		time.Sleep(10 * time.Second)
+		want(t, issuer, one, "refused", a, b)
+		want(t, issuer, two, "refused", a, b)
+	})
+}
+
+// TestTimelineSplit: a digest key is made on each of two sides of a split. After the heal both revocations
+// count on both sides.
+func TestTimelineSplit(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		cluster.Split(0, false, conn)
+		a, b := open(t, conn, "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		one, two := revoked(t, issuer, a, "1"), revoked(t, issuer, b, "2")
+		time.Sleep(time.Second)
+		want(t, issuer, two, "accepted", a)
+		cluster.Heal()
+		time.Sleep(10 * time.Second)
+		want(t, issuer, one, "refused", a, b)
+		want(t, issuer, two, "refused", a, b)
+		if keys := b.Status().KeyNames; len(keys) != 2 {
+			t.Errorf("the digest keys are %v, want two", keys)
+		}
+	})
+}
+
+// TestTimelineLeeway: the verifier forgives an expired token its leeway. So long the revocation counts.
+// Afterwards it is forgotten by the list and in the store.
+func TestTimelineLeeway(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(15*time.Minute + 29*time.Second)
+		want(t, issuer, token, "refused", a)
+		if a.Len() != 1 {
+			t.Errorf("the list holds %d entries", a.Len())
+		}
+		time.Sleep(10 * time.Minute)
+		if a.Len() != 0 {
+			t.Errorf("the list holds %d entries after the end", a.Len())
+		}
+		for _, group := range cluster.Tenants() {
+			if group != keysGroup {
+				t.Errorf("the store still has the group %s", group)
+			}
+		}
+	})
+}
+
+// TestTimelineReplay: a person puts back an entry that has ended, and an older version of one. The first
+// does nothing, and the second is replaced.
+func TestTimelineReplay(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		revoked(t, issuer, a, "1")
+		group := func() string {
+			for _, g := range cluster.Tenants() {
+				if g != keysGroup {
+					return g
+				}
+			}
+			return ""
+		}()
+		old := cluster.Ring(group)
+		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(5*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		newer := cluster.Ring(group)
+		cluster.EditRing(group, func(fields map[string][]byte) {
+			for f, v := range old {
+				fields[f] = v
+			}
+		})
+		time.Sleep(10 * time.Second)
+		for f, v := range cluster.Ring(group) {
+			if string(v) != string(newer[f]) {
+				t.Error("an older entry was left in the store")
+			}
+		}
+		time.Sleep(6 * time.Hour)
+		if a.Len() != 0 {
+			t.Fatalf("%d entries", a.Len())
+		}
+		revoked(t, issuer, a, "2")
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.EditRing(g, func(fields map[string][]byte) {
+					for f, v := range newer {
+						fields[f] = v
+					}
+				})
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if a.Len() != 1 {
+			t.Errorf("an entry that has ended came back: %d entries", a.Len())
+		}
+	})
+}
+
+// TestTimelineStale: a list that is cut off answers until MaxStale, and then cannot tell. With StaleOK it
+// serves on.
+func TestTimelineStale(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn, waivedConn := cluster.Connect("a"), cluster.Connect("w")
+		a, waived := open(t, conn, "a"), open(t, waivedConn, "w", func(c *Config) { c.StaleOK = true })
+		ready(t, a, waived)
+		bad, good := revoked(t, issuer, a, "1"), issuer.token("acme", nil)
+		time.Sleep(time.Second)
+		for _, c := range []*rotationtest.Conn{conn, waivedConn} {
+			c.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})
+		}
+		time.Sleep(55 * time.Second)
+		want(t, issuer, good, "accepted", a, waived)
+		want(t, issuer, bad, "refused", a, waived)
+		time.Sleep(6 * time.Second)
+		want(t, issuer, good, "unknown", a)
+		want(t, issuer, good, "accepted", waived)
+		want(t, issuer, bad, "refused", waived)
+		if s := a.Status(); s.Ready || !errors.Is(s.Err, ErrStale) || s.Unread == nil {
+			t.Errorf("the status is %+v", s)
+		}
+		for _, c := range []*rotationtest.Conn{conn, waivedConn} {
+			c.SetFaults(rotationtest.Faults{})
+		}
+		time.Sleep(5 * time.Second)
+		want(t, issuer, good, "accepted", a)
+	})
+}
+
+// TestTimelineFailover: a failover loses a revocation. Its holder puts it back, and lists go on.
+func TestTimelineFailover(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("b")
+		a, b := open(t, cluster.Connect("a"), "a"), open(t, conn, "b")
+		ready(t, a, b)
+		first := revoked(t, issuer, a, "0")
+		time.Sleep(20 * time.Second)
+		conn.SetFaults(rotationtest.Faults{LoseNudge: 1})
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(10 * time.Millisecond)
+		cluster.Failover(time.Second)
+		want(t, issuer, token, "refused", a)
+		time.Sleep(6 * time.Second)
+		want(t, issuer, token, "refused", a, b)
+		want(t, issuer, first, "refused", a, b)
+	})
+}
+
+// TestTimelineShare: two sides of a split fill a tenant's share each. Both are held after the heal. Beyond
+// twice the share nothing is forgotten unseen: that tenant's tokens are unknown, and other tenants' are not.
+func TestTimelineShare(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme", "globex")
+		share := func(n int) func(*Config) { return func(c *Config) { c.MaxPerTenant = n } }
+		conn := cluster.Connect("a")
+		a, b := open(t, conn, "a", share(2)), open(t, cluster.Connect("b"), "b", share(2))
+		ready(t, a, b)
+		time.Sleep(10 * time.Second)
+		cluster.Split(0, false, conn)
+		tokens := []string{revoked(t, issuer, a, "1"), revoked(t, issuer, a, "2"), revoked(t, issuer, b, "3"), revoked(t, issuer, b, "4")}
+		for _, l := range []*List{a, b} {
+			if _, err := l.RevokeToken(t.Context(), "acme", "5", time.Now().Add(time.Hour)); !errors.Is(err, ErrFull) {
+				t.Errorf("over the share: %v", err)
+			}
+		}
+		cluster.Heal()
+		time.Sleep(10 * time.Second)
+		for _, token := range tokens {
+			want(t, issuer, token, "refused", a, b)
+		}
+		command := open(t, cluster.Connect("command"), "command", share(100), func(c *Config) { c.Transient = true })
+		revoked(t, issuer, command, "5")
+		time.Sleep(time.Second)
+		want(t, issuer, issuer.token("acme", nil), "unknown", a, b)
+		want(t, issuer, issuer.token("globex", nil), "accepted", a, b)
+		if _, err := a.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
+			t.Errorf("the tenant as a whole: %v", err)
+		}
+	})
+}
