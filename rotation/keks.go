@@ -117,16 +117,16 @@ func (ks *KEKs) Format(f fmt.State, _ rune) { io.WriteString(f, ks.String()) }
 
 // SecretBox returns functions that seal and open small secrets which are no part of a ring, in the
 // first realm; the second takes those of the others too. purpose keeps the secrets of different packages
-// apart, and a sealed secret opens only at the place that it was sealed for. The second reports whether the
-// secret is under the primary KEK. Its error wraps one of the errors above. Package
+// apart, and a sealed secret opens only at the place that it was sealed for. The second says besides which
+// other KEK than the primary one the secret is under, or "". Its error wraps one of the errors above. Package
 // verifier/revocations seals its digest keys with it.
-func (ks *KEKs) SecretBox(purpose, realm string, others ...string) (sealIt func(place string, secret []byte) ([]byte, error), openIt func(place string, sealed []byte) (secret []byte, primary bool, err error), err error) {
+func (ks *KEKs) SecretBox(purpose, realm string, others ...string) (sealIt func(place string, secret []byte) ([]byte, error), openIt func(place string, sealed []byte) (secret []byte, other string, err error), err error) {
 	in, err := ks.sealing().In(realm, others...)
 	if err != nil {
 		return nil, nil, err
 	}
 	return func(place string, secret []byte) ([]byte, error) { return seal.SealSecret(in, purpose, place, secret) },
-		func(place string, sealed []byte) ([]byte, bool, error) {
+		func(place string, sealed []byte) ([]byte, string, error) {
 			return seal.OpenSecret(in, purpose, place, sealed)
 		}, nil
 }

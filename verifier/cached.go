@@ -60,7 +60,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	}
 	var domain uint64
 	if hint != nil {
-		r := tenants.byID[*hint]
+		r := tenants.named(*hint)
 		if r == nil {
 			return nil, key
 		}

@@ -5,7 +5,9 @@
 // [keystore.KeyStore]. [Verifier.Verify] decides one token, and
 // [Verifier.VerifyTenant] decides one that must belong to a tenant known from
 // elsewhere, such as the host of the request. [Claims] decodes the claims of a good
-// [Token]. Tenants may come and go at run time: [Verifier.Put], [Verifier.Remove].
+// [Token]. Tenants may come and go at run time: one by one with [Verifier.Put] and
+// [Verifier.Remove], as a whole list with [Verifier.Sync], or when their first token comes, with
+// [Config.Resolve].
 //
 // Answer 401 to a token whose error is [ErrInvalid], and 503 to [ErrUnavailable],
 // which says nothing about the token.
@@ -30,6 +32,8 @@
 //     token's iss, names a configured tenant, compared byte for byte
 //     ([ErrUnknownTenant]). With a hint, iss must be that tenant's ([ErrIssuer]).
 //     Without one, a verifier of one tenant takes that tenant, and rule 13 judges iss.
+//     [Config.Resolve], if it is set, is asked for a tenant that is not held
+//     ([ErrUnavailable] if it cannot tell), and no tenant is the only one.
 //  7. Suspension: the tenant is not suspended ([ErrSuspended]).
 //  8. Algorithm: alg is on the tenant's list ([ErrAlgorithm]). EdDSA and Ed25519 are two
 //     names of one algorithm (RFC 9864): a key of one verifies tokens of the other, if the
@@ -71,9 +75,10 @@
 // check decides. So a cached token gets the same verdict as an uncached one. Bad
 // tokens are never cached.
 //
-// Verifying does no I/O and does not wait, with one exception: a plausible token
+// Verifying does no I/O and does not wait, with two exceptions. A plausible token
 // names a key that the store does not hold, and the store can ask its source for
-// it. See [keystore.Refresher]. After the wait the clock is read again, and if the
+// it: see [keystore.Refresher]. Or it names a tenant that is not held, or is asked for again:
+// see [Config.Resolve]. After the wait the clock is read again, and if the
 // tenant was changed meanwhile, its present rules decide from the start.
 //
 // # Specifications

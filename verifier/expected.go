@@ -95,7 +95,7 @@ func (t *tenants) unknownIssuer(iss string, shared bool) error {
 	if bare == iss {
 		near += "/"
 	}
-	if _, ok := t.byIssuer[near]; ok {
+	if _, ok := t.byIssuer.Get(near); ok {
 		return slashed(ErrUnknownTenant, []string{near}, iss)
 	}
 	return ErrUnknownTenant

@@ -299,25 +299,28 @@ func (l *RevocationList) Revoked(t *Token) (bool, error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	tenant := t.Tenant()
+	return l.revokedLocked(t, t.Tenant()), nil
+}
+
+func (l *RevocationList) revokedLocked(t *Token, tenant string) bool {
 	if l.tokens.size > 0 {
 		// A token without jti has the name "", which is never on the list.
 		if _, ok := l.tokens.find(tenant, t.ID()); ok {
-			return true, nil
+			return true
 		}
 	}
 	if l.sessions.size > 0 {
 		if _, ok := l.sessions.find(tenant, t.SessionID()); ok {
-			return true, nil
+			return true
 		}
 	}
 	if l.subjects.size > 0 {
 		if r, ok := l.subjects.find(tenant, t.Subject()); ok && issuedBefore(t, r.before) {
-			return true, nil
+			return true
 		}
 	}
 	r, ok := l.tenants.find("", tenant)
-	return ok && issuedBefore(t, r.before), nil
+	return ok && issuedBefore(t, r.before)
 }
 
 // issuedBefore reports whether t was issued strictly before a second. A token without

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/keyturn/keyturn/internal/jwt"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -79,6 +78,11 @@ type Tenant struct {
 	// itself, and [Error.Error] does not print it.
 	Check func(*Token) error
 
+	// Suspended makes the verifier refuse the tenant's tokens, with [ErrSuspended]. It is
+	// part of the rules, as in a row of a database: the next Put or [Verifier.Sync] sets it
+	// again. [Verifier.Suspend] suspends a tenant beside its rules, until [Verifier.Resume].
+	Suspended bool
+
 	// Waivers. Each weakens the check that it names.
 	AnyIssuer     bool // "iss" may be anything or missing; among several tenants, only VerifyTenant reaches this one
 	AnyAudience   bool // "aud" may be anything or missing
@@ -114,16 +118,20 @@ type compiled struct {
 	matchHeader []matched         // of MatchHeader
 	unsure      unsure            // Keys, or nil if it is not one
 	noter       keystore.UseNoter // Keys, or nil if it is not one
-	suspended   bool
+	suspended   bool              // by Verifier.Suspend, beside Tenant.Suspended
+	lease       *lease            // nil unless Config.Resolve returned the tenant
 }
 
 // renewed returns new rules with the same content.
 func (r *rules) renewed() *rules { return &rules{compiled: r.compiled} }
 
-// noteUse tells the key store that a token passed every rule.
-func (r *rules) noteUse() {
+// noteUse tells the key store, and the lease, that a token passed every rule.
+func (r *rules) noteUse(now time.Time) {
 	if r.noter != nil {
 		r.noter.NoteUse(r.ID)
+	}
+	if r.lease != nil {
+		r.lease.use(now)
 	}
 }
 
@@ -261,114 +269,4 @@ func checkAlgorithms(algs []keystore.Algorithm, mixed bool) error {
 			"keep one family, or set MixedFamilies for the time of a migration")
 	}
 	return nil
-}
-
-// tenants are all the tenants of a verifier at one time. The value is immutable: a
-// change replaces it as a whole.
-type tenants struct {
-	byID     map[string]*rules
-	byIssuer map[string]*rules // maps an issuer that several tenants share to nil
-	sole     *rules            // the only tenant; nil if there are several, or no tenants
-}
-
-// newTenants checks that the tenants do not contradict each other, and indexes
-// them.
-func newTenants(byID map[string]*rules) (*tenants, error) {
-	t := &tenants{byID: byID, byIssuer: make(map[string]*rules, len(byID))}
-	first := make(map[string]*rules, len(byID)) // the first one seen of each issuer, with "" for AnyIssuer
-	for _, r := range byID {
-		t.sole = r
-		for _, issuer := range r.names() {
-			other, shared := first[issuer]
-			if !shared {
-				first[issuer] = r
-				if issuer != "" {
-					t.byIssuer[issuer] = r
-				}
-				continue
-			}
-			if issuer != "" {
-				t.byIssuer[issuer] = nil
-			}
-			// If they named two claims, one token could belong to both tenants.
-			if r.TenantClaim == "" || r.TenantClaim != other.TenantClaim {
-				return nil, sharedIssuer(r, other, issuer)
-			}
-		}
-	}
-	if len(byID) != 1 {
-		t.sole = nil
-	}
-	return t, nil
-}
-
-// names returns the issuers of r, or "" alone if it has AnyIssuer.
-func (r *rules) names() []string {
-	if r.AnyIssuer {
-		return []string{""}
-	}
-	return r.issuers
-}
-
-func sharedIssuer(a, b *rules, issuer string) error {
-	if a.ID > b.ID {
-		a, b = b, a // the same text in every run, whatever the order of the map
-	}
-	if issuer == "" {
-		return fmt.Errorf("verifier: tenants %q and %q both set AnyIssuer: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID)
-	}
-	return fmt.Errorf("verifier: tenants %q and %q share the issuer %q: then they need one and the same TenantClaim to tell their tokens apart", a.ID, b.ID, issuer)
-}
-
-// sameRoutes reports whether tokens without a hint reach r in o in the same ways as in t:
-// because it is the only tenant, and by each of its issuers.
-func (t *tenants) sameRoutes(r *rules, o *tenants) bool {
-	return (t.sole == r) == (o.sole == r) && !slices.ContainsFunc(r.issuers, func(issuer string) bool {
-		return (t.byIssuer[issuer] == r) != (o.byIssuer[issuer] == r)
-	})
-}
-
-// known returns the tenant that judges every token with this hint, or without one: the one that
-// the hint names, or the only one. It is nil if the token's iss decides, or there is none.
-func (t *tenants) known(hint *string) *rules {
-	if hint != nil {
-		return t.byID[*hint]
-	}
-	return t.sole
-}
-
-// pick returns the tenant whose rules judge the token. It returns rules along with
-// an error if the tenant is known and the token is not one of its own.
-func (t *tenants) pick(hint *string, c *claims) (*rules, *Error) {
-	if hint != nil {
-		return t.byHint(*hint, c)
-	}
-	return t.byToken(c)
-}
-
-// byToken picks the tenant of a token that came without a hint, by its iss. The
-// signature is not checked yet: iss selects a tenant and proves nothing.
-func (t *tenants) byToken(c *claims) (*rules, *Error) {
-	if t.sole != nil {
-		return t.sole, nil // checkIssuer judges its iss
-	}
-	iss, _ := jwt.String(c.iss.text)
-	r, shared := t.byIssuer[iss]
-	if r != nil {
-		return r, nil
-	}
-	return nil, refuseClaim(t.unknownIssuer(iss, shared), "iss")
-}
-
-// byHint picks the tenant that a trusted hint names. Its issuer must be the
-// token's.
-func (t *tenants) byHint(hint string, c *claims) (*rules, *Error) {
-	r := t.byID[hint]
-	if r == nil {
-		return nil, refuse(ErrUnknownTenant)
-	}
-	if r.AnyIssuer {
-		return r, nil
-	}
-	return r, r.checkIssuer(c)
 }

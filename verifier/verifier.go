@@ -3,7 +3,6 @@ package verifier
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +37,46 @@ type Config struct {
 	// included. [RevocationList] is one. A [Marker] is asked in a faster way.
 	Revocations Revocations
 
+	// Resolve, if it is not nil, is asked for tenants that the verifier does not hold, such as
+	// those of a database with too many rows to hold all. It returns the tenant that h names. An
+	// error that is [ErrUnknownTenant] or [keystore.ErrNotFound] says that there is none, and
+	// the token is refused (401). Any other error says that it cannot tell (503).
+	//
+	// It is asked once for all tokens that wait for one tenant, and for well-formed tokens alone.
+	// Strangers choose the names: an unknown one is remembered for 5s, a failure for 1s. A
+	// tenant is held for ResolveTTL, and asked for again after half of that, while it serves on.
+	// So a tenant that is gone from the database ends within ResolveTTL, and at once with
+	// [Verifier.Remove]. One that is suspended with [Verifier.Suspend] is held until it is resumed.
+	//
+	// A tenant of Tenants, [Verifier.Put] or [Verifier.Sync] is not asked for, and counts more
+	// than one of Resolve that has the same issuer: that one goes. Of two of Resolve, the
+	// newer answer counts. Sync ends those that are not listed. They, and tenants that were
+	// removed, are asked for again when a token comes for them.
+	//
+	// With Resolve no tenant is ever the only one: [Verifier.Verify] finds each by its Issuer,
+	// and a tenant with AnyIssuer is reached by [Verifier.VerifyTenant] alone.
+	//
+	// Each question runs in a goroutine of its own, which ends when Resolve returns. It must
+	// return when ctx ends. A panic counts as an error.
+	Resolve func(ctx context.Context, h Hint) (Tenant, error)
+
+	// MaxResolved bounds how many tenants of Resolve are held: 0 means 10 000. The one whose
+	// last good token is the longest ago makes room. Tenants that no good token has used
+	// yet make room first, so that names alone do not evict a tenant in use.
+	MaxResolved int
+
+	// ResolvePerSecond bounds how often Resolve is asked for tenants that are not held: 0
+	// means 100 times a second. Beyond that the verifier cannot tell (503). Tenants that are
+	// held cost one more question each per half ResolveTTL.
+	ResolvePerSecond int
+
+	// ResolveTTL is how long an answer of Resolve counts: 0 means 5m.
+	ResolveTTL time.Duration
+
+	// ResolveTimeout is how long one call of Resolve may take: 0 means 2s. Then its tokens
+	// get 503, even if Resolve does not return.
+	ResolveTimeout time.Duration
+
 	// Now reports the wall clock's time. The default is [time.Now].
 	Now func() time.Time
 
@@ -64,7 +103,7 @@ func (c Config) validate() error {
 	case isNilPointer(c.Revocations):
 		return fmt.Errorf("verifier: Config.Revocations is a nil %T", c.Revocations)
 	}
-	return nil
+	return c.validateResolve()
 }
 
 // Revocations knows which tokens were revoked before their end.
@@ -77,7 +116,7 @@ type Revocations interface {
 }
 
 // A Verifier decides whether tokens are good: make one with [New]. It is safe for
-// concurrent use, starts no goroutines and needs no closing.
+// concurrent use and needs no closing. It starts no goroutines, except for calls of [Config.Resolve].
 //
 // Once a change has returned (Put, Remove, Suspend or Resume here, a key withdrawn in a
 // store, a revocation), every call of Verify that starts later judges by it, and so does
@@ -94,10 +133,12 @@ type Verifier struct {
 	cache    *cache.Cache[verified] // nil if it is off
 	cacheTTL time.Duration
 
-	tenants atomic.Pointer[tenants]
+	tenants  atomic.Pointer[tenants]
+	resolver *resolver // nil without Config.Resolve
 
-	mu      sync.Mutex // held while tenants is replaced; guards serials
+	mu      sync.Mutex // held while tenants is replaced, which no reader waits for; guards serials and leases
 	serials uint64     // the serial of the newest rules
+	leases  leases     // of the tenants of Config.Resolve
 }
 
 // New returns a Verifier. If a rule is missing, unsafe or contradicts another, New
@@ -126,7 +167,8 @@ func New(cfg Config) (*Verifier, error) {
 	if v.cache != nil {
 		v.marker, _ = cfg.Revocations.(Marker)
 	}
-	v.tenants.Store(&tenants{})
+	v.openResolver(cfg)
+	v.tenants.Store(noTenants())
 	if err := v.Put(cfg.Tenants...); err != nil {
 		return nil, err
 	}
@@ -137,8 +179,8 @@ func New(cfg Config) (*Verifier, error) {
 // or returns an error and changes none. A suspended tenant stays suspended.
 //
 // [Verifier.Verify] gives every token to a verifier's only tenant. Once there is a
-// second one, it finds each by its Issuer. The time of a call grows with the
-// number of all tenants, so put many at once.
+// second one, it finds each by its Issuer. The time of a call grows with the length
+// of the list, and not with the number of tenants that there are.
 func (v *Verifier) Put(list ...Tenant) error { return v.Change(list, nil) }
 
 // Change removes tenants and puts others, as [Verifier.Put] does, in one step: no call sees a part of
@@ -146,119 +188,113 @@ func (v *Verifier) Put(list ...Tenant) error { return v.Change(list, nil) }
 // are verified. It is an error to remove a tenant that does not exist. A tenant that is in both lists
 // is put, and is no longer suspended.
 func (v *Verifier) Change(put []Tenant, remove []string) error {
-	return v.change(func(byID map[string]*rules) error {
+	compiled, bad := compileAll(put) // before the lock: it asks the key stores
+	return v.change(func(e *edit) error {
+		if v.resolver != nil {
+			v.resolver.removed(remove)
+		}
 		for _, id := range remove {
-			if byID[id] == nil {
+			if e.named(id) == nil {
 				return noTenant(id)
 			}
-			delete(byID, id)
+			e.set(id, nil)
 		}
-		return putAll(byID, put)
+		for _, r := range compiled {
+			e.put(r)
+		}
+		return bad
 	})
 }
 
-func putAll(byID map[string]*rules, list []Tenant) error {
-	put := make(map[string]bool, len(list))
+// put makes r the rules of its tenant. A suspension stays.
+func (e *edit) put(r *rules) {
+	if old := e.named(r.ID); old != nil {
+		r.suspended = old.suspended
+	}
+	e.set(r.ID, r)
+}
+
+func compileAll(list []Tenant) ([]*rules, error) {
+	all := make([]*rules, 0, len(list))
+	given := make(map[string]bool, len(list))
 	for _, t := range list {
-		if put[t.ID] {
-			return fmt.Errorf("verifier: tenant %q is given twice", t.ID)
+		if given[t.ID] {
+			return nil, givenTwice(t.ID)
 		}
-		put[t.ID] = true
+		given[t.ID] = true
 		r, err := compile(t)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if old := byID[t.ID]; old != nil {
-			r.suspended = old.suspended
-		}
-		byID[t.ID] = r
+		all = append(all, r)
 	}
-	return nil
+	return all, nil
 }
+
+func givenTwice(id string) error { return fmt.Errorf("verifier: tenant %q is given twice", id) }
 
 func noTenant(id string) error { return fmt.Errorf("verifier: there is no tenant %q", id) }
 
 // Remove removes a tenant. The verifier refuses its tokens from the next call on,
 // cached ones included. It is an error if there is no such tenant.
-func (v *Verifier) Remove(id string) error {
-	return v.changeOne(id, func(byID map[string]*rules) { delete(byID, id) })
-}
+func (v *Verifier) Remove(id string) error { return v.Change(nil, []string{id}) }
 
 // Suspend makes the verifier refuse a tenant's tokens, with [ErrSuspended],
 // until [Verifier.Resume]. It is an error if there is no such tenant.
 func (v *Verifier) Suspend(id string) error { return v.setSuspended(id, true) }
 
-// Resume ends a suspension. It is an error if there is no such tenant.
+// Resume ends a suspension, also one by [Tenant.Suspended]. It is an error if there is no
+// such tenant.
 func (v *Verifier) Resume(id string) error { return v.setSuspended(id, false) }
 
 func (v *Verifier) setSuspended(id string, suspended bool) error {
-	return v.changeOne(id, func(byID map[string]*rules) {
-		r := byID[id].renewed()
-		r.suspended = suspended
-		byID[id] = r
-	})
-}
-
-func (v *Verifier) changeOne(id string, change func(byID map[string]*rules)) error {
-	return v.change(func(byID map[string]*rules) error {
-		if byID[id] == nil {
+	return v.change(func(e *edit) error {
+		old := e.named(id)
+		if old == nil {
 			return noTenant(id)
 		}
-		change(byID)
+		if old.suspended == suspended && (suspended || !old.Suspended) {
+			return nil
+		}
+		r := old.renewed()
+		r.suspended, r.Suspended = suspended, suspended && old.Suspended
+		e.set(id, r)
 		return nil
 	})
 }
 
-// change calls edit with a copy of the tenants, and installs the copy unless edit
-// fails or the result is not valid.
-func (v *Verifier) change(edit func(byID map[string]*rules) error) error {
+// change installs what make makes of the tenants, unless it fails or the result is not valid.
+func (v *Verifier) change(make func(e *edit) error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	byID := maps.Clone(v.tenants.Load().byID)
-	if byID == nil {
-		byID = make(map[string]*rules)
-	}
-	if err := edit(byID); err != nil {
+	e := v.newEdit()
+	if err := make(e); err != nil {
 		return err
 	}
-	old := v.tenants.Load()
-	next, err := newTenants(byID)
-	if err != nil {
+	e.dropLeases("")
+	if err := e.check(); err != nil {
 		return err
 	}
-	if renewMoved(old, next) {
-		if next, err = newTenants(byID); err != nil {
-			return err
-		}
-	}
-	for _, r := range byID {
-		if r.serial == 0 {
+	v.install(e)
+	return nil
+}
+
+// install replaces the tenants. The caller holds v.mu.
+func (v *Verifier) install(e *edit) {
+	next := e.finish()
+	for id := range e.changed {
+		if r := next.named(id); r != nil && r.serial == 0 {
 			v.serials++
 			r.serial = v.serials
 			r.live.Store(true)
 		}
 	}
 	v.tenants.Store(next)
-	for id, r := range old.byID {
-		if byID[id] != r {
-			r.live.Store(false)
+	for id := range e.changed {
+		old, now := e.old.named(id), next.named(id)
+		if old != nil && old != now {
+			old.live.Store(false)
 		}
+		v.leases.follow(old, now)
 	}
-	return nil
-}
-
-// renewMoved gives new rules to each unchanged tenant that tokens without a hint
-// now reach in another way than before, and reports whether there is one. The
-// tokens that were cached for it are then checked again.
-func renewMoved(old, next *tenants) (moved bool) {
-	for id, r := range next.byID {
-		if old.byID[id] != r {
-			continue
-		}
-		if !next.sameRoutes(r, old) {
-			next.byID[id] = r.renewed()
-			moved = true
-		}
-	}
-	return moved
 }

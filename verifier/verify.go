@@ -17,8 +17,8 @@ import (
 // The error is an [*Error]. It is [ErrInvalid] if the token is bad, and
 // [ErrUnavailable] if the verifier cannot tell now.
 //
-// Verify waits in one case only: the key store asks its source for a key that it
-// does not hold. If ctx ends meanwhile, the error also wraps ctx.Err(). After the wait
+// Verify waits in two cases only: the key store asks its source for a key that it
+// does not hold, or [Config.Resolve] is asked for a tenant. If ctx ends meanwhile, the error also wraps ctx.Err(). After the wait
 // the verifier reads the clock again, and judges by the tenant as it is then.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Token, error) {
 	return v.verify(ctx, nil, token)
@@ -45,7 +45,7 @@ func (v *Verifier) verify(ctx context.Context, hint *string, token string) (*Tok
 	if bad != nil {
 		return nil, bad
 	}
-	t.v().rules.noteUse()
+	t.v().rules.noteUse(d.now)
 	return t, nil
 }
 
@@ -59,6 +59,7 @@ type decision struct {
 	now       time.Time // the moment that every rule judges: read at the start, and after a wait
 	waits     int       // how often the token may still wait
 	overtaken bool      // the rules were replaced during a wait, so the verdict does not count
+	asked     int       // how often the token has waited for Config.Resolve
 }
 
 // maxWaits is how often a token waits for a key: once more if its tenant was replaced
@@ -97,6 +98,11 @@ func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token 
 		return nil, bad
 	}
 	r, bad := tenants.pick(hint, &p.claims)
+	if v.resolver != nil {
+		if bad := v.askTenant(ctx, d, tenants, hint, p, r); bad != nil || d.overtaken {
+			return nil, bad
+		}
+	}
 	if unmet := p.unmet(r); unmet != nil {
 		return nil, unmet
 	}
@@ -121,7 +127,7 @@ func (v *Verifier) decide(ctx context.Context, d *decision, hint *string, token 
 // judge applies the rules of one tenant to a token that is well formed: the rules
 // from "not suspended" on. It returns what the cache keeps of a good token.
 func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) (*entry, *Error) {
-	if r.suspended {
+	if r.suspended || r.Suspended {
 		return nil, refuse(ErrSuspended)
 	}
 	listed := slices.Index(r.Algorithms, p.alg)
@@ -140,6 +146,9 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	}
 	e := v.allocate()
 	e.Value.fill(r, key, p, d.now, v.cacheTTL)
+	if r.lease != nil {
+		e.Value.notAfter = min(e.Value.notAfter, r.lease.next(d.now))
+	}
 	if bad := r.checkOwn(&e.Value.fresh); bad != nil {
 		return nil, bad.withKey(w.id)
 	}

@@ -30,6 +30,7 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
+	logouts *logoutAttack
 
 	bits      *bitsResult
 	bootstrap *bootstrapResult
@@ -43,6 +44,7 @@ func (r *report) write(w io.Writer) {
 	r.writeCosts(w)
 	r.writeOps(w)
 	r.writeRevocations(w)
+	r.writeLogouts(w)
 	r.writeRace(w)
 	r.writeAway(w)
 	if r.bits != nil {
@@ -56,6 +58,9 @@ func (r *report) write(w io.Writer) {
 	}
 	if r.hostile != nil {
 		r.hostile.write(w)
+	}
+	if r.logouts != nil {
+		r.logouts.write(w)
 	}
 	r.writeExpectations(w)
 }

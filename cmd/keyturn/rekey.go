@@ -13,7 +13,9 @@ import (
 
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/verifier/revocations"
 )
 
 // A rekeyCommand seals rings under another KEK, or looks under which they are.
@@ -26,7 +28,8 @@ type rekeyCommand struct {
 func newKeysRekey(a *app) *cobra.Command {
 	c, cmd := newKeysCommand(a, "rekey --redis URL [--tenant TENANT] [--rotate-all] [--from-realm REALM] [--check | --dry-run]", "Seal rings under the first KEK of the file",
 		`rekey seals rings under the first KEK of the file, so that no older KEK is needed to
-read them: all rings, or that of --tenant. It goes ring by ring, and skips those that
+read them: all rings, and the digest keys of the list of revocations if there is one, or
+the ring of --tenant. It goes ring by ring, and skips those that
 are done, so it can be repeated. It is refused (exit code 1, with the names) while a
 live instance does not have that KEK first. Afterwards it lists the KEKs of each
 instance: docs/operations.md, "A new KEK", has the steps of a change of KEKs.
@@ -55,11 +58,12 @@ cannot read the rings any more. It hears of no revocation, and soon stops signin
 of a ring that cannot be read.
 
 With --json it prints {"primary","rings","rekeyed","rotated","left","from",
-"old_keys_until","fields","tenants","instances","undone","waited"}: "rings" were looked
+"old_keys_until","fields","revocations","tenants","instances","undone","waited"}: "rings" were looked
 at, "rekeyed" of them sealed again, "rotated" of them rotated. --rotate-all has "left"
 rings to rotate, the last of them at "from", or null; "old_keys_until" is when the last
 retired key that was made under another KEK is dropped. "fields" is
-how many fields were under each other KEK. With two realms, the name of a KEK ends in
+how many fields were under each other KEK. "revocations" is {"digest_keys","sealed"}: how
+many digest keys the list has, and how many of them were sealed again. With two realms, the name of a KEK ends in
 its realm. "tenants" is an array of {"tenant","rekeyed",
 "others","old_keys","promoted","minted","left","from","error"}, without those that have
 nothing to say: "others" are the fields under other KEKs, by KEK, "old_keys" the kids of
@@ -113,6 +117,7 @@ func (c *rekeyCommand) run(ctx context.Context) error {
 	defer stop()
 	r := &rekeying{rekeyCommand: c, session: s, instances: make(map[string]ackSeen), fields: make(map[string]int)}
 	r.rekeyAll(ctx, buckets)
+	r.rekeyRevocations(ctx)
 	slices.SortFunc(r.tenants, func(a, b rekeyedRing) int { return strings.Compare(a.Tenant, b.Tenant) })
 	c.printed = true
 	text := r.text()
@@ -158,7 +163,10 @@ type rekeying struct {
 	tenants   []rekeyedRing  // those that have something to say
 	instances map[string]ackSeen
 	rotated   rotatedRings
-	forced    bool // it was said what that costs
+
+	revocations revocations.Rekeyed // their digest keys
+
+	forced bool // it was said what that costs
 
 	looked atomic.Int64 // names that were looked at, for the progress
 
@@ -183,6 +191,29 @@ func (r *rekeying) rekeyAll(ctx context.Context, buckets [][]string) {
 			return
 		}
 		r.rekeyBucket(ctx, tenants)
+	}
+}
+
+// rekeyRevocations seals the digest keys of the list of revocations again, if there is one. A user of
+// Redis who may not read it, such as one from before there were lists, has none.
+func (r *rekeying) rekeyRevocations(ctx context.Context) {
+	if r.tenant.given || r.ended(ctx) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
+	defer cancel()
+	report, err := revocations.Rekey(ctx, r.session.store.client, revocations.Config{
+		KEKs: r.session.keks, Realm: r.session.realm, OtherRealms: r.session.otherRealms,
+	}, r.looks())
+	switch {
+	case errors.Is(err, rediskeys.ErrNoPermission):
+		r.note("the list of revocations was not looked at: this user of Redis may not read it")
+	case err != nil && r.failed == nil:
+		r.failed = ringError(&rotation.Error{Kind: keystore.ErrUnavailable, Err: err})
+	}
+	r.revocations = report
+	for kek, keys := range report.Others {
+		r.fields[kek] += len(keys)
 	}
 }
 

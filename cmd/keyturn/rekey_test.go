@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/verifier/revocations"
 )
 
 // kekLines returns the text of a KEK file, and its KEKs.
@@ -31,7 +33,11 @@ type shownRekey struct {
 	From           *time.Time
 	OldUntil       *time.Time `json:"old_keys_until"`
 	Fields         map[string]int
-	Tenants        []struct {
+	Revocations    struct {
+		Keys   int `json:"digest_keys"`
+		Sealed int
+	}
+	Tenants []struct {
 		Tenant           string
 		Rekeyed          bool
 		Others           map[string][]string
@@ -233,4 +239,43 @@ func TestRekeyDespiteOddNames(t *testing.T) {
 	}
 	c.kek = newKEK() + "\n" + c.kek
 	c.run("keys", "rekey").wantCode(t, exitYes, "1 sealed again")
+}
+
+// The digest keys of the list of revocations are sealed again too, and the list forgets nothing.
+func TestRekeyRevocations(t *testing.T) {
+	t.Parallel()
+	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	first, second := "old:"+c.kek, "new:"+newKEK()
+	old, keks := kekLines(t, first)
+	c.kek = old
+	c.run(append([]string{"keys", "create"}, calm...)...).wantCode(t, exitYes)
+	open := func(keks *rotation.KEKs) *revocations.List {
+		client, err := rediskeys.Open(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := revocations.Open(t.Context(), client, revocations.Config{KEKs: keks, Transient: true, TrustFirstRead: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close(context.WithoutCancel(t.Context())); client.Close() })
+		return l
+	}
+	if _, err := open(keks).RevokeSubject(t.Context(), "acme", "ann", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c.kek, _ = kekLines(t, second, first)
+	c.run("keys", "rekey", "--check").wantCode(t, exitNo, "revocations: 1 digest keys looked at, 1 of them under another KEK")
+	if shown := c.run("keys", "rekey", "--json").wantCode(t, exitYes).rekeyed(t); shown.Revocations.Keys != 1 || shown.Revocations.Sealed != 1 {
+		t.Errorf("revocations = %+v", shown.Revocations)
+	}
+	c.run("keys", "rekey", "--check").wantCode(t, exitYes, "revocations: 1 digest keys looked at, 0 of them under another KEK")
+	c.run("keys", "rekey").wantCode(t, exitYes, "revocations: 0 digest keys sealed again, 1 done already")
+	_, keks = kekLines(t, second)
+	l := open(keks)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := l.WaitReady(ctx); err != nil || l.Len() != 1 {
+		t.Errorf("with the new KEK alone: %d revocations, %v", l.Len(), err)
+	}
 }

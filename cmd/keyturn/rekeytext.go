@@ -18,10 +18,17 @@ type rekeyJSON struct {
 	From      *string           `json:"from"` // when the last of them can be rotated
 	OldUntil  *string           `json:"old_keys_until"`
 	Fields    map[string]int    `json:"fields"` // by KEK
+	Revoked   rekeyedListJSON   `json:"revocations"`
 	Tenants   []rekeyedRingJSON `json:"tenants"`
 	Instances []ackJSON         `json:"instances"`
 	Undone    bool              `json:"undone"`
 	Waited    float64           `json:"waited"` // in seconds
+}
+
+// A rekeyedListJSON is the list of revocations of a [rekeyJSON].
+type rekeyedListJSON struct {
+	Keys   int `json:"digest_keys"`
+	Sealed int `json:"sealed"`
 }
 
 // A rekeyedRingJSON is one ring of a [rekeyJSON].
@@ -41,7 +48,7 @@ type rekeyedRingJSON struct {
 func (r *rekeying) object() string {
 	o := rekeyJSON{
 		Primary: orNull(r.primary), Rings: r.rings, Rekeyed: r.rekeyed, Fields: r.fields,
-		Rotated: r.rotated.rings, Left: r.rotated.left, From: when(r.rotated.from), OldUntil: when(r.rotated.until), Tenants: []rekeyedRingJSON{},
+		Rotated: r.rotated.rings, Left: r.rotated.left, From: when(r.rotated.from), OldUntil: when(r.rotated.until), Tenants: []rekeyedRingJSON{}, Revoked: rekeyedListJSON{r.revocations.Keys, r.revocations.Sealed},
 		Instances: acksJSON(r.roster()), Undone: r.seen.undone, Waited: r.seen.waited.Round(time.Millisecond).Seconds(),
 	}
 	for _, one := range r.tenants {
@@ -72,6 +79,7 @@ func (r *rekeying) text() string {
 	default:
 		fmt.Fprintf(&b, "rings: %d sealed again, %d done already\n", r.rekeyed, r.rings-r.rekeyed)
 	}
+	b.WriteString(r.revocationsText())
 	b.WriteString(r.rotatedText())
 	for _, kek := range slices.Sorted(maps.Keys(r.fields)) {
 		fmt.Fprintf(&b, "  %d under KEK %s%s\n", r.fields[kek], printable(kek, false), map[bool]string{false: " before"}[r.looks()])
@@ -81,6 +89,22 @@ func (r *rekeying) text() string {
 	}
 	b.WriteString(r.instancesText())
 	return b.String()
+}
+
+// revocationsText says how the digest keys of the list of revocations are sealed, if there is one.
+func (r *rekeying) revocationsText() string {
+	old := 0
+	for _, keys := range r.revocations.Others {
+		old += len(keys)
+	}
+	switch keys := r.revocations.Keys; {
+	case keys == 0:
+		return ""
+	case r.looks():
+		return fmt.Sprintf("revocations: %d digest keys looked at, %d of them under another KEK\n", keys, old)
+	default:
+		return fmt.Sprintf("revocations: %d digest keys sealed again, %d done already\n", r.revocations.Sealed, keys-r.revocations.Sealed)
+	}
 }
 
 // text says what there is to say about a ring. The fields are listed if it was only looked at.

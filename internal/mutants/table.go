@@ -5,6 +5,9 @@ const (
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
 	syncing   = "./rotation/internal/synced"
+	revoking  = "./verifier/revocations"
+	revRules  = "./verifier/revocations/internal/rules"
+	revCodec  = "./verifier/revocations/internal/codec"
 )
 
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
@@ -920,5 +923,135 @@ var mutants = []mutant{
 		name:  "a destroyed ring keeps what a life has collected under the old KEK",
 		edits: []edit{{"rotation/internal/held/change.go", "stored && facts.CollectedUntil.IsZero()", "stored && false"}},
 		tests: tests{here, "TestRekeyOfADestroyedRing$"}, want: "TestRekeyOfADestroyedRing",
+	},
+	{
+		name:  "revocations: a cold start is ready at once",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "s.Doubt, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(recover)", "s.Doubt, s.Until = false, r.Sent.Add(recover)"}},
+		tests: tests{revoking, "TestTimelineWipe$"}, want: "TestTimelineWipe",
+	},
+	{
+		name:  "revocations: a dispute extends no wait",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed)", "r.Merging"}},
+		tests: tests{revRules, "TestState$"}, want: "TestState",
+	},
+	{
+		name:  "revocations: a repair extends no wait",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed)", "r.Disputed"}},
+		tests: tests{revRules, "TestState$"}, want: "TestState",
+	},
+	{
+		name:  "revocations: another run of the store is no doubt",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "case r.Resync, r.Run != s.Run && r.Run != \"\" && s.Run != \"\":", "case r.Resync:"}},
+		tests: tests{revRules, "TestState$"}, want: "TestState",
+	},
+	{
+		name:  "revocations: an acknowledgement of any content vouches",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "if a.Good.IsZero() || Compare(a, v.Held, v.Gone, v.Past) != Same {", "if a.Good.IsZero() {"}},
+		tests: tests{revRules, "TestVouches$"}, want: "TestVouches",
+	},
+	{
+		name:  "revocations: an acknowledgement of another run vouches",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "sameRun := a.Run != \"\" && a.Run == v.Run &&", "sameRun :="}},
+		tests: tests{revRules, "TestVouches$"}, want: "TestVouches",
+	},
+	{
+		name:  "revocations: nothing is put back",
+		edits: []edit{{"verifier/revocations/load.go", "if print != l.prints[g] && !l.cfg.Transient {", "if print != l.prints[g] && false {"}},
+		tests: tests{revoking, "TestHistories"}, want: "forgets",
+	},
+	{
+		name:  "revocations: no digest is compared",
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.recheck {", "if true {"}},
+		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",
+	},
+	{
+		name:  "revocations: what a failover lost just after it was written is not counted",
+		edits: []edit{{"verifier/revocations/hold.go", "if !read[b] || !early.at.Before(sent) {", "if !read[b] || !early.at.After(sent) || true {"}},
+		tests: tests{revoking, "TestTimelineShare$"}, want: "TestTimelineShare",
+	},
+	{
+		name:  "revocations: groups under an unknown digest key are not read again",
+		edits: []edit{{"verifier/revocations/load.go", "maps.Copy(b.unread, b.keyless)", "_ = b.keyless"}},
+		tests: tests{revoking, "TestTimelineLateKey$"}, want: "TestTimelineLateKey",
+	},
+	{
+		name:  "revocations: a writer makes a digest key at once",
+		edits: []edit{{"verifier/revocations/keys.go", "if len(acks) > 0 {", "if len(acks) > 0 && false {"}},
+		tests: tests{revoking, "TestTimelineKeysRemoved$"}, want: "TestTimelineKeysRemoved",
+	},
+	{
+		name:  "revocations: a digest key that was lost is not put back",
+		edits: []edit{{"verifier/revocations/keys.go", "if len(lost) == 0 || l.cfg.Transient {", "if true {"}},
+		tests: tests{revoking, "TestTimelineWipe$"}, want: "TestTimelineWipe",
+	},
+	{
+		name:  "revocations: the log teaches nothing",
+		edits: []edit{{"verifier/revocations/sync.go", "for _, e := range logged.Entries {", "for _, e := range logged.Entries[:0] {"}},
+		tests: tests{revoking, "TestTimelineLogAlone$"}, want: "TestTimelineLogAlone",
+	},
+	{
+		name:  "revocations: an entry ends with its token",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "exp.Add(Leeway + 2*skew)", "exp"}},
+		tests: tests{revoking, "TestTimelineLeeway$"}, want: "TestTimelineLeeway",
+	},
+	{
+		name:  "revocations: entries end by this clock alone",
+		edits: []edit{{"verifier/revocations/hold.go", "if l.offset < 0 {", "if false {"}},
+		tests: tests{revoking, "TestTimelineClockAhead$"}, want: "TestTimelineClockAhead",
+	},
+	{
+		name:  "revocations: an entry that has ended comes back",
+		edits: []edit{{"verifier/revocations/load.go", "case rules.Ended(e.Entry, time.Unix(l.swept, 0)):", "case false:"}, {"verifier/revocations/hold.go", "\tcase rules.Ended(e, time.Unix(l.swept, 0)):\n\t\treturn\n", "\tcase false:\n"}},
+		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",
+	},
+	{
+		name:  "revocations: a stale list serves on",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !good.IsZero() && (waived || Age(now, good) <= stale)", "return !good.IsZero()"}, {"verifier/revocations/marks.go", "case !l.cfg.StaleOK && rules.Age(now, v.status.Synced) > l.cfg.MaxStale: //", "case rules.Age(now, v.status.Synced) < 0: //"}, {"verifier/revocations/marks.go", "case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:", "case rules.Age(l.cfg.Now(), v.status.Synced) < 0:"}},
+		tests: tests{revoking, "TestTimelineStale$"}, want: "TestTimelineStale",
+	},
+	{
+		name:  "revocations: a revocation of the future",
+		edits: []edit{{"verifier/revocations/revoke.go", "To: 2*l.cfg.ClockSkew + time.Second", "To: century"}},
+		tests: tests{revoking, "TestFuture$"}, want: "TestFuture",
+	},
+	{
+		name:  "revocations: before is rounded down",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return t.Unix() + 1", "return t.Unix()"}},
+		tests: tests{revRules, "TestSeconds$"}, want: "TestSeconds",
+	},
+	{
+		name:  "revocations: the revocation of a tenant replaces sessions",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "(e.Kind == table.Token || e.Kind == table.Subject)", "e.Kind != table.Tenant"}},
+		tests: tests{revoking, "TestTenantReplaces$"}, want: "TestTenantReplaces",
+	},
+	{
+		name:  "revocations: a join forgets the later end",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "max(a.Before, b.Before), max(a.End, b.End)", "max(a.Before, b.Before), b.End"}},
+		tests: tests{revRules, "TestJoin$"}, want: "TestJoin",
+	},
+	{
+		name:  "revocations: over twice the share entries are dropped unseen",
+		edits: []edit{{"verifier/revocations/hold.go", "\t\tover[e.Tenant] = true\n", ""}},
+		tests: tests{revoking, "TestTimelineShare$"}, want: "TestTimelineShare",
+	},
+	{
+		name:  "revocations: the share is not asked",
+		edits: []edit{{"verifier/revocations/revoke.go", "case n >= l.cfg.MaxPerTenant:", "case false:"}},
+		tests: tests{revoking, "TestTimelineShare$"}, want: "TestTimelineShare",
+	},
+	{
+		name:  "revocations: one that is silent is not missing",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "\tfor _, name := range was.Missing {\n\t\tadd(&r.Missing, name)\n\t}\n", ""}},
+		tests: tests{revRules, "TestRoster$"}, want: "TestRoster",
+	},
+	{
+		name:  "revocations: an entry of the store that no digest key proves counts",
+		edits: []edit{{"verifier/revocations/internal/codec/entry.go", "if !hmac.Equal(sum[:], rest[bareSize:]) {", "if !hmac.Equal(sum[:], rest[bareSize:]) && false {"}},
+		tests: tests{revCodec, "TestRoundTrip$"}, want: "TestRoundTrip",
+	},
+	{
+		name:  "revocations: a new KEK makes the digests others",
+		edits: []edit{{"verifier/revocations/internal/codec/key.go", "hkdf.Key(sha256.New, []byte(kept), nil,", "hkdf.Key(sha256.New, []byte(kept), []byte(rand.Text()),"}},
+		tests: tests{revoking, "TestTimelineKEK$"}, want: "TestTimelineKEK",
 	},
 }

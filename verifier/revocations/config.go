@@ -27,8 +27,10 @@ type Config struct {
 	// All instances must have the same.
 	KEKs *rotation.KEKs
 
-	// Realm is the realm of the KEKs: see [rotation.Config].
-	Realm string
+	// Realm is the realm of the KEKs: see [rotation.Config]. What is sealed in OtherRealms is opened
+	// too, while the list moves from one of them.
+	Realm       string
+	OtherRealms []string
 
 	// Instance names this process in acknowledgements. No two may share a name. The default is made
 	// of the host's name and random text.
@@ -153,7 +155,7 @@ func (c *Config) box() (codec.Box, error) {
 		}
 		return codec.PlainBox(), nil
 	}
-	seal, open, err := c.KEKs.SecretBox(purpose, c.Realm)
+	seal, open, err := c.KEKs.SecretBox(purpose, c.Realm, c.OtherRealms...)
 	if err != nil {
 		return codec.Box{}, fmt.Errorf("revocations: Config.KEKs: %w", err)
 	}

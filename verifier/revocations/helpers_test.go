@@ -75,12 +75,17 @@ func (i *issuer) token(tenant string, claims map[string]any) string {
 
 var testKEK = mustKEK(1)
 
-func mustKEK(n byte) *rotation.KEKs {
+// kekBytes returns the n-th of some keys that are not weak.
+func kekBytes(n byte) []byte {
 	key := make([]byte, 32)
 	for i := range key {
 		key[i] = 31*n + 7*byte(i) + 1
 	}
-	keks, err := rotation.NewKEKs(key)
+	return key
+}
+
+func mustKEK(n byte) *rotation.KEKs {
+	keks, err := rotation.NewKEKs(kekBytes(n))
 	if err != nil {
 		panic(err)
 	}

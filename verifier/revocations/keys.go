@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -79,19 +81,21 @@ func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 	defer l.mu.Unlock()
 	var failed error
 	stored := make(map[uint32]bool)
-	for field, value := range fields {
-		k, _, err := codec.OpenKey(l.box, field, value)
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
+		k, _, err := codec.OpenKey(l.box, field, fields[field])
 		if err == nil {
 			joined, ok := l.keys.set.With(k)
 			if !ok {
-				err = fmt.Errorf("more than %d", codec.MaxKeys)
+				err = fmt.Errorf("there are more than %d", codec.MaxKeys)
 			}
 			l.keys.set, stored[k.ID] = joined, true
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, rotation.ErrTampered), errors.Is(err, rotation.ErrMalformed), errors.Is(err, codec.ErrForged), errors.Is(err, codec.ErrMalformed):
+		case notAKey(err):
 			l.alarms.Forged++ // it is no key, so it neither counts nor hides one: its holder puts it back
+		case l.keys.heldIn(field) != nil: // sealed under a KEK that this process has not got
+			stored[l.keys.heldIn(field).ID] = true
 		default:
 			failed = fmt.Errorf("%w: field %.64q: %w", ErrDigestKeys, field, err)
 		}
@@ -108,6 +112,17 @@ func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 		}
 	}
 	return lost
+}
+
+// heldIn returns the digest key that is held and whose field that is, or nil. A list that holds a key need
+// not open it: an instance that runs does not need the KEK under which the key was sealed again.
+func (ks *keysState) heldIn(field string) *codec.Key {
+	for _, k := range ks.set {
+		if codec.FieldPrefix+k.Name() == field {
+			return k
+		}
+	}
+	return nil
 }
 
 // writeKeys writes digest keys to the store, if the group is as it was read.

@@ -88,21 +88,42 @@ type Alarms struct {
 //
 // Open refuses the clients that [rediskeys.New] refuses.
 func Open(ctx context.Context, client redis.UniversalClient, cfg Config) (*List, error) {
-	store, err := rediskeys.New(client, rediskeys.Config{Prefix: cmp.Or(cfg.Prefix, defaultPrefix) + ":rv", LogLength: logLength})
+	store, err := storeOf(client, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("revocations: %w", err)
+		return nil, err
 	}
 	return OpenStore(ctx, store, cfg)
 }
 
+// storeOf returns the store of the list that lies in Redis.
+func storeOf(client redis.UniversalClient, cfg Config) (*rediskeys.Store, error) {
+	store, err := rediskeys.New(client, rediskeys.Config{Prefix: cmp.Or(cfg.Prefix, defaultPrefix) + ":rv", LogLength: logLength})
+	if err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	return store, nil
+}
+
 // OpenStore is [Open] for another store, which must have no other user. Config.Prefix means nothing to it.
 func OpenStore(ctx context.Context, store rotation.Store, cfg Config) (*List, error) {
-	cfg, err := cfg.withDefaults()
+	l, err := newList(store, cfg)
 	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l.cancel = cancel
+	go l.run(running)
+	return l, nil
+}
+
+// newList returns a list whose loop does not run yet.
+func newList(store rotation.Store, cfg Config) (*List, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
 	}
 	box, err := cfg.box()
 	if err != nil {
@@ -117,9 +138,6 @@ func OpenStore(ctx context.Context, store rotation.Store, cfg Config) (*List, er
 		woken: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	l.view.Store(&view{generation: 1, err: ErrNotReady, status: Status{Err: ErrNotReady, Instance: cfg.Instance}})
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l.cancel = cancel
-	go l.run(running)
 	return l, nil
 }
 

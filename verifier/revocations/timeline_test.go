@@ -2,9 +2,12 @@ package revocations
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 	"github.com/keyturn/keyturn/verifier"
 )
@@ -114,6 +117,7 @@ func TestTimelineLeeway(t *testing.T) {
 		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
 		a := open(t, cluster.Connect("a"), "a")
 		ready(t, a)
+		time.Sleep(time.Until(time.Now().Truncate(time.Minute).Add(59 * time.Second))) // so that rounding up adds one second
 		token := revoked(t, issuer, a, "1")
 		time.Sleep(15*time.Minute + 29*time.Second)
 		want(t, issuer, token, "refused", a)
@@ -149,39 +153,30 @@ func TestTimelineReplay(t *testing.T) {
 			return ""
 		}()
 		old := cluster.Ring(group)
-		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(5*time.Hour)); err != nil {
+		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(50*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		newer := cluster.Ring(group)
-		cluster.EditRing(group, func(fields map[string][]byte) {
-			for f, v := range old {
-				fields[f] = v
-			}
-		})
+		cluster.EditRing(group, func(fields map[string][]byte) { maps.Copy(fields, old) })
 		time.Sleep(10 * time.Second)
 		for f, v := range cluster.Ring(group) {
 			if string(v) != string(newer[f]) {
 				t.Error("an older entry was left in the store")
 			}
 		}
-		time.Sleep(6 * time.Hour)
+		time.Sleep(58 * time.Minute)
 		if a.Len() != 0 {
 			t.Fatalf("%d entries", a.Len())
 		}
-		revoked(t, issuer, a, "2")
-		for _, g := range cluster.Tenants() {
-			if g != keysGroup {
-				cluster.EditRing(g, func(fields map[string][]byte) {
-					for f, v := range newer {
-						fields[f] = v
-					}
-				})
-			}
+		n := 0
+		for ; len(cluster.Ring(group)) == 0; n++ { // until the group is there again
+			revoked(t, issuer, a, fmt.Sprint("again", n))
 		}
+		cluster.EditRing(group, func(fields map[string][]byte) { maps.Copy(fields, newer) })
 		time.Sleep(10 * time.Second)
-		if a.Len() != 1 {
-			t.Errorf("an entry that has ended came back: %d entries", a.Len())
+		if a.Len() != n {
+			t.Errorf("an entry that has ended came back: %d entries, want %d", a.Len(), n)
 		}
 	})
 }
@@ -267,5 +262,216 @@ func TestTimelineShare(t *testing.T) {
 		if _, err := a.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
 			t.Errorf("the tenant as a whole: %v", err)
 		}
+	})
+}
+
+// TestTimelineKEK: the digest keys are sealed under a new KEK. No revocation is forgotten: not by an
+// instance that runs with the old one alone, and not by one that starts with the new one alone. One that
+// starts with the old one cannot tell.
+func TestTimelineKEK(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		with := func(keks *rotation.KEKs) func(*Config) { return func(c *Config) { c.KEKs = keks } }
+		both, err := rotation.NewKEKs(kekBytes(2), kekBytes(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := open(t, cluster.Connect("old"), "old")
+		ready(t, old)
+		token := revoked(t, issuer, old, "1")
+		command, err := newList(cluster.Connect("command"), Config{KEKs: both, Transient: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range []struct {
+			look           bool
+			others, sealed int
+		}{{true, 1, 0}, {false, 1, 1}, {true, 0, 0}} {
+			report, err := command.rekey(t.Context(), step.look)
+			if err != nil || report.Keys != 1 || len(report.Others) != step.others || report.Sealed != step.sealed {
+				t.Errorf("%+v: %+v, %v", step, report, err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		newer := open(t, cluster.Connect("new"), "new", with(mustKEK(2)))
+		ready(t, newer)
+		time.Sleep(time.Second)
+		want(t, issuer, token, "refused", old, newer)
+		late := open(t, cluster.Connect("late"), "late")
+		time.Sleep(20 * time.Second)
+		want(t, issuer, token, "unknown", late)
+		if s := late.Status(); !errors.Is(s.Err, ErrDigestKeys) || !errors.Is(s.Err, rotation.ErrWrongKEK) {
+			t.Errorf("the status of one with the old KEK is %+v", s)
+		}
+	})
+}
+
+// TestTimelineKeysRemoved: a person removes the digest key while a holder is away, and a command comes
+// before the holder does. It waits, since acknowledgements are there, and makes no second key.
+func TestTimelineKeysRemoved(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		a := open(t, conn, "a")
+		ready(t, a)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(5 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		cluster.EditRing(keysGroup, func(fields map[string][]byte) { clear(fields) })
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		time.AfterFunc(2*time.Second, func() { conn.SetFaults(rotationtest.Faults{}) })
+		second := revoked(t, issuer, command, "2")
+		b := open(t, cluster.Connect("b"), "b")
+		ready(t, b)
+		time.Sleep(5 * time.Second)
+		want(t, issuer, token, "refused", a, b)
+		want(t, issuer, second, "refused", a, b)
+		if keys := b.Status().KeyNames; len(keys) != 1 {
+			t.Errorf("the digest keys are %v", keys)
+		}
+	})
+}
+
+// TestTimelineClockAhead: an instance whose clock is an hour ahead does not forget a revocation early, and
+// does not remove it from the store.
+func TestTimelineClockAhead(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		ahead := func(d time.Duration) func(*Config) {
+			return func(c *Config) { c.Now = func() time.Time { return time.Now().Add(d) } }
+		}
+		a, b := open(t, cluster.Connect("a"), "a", ahead(time.Hour)), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		token := revoked(t, issuer, b, "1")
+		time.Sleep(10 * time.Minute)
+		want(t, issuer, token, "refused", a, b)
+		if !a.Status().ClockOff || b.Status().ClockOff {
+			t.Errorf("the clocks: %t and %t", a.Status().ClockOff, b.Status().ClockOff)
+		}
+		c := open(t, cluster.Connect("c"), "c")
+		ready(t, c)
+		want(t, issuer, token, "refused", c)
+		cluster.Advance(time.Hour) // now the store's clock is ahead
+		time.Sleep(5 * time.Minute)
+		d := open(t, cluster.Connect("d"), "d")
+		ready(t, d)
+		want(t, issuer, token, "refused", b, d)
+	})
+}
+
+// TestFuture: a time of the future is refused by the store's clock, whatever the caller's says.
+func TestFuture(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		a := open(t, cluster.Connect("a"), "a", func(c *Config) { c.Now = func() time.Time { return time.Now().Add(24 * time.Hour) } })
+		ready(t, a)
+		for after, fine := range map[time.Duration]bool{2 * time.Second: true, 5 * time.Second: false, 24 * time.Hour: false} {
+			if _, err := a.RevokeSubject(t.Context(), "acme", "ann", time.Now().Add(after)); fine != (err == nil) || !fine && !errors.Is(err, ErrFuture) {
+				t.Errorf("%v ahead: %v", after, err)
+			}
+		}
+	})
+}
+
+// TestTenantReplaces: the revocation of a whole tenant replaces those of its subjects and of tokens that
+// were revoked long enough before, in memory and in the store, and makes room. A session stays.
+func TestTenantReplaces(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a, b := open(t, cluster.Connect("a"), "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		tokens := []string{revoked(t, issuer, a, "1"), issuer.token("acme", map[string]any{"sub": "ann"})}
+		if _, err := a.RevokeSubject(t.Context(), "acme", "ann", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.RevokeSession(t.Context(), "acme", "s", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Minute)
+		if _, err := b.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		for _, l := range []*List{a, b} {
+			if l.Len() != 2 {
+				t.Errorf("%s holds %d entries, want the tenant and the session", l.cfg.Instance, l.Len())
+			}
+		}
+		for _, token := range tokens {
+			want(t, issuer, token, "refused", a, b)
+		}
+		want(t, issuer, issuer.token("acme", map[string]any{"sid": "s"}), "refused", a, b)
+		want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
+		fields := 0
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				fields += len(cluster.Ring(g))
+			}
+		}
+		if fields != 2 {
+			t.Errorf("the store has %d entries", fields)
+		}
+	})
+}
+
+// TestTimelineLateKey: an instance starts while the digest key is missing in the store, and cannot read the
+// entries. When a holder has put the key back, it reads them.
+func TestTimelineLateKey(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		a := open(t, conn, "a")
+		ready(t, a)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(5 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		cluster.EditRing(keysGroup, func(fields map[string][]byte) { clear(fields) })
+		b := open(t, cluster.Connect("b"), "b")
+		time.Sleep(2 * time.Second)
+		want(t, issuer, token, "unknown", b)
+		conn.SetFaults(rotationtest.Faults{})
+		ready(t, b)
+		want(t, issuer, token, "refused", b)
+	})
+}
+
+// TestTimelineLogAlone: a person removes a revocation before another instance has read it. The log tells it.
+func TestTimelineLogAlone(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		a, b := open(t, conn, "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		token := revoked(t, issuer, a, "1")
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		want(t, issuer, token, "refused", a, b)
+	})
+}
+
+// TestTimelineHidden: a person removes a revocation from the group and from the log, before anyone has read it
+// and even its writer has read it back. The writer holds it, and puts it back for all.
+func TestTimelineHidden(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a, b := open(t, cluster.Connect("a"), "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		time.Sleep(time.Second)
+		token := revoked(t, issuer, a, "1")
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+				cluster.Trim(rotation.BucketOf(g), 0)
+			}
+		}
+		time.Sleep(2 * gap)
+		c := open(t, cluster.Connect("c"), "c")
+		ready(t, c)
+		want(t, issuer, token, "refused", a, b, c)
 	})
 }

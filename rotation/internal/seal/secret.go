@@ -30,10 +30,10 @@ func SealSecret(keks *KEKs, purpose, place string, secret []byte) ([]byte, error
 	return box.seal(kek.name.append(appendStart(nil, blobSecret)), secretPlace(purpose, place), secret), nil
 }
 
-// OpenSecret opens what SealSecret has returned for a purpose and a place. primary reports whether it
-// is sealed under the primary KEK. The error wraps one of ErrWrongKEK, ErrTampered, ErrNewer and
-// ErrMalformed.
-func OpenSecret(keks *KEKs, purpose, place string, sealed []byte) (secret []byte, primary bool, err error) {
+// OpenSecret opens what SealSecret has returned for a purpose and a place. other describes the KEK that
+// it is sealed under, and is empty if that is the primary one. The error wraps one of ErrWrongKEK,
+// ErrTampered, ErrNewer and ErrMalformed.
+func OpenSecret(keks *KEKs, purpose, place string, sealed []byte) (secret []byte, other string, err error) {
 	r := reader{rest: sealed}
 	r.start(blobSecret)
 	name := r.kekName()
@@ -41,22 +41,24 @@ func OpenSecret(keks *KEKs, purpose, place string, sealed []byte) (secret []byte
 		r.fail("%d bytes of secret", len(r.rest))
 	}
 	if r.err != nil {
-		return nil, false, r.err
+		return nil, "", r.err
 	}
 	kek, err := keks.find(name)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	box, err := newBox(kek.derive(useSecrets))
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	n := len(sealed) - len(r.rest)
 	if secret, err = box.open(sealed[:n:n], secretPlace(purpose, place), r.rest); err != nil {
-		return nil, false, &ring.Error{Kind: ErrTampered, Text: "the secret was changed, moved or forged"}
+		return nil, "", &ring.Error{Kind: ErrTampered, Text: "the secret was changed, moved or forged"}
 	}
-	first := keks.Primary()
-	return secret, name.Check == first.Check && name.Realm == first.Realm, nil // an operator may change the id
+	if first := keks.Primary(); name.Check != first.Check || name.Realm != first.Realm { // the id may change
+		other = keks.Describe(name)
+	}
+	return secret, other, nil
 }
 
 // secretPlace returns the additional data of a secret. The seal covers it.

@@ -50,7 +50,7 @@ func (ks Keys) With(k *Key) (joined Keys, ok bool) {
 // A Box seals digest keys.
 type Box struct {
 	Seal func(place string, secret []byte) ([]byte, error)
-	Open func(place string, sealed []byte) (secret []byte, primary bool, err error)
+	Open func(place string, sealed []byte) (secret []byte, other string, err error) // other is the KEK that it is under, or "" if that is the first
 }
 
 // PlainBox returns a Box that leaves digest keys in clear.
@@ -59,9 +59,9 @@ func PlainBox() Box {
 		Seal: func(_ string, secret []byte) ([]byte, error) {
 			return append(appendStart(nil, kindPlain), secret...), nil
 		},
-		Open: func(_ string, sealed []byte) ([]byte, bool, error) {
+		Open: func(_ string, sealed []byte) ([]byte, string, error) {
 			secret, err := cutStart(sealed, kindPlain)
-			return secret, true, err
+			return secret, "", err
 		},
 	}
 }
@@ -73,17 +73,17 @@ func SealKey(b Box, k *Key) (field string, value []byte, err error) {
 	return field, value, err
 }
 
-// OpenKey opens the field of a key. primary reports whether it is sealed as it would be sealed now.
-func OpenKey(b Box, field string, value []byte) (k *Key, primary bool, err error) {
-	secret, primary, err := b.Open(field, value)
+// OpenKey opens the field of a key. other is as [Box] has it.
+func OpenKey(b Box, field string, value []byte) (k *Key, other string, err error) {
+	secret, other, err := b.Open(field, value)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	if k, err = ParseKey(secret); err != nil {
-		return nil, false, ErrMalformed
+		return nil, "", ErrMalformed
 	}
 	if FieldPrefix+k.Name() != field {
-		return nil, false, ErrForged
+		return nil, "", ErrForged
 	}
-	return k, primary, nil
+	return k, other, nil
 }

@@ -1,0 +1,236 @@
+package rules
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
+)
+
+const gap = 2900 * time.Millisecond
+
+// at returns a moment, in seconds after a whole minute.
+func at(seconds float64) time.Time {
+	return time.Unix(1_800_000_000, 0).Add(time.Duration(seconds * float64(time.Second)))
+}
+
+// TestEnd: an entry is kept for the leeway after the last token, and both clocks may be off. It ends at a
+// whole minute.
+func TestEnd(t *testing.T) {
+	for exp, want := range map[float64]float64{0: 360, -2: 300, -1.5: 360, 57: 360, 58: 360, 58.5: 420} {
+		if got := End(at(exp), time.Second); got != at(want).Unix() {
+			t.Errorf("a token until %v ends after %v s, want %v", exp, got-at(0).Unix(), want)
+		}
+	}
+	if End(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), time.Second) != codec.Forever {
+		t.Error("a token of the far future ends")
+	}
+	e := table.Entry{End: at(60).Unix()}
+	if Ended(e, at(59.9)) || !Ended(e, at(60)) || Ended(table.Entry{End: codec.Forever}, time.Unix(codec.Forever+1, 0)) {
+		t.Error("an entry ends at another time than it says")
+	}
+}
+
+// TestSeconds: a time is rounded up, so that a token issued within the second is revoked.
+func TestSeconds(t *testing.T) {
+	for before, want := range map[float64]float64{0: 0, 0.001: 1, 0.999: 1, 1: 1} {
+		if got := Seconds(at(before)); got != at(want).Unix() {
+			t.Errorf("%v is %d", before, got-at(0).Unix())
+		}
+	}
+}
+
+// TestReplaces: the revocation of a tenant replaces what was made at least the clocks' difference before it, and
+// ends no later. It replaces no session, and nothing of others.
+func TestReplaces(t *testing.T) {
+	tenant := table.Entry{Kind: table.Tenant, Tenant: 7, Key: 1, Before: 1000, End: 5000}
+	for _, tt := range []struct {
+		what string
+		edit func(e *table.Entry)
+		want bool
+	}{
+		{"a token", func(*table.Entry) {}, true},
+		{"a subject", func(e *table.Entry) { e.Kind = table.Subject }, true},
+		{"a session", func(e *table.Entry) { e.Kind = table.Session }, false},
+		{"a tenant", func(e *table.Entry) { e.Kind = table.Tenant }, false},
+		{"another tenant", func(e *table.Entry) { e.Tenant = 8 }, false},
+		{"another digest key", func(e *table.Entry) { e.Key = 2 }, false},
+		{"one that is just old enough", func(e *table.Entry) { e.Before = 998 }, true},
+		{"one that is too young", func(e *table.Entry) { e.Before = 999 }, false},
+		{"one that ends later", func(e *table.Entry) { e.End = 5001 }, false},
+	} {
+		e := table.Entry{Kind: table.Token, Tenant: 7, Key: 1, Before: 900, End: 5000}
+		tt.edit(&e)
+		if got := Replaces(tenant, e, 1500*time.Millisecond); got != tt.want {
+			t.Errorf("%s: %t", tt.what, got)
+		}
+	}
+	now := at(0.5)
+	if before := TokenBefore(now); before != at(302).Unix() {
+		t.Errorf("a token revoked now was issued before %d", before-at(0).Unix())
+	}
+}
+
+// TestJoin: an entry only grows, in whatever order the versions come.
+func TestJoin(t *testing.T) {
+	a, b := table.Entry{Before: 1, End: 9}, table.Entry{Before: 2, End: 8}
+	want := table.Entry{Before: 2, End: 9}
+	if Join(a, b) != want || Join(b, a) != want || Join(want, a) != want {
+		t.Error("the join of two entries loses something")
+	}
+	if !Lacks(a, b) || !Lacks(b, a) || Lacks(want, a) || Lacks(want, want) {
+		t.Error("it is not told which entry lacks something")
+	}
+}
+
+// TestState: the life of a bucket. Each step is a read at a time, and the doubt and the good time after it.
+func TestState(t *testing.T) {
+	type step struct {
+		at    float64
+		read  Reading
+		doubt bool
+		good  float64 // -1 for never
+	}
+	for name, steps := range map[string][]step{
+		"a cold start waits": {
+			{0, Reading{Resync: true}, true, -1}, {2.9, Reading{}, true, -1}, {5.7, Reading{}, true, -1}, {5.8, Reading{}, false, 5.8},
+		},
+		"one that is vouched for does not":            {{0, Reading{Resync: true, Vouched: true}, false, 0}},
+		"one that has made the store does not":        {{0, Reading{Resync: true, Trusted: true}, false, 0}},
+		"one that is vouched for later waits no more": {{0, Reading{Resync: true}, true, -1}, {2, Reading{Vouched: true}, false, 2}},
+		"a dispute extends the wait": {
+			{0, Reading{Resync: true}, true, -1}, {5.8, Reading{Disputed: true}, true, -1}, {8.7, Reading{}, true, -1}, {11.6, Reading{}, false, 11.6},
+		},
+		"a repair extends the wait": {
+			{0, Reading{Resync: true}, true, -1}, {5, Reading{Merging: true}, true, -1}, {8.7, Reading{}, true, -1}, {10.8, Reading{}, false, 10.8},
+		},
+		"a lost place": {
+			{0, Reading{Trusted: true}, false, 0}, {2, Reading{Resync: true}, true, 0}, {5, Reading{Merging: true, Disputed: true, Vouched: true}, true, 0}, {7.8, Reading{}, false, 7.8},
+		},
+		"a failover that kept the place": {
+			{0, Reading{Trusted: true, Run: "a"}, false, 0}, {2, Reading{Run: "b"}, true, 0}, {7.8, Reading{Run: "b"}, false, 7.8},
+		},
+		"a second loss begins the wait again": {
+			{0, Reading{Trusted: true}, false, 0}, {2, Reading{Resync: true}, true, 0}, {6, Reading{Resync: true}, true, 0}, {7.8, Reading{}, true, 0}, {11.8, Reading{}, false, 11.8},
+		},
+	} {
+		s := State{}
+		for _, one := range steps {
+			one.read.Sent = at(one.at)
+			s = s.After(one.read, 2*gap)
+			good := s.Good.IsZero() && one.good < 0 || s.Good.Equal(at(one.good))
+			if s.Doubt != one.doubt || !good || s.Since.IsZero() != one.doubt {
+				t.Errorf("%s: after %v s: %+v", name, one.at, s)
+			}
+		}
+	}
+}
+
+// TestServes: a list answers for MaxStale after its last good read, by the clock that says more.
+func TestServes(t *testing.T) {
+	if !Serves(at(60), at(0), time.Minute, false) || Serves(at(60.1), at(0), time.Minute, false) || !Serves(at(600), at(0), time.Minute, true) {
+		t.Error("a list answers for another time than MaxStale")
+	}
+	if Serves(at(0), time.Time{}, time.Minute, true) {
+		t.Error("a list answers that has read nothing")
+	}
+	if Off(at(1), at(0), at(0.5), time.Second) || !Off(at(1.6), at(0), at(0.5), time.Second) || !Off(at(-1.1), at(0), at(0.5), time.Second) {
+		t.Error("clocks that differ are not told")
+	}
+}
+
+// TestCompare: two instances at one place of the log hold the same, or one has read a store that had lost
+// something. Entries that one has forgotten already do not count.
+func TestCompare(t *testing.T) {
+	now := Held{Last: "c", Minute: 120, Print: 0b1}
+	gone := []Gone{{End: 60, Fingerprint: 0b1000}, {End: 120, Fingerprint: 0b10}, {End: 180, Fingerprint: 0b100}}
+	past := []Held{{Last: "a", Minute: 60, Print: 7}, {Last: "b", Minute: 120, Print: 8}}
+	for _, tt := range []struct {
+		last   string
+		minute int64
+		held   codec.Fingerprint
+		want   Comparison
+	}{
+		{"c", 120, 0b1, Same}, {"c", 120, 0b11, Different}, {"c", 60, 0b11, Same}, {"c", 60, 0b1, Different}, {"c", 0, 0b1011, Same},
+		{"c", 180, 0b1, Unknown}, {"a", 60, 7, Same}, {"b", 120, 8, Same}, {"b", 120, 7, Different}, {"b", 60, 8, Unknown}, {"d", 120, 0b1, Unknown},
+	} {
+		a := codec.Ack{Last: tt.last, Minute: tt.minute, Held: tt.held}
+		if got := Compare(a, now, gone, past); got != tt.want {
+			t.Errorf("%+v: %v, want %v", tt, got, tt.want)
+		}
+	}
+	now.Last = ""
+	if Compare(codec.Ack{Last: "d", Minute: 120, Held: 0b1}, now, gone, past) != Same {
+		t.Error("a log of forged entries alone hides that nothing is missing")
+	}
+}
+
+// TestVouches: what another instance says counts for as long as it is fresh, or in the same run of the store, and if it
+// holds what was read.
+func TestVouches(t *testing.T) {
+	v := View{Self: "me", Now: at(100), Run: "r", Log: []string{"p"}, Gap: gap, Held: Held{Last: "c", Print: 1}}
+	good := codec.Ack{Instance: "other", At: at(99), Good: at(90), Last: "c", Place: "x", Held: 1}
+	for _, tt := range []struct {
+		what     string
+		edit     func(a *codec.Ack)
+		vouches  bool
+		disputes bool
+	}{
+		{"a live instance in sync", func(*codec.Ack) {}, true, false},
+		{"one that is in doubt", func(a *codec.Ack) { a.Good = time.Time{} }, false, false},
+		{"one that holds something else", func(a *codec.Ack) { a.Held = 2 }, false, true},
+		{"one in sync for less than two polls", func(a *codec.Ack) { a.Good = at(94) }, false, false},
+		{"one that is silent for a poll", func(a *codec.Ack) { a.At = at(97) }, false, false},
+		{"one of another run", func(a *codec.Ack) { a.Run = "s" }, false, false},
+		{"this one", func(a *codec.Ack) { a.Instance = "me" }, false, false},
+		{"this one, with something else", func(a *codec.Ack) { a.Instance, a.Held = "me", 2 }, false, false},
+		{"one that is silent for three polls, with something else", func(a *codec.Ack) { a.Held, a.At = 2, at(91) }, false, false},
+		{"one that has ended, in this run", func(a *codec.Ack) { a.At, a.Run, a.Place = at(-9999), "r", "p" }, true, false},
+		{"one that has ended, in this run, at a place that is gone", func(a *codec.Ack) { a.At, a.Run = at(-9999), "r" }, false, false},
+		{"one that has ended, in another run", func(a *codec.Ack) { a.At, a.Run, a.Place = at(-9999), "s", "p" }, false, false},
+		{"one that has ended, in a run without name", func(a *codec.Ack) { a.At, a.Place = at(-9999), "p" }, false, false},
+	} {
+		a := good
+		tt.edit(&a)
+		if v.Vouches(a) != tt.vouches || v.Disputes(a) != tt.disputes {
+			t.Errorf("%s vouches: %t, and disputes: %t", tt.what, v.Vouches(a), v.Disputes(a))
+		}
+	}
+}
+
+// TestRoster: a change is applied when every instance says so that was there, also one that is silent since.
+func TestRoster(t *testing.T) {
+	acks := func(names ...string) (all []codec.Ack) {
+		for _, name := range names {
+			a := codec.Ack{Instance: name, At: at(0)}
+			if name < "m" {
+				a.Applied = []string{"other", "n"}
+			}
+			all = append(all, a)
+		}
+		return all
+	}
+	r := RosterOf("n", acks("z", "a"), at(1), 3*gap, Roster{})
+	if !slices.Equal(r.Applied, []string{"a"}) || !slices.Equal(r.Missing, []string{"z"}) {
+		t.Errorf("the roster is %+v", r)
+	}
+	if r = RosterOf("n", acks("b"), at(1), 3*gap, r); !slices.Equal(r.Applied, []string{"a", "b"}) || !slices.Equal(r.Missing, []string{"z"}) {
+		t.Errorf("with one that is silent it is %+v", r)
+	}
+	if r = RosterOf("n", acks("y"), at(9), 3*gap, Roster{}); len(r.Applied)+len(r.Missing) != 0 {
+		t.Errorf("one that was not there counts: %+v", r)
+	}
+	var applied []string
+	for i := range 2 * codec.MaxApplied {
+		applied = Remember(applied, string(rune('a'+i%40)))
+		applied = Remember(applied, "")
+	}
+	if len(applied) != codec.MaxApplied || applied[len(applied)-1] != string(rune('a'+23)) {
+		t.Errorf("remembered are %q", applied)
+	}
+	if Collects("b", []string{"a", "c"}) || !Collects("a", []string{"b", "a"}) || !Collects("a", nil) {
+		t.Error("not the first instance collects")
+	}
+}
