@@ -111,6 +111,10 @@ bench: setup ## measure, beside other libraries too, and write docs/benchmarks.m
 edge: ## what one core passes on with serve --upstream, beside Go's bare ReverseProxy, and decides at /authz behind nginx: writes its section of docs/benchmarks.md
 	go run ./bench/edge
 
+.PHONY: scale
+scale: ## keyrings of up to a million tenants, the largest on a Redis Cluster of three: writes the table of docs/scale.md (4 GiB of memory, ten minutes)
+	GOMEMLIMIT=1900MiB go run ./bench/scale -cluster 1000000
+
 .PHONY: jwks-table
 jwks-table: ## hostile issuers and a cold start, read by us and by other libraries: writes the tables of docs/jwks.md
 	cd bench/compare && KEYTURN_JWKS_TABLE="$(CURDIR)/docs/jwks.md" go test -vet=off -count=1 -run '^(TestHostileIssuers|TestColdStart)$$' .
@@ -174,7 +178,7 @@ mutants: ## the protocol with one mistake at a time: the test that names it must
 	go run ./internal/mutants -only "$(MUTANT)"
 
 .PHONY: faults
-faults: ## break real Redis servers under a fleet, and write docs/faults.md: about twenty minutes
+faults: ## break real Redis servers under a fleet, and write docs/faults.md: about half an hour
 	go run ./bench/faults
 
 .PHONY: demo

@@ -67,6 +67,7 @@ var allowed = map[string][]string{
 	"bench/edge":                          {},
 	"bench/compare/report":                {},
 	"bench/faults":                        {everything},
+	"bench/scale":                         {everything},
 	"bench/wycheproof":                    {everything},
 }
 

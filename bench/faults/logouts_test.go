@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -136,5 +138,67 @@ func TestLogoutAdversary(t *testing.T) {
 	}
 	if len(a.rows) < 3 || a.u.result().Revoked < 20 {
 		t.Errorf("%d moves, %+v: too few to prove anything", len(a.rows), a.u.result())
+	}
+}
+
+// wrongInLogouts returns the mistakes in a page's tables of users and of the adversary of their lists: a row
+// that is missing, has too few revocations, or a count that is not zero.
+func wrongInLogouts(page string) (wrong []string) {
+	check := func(section, title string, revoked int, zeros ...int) {
+		_, table, _ := strings.Cut(page, "\n## "+section+"\n")
+		table, _, _ = strings.Cut(table, "\n## ")
+		_, row, _ := strings.Cut(table, "\n| "+title+" | ")
+		row, _, _ = strings.Cut(row, "\n")
+		cells := strings.Split(row, " | ")
+		if len(cells) < 8 {
+			wrong = append(wrong, section+": no row of "+title)
+			return
+		}
+		if n, err := strconv.Atoi(cells[revoked]); err != nil || n < 10 {
+			wrong = append(wrong, section+": "+title+": too few revocations")
+		}
+		for _, i := range zeros {
+			if cells[i] != "0" {
+				wrong = append(wrong, fmt.Sprintf("%s: %s: a count that must be 0 is %s", section, title, cells[i]))
+			}
+		}
+	}
+	for _, s := range scenarios {
+		check("Users log out", s.title, 0, 3, 4, 5)
+	}
+	for _, m := range logoutMoves {
+		check("An adversary that writes the lists", m.title, 1, 4, 5, 6, 7)
+	}
+	return wrong
+}
+
+// TestWrongInLogouts gives wrongInLogouts pages with one mistake each.
+func TestWrongInLogouts(t *testing.T) {
+	for name, change := range map[string]func(c *logoutCount, r *logoutRow){
+		"":                                 func(*logoutCount, *logoutRow) {},
+		"too few":                          func(c *logoutCount, _ *logoutRow) { c.Revoked = 1 },
+		scenarios[1].title + ": a count":   func(c *logoutCount, _ *logoutRow) { c.Late = 1 },
+		"a count that must be 0 is **2**":  func(c *logoutCount, _ *logoutRow) { c.Forgotten = 2 },
+		"a count that must be 0 is **3**":  func(c *logoutCount, _ *logoutRow) { c.Refused = 3 },
+		logoutMoves[0].title + ": a count": func(_ *logoutCount, r *logoutRow) { r.Late = 1 },
+		"writes the lists: " + logoutMoves[0].title: func(_ *logoutCount, r *logoutRow) { r.Unrepaired = 1 },
+	} {
+		r := report{logouts: &logoutAttack{rows: make(map[string]*logoutRow)}}
+		for i := range scenarios {
+			r.rows = append(r.rows, row{scenario: &scenarios[i], count: count{Logouts: logoutCount{Revoked: 100}}})
+		}
+		for _, m := range logoutMoves {
+			r.logouts.rows[m.name] = &logoutRow{Blows: 1, logoutCount: logoutCount{Revoked: 100}}
+		}
+		change(&r.rows[1].count.Logouts, r.logouts.rows[logoutMoves[0].name])
+		var b strings.Builder
+		r.write(&b)
+		got := wrongInLogouts(b.String())
+		if (name == "") != (len(got) == 0) || len(got) > 1 || !strings.Contains(strings.Join(got, "; "), name) {
+			t.Errorf("%q: %q", name, got)
+		}
+	}
+	if got := wrongInLogouts(""); len(got) != len(scenarios)+len(logoutMoves) {
+		t.Errorf("of no page: %q", got)
 	}
 }

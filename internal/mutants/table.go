@@ -33,7 +33,7 @@ var mutants = []mutant{
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/internal/synced/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/internal/synced/sync.go", "run.k.hash(reply.Digests[i]) != r.digest", "run.k.hash(reply.Digests[i]) != r.digest && false"},
 			{"rotation/internal/synced/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
 			{"rotation/internal/synced/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
@@ -451,7 +451,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "keys of a snapshot live from the start on",
-		edits: []edit{{"rotation/internal/synced/snapshot.go", "c.ApplyEnds(nil, one.Complete)", "c.ApplyEnds(nil, k.opened)"}},
+		edits: []edit{{"rotation/internal/synced/state.go", "c.ApplyEnds(nil, r.SyncStatus().Complete)", "c.ApplyEnds(nil, time.Now())"}},
 		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
 	},
 	{
@@ -676,7 +676,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what came back of a destroyed ring stays in the store",
-		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
+		edits: []edit{{"rotation/internal/protocol/schedule.go", "(b.Copy.Plan.Dead || len(b.Copy.Accepts) > 0)", "len(b.Copy.Accepts) > 0"}},
 		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
 	},
 	{
@@ -696,8 +696,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an added tenant gets a ring at once",
-		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
+		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
+		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
 	},
 	{
 		name:  "an added ring is certain at once",
@@ -706,8 +706,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
-		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
+		edits: []edit{{"rotation/internal/synced/state.go", "\tif r.removed.Load() {\n\t\tr.Copy().WithdrawAll()\n\t}\n", ""}},
+		tests: tests{syncing, "TestRemovedDuringASync$"}, want: "TestRemovedDuringASync",
 	},
 	{
 		name:  "an accepted key does not end without the store",
@@ -923,6 +923,41 @@ var mutants = []mutant{
 		name:  "a destroyed ring keeps what a life has collected under the old KEK",
 		edits: []edit{{"rotation/internal/held/change.go", "stored && facts.CollectedUntil.IsZero()", "stored && false"}},
 		tests: tests{here, "TestRekeyOfADestroyedRing$"}, want: "TestRekeyOfADestroyedRing",
+	},
+	{
+		name:  "a lookup of a packed ring gets a key of its own",
+		edits: []edit{{"rotation/internal/synced/state.go", "\treturn r.Live()\n", "\treturn r.read(n)\n"}},
+		tests: tests{syncing, "TestLookupDuringASync$"}, want: "TestLookupDuringASync",
+	},
+	{
+		name:  "a sync forgets the keys of a lookup that came meanwhile",
+		edits: []edit{{"rotation/internal/synced/state.go", "c, old = c.Sharing(n.whole), n.whole", "_ = old"}},
+		tests: tests{syncing, "TestLookupDuringASync$"}, want: "TestLookupDuringASync",
+	},
+	{
+		name:  "an unknown kid unpacks a ring",
+		edits: []edit{{"rotation/internal/synced/state.go", " || !c.Names(kid)", " || c == nil"}},
+		tests: tests{syncing, "TestUnknownKIDsCostNoMemory$"}, want: "TestUnknownKIDsCostNoMemory",
+	},
+	{
+		name:  "a key in use is packed away",
+		edits: []edit{{"rotation/internal/held/pack.go", "return r.key.made.Load() != nil", "return false"}},
+		tests: tests{"./rotation/internal/held", "TestNotPacked$"}, want: "TestNotPacked",
+	},
+	{
+		name:  "rings stand alike although they are cut off for too long",
+		edits: []edit{{"rotation/internal/synced/sums.go", "protocol.Age(now, status.Good) <= o.signFor && known", "known"}},
+		tests: tests{here, "TestStatusLooksAtFew$"}, want: "TestStatusLooksAtFew",
+	},
+	{
+		name:  "what an instance could not tell is not looked at again",
+		edits: []edit{{"rotation/run.go", "work != nil || unsure)", "work != nil)"}},
+		tests: tests{simulator, "TestHistories"}, want: "I11",
+	},
+	{
+		name:  "a clock that was set back leaves the agenda ahead",
+		edits: []edit{{"rotation/internal/synced/agenda.go", "(back || a.heap[0].at <= n)", "a.heap[0].at <= n"}},
+		tests: tests{syncing, "TestAgendaWhenTheClockIsSetBack$"}, want: "TestAgendaWhenTheClockIsSetBack",
 	},
 	{
 		name:  "revocations: a cold start is ready at once",
