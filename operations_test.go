@@ -171,7 +171,7 @@ func spokenTexts(t *testing.T) []spoken {
 	t.Helper()
 	var all []spoken
 	add := func(value string, at token.Position) {
-		for _, prefix := range []string{"rotation: ", "rediskeys: ", "keystore: "} {
+		for _, prefix := range []string{"rotation: ", "rediskeys: ", "keystore: ", "revocations: "} {
 			value = strings.TrimPrefix(value, prefix)
 		}
 		unspoken := slices.ContainsFunc(unspoken, func(p string) bool { return strings.HasPrefix(value, p) })
@@ -179,7 +179,7 @@ func spokenTexts(t *testing.T) []spoken {
 			all = append(all, spoken{f, at.String()})
 		}
 	}
-	for _, dir := range []string{"rotation", "rotation/ring", "rotation/internal/protocol", "rotation/internal/seal", "rotation/rediskeys", "keystore", "keystore/jwks"} {
+	for _, dir := range []string{"rotation", "rotation/ring", "rotation/internal/protocol", "rotation/internal/seal", "rotation/rediskeys", "keystore", "keystore/jwks", "verifier/revocations"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -199,6 +199,7 @@ func spokenTexts(t *testing.T) []spoken {
 				case dir == "keystore/jwks" && name != "Step",
 					dir == "keystore" && !exported,
 					dir == "rotation/internal/seal" && !exported,
+					dir == "verifier/revocations" && !exported,
 					dir == "rotation/rediskeys" && !exported && name != "errUnexpected" && name != "code",
 					dir == "rotation" && !exported && slices.Contains(wrapped, filepath.Base(file)):
 				case name == "Step":

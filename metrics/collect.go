@@ -17,37 +17,41 @@ func family(name, help string, labels ...string) *prometheus.Desc {
 
 // The families, in the order of the table of docs/monitoring.md.
 var (
-	verifications   = family("verifications_total", "Verifications of tokens, by how they ended.", "outcome", "reason")
-	verifyDuration  = family("verification_duration_seconds", "Duration of the verifications that the cache did not answer.")
-	perTenant       = family("tenant_verifications_total", "Verifications by tenant: the first tenants by name, the rest as other.", "tenant", "outcome")
-	cacheHits       = family("cache_hits_total", "Tokens that were found in the cache of verified tokens.")
-	cacheMisses     = family("cache_misses_total", "Tokens that were not in the cache of verified tokens.")
-	cacheEvictions  = family("cache_evictions_total", "Tokens that left the cache for others, or because they were dead.")
-	cacheEntries    = family("cache_entries", "Tokens in the cache.")
-	cacheBytes      = family("cache_bytes", "Memory of the tokens in the cache.")
-	ringStates      = family("rings", "Rings by whether this instance can verify their tokens.", "state")
-	oldestSync      = family("ring_oldest_good_sync_timestamp_seconds", "When the ring that is behind the most was last in sync with the store; 0 if one never was.")
-	nextActivation  = family("ring_next_activation_timestamp_seconds", "When the next key of any ring begins to sign.")
-	ringKeys        = family("ring_keys", "Keys of all rings by state.", "state")
-	withoutNext     = family("rings_without_next_key", "Rings without a key that is to sign next, except those that are held.")
-	storeSyncs      = family("store_syncs_total", "Reads of the store.", "result")
-	ringRepairs     = family("ring_repairs_total", "Rings in which something was restored that the store had lost.")
-	ringResyncs     = family("ring_resyncs_total", "Times that a place in the log of the store could not be proved.")
-	ringRefreshes   = family("ring_refreshes_total", "Reads of the store that unknown kids caused.")
-	ringAlarms      = family("ring_alarms_total", "Signs that the store lost what it had acknowledged, or that a person writes to it.", "kind")
-	jwksSources     = family("jwks_sources", "Sources of issuers' keys by state.", "state")
-	jwksFetches     = family("jwks_fetches_total", "Fetches of issuers' keys.", "outcome")
-	oldestFetch     = family("jwks_oldest_fetch_timestamp_seconds", "When the source that is behind the most was last fetched, of those that are awake; 0 if one never was.")
-	signatures      = family("signatures_total", "Tokens that this instance was asked to sign, by how that ended.", "outcome")
-	requests        = family("http_requests_total", "Answers to requests, by what answered.", "face", "code")
-	requestDuration = family("http_request_duration_seconds", "Time until the header of the answer was written.", "face")
-	streamsOpen     = family("streams_open", "Streams that are open: WebSockets, event streams and long answers.")
-	streamsEnded    = family("streams_ended_total", "Streams that ended, by why.", "reason")
-	reloadOK        = family("config_last_reload_successful", "Whether the last reload of the configuration was taken.")
-	reloadTime      = family("config_last_reload_success_timestamp_seconds", "When a configuration was last taken.")
-	reloadCount     = family("config_reloads_total", "Reloads of the configuration.", "result")
-	notAfter        = family("tls_certificate_not_after_timestamp_seconds", "When the certificate of the listener ends.")
-	buildInfo       = family("build_info", "The version of the program, as labels.", "version", "goversion")
+	verifications     = family("verifications_total", "Verifications of tokens, by how they ended.", "outcome", "reason")
+	verifyDuration    = family("verification_duration_seconds", "Duration of the verifications that the cache did not answer.")
+	perTenant         = family("tenant_verifications_total", "Verifications by tenant: the first tenants by name, the rest as other.", "tenant", "outcome")
+	cacheHits         = family("cache_hits_total", "Tokens that were found in the cache of verified tokens.")
+	cacheMisses       = family("cache_misses_total", "Tokens that were not in the cache of verified tokens.")
+	cacheEvictions    = family("cache_evictions_total", "Tokens that left the cache for others, or because they were dead.")
+	cacheEntries      = family("cache_entries", "Tokens in the cache.")
+	cacheBytes        = family("cache_bytes", "Memory of the tokens in the cache.")
+	ringStates        = family("rings", "Rings by whether this instance can verify their tokens.", "state")
+	oldestSync        = family("ring_oldest_good_sync_timestamp_seconds", "When the ring that is behind the most was last in sync with the store; 0 if one never was.")
+	nextActivation    = family("ring_next_activation_timestamp_seconds", "When the next key of any ring begins to sign.")
+	ringKeys          = family("ring_keys", "Keys of all rings by state.", "state")
+	withoutNext       = family("rings_without_next_key", "Rings without a key that is to sign next, except those that are held.")
+	storeSyncs        = family("store_syncs_total", "Reads of the store.", "result")
+	ringRepairs       = family("ring_repairs_total", "Rings in which something was restored that the store had lost.")
+	ringResyncs       = family("ring_resyncs_total", "Times that a place in the log of the store could not be proved.")
+	ringRefreshes     = family("ring_refreshes_total", "Reads of the store that unknown kids caused.")
+	ringAlarms        = family("ring_alarms_total", "Signs that the store lost what it had acknowledged, or that a person writes to it.", "kind")
+	jwksSources       = family("jwks_sources", "Sources of issuers' keys by state.", "state")
+	jwksFetches       = family("jwks_fetches_total", "Fetches of issuers' keys.", "outcome")
+	oldestFetch       = family("jwks_oldest_fetch_timestamp_seconds", "When the source that is behind the most was last fetched, of those that are awake; 0 if one never was.")
+	signatures        = family("signatures_total", "Tokens that this instance was asked to sign, by how that ended.", "outcome")
+	requests          = family("http_requests_total", "Answers to requests, by what answered.", "face", "code")
+	requestDuration   = family("http_request_duration_seconds", "Time until the header of the answer was written.", "face")
+	streamsOpen       = family("streams_open", "Streams that are open: WebSockets, event streams and long answers.")
+	streamsEnded      = family("streams_ended_total", "Streams that ended, by why.", "reason")
+	reloadOK          = family("config_last_reload_successful", "Whether the last reload of the configuration was taken.")
+	reloadTime        = family("config_last_reload_success_timestamp_seconds", "When a configuration was last taken.")
+	reloadCount       = family("config_reloads_total", "Reloads of the configuration.", "result")
+	notAfter          = family("tls_certificate_not_after_timestamp_seconds", "When the certificate of the listener ends.")
+	revocationEntries = family("revocation_entries", "Entries of the list of revocations that this instance holds.")
+	revocationSync    = family("revocation_last_sync_timestamp_seconds", "When the list of revocations was last in sync with the store; 0 if it never was.")
+	revocationDoubt   = family("revocation_in_doubt", "Whether the store may have lost revocations, and other instances get the time to put them back.")
+	revocationReady   = family("revocation_ready", "Whether the list of revocations can tell; if not, every token is 503.")
+	buildInfo         = family("build_info", "The version of the program, as labels.", "version", "goversion")
 )
 
 // Describe implements [prometheus.Collector].
@@ -56,7 +60,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 		verifications, verifyDuration, perTenant, cacheHits, cacheMisses, cacheEvictions, cacheEntries, cacheBytes,
 		ringStates, oldestSync, nextActivation, ringKeys, withoutNext, storeSyncs, ringRepairs, ringResyncs, ringRefreshes, ringAlarms,
 		jwksSources, jwksFetches, oldestFetch, signatures, requests, requestDuration, streamsOpen, streamsEnded,
-		reloadOK, reloadTime, reloadCount, notAfter, buildInfo,
+		reloadOK, reloadTime, reloadCount, notAfter, revocationEntries, revocationSync, revocationDoubt, revocationReady, buildInfo,
 	} {
 		ch <- d
 	}
@@ -76,6 +80,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.collectRequests(p)
 	c.collectStreams(p)
 	c.collectConfig(p)
+	collectRevocations(p, w)
 }
 
 // A page takes the series of one scrape.
@@ -215,4 +220,20 @@ func (p page) counts(n rotation.Counts) {
 	p.count(ringAlarms, n.Undone, "undone")
 	p.count(ringAlarms, n.Older, "older")
 	p.count(ringAlarms, n.Forged, "forged")
+}
+
+// collectRevocations writes nothing where no list is asked.
+func collectRevocations(p page, w *Watched) {
+	if w.Revocations == nil {
+		return
+	}
+	state, ok := w.Revocations()
+	if !ok {
+		return
+	}
+	flag := map[bool]float64{true: 1}
+	p.gauge(revocationEntries, float64(state.Entries))
+	p.time(revocationSync, state.Synced)
+	p.gauge(revocationDoubt, flag[state.InDoubt])
+	p.gauge(revocationReady, flag[state.Ready])
 }

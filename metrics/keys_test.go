@@ -75,7 +75,7 @@ func newFleet(t *testing.T, cfg metrics.Config) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.c.Watch(metrics.Watched{Verifier: f.v, Keyring: f.keyring, Sources: client.Sources, Tenants: []string{"acme", "globex", "initech"}})
+	f.c.Watch(metrics.Watched{Verifier: f.v, Keyring: f.keyring, Sources: client.Sources, Tenants: []string{"acme", "globex", "initech"}, Revocations: listState})
 	return f
 }
 
@@ -238,5 +238,35 @@ func TestPEMSource(t *testing.T) {
 	all.want(t, series{`keyturn_jwks_sources{state="fresh"}`: 2})
 	if all[`keyturn_jwks_oldest_fetch_timestamp_seconds`] == 0 {
 		t.Error("the sources have no date")
+	}
+}
+
+var listSynced = time.Unix(1_900_000_000, 500e6)
+
+// listState is the state of a list of revocations that is in doubt.
+func listState() (metrics.RevocationsState, bool) {
+	return metrics.RevocationsState{Entries: 42, Synced: listSynced, InDoubt: true}, true
+}
+
+func TestThePageShowsTheListOfRevocations(t *testing.T) {
+	c := metrics.New(metrics.Config{})
+	for name := range scrape(t, c) {
+		if strings.HasPrefix(name, "keyturn_revocation") {
+			t.Errorf("%s is there without a list", name)
+		}
+	}
+	c.Watch(metrics.Watched{Revocations: func() (metrics.RevocationsState, bool) { return metrics.RevocationsState{}, false }})
+	if _, ok := scrape(t, c)["keyturn_revocation_ready"]; ok {
+		t.Error("a list that is not there has series")
+	}
+	c.Watch(metrics.Watched{Revocations: listState})
+	got := scrape(t, c)
+	for name, want := range map[string]float64{
+		"keyturn_revocation_entries": 42, "keyturn_revocation_ready": 0, "keyturn_revocation_in_doubt": 1,
+		"keyturn_revocation_last_sync_timestamp_seconds": 1_900_000_000.5,
+	} {
+		if got[name] != want {
+			t.Errorf("%s = %v, want %v", name, got[name], want)
+		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 // faces are what can answer a request, and reasons why a stream ended: the values of the labels face
 // and reason. A face or reason that is not listed counts as the last one.
 var (
-	faces   = [...]string{"api", "authz", "proxy", "jwks", "other"}
+	faces   = [...]string{"api", "authz", "proxy", "jwks", "revocations", "other"}
 	reasons = [...]string{"client", "upstream", "expired", "revoked", "idle", "shutdown", "other"}
 )
 
@@ -55,7 +55,7 @@ func index(list []string, s string) int {
 	return len(list) - 1
 }
 
-// Request counts an answer of a face: "api", "authz", "proxy" or "jwks". took is how long the client
+// Request counts an answer of a face: "api", "authz", "proxy", "jwks" or "revocations". took is how long the client
 // waited for it.
 func (c *Collector) Request(face string, code int, took time.Duration) {
 	f := &c.http[index(faces[:], face)]

@@ -44,8 +44,18 @@ type Watched struct {
 	// Sources returns the sources of the issuers' keys: [jwks.Client.Sources] is one.
 	Sources func() []*jwks.Source
 
+	// Revocations returns the state of the list of revocations. ok is false without a list.
+	Revocations func() (state RevocationsState, ok bool)
+
 	// Tenants are the names of the tenants, in the order in which Config.TenantLimit counts them.
 	Tenants []string
+}
+
+// A RevocationsState is what the page shows of a list of revocations that a fleet shares.
+type RevocationsState struct {
+	Entries        int
+	Synced         time.Time // when it was last in sync with the store
+	InDoubt, Ready bool
 }
 
 // A Collector counts what a service does. It is a [prometheus.Collector] and safe for concurrent use.

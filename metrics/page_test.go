@@ -52,6 +52,10 @@ var families = map[string]string{
 	"keyturn_config_last_reload_success_timestamp_seconds": "gauge",
 	"keyturn_config_reloads_total":                         "counter result",
 	"keyturn_tls_certificate_not_after_timestamp_seconds":  "gauge",
+	"keyturn_revocation_entries":                           "gauge",
+	"keyturn_revocation_ready":                             "gauge",
+	"keyturn_revocation_in_doubt":                          "gauge",
+	"keyturn_revocation_last_sync_timestamp_seconds":       "gauge",
 	"keyturn_build_info":                                   "gauge goversion version",
 }
 
@@ -208,8 +212,8 @@ func TestSynapse_9540_DatesAndNoAges(t *testing.T) {
 			dates++
 		}
 	}
-	if dates != 5 {
-		t.Errorf("%d families are dates, want 5", dates)
+	if dates != 6 {
+		t.Errorf("%d families are dates, want 6", dates)
 	}
 	wantDates(t, scrape(t, everything(t)))
 }

@@ -166,7 +166,7 @@ func New(cfg Config) (*Verifier, error) {
 		return nil, err
 	}
 	if v.cache != nil {
-		v.marker, _ = cfg.Revocations.(Marker)
+		v.marker = markerOf(cfg.Revocations)
 	}
 	v.openResolver(cfg)
 	v.tenants.Store(noTenants())

@@ -60,8 +60,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// shortLogouts are the faults that strike users in a short run. make faults has users in all runs.
-const shortLogouts = "cut-half"
+// shortLogouts are the faults that strike users in a short run: those that lose what was committed, or
+// keep half of the instances from hearing of it. make faults has users in all runs.
+const shortLogouts = "kill cold cut-half"
 
 func checkRow(t *testing.T, x *row) {
 	t.Log(x.line(0))

@@ -96,7 +96,7 @@ func newLogouts(f *fleet, measures bool) *logouts {
 
 // listPoll is how often a list polls. It reads all buckets, so a whole fleet cannot do that as often as
 // keyrings of five tenants.
-func (p pace) listPoll() time.Duration { return 4 * p.poll }
+func (p pace) listPoll() time.Duration { return max(4*fast.poll, 2*p.poll) }
 
 // listGap returns how long after a change every list that reaches the store has read it.
 func (p pace) listGap() time.Duration { return p.listPoll() + p.listPoll()/5 + p.deadline }

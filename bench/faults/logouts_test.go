@@ -124,7 +124,7 @@ func TestLogoutAdversary(t *testing.T) {
 	o := testOptions()
 	o.pace = fast
 	moves := slices.DeleteFunc(slices.Clone(logoutMoves), func(m logoutMove) bool {
-		return !slices.Contains([]string{"edit", "keys", "forge", "replay"}, m.name)
+		return !slices.Contains([]string{"hide", "edit", "keys", "flush"}, m.name)
 	})
 	a, err := underLogoutAttack(t.Context(), o, moves, 15*time.Second)
 	if err != nil {
@@ -136,7 +136,7 @@ func TestLogoutAdversary(t *testing.T) {
 	if err := a.broken(); err != nil {
 		t.Error(err)
 	}
-	if len(a.rows) < 3 || a.u.result().Revoked < 20 {
+	if len(a.rows) < 3 || a.u.result().Revoked < 8 {
 		t.Errorf("%d moves, %+v: too few to prove anything", len(a.rows), a.u.result())
 	}
 }

@@ -41,6 +41,9 @@ func (s *serveCommand) offerFile() (*offer, error) {
 			return nil, err
 		}
 	}
+	if err := s.addRevocations(file, &o.server); err != nil {
+		return nil, err
+	}
 	o.intro = func(srv *server.Server) string { return fileIntro(endpoint(srv.Endpoint()), file) }
 	return o, nil
 }
@@ -67,6 +70,9 @@ func (s *serveCommand) fileWarnings(file *configFile) []string {
 			warnings = append(warnings, "tenant "+quoteShort(t.ID)+" has waivers: "+waivers)
 		}
 		used = append(used, t.SecretEnv)
+	}
+	if c := file.Revocations; c != nil && c.StaleOK {
+		warnings = append(warnings, "revocations has a waiver: stale_ok: without Redis, what is revoked meanwhile is accepted")
 	}
 	if c := file.Rings; c != nil {
 		for _, name := range []string{envRedis, envKEK, envKEKFile} {

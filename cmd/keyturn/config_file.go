@@ -41,6 +41,14 @@ no secret, only the names of files (seen from its own folder) and of variables:
       snapshot: rings.snapshot         # as --snapshot; written by the server
       bootstrap: true                  # make the rings that are not there, with this policy
       policy: {alg: ES256, every: 30d, max-ttl: 15m}
+    revocations:                       # of tokens before their end; none if it is left out
+      redis: redis://localhost:6379    # as rings, if it is left out; also redis_tls and the rest
+      kek_file: kek                    # KEYTURN_KEK_FILE or KEYTURN_KEK beats it; may be left out
+      max_stale: 60s                   # without Redis for longer, every token is 503
+      stale_ok: false                  # true: the last known list serves on
+      max_token_ttl: 24h               # the longest that a token lives; 400 days if left out
+      clients: [{id: orders, secret_file: orders.secret, may: [introspect, revoke]}]
+      logout: {globex: {client_id: shop}} # whose providers send logout tokens
     max_token_bytes: 16384             # as --max-token-bytes, which beats it
     from_header: [Cf-Access-Jwt-Assertion] # where the token is; else in Authorization
     upstream:                          # the service behind the server, in place of the demo API
@@ -77,6 +85,10 @@ For reverse proxies that ask at /authz, /authz/NAME or /ext-authz/NAME, and for 
 
     identity: {prefix: X-Auth-, claims: {Email: email}} # headers that tell whose request it is
     authz: {profiles: {default: {}, orders-write: {scopes: [orders:write], audiences: [api], tenant: acme}}}
+
+revocations opens POST /introspect (RFC 7662), /revoke (RFC 7009) and /backchannel-logout,
+the last for a tenant of logout, which may have types: [JWT] and tokens_have_sid: true;
+a client may have tenants: [acme], and its secret has 32 bytes or more. See docs/revocation.md.
 
 identity may have assertion: {tenant: T, audience: A}, for a token in X-Auth-Assertion that T's
 ring signs. authz may have wait (150ms: how long a key is looked for), cannot_tell (503, or 403
@@ -130,6 +142,8 @@ type configFile struct {
 
 	Metrics metricsConfig `yaml:"metrics"`
 
+	Revocations *revocationsConfig `yaml:"revocations"`
+
 	drain        *time.Duration           // nil: the default
 	ids, issuers map[string]*tenantConfig // of the tenants, by what each has alone
 }
@@ -157,6 +171,8 @@ type ringsConfig struct {
 	OtherRealms []string             `yaml:"other_realms"`
 	Bootstrap   bool                 `yaml:"bootstrap"`
 	Policy      map[string]yaml.Node `yaml:"policy"` // by the names of the flags
+
+	section string // of the file, for errors; "" is rings
 }
 
 type tenantConfig struct {
@@ -336,6 +352,9 @@ func (c *configFile) resolve(folder string) {
 	if c.Rings != nil {
 		resolveAll(folder, c.Rings.files()...)
 	}
+	if c.Revocations != nil {
+		resolveAll(folder, c.Revocations.files()...)
+	}
 	c.Listen.resolve(folder)
 	for i := range c.Tenants {
 		c.Tenants[i].resolve(folder)
@@ -390,7 +409,7 @@ func (c *configFile) checkServer() error {
 			return usagef("the file of --config: max_token_bytes: %v", err)
 		}
 	}
-	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkAuthz, c.checkMetrics} {
+	for _, check := range []func() error{c.checkHeaders, c.checkUpstream, c.checkAuthz, c.checkMetrics, c.checkRevocations} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -64,20 +64,33 @@ func fixedSettings(o *offer) map[string]string {
 		"upstream": fmt.Sprint(cfg.Upstream != nil), "listen.tls": fmt.Sprint(cfg.TLS != nil), "max_token_bytes": fmt.Sprint(cfg.MaxTokenBytes),
 		"metrics.tenants": fmt.Sprint(cfg.Metrics.TenantLimit),
 	}
-	if o.file == nil || o.file.Rings == nil {
+	if o.file == nil {
 		return fixed
 	}
-	text, err := yaml.Marshal(o.file.Rings)
+	if c := o.file.Rings; c != nil {
+		addFixed(fixed, "rings", c)
+	}
+	fixed["revocations"] = fmt.Sprint(o.file.Revocations != nil)
+	if c := o.file.Revocations; c != nil {
+		own := *c
+		own.Clients, own.Logout = nil, nil // which a reload changes
+		addFixed(fixed, "revocations", &own)
+	}
+	return fixed
+}
+
+// addFixed adds the members of a section of the file.
+func addFixed(fixed map[string]string, section string, c any) {
+	text, err := yaml.Marshal(c)
 	if err != nil {
-		return fixed
+		return
 	}
 	// Each member at the top begins with a line that is not indented. Its content follows.
 	name := ""
 	for line := range strings.Lines(string(text)) {
 		if before, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "-") {
-			name = "rings." + before
+			name = section + "." + before
 		}
 		fixed[name] += line
 	}
-	return fixed
 }

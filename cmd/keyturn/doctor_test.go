@@ -489,3 +489,25 @@ func TestDoctorSentinel(t *testing.T) {
 	port := strings.TrimPrefix(s.Primary.Addr(), "127.0.0.1:")
 	c.doctor(exitNo).want("replicas", doctor.Bad, "redis-cli -h PRIMARY -p "+port+" CONFIG SET min-replicas-to-write 1")
 }
+
+// A list of revocations is looked at where there is one, and none is made.
+func TestDoctorLooksAtRevocations(t *testing.T) {
+	p := newPatient(t, durable())
+	p.doctor(exitYes)
+	if n, err := p.server.Client().DBSize(t.Context()).Result(); err != nil || n != 0 {
+		t.Errorf("the doctor has written %d keys, %v", n, err)
+	}
+	p.run("revoke", "--tenant", "acme", "--subject", "ann", "--no-wait").wantCode(t, exitYes)
+	r := p.run("doctor", "--json")
+	var all []doctor.Finding
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
+		t.Fatalf("%v: %s", err, r.stdout)
+	}
+	doctored{t, all}.want("revocations", doctor.OK, "1 revocation")
+	p.kek = newKEK()
+	r = p.run("doctor", "--json")
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
+		t.Fatalf("%v: %s", err, r.stdout)
+	}
+	doctored{t, all}.want("revocations", doctor.Unknown, "wrong KEK")
+}

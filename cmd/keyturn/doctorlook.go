@@ -42,6 +42,7 @@ func (c *doctorCommand) look(ctx context.Context, s *ringSession) []doctor.Findi
 	l.servers(ctx)
 	if l.facts.Unreachable == "" {
 		l.walkRings(ctx)
+		l.list(ctx)
 	}
 	for _, in := range l.instances {
 		l.facts.Instances = append(l.facts.Instances, in)

@@ -445,7 +445,7 @@ func (c *ringCLI) run(args ...string) result {
 	w := &app{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, now: c.now}
 	w.env = func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 	at := 1 // after the name of the command
-	if args[0] == "keys" {
+	if args[0] == "keys" || args[0] == "revocations" {
 		at = 2
 	}
 	args = slices.Insert(slices.Clone(args), at, "--redis", c.url)

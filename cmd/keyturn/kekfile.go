@@ -40,3 +40,14 @@ func (a *app) setKEKs(rings *server.Rings, name, path string) error {
 	}
 	return nil
 }
+
+// optionalKEKs is readKEKs, without the file. It returns nil if there is no KEK at all.
+func (a *app) optionalKEKs(name, path string) (*rotation.KEKs, error) {
+	_, text := a.env(envKEK)
+	_, file := a.env(envKEKFile)
+	if path == "" && !text && !file {
+		return nil, nil
+	}
+	keks, _, err := a.readKEKs(name, path)
+	return keks, err
+}

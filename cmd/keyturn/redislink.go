@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -329,7 +330,7 @@ func (c *ringsConfig) link(a *app) redisLink {
 		default:
 			field = "redis_tls." + field
 		}
-		return "rings." + field + " in the file of --config"
+		return cmp.Or(c.section, "rings") + "." + field + " in the file of --config"
 	}
 	return l
 }

@@ -44,6 +44,8 @@ program proves to another who is asking.
   verify   says whether a token is good, and by its exit code too
   inspect  shows what is inside a token, without checking it
   serve    starts a small API on port 4111 that only a good token opens
+  revoke   ends tokens of a user, a session or a tenant before their exp
+  revocations  shows what was revoked
   doctor   says what in Redis, the rings and the clock would hurt
   drill    rehearses a rotation, a revocation, an outage or a restore on a canary
 
@@ -87,7 +89,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.Flags().Bool("version", false, "print the version")
-	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a), newDoctor(a), newDrill(a))
+	root.AddCommand(newKeys(a), newSign(a), newVerify(a), newInspect(a), newServe(a), newRevoke(a), newRevocations(a), newDoctor(a), newDrill(a))
 	addHelp(root)
 	return root
 }
@@ -103,13 +105,16 @@ func addHelp(cmd *cobra.Command) {
 
 // commandNames lists the commands below cmd in words, in the order in which they are used.
 func commandNames(cmd *cobra.Command) string {
-	if cmd.Name() == "drill" {
+	switch cmd.Name() {
+	case "drill":
 		return "rotate, revoke, outage or restore"
+	case "revocations":
+		return "list or count"
 	}
 	if cmd.HasParent() {
 		return "create, list, log, rotate, promote, revoke or rekey"
 	}
-	return "keys, sign, verify, inspect, serve, doctor or drill"
+	return "keys, revoke, revocations, sign, verify, inspect, serve, doctor or drill"
 }
 
 // newHelp replaces cobra's help command. That one prints an argument that is not a command, which may

@@ -961,17 +961,17 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a cold start is ready at once",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "s.Doubt, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(recover)", "s.Doubt, s.Until = false, r.Sent.Add(recover)"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "s.Doubt, s.Until = r.Sent, !r.Trusted && !r.Vouched, r.Sent.Add(recover)", "s.Doubt, s.Until = r.Sent, false, r.Sent.Add(recover)"}},
 		tests: tests{revoking, "TestTimelineWipe$"}, want: "TestTimelineWipe",
 	},
 	{
 		name:  "revocations: a dispute extends no wait",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed)", "r.Merging"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed &&", "(r.Merging || false &&"}},
 		tests: tests{revRules, "TestState$"}, want: "TestState",
 	},
 	{
 		name:  "revocations: a repair extends no wait",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed)", "r.Disputed"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed &&", "(r.Disputed &&"}},
 		tests: tests{revRules, "TestState$"}, want: "TestState",
 	},
 	{
@@ -986,7 +986,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: an acknowledgement of another run vouches",
-		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "sameRun := a.Run != \"\" && a.Run == v.Run &&", "sameRun :="}},
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "if a.Run == \"\" || a.Run != v.Run {", "if false {"}},
 		tests: tests{revRules, "TestVouches$"}, want: "TestVouches",
 	},
 	{
@@ -1088,5 +1088,65 @@ var mutants = []mutant{
 		name:  "revocations: a new KEK makes the digests others",
 		edits: []edit{{"verifier/revocations/internal/codec/key.go", "hkdf.Key(sha256.New, []byte(kept), nil,", "hkdf.Key(sha256.New, []byte(kept), []byte(rand.Text()),"}},
 		tests: tests{revoking, "TestTimelineKEK$"}, want: "TestTimelineKEK",
+	},
+	{
+		name:  "revocations: a dispute never ends",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "< maxDisputes*recover", "< 1e18"}},
+		tests: tests{revRules, "TestState$"}, want: "TestState",
+	},
+	{
+		name:  "revocations: an instance whose clock is behind is compared",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "case a.Minute < now.Minute-oldMinute:", "case false:"}},
+		tests: tests{revRules, "TestCompare$"}, want: "TestCompare",
+	},
+	{
+		name:  "revocations: a write of unknown outcome is not looked after",
+		edits: []edit{{"verifier/revocations/hold.go", "l.unsure[groupOf(e.Digest, len(l.prints))] = true", ""}},
+		tests: tests{revoking, "TestTimelineUnknownOutcome$"}, want: "TestTimelineUnknownOutcome",
+	},
+	{
+		name:  "logout: an ID token passes",
+		edits: []edit{{"verifier/revocations/logout.go", "case c.Nonce != nil:", "case false:"}},
+		tests: tests{revoking, "TestABadLogoutTokenDoesNothing$"}, want: "TestABadLogoutTokenDoesNothing",
+	},
+	{
+		name:  "logout: a logout for any client counts",
+		edits: []edit{{"verifier/revocations/logout.go", "Audiences: []string{t.ClientID}", "AnyAudience: true"}},
+		tests: tests{revoking, "TestABadLogoutTokenDoesNothing$"}, want: "TestABadLogoutTokenDoesNothing",
+	},
+	{
+		name:  "logout: tokens of the second of the logout live on",
+		edits: []edit{{"verifier/revocations/logout.go", "t.IssuedAt().Unix()+1", "t.IssuedAt().Unix()"}},
+		tests: tests{revoking, "TestALogoutTokenRevokesItsSubjectAndItsSession$"}, want: "TestALogoutTokenRevokesItsSubjectAndItsSession",
+	},
+	{
+		name:  "logout: tokens without sid live on",
+		edits: []edit{{"verifier/revocations/logout.go", "c.SID != \"\" && h.hasSID[t.Tenant()]", "c.SID != \"\""}},
+		tests: tests{revoking, "TestALogoutTokenRevokesItsSubjectAndItsSession$"}, want: "TestALogoutTokenRevokesItsSubjectAndItsSession",
+	},
+	{
+		name:  "logout: a logout that was not written is not repeated",
+		edits: []edit{{"verifier/revocations/logout.go", "h.used.end(key, err == nil)", "h.used.end(key, true)"}},
+		tests: tests{revoking, "TestALogoutTokenIsUsedOnce$"}, want: "TestALogoutTokenIsUsedOnce",
+	},
+	{
+		name:  "introspection: an outage is inactive",
+		edits: []edit{{"verifier/revocations/introspect.go", "case errors.Is(err, verifier.ErrInvalid):", "case err != nil:"}},
+		tests: tests{revoking, "TestIntrospectionThatCannotTellIsNeverInactive$"}, want: "TestIntrospectionThatCannotTellIsNeverInactive",
+	},
+	{
+		name:  "introspection: another tenant's tokens",
+		edits: []edit{{"verifier/revocations/introspect.go", "case !c.may(t.Tenant()):", "case false:"}},
+		tests: tests{revoking, "TestIntrospectionSaysNoMoreOfABadToken$"}, want: "TestIntrospectionSaysNoMoreOfABadToken",
+	},
+	{
+		name:  "clients: any secret",
+		edits: []edit{{"verifier/revocations/form.go", "if good != 1 || !known {", "if !known {"}},
+		tests: tests{revoking, "TestClientsAuthenticate$"}, want: "TestClientsAuthenticate",
+	},
+	{
+		name:  "revocation: a token of a suspended tenant seems revoked",
+		edits: []edit{{"verifier/revocations/revocation.go", ", reason == verifier.ReasonSuspended:", ":"}},
+		tests: tests{revoking, "TestRevocationRevokesTheToken$"}, want: "TestRevocationRevokesTheToken",
 	},
 }

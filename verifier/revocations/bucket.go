@@ -32,7 +32,7 @@ type bucket struct {
 	past    []rules.Held   // at earlier places
 	applied []string       // nonces of the changes of late that were applied
 	begun   bool           // its groups were read once
-	exact   bool           // what is held is exactly what the log says up to place
+	exact   bool           // the held entries are exactly those of the log up to place
 
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
@@ -66,7 +66,7 @@ func newBuckets(groups int) buckets {
 	return bs
 }
 
-// add returns the bucket of that index, which it makes if there is none.
+// add returns the bucket of that index, which it makes if it is missing.
 func (bs *buckets) add(index int) *bucket {
 	if b := bs.byIndex[index]; b != nil {
 		return b
@@ -104,7 +104,7 @@ func (l *List) addGone(b *bucket, end int64, f codec.Fingerprint) {
 	l.gone[b.index][end] ^= f
 }
 
-// rememberPast notes what is held at the place of b.
+// rememberPast notes the held entries at the place of b.
 func (b *bucket) rememberPast(h rules.Held) {
 	if n := len(b.past); n > 0 && b.past[n-1].Last == h.Last && b.past[n-1].Minute == h.Minute {
 		b.past[n-1] = h
@@ -147,6 +147,9 @@ func (l *List) statusLocked() Status {
 	for i, b := range l.all {
 		if i == 0 || b.state.Good.Before(s.Synced) {
 			s.Synced = b.state.Good
+		}
+		if i == 0 || b.state.Complete.Before(s.Read) {
+			s.Read = b.state.Complete
 		}
 		s.InDoubt = s.InDoubt || b.state.Doubt
 		s.ClockOff = s.ClockOff || b.off

@@ -16,7 +16,7 @@ import (
 // collectAtOnce is how many groups one poll clears of ended entries at most.
 const collectAtOnce = 256
 
-// collect removes from the store what has ended, if this instance is the one that does. While the clocks
+// collect removes ended entries from the store, if this instance is the one that does. While the clocks
 // differ, nothing is removed.
 func (l *List) collect(ctx context.Context) {
 	if l.cfg.Transient || ctx.Err() != nil || !l.isCollector() {
@@ -70,8 +70,8 @@ func (l *List) isCollector() bool {
 	return rules.Collects(l.cfg.Instance, names)
 }
 
-// collectGroup removes from a group what has ended, what the revocation of a whole tenant replaces, and
-// what no keyturn wrote.
+// collectGroup removes from a group the ended entries, those that the revocation of a whole tenant
+// replaces, and the values that no keyturn wrote.
 func (l *List) collectGroup(ctx context.Context, read groupRead, s rotation.Snapshot) {
 	keys := l.current()
 	var fields []string

@@ -27,7 +27,7 @@ type Config struct {
 	// All instances must have the same.
 	KEKs *rotation.KEKs
 
-	// Realm is the realm of the KEKs: see [rotation.Config]. What is sealed in OtherRealms is opened
+	// Realm is the realm of the KEKs: see [rotation.Config]. Digest keys of OtherRealms are opened
 	// too, while the list moves from one of them.
 	Realm       string
 	OtherRealms []string
@@ -53,7 +53,7 @@ type Config struct {
 	// the verifier's answer [verifier.ErrUnavailable], HTTP 503. The default is 60s, the least 10s.
 	MaxStale time.Duration
 
-	// StaleOK waives MaxStale: the last known list serves on. What was revoked since is accepted then.
+	// StaleOK waives MaxStale: the last known list serves on. It accepts tokens that were revoked since.
 	// Before the first sync after a start the list still cannot tell.
 	StaleOK bool
 

@@ -12,7 +12,7 @@ import (
 // This file has what changes the entries that are held. Each function whose name ends in Locked needs
 // heldState.mu.
 
-// learnLocked joins an authentic entry that the store has, or has logged, with what is held.
+// learnLocked joins an authentic entry that the store has, or has logged, with the held one.
 func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	switch {
 	case rules.Ended(e, time.Unix(l.swept, 0)):
@@ -47,8 +47,8 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	}
 }
 
-// countLocked counts e in the fingerprints, beside what was counted of its digest. It returns what is
-// counted now.
+// countLocked counts e in the fingerprints, joined with the counted entry of its digest. It returns the
+// joined one.
 func (l *List) countLocked(counted earlyEntry, e table.Entry, k *codec.Key) table.Entry {
 	g := groupOf(e.Digest, len(l.prints))
 	switch {
@@ -89,6 +89,7 @@ func (l *List) roomLocked(e table.Entry) bool {
 		l.cfg.Logger.Error("revocations: a tenant has more than twice its share: its tokens are answered with 503; revoke the whole tenant, and restart", "share", l.cfg.MaxPerTenant)
 	}
 	l.alarms.Over++
+	l.partial = true
 	return false
 }
 
@@ -138,6 +139,17 @@ func (l *List) countEarly(e table.Entry, k *codec.Key) {
 	if _, written := l.early[e.Digest]; written {
 		l.learnLocked(e, k)
 	}
+	l.unsure[groupOf(e.Digest, len(l.prints))] = true
+}
+
+// takeUnsure has the groups read whose writes had an unknown outcome.
+func (l *List) takeUnsure() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for g := range l.unsure {
+		l.byIndex[bucketsOf()[g]].lost[g] = true
+	}
+	clear(l.unsure)
 }
 
 // sweep forgets entries that have ended, once a minute. The minute goes by the clock that is behind,

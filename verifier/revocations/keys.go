@@ -201,8 +201,8 @@ func (l *List) makeFirstKey(ctx context.Context) {
 	}
 }
 
-// keyToWrite returns the digest key for a new entry. Where there is none, it makes one, and waits before
-// that: an acknowledgement shows an instance that may hold one which the store has lost. Two keys would
+// keyToWrite returns the digest key for a new entry. If the store has no key, it makes one, and waits
+// before that: an acknowledgement shows an instance that may hold one which the store has lost. Two keys would
 // make each look-up slower, and none is ever removed.
 func (l *List) keyToWrite(ctx context.Context) (*codec.Key, error) {
 	select {

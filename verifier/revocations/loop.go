@@ -21,7 +21,9 @@ func (l *List) run(ctx context.Context) {
 	defer close(l.done)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { l.listen(ctx) })
+	if !l.cfg.Transient {
+		wg.Go(func() { l.listen(ctx) })
+	}
 	wg.Go(func() { l.watchStale(ctx) })
 	h := fnv.New64a()
 	h.Write([]byte(l.cfg.Instance))
@@ -71,7 +73,7 @@ func (l *List) syncNudgedFor(ctx context.Context, d time.Duration) {
 }
 
 // syncNudged syncs the buckets that were nudged, and nudges those in which something was new: a sync
-// acknowledges only what was applied before it, and a person may be waiting for that.
+// acknowledges only changes that were applied before it, and a person may be waiting for that.
 func (l *List) syncNudged(ctx context.Context) {
 	var buckets []*bucket
 	var before []rotation.Place

@@ -67,7 +67,7 @@ func (l *List) oldKeys(fields map[string][]byte) (report Rekeyed, old codec.Keys
 		k, other, err := codec.OpenKey(l.box, field, value)
 		switch {
 		case notAKey(err):
-			continue // a holder puts back what was there
+			continue // a holder puts back the key
 		case err != nil:
 			return report, nil, fmt.Errorf("%w: field %.64q: %w", ErrDigestKeys, field, err)
 		}

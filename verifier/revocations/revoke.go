@@ -28,7 +28,7 @@ var kinds = [...]Kind{table.Token: Token, table.Session: Session, table.Subject:
 
 func kindOf(k table.Kind) Kind { return kinds[k] }
 
-// A Receipt says what was revoked, and when the store had it.
+// A Receipt describes a revocation, and when the store had it.
 type Receipt struct {
 	Kind   Kind   `json:"kind"`
 	Tenant string `json:"tenant"`
@@ -130,7 +130,7 @@ func (l *List) revoke(ctx context.Context, o order) (Receipt, error) {
 	return receipt, nil
 }
 
-// failed returns the error of a revocation. It names nobody.
+// failed returns the error of a revocation. It names no subject, session or jti.
 func failed(kind table.Kind, err error) error {
 	return fmt.Errorf("revocations: the %s could not be revoked: %w", kindOf(kind), err)
 }
@@ -166,8 +166,8 @@ func (l *List) checkRoom(e table.Entry) error {
 	return nil
 }
 
-// commit joins an entry with what the store has of it, and writes that. It writes also what is there
-// already, so that acknowledgements tell of it.
+// commit joins an entry with that of the store, and writes the result. It also writes an entry that the
+// store has already, so that acknowledgements tell of it.
 func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt, error) {
 	g := groupOf(e.Digest, len(l.prints))
 	var last error
@@ -226,7 +226,7 @@ func (l *List) storedEntry(s rotation.Snapshot, d table.Digest) (table.Entry, bo
 }
 
 // writeEntry writes one entry. A revocation is dated by the store's clock, so that a time of the future
-// is refused there. What was sent may have been written, also after an error: then it is held.
+// is refused there. An entry that was sent may have been written, also after an error: then it is held.
 func (l *List) writeEntry(ctx context.Context, g int, digest string, e table.Entry, k *codec.Key) (rotation.Result, error) {
 	key := l.current().Find(e.Key)
 	change := rotation.Change{Tenant: groupName(g), If: digest, Set: map[string][]byte{codec.Field(e.Digest): key.SealEntry(e)}, Op: opRevoke}

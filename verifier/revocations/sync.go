@@ -12,7 +12,7 @@ import (
 )
 
 // syncRounds bounds how often one sync asks again, since a reply did not cover the whole log, or groups
-// were read after it. What is left waits for the next poll.
+// were read after it. The rest waits for the next poll.
 const syncRounds = 8
 
 // sync asks what changed in buckets, reads it, and puts back what the store has lost.
@@ -45,6 +45,7 @@ func (r *reading) run() (again []*bucket) {
 	l.turn++
 	r.ask()
 	l.sweep(r.sent)
+	l.takeUnsure()
 	keysErr := r.readKeys()
 	r.readLogs()
 	r.listGroups()
@@ -100,7 +101,7 @@ func (r *reading) readKeys() error {
 	return err
 }
 
-// ask asks the store, and acknowledges what was applied before.
+// ask asks the store, and acknowledges the changes that were applied before.
 func (r *reading) ask() {
 	l := r.l
 	requests := make([]rotation.SyncRequest, len(r.buckets))
@@ -220,8 +221,12 @@ func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range logged.Entries {
-		if k := l.keys.set.Find(e.Key); k != nil && groupOf(e.Digest, len(l.prints)) == g {
+		switch k := l.keys.set.Find(e.Key); {
+		case groupOf(e.Digest, len(l.prints)) != g:
+		case k != nil:
 			l.learnLocked(e, k)
+		default: // the log was sealed under another digest key, which is known
+			b.unread[g], l.keys.unread = true, true
 		}
 	}
 	delete(b.digests, g)
@@ -263,7 +268,7 @@ func (r *reading) listGroups() {
 func (l *List) readAll(b *bucket, names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gone[b.index] = nil // what has ended is counted again as it is read
+	l.gone[b.index] = nil // ended entries are counted again as they are read
 	for _, name := range names {
 		if g, ok := groupNumber(name); ok && l.lies(g, b) {
 			b.unread[g] = true
@@ -283,8 +288,8 @@ func (l *List) lies(g int, b *bucket) bool {
 	return g < len(l.prints) && l.byIndex[bucketsOf()[g]] == b
 }
 
-// finish notes that a bucket was read. It reports whether to ask again at once: what was read of groups
-// may be newer than the log was, and only afterwards it can be compared with what others hold.
+// finish notes that a bucket was read. It reports whether to ask again at once: the groups
+// may have been read later than the log, and can be compared with those of others only afterwards.
 func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 	l := r.l
 	if len(b.unread) > 0 {
@@ -299,7 +304,7 @@ func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 		b.rememberPast(held)
 	}
 	if b.state.Complete.IsZero() && !b.exact && !b.begun && !l.cfg.TrustFirstRead {
-		b.begun = true // acknowledgements vouch for what is compared with them, so the state begins after that
+		b.begun = true // others can vouch only after the comparison, so the state begins with it
 		return true
 	}
 	now := rules.Reading{Sent: r.sent, Run: reply.Run, Resync: reply.Resync, Trusted: l.cfg.TrustFirstRead, Merging: !l.merged.IsZero() && !l.merged.Before(b.state.Complete)}
@@ -311,7 +316,7 @@ func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 // errUnread reports that a group of a bucket could not be read.
 var errUnread = errors.New("revocations: a group of the store could not be read")
 
-// readAcks compares what is held with what the acknowledgements of others say.
+// readAcks compares the held entries with the acknowledgements of others.
 func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held, gone []rules.Gone, now *rules.Reading) {
 	l := r.l
 	if len(reply.Acks) == 0 {
@@ -321,7 +326,10 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	for _, e := range reply.Changed {
 		v.Log = append(v.Log, e.Nonce)
 	}
-	if !b.exact {
+	if l.isPartial() {
+		v.Past = nil
+	}
+	if !b.exact || v.Past == nil {
 		v.Held.Last = notComparable
 	}
 	keys := l.current()
@@ -330,8 +338,16 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	}
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
+		l.count(&l.alarms.Disputed)
 		l.nudge(b.index)
 	}
+}
+
+// isPartial reports whether something is not held, since there was no room. Then nothing can be compared.
+func (l *List) isPartial() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.partial
 }
 
 func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {

@@ -31,13 +31,26 @@ func Check(cfg Config) error {
 		return err
 	}
 	if cfg.Rings != nil && cfg.Demo == nil {
-		client, err := rediskeys.OpenWith(cfg.Rings.URL, cfg.Rings.Link) // dials with the first command
-		if err != nil {
-			return &Error{Part: PartStore, Err: err}
+		if err := checkStore(cfg.Rings.URL, cfg.Rings.Link); err != nil {
+			return err
 		}
-		client.Close()
+	}
+	if c := cfg.Revocations; c != nil {
+		if err := checkStore(c.URL, c.Link); err != nil {
+			return err
+		}
 	}
 	return checkRules(&cfg)
+}
+
+// checkStore refuses a URL of Redis that cannot be used.
+func checkStore(url string, link rediskeys.Options) error {
+	client, err := rediskeys.OpenWith(url, link) // dials with the first command
+	if err != nil {
+		return &Error{Part: PartStore, Err: err}
+	}
+	client.Close()
+	return nil
 }
 
 // maxSocketPath is the longest name of a socket that all Unix systems take.
@@ -101,20 +114,27 @@ func (unknownKeys) Lookup(keystore.ID, keystore.Algorithm) ([]*keystore.Key, err
 func checkRules(cfg *Config) error {
 	rules := make([]verifier.Tenant, len(cfg.Tenants))
 	for i := range cfg.Tenants {
-		t := &cfg.Tenants[i]
-		rules[i] = t.Rules
-		if t.Ring {
-			rules[i].Algorithms, rules[i].MixedFamilies = keystore.Algorithms(), true
-		}
-		if t.Ring || t.Source != nil {
-			rules[i].Keys = unknownKeys{}
-		}
-		if cfg.Demo != nil {
-			rules[i].Issuer = t.Rules.ID
-		}
+		rules[i] = checkedRules(cfg, &cfg.Tenants[i])
 	}
-	if _, err := verifier.New(verifier.Config{Tenants: rules, MaxTokenBytes: cfg.MaxTokenBytes, Now: cfg.Now}); err != nil {
+	v, err := verifier.New(verifier.Config{Tenants: rules, MaxTokenBytes: cfg.MaxTokenBytes, Now: cfg.Now})
+	if err != nil {
 		return &Error{Part: PartRules, Err: err}
 	}
-	return nil
+	_, err = revocationHandlers(cfg, nil, v, func(t *Tenant) verifier.Tenant { return checkedRules(cfg, t) })
+	return err
+}
+
+// checkedRules returns the rules of a tenant, with keys that stand for those which are not known yet.
+func checkedRules(cfg *Config, t *Tenant) verifier.Tenant {
+	rules := t.Rules
+	if t.Ring {
+		rules.Algorithms, rules.MixedFamilies = keystore.Algorithms(), true
+	}
+	if t.Ring || t.Source != nil {
+		rules.Keys = unknownKeys{}
+	}
+	if cfg.Demo != nil {
+		rules.Issuer = t.Rules.ID
+	}
+	return rules
 }

@@ -59,6 +59,10 @@ type Config struct {
 	// Rings says where the rings are. It is nil if no tenant has Ring.
 	Rings *Rings
 
+	// Revocations says where the list of revoked tokens is. It may be nil: then only a revoked key, or
+	// the end of a tenant, ends a token early.
+	Revocations *Revocations
+
 	// Demo makes the server a demo, which needs nothing outside its process. It may be nil.
 	Demo *Demo
 
@@ -283,6 +287,8 @@ const (
 	PartAdmin    Part = "admin"    // Config.Admin cannot be listened on
 	PartRules    Part = "rules"    // the rules of the tenants contradict each other
 	PartAuthz    Part = "authz"    // Config.Identity, Assertion or Authz cannot be used
+
+	PartRevocations Part = "revocations" // Config.Revocations cannot be used
 )
 
 // An Error says which part of a server could not be opened.

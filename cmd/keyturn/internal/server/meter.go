@@ -35,6 +35,8 @@ const (
 	FaceAuthz = "authz"
 	FaceProxy = "proxy"
 	FaceJWKS  = "jwks" // and the metadata that leads there
+
+	FaceRevocations = "revocations" // introspection, revocation and logout tokens
 )
 
 // The reasons for which a stream ended.

@@ -49,7 +49,7 @@ func (s *Server) watchMetrics(g *generation) {
 	if s.metrics == nil {
 		return
 	}
-	w := metrics.Watched{Verifier: s.verifier, Sources: g.tenants.allSources}
+	w := metrics.Watched{Verifier: s.verifier, Sources: g.tenants.allSources, Revocations: s.revoked.state}
 	if g.tenants.rings != nil {
 		w.Keyring = g.tenants.rings.keyring
 	}

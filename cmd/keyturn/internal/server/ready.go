@@ -26,6 +26,8 @@ type readiness struct {
 	Degraded int                    `json:"degraded"`
 	NotReady int                    `json:"not_ready"`
 	Tenants  map[string]tenantReady `json:"tenants,omitempty"`
+
+	Revocations *revocationsReady `json:"revocations,omitempty"` // nil without a list
 }
 
 // add counts one more tenant.
@@ -245,6 +247,33 @@ func serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ready returns whether tokens can be verified, or signed. While the list of revocations cannot tell,
+// no token can be verified.
+func (s *generation) ready(why purpose) readiness {
+	all := s.tenants.ready(why)
+	if why == forSign {
+		return all
+	}
+	all.Revocations = s.revoked.ready()
+	switch r := all.Revocations; {
+	case r == nil || r.Status == stateReady:
+	case r.Status == stateNotReady:
+		all.Status = stateNotReady
+	case all.Status == stateReady:
+		all.Status = stateDegraded
+	}
+	return all
+}
+
+// unnamed returns what everyone may read of r.
+func (r readiness) unnamed() readiness {
+	r.Tenants = nil
+	if r.Revocations != nil {
+		r.Revocations = &revocationsReady{Status: r.Revocations.Status}
+	}
+	return r
+}
+
 // serveReady answers whether tokens can be verified, or signed, with the names of tenants or without.
 func (s *generation) serveReady(w http.ResponseWriter, r *http.Request, named bool) {
 	if !onlyRead(w, r) {
@@ -259,7 +288,7 @@ func (s *generation) serveReady(w http.ResponseWriter, r *http.Request, named bo
 		answer(w, http.StatusBadRequest, map[string]string{"error": "for is verify or sign"})
 		return
 	}
-	all := cached.get(s.cfg.Now(), func() readiness { return s.tenants.ready(why) })
+	all := cached.get(s.cfg.Now(), func() readiness { return s.ready(why) })
 	if tenant, asked := r.URL.Query()["tenant"]; asked {
 		if one, known := all.Tenants[tenant[0]]; named && known {
 			all = readiness{Status: one.Status, Tenants: map[string]tenantReady{tenant[0]: one}}
@@ -270,7 +299,7 @@ func (s *generation) serveReady(w http.ResponseWriter, r *http.Request, named bo
 		}
 	}
 	if !named {
-		all.Tenants = nil
+		all = all.unnamed()
 	}
 	if s.stopping.Load() {
 		all.Status = stateStopping

@@ -43,15 +43,16 @@ type Loaded struct {
 // request is answered by one.
 type generation struct {
 	*Server
-	cfg       Config
-	tenants   *tenants
-	readiness map[purpose]*recent[readiness] // by what for
-	proxy     *proxy                         // nil without Config.Upstream
-	public    http.Handler                   // of the public listener
-	local     http.Handler                   // of the socket
-	private   http.Handler                   // of the admin listener
-	number    uint64                         // counts the generations of a server
-	tls       *tls.Config                    // nil without TLS
+	cfg        Config
+	tenants    *tenants
+	readiness  map[purpose]*recent[readiness] // by what for
+	proxy      *proxy                         // nil without Config.Upstream
+	revocation map[string]http.Handler        // by path; nil without Config.Revocations
+	public     http.Handler                   // of the public listener
+	local      http.Handler                   // of the socket
+	private    http.Handler                   // of the admin listener
+	number     uint64                         // counts the generations of a server
+	tls        *tls.Config                    // nil without TLS
 }
 
 // generation returns what answers by cfg, with tenants that are open.
@@ -64,6 +65,14 @@ func (s *Server) generation(cfg Config, t *tenants) *generation {
 		g.number = before.number + 1
 	}
 	return g
+}
+
+// addRevocations makes what answers requests about revocations.
+func (g *generation) addRevocations() (err error) {
+	if g.revoked != nil {
+		g.revocation, err = revocationHandlers(&g.cfg, g.revoked.list, g.verifier, g.tenants.rulesOf)
+	}
+	return err
 }
 
 // install has g answer all requests from now on.
@@ -282,6 +291,9 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 	if (cfg.Upstream == nil) != (old.cfg.Upstream == nil) {
 		cfg.Upstream = old.cfg.Upstream // nor what its paths mean
 	}
+	if (cfg.Revocations == nil) != (old.cfg.Revocations == nil) {
+		cfg.Revocations = old.cfg.Revocations // nor is a list opened, or left
+	}
 	if len(cfg.Tenants) == 0 {
 		return what, errors.New("it has no tenants")
 	}
@@ -302,11 +314,11 @@ func (s *Server) reload(ctx context.Context, cfg Config) (what change, err error
 	if err := s.addRings(ctx, newRings); err != nil {
 		return what, err
 	}
-	if what, err = s.replace(s.generation(cfg, next)); err != nil {
+	if what, err = s.replaceBy(cfg, next); err != nil {
 		if next.rings != nil {
 			next.rings.keyring.Remove(newRings...)
 		}
-		return what, &Error{Part: PartRules, Err: err}
+		return what, err
 	}
 	if next.rings != nil {
 		ids := next.ringIDs()
@@ -338,6 +350,18 @@ func (s *Server) addRings(ctx context.Context, ids []string) error {
 		return &Error{Part: PartRings, Err: err}
 	}
 	return nil
+}
+
+// replaceBy has what cfg and its tenants make take the place of the generation before.
+func (s *Server) replaceBy(cfg Config, tenants *tenants) (what change, err error) {
+	next := s.generation(cfg, tenants)
+	if err := next.addRevocations(); err != nil {
+		return what, err
+	}
+	if what, err = s.replace(next); err != nil {
+		return what, &Error{Part: PartRules, Err: err}
+	}
+	return what, nil
 }
 
 // replace has next take the place of the generation before. The verifier changes all tenants in one

@@ -33,6 +33,10 @@ func (s *generation) localRoutes() http.Handler {
 			authz.ServeHTTP(w, r)
 			return
 		}
+		if h := s.revocationHandler(r); h != nil {
+			s.serveRevocations(w, r, h)
+			return
+		}
 		setHeaders(w.Header())
 		switch {
 		case isAPI(r.URL.Path) && !published.owns(r.URL.Path):
@@ -52,13 +56,24 @@ func (s *generation) localRoutes() http.Handler {
 }
 
 // upstreamRoutes returns the handler of all requests in front of an upstream. They are the upstream's,
-// except public keys if those are published.
+// except those about revocations where they are configured, and public keys if those are published.
 func (s *generation) upstreamRoutes() http.Handler {
 	published := newPublisher(s.tenants, s.cfg.Now)
-	if published == nil || !s.cfg.Upstream.Publish {
+	if !s.cfg.Upstream.Publish {
+		published = nil
+	}
+	if published == nil && len(s.revocation) == 0 {
 		return s.proxy
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := s.revocationHandler(r); h != nil {
+			s.serveRevocations(w, r, h)
+			return
+		}
+		if published == nil {
+			s.proxy.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), FaceProxy)))
+			return
+		}
 		if path := r.URL.EscapedPath(); published.owns(path) || published.byPath[path] != nil {
 			setHeaders(w.Header())
 			s.metered(FaceJWKS, published.handler(path)).ServeHTTP(w, r)

@@ -31,11 +31,12 @@ type Server struct {
 	stopping atomic.Bool        // Run will end
 
 	live       atomic.Pointer[generation]
-	replaced   chan struct{}  // receives after rings were added to live
-	retiring   sync.WaitGroup // of the sources that a reload has replaced
-	mu         sync.Mutex     // held while live and the verifier's tenants change; guards incomplete
-	proxies    []*proxy       // that may have streams; guarded by mu
-	incomplete []string       // tenants whose rings have not said yet how much leeway they allow
+	revoked    *revocationList // nil without Config.Revocations
+	replaced   chan struct{}   // receives after rings were added to live
+	retiring   sync.WaitGroup  // of the sources that a reload has replaced
+	mu         sync.Mutex      // held while live and the verifier's tenants change; guards incomplete
+	proxies    []*proxy        // that may have streams; guarded by mu
+	incomplete []string        // tenants whose rings have not said yet how much leeway they allow
 }
 
 // New opens what cfg names, and listens. It waits up to 10 s for the rings, and for no issuer. Its
@@ -71,13 +72,26 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	s.verifier, err = verifier.New(verifier.Config{Tenants: first.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now, Observe: s.observe()})
-	if err != nil {
-		return nil, &Error{Part: PartRules, Err: err}
+	if err = s.newVerifier(ctx, first); err != nil {
+		return nil, err
 	}
 	s.incomplete = first.ringIDs()
 	s.install(s.live.Load())
 	return s, nil
+}
+
+// newVerifier opens the list of revocations, and makes the verifier that asks it.
+func (s *Server) newVerifier(ctx context.Context, first *tenants) (err error) {
+	if s.revoked, err = openRevocations(ctx, &s.cfg); err != nil {
+		return err
+	}
+	s.verifier, err = verifier.New(verifier.Config{
+		Tenants: first.rules(), MaxTokenBytes: s.cfg.MaxTokenBytes, Now: s.cfg.Now, Observe: s.observe(), Revocations: s.revoked.forVerifier(),
+	})
+	if err != nil {
+		return &Error{Part: PartRules, Err: err}
+	}
+	return s.live.Load().addRevocations()
 }
 
 // An Endpoint is where a server listens.
@@ -397,6 +411,7 @@ func (s *Server) close() {
 			l.Close()
 		}
 	}
+	s.revoked.close()
 	if g := s.live.Load(); g != nil {
 		g.tenants.close()
 	}

@@ -97,8 +97,8 @@ func appendMillis(b []byte, t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMilli()))
 }
 
-// appendText appends the length and the bytes of a text. What is too long is left out: no store
-// has such a nonce.
+// appendText appends the length and the bytes of a text. A longer one is left out: no store has
+// such a nonce.
 func appendText(b []byte, text string) []byte {
 	if len(text) > maxText {
 		text = ""

@@ -21,7 +21,7 @@ const KeySize = 32
 
 const infoPrefix = "keyturn/1/revocations-"
 
-// A Key is a digest key. It turns names into digests, and authenticates what is written. It is safe
+// A Key is a digest key. It turns names into digests, and authenticates values. It is safe
 // for concurrent use.
 type Key struct {
 	ID uint32 // names it; not secret

@@ -18,7 +18,7 @@ type Logged struct {
 	Op, Group, Actor, Nonce string
 
 	Entries []table.Entry // that were written, with their digests
-	Whole   bool          // Entries are all that the change wrote
+	Whole   bool          // the change wrote nothing else
 }
 
 // SealLog returns what the store keeps in the MAC of the entry.

@@ -43,6 +43,9 @@ const (
 	Different                   // one of the two holds entries that the other has not
 )
 
+// oldMinute is how long ago, in seconds, entries may have ended that an instance still counts.
+const oldMinute = 60
+
 // Compare compares an acknowledgement with what this instance holds now, and with what it held at
 // earlier places. Two instances at the same place hold the same entries, unless one of them has read a
 // store that had lost some.
@@ -51,8 +54,11 @@ const (
 // written since, so it is at the place of anyone.
 func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
 	if (a.Last == now.Last || now.Last == "") && a.Minute <= now.Minute {
-		if now.at(a.Minute, gone) == a.Held {
+		switch {
+		case now.at(a.Minute, gone) == a.Held:
 			return Same
+		case a.Minute < now.Minute-oldMinute:
+			return Unknown // its clock is behind, and others have removed what it still holds
 		}
 		return Different
 	}
@@ -86,17 +92,22 @@ func Live(at, storeNow time.Time, fresh time.Duration) bool { return storeNow.Su
 // fresh is how long an acknowledgement stands for a live instance.
 func (v *View) fresh() time.Duration { return 3 * v.Gap }
 
-// Vouches reports whether a proves that the store lacks nothing of the bucket: its instance holds what we
-// have read, and either was in sync for two polls just now, or was so in this run of the store, which
-// loses nothing.
+// Vouches reports whether a proves that the store lacks nothing of the bucket: its instance was in sync for two
+// polls in this run of the store, and holds the entries that we have read. It is live, or its place is still
+// in the log: a run loses nothing.
+//
+// The two polls are in this run, so every holder had time to put back what a failover before it had lost.
+// Where the store does not tell its run, nothing vouches: a failover brings back acknowledgements from
+// before the writes that it loses.
 func (v *View) Vouches(a codec.Ack) bool {
 	if a.Good.IsZero() || Compare(a, v.Held, v.Gone, v.Past) != Same {
 		return false
 	}
-	other := a.Run != "" && v.Run != "" && a.Run != v.Run
-	there := a.Instance != v.Self && !other && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
-	sameRun := a.Run != "" && a.Run == v.Run && slices.Contains(v.Log, a.Place)
-	return there || sameRun
+	if a.Run == "" || a.Run != v.Run {
+		return false
+	}
+	live := a.Instance != v.Self && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
+	return live || slices.Contains(v.Log, a.Place)
 }
 
 // Disputes reports whether a live instance holds other entries than we do.

@@ -52,8 +52,8 @@ func Join(a, b table.Entry) table.Entry {
 // Lacks reports whether b revokes something that a does not.
 func Lacks(a, b table.Entry) bool { return b.Before > a.Before || b.End > a.End }
 
-// Replaces reports whether the entry of a whole tenant revokes all that e does, so that e can be
-// forgotten. An entry that was made less than skew before it stays, since the clocks may differ. So does
+// Replaces reports whether the entry of a whole tenant revokes every token that e does. Then e can
+// be forgotten. An entry that was made less than skew before it stays, since the clocks may differ. So does
 // that of a session: it has no time, and revokes tokens that are issued later too.
 func Replaces(tenant, e table.Entry, skew time.Duration) bool {
 	return tenant.Kind == table.Tenant && (e.Kind == table.Token || e.Kind == table.Subject) &&

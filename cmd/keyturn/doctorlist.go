@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/doctor"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/verifier/revocations"
+)
+
+// list looks at the list of revocations, if there is one. It changes nothing.
+func (l *look) list(ctx context.Context) {
+	var facts doctor.List
+	if !l.hasList(ctx) { // to open one that is not there would begin its log
+		return
+	}
+	list, err := revocations.Open(ctx, l.session.store.client, revocations.Config{
+		KEKs: l.session.keks, Realm: l.listRealm(), Transient: true, Logger: discard(), Now: l.now,
+	})
+	if err == nil {
+		defer list.Close(context.WithoutCancel(ctx))
+		err = awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
+		status := list.Status()
+		facts = doctor.List{Entries: status.Entries, KeyNames: status.KeyNames, Forged: status.Alarms.Forged}
+	}
+	if err != nil && (facts.Forged == 0 || len(facts.KeyNames) > 0) {
+		facts.Err = printable(errorText(err), false)
+	}
+	l.findings = append(l.findings, l.facts.CheckList(&facts)...)
+}
+
+// hasList reports whether Redis has digest keys of a list, or cannot say so.
+func (l *look) hasList(ctx context.Context) bool {
+	s, err := rediskeys.New(l.session.store.client, rediskeys.Config{Prefix: "kt:rv"})
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	keys := s.Load(ctx, []string{"keys"})[0] // docs/formats.md
+	return keys.Err != nil || len(keys.Fields) > 0
+}
+
+// listRealm is the realm of the list, which without a KEK has none.
+func (l *look) listRealm() string {
+	if l.session.keks == nil {
+		return ""
+	}
+	return l.session.realm
+}

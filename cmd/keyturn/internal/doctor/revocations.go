@@ -1,0 +1,40 @@
+package doctor
+
+// A List is what was read of the list of revocations, which a Redis may have.
+type List struct {
+	Entries  int
+	KeyNames []string // of its digest keys; none: there is no list, or none of them can be opened
+	Forged   uint64   // values that are not authentic, or not under this KEK
+	Err      string   // why it cannot be read, or ""
+}
+
+// roomyEntries is how many entries an instance holds by default: see revocations.Config.
+const roomyEntries = 1 << 20
+
+// CheckList returns what is to say about the list of revocations: nothing if there is none.
+func (f *Facts) CheckList(l *List) []Finding {
+	const check = "revocations"
+	switch {
+	case l.Err != "":
+		return []Finding{found(check, Unknown, "mend that first; then run doctor again", "the list of revocations cannot be read: %s", l.Err)}
+	case len(l.KeyNames) == 0 && l.Forged > 0 && !f.HasKEK:
+		return []Finding{found(check, Unknown, "give --kek-file, or set KEYTURN_KEK_FILE", "without a KEK the list of revocations cannot be opened")}
+	case len(l.KeyNames) == 0 && l.Forged > 0:
+		return []Finding{found(check, Bad, `give the KEK that the service has; if it has none: docs/operations.md, "The digest keys of revocations"`,
+			"the list of revocations is under another KEK, or under none")}
+	case len(l.KeyNames) == 0 && l.Entries == 0:
+		return nil
+	}
+	all := []Finding{found(check, OK, "", "%s", count(l.Entries, "revocation"))}
+	if l.Forged > 0 {
+		all = append(all, found(check, Bad, `docs/operations.md, "Someone writes to Redis"`, "%s of the list of revocations cannot be authenticated: a person writes to it", count(int(min(l.Forged, 1<<30)), "value")))
+	}
+	if l.Entries > roomyEntries/10*8 {
+		all = append(all, found(check, Warn, `lower max_token_ttl, or revoke a whole tenant; docs/operations.md, "A revocation is refused"`,
+			"the list is four fifths full: an instance takes %d by default", roomyEntries))
+	}
+	if len(l.KeyNames) > 1 {
+		all = append(all, found(check, Warn, "nothing, if two parts of the fleet began apart: each makes every check slower, and at most four can be", "the list has %d digest keys", len(l.KeyNames)))
+	}
+	return all
+}

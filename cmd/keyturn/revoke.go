@@ -1,0 +1,418 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier/revocations"
+)
+
+const revokeLong = `revoke ends tokens before their exp, in every instance that asks the list of revocations
+in Redis: "keyturn serve" with revocations in its file, or a service with package
+revocations. There is no undo. What is revoked:
+
+  --subject S        the user's tokens that were issued before --before, or now
+  --session SID      all tokens of a session, by their claim sid
+  --jti J --exp T    one token, which expires at T
+  --all              all tokens of the tenant that were issued before --before, or now
+
+iat has whole seconds, so a login in the second of the revocation does not count: the
+receipt says from which second on logins do. --session - and --jti - read one line from
+standard input, which other users of the machine cannot see.
+
+The command stays until every live instance has applied the revocation, or --wait is over.
+Ctrl-C ends the wait; the revocation stays.
+
+With --json it prints {"kind","tenant","before","ends","committed_at","known","applied",
+"missing","waited"}: "known" says that it was revoked already, at least as far; "applied"
+and "missing" are the live instances, or null if none was asked. "before" is null for a
+token and a session, and "ends" is when the revocation may be forgotten. If it is refused:
+{"ok":false,"error"}. With --dry-run nothing is changed, and it prints {"dry_run","kind",
+"tenant","before","ends","entries"}.
+
+Exit codes: 0 done, and applied by every live instance, 1 refused (no room, or a time in
+the future), 2 the command line is not right, 3 Redis cannot be reached, or what it holds
+cannot be opened: to repeat the command does no harm, 4 done, but a live instance has not
+applied it within --wait.`
+
+const revokeExample = `  keyturn revoke --redis redis://localhost:6379 --kek-file kek --tenant acme --subject ann
+  keyturn revoke --redis redis://localhost:6379 --kek-file kek --tenant acme --jti 7f3e --exp 2026-12-24T03:00:00Z
+  printf %s "$SID" | keyturn revoke --redis redis://localhost:6379 --kek-file kek --tenant acme --session -
+  keyturn revoke --redis redis://localhost:6379 --kek-file kek --tenant acme --all --dry-run`
+
+// listForm is what the help says of the Redis and the KEK of a list.
+const listForm = `The KEK is that of the service: revocations.kek_file in the file of serve. A list may have
+none. It comes from --kek-file or KEYTURN_KEK_FILE, or from KEYTURN_KEK.
+
+--redis, or without it KEYTURN_REDIS, takes the URLs that "keyturn keys --help" lists.
+The password of Redis comes from --redis-password-file or KEYTURN_REDIS_PASSWORD.`
+
+// listFlags say where a list of revocations is.
+type listFlags struct {
+	*app
+	ring ringFlags
+	json bool
+}
+
+func (l *listFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Var(l.ring.redis, "redis", "the Redis that has the list; required (default: "+envRedis+")")
+	l.ring.link.register(cmd)
+	f.Var(l.ring.kekFile, "kek-file", "the file that holds the KEK of the list (default: "+envKEKFile+")")
+	f.Var(l.ring.realm, "realm", "the realm that the list belongs to, such as production (default: none)")
+	f.BoolVar(&l.json, "json", false, "answer in one line of JSON")
+}
+
+// withList calls use with the list, which stays open until use returns.
+func (l *listFlags) withList(ctx context.Context, ttl time.Duration, use func(context.Context, *revocations.List) error) error {
+	s, err := l.connectList(&l.ring)
+	if err != nil {
+		return err
+	}
+	defer s.store.close()
+	list, err := revocations.Open(ctx, s.store.client, revocations.Config{
+		KEKs: s.keks, Realm: s.realm, MaxTokenTTL: ttl, Transient: true, Logger: discard(), Now: l.now,
+	})
+	if err != nil {
+		return usagef("%s", errorText(err))
+	}
+	defer list.Close(context.WithoutCancel(ctx))
+	return use(ctx, list)
+}
+
+// connectList is connect for a list, which may have no KEK.
+func (a *app) connectList(flags *ringFlags) (*ringSession, error) {
+	s, err := a.connectWith(flags, func() (*rotation.KEKs, error) { return a.optionalKEKs("--kek-file", flags.kekFile.value) })
+	if err == nil && s.realm != "" && s.keks == nil {
+		s.store.close()
+		return nil, usagef("--realm goes with a KEK: give --kek-file, or set %s", envKEKFile)
+	}
+	return s, err
+}
+
+// A revokeCommand holds the flags of "keyturn revoke".
+type revokeCommand struct {
+	listFlags
+	tenant                *option[string]
+	subject, session, jti *option[string]
+	exp, before           *option[time.Time]
+	ttl                   *option[time.Duration]
+	all, dryRun           bool
+	waits                 waitFlags
+	printed               bool // the answer is on stdout
+}
+
+func newRevoke(a *app) *cobra.Command {
+	c := &revokeCommand{
+		listFlags: listFlags{app: a, ring: newRingFlags()}, tenant: newRingTenant(),
+		subject: newText("SUBJECT", ""), session: newText("SID", ""), jti: newText("JTI", ""), exp: newDate(), before: newDate(),
+		ttl: newTokenTTL(), waits: newWaitFlags(),
+	}
+	cmd := &cobra.Command{
+		Use:   "revoke --redis URL --tenant TENANT (--subject S | --session SID | --jti J --exp T | --all)",
+		Short: "End tokens of a user, a session or a tenant before their exp",
+		Long:  revokeLong + "\n\n" + listForm, Example: revokeExample,
+		Args: wantNothing(func(string) string { return "--subject, --session or --jti says what is revoked" }),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context()) },
+	}
+	c.listFlags.register(cmd)
+	f := cmd.Flags()
+	f.Var(c.tenant, "tenant", "the tenant whose tokens are revoked; required")
+	describeTenant(cmd, "the tenant whose tokens are revoked; required", "")
+	f.Var(c.subject, "subject", "the user, by the claim sub")
+	f.Var(c.session, "session", "the session, by the claim sid; - reads it from standard input")
+	f.Var(c.jti, "jti", "the token, by its claim jti; - reads it from standard input")
+	f.Var(c.exp, "exp", "when the token, or the last token of the session, expires")
+	f.BoolVar(&c.all, "all", false, "all tokens of the tenant")
+	f.Var(c.before, "before", "revoke what was issued earlier than that (default: now)")
+	f.Var(c.ttl, "max-ttl", "the longest that a token lives: max_token_ttl in the file of serve")
+	f.BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would be revoked")
+	c.waits.register(cmd)
+	return cmd
+}
+
+// check refuses flags that leave it open what is revoked.
+func (c *revokeCommand) check() error {
+	what := 0
+	for _, given := range []bool{c.subject.given, c.session.given, c.jti.given, c.all} {
+		if given {
+			what++
+		}
+	}
+	switch {
+	case !c.tenant.given:
+		return usagef("--tenant is missing: say whose tokens are revoked")
+	case what != 1:
+		return usagef("say what is revoked: one of --subject, --session, --jti and --all")
+	case c.jti.given && !c.exp.given:
+		return usagef("--exp is missing: when the token expires; until then the revocation is kept")
+	case c.exp.given && !c.jti.given && !c.session.given:
+		return usagef("--exp goes with --jti or --session: tokens of a user or a tenant have their own")
+	case c.before.given && !c.subject.given && !c.all:
+		return usagef("--before goes with --subject or --all: a token or a session is revoked whatever its iat")
+	case c.jti.value == "-" && c.session.value == "-":
+		return usagef("standard input has one line: give --jti or --session")
+	}
+	return c.waits.check()
+}
+
+func (c *revokeCommand) run(ctx context.Context) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	for _, o := range []*option[string]{c.session, c.jti} {
+		if o.value != "-" {
+			continue
+		}
+		name, err := c.token("-", maxInputBytes)
+		if err != nil {
+			return err
+		}
+		if o.value, err = parseText(name); err != nil {
+			return usagef("standard input %v", err)
+		}
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	return c.answer(c.withList(ctx, c.ttl.value, func(ctx context.Context, list *revocations.List) error {
+		if c.dryRun {
+			return c.preview(ctx, list)
+		}
+		return c.revoke(ctx, list)
+	}))
+}
+
+// answer returns err, after printing it as JSON if that is asked for and nothing was printed yet.
+func (c *revokeCommand) answer(err error) error {
+	e := new(exitError)
+	if err == nil || !c.json || c.printed || !errors.As(err, &e) || e.code == exitUsage {
+		return err
+	}
+	if printErr := c.print(toJSON(struct {
+		OK    bool   `json:"ok"`
+		Error string `json:"error"`
+	}{Error: e.text})); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
+// revoke makes the revocation, waits for the live instances, and prints both.
+func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) error {
+	if err := awaitKeys(ctx, list); err != nil {
+		return err
+	}
+	receipt, err := c.write(ctx, list)
+	if err != nil {
+		return listError(err)
+	}
+	if !c.json {
+		c.printed = true
+		if err := c.print(c.text(&receipt)); err != nil {
+			return err
+		}
+	}
+	if c.waits.noWait {
+		return c.shown(&receipt, nil, 0, nil)
+	}
+	limit := c.waits.limitOf(revocationPoll)
+	begin := time.Now()
+	waiting, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	applied, err := list.Watch(waiting, receipt)
+	return c.shown(&receipt, &applied, time.Since(begin), err)
+}
+
+// revocationPoll is the longest time between two polls of an instance with the default settings.
+const revocationPoll = 2900 * time.Millisecond
+
+// limitOf returns how long to wait for instances that poll as often as that.
+func (w *waitFlags) limitOf(poll time.Duration) time.Duration {
+	if w.wait.given {
+		return w.wait.value
+	}
+	return 2 * poll
+}
+
+// write makes the revocation that the flags name.
+func (c *revokeCommand) write(ctx context.Context, list *revocations.List) (revocations.Receipt, error) {
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	switch tenant := c.tenant.value; {
+	case c.subject.given:
+		return list.RevokeSubject(ctx, tenant, c.subject.value, c.beforeTime())
+	case c.session.given:
+		return list.RevokeSession(ctx, tenant, c.session.value, c.exp.value)
+	case c.jti.given:
+		return list.RevokeToken(ctx, tenant, c.jti.value, c.exp.value)
+	default:
+		return list.RevokeTenant(ctx, tenant, c.beforeTime())
+	}
+}
+
+func (c *revokeCommand) beforeTime() time.Time {
+	if c.before.given {
+		return c.before.value
+	}
+	return c.now()
+}
+
+// what says what is revoked, without the name of a session or of a token: those may be secret.
+func (c *revokeCommand) what() string {
+	tenant := quoteShort(c.tenant.value)
+	switch {
+	case c.subject.given:
+		return fmt.Sprintf("tokens of subject %s of tenant %s", quoteShort(c.subject.value), tenant)
+	case c.session.given:
+		return "tokens of one session of tenant " + tenant
+	case c.jti.given:
+		return "one token of tenant " + tenant
+	}
+	return "all tokens of tenant " + tenant
+}
+
+// text is the receipt for people.
+func (c *revokeCommand) text(r *revocations.Receipt) string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "%s are revoked\n", c.what())
+	if c.jti.given {
+		b.Reset()
+		fmt.Fprintf(&b, "%s is revoked\n", c.what())
+	}
+	if r.Known {
+		line("known", "it was revoked already, at least as far")
+	}
+	line("committed", "%s", r.Committed.UTC().Format(milliseconds))
+	c.times(line, r.Before, r.Ends)
+	return b.String()
+}
+
+// times says what the dates of a revocation mean.
+func (c *revokeCommand) times(line func(name, format string, args ...any), before, ends time.Time) {
+	if !before.IsZero() {
+		line("issued", "before %s, and those without iat", stamp(before))
+		line("logins", "count from %s on: tokens with an iat of that second or later", stamp(before))
+	}
+	if !ends.IsZero() {
+		line("ends", "%s (%s): by then all of these tokens have expired", stamp(ends), since(ends, c.now()))
+	}
+}
+
+// A revokedJSON is what --json prints of a revocation.
+type revokedJSON struct {
+	Kind        string    `json:"kind"`
+	Tenant      string    `json:"tenant"`
+	Before      *string   `json:"before"`
+	Ends        *string   `json:"ends"`
+	CommittedAt *string   `json:"committed_at"`
+	Known       bool      `json:"known"`
+	Applied     *[]string `json:"applied"`
+	Missing     *[]string `json:"missing"`
+	Waited      float64   `json:"waited"` // in seconds
+}
+
+// shown prints which instances have applied the revocation, and returns the exit code for that. applied
+// is nil if none was asked.
+func (c *revokeCommand) shown(r *revocations.Receipt, applied *revocations.Applied, waited time.Duration, err error) error {
+	o := revokedJSON{
+		Kind: string(r.Kind), Tenant: r.Tenant, Before: when(r.Before), Ends: when(r.Ends), CommittedAt: when(r.Committed), Known: r.Known,
+		Waited: waited.Round(time.Millisecond).Seconds(),
+	}
+	text := ""
+	if applied != nil {
+		by, missing := printables(applied.By), printables(applied.Missing)
+		o.Applied, o.Missing = &by, &missing
+		text = fmt.Sprintf("  %-12s %d of %s have applied it\n", "instances", len(by), instances(len(by)+len(missing)))
+		for _, name := range missing {
+			text += "    " + name + "  NOT applied\n"
+		}
+	}
+	c.printed = true
+	if c.json {
+		text = toJSON(o)
+	}
+	if err := c.print(text); err != nil {
+		return err
+	}
+	return c.outcome(applied, err)
+}
+
+func printables(names []string) []string {
+	all := make([]string, len(names))
+	for i, name := range names {
+		all[i] = printable(name, false)
+	}
+	return all
+}
+
+// outcome returns the exit code and the text for a revocation that was made.
+func (c *revokeCommand) outcome(applied *revocations.Applied, err error) error {
+	switch {
+	case applied == nil:
+		return nil
+	case err == nil && applied.Holders == 0:
+		c.note("no instance was seen, so none has confirmed it: does the service ask this list? docs/revocation.md")
+		return nil
+	case err == nil:
+		return nil
+	case len(applied.Missing) > 0:
+		return exitf(exitNotEverywhere, "the revocation is made, but %s had not applied it within the wait: %s; they do with their next poll, or answer 503 once they are cut off for max_stale",
+			instances(len(applied.Missing)), strings.Join(printables(applied.Missing), ", "))
+	case isTimeout(err) && applied.Holders == 0:
+		return exitf(exitNotEverywhere, "the revocation is made, but no instance was seen within the wait")
+	}
+	return exitf(exitCannotTell, "the revocation is made, but it is not known which instances have applied it: %s", printable(errorText(err), false))
+}
+
+// preview says what would be revoked. It asks Redis, so that a wrong URL or KEK is found.
+func (c *revokeCommand) preview(ctx context.Context, list *revocations.List) error {
+	if err := awaitKeys(ctx, list); err != nil {
+		return err
+	}
+	before, ends := time.Time{}, c.exp.value
+	kind := revocations.Token
+	switch {
+	case c.subject.given, c.all:
+		before = c.beforeTime().Truncate(time.Second)
+		if before.Before(c.beforeTime()) {
+			before = before.Add(time.Second)
+		}
+		ends = before.Add(c.tokenTTL())
+		if kind = revocations.Subject; c.all {
+			kind = revocations.Tenant
+		}
+	case c.session.given:
+		if kind = revocations.Session; ends.IsZero() {
+			ends = c.now().Add(c.tokenTTL())
+		}
+	}
+	if c.json {
+		return c.print(toJSON(map[string]any{
+			"dry_run": true, "kind": kind, "tenant": c.tenant.value, "before": when(before), "ends": when(ends), "entries": list.Len(),
+		}))
+	}
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "%s would be revoked; nothing was changed\n", c.what())
+	c.times(line, before, ends)
+	line("the list", "has %s now; there is no undo", countOf(list.Len(), "revocation"))
+	return c.print(b.String())
+}
+
+func (c *revokeCommand) tokenTTL() time.Duration {
+	if c.ttl.given {
+		return c.ttl.value
+	}
+	return 400 * 24 * time.Hour
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier/revocations"
+)
+
+// listInstance opens the list as an instance of a service does, which is ready when it returns. kek may
+// be empty.
+func listInstance(t *testing.T, addr, name, kek string) *revocations.List {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
+	t.Cleanup(func() { client.Close() })
+	cfg := revocations.Config{Instance: name, TrustFirstRead: true, Logger: slog.New(slog.DiscardHandler)}
+	if kek != "" {
+		keks, err := rotation.ParseKEKs([]byte(kek))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.KEKs = keks
+	}
+	l, err := revocations.Open(t.Context(), client, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close(context.WithoutCancel(t.Context())) })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := l.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// onList runs test with a Redis that has a list, and an instance that asks it.
+func onList(t *testing.T, test func(t *testing.T, c *ringCLI, l *revocations.List)) {
+	t.Helper()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	test(t, c, listInstance(t, strings.TrimPrefix(c.url, "redis://"), "a", c.kek))
+}
+
+// A shownRevocation is what --json prints of a revocation.
+type shownRevocation struct {
+	Kind, Tenant     string
+	Before           *string
+	Ends             time.Time
+	Known            bool
+	Applied, Missing []string
+	CommittedAt      string `json:"committed_at"`
+}
+
+func (r result) revocation(t *testing.T) (shown shownRevocation) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(r.stdout), &shown); err != nil || strings.Count(r.stdout, "\n") != 1 {
+		t.Fatalf("stdout = %q, %v; stderr: %s", r.stdout, err, r.stderr)
+	}
+	return shown
+}
+
+func TestRevokeReachesTheInstances(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		hour := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+		for _, tt := range []struct {
+			flags  []string
+			kind   revocations.Kind
+			before string
+			ends   time.Time // at the least; 10 minutes later at the most
+		}{
+			{[]string{"--subject", "ann", "--before", hour.Add(-time.Millisecond).Format(time.RFC3339Nano), "--max-ttl", "24h"}, revocations.Subject, hour.Format(milliseconds), hour.Add(24 * time.Hour)},
+			{[]string{"--session", "s-secret", "--exp", "2027-01-01T00:00:00Z"}, revocations.Session, "", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+			{[]string{"--jti", "j-secret", "--exp", "1798081200"}, revocations.Token, "", time.Unix(1798081200, 0)},
+			{[]string{"--all", "--before", "2026-11-27T10:00:00Z"}, revocations.Tenant, "2026-11-27T10:00:00.000Z", time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC).Add(400 * 24 * time.Hour)},
+		} {
+			r := c.run(append([]string{"revoke", "--tenant", "acme", "--json", "--wait", "20s"}, tt.flags...)...).wantCode(t, exitYes)
+			got := r.revocation(t)
+			if got.Kind != string(tt.kind) || got.Tenant != "acme" || got.Known || !slices.Equal(got.Applied, []string{"a"}) || len(got.Missing) > 0 || got.CommittedAt == "" {
+				t.Errorf("%v: %+v", tt.flags, got)
+			}
+			if before := ""; tt.before != before && (got.Before == nil || *got.Before != tt.before) || tt.before == "" && got.Before != nil {
+				t.Errorf("%v: before %v, want %q", tt.flags, got.Before, tt.before)
+			}
+			if got.Ends.Before(tt.ends) || got.Ends.After(tt.ends.Add(10*time.Minute)) {
+				t.Errorf("%v: ends %v, want soon after %v", tt.flags, got.Ends, tt.ends)
+			}
+		}
+		if n := l.Len(); n != 4 {
+			t.Errorf("the instance holds %d revocations, want 4", n)
+		}
+		again := c.run("revoke", "--tenant", "acme", "--jti", "j-secret", "--exp", "1798081200", "--json").wantCode(t, exitYes)
+		if !again.revocation(t).Known {
+			t.Errorf("once more: %s", again.stdout)
+		}
+		if said := c.said.String(); strings.Contains(said, "secret") {
+			t.Errorf("the name of a session or a token is in the output: %s", said)
+		}
+	})
+}
+
+func TestRevokeForPeople(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo")
+		if n := l.Len(); n != 0 {
+			t.Errorf("--dry-run has revoked something: %d", n)
+		}
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--before", "2026-11-28T10:00:00.5Z").
+			wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" are revoked`, "before 2026-11-28T10:00:01Z, and those without iat", "count from 2026-11-28T10:00:01Z on", "1 of 1 instance have applied it")
+		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--no-wait").wantCode(t, exitYes, `one token of tenant "globex" is revoked`)
+		c.run("revocations", "list").wantCode(t, exitYes, "subject  ", "before 2026-11-28T10:00:01Z ends ", "token    ")
+		c.run("revocations", "count").want(t, exitYes, "2 revocations: 1 token, 0 sessions, 1 subject, 0 tenants\n")
+		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1}`+"\n")
+		var all []struct{ Kind, Digest, Key string }
+		r := c.run("revocations", "list", "--tenant", "acme", "--json")
+		if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) != 1 || all[0].Kind != "subject" || all[0].Digest == "" || all[0].Key == "" {
+			t.Errorf("list --json: %v %s", err, r.stdout)
+		}
+	})
+}
+
+func TestRevokeReadsSecretNamesFromStandardInput(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		given := call{env: map[string]string{envRedis: c.url, envKEK: c.kek}, stdin: strings.NewReader("s1\n")}
+		given.run(t, "revoke", "--tenant", "acme", "--session", "-", "--no-wait").wantCode(t, exitYes)
+		if again := c.run("revoke", "--tenant", "acme", "--session", "s1", "--json"); !again.revocation(t).Known {
+			t.Errorf("the session of standard input is another one: %s", again.stdout)
+		}
+		call{env: given.env}.run(t, "revoke", "--tenant", "acme", "--session", "-").wantUsage(t, "standard input is empty")
+	})
+}
+
+func TestRevokeUsage(t *testing.T) {
+	for _, tt := range []struct{ flags, phrase string }{
+		{"--subject ann", "--tenant is missing"},
+		{"--tenant acme", "one of --subject, --session, --jti and --all"},
+		{"--tenant acme --subject ann --all", "one of --subject"},
+		{"--tenant acme --jti x", "--exp is missing"},
+		{"--tenant acme --subject ann --exp 1798081200", "--exp goes with --jti or --session"},
+		{"--tenant acme --session s --before 1798081200", "--before goes with --subject or --all"},
+		{"--tenant acme --all --wait 1s --no-wait", "--wait and --no-wait"},
+		{"--tenant acme --subject ann", "--redis is missing"},
+		{"--tenant acme --subject ann --redis redis://127.0.0.1:1 --realm x", "--realm goes with a KEK"},
+		{"--tenant acme --all ann", "--subject, --session or --jti says what is revoked"},
+	} {
+		keyturn(t, append([]string{"revoke"}, strings.Fields(tt.flags)...)...).wantUsage(t, tt.phrase)
+	}
+	keyturn(t, "revocations").wantUsage(t, "list or count")
+	keyturn(t, "revocations", "lst").wantUsage(t, `did you mean "list"`)
+}
+
+func TestRevokeThatIsNotDone(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--before", later).wantCode(t, exitNo, "refused: --before is in the future")
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--before", later, "--json").wantCode(t, exitNo, `{"ok":false,"error":"refused: --before is in the future`)
+		away := call{env: map[string]string{envRedis: "redis://127.0.0.1:1"}}
+		away.run(t, "revoke", "--tenant", "acme", "--subject", "ann").wantCode(t, exitCannotTell, "Redis cannot be reached")
+		away.run(t, "revocations", "count").wantCode(t, exitCannotTell, "Redis cannot be reached")
+		for what, env := range map[string]map[string]string{
+			"another KEK": {envRedis: c.url, envKEK: newKEK()}, "no KEK": {envRedis: c.url},
+		} {
+			r := call{env: env}.run(t, "revoke", "--tenant", "acme", "--subject", "ann")
+			if r.code != exitCannotTell || !strings.Contains(r.stderr, "KEK") {
+				t.Errorf("%s: %d %s%s", what, r.code, r.stdout, r.stderr)
+			}
+		}
+		if s := l.Status(); l.Len() != 0 || !s.Ready {
+			t.Errorf("the instance: %d revocations, %+v", l.Len(), s)
+		}
+	})
+}
+
+// A command with a KEK is not let loose on a list without one: no instance could open what it writes.
+func TestRevokeWithAKEKThatTheServiceLacks(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	l := listInstance(t, strings.TrimPrefix(c.url, "redis://"), "a", "")
+	if _, err := l.RevokeSubject(t.Context(), "acme", "bob", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c.run("revoke", "--tenant", "acme", "--subject", "ann").wantCode(t, exitCannotTell, "or none if it has none")
+	call{env: map[string]string{envRedis: c.url}}.run(t, "revoke", "--tenant", "acme", "--subject", "ann").wantCode(t, exitYes, "1 of 1 instance")
+	if s := l.Status(); l.Len() != 2 || !s.Ready {
+		t.Errorf("the instance: %d revocations, %+v", l.Len(), s)
+	}
+}
+
+// An instance that is cut off has not applied a revocation: exit code 4 names it.
+func TestRevokeNamesWhoHasNotAppliedIt(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		p := redistest.RunProxy(t, strings.TrimPrefix(c.url, "redis://"))
+		listInstance(t, p.Addr(), "cut off", c.kek)
+		waitUntil(t, 30*time.Second, func() bool { // it has said that it is there, in the bucket of this subject
+			r := c.run("revoke", "--tenant", "acme", "--subject", "ann", "--json", "--wait", "5s")
+			return slices.Equal(r.revocation(t).Applied, []string{"a", "cut off"})
+		})
+		p.Cut()
+		r := c.run("revoke", "--tenant", "acme", "--subject", "ann", "--json", "--wait", "1s").wantCode(t, exitNotEverywhere, "1 instance had not applied it within the wait: cut off")
+		if got := r.revocation(t); !slices.Equal(got.Applied, []string{"a"}) || !slices.Equal(got.Missing, []string{"cut off"}) {
+			t.Errorf("%+v", got)
+		}
+	})
+}

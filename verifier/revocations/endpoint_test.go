@@ -1,0 +1,312 @@
+package revocations
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// secret is that of the client orders. It has characters that a form encodes.
+const secret = "0123456789abcdef0123456789abcd+/ %"
+
+// A fakeRevocations is what the verifier of a test asks.
+type fakeRevocations struct {
+	revoked bool
+	err     error
+}
+
+func (f *fakeRevocations) Revoked(*verifier.Token) (bool, error) { return f.revoked, f.err }
+
+// testEndpoint is a configuration of two tenants and two clients, of which limited may ask about globex.
+func testEndpoint(t *testing.T, list *fakeRevocations) EndpointConfig {
+	t.Helper()
+	v, err := verifier.New(verifier.Config{
+		Tenants: []verifier.Tenant{tenantRules(t, "acme", opURL), tenantRules(t, "globex", "https://globex.example")}, Revocations: list, Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return EndpointConfig{Verifier: v, Clients: []Client{
+		{ID: "orders", Secret: []byte(secret)}, {ID: "limited", Secret: []byte(secret), Tenants: []string{"globex"}},
+	}}
+}
+
+func accessToken(changes map[string]any) string {
+	return sign(seed("acme"), `{"alg":"EdDSA","kid":"k1"}`, with(map[string]any{
+		"iss": opURL, "aud": "api", "sub": "ann", "jti": "t1", "iat": now.Unix(), "exp": now.Unix() + 900,
+	}, changes))
+}
+
+// as authenticates a request.
+func as(id, secret string) func(*http.Request) {
+	return func(r *http.Request) { r.SetBasicAuth(id, secret) }
+}
+
+func ask(h http.Handler, token string, change func(*http.Request)) *httptest.ResponseRecorder {
+	return post(h, url.Values{"token": {token}, "token_type_hint": {"access_token"}}, change)
+}
+
+func newTestIntrospection(t *testing.T, list *fakeRevocations) http.Handler {
+	t.Helper()
+	h, err := IntrospectionHandler(testEndpoint(t, list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestIntrospectionDescribesAGoodToken(t *testing.T) {
+	h := newTestIntrospection(t, new(fakeRevocations))
+	token := accessToken(map[string]any{"scope": "a b", "client_id": "web", "exp": float64(now.Unix()) + 900.9, "aud": []string{"api", "other"}})
+	w := ask(h, token, as("orders", secret))
+	wantAnswer(t, w, http.StatusOK, "")
+	const want = `{"active":true,"scope":"a b","client_id":"web","token_type":"Bearer","exp":1900000900,"iat":1900000000,"sub":"ann","aud":["api","other"],"iss":"https://op.example","jti":"t1","tenant":"acme"}` + "\n"
+	if got := w.Body.String(); got != want {
+		t.Errorf("answer\n%s, want\n%s", got, want)
+	}
+	if got := w.Header().Get("Content-Type"); got != "application/json" {
+		t.Errorf("Content-Type %q", got)
+	}
+	one := ask(h, accessToken(map[string]any{"jti": nil, "iat": nil}), as("orders", secret)).Body.String()
+	if want := `{"active":true,"token_type":"Bearer","exp":1900000900,"sub":"ann","aud":"api","iss":"https://op.example","tenant":"acme"}` + "\n"; one != want {
+		t.Errorf("answer\n%s, want\n%s", one, want)
+	}
+}
+
+func TestIntrospectionSaysNoMoreOfABadToken(t *testing.T) {
+	for name, c := range map[string]struct {
+		token  string
+		client string
+		list   fakeRevocations
+	}{
+		"expired":                  {accessToken(map[string]any{"exp": now.Unix() - 100}), "orders", fakeRevocations{}},
+		"revoked":                  {accessToken(nil), "orders", fakeRevocations{revoked: true}},
+		"forged":                   {sign(seed("mallory"), `{"alg":"EdDSA","kid":"k1"}`, map[string]any{"iss": opURL, "aud": "api", "exp": now.Unix() + 900}), "orders", fakeRevocations{}},
+		"a logout token":           {sign(seed("acme"), edHeader, goodLogout()), "orders", fakeRevocations{}},
+		"no token":                 {"x", "orders", fakeRevocations{}},
+		"a tenant of another":      {accessToken(nil), "limited", fakeRevocations{}},
+		"an unknown issuer's":      {accessToken(map[string]any{"iss": "https://evil.example"}), "orders", fakeRevocations{}},
+		"for another service":      {accessToken(map[string]any{"aud": "other"}), "orders", fakeRevocations{}},
+		"a token longer than that": {strings.Repeat("x", 20<<10), "orders", fakeRevocations{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ask(newTestIntrospection(t, &c.list), c.token, as(c.client, secret))
+			wantAnswer(t, w, http.StatusOK, "")
+			if got := w.Body.String(); got != inactive+"\n" {
+				t.Errorf("answer %q", got)
+			}
+		})
+	}
+}
+
+func TestIntrospectionThatCannotTellIsNeverInactive(t *testing.T) {
+	cfg := testEndpoint(t, &fakeRevocations{err: errRedis})
+	log, text := logs()
+	cfg.Logger = log
+	h, err := IntrospectionHandler(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := ask(h, accessToken(nil), as("orders", secret))
+	wantAnswer(t, w, http.StatusServiceUnavailable, "temporarily_unavailable")
+	if strings.Contains(w.Body.String(), "active") {
+		t.Errorf("answer %q", w.Body)
+	}
+	if got := text.String(); !strings.Contains(got, "reason=unavailable") || strings.Contains(got, accessToken(nil)[40:]) {
+		t.Errorf("the log: %s", got)
+	}
+}
+
+func TestClientsAuthenticate(t *testing.T) {
+	h := newTestIntrospection(t, new(fakeRevocations))
+	token := accessToken(nil)
+	for name, c := range map[string]struct {
+		change func(*http.Request)
+		status int
+	}{
+		"as it is":              {as("orders", secret), http.StatusOK},
+		"as in a form":          {as("orders", url.QueryEscape(secret)), http.StatusOK},
+		"no client":             {nil, http.StatusUnauthorized},
+		"an unknown client":     {as("x", secret), http.StatusUnauthorized},
+		"an empty client":       {as("", secret), http.StatusUnauthorized},
+		"an unknown without":    {as("x", ""), http.StatusUnauthorized},
+		"no secret":             {as("orders", ""), http.StatusUnauthorized},
+		"another secret":        {as("orders", secret+"x"), http.StatusUnauthorized},
+		"a part of the secret":  {as("orders", secret[:32]), http.StatusUnauthorized},
+		"the secret of a token": {func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }, http.StatusUnauthorized},
+		"two":                   {func(r *http.Request) { as("orders", secret)(r); r.Header.Add("Authorization", "Basic x") }, http.StatusUnauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ask(h, token, c.change)
+			code := ""
+			if c.status == http.StatusUnauthorized {
+				code = "invalid_client"
+			}
+			wantAnswer(t, w, c.status, code)
+			if got := w.Header().Get("WWW-Authenticate"); strings.HasPrefix(got, "Basic ") != (c.status == http.StatusUnauthorized) {
+				t.Errorf("WWW-Authenticate: %q", got)
+			}
+		})
+	}
+	w := post(h, url.Values{"token": {token}, "client_secret": {secret}}, as("orders", secret))
+	wantAnswer(t, w, http.StatusBadRequest, "invalid_request")
+}
+
+func TestEndpointsWantOneTokenInAForm(t *testing.T) {
+	h := newTestIntrospection(t, new(fakeRevocations))
+	token := accessToken(nil)
+	for name, c := range map[string]struct {
+		form   url.Values
+		change func(*http.Request)
+		status int
+	}{
+		"GET":          {nil, func(r *http.Request) { r.Method = http.MethodGet }, http.StatusMethodNotAllowed},
+		"in the query": {nil, func(r *http.Request) { r.URL.RawQuery = "token=" + token }, http.StatusBadRequest},
+		"twice":        {url.Values{"token": {token, token}}, nil, http.StatusBadRequest},
+		"too large":    {url.Values{"token": {strings.Repeat("x", 70<<10)}}, nil, http.StatusRequestEntityTooLarge},
+		"multipart":    {url.Values{"token": {token}}, func(r *http.Request) { r.Header.Set("Content-Type", "multipart/form-data; boundary=x") }, http.StatusBadRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := post(h, c.form, func(r *http.Request) {
+				as("orders", secret)(r)
+				if c.change != nil {
+					c.change(r)
+				}
+			})
+			wantAnswer(t, w, c.status, "invalid_request")
+		})
+	}
+}
+
+func TestRevocationRevokesTheToken(t *testing.T) {
+	log, text := logs()
+	suspended := testEndpoint(t, new(fakeRevocations))
+	if err := suspended.Verifier.Suspend("acme"); err != nil {
+		t.Fatal(err)
+	}
+	away := testEndpoint(t, &fakeRevocations{err: errors.New("stale")})
+	early := accessToken(map[string]any{"nbf": now.Unix() + 600})
+	for name, c := range map[string]struct {
+		cfg    EndpointConfig
+		token  string
+		client string
+		write  error
+		status int
+		code   string
+		want   string
+	}{
+		"a good one":       {token: accessToken(nil), status: http.StatusOK, want: "token acme t1 1900000900"},
+		"expired":          {token: accessToken(map[string]any{"exp": now.Unix() - 100}), status: http.StatusOK},
+		"forged":           {token: accessToken(nil)[:100] + "AAAA" + accessToken(nil)[104:], status: http.StatusOK},
+		"nothing":          {token: "x", status: http.StatusOK},
+		"without jti":      {token: accessToken(map[string]any{"jti": nil}), status: http.StatusBadRequest, code: "unsupported_token_type"},
+		"another tenant's": {client: "limited", token: accessToken(nil), status: http.StatusBadRequest, code: "unauthorized_client"},
+		"Redis is away":    {token: accessToken(nil), write: errRedis, status: http.StatusServiceUnavailable, code: "temporarily_unavailable"},
+		"the list is old":  {cfg: away, token: accessToken(nil), status: http.StatusServiceUnavailable, code: "temporarily_unavailable"},
+		"not valid yet":    {token: early, status: http.StatusServiceUnavailable, code: "temporarily_unavailable"},
+		"suspended":        {cfg: suspended, token: accessToken(nil), status: http.StatusServiceUnavailable, code: "temporarily_unavailable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.cfg.Verifier == nil {
+				c.cfg = testEndpoint(t, new(fakeRevocations))
+			}
+			if c.client == "" {
+				c.client = "orders"
+			}
+			c.cfg.Logger = log
+			list := &fakeList{err: c.write}
+			h, err := newRevocationHandler(list, c.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantAnswer(t, ask(h, c.token, as(c.client, secret)), c.status, c.code)
+			if got := list.revoked(); got != c.want {
+				t.Errorf("revoked: %q, want %q", got, c.want)
+			}
+		})
+	}
+	for _, hidden := range []string{"t1", accessToken(nil)[40:], secret} {
+		if strings.Contains(text.String(), hidden) {
+			t.Errorf("the log holds %q:\n%s", hidden, text)
+		}
+	}
+}
+
+func TestATokenWithoutEndIsNotRevokedAlone(t *testing.T) {
+	cfg := testEndpoint(t, new(fakeRevocations))
+	endless := tenantRules(t, "acme", opURL)
+	endless.AllowNoExpiry = true
+	if err := cfg.Verifier.Put(endless); err != nil {
+		t.Fatal(err)
+	}
+	list := new(fakeList)
+	h, err := newRevocationHandler(list, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantAnswer(t, ask(h, accessToken(map[string]any{"exp": nil}), as("orders", secret)), http.StatusBadRequest, "unsupported_token_type")
+	if got := list.revoked(); got != "" {
+		t.Errorf("revoked: %q", got)
+	}
+}
+
+func TestEndpointConfigIsChecked(t *testing.T) {
+	good := testEndpoint(t, new(fakeRevocations))
+	client := func(id string, bytes int) Client { return Client{ID: id, Secret: []byte(strings.Repeat("x", bytes))} }
+	for want, cfg := range map[string]EndpointConfig{
+		"Verifier is nil":    {Clients: good.Clients},
+		"Clients is empty":   {Verifier: good.Verifier},
+		"has 31 bytes":       {Verifier: good.Verifier, Clients: []Client{client("a", 31)}},
+		"two Clients":        {Verifier: good.Verifier, Clients: []Client{client("a", 32), client("a", 32)}},
+		"ID is empty":        {Verifier: good.Verifier, Clients: []Client{client("", 32)}},
+		"without a colon":    {Verifier: good.Verifier, Clients: []Client{client("a:b", 32)}},
+		"MaxBodyBytes is -1": {Verifier: good.Verifier, Clients: good.Clients, MaxBodyBytes: -1},
+	} {
+		if _, err := IntrospectionHandler(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("IntrospectionHandler: error %v, want one with %q", err, want)
+		} else if strings.Contains(err.Error(), "xxxx") {
+			t.Errorf("the error holds a secret: %v", err)
+		}
+		if _, err := newRevocationHandler(new(fakeList), cfg); err == nil {
+			t.Errorf("newRevocation: no error, want one with %q", want)
+		}
+	}
+	if _, err := RevocationHandler(nil, good); err == nil {
+		t.Error("RevocationHandler took a nil list")
+	}
+	if _, err := LogoutHandler(nil, LogoutConfig{}); err == nil {
+		t.Error("LogoutHandler took a nil list")
+	}
+}
+
+func FuzzForm(f *testing.F) {
+	for _, body := range []string{"token=a", "token=a&token=b", "%zz", "a;b=c", "token=%00", strings.Repeat("a&", 1000)} {
+		f.Add(body)
+	}
+	list := new(fakeList)
+	f.Fuzz(func(t *testing.T, body string) {
+		h, err := newRevocationHandler(list, testEndpoint(t, new(fakeRevocations)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("orders", secret)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if b := bytes.TrimSpace(w.Body.Bytes()); len(b) > 0 && !json.Valid(b) {
+			t.Errorf("the answer is not JSON: %q", b)
+		}
+		if list.revoked() != "" {
+			t.Errorf("the body %q revoked %s", body, list.revoked())
+		}
+	})
+}
