@@ -21,6 +21,13 @@ PORTABLE ?= ./cache ./keystore/... ./middleware/... ./rotation/... ./verifier/..
 # Every module of the tree, the root first.
 MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirname {} ';' | sort)
 
+# The frameworks of docs/examples/adapters take a minute to compile for the race detector. What is ours in
+# it has its tests with the detector in middleware.
+UNRACED := ./docs/examples/adapters
+
+# gin without MessagePack, which takes longer to compile than all of ours.
+export GOFLAGS += -tags=nomsgpack
+
 # The race detector needs a C compiler.
 race = $(if $(shell command -v $$(go env CC)),-race)
 
@@ -30,13 +37,20 @@ inTime = `go list ./... | grep -v -e /bench/faults -e /docs/prometheus`
 # The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
 # again, so the others are left out.
 jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
-again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
+again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=adapters --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # Packages that start and stop real servers with the signals of Unix.
 unixOnly = /internal/(redis|proxy)test$$|/bench/faults$$
 
-# $(call each,COMMAND) runs COMMAND in every module, and names the module.
-each = for module in $(MODULES); do echo "== $$module:" '$(1)'; (cd "$$module" && $(1)) || exit 1; done
+# $(call each,COMMAND) runs COMMAND in every module, and names the module; $(call in,MODULES,COMMAND) in some.
+each = $(call in,$(MODULES),$(1))
+in   = for module in $(1); do echo "== $$module:" '$(2)'; (cd "$$module" && $(2)) || exit 1; done
+
+# How many tests of a package run at once. They mostly wait, so more than there are cores.
+WAITING := 4
+
+# A test of all packages of a module.
+tested = go test -vet=off $(1) -shuffle=on -parallel $(WAITING) -timeout 15m $(inTime)
 
 .PHONY: help
 help: ## list the targets
@@ -47,7 +61,8 @@ setup: ## fetch what the tests need: system packages (Debian, root), Go modules,
 	@.ci/setup
 
 .PHONY: lint
-lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module, and words
+lint: ## gofmt, vet, staticcheck, go mod tidy -diff, in every module, and words
+	@.ci/setup first
 	@echo "== gofmt -l"
 	@unformatted=$$(find . -name '*.go' -not -path '*/node_modules/*' -exec gofmt -l {} +); \
 		if [ -n "$$unformatted" ]; then echo "not formatted with gofmt:"; echo "$$unformatted"; exit 1; fi
@@ -60,13 +75,28 @@ lint: setup ## gofmt, vet, staticcheck, go mod tidy -diff, in every module, and 
 words: ## how the comments and pages are written: fails above one listed phrase in 1000 words, and lists them
 	@go run ./internal/words
 
+# What waits runs beside what computes, at the lowest priority: npm beside lint, and what is quick or
+# repeated beside the tests that wait for Redis, proxies and real time.
 .PHONY: test
-test: setup lint ## everything: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2
+test: ## all of CI: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2, the alerts
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
-	@$(call each,KEYTURN_HISTORIES=$(RACED) go test -vet=off $(race) -shuffle=on -timeout 15m $(inTime))
-	@echo "== ./bench/faults alone, as it keeps to real time"
-	@go test -vet=off $(race) -shuffle=on -timeout 15m ./bench/faults
-	$(if $(race),@go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults)
+	@.ci/setup first
+	@.ci/beside '.ci/setup npm' '$(MAKE) --no-print-directory lint'
+	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory nested' '$(MAKE) --no-print-directory root'
+	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory again' '$(MAKE) --no-print-directory faults-in-time'
+
+# The stages of make test.
+.PHONY: root nested faults-in-time again
+root:
+	@$(call in,.,KEYTURN_HISTORIES=$(RACED) $(call tested,$(race)))
+nested:
+	@$(call in,$(filter-out . $(UNRACED),$(MODULES)),$(call tested,$(race)))
+	@$(call in,$(UNRACED),$(call tested,))
+faults-in-time:
+	@echo "== ./bench/faults by itself, as it keeps to real time"
+	@go test -vet=off $(race) -shuffle=on -parallel $(WAITING) -timeout 15m ./bench/faults
+	@.ci/beside '$(MAKE) --no-print-directory alerts' "$(if $(race),go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults,true)"
+again:
 	@echo "== 2000 histories of rings under faults, and all short ones, without the race detector"
 	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
 	@go test -vet=off ./rotation/internal/protocol

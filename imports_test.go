@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"internal/words":                      {},
 	"docs/examples":                       {},
 	"docs/examples/auth0":                 {everything},
+	"docs/examples/adapters":              {"middleware", "verifier", "docs/examples/adapters/testdata/greetings"},
 	"docs/examples/elasticache":           {"rotation/rediskeys"},
 	"docs/examples/fleet":                 {everything},
 	"docs/examples/issuer":                {everything},

@@ -2,6 +2,11 @@ package metrics_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
@@ -199,6 +204,41 @@ func TestColdSource(t *testing.T) {
 	c := metrics.New(metrics.Config{})
 	c.Watch(metrics.Watched{Sources: client.Sources})
 	scrape(t, c).want(t, series{`keyturn_jwks_sources{state="cold"}`: 1, `keyturn_jwks_oldest_fetch_timestamp_seconds`: 0})
+}
+
+// An issuer that publishes each key at a URL of its own counts once for each key that is held.
+func TestPEMSource(t *testing.T) {
+	issuer := jwkstest.New(t)
+	issuer.MoveSet("/one")
+	issuer.AlsoAt("/two")
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer.PublishBody(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	c := metrics.New(metrics.Config{})
+	client := jwks.New(jwks.Config{TLS: issuer.TLS(), LookupNetIP: issuer.LookupNetIP, DialContext: issuer.DialContext})
+	defer client.Close(t.Context())
+	source, err := client.OpenPEM("acme", issuer.Issuer()+"/{kid}", jwks.SourceConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Watch(metrics.Watched{Sources: client.Sources})
+	scrape(t, c).want(t, series{`keyturn_jwks_sources{state="fresh"}`: 0, `keyturn_jwks_sources{state="cold"}`: 0})
+	for _, kid := range []string{"one", "two"} {
+		if err := source.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: kid}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := scrape(t, c)
+	all.want(t, series{`keyturn_jwks_sources{state="fresh"}`: 2})
+	if all[`keyturn_jwks_oldest_fetch_timestamp_seconds`] == 0 {
+		t.Error("the sources have no date")
+	}
 }
 
 var listSynced = time.Unix(1_900_000_000, 500e6)

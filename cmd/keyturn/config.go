@@ -15,7 +15,7 @@ import (
 // offerFile offers the mode of --config: one server for tenants of all kinds.
 func (s *serveCommand) offerFile() (*offer, error) {
 	if flag := s.flagBesideConfig(); flag != "" {
-		return nil, usagef("--config and --%s: the file says all of that; only --addr, --admin, --drain, --upstream and --max-token-bytes go with it", flag)
+		return nil, usagef("--config and --%s: the file says all of that; only --addr, --admin, --drain, --upstream, --first-byte, --forward-token and --max-token-bytes go with it", flag)
 	}
 	file, err := s.readConfig(s.configFile.value)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -132,6 +133,9 @@ func (s *serveCommand) fileTenants(file *configFile) (all []server.Tenant, err e
 			}
 		}
 	}
+	if err := f.emptied(); err != nil {
+		return nil, err
+	}
 	file.Tenants = f.configs
 	return f.tenants, nil
 }
@@ -143,6 +147,22 @@ type folderReading struct {
 	owners  secretOwners
 	configs []tenantConfig
 	tenants []server.Tenant
+}
+
+// emptied returns an error if the folder had tenants and has no file of one any more: that is what a
+// volume looks like that is not mounted.
+func (f *folderReading) emptied() error {
+	had := 0
+	for path := range f.good {
+		if filepath.Dir(path) == filepath.Clean(f.file.TenantsDir) {
+			had++
+		}
+	}
+	isOf := func(t tenantConfig) bool { return t.file != "" }
+	if had == 0 || f.file.TenantsDir == "" || slices.ContainsFunc(f.file.Tenants, isOf) {
+		return nil
+	}
+	return usagef("tenants_dir has no file of a tenant, and had %d: is it not mounted? They stay; to remove the last one, take tenants_dir out of the file", had)
 }
 
 func (f *folderReading) use(t *tenantConfig, one server.Tenant) {

@@ -24,7 +24,7 @@ type configFiles struct {
 // none is read again.
 func (s *serveCommand) followConfig(o *offer) {
 	switch {
-	case o.file == nil:
+	case o.file == nil && !s.secretFile.given:
 	case s.seen.pipe != "":
 		s.note("the configuration is not read again: the file of %s is a pipe", s.seen.pipe)
 	default:

@@ -39,10 +39,16 @@ const (
 	streamsRequest  = "request"
 )
 
+// maxFirstByte is the longest time that a service may take to begin its answer.
+const maxFirstByte = 24 * time.Hour
+
 // newUpstream returns the flag --upstream.
 func newUpstream() *option[*url.URL] {
 	return &option[*url.URL]{kind: "URL", parse: parseUpstream}
 }
+
+// newFirstByte returns the flag --first-byte, as upstream.first_byte.
+func newFirstByte() *option[time.Duration] { return newDuration(0, maxFirstByte, 0, "") }
 
 // parseUpstream reads the URL of a service behind the server. Its errors leave out the URL, which may
 // hold a password.
@@ -133,7 +139,7 @@ func (u *upstreamConfig) parseTimes() error {
 	}{
 		{"recheck", u.Recheck, &u.parsed.Recheck, 100 * time.Millisecond, time.Minute},
 		{"dial", u.Dial, &u.parsed.Dial, 10 * time.Millisecond, time.Minute},
-		{"first_byte", u.FirstByte, &u.parsed.FirstByte, 0, 24 * time.Hour},
+		{"first_byte", u.FirstByte, &u.parsed.FirstByte, 0, maxFirstByte},
 		{"idle", u.Idle, &u.parsed.Idle, time.Second, 24 * time.Hour},
 	} {
 		if f.text == "" {
@@ -192,6 +198,8 @@ func (s *serveCommand) addUpstream(o *offer) error {
 		up.URL = s.upstream.value
 	}
 	switch {
+	case up == nil && (s.firstByte.given || s.forwardToken):
+		return usagef("--first-byte and --forward-token go with --upstream: they are about the service behind the server")
 	case up == nil:
 		return nil
 	case up.URL == nil:
@@ -201,6 +209,12 @@ func (s *serveCommand) addUpstream(o *offer) error {
 	case o.server.Admin == "":
 		return usagef("--admin ADDR: probes and metrics need a place, such as --admin 127.0.0.1:9102: every path of --addr is the upstream's")
 	}
+	if s.firstByte.given { // this and the next beat the file, too
+		if up.FirstByte = s.firstByte.value; up.FirstByte == 0 {
+			up.FirstByte = -1
+		}
+	}
+	up.ForwardToken = up.ForwardToken || s.forwardToken
 	o.server.Upstream = up
 	o.intro = func(srv *server.Server) string { return upstreamIntro(endpoint(srv.Endpoint()), up) }
 	return nil

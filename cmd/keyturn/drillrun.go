@@ -380,42 +380,56 @@ func (r *drillRun) fail(ctx context.Context, step string, err error) {
 func (r *drillRun) fleet(ctx context.Context) {
 	r.say("looking for instances that do not hold the canary")
 	var others []string
-	for name := range r.elsewhere(ctx) {
+	lives, unread := elsewhere(ctx, r.liveIn)
+	for name := range lives {
 		if !r.live[name] && name != r.name {
 			others = append(others, name)
 		}
 	}
 	slices.Sort(others)
-	r.lines = append(r.lines, drill.JudgeFleet(slices.Sorted(maps.Keys(r.holds)), others, r.kind == drillRotate || r.kind == drillRevoke)...)
+	r.lines = append(r.lines, drill.JudgeFleet(slices.Sorted(maps.Keys(r.holds)), others, unread, r.kind == drillRotate || r.kind == drillRevoke)...)
 }
 
-// elsewhere returns the live instances of all buckets. One whose tenants are listed is not in that of
-// the canary, unless a tenant of its own is.
-func (r *drillRun) elsewhere(ctx context.Context) map[string]bool {
-	var mu sync.Mutex // guards all
-	all := make(map[string]bool)
+// liveIn returns the live instances of a tenant's bucket.
+func (r *drillRun) liveIn(ctx context.Context, tenant string) (names []string, err error) {
+	acks, err := r.acks(ctx, tenant, rotation.Receipt{})
+	for _, a := range acks {
+		if r.now().Sub(a.At) <= r.liveFor() {
+			names = append(names, a.Instance)
+		}
+	}
+	return names, err
+}
+
+// elsewhere returns the live instances of all buckets, and how many buckets could not be read. An instance
+// whose tenants are listed is not in that of the canary, unless a tenant of its own is. So each bucket
+// counts, and one whose read was late is read again.
+func elsewhere(ctx context.Context, liveIn func(ctx context.Context, tenant string) ([]string, error)) (all map[string]bool, unread int) {
+	var mu sync.Mutex // guards all and unread
+	all = make(map[string]bool)
 	tenants := tenantOfEachBucket()
-	const atOnce = 32
+	const atOnce, tries = 16, 5
 	var wg sync.WaitGroup
 	for first := range atOnce {
 		wg.Go(func() {
 			for i := first; i < rotation.Buckets; i += atOnce {
-				acks, err := r.acks(ctx, tenants[i], rotation.Receipt{})
-				if err != nil {
-					continue // those that can be read count
+				names, err := liveIn(ctx, tenants[i])
+				for again := 1; err != nil && again < tries && pause(ctx, 200*time.Millisecond); again++ {
+					names, err = liveIn(ctx, tenants[i])
 				}
 				mu.Lock()
-				for _, a := range acks {
-					if r.now().Sub(a.At) <= r.liveFor() {
-						all[a.Instance] = true
-					}
+				if err != nil {
+					unread++
+				}
+				for _, name := range names {
+					all[name] = true
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	return all
+	return all, unread
 }
 
 // tenantOfEachBucket returns a name that a tenant of each bucket could have.

@@ -14,6 +14,7 @@ import (
 // The memory of serve has keys. No core dump may write them to a disk, and no other process of the
 // same user may read them: the kernel shows that by giving the files in /proc/PID to root.
 func TestServeMemoryIsPrivate(t *testing.T) {
+	t.Parallel()
 	program := filepath.Join(t.TempDir(), "keyturn") // a copy that another user may run
 	built, err := os.ReadFile(builtBinary(t))
 	if err != nil {

@@ -29,10 +29,16 @@ const followSettle = 2 * time.Millisecond
 // follow starts serve with a configuration.
 func follow(t *testing.T, path string) *followed {
 	t.Helper()
+	return followWith(t, path, func(cmd *serveCommand) error { return cmd.configFile.Set(path) })
+}
+
+// followWith starts serve with what set sets.
+func followWith(t *testing.T, path string, set func(*serveCommand) error) *followed {
+	t.Helper()
 	f := &followed{served: &served{log: new(syncBuffer), out: new(syncBuffer)}, t: t, path: path, hups: make(chan os.Signal)}
 	stdout, w := io.Pipe()
 	cmd := newServeCommand(&app{env: func(string) (string, bool) { return "", false }, stdout: w, stderr: f.log, now: time.Now})
-	for _, err := range []error{cmd.configFile.Set(path), cmd.addr.Set("127.0.0.1:0"), cmd.admin.Set("127.0.0.1:0")} {
+	for _, err := range []error{set(cmd), cmd.addr.Set("127.0.0.1:0"), cmd.admin.Set("127.0.0.1:0")} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,6 +208,68 @@ func TestReloadKeepsTheLastGood(t *testing.T) {
 	f.remove("keyturn.yaml")
 	f.reload(notTaken)
 	f.wantGood(true, "acme", secretOf("acme"))
+}
+
+// The file of --secret-file is followed as one of --config is.
+func TestReloadSecretFile(t *testing.T) {
+	t.Parallel()
+	path := file(t, secretOf("old")+"\n")
+	f := followWith(t, path, func(cmd *serveCommand) error { return cmd.secretFile.Set(path) })
+	f.wantGood(true, "a", secretOf("old"))
+	put := func(text string) {
+		t.Helper()
+		if err := replace(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("short")
+	f.reload(notTaken)
+	f.wantGood(true, "a", secretOf("old"))
+	put(secretOf("new") + "\n")
+	f.reload(reloaded)
+	f.wantGood(true, "a", secretOf("new"))
+	f.wantGood(false, "a", secretOf("old"))
+}
+
+// A folder that had tenants and is empty looks like a volume that is not mounted. Its tenants stay, also
+// beside others, until the file no longer names the folder.
+func TestReloadEmptiedTenantsDir(t *testing.T) {
+	t.Parallel()
+	one := func(id string) string {
+		return strings.TrimSpace(strings.TrimPrefix(tenantLine(id, ""), "  - ")) + "\n"
+	}
+	listed := "tenants:\n" + tenantLine("a", "")
+	path := configFolder(t, "tenants_dir: t.d\n"+listed, map[string]string{"a.secret": secretOf("a"),
+		"t.d/.b.secret": secretOf("b"), "t.d/b.yaml": strings.Replace(one("b"), "b.secret", ".b.secret", 1),
+		"t.d/.c.secret": secretOf("c"), "t.d/c.yaml": strings.Replace(one("c"), "c.secret", ".c.secret", 1)})
+	f := follow(t, path)
+	remove := func(name string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(filepath.Dir(path), "t.d", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(good map[string]bool) {
+		t.Helper()
+		for id, is := range good {
+			f.wantGood(is, id, secretOf(id))
+		}
+	}
+	want(map[string]bool{"a": true, "b": true, "c": true})
+	remove("b.yaml")
+	f.reload(reloaded)
+	want(map[string]bool{"a": true, "b": false, "c": true})
+	remove("c.yaml")
+	f.reload(notTaken)
+	want(map[string]bool{"a": true, "b": false, "c": true})
+	if !strings.Contains(f.log.String(), "is it not mounted?") || !strings.Contains(f.log.String(), "take tenants_dir out of the file") {
+		t.Errorf("log = %s", f.log)
+	}
+	if err := replace(path, listed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.reload(reloaded)
+	want(map[string]bool{"a": true, "b": false, "c": false})
 }
 
 // A broken file in tenants_dir keeps the last good of its own tenant, and no other waits for it.

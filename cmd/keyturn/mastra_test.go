@@ -63,6 +63,7 @@ func handmade(secret, claims string) string {
 
 // TestGuide walks through the guide, with the command in the place of its Mastra server.
 func TestGuide(t *testing.T) {
+	t.Parallel()
 	keyturn := filepath.Join(t.TempDir(), "keyturn")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", keyturn, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -71,6 +72,7 @@ func TestGuide(t *testing.T) {
 	t.Run("curl", func(t *testing.T) { testGuideCurl(t, keyturn) })
 	t.Run("no exp", func(t *testing.T) { testGuideNoExpiry(t, keyturn) })
 	t.Run("Mastra behind it", func(t *testing.T) { testMastraUpstream(t, keyturn) })
+	t.Run("Mastra with auth behind it", func(t *testing.T) { testMastraWithAuth(t, keyturn) })
 }
 
 func testMastraClient(t *testing.T, keyturn string) {
@@ -155,10 +157,31 @@ func testMastraUpstream(t *testing.T, keyturn string) {
 	})
 }
 
-// startMastra runs the Mastra server, and returns its URL.
-func startMastra(t *testing.T) string {
+// A Mastra server that keeps its own auth, with the same secret, wants the token too.
+func testMastraWithAuth(t *testing.T, keyturn string) {
+	needNode(t)
+	need(t, "curl")
+	mastra := startMastra(t, guideSecret)
+	s := startServe(t, keyturn, "--upstream", mastra, "--admin", "127.0.0.1:0", "--forward-token")
+	askByCurl(t, s, checkWeather)
+	// By itself it refuses what has no token; so it does behind a server that keeps the token.
+	without := startServe(t, keyturn, "--upstream", mastra, "--admin", "127.0.0.1:0")
+	for _, tt := range []struct {
+		url, token string
+	}{{mastra, ""}, {without.url, guideCases()[0].token}} {
+		out, err := exec.CommandContext(t.Context(), "curl", "-sS", tt.url+"/api/agents/weatherAgent/generate", "-H", "Content-Type: application/json",
+			"-H", "Authorization: Bearer "+tt.token, "-d", `{"messages":"Weather in London"}`, "-w", "\n%{http_code}").CombinedOutput()
+		if err != nil {
+			t.Fatalf("curl: %v\n%s", err, out)
+		}
+		cutStatus(t, out, 401)
+	}
+}
+
+// startMastra runs the Mastra server, which has auth of its own if it gets a secret, and returns its URL.
+func startMastra(t *testing.T, secret ...string) string {
 	t.Helper()
-	cmd := exec.Command("node", "server.mjs")
+	cmd := exec.Command("node", append([]string{"server.mjs"}, secret...)...)
 	cmd.Dir = clientFolder
 	cmd.Env = append(os.Environ(), "MASTRA_TELEMETRY_DISABLED=1")
 	printed := new(output)

@@ -36,8 +36,9 @@ func TestNginxWithoutALine(t *testing.T) {
 	})
 }
 
-// nginx caches by URL, and not by token: an answer for one client would be that of the next one.
-func TestNginx_nginx_824_AnswersAreNotCached(t *testing.T) {
+// nginx caches by URL, and not by token: an answer for one client would be that of the next one (nginx/nginx#824,
+// nginxinc/nginx-ldap-auth#103).
+func TestNginx_nginx_824_ldap_auth_103_AnswersAreNotCached(t *testing.T) {
 	t.Parallel()
 	f := newGate(t, proxytest.Nginx, proxytest.Config{File: nginxFile, Edit: func(text string) string {
 		return "proxy_cache_path cache keys_zone=authz:1m;\n" +

@@ -210,6 +210,11 @@ func testGate(t *testing.T, f *gate) {
 		seen, _ = f.want(t, "GET /a", acmeToken(`,"scope":"{env.HOME} $host é"`), "", 200)
 		seen.wantIdentity(t, "{env.HOME} $host %C3%A9")
 	})
+	t.Run("where the client came in", func(t *testing.T) {
+		seen, _ := f.want(t, "GET /a", "Forwarded: for=eve;host=eve\r\nX-Forwarded-Host: eve\r\nX-Forwarded-Proto: eve\r\nX-Forwarded-For: eve\r\nX-Forwarded-Port: eve\r\nX-Forwarded-Prefix: /eve\r\n"+
+			"X-Real-IP: eve\r\nX-Original-URL: /eve\r\nX-Rewrite-URL: /eve\r\n"+acmeToken(""), "", 200)
+		seen.wantIdentity(t, "") // and nothing of eve
+	})
 	t.Run("Connection", func(t *testing.T) {
 		resp, c := f.exchange(t, "GET /a", acmeToken("")+"Connection: X-Auth-Subject, x-auth-tenant\r\n", "")
 		c.Close()

@@ -124,6 +124,7 @@ func TestServeConfigOverMutualTLS(t *testing.T) {
 
 // A fault of TLS is an error that names the flag.
 func TestTLSErrorsNameFlags(t *testing.T) {
+	t.Parallel()
 	g := newVault(t)
 	list := func(args ...string) result {
 		return call{env: g.env()}.run(t, append([]string{"keys", "list"}, args...)...)

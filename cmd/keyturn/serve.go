@@ -29,6 +29,8 @@ type serveCommand struct {
 	secretFile   *option[string]
 	configFile   *option[string]
 	upstream     *option[*url.URL]
+	firstByte    *option[time.Duration]
+	forwardToken bool
 	snapshot     *option[string]
 	allowNoExp   bool
 	ring         ringFlags
@@ -53,7 +55,7 @@ func newServeCommand(a *app) *serveCommand {
 	own := *a
 	own.remark, own.seen = func(text string) { log.Warn(text) }, new(seenFiles)
 	return &serveCommand{
-		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(), upstream: newUpstream(),
+		app: &own, addr: newText("ADDRESS", ":4111"), admin: newText("ADDRESS", ""), secretFile: newPath(), configFile: newPath(), snapshot: newPath(), upstream: newUpstream(), firstByte: newFirstByte(),
 		ring: newRingFlags(), tenants: &list[string]{kind: "TENANT", parse: parseTenant}, aud: newTexts("AUDIENCE"), iss: newText("ISSUER", ""),
 		policy: newPolicyFlags(), log: log, tolerate: newTolerances(), maxToken: newMaxTokenBytes(), drain: newDrain(),
 	}
@@ -74,6 +76,8 @@ func newServe(a *app) *cobra.Command {
 	f.Var(s.admin, "admin", "where to say which tenant is ready, and why not, such as 127.0.0.1:9102")
 	f.Var(s.drain, "drain", "how long to serve on at SIGTERM (default 5s with --admin, else 0s)")
 	f.Var(s.upstream, "upstream", "the service that gets the requests with a good token, such as http://127.0.0.1:3000")
+	f.Var(s.firstByte, "first-byte", "how long that service may take to begin its answer; 0s: for ever (default 30s)")
+	f.BoolVar(&s.forwardToken, "forward-token", false, "let that service have the token too, for auth of its own")
 	f.BoolVar(&s.checkOnly, "check", false, "say whether it would start: nothing is opened on the network")
 	f.BoolVar(&s.json, "json", false, "with --check: say so as JSON")
 	f.Var(s.configFile, "config", "the YAML file that says whose tokens are good")
@@ -271,7 +275,7 @@ func (s *serveCommand) offerSecret(secret *secret) (*offer, error) {
 		ID: defaultTenant, Keys: keys, Algorithms: []keystore.Algorithm{keystore.HS256},
 		AnyIssuer: true, AnyAudience: true, AllowNoExpiry: s.allowNoExp, Tolerate: slices.Concat(s.tolerate.values...),
 	}}
-	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}}
+	o := &offer{server: server.Config{Tenants: []server.Tenant{tenant}, Hint: sharedSecretHint}, reloads: s.secretFile.given}
 	o.warnings = []string{"iss and aud are not checked: a token that was made with this secret for anything else opens this API too"}
 	if s.allowNoExp {
 		o.warnings = append(o.warnings, "tokens without exp are accepted: they never end")

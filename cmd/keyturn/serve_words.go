@@ -60,7 +60,7 @@ has written the file of --snapshot. From that file it verifies tokens of the rin
 long as if it had not been restarted, and makes none. The file is sealed with the KEK; give each server its own.
 
 With --config the file, and each file that it names, is read again every 10 seconds, and at
-once at SIGHUP; with --redis the KEK file is. A change takes effect without a restart,
+once at SIGHUP; with --redis the KEK file is, and the --secret-file. A change takes effect without a restart,
 as a whole; if something is wrong, the last good version stays in use. --check says
 whether the files are right, and opens nothing on the network.
 

@@ -43,6 +43,9 @@ func TestUpstreamUsage(t *testing.T) {
 		{config("trusted_proxies: [10.0.0.0/8]\n"), "trusted_proxies goes with upstream"},
 		{append(up(""), "--upstream", "http://127.0.0.1/hush"), "without a path"},
 		{up("hush: 1"), `unknown field "hush"`},
+		{[]string{"serve", "--first-byte", "5s"}, "go with --upstream"},
+		{[]string{"serve", "--forward-token"}, "go with --upstream"},
+		{[]string{"serve", "--upstream", "http://127.0.0.1:3000", "--first-byte", "hush"}, "want a duration"},
 		{up("preflight: hush"), "upstream.preflight: want refuse or pass"},
 		{up("streams: hush"), "upstream.streams: want token or request"},
 		{up("streams: request, recheck: 5s"), "upstream.recheck is for streams: token"},
@@ -56,7 +59,7 @@ func TestUpstreamUsage(t *testing.T) {
 		{up(`public: ["get /a"]`), "upstream.public: want a method and a path"},
 		{up(`public: ["GET /a|b"]`), "upstream.public: want a method and a path"},
 		{up(`public: ["GET a"]`), "upstream.public: want a method and a path"},
-		{append(up(""), "--allow-no-exp"), "only --addr, --admin, --drain, --upstream and --max-token-bytes go with it"},
+		{append(up(""), "--allow-no-exp"), "only --addr, --admin, --drain, --upstream, --first-byte, --forward-token and --max-token-bytes go with it"},
 	} {
 		r := keyturn(t, tt.args...)
 		r.wantUsage(t, tt.phrase)
@@ -122,6 +125,43 @@ func TestServeUpstream(t *testing.T) {
 				t.Errorf("it said %s; log: %s", s.out, s.log)
 			}
 		})
+	}
+}
+
+// What a file says of the service, flags say for a server without one. They beat the file.
+func TestUpstreamFlags(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/slow":
+			select {
+			case <-ended:
+			case <-r.Context().Done():
+			}
+		case "/late":
+			time.Sleep(300 * time.Millisecond)
+		}
+		io.WriteString(w, "token: "+r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(slow.Close)
+	t.Cleanup(func() { close(ended) })
+	token := hs256(testSecret, plainHeader, in(time.Hour, `,"sub":"ann","iss":"https://acme.example","aud":"api"`))
+	config := configFolder(t, "admin: {addr: 127.0.0.1:0}\nupstream: {first_byte: 1h}\ntenants:\n"+acmeTenant, map[string]string{"s": testSecret})
+	for name, s := range map[string]*served{
+		"secret": startServe(t, map[string]string{envSecret: testSecret}, "--upstream", slow.URL, "--first-byte", "200ms", "--forward-token"),
+		"file":   startServeAlone(t, nil, "--config", config, "--upstream", slow.URL, "--first-byte", "200ms", "--forward-token"),
+	} {
+		if a := s.ask(t, "GET", "/", token); a.status != 200 || a.body != "token: Bearer "+token {
+			t.Errorf("%s: %d %s, want the token", name, a.status, a.body)
+		}
+		if a := s.ask(t, "GET", "/slow", token); a.status != http.StatusGatewayTimeout {
+			t.Errorf("%s: a slow answer: %d", name, a.status)
+		}
+	}
+	patient := startServe(t, map[string]string{envSecret: testSecret}, "--upstream", slow.URL, "--first-byte", "0s")
+	if a := patient.ask(t, "GET", "/late", token); a.status != 200 || a.body != "token: " {
+		t.Errorf("with no limit: %d %s", a.status, a.body)
 	}
 }
 

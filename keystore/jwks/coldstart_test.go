@@ -147,6 +147,7 @@ func firstTokens(t *testing.T, tenants int, open func(tenant string, i int) (*jw
 
 // A service that starts with 300 tenants of one host, 80 ms away, refuses the first token of none.
 func TestColdStartAtOneHost(t *testing.T) {
+	parallel(t)
 	const at = "http://127.0.0.1"
 	set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))
 	for _, tt := range []struct {

@@ -22,6 +22,7 @@ import (
 const metadataPath = "/.well-known/openid-configuration"
 
 func TestMetadataIsFetchedOnceADay(t *testing.T) {
+	parallel(t)
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.discover(jwks.SourceConfig{})
 		synctest.Wait()
@@ -112,6 +113,7 @@ func TestMetadataIsMissing(t *testing.T) {
 // Metadata that is a day old is fetched again. If that fails, the keys are read from their last
 // URL.
 func TestOldMetadata(t *testing.T) {
+	parallel(t)
 	const host, issuer = "127.9.0.1", "http://127.9.0.1"
 	metadata := func(issuer, path string) string {
 		return fmt.Sprintf(`{"issuer":%q,"jwks_uri":"http://%s%s"}`, issuer, host, path)
@@ -154,7 +156,7 @@ func TestOldMetadata(t *testing.T) {
 					t.Fatal(err)
 				}
 				busy := func(d time.Duration) {
-					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
 						_, _ = get(s, "a")
 					}
 				}

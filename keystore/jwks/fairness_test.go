@@ -86,6 +86,7 @@ func TestFloodDoesNotDelayOthers(t *testing.T) {
 
 // Unknown kids of many tenants with slow issuers take turns with the schedule of other tenants.
 func TestFloodsDoNotDelaySchedule(t *testing.T) {
+	parallel(t)
 	const quietHost = "127.9.0.1"
 	virtual(t, func(t *testing.T) {
 		set := jwkstest.Set(jwkstest.NewKey("a", "ES256"))

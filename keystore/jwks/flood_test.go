@@ -170,6 +170,7 @@ func TestForgedTokensCostNothing(t *testing.T) {
 // While one tenant is flooded and its issuer hangs, tokens of another tenant do not wait, and its
 // new key is fetched at once.
 func TestTokenFloodDoesNotDelayOtherTenants(t *testing.T) {
+	parallel(t)
 	for _, hangs := range []bool{false, true} {
 		t.Run(fmt.Sprint("its issuer hangs: ", hangs), func(t *testing.T) {
 			virtual(t, func(t *testing.T) {

@@ -222,6 +222,7 @@ func TestSetBeyondLimitLeavesOldOne(t *testing.T) {
 
 // A limit can be raised, also for what is kept on disk.
 func TestRaisedLimits(t *testing.T) {
+	parallel(t)
 	virtual(t, func(t *testing.T) {
 		cfg, dir := jwks.SourceConfig{MaxKeys: 600, MaxBytes: 3 << 20}, t.TempDir()
 		w := newWorld(t, jwkstest.NewInMemory(t), jwks.Config{Dir: dir})

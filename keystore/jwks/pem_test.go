@@ -348,7 +348,8 @@ func TestPEMCallersShareRequest(t *testing.T) {
 				})
 			}
 			callers.Wait()
-			if n := len(s.requests()); n > 3 || status != 500 && n != 1 {
+			// A caller that found the request just before its end may ask once more, if there is no key.
+			if n, most := len(s.requests()), map[int]int{0: 1, 404: 2, 500: 3}[status]; n < 1 || n > most {
 				t.Errorf("status %d: %d requests", status, n)
 			}
 			if err := s.source.Close(t.Context()); err != nil {

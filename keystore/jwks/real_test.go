@@ -123,6 +123,7 @@ func sortedOnce(all []string) []string {
 
 // A member of each kind, as it is and as it should not be, in each key of the public sets.
 func TestChangedRealKeys(t *testing.T) {
+	t.Parallel()
 	respell := func(change func(b []byte) []byte, encode func([]byte) string) func(any) any {
 		return func(v any) any {
 			text, _ := v.(string)

@@ -12,6 +12,7 @@ import (
 // A service that is not ready gets no tokens, and Status asks nothing of the issuer. So a source
 // must not sleep through an outage: it would never notice that the outage is over.
 func TestOutageEndsByItself(t *testing.T) {
+	parallel(t)
 	for _, tt := range []struct {
 		name   string
 		cold   bool

@@ -1,5 +1,7 @@
 // A real Mastra server with the agent of the guide, whose model is a mock: it calls no service. It prints
-// its port. It has no auth of its own: keyturn stands in front of it.
+// its port. It has no auth of its own: keyturn stands in front of it. With a secret as its argument it has,
+// as with MastraJwtAuth: it wants a token under that secret.
+import { createHmac } from 'node:crypto'
 import { serve } from '@hono/node-server'
 import { Agent } from '@mastra/core/agent'
 import { Mastra } from '@mastra/core/mastra'
@@ -28,7 +30,16 @@ const model = {
   }),
 }
 const weatherAgent = new Agent({ id: 'weatherAgent', name: 'weatherAgent', instructions: 'Say the weather.', model })
-const mastra = new Mastra({ agents: { weatherAgent }, logger: false })
+const secret = process.argv[2]
+const auth = {
+  authenticateToken: async (token) => {
+    const [header, payload, signature] = token.split('.')
+    const good = createHmac('sha256', secret).update(`${header}.${payload}`).digest('base64url')
+    return signature === good ? JSON.parse(Buffer.from(payload, 'base64url')) : null
+  },
+  authorize: async () => true,
+}
+const mastra = new Mastra({ agents: { weatherAgent }, logger: false, ...(secret && { server: { auth } }) })
 
 const app = new Hono()
 await new MastraServer({ app, mastra }).init()

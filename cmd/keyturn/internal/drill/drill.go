@@ -195,9 +195,14 @@ func JudgeOutage(o Outage) []Line {
 }
 
 // JudgeFleet says which instances live, and which of them do not hold the canary. Without one that
-// does, nothing was measured but the drill's own instance.
-func JudgeFleet(holds, others []string, needed bool) []Line {
+// does, nothing was measured but the drill's own instance. unread counts the buckets of the store that may
+// have more of the others.
+func JudgeFleet(holds, others []string, unread int, needed bool) []Line {
 	var lines []Line
+	if unread > 0 {
+		lines = append(lines, newLine("instances", Unknown, fmt.Sprintf("%d buckets of the store could not be read in time: an instance that lives there alone is not named", unread)).
+			do("run it again when Redis answers faster"))
+	}
 	for _, name := range others {
 		line := newLine("instances", Info, "lives, and does not hold the canary: its tenants are listed, so it is not measured")
 		line.Instance = &name

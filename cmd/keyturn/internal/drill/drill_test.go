@@ -127,10 +127,11 @@ func TestJudgeOutage(t *testing.T) {
 }
 
 func TestJudgeFleet(t *testing.T) {
-	check(t, JudgeFleet([]string{"a"}, nil, true))
-	check(t, JudgeFleet([]string{"a"}, []string{"x", "y"}, true), "info instances x", "info instances y")
-	check(t, JudgeFleet(nil, []string{"x"}, true), "info instances x", "unknown instances")
-	check(t, JudgeFleet(nil, nil, false))
+	check(t, JudgeFleet([]string{"a"}, nil, 0, true))
+	check(t, JudgeFleet([]string{"a"}, []string{"x", "y"}, 0, true), "info instances x", "info instances y")
+	check(t, JudgeFleet(nil, []string{"x"}, 0, true), "info instances x", "unknown instances")
+	check(t, JudgeFleet(nil, nil, 0, false))
+	check(t, JudgeFleet([]string{"a"}, []string{"x"}, 2, false), "unknown instances", "info instances x")
 }
 
 func TestExit(t *testing.T) {
