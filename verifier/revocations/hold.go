@@ -89,6 +89,7 @@ func (l *List) roomLocked(e table.Entry) bool {
 		l.cfg.Logger.Error("revocations: a tenant has more than twice its share: its tokens are answered with 503; revoke the whole tenant, and restart", "share", l.cfg.MaxPerTenant)
 	}
 	l.alarms.Over++
+	l.partial = true
 	return false
 }
 
@@ -138,6 +139,17 @@ func (l *List) countEarly(e table.Entry, k *codec.Key) {
 	if _, written := l.early[e.Digest]; written {
 		l.learnLocked(e, k)
 	}
+	l.unsure[groupOf(e.Digest, len(l.prints))] = true
+}
+
+// takeUnsure has the groups read whose writes had an unknown outcome.
+func (l *List) takeUnsure() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for g := range l.unsure {
+		l.byIndex[bucketsOf()[g]].lost[g] = true
+	}
+	clear(l.unsure)
 }
 
 // sweep forgets entries that have ended, once a minute. The minute goes by the clock that is behind,

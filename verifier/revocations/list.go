@@ -56,6 +56,8 @@ type heldState struct {
 	early   map[table.Digest]earlyEntry   // those that this process has written, and not read back yet
 	tenants map[uint64]table.Entry        // the revocations of whole tenants, by table.Entry.Tenant
 	over    map[uint64]bool               // tenants with more than twice their share
+	unsure  map[int]bool                  // groups to which a write was sent whose outcome is unknown
+	partial bool                          // an entry was not held, since there was no room
 	changed chan struct{}                 // closed and replaced when view is
 	gone    [rotation.Buckets]minutePrint // see minutePrint
 	keysErr error                         // why the digest keys cannot be used
@@ -80,6 +82,7 @@ type Alarms struct {
 	Forged   uint64 // values in the store that are not authentic
 	Restored uint64 // groups in which this instance put back what the store had lost
 	Over     uint64 // entries that were not held, since their tenant has more than twice its share
+	Disputed uint64 // live instances that held other entries than this one, at the same place
 }
 
 // Open returns the list that lies in Redis beside the rings: its keys begin with Config.Prefix and
@@ -132,7 +135,7 @@ func newList(store rotation.Store, cfg Config) (*List, error) {
 	l := &List{
 		cfg: cfg, store: store, box: box, table: table.New(0), buckets: newBuckets(cfg.groups),
 		heldState: heldState{
-			prints: make([]codec.Fingerprint, cfg.groups), early: make(map[table.Digest]earlyEntry), tenants: make(map[uint64]table.Entry),
+			prints: make([]codec.Fingerprint, cfg.groups), early: make(map[table.Digest]earlyEntry), tenants: make(map[uint64]table.Entry), unsure: make(map[int]bool),
 			changed: make(chan struct{}), keysAt: make(chan struct{}),
 		},
 		woken: make(chan struct{}, 1), done: make(chan struct{}),

@@ -2,6 +2,7 @@ package revocations
 
 import (
 	"errors"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"sync"
@@ -17,6 +18,10 @@ const (
 	loadAtOnce = 256 // groups in one call, which has to finish within its deadline
 	loaders    = 4   // calls at once: this process opens entries while the store reads others
 	restorers  = 8   // writes at once
+
+	// lostAtOnce is how many groups that lack something are read again in one round. An emptied store
+	// lacks all of them, and one round puts back some thousands.
+	lostAtOnce = 4096
 
 	// restoreFor bounds how long one sync puts back, so that the next poll is not late. The rest
 	// waits for the next sync, which follows at once.
@@ -42,13 +47,19 @@ type lostGroup struct {
 // readGroups reads the groups that may have changed, and those that lack something.
 func (r *reading) readGroups() {
 	r.noKey = false
-	keys := r.l.current()
+	l, keys, again := r.l, r.l.current(), 0
 	var reads []groupRead
 	for i, b := range r.buckets {
 		if r.replies[i].Err != nil {
 			continue
 		}
-		maps.Copy(b.unread, b.lost)
+		for g := range b.lost {
+			if again++; again > lostAtOnce {
+				l.nudge(b.index)
+				break
+			}
+			b.unread[g] = true
+		}
 		if b.keys < len(keys) {
 			maps.Copy(b.unread, b.keyless) // the key that was missing may be there now
 			b.keys = len(keys)
@@ -186,11 +197,19 @@ func (r *reading) restore() {
 			}
 		})
 	}
+	first := firstOf(r.l.cfg.Instance, len(r.lost)) // so that holders do not all write the same group
 	for i := range r.lost {
-		work <- &r.lost[i]
+		work <- &r.lost[(first+i)%len(r.lost)]
 	}
 	close(work)
 	wg.Wait()
+}
+
+// firstOf returns a number below n that depends on an instance's name.
+func firstOf(instance string, n int) int {
+	h := fnv.New32a()
+	h.Write([]byte(instance))
+	return int(h.Sum32() % uint32(n))
 }
 
 // findLost finds the entries that the groups lack.

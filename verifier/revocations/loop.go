@@ -21,7 +21,9 @@ func (l *List) run(ctx context.Context) {
 	defer close(l.done)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { l.listen(ctx) })
+	if !l.cfg.Transient {
+		wg.Go(func() { l.listen(ctx) })
+	}
 	wg.Go(func() { l.watchStale(ctx) })
 	h := fnv.New64a()
 	h.Write([]byte(l.cfg.Instance))

@@ -45,6 +45,7 @@ func (r *reading) run() (again []*bucket) {
 	l.turn++
 	r.ask()
 	l.sweep(r.sent)
+	l.takeUnsure()
 	keysErr := r.readKeys()
 	r.readLogs()
 	r.listGroups()
@@ -220,8 +221,12 @@ func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range logged.Entries {
-		if k := l.keys.set.Find(e.Key); k != nil && groupOf(e.Digest, len(l.prints)) == g {
+		switch k := l.keys.set.Find(e.Key); {
+		case groupOf(e.Digest, len(l.prints)) != g:
+		case k != nil:
 			l.learnLocked(e, k)
+		default: // the log was sealed under another digest key, which is known
+			b.unread[g], l.keys.unread = true, true
 		}
 	}
 	delete(b.digests, g)
@@ -321,7 +326,10 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	for _, e := range reply.Changed {
 		v.Log = append(v.Log, e.Nonce)
 	}
-	if !b.exact {
+	if l.isPartial() {
+		v.Past = nil
+	}
+	if !b.exact || v.Past == nil {
 		v.Held.Last = notComparable
 	}
 	keys := l.current()
@@ -330,8 +338,16 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	}
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
+		l.count(&l.alarms.Disputed)
 		l.nudge(b.index)
 	}
+}
+
+// isPartial reports whether something is not held, since there was no room. Then nothing can be compared.
+func (l *List) isPartial() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.partial
 }
 
 func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {

@@ -26,7 +26,8 @@ const watchEvery = 50 * time.Millisecond
 // It refuses everything then, MaxStale after its last sync, unless it has StaleOK.
 //
 // If ctx ends first, the error is that of ctx, and Applied says who is missing. Without any instance
-// Watch returns after 1.2 Poll + Deadline, and Holders is 0.
+// Watch returns after 1.2 Poll + Deadline, and Holders is 0. If the store has told a listener of the
+// change, there is an instance, and a person may have removed its acknowledgement: Watch waits on.
 func (l *List) Watch(ctx context.Context, r Receipt) (Applied, error) {
 	var roster rules.Roster
 	begin, last := l.cfg.Now(), error(nil)
@@ -34,7 +35,8 @@ func (l *List) Watch(ctx context.Context, r Receipt) (Applied, error) {
 		raw, now, err := l.acks(ctx, r.bucket)
 		if err == nil {
 			roster = rules.RosterOf(r.nonce, l.openAcks(raw, r.bucket), now, 3*l.cfg.gap(), roster)
-			if len(roster.Missing) == 0 && (len(roster.Applied) > 0 || rules.Age(l.cfg.Now(), begin) > l.cfg.gap()) {
+			nobody := r.told == 0 && rules.Age(l.cfg.Now(), begin) > l.cfg.gap()
+			if len(roster.Missing) == 0 && (len(roster.Applied) > 0 || nobody) {
 				return appliedOf(roster), nil
 			}
 		}
@@ -80,7 +82,7 @@ func (l *List) ackOf(b *bucket, at time.Time, instance string) []byte {
 		return nil
 	}
 	held := l.heldAt(b)
-	if !b.exact {
+	if !b.exact || l.partial {
 		held.Minute = codec.Forever // no reader compares it
 	}
 	a := codec.Ack{Instance: instance, Bucket: b.index, At: at, Good: b.state.Since, Place: b.place.Nonce, Last: held.Last, Held: held.Print, Minute: held.Minute, Applied: b.applied}

@@ -43,6 +43,9 @@ const (
 	Different                   // one of the two holds entries that the other has not
 )
 
+// oldMinute is how long ago, in seconds, entries may have ended that an instance still counts.
+const oldMinute = 60
+
 // Compare compares an acknowledgement with what this instance holds now, and with what it held at
 // earlier places. Two instances at the same place hold the same entries, unless one of them has read a
 // store that had lost some.
@@ -51,8 +54,11 @@ const (
 // written since, so it is at the place of anyone.
 func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
 	if (a.Last == now.Last || now.Last == "") && a.Minute <= now.Minute {
-		if now.at(a.Minute, gone) == a.Held {
+		switch {
+		case now.at(a.Minute, gone) == a.Held:
 			return Same
+		case a.Minute < now.Minute-oldMinute:
+			return Unknown // its clock is behind, and others have removed what it still holds
 		}
 		return Different
 	}

@@ -103,6 +103,9 @@ func TestState(t *testing.T) {
 		"a dispute extends the wait": {
 			{0, Reading{Resync: true}, true, -1}, {5.8, Reading{Disputed: true}, true, -1}, {8.7, Reading{}, true, -1}, {11.6, Reading{}, false, 11.6},
 		},
+		"a dispute that does not end is none": {
+			{0, Reading{Resync: true}, true, -1}, {30, Reading{Disputed: true}, true, -1}, {34.7, Reading{Disputed: true}, true, -1}, {40.6, Reading{Disputed: true}, false, 40.6},
+		},
 		"a repair extends the wait": {
 			{0, Reading{Resync: true}, true, -1}, {5, Reading{Merging: true}, true, -1}, {8.7, Reading{}, true, -1}, {10.8, Reading{}, false, 10.8},
 		},
@@ -153,7 +156,7 @@ func TestCompare(t *testing.T) {
 		held   codec.Fingerprint
 		want   Comparison
 	}{
-		{"c", 120, 0b1, Same}, {"c", 120, 0b11, Different}, {"c", 60, 0b11, Same}, {"c", 60, 0b1, Different}, {"c", 0, 0b1011, Same},
+		{"c", 120, 0b1, Same}, {"c", 120, 0b11, Different}, {"c", 60, 0b11, Same}, {"c", 60, 0b1, Different}, {"c", 0, 0b1011, Same}, {"c", 0, 0b1, Unknown},
 		{"c", 180, 0b1, Unknown}, {"a", 60, 7, Same}, {"b", 120, 8, Same}, {"b", 120, 7, Different}, {"b", 60, 8, Unknown}, {"d", 120, 0b1, Unknown},
 	} {
 		a := codec.Ack{Last: tt.last, Minute: tt.minute, Held: tt.held}

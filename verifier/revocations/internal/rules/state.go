@@ -9,6 +9,7 @@ import "time"
 // that cannot tell is in doubt, until every instance that holds what the store has lost had time to
 // put it back.
 type State struct {
+	Began    time.Time // when the first complete read was sent
 	Complete time.Time // when the last complete read was sent; zero before the first
 	Good     time.Time // when the last one was sent that did not leave the instance in doubt
 	Since    time.Time // since when Good has moved without a break; zero while in doubt
@@ -28,6 +29,9 @@ type Reading struct {
 	Merging  bool      // what the store had lost was put back since the last read
 }
 
+// maxDisputes is how many times recover a dispute may keep an instance waiting.
+const maxDisputes = 6
+
 // After returns the state after a complete read. recover is the time in which every instance polls
 // twice, and puts back what the store has lost.
 //
@@ -35,19 +39,22 @@ type Reading struct {
 // it would without the store. One that never was in sync answers nothing. It waits on while the store
 // is being repaired, and while a live instance holds other entries than it has read.
 //
+// A dispute is settled within two polls of the holder. One that lasts much longer is no loss of the store, but
+// instances that are configured differently, and must not keep all new instances from answering.
+//
 // Another run of the store means a failover or a restart: the place may be proved, and writes after it
 // be lost.
 func (s State) After(r Reading, recover time.Duration) State {
 	first := s.Complete.IsZero()
 	switch {
 	case first:
-		s.Doubt, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(recover)
+		s.Began, s.Doubt, s.Until = r.Sent, !r.Trusted && !r.Vouched, r.Sent.Add(recover)
 	case r.Resync, r.Run != s.Run && r.Run != "" && s.Run != "":
 		s.Doubt, s.Until = true, r.Sent.Add(recover)
 	case !s.Doubt:
 	case s.Good.IsZero() && r.Vouched:
 		s.Doubt = false
-	case s.Good.IsZero() && (r.Merging || r.Disputed):
+	case s.Good.IsZero() && (r.Merging || r.Disputed && r.Sent.Sub(s.Began) < maxDisputes*recover):
 		s.Until = r.Sent.Add(recover)
 	case !r.Sent.Before(s.Until):
 		s.Doubt = false
