@@ -996,8 +996,18 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: entries end by this clock alone",
-		edits: []edit{{"verifier/revocations/hold.go", "if l.offset < 0 {", "if false {"}},
+		edits: []edit{{"verifier/revocations/hold.go", "now.Add(min(l.offset, 0))", "now.Add(0)"}},
 		tests: tests{revoking, "TestTimelineClockAhead$"}, want: "TestTimelineClockAhead",
+	},
+	{
+		name:  "revocations: entries end without the store's clock",
+		edits: []edit{{"verifier/revocations/hold.go", "if !slices.ContainsFunc(r.replies, func(reply rotation.SyncReply) bool { return reply.Err == nil }) {", "if false {"}, {"verifier/revocations/hold.go", "case now.Unix() < l.earliest():", "case false:"}},
+		tests: tests{revoking, "TestClockJump$"}, want: "TestClockJump",
+	},
+	{
+		name:  "revocations: a clock that is set back leaves revocations forgotten",
+		edits: []edit{{"verifier/revocations/hold.go", "case now.Unix() < l.earliest():", "case false:"}},
+		tests: tests{revoking, "TestClockJump$"}, want: "TestClockJump",
 	},
 	{
 		name:  "revocations: an entry that has ended comes back",

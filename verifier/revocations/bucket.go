@@ -127,7 +127,7 @@ func (l *List) publishLocked(end error) {
 		s.Err = ErrClosed
 	}
 	s.Ready = s.Err == nil
-	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, over: l.over, status: s}
+	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, earliest: l.earliest(), over: l.over, status: s}
 	if !slices.Equal(v.keys, old.keys) {
 		v.generation++
 	}

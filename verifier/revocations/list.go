@@ -45,6 +45,7 @@ type view struct {
 	keys       codec.Keys
 	generation uint64          // another one for other keys; never 0
 	err        error           // why the list cannot tell, or nil
+	earliest   int64           // see List.earliest
 	over       map[uint64]bool // tenants of which the list holds more than it may; nil without any
 	status     Status
 }

@@ -44,7 +44,11 @@ func (r *reading) run() (again []*bucket) {
 	l := r.l
 	l.turn++
 	r.ask()
-	l.sweep(r.sent)
+	if !r.sweep() {
+		for i := range r.replies {
+			r.replies[i].Err = cmp.Or(r.replies[i].Err, errSetBack)
+		}
+	}
 	l.takeUnsure()
 	keysErr := r.readKeys()
 	r.readLogs()
@@ -312,6 +316,9 @@ func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 	l.setState(b, b.state.After(now, 2*l.cfg.gap()), rules.Off(reply.Now, r.sent, r.received, l.cfg.ClockSkew), nil)
 	return r.loaded[b]
 }
+
+// errSetBack reports a reading that does not count, since a clock was set back.
+var errSetBack = errors.New("revocations: a clock was set back")
 
 // errUnread reports that a group of a bucket could not be read.
 var errUnread = errors.New("revocations: a group of the store could not be read")

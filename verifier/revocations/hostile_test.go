@@ -1,0 +1,53 @@
+package revocations
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+)
+
+// TestClockJump: the clock of an instance jumps forward for a while, and then is set right. What it took
+// for ended meanwhile counts again, and so does what is revoked later.
+func TestClockJump(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for name, c := range map[string]struct{ away, storeToo bool }{
+		"store in reach":      {},
+		"store away":          {away: true},
+		"the store jumps too": {storeToo: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				conn := cluster.Connect("a")
+				var skew time.Duration
+				now := func(c *Config) { c.Now = func() time.Time { return time.Now().Add(skew) } }
+				a, b := open(t, conn, "a", now), open(t, cluster.Connect("b"), "b")
+				ready(t, a, b)
+				one := revoked(t, issuer, b, "1")
+				time.Sleep(10 * time.Second)
+				if c.away {
+					conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+				}
+				if c.storeToo {
+					cluster.Advance(year)
+				}
+				skew = year
+				time.Sleep(10 * time.Second)
+				skew = 0
+				if c.storeToo {
+					cluster.Advance(-year)
+				}
+				if got := refuses(t, issuer, a, one); got == "accepted" {
+					t.Error("the token is accepted when the clock is set right")
+				}
+				conn.SetFaults(rotationtest.Faults{})
+				time.Sleep(20 * time.Second)
+				want(t, issuer, one, "refused", a, b)
+				two := revoked(t, issuer, b, "2")
+				time.Sleep(5 * time.Second)
+				want(t, issuer, two, "refused", a, b)
+			})
+		})
+	}
+}
