@@ -1010,6 +1010,11 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestClockJump$"}, want: "TestClockJump",
 	},
 	{
+		name:  "revocations: an old acknowledgement vouches for a log that was cut",
+		edits: []edit{{"verifier/revocations/sync.go", "now.Vouched && !ahead", "now.Vouched"}},
+		tests: tests{revoking, "TestOldAckHidesNothing$"}, want: "TestOldAckHidesNothing",
+	},
+	{
 		name:  "revocations: an entry that has ended comes back",
 		edits: []edit{{"verifier/revocations/load.go", "case rules.Ended(e.Entry, time.Unix(l.swept, 0)):", "case false:"}, {"verifier/revocations/hold.go", "\tcase rules.Ended(e, time.Unix(l.swept, 0)):\n\t\treturn\n", "\tcase false:\n"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",

@@ -30,6 +30,7 @@ type bucket struct {
 	place   rotation.Place // up to which the log was read
 	last    string         // see rules.Held
 	past    []rules.Held   // at earlier places
+	seen    []string       // nonces of entries of the log that a newcomer has read
 	applied []string       // nonces of the changes of late that were applied
 	begun   bool           // its groups were read once
 	exact   bool           // the held entries are exactly those of the log up to place
@@ -52,6 +53,22 @@ type bucket struct {
 // maxPast is how many earlier places an instance remembers. Acknowledgements of others are at most a
 // poll old, and most buckets change less often than that.
 const maxPast = 16
+
+// maxSeen is how many nonces a newcomer remembers. A place that it has forgotten costs it a wait.
+const maxSeen = 128
+
+// see remembers the nonces of a reply, until the first good read.
+func (b *bucket) see(reply *rotation.SyncReply) {
+	if !b.state.Good.IsZero() {
+		b.seen = nil
+		return
+	}
+	for _, e := range reply.Changed {
+		b.seen = append(b.seen, e.Nonce)
+	}
+	b.seen = append(b.seen, reply.Place.Nonce)
+	b.seen = b.seen[max(0, len(b.seen)-maxSeen):]
+}
 
 func newBuckets(groups int) buckets {
 	bs := buckets{live: make(map[string]time.Time)}

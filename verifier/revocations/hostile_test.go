@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 )
 
@@ -50,4 +51,36 @@ func TestClockJump(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOldAckHidesNothing: a person removes a revocation and its entry of the log, while the acknowledgement
+// of an instance that crashed before is still there. A newcomer does not believe that one: a live instance
+// has read more of the log than there is.
+func TestOldAckHidesNothing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("crashed")
+		a, crashed := open(t, cluster.Connect("a"), "a"), open(t, conn, "crashed")
+		ready(t, a, crashed)
+		time.Sleep(30 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		_ = crashed.Close(t.Context())
+		time.Sleep(30 * time.Second)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(3 * time.Second) // a has acknowledged it
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+				cluster.CutLog(rotation.BucketOf(g), 1)
+			}
+		}
+		c := open(t, cluster.Connect("c"), "c")
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if got := refuses(t, issuer, c, token); got == "accepted" {
+				t.Fatalf("the newcomer accepts a revoked token: %+v", c.Status())
+			}
+		}
+		want(t, issuer, token, "refused", a, c)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -185,6 +186,7 @@ func (r *reading) readLogs() {
 		if reply.Resync {
 			b.last = ""
 		}
+		b.see(reply)
 		for _, e := range reply.Changed {
 			r.readEntry(keys, b, e)
 		}
@@ -333,16 +335,18 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	for _, e := range reply.Changed {
 		v.Log = append(v.Log, e.Nonce)
 	}
+	v.Seen = slices.Concat(b.seen, v.Log)
 	if l.isPartial() {
 		v.Past = nil
 	}
 	if !b.exact || v.Past == nil {
 		v.Held.Last = notComparable
 	}
-	keys := l.current()
+	keys, ahead := l.current(), false
 	for _, raw := range reply.Acks {
-		r.readAck(keys, b, raw, &v, now)
+		ahead = r.readAck(keys, b, raw, &v, now) || ahead
 	}
+	now.Vouched = now.Vouched && !ahead
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
 		l.count(&l.alarms.Disputed)
@@ -357,7 +361,8 @@ func (l *List) isPartial() bool {
 	return l.partial
 }
 
-func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {
+// readAck compares one acknowledgement. It reports whether its instance has read what the log lacks.
+func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) (ahead bool) {
 	l := r.l
 	a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
 	live := rules.Live(raw.At(), v.Now, 3*v.Gap) && !raw.Parted()
@@ -372,7 +377,9 @@ func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *ru
 		}
 		now.Vouched = now.Vouched || v.Vouches(a)
 		now.Disputed = now.Disputed || !raw.Parted() && v.Disputes(a)
+		ahead = !raw.Parted() && v.Ahead(a)
 	}
+	return ahead
 }
 
 // notComparable is the nonce of no entry of a log.

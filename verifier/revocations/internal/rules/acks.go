@@ -80,6 +80,7 @@ type View struct {
 	Now  time.Time // by the store's clock
 	Run  string    // of the store, or ""
 	Log  []string  // nonces of the newest entries of the log
+	Seen []string  // those, and of entries that were read earlier
 	Gap  time.Duration
 	Held Held
 	Gone []Gone
@@ -108,6 +109,12 @@ func (v *View) Vouches(a codec.Ack) bool {
 // Disputes reports whether a live instance holds other entries than we do.
 func (v *View) Disputes(a codec.Ack) bool {
 	return a.Instance != v.Self && Live(a.At, v.Now, v.fresh()) && Compare(a, v.Held, v.Gone, v.Past) == Different
+}
+
+// Ahead reports whether a live instance has read a change that the log lacks. A person may have removed
+// it, or a fault: then another acknowledgement, of before the change, vouches for nothing.
+func (v *View) Ahead(a codec.Ack) bool {
+	return a.Instance != v.Self && a.Place != "" && Live(a.At, v.Now, v.fresh()) && !slices.Contains(v.Seen, a.Place)
 }
 
 // Collects reports whether self removes ended entries from the store: the first live instance does, by
