@@ -1015,6 +1015,16 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestOldAckHidesNothing$"}, want: "TestOldAckHidesNothing",
 	},
 	{
+		name:  "revocations: entries that cannot be read are not mentioned",
+		edits: []edit{{"verifier/revocations/load.go", "opened.noKey || opened.newer {", "false {"}},
+		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: a new digest key counts with the next sync",
+		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
+		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",
+	},
+	{
 		name:  "revocations: an entry that has ended comes back",
 		edits: []edit{{"verifier/revocations/load.go", "case rules.Ended(e.Entry, time.Unix(l.swept, 0)):", "case false:"}, {"verifier/revocations/hold.go", "\tcase rules.Ended(e, time.Unix(l.swept, 0)):\n\t\treturn\n", "\tcase false:\n"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",

@@ -38,7 +38,7 @@ type bucket struct {
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
 	ended   map[int]bool   // groups that have fields to be removed
-	keyless map[int]bool   // groups that have entries under a digest key that is unknown
+	keyless map[int]bool   // groups that have entries under an unknown digest key, or of a newer version
 	keys    int            // how many digest keys were known when keyless was read last
 	digests map[int]string // of the groups as they were read last; "" or missing if that is unknown
 	audited int            // the group whose digest was compared last
@@ -152,6 +152,9 @@ func (l *List) publishLocked(end error) {
 	if s.Ready != old.status.Ready {
 		l.logReady(v.err)
 	}
+	if s.Ready && s.Unreadable > 0 && (old.status.Unreadable == 0 || !old.status.Ready) {
+		l.cfg.Logger.Error("revocations: some entries cannot be read, so what they revoke is accepted: their digest key is gone, or a newer version wrote them", "groups", s.Unreadable)
+	}
 	if s.Ready != old.status.Ready || (s.Unread == nil) != (old.status.Unread == nil) || len(s.KeyNames) != len(old.status.KeyNames) {
 		close(l.changed)
 		l.changed = make(chan struct{})
@@ -170,6 +173,7 @@ func (l *List) statusLocked() Status {
 		}
 		s.InDoubt = s.InDoubt || b.state.Doubt
 		s.ClockOff = s.ClockOff || b.off
+		s.Unreadable += len(b.keyless)
 		if s.Unread == nil {
 			s.Unread = b.err
 		}

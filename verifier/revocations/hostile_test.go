@@ -6,6 +6,8 @@ import (
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
 // TestClockJump: the clock of an instance jumps forward for a while, and then is set right. What it took
@@ -83,4 +85,65 @@ func TestOldAckHidesNothing(t *testing.T) {
 		}
 		want(t, issuer, token, "refused", a, c)
 	})
+}
+
+// TestKeyCountsWhenItIsKnown: what is revoked under a digest key that was read a moment ago is refused when
+// the call has returned, and not only when the sync that has read the key has ended.
+func TestKeyCountsWhenItIsKnown(t *testing.T) {
+	l, err := newList(rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a"), Config{KEKs: testKEK, Logger: quiet, groups: few})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := codec.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	field, value, err := codec.SealKey(l.box, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.joinKeys(map[string][]byte{field: value})
+	l.holdEarly(l.entryOf(order{kind: table.Token, tenant: "acme", name: "1", exp: time.Now().Add(time.Hour)}, k))
+	v := l.view.Load()
+	marks := v.marks(names{tenant: "acme", jti: "1"})
+	if revoked, err := l.lookUp(v, &marks); err != nil || !revoked {
+		t.Errorf("lookUp = %t, %v", revoked, err)
+	}
+}
+
+// TestUnreadable: somebody removes the digest key, or changes the version of an entry, while no instance
+// runs. What is revoked cannot be told any more, and an instance that starts says so.
+func TestUnreadable(t *testing.T) {
+	for name, edit := range map[string]func(c *rotationtest.Cluster, group string){
+		"the digest key is gone": func(c *rotationtest.Cluster, _ string) { c.DeleteRing(keysGroup) },
+		"a newer version": func(c *rotationtest.Cluster, group string) {
+			c.Trim(rotation.BucketOf(group), 0) // a newcomer would learn from the log, and put the entry back
+			c.EditRing(group, func(fields map[string][]byte) {
+				for _, value := range fields {
+					value[2]++
+				}
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				a := open(t, cluster.Connect("a"), "a")
+				ready(t, a)
+				revoked(t, issuer, a, "1")
+				group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "1"), few))
+				time.Sleep(10 * time.Second)
+				if n := a.Status().Unreadable; n != 0 {
+					t.Errorf("%d groups are unreadable before", n)
+				}
+				_ = a.Close(t.Context())
+				edit(cluster, group)
+				b := open(t, cluster.Connect("b"), "b")
+				ready(t, b)
+				if n := b.Status().Unreadable; n != 1 {
+					t.Errorf("%d groups are unreadable, want 1: %+v", n, b.Status())
+				}
+			})
+		})
+	}
 }

@@ -170,6 +170,10 @@ type Status struct {
 	KeyNames []string  // of the digest keys; not secret
 	Instance string    // its name in acknowledgements
 	Alarms   Alarms
+
+	// Unreadable is how many groups of the store have entries that cannot be read: their digest key is
+	// gone, or a newer version of keyturn wrote them. What they revoke is unknown, and is accepted.
+	Unreadable int
 }
 
 // Status returns how the list stands.
