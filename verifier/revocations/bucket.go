@@ -148,6 +148,9 @@ func (l *List) publishLocked(end error) {
 	if !slices.Equal(v.keys, old.keys) {
 		v.generation++
 	}
+	if s.Ready && !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, false) {
+		v.status.Err = ErrStale // which StaleOK waives
+	}
 	l.view.Store(v)
 	if s.Ready != old.status.Ready {
 		l.logReady(v.err)

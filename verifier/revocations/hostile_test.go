@@ -147,3 +147,27 @@ func TestUnreadable(t *testing.T) {
 		})
 	}
 }
+
+// TestWaivedListSaysThatItIsStale: with StaleOK a list serves on without the store, and its status says that
+// it does.
+func TestWaivedListSaysThatItIsStale(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		conn := rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a")
+		a := open(t, conn, "a", func(c *Config) { c.StaleOK = true })
+		ready(t, a)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		time.Sleep(50 * time.Second)
+		if s := a.Status(); !s.Ready || s.Err != nil {
+			t.Errorf("before MaxStale: %+v", s)
+		}
+		time.Sleep(20 * time.Second)
+		if s := a.Status(); !s.Ready || s.Err != ErrStale {
+			t.Errorf("after MaxStale: %+v", s)
+		}
+		conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(10 * time.Second)
+		if s := a.Status(); !s.Ready || s.Err != nil {
+			t.Errorf("back: %+v", s)
+		}
+	})
+}

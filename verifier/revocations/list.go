@@ -160,7 +160,7 @@ func (l *List) Close(ctx context.Context) error {
 // A Status says how a list stands.
 type Status struct {
 	Ready    bool      // the list can tell which tokens are revoked
-	Err      error     // why not, or nil
+	Err      error     // why not, or nil; ErrStale with Ready if StaleOK waives that
 	Entries  int       // that it holds
 	Synced   time.Time // when its last good sync was sent; zero before the first
 	Read     time.Time // when its last complete read was sent, in doubt or not; zero before the first
