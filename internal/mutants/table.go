@@ -1025,6 +1025,16 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",
 	},
 	{
+		name:  "revocations: who is live goes by the store's clock alone",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "if Live(a.At, storeNow, fresh) || Live(a.At, here, fresh) {", "if Live(a.At, storeNow, fresh) {"}, {"verifier/revocations/internal/rules/acks.go", "return Live(at, v.Now, v.fresh()) || Live(at, v.Here, v.fresh())", "return Live(at, v.Now, v.fresh())"}},
+		tests: tests{revoking, "TestStoreClockPushedAhead$"}, want: "TestStoreClockPushedAhead",
+	},
+	{
+		name:  "revocations: a subject is revoked by a store whose clock is right alone",
+		edits: []edit{{"verifier/revocations/revoke.go", "const ages = 250", "const ages = 100"}},
+		tests: tests{revoking, "TestStoreClockPushedAhead$"}, want: "TestStoreClockPushedAhead",
+	},
+	{
 		name:  "revocations: an entry that has ended comes back",
 		edits: []edit{{"verifier/revocations/load.go", "case rules.Ended(e.Entry, time.Unix(l.swept, 0)):", "case false:"}, {"verifier/revocations/hold.go", "\tcase rules.Ended(e, time.Unix(l.swept, 0)):\n\t\treturn\n", "\tcase false:\n"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",

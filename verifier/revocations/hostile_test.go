@@ -1,6 +1,7 @@
 package revocations
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -168,6 +169,46 @@ func TestWaivedListSaysThatItIsStale(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if s := a.Status(); !s.Ready || s.Err != nil {
 			t.Errorf("back: %+v", s)
+		}
+	})
+}
+
+// TestStoreClockPushedAhead: a person writes an entry of the log that is dated 2199, so the store's clock is
+// ahead for good. Subjects can be revoked all the same, a wait names who has not applied it, and an old
+// acknowledgement does not vouch for a log that was cut.
+func TestStoreClockPushedAhead(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		conn, crash := cluster.Connect("b"), cluster.Connect("crashed")
+		a, b, crashed := open(t, cluster.Connect("a"), "a"), open(t, conn, "b"), open(t, crash, "crashed")
+		ready(t, a, b, crashed)
+		time.Sleep(30 * time.Second)
+		crash.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		_ = crashed.Close(t.Context())
+		cluster.Advance(time.Date(2199, 12, 31, 0, 0, 0, 0, time.UTC).Sub(time.Now()))
+		time.Sleep(20 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		receipt, err := a.RevokeSubject(t.Context(), "acme", "ann", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if applied, err := a.Watch(ctx, receipt); err == nil || len(applied.Missing) != 1 {
+			t.Errorf("Watch = %+v, %v: want b to be missing", applied, err)
+		}
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+				cluster.CutLog(rotation.BucketOf(g), 1)
+			}
+		}
+		c := open(t, cluster.Connect("c"), "c")
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if revoked, err := says(c, names{tenant: "acme", sub: "ann", iat: time.Now().Unix() - 100}); err == nil && !revoked {
+				t.Fatalf("the newcomer accepts a revoked token: %+v", c.Status())
+			}
 		}
 	})
 }

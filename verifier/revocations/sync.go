@@ -331,7 +331,7 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	if len(reply.Acks) == 0 {
 		return
 	}
-	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Run: reply.Run, Log: []string{reply.Place.Nonce}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: b.past}
+	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Here: r.received, Run: reply.Run, Log: []string{reply.Place.Nonce}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: b.past}
 	for _, e := range reply.Changed {
 		v.Log = append(v.Log, e.Nonce)
 	}
@@ -365,7 +365,7 @@ func (l *List) isPartial() bool {
 func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) (ahead bool) {
 	l := r.l
 	a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
-	live := rules.Live(raw.At(), v.Now, 3*v.Gap) && !raw.Parted()
+	live := (rules.Live(raw.At(), v.Now, 3*v.Gap) || rules.Live(raw.At(), v.Here, 3*v.Gap)) && !raw.Parted()
 	switch {
 	case errors.Is(err, codec.ErrNoKey) && live: // its instance holds a digest key that the store has lost
 		l.keys.unread, now.Disputed = true, true

@@ -215,14 +215,14 @@ func TestRoster(t *testing.T) {
 		}
 		return all
 	}
-	r := RosterOf("n", acks("z", "a"), at(1), 3*gap, Roster{})
+	r := RosterOf("n", acks("z", "a"), at(1), at(1), 3*gap, Roster{})
 	if !slices.Equal(r.Applied, []string{"a"}) || !slices.Equal(r.Missing, []string{"z"}) {
 		t.Errorf("the roster is %+v", r)
 	}
-	if r = RosterOf("n", acks("b"), at(1), 3*gap, r); !slices.Equal(r.Applied, []string{"a", "b"}) || !slices.Equal(r.Missing, []string{"z"}) {
+	if r = RosterOf("n", acks("b"), at(1), at(1), 3*gap, r); !slices.Equal(r.Applied, []string{"a", "b"}) || !slices.Equal(r.Missing, []string{"z"}) {
 		t.Errorf("with one that is silent it is %+v", r)
 	}
-	if r = RosterOf("n", acks("y"), at(9), 3*gap, Roster{}); len(r.Applied)+len(r.Missing) != 0 {
+	if r = RosterOf("n", acks("y"), at(9), at(9), 3*gap, Roster{}); len(r.Applied)+len(r.Missing) != 0 {
 		t.Errorf("one that was not there counts: %+v", r)
 	}
 	var applied []string
