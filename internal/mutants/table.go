@@ -1035,6 +1035,11 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestStoreClockPushedAhead$"}, want: "TestStoreClockPushedAhead",
 	},
 	{
+		name:  "revocations: a forged tenant replaces what the tenant has revoked",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", " && binary.BigEndian.Uint64(tenant.Digest[:8]) == tenant.Tenant &&", " && binary.BigEndian.Uint64(tenant.Digest[:8]) >= 0 &&"}, {"verifier/revocations/hold.go", "if e.Kind == table.Tenant && tenantOf(e.Digest) == e.Tenant { //", "if e.Kind == table.Tenant { //"}},
+		tests: tests{revoking, "TestForgedTenantReplacesNothing$"}, want: "TestForgedTenantReplacesNothing",
+	},
+	{
 		name:  "revocations: an entry that has ended comes back",
 		edits: []edit{{"verifier/revocations/load.go", "case rules.Ended(e.Entry, time.Unix(l.swept, 0)):", "case false:"}, {"verifier/revocations/hold.go", "\tcase rules.Ended(e, time.Unix(l.swept, 0)):\n\t\treturn\n", "\tcase false:\n"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",

@@ -43,7 +43,7 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	default:
 		delete(l.early, e.Digest)
 	}
-	if e.Kind == table.Tenant {
+	if e.Kind == table.Tenant && tenantOf(e.Digest) == e.Tenant { // others are forged, see rules.Replaces
 		l.tenants[e.Tenant] = joined
 		l.toSweep = true
 	}
@@ -237,7 +237,7 @@ func (l *List) dropLocked(goes func(table.Entry) bool, ended bool) {
 				l.addGone(b, counted.End, f)
 			}
 		}
-		if e.Kind == table.Tenant {
+		if e.Kind == table.Tenant && tenantOf(e.Digest) == e.Tenant {
 			delete(l.tenants, e.Tenant)
 		}
 		b.ended[g] = true

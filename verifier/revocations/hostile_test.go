@@ -212,3 +212,28 @@ func TestStoreClockPushedAhead(t *testing.T) {
 		}
 	})
 }
+
+// TestForgedTenantReplacesNothing: without a KEK a person can forge entries. One that calls itself the
+// revocation of a tenant, and revokes nothing since its digest is that of nobody, must not have holders
+// forget what they hold.
+func TestForgedTenantReplacesNothing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		plain := func(c *Config) { c.KEKs = nil }
+		a, b := open(t, cluster.Connect("a"), "a", plain), open(t, cluster.Connect("b"), "b", plain)
+		ready(t, a, b)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(10 * time.Second)
+		k := a.current().First()
+		group := groupName(groupOf(k.Digest(table.Token, "acme", "1"), few))
+		forged := table.Entry{Tenant: k.TenantID("acme"), Kind: table.Tenant, Key: k.ID, Before: codec.Forever, End: codec.Forever}
+		for forged.Digest[2] = 1; groupName(groupOf(forged.Digest, few)) != group; forged.Digest[1]++ {
+		}
+		cluster.EditRing(group, func(fields map[string][]byte) { fields[codec.Field(forged.Digest)] = k.SealEntry(forged) })
+		time.Sleep(time.Minute)
+		if a.Len() != 2 || b.Len() != 2 {
+			t.Errorf("the lists hold %d and %d entries, want 2", a.Len(), b.Len())
+		}
+		want(t, issuer, token, "refused", a, b)
+	})
+}

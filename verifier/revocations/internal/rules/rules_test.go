@@ -45,7 +45,7 @@ func TestSeconds(t *testing.T) {
 // TestReplaces: the revocation of a tenant replaces what was made at least the clocks' difference before it, and
 // ends no later. It replaces no session, and nothing of others.
 func TestReplaces(t *testing.T) {
-	tenant := table.Entry{Kind: table.Tenant, Tenant: 7, Key: 1, Before: 1000, End: 5000}
+	tenant := table.Entry{Digest: table.Digest{7: 7}, Kind: table.Tenant, Tenant: 7, Key: 1, Before: 1000, End: 5000}
 	for _, tt := range []struct {
 		what string
 		edit func(e *table.Entry)
