@@ -66,6 +66,7 @@ var allowed = map[string][]string{
 	"bench/edge":                          {},
 	"bench/compare/report":                {},
 	"bench/faults":                        {everything},
+	"bench/scale":                         {everything},
 	"bench/wycheproof":                    {everything},
 }
 

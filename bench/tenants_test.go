@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -120,4 +121,19 @@ func BenchmarkSync(b *testing.B) {
 			cpu.report(b)
 		})
 	}
+}
+
+// BenchmarkTenantMemory reports the heap of many tenants: B/tenant, without their keys.
+func BenchmarkTenantMemory(b *testing.B) {
+	const n = 100_000
+	p := newPair(b, keystore.HS256)
+	list := p.many(b, n)
+	for b.Loop() {
+		before := heap()
+		v, err := verifier.New(verifier.Config{Tenants: list, CacheTTL: -1})
+		check(b, err)
+		b.ReportMetric(float64(heap()-before)/n, "B/tenant")
+		runtime.KeepAlive(v)
+	}
+	runtime.KeepAlive(list)
 }

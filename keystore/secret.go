@@ -58,38 +58,51 @@ func NewWeakSecret(id ID, alg Algorithm, secret []byte, until time.Time) (*Key, 
 	return k, nil
 }
 
+// CheckSecret returns the error of [NewSecret] for that secret, and makes no key.
+func CheckSecret(alg Algorithm, secret []byte) error {
+	return checkSecret(alg, secret, false, func(crypto.Hash) {})
+}
+
 func newSecret(id ID, alg Algorithm, secret []byte, weak bool) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
+	var m material
+	if err := checkSecret(alg, secret, weak, func(h crypto.Hash) { m = newHMAC(h, secret) }); err != nil {
+		return nil, err
+	}
+	return newKey(id, alg, m), nil
+}
+
+// checkSecret calls use with the hash of alg, unless the secret must be refused.
+func checkSecret(alg Algorithm, secret []byte, weak bool, use func(crypto.Hash)) error {
 	if !alg.Symmetric() {
 		if alg.Known() {
-			return nil, failf("%s is not an HMAC algorithm: use NewPublic", alg)
+			return failf("%s is not an HMAC algorithm: use NewPublic", alg)
 		}
-		return nil, unknownAlgorithm(alg)
+		return unknownAlgorithm(alg)
 	}
 	h := alg.Hash()
 	switch size := h.Size(); {
 	case weak && len(secret) < minWeakBytes:
-		return nil, failf("the weak secret for %s is %d bytes, want at least %d", alg, len(secret), minWeakBytes)
+		return failf("the weak secret for %s is %d bytes, want at least %d", alg, len(secret), minWeakBytes)
 	case !weak && len(secret) < size:
-		return nil, failf("the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
+		return failf("the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); make one with: openssl rand -base64 %d",
 			alg, len(secret), size, size)
 	case allZero(secret):
-		return nil, failf("the secret is all zero bytes")
+		return failf("the secret is all zero bytes")
 	}
-	var m material
 	var form string
 	erasing(func() {
 		if form = keyForm(secret); form == "" {
-			m = newHMAC(h, secret)
+			use(h)
 		}
 	})
 	if form != "" {
-		return nil, failf("the secret for %s is %s: a public key must never serve as a secret (RFC 8725, section 2.1)", alg, form).
+		return failf("the secret for %s is %s: a public key must never serve as a secret (RFC 8725, section 2.1)", alg, form).
 			hint("use NewPublic, or package jwks")
 	}
-	return newKey(id, alg, m), nil
+	return nil
 }
 
 func newHMAC(h crypto.Hash, secret []byte) material {

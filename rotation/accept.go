@@ -62,7 +62,7 @@ func (r *Rotator) Accept(ctx context.Context, tenant string, keys []ring.Foreign
 // then sign tokens of the tenant.
 func (k *Keyring) warnOfWeak() {
 	for _, r := range k.rings.All() {
-		for _, a := range r.State.Load().ListAccepted(k.cfg.Now()) {
+		for _, a := range r.Accepted(k.cfg.Now()) {
 			if a.Weak && a.RevokedAt.IsZero() && !k.cfg.OneShot {
 				k.cfg.Logger.Warn("a weak secret is accepted: a person who guesses it can sign tokens of the tenant", "tenant", r.Tenant, "kid", a.KID, "until", a.Until)
 			}

@@ -86,7 +86,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 // poll. If that fails, [Rotator.base] refuses to decide.
 func (r *Rotator) catchUp(ctx context.Context, tenant string) {
 	tr := r.k.ring(tenant)
-	if tr == nil || tr.Status.Load().InSync(r.k.cfg.Now(), r.k.times.Load().Fresh) {
+	if tr == nil || tr.SyncStatus().InSync(r.k.cfg.Now(), r.k.times.Load().Fresh) {
 		return
 	}
 	if err := r.k.rings.Sync(ctx, tenant, nil); err != nil {
@@ -151,7 +151,7 @@ func (r *Rotator) load(ctx context.Context, tenant string, create bool) (*base, 
 	}
 	status, mine := new(synced.Status), (*held.Ring)(nil)
 	if tr != nil {
-		status, mine = tr.Status.Load(), tr.State.Load() // in this order: see synced.Ring
+		status, mine = tr.SyncStatus(), tr.Copy() // in this order: see synced.Ring
 	}
 	if err := r.notInSync(tr, create); err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func (r *Rotator) lacks(b *base, mine *held.Ring, status *synced.Status) bool {
 // that there is no ring, so there is nothing to be in sync with.
 func (r *Rotator) notInSync(tr *synced.Ring, create bool) error {
 	now := r.k.cfg.Now()
-	if create || tr.Status.Load().InSync(now, r.k.times.Load().Fresh) {
+	if create || tr.SyncStatus().InSync(now, r.k.times.Load().Fresh) {
 		return nil
 	}
 	s := r.k.status(tr, now)

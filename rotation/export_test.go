@@ -32,7 +32,7 @@ func (r *Rotator) AddKey(ctx context.Context, tenant string) (keystore.ID, func(
 	if err != nil {
 		return keystore.ID{}, nil, err
 	}
-	h := r.k.ring(tenant).State.Load()
+	h := r.k.ring(tenant).Copy()
 	rec, err := h.OpenRecord(r.k.keks.Load(), h.Find(p.KID))
 	if err != nil {
 		return keystore.ID{}, nil, err
@@ -112,11 +112,26 @@ func KeysOf(k *Keyring, tenant string) (usable func() bool) {
 		return nil
 	}
 	return func() bool {
-		for _, rec := range r.State.Load().All() {
-			if rec.Key.Usable(k.cfg.Now()) {
+		for _, rec := range r.Live().All() {
+			if rec.Usable(k.cfg.Now()) {
 				return true
 			}
 		}
 		return false
 	}
+}
+
+// StatusOfEach returns what Status does, with a look at each ring.
+func (k *Keyring) StatusOfEach() Status {
+	s, now := Status{Ready: true, Fresh: true, CanVerify: true, CanSign: true, Counts: k.counts()}, k.cfg.Now()
+	k.addBuckets(&s, now)
+	k.addRings(&s, now, k.rings.All(), nil)
+	s.CanSign = s.CanSign && s.Ready
+	return s
+}
+
+// LooksAt returns how many rings Status looks at.
+func (k *Keyring) LooksAt() int {
+	rings, _ := k.rings.Standing(k.cfg.Now())
+	return len(rings)
 }

@@ -116,7 +116,7 @@ func (k *Keyring) holdsAll() bool { return k.rings.HoldsAll() }
 func (k *Keyring) Tenants() []string {
 	var tenants []string
 	for _, r := range k.rings.All() {
-		if !k.holdsAll() || r.State.Load() != nil {
+		if !k.holdsAll() || r.Known() {
 			tenants = append(tenants, r.Tenant)
 		}
 	}

@@ -28,12 +28,12 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	if r == nil {
 		return nil, k.missingRing(id.Tenant)
 	}
-	status, c := r.Status.Load(), r.State.Load() // in this order: see synced.Ring
+	status, c := r.SyncStatus(), r.For(id.KID) // in this order: see synced.Ring
 	if c == nil || !c.HasKeys() && !c.Plan.Dead {
 		return nil, unknownRing(id.Tenant, status)
 	}
 	if id.KID == "" {
-		if keys, err := c.WithoutKID(id, alg, now); len(keys) > 0 || err != nil {
+		if keys, err := c.WithoutKID(k.keks.Load(), id, alg, now); len(keys) > 0 || err != nil {
 			return keys, err
 		}
 		// Also if the ring was destroyed: the next one may begin with a key whose tokens have no kid.
@@ -45,12 +45,14 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	case c.Buried(id.KID):
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
-	switch keys, found := c.WithKID(id.KID, alg, now); found {
-	case held.Found:
+	switch keys, found, err := c.WithKID(k.keks.Load(), id.KID, alg, now); {
+	case err != nil:
+		return nil, &ring.Error{Text: fmt.Sprintf("the key of %v cannot be opened", id), Err: unavailable(err)}
+	case found == held.Found:
 		return keys, nil
-	case held.Stale:
+	case found == held.Stale:
 		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.Err)}
-	case held.OtherAlgorithm:
+	case found == held.OtherAlgorithm:
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	return nil, k.missing(id, status, now)
@@ -87,7 +89,7 @@ func notHeld(tenant string) error {
 // Serves reports whether the keyring holds a ring of tenant, or [Config.Tenants] names it.
 func (k *Keyring) Serves(tenant string) bool {
 	r := k.ring(tenant)
-	return r != nil && (!k.holdsAll() || r.State.Load() != nil)
+	return r != nil && (!k.holdsAll() || r.Known())
 }
 
 // MaxLeeway returns the most leeway with which tokens of tenant may be verified, the least Leeway
@@ -95,7 +97,7 @@ func (k *Keyring) Serves(tenant string) bool {
 func (k *Keyring) MaxLeeway(tenant string) time.Duration {
 	least := time.Duration(-1)
 	if r := k.ring(tenant); r != nil {
-		if c := r.State.Load(); c != nil {
+		if c := r.Copy(); c != nil {
 			for _, rec := range c.Records {
 				if least < 0 || rec.Timing.Leeway < least {
 					least = rec.Timing.Leeway
@@ -119,7 +121,7 @@ func (k *Keyring) signingKey(tenant string, t time.Time) (*held.Ring, *held.Reco
 	if r == nil {
 		return nil, nil, notHeld(tenant)
 	}
-	status, c := r.Status.Load(), r.State.Load() // in this order: see synced.Ring
+	status, c := r.SyncStatus(), r.Live() // in this order: see synced.Ring
 	if c.Newest() == nil {
 		why := "no ring is known"
 		if c != nil && c.Plan.Dead {
@@ -147,7 +149,7 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	if r == nil {
 		return nil, 0, k.missingRing(tenant)
 	}
-	status, c := r.Status.Load(), r.State.Load()
+	status, c := r.SyncStatus(), r.Copy()
 	newest := c.Newest()
 	switch {
 	case newest == nil && c != nil && c.Plan.Dead:
@@ -157,7 +159,12 @@ func (k *Keyring) PublicKeys(_ context.Context, tenant string) (keys []*keystore
 	case status.Good.IsZero() || protocol.Age(now, status.Good) > newest.Timing.SignFor:
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("the ring of tenant %q is out of step", tenant), Err: unavailable(status.Err)}
 	}
-	keys = c.PublicKeys(now)
+	if !newest.Algorithm.Symmetric() {
+		c = r.Live()
+	}
+	if keys, err = c.PublicKeys(k.keks.Load(), now); err != nil {
+		return nil, 0, inTenant(tenant, unavailable(err))
+	}
 	if len(keys) == 0 && newest.Algorithm.Symmetric() {
 		return nil, 0, &ring.Error{Text: fmt.Sprintf("tenant %q signs with %s: a secret is not published", tenant, newest.Algorithm), Err: keystore.ErrNotFound}
 	}

@@ -25,7 +25,7 @@ func (k *Keyring) SetKEKs(keks *KEKs) error {
 		return &ring.Error{Text: "SetKEKs needs a KEK"}
 	}
 	for _, r := range k.rings.All() {
-		if err := r.State.Load().CheckKeeps(r.Tenant, in); err != nil {
+		if err := r.Copy().CheckKeeps(r.Tenant, in); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (r *Rotator) Rekey(ctx context.Context, tenant string, opts ...Option) (rin
 func (r *Rotator) unwhole(ctx context.Context, tenant string, force bool) (*base, error) {
 	var mine *held.Ring
 	if tr := r.k.ring(tenant); tr != nil {
-		mine = tr.State.Load()
+		mine = tr.Copy()
 	}
 	b, err := r.open(ctx, tenant, mine)
 	if b == nil {

@@ -47,11 +47,9 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	free := make(chan struct{}, rotateAtOnce)
-	mayMake := r.mayBootstrap()
-	for _, tr := range r.k.rings.All() {
-		work := r.due(tr, mayMake)
+	do := func(tr *synced.Ring, work func(context.Context) error) {
 		if work == nil || ctx.Err() != nil {
-			continue
+			return
 		}
 		free <- struct{}{}
 		wg.Go(func() {
@@ -61,39 +59,55 @@ func (r *Rotator) rotateDue(ctx context.Context) {
 			}
 		})
 	}
+	now := r.k.cfg.Now()
+	for _, tr := range r.k.rings.Work(now) {
+		work, unsure := r.due(tr, now)
+		r.k.rings.Again(tr, now, work != nil || unsure)
+		do(tr, work)
+	}
+	if unknown := r.k.rings.Unknown(); len(unknown) > 0 && r.mayBootstrap() {
+		for _, tr := range unknown {
+			do(tr, r.dueRing(tr, now))
+		}
+	}
 }
 
 // due returns the work that is due for a ring, or nil. It decides on this instance's copy and
 // clock, which costs nothing. The work itself decides again, on the ring in the store. One change a
-// sync is enough, so the first that applies is returned. mayMake is mayBootstrap.
-func (r *Rotator) due(tr *synced.Ring, mayMake bool) func(context.Context) error {
-	now := r.k.cfg.Now()
-	status, c, t := tr.Status.Load(), tr.State.Load(), r.k.times.Load()
-	if status.Err != nil || !status.InSync(now, t.Fresh) {
-		return nil
+// sync is enough, so the first that applies is returned. unsure says that this instance cannot tell: the
+// ring is not in sync.
+func (r *Rotator) due(tr *synced.Ring, now time.Time) (work func(context.Context) error, unsure bool) {
+	status := tr.SyncStatus()
+	if status.Err != nil || !status.InSync(now, r.k.times.Load().Fresh) {
+		return nil, true
+	}
+	c := tr.Copy()
+	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Plain()}
+	if !b.IsWorkDue() {
+		return nil, false
 	}
 	if c.Newest() == nil {
-		if c == nil && mayMake && (tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor()) {
-			return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
-		}
-		ended := c.HasKeys() || c != nil && c.Plan.Dead // only accepted keys, or something of it came back
-		if ended && (&protocol.Base{Now: now, Copy: c.Copy}).Collect() != nil {
-			return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil })
-		}
-		return nil
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), nil }), false
 	}
-	b := protocol.Base{Tenant: tr.Tenant, Now: now, Copy: c.Copy}
 	switch {
 	case b.IsTakeOverDue():
-		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver() })
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.TakeOver() }), false
 	case b.RevokeStray() != nil:
-		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.RevokeStray(), nil })
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.RevokeStray(), nil }), false
 	case b.IsMintDue():
-		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() })
-	case b.Collect() != nil:
-		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() })
+		return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.MintDue() }), false
 	}
-	return nil
+	return r.making(tr.Tenant, func(b *base) (*protocol.Proposal, error) { return b.Collect(), b.Ring() }), false
+}
+
+// dueRing returns the making of a ring of which this instance knows nothing, or nil if it is not in sync, or
+// has not held the tenant for long enough.
+func (r *Rotator) dueRing(tr *synced.Ring, now time.Time) func(context.Context) error {
+	status, added := tr.SyncStatus(), tr.Added()
+	if status.Err != nil || !status.InSync(now, r.k.times.Load().Fresh) || tr.Known() || !added.IsZero() && protocol.Age(now, added) < r.stillFor() {
+		return nil
+	}
+	return func(ctx context.Context) error { return r.bootstrap(ctx, tr.Tenant) }
 }
 
 // mayBootstrap reports whether rings may be made where the store has none: the whole store is in
@@ -116,9 +130,9 @@ func (r *Rotator) mayBootstrap() bool {
 		}
 	}
 	for _, tr := range r.k.rings.All() {
-		if n := tr.State.Load().Newest(); n != nil && n.Timing.Algorithm != p.Algorithm {
+		if n, ok := tr.Policy(); ok && n.Algorithm != p.Algorithm {
 			r.k.rings.Raise(&r.k.rings.Alarms.Bootstrap, "AllowBootstrap makes no rings: a ring has another algorithm than Config.Policy; create each with Rotator.Create, or keyturn keys create",
-				"tenant", tr.Tenant, "algorithm", string(n.Timing.Algorithm), "policy", string(p.Algorithm))
+				"tenant", tr.Tenant, "algorithm", string(n.Algorithm), "policy", string(p.Algorithm))
 			return false
 		}
 	}

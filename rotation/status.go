@@ -65,7 +65,8 @@ func (k *Keyring) Status() Status {
 	s := Status{Ready: true, Fresh: true, CanVerify: true, CanSign: true, Counts: k.counts()}
 	now := k.cfg.Now()
 	k.addBuckets(&s, now)
-	k.addRings(&s, now)
+	rings, alike := k.rings.Standing(now)
+	k.addRings(&s, now, rings, alike)
 	s.CanSign = s.CanSign && s.Ready
 	return s
 }
@@ -93,21 +94,21 @@ func (k *Keyring) addBuckets(s *Status, now time.Time) {
 }
 
 // addRings adds the state of the rings to s, sorted by tenant, so that Err is always that of the same
-// ring. The reason of a ring replaces that of a bucket, since it names the tenant.
-func (k *Keyring) addRings(s *Status, now time.Time) {
-	rings := k.rings.All()
+// ring. The reason of a ring replaces that of a bucket, since it names the tenant. alike says how many others
+// a ring stands for: see [synced.Rings.Standing].
+func (k *Keyring) addRings(s *Status, now time.Time, rings []*synced.Ring, alike map[*synced.Ring]int) {
 	slices.SortFunc(rings, func(a, b *synced.Ring) int { return cmp.Compare(a.Tenant, b.Tenant) })
 	named := false // Err names a tenant
 	whole, unread := 0, Status{Ready: true, CanVerify: true, CanSign: true}
 	for _, r := range rings {
 		t := k.status(r, now)
-		if empty := !t.exists && !r.Status.Load().Bad; empty && k.holdsAll() {
+		if empty := !t.exists && !r.SyncStatus().Bad; empty && k.holdsAll() {
 			continue // the store named the tenant, but has no ring of it
 		}
 		if s.Tenants == 0 || t.LastGood.Before(s.LastGood) {
 			s.LastGood = t.LastGood
 		}
-		s.Tenants++
+		s.Tenants += 1 + alike[r]
 		s.Fresh = s.Fresh && t.Fresh
 		if t.Unreadable {
 			unread.add(&t)
@@ -160,7 +161,7 @@ func (k *Keyring) Tenant(tenant string) (TenantStatus, error) {
 	now := k.cfg.Now()
 	t := k.status(r, now)
 	t.Ring.Signer = -1
-	if c := r.State.Load(); c != nil {
+	if c := r.Copy(); c != nil {
 		t.Ring, t.SignsWith = c.Plan.At(now), c.SignsWith(now, t.LastGood, k.times.Load().Deadline)
 		t.Accepted = c.ListAccepted(now)
 		t.Published = make(map[string]time.Time, len(c.Published))
@@ -183,7 +184,7 @@ func (k *Keyring) Ready(tenant string) error {
 // status returns the state of r without its keys. A ring that was destroyed is ready: there is
 // nothing to wait for.
 func (k *Keyring) status(r *synced.Ring, now time.Time) TenantStatus {
-	status, c := r.Status.Load(), r.State.Load()
+	status, c := r.SyncStatus(), r.Copy()
 	s := TenantStatus{InDoubt: status.Recovering || status.Complete.IsZero(), Err: status.Err, LastGood: status.Good, Held: c.Plain().Held(now), exists: c.Newest() != nil}
 	s.Fresh = s.exists && status.InSync(now, k.times.Load().Fresh) && !errors.Is(status.Err, ring.ErrClock)
 	switch {

@@ -31,9 +31,9 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 	switch {
 	case k.holds(r, id, now):
 		return nil
-	case r != nil && r.State.Load().Revoked(id.KID):
+	case r != nil && r.Copy().Revoked(id.KID):
 		return &ring.Error{Text: id.String(), Err: keystore.ErrRevoked} // the store cannot say otherwise
-	case r != nil && r.State.Load().Buried(id.KID):
+	case r != nil && r.Copy().Buried(id.KID):
 		return &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	a := k.rings.AskUnknown(r, id, now)
@@ -58,7 +58,7 @@ func (k *Keyring) Refresh(ctx context.Context, id keystore.ID) error {
 
 // holds reports whether the copy of r has a usable key of that kid. r may be nil.
 func (k *Keyring) holds(r *synced.Ring, id keystore.ID, now time.Time) bool {
-	return r != nil && r.State.Load().Verifies(id.KID, now)
+	return r != nil && r.Copy().Verifies(id.KID, now)
 }
 
 // absent returns the error for a key that is not there. r may be nil.
@@ -66,7 +66,7 @@ func (k *Keyring) absent(r *synced.Ring, status *synced.Status, id keystore.ID, 
 	if r == nil {
 		return k.missingRing(id.Tenant)
 	}
-	if r.State.Load() == nil {
+	if !r.Known() {
 		return unknownRing(id.Tenant, status)
 	}
 	return k.missing(id, status, now)

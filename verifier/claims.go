@@ -44,7 +44,7 @@ func (r *rules) checkClaims(p *parsed, now time.Time) *Error {
 		return refuseClaim(errClaimCase, strings.Clone(name))
 	}
 	if !r.types.accept(p.typ, p.hasTyp) {
-		return refuse(r.expected.typ)
+		return refuse(r.wants().typ)
 	}
 	return r.checkDemanded(c)
 }
@@ -125,7 +125,7 @@ func (r *rules) checkIssuer(c *claims) *Error {
 	case r.AnyIssuer && !ok:
 		return refuseClaim(nullOr(c.iss.text, true, ErrIssuer), "iss")
 	case !r.AnyIssuer && (!ok || !slices.Contains(r.issuers, iss)):
-		return refuseClaim(slashed(r.expected.issuer, r.issuers, iss), "iss")
+		return refuseClaim(slashed(r.wants().issuer, r.issuers, iss), "iss")
 	}
 	return nil
 }
@@ -148,7 +148,7 @@ func (r *rules) checkAudience(c *claims) *Error {
 	case r.AnyAudience:
 		return refuseClaim(nullOr(c.aud.text, true, ErrAudience), "aud")
 	}
-	var bad = r.expected.audience
+	var bad = r.wants().audience
 	jwt.EachString(c.aud.text, func(aud string) { bad = slashed(bad, r.Audiences, aud) })
 	return refuseClaim(bad, "aud")
 }
@@ -157,7 +157,7 @@ func (r *rules) checkAudience(c *claims) *Error {
 func (r *rules) checkDemanded(c *claims) *Error {
 	if r.TenantClaim != "" {
 		if tenant, ok := jwt.String(c.find(r.TenantClaim)); !ok || tenant != r.ID {
-			return refuseClaim(r.expected.tenant, r.TenantClaim)
+			return refuseClaim(r.wants().tenant, r.TenantClaim)
 		}
 	}
 	for _, name := range r.Required {
@@ -174,13 +174,12 @@ type types struct {
 	names   []string // in the form of canonicalType
 }
 
-var defaultTypes = []string{"", "JWT", "at+jwt"}
+var (
+	defaultTypes  = []string{"", "JWT", "at+jwt"}
+	acceptDefault = newTypes(defaultTypes) // one for all tenants
+)
 
-func newTypes(list []string) types {
-	if len(list) == 0 {
-		list = defaultTypes
-	}
-	var t types
+func newTypes(list []string) (t types) {
 	for _, name := range list {
 		if name == "" {
 			t.missing = true

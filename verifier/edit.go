@@ -117,18 +117,29 @@ func (e *edit) check() error {
 	return nil
 }
 
-// dropLeases removes the tenants of [Config.Resolve] that contradict others, except one. What was put
-// counts more than they do, and a newer answer more than an older one. They are asked for again.
-func (e *edit) dropLeases(except string) {
+// dropLeases removes the tenants of [Config.Resolve] that contradict one that was put, which counts
+// more. They are asked for again.
+func (e *edit) dropLeases() {
 	for _, issuer := range e.contradictions() {
 		for _, g := range e.claimants(issuer).groups {
 			for id := range g.ids.All() {
-				if e.named(id).lease != nil && id != except {
+				if e.named(id).lease != nil {
 					e.set(id, nil)
 				}
 			}
 		}
 	}
+}
+
+// rival returns a tenant of [Config.Resolve] that contradicts r, or nil. It leaves out suspended ones: a
+// suspension must not end because another tenant comes.
+func (e *edit) rival(r *rules) *rules {
+	for _, issuer := range e.contradictions() {
+		if o := e.named(e.claimants(issuer).opponent(r)); o != nil && o.lease != nil && !o.suspended {
+			return o
+		}
+	}
+	return nil
 }
 
 // finish returns the tenants that the edit has made.

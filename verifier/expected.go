@@ -6,14 +6,25 @@ import (
 	"strings"
 )
 
-// expected are the errors of a tenant that say what was wanted. That is configuration, and no
-// secret, but it is for logs alone: package middleware sends none of it. What the token had is
+// expected are the errors of a tenant that name the values it wants. That is configuration, and no
+// secret, but it is for logs alone: package middleware sends none of it. The token's own values are
 // never part of them.
 type expected struct {
 	issuer, audience, typ, algorithm, tenant error
 }
 
-func newExpected(r *rules) expected {
+// wants returns the errors, which are made when the first of them is needed: they are half of what a
+// tenant takes, and most tenants never refuse a token.
+func (r *rules) wants() *expected {
+	if e := r.expected.Load(); e != nil {
+		return e
+	}
+	e := newExpected(r)
+	r.expected.Store(e)
+	return e
+}
+
+func newExpected(r *rules) *expected {
 	algs := make([]string, len(r.Algorithms))
 	for i, a := range r.Algorithms {
 		algs[i] = string(a)
@@ -28,7 +39,7 @@ func newExpected(r *rules) expected {
 			named[i] = "no typ"
 		}
 	}
-	return expected{
+	return &expected{
 		issuer:    detail(ErrIssuer, "want "+anyOf(quoted(r.issuers))),
 		audience:  detail(ErrAudience, "want "+anyOf(quoted(r.Audiences))),
 		typ:       detail(ErrType, "want "+anyOf(named)),

@@ -14,7 +14,6 @@ import (
 // nanoseconds of Unix time.
 type lease struct {
 	id    string
-	hint  Hint         // that the tenant was asked for by
 	asked atomic.Int64 // when the question was asked that the rules are the answer to
 	soon  atomic.Int64 // from when it is asked for again, while it serves on
 	until atomic.Int64 // from when it does not serve

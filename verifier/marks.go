@@ -6,7 +6,8 @@ import "time"
 // verifier keeps the Marks with the cached token, and asks RevokedMarks at each hit in place of
 // Revoked. So a hit reads no claim and computes no hash.
 //
-// Both ways must agree: RevokedMarks reports what Revoked would, or an error.
+// Both ways must agree: RevokedMarks reports what Revoked would, or an error. So a type that embeds a
+// Marker, and has a Revoked of its own, needs a RevokedMarks of its own too.
 type Marker interface {
 	Revocations
 
@@ -45,10 +46,12 @@ type Marks struct {
 	// Next has the digests under the next digest key, or is nil. With a single key, which
 	// is the rule, all marks of a token lie beside it in memory.
 	Next *Marks
+
+	token *Token // for a RevocationList, which looks names up
 }
 
 // marksBytes is the size of a Marks in bytes.
-const marksBytes = 88
+const marksBytes = 96
 
 // A markedEntry is an entry of the cache with its marks, in one piece of memory. A verifier
 // without Marker has no use for their bytes.
@@ -112,6 +115,7 @@ func (v *Verifier) isRevoked(fresh *verified, now time.Time) (bool, error) {
 	t := &fresh.fresh
 	if v.marker != nil {
 		*fresh.marks = v.marker.Marks(t)
+		fresh.marks.token = t
 		if revoked, err := v.marker.RevokedMarks(fresh.marks, now); err == nil {
 			return revoked, nil
 		}

@@ -115,7 +115,7 @@ func (v *Verifier) askAgain(ctx context.Context, d *decision, r *rules) *Error {
 	if d.asked == maxAttempts {
 		return cannotTell(errResolvedOvertaken)
 	}
-	err := v.resolver.wait(ctx, d, r.lease.hint, r)
+	err := v.resolver.wait(ctx, d, Hint{Tenant: r.ID}, r)
 	switch {
 	case !r.live.Load():
 		d.overtaken = true
@@ -155,7 +155,7 @@ var (
 	errResolveEnded      = errors.New("Config.Resolve ended its goroutine without an answer")
 )
 
-// A resolver asks [Config.Resolve], for one token of all that wait for the same tenant.
+// A resolver asks [Config.Resolve], once for all tokens that wait for the same tenant.
 type resolver struct {
 	v       *Verifier
 	resolve func(context.Context, Hint) (Tenant, error)
@@ -170,7 +170,7 @@ type resolver struct {
 	order   []Hint // of memory, the oldest first
 }
 
-// A memo is what is remembered of a question that brought no tenant.
+// A memo is a question that brought no tenant, as it is remembered.
 type memo struct {
 	err   error
 	until time.Time
@@ -185,7 +185,7 @@ type flight struct {
 	done chan struct{}
 	err  error // once done is closed
 
-	// What was removed since the question was asked must not come back by its answer.
+	// Tenants removed since the question was asked. Its answer must not bring them back.
 	removed map[string]bool
 	swept   bool // all
 }
@@ -217,7 +217,7 @@ func (r *resolver) wait(ctx context.Context, d *decision, h Hint, held *rules) e
 	return err
 }
 
-// board returns the flight to wait for, or nil and the reason why there is none.
+// board returns the flight to wait for, or nil and the reason against one.
 func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, now time.Time) (*flight, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -241,7 +241,7 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 		return nil, errResolveBudget
 	}
 	if held != nil {
-		held.lease.putOff(now, r.ttl) // nobody else asks meanwhile, nor soon if it fails
+		held.lease.putOff(now, r.ttl) // others do not ask meanwhile, nor soon if it fails
 	}
 	r.asking[f.lane]++
 	r.flights[f.hint] = f
@@ -253,18 +253,38 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 
 // fly asks the question, and installs the answer. Its tokens wait for it until the timeout. If Resolve
 // does not keep to that, the flight keeps its place in asking, which bounds such goroutines.
+//
+// If another tenant of Resolve has the same issuer, that one is asked for as well: its row may have changed. If
+// it has not, the answer is refused. So no customer takes over an issuer by a row of their own.
 func (r *resolver) fly(f *flight, cancel context.CancelFunc) {
 	defer r.land(f, cancel)
+	asked := ""
 	for range maxAttempts {
-		f.err = r.attempt(f)
-		if f.err != errResolvedOvertaken {
+		f.err = r.attempt(f, f.hint, f.held)
+		var rival *rivalError
+		switch {
+		case f.err == errResolvedOvertaken:
+		case errors.As(f.err, &rival) && rival.ID != asked:
+			asked = rival.ID
+			if r.attempt(f, Hint{Tenant: rival.ID}, rival.rules); rival.live.Load() {
+				return
+			}
+		default:
 			return
 		}
 	}
 }
 
+// rivalError reports that another tenant of Resolve contradicts an answer.
+type rivalError struct {
+	*rules
+	cause error
+}
+
+func (e *rivalError) Error() string { return e.cause.Error() }
+
 // attempt asks once. A panic of Resolve, or of a key store that is asked about the tenant, is an error.
-func (r *resolver) attempt(f *flight) (err error) {
+func (r *resolver) attempt(f *flight, h Hint, held *rules) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("Config.Resolve panicked: %v", p)
@@ -274,15 +294,16 @@ func (r *resolver) attempt(f *flight) (err error) {
 	f.removed, f.swept = nil, false
 	r.mu.Unlock()
 	asked := r.v.now()
-	t, err := r.resolve(f.ctx, f.hint)
+	t, err := r.resolve(f.ctx, h)
 	switch {
 	case err == nil:
 	case isNoTenant(err):
-		return r.v.dropAbsent(f)
+		r.v.dropAbsent(held)
+		return errNoTenant
 	default:
 		return fmt.Errorf("Config.Resolve: %w", err)
 	}
-	fresh, err := f.hint.check(t)
+	fresh, err := h.check(t)
 	if err == nil {
 		err = r.v.putResolved(f, &t, fresh, asked)
 	}
@@ -339,7 +360,7 @@ func (r *resolver) remember(h Hint, m memo) {
 	r.memory[h] = m
 }
 
-// forget drops what has run out. The budget bounds what is left.
+// forget drops memos that have run out. The budget bounds the number of the others.
 func (r *resolver) forget(now time.Time) {
 	for len(r.order) > 0 {
 		m, there := r.memory[r.order[0]]
@@ -385,24 +406,18 @@ func (r *resolver) outdated(f *flight, id string) bool {
 	return f.swept || f.removed[id]
 }
 
-// dropAbsent removes the tenant that the flight was about, as there is none any more, and returns
-// errNoTenant.
-func (v *Verifier) dropAbsent(f *flight) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	e := v.newEdit()
-	e.dropHeld(f)
-	v.install(e)
-	return errNoTenant
-}
-
-// dropHeld removes the tenant that the flight was about, unless it was changed or suspended meanwhile.
-func (e *edit) dropHeld(f *flight) {
-	if f.held == nil {
+// dropAbsent removes a tenant of Resolve that is no longer there, unless it was changed or suspended
+// meanwhile.
+func (v *Verifier) dropAbsent(held *rules) {
+	if held == nil {
 		return
 	}
-	if now := e.named(f.held.ID); now != nil && now.lease == f.held.lease && !now.suspended {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if now := v.tenants.Load().named(held.ID); now != nil && now.lease == held.lease && !now.suspended {
+		e := v.newEdit()
 		e.set(now.ID, nil)
+		v.install(e)
 	}
 }
 
@@ -414,26 +429,23 @@ func (v *Verifier) putResolved(f *flight, t *Tenant, fresh *rules, asked time.Ti
 		return errResolvedOvertaken
 	}
 	e := v.newEdit()
-	if f.held != nil && f.held.ID != t.ID {
-		e.dropHeld(f) // its issuer belongs to another tenant now
-	}
 	held := e.named(t.ID)
 	switch {
 	case held != nil && held.lease == nil:
-		v.install(e)
 		return nil
 	case held != nil && held.madeOf(t):
 		held.lease.renew(asked, v.resolver.ttl)
-		v.install(e)
 		return nil
 	case held != nil:
 		fresh.lease = held.lease
 	default:
-		fresh.lease = &lease{id: t.ID, hint: f.hint}
+		fresh.lease = &lease{id: t.ID}
 	}
 	e.put(fresh)
-	e.dropLeases(t.ID)
 	if err := e.check(); err != nil {
+		if rival := e.rival(fresh); rival != nil {
+			return &rivalError{rival, err}
+		}
 		return err
 	}
 	if held == nil {

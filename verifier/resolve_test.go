@@ -388,6 +388,10 @@ func TestResolveClockSetBack(t *testing.T) {
 	check(t, "before", tok, err, nil)
 	now = now.Add(-time.Hour)
 	db.set("a", nil)
+	if _, err := v.Verify(t.Context(), token); err == nil {
+		t.Error("the lease lasts")
+	}
+	now = now.Add(time.Second) // the budget counts as spent when the clock is set back
 	tok, err = v.Verify(t.Context(), token)
 	check(t, "set back", tok, err, verifier.ErrUnknownTenant)
 }
@@ -502,6 +506,44 @@ func TestResolveSuspended(t *testing.T) {
 		row := tenant(t, "e", "https://e", func(r *verifier.Tenant) { r.Suspended = true })
 		s.db.set("e", &row)
 		s.verify("a suspended row", "e", verifier.ErrSuspended)
+	})
+}
+
+// TestResolveRivals: the issuer of a held tenant moves to another one only if its own row has let go of it.
+func TestResolveRivals(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSite(t, newDatabase(t, "a"), nil)
+		s.plain("a", "a", nil)
+		rival := tenant(t, "b", "https://a", nil)
+		s.db.rows["b"] = rival
+		of := func(what, id string, want error) {
+			t.Helper()
+			tok, err := s.v.VerifyTenant(t.Context(), id, liveToken(id, "https://a"))
+			check(t, what, tok, err, want)
+		}
+		s.db.questions()
+		of("both rows have it", "b", verifier.ErrUnavailable)
+		s.asked("both rows have it", 2)
+		s.verify("the one that is held", "a", nil)
+		moved := tenant(t, "a", "https://elsewhere", nil)
+		s.db.set("a", &moved)
+		time.Sleep(time.Second)
+		of("the issuer has moved", "b", nil)
+		of("the issuer has moved", "a", verifier.ErrIssuer)
+		s.db.set("b", nil)
+		if err := s.v.Suspend("b"); err != nil {
+			t.Error(err)
+		}
+		back := tenant(t, "a", "https://a", nil)
+		s.db.set("a", &back)
+		time.Sleep(5 * time.Minute)
+		of("from a suspended one", "a", verifier.ErrUnavailable)
+		of("suspended", "b", verifier.ErrSuspended)
+		if err := s.v.Remove("b"); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		of("from one that is gone", "a", nil)
 	})
 }
 

@@ -3,6 +3,7 @@ package verifier
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -29,7 +30,9 @@ type RevocationList struct {
 	maxTokenTTL time.Duration
 	now         func() time.Time
 
-	size atomic.Int64 // of the ledgers together, so that an empty list costs one load and no lock
+	size   atomic.Int64               // of the ledgers together, so that an empty list costs one load and no lock
+	filter atomic.Pointer[nameFilter] // of all names in the ledgers
+	seed   maphash.Seed
 
 	mu       sync.RWMutex // guards the ledgers
 	tokens   ledger       // by tenant, and jti
@@ -114,11 +117,13 @@ func newRevocationList(cfg RevocationListConfig) *RevocationList {
 	l := &RevocationList{
 		maxTokenTTL: cfg.MaxTokenTTL,
 		now:         cfg.Now,
+		seed:        maphash.MakeSeed(),
 		tokens:      newLedger(cfg.Tokens, true),
 		sessions:    newLedger(cfg.Sessions, true),
 		subjects:    newLedger(cfg.Subjects, true),
 		tenants:     newLedger(cfg.Tenants, false),
 	}
+	l.filter.Store(newNameFilter(0))
 	if l.now == nil {
 		l.now = time.Now
 	}
@@ -150,6 +155,7 @@ func (l *RevocationList) RevokeToken(tenant, jti string, until time.Time) error 
 	if !l.tokens.put(tenant, jti, r, keystore.UnixNano(now)) {
 		return l.full(tenant, &l.tokens, "tokens: revoke the subject or the tenant, or raise RevocationListConfig.Tokens")
 	}
+	l.noteLocked(ofToken, tenant, jti)
 	l.count()
 	return nil
 }
@@ -174,6 +180,7 @@ func (l *RevocationList) RevokeSession(tenant, sid string, until time.Time) erro
 	if !l.sessions.put(tenant, sid, r, keystore.UnixNano(now)) {
 		return l.full(tenant, &l.sessions, "sessions: revoke the subject or the tenant, or raise RevocationListConfig.Sessions")
 	}
+	l.noteLocked(ofSession, tenant, sid)
 	l.count()
 	return nil
 }
@@ -201,6 +208,7 @@ func (l *RevocationList) RevokeSubject(tenant, sub string, before time.Time) err
 	if !l.subjects.put(tenant, sub, r, keystore.UnixNano(l.now())) {
 		return l.full(tenant, &l.subjects, "subjects: revoke the tenant, or raise RevocationListConfig.Subjects")
 	}
+	l.noteLocked(ofSubject, tenant, sub)
 	l.count()
 	return nil
 }
@@ -217,6 +225,7 @@ func (l *RevocationList) RevokeTenant(tenant string, before time.Time) error {
 	if !l.tenants.put("", tenant, l.watermark(before), keystore.UnixNano(l.now())) {
 		return fmt.Errorf("%w: it holds %d tenants: raise RevocationListConfig.Tenants to the number of your tenants", errFull, l.tenants.size)
 	}
+	l.noteLocked(ofTenant, tenant, "")
 	whole, _ := l.tenants.find("", tenant)
 	l.tokens.removeIf(tenant, whole.covers)
 	l.subjects.removeIf(tenant, whole.covers)
@@ -299,25 +308,28 @@ func (l *RevocationList) Revoked(t *Token) (bool, error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	tenant := t.Tenant()
+	return l.revokedLocked(t, t.Tenant()), nil
+}
+
+func (l *RevocationList) revokedLocked(t *Token, tenant string) bool {
 	if l.tokens.size > 0 {
 		// A token without jti has the name "", which is never on the list.
 		if _, ok := l.tokens.find(tenant, t.ID()); ok {
-			return true, nil
+			return true
 		}
 	}
 	if l.sessions.size > 0 {
 		if _, ok := l.sessions.find(tenant, t.SessionID()); ok {
-			return true, nil
+			return true
 		}
 	}
 	if l.subjects.size > 0 {
 		if r, ok := l.subjects.find(tenant, t.Subject()); ok && issuedBefore(t, r.before) {
-			return true, nil
+			return true
 		}
 	}
 	r, ok := l.tenants.find("", tenant)
-	return ok && issuedBefore(t, r.before), nil
+	return ok && issuedBefore(t, r.before)
 }
 
 // issuedBefore reports whether t was issued strictly before a second. A token without

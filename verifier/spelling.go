@@ -18,8 +18,10 @@ type spelling struct {
 	odd   bool // one of the names is odd
 }
 
+var alwaysSpelt = slices.Clip([]string{"scope", "scp"}) // an append makes another one
+
 func newSpelling(t *Tenant) spelling {
-	s := spelling{names: []string{"scope", "scp"}}
+	s := spelling{names: alwaysSpelt}
 	for _, name := range slices.Concat([]string{t.TenantClaim}, t.Required, matchedNames(t.Match)) {
 		if name != "" && jwt.ClaimNamed(name) == jwt.Unregistered && !slices.Contains(s.names, name) {
 			s.names = append(s.names, name)

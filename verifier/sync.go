@@ -138,7 +138,7 @@ func (s *syncing) resolveContradictions() {
 }
 
 // losers returns the rows to take back next. Those that contradict an unchanged tenant come first, and
-// then those that contradict one that has the issuer from before. The contradictions of what is left
+// then those that contradict one that has the issuer from before. The contradictions of the other rows
 // may end by that.
 func (s *syncing) losers() map[string]error {
 	issuers := s.contradictions()

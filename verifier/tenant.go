@@ -95,13 +95,15 @@ const (
 	maxLeeway     = 5 * time.Minute
 )
 
-// rules are a tenant, validated and compiled. They are immutable except for live.
+// rules are a tenant, validated and compiled. They are immutable except for live, and for expected,
+// which wants fills.
 // Any change to a tenant, or to how tokens reach it, creates new rules and clears
 // live on the old ones, which invalidates their cached tokens.
 type rules struct {
 	compiled
-	serial uint64      // unique among the rules of the verifier; 0 until they are installed
-	live   atomic.Bool // true while they are installed
+	serial   uint64      // unique among the rules of the verifier; 0 until they are installed
+	live     atomic.Bool // true while they are installed
+	expected atomic.Pointer[expected]
 }
 
 // compiled is the content of rules.
@@ -113,7 +115,6 @@ type compiled struct {
 	issuers   []string  // Issuer and OtherIssuers; empty with AnyIssuer
 	match     []matched // of Match
 	tolerates needs
-	expected  expected
 
 	matchHeader []matched         // of MatchHeader
 	unsure      unsure            // Keys, or nil if it is not one
@@ -162,7 +163,10 @@ func compile(t Tenant) (*rules, error) {
 }
 
 func newRules(t Tenant) *rules {
-	r := &rules{compiled: compiled{Tenant: t, leeway: max(t.Leeway, 0), types: newTypes(t.Types), spelling: newSpelling(&t)}}
+	r := &rules{compiled: compiled{Tenant: t, leeway: max(t.Leeway, 0), types: acceptDefault, spelling: newSpelling(&t)}}
+	if len(t.Types) > 0 {
+		r.types = newTypes(t.Types)
+	}
 	r.noter, _ = t.Keys.(keystore.UseNoter)
 	r.unsure, _ = t.Keys.(unsure)
 	if t.Leeway == 0 {
@@ -179,7 +183,6 @@ func newRules(t Tenant) *rules {
 	if t.Issuer != "" {
 		r.issuers = append([]string{t.Issuer}, t.OtherIssuers...)
 	}
-	r.expected = newExpected(r)
 	return r
 }
 

@@ -145,15 +145,14 @@ const noHint = "-"
 
 // A modelWorld is a verifier and its model.
 type modelWorld struct {
-	v     *verifier.Verifier
-	m     tenantModel
-	r     *rand.Rand
-	keys  keystore.KeyStore
-	ids   []string
-	saw   map[[3]string]*modelRules // under which rules a token was verified last
-	seen  map[verifier.Reason]int
-	hits  int
-	wrong int
+	v    *verifier.Verifier
+	m    tenantModel
+	r    *rand.Rand
+	keys keystore.KeyStore
+	ids  []string
+	saw  map[[3]string]*modelRules // under which rules a token was verified last
+	seen map[verifier.Reason]int
+	hits int
 }
 
 var modelIssuers = []string{"https://1", "https://2", "https://3", "https://4"}

@@ -17,7 +17,7 @@ type Tolerance string
 // The tolerances.
 const (
 	// NullMembers lets a header parameter or registered claim be null: it counts as missing.
-	// What is required stays required. Serializers of .NET write null for what is not set.
+	// Required claims stay required. Serializers of .NET write null for members that are not set.
 	NullMembers Tolerance = "null-members"
 
 	// NumericSubject lets sub and jti be JSON integers, written with digits alone.

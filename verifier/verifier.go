@@ -39,7 +39,7 @@ type Config struct {
 
 	// Resolve, if it is not nil, is asked for tenants that the verifier does not hold, such as
 	// those of a database with too many rows to hold all. It returns the tenant that h names. An
-	// error that is [ErrUnknownTenant] or [keystore.ErrNotFound] says that there is none, and
+	// error that is [ErrUnknownTenant] or [keystore.ErrNotFound] says that it does not exist, and
 	// the token is refused (401). Any other error says that it cannot tell (503).
 	//
 	// It is asked once for all tokens that wait for one tenant, and for well-formed tokens alone.
@@ -49,9 +49,10 @@ type Config struct {
 	// [Verifier.Remove]. One that is suspended with [Verifier.Suspend] is held until it is resumed.
 	//
 	// A tenant of Tenants, [Verifier.Put] or [Verifier.Sync] is not asked for, and counts more
-	// than one of Resolve that has the same issuer: that one goes. Of two of Resolve, the
-	// newer answer counts. Sync ends those that are not listed. They, and tenants that were
-	// removed, are asked for again when a token comes for them.
+	// than one of Resolve that has the same issuer: that one goes. Of two of Resolve, the one that
+	// is held stays if its row still has the issuer, for which it is asked for by its ID. Sync
+	// ends those that are not listed. They, and tenants that were removed, are asked for again
+	// when a token comes for them.
 	//
 	// With Resolve no tenant is ever the only one: [Verifier.Verify] finds each by its Issuer,
 	// and a tenant with AnyIssuer is reached by [Verifier.VerifyTenant] alone.
@@ -165,7 +166,7 @@ func New(cfg Config) (*Verifier, error) {
 		return nil, err
 	}
 	if v.cache != nil {
-		v.marker, _ = cfg.Revocations.(Marker)
+		v.marker = markerOf(cfg.Revocations)
 	}
 	v.openResolver(cfg)
 	v.tenants.Store(noTenants())
@@ -271,7 +272,7 @@ func (v *Verifier) change(make func(e *edit) error) error {
 	if err := make(e); err != nil {
 		return err
 	}
-	e.dropLeases("")
+	e.dropLeases()
 	if err := e.check(); err != nil {
 		return err
 	}

@@ -132,9 +132,9 @@ func (v *Verifier) judge(ctx context.Context, d *decision, r *rules, p *parsed) 
 	}
 	listed := slices.Index(r.Algorithms, p.alg)
 	if listed < 0 {
-		return nil, refuse(r.expected.algorithm)
+		return nil, refuse(r.wants().algorithm)
 	}
-	p.alg = r.Algorithms[listed] // what is kept of it holds no part of the token
+	p.alg = r.Algorithms[listed] // so that the cached alg does not hold the token in memory
 	w := wanted{keystore.ID{Tenant: r.ID, KID: p.kid}, p.alg, d.now}
 	keys, bad := v.findKeys(ctx, d, &w, r, p)
 	if bad != nil {
@@ -204,7 +204,7 @@ func (v *Verifier) findKeys(ctx context.Context, d *decision, w *wanted, r *rule
 }
 
 // askStore asks the store for news of a plausible token, and returns the keys that may have signed
-// it. err says why there are none yet.
+// it. err says why the store has not returned any yet.
 func (v *Verifier) askStore(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed, err error) ([]*keystore.Key, *Error) {
 	store, ok := r.Keys.(keystore.Refresher)
 	if !ok {

@@ -50,11 +50,19 @@ func TestFaults(t *testing.T) {
 			rows = append(rows, row{scenario: s})
 		}
 	}
-	runRows(t.Context(), rows, testOptions(), len(rows), func(*row) {}) // all at once, because a run mostly waits
+	o := testOptions()
+	if !raceEnabled { // lists need so much more of a machine
+		o.logouts = shortLogouts
+	}
+	runRows(t.Context(), rows, o, len(rows), func(*row) {}) // all at once, because a run mostly waits
 	for i := range rows {
 		t.Run(rows[i].scenario.name, func(t *testing.T) { checkRow(t, &rows[i]) })
 	}
 }
+
+// shortLogouts are the faults that strike users in a short run: those that lose what was committed, or
+// keep half of the instances from hearing of it. make faults has users in all runs.
+const shortLogouts = "kill cold cut-half"
 
 func checkRow(t *testing.T, x *row) {
 	t.Log(x.line(0))
@@ -70,6 +78,9 @@ func checkRow(t *testing.T, x *row) {
 	}
 	if o := &c.Ops; !x.scenario.byItself && (o.Imported == 0 || o.Accepted == 0 || o.Policies == 0 || o.Shredded == 0 || o.Removed == 0 || o.Verified < 100) {
 		t.Errorf("%+v: too few to prove anything of guests", o)
+	}
+	if l := &c.Logouts; l.Verified > 0 && l.Revoked < 10 || !raceEnabled && l.Verified < 100 && slices.Contains(strings.Fields(shortLogouts), x.scenario.name) {
+		t.Errorf("%+v: too few to prove anything of users", l)
 	}
 	switch x.scenario.name {
 	case "restart":
@@ -261,6 +272,9 @@ func TestPageIsCurrent(t *testing.T) {
 	wrong := append(wrongInTable(string(page)), wrongInRest(string(page))...)
 	if len(unwritten) == 0 {
 		wrong = append(wrong, wrongInOps(string(page))...)
+	}
+	if strings.Contains(string(page), "\n## Users log out\n") { // it is newer than the last whole run
+		wrong = append(wrong, wrongInLogouts(string(page))...)
 	}
 	for _, wrong := range wrong {
 		t.Errorf("docs/faults.md: %s: make faults", wrong)

@@ -21,6 +21,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/rotation/ring"
 	"github.com/keyturn/keyturn/verifier"
+	"github.com/keyturn/keyturn/verifier/revocations"
 )
 
 // A pace is how fast keys rotate and instances poll.
@@ -101,8 +102,9 @@ func keksOf(kek []byte) *rotation.KEKs {
 type fleet struct {
 	servers servers
 	tally   *tally
-	judge   *judge // of revocations; nil: none
-	rate    int    // tokens a second
+	judge   *judge   // of revocations; nil: none
+	logouts *logouts // of users; nil: there are none
+	rate    int      // tokens a second
 	pace    pace
 	log     *slog.Logger
 	kek     []byte // of the instances that start; only strike changes it
@@ -132,6 +134,8 @@ type instance struct {
 	rotator   *rotation.Rotator
 	signer    *rotation.Signer
 	verifiers [2]*verifier.Verifier // without a cache, and with one
+	list      *revocations.List     // nil: there are no users
+	guards    [2]*verifier.Verifier // of the users' tokens: without a cache, and with one
 	snapshot  string                // its file, or ""
 	away      atomic.Bool           // it has read nothing since its start, because the store is away
 	stop      context.CancelFunc
@@ -171,6 +175,9 @@ func newFleet(ctx context.Context, s servers, o options, name string) (*fleet, e
 		seed = seed*31 + uint64(b)
 	}
 	f := &fleet{servers: s, tally: newTally(), rate: o.rate, pace: o.pace, log: o.log, kek: []byte(firstKEK), dir: o.snapshots, rng: rand.New(rand.NewPCG(o.seed, seed))}
+	if o.haveUsers(name) {
+		f.logouts = newLogouts(f, o.measures)
+	}
 	if err := f.create(ctx); err != nil {
 		return nil, err
 	}
@@ -278,6 +285,9 @@ func (f *fleet) startBehind(ctx context.Context, name string, offset time.Durati
 	if err == nil {
 		err = m.openUsers(guests)
 	}
+	if err == nil && f.logouts != nil {
+		err = f.logouts.open(ctx, m)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("instance %s: %w", name, err), m.close())
 	}
@@ -352,6 +362,9 @@ func (m *instance) close() error {
 	if m.stop != nil {
 		m.stop()
 		<-m.stopped
+	}
+	if m.list != nil {
+		_ = m.list.Close(context.Background()) // it waits for its deadline at most; the store may be unreachable
 	}
 	if m.keys != nil {
 		_ = m.keys.Close(context.Background()) // the error does not matter: the store may be unreachable
@@ -435,6 +448,12 @@ func (f *fleet) random(n int) []*instance {
 func (f *fleet) ready(ctx context.Context) error {
 	var late string
 	err := await(ctx, "the fleet to be fresh", func() bool {
+		if f.logouts != nil {
+			if err := f.logouts.ready(); err != nil {
+				late = err.Error()
+				return false
+			}
+		}
 		names := append(tenantNames(), f.guestNames()...)
 		for _, m := range f.instances() {
 			for _, name := range names {

@@ -1,7 +1,7 @@
 // The command faults breaks real Redis servers while a fleet of instances signs tokens, verifies
 // them and rotates its keys. It counts what goes wrong and writes docs/faults.md:
 //
-//	go run ./bench/faults              # all faults, about twenty minutes
+//	go run ./bench/faults              # all faults, about half an hour
 //	go run ./bench/faults -only cut    # the faults whose name contains "cut"; writes no page
 //	go run ./bench/faults -list
 //
@@ -42,7 +42,7 @@ func main() {
 	atOnce := flag.Int("parallel", 3, "how many faults run at once")
 	attack := flag.Duration("attack", 10*time.Minute, "how long an adversary writes to Redis")
 	verbose := flag.Bool("v", false, "show what the instances log")
-	o := options{pace: fast, guests: 3, log: slog.New(slog.DiscardHandler)}
+	o := options{pace: fast, guests: 3, logouts: inAll, log: slog.New(slog.DiscardHandler)}
 	flag.Uint64Var(&o.seed, "seed", 1, "chooses the instances that a fault strikes, and how long it lasts")
 	flag.IntVar(&o.tokens, "tokens", 25_000, "how many tokens are signed under each fault at least")
 	flag.IntVar(&o.rate, "rate", 500, "how many tokens are signed a second")
@@ -55,6 +55,7 @@ func main() {
 			fmt.Printf("%-14s%s\n", s.name, s.title)
 		}
 		fmt.Printf("%-14s%s\n", "adversary", "an adversary writes to Redis")
+		fmt.Printf("%-14s%s\n", "logouts", "an adversary writes to the lists of revocations")
 		return
 	}
 	exitOn(redistest.Missing())
@@ -109,6 +110,9 @@ func (r *report) run(ctx context.Context, o options, only string, parallel int) 
 	if strings.Contains("adversary", only) {
 		errs = append(errs, r.runAdversary(ctx, o))
 	}
+	if strings.Contains("logouts", only) {
+		errs = append(errs, r.runLogoutAdversary(ctx, o))
+	}
 	r.took = time.Since(r.when)
 	return errors.Join(errs...)
 }
@@ -149,6 +153,18 @@ func (r *report) runAdversary(ctx context.Context, o options) error {
 	return errors.Join(err, result.broken())
 }
 
+// runLogoutAdversary lets an adversary write to the lists of a fleet, alone.
+func (r *report) runLogoutAdversary(ctx context.Context, o options) (err error) {
+	fmt.Fprintln(os.Stderr, "an adversary of users, for", r.attack)
+	if r.logouts, err = underLogoutAttack(ctx, o, logoutMoves, r.attack); r.logouts == nil {
+		return err
+	}
+	for _, note := range r.logouts.notes() {
+		fmt.Fprintln(os.Stderr, "     ", note)
+	}
+	return errors.Join(err, r.logouts.broken())
+}
+
 // runRows runs the scenarios of the rows, several at once. It calls ended for each that has ended.
 func runRows(ctx context.Context, rows []row, o options, parallel int, ended func(*row)) {
 	var wg sync.WaitGroup
@@ -174,8 +190,9 @@ func runRows(ctx context.Context, rows []row, o options, parallel int, ended fun
 // line returns the result of a run in one line, and a line for each note.
 func (x *row) line(after time.Duration) string {
 	c := &x.count
-	line := fmt.Sprintf("%4.0fs %-13s%2d strikes, %d tokens, %d verifications, %d false rejects, %d not signed, %d unavailable; %d guests, %d shredded, %d restarts", after.Seconds(), x.scenario.name,
-		c.Strikes, c.Signed, c.Verified, c.RejectedFresh+c.Rejected, c.Fenced+c.NoSigner+c.Unsure, c.Unavailable+c.UnavailFresh, c.Ops.Imported, c.Ops.Shredded, c.Ops.Restarts)
+	line := fmt.Sprintf("%4.0fs %-13s%2d strikes, %d tokens, %d verifications, %d false rejects, %d not signed, %d unavailable; %d guests, %d shredded, %d restarts; %d revoked, %d late, %d forgotten, %d refused", after.Seconds(), x.scenario.name,
+		c.Strikes, c.Signed, c.Verified, c.RejectedFresh+c.Rejected, c.Fenced+c.NoSigner+c.Unsure, c.Unavailable+c.UnavailFresh, c.Ops.Imported, c.Ops.Shredded, c.Ops.Restarts,
+		c.Logouts.Revoked, c.Logouts.Late, c.Logouts.Forgotten, c.Logouts.Refused)
 	for _, notes := range x.notes {
 		line += "\n      " + notes
 	}
@@ -191,8 +208,8 @@ func (x *row) broken() error {
 		return x.err
 	}
 	c := &x.count
-	return fmt.Errorf("%s: %d false rejects by fresh instances, %d tokens of keys that a fresh instance lacked, %d places minted twice; %v",
-		x.scenario.name, c.RejectedFresh, c.Lacking, c.TwiceInLife, &c.Ops)
+	return fmt.Errorf("%s: %d false rejects by fresh instances, %d tokens of keys that a fresh instance lacked, %d places minted twice; %v; of users %d late, %d forgotten, %d refused",
+		x.scenario.name, c.RejectedFresh, c.Lacking, c.TwiceInLife, &c.Ops, c.Logouts.Late, c.Logouts.Forgotten, c.Logouts.Refused)
 }
 
 // redisVersion returns the version of redis-server, such as 7.0.15.

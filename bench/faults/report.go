@@ -30,6 +30,7 @@ type report struct {
 	away    []awayResult
 	attack  time.Duration // how long the adversary writes
 	hostile *hostileResult
+	logouts *logoutAttack
 
 	bits      *bitsResult
 	bootstrap *bootstrapResult
@@ -43,6 +44,7 @@ func (r *report) write(w io.Writer) {
 	r.writeCosts(w)
 	r.writeOps(w)
 	r.writeRevocations(w)
+	r.writeLogouts(w)
 	r.writeRace(w)
 	r.writeAway(w)
 	if r.bits != nil {
@@ -57,6 +59,9 @@ func (r *report) write(w io.Writer) {
 	if r.hostile != nil {
 		r.hostile.write(w)
 	}
+	if r.logouts != nil {
+		r.logouts.write(w)
+	}
 	r.writeExpectations(w)
 }
 
@@ -67,7 +72,7 @@ const head = `# Faults, on real Redis
 Measured %s on %s, %d cores, %s/%s, %s, Redis %s, in %s.
 The machine's load average before the run was %s. On a busy machine polls miss their deadline, and
 instances refuse to sign without a fault. To measure again, run
-` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about twenty minutes and needs
+` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about half an hour and needs
 ` + "`redis-server`" + `. With ` + "`-only NAME`" + ` it runs some of the faults and writes no page.
 ` + "`go test ./bench/faults`" + ` runs a short version of each fault.
 

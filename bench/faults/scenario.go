@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
@@ -22,6 +24,12 @@ type scenario struct {
 
 	// snapshots says that the instances keep sealed snapshots.
 	snapshots bool
+
+	// loses says that the fault may lose what was committed.
+	loses bool
+
+	// measures says that revocations are heard at once.
+	measures bool
 
 	// pace is that of the fleet; nil: that of the run
 	pace func(o options) pace
@@ -42,7 +50,18 @@ type options struct {
 	short  bool // each duration is the middle of its range
 	log    *slog.Logger
 
+	logouts  string // the runs in which users log in and out, by their names, or inAll
+	measures bool   // see scenario
+
 	snapshots string // the folder of the instances' snapshots; "": they keep none
+}
+
+// inAll says that users log in and out in all runs.
+const inAll = "all"
+
+// haveUsers reports whether users log in and out in the run of that name.
+func (o options) haveUsers(name string) bool {
+	return o.logouts == inAll || slices.Contains(strings.Fields(o.logouts), name)
 }
 
 // pick returns a random duration from least to most, at the run's pace. In a short run it returns
@@ -56,22 +75,22 @@ func (o options) pick(f *fleet, least, most time.Duration) time.Duration {
 }
 
 var scenarios = []scenario{
-	{name: "none", title: "no fault", start: startSingle, strike: strikeNothing, text: textNone},
-	{name: "kill", title: "primary killed, a replica without the last mint promoted", start: startPair, strike: strikeKill, text: textKill},
-	{name: "split", title: "split with min-replicas-max-lag, promoted by hand", start: startSplitOf, strike: strikeSplit, byItself: true, pace: splitPaceOf, text: textSplit},
+	{name: "none", title: "no fault", measures: true, start: startSingle, strike: strikeNothing, text: textNone},
+	{name: "kill", title: "primary killed, a replica without the last mint promoted", loses: true, start: startPair, strike: strikeKill, text: textKill},
+	{name: "split", title: "split with min-replicas-max-lag, promoted by hand", loses: true, start: startSplitOf, strike: strikeSplit, byItself: true, pace: splitPaceOf, text: textSplit},
 	{name: "kek", title: "KEK replaced, one instance after the other", start: startSingle, strike: strikeKEK, text: textKEK},
-	{name: "empty", title: "restart empty, warm peers", start: startSingle, strike: strikeEmpty, text: textEmpty},
-	{name: "cold", title: "restart empty, a cold joiner first", start: startSingle, strike: strikeCold, text: textCold},
+	{name: "empty", title: "restart empty, warm peers", loses: true, start: startSingle, strike: strikeEmpty, text: textEmpty},
+	{name: "cold", title: "restart empty, a cold joiner first", loses: true, start: startSingle, strike: strikeCold, text: textCold},
 	{name: "cut-one", title: "partition of one instance", start: startSingle, strike: partition(1), text: textPartition},
 	{name: "cut-half", title: "partition of half", start: startSingle, strike: partition(len(offsets) / 2), text: textHalf},
 	{name: "cut-all", title: "partition of all", start: startSingle, strike: partition(len(offsets)), text: textAll},
 	{name: "restart", title: "Redis away, and instances restarted from their snapshots", start: startSingle, strike: strikeRestart, snapshots: true, text: textRestart},
 	{name: "slow", title: "slow by 50 ms", start: startSingle, strike: slow(50 * time.Millisecond), text: textSlow},
 	{name: "too-slow", title: "slow by more than the deadline", start: startSingle, strike: tooSlow, text: textTooSlow},
-	{name: "sentinel", title: "Sentinel failover", start: startSentinel, strike: strikeSentinel, text: textSentinel},
-	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", start: startClusterReplica, strike: strikeCluster, text: textCluster},
+	{name: "sentinel", title: "Sentinel failover", loses: true, start: startSentinel, strike: strikeSentinel, text: textSentinel},
+	{name: "cluster", title: "Cluster: a primary killed, its replica takes over", loses: true, start: startClusterReplica, strike: strikeCluster, text: textCluster},
 	{name: "cluster-away", title: "Cluster: a primary away, and back", start: startCluster, strike: strikeClusterAway, text: textClusterAway},
-	{name: "deaf", title: "pub/sub lost", start: startSingle, strike: strikeDeaf, text: textDeaf},
+	{name: "deaf", title: "pub/sub lost", measures: true, start: startSingle, strike: strikeDeaf, text: textDeaf},
 }
 
 // strikeNothing breaks nothing. It revokes a key, so that the run measures a revocation.
@@ -276,6 +295,7 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 		}
 		defer os.RemoveAll(o.snapshots)
 	}
+	o.measures = s.measures
 	f, err := newFleet(ctx, all, o, s.name)
 	if err != nil {
 		return c, nil, err
@@ -288,7 +308,13 @@ func (s *scenario) run(ctx context.Context, o options) (c count, said []string, 
 	if err == nil {
 		err = errors.Join(f.agree(ctx), f.checkBuried(ctx, patience/4))
 	}
+	if err == nil && f.logouts != nil {
+		err = f.logouts.after(ctx)
+	}
 	c, said = f.tally.result()
+	if f.logouts != nil {
+		c.Logouts = f.logouts.result()
+	}
 	counts := f.counts()
 	c.Repairs, c.Resyncs = counts.Repairs-before.Repairs, counts.Resyncs-before.Resyncs
 	return c, said, err
@@ -303,6 +329,9 @@ func (f *fleet) begin(ctx context.Context, byItself bool, guests int) (end func(
 	if byItself {
 		jobs, guests = jobs[:2], 0
 	}
+	if f.logouts != nil {
+		jobs = append(jobs, f.logouts.traffic, f.logouts.probe)
+	}
 	go func() { done <- atOnce(len(jobs), func(i int) error { jobs[i](traffic); return nil }) }()
 	hosting, close := context.WithCancel(traffic)
 	go func() { left <- atOnce(guests, func(int) error { f.host(hosting, traffic); return nil }) }()
@@ -315,12 +344,20 @@ func (f *fleet) begin(ctx context.Context, byItself bool, guests int) (end func(
 	}
 }
 
+// hide says that for a while the store may lack revocations, if the fault may lose them.
+func (s *scenario) hide(f *fleet, long time.Duration) {
+	if s.loses && f.logouts != nil {
+		f.logouts.hide(time.Now().Add(long))
+	}
+}
+
 // strikes lets the fault strike until enough tokens are signed.
 func (s *scenario) strikes(ctx context.Context, f *fleet, o options) error {
 	for {
 		if err := sleep(ctx, o.pick(f, 200*time.Millisecond, 8*time.Second)); err != nil {
 			return err
 		}
+		s.hide(f, time.Hour)
 		if err := s.strike(ctx, f, o); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -328,6 +365,7 @@ func (s *scenario) strikes(ctx context.Context, f *fleet, o options) error {
 		if err := f.ready(ctx); err != nil {
 			return fmt.Errorf("%s: after the fault: %w", s.name, err)
 		}
+		s.hide(f, 2*f.pace.listGap())
 		enough := false
 		f.tally.do(func(c *count) {
 			c.Strikes++

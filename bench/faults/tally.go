@@ -31,10 +31,13 @@ type count struct {
 	Healed                    time.Duration   // the longest time from a fault's end until all were in sync
 	Revoked                   []time.Duration // how long each revocation took to reach each instance
 	Ops                       ops
+	Logouts                   logoutCount
 }
 
 // bad reports whether the run broke a promise.
-func (c *count) bad() bool { return c.RejectedFresh+c.Lacking+c.TwiceInLife+c.Ops.bad() > 0 }
+func (c *count) bad() bool {
+	return c.RejectedFresh+c.Lacking+c.TwiceInLife+c.Ops.bad()+c.Logouts.bad() > 0
+}
 
 // A mintedKey is a key and its creation time, by the store's clock.
 type mintedKey struct {

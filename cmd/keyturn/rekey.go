@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -203,7 +204,7 @@ func (r *rekeying) rekeyRevocations(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ringTime)
 	defer cancel()
 	report, err := revocations.Rekey(ctx, r.session.store.client, revocations.Config{
-		KEKs: r.session.keks, Realm: r.session.realm, OtherRealms: r.session.otherRealms,
+		KEKs: r.session.keks, Realm: r.session.realm, OtherRealms: r.session.otherRealms, Deadline: 5 * time.Second,
 	}, r.looks())
 	switch {
 	case errors.Is(err, rediskeys.ErrNoPermission):

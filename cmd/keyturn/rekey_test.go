@@ -254,7 +254,7 @@ func TestRekeyRevocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := revocations.Open(t.Context(), client, revocations.Config{KEKs: keks, Transient: true, TrustFirstRead: true})
+		l, err := revocations.Open(t.Context(), client, revocations.Config{KEKs: keks, Transient: true, TrustFirstRead: true, Deadline: 5 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

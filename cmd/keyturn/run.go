@@ -114,7 +114,7 @@ func commandNames(cmd *cobra.Command) string {
 	if cmd.HasParent() {
 		return "create, list, log, rotate, promote, revoke or rekey"
 	}
-	return "keys, sign, verify, inspect, serve, revoke, revocations, doctor or drill"
+	return "keys, revoke, revocations, sign, verify, inspect, serve, doctor or drill"
 }
 
 // newHelp replaces cobra's help command. That one prints an argument that is not a command, which may

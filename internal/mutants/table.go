@@ -33,7 +33,7 @@ var mutants = []mutant{
 	{
 		name: "change detection by counter",
 		edits: []edit{
-			{"rotation/internal/synced/sync.go", "reply.Digests[i] != r.digest", "reply.Digests[i] != r.digest && false"},
+			{"rotation/internal/synced/sync.go", "run.k.hash(reply.Digests[i]) != r.digest", "run.k.hash(reply.Digests[i]) != r.digest && false"},
 			{"rotation/internal/synced/sync.go", "if r.dirty || reply.Resync {", "if r.dirty || b.place.ID == \"\" || reply.Resync && reply.Place.ID > b.place.ID {"},
 			{"rotation/internal/synced/entries.go", "Resync: reply.Resync,", "Resync: reply.Resync && reply.Place.ID > b.place.ID,"},
 		},
@@ -451,7 +451,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "keys of a snapshot live from the start on",
-		edits: []edit{{"rotation/internal/synced/snapshot.go", "c.ApplyEnds(nil, one.Complete)", "c.ApplyEnds(nil, k.opened)"}},
+		edits: []edit{{"rotation/internal/synced/state.go", "c.ApplyEnds(nil, r.SyncStatus().Complete)", "c.ApplyEnds(nil, time.Now())"}},
 		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
 	},
 	{
@@ -676,7 +676,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what came back of a destroyed ring stays in the store",
-		edits: []edit{{"rotation/run.go", "ended := c.HasKeys() || c != nil && c.Plan.Dead", "ended := c.HasKeys()"}},
+		edits: []edit{{"rotation/internal/protocol/schedule.go", "(b.Copy.Plan.Dead || len(b.Copy.Accepts) > 0)", "len(b.Copy.Accepts) > 0"}},
 		tests: tests{simulator, "TestTimelineShredDump$"}, want: "TestTimelineShredDump",
 	},
 	{
@@ -696,8 +696,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an added tenant gets a ring at once",
-		edits: []edit{{"rotation/run.go", "(tr.Added.IsZero() || protocol.Age(now, tr.Added) >= r.stillFor())", "true"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "I10",
+		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
+		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
 	},
 	{
 		name:  "an added ring is certain at once",
@@ -706,8 +706,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/tenants.go", "\tif r.removed.Load() {\n\t\tc.WithdrawAll()\n\t}\n", ""}},
-		tests: tests{here, "TestRemoveDuringRead"}, want: "TestRemoveDuringRead",
+		edits: []edit{{"rotation/internal/synced/state.go", "\tif r.removed.Load() {\n\t\tr.Copy().WithdrawAll()\n\t}\n", ""}},
+		tests: tests{syncing, "TestRemovedDuringASync$"}, want: "TestRemovedDuringASync",
 	},
 	{
 		name:  "an accepted key does not end without the store",
@@ -925,18 +925,53 @@ var mutants = []mutant{
 		tests: tests{here, "TestRekeyOfADestroyedRing$"}, want: "TestRekeyOfADestroyedRing",
 	},
 	{
+		name:  "a lookup of a packed ring gets a key of its own",
+		edits: []edit{{"rotation/internal/synced/state.go", "\treturn r.Live()\n", "\treturn r.read(n)\n"}},
+		tests: tests{syncing, "TestLookupDuringASync$"}, want: "TestLookupDuringASync",
+	},
+	{
+		name:  "a sync forgets the keys of a lookup that came meanwhile",
+		edits: []edit{{"rotation/internal/synced/state.go", "c, old = c.Sharing(n.whole), n.whole", "_ = old"}},
+		tests: tests{syncing, "TestLookupDuringASync$"}, want: "TestLookupDuringASync",
+	},
+	{
+		name:  "an unknown kid unpacks a ring",
+		edits: []edit{{"rotation/internal/synced/state.go", " || !c.Names(kid)", " || c == nil"}},
+		tests: tests{syncing, "TestUnknownKIDsCostNoMemory$"}, want: "TestUnknownKIDsCostNoMemory",
+	},
+	{
+		name:  "a key in use is packed away",
+		edits: []edit{{"rotation/internal/held/pack.go", "return r.key.made.Load() != nil", "return false"}},
+		tests: tests{"./rotation/internal/held", "TestNotPacked$"}, want: "TestNotPacked",
+	},
+	{
+		name:  "rings stand alike although they are cut off for too long",
+		edits: []edit{{"rotation/internal/synced/sums.go", "protocol.Age(now, status.Good) <= o.signFor && known", "known"}},
+		tests: tests{here, "TestStatusLooksAtFew$"}, want: "TestStatusLooksAtFew",
+	},
+	{
+		name:  "what an instance could not tell is not looked at again",
+		edits: []edit{{"rotation/run.go", "work != nil || unsure)", "work != nil)"}},
+		tests: tests{simulator, "TestHistories"}, want: "I11",
+	},
+	{
+		name:  "a clock that was set back leaves the agenda ahead",
+		edits: []edit{{"rotation/internal/synced/agenda.go", "(back || a.heap[0].at <= n)", "a.heap[0].at <= n"}},
+		tests: tests{syncing, "TestAgendaWhenTheClockIsSetBack$"}, want: "TestAgendaWhenTheClockIsSetBack",
+	},
+	{
 		name:  "revocations: a cold start is ready at once",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "s.Doubt, s.Until = !r.Trusted && !r.Vouched, r.Sent.Add(recover)", "s.Doubt, s.Until = false, r.Sent.Add(recover)"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "s.Doubt, s.Until = r.Sent, !r.Trusted && !r.Vouched, r.Sent.Add(recover)", "s.Doubt, s.Until = r.Sent, false, r.Sent.Add(recover)"}},
 		tests: tests{revoking, "TestTimelineWipe$"}, want: "TestTimelineWipe",
 	},
 	{
 		name:  "revocations: a dispute extends no wait",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed)", "r.Merging"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed &&", "(r.Merging || false &&"}},
 		tests: tests{revRules, "TestState$"}, want: "TestState",
 	},
 	{
 		name:  "revocations: a repair extends no wait",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed)", "r.Disputed"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "(r.Merging || r.Disputed &&", "(r.Disputed &&"}},
 		tests: tests{revRules, "TestState$"}, want: "TestState",
 	},
 	{
@@ -951,7 +986,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: an acknowledgement of another run vouches",
-		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "sameRun := a.Run != \"\" && a.Run == v.Run &&", "sameRun :="}},
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "if a.Run == \"\" || a.Run != v.Run {", "if false {"}},
 		tests: tests{revRules, "TestVouches$"}, want: "TestVouches",
 	},
 	{
@@ -1093,6 +1128,21 @@ var mutants = []mutant{
 		name:  "revocations: a new KEK makes the digests others",
 		edits: []edit{{"verifier/revocations/internal/codec/key.go", "hkdf.Key(sha256.New, []byte(kept), nil,", "hkdf.Key(sha256.New, []byte(kept), []byte(rand.Text()),"}},
 		tests: tests{revoking, "TestTimelineKEK$"}, want: "TestTimelineKEK",
+	},
+	{
+		name:  "revocations: a dispute never ends",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "< maxDisputes*recover", "< 1e18"}},
+		tests: tests{revRules, "TestState$"}, want: "TestState",
+	},
+	{
+		name:  "revocations: an instance whose clock is behind is compared",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "case a.Minute < now.Minute-oldMinute:", "case false:"}},
+		tests: tests{revRules, "TestCompare$"}, want: "TestCompare",
+	},
+	{
+		name:  "revocations: a write of unknown outcome is not looked after",
+		edits: []edit{{"verifier/revocations/hold.go", "l.unsure[groupOf(e.Digest, len(l.prints))] = true", ""}},
+		tests: tests{revoking, "TestTimelineUnknownOutcome$"}, want: "TestTimelineUnknownOutcome",
 	},
 	{
 		name:  "logout: an ID token passes",

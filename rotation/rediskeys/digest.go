@@ -1,6 +1,7 @@
 package rediskeys
 
 import (
+	"bytes"
 	"crypto/fips140"
 	"crypto/sha1"
 	"encoding/hex"
@@ -19,19 +20,20 @@ func digest(fields map[string][]byte) string {
 	if len(fields) == 0 {
 		return ""
 	}
-	sums := make([]string, 0, len(fields))
-	var b []byte
+	sums := make([][2 * sha1.Size]byte, 0, len(fields))
+	b := make([]byte, 0, 512)
 	for name, value := range fields {
 		b = strconv.AppendInt(b[:0], int64(len(name)), 10)
 		b = append(append(b, ':'), name...)
 		b = strconv.AppendInt(b, int64(len(value)), 10)
 		b = append(append(b, ':'), value...)
-		sums = append(sums, sha1hex(b))
+		sum := sha1of(b)
+		sums = append(sums, [2 * sha1.Size]byte(hex.AppendEncode(b[:0], sum[:])))
 	}
-	slices.Sort(sums)
+	slices.SortFunc(sums, func(a, b [2 * sha1.Size]byte) int { return bytes.Compare(a[:], b[:]) })
 	b = b[:0]
-	for _, sum := range sums {
-		b = append(b, sum...)
+	for i := range sums {
+		b = append(b, sums[i][:]...)
 	}
 	return sha1hex(b)
 }
@@ -41,9 +43,12 @@ func digest(fields map[string][]byte) string {
 // depends on it: it names scripts, as EVALSHA of Redis wants it, and finds out whether
 // a ring has changed. Seals prove that a ring is authentic.
 func sha1hex(b []byte) (text string) {
-	fips140.WithoutEnforcement(func() {
-		sum := sha1.Sum(b)
-		text = hex.EncodeToString(sum[:])
-	})
-	return text
+	sum := sha1of(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// sha1of is sha1hex in bytes.
+func sha1of(b []byte) (sum [sha1.Size]byte) {
+	fips140.WithoutEnforcement(func() { sum = sha1.Sum(b) })
+	return sum
 }

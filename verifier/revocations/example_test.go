@@ -31,7 +31,8 @@ func Example() {
 		defer client.Close()
 		list, err := revocations.Open(ctx, client, revocations.Config{
 			Instance: instance, Logger: slog.New(slog.DiscardHandler),
-			TrustFirstRead: true, // this program has just made the store; a service leaves that out
+			TrustFirstRead: true,            // this program has just made the store; a service leaves that out
+			Deadline:       5 * time.Second, // for a busy test machine
 		})
 		if err != nil {
 			log.Fatal(err)

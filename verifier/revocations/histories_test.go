@@ -40,7 +40,7 @@ const (
 // KEYTURN_HISTORIES is their number and KEYTURN_SEED the first seed. KEYTURN_TRACE=1 prints all events of
 // a history that breaks a rule.
 func TestHistories(t *testing.T) {
-	n, first := number(t, "KEYTURN_HISTORIES", 200), number(t, "KEYTURN_SEED", 1)
+	n, first := number(t, "KEYTURN_HISTORIES", 150), number(t, "KEYTURN_SEED", 1)
 	counts := make(map[string]int)
 	for seed := first; seed < first+n && !t.Failed(); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestHistories(t *testing.T) {
 	}
 	t.Log(counts)
 	for name := range happenings() {
-		if n >= 200 && counts[name] == 0 {
+		if n >= 150 && counts[name] == 0 {
 			t.Errorf("in %d histories this never happened: %s", n, name)
 		}
 	}

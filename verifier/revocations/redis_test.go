@@ -29,7 +29,7 @@ func connect(t testing.TB, url string) redis.UniversalClient {
 // onRedis opens a list on a Redis server. It is closed when the test ends.
 func onRedis(t testing.TB, url, name string, options ...func(*Config)) *List {
 	t.Helper()
-	cfg := Config{KEKs: testKEK, Instance: name, Logger: quiet, TrustFirstRead: true}
+	cfg := Config{KEKs: testKEK, Instance: name, Logger: quiet, TrustFirstRead: true, Deadline: 5 * time.Second}
 	for _, o := range options {
 		o(&cfg)
 	}

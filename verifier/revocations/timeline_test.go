@@ -1,9 +1,11 @@
 package revocations
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -473,5 +475,42 @@ func TestTimelineHidden(t *testing.T) {
 		c := open(t, cluster.Connect("c"), "c")
 		ready(t, c)
 		want(t, issuer, token, "refused", a, b, c)
+	})
+}
+
+// A deaf is a store whose writes are lost, and have no answer.
+type deaf struct {
+	rotation.Store
+	lost atomic.Bool
+}
+
+func (d *deaf) Write(ctx context.Context, c rotation.Change) (rotation.Result, error) {
+	if d.lost.Load() {
+		return rotation.Result{}, context.DeadlineExceeded
+	}
+	return d.Store.Write(ctx, c)
+}
+
+// TestTimelineUnknownOutcome: a write has no answer, and was lost. The caller gets an error. The list refuses all
+// the same, and soon everyone does.
+func TestTimelineUnknownOutcome(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		store := &deaf{Store: cluster.Connect("a")}
+		a, b := open(t, store, "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		for n := range 40 { // so that a has read every group, and its digest stays the same
+			revoked(t, issuer, a, fmt.Sprint("other", n))
+		}
+		time.Sleep(10 * time.Second)
+		token := issuer.token("acme", map[string]any{"jti": "1"})
+		store.lost.Store(true)
+		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour)); err == nil {
+			t.Fatal("the write had an answer")
+		}
+		want(t, issuer, token, "refused", a)
+		store.lost.Store(false)
+		time.Sleep(2 * gap)
+		want(t, issuer, token, "refused", a, b)
 	})
 }

@@ -102,7 +102,7 @@ func (t *tenants) sync() error {
 		if keys, err := t.keys(row); err != nil {
 			slog.Error("no keys", "tenant", row.ID, "error", err)
 		} else {
-			list[i].Keys = keys // without it, Sync reports the row, and keeps what was there
+			list[i].Keys = keys // without it, Sync reports the row, and keeps the old tenant
 		}
 	}
 	changed, errs := t.v.Sync(list)

@@ -117,51 +117,72 @@ const (
 )
 
 // WithKID returns the keys of a kid that verify tokens of alg at now: that of the ring, and an accepted
-// one. The kid must not be revoked. If no key does, the finding says why.
-func (c *Ring) WithKID(kid string, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, found Finding) {
-	judge := func(key *keystore.Key, only []*keystore.Key, ended bool) {
-		is := Found
-		switch {
-		case !key.Algorithm().Same(alg):
-			is = OtherAlgorithm
-		case ended:
-			is = Ended
-		case !key.Usable(now):
-			is = Stale
-		case keys == nil:
-			keys = only
-		default:
-			keys = append(slices.Clip(keys), key)
-		}
-		found = max(found, is)
-	}
+// one. The kid must not be revoked. If no key does, the finding says why. The error says why a key that
+// would verify cannot be opened.
+func (c *Ring) WithKID(keks *seal.KEKs, kid string, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, found Finding, err error) {
 	if r := c.Find(kid); r != nil {
-		judge(r.Key, r.Only, c.PlanOf(r.Record.Record).Dropped(now))
+		if keys, found, err = c.judgeRecord(keks, r, alg, now); err != nil {
+			return nil, found, err
+		}
 	}
-	if a := c.Accepted(kid); a != nil {
-		judge(a.Key, a.Only, c.Ended(a, now))
+	a := c.Accepted(kid)
+	if a == nil {
+		return keys, found, nil
 	}
-	return keys, found
+	is := Found
+	switch {
+	case !a.Key.Algorithm().Same(alg):
+		is = OtherAlgorithm
+	case c.Ended(a, now):
+		is = Ended
+	case !a.Key.Usable(now):
+		is = Stale
+	case keys == nil:
+		keys = a.Only
+	default:
+		keys = append(slices.Clip(keys), a.Key)
+	}
+	return keys, max(found, is), nil
+}
+
+// judgeRecord is WithKID for a record alone.
+func (c *Ring) judgeRecord(keks *seal.KEKs, r *Record, alg keystore.Algorithm, now time.Time) ([]*keystore.Key, Finding, error) {
+	switch {
+	case !r.Algorithm.Same(alg):
+		return nil, OtherAlgorithm, nil
+	case c.PlanOf(r.Record.Record).Dropped(now):
+		return nil, Ended, nil
+	case !r.Usable(now):
+		return nil, Stale, nil
+	}
+	made, err := c.keyOf(keks, r)
+	if err != nil || made == nil { // nil: it was withdrawn just now
+		return nil, Stale, err
+	}
+	return made.only, Found, nil
 }
 
 // Verifies reports whether the ring has a usable key of that kid. c may be nil.
 func (c *Ring) Verifies(kid string, now time.Time) bool {
 	r, a := c.Find(kid), c.Accepted(kid)
-	return r != nil && r.Key.Usable(now) || a != nil && a.Key.Usable(now)
+	return r != nil && r.Usable(now) || a != nil && a.Key.Usable(now)
 }
 
 // Withdraw ends the keys that facts end. c may be nil.
 func (c *Ring) Withdraw(facts ring.Facts) {
-	end := func(kid string, life int, key *keystore.Key) {
-		if _, revoked := facts.At(ring.FactRevoked, kid); revoked || life < facts.Dead {
-			key.Withdraw()
-		}
+	ends := func(kid string, life int) bool {
+		_, revoked := facts.At(ring.FactRevoked, kid)
+		return revoked || life < facts.Dead
 	}
 	for _, r := range c.All() {
-		end(r.KID, r.Life, r.Key)
+		if ends(r.KID, r.Life) {
+			r.key.withdraw()
+		}
 	}
 	for _, a := range c.AllAccepted() {
-		end(a.KID, a.Life, a.Key)
+		if ends(a.KID, a.Life) {
+			a.Key.Withdraw()
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func TestWithoutKIDBeforeEnds(t *testing.T) {
 		after  time.Duration
 		want   int
 	}{{"live", none, time.Minute, 1}, {"revoked", revoke, time.Minute, 0}, {"ended", none, 2 * time.Hour, 0}} {
-		keys, err := acceptingRing(t, a, tt.change).WithoutKID(keystore.ID{Tenant: "acme"}, keystore.HS256, made.Add(tt.after))
+		keys, err := acceptingRing(t, a, tt.change).WithoutKID(seal.InsecurePlaintext(), keystore.ID{Tenant: "acme"}, keystore.HS256, made.Add(tt.after))
 		if err != nil || len(keys) != tt.want {
 			t.Errorf("%s: %d keys, %v", tt.name, len(keys), err)
 		}

@@ -26,13 +26,12 @@ type Ring struct {
 }
 
 // A Record is a record with its key, and as it was sealed. All copies of a ring share one
-// value for each record, so its [keystore.Key] stays the same as long as it is held. A verifier
+// value for each record, so its key stays the same as long as it is held. A verifier
 // caches tokens with their key, and asks that key whether it is still usable.
 type Record struct {
 	protocol.Record
 	blob []byte
-	Key  *keystore.Key   // that verifies; its ID has the record's kid, even if its tokens have none
-	Only []*keystore.Key // Key alone, so that a lookup does not allocate
+	key  slot // of the key that verifies; its ID has the record's kid, even if its tokens have none
 }
 
 // A tenantKey is a tenant key under a KEK, as the store has it.
@@ -82,13 +81,13 @@ func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 // sealedRecords returns the records of [Open]: those that were opened, and those of old whose
 // bytes the store still has although they cannot be opened now.
 func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) []*Record {
-	var records []*Record
-	for _, r := range opened.Records {
+	records := make([]*Record, 0, len(opened.Records))
+	for i := range opened.Records {
+		r := &opened.Records[i]
 		known, blob := old.Find(r.KID), fields[seal.PrefixRecord+r.KID]
 		if known == nil || !bytes.Equal(known.blob, blob) { // another key may have that kid: see protocol.Merge
 			record := r.Record
-			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey, Sum: seal.Sum(blob), Cost: r.Key.Cost()}, blob: bytes.Clone(blob),
-				Key: r.Key, Only: []*keystore.Key{r.Key}}
+			known = &Record{Record: protocol.Record{Record: &record, TenantKey: r.TenantKey, Sum: seal.Sum(blob), Cost: r.Cost}, blob: bytes.Clone(blob)}
 		}
 		records = append(records, known)
 	}
@@ -124,6 +123,27 @@ func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
 		a.bury(f)
 	}
 	return a
+}
+
+// Sharing returns c with the records of o where they are the same, so that their keys stay the same.
+func (c *Ring) Sharing(o *Ring) *Ring {
+	s := *c
+	s.sealed = slices.Clone(c.sealed)
+	for i, r := range s.sealed {
+		if same := o.Find(r.KID); same.is(r.Sum) {
+			s.sealed[i] = same
+		}
+	}
+	s.bury(o)
+	return &s
+}
+
+// Names reports whether the ring has a record of that kid, or, if it is empty, one whose tokens have none.
+func (c *Ring) Names(kid string) bool {
+	if kid == "" {
+		return slices.ContainsFunc(c.sealed, func(r *Record) bool { return r.NoKID })
+	}
+	return c.Find(kid) != nil
 }
 
 // is reports whether the record has that digest. It tells two records of one kid apart. r may be nil.
@@ -230,14 +250,14 @@ func (c *Ring) OpenRecord(keks *seal.KEKs, r *Record) (*seal.OpenedRecord, error
 func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 	for _, r := range c.sealed {
 		if c.Revoked(r.KID) {
-			r.Key.Withdraw()
+			r.key.withdraw()
 		} else {
-			r.Key.SetUntil(c.KeyEnd(r.Record.Record, complete))
+			r.key.setUntil(c.KeyEnd(r.Record.Record, complete))
 		}
 	}
 	for _, r := range old.All() {
 		if c.Find(r.KID) != r {
-			r.Key.Withdraw()
+			r.key.withdraw()
 		}
 	}
 	c.applyAcceptEnds(old, complete)
@@ -246,7 +266,7 @@ func (c *Ring) ApplyEnds(old *Ring, complete time.Time) {
 // WithdrawAll ends all keys of the copy, accepted ones too. c may be nil.
 func (c *Ring) WithdrawAll() {
 	for _, r := range c.All() {
-		r.Key.Withdraw()
+		r.key.withdraw()
 	}
 	for _, a := range c.AllAccepted() {
 		a.Key.Withdraw()
@@ -257,11 +277,17 @@ func (c *Ring) WithdrawAll() {
 // the ring come first. If they cost more than [keystore.MaxCandidates] together, it returns none and
 // the error of [keystore.CheckCost]. Accepted keys follow as far as there is room, see
 // [ring.MaxWithoutKID].
-func (c *Ring) WithoutKID(id keystore.ID, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, err error) {
+func (c *Ring) WithoutKID(keks *seal.KEKs, id keystore.ID, alg keystore.Algorithm, now time.Time) (keys []*keystore.Key, err error) {
 	for _, r := range c.sealed {
 		// The keys of a copy that has just been opened were not told their ends yet.
-		if r.NoKID && r.Algorithm.Same(alg) && r.Key.Usable(now) && !c.Revoked(r.KID) && !c.PlanOf(r.Record.Record).Dropped(now) {
-			keys = append(keys, r.Key)
+		if r.NoKID && r.Algorithm.Same(alg) && r.Usable(now) && !c.Revoked(r.KID) && !c.PlanOf(r.Record.Record).Dropped(now) {
+			made, err := c.keyOf(keks, r)
+			if err != nil {
+				return nil, err
+			}
+			if made != nil {
+				keys = append(keys, made.key)
+			}
 		}
 	}
 	if err := keystore.CheckCost(id, keys); err != nil {
@@ -271,15 +297,24 @@ func (c *Ring) WithoutKID(id keystore.ID, alg keystore.Algorithm, now time.Time)
 }
 
 // PublicKeys returns the public keys that readers of the JWK Set need at now.
-func (c *Ring) PublicKeys(now time.Time) (keys []*keystore.Key) {
+func (c *Ring) PublicKeys(keks *seal.KEKs, now time.Time) (keys []*keystore.Key, err error) {
 	for i := range c.Plan.InOrder {
 		planned := &c.Plan.InOrder[i]
-		key := c.Find(planned.KID).Key
-		if _, public := key.Public(); public && planned.Published(now) {
-			keys = append(keys, key)
+		if planned.Algorithm.Symmetric() || !planned.Published(now) {
+			continue
+		}
+		made, err := c.keyOf(keks, c.Find(planned.KID))
+		if err != nil {
+			return nil, err
+		}
+		if made == nil {
+			continue
+		}
+		if _, public := made.key.Public(); public { // else it was withdrawn
+			keys = append(keys, made.key)
 		}
 	}
-	return keys
+	return keys, nil
 }
 
 // CacheFor returns how long a reader may cache the JWK Set: a quarter of ReaderStaleness, so that a

@@ -183,6 +183,9 @@ type merge struct {
 // Records of a life that has ended do not get in either. Of a ring that was destroyed, and not made
 // again, the facts that end trust are all there is to know.
 func (m *merge) join() *Copy {
+	if m.Held == nil && m.known().Equal(ring.Facts{}) {
+		return m.Stored // nearly always so where an instance starts
+	}
 	u := *m.Stored // shares its slices, which stay as they are
 	u.Facts = u.Facts.Join(m.known())
 	u.Count = max(u.Count, m.Held.count())

@@ -6,6 +6,8 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"hash"
+	"sync"
 )
 
 // boxOverhead is how much longer a sealed text is than its plaintext: the nonce and tag of AES-GCM,
@@ -21,7 +23,8 @@ const boxOverhead = 12 + 16 + macSize
 // the same one, so the bytes of a sealed field determine what it holds.
 type box struct {
 	aead   cipher.AEAD
-	commit []byte // the HMAC key of the commitment
+	commit func() hash.Hash // the HMAC of the commitment
+	states *sync.Pool       // of it, where one key is used all the time; or nil
 }
 
 // newBox returns the box of a sealing key of 32 bytes. A box has a random nonce of 96 bits before
@@ -40,7 +43,7 @@ func newBox(key []byte) (*box, error) {
 	if err != nil {
 		return nil, errUnusable
 	}
-	return &box{aead: aead, commit: commit}, nil
+	return &box{aead: aead, commit: func() hash.Hash { return hmac.New(sha256.New, commit) }}, nil
 }
 
 // seal returns header, nonce, ciphertext, tag and commitment. header and place are the additional
@@ -72,7 +75,14 @@ func (b *box) open(header, place, sealed []byte) ([]byte, error) {
 
 // commitment returns the HMAC of a sealed text and its additional data.
 func (b *box) commitment(aad, sealed []byte) []byte {
-	h := hmac.New(sha256.New, b.commit)
+	var h hash.Hash
+	if b.states == nil {
+		h = b.commit()
+	} else {
+		h = b.states.Get().(hash.Hash)
+		defer b.states.Put(h)
+		h.Reset()
+	}
 	h.Write(aad)
 	h.Write(sealed)
 	return h.Sum(nil)

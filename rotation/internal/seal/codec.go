@@ -110,6 +110,19 @@ func (h header) place() []byte { return appendText(appendText(nil, h.Tenant), h.
 // checks form and ranges only: if a rule for policies becomes stricter, records of the older rule
 // must still open.
 func readHeader(blob []byte) (h header, n int, err error) {
+	if h, n, err = parseHeader(blob); err != nil {
+		return header{}, 0, err
+	}
+	// Every value has one encoding. Otherwise two byte strings would be the same record, and
+	// instances that compare bytes would overwrite each other's.
+	if !bytes.Equal(h.append(make([]byte, 0, 256)), blob[:n]) {
+		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in the canonical encoding"}
+	}
+	return h, n, nil
+}
+
+// parseHeader is readHeader, and does not ask whether the encoding is the only one.
+func parseHeader(blob []byte) (h header, n int, err error) {
 	r := reader{rest: blob}
 	r.start(blobRecord)
 	h.Seq = int(r.number(4, 1, maxSeq))
@@ -127,13 +140,7 @@ func readHeader(blob []byte) (h header, n int, err error) {
 	if r.err != nil {
 		return header{}, 0, r.err
 	}
-	n = len(blob) - len(r.rest)
-	// Every value has one encoding. Otherwise two byte strings would be the same record, and
-	// instances that compare bytes would overwrite each other's.
-	if !bytes.Equal(h.append(nil), blob[:n]) {
-		return header{}, 0, &ring.Error{Kind: ErrMalformed, Text: "not in the canonical encoding"}
-	}
-	return h, n, nil
+	return h, len(blob) - len(r.rest), nil
 }
 
 // A sealedKey is the header of a wrapped tenant key, with its place. Both are the AAD of the

@@ -48,8 +48,11 @@ func Publications(fields map[string][]byte) []Publication {
 	var all []Publication
 	for field, value := range fields {
 		kid, ok := strings.CutPrefix(field, PrefixPublish)
+		if !ok {
+			continue
+		}
 		ms, err := strconv.ParseInt(string(value), 10, 64)
-		if ok && err == nil && ms > 0 && ms < maxDate.UnixMilli() {
+		if err == nil && ms > 0 && ms < maxDate.UnixMilli() {
 			all = append(all, Publication{kid, time.UnixMilli(ms).UTC()})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -37,8 +38,9 @@ type kek struct {
 	name   KEKName
 	label  string // of its check value
 	realm  string
-	derive func(use string) []byte // 32 bytes for a use in the realm
-	box    func() (*box, error)    // wraps tenant keys
+	derive func(use string) []byte     // 32 bytes for a use in the realm
+	states func(use string) *sync.Pool // of the HMAC under that key
+	box    func() (*box, error)        // wraps tenant keys
 	in     func(realm string) (*kek, error)
 }
 
@@ -393,13 +395,24 @@ func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
 		return nil, err
 	}
 	name.Realm = [checkSize]byte(derived[useRealm])
+	states := make(map[string]*sync.Pool, len(derived))
+	for use, key := range derived {
+		states[use] = &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}
+	}
 	return &kek{
+		states: func(use string) *sync.Pool { return states[use] },
 		name:   name,
 		label:  hex.EncodeToString(name.Check[:]),
 		realm:  realm,
 		derive: func(use string) []byte { return derived[use] },
-		box:    sync.OnceValues(func() (*box, error) { return newBox(derived[useWrap]) }),
-		in:     func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },
+		box: sync.OnceValues(func() (*box, error) {
+			b, err := newBox(derived[useWrap])
+			if err == nil {
+				b.states = &sync.Pool{New: func() any { return b.commit() }}
+			}
+			return b, err
+		}),
+		in: func(realm string) (*kek, error) { return inRealm(extracted, name, realm) },
 	}, nil
 }
 
@@ -421,7 +434,9 @@ var errUnusable = errors.New("it cannot be used")
 
 // mac authenticates a message for a use.
 func (k *kek) mac(use string, message []byte) []byte {
-	h := hmac.New(sha256.New, k.derive(use))
+	h := k.states(use).Get().(hash.Hash)
+	defer k.states(use).Put(h)
+	h.Reset()
 	h.Write(message)
 	return h.Sum(nil)
 }

@@ -169,9 +169,8 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err 
 	var pub crypto.PublicKey
 	private = secret
 	if h.Algorithm.Symmetric() {
-		// A public key as an HMAC secret is the classic attack on JWTs. A record for HS* has none.
 		if len(h.public) > 0 {
-			return nil, nil, &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
+			return nil, nil, errPublicPart
 		}
 		key, err = keystore.NewSecret(id, h.Algorithm, secret)
 	} else {
@@ -187,6 +186,21 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err 
 		return nil, nil, err
 	}
 	return key, private, nil
+}
+
+// errPublicPart refuses a record for HS* with a public part. A public key as an HMAC secret is the classic
+// attack on JWTs.
+var errPublicPart = &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
+
+// checkSymmetric returns the error of openMaterial for HS*.
+func checkSymmetric(h header, secret []byte) error {
+	switch {
+	case len(h.public) > 0:
+		return errPublicPart
+	case keystore.CheckSecret(h.Algorithm, secret) != nil:
+		return errMaterial
+	}
+	return checkKID(h, nil)
 }
 
 // parsePair reads the two parts of an asymmetric key, and checks that they belong together.

@@ -45,6 +45,11 @@ type OpenedRecord struct {
 	ring.Record
 	TenantKey string // the id of the tenant key that seals it
 
+	Cost int // of a check with its key: see [keystore.Key.Cost]
+
+	// Key and Private are nil in an [OpenedRing] for HS*: a large keyring opens a hundred thousand records
+	// when it starts, and needs the keys of a few.
+
 	Key     *keystore.Key // its ID has the record's kid, even if its tokens have none
 	Private func() any    // returns what signs: a []byte for HS*, else a [crypto.Signer]
 }
@@ -55,6 +60,11 @@ type OpenedRecord struct {
 // It checks ranges, but not whether the policy is valid: if a rule becomes stricter, the records of
 // the older rule must still open.
 func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*OpenedRecord, error) {
+	return openRecord(keys, tenant, kid, blob, openSecret)
+}
+
+// openRecord is OpenRecord. use gets the header of the record and its decrypted secret.
+func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use func(header, []byte) (*OpenedRecord, error)) (*OpenedRecord, error) {
 	h, n, err := readHeader(blob)
 	if err != nil {
 		return nil, err
@@ -81,7 +91,7 @@ func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*O
 	if err != nil {
 		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
 	}
-	r, err := openSecret(h, secret)
+	r, err := use(h, secret)
 	if err == nil {
 		r.TenantKey = tk.ID
 	}
@@ -98,5 +108,29 @@ func openSecret(h header, secret []byte) (*OpenedRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OpenedRecord{Record: h.Record, Key: key, Private: func() any { return private }}, nil
+	return &OpenedRecord{Record: h.Record, Cost: key.Cost(), Key: key, Private: func() any { return private }}, nil
+}
+
+// checkSecret is openSecret, and makes no key of HS*. It clears secret.
+func checkSecret(h header, secret []byte) (*OpenedRecord, error) {
+	if !h.Algorithm.Symmetric() {
+		return openSecret(h, secret)
+	}
+	defer clear(secret)
+	if err := checkSymmetric(h, secret); err != nil {
+		return nil, err
+	}
+	return &OpenedRecord{Record: h.Record, Cost: 1}, nil
+}
+
+// ReadRecord returns the record in a blob that [OpenRecord] has opened before for the same tenant and kid,
+// and the id of the tenant key that seals it. It needs no key, so it proves nothing.
+func ReadRecord(tenant, kid string, blob []byte) (r *ring.Record, tenantKey string, err error) {
+	h, _, err := parseHeader(blob)
+	if err != nil {
+		return nil, "", err
+	}
+	h.Tenant, h.KID = tenant, kid
+	record := h.Record
+	return &record, h.tenantKey, nil
 }

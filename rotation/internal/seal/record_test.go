@@ -61,12 +61,19 @@ func roundTrip(t *testing.T, keks *KEKs, m *Material) {
 	if bytes.Contains(blob, m.secret()) {
 		t.Error("the material is in the open")
 	}
-	sig, err := signWith(&got, []byte("a token"))
-	if err != nil || !got.Key.Verify([]byte("a token"), sig) || got.Key.Verify([]byte("another"), sig) {
+	whole, err := OpenRecord(opened.TenantKeys, "acme", m.KID, blob)
+	if err != nil || !reflect.DeepEqual(whole.Record, r) || whole.Cost != got.Cost || whole.Cost != whole.Key.Cost() {
+		t.Fatalf("opened %+v, of a ring %+v: %v", whole, got, err)
+	}
+	sig, err := signWith(whole, []byte("a token"))
+	if err != nil || !whole.Key.Verify([]byte("a token"), sig) || whole.Key.Verify([]byte("another"), sig) {
 		t.Errorf("it does not verify what it signs: %v", err)
 	}
-	if want := (keystore.ID{Tenant: "acme", KID: m.KID}); got.Key.ID() != want || got.Key.Algorithm() != m.Algorithm {
-		t.Errorf("the key is %v", got.Key)
+	if want := (keystore.ID{Tenant: "acme", KID: m.KID}); whole.Key.ID() != want || whole.Key.Algorithm() != m.Algorithm {
+		t.Errorf("the key is %v", whole.Key)
+	}
+	if read, id, err := ReadRecord("acme", m.KID, blob); err != nil || !reflect.DeepEqual(*read, r) || id != tk.ID {
+		t.Errorf("read %+v under %s: %v", read, id, err)
 	}
 }
 

@@ -2,7 +2,6 @@ package seal
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -43,7 +42,15 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 		opened: &OpenedRing{TenantKeys: make(map[string]*TenantKey)},
 		failed: make(map[string]error),
 	}
-	for _, field := range slices.SortedFunc(maps.Keys(fields), compareFields) {
+	names, records := make([]string, 0, len(fields)), 0
+	for field := range fields {
+		if names = append(names, field); strings.HasPrefix(field, PrefixRecord) {
+			records++
+		}
+	}
+	slices.SortFunc(names, compareFields)
+	o.opened.Records = make([]OpenedRecord, 0, min(records, 16)) // anyone who can write to the store can add more
+	for _, field := range names {
 		if err := o.open(field); err != nil {
 			o.failed[field] = err
 		} else if name, err := readName(field, fields[field]); err == nil && !o.isEnded(field) && !slices.Contains(o.opened.Under, name) {
@@ -222,7 +229,7 @@ func (o *ringOpener) openTenantKey(id string, value []byte) error {
 // openRecord opens a record. If its tenant key could not be opened, that is the reason that helps:
 // it tells a wrong KEK from a missing tenant key.
 func (o *ringOpener) openRecord(kid string, value []byte) error {
-	r, err := OpenRecord(o.opened.TenantKeys, o.tenant, kid, value)
+	r, err := openRecord(o.opened.TenantKeys, o.tenant, kid, value, checkSecret)
 	if err == nil {
 		o.opened.Records = append(o.opened.Records, *r)
 		return nil

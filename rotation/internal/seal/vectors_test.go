@@ -556,7 +556,7 @@ func TestVectors(t *testing.T) {
 				t.Errorf("no record %q", want.KID)
 				continue
 			}
-			wantRecord(t, r, want, &opened.Records[i])
+			wantRecord(t, r, want, opened, i)
 		}
 		for i, want := range r.Accepts {
 			wantAccept(t, r, want, opened, i)
@@ -623,9 +623,10 @@ func (r *vectorRing) facts() (facts ring.Facts) {
 	return facts
 }
 
-// wantRecord reports an error of the test unless got is the record want of the ring r.
-func wantRecord(t *testing.T, r *vectorRing, want vectorRecord, got *OpenedRecord) {
+// wantRecord reports an error of the test unless the i-th record of opened is want, of the ring r.
+func wantRecord(t *testing.T, r *vectorRing, want vectorRecord, opened *OpenedRing, i int) {
 	t.Helper()
+	got := &opened.Records[i]
 	h, _, err := readHeader(r.ring(t)["k:"+want.KID])
 	if err != nil || got.Record != r.record(want) || hex.EncodeToString(h.public) != want.Public || got.TenantKey != r.Keys[want.TenantKey].ID {
 		t.Errorf("record %+v\nwant   %+v", got.Record, r.record(want))
@@ -636,8 +637,12 @@ func wantRecord(t *testing.T, r *vectorRing, want vectorRecord, got *OpenedRecor
 	if want.SignedText == "" {
 		return
 	}
-	sig, err := signWith(got, []byte(want.SignedText))
-	if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !got.Key.Verify([]byte(want.SignedText), sig) {
+	whole, err := OpenRecord(opened.TenantKeys, r.Tenant, want.KID, r.ring(t)["k:"+want.KID])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := signWith(whole, []byte(want.SignedText))
+	if err != nil || hex.EncodeToString(sig) != want.SignedBytes || !whole.Key.Verify([]byte(want.SignedText), sig) {
 		t.Errorf("record %q signs %x, %v, want %s", want.KID, sig, err, want.SignedBytes)
 	}
 }

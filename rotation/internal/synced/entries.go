@@ -2,7 +2,11 @@ package synced
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -33,6 +37,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 		switch {
 		case r != nil:
 			r.dirty = true
+			b.touch(r)
 			if authentic {
 				r.hear(e, ends)
 			}
@@ -45,7 +50,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
 func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
-	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && r.State.Load() == nil {
+	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && !r.Known() {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
@@ -78,11 +83,11 @@ const opBegin, opList ring.Op = "begin", "list"
 // noteApplied moves changes to b.applied once their ring was read, opened and merged, and the copy
 // has what they did.
 func (b *Bucket) noteApplied() {
-	for _, r := range b.rings {
+	for _, r := range b.busy {
 		if r.news == nil {
 			continue
 		}
-		applied, waiting := protocol.Applied(r.State.Load().Plain(), r.news.changes, !r.dirty)
+		applied, waiting := protocol.Applied(r.Copy().Plain(), r.news.changes, !r.dirty)
 		for _, e := range applied {
 			b.applied = protocol.Remember(b.applied, e, seal.MaxApplied)
 		}
@@ -138,11 +143,13 @@ func (k *Rings) part(ctx context.Context) {
 // the two lacks a revocation.
 func (b *Bucket) endsDigest() [16]byte {
 	if b.endsStale {
-		var ends []seal.TenantEnd
-		for _, r := range b.rings {
-			ends = append(ends, r.State.Load().Ends(r.Tenant)...)
+		rings := slices.DeleteFunc(slices.Clone(b.rings), func(r *Ring) bool { return r.ends() == "" })
+		slices.SortFunc(rings, func(a, b *Ring) int { return strings.Compare(a.Tenant, b.Tenant) })
+		h := sha256.New()
+		for _, r := range rings {
+			io.WriteString(h, r.ends())
 		}
-		b.ends, b.endsStale = seal.EndsDigest(ends), false
+		b.ends, b.endsStale = [16]byte(h.Sum(nil)), false
 	}
 	return b.ends
 }

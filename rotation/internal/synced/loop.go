@@ -303,11 +303,12 @@ func (l *loop) learn(a *Pending) {
 	if r == nil || a.learned == nil {
 		return
 	}
-	r.dirty, r.changed, r.bucket.endsStale = true, true, true
-	if old := r.State.Load(); old != nil && !a.learned.Equal(ring.Facts{}) {
+	r.dirty, r.changed, r.bucket.endsStale, r.bucket.sums.stale = true, true, true, true
+	r.bucket.touch(r)
+	if old := r.Copy(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
 		l.k.logEnds(r, old, learned)
-		r.set(learned, old)
+		l.k.set(r, learned, old)
 	}
 }
 
@@ -317,7 +318,7 @@ func (l *loop) result(tenant string) error {
 		return b.err
 	}
 	if r := l.k.Ring(tenant); r != nil {
-		return r.Status.Load().Err
+		return r.SyncStatus().Err
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package synced
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 
 	"github.com/keyturn/keyturn/rotation/internal/seal"
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -12,7 +13,7 @@ import (
 // Open returns Rings after the first complete read of the store: see rotation.Open. ctx bounds Open
 // alone.
 func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
-	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), opened: cfg.Now(), done: make(chan struct{}), saver: saver{wake: make(chan struct{}, 1)}}
+	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), opened: cfg.Now(), done: make(chan struct{}), seed: maphash.MakeSeed(), saver: saver{wake: make(chan struct{}, 1)}}
 	k.KEKs.Store(keks)
 	k.unknown.init()
 	k.loop.init(k)
@@ -77,8 +78,8 @@ func (k *Rings) checkFirstRead(ctx context.Context) error {
 // if no ring is known. Otherwise it returns the error of one of them.
 func (k *Rings) checkOwnTimes() (err error) {
 	for _, r := range k.rings {
-		if n := r.State.Load().Newest(); n != nil {
-			if err = k.CheckTimes(n.Timing.Freshness); err == nil {
+		if p, ok := r.Policy(); ok {
+			if err = k.CheckTimes(p.Freshness); err == nil {
 				return nil
 			}
 		}
@@ -93,9 +94,10 @@ func (k *Rings) checkOwnTimes() (err error) {
 func (k *Rings) checkAnyOpened() error {
 	var why error
 	for _, r := range k.rings {
-		status := r.Status.Load()
+		status := r.SyncStatus()
 		parts := (*ring.UnreadableError)(nil)
-		if !status.Bad || errors.As(status.Err, &parts) && !errors.Is(status.Err, seal.ErrWrongKEK) || r.State.Load().Newest() != nil {
+		_, known := r.Policy()
+		if !status.Bad || errors.As(status.Err, &parts) && !errors.Is(status.Err, seal.ErrWrongKEK) || known {
 			return nil
 		}
 		why = status.Err

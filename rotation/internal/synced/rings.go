@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
@@ -70,9 +71,14 @@ type Rings struct {
 	opened    time.Time // when Open was called
 	awaySince time.Time // when down became true last
 	skewed    bool      // the log says that the clocks differ
+	held      int       // rings
 	lastMerge time.Time // when a log told of a merge last, or this instance made one
 	fenced    int       // rings that it said last it does not sign for
 
+	watching Agenda                 // for watch
+	working  atomic.Pointer[Agenda] // for a rotator; nil until there is one
+
+	seed    maphash.Seed // of the hashes of digests
 	unknown unknownKids
 	saver   saver
 	Counts  Counts
@@ -130,9 +136,16 @@ func (k *Rings) addTenant(tenant string) *Ring {
 // use, or zero.
 func (k *Rings) addRing(tenant string, added time.Time) *Ring {
 	b := k.addBucket(store.BucketOf(tenant))
-	r := &Ring{Tenant: tenant, bucket: b, budget: newRefreshBudget(), dirty: true, Added: added}
-	r.Status.Store(&Status{})
+	r := &Ring{Tenant: tenant, bucket: b, dirty: true}
+	if !added.IsZero() {
+		r.added = &added
+	}
+	if !b.Status.Load().Complete.IsZero() {
+		r.own.Store(new(Status)) // the bucket was read without it
+	}
 	b.rings = append(b.rings, r)
+	b.sums.stale = true
+	b.touch(r)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.rings[tenant] = r
@@ -150,10 +163,13 @@ func (k *Rings) dropEmpty(buckets []*Bucket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, b := range buckets {
+		if !slices.ContainsFunc(b.busy, (*Ring).empty) {
+			continue
+		}
 		awaited := 0
 		slices.Reverse(b.rings) // the newest stay
-		b.rings = slices.DeleteFunc(b.rings, func(r *Ring) bool {
-			empty := !r.dirty && r.State.Load() == nil
+		b.forget(func(r *Ring) bool {
+			empty := r.empty()
 			if empty && r.news != nil && !r.news.ends.Equal(ring.Facts{}) {
 				awaited++
 				empty = awaited > maxAwaited
@@ -167,13 +183,32 @@ func (k *Rings) dropEmpty(buckets []*Bucket) {
 	}
 }
 
+// empty reports whether the ring was read, and nothing is known of it.
+func (r *Ring) empty() bool { return !r.dirty && !r.Known() }
+
+// forget removes the rings for which gone returns true. It calls gone once for each.
+func (b *Bucket) forget(gone func(*Ring) bool) {
+	all := make(map[*Ring]bool)
+	b.rings = slices.DeleteFunc(b.rings, func(r *Ring) bool {
+		if gone(r) {
+			all[r] = true
+		}
+		return all[r]
+	})
+	isGone := func(r *Ring) bool { return all[r] }
+	b.busy, b.living = slices.DeleteFunc(b.busy, isGone), slices.DeleteFunc(b.alive(), isGone)
+	b.digestAt = max(0, b.digestAt-len(all)) // some are compared again, and none is passed over
+	b.endsStale, b.sums.stale = true, true
+}
+
 // addBucket returns the bucket of that index, and adds it if it is not synced yet.
 func (k *Rings) addBucket(index int) *Bucket {
 	if b := k.byIndex[index].Load(); b != nil {
 		return b
 	}
 	b := &Bucket{index: index, endsStale: true}
-	b.Status.Store(&Status{})
+	b.Status.Store(new(Status))
+	b.Outlook.Store(new(Outlook))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.buckets = append(k.buckets, b)
@@ -232,7 +267,7 @@ func (k *Rings) Seal(p *protocol.Proposal, s *held.Sealer, digest string, minted
 // Withdraw ends the keys of the copy that this instance holds that facts end.
 func (k *Rings) Withdraw(tenant string, facts ring.Facts) {
 	if tr := k.Ring(tenant); tr != nil {
-		tr.State.Load().Withdraw(facts)
+		tr.Live().Withdraw(facts)
 	}
 }
 

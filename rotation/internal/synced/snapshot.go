@@ -83,10 +83,9 @@ func (k *Rings) restore(s *seal.Snapshot, rings map[string]*held.Ring) {
 		}
 		r := k.addTenant(one.Tenant)
 		status := &Status{SyncState: state(one.Complete, one.Good)}
-		r.Status.Store(status)
+		r.own.Store(status)
 		if c.HasKeys() || !c.Facts.Equal(ring.Facts{}) {
-			r.State.Store(c)
-			c.ApplyEnds(nil, one.Complete)
+			k.set(r, c, nil)
 		}
 	}
 	for _, b := range s.Buckets {
@@ -185,7 +184,7 @@ func (k *Rings) snapshot(now time.Time) (s *seal.Snapshot, newest time.Time, err
 	keks, rings := k.KEKs.Load(), k.All()
 	slices.SortFunc(rings, func(a, b *Ring) int { return strings.Compare(a.Tenant, b.Tenant) })
 	for _, r := range rings {
-		status, c := r.Status.Load(), r.State.Load() // in this order: see Ring
+		status, c := r.SyncStatus(), r.Copy() // in this order: see Ring
 		if c == nil || status.Knew.IsZero() {
 			continue
 		}

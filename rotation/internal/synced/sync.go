@@ -3,6 +3,7 @@ package synced
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ func (run *syncRun) run() {
 // answer is here.
 func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
 	dropRemoved(buckets)
+	run.k.held = run.k.Len()
 	sent := run.k.cfg.Now()
 	run.asked = *run.k.Times.Load()
 	replies := run.sync(buckets, sent)
@@ -96,7 +98,8 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.Fresh, b.fresh) || !b.vouches(now, gap) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: run.digests(b),
+		b.asked = run.digests(b)
+		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: b.asked,
 			Acks: b.asksAcks || b.state.First() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
@@ -108,15 +111,25 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 	return run.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose digests this sync compares, in the order of the bucket: a
-// third of them by turns, and those of compare.
+// digests returns the tenants of b whose digests this sync compares: by turns a part of them, see
+// [Times.digestSlices], and those of compare.
 func (run *syncRun) digests(b *Bucket) []string {
-	var tenants []string
-	for i, r := range b.rings {
-		if i%digestSlices == b.digestTurn%digestSlices || run.compare[r.Tenant] {
-			tenants = append(tenants, r.Tenant)
+	n := len(b.rings)
+	if n == 0 {
+		return nil
+	}
+	turns := run.asked.digestSlices(run.k.held)
+	part := min(n, (n+turns-1)/turns)
+	tenants := make([]string, 0, part+len(run.compare))
+	for i := range part {
+		tenants = append(tenants, b.rings[(b.digestAt+i)%n].Tenant)
+	}
+	for tenant := range run.compare {
+		if r := run.k.Ring(tenant); r != nil && r.bucket == b && !slices.Contains(tenants, tenant) {
+			tenants = append(tenants, tenant)
 		}
 	}
+	b.digestAt = (b.digestAt + part) % n
 	return tenants
 }
 
@@ -163,7 +176,11 @@ func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*
 			run.k.Counts.Resyncs.Add(1)
 		}
 		run.markDirty(b, reply)
-		for _, r := range b.rings {
+		rings := b.busy
+		if reply.Resync {
+			rings = b.rings
+		}
+		for _, r := range rings {
 			if r.dirty || reply.Resync {
 				stale = append(stale, r)
 			}
@@ -176,27 +193,54 @@ func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*
 // differs from that of the copy. The digest finds a ring that was deleted or edited without a log
 // entry (invariant I12).
 func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
-	for i, tenant := range run.digests(b) {
-		if r := run.k.Ring(tenant); r != nil && i < len(reply.Digests) && reply.Digests[i] != r.digest {
+	for i, tenant := range b.asked {
+		if r := run.k.Ring(tenant); r != nil && i < len(reply.Digests) && run.k.hash(reply.Digests[i]) != r.digest {
 			r.dirty = true
+			b.touch(r)
 		}
 	}
+	b.asked = nil
 	run.readEntries(b, reply)
-	b.endsStale = true
-	b.digestTurn++
 }
 
-// loadRings reads rings, loadAtOnce with one call, and joins them with their copies.
+// hash returns a short form of the digest of a ring, 0 without a ring. The seed is random: a person who
+// writes to the store finds no ring with the same one.
+func (k *Rings) hash(digest string) uint64 {
+	if digest == "" {
+		return 0
+	}
+	return maphash.String(k.seed, digest)
+}
+
+// loadRings reads rings, loadAtOnce with one call, and joins them with their copies. While some are joined
+// others are read, so that neither the store nor this instance waits for the other. At most loadAhead
+// pages are in memory at once.
 func (run *syncRun) loadRings(stale []*Ring) {
-	for len(stale) > 0 {
-		n := min(len(stale), loadAtOnce)
-		some := stale[:n]
-		stale = stale[n:]
-		tenants := make([]string, n)
-		for i, r := range some {
-			tenants[i] = r.Tenant
+	pages := slices.Collect(slices.Chunk(stale, loadAtOnce))
+	loaded := make([]chan []loadedRing, len(pages))
+	for i := range loaded {
+		loaded[i] = make(chan []loadedRing, 1)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	read := func(i int) {
+		tenants := make([]string, len(pages[i]))
+		for n, r := range pages[i] {
+			tenants[n] = r.Tenant
 		}
-		run.joinAll(some, run.read(tenants))
+		loaded[i] <- run.read(tenants)
+	}
+	begun := 0
+	for i, page := range pages {
+		if i == len(pages)-1 && begun == i {
+			read(i) // nothing to read besides
+			begun++
+		}
+		for ; begun < min(len(pages), i+loadAhead); begun++ {
+			n := begun
+			wg.Go(func() { read(n) })
+		}
+		run.joinAll(page, <-loaded[i])
 	}
 }
 
@@ -238,9 +282,11 @@ func (run *syncRun) joinAll(rings []*Ring, snapshots []loadedRing) {
 		})
 	}
 	for i, r := range rings {
-		if snapshots[i].Err == nil && (snapshots[i].Digest != r.digest || r.dirty) {
+		if snapshots[i].Err == nil && (run.k.hash(snapshots[i].Digest) != r.digest || r.dirty) {
 			run.changed = true
 		}
+		r.bucket.touch(r)
+		r.bucket.endsStale, r.bucket.sums.stale = true, true
 		next <- i
 	}
 	close(next)
@@ -251,7 +297,7 @@ func (run *syncRun) joinAll(rings []*Ring, snapshots []loadedRing) {
 // the ring again stay until a sync succeeds.
 func (run *syncRun) noteJoined(r *Ring, err error) {
 	r.dirty = err != nil
-	old := r.Status.Load()
+	old := r.SyncStatus()
 	if err == nil {
 		return // finishRing publishes the status
 	}
@@ -260,7 +306,7 @@ func (run *syncRun) noteJoined(r *Ring, err error) {
 	}
 	out := *old
 	out.Err, out.Bad = Unavailable(err), true
-	r.Status.Store(&out)
+	r.own.Store(&out)
 }
 
 // maxMerges bounds how often a repair is tried again because another instance changed the ring
@@ -279,12 +325,15 @@ func (run *syncRun) join(r *Ring, s loadedRing) error {
 		if s.Err != nil {
 			return s.Err
 		}
-		old := r.State.Load()
+		old := r.Copy()
 		stored, failed := run.open(r, s)
 		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
-			Good: r.Status.Load().Knew, Complete: r.Status.Load().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
-		union := held.Assemble(result.Union, stored, old)
+			Good: r.SyncStatus().Knew, Complete: r.SyncStatus().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
+		union := stored
+		if result.Union != stored.Copy { // else this instance knew nothing, as when it starts
+			union = held.Assemble(result.Union, stored, old)
+		}
 		run.install(r, union, s.Digest)
 		run.noteMerge(r, &result)
 		if r.news != nil && (len(s.Fields) > 0 || old != nil) {
@@ -317,7 +366,7 @@ func (run *syncRun) open(r *Ring, s loadedRing) (*held.Ring, *ring.UnreadableErr
 	opened, err := seal.OpenRing(run.k.KEKs.Load(), r.Tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
-	return held.Open(r.State.Load(), s.Fields, opened), failed
+	return held.Open(r.Copy(), s.Fields, opened), failed
 }
 
 // checkOpened returns why a ring that was read is not in sync, or nil.
@@ -325,8 +374,8 @@ func (run *syncRun) checkOpened(r *Ring, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
-	if n := r.State.Load().Newest(); n != nil {
-		return run.k.CheckTimes(n.Timing.Freshness)
+	if p, ok := r.Policy(); ok {
+		return run.k.CheckTimes(p.Freshness)
 	}
 	return nil
 }
@@ -334,13 +383,13 @@ func (run *syncRun) checkOpened(r *Ring, failed *ring.UnreadableError) error {
 // install makes c the copy of r that this instance uses. A tenant without any data keeps no copy:
 // there is no ring, which is not the same as an empty one.
 func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
-	r.digest = digest
-	old := r.State.Load()
+	r.digest = run.k.hash(digest)
+	old := r.Copy()
 	if old == nil && !c.HasKeys() && c.Facts.Equal(ring.Facts{}) {
 		return
 	}
 	run.k.logEnds(r, old, c)
-	r.set(c, old)
+	run.k.set(r, c, old)
 }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
@@ -369,13 +418,14 @@ func (run *syncRun) failBucket(b *Bucket, err error) {
 	out := *b.Status.Load()
 	out.Err = withClock(out.Err, b.err)
 	b.Status.Store(&out)
-	for _, r := range b.rings {
-		if old := r.Status.Load(); !old.Bad {
+	for _, r := range b.busy { // the others stand as the bucket does
+		if old := r.own.Load(); old != nil && !old.Bad {
 			out := *old
 			out.Err = withClock(out.Err, b.err)
-			r.Status.Store(&out)
+			r.own.Store(&out)
 		}
 	}
+	b.sum()
 }
 
 // withClock returns err, unless the clocks were known to differ: then that stays the reason, with
@@ -400,16 +450,11 @@ func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, receiv
 	if b.whole() {
 		status.Place = b.place
 	}
-	b.Status.Store(status)
 	good := b.err == nil && !b.state.Recovering
 	if reply.Run != b.run { // what the other run has lost may be in an instance that has not polled yet
 		b.run, b.goodSince = reply.Run, time.Time{}
 	}
-	for _, r := range b.rings {
-		off := protocol.CheckClock(reply.Now, sent, received, r.State.Load().Plain().ClockSkew())
-		run.finishRing(r, status, off, good)
-		good = good && !r.dirty && off == nil
-	}
+	good = run.finishRings(b, reply, status, sent, received) && good
 	switch {
 	case !good:
 		b.goodSince = time.Time{}
@@ -417,6 +462,51 @@ func (run *syncRun) finishBucket(b *Bucket, reply *store.SyncReply, sent, receiv
 		b.goodSince = reply.Now
 	}
 	b.proved = good && b.run != "" && reply.Now.Sub(b.goodSince) >= 2*run.asked.MaxPollGap()
+}
+
+// finishRings publishes the status of b and of its rings after a complete sync, and reports whether all
+// rings are in sync. Rings that stand as the bucket does have no status of their own. One that does not is
+// told so first, so that no reader takes it for in sync meanwhile.
+func (run *syncRun) finishRings(b *Bucket, reply *store.SyncReply, status *Status, sent, received time.Time) (good bool) {
+	rings, healthy := b.busy, b.err == nil && !b.state.Recovering
+	if protocol.CheckClock(reply.Now, sent, received, b.sum().leastSkew) != nil {
+		rings = b.rings
+	}
+	good = true
+	var own []*Ring // that have one, and shall not
+	for _, r := range rings {
+		off := protocol.CheckClock(reply.Now, sent, received, r.skew())
+		if run.finishRing(r, status, off, healthy && good) {
+			if r.own.Load() != nil {
+				own = append(own, r)
+			}
+		}
+		good = good && !r.dirty && off == nil
+	}
+	b.Status.Store(status)
+	for _, r := range own {
+		r.setOwn(nil)
+	}
+	b.settle(status)
+	return good
+}
+
+// settle tells the keys of b that are in use when they end, after a complete sync, and forgets which rings it
+// had to look at.
+func (b *Bucket) settle(status *Status) {
+	for _, r := range b.alive() {
+		if !r.dirty {
+			r.Copy().ApplyEnds(nil, status.Complete)
+		}
+	}
+	b.busy = slices.DeleteFunc(b.busy, func(r *Ring) bool {
+		r.busy = r.dirty || r.news != nil || r.own.Load() != nil || !r.Known()
+		return !r.busy
+	})
+	if len(b.busy) == 0 {
+		b.busy = nil // after the first sync it has room for all rings
+	}
+	b.sum()
 }
 
 // noteClock notes when the clocks agreed, or else whose clock was set.
@@ -451,26 +541,36 @@ func (run *syncRun) advance(b *Bucket, reply *store.SyncReply, sent, received ti
 
 // whole reports whether the rings of b, which is in sync, have everything that the log says up to its place.
 func (b *Bucket) whole() bool {
-	return b.err == nil && !b.state.Recovering && !slices.ContainsFunc(b.rings, func(r *Ring) bool { return r.dirty || r.news != nil })
+	return b.err == nil && !b.state.Recovering && !slices.ContainsFunc(b.busy, func(r *Ring) bool { return r.dirty || r.news != nil })
 }
 
-// finishRing publishes the status of r after a complete sync of its bucket. off is why the clocks
-// differ by more than r allows, or nil.
-func (run *syncRun) finishRing(r *Ring, status *Status, off error, good bool) {
-	if r.dirty {
-		return
-	}
-	c := r.State.Load()
-	if off != nil {
-		behind := *r.Status.Load()
+// finishRing gives r a status of its own, if it has to have one, after a complete sync of its bucket. It
+// reports whether r shall have none. off is why the clocks differ by more than r allows, or nil.
+func (run *syncRun) finishRing(r *Ring, status *Status, off error, good bool) (none bool) {
+	switch {
+	case r.dirty:
+		return false
+	case off != nil:
+		behind := *r.SyncStatus()
 		behind.Complete, behind.Err = status.Complete, off
-		r.Status.Store(&behind)
-	} else {
-		r.Status.Store(r.certainOf(status))
-		run.logNoRing(r, good && c == nil)
+		r.setOwn(&behind)
+		return false
 	}
-	if c != nil {
-		c.ApplyEnds(nil, status.Complete)
+	run.logNoRing(r, good && !r.Known())
+	own := r.certainOf(status)
+	if own == status {
+		return true
+	}
+	r.setOwn(own)
+	return false
+}
+
+// setOwn gives r a status of its own, or none. Only the loop calls it.
+func (r *Ring) setOwn(own *Status) {
+	r.own.Store(own)
+	r.bucket.sums.stale = true
+	if own != nil {
+		r.bucket.touch(r)
 	}
 }
 

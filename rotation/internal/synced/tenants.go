@@ -3,10 +3,7 @@ package synced
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
-
-	"github.com/keyturn/keyturn/rotation/internal/held"
 )
 
 // This file has the tenants that come and go while Rings are in use.
@@ -45,13 +42,14 @@ func (k *Rings) Remove(tenants []string) {
 	for _, tenant := range tenants {
 		if r := k.rings[tenant]; r != nil {
 			r.removed.Store(true)
+			r.bucket.gone.Add(1)
 			delete(k.rings, tenant)
 			gone = append(gone, r)
 		}
 	}
 	k.mu.Unlock()
 	for _, r := range gone {
-		r.State.Load().WithdrawAll()
+		r.Copy().WithdrawAll()
 		k.loop.nudge(r.bucket.index) // so that the loop forgets it
 	}
 }
@@ -59,19 +57,10 @@ func (k *Rings) Remove(tenants []string) {
 // dropRemoved forgets the rings that were removed. Only the loop calls it.
 func dropRemoved(buckets []*Bucket) {
 	for _, b := range buckets {
-		n := len(b.rings)
-		b.rings = slices.DeleteFunc(b.rings, func(r *Ring) bool { return r.removed.Load() })
-		b.endsStale = b.endsStale || len(b.rings) < n
-	}
-}
-
-// set makes c the copy of r. Its keys verify nothing if r was removed: either this call sees that, or
-// [Rings.Remove] sees c.
-func (r *Ring) set(c, old *held.Ring) {
-	r.State.Store(c)
-	c.ApplyEnds(old, r.Status.Load().Complete)
-	if r.removed.Load() {
-		c.WithdrawAll()
+		if n := b.gone.Load(); n > 0 { // one that is removed now may be forgotten now, and is counted then
+			b.forget(func(r *Ring) bool { return r.removed.Load() })
+			b.gone.Add(-n)
+		}
 	}
 }
 
@@ -90,12 +79,12 @@ func (r *Ring) certainOf(status *Status) *Status {
 
 // certainFrom is when every holder of a ring that was added has noticed an edit of before, or zero.
 func (r *Ring) certainFrom() time.Time {
-	if r.Added.IsZero() {
+	if r.added == nil {
 		return time.Time{}
 	}
 	fresh := r.bucket.fresh
-	if n := r.State.Load().Newest(); n != nil {
-		fresh = max(fresh, n.Timing.Freshness)
+	if p, ok := r.Policy(); ok {
+		fresh = max(fresh, p.Freshness)
 	}
-	return r.Added.Add(fresh)
+	return r.added.Add(fresh)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
@@ -24,6 +23,8 @@ const (
 
 	// loadAtOnce is how many rings one call loads. A call has to finish within its deadline.
 	loadAtOnce = 256
+	// loadAhead is how many such calls are under way or waited for at once. A Cluster answers them in parallel.
+	loadAhead = 4
 	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What
 	// is left waits for the next poll.
 	syncRounds = 16
@@ -32,10 +33,11 @@ const (
 	nudgeGap = 20 * time.Millisecond
 	// maxAwaited is how many tenants without a ring a bucket keeps because of revocations in the log.
 	maxAwaited = 64
-	// digestSlices is the number of polls in which the digest of every ring is compared once. Three
-	// polls fit into Freshness, so an edit without a log entry is noticed within it (invariant
-	// I12).
-	digestSlices = 3
+	// The digest of every ring is compared once in digestSlices polls, or in more if that were more than
+	// digestsAtOnce in one: Redis computes each, in some 15 µs. Three polls fit into Freshness, so an edit
+	// without a log entry is noticed within it (invariant I12). See [Times.digestSlices].
+	digestSlices  = 3
+	digestsAtOnce = 4096
 )
 
 // Times are the durations that follow from the shortest Freshness of the rings that are held: how
@@ -84,10 +86,11 @@ func (k *Rings) timesOf(fresh time.Duration) Times {
 // others.
 func (k *Rings) retime() {
 	fresh := time.Duration(0)
-	for _, r := range k.All() {
-		n := r.State.Load().Newest()
-		if n != nil && (fresh == 0 || n.Timing.Freshness < fresh) && k.CheckTimes(n.Timing.Freshness) == nil {
-			fresh = n.Timing.Freshness
+	for _, b := range k.buckets {
+		for _, f := range b.sum().freshness {
+			if (fresh == 0 || f < fresh) && k.CheckTimes(f) == nil {
+				fresh = f
+			}
 		}
 	}
 	if fresh > 0 {
@@ -97,15 +100,10 @@ func (k *Rings) retime() {
 
 // skew returns the largest ClockSkew of the rings of b. A difference that one ring does not allow
 // concerns that ring alone; only one that no ring allows concerns the whole bucket.
-func (b *Bucket) skew() time.Duration {
-	most := time.Duration(-1)
-	for _, r := range b.rings {
-		if skew := r.State.Load().Plain().ClockSkew(); skew != protocol.AnySkew {
-			most = max(most, skew)
-		}
-	}
-	if most < 0 {
-		return protocol.AnySkew
-	}
-	return most
+func (b *Bucket) skew() time.Duration { return b.sum().mostSkew }
+
+// digestSlices returns in how many polls the digests of n rings are compared once. So many polls fit into
+// the shortest Freshness, however late each comes.
+func (t *Times) digestSlices(n int) int {
+	return max(digestSlices, min(n/digestsAtOnce, int(t.Fresh/t.MaxPollGap())))
 }

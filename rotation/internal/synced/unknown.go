@@ -119,7 +119,11 @@ func (u *unknownKids) join(k *Rings, r *Ring, id keystore.ID, now time.Time) *Pe
 	}
 	budget := &u.unheldTenants
 	if r != nil {
-		budget = &r.budget
+		if r.budget == nil {
+			full := newRefreshBudget()
+			r.budget = &full
+		}
+		budget = r.budget
 	}
 	if !budget.Take(now) || !u.all.Take(now) {
 		return nil

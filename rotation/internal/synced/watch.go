@@ -89,24 +89,26 @@ func (run *syncRun) logSkew(now standing) {
 }
 
 // watch logs what the time alone brings, after each poll: that another key signs, and that this
-// instance must not sign any longer, or may again.
+// instance must not sign any longer, or may again. It looks at the rings that are due.
 func (k *Rings) watch() {
 	if k.cfg.OneShot {
 		return
 	}
 	now := k.cfg.Now()
-	fenced, since := 0, time.Time{}
-	for _, r := range k.All() {
-		k.logSigner(r, now)
-		if at := r.fencedSince(k.opened, now); !at.IsZero() {
-			if fenced++; since.IsZero() || at.Before(since) {
-				since = at
-			}
-		}
+	due := k.watching.due(now)
+	for _, r := range due {
+		c := r.Copy()
+		k.logSigner(r, c, now)
+		k.look(r, c, now)
+		r.bucket.sums.stale = true
+	}
+	for _, r := range due {
+		r.bucket.sum()
 	}
 	if !k.Signs.Load() {
 		return // it has no signer
 	}
+	fenced, since := k.countFenced(now)
 	switch {
 	case fenced > k.fenced:
 		k.cfg.Logger.Error("this instance does not sign: its last sync with the store is too old", "since", since.UTC().Format(time.RFC3339), "tenants", fenced)
@@ -116,24 +118,42 @@ func (k *Rings) watch() {
 	k.fenced = fenced
 }
 
+// countFenced returns for how many rings this instance does not sign because it has lost the store, and
+// since when.
+func (k *Rings) countFenced(now time.Time) (fenced int, since time.Time) {
+	for _, b := range k.buckets {
+		rings := b.rings
+		if s := b.Status.Load(); !s.Good.IsZero() && protocol.Age(now, s.Good) <= b.sum().leastSignFor {
+			rings = b.Outlook.Load().Odd // the others are as far in sync as the bucket
+		}
+		for _, r := range rings {
+			if at := r.fencedSince(k.opened, now); !at.IsZero() {
+				if fenced++; since.IsZero() || at.Before(since) {
+					since = at
+				}
+			}
+		}
+	}
+	return fenced, since
+}
+
 // fencedSince returns since when this instance does not sign for r because it has lost the store, or
 // zero. One that began with a snapshot has not signed since it was opened.
 func (r *Ring) fencedSince(opened, now time.Time) time.Time {
-	s, c := r.Status.Load(), r.State.Load()
-	n := c.Newest()
+	s := r.SyncStatus()
+	p, ok := r.Policy()
 	switch {
-	case n == nil || c.Plan.Dead:
+	case !ok:
 	case s.Good.IsZero() && !s.Knew.IsZero() && s.Err != nil:
 		return opened
-	case !s.Good.IsZero() && protocol.Age(now, s.Good) > n.Timing.SignFor:
-		return s.Good.Add(n.Timing.SignFor)
+	case !s.Good.IsZero() && protocol.Age(now, s.Good) > p.SignFor:
+		return s.Good.Add(p.SignFor)
 	}
 	return time.Time{}
 }
 
 // logSigner logs that another key of r signs than when it looked last, or none.
-func (k *Rings) logSigner(r *Ring, now time.Time) {
-	c := r.State.Load()
+func (k *Rings) logSigner(r *Ring, c *held.Ring, now time.Time) {
 	if c.Newest() == nil {
 		r.looked = false
 		return
@@ -161,7 +181,7 @@ func (k *Rings) logSigner(r *Ring, now time.Time) {
 // lose the key that should sign, that is the one before it: see [protocol.Copy.Signing].
 func (k *Rings) signerOf(r *Ring, c *held.Ring, now time.Time) *ring.PlannedKey {
 	good, times := now, k.Times.Load()
-	if s := r.Status.Load(); s.InSync(now, times.Fresh) {
+	if s := r.SyncStatus(); s.InSync(now, times.Fresh) {
 		good = s.Good
 	}
 	s, err := c.Signing(now, good, times.Deadline)

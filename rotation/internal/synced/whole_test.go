@@ -16,8 +16,8 @@ func TestWhole(t *testing.T) {
 		{"in sync", func(*Bucket) {}, true},
 		{"recovering", func(b *Bucket) { b.state.Recovering = true }, false},
 		{"the clocks differ", func(b *Bucket) { b.err = errors.New("off") }, false},
-		{"a ring has to be read", func(b *Bucket) { b.rings[1].dirty = true }, false},
-		{"news waits for a ring", func(b *Bucket) { b.rings[1].news = new(news) }, false},
+		{"a ring has to be read", func(b *Bucket) { b.rings[1].dirty = true; b.touch(b.rings[1]) }, false},
+		{"news waits for a ring", func(b *Bucket) { b.rings[1].news = new(news); b.touch(b.rings[1]) }, false},
 	} {
 		b := &Bucket{rings: []*Ring{{}, {}}}
 		if tt.edit(b); b.whole() != tt.want {

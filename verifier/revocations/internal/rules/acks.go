@@ -99,17 +99,22 @@ func (v *View) live(at time.Time) bool {
 	return Live(at, v.Now, v.fresh()) || Live(at, v.Here, v.fresh())
 }
 
-// Vouches reports whether a proves that the store lacks nothing of the bucket: its instance holds what we
-// have read, and either was in sync for two polls just now, or was so in this run of the store, which
-// loses nothing.
+// Vouches reports whether a proves that the store lacks nothing of the bucket: its instance was in sync for two
+// polls in this run of the store, and holds the entries that we have read. It is live, or its place is still
+// in the log: a run loses nothing.
+//
+// The two polls are in this run, so every holder had time to put back what a failover before it had lost.
+// Where the store does not tell its run, nothing vouches: a failover brings back acknowledgements from
+// before the writes that it loses.
 func (v *View) Vouches(a codec.Ack) bool {
 	if a.Good.IsZero() || Compare(a, v.Held, v.Gone, v.Past) != Same {
 		return false
 	}
-	other := a.Run != "" && v.Run != "" && a.Run != v.Run
-	there := a.Instance != v.Self && !other && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
-	sameRun := a.Run != "" && a.Run == v.Run && slices.Contains(v.Log, a.Place)
-	return there || sameRun
+	if a.Run == "" || a.Run != v.Run {
+		return false
+	}
+	live := a.Instance != v.Self && Live(a.At, v.Now, v.Gap) && a.At.Sub(a.Good) >= 2*v.Gap
+	return live || slices.Contains(v.Log, a.Place)
 }
 
 // Disputes reports whether a live instance holds other entries than we do.

@@ -174,7 +174,7 @@ func TestCompare(t *testing.T) {
 // holds what was read.
 func TestVouches(t *testing.T) {
 	v := View{Self: "me", Now: at(100), Run: "r", Log: []string{"p"}, Gap: gap, Held: Held{Last: "c", Print: 1}}
-	good := codec.Ack{Instance: "other", At: at(99), Good: at(90), Last: "c", Place: "x", Held: 1}
+	good := codec.Ack{Instance: "other", At: at(99), Good: at(90), Last: "c", Place: "x", Run: "r", Held: 1}
 	for _, tt := range []struct {
 		what     string
 		edit     func(a *codec.Ack)
@@ -187,13 +187,15 @@ func TestVouches(t *testing.T) {
 		{"one in sync for less than two polls", func(a *codec.Ack) { a.Good = at(94) }, false, false},
 		{"one that is silent for a poll", func(a *codec.Ack) { a.At = at(97) }, false, false},
 		{"one of another run", func(a *codec.Ack) { a.Run = "s" }, false, false},
+		{"one that does not know its run", func(a *codec.Ack) { a.Run = "" }, false, false},
 		{"this one", func(a *codec.Ack) { a.Instance = "me" }, false, false},
 		{"this one, with something else", func(a *codec.Ack) { a.Instance, a.Held = "me", 2 }, false, false},
 		{"one that is silent for three polls, with something else", func(a *codec.Ack) { a.Held, a.At = 2, at(91) }, false, false},
 		{"one that has ended, in this run", func(a *codec.Ack) { a.At, a.Run, a.Place = at(-9999), "r", "p" }, true, false},
 		{"one that has ended, in this run, at a place that is gone", func(a *codec.Ack) { a.At, a.Run = at(-9999), "r" }, false, false},
+		{"one that has ended, in this run, with something else", func(a *codec.Ack) { a.At, a.Place, a.Held = at(-9999), "p", 2 }, false, false},
 		{"one that has ended, in another run", func(a *codec.Ack) { a.At, a.Run, a.Place = at(-9999), "s", "p" }, false, false},
-		{"one that has ended, in a run without name", func(a *codec.Ack) { a.At, a.Place = at(-9999), "p" }, false, false},
+		{"one that has ended, in a run without name", func(a *codec.Ack) { a.At, a.Run, a.Place = at(-9999), "", "p" }, false, false},
 	} {
 		a := good
 		tt.edit(&a)

@@ -96,21 +96,26 @@ func (ts *tenants) forget() {
 			*p = part{}
 			continue
 		}
-		gone := make([]bool, len(p.list)) // and not free before
-		for _, place := range p.index {
-			if place != 0 && p.list[place-1].entries == 0 {
-				gone[place-1] = true
-			}
-		}
-		for place, g := range gone {
-			if g {
-				p.list[place].setDigest(uint64(p.free))
-				p.free = uint32(place) + 1
-			}
-		}
-		p.empty = 0
+		p.freeEmpty()
 		ts.reindex(p)
 	}
+}
+
+// freeEmpty frees the tenants without entries. The index still has them afterwards.
+func (p *part) freeEmpty() {
+	gone := make([]bool, len(p.list)) // and not free before
+	for _, place := range p.index {
+		if place != 0 && p.list[place-1].entries == 0 {
+			gone[place-1] = true
+		}
+	}
+	for place, g := range gone {
+		if g {
+			p.list[place].setDigest(uint64(p.free))
+			p.free = uint32(place) + 1
+		}
+	}
+	p.empty = 0
 }
 
 // reindex makes the index of a part again, with room for an eighth more tenants.
