@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/verifier/revocations"
 )
 
 // asUser returns a patient whose command is the user U of Redis, with the rights that "keys acl" prints.
@@ -70,6 +72,13 @@ func TestACLUserRunsEverything(t *testing.T) {
 	s := startServe(t, map[string]string{envKEK: p.kek}, "--redis", p.url, "--tenant", "initech")
 	s.ask(t, "GET", "/api/x", token).wantOK(t, "initech", "ann", "/api/x")
 	p.wantNoDenials("serve")
+	l := p.listOfUser()
+	p.run("revoke", "--tenant", "initech", "--subject", "ann", "--json", "--wait", "20s").wantCode(t, exitYes, `"applied":["instance"]`)
+	p.run("revocations", "count").wantCode(t, exitYes, "1 revocation:")
+	if l.Len() != 1 {
+		t.Errorf("the list holds %d revocations", l.Len())
+	}
+	p.wantNoDenials("a list of revocations")
 	p.doctor(exitYes).want("rights", "ok", "user clerk may call all")
 	p.wantNoDenials("the doctor")
 	p.run("drill", "outage", "--for", "1s", "--within", "20s", "--freshness", "3s").wantCode(t, exitYes, "canary removed")
@@ -77,6 +86,17 @@ func TestACLUserRunsEverything(t *testing.T) {
 	p.run("keys", "shred", "--tenant", "acme", "--confirm", "acme", "--no-wait")
 	p.run("keys", "restore", "--dry-run", backup).wantCode(t, exitYes)
 	p.wantNoDenials("shred and restore")
+}
+
+// listOfUser opens the list of revocations as an instance does, with the user of p.url.
+func (p *patient) listOfUser() *revocations.List {
+	p.t.Helper()
+	client, err := rediskeys.Open(p.url)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { client.Close() })
+	return listOn(p.t, client, "instance", p.kek)
 }
 
 // The reader signs, verifies and lists. What would change a ring is refused before anything was written.

@@ -22,6 +22,11 @@ func listInstance(t *testing.T, addr, name, kek string) *revocations.List {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { client.Close() })
+	return listOn(t, client, name, kek)
+}
+
+func listOn(t *testing.T, client redis.UniversalClient, name, kek string) *revocations.List {
+	t.Helper()
 	cfg := revocations.Config{Instance: name, TrustFirstRead: true, Logger: slog.New(slog.DiscardHandler)}
 	if kek != "" {
 		keks, err := rotation.ParseKEKs([]byte(kek))
