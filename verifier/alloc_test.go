@@ -41,6 +41,31 @@ func TestHitAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestResolvedHitAllocatesNothing: the same for a tenant of Config.Resolve, whose use is noted.
+func TestResolvedHitAllocatesNothing(t *testing.T) {
+	now := time.Unix(nowUnix, 0)
+	r := acme(t)
+	v, err := verifier.New(verifier.Config{Now: func() time.Time { return now },
+		Resolve: func(context.Context, verifier.Hint) (verifier.Tenant, error) { return r, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, ctx := sign(goodHeader, goodPayload), t.Context()
+	v.Verify(ctx, token)
+	v.VerifyTenant(ctx, "acme", token)
+	if n := testing.AllocsPerRun(1000, func() {
+		now = now.Add(10 * time.Millisecond)
+		if tok, err := v.Verify(ctx, token); err != nil || !tok.Cached() {
+			t.Error(err)
+		}
+		if tok, err := v.VerifyTenant(ctx, "acme", token); err != nil || !tok.Cached() {
+			t.Error(err)
+		}
+	}); n != 0 && !raceEnabled {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestMissAllocatesLittle(t *testing.T) {
 	r := acme(t)
 	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{r}, Now: at(nowUnix), CacheTTL: -1})

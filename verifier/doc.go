@@ -65,7 +65,7 @@
 // such an issuer is known for, by name and for that tenant alone: see [Tolerance]. It
 // changes rules 2, 3, 12 and 13 as each [Tolerance] says, and no other. A token that needs a
 // tolerance is cached like any other. The error of a token that a tolerance would let in
-// names the tolerance, and [Needs] lists all of them.
+// names the tolerance, and [Needs] lists every one that the token needs.
 //
 // # Cost
 //

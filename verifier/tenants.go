@@ -133,7 +133,8 @@ func sharedIssuer(a, b, issuer string) error {
 }
 
 // known returns the tenant that judges every token with this hint, or without one: the one that
-// the hint names, or the only one. It is nil if the token's iss decides, or if it is missing.
+// the hint names, or the only one. It is nil if the token's iss decides, or if there is no
+// such tenant.
 func (t *tenants) known(hint *string) *rules {
 	if hint != nil {
 		return t.named(*hint)
