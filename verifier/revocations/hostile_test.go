@@ -2,6 +2,7 @@ package revocations
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ func TestClockJump(t *testing.T) {
 			virtual(t, func(t *testing.T) {
 				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
 				conn := cluster.Connect("a")
-				var skew time.Duration
-				now := func(c *Config) { c.Now = func() time.Time { return time.Now().Add(skew) } }
+				var skew atomic.Int64
+				now := func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) } }
 				a, b := open(t, conn, "a", now), open(t, cluster.Connect("b"), "b")
 				ready(t, a, b)
 				one := revoked(t, issuer, b, "1")
@@ -36,9 +37,9 @@ func TestClockJump(t *testing.T) {
 				if c.storeToo {
 					cluster.Advance(year)
 				}
-				skew = year
+				skew.Store(int64(year))
 				time.Sleep(10 * time.Second)
-				skew = 0
+				skew.Store(0)
 				if c.storeToo {
 					cluster.Advance(-year)
 				}
@@ -185,7 +186,7 @@ func TestStoreClockPushedAhead(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		crash.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
 		_ = crashed.Close(t.Context())
-		cluster.Advance(time.Date(2199, 12, 31, 0, 0, 0, 0, time.UTC).Sub(time.Now()))
+		cluster.Advance(time.Until(time.Date(2199, 12, 31, 0, 0, 0, 0, time.UTC)))
 		time.Sleep(20 * time.Second)
 		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
 		receipt, err := a.RevokeSubject(t.Context(), "acme", "ann", time.Now())
