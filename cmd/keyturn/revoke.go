@@ -158,6 +158,8 @@ func (c *revokeCommand) check() error {
 		return usagef("--exp is missing: when the token expires; until then the revocation is kept")
 	case c.exp.given && !c.jti.given && !c.session.given:
 		return usagef("--exp goes with --jti or --session: tokens of a user or a tenant have their own")
+	case c.exp.given && c.exp.value.Add(mostLeeway).Before(c.now()):
+		return usagef("--exp is in the past: such a token has expired, and a revocation until then would do nothing; look at the year")
 	case c.before.given && !c.subject.given && !c.all:
 		return usagef("--before goes with --subject or --all: a token or a session is revoked whatever its iat")
 	case c.jti.value == "-" && c.session.value == "-":
@@ -165,6 +167,9 @@ func (c *revokeCommand) check() error {
 	}
 	return c.waits.check()
 }
+
+// mostLeeway is the most that a verifier forgives an expired token.
+const mostLeeway = 5 * time.Minute
 
 func (c *revokeCommand) run(ctx context.Context) error {
 	if err := c.check(); err != nil {

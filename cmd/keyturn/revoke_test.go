@@ -158,6 +158,8 @@ func TestRevokeUsage(t *testing.T) {
 		{"--tenant acme --all --wait 1s --no-wait", "--wait and --no-wait"},
 		{"--tenant acme --subject ann", "--redis is missing"},
 		{"--tenant acme --subject ann --redis redis://127.0.0.1:1 --realm x", "--realm goes with a KEK"},
+		{"--tenant acme --jti j --exp 2020-01-01T00:00:00Z", "--exp is in the past"},
+		{"--tenant acme --session s --exp 2020-01-01T00:00:00Z", "--exp is in the past"},
 		{"--tenant acme --all ann", "--subject, --session or --jti says what is revoked"},
 	} {
 		keyturn(t, append([]string{"revoke"}, strings.Fields(tt.flags)...)...).wantUsage(t, tt.phrase)

@@ -1031,8 +1031,48 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: entries end by this clock alone",
-		edits: []edit{{"verifier/revocations/hold.go", "if l.offset < 0 {", "if false {"}},
+		edits: []edit{{"verifier/revocations/hold.go", "now.Add(min(l.offset, 0))", "now.Add(0)"}},
 		tests: tests{revoking, "TestTimelineClockAhead$"}, want: "TestTimelineClockAhead",
+	},
+	{
+		name:  "revocations: entries end without the store's clock",
+		edits: []edit{{"verifier/revocations/hold.go", "if !slices.ContainsFunc(r.replies, func(reply rotation.SyncReply) bool { return reply.Err == nil }) {", "if false {"}, {"verifier/revocations/hold.go", "case now.Unix() < l.earliest():", "case false:"}},
+		tests: tests{revoking, "TestClockJump$"}, want: "TestClockJump",
+	},
+	{
+		name:  "revocations: a clock that is set back leaves revocations forgotten",
+		edits: []edit{{"verifier/revocations/hold.go", "case now.Unix() < l.earliest():", "case false:"}},
+		tests: tests{revoking, "TestClockJump$"}, want: "TestClockJump",
+	},
+	{
+		name:  "revocations: an old acknowledgement vouches for a log that was cut",
+		edits: []edit{{"verifier/revocations/sync.go", "now.Vouched && !ahead", "now.Vouched"}},
+		tests: tests{revoking, "TestOldAckHidesNothing$"}, want: "TestOldAckHidesNothing",
+	},
+	{
+		name:  "revocations: entries that cannot be read are not mentioned",
+		edits: []edit{{"verifier/revocations/load.go", "opened.noKey || opened.newer {", "false {"}},
+		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: a new digest key counts with the next sync",
+		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
+		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",
+	},
+	{
+		name:  "revocations: who is live goes by the store's clock alone",
+		edits: []edit{{"verifier/revocations/internal/rules/acks.go", "if Live(a.At, storeNow, fresh) || Live(a.At, here, fresh) {", "if Live(a.At, storeNow, fresh) {"}, {"verifier/revocations/internal/rules/acks.go", "return Live(at, v.Now, v.fresh()) || Live(at, v.Here, v.fresh())", "return Live(at, v.Now, v.fresh())"}},
+		tests: tests{revoking, "TestStoreClockPushedAhead$"}, want: "TestStoreClockPushedAhead",
+	},
+	{
+		name:  "revocations: a subject is revoked by a store whose clock is right alone",
+		edits: []edit{{"verifier/revocations/revoke.go", "const ages = 250", "const ages = 100"}},
+		tests: tests{revoking, "TestStoreClockPushedAhead$"}, want: "TestStoreClockPushedAhead",
+	},
+	{
+		name:  "revocations: a forged tenant replaces what the tenant has revoked",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", " && binary.BigEndian.Uint64(tenant.Digest[:8]) == tenant.Tenant &&", " && binary.BigEndian.Uint64(tenant.Digest[:8]) >= 0 &&"}, {"verifier/revocations/hold.go", "if e.Kind == table.Tenant && tenantOf(e.Digest) == e.Tenant { //", "if e.Kind == table.Tenant { //"}},
+		tests: tests{revoking, "TestForgedTenantReplacesNothing$"}, want: "TestForgedTenantReplacesNothing",
 	},
 	{
 		name:  "revocations: an entry that has ended comes back",

@@ -292,6 +292,15 @@ func (c *Cluster) Trim(bucket, keep int) {
 	c.primary.undo = nil // an undo would need the entries that are removed
 }
 
+// CutLog removes the newest n entries from the log of a bucket, as a person would who hides a change.
+func (c *Cluster) CutLog(bucket, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.primary.bucket(bucket)
+	b.log = slices.Clone(b.log[:max(0, len(b.log)-n)])
+	c.primary.undo = nil
+}
+
 // Ring returns a copy of the fields of a tenant's ring on the primary.
 func (c *Cluster) Ring(tenant string) map[string][]byte {
 	c.mu.Lock()

@@ -30,6 +30,7 @@ type bucket struct {
 	place   rotation.Place // up to which the log was read
 	last    string         // see rules.Held
 	past    []rules.Held   // at earlier places
+	seen    []string       // nonces of entries of the log that a newcomer has read
 	applied []string       // nonces of the changes of late that were applied
 	begun   bool           // its groups were read once
 	exact   bool           // the held entries are exactly those of the log up to place
@@ -37,7 +38,7 @@ type bucket struct {
 	unread  map[int]bool   // groups that must be read before the bucket is complete
 	lost    map[int]bool   // groups that lack something that is held
 	ended   map[int]bool   // groups that have fields to be removed
-	keyless map[int]bool   // groups that have entries under a digest key that is unknown
+	keyless map[int]bool   // groups that have entries under an unknown digest key, or of a newer version
 	keys    int            // how many digest keys were known when keyless was read last
 	digests map[int]string // of the groups as they were read last; "" or missing if that is unknown
 	audited int            // the group whose digest was compared last
@@ -52,6 +53,22 @@ type bucket struct {
 // maxPast is how many earlier places an instance remembers. Acknowledgements of others are at most a
 // poll old, and most buckets change less often than that.
 const maxPast = 16
+
+// maxSeen is how many nonces a newcomer remembers. A place that it has forgotten costs it a wait.
+const maxSeen = 128
+
+// see remembers the nonces of a reply, until the first good read.
+func (b *bucket) see(reply *rotation.SyncReply) {
+	if !b.state.Good.IsZero() {
+		b.seen = nil
+		return
+	}
+	for _, e := range reply.Changed {
+		b.seen = append(b.seen, e.Nonce)
+	}
+	b.seen = append(b.seen, reply.Place.Nonce)
+	b.seen = b.seen[max(0, len(b.seen)-maxSeen):]
+}
 
 func newBuckets(groups int) buckets {
 	bs := buckets{live: make(map[string]time.Time)}
@@ -127,13 +144,19 @@ func (l *List) publishLocked(end error) {
 		s.Err = ErrClosed
 	}
 	s.Ready = s.Err == nil
-	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, over: l.over, status: s}
+	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, earliest: l.earliest(), over: l.over, status: s}
 	if !slices.Equal(v.keys, old.keys) {
 		v.generation++
+	}
+	if s.Ready && !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, false) {
+		v.status.Err = ErrStale // which StaleOK waives
 	}
 	l.view.Store(v)
 	if s.Ready != old.status.Ready {
 		l.logReady(v.err)
+	}
+	if s.Ready && s.Unreadable > 0 && (old.status.Unreadable == 0 || !old.status.Ready) {
+		l.cfg.Logger.Error("revocations: some entries cannot be read, so what they revoke is accepted: their digest key is gone, or a newer version wrote them", "groups", s.Unreadable)
 	}
 	if s.Ready != old.status.Ready || (s.Unread == nil) != (old.status.Unread == nil) || len(s.KeyNames) != len(old.status.KeyNames) {
 		close(l.changed)
@@ -153,6 +176,7 @@ func (l *List) statusLocked() Status {
 		}
 		s.InDoubt = s.InDoubt || b.state.Doubt
 		s.ClockOff = s.ClockOff || b.off
+		s.Unreadable += len(b.keyless)
 		if s.Unread == nil {
 			s.Unread = b.err
 		}

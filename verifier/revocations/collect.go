@@ -92,7 +92,7 @@ func (l *List) collectGroup(ctx context.Context, read groupRead, s rotation.Snap
 	l.mu.Unlock()
 	if len(fields) > 0 {
 		change := rotation.Change{Tenant: groupName(read.group), If: s.Digest, Delete: fields, Op: opCollect,
-			Bounds: []ring.Bound{{At: time.Unix(last, 0), From: -2 * century, To: 0}}}
+			Bounds: []ring.Bound{{At: time.Unix(last, 0), From: -ages, To: 0}}}
 		if result, err := l.write(ctx, change, keys.First(), codec.Logged{Whole: true}); err != nil || result.Code != rotation.Committed {
 			return // at the next poll
 		}

@@ -2,8 +2,10 @@ package revocations
 
 import (
 	"maps"
+	"slices"
 	"time"
 
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
@@ -41,7 +43,7 @@ func (l *List) learnLocked(e table.Entry, k *codec.Key) {
 	default:
 		delete(l.early, e.Digest)
 	}
-	if e.Kind == table.Tenant {
+	if e.Kind == table.Tenant && tenantOf(e.Digest) == e.Tenant { // others are forged, see rules.Replaces
 		l.tenants[e.Tenant] = joined
 		l.toSweep = true
 	}
@@ -153,16 +155,28 @@ func (l *List) takeUnsure() {
 }
 
 // sweep forgets entries that have ended, once a minute. The minute goes by the clock that is behind,
-// this one or the store's.
-func (l *List) sweep(now time.Time) {
-	if l.offset < 0 {
-		now = now.Add(l.offset)
+// this one or the store's: without the store's nothing is forgotten. It reports whether the reading
+// counts. It does not if the minutes went by a clock that was ahead and is set back now: what was
+// forgotten has to be read again.
+func (r *reading) sweep() (counts bool) {
+	l := r.l
+	if !slices.ContainsFunc(r.replies, func(reply rotation.SyncReply) bool { return reply.Err == nil }) {
+		return true
 	}
+	now := r.sent
+	if r.received.Before(now) {
+		now = r.received
+	}
+	now = now.Add(min(l.offset, 0))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	minute := rules.Minute(now)
-	if minute <= l.swept {
-		return
+	switch {
+	case now.Unix() < l.earliest():
+		l.beginAnewLocked(minute)
+		return false
+	case minute <= l.swept:
+		return true
 	}
 	l.swept = minute
 	for i := range l.gone {
@@ -173,6 +187,23 @@ func (l *List) sweep(now time.Time) {
 		}
 	}
 	l.dropLocked(func(e table.Entry) bool { return rules.Ended(e, time.Unix(minute, 0)) }, true)
+	return true
+}
+
+// earliest returns the second before which a clock was set back since entries were forgotten, and does
+// not only differ. The caller holds mu.
+func (l *List) earliest() int64 {
+	return l.swept - int64((2*l.cfg.ClockSkew+l.cfg.Deadline)/time.Second) - 1
+}
+
+// beginAnewLocked has everything read as after a start. Until then the list cannot tell.
+func (l *List) beginAnewLocked(minute int64) {
+	l.swept = minute
+	for _, b := range l.all {
+		b.state, b.place, b.past, b.begun = rules.State{}, rotation.Place{}, nil, false
+		l.nudge(b.index)
+	}
+	l.cfg.Logger.Error("revocations: a clock was ahead and is set back: all revocations are read again")
 }
 
 // sweepTenants forgets what the revocations of whole tenants replace.
@@ -206,7 +237,7 @@ func (l *List) dropLocked(goes func(table.Entry) bool, ended bool) {
 				l.addGone(b, counted.End, f)
 			}
 		}
-		if e.Kind == table.Tenant {
+		if e.Kind == table.Tenant && tenantOf(e.Digest) == e.Tenant {
 			delete(l.tenants, e.Tenant)
 		}
 		b.ended[g] = true

@@ -101,6 +101,9 @@ func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 		}
 	}
 	l.keysErr = failed
+	if !slices.Equal(l.keys.set, l.view.Load().keys) {
+		l.publishLocked(nil) // an entry that is made under a new key now counts at once
+	}
 	select {
 	case <-l.keysAt:
 	default:

@@ -45,6 +45,7 @@ type view struct {
 	keys       codec.Keys
 	generation uint64          // another one for other keys; never 0
 	err        error           // why the list cannot tell, or nil
+	earliest   int64           // see List.earliest
 	over       map[uint64]bool // tenants of which the list holds more than it may; nil without any
 	status     Status
 }
@@ -159,7 +160,7 @@ func (l *List) Close(ctx context.Context) error {
 // A Status says how a list stands.
 type Status struct {
 	Ready    bool      // the list can tell which tokens are revoked
-	Err      error     // why not, or nil
+	Err      error     // why not, or nil; ErrStale with Ready if StaleOK waives that
 	Entries  int       // that it holds
 	Synced   time.Time // when its last good sync was sent; zero before the first
 	Read     time.Time // when its last complete read was sent, in doubt or not; zero before the first
@@ -169,6 +170,10 @@ type Status struct {
 	KeyNames []string  // of the digest keys; not secret
 	Instance string    // its name in acknowledgements
 	Alarms   Alarms
+
+	// Unreadable is how many groups of the store have entries that cannot be read: their digest key is
+	// gone, or a newer version of keyturn wrote them. What they revoke is unknown, and is accepted.
+	Unreadable int
 }
 
 // Status returns how the list stands.

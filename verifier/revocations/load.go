@@ -108,6 +108,7 @@ type openedGroup struct {
 	entries []storedEntry
 	garbage int  // values that no keyturn wrote
 	noKey   bool // an entry names a digest key that is unknown
+	newer   bool // a newer version of keyturn wrote an entry
 }
 
 // openGroup opens the fields of the group g, of so many groups.
@@ -119,7 +120,9 @@ func openGroup(keys codec.Keys, fields map[string][]byte, g, groups int) (opened
 			opened.entries = append(opened.entries, storedEntry{e, print})
 		case errors.Is(err, codec.ErrNoKey):
 			opened.noKey = true
-		case !errors.Is(err, codec.ErrNewer):
+		case errors.Is(err, codec.ErrNewer):
+			opened.newer = true
+		default:
 			opened.garbage++
 		}
 	}
@@ -144,7 +147,7 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	print, stored := r.learnGroup(keys, b, g, opened.entries)
 	delete(b.unread, g)
 	delete(b.lost, g)
-	if delete(b.keyless, g); opened.noKey {
+	if delete(b.keyless, g); opened.noKey || opened.newer {
 		b.keyless[g] = true
 	}
 	b.digests[g], r.loaded[b] = read.snapshot.Digest, true

@@ -56,6 +56,8 @@ func (l *List) RevokedMarks(m *verifier.Marks, now time.Time) (bool, error) {
 		return false, v.err
 	case !l.cfg.StaleOK && rules.Age(now, v.status.Synced) > l.cfg.MaxStale: // after a pause of this machine
 		return false, ErrStale
+	case now.Unix() < v.earliest:
+		return false, ErrNotReady
 	}
 	return l.lookUp(v, m)
 }
@@ -69,6 +71,8 @@ func (l *List) Revoked(t *verifier.Token) (bool, error) {
 		return false, v.err
 	case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:
 		return false, ErrStale
+	case l.cfg.Now().Unix() < v.earliest:
+		return false, ErrNotReady
 	case l.table.Len() == 0 && len(v.over) == 0:
 		return false, nil
 	}

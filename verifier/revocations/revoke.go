@@ -231,7 +231,7 @@ func (l *List) writeEntry(ctx context.Context, g int, digest string, e table.Ent
 	key := l.current().Find(e.Key)
 	change := rotation.Change{Tenant: groupName(g), If: digest, Set: map[string][]byte{codec.Field(e.Digest): key.SealEntry(e)}, Op: opRevoke}
 	if e.Kind == table.Subject || e.Kind == table.Tenant {
-		change.Bounds = []ring.Bound{{At: time.Unix(e.Before, 0), From: -century, To: 2*l.cfg.ClockSkew + time.Second}}
+		change.Bounds = []ring.Bound{{At: time.Unix(e.Before, 0), From: -ages, To: 2*l.cfg.ClockSkew + time.Second}}
 	}
 	result, err := l.write(ctx, change, k, codec.Logged{Entries: []table.Entry{e}, Whole: true})
 	switch {
@@ -245,8 +245,9 @@ func (l *List) writeEntry(ctx context.Context, g int, digest string, e table.Ent
 	return result, err
 }
 
-// century is longer than any revocation lies back.
-const century = 100 * 365 * 24 * time.Hour
+// ages is longer than any revocation lies back. A person can push the store's clock to the year 2199, with
+// the date of an entry of the log.
+const ages = 250 * 365 * 24 * time.Hour
 
 func (l *List) receiptOf(e table.Entry, result rotation.Result, known bool) Receipt {
 	entry := entryOf(e)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
@@ -44,7 +45,11 @@ func (r *reading) run() (again []*bucket) {
 	l := r.l
 	l.turn++
 	r.ask()
-	l.sweep(r.sent)
+	if !r.sweep() {
+		for i := range r.replies {
+			r.replies[i].Err = cmp.Or(r.replies[i].Err, errSetBack)
+		}
+	}
 	l.takeUnsure()
 	keysErr := r.readKeys()
 	r.readLogs()
@@ -181,6 +186,7 @@ func (r *reading) readLogs() {
 		if reply.Resync {
 			b.last = ""
 		}
+		b.see(reply)
 		for _, e := range reply.Changed {
 			r.readEntry(keys, b, e)
 		}
@@ -313,6 +319,9 @@ func (r *reading) finish(b *bucket, reply *rotation.SyncReply) (again bool) {
 	return r.loaded[b]
 }
 
+// errSetBack reports a reading that does not count, since a clock was set back.
+var errSetBack = errors.New("revocations: a clock was set back")
+
 // errUnread reports that a group of a bucket could not be read.
 var errUnread = errors.New("revocations: a group of the store could not be read")
 
@@ -322,20 +331,22 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 	if len(reply.Acks) == 0 {
 		return
 	}
-	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Run: reply.Run, Log: []string{reply.Place.Nonce}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: b.past}
+	v := rules.View{Self: l.cfg.Instance, Now: reply.Now, Here: r.received, Run: reply.Run, Log: []string{reply.Place.Nonce}, Gap: l.cfg.gap(), Held: held, Gone: gone, Past: b.past}
 	for _, e := range reply.Changed {
 		v.Log = append(v.Log, e.Nonce)
 	}
+	v.Seen = slices.Concat(b.seen, v.Log)
 	if l.isPartial() {
 		v.Past = nil
 	}
 	if !b.exact || v.Past == nil {
 		v.Held.Last = notComparable
 	}
-	keys := l.current()
+	keys, ahead := l.current(), false
 	for _, raw := range reply.Acks {
-		r.readAck(keys, b, raw, &v, now)
+		ahead = r.readAck(keys, b, raw, &v, now) || ahead
 	}
+	now.Vouched = now.Vouched && !ahead
 	if now.Disputed && rules.Age(r.sent, b.checked) > l.cfg.gap() {
 		b.recheck, b.checked = true, r.sent // one of the two has read a store that had lost something
 		l.count(&l.alarms.Disputed)
@@ -350,10 +361,11 @@ func (l *List) isPartial() bool {
 	return l.partial
 }
 
-func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) {
+// readAck compares one acknowledgement. It reports whether its instance has read what the log lacks.
+func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *rules.View, now *rules.Reading) (ahead bool) {
 	l := r.l
 	a, err := codec.OpenAck(keys, raw.Instance, b.index, raw.Sealed)
-	live := rules.Live(raw.At(), v.Now, 3*v.Gap) && !raw.Parted()
+	live := (rules.Live(raw.At(), v.Now, 3*v.Gap) || rules.Live(raw.At(), v.Here, 3*v.Gap)) && !raw.Parted()
 	switch {
 	case errors.Is(err, codec.ErrNoKey) && live: // its instance holds a digest key that the store has lost
 		l.keys.unread, now.Disputed = true, true
@@ -365,7 +377,9 @@ func (r *reading) readAck(keys codec.Keys, b *bucket, raw rotation.RawAck, v *ru
 		}
 		now.Vouched = now.Vouched || v.Vouches(a)
 		now.Disputed = now.Disputed || !raw.Parted() && v.Disputes(a)
+		ahead = !raw.Parted() && v.Ahead(a)
 	}
+	return ahead
 }
 
 // notComparable is the nonce of no entry of a log.

@@ -34,7 +34,7 @@ func (l *List) Watch(ctx context.Context, r Receipt) (Applied, error) {
 	for {
 		raw, now, err := l.acks(ctx, r.bucket)
 		if err == nil {
-			roster = rules.RosterOf(r.nonce, l.openAcks(raw, r.bucket), now, 3*l.cfg.gap(), roster)
+			roster = rules.RosterOf(r.nonce, l.openAcks(raw, r.bucket), now, l.cfg.Now(), 3*l.cfg.gap(), roster)
 			nobody := r.told == 0 && rules.Age(l.cfg.Now(), begin) > l.cfg.gap()
 			if len(roster.Missing) == 0 && (len(roster.Applied) > 0 || nobody) {
 				return appliedOf(roster), nil

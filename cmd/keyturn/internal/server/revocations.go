@@ -213,7 +213,7 @@ func (l *revocationList) ready() *revocationsReady {
 func readyOfList(status revocations.Status) *revocationsReady {
 	one := &revocationsReady{Status: stateReady}
 	switch {
-	case status.Ready && status.Err == nil && !status.InDoubt:
+	case status.Ready && status.Err == nil && !status.InDoubt && status.Unreadable == 0:
 		return one
 	case status.Ready:
 		one.Status = stateDegraded
@@ -221,7 +221,7 @@ func readyOfList(status revocations.Status) *revocationsReady {
 		one.Status = stateNotReady
 	}
 	switch {
-	case IsSealError(status.Err), len(status.KeyNames) == 0 && status.Alarms.Forged > 0: // such as without the KEK of the others
+	case IsSealError(status.Err), len(status.KeyNames) == 0 && status.Alarms.Forged > 0, status.Ready && status.Unreadable > 0: // such as without the KEK of the others
 		one.Reason = "what Redis holds of the revocations cannot be opened"
 	case status.InDoubt:
 		one.Reason = reasonInDoubt

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bufio"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -241,5 +243,27 @@ func TestReadyzSaysHowTheListStands(t *testing.T) {
 	}
 	if w := ask(t, late.public, "GET /readyz?for=sign", ""); strings.Contains(w.Body.String(), "revocations") {
 		t.Errorf("to sign, no list is asked: %s", w.Body)
+	}
+}
+
+// Anyone can begin a logout token, and not end it. In front of an upstream the server has no time limit of
+// its own, since a stream may go on for hours.
+func TestLogoutTokenThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, startEcho(t), func(c *Config) { withRevocations(t, c) })
+	c, err := net.Dial("tcp", p.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	io.WriteString(c, "POST /backchannel-logout HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nlogout_token=")
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("it is never answered: %v", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("answered %d", answer.StatusCode)
 	}
 }

@@ -67,6 +67,7 @@ func (s *generation) upstreamRoutes() http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h := s.revocationHandler(r); h != nil {
+			s.bound(w)
 			s.serveRevocations(w, r, h)
 			return
 		}
@@ -75,12 +76,21 @@ func (s *generation) upstreamRoutes() http.Handler {
 			return
 		}
 		if path := r.URL.EscapedPath(); published.owns(path) || published.byPath[path] != nil {
+			s.bound(w)
 			setHeaders(w.Header())
 			s.metered(FaceJWKS, published.handler(path)).ServeHTTP(w, r)
 			return
 		}
 		s.proxy.ServeHTTP(w, r.WithContext(metrics.WithFace(r.Context(), FaceProxy)))
 	})
+}
+
+// bound limits how long a request may take that is not passed on to the upstream. In front of one the
+// server has no limits (see serveBy), and anyone may begin a body here and not end it.
+func (s *generation) bound(w http.ResponseWriter) {
+	c, now := http.NewResponseController(w), s.cfg.Now()
+	_ = c.SetReadDeadline(now.Add(readTimeout)) // if it fails, the connection has ended
+	_ = c.SetWriteDeadline(now.Add(writeTimeout))
 }
 
 const authorization = "Authorization"

@@ -212,6 +212,9 @@ const lingerFor = time.Second
 // read are forms.
 const readTimeout = 5 * time.Second
 
+// writeTimeout bounds how long an answer may take, there.
+const writeTimeout = time.Minute
+
 // A face is what serves one listener. A nil face serves none, and does not end by itself.
 type face struct {
 	srv   *http.Server
@@ -231,7 +234,7 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		DisableGeneralOptionsHandler: true, // net/http would answer "OPTIONS *" with 200, which lets a proxy's client in
 		ReadHeaderTimeout:            readTimeout,
 		ReadTimeout:                  readTimeout, // with two different times net/http sets a timer more for each request
-		WriteTimeout:                 60 * time.Second,
+		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  60 * time.Second,
 		MaxHeaderBytes:               s.cfg.MaxTokenBytes*max(len(s.cfg.TokenHeaders), 1) + otherHeaderBytes,
 		ErrorLog:                     log.New(connectionLog{s.cfg.Logger}, "", 0),

@@ -77,9 +77,11 @@ func Compare(a codec.Ack, now Held, gone []Gone, earlier []Held) Comparison {
 // A View is what one instance sees of a bucket when it compares acknowledgements.
 type View struct {
 	Self string
-	Now  time.Time // by the store's clock
+	Now  time.Time // by the store's clock, which a person can push ahead
+	Here time.Time // by this one
 	Run  string    // of the store, or ""
 	Log  []string  // nonces of the newest entries of the log
+	Seen []string  // those, and of entries that were read earlier
 	Gap  time.Duration
 	Held Held
 	Gone []Gone
@@ -91,6 +93,11 @@ func Live(at, storeNow time.Time, fresh time.Duration) bool { return storeNow.Su
 
 // fresh is how long an acknowledgement stands for a live instance.
 func (v *View) fresh() time.Duration { return 3 * v.Gap }
+
+// live reports whether an instance said so of late by either clock.
+func (v *View) live(at time.Time) bool {
+	return Live(at, v.Now, v.fresh()) || Live(at, v.Here, v.fresh())
+}
 
 // Vouches reports whether a proves that the store lacks nothing of the bucket: its instance was in sync for two
 // polls in this run of the store, and holds the entries that we have read. It is live, or its place is still
@@ -112,7 +119,13 @@ func (v *View) Vouches(a codec.Ack) bool {
 
 // Disputes reports whether a live instance holds other entries than we do.
 func (v *View) Disputes(a codec.Ack) bool {
-	return a.Instance != v.Self && Live(a.At, v.Now, v.fresh()) && Compare(a, v.Held, v.Gone, v.Past) == Different
+	return a.Instance != v.Self && v.live(a.At) && Compare(a, v.Held, v.Gone, v.Past) == Different
+}
+
+// Ahead reports whether a live instance has read a change that the log lacks. A person may have removed
+// it, or a fault: then another acknowledgement, of before the change, vouches for nothing.
+func (v *View) Ahead(a codec.Ack) bool {
+	return a.Instance != v.Self && a.Place != "" && v.live(a.At) && !slices.Contains(v.Seen, a.Place)
 }
 
 // Collects reports whether self removes ended entries from the store: the first live instance does, by
@@ -137,7 +150,10 @@ type Roster struct {
 // RosterOf returns the roster of a change. was are the instances that were there before; one that is
 // silent now, or whose acknowledgement was removed, is missing, unless it had applied the change: it may
 // run on, cut off from the store.
-func RosterOf(nonce string, acks []codec.Ack, storeNow time.Time, fresh time.Duration, was Roster) Roster {
+//
+// An acknowledgement is live by the store's clock or by here, which is this one: a person can push the
+// store's clock ahead.
+func RosterOf(nonce string, acks []codec.Ack, storeNow, here time.Time, fresh time.Duration, was Roster) Roster {
 	var r Roster
 	add := func(list *[]string, name string) {
 		if !slices.Contains(r.Applied, name) && !slices.Contains(r.Missing, name) {
@@ -153,7 +169,7 @@ func RosterOf(nonce string, acks []codec.Ack, storeNow time.Time, fresh time.Dur
 		}
 	}
 	for _, a := range acks {
-		if Live(a.At, storeNow, fresh) {
+		if Live(a.At, storeNow, fresh) || Live(a.At, here, fresh) {
 			add(&r.Missing, a.Instance)
 		}
 	}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
@@ -57,6 +58,6 @@ func Lacks(a, b table.Entry) bool { return b.Before > a.Before || b.End > a.End 
 // that of a session: it has no time, and revokes tokens that are issued later too.
 func Replaces(tenant, e table.Entry, skew time.Duration) bool {
 	return tenant.Kind == table.Tenant && (e.Kind == table.Token || e.Kind == table.Subject) &&
-		e.Key == tenant.Key && e.Tenant == tenant.Tenant &&
+		e.Key == tenant.Key && e.Tenant == tenant.Tenant && binary.BigEndian.Uint64(tenant.Digest[:8]) == tenant.Tenant &&
 		e.Before <= tenant.Before-int64((skew+time.Second-1)/time.Second) && e.End <= tenant.End
 }

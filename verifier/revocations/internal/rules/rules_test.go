@@ -45,7 +45,7 @@ func TestSeconds(t *testing.T) {
 // TestReplaces: the revocation of a tenant replaces what was made at least the clocks' difference before it, and
 // ends no later. It replaces no session, and nothing of others.
 func TestReplaces(t *testing.T) {
-	tenant := table.Entry{Kind: table.Tenant, Tenant: 7, Key: 1, Before: 1000, End: 5000}
+	tenant := table.Entry{Digest: table.Digest{7: 7}, Kind: table.Tenant, Tenant: 7, Key: 1, Before: 1000, End: 5000}
 	for _, tt := range []struct {
 		what string
 		edit func(e *table.Entry)
@@ -217,14 +217,14 @@ func TestRoster(t *testing.T) {
 		}
 		return all
 	}
-	r := RosterOf("n", acks("z", "a"), at(1), 3*gap, Roster{})
+	r := RosterOf("n", acks("z", "a"), at(1), at(1), 3*gap, Roster{})
 	if !slices.Equal(r.Applied, []string{"a"}) || !slices.Equal(r.Missing, []string{"z"}) {
 		t.Errorf("the roster is %+v", r)
 	}
-	if r = RosterOf("n", acks("b"), at(1), 3*gap, r); !slices.Equal(r.Applied, []string{"a", "b"}) || !slices.Equal(r.Missing, []string{"z"}) {
+	if r = RosterOf("n", acks("b"), at(1), at(1), 3*gap, r); !slices.Equal(r.Applied, []string{"a", "b"}) || !slices.Equal(r.Missing, []string{"z"}) {
 		t.Errorf("with one that is silent it is %+v", r)
 	}
-	if r = RosterOf("n", acks("y"), at(9), 3*gap, Roster{}); len(r.Applied)+len(r.Missing) != 0 {
+	if r = RosterOf("n", acks("y"), at(9), at(9), 3*gap, Roster{}); len(r.Applied)+len(r.Missing) != 0 {
 		t.Errorf("one that was not there counts: %+v", r)
 	}
 	var applied []string

@@ -1,0 +1,240 @@
+package revocations
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
+)
+
+// TestClockJump: the clock of an instance jumps forward for a while, and then is set right. What it took
+// for ended meanwhile counts again, and so does what is revoked later.
+func TestClockJump(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for name, c := range map[string]struct{ away, storeToo bool }{
+		"store in reach":      {},
+		"store away":          {away: true},
+		"the store jumps too": {storeToo: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				conn := cluster.Connect("a")
+				var skew atomic.Int64
+				now := func(c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) } }
+				a, b := open(t, conn, "a", now), open(t, cluster.Connect("b"), "b")
+				ready(t, a, b)
+				one := revoked(t, issuer, b, "1")
+				time.Sleep(10 * time.Second)
+				if c.away {
+					conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+				}
+				if c.storeToo {
+					cluster.Advance(year)
+				}
+				skew.Store(int64(year))
+				time.Sleep(10 * time.Second)
+				skew.Store(0)
+				if c.storeToo {
+					cluster.Advance(-year)
+				}
+				if got := refuses(t, issuer, a, one); got == "accepted" {
+					t.Error("the token is accepted when the clock is set right")
+				}
+				conn.SetFaults(rotationtest.Faults{})
+				time.Sleep(20 * time.Second)
+				want(t, issuer, one, "refused", a, b)
+				two := revoked(t, issuer, b, "2")
+				time.Sleep(5 * time.Second)
+				want(t, issuer, two, "refused", a, b)
+			})
+		})
+	}
+}
+
+// TestOldAckHidesNothing: a person removes a revocation and its entry of the log, while the acknowledgement
+// of an instance that crashed before is still there. A newcomer does not believe that one: a live instance
+// has read more of the log than there is.
+func TestOldAckHidesNothing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("crashed")
+		a, crashed := open(t, cluster.Connect("a"), "a"), open(t, conn, "crashed")
+		ready(t, a, crashed)
+		time.Sleep(30 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		_ = crashed.Close(t.Context())
+		time.Sleep(30 * time.Second)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(3 * time.Second) // a has acknowledged it
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+				cluster.CutLog(rotation.BucketOf(g), 1)
+			}
+		}
+		c := open(t, cluster.Connect("c"), "c")
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if got := refuses(t, issuer, c, token); got == "accepted" {
+				t.Fatalf("the newcomer accepts a revoked token: %+v", c.Status())
+			}
+		}
+		want(t, issuer, token, "refused", a, c)
+	})
+}
+
+// TestKeyCountsWhenItIsKnown: what is revoked under a digest key that was read a moment ago is refused when
+// the call has returned, and not only when the sync that has read the key has ended.
+func TestKeyCountsWhenItIsKnown(t *testing.T) {
+	l, err := newList(rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a"), Config{KEKs: testKEK, Logger: quiet, groups: few})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := codec.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	field, value, err := codec.SealKey(l.box, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.joinKeys(map[string][]byte{field: value})
+	l.holdEarly(l.entryOf(order{kind: table.Token, tenant: "acme", name: "1", exp: time.Now().Add(time.Hour)}, k))
+	v := l.view.Load()
+	marks := v.marks(names{tenant: "acme", jti: "1"})
+	if revoked, err := l.lookUp(v, &marks); err != nil || !revoked {
+		t.Errorf("lookUp = %t, %v", revoked, err)
+	}
+}
+
+// TestUnreadable: somebody removes the digest key, or changes the version of an entry, while no instance
+// runs. What is revoked cannot be told any more, and an instance that starts says so.
+func TestUnreadable(t *testing.T) {
+	for name, edit := range map[string]func(c *rotationtest.Cluster, group string){
+		"the digest key is gone": func(c *rotationtest.Cluster, _ string) { c.DeleteRing(keysGroup) },
+		"a newer version": func(c *rotationtest.Cluster, group string) {
+			c.Trim(rotation.BucketOf(group), 0) // a newcomer would learn from the log, and put the entry back
+			c.EditRing(group, func(fields map[string][]byte) {
+				for _, value := range fields {
+					value[2]++
+				}
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				a := open(t, cluster.Connect("a"), "a")
+				ready(t, a)
+				revoked(t, issuer, a, "1")
+				group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "1"), few))
+				time.Sleep(10 * time.Second)
+				if n := a.Status().Unreadable; n != 0 {
+					t.Errorf("%d groups are unreadable before", n)
+				}
+				_ = a.Close(t.Context())
+				edit(cluster, group)
+				b := open(t, cluster.Connect("b"), "b")
+				ready(t, b)
+				if n := b.Status().Unreadable; n != 1 {
+					t.Errorf("%d groups are unreadable, want 1: %+v", n, b.Status())
+				}
+			})
+		})
+	}
+}
+
+// TestWaivedListSaysThatItIsStale: with StaleOK a list serves on without the store, and its status says that
+// it does.
+func TestWaivedListSaysThatItIsStale(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		conn := rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a")
+		a := open(t, conn, "a", func(c *Config) { c.StaleOK = true })
+		ready(t, a)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		time.Sleep(50 * time.Second)
+		if s := a.Status(); !s.Ready || s.Err != nil {
+			t.Errorf("before MaxStale: %+v", s)
+		}
+		time.Sleep(20 * time.Second)
+		if s := a.Status(); !s.Ready || s.Err != ErrStale {
+			t.Errorf("after MaxStale: %+v", s)
+		}
+		conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(10 * time.Second)
+		if s := a.Status(); !s.Ready || s.Err != nil {
+			t.Errorf("back: %+v", s)
+		}
+	})
+}
+
+// TestStoreClockPushedAhead: a person writes an entry of the log that is dated 2199, so the store's clock is
+// ahead for good. Subjects can be revoked all the same, a wait names who has not applied it, and an old
+// acknowledgement does not vouch for a log that was cut.
+func TestStoreClockPushedAhead(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		conn, crash := cluster.Connect("b"), cluster.Connect("crashed")
+		a, b, crashed := open(t, cluster.Connect("a"), "a"), open(t, conn, "b"), open(t, crash, "crashed")
+		ready(t, a, b, crashed)
+		time.Sleep(30 * time.Second)
+		crash.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		_ = crashed.Close(t.Context())
+		cluster.Advance(time.Until(time.Date(2199, 12, 31, 0, 0, 0, 0, time.UTC)))
+		time.Sleep(20 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		receipt, err := a.RevokeSubject(t.Context(), "acme", "ann", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if applied, err := a.Watch(ctx, receipt); err == nil || len(applied.Missing) != 1 {
+			t.Errorf("Watch = %+v, %v: want b to be missing", applied, err)
+		}
+		for _, g := range cluster.Tenants() {
+			if g != keysGroup {
+				cluster.DeleteRing(g)
+				cluster.CutLog(rotation.BucketOf(g), 1)
+			}
+		}
+		c := open(t, cluster.Connect("c"), "c")
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if revoked, err := says(c, names{tenant: "acme", sub: "ann", iat: time.Now().Unix() - 100}); err == nil && !revoked {
+				t.Fatalf("the newcomer accepts a revoked token: %+v", c.Status())
+			}
+		}
+	})
+}
+
+// TestForgedTenantReplacesNothing: without a KEK a person can forge entries. One that calls itself the
+// revocation of a tenant, and revokes nothing since its digest is that of nobody, must not have holders
+// forget what they hold.
+func TestForgedTenantReplacesNothing(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		plain := func(c *Config) { c.KEKs = nil }
+		a, b := open(t, cluster.Connect("a"), "a", plain), open(t, cluster.Connect("b"), "b", plain)
+		ready(t, a, b)
+		token := revoked(t, issuer, a, "1")
+		time.Sleep(10 * time.Second)
+		k := a.current().First()
+		group := groupName(groupOf(k.Digest(table.Token, "acme", "1"), few))
+		forged := table.Entry{Tenant: k.TenantID("acme"), Kind: table.Tenant, Key: k.ID, Before: codec.Forever, End: codec.Forever}
+		for forged.Digest[2] = 1; groupName(groupOf(forged.Digest, few)) != group; forged.Digest[1]++ {
+		}
+		cluster.EditRing(group, func(fields map[string][]byte) { fields[codec.Field(forged.Digest)] = k.SealEntry(forged) })
+		time.Sleep(time.Minute)
+		if a.Len() != 2 || b.Len() != 2 {
+			t.Errorf("the lists hold %d and %d entries, want 2", a.Len(), b.Len())
+		}
+		want(t, issuer, token, "refused", a, b)
+	})
+}
