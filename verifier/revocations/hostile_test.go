@@ -2,6 +2,8 @@ package revocations
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -236,5 +238,34 @@ func TestForgedTenantReplacesNothing(t *testing.T) {
 			t.Errorf("the lists hold %d and %d entries, want 2", a.Len(), b.Len())
 		}
 		want(t, issuer, token, "refused", a, b)
+	})
+}
+
+// TestForeignDigestKey: a writer adds a digest key of another service. What is revoked under it cannot be
+// read, so the list accepts nothing and names the field, until a person removes it.
+func TestForeignDigestKey(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		other := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		foreign := open(t, other.Connect("b"), "b", func(c *Config) { c.KEKs = mustKEK(3) })
+		ready(t, foreign)
+		revoked(t, issuer, foreign, "9")
+		name := foreign.Status().KeyNames[0]
+		cluster.EditRing(keysGroup, func(fields map[string][]byte) {
+			for field, value := range other.Ring(keysGroup) {
+				fields[field] = value
+			}
+		})
+		good := issuer.token("acme", map[string]any{"jti": "2"})
+		time.Sleep(10 * time.Second)
+		want(t, issuer, good, "unknown", a)
+		if err := a.Status().Err; !errors.Is(err, ErrDigestKeys) || !strings.Contains(err.Error(), name) {
+			t.Errorf("the status says %v", err)
+		}
+		cluster.EditRing(keysGroup, func(fields map[string][]byte) { delete(fields, "k:"+name) })
+		time.Sleep(10 * time.Second)
+		want(t, issuer, good, "accepted", a)
 	})
 }
