@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"verifier":                            {"keystore", "cache", "internal/jwt", "internal/unknown", "verifier/internal/trie"},
 	"verifier/internal/trie":              {},
 	"verifier/verifiertest":               {"verifier", "keystore", "rotation"},
-	"verifier/revocations":                {"verifier", "rotation", "rotation/ring", "rotation/rediskeys", "verifier/revocations/internal/codec", "verifier/revocations/internal/rules", "verifier/revocations/internal/table"},
+	"verifier/revocations":                {"verifier", "keystore", "rotation", "rotation/ring", "rotation/rediskeys", "verifier/revocations/internal/codec", "verifier/revocations/internal/rules", "verifier/revocations/internal/table"},
 	"verifier/revocations/internal/codec": {"verifier/revocations/internal/table"},
 	"verifier/revocations/internal/rules": {"verifier/revocations/internal/codec", "verifier/revocations/internal/table"},
 	"verifier/revocations/internal/table": {},

@@ -1081,7 +1081,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a stale list serves on",
-		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !good.IsZero() && (waived || Age(now, good) <= stale)", "return !good.IsZero()"}, {"verifier/revocations/marks.go", "case !l.cfg.StaleOK && rules.Age(now, v.status.Synced) > l.cfg.MaxStale: //", "case rules.Age(now, v.status.Synced) < 0: //"}, {"verifier/revocations/marks.go", "case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:", "case rules.Age(l.cfg.Now(), v.status.Synced) < 0:"}},
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !good.IsZero() && (waived || Age(now, good) <= stale)", "return !good.IsZero()"}, {"verifier/revocations/marks.go", "case v.staleAt != math.MaxInt64 && (keystore.UnixNano(now) > v.staleAt || now.Sub(v.synced) > maxStale):", "case v.staleAt == 0 && keystore.UnixNano(now) < 0:"}},
 		tests: tests{revoking, "TestTimelineStale$"}, want: "TestTimelineStale",
 	},
 	{

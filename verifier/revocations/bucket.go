@@ -2,9 +2,11 @@ package revocations
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
@@ -144,7 +146,10 @@ func (l *List) publishLocked(end error) {
 		s.Err = ErrClosed
 	}
 	s.Ready = s.Err == nil
-	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, earliest: l.earliest(), over: l.over, status: s}
+	v := &view{keys: l.keys.set, generation: old.generation, err: s.Err, earliest: l.earliest(), over: l.over, status: s, synced: s.Synced, staleAt: math.MaxInt64}
+	if !l.cfg.StaleOK {
+		v.staleAt = keystore.UnixNano(s.Synced.Add(l.cfg.MaxStale))
+	}
 	if !slices.Equal(v.keys, old.keys) {
 		v.generation++
 	}

@@ -42,11 +42,13 @@ type List struct {
 
 // A view is what look-ups read beside the table. It is replaced whole, and never changed.
 type view struct {
-	keys       codec.Keys
 	generation uint64          // another one for other keys; never 0
 	err        error           // why the list cannot tell, or nil
+	synced     time.Time       // Status.Synced
+	staleAt    int64           // when that is older than MaxStale, by the wall clock, as of keystore.UnixNano; with StaleOK never
 	earliest   int64           // see List.earliest
 	over       map[uint64]bool // tenants of which the list holds more than it may; nil without any
+	keys       codec.Keys
 	status     Status
 }
 

@@ -6,9 +6,9 @@ import (
 	"math"
 	"time"
 
+	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/verifier"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
-	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
@@ -49,15 +49,11 @@ func (v *view) marks(n names) verifier.Marks {
 // RevokedMarks implements [verifier.Marker]. It reads memory only, takes no lock and allocates nothing.
 func (l *List) RevokedMarks(m *verifier.Marks, now time.Time) (bool, error) {
 	v := l.view.Load()
-	switch {
-	case m.Generation != v.generation:
+	if m.Generation != v.generation {
 		return false, errGeneration
-	case v.err != nil:
-		return false, v.err
-	case !l.cfg.StaleOK && rules.Age(now, v.status.Synced) > l.cfg.MaxStale: // after a pause of this machine
-		return false, ErrStale
-	case now.Unix() < v.earliest:
-		return false, ErrNotReady
+	}
+	if err := v.tells(now, l.cfg.MaxStale); err != nil {
+		return false, err
 	}
 	return l.lookUp(v, m)
 }
@@ -66,14 +62,10 @@ func (l *List) RevokedMarks(m *verifier.Marks, now time.Time) (bool, error) {
 // [ErrDigestKeys] or [ErrClosed].
 func (l *List) Revoked(t *verifier.Token) (bool, error) {
 	v := l.view.Load()
-	switch {
-	case v.err != nil:
-		return false, v.err
-	case !l.cfg.StaleOK && rules.Age(l.cfg.Now(), v.status.Synced) > l.cfg.MaxStale:
-		return false, ErrStale
-	case l.cfg.Now().Unix() < v.earliest:
-		return false, ErrNotReady
-	case l.table.Len() == 0 && len(v.over) == 0:
+	if err := v.tells(l.cfg.Now(), l.cfg.MaxStale); err != nil {
+		return false, err
+	}
+	if l.table.Len() == 0 && len(v.over) == 0 {
 		return false, nil
 	}
 	n := namesOf(t)
@@ -84,6 +76,20 @@ func (l *List) Revoked(t *verifier.Token) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// tells returns why nothing can be told at now, or nil. It asks both clocks, as rules.Age does, since the list
+// itself may have slept with its machine. Every hit calls it.
+func (v *view) tells(now time.Time, maxStale time.Duration) error {
+	switch {
+	case v.err != nil:
+		return v.err
+	case v.staleAt != math.MaxInt64 && (keystore.UnixNano(now) > v.staleAt || now.Sub(v.synced) > maxStale):
+		return ErrStale
+	case now.Unix() < v.earliest:
+		return ErrNotReady
+	}
+	return nil
 }
 
 // lookUp reports whether a token with these marks is revoked.
