@@ -118,3 +118,29 @@ func TestUnreadableFromTheStart(t *testing.T) {
 		}
 	})
 }
+
+// TestDueWhileOutOfReach: a key falls due while its only instance cannot reach the store, for a moment or for
+// long. The rotator looks at the ring again, and makes the key once it can.
+func TestDueWhileOutOfReach(t *testing.T) {
+	for _, away := range []time.Duration{400 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second, 10 * time.Second} {
+		for before := time.Duration(0); before < 400*time.Millisecond; before += 100 * time.Millisecond {
+			virtual(t, func(t *testing.T) {
+				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+				create(t, cluster, "acme", fast)
+				m := join(t, cluster, "a")
+				defer m.leave()
+				defer m.run()()
+				first := len(cluster.Ring("acme"))
+				time.Sleep(fast.Every - before)
+				m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.BlackHole})
+				time.Sleep(away)
+				m.conn.SetFaults(rotationtest.Faults{})
+				time.Sleep(4 * time.Second)
+				s, err := m.Tenant("acme")
+				if keys := len(cluster.Ring("acme")); err != nil || !s.CanSign || keys <= first {
+					t.Errorf("away for %v, %v before it was due: %d fields of %d, %+v, %v", away, before, keys, first, s, err)
+				}
+			})
+		}
+	}
+}

@@ -951,8 +951,8 @@ var mutants = []mutant{
 	},
 	{
 		name:  "what an instance could not tell is not looked at again",
-		edits: []edit{{"rotation/run.go", "work != nil || unsure)", "work != nil)"}},
-		tests: tests{simulator, "TestHistories"}, want: "I11",
+		edits: []edit{{"rotation/run.go", "work != nil || unsure)", "work != nil || unsure && work != nil)"}},
+		tests: tests{"./rotation", "TestDueWhileOutOfReach$"}, want: "TestDueWhileOutOfReach",
 	},
 	{
 		name:  "a clock that was set back leaves the agenda ahead",
@@ -1036,7 +1036,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: entries end without the store's clock",
-		edits: []edit{{"verifier/revocations/hold.go", "if !slices.ContainsFunc(r.replies, func(reply rotation.SyncReply) bool { return reply.Err == nil }) {", "if false {"}, {"verifier/revocations/hold.go", "case now.Unix() < l.earliest():", "case false:"}},
+		edits: []edit{{"verifier/revocations/hold.go", "if !slices.ContainsFunc(r.replies, func(reply rotation.SyncReply) bool { return reply.Err == nil }) {", "if slices.Contains([]int{1}, 2) {"}, {"verifier/revocations/hold.go", "case now.Unix() < l.earliest():", "case false:"}},
 		tests: tests{revoking, "TestClockJump$"}, want: "TestClockJump",
 	},
 	{
@@ -1086,7 +1086,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a revocation of the future",
-		edits: []edit{{"verifier/revocations/revoke.go", "To: 2*l.cfg.ClockSkew + time.Second", "To: century"}},
+		edits: []edit{{"verifier/revocations/revoke.go", "To: 2*l.cfg.ClockSkew + time.Second", "To: 876000 * time.Hour"}},
 		tests: tests{revoking, "TestFuture$"}, want: "TestFuture",
 	},
 	{
@@ -1171,7 +1171,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "introspection: an outage is inactive",
-		edits: []edit{{"verifier/revocations/introspect.go", "case errors.Is(err, verifier.ErrInvalid):", "case err != nil:"}},
+		edits: []edit{{"verifier/revocations/introspect.go", "case errors.Is(err, verifier.ErrInvalid):", "case err != nil || errors.Is(err, verifier.ErrInvalid):"}},
 		tests: tests{revoking, "TestIntrospectionThatCannotTellIsNeverInactive$"}, want: "TestIntrospectionThatCannotTellIsNeverInactive",
 	},
 	{
