@@ -952,7 +952,7 @@ var mutants = []mutant{
 	{
 		name:  "what an instance could not tell is not looked at again",
 		edits: []edit{{"rotation/run.go", "work != nil || unsure)", "work != nil || unsure && work != nil)"}},
-		tests: tests{"./rotation", "TestDueWhileOutOfReach$"}, want: "TestDueWhileOutOfReach",
+		tests: tests{here, "TestDueWhileOutOfReach$"}, want: "TestDueWhileOutOfReach",
 	},
 	{
 		name:  "a clock that was set back leaves the agenda ahead",
