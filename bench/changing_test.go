@@ -17,7 +17,7 @@ import (
 // BenchmarkHitWhileChanging verifies cached tokens of one tenant among 100 000 while others change
 // 10 000 times a second: Put, Suspend, Resume, Remove. Spells of 50 ms with changes and without take
 // turns, and kept-% is how fast hits are with them, compared to without. The time is that of the thread
-// that verifies, so that what else runs on the machine counts little. changes/s says what was reached.
+// that verifies, so that other programs on the machine count little. changes/s says what was reached.
 func BenchmarkHitWhileChanging(b *testing.B) {
 	for _, hinted := range []bool{false, true} {
 		b.Run(fmt.Sprint("hint=", hinted), func(b *testing.B) {

@@ -12,7 +12,7 @@ type Marker interface {
 	Revocations
 
 	// Marks returns the marks of t. They depend on the token alone, and on the digest keys
-	// of the generation that they name: never on what is revoked, or on the time.
+	// of the generation that they name: never on the revocations, or on the time.
 	Marks(t *Token) Marks
 
 	// RevokedMarks reports whether the token that m was made of is revoked. now is the time

@@ -60,7 +60,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// shortLogouts are the faults that strike users in a short run: those that lose what was committed, or
+// shortLogouts are the faults that strike users in a short run: those that lose committed changes, or
 // keep half of the instances from hearing of it. make faults has users in all runs.
 const shortLogouts = "kill cold cut-half"
 

@@ -103,7 +103,7 @@ type fleet struct {
 	servers servers
 	tally   *tally
 	judge   *judge   // of revocations; nil: none
-	logouts *logouts // of users; nil: there are none
+	logouts *logouts // of users; nil without users
 	rate    int      // tokens a second
 	pace    pace
 	log     *slog.Logger

@@ -11,7 +11,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A hearing is what an instance said about a token of a user, and what is known about it.
+// A hearing is the answer of an instance about a token of a user, and the known state of that token.
 type hearing struct {
 	by    *instance
 	token *userToken

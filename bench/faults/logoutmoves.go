@@ -84,7 +84,7 @@ func underLogoutAttack(ctx context.Context, o options, moves []logoutMove, long 
 	return a, a.run(ctx, moves, long)
 }
 
-// run makes the moves while users log in and out, and checks afterwards what was revoked.
+// run makes the moves while users log in and out, and checks the revocations afterwards.
 func (a *logoutAttack) run(ctx context.Context, moves []logoutMove, long time.Duration) error {
 	traffic, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)

@@ -29,9 +29,9 @@ type logouts struct {
 	mu     sync.Mutex // guards all below
 	seq    int
 	tokens []*userToken           // the newest ones
-	orders map[revocable][]*order // all that were begun
+	orders map[revocable][]*order // that were begun
 	knows  map[knowledge]bool     // instances that have refused a token because of an order
-	hidden time.Time              // until then the store may lack what was committed
+	hidden time.Time              // until then the store may lack committed revocations
 	count  logoutCount
 }
 
@@ -305,7 +305,7 @@ func (u *logouts) probe(ctx context.Context) {
 	}
 }
 
-// hide says that until then the store may lack what was committed before.
+// hide says that until then the store may lack revocations that were committed before.
 func (u *logouts) hide(until time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -341,7 +341,7 @@ func (u *logouts) after(ctx context.Context) error {
 	return u.f.leave(newcomer)
 }
 
-// checkAll checks that every instance refuses what was revoked.
+// checkAll checks that every instance refuses the revoked tokens.
 func (u *logouts) checkAll() {
 	u.mu.Lock()
 	orders := u.committedLocked()

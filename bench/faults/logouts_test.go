@@ -100,7 +100,7 @@ func TestBrokenLogoutsAreSeen(t *testing.T) {
 	}
 	counted("a good token that is refused", func(c logoutCount) int { return c.Refused }, func() { u.verify(all[0], in, 0) })
 	in = u.login(userTenant(0), "")
-	u.begin(all[0], revocations.Session, in, time.Now()).committed = time.Now() // which nobody has revoked
+	u.begin(all[0], revocations.Session, in, time.Now()).committed = time.Now() // a user without a revocation
 	counted("a revoked token that is accepted", func(c logoutCount) int { return c.Late }, func() { u.verify(all[1], in, 1) })
 	if err := u.after(t.Context()); err != nil {
 		t.Fatal(err)

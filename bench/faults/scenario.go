@@ -25,7 +25,7 @@ type scenario struct {
 	// snapshots says that the instances keep sealed snapshots.
 	snapshots bool
 
-	// loses says that the fault may lose what was committed.
+	// loses says that the fault may lose committed changes.
 	loses bool
 
 	// measures says that revocations are heard at once.

@@ -164,7 +164,7 @@ func testMastraWithAuth(t *testing.T, keyturn string) {
 	mastra := startMastra(t, guideSecret)
 	s := startServe(t, keyturn, "--upstream", mastra, "--admin", "127.0.0.1:0", "--forward-token")
 	askByCurl(t, s, checkWeather)
-	// By itself it refuses what has no token; so it does behind a server that keeps the token.
+	// By itself it refuses requests without a token, and so it does behind a server that keeps the token.
 	without := startServe(t, keyturn, "--upstream", mastra, "--admin", "127.0.0.1:0")
 	for _, tt := range []struct {
 		url, token string

@@ -157,7 +157,7 @@ func awaitRead(ctx context.Context, list *revocations.List) error {
 	return awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
 }
 
-// awaitKeys waits until the digest keys are known, or there are none yet. A command whose KEK is not
+// awaitKeys waits until the digest keys are known, or known to be missing. A command whose KEK is not
 // that of the service would make one of its own otherwise, which no instance can open.
 func awaitKeys(ctx context.Context, list *revocations.List) error {
 	return awaitList(ctx, list, func(s *revocations.Status) bool { return len(s.KeyNames) > 0 || !s.Read.IsZero() })

@@ -141,7 +141,7 @@ func newRevoke(a *app) *cobra.Command {
 	return cmd
 }
 
-// check refuses flags that leave it open what is revoked.
+// check refuses flags that do not name one thing to revoke.
 func (c *revokeCommand) check() error {
 	what := 0
 	for _, given := range []bool{c.subject.given, c.session.given, c.jti.given, c.all} {
@@ -272,7 +272,7 @@ func (c *revokeCommand) beforeTime() time.Time {
 	return c.now()
 }
 
-// what says what is revoked, without the name of a session or of a token: those may be secret.
+// what names the thing to revoke, without the name of a session or of a token: those may be secret.
 func (c *revokeCommand) what() string {
 	tenant := quoteShort(c.tenant.value)
 	switch {

@@ -226,7 +226,7 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 // heap would collect every few milliseconds. With 16 MiB more it collects a fifth as often, and may hold
 // as much garbage: https://blog.twitch.tv/en/2019/04/10/go-memory-ballast-how-i-learnt-to-stop-worrying-and-love-the-heap/
 //
-// Where GOMEMLIMIT sets a limit, there is none: the limit counts it too.
+// With a GOMEMLIMIT it returns nil, since the limit counts the ballast too.
 func newBallast(limit int64) []byte {
 	if limit != math.MaxInt64 {
 		return nil

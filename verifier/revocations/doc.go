@@ -4,8 +4,8 @@
 //	list, err := revocations.Open(ctx, client, revocations.Config{KEKs: keks})
 //	v, err := verifier.New(verifier.Config{Tenants: tenants, Revocations: list})
 //	...
-//	receipt, err := list.RevokeSubject(ctx, "acme", "ann", time.Now()) // this instance refuses now
-//	applied, err := list.Watch(ctx, receipt)                           // and now all others do
+//	receipt, err := list.RevokeSubject(ctx, "acme", "ann", now) // this instance refuses from here on
+//	applied, err := list.Watch(ctx, receipt)                    // and now all others do
 //
 // What happens to a revocation:
 //

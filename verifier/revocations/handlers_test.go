@@ -24,7 +24,7 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// A fakeList notes what is revoked.
+// A fakeList notes the revocations.
 type fakeList struct {
 	mu     sync.Mutex // guards the fields
 	calls  []string
@@ -158,7 +158,7 @@ func wantAnswer(t *testing.T, w *httptest.ResponseRecorder, status int, code str
 	}
 }
 
-// logs collects what is logged.
+// logs collects the lines of the log.
 func logs() (*slog.Logger, *bytes.Buffer) {
 	var b bytes.Buffer
 	return slog.New(slog.NewTextHandler(&b, nil)), &b

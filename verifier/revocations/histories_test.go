@@ -25,7 +25,7 @@ const (
 	// found with the next digest.
 	hears = 2*gap + time.Second
 
-	// repairs is how long after a loss a holder that reaches the server has put back what was lost.
+	// repairs is how long after a loss a holder that reaches the server has put the lost entries back.
 	repairs = 4 * gap
 )
 
@@ -35,7 +35,7 @@ const (
 //	forgets   a server has what a list holds that has reached it for longer than repairs
 //	newcomer  a list that becomes ready refuses what a live holder has held all the while
 //	stale     a list is not ready MaxStale after its last contact with the store
-//	good      a token is not refused that nobody has revoked
+//	good      a token without a revocation is not refused
 //
 // KEYTURN_HISTORIES is their number and KEYTURN_SEED the first seed. KEYTURN_TRACE=1 prints all events of
 // a history that breaks a rule.

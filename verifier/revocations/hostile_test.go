@@ -15,7 +15,7 @@ import (
 )
 
 // TestClockJump: the clock of an instance jumps forward for a while, and then is set right. What it took
-// for ended meanwhile counts again, and so does what is revoked later.
+// for ended meanwhile counts again, and so do later revocations.
 func TestClockJump(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for name, c := range map[string]struct{ away, storeToo bool }{
@@ -115,8 +115,8 @@ func TestKeyCountsWhenItIsKnown(t *testing.T) {
 	}
 }
 
-// TestUnreadable: somebody removes the digest key, or changes the version of an entry, while no instance
-// runs. What is revoked cannot be told any more, and an instance that starts says so.
+// TestUnreadable: a writer removes the digest key, or changes the version of an entry, while no instance
+// runs. The list cannot tell the revoked tokens any more, and an instance that starts says so.
 func TestUnreadable(t *testing.T) {
 	for name, edit := range map[string]func(c *rotationtest.Cluster, group string){
 		"the digest key is gone": func(c *rotationtest.Cluster, _ string) { c.DeleteRing(keysGroup) },
@@ -177,7 +177,7 @@ func TestWaivedListSaysThatItIsStale(t *testing.T) {
 }
 
 // TestStoreClockPushedAhead: a person writes an entry of the log that is dated 2199, so the store's clock is
-// ahead for good. Subjects can be revoked all the same, a wait names who has not applied it, and an old
+// ahead for ever. Subjects can be revoked all the same, a wait names who has not applied it, and an old
 // acknowledgement does not vouch for a log that was cut.
 func TestStoreClockPushedAhead(t *testing.T) {
 	virtual(t, func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestStoreClockPushedAhead(t *testing.T) {
 }
 
 // TestForgedTenantReplacesNothing: without a KEK a person can forge entries. One that calls itself the
-// revocation of a tenant, and revokes nothing since its digest is that of nobody, must not have holders
+// revocation of a tenant, and revokes nothing since no tenant has its digest, must not have holders
 // forget what they hold.
 func TestForgedTenantReplacesNothing(t *testing.T) {
 	virtual(t, func(t *testing.T) {

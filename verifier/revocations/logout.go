@@ -163,7 +163,7 @@ type logoutClaims struct {
 	SID    string                     `json:"sid"`
 }
 
-// A logoutError says what is wrong with a logout token. It holds nothing of it.
+// A logoutError names the fault of a logout token. It holds no text of the token.
 type logoutError string
 
 // Error implements the error interface.

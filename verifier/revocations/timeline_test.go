@@ -50,7 +50,7 @@ func revoked(t testing.TB, i *issuer, l *List, jti string) (token string) {
 }
 
 // TestTimelineWipe: the store is emptied, and a newcomer is there first. It answers nothing until a
-// holder has put back what was lost, and makes no digest key of its own.
+// holder has put the lost entries back, and makes no digest key of its own.
 func TestTimelineWipe(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")

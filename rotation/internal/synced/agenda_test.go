@@ -42,7 +42,7 @@ func TestAgenda(t *testing.T) {
 	wantDue(at(6000), late)
 }
 
-// TestAgendaWhenTheClockIsSetBack: what was due by a clock that was ahead is looked at again.
+// TestAgendaWhenTheClockIsSetBack: rings that were due by a clock that was ahead are looked at again.
 func TestAgendaWhenTheClockIsSetBack(t *testing.T) {
 	now := time.UnixMilli(1764421380000)
 	a, r := new(Agenda), new(Ring)
@@ -53,7 +53,7 @@ func TestAgendaWhenTheClockIsSetBack(t *testing.T) {
 	}
 }
 
-// TestAgendaFill: a rotator that begins later finds what is due by then, and nothing that was put in meanwhile
+// TestAgendaFill: a rotator that begins later finds the rings that are due by then, and nothing that was put in meanwhile
 // is changed.
 func TestAgendaFill(t *testing.T) {
 	now := time.UnixMilli(1764421380000)

@@ -1,6 +1,6 @@
 package doctor
 
-// A List is what was read of the list of revocations, which a Redis may have.
+// A List is the state of a list of revocations, as it was read from Redis.
 type List struct {
 	Entries  int
 	KeyNames []string // of its digest keys; none: there is no list, or none of them can be opened
@@ -11,7 +11,7 @@ type List struct {
 // roomyEntries is how many entries an instance holds by default: see revocations.Config.
 const roomyEntries = 1 << 20
 
-// CheckList returns what is to say about the list of revocations: nothing if there is none.
+// CheckList returns the findings about the list of revocations: none without a list.
 func (f *Facts) CheckList(l *List) []Finding {
 	const check = "revocations"
 	switch {

@@ -63,7 +63,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestRoundTrip: what is sealed opens to the same, and with one bit changed it does not open.
+// TestRoundTrip: a sealed value opens to the same, and with one bit changed it does not open.
 func TestRoundTrip(t *testing.T) {
 	k := testKey(t, 1)
 	keys := Keys{k}
@@ -210,7 +210,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, v := range values {
 			if bytes.Equal(b, v) {
-				t.Skip()
+				return // it was sealed
 			}
 		}
 		if got, _, err := OpenEntry(Keys{k}, Field(e.Digest), b); err == nil {

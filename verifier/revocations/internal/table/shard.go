@@ -194,7 +194,7 @@ func (w *words) digest() *Digest {
 	return d
 }
 
-// entry returns the entry but for its tenant.
+// entry returns the entry without its tenant.
 func (w *words) entry() Entry {
 	return Entry{
 		Digest: *w.digest(),

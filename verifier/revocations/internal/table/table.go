@@ -1,5 +1,5 @@
 // Package table is an open-addressing hash table for revocations, behind a blocked Bloom filter
-// that answers for nearly all of what is not there from one word of memory.
+// that answers for nearly all missing digests from one word of memory.
 //
 // Readers take no lock, beside writers. A shard is one of 256 parts of the table:
 //
@@ -29,7 +29,7 @@ import (
 	"sync/atomic"
 )
 
-// A Digest names what is revoked. The zero Digest names nothing.
+// A Digest names a token, session, subject or tenant. The zero Digest names nothing.
 type Digest = [16]byte
 
 // A Kind says what an entry revokes.
