@@ -223,7 +223,7 @@ func (s *serveCommand) serve(ctx context.Context, o *offer) error {
 
 // newBallast returns memory that nothing writes to, so that it takes none of the machine's. The garbage
 // collector counts it: it lets the heap grow by as many bytes as are in use, and a server with a small
-// heap would collect every few milliseconds. With 16 MiB more it collects a fifth as often, and may hold
+// heap would collect every few milliseconds. With 16 MiB more it collects a sixth as often, and may hold
 // as much garbage: https://blog.twitch.tv/en/2019/04/10/go-memory-ballast-how-i-learnt-to-stop-worrying-and-love-the-heap/
 //
 // With a GOMEMLIMIT it returns nil, since the limit counts the ballast too.
