@@ -126,7 +126,7 @@ func TestRevokeForPeople(t *testing.T) {
 		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--no-wait").wantCode(t, exitYes, `one token of tenant "globex" is revoked`)
 		c.run("revocations", "list").wantCode(t, exitYes, "subject  ", "before 2026-11-28T10:00:01Z ends ", "token    ")
 		c.run("revocations", "count").want(t, exitYes, "2 revocations: 1 token, 0 sessions, 1 subject, 0 tenants\n")
-		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1}`+"\n")
+		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1,"unreadable":0}`+"\n")
 		var all []struct{ Kind, Digest, Key string }
 		r := c.run("revocations", "list", "--tenant", "acme", "--json")
 		if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) != 1 || all[0].Kind != "subject" || all[0].Digest == "" || all[0].Key == "" {

@@ -996,7 +996,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: no digest is compared",
-		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.recheck {", "if true {"}},
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {", "if true {"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",
 	},
 	{
@@ -1053,6 +1053,16 @@ var mutants = []mutant{
 		name:  "revocations: entries that cannot be read are not mentioned",
 		edits: []edit{{"verifier/revocations/load.go", "opened.noKey || opened.newer {", "false {"}},
 		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: entries that could not be read are mentioned for ever",
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {", "if l.prints[g] == 0 && !b.recheck {"}},
+		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: a list without digest keys is no list",
+		edits: []edit{{"cmd/keyturn/revocations.go", "return slices.ContainsFunc(names, func(groups []string) bool { return len(groups) > 0 }), err", "_ = names; return false, err"}},
+		tests: tests{"./cmd/keyturn", "TestUnreadableRevocationsAreNamed$"}, want: "TestUnreadableRevocationsAreNamed",
 	},
 	{
 		name:  "revocations: a new digest key counts with the next sync",

@@ -176,13 +176,20 @@ type Status struct {
 	// Unreadable is how many groups of the store have entries that cannot be read: their digest key is
 	// gone, or a newer version of keyturn wrote them. What they revoke is unknown, and is accepted.
 	Unreadable int
+
+	// UnreadableIn has the names of some of those groups, sorted, at most 8. The key of the group e3f2
+	// in Redis ends in ":ring:e3f2".
+	UnreadableIn []string
 }
+
+// maxNamed is how many groups Status.UnreadableIn names.
+const maxNamed = 8
 
 // Status returns how the list stands.
 func (l *List) Status() Status {
 	s := l.view.Load().status
 	s.Entries = l.Len()
-	s.KeyNames = slices.Clone(s.KeyNames)
+	s.KeyNames, s.UnreadableIn = slices.Clone(s.KeyNames), slices.Clone(s.UnreadableIn)
 	return s
 }
 

@@ -146,8 +146,8 @@ func (l *List) digestsToCompare(b *bucket) (names []string) {
 	}
 	for n := range b.groups {
 		g := b.groups[(b.audited+1+n)%len(b.groups)]
-		if l.prints[g] == 0 && !b.recheck {
-			continue // nothing is held that could be lost
+		if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {
+			continue // nothing is held that could be lost, or that cannot be read
 		}
 		names = append(names, groupName(g))
 		if !b.recheck {
