@@ -224,3 +224,31 @@ func TestRevokeNamesWhoHasNotAppliedIt(t *testing.T) {
 		}
 	})
 }
+
+// verify asks the list of a ring's Redis about a token that is good otherwise. It never calls a token
+// good when the list cannot tell.
+func TestVerifyAsksTheListOfAFleet(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	sign := func(sub, jti string) string {
+		return strings.TrimSpace(c.run("sign", "--tenant", "acme", "--claim", "sub="+sub, "--claim", "jti="+jti).wantCode(t, exitYes).stdout)
+	}
+	ann, bob := sign("ann", "1"), sign("bob", "2")
+	verify := func(token string, more ...string) result {
+		return c.run(append([]string{"verify", "--tenant", "acme", "--alg", "HS256,ES256"}, append(more, token)...)...)
+	}
+	verify(ann).wantCode(t, exitYes, "revoked  not asked: this Redis has no list")
+	verify(ann, "--json").wantCode(t, exitYes, `,"revocations":"none"}`)
+	listInstance(t, strings.TrimPrefix(c.url, "redis://"), "a", c.kek)
+	c.run("revoke", "--tenant", "acme", "--jti", "1", "--exp", time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "--wait", "20s").wantCode(t, exitYes)
+	verify(ann, "--json").wantCode(t, exitNo, `{"ok":false,"reason":"revoked"`, "there is no undo")
+	verify(bob).wantCode(t, exitYes, "revoked  no, says the list in this Redis, which holds 1 revocation")
+	verify(ann, "--revocations", "ignore").wantCode(t, exitYes, "revoked  not asked: --revocations ignore")
+	verify(ann+"x", "--revocations", "plain").wantCode(t, exitNo, "refused (")
+	verify(bob, "--revocations", "plain").wantCode(t, exitCannotTell, "what Redis holds of the revocations cannot be opened")
+	verify(bob, "--revocations", "plain", "--json").wantCode(t, exitCannotTell, `{"ok":false,"reason":"unavailable"`)
+	verify(bob, "--revocations", "no").wantUsage(t, "want ask, plain or ignore")
+	keyturn(t, "verify", "--alg", "HS256", "--secret-file", "x", "--revocations", "ask", "t").wantUsage(t, "--revocations goes with --redis")
+}

@@ -1065,6 +1065,11 @@ var mutants = []mutant{
 		tests: tests{"./cmd/keyturn", "TestUnreadableRevocationsAreNamed$"}, want: "TestUnreadableRevocationsAreNamed",
 	},
 	{
+		name:  "revocations: verify calls a token good when the list cannot tell",
+		edits: []edit{{"cmd/keyturn/verifyrevoked.go", "return revoked, f.err", "err, f.err = f.err, nil; return revoked, nil"}},
+		tests: tests{"./cmd/keyturn", "TestVerifyAsksTheListOfAFleet$"}, want: "TestVerifyAsksTheListOfAFleet",
+	},
+	{
 		name:  "revocations: a new digest key counts with the next sync",
 		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",
