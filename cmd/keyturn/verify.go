@@ -106,7 +106,7 @@ func newVerify(a *app) *cobra.Command {
 	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret")
 	v.issuer.register(cmd)
 	v.ring.register(cmd, "the Redis that has the tenant's ring")
-	f.Var(v.revocations, "revocations", "the list of revocations there: ask it, plain (it has no KEK), or ignore it")
+	f.Var(v.revocations, "revocations", "the list of revocations there: ask, plain (without KEK) or ignore")
 	f.Var(v.kid, "kid", "the name of the secret: a token that names its key must name this one")
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
 	f.Var(v.iss, "iss", "the issuer that the token must have")
