@@ -117,7 +117,7 @@ func TestRevokeReachesTheInstances(t *testing.T) {
 func TestRevokeForPeople(t *testing.T) {
 	t.Parallel()
 	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
-		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo")
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo", "1 instance would hear of it: a")
 		if n := l.Len(); n != 0 {
 			t.Errorf("--dry-run has revoked something: %d", n)
 		}
@@ -251,4 +251,50 @@ func TestVerifyAsksTheListOfAFleet(t *testing.T) {
 	verify(bob, "--revocations", "plain", "--json").wantCode(t, exitCannotTell, `{"ok":false,"reason":"unavailable"`)
 	verify(bob, "--revocations", "no").wantUsage(t, "want ask, plain or ignore")
 	keyturn(t, "verify", "--alg", "HS256", "--secret-file", "x", "--revocations", "ask", "t").wantUsage(t, "--revocations goes with --redis")
+}
+
+// --dry-run names who would hear of a revocation, and who would not.
+func TestRevokeDryRunNamesTheInstances(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		p := redistest.RunProxy(t, strings.TrimPrefix(c.url, "redis://"))
+		listInstance(t, p.Addr(), "cut off", c.kek)
+		dryRun := func() string {
+			return c.run("revoke", "--tenant", "acme", "--subject", "ann", "--json", "--dry-run").wantCode(t, exitYes).stdout
+		}
+		waitUntil(t, 60*time.Second, func() bool { return strings.Contains(dryRun(), `"live":["a","cut off"],"silent":[]`) })
+		p.Cut()
+		waitUntil(t, 60*time.Second, func() bool { return strings.Contains(dryRun(), `"live":["a"],"silent":["cut off"]`) })
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, "1 instance would hear of it: a", "cut off would NOT; last heard of")
+	})
+}
+
+// A writer deletes a revocation while the command watches it: exit code 3, and it is there again. An instance
+// would have put it back before the command sees that it is gone.
+func TestRevokeThatIsUndone(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		l.Close(t.Context())
+		client := redis.NewClient(&redis.Options{Addr: strings.TrimPrefix(c.url, "redis://")})
+		defer client.Close()
+		deleted := make(chan error)
+		go func() {
+			for {
+				keys, err := client.Keys(t.Context(), "kt:rv:*:ring:e*").Result()
+				if err == nil && len(keys) > 0 {
+					err = client.Del(t.Context(), keys...).Err()
+				}
+				if err != nil || len(keys) > 0 {
+					deleted <- err
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+		r := c.run("revoke", "--tenant", "acme", "--subject", "bob", "--json", "--wait", "20s").wantCode(t, exitCannotTell, "Redis lost the revocation after it was made", `"undone":true`)
+		if err := <-deleted; err != nil {
+			t.Fatalf("%v: %s", err, r.stderr)
+		}
+		c.run("revocations", "count").wantCode(t, exitYes, "1 revocation")
+	})
 }

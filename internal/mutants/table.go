@@ -1070,6 +1070,26 @@ var mutants = []mutant{
 		tests: tests{"./cmd/keyturn", "TestVerifyAsksTheListOfAFleet$"}, want: "TestVerifyAsksTheListOfAFleet",
 	},
 	{
+		name:  "revocations: a watch does not see that the revocation is gone",
+		edits: []edit{{"verifier/revocations/watch.go", "if ok && !rules.Lacks(stored, r.entry) {", "if ok || true {"}},
+		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
+	},
+	{
+		name:  "revocations: a watch does not see that the digest key is gone",
+		edits: []edit{{"verifier/revocations/watch.go", "notAKey(err) || s[1].Fields[field] == nil {", "notAKey(err) && false {"}},
+		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
+	},
+	{
+		name:  "revocations: a watch takes a replaced revocation for a lost one",
+		edits: []edit{{"verifier/revocations/watch.go", "err != nil || replaced {", "err != nil || replaced && false {"}},
+		tests: tests{revoking, "TestReplacedIsNotUndone$"}, want: "TestReplacedIsNotUndone",
+	},
+	{
+		name:  "revocations: a token that is revoked again is not known",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "if joined.Kind == table.Token {", "if false {"}},
+		tests: tests{revRules, "TestKnown$"}, want: "TestKnown",
+	},
+	{
 		name:  "revocations: a new digest key counts with the next sync",
 		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",

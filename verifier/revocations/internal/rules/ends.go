@@ -53,6 +53,15 @@ func Join(a, b table.Entry) table.Entry {
 // Lacks reports whether b revokes something that a does not.
 func Lacks(a, b table.Entry) bool { return b.Before > a.Before || b.End > a.End }
 
+// Known reports whether stored, which the store had, revokes all that joined does. The Before of a single
+// token says when it was revoked, and a repetition revokes nothing more: only [Replaces] uses it.
+func Known(stored, joined table.Entry) bool {
+	if joined.Kind == table.Token {
+		return stored.End >= joined.End
+	}
+	return !Lacks(stored, joined)
+}
+
 // Replaces reports whether the entry of a whole tenant revokes every token that e does. Then e can
 // be forgotten. An entry that was made less than skew before it stays, since the clocks may differ. So does
 // that of a session: it has no time, and revokes tokens that are issued later too.
