@@ -1090,6 +1090,26 @@ var mutants = []mutant{
 		tests: tests{revRules, "TestKnown$"}, want: "TestKnown",
 	},
 	{
+		name:  "revocations: a list that was full tells without what found no room",
+		edits: []edit{{"verifier/revocations/bucket.go", "case l.short.whole != nil:", "case l.table.Len() >= 2*l.cfg.MaxEntries:"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a tenant over its share is unknown until a restart",
+		edits: []edit{{"verifier/revocations/room.go", "if rules.HasRoom(l.table.LenOf(tenant), l.cfg.MaxPerTenant) {", "if false && tenant == 0 {"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a tenant over its share is told without what found no room",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until", "return swept > 0 || until"}},
+		tests: tests{revoking, "TestTimelineNoRoom$|TestTimelineShare$"}, want: "TestTimeline",
+	},
+	{
+		name:  "revocations: what found no room counts after its end",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept", "return groups == 0"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
 		name:  "revocations: a new digest key counts with the next sync",
 		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",

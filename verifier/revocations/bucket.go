@@ -203,7 +203,7 @@ func (l *List) whyNotLocked(s *Status) error {
 		return ErrNotReady
 	case !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, l.cfg.StaleOK):
 		return ErrStale
-	case l.table.Len() > 2*l.cfg.MaxEntries:
+	case l.short.whole != nil:
 		return ErrFull
 	}
 	return nil

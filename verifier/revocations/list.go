@@ -58,9 +58,9 @@ type heldState struct {
 	prints  []codec.Fingerprint           // of the entries of each group, see rules.Held
 	early   map[table.Digest]earlyEntry   // those that this process has written, and not read back yet
 	tenants map[uint64]table.Entry        // the revocations of whole tenants, by table.Entry.Tenant
-	over    map[uint64]bool               // tenants with more than twice their share
+	over    map[uint64]bool               // tenants with more than twice their share; replaced whole, see view
+	short   shortages                     // what is not held, since there was no room
 	unsure  map[int]bool                  // groups to which a write was sent whose outcome is unknown
-	partial bool                          // an entry was not held, since there was no room
 	changed chan struct{}                 // closed and replaced when view is
 	gone    [rotation.Buckets]minutePrint // see minutePrint
 	keysErr error                         // why the digest keys cannot be used

@@ -83,6 +83,7 @@ func (r *reading) run() (again []*bucket) {
 	l.settleEarly(read, r.sent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.endShortagesLocked()
 	l.publishLocked(nil)
 	return again
 }
@@ -358,7 +359,7 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 func (l *List) isPartial() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.partial
+	return l.short.partial()
 }
 
 // readAck compares one acknowledgement. It reports whether its instance has read what the log lacks.

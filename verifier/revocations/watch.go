@@ -175,7 +175,7 @@ func (l *List) ackOf(b *bucket, at time.Time, instance string) []byte {
 		return nil
 	}
 	held := l.heldAt(b)
-	if !b.exact || l.partial {
+	if !b.exact || l.short.partial() {
 		held.Minute = codec.Forever // no reader compares it
 	}
 	a := codec.Ack{Instance: instance, Bucket: b.index, At: at, Good: b.state.Since, Place: b.place.Nonce, Last: held.Last, Held: held.Print, Minute: held.Minute, Applied: b.applied}

@@ -70,3 +70,14 @@ func Replaces(tenant, e table.Entry, skew time.Duration) bool {
 		e.Key == tenant.Key && e.Tenant == tenant.Tenant && binary.BigEndian.Uint64(tenant.Digest[:8]) == tenant.Tenant &&
 		e.Before <= tenant.Before-int64((skew+time.Second-1)/time.Second) && e.End <= tenant.End
 }
+
+// HasRoom reports whether a list that holds so many entries is worth another look for those that it had no
+// room for. It holds up to twice its share, so that what is read then finds room.
+func HasRoom(held, share int) bool { return held <= share }
+
+// ShortageOver reports whether all entries are held that found no room: the groups that had them were read
+// again, or the last of them ended at until. Other instances count an entry for a while after its end, so
+// that is over two minutes later.
+func ShortageOver(groups int, until, swept int64) bool {
+	return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept
+}
