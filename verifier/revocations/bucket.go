@@ -181,11 +181,16 @@ func (l *List) statusLocked() Status {
 		}
 		s.InDoubt = s.InDoubt || b.state.Doubt
 		s.ClockOff = s.ClockOff || b.off
-		s.Unreadable += len(b.keyless)
+		for g := range b.keyless {
+			s.Unreadable++
+			s.UnreadableIn = append(s.UnreadableIn, groupName(g))
+		}
 		if s.Unread == nil {
 			s.Unread = b.err
 		}
 	}
+	slices.Sort(s.UnreadableIn)
+	s.UnreadableIn = s.UnreadableIn[:min(maxNamed, len(s.UnreadableIn))]
 	return s
 }
 
@@ -198,7 +203,7 @@ func (l *List) whyNotLocked(s *Status) error {
 		return ErrNotReady
 	case !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, l.cfg.StaleOK):
 		return ErrStale
-	case l.table.Len() > 2*l.cfg.MaxEntries:
+	case l.short.whole != nil:
 		return ErrFull
 	}
 	return nil

@@ -144,6 +144,7 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	if opened.garbage > 0 {
 		b.ended[g] = true
 	}
+	l.beginGroupLocked(g)
 	print, stored := r.learnGroup(keys, b, g, opened.entries)
 	delete(b.unread, g)
 	delete(b.lost, g)

@@ -44,6 +44,7 @@ func (l *List) poll(ctx context.Context) {
 	for i := range l.nudges {
 		l.nudges[i].Store(false)
 	}
+	l.readForRoom()
 	l.sync(ctx, l.all)
 	l.makeFirstKey(ctx)
 	l.collect(ctx)
