@@ -264,6 +264,50 @@ func TestTimelineShare(t *testing.T) {
 		if _, err := a.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
 			t.Errorf("the tenant as a whole: %v", err)
 		}
+		// As the log says: the whole tenant is revoked, and a restart can tell again.
+		before := issuer.token("acme", nil)
+		time.Sleep(6 * time.Minute)
+		if _, err := b.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
+			t.Errorf("the tenant as a whole, when the others are old: %v", err)
+		}
+		want(t, issuer, before, "unknown", a, b)
+		time.Sleep(2 * time.Minute)
+		restarted := open(t, cluster.Connect("a2"), "a2", share(2))
+		ready(t, restarted)
+		want(t, issuer, before, "refused", restarted)
+		want(t, issuer, issuer.token("acme", nil), "accepted", restarted)
+	})
+}
+
+// TestTimelineLosingSide: a split leaves a list with an old primary, which takes no write of a fleet without
+// replicas (min-replicas-to-write). It answers until MaxStale, and not longer: a revocation on the other
+// side is not heard there. A list that only reads it would never learn that the primary is an old one.
+func TestTimelineLosingSide(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		a, b := open(t, conn, "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		time.Sleep(10 * time.Second)
+		cluster.Split(0, true, conn)
+		split := time.Now()
+		token := revoked(t, issuer, b, "1")
+		want(t, issuer, token, "refused", b)
+		for refuses(t, issuer, a, token) == "accepted" {
+			if time.Since(split) > defaultMaxStale+time.Second {
+				t.Fatalf("%v after the split the losing side still accepts it: %+v", time.Since(split), a.Status())
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		want(t, issuer, token, "unknown", a)
+		want(t, issuer, issuer.token("acme", nil), "unknown", a)
+		if _, err := a.RevokeToken(t.Context(), "acme", "2", time.Now().Add(time.Hour)); err == nil {
+			t.Error("a revocation was committed on the losing side")
+		}
+		cluster.Heal()
+		time.Sleep(10 * time.Second)
+		want(t, issuer, token, "refused", a, b)
+		want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
 	})
 }
 
