@@ -539,3 +539,19 @@ func TestUnreadableRevocationsAreNamed(t *testing.T) {
 		p.run("revocations", "list").wantCode(t, exitCannotTell, "NOT THE WHOLE LIST: 1 group")
 	}
 }
+
+// A key of the list has another type, and no instance runs that would mend it: the doctor says which.
+func TestDoctorNamesABrokenGroup(t *testing.T) {
+	p := newPatient(t, durable())
+	p.run("revoke", "--tenant", "acme", "--subject", "ann", "--no-wait").wantCode(t, exitYes)
+	keys, err := p.server.Client().Keys(t.Context(), "kt:rv:*:ring:e*").Result()
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("the groups are %q, %v", keys, err)
+	}
+	if err := p.server.Client().Set(t.Context(), keys[0], "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	group := keys[0][strings.LastIndex(keys[0], ":")+1:]
+	p.doctor(exitNo).want("revocations", doctor.Bad, group, "A group of the list is not keyturn's")
+	p.run("revocations", "count").wantCode(t, exitCannotTell, group)
+}

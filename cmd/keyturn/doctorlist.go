@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/doctor"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/verifier/revocations"
 )
 
@@ -24,6 +26,9 @@ func (l *look) list(ctx context.Context) {
 	}
 	if err != nil && (facts.Forged == 0 || len(facts.KeyNames) > 0) {
 		facts.Err = printable(errorText(err), false)
+		if unread := list.Status().Unread; errors.Is(unread, rediskeys.ErrWrongType) || errors.Is(unread, rediskeys.ErrTooLarge) {
+			facts.Err, facts.Broken = printable(errorText(unread), false), true
+		}
 	}
 	l.findings = append(l.findings, l.facts.CheckList(&facts)...)
 }

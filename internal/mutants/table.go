@@ -1110,6 +1110,21 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
 	},
 	{
+		name:  "revocations: a group of a wrong type is left for people",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !s.Good.IsZero() && !s.Doubt && !unreadable", "return false"}},
+		tests: tests{revoking, "TestGroupOfAWrongType$"}, want: "TestGroupOfAWrongType",
+	},
+	{
+		name:  "revocations: an instance that holds nothing removes a group",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !s.Good.IsZero() && !s.Doubt && !unreadable", "return !unreadable"}},
+		tests: tests{revoking, "TestGroupOfAWrongType$"}, want: "TestGroupOfAWrongType",
+	},
+	{
+		name:  "revocations: a group that can be read is discarded",
+		edits: []edit{{"rotation/rediskeys/lua/discard.lua", "if not flat.err and size <= maxRing then", "if false then"}},
+		tests: tests{revoking, "TestRedisBrokenGroup$"}, want: "TestRedisBrokenGroup",
+	},
+	{
 		name:  "revocations: a new digest key counts with the next sync",
 		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",

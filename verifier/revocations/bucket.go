@@ -41,6 +41,7 @@ type bucket struct {
 	lost    map[int]bool   // groups that lack something that is held
 	ended   map[int]bool   // groups that have fields to be removed
 	keyless map[int]bool   // groups that have entries under an unknown digest key, or of a newer version
+	broken  map[int]bool   // groups that are nothing that keyturn writes, see isBroken
 	keys    int            // how many digest keys were known when keyless was read last
 	digests map[int]string // of the groups as they were read last; "" or missing if that is unknown
 	audited int            // the group whose digest was compared last
@@ -90,7 +91,7 @@ func (bs *buckets) add(index int) *bucket {
 	if b := bs.byIndex[index]; b != nil {
 		return b
 	}
-	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), digests: make(map[int]string)}
+	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), broken: make(map[int]bool), digests: make(map[int]string)}
 	bs.byIndex[index] = b
 	bs.all = append(bs.all, b)
 	return b

@@ -3,6 +3,7 @@ package revocations
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
@@ -365,4 +367,79 @@ func TestInstances(t *testing.T) {
 			t.Errorf("Instances = %+v, %v: want a live and b silent", all, err)
 		}
 	})
+}
+
+// A breakable store is a connection whose groups another program can replace, and that can discard them, as
+// rediskeys.Store does.
+type breakable struct {
+	*rotationtest.Conn
+	cluster *rotationtest.Cluster
+	wrong   map[string]bool
+}
+
+func (b *breakable) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
+	all := b.Conn.Load(ctx, tenants)
+	for i, s := range all {
+		if s.Err != nil && strings.Contains(s.Err.Error(), "WRONGTYPE") {
+			all[i].Err = fmt.Errorf("%w: %w", rediskeys.ErrWrongType, s.Err)
+		}
+	}
+	return all
+}
+
+func (b *breakable) Discard(_ context.Context, tenant string) (bool, error) {
+	if !b.wrong[tenant] {
+		return false, nil
+	}
+	b.cluster.SetWrongType(tenant, false)
+	b.cluster.DeleteRing(tenant)
+	delete(b.wrong, tenant)
+	return true, nil
+}
+
+// TestGroupOfAWrongType: another program replaces a group, or that of the digest keys. An instance that holds
+// what was there removes the key and puts that back, so no list grows stale. One that starts does not: it
+// cannot tell, until a holder or a person has mended it.
+func TestGroupOfAWrongType(t *testing.T) {
+	for name, tt := range map[string]struct{ keys, holder bool }{
+		"a group":                        {holder: true},
+		"the digest keys":                {keys: true, holder: true},
+		"a group, and none holds it":     {},
+		"the digest keys, and no holder": {keys: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				wrong := make(map[string]bool)
+				connect := func(name string) *breakable { return &breakable{cluster.Connect(name), cluster, wrong} }
+				a := open(t, connect("a"), "a")
+				ready(t, a)
+				token := revoked(t, issuer, a, "1")
+				group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "1"), few))
+				if tt.keys {
+					group = keysGroup
+				}
+				time.Sleep(10 * time.Second)
+				if !tt.holder {
+					_ = a.Close(t.Context())
+				}
+				cluster.SetWrongType(group, true)
+				wrong[group] = true
+				b := open(t, connect("b"), "b")
+				time.Sleep(90 * time.Second)
+				if !tt.holder {
+					want(t, issuer, token, "unknown", b)
+					if !wrong[group] {
+						t.Error("an instance that holds nothing has removed the group")
+					}
+					return
+				}
+				want(t, issuer, token, "refused", a, b)
+				want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
+				if n := len(cluster.Ring(group)); n == 0 || a.Status().Alarms.Forged == 0 {
+					t.Errorf("the group has %d fields: %+v", n, a.Status())
+				}
+			})
+		})
+	}
 }

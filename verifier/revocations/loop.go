@@ -46,6 +46,7 @@ func (l *List) poll(ctx context.Context) {
 	}
 	l.readForRoom()
 	l.sync(ctx, l.all)
+	l.discardBroken(ctx)
 	l.makeFirstKey(ctx)
 	l.collect(ctx)
 }

@@ -10,6 +10,7 @@ type List struct {
 	Unreadable int      // groups with entries that cannot be read: see revocations.Status
 	In         []string // the names of some of them
 	Err        string   // why it cannot be read, or ""
+	Broken     bool     // that is a key which is nothing that keyturn writes
 }
 
 // roomyEntries is how many entries an instance holds by default: see revocations.Config.
@@ -19,6 +20,9 @@ const roomyEntries = 1 << 20
 func (f *Facts) CheckList(l *List) []Finding {
 	const check = "revocations"
 	switch {
+	case l.Broken:
+		return []Finding{found(check, Bad, `wait for 10 s, in which an instance mends it that holds the list; if it stays: docs/operations.md, "A group of the list is not keyturn's"`,
+			"a key of the list of revocations is nothing that keyturn writes, so instances cannot tell and answer 503: %s", l.Err)}
 	case l.Err != "":
 		return []Finding{found(check, Unknown, "mend that first; then run doctor again", "the list of revocations cannot be read: %s", l.Err)}
 	case len(l.KeyNames) == 0 && l.Forged > 0 && !f.HasKEK:

@@ -10,6 +10,7 @@ func TestCheckList(t *testing.T) {
 	one := []string{"k1"}
 	want(t, sealed.CheckList(&List{Entries: 2, KeyNames: one}), OK, "2 revocations")
 	want(t, sealed.CheckList(&List{Err: "Redis is away"}), Unknown, "Redis is away")
+	want(t, sealed.CheckList(&List{Err: "load of e0001", Broken: true}), Bad, "load of e0001", "is not keyturn's")
 	want(t, (&Facts{}).CheckList(&List{Forged: 1}), Unknown, "give --kek-file")
 	want(t, sealed.CheckList(&List{Forged: 1}), Bad, "another KEK")
 	want(t, sealed.CheckList(&List{KeyNames: one, Forged: 3}), Bad, "3 values", "Someone writes to Redis")
