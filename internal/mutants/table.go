@@ -8,6 +8,7 @@ const (
 	revoking  = "./verifier/revocations"
 	revRules  = "./verifier/revocations/internal/rules"
 	revCodec  = "./verifier/revocations/internal/codec"
+	serving   = "./cmd/keyturn/internal/server"
 )
 
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
@@ -1258,5 +1259,35 @@ var mutants = []mutant{
 		name:  "revocation: a token of a suspended tenant seems revoked",
 		edits: []edit{{"verifier/revocations/revocation.go", ", reason == verifier.ReasonSuspended:", ":"}},
 		tests: tests{revoking, "TestRevocationRevokesTheToken$"}, want: "TestRevocationRevokesTheToken",
+	},
+	{
+		name:  "connections: a deadline is not brought forward",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "isLater := c.deadline.IsZero() || !c.deadline.Before(c.timer)", "isLater := true"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a call that waits keeps its timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "case c.waiting == 0:", "case true:"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a call ends with its timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "return c.reset() == nil", "return false"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: what was written is written twice",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "c.halfCloser.Write(b[done:])", "c.halfCloser.Write(b)"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a timeout of TCP is none",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !errors.Is(err, os.ErrDeadlineExceeded) {", "if e := net.Error(nil); !errors.As(err, &e) || !e.Timeout() {"}},
+		tests: tests{serving, "TestTimedConnErrors$"}, want: "TestTimedConnErrors",
+	},
+	{
+		name:  "connections: each deadline sets a timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !c.timer.IsZero() && isLater && !c.hasPassed(c.timer) {", "if isLater && !isLater {"}},
+		tests: tests{serving, "TestTimedConnSeldomSetsATimer$"}, want: "TestTimedConnSeldomSetsATimer",
 	},
 }
