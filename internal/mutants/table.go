@@ -5,6 +5,7 @@ const (
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
 	syncing   = "./rotation/internal/synced"
+	checking  = "./verifier"
 	revoking  = "./verifier/revocations"
 	revRules  = "./verifier/revocations/internal/rules"
 	revCodec  = "./verifier/revocations/internal/codec"
@@ -1214,6 +1215,31 @@ var mutants = []mutant{
 		name:  "revocations: a write of unknown outcome is not looked after",
 		edits: []edit{{"verifier/revocations/hold.go", "l.unsure[groupOf(e.Digest, len(l.prints))] = true", ""}},
 		tests: tests{revoking, "TestTimelineUnknownOutcome$"}, want: "TestTimelineUnknownOutcome",
+	},
+	{
+		name:  "revocations: a clean note is of a version after the look-up",
+		edits: []edit{{"verifier/revocations/marks.go", "m.NoteClean(version)", "m.NoteClean(l.table.Version())"}},
+		tests: tests{revoking, "TestCleanMissesNothing$"}, want: "TestCleanMissesNothing",
+	},
+	{
+		name:  "revocations: an entry that moves forward makes no other version",
+		edits: []edit{{"verifier/revocations/internal/table/table.go", "if changed = t.putLocked(&e); changed {", "if n := t.size.Load(); t.putLocked(&e) && t.size.Load() != n {"}},
+		tests: tests{revoking, "TestRevokedAfterClean$"}, want: "TestRevokedAfterClean",
+	},
+	{
+		name:  "revocations: a clean note counts for a tenant over its share",
+		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
+		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
+	},
+	{
+		name:  "revocations: a clean note counts for other digest keys",
+		edits: []edit{{"verifier/revocations/marks.go", "if m.Generation != v.generation {", "if m.Generation != v.generation && !m.CleanAt(l.table.Version()) {"}},
+		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
+	},
+	{
+		name:  "revocations: the size of a list in memory is its version",
+		edits: []edit{{"verifier/revocation.go", "if l.version.Add(1) == 0 {", "if l.version.Store(uintptr(l.lenLocked() + 1)); false {"}},
+		tests: tests{checking, "TestRevokedAfterHits$"}, want: "TestRevokedAfterHits",
 	},
 	{
 		name:  "logout: an ID token passes",
