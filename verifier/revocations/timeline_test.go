@@ -274,6 +274,38 @@ func TestTimelineShare(t *testing.T) {
 	})
 }
 
+// TestTimelineLosingSide: a split leaves a list with an old primary, which takes no write of a fleet without
+// replicas (min-replicas-to-write). It answers until MaxStale, and not longer: a revocation on the other
+// side is not heard there. A list that only reads it would never learn that the primary is an old one.
+func TestTimelineLosingSide(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		a, b := open(t, conn, "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		time.Sleep(10 * time.Second)
+		cluster.Split(0, true, conn)
+		split := time.Now()
+		token := revoked(t, issuer, b, "1")
+		want(t, issuer, token, "refused", b)
+		for refuses(t, issuer, a, token) == "accepted" {
+			if time.Since(split) > defaultMaxStale+time.Second {
+				t.Fatalf("%v after the split the losing side still accepts it: %+v", time.Since(split), a.Status())
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		want(t, issuer, token, "unknown", a)
+		want(t, issuer, issuer.token("acme", nil), "unknown", a)
+		if _, err := a.RevokeToken(t.Context(), "acme", "2", time.Now().Add(time.Hour)); err == nil {
+			t.Error("a revocation was committed on the losing side")
+		}
+		cluster.Heal()
+		time.Sleep(10 * time.Second)
+		want(t, issuer, token, "refused", a, b)
+		want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
+	})
+}
+
 // TestTimelineNoRoom: a command writes more than a list takes, for one tenant or for all. The list cannot tell,
 // and needs no restart to tell again: either what it had no room for ends, or there is room for it, and it
 // is read. A token whose revocation found no room is never accepted meanwhile.
