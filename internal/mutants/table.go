@@ -1127,6 +1127,16 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestRedisBrokenGroup$"}, want: "TestRedisBrokenGroup",
 	},
 	{
+		name:  "revocations: a list takes KEKs that do not open its digest keys",
+		edits: []edit{{"verifier/revocations/setkeks.go", "if _, _, err := codec.OpenKey(box, field, value); err != nil {", "if _, _, err := codec.OpenKey(box, field, value); err != nil && false {"}},
+		tests: tests{revoking, "TestSetKEKs$"}, want: "TestSetKEKs",
+	},
+	{
+		name:  "revocations: new KEKs open nothing until Redis changes",
+		edits: []edit{{"verifier/revocations/setkeks.go", "l.rebox.Store(true)", "l.rebox.Store(false)"}},
+		tests: tests{revoking, "TestTimelineKEK$"}, want: "TestTimelineKEK",
+	},
+	{
 		name:  "revocations: a new digest key counts with the next sync",
 		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",

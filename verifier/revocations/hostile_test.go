@@ -105,7 +105,7 @@ func TestKeyCountsWhenItIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	field, value, err := codec.SealKey(l.box, k)
+	field, value, err := codec.SealKey(*l.box.Load(), k)
 	if err != nil {
 		t.Fatal(err)
 	}

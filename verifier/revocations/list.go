@@ -26,7 +26,8 @@ import (
 type List struct {
 	cfg   Config
 	store rotation.Store
-	box   codec.Box
+	box   atomic.Pointer[codec.Box] // [List.SetKEKs] replaces it
+	rebox atomic.Bool               // it was replaced, and the digest keys were not read since
 
 	table *table.Table         // the revocations
 	view  atomic.Pointer[view] // what look-ups need besides
@@ -136,13 +137,14 @@ func newList(store rotation.Store, cfg Config) (*List, error) {
 		return nil, err
 	}
 	l := &List{
-		cfg: cfg, store: store, box: box, table: table.New(0), buckets: newBuckets(cfg.groups),
+		cfg: cfg, store: store, table: table.New(0), buckets: newBuckets(cfg.groups),
 		heldState: heldState{
 			prints: make([]codec.Fingerprint, cfg.groups), early: make(map[table.Digest]earlyEntry), tenants: make(map[uint64]table.Entry), unsure: make(map[int]bool),
 			changed: make(chan struct{}), keysAt: make(chan struct{}),
 		},
 		woken: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	l.box.Store(&box)
 	l.view.Store(&view{generation: 1, err: ErrNotReady, status: Status{Err: ErrNotReady, Instance: cfg.Instance}})
 	return l, nil
 }

@@ -44,6 +44,9 @@ type reading struct {
 func (r *reading) run() (again []*bucket) {
 	l := r.l
 	l.turn++
+	if l.rebox.Swap(false) {
+		l.keys.unread = true
+	}
 	r.ask()
 	if !r.sweep() {
 		for i := range r.replies {
