@@ -996,7 +996,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: no digest is compared",
-		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.recheck {", "if true {"}},
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {", "if true {"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",
 	},
 	{
@@ -1053,6 +1053,76 @@ var mutants = []mutant{
 		name:  "revocations: entries that cannot be read are not mentioned",
 		edits: []edit{{"verifier/revocations/load.go", "opened.noKey || opened.newer {", "false {"}},
 		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: entries that could not be read are mentioned for ever",
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {", "if l.prints[g] == 0 && !b.recheck {"}},
+		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: a list without digest keys is no list",
+		edits: []edit{{"cmd/keyturn/revocations.go", "return slices.ContainsFunc(names, func(groups []string) bool { return len(groups) > 0 }), err", "_ = names; return false, err"}},
+		tests: tests{"./cmd/keyturn", "TestUnreadableRevocationsAreNamed$"}, want: "TestUnreadableRevocationsAreNamed",
+	},
+	{
+		name:  "revocations: verify calls a token good when the list cannot tell",
+		edits: []edit{{"cmd/keyturn/verifyrevoked.go", "return revoked, f.err", "err, f.err = f.err, nil; return revoked, nil"}},
+		tests: tests{"./cmd/keyturn", "TestVerifyAsksTheListOfAFleet$"}, want: "TestVerifyAsksTheListOfAFleet",
+	},
+	{
+		name:  "revocations: a watch does not see that the revocation is gone",
+		edits: []edit{{"verifier/revocations/watch.go", "if ok && !rules.Lacks(stored, r.entry) {", "if ok || true {"}},
+		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
+	},
+	{
+		name:  "revocations: a watch does not see that the digest key is gone",
+		edits: []edit{{"verifier/revocations/watch.go", "notAKey(err) || s[1].Fields[field] == nil {", "notAKey(err) && false {"}},
+		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
+	},
+	{
+		name:  "revocations: a watch takes a replaced revocation for a lost one",
+		edits: []edit{{"verifier/revocations/watch.go", "err != nil || replaced {", "err != nil || replaced && false {"}},
+		tests: tests{revoking, "TestReplacedIsNotUndone$"}, want: "TestReplacedIsNotUndone",
+	},
+	{
+		name:  "revocations: a token that is revoked again is not known",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "if joined.Kind == table.Token {", "if false {"}},
+		tests: tests{revRules, "TestKnown$"}, want: "TestKnown",
+	},
+	{
+		name:  "revocations: a list that was full tells without what found no room",
+		edits: []edit{{"verifier/revocations/bucket.go", "case l.short.whole != nil:", "case l.table.Len() >= 2*l.cfg.MaxEntries:"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a tenant over its share is unknown until a restart",
+		edits: []edit{{"verifier/revocations/room.go", "if rules.HasRoom(l.table.LenOf(tenant), l.cfg.MaxPerTenant) {", "if false && tenant == 0 {"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a tenant over its share is told without what found no room",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until", "return swept > 0 || until"}},
+		tests: tests{revoking, "TestTimelineNoRoom$|TestTimelineShare$"}, want: "TestTimeline",
+	},
+	{
+		name:  "revocations: what found no room counts after its end",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept", "return groups == 0"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a group of a wrong type is left for people",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !s.Good.IsZero() && !s.Doubt && !unreadable", "return false"}},
+		tests: tests{revoking, "TestGroupOfAWrongType$"}, want: "TestGroupOfAWrongType",
+	},
+	{
+		name:  "revocations: an instance that holds nothing removes a group",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !s.Good.IsZero() && !s.Doubt && !unreadable", "return !unreadable"}},
+		tests: tests{revoking, "TestGroupOfAWrongType$"}, want: "TestGroupOfAWrongType",
+	},
+	{
+		name:  "revocations: a group that can be read is discarded",
+		edits: []edit{{"rotation/rediskeys/lua/discard.lua", "if not flat.err and size <= maxRing then", "if false then"}},
+		tests: tests{revoking, "TestRedisBrokenGroup$"}, want: "TestRedisBrokenGroup",
 	},
 	{
 		name:  "revocations: a new digest key counts with the next sync",

@@ -41,7 +41,8 @@ type Config struct {
 	// that. Beyond it a revocation is refused with [ErrFull], except for [List.RevokeTenant].
 	//
 	// Two sides of a split may exceed both together. The list holds up to twice as many, and beyond
-	// that it cannot tell whether a token of that tenant is revoked.
+	// that it cannot tell whether a token of that tenant is revoked, until the tenant has less than its
+	// share again: entries end, or the whole tenant is revoked.
 	MaxEntries, MaxPerTenant int
 
 	// MaxTokenTTL is the longest that a token lives, from iat to exp. The revocation of a subject or

@@ -27,6 +27,7 @@ type keysState struct {
 	bucket *bucket    // in which their group lies
 	digest string     // of the group, as it was read last; only the loop uses it
 	unread bool       // the group must be read; only the loop uses it
+	broken bool       // the group is nothing that keyturn writes; only the loop uses it
 }
 
 func (k *keysState) names() (names []string) {
@@ -47,7 +48,7 @@ func (l *List) current() codec.Keys {
 func (l *List) readKeys(ctx context.Context) error {
 	for range maxTries {
 		s := l.load(ctx, []string{keysGroup})[0]
-		if s.Err != nil {
+		if l.keys.broken = isBroken(s.Err); s.Err != nil {
 			return s.Err
 		}
 		lost := l.joinKeys(s.Fields)

@@ -239,5 +239,9 @@ func (l *revocationList) state() (state metrics.RevocationsState, ok bool) {
 		return state, false
 	}
 	status := l.list.Status()
-	return metrics.RevocationsState{Entries: status.Entries, Synced: status.Synced, InDoubt: status.InDoubt, Ready: status.Ready}, true
+	a := status.Alarms
+	return metrics.RevocationsState{
+		Entries: status.Entries, Synced: status.Synced, InDoubt: status.InDoubt, Ready: status.Ready, Unreadable: status.Unreadable,
+		Forged: a.Forged, Restored: a.Restored, Over: a.Over, Disputed: a.Disputed,
+	}, true
 }
