@@ -31,7 +31,7 @@ type handle struct{ of *verified }
 func (t *Token) v() *verified { return t.h.of }
 
 // A verified holds a good token: the claims that its Tokens return, and the facts
-// that a cache hit checks again. It is immutable.
+// that a cache hit checks again. It is immutable, except for the note in its marks.
 type verified struct {
 	// The fields that a cache hit reads come first.
 	rules *rules        // of the token's tenant
@@ -41,15 +41,17 @@ type verified struct {
 	// [keystore.UnixNano]. If the clock steps back, the full check decides.
 	verifiedAt, notAfter int64
 
-	marks *Marks // of the verifier's Marker, or nil; in the same allocation
+	marks *Marks // of the verifier's Marker, or nil; they lie before the entry, in one allocation
 
-	handle        handle
-	fresh, cached Token // for the caller that had it verified, and for the callers of hits
+	handle   handle
+	cached   Token // for the callers of hits
+	hasKID   bool
+	twinName bool // the token's alg is the other name of the key's
+
+	fresh Token // for the caller that had it verified
 
 	payload                                   string
 	iss, sub, aud, exp, iat, jti, sid, scopes span // of the payload
-	hasKID                                    bool
-	twinName                                  bool // the token's alg is the other name of the key's
 }
 
 // A span is the place of a claim's text in the payload. It is empty for a missing

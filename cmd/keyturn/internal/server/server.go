@@ -363,6 +363,11 @@ func (s *Server) watcher() *watcher {
 		f.apply = r.setKEKs
 		w.files = append(w.files, f)
 	}
+	if s.revoked != nil && s.cfg.Revocations.KEKFile != nil {
+		f := s.cfg.Revocations.KEKFile
+		f.apply = s.revoked.setKEKs
+		w.files = append(w.files, f)
+	}
 	if s.cfg.Reload.Files != nil {
 		w.config = newFollower(s)
 	}
