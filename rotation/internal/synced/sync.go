@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -292,25 +293,23 @@ const joiners = 8
 // joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
 // goroutine at a time, which is the only one to write its fields meanwhile.
 func (run *syncRun) joinAll(rings []*Ring, snapshots []loadedRing) {
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(joiners, len(rings)) {
-		wg.Go(func() {
-			for i := range next {
-				run.noteJoined(rings[i], run.join(rings[i], snapshots[i]))
-			}
-		})
-	}
 	for i, r := range rings {
 		if snapshots[i].Err == nil && (run.k.hash(snapshots[i].Digest) != r.digest || r.dirty) {
 			run.changed = true
 		}
 		r.bucket.touch(r)
 		r.bucket.endsStale, r.bucket.sums.stale = true, true
-		next <- i
 	}
-	close(next)
-	wg.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var next atomic.Int64
+	for range min(joiners, len(rings)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(rings); i = int(next.Add(1)) - 1 {
+				run.noteJoined(rings[i], run.join(rings[i], &snapshots[i]))
+			}
+		})
+	}
 }
 
 // noteJoined notes whether the copy of r is complete. If it is not, the error and the need to read
@@ -339,7 +338,7 @@ const maxMerges = 4
 // The union is installed before the repair is written, so that this instance uses what it has read
 // even if the write fails. If the write finds another ring than the one that was read, the ring is
 // read again. After one repair join does not write another; the next sync does.
-func (run *syncRun) join(r *Ring, s loadedRing) error {
+func (run *syncRun) join(r *Ring, s *loadedRing) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
@@ -375,14 +374,14 @@ func (run *syncRun) join(r *Ring, s loadedRing) error {
 			return run.checkOpened(r, nil)
 		}
 		wrote = done
-		s = run.read([]string{r.Tenant})[0]
+		s = &run.read([]string{r.Tenant})[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (run *syncRun) open(r *Ring, s loadedRing) (*held.Ring, *ring.UnreadableError) {
+func (run *syncRun) open(r *Ring, s *loadedRing) (*held.Ring, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(run.k.KEKs.Load(), r.Tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
