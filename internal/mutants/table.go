@@ -700,6 +700,21 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
 	},
 	{
+		name:  "a ring that the clock has changed counts as calm",
+		edits: []edit{{"rotation/internal/synced/sums.go", "case t.at <= keystore.UnixNano(now):", "case t.at < 0:"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "a ring that is looked at again stays as it was counted",
+		edits: []edit{{"rotation/internal/synced/sums.go", "o.calm -= len(rings) - (len(old.Odd) - len(o.Odd))", "o.calm -= len(rings)"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "one ring that changes has all of its bucket looked at",
+		edits: []edit{{"rotation/internal/synced/sums.go", "max(64, n/16)", "0"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
 		name:  "an added ring is certain at once",
 		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
 		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",

@@ -47,17 +47,17 @@ func (c *Ring) Pack() (packed string, ok bool) {
 // packedSize returns how many bytes Pack needs at most, except where a fact names a kid that no record has:
 // little more than it does need, since they stay.
 func (c *Ring) packedSize() int {
-	size := 24
+	size := 12
 	for _, r := range c.sealed {
-		size += len(r.blob) + len(r.KID) + 6
+		size += len(r.blob) + len(r.KID) + 4
 	}
 	for range c.Facts.All {
 		size += 8
 	}
 	for _, tk := range c.tenantKeys {
-		size += len(tk.id) + len(tk.blob) + 4
+		size += len(tk.id) + len(tk.blob) + 3
 	}
-	return size + 8*len(c.Published)
+	return size + 7*len(c.Published)
 }
 
 // ordinary reports whether c has nothing that Pack leaves out.

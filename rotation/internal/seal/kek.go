@@ -41,7 +41,7 @@ type kek struct {
 	derive func(use string) []byte     // 32 bytes for a use in the realm
 	states func(use string) *sync.Pool // of the HMAC under that key
 	tools  *tools
-	box    func() (*box, error)        // wraps tenant keys
+	box    func() (*box, error) // wraps tenant keys
 	in     func(realm string) (*kek, error)
 }
 
