@@ -131,7 +131,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !kek.authentic(useFacts, mac,", "if kind != ring.FactPromoted && !kek.authentic(useFacts, mac,"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
@@ -697,7 +697,7 @@ var mutants = []mutant{
 	{
 		name:  "an added tenant gets a ring at once",
 		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
+		tests: tests{simulator, "TestTimelineAdd$"}, want: "I10",
 	},
 	{
 		name:  "a ring that the clock has changed counts as calm",
@@ -731,7 +731,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an accepted key is not put back",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, p)\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, &p)\n", ""}},
 		tests: tests{simulator, "TestTimelineExtend$"}, want: "I7",
 	},
 	{

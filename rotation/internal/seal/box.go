@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"hash"
@@ -55,8 +56,9 @@ func (t *tools) giveBack(m *[]byte) {
 	t.memory.Put(m)
 }
 
-// derive is [hkdf.Key] (RFC 5869) of a secret without a salt, for one block of output.
-func (t *tools) derive(secret []byte, info string) []byte {
+// derive is [hkdf.Key] (RFC 5869) of a secret without a salt, for one block of output. It shares the HMAC of
+// the first step.
+func (t *tools) derive(secret []byte, info string) ([]byte, error) {
 	extract, ok := hash.Hash(nil), false
 	if t != nil {
 		extract, ok = t.extract.Get().(hash.Hash)
@@ -69,14 +71,11 @@ func (t *tools) derive(secret []byte, info string) []byte {
 	m := t.borrow()
 	defer t.giveBack(m)
 	*m = extract.Sum(*m)
-	expand := hmac.New(sha256.New, *m)
 	if t != nil {
 		extract.Reset()
 		t.extract.Put(extract)
 	}
-	*m = append(append((*m)[:0], info...), 1)
-	expand.Write(*m)
-	return expand.Sum(nil)
+	return hkdf.Expand(sha256.New, *m, info, sha256.Size)
 }
 
 // newBox returns the box of a sealing key of 32 bytes. A box has a random nonce of 96 bits before
@@ -94,7 +93,10 @@ func newBoxWith(t *tools, key []byte) (*box, error) {
 	if err != nil {
 		return nil, errUnusable
 	}
-	commit := t.derive(key, infoPrefix+"commit")
+	commit, err := t.derive(key, infoPrefix+"commit")
+	if err != nil {
+		return nil, errUnusable
+	}
 	return &box{aead: aead, tools: t, commit: func() hash.Hash { return hmac.New(sha256.New, commit) }}, nil
 }
 
