@@ -68,6 +68,9 @@ func (r *replyReader) texts() []string {
 	items, ok := r.item().([]any)
 	in := replyReader{items: items}
 	var all []string
+	if n := in.remaining(); n > 0 {
+		all = make([]string, 0, n)
+	}
 	for in.remaining() > 0 {
 		all = append(all, in.text())
 	}

@@ -67,7 +67,7 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		return call{}, fmt.Errorf("rediskeys: sync: there is no bucket %d", r.Bucket)
 	}
 	k := s.buckets[r.Bucket]
-	names := []string{k.log, k.ack, k.tenants}
+	names := append(make([]string, 0, 3+len(r.Digests)), k.log, k.ack, k.tenants)
 	for _, tenant := range r.Digests {
 		if rotation.BucketOf(tenant) != r.Bucket {
 			return call{}, fmt.Errorf("rediskeys: sync: tenant %q is not of bucket %d", tenant, r.Bucket)

@@ -100,7 +100,11 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
 		b.asked = run.digests(b)
-		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: b.asked,
+		tenants := make([]string, len(b.asked))
+		for n, r := range b.asked {
+			tenants[n] = r.Tenant
+		}
+		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: tenants,
 			Acks: b.asksAcks || b.state.First() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
@@ -112,9 +116,9 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 	return run.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose digests this sync compares: by turns a part of them, see
+// digests returns the rings of b whose digests this sync compares: by turns a part of them, see
 // [Times.digestSlices], and those of compare.
-func (run *syncRun) digests(b *Bucket) []string {
+func (run *syncRun) digests(b *Bucket) []*Ring {
 	n := len(b.rings)
 	if n == 0 {
 		return nil
@@ -125,17 +129,17 @@ func (run *syncRun) digests(b *Bucket) []string {
 	turn := b.digestTurn % turns
 	part := upTo(turn+1) - upTo(turn)
 	b.digestTurn++
-	tenants := make([]string, 0, part+len(run.compare))
+	rings := make([]*Ring, 0, part+len(run.compare))
 	for i := range part {
-		tenants = append(tenants, b.rings[(b.digestAt+i)%n].Tenant)
+		rings = append(rings, b.rings[(b.digestAt+i)%n])
 	}
 	for tenant := range run.compare {
-		if r := run.k.Ring(tenant); r != nil && r.bucket == b && !slices.Contains(tenants, tenant) {
-			tenants = append(tenants, tenant)
+		if r := run.k.Ring(tenant); r != nil && r.bucket == b && !slices.Contains(rings, r) {
+			rings = append(rings, r)
 		}
 	}
 	b.digestAt = (b.digestAt + part) % n
-	return tenants
+	return rings
 }
 
 // listTenants asks the store which tenants there are in the buckets that resync, or that are read for
@@ -214,8 +218,8 @@ func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*
 // differs from that of the copy. The digest finds a ring that was deleted or edited without a log
 // entry (invariant I12).
 func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
-	for i, tenant := range b.asked {
-		if r := run.k.Ring(tenant); r != nil && i < len(reply.Digests) && run.k.hash(reply.Digests[i]) != r.digest {
+	for i, r := range b.asked {
+		if i < len(reply.Digests) && run.k.hash(reply.Digests[i]) != r.digest && !r.removed.Load() {
 			r.dirty = true
 			b.touch(r)
 		}
