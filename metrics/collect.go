@@ -51,6 +51,8 @@ var (
 	revocationSync    = family("revocation_last_sync_timestamp_seconds", "When the list of revocations was last in sync with the store; 0 if it never was.")
 	revocationDoubt   = family("revocation_in_doubt", "Whether the store may have lost revocations, and other instances get the time to put them back.")
 	revocationReady   = family("revocation_ready", "Whether the list of revocations can tell; if not, every token is 503.")
+	revocationUnread  = family("revocation_unreadable_groups", "Groups of the list of revocations that cannot be read in full; the tokens that they revoke are accepted.")
+	revocationAlarms  = family("revocation_alarms_total", "Signs that the store lost revocations, that a person writes to it, or that a tenant has too many.", "kind")
 	buildInfo         = family("build_info", "The version of the program, as labels.", "version", "goversion")
 )
 
@@ -60,7 +62,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 		verifications, verifyDuration, perTenant, cacheHits, cacheMisses, cacheEvictions, cacheEntries, cacheBytes,
 		ringStates, oldestSync, nextActivation, ringKeys, withoutNext, storeSyncs, ringRepairs, ringResyncs, ringRefreshes, ringAlarms,
 		jwksSources, jwksFetches, oldestFetch, signatures, requests, requestDuration, streamsOpen, streamsEnded,
-		reloadOK, reloadTime, reloadCount, notAfter, revocationEntries, revocationSync, revocationDoubt, revocationReady, buildInfo,
+		reloadOK, reloadTime, reloadCount, notAfter, revocationEntries, revocationSync, revocationDoubt, revocationReady, revocationUnread, revocationAlarms, buildInfo,
 	} {
 		ch <- d
 	}
@@ -236,4 +238,9 @@ func collectRevocations(p page, w *Watched) {
 	p.time(revocationSync, state.Synced)
 	p.gauge(revocationDoubt, flag[state.InDoubt])
 	p.gauge(revocationReady, flag[state.Ready])
+	p.gauge(revocationUnread, float64(state.Unreadable))
+	p.count(revocationAlarms, state.Forged, "forged")
+	p.count(revocationAlarms, state.Restored, "restored")
+	p.count(revocationAlarms, state.Over, "over")
+	p.count(revocationAlarms, state.Disputed, "disputed")
 }

@@ -55,6 +55,8 @@ var families = map[string]string{
 	"keyturn_revocation_entries":                           "gauge",
 	"keyturn_revocation_ready":                             "gauge",
 	"keyturn_revocation_in_doubt":                          "gauge",
+	"keyturn_revocation_unreadable_groups":                 "gauge",
+	"keyturn_revocation_alarms_total":                      "counter kind",
 	"keyturn_revocation_last_sync_timestamp_seconds":       "gauge",
 	"keyturn_build_info":                                   "gauge goversion version",
 }

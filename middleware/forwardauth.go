@@ -213,14 +213,14 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// length of the client's body does not send the body.
 		w.Header().Set("Connection", "close")
 	}
-	name, ok := f.profileOf(r)
+	name, profile, ok := f.profileOf(r)
 	if !ok {
 		f.Observe(r, "", http.StatusNotFound, ErrNoProfile)
 		d = f.door(w)
 		writeJSON(d, http.StatusNotFound, `{"error":"not_found","error_description":"there is no such profile"}`+"\n")
 		return
 	}
-	values, err := f.decide(r, f.Profiles[name])
+	values, err := f.decide(r, profile)
 	if err != nil {
 		d = f.door(w)
 		f.Observe(r, name, d.status(Status(err)), err)
@@ -232,10 +232,10 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.allow(w, values)
 }
 
-// profileOf returns the name of the profile that the path of r names. It compares the path as the
+// profileOf returns the profile that the path of r names. It compares the path as the
 // proxy wrote it: no other spelling, and nothing that was decoded, is a name. Of the path for Envoy
 // it reads the first segment alone. The others are the client's.
-func (f *forwardAuth) profileOf(r *http.Request) (name string, ok bool) {
+func (f *forwardAuth) profileOf(r *http.Request) (name string, p Profile, ok bool) {
 	path := r.URL.Path
 	if r.URL.RawPath != "" { // otherwise they differ in no character that a name has, and in no slash
 		path = r.URL.EscapedPath()
@@ -247,8 +247,8 @@ func (f *forwardAuth) profileOf(r *http.Request) (name string, ok bool) {
 	} else if rest, isOurs := strings.CutPrefix(path, f.EnvoyPrefix+"/"); isOurs {
 		name, _, _ = strings.Cut(rest, "/")
 	}
-	_, ok = f.Profiles[name]
-	return name, ok
+	p, ok = f.Profiles[name]
+	return name, p, ok
 }
 
 // decide returns the values of the identity's headers for the token of r if the profile lets it in.

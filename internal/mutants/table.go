@@ -5,9 +5,11 @@ const (
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
 	syncing   = "./rotation/internal/synced"
+	checking  = "./verifier"
 	revoking  = "./verifier/revocations"
 	revRules  = "./verifier/revocations/internal/rules"
 	revCodec  = "./verifier/revocations/internal/codec"
+	serving   = "./cmd/keyturn/internal/server"
 )
 
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
@@ -1011,7 +1013,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: no digest is compared",
-		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.recheck {", "if true {"}},
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {", "if true {"}},
 		tests: tests{revoking, "TestTimelineReplay$"}, want: "TestTimelineReplay",
 	},
 	{
@@ -1070,6 +1072,86 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
 	},
 	{
+		name:  "revocations: entries that could not be read are mentioned for ever",
+		edits: []edit{{"verifier/revocations/sync.go", "if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {", "if l.prints[g] == 0 && !b.recheck {"}},
+		tests: tests{revoking, "TestUnreadable$"}, want: "TestUnreadable",
+	},
+	{
+		name:  "revocations: a list without digest keys is no list",
+		edits: []edit{{"cmd/keyturn/revocations.go", "return slices.ContainsFunc(names, func(groups []string) bool { return len(groups) > 0 }), err", "_ = names; return false, err"}},
+		tests: tests{"./cmd/keyturn", "TestUnreadableRevocationsAreNamed$"}, want: "TestUnreadableRevocationsAreNamed",
+	},
+	{
+		name:  "revocations: verify calls a token good when the list cannot tell",
+		edits: []edit{{"cmd/keyturn/verifyrevoked.go", "return revoked, f.err", "err, f.err = f.err, nil; return revoked, nil"}},
+		tests: tests{"./cmd/keyturn", "TestVerifyAsksTheListOfAFleet$"}, want: "TestVerifyAsksTheListOfAFleet",
+	},
+	{
+		name:  "revocations: a watch does not see that the revocation is gone",
+		edits: []edit{{"verifier/revocations/watch.go", "if ok && !rules.Lacks(stored, r.entry) {", "if ok || true {"}},
+		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
+	},
+	{
+		name:  "revocations: a watch does not see that the digest key is gone",
+		edits: []edit{{"verifier/revocations/watch.go", "notAKey(err) || s[1].Fields[field] == nil {", "notAKey(err) && false {"}},
+		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
+	},
+	{
+		name:  "revocations: a watch takes a replaced revocation for a lost one",
+		edits: []edit{{"verifier/revocations/watch.go", "err != nil || replaced {", "err != nil || replaced && false {"}},
+		tests: tests{revoking, "TestReplacedIsNotUndone$"}, want: "TestReplacedIsNotUndone",
+	},
+	{
+		name:  "revocations: a token that is revoked again is not known",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "if joined.Kind == table.Token {", "if false {"}},
+		tests: tests{revRules, "TestKnown$"}, want: "TestKnown",
+	},
+	{
+		name:  "revocations: a list that was full tells without what found no room",
+		edits: []edit{{"verifier/revocations/bucket.go", "case l.short.whole != nil:", "case l.table.Len() >= 2*l.cfg.MaxEntries:"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a tenant over its share is unknown until a restart",
+		edits: []edit{{"verifier/revocations/room.go", "if rules.HasRoom(l.table.LenOf(tenant), l.cfg.MaxPerTenant) {", "if false && tenant == 0 {"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a tenant over its share is told without what found no room",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until", "return swept > 0 || until"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: what found no room counts after its end",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept", "return groups == 0"}},
+		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
+	},
+	{
+		name:  "revocations: a group of a wrong type is left for people",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !s.Good.IsZero() && !s.Doubt && !unreadable", "return false"}},
+		tests: tests{revoking, "TestGroupOfAWrongType$"}, want: "TestGroupOfAWrongType",
+	},
+	{
+		name:  "revocations: an instance that holds nothing removes a group",
+		edits: []edit{{"verifier/revocations/internal/rules/state.go", "return !s.Good.IsZero() && !s.Doubt && !unreadable", "return !unreadable"}},
+		tests: tests{revoking, "TestGroupOfAWrongType$"}, want: "TestGroupOfAWrongType",
+	},
+	{
+		name:  "revocations: a group that can be read is discarded",
+		edits: []edit{{"rotation/rediskeys/lua/discard.lua", "if not flat.err and size <= maxRing then", "if false then"}},
+		tests: tests{revoking, "TestRedisBrokenGroup$"}, want: "TestRedisBrokenGroup",
+	},
+	{
+		name:  "revocations: a list takes KEKs that do not open its digest keys",
+		edits: []edit{{"verifier/revocations/setkeks.go", "if _, _, err := codec.OpenKey(box, field, value); err != nil {", "if _, _, err := codec.OpenKey(box, field, value); err != nil && false {"}},
+		tests: tests{revoking, "TestSetKEKs$"}, want: "TestSetKEKs",
+	},
+	{
+		name:  "revocations: new KEKs open nothing until Redis changes",
+		edits: []edit{{"verifier/revocations/setkeks.go", "l.rebox.Store(true)", "l.rebox.Store(false)"}},
+		tests: tests{revoking, "TestTimelineKEK$"}, want: "TestTimelineKEK",
+	},
+	{
 		name:  "revocations: a new digest key counts with the next sync",
 		edits: []edit{{"verifier/revocations/keys.go", "if !slices.Equal(l.keys.set, l.view.Load().keys) {", "if false {"}},
 		tests: tests{revoking, "TestKeyCountsWhenItIsKnown$"}, want: "TestKeyCountsWhenItIsKnown",
@@ -1121,7 +1203,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: over twice the share entries are dropped unseen",
-		edits: []edit{{"verifier/revocations/hold.go", "\t\tover[e.Tenant] = true\n", ""}},
+		edits: []edit{{"verifier/revocations/room.go", "l.over[tenant] = true", "_ = tenant"}},
 		tests: tests{revoking, "TestTimelineShare$"}, want: "TestTimelineShare",
 	},
 	{
@@ -1158,6 +1240,31 @@ var mutants = []mutant{
 		name:  "revocations: a write of unknown outcome is not looked after",
 		edits: []edit{{"verifier/revocations/hold.go", "l.unsure[groupOf(e.Digest, len(l.prints))] = true", ""}},
 		tests: tests{revoking, "TestTimelineUnknownOutcome$"}, want: "TestTimelineUnknownOutcome",
+	},
+	{
+		name:  "revocations: a clean note is of a version after the look-up",
+		edits: []edit{{"verifier/revocations/marks.go", "m.NoteClean(version)", "m.NoteClean(l.table.Version())"}},
+		tests: tests{revoking, "TestCleanMissesNothing$"}, want: "TestCleanMissesNothing",
+	},
+	{
+		name:  "revocations: an entry that moves forward makes no other version",
+		edits: []edit{{"verifier/revocations/internal/table/table.go", "if changed = t.putLocked(&e); changed {", "if n := t.size.Load(); t.putLocked(&e) && t.size.Load() != n {"}},
+		tests: tests{revoking, "TestRevokedAfterClean$"}, want: "TestRevokedAfterClean",
+	},
+	{
+		name:  "revocations: a clean note counts for a tenant over its share",
+		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
+		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
+	},
+	{
+		name:  "revocations: a clean note counts for other digest keys",
+		edits: []edit{{"verifier/revocations/marks.go", "if m.Generation != v.generation {", "if m.Generation != v.generation && !m.CleanAt(l.table.Version()) {"}},
+		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
+	},
+	{
+		name:  "revocations: the size of a list in memory is its version",
+		edits: []edit{{"verifier/revocation.go", "if l.version.Add(1) == 0 {", "if l.version.Store(uintptr(l.lenLocked() + 1)); false {"}},
+		tests: tests{checking, "TestRevokedAfterHits$"}, want: "TestRevokedAfterHits",
 	},
 	{
 		name:  "logout: an ID token passes",
@@ -1203,5 +1310,35 @@ var mutants = []mutant{
 		name:  "revocation: a token of a suspended tenant seems revoked",
 		edits: []edit{{"verifier/revocations/revocation.go", ", reason == verifier.ReasonSuspended:", ":"}},
 		tests: tests{revoking, "TestRevocationRevokesTheToken$"}, want: "TestRevocationRevokesTheToken",
+	},
+	{
+		name:  "connections: a deadline is not brought forward",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "isLater := c.deadline.IsZero() || !c.deadline.Before(c.timer)", "isLater := true"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a call that waits keeps its timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "case c.waiting == 0:", "case true:"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a call ends with its timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "return c.reset() == nil", "return false"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: what was written is written twice",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "c.halfCloser.Write(b[done:])", "c.halfCloser.Write(b)"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a timeout of TCP is none",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !errors.Is(err, os.ErrDeadlineExceeded) {", "if e := net.Error(nil); !errors.As(err, &e) || !e.Timeout() {"}},
+		tests: tests{serving, "TestTimedConnErrors$"}, want: "TestTimedConnErrors",
+	},
+	{
+		name:  "connections: each deadline sets a timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !c.timer.IsZero() && isLater && !c.hasPassed(c.timer) {", "if isLater && !isLater {"}},
+		tests: tests{serving, "TestTimedConnSeldomSetsATimer$"}, want: "TestTimedConnSeldomSetsATimer",
 	},
 }
