@@ -134,7 +134,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !kek.authentic(useFacts, mac,", "if kind != ring.FactPromoted && !kek.authentic(useFacts, mac,"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
@@ -700,7 +700,22 @@ var mutants = []mutant{
 	{
 		name:  "an added tenant gets a ring at once",
 		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
+		tests: tests{simulator, "TestTimelineAdd$"}, want: "I10",
+	},
+	{
+		name:  "a ring that the clock has changed counts as calm",
+		edits: []edit{{"rotation/internal/synced/sums.go", "case t.at <= keystore.UnixNano(now):", "case t.at < 0:"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "a ring that is looked at again stays as it was counted",
+		edits: []edit{{"rotation/internal/synced/sums.go", "o.calm -= len(rings) - (len(old.Odd) - len(o.Odd))", "o.calm -= len(rings)"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "one ring that changes has all of its bucket looked at",
+		edits: []edit{{"rotation/internal/synced/sums.go", "max(64, n/16)", "0"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
 	},
 	{
 		name:  "an added ring is certain at once",
@@ -719,7 +734,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an accepted key is not put back",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, p)\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, &p)\n", ""}},
 		tests: tests{simulator, "TestTimelineExtend$"}, want: "I7",
 	},
 	{
