@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -6,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,4 +103,48 @@ func BenchmarkTenantsDir(b *testing.B) {
 			b.ReportMetric((cpuTime(b)-begin).Seconds()*1000/float64(b.N), "cpu-ms/op")
 		})
 	}
+}
+
+// Tenants of a large folder come, change and go while tokens are verified. None of a tenant that stays is
+// refused, and no other tenant is touched: the log counts those alone.
+func TestReloadOfManyTenantsUnderLoad(t *testing.T) {
+	t.Parallel()
+	const n, stays = 400, 7
+	path := manyTenants(t, n)
+	dir := filepath.Dir(path)
+	f := follow(t, path)
+	id := func(i int) string { return fmt.Sprintf("t%05d", i) }
+	stop, refused, asked := make(chan struct{}), new(atomic.Int64), new(atomic.Int64)
+	var load sync.WaitGroup
+	load.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if askOnce(f.url+"/api/x?", tokenOf(id(stays+i%3), secretOf(id(stays+i%3)))) != nil {
+				refused.Add(1)
+			}
+			asked.Add(1)
+		}
+	})
+	for round := range 5 {
+		addTenant(t, dir, n+round, "api")
+		addTenant(t, dir, 20+round, "other")
+		if err := os.Remove(filepath.Join(dir, "t.d", id(100+round)+".yaml")); err != nil {
+			t.Fatal(err)
+		}
+		f.reload("added=1 changed=1 removed=1")
+		f.wantGood(true, id(n+round), secretOf(id(n+round)))
+		f.wantGood(false, id(20+round), secretOf(id(20+round)))
+		f.wantGood(false, id(100+round), secretOf(id(100+round)))
+	}
+	wait(t, func() bool { return asked.Load() > 100 })
+	close(stop)
+	load.Wait()
+	if refused.Load() > 0 {
+		t.Errorf("%d of %d good tokens were refused: %s", refused.Load(), asked.Load(), f.log)
+	}
+	f.reload(asItWas)
 }
