@@ -134,7 +134,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !kek.authentic(useFacts, mac,", "if kind != ring.FactPromoted && !kek.authentic(useFacts, mac,"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
@@ -700,7 +700,22 @@ var mutants = []mutant{
 	{
 		name:  "an added tenant gets a ring at once",
 		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
+		tests: tests{simulator, "TestTimelineAdd$"}, want: "I10",
+	},
+	{
+		name:  "a ring that the clock has changed counts as calm",
+		edits: []edit{{"rotation/internal/synced/sums.go", "case t.at <= keystore.UnixNano(now):", "case t.at < 0:"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "a ring that is looked at again stays as it was counted",
+		edits: []edit{{"rotation/internal/synced/sums.go", "o.calm -= len(rings) - (len(old.Odd) - len(o.Odd))", "o.calm -= len(rings)"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "one ring that changes has all of its bucket looked at",
+		edits: []edit{{"rotation/internal/synced/sums.go", "max(64, n/16)", "0"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
 	},
 	{
 		name:  "an added ring is certain at once",
@@ -719,7 +734,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an accepted key is not put back",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, p)\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, &p)\n", ""}},
 		tests: tests{simulator, "TestTimelineExtend$"}, want: "I7",
 	},
 	{
@@ -1074,7 +1089,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a watch does not see that the revocation is gone",
-		edits: []edit{{"verifier/revocations/watch.go", "if ok && !rules.Lacks(stored, r.entry) {", "if ok || true {"}},
+		edits: []edit{{"verifier/revocations/watch.go", "if ok && !rules.Lacks(stored, r.entry) {", "if ok || !rules.Lacks(stored, r.entry) || true {"}},
 		tests: tests{revoking, "TestUndone$"}, want: "TestUndone",
 	},
 	{
@@ -1236,6 +1251,26 @@ var mutants = []mutant{
 		name:  "revocations: an entry that moves forward makes no other version",
 		edits: []edit{{"verifier/revocations/internal/table/table.go", "if changed = t.putLocked(&e); changed {", "if n := t.size.Load(); t.putLocked(&e) && t.size.Load() != n {"}},
 		tests: tests{revoking, "TestRevokedAfterClean$"}, want: "TestRevokedAfterClean",
+	},
+	{
+		name:  "revocations: the marks of all lists are of one generation",
+		edits: []edit{{"verifier/revocations/list.go", "generation := rand.Uint64()", "generation := rand.Uint64()*0 + 1"}},
+		tests: tests{revoking, "TestMarksAreOfOneList$"}, want: "TestMarksAreOfOneList",
+	},
+	{
+		name:  "verifier: new marks are clean",
+		edits: []edit{{"verifier/marks.go", "fresh.marks.token, fresh.marks.clean = t, 0", "fresh.marks.token = t"}},
+		tests: tests{checking, "TestNewMarksAreNotClean$"}, want: "TestNewMarksAreNotClean",
+	},
+	{
+		name:  "revocations: a group is discarded that has entries without room",
+		edits: []edit{{"verifier/revocations/discard.go", "b.keyless[g] || l.isShortOf(g)", "b.keyless[g]"}},
+		tests: tests{revoking, "TestGroupWithoutRoomIsNotDiscarded$"}, want: "TestGroupWithoutRoomIsNotDiscarded",
+	},
+	{
+		name:  "revocations: the digest keys are discarded by one that lacks a key",
+		edits: []edit{{"verifier/revocations/discard.go", "len(l.keys.set) > 0 && l.keysErr == nil", "len(l.keys.set) > 0"}},
+		tests: tests{revoking, "TestKeyThatCannotBeOpenedIsNotDiscarded$"}, want: "TestKeyThatCannotBeOpenedIsNotDiscarded",
 	},
 	{
 		name:  "revocations: a clean note counts for a tenant over its share",
