@@ -245,7 +245,7 @@ var listSynced = time.Unix(1_900_000_000, 500e6)
 
 // listState is the state of a list of revocations that is in doubt.
 func listState() (metrics.RevocationsState, bool) {
-	return metrics.RevocationsState{Entries: 42, Synced: listSynced, InDoubt: true}, true
+	return metrics.RevocationsState{Entries: 42, Synced: listSynced, InDoubt: true, Unreadable: 3, Forged: 4, Restored: 5, Over: 6, Disputed: 7}, true
 }
 
 func TestThePageShowsTheListOfRevocations(t *testing.T) {
@@ -263,7 +263,9 @@ func TestThePageShowsTheListOfRevocations(t *testing.T) {
 	got := scrape(t, c)
 	for name, want := range map[string]float64{
 		"keyturn_revocation_entries": 42, "keyturn_revocation_ready": 0, "keyturn_revocation_in_doubt": 1,
-		"keyturn_revocation_last_sync_timestamp_seconds": 1_900_000_000.5,
+		"keyturn_revocation_last_sync_timestamp_seconds": 1_900_000_000.5, "keyturn_revocation_unreadable_groups": 3,
+		`keyturn_revocation_alarms_total{kind="forged"}`: 4, `keyturn_revocation_alarms_total{kind="restored"}`: 5,
+		`keyturn_revocation_alarms_total{kind="over"}`: 6, `keyturn_revocation_alarms_total{kind="disputed"}`: 7,
 	} {
 		if got[name] != want {
 			t.Errorf("%s = %v, want %v", name, got[name], want)

@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
 )
 
 // The bounds of [Log].
@@ -37,8 +34,9 @@ const (
 //     after that second, or with [LogHandler.Flush]. Anyone can send bad tokens, and a log that they
 //     can fill is an outage. Records without a reason are not bounded.
 //   - A record whose context is of [WithFace] has the attribute keyturn.face.
-//   - Text that looks like a token is replaced by "(token)", and text with control characters is
-//     quoted, in messages and attributes. So a client cannot forge a line, whatever h does.
+//   - Text that looks like a token is replaced by "(token)", and what looks like a private key, a
+//     password in a URL or a parameter such as client_secret by "(secret)". Text with control characters
+//     is quoted. Both in messages and attributes, so a client cannot forge a line, whatever h does.
 //
 // Log has no clock: the times are those of the records.
 func Log(h slog.Handler) *LogHandler {
@@ -60,7 +58,7 @@ type logState struct {
 	seconds map[bounded]*second
 }
 
-// bounded names records that are bounded together.
+// bounded names records that are bounded together. Its texts are not clean.
 type bounded struct{ message, reason, tenant string }
 
 // A second counts bounded records in one second.
@@ -92,28 +90,13 @@ func (l *LogHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup implements [slog.Handler].
 func (l *LogHandler) WithGroup(name string) slog.Handler {
-	return &LogHandler{next: l.next.WithGroup(name), state: l.state}
+	return &LogHandler{next: l.next.WithGroup(cleanText(name)), state: l.state}
 }
 
-// Handle implements [slog.Handler].
+// Handle implements [slog.Handler]. Only a record that passes is cleaned: a flood of bad requests costs
+// little more than a look into a map for each.
 func (l *LogHandler) Handle(ctx context.Context, r slog.Record) error {
-	key, bound := bounded{message: cleanText(r.Message)}, false
-	clean := slog.NewRecord(r.Time, r.Level, key.message, r.PC)
-	r.Attrs(func(a slog.Attr) bool {
-		a = cleanAttr(a)
-		switch {
-		case a.Value.Kind() != slog.KindString:
-		case a.Key == keyReason:
-			key.reason, bound = a.Value.String(), true
-		case a.Key == keyTenant:
-			key.tenant = a.Value.String()
-		}
-		clean.AddAttrs(a)
-		return true
-	})
-	if face, ok := ctx.Value(faceKey{}).(string); ok {
-		clean.AddAttrs(slog.String(keyFace, face))
-	}
+	key, bound := boundsOf(r)
 	var failed error
 	if bound || l.state.counted.Load() {
 		pass, ended := l.state.count(key, bound, r.Level, r.Time)
@@ -122,7 +105,35 @@ func (l *LogHandler) Handle(ctx context.Context, r slog.Record) error {
 			return failed
 		}
 	}
+	clean := slog.NewRecord(r.Time, r.Level, cleanText(r.Message), r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		clean.AddAttrs(cleanAttr(a))
+		return true
+	})
+	if face, ok := ctx.Value(faceKey{}).(string); ok {
+		clean.AddAttrs(slog.String(keyFace, face))
+	}
 	return errors.Join(failed, l.next.Handle(ctx, clean))
+}
+
+// boundsOf returns by what a record is bounded, and whether it is. The texts are not clean.
+func boundsOf(r slog.Record) (key bounded, bound bool) {
+	key.message = r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key != keyReason && a.Key != keyTenant {
+			return true
+		}
+		v := a.Value.Resolve()
+		switch {
+		case v.Kind() != slog.KindString:
+		case a.Key == keyReason:
+			key.reason, bound = v.String(), true
+		default:
+			key.tenant = v.String()
+		}
+		return true
+	})
+	return key, bound
 }
 
 // Flush logs the counts that no later record has brought to the log: call it before the program ends.
@@ -193,11 +204,11 @@ func (s *logState) tell(ctx context.Context, ended []suppressed, now time.Time) 
 		if !s.root.Enabled(ctx, e.level) {
 			continue
 		}
-		r := slog.NewRecord(now, e.level, fmt.Sprintf("and %s more: %s", grouped(e.n), e.message), 0)
+		r := slog.NewRecord(now, e.level, fmt.Sprintf("and %s more: %s", grouped(e.n), cleanText(e.message)), 0)
 		if e.tenant != "" {
-			r.AddAttrs(slog.String(keyTenant, e.tenant))
+			r.AddAttrs(slog.String(keyTenant, cleanText(e.tenant)))
 		}
-		r.AddAttrs(slog.String(keyReason, e.reason), slog.Int(keySuppressed, e.n))
+		r.AddAttrs(slog.String(keyReason, cleanText(e.reason)), slog.Int(keySuppressed, e.n))
 		failed = errors.Join(failed, s.root.Handle(ctx, r))
 	}
 	return failed
@@ -217,44 +228,4 @@ type faceKey struct{}
 // WithFace returns a context whose records say which part of a server they are about, such as "api".
 func WithFace(ctx context.Context, face string) context.Context {
 	return context.WithValue(ctx, faceKey{}, face)
-}
-
-// tokens are texts that hold a token: a JWS or JWE in compact form, whose header is a JSON object and
-// so begins with eyJ, or credentials of the scheme Bearer.
-var tokens = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{4,}(\.[A-Za-z0-9_=-]*)+|(?i:\bbearer) +[A-Za-z0-9._~+/=-]{8,}`)
-
-// cleanText returns s without tokens, and quoted if it has characters that cannot be printed.
-func cleanText(s string) string {
-	if strings.Contains(s, "eyJ") || strings.Contains(strings.ToLower(s), "bearer ") {
-		s = tokens.ReplaceAllString(s, "(token)")
-	}
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
-		s = strconv.Quote(s)
-	}
-	return s
-}
-
-// cleanAttr returns an attribute whose text is clean.
-func cleanAttr(a slog.Attr) slog.Attr {
-	a.Key = cleanText(a.Key)
-	v := a.Value.Resolve()
-	text := ""
-	switch v.Kind() {
-	case slog.KindString:
-		text = v.String()
-	case slog.KindGroup:
-		group := slices.Clone(v.Group())
-		for i := range group {
-			group[i] = cleanAttr(group[i])
-		}
-		return slog.Attr{Key: a.Key, Value: slog.GroupValue(group...)}
-	case slog.KindAny:
-		text = fmt.Sprintf("%+v", v.Any())
-	default:
-		return slog.Attr{Key: a.Key, Value: v}
-	}
-	if clean := cleanText(text); clean != text {
-		v = slog.StringValue(clean)
-	}
-	return slog.Attr{Key: a.Key, Value: v}
 }

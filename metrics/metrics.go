@@ -56,6 +56,15 @@ type RevocationsState struct {
 	Entries        int
 	Synced         time.Time // when it was last in sync with the store
 	InDoubt, Ready bool
+
+	// Unreadable is how many groups of the list cannot be read in full. The tokens that they revoke are
+	// accepted.
+	Unreadable int
+
+	// Forged counts values that are not authentic, Restored groups in which this instance put back what
+	// the store had lost, Over entries that found no room, and Disputed live instances that held other
+	// entries than this one.
+	Forged, Restored, Over, Disputed uint64
 }
 
 // A Collector counts what a service does. It is a [prometheus.Collector] and safe for concurrent use.

@@ -194,7 +194,7 @@ func TestAlertsLeadToARunbook(t *testing.T) {
 			}
 		}
 	}
-	if len(names) != 10 {
+	if len(names) != 11 {
 		t.Errorf("%d alerts: %q", len(names), names)
 	}
 }

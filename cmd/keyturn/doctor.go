@@ -23,8 +23,8 @@ KEK no ring is opened.
 
 The checks are reach, version, role, persistence, replicas, eviction, clock, rights,
 cluster and latency, of the servers; rings, ring, rotation, algorithms, policy, outage
-and kek, of the rings; instances, of the processes that share them. docs/operations.md,
-"Doctor", has what each looks at.
+and kek, of the rings; revocations, of the list that ends tokens; instances, of the
+processes that share them. docs/operations.md, "Doctor", has what each looks at.
 
 ` + ringForm + `
 

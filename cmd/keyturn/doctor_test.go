@@ -511,3 +511,47 @@ func TestDoctorLooksAtRevocations(t *testing.T) {
 	}
 	doctored{t, all}.want("revocations", doctor.Unknown, "wrong KEK")
 }
+
+// The digest key is removed while no instance runs: nothing can tell what the list revokes. doctor and
+// "revocations count" say so, and so they do beside a new digest key.
+func TestUnreadableRevocationsAreNamed(t *testing.T) {
+	p := newPatient(t, durable())
+	p.run("revoke", "--tenant", "acme", "--subject", "ann", "--no-wait").wantCode(t, exitYes)
+	p.run("revocations", "count", "--json").want(t, exitYes, `{"token":0,"session":0,"subject":1,"tenant":0,"total":1,"unreadable":0}`+"\n")
+	keys, err := p.server.Client().Keys(t.Context(), "kt:rv:*:ring:keys").Result()
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("the digest keys are in %q, %v", keys, err)
+	}
+	if err := p.server.Client().Del(t.Context(), keys[0]).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		prepare []string
+		total   string
+	}{
+		{[]string{"doctor"}, "0"},
+		{[]string{"revoke", "--tenant", "acme", "--subject", "bob", "--no-wait"}, "1"},
+	} {
+		p.run(step.prepare...)
+		p.doctor(exitNo).want("revocations", doctor.Bad, "1 group", "The digest keys of revocations")
+		p.run("revocations", "count").wantCode(t, exitCannotTell, step.total+" revocation", "NOT THE WHOLE LIST: 1 group")
+		p.run("revocations", "count", "--json").wantCode(t, exitCannotTell, `"total":`+step.total+`,"unreadable":1}`)
+		p.run("revocations", "list").wantCode(t, exitCannotTell, "NOT THE WHOLE LIST: 1 group")
+	}
+}
+
+// A key of the list has another type, and no instance runs that would mend it: the doctor says which.
+func TestDoctorNamesABrokenGroup(t *testing.T) {
+	p := newPatient(t, durable())
+	p.run("revoke", "--tenant", "acme", "--subject", "ann", "--no-wait").wantCode(t, exitYes)
+	keys, err := p.server.Client().Keys(t.Context(), "kt:rv:*:ring:e*").Result()
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("the groups are %q, %v", keys, err)
+	}
+	if err := p.server.Client().Set(t.Context(), keys[0], "x", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	group := keys[0][strings.LastIndex(keys[0], ":")+1:]
+	p.doctor(exitNo).want("revocations", doctor.Bad, group, "A group of the list is not keyturn's")
+	p.run("revocations", "count").wantCode(t, exitCannotTell, group)
+}

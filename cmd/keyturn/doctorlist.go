@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/doctor"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -11,6 +12,7 @@ import (
 // list looks at the list of revocations, if there is one. It changes nothing.
 func (l *look) list(ctx context.Context) {
 	var facts doctor.List
+	var unread error
 	if !l.hasList(ctx) { // to open one that is not there would begin its log
 		return
 	}
@@ -21,24 +23,22 @@ func (l *look) list(ctx context.Context) {
 		defer list.Close(context.WithoutCancel(ctx))
 		err = awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
 		status := list.Status()
-		facts = doctor.List{Entries: status.Entries, KeyNames: status.KeyNames, Forged: status.Alarms.Forged}
+		unread = status.Unread
+		facts = doctor.List{Entries: status.Entries, KeyNames: status.KeyNames, Forged: status.Alarms.Forged, Unreadable: status.Unreadable, In: status.UnreadableIn}
 	}
 	if err != nil && (facts.Forged == 0 || len(facts.KeyNames) > 0) {
 		facts.Err = printable(errorText(err), false)
+		if errors.Is(unread, rediskeys.ErrWrongType) || errors.Is(unread, rediskeys.ErrTooLarge) {
+			facts.Err, facts.Broken = printable(errorText(unread), false), true
+		}
 	}
 	l.findings = append(l.findings, l.facts.CheckList(&facts)...)
 }
 
-// hasList reports whether Redis has digest keys of a list, or cannot say so.
+// hasList reports whether Redis has a group of a list, or cannot say so. A list may lack its digest keys.
 func (l *look) hasList(ctx context.Context) bool {
-	s, err := rediskeys.New(l.session.store.client, rediskeys.Config{Prefix: "kt:rv"})
-	if err != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
-	defer cancel()
-	keys := s.Load(ctx, []string{"keys"})[0] // docs/formats.md
-	return keys.Err != nil || len(keys.Fields) > 0
+	has, err := hasList(ctx, l.session.store.client)
+	return has || err != nil
 }
 
 // listRealm is the realm of the list, which without a KEK has none.

@@ -145,7 +145,9 @@ func askByCurl(t *testing.T, s *guideServer, check func(*testing.T, []byte)) {
 func testMastraUpstream(t *testing.T, keyturn string) {
 	needNode(t)
 	need(t, "curl")
-	s := startServe(t, keyturn, "--upstream", startMastra(t), "--admin", "127.0.0.1:0")
+	mastra := runMastra(t)
+	s := startServe(t, keyturn, "--upstream", mastra.url, "--admin", "127.0.0.1:0")
+	t.Run("forged headers", func(t *testing.T) { testMastraHeaders(t, s, mastra) })
 	t.Run("curl", func(t *testing.T) { askByCurl(t, s, checkWeather) })
 	t.Run("MastraClient", func(t *testing.T) { askByClient(t, s, checkWeather) })
 	t.Run("stream", func(t *testing.T) {
@@ -178,8 +180,32 @@ func testMastraWithAuth(t *testing.T, keyturn string) {
 	}
 }
 
-// startMastra runs the Mastra server, which has auth of its own if it gets a secret, and returns its URL.
+// testMastraHeaders checks that no spelling of an identity header reaches Mastra from a client.
+func testMastraHeaders(t *testing.T, s, mastra *guideServer) {
+	args := []string{"-sS", s.url + "/api/agents/weatherAgent/generate", "-H", "Content-Type: application/json",
+		"-H", "Authorization: Bearer " + guideCases()[0].token, "-d", `{"messages":"Weather in London"}`}
+	for _, name := range []string{"X-Auth-Subject", "x_auth_subject", "X.Auth.Subject", "X-Auth_Tenant", "X-Auth-Groups", "X_Auth_Groups", "X-Forwarded-User", "X_Forwarded_For", "X-Original-URL", "Forwarded"} {
+		args = append(args, "-H", name+": forged")
+	}
+	out, err := exec.CommandContext(t.Context(), "curl", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("curl: %v\n%s", err, out)
+	}
+	checkWeather(t, out)
+	seen := mastra.waitFor(t, `(?m)^headers .*\n`)
+	if strings.Contains(seen, "forged") || !strings.Contains(seen, `"x-auth-subject":"`) || !strings.Contains(seen, `"x-auth-tenant":"default"`) {
+		t.Errorf("Mastra got %s", seen)
+	}
+}
+
+// startMastra is runMastra for the URL alone.
 func startMastra(t *testing.T, secret ...string) string {
+	t.Helper()
+	return runMastra(t, secret...).url
+}
+
+// runMastra runs the Mastra server, which has auth of its own if it gets a secret.
+func runMastra(t *testing.T, secret ...string) *guideServer {
 	t.Helper()
 	cmd := exec.Command("node", append([]string{"server.mjs"}, secret...)...)
 	cmd.Dir = clientFolder
@@ -190,8 +216,9 @@ func startMastra(t *testing.T, secret ...string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	s := guideServer{output: printed}
-	return "http://127.0.0.1:" + strings.TrimSpace(s.waitFor(t, `(?m)^[1-9][0-9]*\n`))
+	s := &guideServer{output: printed}
+	s.url = "http://127.0.0.1:" + strings.TrimSpace(s.waitFor(t, `(?m)^[1-9][0-9]*\n`))
+	return s
 }
 
 // checkWeather checks the answer of the Mastra server's agent.

@@ -293,3 +293,28 @@ func testGateStreams(t *testing.T, f *gate) {
 		t.Errorf("the service can leave HTTP/1.1: it sees %v", seen.header)
 	}
 }
+
+// A profile that keyturn does not have lets none through, whatever becomes of its 404: a name that was
+// mistyped in the proxy's file would else be an open door.
+func TestUnknownProfileIsClosed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		start func(testing.TB, proxytest.Config) *proxytest.Proxy
+		file  string
+		old   string
+	}{
+		"nginx": {proxytest.Nginx, nginxFile, "/_authz/orders-write;"},
+		"Caddy": {proxytest.Caddy, caddyFile, "import keyturn orders-write\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newGate(t, tt.start, proxytest.Config{File: tt.file, Edit: func(text string) string {
+				return strings.Replace(text, tt.old, strings.Replace(tt.old, "write", "wrote", 1), 1)
+			}})
+			for range 2 {
+				f.want(t, "GET /orders/1", acmeToken(`,"scope":"orders:write"`), "", 404, 503)
+				f.want(t, "GET /orders/1", "", "", 404, 503)
+			}
+			f.want(t, "GET /a", acmeToken(""), "", 200)
+		})
+	}
+}

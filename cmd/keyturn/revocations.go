@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/verifier/revocations"
 )
@@ -30,13 +32,20 @@ it ends. The digest stands for the name.
 With --json it prints an array of {"kind","digest","before","ends","key"}: "kind" is token,
 session, subject or tenant, and "key" names the digest key.
 
-` + listForm
+` + revocationsCodes + listForm
 
 const revocationsCountLong = `count prints how many revocations the list holds, by their kind.
 
-With --json it prints {"token","session","subject","tenant","total"}.
+With --json it prints {"token","session","subject","tenant","total","unreadable"}:
+"unreadable" is how many groups of the list, of any tenant, cannot be read in full.
 
-` + listForm
+` + revocationsCodes + listForm
+
+// revocationsCodes are the exit codes of the commands under "keyturn revocations".
+const revocationsCodes = `Exit codes: 0 done, 2 the command line is not right, 3 Redis cannot be reached, or the
+list, or a part of it, cannot be read: what it shows is not the whole list then.
+
+`
 
 // A revocationsCommand holds the flags of the commands under "keyturn revocations".
 type revocationsCommand struct {
@@ -65,7 +74,7 @@ func newRevocations(a *app) *cobra.Command {
 	return parent
 }
 
-func newRevocationsCommand(a *app, name, short, long, example string, show func(*revocationsCommand, []revocations.Entry) error) *cobra.Command {
+func newRevocationsCommand(a *app, name, short, long, example string, show func(*revocationsCommand, *revocations.List) error) *cobra.Command {
 	c := &revocationsCommand{listFlags: listFlags{app: a, ring: newRingFlags()}, tenant: newRingTenant()}
 	cmd := &cobra.Command{
 		Use: name + " --redis URL [--tenant TENANT]", Short: short, Long: long, Example: example,
@@ -75,7 +84,10 @@ func newRevocationsCommand(a *app, name, short, long, example string, show func(
 				if err := awaitRead(ctx, list); err != nil {
 					return err
 				}
-				return show(c, c.entries(list))
+				if err := show(c, list); err != nil {
+					return err
+				}
+				return readInFull(list)
 			})
 		},
 	}
@@ -108,7 +120,18 @@ type revocationJSON struct {
 	Key    string  `json:"key"`
 }
 
-func (c *revocationsCommand) list(entries []revocations.Entry) error {
+// readInFull returns exit code 3 if what the command has shown is not the whole list.
+func readInFull(list *revocations.List) error {
+	s := list.Status()
+	if s.Unreadable == 0 {
+		return nil
+	}
+	return exitf(exitCannotTell, `THIS IS NOT THE WHOLE LIST: %s cannot be read in full (such as %s): the digest key is gone, or a newer keyturn wrote entries: run the newest keyturn in use, and see docs/operations.md, "The digest keys of revocations"`,
+		countOf(s.Unreadable, "group"), strings.Join(s.UnreadableIn, ", "))
+}
+
+func (c *revocationsCommand) list(list *revocations.List) error {
+	entries := c.entries(list)
 	if c.json {
 		all := []revocationJSON{}
 		for _, e := range entries {
@@ -133,7 +156,8 @@ func (c *revocationsCommand) list(entries []revocations.Entry) error {
 	return c.print(b.String())
 }
 
-func (c *revocationsCommand) count(entries []revocations.Entry) error {
+func (c *revocationsCommand) count(list *revocations.List) error {
+	entries, unreadable := c.entries(list), list.Status().Unreadable
 	of := make(map[revocations.Kind]int)
 	for _, e := range entries {
 		of[e.Kind]++
@@ -145,10 +169,31 @@ func (c *revocationsCommand) count(entries []revocations.Entry) error {
 			Subject int `json:"subject"`
 			Tenant  int `json:"tenant"`
 			Total   int `json:"total"`
-		}{of[revocations.Token], of[revocations.Session], of[revocations.Subject], of[revocations.Tenant], len(entries)}))
+
+			Unreadable int `json:"unreadable"`
+		}{of[revocations.Token], of[revocations.Session], of[revocations.Subject], of[revocations.Tenant], len(entries), unreadable}))
 	}
 	return c.print(fmt.Sprintf("%s: %s, %s, %s, %s\n", countOf(len(entries), "revocation"), countOf(of[revocations.Token], "token"),
 		countOf(of[revocations.Session], "session"), countOf(of[revocations.Subject], "subject"), countOf(of[revocations.Tenant], "tenant")))
+}
+
+// hasList reports whether a Redis has a list: its digest keys, or a group of entries. It makes none.
+func hasList(ctx context.Context, client redis.UniversalClient) (bool, error) {
+	s, err := rediskeys.New(client, rediskeys.Config{Prefix: "kt:rv"}) // docs/formats.md
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	if keys := s.Load(ctx, []string{"keys"})[0]; keys.Err != nil || len(keys.Fields) > 0 {
+		return len(keys.Fields) > 0, keys.Err
+	}
+	buckets := make([]int, rotation.Buckets)
+	for i := range buckets {
+		buckets[i] = i
+	}
+	names, err := s.Tenants(ctx, buckets)
+	return slices.ContainsFunc(names, func(groups []string) bool { return len(groups) > 0 }), err
 }
 
 // awaitRead waits until the list was read once. Whether Redis has lost something does not matter to a
@@ -167,9 +212,15 @@ func awaitKeys(ctx context.Context, list *revocations.List) error {
 const patience = 3 * time.Second
 
 func awaitList(ctx context.Context, list *revocations.List, done func(*revocations.Status) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	return awaitListFor(ctx, ringTime, list, done)
+}
+
+// awaitListFor waits until the list is as done wants it, for so long at most. One call that fails late says
+// little: a Redis, or this machine, may be busy.
+func awaitListFor(ctx context.Context, most time.Duration, list *revocations.List, done func(*revocations.Status) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	begin := time.Now()
+	answered := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -183,7 +234,9 @@ func awaitList(ctx context.Context, list *revocations.List, done func(*revocatio
 			return exitf(exitCannotTell, "what Redis holds of the revocations cannot be opened: give the KEK that the service has, with --kek-file, %s or %s, or none if it has none", envKEKFile, envKEK)
 		case done(&status):
 			return nil
-		case status.Unread != nil && time.Since(begin) > patience:
+		case status.Unread == nil && !status.Read.IsZero():
+			answered = time.Now()
+		case status.Unread != nil && time.Since(answered) > patience:
 			return listError(status.Unread)
 		}
 		select {

@@ -26,20 +26,22 @@ iat has whole seconds, so a login in the second of the revocation does not count
 receipt says from which second on logins do. --session - and --jti - read one line from
 standard input, which other users of the machine cannot see.
 
-The command stays until every live instance has applied the revocation, or --wait is over.
-Ctrl-C ends the wait; the revocation stays.
+The command stays until every live instance has applied the revocation, or --wait is over,
+and writes it again if Redis loses it meanwhile. Ctrl-C ends the wait; the revocation stays.
 
 With --json it prints {"kind","tenant","before","ends","committed_at","known","applied",
-"missing","waited"}: "known" says that it was revoked already, at least as far; "applied"
-and "missing" are the live instances, or null if none was asked. "before" is null for a
-token and a session, and "ends" is when the revocation may be forgotten. If it is refused:
-{"ok":false,"error"}. With --dry-run nothing is changed, and it prints {"dry_run","kind",
-"tenant","before","ends","entries"}.
+"missing","undone","waited"}: "known" says that it was revoked already, at least as far;
+"applied" and "missing" are the live instances, or null if none was asked; "undone" says
+that Redis lost it. "before" is null for a token and a session, and "ends" is when the
+revocation may be forgotten. If it is refused: {"ok":false,"error"}. With --dry-run nothing
+is changed, and it prints {"dry_run","kind","tenant","before","ends","entries","live",
+"silent"}: "live" are the instances that would hear of it, and "silent" those that were
+heard of within a day and have not ended, but are cut off or have crashed.
 
 Exit codes: 0 done, and applied by every live instance, 1 refused (no room, or a time in
 the future), 2 the command line is not right, 3 Redis cannot be reached, or what it holds
-cannot be opened: to repeat the command does no harm, 4 done, but a live instance has not
-applied it within --wait.`
+cannot be opened, or it lost the revocation while the command watched: to repeat the
+command does no harm, 4 done, but a live instance has not applied it within --wait.`
 
 const revokeExample = `  keyturn revoke --redis redis://localhost:6379 --kek-file kek --tenant acme --subject ann
   keyturn revoke --redis redis://localhost:6379 --kek-file kek --tenant acme --jti 7f3e --exp 2026-12-24T03:00:00Z
@@ -326,6 +328,7 @@ type revokedJSON struct {
 	Known       bool      `json:"known"`
 	Applied     *[]string `json:"applied"`
 	Missing     *[]string `json:"missing"`
+	Undone      bool      `json:"undone"`
 	Waited      float64   `json:"waited"` // in seconds
 }
 
@@ -334,7 +337,7 @@ type revokedJSON struct {
 func (c *revokeCommand) shown(r *revocations.Receipt, applied *revocations.Applied, waited time.Duration, err error) error {
 	o := revokedJSON{
 		Kind: string(r.Kind), Tenant: r.Tenant, Before: when(r.Before), Ends: when(r.Ends), CommittedAt: when(r.Committed), Known: r.Known,
-		Waited: waited.Round(time.Millisecond).Seconds(),
+		Undone: errors.Is(err, revocations.ErrUndone), Waited: waited.Round(time.Millisecond).Seconds(),
 	}
 	text := ""
 	if applied != nil {
@@ -368,6 +371,12 @@ func (c *revokeCommand) outcome(applied *revocations.Applied, err error) error {
 	switch {
 	case applied == nil:
 		return nil
+	case errors.Is(err, revocations.ErrUndone):
+		text := fmt.Sprintf("it is applied by %d of %s", len(applied.By), instances(applied.Holders))
+		if len(applied.Missing) > 0 {
+			text += ", and not by " + strings.Join(printables(applied.Missing), ", ")
+		}
+		return exitf(exitCannotTell, `Redis lost the revocation after it was made, and it was written again; %s: a failover or an old dump, or a person writes to this Redis. Repeat the command, to see that it stays; docs/operations.md, "Someone writes to Redis"`, text)
 	case err == nil && applied.Holders == 0:
 		c.note("no instance was seen, so none has confirmed it: does the service ask this list? docs/revocation.md")
 		return nil
@@ -404,9 +413,17 @@ func (c *revokeCommand) preview(ctx context.Context, list *revocations.List) err
 			ends = c.now().Add(c.tokenTTL())
 		}
 	}
+	reading, cancel := context.WithTimeout(ctx, ringTime)
+	defer cancel()
+	all, err := list.Instances(reading)
+	if err != nil {
+		return listError(err)
+	}
+	live, silent := c.liveAndSilent(all)
 	if c.json {
 		return c.print(toJSON(map[string]any{
 			"dry_run": true, "kind": kind, "tenant": c.tenant.value, "before": when(before), "ends": when(ends), "entries": list.Len(),
+			"live": live, "silent": namesOfSilent(silent),
 		}))
 	}
 	var b strings.Builder
@@ -415,8 +432,46 @@ func (c *revokeCommand) preview(ctx context.Context, list *revocations.List) err
 	}
 	fmt.Fprintf(&b, "%s would be revoked; nothing was changed\n", c.what())
 	c.times(line, before, ends)
+	heardBy(line, live, silent, c.now())
 	line("the list", "has %s now; there is no undo", countOf(list.Len(), "revocation"))
 	return c.print(b.String())
+}
+
+// liveAndSilent returns the names of the instances that would hear of a revocation, and those that would not.
+func (c *revokeCommand) liveAndSilent(all []revocations.Instance) (live []string, silent []revocations.Instance) {
+	live = []string{}
+	for _, i := range all {
+		if i.Live {
+			live = append(live, printable(i.Name, false))
+		} else {
+			silent = append(silent, i)
+		}
+	}
+	return live, silent
+}
+
+func namesOfSilent(silent []revocations.Instance) []string {
+	names := []string{}
+	for _, i := range silent {
+		names = append(names, printable(i.Name, false))
+	}
+	return names
+}
+
+// heardBy writes which instances would hear of a revocation.
+func heardBy(line func(name, format string, args ...any), live []string, silent []revocations.Instance, now time.Time) {
+	switch {
+	case len(live) == 0:
+		line("instances", "none lives that could hear of it")
+	default:
+		line("instances", "%s would hear of it: %s", instances(len(live)), strings.Join(live, ", "))
+	}
+	for _, i := range silent {
+		line("", "%s would NOT; last heard of %s: it has crashed, or is cut off and answers 503", printable(i.Name, false), since(i.At, now))
+	}
+	if len(silent) > 0 {
+		line("", "once that is longer than max_stale ago")
+	}
 }
 
 func (c *revokeCommand) tokenTTL() time.Duration {

@@ -117,7 +117,7 @@ func TestRevokeReachesTheInstances(t *testing.T) {
 func TestRevokeForPeople(t *testing.T) {
 	t.Parallel()
 	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
-		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo")
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo", "1 instance would hear of it: a")
 		if n := l.Len(); n != 0 {
 			t.Errorf("--dry-run has revoked something: %d", n)
 		}
@@ -126,7 +126,7 @@ func TestRevokeForPeople(t *testing.T) {
 		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--no-wait").wantCode(t, exitYes, `one token of tenant "globex" is revoked`)
 		c.run("revocations", "list").wantCode(t, exitYes, "subject  ", "before 2026-11-28T10:00:01Z ends ", "token    ")
 		c.run("revocations", "count").want(t, exitYes, "2 revocations: 1 token, 0 sessions, 1 subject, 0 tenants\n")
-		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1}`+"\n")
+		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1,"unreadable":0}`+"\n")
 		var all []struct{ Kind, Digest, Key string }
 		r := c.run("revocations", "list", "--tenant", "acme", "--json")
 		if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) != 1 || all[0].Kind != "subject" || all[0].Digest == "" || all[0].Key == "" {
@@ -222,5 +222,79 @@ func TestRevokeNamesWhoHasNotAppliedIt(t *testing.T) {
 		if got := r.revocation(t); !slices.Equal(got.Applied, []string{"a"}) || !slices.Equal(got.Missing, []string{"cut off"}) {
 			t.Errorf("%+v", got)
 		}
+	})
+}
+
+// verify asks the list of a ring's Redis about a token that is good otherwise. It never calls a token
+// good when the list cannot tell.
+func TestVerifyAsksTheListOfAFleet(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	sign := func(sub, jti string) string {
+		return strings.TrimSpace(c.run("sign", "--tenant", "acme", "--claim", "sub="+sub, "--claim", "jti="+jti).wantCode(t, exitYes).stdout)
+	}
+	ann, bob := sign("ann", "1"), sign("bob", "2")
+	verify := func(token string, more ...string) result {
+		return c.run(append([]string{"verify", "--tenant", "acme", "--alg", "HS256,ES256"}, append(more, token)...)...)
+	}
+	verify(ann).wantCode(t, exitYes, "revoked  not asked: this Redis has no list")
+	verify(ann, "--json").wantCode(t, exitYes, `,"revocations":"none"}`)
+	listInstance(t, strings.TrimPrefix(c.url, "redis://"), "a", c.kek)
+	c.run("revoke", "--tenant", "acme", "--jti", "1", "--exp", time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "--wait", "20s").wantCode(t, exitYes)
+	verify(ann, "--json").wantCode(t, exitNo, `{"ok":false,"reason":"revoked"`, "there is no undo")
+	verify(bob).wantCode(t, exitYes, "revoked  no, says the list in this Redis, which holds 1 revocation")
+	verify(ann, "--revocations", "ignore").wantCode(t, exitYes, "revoked  not asked: --revocations ignore")
+	verify(ann+"x", "--revocations", "plain").wantCode(t, exitNo, "refused (")
+	verify(bob, "--revocations", "plain").wantCode(t, exitCannotTell, "what Redis holds of the revocations cannot be opened")
+	verify(bob, "--revocations", "plain", "--json").wantCode(t, exitCannotTell, `{"ok":false,"reason":"unavailable"`)
+	verify(bob, "--revocations", "no").wantUsage(t, "want ask, plain or ignore")
+	keyturn(t, "verify", "--alg", "HS256", "--secret-file", "x", "--revocations", "ask", "t").wantUsage(t, "--revocations goes with --redis")
+}
+
+// --dry-run names who would hear of a revocation, and who would not.
+func TestRevokeDryRunNamesTheInstances(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		p := redistest.RunProxy(t, strings.TrimPrefix(c.url, "redis://"))
+		listInstance(t, p.Addr(), "cut off", c.kek)
+		dryRun := func() string {
+			return c.run("revoke", "--tenant", "acme", "--subject", "ann", "--json", "--dry-run").wantCode(t, exitYes).stdout
+		}
+		waitUntil(t, 60*time.Second, func() bool { return strings.Contains(dryRun(), `"live":["a","cut off"],"silent":[]`) })
+		p.Cut()
+		waitUntil(t, 60*time.Second, func() bool { return strings.Contains(dryRun(), `"live":["a"],"silent":["cut off"]`) })
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, "1 instance would hear of it: a", "cut off would NOT; last heard of")
+	})
+}
+
+// A writer deletes a revocation while the command watches it: exit code 3, and it is there again. An instance
+// would have put it back before the command sees that it is gone.
+func TestRevokeThatIsUndone(t *testing.T) {
+	t.Parallel()
+	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
+		l.Close(t.Context())
+		client := redis.NewClient(&redis.Options{Addr: strings.TrimPrefix(c.url, "redis://")})
+		defer client.Close()
+		deleted := make(chan error)
+		go func() {
+			for {
+				keys, err := client.Keys(t.Context(), "kt:rv:*:ring:e*").Result()
+				if err == nil && len(keys) > 0 {
+					err = client.Del(t.Context(), keys...).Err()
+				}
+				if err != nil || len(keys) > 0 {
+					deleted <- err
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+		r := c.run("revoke", "--tenant", "acme", "--subject", "bob", "--json", "--wait", "20s").wantCode(t, exitCannotTell, "Redis lost the revocation after it was made", `"undone":true`)
+		if err := <-deleted; err != nil {
+			t.Fatalf("%v: %s", err, r.stderr)
+		}
+		c.run("revocations", "count").wantCode(t, exitYes, "1 revocation")
 	})
 }

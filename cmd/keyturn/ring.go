@@ -273,6 +273,11 @@ func (s *ringSession) openRings(ctx context.Context, tenants ...string) (*rotati
 // withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards
 // nothing stays open.
 func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *rotation.Keyring) error) error {
+	return a.withRingSession(ctx, flags, tenant, func(ctx context.Context, _ *ringSession, k *rotation.Keyring) error { return use(ctx, k) })
+}
+
+// withRingSession is withRing for a command that asks the Redis of the ring for more.
+func (a *app) withRingSession(ctx context.Context, flags *ringFlags, tenant string, use func(context.Context, *ringSession, *rotation.Keyring) error) error {
 	s, err := a.connect(flags)
 	if err != nil {
 		return err
@@ -283,7 +288,7 @@ func (a *app) withRing(ctx context.Context, flags *ringFlags, tenant string, use
 		return err
 	}
 	defer k.Close(context.WithoutCancel(ctx))
-	return use(ctx, k)
+	return use(ctx, s, k)
 }
 
 // noRing returns an error for a tenant that is known to have no ring.

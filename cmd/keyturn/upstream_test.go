@@ -170,14 +170,52 @@ func TestRevokeEndsStreams(t *testing.T) {
 	redistest.Need(t)
 	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
 	c.run("keys", "create", "--tenant", "acme", "--alg", "ES256").wantCode(t, exitYes)
-	upstream := httptest.NewServer(http.HandlerFunc(silentStreams))
-	t.Cleanup(upstream.Close)
-	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url, "--tenant", "acme", "--upstream", upstream.URL)
+	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url, "--tenant", "acme", "--upstream", silentUpstream(t))
 	token := strings.TrimSpace(c.run("sign", "--tenant", "acme", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	kid, _ := partOf(t, token, 0)["kid"].(string)
+	wantStreamsEnded(t, s, token, "revoked", func() {
+		c.run("keys", "revoke", "--tenant", "acme", "--force", "--wait", "20s", kid).wantCode(t, exitYes)
+	})
+}
+
+// A revocation of the list ends the streams of a subject, a session or a token, wherever they came in.
+func TestRevocationsEndStreams(t *testing.T) {
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	path := configFolder(t, "revocations: {redis: '"+c.url+"', kek_file: kek}\ntenants:\n"+acmeTenant, map[string]string{"s": testSecret, "kek": c.kek})
+	s := startServe(t, nil, "--config", path, "--upstream", silentUpstream(t))
+	wait(t, func() bool { _, all, _ := s.readiness(t); return all == stateReady })
+	for _, flags := range [][]string{{"--subject", "ann"}, {"--session", "s1"}, {"--jti", "j1", "--exp", tomorrow()}, {"--all"}} {
+		t.Run(flags[0], func(t *testing.T) {
+			// Each has names of its own, and was issued a minute ago: --all refuses all of these.
+			name := flags[0]
+			token := hs256(testSecret, plainHeader, in(time.Hour, fmt.Sprintf(`,"iat":%d,"iss":"https://acme.example","aud":"api","sub":"ann%s","sid":"s1%[2]s","jti":"j1%[2]s"`, time.Now().Add(-time.Minute).Unix(), name)))
+			if len(flags) > 1 {
+				flags[1] += name
+			}
+			wantStreamsEnded(t, s, token, "revoked", func() {
+				c.run(append([]string{"revoke", "--tenant", "acme", "--wait", "20s"}, flags...)...).wantCode(t, exitYes)
+			})
+		})
+	}
+}
+
+// At exp a stream ends, with the time of the default between two questions.
+func TestStreamsEndAtExp(t *testing.T) {
+	path := configFolder(t, "tenants:\n"+strings.Replace(acmeTenant, "}", ", leeway: 0s}", 1), map[string]string{"s": testSecret})
+	s := startServe(t, nil, "--config", path, "--upstream", silentUpstream(t))
+	token := hs256(testSecret, plainHeader, in(3*time.Second, `,"iss":"https://acme.example","aud":"api","sub":"ann"`))
+	wantStreamsEnded(t, s, token, "expired", func() {})
+}
+
+// wantStreamsEnded opens a WebSocket and an event stream, and has them end for this reason within 6 s of
+// end.
+func wantStreamsEnded(t *testing.T, s *served, token, reason string, end func()) {
+	t.Helper()
 	header := http.Header{"Authorization": {"Bearer " + token}}
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
 	defer cancel()
-
+	said := strings.Count(s.log.String(), "reason="+reason)
 	socket, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.url, "http")+"/ws", &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
 		t.Fatal(err)
@@ -197,8 +235,7 @@ func TestRevokeEndsStreams(t *testing.T) {
 	if line, err := events.ReadString('\n'); err != nil || line != "data: hello\n" {
 		t.Fatalf("event = %q, %v", line, err)
 	}
-	kid, _ := partOf(t, token, 0)["kid"].(string)
-	c.run("keys", "revoke", "--tenant", "acme", "--force", "--wait", "20s", kid).wantCode(t, exitYes)
+	end()
 	began := time.Now()
 	if _, err := io.ReadAll(events); err == nil || ctx.Err() != nil {
 		t.Errorf("the event stream ended with %v, want it cut off", err)
@@ -207,9 +244,17 @@ func TestRevokeEndsStreams(t *testing.T) {
 		t.Errorf("the WebSocket ended with %v, want it cut off", err)
 	}
 	if took := time.Since(began); took > 6*time.Second {
-		t.Errorf("the streams ended %v after the revocation", took)
+		t.Errorf("the streams ended after %v", took)
 	}
-	wait(t, func() bool { return strings.Count(s.log.String(), "reason=revoked") == 2 })
+	wait(t, func() bool { return strings.Count(s.log.String(), "reason="+reason) == said+2 })
+}
+
+// silentUpstream starts a service of [silentStreams].
+func silentUpstream(t *testing.T) (url string) {
+	t.Helper()
+	upstream := httptest.NewServer(http.HandlerFunc(silentStreams))
+	t.Cleanup(upstream.Close)
+	return upstream.URL
 }
 
 // silentStreams is a WebSocket, or an event stream, that says hello and then nothing.

@@ -35,6 +35,13 @@ is never taken for it. Without --iss and --aud, those claims are not checked.
 TOKEN is taken as it is; - reads one from standard input, where a line end after
 it is dropped. A TOKEN that begins with a dash goes after "--".
 
+With --redis, a good token is looked up in the list of revocations too, if that Redis has
+one: a token that "keyturn revoke" or /revoke has ended is bad. The list is read under the
+KEK of --kek-file; --revocations plain is for a list without one, --revocations ignore for
+one that your instances do not ask. The answer says in "revoked", or with --json in
+"revocations" (asked, none or ignored), what was done. Where no instance runs, this takes
+some seconds: until then it cannot be known whether Redis has lost revocations.
+
 Exit code 3 means that it cannot be told now: the issuer or Redis cannot be reached,
 or what they hold cannot be used.
 
@@ -54,6 +61,8 @@ type verifyCommand struct {
 	source           *jwks.Source // of issuer, once it has keys
 	ring             ringFlags
 	kid, tenant      *option[string]
+	revocations      *option[string]
+	fleet            *fleetList // which says whether the token is revoked; nil without --redis
 	algs             *option[[]keystore.Algorithm]
 	iss, typ         *option[string]
 	aud              *list[string]
@@ -81,6 +90,7 @@ func newVerify(a *app) *cobra.Command {
 		at:         newUnix(),
 		tolerate:   newTolerances(),
 
+		revocations:   newRevocationsFlag(),
 		maxTokenBytes: newMaxTokenBytes(),
 	}
 	cmd := &cobra.Command{
@@ -96,6 +106,7 @@ func newVerify(a *app) *cobra.Command {
 	f.Var(v.secretFile, "secret-file", "the file that holds the shared secret")
 	v.issuer.register(cmd)
 	v.ring.register(cmd, "the Redis that has the tenant's ring")
+	f.Var(v.revocations, "revocations", "the list of revocations there: ask, plain (without KEK) or ignore")
 	f.Var(v.kid, "kid", "the name of the secret: a token that names its key must name this one")
 	f.Var(v.algs, "alg", "the algorithms accepted, with commas between them; required")
 	f.Var(v.iss, "iss", "the issuer that the token must have")
@@ -154,6 +165,8 @@ func (c *verifyCommand) oneSource() error {
 		return usagef("%s: give one of them", strings.Join(given, " and "))
 	case c.ring.needRedis() != nil:
 		return c.ring.needRedis()
+	case c.revocations.given && !c.ring.redis.given:
+		return usagef("--revocations goes with --redis, which says where the list is")
 	case c.issuer.setting() != "" && !c.issuer.given():
 		return usagef("%s goes with --issuer-url or --jwks-url: the others ask nothing over HTTP", c.issuer.setting())
 	}
@@ -166,7 +179,8 @@ func (c *verifyCommand) runRing(ctx context.Context, arg string) error {
 	if c.kid.given {
 		return usagef("--kid names a shared secret; the keys of a ring have their own names")
 	}
-	err := c.withRing(ctx, &c.ring, c.tenant.value, func(ctx context.Context, k *rotation.Keyring) error {
+	err := c.withRingSession(ctx, &c.ring, c.tenant.value, func(ctx context.Context, s *ringSession, k *rotation.Keyring) error {
+		c.fleet = c.fleetListOf(ctx, s)
 		if _, err := ringOf(k, c.tenant.value); err != nil {
 			c.note("%v", err)
 		}
@@ -197,10 +211,16 @@ func (c *verifyCommand) judge(ctx context.Context, keys keystore.KeyStore, arg s
 	}
 	c.noteIfEmpty(text)
 	token, err := v.Verify(ctx, text)
-	if err != nil {
+	switch {
+	case c.fleet != nil && c.fleet.err != nil:
+		return c.fleet.err
+	case err != nil:
 		return c.refused(text, err)
 	}
 	c.noteIssuer(token)
+	if c.fleet != nil && c.fleet.unreadable > 0 {
+		c.note("%s of the list of revocations cannot be read in full: what they revoke is accepted, as by the instances; keyturn doctor says more", countOf(c.fleet.unreadable, "group"))
+	}
 	return c.accepted(token)
 }
 
@@ -224,12 +244,16 @@ func (c *verifyCommand) verifier(keys keystore.KeyStore) (*verifier.Verifier, er
 	if c.typ.given {
 		t.Types = []string{c.typ.value}
 	}
-	return verifier.New(verifier.Config{
+	cfg := verifier.Config{
 		Tenants:       []verifier.Tenant{t},
 		MaxTokenBytes: c.maxTokenBytes.value,
 		CacheTTL:      -1,
 		Now:           c.clock(),
-	})
+	}
+	if c.fleet != nil {
+		cfg.Revocations = c.fleet
+	}
+	return verifier.New(cfg)
 }
 
 // clock returns the clock by which the token is judged. With --now it stands still.
@@ -318,8 +342,12 @@ func (c *verifyCommand) accepted(t *verifier.Token) error {
 		return exitf(exitCannotTell, "%s", errorText(err))
 	}
 	if c.json {
-		return c.print(fmt.Sprintf(`{"ok":true,"tenant":%s,"kid":%s,"alg":%s,"claims":%s}`+"\n",
-			quoteJSON(t.Tenant()), quoteJSON(t.KeyID()), quoteJSON(string(t.Algorithm())), compactJSON(claims)))
+		asked := ""
+		if c.fleet != nil {
+			asked = `,"revocations":` + quoteJSON(c.fleet.said)
+		}
+		return c.print(fmt.Sprintf(`{"ok":true,"tenant":%s,"kid":%s,"alg":%s,"claims":%s%s}`+"\n",
+			quoteJSON(t.Tenant()), quoteJSON(t.KeyID()), quoteJSON(string(t.Algorithm())), compactJSON(claims), asked))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "ok: the token is good\n")
@@ -333,6 +361,9 @@ func (c *verifyCommand) accepted(t *verifier.Token) error {
 		expires = since(exp, c.clock()()) + " (" + stamp(exp) + ")"
 	}
 	fmt.Fprintf(&b, "  expires  %s\n", expires)
+	if c.fleet != nil {
+		fmt.Fprintf(&b, "  revoked  %s\n", c.fleet.text())
+	}
 	fmt.Fprintf(&b, "  claims   %s\n", compactJSON(claims))
 	return c.print(b.String())
 }
@@ -384,6 +415,8 @@ func (c *verifyCommand) hints(token string, bad *verifier.Error) []string {
 		return []string{"--max-token-bytes accepts longer ones"}
 	case bad.Reason == verifier.ReasonRevokedKey:
 		return []string{"the ring's key of that kid was revoked: no token of it is good any more"}
+	case bad.Reason == verifier.ReasonRevoked:
+		return []string{"the list of revocations in this Redis has the token, its session, its subject or its whole tenant: there is no undo"}
 	case bad.Reason == verifier.ReasonMalformed:
 		_, found := stripToken(token)
 		return found

@@ -122,6 +122,9 @@ const (
 	startTime = 60 * time.Second // a machine under load is slow
 	stopTime  = 10 * time.Second
 	attempts  = 4 // another process may have taken the port
+
+	// workerTime is how long workers may go on without the process that started them.
+	workerTime = 200 * time.Millisecond
 )
 
 // Start starts a proxy, and waits until it listens. The test fails if it does not.
@@ -221,10 +224,16 @@ func launch(dir, name, config, addr string, p Program) (*Proxy, error) {
 	cmd.Env = append(os.Environ(), cmd.Env...)
 	log := new(output)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	// A proxy has workers, which would keep the port: the whole group is ended.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	dieWithParent(cmd.SysProcAttr)
+	// A proxy has workers, which would keep the port: the whole group is ended. They also keep the output
+	// open, which Wait waits for.
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, workerTime
 	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	release, err := guard(cmd.Process.Pid)
+	if err != nil {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
 		return nil, err
 	}
 	ended := make(chan struct{})
@@ -237,6 +246,7 @@ func launch(dir, name, config, addr string, p Program) (*Proxy, error) {
 		}
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // workers may have outlived it
 		<-ended
+		release()
 	})
 	if err := awaitListener(addr, ended); err != nil {
 		stop()

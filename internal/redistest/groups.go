@@ -210,7 +210,7 @@ func (c *Cluster) join() error {
 }
 
 func (c *Cluster) complete(ctx context.Context) (bool, error) {
-	for _, s := range c.Servers {
+	for _, s := range slices.Concat(c.Servers, c.Replicas) {
 		info, err := s.client.ClusterInfo(ctx).Result()
 		if err != nil || infoField(info, "cluster_state") != "ok" ||
 			infoField(info, "cluster_slots_ok") != strconv.Itoa(slots) ||
@@ -221,8 +221,9 @@ func (c *Cluster) complete(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// AddReplica adds a replica of one of the servers, and returns it when it has its data. If that server
-// dies, the others let the replica take over after some seconds.
+// AddReplica adds a replica of one of the servers, and returns it when it has its data and knows who owns
+// which slots. If that server dies, the replica takes over after some seconds. A replica that never heard
+// of its primary's slots would not: it would take the primary for one without slots.
 func (c *Cluster) AddReplica(of int) (*Server, error) {
 	s, err := Start(c.options)
 	if err != nil {

@@ -25,11 +25,13 @@ var (
 	acksLua string
 	//go:embed lua/forget.lua
 	forgetLua string
+	//go:embed lua/discard.lua
+	discardLua string
 	//go:embed lua/log.lua
 	logLua string
 )
 
-type scripts struct{ sync, load, tenants, write, acks, forget, log script }
+type scripts struct{ sync, load, tenants, write, acks, forget, discard, log script }
 
 func newScripts() scripts {
 	return scripts{
@@ -39,6 +41,7 @@ func newScripts() scripts {
 		write:   newScript(commonLua + writeLua),
 		acks:    newScript(commonLua + acksLua),
 		forget:  newScript(commonLua + forgetLua),
+		discard: newScript(commonLua + discardLua),
 		log:     newScript(commonLua + logLua),
 	}
 }

@@ -67,7 +67,7 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		return call{}, fmt.Errorf("rediskeys: sync: there is no bucket %d", r.Bucket)
 	}
 	k := s.buckets[r.Bucket]
-	names := []string{k.log, k.ack, k.tenants}
+	names := append(make([]string, 0, 3+len(r.Digests)), k.log, k.ack, k.tenants)
 	for _, tenant := range r.Digests {
 		if rotation.BucketOf(tenant) != r.Bucket {
 			return call{}, fmt.Errorf("rediskeys: sync: tenant %q is not of bucket %d", tenant, r.Bucket)
@@ -170,10 +170,11 @@ func readRing(item any, tenant string, now time.Time) rotation.Snapshot {
 		return rotation.Snapshot{Err: explain(what, serverError(text))}
 	}
 	in := replyReader{items: item}
-	fields := make(map[string][]byte, in.remaining()/2)
+	fields, room := make(map[string][]byte, in.remaining()/2), make([]byte, 0, in.valueBytes())
 	for in.remaining() > 0 {
-		name := in.text()
-		fields[name] = []byte(in.text())
+		name, from := in.text(), len(room)
+		room = append(room, in.text()...)
+		fields[name] = room[from:len(room):len(room)] // all values in one piece of memory
 	}
 	if in.bad {
 		return rotation.Snapshot{Err: explain(what, errUnexpected)}
@@ -386,4 +387,23 @@ func (s *Store) Forget(ctx context.Context, instance string, buckets []int) erro
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Discard removes the key of a ring whose load fails with [ErrWrongType] or [ErrTooLarge], and nothing
+// else: it looks and removes in one script. removed is false if the ring can be read, or is missing.
+//
+// It is for a caller that holds all that the ring had, and writes it again: what else was in a key that is
+// too large is lost. Package revocations does so with its groups. A keyring never does.
+func (s *Store) Discard(ctx context.Context, tenant string) (removed bool, err error) {
+	bucket := rotation.BucketOf(tenant)
+	r := s.run(ctx, s.scripts.discard, []call{{keys: []string{s.buckets[bucket].ring(tenant)}}})[0]
+	what := fmt.Sprintf("discard of tenant %q (bucket %d)", tenant, bucket)
+	if r.err != nil {
+		return false, explain(what, r.err)
+	}
+	n, ok := r.value.(int64)
+	if !ok {
+		return false, explain(what, errUnexpected)
+	}
+	return n > 0, nil
 }

@@ -41,6 +41,7 @@ type bucket struct {
 	lost    map[int]bool   // groups that lack something that is held
 	ended   map[int]bool   // groups that have fields to be removed
 	keyless map[int]bool   // groups that have entries under an unknown digest key, or of a newer version
+	broken  map[int]bool   // groups that are nothing that keyturn writes, see isBroken
 	keys    int            // how many digest keys were known when keyless was read last
 	digests map[int]string // of the groups as they were read last; "" or missing if that is unknown
 	audited int            // the group whose digest was compared last
@@ -90,7 +91,7 @@ func (bs *buckets) add(index int) *bucket {
 	if b := bs.byIndex[index]; b != nil {
 		return b
 	}
-	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), digests: make(map[int]string)}
+	b := &bucket{index: index, unread: make(map[int]bool), lost: make(map[int]bool), ended: make(map[int]bool), keyless: make(map[int]bool), broken: make(map[int]bool), digests: make(map[int]string)}
 	bs.byIndex[index] = b
 	bs.all = append(bs.all, b)
 	return b
@@ -181,11 +182,16 @@ func (l *List) statusLocked() Status {
 		}
 		s.InDoubt = s.InDoubt || b.state.Doubt
 		s.ClockOff = s.ClockOff || b.off
-		s.Unreadable += len(b.keyless)
+		for g := range b.keyless {
+			s.Unreadable++
+			s.UnreadableIn = append(s.UnreadableIn, groupName(g))
+		}
 		if s.Unread == nil {
 			s.Unread = b.err
 		}
 	}
+	slices.Sort(s.UnreadableIn)
+	s.UnreadableIn = s.UnreadableIn[:min(maxNamed, len(s.UnreadableIn))]
 	return s
 }
 
@@ -198,7 +204,7 @@ func (l *List) whyNotLocked(s *Status) error {
 		return ErrNotReady
 	case !rules.Serves(l.cfg.Now(), s.Synced, l.cfg.MaxStale, l.cfg.StaleOK):
 		return ErrStale
-	case l.table.Len() > 2*l.cfg.MaxEntries:
+	case l.short.whole != nil:
 		return ErrFull
 	}
 	return nil

@@ -24,7 +24,7 @@ type Config struct {
 	// KEKs seal the digest keys, so that only their holders can add, change or read revocations. Nil
 	// means that the digest keys lie in the store in clear: a reader of the store can test guesses of
 	// a subject then, and a writer can forge revocations, or remove them where no instance runs.
-	// All instances must have the same.
+	// All instances must have the same. [List.SetKEKs] replaces them.
 	KEKs *rotation.KEKs
 
 	// Realm is the realm of the KEKs: see [rotation.Config]. Digest keys of OtherRealms are opened
@@ -41,7 +41,8 @@ type Config struct {
 	// that. Beyond it a revocation is refused with [ErrFull], except for [List.RevokeTenant].
 	//
 	// Two sides of a split may exceed both together. The list holds up to twice as many, and beyond
-	// that it cannot tell whether a token of that tenant is revoked.
+	// that it cannot tell whether a token of that tenant is revoked, until the tenant has less than its
+	// share again: entries end, or the whole tenant is revoked.
 	MaxEntries, MaxPerTenant int
 
 	// MaxTokenTTL is the longest that a token lives, from iat to exp. The revocation of a subject or

@@ -23,6 +23,10 @@ var (
 	// It could not be undone.
 	ErrFuture = errors.New("revocations: the time is in the future")
 
+	// ErrUndone reports that the store lost a revocation after it was made, and that it was written again:
+	// a failover, an old dump, or a person who writes to the store.
+	ErrUndone = errors.New("revocations: the store lost the revocation after it was made, and it was written again")
+
 	// ErrClosed reports that the list was closed.
 	ErrClosed = errors.New("revocations: the list was closed")
 )

@@ -1,7 +1,6 @@
 package revocations
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -69,30 +68,6 @@ func (l *List) countLocked(counted earlyEntry, e table.Entry, k *codec.Key) tabl
 func (l *List) replacedLocked(e table.Entry) bool {
 	t, ok := l.tenants[e.Tenant]
 	return ok && rules.Replaces(t, e, l.cfg.ClockSkew)
-}
-
-// roomLocked reports whether there is room for a new entry. Merges from two sides of a split may exceed
-// a tenant's share, so twice as many are held. Beyond that nothing is forgotten unseen: the list cannot
-// tell for that tenant any more.
-func (l *List) roomLocked(e table.Entry) bool {
-	switch {
-	case e.Kind == table.Tenant:
-		return true
-	case l.table.Len() > 2*l.cfg.MaxEntries: // and the view says so
-	case l.table.LenOf(e.Tenant) < 2*l.cfg.MaxPerTenant:
-		return true
-	case !l.over[e.Tenant]:
-		over := maps.Clone(l.over) // the view has the old one
-		if over == nil {
-			over = make(map[uint64]bool)
-		}
-		over[e.Tenant] = true
-		l.over = over
-		l.cfg.Logger.Error("revocations: a tenant has more than twice its share: its tokens are answered with 503; revoke the whole tenant, and restart", "share", l.cfg.MaxPerTenant)
-	}
-	l.alarms.Over++
-	l.partial = true
-	return false
 }
 
 // holdEarly holds an entry that this process writes, before it has read it back. It revokes at once, but

@@ -3,12 +3,15 @@ package revocations
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
@@ -102,7 +105,7 @@ func TestKeyCountsWhenItIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	field, value, err := codec.SealKey(l.box, k)
+	field, value, err := codec.SealKey(*l.box.Load(), k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +119,8 @@ func TestKeyCountsWhenItIsKnown(t *testing.T) {
 }
 
 // TestUnreadable: a writer removes the digest key, or changes the version of an entry, while no instance
-// runs. The list cannot tell the revoked tokens any more, and an instance that starts says so.
+// runs. The list cannot tell the revoked tokens any more, and an instance that starts says so, until the
+// group is removed.
 func TestUnreadable(t *testing.T) {
 	for name, edit := range map[string]func(c *rotationtest.Cluster, group string){
 		"the digest key is gone": func(c *rotationtest.Cluster, _ string) { c.DeleteRing(keysGroup) },
@@ -144,8 +148,13 @@ func TestUnreadable(t *testing.T) {
 				edit(cluster, group)
 				b := open(t, cluster.Connect("b"), "b")
 				ready(t, b)
-				if n := b.Status().Unreadable; n != 1 {
-					t.Errorf("%d groups are unreadable, want 1: %+v", n, b.Status())
+				if s := b.Status(); s.Unreadable != 1 || !slices.Equal(s.UnreadableIn, []string{group}) {
+					t.Errorf("%d groups are unreadable, want %s: %+v", s.Unreadable, group, s)
+				}
+				cluster.DeleteRing(group) // a person does, once what matters is revoked again
+				time.Sleep(time.Minute)
+				if s := b.Status(); s.Unreadable != 0 || len(s.UnreadableIn) > 0 {
+					t.Errorf("after the group was removed: %+v", s)
 				}
 			})
 		})
@@ -267,5 +276,240 @@ func TestForeignDigestKey(t *testing.T) {
 		cluster.EditRing(keysGroup, func(fields map[string][]byte) { delete(fields, "k:"+name) })
 		time.Sleep(10 * time.Second)
 		want(t, issuer, good, "accepted", a)
+	})
+}
+
+// TestUndone: a writer deletes a revocation, its entry of the log and the digest key, or one of them, before an
+// instance has heard of it. Watch writes it again and says so. It takes no replaced revocation for a lost one.
+func TestUndone(t *testing.T) {
+	remove := func(c *rotationtest.Cluster, group string) { c.DeleteRing(group) }
+	for name, tt := range map[string]struct {
+		undo     func(c *rotationtest.Cluster, group string)
+		instance bool
+		want     error
+	}{
+		"in peace":                {undo: func(*rotationtest.Cluster, string) {}, instance: true},
+		"in peace, alone":         {undo: func(*rotationtest.Cluster, string) {}},
+		"the entry":               {undo: remove, instance: true, want: ErrUndone},
+		"the entry, alone":        {undo: remove, want: ErrUndone},
+		"the digest key, alone":   {undo: func(c *rotationtest.Cluster, _ string) { c.DeleteRing(keysGroup) }, want: ErrUndone},
+		"everything, alone":       {undo: func(c *rotationtest.Cluster, _ string) { c.Flush() }, want: ErrUndone},
+		"the entry and its trace": {undo: func(c *rotationtest.Cluster, g string) { c.DeleteRing(g); c.CutLog(rotation.BucketOf(g), 1) }, instance: true, want: ErrUndone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				holders := 0
+				if tt.instance {
+					holders = 1
+					a := open(t, cluster.Connect("a"), "a")
+					ready(t, a)
+					time.Sleep(30 * time.Second)
+				}
+				command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+				receipt, err := command.RevokeToken(t.Context(), "acme", "1", time.Now().Add(15*time.Minute))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tt.undo(cluster, groupName(groupOf(receipt.entry.Digest, few)))
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if applied, err := command.Watch(ctx, receipt); !errors.Is(err, tt.want) || applied.Holders != holders || len(applied.Missing) > 0 {
+					t.Errorf("Watch = %+v, %v, want %v", applied, err, tt.want)
+				}
+				b := open(t, cluster.Connect("b"), "b")
+				ready(t, b)
+				want(t, issuer, issuer.token("acme", map[string]any{"jti": "1"}), "refused", b)
+			})
+		})
+	}
+}
+
+// TestReplacedIsNotUndone: the whole tenant is revoked while a revocation of it is watched, and the entry goes.
+func TestReplacedIsNotUndone(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		receipt, err := command.RevokeSubject(t.Context(), "acme", "ann", time.Now().Add(-time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if cluster.Ring(groupName(groupOf(receipt.entry.Digest, few)))[codec.Field(receipt.entry.Digest)] != nil {
+			t.Fatal("the entry is still there")
+		}
+		if _, err := command.Watch(t.Context(), receipt); err != nil {
+			t.Errorf("Watch: %v", err)
+		}
+	})
+}
+
+// TestInstances: those that ask the list are named before a revocation, and one that is cut off is told apart.
+func TestInstances(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		conn := cluster.Connect("b")
+		a, b, c := open(t, cluster.Connect("a"), "a"), open(t, conn, "b"), open(t, cluster.Connect("c"), "c")
+		ready(t, a, b, c)
+		time.Sleep(10 * time.Second)
+		conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		_ = c.Close(t.Context())
+		time.Sleep(20 * time.Second)
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		time.Sleep(time.Second)
+		all, err := command.Instances(t.Context())
+		if err != nil || len(all) != 2 || all[0].Name != "a" || !all[0].Live || !all[0].InSync || all[1].Name != "b" || all[1].Live {
+			t.Errorf("Instances = %+v, %v: want a live and b silent", all, err)
+		}
+	})
+}
+
+// A breakable store is a connection whose groups another program can replace, and that can discard them, as
+// rediskeys.Store does.
+type breakable struct {
+	*rotationtest.Conn
+	cluster *rotationtest.Cluster
+	wrong   map[string]bool
+}
+
+func (b *breakable) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
+	all := b.Conn.Load(ctx, tenants)
+	for i, s := range all {
+		if s.Err != nil && strings.Contains(s.Err.Error(), "WRONGTYPE") {
+			all[i].Err = fmt.Errorf("%w: %w", rediskeys.ErrWrongType, s.Err)
+		}
+	}
+	return all
+}
+
+func (b *breakable) Discard(_ context.Context, tenant string) (bool, error) {
+	if !b.wrong[tenant] {
+		return false, nil
+	}
+	b.cluster.SetWrongType(tenant, false)
+	b.cluster.DeleteRing(tenant)
+	delete(b.wrong, tenant)
+	return true, nil
+}
+
+// TestGroupOfAWrongType: another program replaces a group, or that of the digest keys. An instance that holds
+// what was there removes the key and puts that back, so no list grows stale. One that starts does not: it
+// cannot tell, until a holder or a person has mended it.
+func TestGroupOfAWrongType(t *testing.T) {
+	for name, tt := range map[string]struct{ keys, holder bool }{
+		"a group":                        {holder: true},
+		"the digest keys":                {keys: true, holder: true},
+		"a group, and none holds it":     {},
+		"the digest keys, and no holder": {keys: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+				wrong := make(map[string]bool)
+				connect := func(name string) *breakable { return &breakable{cluster.Connect(name), cluster, wrong} }
+				a := open(t, connect("a"), "a")
+				ready(t, a)
+				token := revoked(t, issuer, a, "1")
+				group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "1"), few))
+				if tt.keys {
+					group = keysGroup
+				}
+				time.Sleep(10 * time.Second)
+				if !tt.holder {
+					_ = a.Close(t.Context())
+				}
+				cluster.SetWrongType(group, true)
+				wrong[group] = true
+				b := open(t, connect("b"), "b")
+				time.Sleep(90 * time.Second)
+				if !tt.holder {
+					want(t, issuer, token, "unknown", b)
+					if !wrong[group] {
+						t.Error("an instance that holds nothing has removed the group")
+					}
+					return
+				}
+				want(t, issuer, token, "refused", a, b)
+				want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
+				if n := len(cluster.Ring(group)); n == 0 || a.Status().Alarms.Forged == 0 {
+					t.Errorf("the group has %d fields: %+v", n, a.Status())
+				}
+			})
+		})
+	}
+}
+
+// TestGroupWithoutRoomIsNotDiscarded: a list holds a part of a group, since the tenant has more than twice its
+// share, and another program makes the group unreadable, such as too large. To remove it would lose the rest, and
+// the list would take the tenant for one with room.
+func TestGroupWithoutRoomIsNotDiscarded(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, wrong := rotationtest.NewCluster(rotationtest.ClusterConfig{}), make(map[string]bool)
+		a := open(t, &breakable{cluster.Connect("a"), cluster, wrong}, "a", func(c *Config) { c.MaxPerTenant = 2 })
+		ready(t, a)
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		for i := range 6 {
+			if _, err := command.RevokeToken(t.Context(), "acme", fmt.Sprint(i), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Second)
+		group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "5"), few))
+		cluster.SetWrongType(group, true)
+		wrong[group] = true
+		for range 60 {
+			time.Sleep(time.Second)
+			if revoked, err := says(a, names{tenant: "acme", jti: "5"}); err == nil && !revoked {
+				t.Fatal("the revoked token is accepted")
+			}
+		}
+		if !wrong[group] {
+			t.Error("an instance that holds a part has removed the group")
+		}
+	})
+}
+
+// TestKeyThatCannotBeOpenedIsNotDiscarded: an instance that cannot open one of the digest keys does not
+// remove their group: another one may need the key.
+func TestKeyThatCannotBeOpenedIsNotDiscarded(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, wrong := rotationtest.NewCluster(rotationtest.ClusterConfig{}), make(map[string]bool)
+		a := open(t, &breakable{cluster.Connect("a"), cluster, wrong}, "a")
+		ready(t, a)
+		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		k, err := codec.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := a.cfg
+		cfg.KEKs = mustKEK(9)
+		box, err := cfg.box()
+		if err != nil {
+			t.Fatal(err)
+		}
+		field, value, err := codec.SealKey(box, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster.EditRing(keysGroup, func(fields map[string][]byte) { fields[field] = value })
+		time.Sleep(10 * time.Second)
+		if err := a.Status().Err; !errors.Is(err, ErrDigestKeys) {
+			t.Fatalf("the status is %v", err)
+		}
+		cluster.SetWrongType(keysGroup, true)
+		wrong[keysGroup] = true
+		time.Sleep(time.Minute)
+		if !wrong[keysGroup] {
+			t.Error("an instance that lacks a digest key has removed their group")
+		}
 	})
 }

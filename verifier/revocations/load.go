@@ -137,13 +137,18 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	defer l.mu.Unlock()
 	if err := read.snapshot.Err; err != nil {
 		b.unread[g], r.failed[b] = true, err
+		if isBroken(err) {
+			b.broken[g] = true
+		}
 		return
 	}
+	delete(b.broken, g)
 	r.noKey = r.noKey || opened.noKey
 	l.alarms.Forged += uint64(opened.garbage)
 	if opened.garbage > 0 {
 		b.ended[g] = true
 	}
+	l.beginGroupLocked(g)
 	print, stored := r.learnGroup(keys, b, g, opened.entries)
 	delete(b.unread, g)
 	delete(b.lost, g)

@@ -44,7 +44,9 @@ func (l *List) poll(ctx context.Context) {
 	for i := range l.nudges {
 		l.nudges[i].Store(false)
 	}
+	l.readForRoom()
 	l.sync(ctx, l.all)
+	l.discardBroken(ctx)
 	l.makeFirstKey(ctx)
 	l.collect(ctx)
 }

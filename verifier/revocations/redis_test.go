@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/keyturn/keyturn/internal/redistest"
+	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 	"github.com/keyturn/keyturn/verifier"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 )
 
 // connect returns a client that is closed when the test ends.
@@ -113,4 +116,34 @@ func BenchmarkPropagation(b *testing.B) {
 	slices.Sort(all)
 	b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, "median-ms")
 	b.ReportMetric(float64(all[len(all)-1].Microseconds())/1000, "worst-ms")
+}
+
+// TestRedisBrokenGroup: a person puts a string, or a hash of more than 1 MiB, in the place of a group. Its
+// holder removes it and puts back the revocation. A group that can be read is not removed.
+func TestRedisBrokenGroup(t *testing.T) {
+	redistest.Need(t)
+	server := redistest.Run(t, redistest.Options{})
+	a := onRedis(t, "redis://"+server.Addr(), "a")
+	waitFor(t, "a is ready", func() bool { return a.Status().Ready })
+	receipt, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := groupName(groupOf(receipt.entry.Digest, allGroups))
+	key := fmt.Sprintf("kt:rv:{%d}:ring:%s", rotation.BucketOf(group), group)
+	fields := func() int64 { return server.Client().HLen(t.Context(), key).Val() }
+	if removed, err := a.store.(discarder).Discard(t.Context(), group); removed || err != nil || fields() != 1 {
+		t.Fatalf("a good group: removed %t, %v", removed, err)
+	}
+	for _, put := range []func() error{
+		func() error { return server.Client().Set(t.Context(), key, "x", 0).Err() },
+		func() error { return server.Client().HSet(t.Context(), key, "x", strings.Repeat("x", 1<<20)).Err() },
+	} {
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the group is as it was", func() bool {
+			return fields() == 1 && server.Client().HExists(t.Context(), key, codec.Field(receipt.entry.Digest)).Val()
+		})
+	}
 }

@@ -43,11 +43,14 @@ type Receipt struct {
 	Ends time.Time `json:"ends,omitzero"`
 
 	Committed time.Time `json:"committed"` // by the store's clock
-	Known     bool      `json:"known"`     // it was revoked already, at least as far
 
-	bucket int
-	nonce  string
-	told   int
+	// Known says that it was revoked already, at least as far. To revoke a subject or a tenant again as of
+	// now, or a session without exp, revokes more than before: then it is false.
+	Known bool `json:"known"`
+
+	entry table.Entry
+	nonce string
+	told  int
 }
 
 // RevokeToken revokes a token that was issued, by its jti. exp is its exp: so long, and 5m for leeway,
@@ -190,7 +193,7 @@ func (l *List) commit(ctx context.Context, e table.Entry, k *codec.Key) (Receipt
 		result, err := l.writeEntry(ctx, g, s.Digest, joined, k)
 		switch {
 		case err == nil && result.Code == rotation.Committed:
-			return l.receiptOf(joined, result, known && !rules.Lacks(stored, joined)), nil
+			return l.receiptOf(joined, result, known && rules.Known(stored, joined)), nil
 		case err == nil && result.Code == rotation.OutOfBounds:
 			return Receipt{}, fmt.Errorf("%w: %d s ahead of the store's clock", ErrFuture, e.Before-result.Now.Unix())
 		case err == nil:
@@ -252,5 +255,5 @@ const ages = 250 * 365 * 24 * time.Hour
 func (l *List) receiptOf(e table.Entry, result rotation.Result, known bool) Receipt {
 	entry := entryOf(e)
 	return Receipt{Kind: entry.Kind, Before: entry.Before, Ends: entry.Ends, Committed: result.Now, Known: known,
-		bucket: int(bucketsOf()[groupOf(e.Digest, len(l.prints))]), nonce: result.Place.Nonce, told: result.Told}
+		entry: e, nonce: result.Place.Nonce, told: result.Told}
 }

@@ -44,6 +44,9 @@ type reading struct {
 func (r *reading) run() (again []*bucket) {
 	l := r.l
 	l.turn++
+	if l.rebox.Swap(false) {
+		l.keys.unread = true
+	}
 	r.ask()
 	if !r.sweep() {
 		for i := range r.replies {
@@ -83,6 +86,7 @@ func (r *reading) run() (again []*bucket) {
 	l.settleEarly(read, r.sent)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.endShortagesLocked()
 	l.publishLocked(nil)
 	return again
 }
@@ -146,8 +150,8 @@ func (l *List) digestsToCompare(b *bucket) (names []string) {
 	}
 	for n := range b.groups {
 		g := b.groups[(b.audited+1+n)%len(b.groups)]
-		if l.prints[g] == 0 && !b.recheck {
-			continue // nothing is held that could be lost
+		if l.prints[g] == 0 && !b.keyless[g] && !b.recheck {
+			continue // nothing is held that could be lost, or that cannot be read
 		}
 		names = append(names, groupName(g))
 		if !b.recheck {
@@ -231,6 +235,9 @@ func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
 		case groupOf(e.Digest, len(l.prints)) != g:
 		case k != nil:
 			l.learnLocked(e, k)
+			if l.replacedLocked(e) {
+				b.ended[g] = true // the store has it, and nothing else says so
+			}
 		default: // the log was sealed under another digest key, which is known
 			b.unread[g], l.keys.unread = true, true
 		}
@@ -358,7 +365,7 @@ func (r *reading) readAcks(b *bucket, reply *rotation.SyncReply, held rules.Held
 func (l *List) isPartial() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.partial
+	return l.short.partial()
 }
 
 // readAck compares one acknowledgement. It reports whether its instance has read what the log lacks.

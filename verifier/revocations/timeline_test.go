@@ -261,10 +261,102 @@ func TestTimelineShare(t *testing.T) {
 		time.Sleep(time.Second)
 		want(t, issuer, issuer.token("acme", nil), "unknown", a, b)
 		want(t, issuer, issuer.token("globex", nil), "accepted", a, b)
+		time.Sleep(6 * time.Minute) // so long the revocation of a tenant leaves those of its tokens alone
+		want(t, issuer, issuer.token("acme", nil), "unknown", a, b)
 		if _, err := a.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
 			t.Errorf("the tenant as a whole: %v", err)
 		}
+		time.Sleep(10 * time.Second)
+		want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
+		for _, token := range tokens {
+			want(t, issuer, token, "refused", a, b)
+		}
 	})
+}
+
+// TestTimelineLosingSide: a split leaves a list with an old primary, which has lost its replicas and so takes
+// no write (min-replicas-to-write). A revocation on the other side is not heard there, so the list may answer
+// until MaxStale and not longer. By reads alone it would not learn that its primary is an old one.
+func TestTimelineLosingSide(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		conn := cluster.Connect("a")
+		a, b := open(t, conn, "a"), open(t, cluster.Connect("b"), "b")
+		ready(t, a, b)
+		time.Sleep(10 * time.Second)
+		cluster.Split(0, true, conn)
+		split := time.Now()
+		token := revoked(t, issuer, b, "1")
+		want(t, issuer, token, "refused", b)
+		for refuses(t, issuer, a, token) == "accepted" {
+			if time.Since(split) > defaultMaxStale+time.Second {
+				t.Fatalf("%v after the split the losing side still accepts it: %+v", time.Since(split), a.Status())
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		want(t, issuer, token, "unknown", a)
+		want(t, issuer, issuer.token("acme", nil), "unknown", a)
+		if _, err := a.RevokeToken(t.Context(), "acme", "2", time.Now().Add(time.Hour)); err == nil {
+			t.Error("a revocation was committed on the losing side")
+		}
+		cluster.Heal()
+		time.Sleep(10 * time.Second)
+		want(t, issuer, token, "refused", a, b)
+		want(t, issuer, issuer.token("acme", nil), "accepted", a, b)
+	})
+}
+
+// TestTimelineNoRoom: a command writes more than a list takes, for one tenant or for all. The list cannot tell,
+// and needs no restart to tell again: either what it had no room for ends, or there is room for it, and it
+// is read. A token whose revocation found no room is never accepted meanwhile.
+func TestTimelineNoRoom(t *testing.T) {
+	const early, late = 10 * time.Minute, 50 * time.Minute
+	for name, tt := range map[string]struct {
+		perTenant, all int
+		held, last     time.Duration // how long the four tokens live whose revocations find room, and the others
+		tells          time.Duration // by then the list can tell again
+	}{
+		"the tenant's revocations end":          {2, 100, early, late, early + 8*time.Minute},
+		"what found no room ends":               {2, 100, late, early, early + 10*time.Minute},
+		"there are too many, and they end":      {100, 2, early, late, early + 8*time.Minute},
+		"there are too many, and the last ends": {100, 2, late, early, early + 10*time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+				a := open(t, cluster.Connect("a"), "a", func(c *Config) { c.MaxPerTenant, c.MaxEntries = tt.perTenant, tt.all })
+				ready(t, a)
+				command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+				begin := time.Now()
+				for i := range 6 {
+					exp := begin.Add(tt.held)
+					if i >= 4 {
+						exp = begin.Add(tt.last)
+					}
+					if _, err := command.RevokeToken(t.Context(), "acme", fmt.Sprint(i), exp); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				time.Sleep(5 * time.Second)
+				if _, err := says(a, names{tenant: "acme", jti: "good"}); !errors.Is(err, ErrFull) {
+					t.Fatalf("without room: %v", err)
+				}
+				for time.Since(begin) < tt.tells {
+					time.Sleep(time.Second)
+					if revoked, err := says(a, names{tenant: "acme", jti: "5"}); err == nil && !revoked && time.Since(begin) < tt.last {
+						t.Fatalf("after %v the last token is accepted", time.Since(begin))
+					}
+				}
+				if revoked, err := says(a, names{tenant: "acme", jti: "good"}); err != nil || revoked {
+					t.Errorf("after %v a good token: %t, %v: %+v", tt.tells, revoked, err, a.Status())
+				}
+				if revoked, err := says(a, names{tenant: "acme", jti: "5"}); err != nil || revoked != (tt.last > tt.tells) {
+					t.Errorf("after %v the last token: %t, %v", tt.tells, revoked, err)
+				}
+			})
+		})
+	}
 }
 
 // TestTimelineKEK: the digest keys are sealed under a new KEK. No revocation is forgotten: not by an
@@ -304,6 +396,46 @@ func TestTimelineKEK(t *testing.T) {
 		want(t, issuer, token, "unknown", late)
 		if s := late.Status(); !errors.Is(s.Err, ErrDigestKeys) || !errors.Is(s.Err, rotation.ErrWrongKEK) {
 			t.Errorf("the status of one with the old KEK is %+v", s)
+		}
+		if err := late.SetKEKs(both); err != nil { // its KEK file has changed
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+		want(t, issuer, token, "refused", late)
+	})
+}
+
+// TestSetKEKs: the KEKs of a running list are replaced. It seals under the new one what the store loses, and
+// takes no KEKs with which it could not be opened again.
+func TestSetKEKs(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		both, err := rotation.NewKEKs(kekBytes(2), kekBytes(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		token := revoked(t, issuer, a, "1")
+		if err := a.SetKEKs(mustKEK(2)); err == nil || !errors.Is(err, rotation.ErrWrongKEK) {
+			t.Errorf("KEKs that do not open the digest key: %v", err)
+		}
+		for _, keks := range []*rotation.KEKs{both, testKEK, both} {
+			if err := a.SetKEKs(keks); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cluster.Wipe() // a puts the digest key back, under the new KEK
+		time.Sleep(10 * time.Second)
+		if err := a.SetKEKs(mustKEK(2)); err != nil {
+			t.Errorf("after the digest key was sealed again: %v", err)
+		}
+		b := open(t, cluster.Connect("b"), "b", func(c *Config) { c.KEKs = mustKEK(2) })
+		ready(t, b)
+		want(t, issuer, token, "refused", a, b)
+		plain := open(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("p"), "p", func(c *Config) { c.KEKs = nil })
+		if plain.SetKEKs(testKEK) == nil || a.SetKEKs(nil) == nil {
+			t.Error("a list changes between one with KEKs and one without")
 		}
 	})
 }

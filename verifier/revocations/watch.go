@@ -1,14 +1,18 @@
 package revocations
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
 // Applied says which instances have applied a revocation.
@@ -28,32 +32,121 @@ const watchEvery = 50 * time.Millisecond
 // If ctx ends first, the error is that of ctx, and Applied says who is missing. Without any instance
 // Watch returns after 1.2 Poll + Deadline, and Holders is 0. If the store has told a listener of the
 // change, there is an instance, and a person may have removed its acknowledgement: Watch waits on.
+//
+// If the store loses the revocation meanwhile, Watch writes it again, and the error is [ErrUndone], besides
+// that of ctx: a person may remove it once more.
 func (l *List) Watch(ctx context.Context, r Receipt) (Applied, error) {
+	bucket := int(bucketsOf()[groupOf(r.entry.Digest, len(l.prints))])
 	var roster rules.Roster
-	begin, last := l.cfg.Now(), error(nil)
+	begin, undone := l.cfg.Now(), error(nil)
 	for {
-		raw, now, err := l.acks(ctx, r.bucket)
+		again, err := l.keep(ctx, &r)
+		if again {
+			begin, undone = l.cfg.Now(), ErrUndone
+		}
+		var raw []rotation.RawAck
+		var now time.Time
 		if err == nil {
-			roster = rules.RosterOf(r.nonce, l.openAcks(raw, r.bucket), now, l.cfg.Now(), 3*l.cfg.gap(), roster)
-			nobody := r.told == 0 && rules.Age(l.cfg.Now(), begin) > l.cfg.gap()
-			if len(roster.Missing) == 0 && (len(roster.Applied) > 0 || nobody) {
-				return appliedOf(roster), nil
+			raw, now, err = l.acks(ctx, bucket)
+		}
+		if err == nil {
+			roster = rules.RosterOf(r.nonce, l.openAcks(raw, bucket), now, l.cfg.Now(), 3*l.cfg.gap(), roster)
+			alone := r.told == 0 && rules.Age(l.cfg.Now(), begin) > l.cfg.gap()
+			if len(roster.Missing) == 0 && (len(roster.Applied) > 0 || alone) {
+				return appliedOf(roster), undone
 			}
 		}
-		last = err
 		select {
 		case <-ctx.Done():
-			if last != nil {
-				return appliedOf(roster), fmt.Errorf("revocations: watch: %w: %w", ctx.Err(), last)
-			}
-			return appliedOf(roster), fmt.Errorf("revocations: watch: %w", ctx.Err())
+			return appliedOf(roster), errors.Join(undone, unfinished(ctx, err))
 		case <-time.After(watchEvery):
 		}
 	}
 }
 
+// unfinished returns the error of a watch whose ctx has ended. last is why the store could not be asked, or
+// nil.
+func unfinished(ctx context.Context, last error) error {
+	if last != nil {
+		return fmt.Errorf("revocations: watch: %w: %w", ctx.Err(), last)
+	}
+	return fmt.Errorf("revocations: watch: %w", ctx.Err())
+}
+
+// keep writes the revocation of r again if the store has lost it, and notes in r how. It reports whether
+// it did. A revocation is lost with its digest key too.
+func (l *List) keep(ctx context.Context, r *Receipt) (again bool, err error) {
+	k := l.current().Find(r.entry.Key)
+	if k == nil {
+		return false, ErrDigestKeys
+	}
+	s := l.load(ctx, []string{groupName(groupOf(r.entry.Digest, len(l.prints))), keysGroup})
+	if err := cmp.Or(s[0].Err, s[1].Err); err != nil {
+		return false, err
+	}
+	if rules.Ended(r.entry, l.cfg.Now()) {
+		return false, nil
+	}
+	field := codec.FieldPrefix + k.Name()
+	if _, _, err := codec.OpenKey(*l.box.Load(), field, s[1].Fields[field]); notAKey(err) || s[1].Fields[field] == nil {
+		if code, err := l.writeKeys(ctx, s[1].Digest, codec.Keys{k}); err != nil || code != rotation.Committed {
+			return false, cmp.Or(err, errBusy)
+		}
+		again = true
+	}
+	stored, ok := l.storedEntry(s[0], r.entry.Digest)
+	if ok && !rules.Lacks(stored, r.entry) {
+		return again, nil
+	}
+	if replaced, err := l.replacedInStore(ctx, r, k); err != nil || replaced {
+		return again, err
+	}
+	written, err := l.commit(ctx, r.entry, k)
+	if err != nil {
+		return again, err
+	}
+	r.nonce, r.told = written.nonce, written.told
+	return true, nil
+}
+
+// replacedInStore reports whether the store has a revocation of the whole tenant that does what r does. An
+// instance that removes a replaced entry writes the other first, so a caller looks for the entry before.
+func (l *List) replacedInStore(ctx context.Context, r *Receipt, k *codec.Key) (bool, error) {
+	tenant := k.Digest(table.Tenant, r.Tenant, "")
+	s := l.load(ctx, []string{groupName(groupOf(tenant, len(l.prints)))})[0]
+	if s.Err != nil {
+		return false, s.Err
+	}
+	whole, ok := l.storedEntry(s, tenant)
+	return ok && rules.Replaces(whole, r.entry, l.cfg.ClockSkew), nil
+}
+
 func appliedOf(r rules.Roster) Applied {
 	return Applied{By: slices.Clone(r.Applied), Missing: slices.Clone(r.Missing), Holders: len(r.Applied) + len(r.Missing)}
+}
+
+// An Instance is a process that asks the list, as it says itself.
+type Instance struct {
+	Name   string    `json:"instance"`
+	At     time.Time `json:"at"`      // when it last said so, by its own clock
+	Live   bool      `json:"live"`    // of late, so that [List.Watch] would wait for it
+	InSync bool      `json:"in_sync"` // it knew then that the store had lost nothing
+}
+
+// Instances returns the instances that have acknowledged the list within a day and have not ended, sorted by
+// name. One that is not live has crashed, or is cut off. Without a digest key none has acknowledged anything.
+func (l *List) Instances(ctx context.Context) ([]Instance, error) {
+	raw, now, err := l.acks(ctx, l.keys.bucket.index) // each instance acknowledges each bucket
+	if err != nil {
+		return nil, fmt.Errorf("revocations: %w", err)
+	}
+	var all []Instance
+	for _, a := range l.openAcks(raw, l.keys.bucket.index) {
+		live := rules.Live(a.At, now, 3*l.cfg.gap()) || rules.Live(a.At, l.cfg.Now(), 3*l.cfg.gap())
+		all = append(all, Instance{Name: a.Instance, At: a.At, Live: live, InSync: !a.Good.IsZero()})
+	}
+	slices.SortFunc(all, func(a, b Instance) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
 }
 
 func (l *List) acks(ctx context.Context, bucket int) ([]rotation.RawAck, time.Time, error) {
@@ -82,7 +175,7 @@ func (l *List) ackOf(b *bucket, at time.Time, instance string) []byte {
 		return nil
 	}
 	held := l.heldAt(b)
-	if !b.exact || l.partial {
+	if !b.exact || l.short.partial() {
 		held.Minute = codec.Forever // no reader compares it
 	}
 	a := codec.Ack{Instance: instance, Bucket: b.index, At: at, Good: b.state.Since, Place: b.place.Nonce, Last: held.Last, Held: held.Print, Minute: held.Minute, Applied: b.applied}

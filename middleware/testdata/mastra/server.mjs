@@ -42,5 +42,10 @@ const auth = {
 const mastra = new Mastra({ agents: { weatherAgent }, logger: false, ...(secret && { server: { auth } }) })
 
 const app = new Hono()
+// What it is asked with, for the tests of headers that a client forges.
+app.use('*', async (c, next) => {
+  console.log('headers', JSON.stringify(c.req.header()))
+  await next()
+})
 await new MastraServer({ app, mastra }).init()
 serve({ fetch: app.fetch, hostname: '127.0.0.1', port: 0 }, ({ port }) => console.log(port))

@@ -53,6 +53,15 @@ func Join(a, b table.Entry) table.Entry {
 // Lacks reports whether b revokes something that a does not.
 func Lacks(a, b table.Entry) bool { return b.Before > a.Before || b.End > a.End }
 
+// Known reports whether stored, which the store had, revokes all that joined does. The Before of a single
+// token says when it was revoked, and a repetition revokes nothing more: only [Replaces] uses it.
+func Known(stored, joined table.Entry) bool {
+	if joined.Kind == table.Token {
+		return stored.End >= joined.End
+	}
+	return !Lacks(stored, joined)
+}
+
 // Replaces reports whether the entry of a whole tenant revokes every token that e does. Then e can
 // be forgotten. An entry that was made less than skew before it stays, since the clocks may differ. So does
 // that of a session: it has no time, and revokes tokens that are issued later too.
@@ -60,4 +69,15 @@ func Replaces(tenant, e table.Entry, skew time.Duration) bool {
 	return tenant.Kind == table.Tenant && (e.Kind == table.Token || e.Kind == table.Subject) &&
 		e.Key == tenant.Key && e.Tenant == tenant.Tenant && binary.BigEndian.Uint64(tenant.Digest[:8]) == tenant.Tenant &&
 		e.Before <= tenant.Before-int64((skew+time.Second-1)/time.Second) && e.End <= tenant.End
+}
+
+// HasRoom reports whether a list that holds so many entries is worth another look for those that it had no
+// room for. It holds up to twice its share, so that what is read then finds room.
+func HasRoom(held, share int) bool { return held <= share }
+
+// ShortageOver reports whether all entries are held that found no room: the groups that had them were read
+// again, or the last of them ended at until. Other instances count an entry for a while after its end, so
+// that is over two minutes later.
+func ShortageOver(groups int, until, swept int64) bool {
+	return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept
 }

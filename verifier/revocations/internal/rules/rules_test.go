@@ -85,6 +85,24 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestKnown: to revoke a token again revokes nothing more, whatever the time. A subject, a tenant and a
+// session are known if the store's entry goes as far.
+func TestKnown(t *testing.T) {
+	for _, tt := range []struct {
+		kind        table.Kind
+		before, end int64 // of the second revocation; the first has 5 and 9
+		want        bool
+	}{
+		{table.Token, 5, 9, true}, {table.Token, 6, 9, true}, {table.Token, 6, 10, false},
+		{table.Subject, 5, 9, true}, {table.Subject, 6, 9, false}, {table.Tenant, 6, 9, false}, {table.Session, 5, 10, false},
+	} {
+		stored := table.Entry{Kind: tt.kind, Before: 5, End: 9}
+		if got := Known(stored, Join(stored, table.Entry{Kind: tt.kind, Before: tt.before, End: tt.end})); got != tt.want {
+			t.Errorf("%+v: %t", tt, got)
+		}
+	}
+}
+
 // TestState: the life of a bucket. Each step is a read at a time, and the doubt and the good time after it.
 func TestState(t *testing.T) {
 	type step struct {

@@ -1,7 +1,0 @@
-//go:build unix && !linux
-
-package proxytest
-
-import "syscall"
-
-func dieWithParent(*syscall.SysProcAttr) {}
