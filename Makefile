@@ -40,7 +40,7 @@ longest = ./cmd/keyturn ./rotation/rotationtest ./keystore/jwks ./rotation
 
 # The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
 # again, so the others are left out.
-jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy|AgainstModel|LeaveNoTrace|Floods|ChangedReal
+jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
 again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=adapters --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # Packages that start and stop real servers with the signals of Unix.
@@ -104,6 +104,8 @@ again:
 	@echo "== 2000 histories of rings under faults, all timelines, and all short ones, without the race detector"
 	@go test -vet=off -run '^Test(Histories|Timeline)' -timeout 10m ./rotation/rotationtest
 	@go test -vet=off ./rotation/internal/protocol
+	@echo "== the whole of what runs in part with the race detector"
+	@go test -vet=off -run 'AgainstModel|LeaveNoTrace|Floods|ChangedReal' -timeout 5m ./keystore/jwks ./verifier
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
 	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 5m $(again)
 

@@ -222,6 +222,7 @@ func TestGoneMeansMoved(t *testing.T) {
 				if err := s.WaitReady(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				synctest.Wait() // Reload would join a fetch that has not quite ended
 				mu.Lock()
 				path = "/new"
 				mu.Unlock()
