@@ -155,7 +155,7 @@ fuzz: ## every fuzz target for a minute (FUZZTIME=10s: for ten seconds)
 		done; done; done
 
 .PHONY: soak
-soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, a migration of 20 000 live tokens, 50 000 histories of rings under faults (HISTORIES=), and 20 000 of revocations: an hour
+soak: ## ten million verifications while keys and tenants change, the order of changes and verdicts, FIPS mode, a migration of 20 000 live tokens, a fleet with the rights of keys acl for a minute, credentials that fail for 30 s, 50 000 histories of rings under faults (HISTORIES=), and 20 000 of revocations: an hour
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -skip '^Example$$' -timeout 5m ./rotation ./rotation/rediskeys
 	GODEBUG=fips140=only go test -vet=off -shuffle=on ./rotation/internal/... ./rotation/ring
 	SOAK=2500000 go test -vet=off $(race) -run '^TestSoak$$' -timeout 5m -v ./verifier
@@ -167,6 +167,8 @@ soak: ## ten million verifications while keys and tenants change, the order of c
 	GOEXPERIMENT=runtimesecret go test -vet=off -skip Million ./keystore
 	GODEBUG=fips140=only go test -vet=off -shuffle=on -timeout 10m ./keystore/jwks/... ./internal/unknown
 	KEYTURN_MIGRATED=20000 go test -vet=off -run '^TestMigration$$' -timeout 10m -v ./cmd/keyturn
+	KEYTURN_ACL_FOR=60s go test -vet=off $(race) -run '^TestACLFleet$$' -timeout 10m -v ./cmd/keyturn
+	KEYTURN_CREDENTIALS_FOR=30s go test -vet=off $(race) -run '^TestReport_CredentialsFailForAWhile$$' -timeout 5m -v ./rotation/rediskeys
 	KEYTURN_HISTORIES=2000 KEYTURN_SEED=$${SEED:-50000} go test -vet=off $(race) -run '^TestHistories$$' -timeout 1h ./rotation/rotationtest
 	KEYTURN_HISTORIES=$(HISTORIES) KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 3h -v ./rotation/rotationtest
 	KEYTURN_HISTORIES=20000 KEYTURN_SEED=$${SEED:-100000} go test -vet=off -run '^TestHistories$$' -timeout 1h ./verifier/revocations

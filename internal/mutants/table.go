@@ -5,9 +5,12 @@ const (
 	simulator = "./rotation/rotationtest"
 	decisions = "./rotation/internal/protocol"
 	syncing   = "./rotation/internal/synced"
+	checking  = "./verifier"
+	tries     = "./verifier/internal/trie"
 	revoking  = "./verifier/revocations"
 	revRules  = "./verifier/revocations/internal/rules"
 	revCodec  = "./verifier/revocations/internal/codec"
+	serving   = "./cmd/keyturn/internal/server"
 )
 
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
@@ -131,7 +134,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an unauthenticated promotion",
-		edits: []edit{{"rotation/internal/seal/fact.go", "if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {", "if kind != ring.FactPromoted && !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {"}},
+		edits: []edit{{"rotation/internal/seal/fact.go", "if !kek.authentic(useFacts, mac,", "if kind != ring.FactPromoted && !kek.authentic(useFacts, mac,"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
 	},
 	{
@@ -697,7 +700,22 @@ var mutants = []mutant{
 	{
 		name:  "an added tenant gets a ring at once",
 		edits: []edit{{"rotation/run.go", "protocol.Age(now, added) < r.stillFor()", "false"}},
-		tests: tests{simulator, "TestTimelineAdd"}, want: "TestTimelineAddMakes",
+		tests: tests{simulator, "TestTimelineAdd$"}, want: "I10",
+	},
+	{
+		name:  "a ring that the clock has changed counts as calm",
+		edits: []edit{{"rotation/internal/synced/sums.go", "case t.at <= keystore.UnixNano(now):", "case t.at < 0:"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "a ring that is looked at again stays as it was counted",
+		edits: []edit{{"rotation/internal/synced/sums.go", "o.calm -= len(rings) - (len(old.Odd) - len(o.Odd))", "o.calm -= len(rings)"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
+	},
+	{
+		name:  "one ring that changes has all of its bucket looked at",
+		edits: []edit{{"rotation/internal/synced/sums.go", "max(64, n/16)", "0"}},
+		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
 	},
 	{
 		name:  "an added ring is certain at once",
@@ -716,7 +734,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "an accepted key is not put back",
-		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, p)\n", ""}},
+		edits: []edit{{"rotation/internal/protocol/propose.go", "\tm.proposeAccepts(healed, &p)\n", ""}},
 		tests: tests{simulator, "TestTimelineExtend$"}, want: "I7",
 	},
 	{
@@ -1186,7 +1204,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: over twice the share entries are dropped unseen",
-		edits: []edit{{"verifier/revocations/room.go", "l.over[tenant] = true", "l.over[tenant] = false"}},
+		edits: []edit{{"verifier/revocations/room.go", "l.over[tenant] = true", "_ = tenant"}},
 		tests: tests{revoking, "TestTimelineShare$"}, want: "TestTimelineShare",
 	},
 	{
@@ -1223,6 +1241,91 @@ var mutants = []mutant{
 		name:  "revocations: a write of unknown outcome is not looked after",
 		edits: []edit{{"verifier/revocations/hold.go", "l.unsure[groupOf(e.Digest, len(l.prints))] = true", ""}},
 		tests: tests{revoking, "TestTimelineUnknownOutcome$"}, want: "TestTimelineUnknownOutcome",
+	},
+	{
+		name:  "revocations: a clean note is of a version after the look-up",
+		edits: []edit{{"verifier/revocations/marks.go", "m.NoteClean(version)", "m.NoteClean(l.table.Version())"}},
+		tests: tests{revoking, "TestCleanMissesNothing$"}, want: "TestCleanMissesNothing",
+	},
+	{
+		name:  "revocations: an entry that moves forward makes no other version",
+		edits: []edit{{"verifier/revocations/internal/table/table.go", "if changed = t.putLocked(&e); changed {", "if n := t.size.Load(); t.putLocked(&e) && t.size.Load() != n {"}},
+		tests: tests{revoking, "TestRevokedAfterClean$"}, want: "TestRevokedAfterClean",
+	},
+	{
+		name:  "revocations: a clean note counts for a tenant over its share",
+		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
+		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
+	},
+	{
+		name:  "revocations: a clean note counts for other digest keys",
+		edits: []edit{{"verifier/revocations/marks.go", "if m.Generation != v.generation {", "if m.Generation != v.generation && !m.CleanAt(l.table.Version()) {"}},
+		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
+	},
+	{
+		name:  "revocations: the size of a list in memory is its version",
+		edits: []edit{{"verifier/revocation.go", "if l.version.Add(1) == 0 {", "if l.version.Store(uintptr(l.lenLocked() + 1)); false {"}},
+		tests: tests{checking, "TestRevokedAfterHits$"}, want: "TestRevokedAfterHits",
+	},
+	{
+		name:  "trie: an edit changes the versions before it",
+		edits: []edit{{"verifier/internal/trie/trie.go", "if n.owner == e.owner {", "if n.owner != nil {"}},
+		tests: tests{tries, "TestVersions$"}, want: "TestVersions",
+	},
+	{
+		name:  "trie: an edit goes on changing the map that it has returned",
+		edits: []edit{{"verifier/internal/trie/trie.go", "e.owner = new(owner)\n\treturn e.m", "return e.m"}},
+		tests: tests{tries, "TestVersions$"}, want: "TestVersions",
+	},
+	{
+		name:  "trie: an entry that goes down keeps its place",
+		edits: []edit{{"verifier/internal/trie/trie.go", "e.m.hash.bits(old.key, level+1), old)", "e.m.hash.bits(old.key, level), old)"}},
+		tests: tests{tries, "TestVersions$"}, want: "TestVersions",
+	},
+	{
+		name:  "sync: an empty list removes all tenants",
+		edits: []edit{{"verifier/sync.go", "if len(all) == 0 && s.old.byID.Len() > 0 {", "if false {"}},
+		tests: tests{checking, "TestSyncEmptyList$"}, want: "TestSyncEmptyList",
+	},
+	{
+		name:  "sync: the first of two rows of one ID counts",
+		edits: []edit{{"verifier/sync.go", "if s.ids[r.ID] > 1 && r.ID != \"\" {", "if s.ids[r.ID] > 1 && s.errs[r.ID] != nil {"}},
+		tests: tests{checking, "TestSyncWhoIsBad$"}, want: "TestSyncWhoIsBad",
+	},
+	{
+		name:  "sync: closures of the same code are one Check",
+		edits: []edit{{"verifier/sync.go", "return value(a) == value(b)", "return value(a) != 0 && reflect.ValueOf(*a).Pointer() == reflect.ValueOf(*b).Pointer()"}},
+		tests: tests{checking, "TestSyncComparesRows$"}, want: "TestSyncComparesRows",
+	},
+	{
+		name:  "sync: a changed row takes an issuer from an unchanged tenant",
+		edits: []edit{{"verifier/sync.go", "error{(*dispute).againstUnchanged, (*dispute).againstHolders,", "error{(*dispute).againstHolders,"}},
+		tests: tests{checking, "TestSyncWhoIsBad$"}, want: "TestSyncWhoIsBad",
+	},
+	{
+		name:  "resolve: a late answer brings a removed tenant back",
+		edits: []edit{{"verifier/resolve.go", "if v.resolver.outdated(f, t.ID) {", "if false {"}},
+		tests: tests{checking, "TestResolveRemoved$"}, want: "TestResolveRemoved",
+	},
+	{
+		name:  "resolve: an unknown tenant is asked for at each token",
+		edits: []edit{{"verifier/resolve.go", "now.Before(m.until) && m.until.Sub(now) <= absentFor {\n\t\treturn nil, m.err", "now.Before(m.until) && false {\n\t\treturn nil, m.err"}},
+		tests: tests{checking, "TestResolve$"}, want: "TestResolve",
+	},
+	{
+		name:  "resolve: names alone evict a tenant in use",
+		edits: []edit{{"verifier/lease.go", "case len(p.proven) > p.most-max(p.most/freshShare, 1):", "case len(p.proven) > 0:"}},
+		tests: tests{checking, "TestResolveNamesEvictNothing$"}, want: "TestResolveNamesEvictNothing",
+	},
+	{
+		name:  "resolve: an outage means that there is no such tenant",
+		edits: []edit{{"verifier/resolve.go", " && !errors.Is(err, ErrUnavailable)", ""}},
+		tests: tests{checking, "TestResolve$"}, want: "TestResolve",
+	},
+	{
+		name:  "resolve: strangers may ask without a budget",
+		edits: []edit{{"verifier/resolve.go", "case held == nil && !r.budget.Take(now):", "case held == nil && !r.budget.Take(now) && false:"}},
+		tests: tests{checking, "TestResolveBudget$"}, want: "TestResolveBudget",
 	},
 	{
 		name:  "logout: an ID token passes",
@@ -1268,5 +1371,35 @@ var mutants = []mutant{
 		name:  "revocation: a token of a suspended tenant seems revoked",
 		edits: []edit{{"verifier/revocations/revocation.go", ", reason == verifier.ReasonSuspended:", ":"}},
 		tests: tests{revoking, "TestRevocationRevokesTheToken$"}, want: "TestRevocationRevokesTheToken",
+	},
+	{
+		name:  "connections: a deadline is not brought forward",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "isLater := c.deadline.IsZero() || !c.deadline.Before(c.timer)", "isLater := true"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a call that waits keeps its timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "case c.waiting == 0:", "case true:"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a call ends with its timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "return c.reset() == nil", "return false"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: what was written is written twice",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "c.halfCloser.Write(b[done:])", "c.halfCloser.Write(b)"}},
+		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
+	},
+	{
+		name:  "connections: a timeout of TCP is none",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !errors.Is(err, os.ErrDeadlineExceeded) {", "if e := net.Error(nil); !errors.As(err, &e) || !e.Timeout() {"}},
+		tests: tests{serving, "TestTimedConnErrors$"}, want: "TestTimedConnErrors",
+	},
+	{
+		name:  "connections: each deadline sets a timer",
+		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !c.timer.IsZero() && isLater && !c.hasPassed(c.timer) {", "if isLater && !isLater {"}},
+		tests: tests{serving, "TestTimedConnSeldomSetsATimer$"}, want: "TestTimedConnSeldomSetsATimer",
 	},
 }

@@ -51,7 +51,8 @@ type Options struct {
 	// Credentials returns the user and the password for Redis. The URL must have no password then.
 	Credentials CredentialsFunc
 
-	// SentinelCredentials returns the user and the password for the Sentinels.
+	// SentinelCredentials returns the user and the password for the Sentinels. Without a user it is that
+	// of the URL's sentinel_username, if it has one. The URL must have no password of theirs then.
 	SentinelCredentials CredentialsFunc
 
 	// Dial makes the connections, over which TLS is spoken then. Nil means a [net.Dialer].
@@ -71,7 +72,7 @@ func (o *Options) validate(a *address) error {
 		return errors.New("the password is in the URL and in the options: give one")
 	case o.SentinelCredentials != nil && a.kind != kindSentinel:
 		return errors.New("there are credentials for Sentinels, and the URL names none: want redis-sentinel://")
-	case o.SentinelCredentials != nil && (a.sentinelUser != "" || a.sentinelPassword != ""):
+	case o.SentinelCredentials != nil && a.sentinelPassword != "":
 		return errors.New("the password of the Sentinels is in the URL and in the options: give one")
 	}
 	return nil
@@ -114,7 +115,8 @@ func OpenWith(rawURL string, o Options) (redis.UniversalClient, error) {
 		u.ConnMaxLifetime, u.ConnMaxLifetimeJitter = lifetime, lifetimeJitter
 	}
 	if o.SentinelCredentials != nil {
-		u.OnConnect = greetSentinel(withUser("", o.SentinelCredentials))
+		u.SentinelUsername = "" // or the client would log in with it, and with no password
+		u.OnConnect = greetSentinel(withUser(a.sentinelUser, o.SentinelCredentials))
 	}
 	return redis.NewUniversalClient(u), nil
 }

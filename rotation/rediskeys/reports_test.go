@@ -201,36 +201,6 @@ func TestReport_redisson_6429_envoyproxy_ratelimit_1224_PasswordTurns(t *testing
 	}
 }
 
-// A function for credentials that fails for a while makes an instance out of sync: it verifies, and
-// stops to sign after SignFor. Afterwards it is in sync again, by itself.
-func TestReport_CredentialsFailForAWhile(t *testing.T) {
-	redistest.Need(t)
-	t.Parallel()
-	server, _ := running(t)
-	setUser(t, server, documented)
-	var away atomic.Bool
-	m := turning(t, server, func(context.Context) (string, string, error) {
-		if away.Load() {
-			return "", "", errors.New("no token now")
-		}
-		return "", "right", nil
-	})
-	_, token := m.signing(t)
-	away.Store(true)
-	hangUp(t, server)
-	eventually(t, "to be out of sync", func() bool { return !m.keys.Status().Fresh })
-	eventually(t, "to stop to sign", func() bool { return !m.keys.Status().CanSign })
-	status := m.keys.Status()
-	if !errors.Is(status.Err, rediskeys.ErrCredentials) || !strings.Contains(status.Err.Error(), "no token now") {
-		t.Errorf("the reason is %v", status.Err)
-	}
-	if _, err := m.verifier.Verify(t.Context(), token); err != nil {
-		t.Errorf("Verify = %v", err)
-	}
-	away.Store(false)
-	eventually(t, "to be in sync again", func() bool { s := m.keys.Status(); return s.Fresh && s.CanSign })
-}
-
 // A token that was kept may have expired (aws-samples/elasticache-iam-auth-demo-app#19). Each connection
 // asks for a new one; here the server takes no other than the newest.
 func TestReport_aws_samples_elasticache_iam_auth_demo_app_19_TokenIsNotKept(t *testing.T) {
@@ -303,6 +273,17 @@ func TestSentinelCredentials(t *testing.T) {
 		}
 		hangUp(t, three.Primary)
 		eventually(t, "the store with the "+next+" password", func() bool { return s.Load(deadline(t, 5*time.Second), []string{tenant})[0].Err == nil })
+	}
+	// The user may be in the URL, where only a password is a secret: for example the user of "keys acl".
+	for _, one := range three.Sentinels {
+		do(t, one, "ACL", "SETUSER", "default", "resetpass", ">another")
+	}
+	s = openWith(t, "redis-sentinel://keyturn@"+strings.Join(three.Addrs(), ",")+"/"+three.Name+"?sentinel_username=watcher", rediskeys.Options{
+		Credentials:         func(context.Context) (string, string, error) { return "", "right", nil },
+		SentinelCredentials: func(context.Context) (string, string, error) { return "", password.Load().(string), nil },
+	})
+	if err := s.Load(deadline(t, 20*time.Second), []string{tenant})[0].Err; err != nil {
+		t.Errorf("with the user of the URL: %v", err)
 	}
 	if noted := denials(t, three.Primary); len(noted) > 0 {
 		t.Errorf("the server noted %q", noted)
