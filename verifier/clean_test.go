@@ -59,3 +59,28 @@ func TestRevokedAfterHits(t *testing.T) {
 		w.verify("taken back: "+step.what, token, nil)
 	}
 }
+
+// A memoryMarker gives the same marks for each token, with the note that they have by now.
+type memoryMarker struct {
+	marks   verifier.Marks
+	revoked bool
+}
+
+func (m *memoryMarker) Revoked(*verifier.Token) (bool, error) { return m.revoked, nil }
+func (m *memoryMarker) Marks(*verifier.Token) verifier.Marks  { return m.marks }
+func (m *memoryMarker) RevokedMarks(marks *verifier.Marks, _ time.Time) (bool, error) {
+	return m.revoked && !marks.CleanAt(1), nil
+}
+
+// TestNewMarksAreNotClean: a note in the marks that a Marker gives for a token is of another token.
+func TestNewMarksAreNotClean(t *testing.T) {
+	m := &memoryMarker{revoked: true}
+	m.marks.NoteClean(1)
+	v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{acme(t)}, Revocations: m, Now: func() time.Time { return time.Unix(nowUnix, 0) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(t.Context(), sign(goodHeader, with(`"jti":"7"`))); !errors.Is(err, verifier.ErrRevoked) {
+		t.Errorf("a revoked token: %v", err)
+	}
+}

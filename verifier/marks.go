@@ -140,7 +140,7 @@ func (v *Verifier) isRevoked(fresh *verified, now time.Time) (bool, error) {
 	t := &fresh.fresh
 	if v.marker != nil {
 		*fresh.marks = v.marker.Marks(t)
-		fresh.marks.token = t
+		fresh.marks.token, fresh.marks.clean = t, 0 // a note in them would be of another token
 		if revoked, err := v.marker.RevokedMarks(fresh.marks, now); err == nil {
 			return revoked, nil
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -92,12 +93,22 @@ func (f *fleetList) Revoked(t *verifier.Token) (revoked bool, err error) {
 		s := list.Status()
 		f.said, f.entries, f.unreadable = listAsked, s.Entries, s.Unreadable
 		var err error
-		if revoked, err = list.Revoked(t); err != nil {
-			return listError(err)
-		}
-		return nil
+		revoked, err = list.Revoked(t)
+		return untold(err)
 	})
 	return revoked, f.err
+}
+
+// untold returns the error of a list that cannot tell, or nil. Exit code 1 would say that the token is bad,
+// as listError does of a revocation that finds no room.
+func untold(err error) error {
+	if errors.Is(err, revocations.ErrFull) {
+		return exitf(exitCannotTell, "the list of revocations cannot tell: the tenant has more than twice its share: revoke the whole tenant, or wait until revocations end")
+	}
+	if err != nil {
+		return listError(err)
+	}
+	return nil
 }
 
 // text says what the list said of a good token.

@@ -1253,6 +1253,26 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestRevokedAfterClean$"}, want: "TestRevokedAfterClean",
 	},
 	{
+		name:  "revocations: the marks of all lists are of one generation",
+		edits: []edit{{"verifier/revocations/list.go", "generation := rand.Uint64()", "generation := rand.Uint64()*0 + 1"}},
+		tests: tests{revoking, "TestMarksAreOfOneList$"}, want: "TestMarksAreOfOneList",
+	},
+	{
+		name:  "verifier: new marks are clean",
+		edits: []edit{{"verifier/marks.go", "fresh.marks.token, fresh.marks.clean = t, 0", "fresh.marks.token = t"}},
+		tests: tests{checking, "TestNewMarksAreNotClean$"}, want: "TestNewMarksAreNotClean",
+	},
+	{
+		name:  "revocations: a group is discarded that has entries without room",
+		edits: []edit{{"verifier/revocations/discard.go", "b.keyless[g] || l.isShortOf(g)", "b.keyless[g]"}},
+		tests: tests{revoking, "TestGroupWithoutRoomIsNotDiscarded$"}, want: "TestGroupWithoutRoomIsNotDiscarded",
+	},
+	{
+		name:  "revocations: the digest keys are discarded by one that lacks a key",
+		edits: []edit{{"verifier/revocations/discard.go", "len(l.keys.set) > 0 && l.keysErr == nil", "len(l.keys.set) > 0"}},
+		tests: tests{revoking, "TestKeyThatCannotBeOpenedIsNotDiscarded$"}, want: "TestKeyThatCannotBeOpenedIsNotDiscarded",
+	},
+	{
 		name:  "revocations: a clean note counts for a tenant over its share",
 		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
 		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",

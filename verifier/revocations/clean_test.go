@@ -124,3 +124,30 @@ func TestCleanMissesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestMarksAreOfOneList: marks that one list has found clean are none of another one, such as after a program
+// has opened its list anew and asks that by the same [verifier.Marker]. Both count their versions and keys.
+func TestMarksAreOfOneList(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		m := a.view.Load().marks(names{tenant: "acme", jti: "2"})
+		if revoked, err := a.RevokedMarks(&m, time.Now()); revoked || err != nil {
+			t.Fatalf("the first list: %t, %v", revoked, err)
+		}
+		time.Sleep(20 * time.Minute) // the first entry ends
+		if _, err := a.RevokeToken(t.Context(), "acme", "2", time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		b := open(t, cluster.Connect("b"), "b")
+		ready(t, b)
+		if revoked, err := b.RevokedMarks(&m, time.Now()); err == nil && !revoked {
+			t.Error("the second list accepts a token that it has revoked")
+		}
+	})
+}

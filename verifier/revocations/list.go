@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -43,7 +44,7 @@ type List struct {
 
 // A view is what look-ups read beside the table. It is replaced whole, and never changed.
 type view struct {
-	generation uint64          // another one for other keys; never 0
+	generation uint64          // another one for other keys, and for other lists: see newList
 	err        error           // why the list cannot tell, or nil
 	synced     time.Time       // Status.Synced
 	staleAt    int64           // when that is older than MaxStale, by the wall clock, as of keystore.UnixNano; with StaleOK never
@@ -145,7 +146,10 @@ func newList(store rotation.Store, cfg Config) (*List, error) {
 		woken: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	l.box.Store(&box)
-	l.view.Store(&view{generation: 1, err: ErrNotReady, status: Status{Err: ErrNotReady, Instance: cfg.Instance}})
+	// The marks of another list are of another generation. So a Marker may ask one list after another, such as
+	// after a program has opened its list again: their digest keys and versions differ.
+	generation := rand.Uint64()
+	l.view.Store(&view{generation: generation, err: ErrNotReady, status: Status{Err: ErrNotReady, Instance: cfg.Instance}})
 	return l, nil
 }
 
