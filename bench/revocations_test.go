@@ -92,25 +92,38 @@ func (p pair) users(b *testing.B, n, offset int) []string {
 // hits with a list and without one take turns. ns/op is a hit with the list, and over-ns what it costs
 // more than one without: both are of the fastest rounds, as other work on the machine only adds. With
 // named=0 the list names no token; with named=1 it holds the
-// subject of each, who has logged in again since.
+// subject of each, who has logged in again since. With changes=1 it learns a revocation before each
+// round, so that each token is looked up again: otherwise the list has told of it before.
 func BenchmarkHitRevocations(b *testing.B) {
-	for _, tt := range []struct{ revocations, named, tokens int }{{0, 0, 1000}, {million, 0, 1000}, {million, 1, 1000}, {million, 0, 100_000}} {
-		b.Run(fmt.Sprintf("revocations=%d/named=%d/tokens=%d", tt.revocations, tt.named, tt.tokens), func(b *testing.B) {
+	for _, tt := range []struct {
+		revocations, named, tokens int
+		changes                    string
+	}{{0, 0, 1000, ""}, {million, 0, 1000, ""}, {million, 1, 1000, ""}, {million, 0, 100_000, ""}, {million, 0, 1000, "/changes=1"}, {million, 1, 1000, "/changes=1"}, {million, 0, 100_000, "/changes=1"}} {
+		b.Run(fmt.Sprintf("revocations=%d/named=%d/tokens=%d%s", tt.revocations, tt.named, tt.tokens, tt.changes), func(b *testing.B) {
 			p := newPair(b, keystore.HS256)
 			list := listOf(b, tt.revocations)
 			tokens := p.users(b, tt.tokens, 1-tt.named)
 			with, without := asking(b, tt.tokens, list), asking(b, tt.tokens, nil)
 			warm(b, with, tokens)
 			warm(b, without, tokens)
-			compare(b, tokens, with, without)
+			changes, change := 0, func() {}
+			if tt.changes != "" {
+				change = func() {
+					_, err := list.RevokeToken(b.Context(), "another tenant", fmt.Sprint(changes), time.Now().Add(24*time.Hour))
+					check(b, err)
+					changes++
+				}
+			}
+			compare(b, tokens, change, with, without)
 		})
 	}
 }
 
 // compare verifies all tokens with one verifier and then with the other, again and again.
-func compare(b *testing.B, tokens []string, with, without *verifier.Verifier) {
+func compare(b *testing.B, tokens []string, change func(), with, without *verifier.Verifier) {
 	var each [2][]float64
 	for b.Loop() {
+		change()
 		for i, v := range []*verifier.Verifier{with, without} {
 			began := time.Now()
 			for _, token := range tokens {

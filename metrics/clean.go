@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -53,37 +54,61 @@ func cleanAttr(a slog.Attr) slog.Attr {
 }
 
 // cleanAny returns v as it is if neither [slog.TextHandler] nor [slog.JSONHandler] can make a text of it
-// that is not clean, and its clean text otherwise. They write errors by their text, and others by
-// MarshalText, as JSON, with %+v, or as the bytes that they are.
+// that is not clean, and its clean text otherwise.
 func cleanAny(v slog.Value) slog.Value {
-	texts := []string{fmt.Sprintf("%+v", v.Any())}
-	switch x := v.Any().(type) {
-	case error:
-		texts = append(texts, x.Error())
-	case []byte:
-		texts[0] = string(x)
-	case encoding.TextMarshaler:
-		if text, err := x.MarshalText(); err == nil {
-			texts = append(texts, string(text))
-		}
-	default:
-		if text, err := json.Marshal(x); err == nil {
-			texts = append(texts, string(text))
-		}
-	}
+	texts, all := textsOf(v.Any())
 	for _, text := range slices.Backward(texts) { // the last says the most, behind pointers too
 		if clean := cleanText(text); clean != text {
 			return slog.StringValue(clean)
 		}
 	}
+	if !all {
+		return slog.StringValue(texts[0])
+	}
 	return v
+}
+
+// textsOf returns the texts that the handlers of slog may make of a value, with %+v first. They write errors
+// by their text, and others by MarshalText, as JSON, with %+v, or as the bytes that they are. A value may be
+// several of these, and each handler has an order of its own. all is false if there may be another text:
+// [slog.JSONHandler] writes JSON of version 1, which knows values that version 2 refuses.
+func textsOf(value any) (texts []string, all bool) {
+	texts = []string{fmt.Sprintf("%+v", value)}
+	defer func() {
+		if recover() != nil { // a method of a nil pointer, which slog would have caught
+			all = false
+		}
+	}()
+	err, isError := value.(error)
+	if isError {
+		texts = append(texts, err.Error())
+	}
+	marshaler, isText := value.(encoding.TextMarshaler)
+	if isText {
+		text, err := marshaler.MarshalText()
+		if err != nil {
+			return texts, false
+		}
+		texts = append(texts, string(text))
+	}
+	if r := reflect.ValueOf(value); r.Kind() == reflect.Slice && r.Type().Elem().Kind() == reflect.Uint8 {
+		texts = append(texts, string(r.Bytes()))
+	}
+	if _, isJSON := value.(json.Marshaler); isJSON || !isError && !isText {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return texts, false
+		}
+		texts = append(texts, string(text))
+	}
+	return texts, true
 }
 
 // The texts that [withoutSecrets] removes, beside credentials. What is kept of them is their first group.
 var (
 	pemKey    = regexp.MustCompile(`(?s)()-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*-----|$)`)
 	jwkMember = regexp.MustCompile(`(\\?"(?:d|p|q|dp|dq|qi|k)\\?"\s*:\s*\\?")[A-Za-z0-9_-]*`)
-	userInfo  = regexp.MustCompile(`(://[^\s/@:]*:)[^\s/@]+`)
+	userInfo  = regexp.MustCompile(`(://[^\s/@:]*:)(?:[^\s/]*@|[^\s/@]+)`) // up to the last @, as package net/url reads it
 	parameter = regexp.MustCompile(`(?i)(\b(?:[a-z]+_token|[a-z]+_token_hint|client_secret|client_assertion|password)=)[^\s&"']+`)
 
 	credentials = regexp.MustCompile(`(?i)\b(bearer|dpop|basic) +([A-Za-z0-9._~+/=-]{8,})`)
@@ -100,7 +125,12 @@ func withoutSecrets(s string) string {
 	}
 	if strings.Contains(s, "://") && strings.Contains(s, "@") {
 		s = userInfo.ReplaceAllStringFunc(s, func(found string) string {
-			return found[:len("://")+strings.IndexByte(found[len("://"):], ':')+1] + secretMark
+			found, isWhole := strings.CutSuffix(found, "@")
+			found = found[:len("://")+strings.IndexByte(found[len("://"):], ':')+1] + secretMark
+			if isWhole {
+				found += "@"
+			}
+			return found
 		})
 	}
 	if hasBefore(s, '=', "_token", "_hint", "_secret", "_assertion", "password") {
@@ -256,9 +286,12 @@ func beginsObject(text string) bool {
 
 const space = " \t\r\n" // of JSON
 
-// isText reports whether a part that stands alone is a whole text, as JSON is. So a random name, such as a
-// thumbprint that begins as one does, is not taken for a token.
+// isText reports whether a part that stands alone is text, as JSON is. So a random name, such as a
+// thumbprint that begins as one does, is not taken for a token. It looks at the beginning, which is longer than
+// such names: a client could write a text else that looks like the beginning of a token at each place.
 func isText(part string) bool {
+	const sample = 256 // characters
+	part = part[:min(len(part), sample)]
 	plain, err := base64.RawURLEncoding.DecodeString(part[:len(part)/4*4])
 	if err != nil || len(plain) < 12 {
 		return false

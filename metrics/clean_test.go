@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,7 @@ func TestLogKnowsSecrets(t *testing.T) {
 		"PEM": "a key: -----BEGIN RSA PRIVATE KEY-----\n" + secret + "\n-----END RSA PRIVATE KEY-----\n", "PEM, cut off": "-----BEGIN PRIVATE KEY-----\n" + secret,
 		"PEM, escaped": `-----BEGIN EC PRIVATE KEY-----\n` + secret, "a JWK": `{"kty":"oct","k":"` + secret + `"}`, "a JWK, escaped": `{\"kty\":\"EC\",\"d\" : \"` + secret + `\"}`,
 		"a URL": "dial rediss://u:" + secret + "@h:6379/0: refused", "a URL without a user": "redis://:" + secret + "@h",
+		"an at sign in a password": "dial redis://u:p@ss@" + secret + "@h:6379/0: refused", "a URL that is cut off": "redis://u:" + secret + " of ann@x.example",
 		"Basic":  "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("orders:"+secret)),
 		"Bearer": "authorization: bearer  " + secret, "DPoP": "DPoP " + secret, "a form": "grant_type=x&client_secret=" + secret + "&y=1", "a query": "/cb?access_token=" + secret,
 		"an assertion": "client_assertion=" + secret, "a hint": "/end?id_token_hint=" + secret, "a password": "PASSWORD=" + secret,
@@ -177,5 +179,68 @@ func BenchmarkLogClean(b *testing.B) {
 				log.Warn("a ring is out of sync", "tenant", "acme", "kid", "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGCXq8", "err", err)
 			}
 		})
+	}
+}
+
+// A rawToken is written as text by [slog.TextHandler], as every slice of bytes is.
+type rawToken []byte
+
+// A textError is written as its MarshalText says by [slog.TextHandler], and as Error says by [slog.JSONHandler].
+type textError struct{ text, err string }
+
+func (e textError) Error() string                { return e.err }
+func (e textError) MarshalText() ([]byte, error) { return []byte(e.text), nil }
+func (e textError) Format(f fmt.State, _ rune)   { io.WriteString(f, "nothing") }
+
+// A jsonError is written as JSON by [slog.JSONHandler], since it says how.
+type jsonError struct{ json string }
+
+func (e jsonError) Error() string                { return "an error" }
+func (e jsonError) MarshalJSON() ([]byte, error) { return json.Marshal(e.json) }
+func (e jsonError) Format(f fmt.State, _ rune)   { io.WriteString(f, "nothing") }
+
+// A nilError has an Error that fails for nil.
+type nilError struct{ text string }
+
+func (e *nilError) Error() string { return e.text }
+
+// A method that fails for a nil pointer ends no program. Package slog catches it too.
+func TestLogOutlivesNilPointers(t *testing.T) {
+	if out := logged(t, (*nilError)(nil)); strings.Count(out, "value") != 2 {
+		t.Errorf("logged %s", out)
+	}
+}
+
+// What a handler of slog makes of a value is clean, whichever way it takes to make a text of it.
+func TestLogCleansEveryText(t *testing.T) {
+	token := b64(`{"alg":"HS256"}`) + "." + b64(claims) + "." + sealed
+	for name, value := range map[string]any{
+		"named bytes": rawToken(token), "an error with MarshalText": textError{text: token}, "MarshalText with an error": textError{err: token}, "an error with MarshalJSON": jsonError{token},
+		"a struct that has no JSON of version 2": struct {
+			For   time.Duration
+			Token *string
+		}{time.Second, &token},
+		"text that is not UTF-8": struct {
+			Text  string
+			Token *string
+		}{"\xff", &token},
+	} {
+		if out := logged(t, value); strings.Contains(out, b64(claims)[4:20]) || strings.Contains(out, sealed) {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+}
+
+// A client chooses the text. One that looks like the begin of a token at each place costs no more for each byte
+// of it than another one.
+func TestLogCostsGrowWithTheText(t *testing.T) {
+	log := slog.New(metrics.Log(slog.NewTextHandler(io.Discard, nil)))
+	text := strings.Repeat("eyIi", 32<<10) + "AAAA"
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	log.Warn("m", "value", text)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+		t.Errorf("a line of %d bytes allocates %d", len(text), n)
 	}
 }

@@ -79,6 +79,9 @@ const (
 // must not have (ext_authz_http_impl.cc).
 const toRemove = "X-Envoy-Auth-Headers-To-Remove"
 
+// noStore is the Cache-Control of every answer.
+const noStore = "no-store"
+
 // ForwardAuth returns a handler that a reverse proxy asks about each request before it passes it on:
 // auth_request of nginx, forward_auth of Caddy, ForwardAuth of Traefik, ext_authz of Envoy. It decides
 // by the token and by the profile whose path the proxy's configuration names. It reads no query, no
@@ -207,20 +210,19 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(why)
 		}
 	}()
-	w.Header()["Cache-Control"] = []string{"no-store"}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers, and a proxy that passes on the
 		// length of the client's body does not send the body.
 		w.Header().Set("Connection", "close")
 	}
-	name, ok := f.profileOf(r)
+	name, profile, ok := f.profileOf(r)
 	if !ok {
 		f.Observe(r, "", http.StatusNotFound, ErrNoProfile)
 		d = f.door(w)
 		writeJSON(d, http.StatusNotFound, `{"error":"not_found","error_description":"there is no such profile"}`+"\n")
 		return
 	}
-	values, err := f.decide(r, f.Profiles[name])
+	values, err := f.decide(r, profile)
 	if err != nil {
 		d = f.door(w)
 		f.Observe(r, name, d.status(Status(err)), err)
@@ -232,10 +234,10 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.allow(w, values)
 }
 
-// profileOf returns the name of the profile that the path of r names. It compares the path as the
+// profileOf returns the profile that the path of r names. It compares the path as the
 // proxy wrote it: no other spelling, and nothing that was decoded, is a name. Of the path for Envoy
 // it reads the first segment alone. The others are the client's.
-func (f *forwardAuth) profileOf(r *http.Request) (name string, ok bool) {
+func (f *forwardAuth) profileOf(r *http.Request) (name string, p Profile, ok bool) {
 	path := r.URL.Path
 	if r.URL.RawPath != "" { // otherwise they differ in no character that a name has, and in no slash
 		path = r.URL.EscapedPath()
@@ -247,8 +249,8 @@ func (f *forwardAuth) profileOf(r *http.Request) (name string, ok bool) {
 	} else if rest, isOurs := strings.CutPrefix(path, f.EnvoyPrefix+"/"); isOurs {
 		name, _, _ = strings.Cut(rest, "/")
 	}
-	_, ok = f.Profiles[name]
-	return name, ok
+	p, ok = f.Profiles[name]
+	return name, p, ok
 }
 
 // decide returns the values of the identity's headers for the token of r if the profile lets it in.
@@ -319,10 +321,12 @@ func (f *forwardAuth) allow(w http.ResponseWriter, values []string) {
 			remove = append(append(remove, ','), f.lower[i]...)
 		}
 	}
+	last := len(values)
+	values = append(values, noStore)
+	h["Cache-Control"] = values[last : last+1 : last+1]
 	if len(remove) > 0 {
-		last := len(values)
 		values = append(values, string(remove[1:]))
-		h[toRemove] = values[last:]
+		h[toRemove] = values[last+1:]
 	}
 	w.WriteHeader(http.StatusOK)
 }
@@ -338,6 +342,7 @@ type door struct {
 }
 
 func (f *forwardAuth) door(w http.ResponseWriter) *door {
+	w.Header()["Cache-Control"] = []string{noStore}
 	return &door{w: w, cannotTell: f.CannotTell}
 }
 

@@ -289,13 +289,17 @@ func (p *identityPlan) values(ctx context.Context, t *verifier.Token) ([]string,
 	if t == nil {
 		return nil, fmt.Errorf("middleware: Identity: no token: %w", verifier.ErrUnavailable)
 	}
-	values := make([]string, len(p.names), len(p.names)+1) // ForwardAuth adds one
+	values := make([]string, len(p.names), len(p.names)+2) // ForwardAuth adds two
 	values[tenantHeader] = encodeValue(t.Tenant())
 	values[subjectHeader] = encodeValue(t.Subject())
-	values[scopesHeader] = encodeScopes(t.Scopes())
+	var space [256]byte // for the two values that are made for each request
+	text := appendScopes(space[:0], t)
+	scopes := len(text)
 	if exp := t.Expires(); !exp.IsZero() {
-		values[expiresHeader] = strconv.FormatInt(exp.Unix(), 10)
+		text = strconv.AppendInt(text, exp.Unix(), 10)
 	}
+	made := string(text)
+	values[scopesHeader], values[expiresHeader] = made[:scopes], made[scopes:]
 	values[tokenIDHeader] = encodeValue(t.ID())
 	if len(p.claims) > 0 {
 		payload, err := verifier.Claims[jsontext.Value](t)
@@ -371,34 +375,49 @@ func claimText(value string) string {
 	return value
 }
 
-// encodeScopes returns the scopes, each encoded by itself, with one space between two.
-func encodeScopes(scopes []string) string {
-	for i, s := range scopes {
-		scopes[i] = encodeValue(s)
+// appendScopes appends the scopes of t to b, each encoded by itself, with one space between two.
+func appendScopes(b []byte, t *verifier.Token) []byte {
+	begin := len(b)
+	for s := range t.EachScope {
+		if len(b) > begin {
+			b = append(b, ' ')
+		}
+		b = appendValue(b, s)
 	}
-	return strings.Join(scopes, " ")
+	return b
 }
 
 // encodeValue percent-encodes the bytes that some program on the way may not pass on as they are: it
 // may cut at them, join two values with them, or read them as Latin-1.
 func encodeValue(s string) string {
-	i := 0
-	for i < len(s) && isPlainByte(s[i]) {
-		i++
-	}
-	if i == len(s) {
+	if plainBytes(s) == len(s) {
 		return s
 	}
+	return string(appendValue(make([]byte, 0, len(s)+16), s))
+}
+
+// appendValue appends s to b, encoded.
+func appendValue(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
-	b := append(make([]byte, 0, len(s)+16), s[:i]...)
-	for ; i < len(s); i++ {
-		if c := s[i]; isPlainByte(c) {
-			b = append(b, c)
-		} else {
-			b = append(b, '%', hex[c>>4], hex[c&15])
+	for s != "" {
+		plain := plainBytes(s)
+		if b = append(b, s[:plain]...); plain == len(s) {
+			break
+		}
+		c := s[plain]
+		b, s = append(b, '%', hex[c>>4], hex[c&15]), s[plain+1:]
+	}
+	return b
+}
+
+// plainBytes returns how many bytes at the start of s stay as they are.
+func plainBytes(s string) int {
+	for i := range len(s) {
+		if !isPlainByte(s[i]) {
+			return i
 		}
 	}
-	return string(b)
+	return len(s)
 }
 
 func isPlainByte(c byte) bool {

@@ -99,14 +99,27 @@ func (l listMarker) Marks(t *Token) (m Marks) {
 
 // RevokedMarks implements [Marker].
 func (l listMarker) RevokedMarks(m *Marks, _ time.Time) (bool, error) {
-	if l.size.Load() == 0 {
+	version := l.version.Load() // before the look at the list: see Marks.NoteClean
+	if m.CleanAt(version) {
 		return false, nil
+	}
+	revoked := l.names(m) && l.holds(m.token)
+	if !revoked {
+		m.NoteClean(version)
+	}
+	return revoked, nil
+}
+
+// names reports whether the filter has a name of the token.
+func (l listMarker) names(m *Marks) bool {
+	if l.size.Load() == 0 {
+		return false
 	}
 	f := l.filter.Load()
 	for i := range m.Digests {
 		if h := binary.LittleEndian.Uint64(m.Digests[i][:]); h != 0 && f.has(h) {
-			return l.Revoked(m.token)
+			return true
 		}
 	}
-	return false, nil
+	return false
 }

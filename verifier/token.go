@@ -31,7 +31,7 @@ type handle struct{ of *verified }
 func (t *Token) v() *verified { return t.h.of }
 
 // A verified holds a good token: the claims that its Tokens return, and the facts
-// that a cache hit checks again. It is immutable.
+// that a cache hit checks again. It is immutable, except for the note in its marks.
 type verified struct {
 	// The fields that a cache hit reads come first.
 	rules *rules        // of the token's tenant
@@ -41,15 +41,17 @@ type verified struct {
 	// [keystore.UnixNano]. If the clock steps back, the full check decides.
 	verifiedAt, notAfter int64
 
-	marks *Marks // of the verifier's Marker, or nil; in the same allocation
+	marks *Marks // of the verifier's Marker, or nil; they lie before the entry, in one allocation
 
-	handle        handle
-	fresh, cached Token // for the caller that had it verified, and for the callers of hits
+	handle   handle
+	cached   Token // for the callers of hits
+	hasKID   bool
+	twinName bool // the token's alg is the other name of the key's
+
+	fresh Token // for the caller that had it verified
 
 	payload                                   string
 	iss, sub, aud, exp, iat, jti, sid, scopes span // of the payload
-	hasKID                                    bool
-	twinName                                  bool // the token's alg is the other name of the key's
 }
 
 // A span is the place of a claim's text in the payload. It is empty for a missing
@@ -151,7 +153,9 @@ func (t *Token) Scopes() []string {
 		return nil
 	}
 	list := make([]string, 0, 1+strings.Count(text, " ")+strings.Count(text, ",")) // or less
-	t.eachScope(func(s string) { list = append(list, s) })
+	for s := range t.EachScope {
+		list = append(list, s)
+	}
 	if len(list) == 0 {
 		return nil
 	}
@@ -160,23 +164,40 @@ func (t *Token) Scopes() []string {
 
 // HasScope reports whether scope is one of [Token.Scopes].
 func (t *Token) HasScope(scope string) bool {
-	found := false
-	t.eachScope(func(s string) { found = found || s == scope })
-	return found
+	for s := range t.EachScope {
+		if s == scope {
+			return true
+		}
+	}
+	return false
 }
 
-func (t *Token) eachScope(yield func(string)) {
+// EachScope calls yield with each of [Token.Scopes] until it returns false, and makes no list of them.
+// It is an [iter.Seq]: for scope := range token.EachScope.
+func (t *Token) EachScope(yield func(scope string) bool) {
 	scopes := t.v().text(t.v().scopes)
-	if _, isOne := jwt.String(scopes); !isOne && !jwt.EachString(scopes, func(string) {}) {
+	if one, isOne := jwt.String(scopes); isOne {
+		eachWord(one, yield)
+		return
+	}
+	if !jwt.EachString(scopes, func(string) {}) {
 		return // an array with an element of another type has no scopes
 	}
-	jwt.EachString(scopes, func(list string) {
-		for s := range strings.SplitSeq(list, " ") {
-			if s != "" {
-				yield(s)
-			}
+	goesOn := true
+	jwt.EachString(scopes, func(one string) { goesOn = goesOn && eachWord(one, yield) })
+}
+
+// eachWord calls yield with each of the words in text, which have spaces between them, until it
+// returns false. It reports whether it never did.
+func eachWord(text string, yield func(string) bool) bool {
+	for text != "" {
+		word, rest, _ := strings.Cut(text, " ")
+		if word != "" && !yield(word) {
+			return false
 		}
-	})
+		text = rest
+	}
+	return true
 }
 
 // String names the token's tenant and key, such as

@@ -29,6 +29,9 @@ func TestToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for scope := range bare.EachScope {
+		t.Errorf("EachScope yields %q", scope)
+	}
 	if bare.Subject() != "" || bare.ID() != "" || bare.KeyID() != "" || !bare.Expires().IsZero() || !bare.IssuedAt().IsZero() || bare.Scopes() != nil {
 		t.Errorf("a token without those claims has some: %q", bare.Scopes())
 	}
@@ -61,6 +64,17 @@ func TestAudienceAndScopes(t *testing.T) {
 		}
 		if got := tok.Scopes(); !slices.Equal(got, tt.scopes) {
 			t.Errorf("%s: scopes %q, want %q", tt.member, got, tt.scopes)
+		}
+		for most := range tt.scopes {
+			var some []string
+			for scope := range tok.EachScope {
+				if some = append(some, scope); len(some) == most+1 {
+					break
+				}
+			}
+			if !slices.Equal(some, tt.scopes[:most+1]) {
+				t.Errorf("%s: the first %d scopes are %q", tt.member, most+1, some)
+			}
 		}
 		if tok.HasScope(tt.not) || tok.HasAudience(tt.not) {
 			t.Errorf("%s: has %q", tt.member, tt.not)

@@ -242,9 +242,12 @@ func (s *serveCommand) setRevocationStore(out *server.Revocations, file *configF
 			kekFile = ""
 		}
 	}
-	var err error
-	if out.KEKs, err = s.unseen().optionalKEKs("revocations.kek_file in the file of --config", kekFile); err != nil {
+	keks, f, err := s.unseen().optionalKEKFile("revocations.kek_file in the file of --config", kekFile) // the server follows it by itself
+	if err != nil {
 		return err
+	}
+	if out.KEKs = keks; f != nil {
+		out.KEKFile = f.follow(holdsSecret)
 	}
 	if out.Realm != "" && out.KEKs == nil {
 		return usagef("the file of --config: revocations.realm goes with a KEK: give revocations.kek_file, or set %s", envKEKFile)

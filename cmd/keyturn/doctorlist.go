@@ -12,6 +12,7 @@ import (
 // list looks at the list of revocations, if there is one. It changes nothing.
 func (l *look) list(ctx context.Context) {
 	var facts doctor.List
+	var unread error
 	if !l.hasList(ctx) { // to open one that is not there would begin its log
 		return
 	}
@@ -22,11 +23,12 @@ func (l *look) list(ctx context.Context) {
 		defer list.Close(context.WithoutCancel(ctx))
 		err = awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
 		status := list.Status()
+		unread = status.Unread
 		facts = doctor.List{Entries: status.Entries, KeyNames: status.KeyNames, Forged: status.Alarms.Forged, Unreadable: status.Unreadable, In: status.UnreadableIn}
 	}
 	if err != nil && (facts.Forged == 0 || len(facts.KeyNames) > 0) {
 		facts.Err = printable(errorText(err), false)
-		if unread := list.Status().Unread; errors.Is(unread, rediskeys.ErrWrongType) || errors.Is(unread, rediskeys.ErrTooLarge) {
+		if errors.Is(unread, rediskeys.ErrWrongType) || errors.Is(unread, rediskeys.ErrTooLarge) {
 			facts.Err, facts.Broken = printable(errorText(unread), false), true
 		}
 	}

@@ -43,11 +43,16 @@ func (a *app) setKEKs(rings *server.Rings, name, path string) error {
 
 // optionalKEKs is readKEKs, without the file. It returns nil if there is no KEK at all.
 func (a *app) optionalKEKs(name, path string) (*rotation.KEKs, error) {
+	keks, _, err := a.optionalKEKFile(name, path)
+	return keks, err
+}
+
+// optionalKEKFile is readKEKs. It returns nil if there is no KEK at all.
+func (a *app) optionalKEKFile(name, path string) (*rotation.KEKs, *inputFile, error) {
 	_, text := a.env(envKEK)
 	_, file := a.env(envKEKFile)
 	if path == "" && !text && !file {
-		return nil, nil
+		return nil, nil, nil
 	}
-	keks, _, err := a.readKEKs(name, path)
-	return keks, err
+	return a.readKEKs(name, path)
 }

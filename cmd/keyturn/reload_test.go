@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -142,4 +143,27 @@ func rekey(t *testing.T, url, keks string) error {
 func replace(path, text string, mode os.FileMode) error {
 	next := path + ".next"
 	return errors.Join(os.WriteFile(next, []byte(text), mode), os.Chmod(next, mode), os.Rename(next, path))
+}
+
+// New KEKs of the list of revocations are used without a restart too, unless they do not open its digest keys.
+func TestServeReloadsKEKsOfTheList(t *testing.T) {
+	m := miniredis.RunT(t)
+	old, next := newKEK(), newKEK()
+	path := configFolder(t, "revocations: {redis: 'redis://"+m.Addr()+"', kek_file: kek}\nreload: {every: 0s}\ntenants: [{id: default, kind: static, secret_file: secret, issuer: i, any_audience: true}]\n",
+		map[string]string{"kek": old, "secret": testSecret})
+	kek := filepath.Join(filepath.Dir(path), "kek")
+	s := startServe(t, nil, "--config", path)
+	key := fmt.Sprintf("kt:rv:{%d}:ring:keys", rotation.BucketOf("keys"))
+	wait(t, func() bool { return m.Exists(key) })
+	for _, step := range []struct{ text, says string }{
+		{next + "\n", "the new KEKs do not open the digest key"}, {next + "\n" + old + "\n", "revocations: the KEKs were replaced"},
+	} {
+		if err := errors.Join(replace(kek, step.text, 0o600), syscall.Kill(os.Getpid(), syscall.SIGHUP)); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, func() bool { return strings.Contains(s.log.String(), step.says) })
+	}
+	if code := s.stop(); code != exitYes {
+		t.Errorf("exit code = %d", code)
+	}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
@@ -73,13 +75,13 @@ func (c *verifyCommand) fleetListOf(ctx context.Context, s *ringSession) *fleetL
 // openList calls use with the list, once it can tell which tokens are revoked.
 func (c *verifyCommand) openList(ctx context.Context, s *ringSession, keks *rotation.KEKs, realm string, use func(*revocations.List) error) error {
 	list, err := revocations.Open(ctx, s.store.client, revocations.Config{
-		KEKs: keks, Realm: realm, OtherRealms: s.otherRealms, Transient: true, Logger: discard(), Now: c.now,
+		KEKs: keks, Realm: realm, OtherRealms: s.otherRealms, Transient: true, Deadline: time.Second, Logger: discard(), Now: c.now,
 	})
 	if err != nil {
 		return usagef("%s", errorText(err))
 	}
 	defer list.Close(context.WithoutCancel(ctx))
-	if err := awaitList(ctx, list, func(s *revocations.Status) bool { return s.Ready }); err != nil {
+	if err := awaitListFor(ctx, 2*ringTime, list, func(s *revocations.Status) bool { return s.Ready }); err != nil {
 		return err
 	}
 	return use(list)
@@ -91,12 +93,22 @@ func (f *fleetList) Revoked(t *verifier.Token) (revoked bool, err error) {
 		s := list.Status()
 		f.said, f.entries, f.unreadable = listAsked, s.Entries, s.Unreadable
 		var err error
-		if revoked, err = list.Revoked(t); err != nil {
-			return listError(err)
-		}
-		return nil
+		revoked, err = list.Revoked(t)
+		return untold(err)
 	})
 	return revoked, f.err
+}
+
+// untold returns the error of a list that cannot tell, or nil. Exit code 1 would say that the token is bad,
+// as listError does of a revocation that finds no room.
+func untold(err error) error {
+	if errors.Is(err, revocations.ErrFull) {
+		return exitf(exitCannotTell, "the list of revocations cannot tell: the tenant has more than twice its share: revoke the whole tenant, or wait until revocations end")
+	}
+	if err != nil {
+		return listError(err)
+	}
+	return nil
 }
 
 // text says what the list said of a good token.

@@ -24,7 +24,7 @@ type Config struct {
 	// KEKs seal the digest keys, so that only their holders can add, change or read revocations. Nil
 	// means that the digest keys lie in the store in clear: a reader of the store can test guesses of
 	// a subject then, and a writer can forge revocations, or remove them where no instance runs.
-	// All instances must have the same.
+	// All instances must have the same. [List.SetKEKs] replaces them.
 	KEKs *rotation.KEKs
 
 	// Realm is the realm of the KEKs: see [rotation.Config]. Digest keys of OtherRealms are opened

@@ -34,11 +34,11 @@ func (l *List) discardBroken(ctx context.Context) {
 	left := discardAtOnce
 	for _, b := range l.all {
 		var names []string
-		if b == l.keys.bucket && l.keys.broken && len(l.current()) > 0 {
+		if b == l.keys.bucket && l.keys.broken && l.holdsKeys() {
 			names = append(names, keysGroup)
 		}
 		for _, g := range slices.Sorted(maps.Keys(b.broken)) {
-			if rules.MayDiscard(b.state, b.keyless[g]) {
+			if rules.MayDiscard(b.state, b.keyless[g] || l.isShortOf(g)) {
 				names = append(names, groupName(g))
 			}
 		}
@@ -49,6 +49,13 @@ func (l *List) discardBroken(ctx context.Context) {
 			l.discardGroup(ctx, store, b, name)
 		}
 	}
+}
+
+// holdsKeys reports whether the digest keys are held, and none was there that could not be opened.
+func (l *List) holdsKeys() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.keys.set) > 0 && l.keysErr == nil
 }
 
 func (l *List) discardGroup(ctx context.Context, store discarder, b *bucket, name string) {

@@ -105,7 +105,7 @@ func TestKeyCountsWhenItIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	field, value, err := codec.SealKey(l.box, k)
+	field, value, err := codec.SealKey(*l.box.Load(), k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,8 +340,8 @@ func TestReplacedIsNotUndone(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if fields := cluster.Ring(groupName(groupOf(receipt.entry.Digest, few))); len(fields) > 1 {
-			t.Fatalf("the entry is still there: %d", len(fields))
+		if cluster.Ring(groupName(groupOf(receipt.entry.Digest, few)))[codec.Field(receipt.entry.Digest)] != nil {
+			t.Fatal("the entry is still there")
 		}
 		if _, err := command.Watch(t.Context(), receipt); err != nil {
 			t.Errorf("Watch: %v", err)
@@ -442,4 +442,74 @@ func TestGroupOfAWrongType(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestGroupWithoutRoomIsNotDiscarded: a list holds a part of a group, since the tenant has more than twice its
+// share, and another program makes the group unreadable, such as too large. To remove it would lose the rest, and
+// the list would take the tenant for one with room.
+func TestGroupWithoutRoomIsNotDiscarded(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, wrong := rotationtest.NewCluster(rotationtest.ClusterConfig{}), make(map[string]bool)
+		a := open(t, &breakable{cluster.Connect("a"), cluster, wrong}, "a", func(c *Config) { c.MaxPerTenant = 2 })
+		ready(t, a)
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		for i := range 6 {
+			if _, err := command.RevokeToken(t.Context(), "acme", fmt.Sprint(i), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Second)
+		group := groupName(groupOf(a.current().First().Digest(table.Token, "acme", "5"), few))
+		cluster.SetWrongType(group, true)
+		wrong[group] = true
+		for range 60 {
+			time.Sleep(time.Second)
+			if revoked, err := says(a, names{tenant: "acme", jti: "5"}); err == nil && !revoked {
+				t.Fatal("the revoked token is accepted")
+			}
+		}
+		if !wrong[group] {
+			t.Error("an instance that holds a part has removed the group")
+		}
+	})
+}
+
+// TestKeyThatCannotBeOpenedIsNotDiscarded: an instance that cannot open one of the digest keys does not
+// remove their group: another one may need the key.
+func TestKeyThatCannotBeOpenedIsNotDiscarded(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, wrong := rotationtest.NewCluster(rotationtest.ClusterConfig{}), make(map[string]bool)
+		a := open(t, &breakable{cluster.Connect("a"), cluster, wrong}, "a")
+		ready(t, a)
+		if _, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		k, err := codec.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := a.cfg
+		cfg.KEKs = mustKEK(9)
+		box, err := cfg.box()
+		if err != nil {
+			t.Fatal(err)
+		}
+		field, value, err := codec.SealKey(box, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster.EditRing(keysGroup, func(fields map[string][]byte) { fields[field] = value })
+		time.Sleep(10 * time.Second)
+		if err := a.Status().Err; !errors.Is(err, ErrDigestKeys) {
+			t.Fatalf("the status is %v", err)
+		}
+		cluster.SetWrongType(keysGroup, true)
+		wrong[keysGroup] = true
+		time.Sleep(time.Minute)
+		if !wrong[keysGroup] {
+			t.Error("an instance that lacks a digest key has removed their group")
+		}
+	})
 }

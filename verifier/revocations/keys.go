@@ -23,11 +23,12 @@ const (
 
 // keysState is what the list knows of the digest keys.
 type keysState struct {
-	set    codec.Keys // heldState.mu guards it
-	bucket *bucket    // in which their group lies
-	digest string     // of the group, as it was read last; only the loop uses it
-	unread bool       // the group must be read; only the loop uses it
-	broken bool       // the group is nothing that keyturn writes; only the loop uses it
+	set    codec.Keys        // heldState.mu guards it
+	sealed map[string][]byte // their fields as they were read last; heldState.mu guards it
+	bucket *bucket           // in which their group lies
+	digest string            // of the group, as it was read last; only the loop uses it
+	unread bool              // the group must be read; only the loop uses it
+	broken bool              // the group is nothing that keyturn writes; only the loop uses it
 }
 
 func (k *keysState) names() (names []string) {
@@ -83,7 +84,7 @@ func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 	var failed error
 	stored := make(map[uint32]bool)
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
-		k, _, err := codec.OpenKey(l.box, field, fields[field])
+		k, _, err := codec.OpenKey(*l.box.Load(), field, fields[field])
 		if err == nil {
 			joined, ok := l.keys.set.With(k)
 			if !ok {
@@ -102,6 +103,12 @@ func (l *List) joinKeys(fields map[string][]byte) (lost codec.Keys) {
 		}
 	}
 	l.keysErr = failed
+	l.keys.sealed = make(map[string][]byte, codec.MaxKeys)
+	for field, value := range fields {
+		if l.keys.heldIn(field) != nil {
+			l.keys.sealed[field] = value
+		}
+	}
 	if !slices.Equal(l.keys.set, l.view.Load().keys) {
 		l.publishLocked(nil) // an entry that is made under a new key now counts at once
 	}
@@ -133,7 +140,7 @@ func (ks *keysState) heldIn(field string) *codec.Key {
 func (l *List) writeKeys(ctx context.Context, digest string, keys codec.Keys) (rotation.Code, error) {
 	set := make(map[string][]byte)
 	for _, k := range keys {
-		field, value, err := codec.SealKey(l.box, k)
+		field, value, err := codec.SealKey(*l.box.Load(), k)
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrDigestKeys, err)
 		}

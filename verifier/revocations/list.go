@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,8 @@ import (
 type List struct {
 	cfg   Config
 	store rotation.Store
-	box   codec.Box
+	box   atomic.Pointer[codec.Box] // [List.SetKEKs] replaces it
+	rebox atomic.Bool               // it was replaced, and the digest keys were not read since
 
 	table *table.Table         // the revocations
 	view  atomic.Pointer[view] // what look-ups need besides
@@ -42,7 +44,7 @@ type List struct {
 
 // A view is what look-ups read beside the table. It is replaced whole, and never changed.
 type view struct {
-	generation uint64          // another one for other keys; never 0
+	generation uint64          // another one for other keys, and for other lists: see newList
 	err        error           // why the list cannot tell, or nil
 	synced     time.Time       // Status.Synced
 	staleAt    int64           // when that is older than MaxStale, by the wall clock, as of keystore.UnixNano; with StaleOK never
@@ -136,14 +138,18 @@ func newList(store rotation.Store, cfg Config) (*List, error) {
 		return nil, err
 	}
 	l := &List{
-		cfg: cfg, store: store, box: box, table: table.New(0), buckets: newBuckets(cfg.groups),
+		cfg: cfg, store: store, table: table.New(0), buckets: newBuckets(cfg.groups),
 		heldState: heldState{
 			prints: make([]codec.Fingerprint, cfg.groups), early: make(map[table.Digest]earlyEntry), tenants: make(map[uint64]table.Entry), unsure: make(map[int]bool),
 			changed: make(chan struct{}), keysAt: make(chan struct{}),
 		},
 		woken: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	l.view.Store(&view{generation: 1, err: ErrNotReady, status: Status{Err: ErrNotReady, Instance: cfg.Instance}})
+	l.box.Store(&box)
+	// The marks of another list are of another generation. So a Marker may ask one list after another, such as
+	// after a program has opened its list again: their digest keys and versions differ.
+	generation := rand.Uint64()
+	l.view.Store(&view{generation: generation, err: ErrNotReady, status: Status{Err: ErrNotReady, Instance: cfg.Instance}})
 	return l, nil
 }
 

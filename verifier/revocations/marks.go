@@ -55,7 +55,15 @@ func (l *List) RevokedMarks(m *verifier.Marks, now time.Time) (bool, error) {
 	if err := v.tells(now, l.cfg.MaxStale); err != nil {
 		return false, err
 	}
-	return l.lookUp(v, m)
+	version := l.table.Version() // before the look-up: see verifier.Marks.NoteClean
+	if m.CleanAt(version) && len(v.over) == 0 {
+		return false, nil
+	}
+	revoked, err := l.lookUp(v, m)
+	if !revoked && err == nil {
+		m.NoteClean(version)
+	}
+	return revoked, err
 }
 
 // Revoked implements [verifier.Revocations]. Its error is [ErrNotReady], [ErrStale], [ErrFull],

@@ -24,7 +24,7 @@ type Rekeyed struct {
 // changes nothing. cfg is that of [Open].
 //
 // All instances must have the new KEK before, if not as the first: one without it that starts later
-// cannot open the list. Those that run hold the digest keys already.
+// cannot open the list. Those that run hold the digest keys already, and take new KEKs by [List.SetKEKs].
 func Rekey(ctx context.Context, client redis.UniversalClient, cfg Config, look bool) (Rekeyed, error) {
 	store, err := storeOf(client, cfg)
 	if err != nil {
@@ -64,7 +64,7 @@ func (l *List) rekey(ctx context.Context, look bool) (Rekeyed, error) {
 func (l *List) oldKeys(fields map[string][]byte) (report Rekeyed, old codec.Keys, err error) {
 	report.Others = make(map[string][]string)
 	for field, value := range fields {
-		k, other, err := codec.OpenKey(l.box, field, value)
+		k, other, err := codec.OpenKey(*l.box.Load(), field, value)
 		switch {
 		case notAKey(err):
 			continue // a holder puts back the key

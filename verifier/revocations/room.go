@@ -2,6 +2,7 @@ package revocations
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/keyturn/keyturn/verifier/revocations/internal/rules"
 	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
@@ -108,6 +109,13 @@ func (l *List) beginGroupLocked(g int) {
 	for _, s := range l.short.all() {
 		delete(s.groups, g)
 	}
+}
+
+// isShortOf reports whether the group g has entries that are not held.
+func (l *List) isShortOf(g int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.short.all(), func(s *shortage) bool { return s.groups[g] })
 }
 
 // endShortagesLocked ends the shortages of which everything is held now, or has ended.

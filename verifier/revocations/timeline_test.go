@@ -397,6 +397,46 @@ func TestTimelineKEK(t *testing.T) {
 		if s := late.Status(); !errors.Is(s.Err, ErrDigestKeys) || !errors.Is(s.Err, rotation.ErrWrongKEK) {
 			t.Errorf("the status of one with the old KEK is %+v", s)
 		}
+		if err := late.SetKEKs(both); err != nil { // its KEK file has changed
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+		want(t, issuer, token, "refused", late)
+	})
+}
+
+// TestSetKEKs: the KEKs of a running list are replaced. It seals under the new one what the store loses, and
+// takes no KEKs with which it could not be opened again.
+func TestSetKEKs(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")
+		both, err := rotation.NewKEKs(kekBytes(2), kekBytes(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := open(t, cluster.Connect("a"), "a")
+		ready(t, a)
+		token := revoked(t, issuer, a, "1")
+		if err := a.SetKEKs(mustKEK(2)); err == nil || !errors.Is(err, rotation.ErrWrongKEK) {
+			t.Errorf("KEKs that do not open the digest key: %v", err)
+		}
+		for _, keks := range []*rotation.KEKs{both, testKEK, both} {
+			if err := a.SetKEKs(keks); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cluster.Wipe() // a puts the digest key back, under the new KEK
+		time.Sleep(10 * time.Second)
+		if err := a.SetKEKs(mustKEK(2)); err != nil {
+			t.Errorf("after the digest key was sealed again: %v", err)
+		}
+		b := open(t, cluster.Connect("b"), "b", func(c *Config) { c.KEKs = mustKEK(2) })
+		ready(t, b)
+		want(t, issuer, token, "refused", a, b)
+		plain := open(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("p"), "p", func(c *Config) { c.KEKs = nil })
+		if plain.SetKEKs(testKEK) == nil || a.SetKEKs(nil) == nil {
+			t.Error("a list changes between one with KEKs and one without")
+		}
 	})
 }
 

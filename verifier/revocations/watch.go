@@ -88,7 +88,7 @@ func (l *List) keep(ctx context.Context, r *Receipt) (again bool, err error) {
 		return false, nil
 	}
 	field := codec.FieldPrefix + k.Name()
-	if _, _, err := codec.OpenKey(l.box, field, s[1].Fields[field]); notAKey(err) || s[1].Fields[field] == nil {
+	if _, _, err := codec.OpenKey(*l.box.Load(), field, s[1].Fields[field]); notAKey(err) || s[1].Fields[field] == nil {
 		if code, err := l.writeKeys(ctx, s[1].Digest, codec.Keys{k}); err != nil || code != rotation.Committed {
 			return false, cmp.Or(err, errBusy)
 		}

@@ -26,6 +26,10 @@ type Revocations struct {
 	// KEKs seal the keys of the list's digests. Nil means that they lie in Redis in clear.
 	KEKs *rotation.KEKs
 
+	// KEKFile is the file that KEKs come from. New KEKs in it replace them while the server runs. It
+	// may be nil.
+	KEKFile *File
+
 	// Realm names the environment that the list belongs to.
 	Realm string
 
@@ -95,6 +99,15 @@ func openRevocations(ctx context.Context, cfg *Config) (*revocationList, error) 
 		return nil, &Error{Part: PartRevocations, Err: err}
 	}
 	return &revocationList{list, client, cfg.Logger}, nil
+}
+
+// setKEKs replaces the KEKs by those of a KEK file.
+func (l *revocationList) setKEKs(text []byte) error {
+	keks, err := rotation.ParseKEKs(text)
+	if err != nil {
+		return err
+	}
+	return l.list.SetKEKs(keks)
 }
 
 // close ends what openRevocations has opened.

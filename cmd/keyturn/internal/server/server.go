@@ -245,7 +245,9 @@ func (s *Server) start(l net.Listener, h http.Handler) *face {
 		f.srv.TLSConfig, f.srv.ConnContext, f.srv.Handler = s.tlsConfig(), s.withAdmission, s.onlyAdmitted(f.srv.Handler)
 	}
 	if p := s.live.Load().proxy; l == s.listener && p != nil {
-		p.serveBy(f.srv)
+		p.serveBy(f.srv) // its streams set deadlines of their own
+	} else {
+		l = timedListener{l}
 	}
 	go func() {
 		defer close(f.ended)
@@ -359,6 +361,11 @@ func (s *Server) watcher() *watcher {
 	if r := s.live.Load().tenants.rings; r != nil && s.cfg.Rings.KEKFile != nil {
 		f := s.cfg.Rings.KEKFile
 		f.apply = r.setKEKs
+		w.files = append(w.files, f)
+	}
+	if s.revoked != nil && s.cfg.Revocations.KEKFile != nil {
+		f := s.cfg.Revocations.KEKFile
+		f.apply = s.revoked.setKEKs
 		w.files = append(w.files, f)
 	}
 	if s.cfg.Reload.Files != nil {
