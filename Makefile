@@ -34,9 +34,13 @@ race = $(if $(shell command -v $$(go env CC)),-race)
 # All packages of a module except those whose tests keep to real time, and run alone.
 inTime = `go list ./... | grep -v -e /bench/faults -e /docs/prometheus`
 
+# The packages of the root whose tests take longest. The go command starts them in this order, before the
+# others: a long one that starts last ends with a core to itself, and the other core idle.
+longest = ./cmd/keyturn ./rotation/rotationtest ./keystore/jwks ./rotation
+
 # The tests that run once more under GOEXPERIMENT=jsonv2, and their folders: that compiles everything
 # again, so the others are left out.
-jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
+jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy|AgainstModel|LeaveNoTrace|Floods|ChangedReal
 again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=adapters --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # Packages that start and stop real servers with the signals of Unix.
@@ -49,8 +53,8 @@ in   = for module in $(1); do echo "== $$module:" '$(2)'; (cd "$$module" && $(2)
 # How many tests of a package run at once. They mostly wait, so more than there are cores.
 WAITING := 4
 
-# A test of all packages of a module.
-tested = go test -vet=off $(1) -shuffle=on -parallel $(WAITING) -timeout 15m $(inTime)
+# $(call tested,FLAGS,FIRST) tests all packages of a module, FIRST before the others.
+tested = go test -vet=off $(1) -shuffle=on -parallel $(WAITING) -timeout 15m $(2) $(inTime)
 
 .PHONY: help
 help: ## list the targets
@@ -88,7 +92,7 @@ test: ## all of CI: lint, all tests with the race detector, the vectors again un
 # The stages of make test.
 .PHONY: root nested faults-in-time again
 root:
-	@$(call in,.,KEYTURN_HISTORIES=$(RACED) $(call tested,$(race)))
+	@$(call in,.,KEYTURN_HISTORIES=$(RACED) $(call tested,$(race),$(longest)))
 nested:
 	@$(call in,$(filter-out . $(UNRACED),$(MODULES)),$(call tested,$(race)))
 	@$(call in,$(UNRACED),$(call tested,))
@@ -97,8 +101,8 @@ faults-in-time:
 	@go test -vet=off $(race) -shuffle=on -parallel $(WAITING) -timeout 15m ./bench/faults
 	@.ci/beside '$(MAKE) --no-print-directory alerts' "$(if $(race),go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults,true)"
 again:
-	@echo "== 2000 histories of rings under faults, and all short ones, without the race detector"
-	@go test -vet=off -run '^TestHistories$$' -timeout 5m ./rotation/rotationtest
+	@echo "== 2000 histories of rings under faults, all timelines, and all short ones, without the race detector"
+	@go test -vet=off -run '^Test(Histories|Timeline)' -timeout 10m ./rotation/rotationtest
 	@go test -vet=off ./rotation/internal/protocol
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
 	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 5m $(again)

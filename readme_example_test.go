@@ -99,14 +99,14 @@ func TestReadmeRotation(t *testing.T) {
 	}
 }
 
-// createRing makes a ring whose instances poll several times a second, so that one that starts is
-// ready soon.
+// createRing makes a ring whose instances poll every second, so that one that starts is ready soon. A call has
+// a thirtieth of the Freshness.
 func createRing(ctx context.Context, t *testing.T, url string, kek []byte) {
 	t.Helper()
 	store := must(rediskeys.New(must(rediskeys.Open(url)), rediskeys.Config{}))
 	keys := must(rotation.Open(ctx, store, rotation.Config{KEKs: must(rotation.ParseKEKs(kek)), Tenants: []string{"acme"}, OneShot: true}))
 	rotator := must(rotation.NewRotator(keys))
-	if _, err := rotator.Create(ctx, "acme", rotation.Policy{Every: time.Minute, Freshness: time.Second}); err != nil {
+	if _, err := rotator.Create(ctx, "acme", rotation.Policy{Every: time.Minute, Freshness: 3 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	if err := keys.Close(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyturn/keyturn/cache"
 	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/verifier"
 )
 
 // family returns the description of a family of series.
@@ -25,6 +26,8 @@ var (
 	cacheEvictions    = family("cache_evictions_total", "Tokens that left the cache for others, or because they were dead.")
 	cacheEntries      = family("cache_entries", "Tokens in the cache.")
 	cacheBytes        = family("cache_bytes", "Memory of the tokens in the cache.")
+	resolveQuestions  = family("resolve_questions_total", "Questions to Config.Resolve by their answer; refused: tokens for which it was not asked.", "answer")
+	resolveHeld       = family("resolve_tenants", "Tenants of Config.Resolve that are held, except suspended ones.")
 	ringStates        = family("rings", "Rings by whether this instance can verify their tokens.", "state")
 	oldestSync        = family("ring_oldest_good_sync_timestamp_seconds", "When the ring that is behind the most was last in sync with the store; 0 if one never was.")
 	nextActivation    = family("ring_next_activation_timestamp_seconds", "When the next key of any ring begins to sign.")
@@ -59,7 +62,7 @@ var (
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		verifications, verifyDuration, perTenant, cacheHits, cacheMisses, cacheEvictions, cacheEntries, cacheBytes,
+		verifications, verifyDuration, perTenant, cacheHits, cacheMisses, cacheEvictions, cacheEntries, cacheBytes, resolveQuestions, resolveHeld,
 		ringStates, oldestSync, nextActivation, ringKeys, withoutNext, storeSyncs, ringRepairs, ringResyncs, ringRefreshes, ringAlarms,
 		jwksSources, jwksFetches, oldestFetch, signatures, requests, requestDuration, streamsOpen, streamsEnded,
 		reloadOK, reloadTime, reloadCount, notAfter, revocationEntries, revocationSync, revocationDoubt, revocationReady, revocationUnread, revocationAlarms, buildInfo,
@@ -74,6 +77,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	w := c.watched.Load()
 	c.collectVerifications(p)
 	collectCache(p, w)
+	collectResolve(p, w)
 	collectRings(p, w, c.cfg.Now())
 	c.collectSources(p, w)
 	for i, outcome := range signOutcomes {
@@ -156,6 +160,18 @@ func collectCache(p page, w *Watched) {
 	p.count(cacheEvictions, s.Evictions)
 	p.gauge(cacheEntries, float64(s.Entries))
 	p.gauge(cacheBytes, float64(s.Bytes))
+}
+
+func collectResolve(p page, w *Watched) {
+	var s verifier.ResolveStats
+	if w.Verifier != nil {
+		s = w.Verifier.ResolveStats()
+	}
+	p.count(resolveQuestions, s.Found, "found")
+	p.count(resolveQuestions, s.Unknown, "unknown")
+	p.count(resolveQuestions, s.Failed, "failed")
+	p.count(resolveQuestions, s.Refused, "refused")
+	p.gauge(resolveHeld, float64(s.Held))
 }
 
 func (c *Collector) collectRequests(p page) {

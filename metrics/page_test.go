@@ -30,6 +30,8 @@ var families = map[string]string{
 	"keyturn_cache_evictions_total":                        "counter",
 	"keyturn_cache_entries":                                "gauge",
 	"keyturn_cache_bytes":                                  "gauge",
+	"keyturn_resolve_questions_total":                      "counter answer",
+	"keyturn_resolve_tenants":                              "gauge",
 	"keyturn_rings":                                        "gauge state",
 	"keyturn_ring_oldest_good_sync_timestamp_seconds":      "gauge",
 	"keyturn_ring_next_activation_timestamp_seconds":       "gauge",

@@ -79,6 +79,9 @@ const (
 // must not have (ext_authz_http_impl.cc).
 const toRemove = "X-Envoy-Auth-Headers-To-Remove"
 
+// noStore is the Cache-Control of every answer.
+const noStore = "no-store"
+
 // ForwardAuth returns a handler that a reverse proxy asks about each request before it passes it on:
 // auth_request of nginx, forward_auth of Caddy, ForwardAuth of Traefik, ext_authz of Envoy. It decides
 // by the token and by the profile whose path the proxy's configuration names. It reads no query, no
@@ -207,7 +210,6 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(why)
 		}
 	}()
-	w.Header()["Cache-Control"] = []string{"no-store"}
 	if r.ContentLength != 0 && r.ProtoMajor == 1 {
 		// Otherwise net/http waits for the body before it answers, and a proxy that passes on the
 		// length of the client's body does not send the body.
@@ -319,10 +321,12 @@ func (f *forwardAuth) allow(w http.ResponseWriter, values []string) {
 			remove = append(append(remove, ','), f.lower[i]...)
 		}
 	}
+	last := len(values)
+	values = append(values, noStore)
+	h["Cache-Control"] = values[last : last+1 : last+1]
 	if len(remove) > 0 {
-		last := len(values)
 		values = append(values, string(remove[1:]))
-		h[toRemove] = values[last:]
+		h[toRemove] = values[last+1:]
 	}
 	w.WriteHeader(http.StatusOK)
 }
@@ -338,6 +342,7 @@ type door struct {
 }
 
 func (f *forwardAuth) door(w http.ResponseWriter) *door {
+	w.Header()["Cache-Control"] = []string{noStore}
 	return &door{w: w, cannotTell: f.CannotTell}
 }
 

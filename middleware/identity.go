@@ -289,7 +289,7 @@ func (p *identityPlan) values(ctx context.Context, t *verifier.Token) ([]string,
 	if t == nil {
 		return nil, fmt.Errorf("middleware: Identity: no token: %w", verifier.ErrUnavailable)
 	}
-	values := make([]string, len(p.names), len(p.names)+1) // ForwardAuth adds one
+	values := make([]string, len(p.names), len(p.names)+2) // ForwardAuth adds two
 	values[tenantHeader] = encodeValue(t.Tenant())
 	values[subjectHeader] = encodeValue(t.Subject())
 	var space [256]byte // for the two values that are made for each request

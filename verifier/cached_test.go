@@ -409,7 +409,11 @@ func TestBadTokensLeaveNoTrace(t *testing.T) {
 		v.Verify(t.Context(), good[i])
 	}
 	before := heap()
-	for i := range 25_000 {
+	n := 25_000
+	if raceEnabled {
+		n = 5_000 // make test has all of them without the race detector
+	}
+	for i := range n {
 		v.Verify(t.Context(), sign(goodHeader, fmt.Sprintf(`{"exp":1,"n":%d}`, i)))
 		v.Verify(t.Context(), fmt.Sprint("garbage", i))
 		v.Verify(t.Context(), signWith(secretOf("x"), goodHeader, with(fmt.Sprintf(`"n":%d`, i))))

@@ -14,7 +14,7 @@ import (
 func TestMillion(t *testing.T) {
 	n := 1_000_000
 	if raceEnabled {
-		n = 100_000
+		n = 50_000
 	}
 	const entries, bytes, working, quiet = 64 << 10, 64 << 20, 4000, 12_000
 	v, err := verifier.New(verifier.Config{

@@ -168,6 +168,32 @@ type resolver struct {
 	asking  [2]int // questions under way: for tenants that are not held, and for those that are
 	memory  map[Hint]memo
 	order   []Hint // of memory, the oldest first
+	stats   ResolveStats
+}
+
+// ResolveStats count how [Config.Resolve] was asked, and how many of its tenants are held.
+type ResolveStats struct {
+	Found   uint64 // questions that brought the tenant
+	Unknown uint64 // questions whose answer was that there is no such tenant
+	Failed  uint64 // questions with another error, and answers that were refused
+	Refused uint64 // tokens for which it was not asked, because of ResolvePerSecond or too many open questions
+
+	Held int // tenants of Resolve now, except suspended ones
+}
+
+// ResolveStats returns the counters of [Config.Resolve]. All are zero without it.
+func (v *Verifier) ResolveStats() ResolveStats {
+	if v.resolver == nil {
+		return ResolveStats{}
+	}
+	v.mu.Lock()
+	held := v.leases.size()
+	v.mu.Unlock()
+	v.resolver.mu.Lock()
+	defer v.resolver.mu.Unlock()
+	s := v.resolver.stats
+	s.Held = held
+	return s
 }
 
 // A memo is a question that brought no tenant, as it is remembered.
@@ -236,8 +262,10 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 	}
 	switch {
 	case r.asking[f.lane] == maxAsking:
+		r.stats.Refused++
 		return nil, errResolveBusy
 	case held == nil && !r.budget.Take(now):
+		r.stats.Refused++
 		return nil, errResolveBudget
 	}
 	if held != nil {
@@ -343,10 +371,13 @@ func (r *resolver) land(f *flight, cancel context.CancelFunc) {
 	r.forget(now)
 	switch {
 	case f.err == nil:
+		r.stats.Found++
 		delete(r.memory, f.hint)
 	case f.err == errNoTenant:
+		r.stats.Unknown++
 		r.remember(f.hint, memo{f.err, now.Add(absentFor)})
 	default:
+		r.stats.Failed++
 		r.remember(f.hint, memo{f.err, now.Add(failedFor)})
 	}
 	close(f.done)

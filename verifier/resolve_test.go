@@ -225,6 +225,9 @@ func TestResolveFailures(t *testing.T) {
 				time.Sleep(time.Second)
 				s.verify("later", "a", verifier.ErrUnavailable)
 				s.verify("another tenant", "put", nil)
+				if got := s.v.ResolveStats(); got.Failed != 4 || got.Found+got.Unknown+got.Refused != 0 || got.Held != 0 {
+					t.Errorf("%+v, want 4 that failed", got)
+				}
 			})
 		})
 	}
@@ -309,6 +312,10 @@ func TestResolveBudget(t *testing.T) {
 		}
 		if n := s.db.questions(); n != known || n < 300 || n > 400 || known+cannotTell != 30_000 {
 			t.Errorf("%d questions, %d verdicts, %d of 30 000 cannot be told", n, known, cannotTell)
+		}
+		want := verifier.ResolveStats{Found: 2, Unknown: uint64(known), Refused: uint64(cannotTell), Held: 2}
+		if got := s.v.ResolveStats(); got != want {
+			t.Errorf("%+v, want %+v", got, want)
 		}
 	})
 }

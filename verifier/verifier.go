@@ -134,8 +134,11 @@ type Verifier struct {
 	cache    *cache.Cache[verified] // nil if it is off
 	cacheTTL time.Duration
 
-	tenants  atomic.Pointer[tenants]
 	resolver *resolver // nil without Config.Resolve
+
+	_       apart // a change writes what follows, and each hit reads what is before
+	tenants atomic.Pointer[tenants]
+	_       apart
 
 	mu      sync.Mutex // held while tenants is replaced, which no reader waits for; guards serials and leases
 	serials uint64     // the serial of the newest rules

@@ -252,11 +252,11 @@ func TestDoctorClock(t *testing.T) {
 func TestDoctorLatency(t *testing.T) {
 	p := newPatient(t, durable())
 	proxy := redistest.RunProxy(t, p.server.Addr())
-	p.run("keys", "create", "--freshness", "3s").wantCode(t, exitYes)
+	p.run("keys", "create", "--freshness", "15s").wantCode(t, exitYes)
 	p.url = "redis://" + proxy.Addr()
-	proxy.Delay(40 * time.Millisecond)
-	p.doctor(exitYes).want("latency", doctor.Warn, "instances wait for 100ms at most", "--latency")
-	proxy.Delay(110 * time.Millisecond)
+	proxy.Delay(150 * time.Millisecond)
+	p.doctor(exitYes).want("latency", doctor.Warn, "instances wait for 500ms at most", "--latency")
+	proxy.Delay(510 * time.Millisecond)
 	p.doctor(exitNo).want("latency", doctor.Bad, "they are out of sync", "SLOWLOG GET")
 }
 

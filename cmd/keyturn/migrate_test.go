@@ -24,7 +24,7 @@ import (
 // liveTokens is how many tokens of the old signer live during the move. make soak has 20 000.
 func liveTokens(t *testing.T) int {
 	t.Helper()
-	n := 1000
+	n := 250
 	if text, ok := os.LookupEnv("KEYTURN_MIGRATED"); ok {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {

@@ -54,7 +54,7 @@ func TestKeysReplace(t *testing.T) {
 // With --now nothing is waited for, and the receipt says until when no key signs.
 func TestKeysReplaceNow(t *testing.T) {
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
-		c.run(append([]string{"keys", "create"}, calm...)...).wantCode(t, exitYes)
+		c.run(append([]string{"keys", "create", "--dwell", "5s"}, calm[:4]...)...).wantCode(t, exitYes)
 		leaked := c.wantStates("signing", "pending")["signing"].KID
 		c.peer("peer", c.kek, "default")
 		c.run("keys", "replace", "--now", "--wait", "20s", "--", leaked).wantCode(t, exitYes, "revoked: "+leaked, "NO SIGNER until ", "1 of 1 instance have applied it")

@@ -212,9 +212,15 @@ func awaitKeys(ctx context.Context, list *revocations.List) error {
 const patience = 3 * time.Second
 
 func awaitList(ctx context.Context, list *revocations.List, done func(*revocations.Status) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, ringTime)
+	return awaitListFor(ctx, ringTime, list, done)
+}
+
+// awaitListFor waits until the list is as done wants it, for so long at most. One call that fails late says
+// little: a Redis, or this machine, may be busy.
+func awaitListFor(ctx context.Context, most time.Duration, list *revocations.List, done func(*revocations.Status) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	begin := time.Now()
+	answered := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -228,7 +234,9 @@ func awaitList(ctx context.Context, list *revocations.List, done func(*revocatio
 			return exitf(exitCannotTell, "what Redis holds of the revocations cannot be opened: give the KEK that the service has, with --kek-file, %s or %s, or none if it has none", envKEKFile, envKEK)
 		case done(&status):
 			return nil
-		case status.Unread != nil && time.Since(begin) > patience:
+		case status.Unread == nil && !status.Read.IsZero():
+			answered = time.Now()
+		case status.Unread != nil && time.Since(answered) > patience:
 			return listError(status.Unread)
 		}
 		select {

@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 )
@@ -21,6 +23,7 @@ type seenFiles struct {
 	byPath map[string]int // index in files
 	pipe   string         // the name of one that can be read once only; "" without one
 	tenant hash.Hash      // of the bytes that were read since beginTenant; nil outside
+	looks  int            // of again
 }
 
 type seenFile struct {
@@ -28,6 +31,40 @@ type seenFile struct {
 	use    fileUse
 	folder bool
 	sum    server.Sum
+	stamp  fileStamp // of the file that was read; zero if its content has to be read to tell
+}
+
+// A fileStamp is what the file system says of a file. Linux changes the time of the last change of an inode
+// (ctime) with each write to its content and with each change of who may use it, and no program can set
+// it. A file that another one has replaced, also behind a link, is another inode. So a file whose stamp is
+// as it was has the content that it had.
+type fileStamp struct {
+	device, inode uint64
+	size, changed int64 // changed is the ctime, in nanoseconds
+}
+
+// stampOf returns the stamp of a file that was read just now, or none if it may have changed again
+// without another ctime: the kernel's clock for these ticks every few milliseconds, and that of a file
+// server may differ from ours.
+func stampOf(info fs.FileInfo, now time.Time) fileStamp {
+	const racy = 5 * time.Second
+	if s, ok := statOf(info); ok && info.Mode().IsRegular() && s.changed < now.Add(-racy).UnixNano() {
+		return s
+	}
+	return fileStamp{}
+}
+
+// isAsItWas reports whether a file has the stamp that it was read with.
+func (f *seenFile) isAsItWas() bool {
+	if f.stamp == (fileStamp{}) {
+		return false
+	}
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return false
+	}
+	s, ok := statOf(info)
+	return ok && s == f.stamp
 }
 
 // note adds a file that was read, or could not be.
@@ -38,7 +75,11 @@ func (s *seenFiles) note(name, path string, use fileUse, f *inputFile, err error
 	if err == nil && !f.info.Mode().IsRegular() {
 		s.pipe = name
 	}
-	s.add(seenFile{path: path, use: use, sum: sumOf(use, f, err)})
+	seen := seenFile{path: path, use: use, sum: sumOf(use, f, err)}
+	if f != nil {
+		seen.stamp = stampOf(f.info, time.Now())
+	}
+	s.add(seen)
 }
 
 func (s *seenFiles) add(f seenFile) {
@@ -50,7 +91,7 @@ func (s *seenFiles) add(f seenFile) {
 	}
 	if i, known := s.byPath[f.path]; known {
 		if s.files[i].sum != f.sum { // it changed between two readings: what Sum returns will differ
-			s.files[i].sum = sha256.Sum256(slices.Concat(s.files[i].sum[:], f.sum[:]))
+			s.files[i].sum, s.files[i].stamp = sha256.Sum256(slices.Concat(s.files[i].sum[:], f.sum[:])), fileStamp{}
 		}
 		return
 	}
@@ -95,17 +136,27 @@ func (s *seenFiles) sum() server.Sum {
 	return server.Sum(h.Sum(nil))
 }
 
-// again reads all files, and returns what sum returned if they are as they were.
+// readAll is how often all files are read, and not only those with another stamp: a file system may not
+// keep its promises. With the default of reload.every that is every five minutes.
+const readAll = 30
+
+// again looks at all files, and returns what sum returned if they are as they were.
 func (s *seenFiles) again() server.Sum {
 	now := seenFiles{files: slices.Clone(s.files)}
+	s.looks++
 	for i := range now.files {
 		f := &now.files[i]
+		if s.looks%readAll != 0 && f.isAsItWas() {
+			continue
+		}
 		if f.folder {
 			f.sum = sumOfFolder(tenantFiles(f.path))
 			continue
 		}
 		in, err := openInput(f.path, openRegular)
-		f.sum = sumOf(f.use, in, err)
+		if f.sum = sumOf(f.use, in, err); f.sum == s.files[i].sum && in != nil {
+			s.files[i].stamp = stampOf(in.info, time.Now())
+		}
 		if in != nil {
 			clear(in.text)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier"
@@ -74,13 +75,13 @@ func (c *verifyCommand) fleetListOf(ctx context.Context, s *ringSession) *fleetL
 // openList calls use with the list, once it can tell which tokens are revoked.
 func (c *verifyCommand) openList(ctx context.Context, s *ringSession, keks *rotation.KEKs, realm string, use func(*revocations.List) error) error {
 	list, err := revocations.Open(ctx, s.store.client, revocations.Config{
-		KEKs: keks, Realm: realm, OtherRealms: s.otherRealms, Transient: true, Logger: discard(), Now: c.now,
+		KEKs: keks, Realm: realm, OtherRealms: s.otherRealms, Transient: true, Deadline: time.Second, Logger: discard(), Now: c.now,
 	})
 	if err != nil {
 		return usagef("%s", errorText(err))
 	}
 	defer list.Close(context.WithoutCancel(ctx))
-	if err := awaitList(ctx, list, func(s *revocations.Status) bool { return s.Ready }); err != nil {
+	if err := awaitListFor(ctx, 2*ringTime, list, func(s *revocations.Status) bool { return s.Ready }); err != nil {
 		return err
 	}
 	return use(list)

@@ -265,7 +265,7 @@ func quiet(t *testing.T, p *prom) bool {
 			return false
 		}
 	}
-	return len(states) == 10 && len(p.query(t, "keyturn_build_info")) == 2 && len(p.query(t, `keyturn_rings{state="ready"} == 1`)) == 2
+	return len(states) == 11 && len(p.query(t, "keyturn_build_info")) == 2 && len(p.query(t, `keyturn_rings{state="ready"} == 1`)) == 2
 }
 
 // checkPanels asks each query of the dashboard: each has data.

@@ -12,8 +12,9 @@ import (
 
 // Mutants are edits of today's code and name today's tests. Both must exist.
 func TestMutantsApply(t *testing.T) {
+	dir, all := t.TempDir(), make(map[string][]string) // all: the tests by package
 	for _, m := range mutants {
-		if _, err := m.overlay("../..", t.TempDir()); err != nil {
+		if _, err := m.overlay("../..", dir); err != nil {
 			t.Errorf("%s: %v", m.name, err)
 		}
 		name, _, _ := strings.Cut(m.names, "/") // of the test, without its subtests
@@ -22,7 +23,11 @@ func TestMutantsApply(t *testing.T) {
 			t.Errorf("%s: %v", m.name, err)
 			continue
 		}
-		tests := testsOf(t, "../../"+m.pkg)
+		tests, ok := all[m.pkg]
+		if !ok {
+			tests = testsOf(t, "../../"+m.pkg)
+			all[m.pkg] = tests
+		}
 		if !slices.ContainsFunc(tests, chosen.MatchString) {
 			t.Errorf("%s: no test of %s matches %q", m.name, m.pkg, m.names)
 		}

@@ -397,7 +397,7 @@ func TestColdStartOverSockets(t *testing.T) {
 	roots.AddCert(server.Certificate())
 	client := jwks.New(jwks.Config{TLS: &tls.Config{RootCAs: roots}})
 	defer client.Close(t.Context())
-	failed, took := firstTokens(t, 100, func(tenant string, i int) (*jwks.Source, error) {
+	failed, took := firstTokens(t, 40, func(tenant string, i int) (*jwks.Source, error) {
 		return client.Discover(tenant, fmt.Sprint(server.URL, "/", i), jwks.SourceConfig{AllowLoopback: true})
 	})
 	mu.Lock()

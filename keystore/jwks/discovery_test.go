@@ -156,7 +156,7 @@ func TestOldMetadata(t *testing.T) {
 					t.Fatal(err)
 				}
 				busy := func(d time.Duration) {
-					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
+					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
 						_, _ = get(s, "a")
 					}
 				}

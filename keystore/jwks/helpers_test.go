@@ -117,12 +117,18 @@ func get(s *jwks.Source, kid string) (*keystore.Key, error) {
 
 func (w *world) wantKey(s *jwks.Source, key *jwkstest.Key) *keystore.Key {
 	w.t.Helper()
+	msg := []byte("a message")
+	return w.wantSigner(s, key, msg, key.Sign(msg))
+}
+
+// wantSigner is wantKey for a message that key has signed.
+func (w *world) wantSigner(s *jwks.Source, key *jwkstest.Key, msg, sig []byte) *keystore.Key {
+	w.t.Helper()
 	k, err := get(s, key.KID)
 	if err != nil {
 		w.t.Fatalf("Lookup(%s) = %v, want the key (state %v)", key.KID, err, s.Status().State)
 	}
-	msg := []byte("a message")
-	if !k.Verify(msg, key.Sign(msg)) {
+	if !k.Verify(msg, sig) {
 		w.t.Fatalf("Lookup(%s) returned a key that does not verify", key.KID)
 	}
 	if !k.Usable(time.Now()) {
@@ -173,8 +179,10 @@ func (w *world) wantFetches(most int) {
 // busy lets d pass while callers ask a source for key all the time.
 func (w *world) busy(s *jwks.Source, key *jwkstest.Key, d time.Duration) {
 	w.t.Helper()
+	msg := []byte("a message")
+	sig := key.Sign(msg)
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Second) {
-		w.wantKey(s, key)
+		w.wantSigner(s, key, msg, sig)
 	}
 	synctest.Wait()
 }

@@ -150,6 +150,10 @@ func TestChangedRealKeys(t *testing.T) {
 		}
 		values[string(text)] = func(any) any { return v }
 	}
+	names, least := slices.Sorted(maps.Keys(values)), 5_000
+	if raceEnabled {
+		least /= 5
+	}
 	changed, shapes := 0, make(map[string]bool)
 	for name, doc := range real(t, "jwks/*.json") {
 		elements, _ := judgeDocument(doc)
@@ -161,9 +165,12 @@ func TestChangedRealKeys(t *testing.T) {
 			}
 			shapes[shape] = true
 			for _, member := range []string{"kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "key_ops", "d", "k", "oth", "other"} {
-				for what, change := range values {
+				for n, what := range names {
+					if raceEnabled && n%5 != len(shapes)%5 {
+						continue // make test has all of them without the race detector
+					}
 					m, _ := judgeMembers(raw)
-					m[member] = change(m[member])
+					m[member] = values[what](m[member])
 					again, err := json.Marshal(m)
 					if err != nil {
 						t.Fatal(err)
@@ -174,7 +181,7 @@ func TestChangedRealKeys(t *testing.T) {
 			}
 		}
 	}
-	if changed < 5_000 {
+	if changed < least {
 		t.Errorf("%d keys", changed)
 	}
 }

@@ -38,6 +38,16 @@ func (r *replyReader) text() string {
 	return s
 }
 
+// valueBytes returns how many bytes the values have of names and values in turn.
+func (r *replyReader) valueBytes() (n int) {
+	items, _ := r.items.([]any)
+	for i := r.next + 1; i < len(items); i += 2 {
+		value, _ := items[i].(string)
+		n += len(value)
+	}
+	return n
+}
+
 func (r *replyReader) flag() bool { return r.text() == "1" }
 
 // number reads a small decimal number.
@@ -58,6 +68,9 @@ func (r *replyReader) texts() []string {
 	items, ok := r.item().([]any)
 	in := replyReader{items: items}
 	var all []string
+	if n := in.remaining(); n > 0 {
+		all = make([]string, 0, n)
+	}
 	for in.remaining() > 0 {
 		all = append(all, in.text())
 	}

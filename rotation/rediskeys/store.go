@@ -67,7 +67,7 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 		return call{}, fmt.Errorf("rediskeys: sync: there is no bucket %d", r.Bucket)
 	}
 	k := s.buckets[r.Bucket]
-	names := []string{k.log, k.ack, k.tenants}
+	names := append(make([]string, 0, 3+len(r.Digests)), k.log, k.ack, k.tenants)
 	for _, tenant := range r.Digests {
 		if rotation.BucketOf(tenant) != r.Bucket {
 			return call{}, fmt.Errorf("rediskeys: sync: tenant %q is not of bucket %d", tenant, r.Bucket)
@@ -170,10 +170,11 @@ func readRing(item any, tenant string, now time.Time) rotation.Snapshot {
 		return rotation.Snapshot{Err: explain(what, serverError(text))}
 	}
 	in := replyReader{items: item}
-	fields := make(map[string][]byte, in.remaining()/2)
+	fields, room := make(map[string][]byte, in.remaining()/2), make([]byte, 0, in.valueBytes())
 	for in.remaining() > 0 {
-		name := in.text()
-		fields[name] = []byte(in.text())
+		name, from := in.text(), len(room)
+		room = append(room, in.text()...)
+		fields[name] = room[from:len(room):len(room)] // all values in one piece of memory
 	}
 	if in.bad {
 		return rotation.Snapshot{Err: explain(what, errUnexpected)}

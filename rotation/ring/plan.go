@@ -78,6 +78,7 @@ func NewPlan(records []*Record, facts Facts) *Plan {
 
 // order sorts the records into p.InOrder and p.NeverActive.
 func (p *Plan) order(records []*Record, facts Facts) {
+	p.InOrder = make([]PlannedKey, 0, len(records))
 	for _, r := range records {
 		k := PlannedKey{Record: r, First: isFirst(r, records), ActivatesAt: effective(r, records, facts)}
 		k.RevokedAt, _ = facts.At(FactRevoked, r.KID)

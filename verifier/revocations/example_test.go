@@ -20,7 +20,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var lists []*revocations.List
 	for _, instance := range []string{"pod-1", "pod-2"} {

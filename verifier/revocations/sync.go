@@ -235,6 +235,9 @@ func (r *reading) learnLogged(b *bucket, g int, logged codec.Logged) {
 		case groupOf(e.Digest, len(l.prints)) != g:
 		case k != nil:
 			l.learnLocked(e, k)
+			if l.replacedLocked(e) {
+				b.ended[g] = true // the store has it, and nothing else says so
+			}
 		default: // the log was sealed under another digest key, which is known
 			b.unread[g], l.keys.unread = true, true
 		}

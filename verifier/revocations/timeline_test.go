@@ -274,9 +274,9 @@ func TestTimelineShare(t *testing.T) {
 	})
 }
 
-// TestTimelineLosingSide: a split leaves a list with an old primary, which takes no write of a fleet without
-// replicas (min-replicas-to-write). It answers until MaxStale, and not longer: a revocation on the other
-// side is not heard there. A list that only reads it would never learn that the primary is an old one.
+// TestTimelineLosingSide: a split leaves a list with an old primary, which has lost its replicas and so takes
+// no write (min-replicas-to-write). A revocation on the other side is not heard there, so the list may answer
+// until MaxStale and not longer. By reads alone it would not learn that its primary is an old one.
 func TestTimelineLosingSide(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		cluster, issuer := rotationtest.NewCluster(rotationtest.ClusterConfig{}), newIssuer(t, "acme")

@@ -1,8 +1,8 @@
 package held
 
 import (
-	"encoding/binary"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
@@ -19,14 +19,8 @@ func (c *Ring) Pack() (packed string, ok bool) {
 	if c == nil || !c.ordinary() {
 		return "", false
 	}
-	size := 256
-	for _, r := range c.sealed {
-		size += len(r.blob) + len(r.KID)
-	}
-	for _, tk := range c.tenantKeys {
-		size += len(tk.blob)
-	}
-	p := packer{b: make([]byte, 0, size), kids: c.sealed}
+	p := packer{kids: c.sealed}
+	p.b.Grow(c.packedSize())
 	p.number(uint64(c.Head))
 	p.number(c.Count)
 	p.number(uint64(len(c.sealed)))
@@ -47,7 +41,23 @@ func (c *Ring) Pack() (packed string, ok bool) {
 		p.date(pub.At)
 	}
 	p.under(c.under, c.tenantKeys)
-	return string(p.b), !p.bad
+	return p.b.String(), !p.bad
+}
+
+// packedSize returns how many bytes Pack needs at most, except where a fact names a kid that no record has:
+// little more than it does need, since they stay.
+func (c *Ring) packedSize() int {
+	size := 12
+	for _, r := range c.sealed {
+		size += len(r.blob) + len(r.KID) + 4
+	}
+	for range c.Facts.All {
+		size += 8
+	}
+	for _, tk := range c.tenantKeys {
+		size += len(tk.id) + len(tk.blob) + 3
+	}
+	return size + 7*len(c.Published)
 }
 
 // ordinary reports whether c has nothing that Pack leaves out.
@@ -58,21 +68,26 @@ func (c *Ring) ordinary() bool {
 
 // A packer writes the parts of a ring.
 type packer struct {
-	b    []byte
+	b    strings.Builder
 	kids []*Record // whose kids are written as their place
 	bad  bool      // something cannot be written
 }
 
-func (p *packer) number(n uint64) { p.b = binary.AppendUvarint(p.b, n) }
+func (p *packer) number(n uint64) {
+	for ; n >= 0x80; n >>= 7 {
+		p.b.WriteByte(byte(n) | 0x80)
+	}
+	p.b.WriteByte(byte(n))
+}
 
 func (p *packer) text(s string) {
 	p.number(uint64(len(s)))
-	p.b = append(p.b, s...)
+	p.b.WriteString(s)
 }
 
 func (p *packer) blob(b []byte) {
 	p.number(uint64(len(b)))
-	p.b = append(p.b, b...)
+	p.b.Write(b)
 }
 
 // kid writes the place of a kid among the records, or 0 and the kid.
@@ -100,11 +115,11 @@ func (p *packer) facts(c *Ring) {
 	p.date(c.Facts.DeadAt)
 	p.date(c.Facts.CollectedUntil)
 	for id, at := range c.Facts.All {
-		p.b = append(p.b, byte(id.Kind))
+		p.b.WriteByte(byte(id.Kind))
 		p.kid(id.KID)
 		p.date(at)
 	}
-	p.b = append(p.b, 0) // no kind of fact
+	p.b.WriteByte(0) // no kind of fact
 }
 
 // under writes the names of KEKs. Nearly always there is one, that of the tenant key.
@@ -118,7 +133,8 @@ func (p *packer) under(names []seal.KEKName, keys []tenantKey) {
 	p.number(uint64(len(names)) + 1)
 	for _, name := range names {
 		p.text(name.ID)
-		p.b = append(append(p.b, name.Check[:]...), name.Realm[:]...)
+		p.b.Write(name.Check[:])
+		p.b.Write(name.Realm[:])
 	}
 }
 

@@ -159,3 +159,17 @@ func TestKeyThatCannotBeOpened(t *testing.T) {
 		t.Errorf("once it is back: %v, %v, %v", keys, found, err)
 	}
 }
+
+// TestPackedSize: the memory of an ordinary packed ring is of its size. The next size class would cost a
+// large keyring a tenth more.
+func TestPackedSize(t *testing.T) {
+	keks, fields, kids := packed(t)
+	delete(fields, seal.FieldDead)
+	delete(fields, seal.FieldGone)
+	delete(fields, seal.FactField(ring.FactRevoked, "one that was collected"))
+	c := openAll(t, keks, fields)
+	text, ok := c.Pack()
+	if size := c.packedSize(); !ok || len(text) > size || len(text) < size-16 || len(kids) != 2 {
+		t.Errorf("%d bytes, in memory of %d", len(text), size)
+	}
+}

@@ -45,6 +45,7 @@ type tenantKey struct {
 func Open(old *Ring, fields map[string][]byte, opened *seal.OpenedRing) *Ring {
 	c := protocol.Copy{Head: opened.Head.Seq, Count: opened.Head.Count, Facts: opened.Facts}
 	have := &Ring{sealed: sealedRecords(old, fields, opened), accepts: sealedAccepts(old, fields, opened), under: opened.Under}
+	c.Records = make([]protocol.Record, 0, len(have.sealed))
 	for _, r := range have.sealed {
 		c.Records = append(c.Records, r.Record)
 	}
@@ -105,7 +106,7 @@ func sealedRecords(old *Ring, fields map[string][]byte, opened *seal.OpenedRing)
 // Assemble adds to c the sealed bytes and keys of its parts. Each part must be in at least one of
 // from; any of them will do. The first is what the store has.
 func Assemble(c *protocol.Copy, from ...*Ring) *Ring {
-	a := &Ring{Copy: c, under: from[0].under}
+	a := &Ring{Copy: c, under: from[0].under, sealed: make([]*Record, 0, len(c.Records)), tenantKeys: make([]tenantKey, 0, len(c.TenantKeys))}
 	for _, r := range c.Records {
 		i := slices.IndexFunc(from, func(f *Ring) bool { return f.Find(r.KID).is(r.Sum) })
 		a.sealed = append(a.sealed, from[i].Find(r.KID))

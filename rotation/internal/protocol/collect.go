@@ -26,7 +26,7 @@ func (b *Base) Collect() *Proposal {
 	if n < 0 {
 		n = len(inOrder)
 	}
-	p := &Proposal{Op: ring.OpCollect, Remove: slices.Clone(bounded(b.Copy.Revived))}
+	p := Proposal{Op: ring.OpCollect, Remove: slices.Clone(bounded(b.Copy.Revived))}
 	stays := b.firstToStay(inOrder[n:])
 	gone := b.Copy.Facts.CollectedUntil
 	for i := range inOrder[:n] {
@@ -40,7 +40,7 @@ func (b *Base) Collect() *Proposal {
 		}
 	}
 	p.RemoveAccepts = b.endedAccepts()
-	p.RemoveKeys = bounded(b.unusedTenantKeys(p))
+	p.RemoveKeys = bounded(b.unusedTenantKeys(&p))
 	if len(p.Remove)+len(p.RemoveAccepts)+len(p.RemoveKeys) == 0 {
 		return nil
 	}
@@ -50,7 +50,8 @@ func (b *Base) Collect() *Proposal {
 	if removed := slices.Concat(p.Remove, p.RemoveAccepts); len(removed) > 0 {
 		p.KID = removed[0]
 	}
-	return p
+	collection := p // only this one takes memory: a poll asks of many rings, and collects few
+	return &collection
 }
 
 // maxRevived is how many parts of each kind one collection removes that came back, or that nothing uses.

@@ -18,7 +18,7 @@ func (m *merge) healedFacts() ring.Facts {
 // proposal returns what the store lacks of healed, or nil. Parts that cannot be opened and may not
 // be replaced are left out: the rest is restored without them.
 func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
-	p := &Proposal{Op: ring.OpMerge, LeaveHead: !m.Unreadable.writable(HeadRef)}
+	p := Proposal{Op: ring.OpMerge, LeaveHead: !m.Unreadable.writable(HeadRef)}
 	for _, r := range missing {
 		p.Restore = append(p.Restore, r.KID)
 		if r.Seq > m.Stored.Head && r.Seq > p.Head {
@@ -29,7 +29,7 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	if head {
 		p.Head = max(p.Head, healed.MaxSeq())
 	}
-	m.proposeAccepts(healed, p)
+	m.proposeAccepts(healed, &p)
 	for _, tk := range healed.TenantKeys {
 		if m.Stored.tenantKey(tk.ID) == nil && m.Unreadable.writable(TenantKeyRef(tk.ID)) {
 			p.TenantKeys = append(p.TenantKeys, tk.ID)
@@ -56,7 +56,8 @@ func (m *merge) proposal(healed *Copy, missing []Record) *Proposal {
 	if len(missing) > 0 {
 		p.KID, p.Seq = missing[0].KID, missing[0].Seq
 	}
-	return p
+	repair := p // only this one takes memory: an instance that starts merges every ring, and repairs few
+	return &repair
 }
 
 // bounded returns a fact with its bounds. A new one has to be in the present, and a restored one

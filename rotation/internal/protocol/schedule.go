@@ -1,8 +1,6 @@
 package protocol
 
 import (
-	"iter"
-	"slices"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/ring"
@@ -20,7 +18,8 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 		return now
 	}
 	next := time.Time{}
-	for at := range c.moments(now, deadline) {
+	var room [32]time.Time // enough for most rings
+	for _, at := range c.moments(room[:0], now, deadline) {
 		if !at.After(now) { // some rules ask for a moment after the date, and dates have whole milliseconds
 			at = at.Add(time.Millisecond)
 		}
@@ -31,9 +30,8 @@ func (c *Copy) NextChange(now time.Time, deadline time.Duration) time.Time {
 	return next
 }
 
-// moments returns the dates of a ring at which something may change, in no order. Some are past.
-func (c *Copy) moments(now time.Time, deadline time.Duration) iter.Seq[time.Time] {
-	var all []time.Time
+// moments appends to all the dates of a ring at which something may change, in no order. Some are past.
+func (c *Copy) moments(all []time.Time, now time.Time, deadline time.Duration) []time.Time {
 	if s := c.Plan.Signer(now); s != nil && !s.Hold {
 		all = append(all, endOfPeriod(s).Add(-2*s.Timing.ClockSkew)) // see Settled
 	}
@@ -50,16 +48,17 @@ func (c *Copy) moments(now time.Time, deadline time.Duration) iter.Seq[time.Time
 		}
 	}
 	p := c.timing()
-	ends := func(until time.Time) { all = append(all, until, until.Add(p.Leeway+p.HeardWithin()+p.ClockSkew)) }
+	over := p.Leeway + p.HeardWithin() + p.ClockSkew
 	for id, until := range c.Facts.All {
 		if id.Kind == ring.FactAccepted {
-			ends(until)
+			all = append(all, until, until.Add(over))
 		}
 	}
 	for _, a := range c.Accepts {
-		ends(c.Facts.Accepted(a.AcceptRecord).Until)
+		until := c.Facts.Accepted(a.AcceptRecord).Until
+		all = append(all, until, until.Add(over))
 	}
-	return slices.Values(all)
+	return all
 }
 
 // unconfirmed reports whether an instance in sync may still wait for a sync that confirms a key that has

@@ -39,9 +39,9 @@ const (
 // Tenant and kid are not in it: they are told by its place, and place has them.
 func (h acceptHeader) append(b []byte) []byte {
 	b = appendDate(appendDate(appendStart(b, blobAccept), h.Created), h.Until)
-	b = append(b, flagAcceptNoKID*boolByte(h.NoKID)|flagWeak*boolByte(h.Weak), codeOf(algorithms, h.Algorithm))
+	b = append(b, flagAcceptNoKID*boolByte(h.NoKID)|flagWeak*boolByte(h.Weak), algorithmCodes[h.Algorithm])
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Life))
-	return appendText(append(b, mustHex(h.tenantKey)...), string(h.public))
+	return appendText(appendHex(b, h.tenantKey), string(h.public))
 }
 
 // place returns where the accepted key must be found: tenant, kid. The seal covers it.

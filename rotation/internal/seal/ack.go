@@ -120,7 +120,7 @@ func (a Ack) append(b []byte) []byte {
 	}
 	b = append(b, byte(len(a.Verifies)))
 	for _, alg := range a.Verifies {
-		b = append(b, codeOf(algorithms, alg)) // 0 for NoAlgorithm
+		b = append(b, algorithmCodes[alg]) // 0 for NoAlgorithm
 	}
 	b = append(b, byte(len(a.Applied)))
 	for _, applied := range a.Applied {

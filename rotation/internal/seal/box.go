@@ -25,12 +25,66 @@ type box struct {
 	aead   cipher.AEAD
 	commit func() hash.Hash // the HMAC of the commitment
 	states *sync.Pool       // of it, where one key is used all the time; or nil
+	tools  *tools           // may be nil
+}
+
+// tools are what openings share, one after the other: a keyring that starts opens a hundred thousand rings.
+// They hold no secret while they are not in use. Nil tools share nothing.
+type tools struct {
+	extract sync.Pool // of the HMAC that HKDF extracts with, without a salt
+	memory  sync.Pool // of *[]byte
+}
+
+// borrow returns memory without content, to be given back.
+func (t *tools) borrow() *[]byte {
+	if t != nil {
+		if m, ok := t.memory.Get().(*[]byte); ok {
+			return m
+		}
+	}
+	m := make([]byte, 0, 1024)
+	return &m
+}
+
+// giveBack clears memory that was borrowed. Nothing may refer to it any more.
+func (t *tools) giveBack(m *[]byte) {
+	if t == nil || cap(*m) > 16<<10 {
+		return
+	}
+	clear((*m)[:cap(*m)])
+	*m = (*m)[:0]
+	t.memory.Put(m)
+}
+
+// derive is [hkdf.Key] (RFC 5869) of a secret without a salt, for one block of output. It shares the HMAC of
+// the first step.
+func (t *tools) derive(secret []byte, info string) ([]byte, error) {
+	extract, ok := hash.Hash(nil), false
+	if t != nil {
+		extract, ok = t.extract.Get().(hash.Hash)
+	}
+	if !ok {
+		extract = hmac.New(sha256.New, make([]byte, sha256.Size)) // section 2.2: without a salt it is zeros
+	}
+	extract.Reset()
+	extract.Write(secret)
+	m := t.borrow()
+	defer t.giveBack(m)
+	*m = extract.Sum(*m)
+	if t != nil {
+		extract.Reset()
+		t.extract.Put(extract)
+	}
+	return hkdf.Expand(sha256.New, *m, info, sha256.Size)
 }
 
 // newBox returns the box of a sealing key of 32 bytes. A box has a random nonce of 96 bits before
 // each ciphertext. One key may seal 2^32 messages with such nonces (NIST SP 800-38D, section 8.3).
 // A KEK seals once for each tenant, and a tenant key once for each rotation.
-func newBox(key []byte) (*box, error) {
+func newBox(key []byte) (*box, error) { return newBoxWith(nil, key) }
+
+// newBoxWith is newBox, of a box that uses t.
+func newBoxWith(t *tools, key []byte) (*box, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, errUnusable
@@ -39,11 +93,11 @@ func newBox(key []byte) (*box, error) {
 	if err != nil {
 		return nil, errUnusable
 	}
-	commit, err := hkdf.Key(sha256.New, key, nil, infoPrefix+"commit", macSize)
+	commit, err := t.derive(key, infoPrefix+"commit")
 	if err != nil {
 		return nil, errUnusable
 	}
-	return &box{aead: aead, commit: func() hash.Hash { return hmac.New(sha256.New, commit) }}, nil
+	return &box{aead: aead, tools: t, commit: func() hash.Hash { return hmac.New(sha256.New, commit) }}, nil
 }
 
 // seal returns header, nonce, ciphertext, tag and commitment. header and place are the additional
@@ -52,7 +106,7 @@ func newBox(key []byte) (*box, error) {
 func (b *box) seal(header, place, plaintext []byte) []byte {
 	aad := append(header[:len(header):len(header)], place...)
 	sealed := b.aead.Seal(nil, nil, plaintext, aad)
-	return append(append(header, sealed...), b.commitment(aad, sealed)...)
+	return append(append(header, sealed...), b.commitment(nil, aad, sealed)...)
 }
 
 // open returns the plaintext of sealed, which stands after header, or errUnusable. It checks the
@@ -61,9 +115,13 @@ func (b *box) open(header, place, sealed []byte) ([]byte, error) {
 	if len(sealed) < boxOverhead {
 		return nil, errUnusable
 	}
-	aad := append(header[:len(header):len(header)], place...)
+	m := b.tools.borrow()
+	defer b.tools.giveBack(m)
+	*m = append(append(*m, header...), place...)
+	aad := *m
 	sealed, commitment := sealed[:len(sealed)-macSize], sealed[len(sealed)-macSize:]
-	if !hmac.Equal(commitment, b.commitment(aad, sealed)) {
+	*m = b.commitment(*m, aad, sealed)
+	if !hmac.Equal(commitment, (*m)[len(aad):]) {
 		return nil, errUnusable
 	}
 	plaintext, err := b.aead.Open(nil, nil, sealed, aad)
@@ -73,8 +131,8 @@ func (b *box) open(header, place, sealed []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// commitment returns the HMAC of a sealed text and its additional data.
-func (b *box) commitment(aad, sealed []byte) []byte {
+// commitment appends the HMAC of a sealed text and its additional data to what it returns.
+func (b *box) commitment(to, aad, sealed []byte) []byte {
 	var h hash.Hash
 	if b.states == nil {
 		h = b.commit()
@@ -85,5 +143,5 @@ func (b *box) commitment(aad, sealed []byte) []byte {
 	}
 	h.Write(aad)
 	h.Write(sealed)
-	return h.Sum(nil)
+	return h.Sum(to)
 }

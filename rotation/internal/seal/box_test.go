@@ -236,7 +236,7 @@ func TestClears(t *testing.T) {
 		if cleared := bytes.Equal(secret, make([]byte, len(secret))); cleared == alg.Symmetric() {
 			t.Errorf("%s: cleared is %v", alg, cleared)
 		}
-		if sig, err := signWith(r, []byte("x")); err != nil || !r.Key.Verify([]byte("x"), sig) {
+		if sig, err := signWith(&r, []byte("x")); err != nil || !r.Key.Verify([]byte("x"), sig) {
 			t.Errorf("%s: it does not verify what it signs: %v", alg, err)
 		}
 		h.KID, h.Origin = "another", ring.Generated

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -68,6 +69,18 @@ var algorithms = map[byte]keystore.Algorithm{
 	8: keystore.PS384, 9: keystore.PS512, 10: keystore.ES256, 11: keystore.ES384, 12: keystore.ES512, 13: keystore.EdDSA, 14: keystore.Ed25519,
 }
 
+// originCodes and algorithmCodes are the codes by what they stand for.
+var originCodes, algorithmCodes = codesOf(origins), codesOf(algorithms)
+
+// codesOf returns the codes by value.
+func codesOf[V comparable](values map[byte]V) map[V]byte {
+	codes := make(map[V]byte, len(values))
+	for code, value := range values {
+		codes[value] = code
+	}
+	return codes
+}
+
 // A header is the part of a sealed record that is in the open, with the record's place. Both are
 // the additional data (AAD) of the sealed part, so all of it is authenticated.
 type header struct {
@@ -94,17 +107,18 @@ func (h header) append(b []byte) []byte {
 	b = appendDate(b, h.Created)
 	b = appendDate(b, h.ActivateAt)
 	b = appendDate(b, h.SignUntil)
-	b = append(b, codeOf(origins, h.Origin), flagsOf(&h.Record), codeOf(algorithms, h.Algorithm), codeOf(algorithms, h.Timing.Algorithm))
+	b = append(b, originCodes[h.Origin], flagsOf(&h.Record), algorithmCodes[h.Algorithm], algorithmCodes[h.Timing.Algorithm])
 	for _, d := range durations(&h.Timing) {
 		b = appendDuration(b, *d)
 	}
 	b = binary.BigEndian.AppendUint32(appendDuration(b, h.Longest), uint32(h.Life))
-	b = append(b, mustHex(h.tenantKey)...)
-	return appendText(b, string(h.public))
+	return appendText(appendHex(b, h.tenantKey), string(h.public))
 }
 
 // place returns where the record must be found: tenant, kid. The seal covers it.
-func (h header) place() []byte { return appendText(appendText(nil, h.Tenant), h.KID) }
+func (h header) place() []byte {
+	return appendText(appendText(make([]byte, 0, 4+len(h.Tenant)+len(h.KID)), h.Tenant), h.KID)
+}
 
 // readHeader reads the header of a sealed record, without its place, and returns its length. It
 // checks form and ranges only: if a rule for policies becomes stricter, records of the older rule
@@ -162,12 +176,14 @@ func (k sealedKey) append(b []byte) []byte {
 }
 
 // place returns where the tenant key must be found: id, tenant. The seal covers it.
-func (k sealedKey) place() []byte { return appendText(mustHex(k.id), k.tenant) }
+func (k sealedKey) place() []byte {
+	return appendText(appendHex(make([]byte, 0, tenantKeyIDSize+2+len(k.tenant)), k.id), k.tenant)
+}
 
 // readSealedKey reads the header of a wrapped tenant key, without its place, and returns its
-// length.
-func readSealedKey(blob []byte) (k sealedKey, n int, err error) {
-	r := reader{rest: blob}
+// length. known is as in reader.
+func readSealedKey(blob []byte, known ...*kek) (k sealedKey, n int, err error) {
+	r := reader{rest: blob, known: known}
 	r.start(blobTenantKey)
 	copy(k.born[:], r.take(checkSize))
 	k.kek = r.kekName()
@@ -205,12 +221,17 @@ func (f sealedFact) append(b []byte) []byte {
 // authenticated returns the message of the MAC: the fact, and the place where it must be found.
 // Each part has a fixed length or says its length, so that no two facts have the same message.
 func (f sealedFact) authenticated(tenant string, kind ring.FactKind, kid string) []byte {
-	return appendText(appendText(append(f.append(nil), byte(kind)), tenant), kid)
+	return f.appendAuthenticated(nil, tenant, kind, kid)
 }
 
-// readSealedFact reads a fact of that kind and its MAC, which the caller checks.
-func readSealedFact(kind ring.FactKind, blob []byte) (f sealedFact, mac []byte, err error) {
-	r := reader{rest: blob}
+// appendAuthenticated appends it to b.
+func (f sealedFact) appendAuthenticated(b []byte, tenant string, kind ring.FactKind, kid string) []byte {
+	return appendText(appendText(append(f.append(b), byte(kind)), tenant), kid)
+}
+
+// readSealedFact reads a fact of that kind and its MAC, which the caller checks. known is as in reader.
+func readSealedFact(kind ring.FactKind, blob []byte, known ...*kek) (f sealedFact, mac []byte, err error) {
+	r := reader{rest: blob, known: known}
 	if f.ofRing = isOfRing(kind); f.ofRing {
 		r.start(blobLifeFact)
 	} else {
@@ -257,7 +278,7 @@ func checkRecord(r ring.Record) error {
 		return &ring.Error{Text: fmt.Sprintf("a kid of %d bytes: want 1 to %d, in UTF-8", len(r.KID), keystore.MaxKIDBytes)}
 	case !r.Algorithm.Known():
 		return &ring.Error{Text: fmt.Sprintf("a record for the unknown algorithm %q", string(r.Algorithm))}
-	case codeOf(origins, r.Origin) == 0:
+	case originCodes[r.Origin] == 0:
 		return &ring.Error{Text: fmt.Sprintf("a record of unknown origin %q", string(r.Origin))}
 	case !r.SignUntil.After(r.ActivateAt):
 		return &ring.Error{Text: "a record whose SignUntil is not after its ActivateAt"}
@@ -299,16 +320,6 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// codeOf returns the code of a value, or 0 if it has none.
-func codeOf[V comparable](codes map[byte]V, value V) byte {
-	for code, v := range codes {
-		if v == value {
-			return code
-		}
-	}
-	return 0
-}
-
 func boolByte(b bool) byte {
 	if b {
 		return 1
@@ -335,11 +346,12 @@ func appendDuration(b []byte, d time.Duration) []byte {
 	return append(b, wide[8-durationSize:]...)
 }
 
-// mustHex decodes the id of a tenant key. An id that this package has not checked is a mistake of
-// the program, so it panics.
-func mustHex(id string) []byte {
-	b, err := hex.DecodeString(id)
-	if err != nil || len(b) != tenantKeyIDSize {
+// appendHex appends the bytes of the id of a tenant key. An id that this package has not checked is a
+// mistake of the program, so it panics.
+func appendHex(b []byte, id string) []byte {
+	n := len(b)
+	b, err := hex.AppendDecode(b, []byte(id))
+	if err != nil || len(b) != n+tenantKeyIDSize {
 		panic("rotation: not the id of a tenant key")
 	}
 	return b
@@ -353,8 +365,9 @@ func isTenantKeyID(id string) bool {
 // A reader reads a sealed field from the front. It keeps the first error and returns zeros from
 // then on, so that callers check once, at the end. Errors quote nothing of the input.
 type reader struct {
-	rest []byte
-	err  error
+	rest  []byte
+	err   error
+	known []*kek // whose ids need no memory of their own; may be empty
 }
 
 // fail keeps the first error, an ErrMalformed.
@@ -460,8 +473,10 @@ func readCode[V any](r *reader, codes map[byte]V, what string) V {
 
 // kekName reads the name of a KEK.
 func (r *reader) kekName() (n KEKName) {
-	n.ID = string(r.take(int(r.number(1, 1, maxKEKID))))
-	if r.err == nil && checkKEKID(n.ID) != nil {
+	id := r.take(int(r.number(1, 1, maxKEKID)))
+	if i := slices.IndexFunc(r.known, func(k *kek) bool { return k.name.ID == string(id) }); i >= 0 {
+		n.ID = r.known[i].name.ID
+	} else if n.ID = string(id); r.err == nil && checkKEKID(n.ID) != nil {
 		r.fail("not the id of a KEK")
 	}
 	copy(n.Check[:], r.take(checkSize))

@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"crypto/hmac"
 	"fmt"
 	"time"
 
@@ -49,7 +48,7 @@ func openFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, blob []
 	if err := checkFact(tenant, kind, kid); err != nil {
 		return sealedFact{}, err
 	}
-	f, mac, err := readSealedFact(kind, blob)
+	f, mac, err := readSealedFact(kind, blob, keks.all()...)
 	if err != nil {
 		return sealedFact{}, err
 	}
@@ -57,7 +56,7 @@ func openFact(keks *KEKs, tenant string, kind ring.FactKind, kid string, blob []
 	if err != nil {
 		return sealedFact{}, err
 	}
-	if !hmac.Equal(mac, kek.mac(useFacts, f.authenticated(tenant, kind, kid))) {
+	if !kek.authentic(useFacts, mac, func(b []byte) []byte { return f.appendAuthenticated(b, tenant, kind, kid) }) {
 		return sealedFact{}, &ring.Error{Kind: ErrTampered, Text: "the fact was changed, moved or forged"}
 	}
 	return f, nil

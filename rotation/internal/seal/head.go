@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"crypto/hmac"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -34,21 +33,27 @@ func SealHead(keks *KEKs, under KEKName, tenant string, h Head) ([]byte, error) 
 
 // openHead returns the head from blob, which the store has in the ring of tenant.
 func openHead(keks *KEKs, tenant string, blob []byte) (Head, error) {
+	s, err := openSealedHead(keks, tenant, blob)
+	return s.head, err
+}
+
+// openSealedHead is openHead with the name of the KEK. It returns the zero value with an error.
+func openSealedHead(keks *KEKs, tenant string, blob []byte) (sealedHead, error) {
 	if !isText(tenant, 1, ring.MaxTenantBytes) {
-		return Head{}, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a head of a tenant of %d bytes", len(tenant))}
+		return sealedHead{}, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a head of a tenant of %d bytes", len(tenant))}
 	}
-	s, mac, err := readSealedHead(blob)
+	s, mac, err := readSealedHead(blob, keks.all()...)
 	if err != nil {
-		return Head{}, err
+		return sealedHead{}, err
 	}
 	kek, err := keks.find(s.kek)
 	if err != nil {
-		return Head{}, err
+		return sealedHead{}, err
 	}
-	if !hmac.Equal(mac, kek.mac(useHead, s.authenticated(tenant))) {
-		return Head{}, &ring.Error{Kind: ErrTampered, Text: "the head was changed, moved or forged"}
+	if !kek.authentic(useHead, mac, func(b []byte) []byte { return s.appendAuthenticated(b, tenant) }) {
+		return sealedHead{}, &ring.Error{Kind: ErrTampered, Text: "the head was changed, moved or forged"}
 	}
-	return s.head, nil
+	return s, nil
 }
 
 // A sealedHead is a head as the store has it, without its MAC. The tenant is not in it: it is told
@@ -67,11 +72,16 @@ func (s sealedHead) append(b []byte) []byte {
 }
 
 // authenticated returns the message of the MAC: the head, and its place.
-func (s sealedHead) authenticated(tenant string) []byte { return appendText(s.append(nil), tenant) }
+func (s sealedHead) authenticated(tenant string) []byte { return s.appendAuthenticated(nil, tenant) }
 
-// readSealedHead reads a head and its MAC, which the caller checks.
-func readSealedHead(blob []byte) (s sealedHead, mac []byte, err error) {
-	r := reader{rest: blob}
+// appendAuthenticated appends it to b.
+func (s sealedHead) appendAuthenticated(b []byte, tenant string) []byte {
+	return appendText(s.append(b), tenant)
+}
+
+// readSealedHead reads a head and its MAC, which the caller checks. known is as in reader.
+func readSealedHead(blob []byte, known ...*kek) (s sealedHead, mac []byte, err error) {
+	r := reader{rest: blob, known: known}
 	r.start(blobHead)
 	s.head.Seq = int(r.number(4, 0, maxSeq))
 	s.head.Count = r.number(8, 1, math.MaxUint64)

@@ -40,7 +40,8 @@ type kek struct {
 	realm  string
 	derive func(use string) []byte     // 32 bytes for a use in the realm
 	states func(use string) *sync.Pool // of the HMAC under that key
-	box    func() (*box, error)        // wraps tenant keys
+	tools  *tools
+	box    func() (*box, error) // wraps tenant keys
 	in     func(realm string) (*kek, error)
 }
 
@@ -399,14 +400,16 @@ func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
 	for use, key := range derived {
 		states[use] = &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}
 	}
+	shared := new(tools)
 	return &kek{
+		tools:  shared,
 		states: func(use string) *sync.Pool { return states[use] },
 		name:   name,
 		label:  hex.EncodeToString(name.Check[:]),
 		realm:  realm,
 		derive: func(use string) []byte { return derived[use] },
 		box: sync.OnceValues(func() (*box, error) {
-			b, err := newBox(derived[useWrap])
+			b, err := newBoxWith(shared, derived[useWrap])
 			if err == nil {
 				b.states = &sync.Pool{New: func() any { return b.commit() }}
 			}
@@ -433,10 +436,23 @@ func expand(extracted []byte, suffix string, uses ...string) (map[string][]byte,
 var errUnusable = errors.New("it cannot be used")
 
 // mac authenticates a message for a use.
-func (k *kek) mac(use string, message []byte) []byte {
+func (k *kek) mac(use string, message []byte) []byte { return k.appendMAC(nil, use, message) }
+
+// appendMAC appends what mac returns to b.
+func (k *kek) appendMAC(b []byte, use string, message []byte) []byte {
 	h := k.states(use).Get().(hash.Hash)
 	defer k.states(use).Put(h)
 	h.Reset()
 	h.Write(message)
-	return h.Sum(nil)
+	return h.Sum(b)
+}
+
+// authentic reports whether mac is that of a message for a use. message appends it to its argument.
+func (k *kek) authentic(use string, mac []byte, message func(b []byte) []byte) bool {
+	m := k.tools.borrow()
+	defer k.tools.giveBack(m)
+	*m = message(*m)
+	n := len(*m)
+	*m = k.appendMAC(*m, use, *m)
+	return hmac.Equal(mac, (*m)[n:])
 }

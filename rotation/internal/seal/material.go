@@ -131,6 +131,12 @@ func newMaterialOf(alg keystore.Algorithm, key any) (*Material, error) {
 // kidSize is the length of a random kid in bytes.
 const kidSize = 16
 
+// kidEncoding is how it is written. Each value has one text.
+var kidEncoding = base64.RawURLEncoding.Strict()
+
+// errRandomKID refuses a kid that was not made by randomKID.
+var errRandomKID = &ring.Error{Kind: ErrMalformed, Text: "its kid is not 128 bits in base64url"}
+
 // randomKID returns the kid of a new secret. It must not be a hash of the secret: with that, an
 // attacker could check a guess offline.
 func randomKID() string {
@@ -141,14 +147,18 @@ func randomKID() string {
 
 // checkKID refuses the kid of a generated key if it is not the RFC 7638 thumbprint of its public
 // part, or 128 bits for HS*, whose pub is nil. An imported or legacy key has the kid of its tokens.
-func checkKID(h header, pub crypto.PublicKey) error {
+func checkKID(h *header, pub crypto.PublicKey) error {
 	if h.Origin != ring.Generated {
 		return nil
 	}
 	if pub == nil {
-		b, err := base64.RawURLEncoding.Strict().DecodeString(h.KID)
-		if err != nil || len(b) != kidSize || base64.RawURLEncoding.EncodeToString(b) != h.KID {
-			return &ring.Error{Kind: ErrMalformed, Text: "its kid is not 128 bits in base64url"}
+		var b [2 * kidSize]byte
+		// The decoder skips line ends within the text, which only the lengths show.
+		if len(h.KID) != kidEncoding.EncodedLen(kidSize) {
+			return errRandomKID
+		}
+		if n, err := kidEncoding.Decode(b[:], []byte(h.KID)); err != nil || n != kidSize {
+			return errRandomKID
 		}
 		return nil
 	}
@@ -182,7 +192,7 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err 
 	if err != nil {
 		return nil, nil, errMaterial
 	}
-	if err := checkKID(h, pub); err != nil {
+	if err := checkKID(&h, pub); err != nil {
 		return nil, nil, err
 	}
 	return key, private, nil
@@ -193,7 +203,7 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err 
 var errPublicPart = &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
 
 // checkSymmetric returns the error of openMaterial for HS*.
-func checkSymmetric(h header, secret []byte) error {
+func checkSymmetric(h *header, secret []byte) error {
 	switch {
 	case len(h.public) > 0:
 		return errPublicPart

@@ -60,39 +60,42 @@ type OpenedRecord struct {
 // It checks ranges, but not whether the policy is valid: if a rule becomes stricter, the records of
 // the older rule must still open.
 func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*OpenedRecord, error) {
-	return openRecord(keys, tenant, kid, blob, openSecret)
-}
-
-// openRecord is OpenRecord. use gets the header of the record and its decrypted secret.
-func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use func(header, []byte) (*OpenedRecord, error)) (*OpenedRecord, error) {
-	h, n, err := readHeader(blob)
+	r, err := openRecord(keys, tenant, kid, blob, openSecret)
 	if err != nil {
 		return nil, err
 	}
+	return &r, nil
+}
+
+// openRecord is OpenRecord. use gets the header of the record and its decrypted secret.
+func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use func(header, []byte) (OpenedRecord, error)) (r OpenedRecord, err error) {
+	h, n, err := readHeader(blob)
+	if err != nil {
+		return r, err
+	}
 	if !isText(tenant, 1, ring.MaxTenantBytes) || !isText(kid, 1, keystore.MaxKIDBytes) {
-		return nil, &ring.Error{Kind: ErrMalformed, Text: "its name has no kid"}
+		return r, &ring.Error{Kind: ErrMalformed, Text: "its name has no kid"}
 	}
 	h.Tenant, h.KID = tenant, kid
 	if size := len(blob) - n - boxOverhead; size < 0 || size > maxMaterial {
-		return nil, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a key of %d bytes", size)}
+		return r, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a key of %d bytes", size)}
 	}
 	// A missing tenant key is not a missing record: the caller must not mint in its place.
 	tk, ok := keys[h.tenantKey]
 	if !ok {
-		return nil, &ring.Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is missing", h.tenantKey)}
+		return r, &ring.Error{Kind: ErrTampered, Text: fmt.Sprintf("its tenant key %s is missing", h.tenantKey)}
 	}
 	box, err := tk.box()
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	// An authentic record in another place is refused too: it would bring another tenant's key, or
 	// give a revoked key a new name.
 	secret, err := box.open(blob[:n], h.place(), blob[n:])
 	if err != nil {
-		return nil, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
+		return r, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
 	}
-	r, err := use(h, secret)
-	if err == nil {
+	if r, err = use(h, secret); err == nil {
 		r.TenantKey = tk.ID
 	}
 	return r, err
@@ -100,27 +103,27 @@ func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use
 
 // openSecret returns the record of a header and of what was decrypted for it. It clears secret,
 // except for a secret of HS*, which the record returns. The parser of the others makes a copy.
-func openSecret(h header, secret []byte) (*OpenedRecord, error) {
+func openSecret(h header, secret []byte) (OpenedRecord, error) {
 	key, private, err := openMaterial(h, secret)
 	if err != nil || !h.Algorithm.Symmetric() {
 		clear(secret)
 	}
 	if err != nil {
-		return nil, err
+		return OpenedRecord{}, err
 	}
-	return &OpenedRecord{Record: h.Record, Cost: key.Cost(), Key: key, Private: func() any { return private }}, nil
+	return OpenedRecord{Record: h.Record, Cost: key.Cost(), Key: key, Private: func() any { return private }}, nil
 }
 
 // checkSecret is openSecret, and makes no key of HS*. It clears secret.
-func checkSecret(h header, secret []byte) (*OpenedRecord, error) {
+func checkSecret(h header, secret []byte) (OpenedRecord, error) {
 	if !h.Algorithm.Symmetric() {
 		return openSecret(h, secret)
 	}
 	defer clear(secret)
-	if err := checkSymmetric(h, secret); err != nil {
-		return nil, err
+	if err := checkSymmetric(&h, secret); err != nil {
+		return OpenedRecord{}, err
 	}
-	return &OpenedRecord{Record: h.Record, Cost: 1}, nil
+	return OpenedRecord{Record: h.Record, Cost: 1}, nil
 }
 
 // ReadRecord returns the record in a blob that [OpenRecord] has opened before for the same tenant and kid,

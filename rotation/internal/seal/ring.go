@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +39,6 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 	o := ringOpener{
 		keks: keks, tenant: tenant, fields: fields,
 		opened: &OpenedRing{TenantKeys: make(map[string]*TenantKey)},
-		failed: make(map[string]error),
 	}
 	names, records := make([]string, 0, len(fields)), 0
 	for field := range fields {
@@ -52,9 +50,10 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 	o.opened.Records = make([]OpenedRecord, 0, min(records, 16)) // anyone who can write to the store can add more
 	for _, field := range names {
 		if err := o.open(field); err != nil {
+			if o.failed == nil {
+				o.failed = make(map[string]error)
+			}
 			o.failed[field] = err
-		} else if name, err := readName(field, fields[field]); err == nil && !o.isEnded(field) && !slices.Contains(o.opened.Under, name) {
-			o.opened.Under = append(o.opened.Under, name)
 		}
 	}
 	if len(o.failed) == 0 {
@@ -63,11 +62,12 @@ func OpenRing(keks *KEKs, tenant string, fields map[string][]byte) (*OpenedRing,
 	return o.opened, &ring.UnreadableError{Tenant: tenant, Fields: len(fields), Failed: o.failed}
 }
 
-// isEnded reports whether the field, which was looked at last, was not opened because its life has ended. So
-// the name of its KEK is not authentic.
-func (o *ringOpener) isEnded(field string) bool {
-	n := len(o.opened.Ended)
-	return n > 0 && o.opened.Ended[n-1] == field
+// foundUnder notes the KEK that a field is under which was opened. The name in a field that was not opened,
+// because its life has ended, is not authentic.
+func (o *ringOpener) foundUnder(name KEKName) {
+	if !slices.Contains(o.opened.Under, name) {
+		o.opened.Under = append(o.opened.Under, name)
+	}
 }
 
 // compareFields sorts fields so that each comes after the fields that its opening depends on:
@@ -84,7 +84,10 @@ func compareFields(a, b string) int {
 		}
 		return 3
 	}
-	return cmp.Or(stage(a)-stage(b), strings.Compare(a, b))
+	if d := stage(a) - stage(b); d != 0 {
+		return d
+	}
+	return strings.Compare(a, b)
 }
 
 // A ringOpener is the state of one OpenRing.
@@ -126,8 +129,12 @@ func (o *ringOpener) open(field string) error {
 	return &ring.Error{Kind: ErrNewer, Text: "a field of an unknown kind"}
 }
 
-func (o *ringOpener) openHead(value []byte) (err error) {
-	o.opened.Head, err = openHead(o.keks, o.tenant, value)
+func (o *ringOpener) openHead(value []byte) error {
+	s, err := openSealedHead(o.keks, o.tenant, value)
+	if err == nil {
+		o.opened.Head = s.head
+		o.foundUnder(s.kek)
+	}
 	return err
 }
 
@@ -189,6 +196,7 @@ func (o *ringOpener) openRingFact(kind ring.FactKind, value []byte, add func(int
 	f, err := openFact(o.keks, o.tenant, kind, "", value)
 	if err == nil {
 		add(f.life, f.at)
+		o.foundUnder(f.kek)
 	}
 	return err
 }
@@ -197,6 +205,7 @@ func (o *ringOpener) openFact(kind ring.FactKind, kid string, value []byte) erro
 	f, err := openFact(o.keks, o.tenant, kind, kid, value)
 	if err == nil {
 		o.opened.Facts.Add(kind, o.shared(kid), f.at)
+		o.foundUnder(f.kek)
 	}
 	return err
 }
@@ -218,11 +227,12 @@ func (o *ringOpener) shared(kid string) string {
 }
 
 func (o *ringOpener) openTenantKey(id string, value []byte) error {
-	tk, err := OpenTenantKey(o.keks, o.tenant, id, value)
+	tk, name, err := openTenantKey(o.keks, o.tenant, id, value)
 	if err != nil {
 		return err
 	}
 	o.opened.TenantKeys[id] = tk
+	o.foundUnder(name)
 	return nil
 }
 
@@ -231,7 +241,7 @@ func (o *ringOpener) openTenantKey(id string, value []byte) error {
 func (o *ringOpener) openRecord(kid string, value []byte) error {
 	r, err := openRecord(o.opened.TenantKeys, o.tenant, kid, value, checkSecret)
 	if err == nil {
-		o.opened.Records = append(o.opened.Records, *r)
+		o.opened.Records = append(o.opened.Records, r)
 		return nil
 	}
 	h, _, malformed := readHeader(value)

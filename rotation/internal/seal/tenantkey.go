@@ -72,7 +72,12 @@ func ReadTenantKeyNames(blob []byte) (wrapped KEKName, born [checkSize]byte, err
 
 // makeTenantKey returns the tenant key of these bytes, which it keeps.
 func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte) *TenantKey {
-	once := sync.OnceValues(func() (*box, error) { return newBox(key) })
+	return makeTenantKeyWith(nil, id, wrapped, born, key)
+}
+
+// makeTenantKeyWith is makeTenantKey, of a key that uses t.
+func makeTenantKeyWith(t *tools, id string, wrapped KEKName, born [checkSize]byte, key []byte) *TenantKey {
+	once := sync.OnceValues(func() (*box, error) { return newBoxWith(t, key) })
 	return &TenantKey{
 		ID: id, KEK: wrapped, Born: born,
 		box: func() (*box, error) {
@@ -103,26 +108,32 @@ func (tk *TenantKey) Wipe() { tk.wipe() }
 // OpenTenantKey opens blob, which the store has for tenant under the id. The error wraps one of
 // ErrWrongKEK, ErrTampered, ErrNewer and ErrMalformed.
 func OpenTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, error) {
+	tk, _, err := openTenantKey(keks, tenant, id, blob)
+	return tk, err
+}
+
+// openTenantKey is OpenTenantKey with the name of the KEK as it is in blob.
+func openTenantKey(keks *KEKs, tenant, id string, blob []byte) (*TenantKey, KEKName, error) {
 	if !isText(tenant, 1, ring.MaxTenantBytes) || !isTenantKeyID(id) {
-		return nil, &ring.Error{Kind: ErrMalformed, Text: "it is of no tenant, or its name has no id of a tenant key"}
+		return nil, KEKName{}, &ring.Error{Kind: ErrMalformed, Text: "it is of no tenant, or its name has no id of a tenant key"}
 	}
-	sealed, n, err := readSealedKey(blob)
+	sealed, n, err := readSealedKey(blob, keks.all()...)
 	if err != nil {
-		return nil, err
+		return nil, KEKName{}, err
 	}
 	sealed.tenant, sealed.id = tenant, id
 	// The header can be read without a KEK, so a wrong KEK is told from a changed key.
 	kek, err := keks.find(sealed.kek)
 	if err != nil {
-		return nil, err
+		return nil, KEKName{}, err
 	}
 	box, err := kek.box()
 	if err != nil {
-		return nil, err
+		return nil, KEKName{}, err
 	}
 	key, err := box.open(blob[:n], sealed.place(), blob[n:])
 	if err != nil {
-		return nil, &ring.Error{Kind: ErrTampered, Text: "the tenant key was changed, moved or forged"}
+		return nil, KEKName{}, &ring.Error{Kind: ErrTampered, Text: "the tenant key was changed, moved or forged"}
 	}
-	return makeTenantKey(id, kek.name, sealed.born, key), nil
+	return makeTenantKeyWith(kek.tools, id, kek.name, sealed.born, key), sealed.kek, nil
 }

@@ -197,7 +197,7 @@ func (b *Bucket) vouches(now time.Time, gap time.Duration) bool {
 
 // learnedOf returns the facts that the log names and that a merge has to take into account. Where
 // there is no ring, neither in the store nor here, an operator may have removed it. Then they wait.
-func (r *Ring) learnedOf(old *held.Ring, s loadedRing) ring.Facts {
+func (r *Ring) learnedOf(old *held.Ring, s *loadedRing) ring.Facts {
 	if len(s.Fields) == 0 && old == nil || r.news == nil {
 		return ring.Facts{}
 	}

@@ -104,7 +104,7 @@ type Bucket struct {
 	fresh      time.Duration    // the Freshness at the last sync: after a longer gap it recovers
 	digestTurn int              // counts syncs, and so chooses how many digests are compared
 	digestAt   int              // index in rings from which the next sync compares digests
-	asked      []string         // the tenants whose digests the current sync compares
+	asked      []*Ring          // whose digests the current sync compares
 	sums       sums             // of all rings
 	err        error            // why the last sync failed, or nil
 	applied    []protocol.Entry // changes of late that were applied here; see [protocol.Remember]

@@ -1,6 +1,7 @@
 package synced
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -33,14 +34,26 @@ type Outlook struct {
 	// bucket, and those in which something is recent.
 	Odd []*Ring
 
-	Calm  int   // how many others there are
-	First *Ring // that of them whose tenant comes first, or nil
+	// The others are calm until the clock changes one. So that not all of them have to be looked at then,
+	// soon has those that it changes first, in that order. Of a million rings some change in each second.
+	calm  int    // how many there are
+	soon  []turn // of them
+	first *Ring  // that of the others of them whose tenant comes first, or nil
 
-	until         int64         // the clock changes none of them before, in the form of [keystore.UnixNano]
+	until         int64         // the clock changes none that is not in soon before, in the form of [keystore.UnixNano]
 	signFor, skew time.Duration // the least of them
 	mostSignFor   time.Duration
 	cutOff        time.Duration // for how long after a complete sync each answers every token
 }
+
+// A turn says when the clock changes a calm ring: Ring.calmUntil, which only the loop may read.
+type turn struct {
+	at int64
+	r  *Ring
+}
+
+// mostSoon returns how many of n calm rings are in Outlook.soon.
+func mostSoon(n int) int { return max(64, n/16) }
 
 // sum sums up the rings of b, if one has changed. Only the loop calls it.
 func (b *Bucket) sum() *sums {
@@ -50,13 +63,15 @@ func (b *Bucket) sum() *sums {
 	}
 	*s = sums{mostSkew: -1, leastSkew: protocol.AnySkew, leastSignFor: protocol.AnySkew, freshness: s.freshness[:0]}
 	o := &Outlook{until: math.MaxInt64, skew: protocol.AnySkew, signFor: protocol.AnySkew, cutOff: protocol.AnySkew}
+	turns := make([]turn, 0, len(b.rings))
 	for _, r := range b.rings {
 		p, ok := r.Policy()
 		if ok {
 			s.add(&p)
 		}
 		if ok && r.calm && r.own.Load() == nil {
-			o.add(r, &p)
+			o.add(&p)
+			turns = append(turns, turn{r.turnsAt(), r})
 		} else {
 			o.Odd = append(o.Odd, r)
 		}
@@ -64,8 +79,66 @@ func (b *Bucket) sum() *sums {
 	if s.mostSkew < 0 {
 		s.mostSkew = protocol.AnySkew
 	}
+	o.divide(turns)
 	b.Outlook.Store(o)
 	return s
+}
+
+// turnsAt returns when the clock changes a calm ring. Only the loop calls it.
+func (r *Ring) turnsAt() int64 {
+	if r.calmUntil == 0 {
+		return math.MaxInt64
+	}
+	return r.calmUntil
+}
+
+// divide divides the calm rings into those that change soon, and the others. It sorts turns.
+func (o *Outlook) divide(turns []turn) {
+	slices.SortFunc(turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
+	n := min(len(turns), mostSoon(len(turns)))
+	o.soon = slices.Clone(turns[:n])
+	if n < len(turns) {
+		o.until = turns[n].at
+	}
+	for _, t := range turns[n:] {
+		if o.first == nil || t.r.Tenant < o.first.Tenant {
+			o.first = t.r
+		}
+	}
+}
+
+// turn is what sum does where the clock alone has changed rings, which [Rings.look] has looked at: it moves
+// them within the outlook. What the outlook says of all calm rings together stays, also of those that are no
+// longer among them: then more rings are looked at than need be, for a while.
+func (b *Bucket) turn(rings []*Ring) {
+	old := b.Outlook.Load()
+	if b.sums.stale || len(rings) >= len(old.soon) || slices.Contains(rings, old.first) {
+		b.sums.stale = true // there may be too few left in soon
+		b.sum()
+		return
+	}
+	o, changed := *old, make(map[*Ring]bool, len(rings))
+	for _, r := range rings {
+		changed[r] = true
+	}
+	o.Odd = slices.DeleteFunc(slices.Clone(o.Odd), func(r *Ring) bool { return changed[r] })
+	o.soon = slices.DeleteFunc(slices.Clone(o.soon), func(t turn) bool { return changed[t.r] })
+	o.calm -= len(rings) - (len(old.Odd) - len(o.Odd))
+	for _, r := range rings {
+		t := turn{r.turnsAt(), r}
+		switch _, ok := r.Policy(); {
+		case !ok || !r.calm || r.own.Load() != nil:
+			o.Odd = append(o.Odd, r)
+			continue
+		case t.at < o.until:
+			i, _ := slices.BinarySearchFunc(o.soon, t, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
+			o.soon = slices.Insert(o.soon, i, t)
+		case o.first == nil || r.Tenant < o.first.Tenant:
+			o.first = r
+		}
+		o.calm++
+	}
+	b.Outlook.Store(&o)
 }
 
 // add adds the policy of a ring.
@@ -77,32 +150,42 @@ func (s *sums) add(p *ring.Policy) {
 }
 
 // add adds a calm ring with that policy.
-func (o *Outlook) add(r *Ring, p *ring.Policy) {
-	if o.Calm++; o.First == nil || r.Tenant < o.First.Tenant {
-		o.First = r
-	}
-	if r.calmUntil != 0 {
-		o.until = min(o.until, r.calmUntil)
-	}
+func (o *Outlook) add(p *ring.Policy) {
+	o.calm++
 	o.signFor, o.mostSignFor, o.skew = min(o.signFor, p.SignFor), max(o.mostSignFor, p.SignFor), min(o.skew, p.ClockSkew)
 	o.cutOff = min(o.cutOff, p.SignFor+min(p.MaxTokenTTL, mostCutOff)+p.Leeway)
 }
 
-// Calm returns the outlook of b, and whether all its calm rings stand as the First does at now: they are all
-// ready or none, and the same goes for signing and verifying.
-func (b *Bucket) Calm(now time.Time) (o *Outlook, calm bool) {
-	o, status := b.Outlook.Load(), b.Status.Load()
+// alike reports whether all rings of b that are still calm at now stand alike: they are all ready or none,
+// and the same goes for signing and verifying. o is its outlook.
+func (b *Bucket) alike(o *Outlook, now time.Time) bool {
+	status := b.Status.Load()
 	switch {
-	case o.Calm == 0:
-		return o, true
+	case o.calm == 0:
+		return true
 	case b.gone.Load() > 0, keystore.UnixNano(now) >= o.until, !status.Agreed.IsZero() && !protocol.Steady(now, status.Agreed, o.skew):
-		return o, false
+		return false
 	case status.Good.IsZero():
-		return o, status.Knew.IsZero() // or the snapshot says how long each verifies
+		return status.Knew.IsZero() // or the snapshot says how long each verifies
 	}
 	known := now.Before(status.Complete.Add(o.cutOff)) && now.Round(0).Before(status.Complete.Round(0).Add(o.cutOff))
 	age := protocol.Age(now, status.Good)
-	return o, (age <= o.signFor || age > o.mostSignFor) && known
+	return (age <= o.signFor || age > o.mostSignFor) && known
+}
+
+// still returns that of the rings that are calm at now whose tenant comes first, or nil, and how many they
+// are. It appends the others, which the clock has changed, to rings.
+func (o *Outlook) still(now time.Time, rings []*Ring) (first *Ring, n int, changed []*Ring) {
+	first, n = o.first, o.calm
+	for _, t := range o.soon {
+		switch {
+		case t.at <= keystore.UnixNano(now):
+			n, rings = n-1, append(rings, t.r)
+		case first == nil || t.r.Tenant < first.Tenant:
+			first = t.r
+		}
+	}
+	return first, n, rings
 }
 
 // look notes what the clock alone will change of r, of which c is known at now.
@@ -174,13 +257,13 @@ func (k *Rings) Standing(now time.Time) (rings []*Ring, alike map[*Ring]int) {
 	alike = make(map[*Ring]int)
 	unlike := make(map[*Bucket]bool) // whose rings are all looked at
 	for _, b := range k.Buckets() {
-		o, calm := b.Calm(now)
-		if unlike[b] = !calm; !calm {
+		o := b.Outlook.Load()
+		if unlike[b] = !b.alike(o, now); unlike[b] {
 			continue
 		}
-		rings = append(rings, o.Odd...)
-		if o.First != nil {
-			rings, alike[o.First] = append(rings, o.First), o.Calm-1
+		first, n, changed := o.still(now, append(rings, o.Odd...))
+		if rings = changed; first != nil {
+			rings, alike[first] = append(rings, first), n-1
 		}
 	}
 	rings = slices.DeleteFunc(rings, func(r *Ring) bool { return r.removed.Load() })

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyturn/keyturn/rotation/internal/held"
@@ -99,7 +100,11 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
 		b.asked = run.digests(b)
-		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: b.asked,
+		tenants := make([]string, len(b.asked))
+		for n, r := range b.asked {
+			tenants[n] = r.Tenant
+		}
+		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: tenants,
 			Acks: b.asksAcks || b.state.First() && !run.k.cfg.TrustFirstRead}
 	}
 	instance := run.k.cfg.Instance
@@ -111,9 +116,9 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 	return run.k.store.Sync(ctx, instance, requests)
 }
 
-// digests returns the tenants of b whose digests this sync compares: by turns a part of them, see
+// digests returns the rings of b whose digests this sync compares: by turns a part of them, see
 // [Times.digestSlices], and those of compare.
-func (run *syncRun) digests(b *Bucket) []string {
+func (run *syncRun) digests(b *Bucket) []*Ring {
 	n := len(b.rings)
 	if n == 0 {
 		return nil
@@ -124,17 +129,17 @@ func (run *syncRun) digests(b *Bucket) []string {
 	turn := b.digestTurn % turns
 	part := upTo(turn+1) - upTo(turn)
 	b.digestTurn++
-	tenants := make([]string, 0, part+len(run.compare))
+	rings := make([]*Ring, 0, part+len(run.compare))
 	for i := range part {
-		tenants = append(tenants, b.rings[(b.digestAt+i)%n].Tenant)
+		rings = append(rings, b.rings[(b.digestAt+i)%n])
 	}
 	for tenant := range run.compare {
-		if r := run.k.Ring(tenant); r != nil && r.bucket == b && !slices.Contains(tenants, tenant) {
-			tenants = append(tenants, tenant)
+		if r := run.k.Ring(tenant); r != nil && r.bucket == b && !slices.Contains(rings, r) {
+			rings = append(rings, r)
 		}
 	}
 	b.digestAt = (b.digestAt + part) % n
-	return tenants
+	return rings
 }
 
 // listTenants asks the store which tenants there are in the buckets that resync, or that are read for
@@ -213,8 +218,8 @@ func (run *syncRun) staleRings(buckets []*Bucket, replies []store.SyncReply) []*
 // differs from that of the copy. The digest finds a ring that was deleted or edited without a log
 // entry (invariant I12).
 func (run *syncRun) markDirty(b *Bucket, reply *store.SyncReply) {
-	for i, tenant := range b.asked {
-		if r := run.k.Ring(tenant); r != nil && i < len(reply.Digests) && run.k.hash(reply.Digests[i]) != r.digest {
+	for i, r := range b.asked {
+		if i < len(reply.Digests) && run.k.hash(reply.Digests[i]) != r.digest && !r.removed.Load() {
 			r.dirty = true
 			b.touch(r)
 		}
@@ -292,25 +297,23 @@ const joiners = 8
 // joinAll joins snapshots with the copies of rings, and waits until all are done. Each ring has one
 // goroutine at a time, which is the only one to write its fields meanwhile.
 func (run *syncRun) joinAll(rings []*Ring, snapshots []loadedRing) {
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(joiners, len(rings)) {
-		wg.Go(func() {
-			for i := range next {
-				run.noteJoined(rings[i], run.join(rings[i], snapshots[i]))
-			}
-		})
-	}
 	for i, r := range rings {
 		if snapshots[i].Err == nil && (run.k.hash(snapshots[i].Digest) != r.digest || r.dirty) {
 			run.changed = true
 		}
 		r.bucket.touch(r)
 		r.bucket.endsStale, r.bucket.sums.stale = true, true
-		next <- i
 	}
-	close(next)
-	wg.Wait()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var next atomic.Int64
+	for range min(joiners, len(rings)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(rings); i = int(next.Add(1)) - 1 {
+				run.noteJoined(rings[i], run.join(rings[i], &snapshots[i]))
+			}
+		})
+	}
 }
 
 // noteJoined notes whether the copy of r is complete. If it is not, the error and the need to read
@@ -339,7 +342,7 @@ const maxMerges = 4
 // The union is installed before the repair is written, so that this instance uses what it has read
 // even if the write fails. If the write finds another ring than the one that was read, the ring is
 // read again. After one repair join does not write another; the next sync does.
-func (run *syncRun) join(r *Ring, s loadedRing) error {
+func (run *syncRun) join(r *Ring, s *loadedRing) error {
 	wrote := false
 	for range maxMerges {
 		if s.Err != nil {
@@ -375,14 +378,14 @@ func (run *syncRun) join(r *Ring, s loadedRing) error {
 			return run.checkOpened(r, nil)
 		}
 		wrote = done
-		s = run.read([]string{r.Tenant})[0]
+		s = &run.read([]string{r.Tenant})[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
-func (run *syncRun) open(r *Ring, s loadedRing) (*held.Ring, *ring.UnreadableError) {
+func (run *syncRun) open(r *Ring, s *loadedRing) (*held.Ring, *ring.UnreadableError) {
 	opened, err := seal.OpenRing(run.k.KEKs.Load(), r.Tenant, s.Fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)

@@ -95,15 +95,15 @@ func (k *Rings) watch() {
 		return
 	}
 	now := k.cfg.Now()
-	due := k.watching.due(now)
-	for _, r := range due {
+	due := make(map[*Bucket][]*Ring)
+	for _, r := range k.watching.due(now) {
 		c := r.Copy()
 		k.logSigner(r, c, now)
 		k.look(r, c, now)
-		r.bucket.sums.stale = true
+		due[r.bucket] = append(due[r.bucket], r)
 	}
-	for _, r := range due {
-		r.bucket.sum()
+	for b, rings := range due {
+		b.turn(rings)
 	}
 	if !k.Signs.Load() {
 		return // it has no signer

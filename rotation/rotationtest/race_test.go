@@ -1,0 +1,5 @@
+//go:build race
+
+package rotationtest_test
+
+const raceEnabled = true
