@@ -1273,6 +1273,11 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestKeyThatCannotBeOpenedIsNotDiscarded$"}, want: "TestKeyThatCannotBeOpenedIsNotDiscarded",
 	},
 	{
+		name:  "revocations: what found no room and is lost is forgotten",
+		edits: []edit{{"verifier/revocations/load.go", "for _, e := range before {", "for _, e := range before[:0] {"}},
+		tests: tests{revoking, "TestLostWithoutRoom$"}, want: "TestLostWithoutRoom",
+	},
+	{
 		name:  "revocations: a clean note counts for a tenant over its share",
 		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
 		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",

@@ -513,3 +513,42 @@ func TestKeyThatCannotBeOpenedIsNotDiscarded(t *testing.T) {
 		}
 	})
 }
+
+// TestLostWithoutRoom: the store loses entries for which a list had no room, and keeps others of their group. The list
+// cannot tell for the tenant until it holds them.
+func TestLostWithoutRoom(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		a := open(t, cluster.Connect("a"), "a", func(c *Config) { c.MaxPerTenant = 2 })
+		ready(t, a)
+		command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+		revoke := func(jti string) {
+			if _, err := command.RevokeToken(t.Context(), "acme", jti, time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		revoke("0")
+		time.Sleep(5 * time.Second)
+		digest := func(jti string) table.Digest { return a.current().First().Digest(table.Token, "acme", jti) }
+		fifth, last := "", "0"
+		for i, n := 1, 1; n < 6; i++ { // six tokens in one group
+			if jti := fmt.Sprint(i); groupOf(digest(jti), few) == groupOf(digest("0"), few) {
+				revoke(jti)
+				fifth, last = last, jti
+				n++
+			}
+		}
+		time.Sleep(5 * time.Second)
+		cluster.EditRing(groupName(groupOf(digest("0"), few)), func(fields map[string][]byte) {
+			delete(fields, codec.Field(digest(fifth)))
+			delete(fields, codec.Field(digest(last)))
+		})
+		for range 600 {
+			time.Sleep(time.Second)
+			if revoked, err := says(a, names{tenant: "acme", jti: last}); err == nil && !revoked {
+				t.Fatalf("the revoked token is accepted: %+v", a.Status())
+			}
+		}
+	})
+}

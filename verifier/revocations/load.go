@@ -148,8 +148,13 @@ func (r *reading) join(keys codec.Keys, read groupRead) {
 	if opened.garbage > 0 {
 		b.ended[g] = true
 	}
-	l.beginGroupLocked(g)
+	before := l.beginGroupLocked(g)
 	print, stored := r.learnGroup(keys, b, g, opened.entries)
+	for _, e := range before {
+		if k := keys.Find(e.Key); k != nil {
+			l.learnLocked(e, k)
+		}
+	}
 	delete(b.unread, g)
 	delete(b.lost, g)
 	if delete(b.keyless, g); opened.noKey || opened.newer {

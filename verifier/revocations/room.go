@@ -14,9 +14,13 @@ import (
 // A shortage has what is known of the entries of a tenant, or of all, that were not held, since there was
 // no room. While there is one, the list cannot tell: nothing is forgotten unseen.
 type shortage struct {
-	groups map[int]bool // where such entries lie, unless these were read again since
-	until  int64        // when the last of those entries ends
+	groups map[int]noted // where such entries lie, unless these were read again since; with some of them
+	kept   int           // how many entries groups has: at most a share
+	until  int64         // when the last of those entries ends
 }
+
+// noted are entries that are not held, by their digests.
+type noted map[table.Digest]table.Entry
 
 // shortages are what the list does not hold.
 type shortages struct {
@@ -48,7 +52,7 @@ func (l *List) roomLocked(e table.Entry) bool {
 		return true
 	case l.table.Len() >= 2*l.cfg.MaxEntries:
 		if l.short.whole == nil {
-			l.short.whole = &shortage{groups: make(map[int]bool)}
+			l.short.whole = &shortage{groups: make(map[int]noted)}
 		}
 		s = l.short.whole
 	case l.table.LenOf(e.Tenant) < 2*l.cfg.MaxPerTenant:
@@ -58,14 +62,30 @@ func (l *List) roomLocked(e table.Entry) bool {
 			s = l.beginShortageLocked(e.Tenant)
 		}
 	}
-	s.groups[groupOf(e.Digest, len(l.prints))] = true
+	l.noteLocked(s, e)
 	s.until = max(s.until, e.End)
 	l.alarms.Over++
 	return false
 }
 
+// noteLocked notes an entry that is not held. The store may lose it before there is room.
+func (l *List) noteLocked(s *shortage, e table.Entry) {
+	g := groupOf(e.Digest, len(l.prints))
+	of := s.groups[g]
+	if of == nil {
+		of = make(noted)
+		s.groups[g] = of
+	}
+	if old, ok := of[e.Digest]; ok {
+		of[e.Digest] = rules.Join(old, e)
+	} else if s.kept < l.cfg.MaxPerTenant {
+		of[e.Digest] = e
+		s.kept++
+	}
+}
+
 func (l *List) beginShortageLocked(tenant uint64) *shortage {
-	s := &shortage{groups: make(map[int]bool)}
+	s := &shortage{groups: make(map[int]noted)}
 	if l.short.of == nil {
 		l.short.of = make(map[uint64]*shortage)
 	}
@@ -104,18 +124,25 @@ func (l *List) readAgainLocked(s *shortage) {
 	}
 }
 
-// beginGroupLocked notes that the group g is learned now: what finds no room is noted once more.
-func (l *List) beginGroupLocked(g int) {
+// beginGroupLocked notes that the group g is learned now: what finds no room is noted once more. It returns
+// entries that were noted before. The caller learns them after those of the store, which may have lost them.
+func (l *List) beginGroupLocked(g int) (before []table.Entry) {
 	for _, s := range l.short.all() {
+		before = slices.AppendSeq(before, maps.Values(s.groups[g]))
+		s.kept -= len(s.groups[g])
 		delete(s.groups, g)
 	}
+	return before
 }
 
 // isShortOf reports whether the group g has entries that are not held.
 func (l *List) isShortOf(g int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.short.all(), func(s *shortage) bool { return s.groups[g] })
+	return slices.ContainsFunc(l.short.all(), func(s *shortage) bool {
+		_, ok := s.groups[g]
+		return ok
+	})
 }
 
 // endShortagesLocked ends the shortages of which everything is held now, or has ended.
