@@ -29,7 +29,7 @@ const (
 // tenants. kept-% is how fast hits are with changes, compared to an idle core, and awake-% how fast
 // they are with a goroutine that only awakes: the difference is the cost of the changes. Each is of the
 // median spell. The time is that of the thread that verifies, so that other programs on the machine count
-// little. changes/s says what was reached.
+// little. changes/s says how many it made.
 func BenchmarkHitWhileChanging(b *testing.B) {
 	for _, hinted := range []bool{false, true} {
 		b.Run(fmt.Sprint("hint=", hinted), func(b *testing.B) {

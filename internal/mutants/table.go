@@ -1413,7 +1413,7 @@ var mutants = []mutant{
 		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
 	},
 	{
-		name:  "connections: what was written is written twice",
+		name:  "connections: bytes are written twice",
 		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "c.halfCloser.Write(b[done:])", "c.halfCloser.Write(b)"}},
 		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
 	},

@@ -392,7 +392,7 @@ func (s *Store) Forget(ctx context.Context, instance string, buckets []int) erro
 // Discard removes the key of a ring whose load fails with [ErrWrongType] or [ErrTooLarge], and nothing
 // else: it looks and removes in one script. removed is false if the ring can be read, or is missing.
 //
-// It is for a caller that holds all that the ring had, and writes it again: what else was in a key that is
+// It is for a caller that holds everything that the ring had, and writes it again: what else was in a key that is
 // too large is lost. Package revocations does so with its groups. A keyring never does.
 func (s *Store) Discard(ctx context.Context, tenant string) (removed bool, err error) {
 	bucket := rotation.BucketOf(tenant)

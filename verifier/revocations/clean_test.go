@@ -126,7 +126,7 @@ func TestCleanMissesNothing(t *testing.T) {
 }
 
 // TestMarksAreOfOneList: marks that one list has found clean are none of another one, such as after a program
-// has opened its list anew and asks that by the same [verifier.Marker]. Both count their versions and keys.
+// has opened its list again and asks that by the same [verifier.Marker]. Both count their versions and keys.
 func TestMarksAreOfOneList(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})

@@ -162,7 +162,7 @@ func (l *List) endShortagesLocked() {
 	}
 	if !l.short.partial() {
 		for _, b := range l.all {
-			b.past = nil // it lacks what was not held
+			b.past = nil // it lacks the entries that were not held
 		}
 	}
 }

@@ -89,6 +89,6 @@ func Off(storeNow, sent, received time.Time, skew time.Duration) bool {
 }
 
 // MayDiscard reports whether an instance removes a group that cannot be read, and is nothing that keyturn
-// writes. It must hold all that it could read of the bucket, and know of no entry that it could not read or
+// writes. It must hold everything that it could read of the bucket, and know of no entry that it could not read or
 // had no room for. Then it can put back everything. A person who made the group so could have deleted it as well.
 func MayDiscard(s State, unreadable bool) bool { return !s.Good.IsZero() && !s.Doubt && !unreadable }
