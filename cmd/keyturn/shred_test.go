@@ -119,13 +119,13 @@ func TestShredCountsAcceptedKeys(t *testing.T) {
 func TestShredAfterDrain(t *testing.T) {
 	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
-		quick := []string{"--freshness", "1s", "--skew", "10ms", "--dwell", "10ms", "--max-ttl", "1500ms", "--leeway", "20ms"}
+		quick := []string{"--freshness", "6s", "--skew", "10ms", "--dwell", "10ms", "--max-ttl", "6500ms", "--leeway", "20ms"}
 		shred := []string{"keys", "shred", "--tenant", "acme", "--confirm", "acme", "--json", "--wait", "20s"}
 		c.run(append([]string{"keys", "create", "--tenant", "acme", "--no-wait"}, quick...)...).wantCode(t, exitYes)
 		begin := time.Now()
 		r := c.run(append(shred, "--after-drain")...).wantCode(t, exitYes, "waiting until ", "nothing is changed before that")
 		at, err := time.Parse(time.RFC3339, *r.shredded(t).CommittedAt)
-		if err != nil || at.Before(begin.Add(1520*time.Millisecond).Truncate(time.Second)) || time.Since(begin) < 1520*time.Millisecond {
+		if err != nil || at.Before(begin.Add(6520*time.Millisecond).Truncate(time.Second)) || time.Since(begin) < 6520*time.Millisecond {
 			t.Errorf("destroyed at %v, began at %v, %v", at, begin, err)
 		}
 		c.run(append([]string{"keys", "create", "--tenant", "acme", "--again", "--no-wait"}, quick...)...).wantCode(t, exitYes)
