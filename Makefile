@@ -21,9 +21,10 @@ PORTABLE ?= ./cache ./keystore/... ./middleware/... ./rotation/... ./verifier/..
 # Every module of the tree, the root first.
 MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -exec dirname {} ';' | sort)
 
-# The frameworks of docs/examples/adapters take a minute to compile for the race detector. What is ours in
-# it has its tests with the detector in middleware.
-UNRACED := ./docs/examples/adapters
+# Without the race detector: the frameworks of docs/examples/adapters, which take a minute to compile for it,
+# and the two modules that compare tokens and libraries one after the other. What is ours in them has tests
+# with the detector in the root.
+UNRACED := ./bench/compare ./bench/wycheproof ./docs/examples/adapters
 
 # gin without MessagePack, which takes longer to compile than all of ours.
 export GOFLAGS += -tags=nomsgpack
