@@ -32,7 +32,7 @@ func (c *ringCLI) drill(code int, kind string, flags ...string) (d drilled) {
 	c.t.Helper()
 	args := append([]string{"drill", kind, "--json"}, flags...)
 	if !slices.Contains(flags, "--freshness") {
-		args = append(args, "--freshness", "2s")
+		args = append(args, "--freshness", "4s")
 	}
 	if kind == drillOutage {
 		args = append(args, "--for", "1s")

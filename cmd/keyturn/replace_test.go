@@ -9,7 +9,7 @@ import (
 )
 
 // brief is the policy of rings whose keys are known everywhere after a few seconds.
-var brief = []string{"--freshness", "3s", "--skew", "100ms", "--dwell", "500ms"}
+var brief = []string{"--freshness", "6s", "--skew", "100ms", "--dwell", "500ms"}
 
 // replaced is the answer of "keys replace --json".
 func (r result) replaced(t *testing.T) (shown replaceJSON) {
