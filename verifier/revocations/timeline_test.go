@@ -425,7 +425,8 @@ func TestSetKEKs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		cluster.Wipe() // a puts the digest key back, under the new KEK
+		time.Sleep(10 * time.Second) // what a wrote under the old KEK has arrived
+		cluster.Wipe()               // a puts the digest key back, under the new KEK
 		time.Sleep(10 * time.Second)
 		if err := a.SetKEKs(mustKEK(2)); err != nil {
 			t.Errorf("after the digest key was sealed again: %v", err)
