@@ -104,7 +104,7 @@ func textsOf(value any) (texts []string, all bool) {
 	return texts, true
 }
 
-// The texts that [withoutSecrets] removes, beside credentials. What is kept of them is their first group.
+// The texts that [withoutSecrets] removes, beside credentials. It keeps their first group.
 var (
 	pemKey    = regexp.MustCompile(`(?s)()-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*-----|$)`)
 	jwkMember = regexp.MustCompile(`(\\?"(?:d|p|q|dp|dq|qi|k)\\?"\s*:\s*\\?")[A-Za-z0-9_-]*`)

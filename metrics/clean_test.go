@@ -231,8 +231,8 @@ func TestLogCleansEveryText(t *testing.T) {
 	}
 }
 
-// A client chooses the text. One that looks like the begin of a token at each place costs no more for each byte
-// of it than another one.
+// A client chooses the text. Text that looks like the begin of a token at each place costs as much a byte as
+// other text.
 func TestLogCostsGrowWithTheText(t *testing.T) {
 	log := slog.New(metrics.Log(slog.NewTextHandler(io.Discard, nil)))
 	text := strings.Repeat("eyIi", 32<<10) + "AAAA"

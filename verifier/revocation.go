@@ -47,8 +47,8 @@ type RevocationList struct {
 
 var _ Revocations = (*RevocationList)(nil)
 
-// apart keeps what is written often away from what others read: two lines of the processor's cache, as
-// those are fetched in pairs.
+// apart keeps fields that are written often away from those that others read. It takes two lines of the
+// processor's cache, since those are fetched in pairs.
 type apart [128]byte
 
 // RevocationListConfig configures a [RevocationList]. Where a kind of revocation has no

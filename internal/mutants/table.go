@@ -1418,7 +1418,7 @@ var mutants = []mutant{
 		tests: tests{serving, "TestTimedConnIsLikeTheConnection$"}, want: "TestTimedConnIsLikeTheConnection",
 	},
 	{
-		name:  "connections: a timeout of TCP is none",
+		name:  "connections: a timeout of TCP counts as one of ours",
 		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !errors.Is(err, os.ErrDeadlineExceeded) {", "if e := net.Error(nil); !errors.As(err, &e) || !e.Timeout() {"}},
 		tests: tests{serving, "TestTimedConnErrors$"}, want: "TestTimedConnErrors",
 	},

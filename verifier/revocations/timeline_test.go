@@ -425,7 +425,7 @@ func TestSetKEKs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(10 * time.Second) // what a wrote under the old KEK has arrived
+		time.Sleep(10 * time.Second) // the writes of a under the old KEK have arrived
 		cluster.Wipe()               // a puts the digest key back, under the new KEK
 		time.Sleep(10 * time.Second)
 		if err := a.SetKEKs(mustKEK(2)); err != nil {

@@ -172,8 +172,8 @@ func TestTimedConnSeldomSetsATimer(t *testing.T) {
 	})
 }
 
-// What is no timeout of a deadline ends a call, though it may call itself a timeout; and a connection
-// without timers does not wait without them.
+// An error that no deadline caused ends a call, even if it calls itself a timeout. A connection that cannot
+// set timers does not wait without them.
 func TestTimedConnErrors(t *testing.T) {
 	a, peer := net.Pipe()
 	defer peer.Close()

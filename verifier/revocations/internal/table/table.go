@@ -81,8 +81,8 @@ type Table struct {
 
 const shards = 256
 
-// apart keeps what is written often away from what look-ups read: two lines of the processor's cache, as
-// those are fetched in pairs.
+// apart keeps fields that are written often away from those that look-ups read. It takes two lines of the
+// processor's cache, since those are fetched in pairs.
 type apart [128]byte
 
 // New returns an empty table. It has room at once for that many entries. With 0 it grows from
