@@ -154,7 +154,10 @@ func TestServeReloadsKEKsOfTheList(t *testing.T) {
 	kek := filepath.Join(filepath.Dir(path), "kek")
 	s := startServe(t, nil, "--config", path)
 	key := fmt.Sprintf("kt:rv:{%d}:ring:keys", rotation.BucketOf("keys"))
-	wait(t, func() bool { return m.Exists(key) })
+	// The list must have read its digest key: before that it cannot know which KEKs open it.
+	wait(t, func() bool {
+		return m.Exists(key) && strings.Contains(s.log.String(), "revocations: the list is ready")
+	})
 	for _, step := range []struct{ text, says string }{
 		{next + "\n", "the new KEKs do not open the digest key"}, {next + "\n" + old + "\n", "revocations: the KEKs were replaced"},
 	} {

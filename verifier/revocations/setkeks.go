@@ -12,7 +12,8 @@ import (
 
 // SetKEKs replaces the KEKs of [Config], such as after a KEK file has changed. Digest keys that could not be
 // opened are read again at once. It changes nothing and returns an error if the new KEKs cannot open a
-// digest key that the old ones could: this list could not be opened again then. A list with KEKs stays one
+// digest key that the old ones could: this list could not be opened again then. Before the list has read its
+// digest keys it takes any KEKs, and stays unready if they open none. A list with KEKs stays one
 // with KEKs, and one without stays without: all instances would need the other form at one moment.
 //
 // It is safe for concurrent use, and does no I/O.

@@ -51,7 +51,7 @@ func (c *fakeConn) CloseWrite() error {
 
 // trace runs a script of the seed against one end of a pipe, which wrap may wrap: deadlines are moved, and the peer
 // reads and writes, while one goroutine reads and another writes. It returns what their calls returned, and
-// when. No two events of a script happen at the same time: the script has the full milliseconds, deadlines end 0.3 ms
+// when. No two events of a script happen at the same time: the script and Close have the full milliseconds, deadlines end 0.3 ms
 // after one, and a call after a timeout begins 0.6 ms after one.
 func trace(seed uint64, wrap func(halfCloser) net.Conn) (reads, writes []string) {
 	a, peer := net.Pipe()
@@ -106,6 +106,7 @@ func trace(seed uint64, wrap func(halfCloser) net.Conn) (reads, writes []string)
 			c.SetDeadline(at)
 		}
 	}
+	time.Sleep(time.Millisecond) // else the peer's last call and Close happen at the same time
 	c.Close()
 	peer.Close()
 	close(peerReads)
