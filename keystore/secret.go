@@ -58,11 +58,6 @@ func NewWeakSecret(id ID, alg Algorithm, secret []byte, until time.Time) (*Key, 
 	return k, nil
 }
 
-// CheckSecret returns the error of [NewSecret] for that secret, and makes no key.
-func CheckSecret(alg Algorithm, secret []byte) error {
-	return checkSecret(alg, secret, false, func(crypto.Hash) {})
-}
-
 func newSecret(id ID, alg Algorithm, secret []byte, weak bool) (*Key, error) {
 	if err := checkID(id); err != nil {
 		return nil, err

@@ -24,6 +24,16 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
 	{
+		name:  "records of HS* are believed",
+		edits: []edit{{"rotation/internal/seal/record.go", "if !box.isAuthentic(blob[:n], h.place(), blob[n:]) {", "if false {"}},
+		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",
+	},
+	{
+		name:  "a part of a ring in MessagePack counts as the ring",
+		edits: []edit{{"rotation/rediskeys/reply.go", "\tif at < len(packed) {\n\t\treturn nil, false\n\t}\n", ""}},
+		tests: tests{"./rotation/rediskeys", "TestUnpackFieldsRefuses"}, want: "TestUnpackFieldsRefuses",
+	},
+	{
 		name:  "without repair",
 		edits: []edit{{"rotation/internal/synced/sync.go", "case result.Change == nil, run.k.cfg.OneShot && !r.changed, wrote:", "case true, wrote:"}},
 		tests: tests{simulator, "TestHistories"}, want: "I7",

@@ -38,16 +38,6 @@ func (r *replyReader) text() string {
 	return s
 }
 
-// valueBytes returns how many bytes the values have of names and values in turn.
-func (r *replyReader) valueBytes() (n int) {
-	items, _ := r.items.([]any)
-	for i := r.next + 1; i < len(items); i += 2 {
-		value, _ := items[i].(string)
-		n += len(value)
-	}
-	return n
-}
-
 func (r *replyReader) flag() bool { return r.text() == "1" }
 
 // number reads a small decimal number.
@@ -105,6 +95,80 @@ func (r *replyReader) acks() []rotation.RawAck {
 	}
 	slices.SortFunc(all, func(a, b rotation.RawAck) int { return strings.Compare(a.Instance, b.Instance) })
 	return all
+}
+
+// listedFields returns the fields of a ring from a list of names and values in turn.
+func listedFields(items []any) (fields map[string][]byte, ok bool) {
+	in := replyReader{items: items}
+	fields = make(map[string][]byte, len(items)/2)
+	for in.remaining() > 0 {
+		name := in.text()
+		fields[name] = []byte(in.text())
+	}
+	return fields, !in.bad
+}
+
+// unpackFields returns the fields of a ring from an array of names and values in turn in MessagePack. All names
+// lie in packed, and all values in one other piece of memory.
+func unpackFields(packed string) (fields map[string][]byte, ok bool) {
+	values := []byte(packed)
+	n, at, ok := unpackLength(packed, 0, 0x90, 0x0f, 0xdc)
+	if !ok || n%2 != 0 || n < 0 || n > len(packed) {
+		return nil, false
+	}
+	fields = make(map[string][]byte, n/2)
+	for range n / 2 {
+		nameAt, name, ok := unpackText(packed, at)
+		if !ok {
+			return nil, false
+		}
+		valueAt, value, ok := unpackText(packed, nameAt+name)
+		if !ok {
+			return nil, false
+		}
+		at = valueAt + value
+		fields[packed[nameAt:nameAt+name]] = values[valueAt:at:at]
+	}
+	if at < len(packed) {
+		return nil, false
+	}
+	return fields, true
+}
+
+// unpackText returns where the text begins whose header is at, and its length.
+func unpackText(packed string, at int) (begin, length int, ok bool) {
+	if strings.HasPrefix(packed[at:], "\xd9") && at+1 < len(packed) {
+		begin, length = at+2, int(packed[at+1])
+	} else if length, begin, ok = unpackLength(packed, at, 0xa0, 0x1f, 0xda); !ok {
+		return 0, 0, false
+	}
+	return begin, length, 0 <= length && length <= len(packed)-begin // an int may have 32 bits
+}
+
+// unpackLength reads the header at of an array or a text: fixed is the first byte of a short one, with the length
+// in the bits of mask, and wide that of one with a length of two bytes. The next value has four.
+func unpackLength(packed string, at int, fixed, mask, wide byte) (length, next int, ok bool) {
+	if at >= len(packed) {
+		return 0, 0, false
+	}
+	first, size := packed[at], 0
+	switch {
+	case first&^mask == fixed:
+		return int(first & mask), at + 1, true
+	case first == wide:
+		size = 2
+	case first == wide+1:
+		size = 4
+	default:
+		return 0, 0, false
+	}
+	if at++; len(packed)-at < size {
+		return 0, 0, false
+	}
+	for _, b := range []byte(packed[at : at+size]) {
+		length = length<<8 | int(b)
+	}
+	return length, at + size, true
 }
 
 func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

@@ -165,19 +165,20 @@ func loadOf(tenant string) string {
 }
 
 func readRing(item any, tenant string, now time.Time) rotation.Snapshot {
-	what := loadOf(tenant)
-	if text, ok := item.(string); ok {
-		return rotation.Snapshot{Err: explain(what, serverError(text))}
+	var fields map[string][]byte
+	var ok bool
+	switch item := item.(type) {
+	case string:
+		fields, ok = unpackFields(item)
+	case []any:
+		if len(item) == 1 {
+			in := replyReader{items: item}
+			return rotation.Snapshot{Err: explain(loadOf(tenant), serverError(in.text()))}
+		}
+		fields, ok = listedFields(item)
 	}
-	in := replyReader{items: item}
-	fields, room := make(map[string][]byte, in.remaining()/2), make([]byte, 0, in.valueBytes())
-	for in.remaining() > 0 {
-		name, from := in.text(), len(room)
-		room = append(room, in.text()...)
-		fields[name] = room[from:len(room):len(room)] // all values in one piece of memory
-	}
-	if in.bad {
-		return rotation.Snapshot{Err: explain(what, errUnexpected)}
+	if !ok {
+		return rotation.Snapshot{Err: explain(loadOf(tenant), errUnexpected)}
 	}
 	return rotation.Snapshot{Fields: fields, Digest: digest(fields), Now: now}
 }

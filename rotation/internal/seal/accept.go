@@ -93,7 +93,7 @@ func SealAccept(tk *TenantKey, a ring.AcceptRecord, key any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return box.seal(h.append(nil), h.place(), secret), nil
+	return box.seal(h.append(nil), h.place(), secret)
 }
 
 // checkAccept refuses an accepted key that could not be read.

@@ -124,7 +124,7 @@ func TestOneEncoding(t *testing.T) {
 	seals := map[string]func(open []byte) error{
 		"record": func(open []byte) error {
 			box, _ := tk.box()
-			_, err := OpenRecord(map[string]*TenantKey{tk.ID: tk}, "acme", h.KID, box.seal(open, h.place(), m.secret()))
+			_, err := OpenRecord(map[string]*TenantKey{tk.ID: tk}, "acme", h.KID, sealed(t, box, open, h.place(), m.secret()))
 			return err
 		},
 		"fact": func(open []byte) error {

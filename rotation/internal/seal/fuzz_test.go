@@ -53,7 +53,7 @@ func FuzzOpenRecord(f *testing.F) {
 			t.Fatal(err)
 		}
 		h.Tenant, h.KID = vr.Tenant, kid
-		checkRecordBlob(t, keys, h.Tenant, h.KID, box.seal(bytes.Clone(blob[:n]), h.place(), material))
+		checkRecordBlob(t, keys, h.Tenant, h.KID, sealed(t, box, bytes.Clone(blob[:n]), h.place(), material))
 	})
 }
 
@@ -124,7 +124,7 @@ func FuzzOpenAccept(f *testing.F) {
 			t.Fatal(err)
 		}
 		h.Tenant, h.KID = vr.Tenant, kid
-		checkAcceptBlob(t, keys, h.Tenant, h.KID, box.seal(bytes.Clone(blob[:n]), h.place(), material))
+		checkAcceptBlob(t, keys, h.Tenant, h.KID, sealed(t, box, bytes.Clone(blob[:n]), h.place(), material))
 	})
 }
 
@@ -206,7 +206,7 @@ func FuzzOpenTenantKey(f *testing.F) {
 				t.Fatal(err)
 			}
 			k.tenant, k.id = vr.Tenant, id
-			check(t, id, box.seal(header[:n:n], k.place(), key))
+			check(t, id, sealed(t, box, header[:n:n], k.place(), key))
 		}
 	})
 }

@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"cmp"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -409,7 +410,8 @@ func inRealm(extracted []byte, name KEKName, realm string) (*kek, error) {
 		realm:  realm,
 		derive: func(use string) []byte { return derived[use] },
 		box: sync.OnceValues(func() (*box, error) {
-			b, err := newBoxWith(shared, derived[useWrap])
+			key := derived[useWrap]
+			b, err := newBoxWith(shared, key, sync.OnceValues(func() (cipher.AEAD, error) { return newAEAD(key) }))
 			if err == nil {
 				b.states = &sync.Pool{New: func() any { return b.commit() }}
 			}

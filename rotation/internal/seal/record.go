@@ -36,7 +36,7 @@ func SealRecord(tk *TenantKey, r ring.Record, m *Material) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return box.seal(h.append(nil), h.place(), secret), nil
+	return box.seal(h.append(nil), h.place(), secret)
 }
 
 // An OpenedRecord is a record that has been authenticated, with its key. Key material is only in
@@ -60,15 +60,16 @@ type OpenedRecord struct {
 // It checks ranges, but not whether the policy is valid: if a rule becomes stricter, the records of
 // the older rule must still open.
 func OpenRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte) (*OpenedRecord, error) {
-	r, err := openRecord(keys, tenant, kid, blob, openSecret)
+	r, err := openRecord(keys, tenant, kid, blob, true)
 	if err != nil {
 		return nil, err
 	}
 	return &r, nil
 }
 
-// openRecord is OpenRecord. use gets the header of the record and its decrypted secret.
-func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use func(header, []byte) (OpenedRecord, error)) (r OpenedRecord, err error) {
+// openRecord is OpenRecord. Without needsKey it makes no key of HS*, and decrypts no secret: the commitment
+// of the [box] proves that one who had the tenant key sealed all of the record, the header and the secret.
+func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, needsKey bool) (r OpenedRecord, err error) {
 	h, n, err := readHeader(blob)
 	if err != nil {
 		return r, err
@@ -77,7 +78,8 @@ func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use
 		return r, &ring.Error{Kind: ErrMalformed, Text: "its name has no kid"}
 	}
 	h.Tenant, h.KID = tenant, kid
-	if size := len(blob) - n - boxOverhead; size < 0 || size > maxMaterial {
+	size := len(blob) - n - boxOverhead
+	if size < 0 || size > maxMaterial {
 		return r, &ring.Error{Kind: ErrMalformed, Text: fmt.Sprintf("a key of %d bytes", size)}
 	}
 	// A missing tenant key is not a missing record: the caller must not mint in its place.
@@ -91,15 +93,24 @@ func openRecord(keys map[string]*TenantKey, tenant, kid string, blob []byte, use
 	}
 	// An authentic record in another place is refused too: it would bring another tenant's key, or
 	// give a revoked key a new name.
+	if !needsKey && h.Algorithm.Symmetric() {
+		if !box.isAuthentic(blob[:n], h.place(), blob[n:]) {
+			return r, errForgedRecord
+		}
+		return OpenedRecord{Record: h.Record, TenantKey: tk.ID, Cost: 1}, checkSymmetric(&h, size)
+	}
 	secret, err := box.open(blob[:n], h.place(), blob[n:])
 	if err != nil {
-		return r, &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
+		return r, errForgedRecord
 	}
-	if r, err = use(h, secret); err == nil {
+	if r, err = openSecret(h, secret); err == nil {
 		r.TenantKey = tk.ID
 	}
 	return r, err
 }
+
+// errForgedRecord refuses a record that does not open under its tenant key.
+var errForgedRecord = &ring.Error{Kind: ErrTampered, Text: "the record was changed, moved or forged"}
 
 // openSecret returns the record of a header and of what was decrypted for it. It clears secret,
 // except for a secret of HS*, which the record returns. The parser of the others makes a copy.
@@ -112,18 +123,6 @@ func openSecret(h header, secret []byte) (OpenedRecord, error) {
 		return OpenedRecord{}, err
 	}
 	return OpenedRecord{Record: h.Record, Cost: key.Cost(), Key: key, Private: func() any { return private }}, nil
-}
-
-// checkSecret is openSecret, and makes no key of HS*. It clears secret.
-func checkSecret(h header, secret []byte) (OpenedRecord, error) {
-	if !h.Algorithm.Symmetric() {
-		return openSecret(h, secret)
-	}
-	defer clear(secret)
-	if err := checkSymmetric(&h, secret); err != nil {
-		return OpenedRecord{}, err
-	}
-	return OpenedRecord{Record: h.Record, Cost: 1}, nil
 }
 
 // ReadRecord returns the record in a blob that [OpenRecord] has opened before for the same tenant and kid,

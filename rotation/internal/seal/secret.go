@@ -27,7 +27,7 @@ func SealSecret(keks *KEKs, purpose, place string, secret []byte) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	return box.seal(kek.name.append(appendStart(nil, blobSecret)), secretPlace(purpose, place), secret), nil
+	return box.seal(kek.name.append(appendStart(nil, blobSecret)), secretPlace(purpose, place), secret)
 }
 
 // OpenSecret opens what SealSecret has returned for a purpose and a place. other describes the KEK that

@@ -88,7 +88,7 @@ func SealSnapshot(keks *KEKs, store string, s *Snapshot) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return box.seal(appendText(kek.name.append(appendStart(nil, blobSnapshot)), store), nil, body), nil
+	return box.seal(appendText(kek.name.append(appendStart(nil, blobSnapshot)), store), nil, body)
 }
 
 // OpenSnapshot opens the bytes of a file for a store of that name. The error wraps one of ErrWrongKEK,

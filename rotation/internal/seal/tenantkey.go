@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"crypto/cipher"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -77,7 +78,9 @@ func makeTenantKey(id string, wrapped KEKName, born [checkSize]byte, key []byte)
 
 // makeTenantKeyWith is makeTenantKey, of a key that uses t.
 func makeTenantKeyWith(t *tools, id string, wrapped KEKName, born [checkSize]byte, key []byte) *TenantKey {
-	once := sync.OnceValues(func() (*box, error) { return newBoxWith(t, key) })
+	once := sync.OnceValues(func() (*box, error) {
+		return newBoxWith(t, key, func() (cipher.AEAD, error) { return newAEAD(key) }) // an error once it was wiped
+	})
 	return &TenantKey{
 		ID: id, KEK: wrapped, Born: born,
 		box: func() (*box, error) {
@@ -95,7 +98,7 @@ func makeTenantKeyWith(t *tools, id string, wrapped KEKName, born [checkSize]byt
 				return nil, err
 			}
 			sealed := sealedKey{tenant: tenant, id: id, kek: under.name, born: born}
-			return box.seal(sealed.append(nil), sealed.place(), key), nil
+			return box.seal(sealed.append(nil), sealed.place(), key)
 		},
 		wipe: func() { clear(key); key = nil },
 	}
