@@ -1119,12 +1119,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a tenant over its share is told without what found no room",
-		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until", "return swept > 0 || until"}},
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return passed(until) || groups == 0", "return passed(until) || swept > 0"}},
 		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
 	},
 	{
 		name:  "revocations: what found no room counts after its end",
-		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept", "return groups == 0"}},
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return passed(until) || groups == 0", "return groups == 0"}},
 		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
 	},
 	{
@@ -1276,6 +1276,21 @@ var mutants = []mutant{
 		name:  "revocations: what found no room and is lost is forgotten",
 		edits: []edit{{"verifier/revocations/load.go", "for _, e := range before {", "for _, e := range before[:0] {"}},
 		tests: tests{revoking, "TestLostWithoutRoom$"}, want: "TestLostWithoutRoom",
+	},
+	{
+		name:  "revocations: what is beyond the notes and lost is forgotten",
+		edits: []edit{{"verifier/revocations/room.go", "s.until, s.beyond.End, l.swept", "s.until, 0, l.swept"}},
+		tests: tests{revoking, "TestTimelineBeyondNotes$"}, want: "TestTimelineBeyondNotes",
+	},
+	{
+		name:  "revocations: what is beyond the notes counts after the tenant was revoked",
+		edits: []edit{{"verifier/revocations/room.go", "if l.replacedLocked(s.beyond) {", "if false {"}},
+		tests: tests{revoking, "TestTimelineBeyondNotes$"}, want: "TestTimelineBeyondNotes",
+	},
+	{
+		name:  "revocations: a tenant's revocation replaces a session that is beyond the notes",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "if b.Kind == table.Session || a.Key", "if a.Key"}},
+		tests: tests{revRules, "TestSum$"}, want: "TestSum",
 	},
 	{
 		name:  "revocations: a clean note counts for a tenant over its share",
