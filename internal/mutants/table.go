@@ -1293,6 +1293,21 @@ var mutants = []mutant{
 		tests: tests{revRules, "TestSum$"}, want: "TestSum",
 	},
 	{
+		name:  "rediskeys: a key of a bucket is removed by a command that only looks",
+		edits: []edit{{"rotation/rediskeys/store.go", `if instance != "" && r.err != nil && kindOf`, "if r.err != nil && kindOf"}},
+		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
+	},
+	{
+		name:  "rediskeys: an instance that starts does not mend the tenants of a bucket",
+		edits: []edit{{"rotation/rediskeys/lua/sync.lua", "if instance ~= '' then\n  redis.call('SISMEMBER'", "if false then\n  redis.call('SISMEMBER'"}},
+		tests: tests{"./rotation/rediskeys", "TestMendUnknownTenants$"}, want: "TestMendUnknownTenants",
+	},
+	{
+		name:  "rediskeys: what a bucket has of the right type is removed too",
+		edits: []edit{{"rotation/rediskeys/lua/mend.lua", "if type(r) == 'table' and r.err and string.find(r.err, 'WRONGTYPE', 1, true) and redis", "if redis"}},
+		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
+	},
+	{
 		name:  "revocations: a clean note counts for a tenant over its share",
 		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
 		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
