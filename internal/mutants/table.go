@@ -1308,8 +1308,13 @@ var mutants = []mutant{
 		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
 	},
 	{
-		name:  "rediskeys: an instance that starts does not mend the tenants of a bucket",
-		edits: []edit{{"rotation/rediskeys/lua/sync.lua", "if instance ~= '' then\n  redis.call('SISMEMBER'", "if false then\n  redis.call('SISMEMBER'"}},
+		name:  "revocations: a list that starts begins the set of groups again",
+		edits: []edit{{"verifier/revocations/sync.go", "ListsAll: rules.MayDiscard(b.state, l.short.partial() || len(b.keyless)+len(b.broken) > 0),", "ListsAll: true,"}},
+		tests: tests{revoking, "TestRedisBrokenTenants$"}, want: "TestRedisBrokenTenants",
+	},
+	{
+		name:  "rediskeys: an instance that starts begins the tenants of a bucket again",
+		edits: []edit{{"rotation/rediskeys/lua/mend.lua", "if ARGV[1] == '1' then", "if true then"}},
 		tests: tests{"./rotation/rediskeys", "TestMendUnknownTenants$"}, want: "TestMendUnknownTenants",
 	},
 	{

@@ -24,7 +24,7 @@ func mends(t *testing.T, client redis.UniversalClient, s *rediskeys.Store) {
 			t.Fatal(err)
 		}
 		made := set(t, s, tenant, "f", "1")
-		q := rotation.SyncRequest{Bucket: bucket, Place: made.Place, Ack: ack("me", 0), Acks: true, Digests: []string{tenant}}
+		q := rotation.SyncRequest{Bucket: bucket, Place: made.Place, Ack: ack("me", 0), Acks: true, Digests: []string{tenant}, ListsAll: true}
 		if r := sync1(t, s, "me", q); r.Resync || len(r.Mended) > 0 {
 			t.Fatalf("%s: before: %+v", name, r)
 		}
@@ -67,18 +67,27 @@ func TestMend(t *testing.T) {
 	})
 }
 
-// TestMendUnknownTenants: an instance that starts, and holds nothing, mends the tenants of a bucket too: there may be
-// no other one that would.
+// TestMendUnknownTenants: an instance that starts, or holds some tenants alone, leaves a set of tenants that cannot be
+// read. It could not list all of them again, and the next one that starts would take none for the truth.
 func TestMendUnknownTenants(t *testing.T) {
 	redistest.Need(t)
 	server, s := running(t)
-	begin(t, s)
+	made := set(t, s, tenant, "f", "1")
 	do(t, server, "SET", key("tenants"), "text")
-	if r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket}); !slices.Equal(r.Mended, []string{"tenants"}) {
+	for _, q := range []rotation.SyncRequest{{Bucket: bucket}, {Bucket: bucket, Place: made.Place, Ack: ack("me", 0), Digests: []string{tenant}}} {
+		if r := sync1(t, s, "me", q); len(r.Mended) > 0 {
+			t.Errorf("%+v", r)
+		}
+		if names, err := s.Tenants(t.Context(), []int{bucket}); !errors.Is(err, rediskeys.ErrWrongType) {
+			t.Errorf("tenants %q, error %v, want ErrWrongType", names, err)
+		}
+	}
+	do(t, server, "SET", key("log"), "text") // that one is mended, and the tenants are not
+	if r := sync1(t, s, "me", rotation.SyncRequest{Bucket: bucket}); !slices.Equal(r.Mended, []string{"log"}) {
 		t.Errorf("%+v", r)
 	}
-	if names, err := s.Tenants(t.Context(), []int{bucket}); err != nil || len(names[0]) > 0 {
-		t.Errorf("tenants %q, error %v", names, err)
+	if _, err := s.Tenants(t.Context(), []int{bucket}); !errors.Is(err, rediskeys.ErrWrongType) {
+		t.Errorf("error %v, want ErrWrongType", err)
 	}
 }
 
@@ -91,7 +100,7 @@ func TestInstanceMends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := rotation.Open(t.Context(), s, rotation.Config{KEKs: keks, Tenants: []string{tenant}, TrustFirstRead: true})
+	keys, err := rotation.Open(t.Context(), s, rotation.Config{KEKs: keks, TrustFirstRead: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,8 +44,9 @@ var errUnexpected = errors.New("the reply is not what the script returns")
 // each bucket.
 //
 // If a bucket's log, tenants or acknowledgements have another type than this store gives them, a person or another
-// program has overwritten them. An instance removes the key, syncs again, and finds it in SyncReply.Mended. Without
-// an instance, as for a command that only looks, the error is [ErrWrongType].
+// program has overwritten them. An instance removes the key, syncs again, and finds it in SyncReply.Mended; the tenants
+// only if it can list them again ([rotation.SyncRequest.ListsAll]). Without an instance, as for a command that only
+// looks, the error is [ErrWrongType].
 func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.SyncRequest) []rotation.SyncReply {
 	replies := make([]rotation.SyncReply, len(requests))
 	calls := make([]call, 0, len(requests))
@@ -69,6 +70,9 @@ func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.S
 	return replies
 }
 
+// listsAllArg is which argument of a sync says [rotation.SyncRequest.ListsAll].
+const listsAllArg = 9
+
 // mend removes keys of the wrong type from the buckets of the calls of a sync that failed because of one, and
 // repeats these calls. It returns what it has removed, by the index of the call.
 func (s *Store) mend(ctx context.Context, instance string, calls []call, replies []reply) map[int][]string {
@@ -77,7 +81,7 @@ func (s *Store) mend(ctx context.Context, instance string, calls []call, replies
 	for n, r := range replies {
 		if instance != "" && r.err != nil && kindOf(r.err) == ErrWrongType {
 			keys := calls[n].keys // log, ack, tenants, rings
-			broken, mends = append(broken, n), append(mends, call{keys: []string{keys[0], keys[2], keys[1]}})
+			broken, mends = append(broken, n), append(mends, call{keys: []string{keys[0], keys[2], keys[1]}, args: calls[n].args[listsAllArg : listsAllArg+1]})
 		}
 	}
 	if len(broken) == 0 {
@@ -124,7 +128,16 @@ func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) 
 	return call{keys: names, args: append([]string{
 		id, placeNonce, instance, string(r.Ack), strconv.Itoa(wanted),
 		nonce + "/" + strconv.Itoa(r.Bucket), strconv.Itoa(pageSize), strconv.Itoa(newestSize), s.logLength,
+		flagArg(instance != "" && r.ListsAll),
 	}, r.Digests...)}, nil
+}
+
+// flagArg returns how a script gets a flag.
+func flagArg(on bool) string {
+	if on {
+		return "1"
+	}
+	return ""
 }
 
 func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {

@@ -137,6 +137,11 @@ type SyncRequest struct {
 
 	// Acks says that the reply must have the acknowledgements of the bucket.
 	Acks bool
+
+	// ListsAll says that the instance holds every tenant that the bucket had at its last good read, and asks for the
+	// digests of all of them within some polls. So the store may begin the set of tenants again if it cannot be read.
+	// After any other instance that would hide rings, or revocations, from all that start.
+	ListsAll bool
 }
 
 // A SyncReply has the changes in a bucket.

@@ -185,3 +185,34 @@ func TestRedisBrokenBucket(t *testing.T) {
 		t.Errorf("a new list: the token is revoked: %t, %v", revoked, err)
 	}
 }
+
+// TestRedisBrokenTenants: another program overwrites the groups that a bucket lists, and its log, while no list runs.
+// One that starts knows no group, so it must not begin that set again: it would read no revocation, and accept revoked tokens.
+func TestRedisBrokenTenants(t *testing.T) {
+	redistest.Need(t)
+	server := redistest.Run(t, redistest.Options{})
+	url := "redis://" + server.Addr()
+	a := onRedis(t, url, "a")
+	waitFor(t, "a is ready", func() bool { return a.Status().Ready })
+	receipt, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	bucket := fmt.Sprintf("kt:rv:{%d}:", rotation.BucketOf(groupName(groupOf(receipt.entry.Digest, allGroups))))
+	key := bucket + "tenants"
+	if err := server.Client().MSet(t.Context(), key, "text", bucket+"log", "text").Err(); err != nil {
+		t.Fatal(err)
+	}
+	b := onRedis(t, url, "b", func(c *Config) { c.Poll = 100 * time.Millisecond })
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if revoked, err := says(b, names{tenant: "acme", jti: "1"}); err == nil && !revoked {
+			t.Fatal("a list that could not read which groups there are accepts a revoked token")
+		}
+	}
+	if got := server.Client().Get(t.Context(), key).Val(); got != "text" {
+		t.Errorf("the key was removed: %q", got)
+	}
+}

@@ -118,7 +118,8 @@ func (r *reading) ask() {
 	for i, b := range r.buckets {
 		requests[i] = rotation.SyncRequest{
 			Bucket: b.index, Place: b.place, Digests: l.digestsToCompare(b), Ack: l.ackOf(b, r.sent, l.cfg.Instance),
-			Acks: b.state.Doubt || b.state.Complete.IsZero() || (b.index+l.turn)%3 == 0,
+			Acks:     b.state.Doubt || b.state.Complete.IsZero() || (b.index+l.turn)%3 == 0,
+			ListsAll: rules.MayDiscard(b.state, l.short.partial() || len(b.keyless)+len(b.broken) > 0),
 		}
 	}
 	l.mu.Unlock()
@@ -140,10 +141,13 @@ func (r *reading) ask() {
 }
 
 // noteMended raises an alarm for what the store has removed. The log is read again from its beginning, and
-// acknowledgements come with the next polls.
+// acknowledgements come with the next polls. All groups are listed again at once: an instance that starts reads those
+// that are listed.
 func (r *reading) noteMended(requests []rotation.SyncRequest) {
 	for i := range r.replies {
 		if names := r.replies[i].Mended; len(names) > 0 {
+			r.buckets[i].recheck = true
+			r.l.nudge(requests[i].Bucket)
 			r.l.count(&r.l.alarms.Forged)
 			r.l.cfg.Logger.Error("revocations: a key of the store held something that keyturn did not write: it was removed, and is made again; a person or another program writes to the store", "bucket", requests[i].Bucket, "keys", names)
 		}

@@ -105,7 +105,8 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 			tenants[n] = r.Tenant
 		}
 		requests[i] = store.SyncRequest{Bucket: b.index, Place: b.place, Ack: run.ack(b, now), Digests: tenants,
-			Acks: b.asksAcks || b.state.First() && !run.k.cfg.TrustFirstRead}
+			Acks:     b.asksAcks || b.state.First() && !run.k.cfg.TrustFirstRead,
+			ListsAll: run.k.HoldsAll() && !b.state.First() && !b.state.Recovering}
 	}
 	instance := run.k.cfg.Instance
 	if run.k.cfg.OneShot {

@@ -1,6 +1,8 @@
 -- Removes what is in the place of a bucket's log, tenants or acknowledgements, and has another type.
 -- The next sync begins a log, and lists tenants again. What the key held before was overwritten.
 -- KEYS: log, tenants, ack.
+-- ARGV: '1' if the caller can list all tenants again. Else a set of them that cannot be read stays: an instance that
+-- starts must not take an empty one for the truth.
 -- Reply: the names of what was removed.
 local refused = refusal(true)
 if refused then
@@ -14,6 +16,8 @@ local function mend(key, name, ...)
   end
 end
 mend(KEYS[1], 'log', 'XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-mend(KEYS[2], 'tenants', 'SISMEMBER', KEYS[2], '')
+if ARGV[1] == '1' then
+  mend(KEYS[2], 'tenants', 'SISMEMBER', KEYS[2], '')
+end
 mend(KEYS[3], 'ack', 'HDEL', KEYS[3], '') -- there is never a field ''
 return removed

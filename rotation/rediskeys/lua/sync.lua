@@ -6,7 +6,8 @@
 -- ARGV 5:   how many acknowledgements to return at most.
 -- ARGV 6:   a nonce for the first entry of an empty log.
 -- ARGV 7-9: how many entries to return at most after the place, and without a place; the log's length.
--- ARGV 10-: the tenants of the rings.
+-- ARGV 10:  '1' if the caller mends a set of tenants of another type.
+-- ARGV 11-: the tenants of the rings.
 -- Reply: 'ok' or 'resync'; ID and nonce of the new place; '1' if there is more; the time; the entries,
 -- each a list of its fields; the digests; the acknowledgements, name and value in turn; the server's run, or ''.
 local log, ack, tenants = KEYS[1], KEYS[2], KEYS[3]
@@ -20,7 +21,7 @@ if refused then
   return refused
 end
 
-if instance ~= '' then
+if ARGV[10] == '1' then
   redis.call('SISMEMBER', tenants, '') -- fails if the key is not a set: then the caller mends it
 end
 
@@ -31,7 +32,7 @@ for i = 4, #KEYS do
     return err
   end
   digests[i - 3] = d or '!wrongtype' -- equals no digest, so the instance loads the ring and gets the error
-  local tenant = ARGV[9 + i - 3]
+  local tenant = ARGV[10 + i - 3]
   if d and d ~= '' and redis.pcall('SISMEMBER', tenants, tenant) == 0 then
     unlisted[#unlisted + 1] = tenant
   end
