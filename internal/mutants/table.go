@@ -1308,6 +1308,11 @@ var mutants = []mutant{
 		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
 	},
 	{
+		name:  "revocations: a list that starts waits for its next poll",
+		edits: []edit{{"verifier/revocations/loop.go", "return min(poll, left)", "return poll"}},
+		tests: tests{revoking, "TestTimelineReady$"}, want: "TestTimelineReady",
+	},
+	{
 		name:  "revocations: a clean note counts for a tenant over its share",
 		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
 		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
