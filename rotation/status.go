@@ -57,7 +57,7 @@ type Counts struct {
 	// or a person who writes to it. Each is logged too.
 	Undone uint64 // rings in which the store lacked a revocation or collection that was known here
 	Older  uint64 // rings of which the store had counted fewer changes than were known here, or lost the name
-	Forged uint64 // acknowledgements and log entries that were not authentic
+	Forged uint64 // acknowledgements and log entries that were not authentic, and keys of another type that were removed
 }
 
 // Status returns how the keyring stands now. It does not wait for the store.

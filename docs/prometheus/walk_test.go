@@ -22,6 +22,7 @@ import (
 	"github.com/keyturn/keyturn/metrics"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
+	"github.com/keyturn/keyturn/verifier/revocations"
 )
 
 const (
@@ -126,7 +127,9 @@ func (s *service) startInstance(t *testing.T) {
 	must(t, err)
 	s.signer, err = rotation.NewSigner(s.keyring, rotation.SignerConfig{Issuer: func(string) string { return "i" }, Observe: c.ObserveSign})
 	must(t, err)
-	c.Watch(metrics.Watched{Keyring: s.keyring})
+	list, err := revocations.Open(t.Context(), client, revocations.Config{KEKs: keks, TrustFirstRead: true})
+	must(t, err)
+	c.Watch(metrics.Watched{Keyring: s.keyring, Revocations: func() (metrics.RevocationsState, bool) { return stateOf(list.Status()), true }})
 	c.CertificateEnds(time.Now().Add(90 * 24 * time.Hour))
 	s.instance = httptest.NewServer(c.Handler())
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -139,9 +142,18 @@ func (s *service) startInstance(t *testing.T) {
 		s.instance.Close()
 		ended, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
+		list.Close(ended)
 		s.keyring.Close(ended)
 		client.Close()
 	})
+}
+
+// stateOf returns what the page shows of a list.
+func stateOf(s revocations.Status) metrics.RevocationsState {
+	return metrics.RevocationsState{
+		Entries: s.Entries, Synced: s.Synced, InDoubt: s.InDoubt, Ready: s.Ready, Unreadable: s.Unreadable,
+		Forged: s.Alarms.Forged, Restored: s.Alarms.Restored, Over: s.Alarms.Over, Disputed: s.Alarms.Disputed,
+	}
 }
 
 // traffic sends tokens of all tenants until ctx ends.

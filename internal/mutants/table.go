@@ -1129,12 +1129,12 @@ var mutants = []mutant{
 	},
 	{
 		name:  "revocations: a tenant over its share is told without what found no room",
-		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until", "return swept > 0 || until"}},
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return passed(until) || groups == 0", "return passed(until) || swept > 0"}},
 		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
 	},
 	{
 		name:  "revocations: what found no room counts after its end",
-		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept", "return groups == 0"}},
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "return passed(until) || groups == 0", "return groups == 0"}},
 		tests: tests{revoking, "TestTimelineNoRoom$"}, want: "TestTimelineNoRoom",
 	},
 	{
@@ -1286,6 +1286,41 @@ var mutants = []mutant{
 		name:  "revocations: what found no room and is lost is forgotten",
 		edits: []edit{{"verifier/revocations/load.go", "for _, e := range before {", "for _, e := range before[:0] {"}},
 		tests: tests{revoking, "TestLostWithoutRoom$"}, want: "TestLostWithoutRoom",
+	},
+	{
+		name:  "revocations: what is beyond the notes and lost is forgotten",
+		edits: []edit{{"verifier/revocations/room.go", "s.until, s.beyond.End, l.swept", "s.until, 0, l.swept"}},
+		tests: tests{revoking, "TestTimelineBeyondNotes$"}, want: "TestTimelineBeyondNotes",
+	},
+	{
+		name:  "revocations: what is beyond the notes counts after the tenant was revoked",
+		edits: []edit{{"verifier/revocations/room.go", "if l.replacedLocked(s.beyond) {", "if false {"}},
+		tests: tests{revoking, "TestTimelineBeyondNotes$"}, want: "TestTimelineBeyondNotes",
+	},
+	{
+		name:  "revocations: a tenant's revocation replaces a session that is beyond the notes",
+		edits: []edit{{"verifier/revocations/internal/rules/ends.go", "if b.Kind == table.Session || a.Key", "if a.Key"}},
+		tests: tests{revRules, "TestSum$"}, want: "TestSum",
+	},
+	{
+		name:  "rediskeys: a key of a bucket is removed by a command that only looks",
+		edits: []edit{{"rotation/rediskeys/store.go", `if instance != "" && r.err != nil && kindOf`, "if r.err != nil && kindOf"}},
+		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
+	},
+	{
+		name:  "rediskeys: an instance that starts does not mend the tenants of a bucket",
+		edits: []edit{{"rotation/rediskeys/lua/sync.lua", "if instance ~= '' then\n  redis.call('SISMEMBER'", "if false then\n  redis.call('SISMEMBER'"}},
+		tests: tests{"./rotation/rediskeys", "TestMendUnknownTenants$"}, want: "TestMendUnknownTenants",
+	},
+	{
+		name:  "rediskeys: what a bucket has of the right type is removed too",
+		edits: []edit{{"rotation/rediskeys/lua/mend.lua", "if type(r) == 'table' and r.err and string.find(r.err, 'WRONGTYPE', 1, true) and redis", "if redis"}},
+		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
+	},
+	{
+		name:  "revocations: a list that starts waits for its next poll",
+		edits: []edit{{"verifier/revocations/loop.go", "return min(poll, left)", "return poll"}},
+		tests: tests{revoking, "TestTimelineReady$"}, want: "TestTimelineReady",
 	},
 	{
 		name:  "revocations: a clean note counts for a tenant over its share",

@@ -71,7 +71,7 @@ var (
 	ErrTLS = errors.New("TLS with Redis failed: is this its port for TLS, does it want a certificate of this client, and do both know a version of TLS?")
 
 	// ErrWrongType reports that one of the store's keys has another type than the
-	// store gives it (WRONGTYPE): another program writes to it.
+	// store gives it (WRONGTYPE): another program writes to it. [Store.Sync] says which keys an instance mends.
 	ErrWrongType = errors.New("a key holds something that keyturn did not write: look at it, and delete it or restore a backup")
 
 	// ErrTooLarge reports that a ring has more than 1 MiB, or would have after the change

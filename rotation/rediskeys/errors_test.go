@@ -132,12 +132,12 @@ func TestWrongType(t *testing.T) {
 	redistest.Need(t)
 	t.Parallel()
 	server, s := running(t)
-	all := []string{"Sync", "Sync without an instance", "Load", "Tenants", "Write", "Acks", "Forget"}
+	all := []string{"Sync without an instance", "Load", "Tenants", "Write", "Acks", "Forget", "Sync"} // the last one mends: see TestMend
 	for k, want := range map[string][]string{
 		"ring:" + tenant: {"Load", "Write"},
-		"log":            {"Sync", "Sync without an instance", "Load", "Write", "Acks"},
+		"log":            {"Sync without an instance", "Load", "Write", "Acks"},
 		"tenants":        {"Tenants", "Write"},
-		"ack":            {"Sync", "Acks", "Forget"},
+		"ack":            {"Acks", "Forget"},
 	} {
 		flush(t, server)
 		at := begin(t, s)

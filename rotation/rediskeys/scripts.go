@@ -27,11 +27,13 @@ var (
 	forgetLua string
 	//go:embed lua/discard.lua
 	discardLua string
+	//go:embed lua/mend.lua
+	mendLua string
 	//go:embed lua/log.lua
 	logLua string
 )
 
-type scripts struct{ sync, load, tenants, write, acks, forget, discard, log script }
+type scripts struct{ sync, load, tenants, write, acks, forget, discard, mend, log script }
 
 func newScripts() scripts {
 	return scripts{
@@ -42,6 +44,7 @@ func newScripts() scripts {
 		acks:    newScript(commonLua + acksLua),
 		forget:  newScript(commonLua + forgetLua),
 		discard: newScript(commonLua + discardLua),
+		mend:    newScript(commonLua + mendLua),
 		log:     newScript(commonLua + logLua),
 	}
 }

@@ -42,6 +42,10 @@ var errUnexpected = errors.New("the reply is not what the script returns")
 
 // Sync implements [rotation.Store]. If nothing is new, a poll costs one command for
 // each bucket.
+//
+// If a bucket's log, tenants or acknowledgements have another type than this store gives them, a person or another
+// program has overwritten them. An instance removes the key, syncs again, and finds it in SyncReply.Mended. Without
+// an instance, as for a command that only looks, the error is [ErrWrongType].
 func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.SyncRequest) []rotation.SyncReply {
 	replies := make([]rotation.SyncReply, len(requests))
 	calls := make([]call, 0, len(requests))
@@ -55,11 +59,45 @@ func (s *Store) Sync(ctx context.Context, instance string, requests []rotation.S
 		}
 		calls, requestOf = append(calls, c), append(requestOf, i)
 	}
-	for n, r := range s.run(ctx, s.scripts.sync, calls) {
+	got := s.run(ctx, s.scripts.sync, calls)
+	mended := s.mend(ctx, instance, calls, got)
+	for n, r := range got {
 		i := requestOf[n]
 		replies[i] = readSync(r, requests[i])
+		replies[i].Mended = mended[n]
 	}
 	return replies
+}
+
+// mend removes keys of the wrong type from the buckets of the calls of a sync that failed because of one, and
+// repeats these calls. It returns what it has removed, by the index of the call.
+func (s *Store) mend(ctx context.Context, instance string, calls []call, replies []reply) map[int][]string {
+	var broken []int
+	var mends []call
+	for n, r := range replies {
+		if instance != "" && r.err != nil && kindOf(r.err) == ErrWrongType {
+			keys := calls[n].keys // log, ack, tenants, rings
+			broken, mends = append(broken, n), append(mends, call{keys: []string{keys[0], keys[2], keys[1]}})
+		}
+	}
+	if len(broken) == 0 {
+		return nil
+	}
+	mended := make(map[int][]string, len(broken))
+	var again []call
+	var at []int
+	for i, r := range s.run(ctx, s.scripts.mend, mends) {
+		in := replyReader{items: []any{r.value}}
+		if names := in.texts(); r.err == nil && len(names) > 0 {
+			n := broken[i]
+			mended[n] = names
+			again, at = append(again, calls[n]), append(at, n)
+		}
+	}
+	for i, r := range s.run(ctx, s.scripts.sync, again) {
+		replies[at[i]] = r
+	}
+	return mended
 }
 
 func (s *Store) syncCall(instance string, r rotation.SyncRequest, nonce string) (call, error) {

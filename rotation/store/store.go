@@ -166,6 +166,10 @@ type SyncReply struct {
 	// Acks, if they were requested, are those that are stored after this sync, sorted by instance.
 	// If there are more than 64, they are the 64 youngest.
 	Acks []RawAck
+
+	// Mended names what this sync has removed from the bucket, since it was nothing that a store writes, and made
+	// again: "log", "tenants" or "ack". A person or another program writes to the store. It counts with Err too.
+	Mended []string
 }
 
 // A Snapshot is a ring as the store has it at one moment.

@@ -147,3 +147,41 @@ func TestRedisBrokenGroup(t *testing.T) {
 		})
 	}
 }
+
+// TestRedisBrokenBucket: another program overwrites the log of a bucket, its tenants or its acknowledgements. The list
+// removes that, raises an alarm, and forgets nothing: an instance that starts later reads the revocation.
+func TestRedisBrokenBucket(t *testing.T) {
+	redistest.Need(t)
+	server := redistest.Run(t, redistest.Options{})
+	url := "redis://" + server.Addr()
+	a := onRedis(t, url, "a")
+	waitFor(t, "a is ready", func() bool { return a.Status().Ready })
+	receipt, err := a.RevokeToken(t.Context(), "acme", "1", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := groupName(groupOf(receipt.entry.Digest, allGroups))
+	bucket := rotation.BucketOf(group)
+	for i, name := range []string{"log", "tenants", "ack"} {
+		forged := a.Status().Alarms.Forged
+		if err := server.Client().Set(t.Context(), fmt.Sprintf("kt:rv:{%d}:%s", bucket, name), "text", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, name+" is mended", func() bool { return a.Status().Alarms.Forged > forged })
+		waitFor(t, "the group is listed", func() bool {
+			names, err := a.store.Tenants(t.Context(), []int{bucket})
+			return err == nil && slices.Contains(names[0], group)
+		})
+		if revoked, err := says(a, names{tenant: "acme", jti: "1"}); !revoked || err != nil {
+			t.Errorf("%s: the token is revoked: %t, %v", name, revoked, err)
+		}
+		if _, err := a.RevokeToken(t.Context(), "acme", fmt.Sprint("after ", i), time.Now().Add(time.Hour)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	b := onRedis(t, url, "b")
+	waitFor(t, "b is ready", func() bool { return b.Status().Ready })
+	if revoked, err := says(b, names{tenant: "acme", jti: "1"}); !revoked || err != nil {
+		t.Errorf("a new list: the token is revoked: %t, %v", revoked, err)
+	}
+}

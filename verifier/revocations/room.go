@@ -17,6 +17,7 @@ type shortage struct {
 	groups map[int]noted // where such entries lie, unless these were read again since; with some of them
 	kept   int           // how many entries groups has: at most a share
 	until  int64         // when the last of those entries ends
+	beyond table.Entry   // the sum of entries that were not noted, which the store may lose unseen; zero without any
 }
 
 // noted are entries that are not held, by their digests.
@@ -68,7 +69,8 @@ func (l *List) roomLocked(e table.Entry) bool {
 	return false
 }
 
-// noteLocked notes an entry that is not held. The store may lose it before there is room.
+// noteLocked notes an entry that is not held. The store may lose it before there is room. Of entries for which there
+// is no room here either, nothing is known but when the last one ends.
 func (l *List) noteLocked(s *shortage, e table.Entry) {
 	g := groupOf(e.Digest, len(l.prints))
 	of := s.groups[g]
@@ -76,11 +78,17 @@ func (l *List) noteLocked(s *shortage, e table.Entry) {
 		of = make(noted)
 		s.groups[g] = of
 	}
-	if old, ok := of[e.Digest]; ok {
+	switch old, ok := of[e.Digest]; {
+	case ok:
 		of[e.Digest] = rules.Join(old, e)
-	} else if s.kept < l.cfg.MaxPerTenant {
+	case s.kept < l.cfg.MaxPerTenant:
 		of[e.Digest] = e
 		s.kept++
+	case s.beyond == table.Entry{}:
+		s.beyond = e
+		l.cfg.Logger.Error("revocations: a tenant, or the list, has so many more than its share that this instance cannot note them: it answers with 503 until the last of those has ended, or the whole tenant is revoked, or it is started again", "noted", s.kept)
+	default:
+		s.beyond = rules.Sum(s.beyond, e)
 	}
 }
 
@@ -145,12 +153,18 @@ func (l *List) isShortOf(g int) bool {
 	})
 }
 
-// endShortagesLocked ends the shortages of which everything is held now, or has ended.
+// endShortagesLocked ends the shortages of which everything is held now, or has ended, or is replaced by the
+// revocation of the tenant.
 func (l *List) endShortagesLocked() {
 	if !l.short.partial() {
 		return
 	}
-	over := func(s *shortage) bool { return rules.ShortageOver(len(s.groups), s.until, l.swept) }
+	over := func(s *shortage) bool {
+		if l.replacedLocked(s.beyond) {
+			s.beyond = table.Entry{}
+		}
+		return rules.ShortageOver(len(s.groups), s.until, s.beyond.End, l.swept)
+	}
 	before := len(l.short.of)
 	maps.DeleteFunc(l.short.of, func(_ uint64, s *shortage) bool { return over(s) })
 	if len(l.short.of) < before {

@@ -130,10 +130,22 @@ func (r *reading) ask() {
 	defer cancel()
 	r.replies = l.store.Sync(ctx, instance, requests)
 	r.received = l.cfg.Now()
+	r.noteMended(requests)
 	r.noteClock()
 	for i, b := range r.buckets {
 		if reply := &r.replies[i]; reply.Err == nil {
 			r.compareDigests(b, requests[i].Digests, reply)
+		}
+	}
+}
+
+// noteMended raises an alarm for what the store has removed. The log is read again from its beginning, and
+// acknowledgements come with the next polls.
+func (r *reading) noteMended(requests []rotation.SyncRequest) {
+	for i := range r.replies {
+		if names := r.replies[i].Mended; len(names) > 0 {
+			r.l.count(&r.l.alarms.Forged)
+			r.l.cfg.Logger.Error("revocations: a key of the store held something that keyturn did not write: it was removed, and is made again; a person or another program writes to the store", "bucket", requests[i].Bucket, "keys", names)
 		}
 	}
 }

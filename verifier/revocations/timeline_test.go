@@ -12,6 +12,8 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rotationtest"
 	"github.com/keyturn/keyturn/verifier"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/codec"
+	"github.com/keyturn/keyturn/verifier/revocations/internal/table"
 )
 
 // refuses reports whether the list refuses a token as revoked. An error other than that is "unknown".
@@ -306,6 +308,21 @@ func TestTimelineLosingSide(t *testing.T) {
 	})
 }
 
+// TestTimelineReady: a list that is alone is ready as soon as others had time to put back what the store may have
+// lost, and no sooner.
+func TestTimelineReady(t *testing.T) {
+	for i := range 20 {
+		virtual(t, func(t *testing.T) {
+			begin := time.Now()
+			a := open(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a"), fmt.Sprint("a", i))
+			ready(t, a)
+			if took, least := time.Since(begin), 2*a.cfg.gap(); took < least || took > least+100*time.Millisecond {
+				t.Errorf("%s is ready after %v, want %v", a.cfg.Instance, took, least)
+			}
+		})
+	}
+}
+
 // TestTimelineNoRoom: a command writes more than a list takes, for one tenant or for all. The list cannot tell,
 // and needs no restart to tell again: either what it had no room for ends, or there is room for it, and it
 // is read. A token whose revocation found no room is never accepted meanwhile.
@@ -353,6 +370,63 @@ func TestTimelineNoRoom(t *testing.T) {
 				}
 				if revoked, err := says(a, names{tenant: "acme", jti: "5"}); err != nil || revoked != (tt.last > tt.tells) {
 					t.Errorf("after %v the last token: %t, %v", tt.tells, revoked, err)
+				}
+			})
+		})
+	}
+}
+
+// TestTimelineBeyondNotes: a command writes eight revocations for a tenant whose share is two. A list holds four and
+// notes two. The store loses the two others, and later there is room. The list does not know what they were, so it
+// cannot tell for the tenant until they have ended, or the whole tenant is revoked.
+func TestTimelineBeyondNotes(t *testing.T) {
+	const early, late = 10 * time.Minute, 50 * time.Minute
+	for name, tt := range map[string]struct {
+		perTenant, all int
+		revokeAt       time.Duration // when the whole tenant is revoked, or zero
+		tells          time.Duration // by then the list can tell again
+	}{
+		"a tenant's end":         {perTenant: 2, all: 100, tells: late + 10*time.Minute},
+		"the tenant is revoked":  {perTenant: 2, all: 100, revokeAt: 15 * time.Minute, tells: 16 * time.Minute},
+		"there are too many":     {perTenant: 2, all: 2, tells: late + 10*time.Minute},
+		"too many of one tenant": {perTenant: 2, all: 2, revokeAt: 15 * time.Minute, tells: 16 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(t *testing.T) {
+				cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+				a := open(t, cluster.Connect("a"), "a", func(c *Config) { c.MaxPerTenant, c.MaxEntries = tt.perTenant, tt.all })
+				ready(t, a)
+				command := open(t, cluster.Connect("command"), "command", func(c *Config) { c.Transient = true })
+				begin := time.Now()
+				for i := range 8 {
+					exp := begin.Add(early)
+					if i >= 6 {
+						exp = begin.Add(late)
+					}
+					if _, err := command.RevokeToken(t.Context(), "acme", fmt.Sprint(i), exp); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				time.Sleep(5 * time.Second)
+				for _, jti := range []string{"6", "7"} {
+					d := a.current().First().Digest(table.Token, "acme", jti)
+					cluster.EditRing(groupName(groupOf(d, few)), func(fields map[string][]byte) { delete(fields, codec.Field(d)) })
+				}
+				for time.Since(begin) < tt.tells {
+					if time.Sleep(time.Second); tt.revokeAt > 0 && time.Since(begin) > tt.revokeAt {
+						if _, err := command.RevokeTenant(t.Context(), "acme", time.Now()); err != nil {
+							t.Fatal(err)
+						}
+						tt.revokeAt = 0
+					}
+					lost := names{tenant: "acme", jti: "7", iat: begin.Unix()}
+					if revoked, err := says(a, lost); err == nil && !revoked && time.Since(begin) < late {
+						t.Fatalf("after %v the last token is accepted: %+v", time.Since(begin), a.Status())
+					}
+				}
+				if revoked, err := says(a, names{tenant: "acme", jti: "good", iat: time.Now().Unix()}); err != nil || revoked {
+					t.Errorf("after %v a good token: %t, %v: %+v", tt.tells, revoked, err, a.Status())
 				}
 			})
 		})

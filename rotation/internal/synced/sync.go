@@ -113,7 +113,13 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 	}
 	ctx, cancel := run.callContext()
 	defer cancel()
-	return run.k.store.Sync(ctx, instance, requests)
+	replies := run.k.store.Sync(ctx, instance, requests)
+	for i := range replies {
+		if names := replies[i].Mended; len(names) > 0 {
+			run.k.Raise(&run.k.Alarms.Forged, "a key of the store held something that keyturn did not write: it was removed, and is made again; a person or another program writes to the store", "bucket", requests[i].Bucket, "keys", names)
+		}
+	}
+	return replies
 }
 
 // digests returns the rings of b whose digests this sync compares: by turns a part of them, see

@@ -20,6 +20,10 @@ if refused then
   return refused
 end
 
+if instance ~= '' then
+  redis.call('SISMEMBER', tenants, '') -- fails if the key is not a set: then the caller mends it
+end
+
 local digests, unlisted = {}, {}
 for i = 4, #KEYS do
   local d, err = digest(KEYS[i])

@@ -75,9 +75,20 @@ func Replaces(tenant, e table.Entry, skew time.Duration) bool {
 // room for. It holds up to twice its share, so that what is read then finds room.
 func HasRoom(held, share int) bool { return held <= share }
 
-// ShortageOver reports whether all entries are held that found no room: the groups that had them were read
-// again, or the last of them ended at until. Other instances count an entry for a while after its end, so
-// that is over two minutes later.
-func ShortageOver(groups int, until, swept int64) bool {
-	return groups == 0 || until != codec.Forever && until+2*oldMinute <= swept
+// Sum returns an entry that stands for a and b: it ends with the later one, and [Replaces] says that a tenant's
+// revocation replaces it only if that replaces both. It says nothing of their digests.
+func Sum(a, b table.Entry) table.Entry {
+	if b.Kind == table.Session || a.Key != b.Key || a.Tenant != b.Tenant {
+		a.Kind = table.Session
+	}
+	return Join(a, b)
+}
+
+// ShortageOver reports whether the entries that found no room count for nothing any more. Either the last of them
+// ended at until. Or their groups were read again, and the last entry that was not noted ended at beyond: the store
+// may have lost that one unseen. Other instances count an entry for a while after its end, so that is over two
+// minutes later.
+func ShortageOver(groups int, until, beyond, swept int64) bool {
+	passed := func(end int64) bool { return end != codec.Forever && end+2*oldMinute <= swept }
+	return passed(until) || groups == 0 && passed(beyond)
 }

@@ -85,6 +85,33 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestSum: a tenant's revocation replaces a sum only if it replaces all that were added, in any order.
+func TestSum(t *testing.T) {
+	tenant := table.Entry{Digest: table.Digest{7: 7}, Kind: table.Tenant, Tenant: 7, Key: 1, Before: 1000, End: 5000}
+	first := table.Entry{Kind: table.Token, Tenant: 7, Key: 1, Before: 900, End: 4000}
+	for _, tt := range []struct {
+		what string
+		edit func(e *table.Entry)
+		want bool
+	}{
+		{"a token", func(*table.Entry) {}, true},
+		{"a subject", func(e *table.Entry) { e.Kind = table.Subject }, true},
+		{"a session", func(e *table.Entry) { e.Kind = table.Session }, false},
+		{"another tenant's", func(e *table.Entry) { e.Tenant = 8 }, false},
+		{"under another digest key", func(e *table.Entry) { e.Key = 2 }, false},
+		{"one that is too young", func(e *table.Entry) { e.Before = 1000 }, false},
+		{"one that ends later", func(e *table.Entry) { e.End = 5001 }, false},
+	} {
+		e := first
+		tt.edit(&e)
+		for _, sum := range []table.Entry{Sum(first, e), Sum(e, first), Sum(Sum(first, e), first)} {
+			if Replaces(tenant, sum, time.Second) != tt.want || sum.End != max(e.End, first.End) {
+				t.Errorf("%s: %+v", tt.what, sum)
+			}
+		}
+	}
+}
+
 // TestKnown: to revoke a token again revokes nothing more, whatever the time. A subject, a tenant and a
 // session are known if the store's entry goes as far.
 func TestKnown(t *testing.T) {
