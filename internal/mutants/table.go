@@ -16,6 +16,11 @@ const (
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
 var mutants = []mutant{
 	{
+		name:  "an error shows a part of a password",
+		edits: []edit{{"cmd/keyturn/config_file.go", "if !allFields(all) {", "if false {"}},
+		tests: tests{"./cmd/keyturn", "TestNoLoginInErrorsOfConfig$"}, want: "rightpart72",
+	},
+	{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate, ", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now, "},
