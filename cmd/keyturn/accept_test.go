@@ -234,7 +234,7 @@ func TestServeAccepts(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())
-	c.run("keys", "create", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
+	c.run("keys", "create", "--freshness", "6s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
 	wait(t, func() bool { return strings.Contains(s.log.String(), "ready: all rings are in step") })
 	old := hs256(testSecret, plainHeader, in(time.Hour, ""))

@@ -227,7 +227,7 @@ func TestKeysRevoke(t *testing.T) {
 func TestKeysRevokeRoster(t *testing.T) {
 	t.Parallel()
 	eachRedis(t, func(t *testing.T, c *ringCLI) {
-		c.run("keys", "create", "--freshness", "6s", "--skew", "1s").wantCode(t, exitYes)
+		c.run(append([]string{"keys", "create"}, calm...)...).wantCode(t, exitYes)
 		s, err := openStore(c.url, rediskeys.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -238,7 +238,7 @@ func TestKeysRevokeRoster(t *testing.T) {
 			t.Fatal(err)
 		}
 		k, err := rotation.Open(t.Context(), s, rotation.Config{
-			KEKs: keks, Tenants: []string{"default"}, Instance: "peer-1", TrustFirstRead: true, Poll: 100 * time.Millisecond,
+			KEKs: keks, Tenants: []string{"default"}, Instance: "peer-1", TrustFirstRead: true, Poll: 100 * time.Millisecond, StoreMayBeAway: true,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -246,7 +246,7 @@ func TestKeysRevokeRoster(t *testing.T) {
 		defer k.Close(context.WithoutCancel(t.Context()))
 		wait(t, func() bool { return k.Status().Counts.Syncs > 2 })
 		pending := c.wantStates("signing", "pending")["pending"].KID
-		r := c.run("keys", "revoke", "--json", "--wait", "10s", "--", pending).wantCode(t, exitYes)
+		r := c.run("keys", "revoke", "--json", "--wait", "60s", "--", pending).wantCode(t, exitYes)
 		if !strings.Contains(r.stdout, `"acks":[{"instance":"peer-1","applied":true,"heard_at":"`) {
 			t.Errorf("stdout = %s; stderr = %s", r.stdout, r.stderr)
 		}
