@@ -329,7 +329,7 @@ func TestAnswerBeforeTheBodyEnds(t *testing.T) {
 			t.Errorf("the connection: %v, want its end", err)
 		}
 		began := time.Now()
-		if p.stop(); time.Since(began) > 5*time.Second {
+		if p.stop(); time.Since(began) > 9*time.Second {
 			t.Errorf("the server ended after %v", time.Since(began))
 		}
 	}
