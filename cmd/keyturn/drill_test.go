@@ -32,7 +32,7 @@ func (c *ringCLI) drill(code int, kind string, flags ...string) (d drilled) {
 	c.t.Helper()
 	args := append([]string{"drill", kind, "--json"}, flags...)
 	if !slices.Contains(flags, "--freshness") {
-		args = append(args, "--freshness", "6s")
+		args = append(args, "--freshness", "9s")
 	}
 	if kind == drillOutage {
 		args = append(args, "--for", "1s")
@@ -319,12 +319,7 @@ func (c *ringCLI) peerAt(name string, poll, deadline time.Duration, verifies ...
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { k.Close(context.WithoutCancel(c.t.Context())) })
-	for _, tenant := range []string{"canary", defaultTenant} {
-		wait(c.t, func() bool {
-			acks, _, err := s.Acks(c.t.Context(), rotation.BucketOf(tenant))
-			return err == nil && slices.ContainsFunc(acks, func(a rotation.RawAck) bool { return a.Instance == name })
-		})
-	}
+	c.awaitAcks(s, name)
 }
 
 // The link carries the connections to each server of a Cluster, and to a primary that Sentinels name.

@@ -221,7 +221,7 @@ func waitURL(t *testing.T, stdout io.Reader, out *syncBuffer) string {
 		if url != "" {
 			return url
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 	}
 	t.Fatalf("serve did not say where it listens; it said: %s", out)
 	return ""

@@ -276,7 +276,7 @@ func TestRekeyRevocations(t *testing.T) {
 	c.run("keys", "rekey").wantCode(t, exitYes, "revocations: 0 digest keys sealed again, 1 done already")
 	_, keks = kekLines(t, second)
 	l := open(keks)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := l.WaitReady(ctx); err != nil || l.Len() != 1 {
 		t.Errorf("with the new KEK alone: %d revocations, %v", l.Len(), err)

@@ -50,12 +50,23 @@ func (c *ringCLI) peerIn(realm string, others []string, name, kek string, tenant
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { k.Close(context.WithoutCancel(c.t.Context())) })
-	bucket := rotation.BucketOf(append(tenants, "default")[0])
-	wait(c.t, func() bool { // its first acknowledgement comes with its second sync
-		acks, _, err := s.Acks(c.t.Context(), bucket)
-		return err == nil && slices.ContainsFunc(acks, func(a rotation.RawAck) bool { return a.Instance == name })
-	})
+	c.awaitAcks(s, name, tenants[:min(1, len(tenants))]...) // the bucket of another may hold rubbish, and is not acknowledged
 	return k
+}
+
+// awaitAcks waits until an instance has acknowledged the buckets of the tenants, or those of the tests if there are
+// no tenants: the instance holds all rings then. Its first acknowledgement comes with its second sync.
+func (c *ringCLI) awaitAcks(s *store, name string, tenants ...string) {
+	c.t.Helper()
+	if len(tenants) == 0 {
+		tenants = []string{"canary", defaultTenant}
+	}
+	for _, tenant := range tenants {
+		wait(c.t, func() bool {
+			acks, _, err := s.Acks(c.t.Context(), rotation.BucketOf(tenant))
+			return err == nil && slices.ContainsFunc(acks, func(a rotation.RawAck) bool { return a.Instance == name })
+		})
+	}
 }
 
 // A shownReceipt is the receipt of --json, as far as these tests read it.
@@ -153,7 +164,7 @@ func (c *ringCLI) freezableOf(name string, tenants ...string) *freezing {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	wait(c.t, func() bool { return k.Status().Counts.Syncs > 2 })
+	c.awaitAcks(s, name, tenants...)
 	c.t.Cleanup(func() { k.Close(context.WithoutCancel(c.t.Context())); s.close() })
 	return frozen
 }
