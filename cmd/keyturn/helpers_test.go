@@ -519,20 +519,7 @@ func (c *ringCLI) wantStates(states ...string) map[string]listed {
 	return keys
 }
 
-// eachRedis runs a test on a Redis in memory and on a real one, both at once.
-func eachRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
-	t.Run("miniredis", func(t *testing.T) {
-		t.Parallel()
-		test(t, newRingCLI(t, miniredis.RunT(t).Addr()))
-	})
-	t.Run("Redis", func(t *testing.T) {
-		t.Parallel()
-		redistest.Need(t)
-		test(t, newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr()))
-	})
-}
-
-// anyRedis runs a test that reads all buckets of a list, as "keys rekey" does, with the Redis of [redisAddr].
+// anyRedis runs a test on the Redis of [redisAddr].
 func anyRedis(t *testing.T, test func(t *testing.T, c *ringCLI)) {
 	t.Helper()
 	test(t, newRingCLI(t, redisAddr(t)))

@@ -29,7 +29,7 @@ const oldSecret = "the shared secret of old programs"
 // the receipt says until when their tokens are good.
 func TestKeysImport(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		secret := file(t, oldSecret+"\n")
 		token := sign(t, "--secret-file", secret, "--claim", "sub=ann", "--ttl", "20h")
 		c.run("keys", "import", "--secret-file", secret, "--no-kid", "--longest-token", "20h", "--hold", "--every", "7d").wantCode(t, exitYes,
