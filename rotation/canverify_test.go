@@ -274,9 +274,14 @@ func TestOutageIsOneLine(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		f := newDerivedFleet(t, daily)
 		defer f.leave()
+		other := join(t, f.cluster, "globex", derived, of("globex"))
+		defer other.leave()
+		if _, err := other.rotator.Create(t.Context(), "globex", daily); err != nil {
+			t.Fatal(err)
+		}
 		log := new(logbook)
 		conn := f.cluster.Connect("reader")
-		k, err := rotation.Open(t.Context(), conn, rotation.Config{KEKs: testKEK, Instance: "reader", Logger: slog.New(log)})
+		k, err := rotation.Open(t.Context(), conn, rotation.Config{KEKs: testKEK, Tenants: []string{"acme", "globex"}, Instance: "reader", Logger: slog.New(log)})
 		if err != nil {
 			t.Fatal(err)
 		}
