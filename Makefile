@@ -4,6 +4,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# The stages of make test come one after the other under make -j, too.
+.NOTPARALLEL:
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 APIDIFF     := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
@@ -44,6 +47,9 @@ longest = ./cmd/keyturn ./rotation/rotationtest ./keystore/jwks ./rotation
 jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
 again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=adapters --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
+# The tests of keystore/jwks and verifier that do less with the race detector, besides those of jsonTests.
+inPart = AgainstModel|LeaveNoTrace|Floods?D|ChangedReal|FaultsCost|ForgedTokensForAllTenants$$|LargeDocuments
+
 # Packages that start and stop real servers with the signals of Unix.
 unixOnly = /internal/(redis|proxy)test$$|/bench/faults$$
 
@@ -80,15 +86,15 @@ lint: ## gofmt, vet, staticcheck, go mod tidy -diff, in every module, and words
 words: ## how the comments and pages are written: fails above one listed phrase in 1000 words, and lists them
 	@go run ./internal/words
 
-# What waits runs beside what computes, at the lowest priority: npm beside lint, and what is quick or
-# repeated beside the tests that wait for Redis, proxies and real time.
+# What computes runs beside what waits, at the lowest priority: npm beside lint, and what is quick or
+# repeated beside the tests that wait for Redis, proxies and real time. Each side is one sequence: with a
+# barrier in the middle, the side that is first there leaves a core idle.
 .PHONY: test
 test: ## all of CI: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2, the alerts
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
 	@.ci/setup first
 	@.ci/beside '.ci/setup npm' '$(MAKE) --no-print-directory lint'
-	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory nested' '$(MAKE) --no-print-directory root'
-	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory again' '$(MAKE) --no-print-directory faults-in-time'
+	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory nested again' '$(MAKE) --no-print-directory root faults-in-time'
 
 # The stages of make test.
 .PHONY: root nested faults-in-time again
@@ -102,13 +108,13 @@ faults-in-time:
 	@go test -vet=off $(race) -shuffle=on -parallel $(WAITING) -timeout 15m ./bench/faults
 	@.ci/beside '$(MAKE) --no-print-directory alerts' "$(if $(race),go test -vet=off -run '^TestFaults$$' -timeout 15m ./bench/faults,true)"
 again:
-	@echo "== 2000 histories of rings under faults, all timelines, and all short ones, without the race detector"
-	@go test -vet=off -run '^Test(Histories|Timeline)' -timeout 10m ./rotation/rotationtest
-	@go test -vet=off ./rotation/internal/protocol
-	@echo "== the whole of what runs in part with the race detector"
-	@go test -vet=off -run 'AgainstModel|LeaveNoTrace|Floods|ChangedReal' -timeout 5m ./keystore/jwks ./verifier
 	@echo "== GOEXPERIMENT=jsonv2, without the race detector (which allocates)"
-	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 5m $(again)
+	@GOEXPERIMENT=jsonv2 go test -vet=off -run '$(jsonTests)' -timeout 15m $(again)
+	@echo "== the whole of what runs in part with the race detector"
+	@go test -vet=off -run '$(inPart)' -timeout 15m ./keystore/jwks ./verifier
+	@go test -vet=off -timeout 15m ./rotation/internal/protocol
+	@echo "== 2000 histories of rings under faults, all timelines, and all short ones, without the race detector"
+	@go test -vet=off -run '^Test(Histories|Timeline)' -timeout 15m ./rotation/rotationtest
 
 .PHONY: bench
 bench: setup ## measure, beside other libraries too, and write docs/benchmarks.md (BENCHCOUNT=5 rounds, BENCHTIME=500ms each)

@@ -212,7 +212,7 @@ func Realm(realm string) Option {
 // be http on a loopback host.
 func WithResourceMetadata(url string) Option {
 	if problem := checkWebURL(url); problem != "" {
-		panic(fmt.Sprintf("middleware: WithResourceMetadata: %q: %s", url, problem))
+		panic("middleware: WithResourceMetadata: " + problem)
 	}
 	return func(g *guard) {
 		if g.resource != "" {

@@ -45,7 +45,7 @@ const resourcePath = "/.well-known/oauth-protected-resource"
 // what a Resource may have.
 func (r Resource) MetadataURL() string {
 	if problem := checkIssuerURL(r.URL); problem != "" {
-		panic(fmt.Sprintf("middleware: Resource.URL: %q: %s", r.URL, problem))
+		panic("middleware: Resource.URL: " + problem)
 	}
 	scheme, rest, _ := strings.Cut(r.URL, "://")
 	host, path, _ := strings.Cut(rest, "/")
@@ -93,14 +93,14 @@ func ResourceMetadata(r Resource) http.Handler {
 // check returns a field that is wrong, and why.
 func (r *Resource) check() (field, problem string) {
 	if problem := checkIssuerURL(r.URL); problem != "" {
-		return "URL", fmt.Sprintf("%q: %s", r.URL, problem)
+		return "URL", problem
 	}
 	if len(r.AuthorizationServers) == 0 {
 		return "AuthorizationServers", "empty: clients would not know where to get a token"
 	}
 	for i, s := range r.AuthorizationServers {
 		if problem := checkIssuerURL(s); problem != "" {
-			return "AuthorizationServers", fmt.Sprintf("%q: %s", s, problem)
+			return fmt.Sprintf("AuthorizationServers[%d]", i), problem
 		}
 		if slices.Contains(r.AuthorizationServers[:i], s) {
 			return "AuthorizationServers", fmt.Sprintf("%q is there twice", s)
@@ -114,7 +114,7 @@ func (r *Resource) check() (field, problem string) {
 	}
 	if r.Documentation != "" {
 		if problem := checkWebURL(r.Documentation); problem != "" {
-			return "Documentation", fmt.Sprintf("%q: %s", r.Documentation, problem)
+			return "Documentation", problem
 		}
 	}
 	return "", ""
@@ -129,7 +129,8 @@ func checkIssuerURL(text string) (problem string) {
 	return checkWebURL(text)
 }
 
-// checkWebURL says why a URL cannot go into a header or a document, or "".
+// checkWebURL says why a URL cannot go into a header or a document, or "". The problem leaves out the
+// URL, which may hold a password.
 func checkWebURL(text string) (problem string) {
 	u, err := url.Parse(text)
 	switch {

@@ -94,6 +94,29 @@ func TestResourcePanics(t *testing.T) {
 	panicsWhenBuilt(t, builds)
 }
 
+// A panic ends in a log, so it leaves out a URL that is refused.
+func TestResourcePanicsWithoutThePassword(t *testing.T) {
+	const url = "https://user:hun/ter2@api.example"
+	good := middleware.Resource{URL: "https://api.example", AuthorizationServers: []string{"https://login.example"}}
+	server, page, own := good, good, good
+	server.AuthorizationServers = append(server.AuthorizationServers[:1:1], url)
+	page.Documentation, own.URL = url, url
+	for name, build := range map[string]func(){
+		"the option": func() { middleware.WithResourceMetadata(url) }, "the URL of the metadata": func() { own.MetadataURL() },
+		"the resource": func() { middleware.ResourceMetadata(own) }, "a server": func() { middleware.ResourceMetadata(server) },
+		"the page": func() { middleware.ResourceMetadata(page) },
+	} {
+		func() {
+			defer func() {
+				if text, ok := recover().(string); !ok || strings.Contains(text, "user:") || strings.Contains(text, "ter2") {
+					t.Errorf("%s: the panic is %q", name, text)
+				}
+			}()
+			build()
+		}()
+	}
+}
+
 // Every challenge leads to the metadata. An answer that has none stays without.
 func TestChallengesNameTheMetadata(t *testing.T) {
 	const url = "https://api.example/.well-known/oauth-protected-resource/mcp"

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/keyturn/keyturn/internal/jwt"
-	"github.com/keyturn/keyturn/internal/unknown"
 	"github.com/keyturn/keyturn/keystore"
 )
 
@@ -34,7 +34,7 @@ const (
 	absentFor   = 5 * time.Second // how long the answer counts that there is no such tenant
 	failedFor   = time.Second     // how long a name is not asked for again after a failure
 	maxHintSize = 512             // in bytes; names that are longer are not asked for
-	maxAsking   = 64              // questions at one time: for new tenants, and as many for held ones
+	maxAsking   = 64              // questions at one time: for tenants that are not held, and as many for held ones
 	maxAttempts = 3               // of one question, and of one token, if tenants are removed meanwhile
 )
 
@@ -67,12 +67,12 @@ func (v *Verifier) openResolver(cfg Config) {
 	if cfg.Resolve == nil {
 		return
 	}
-	rate := orDefault(cfg.ResolvePerSecond, defaultResolvePerSecond)
 	v.resolver = &resolver{
 		v: v, resolve: cfg.Resolve,
 		ttl:     orDefault(cfg.ResolveTTL, defaultResolveTTL),
 		timeout: orDefault(cfg.ResolveTimeout, defaultResolveTimeout),
-		budget:  unknown.Budget{Burst: rate, Every: time.Second / time.Duration(rate)},
+		budget:  questionBudget{rate: orDefault(cfg.ResolvePerSecond, defaultResolvePerSecond)},
+		proved:  provedNames{seed: maphash.MakeSeed(), most: min(4*v.leases.most, maxProved)},
 		flights: make(map[Hint]*flight),
 		memory:  make(map[Hint]memo),
 	}
@@ -149,7 +149,7 @@ func (t *tenants) question(hint *string, p *parsed, now time.Time) (h Hint, ok b
 var (
 	errNoTenant          = errors.New("Config.Resolve knows no such tenant")
 	errResolveBudget     = errors.New("Config.Resolve was asked for as many tenants as Config.ResolvePerSecond allows: later, or raise it")
-	errResolveBusy       = fmt.Errorf("Config.Resolve has %d questions to answer already: is the database slow?", maxAsking)
+	errResolveBusy       = errors.New("Config.Resolve has too many questions to answer already: is the database slow?")
 	errResolveTimeout    = errors.New("Config.Resolve did not answer within Config.ResolveTimeout")
 	errResolvedOvertaken = errors.New("the tenant was changed each time that Config.Resolve was asked for it")
 	errResolveEnded      = errors.New("Config.Resolve ended its goroutine without an answer")
@@ -163,13 +163,25 @@ type resolver struct {
 	timeout time.Duration
 
 	mu      sync.Mutex // taken after Verifier.mu, if both are; guards the rest, and the flights' marks
-	budget  unknown.Budget
+	budget  questionBudget
+	proved  provedNames
 	flights map[Hint]*flight
-	asking  [2]int // questions under way: for tenants that are not held, and for those that are
+	asking  [lanes]int // questions under way
 	memory  map[Hint]memo
 	order   []Hint // of memory, the oldest first
 	stats   ResolveStats
 }
+
+// The lanes of questions: for tenants that are held, for others, and for some others that are proved.
+const (
+	laneHeld = iota
+	laneCommon
+	laneProved
+	lanes
+)
+
+// laneRoom is how many questions of each lane are asked at one time.
+var laneRoom = [lanes]int{laneHeld: maxAsking, laneCommon: maxAsking - maxAsking/keptShare, laneProved: maxAsking / keptShare}
 
 // ResolveStats count how [Config.Resolve] was asked, and how many of its tenants are held.
 type ResolveStats struct {
@@ -206,7 +218,7 @@ type memo struct {
 type flight struct {
 	hint Hint
 	held *rules // the tenant as it was held, or nil
-	lane int    // of resolver.asking
+	lane int
 	ctx  context.Context
 	done chan struct{}
 	err  error // once done is closed
@@ -257,14 +269,20 @@ func (r *resolver) board(ctx context.Context, h Hint, held *rules, serves bool, 
 		return nil, m.err
 	}
 	f := &flight{hint: Hint{strings.Clone(h.Tenant), strings.Clone(h.Issuer)}, held: held, done: make(chan struct{}), err: errResolveEnded}
-	if held != nil {
-		f.lane = 1
+	proved := held == nil && (r.proved.empty() || r.proved.has(h))
+	switch {
+	case held != nil:
+		f.lane = laneHeld
+	case proved && r.asking[laneProved] < laneRoom[laneProved]:
+		f.lane = laneProved
+	default:
+		f.lane = laneCommon
 	}
 	switch {
-	case r.asking[f.lane] == maxAsking:
+	case r.asking[f.lane] == laneRoom[f.lane]:
 		r.stats.Refused++
 		return nil, errResolveBusy
-	case held == nil && !r.budget.Take(now):
+	case held == nil && !r.budget.take(proved, now):
 		r.stats.Refused++
 		return nil, errResolveBudget
 	}
@@ -375,6 +393,7 @@ func (r *resolver) land(f *flight, cancel context.CancelFunc) {
 		delete(r.memory, f.hint)
 	case f.err == errNoTenant:
 		r.stats.Unknown++
+		r.proved.drop(f.hint)
 		r.remember(f.hint, memo{f.err, now.Add(absentFor)})
 	default:
 		r.stats.Failed++
@@ -430,6 +449,17 @@ func (r *resolver) sweep() {
 	}
 }
 
+// keepNames remembers the names of a tenant that makes room for another, and that a good token has used.
+// Its tokens then do not compete with made-up names. The caller holds Verifier.mu.
+func (r *resolver) keepNames(t *rules) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.proved.add(Hint{Tenant: t.ID})
+	for _, issuer := range t.issuers {
+		r.proved.add(Hint{Issuer: issuer})
+	}
+}
+
 // outdated reports whether the tenant was removed since the question was asked.
 func (r *resolver) outdated(f *flight, id string) bool {
 	r.mu.Lock()
@@ -481,6 +511,9 @@ func (v *Verifier) putResolved(f *flight, t *Tenant, fresh *rules, asked time.Ti
 	}
 	if held == nil {
 		for _, l := range v.leases.makeRoom() {
+			if l.used.Load() > 0 {
+				v.resolver.keepNames(e.named(l.id))
+			}
 			e.set(l.id, nil)
 		}
 	}

@@ -67,8 +67,10 @@ type Config struct {
 	MaxResolved int
 
 	// ResolvePerSecond bounds how often Resolve is asked for tenants that are not held: 0
-	// means 100 times a second. Beyond that the verifier cannot tell (503). Tenants that are
-	// held cost one more question each per half ResolveTTL.
+	// means 100 times a second. Beyond that the verifier cannot tell (503). A quarter of it is
+	// kept for tenants that a good token has used and that had to make room, once there are
+	// any: made-up names cannot use that quarter. Tenants that are held cost one more question
+	// each per half ResolveTTL.
 	ResolvePerSecond int
 
 	// ResolveTTL is how long an answer of Resolve counts: 0 means 5m.

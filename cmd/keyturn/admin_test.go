@@ -98,7 +98,7 @@ func TestServeAdminProcess(t *testing.T) {
 	}
 	begin := time.Now()
 	cmd.Process.Signal(syscall.SIGTERM)
-	if err := cmd.Wait(); err != nil || time.Since(begin) > 5*time.Second || !strings.HasSuffix(s.out.String(), "\nstopped\n") {
+	if err := cmd.Wait(); err != nil || time.Since(begin) > 20*time.Second || !strings.HasSuffix(s.out.String(), "\nstopped\n") {
 		t.Errorf("serve ended with %v after %v: %s", err, time.Since(begin), s.out)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/keyturn/keyturn/internal/redistest"
 )
 
-// quickRing makes a ring whose instances poll after 0.75 s, and stop to sign after SignFor, 5 s.
-var quickRing = []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s"}
+// quickRing makes a ring whose instances poll after 1.5 s.
+var quickRing = []string{"--freshness", "6s", "--skew", "500ms", "--dwell", "1s"}
 
 // With --config the server starts although Redis is away. The static tenant is served. The tenant with
 // a ring gets 503 until Redis is there.
@@ -66,7 +66,7 @@ func TestReadyzForWhat(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())
-	c.run(append([]string{"keys", "create"}, append(quickRing, "--sign-for", "3s", "--max-ttl", "1h")...)...).wantCode(t, exitYes)
+	c.run(append([]string{"keys", "create"}, append(quickRing, "--sign-for", "6s", "--max-ttl", "1h")...)...).wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
 	ready := func(query string) int { return askAt(t, s.admin, "GET", "/readyz"+query, "").status }
 	wait(t, func() bool { return ready("") == http.StatusOK && ready("?for=sign") == http.StatusOK })

@@ -111,7 +111,7 @@ func (c *backupCommand) failed(err error) error {
 func writeWhole(name string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
 	if err != nil {
-		return usagef("--out: %s", printable(err.Error(), false))
+		return usagef("--out: cannot make a file in its folder: %v", causeOf(err))
 	}
 	defer os.Remove(f.Name()) // it is gone by then if all went well
 	err = write(f)

@@ -298,22 +298,41 @@ func emptyElement(n *yaml.Node) int {
 
 var (
 	yamlUnknown = regexp.MustCompile(`^line ([0-9]+): field (\S+) not found in type`)
-	yamlTwice   = regexp.MustCompile(`^line ([0-9]+): mapping key ("\S+") already defined`)
+	yamlTwice   = regexp.MustCompile(`^line ([0-9]+): mapping key "(\w+)" already defined at line ([0-9]+)`)
 	yamlLine    = regexp.MustCompile(`line ([0-9]+): `)
 )
+
+// allFields reports whether all unknown fields look like fields. A comma in a value without quotes,
+// as in {redis: redis://user:pa,ss@host}, makes a field of each part. The last part has the @.
+func allFields(all []string) bool {
+	for _, text := range all {
+		if m := yamlUnknown.FindStringSubmatch(text); m != nil && (len(m[2]) > 40 || strings.Trim(m[2], fieldLetters) != "") {
+			return false
+		}
+	}
+	return true
+}
+
+const fieldLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
 // yamlText says where the file is wrong, and why. It leaves out the values, since one of them may be
 // a secret in the wrong place.
 func yamlText(err error) string {
-	text := err.Error()
+	text, all := err.Error(), []string(nil)
 	if e := new(yaml.TypeError); errors.As(err, &e) && len(e.Errors) > 0 {
-		text = e.Errors[0]
+		text, all = e.Errors[0], e.Errors
 	}
 	if m := yamlUnknown.FindStringSubmatch(text); m != nil {
+		if !allFields(all) {
+			return fmt.Sprintf("line %s: unknown field, which has no name of one: put a value that has a comma, a brace or a colon into single quotes", m[1])
+		}
 		return fmt.Sprintf("line %s: unknown field %s", m[1], quoteShort(m[2]))
 	}
 	if m := yamlTwice.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("line %s: %s is there twice", m[1], m[2])
+		if m[1] == m[3] {
+			return fmt.Sprintf("line %s: a field is there twice, or a value that has a comma is not in single quotes", m[1])
+		}
+		return fmt.Sprintf("line %s: %s is there twice", m[1], quoteShort(m[2]))
 	}
 	where := ""
 	if m := yamlLine.FindStringSubmatch(text); m != nil {

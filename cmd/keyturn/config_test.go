@@ -79,8 +79,8 @@ func TestServeConfigRing(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())
-	c.run("keys", "create", "--tenant", "initech", "--alg", "ES256", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
-	path := configFolder(t, "rings:\n  redis: "+c.url+"\n  kek_file: kek\n  bootstrap: true\n  policy: {alg: ES256, freshness: 3s, max-ttl: 10m}\ntenants:\n"+acmeTenant+
+	c.run("keys", "create", "--tenant", "initech", "--alg", "ES256", "--freshness", "6s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
+	path := configFolder(t, "rings:\n  redis: "+c.url+"\n  kek_file: kek\n  bootstrap: true\n  policy: {alg: ES256, freshness: 6s, max-ttl: 10m}\ntenants:\n"+acmeTenant+
 		"  - {id: initech, kind: ring, issuer: https://auth.example/initech, audiences: [api]}\n", map[string]string{"s": testSecret, "kek": c.kek})
 	s := startServe(t, nil, "--config", path)
 	wait(t, func() bool { return strings.Contains(s.log.String(), "ready: all rings are in step") })

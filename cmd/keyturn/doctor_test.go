@@ -362,12 +362,13 @@ func TestDoctorRings(t *testing.T) {
 // No rotator runs, and then a policy with another algorithm follows.
 func TestDoctorRotation(t *testing.T) {
 	p := newPatient(t, durable())
-	p.run("keys", "create", "--freshness", "2s", "--dwell", "20ms", "--skew", "20ms", "--sign-for", "2m").wantCode(t, exitYes)
+	p.run("keys", "create", "--freshness", "4s", "--dwell", "20ms", "--skew", "20ms", "--sign-for", "2m").wantCode(t, exitYes)
+	made := time.Now()
 	p.doctor(exitYes).want("outage", doctor.Warn, "Redis may be away for 2 minutes before signing is at risk", "--sign-for")
 	_, keys := p.list()
 	p.run("keys", "revoke", "--no-wait", "--", keys["pending"].KID).wantCode(t, exitYes)
 	p.doctor(exitYes).want("rotation", doctor.OK, "the next key is to be made")
-	time.Sleep(4100 * time.Millisecond) // a rotator would have minted one by then
+	time.Sleep(time.Until(made.Add(8100 * time.Millisecond))) // a rotator would have minted one by then
 	p.doctor(exitNo).want("rotation", doctor.Bad, "no rotator runs, and signing ends in", "keyturn keys rotate --redis "+p.url+" --tenant default")
 
 	s, err := openStore(p.url, rediskeys.Options{})
@@ -398,8 +399,8 @@ func TestDoctorRotation(t *testing.T) {
 // An instance lists HS256 alone, and the ring moves to ES256 by force.
 func TestDoctorVerified(t *testing.T) {
 	p := newPatient(t, durable())
-	p.run("keys", "create", "--freshness", "5s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
-	p.peerAt("peer-1", 100*time.Millisecond, time.Second, "HS256")
+	p.run("keys", "create", "--freshness", "8s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
+	p.peerAt("peer-1", 100*time.Millisecond, 2*time.Second, "HS256")
 	lists := func() bool { return strings.Contains(p.run("doctor").stdout, "accepts tokens of HS256 alone") }
 	wait(t, lists)
 	if out := p.run("doctor").stdout; strings.Contains(out, "verified") {
@@ -423,7 +424,7 @@ func TestDoctorKEK(t *testing.T) {
 
 func TestDoctorInstances(t *testing.T) {
 	p := newPatient(t, durable())
-	p.run("keys", "create", "--freshness", "5s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
+	p.run("keys", "create", "--freshness", "12s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
 	p.run("doctor").wantCode(t, exitYes, "no instance lives", "keyturn serve --redis "+p.url)
 	startServe(t, map[string]string{envKEK: p.kek}, "--redis", p.url)
 	lives := func() bool { return strings.Contains(p.run("doctor").stdout, "1 instance lives") }
@@ -447,7 +448,7 @@ func TestDoctorInstances(t *testing.T) {
 // What an instance that has ended leaves in Redis is of no instance, and no one has forged it.
 func TestDoctorAfterAStop(t *testing.T) {
 	p := newPatient(t, durable())
-	p.run("keys", "create", "--freshness", "5s", "--dwell", "1s", "--skew", "500ms").wantCode(t, exitYes)
+	p.run(append([]string{"keys", "create"}, calm...)...).wantCode(t, exitYes)
 	bucket := rotation.BucketOf("default")
 	left := func() int64 { return p.server.Client().HLen(t.Context(), fmt.Sprintf("kt:{%d}:ack", bucket)).Val() }
 	for pause := time.Second; left() == 0 && pause < 20*time.Second; pause *= 2 {

@@ -266,10 +266,14 @@ func openingError(err error) error {
 
 // storeError returns the words for a URL that names no store.
 func storeError(err error) error {
+	return usagef("--redis or %s: %s", envRedis, storeText(err))
+}
+
+func storeText(err error) string {
 	if e := new(rediskeys.Error); errors.As(err, &e) {
-		return usagef("--redis or %s: %s: %s", envRedis, e.Call, printable(e.Err.Error(), false))
+		return printable(e.Call+": "+e.Err.Error(), false)
 	}
-	return usagef("--redis or %s: %s", envRedis, printable(err.Error(), false))
+	return printable(err.Error(), false)
 }
 
 // advice says what to do where the error does not.

@@ -71,7 +71,7 @@ func (f *followed) reload(phrase string) {
 	f.t.Helper()
 	said := strings.Count(f.log.String(), phrase)
 	f.hups <- os.Interrupt // any signal
-	for end := time.Now().Add(20 * time.Second); strings.Count(f.log.String(), phrase) == said; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); strings.Count(f.log.String(), phrase) == said; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			f.t.Fatalf("the log does not say %q: %s", phrase, f.log)
 		}

@@ -178,7 +178,7 @@ func (f *chain) testRefused(t *testing.T) {
 }
 
 func (f *chain) testWebSocket(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(f.url, "http")+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + f.token}}})
 	if err != nil {
@@ -200,7 +200,7 @@ func (f *chain) testWebSocket(t *testing.T) {
 
 // testEvents reads an event while the stream goes on.
 func (f *chain) testEvents(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+"/sse", nil)
 	if err != nil {

@@ -29,7 +29,7 @@ const oldSecret = "the shared secret of old programs"
 // the receipt says until when their tokens are good.
 func TestKeysImport(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		secret := file(t, oldSecret+"\n")
 		token := sign(t, "--secret-file", secret, "--claim", "sub=ann", "--ttl", "20h")
 		c.run("keys", "import", "--secret-file", secret, "--no-kid", "--longest-token", "20h", "--hold", "--every", "7d").wantCode(t, exitYes,
@@ -91,7 +91,7 @@ func TestKeysImportUntilRotation(t *testing.T) {
 // A rotation on a date says until when the old programs may sign, and their tokens are good.
 func TestKeysImportOnDate(t *testing.T) {
 	t.Parallel()
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c := newRingCLI(t, redisAddr(t))
 	secret := file(t, oldSecret)
 	run := func(tenant, date string) result {
 		return c.run("keys", "import", "--tenant", tenant, "--secret-file", secret, "--kid", "2026", "--longest-token", "12h", "--rotate-at", date)
@@ -150,7 +150,7 @@ func TestKeysImportUsage(t *testing.T) {
 // A key file has a private key in PEM or as a JWK. Its kid is that of the JWK, or the thumbprint.
 func TestKeysImportKeyFile(t *testing.T) {
 	t.Parallel()
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c := newRingCLI(t, redisAddr(t))
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

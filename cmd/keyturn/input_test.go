@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/alicebob/miniredis/v2"
 )
 
 func TestVerifySecretForms(t *testing.T) {
@@ -34,7 +32,7 @@ func TestVerifySecretForms(t *testing.T) {
 func TestSecretFileModes(t *testing.T) {
 	token := hs256(testSecret, plainHeader, in(time.Hour, ""))
 	secret, kek := file(t, testSecret), file(t, newKEK())
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c := newRingCLI(t, redisAddr(t))
 	for mode, noted := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: true, 0o604: true, 0o644: true} {
 		for _, path := range []string{secret, kek} {
 			if err := os.Chmod(path, mode); err != nil {

@@ -357,7 +357,7 @@ func startServe(t *testing.T, keyturn string, flags ...string) *guideServer {
 			if err != nil {
 				t.Errorf("serve after Ctrl-C: %v\n%s", err, s.output)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			cmd.Process.Kill()
 			t.Errorf("serve does not end after Ctrl-C\n%s", s.output)
 		}

@@ -140,7 +140,7 @@ func TestOIDCProvider(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ready, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := source.WaitReady(ready); err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestServeDiscovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ready, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := source.WaitReady(ready); err != nil {
 		t.Error(err)

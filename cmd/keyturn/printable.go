@@ -67,10 +67,22 @@ func quoteShort(s string) string { return quoteCut(s, 40) }
 func quoteKID(s string) string { return quoteCut(s, 64) }
 
 func quoteCut(s string, most int) string {
+	s = hideLogin(s) // before a cut, which may take the @ away
 	if len(s) > most {
 		return strconv.QuoteToASCII(s[:most]) + "..."
 	}
 	return strconv.QuoteToASCII(s)
+}
+
+// hideLogin leaves out what may be the user and the password of a URL: all between the first :// and
+// the last @, since a password may hold any character. A URL lands in the wrong place easily: in an
+// argument, or in a field of a file.
+func hideLogin(text string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if at := strings.LastIndexByte(rest, '@'); ok && at >= 0 {
+		return scheme + "://..." + rest[at:]
+	}
+	return text
 }
 
 // toJSON returns v, which holds texts and numbers, as one line.

@@ -173,7 +173,7 @@ func TestBearerTokenInPipe(t *testing.T) {
 	select {
 	case r := <-done:
 		r.wantCode(t, exitYes)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("verify waits for a second writer of the pipe")
 		os.WriteFile(pipe, nil, 0o600)
 	}
@@ -194,7 +194,7 @@ func TestBearerTokenInPipe(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "is no regular file any more") {
 			t.Errorf("error %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the fetch waits for a writer of the pipe")
 		os.WriteFile(path, nil, 0o600)
 	}

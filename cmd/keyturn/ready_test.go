@@ -36,7 +36,7 @@ func TestReadyzHidesAddresses(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())
-	c.run("keys", "create", "--freshness", "3s", "--skew", "100ms", "--dwell", "1s").wantCode(t, exitYes)
+	c.run("keys", "create", "--freshness", "6s", "--skew", "100ms", "--dwell", "1s").wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
 	redis.Kill()
 	wait(t, func() bool { return strings.Contains(s.log.String(), "the store cannot be reached") })

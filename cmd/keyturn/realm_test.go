@@ -3,14 +3,12 @@ package main
 import (
 	"strings"
 	"testing"
-
-	"github.com/alicebob/miniredis/v2"
 )
 
 // Rings of one realm do not open in another, and the error names the flag. serve has the flag, and a
 // field in its file.
 func TestRealm(t *testing.T) {
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c := newRingCLI(t, redisAddr(t))
 	c.run("keys", "create", "--realm", "staging").wantCode(t, exitYes)
 	token := strings.TrimSpace(c.run("sign", "--realm", "staging").wantCode(t, exitYes).stdout)
 	c.run("verify", "--realm", "staging", "--alg", "HS256", token).wantCode(t, exitYes)

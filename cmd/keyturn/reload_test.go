@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
 )
@@ -66,7 +64,7 @@ func TestServeHangUp(t *testing.T) {
 	_, ended = hangUp(t, envSecret+"="+testSecret)
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("SIGHUP did not end a server in a terminal")
 	}
 }
@@ -74,9 +72,9 @@ func TestServeHangUp(t *testing.T) {
 // New KEKs in the file are used at SIGHUP, without a restart. A file that cannot be used changes
 // nothing, and is no reason to end.
 func TestServeReloadsKEKs(t *testing.T) {
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c := newRingCLI(t, redisAddr(t))
 	old, next := c.kek, newKEK()
-	c.run("keys", "create", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
+	c.run("keys", "create", "--freshness", "6s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
 	path := configFolder(t, "rings: {redis: '"+c.url+"', kek_file: kek}\nreload: {every: 0s}\ntenants: [{id: default, kind: ring, issuer: i, any_audience: true}]\n", map[string]string{"kek": old})
 	kek := filepath.Join(filepath.Dir(path), "kek")
 	s := startServe(t, nil, "--config", path)
@@ -147,17 +145,13 @@ func replace(path, text string, mode os.FileMode) error {
 
 // New KEKs of the list of revocations are used without a restart too, unless they do not open its digest keys.
 func TestServeReloadsKEKsOfTheList(t *testing.T) {
-	m := miniredis.RunT(t)
 	old, next := newKEK(), newKEK()
-	path := configFolder(t, "revocations: {redis: 'redis://"+m.Addr()+"', kek_file: kek}\nreload: {every: 0s}\ntenants: [{id: default, kind: static, secret_file: secret, issuer: i, any_audience: true}]\n",
+	path := configFolder(t, "revocations: {redis: 'redis://"+redisAddr(t)+"', kek_file: kek}\nreload: {every: 0s}\ntenants: [{id: default, kind: static, secret_file: secret, issuer: i, any_audience: true}]\n",
 		map[string]string{"kek": old, "secret": testSecret})
 	kek := filepath.Join(filepath.Dir(path), "kek")
 	s := startServe(t, nil, "--config", path)
-	key := fmt.Sprintf("kt:rv:{%d}:ring:keys", rotation.BucketOf("keys"))
 	// The list must have read its digest key: before that it cannot know which KEKs open it.
-	wait(t, func() bool {
-		return m.Exists(key) && strings.Contains(s.log.String(), "revocations: the list is ready")
-	})
+	wait(t, func() bool { return strings.Contains(s.log.String(), "revocations: the list is ready") })
 	for _, step := range []struct{ text, says string }{
 		{next + "\n", "the new KEKs do not open the digest key"}, {next + "\n" + old + "\n", "revocations: the KEKs were replaced"},
 	} {

@@ -82,7 +82,7 @@ func wantBackup(cmd *cobra.Command, args []string) error {
 func (c *restoreCommand) run(ctx context.Context, name string) error {
 	f, err := os.Open(name)
 	if err != nil {
-		return usagef("FILE: %s", printable(err.Error(), false))
+		return usagef("FILE: cannot open it: %v", causeOf(err))
 	}
 	defer f.Close()
 	file, err := c.survey(f)

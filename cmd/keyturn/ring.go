@@ -263,11 +263,17 @@ func (s *ringSession) open(ctx context.Context, tenants ...string) (*rotation.Ke
 	return k, nil
 }
 
-// openRings is open, with the error as package rotation has it.
+// openRings is open, with the error as package rotation has it. A Redis that is busy may answer a read too late, so
+// it is asked again for half of ringTime.
 func (s *ringSession) openRings(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	return rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now})
+	for begin := time.Now(); ; {
+		k, err := rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now})
+		if !errors.Is(err, rediskeys.ErrTimeout) || time.Since(begin) > ringTime/2 || ctx.Err() != nil {
+			return k, err
+		}
+	}
 }
 
 // withRing calls use with a keyring that holds the tenant's ring as the store has it now. Afterwards

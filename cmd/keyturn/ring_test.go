@@ -17,7 +17,7 @@ import (
 
 func TestSignVerifyRing(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		for _, alg := range []string{"HS256", "ES256", "EdDSA"} {
 			c.run("keys", "create", "--tenant", alg, "--alg", alg, "--max-ttl", "10m").wantCode(t, exitYes)
 			_, keys := c.list("--tenant", alg)
@@ -97,6 +97,24 @@ func TestRingHangs(t *testing.T) {
 		if d := time.Since(begin); d > ringTime {
 			t.Errorf("%q took %v", args, d)
 		}
+	}
+}
+
+// A Redis on a busy machine may answer a read too late: a call has one second. The command asks again.
+func TestRingAnswersLate(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	s := redistest.Run(t, redistest.Options{})
+	c := newRingCLI(t, s.Addr())
+	c.run("keys", "create").wantCode(t, exitYes)
+	if err := s.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	resumed := make(chan error)
+	time.AfterFunc(1500*time.Millisecond, func() { resumed <- s.Resume() })
+	c.run("sign").wantCode(t, exitYes)
+	if err := <-resumed; err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -180,10 +198,10 @@ func TestRingProcess(t *testing.T) {
 	}
 	at := []string{"--redis", "redis://" + s.Addr(), "--tenant", "acme"}
 	with := func(args ...string) []string { return append(args, at...) }
-	keyturn("", with("keys", "create", "--freshness", "3s", "--skew", "200ms", "--dwell", "1s")...).wantCode(t, exitYes)
+	keyturn("", with("keys", "create", "--freshness", "6s", "--skew", "200ms", "--dwell", "1s")...).wantCode(t, exitYes)
 	old := keyturn("", with("sign", "--claim", "sub=ann")...).wantCode(t, exitYes).stdout
 	r := keyturn("", with("keys", "rotate")...).wantCode(t, exitNo, "it may be from ")
-	for end := time.Now().Add(20 * time.Second); r.code == exitNo && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); r.code == exitNo && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		r = keyturn("", with("keys", "rotate")...)
 	}
 	r.wantCode(t, exitYes, "signs now")

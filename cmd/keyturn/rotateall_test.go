@@ -12,7 +12,7 @@ import (
 )
 
 // soon is a policy by which a key may be rotated in as soon as the defaults of the command allow.
-var soon = []string{"--freshness", "9s", "--skew", "100ms", "--dwell", "100ms"}
+var soon = []string{"--freshness", "12s", "--skew", "100ms", "--dwell", "100ms"}
 
 // After a KEK has leaked, two runs rotate every ring until no key that signs or is pending was made
 // under it, and a run that finds it done changes nothing.

@@ -10,15 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/alicebob/miniredis/v2"
 )
 
 // A tenant may be called api. Its public keys are public, and the API still wants a token.
 func TestServeTenantNamedAPI(t *testing.T) {
 	t.Parallel()
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
-	c.run("keys", "create", "--tenant", "api", "--alg", "ES256", "--freshness", "3s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
+	c := newRingCLI(t, redisAddr(t))
+	c.run("keys", "create", "--tenant", "api", "--alg", "ES256", "--freshness", "6s", "--skew", "500ms", "--dwell", "1s").wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url, "--tenant", "api", "--iss", "https://auth.example/{tenant}")
 	wait(t, func() bool { return strings.Contains(s.log.String(), "ready: all rings are in step") })
 	for _, path := range []string{"/api" + jwksPath, "/api" + discoveryPath} {

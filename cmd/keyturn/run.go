@@ -31,7 +31,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		f = &exitError{exitUsage, err.Error()}
 	}
 	if f.text != "" {
-		fmt.Fprintln(a.stderr, "keyturn: "+f.text)
+		fmt.Fprintln(a.stderr, "keyturn: "+hideLogin(f.text))
 	}
 	return f.code
 }

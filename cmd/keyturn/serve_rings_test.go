@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/keyturn/keyturn/internal/redistest"
 )
 
@@ -18,7 +17,7 @@ func TestServeOnRedis(t *testing.T) {
 	redistest.Need(t)
 	redis := redistest.Run(t, redistest.Options{})
 	c := newRingCLI(t, redis.Addr())
-	quick := []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s"} // polls after 0.75s: ready in two seconds
+	quick := []string{"--freshness", "6s", "--skew", "500ms", "--dwell", "1s"} // polls after 1.5s: ready in four seconds
 	c.run(append([]string{"keys", "create", "--tenant", "acme"}, quick...)...).wantCode(t, exitYes)
 	c.run(append([]string{"keys", "create", "--tenant", "globex", "--alg", "ES256"}, quick...)...).wantCode(t, exitYes)
 	s := startServe(t, map[string]string{envKEK: c.kek, envSecret: testSecret}, "--redis", c.url,
@@ -70,7 +69,7 @@ func TestServeOnRedis(t *testing.T) {
 
 // Without --bootstrap the server waits for a missing ring, and does not make it.
 func TestServeWithoutRing(t *testing.T) {
-	c := newRingCLI(t, miniredis.RunT(t).Addr())
+	c := newRingCLI(t, redisAddr(t))
 	s := startServe(t, map[string]string{envKEK: c.kek}, "--redis", c.url)
 	status, all, each := s.readiness(t)
 	if status != http.StatusServiceUnavailable || all != "not ready" || each["default"].Reason == "" {
@@ -93,7 +92,7 @@ func TestServePrintsHowToSign(t *testing.T) {
 	t.Parallel()
 	redistest.Need(t)
 	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
-	quick := []string{"--freshness", "3s", "--skew", "500ms", "--dwell", "1s"}
+	quick := []string{"--freshness", "6s", "--skew", "500ms", "--dwell", "1s"}
 	tenants := []string{"acme", "it's globex"}
 	for _, tenant := range tenants {
 		c.run(append([]string{"keys", "create", "--tenant", tenant}, quick...)...).wantCode(t, exitYes)

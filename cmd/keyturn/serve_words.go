@@ -308,6 +308,9 @@ func (s *serveCommand) openError(o *offer, err error) error {
 	case server.PartRedis:
 		return exitf(exitCannotTell, "the demo's Redis cannot listen on a loopback port: %v", e.Err)
 	case server.PartStore:
+		if o.file != nil {
+			return usagef("redis of rings or revocations in the file of --config, or %s: %s", envRedis, storeText(e.Err))
+		}
 		return storeError(e.Err)
 	case server.PartRings:
 		return openingError(e.Err)

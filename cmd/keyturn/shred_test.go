@@ -25,7 +25,7 @@ func (r result) shredded(t *testing.T) (shown shredJSON) {
 // docs/operations.md, "Offboarding a tenant", while an instance runs.
 func TestShredSteps(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create", "--tenant", "acme"}, calm...)...).wantCode(t, exitYes)
 		c.run(append([]string{"keys", "create", "--tenant", "globex"}, calm...)...).wantCode(t, exitYes)
 		token := strings.TrimSpace(c.run("sign", "--tenant", "acme", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
@@ -80,7 +80,7 @@ func TestShredSteps(t *testing.T) {
 // A shred names its tenant twice. Everything else is a wrong command line, and destroys nothing.
 func TestShredUsage(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create", "--tenant", "acme"}, calm...)...).wantCode(t, exitYes)
 		c.run("keys", "shred").wantUsage(t, "--tenant is missing")
 		c.run("keys", "shred", "--confirm", "acme").wantUsage(t, "--tenant is missing")
@@ -96,7 +96,7 @@ func TestShredUsage(t *testing.T) {
 // Accepted keys end with the ring, are counted, and are not waited for.
 func TestShredCountsAcceptedKeys(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run("keys", "accept", "--secret-file", file(t, testSecret), "--kid", "old", "--until", tomorrow(), "--no-wait").wantCode(t, exitYes)
 		shred := []string{"keys", "shred", "--tenant", "default", "--confirm", "default"}
 		if r := c.run(append(shred, "--no-wait", "--dry-run")...).wantCode(t, exitYes, "1 key (1 accepted), and every token", "--after-drain does not wait"); strings.Contains(r.stdout, "drained") {
@@ -118,7 +118,7 @@ func TestShredCountsAcceptedKeys(t *testing.T) {
 // somebody else in the meantime is no error.
 func TestShredAfterDrain(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		quick := []string{"--freshness", "6s", "--skew", "10ms", "--dwell", "10ms", "--max-ttl", "6500ms", "--leeway", "20ms"}
 		shred := []string{"keys", "shred", "--tenant", "acme", "--confirm", "acme", "--json", "--wait", "20s"}
 		c.run(append([]string{"keys", "create", "--tenant", "acme", "--no-wait"}, quick...)...).wantCode(t, exitYes)
@@ -152,7 +152,7 @@ func TestShredAfterDrain(t *testing.T) {
 // A ring of which a field cannot be opened is destroyed too, and its rubbish goes.
 func TestShredOfSpoiltRing(t *testing.T) {
 	t.Parallel()
-	eachRedis(t, func(t *testing.T, c *ringCLI) {
+	anyRedis(t, func(t *testing.T, c *ringCLI) {
 		c.run(append([]string{"keys", "create", "--tenant", "acme"}, calm...)...).wantCode(t, exitYes)
 		client := c.client()
 		if err := client.HSet(t.Context(), ringKey("acme"), "k:rubbish", "rubbish").Err(); err != nil {

@@ -72,7 +72,7 @@ func (s *site) signed(tenant string) string {
 func (s *site) becomes(url, token string, want int) {
 	s.t.Helper()
 	status, body := 0, ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if status, body = s.ask("GET", url+"/hello", token); status == want {
 			return
 		}

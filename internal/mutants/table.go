@@ -16,6 +16,11 @@ const (
 // mutants are mistakes that rotation libraries, or earlier versions of this one, have made.
 var mutants = []mutant{
 	{
+		name:  "an error shows a part of a password",
+		edits: []edit{{"cmd/keyturn/config_file.go", "if !allFields(all) {", "if !allFields(all) && false {"}},
+		tests: tests{"./cmd/keyturn", "TestNoLoginInErrorsOfConfig$"}, want: "rightpart72",
+	},
+	{
 		name: "without propagation",
 		edits: []edit{
 			{"rotation/internal/protocol/mint.go", "return b.mint(p, policy, b.Copy.MaxSeq()+1, activate, ", "return b.mint(p, policy, b.Copy.MaxSeq()+1, b.Now, "},
@@ -1323,6 +1328,11 @@ var mutants = []mutant{
 		tests: tests{"./rotation/rediskeys", "TestMend$"}, want: "TestMend",
 	},
 	{
+		name:  "revocations: a list that starts waits for its next poll",
+		edits: []edit{{"verifier/revocations/loop.go", "return min(poll, left)", "return poll"}},
+		tests: tests{revoking, "TestTimelineReady$"}, want: "TestTimelineReady",
+	},
+	{
 		name:  "revocations: a clean note counts for a tenant over its share",
 		edits: []edit{{"verifier/revocations/marks.go", "if m.CleanAt(version) && len(v.over) == 0 {", "if m.CleanAt(version) {"}},
 		tests: tests{revoking, "TestCleanIsNoAnswerLater$"}, want: "TestCleanIsNoAnswerLater",
@@ -1394,8 +1404,23 @@ var mutants = []mutant{
 	},
 	{
 		name:  "resolve: strangers may ask without a budget",
-		edits: []edit{{"verifier/resolve.go", "case held == nil && !r.budget.Take(now):", "case held == nil && !r.budget.Take(now) && false:"}},
+		edits: []edit{{"verifier/resolve.go", "case held == nil && !r.budget.take(proved, now):", "case held == nil && !r.budget.take(proved, now) && false:"}},
 		tests: tests{checking, "TestResolveBudget$"}, want: "TestResolveBudget",
+	},
+	{
+		name:  "made-up names use the questions that are kept for proved tenants",
+		edits: []edit{{"verifier/reserve.go", "case proved && b.kept > 0:", "case b.kept > 0:"}},
+		tests: tests{checking, "TestResolveKeepsQuestionsForProvedTenants$"}, want: "it was in use",
+	},
+	{
+		name:  "proved names use up all questions",
+		edits: []edit{{"verifier/reserve.go", "b.common = min(b.common+n-forKept, b.rate-most)", "b.kept += n - forKept"}},
+		tests: tests{checking, "TestQuestionBudget$"}, want: "want 37 and 25",
+	},
+	{
+		name:  "made-up names use the open questions that are kept",
+		edits: []edit{{"verifier/resolve.go", "case proved && r.asking[laneProved] < laneRoom[laneProved]:", "case r.asking[laneProved] < laneRoom[laneProved]:"}},
+		tests: tests{checking, "TestResolveKeepsRoomForProvedTenants$"}, want: "while the others wait",
 	},
 	{
 		name:  "logout: an ID token passes",

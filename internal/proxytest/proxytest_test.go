@@ -91,7 +91,7 @@ func config(t testing.TB, text string) proxytest.Config {
 // wantFree waits until the address can be listened at again.
 func wantFree(t *testing.T, addr string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		l, err := net.Listen("tcp", addr)
 		if err == nil {
 			l.Close()
@@ -106,7 +106,7 @@ func wantFree(t *testing.T, addr string) {
 // A proxy ends with all its processes: a worker that goes on would keep the port.
 func TestStopEndsTheWorkers(t *testing.T) {
 	p := proxytest.Start(t, config(t, "listen 127.0.0.1:8080\n"), program(asProxy))
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.Log(), "the worker is there"); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !strings.Contains(p.Log(), "the worker is there"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("there is no worker")
 		}

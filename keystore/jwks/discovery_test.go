@@ -132,7 +132,7 @@ func TestOldMetadata(t *testing.T) {
 			virtual(t, func(t *testing.T) {
 				var old, well atomic.Bool
 				var asked, moved atomic.Int64
-				network := &network{set: func(_ string, r *http.Request) string {
+				network := &network{maxAge: 900, set: func(_ string, r *http.Request) string {
 					switch {
 					case r.URL.Path == "/v2":
 						moved.Add(1)
@@ -171,12 +171,12 @@ func TestOldMetadata(t *testing.T) {
 				}
 				// It is asked for with each attempt, until it answers.
 				before := asked.Load()
-				busy(10 * time.Minute)
+				busy(150 * time.Minute)
 				if got := asked.Load() - before; got < 10 {
-					t.Errorf("asked %d times in ten minutes, want each time", got)
+					t.Errorf("asked %d times while ten sets expired, want each time", got)
 				}
 				well.Store(true)
-				busy(time.Minute)
+				busy(15 * time.Minute)
 				if moved.Load() == 0 {
 					t.Error("what it says was not heard")
 				}

@@ -99,9 +99,9 @@ func TestFloodsDoNotDelaySchedule(t *testing.T) {
 		defer network.answering.Wait()
 		client := jwks.New(jwks.Config{DialContext: network.dial})
 		defer client.Close(t.Context())
-		every := 200 * time.Millisecond
-		if raceEnabled {
-			every = time.Second // make test has the whole flood without the race detector
+		every, seconds := 200*time.Millisecond, 600
+		if raceEnabled { // make test has the whole flood without the race detector
+			every, seconds = time.Second, 200
 		}
 		var flood sync.WaitGroup
 		defer flood.Wait()
@@ -118,7 +118,7 @@ func TestFloodsDoNotDelaySchedule(t *testing.T) {
 			})
 		}
 		s := network.open(t, client, "acme", quietHost)
-		for range 600 {
+		for range seconds {
 			if _, err := get(s, "a"); err != nil {
 				t.Fatal(err)
 			}

@@ -29,10 +29,10 @@ func (g guard) parseURL(raw string) (*url.URL, *Error) {
 	switch {
 	case len(raw) > maxURL:
 		return nil, failf(StepURL, "a URL of %d bytes: at most %d", len(raw), maxURL)
+	case err != nil && strings.Contains(raw, "@") || err == nil && u.User != nil:
+		return nil, failf(StepURL, "user or password in the URL: they end up in logs")
 	case err != nil || u.Opaque != "" || u.Hostname() == "":
 		return nil, failf(StepURL, "want an absolute https URL, such as https://issuer.example/jwks.json")
-	case u.User != nil:
-		return nil, failf(StepURL, "user or password in the URL: they end up in logs")
 	case strings.Contains(raw, "#"):
 		return nil, failf(StepURL, "the URL has a fragment, which is never sent")
 	case u.Scheme == "https":

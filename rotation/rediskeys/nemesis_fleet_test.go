@@ -114,7 +114,7 @@ func nemesisFleet(t testing.TB, addr string, names ...string) []*member {
 // eventually waits until done returns true.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) { // waits for another process
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) { // waits for another process
 		if time.Now().After(end) {
 			t.Fatalf("waited for %s", what)
 		}

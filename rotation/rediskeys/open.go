@@ -49,9 +49,12 @@ type address struct {
 	sentinelUser, sentinelPassword string
 }
 
+// encodings says how to write the characters that end a password too early, and the percent sign.
+const encodings = ": / is %2F, ? %3F, # %23, @ %40, : %3A, % %25, a space %20"
+
 var (
 	errScheme   = errors.New("want redis://, redis-sentinel:// or redis-cluster://, or rediss for TLS, or unix:///PATH")
-	errEncoding = errors.New("special characters in user, password and names have to be percent-encoded")
+	errEncoding = errors.New("percent-encode special characters in user, password and names" + encodings)
 )
 
 // parseURL parses the URL without [url.Parse], which accepts only one host and quotes
@@ -144,7 +147,7 @@ func hostPort(text, port string) (string, error) {
 	n, err := strconv.ParseUint(port, 10, 16)
 	bad := strings.ContainsAny(host, "[]@/ ") || strings.Contains(host, ":") && net.ParseIP(host) == nil
 	if err != nil || n == 0 || host == "" || bad {
-		return "", errors.New("a host is not host:port; special characters in a password have to be percent-encoded")
+		return "", errors.New("a host is not host:port; percent-encode special characters in a password" + encodings)
 	}
 	return net.JoinHostPort(host, port), nil
 }

@@ -70,7 +70,7 @@ func TestClusterLosesOneServer(t *testing.T) {
 		start := time.Now()
 		replies := s.Sync(ctx, "me", requests)
 		snapshots := s.Load(ctx, tenants)
-		if took := time.Since(start); took > d+500*time.Millisecond {
+		if took := time.Since(start); took > d+2*time.Second {
 			t.Errorf("%s: took %v, the deadline is %v", what, took, d)
 		}
 		failed := 0
@@ -93,8 +93,8 @@ func TestClusterLosesOneServer(t *testing.T) {
 	if err := c.Servers[2].Pause(); err != nil {
 		t.Fatal(err)
 	}
-	check("hangs", time.Second)
-	check("hangs, again", time.Second) // with new connections
+	check("hangs", 2*time.Second)
+	check("hangs, again", 2*time.Second) // with new connections
 	if err := c.Servers[2].Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestClusterLosesOneServer(t *testing.T) {
 	if err := c.Servers[2].Restart(); err != nil {
 		t.Fatal(err)
 	}
-	for ctx := deadline(t, 15*time.Second); ; time.Sleep(50 * time.Millisecond) { // waits for other processes
+	for ctx := deadline(t, time.Minute); ; time.Sleep(50 * time.Millisecond) { // waits for other processes
 		bad := 0
 		for _, r := range s.Sync(ctx, "me", requests) {
 			if r.Err != nil {

@@ -31,12 +31,27 @@ func (l *List) run(ctx context.Context) {
 	l.poll(ctx)
 	for ctx.Err() == nil {
 		// A fifth more or less, so that a fleet that was started at one moment does not poll at one.
-		l.syncNudgedFor(ctx, time.Duration(float64(l.cfg.Poll)*(0.8+0.4*jitter.Float64())))
+		l.syncNudgedFor(ctx, l.untilPoll(time.Duration(float64(l.cfg.Poll)*(0.8+0.4*jitter.Float64()))))
 		l.poll(ctx)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.publishLocked(ErrClosed)
+}
+
+// untilPoll returns how long to wait for the next poll: poll, or less if the doubt of all buckets may end before.
+// A list that starts is ready that much sooner.
+func (l *List) untilPoll(poll time.Duration) time.Duration {
+	now, left := l.cfg.Now(), time.Duration(0)
+	for _, b := range l.all {
+		if b.state.Doubt {
+			left = max(left, b.state.Until.Sub(now))
+		}
+	}
+	if left > 0 {
+		return min(poll, left)
+	}
+	return poll
 }
 
 // poll syncs all buckets. Nudges from before need no sync of their own then.

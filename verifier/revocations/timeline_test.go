@@ -308,6 +308,21 @@ func TestTimelineLosingSide(t *testing.T) {
 	})
 }
 
+// TestTimelineReady: a list that is alone is ready as soon as others had time to put back what the store may have
+// lost, and no sooner.
+func TestTimelineReady(t *testing.T) {
+	for i := range 20 {
+		virtual(t, func(t *testing.T) {
+			begin := time.Now()
+			a := open(t, rotationtest.NewCluster(rotationtest.ClusterConfig{}).Connect("a"), fmt.Sprint("a", i))
+			ready(t, a)
+			if took, least := time.Since(begin), 2*a.cfg.gap(); took < least || took > least+100*time.Millisecond {
+				t.Errorf("%s is ready after %v, want %v", a.cfg.Instance, took, least)
+			}
+		})
+	}
+}
+
 // TestTimelineNoRoom: a command writes more than a list takes, for one tenant or for all. The list cannot tell,
 // and needs no restart to tell again: either what it had no room for ends, or there is room for it, and it
 // is read. A token whose revocation found no room is never accepted meanwhile.

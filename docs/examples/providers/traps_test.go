@@ -79,7 +79,7 @@ func TestTraps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for source.Status().Failures == 0 && ctx.Err() == nil {
 				time.Sleep(time.Millisecond)

@@ -29,7 +29,7 @@ func TestFloodedRingOpensInTime(t *testing.T) {
 			var failed *ring.UnreadableError
 			errors.As(err, &failed)
 			Unreadable(failed, keks, fields, Open(nil, fields, opened))
-			if took := time.Since(begin); took > 10*time.Second {
+			if took := time.Since(begin); took > time.Minute { // in proportion it is one second, or ten on a busy machine
 				t.Errorf("%s, %s: %v", prefix, name, took)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/keystore"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/verifier/revocations"
@@ -26,7 +27,7 @@ const clientSecret = "fedcba9876543210FEDCBA9876543210"
 func withRevocations(t *testing.T, cfg *Config) {
 	t.Helper()
 	cfg.Revocations = &Revocations{
-		URL: "redis://" + miniredis.RunT(t).Addr(), TrustFirstRead: true, Deadline: 15 * time.Second,
+		URL: "redis://" + redisAddr(t), TrustFirstRead: true, Deadline: 15 * time.Second,
 		Clients: []RevocationClient{{
 			Client: revocations.Client{ID: "orders", Secret: []byte(clientSecret)}, Introspect: true, Revoke: true,
 		}},
@@ -51,6 +52,16 @@ func revocationServer(t *testing.T, change func(*Config)) *Server {
 		awaitList(t, s)
 	}
 	return s
+}
+
+// redisAddr runs a Redis for the test, and returns its address: the real one if it is installed. miniredis takes ten
+// times as long for the first read of a list with the race detector.
+func redisAddr(t *testing.T) string {
+	t.Helper()
+	if redistest.Missing() != nil {
+		return miniredis.RunT(t).Addr()
+	}
+	return redistest.Run(t, redistest.Options{}).Addr()
 }
 
 func awaitList(t *testing.T, s *Server) {

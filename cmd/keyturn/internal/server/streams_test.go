@@ -65,7 +65,7 @@ func echoMessages(w http.ResponseWriter, r *http.Request) {
 // dial opens a WebSocket through the proxy.
 func (p *proxied) dial(t *testing.T, token string) (*websocket.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.url, "http")+"/ws", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + token}},
@@ -79,7 +79,7 @@ func (p *proxied) dial(t *testing.T, token string) (*websocket.Conn, error) {
 // talk sends a message, and wants it back.
 func talk(t *testing.T, c *websocket.Conn, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
 		t.Fatal(err)
@@ -89,11 +89,11 @@ func talk(t *testing.T, c *websocket.Conn, text string) {
 	}
 }
 
-// awaitEnd returns how long a WebSocket goes on, at most 20 s.
+// awaitEnd returns how long a WebSocket goes on, at most a minute.
 func awaitEnd(t *testing.T, c *websocket.Conn) time.Duration {
 	t.Helper()
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("Read = %v, want the end of the connection", err)
@@ -131,7 +131,7 @@ func wantEvent(t *testing.T, r *bufio.Reader, want string) {
 // until polls until done, for what another goroutine does.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("timeout: %s", what)
 		}
@@ -198,7 +198,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"exp", StreamExpired, 3 * time.Second, func(*testing.T, *proxied) {}},
+		{"exp", StreamExpired, 5 * time.Second, func(*testing.T, *proxied) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -217,7 +217,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 				t.Errorf("the end of the event stream = %q, %v; want it cut off", rest, err)
 			}
 			awaitEnd(t, c)
-			if took := time.Since(began); took > 6*time.Second {
+			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			until(t, "the streams end", func() bool { return slices.Equal(p.meter.ended(), []string{tt.reason, tt.reason}) })

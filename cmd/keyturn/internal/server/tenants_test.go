@@ -96,7 +96,7 @@ func TestReadyPerTenant(t *testing.T) {
 	}
 	defer s.close()
 	now := s.live.Load().tenants.ready(forVerify)
-	for end := time.Now().Add(10 * time.Second); now.Tenants["good"].Status != stateReady && time.Now().Before(end); now = s.live.Load().tenants.ready(forVerify) {
+	for end := time.Now().Add(time.Minute); now.Tenants["good"].Status != stateReady && time.Now().Before(end); now = s.live.Load().tenants.ready(forVerify) {
 		time.Sleep(20 * time.Millisecond) // it recovers for two polls
 	}
 	if now.Status != stateDegraded || now.Ready != 1 || now.Tenants["good"].Status != stateReady || now.Tenants["spoilt"].Status != stateNotReady || now.Tenants["none"].Status != stateNotReady || !now.Tenants["none"].alone {

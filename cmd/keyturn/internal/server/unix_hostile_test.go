@@ -56,7 +56,7 @@ func TestUnixSocketInALockedFolder(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the server does not start")
 	}
 }
