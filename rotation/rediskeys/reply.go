@@ -108,8 +108,8 @@ func listedFields(items []any) (fields map[string][]byte, ok bool) {
 	return fields, !in.bad
 }
 
-// unpackFields returns the fields of a ring from an array of names and values in turn in MessagePack. All names
-// lie in packed, and all values in one other piece of memory.
+// unpackFields returns the fields of a ring from an array of names and values in turn in MessagePack. Each name
+// has memory of its own, since a keyring holds kids for long; all values lie in one other piece.
 func unpackFields(packed string) (fields map[string][]byte, ok bool) {
 	values := []byte(packed)
 	n, at, ok := unpackLength(packed, 0, 0x90, 0x0f, 0xdc)
@@ -127,7 +127,7 @@ func unpackFields(packed string) (fields map[string][]byte, ok bool) {
 			return nil, false
 		}
 		at = valueAt + value
-		fields[packed[nameAt:nameAt+name]] = values[valueAt:at:at]
+		fields[strings.Clone(packed[nameAt:nameAt+name])] = values[valueAt:at:at]
 	}
 	if at < len(packed) {
 		return nil, false

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 // A packer writes MessagePack as Redis does: with the shortest header.
@@ -66,6 +68,34 @@ func TestUnpackFields(t *testing.T) {
 		got, ok := unpackFields(packed(texts...))
 		if want, _ := listedFields(anys(texts)); !ok || !maps.EqualFunc(got, want, func(a, b []byte) bool { return string(a) == string(b) }) || len(got) != n {
 			t.Errorf("%d fields: %t, got %d", n, ok, len(got))
+		}
+	}
+}
+
+// A name keeps no other memory alive: a keyring holds the kid of a key, which is a part of a name, for as long as the
+// key, and anyone who writes to Redis can fill a ring with 1 MiB of other fields.
+func TestUnpackFieldsNames(t *testing.T) {
+	text := packed("k:1", "v", "x", strings.Repeat("w", 1<<20))
+	begin := uintptr(unsafe.Pointer(unsafe.StringData(text)))
+	fields, _ := unpackFields(text)
+	for name := range fields {
+		if at := uintptr(unsafe.Pointer(unsafe.StringData(name))); at >= begin && at < begin+uintptr(len(text)) {
+			t.Errorf("the name %q is a part of the reply of %d bytes", name, len(text))
+		}
+	}
+	if len(fields) != 2 {
+		t.Errorf("%d fields, want 2", len(fields))
+	}
+	runtime.KeepAlive(text)
+}
+
+func BenchmarkUnpackFields(b *testing.B) {
+	text := packed("head", strings.Repeat("h", 100), "k:0123456789abcdef", strings.Repeat("k", 150), "p:kid", "1796000392928",
+		"r:0123456789012345678901", strings.Repeat("r", 330), "r:1123456789012345678901", strings.Repeat("r", 330))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := unpackFields(text); !ok {
+			b.Fatal("refused")
 		}
 	}
 }
