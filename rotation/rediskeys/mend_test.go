@@ -91,6 +91,23 @@ func TestMendUnknownTenants(t *testing.T) {
 	}
 }
 
+// TestReaderMendsNoTenants: a user that may not list tenants does not begin the set of them again, and is in sync.
+func TestReaderMendsNoTenants(t *testing.T) {
+	redistest.Need(t)
+	server, s := running(t)
+	made := set(t, s, tenant, "f", "1")
+	do(t, server, "SET", key("tenants"), "text")
+	setUser(t, server, aclOf("redis://h", rediskeys.RoleReader).Server)
+	reader := open(t, "redis://keyturn:right@"+server.Addr())
+	q := rotation.SyncRequest{Bucket: bucket, Place: made.Place, Ack: ack("me", 0), Digests: []string{tenant}, ListsAll: true}
+	if r := sync1(t, reader, "me", q); r.Resync || len(r.Mended) > 0 || r.Digests[0] != made.Digest {
+		t.Errorf("a reader: %+v", r)
+	}
+	if r := sync1(t, s, "me", q); !slices.Equal(r.Mended, []string{"tenants"}) {
+		t.Errorf("a writer: %+v", r)
+	}
+}
+
 // TestInstanceMends: an instance keeps its keys while a log is replaced, raises an alarm, and is in sync again by
 // itself.
 func TestInstanceMends(t *testing.T) {

@@ -92,11 +92,17 @@ func (s *Store) mend(ctx context.Context, instance string, calls []call, replies
 	var at []int
 	for i, r := range s.run(ctx, s.scripts.mend, mends) {
 		in := replyReader{items: []any{r.value}}
-		if names := in.texts(); r.err == nil && len(names) > 0 {
-			n := broken[i]
-			mended[n] = names
-			again, at = append(again, calls[n]), append(at, n)
+		names, n := in.texts(), broken[i]
+		if r.err != nil || len(names) == 0 && calls[n].args[listsAllArg] == "" {
+			continue
 		}
+		mended[n] = names
+		repeated := calls[n]
+		if !slices.Contains(names, "tenants") { // a set that this user may not mend does not stop the sync
+			repeated.args = slices.Clone(repeated.args)
+			repeated.args[listsAllArg] = ""
+		}
+		again, at = append(again, repeated), append(at, n)
 	}
 	for i, r := range s.run(ctx, s.scripts.sync, again) {
 		replies[at[i]] = r

@@ -9,15 +9,19 @@ if refused then
   return refused
 end
 local removed = {}
-local function mend(key, name, ...)
+local function broken(...)
   local r = redis.pcall(...)
-  if type(r) == 'table' and r.err and string.find(r.err, 'WRONGTYPE', 1, true) and redis.call('DEL', key) == 1 then
+  return type(r) == 'table' and r.err and string.find(r.err, 'WRONGTYPE', 1, true)
+end
+local function mend(key, name, wrong)
+  if wrong and redis.call('DEL', key) == 1 then
     removed[#removed + 1] = name
   end
 end
-mend(KEYS[1], 'log', 'XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+mend(KEYS[1], 'log', broken('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1))
 if ARGV[1] == '1' then
-  mend(KEYS[2], 'tenants', 'SISMEMBER', KEYS[2], '')
+  -- A user that may not add to the set gets another error from SADD: it could not list tenants again.
+  mend(KEYS[2], 'tenants', broken('SISMEMBER', KEYS[2], '') and broken('SADD', KEYS[2], ''))
 end
-mend(KEYS[3], 'ack', 'HDEL', KEYS[3], '') -- there is never a field ''
+mend(KEYS[3], 'ack', broken('HDEL', KEYS[3], '')) -- there is never a field ''
 return removed
