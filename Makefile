@@ -4,9 +4,6 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# The stages of make test come one after the other under make -j, too.
-.NOTPARALLEL:
-
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 APIDIFF     := golang.org/x/exp/cmd/apidiff@v0.0.0-20261113113407-e3970619a1a4
@@ -87,14 +84,14 @@ words: ## how the comments and pages are written: fails above one listed phrase 
 	@go run ./internal/words
 
 # What computes runs beside what waits, at the lowest priority: npm beside lint, and what is quick or
-# repeated beside the tests that wait for Redis, proxies and real time. Each side is one sequence: with a
-# barrier in the middle, the side that is first there leaves a core idle.
+# repeated beside the tests that wait for Redis, proxies and real time. Each side is one sequence: a barrier
+# in the middle would leave a core idle until the slower side is there.
 .PHONY: test
 test: ## all of CI: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2, the alerts
 	@$(if $(race),,echo "no C compiler: the tests run WITHOUT the race detector")
 	@.ci/setup first
 	@.ci/beside '.ci/setup npm' '$(MAKE) --no-print-directory lint'
-	@.ci/beside 'nice -n 19 $(MAKE) --no-print-directory nested again' '$(MAKE) --no-print-directory root faults-in-time'
+	@.ci/beside 'nice -n 19 .ci/stages nested again' '.ci/stages root faults-in-time'
 
 # The stages of make test.
 .PHONY: root nested faults-in-time again

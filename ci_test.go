@@ -61,7 +61,7 @@ func TestToolsArePinned(t *testing.T) {
 	tool := regexp.MustCompile(`\b[a-z0-9.-]+\.[a-z]+/[\w./-]+@(\S+)`)
 	exact := regexp.MustCompile(`^v\d+\.\d+\.\d+(-0\.\d{14}-[0-9a-f]{12}|-\d{14}-[0-9a-f]{12})?$`)
 	found := 0
-	for _, file := range []string{"Makefile", ".ci/run", ".ci/setup", ".ci/beside", workflow} {
+	for _, file := range []string{"Makefile", ".ci/run", ".ci/setup", ".ci/beside", ".ci/stages", workflow} {
 		for _, m := range tool.FindAllStringSubmatch(read(t, file), -1) {
 			if found++; !exact.MatchString(m[1]) {
 				t.Errorf("%s: %s has no exact version", file, m[0])

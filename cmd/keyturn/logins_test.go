@@ -36,8 +36,7 @@ func wantNoLogin(t *testing.T, env map[string]string, args ...string) {
 	run(ctx, args, func(name string) (string, bool) { v, ok := env[name]; return v, ok }, strings.NewReader(""), &out, &out)
 	for _, part := range loginParts {
 		if strings.Contains(out.String(), part) {
-			t.Errorf("%q, environment %q: the output has %s: %s", args, env, part, out.String())
-			return
+			t.Fatalf("%q, environment %q: the output has %s: %s", args, env, part, out.String())
 		}
 	}
 }

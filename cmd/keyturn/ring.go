@@ -268,9 +268,11 @@ func (s *ringSession) open(ctx context.Context, tenants ...string) (*rotation.Ke
 func (s *ringSession) openRings(ctx context.Context, tenants ...string) (*rotation.Keyring, error) {
 	ctx, cancel := context.WithTimeout(ctx, ringTime)
 	defer cancel()
-	for begin := time.Now(); ; {
+	patience, stop := context.WithTimeout(ctx, ringTime/2)
+	defer stop()
+	for {
 		k, err := rotation.Open(ctx, s.store, rotation.Config{KEKs: s.keks, Tenants: tenants, OneShot: true, Realm: s.realm, OtherRealms: s.otherRealms, Now: s.now})
-		if !errors.Is(err, rediskeys.ErrTimeout) || time.Since(begin) > ringTime/2 || ctx.Err() != nil {
+		if !errors.Is(err, rediskeys.ErrTimeout) || patience.Err() != nil {
 			return k, err
 		}
 	}

@@ -44,6 +44,13 @@ func Example() {
 		lists = append(lists, list)
 	}
 	// Give each list to its verifier: verifier.Config{Revocations: list}.
+	for seen := 0; seen < len(lists); time.Sleep(10 * time.Millisecond) { // Watch waits for instances that have said that they live
+		instances, err := lists[0].Instances(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		seen = len(instances)
+	}
 
 	receipt, err := lists[0].RevokeSubject(ctx, "acme", "ann", time.Now())
 	if err != nil {

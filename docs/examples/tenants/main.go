@@ -107,7 +107,7 @@ func (t *tenants) sync() error {
 	}
 	changed, errs := t.v.Sync(list)
 	for id, err := range errs {
-		slog.Error("a row is bad", "tenant", id, "error", err)
+		slog.Error("Sync refused", "tenant", id, "error", err)
 	}
 	if changed > 0 {
 		slog.Info("tenants changed", "changed", changed, "rows", len(rows))
