@@ -83,8 +83,8 @@ lint: ## gofmt, vet, staticcheck, go mod tidy -diff, in every module, and words
 words: ## how the comments and pages are written: fails above one listed phrase in 1000 words, and lists them
 	@go run ./internal/words
 
-# What computes runs beside what waits, at the lowest priority: npm beside lint, and what is quick or
-# repeated beside the tests that wait for Redis, proxies and real time. Each side is one sequence: a barrier
+# What computes runs beside what waits, at the lowest priority: npm beside lint, and quick or
+# repeated tests beside those that wait for Redis, proxies and real time. Each side is one sequence: a barrier
 # in the middle would leave a core idle until the slower side is there.
 .PHONY: test
 test: ## all of CI: lint, all tests with the race detector, the vectors again under GOEXPERIMENT=jsonv2, the alerts

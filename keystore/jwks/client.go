@@ -314,12 +314,7 @@ func (c *Client) checkOpen(tenant, raw string, cfg *SourceConfig) (*url.URL, *Er
 		return nil, failed
 	}
 	cfg.AllowCIDR, cfg.Uses = networks(cfg.AllowCIDR), sorted(cfg.Uses)
-	u, failed := cfg.guard().parseURL(raw)
-	if failed == nil && u.Port() != "" && strings.Contains(raw, "@") {
-		// Of https://user:12/34@host the host is user (RFC 3986, section 3.2), and logs would have it all.
-		return nil, failf(StepURL, "an @ after a port: take user and password out of the URL, or write %%40 in a path")
-	}
-	return u, failed
+	return cfg.guard().parseURL(raw)
 }
 
 // The kinds of URLs of an endpoint. The files on disk depend on their names.
