@@ -89,7 +89,7 @@ func TestDashboard(t *testing.T) {
 	if d.UID != "keyturn" || d.Title != "keyturn" {
 		t.Errorf("its uid is %q and its title %q: links to it would break", d.UID, d.Title)
 	}
-	if len(d.Panels) != 14 {
+	if len(d.Panels) != 19 {
 		t.Errorf("%d panels", len(d.Panels))
 	}
 	variables := make(map[string]string)
