@@ -32,8 +32,9 @@ export GOFLAGS += -tags=nomsgpack
 # The race detector needs a C compiler.
 race = $(if $(shell command -v $$(go env CC)),-race)
 
-# All packages of a module except those whose tests keep to real time, and run alone.
-inTime = `go list ./... | grep -v -e /bench/faults -e /docs/prometheus`
+# All packages of a module except those whose tests keep to real time, and run alone, and one that has no
+# goroutines: make again tests it.
+inTime = `go list ./... | grep -v -e /bench/faults -e /docs/prometheus -e /rotation/internal/protocol`
 
 # The packages of the root whose tests take longest. The go command starts them in this order, before the
 # others: a long one that starts last ends with a core to itself, and the other core idle.
