@@ -142,10 +142,13 @@ func costOf(keys []*Key) (cost int) {
 // Ready(tenant string) error returns nil if the store can answer for the tenant, and otherwise
 // why it cannot. A readiness probe calls it. A store without it can always answer.
 //
-// A store that answers for several others may have one more. Unsure(id ID, alg Algorithm) error
-// returns why a Lookup may lack keys although it returned some, or nil. A verifier asks it where
-// none of the keys verifies a signature, or the end of each has come, and answers ErrUnavailable, not
-// that the token is bad. [Join] has it.
+// A store may have one more: several keys may share a kid, and tokens without kid may be of any key without
+// one. Unsure(id ID, alg Algorithm) error returns why a Lookup may lack keys although it returned some, or nil.
+// A verifier asks it where none of the keys verifies a signature, or the end of each has come, and answers
+// ErrUnavailable, not that the token is bad. A store that answers for several others has it, as [Join] does:
+// one of them may be away, or may have revoked the kid of a key that another one has. So a verifier looks its
+// keys up at each hit of its cache. A store of one source that has Unsure has Alone() bool too, and returns true:
+// a hit then asks the key alone.
 type KeyStore interface {
 	// Lookup returns the keys that may have signed a token of id.Tenant with this
 	// kid and algorithm: at most [MaxCandidates] by their cost, see [CheckCost]. EdDSA and

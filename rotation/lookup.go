@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,11 +52,41 @@ func (k *Keyring) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Ke
 	case found == held.Found:
 		return keys, nil
 	case found == held.Stale:
-		return nil, &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.Err)}
+		return nil, outOfStep(id, status)
 	case found == held.OtherAlgorithm:
 		return nil, &ring.Error{Text: id.String(), Err: keystore.ErrNotFound}
 	}
 	return nil, k.missing(id, status, now)
+}
+
+// Unsure returns why Lookup may lack keys although it returned some, or nil: see [keystore.KeyStore]. While this
+// instance is out of sync there may be another key whose tokens have no kid, or a kid that others have chosen. And
+// it may hold one that it is out of step for. It does no I/O.
+func (k *Keyring) Unsure(id keystore.ID, alg keystore.Algorithm) error {
+	now := k.cfg.Now()
+	r := k.ring(id.Tenant)
+	if r == nil {
+		return nil // it was removed meanwhile
+	}
+	status, c := r.SyncStatus(), r.For(id.KID)
+	switch {
+	case c == nil || c.Alone(id.KID):
+		return nil
+	case c.TooOldFor(id.KID, alg, now):
+		return outOfStep(id, status)
+	}
+	if err := k.missing(id, status, now); !errors.Is(err, keystore.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// Alone returns true: a keyring answers for no other store, so a cached token needs to ask its key alone.
+func (k *Keyring) Alone() bool { return true }
+
+// outOfStep returns the error for a key that the copy has, and is too old to use.
+func outOfStep(id keystore.ID, status *synced.Status) error {
+	return &ring.Error{Text: fmt.Sprintf("%v: out of step for longer than its tokens live", id), Err: unavailable(status.Err)}
 }
 
 // missing returns the error for a key that the copy lacks. Before Certain it is not an ErrNotFound

@@ -69,7 +69,7 @@ func (v *Verifier) cached(tenants *tenants, hint *string, token string, now time
 	at := keystore.UnixNano(now)
 	found, key := v.cache.Get(domain, token, func(e *verified) bool {
 		return e.verifiedAt <= at && at < e.notAfter && e.rules.live.Load() &&
-			e.key.Usable(now) && (e.hasKID && e.rules.unsure == nil || e.offered()) && !v.hitIsRevoked(e, now)
+			e.key.Usable(now) && (e.hasKID && !e.rules.several || e.offered()) && !v.hitIsRevoked(e, now)
 	})
 	if found == nil {
 		return nil, key

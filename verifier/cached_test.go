@@ -267,6 +267,49 @@ func TestCacheAndEqualKIDs(t *testing.T) {
 	}
 }
 
+// An unsureStore counts its lookups, and is never unsure.
+type unsureStore struct {
+	keystore.KeyStore
+	lookups *int
+}
+
+func (s unsureStore) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key, error) {
+	*s.lookups++
+	return s.KeyStore.Lookup(id, alg)
+}
+
+func (unsureStore) Unsure(keystore.ID, keystore.Algorithm) error { return nil }
+
+// An aloneStore answers for no other.
+type aloneStore struct{ unsureStore }
+
+func (aloneStore) Alone() bool { return true }
+
+// TestCacheAndSeveralStores: a hit looks its key up again in a store that answers for others, since one of these may
+// have revoked the kid of a key that another one has. A store of one source is not asked.
+func TestCacheAndSeveralStores(t *testing.T) {
+	token := tokenOf("a", `"iss":"https://a"`)
+	for alone, want := range map[bool]int{false: 5, true: 0} {
+		lookups := 0
+		w := newTwin(t, tenant(t, "a", "https://a", func(r *verifier.Tenant) {
+			s := unsureStore{r.Keys, &lookups}
+			if r.Keys = s; alone {
+				r.Keys = aloneStore{s}
+			}
+		}))
+		w.hit("first", token)
+		first := lookups
+		for range 5 {
+			if _, err := w.on.Verify(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := lookups - first; n != want {
+			t.Errorf("alone %t: %d lookups for five hits, want %d", alone, n, want)
+		}
+	}
+}
+
 func TestCacheAndLeeways(t *testing.T) {
 	wide := tenant(t, "wide", "https://wide", func(r *verifier.Tenant) { r.Leeway = 60 * time.Second })
 	w := newTwin(t, wide, tenant(t, "strict", "https://strict", nil))

@@ -118,6 +118,7 @@ type compiled struct {
 
 	matchHeader []matched         // of MatchHeader
 	unsure      unsure            // Keys, or nil if it is not one
+	several     bool              // Keys answers for several stores
 	noter       keystore.UseNoter // Keys, or nil if it is not one
 	suspended   bool              // by Verifier.Suspend, beside Tenant.Suspended
 	lease       *lease            // nil unless Config.Resolve returned the tenant
@@ -169,6 +170,8 @@ func newRules(t Tenant) *rules {
 	}
 	r.noter, _ = t.Keys.(keystore.UseNoter)
 	r.unsure, _ = t.Keys.(unsure)
+	alone, ok := t.Keys.(interface{ Alone() bool })
+	r.several = r.unsure != nil && !(ok && alone.Alone())
 	if t.Leeway == 0 {
 		r.leeway = defaultLeeway
 	}

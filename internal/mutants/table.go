@@ -29,6 +29,16 @@ var mutants = []mutant{
 		tests: tests{simulator, "TestTimeline(C|D|M)$"}, want: "I2",
 	},
 	{
+		name:  "a key without kid that an instance is too old for counts as no key",
+		edits: []edit{{"rotation/lookup.go", "case c == nil || c.Alone(id.KID):", "case true:"}},
+		tests: tests{"./rotation", "TestAcceptedKeyOutOfStep$"}, want: "TestAcceptedKeyOutOfStep",
+	},
+	{
+		name:  "a hit does not ask stores that answer together",
+		edits: []edit{{"verifier/tenant.go", "r.several = r.unsure != nil && !(ok && alone.Alone())", "r.several = false && ok && alone.Alone()"}},
+		tests: tests{checking, "TestCacheAndSeveralStores$"}, want: "TestCacheAndSeveralStores",
+	},
+	{
 		name:  "records of HS* are believed",
 		edits: []edit{{"rotation/internal/seal/record.go", "if !box.isAuthentic(blob[:n], h.place(), blob[n:]) {", "if false {"}},
 		tests: tests{"./rotation/internal/seal", "TestEveryByteIsAuthenticated"}, want: "TestEveryByteIsAuthenticated",

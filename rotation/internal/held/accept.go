@@ -162,6 +162,24 @@ func (c *Ring) judgeRecord(keks *seal.KEKs, r *Record, alg keystore.Algorithm, n
 	return made.only, Found, nil
 }
 
+// Alone reports whether no other key can have the kid: it is that of a key of the ring, and was made at random.
+// Others have chosen the kids of imported and accepted keys, and two of these may have one.
+func (c *Ring) Alone(kid string) bool {
+	r := c.Find(kid)
+	return r != nil && r.Origin == ring.Generated && c.Accepted(kid) == nil
+}
+
+// TooOldFor reports whether the ring has a key of that kid, for one algorithm, that this copy is too old for: see
+// Stale. An empty kid stands for all keys whose tokens have none.
+func (c *Ring) TooOldFor(kid string, alg keystore.Algorithm, now time.Time) bool {
+	return slices.ContainsFunc(c.sealed, func(r *Record) bool {
+		return (r.KID == kid || kid == "" && r.NoKID) && r.Algorithm.Same(alg) && !c.Revoked(r.KID) &&
+			!c.PlanOf(r.Record.Record).Dropped(now) && !r.Usable(now)
+	}) || slices.ContainsFunc(c.accepts, func(a *Accept) bool {
+		return (a.KID == kid || kid == "" && a.NoKID) && a.Algorithm.Same(alg) && !a.Key.Usable(now) && !c.Ended(a, now) && !c.Revoked(a.KID)
+	})
+}
+
 // Verifies reports whether the ring has a usable key of that kid. c may be nil.
 func (c *Ring) Verifies(kid string, now time.Time) bool {
 	r, a := c.Find(kid), c.Accepted(kid)

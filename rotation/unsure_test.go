@@ -1,0 +1,88 @@
+package rotation_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keyturn/keyturn/keystore"
+	"github.com/keyturn/keyturn/rotation"
+	"github.com/keyturn/keyturn/rotation/rotationtest"
+	"github.com/keyturn/keyturn/verifier"
+)
+
+// TestUnsure: keys without kid, or with a kid that others have chosen, may not be all that there are. So an
+// instance that is out of sync does not call a signature wrong that none of them verifies. A kid that was made at
+// random has one key.
+func TestUnsure(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		m, receipt := adopt(t, old, rotation.AdoptOptions{})
+		defer m.leave()
+		m.accept(time.Hour, theirs(1, ""), theirs(2, "theirs"))
+		want := func(when string, chosen, random bool) {
+			t.Helper()
+			for kid, unsure := range map[string]bool{"": chosen, "theirs": chosen, receipt.Minted: random} {
+				id := keystore.ID{Tenant: "acme", KID: kid}
+				if _, err := m.Lookup(id, keystore.HS256); err != nil {
+					t.Errorf("%s: the kid %q: %v", when, kid, err)
+				}
+				if err := m.Unsure(id, keystore.HS256); errors.Is(err, keystore.ErrUnavailable) != unsure || (err != nil) != unsure {
+					t.Errorf("%s: the kid %q: unsure because of %v", when, kid, err)
+				}
+			}
+		}
+		time.Sleep(fast.HeardWithin() + time.Second)
+		want("in sync", false, false)
+		m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		time.Sleep(fast.Freshness + fast.Freshness/2)
+		want("cut off", true, false)
+		m.conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(fast.Freshness)
+		want("in sync again", false, false)
+	})
+}
+
+// TestAcceptedKeyOutOfStep: an instance that is cut off soon uses a partner's key no longer, and the imported key for
+// as long as its tokens live. Both are without kid. A token of the partner's then is no bad token: the instance cannot
+// tell.
+func TestAcceptedKeyOutOfStep(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		m, _ := adopt(t, old, rotation.AdoptOptions{Hold: true})
+		defer m.leave()
+		partner := theirs(1, "")
+		m.accept(time.Hour, partner)
+		s, err := rotation.NewStaticSigner(keystore.ID{Tenant: "acme"}, keystore.HS256, partner.Key, rotation.SignerConfig{TTL: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := s.Sign(t.Context(), "acme", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{ID: "acme", Keys: m.Keyring, Algorithms: []keystore.Algorithm{keystore.HS256}, AnyIssuer: true, AnyAudience: true, Leeway: fast.Leeway}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.conn.SetFaults(rotationtest.Faults{Cut: rotationtest.Refused})
+		good, alone := 0, 0
+		for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(time.Second) {
+			keys, err := m.Lookup(keystore.ID{Tenant: "acme"}, keystore.HS256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch _, err = v.Verify(t.Context(), token); {
+			case err == nil:
+				good++
+			case !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, verifier.ErrInvalid):
+				t.Errorf("after %v, with %d keys: %v", time.Since(begin), len(keys), err)
+			case len(keys) == 1:
+				alone++
+			}
+		}
+		if good < 5 || alone < 5 {
+			t.Errorf("good for %d s, then %d s with the imported key alone", good, alone)
+		}
+		m.conn.SetFaults(rotationtest.Faults{})
+		time.Sleep(fast.Freshness)
+	})
+}
