@@ -108,7 +108,7 @@ func anys(texts []string) []any {
 	return all
 }
 
-// What is no such array is refused as a whole: a part of a ring would look like a store that has lost the rest.
+// A text that is no such array is refused as a whole: a part of a ring would look like a store that has lost the rest.
 func TestUnpackFieldsRefuses(t *testing.T) {
 	whole := packed("a", strings.Repeat("v", 40), "b", strings.Repeat("w", 300))
 	for i := range len(whole) {

@@ -202,7 +202,7 @@ func openMaterial(h header, secret []byte) (key *keystore.Key, private any, err 
 // attack on JWTs.
 var errPublicPart = &ring.Error{Kind: ErrMalformed, Text: "a secret with a public part"}
 
-// checkSymmetric returns what is wrong with a record for HS* whose secret has size bytes and is not decrypted.
+// checkSymmetric returns why a record for HS* is refused whose secret has size bytes and is not decrypted.
 // What else openMaterial finds in it, it finds when the key is needed.
 func checkSymmetric(h *header, size int) error {
 	switch {
