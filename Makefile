@@ -46,7 +46,7 @@ jsonTests = Vector|Fuzz|JSON|Alloc|Million|Thousand|WhileBusy
 again = $(sort $(dir $(shell grep -rlE --include='*_test.go' --exclude-dir=bench --exclude-dir=adapters --exclude-dir=node_modules '^func (Fuzz|[A-Z][A-Za-z0-9_]*($(jsonTests)))' .)))
 
 # The tests of keystore/jwks and verifier that do less with the race detector, besides those of jsonTests.
-inPart = AgainstModel|LeaveNoTrace|Floods?D|ChangedReal|FaultsCost|ForgedTokensForAllTenants$$|LargeDocuments
+inPart = AgainstModel|LeaveNoTrace|Floods?D|ChangedReal|FaultsCost|ForgedTokensForAllTenants$$
 
 # Packages that start and stop real servers with the signals of Unix.
 unixOnly = /internal/(redis|proxy)test$$|/bench/faults$$

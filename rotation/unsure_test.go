@@ -11,9 +11,9 @@ import (
 	"github.com/keyturn/keyturn/verifier"
 )
 
-// TestUnsure: keys without kid, or with a kid that others have chosen, may not be all that there are. So an
-// instance that is out of sync does not call a signature wrong that none of them verifies. A kid that was made at
-// random has one key.
+// TestUnsure: there may be more keys without kid, or with a kid that others have chosen, than an instance knows while
+// it is out of sync. So it does not call a signature wrong that none of them verifies. A kid that was made at random
+// has one key.
 func TestUnsure(t *testing.T) {
 	virtual(t, func(t *testing.T) {
 		m, receipt := adopt(t, old, rotation.AdoptOptions{})

@@ -35,7 +35,7 @@ func (d demand) played(b *questionBudget, from time.Time, seconds int) (stranger
 }
 
 // Made-up names never use the part that is kept, and proved ones never use the rest alone. Both together get
-// what the budget says, whoever asks.
+// what the budget says, whichever asks.
 func TestQuestionBudget(t *testing.T) {
 	for _, tt := range []struct {
 		name                        string

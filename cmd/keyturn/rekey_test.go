@@ -165,7 +165,7 @@ func TestRekeyUnreadable(t *testing.T) {
 	}
 	names := fmt.Sprintf("kt:{%d}:tenants", rotation.BucketOf("acme"))
 	if err := errors.Join(client.HSet(t.Context(), ringKey("acme"), "tk:x", "rubbish").Err(),
-		client.SAdd(t.Context(), names, "nobody", "\xff", strings.Repeat("x", 300)).Err()); err != nil { // anyone can write names
+		client.SAdd(t.Context(), names, "stranger", "\xff", strings.Repeat("x", 300)).Err()); err != nil { // anyone can write names
 		t.Fatal(err)
 	}
 	c.kek, _ = kekLines(t, second, first)
@@ -174,7 +174,7 @@ func TestRekeyUnreadable(t *testing.T) {
 		t.Errorf("rekey = %s", r.stdout)
 	}
 	c.run("keys", "rekey").wantCode(t, exitCannotTell, `tenant "acme": NOT DONE: `)
-	c.run("keys", "rekey", "--tenant", "nobody").wantCode(t, exitNo, `tenant "nobody" has no ring`)
+	c.run("keys", "rekey", "--tenant", "stranger").wantCode(t, exitNo, `tenant "stranger" has no ring`)
 	if err := client.HDel(t.Context(), ringKey("acme"), "tk:x").Err(); err != nil {
 		t.Fatal(err)
 	}

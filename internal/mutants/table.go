@@ -1303,12 +1303,12 @@ var mutants = []mutant{
 		tests: tests{revoking, "TestLostWithoutRoom$"}, want: "TestLostWithoutRoom",
 	},
 	{
-		name:  "revocations: what is beyond the notes and lost is forgotten",
+		name:  "revocations: an entry beyond the notes is forgotten when the store loses it",
 		edits: []edit{{"verifier/revocations/room.go", "s.until, s.beyond.End, l.swept", "s.until, 0, l.swept"}},
 		tests: tests{revoking, "TestTimelineBeyondNotes$"}, want: "TestTimelineBeyondNotes",
 	},
 	{
-		name:  "revocations: what is beyond the notes counts after the tenant was revoked",
+		name:  "revocations: an entry beyond the notes counts after the tenant was revoked",
 		edits: []edit{{"verifier/revocations/room.go", "if l.replacedLocked(s.beyond) {", "if false {"}},
 		tests: tests{revoking, "TestTimelineBeyondNotes$"}, want: "TestTimelineBeyondNotes",
 	},

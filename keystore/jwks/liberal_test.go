@@ -266,9 +266,6 @@ func TestOtherDocuments(t *testing.T) {
 
 // A document as large as is read costs bounded time, however it is made.
 func TestLargeDocuments(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it counts allocations; make test runs it without the race detector")
-	}
 	ed := ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)
 	fill := func(element string) []byte {
 		return []byte(`{"keys":[` + strings.TrimSuffix(strings.Repeat(element+",", (1<<20-20)/(len(element)+1)), ",") + `]}`)

@@ -140,7 +140,7 @@ type SyncRequest struct {
 
 	// ListsAll says that the instance holds every tenant that the bucket had at its last good read, and asks for the
 	// digests of all of them within some polls. So the store may begin the set of tenants again if it cannot be read.
-	// After any other instance that would hide rings, or revocations, from all that start.
+	// If another instance asked for that, the instances that start would miss rings, or revocations.
 	ListsAll bool
 }
 
