@@ -57,15 +57,3 @@ func (r *Rotator) Accept(ctx context.Context, tenant string, keys []ring.Foreign
 	}
 	return receipt, err
 }
-
-// warnOfWeak logs which weak secrets are accepted. A person can guess such a secret from a token, and
-// then sign tokens of the tenant.
-func (k *Keyring) warnOfWeak() {
-	for _, r := range k.rings.All() {
-		for _, a := range r.Accepted(k.cfg.Now()) {
-			if a.Weak && a.RevokedAt.IsZero() && !k.cfg.OneShot {
-				k.cfg.Logger.Warn("a weak secret is accepted: a person who guesses it can sign tokens of the tenant", "tenant", r.Tenant, "kid", a.KID, "until", a.Until)
-			}
-		}
-	}
-}

@@ -34,6 +34,11 @@ type Keyring struct {
 // the first read: call [Keyring.WaitReady] before serving. ctx bounds Open alone. Store and
 // cfg.KEKs are required.
 //
+// Of more than 512 rings it has read all, and authenticated some, unless cfg has a Snapshot or is OneShot. A lookup
+// authenticates the ring that it needs, and the loop authenticates all others within seconds. Until then the
+// keyring is not ready: it verifies tokens of each tenant, knows of no key that it is missing, and signs only if cfg
+// trusts the first read.
+//
 // The error wraps [keystore.ErrUnavailable] if nothing of the store can be read, and [ErrWrongKEK]
 // if no ring can be opened because the KEKs are wrong. It names the field if cfg is invalid. With
 // [Config.StoreMayBeAway] it does not need the store. If
@@ -54,9 +59,7 @@ func Open(ctx context.Context, store Store, cfg Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}
-	k.warnOfWeak()
-	return k, nil
+	return &Keyring{store: store, cfg: cfg, rings: rings, keks: &rings.KEKs, times: &rings.Times}, nil
 }
 
 // nameOf returns the name by which a snapshot tells stores apart, if the store has one.

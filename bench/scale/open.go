@@ -38,7 +38,8 @@ func (o openOptions) profiles(n int) (args []string) {
 type figures struct {
 	Held     int
 	Open     float64 // seconds that Open took
-	OpenCPU  float64 // seconds of processor time that Open took
+	Ready    float64 // seconds until all rings were opened, from the beginning of Open on
+	ReadyCPU float64 // seconds of processor time until then
 	Bytes    float64 // of heap in use a tenant, once idle
 	RSS      float64 // MiB that the process takes at most
 	IdleRSS  float64 // MiB that it takes once idle, with memory given back
@@ -114,13 +115,16 @@ func (f *figures) measure(ctx context.Context, store *counted, k *rotation.Keyri
 	return err
 }
 
-// timeOpen opens the keyring.
+// timeOpen opens the keyring, and waits until it is ready.
 func (f *figures) timeOpen(ctx context.Context, store rotation.Store, keks *rotation.KEKs, profile string) (k *rotation.Keyring, err error) {
 	err = profiled(profile, func() error {
 		begin, used := time.Now(), processorTime()
 		k, err = rotation.Open(ctx, store, rotation.Config{KEKs: keks, Instance: "scale", TrustFirstRead: true, Poll: pollEvery, Deadline: deadline,
 			Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-		f.Open, f.OpenCPU = time.Since(begin).Seconds(), (processorTime() - used).Seconds()
+		if f.Open = time.Since(begin).Seconds(); err == nil {
+			err = k.WaitReady(ctx)
+		}
+		f.Ready, f.ReadyCPU = time.Since(begin).Seconds(), (processorTime() - used).Seconds()
 		return err
 	})
 	return k, err

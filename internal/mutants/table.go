@@ -479,7 +479,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "keys of a snapshot live from the start on",
-		edits: []edit{{"rotation/internal/synced/state.go", "c.ApplyEnds(nil, r.SyncStatus().Complete)", "c.ApplyEnds(nil, time.Now())"}},
+		edits: []edit{{"rotation/internal/synced/state.go", "c.ApplyEnds(nil, r.syncStatus().Complete)", "c.ApplyEnds(nil, time.Now())"}},
 		tests: tests{here, "TestOldSnapshotIsAnInstanceThatWasCutOff"}, want: "TestOldSnapshotIsAnInstanceThatWasCutOff",
 	},
 	{
@@ -743,13 +743,43 @@ var mutants = []mutant{
 		tests: tests{syncing, "TestOutlookTurns$"}, want: "TestOutlookTurns",
 	},
 	{
+		name:  "a lookup takes a ring that can be opened in part",
+		edits: []edit{{"rotation/internal/synced/later.go", "failed != nil || protocol.CheckClock", "failed == new(ring.UnreadableError) || protocol.CheckClock"}},
+		tests: tests{syncing, "TestOpenedLaterIsTheSame$"}, want: "TestOpenedLaterIsTheSame",
+	},
+	{
+		name:  "a revocation that only the log has waits for the loop",
+		edits: []edit{{"rotation/internal/synced/later.go", "!r.news.ends.Equal(ring.Facts{})", "r.news.ends.Equal(ring.Facts{})"}},
+		tests: tests{syncing, "TestRevocationInTheLogOpensARing$"}, want: "TestRevocationInTheLogOpensARing",
+	},
+	{
+		name:  "an instance is in sync before it has opened all rings",
+		edits: []edit{{"rotation/internal/synced/later.go", "SyncState{Complete: o.asked.sent, Recovering: true}", "SyncState{Complete: o.asked.sent, Good: o.asked.sent}"}},
+		tests: tests{syncing, "TestLookupOpensARing$"}, want: "TestLookupOpensARing",
+	},
+	{
+		name:  "the policies of rings that were opened later do not count",
+		edits: []edit{{"rotation/internal/synced/later.go", "b.endsStale, b.sums.stale = true, true", "b.endsStale = true"}},
+		tests: tests{syncing, "TestOpenedLaterIsTheSame$"}, want: "TestOpenedLaterIsTheSame",
+	},
+	{
+		name:  "the status of a ring is read before it is opened",
+		edits: []edit{{"rotation/internal/synced/ring.go", "return r.opened().syncStatus()", "return r.syncStatus()"}},
+		tests: tests{syncing, "TestTrustedRingsSignAtOnce$"}, want: "TestTrustedRingsSignAtOnce",
+	},
+	{
+		name:  "Open returns although no ring can be opened",
+		edits: []edit{{"rotation/internal/synced/later.go", "return !r.dirty && r.known() })", "return true })"}},
+		tests: tests{syncing, "TestNoneCanBeOpened$"}, want: "TestNoneCanBeOpened",
+	},
+	{
 		name:  "an added ring is certain at once",
 		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
 		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",
 	},
 	{
 		name:  "a removed tenant's keys come back with a read",
-		edits: []edit{{"rotation/internal/synced/state.go", "\tif r.removed.Load() {\n\t\tr.Copy().WithdrawAll()\n\t}\n", ""}},
+		edits: []edit{{"rotation/internal/synced/state.go", "\tif r.removed.Load() {\n\t\tr.copy().WithdrawAll()\n\t}\n", ""}},
 		tests: tests{syncing, "TestRemovedDuringASync$"}, want: "TestRemovedDuringASync",
 	},
 	{

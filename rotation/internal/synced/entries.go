@@ -50,7 +50,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
 func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
-	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && !r.Known() {
+	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && !r.known() {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
@@ -87,7 +87,7 @@ func (b *Bucket) noteApplied() {
 		if r.news == nil {
 			continue
 		}
-		applied, waiting := protocol.Applied(r.Copy().Plain(), r.news.changes, !r.dirty)
+		applied, waiting := protocol.Applied(r.copy().Plain(), r.news.changes, !r.dirty)
 		for _, e := range applied {
 			b.applied = protocol.Remember(b.applied, e, seal.MaxApplied)
 		}

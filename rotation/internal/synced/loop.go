@@ -48,8 +48,8 @@ func (l *loop) init(k *Rings) {
 	l.woken, l.requested, l.nextSync = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 }
 
-// run syncs until ctx ends.
-func (l *loop) run(ctx context.Context) {
+// run ends the sync that Open has left, if it is not nil, and syncs until ctx ends.
+func (l *loop) run(ctx context.Context, left *opening) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if !l.k.cfg.OneShot {
@@ -57,6 +57,11 @@ func (l *loop) run(ctx context.Context) {
 	}
 	if l.k.cfg.Snapshot != "" {
 		wg.Go(func() { l.k.keepSnapshot(ctx) })
+	}
+	if left != nil {
+		left.finish()
+		l.endSync()
+		l.k.warnOfWeak()
 	}
 	t := l.newTimers()
 	defer t.stop()
@@ -176,6 +181,11 @@ func (l *loop) syncNow(ctx context.Context, buckets []*Bucket, compare map[strin
 		return
 	}
 	(&syncRun{k: l.k, ctx: ctx, buckets: buckets, compare: compare}).run()
+	l.endSync()
+}
+
+// endSync wakes the goroutines that wait for the end of a sync.
+func (l *loop) endSync() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	close(l.nextSync)
@@ -305,7 +315,7 @@ func (l *loop) learn(a *Pending) {
 	}
 	r.dirty, r.changed, r.bucket.endsStale, r.bucket.sums.stale = true, true, true, true
 	r.bucket.touch(r)
-	if old := r.Copy(); old != nil && !a.learned.Equal(ring.Facts{}) {
+	if old := r.copy(); old != nil && !a.learned.Equal(ring.Facts{}) {
 		learned := held.Assemble(old.Learn(*a.learned), old)
 		l.k.logEnds(r, old, learned)
 		l.k.set(r, learned, old)
@@ -318,7 +328,7 @@ func (l *loop) result(tenant string) error {
 		return b.err
 	}
 	if r := l.k.Ring(tenant); r != nil {
-		return r.SyncStatus().Err
+		return r.syncStatus().Err
 	}
 	return nil
 }

@@ -13,6 +13,16 @@ import (
 // Open returns Rings after the first complete read of the store: see rotation.Open. ctx bounds Open
 // alone.
 func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
+	k, left, err := begin(ctx, keks, cfg)
+	if err != nil {
+		return nil, err
+	}
+	k.start(ctx, left)
+	return k, nil
+}
+
+// begin is Open without the loop. It returns what the loop has to do first, or nil.
+func begin(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, *opening, error) {
 	k := &Rings{store: cfg.Store, cfg: cfg, rings: make(map[string]*Ring), opened: cfg.Now(), done: make(chan struct{}), seed: maphash.MakeSeed(), saver: saver{wake: make(chan struct{}, 1)}}
 	k.KEKs.Store(keks)
 	k.unknown.init()
@@ -31,23 +41,30 @@ func Open(ctx context.Context, keks *seal.KEKs, cfg Config) (*Rings, error) {
 		cfg.Logger.Warn("the snapshot is not used", "error", refused)
 	}
 	// The first sync runs here, so that its error is the caller's. The loop starts afterwards, so
-	// the two never run at once.
-	p := &syncRun{k: k, ctx: ctx, buckets: k.buckets}
-	p.run()
+	// the two never run at once. It ends the first sync if there are many rings.
+	left := (&syncRun{k: k, ctx: ctx, buckets: k.buckets}).first()
 	if err := k.checkFirstRead(ctx); err != nil {
 		if refused != nil {
 			err = errors.Join(err, refused)
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	// The loop outlives ctx, and ends with Close, which waits for done.
+	return k, left, nil
+}
+
+// start starts the loop. It outlives ctx, and ends with Close, which waits for done.
+func (k *Rings) start(ctx context.Context, left *opening) {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	k.cancel = cancel
+	if left == nil {
+		k.warnOfWeak()
+	} else {
+		left.run.ctx = own
+	}
 	go func() {
 		defer close(k.done)
-		k.loop.run(own)
+		k.loop.run(own, left)
 	}()
-	return k, nil
 }
 
 // checkFirstRead returns why the first read is not enough to open the keyring, or nil.
@@ -78,7 +95,7 @@ func (k *Rings) checkFirstRead(ctx context.Context) error {
 // if no ring is known. Otherwise it returns the error of one of them.
 func (k *Rings) checkOwnTimes() (err error) {
 	for _, r := range k.rings {
-		if p, ok := r.Policy(); ok {
+		if p, ok := r.policy(); ok {
 			if err = k.CheckTimes(p.Freshness); err == nil {
 				return nil
 			}
@@ -94,9 +111,9 @@ func (k *Rings) checkOwnTimes() (err error) {
 func (k *Rings) checkAnyOpened() error {
 	var why error
 	for _, r := range k.rings {
-		status := r.SyncStatus()
+		status := r.syncStatus()
 		parts := (*ring.UnreadableError)(nil)
-		_, known := r.Policy()
+		_, known := r.policy()
 		if !status.Bad || errors.As(status.Err, &parts) && !errors.Is(status.Err, seal.ErrWrongKEK) || known {
 			return nil
 		}

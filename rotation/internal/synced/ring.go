@@ -25,8 +25,9 @@ type Ring struct {
 	bucket *Bucket
 	budget *unknown.Budget // for unknown kids, nil for a full one; guarded by unknownKids.mu
 
-	state cell                   // its copy: see [Ring.Copy]
-	own   atomic.Pointer[Status] // how far it is in sync; nil: as far as its bucket
+	state    cell                     // its copy: see [Ring.Copy]
+	unopened atomic.Pointer[unopened] // what was read of it, until it is opened
+	own      atomic.Pointer[Status]   // how far it is in sync; nil: as far as its bucket
 
 	Losses atomic.Uint64 // how often the store lacked something of it
 
@@ -153,20 +154,23 @@ func (b *Bucket) alive() []*Ring {
 // ClockHolds reports whether tokens of r can be judged by this instance's clock.
 func (r *Ring) ClockHolds(now time.Time) bool {
 	b, skew := r.bucket.Status.Load(), r.skew()
-	off := errors.Is(r.SyncStatus().Err, ring.ErrClock)
+	off := errors.Is(r.syncStatus().Err, ring.ErrClock)
 	return (b.Agreed.IsZero() || protocol.Steady(now, b.Agreed, skew)) && (!off || b.StoreJumped)
 }
 
 // skew returns the ClockSkew of the ring's policy, or AnySkew.
 func (r *Ring) skew() time.Duration {
-	if p, ok := r.Policy(); ok {
+	if p, ok := r.policy(); ok {
 		return p.ClockSkew
 	}
 	return protocol.AnySkew
 }
 
 // SyncStatus returns the status of r, to be read before its copy: see [Ring]. r may be nil.
-func (r *Ring) SyncStatus() *Status {
+func (r *Ring) SyncStatus() *Status { return r.opened().syncStatus() }
+
+// syncStatus is SyncStatus of a ring that may be opened.
+func (r *Ring) syncStatus() *Status {
 	if r == nil {
 		return nil
 	}

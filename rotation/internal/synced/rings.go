@@ -36,6 +36,8 @@ type Config struct {
 	StoreMayBeAway bool
 	Logger         *slog.Logger
 	Now            func() time.Time
+
+	OpenAtOnce int // of more rings than so many, Open leaves most to be opened later; 0 for openAtOnce
 }
 
 // Rings are this process's copies of the rings in a store. [Open] makes them. They are safe for
@@ -184,7 +186,7 @@ func (k *Rings) dropEmpty(buckets []*Bucket) {
 }
 
 // empty reports whether the ring was read, and nothing is known of it.
-func (r *Ring) empty() bool { return !r.dirty && !r.Known() }
+func (r *Ring) empty() bool { return !r.dirty && !r.known() }
 
 // forget removes the rings for which gone returns true. It calls gone once for each.
 func (b *Bucket) forget(gone func(*Ring) bool) {

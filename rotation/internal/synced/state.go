@@ -66,18 +66,24 @@ func (n *node) newest() (policy ring.Policy, ok bool) {
 }
 
 // Known reports whether anything is known of the ring: whether Copy returns one.
-func (r *Ring) Known() bool { return r.state.node.Load() != nil }
+func (r *Ring) Known() bool { return r.opened().known() }
+
+// The methods whose names begin small are those of that name, of the loop, which opens the rings itself.
+
+func (r *Ring) known() bool                           { return r.state.node.Load() != nil }
+func (r *Ring) copy() *held.Ring                      { return r.read(r.state.node.Load()) }
+func (r *Ring) policy() (policy ring.Policy, ok bool) { return r.state.node.Load().newest() }
 
 // Copy returns what this instance knows of the ring, or nil for nothing. Nothing may look up keys in it: see
 // Live.
-func (r *Ring) Copy() *held.Ring { return r.read(r.state.node.Load()) }
+func (r *Ring) Copy() *held.Ring { return r.opened().copy() }
 
 // read returns the copy of a node. That of a packed ring was told when its keys end, and no sync tells it
 // again.
 func (r *Ring) read(n *node) *held.Ring {
 	c := n.ring(r.Tenant)
 	if n != nil && n.whole == nil {
-		c.ApplyEnds(nil, r.SyncStatus().Complete)
+		c.ApplyEnds(nil, r.syncStatus().Complete)
 	}
 	return c
 }
@@ -85,7 +91,7 @@ func (r *Ring) read(n *node) *held.Ring {
 // For returns what Live does if the ring has a key of that kid, and else what Copy does: a token with a
 // kid that does not exist must not cost memory. An empty kid stands for all keys whose tokens have none.
 func (r *Ring) For(kid string) *held.Ring {
-	n := r.state.node.Load()
+	n := r.opened().state.node.Load()
 	if c := r.read(n); n == nil || n.whole != nil || !c.Names(kid) {
 		return c
 	}
@@ -93,11 +99,11 @@ func (r *Ring) For(kid string) *held.Ring {
 }
 
 // Policy returns the policy of the newest record, and whether there is one.
-func (r *Ring) Policy() (policy ring.Policy, ok bool) { return r.state.node.Load().newest() }
+func (r *Ring) Policy() (policy ring.Policy, ok bool) { return r.opened().policy() }
 
 // Accepted returns the accepted keys of the ring: see [held.Ring.ListAccepted].
 func (r *Ring) Accepted(now time.Time) []ring.Accepted {
-	if n := r.state.node.Load(); n != nil {
+	if n := r.opened().state.node.Load(); n != nil {
 		return n.whole.ListAccepted(now) // a ring that is packed has none
 	}
 	return nil
@@ -114,6 +120,7 @@ func (r *Ring) ends() string {
 // Live returns what Copy does, for a caller that looks up keys in it or withdraws them: the keys of the
 // result are told their ends from now on.
 func (r *Ring) Live() *held.Ring {
+	r.opened()
 	for {
 		n := r.state.node.Load()
 		if n == nil || n.whole != nil {
@@ -160,13 +167,13 @@ func (r *Ring) set(c, old *held.Ring) {
 			r.bucket.lived(r)
 		}
 		if next.whole != nil {
-			c.ApplyEnds(old, r.SyncStatus().Complete)
+			c.ApplyEnds(old, r.syncStatus().Complete)
 		}
 		if r.state.node.CompareAndSwap(n, next) {
 			break
 		}
 	}
 	if r.removed.Load() {
-		r.Copy().WithdrawAll()
+		r.copy().WithdrawAll()
 	}
 }

@@ -65,7 +65,7 @@ func (b *Bucket) sum() *sums {
 	o := &Outlook{until: math.MaxInt64, skew: protocol.AnySkew, signFor: protocol.AnySkew, cutOff: protocol.AnySkew}
 	turns := make([]turn, 0, len(b.rings))
 	for _, r := range b.rings {
-		p, ok := r.Policy()
+		p, ok := r.policy()
 		if ok {
 			s.add(&p)
 		}
@@ -126,7 +126,7 @@ func (b *Bucket) turn(rings []*Ring) {
 	o.calm -= len(rings) - (len(old.Odd) - len(o.Odd))
 	for _, r := range rings {
 		t := turn{r.turnsAt(), r}
-		switch _, ok := r.Policy(); {
+		switch _, ok := r.policy(); {
 		case !ok || !r.calm || r.own.Load() != nil:
 			o.Odd = append(o.Odd, r)
 			continue

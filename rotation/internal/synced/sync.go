@@ -31,28 +31,49 @@ type syncRun struct {
 // run syncs the buckets, and asks again for those whose reply did not cover the whole log.
 func (run *syncRun) run() {
 	run.k.Counts.Syncs.Add(1)
-	again := run.buckets
-	for range syncRounds {
-		if again = run.attempt(again); len(again) == 0 {
+	run.rounds(run.buckets, syncRounds)
+}
+
+// rounds asks for the buckets at most so many times.
+func (run *syncRun) rounds(again []*Bucket, most int) {
+	for range most {
+		if len(again) == 0 {
 			break
 		}
+		a := run.ask(again)
+		run.loadRings(a.stale)
+		again = run.conclude(a)
 	}
 }
 
-// attempt syncs buckets once, and returns those that have to be asked again. sent is read before
-// the store is asked: a sync proves what the store had at that moment, not what it has when the
-// answer is here.
-func (run *syncRun) attempt(buckets []*Bucket) (more []*Bucket) {
+// asked are buckets whose changes the store was asked for. sent is read before that: a sync proves what the
+// store had at that moment, not what it has when the answer is here.
+type asked struct {
+	buckets        []*Bucket
+	replies        []store.SyncReply
+	sent, received time.Time
+	stale          []*Ring // that have to be read
+	repairs        uint64  // that were made before they are
+}
+
+// ask asks the store for the changes in buckets.
+func (run *syncRun) ask(buckets []*Bucket) asked {
 	dropRemoved(buckets)
 	run.k.held = run.k.Len()
-	sent := run.k.cfg.Now()
+	a := asked{buckets: buckets, sent: run.k.cfg.Now()}
 	run.asked = *run.k.Times.Load()
-	replies := run.sync(buckets, sent)
-	received := run.k.cfg.Now()
-	run.listTenants(buckets, replies)
-	repairs := run.k.Counts.Repairs.Load()
-	run.loadRings(run.staleRings(buckets, replies))
-	if run.k.Counts.Repairs.Load() > repairs {
+	a.replies = run.sync(buckets, a.sent)
+	a.received = run.k.cfg.Now()
+	run.listTenants(buckets, a.replies)
+	a.repairs = run.k.Counts.Repairs.Load()
+	a.stale = run.staleRings(buckets, a.replies)
+	return a
+}
+
+// conclude ends the sync of buckets whose rings were read, and returns those that have to be asked again.
+func (run *syncRun) conclude(a asked) (more []*Bucket) {
+	buckets, replies, sent, received := a.buckets, a.replies, a.sent, a.received
+	if run.k.Counts.Repairs.Load() > a.repairs {
 		run.k.lastMerge = run.k.cfg.Now()
 	}
 	run.k.dropEmpty(buckets)
@@ -244,11 +265,14 @@ func (k *Rings) hash(digest string) uint64 {
 	return maphash.String(k.seed, digest)
 }
 
-// loadRings reads rings, loadAtOnce with one call, and joins them with their copies. While some are joined
+// loadRings reads rings and joins them with their copies.
+func (run *syncRun) loadRings(stale []*Ring) { run.readPages(stale, run.joinAll) }
+
+// readPages reads rings, loadAtOnce with one call, and calls use with each page. While one is in use
 // others are read, so that neither the store nor this instance waits for the other. At most loadAhead
 // pages are in memory at once.
-func (run *syncRun) loadRings(stale []*Ring) {
-	pages := slices.Collect(slices.Chunk(stale, loadAtOnce))
+func (run *syncRun) readPages(rings []*Ring, use func([]*Ring, []loadedRing)) {
+	pages := slices.Collect(slices.Chunk(rings, loadAtOnce))
 	loaded := make([]chan []loadedRing, len(pages))
 	for i := range loaded {
 		loaded[i] = make(chan []loadedRing, 1)
@@ -272,7 +296,7 @@ func (run *syncRun) loadRings(stale []*Ring) {
 			n := begun
 			wg.Go(func() { read(n) })
 		}
-		run.joinAll(page, <-loaded[i])
+		use(page, <-loaded[i])
 	}
 }
 
@@ -327,7 +351,7 @@ func (run *syncRun) joinAll(rings []*Ring, snapshots []loadedRing) {
 // the ring again stay until a sync succeeds.
 func (run *syncRun) noteJoined(r *Ring, err error) {
 	r.dirty = err != nil
-	old := r.SyncStatus()
+	old := r.syncStatus()
 	if err == nil {
 		return // finishRing publishes the status
 	}
@@ -355,11 +379,11 @@ func (run *syncRun) join(r *Ring, s *loadedRing) error {
 		if s.Err != nil {
 			return s.Err
 		}
-		old := r.Copy()
+		old := r.copy()
 		stored, failed := run.open(r, s)
 		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
 		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
-			Good: r.SyncStatus().Knew, Complete: r.SyncStatus().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
+			Good: r.syncStatus().Knew, Complete: r.syncStatus().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
 		union := stored
 		if result.Union != stored.Copy { // else this instance knew nothing, as when it starts
 			union = held.Assemble(result.Union, stored, old)
@@ -393,10 +417,15 @@ func (run *syncRun) join(r *Ring, s *loadedRing) error {
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
 // data.
 func (run *syncRun) open(r *Ring, s *loadedRing) (*held.Ring, *ring.UnreadableError) {
-	opened, err := seal.OpenRing(run.k.KEKs.Load(), r.Tenant, s.Fields)
+	return run.k.openFields(r.Tenant, s.Fields, r.copy())
+}
+
+// openFields opens the fields of a ring of which old is known, or nil.
+func (k *Rings) openFields(tenant string, fields map[string][]byte, old *held.Ring) (*held.Ring, *ring.UnreadableError) {
+	opened, err := seal.OpenRing(k.KEKs.Load(), tenant, fields)
 	var failed *ring.UnreadableError
 	errors.As(err, &failed)
-	return held.Open(r.Copy(), s.Fields, opened), failed
+	return held.Open(old, fields, opened), failed
 }
 
 // checkOpened returns why a ring that was read is not in sync, or nil.
@@ -404,7 +433,7 @@ func (run *syncRun) checkOpened(r *Ring, failed *ring.UnreadableError) error {
 	if failed != nil {
 		return failed
 	}
-	if p, ok := r.Policy(); ok {
+	if p, ok := r.policy(); ok {
 		return run.k.CheckTimes(p.Freshness)
 	}
 	return nil
@@ -414,13 +443,16 @@ func (run *syncRun) checkOpened(r *Ring, failed *ring.UnreadableError) error {
 // there is no ring, which is not the same as an empty one.
 func (run *syncRun) install(r *Ring, c *held.Ring, digest string) {
 	r.digest = run.k.hash(digest)
-	old := r.Copy()
-	if old == nil && !c.HasKeys() && c.Facts.Equal(ring.Facts{}) {
+	old := r.copy()
+	if old == nil && !worthHolding(c) {
 		return
 	}
 	run.k.logEnds(r, old, c)
 	run.k.set(r, c, old)
 }
+
+// worthHolding reports whether there is any data in c.
+func worthHolding(c *held.Ring) bool { return c.HasKeys() || !c.Facts.Equal(ring.Facts{}) }
 
 // write writes the repair m, and installs the repaired ring. It reports false if the ring has
 // changed meanwhile, so it has to be read again.
@@ -526,11 +558,11 @@ func (run *syncRun) finishRings(b *Bucket, reply *store.SyncReply, status *Statu
 func (b *Bucket) settle(status *Status) {
 	for _, r := range b.alive() {
 		if !r.dirty {
-			r.Copy().ApplyEnds(nil, status.Complete)
+			r.copy().ApplyEnds(nil, status.Complete)
 		}
 	}
 	b.busy = slices.DeleteFunc(b.busy, func(r *Ring) bool {
-		r.busy = r.dirty || r.news != nil || r.own.Load() != nil || !r.Known()
+		r.busy = r.dirty || r.news != nil || r.own.Load() != nil || !r.known()
 		return !r.busy
 	})
 	if len(b.busy) == 0 {
@@ -581,12 +613,12 @@ func (run *syncRun) finishRing(r *Ring, status *Status, off error, good bool) (n
 	case r.dirty:
 		return false
 	case off != nil:
-		behind := *r.SyncStatus()
+		behind := *r.syncStatus()
 		behind.Complete, behind.Err = status.Complete, off
 		r.setOwn(&behind)
 		return false
 	}
-	run.logNoRing(r, good && !r.Known())
+	run.logNoRing(r, good && !r.known())
 	own := r.certainOf(status)
 	if own == status {
 		return true

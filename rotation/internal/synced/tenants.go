@@ -83,7 +83,7 @@ func (r *Ring) certainFrom() time.Time {
 		return time.Time{}
 	}
 	fresh := r.bucket.fresh
-	if p, ok := r.Policy(); ok {
+	if p, ok := r.policy(); ok {
 		fresh = max(fresh, p.Freshness)
 	}
 	return r.added.Add(fresh)

@@ -97,7 +97,7 @@ func (k *Rings) watch() {
 	now := k.cfg.Now()
 	due := make(map[*Bucket][]*Ring)
 	for _, r := range k.watching.due(now) {
-		c := r.Copy()
+		c := r.copy()
 		k.logSigner(r, c, now)
 		k.look(r, c, now)
 		due[r.bucket] = append(due[r.bucket], r)
@@ -140,8 +140,8 @@ func (k *Rings) countFenced(now time.Time) (fenced int, since time.Time) {
 // fencedSince returns since when this instance does not sign for r because it has lost the store, or
 // zero. One that began with a snapshot has not signed since it was opened.
 func (r *Ring) fencedSince(opened, now time.Time) time.Time {
-	s := r.SyncStatus()
-	p, ok := r.Policy()
+	s := r.syncStatus()
+	p, ok := r.policy()
 	switch {
 	case !ok:
 	case s.Good.IsZero() && !s.Knew.IsZero() && s.Err != nil:
@@ -181,7 +181,7 @@ func (k *Rings) logSigner(r *Ring, c *held.Ring, now time.Time) {
 // lose the key that should sign, that is the one before it: see [protocol.Copy.Signing].
 func (k *Rings) signerOf(r *Ring, c *held.Ring, now time.Time) *ring.PlannedKey {
 	good, times := now, k.Times.Load()
-	if s := r.SyncStatus(); s.InSync(now, times.Fresh) {
+	if s := r.syncStatus(); s.InSync(now, times.Fresh) {
 		good = s.Good
 	}
 	s, err := c.Signing(now, good, times.Deadline)
@@ -203,6 +203,18 @@ func (k *Rings) logEnds(r *Ring, old, c *held.Ring) {
 	for id, at := range c.Facts.All {
 		if _, known := old.Facts.At(id.Kind, id.KID); id.Kind == ring.FactRevoked && !known {
 			k.cfg.Logger.Info("a key was revoked", "tenant", r.Tenant, "kid", id.KID, "at", at.UTC().Format(time.RFC3339))
+		}
+	}
+}
+
+// warnOfWeak logs which weak secrets are accepted. A person can guess such a secret from a token, and
+// then sign tokens of the tenant.
+func (k *Rings) warnOfWeak() {
+	for _, r := range k.All() {
+		for _, a := range r.Accepted(k.cfg.Now()) {
+			if a.Weak && a.RevokedAt.IsZero() && !k.cfg.OneShot {
+				k.cfg.Logger.Warn("a weak secret is accepted: a person who guesses it can sign tokens of the tenant", "tenant", r.Tenant, "kid", a.KID, "until", a.Until)
+			}
 		}
 	}
 }

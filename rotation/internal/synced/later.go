@@ -1,0 +1,258 @@
+package synced
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyturn/keyturn/rotation/internal/held"
+	"github.com/keyturn/keyturn/rotation/internal/protocol"
+	"github.com/keyturn/keyturn/rotation/ring"
+)
+
+// This file has how many rings are opened: read, authenticated, and joined with what is known. To read a hundred
+// thousand takes a part of the time that the rest does, and one token needs the rest of one ring. So Open returns
+// when the rings were read. Each is opened when something asks for it first, and the loop opens all others before
+// its first poll. Nothing sees a ring that was not opened: each method of [Ring] opens it first.
+//
+// Until the loop has opened all, every bucket recovers: the instance is not ready, it vouches for nothing, and a
+// key that is missing may exist. A revocation in a ring counts from the first lookup.
+
+// openAtOnce is up to how many rings Open opens all before it returns, which takes some 30 ms.
+const openAtOnce = 512
+
+// errOpening is why an instance is not in sync that has read the rings, and has not opened all.
+var errOpening = Unavailable(errors.New("the rings were read, and are being opened"))
+
+// An opening is what the rings have in common that one Open leaves to be opened later.
+type opening struct {
+	k       *Rings
+	trusted *Status // of a ring that was opened, with TrustFirstRead; else nil
+
+	// The rest is of the loop.
+	run   *syncRun
+	asked asked
+	rings []*Ring
+}
+
+// An unopened ring was read, and not opened.
+type unopened struct {
+	of     *opening
+	at     *readTimes
+	digest uint64 // see Ring.digest
+	fields []byte // of the ring, packed by packFields: a map takes twice the memory
+
+	mu sync.Mutex // held while the ring is opened; Bucket.mu, Agenda.mu and those of keys may be taken meanwhile
+}
+
+// readTimes are those of a loadedRing. Many rings have the same.
+type readTimes struct{ now, sent, received time.Time }
+
+// opened opens r if it was only read before, and returns it. Any goroutine may call it, except where r is being
+// opened. It does no I/O. r may be nil.
+func (r *Ring) opened() *Ring {
+	if r != nil {
+		if u := r.unopened.Load(); u != nil {
+			u.open(r)
+		}
+	}
+	return r
+}
+
+// open opens r. If something speaks against it, r stays dirty, with nothing known of it, and the loop reads it
+// again. The loop alone says what is wrong with a ring, and alone writes to the store.
+func (u *unopened) open(r *Ring) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if r.unopened.Load() == nil {
+		return // another goroutine has opened it
+	}
+	k := u.of.k
+	if c, ok := k.openPlain(r.Tenant, u.loaded()); ok {
+		r.digest, r.dirty = u.digest, false
+		if worthHolding(c) {
+			k.set(r, c, nil)
+		}
+		if u.of.trusted != nil {
+			r.own.Store(u.of.trusted)
+		}
+	}
+	r.unopened.Store(nil)
+}
+
+// openPlain opens a ring of which nothing else is known. ok is false if not all of it is authentic, the clocks
+// differ, the instance polls too seldom for it, or something is to be put back.
+func (k *Rings) openPlain(tenant string, s *loadedRing) (c *held.Ring, ok bool) {
+	c, failed := k.openFields(tenant, s.Fields, nil)
+	if failed != nil || protocol.CheckClock(s.Now, s.sent, s.received, c.ClockSkew()) != nil {
+		return nil, false
+	}
+	if n := c.Newest(); n != nil && k.CheckTimes(n.Timing.Freshness) != nil {
+		return nil, false
+	}
+	m := protocol.Merge(protocol.MergeInput{Stored: c.Copy, Now: s.Now, LocalNow: s.received, Deadline: k.Times.Load().Deadline})
+	return c, m.Change == nil && m.Union == c.Copy
+}
+
+// first is run for Open, which leaves it to the loop to end if there are many rings. It returns what is left, or
+// nil.
+func (run *syncRun) first() *opening {
+	run.k.Counts.Syncs.Add(1)
+	a := run.ask(run.buckets)
+	o := &opening{k: run.k, run: run, asked: a}
+	at := run.mustOpen(a.stale)
+	run.loadRings(a.stale[:at])
+	if run.k.cfg.TrustFirstRead {
+		o.trusted = &Status{SyncState: protocol.SyncState{Complete: a.sent, Good: a.sent, Knew: a.sent}}
+	}
+	if rest := a.stale[at:]; slices.ContainsFunc(a.stale[:at], func(r *Ring) bool { return !r.dirty && r.known() }) {
+		o.read(rest)
+	} else {
+		run.loadRings(rest) // there may be no ring that can be opened: then Open returns the reason
+	}
+	if len(o.rings) == 0 {
+		run.rounds(run.conclude(a), syncRounds-1)
+		return nil
+	}
+	run.k.retime()
+	o.publish()
+	return o
+}
+
+// mustOpen sorts rings so that those come first that Open must open, and returns how many they are: all, or those
+// of which something is known already, and one page of the others.
+func (run *syncRun) mustOpen(rings []*Ring) int {
+	atOnce := cmp.Or(run.k.cfg.OpenAtOnce, openAtOnce)
+	if run.k.cfg.OneShot || run.k.cfg.Snapshot != "" || len(rings) <= atOnce {
+		return len(rings)
+	}
+	first := func(r *Ring) int {
+		if r.known() || r.news != nil && !r.news.ends.Equal(ring.Facts{}) { // the log may know more than the ring has
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(rings, func(a, b *Ring) int { return first(a) - first(b) })
+	known, _ := slices.BinarySearchFunc(rings, 1, func(r *Ring, one int) int { return first(r) - one })
+	return min(len(rings), known+min(atOnce, loadAtOnce))
+}
+
+// read reads rings, to be opened later. One that cannot be read stays dirty, so that the loop reads it again.
+func (o *opening) read(rings []*Ring) {
+	at := new(readTimes)
+	o.run.readPages(rings, func(page []*Ring, loaded []loadedRing) {
+		for i, r := range page {
+			s := &loaded[i]
+			r.bucket.touch(r)
+			if s.Err != nil {
+				continue
+			}
+			if t := (readTimes{s.Now, s.sent, s.received}); t != *at {
+				at = &t
+			}
+			r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: packFields(s.Fields)})
+		}
+	})
+	o.rings = rings
+}
+
+// publish lets others see the buckets that were read. They recover. Of the rings that are not opened one stands
+// for the others of its bucket, as far as status goes.
+func (o *opening) publish() {
+	status := &Status{SyncState: protocol.SyncState{Complete: o.asked.sent, Recovering: true}, Err: errOpening}
+	for i, b := range o.asked.buckets {
+		if err := o.asked.replies[i].Err; err != nil {
+			o.run.failBucket(b, err)
+			continue
+		}
+		b.Status.Store(status)
+		outlook := &Outlook{until: math.MaxInt64, skew: protocol.AnySkew}
+		for _, r := range b.rings {
+			switch u := r.unopened.Load(); {
+			case u == nil:
+				outlook.Odd = append(outlook.Odd, r)
+				if !r.dirty && o.trusted != nil {
+					r.own.Store(o.trusted)
+				}
+			case len(u.fields) > 0:
+				outlook.calm++
+				if outlook.first == nil || r.Tenant < outlook.first.Tenant {
+					outlook.first = r
+				}
+			}
+		}
+		b.Outlook.Store(outlook)
+	}
+}
+
+// finish ends the sync that Open began. Only the loop calls it.
+func (o *opening) finish() {
+	run := o.run
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range joiners {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(o.rings) && run.ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				o.rings[i].opened()
+			}
+		})
+	}
+	wg.Wait()
+	if run.ctx.Err() != nil {
+		return
+	}
+	run.changed = true
+	for _, b := range o.asked.buckets {
+		b.endsStale, b.sums.stale = true, true
+	}
+	again := slices.DeleteFunc(o.rings, func(r *Ring) bool { return !r.dirty })
+	for _, r := range again {
+		r.own.Store(new(Status)) // it was not read well yet, as the status of its bucket says
+	}
+	run.loadRings(again)
+	o.rings = nil
+	run.rounds(run.conclude(o.asked), syncRounds-1)
+}
+
+// loaded returns the ring as it was read.
+func (u *unopened) loaded() *loadedRing {
+	s := &loadedRing{sent: u.at.sent, received: u.at.received}
+	s.Now, s.Fields = u.at.now, unpackFields(u.fields)
+	return s
+}
+
+// packFields returns the fields of a ring in one piece of memory: the length and the bytes of each name and value
+// in turn.
+func packFields(fields map[string][]byte) []byte {
+	size := 0
+	for name, value := range fields {
+		size += 2*binary.MaxVarintLen32 + len(name) + len(value)
+	}
+	b := make([]byte, 0, size)
+	for name, value := range fields {
+		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
+		b = append(binary.AppendUvarint(b, uint64(len(value))), value...)
+	}
+	return b
+}
+
+// unpackFields returns the fields that packFields has packed. The values lie in b.
+func unpackFields(b []byte) map[string][]byte {
+	fields := make(map[string][]byte, 8)
+	next := func() []byte {
+		n, head := binary.Uvarint(b)
+		text := b[head : head+int(n) : head+int(n)]
+		b = b[head+int(n):]
+		return text
+	}
+	for len(b) > 0 {
+		name := string(next())
+		fields[name] = next()
+	}
+	return fields
+}
