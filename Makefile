@@ -193,7 +193,7 @@ mutants: ## the protocol with one mistake at a time: the test that names it must
 	go run ./internal/mutants -only "$(MUTANT)"
 
 .PHONY: faults
-faults: ## break real Redis servers under a fleet, and write docs/faults.md: about half an hour
+faults: ## break real Redis servers under a fleet, and write docs/faults.md: about 45 minutes
 	go run ./bench/faults
 
 .PHONY: demo

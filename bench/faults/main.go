@@ -1,7 +1,7 @@
 // The command faults breaks real Redis servers while a fleet of instances signs tokens, verifies
 // them and rotates its keys. It counts what goes wrong and writes docs/faults.md:
 //
-//	go run ./bench/faults              # all faults, about half an hour
+//	go run ./bench/faults              # all faults, about 45 minutes
 //	go run ./bench/faults -only cut    # the faults whose name contains "cut"; writes no page
 //	go run ./bench/faults -list
 //

@@ -72,7 +72,7 @@ const head = `# Faults, on real Redis
 Measured %s on %s, %d cores, %s/%s, %s, Redis %s, in %s.
 The machine's load average before the run was %s. On a busy machine polls miss their deadline, and
 instances refuse to sign without a fault. To measure again, run
-` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about half an hour and needs
+` + "`%s`" + ` from the root (` + "`make faults`" + `). It takes about 45 minutes and needs
 ` + "`redis-server`" + `. With ` + "`-only NAME`" + ` it runs some of the faults and writes no page.
 ` + "`go test ./bench/faults`" + ` runs a short version of each fault.
 
