@@ -773,6 +773,21 @@ var mutants = []mutant{
 		tests: tests{syncing, "TestNoneCanBeOpened$"}, want: "TestNoneCanBeOpened",
 	},
 	{
+		name:  "a ring that has grown since it was weighed is read whole",
+		edits: []edit{{"rotation/rediskeys/plain.go", "\t}, rings...)", "\t}, k.ack)"}},
+		tests: tests{"./rotation/rediskeys", "TestRingThatChangesWhileManyAreRead$"}, want: "TestRingThatChangesWhileManyAreRead",
+	},
+	{
+		name:  "a ring of many fields is weighed by a few of them",
+		edits: []edit{{"rotation/rediskeys/lua/weigh.lua", "'512', 16384", "'5', 16384"}},
+		tests: tests{"./rotation/rediskeys", "TestManyRingsAreReadAsEach$"}, want: "TestManyRingsAreReadAsEach",
+	},
+	{
+		name:  "a user who may not watch keys tries it each time",
+		edits: []edit{{"rotation/rediskeys/plain.go", "s.noPlain.Load() || forbidsPlain(err)", "s.noPlain.Load()"}},
+		tests: tests{"./rotation/rediskeys", "TestManyRingsWithoutTheRights$"}, want: "TestManyRingsWithoutTheRights",
+	},
+	{
 		name:  "an added ring is certain at once",
 		edits: []edit{{"rotation/internal/synced/tenants.go", "\town.Certain = from\n", ""}},
 		tests: tests{simulator, "TestTimelineAddEdited$"}, want: "TestTimelineAddEdited",

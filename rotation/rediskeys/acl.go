@@ -33,6 +33,8 @@ var (
 		"eval", "evalsha", "info", "time", "hgetall", "hset", "hdel", "sismember", "smembers", "del",
 		"xadd", "xrange", "xrevrange", "subscribe", "ping",
 	}
+	// Without these, many rings are read by scripts, which costs Redis more.
+	fasterCommands   = []string{"watch", "unwatch", "multi", "exec", "memory|usage"}
 	writingCommands  = []string{"sadd", "srem", "publish"}
 	clusterCommands  = []string{"cluster|slots", "asking"} // asking: while a slot moves
 	sentinelCommands = []string{"sentinel|get-master-addr-by-name", "sentinel|sentinels", "subscribe", "ping"}
@@ -51,7 +53,7 @@ func (c Config) ACL(rawURL string, role Role) (ACL, error) {
 	if err != nil {
 		return ACL{}, &Error{Call: "the URL of Redis", Err: err}
 	}
-	commands := slices.Clone(readingCommands)
+	commands := slices.Concat(readingCommands, fasterCommands)
 	if role == RoleWriter {
 		commands = append(commands, writingCommands...)
 	}

@@ -60,9 +60,10 @@
 //
 // Redis 6.0 or later, better 7.0, with maxmemory-policy noeviction: a Redis that may evict loses keys.
 // A user of its ACL needs the commands eval, evalsha, info, time, hgetall, hset, hdel, sadd, srem,
-// sismember, smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, and cluster|slots and
-// asking in a Cluster; and the keys and channels that begin with [Config.Prefix] and a colon.
-// [Config.ACL] returns them as ACL SETUSER takes them.
+// sismember, smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, watch, unwatch, multi,
+// exec, memory|usage, and cluster|slots and asking in a Cluster; and the keys and channels that begin
+// with [Config.Prefix] and a colon. Without those from watch to memory|usage it works too, and reads many
+// rings more slowly. [Config.ACL] returns all of them as ACL SETUSER takes them.
 //
 // Redis may lose an acknowledged write when a replica takes over. Set min-replicas-to-write 1: then
 // a primary that was cut off refuses writes, and instances that reach only this primary learn that

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -70,6 +71,7 @@ type Store struct {
 	channel   string
 	logLength string
 	buckets   [rotation.Buckets]bucketKeys
+	noPlain   atomic.Bool // the server or its user cannot do what loadPlain needs
 }
 
 var _ rotation.Store = (*Store)(nil)

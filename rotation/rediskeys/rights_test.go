@@ -90,7 +90,8 @@ func TestRightsAreDocumented(t *testing.T) {
 	comment, _, _ = strings.Cut(comment, ", and cluster|slots")
 	for what, text := range map[string]string{"docs/operations.md": page, "doc.go": comment} {
 		var got []string
-		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz+~&:*'", r) }) {
+		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz|+~&:*'", r) }) {
+			word = strings.Trim(word, "'")
 			if name := strings.TrimPrefix(word, "+"); what == "doc.go" || name != word {
 				got = append(got, name)
 			}

@@ -168,24 +168,28 @@ func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {
 	return out
 }
 
-// Load implements [rotation.Store]. Each script reads up to 32 rings.
+// Load implements [rotation.Store]. Many rings of one bucket are read in transactions, others by scripts, of
+// which each reads up to 32.
 func (s *Store) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
 	snapshots := make([]rotation.Snapshot, len(tenants))
-	calls, parts := s.loadCalls(tenants)
+	var byBucket [rotation.Buckets][]int
+	for i, tenant := range tenants {
+		b := rotation.BucketOf(tenant)
+		byBucket[b] = append(byBucket[b], i)
+	}
+	for b, part := range byBucket {
+		byBucket[b] = s.loadPlain(ctx, tenants, part, snapshots)
+	}
+	calls, parts := s.loadCalls(tenants, &byBucket)
 	for n, r := range s.run(ctx, s.scripts.load, calls) {
 		readLoad(r, tenants, parts[n], snapshots)
 	}
 	return snapshots
 }
 
-// loadCalls returns the calls that load the tenants' rings, and for each call the
-// indexes of its tenants.
-func (s *Store) loadCalls(tenants []string) (calls []call, parts [][]int) {
-	var byBucket [rotation.Buckets][]int
-	for i, tenant := range tenants {
-		b := rotation.BucketOf(tenant)
-		byBucket[b] = append(byBucket[b], i)
-	}
+// loadCalls returns the calls that load the rings of the tenants whose indexes byBucket has, and for each call
+// the indexes of its tenants.
+func (s *Store) loadCalls(tenants []string, byBucket *[rotation.Buckets][]int) (calls []call, parts [][]int) {
 	for b, all := range byBucket {
 		for part := range slices.Chunk(all, maxRings) {
 			k := s.buckets[b]

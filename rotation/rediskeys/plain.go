@@ -1,0 +1,126 @@
+package rediskeys
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/rotation"
+)
+
+// This file has how many rings are read at once: with HGETALL, which costs Redis a third of what a script costs
+// it that returns them. A keyring that starts reads a hundred thousand, and waits for Redis.
+//
+// A script also says whether the server is a primary, and what time it is, and it returns no ring that is too
+// large. So rings are watched (WATCH) before another script looks at them, and read in a transaction after it.
+// Redis runs that only if none of them has changed since. So it is as if the script had returned them.
+
+const (
+	// plainFrom is from how many rings of a bucket on they are read so: it takes four round trips in place of one.
+	plainFrom = 32
+
+	// plainAtOnce is how many rings one transaction reads at most. Each is small.
+	plainAtOnce = 128
+)
+
+// loadPlain reads the rings of tenants, all of one bucket, whose indexes are in part. It returns the indexes of
+// those that are left for the script that loads: those that are large, or that cannot be read, and all if one
+// has changed meanwhile, or the user may not do this.
+func (s *Store) loadPlain(ctx context.Context, tenants []string, part []int, snapshots []rotation.Snapshot) (left []int) {
+	if len(part) < plainFrom || s.noPlain.Load() {
+		return part
+	}
+	for some := range slices.Chunk(part, plainAtOnce) {
+		rings := make([]string, len(some))
+		k := s.buckets[rotation.BucketOf(tenants[some[0]])]
+		for n, i := range some {
+			rings[n] = k.ring(tenants[i])
+		}
+		loaded, err := s.readPlain(ctx, k, rings)
+		if err != nil {
+			s.noPlain.Store(s.noPlain.Load() || forbidsPlain(err))
+			left = append(left, some...)
+			continue
+		}
+		for n, i := range some {
+			if loaded[n].Fields == nil {
+				left = append(left, i)
+				continue
+			}
+			snapshots[i] = loaded[n]
+		}
+	}
+	return left
+}
+
+// forbidsPlain reports whether the server does not know, or its user may not use, what readPlain needs. Each
+// attempt would leave an entry in Redis' ACL LOG. Where EXEC may not be used, the error has that as its reason.
+func forbidsPlain(err error) bool {
+	return errors.As(err, new(redis.Error)) && (strings.Contains(err.Error(), "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command"))
+}
+
+// readPlain reads rings of one bucket. Those that are left for the script have no fields, not even an empty map.
+func (s *Store) readPlain(ctx context.Context, k bucketKeys, rings []string) (loaded []rotation.Snapshot, err error) {
+	err = s.client.Watch(ctx, func(tx *redis.Tx) error {
+		r := s.weigh(ctx, tx, append([]string{k.log, k.ack}, rings...))
+		in := replyReader{items: r.value}
+		now, small := in.time(), in.text()
+		switch {
+		case r.err != nil:
+			return r.err
+		case in.bad || len(small) != len(rings):
+			return errUnexpected
+		}
+		cmds := make([]*redis.MapStringStringCmd, len(rings))
+		_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			for i, key := range rings {
+				if small[i] == '1' {
+					cmds[i] = pipe.HGetAll(ctx, key)
+				}
+			}
+			return nil
+		})
+		if forbidsPlain(err) {
+			return err
+		}
+		loaded = make([]rotation.Snapshot, len(rings))
+		for i, cmd := range cmds {
+			if cmd != nil && cmd.Err() == nil && cmd.Val() != nil { // each has an error of its own
+				fields := plainFields(cmd.Val())
+				loaded[i] = rotation.Snapshot{Fields: fields, Digest: digest(fields), Now: now}
+			}
+		}
+		return nil
+	}, rings...)
+	return loaded, err
+}
+
+// weigh runs the script that says which rings are small.
+func (s *Store) weigh(ctx context.Context, tx *redis.Tx, keys []string) (r reply) {
+	c := call{keys: keys}
+	for _, as := range [][2]string{{"evalsha", s.scripts.weigh.sha}, {"eval", s.scripts.weigh.text}} {
+		cmd := c.command(ctx, as[0], as[1])
+		if r = replyTo(cmd, tx.Process(ctx, cmd)); !redis.HasErrorPrefix(r.err, "NOSCRIPT") {
+			break
+		}
+	}
+	return r
+}
+
+// plainFields returns fields as a snapshot has them. All values lie in one piece of memory.
+func plainFields(texts map[string]string) map[string][]byte {
+	size := 0
+	for _, value := range texts {
+		size += len(value)
+	}
+	fields, values := make(map[string][]byte, len(texts)), make([]byte, 0, size)
+	for name, value := range texts {
+		at := len(values)
+		values = append(values, value...)
+		fields[name] = values[at:len(values):len(values)]
+	}
+	return fields
+}
