@@ -172,6 +172,7 @@ func TestOpenedLaterIsTheSame(t *testing.T) {
 		if whole.Unopened() != 0 {
 			w.Fatal("with a snapshot rings are opened later")
 		}
+		whole.SyncAll(w.Context()) // a ring of which a part was known is read again, as the loop does
 		for name, before := range map[string]func(k *synced.Rings){
 			"by the loop": func(*synced.Rings) {},
 			"by lookups": func(k *synced.Rings) {
@@ -289,6 +290,77 @@ func TestRevocationInTheLogOpensARing(t *testing.T) {
 		k, _ := w.begin()
 		if k.Ring(name).IsUnopened() || k.Unopened() == 0 || !k.Ring(name).Copy().Revoked(kid) {
 			w.Error("the revocation of the log is not known")
+		}
+	})
+}
+
+// TestAcceptedKeysWhileOpening: accepted keys verify from the moment on that Open returns, whether Open has opened
+// their ring or a lookup does.
+func TestAcceptedKeysWhileOpening(t *testing.T) {
+	virtual(t, 20, func(w *world) {
+		secret := []byte("a secret that others have made: 32 bytes")
+		for i := range 20 {
+			if _, err := w.rotator.Accept(w.Context(), tenant(i), []ring.ForeignKey{{KID: "theirs", Algorithm: keystore.HS256, Key: secret}}, time.Now().Add(time.Hour)); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.trim()
+		k, _ := w.begin()
+		if n := k.Unopened(); n != 17 {
+			w.Fatalf("%d of 20 rings are not opened", n)
+		}
+		for i := range 20 {
+			w.lookup(k, tenant(i), "theirs")
+		}
+	})
+}
+
+// TestPartsWhileOpening: of a ring that cannot be opened in whole, a lookup knows as much as an instance that opens
+// all rings at once: its policy, which says what a verifier may forgive, and that the tenant exists. Its keys verify
+// nothing.
+func TestPartsWhileOpening(t *testing.T) {
+	virtual(t, 24, func(w *world) {
+		w.spoil()
+		k, _ := w.begin()
+		whole, _ := w.begin(func(c *synced.Config) { c.OpenAtOnce = 100 })
+		for _, b := range whole.All() {
+			a := k.Ring(b.Tenant)
+			p, known := a.Policy()
+			want, isKnown := b.Policy()
+			if a.Known() != b.Known() || known != isKnown || p != want {
+				w.Errorf("%s: known: %v, want %v; policy %+v, want %+v", b.Tenant, a.Known(), b.Known(), p, want)
+			}
+		}
+		c := k.Ring(tenant(20)).For("")
+		if c == nil || len(c.Records) != 1 || c.Verifies(c.Records[0].KID, time.Now()) || !k.Ring(tenant(20)).SyncStatus().Complete.IsZero() {
+			w.Errorf("of a ring with one record that can be opened: %+v", c.Plain())
+		}
+	})
+}
+
+// TestTrustedForItsFreshness: an instance that trusts its first read, and is paused before it has opened all, takes
+// no ring for in sync for longer than the Freshness of that ring.
+func TestTrustedForItsFreshness(t *testing.T) {
+	virtual(t, 20, func(w *world) {
+		name := "short"
+		for i := 0; rotation.BucketOf(name) != rotation.Buckets-1; i++ { // the last bucket: it is not opened at once
+			name = fmt.Sprint("short-", i)
+		}
+		if _, err := w.rotator.Create(w.Context(), name, rotation.Policy{Algorithm: keystore.HS256, Freshness: 15 * time.Second}); err != nil {
+			w.Fatal(err)
+		}
+		w.trim()
+		k, finish := w.begin(func(c *synced.Config) { c.TrustFirstRead = true })
+		r := k.Ring(name)
+		if !r.IsUnopened() || k.Times.Load().Fresh <= 15*time.Second {
+			w.Fatal("the ring was opened at once")
+		}
+		time.Sleep(20 * time.Second)
+		if r.SyncStatus().InSync(time.Now(), k.Times.Load().Fresh) {
+			w.Error("in sync after 20s")
+		}
+		if finish(); k.Times.Load().Fresh != 15*time.Second {
+			w.Errorf("the loop goes by a Freshness of %v", k.Times.Load().Fresh)
 		}
 	})
 }
