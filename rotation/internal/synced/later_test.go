@@ -409,6 +409,73 @@ func TestCloseWhileOpening(t *testing.T) {
 	})
 }
 
+// TestManyOpenRings: goroutines look up keys of all rings, and remove some tenants, while the loop opens the rings. Each
+// ring is opened once: all lookups get the same key. Those of removed tenants end at once, and those that are revoked
+// afterwards with the next sync.
+func TestManyOpenRings(t *testing.T) {
+	virtual(t, 60, func(w *world) {
+		w.trim()
+		kids, tenants := make([]string, 60), make([]string, 60)
+		for i := range kids {
+			kids[i], tenants[i] = w.kids(tenant(i))[0], tenant(i)
+		}
+		k, finish := w.begin(func(c *synced.Config) { c.Tenants = tenants })
+		var keys [8][60]*keystore.Key // that each goroutine got
+		var wg sync.WaitGroup
+		for g := range keys {
+			wg.Go(func() {
+				for n := range kids {
+					i := (n*7 + g*11) % 60
+					r := k.Ring(tenant(i))
+					if r == nil {
+						continue // it was removed
+					}
+					r.SyncStatus()
+					if found, _, _ := r.For(kids[i]).WithKID(w.keks, kids[i], keystore.HS256, time.Now()); len(found) == 1 {
+						keys[g][i] = found[0]
+					}
+					if i%10 == g {
+						k.Remove([]string{tenant(i)})
+					}
+					k.Standing(time.Now())
+				}
+			})
+		}
+		wg.Go(finish)
+		wg.Wait()
+		w.checkKeys(k, kids, func(g, i int) *keystore.Key { return keys[g][i] })
+	})
+}
+
+// checkKeys checks the keys that TestManyOpenRings has got.
+func (w *world) checkKeys(k *synced.Rings, kids []string, key func(g, i int) *keystore.Key) {
+	w.Helper()
+	removed := func(i int) bool { return i%10 < 8 }
+	for i, kid := range kids {
+		if !removed(i) {
+			if _, err := w.rotator.Revoke(w.Context(), tenant(i), kid, rotation.Force); err != nil {
+				w.Fatal(err)
+			}
+		}
+		for g := range 8 {
+			switch got := key(g, i); {
+			case removed(i) && got != nil && got.Usable(time.Now()):
+				w.Errorf("%s was removed, and its key is usable", tenant(i))
+			case !removed(i) && got != w.lookup(k, tenant(i), kid):
+				w.Errorf("%s: a lookup has got another key", tenant(i))
+			}
+		}
+	}
+	k.SyncAll(w.Context())
+	for i := range kids {
+		for g := range 8 {
+			if got := key(g, i); got != nil && got.Usable(time.Now()) {
+				w.Errorf("%s: a key is usable that was revoked", tenant(i))
+			}
+		}
+	}
+}
+
 // TestNoneCanBeOpened: if not even one of the first rings can be opened, Open looks at all, and says why.
 func TestNoneCanBeOpened(t *testing.T) {
 	virtual(t, 20, func(w *world) {
