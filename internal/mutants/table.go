@@ -793,6 +793,11 @@ var mutants = []mutant{
 		tests: tests{syncing, "TestCloseWhileOpening$"}, want: "TestCloseWhileOpening",
 	},
 	{
+		name:  "Open keeps large rings unopened",
+		edits: []edit{{"rotation/internal/synced/later.go", "len(u.fields) > maxUnopened", "len(u.fields) > 1<<30"}},
+		tests: tests{syncing, "TestLargeRingsAreOpenedAtOnce$"}, want: "TestLargeRingsAreOpenedAtOnce",
+	},
+	{
 		name:  "Open returns although no ring can be opened",
 		edits: []edit{{"rotation/internal/synced/later.go", "return !r.dirty && r.known() })", "return true })"}},
 		tests: tests{syncing, "TestNoneCanBeOpened$"}, want: "TestNoneCanBeOpened",

@@ -26,6 +26,10 @@ import (
 // openAtOnce is up to how many rings Open opens all before it returns, which takes some 30 ms.
 const openAtOnce = 512
 
+// maxUnopened is up to how many bytes a ring may have that is opened later: several times those of a usual one. A
+// person who writes to the store can add a megabyte to each ring. Once a ring was opened nothing is left of that.
+const maxUnopened = 8 << 10
+
 // errOpening is why an instance is not in sync that has read the rings, and has not opened all.
 var errOpening = Unavailable(errors.New("the rings were read, and are being opened"))
 
@@ -159,7 +163,10 @@ func (o *opening) read(rings []*Ring) {
 			if t := (readTimes{s.Now, s.sent, s.received}); t != *at {
 				at = &t
 			}
-			r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: packFields(s.Fields)})
+			u := &unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: packFields(s.Fields)}
+			if r.unopened.Store(u); len(u.fields) > maxUnopened {
+				r.opened()
+			}
 		}
 	})
 	o.rings = rings

@@ -409,9 +409,9 @@ func TestCloseWhileOpening(t *testing.T) {
 	})
 }
 
-// TestManyOpenRings: goroutines look up keys of all rings, and remove some tenants, while the loop opens the rings. Each
-// ring is opened once: all lookups get the same key. Those of removed tenants end at once, and those that are revoked
-// afterwards with the next sync.
+// TestManyOpenRings: goroutines look up keys of all rings, and remove some tenants, while the loop opens the rings. All
+// lookups get the same key. Those of removed tenants end at once, and those that are revoked afterwards with the next
+// sync.
 func TestManyOpenRings(t *testing.T) {
 	virtual(t, 60, func(w *world) {
 		w.trim()
@@ -474,6 +474,35 @@ func (w *world) checkKeys(k *synced.Rings, kids []string, key func(g, i int) *ke
 			}
 		}
 	}
+}
+
+// TestLargeRingsAreOpenedAtOnce: Open keeps no ring unopened to which a person has added many bytes: all of them
+// together could be more than the instance has memory.
+func TestLargeRingsAreOpenedAtOnce(t *testing.T) {
+	virtual(t, 20, func(w *world) {
+		w.trim()
+		large := func(i int) bool { return i%4 == 0 }
+		for i := range 20 {
+			if large(i) {
+				w.cluster.EditRing(tenant(i), func(fields map[string][]byte) { fields["x"] = make([]byte, 10000) })
+			}
+		}
+		k, finish := w.begin()
+		for i := range 20 {
+			if large(i) && k.Ring(tenant(i)).IsUnopened() {
+				w.Errorf("%s is not opened", tenant(i))
+			}
+		}
+		if k.Unopened() < 12 {
+			w.Errorf("only %d are opened later", k.Unopened())
+		}
+		finish()
+		for i := range 20 {
+			if s := k.Ring(tenant(i)).SyncStatus(); s.Bad != large(i) || !k.Ring(tenant(i)).Known() {
+				w.Errorf("%s: %+v", tenant(i), s)
+			}
+		}
+	})
 }
 
 // TestNoneCanBeOpened: if not even one of the first rings can be opened, Open looks at all, and says why.
