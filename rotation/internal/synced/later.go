@@ -26,9 +26,9 @@ import (
 // openAtOnce is up to how many rings Open opens all before it returns, which takes some 30 ms.
 const openAtOnce = 512
 
-// maxUnopened is up to how many bytes a ring may have that is opened later: several times those of a usual one. A
+// maxUnopened is up to how many bytes a ring may have that is opened later: three times those of one of RSA keys. A
 // person who writes to the store can add a megabyte to each ring. Once a ring was opened nothing is left of that.
-const maxUnopened = 8 << 10
+const maxUnopened = 16 << 10
 
 // errOpening is why an instance is not in sync that has read the rings, and has not opened all.
 var errOpening = Unavailable(errors.New("the rings were read, and are being opened"))

@@ -484,7 +484,7 @@ func TestLargeRingsAreOpenedAtOnce(t *testing.T) {
 		large := func(i int) bool { return i%4 == 0 }
 		for i := range 20 {
 			if large(i) {
-				w.cluster.EditRing(tenant(i), func(fields map[string][]byte) { fields["x"] = make([]byte, 10000) })
+				w.cluster.EditRing(tenant(i), func(fields map[string][]byte) { fields["x"] = make([]byte, 20000) })
 			}
 		}
 		k, finish := w.begin()
