@@ -768,6 +768,36 @@ var mutants = []mutant{
 		tests: tests{syncing, "TestTrustedRingsSignAtOnce$"}, want: "TestTrustedRingsSignAtOnce",
 	},
 	{
+		name:  "accepted keys in rings that Open has opened wait for the loop",
+		edits: []edit{{"rotation/internal/synced/later.go", "\t\tb.tellEnds(status) //", "\t\t//"}},
+		tests: tests{syncing, "TestAcceptedKeysWhileOpening$"}, want: "TestAcceptedKeysWhileOpening",
+	},
+	{
+		name:  "a lookup knows nothing of a ring that can be opened in part",
+		edits: []edit{{"rotation/internal/synced/later.go", "\tif worthHolding(c) {", "\tif ok && worthHolding(c) {"}},
+		tests: tests{syncing, "TestPartsWhileOpening$"}, want: "TestPartsWhileOpening",
+	},
+	{
+		name:  "keys verify of a ring that can be opened in part",
+		edits: []edit{{"rotation/internal/synced/later.go", "\t\tr.own.Store(&Status{Err: errOpening})", "\t\t_ = errOpening"}},
+		tests: tests{syncing, "TestPartsWhileOpening$"}, want: "TestPartsWhileOpening",
+	},
+	{
+		name:  "a ring that is trusted counts as in sync for the Freshness of others",
+		edits: []edit{{"rotation/internal/synced/later.go", "(!has || p.Freshness >= k.Times.Load().Fresh)", "(!has || p.Freshness > 0)"}},
+		tests: tests{syncing, "TestTrustedForItsFreshness$"}, want: "TestTrustedForItsFreshness",
+	},
+	{
+		name:  "a keyring that is closed opens all rings first",
+		edits: []edit{{"rotation/internal/synced/later.go", "\twg.Wait()\n\tif run.ctx.Err() != nil {\n", "\twg.Wait()\n\trun.k.warnOfWeak()\n\tif run.ctx.Err() != nil {\n"}},
+		tests: tests{syncing, "TestCloseWhileOpening$"}, want: "TestCloseWhileOpening",
+	},
+	{
+		name:  "Open keeps large rings unopened",
+		edits: []edit{{"rotation/internal/synced/later.go", "len(u.fields) > maxUnopened", "len(u.fields) > 1<<30"}},
+		tests: tests{syncing, "TestLargeRingsAreOpenedAtOnce$"}, want: "TestLargeRingsAreOpenedAtOnce",
+	},
+	{
 		name:  "Open returns although no ring can be opened",
 		edits: []edit{{"rotation/internal/synced/later.go", "return !r.dirty && r.known() })", "return true })"}},
 		tests: tests{syncing, "TestNoneCanBeOpened$"}, want: "TestNoneCanBeOpened",

@@ -26,6 +26,10 @@ import (
 // openAtOnce is up to how many rings Open opens all before it returns, which takes some 30 ms.
 const openAtOnce = 512
 
+// maxUnopened is up to how many bytes a ring may have that is opened later: three times those of one of RSA keys. A
+// person who writes to the store can add a megabyte to each ring. Once a ring was opened nothing is left of that.
+const maxUnopened = 16 << 10
+
 // errOpening is why an instance is not in sync that has read the rings, and has not opened all.
 var errOpening = Unavailable(errors.New("the rings were read, and are being opened"))
 
@@ -64,8 +68,9 @@ func (r *Ring) opened() *Ring {
 	return r
 }
 
-// open opens r. If something speaks against it, r stays dirty, with nothing known of it, and the loop reads it
-// again. The loop alone says what is wrong with a ring, and alone writes to the store.
+// open opens r. If something speaks against it, r stays dirty, with the authentic parts of it and keys that verify
+// nothing yet, and the loop reads it again. The loop alone says what is wrong with a ring, and alone writes to the
+// store.
 func (u *unopened) open(r *Ring) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -73,27 +78,30 @@ func (u *unopened) open(r *Ring) {
 		return // another goroutine has opened it
 	}
 	k := u.of.k
-	if c, ok := k.openPlain(r.Tenant, u.loaded()); ok {
+	c, ok := k.openPlain(r.Tenant, u.loaded())
+	if ok {
 		r.digest, r.dirty = u.digest, false
-		if worthHolding(c) {
-			k.set(r, c, nil)
-		}
-		if u.of.trusted != nil {
-			r.own.Store(u.of.trusted)
-		}
+	} else {
+		r.own.Store(&Status{Err: errOpening}) // before its copy: no read of it was complete
+	}
+	if worthHolding(c) {
+		k.set(r, c, nil)
+	}
+	if p, has := r.policy(); ok && u.of.trusted != nil && (!has || p.Freshness >= k.Times.Load().Fresh) {
+		r.own.Store(u.of.trusted) // not for longer than its Freshness: the loop makes Times short enough for all
 	}
 	r.unopened.Store(nil)
 }
 
 // openPlain opens a ring of which nothing else is known. ok is false if not all of it is authentic, the clocks
-// differ, the instance polls too seldom for it, or something is to be put back.
+// differ, the instance polls too seldom for it, or something is to be put back. c has what is authentic.
 func (k *Rings) openPlain(tenant string, s *loadedRing) (c *held.Ring, ok bool) {
 	c, failed := k.openFields(tenant, s.Fields, nil)
 	if failed != nil || protocol.CheckClock(s.Now, s.sent, s.received, c.ClockSkew()) != nil {
-		return nil, false
+		return c, false
 	}
 	if n := c.Newest(); n != nil && k.CheckTimes(n.Timing.Freshness) != nil {
-		return nil, false
+		return c, false
 	}
 	m := protocol.Merge(protocol.MergeInput{Stored: c.Copy, Now: s.Now, LocalNow: s.received, Deadline: k.Times.Load().Deadline})
 	return c, m.Change == nil && m.Union == c.Copy
@@ -155,7 +163,10 @@ func (o *opening) read(rings []*Ring) {
 			if t := (readTimes{s.Now, s.sent, s.received}); t != *at {
 				at = &t
 			}
-			r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: packFields(s.Fields)})
+			u := &unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: packFields(s.Fields)}
+			if r.unopened.Store(u); len(u.fields) > maxUnopened {
+				r.opened()
+			}
 		}
 	})
 	o.rings = rings
@@ -187,10 +198,12 @@ func (o *opening) publish() {
 			}
 		}
 		b.Outlook.Store(outlook)
+		b.tellEnds(status) // those that are opened were set when no read was complete
 	}
 }
 
-// finish ends the sync that Open began. Only the loop calls it.
+// finish ends the sync that Open began, unless the keyring is closed meanwhile: then it leaves rings unopened.
+// Only the loop calls it.
 func (o *opening) finish() {
 	run := o.run
 	var wg sync.WaitGroup
@@ -217,6 +230,8 @@ func (o *opening) finish() {
 	run.loadRings(again)
 	o.rings = nil
 	run.rounds(run.conclude(o.asked), syncRounds-1)
+	run.k.loop.endSync()
+	run.k.warnOfWeak()
 }
 
 // loaded returns the ring as it was read.

@@ -172,6 +172,7 @@ func TestOpenedLaterIsTheSame(t *testing.T) {
 		if whole.Unopened() != 0 {
 			w.Fatal("with a snapshot rings are opened later")
 		}
+		whole.SyncAll(w.Context()) // a ring of which a part was known is read again, as the loop does
 		for name, before := range map[string]func(k *synced.Rings){
 			"by the loop": func(*synced.Rings) {},
 			"by lookups": func(k *synced.Rings) {
@@ -293,6 +294,77 @@ func TestRevocationInTheLogOpensARing(t *testing.T) {
 	})
 }
 
+// TestAcceptedKeysWhileOpening: accepted keys verify from the moment on that Open returns, whether Open has opened
+// their ring or a lookup does.
+func TestAcceptedKeysWhileOpening(t *testing.T) {
+	virtual(t, 20, func(w *world) {
+		secret := []byte("a secret that others have made: 32 bytes")
+		for i := range 20 {
+			if _, err := w.rotator.Accept(w.Context(), tenant(i), []ring.ForeignKey{{KID: "theirs", Algorithm: keystore.HS256, Key: secret}}, time.Now().Add(time.Hour)); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.trim()
+		k, _ := w.begin()
+		if n := k.Unopened(); n != 17 {
+			w.Fatalf("%d of 20 rings are not opened", n)
+		}
+		for i := range 20 {
+			w.lookup(k, tenant(i), "theirs")
+		}
+	})
+}
+
+// TestPartsWhileOpening: of a ring that cannot be opened in whole, a lookup knows as much as an instance that opens
+// all rings at once: its policy, which says what a verifier may forgive, and that the tenant exists. Its keys verify
+// nothing.
+func TestPartsWhileOpening(t *testing.T) {
+	virtual(t, 24, func(w *world) {
+		w.spoil()
+		k, _ := w.begin()
+		whole, _ := w.begin(func(c *synced.Config) { c.OpenAtOnce = 100 })
+		for _, b := range whole.All() {
+			a := k.Ring(b.Tenant)
+			p, known := a.Policy()
+			want, isKnown := b.Policy()
+			if a.Known() != b.Known() || known != isKnown || p != want {
+				w.Errorf("%s: known: %v, want %v; policy %+v, want %+v", b.Tenant, a.Known(), b.Known(), p, want)
+			}
+		}
+		c := k.Ring(tenant(20)).For("")
+		if c == nil || len(c.Records) != 1 || c.Verifies(c.Records[0].KID, time.Now()) || !k.Ring(tenant(20)).SyncStatus().Complete.IsZero() {
+			w.Errorf("of a ring with one record that can be opened: %+v", c.Plain())
+		}
+	})
+}
+
+// TestTrustedForItsFreshness: an instance that trusts its first read, and is paused before it has opened all, takes
+// no ring for in sync for longer than the Freshness of that ring.
+func TestTrustedForItsFreshness(t *testing.T) {
+	virtual(t, 20, func(w *world) {
+		name := "short"
+		for i := 0; rotation.BucketOf(name) != rotation.Buckets-1; i++ { // the last bucket: it is not opened at once
+			name = fmt.Sprint("short-", i)
+		}
+		if _, err := w.rotator.Create(w.Context(), name, rotation.Policy{Algorithm: keystore.HS256, Freshness: 15 * time.Second}); err != nil {
+			w.Fatal(err)
+		}
+		w.trim()
+		k, finish := w.begin(func(c *synced.Config) { c.TrustFirstRead = true })
+		r := k.Ring(name)
+		if !r.IsUnopened() || k.Times.Load().Fresh <= 15*time.Second {
+			w.Fatal("the ring was opened at once")
+		}
+		time.Sleep(20 * time.Second)
+		if r.SyncStatus().InSync(time.Now(), k.Times.Load().Fresh) {
+			w.Error("in sync after 20s")
+		}
+		if finish(); k.Times.Load().Fresh != 15*time.Second {
+			w.Errorf("the loop goes by a Freshness of %v", k.Times.Load().Fresh)
+		}
+	})
+}
+
 // TestTrustedRingsSignAtOnce: an instance that trusts its first read is in sync for a ring as soon as that was
 // opened, and never for one that cannot be opened.
 func TestTrustedRingsSignAtOnce(t *testing.T) {
@@ -334,6 +406,102 @@ func TestCloseWhileOpening(t *testing.T) {
 			w.Errorf("it claims to be in sync: %+v", s)
 		}
 		w.lookup(k, tenant(19), w.kids(tenant(19))[0])
+	})
+}
+
+// TestManyOpenRings: goroutines look up keys of all rings, and remove some tenants, while the loop opens the rings. All
+// lookups get the same key. Those of removed tenants end at once, and those that are revoked afterwards with the next
+// sync.
+func TestManyOpenRings(t *testing.T) {
+	virtual(t, 60, func(w *world) {
+		w.trim()
+		kids, tenants := make([]string, 60), make([]string, 60)
+		for i := range kids {
+			kids[i], tenants[i] = w.kids(tenant(i))[0], tenant(i)
+		}
+		k, finish := w.begin(func(c *synced.Config) { c.Tenants = tenants })
+		var keys [8][60]*keystore.Key // that each goroutine got
+		var wg sync.WaitGroup
+		for g := range keys {
+			wg.Go(func() {
+				for n := range kids {
+					i := (n*7 + g*11) % 60
+					r := k.Ring(tenant(i))
+					if r == nil {
+						continue // it was removed
+					}
+					r.SyncStatus()
+					if found, _, _ := r.For(kids[i]).WithKID(w.keks, kids[i], keystore.HS256, time.Now()); len(found) == 1 {
+						keys[g][i] = found[0]
+					}
+					if i%10 == g {
+						k.Remove([]string{tenant(i)})
+					}
+					k.Standing(time.Now())
+				}
+			})
+		}
+		wg.Go(finish)
+		wg.Wait()
+		w.checkKeys(k, kids, func(g, i int) *keystore.Key { return keys[g][i] })
+	})
+}
+
+// checkKeys checks the keys that TestManyOpenRings has got.
+func (w *world) checkKeys(k *synced.Rings, kids []string, key func(g, i int) *keystore.Key) {
+	w.Helper()
+	removed := func(i int) bool { return i%10 < 8 }
+	for i, kid := range kids {
+		if !removed(i) {
+			if _, err := w.rotator.Revoke(w.Context(), tenant(i), kid, rotation.Force); err != nil {
+				w.Fatal(err)
+			}
+		}
+		for g := range 8 {
+			switch got := key(g, i); {
+			case removed(i) && got != nil && got.Usable(time.Now()):
+				w.Errorf("%s was removed, and its key is usable", tenant(i))
+			case !removed(i) && got != w.lookup(k, tenant(i), kid):
+				w.Errorf("%s: a lookup has got another key", tenant(i))
+			}
+		}
+	}
+	k.SyncAll(w.Context())
+	for i := range kids {
+		for g := range 8 {
+			if got := key(g, i); got != nil && got.Usable(time.Now()) {
+				w.Errorf("%s: a key is usable that was revoked", tenant(i))
+			}
+		}
+	}
+}
+
+// TestLargeRingsAreOpenedAtOnce: Open keeps no ring unopened to which a person has added many bytes: all of them
+// together could be more than the instance has memory.
+func TestLargeRingsAreOpenedAtOnce(t *testing.T) {
+	virtual(t, 20, func(w *world) {
+		w.trim()
+		large := func(i int) bool { return i%4 == 0 }
+		for i := range 20 {
+			if large(i) {
+				w.cluster.EditRing(tenant(i), func(fields map[string][]byte) { fields["x"] = make([]byte, 20000) })
+			}
+		}
+		k, finish := w.begin()
+		for i := range 20 {
+			if large(i) && k.Ring(tenant(i)).IsUnopened() {
+				w.Errorf("%s is not opened", tenant(i))
+			}
+		}
+		if k.Unopened() < 12 {
+			w.Errorf("only %d are opened later", k.Unopened())
+		}
+		finish()
+		for i := range 20 {
+			if s := k.Ring(tenant(i)).SyncStatus(); s.Bad != large(i) || !k.Ring(tenant(i)).Known() {
+				w.Errorf("%s: %+v", tenant(i), s)
+			}
+		}
 	})
 }
 

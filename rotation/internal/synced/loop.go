@@ -60,8 +60,6 @@ func (l *loop) run(ctx context.Context, left *opening) {
 	}
 	if left != nil {
 		left.finish()
-		l.endSync()
-		l.k.warnOfWeak()
 	}
 	t := l.newTimers()
 	defer t.stop()

@@ -13,7 +13,8 @@ import (
 )
 
 // A Ring is the ring of one tenant in Rings. Any goroutine may read the atomic fields.
-// Only the loop writes them, and only it uses the fields below them.
+// Only the loop writes them, and only it uses the fields below them. The goroutine that opens the ring does so
+// instead of the loop, under the mutex of unopened: the loop leaves an unopened ring alone.
 //
 // A large keyring holds a hundred thousand, so it is small: see also [node].
 //

@@ -47,7 +47,7 @@ type Rings struct {
 	// while loop.mu is taken. No other two are held together.
 	//
 	// Each ring's copy and status are immutable values behind atomic pointers. Only the loop
-	// replaces them, so readers take no lock but mu, for the map.
+	// replaces them, so readers take no lock but mu, for the map, and that of an unopened ring.
 
 	store store.Store
 	cfg   Config

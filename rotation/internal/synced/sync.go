@@ -553,14 +553,19 @@ func (run *syncRun) finishRings(b *Bucket, reply *store.SyncReply, status *Statu
 	return good
 }
 
-// settle tells the keys of b that are in use when they end, after a complete sync, and forgets which rings it
-// had to look at.
-func (b *Bucket) settle(status *Status) {
+// tellEnds tells the keys of b that are in use when they end, after a complete read.
+func (b *Bucket) tellEnds(status *Status) {
 	for _, r := range b.alive() {
 		if !r.dirty {
 			r.copy().ApplyEnds(nil, status.Complete)
 		}
 	}
+}
+
+// settle tells the keys of b that are in use when they end, after a complete sync, and forgets which rings it
+// had to look at.
+func (b *Bucket) settle(status *Status) {
+	b.tellEnds(status)
 	b.busy = slices.DeleteFunc(b.busy, func(r *Ring) bool {
 		r.busy = r.dirty || r.news != nil || r.own.Load() != nil || !r.known()
 		return !r.busy
