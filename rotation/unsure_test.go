@@ -70,6 +70,9 @@ func TestAcceptedKeyOutOfStep(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if len(keys) == 1 && m.Unsure(keystore.ID{Tenant: "acme"}, keystore.HS256) == nil {
+				t.Errorf("after %v it lacks a key, and is sure", time.Since(begin))
+			}
 			switch _, err = v.Verify(t.Context(), token); {
 			case err == nil:
 				good++
