@@ -212,3 +212,21 @@ func TestTokenWithoutKIDOfJoinedSources(t *testing.T) {
 		}
 	})
 }
+
+// A source that was woken answers with the keys that it has if its issuer hangs. Whether a token of no such key is
+// good cannot be told.
+func TestTokenWithoutKIDWhileIssuerHangsAtWake(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.ready(jwks.SourceConfig{})
+		v := verifyAll(t, map[string]keystore.KeyStore{"acme": s})
+		w.sleep(s, time.Hour)
+		w.issuer.Misbehave(jwkstest.HangHeader())
+		now := time.Now()
+		if got := verdict(t, v, withoutKID(w.a, "acme")); got != http.StatusOK || time.Since(now) > 2*time.Second {
+			t.Errorf("a token of a held key gets %d after %v", got, time.Since(now))
+		}
+		if got := verdict(t, v, withoutKID(jwkstest.NewKey("", "ES256"), "acme")); got != http.StatusServiceUnavailable {
+			t.Errorf("another token gets %d", got)
+		}
+	})
+}
