@@ -117,7 +117,8 @@ func TestKeyWithoutKIDAcceptedElsewhere(t *testing.T) {
 			}
 			return token
 		}
-		time.Sleep(fast.HeardWithin() + time.Second)
+		b.conn.SetFaults(rotationtest.Faults{LoseNudge: 1})
+		time.Sleep(fast.HeardWithin() + time.Second + 7*time.Millisecond) // between two polls
 		a.accept(time.Hour, theirs(1, ""))
 		if _, err := v.Verify(t.Context(), sign(theirSecret(1))); err != nil {
 			t.Errorf("the first token of a partner: %v", err)
