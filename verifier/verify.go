@@ -295,9 +295,9 @@ type unsure interface {
 //
 //   - The store may lack keys: see [keystore.KeyStore]. While it cannot tell, the signature is not
 //     invalid.
-//   - The token has no kid, so nothing tells a key that is too new from that of a forger. Issuers that
-//     write no kid rotate all the same (https://github.com/erlef/oidcc/pull/543). If the store could
-//     not ask its source, the verdict is that on an unknown kid: the token may be good.
+//   - The token has no kid, so nothing tells a key that is too new from that of a forger. Some issuers
+//     write no kid (https://github.com/nextcloud/user_oidc/issues/1214), and rotate all the same. If
+//     the store could not ask its source, the verdict is that on an unknown kid: the token may be good.
 //
 // A kid that the store has is not asked for: the issuer has said which key that is.
 func (v *Verifier) askSigner(ctx context.Context, d *decision, w *wanted, r *rules, keys []*keystore.Key, p *parsed) (*keystore.Key, *Error) {
