@@ -108,6 +108,8 @@ func worse(a, b error) error {
 
 // Refresh implements [Refresher]. It asks all stores that can be asked at once, and returns nil as
 // soon as one of them has news. While another one could not be asked, no kid is missing for sure.
+// Without a kid, news of one store may be other keys than the one that the caller asks for. So then it
+// waits for all stores.
 func (j *joined) Refresh(ctx context.Context, id ID) error {
 	var asked []Refresher
 	for _, s := range j.stores {
@@ -127,18 +129,23 @@ func (j *joined) Refresh(ctx context.Context, id ID) error {
 	var wait sync.WaitGroup
 	for i, r := range asked {
 		wait.Go(func() {
-			if errs[i] = r.Refresh(ctx, id); errs[i] == nil {
+			if errs[i] = r.Refresh(ctx, id); errs[i] == nil && id.KID != "" {
 				cancel() // the others go on by themselves: their callers share the request
 			}
 		})
 	}
 	wait.Wait()
 	var miss error
+	news := false
 	for _, err := range errs {
 		if err == nil {
-			return nil
+			news = true
+		} else {
+			miss = worse(miss, err)
 		}
-		miss = worse(miss, err)
+	}
+	if news && (id.KID != "" || miss == nil || isMiss(miss)) {
+		return nil
 	}
 	return miss
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -106,6 +107,46 @@ func TestJoinRefresh(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A slowRefresher answers after a second, or when its context ends.
+type slowRefresher struct{ fixed }
+
+func (s *slowRefresher) Refresh(ctx context.Context, _ keystore.ID) error {
+	select {
+	case <-time.After(time.Second):
+		return s.refresh
+	case <-ctx.Done():
+		return errAway
+	}
+}
+
+// TestJoinRefreshWithoutKID: news of one store does not answer a token without kid, whose key may be that of another.
+func TestJoinRefreshWithoutKID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			kid        string
+			fast, slow error
+			want       error
+			waits      bool
+		}{
+			{kid: "1", slow: errAway},
+			{kid: "1", fast: keystore.ErrNotFound, waits: true},
+			{slow: errAway, want: keystore.ErrUnavailable, waits: true},
+			{fast: errAway, want: keystore.ErrUnavailable, waits: true},
+			{slow: keystore.ErrNotFound, waits: true},
+			{fast: keystore.ErrNotFound, waits: true},
+			{waits: true},
+			{fast: keystore.ErrNotFound, slow: keystore.ErrNotFound, want: keystore.ErrNotFound, waits: true},
+		} {
+			start := time.Now()
+			store := keystore.Join(&slowRefresher{fixed{refresh: tt.slow}}, &fixed{refresh: tt.fast}).(keystore.Refresher)
+			err := store.Refresh(t.Context(), keystore.ID{Tenant: "acme", KID: tt.kid})
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) || time.Since(start) >= time.Second != tt.waits {
+				t.Errorf("%+v: %v after %v", tt, err, time.Since(start))
+			}
+		}
+	})
 }
 
 // limited has the optional methods of a store, for the tenant acme.

@@ -180,6 +180,10 @@ type Refresher interface {
 	// would be good if a key had signed it. Such a token costs an attacker nothing,
 	// so a verifier may call Refresh for every token with an unknown kid.
 	//
+	// With an empty id.KID a verifier also calls it if Lookup found keys, and none of them
+	// verifies a token without kid, which may be of a newer key. The question is then whether
+	// the source has other keys. So a key at hand is no answer, and the budget is the same.
+	//
 	// It returns nil if the caller should call Lookup again. The error wraps
 	// [ErrNotFound] if there is no news, or if the budget is spent and the store is
 	// in sync with its source. It wraps [ErrUnavailable] if the source could not be

@@ -11,7 +11,8 @@ import (
 
 // Refresh implements keystore.Refresher: it syncs the tenant's ring because a token names a key
 // that [Keyring.Lookup] does not find. It returns nil if the key is there now. It waits for 2s at
-// most, or until ctx ends.
+// most, or until ctx ends. A token without kid names none, and no key that Lookup found verifies it:
+// then the answer is that there is no news, and what the sync has brought is in the next Lookup.
 //
 // Requests for one tenant share a sync. Unknown kids of a tenant cause at most three syncs at once
 // and then one a second, those of all tenants 256 and then 100 a second. A kid that was not there

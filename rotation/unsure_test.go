@@ -70,6 +70,9 @@ func TestAcceptedKeyOutOfStep(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if len(keys) == 1 && m.Unsure(keystore.ID{Tenant: "acme"}, keystore.HS256) == nil {
+				t.Errorf("after %v it lacks a key, and is sure", time.Since(begin))
+			}
 			switch _, err = v.Verify(t.Context(), token); {
 			case err == nil:
 				good++
@@ -84,5 +87,52 @@ func TestAcceptedKeyOutOfStep(t *testing.T) {
 		}
 		m.conn.SetFaults(rotationtest.Faults{})
 		time.Sleep(fast.Freshness)
+	})
+}
+
+// TestKeyWithoutKIDAcceptedElsewhere: an instance that has not yet heard of a partner's key without kid asks the store
+// when the first token comes, as it does for a key with a kid. Forged tokens cost what unknown kids cost.
+func TestKeyWithoutKIDAcceptedElsewhere(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		a := join(t, cluster, "a", trusting)
+		defer a.leave()
+		if _, err := a.rotator.Adopt(t.Context(), "acme", old, fast, rotation.AdoptOptions{Hold: true}); err != nil {
+			t.Fatal(err)
+		}
+		b := join(t, cluster, "b", trusting)
+		defer b.leave()
+		v, err := verifier.New(verifier.Config{Tenants: []verifier.Tenant{{ID: "acme", Keys: b.Keyring, Algorithms: []keystore.Algorithm{keystore.HS256}, AnyIssuer: true, AnyAudience: true, Leeway: fast.Leeway}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign := func(key []byte) string {
+			s, err := rotation.NewStaticSigner(keystore.ID{Tenant: "acme"}, keystore.HS256, key, rotation.SignerConfig{TTL: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := s.Sign(t.Context(), "acme", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return token
+		}
+		b.conn.SetFaults(rotationtest.Faults{LoseNudge: 1})
+		time.Sleep(fast.HeardWithin() + time.Second + 7*time.Millisecond) // between two polls
+		a.accept(time.Hour, theirs(1, ""))
+		if _, err := v.Verify(t.Context(), sign(theirSecret(1))); err != nil {
+			t.Errorf("the first token of a partner: %v", err)
+		}
+		if n := b.Status().Counts.Refreshes; n != 1 {
+			t.Errorf("the store was asked %d times, want once", n)
+		}
+		for range 100 {
+			if _, err := v.Verify(t.Context(), sign(theirSecret(2))); !errors.Is(err, verifier.ErrSignature) {
+				t.Errorf("a forged token: %v", err)
+			}
+		}
+		if n := b.Status().Counts.Refreshes; n > 2 {
+			t.Errorf("the store was asked %d times, want at most 2", n)
+		}
 	})
 }

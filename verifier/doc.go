@@ -46,7 +46,9 @@
 //     ([ErrUnknownKey]; [ErrRevokedKey] if the store knows that it was revoked, or
 //     [ErrUnavailable] if the store cannot tell). If several keys fit, they cost at
 //     most [keystore.MaxCandidates] together, and otherwise none is tried.
-//  11. Signature: a key verifies it over the bytes received ([ErrSignature]).
+//  11. Signature: a key verifies it over the bytes received ([ErrSignature]). If none does, and a
+//     plausible token has no kid, the store is asked for other keys first ([ErrUnavailable] if
+//     it cannot tell).
 //  12. Times: exp, nbf, iat and MaxAge ([ErrMissingClaim], [ErrClaim],
 //     [ErrExpired], [ErrNotYetValid], [ErrTooOld]).
 //  13. Registered claims: iss, aud, then Match and MatchHeader, then sub and jti
@@ -76,10 +78,11 @@
 // tokens are never cached.
 //
 // Verifying does no I/O and does not wait, with two exceptions. A plausible token
-// names a key that the store does not hold, and the store can ask its source for
-// it: see [keystore.Refresher]. Or it names a tenant that is not held, or is asked for again:
-// see [Config.Resolve]. After the wait the clock is read again, and if the
-// tenant was changed meanwhile, its present rules decide from the start.
+// names a key that the store does not hold, or has no kid and is of no key that the
+// store holds, and the store can ask its source for it: see [keystore.Refresher]. Or it
+// names a tenant that is not held, or is asked for again: see [Config.Resolve]. After
+// the wait the clock is read again, and if the tenant was changed meanwhile, its present
+// rules decide from the start.
 //
 // # Specifications
 //

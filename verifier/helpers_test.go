@@ -266,6 +266,7 @@ type scripted struct {
 	refresh         error
 	lookups, asked  int
 	cancelInRefresh context.CancelFunc
+	during          func() // of each Refresh
 }
 
 func (s *scripted) Lookup(keystore.ID, keystore.Algorithm) ([]*keystore.Key, error) {
@@ -282,6 +283,9 @@ func (s *scripted) Lookup(keystore.ID, keystore.Algorithm) ([]*keystore.Key, err
 
 func (s *scripted) Refresh(ctx context.Context, _ keystore.ID) error {
 	s.asked++
+	if s.during != nil {
+		s.during()
+	}
 	if s.cancelInRefresh != nil {
 		s.cancelInRefresh()
 		<-ctx.Done()

@@ -172,12 +172,13 @@ func (v *Verifier) signedAndPlausible(ctx context.Context, d *decision, w *wante
 			return nil, bad
 		}
 	}
-	key := v.signer(w, keys, p)
+	key := v.signer(w, keys, nil, p)
 	if key == nil {
 		var bad *Error
-		if key, bad = v.askUnsure(ctx, d, w, r, p); bad != nil {
+		if key, bad = v.askSigner(ctx, d, w, r, keys, p); bad != nil {
 			return nil, bad
 		}
+		claimsFirst = false // after a wait they are judged again
 	}
 	if !claimsFirst {
 		if bad := r.checkClaims(p, w.now); bad != nil {
@@ -200,18 +201,20 @@ func (v *Verifier) findKeys(ctx context.Context, d *decision, w *wanted, r *rule
 	if !r.plausible(p, w.now) {
 		return nil, implausible(err)
 	}
-	return v.askStore(ctx, d, w, r, p, err)
+	keys, _, bad := v.askStore(ctx, d, w, r, p, err)
+	return keys, bad
 }
 
 // askStore asks the store for news of a plausible token, and returns the keys that may have signed
-// it. err says why the store has not returned any yet.
-func (v *Verifier) askStore(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed, err error) ([]*keystore.Key, *Error) {
+// it. err says why the store has not returned any yet. If there are keys, outage is not nil where the
+// store could not tell whether it has others.
+func (v *Verifier) askStore(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed, err error) (keys []*keystore.Key, outage, bad *Error) {
 	store, ok := r.Keys.(keystore.Refresher)
 	if !ok {
-		return nil, noKey(err)
+		return nil, nil, noKey(err)
 	}
 	if d.waits == 0 {
-		return nil, cannotTell(errOvertaken)
+		return nil, nil, cannotTell(errOvertaken)
 	}
 	d.waits--
 	news := store.Refresh(ctx, w.id)
@@ -219,23 +222,25 @@ func (v *Verifier) askStore(ctx context.Context, d *decision, w *wanted, r *rule
 	w.now = d.now
 	if !r.live.Load() {
 		d.overtaken = true
-		return nil, cannotTell(errOvertaken)
+		return nil, nil, cannotTell(errOvertaken)
 	}
-	keys, err := w.lookup(r)
-	if err == nil {
-		return keys, nil
+	outage = outageOf(ctx, news)
+	keys, err = w.lookup(r)
+	switch {
+	case err == nil:
+		return keys, outage, nil
+	case !r.plausible(p, w.now): // it has expired meanwhile
+		return nil, nil, implausible(err)
+	case outage != nil:
+		return nil, nil, outage
 	}
-	if !r.plausible(p, w.now) { // it has expired meanwhile
-		return nil, implausible(err)
-	}
-	return nil, noNews(ctx, err, news)
+	return nil, nil, noKey(err)
 }
 
-// noNews returns the verdict where a key is missing after a Refresh: err is of Lookup, and
-// news of Refresh.
-func noNews(ctx context.Context, err, news error) *Error {
+// outageOf returns the verdict if a Refresh that returned news could not tell, and otherwise nil.
+func outageOf(ctx context.Context, news error) *Error {
 	if news == nil || isMiss(news) {
-		return noKey(err)
+		return nil
 	}
 	if ctx.Err() != nil && !errors.Is(news, ctx.Err()) {
 		news = errors.Join(news, ctx.Err())
@@ -284,28 +289,54 @@ type unsure interface {
 	Unsure(id keystore.ID, alg keystore.Algorithm) error
 }
 
-// askUnsure returns the verdict on a token whose signature none of the keys at hand verifies, or
-// the key that does. If the store may lack keys, it is asked for them, within the bounds of a token
-// with an unknown key. While it cannot tell, the signature is not invalid.
-func (v *Verifier) askUnsure(ctx context.Context, d *decision, w *wanted, r *rules, p *parsed) (*keystore.Key, *Error) {
-	if r.unsure == nil {
+// askSigner returns the key of a token whose signature none of the keys at hand verifies, or the
+// verdict. The store is asked for keys that it lacks, within the bounds of a token with an unknown
+// key, in two cases:
+//
+//   - The store may lack keys: see [keystore.KeyStore]. While it cannot tell, the signature is not
+//     invalid.
+//   - The token has no kid, so nothing tells a key that is too new from that of a forger. Some issuers
+//     write no kid (https://github.com/nextcloud/user_oidc/issues/1214), and rotate all the same. If
+//     the store could not ask its source, the verdict is that on an unknown kid: the token may be good.
+//
+// A kid that the store has is not asked for: the issuer has said which key that is.
+func (v *Verifier) askSigner(ctx context.Context, d *decision, w *wanted, r *rules, keys []*keystore.Key, p *parsed) (*keystore.Key, *Error) {
+	why := r.mayLack(w)
+	if why == nil && !(p.kid == "" && r.asks()) || !r.plausible(p, w.now) {
 		return nil, refuse(ErrSignature)
 	}
-	why := r.unsure.Unsure(w.id, w.alg)
-	if why == nil || !r.plausible(p, w.now) {
-		return nil, refuse(ErrSignature)
-	}
-	keys, bad := v.askStore(ctx, d, w, r, p, why)
+	tried := slices.DeleteFunc(slices.Clone(keys), func(k *keystore.Key) bool { return !w.fits(k) })
+	keys, outage, bad := v.askStore(ctx, d, w, r, p, why)
 	if bad != nil {
 		return nil, bad
 	}
-	if key := v.signer(w, keys, p); key != nil {
+	if key := v.signer(w, keys, tried, p); key != nil {
 		return key, nil
 	}
-	if why = r.unsure.Unsure(w.id, w.alg); why != nil {
+	why = r.mayLack(w)
+	switch {
+	case !r.plausible(p, w.now): // it has expired meanwhile
+		return nil, refuse(ErrSignature)
+	case why != nil:
 		return nil, cannotTell(why)
+	case outage != nil:
+		return nil, outage
 	}
 	return nil, refuse(ErrSignature)
+}
+
+// mayLack returns why the store may lack keys although it returned some, or nil.
+func (r *rules) mayLack(w *wanted) error {
+	if r.unsure == nil {
+		return nil
+	}
+	return r.unsure.Unsure(w.id, w.alg)
+}
+
+// asks reports whether the store can ask its source for keys.
+func (r *rules) asks() bool {
+	_, ok := r.Keys.(keystore.Refresher)
+	return ok
 }
 
 // isMiss reports whether a store is sure that there is no such key. An error that
@@ -338,10 +369,8 @@ func (w *wanted) lookup(r *rules) ([]*keystore.Key, error) {
 		return nil, err
 	}
 	if !slices.ContainsFunc(keys, w.fits) {
-		if r.unsure != nil {
-			if why := r.unsure.Unsure(w.id, w.alg); why != nil {
-				return nil, why
-			}
+		if why := r.mayLack(w); why != nil {
+			return nil, why
 		}
 		return nil, keystore.ErrNotFound
 	}
@@ -362,10 +391,10 @@ func (w *wanted) candidates(keys []*keystore.Key) int {
 	return n
 }
 
-// signer returns the key that signed the token, or nil.
-func (v *Verifier) signer(w *wanted, keys []*keystore.Key, p *parsed) *keystore.Key {
+// signer returns the key that signed the token, or nil. It does not try those of tried.
+func (v *Verifier) signer(w *wanted, keys, tried []*keystore.Key, p *parsed) *keystore.Key {
 	for _, k := range keys {
-		if w.fits(k) && v.signed(k, p.signed, p.sig) {
+		if w.fits(k) && !slices.Contains(tried, k) && v.signed(k, p.signed, p.sig) {
 			return k
 		}
 	}

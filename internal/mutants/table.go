@@ -6,6 +6,7 @@ const (
 	decisions = "./rotation/internal/protocol"
 	syncing   = "./rotation/internal/synced"
 	checking  = "./verifier"
+	fetching  = "./keystore/jwks"
 	tries     = "./verifier/internal/trie"
 	revoking  = "./verifier/revocations"
 	revRules  = "./verifier/revocations/internal/rules"
@@ -37,6 +38,76 @@ var mutants = []mutant{
 		name:  "a hit does not ask stores that answer together",
 		edits: []edit{{"verifier/tenant.go", "r.several = r.unsure != nil && !(ok && alone.Alone())", "r.several = false && ok && alone.Alone()"}},
 		tests: tests{checking, "TestCacheAndSeveralStores$"}, want: "TestCacheAndSeveralStores",
+	},
+	{
+		name:  "a token without kid asks for no new key",
+		edits: []edit{{"verifier/verify.go", "if why == nil && !(p.kid == \"\" && r.asks()) || !r.plausible(p, w.now) {", "if why == nil || !r.plausible(p, w.now) {"}},
+		tests: tests{checking, "TestNoKIDAsksForItsKey$"}, want: "TestNoKIDAsksForItsKey",
+	},
+	{
+		name:  "a wrong signature asks for a kid that is held",
+		edits: []edit{{"verifier/verify.go", "!(p.kid == \"\" && r.asks())", "!r.asks()"}},
+		tests: tests{checking, "TestNoKIDAsksForItsKey$"}, want: "TestNoKIDAsksForItsKey",
+	},
+	{
+		name:  "a token without kid is bad while its source cannot be asked",
+		edits: []edit{{"verifier/verify.go", "case outage != nil:\n\t\treturn nil, outage\n\t}\n\treturn nil, refuse(ErrSignature)", "case outage != nil:\n\t\treturn nil, refuse(ErrSignature)\n\t}\n\treturn nil, refuse(ErrSignature)"}},
+		tests: tests{checking, "TestNoKIDAsksForItsKey$"}, want: "TestNoKIDAsksForItsKey",
+	},
+	{
+		name:  "a key is tried twice",
+		edits: []edit{{"verifier/verify.go", "!slices.Contains(tried, k) && ", ""}},
+		tests: tests{checking, "TestNoKIDAsksForItsKey$"}, want: "TestNoKIDAsksForItsKey",
+	},
+	{
+		name:  "a token without kid is judged by the time before its wait",
+		edits: []edit{{"verifier/verify.go", "claimsFirst = false", "_ = claimsFirst"}},
+		tests: tests{checking, "TestNoKIDAsksForItsKey$"}, want: "TestNoKIDAsksForItsKey",
+	},
+	{
+		name:  "a token that expired while it waited is not bad",
+		edits: []edit{{"verifier/verify.go", "case !r.plausible(p, w.now): // it has expired meanwhile\n\t\treturn nil, refuse(ErrSignature)", "case false:\n\t\treturn nil, refuse(ErrSignature)"}},
+		tests: tests{checking, "TestNoKIDAsksForItsKey$"}, want: "TestNoKIDAsksForItsKey",
+	},
+	{
+		name:  "a key without kid is the answer to a token without kid",
+		edits: []edit{{"keystore/jwks/use.go", "if q.kid == \"\" {\n\t\treturn e.m.serves(now) && !q.served", "if false {\n\t\treturn e.m.serves(now) && !q.served"}},
+		tests: tests{fetching, "TestTokenWithoutKIDOfRotatedIssuer$"}, want: "TestTokenWithoutKIDOfRotatedIssuer",
+	},
+	{
+		name:  "a source that has begun to answer is asked again",
+		edits: []edit{{"keystore/jwks/use.go", "return e.m.serves(now) && !q.served", "return false"}},
+		tests: tests{fetching, "TestTokenWithoutKIDNeedsOneFetch$"}, want: "TestTokenWithoutKIDNeedsOneFetch",
+	},
+	{
+		name:  "a wake does not count as asking for tokens without kid",
+		edits: []edit{{"keystore/jwks/use.go", "if asked && (q.kid == \"\" || !answers) {", "if asked && !answers {"}},
+		tests: tests{fetching, "TestTokenWithoutKIDNeedsOneFetch$"}, want: "TestTokenWithoutKIDNeedsOneFetch",
+	},
+	{
+		name:  "tokens without kid are not remembered",
+		edits: []edit{{"keystore/jwks/use.go", "if asked && (q.kid == \"\" || !answers) {", "if asked && q.kid != \"\" && !answers {"}},
+		tests: tests{fetching, "TestForgedTokensWithoutKIDAreRemembered$"}, want: "TestForgedTokensWithoutKIDAreRemembered",
+	},
+	{
+		name:  "a cache is believed that it has the newest key without kid",
+		edits: []edit{{"keystore/jwks/use.go", "case asked && q.kid == \"\" && e.set", "case q.kid == \"\" && e.set"}},
+		tests: tests{fetching, "TestTokensWithoutKIDShareAFetch$"}, want: "TestTokensWithoutKIDShareAFetch",
+	},
+	{
+		name:  "Refresh hides that there is another set",
+		edits: []edit{{"keystore/jwks/use.go", "case asked && q.kid == \"\" && e.set.generation != q.generation:", "case false:"}},
+		tests: tests{fetching, "TestRefreshWithoutKID$"}, want: "TestRefreshWithoutKID",
+	},
+	{
+		name:  "news of one store ends the question to another, without a kid",
+		edits: []edit{{"keystore/join.go", "errs[i] == nil && id.KID != \"\" {", "errs[i] == nil {"}},
+		tests: tests{"./keystore", "TestJoinRefreshWithoutKID$"}, want: "TestJoinRefreshWithoutKID",
+	},
+	{
+		name:  "news of one store hides that another cannot tell",
+		edits: []edit{{"keystore/join.go", "if news && (id.KID != \"\" || miss == nil || isMiss(miss)) {", "if news {"}},
+		tests: tests{"./keystore", "TestJoinRefreshWithoutKID$"}, want: "TestJoinRefreshWithoutKID",
 	},
 	{
 		name:  "records of HS* are believed",

@@ -69,9 +69,10 @@ type endpoint struct {
 // A view is what a lookup needs to know beside the keys. It is never modified.
 type view struct {
 	machine
-	kids    map[string]bool
-	skipped map[string]error // the answers for kids that the set has, and that do not serve
-	why     error            // the answer where nothing can be told; wraps ErrUnavailable
+	generation uint64 // of the set
+	kids       map[string]bool
+	skipped    map[string]error // the answers for kids that the set has, and that do not serve
+	why        error            // the answer where nothing can be told; wraps ErrUnavailable
 }
 
 // A set is what a good answer held.
@@ -279,7 +280,7 @@ func (e *endpoint) publishLocked() {
 	if e.lastErr != nil {
 		why = unavailable(e.lastErr)
 	}
-	e.view.Store(&view{machine: e.m, kids: e.set.kids, skipped: e.set.why, why: why})
+	e.view.Store(&view{machine: e.m, generation: e.set.generation, kids: e.set.kids, skipped: e.set.why, why: why})
 	e.observeStateLocked(e.c.now())
 	close(e.changed)
 	e.changed = make(chan struct{})

@@ -27,8 +27,8 @@
 //	queue       64 fetches at once, 32 per host, tenants take turns, sources in use first
 //	  ^  ^
 //	  |  +---- schedule                    at 4/5 of the TTL, with backoff after a failure
-//	  +------- Refresh, for an unknown kid or a source that sleeps, within two budgets: 3 at once and
-//	           then 1 every 10 s for each URL; Config.OnDemand for all together
+//	  +------- Refresh, for an unknown kid, a token without kid, or a source that sleeps, within two
+//	           budgets: 3 at once and then 1 every 10 s for each URL; Config.OnDemand for all together
 //
 // # What a Source answers
 //
@@ -38,6 +38,9 @@
 //	Aging    4/5 of its TTL: being refreshed       its key       as fresh
 //	Stale    its TTL is over, no refresh went well its key       unavailable
 //	Expired  4 hours without a good answer         unavailable   unavailable
+//
+// A token without kid that none of the keys verifies is treated as one with an unknown kid. All such
+// tokens of a source together count as one kid.
 //
 // "Unavailable" wraps [keystore.ErrUnavailable] (HTTP 503) and says in an [*Error] which step
 // failed. "Not found" wraps [keystore.ErrNotFound] (401). The TTL is the max-age of the answer, at

@@ -13,8 +13,8 @@ import (
 )
 
 // A Source is the [keystore.Refresher] of one tenant's keys at a URL. Lookup answers from memory.
-// Refresh asks the issuer for a kid that is not known. See the package comment for what it answers
-// when. The caller must call [Source.Close], or that of the [Client]. A Source is safe for
+// Refresh asks the issuer for a kid that is not known, and for the key of a token without kid. See
+// the package comment for what it answers when. The caller must call [Source.Close], or that of the [Client]. A Source is safe for
 // concurrent use.
 type Source struct {
 	tenant string
@@ -99,6 +99,11 @@ func (s *Source) Lookup(id keystore.ID, alg keystore.Algorithm) ([]*keystore.Key
 // Three kinds of kid cost nothing: one that the source holds, so that a forged signature costs no
 // fetch; one that was missing from a good answer within the last ten seconds; and one of another
 // tenant.
+//
+// An empty kid stands for a token without kid that none of the keys of Lookup verifies. Anyone can
+// write one, so all such tokens together count as one unknown kid: they cost a fetch, which brings
+// the keys of an issuer that has rotated, and no other one for ten seconds. The answer is nil if
+// that fetch brought another set, or if the source did not serve before.
 func (s *Source) Refresh(ctx context.Context, id keystore.ID) error {
 	if id.Tenant != s.tenant || len(id.KID) > keystore.MaxKIDBytes {
 		return keystore.ErrNotFound
@@ -109,24 +114,25 @@ func (s *Source) Refresh(ctx context.Context, id keystore.ID) error {
 	if s.closed.Load() {
 		return unavailable(errClosed)
 	}
+	q := s.e.newQuestion(id.KID, s.e.c.now())
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for {
-		a, err := s.e.startWaiting(id.KID, s.e.c.now())
+		a, err := s.e.startWaiting(q, s.e.c.now())
 		if a == nil {
 			return err
 		}
 		select {
 		case <-a.done:
-			err := s.e.stopWaiting(a, id.KID, true)
+			err := s.e.stopWaiting(a, q, true)
 			if a.onDemand || !errors.Is(err, keystore.ErrNotFound) {
 				return err
 			}
 			// It was the schedule's, and a cache may have answered: ask past it.
 		case <-timer.C:
-			return s.e.stopWaiting(a, id.KID, false)
+			return s.e.stopWaiting(a, q, false)
 		case <-ctx.Done():
-			if s.e.stopWaiting(a, id.KID, false) == nil {
+			if s.e.stopWaiting(a, q, false) == nil {
 				return nil
 			}
 			return unavailable(ctx.Err())

@@ -117,20 +117,44 @@ func (e *endpoint) rouseLocked(now time.Time) {
 	}
 }
 
-// startWaiting returns the attempt that a caller must wait for, for news of kid. If there is
+// A question is what a caller of Refresh wants to know: has the issuer a key of kid? Of a token without
+// kid: has the issuer other keys than those that the caller has tried?
+type question struct {
+	kid        string
+	served     bool   // lookups were answered when the caller came, so that it has tried all keys
+	generation uint64 // of the set at that time
+}
+
+// newQuestion returns the question of a caller that has just come.
+func (e *endpoint) newQuestion(kid string, now time.Time) question {
+	v := e.view.Load()
+	return question{kid: kid, served: v.serves(now), generation: v.generation}
+}
+
+// answersLocked reports whether the source holds the answer to q. To a caller that it did not serve before,
+// all its keys are news. Another set is not enough for one that has tried all keys: it may come from a
+// cache that lags behind the issuer.
+func (e *endpoint) answersLocked(q question, now time.Time) bool {
+	if q.kid == "" {
+		return e.m.serves(now) && !q.served
+	}
+	return e.m.serves(now) && e.set.kids[q.kid]
+}
+
+// startWaiting returns the attempt that a caller must wait for, for news of q. If there is
 // nothing to wait for, it returns no attempt but the answer. The caller of an attempt must call
 // stopWaiting.
-func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
+func (e *endpoint) startWaiting(q question, now time.Time) (*attempt, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.rouseLocked(now)
 	switch {
 	case e.closed:
 		return nil, unavailable(errClosed)
-	case e.m.serves(now) && e.set.kids[kid]:
+	case e.answersLocked(q, now):
 		return nil, nil
-	case e.m.inSync(now) && e.missing.Has(unknown.ID{KID: kid}, now, e.set.generation):
-		return nil, notFound(e.set.why, kid)
+	case e.m.inSync(now) && e.missing.Has(unknown.ID{KID: q.kid}, now, e.set.generation):
+		return nil, notFound(e.set.why, q.kid)
 	}
 	inUse := e.inUseLocked(now)
 	if e.crowdedLocked(inUse) {
@@ -138,7 +162,7 @@ func (e *endpoint) startWaiting(kid string, now time.Time) (*attempt, error) {
 	}
 	if e.attempt != nil {
 		e.hurryLocked(inUse)
-	} else if err := e.demandLocked(kid, now); err != nil {
+	} else if err := e.demandLocked(q.kid, now); err != nil {
 		return nil, err
 	}
 	e.waiters++
@@ -191,7 +215,7 @@ func (e *endpoint) demandLocked(kid string, now time.Time) error {
 
 // stopWaiting ends the wait of a caller of startWaiting, and returns the answer. ended says that
 // the attempt has ended; otherwise the caller's time has.
-func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
+func (e *endpoint) stopWaiting(a *attempt, q question, ended bool) error {
 	now := e.c.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -201,10 +225,15 @@ func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
 		e.c.idleWaiters.Add(-1)
 	}
 	e.rouseLocked(now)
+	answers := e.answersLocked(q, now)
+	asked := ended && a.err == nil && a.onDemand // not a cache (RFC 9111, section 5.2.1.4)
+	if asked && (q.kid == "" || !answers) {
+		e.missing.Add(unknown.ID{KID: q.kid}, a.start, e.set.generation)
+	}
 	switch {
 	case e.closed:
 		return unavailable(errClosed)
-	case e.m.serves(now) && e.set.kids[kid]:
+	case answers:
 		return nil
 	case !ended && a.start.IsZero():
 		return unavailable(errQueued)
@@ -212,11 +241,10 @@ func (e *endpoint) stopWaiting(a *attempt, kid string, ended bool) error {
 		return unavailable(errNoReply)
 	case a.err != nil:
 		return unavailable(a.err)
+	case asked && q.kid == "" && e.set.generation != q.generation:
+		return nil
 	}
-	if a.onDemand { // not from a cache (RFC 9111, section 5.2.1.4)
-		e.missing.Add(unknown.ID{KID: kid}, a.start, e.set.generation)
-	}
-	return notFound(e.set.why, kid)
+	return notFound(e.set.why, q.kid)
 }
 
 // ready reports whether lookups are answered. If not, changed is closed when that may have changed.
