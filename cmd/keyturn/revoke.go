@@ -26,6 +26,10 @@ iat has whole seconds, so a login in the second of the revocation does not count
 receipt says from which second on logins do. --session - and --jti - read one line from
 standard input, which other users of the machine cannot see.
 
+The list keeps what is revoked until --exp. Without it, it keeps it for --max-ttl, and a token
+that lives longer is accepted again then. The command does not see max_token_ttl in the file of
+serve, which has to be the same.
+
 The command stays until every live instance has applied the revocation, or --wait is over,
 and writes it again if Redis loses it meanwhile. Ctrl-C ends the wait; the revocation stays.
 
@@ -137,7 +141,7 @@ func newRevoke(a *app) *cobra.Command {
 	f.Var(c.exp, "exp", "when the token, or the last token of the session, expires")
 	f.BoolVar(&c.all, "all", false, "all tokens of the tenant")
 	f.Var(c.before, "before", "revoke what was issued earlier than that (default: now)")
-	f.Var(c.ttl, "max-ttl", "the longest that a token lives: max_token_ttl in the file of serve")
+	f.Var(c.ttl, "max-ttl", "the longest that a token lives, as max_token_ttl in the file of serve")
 	f.BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would be revoked")
 	c.waits.register(cmd)
 	return cmd
@@ -314,7 +318,11 @@ func (c *revokeCommand) times(line func(name, format string, args ...any), befor
 		line("logins", "count from %s on: tokens with an iat of that second or later", stamp(before))
 	}
 	if !ends.IsZero() {
-		line("ends", "%s (%s): by then all of these tokens have expired", stamp(ends), since(ends, c.now()))
+		then := "by then all of these tokens have expired"
+		if c.ttl.given && !c.exp.given { // the flag says how long they live, and no instance does
+			then = "a token that lives longer than --max-ttl, " + short(c.ttl.value) + ", is accepted again then"
+		}
+		line("ends", "%s (%s): %s", stamp(ends), since(ends, c.now()), then)
 	}
 }
 

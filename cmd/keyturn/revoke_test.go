@@ -118,14 +118,18 @@ func TestRevokeForPeople(t *testing.T) {
 	t.Parallel()
 	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
 		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo", "1 instance would hear of it: a")
+		const again = "a token that lives longer than --max-ttl, 15m, is accepted again then"
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--max-ttl", "15m", "--dry-run").wantCode(t, exitYes, again)
 		if n := l.Len(); n != 0 {
 			t.Errorf("--dry-run has revoked something: %d", n)
 		}
 		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--before", "2026-11-28T10:00:00.5Z").
 			wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" are revoked`, "before 2026-11-28T10:00:01Z, and those without iat", "count from 2026-11-28T10:00:01Z on", "1 of 1 instance have applied it")
-		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--no-wait").wantCode(t, exitYes, `one token of tenant "globex" is revoked`)
+		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--max-ttl", "15m", "--no-wait").
+			wantCode(t, exitYes, `one token of tenant "globex" is revoked`, "by then all of these tokens have expired")
+		c.run("revoke", "--tenant", "umbrella", "--all", "--max-ttl", "15m", "--no-wait").wantCode(t, exitYes, again)
 		c.run("revocations", "list").wantCode(t, exitYes, "subject  ", "before 2026-11-28T10:00:01Z ends ", "token    ")
-		c.run("revocations", "count").want(t, exitYes, "2 revocations: 1 token, 0 sessions, 1 subject, 0 tenants\n")
+		c.run("revocations", "count").want(t, exitYes, "3 revocations: 1 token, 0 sessions, 1 subject, 1 tenant\n")
 		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1,"unreadable":0}`+"\n")
 		var all []struct{ Kind, Digest, Key string }
 		r := c.run("revocations", "list", "--tenant", "acme", "--json")

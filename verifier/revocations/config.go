@@ -47,7 +47,7 @@ type Config struct {
 
 	// MaxTokenTTL is the longest that a token lives, from iat to exp. The revocation of a subject or
 	// a tenant ends so long after its time (and 5m for leeway). The default, and the greatest, is
-	// 400 days. All instances must have the same.
+	// 400 days. All instances must have the same: the one that revokes decides when the revocation ends.
 	MaxTokenTTL time.Duration
 
 	// MaxStale is how old the last sync with the store may be. After it [List.Revoked] is an error, and
