@@ -62,7 +62,8 @@ type Config struct {
 	ClockSkew time.Duration
 
 	// Poll is how often the list asks the store for changes, also without a nudge. Deadline bounds each
-	// call of the store. The defaults are 2s and 500ms. All instances must have the same.
+	// call of the store, in which a client of rediskeys.Open waits at most 3s for each answer. The
+	// defaults are 2s and 500ms. All instances must have the same.
 	Poll, Deadline time.Duration
 
 	// Transient says that this process is a command: it leaves no acknowledgement, and puts nothing
