@@ -351,7 +351,7 @@ func (c *revokeCommand) shown(r *revocations.Receipt, applied *revocations.Appli
 	if applied != nil {
 		by, missing := printables(applied.By), printables(applied.Missing)
 		o.Applied, o.Missing = &by, &missing
-		text = fmt.Sprintf("  %-12s %d of %s have applied it\n", "instances", len(by), instances(len(by)+len(missing)))
+		text = fmt.Sprintf("  %-12s %s\n", "instances", appliedBy(len(by), len(by)+len(missing)))
 		for _, name := range missing {
 			text += "    " + name + "  NOT applied\n"
 		}

@@ -124,7 +124,7 @@ func TestRevokeForPeople(t *testing.T) {
 			t.Errorf("--dry-run has revoked something: %d", n)
 		}
 		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--before", "2026-11-28T10:00:00.5Z").
-			wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" are revoked`, "before 2026-11-28T10:00:01Z, and those without iat", "count from 2026-11-28T10:00:01Z on", "1 of 1 instance have applied it")
+			wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" are revoked`, "before 2026-11-28T10:00:01Z, and those without iat", "count from 2026-11-28T10:00:01Z on", "1 of 1 instance has applied it")
 		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--max-ttl", "15m", "--no-wait").
 			wantCode(t, exitYes, `one token of tenant "globex" is revoked`, "by then all of these tokens have expired")
 		c.run("revoke", "--tenant", "umbrella", "--all", "--max-ttl", "15m", "--no-wait").wantCode(t, exitYes, again)
