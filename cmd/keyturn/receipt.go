@@ -225,11 +225,14 @@ func instances(n int) string {
 
 // appliedBy says how many of the instances have applied a change.
 func appliedBy(n, all int) string {
-	have := "have"
-	if all == 1 {
-		have = "has"
+	return fmt.Sprintf("%d of %s applied it", n, haveInstances(all))
+}
+
+func haveInstances(n int) string {
+	if n == 1 {
+		return "1 instance has"
 	}
-	return fmt.Sprintf("%d of %s %s applied it", n, instances(all), have)
+	return instances(n) + " have"
 }
 
 // rosterText is for people. It is empty if nothing is known.

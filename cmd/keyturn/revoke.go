@@ -220,7 +220,7 @@ func (c *revokeCommand) answer(err error) error {
 
 // revoke makes the revocation, waits for the live instances, and prints both.
 func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) error {
-	if err := awaitKeys(ctx, list); err != nil {
+	if err := c.awaitKeys(ctx, list); err != nil {
 		return err
 	}
 	receipt, err := c.write(ctx, list)
@@ -240,8 +240,30 @@ func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) erro
 	begin := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	stop := tellProgress(waiting, c.app, func() string { return c.waitsFor(waiting, list, begin.Add(limit)) })
 	applied, err := list.Watch(waiting, receipt)
+	stop()
 	return c.shown(&receipt, &applied, time.Since(begin), err)
+}
+
+// waitsFor says for which instances the command waits, at most until then.
+func (c *revokeCommand) waitsFor(ctx context.Context, list *revocations.List, until time.Time) string {
+	all, err := list.Instances(ctx)
+	live, _ := c.liveAndSilent(all)
+	return revokeWait(live, err, time.Until(until))
+}
+
+// revokeWait says what revoke waits for, with so much time left. err is why the live instances are not known,
+// or nil.
+func revokeWait(live []string, err error, left time.Duration) string {
+	most := fmt.Sprintf("%v at most", max(0, left).Round(time.Second))
+	switch {
+	case err != nil:
+		return "waiting for Redis to say which instances have applied it, " + most
+	case len(live) == 0:
+		return "waiting for an instance to apply it, if there is one, " + most
+	}
+	return fmt.Sprintf("waiting until %s applied it, %s: %s", haveInstances(len(live)), most, strings.Join(live[:min(3, len(live))], ", "))
 }
 
 // revocationPoll is the longest time between two polls of an instance with the default settings.
@@ -401,7 +423,7 @@ func (c *revokeCommand) outcome(applied *revocations.Applied, err error) error {
 
 // preview says what would be revoked. It asks Redis, so that a wrong URL or KEK is found.
 func (c *revokeCommand) preview(ctx context.Context, list *revocations.List) error {
-	if err := awaitKeys(ctx, list); err != nil {
+	if err := c.awaitKeys(ctx, list); err != nil {
 		return err
 	}
 	before, ends := time.Time{}, c.exp.value

@@ -229,6 +229,34 @@ func TestRevokeNamesWhoHasNotAppliedIt(t *testing.T) {
 	})
 }
 
+// Without an instance a command waits for seconds, and says why. Each text is in TestListWaits.
+func TestWaitsForTheListAreNotSilent(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	token := strings.TrimSpace(c.run("sign", "--tenant", "acme", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	c.run("revoke", "--tenant", "acme", "--subject", "bob", "--wait", "60s").wantCode(t, exitYes, "keyturn: note: waiting ", "no instance was seen")
+	c.run("verify", "--tenant", "acme", "--alg", "HS256,ES256", token).wantCode(t, exitYes, "keyturn: note: waiting ", "which holds 1 revocation")
+}
+
+func TestListWaits(t *testing.T) {
+	read := time.Unix(1_800_000_000, 0)
+	for _, tt := range []struct{ text, want string }{
+		{listWait(&revocations.Status{}), "waiting until the list of revocations is read"},
+		{listWait(&revocations.Status{Read: read, Unread: context.Canceled}), "waiting for Redis to answer"},
+		{listWait(&revocations.Status{Read: read}), "waiting until it is known that Redis has lost no revocation, as no instance that runs says so"},
+		{revokeWait(nil, nil, 4600*time.Millisecond), "waiting for an instance to apply it, if there is one, 5s at most"},
+		{revokeWait(nil, context.Canceled, -time.Second), "waiting for Redis to say which instances have applied it, 0s at most"},
+		{revokeWait([]string{"a"}, nil, time.Second), "waiting until 1 instance has applied it, 1s at most: a"},
+		{revokeWait([]string{"a", "b", "c", "d"}, nil, time.Second), "waiting until 4 instances have applied it, 1s at most: a, b, c"},
+	} {
+		if tt.text != tt.want {
+			t.Errorf("%q, want %q", tt.text, tt.want)
+		}
+	}
+}
+
 // verify asks the list of a ring's Redis about a token that is good otherwise. It never calls a token
 // good when the list cannot tell.
 func TestVerifyAsksTheListOfAFleet(t *testing.T) {
