@@ -47,6 +47,9 @@ type Config struct {
 	// Deadline is how long one call of the store may take. The default is a thirtieth of the
 	// shortest Freshness, at most 1s. Freshness must be at least three times as long as 1.2 Poll
 	// and Deadline together. A ring with a shorter Freshness counts as out of sync.
+	//
+	// A store may wait for less: the client of rediskeys.Open does not wait longer than 3s for an answer,
+	// but asks again until Deadline.
 	Deadline time.Duration
 
 	// TrustFirstRead skips recovering after the start: the first complete read counts as complete.

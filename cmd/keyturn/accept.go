@@ -227,8 +227,8 @@ func (c *acceptCommand) secretKey() ([]ring.ForeignKey, error) {
 		alg = c.alg.value
 	}
 	if alg.Symmetric() && !c.weak && len(s.bytes()) < alg.Hash().Size() {
-		return nil, usagef("--secret-file: the secret for %s is %d bytes, want at least %d (RFC 7518, section 3.2); --weak accepts a secret from 16 bytes on, for at most 90 days",
-			alg, len(s.bytes()), alg.Hash().Size())
+		return nil, usagef("--secret-file: the secret for %s is %s, want at least %d (RFC 7518, section 3.2); --weak accepts a secret from 16 bytes on, for at most 90 days",
+			alg, countOf(len(s.bytes()), "byte"), alg.Hash().Size())
 	}
 	if c.weak {
 		_, err = keystore.NewWeakSecret(keystore.ID{}, alg, s.bytes(), c.until)

@@ -141,7 +141,7 @@ func (c *backupCommand) write(ctx context.Context, s *ringSession, w io.Writer) 
 	if err != nil {
 		return backup.Summary{}, err
 	}
-	stop := tellProgress(ctx, c.app, func() string { return fmt.Sprintf("%d of %d rings read", c.read.Load(), walk.count()) })
+	stop := tellProgress(ctx, c.app, func() string { return fmt.Sprintf("%d of %s read", c.read.Load(), countRings(walk.count())) })
 	defer stop()
 	for _, tenants := range walk.buckets {
 		for some := range slices.Chunk(tenants, readAtOnce) {

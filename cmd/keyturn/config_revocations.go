@@ -214,7 +214,7 @@ func (s *serveCommand) revocationClient(c *revocationClient) (server.RevocationC
 		return server.RevocationClient{}, err
 	}
 	if n, least := len(secret.bytes()), 32; n < least {
-		return server.RevocationClient{}, usagef("the file of %s has %d bytes: want at least %d; make one with: openssl rand -base64 32", secret.source, n, least)
+		return server.RevocationClient{}, usagef("the file of %s has %s: want at least %d; make one with: openssl rand -base64 32", secret.source, countOf(n, "byte"), least)
 	}
 	return server.RevocationClient{
 		Client:     revocations.Client{ID: c.ID, Secret: secret.bytes(), Tenants: c.Tenants},

@@ -228,7 +228,7 @@ func upstreamIntro(at endpoint, up *server.Upstream) string {
 	if len(up.Public) == 0 {
 		fmt.Fprintf(&b, "  every path wants a token\n")
 	} else {
-		fmt.Fprintf(&b, "  every path wants a token, with %d exceptions\n", len(up.Public))
+		fmt.Fprintf(&b, "  every path wants a token, with %s\n", countOf(len(up.Public), "exception"))
 	}
 	b.WriteString("\ntry it, with the token in place of <your-jwt>:\n")
 	fmt.Fprintf(&b, "curl -i %s/ -H \"Authorization: Bearer <your-jwt>\"\n", at.URL)

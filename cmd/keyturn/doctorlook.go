@@ -412,7 +412,7 @@ func (l *look) tellProgress(ctx context.Context) (stop func()) {
 	p := &progress{out: l.stderr, terminal: isTerminal(l.stderr)}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		p.run(ctx, func() string { return fmt.Sprintf("%d of %d rings looked at", l.looked.Load(), l.rings) })
+		p.run(ctx, func() string { return fmt.Sprintf("%d of %s looked at", l.looked.Load(), countRings(l.rings)) })
 	})
 	return func() { cancel(); wg.Wait() }
 }

@@ -200,7 +200,11 @@ func (p *plan) heard() string {
 		return "none lives that could hear of it"
 	}
 	if unread := p.unread(); len(unread) > 0 {
-		return fmt.Sprintf("%d of %s that live have NOT read the key yet (%s)", len(unread), instances(len(p.live)), strings.Join(unread, ", "))
+		live := instances(len(p.live)) + " that live have"
+		if len(p.live) == 1 {
+			live = "1 instance that lives has"
+		}
+		return fmt.Sprintf("%d of %s NOT read the key yet (%s)", len(unread), live, strings.Join(unread, ", "))
 	}
 	if p.receipt.Promoted == "" {
 		return instances(len(p.live)) + " would have to hear of it: " + strings.Join(namesOf(p.live), ", ")

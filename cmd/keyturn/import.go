@@ -139,7 +139,7 @@ func (i *importCommand) fits(k *privateKey, flag string) (*privateKey, error) {
 		return k, nil // package rotation judges it
 	}
 	if size := k.algorithm.Hash().Size(); len(material) < size {
-		return nil, usagef(`%s: a secret of %d bytes is too short to sign %s, which needs %d (RFC 7518, section 3.2); "keyturn keys accept --weak" lets it verify for at most 90 days, while another key signs`, flag, len(material), k.algorithm, size)
+		return nil, usagef(`%s: a secret of %s is too short to sign %s, which needs %d (RFC 7518, section 3.2); "keyturn keys accept --weak" lets it verify for at most 90 days, while another key signs`, flag, countOf(len(material), "byte"), k.algorithm, size)
 	}
 	_, err := newSecret(material, flag).key(keystore.ID{}, k.algorithm)
 	return k, err

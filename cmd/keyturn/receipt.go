@@ -223,6 +223,18 @@ func instances(n int) string {
 	return fmt.Sprintf("%d instances", n)
 }
 
+// appliedBy says how many of the instances have applied a change.
+func appliedBy(n, all int) string {
+	return fmt.Sprintf("%d of %s applied it", n, haveInstances(all))
+}
+
+func haveInstances(n int) string {
+	if n == 1 {
+		return "1 instance has"
+	}
+	return instances(n) + " have"
+}
+
 // rosterText is for people. It is empty if nothing is known.
 func (p *receiptPrinter) rosterText(seen *watched) string {
 	if seen.err != nil && len(seen.acks) == 0 {
@@ -246,7 +258,7 @@ func (p *receiptPrinter) rosterText(seen *watched) string {
 		}
 		fmt.Fprintf(&b, "    %s  %s\n", printable(a.Instance, false), state)
 	}
-	head := fmt.Sprintf("%d of %s have applied it", applied, instances(len(seen.acks)))
+	head := appliedBy(applied, len(seen.acks))
 	if len(seen.acks) == 0 {
 		head = "none was seen, so none has confirmed it"
 	}

@@ -472,7 +472,7 @@ func (r *rekeying) tellRekeying(ctx context.Context, buckets [][]string) (stop f
 	go func() {
 		defer close(ended)
 		p.run(ctx, func() string {
-			return fmt.Sprintf("%d of %d rings; Ctrl-C ends it, and a repeated command goes on", r.looked.Load(), total)
+			return fmt.Sprintf("%d of %s; Ctrl-C ends it, and a repeated command goes on", r.looked.Load(), countRings(total))
 		})
 	}()
 	return func() { cancel(); <-ended }

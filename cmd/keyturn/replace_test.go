@@ -60,7 +60,7 @@ func TestKeysReplaceNow(t *testing.T) {
 		leaked := c.wantStates("signing", "pending")["signing"].KID
 		c.peer("peer", c.kek, "default")
 		c.run("keys", "replace", "--dry-run", "--", leaked).wantCode(t, exitYes, "signer       at every moment", "with --now:", "NO SIGNER")
-		c.run("keys", "replace", "--now", "--wait", "60s", "--", leaked).wantCode(t, exitYes, "revoked: "+leaked, "NO SIGNER until ", "1 of 1 instance have applied it")
+		c.run("keys", "replace", "--now", "--wait", "60s", "--", leaked).wantCode(t, exitYes, "revoked: "+leaked, "NO SIGNER until ", "1 of 1 instance has applied it")
 		c.wantStates("revoked", "signing", "pending")
 	})
 }

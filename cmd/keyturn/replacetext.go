@@ -105,7 +105,7 @@ func (r *replacing) text() string {
 	}
 	if roster := r.roster(); len(roster) > 0 && !r.waits.noWait && r.changedAny() {
 		applied := slices.DeleteFunc(slices.Clone(roster), func(a ackSeen) bool { return !a.Applied })
-		fmt.Fprintf(&b, "%d of %s have applied it\n", len(applied), instances(len(roster)))
+		b.WriteString(appliedBy(len(applied), len(roster)) + "\n")
 	}
 	return b.String()
 }
@@ -187,7 +187,7 @@ func (r *replacing) tell(ctx context.Context) (stop func()) {
 		p.run(ctx, func() string {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			text := fmt.Sprintf("%d of %d rings done; Ctrl-C ends it, and a repeated command goes on", r.ready, total)
+			text := fmt.Sprintf("%d of %s done; Ctrl-C ends it, and a repeated command goes on", r.ready, countRings(total))
 			if left := r.until.Sub(r.app.now()).Round(time.Second); left > 0 {
 				text += fmt.Sprintf("; until instances know the new key: %v", left)
 			}

@@ -20,7 +20,7 @@ func (i *inspection) text(now time.Time) string {
 	i.header.write(&b, "header")
 	i.payload.write(&b, "payload")
 	if i.broken == "" {
-		fmt.Fprintf(&b, "\nsignature\n  %d bytes, not checked\n", i.signature)
+		fmt.Fprintf(&b, "\nsignature\n  %s, not checked\n", countOf(i.signature, "byte"))
 	}
 	if len(i.times) > 0 {
 		fmt.Fprintf(&b, "\ntimes (now it is %s)\n", stamp(now))
@@ -51,7 +51,7 @@ func (p *part) write(b *strings.Builder, name string) {
 	}
 	cut := ""
 	if len(p.text) > maxShownBytes {
-		text, cut = text[:maxShownBytes], fmt.Sprintf("\n  ... and %d bytes more", len(p.text)-maxShownBytes)
+		text, cut = text[:maxShownBytes], fmt.Sprintf("\n  ... and %s more", countOf(len(p.text)-maxShownBytes, "byte"))
 	}
 	fmt.Fprintf(b, "\n%s\n  %s%s\n", name, printable(text, p.value != nil && cut == ""), cut)
 }

@@ -194,7 +194,7 @@ func (r *restoring) run(ctx context.Context, f io.ReadSeeker) error {
 		r.out.WriteString(`{"tenants":[`) // more tenants than memory may hold
 	}
 	stop := tellProgress(ctx, r.app, func() string {
-		return fmt.Sprintf("%d of %d rings; Ctrl-C ends it, and it can be repeated", r.done.Load(), r.file.wanted)
+		return fmt.Sprintf("%d of %s; Ctrl-C ends it, and it can be repeated", r.done.Load(), countRings(r.file.wanted))
 	})
 	// Destroyed rings come first: until Redis has that, one that holds such a ring can bring it back.
 	var err error

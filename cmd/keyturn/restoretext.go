@@ -50,7 +50,7 @@ func (r *restoring) add(ctx context.Context, e backup.Entry, report ring.Restore
 		r.write(e, report, failure)
 	}
 	if ctx.Err() != nil {
-		return exitf(exitCannotTell, "interrupted after %d of %d rings: repeat it for the others", r.done.Load(), r.file.wanted)
+		return exitf(exitCannotTell, "interrupted after %d of %s: repeat it for the others", r.done.Load(), countRings(r.file.wanted))
 	}
 	return nil
 }

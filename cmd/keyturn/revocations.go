@@ -81,7 +81,7 @@ func newRevocationsCommand(a *app, name, short, long, example string, show func(
 		Args: wantNothing(func(string) string { return "" }),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.withList(cmd.Context(), 0, func(ctx context.Context, list *revocations.List) error {
-				if err := awaitRead(ctx, list); err != nil {
+				if err := c.awaitRead(ctx, list); err != nil {
 					return err
 				}
 				if err := show(c, list); err != nil {
@@ -198,14 +198,32 @@ func hasList(ctx context.Context, client redis.UniversalClient) (bool, error) {
 
 // awaitRead waits until the list was read once. Whether Redis has lost something does not matter to a
 // command that only shows.
-func awaitRead(ctx context.Context, list *revocations.List) error {
+func (l *listFlags) awaitRead(ctx context.Context, list *revocations.List) error {
+	defer tellListWait(ctx, l.app, list)()
 	return awaitList(ctx, list, func(s *revocations.Status) bool { return !s.Read.IsZero() })
 }
 
 // awaitKeys waits until the digest keys are known, or known to be missing. A command whose KEK is not
 // that of the service would make one of its own otherwise, which no instance can open.
-func awaitKeys(ctx context.Context, list *revocations.List) error {
+func (l *listFlags) awaitKeys(ctx context.Context, list *revocations.List) error {
+	defer tellListWait(ctx, l.app, list)()
 	return awaitList(ctx, list, func(s *revocations.Status) bool { return len(s.KeyNames) > 0 || !s.Read.IsZero() })
+}
+
+// tellListWait shows on stderr why a command waits for the list, until stop is called.
+func tellListWait(ctx context.Context, a *app, list *revocations.List) (stop func()) {
+	return tellProgress(ctx, a, func() string { s := list.Status(); return listWait(&s) })
+}
+
+// listWait says why a list with that status is not ready.
+func listWait(s *revocations.Status) string {
+	switch {
+	case s.Unread != nil:
+		return "waiting for Redis to answer"
+	case s.Read.IsZero():
+		return "waiting until the list of revocations is read"
+	}
+	return "waiting until it is known that Redis has lost no revocation, as no instance that runs says so"
 }
 
 // patience is how long a command asks a Redis that does not answer: the calls of a list are short.

@@ -26,6 +26,10 @@ iat has whole seconds, so a login in the second of the revocation does not count
 receipt says from which second on logins do. --session - and --jti - read one line from
 standard input, which other users of the machine cannot see.
 
+The list keeps what is revoked until --exp. Without it, it keeps it for --max-ttl, and a token
+that lives longer is accepted again then. The command does not see max_token_ttl in the file of
+serve, which has to be the same.
+
 The command stays until every live instance has applied the revocation, or --wait is over,
 and writes it again if Redis loses it meanwhile. Ctrl-C ends the wait; the revocation stays.
 
@@ -137,7 +141,7 @@ func newRevoke(a *app) *cobra.Command {
 	f.Var(c.exp, "exp", "when the token, or the last token of the session, expires")
 	f.BoolVar(&c.all, "all", false, "all tokens of the tenant")
 	f.Var(c.before, "before", "revoke what was issued earlier than that (default: now)")
-	f.Var(c.ttl, "max-ttl", "the longest that a token lives: max_token_ttl in the file of serve")
+	f.Var(c.ttl, "max-ttl", "the longest that a token lives, as max_token_ttl in the file of serve")
 	f.BoolVar(&c.dryRun, "dry-run", false, "change nothing; say what would be revoked")
 	c.waits.register(cmd)
 	return cmd
@@ -216,7 +220,7 @@ func (c *revokeCommand) answer(err error) error {
 
 // revoke makes the revocation, waits for the live instances, and prints both.
 func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) error {
-	if err := awaitKeys(ctx, list); err != nil {
+	if err := c.awaitKeys(ctx, list); err != nil {
 		return err
 	}
 	receipt, err := c.write(ctx, list)
@@ -236,8 +240,30 @@ func (c *revokeCommand) revoke(ctx context.Context, list *revocations.List) erro
 	begin := time.Now()
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	stop := tellProgress(waiting, c.app, func() string { return c.waitsFor(waiting, list, begin.Add(limit)) })
 	applied, err := list.Watch(waiting, receipt)
+	stop()
 	return c.shown(&receipt, &applied, time.Since(begin), err)
+}
+
+// waitsFor says for which instances the command waits, at most until then.
+func (c *revokeCommand) waitsFor(ctx context.Context, list *revocations.List, until time.Time) string {
+	all, err := list.Instances(ctx)
+	live, _ := c.liveAndSilent(all)
+	return revokeWait(live, err, time.Until(until))
+}
+
+// revokeWait says what revoke waits for, with so much time left. err is why the live instances are not known,
+// or nil.
+func revokeWait(live []string, err error, left time.Duration) string {
+	most := fmt.Sprintf("%v at most", max(0, left).Round(time.Second))
+	switch {
+	case err != nil:
+		return "waiting for Redis to say which instances have applied it, " + most
+	case len(live) == 0:
+		return "waiting for an instance to apply it, if there is one, " + most
+	}
+	return fmt.Sprintf("waiting until %s applied it, %s: %s", haveInstances(len(live)), most, strings.Join(live[:min(3, len(live))], ", "))
 }
 
 // revocationPoll is the longest time between two polls of an instance with the default settings.
@@ -314,7 +340,11 @@ func (c *revokeCommand) times(line func(name, format string, args ...any), befor
 		line("logins", "count from %s on: tokens with an iat of that second or later", stamp(before))
 	}
 	if !ends.IsZero() {
-		line("ends", "%s (%s): by then all of these tokens have expired", stamp(ends), since(ends, c.now()))
+		then := "by then all of these tokens have expired"
+		if c.ttl.given && !c.exp.given { // the flag says how long they live, and no instance does
+			then = "a token that lives longer than --max-ttl, " + short(c.ttl.value) + ", is accepted again then"
+		}
+		line("ends", "%s (%s): %s", stamp(ends), since(ends, c.now()), then)
 	}
 }
 
@@ -343,7 +373,7 @@ func (c *revokeCommand) shown(r *revocations.Receipt, applied *revocations.Appli
 	if applied != nil {
 		by, missing := printables(applied.By), printables(applied.Missing)
 		o.Applied, o.Missing = &by, &missing
-		text = fmt.Sprintf("  %-12s %d of %s have applied it\n", "instances", len(by), instances(len(by)+len(missing)))
+		text = fmt.Sprintf("  %-12s %s\n", "instances", appliedBy(len(by), len(by)+len(missing)))
 		for _, name := range missing {
 			text += "    " + name + "  NOT applied\n"
 		}
@@ -393,7 +423,7 @@ func (c *revokeCommand) outcome(applied *revocations.Applied, err error) error {
 
 // preview says what would be revoked. It asks Redis, so that a wrong URL or KEK is found.
 func (c *revokeCommand) preview(ctx context.Context, list *revocations.List) error {
-	if err := awaitKeys(ctx, list); err != nil {
+	if err := c.awaitKeys(ctx, list); err != nil {
 		return err
 	}
 	before, ends := time.Time{}, c.exp.value

@@ -118,14 +118,18 @@ func TestRevokeForPeople(t *testing.T) {
 	t.Parallel()
 	onList(t, func(t *testing.T, c *ringCLI, l *revocations.List) {
 		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--dry-run").wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" would be revoked; nothing was changed`, "there is no undo", "1 instance would hear of it: a")
+		const again = "a token that lives longer than --max-ttl, 15m, is accepted again then"
+		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--max-ttl", "15m", "--dry-run").wantCode(t, exitYes, again)
 		if n := l.Len(); n != 0 {
 			t.Errorf("--dry-run has revoked something: %d", n)
 		}
 		c.run("revoke", "--tenant", "acme", "--subject", "ann", "--before", "2026-11-28T10:00:00.5Z").
-			wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" are revoked`, "before 2026-11-28T10:00:01Z, and those without iat", "count from 2026-11-28T10:00:01Z on", "1 of 1 instance have applied it")
-		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--no-wait").wantCode(t, exitYes, `one token of tenant "globex" is revoked`)
+			wantCode(t, exitYes, `tokens of subject "ann" of tenant "acme" are revoked`, "before 2026-11-28T10:00:01Z, and those without iat", "count from 2026-11-28T10:00:01Z on", "1 of 1 instance has applied it")
+		c.run("revoke", "--tenant", "globex", "--jti", "x", "--exp", "1798081200", "--max-ttl", "15m", "--no-wait").
+			wantCode(t, exitYes, `one token of tenant "globex" is revoked`, "by then all of these tokens have expired")
+		c.run("revoke", "--tenant", "umbrella", "--all", "--max-ttl", "15m", "--no-wait").wantCode(t, exitYes, again)
 		c.run("revocations", "list").wantCode(t, exitYes, "subject  ", "before 2026-11-28T10:00:01Z ends ", "token    ")
-		c.run("revocations", "count").want(t, exitYes, "2 revocations: 1 token, 0 sessions, 1 subject, 0 tenants\n")
+		c.run("revocations", "count").want(t, exitYes, "3 revocations: 1 token, 0 sessions, 1 subject, 1 tenant\n")
 		c.run("revocations", "count", "--tenant", "globex", "--json").want(t, exitYes, `{"token":1,"session":0,"subject":0,"tenant":0,"total":1,"unreadable":0}`+"\n")
 		var all []struct{ Kind, Digest, Key string }
 		r := c.run("revocations", "list", "--tenant", "acme", "--json")
@@ -223,6 +227,34 @@ func TestRevokeNamesWhoHasNotAppliedIt(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// Without an instance a command waits for seconds, and says why. Each text is in TestListWaits.
+func TestWaitsForTheListAreNotSilent(t *testing.T) {
+	t.Parallel()
+	redistest.Need(t)
+	c := newRingCLI(t, redistest.Run(t, redistest.Options{}).Addr())
+	c.run("keys", "create", "--tenant", "acme").wantCode(t, exitYes)
+	token := strings.TrimSpace(c.run("sign", "--tenant", "acme", "--claim", "sub=ann").wantCode(t, exitYes).stdout)
+	c.run("revoke", "--tenant", "acme", "--subject", "bob", "--wait", "60s").wantCode(t, exitYes, "keyturn: note: waiting ", "no instance was seen")
+	c.run("verify", "--tenant", "acme", "--alg", "HS256,ES256", token).wantCode(t, exitYes, "keyturn: note: waiting ", "which holds 1 revocation")
+}
+
+func TestListWaits(t *testing.T) {
+	read := time.Unix(1_800_000_000, 0)
+	for _, tt := range []struct{ text, want string }{
+		{listWait(&revocations.Status{}), "waiting until the list of revocations is read"},
+		{listWait(&revocations.Status{Read: read, Unread: context.Canceled}), "waiting for Redis to answer"},
+		{listWait(&revocations.Status{Read: read}), "waiting until it is known that Redis has lost no revocation, as no instance that runs says so"},
+		{revokeWait(nil, nil, 4600*time.Millisecond), "waiting for an instance to apply it, if there is one, 5s at most"},
+		{revokeWait(nil, context.Canceled, -time.Second), "waiting for Redis to say which instances have applied it, 0s at most"},
+		{revokeWait([]string{"a"}, nil, time.Second), "waiting until 1 instance has applied it, 1s at most: a"},
+		{revokeWait([]string{"a", "b", "c", "d"}, nil, time.Second), "waiting until 4 instances have applied it, 1s at most: a, b, c"},
+	} {
+		if tt.text != tt.want {
+			t.Errorf("%q, want %q", tt.text, tt.want)
+		}
+	}
 }
 
 // verify asks the list of a ring's Redis about a token that is good otherwise. It never calls a token

@@ -231,7 +231,7 @@ func (s *serveCommand) shownRedis() string {
 
 func fileIntro(at endpoint, file *configFile) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "keyturn serve: tokens of %d tenants open the API\n", len(file.Tenants))
+	fmt.Fprintf(&b, "keyturn serve: tokens of %s open the API\n", countTenants(len(file.Tenants)))
 	b.WriteString(at.addresses())
 	for _, t := range file.Tenants {
 		fmt.Fprintf(&b, "  tenant %s (%s), of %s\n", quoteShort(t.ID), t.Kind, issuerWords(t.Issuer))

@@ -84,7 +84,7 @@ func TestChangeAfterFlush(t *testing.T) {
 		c.slowPeer("default")
 		c.flush()
 		begin := time.Now()
-		c.run("keys", "revoke", "--wait", "10s", "--", kids[1]).wantCode(t, exitYes, "is revoked", "1 of 1 instance have applied it")
+		c.run("keys", "revoke", "--wait", "10s", "--", kids[1]).wantCode(t, exitYes, "is revoked", "1 of 1 instance has applied it")
 		if d := time.Since(begin); d > 6*time.Second {
 			t.Errorf("the revocation took %v", d)
 		}

@@ -39,7 +39,7 @@ func TestShredSteps(t *testing.T) {
 		c.run(append(shred, "--dry-run")...).wantCode(t, exitYes, "would be destroyed; nothing was changed", "2 keys", "worst case", "not erased", "drained")
 		c.run("verify", "--tenant", "acme", "--alg", "HS256", token).wantCode(t, exitYes)
 
-		c.run(shred...).wantCode(t, exitYes, `the ring of tenant "acme" is destroyed: 2 keys`, "not erased", "1 of 1 instance have applied it", "keys create --again")
+		c.run(shred...).wantCode(t, exitYes, `the ring of tenant "acme" is destroyed: 2 keys`, "not erased", "1 of 1 instance has applied it", "keys create --again")
 		if _, err := peer.Lookup(keystore.ID{Tenant: "acme", KID: kid}, keystore.HS256); !errors.Is(err, keystore.ErrNotFound) || key[0].Usable(time.Now()) {
 			t.Errorf("the instance finds the key: %v", err)
 		}

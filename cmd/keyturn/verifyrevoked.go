@@ -81,7 +81,10 @@ func (c *verifyCommand) openList(ctx context.Context, s *ringSession, keks *rota
 		return usagef("%s", errorText(err))
 	}
 	defer list.Close(context.WithoutCancel(ctx))
-	if err := awaitListFor(ctx, 2*ringTime, list, func(s *revocations.Status) bool { return s.Ready }); err != nil {
+	stop := tellListWait(ctx, c.app, list)
+	err = awaitListFor(ctx, 2*ringTime, list, func(s *revocations.Status) bool { return s.Ready })
+	stop()
+	if err != nil {
 		return err
 	}
 	return use(list)

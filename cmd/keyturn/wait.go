@@ -167,7 +167,7 @@ func (w *watcher) outcome(seen *watched) error {
 		if len(missing) > 0 {
 			text += "; not applied by " + strings.Join(missing, ", ")
 		} else {
-			text += fmt.Sprintf("; all of %s that live have applied it by now", instances(len(seen.acks)))
+			text += "; of those that live, " + appliedBy(len(seen.acks), len(seen.acks)) + " by now"
 		}
 		return exitf(exitCannotTell, `%s. See that it stays ("keyturn keys list"), and docs/operations.md, "Someone writes to Redis"`, text)
 	case seen.err != nil:

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/cmd/keyturn/internal/server"
 )
 
 func TestSince(t *testing.T) {
@@ -19,6 +22,26 @@ func TestSince(t *testing.T) {
 	} {
 		if got := since(time.Unix(now.Unix()+tt.seconds, 0), now); got != tt.want {
 			t.Errorf("since(%d s) = %q, want %q", tt.seconds, got, tt.want)
+		}
+	}
+}
+
+// One of a kind is no plural.
+func TestOneOfAKind(t *testing.T) {
+	one, two := []tenantConfig{{ID: "acme"}}, []tenantConfig{{ID: "acme"}, {ID: "globex"}}
+	signature := func(n int) string { return (&inspection{signature: n}).text(time.Now()) }
+	for _, tt := range []struct{ text, want string }{
+		{fileIntro(endpoint{}, &configFile{Tenants: one}), "tokens of one tenant open the API\n"},
+		{fileIntro(endpoint{}, &configFile{Tenants: two}), "tokens of 2 tenants open the API\n"},
+		{upstreamIntro(endpoint{}, &server.Upstream{Public: make([]server.PublicRoute, 1)}), "with 1 exception\n"},
+		{upstreamIntro(endpoint{}, &server.Upstream{Public: make([]server.PublicRoute, 2)}), "with 2 exceptions\n"},
+		{appliedBy(0, 1), "0 of 1 instance has applied it"},
+		{appliedBy(1, 2), "1 of 2 instances have applied it"},
+		{signature(1), "  1 byte, not checked\n"},
+		{signature(64), "  64 bytes, not checked\n"},
+	} {
+		if !strings.Contains(tt.text, tt.want) {
+			t.Errorf("%q does not say %q", tt.text, tt.want)
 		}
 	}
 }

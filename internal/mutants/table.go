@@ -1658,4 +1658,14 @@ var mutants = []mutant{
 		edits: []edit{{"cmd/keyturn/internal/server/timedconn.go", "if !c.timer.IsZero() && isLater && !c.hasPassed(c.timer) {", "if isLater && !isLater {"}},
 		tests: tests{serving, "TestTimedConnSeldomSetsATimer$"}, want: "TestTimedConnSeldomSetsATimer",
 	},
+	{
+		name:  "tenants that were mended are listed by turns",
+		edits: []edit{{"rotation/internal/synced/sync.go", "b.unlisted = len(b.rings)", "b.unlisted = 0"}},
+		tests: tests{here, "TestMendedTenantsAreListedAtOnce$"}, want: "TestMendedTenantsAreListedAtOnce",
+	},
+	{
+		name:  "tenants that were mended wait for a poll",
+		edits: []edit{{"rotation/internal/synced/sync.go", "if b.unlisted > 0 {", "if false {"}},
+		tests: tests{here, "TestMendedTenantsAreListedAtOnce$"}, want: "TestMendedTenantsAreListedAtOnce",
+	},
 }

@@ -271,6 +271,8 @@ func (e *endpoint) readSet(body []byte, got *outcome) *Error {
 		return nil
 	case len(got.skipped) == 0:
 		return failf(StepSet, "it has no keys: the old ones stay").allowedBy(SettingAcceptEmpty, "takes it for a withdrawal")
+	case len(got.skipped) == 1:
+		return failf(StepSet, "its only key does not serve: %s", got.skipped[0])
 	}
 	return failf(StepSet, "none of its %d keys serves: %s", len(got.skipped), got.skipped[0])
 }

@@ -207,6 +207,24 @@ func TestPEMDocuments(t *testing.T) {
 	}
 }
 
+// The error of a set without a key that serves counts the keys, and one of them is no plural.
+func TestRefusedSetCountsItsKeys(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		const key = `{"kty":"EC","kid":"a","alg":"ES256","crv":"P-1"}`
+		for set, want := range map[string]string{key: "its only key does not serve: ", key + "," + key: "none of its 2 keys serves: "} {
+			s := &site{answer: bodyAnswer(`{"keys":[` + set + `]}`)}
+			client, _ := s.client(t, jwks.Config{})
+			source, err := client.Open("acme", "http://127.0.0.1/keys", onLoopback)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := attempted(source); stepOf(err) != jwks.StepSet || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v, want %s", err, want)
+			}
+		}
+	})
+}
+
 // A set that holds nothing but a private key is refused, and is an alarm as any other with one is.
 func TestRefusedSetIsAnAlarm(t *testing.T) {
 	virtual(t, func(t *testing.T) {

@@ -24,8 +24,10 @@ import (
 // mastername. User and password are for Redis. If the Sentinels have a password of
 // their own, add the parameters sentinel_username and sentinel_password.
 //
-// Open does not connect. Each call of the client ends with its context, and after 3 s
-// at the latest. Errors never show the URL, nor any part that may be a password. The
+// Open does not connect. A call of the client ends with its context. The client waits at
+// most 3 s for each answer, and may ask again then. So a context with a longer time allows
+// repetitions, and no slower answer: that needs a client of your own with a longer ReadTimeout,
+// which [New] takes too. Errors never show the URL, nor any part that may be a password. The
 // caller closes the client.
 func Open(rawURL string) (redis.UniversalClient, error) {
 	return OpenWith(rawURL, Options{})

@@ -12,8 +12,9 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// The timeouts of a client without a shorter context. They only end calls that would
-// otherwise hang forever; a keyring's own deadlines are shorter.
+// The timeouts of a client: for a connection, and for each answer. A context ends a call earlier, and
+// never later. They only end calls that would otherwise hang forever; a keyring's own deadlines are
+// shorter, unless its Config says otherwise.
 const (
 	dialTimeout = 2 * time.Second
 	callTimeout = 3 * time.Second

@@ -174,6 +174,7 @@ type SyncReply struct {
 
 	// Mended names what this sync has removed from the bucket, since it was nothing that a store writes, and made
 	// again: "log", "tenants" or "ack". A person or another program writes to the store. It counts with Err too.
+	// After "tenants" the instance asks for the digests of all at once.
 	Mended []string
 }
 

@@ -47,7 +47,7 @@ type Config struct {
 
 	// MaxTokenTTL is the longest that a token lives, from iat to exp. The revocation of a subject or
 	// a tenant ends so long after its time (and 5m for leeway). The default, and the greatest, is
-	// 400 days. All instances must have the same.
+	// 400 days. All instances must have the same: the one that revokes decides when the revocation ends.
 	MaxTokenTTL time.Duration
 
 	// MaxStale is how old the last sync with the store may be. After it [List.Revoked] is an error, and
@@ -62,7 +62,8 @@ type Config struct {
 	ClockSkew time.Duration
 
 	// Poll is how often the list asks the store for changes, also without a nudge. Deadline bounds each
-	// call of the store. The defaults are 2s and 500ms. All instances must have the same.
+	// call of the store, in which a client of rediskeys.Open waits at most 3s for each answer. The
+	// defaults are 2s and 500ms. All instances must have the same.
 	Poll, Deadline time.Duration
 
 	// Transient says that this process is a command: it leaves no acknowledgement, and puts nothing

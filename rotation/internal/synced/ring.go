@@ -107,6 +107,7 @@ type Bucket struct {
 	digestTurn int              // counts syncs, and so chooses how many digests are compared
 	digestAt   int              // index in rings from which the next sync compares digests
 	asked      []*Ring          // whose digests the current sync compares
+	unlisted   int              // how many rings the next syncs compare at once: the store has made its set of tenants again
 	sums       sums             // of all rings
 	err        error            // why the last sync failed, or nil
 	applied    []protocol.Entry // changes of late that were applied here; see [protocol.Remember]

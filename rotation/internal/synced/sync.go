@@ -99,6 +99,9 @@ func (run *syncRun) conclude(a asked) (more []*Bucket) {
 			more = append(more, b)
 		default:
 			run.finishBucket(b, reply, sent, received)
+			if b.unlisted > 0 {
+				more = append(more, b)
+			}
 		}
 	}
 	run.logAttempt(unreached, before)
@@ -116,11 +119,13 @@ func (run *syncRun) callContext() (context.Context, context.CancelFunc) {
 func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 	gap := run.asked.MaxPollGap()
 	requests := make([]store.SyncRequest, len(buckets))
+	most := digestsAtOnce // of rings that are compared although it is not their turn
 	for i, b := range buckets {
 		if b.state.Recovering || protocol.Age(now, b.state.Complete) > max(run.asked.Fresh, b.fresh) || !b.vouches(now, gap) {
 			b.goodSince = time.Time{} // an instance out of sync cannot vouch for the store
 		}
-		b.asked = run.digests(b)
+		b.asked = run.digests(b, most)
+		most -= min(b.unlisted, most)
 		tenants := make([]string, len(b.asked))
 		for n, r := range b.asked {
 			tenants[n] = r.Tenant
@@ -136,8 +141,14 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 	ctx, cancel := run.callContext()
 	defer cancel()
 	replies := run.k.store.Sync(ctx, instance, requests)
-	for i := range replies {
+	for i, b := range buckets {
+		if replies[i].Err == nil {
+			b.unlisted = max(0, min(b.unlisted, len(b.rings))-len(b.asked))
+		}
 		if names := replies[i].Mended; len(names) > 0 {
+			if slices.Contains(names, "tenants") {
+				b.unlisted = len(b.rings)
+			}
 			run.k.Raise(&run.k.Alarms.Forged, "a key of the store held something that keyturn did not write: it was removed, and is made again; a person or another program writes to the store", "bucket", requests[i].Bucket, "keys", names)
 		}
 	}
@@ -145,17 +156,16 @@ func (run *syncRun) sync(buckets []*Bucket, now time.Time) []store.SyncReply {
 }
 
 // digests returns the rings of b whose digests this sync compares: by turns a part of them, see
-// [Times.digestSlices], and those of compare.
-func (run *syncRun) digests(b *Bucket) []*Ring {
+// [Times.digestSlices], and those of compare. If the store has to list its tenants again, these are all, or as
+// many as most.
+func (run *syncRun) digests(b *Bucket, most int) []*Ring {
 	n := len(b.rings)
 	if n == 0 {
 		return nil
 	}
-	// Over turns syncs in a row the parts add up to all rings, also where a bucket has fewer rings than turns.
 	turns := run.asked.digestSlices(run.k.held)
-	upTo := func(turn int) int { return (turn*n + turns - 1) / turns }
-	turn := b.digestTurn % turns
-	part := upTo(turn+1) - upTo(turn)
+	part := digestPart(n, b.digestTurn%turns, turns)
+	part = max(part, min(b.unlisted, most, n))
 	b.digestTurn++
 	rings := make([]*Ring, 0, part+len(run.compare))
 	for i := range part {
@@ -168,6 +178,13 @@ func (run *syncRun) digests(b *Bucket) []*Ring {
 	}
 	b.digestAt = (b.digestAt + part) % n
 	return rings
+}
+
+// digestPart returns how many of the n rings of a bucket are compared in a turn. Over turns syncs in a row the
+// parts add up to all rings, also where a bucket has fewer rings than turns.
+func digestPart(n, turn, turns int) int {
+	upTo := func(turn int) int { return (turn*n + turns - 1) / turns }
+	return upTo(turn+1) - upTo(turn)
 }
 
 // listTenants asks the store which tenants there are in the buckets that resync, or that are read for

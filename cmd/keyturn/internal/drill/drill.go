@@ -169,12 +169,12 @@ type Outage struct {
 // JudgeOutage says whether an instance without Redis went on: within SignFor it signs, and it verifies
 // what it knows.
 func JudgeOutage(o Outage) []Line {
-	sign := newLine("signed while away", OK, fmt.Sprintf("%d tokens in %v, and none failed", o.Signed, round(o.Lasted)))
+	sign := newLine("signed while away", OK, fmt.Sprintf("%s in %v, and none failed", count(o.Signed, "token"), round(o.Lasted)))
 	if o.Failed > 0 {
 		sign.Result, sign.Found = Exceeded, fmt.Sprintf("%d of %d tokens could not be signed: %s", o.Failed, o.Failed+o.Signed, o.Why)
 		sign = sign.do(`docs/operations.md, "It does not sign"`)
 	}
-	verify := newLine("verified while away", OK, fmt.Sprintf("%d tokens, and none was refused", o.Verified))
+	verify := newLine("verified while away", OK, fmt.Sprintf("%s, and none was refused", count(o.Verified, "token")))
 	if o.Refused > 0 {
 		verify.Result, verify.Found = Exceeded, fmt.Sprintf("%d of %d good tokens were refused: %s", o.Refused, o.Refused+o.Verified, o.Why)
 		verify = verify.do(`docs/operations.md, "It cannot verify: 503"`)
@@ -200,7 +200,7 @@ func JudgeOutage(o Outage) []Line {
 func JudgeFleet(holds, others []string, unread int, needed bool) []Line {
 	var lines []Line
 	if unread > 0 {
-		lines = append(lines, newLine("instances", Unknown, fmt.Sprintf("%d buckets of the store could not be read in time: an instance that lives there alone is not named", unread)).
+		lines = append(lines, newLine("instances", Unknown, fmt.Sprintf("%s of the store could not be read in time: an instance that lives there alone is not named", count(unread, "bucket"))).
 			do("run it again when Redis answers faster"))
 	}
 	for _, name := range others {
@@ -263,11 +263,13 @@ func round(d time.Duration) time.Duration {
 	return d.Round(10 * time.Millisecond)
 }
 
-func instances(n int) string {
+func instances(n int) string { return count(n, "instance") }
+
+func count(n int, what string) string {
 	if n == 1 {
-		return "1 instance"
+		return "1 " + what
 	}
-	return fmt.Sprintf("%d instances", n)
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func listen(n int) string {

@@ -134,6 +134,15 @@ func TestJudgeFleet(t *testing.T) {
 	check(t, JudgeFleet([]string{"a"}, []string{"x"}, 2, false), "unknown instances", "info instances x")
 }
 
+func TestOneOfAKind(t *testing.T) {
+	lines := append(JudgeOutage(Outage{Signed: 1, Verified: 1}), JudgeFleet([]string{"a"}, nil, 1, false)...)
+	for i, want := range []string{"1 token in 0s, and none failed", "1 token, and none was refused", "1 bucket of the store could not be read"} {
+		if !strings.HasPrefix(lines[i].Found, want) {
+			t.Errorf("%q does not begin with %q", lines[i].Found, want)
+		}
+	}
+}
+
 func TestExit(t *testing.T) {
 	ok, exceeded, unknown, info := Line{Result: OK}, Line{Result: Exceeded}, Line{Result: Unknown}, Line{Result: Info}
 	for _, tt := range []struct {
