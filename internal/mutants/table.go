@@ -864,9 +864,9 @@ var mutants = []mutant{
 		tests: tests{syncing, "TestCloseWhileOpening$"}, want: "TestCloseWhileOpening",
 	},
 	{
-		name:  "Open keeps large rings unopened",
-		edits: []edit{{"rotation/internal/synced/later.go", "len(u.fields) > maxUnopened", "len(u.fields) > 1<<30"}},
-		tests: tests{syncing, "TestLargeRingsAreOpenedAtOnce$"}, want: "TestLargeRingsAreOpenedAtOnce",
+		name:  "Open keeps all that it has read",
+		edits: []edit{{"rotation/internal/synced/later.go", "if o.bytes >= most {", "if o.bytes < 0 {"}},
+		tests: tests{syncing, "TestOpenKeepsFewBytes$"}, want: "TestOpenKeepsFewBytes",
 	},
 	{
 		name:  "Open returns although no ring can be opened",

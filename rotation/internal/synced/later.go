@@ -2,7 +2,6 @@ package synced
 
 import (
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -26,9 +25,12 @@ import (
 // openAtOnce is up to how many rings Open opens all before it returns, which takes some 30 ms.
 const openAtOnce = 512
 
-// maxUnopened is up to how many bytes a ring may have that is opened later: three times those of one of RSA keys. A
-// person who writes to the store can add a megabyte to each ring. Once a ring was opened nothing is left of that.
-const maxUnopened = 16 << 10
+// maxUnopened is how much memory the rings take at most that are opened later, in bytes: 180 000 rings of HS256
+// with two keys. Others are opened as they are read. A person who writes to the store can add a megabyte to each
+// ring, and nothing of that is left once it was opened.
+const maxUnopened = 256 << 20
+
+const perField = 80 // bytes that a map takes besides for each field
 
 // errOpening is why an instance is not in sync that has read the rings, and has not opened all.
 var errOpening = Unavailable(errors.New("the rings were read, and are being opened"))
@@ -41,7 +43,8 @@ type opening struct {
 	// The rest is of the loop.
 	run   *syncRun
 	asked asked
-	rings []*Ring
+	rings []*Ring // some of which are not opened
+	bytes int     // of memory that they take, about
 }
 
 // An unopened ring was read, and not opened.
@@ -49,7 +52,7 @@ type unopened struct {
 	of     *opening
 	at     *readTimes
 	digest uint64 // see Ring.digest
-	fields []byte // of the ring, packed by packFields: a map takes twice the memory
+	fields map[string][]byte
 
 	mu sync.Mutex // held while the ring is opened; Bucket.mu, Agenda.mu and those of keys may be taken meanwhile
 }
@@ -150,12 +153,19 @@ func (run *syncRun) mustOpen(rings []*Ring) int {
 	return min(len(rings), known+min(atOnce, loadAtOnce))
 }
 
-// read reads rings, to be opened later. One that cannot be read stays dirty, so that the loop reads it again.
+// read reads rings, to be opened later as far as there is room. One that cannot be read stays dirty, so that the loop
+// reads it again.
 func (o *opening) read(rings []*Ring) {
-	at := new(readTimes)
+	at, most := new(readTimes), cmp.Or(o.k.cfg.MaxUnopened, maxUnopened)
 	o.run.readPages(rings, func(page []*Ring, loaded []loadedRing) {
+		var others []*Ring
+		var theirs []loadedRing
 		for i, r := range page {
 			s := &loaded[i]
+			if o.bytes >= most {
+				others, theirs = append(others, r), append(theirs, *s)
+				continue
+			}
 			r.bucket.touch(r)
 			if s.Err != nil {
 				continue
@@ -163,11 +173,12 @@ func (o *opening) read(rings []*Ring) {
 			if t := (readTimes{s.Now, s.sent, s.received}); t != *at {
 				at = &t
 			}
-			u := &unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: packFields(s.Fields)}
-			if r.unopened.Store(u); len(u.fields) > maxUnopened {
-				r.opened()
+			r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: s.Fields})
+			for name, value := range s.Fields {
+				o.bytes += len(name) + len(value) + perField
 			}
 		}
+		o.run.joinAll(others, theirs)
 	})
 	o.rings = rings
 }
@@ -184,13 +195,14 @@ func (o *opening) publish() {
 		b.Status.Store(status)
 		outlook := &Outlook{until: math.MaxInt64, skew: protocol.AnySkew}
 		for _, r := range b.rings {
-			switch u := r.unopened.Load(); {
-			case u == nil:
+			u := r.unopened.Load()
+			if u == nil && !r.dirty && o.trusted != nil {
+				r.own.Store(o.trusted)
+			}
+			switch {
+			case u == nil && (r.dirty || !r.known()):
 				outlook.Odd = append(outlook.Odd, r)
-				if !r.dirty && o.trusted != nil {
-					r.own.Store(o.trusted)
-				}
-			case len(u.fields) > 0:
+			case u == nil || len(u.fields) > 0:
 				outlook.calm++
 				if outlook.first == nil || r.Tenant < outlook.first.Tenant {
 					outlook.first = r
@@ -237,37 +249,6 @@ func (o *opening) finish() {
 // loaded returns the ring as it was read.
 func (u *unopened) loaded() *loadedRing {
 	s := &loadedRing{sent: u.at.sent, received: u.at.received}
-	s.Now, s.Fields = u.at.now, unpackFields(u.fields)
+	s.Now, s.Fields = u.at.now, u.fields
 	return s
-}
-
-// packFields returns the fields of a ring in one piece of memory: the length and the bytes of each name and value
-// in turn.
-func packFields(fields map[string][]byte) []byte {
-	size := 0
-	for name, value := range fields {
-		size += 2*binary.MaxVarintLen32 + len(name) + len(value)
-	}
-	b := make([]byte, 0, size)
-	for name, value := range fields {
-		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
-		b = append(binary.AppendUvarint(b, uint64(len(value))), value...)
-	}
-	return b
-}
-
-// unpackFields returns the fields that packFields has packed. The values lie in b.
-func unpackFields(b []byte) map[string][]byte {
-	fields := make(map[string][]byte, 8)
-	next := func() []byte {
-		n, head := binary.Uvarint(b)
-		text := b[head : head+int(n) : head+int(n)]
-		b = b[head+int(n):]
-		return text
-	}
-	for len(b) > 0 {
-		name := string(next())
-		fields[name] = next()
-	}
-	return fields
 }

@@ -37,7 +37,8 @@ type Config struct {
 	Logger         *slog.Logger
 	Now            func() time.Time
 
-	OpenAtOnce int // of more rings than so many, Open leaves most to be opened later; 0 for openAtOnce
+	OpenAtOnce  int // of more rings than so many, Open leaves most to be opened later; 0 for openAtOnce
+	MaxUnopened int // bytes of memory that those take at most, about; 0 for maxUnopened
 }
 
 // Rings are this process's copies of the rings in a store. [Open] makes them. They are safe for

@@ -27,7 +27,7 @@ const (
 	// the call has to finish within its deadline.
 	listAtOnce = 32
 	// loadAhead is how many such calls are under way or waited for at once. A Cluster answers them in parallel.
-	loadAhead = 4
+	loadAhead = 8
 	// syncRounds bounds how often one sync asks again if a reply did not cover the whole log. What
 	// is left waits for the next poll.
 	syncRounds = 16
