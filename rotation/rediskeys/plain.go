@@ -34,12 +34,7 @@ func (s *Store) loadPlain(ctx context.Context, tenants []string, part []int, sna
 		return part
 	}
 	for some := range slices.Chunk(part, plainAtOnce) {
-		rings := make([]string, len(some))
-		k := s.buckets[rotation.BucketOf(tenants[some[0]])]
-		for n, i := range some {
-			rings[n] = k.ring(tenants[i])
-		}
-		loaded, err := s.readPlain(ctx, k, rings)
+		loaded, err := s.readPlain(ctx, s.buckets[rotation.BucketOf(tenants[some[0]])], tenants, some)
 		if err != nil {
 			s.noPlain.Store(s.noPlain.Load() || forbidsPlain(err))
 			left = append(left, some...)
@@ -62,8 +57,12 @@ func forbidsPlain(err error) bool {
 	return errors.As(err, new(redis.Error)) && (strings.Contains(err.Error(), "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command"))
 }
 
-// readPlain reads rings of one bucket. Those that are left for the script have no fields, not even an empty map.
-func (s *Store) readPlain(ctx context.Context, k bucketKeys, rings []string) (loaded []rotation.Snapshot, err error) {
+// readPlain reads some rings of one bucket. Those that are left for the script have no fields, not even an empty map.
+func (s *Store) readPlain(ctx context.Context, k bucketKeys, tenants []string, some []int) (loaded []rotation.Snapshot, err error) {
+	rings := make([]string, len(some))
+	for n, i := range some {
+		rings[n] = k.ring(tenants[i])
+	}
 	err = s.client.Watch(ctx, func(tx *redis.Tx) error {
 		r := s.weigh(ctx, tx, append([]string{k.log, k.ack}, rings...))
 		in := replyReader{items: r.value}

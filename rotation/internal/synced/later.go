@@ -166,21 +166,25 @@ func (o *opening) read(rings []*Ring) {
 				others, theirs = append(others, r), append(theirs, *s)
 				continue
 			}
-			r.bucket.touch(r)
-			if s.Err != nil {
+			if r.bucket.touch(r); s.Err != nil {
 				continue
 			}
 			if t := (readTimes{s.Now, s.sent, s.received}); t != *at {
 				at = &t
 			}
-			r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: s.Fields})
-			for name, value := range s.Fields {
-				o.bytes += len(name) + len(value) + perField
-			}
+			o.keep(r, s, at)
 		}
 		o.run.joinAll(others, theirs)
 	})
 	o.rings = rings
+}
+
+// keep keeps a ring that was read, to be opened later.
+func (o *opening) keep(r *Ring, s *loadedRing, at *readTimes) {
+	r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: s.Fields})
+	for name, value := range s.Fields {
+		o.bytes += len(name) + len(value) + perField
+	}
 }
 
 // publish lets others see the buckets that were read. They recover. Of the rings that are not opened one stands
