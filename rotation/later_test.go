@@ -85,7 +85,7 @@ func TestOpenOfManyReturnsEarly(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := k.Status() // the spoilt ring counts as soon as the loop knows what is wrong
+			s := k.Status() // the spoilt ring counts as soon as the loop has reported it
 			if s.Ready || s.Fresh || s.CanVerify || s.CanSign || s.Tenants < len(tenants)-1 || !errors.Is(s.Err, keystore.ErrUnavailable) || !strings.Contains(s.Err.Error(), "being opened") {
 				t.Errorf("trusting: %v: %+v", trust, s)
 			}

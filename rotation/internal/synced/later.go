@@ -14,7 +14,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// This file has how many rings are opened: read, authenticated, and joined with what is known. To read a hundred
+// This file has how many rings are opened: read, authenticated, and joined with the copies that are held. To read a hundred
 // thousand takes a part of the time that the rest does, and one token needs the rest of one ring. So Open returns
 // when the rings were read. Each is opened when something asks for it first, and the loop opens all others before
 // its first poll. Nothing sees a ring that was not opened: each method of [Ring] opens it first.
@@ -72,7 +72,7 @@ func (r *Ring) opened() *Ring {
 }
 
 // open opens r. If something speaks against it, r stays dirty, with the authentic parts of it and keys that verify
-// nothing yet, and the loop reads it again. The loop alone says what is wrong with a ring, and alone writes to the
+// nothing yet, and the loop reads it again. The loop alone reports faults of a ring, and alone writes to the
 // store.
 func (u *unopened) open(r *Ring) {
 	u.mu.Lock()
@@ -97,7 +97,7 @@ func (u *unopened) open(r *Ring) {
 }
 
 // openPlain opens a ring of which nothing else is known. ok is false if not all of it is authentic, the clocks
-// differ, the instance polls too seldom for it, or something is to be put back. c has what is authentic.
+// differ, the instance polls too seldom for it, or something is to be put back. c has the authentic parts.
 func (k *Rings) openPlain(tenant string, s *loadedRing) (c *held.Ring, ok bool) {
 	c, failed := k.openFields(tenant, s.Fields, nil)
 	if failed != nil || protocol.CheckClock(s.Now, s.sent, s.received, c.ClockSkew()) != nil {
@@ -110,7 +110,7 @@ func (k *Rings) openPlain(tenant string, s *loadedRing) (c *held.Ring, ok bool) 
 	return c, m.Change == nil && m.Union == c.Copy
 }
 
-// first is run for Open, which leaves it to the loop to end if there are many rings. It returns what is left, or
+// first is run for Open, which leaves it to the loop to end if there are many rings. It returns the rest, or
 // nil.
 func (run *syncRun) first() *opening {
 	run.k.Counts.Syncs.Add(1)

@@ -162,8 +162,8 @@ func TestLookupOpensARing(t *testing.T) {
 	})
 }
 
-// TestOpenedLaterIsTheSame: whoever opens a ring, and whenever, the instance knows the same of it in the end: of
-// plain rings, those with revocations, one that was destroyed, one that was imported, one with a field that cannot
+// TestOpenedLaterIsTheSame: a lookup opens a ring, or the loop, sooner or later. The instance knows the same of it in
+// the end: of plain rings, those with revocations, one that was destroyed, one that was imported, one with a field that cannot
 // be opened, one that another KEK seals, and a tenant without a ring.
 func TestOpenedLaterIsTheSame(t *testing.T) {
 	virtual(t, 24, func(w *world) {

@@ -27,7 +27,7 @@ type Ring struct {
 	budget *unknown.Budget // for unknown kids, nil for a full one; guarded by unknownKids.mu
 
 	state    cell                     // its copy: see [Ring.Copy]
-	unopened atomic.Pointer[unopened] // what was read of it, until it is opened
+	unopened atomic.Pointer[unopened] // its fields as they were read, until it is opened
 	own      atomic.Pointer[Status]   // how far it is in sync; nil: as far as its bucket
 
 	Losses atomic.Uint64 // how often the store lacked something of it
