@@ -64,7 +64,8 @@ func TestAcceptedKeys(t *testing.T) {
 	}
 }
 
-// The commands that the doctor asks about are those that an operator is told to allow.
+// The commands that the doctor asks about are those that an operator is told to allow, except those without which
+// only many rings are read more slowly.
 func TestCallsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../../../docs/operations.md")
 	if err != nil {
@@ -74,7 +75,8 @@ func TestCallsAreDocumented(t *testing.T) {
 	text, _, _ = strings.Cut(text, "printf")
 	var documented, asked []string
 	for word := range strings.FieldsSeq(text) {
-		if name, ok := strings.CutPrefix(word, "+"); ok {
+		name, ok := strings.CutPrefix(strings.Trim(word, "'"), "+")
+		if ok && !slices.Contains([]string{"watch", "unwatch", "multi", "exec", "memory|usage"}, name) {
 			documented = append(documented, name)
 		}
 	}
