@@ -26,8 +26,8 @@ iat has whole seconds, so a login in the second of the revocation does not count
 receipt says from which second on logins do. --session - and --jti - read one line from
 standard input, which other users of the machine cannot see.
 
-The list keeps what is revoked until --exp. Without it, it keeps it for --max-ttl, and a token
-that lives longer is accepted again then. The command does not see max_token_ttl in the file of
+The list keeps a revocation until --exp, or without that for --max-ttl. Then a token that lives
+longer is accepted again. The command does not see max_token_ttl in the file of
 serve, which has to be the same.
 
 The command stays until every live instance has applied the revocation, or --wait is over,

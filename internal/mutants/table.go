@@ -864,7 +864,7 @@ var mutants = []mutant{
 		tests: tests{syncing, "TestCloseWhileOpening$"}, want: "TestCloseWhileOpening",
 	},
 	{
-		name:  "Open keeps all that it has read",
+		name:  "Open keeps every ring that it has read unopened",
 		edits: []edit{{"rotation/internal/synced/later.go", "if o.bytes >= most {", "if o.bytes < 0 {"}},
 		tests: tests{syncing, "TestOpenKeepsFewBytes$"}, want: "TestOpenKeepsFewBytes",
 	},

@@ -90,8 +90,8 @@ func verdict(t *testing.T, v *verifier.Verifier, token string) int {
 	return 0
 }
 
-// A stranger sends tokens that nothing but their signature shows to be forged. Without kid they cost the issuer no more
-// than with unknown kids, delay no token of a key that is held, and none of another tenant. A new key is learned within
+// A stranger sends tokens that only their signature shows to be forged. Without kid they cost the issuer at most as much
+// as with unknown kids, delay no token of a key that is held, and none of another tenant. A new key is learned within
 // ten seconds.
 func TestForgedTokensWithoutKIDCostWhatUnknownKidsCost(t *testing.T) {
 	parallel(t)

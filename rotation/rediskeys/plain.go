@@ -11,15 +11,15 @@ import (
 	"github.com/keyturn/keyturn/rotation"
 )
 
-// This file has how many rings are read at once: with HGETALL, which costs Redis a third of what a script costs
-// it that returns them. A keyring that starts reads a hundred thousand, and waits for Redis.
+// This file has how many rings are read at once: with HGETALL, which costs Redis a third of what it costs to return
+// them from a script, and two thirds with the steps before it. A keyring that starts reads a hundred thousand, and waits for Redis.
 //
 // A script also says whether the server is a primary, and what time it is, and it returns no ring that is too
 // large. So rings are watched (WATCH) before another script looks at them, and read in a transaction after it.
 // Redis runs that only if none of them has changed since. So it is as if the script had returned them.
 
 const (
-	// plainFrom is from how many rings of a bucket on they are read so: it takes four round trips in place of one.
+	// plainFrom is from how many rings of a bucket on they are read so: it takes three round trips in place of one.
 	plainFrom = 32
 
 	// plainAtOnce is how many rings one transaction reads at most. Each is small.
@@ -52,9 +52,11 @@ func (s *Store) loadPlain(ctx context.Context, tenants []string, part []int, sna
 }
 
 // forbidsPlain reports whether the server does not know, or its user may not use, what readPlain needs. Each
-// attempt would leave an entry in Redis' ACL LOG. Where EXEC may not be used, the error has that as its reason.
+// attempt would leave an entry in Redis' ACL LOG. The words stand anywhere in the error: EXEC and scripts say what
+// their user may not do as their reason, and Redis 6 has no code for it in scripts.
 func forbidsPlain(err error) bool {
-	return errors.As(err, new(redis.Error)) && (strings.Contains(err.Error(), "NOPERM") || redis.HasErrorPrefix(err, "ERR unknown command"))
+	return errors.As(err, new(redis.Error)) && slices.ContainsFunc([]string{"NOPERM", "can't run this command", "nknown command", "nknown Redis command"},
+		func(words string) bool { return strings.Contains(err.Error(), words) })
 }
 
 // readPlain reads some rings of one bucket. Those that are left for the script have no fields, not even an empty map.

@@ -149,7 +149,10 @@ func (run *syncRun) mustOpen(rings []*Ring) int {
 		return 1
 	}
 	slices.SortStableFunc(rings, func(a, b *Ring) int { return first(a) - first(b) })
-	known, _ := slices.BinarySearchFunc(rings, 1, func(r *Ring, one int) int { return first(r) - one })
+	known := 0
+	for known < len(rings) && first(rings[known]) == 0 {
+		known++
+	}
 	return min(len(rings), known+min(atOnce, loadAtOnce))
 }
 

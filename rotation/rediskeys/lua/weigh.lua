@@ -13,6 +13,9 @@ local added, most = '512', 16384
 local small = {}
 for i = 3, #KEYS do
   local memory = redis.pcall('MEMORY', 'USAGE', KEYS[i], 'SAMPLES', added)
-  small[i - 2] = (not memory or type(memory) == 'number' and memory <= most) and '1' or '0'
+  if type(memory) == 'table' then
+    return memory -- this user, or this server, has no such command
+  end
+  small[i - 2] = (not memory or memory <= most) and '1' or '0'
 end
 return {decimal(clock(newest(KEYS[1]))), table.concat(small)}
