@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,4 +130,60 @@ func checkOpening(t *testing.T, k *rotation.Keyring, signer *rotation.Signer, te
 	if signs := trust && !spoilt; signs != (err == nil) || !signs && !errors.Is(err, rotation.ErrFenced) && !errors.Is(err, rotation.ErrNoSigner) {
 		t.Errorf("%s: signing: %v", tenant, err)
 	}
+}
+
+// A readsStore counts the rings that are read.
+type readsStore struct {
+	*rotationtest.Conn
+	loads, late atomic.Int64
+}
+
+func (s *readsStore) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
+	s.loads.Add(int64(len(tenants)))
+	return s.Conn.Load(ctx, tenants)
+}
+
+func (s *readsStore) LoadFields(ctx context.Context, tenants []string) []rotation.Snapshot {
+	s.late.Add(int64(len(tenants)))
+	return s.Conn.LoadFields(ctx, tenants)
+}
+
+// wantReads checks which rings Open has read, and that polls read none of them again but the spoilt one.
+func (s *readsStore) wantReads(t *testing.T, tenants int64) {
+	t.Helper()
+	late, loads := s.late.Load(), s.loads.Load()
+	if late < 400 || late+loads > tenants+10 {
+		t.Errorf("%d rings were read without digest, and %d with one", late, loads)
+	}
+	time.Sleep(rereads)
+	if again := s.loads.Load() - loads; again > int64(rereads/(2*time.Second)) || s.late.Load() > late {
+		t.Errorf("%d rings are read again by the polls of %v", again, rereads)
+	}
+}
+
+const rereads = 3 * time.Minute // in which polls compare all digests
+
+// TestDigestsOfManyAreRight: a ring that was opened after Open has the digest that the store has. So the polls that
+// compare all digests find no ring to read again, and find the one that changes without an entry in the log.
+func TestDigestsOfManyAreRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := rotationtest.NewCluster(rotationtest.ClusterConfig{})
+		tenants, spoilt := makeMany(t, cluster, 700)
+		s := &readsStore{Conn: cluster.Connect("m")}
+		k, err := rotation.Open(t.Context(), s, rotation.Config{KEKs: testKEK, Instance: "m"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close(t.Context())
+		if err := k.WaitReady(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.wantReads(t, int64(len(tenants)))
+		lost := tenants[slices.IndexFunc(tenants, func(name string) bool { return name != spoilt })]
+		cluster.EditRing(lost, func(fields map[string][]byte) { clear(fields) })
+		time.Sleep(rereads)
+		if k.Status().Counts.Repairs == 0 {
+			t.Error("a ring that was lost without an entry in the log is not put back")
+		}
+	})
 }

@@ -8,6 +8,9 @@ import (
 // A Store is the place where rings live, such as Redis (package rediskeys): it is [store.Store].
 type Store = store.Store
 
+// A Digester is a [Store] that can put the digests of rings off: it is [store.Digester].
+type Digester = store.Digester
+
 // A Place is one entry of a bucket's log: it is [store.Place].
 type Place = store.Place
 

@@ -865,7 +865,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "Open keeps every ring that it has read unopened",
-		edits: []edit{{"rotation/internal/synced/later.go", "if o.bytes >= most {", "if o.bytes < 0 {"}},
+		edits: []edit{{"rotation/internal/synced/later.go", "\t\to.full.Store(true)\n", ""}},
 		tests: tests{syncing, "TestOpenKeepsFewBytes$"}, want: "TestOpenKeepsFewBytes",
 	},
 	{
@@ -880,8 +880,18 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a ring of many fields is weighed by a few of them",
-		edits: []edit{{"rotation/rediskeys/lua/weigh.lua", "'512', 16384", "'5', 16384"}},
+		edits: []edit{{"rotation/rediskeys/plain.go", "addedUp, smallRing = 512, 16384", "addedUp, smallRing = 5, 16384"}},
 		tests: tests{"./rotation/rediskeys", "TestManyRingsAreReadAsEach$"}, want: "TestManyRingsAreReadAsEach",
+	},
+	{
+		name:  "a ring that is opened later has no digest",
+		edits: []edit{{"rotation/internal/synced/later.go", "u.digest = k.hash(u.of.later.Digest(u.fields))", "u.digest = 0"}},
+		tests: tests{"./rotation", "TestDigestsOfManyAreRight$"}, want: "TestDigestsOfManyAreRight",
+	},
+	{
+		name:  "a ring beyond those that are opened later has no digest",
+		edits: []edit{{"rotation/internal/synced/later.go", "s.Digest = o.later.Digest(s.Fields)", "s.Digest = \"\""}},
+		tests: tests{syncing, "TestOpenKeepsFewBytes$"}, want: "TestOpenKeepsFewBytes",
 	},
 	{
 		name:  "a user who may not watch keys tries it each time",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -12,11 +13,12 @@ import (
 )
 
 // This file has how many rings are read at once: with HGETALL, which costs Redis a third of what it costs to return
-// them from a script, and two thirds with the steps before it. A keyring that starts reads a hundred thousand, and waits for Redis.
+// them from a script, and six tenths with the steps before it. A keyring that starts reads a hundred thousand, and waits for Redis.
 //
-// A script also says whether the server is a primary, and what time it is, and it returns no ring that is too
-// large. So rings are watched (WATCH) before another script looks at them, and read in a transaction after it.
-// Redis runs that only if none of them has changed since. So it is as if the script had returned them.
+// The script also says whether the server is a primary, and what time it is, and it returns no ring that is too
+// large. So rings are watched (WATCH) before another script says that, and MEMORY USAGE how large they are. They are
+// read in a transaction after it, which Redis runs only if none of them has changed since. So it is as if the script
+// had returned them.
 
 const (
 	// plainFrom is from how many rings of a bucket on they are read so: it takes three round trips in place of one.
@@ -24,6 +26,11 @@ const (
 
 	// plainAtOnce is how many rings one transaction reads at most. Each is small.
 	plainAtOnce = 128
+
+	// Redis adds up the memory of addedUp fields of a ring, and takes their average for the others. A field of a large
+	// hash takes at least 40 bytes. So a ring that seems to take at most smallRing bytes has fewer fields, and all of
+	// them were added up.
+	addedUp, smallRing = 512, 16384
 )
 
 // loadPlain reads the rings of tenants, all of one bucket, whose indexes are in part. It returns the indexes of
@@ -66,19 +73,14 @@ func (s *Store) readPlain(ctx context.Context, k bucketKeys, tenants []string, s
 		rings[n] = k.ring(tenants[i])
 	}
 	err = s.client.Watch(ctx, func(tx *redis.Tx) error {
-		r := s.weigh(ctx, tx, append([]string{k.log, k.ack}, rings...))
-		in := replyReader{items: r.value}
-		now, small := in.time(), in.text()
-		switch {
-		case r.err != nil:
-			return r.err
-		case in.bad || len(small) != len(rings):
-			return errUnexpected
+		now, small, err := s.weigh(ctx, tx, k, rings)
+		if err != nil {
+			return err
 		}
 		cmds := make([]*redis.MapStringStringCmd, len(rings))
-		_, err := tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		_, err = tx.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 			for i, key := range rings {
-				if small[i] == '1' {
+				if small[i] {
 					cmds[i] = pipe.HGetAll(ctx, key)
 				}
 			}
@@ -90,8 +92,7 @@ func (s *Store) readPlain(ctx context.Context, k bucketKeys, tenants []string, s
 		loaded = make([]rotation.Snapshot, len(rings))
 		for i, cmd := range cmds {
 			if cmd != nil && cmd.Err() == nil && cmd.Val() != nil { // each has an error of its own
-				fields := plainFields(cmd.Val())
-				loaded[i] = rotation.Snapshot{Fields: fields, Digest: digest(fields), Now: now}
+				loaded[i] = rotation.Snapshot{Fields: plainFields(cmd.Val()), Now: now}
 			}
 		}
 		return nil
@@ -99,16 +100,40 @@ func (s *Store) readPlain(ctx context.Context, k bucketKeys, tenants []string, s
 	return loaded, err
 }
 
-// weigh runs the script that says which rings are small.
-func (s *Store) weigh(ctx context.Context, tx *redis.Tx, keys []string) (r reply) {
-	c := call{keys: keys}
-	for _, as := range [][2]string{{"evalsha", s.scripts.weigh.sha}, {"eval", s.scripts.weigh.text}} {
-		cmd := c.command(ctx, as[0], as[1])
-		if r = replyTo(cmd, tx.Process(ctx, cmd)); !redis.HasErrorPrefix(r.err, "NOSCRIPT") {
-			break
+// weigh asks a primary for the time, and which of the rings take little memory.
+func (s *Store) weigh(ctx context.Context, tx *redis.Tx, k bucketKeys, rings []string) (now time.Time, small []bool, err error) {
+	c := call{keys: []string{k.log, k.ack}}
+	clock, memory := c.command(ctx, "evalsha", s.scripts.clock.sha), make([]*redis.IntCmd, len(rings))
+	_, err = tx.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		_ = pipe.Process(ctx, clock) // queues it
+		for i, key := range rings {
+			memory[i] = pipe.MemoryUsage(ctx, key, addedUp)
 		}
+		return nil
+	})
+	small = make([]bool, len(rings))
+	for i, cmd := range memory {
+		size, err := cmd.Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return now, nil, err
+		}
+		small[i] = err != nil || size > 0 && size <= smallRing
 	}
-	return r
+	now, err = s.timeOf(ctx, tx, c, replyTo(clock, err))
+	return now, small, err
+}
+
+// timeOf returns the time that the script replied. It asks again if Redis did not know the script.
+func (s *Store) timeOf(ctx context.Context, tx *redis.Tx, c call, r reply) (now time.Time, err error) {
+	if redis.HasErrorPrefix(r.err, "NOSCRIPT") {
+		cmd := c.command(ctx, "eval", s.scripts.clock.text)
+		r = replyTo(cmd, tx.Process(ctx, cmd))
+	}
+	in := replyReader{items: r.value}
+	if now = in.time(); r.err == nil && in.bad {
+		r.err = errUnexpected
+	}
+	return now, r.err
 }
 
 // plainFields returns fields as a snapshot has them. All values lie in one piece of memory.

@@ -17,8 +17,8 @@ var (
 	syncLua string
 	//go:embed lua/load.lua
 	loadLua string
-	//go:embed lua/weigh.lua
-	weighLua string
+	//go:embed lua/clock.lua
+	clockLua string
 	//go:embed lua/tenants.lua
 	tenantsLua string
 	//go:embed lua/write.lua
@@ -35,13 +35,13 @@ var (
 	logLua string
 )
 
-type scripts struct{ sync, load, weigh, tenants, write, acks, forget, discard, mend, log script }
+type scripts struct{ sync, load, clock, tenants, write, acks, forget, discard, mend, log script }
 
 func newScripts() scripts {
 	return scripts{
 		sync:    newScript(commonLua + syncLua),
 		load:    newScript(commonLua + loadLua),
-		weigh:   newScript(commonLua + weighLua),
+		clock:   newScript(commonLua + clockLua),
 		tenants: newScript(commonLua + tenantsLua),
 		write:   newScript(commonLua + writeLua),
 		acks:    newScript(commonLua + acksLua),

@@ -171,6 +171,18 @@ func readSync(r reply, q rotation.SyncRequest) rotation.SyncReply {
 // Load implements [rotation.Store]. Many rings of one bucket are read in transactions, others by scripts, of
 // which each reads up to 32.
 func (s *Store) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
+	snapshots := s.LoadFields(ctx, tenants)
+	for i := range snapshots {
+		snapshots[i].Digest = digest(snapshots[i].Fields)
+	}
+	return snapshots
+}
+
+// Digest implements [rotation.Digester]: it is what Load computes from fields.
+func (s *Store) Digest(fields map[string][]byte) string { return digest(fields) }
+
+// LoadFields implements [rotation.Digester]: it is Load without the digests, which take a fifth of its time.
+func (s *Store) LoadFields(ctx context.Context, tenants []string) []rotation.Snapshot {
 	snapshots := make([]rotation.Snapshot, len(tenants))
 	var byBucket [rotation.Buckets][]int
 	for i, tenant := range tenants {
@@ -241,7 +253,7 @@ func readRing(item any, tenant string, now time.Time) rotation.Snapshot {
 	if !ok {
 		return rotation.Snapshot{Err: explain(loadOf(tenant), errUnexpected)}
 	}
-	return rotation.Snapshot{Fields: fields, Digest: digest(fields), Now: now}
+	return rotation.Snapshot{Fields: fields, Now: now}
 }
 
 // A serverError is an error of a Redis command that a script returned as text.

@@ -26,6 +26,7 @@ var storeChecks = []struct {
 	{"no acknowledgement without a proof and a name", checkNoAck},
 	{"forget", checkForget},
 	{"digests", checkDigests},
+	{"digests that are put off", checkLaterDigests},
 	{"replies are in the order of the requests", checkOrder},
 	{"a change is made to the ring it was decided on", checkConflict},
 	{"a change is all or nothing", checkChange},

@@ -242,6 +242,40 @@ func checkDigests(c *storeCheck) {
 	checkSameDigest(c, t[1])
 }
 
+// checkLaterDigests checks a store that can put digests off: what it reads without them is what it reads with them,
+// and what it computes afterwards is what it would have read.
+func checkLaterDigests(c *storeCheck) {
+	s, ok := c.s.(rotation.Digester)
+	if !ok {
+		return
+	}
+	_, t := sameBucket(2)
+	digest := ""
+	for _, ring := range distinctRings() {
+		old := slices.DeleteFunc(slices.Collect(maps.Keys(c.load(t[0]).Fields)), func(name string) bool { return ring[name] != nil })
+		digest = c.want(rotation.Committed, rotation.Change{Tenant: t[0], If: digest, Delete: old, Set: ring}).Digest
+		checkLaterDigest(c, s, t, ring, digest)
+	}
+}
+
+// checkLaterDigest checks what s reads of two tenants: the first has this ring, and the other has none.
+func checkLaterDigest(c *storeCheck, s rotation.Digester, t []string, ring map[string][]byte, digest string) {
+	all := s.LoadFields(c.ctx, []string{t[1], t[0]})
+	if len(all) != 2 || all[0].Err != nil || all[1].Err != nil || len(all[0].Fields) > 0 || !maps.EqualFunc(all[1].Fields, ring, bytes.Equal) {
+		c.errorf("LoadFields of no ring and of %.50q: %.200v", ring, all)
+		return
+	}
+	if all[0].Digest != "" || all[1].Digest != "" || all[1].Now.IsZero() {
+		c.errorf("LoadFields: the digests are %q and %q, want none; the time is %v", all[0].Digest, all[1].Digest, all[1].Now)
+	}
+	if none, got := s.Digest(all[0].Fields), s.Digest(all[1].Fields); none != "" || got != digest {
+		c.errorf("Digest of no ring and of one: %q and %q, and of the change %q", none, got, digest)
+	}
+	if !maps.EqualFunc(all[1].Fields, ring, bytes.Equal) {
+		c.errorf("Digest changes the fields")
+	}
+}
+
 // checkDistinctDigests gives a tenant one ring after the other and checks that their digests
 // differ. It returns the last digest.
 func checkDistinctDigests(c *storeCheck, tenant string) (digest string) {

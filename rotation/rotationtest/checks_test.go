@@ -84,6 +84,44 @@ func (f faultyStore) Listen(ctx context.Context, changed func(int)) error {
 	return f.Store.Listen(ctx, changed)
 }
 
+// A faultyDigester is a correct store that can put digests off, with one mistake.
+type faultyDigester struct {
+	*Conn
+	loaded func(*rotation.Snapshot)
+	digest func(map[string][]byte, string) string
+}
+
+func (f faultyDigester) LoadFields(ctx context.Context, tenants []string) []rotation.Snapshot {
+	all := f.Conn.LoadFields(ctx, tenants)
+	for i := range all {
+		f.loaded(&all[i])
+	}
+	return all
+}
+
+func (f faultyDigester) Digest(fields map[string][]byte) string {
+	return f.digest(fields, f.Conn.Digest(fields))
+}
+
+func TestLaterDigestsFindMistakes(t *testing.T) {
+	right := func(*rotation.Snapshot) {}
+	same := func(_ map[string][]byte, digest string) string { return digest }
+	for i, f := range []faultyDigester{
+		{loaded: right, digest: same}, // none
+		{loaded: func(s *rotation.Snapshot) { s.Digest = "x" }, digest: same},
+		{loaded: func(s *rotation.Snapshot) { delete(s.Fields, "a") }, digest: same},
+		{loaded: func(s *rotation.Snapshot) { s.Now = time.Time{} }, digest: same},
+		{loaded: right, digest: func(_ map[string][]byte, digest string) string { return digest[:min(1, len(digest))] }},
+		{loaded: right, digest: func(map[string][]byte, string) string { return "x" }},
+		{loaded: right, digest: func(fields map[string][]byte, digest string) string { clear(fields); return digest }},
+	} {
+		f.Conn = NewCluster(ClusterConfig{}).Connect("i")
+		if errs := runCheck(t, checkLaterDigests, f); (len(errs) > 0) != (i > 0) {
+			t.Errorf("mistake %d: %q", i, errs)
+		}
+	}
+}
+
 // TestStoreFindsMistakes gives each check a store that breaks its rule.
 func TestStoreFindsMistakes(t *testing.T) {
 	for _, tt := range []struct {

@@ -263,6 +263,18 @@ func (c *Conn) Load(ctx context.Context, tenants []string) []rotation.Snapshot {
 	return snapshots
 }
 
+// LoadFields implements [rotation.Digester].
+func (c *Conn) LoadFields(ctx context.Context, tenants []string) []rotation.Snapshot {
+	snapshots := c.Load(ctx, tenants)
+	for i := range snapshots {
+		snapshots[i].Digest = ""
+	}
+	return snapshots
+}
+
+// Digest implements [rotation.Digester].
+func (c *Conn) Digest(fields map[string][]byte) string { return newRing(fields).sum() }
+
 // An outcome is a result or an error.
 type outcome[T any] struct {
 	result T

@@ -43,6 +43,8 @@ func BucketOf(tenant string) int {
 // A store may have a method Name() string besides, which tells it from other stores that a process
 // could be given by mistake. A snapshot is used with a store of the same name only.
 //
+// A store may be a [Digester] besides.
+//
 // The store's clock never goes back: it is the later of its server's clock and the newest entry of
 // the bucket's log.
 type Store interface {
@@ -82,6 +84,18 @@ type Store interface {
 	// longer. It may miss changes, repeat them, or report changes that did not happen: the poll
 	// finds every change.
 	Listen(ctx context.Context, changed func(bucket int)) error
+}
+
+// A Digester is a [Store] that can put the digests of rings off. A keyring that starts reads a hundred thousand rings,
+// and needs no digest before it opens a ring. The keyring works with any other store, and starts a little later.
+type Digester interface {
+	Store
+
+	// LoadFields is Load, but each Digest is empty.
+	LoadFields(ctx context.Context, tenants []string) []Snapshot
+
+	// Digest returns what Load would, had it read these fields. It makes no call, and does not change fields.
+	Digest(fields map[string][]byte) string
 }
 
 // A Place is one entry of a bucket's log. The zero Place is before every entry. Places are

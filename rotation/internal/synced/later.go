@@ -2,6 +2,7 @@ package synced
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"math"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/keyturn/keyturn/rotation/internal/held"
 	"github.com/keyturn/keyturn/rotation/internal/protocol"
 	"github.com/keyturn/keyturn/rotation/ring"
+	"github.com/keyturn/keyturn/rotation/store"
 )
 
 // This file has how many rings are opened: read, authenticated, and joined with the copies that are held. To read a hundred
@@ -38,20 +40,22 @@ var errOpening = Unavailable(errors.New("the rings were read, and are being open
 // An opening is what the rings have in common that one Open leaves to be opened later.
 type opening struct {
 	k       *Rings
-	trusted *Status // of a ring that was opened, with TrustFirstRead; else nil
+	trusted *Status        // of a ring that was opened, with TrustFirstRead; else nil
+	later   store.Digester // that computes the digest of a ring when it is opened; nil if the store has read it
 
 	// The rest is of the loop.
 	run   *syncRun
 	asked asked
-	rings []*Ring // some of which are not opened
-	bytes int     // of memory that they take, about
+	rings []*Ring     // some of which are not opened
+	bytes int         // of memory that they take, about
+	full  atomic.Bool // there is no room for more; goroutines that read rings look at it
 }
 
 // An unopened ring was read, and not opened.
 type unopened struct {
 	of     *opening
 	at     *readTimes
-	digest uint64 // see Ring.digest
+	digest uint64 // see Ring.digest; computed later if the store can
 	fields map[string][]byte
 
 	mu sync.Mutex // held while the ring is opened; Bucket.mu, Agenda.mu and those of keys may be taken meanwhile
@@ -81,6 +85,9 @@ func (u *unopened) open(r *Ring) {
 		return // another goroutine has opened it
 	}
 	k := u.of.k
+	if u.of.later != nil {
+		u.digest = k.hash(u.of.later.Digest(u.fields))
+	}
 	c, ok := k.openPlain(r.Tenant, u.loaded())
 	if ok {
 		r.digest, r.dirty = u.digest, false
@@ -159,13 +166,13 @@ func (run *syncRun) mustOpen(rings []*Ring) int {
 // read reads rings, to be opened later as far as there is room. One that cannot be read stays dirty, so that the loop
 // reads it again.
 func (o *opening) read(rings []*Ring) {
-	at, most := new(readTimes), cmp.Or(o.k.cfg.MaxUnopened, maxUnopened)
-	o.run.readPages(rings, func(page []*Ring, loaded []loadedRing) {
+	at := new(readTimes)
+	o.run.readPages(rings, o.loader(), func(page []*Ring, loaded []loadedRing) {
 		var others []*Ring
 		var theirs []loadedRing
 		for i, r := range page {
 			s := &loaded[i]
-			if o.bytes >= most {
+			if o.full.Load() {
 				others, theirs = append(others, r), append(theirs, *s)
 				continue
 			}
@@ -177,9 +184,34 @@ func (o *opening) read(rings []*Ring) {
 			}
 			o.keep(r, s, at)
 		}
+		o.digest(theirs)
 		o.run.joinAll(others, theirs)
 	})
 	o.rings = rings
+}
+
+// loader returns how rings are read: without their digests as long as there is room to open them later.
+func (o *opening) loader() loader {
+	s, ok := o.k.store.(store.Digester)
+	if !ok {
+		return o.k.store.Load
+	}
+	o.later = s
+	return func(ctx context.Context, tenants []string) []store.Snapshot {
+		if o.full.Load() {
+			return s.Load(ctx, tenants)
+		}
+		return s.LoadFields(ctx, tenants)
+	}
+}
+
+// digest computes the digests of rings that are opened now, and were read while there was room.
+func (o *opening) digest(rings []loadedRing) {
+	for i := range rings {
+		if s := &rings[i]; s.Digest == "" && o.later != nil {
+			s.Digest = o.later.Digest(s.Fields)
+		}
+	}
 }
 
 // keep keeps a ring that was read, to be opened later.
@@ -187,6 +219,9 @@ func (o *opening) keep(r *Ring, s *loadedRing, at *readTimes) {
 	r.unopened.Store(&unopened{of: o, at: at, digest: o.k.hash(s.Digest), fields: s.Fields})
 	for name, value := range s.Fields {
 		o.bytes += len(name) + len(value) + perField
+	}
+	if o.bytes >= cmp.Or(o.k.cfg.MaxUnopened, maxUnopened) {
+		o.full.Store(true)
 	}
 }
 

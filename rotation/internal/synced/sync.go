@@ -200,24 +200,43 @@ func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 			indexes, at = append(indexes, b.index), append(at, i)
 		}
 	}
-	for len(indexes) > 0 {
-		n := min(len(indexes), listAtOnce)
-		run.listSome(buckets, replies, indexes[:n], at[:n])
-		indexes, at = indexes[n:], at[n:]
-	}
-}
-
-// listSome is listTenants for the buckets of these indexes, with one call. at has their places in buckets.
-func (run *syncRun) listSome(buckets []*Bucket, replies []store.SyncReply, indexes, at []int) {
-	ctx, cancel := run.callContext()
-	defer cancel()
-	tenants, err := run.k.store.Tenants(ctx, indexes)
-	for i := range indexes {
+	run.listPages(indexes, func(i int, tenants []string, err error) {
 		if err != nil {
 			replies[at[i]].Err = err
+			return
+		}
+		run.addListed(buckets[at[i]], tenants)
+	})
+}
+
+// listPages asks for the tenants of the buckets of these indexes, listAtOnce with one call, and calls use with those
+// of each. Meanwhile the next call is under way.
+func (run *syncRun) listPages(indexes []int, use func(i int, tenants []string, err error)) {
+	type page struct {
+		tenants [][]string
+		err     error
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	pages := make(chan page, 1)
+	wg.Go(func() {
+		for part := range slices.Chunk(indexes, listAtOnce) {
+			ctx, cancel := run.callContext()
+			tenants, err := run.k.store.Tenants(ctx, part)
+			cancel()
+			pages <- page{tenants, err}
+		}
+	})
+	var p page
+	for i := range indexes {
+		if i%listAtOnce == 0 {
+			p = <-pages
+		}
+		if p.err != nil {
+			use(i, nil, p.err)
 			continue
 		}
-		run.addListed(buckets[at[i]], tenants[i])
+		use(i, p.tenants[i%listAtOnce], nil)
 	}
 }
 
@@ -283,12 +302,17 @@ func (k *Rings) hash(digest string) uint64 {
 }
 
 // loadRings reads rings and joins them with their copies.
-func (run *syncRun) loadRings(stale []*Ring) { run.readPages(stale, run.joinAll) }
+func (run *syncRun) loadRings(stale []*Ring) {
+	run.readPages(stale, run.k.store.Load, run.joinAll)
+}
 
-// readPages reads rings, loadAtOnce with one call, and calls use with each page. While one is in use
+// A loader is [store.Store.Load], or the same without digests.
+type loader = func(ctx context.Context, tenants []string) []store.Snapshot
+
+// readPages reads rings, loadAtOnce with one call of load, and calls use with each page. While one is in use
 // others are read, so that neither the store nor this instance waits for the other. At most loadAhead
 // pages are in memory at once.
-func (run *syncRun) readPages(rings []*Ring, use func([]*Ring, []loadedRing)) {
+func (run *syncRun) readPages(rings []*Ring, load loader, use func([]*Ring, []loadedRing)) {
 	pages := slices.Collect(slices.Chunk(rings, loadAtOnce))
 	loaded := make([]chan []loadedRing, len(pages))
 	for i := range loaded {
@@ -301,7 +325,7 @@ func (run *syncRun) readPages(rings []*Ring, use func([]*Ring, []loadedRing)) {
 		for n, r := range pages[i] {
 			tenants[n] = r.Tenant
 		}
-		loaded[i] <- run.read(tenants)
+		loaded[i] <- run.read(tenants, load)
 	}
 	begun := 0
 	for i, page := range pages {
@@ -324,12 +348,12 @@ type loadedRing struct {
 	sent, received time.Time
 }
 
-// read reads rings with one call.
-func (run *syncRun) read(tenants []string) []loadedRing {
+// read reads rings with one call of load.
+func (run *syncRun) read(tenants []string, load loader) []loadedRing {
 	ctx, cancel := run.callContext()
 	defer cancel()
 	sent := run.k.cfg.Now()
-	loaded := run.k.store.Load(ctx, tenants)
+	loaded := load(ctx, tenants)
 	received := run.k.cfg.Now()
 	snapshots := make([]loadedRing, len(loaded))
 	for i := range loaded {
@@ -426,7 +450,7 @@ func (run *syncRun) join(r *Ring, s *loadedRing) error {
 			return run.checkOpened(r, nil)
 		}
 		wrote = done
-		s = &run.read([]string{r.Tenant})[0]
+		s = &run.read([]string{r.Tenant}, run.k.store.Load)[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
 }
