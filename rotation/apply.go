@@ -3,6 +3,8 @@ package rotation
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strconv"
 	"time"
 
 	"github.com/keyturn/keyturn/keystore"
@@ -74,7 +76,7 @@ func (r *Rotator) apply(ctx context.Context, tenant string, read reading, decide
 		}
 		if result.Code == Committed {
 			if !b.untold {
-				r.remember(ctx, tenant, p)
+				r.remember(ctx, tenant, p.Op, b)
 			}
 			return p, b.receipt(p, result), nil
 		}
@@ -133,6 +135,7 @@ type base struct {
 	read      time.Time          // Now, with all its digits
 	sent      time.Time          // before Now, by this instance's clock
 	received  time.Time          // after Now, by this instance's clock
+	written   synced.Written     // what was written, once it was
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
@@ -230,7 +233,9 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.Deadline)
 	defer cancel()
+	sent := r.k.cfg.Now()
 	result, err := r.k.store.Write(ctx, c)
+	b.written = synced.Written{Facts: p.Stated(), Base: b.digest, Ring: b.after(&c, &result), Sent: sent, Received: r.k.cfg.Now()}
 	switch {
 	case err != nil && result.Code == NotMade:
 		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: the change was not made", b.Tenant), Err: unavailable(err)}
@@ -240,16 +245,29 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	return result, nil
 }
 
-// remember adds the facts of a change to the copy that this instance holds, and reads the ring
+// after returns the ring as the store has it once it has made c.
+func (b *base) after(c *Change, result *Result) Snapshot {
+	fields := make(map[string][]byte, len(b.fields)+len(c.Set))
+	maps.Copy(fields, b.fields)
+	for _, name := range c.Delete {
+		delete(fields, name)
+	}
+	maps.Copy(fields, c.Set)
+	for _, kid := range c.Publish {
+		fields["p:"+kid] = strconv.AppendInt(nil, result.Now.UnixMilli(), 10)
+	}
+	return Snapshot{Fields: fields, Digest: result.Digest, Now: result.Now}
+}
+
+// remember adds the change of b to the copy that this instance holds, and reads the ring
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
 // this instance knows it, and restores it.
 //
 // A revoked key is withdrawn at once, and so are all keys of a ring that was destroyed: the caller may give up while the loop is busy with another
 // sync, and this process must not accept such a key after it has said so.
-func (r *Rotator) remember(ctx context.Context, tenant string, p *protocol.Proposal) {
-	learned := p.Stated()
-	r.k.rings.Withdraw(tenant, learned)
-	if err := r.k.rings.Sync(ctx, tenant, &learned); err != nil {
-		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(p.Op), "error", err)
+func (r *Rotator) remember(ctx context.Context, tenant string, op ring.Op, b *base) {
+	r.k.rings.Withdraw(tenant, b.written.Facts)
+	if err := r.k.rings.Sync(ctx, tenant, &b.written); err != nil {
+		r.k.cfg.Logger.Warn("a ring was changed, but could not be read again yet", "tenant", tenant, "op", string(op), "error", err)
 	}
 }

@@ -435,7 +435,7 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a command does not restore what it sealed again",
-		edits: []edit{{"rotation/internal/synced/loop.go", "a.learned == nil {", "a.learned == nil || a.learned.Equal(ring.Facts{}) {"}},
+		edits: []edit{{"rotation/internal/synced/loop.go", "if w == nil {", "if w == nil || w.Facts.Equal(ring.Facts{}) {"}},
 		tests: tests{here, "TestAwaitRestoresARekeyedRing"}, want: "TestAwaitRestoresARekeyedRing",
 	},
 	{
@@ -880,8 +880,23 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a ring of many fields is weighed by a few of them",
-		edits: []edit{{"rotation/rediskeys/plain.go", "addedUp, smallRing = 512, 16384", "addedUp, smallRing = 5, 16384"}},
+		edits: []edit{{"rotation/rediskeys/plain.go", "addedUp, smallRing = 2048, 16384", "addedUp, smallRing = 5, 16384"}},
 		tests: tests{"./rotation/rediskeys", "TestManyRingsAreReadAsEach$"}, want: "TestManyRingsAreReadAsEach",
+	},
+	{
+		name:  "a change that the store loses at once is forgotten",
+		edits: []edit{{"rotation/internal/synced/loop.go", "\tif isBase {", "\tif isBase && w.Ring.Err != nil {"}},
+		tests: tests{"./rotation", "TestChangeThatTheStoreLosesAtOnce$"}, want: "TestChangeThatTheStoreLosesAtOnce",
+	},
+	{
+		name:  "a keyring of all tenants forgets a new ring that the store loses at once",
+		edits: []edit{{"rotation/internal/synced/loop.go", "r, isBase = l.k.addTenant(a.tenant), w.Base == \"\"", "return"}},
+		tests: tests{"./rotation", "TestChangeThatTheStoreLosesAtOnce$"}, want: "TestChangeThatTheStoreLosesAtOnce",
+	},
+	{
+		name:  "a server of another version is trusted to weigh rings",
+		edits: []edit{{"rotation/rediskeys/plain.go", "case !weighsWell(version):", "case version == \"\" && !weighsWell(version):"}},
+		tests: tests{"./rotation/rediskeys", "TestManyRingsOfAnotherServer$"}, want: "TestManyRingsOfAnotherServer",
 	},
 	{
 		name:  "a ring that is opened later has no digest",

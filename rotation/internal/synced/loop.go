@@ -36,7 +36,7 @@ type loop struct {
 // A Pending is a request for a sync of a tenant's bucket. Several may be answered by one sync.
 type Pending struct {
 	tenant  string
-	learned *ring.Facts   // of a change that this process has just made, held even if the store loses them; or nil
+	written *Written      // a change that this process has just made, held even if the store loses it; or nil
 	begin   func()        // called by the loop before the sync begins; may be nil
 	done    chan struct{} // closed when it has ended
 	err     error         // why the ring is not in sync, or nil; set before done is closed
@@ -265,8 +265,8 @@ func (l *loop) syncAndAck(ctx context.Context, buckets []*Bucket, compare map[st
 
 // request asks the loop for a sync of tenant's bucket, and returns at once. Several requests that
 // the loop finds together cost one sync.
-func (l *loop) request(tenant string, learned *ring.Facts, begin func()) *Pending {
-	a := &Pending{tenant: tenant, learned: learned, done: make(chan struct{}), begin: begin}
+func (l *loop) request(tenant string, written *Written, begin func()) *Pending {
+	a := &Pending{tenant: tenant, written: written, done: make(chan struct{}), begin: begin}
 	l.mu.Lock()
 	l.pending = append(l.pending, a)
 	l.mu.Unlock()
@@ -289,7 +289,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 		if a.begin != nil {
 			a.begin() // a request from now on may be about a change that this sync misses
 		}
-		l.learn(a)
+		l.learn(ctx, a)
 		b := l.k.byIndex[store.BucketOf(a.tenant)].Load()
 		compare[a.tenant] = true
 		if b != nil && !slices.Contains(buckets, b) {
@@ -303,18 +303,40 @@ func (l *loop) syncRequested(ctx context.Context) {
 	}
 }
 
-// learn adds the facts that this process has just written to its copy. It keeps them even if the
-// store loses them before any instance has read them, and the next sync restores them. The rest of
-// the ring is read again.
-func (l *loop) learn(a *Pending) {
-	r := l.k.Ring(a.tenant)
-	if r == nil || a.learned == nil {
+// A Written is a ring as this process has just written it.
+type Written struct {
+	Facts          ring.Facts     // that the change states
+	Base           string         // the digest of the ring that the change was made to
+	Ring           store.Snapshot // the ring with the change, at the moment of the change
+	Sent, Received time.Time      // before and after the call, by this instance's clock
+}
+
+// learn adds what this process has just written to its copy. It keeps that even if the store loses it before any
+// instance has read it, and the next sync restores it. The ring is read again, too.
+//
+// If the ring that was changed is the one that was read last, the ring with the change is what a read at that moment
+// would have found. Otherwise the copy may be newer than the change, and takes the facts alone.
+func (l *loop) learn(ctx context.Context, a *Pending) {
+	w := a.written
+	if w == nil {
 		return
+	}
+	r := l.k.Ring(a.tenant).opened()
+	if r == nil && !l.k.HoldsAll() {
+		return
+	}
+	isBase := r != nil && !r.dirty && r.digest == l.k.hash(w.Base)
+	if r == nil {
+		r, isBase = l.k.addTenant(a.tenant), w.Base == ""
+	}
+	if isBase {
+		run := &syncRun{k: l.k, ctx: ctx}
+		run.merge(r, &loadedRing{w.Ring, w.Sent, w.Received})
 	}
 	r.dirty, r.changed, r.bucket.endsStale, r.bucket.sums.stale = true, true, true, true
 	r.bucket.touch(r)
-	if old := r.copy(); old != nil && !a.learned.Equal(ring.Facts{}) {
-		learned := held.Assemble(old.Learn(*a.learned), old)
+	if old := r.copy(); old != nil && !w.Facts.Equal(ring.Facts{}) {
+		learned := held.Assemble(old.Learn(w.Facts), old)
 		l.k.logEnds(r, old, learned)
 		l.k.set(r, learned, old)
 	}
@@ -334,10 +356,10 @@ func (l *loop) result(tenant string) error {
 // ErrClosed ends the waiting for a sync that will not come.
 var ErrClosed = errors.New("rotation: the keyring is closed")
 
-// Sync asks for a sync of tenant's bucket, with facts to learn or nil, and waits for it. The error wraps
+// Sync asks for a sync of tenant's bucket, with what this process has written or nil, and waits for it. The error wraps
 // [keystore.ErrUnavailable].
-func (k *Rings) Sync(ctx context.Context, tenant string, learned *ring.Facts) error {
-	return k.await(ctx, k.loop.request(tenant, learned, nil))
+func (k *Rings) Sync(ctx context.Context, tenant string, written *Written) error {
+	return k.await(ctx, k.loop.request(tenant, written, nil))
 }
 
 // await waits until a has been answered, ctx ends, or the keyring is closed. The sync goes on if

@@ -210,7 +210,7 @@ func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 }
 
 // listPages asks for the tenants of the buckets of these indexes, listAtOnce with one call, and calls use with those
-// of each. Meanwhile the next call is under way.
+// of each. Meanwhile the next calls are under way, one at a time.
 func (run *syncRun) listPages(indexes []int, use func(i int, tenants []string, err error)) {
 	type page struct {
 		tenants [][]string
@@ -218,8 +218,9 @@ func (run *syncRun) listPages(indexes []int, use func(i int, tenants []string, e
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	pages := make(chan page, 1)
+	pages := make(chan page, 1+len(indexes)/listAtOnce) // it has room for all, so that the goroutine ends in any case
 	wg.Go(func() {
+		defer close(pages)
 		for part := range slices.Chunk(indexes, listAtOnce) {
 			ctx, cancel := run.callContext()
 			tenants, err := run.k.store.Tenants(ctx, part)
@@ -421,15 +422,7 @@ func (run *syncRun) join(r *Ring, s *loadedRing) error {
 			return s.Err
 		}
 		old := r.copy()
-		stored, failed := run.open(r, s)
-		off := protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
-		result := protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
-			Good: r.syncStatus().Knew, Complete: r.syncStatus().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
-		union := stored
-		if result.Union != stored.Copy { // else this instance knew nothing, as when it starts
-			union = held.Assemble(result.Union, stored, old)
-		}
-		run.install(r, union, s.Digest)
+		union, result, failed, off := run.merge(r, s)
 		run.noteMerge(r, &result)
 		if r.news != nil && (len(s.Fields) > 0 || old != nil) {
 			r.news.ends = ring.Facts{} // the copy has them now
@@ -453,6 +446,22 @@ func (run *syncRun) join(r *Ring, s *loadedRing) error {
 		s = &run.read([]string{r.Tenant}, run.k.store.Load)[0]
 	}
 	return &ring.Error{Text: "the ring changes faster than it can be merged"}
+}
+
+// merge joins what the store has with the copy of r, and installs the union. failed are parts that cannot be opened, and
+// off says that the clocks differ.
+func (run *syncRun) merge(r *Ring, s *loadedRing) (union *held.Ring, result protocol.MergeResult, failed *ring.UnreadableError, off error) {
+	old := r.copy()
+	stored, failed := run.open(r, s)
+	off = protocol.CheckClock(s.Now, s.sent, s.received, min(old.Plain().ClockSkew(), stored.ClockSkew()))
+	result = protocol.Merge(protocol.MergeInput{Held: old.Plain(), Stored: stored.Copy, Learned: r.learnedOf(old, s), Unreadable: held.Unreadable(failed, run.k.KEKs.Load(), s.Fields, old), Now: s.Now, ClockOff: off != nil,
+		Good: r.syncStatus().Knew, Complete: r.syncStatus().Complete, LocalNow: s.received, Deadline: run.k.Times.Load().Deadline})
+	union = stored
+	if result.Union != stored.Copy { // else this instance knew nothing, as when it starts
+		union = held.Assemble(result.Union, stored, old)
+	}
+	run.install(r, union, s.Digest)
+	return union, result, failed, off
 }
 
 // open opens a snapshot. A field that cannot be opened counts neither as new data nor as missing
