@@ -104,7 +104,11 @@ func (k *Keyring) Remove(tenants ...string) {
 // Format implements [fmt.Formatter]: every verb prints how many rings there are, and nothing else,
 // so that no log holds a key.
 func (k *Keyring) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "keyring of %d tenants", k.rings.Len())
+	if n := k.rings.Len(); n != 1 {
+		fmt.Fprintf(f, "keyring of %d tenants", n)
+		return
+	}
+	fmt.Fprint(f, "keyring of one tenant")
 }
 
 // ring returns the ring of tenant, or nil if it is not held.

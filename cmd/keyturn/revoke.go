@@ -168,14 +168,18 @@ func (c *revokeCommand) check() error {
 		return usagef("--exp is in the past: such a token has expired, and a revocation until then would do nothing; look at the year")
 	case c.before.given && !c.subject.given && !c.all:
 		return usagef("--before goes with --subject or --all: a token or a session is revoked whatever its iat")
+	case c.before.given && c.before.value.Add(c.tokenTTL()+mostKept).Before(c.now()):
+		return usagef("--before is too long ago: each token that was issued before it, and lives %s at most, has expired; look at the year and at the clock of this machine, or give the --max-ttl of the service", short(c.tokenTTL()))
 	case c.jti.value == "-" && c.session.value == "-":
 		return usagef("standard input has one line: give --jti or --session")
 	}
 	return c.waits.check()
 }
 
-// mostLeeway is the most that a verifier forgives an expired token.
-const mostLeeway = 5 * time.Minute
+const (
+	mostLeeway = 5 * time.Minute            // that a verifier forgives an expired token
+	mostKept   = mostLeeway + 5*time.Minute // that a revocation is kept after the last of its tokens has expired, and more
+)
 
 func (c *revokeCommand) run(ctx context.Context) error {
 	if err := c.check(); err != nil {

@@ -164,6 +164,8 @@ func TestRevokeUsage(t *testing.T) {
 		{"--tenant acme --subject ann --redis redis://127.0.0.1:1 --realm x", "--realm goes with a KEK"},
 		{"--tenant acme --jti j --exp 2020-01-01T00:00:00Z", "--exp is in the past"},
 		{"--tenant acme --session s --exp 2020-01-01T00:00:00Z", "--exp is in the past"},
+		{"--tenant acme --subject ann --before 2026-11-01T00:00:00Z --max-ttl 1h", "--before is too long ago: each token that was issued before it, and lives 1h at most"},
+		{"--tenant acme --all --before 2020-01-01T00:00:00Z", "and lives 400d at most"},
 		{"--tenant acme --all ann", "--subject, --session or --jti says what is revoked"},
 	} {
 		keyturn(t, append([]string{"revoke"}, strings.Fields(tt.flags)...)...).wantUsage(t, tt.phrase)

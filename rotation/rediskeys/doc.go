@@ -63,7 +63,7 @@
 // sismember, smembers, del, xadd, xrange, xrevrange, publish, subscribe, ping, watch, unwatch, multi,
 // exec, memory|usage, and cluster|slots and asking in a Cluster; and the keys and channels that begin
 // with [Config.Prefix] and a colon. Without those from watch to memory|usage it works too, and reads many
-// rings more slowly. [Config.ACL] returns all of them as ACL SETUSER takes them.
+// rings more slowly, as it does on Redis 6.0 and from 8.10 on. [Config.ACL] returns all of them as ACL SETUSER takes them.
 //
 // Redis may lose an acknowledged write when a replica takes over. Set min-replicas-to-write 1: then
 // a primary that was cut off refuses writes, and instances that reach only this primary learn that

@@ -3,6 +3,7 @@ package rediskeys
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ import (
 // The script also says whether the server is a primary, and what time it is, and it returns no ring that is too
 // large. So rings are watched (WATCH) before another script says that, and MEMORY USAGE how large they are. They are
 // read in a transaction after it, which Redis runs only if none of them has changed since. So it is as if the script
-// had returned them.
+// had returned them. That holds for servers of which it is known how they weigh and watch: see weighsWell.
 
 const (
 	// plainFrom is from how many rings of a bucket on they are read so: it takes three round trips in place of one.
@@ -27,10 +28,10 @@ const (
 	// plainAtOnce is how many rings one transaction reads at most. Each is small.
 	plainAtOnce = 128
 
-	// Redis adds up the memory of addedUp fields of a ring, and takes their average for the others. A field of a large
-	// hash takes at least 40 bytes. So a ring that seems to take at most smallRing bytes has fewer fields, and all of
-	// them were added up.
-	addedUp, smallRing = 512, 16384
+	// Redis adds up the memory of addedUp fields of a ring, and takes their average for the others. A field takes at
+	// least 8 bytes. So a ring that seems to take at most smallRing bytes has fewer fields, and all of them were added
+	// up.
+	addedUp, smallRing = 2048, 16384
 )
 
 // loadPlain reads the rings of tenants, all of one bucket, whose indexes are in part. It returns the indexes of
@@ -59,11 +60,24 @@ func (s *Store) loadPlain(ctx context.Context, tenants []string, part []int, sna
 }
 
 // forbidsPlain reports whether the server does not know, or its user may not use, what readPlain needs. Each
-// attempt would leave an entry in Redis' ACL LOG. The words stand anywhere in the error: EXEC and scripts say what
-// their user may not do as their reason, and Redis 6 has no code for it in scripts.
+// attempt would leave an entry in Redis' ACL LOG, with a denial of MEMORY USAGE for each ring. The words stand
+// anywhere in the error: EXEC and scripts say what their user may not do as their reason, and Redis 6 has no code
+// for it in scripts.
 func forbidsPlain(err error) bool {
-	return errors.As(err, new(redis.Error)) && slices.ContainsFunc([]string{"NOPERM", "can't run this command", "nknown command", "nknown Redis command"},
+	return errors.Is(err, errOtherServer) || errors.As(err, new(redis.Error)) && slices.ContainsFunc(
+		[]string{"NOPERM", "can't run this command", "nknown command", "nknown Redis command", "nknown subcommand", "syntax error"},
 		func(words string) bool { return strings.Contains(err.Error(), words) })
+}
+
+var errOtherServer = errors.New("it is not known that this server weighs rings, and watches them, as readPlain needs it")
+
+// weighsWell reports whether a server of this version does. Before 6.2, SWAPDB changes a watched ring without a word
+// (redis/redis issue 8236). From 8.10 on, a hash may have its names from a template, which MEMORY USAGE does not count
+// (HIMPORT).
+func weighsWell(version string) bool {
+	var major, minor int
+	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return err == nil && (major == 6 && minor >= 2 || major == 7 || major == 8 && minor < 10)
 }
 
 // readPlain reads some rings of one bucket. Those that are left for the script have no fields, not even an empty map.
@@ -123,17 +137,24 @@ func (s *Store) weigh(ctx context.Context, tx *redis.Tx, k bucketKeys, rings []s
 	return now, small, err
 }
 
-// timeOf returns the time that the script replied. It asks again if Redis did not know the script.
+// timeOf returns the time that the script replied, if it knows the server. It asks again if Redis did not know the
+// script.
 func (s *Store) timeOf(ctx context.Context, tx *redis.Tx, c call, r reply) (now time.Time, err error) {
 	if redis.HasErrorPrefix(r.err, "NOSCRIPT") {
 		cmd := c.command(ctx, "eval", s.scripts.clock.text)
 		r = replyTo(cmd, tx.Process(ctx, cmd))
 	}
 	in := replyReader{items: r.value}
-	if now = in.time(); r.err == nil && in.bad {
-		r.err = errUnexpected
+	now, version := in.time(), in.text()
+	switch {
+	case r.err != nil:
+		return now, r.err
+	case in.bad:
+		return now, errUnexpected
+	case !weighsWell(version):
+		return now, errOtherServer
 	}
-	return now, r.err
+	return now, nil
 }
 
 // plainFields returns fields as a snapshot has them. All values lie in one piece of memory.

@@ -226,3 +226,41 @@ func TestManyRingsOfAServerWithoutTransactions(t *testing.T) {
 		}
 	}
 }
+
+// A newer client says that its server has another version.
+type newer struct{ watched }
+
+func (n *newer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if cmd, ok := cmds[0].(*redis.Cmd); ok {
+			if reply, ok := cmd.Val().([]any); ok && len(reply) == 2 {
+				if version, ok := reply[1].(string); ok && strings.Count(version, ".") == 2 {
+					cmd.SetVal([]any{reply[0], "8.10.0"})
+				}
+			}
+		}
+		return err
+	}
+}
+
+// TestManyRingsOfAnotherServer: on a server of which it is not known how it weighs rings, scripts read many. It is
+// asked once.
+func TestManyRingsOfAnotherServer(t *testing.T) {
+	redistest.Need(t)
+	t.Parallel()
+	server, _ := running(t)
+	tenants := manyOf(40)
+	makeOdd(t, server.Client(), tenants)
+	client, n := connect(t, "redis://"+server.Addr()), new(newer)
+	client.AddHook(n)
+	s := storeOf(t, client, rediskeys.Config{})
+	s.Load(t.Context(), tenants) // the server may not know the script, which is then no part of a pipeline
+	before, tried := executed(t, server.Client()), n.n.Load()
+	for range 3 {
+		wantSameAlone(t, "another server", s, tenants)
+	}
+	if n.n.Load() > tried+1 || executed(t, server.Client()) != before {
+		t.Errorf("it tried %d times, and read %d times in a transaction", n.n.Load()-tried, executed(t, server.Client())-before)
+	}
+}

@@ -74,7 +74,7 @@ type Store struct {
 	noPlain   atomic.Bool // the server or its user cannot do what loadPlain needs
 }
 
-var _ rotation.Store = (*Store)(nil)
+var _ rotation.Digester = (*Store)(nil)
 
 // bucketKeys are the names of a bucket's keys in Redis. A Cluster hashes only what
 // the first braces hold, so all of them are in one slot, even if a tenant's name

@@ -70,7 +70,7 @@ type Conn struct {
 	calls     int
 }
 
-var _ rotation.Store = (*Conn)(nil)
+var _ rotation.Digester = (*Conn)(nil)
 
 // SetFaults replaces the connection's faults, from the next call on.
 func (c *Conn) SetFaults(f Faults) {

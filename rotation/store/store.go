@@ -88,6 +88,8 @@ type Store interface {
 
 // A Digester is a [Store] that can put the digests of rings off. A keyring that starts reads a hundred thousand rings,
 // and needs no digest before it opens a ring. The keyring works with any other store, and starts a little later.
+//
+// A type that embeds a Digester, and has a Load of its own, needs a LoadFields of its own too.
 type Digester interface {
 	Store
 
@@ -196,7 +198,7 @@ type SyncReply struct {
 type Snapshot struct {
 	Err    error             // if not nil, the other fields mean nothing
 	Fields map[string][]byte // empty if there is no ring
-	Digest string            // of the fields; "" if there is no ring. Equal digests mean equal fields
+	Digest string            // of the fields; "" if there is no ring, and by LoadFields. Equal digests mean equal fields
 	Now    time.Time         // by the store's clock, not later than when Fields were read
 }
 

@@ -208,7 +208,7 @@ func (o *opening) loader() loader {
 // digest computes the digests of rings that are opened now, and were read while there was room.
 func (o *opening) digest(rings []loadedRing) {
 	for i := range rings {
-		if s := &rings[i]; s.Digest == "" && o.later != nil {
+		if s := &rings[i]; s.Err == nil && s.Digest == "" && o.later != nil {
 			s.Digest = o.later.Digest(s.Fields)
 		}
 	}
