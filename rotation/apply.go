@@ -235,12 +235,17 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 	defer cancel()
 	sent := r.k.cfg.Now()
 	result, err := r.k.store.Write(ctx, c)
-	b.written = synced.Written{Facts: p.Stated(), Base: b.digest, Ring: b.after(&c, &result), Sent: sent, Received: r.k.cfg.Now()}
+	received := r.k.cfg.Now()
 	switch {
 	case err != nil && result.Code == NotMade:
 		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: the change was not made", b.Tenant), Err: unavailable(err)}
 	case err != nil:
 		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: unavailable(err)}
+	case result.Code == Committed:
+		b.written = synced.Written{Facts: p.Stated(), Base: b.digest, Ring: b.after(&c, &result), Sent: sent, Received: received}
+		if p.Op == ring.OpCreate || p.Op == ring.OpAdopt {
+			b.written.Made = c.Nonce
+		}
 	}
 	return result, nil
 }
@@ -254,14 +259,15 @@ func (b *base) after(c *Change, result *Result) Snapshot {
 	}
 	maps.Copy(fields, c.Set)
 	for _, kid := range c.Publish {
-		fields["p:"+kid] = strconv.AppendInt(nil, result.Now.UnixMilli(), 10)
+		fields[seal.PrefixPublish+kid] = strconv.AppendInt(nil, result.Now.UnixMilli(), 10)
 	}
 	return Snapshot{Fields: fields, Digest: result.Digest, Now: result.Now}
 }
 
 // remember adds the change of b to the copy that this instance holds, and reads the ring
 // again. The change is made whether or not that succeeds now: even if the store loses it at once,
-// this instance knows it, and restores it.
+// this instance knows it, and restores it, unless another instance has changed the ring since this one read it last.
+// Then it knows what ends trust.
 //
 // A revoked key is withdrawn at once, and so are all keys of a ring that was destroyed: the caller may give up while the loop is busy with another
 // sync, and this process must not accept such a key after it has said so.

@@ -80,7 +80,7 @@ func DryRun(o *options) { o.dryRun = true }
 
 // A Receipt says what a change did and what it cost. Times are by the store's clock. A field that
 // does not apply is zero. The store may still lose a change for Dwell after CommittedAt, in a
-// failover; each instance that has read it restores it.
+// failover; this instance and each that has read it restore it.
 type Receipt struct {
 	Tenant   string // whose ring it is
 	Revoked  string // the kid of the key that was revoked

@@ -885,13 +885,23 @@ var mutants = []mutant{
 	},
 	{
 		name:  "a change that the store loses at once is forgotten",
-		edits: []edit{{"rotation/internal/synced/loop.go", "\tif isBase {", "\tif isBase && w.Ring.Err != nil {"}},
+		edits: []edit{{"rotation/internal/synced/loop.go", "if r.digest != l.k.hash(w.Base) {", "if r != nil {"}},
 		tests: tests{"./rotation", "TestChangeThatTheStoreLosesAtOnce$"}, want: "TestChangeThatTheStoreLosesAtOnce",
 	},
 	{
 		name:  "a keyring of all tenants forgets a new ring that the store loses at once",
-		edits: []edit{{"rotation/internal/synced/loop.go", "r, isBase = l.k.addTenant(a.tenant), w.Base == \"\"", "return"}},
+		edits: []edit{{"rotation/internal/synced/loop.go", "case l.k.HoldsAll() && w.Base == \"\":", "case l.k.HoldsAll() && w.Base == \"x\":"}},
 		tests: tests{"./rotation", "TestChangeThatTheStoreLosesAtOnce$"}, want: "TestChangeThatTheStoreLosesAtOnce",
+	},
+	{
+		name:  "a new ring is destroyed by what the log told of another one before",
+		edits: []edit{{"rotation/internal/synced/loop.go", "r.news, r.made = nil, w.Made", "r.made = w.Made"}},
+		tests: tests{"./rotation", "TestNewRingOfARemovedName$"}, want: "TestNewRingOfARemovedName",
+	},
+	{
+		name:  "a new ring is destroyed by what the log tells of another one before",
+		edits: []edit{{"rotation/internal/synced/entries.go", " || e.Nonce == r.made)", ")"}},
+		tests: tests{"./rotation", "TestNewRingOfARemovedName$"}, want: "TestNewRingOfARemovedName",
 	},
 	{
 		name:  "a server of another version is trusted to weigh rings",

@@ -50,7 +50,7 @@ func (run *syncRun) readEntries(b *Bucket, reply *store.SyncReply) {
 // hear notes what an authentic entry of the log says about r. What comes before a ring was made is
 // about another one, which an operator has removed. A merge that put something back tells of a loss.
 func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
-	if made := e.Op == ring.OpCreate || e.Op == ring.OpAdopt; r.news == nil || made && !r.known() {
+	if made := makesRing(e.Op); r.news == nil || made && (!r.known() || e.Nonce == r.made) {
 		r.news = new(news)
 	}
 	r.news.ends = r.news.ends.Join(ends)
@@ -59,6 +59,9 @@ func (r *Ring) hear(e store.LogEntry, ends ring.Facts) {
 		r.Losses.Add(1)
 	}
 }
+
+// makesRing reports whether there was no ring before a change.
+func makesRing(op ring.Op) bool { return op == ring.OpCreate || op == ring.OpAdopt }
 
 // openEntry returns the facts of an entry of b's log, and whether the entry is authentic. An entry
 // that is not is only a hint that a ring changed. Only the store itself writes entries

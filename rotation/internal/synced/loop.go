@@ -306,6 +306,7 @@ func (l *loop) syncRequested(ctx context.Context) {
 // A Written is a ring as this process has just written it.
 type Written struct {
 	Facts          ring.Facts     // that the change states
+	Made           string         // the nonce of the change if it made the ring
 	Base           string         // the digest of the ring that the change was made to
 	Ring           store.Snapshot // the ring with the change, at the moment of the change
 	Sent, Received time.Time      // before and after the call, by this instance's clock
@@ -313,25 +314,22 @@ type Written struct {
 
 // learn adds what this process has just written to its copy. It keeps that even if the store loses it before any
 // instance has read it, and the next sync restores it. The ring is read again, too.
-//
-// If the ring that was changed is the one that was read last, the ring with the change is what a read at that moment
-// would have found. Otherwise the copy may be newer than the change, and takes the facts alone.
 func (l *loop) learn(ctx context.Context, a *Pending) {
 	w := a.written
 	if w == nil {
 		return
 	}
 	r := l.k.Ring(a.tenant).opened()
-	if r == nil && !l.k.HoldsAll() {
+	switch {
+	case r != nil:
+		l.hold(ctx, r, w)
+	case l.k.HoldsAll() && w.Base == "":
+		r = l.k.addTenant(a.tenant)
+		if l.hold(ctx, r, w) {
+			r.own.Store(nil) // nothing was there before, so it is as good as its bucket
+		}
+	default:
 		return
-	}
-	isBase := r != nil && !r.dirty && r.digest == l.k.hash(w.Base)
-	if r == nil {
-		r, isBase = l.k.addTenant(a.tenant), w.Base == ""
-	}
-	if isBase {
-		run := &syncRun{k: l.k, ctx: ctx}
-		run.merge(r, &loadedRing{w.Ring, w.Sent, w.Received})
 	}
 	r.dirty, r.changed, r.bucket.endsStale, r.bucket.sums.stale = true, true, true, true
 	r.bucket.touch(r)
@@ -340,6 +338,23 @@ func (l *loop) learn(ctx context.Context, a *Pending) {
 		l.k.logEnds(r, old, learned)
 		l.k.set(r, learned, old)
 	}
+}
+
+// hold merges the ring that this process has written with its copy, if the ring before that is the one that was read,
+// or held, last: then it is what a read at that moment would have found. Otherwise the copy may be newer than the
+// change, and hold does nothing. It reports whether it has merged all of it.
+//
+// If the change made the ring, what the log told before is about another one: see hear.
+func (l *loop) hold(ctx context.Context, r *Ring, w *Written) bool {
+	if r.digest != l.k.hash(w.Base) {
+		return false
+	}
+	if w.Made != "" && !r.known() {
+		r.news, r.made = nil, w.Made
+	}
+	run := &syncRun{k: l.k, ctx: ctx}
+	_, _, failed, off := run.merge(r, &loadedRing{w.Ring, w.Sent, w.Received})
+	return failed == nil && off == nil
 }
 
 // result returns why a tenant's ring is not in sync, or nil.

@@ -40,7 +40,7 @@ type Ring struct {
 	lives    atomic.Bool  // it is among those of its bucket whose keys are in use
 	turns    [purposes]uint32
 
-	digest     uint64 // the hash of the digest of the fields that were read last; 0 if there were none
+	digest     uint64 // the hash of the digest of the fields that were read, or written, last; 0 if there were none
 	emptySyncs int32  // syncs in a row that found no ring in the store
 	dirty      bool   // the copy may be out of date or incomplete: read the ring again
 	changed    bool   // this process has changed it, and restores the change even with OneShot
@@ -49,6 +49,7 @@ type Ring struct {
 	calm       bool   // the clock alone changes nothing before calmUntil, and any good sync since Freshness lets it sign
 	calmUntil  int64  // in the form of [keystore.UnixNano]; 0 for always
 	signer     string // the kid that signed when [Rings.watch] looked last
+	made       string // the nonce of the change with which this process made it, until the log was read
 	news       *news  // of it in the log, that the copy may not have yet; nil for none
 }
 

@@ -617,6 +617,9 @@ func (b *Bucket) tellEnds(status *Status) {
 func (b *Bucket) settle(status *Status) {
 	b.tellEnds(status)
 	b.busy = slices.DeleteFunc(b.busy, func(r *Ring) bool {
+		if !r.dirty {
+			r.made = ""
+		}
 		r.busy = r.dirty || r.news != nil || r.own.Load() != nil || !r.known()
 		return !r.busy
 	})
