@@ -243,9 +243,7 @@ func (r *Rotator) write(ctx context.Context, b *base, p *protocol.Proposal) (Res
 		return Result{}, &ring.Error{Text: fmt.Sprintf("tenant %q: it is not known whether the change was made", b.Tenant), Err: unavailable(err)}
 	case result.Code == Committed:
 		b.written = synced.Written{Facts: p.Stated(), Base: b.digest, Ring: b.after(&c, &result), Sent: sent, Received: received}
-		if p.Op == ring.OpCreate || p.Op == ring.OpAdopt {
-			b.written.Made = c.Nonce
-		}
+		b.written.Note(&c)
 	}
 	return result, nil
 }

@@ -312,6 +312,13 @@ type Written struct {
 	Sent, Received time.Time      // before and after the call, by this instance's clock
 }
 
+// Note notes the change c that was made.
+func (w *Written) Note(c *store.Change) {
+	if makesRing(c.Op) {
+		w.Made = c.Nonce
+	}
+}
+
 // learn adds what this process has just written to its copy. It keeps that even if the store loses it before any
 // instance has read it, and the next sync restores it. The ring is read again, too.
 func (l *loop) learn(ctx context.Context, a *Pending) {

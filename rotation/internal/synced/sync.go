@@ -209,36 +209,43 @@ func (run *syncRun) listTenants(buckets []*Bucket, replies []store.SyncReply) {
 	})
 }
 
+// A listed is a page of tenants, or why it could not be read.
+type listed struct {
+	tenants [][]string
+	err     error
+}
+
 // listPages asks for the tenants of the buckets of these indexes, listAtOnce with one call, and calls use with those
 // of each. Meanwhile the next calls are under way, one at a time.
 func (run *syncRun) listPages(indexes []int, use func(i int, tenants []string, err error)) {
-	type page struct {
-		tenants [][]string
-		err     error
-	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	pages := make(chan page, 1+len(indexes)/listAtOnce) // it has room for all, so that the goroutine ends in any case
+	pages := make(chan listed, 1+len(indexes)/listAtOnce) // it has room for all, so that the goroutine ends in any case
 	wg.Go(func() {
 		defer close(pages)
 		for part := range slices.Chunk(indexes, listAtOnce) {
-			ctx, cancel := run.callContext()
-			tenants, err := run.k.store.Tenants(ctx, part)
-			cancel()
-			pages <- page{tenants, err}
+			pages <- run.listPage(part)
 		}
 	})
-	var p page
+	var p listed
 	for i := range indexes {
-		if i%listAtOnce == 0 {
+		n := i % listAtOnce
+		if n == 0 {
 			p = <-pages
 		}
 		if p.err != nil {
 			use(i, nil, p.err)
 			continue
 		}
-		use(i, p.tenants[i%listAtOnce], nil)
+		use(i, p.tenants[n], nil)
 	}
+}
+
+func (run *syncRun) listPage(indexes []int) (p listed) {
+	ctx, cancel := run.callContext()
+	defer cancel()
+	p.tenants, p.err = run.k.store.Tenants(ctx, indexes)
+	return p
 }
 
 // addListed has the rings of the tenants read that the store names in b.
