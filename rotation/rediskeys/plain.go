@@ -14,7 +14,7 @@ import (
 )
 
 // This file has how many rings are read at once: with HGETALL, which costs Redis a third of what it costs to return
-// them from a script, and six tenths with the steps before it. A keyring that starts reads a hundred thousand, and waits for Redis.
+// them from a script, and three quarters with the steps before it. A keyring that starts reads a hundred thousand, and waits for Redis.
 //
 // The script also says whether the server is a primary, and what time it is, and it returns no ring that is too
 // large. So rings are watched (WATCH) before another script says that, and MEMORY USAGE how large they are. They are
