@@ -135,7 +135,7 @@ type base struct {
 	read      time.Time          // Now, with all its digits
 	sent      time.Time          // before Now, by this instance's clock
 	received  time.Time          // after Now, by this instance's clock
-	written   synced.Written     // what was written, once it was
+	written   synced.Written     // the change, once the store has made it
 }
 
 // base reads the ring as the store has it. It returns an error if nothing may be decided on it:
