@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/keyturn/keyturn/internal/freeport"
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/keystore/jwks"
 	"github.com/keyturn/keyturn/keystore/jwks/jwkstest"
@@ -652,12 +653,11 @@ func wantUnavailable(t *testing.T, issuer *jwkstest.Server, flag, url, token, st
 // closedPort returns a loopback address on which no program listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // A plainIssuer is an issuer over http on loopback, as one may run beside a service.

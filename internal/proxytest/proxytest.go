@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/freeport"
 )
 
 // A Config says which file a proxy runs with.
@@ -144,7 +146,7 @@ func Start(t testing.TB, c Config, p Program) *Proxy {
 	}
 	var log string
 	for range attempts {
-		addr, err := freeAddr()
+		addr, err := freeport.Addr()
 		if err != nil {
 			t.Fatalf("proxytest: %v", err)
 		}
@@ -192,16 +194,6 @@ func (c *Config) rewrite(text, addr string) (string, error) {
 		}
 	}
 	return strings.NewReplacer(pairs...).Replace(text), nil
-}
-
-// freeAddr returns a loopback address where nothing listens now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // launch starts the program in dir, and waits until it listens at addr.

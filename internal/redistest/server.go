@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/keyturn/keyturn/internal/freeport"
 )
 
 const (
@@ -74,6 +76,9 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
+// busOffset is the distance from a server's port to its Cluster bus port.
+const busOffset = 10_000
+
 // start starts a server on a free port. It tries three times, because another process
 // may take the port first. A config that is not empty goes into a file, which the
 // server may change.
@@ -93,7 +98,7 @@ func start(args func(port int) []string, config string, t *TLS) (*Server, error)
 }
 
 func startOnce(args func(port int) []string, config string, t *TLS) (*Server, error) {
-	port, err := freePort()
+	port, err := freeport.Port(busOffset)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +113,7 @@ func startOnce(args func(port int) []string, config string, t *TLS) (*Server, er
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
-	s.client = newClient(address(port), client)
+	s.client = newClient(freeport.Join(port), client)
 	if config != "" {
 		file := filepath.Join(dir, "server.conf")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -201,7 +206,7 @@ func (s *Server) inSync(ctx context.Context) (bool, error) {
 }
 
 // Addr returns the server's address, host and port.
-func (s *Server) Addr() string { return address(s.port) }
+func (s *Server) Addr() string { return freeport.Join(s.port) }
 
 // Client returns a client for the test's own commands. It does not retry. Stop closes
 // it.

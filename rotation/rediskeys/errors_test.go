@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
 
+	"github.com/keyturn/keyturn/internal/freeport"
 	"github.com/keyturn/keyturn/internal/redistest"
 	"github.com/keyturn/keyturn/rotation"
 	"github.com/keyturn/keyturn/rotation/rediskeys"
@@ -292,11 +292,10 @@ func TestUnreachable(t *testing.T) {
 
 // Neither Open nor New fails if the address does not answer; the first call does.
 func TestOpenAndNewDoNotConnect(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	s := open(t, "redis://"+l.Addr().String())
+	s := open(t, "redis://"+addr)
 	wantErr(t, "Load", s.Load(deadline(t, 5*time.Second), []string{tenant})[0].Err, rediskeys.ErrUnreachable)
 }

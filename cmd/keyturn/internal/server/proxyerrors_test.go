@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyturn/keyturn/internal/freeport"
 )
 
 // wantError checks an error of the proxy's own.
@@ -34,11 +36,10 @@ func hangs(w http.ResponseWriter, r *http.Request) {
 
 func TestProxyErrors(t *testing.T) {
 	token := "Authorization: Bearer " + testToken(time.Hour, "")
-	nowhere, err := net.Listen("tcp", "127.0.0.1:0")
+	nowhere, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	nowhere.Close()
 	for _, tt := range []struct {
 		name     string
 		upstream string
@@ -47,7 +48,7 @@ func TestProxyErrors(t *testing.T) {
 		status   int
 		code     string
 	}{
-		{"dial refused", "http://" + nowhere.Addr().String(), nil, nil, 502, "bad_gateway"},
+		{"dial refused", "http://" + nowhere, nil, nil, 502, "bad_gateway"},
 		{"no HTTP", startTCP(t, "hello\r\n\r\n"), nil, nil, 502, "bad_gateway"},
 		{"closed without an answer", startTCP(t, ""), nil, nil, 502, "bad_gateway"},
 		{"first byte late", startHandler(t, hangs), func(c *Config) { c.Upstream.FirstByte = 50 * time.Millisecond }, nil, 504, "gateway_timeout"},
