@@ -24,10 +24,14 @@ func lostChanges() map[string]lostChange {
 	kid := func(name string) func(rotation.Receipt) string {
 		return func(rotation.Receipt) string { return name }
 	}
+	minted := func(receipt rotation.Receipt) string { return "k:" + receipt.Minted }
 	return map[string]lostChange{
 		"create": {func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Create(ctx, "new", fast)
-		}, func(receipt rotation.Receipt) string { return "k:" + receipt.Minted }},
+		}, minted},
+		"policy": {func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
+			return r.SetPolicy(ctx, "acme", fast)
+		}, minted},
 		"adopt": {func(ctx context.Context, r *rotation.Rotator) (rotation.Receipt, error) {
 			return r.Adopt(ctx, "new", rotation.Imported{KID: "old", Algorithm: keystore.HS256, Key: secret, Longest: time.Hour}, fast, rotation.AdoptOptions{})
 		}, kid("k:old")},

@@ -63,7 +63,7 @@ func fill(ctx context.Context, n int, url string) error {
 // fillSome makes the rings of tenants from first up to end.
 func fillSome(ctx context.Context, client redis.UniversalClient, keks *rotation.KEKs, first, end int) error {
 	sink := &sink{rings: make(map[string]map[string][]byte)}
-	k, err := rotation.Open(ctx, sink, rotation.Config{KEKs: keks, Tenants: []string{tenantName(first)}, Instance: "maker", OneShot: true})
+	k, err := rotation.Open(ctx, sink, rotation.Config{KEKs: keks, Tenants: []string{tenantName(first)}, Instance: "maker", OneShot: true, Now: now})
 	if err != nil {
 		return err
 	}
@@ -112,8 +112,12 @@ func (s *sink) take(tenant string) map[string][]byte {
 	return s.rings[tenant]
 }
 
-// now is the store's time: whole milliseconds, as Redis tells it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+// age is how old the rings are. Younger than Freshness + Dwell + ClockSkew, some two minutes, the clock would change
+// each of them while it is measured.
+const age = 10 * time.Minute
+
+// now is the time by the store and by the instance that makes the rings: whole milliseconds, as Redis tells it.
+func now() time.Time { return time.Now().Add(-age).UTC().Truncate(time.Millisecond) }
 
 func (s *sink) Sync(_ context.Context, _ string, requests []rotation.SyncRequest) []rotation.SyncReply {
 	replies := make([]rotation.SyncReply, len(requests))
