@@ -90,13 +90,13 @@ func (f *fleet) insist(ctx context.Context, what string, change func(*rotation.R
 	return errors.Join(err, last)
 }
 
-// insistOnce is insist for a change that is refused once it has been made. If the answer was lost, a
-// refusal says that it was.
+// insistOnce is insist for a ring that is made. If the answer was lost, the refusal of a second ring says that the
+// first was made.
 func (f *fleet) insistOnce(ctx context.Context, what string, change func(*rotation.Rotator) error) error {
 	lost := false
 	return f.insist(ctx, what, func(r *rotation.Rotator) error {
 		err := change(r)
-		if errors.Is(err, rotation.ErrRefused) && lost {
+		if err != nil && strings.Contains(err.Error(), "it has a ring already") && lost {
 			return nil
 		}
 		lost = lost || err != nil && !errors.Is(err, rotation.ErrRefused)
