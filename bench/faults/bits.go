@@ -20,10 +20,11 @@ import (
 	"github.com/keyturn/keyturn/rotation/ring"
 )
 
-// quick is a pace whose polls are close together, so that holders find a flipped bit soon.
+// quick is a pace whose polls are close together, so that holders find a flipped bit soon. No key ends by itself
+// meanwhile: holders do not put right the bits of one that has ended.
 var quick = pace{
 	Policy: rotation.Policy{
-		Algorithm: keystore.HS256, Every: time.Minute, Propagation: 2 * time.Second, MaxTokenTTL: 2 * time.Second, Leeway: time.Second,
+		Algorithm: keystore.HS256, Every: time.Hour, Propagation: 2 * time.Second, MaxTokenTTL: 2 * time.Second, Leeway: time.Second,
 		ClockSkew: 100 * time.Millisecond, Freshness: time.Second, Dwell: 200 * time.Millisecond, SignFor: 1200 * time.Millisecond,
 	},
 	poll: 60 * time.Millisecond, deadline: 250 * time.Millisecond,
